@@ -1,0 +1,57 @@
+//! Taps on activations: what a model shows of its insides to whoever is due on this step.
+
+use burn::tensor::Tensor;
+use std::cell::RefCell;
+use std::fmt::Display;
+
+/// An activation that a model offered during the forward pass of the last micro-batch.
+#[derive(Debug, Clone)]
+pub struct Tap {
+    /// The name the model gave it, such as `h.0.mlp`.
+    pub name: String,
+    /// Its values, flattened to `[elements]` and detached from the tape.
+    pub values: Tensor<1>,
+}
+
+/// Collects activations while a task computes its loss.
+///
+/// burn has no forward hooks, so a model offers what is worth watching with [`tap`](Self::tap). A tap
+/// costs one branch when nobody is due.
+///
+/// # Examples
+///
+/// ```
+/// use bdh::Probe;
+/// use bdh::burn::tensor::{Device, Tensor};
+///
+/// let hidden = Tensor::<2>::zeros([4, 8], &Device::flex());
+/// Probe::off().tap("hidden", &hidden); // nobody listens: nothing is kept
+/// ```
+#[derive(Debug)]
+pub struct Probe<'a> {
+    taps: Option<&'a RefCell<Vec<Tap>>>,
+}
+
+impl Probe<'static> {
+    /// A probe that keeps nothing, for evaluation, generation and tests.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { taps: None }
+    }
+}
+
+impl<'a> Probe<'a> {
+    /// A probe that keeps what it is shown in `taps`, in the order of the forward pass.
+    #[must_use]
+    pub fn into_taps(taps: &'a RefCell<Vec<Tap>>) -> Self {
+        Self { taps: Some(taps) }
+    }
+
+    /// Shows an activation of any shape under a name, such as `format_args!("h.{layer}.mlp")`.
+    pub fn tap<const D: usize>(&self, name: impl Display, activation: &Tensor<D>) {
+        if let Some(taps) = self.taps {
+            let values = activation.clone().inner().reshape([-1]);
+            taps.borrow_mut().push(Tap { name: name.to_string(), values });
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Reference models, data, and the programs people run.
