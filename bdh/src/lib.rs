@@ -1,14 +1,102 @@
-//! A training framework on [burn]: a loop one can read in a sitting, hooks one can write in a minute.
+//! A training framework on [burn](https://burn.dev): a loop one can read in a sitting, hooks one can
+//! write in a minute.
+//!
+//! A [`Trainer`] runs the loop, [`Callback`]s watch it at named hooks, [`Sink`]s carry what they record to
+//! files, dashboards and the terminal. Callbacks and sinks for daily use are in `bdh-callbacks`.
+//!
+//! # The loop
+//!
+//! ```text
+//! fit:  on_fit_start
+//!       step 0 is the untrained model: evaluated and saved when a cadence says so
+//!       each step:
+//!         grad_accum_steps micro-batches are fetched; who is due?        -> on_step_start
+//!         each of them: loss, backward                                   -> on_micro_batch
+//!         the mean of their gradients                                    -> after_backward
+//!         interventions: may change gradients or learning rates, or skip the update
+//!         global-norm clipping                                           -> before_optimizer_step
+//!         optimizer step                                                 -> after_optimizer_step
+//!         the clock has moved: step = completed updates                  -> on_step
+//!         eval if due or asked: each batch, then the report              -> on_eval_batch, on_eval
+//!         requests are heard: stop, checkpoint
+//!         checkpoint if due or asked: capture, write, rename             -> on_checkpoint
+//!         one device read for all that was logged, one record            -> sinks
+//!       on_fit_end, always, told how it ended
+//! ```
+//!
+//! # Features
+//!
+//! | feature  | brings                            | default |
+//! |----------|-----------------------------------|---------|
+//! | `flex`   | the CPU, in pure Rust             | yes     |
+//! | `wgpu`   | GPUs through WebGPU               |         |
+//! | `vulkan` | GPUs through Vulkan               |         |
+//! | `metal`  | Apple GPUs                        |         |
+//! | `cuda`   | NVIDIA GPUs                       |         |
 
+// What `#[callback]` writes says `::bdh`, in this crate's own tests too.
+extern crate self as bdh;
+
+mod cadence;
+mod callback;
+mod checkpoint;
+mod clock;
+mod deferred;
+mod device;
+mod error;
+mod event;
+mod intervention;
+mod optim;
+mod outcome;
+mod params;
+mod plan;
 mod probe;
+mod record;
+mod registry;
+mod run;
+mod schedule;
+mod seed;
+mod signal;
+mod sink;
 mod source;
+mod stats;
+mod task;
+mod trainer;
 
 pub mod lm;
 
+pub use bdh_macros::callback;
 pub use burn;
-pub use lm::{CausalLm, TokenBatch};
+pub use cadence::{
+    Cadence, CadenceError, at, between, every, first, last, log_spaced, never, start,
+};
+pub use callback::{Attach, Attached, Callback, Hook, Hooks, OnError};
+pub use checkpoint::{Checkpoint, CheckpointError, State, latest_checkpoint};
+pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
+pub use deferred::Deferred;
+pub use device::device;
+pub use error::{BoxError, ConfigError, HookResult, TrainError};
+pub use event::{
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, CheckpointRequest, Checkpointed, Cx,
+    EvalBatch, EvalEnd, EvalReport, FitEnd, FitStart, MicroBatch, StepEnd, StepStart, Timing,
+};
+pub use intervention::{Intervene, Intervention, Verdict};
+#[doc(hidden)]
+pub use inventory;
+pub use lm::{CausalLm, NextToken, TokenBatch};
+pub use optim::{Group, GroupSummary};
+pub use outcome::{Fitted, Outcome, Overhead, OverheadRow, Problem, StopReason};
+pub use params::{ParamInfo, ParamTable};
+pub use plan::{Plan, PlanRow};
 pub use probe::{Probe, Tap};
+pub use record::{Histogram, Logged, Record, Value};
+pub use registry::{CallbackEntry, callbacks_from_toml, callbacks_from_yaml, registered_callbacks};
+pub use run::RunInfo;
+pub use schedule::{
+    Schedule, constant, warmup_constant, warmup_cosine, warmup_linear, warmup_stable_decay,
+};
+pub use sink::{Jsonl, MemorySink, Sink};
 pub use source::Source;
-
-/// An error of somebody else's making, with its cause.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use stats::{ParamStats, Stats};
+pub use task::{BatchSize, Task, Totals};
+pub use trainer::{Parts, Trainer, TrainerBuilder};

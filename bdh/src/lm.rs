@@ -1,8 +1,14 @@
 //! Language models: one method to implement, everything else ready.
 
 mod batch;
+mod generate;
+mod loss;
+mod next_token;
 
 pub use batch::TokenBatch;
+pub use generate::{Sampling, Vocabulary};
+pub use loss::{cross_entropy, token_nats};
+pub use next_token::NextToken;
 
 use crate::Probe;
 use burn::module::Module;

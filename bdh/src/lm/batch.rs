@@ -52,6 +52,12 @@ impl TokenBatch {
         self.inputs.len()
     }
 
+    /// Targets that count: those that are not ignored.
+    #[must_use]
+    pub fn num_counted(&self) -> usize {
+        self.targets.iter().filter(|target| **target != Self::IGNORED).count()
+    }
+
     /// The target ids, row after row; [`IGNORED`](Self::IGNORED) where there is none.
     #[must_use]
     pub fn targets(&self) -> &[i32] {

@@ -1,0 +1,225 @@
+//! Callbacks: eleven moments of a run at which your code can look.
+
+mod attach;
+mod compose;
+mod hooks;
+
+pub use attach::{Attach, Attached};
+pub use hooks::{Hook, Hooks};
+
+use crate::event::{
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
+    FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
+};
+use crate::{BoxError, Cadence, HookResult};
+use serde_json::Value;
+
+/// What a failing callback does to the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The callback is switched off, the failure told once, and training goes on.
+    #[default]
+    Disable,
+    /// The run ends with the callback's error.
+    Abort,
+}
+
+/// Something that watches a run: it measures, records, and may ask the run to stop, eval or save.
+///
+/// A callback gets shared references only, so it cannot change training; what may is an
+/// [`Intervention`](crate::Intervention). It is not generic over the model, so a configuration file can
+/// name one. Write the hooks you need; put `#[callback]` on the impl, and the others cost nothing.
+///
+/// The hooks of one step, in order (`on_…` between steps, `before_…`/`after_…` inside one):
+///
+/// 1. [`on_fit_start`](Self::on_fit_start), once
+/// 2. [`on_step_start`](Self::on_step_start)
+/// 3. [`on_micro_batch`](Self::on_micro_batch), once a micro-batch
+/// 4. [`after_backward`](Self::after_backward): gradients before clipping
+/// 5. [`before_optimizer_step`](Self::before_optimizer_step): gradients after clipping
+/// 6. [`after_optimizer_step`](Self::after_optimizer_step): the update itself
+/// 7. [`on_step`](Self::on_step)
+/// 8. [`on_eval_batch`](Self::on_eval_batch), [`on_eval`](Self::on_eval), if there is an eval
+/// 9. [`on_checkpoint`](Self::on_checkpoint), if there is one
+/// 10. [`on_fit_end`](Self::on_fit_end), once, whatever happened
+///
+/// Hooks 2 to 7 are called on the steps of the callback's [`cadence`](Self::cadence), the others whenever
+/// they happen.
+///
+/// # Examples
+///
+/// ```
+/// use bdh::{AfterBackward, Callback, HookResult, callback};
+///
+/// /// Records how much of each gradient is signal.
+/// struct SignalToNoise;
+///
+/// #[callback]
+/// impl Callback for SignalToNoise {
+///     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
+///         for param in at.gradients.iter() {
+///             at.log(format!("snr/{}", param.name()), param.mean() / param.std());
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// assert_eq!(SignalToNoise.hooks().to_string(), "after_backward");
+/// ```
+#[expect(
+    unused_variables,
+    reason = "a default hook ignores what it is handed, but names it in the docs"
+)]
+pub trait Callback: Send {
+    /// Its name in the plan, the overhead table, checkpoints and errors; unique in a run.
+    ///
+    /// `#[callback("name")]` writes it; otherwise it is the type's name.
+    fn name(&self) -> String {
+        hooks::short_type_name::<Self>()
+    }
+
+    /// The hooks that are to be called. `#[callback]` writes it from the hooks in the impl.
+    fn hooks(&self) -> Hooks {
+        Hooks::ALL
+    }
+
+    /// The steps on which it acts. Every step by default.
+    fn cadence(&self) -> Cadence {
+        Cadence::EVERY_STEP
+    }
+
+    /// What its failure does to the run.
+    fn on_error(&self) -> OnError {
+        OnError::default()
+    }
+
+    /// The keys it records, `*` standing for a parameter's name, for the plan.
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The files it leaves in a run of `steps` steps, relative to the run directory, for the plan.
+    fn files(&self, steps: u64) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether it wants the activations that the model shows, in `after_backward`.
+    fn listens(&self) -> bool {
+        false
+    }
+
+    /// What a resumed run needs of it.
+    fn state(&self) -> Value {
+        Value::Null
+    }
+
+    /// Takes back what [`state`](Self::state) gave.
+    ///
+    /// # Errors
+    ///
+    /// If the state is not its own.
+    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    /// Called once, before the first step.
+    ///
+    /// # Errors
+    ///
+    /// Of the callback's own making, as in every hook; treated by [`on_error`](Self::on_error).
+    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
+        Ok(())
+    }
+
+    /// Called when the step's batches are there.
+    ///
+    /// # Errors
+    ///
+    /// As in [`on_fit_start`](Self::on_fit_start).
+    fn on_step_start(&mut self, at: &StepStart<'_>) -> HookResult {
+        Ok(())
+    }
+
+    /// Called after each micro-batch's backward pass.
+    ///
+    /// # Errors
+    ///
+    /// As in [`on_fit_start`](Self::on_fit_start).
+    fn on_micro_batch(&mut self, at: &MicroBatch<'_>) -> HookResult {
+        Ok(())
+    }
+
+    /// Called with the step's mean gradients, before clipping.
+    ///
+    /// # Errors
+    ///
+    /// As in [`on_fit_start`](Self::on_fit_start).
+    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
+        Ok(())
+    }
+
+    /// Called with the gradients that the optimizer gets, after clipping.
+    ///
+    /// # Errors
+    ///
+    /// As in [`on_fit_start`](Self::on_fit_start).
+    fn before_optimizer_step(&mut self, at: &BeforeOptimizerStep<'_>) -> HookResult {
+        Ok(())
+    }
+
+    /// Called with the update that was applied. On its due steps the old parameters are kept until
+    /// then: one copy of the model.
+    ///
+    /// # Errors
+    ///
+    /// As in [`on_fit_start`](Self::on_fit_start).
+    fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
+        Ok(())
+    }
+
+    /// Called when a step is complete. Here the run can be asked to stop, eval or save.
+    ///
+    /// # Errors
+    ///
+    /// As in [`on_fit_start`](Self::on_fit_start).
+    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+        Ok(())
+    }
+
+    /// Called after each validation batch.
+    ///
+    /// # Errors
+    ///
+    /// As in [`on_fit_start`](Self::on_fit_start).
+    fn on_eval_batch(&mut self, at: &EvalBatch<'_>) -> HookResult {
+        Ok(())
+    }
+
+    /// Called with the report of an eval of this very step. Here the run can be asked to stop or save.
+    ///
+    /// # Errors
+    ///
+    /// As in [`on_fit_start`](Self::on_fit_start).
+    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
+        Ok(())
+    }
+
+    /// Called when a checkpoint is complete on disk.
+    ///
+    /// # Errors
+    ///
+    /// As in [`on_fit_start`](Self::on_fit_start).
+    fn on_checkpoint(&mut self, at: &Checkpointed<'_>) -> HookResult {
+        Ok(())
+    }
+
+    /// Called once at the end, whether the run completed, stopped or failed.
+    ///
+    /// # Errors
+    ///
+    /// As in [`on_fit_start`](Self::on_fit_start).
+    fn on_fit_end(&mut self, at: &FitEnd<'_>) -> HookResult {
+        Ok(())
+    }
+}

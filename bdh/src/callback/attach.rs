@@ -1,0 +1,47 @@
+//! What a user says about a callback where it is added: when, under which name, with which policy.
+
+use super::{Callback, OnError};
+use crate::Cadence;
+
+/// A callback with another cadence, name or error policy than its own.
+pub struct Attached<C> {
+    pub(super) inner: C,
+    pub(super) name: Option<String>,
+    pub(super) cadence: Option<Cadence>,
+    pub(super) on_error: Option<OnError>,
+}
+
+/// Says when a callback acts and what it is called, on any callback.
+///
+/// # Examples
+///
+/// ```
+/// use bdh::{Attach, Callback, callback, every, last};
+/// # #[derive(Default)] struct Norms;
+/// # #[callback] impl Callback for Norms {}
+///
+/// let norms = Norms::default().every(every(10) | last()).named("norms of the teacher");
+/// assert_eq!(norms.cadence().to_string(), "every 10 steps | last");
+/// ```
+pub trait Attach: Callback + Sized {
+    /// Acts on these steps instead of the callback's own; `100` means every 100 steps.
+    fn every(self, cadence: impl Into<Cadence>) -> Attached<Self> {
+        Attached { cadence: Some(cadence.into()), ..bare(self) }
+    }
+
+    /// Goes by this name, so that two callbacks of one kind can be told apart.
+    fn named(self, name: impl Into<String>) -> Attached<Self> {
+        Attached { name: Some(name.into()), ..bare(self) }
+    }
+
+    /// Treats a failure this way.
+    fn or_else(self, on_error: OnError) -> Attached<Self> {
+        Attached { on_error: Some(on_error), ..bare(self) }
+    }
+}
+
+impl<C: Callback> Attach for C {}
+
+fn bare<C>(inner: C) -> Attached<C> {
+    Attached { inner, name: None, cadence: None, on_error: None }
+}

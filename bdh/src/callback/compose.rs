@@ -1,0 +1,230 @@
+//! Boxes, options, lists and attached callbacks are callbacks themselves.
+//!
+//! "Norms only when asked for" needs no `if` around the builder's chain.
+
+use super::{Attached, Callback, Hook, Hooks, OnError};
+use crate::event::{
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
+    FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
+};
+use crate::{BoxError, Cadence, HookResult};
+use serde_json::Value;
+
+/// Writes the eleven hooks of a wrapper, each as `$self.each(hook, at, |inner| …)`.
+macro_rules! forward_hooks {
+    ($each:ident) => {
+        forward_hooks! { $each:
+            on_fit_start OnFitStart FitStart, on_step_start OnStepStart StepStart,
+            on_micro_batch OnMicroBatch MicroBatch, after_backward AfterBackward AfterBackward,
+            before_optimizer_step BeforeOptimizerStep BeforeOptimizerStep,
+            after_optimizer_step AfterOptimizerStep AfterOptimizerStep, on_step OnStep StepEnd,
+            on_eval_batch OnEvalBatch EvalBatch, on_eval OnEval EvalEnd,
+            on_checkpoint OnCheckpoint Checkpointed, on_fit_end OnFitEnd FitEnd
+        }
+    };
+    ($each:ident: $($hook:ident $variant:ident $event:ident),+) => {$(
+        fn $hook(&mut self, at: &$event<'_>) -> HookResult {
+            $each!(self, at, Hook::$variant, $hook)
+        }
+    )+};
+}
+
+macro_rules! to_inner {
+    ($self:ident, $at:ident, $hook:expr, $method:ident) => {
+        (**$self).$method($at)
+    };
+}
+
+impl<C: Callback + ?Sized> Callback for Box<C> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn hooks(&self) -> Hooks {
+        (**self).hooks()
+    }
+
+    fn cadence(&self) -> Cadence {
+        (**self).cadence()
+    }
+
+    fn on_error(&self) -> OnError {
+        (**self).on_error()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        (**self).keys()
+    }
+
+    fn files(&self, steps: u64) -> Vec<String> {
+        (**self).files(steps)
+    }
+
+    fn listens(&self) -> bool {
+        (**self).listens()
+    }
+
+    fn state(&self) -> Value {
+        (**self).state()
+    }
+
+    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
+        (**self).load_state(state)
+    }
+
+    forward_hooks!(to_inner);
+}
+
+macro_rules! to_attached {
+    ($self:ident, $at:ident, $hook:expr, $method:ident) => {
+        $self.inner.$method($at)
+    };
+}
+
+impl<C: Callback> Callback for Attached<C> {
+    fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.inner.name())
+    }
+
+    fn hooks(&self) -> Hooks {
+        self.inner.hooks()
+    }
+
+    fn cadence(&self) -> Cadence {
+        self.cadence.clone().unwrap_or_else(|| self.inner.cadence())
+    }
+
+    fn on_error(&self) -> OnError {
+        self.on_error.unwrap_or_else(|| self.inner.on_error())
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.inner.keys()
+    }
+
+    fn files(&self, steps: u64) -> Vec<String> {
+        self.inner.files(steps)
+    }
+
+    fn listens(&self) -> bool {
+        self.inner.listens()
+    }
+
+    fn state(&self) -> Value {
+        self.inner.state()
+    }
+
+    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
+        self.inner.load_state(state)
+    }
+
+    forward_hooks!(to_attached);
+}
+
+macro_rules! to_each {
+    ($self:ident, $at:ident, $hook:expr, $method:ident) => {{
+        for member in $self.iter_mut() {
+            // Members keep their own cadences; the list as a whole is due when any of them is.
+            let listens = member.hooks().contains($hook);
+            let is_due = crate::event::ALWAYS.contains(&$hook) || $at.is_due(&member.cadence());
+            if listens && is_due {
+                member.$method($at)?;
+            }
+        }
+        Ok(())
+    }};
+}
+
+/// Members share one name, one line in the overhead table and one fate.
+impl<C: Callback> Callback for Vec<C> {
+    fn name(&self) -> String {
+        self.iter().map(Callback::name).collect::<Vec<_>>().join("+")
+    }
+
+    fn hooks(&self) -> Hooks {
+        self.iter().fold(Hooks::NONE, |hooks, member| hooks.union(member.hooks()))
+    }
+
+    fn cadence(&self) -> Cadence {
+        let cadences = self.iter().map(Callback::cadence);
+        cadences.reduce(|any, one| any | one).unwrap_or(Cadence::Never)
+    }
+
+    fn on_error(&self) -> OnError {
+        let aborts = self.iter().any(|member| member.on_error() == OnError::Abort);
+        if aborts { OnError::Abort } else { OnError::Disable }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.iter().flat_map(Callback::keys).collect()
+    }
+
+    fn files(&self, steps: u64) -> Vec<String> {
+        self.iter().flat_map(|member| member.files(steps)).collect()
+    }
+
+    fn listens(&self) -> bool {
+        self.iter().any(Callback::listens)
+    }
+
+    fn state(&self) -> Value {
+        self.iter().map(Callback::state).collect()
+    }
+
+    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
+        let Value::Array(states) = state else {
+            return Err("the state of a list of callbacks is a list".into());
+        };
+        if states.len() != self.len() {
+            let (saved, now) = (states.len(), self.len());
+            return Err(format!("the list had {saved} callbacks and has {now} now").into());
+        }
+        self.iter_mut().zip(states).try_for_each(|(member, state)| member.load_state(state))
+    }
+
+    forward_hooks!(to_each);
+}
+
+/// `None` is a callback that does nothing.
+impl<C: Callback> Callback for Option<C> {
+    fn name(&self) -> String {
+        self.as_ref().map_or_else(|| "none".to_owned(), Callback::name)
+    }
+
+    fn hooks(&self) -> Hooks {
+        self.as_ref().map_or(Hooks::NONE, Callback::hooks)
+    }
+
+    fn cadence(&self) -> Cadence {
+        self.as_ref().map_or(Cadence::Never, Callback::cadence)
+    }
+
+    fn on_error(&self) -> OnError {
+        self.as_ref().map_or(OnError::Disable, Callback::on_error)
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.iter().flat_map(Callback::keys).collect()
+    }
+
+    fn files(&self, steps: u64) -> Vec<String> {
+        self.iter().flat_map(|inner| inner.files(steps)).collect()
+    }
+
+    fn listens(&self) -> bool {
+        self.as_ref().is_some_and(Callback::listens)
+    }
+
+    fn state(&self) -> Value {
+        self.as_ref().map_or(Value::Null, Callback::state)
+    }
+
+    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
+        match self {
+            Some(inner) => inner.load_state(state),
+            None => Ok(()),
+        }
+    }
+
+    forward_hooks!(to_each);
+}

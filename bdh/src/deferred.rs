@@ -1,0 +1,217 @@
+//! Numbers that are still on the device, read together, once.
+//!
+//! A hook that read a value would stall the device once for each; so hooks pass [`Deferred`] numbers
+//! around, and the trainer reads all that were logged in a step with one [`Transaction`]. Arithmetic on
+//! them happens after the read, on the host, in `f64`.
+
+use burn::tensor::{Tensor, Transaction};
+use std::fmt;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::sync::{Arc, OnceLock};
+
+/// A number that the device has not been asked for yet.
+///
+/// # Examples
+///
+/// ```
+/// use bdh::Deferred;
+///
+/// let loss = Deferred::from(0.5_f64); // or from a `Tensor<1>` on the device
+/// let perplexity = loss.exp();
+/// assert_eq!(perplexity.value(), Some(0.5_f64.exp()));
+/// ```
+#[derive(Clone)]
+pub struct Deferred(Arc<Node>);
+
+enum Node {
+    Known(f64),
+    Element(Arc<Leaf>, usize),
+    Sum(Arc<Leaf>),
+    Map(Deferred, fn(f64) -> f64),
+    Zip(Deferred, Deferred, fn(f64, f64) -> f64),
+}
+
+/// A vector on the device, `[values]`, and its values once they have been read.
+pub(crate) struct Leaf {
+    on_device: Tensor<1>,
+    read: OnceLock<Vec<f64>>,
+}
+
+impl Leaf {
+    pub(crate) fn new(values: Tensor<1>) -> Arc<Self> {
+        Arc::new(Self { on_device: values.inner(), read: OnceLock::new() })
+    }
+
+    /// The vector itself, for computing on.
+    pub(crate) fn on_device(&self) -> Tensor<1> {
+        self.on_device.clone()
+    }
+}
+
+impl Deferred {
+    /// Element `index` of a vector on the device.
+    pub(crate) fn element(leaf: &Arc<Leaf>, index: usize) -> Self {
+        Self(Arc::new(Node::Element(Arc::clone(leaf), index)))
+    }
+
+    /// The sum of a vector on the device.
+    pub(crate) fn sum(leaf: &Arc<Leaf>) -> Self {
+        Self(Arc::new(Node::Sum(Arc::clone(leaf))))
+    }
+
+    fn map(&self, function: fn(f64) -> f64) -> Self {
+        Self(Arc::new(Node::Map(self.clone(), function)))
+    }
+
+    fn zip(self, other: Self, function: fn(f64, f64) -> f64) -> Self {
+        Self(Arc::new(Node::Zip(self, other, function)))
+    }
+
+    /// Its square root.
+    #[must_use]
+    pub fn sqrt(&self) -> Self {
+        self.map(f64::sqrt)
+    }
+
+    /// Its exponential: nats per token become perplexity.
+    #[must_use]
+    pub fn exp(&self) -> Self {
+        self.map(f64::exp)
+    }
+
+    /// Its logarithm to base 10.
+    #[must_use]
+    pub fn log10(&self) -> Self {
+        self.map(f64::log10)
+    }
+
+    /// The smaller of the two.
+    #[must_use]
+    pub fn min(self, other: impl Into<Self>) -> Self {
+        self.zip(other.into(), f64::min)
+    }
+
+    /// The number, if nothing it rests on is still on the device.
+    #[must_use]
+    pub fn value(&self) -> Option<f64> {
+        match &*self.0 {
+            Node::Known(value) => Some(*value),
+            Node::Element(leaf, index) => leaf.read.get().map(|values| values[*index]),
+            Node::Sum(leaf) => leaf.read.get().map(|values| values.iter().sum()),
+            Node::Map(inner, function) => inner.value().map(function),
+            Node::Zip(left, right, function) => Some(function(left.value()?, right.value()?)),
+        }
+    }
+
+    fn collect(&self, leaves: &mut Vec<Arc<Leaf>>) {
+        match &*self.0 {
+            Node::Known(_) => {}
+            Node::Element(leaf, _) | Node::Sum(leaf) => {
+                if !leaves.iter().any(|known| Arc::ptr_eq(known, leaf)) {
+                    leaves.push(Arc::clone(leaf));
+                }
+            }
+            Node::Map(inner, _) => inner.collect(leaves),
+            Node::Zip(left, right, _) => {
+                left.collect(leaves);
+                right.collect(leaves);
+            }
+        }
+    }
+}
+
+/// Reads whatever `values` still need, in one device read; tells whether one was necessary.
+pub(crate) fn read<'a>(values: impl Iterator<Item = &'a Deferred>) -> Result<bool, String> {
+    let mut leaves = Vec::new();
+    values.for_each(|value| value.collect(&mut leaves));
+
+    leaves.retain(|leaf| leaf.read.get().is_none());
+    if leaves.is_empty() {
+        return Ok(false);
+    }
+    let register = |reads: Transaction, leaf: &Arc<Leaf>| reads.register(leaf.on_device());
+    let reads = leaves.iter().fold(Transaction::default(), register);
+    let read = reads.try_execute().map_err(|error| error.to_string())?;
+    for (leaf, data) in leaves.iter().zip(read) {
+        // Already set only if another thread read the same leaf meanwhile, and then to the same values.
+        let _ = leaf.read.set(data.iter::<f64>().collect());
+    }
+    Ok(true)
+}
+
+impl From<f64> for Deferred {
+    fn from(value: f64) -> Self {
+        Self(Arc::new(Node::Known(value)))
+    }
+}
+
+impl From<Tensor<1>> for Deferred {
+    /// The first element of a tensor of one value.
+    fn from(value: Tensor<1>) -> Self {
+        Self::element(&Leaf::new(value), 0)
+    }
+}
+
+impl fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.value() {
+            Some(value) => write!(f, "Deferred({value})"),
+            None => f.write_str("Deferred(on the device)"),
+        }
+    }
+}
+
+macro_rules! arithmetic {
+    ($($operator:ident, $method:ident, $function:expr);+) => {$(
+        impl<R: Into<Deferred>> $operator<R> for Deferred {
+            type Output = Deferred;
+
+            fn $method(self, right: R) -> Deferred {
+                self.zip(right.into(), $function)
+            }
+        }
+    )+};
+}
+
+arithmetic! {
+    Add, add, |left, right| left + right;
+    Sub, sub, |left, right| left - right;
+    Mul, mul, |left, right| left * right;
+    Div, div, |left, right| left / right
+}
+
+impl Neg for Deferred {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        self.map(|value| -value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn on_device(values: &[f32]) -> Arc<Leaf> {
+        Leaf::new(Tensor::from_floats(values, &Device::flex()))
+    }
+
+    #[test]
+    fn nothing_has_a_value_before_the_read_and_everything_after_it() {
+        let leaf = on_device(&[3.0, 4.0]);
+        let sum = Deferred::sum(&leaf);
+        let ratio = Deferred::element(&leaf, 0) / Deferred::element(&leaf, 1) + 1.0;
+        assert_eq!((sum.value(), ratio.value()), (None, None));
+
+        assert_eq!(read([&sum, &ratio].into_iter()), Ok(true));
+        assert_eq!((sum.value(), ratio.value()), (Some(7.0), Some(1.75)));
+    }
+
+    #[test]
+    fn values_that_were_read_are_not_read_again() {
+        let value = Deferred::sum(&on_device(&[1.0]));
+        assert_eq!(read([&value].into_iter()), Ok(true));
+        assert_eq!(read([&value, &Deferred::from(2.0)].into_iter()), Ok(false));
+    }
+}

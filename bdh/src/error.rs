@@ -1,0 +1,144 @@
+//! What can go wrong, one enum for each thing a caller can do next.
+
+use std::path::PathBuf;
+
+/// An error of somebody else's making, with its cause.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What every hook returns: an error is treated by the callback's [`OnError`](crate::OnError).
+pub type HookResult = Result<(), BoxError>;
+
+/// The settings of a run contradict each other, or ask for what is not there. Nothing has run yet.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A required setting was not given.
+    #[error("`{field}` is required")]
+    Missing {
+        /// The builder's method.
+        field: &'static str,
+    },
+    /// A setting has a value that cannot work.
+    #[error("`{field}` is {value}, {expected}")]
+    Invalid {
+        /// The setting's name.
+        field: &'static str,
+        /// The value that was given.
+        value: String,
+        /// What would work, as the end of the sentence.
+        expected: String,
+    },
+    /// A cadence cannot work in this run.
+    #[error("the cadence of {whose} cannot work")]
+    Cadence {
+        /// The callback or setting that has it.
+        whose: String,
+        /// What is wrong with it.
+        source: crate::CadenceError,
+    },
+    /// Two callbacks have one name, so their states and costs could not be told apart.
+    #[error("two callbacks are called `{name}`; give one another name with `.named(\"…\")`")]
+    DuplicateCallback {
+        /// The shared name.
+        name: String,
+    },
+    /// A configuration names a callback that is not registered.
+    #[error("unknown callback `{name}`; known are {known}")]
+    UnknownCallback {
+        /// The name that was given.
+        name: String,
+        /// Every registered name, in alphabetical order.
+        known: String,
+    },
+    /// A registered callback refused its settings.
+    #[error("the settings of callback `{name}` are wrong")]
+    Callback {
+        /// The callback's registered name.
+        name: String,
+        /// What its deserialization said; unknown keys are named with those that would work.
+        source: BoxError,
+    },
+    /// A configuration text is not valid TOML or YAML, or not a list of callbacks.
+    #[error("the callback configuration cannot be read")]
+    Syntax(#[source] BoxError),
+    /// The parameters and the groups do not fit together.
+    #[error("parameter groups: {0}")]
+    Groups(String),
+    /// The device is unknown, or not compiled in.
+    #[error("{0}")]
+    Device(String),
+    /// The run directory exists already and belongs to another run.
+    #[error("`{}` exists already; choose another name or resume it", path.display())]
+    RunExists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The run directory cannot be written.
+    #[error("the run directory `{}` cannot be written", path.display())]
+    RunDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A checkpoint to start from cannot be used.
+    #[error("cannot resume")]
+    Resume(#[from] crate::CheckpointError),
+}
+
+impl From<derive_builder::UninitializedFieldError> for ConfigError {
+    fn from(error: derive_builder::UninitializedFieldError) -> Self {
+        Self::Missing { field: error.field_name() }
+    }
+}
+
+/// Why a run that had begun could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// Nothing ran: the settings contradict each other.
+    #[error("the trainer is not configured correctly")]
+    Config(#[from] ConfigError),
+    /// A callback whose policy is [`OnError::Abort`](crate::OnError::Abort), or an intervention, failed.
+    #[error("`{callback}` failed in `{hook}` at step {step}")]
+    Callback {
+        /// The callback's or intervention's name.
+        callback: String,
+        /// The hook that failed.
+        hook: &'static str,
+        /// The step under way.
+        step: u64,
+        /// What it said.
+        source: BoxError,
+    },
+    /// The training data could not be read.
+    #[error("the training data failed at step {step}")]
+    Data {
+        /// The step under way.
+        step: u64,
+        /// What the task said.
+        source: BoxError,
+    },
+    /// The device failed while values were read from it.
+    #[error("the device failed at step {step}: {reason}")]
+    Device {
+        /// The step under way.
+        step: u64,
+        /// What burn said.
+        reason: String,
+    },
+    /// No gradient reached any parameter, so training would change nothing.
+    #[error("no parameter received a gradient at step {step}; is the model on an autodiff device?")]
+    NoGradients {
+        /// The step under way.
+        step: u64,
+    },
+    /// A checkpoint could not be written.
+    #[error("the checkpoint of step {step} could not be written")]
+    Checkpoint {
+        /// The step it was for.
+        step: u64,
+        /// What failed.
+        source: crate::CheckpointError,
+    },
+}

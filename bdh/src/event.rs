@@ -1,0 +1,315 @@
+//! What each hook is handed: one type a hook, shared references only.
+//!
+//! All of them give a [`Cx`]: the clock, `log`, `read`. What else there is depends on the moment:
+//! gradients where there are gradients, requests where the run can act on them. Asking to stop from
+//! inside a step does not compile.
+
+use crate::callback::Hook;
+use crate::lm::Sampling;
+use crate::outcome::Outcome;
+use crate::params::ParamTable;
+use crate::record::Logged;
+use crate::stats::Stats;
+use crate::{BatchSize, BoxError, Cadence, Clock, Deferred, Plan, Tap, deferred};
+use burn::tensor::Device;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+
+/// What every hook can see and do.
+#[derive(Clone, Copy)]
+pub struct Cx<'a> {
+    pub(crate) clock: &'a Clock,
+    pub(crate) previous: Option<&'a Clock>,
+    pub(crate) steps: u64,
+    pub(crate) seed: u64,
+    pub(crate) device: &'a Device,
+    pub(crate) run_dir: Option<&'a Path>,
+    pub(crate) bus: &'a Bus,
+    pub(crate) model: &'a dyn Any,
+    pub(crate) generate: &'a dyn Fn(&str, &Sampling) -> Option<Result<String, BoxError>>,
+}
+
+/// Where hooks leave what they log and ask for, until the step is settled.
+#[derive(Default)]
+pub(crate) struct Bus {
+    pub(crate) logged: RefCell<Vec<(String, Logged)>>,
+    pub(crate) requests: RefCell<Requests>,
+    pub(crate) reads: Cell<u64>,
+    /// The callback that has the word, for attributing requests.
+    pub(crate) speaker: RefCell<String>,
+}
+
+/// What was asked for during a step; resolved after every callback has been heard.
+#[derive(Default)]
+pub(crate) struct Requests {
+    pub(crate) stop: Option<(String, String)>,
+    pub(crate) evaluate: bool,
+    pub(crate) checkpoints: Vec<CheckpointRequest>,
+}
+
+/// A checkpoint that a callback asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointRequest {
+    /// The directory's name, such as `ckpt_early_step_250`.
+    pub name: String,
+    /// Whether rotation must leave it alone.
+    pub pinned: bool,
+}
+
+impl<'a> Cx<'a> {
+    /// The clock as it stands when the step is complete: its step, tokens and samples include this one.
+    #[must_use]
+    pub fn clock(&self) -> &'a Clock {
+        self.clock
+    }
+
+    /// The step under way or just completed; 0 is the untrained model.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.clock.step
+    }
+
+    /// How many steps the run takes.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The run's seed. Derive randomness from it, the step and a purpose, never from a shared stream.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The device that the model is on.
+    #[must_use]
+    pub fn device(&self) -> &'a Device {
+        self.device
+    }
+
+    /// The run directory, if the run has one.
+    #[must_use]
+    pub fn run_dir(&self) -> Option<&'a Path> {
+        self.run_dir
+    }
+
+    /// Whether a cadence is due on this step.
+    #[must_use]
+    pub fn is_due(&self, cadence: &Cadence) -> bool {
+        cadence.is_due(self.previous, self.clock, self.steps)
+    }
+
+    /// Records a value under a key such as `grad/norm/global`. Costs no device read of its own.
+    ///
+    /// A key that is logged twice in a step keeps the last value.
+    pub fn log(&self, key: impl Into<String>, value: impl Into<Logged>) {
+        self.bus.logged.borrow_mut().push((key.into(), value.into()));
+    }
+
+    /// Reads a value now. It stalls the device, and is counted against this callback in the overhead
+    /// table; prefer [`log`](Self::log).
+    ///
+    /// # Errors
+    ///
+    /// If the device failed.
+    pub fn read(&self, value: &Deferred) -> Result<f64, BoxError> {
+        if deferred::read([value].into_iter())? {
+            self.bus.reads.set(self.bus.reads.get() + 1);
+        }
+        Ok(value.value().expect("a value that was read is there"))
+    }
+
+    /// The model, if its type is `M`. Change nothing through it.
+    #[must_use]
+    pub fn model<M: 'static>(&self) -> Option<&'a M> {
+        self.model.downcast_ref()
+    }
+
+    /// Continues a prompt with the model as it is; `None` where the task cannot generate.
+    pub fn generate(&self, prompt: &str, how: &Sampling) -> Option<Result<String, BoxError>> {
+        (self.generate)(prompt, how)
+    }
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })+) => {$(
+        $(#[$doc])*
+        pub struct $name<'a> {
+            pub(crate) cx: Cx<'a>,
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl<'a> Deref for $name<'a> {
+            type Target = Cx<'a>;
+
+            fn deref(&self) -> &Cx<'a> {
+                &self.cx
+            }
+        }
+    )+};
+}
+
+events! {
+    /// [`Callback::on_fit_start`](crate::Callback::on_fit_start): the run begins, or goes on.
+    FitStart {
+        /// What will fire when.
+        plan: &'a Plan,
+        /// The model's parameters.
+        params: &'a ParamTable,
+        /// Whether the run continues from a checkpoint.
+        resumed: bool,
+    }
+
+    /// [`Callback::on_step_start`](crate::Callback::on_step_start): the batches are here, nothing is
+    /// computed yet.
+    StepStart {}
+
+    /// [`Callback::on_micro_batch`](crate::Callback::on_micro_batch): one forward and backward is done.
+    MicroBatch {
+        /// Counts from 0 within the step.
+        index: usize,
+        /// How many micro-batches make up the step.
+        count: usize,
+        /// What it held.
+        size: BatchSize,
+        /// Its mean loss.
+        loss: &'a Deferred,
+    }
+
+    /// [`Callback::after_backward`](crate::Callback::after_backward): the gradients of the whole step,
+    /// averaged over micro-batches, before interventions and clipping.
+    AfterBackward {
+        /// The step's mean loss.
+        loss: &'a Deferred,
+        /// The parameters as they are before the update.
+        weights: &'a Stats,
+        /// The mean gradients.
+        gradients: &'a Stats,
+        /// What the model showed during the last micro-batch, if a due callback
+        /// [listens](crate::Callback::listens).
+        activations: &'a [Tap],
+    }
+
+    /// [`Callback::before_optimizer_step`](crate::Callback::before_optimizer_step): what the optimizer is
+    /// about to get.
+    BeforeOptimizerStep {
+        /// The gradients after interventions and clipping.
+        gradients: &'a Stats,
+        /// The global L2 norm before clipping, where clipping is on.
+        grad_norm: Option<&'a Deferred>,
+        /// The factor that clipping applied, at most 1, where clipping is on.
+        clip_coefficient: Option<&'a Deferred>,
+        /// Each group's name and learning rate for this step.
+        lrs: &'a [(String, f64)],
+    }
+
+    /// [`Callback::after_optimizer_step`](crate::Callback::after_optimizer_step): the parameters have moved.
+    AfterOptimizerStep {
+        /// The parameters as they are now.
+        weights: &'a Stats,
+        /// New minus old.
+        updates: &'a Stats,
+    }
+
+    /// [`Callback::on_step`](crate::Callback::on_step): the step is complete.
+    StepEnd {
+        /// The step's mean loss.
+        loss: &'a Deferred,
+        /// Whether an intervention left the parameters as they were.
+        skipped: bool,
+        /// Where the step's time went.
+        timing: Timing,
+        /// Training cost per token in floating-point operations, where the task knows it.
+        flops_per_token: Option<f64>,
+    }
+
+    /// [`Callback::on_eval_batch`](crate::Callback::on_eval_batch): one validation batch is done.
+    EvalBatch {
+        /// Counts from 0 within the eval.
+        index: usize,
+        /// How many validation batches there are.
+        count: usize,
+    }
+
+    /// [`Callback::on_eval`](crate::Callback::on_eval): the validation split has been measured.
+    EvalEnd {
+        /// What was measured, on this very step.
+        report: &'a EvalReport,
+    }
+
+    /// [`Callback::on_checkpoint`](crate::Callback::on_checkpoint): a checkpoint is complete on disk.
+    Checkpointed {
+        /// The checkpoint's directory.
+        path: &'a Path,
+        /// Whether rotation leaves it alone.
+        pinned: bool,
+    }
+
+    /// [`Callback::on_fit_end`](crate::Callback::on_fit_end): the run is over, whatever happened.
+    FitEnd {
+        /// How it ended.
+        outcome: &'a Outcome,
+    }
+}
+
+/// Where the time of one step went, on the training thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timing {
+    /// From the end of the step before to the end of this one; eval and checkpoints are not in it.
+    pub step: Duration,
+    /// Waiting for the data.
+    pub data: Duration,
+}
+
+/// What an eval measured.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EvalReport {
+    /// Metrics without the `val/` of their keys, such as `loss` in nats per token.
+    pub metrics: Vec<(String, f64)>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl EvalReport {
+    /// One metric by name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+}
+
+macro_rules! requests {
+    ($($event:ident),+) => {$(
+        impl $event<'_> {
+            /// Asks the run to end after this step. The first reason given is the one that is told.
+            pub fn stop(&self, why: impl Into<String>) {
+                let by = self.bus.speaker.borrow().clone();
+                self.bus.requests.borrow_mut().stop.get_or_insert((by, why.into()));
+            }
+
+            /// Asks for a checkpoint of this step. The same name asked for twice is written once.
+            pub fn checkpoint(&self, request: CheckpointRequest) {
+                let mut requests = self.bus.requests.borrow_mut();
+                if !requests.checkpoints.iter().any(|known| known.name == request.name) {
+                    requests.checkpoints.push(request);
+                }
+            }
+        }
+    )+};
+}
+
+requests!(StepEnd, EvalEnd);
+
+impl StepEnd<'_> {
+    /// Asks for an eval on this step, before it ends.
+    pub fn evaluate(&self) {
+        self.bus.requests.borrow_mut().evaluate = true;
+    }
+}
+
+/// The hooks that are called whatever the callback's cadence: they are not about one step's training.
+pub(crate) const ALWAYS: [Hook; 5] =
+    [Hook::OnFitStart, Hook::OnEvalBatch, Hook::OnEval, Hook::OnCheckpoint, Hook::OnFitEnd];

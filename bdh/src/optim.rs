@@ -1,0 +1,222 @@
+//! Parameter groups: which optimizer and which learning rate each parameter gets.
+//!
+//! The rules are burn's own optimizers. Their states are kept here, and not in burn's `ModuleOptimizer`,
+//! for three reasons: states are saved by parameter name instead of by an id that a reload changes, they
+//! are loaded on the parameter's device instead of on the default one, and the learning rate of each
+//! group is a plain number.
+
+use crate::params::{OnTape, ParamInfo, ParamTable};
+use crate::{ConfigError, Schedule};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Parameters that share an optimizer and a learning rate.
+pub struct Group {
+    name: String,
+    claims: Claim,
+    optimizer: Box<dyn DynOptimizer>,
+    schedule: Schedule,
+}
+
+type Claim = Box<dyn Fn(&ParamInfo) -> bool + Send>;
+
+impl Group {
+    /// A group of the parameters for which `claims` is true, updated by one of burn's optimizers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bdh::{Group, burn::optim::AdamWConfig, warmup_cosine};
+    ///
+    /// let gains = Group::new(
+    ///     "gains",
+    ///     |param| param.rank() < 2,
+    ///     AdamWConfig::new().with_weight_decay(0.0).build(),
+    ///     warmup_cosine(3e-4, 100),
+    /// );
+    /// ```
+    pub fn new(
+        name: impl Into<String>,
+        claims: impl Fn(&ParamInfo) -> bool + Send + 'static,
+        optimizer: impl DynOptimizer + 'static,
+        schedule: impl Into<Schedule>,
+    ) -> Self {
+        Self::boxed(name, claims, Box::new(optimizer), schedule)
+    }
+
+    /// The same, for an optimizer whose type is not known at compile time.
+    pub fn boxed(
+        name: impl Into<String>,
+        claims: impl Fn(&ParamInfo) -> bool + Send + 'static,
+        optimizer: Box<dyn DynOptimizer>,
+        schedule: impl Into<Schedule>,
+    ) -> Self {
+        let (name, schedule) = (name.into(), schedule.into());
+        Self { name, claims: Box::new(claims), optimizer, schedule }
+    }
+}
+
+/// The groups of a run, which parameter is in which, and the optimizers' states.
+pub(crate) struct Optimizers {
+    groups: Vec<Group>,
+    /// For each parameter of the table, its group.
+    membership: Vec<usize>,
+    /// For each parameter of the table, what its optimizer remembers.
+    states: Vec<Option<DynState>>,
+}
+
+/// What the optimizers remember, ready to be written: tensors by `parameter.field`, and counters.
+pub(crate) struct OptimizerState {
+    pub(crate) tensors: Vec<(String, TensorData)>,
+    pub(crate) scalars: BTreeMap<String, Value>,
+}
+
+impl Optimizers {
+    /// Assigns each parameter to the first group that claims it.
+    pub(crate) fn new(groups: Vec<Group>, table: &ParamTable) -> Result<Self, ConfigError> {
+        let membership = table
+            .iter()
+            .map(|param| groups.iter().position(|group| (group.claims)(param)).ok_or(param))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|param| {
+                let name = &param.name;
+                ConfigError::Groups(format!(
+                    "no group claims `{name}`; add one, or an `.optimizer(…)` for all that remain"
+                ))
+            })?;
+        if let Some(idle) = (0..groups.len()).find(|group| !membership.contains(group)) {
+            let name = &groups[idle].name;
+            return Err(ConfigError::Groups(format!(
+                "group `{name}` has no parameter; none matches it, or earlier groups took them all"
+            )));
+        }
+        let states = table.iter().map(|_| None).collect();
+        Ok(Self { groups, membership, states })
+    }
+
+    /// The name of each group and its learning rate for `update` of `steps`.
+    pub(crate) fn lrs(&self, update: u64, steps: u64) -> Vec<(&str, f64)> {
+        self.groups.iter().map(|g| (g.name.as_str(), g.schedule.lr(update, steps))).collect()
+    }
+
+    /// The name, schedule and number of elements of each group, for the plan and `run.json`.
+    pub(crate) fn describe(&self, table: &ParamTable) -> Vec<GroupSummary> {
+        let of_group =
+            |index| table.iter().zip(&self.membership).filter(move |(_, group)| **group == index);
+        self.groups
+            .iter()
+            .enumerate()
+            .map(|(index, group)| GroupSummary {
+                name: group.name.clone(),
+                schedule: group.schedule,
+                tensors: of_group(index).count(),
+                elements: of_group(index).map(|(param, _)| param.num_elements()).sum(),
+            })
+            .collect()
+    }
+
+    /// Updates `model` by one step; parameters without a gradient stay as they are.
+    pub(crate) fn step<M: Module>(&mut self, model: M, grads: GradientsParams, lrs: &[f64]) -> M {
+        model.map(&mut Update { optimizers: self, grads, lrs, index: 0 })
+    }
+
+    /// Reads what the optimizers remember.
+    pub(crate) fn state(&self, table: &ParamTable) -> OptimizerState {
+        let mut sink = StateSink::default();
+        for (index, state) in self.states.iter().enumerate() {
+            if let Some(state) = state {
+                let optimizer = &self.groups[self.membership[index]].optimizer;
+                optimizer.state_flatten(&table[index].name, state, &mut sink);
+            }
+        }
+        let scalars = sink.scalars.into_iter().map(|(name, scalar)| {
+            let value = u64::try_from(scalar)
+                .map(Value::from)
+                .or_else(|_| i64::try_from(scalar).map(Value::from))
+                .or_else(|_| bool::try_from(scalar).map(Value::from))
+                .or_else(|_| f64::try_from(scalar).map(Value::from))
+                .unwrap_or(Value::Null);
+            (name, value)
+        });
+        OptimizerState { tensors: sink.tensors, scalars: scalars.collect() }
+    }
+
+    /// Puts back what [`state`](Self::state) read.
+    pub(crate) fn load(&mut self, saved: OptimizerState, table: &ParamTable, device: &Device) {
+        let mut source = StateSource::new(
+            saved
+                .scalars
+                .into_iter()
+                .filter_map(|(name, value)| {
+                    let scalar = match value {
+                        Value::Bool(flag) => flag.into(),
+                        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+                            (Some(count), _) => count.into(),
+                            (None, Some(count)) => count.into(),
+                            (None, None) => number.as_f64()?.into(),
+                        },
+                        _ => return None,
+                    };
+                    Some((name, scalar))
+                })
+                .collect(),
+        );
+        for (name, data) in saved.tensors {
+            source.insert_tensor(name, data);
+        }
+        for (index, param) in table.iter().enumerate() {
+            let optimizer = &self.groups[self.membership[index]].optimizer;
+            self.states[index] =
+                optimizer.state_unflatten(param.rank(), &param.name, &mut source, device);
+        }
+    }
+}
+
+/// A parameter group, as the plan and `run.json` show it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct GroupSummary {
+    /// The group's name.
+    pub name: String,
+    /// Its learning rate over the run.
+    pub schedule: Schedule,
+    /// How many parameters (tensors) it has.
+    pub tensors: usize,
+    /// How many numbers they hold.
+    pub elements: usize,
+}
+
+struct Update<'a> {
+    optimizers: &'a mut Optimizers,
+    grads: GradientsParams,
+    lrs: &'a [f64],
+    index: usize,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, old, mapper) = param.consume();
+        if !old.is_require_grad() {
+            return Param::from_mapped_value(id, old, mapper);
+        }
+        let index = self.index;
+        self.index += 1;
+        let Some(grad) = self.grads.remove::<D>(id) else {
+            return Param::from_mapped_value(id, old, mapper);
+        };
+        let group = self.optimizers.membership[index];
+        let state = self.optimizers.states[index].take();
+        let tape = OnTape::of(&old);
+        let (new, state) = self.optimizers.groups[group].optimizer.step_dyn(
+            D,
+            self.lrs[group],
+            old.inner().into_bridge(), // the only handle, so the optimizer may work in place
+            grad.into_bridge(),
+            state,
+        );
+        self.optimizers.states[index] = state;
+        Param::from_mapped_value(id, tape.put(Tensor::from_bridge(new)), mapper)
+    }
+}

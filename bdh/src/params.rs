@@ -1,0 +1,425 @@
+//! The parameters of a model: one table of names, shapes and layouts for everybody.
+//!
+//! burn's visitors are generic over the rank and cannot be objects, so the module is walked here, once
+//! for each purpose, and everything else (statistics, groups, checkpoints, callbacks) goes by the table.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{GradientCheckpointingStrategy, Tensor, TensorData, Transaction};
+use std::collections::BTreeMap;
+
+/// What is known of one trainable parameter before training.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamInfo {
+    /// Its name as PyTorch would have it, such as `transformer.h.0.attn.c_q.weight`.
+    pub name: String,
+    /// Its shape as burn holds it; a `Linear` weight is `[in, out]`.
+    pub shape: Vec<usize>,
+    pub(crate) id: ParamId,
+    /// Whether PyTorch stores it transposed: burn's `Linear` is `[in, out]`, PyTorch's `[out, in]`.
+    pub(crate) transposed: bool,
+}
+
+impl ParamInfo {
+    /// How many numbers it holds.
+    #[must_use]
+    pub fn num_elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Its number of dimensions: 2 for a matrix, 1 for a bias or a gain.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.shape.len()
+    }
+}
+
+/// The trainable parameters of a model, in the order of its fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamTable(Vec<ParamInfo>);
+
+impl ParamTable {
+    /// Lists the parameters of `model`.
+    #[must_use]
+    pub fn of<M: Module>(model: &M) -> Self {
+        let mut lister = Lister { path: ModulePath::default(), params: Vec::new() };
+        model.visit(&mut lister);
+        Self(lister.params)
+    }
+
+    /// The parameters, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, ParamInfo> {
+        self.0.iter()
+    }
+
+    /// How many parameters (tensors) there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no parameter.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many numbers they hold together.
+    #[must_use]
+    pub fn num_elements(&self) -> usize {
+        self.iter().map(ParamInfo::num_elements).sum()
+    }
+}
+
+impl<'a> IntoIterator for &'a ParamTable {
+    type Item = &'a ParamInfo;
+    type IntoIter = std::slice::Iter<'a, ParamInfo>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl std::ops::Index<usize> for ParamTable {
+    type Output = ParamInfo;
+
+    fn index(&self, index: usize) -> &ParamInfo {
+        &self.0[index]
+    }
+}
+
+/// The names on the way to the parameter under visit, each with the container that holds it.
+#[derive(Default)]
+struct ModulePath(Vec<(String, String)>);
+
+impl ModulePath {
+    fn enter(&mut self, name: &str, container: &str) {
+        self.0.push((name.to_owned(), container.to_owned()));
+    }
+
+    fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    fn is_in(&self, container: &str) -> bool {
+        self.0.last().is_some_and(|(_, holder)| holder == container)
+    }
+
+    fn torch_name(&self) -> String {
+        let mut names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
+        if ["LayerNorm", "RmsNorm", "GroupNorm", "BatchNorm", "InstanceNorm"]
+            .iter()
+            .any(|norm| self.is_in(&format!("Struct:{norm}")))
+            && let Some(last) = names.last_mut()
+        {
+            *last = match *last {
+                "gamma" => "weight",
+                "beta" => "bias",
+                other => other,
+            };
+        }
+        names.join(".")
+    }
+}
+
+struct Lister {
+    path: ModulePath,
+    params: Vec<ParamInfo>,
+}
+
+impl ModuleVisitor for Lister {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if value.is_require_grad() {
+            self.params.push(ParamInfo {
+                name: self.path.torch_name(),
+                shape: value.dims().to_vec(),
+                id: param.id,
+                transposed: D == 2 && self.path.is_in("Struct:Linear"),
+            });
+        }
+    }
+}
+
+/// What the optimizer, a statistic or a callback asks of a tensor whose rank it need not know.
+pub(crate) trait AnyRank: Send {
+    /// All elements, `[elements]`.
+    fn flat(&self) -> Tensor<1>;
+    /// Sum of squares, `[1]`.
+    fn sum_of_squares(&self) -> Tensor<1>;
+    /// Mean, `[1]`.
+    fn mean(&self) -> Tensor<1>;
+    /// Variance with `n - 1` in the denominator, `[1]`; 0 for a single element.
+    fn variance(&self) -> Tensor<1>;
+    /// Largest magnitude, `[1]`.
+    fn abs_max(&self) -> Tensor<1>;
+    /// How many elements are NaN or infinite, `[1]`.
+    fn non_finite(&self) -> Tensor<1>;
+}
+
+impl<const D: usize> AnyRank for Tensor<D> {
+    fn flat(&self) -> Tensor<1> {
+        self.clone().reshape([-1])
+    }
+
+    fn sum_of_squares(&self) -> Tensor<1> {
+        self.clone().square().sum()
+    }
+
+    fn mean(&self) -> Tensor<1> {
+        self.clone().mean()
+    }
+
+    fn variance(&self) -> Tensor<1> {
+        // Around the mean: E[x²] − E[x]² loses all digits where the mean is large against the spread.
+        let elements = self.shape().num_elements().max(2) as f64;
+        let mean = self.clone().mean().reshape([1; D]);
+        (self.clone() - mean).square().sum() / (elements - 1.0)
+    }
+
+    fn abs_max(&self) -> Tensor<1> {
+        self.clone().abs().max()
+    }
+
+    fn non_finite(&self) -> Tensor<1> {
+        self.clone().is_finite().bool_not().int().sum().float()
+    }
+}
+
+/// One tensor a parameter, in the table's order; `None` where there is none.
+pub(crate) type PerParam = Vec<Option<Box<dyn AnyRank>>>;
+
+/// The parameters' values, without their tape.
+pub(crate) fn weights<M: Module>(model: &M) -> PerParam {
+    struct Weights(PerParam);
+    impl ModuleVisitor for Weights {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.0.push(Some(Box::new(param.val().inner())));
+            }
+        }
+    }
+    let mut weights = Weights(Vec::new());
+    model.visit(&mut weights);
+    weights.0
+}
+
+/// What the optimizer added to each parameter between two states of one model.
+pub(crate) fn updates<M: Module>(before: &M, after: &M) -> PerParam {
+    let difference = |(after, before): (Option<Box<dyn AnyRank>>, Option<Box<dyn AnyRank>>)| {
+        Some(Box::new(after?.flat() - before?.flat()) as Box<dyn AnyRank>)
+    };
+    weights(after).into_iter().zip(weights(before)).map(difference).collect()
+}
+
+/// The gradients of the parameters that have one.
+pub(crate) fn gradients<M: Module>(model: &M, grads: &GradientsParams) -> PerParam {
+    struct Gradients<'a>(&'a GradientsParams, PerParam);
+    impl ModuleVisitor for Gradients<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.1.push(self.0.get::<D>(param.id).map(|grad| Box::new(grad) as _));
+            }
+        }
+    }
+    let mut gradients = Gradients(grads, Vec::new());
+    model.visit(&mut gradients);
+    gradients.1
+}
+
+/// Adds `more` to `sum`, parameter by parameter.
+pub(crate) fn accumulate<M: Module>(model: &M, sum: &mut GradientsParams, more: GradientsParams) {
+    struct Sum<'a>(&'a mut GradientsParams, GradientsParams);
+    impl ModuleVisitor for Sum<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(more) = self.1.remove::<D>(param.id) {
+                let grad = match self.0.remove::<D>(param.id) {
+                    Some(sum) => sum + more,
+                    None => more,
+                };
+                self.0.register(param.id, grad);
+            }
+        }
+    }
+    model.visit(&mut Sum(sum, more));
+}
+
+/// Multiplies every gradient by `factor`, `[1]`, on the device.
+pub(crate) fn scale_gradients<M: Module>(
+    model: &M,
+    grads: &mut GradientsParams,
+    factor: Tensor<1>,
+) {
+    struct Scale<'a>(&'a mut GradientsParams, Tensor<1>);
+    impl ModuleVisitor for Scale<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.0.remove::<D>(param.id) {
+                self.0.register(param.id, grad * self.1.clone().reshape([1; D]));
+            }
+        }
+    }
+    model.visit(&mut Scale(grads, factor));
+}
+
+/// Replaces every gradient by what `replace` makes of it, given the index in the table and the gradient
+/// as `[elements]`.
+pub(crate) fn replace_gradients<M: Module>(
+    model: &M,
+    grads: &mut GradientsParams,
+    replace: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1>,
+) {
+    struct Replace<'a, 'b> {
+        grads: &'a mut GradientsParams,
+        replace: &'a mut (dyn FnMut(usize, Tensor<1>) -> Tensor<1> + 'b),
+        index: usize,
+    }
+    impl ModuleVisitor for Replace<'_, '_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if !param.is_require_grad() {
+                return;
+            }
+            if let Some(grad) = self.grads.remove::<D>(param.id) {
+                let shape = grad.dims();
+                let grad = (self.replace)(self.index, grad.reshape([-1])).reshape(shape);
+                self.grads.register(param.id, grad);
+            }
+            self.index += 1;
+        }
+    }
+    model.visit(&mut Replace { grads, replace, index: 0 });
+}
+
+/// Reads all parameters in one device read, in the table's order and in PyTorch's layout.
+pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Vec<TensorData>, String> {
+    struct Capture<'a> {
+        table: &'a ParamTable,
+        index: usize,
+        reads: Option<Transaction>,
+    }
+    impl ModuleVisitor for Capture<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if !param.is_require_grad() {
+                return;
+            }
+            let value = param.val().inner();
+            let value =
+                if self.table[self.index].transposed { value.swap_dims(0, 1) } else { value };
+            self.reads = self.reads.take().map(|reads| reads.register(value));
+            self.index += 1;
+        }
+    }
+    let mut capture = Capture { table, index: 0, reads: Some(Transaction::default()) };
+    model.visit(&mut capture);
+    let reads = capture.reads.expect("every visit puts the transaction back");
+    reads.try_execute().map_err(|error| error.to_string())
+}
+
+/// Puts values in PyTorch's layout into the parameters of the same names.
+///
+/// The values have been checked against the table: each name is there, with the right shape.
+pub(crate) fn restore<M: Module>(
+    model: M,
+    table: &ParamTable,
+    values: BTreeMap<String, TensorData>,
+) -> M {
+    struct Restore<'a> {
+        table: &'a ParamTable,
+        values: BTreeMap<String, TensorData>,
+        index: usize,
+    }
+    impl ModuleMapper for Restore<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if !param.is_require_grad() {
+                return param;
+            }
+            let info = &self.table[self.index];
+            self.index += 1;
+            let data = self.values.remove(&info.name).expect("the caller checked the names");
+            param.map(|old| {
+                let new = Tensor::<D>::from_data(data, (&old.device().inner(), old.dtype()));
+                let new = if info.transposed { new.swap_dims(0, 1) } else { new };
+                OnTape::of(&old).put(new)
+            })
+        }
+    }
+    model.map(&mut Restore { table, values, index: 0 })
+}
+
+/// How a parameter stands on the tape, so that a new value can take its place there.
+pub(crate) struct OnTape {
+    require_grad: bool,
+    checkpointing: Option<GradientCheckpointingStrategy>,
+}
+
+impl OnTape {
+    pub(crate) fn of<const D: usize>(param: &Tensor<D>) -> Self {
+        Self {
+            require_grad: param.is_require_grad(),
+            checkpointing: param.gradient_checkpointing_strategy(),
+        }
+    }
+
+    pub(crate) fn put<const D: usize>(self, value: Tensor<D>) -> Tensor<D> {
+        // As burn's own optimizer wrapper does: without the strategy the next forward pass would meet
+        // parameters under two strategies, which autodiff refuses.
+        let value = Tensor::from_inner(value);
+        let value = match self.checkpointing {
+            Some(strategy) => value.with_gradient_checkpointing_strategy(strategy),
+            None => value,
+        };
+        value.set_require_grad(self.require_grad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+    use burn::tensor::Device;
+
+    #[derive(Module, Debug)]
+    struct Block {
+        norm: LayerNorm,
+        layers: Vec<Linear>,
+        gain: Param<Tensor<1>>,
+    }
+
+    fn block() -> Block {
+        let device = Device::flex().autodiff();
+        Block {
+            norm: LayerNormConfig::new(3).init(&device),
+            layers: vec![LinearConfig::new(3, 2).init(&device)],
+            gain: Param::from_tensor(Tensor::ones([4], &device)),
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_pytorch() {
+        let table = ParamTable::of(&block());
+        let names: Vec<_> = table.iter().map(|param| param.name.as_str()).collect();
+        let expected = ["norm.weight", "norm.bias", "layers.0.weight", "layers.0.bias", "gain"];
+        assert_eq!(names, expected);
+        assert_eq!(table.num_elements(), 3 + 3 + 6 + 2 + 4);
+    }
+
+    #[test]
+    fn captured_parameters_come_back_to_the_bit_and_a_linear_weight_is_captured_out_by_in() {
+        let (from, into) = (block(), block());
+        let table = ParamTable::of(&from);
+        let captured = capture(&from, &table).expect("the device reads");
+        assert_eq!(captured[2].shape.as_slice(), [2, 3]);
+
+        let named = table.iter().map(|p| p.name.clone()).zip(captured.clone()).collect();
+        let into = restore(into, &table, named);
+        assert_eq!(capture(&into, &ParamTable::of(&into)).expect("the device reads"), captured);
+        assert!(into.layers[0].weight.is_require_grad());
+    }
+}

@@ -1,0 +1,98 @@
+//! What a run records: exactly one [`Record`] per step, its keys in order of arrival.
+
+use crate::{Clock, Deferred};
+use std::path::PathBuf;
+
+/// Everything recorded for one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// When: the work completed at the end of the step.
+    pub clock: Clock,
+    /// What: keys such as `train/loss`, each at most once.
+    pub values: Vec<(String, Value)>,
+}
+
+impl Record {
+    /// The scalar under `key`, if there is one.
+    #[must_use]
+    pub fn scalar(&self, key: &str) -> Option<f64> {
+        self.values.iter().find_map(|(name, value)| match value {
+            Value::Scalar(scalar) if name == key => Some(*scalar),
+            _ => None,
+        })
+    }
+
+    /// The scalars, in order of arrival.
+    pub fn scalars(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.values.iter().filter_map(|(key, value)| match value {
+            Value::Scalar(scalar) => Some((key.as_str(), *scalar)),
+            _ => None,
+        })
+    }
+}
+
+/// One recorded value. A sink keeps the kinds it has a form for and passes over the others.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// A number; it may be NaN or infinite.
+    Scalar(f64),
+    /// A distribution.
+    Histogram(Histogram),
+    /// A text, such as a generated sample.
+    Text(String),
+    /// Rows under named columns.
+    Table {
+        /// Names of the columns.
+        columns: Vec<String>,
+        /// Cells, row after row.
+        rows: Vec<Vec<String>>,
+    },
+    /// A picture, PNG-encoded.
+    Image(Vec<u8>),
+    /// A file that was written, such as a checkpoint.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// What it is, such as `model`.
+        kind: String,
+    },
+}
+
+/// Counts of values between edges.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    /// Ascending; one more than there are counts.
+    pub edges: Vec<f64>,
+    /// Values from an edge up to the next; the last bin includes its upper edge.
+    pub counts: Vec<u64>,
+    /// Values that are NaN or infinite, and so in no bin.
+    pub non_finite: u64,
+}
+
+/// What a callback hands to `log`: a value, or a number that is still on the device.
+#[derive(Debug, Clone)]
+pub enum Logged {
+    /// Read together with everything else that the step logs.
+    Deferred(Deferred),
+    /// Ready to be written.
+    Ready(Value),
+}
+
+impl From<f64> for Logged {
+    fn from(scalar: f64) -> Self {
+        Self::Ready(Value::Scalar(scalar))
+    }
+}
+
+impl From<Deferred> for Logged {
+    fn from(value: Deferred) -> Self {
+        Self::Deferred(value)
+    }
+}
+
+impl From<Value> for Logged {
+    fn from(value: Value) -> Self {
+        Self::Ready(value)
+    }
+}

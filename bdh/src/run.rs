@@ -1,0 +1,131 @@
+//! The run directory: who the run is, in a file that any program can read.
+
+use crate::outcome::{Outcome, Problem};
+use crate::{ConfigError, Overhead};
+use serde::Serialize;
+use serde_json::Value;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// What a sink, and `run.json`, know of a run before it begins.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunInfo {
+    /// The run's name: that of its directory, or `unnamed`.
+    pub name: String,
+    /// The run directory, if the run has one.
+    #[serde(skip)]
+    pub dir: Option<PathBuf>,
+    /// How many steps the run takes.
+    pub steps: u64,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Every setting that decides what the run does, the user's own under `user`.
+    pub config: Value,
+    /// The step that the run continues from, if it does.
+    pub resumed_at: Option<u64>,
+    /// When it began, in seconds since 1970.
+    pub started_at: f64,
+}
+
+/// `run.json` as it stands at the beginning and at the end of a run.
+#[derive(Serialize)]
+struct RunFile<'a> {
+    #[serde(flatten)]
+    info: &'a RunInfo,
+    bdh_version: &'static str,
+    git_commit: Option<String>,
+    status: &'a str,
+    outcome: Option<&'a Outcome>,
+    final_metrics: Option<serde_json::Map<String, Value>>,
+    problems: &'a [Problem],
+    overhead: Option<&'a Overhead>,
+}
+
+/// Makes the run directory; one that holds a run already is refused, unless that run is resumed.
+pub(crate) fn create_dir(dir: &Path, resumes: bool) -> Result<(), ConfigError> {
+    let failed = |source| ConfigError::RunDir { path: dir.to_owned(), source };
+    if !resumes && dir.join("run.json").exists() {
+        return Err(ConfigError::RunExists { path: dir.to_owned() });
+    }
+    fs::create_dir_all(dir).map_err(failed)
+}
+
+/// Writes `run.json` of a run that begins.
+pub(crate) fn write_start(info: &RunInfo) -> io::Result<()> {
+    write(info, "running", None, None, &[], None)
+}
+
+/// Writes `run.json` of a run that is over.
+pub(crate) fn write_end(
+    info: &RunInfo,
+    outcome: &Outcome,
+    last: Option<&crate::Record>,
+    problems: &[Problem],
+    overhead: &Overhead,
+) -> io::Result<()> {
+    let status = match outcome {
+        Outcome::Completed => "completed",
+        Outcome::Stopped(_) => "stopped",
+        Outcome::Failed(_) => "failed",
+    };
+    let metrics = last.map(|record| {
+        record.scalars().map(|(key, scalar)| (key.to_owned(), Value::from(scalar))).collect()
+    });
+    write(info, status, Some(outcome), metrics, problems, Some(overhead))
+}
+
+fn write(
+    info: &RunInfo,
+    status: &str,
+    outcome: Option<&Outcome>,
+    final_metrics: Option<serde_json::Map<String, Value>>,
+    problems: &[Problem],
+    overhead: Option<&Overhead>,
+) -> io::Result<()> {
+    let Some(dir) = &info.dir else { return Ok(()) };
+    let file = RunFile {
+        info,
+        bdh_version: env!("CARGO_PKG_VERSION"),
+        git_commit: git_commit(),
+        status,
+        outcome,
+        final_metrics,
+        problems,
+        overhead,
+    };
+    let text = serde_json::to_vec_pretty(&file)?;
+    write_atomically(&dir.join("run.json"), &text)
+}
+
+/// Puts `bytes` at `path` so that a reader sees the old file or the new one, never a part.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let scratch = path.with_extension("tmp");
+    let mut file = fs::File::create(&scratch)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&scratch, path)
+}
+
+/// The commit of the checkout that the program runs in, read from its files: no `git` is needed.
+fn git_commit() -> Option<String> {
+    let here = std::env::current_dir().ok()?;
+    let git = here.ancestors().map(|dir| dir.join(".git")).find(|git| git.is_dir())?;
+    let head = fs::read_to_string(git.join("HEAD")).ok()?;
+    let head = head.trim();
+    let Some(branch) = head.strip_prefix("ref: ") else { return Some(head.to_owned()) };
+    if let Ok(commit) = fs::read_to_string(git.join(branch)) {
+        return Some(commit.trim().to_owned());
+    }
+    let packed = fs::read_to_string(git.join("packed-refs")).ok()?;
+    let line = packed.lines().find(|line| line.ends_with(branch))?;
+    line.split_whitespace().next().map(str::to_owned)
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> f64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}

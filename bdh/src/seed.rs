@@ -1,0 +1,34 @@
+//! Randomness as a function of (seed, step, micro-batch), so that nobody can shift anybody else's.
+
+/// The seed of the forward pass of one micro-batch: dropout and whatever else it draws.
+pub(crate) fn forward(seed: u64, step: u64, micro_batch: u64) -> u64 {
+    [step, micro_batch].into_iter().fold(mix(seed), |state, part| mix(state ^ part))
+}
+
+/// A number in `[0, 1)` from a seed and a counter.
+pub(crate) fn uniform(seed: u64, counter: u64) -> f64 {
+    (mix(mix(seed) ^ counter) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// SplitMix64's output function: every bit of the input reaches every bit of the output.
+///
+/// Source: Steele, Lea, Flood, 2014, *Fast splittable pseudorandom number generators*.
+fn mix(state: u64) -> u64 {
+    let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_two_moments_share_a_seed() {
+        let moments = (0..20_u64).flat_map(|step| (0..20).map(move |micro| (step, micro)));
+        let seeds: HashSet<_> = moments.map(|(step, micro)| forward(3, step, micro)).collect();
+        assert_eq!(seeds.len(), 400);
+    }
+}

@@ -1,0 +1,67 @@
+//! SIGINT and SIGTERM: the first one ends the run cleanly, the second one the process at once.
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Watches for signals as long as it lives. Outside of that, signals do what they always do.
+pub(crate) struct SignalWatch(&'static Flags);
+
+struct Flags {
+    /// A signal came while a run was under way.
+    asked: Arc<AtomicBool>,
+    /// The next signal has its default effect, which is to end the process.
+    deadly: Arc<AtomicBool>,
+    /// Runs under way in this process.
+    runs: AtomicUsize,
+}
+
+static FLAGS: OnceLock<Flags> = OnceLock::new();
+
+impl SignalWatch {
+    pub(crate) fn start() -> io::Result<Self> {
+        let flags = match FLAGS.get() {
+            Some(flags) => flags,
+            None => {
+                let flags = register()?;
+                FLAGS.get_or_init(|| flags)
+            }
+        };
+        if flags.runs.fetch_add(1, Ordering::SeqCst) == 0 {
+            flags.asked.store(false, Ordering::SeqCst);
+            flags.deadly.store(false, Ordering::SeqCst);
+        }
+        Ok(Self(flags))
+    }
+
+    /// Whether a signal asked the run to stop.
+    pub(crate) fn asked(&self) -> bool {
+        self.0.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for SignalWatch {
+    fn drop(&mut self) {
+        if self.0.runs.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.deadly.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Registers once for the process: a handler that is taken back would leave the signal ignored.
+fn register() -> io::Result<Flags> {
+    let flags = Flags {
+        asked: Arc::new(AtomicBool::new(false)),
+        deadly: Arc::new(AtomicBool::new(true)),
+        runs: AtomicUsize::new(0),
+    };
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: a first signal finds `deadly` unset, and sets it for the second.
+        flag::register_conditional_default(signal, Arc::clone(&flags.deadly))?;
+        flag::register(signal, Arc::clone(&flags.deadly))?;
+        flag::register(signal, Arc::clone(&flags.asked))?;
+    }
+    Ok(flags)
+}

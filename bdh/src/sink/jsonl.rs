@@ -1,0 +1,165 @@
+//! `metrics.jsonl`: the truth of a run, one line a step, readable while it grows.
+
+use super::Sink;
+use crate::outcome::Outcome;
+use crate::{BoxError, Record, RunInfo, Value};
+use serde_json::{Map, json};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Appends one JSON object a record to `metrics.jsonl` in the run directory.
+///
+/// Each line is one `write(2)`, so a killed process leaves whole lines (and a torn last line, after the
+/// machine itself died, is cut off on resume). Numbers are numbers; NaN and the infinities, which JSON
+/// does not have, are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. Histograms, texts and tables
+/// are objects; images are left to the sinks that show them, and a file is its path.
+#[derive(Debug, Default)]
+pub struct Jsonl {
+    file: Option<File>,
+}
+
+impl Jsonl {
+    /// The file's name in the run directory.
+    pub const FILE: &str = "metrics.jsonl";
+}
+
+impl Sink for Jsonl {
+    fn name(&self) -> String {
+        "jsonl".to_owned()
+    }
+
+    fn files(&self) -> Vec<String> {
+        vec![Self::FILE.to_owned()]
+    }
+
+    fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
+        let dir = run.dir.as_ref().ok_or("metrics.jsonl needs a run directory")?;
+        let path = dir.join(Self::FILE);
+        self.file = Some(match run.resumed_at {
+            Some(step) => continue_after(&path, step)?,
+            None => OpenOptions::new().append(true).create_new(true).open(path)?,
+        });
+        Ok(())
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), BoxError> {
+        let mut line = serde_json::to_vec(&to_json(record))?;
+        line.push(b'\n');
+        let file = self.file.as_mut().ok_or("metrics.jsonl is not open")?;
+        Ok(file.write_all(&line)?)
+    }
+
+    fn flush(&mut self) -> Result<(), BoxError> {
+        Ok(self.file.as_ref().map_or(Ok(()), File::sync_data)?)
+    }
+
+    fn close(&mut self, _outcome: &Outcome) -> Result<(), BoxError> {
+        self.flush()
+    }
+}
+
+/// Opens `path` for appending after the record of `step`, and cuts off whatever came later.
+fn continue_after(path: &Path, step: u64) -> Result<File, BoxError> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let mut keep = 0;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let whole = line.ends_with(b"\n");
+        let parsed: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+        match parsed.and_then(|line| line.get("step")?.as_u64()) {
+            Some(recorded) if whole && recorded <= step => keep += line.len() as u64,
+            _ => break,
+        }
+    }
+    file.set_len(keep)?;
+    file.seek(SeekFrom::End(0))?;
+    Ok(file)
+}
+
+/// A record as one JSON object: the clock's counts, then the keys in order of arrival.
+fn to_json(record: &Record) -> serde_json::Value {
+    let mut line = Map::new();
+    let clock = &record.clock;
+    line.insert("step".to_owned(), json!(clock.step));
+    line.insert("tokens".to_owned(), json!(clock.tokens));
+    line.insert("elapsed".to_owned(), json!(clock.elapsed.as_secs_f64()));
+    for (key, value) in &record.values {
+        if let Some(value) = value_to_json(value) {
+            line.insert(key.clone(), value);
+        }
+    }
+    serde_json::Value::Object(line)
+}
+
+fn value_to_json(value: &Value) -> Option<serde_json::Value> {
+    Some(match value {
+        Value::Scalar(scalar) => number(*scalar),
+        Value::Histogram(histogram) => json!({
+            "edges": histogram.edges.iter().copied().map(number).collect::<Vec<_>>(),
+            "counts": histogram.counts,
+            "non_finite": histogram.non_finite,
+        }),
+        Value::Text(text) => json!({ "text": text }),
+        Value::Table { columns, rows } => json!({ "columns": columns, "rows": rows }),
+        Value::Image(_) => return None,
+        Value::File { path, kind } => json!({ "file": path_text(path), "kind": kind }),
+    })
+}
+
+fn number(scalar: f64) -> serde_json::Value {
+    if scalar.is_finite() {
+        json!(scalar)
+    } else if scalar.is_nan() {
+        json!("NaN")
+    } else {
+        json!(if scalar > 0.0 { "Infinity" } else { "-Infinity" })
+    }
+}
+
+fn path_text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Clock;
+
+    fn record(step: u64, loss: f64) -> Record {
+        let clock = Clock { step, ..Clock::default() };
+        Record { clock, values: vec![("train/loss".to_owned(), Value::Scalar(loss))] }
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_become_strings() {
+        let texts = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.1]
+            .map(|loss| to_json(&record(1, loss))["train/loss"].to_string());
+        assert_eq!(texts, ["\"NaN\"", "\"Infinity\"", "\"-Infinity\"", "0.1"]);
+    }
+
+    #[test]
+    fn a_resumed_file_loses_later_steps_and_a_torn_last_line() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join(Jsonl::FILE);
+        let mut sink = Jsonl { file: Some(File::create(&path).expect("a new file")) };
+        for step in 1..=4 {
+            sink.write(&record(step, 1.0)).expect("a line");
+        }
+        drop(sink);
+        let text = std::fs::read_to_string(&path).expect("the lines");
+        std::fs::write(&path, &text[..text.len() - 5]).expect("a torn last line");
+
+        let file = continue_after(&path, 3).expect("a file to go on with");
+        Jsonl { file: Some(file) }.write(&record(4, 2.0)).expect("a line");
+        let lines = std::fs::read_to_string(&path).expect("the lines");
+        let steps: Vec<_> = lines
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+            .map(|line| (line["step"].as_u64(), line["train/loss"].as_f64()))
+            .collect();
+        let expected = [1.0, 1.0, 1.0, 2.0].map(Some);
+        assert_eq!(steps, (1..=4).map(Some).zip(expected).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,277 @@
+//! The loop, from top to bottom.
+
+/// The context of a hook, from fields that the callbacks do not share.
+macro_rules! cx {
+    ($trainer:ident, $clock:expr, $previous:expr, $model:expr, $generate:ident) => {
+        Cx {
+            clock: $clock,
+            previous: $previous,
+            steps: $trainer.settings.steps,
+            seed: $trainer.settings.seed,
+            device: &$trainer.device,
+            run_dir: $trainer.info.dir.as_deref(),
+            bus: &$trainer.bus,
+            model: $model,
+            generate: &$generate,
+        }
+    };
+}
+
+/// Generation for the callbacks: with the model as it is, without a tape.
+macro_rules! generator {
+    ($trainer:ident, $model:expr) => {
+        |prompt: &str, how: &Sampling| $trainer.task.generate(&$model.valid(), prompt, how)
+    };
+}
+
+mod builder;
+mod dispatch;
+mod save;
+mod settle;
+mod update;
+
+pub use builder::{Parts, TrainerBuilder};
+
+use crate::callback::Hook;
+use crate::event::{Bus, Cx, FitEnd, FitStart, Timing};
+use crate::intervention::Intervention;
+use crate::lm::Sampling;
+use crate::optim::Optimizers;
+use crate::outcome::{Fitted, Outcome, Overhead, Problem, chain};
+use crate::params::ParamTable;
+use crate::record::Record;
+use crate::run::{self, RunInfo};
+use crate::signal::SignalWatch;
+use crate::sink::{Sink, Writers};
+use crate::task::Task;
+use crate::{Clock, ConfigError, Deferred, Plan, TrainError};
+use builder::Settings;
+use burn::module::Module;
+use burn::tensor::Device;
+use dispatch::Callbacks;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use update::Updated;
+
+/// Trains a model on a task, step by step, and tells callbacks and sinks about it.
+///
+/// # Examples
+///
+/// ```
+/// use bdh::burn::{nn::{Linear, LinearConfig}, optim::AdamWConfig, tensor::Tensor};
+/// use bdh::{BatchSize, BoxError, MemorySink, Probe, Task, Trainer, warmup_cosine};
+/// # struct Halve;
+/// # impl Task for Halve {
+/// #     type Model = Linear;
+/// #     type Batch = Vec<f32>;
+/// #     fn next_batch(&mut self) -> Result<Vec<f32>, BoxError> { Ok(vec![0.25, 0.5, 1.0]) }
+/// #     fn size(&self, batch: &Vec<f32>) -> BatchSize {
+/// #         BatchSize { samples: batch.len(), tokens: batch.len() }
+/// #     }
+/// #     fn loss(&self, model: &Linear, batch: &Vec<f32>, _: &Probe<'_>) -> Tensor<1> {
+/// #         let x = Tensor::<1>::from_floats(batch.as_slice(), &model.weight.device()).reshape([-1, 1]);
+/// #         (model.forward(x.clone()) - x / 2.0).square().mean()
+/// #     }
+/// # }
+///
+/// let device = bdh::device("cpu")?;
+/// let memory = MemorySink::default();
+/// let trainer = Trainer::builder(Halve, LinearConfig::new(1, 1).init(&device))
+///     .optimizer(AdamWConfig::new().build(), warmup_cosine(0.1, 5))
+///     .steps(50_u64)
+///     .sink(memory.clone())
+///     .build()?;
+/// println!("{}", trainer.plan());
+/// trainer.fit()?;
+///
+/// let losses = memory.series("train/loss");
+/// assert_eq!(losses.len(), 50);
+/// assert!(losses[49].1 < 0.1 * losses[0].1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Trainer<T: Task> {
+    task: T,
+    /// Out only while the optimizer has it.
+    model: Option<T::Model>,
+    device: Device,
+    table: Arc<ParamTable>,
+    optimizers: Optimizers,
+    interventions: Vec<Box<dyn Intervention>>,
+    callbacks: Callbacks,
+    /// Until the run begins; then they are with the writers.
+    sinks: Vec<Box<dyn Sink>>,
+    settings: Settings,
+    plan: Plan,
+    info: RunInfo,
+    clock: Clock,
+    /// Training time of the run that this one continues.
+    elapsed_before: Duration,
+    bus: Bus,
+    progress: Progress,
+}
+
+/// What a run accumulates on the way.
+#[derive(Default)]
+struct Progress {
+    writers: Writers,
+    signals: Option<SignalWatch>,
+    last: Option<Record>,
+    problems: Vec<Problem>,
+    overhead: Overhead,
+    flops_per_token: Option<f64>,
+}
+
+/// What one step leaves for the moments after it.
+struct Done {
+    /// The clock before the step; `None` for the untrained model, which no step precedes.
+    previous: Option<Clock>,
+    loss: Option<Deferred>,
+    lrs: Vec<(String, f64)>,
+    skipped: bool,
+    timing: Timing,
+}
+
+impl<T: Task> Trainer<T> {
+    /// Begins the composition of a run: what is trained, and on what.
+    pub fn builder(task: T, model: T::Model) -> TrainerBuilder<T> {
+        TrainerBuilder::new(task, model)
+    }
+
+    /// What will fire when, what is recorded, and which files will exist.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Runs the loop to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`], after every callback and sink has been told. A failing observer or sink is not an
+    /// error of the run: it is in [`Fitted::problems`].
+    pub fn fit(mut self) -> Result<Fitted<T::Model>, TrainError> {
+        let began = Instant::now();
+        self.open()?;
+        let ended = self.run();
+        self.progress.overhead.total = began.elapsed();
+        self.close(ended)
+    }
+
+    /// Makes the run directory, opens the sinks, listens for signals.
+    fn open(&mut self) -> Result<(), ConfigError> {
+        if let Some(dir) = &self.info.dir {
+            let run_dir = |source| ConfigError::RunDir { path: dir.clone(), source };
+            run::create_dir(dir, self.info.resumed_at.is_some())?;
+            run::write_start(&self.info).map_err(run_dir)?;
+        }
+        for sink in &mut self.sinks {
+            let (field, value) = ("sink", sink.name());
+            sink.open(&self.info).map_err(|error| {
+                let expected = format!("which cannot be opened: {}", chain(&*error));
+                ConfigError::Invalid { field, value, expected }
+            })?;
+        }
+        self.progress.writers = Writers::start(std::mem::take(&mut self.sinks));
+        if self.settings.stop_on_signals {
+            // Without a handler the run is merely less polite to interrupt.
+            self.progress.signals = SignalWatch::start().ok();
+        }
+        Ok(())
+    }
+
+    // ── The loop ─────────────────────────────────────────────────────────────────────────────────────
+
+    fn run(&mut self) -> Result<Outcome, TrainError> {
+        self.on_fit_start()?;
+        if self.clock.step == 0 {
+            self.callbacks.look_at(None, &self.clock, self.settings.steps);
+            if let Some(reason) = self.settle(&Done::untrained())? {
+                return Ok(Outcome::Stopped(reason));
+            }
+        }
+        while self.clock.step < self.settings.steps {
+            let done = self.step()?; // ends with the parameters moved
+            self.on_step(&done)?;
+            if let Some(reason) = self.settle(&done)? {
+                return Ok(Outcome::Stopped(reason));
+            }
+        }
+        Ok(Outcome::Completed)
+    }
+
+    /// Batches, forward and backward, optimizer: one update of the parameters.
+    fn step(&mut self) -> Result<Done, TrainError> {
+        let began = Instant::now();
+        let batches = self.fetch()?;
+        let data = began.elapsed();
+
+        let previous = self.clock;
+        self.clock = self.clock_after(&batches);
+        self.callbacks.look_at(Some(&previous), &self.clock, self.settings.steps);
+
+        let backward = self.backward(&batches, &previous)?;
+        let loss = backward.loss.clone();
+        let Updated { skipped, lrs } = self.update(backward, &previous)?;
+
+        let timing = Timing { step: began.elapsed(), data };
+        self.progress.overhead.steps += timing.step;
+        Ok(Done { previous: Some(previous), loss: Some(loss), lrs, skipped, timing })
+    }
+
+    // ── Before and after ─────────────────────────────────────────────────────────────────────────────
+
+    fn on_fit_start(&mut self) -> Result<(), TrainError> {
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
+        self.progress.flops_per_token = self.task.flops_per_token(model);
+        let generate = generator!(self, model);
+        let cx = cx!(self, &self.clock, None, model, generate);
+        let resumed = self.info.resumed_at.is_some();
+        let event = FitStart { cx, plan: &self.plan, params: &self.table, resumed };
+        self.callbacks
+            .fire(Hook::OnFitStart, &self.bus, self.clock.step, |c| c.on_fit_start(&event))
+    }
+
+    /// Tells everybody how the run ended, waits for the sinks, and writes `run.json` for the last time.
+    fn close(mut self, ended: Result<Outcome, TrainError>) -> Result<Fitted<T::Model>, TrainError> {
+        let outcome = match &ended {
+            Ok(outcome) => outcome.clone(),
+            Err(error) => Outcome::Failed(chain(error)),
+        };
+        let aborted = self.on_fit_end(&outcome);
+        self.hear_problems();
+        let mut progress = std::mem::take(&mut self.progress);
+        progress.overhead.rows = self.callbacks.costs();
+        progress.writers.close(&outcome, self.clock.step, &mut progress.problems);
+        let Progress { last, problems, overhead, .. } = progress;
+        // The directory was writable when the run began; if it no longer is, the outcome still counts.
+        let _ = run::write_end(&self.info, &outcome, last.as_ref(), &problems, &overhead);
+        ended.and(aborted)?;
+        let model = self.model.expect(MODEL_IS_IN);
+        Ok(Fitted { model, outcome, last, overhead, problems })
+    }
+
+    /// What is logged here joins the last record in [`Fitted::last`] and in `run.json`; the sinks have
+    /// theirs already.
+    fn on_fit_end(&mut self, outcome: &Outcome) -> Result<(), TrainError> {
+        // A step that failed half-way may have lost the model; then there is none to show.
+        let Some(model) = self.model.as_ref() else { return Ok(()) };
+        let generate = generator!(self, model);
+        let cx = cx!(self, &self.clock, None, model, generate);
+        let event = FitEnd { cx, outcome };
+        let call = |c: &mut dyn crate::Callback| c.on_fit_end(&event);
+        self.callbacks.fire(Hook::OnFitEnd, &self.bus, self.clock.step, call)?;
+        let late = self.take_logged()?;
+        if let Some(last) = &mut self.progress.last {
+            last.values.extend(late);
+        }
+        Ok(())
+    }
+}
+
+/// Between the hooks the model is always there.
+const MODEL_IS_IN: &str = "the model is out only while the optimizer has it";
+
+/// The directory name of a checkpoint that the `checkpoint` cadence asks for.
+fn checkpoint_name(step: u64) -> String {
+    format!("step_{step:08}")
+}

@@ -1,0 +1,334 @@
+//! Composes a run, and checks it as a whole before the first step.
+
+use super::dispatch::Callbacks;
+use super::{Progress, Trainer};
+use crate::callback::{Callback, Hooks};
+use crate::checkpoint::Checkpoint;
+use crate::event::Bus;
+use crate::intervention::{self, Intervention};
+use crate::optim::{Group, Optimizers};
+use crate::params::ParamTable;
+use crate::run::{self, RunInfo};
+use crate::sink::{Jsonl, Sink};
+use crate::{Cadence, Clock, ConfigError, Plan, PlanRow, Schedule, Task, device};
+use burn::optim::DynOptimizer;
+use derive_builder::Builder;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a run is made of, as the builder collects it. Its fields' documentation is the setters'.
+#[derive(Builder)]
+#[builder(
+    name = "TrainerBuilder",
+    pattern = "owned",
+    setter(into),
+    build_fn(private, name = "assemble", error = "ConfigError")
+)]
+#[builder_struct_attr(doc = "Composes a [`Trainer`]; begun by [`Trainer::builder`].")]
+#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+pub struct Parts<T: Task> {
+    #[builder(setter(custom))]
+    task: T,
+    #[builder(setter(custom))]
+    model: T::Model,
+    #[builder(setter(custom), default)]
+    groups: Vec<Group>,
+    #[builder(setter(custom), default)]
+    callbacks: Vec<Box<dyn Callback>>,
+    #[builder(setter(custom), default)]
+    interventions: Vec<Box<dyn Intervention>>,
+    #[builder(setter(custom), default)]
+    sinks: Vec<Box<dyn Sink>>,
+    /// How many updates the run takes. Required.
+    steps: u64,
+    /// Micro-batches that are averaged into one update. Defaults to 1.
+    #[builder(default = 1)]
+    grad_accum_steps: usize,
+    /// Largest global L2 norm that the gradients may have; larger ones are scaled down to it, on the
+    /// device, as PyTorch's `clip_grad_norm_` does. Unset, nothing is clipped.
+    #[builder(default, setter(strip_option))]
+    clip_grad_norm: Option<f64>,
+    /// The steps on which `train/loss` and the learning rates are recorded. Defaults to every step.
+    ///
+    /// A recorded step costs one device read; where a step takes less than a millisecond on a GPU,
+    /// `every(10)` keeps the device busy.
+    #[builder(default)]
+    log: Cadence,
+    /// The steps on which the validation split is measured. Defaults to the last one.
+    #[builder(default = Cadence::Last)]
+    eval: Cadence,
+    /// The steps on which a checkpoint is written to `checkpoints/` in the run directory. Defaults to
+    /// none; callbacks may ask for more.
+    #[builder(default = Cadence::Never)]
+    checkpoint: Cadence,
+    /// How many of those checkpoints are kept, newest first. Pinned ones do not count. Defaults to 2.
+    #[builder(default = 2)]
+    keep_checkpoints: usize,
+    /// Seed of everything random in training. Defaults to 0.
+    #[builder(default)]
+    seed: u64,
+    /// Where the run writes; unset, it leaves nothing on disk.
+    #[builder(default, setter(strip_option))]
+    run_dir: Option<PathBuf>,
+    /// The checkpoint to continue from. Model, optimizer, data, clock and callbacks are restored, and the
+    /// run directory may exist.
+    #[builder(default, setter(strip_option))]
+    resume: Option<PathBuf>,
+    /// Whether SIGINT and SIGTERM end the run cleanly: checkpoint, flush, return. Defaults to yes; a
+    /// second signal ends the process at once.
+    #[builder(default = true)]
+    stop_on_signals: bool,
+    #[builder(setter(custom), default)]
+    config: Value,
+}
+
+/// The settings that the loop goes by.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Settings {
+    pub(super) steps: u64,
+    pub(super) grad_accum_steps: usize,
+    pub(super) clip_grad_norm: Option<f64>,
+    pub(super) log: Cadence,
+    pub(super) eval: Cadence,
+    pub(super) checkpoint: Cadence,
+    pub(super) keep_checkpoints: usize,
+    pub(super) seed: u64,
+    #[serde(skip)]
+    pub(super) stop_on_signals: bool,
+}
+
+impl<T: Task> TrainerBuilder<T> {
+    pub(super) fn new(task: T, model: T::Model) -> Self {
+        Self { task: Some(task), model: Some(model), ..Self::default() }
+    }
+
+    /// Updates all parameters that no earlier group claims with one of burn's optimizers, such as
+    /// `AdamWConfig::new().build()`. A number as schedule is a constant learning rate.
+    pub fn optimizer(
+        self,
+        optimizer: impl DynOptimizer + 'static,
+        schedule: impl Into<Schedule>,
+    ) -> Self {
+        self.group(Group::new("default", |_| true, optimizer, schedule))
+    }
+
+    /// Adds a parameter group. The first group that claims a parameter gets it.
+    pub fn group(mut self, group: Group) -> Self {
+        self.groups.get_or_insert_default().push(group);
+        self
+    }
+
+    /// Adds a callback. Callbacks are called in the order in which they were added.
+    pub fn callback(mut self, callback: impl Callback + 'static) -> Self {
+        self.callbacks.get_or_insert_default().push(Box::new(callback));
+        self
+    }
+
+    /// Adds an intervention. Interventions act in the order in which they were added.
+    pub fn intervention(mut self, intervention: impl Intervention + 'static) -> Self {
+        self.interventions.get_or_insert_default().push(Box::new(intervention));
+        self
+    }
+
+    /// Adds a sink. With a run directory, `metrics.jsonl` is written without asking.
+    pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
+        self.sinks.get_or_insert_default().push(Box::new(sink));
+        self
+    }
+
+    /// The user's own configuration, saved in `run.json` and in every checkpoint.
+    pub fn config(mut self, config: impl Serialize) -> Self {
+        self.config = Some(serde_json::to_value(config).unwrap_or(Value::Null));
+        self
+    }
+
+    /// Finishes the trainer and checks it as a whole. Nothing is written yet.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names the setting, its value, and what would work.
+    pub fn build(self) -> Result<Trainer<T>, ConfigError> {
+        let mut parts = self.assemble()?;
+        parts.check()?;
+        if parts.run_dir.is_some() {
+            parts.sinks.insert(0, Box::new(Jsonl::default())); // the truth comes first
+        }
+        let table = Arc::new(ParamTable::of(&parts.model));
+        let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table)?;
+        let callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
+        let settings = parts.settings();
+        let plan = parts.plan(&settings, &table, &optimizers, &callbacks)?;
+        let info = parts.info(&settings, &optimizers, &table);
+        let mut trainer = Trainer {
+            device: device::of(&parts.model),
+            task: parts.task,
+            model: Some(parts.model),
+            table,
+            optimizers,
+            interventions: parts.interventions,
+            callbacks,
+            sinks: parts.sinks,
+            settings,
+            plan,
+            info,
+            clock: Clock::default(),
+            elapsed_before: Duration::ZERO,
+            bus: Bus::default(),
+            progress: Progress::default(),
+        };
+        if let Some(path) = parts.resume {
+            trainer.restore(&path, Checkpoint::read(&path)?)?;
+        }
+        Ok(trainer)
+    }
+}
+
+impl<T: Task> Parts<T> {
+    fn check(&self) -> Result<(), ConfigError> {
+        let invalid = |field, value: &dyn ToString, expected: &str| {
+            let (value, expected) = (value.to_string(), expected.to_owned());
+            Err(ConfigError::Invalid { field, value, expected })
+        };
+        if self.steps == 0 {
+            return invalid("steps", &self.steps, "a run takes 1 step or more");
+        }
+        if self.grad_accum_steps == 0 {
+            let expected = "an update needs 1 micro-batch or more";
+            return invalid("grad_accum_steps", &self.grad_accum_steps, expected);
+        }
+        if let Some(norm) = self.clip_grad_norm.filter(|norm| !(*norm > 0.0)) {
+            return invalid("clip_grad_norm", &norm, "a norm to clip to is above 0; 1.0 is usual");
+        }
+        if self.groups.is_empty() {
+            return Err(ConfigError::Missing { field: "optimizer" });
+        }
+        if self.run_dir.is_none() && self.checkpoint != Cadence::Never {
+            return Err(ConfigError::Missing { field: "run_dir" });
+        }
+        if let Some(dir) = &self.run_dir
+            && self.resume.is_none()
+            && dir.join("run.json").exists()
+        {
+            return Err(ConfigError::RunExists { path: dir.clone() });
+        }
+        intervention::check_names(&self.interventions)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            steps: self.steps,
+            grad_accum_steps: self.grad_accum_steps,
+            clip_grad_norm: self.clip_grad_norm,
+            log: self.log.clone(),
+            eval: if self.task.val_batches().is_empty() {
+                Cadence::Never
+            } else {
+                self.eval.clone()
+            },
+            checkpoint: self.checkpoint.clone(),
+            keep_checkpoints: self.keep_checkpoints,
+            seed: self.seed,
+            stop_on_signals: self.stop_on_signals,
+        }
+    }
+
+    /// Predicts the run.
+    fn plan(
+        &self,
+        settings: &Settings,
+        table: &ParamTable,
+        optimizers: &Optimizers,
+        callbacks: &Callbacks,
+    ) -> Result<Plan, ConfigError> {
+        let per_step = self.task.val_batches().first().map(|batch| self.clock_of_one_step(batch));
+        let row = |name: &str, hooks, cadence: &Cadence, keys: &[&str]| {
+            let keys = keys.iter().map(ToString::to_string).collect();
+            let row =
+                PlanRow::new(name, hooks, cadence.clone(), keys, per_step.as_ref(), self.steps);
+            check_cadence(name, cadence, per_step.as_ref(), self.steps).map(|()| row)
+        };
+        let mut rows = vec![
+            row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"])?,
+            row("eval", Hooks::NONE, &settings.eval, &["val/*"])?,
+            row("checkpoint", Hooks::NONE, &settings.checkpoint, &[])?,
+        ];
+        for callback in callbacks.iter() {
+            let keys = callback.keys();
+            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+            rows.push(row(&callback.name(), callback.hooks(), &callback.cadence(), &keys)?);
+        }
+        Ok(Plan {
+            steps: self.steps,
+            grad_accum_steps: self.grad_accum_steps,
+            clip_grad_norm: self.clip_grad_norm,
+            params: (table.len(), table.num_elements()),
+            groups: optimizers.describe(table),
+            files: self.files(callbacks, &rows[2]),
+            rows,
+            interventions: self.interventions.iter().map(|i| i.name()).collect(),
+            sinks: self.sinks.iter().map(|sink| sink.name()).collect(),
+        })
+    }
+
+    /// What one step adds to the clock, if training batches are as large as the validation ones.
+    fn clock_of_one_step(&self, batch: &T::Batch) -> Clock {
+        let (size, micro_batches) = (self.task.size(batch), self.grad_accum_steps as u64);
+        Clock {
+            step: 1,
+            micro_batches,
+            tokens: size.tokens as u64 * micro_batches,
+            samples: size.samples as u64 * micro_batches,
+            ..Clock::default()
+        }
+    }
+
+    fn files(&self, callbacks: &Callbacks, checkpoints: &PlanRow) -> Vec<String> {
+        if self.run_dir.is_none() {
+            return Vec::new();
+        }
+        let firings = checkpoints.firings.iter().flatten();
+        let newest = firings.rev().take(self.keep_checkpoints.max(1));
+        let mut files = vec!["run.json".to_owned()];
+        files.extend(self.sinks.iter().flat_map(|sink| sink.files()));
+        files.extend(newest.map(|step| format!("checkpoints/{}", super::checkpoint_name(*step))));
+        files.extend(callbacks.iter().flat_map(|callback| callback.files(self.steps)));
+        files
+    }
+
+    fn info(&self, settings: &Settings, optimizers: &Optimizers, table: &ParamTable) -> RunInfo {
+        let dir_name = self.run_dir.as_ref().and_then(|dir| dir.file_name());
+        let interventions: Vec<_> =
+            self.interventions.iter().map(|i| (i.name(), i.config())).collect();
+        RunInfo {
+            name: dir_name.map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
+            dir: self.run_dir.clone(),
+            steps: self.steps,
+            seed: self.seed,
+            config: json!({
+                "trainer": settings,
+                "groups": optimizers.describe(table),
+                "interventions": interventions,
+                "parameters": table.num_elements(),
+                "user": self.config,
+            }),
+            resumed_at: None,
+            started_at: run::now(),
+        }
+    }
+}
+
+fn check_cadence(
+    whose: &str,
+    cadence: &Cadence,
+    per_step: Option<&Clock>,
+    steps: u64,
+) -> Result<(), ConfigError> {
+    // Where the size of a batch is not known beforehand, cadences by tokens get the benefit of the doubt.
+    let plenty = Clock { step: 1, tokens: 1 << 32, samples: 1 << 32, ..Clock::default() };
+    cadence
+        .check(per_step.unwrap_or(&plenty), steps)
+        .map_err(|source| ConfigError::Cadence { whose: whose.to_owned(), source })
+}

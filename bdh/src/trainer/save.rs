@@ -1,0 +1,139 @@
+//! Saving a run so that it can go on, and going on.
+
+use super::{Done, MODEL_IS_IN, Trainer};
+use crate::callback::{Callback, Hook};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, State};
+use crate::event::{CheckpointRequest, Checkpointed, Cx};
+use crate::lm::Sampling;
+use crate::optim::OptimizerState;
+use crate::params;
+use crate::task::Task;
+use crate::{ConfigError, TrainError};
+use burn::module::Module;
+use burn::tensor::TensorData;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The folder of a run directory that holds its checkpoints.
+const FOLDER: &str = "checkpoints";
+
+impl<T: Task> Trainer<T> {
+    /// Writes the checkpoints that are due or were asked for; all of them hold the same state.
+    pub(super) fn save(
+        &mut self,
+        done: &Done,
+        requests: Vec<CheckpointRequest>,
+    ) -> Result<(), TrainError> {
+        let Some(dir) = self.info.dir.as_ref().map(|dir| dir.join(FOLDER)) else { return Ok(()) };
+        let began = Instant::now();
+        let step = self.clock.step;
+        let failed = |source| TrainError::Checkpoint { step, source };
+        let checkpoint = self.capture()?;
+        // What the checkpoint claims to have recorded must be on the disk before it appears.
+        self.progress.writers.flush(step, &mut self.progress.problems);
+        for CheckpointRequest { name, pinned } in requests {
+            let path = dir.join(name);
+            checkpoint.write(&path, pinned).map_err(failed)?;
+            self.on_checkpoint(done, &path, pinned)?;
+        }
+        checkpoint::rotate(&dir, self.settings.keep_checkpoints)
+            .map_err(|source| failed(CheckpointError::Io { path: dir, source }))?;
+        self.progress.overhead.checkpoints += began.elapsed();
+        Ok(())
+    }
+
+    /// Everything that the run needs in order to go on from here; the parameters in one device read.
+    fn capture(&mut self) -> Result<Checkpoint, TrainError> {
+        let step = self.clock.step;
+        let record = self.peek_scalars()?.into_iter().collect();
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
+        let tensors = params::capture(model, &self.table)
+            .map_err(|reason| TrainError::Device { step, reason })?;
+        let table = Arc::clone(&self.table);
+        let names = table.iter().map(|param| param.name.clone());
+        let OptimizerState { tensors: moments, scalars } = self.optimizers.state(&self.table);
+        let interventions = self.interventions.iter().map(|i| (i.name(), i.state()));
+        Ok(Checkpoint {
+            model: names.zip(tensors).collect(),
+            optimizer: moments.into_iter().collect(),
+            state: State {
+                clock: self.clock,
+                seed: self.settings.seed,
+                data: self.task.position(),
+                optimizer: scalars,
+                callbacks: self.callbacks.states(),
+                interventions: interventions.filter(|(_, state)| !state.is_null()).collect(),
+                record,
+                config: self.info.config.clone(),
+            },
+        })
+    }
+
+    fn on_checkpoint(&mut self, done: &Done, path: &Path, pinned: bool) -> Result<(), TrainError> {
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
+        let generate = generator!(self, model);
+        let cx = cx!(self, &self.clock, done.previous.as_ref(), model, generate);
+        let event = Checkpointed { cx, path, pinned };
+        let call = |c: &mut dyn Callback| c.on_checkpoint(&event);
+        self.callbacks.fire(Hook::OnCheckpoint, &self.bus, self.clock.step, call)
+    }
+
+    /// Puts a checkpoint into the trainer: model, optimizer, data, clock, callbacks.
+    pub(super) fn restore(&mut self, path: &Path, saved: Checkpoint) -> Result<(), ConfigError> {
+        let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
+        let Checkpoint { model, optimizer, state } = saved;
+        self.check_shapes(&model).map_err(mismatch)?;
+        let fresh = self.model.take().expect(MODEL_IS_IN);
+        self.model = Some(params::restore(fresh, &self.table, model));
+
+        let moments =
+            OptimizerState { tensors: optimizer.into_iter().collect(), scalars: state.optimizer };
+        self.optimizers.load(moments, &self.table, &self.device.clone().inner());
+        self.task
+            .seek(&state.data)
+            .map_err(|error| mismatch(format!("the data position: {error}")))?;
+        self.callbacks.load_states(path, state.callbacks)?;
+        let mut interventions = state.interventions;
+        for intervention in &mut self.interventions {
+            let name = intervention.name();
+            if let Some(state) = interventions.remove(&name) {
+                intervention
+                    .load_state(state)
+                    .map_err(|e| mismatch(format!("the state of intervention `{name}`: {e}")))?;
+            }
+        }
+        if state.seed != self.settings.seed {
+            let what = format!("its seed is {}, this run's {}", state.seed, self.settings.seed);
+            return Err(mismatch(what).into());
+        }
+        self.elapsed_before = state.clock.elapsed;
+        self.info.resumed_at = Some(state.clock.step);
+        self.clock = state.clock;
+        Ok(())
+    }
+
+    /// Compares names and shapes of a saved model with this one's; the text lists what differs.
+    fn check_shapes(&self, saved: &BTreeMap<String, TensorData>) -> Result<(), String> {
+        for param in &*self.table {
+            let name = &param.name;
+            let mut shape = param.shape.clone();
+            if param.transposed {
+                shape.reverse();
+            }
+            match saved.get(name) {
+                None => return Err(format!("it has no parameter `{name}`")),
+                Some(data) if data.shape().to_vec() != shape => {
+                    let found = data.shape();
+                    return Err(format!("`{name}` is {found:?} there and {shape:?} here"));
+                }
+                Some(_) => {}
+            }
+        }
+        match saved.keys().find(|name| self.table.iter().all(|param| param.name != **name)) {
+            Some(name) => Err(format!("this model has no parameter `{name}`")),
+            None => Ok(()),
+        }
+    }
+}

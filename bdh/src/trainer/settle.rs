@@ -1,0 +1,190 @@
+//! Between two steps: eval, requests, checkpoints, and the one record.
+
+use super::{Done, MODEL_IS_IN, Trainer, checkpoint_name};
+use crate::callback::{Callback, Hook};
+use crate::event::{CheckpointRequest, Cx, EvalBatch, EvalEnd, EvalReport, StepEnd, Timing};
+use crate::lm::Sampling;
+use crate::outcome::StopReason;
+use crate::record::{Logged, Record, Value};
+use crate::task::{Task, Totals};
+use crate::{Cadence, TrainError, deferred};
+use burn::module::Module;
+use std::time::Instant;
+
+impl Done {
+    /// What there is to settle before the first step.
+    pub(super) fn untrained() -> Self {
+        Self {
+            previous: None,
+            loss: None,
+            lrs: Vec::new(),
+            skipped: false,
+            timing: Timing::default(),
+        }
+    }
+}
+
+impl<T: Task> Trainer<T> {
+    pub(super) fn on_step(&mut self, done: &Done) -> Result<(), TrainError> {
+        let (Some(loss), true) = (&done.loss, self.callbacks.want(Hook::OnStep)) else {
+            return Ok(());
+        };
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
+        let generate = generator!(self, model);
+        let cx = cx!(self, &self.clock, done.previous.as_ref(), model, generate);
+        let flops_per_token = self.progress.flops_per_token;
+        let (skipped, timing) = (done.skipped, done.timing);
+        let event = StepEnd { cx, loss, skipped, timing, flops_per_token };
+        let call = |c: &mut dyn Callback| c.on_step(&event);
+        self.callbacks.fire(Hook::OnStep, &self.bus, self.clock.step, call)
+    }
+
+    /// Evaluates, heeds requests, saves, and records. Tells why the run is to stop, if it is.
+    pub(super) fn settle(&mut self, done: &Done) -> Result<Option<StopReason>, TrainError> {
+        self.log_own(done);
+        let asked_to_evaluate = self.bus.requests.borrow().evaluate;
+        if asked_to_evaluate || self.is_due(&self.settings.eval, done) {
+            self.eval(done)?;
+        }
+        let signalled = self.progress.signals.as_ref().is_some_and(|signals| signals.asked());
+        let requests = std::mem::take(&mut *self.bus.requests.borrow_mut());
+        let stop = match requests.stop {
+            Some((by, why)) => Some(StopReason::Asked { by, why }),
+            None => signalled.then_some(StopReason::Signal),
+        };
+        let mut checkpoints = requests.checkpoints;
+        if self.is_due(&self.settings.checkpoint, done) || signalled {
+            let name = checkpoint_name(self.clock.step);
+            checkpoints.push(CheckpointRequest { name, pinned: false });
+        }
+        if self.info.dir.is_some() && !checkpoints.is_empty() {
+            self.save(done, checkpoints)?;
+        }
+        self.record()?;
+        self.hear_problems();
+        Ok(stop)
+    }
+
+    /// The trainer's own keys, on the steps of the `log` cadence.
+    fn log_own(&mut self, done: &Done) {
+        let Some(loss) = &done.loss else { return };
+        if !self.is_due(&self.settings.log, done) {
+            return;
+        }
+        let mut own = vec![("train/loss".to_owned(), Logged::from(loss.clone()))];
+        if let Some((_, lr)) = done.lrs.first() {
+            own.push(("lr".to_owned(), Logged::from(*lr)));
+        }
+        if done.lrs.len() > 1 {
+            own.extend(done.lrs.iter().map(|(name, lr)| (format!("lr/{name}"), Logged::from(*lr))));
+        }
+        if done.skipped {
+            own.push(("train/skipped".to_owned(), Logged::from(1.0)));
+        }
+        self.bus.logged.borrow_mut().splice(0..0, own);
+    }
+
+    fn is_due(&self, cadence: &Cadence, done: &Done) -> bool {
+        cadence.is_due(done.previous.as_ref(), &self.clock, self.settings.steps)
+    }
+
+    /// Measures the validation split; one device read brings it and all that the step has logged.
+    fn eval(&mut self, done: &Done) -> Result<(), TrainError> {
+        let began = Instant::now();
+        let step = self.clock.step;
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
+        let generate = generator!(self, model);
+        let cx = cx!(self, &self.clock, done.previous.as_ref(), model, generate);
+
+        let without_tape = model.valid();
+        let batches = self.task.val_batches();
+        let mut totals = Totals::default();
+        for (index, batch) in batches.iter().enumerate() {
+            self.task.eval(&without_tape, batch, &mut totals);
+            if self.callbacks.want(Hook::OnEvalBatch) {
+                let event = EvalBatch { cx, index, count: batches.len() };
+                let call = |c: &mut dyn Callback| c.on_eval_batch(&event);
+                self.callbacks.fire(Hook::OnEvalBatch, &self.bus, step, call)?;
+            }
+        }
+        let metrics = self.task.summarize(&totals);
+        for (name, value) in &metrics {
+            cx.log(format!("val/{name}"), value.clone());
+        }
+        read_logged(&self.bus.logged.borrow(), step, &mut self.progress.overhead.reads)?;
+        let value = |deferred: &crate::Deferred| deferred.value().unwrap_or(f64::NAN);
+        let metrics = metrics.iter().map(|(name, metric)| (name.clone(), value(metric))).collect();
+        let report = EvalReport { metrics, took: began.elapsed() };
+        self.progress.overhead.eval += report.took;
+
+        let event = EvalEnd { cx, report: &report };
+        let call = |c: &mut dyn Callback| c.on_eval(&event);
+        self.callbacks.fire(Hook::OnEval, &self.bus, step, call)
+    }
+
+    /// Sends the step's record to the sinks: whatever was logged, read together.
+    fn record(&mut self) -> Result<(), TrainError> {
+        let values = self.take_logged()?;
+        if values.is_empty() {
+            return Ok(());
+        }
+        let record = Record { clock: self.clock, values };
+        self.progress.last = Some(record.clone());
+        self.progress.writers.write(record, &mut self.progress.problems);
+        Ok(())
+    }
+
+    /// Everything logged since the last record, with its values; of a key logged twice, the later one.
+    pub(super) fn take_logged(&mut self) -> Result<Vec<(String, Value)>, TrainError> {
+        let logged = std::mem::take(&mut *self.bus.logged.borrow_mut());
+        read_logged(&logged, self.clock.step, &mut self.progress.overhead.reads)?;
+        let mut values: Vec<(String, Value)> = Vec::with_capacity(logged.len());
+        let mut places = std::collections::HashMap::with_capacity(logged.len());
+        for (key, logged) in logged {
+            let value = match logged {
+                Logged::Ready(value) => value,
+                Logged::Deferred(value) => Value::Scalar(value.value().unwrap_or(f64::NAN)),
+            };
+            match places.get(&key) {
+                Some(&place) => values[place] = (key, value),
+                None => {
+                    places.insert(key.clone(), values.len());
+                    values.push((key, value));
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// The scalars logged so far on this step, read but left where they are.
+    pub(super) fn peek_scalars(&mut self) -> Result<Vec<(String, f64)>, TrainError> {
+        let logged = self.bus.logged.borrow();
+        read_logged(&logged, self.clock.step, &mut self.progress.overhead.reads)?;
+        let scalar = |logged: &Logged| match logged {
+            Logged::Deferred(value) => value.value(),
+            Logged::Ready(Value::Scalar(value)) => Some(*value),
+            Logged::Ready(_) => None,
+        };
+        Ok(logged.iter().filter_map(|(key, value)| Some((key.clone(), scalar(value)?))).collect())
+    }
+
+    /// Passes on what failed in callbacks: to the sinks, and to the outcome.
+    pub(super) fn hear_problems(&mut self) {
+        for problem in self.callbacks.untold.drain(..) {
+            self.progress.writers.tell(&problem);
+            self.progress.problems.push(problem);
+        }
+    }
+}
+
+/// Reads, in one device read, all that was logged and is still on the device.
+fn read_logged(logged: &[(String, Logged)], step: u64, reads: &mut u64) -> Result<(), TrainError> {
+    let deferred = logged.iter().filter_map(|(_, logged)| match logged {
+        Logged::Deferred(value) => Some(value),
+        Logged::Ready(_) => None,
+    });
+    let was_needed =
+        deferred::read(deferred).map_err(|reason| TrainError::Device { step, reason })?;
+    *reads += u64::from(was_needed);
+    Ok(())
+}
