@@ -1,1 +1,21 @@
-//! Callbacks and sinks for `bdh`.
+//! Callbacks and sinks for [`bdh`]: one file each, each with a table of the keys it records.
+//!
+//! | callback | registered as | what it watches |
+//! |---|---|---|
+//! | [`Norms`] | `norms` | L2 of weights and gradients, global and per parameter |
+//! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
+//! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
+//!
+//! | sink | where |
+//! |---|---|
+//! | [`Console`] | the terminal |
+
+mod early_checkpoints;
+mod norms;
+mod sinks;
+mod throughput;
+
+pub use early_checkpoints::EarlyCheckpoints;
+pub use norms::{Norms, NormsBuilder};
+pub use sinks::Console;
+pub use throughput::{Throughput, ThroughputBuilder};

@@ -415,7 +415,7 @@ mod tests {
         let (from, into) = (block(), block());
         let table = ParamTable::of(&from);
         let captured = capture(&from, &table).expect("the device reads");
-        assert_eq!(captured[2].shape.as_slice(), [2, 3]);
+        assert_eq!(captured[2].shape().as_slice(), [2, 3]);
 
         let named = table.iter().map(|p| p.name.clone()).zip(captured.clone()).collect();
         let into = restore(into, &table, named);

@@ -1,0 +1,5 @@
+//! Where records go, beside `metrics.jsonl`.
+
+mod console;
+
+pub use console::Console;
