@@ -1,0 +1,224 @@
+//! Time in a run: what has been completed, and spans of it.
+//!
+//! Hooks, records, checkpoints and cadences all read the same clock, so that "step 500" is one
+//! moment everywhere.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use std::time::Duration;
+
+/// Counts the work that a run has completed.
+///
+/// `step` is the number of completed optimizer updates: step 0 is the untrained model, and what is
+/// measured with the gradients of the first update belongs to step 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Clock {
+    /// Completed optimizer updates.
+    pub step: u64,
+    /// Forward and backward passes; `grad_accum_steps` of them make one update.
+    pub micro_batches: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Samples (sequences, images) trained on.
+    pub samples: u64,
+    /// Training time, in files as seconds; exact to the nanosecond for three weeks.
+    #[serde(serialize_with = "save_seconds", deserialize_with = "load_seconds")]
+    pub elapsed: Duration,
+}
+
+impl Clock {
+    /// The clock after `steps` steps, if each completes what this clock counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bdh::Clock;
+    ///
+    /// let per_step = Clock { tokens: 512, samples: 4, ..Clock::default() };
+    /// let clock = per_step.after(10);
+    /// assert_eq!((clock.step, clock.tokens, clock.samples), (10, 5_120, 40));
+    /// ```
+    #[must_use]
+    pub fn after(&self, steps: u64) -> Self {
+        Self {
+            step: steps,
+            micro_batches: self.micro_batches.saturating_mul(steps),
+            tokens: self.tokens.saturating_mul(steps),
+            samples: self.samples.saturating_mul(steps),
+            elapsed: self.elapsed.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+fn save_seconds<S: Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(elapsed.as_secs_f64())
+}
+
+fn load_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// A stretch of training, from its start or between two firings.
+///
+/// Made by [`steps`], [`tokens`], [`samples`], [`secs`], [`minutes`] and [`fraction`]; a bare integer
+/// means steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Span {
+    /// Optimizer updates.
+    Steps(u64),
+    /// Tokens trained on.
+    Tokens(u64),
+    /// Samples trained on.
+    Samples(u64),
+    /// Training time. What happens when cannot be known before the run.
+    Time(Duration),
+    /// A part of the whole run, counted in steps: 0.1 is a tenth.
+    Fraction(f64),
+}
+
+impl Span {
+    /// How often the span fits into what `clock` counts; `None` for a span of nothing.
+    pub(crate) fn periods(self, clock: &Clock, horizon: u64) -> Option<u64> {
+        match self {
+            Self::Steps(n) => clock.step.checked_div(n),
+            Self::Tokens(n) => clock.tokens.checked_div(n),
+            Self::Samples(n) => clock.samples.checked_div(n),
+            Self::Time(period) => nanos(clock.elapsed).checked_div(nanos(period)),
+            Self::Fraction(part) => {
+                // 0.1 * 30.0 is 3.0000000000000004, yet step 3 completes the first tenth of 30. The
+                // factor forgives that, and is less than a step in any run below 10^12 steps.
+                let periods = clock.step as f64 / (part * horizon as f64) * (1.0 + 1e-12);
+                (part > 0.0).then_some(periods as u64)
+            }
+        }
+    }
+
+    /// Whether `clock` has come this far; the start of the run has come as far as nothing.
+    pub(crate) fn is_reached(self, clock: &Clock, horizon: u64) -> bool {
+        self.periods(clock, horizon).is_none_or(|periods| periods > 0)
+    }
+
+    /// Whether this end lies behind `other`, as far as their units tell.
+    pub(crate) fn is_past(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Steps(a), Self::Steps(b))
+            | (Self::Tokens(a), Self::Tokens(b))
+            | (Self::Samples(a), Self::Samples(b)) => a > b,
+            (Self::Time(a), Self::Time(b)) => a > b,
+            (Self::Fraction(a), Self::Fraction(b)) => a > b,
+            _ => false,
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX) // five centuries
+}
+
+/// The only conversion from an integer: with a second one, `every(250)` would be ambiguous.
+impl From<u64> for Span {
+    fn from(steps: u64) -> Self {
+        Self::Steps(steps)
+    }
+}
+
+impl From<Duration> for Span {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
+}
+
+/// A number of optimizer updates.
+#[must_use]
+pub fn steps(n: u64) -> Span {
+    Span::Steps(n)
+}
+
+/// A number of tokens trained on.
+#[must_use]
+pub fn tokens(n: u64) -> Span {
+    Span::Tokens(n)
+}
+
+/// A number of samples trained on.
+#[must_use]
+pub fn samples(n: u64) -> Span {
+    Span::Samples(n)
+}
+
+/// Seconds of training time; less than nothing counts as nothing.
+#[must_use]
+pub fn secs(seconds: f64) -> Span {
+    let too_long_or_negative = if seconds > 0.0 { Duration::MAX } else { Duration::ZERO };
+    Span::Time(Duration::try_from_secs_f64(seconds).unwrap_or(too_long_or_negative))
+}
+
+/// Minutes of training time.
+#[must_use]
+pub fn minutes(minutes: f64) -> Span {
+    secs(minutes * 60.0)
+}
+
+/// A part of the whole run: `fraction(0.1)` is a tenth of its steps.
+#[must_use]
+pub fn fraction(part: f64) -> Span {
+    Span::Fraction(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(step: u64) -> Clock {
+        Clock::default().after(step)
+    }
+
+    #[test]
+    fn clock_survives_json_to_the_nanosecond() {
+        let elapsed = Duration::new(1_000_000, 123_456_789);
+        let clock = Clock { step: 3, micro_batches: 12, tokens: 96, samples: 6, elapsed };
+        let text = serde_json::to_string(&clock).expect("a clock is plain numbers");
+        assert!(text.contains(r#""elapsed":1000000.12345678"#), "{text}");
+        assert_eq!(serde_json::from_str::<Clock>(&text).expect("as written above"), clock);
+    }
+
+    #[test]
+    fn negative_time_is_refused() {
+        let text = r#"{"step":0,"micro_batches":0,"tokens":0,"samples":0,"elapsed":-1.0}"#;
+        assert!(serde_json::from_str::<Clock>(text).is_err());
+    }
+
+    #[test]
+    fn fractions_end_on_the_last_step_without_drift() {
+        for horizon in (10..2_000).chain([1_000_003, 999_999_999]) {
+            for parts in [2_u32, 3, 7, 10] {
+                let part = fraction(1.0 / f64::from(parts));
+                let periods = |step| part.periods(&at(step), horizon);
+                assert_eq!(periods(horizon), Some(u64::from(parts)), "{parts} parts of {horizon}");
+                assert_eq!(periods(horizon - 1), Some(u64::from(parts) - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_fraction_is_reached_on_the_step_that_completes_it() {
+        let first = |part, horizon| {
+            (0..=horizon).find(|&step| fraction(part).is_reached(&at(step), horizon))
+        };
+        assert_eq!(first(0.1, 30), Some(3)); // 0.1 * 30.0 > 3.0
+        assert_eq!(first(2.0 / 3.0, 30), Some(20));
+        assert_eq!(first(0.1, 31), Some(4));
+        assert_eq!(first(0.001, 10), Some(1));
+        assert_eq!(first(0.0, 10), Some(0));
+        assert_eq!(first(1.0, 10), Some(10));
+    }
+
+    #[test]
+    fn impossible_seconds_become_the_nearest_possible() {
+        assert_eq!(secs(1.5), Span::Time(Duration::from_millis(1_500)));
+        assert_eq!(minutes(2.0), Span::Time(Duration::from_mins(2)));
+        assert_eq!(secs(-1.0), Span::Time(Duration::ZERO));
+        assert_eq!(secs(f64::NAN), Span::Time(Duration::ZERO));
+        assert_eq!(secs(f64::INFINITY), Span::Time(Duration::MAX));
+    }
+}
