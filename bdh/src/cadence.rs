@@ -31,8 +31,8 @@ use std::ops::{BitAnd, BitOr};
 /// | <code>every 500 steps &#124; last</code>    | on both                                           |
 /// | `every 10 steps & between 0% and 5%`        | on the steps of the first that the second has     |
 ///
-/// `&` binds tighter than `|`; parentheses group; a unit may be left out before one that is the same,
-/// and otherwise means steps.
+/// `&` binds tighter than `|`; parentheses group. Of a list, the last unit is enough; without any, steps
+/// are meant, and without a word, `every`: `100` is `every 100 steps`.
 ///
 /// # Examples
 ///
@@ -100,7 +100,8 @@ impl Cadence {
     /// Whether the work in `(previous, now]` calls for an action, in a run of `horizon` steps.
     ///
     /// On step 0 `previous` is `None`. The answer depends on the arguments alone, so it may be asked
-    /// before a step runs, with the clock as that step will leave it.
+    /// before a step runs, with the clock as that step will leave it; `elapsed`, which nobody knows
+    /// yet, must then stay as it was when asked, or what falls due during the step is skipped.
     ///
     /// # Examples
     ///

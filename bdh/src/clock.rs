@@ -85,8 +85,8 @@ impl Span {
             Self::Samples(n) => clock.samples.checked_div(n),
             Self::Time(period) => nanos(clock.elapsed).checked_div(nanos(period)),
             Self::Fraction(part) => {
-                // 0.1 * 30.0 is 3.0000000000000004, yet step 3 is the first tenth of 30; a true part
-                // of a run below 10^9 steps is never this close to the next one.
+                // 0.1 * 30.0 is 3.0000000000000004, yet step 3 completes the first tenth of 30. The
+                // factor forgives that, and is less than a step in any run below 10^12 steps.
                 let periods = clock.step as f64 / (part * horizon as f64) * (1.0 + 1e-12);
                 (part > 0.0).then_some(periods as u64)
             }

@@ -162,14 +162,22 @@ impl<'a> Parser<'a> {
         Ok((number, None))
     }
 
-    /// Gives the amounts without a unit that of the next one with a unit.
+    /// Gives the amounts without a unit that of the next one with a unit; without any, steps.
     fn spans(&self, amounts: &[Amount<'a>]) -> Result<Vec<Span>, CadenceError> {
-        let unit_from = |i: usize| {
-            let units = amounts[i..].iter().filter_map(|(_, unit)| *unit);
-            units.map(|unit| unit.word).next().unwrap_or("steps")
-        };
-        let spans = amounts.iter().enumerate();
-        spans.map(|(i, (number, _))| self.span(*number, unit_from(i))).collect()
+        let mut unit = "steps";
+        let mut spans = Vec::with_capacity(amounts.len());
+        for &(number, own) in amounts.iter().rev() {
+            unit = own.map_or(unit, |own| own.word);
+            spans.push(self.span(number, unit)?);
+        }
+        spans.reverse();
+        match amounts {
+            // Twenty steps, or twenty per cent? Better asked than guessed.
+            [others @ .., (number, None)] if others.iter().any(|(_, unit)| unit.is_some()) => {
+                Err(self.unexpected(*number, "a number with its unit, as in `at 10%,20%`"))
+            }
+            _ => Ok(spans),
+        }
     }
 
     fn span(&self, number: Token<'a>, unit: &str) -> Result<Span, CadenceError> {
@@ -182,7 +190,8 @@ impl<'a> Parser<'a> {
             "%" => format!("{digits}e-2").parse().map(Span::Fraction).ok(),
             _ => time_unit(unit).and_then(|size| time(&digits, size)).map(Span::Time),
         };
-        let expected = if number.word.contains('.') { NUMBER } else { WHOLE_NUMBER };
+        let may_have_decimals = unit == "%" || time_unit(unit).is_some();
+        let expected = if may_have_decimals { NUMBER } else { WHOLE_NUMBER };
         span.ok_or_else(|| self.unexpected(number, expected))
     }
 
@@ -325,7 +334,10 @@ mod tests {
             ("ever 100 steps", "found `ever` at column 1, expected `every`, `at`"),
             ("every 100 stesp", "found `stesp` at column 11, expected `steps`, `tokens`"),
             ("every", "found the end at column 6, expected a number"),
-            ("every 1.5 steps", "found `1.5` at column 7, expected a number"),
+            ("every 1.5 steps", "found `1.5` at column 7, expected a whole number below 2^64"),
+            ("every 1.2.3h", "found `1.2.3` at column 7, expected a number, as in"),
+            ("at 10%,20", "found `20` at column 8, expected a number with its unit"),
+            ("between 10% and 20", "found `20` at column 17, expected a number with its unit"),
             ("every 99999999999999999999 steps", "column 7, expected a whole number below 2^64"),
             ("at 250 500", "found `500` at column 8, expected `|`, `&` or the end"),
             ("at 250,", "found the end at column 8, expected a number"),

@@ -1,0 +1,244 @@
+//! A cadence fires where its plan says, and reads back as it was written.
+
+use bdh::{
+    Cadence, Clock, Span, at, between, every, first, fraction, last, log_spaced, never, samples,
+    start, steps, tokens,
+};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Spans that can be foretold, small enough for most runs of 300 steps to reach.
+fn counted_span() -> impl Strategy<Value = Span> {
+    prop_oneof![
+        (1..400_u64).prop_map(steps),
+        (1..200_000_u64).prop_map(tokens),
+        (1..5_000_u64).prop_map(samples),
+        (1..=1_000_u32).prop_map(|permille| fraction(f64::from(permille) / 1_000.0)),
+    ]
+}
+
+/// Spans of any size and unit.
+fn any_span() -> impl Strategy<Value = Span> {
+    prop_oneof![
+        counted_span(),
+        (1..=u64::MAX).prop_map(tokens),
+        (f64::MIN_POSITIVE..=1.0).prop_map(fraction),
+        (0..u64::MAX, 1..1_000_000_000_u32).prop_map(|(s, ns)| Span::Time(Duration::new(s, ns))),
+        (1..10_000_u64).prop_map(|seconds| Span::Time(Duration::from_secs(seconds))),
+    ]
+}
+
+/// Cadences that make sense in some run, over the given spans.
+fn cadence_of(
+    span: impl Strategy<Value = Span> + Clone + 'static,
+) -> impl Strategy<Value = Cadence> {
+    let leaf = prop_oneof![
+        Just(never()),
+        Just(start()),
+        Just(first()),
+        Just(last()),
+        span.clone().prop_map(every),
+        prop::collection::vec(span.clone(), 1..5).prop_map(at),
+        (1..40_u32).prop_map(log_spaced),
+        (0..200_u64, 0..200_u64).prop_map(|(from, length)| between(from, from + length)),
+        (0..200_u64, span).prop_filter_map("reversed", |(from, until)| match until {
+            Span::Steps(until) if until < from => None,
+            until => Some(between(from, until)),
+        }),
+    ];
+    leaf.prop_recursive(4, 16, 2, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| a | b),
+            (inner.clone(), inner).prop_map(|(a, b)| a & b),
+        ]
+    })
+}
+
+fn counted_cadence() -> impl Strategy<Value = Cadence> {
+    cadence_of(counted_span().boxed())
+}
+
+fn any_cadence() -> impl Strategy<Value = Cadence> {
+    cadence_of(any_span().boxed())
+}
+
+/// Counts of one step, as a training loop would add them up.
+fn per_step() -> impl Strategy<Value = Clock> {
+    (1..4_096_u64, 1..64_u64).prop_map(|(tokens, samples)| Clock {
+        tokens,
+        samples,
+        ..Clock::default()
+    })
+}
+
+/// What a loop sees from `start` on: it asks on each step, and keeps nothing but the clock.
+fn observe(cadence: &Cadence, start: Option<Clock>, per_step: &Clock, horizon: u64) -> Vec<u64> {
+    let mut fired = Vec::new();
+    let mut previous = start;
+    loop {
+        let now = previous.map_or_else(Clock::default, |clock| Clock {
+            step: clock.step + 1,
+            tokens: clock.tokens + per_step.tokens,
+            samples: clock.samples + per_step.samples,
+            ..clock
+        });
+        if now.step > horizon {
+            return fired;
+        }
+        if cadence.is_due(previous.as_ref(), &now, horizon) {
+            fired.push(now.step);
+        }
+        previous = Some(now);
+    }
+}
+
+/// A cadence by the definition of its words, step by step, without the formulas of the library.
+fn is_named(cadence: &Cadence, step: u64, per_step: &Clock, horizon: u64) -> bool {
+    let arrival = |span: Span, times: u64| -> u64 {
+        let first_step = |amount: u128, per_step: u64| amount.div_ceil(u128::from(per_step)) as u64;
+        match span {
+            Span::Steps(n) => n * times,
+            Span::Tokens(n) => first_step(u128::from(n * times), per_step.tokens),
+            Span::Samples(n) => first_step(u128::from(n * times), per_step.samples),
+            Span::Fraction(part) => {
+                let permille = (part * 1_000.0).round() as u128; // as `counted_span` made it
+                (permille * u128::from(times) * u128::from(horizon)).div_ceil(1_000) as u64
+            }
+            other => panic!("{other:?} is not counted"),
+        }
+    };
+    match cadence {
+        Cadence::Never => false,
+        Cadence::Start => step == 0,
+        Cadence::First => step == 1,
+        Cadence::Last => step == horizon,
+        Cadence::Every(span) => {
+            let mut arrivals = (1..).map(|times| arrival(*span, times));
+            arrivals.find(|&arrival| arrival >= step) == Some(step) && step > 0
+        }
+        Cadence::At(spans) => spans.iter().any(|&span| arrival(span, 1) == step),
+        Cadence::LogSpaced { per_decade } => {
+            let power = |i: u32| 10_f64.powf(f64::from(i) / f64::from(*per_decade));
+            (0..=per_decade * 3).any(|i| power(i).round() as u64 == step)
+        }
+        Cadence::Between(from, until) => (arrival(*from, 1)..=arrival(*until, 1)).contains(&step),
+        Cadence::Or(a, b) => {
+            is_named(a, step, per_step, horizon) || is_named(b, step, per_step, horizon)
+        }
+        Cadence::And(a, b) => {
+            is_named(a, step, per_step, horizon) && is_named(b, step, per_step, horizon)
+        }
+        other => panic!("{other:?} is new here"),
+    }
+}
+
+fn firings(cadence: &Cadence, per_step: &Clock, horizon: u64) -> BTreeSet<u64> {
+    cadence.firings(per_step, horizon).collect()
+}
+
+proptest! {
+    #[test]
+    fn predicted_firings_are_those_observed(
+        cadence in counted_cadence(), per_step in per_step(), horizon in 1..300_u64,
+    ) {
+        let predicted: Vec<u64> = cadence.firings(&per_step, horizon).collect();
+        prop_assert!(cadence.is_predictable());
+        prop_assert_eq!(predicted, observe(&cadence, None, &per_step, horizon));
+    }
+
+    #[test]
+    fn firings_are_those_that_the_words_name(
+        cadence in counted_cadence(), per_step in per_step(), horizon in 1..300_u64,
+    ) {
+        let named = (0..=horizon).filter(|&step| is_named(&cadence, step, &per_step, horizon));
+        prop_assert!(cadence.firings(&per_step, horizon).eq(named), "{}", cadence);
+    }
+
+    #[test]
+    fn resumed_run_fires_on_the_remaining_steps(
+        cadence in counted_cadence(), per_step in per_step(), horizon in 1..300_u64, cut in 0.0..1.0,
+    ) {
+        let cut = (horizon as f64 * cut) as u64;
+        let whole = observe(&cadence, None, &per_step, horizon);
+        let rest: Vec<u64> = whole.into_iter().filter(|&step| step > cut).collect();
+
+        let saved = serde_json::to_string(&per_step.after(cut)).expect("a clock is plain numbers");
+        let clock = serde_json::from_str(&saved).expect("as written above");
+        let read_again = cadence.to_string().parse().expect("text reads back");
+        prop_assert_eq!(rest, observe(&read_again, Some(clock), &per_step, horizon));
+    }
+
+    #[test]
+    fn or_is_the_union_and_and_the_intersection(
+        a in counted_cadence(), b in counted_cadence(), per_step in per_step(), horizon in 1..200_u64,
+    ) {
+        let steps = |cadence: &Cadence| firings(cadence, &per_step, horizon);
+        prop_assert_eq!(steps(&(a.clone() | b.clone())), &steps(&a) | &steps(&b));
+        prop_assert_eq!(steps(&(a.clone() & b.clone())), &steps(&a) & &steps(&b));
+    }
+
+    #[test]
+    fn a_checked_cadence_fires_and_a_refused_one_does_not(
+        cadence in counted_cadence(), per_step in per_step(), horizon in 0..200_u64,
+    ) {
+        let fires = !firings(&cadence, &per_step, horizon).is_empty();
+        let passes = cadence.check(&per_step, horizon).is_ok();
+        prop_assert_eq!(passes, fires || cadence == never());
+    }
+
+    #[test]
+    fn text_and_json_read_back_as_the_same_cadence(cadence in any_cadence()) {
+        let text = cadence.to_string();
+        prop_assert_eq!(text.parse(), Ok(cadence.clone()), "{}", text);
+
+        let json = serde_json::to_string(&cadence).expect("a cadence is a string");
+        prop_assert_eq!(&json, &format!("\"{text}\""));
+        prop_assert_eq!(serde_json::from_str::<Cadence>(&json).expect("as written above"), cadence);
+    }
+
+    #[test]
+    fn any_text_gives_a_cadence_or_an_error(text in any::<String>()) {
+        let _ = text.parse::<Cadence>();
+    }
+
+    #[test]
+    fn any_shuffle_of_the_grammar_gives_a_cadence_or_an_error(
+        words in prop::collection::vec(
+            prop::sample::select(vec![
+                "every", "at", "between", "and", "log-spaced", "per", "decade", "start", "last",
+                "never", "step", "steps", "tokens", "h", "ns", "%", "|", "&", "(", ")", ",", "0",
+                "7", "1.5", "1_0", "99999999999999999999999", "µ", "-",
+            ]),
+            0..12,
+        ),
+        gap in prop::sample::select(vec!["", " "]),
+    ) {
+        if let Ok(cadence) = words.join(gap).parse::<Cadence>() {
+            prop_assert_eq!(cadence.to_string().parse(), Ok(cadence));
+        }
+    }
+
+    #[test]
+    fn no_clock_or_horizon_makes_a_cadence_panic(
+        cadence in any_cadence(), step in any::<u64>(), tokens in any::<u64>(), horizon in any::<u64>(),
+    ) {
+        let per_step = Clock { tokens, elapsed: Duration::MAX, ..Clock::default() };
+        let (previous, now) = (per_step.after(step.saturating_sub(1)), per_step.after(step));
+        let _ = cadence.is_due(None, &now, horizon);
+        let _ = cadence.is_due(Some(&previous), &now, horizon);
+    }
+}
+
+#[test]
+fn nothing_but_the_start_is_due_before_training() {
+    let clock = Clock::default();
+    for cadence in [start(), at([0, 500]), between(0, 100), start() | last()] {
+        assert!(cadence.is_due(None, &clock, 1_000), "{cadence}");
+    }
+    for cadence in
+        [Cadence::EVERY_STEP, every(100), first(), last(), log_spaced(4), Cadence::pythia()]
+    {
+        assert!(!cadence.is_due(None, &clock, 1_000), "{cadence}");
+    }
+}
