@@ -77,7 +77,7 @@ impl Callback for Norms {
     }
 }
 
-fn log_each(at: &AfterBackward<'_>, what: &str, stats: &Stats) {
+fn log_each(at: &AfterBackward<'_>, what: &str, stats: &Stats<'_>) {
     for param in stats.iter() {
         at.log(format!("norm/{what}/{}", param.name()), param.l2());
     }

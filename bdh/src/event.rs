@@ -185,9 +185,9 @@ events! {
         /// The step's mean loss.
         loss: &'a Deferred,
         /// The parameters as they are before the update.
-        weights: &'a Stats,
+        weights: &'a Stats<'a>,
         /// The mean gradients.
-        gradients: &'a Stats,
+        gradients: &'a Stats<'a>,
         /// What the model showed during the last micro-batch, if a due callback
         /// [listens](crate::Callback::listens).
         activations: &'a [Tap],
@@ -197,7 +197,7 @@ events! {
     /// about to get.
     BeforeOptimizerStep {
         /// The gradients after interventions and clipping.
-        gradients: &'a Stats,
+        gradients: &'a Stats<'a>,
         /// The global L2 norm before clipping, where clipping is on.
         grad_norm: Option<&'a Deferred>,
         /// The factor that clipping applied, at most 1, where clipping is on.
@@ -209,9 +209,9 @@ events! {
     /// [`Callback::after_optimizer_step`](crate::Callback::after_optimizer_step): the parameters have moved.
     AfterOptimizerStep {
         /// The parameters as they are now.
-        weights: &'a Stats,
+        weights: &'a Stats<'a>,
         /// New minus old.
-        updates: &'a Stats,
+        updates: &'a Stats<'a>,
     }
 
     /// [`Callback::on_step`](crate::Callback::on_step): the step is complete.

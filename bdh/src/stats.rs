@@ -12,9 +12,10 @@ use std::sync::Arc;
 /// Nothing is computed before it is asked for, and nothing twice: the second callback that wants a norm
 /// gets the first one's. A statistic of all parameters is one vector on the device, read with
 /// everything else that the step logs.
-pub struct Stats {
+pub struct Stats<'a> {
     table: Arc<ParamTable>,
-    tensors: PerParam,
+    collect: Box<dyn Fn() -> PerParam + 'a>,
+    tensors: OnceCell<PerParam>,
     sums_of_squares: OnceCell<Arc<Leaf>>,
     means: OnceCell<Arc<Leaf>>,
     variances: OnceCell<Arc<Leaf>>,
@@ -22,11 +23,12 @@ pub struct Stats {
     non_finites: OnceCell<Arc<Leaf>>,
 }
 
-impl Stats {
-    pub(crate) fn new(table: &Arc<ParamTable>, tensors: PerParam) -> Self {
+impl<'a> Stats<'a> {
+    pub(crate) fn new(table: &Arc<ParamTable>, collect: impl Fn() -> PerParam + 'a) -> Self {
         Self {
             table: Arc::clone(table),
-            tensors,
+            collect: Box::new(collect),
+            tensors: OnceCell::new(),
             sums_of_squares: OnceCell::new(),
             means: OnceCell::new(),
             variances: OnceCell::new(),
@@ -37,7 +39,7 @@ impl Stats {
 
     /// The parameters that have a tensor here; one that took no part in the loss has no gradient.
     pub fn iter(&self) -> impl Iterator<Item = ParamStats<'_>> {
-        let present = self.tensors.iter().enumerate().filter(|(_, tensor)| tensor.is_some());
+        let present = self.tensors().iter().enumerate().filter(|(_, tensor)| tensor.is_some());
         present.enumerate().map(|(row, (index, _))| ParamStats { stats: self, index, row })
     }
 
@@ -58,6 +60,11 @@ impl Stats {
         self.sums_of_squares().on_device().sum().sqrt()
     }
 
+    /// The tensors, fetched when first asked for: handles keep the optimizer from working in place.
+    fn tensors(&self) -> &PerParam {
+        self.tensors.get_or_init(&self.collect)
+    }
+
     fn sums_of_squares(&self) -> &Arc<Leaf> {
         self.row(&self.sums_of_squares, |tensor| tensor.sum_of_squares())
     }
@@ -70,7 +77,7 @@ impl Stats {
         statistic: fn(&dyn AnyRank) -> Tensor<1>,
     ) -> &'c Arc<Leaf> {
         cell.get_or_init(|| {
-            let values = self.tensors.iter().flatten().map(|tensor| statistic(&**tensor));
+            let values = self.tensors().iter().flatten().map(|tensor| statistic(&**tensor));
             Leaf::new(Tensor::cat(values.collect(), 0))
         })
     }
@@ -79,7 +86,7 @@ impl Stats {
 /// One parameter's tensor and its statistics.
 #[derive(Clone, Copy)]
 pub struct ParamStats<'s> {
-    stats: &'s Stats,
+    stats: &'s Stats<'s>,
     /// In the table.
     index: usize,
     /// Among the tensors that are present.
@@ -147,6 +154,6 @@ impl<'s> ParamStats<'s> {
     }
 
     fn tensor(&self) -> &dyn AnyRank {
-        self.stats.tensors[self.index].as_deref().expect("`iter` yields present tensors only")
+        self.stats.tensors()[self.index].as_deref().expect("`iter` yields present tensors only")
     }
 }

@@ -15,6 +15,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// What the backward passes of a step gave.
 pub(super) struct Backward {
@@ -36,6 +37,7 @@ pub(super) struct Updated {
 struct Clipping {
     norm: Deferred,
     coefficient: Deferred,
+    factor: Tensor<1>,
 }
 
 impl<T: Task> Trainer<T> {
@@ -125,21 +127,23 @@ impl<T: Task> Trainer<T> {
         let Backward { loss, mut grads, taps } = backward;
         let model = self.model.take().expect(MODEL_IS_IN);
 
-        let mut stats = self.gradient_stats(&model, &grads);
-        self.after_backward(&model, previous, &loss, &stats, &taps)?;
+        let table = Arc::clone(&self.table);
+        let raw = Stats::new(&table, || params::gradients(&model, &grads));
+        self.after_backward(&model, previous, &loss, &raw, &taps)?;
+        // Without interventions, clipping shares the norm that callbacks have asked for.
+        let of_raw = if self.interventions.is_empty() { self.clipping(&raw) } else { None };
+        drop(raw);
 
         let (verdict, lr_factor) = self.intervene(&model, previous, &mut grads)?;
-        if !self.interventions.is_empty() {
-            stats = self.gradient_stats(&model, &grads);
-        }
-        let clipping =
-            self.settings.clip_grad_norm.map(|max| clip(max, &model, &mut grads, &stats));
-        if clipping.is_some() {
-            stats = self.gradient_stats(&model, &grads);
+        let clipping = of_raw
+            .or_else(|| self.clipping(&Stats::new(&table, || params::gradients(&model, &grads))));
+        if let Some(clipping) = &clipping {
+            params::scale_gradients(&model, &mut grads, clipping.factor.clone());
         }
         let lrs = self.lrs(lr_factor);
-        self.before_optimizer_step(&model, previous, &stats, clipping.as_ref(), &lrs)?;
-        drop(stats); // the optimizer shall be the last to hold the gradients
+        let given = Stats::new(&table, || params::gradients(&model, &grads));
+        self.before_optimizer_step(&model, previous, &given, clipping.as_ref(), &lrs)?;
+        drop(given); // the optimizer shall be the last to hold the gradients
 
         // Handles to the old values keep the optimizer from working in place; so only on request.
         let before = self.callbacks.want(Hook::AfterOptimizerStep).then(|| model.clone());
@@ -155,8 +159,15 @@ impl<T: Task> Trainer<T> {
         Ok(Updated { skipped: verdict == Verdict::Skip, lrs })
     }
 
-    fn gradient_stats(&self, model: &T::Model, grads: &GradientsParams) -> Stats {
-        Stats::new(&self.table, params::gradients(model, grads))
+    /// The factor that brings the gradients down to the largest norm allowed, if there is one, without
+    /// waiting for the norm.
+    ///
+    /// Source: PyTorch's `clip_grad_norm_`, its `1e-6` included.
+    fn clipping(&self, gradients: &Stats<'_>) -> Option<Clipping> {
+        let max = self.settings.clip_grad_norm?;
+        let factor = ((gradients.l2_on_device() + 1e-6).recip() * max).clamp_max(1.0);
+        let coefficient = Deferred::from(factor.clone());
+        Some(Clipping { norm: gradients.l2(), coefficient, factor })
     }
 
     /// Each group's learning rate for the step under way.
@@ -170,7 +181,7 @@ impl<T: Task> Trainer<T> {
         model: &T::Model,
         previous: &Clock,
         loss: &Deferred,
-        gradients: &Stats,
+        gradients: &Stats<'_>,
         activations: &[Tap],
     ) -> Result<(), TrainError> {
         if !self.callbacks.want(Hook::AfterBackward) {
@@ -178,7 +189,7 @@ impl<T: Task> Trainer<T> {
         }
         let generate = generator!(self, model);
         let cx = cx!(self, &self.clock, Some(previous), model, generate);
-        let weights = Stats::new(&self.table, params::weights(model));
+        let weights = Stats::new(&self.table, || params::weights(model));
         let event = AfterBackward { cx, loss, weights: &weights, gradients, activations };
         let call = |c: &mut dyn Callback| c.after_backward(&event);
         self.callbacks.fire(Hook::AfterBackward, &self.bus, self.clock.step, call)
@@ -221,7 +232,7 @@ impl<T: Task> Trainer<T> {
         &mut self,
         model: &T::Model,
         previous: &Clock,
-        gradients: &Stats,
+        gradients: &Stats<'_>,
         clipping: Option<&Clipping>,
         lrs: &[(String, f64)],
     ) -> Result<(), TrainError> {
@@ -245,20 +256,10 @@ impl<T: Task> Trainer<T> {
     ) -> Result<(), TrainError> {
         let generate = generator!(self, model);
         let cx = cx!(self, &self.clock, Some(previous), model, generate);
-        let weights = Stats::new(&self.table, params::weights(model));
-        let updates = Stats::new(&self.table, params::updates(before, model));
+        let weights = Stats::new(&self.table, || params::weights(model));
+        let updates = Stats::new(&self.table, || params::updates(before, model));
         let event = AfterOptimizerStep { cx, weights: &weights, updates: &updates };
         let call = |c: &mut dyn Callback| c.after_optimizer_step(&event);
         self.callbacks.fire(Hook::AfterOptimizerStep, &self.bus, self.clock.step, call)
     }
-}
-
-/// Scales the gradients down to a global L2 norm of at most `max`, without waiting for the norm.
-///
-/// Source: PyTorch's `clip_grad_norm_`, its `1e-6` included.
-fn clip<M: Module>(max: f64, model: &M, grads: &mut GradientsParams, raw: &Stats) -> Clipping {
-    let norm = raw.l2_on_device();
-    let coefficient = ((norm + 1e-6).recip() * max).clamp_max(1.0);
-    params::scale_gradients(model, grads, coefficient.clone());
-    Clipping { norm: raw.l2(), coefficient: Deferred::from(coefficient) }
 }

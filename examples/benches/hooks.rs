@@ -1,0 +1,115 @@
+//! What hooks, statistics, records and sinks cost per step.
+//!
+//! ```text
+//! cargo bench --profile dev -p bdh-examples --bench hooks
+//! ```
+//!
+//! The model has 100 small parameters and almost nothing to compute, so that what is left is the loop's
+//! own cost. Variants run alternately; figures are medians, as microseconds over the bare loop.
+
+#![expect(clippy::print_stdout, reason = "a bench prints a table")]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+
+#[path = "support/paired.rs"]
+mod paired;
+
+use bdh::burn; // `derive(Module)` writes `burn::…`
+use bdh::burn::module::{Module, Param};
+use bdh::burn::optim::SgdConfig;
+use bdh::burn::tensor::Tensor;
+use bdh::{
+    Attach, BatchSize, BoxError, Cadence, Callback, MemorySink, Probe, Task, Trainer,
+    TrainerBuilder, last,
+};
+use bdh_callbacks::Norms;
+use paired::{Variant, medians, time};
+use std::time::Duration;
+
+const STEPS: u64 = 200;
+const ROUNDS: usize = 9;
+
+/// 100 parameters of 16 × 16.
+#[derive(Module, Debug)]
+struct Many {
+    params: Vec<Param<Tensor<2>>>,
+}
+
+struct SumUp;
+
+impl Task for SumUp {
+    type Model = Many;
+    type Batch = ();
+
+    fn next_batch(&mut self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn size(&self, (): &()) -> BatchSize {
+        BatchSize { samples: 1, tokens: 1 }
+    }
+
+    fn loss(&self, model: &Many, (): &(), _: &Probe<'_>) -> Tensor<1> {
+        let all = model.params.iter().map(Param::val).reduce(|sum, param| sum + param);
+        all.unwrap().mean()
+    }
+}
+
+/// Has every hook and does nothing in it.
+struct Idle;
+
+impl Callback for Idle {}
+
+fn bare() -> TrainerBuilder<SumUp> {
+    let device = bdh::device("cpu").unwrap();
+    let params = (0..100).map(|_| Param::from_tensor(Tensor::ones([16, 16], &device))).collect();
+    Trainer::builder(SumUp, Many { params })
+        .optimizer(SgdConfig::new().build(), 0.1)
+        .steps(STEPS)
+        .log(Cadence::Never)
+        .stop_on_signals(false)
+}
+
+fn fit(trainer: TrainerBuilder<SumUp>) -> Duration {
+    let trainer = trainer.build().unwrap();
+    time(|| drop(trainer.fit().unwrap()))
+}
+
+fn idle(trainer: TrainerBuilder<SumUp>, cadence: &Cadence) -> TrainerBuilder<SumUp> {
+    (0..20).fold(trainer, |trainer, index| {
+        trainer.callback(Idle.every(cadence.clone()).named(format!("idle {index}")))
+    })
+}
+
+fn main() {
+    let dir = std::env::temp_dir().join(format!("bdh-bench-{}", std::process::id()));
+    let mut round = 0;
+    let mut run_dir = || {
+        round += 1;
+        dir.join(round.to_string())
+    };
+    let every_step = Cadence::EVERY_STEP;
+    let mut variants = vec![
+        Variant::new("the bare loop", || fit(bare())),
+        Variant::new("20 callbacks, not due", || fit(idle(bare(), &last()))),
+        Variant::new("20 callbacks with 11 empty hooks", || fit(idle(bare(), &every_step))),
+        Variant::new("global norms of 100 parameters", || fit(bare().callback(Norms::default()))),
+        Variant::new("and a norm of each, twice", || fit(bare().callback(Norms::per_parameter()))),
+        Variant::new("loss and lr into memory", || {
+            fit(bare().log(every_step.clone()).sink(MemorySink::default()))
+        }),
+        Variant::new("loss and lr into metrics.jsonl", || {
+            fit(bare().log(every_step.clone()).run_dir(run_dir()))
+        }),
+    ];
+    let times = medians(&mut variants, ROUNDS);
+    let per_step = |time: Duration| time.as_secs_f64() * 1e6 / STEPS as f64;
+    let base = per_step(times[0]);
+    println!("{:<36} {:>10} {:>12} {:>8}", "per step", "µs", "µs more", "ratio");
+    for (variant, time) in variants.iter().zip(&times) {
+        let micros = per_step(*time);
+        let (more, ratio) = (micros - base, micros / base);
+        println!("{:<36} {micros:>10.1} {more:>12.2} {ratio:>8.3}", variant.name);
+    }
+    drop(variants);
+    std::fs::remove_dir_all(&dir).unwrap();
+}
