@@ -1,1 +1,4 @@
 //! Reference models, data, and the programs people run.
+
+pub mod args;
+pub mod scaling;

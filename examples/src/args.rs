@@ -1,0 +1,344 @@
+//! The command line of `nanochat_sweep`, for one run.
+//!
+//! The flags are nanochat's own, plus the overrides that a sweep needs. Most have no default here: what is not
+//! given is decided by the scaling laws ([`crate::scaling`]) or by the device ([`defaults_for`]).
+//!
+//! Everything that a user can get wrong ends in one sentence on stderr and exit code 2. A sweep agent reads a
+//! run that stops at once as a reason to stop the sweep, so that sentence has to be enough.
+
+mod device;
+mod early_saves;
+mod normalize;
+mod values;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args as _, Command};
+use serde::Serialize;
+
+pub use self::device::{
+    BPE_VOCAB, BYTE_VOCAB, Defaults, DeviceKind, NotBuilt, Tokenizer, defaults_for,
+};
+pub use self::early_saves::EarlySaves;
+pub use self::normalize::normalize;
+pub use self::values::{Every, ValueError};
+use self::values::{count, fraction, natural, not_negative, positive, run_name, steps};
+use crate::scaling::{BaseRates, MicroBatch, Request};
+
+/// What one run was asked to be.
+///
+/// Serializes as the flags' names and values, for the record of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
+pub struct Args {
+    /// Transformer blocks. Decides everything that is not set below
+    #[arg(long, value_name = "LAYERS", default_value = "12", value_parser = count, help_heading = "Model")]
+    pub depth: usize,
+    /// Width in channels, a multiple of the head size [default: depth x aspect ratio, up to whole heads]
+    #[arg(long, value_name = "CHANNELS", value_parser = count, help_heading = "Model")]
+    pub n_embd_override: Option<usize>,
+    /// Channels per layer, from which the width follows
+    #[arg(long, value_name = "CHANNELS", default_value = "64", value_parser = count, help_heading = "Model")]
+    pub aspect_ratio: usize,
+    /// Channels of one attention head [default: 128, or 64 with --n-embd-override]
+    #[arg(long, value_name = "CHANNELS", value_parser = count, help_heading = "Model")]
+    pub head_dim: Option<usize>,
+    /// Context length in tokens [default: 2048, or 256 on the CPU]
+    #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Model")]
+    pub max_seq_len: Option<usize>,
+    /// Attention window of each layer, tiled: L the whole context, S about a quarter
+    #[arg(long, value_name = "PATTERN", default_value = "SSSL", help_heading = "Model")]
+    pub window_pattern: String,
+
+    /// Text to train on: a file, or a directory of them [default: a text that comes with the program]
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub data: Option<PathBuf>,
+    /// How text becomes token ids [default: bpe, or bytes on the CPU]
+    #[arg(long, value_name = "KIND", help_heading = "Data")]
+    pub tokenizer: Option<Tokenizer>,
+    /// Token ids of the bpe tokenizer [default: 32768; bytes always have 257]
+    #[arg(long, value_name = "IDS", value_parser = count, help_heading = "Data")]
+    pub vocab_size: Option<usize>,
+
+    /// Optimizer updates, whatever the laws say; -1 leaves it to them
+    #[arg(
+        long, value_name = "STEPS", value_parser = steps, help_heading = "Horizon",
+        visible_alias = "max-iterations", visible_alias = "steps"
+    )]
+    pub num_iterations: Option<u64>,
+    /// FLOPs to spend, when the number of steps is not given; -1 leaves it to the laws
+    #[arg(long, value_name = "FLOPS", value_parser = positive, help_heading = "Horizon")]
+    pub target_flops: Option<f64>,
+    /// Tokens per scaling parameter; learning rates and weight decay go by it even when the steps are given
+    #[arg(long, value_name = "RATIO", default_value = "12", value_parser = positive, help_heading = "Horizon")]
+    pub target_param_data_ratio: f64,
+
+    /// Sequences in one forward and backward pass [default: what fits a step, up to 32, or 8 on the CPU]
+    #[arg(
+        long, value_name = "SEQUENCES", value_parser = count, help_heading = "Batch",
+        visible_alias = "micro-batch"
+    )]
+    pub device_batch_size: Option<usize>,
+    /// Tokens in one step [default: by scaling law, or one micro-batch on the CPU; -1 for the default]
+    #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Batch")]
+    pub total_batch_size: Option<usize>,
+
+    /// Muon's learning rate as it is used, instead of batch scaling; moves every other group by the same factor
+    #[arg(long, value_name = "LR", value_parser = positive, help_heading = "Optimization")]
+    pub lr_override: Option<f64>,
+    /// Learning rate of the embeddings, at width 768 and a batch of 524288 tokens
+    #[arg(long, value_name = "LR", default_value = "0.3", value_parser = positive, help_heading = "Optimization")]
+    pub embedding_lr: f64,
+    /// Learning rate of the output head, at width 768 and a batch of 524288 tokens
+    #[arg(long, value_name = "LR", default_value = "0.008", value_parser = positive, help_heading = "Optimization")]
+    pub unembedding_lr: f64,
+    /// Learning rate of the matrices (Muon), at a batch of 524288 tokens
+    #[arg(
+        long, value_name = "LR", default_value = "0.02", value_parser = positive,
+        help_heading = "Optimization", conflicts_with = "lr_override"
+    )]
+    pub matrix_lr: f64,
+    /// Learning rate of the residual scalars, at a batch of 524288 tokens
+    #[arg(long, value_name = "LR", default_value = "0.5", value_parser = positive, help_heading = "Optimization")]
+    pub scalar_lr: f64,
+    /// Muon's weight decay as it is used, unlike nanochat, which scales it [default: by scaling law]
+    #[arg(long, value_name = "DECAY", value_parser = not_negative, help_heading = "Optimization")]
+    pub weight_decay: Option<f64>,
+    /// Steps over which the learning rates rise
+    #[arg(long, value_name = "STEPS", default_value = "40", value_parser = natural, help_heading = "Optimization")]
+    pub warmup_steps: u64,
+    /// Share of the run over which the learning rates fall
+    #[arg(long, value_name = "SHARE", default_value = "0.65", value_parser = fraction, help_heading = "Optimization")]
+    pub warmdown_ratio: f64,
+    /// Last learning rate, as a share of the peak
+    #[arg(long, value_name = "SHARE", default_value = "0.05", value_parser = fraction, help_heading = "Optimization")]
+    pub final_lr_frac: f64,
+
+    /// Steps between evaluations, besides the first and the last; -1 for never
+    #[arg(long, value_name = "STEPS", default_value = "250", help_heading = "Evaluation")]
+    pub eval_every: Every,
+    /// Tokens that one evaluation sees [default: 41943040, or 32768 on the CPU]
+    #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Evaluation")]
+    pub eval_tokens: Option<usize>,
+    /// Steps between samples of text, besides the last; -1 for never
+    #[arg(long, value_name = "STEPS", default_value = "2000", help_heading = "Evaluation")]
+    pub sample_every: Every,
+
+    /// Steps between checkpoints, besides the last; -1 for the last only
+    #[arg(long, value_name = "STEPS", default_value = "-1", help_heading = "Checkpoints")]
+    pub save_every: Every,
+    /// Early checkpoints that are kept for good: steps, shares of the run such as 10%,25%,50%, or off
+    #[arg(
+        long,
+        value_name = "STEPS",
+        default_value = "250,500,1000",
+        help_heading = "Checkpoints"
+    )]
+    pub early_save: EarlySaves,
+    /// Continues the run of this name from its newest checkpoint
+    #[arg(long, help_heading = "Checkpoints")]
+    pub resume: bool,
+
+    /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest that this program was built for]
+    #[arg(long, value_name = "DEVICE", help_heading = "Run", visible_alias = "device-type")]
+    pub device: Option<DeviceKind>,
+    /// Seed of the weights and of the order of the data
+    #[arg(long, value_name = "SEED", default_value = "42", value_parser = natural, help_heading = "Run")]
+    pub seed: u64,
+    /// Directory under which each run has its own
+    #[arg(long, value_name = "DIR", default_value = "runs", help_heading = "Run")]
+    pub runs: PathBuf,
+    /// Name of the run [default: from depth and overrides, such as d8-w256-lr0.00012]
+    #[arg(long, value_name = "NAME", value_parser = run_name, help_heading = "Run")]
+    pub name: Option<String>,
+    /// Prints what the run would be, and stops
+    #[arg(long, help_heading = "Run")]
+    pub dry_run: bool,
+    /// Steps between lines on the console
+    #[arg(long, value_name = "STEPS", default_value = "1", value_parser = steps, help_heading = "Run")]
+    pub log_every: u64,
+    /// Prints errors only
+    #[arg(long, help_heading = "Run")]
+    pub quiet: bool,
+}
+
+/// The command as clap knows it.
+#[must_use]
+pub fn command() -> Command {
+    // The descriptions come after the flags, which would put the words on `Args` in their place.
+    Args::augment_args(Command::new("nanochat_sweep"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Trains one nanochat model: --depth decides the rest, overrides decide the exceptions")
+        .long_about(None)
+        .after_help(
+            "Flags may be written with underscores and as --flag=value; True, False and None are understood.\n\
+             On a laptop:  --depth 2 --n_embd_override 64 --device cpu --max-iterations 10",
+        )
+        // As in Python: a command line may repeat what a sweep's template sets, and the later one counts.
+        .args_override_self(true)
+}
+
+/// Reads the program's own arguments, or ends it: code 2 and a sentence on stderr, or 0 after `--help`.
+#[must_use]
+pub fn parse() -> Args {
+    try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+}
+
+/// Reads an argument list, program name first.
+///
+/// # Errors
+///
+/// clap's, which names the argument and says what was expected; also for `--help` and `--version`.
+pub fn try_parse_from(
+    argv: impl IntoIterator<Item = impl Into<OsString>>,
+) -> Result<Args, clap::Error> {
+    use clap::FromArgMatches as _;
+
+    let argv = normalize(argv.into_iter().map(Into::into).collect());
+    let parsed = Args::from_arg_matches(&command().try_get_matches_from(argv)?)?;
+    parsed.check()?;
+    Ok(parsed)
+}
+
+/// Ends the program over a setting that cannot work: code 2, the error and its causes on stderr.
+pub fn reject(error: &(dyn Error + 'static)) -> ! {
+    refusal(error).exit()
+}
+
+fn refusal(error: &(dyn Error + 'static)) -> clap::Error {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    command().error(ErrorKind::ValueValidation, text)
+}
+
+impl Args {
+    /// What two flags may be wrong about together.
+    fn check(&self) -> Result<(), clap::Error> {
+        match (self.tokenizer(), self.vocab_size) {
+            (Tokenizer::Bytes, Some(ids)) => Err(command().error(
+                ErrorKind::ArgumentConflict,
+                format!(
+                    "--vocab-size {ids} needs --tokenizer bpe; bytes always have {BYTE_VOCAB} ids"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the run computes.
+    #[must_use]
+    pub fn device(&self) -> DeviceKind {
+        self.device.unwrap_or_default()
+    }
+
+    /// What the device decides.
+    fn defaults(&self) -> Defaults {
+        defaults_for(self.device())
+    }
+
+    /// How text becomes token ids.
+    #[must_use]
+    pub fn tokenizer(&self) -> Tokenizer {
+        self.tokenizer.unwrap_or(self.defaults().tokenizer)
+    }
+
+    /// Token ids to aim for; a tokenizer trained on little text may end up with fewer.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        match self.tokenizer() {
+            Tokenizer::Bytes => BYTE_VOCAB,
+            Tokenizer::Bpe => self.vocab_size.unwrap_or(BPE_VOCAB),
+        }
+    }
+
+    /// Context length in tokens.
+    #[must_use]
+    pub fn max_seq_len(&self) -> usize {
+        self.max_seq_len.unwrap_or(self.defaults().max_seq_len)
+    }
+
+    /// Tokens that one evaluation sees.
+    #[must_use]
+    pub fn eval_tokens(&self) -> usize {
+        self.eval_tokens.unwrap_or(self.defaults().eval_tokens)
+    }
+
+    /// The name of the run's directory.
+    #[must_use]
+    pub fn run_name(&self) -> String {
+        if let Some(name) = &self.name {
+            return name.clone();
+        }
+        let width = self.n_embd_override.map(|width| format!("-w{width}")).unwrap_or_default();
+        let lr = self.lr_override.map(|lr| format!("-lr{lr}")).unwrap_or_default();
+        format!("d{}{width}{lr}", self.depth)
+    }
+
+    /// What the scaling laws are asked, for a tokenizer with this many ids.
+    #[must_use]
+    pub fn request(&self, vocab_size: usize) -> Request {
+        let defaults = self.defaults();
+        let sequence_len = self.max_seq_len();
+        let micro_batch = self
+            .device_batch_size
+            .map_or(MicroBatch::AtMost(defaults.micro_batch), MicroBatch::Exactly);
+        let one_micro_batch = || micro_batch.sequences().saturating_mul(sequence_len);
+        Request {
+            depth: self.depth,
+            vocab_size,
+            sequence_len,
+            window_pattern: self.window_pattern.clone(),
+            aspect_ratio: self.aspect_ratio,
+            head_dim: self.head_dim,
+            target_param_data_ratio: self.target_param_data_ratio,
+            n_embd: self.n_embd_override,
+            lr: self.lr_override,
+            rates: BaseRates {
+                embedding: self.embedding_lr,
+                unembedding: self.unembedding_lr,
+                matrix: self.matrix_lr,
+                scalar: self.scalar_lr,
+            },
+            micro_batch,
+            total_batch_size: self
+                .total_batch_size
+                .or_else(|| defaults.one_micro_batch.then(one_micro_batch)),
+            num_iterations: self.num_iterations,
+            target_flops: self.target_flops,
+            weight_decay: self.weight_decay,
+        }
+    }
+
+    /// What was made smaller than nanochat's because the device is small, and how to get nanochat's.
+    #[must_use]
+    pub fn reduced(&self) -> Option<String> {
+        let (here, nanochat) = (self.defaults(), defaults_for(DeviceKind::Cuda(0)));
+        let mut lines = Vec::new();
+        if self.max_seq_len.is_none() && here.max_seq_len < nanochat.max_seq_len {
+            lines.push(format!(
+                "context {} (--max-seq-len {})",
+                here.max_seq_len, nanochat.max_seq_len
+            ));
+        }
+        if self.total_batch_size.is_none() && here.one_micro_batch {
+            lines.push("one micro-batch a step (--total-batch-size 524288)".to_owned());
+        }
+        if self.tokenizer.is_none() && here.tokenizer != nanochat.tokenizer {
+            lines.push("bytes for tokens (--tokenizer bpe)".to_owned());
+        }
+        if self.eval_tokens.is_none() && here.eval_tokens < nanochat.eval_tokens {
+            lines.push(format!(
+                "evaluation on {} tokens (--eval-tokens {})",
+                here.eval_tokens, nanochat.eval_tokens
+            ));
+        }
+        (!lines.is_empty()).then(|| {
+            format!("smaller on the {} than nanochat's own: {}", self.device(), lines.join(", "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Command lines as people and agents write them.
+
+use super::*;
+use crate::scaling::Recipe;
+
+fn parse(words: &str) -> Args {
+    read(words).unwrap_or_else(|error| panic!("`{words}` should be accepted: {error}"))
+}
+
+fn read(words: &str) -> Result<Args, clap::Error> {
+    try_parse_from(std::iter::once("nanochat_sweep").chain(words.split_whitespace()))
+}
+
+/// Asserts that a command line is refused with code 2, on stderr, in words that hold these parts.
+fn refused(words: &str, parts: &[&str]) {
+    let Err(error) = read(words) else { panic!("`{words}` should be refused") };
+    let text = error.to_string();
+    assert_eq!((error.exit_code(), error.use_stderr()), (2, true), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+    }
+}
+
+fn recipe(args: &Args) -> Recipe {
+    Recipe::derive(&args.request(args.vocab_size())).expect("a valid recipe")
+}
+
+#[test]
+fn the_definition_holds_together() {
+    command().debug_assert();
+}
+
+#[test]
+fn the_line_that_the_request_gives_for_a_laptop() {
+    let args = parse("--depth 2 --n_embd_override 64 --device cpu --max-iterations 10");
+    assert_eq!((args.depth, args.n_embd_override, args.num_iterations), (2, Some(64), Some(10)));
+    assert_eq!((args.device(), args.tokenizer()), (DeviceKind::Cpu, Tokenizer::Bytes));
+
+    let recipe = recipe(&args);
+    assert_eq!((recipe.shape.n_head, recipe.shape.vocab_size), (1, 257));
+    assert_eq!((recipe.total_batch_size, recipe.grad_accum_steps()), (2048, 1));
+    assert_eq!(recipe.num_iterations, 10);
+    // Ten steps and two evaluations (forward is a third of the FLOPs): a minute's work even at 1e9 a second.
+    let evaluations = 2.0 * recipe.shape.flops_per_token() as f64 * args.eval_tokens() as f64 / 3.0;
+    assert!(recipe.total_flops() + evaluations < 50e9);
+}
+
+#[test]
+fn the_line_that_a_sweep_agent_writes() {
+    let args = parse("--depth=8 --n_embd_override=256 --lr_override=0.00012 --device=cuda");
+    assert_eq!(
+        (args.depth, args.n_embd_override, args.lr_override),
+        (8, Some(256), Some(0.000_12))
+    );
+    assert_eq!(args.run_name(), "d8-w256-lr0.00012");
+    let recipe = recipe(&args);
+    assert_eq!((recipe.shape.n_head, recipe.num_iterations), (4, 672));
+    assert_eq!(recipe.groups.muon.lr.to_bits(), 0.000_12f64.to_bits());
+}
+
+#[test]
+fn nothing_given_is_nanochats_twelve_layers() {
+    let args = parse("--device cuda:1");
+    assert_eq!(args.request(BPE_VOCAB), Request::default());
+    assert_eq!(args.device(), DeviceKind::Cuda(1));
+    assert_eq!((args.seed, args.eval_every.to_string()), (42, "250".to_owned()));
+    assert_eq!(args.early_save.steps(2520), [250, 500, 1000]);
+    assert_eq!((args.save_every, args.warmup_steps), (Every::Never, 40));
+    assert_eq!(args.eval_tokens(), 41_943_040);
+    assert_eq!((args.reduced(), args.run_name()), (None, "d12".to_owned()));
+}
+
+#[test]
+fn python_values_and_repeated_flags() {
+    let args = parse(
+        "--depth=8 --lr_override=None --dry_run=True --quiet=False --depth=4 --eval_tokens=1e5",
+    );
+    assert_eq!((args.depth, args.lr_override, args.dry_run, args.quiet), (4, None, true, false));
+    assert_eq!(args.eval_tokens(), 100_000);
+    assert_eq!(parse("--lr_override=1e-05").lr_override, Some(1e-5));
+}
+
+#[test]
+fn nanochats_minus_one_means_what_it_means_there() {
+    let args =
+        parse("--num-iterations=-1 --target-flops=-1.0 --total_batch_size -1 --eval-every -1");
+    assert_eq!((args.num_iterations, args.target_flops, args.total_batch_size), (None, None, None));
+    assert_eq!(args.eval_every, Every::Never);
+}
+
+#[test]
+fn every_alias_reaches_its_flag() {
+    for flag in
+        ["--num-iterations", "--max-iterations", "--max_iterations", "--steps", "--num_iterations"]
+    {
+        assert_eq!(parse(&format!("{flag} 7")).num_iterations, Some(7), "{flag}");
+    }
+    assert_eq!(parse("--micro-batch 4").device_batch_size, Some(4));
+    assert_eq!(parse("--device_type mps").device(), DeviceKind::Metal);
+}
+
+#[test]
+fn the_cpu_is_told_what_was_made_smaller_and_only_that() {
+    let note = parse("--device cpu").reduced().expect("the CPU has defaults of its own");
+    for part in [
+        "on the cpu",
+        "context 256 (--max-seq-len 2048)",
+        "--total-batch-size 524288",
+        "--tokenizer bpe",
+    ] {
+        assert!(note.contains(part), "{note}");
+    }
+    let note = parse("--device cpu --max-seq-len 512 --total-batch-size 1024").reduced();
+    assert!(note.is_some_and(|note| !note.contains("context") && !note.contains("micro-batch")));
+    let all =
+        "--device cpu --max-seq-len 64 --total-batch-size 64 --tokenizer bytes --eval-tokens 64";
+    assert_eq!(parse(all).reduced(), None);
+}
+
+#[test]
+fn the_cpus_batch_is_one_micro_batch_of_whatever_size() {
+    let sizes = |words: &str| {
+        let recipe =
+            recipe(&parse(&format!("--device cpu --depth 2 --n-embd-override 64 {words}")));
+        (recipe.micro_batch, recipe.total_batch_size, recipe.grad_accum_steps())
+    };
+    assert_eq!(sizes("--micro-batch 4 --max-seq-len 64"), (4, 256, 1));
+    assert_eq!(sizes("--total-batch-size 16384"), (8, 16_384, 8));
+}
+
+#[test]
+fn an_unknown_flag_is_named_with_its_nearest_neighbour() {
+    refused("--n_embd_overide=384", &["'--n_embd_overide'", "'--n-embd-override'"]);
+    refused("--detph 8", &["'--detph'", "'--depth'"]);
+    refused("--lr 0.1", &["'--lr'"]);
+    refused("stray --depth 8", &["'stray'"]);
+}
+
+#[test]
+fn each_bad_value_is_named_with_what_works() {
+    refused("--max-iterations -5", &["'-5'", "--num-iterations", "must be at least 1"]);
+    refused("--max-iterations 0", &["'0'", "must be at least 1"]);
+    refused("--max-iterations", &["--num-iterations", "value is required"]);
+    refused("--seed -1", &["'-1'", "--seed", "must be at least 0"]);
+    refused("--depth 0", &["'0'", "--depth", "must be at least 1"]);
+    refused("--depth eight", &["'eight'", "whole number"]);
+    refused("--depth 1.5", &["'1.5'", "whole number"]);
+    refused("--depth=", &["--depth"]);
+    refused("--lr_override=nan", &["'nan'", "--lr-override", "finite number above 0"]);
+    refused("--lr-override=fast", &["'fast'", "expected a number"]);
+    refused("--weight-decay=-1", &["'-1'", "0 or more"]);
+    refused("--warmdown-ratio=2", &["'2'", "between 0 and 1"]);
+    refused("--early-save 10%,x", &["'10%,x'", "10%,25%,50%"]);
+    refused("--eval-every=-2", &["'-2'", "-1 for never"]);
+    refused("--device tpu", &["'tpu'", "cuda:0"]);
+    refused("--tokenizer words", &["'words'", "bytes", "bpe"]);
+    refused("--name ../elsewhere", &["'../elsewhere'", "directory"]);
+    refused("--dry-run=maybe", &["'maybe'", "--dry-run"]);
+}
+
+#[test]
+fn flags_that_contradict_each_other_are_refused() {
+    refused("--lr-override 0.01 --matrix-lr 0.02", &["--lr-override", "--matrix-lr"]);
+    refused("--tokenizer bytes --vocab-size 512", &["--vocab-size 512", "--tokenizer bpe", "257"]);
+    refused("--device cpu --vocab-size 512", &["--tokenizer bpe"]);
+    assert_eq!(parse("--device cpu --tokenizer bpe --vocab-size 512").vocab_size(), 512);
+}
+
+#[test]
+fn a_refused_recipe_ends_like_a_bad_flag() {
+    let args = parse("--device cpu --n_embd_override 100");
+    let error =
+        Recipe::derive(&args.request(args.vocab_size())).expect_err("100 is not a multiple of 64");
+    let refusal = refusal(&error);
+    assert_eq!((refusal.exit_code(), refusal.use_stderr()), (2, true));
+    assert!(refusal.to_string().contains("width 100 is not a multiple of the head size 64"));
+}
+
+#[test]
+fn help_is_grouped_and_says_every_default() {
+    let help = read("--help").expect_err("help ends the program");
+    assert_eq!((help.exit_code(), help.use_stderr()), (0, false));
+    let text = help.to_string();
+    assert!(text.starts_with("Trains one nanochat model"), "{text}");
+    for heading in [
+        "Model:",
+        "Data:",
+        "Horizon:",
+        "Batch:",
+        "Optimization:",
+        "Evaluation:",
+        "Checkpoints:",
+        "Run:",
+    ] {
+        assert!(text.contains(heading), "{heading}");
+    }
+    for argument in command().get_arguments() {
+        let says =
+            |part: &str| argument.get_help().is_some_and(|help| help.to_string().contains(part));
+        let open = argument.get_default_values().is_empty() && argument.get_action().takes_values();
+        let law =
+            ["num_iterations", "target_flops", "lr_override"].contains(&argument.get_id().as_str());
+        assert!(!open || law || says("[default: "), "{} has a default to tell", argument.get_id());
+    }
+}
+
+#[test]
+fn the_record_holds_the_flags_by_name() {
+    let record =
+        serde_json::to_value(parse("--device cuda --depth 8")).expect("arguments are plain data");
+    assert_eq!(record["depth"], 8);
+    assert_eq!(record["device"], "cuda:0");
+    assert_eq!(record["early_save"], "250,500,1000");
+    assert_eq!(record["save_every"], "never");
+}

@@ -1,0 +1,322 @@
+//! The laws against what nanochat computes for the same settings.
+
+#![expect(clippy::float_cmp, reason = "what is passed through, or a power of two, is exact")]
+
+use super::*;
+
+fn derive(request: &Request) -> Recipe {
+    Recipe::derive(request).expect("the request is valid")
+}
+
+fn error(request: &Request) -> String {
+    Recipe::derive(request).expect_err("the request is invalid").to_string()
+}
+
+/// Relative difference of at most 1e-12.
+fn same(left: f64, right: f64) -> bool {
+    (left - right).abs() <= 1e-12 * right.abs()
+}
+
+/// Measured by running nanochat at vocabulary 32768, context 2048, windows SSSL, ratio 12.
+///
+/// Depth, width, all parameters, P, D, log2 B, learning rate multiplier, weight decay, N, FLOPs per token, FLOPs.
+const MEASURED: &str = "\
+4 256 36700242 11534384 1.38e8 18 0.7071 1.8899 528 8.02e7 1.11e16
+6 384 73531538 23199852 2.78e8 18 0.7071 0.9396 1062 1.68e8 4.66e16
+8 512 125829354 41943232 5.03e8 18 0.7071 0.5197 1920 2.96e8 1.49e17
+10 640 195952986 70123820 8.41e8 19 1.0000 0.4396 1605 4.95e8 4.17e17
+12 768 286261730 110100912 1.32e9 19 1.0000 0.2800 2520 7.60e8 1.00e18
+16 1024 536871738 234881792 2.82e9 19 1.0000 0.1313 5376 1.59e9 4.47e18
+20 1280 896533746 435160240 5.22e9 20 1.4142 0.1002 4980 2.89e9 1.51e19
+24 1536 1384122122 729810624 8.76e9 20 1.4142 0.0597 8352 4.78e9 4.18e19";
+
+#[test]
+fn every_depth_of_the_measured_table() {
+    for row in MEASURED.lines() {
+        let depth =
+            row.split(' ').next().and_then(|depth| depth.parse().ok()).expect("a row has a depth");
+        let recipe = derive(&Request { depth, ..Request::default() });
+        let (shape, params) = (&recipe.shape, recipe.shape.params());
+        let computed = format!(
+            "{} {} {} {} {:.2e} {} {:.4} {:.4} {} {:.2e} {:.2e}",
+            shape.n_layer,
+            shape.n_embd,
+            params.total(),
+            params.scaling(),
+            recipe.target_tokens as f64,
+            recipe.total_batch_size.ilog2(),
+            recipe.lr_multiplier,
+            recipe.groups.muon.weight_decay,
+            recipe.num_iterations,
+            shape.flops_per_token() as f64,
+            recipe.total_flops(),
+        );
+        assert_eq!(computed, row);
+        assert!(recipe.total_batch_size.is_power_of_two());
+        assert_eq!((shape.n_head, shape.head_dim), (shape.n_embd / 128, 128));
+        assert_eq!(recipe.warnings(), [], "nanochat's own depths need no warning");
+    }
+}
+
+#[test]
+fn twelve_layers_split_as_measured() {
+    let params = derive(&Request::default()).shape.params();
+    assert_eq!(params.wte, 25_165_824);
+    assert_eq!(params.value_embeds, 150_994_944);
+    assert_eq!(params.lm_head, 25_165_824);
+    assert_eq!(params.transformer, 84_935_088);
+    assert_eq!(params.scalars, 50);
+}
+
+#[test]
+fn grouped_heads_and_short_windows_count_as_the_fixture_model() {
+    let shape = Shape {
+        n_layer: 4,
+        n_embd: 64,
+        n_head: 4,
+        n_kv_head: 2,
+        head_dim: 16,
+        vocab_size: 256,
+        sequence_len: 512,
+        window_pattern: "SSSL".to_owned(),
+    };
+    assert_eq!(shape.params().total(), 229_458);
+    assert_eq!(shape.windows(), [128, 128, 128, 512]);
+}
+
+#[test]
+fn windows_round_up_and_the_last_layer_sees_everything() {
+    let windows = |depth, sequence_len, pattern: &str| {
+        let window_pattern = pattern.to_owned();
+        let request = Request { depth, sequence_len, window_pattern, ..Request::default() };
+        Shape::of(&request).expect("a valid shape").windows()
+    };
+    assert_eq!(windows(6, 2048, "SSSL"), [512, 512, 512, 2048, 512, 2048]);
+    assert_eq!(windows(2, 1030, "s"), [384, 1030]);
+    assert_eq!(windows(2, 64, "S"), [64, 64]);
+}
+
+#[test]
+fn every_cell_of_the_sweep_grid() {
+    let widths = [256, 384, 512, 768];
+    let grid = [
+        (8, [(672, 18), (1224, 18), (1920, 18), (1872, 19)]),
+        (12, [(816, 18), (1548, 18), (1248, 19), (2520, 19)]),
+        (16, [(960, 18), (1872, 18), (1536, 19), (3168, 19)]),
+    ];
+    for (depth, cells) in grid {
+        for (width, (steps, log_batch)) in widths.into_iter().zip(cells) {
+            let recipe = derive(&Request { depth, n_embd: Some(width), ..Request::default() });
+            assert_eq!(recipe.shape.n_head, width / 64, "the request's own rule");
+            assert_eq!(recipe.num_iterations, steps, "depth {depth}, width {width}");
+            assert_eq!(recipe.total_batch_size, 1 << log_batch, "depth {depth}, width {width}");
+        }
+    }
+}
+
+#[test]
+fn twelve_layers_use_the_base_rates_as_they_are() {
+    let groups = derive(&Request::default()).groups;
+    let adamw = |lr, beta_1, beta_2, weight_decay| AdamWGroup {
+        lr,
+        beta_1,
+        beta_2,
+        epsilon: 1e-10,
+        weight_decay,
+    };
+    assert_eq!(groups.lm_head, adamw(0.008, 0.8, 0.96, 0.01));
+    assert_eq!(groups.wte, adamw(0.3, 0.8, 0.995, 0.001));
+    assert_eq!(groups.value_embeds, adamw(0.15, 0.8, 0.995, 0.01));
+    assert_eq!(groups.resid_lambdas, adamw(0.005, 0.8, 0.95, 0.05));
+    assert_eq!(groups.x0_lambdas, adamw(0.5, 0.96, 0.95, 0.0));
+    assert_eq!(groups.smear, adamw(0.2, 0.8, 0.95, 0.0));
+    assert_eq!(groups.muon, MuonGroup { lr: 0.02, beta_2: 0.9, weight_decay: 0.28 });
+}
+
+#[test]
+fn width_and_batch_scale_the_rates_but_smear() {
+    // Width 64: (64 / 768)^-0.5 = sqrt(12); a batch of 2^15 tokens: sqrt(1 / 16).
+    let recipe = derive(&Request {
+        depth: 2,
+        n_embd: Some(64),
+        total_batch_size: Some(1 << 15),
+        micro_batch: MicroBatch::Exactly(16),
+        ..Request::default()
+    });
+    let by_width = 12f64.sqrt() / 4.0;
+    assert_eq!(recipe.lr_multiplier, 0.25);
+    assert!(same(recipe.groups.lm_head.lr, 0.008 * by_width));
+    assert!(same(recipe.groups.wte.lr, 0.3 * by_width));
+    assert!(same(recipe.groups.value_embeds.lr, 0.15 * by_width));
+    assert!(same(recipe.groups.resid_lambdas.lr, 0.005 / 4.0));
+    assert!(same(recipe.groups.x0_lambdas.lr, 0.5 / 4.0));
+    assert!(same(recipe.groups.smear.lr, 0.2));
+    assert!(same(recipe.groups.muon.lr, 0.02 / 4.0));
+}
+
+#[test]
+fn one_learning_rate_replaces_batch_scaling_everywhere() {
+    let lr = 0.000_123;
+    let plain = derive(&Request { depth: 8, ..Request::default() });
+    let moved = derive(&Request { depth: 8, lr: Some(lr), ..Request::default() });
+    assert_eq!(moved.groups.muon.lr, lr, "to the last bit");
+    assert!(same(moved.groups.smear.lr, 0.2 * lr / 0.02));
+    assert!(same(moved.groups.x0_lambdas.lr, 0.5 * lr / 0.02));
+    // The other groups keep their distance from Muon.
+    let factor = lr / 0.02 / plain.lr_multiplier;
+    for (moved, plain) in moved.groups.rows().iter().zip(plain.groups.rows()) {
+        if moved.name != "smear" {
+            assert!(same(moved.lr, plain.lr * factor), "{}", moved.name);
+        }
+        assert_eq!(moved.weight_decay, plain.weight_decay);
+    }
+    assert_eq!(moved.num_iterations, plain.num_iterations);
+    assert_eq!(moved.total_batch_size, plain.total_batch_size);
+}
+
+#[test]
+fn base_rates_are_scaled_like_the_defaults() {
+    let rates = BaseRates { embedding: 0.1, unembedding: 0.004, matrix: 0.01, scalar: 0.2 };
+    let groups =
+        derive(&Request { rates, total_batch_size: Some(1 << 17), ..Request::default() }).groups;
+    assert_eq!((groups.wte.lr, groups.lm_head.lr), (0.05, 0.002));
+    assert_eq!((groups.muon.lr, groups.x0_lambdas.lr), (0.005, 0.1));
+}
+
+#[test]
+fn steps_win_over_flops_and_flops_over_data() {
+    let flops = Some(1e18);
+    let by_steps =
+        derive(&Request { num_iterations: Some(100), target_flops: flops, ..Request::default() });
+    assert_eq!(by_steps.num_iterations, 100);
+    assert_eq!(by_steps.groups, derive(&Request::default()).groups, "the laws still go by D");
+
+    let by_flops = derive(&Request { target_flops: flops, ..Request::default() });
+    let step = by_flops.shape.flops_per_token() as f64 * by_flops.total_batch_size as f64;
+    assert!((by_flops.total_flops() - 1e18).abs() <= step / 2.0);
+}
+
+#[test]
+fn an_explicit_weight_decay_is_final() {
+    let recipe = derive(&Request { depth: 4, weight_decay: Some(0.1), ..Request::default() });
+    assert_eq!(recipe.groups.muon.weight_decay, 0.1);
+}
+
+/// Bytes, two layers of width 64: the model of the first thing that anybody tries.
+fn toy(total_batch_size: usize, weight_decay: Option<f64>) -> Recipe {
+    derive(&Request {
+        depth: 2,
+        n_embd: Some(64),
+        vocab_size: 257,
+        sequence_len: 256,
+        total_batch_size: Some(total_batch_size),
+        weight_decay,
+        ..Request::default()
+    })
+}
+
+#[test]
+fn weight_decay_that_explodes_at_toy_scale_is_told() {
+    let recipe = toy(32_768, None);
+    // 0.28 / 4 * 85,181,280 / 118,796: the reference model has the same vocabulary, as in nanochat.
+    assert!((recipe.groups.muon.weight_decay - 50.193).abs() < 1e-3);
+    let [warning] = recipe.warnings()[..] else { panic!("one warning") };
+    insist(
+        &warning.to_string(),
+        &["50.193", "5.000e-3", "25.1 %", "within 4 steps", "`--weight-decay 0.1`", "0.05 %"],
+    );
+    assert_eq!(toy(32_768, Some(0.1)).warnings(), []);
+}
+
+fn insist(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing in: {text}");
+    }
+}
+
+#[test]
+fn a_default_micro_batch_shrinks_to_fit_and_a_given_one_does_not() {
+    let fit = |micro: MicroBatch, total| micro.fit(total, 256);
+    assert_eq!(fit(MicroBatch::AtMost(32), 2048), Ok(8));
+    assert_eq!(fit(MicroBatch::AtMost(32), 256 * 96), Ok(32));
+    assert_eq!(fit(MicroBatch::AtMost(32), 256 * 7), Ok(7));
+    assert_eq!(fit(MicroBatch::Exactly(4), 2048), Ok(4));
+    let message = fit(MicroBatch::Exactly(3), 2048).expect_err("3 does not divide 8").to_string();
+    insist(&message, &["2048 tokens", "3 x 256 = 768", "--total-batch-size 1536 or 2304"]);
+}
+
+#[test]
+fn each_bad_value_is_named_with_what_works() {
+    let d = Request::default;
+    let width = |n_embd| error(&Request { n_embd: Some(n_embd), ..d() });
+    insist(&width(100), &["width 100", "head size 64", "use 64 or 128"]);
+    insist(&width(32), &["width 32", "use 64,"]);
+    insist(&width(0), &["width is 0"]);
+    insist(&width(usize::MAX), &["width is", "at most 1048576"]);
+
+    let narrow = error(&Request { n_embd: Some(16), head_dim: Some(16), ..d() });
+    insist(&narrow, &["width 16", "below 24", "use 32"]);
+    insist(&error(&Request { head_dim: Some(0), ..d() }), &["head size is 0"]);
+    insist(&error(&Request { head_dim: Some(7), ..d() }), &["head size 7 is odd", "use 8"]);
+
+    insist(&error(&Request { depth: 0, ..d() }), &["depth is 0", "at least 1"]);
+    insist(&error(&Request { depth: usize::MAX, ..d() }), &["depth is", "at most 10000"]);
+    insist(&error(&Request { sequence_len: 0, ..d() }), &["context length is 0"]);
+    insist(&error(&Request { vocab_size: 0, ..d() }), &["vocabulary size is 0"]);
+    insist(&error(&Request { micro_batch: MicroBatch::Exactly(0), ..d() }), &["micro-batch is 0"]);
+    insist(&error(&Request { total_batch_size: Some(0), ..d() }), &["total batch size is 0"]);
+    insist(&error(&Request { num_iterations: Some(0), ..d() }), &["number of steps is 0"]);
+    insist(&error(&Request { window_pattern: "SXL".into(), ..d() }), &["`SXL`", "SSSL"]);
+    insist(&error(&Request { window_pattern: String::new(), ..d() }), &["window pattern"]);
+    insist(
+        &error(&Request { total_batch_size: Some(1000), ..d() }),
+        &["1000 tokens", "--total-batch-size 2048"],
+    );
+    insist(
+        &error(&Request { target_flops: Some(1.0), ..d() }),
+        &["524288 tokens", "--num-iterations"],
+    );
+    for lr in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        insist(
+            &error(&Request { lr: Some(lr), ..d() }),
+            &["learning rate is", "finite number above 0"],
+        );
+    }
+    for decay in [-0.1, f64::NAN] {
+        insist(
+            &error(&Request { weight_decay: Some(decay), ..d() }),
+            &["weight decay is", "0 turns it off"],
+        );
+    }
+}
+
+#[test]
+fn the_largest_sizes_do_not_overflow() {
+    let recipe = Recipe::derive(&Request {
+        depth: 10_000,
+        n_embd: Some(1 << 20),
+        vocab_size: 1 << 26,
+        sequence_len: 1 << 20,
+        ..Request::default()
+    });
+    assert!(
+        recipe.is_ok() || matches!(recipe, Err(RecipeError::ShortHorizon { .. })),
+        "{recipe:?}"
+    );
+}
+
+#[test]
+fn the_printed_page_holds_every_resolved_rate() {
+    let page = toy(2048, None).to_string();
+    insist(
+        &page,
+        &[
+            "depth 2, width 64 = heads 1 x 64, vocabulary 257 (padded to 320)",
+            "159,786, of which 118,796 count for scaling",
+            "2,048 tokens = micro-batch 8 x context 256 x accumulation 1",
+            "696 steps, 1,425,408 tokens, 12.00 per scaling parameter",
+            "lm_head        AdamW      0.001732        0.0100",
+            "blocks         Muon       0.001250       12.5482",
+        ],
+    );
+}
