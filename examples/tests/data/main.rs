@@ -1,0 +1,4 @@
+//! The promises of the text data, through the public door.
+
+mod corpora;
+mod downloads;
