@@ -2,7 +2,17 @@
 //!
 //! `rand` may change how it draws from a range; the words of ChaCha do not change, so we draw from them.
 
-use rand::Rng;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// The order of the documents in one pass over them.
+pub(super) fn epoch_order(seed: u64, epoch: u64, documents: usize) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(epoch); // each epoch its own, so that any of them can be resumed without the ones before
+    let mut order: Vec<u32> = (0..documents as u32).collect();
+    shuffle(&mut order, &mut rng);
+    order
+}
 
 /// Shuffles in place (Fisher and Yates).
 pub(super) fn shuffle<T>(items: &mut [T], rng: &mut impl Rng) {
@@ -24,8 +34,18 @@ pub(super) fn unit(rng: &mut impl Rng) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
-    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn an_epoch_visits_every_document_once_in_an_order_of_its_own() {
+        let (first, second) = (epoch_order(7, 0, 100), epoch_order(7, 1, 100));
+        assert_ne!(first, second);
+        assert_eq!(first, epoch_order(7, 0, 100));
+        assert_ne!(first, epoch_order(8, 0, 100));
+        for mut order in [first, second] {
+            order.sort_unstable();
+            assert_eq!(order, (0..100).collect::<Vec<u32>>());
+        }
+    }
 
     #[test]
     fn draws_cover_their_range_evenly() {

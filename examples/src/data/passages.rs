@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Encodes documents and cuts them into passages of at most `longest` ids, BOS included.
 ///
 /// Every passage starts with BOS, also inside a document. With `longest = seq_len + 1` a passage fits a
-/// row whole: the packer keeps no more of a document than one row, so without the cut
+/// row whole: [`Packed`](crate::data::Packed) keeps no more of a document than one row, so without the cut
 /// a file of a megabyte would give its first row and nothing else. `usize::MAX` cuts nothing (nanochat's
 /// way, with documents in the millions).
 ///

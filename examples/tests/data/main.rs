@@ -2,4 +2,6 @@
 
 mod corpora;
 mod downloads;
+mod mistakes;
+mod packing;
 mod tokenizers;
