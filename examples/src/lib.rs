@@ -1,4 +1,5 @@
 //! Reference models, data, and the programs people run.
 
 pub mod args;
+pub mod data;
 pub mod scaling;
