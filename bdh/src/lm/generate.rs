@@ -3,6 +3,7 @@
 use super::CausalLm;
 use crate::{BoxError, Probe, seed};
 use burn::tensor::{Int, Tensor, TensorData};
+use std::sync::Arc;
 
 /// What token ids mean: a tokenizer, as far as training needs one.
 pub trait Vocabulary: Send {
@@ -17,6 +18,24 @@ pub trait Vocabulary: Send {
 
     /// Bytes of text behind each id, `[vocab]`; 0 for special tokens.
     fn token_bytes(&self) -> Vec<u32>;
+}
+
+impl<V: Vocabulary + Sync + ?Sized> Vocabulary for Arc<V> {
+    fn encode(&self, text: &str) -> Vec<i32> {
+        (**self).encode(text)
+    }
+
+    fn decode(&self, ids: &[i32]) -> String {
+        (**self).decode(ids)
+    }
+
+    fn bos(&self) -> Option<i32> {
+        (**self).bos()
+    }
+
+    fn token_bytes(&self) -> Vec<u32> {
+        (**self).token_bytes()
+    }
 }
 
 /// How text is sampled.
