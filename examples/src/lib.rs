@@ -1,1 +1,3 @@
 //! Reference models, data, and the programs people run.
+
+pub mod nanochat;
