@@ -1,4 +1,4 @@
-//! nanochat's GPT, to the numbers of the original.
+//! nanochat's GPT and its optimizer, to the numbers of the original.
 //!
 //! | file           | what it has                                                             |
 //! |----------------|-------------------------------------------------------------------------|
@@ -11,14 +11,17 @@
 //! | `mask.rs`      | which tokens a query may see                                            |
 //! | `norm.rs`      | RMS normalisation without weights                                       |
 //! | `init.rs`      | first weights from a seed                                               |
+//! | `groups.rs`    | which optimizer moves which parameter, and how fast                     |
+//! | `muon.rs`      | the optimizer of the matrices                                           |
+//! | `schedule.rs`  | learning rate, momentum and weight decay by step                        |
 //!
-//! Logits and gradients agree with karpathy/nanochat at 92d63d4 in float32.
+//! Logits, gradients and optimizer steps agree with karpathy/nanochat at 92d63d4 in float32.
 //!
 //! # Examples
 //!
 //! ```
 //! use bdh::burn::{module::Module, tensor::Device};
-//! use bdh_examples::nanochat::GptConfig;
+//! use bdh_examples::nanochat::{GptConfig, LearningRates, Schedule, groups};
 //!
 //! let config = GptConfig {
 //!     sequence_len: 64,
@@ -31,6 +34,9 @@
 //! };
 //! let model = config.init(1337, &Device::flex())?;
 //! assert_eq!(model.num_params(), config.num_params().total());
+//! for group in groups(&config, LearningRates::default(), 0.1, Some(Schedule::new(500))) {
+//!     eprintln!("{group}");
+//! }
 //! # Ok::<(), bdh_examples::nanochat::GptConfigError>(())
 //! ```
 
@@ -39,13 +45,19 @@ mod block;
 mod config;
 mod counts;
 mod gpt;
+mod groups;
 mod init;
 mod mask;
+mod muon;
 mod norm;
 mod rope;
+mod schedule;
 
 pub use attention::Attention;
 pub use block::{Block, Mlp};
 pub use config::{GptConfig, GptConfigError};
 pub use counts::ParamCounts;
 pub use gpt::{Gpt, Transformer};
+pub use groups::{Group, LearningRates, Rule, groups};
+pub use muon::{Muon, MuonState};
+pub use schedule::Schedule;
