@@ -15,7 +15,8 @@
 //! | `muon.rs`      | the optimizer of the matrices                                           |
 //! | `schedule.rs`  | learning rate, momentum and weight decay by step                        |
 //!
-//! Logits, gradients and optimizer steps agree with karpathy/nanochat at 92d63d4 in float32.
+//! Logits, gradients and optimizer steps agree with karpathy/nanochat at 92d63d4 in float32: see
+//! `tests/nanochat_golden.rs` and `tests/nanochat_fixtures.rs`.
 //!
 //! # Examples
 //!
