@@ -2,4 +2,5 @@
 
 pub mod args;
 pub mod data;
+pub mod nanochat;
 pub mod scaling;

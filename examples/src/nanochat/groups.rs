@@ -1,0 +1,231 @@
+//! Which optimizer moves which parameter, and how fast.
+
+use super::config::GptConfig;
+use super::muon::Muon;
+use super::schedule::Schedule;
+use bdh::burn::optim::{AdamWConfig, DynOptimizer};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// Base learning rates, before they are scaled to the model's width.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LearningRates {
+    /// Of the token table and the value embeddings. nanochat: 0.3.
+    pub embedding: f64,
+    /// Of the head. nanochat: 0.008.
+    pub unembedding: f64,
+    /// Of the matrices in the blocks, by Muon. nanochat: 0.02.
+    pub matrix: f64,
+    /// Of the weights of the residual stream. nanochat: 0.5.
+    pub scalar: f64,
+    /// Of the smear and the backout, which nanochat does not scale with the batch: 0.2.
+    pub smear: f64,
+}
+
+impl Default for LearningRates {
+    fn default() -> Self {
+        Self { embedding: 0.3, unembedding: 0.008, matrix: 0.02, scalar: 0.5, smear: 0.2 }
+    }
+}
+
+impl LearningRates {
+    /// The rates for a batch whose learning rates are `scale` times those of nanochat's 524,288 tokens.
+    ///
+    /// `scale` is the square root of the ratio of batch sizes. The smear's rate stays as it is.
+    #[must_use]
+    pub fn scaled(self, scale: f64) -> Self {
+        Self { smear: self.smear, ..self.times(scale) }
+    }
+
+    /// The rates with `matrix` set, and every other, the smear's too, in its usual proportion to that.
+    #[must_use]
+    pub fn with_matrix(matrix: f64) -> Self {
+        let usual = Self::default();
+        Self { matrix, ..usual.times(matrix / usual.matrix) } // the very number that was asked for
+    }
+
+    fn times(self, factor: f64) -> Self {
+        Self {
+            embedding: self.embedding * factor,
+            unembedding: self.unembedding * factor,
+            matrix: self.matrix * factor,
+            scalar: self.scalar * factor,
+            smear: self.smear * factor,
+        }
+    }
+}
+
+/// How a [`Group`] turns gradients into steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    /// burn's AdamW with an epsilon of 1e-10; its decay acts through the learning rate.
+    AdamW {
+        /// Decay of the averages of the gradient and of its square.
+        betas: [f32; 2],
+        /// Decay of the weights.
+        weight_decay: f32,
+    },
+    /// nanochat's Muon, for the weights of linear layers.
+    Muon(Muon),
+}
+
+/// Parameters that share an optimizer and a learning rate.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    /// The name under which its learning rate is recorded.
+    pub name: &'static str,
+    /// Learning rate, before the schedule's multiplier.
+    pub lr: f64,
+    /// How it steps.
+    pub rule: Rule,
+    owns: fn(&str) -> bool,
+}
+
+impl Group {
+    /// Whether the parameter of this name, such as `transformer.wte.weight`, is one of the group.
+    #[must_use]
+    pub fn owns(&self, param: &str) -> bool {
+        (self.owns)(param)
+    }
+
+    /// The optimizer, without state.
+    #[must_use]
+    pub fn optimizer(&self) -> Arc<dyn DynOptimizer> {
+        match self.rule {
+            Rule::AdamW { betas: [beta_1, beta_2], weight_decay } => Arc::new(
+                AdamWConfig::new()
+                    .with_beta_1(beta_1)
+                    .with_beta_2(beta_2)
+                    .with_epsilon(1e-10)
+                    .with_weight_decay(weight_decay)
+                    .build(),
+            ),
+            Rule::Muon(muon) => Arc::new(muon),
+        }
+    }
+}
+
+/// One line: the name, the learning rate, the rule.
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<13} lr {:<10.6} ", self.name, self.lr)?;
+        match self.rule {
+            Rule::AdamW { betas: [beta_1, beta_2], weight_decay } => {
+                write!(f, "AdamW betas {beta_1} {beta_2} weight decay {weight_decay}")
+            }
+            Rule::Muon(muon) => write!(f, "Muon weight decay {}", muon.weight_decay(0)),
+        }
+    }
+}
+
+/// nanochat's groups: between them they own every parameter of a [`Gpt`](super::Gpt), each exactly once.
+///
+/// The rates of the tables and the head fall with the square root of the width, from those at 768 channels.
+/// `weight_decay` is Muon's; with a `schedule`, its momentum and decay follow it.
+///
+/// Source: `GPT.setup_optimizer` of karpathy/nanochat at 92d63d4.
+#[must_use]
+pub fn groups(
+    config: &GptConfig,
+    rates: LearningRates,
+    weight_decay: f64,
+    schedule: Option<Schedule>,
+) -> Vec<Group> {
+    let by_width = (config.n_embd as f64 / 768.0).powf(-0.5);
+    let LearningRates { embedding, unembedding, matrix, scalar, smear } = rates;
+    let muon = schedule.map_or(Muon::new(weight_decay), |schedule| {
+        Muon::new(weight_decay).with_schedule(schedule)
+    });
+    vec![
+        Group {
+            name: "lm_head",
+            lr: unembedding * by_width,
+            rule: adamw([0.8, 0.96], 0.01),
+            owns: |name| name.starts_with("lm_head."),
+        },
+        Group {
+            name: "wte",
+            lr: embedding * by_width,
+            rule: adamw([0.8, 0.995], 0.001),
+            owns: |name| name.starts_with("transformer.wte."),
+        },
+        Group {
+            name: "value_embeds",
+            lr: embedding * by_width * 0.5,
+            rule: adamw([0.8, 0.995], 0.01),
+            owns: |name| name.starts_with("value_embeds."),
+        },
+        Group {
+            name: "resid_lambdas",
+            lr: scalar * 0.01,
+            rule: adamw([0.8, 0.95], 0.05),
+            owns: |name| name == "resid_lambdas",
+        },
+        Group {
+            name: "x0_lambdas",
+            lr: scalar,
+            rule: adamw([0.96, 0.95], 0.0),
+            owns: |name| name == "x0_lambdas",
+        },
+        Group {
+            name: "smear",
+            lr: smear,
+            rule: adamw([0.8, 0.95], 0.0),
+            owns: |name| matches!(name, "smear_gate.weight" | "smear_lambda" | "backout_lambda"),
+        },
+        Group {
+            name: "matrix",
+            lr: matrix,
+            rule: Rule::Muon(muon),
+            owns: |name| name.starts_with("transformer.h."),
+        },
+    ]
+}
+
+fn adamw(betas: [f32; 2], weight_decay: f32) -> Rule {
+    Rule::AdamW { betas, weight_decay }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: f64, b: f64) -> bool {
+        (a / b - 1.0).abs() < 1e-12
+    }
+
+    #[test]
+    fn rates_follow_the_width_and_print_on_a_line() {
+        let config = GptConfig { n_embd: 192, ..GptConfig::default() };
+        let groups = groups(&config, LearningRates::default(), 0.28, None);
+        let lines: Vec<_> = groups.iter().map(ToString::to_string).collect();
+        let expected = [
+            "lm_head       lr 0.016000   AdamW betas 0.8 0.96 weight decay 0.01",
+            "wte           lr 0.600000   AdamW betas 0.8 0.995 weight decay 0.001",
+            "value_embeds  lr 0.300000   AdamW betas 0.8 0.995 weight decay 0.01",
+            "resid_lambdas lr 0.005000   AdamW betas 0.8 0.95 weight decay 0.05",
+            "x0_lambdas    lr 0.500000   AdamW betas 0.96 0.95 weight decay 0",
+            "smear         lr 0.200000   AdamW betas 0.8 0.95 weight decay 0",
+            "matrix        lr 0.020000   Muon weight decay 0.28",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_smaller_batch_scales_all_but_the_smear() {
+        let rates = LearningRates::default().scaled(0.5);
+        assert!(
+            close(rates.embedding, 0.15) && close(rates.matrix, 0.01) && close(rates.scalar, 0.25)
+        );
+        assert!(close(rates.smear, 0.2));
+    }
+
+    #[test]
+    fn a_given_matrix_rate_takes_every_other_along() {
+        let rates = LearningRates::with_matrix(0.001);
+        assert!(
+            close(rates.matrix, 0.001) && close(rates.embedding, 0.015) && close(rates.smear, 0.01)
+        );
+    }
+}

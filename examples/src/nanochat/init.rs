@@ -1,0 +1,127 @@
+//! First weights, drawn on the host from a stream of their own for each parameter.
+//!
+//! A stream is keyed by the run's seed and the parameter's name, so a weight depends on nothing else: not on
+//! the device, the order of construction, or what another thread draws from a shared generator.
+
+use bdh::burn::module::Param;
+use bdh::burn::nn::{Embedding, Linear};
+use bdh::burn::tensor::{Device, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
+use std::f64::consts::TAU;
+
+/// How the elements of a parameter are drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Law {
+    /// All zero, so that the branch starts as if it were not there.
+    Zero,
+    /// Uniform between two bounds.
+    Uniform(f32, f32),
+    /// Normal around 0, with this standard deviation.
+    Normal(f64),
+}
+
+impl Law {
+    /// Uniform in `±bound`.
+    pub(super) fn within(bound: f32) -> Self {
+        Self::Uniform(-bound, bound)
+    }
+}
+
+/// Makes the parameters of one model.
+#[derive(Debug)]
+pub(super) struct Weights<'a> {
+    seed: u64,
+    device: &'a Device,
+}
+
+impl<'a> Weights<'a> {
+    /// Weights that `seed` stands for, on `device`.
+    pub(super) fn new(seed: u64, device: &'a Device) -> Self {
+        Self { seed, device }
+    }
+
+    /// A layer from `inputs` channels to `outputs`, without bias.
+    pub(super) fn linear(&self, name: &str, [inputs, outputs]: [usize; 2], law: Law) -> Linear {
+        Linear {
+            weight: self.matrix(&format!("{name}.weight"), [inputs, outputs], law),
+            bias: None,
+        }
+    }
+
+    /// A table of `rows` vectors with `width` channels.
+    pub(super) fn table(&self, name: &str, [rows, width]: [usize; 2], law: Law) -> Embedding {
+        Embedding { weight: self.matrix(&format!("{name}.weight"), [rows, width], law) }
+    }
+
+    /// A vector of the given values.
+    pub(super) fn vector(&self, values: Vec<f32>) -> Param<Tensor<1>> {
+        let len = values.len();
+        Param::from_data(TensorData::new(values, [len]), self.device)
+    }
+
+    fn matrix(&self, name: &str, shape: [usize; 2], law: Law) -> Param<Tensor<2>> {
+        let values = draw(self.seed, name, shape.iter().product(), law);
+        Param::from_data(TensorData::new(values, shape), self.device)
+    }
+}
+
+/// The `count` values that `seed` and `name` stand for under `law`.
+fn draw(seed: u64, name: &str, count: usize, law: Law) -> Vec<f32> {
+    let key = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize();
+    let mut rng = ChaCha8Rng::from_seed(key.into());
+    match law {
+        Law::Zero => vec![0.0; count],
+        Law::Uniform(low, high) => {
+            (0..count).map(|_| low + (high - low) * rng.random::<f32>()).collect()
+        }
+        Law::Normal(deviation) => {
+            let mut values = Vec::with_capacity(count + 1);
+            while values.len() < count {
+                values.extend(normal_pair(&mut rng).map(|value| (deviation * value) as f32));
+            }
+            values.truncate(count);
+            values
+        }
+    }
+}
+
+/// Two independent standard normal values (Box and Muller, 1958).
+fn normal_pair(rng: &mut ChaCha8Rng) -> [f64; 2] {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt(); // 1 - u is never 0, so the logarithm is finite
+    let (sin, cos) = (TAU * rng.random::<f64>()).sin_cos();
+    [radius * cos, radius * sin]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_depends_on_the_seed_and_the_name_alone() {
+        let first = draw(7, "a.weight", 100, Law::Normal(1.0));
+        assert_eq!(first, draw(7, "a.weight", 100, Law::Normal(1.0)));
+        assert_ne!(first, draw(8, "a.weight", 100, Law::Normal(1.0)));
+        assert_ne!(first, draw(7, "b.weight", 100, Law::Normal(1.0)));
+    }
+
+    #[test]
+    fn a_normal_weight_has_the_deviation_asked_for() {
+        let values = draw(1, "wte.weight", 100_001, Law::Normal(0.8));
+        assert_eq!(values.len(), 100_001);
+        let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / 100_001.0;
+        let variance =
+            values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() / 100_001.0;
+        assert!(mean.abs() < 0.01, "{mean}"); // four standard errors
+        assert!((variance.sqrt() - 0.8).abs() < 0.008, "{}", variance.sqrt());
+    }
+
+    #[test]
+    fn a_uniform_weight_fills_its_bounds() {
+        let values = draw(1, "c_q.weight", 10_000, Law::Uniform(-0.5, 0.25));
+        let low = values.iter().copied().fold(f32::MAX, f32::min);
+        let high = values.iter().copied().fold(f32::MIN, f32::max);
+        assert!((-0.5..-0.499).contains(&low) && (0.249..=0.25).contains(&high), "{low} {high}");
+    }
+}
