@@ -177,7 +177,9 @@ fn print_next(trials: &[Trial], dir: &Path) {
         "  cargo run --example nanochat_sweep -- {shape} --device cpu --max-iterations 1000 --weight-decay 0.1"
     );
     println!("or see what the request's grid would be on an H100:");
-    println!("  cargo run --example nanochat_sweep -- --depth 12 --device cuda --data rust --dry-run");
+    println!(
+        "  cargo run --example nanochat_sweep -- --depth 12 --device cuda --data rust --dry-run"
+    );
 }
 
 fn shown(bpb: Option<f64>) -> String {
