@@ -119,7 +119,7 @@ impl fmt::Display for Group {
             Rule::AdamW { betas: [beta_1, beta_2], weight_decay } => {
                 write!(f, "AdamW betas {beta_1} {beta_2} weight decay {weight_decay}")
             }
-            Rule::Muon(muon) => write!(f, "Muon weight decay {}", muon.weight_decay(0)),
+            Rule::Muon(muon) => write!(f, "Muon weight decay {:.4}", muon.weight_decay(0)),
         }
     }
 }
@@ -206,7 +206,7 @@ mod tests {
         let groups = groups(&config, LearningRates::default(), 0.28, None);
         let lines: Vec<_> = groups.iter().map(ToString::to_string).collect();
         let expected = [
-            "matrix        lr 0.020000   Muon weight decay 0.28",
+            "matrix        lr 0.020000   Muon weight decay 0.2800",
             "lm_head       lr 0.016000   AdamW betas 0.8 0.96 weight decay 0.01",
             "wte           lr 0.600000   AdamW betas 0.8 0.995 weight decay 0.001",
             "value_embeds  lr 0.300000   AdamW betas 0.8 0.995 weight decay 0.01",

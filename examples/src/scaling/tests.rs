@@ -293,7 +293,7 @@ fn the_printed_page_holds_every_resolved_rate() {
             "2,048 tokens = micro-batch 8 x context 256 x accumulation 1",
             "696 steps, 1,425,408 tokens, 12.00 per scaling parameter",
             "lm_head       lr 0.001732   AdamW betas 0.8 0.96 weight decay 0.01",
-            "matrix        lr 0.001250   Muon weight decay 12.548",
+            "matrix        lr 0.001250   Muon weight decay 12.5482",
         ],
     );
 }
