@@ -205,7 +205,9 @@ impl<T: Task> Trainer<T> {
         let (mut verdict, mut lr_factor) = (Verdict::Apply, 1.0);
         let generate = generator!(self, model);
         let cx = cx!(self, &self.clock, Some(previous), model, generate);
-        for intervention in &mut self.interventions {
+        for (index, intervention) in self.interventions.iter_mut().enumerate() {
+            // So that what it draws does not depend on what observers drew before.
+            self.device.seed(seed::intervention(self.settings.seed, self.clock.step, index as u64));
             let mut replace = |make: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1>| {
                 params::replace_gradients(model, grads, make);
             };
