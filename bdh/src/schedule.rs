@@ -86,7 +86,8 @@ impl Schedule {
                 0.5 * (1.0 + (std::f64::consts::PI * self.progress(update, steps)).cos())
             }
             Decay::Warmdown(fraction) => {
-                let warmdown = (fraction * steps as f64).round();
+                // Halves to even, as Python rounds.
+                let warmdown = (fraction * steps as f64).round_ties_even();
                 ((steps.saturating_sub(update)) as f64 / warmdown).min(1.0)
             }
         };

@@ -20,10 +20,10 @@ const COMMON: [&str; 15] = [
     "--max-seq-len=128",
     "--device-batch-size=8",
     "--total-batch-size=1024",
-    "--num-iterations=120",
+    "--num-iterations=200",
     "--weight-decay=0.1",
     "--warmup-steps=10",
-    "--eval-every=40",
+    "--eval-every=50",
     "--eval-tokens=16384",
     "--early-save=12.5%,25%,50%",
     "--save-every=-1",
@@ -52,7 +52,7 @@ pub(crate) fn sweep() {
     };
     println!("No arguments: {TRIALS} small random trials on the CPU, in {}.", dir.display());
     text.print();
-    println!("each of 120 steps of 1024 tokens; Ctrl-C ends the sweep and ranks what is there\n");
+    println!("each of 200 steps of 1024 tokens; Ctrl-C ends the sweep and ranks what is there\n");
 
     let began = Instant::now();
     let mut done = Vec::new();
@@ -177,7 +177,9 @@ fn print_next(trials: &[Trial], dir: &Path) {
         "  cargo run --example nanochat_sweep -- {shape} --device cpu --max-iterations 1000 --weight-decay 0.1"
     );
     println!("or see what the request's grid would be on an H100:");
-    println!("  cargo run --example nanochat_sweep -- --depth 12 --device cuda --data rust --dry-run");
+    println!(
+        "  cargo run --example nanochat_sweep -- --depth 12 --device cuda --data rust --dry-run"
+    );
 }
 
 fn shown(bpb: Option<f64>) -> String {

@@ -4,11 +4,12 @@ use crate::prepare::Text;
 use bdh::{
     BoxError, Cadence, Callback, ConfigError, EvalEnd, Fitted, HookResult, NextToken, Outcome,
     StopReason, Trainer, TrainerBuilder, callback, every, last, latest_checkpoint, start,
+    warmup_stable_decay,
 };
 use bdh_callbacks::{Console, EarlyCheckpoints, Norms, Throughput};
 use bdh_examples::args::{Args, Every};
 use bdh_examples::data::Packed;
-use bdh_examples::nanochat::{Gpt, Schedule, groups};
+use bdh_examples::nanochat::{Gpt, Schedule};
 use bdh_examples::scaling::Recipe;
 use serde_json::json;
 use std::path::PathBuf;
@@ -50,7 +51,8 @@ pub(crate) fn compose(
     let steps = recipe.num_iterations;
 
     let val = text.val(recipe, args.eval_tokens())?;
-    let task = NextToken::new(text.train(recipe, args.seed)?, val).vocabulary(text.tokenizer.clone());
+    let task =
+        NextToken::new(text.train(recipe, args.seed)?, val).vocabulary(text.tokenizer.clone());
     let model = recipe.config.init(args.seed, &device)?;
     let schedule = Schedule {
         warmup: args.warmup_steps,
@@ -81,8 +83,12 @@ pub(crate) fn compose(
             "recipe": recipe,
             "text": { "name": text.corpus.name, "levels": text.levels },
         }));
-    for group in groups(&recipe.groups, schedule) {
-        builder = builder.group(group);
+    let lr = |peak| {
+        warmup_stable_decay(peak, schedule.warmup, schedule.warmdown_ratio)
+            .to(schedule.final_fraction)
+    };
+    for group in recipe.groups(schedule) {
+        builder = builder.group(group.scheduled(lr));
     }
     if let Some(checkpoint) = checkpoint {
         builder = builder.resume(checkpoint);

@@ -7,7 +7,6 @@
 //! run that stops at once as a reason to stop the sweep, so that sentence has to be enough.
 
 mod device;
-mod early_saves;
 mod normalize;
 mod values;
 
@@ -19,14 +18,13 @@ use clap::error::ErrorKind;
 use clap::{Args as _, Command};
 use serde::Serialize;
 
-pub use self::device::{
-    BPE_VOCAB, BYTE_VOCAB, Defaults, DeviceKind, NotBuilt, Tokenizer, defaults_for,
-};
-pub use self::early_saves::EarlySaves;
+pub use self::device::{BPE_VOCAB, BYTE_VOCAB, Defaults, DeviceKind, Tokenizer, defaults_for};
 pub use self::normalize::normalize;
 pub use self::values::{Every, ValueError};
-use self::values::{count, fraction, natural, not_negative, positive, run_name, steps};
-use crate::scaling::{BaseRates, MicroBatch, Request};
+use self::values::{count, early_save, fraction, natural, not_negative, positive, run_name, steps};
+use crate::nanochat::LearningRates;
+use crate::scaling::{MicroBatch, Request};
+use bdh::Cadence;
 
 /// What one run was asked to be.
 ///
@@ -52,9 +50,9 @@ pub struct Args {
     #[arg(long, value_name = "PATTERN", default_value = "SSSL", help_heading = "Model")]
     pub window_pattern: String,
 
-    /// Text to train on: a file, or a directory of them [default: a text that comes with the program]
-    #[arg(long, value_name = "PATH", help_heading = "Data")]
-    pub data: Option<PathBuf>,
+    /// Text to train on: a file, a directory, `shakespeare` or `synthetic` [default: burn's Rust sources]
+    #[arg(long, value_name = "TEXT", help_heading = "Data")]
+    pub data: Option<String>,
     /// How text becomes token ids [default: bpe, or bytes on the CPU]
     #[arg(long, value_name = "KIND", help_heading = "Data")]
     pub tokenizer: Option<Tokenizer>,
@@ -116,16 +114,12 @@ pub struct Args {
     #[arg(long, value_name = "SHARE", default_value = "0.05", value_parser = fraction, help_heading = "Optimization")]
     pub final_lr_frac: f64,
 
-    /// Steps between evaluations, besides the first and the last; -1 for never
+    /// Steps between evaluations, besides those at the beginning and the end; -1 for only those
     #[arg(long, value_name = "STEPS", default_value = "250", help_heading = "Evaluation")]
     pub eval_every: Every,
     /// Tokens that one evaluation sees [default: 41943040, or 32768 on the CPU]
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Evaluation")]
     pub eval_tokens: Option<usize>,
-    /// Steps between samples of text, besides the last; -1 for never
-    #[arg(long, value_name = "STEPS", default_value = "2000", help_heading = "Evaluation")]
-    pub sample_every: Every,
-
     /// Steps between checkpoints, besides the last; -1 for the last only
     #[arg(long, value_name = "STEPS", default_value = "-1", help_heading = "Checkpoints")]
     pub save_every: Every,
@@ -134,9 +128,10 @@ pub struct Args {
         long,
         value_name = "STEPS",
         default_value = "250,500,1000",
+        value_parser = early_save,
         help_heading = "Checkpoints"
     )]
-    pub early_save: EarlySaves,
+    pub early_save: Cadence,
     /// Continues the run of this name from its newest checkpoint
     #[arg(long, help_heading = "Checkpoints")]
     pub resume: bool,
@@ -144,6 +139,9 @@ pub struct Args {
     /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest that this program was built for]
     #[arg(long, value_name = "DEVICE", help_heading = "Run", visible_alias = "device-type")]
     pub device: Option<DeviceKind>,
+    /// Operations per second that the device could do at best, for MFU: 989.4e12 for an H100 in bf16
+    #[arg(long, value_name = "FLOPS", value_parser = positive, help_heading = "Run")]
+    pub peak_flops: Option<f64>,
     /// Seed of the weights and of the order of the data
     #[arg(long, value_name = "SEED", default_value = "42", value_parser = natural, help_heading = "Run")]
     pub seed: u64,
@@ -156,7 +154,7 @@ pub struct Args {
     /// Prints what the run would be, and stops
     #[arg(long, help_heading = "Run")]
     pub dry_run: bool,
-    /// Steps between lines on the console
+    /// Steps between records of loss, norms and speed
     #[arg(long, value_name = "STEPS", default_value = "1", value_parser = steps, help_heading = "Run")]
     pub log_every: u64,
     /// Prints errors only
@@ -295,11 +293,12 @@ impl Args {
             target_param_data_ratio: self.target_param_data_ratio,
             n_embd: self.n_embd_override,
             lr: self.lr_override,
-            rates: BaseRates {
+            rates: LearningRates {
                 embedding: self.embedding_lr,
                 unembedding: self.unembedding_lr,
                 matrix: self.matrix_lr,
                 scalar: self.scalar_lr,
+                ..LearningRates::default()
             },
             micro_batch,
             total_batch_size: self

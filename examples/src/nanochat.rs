@@ -56,6 +56,7 @@ mod schedule;
 
 pub use attention::Attention;
 pub use block::{Block, Mlp};
+pub(crate) use config::SMEAR_GATE_CHANNELS;
 pub use config::{GptConfig, GptConfigError};
 pub use counts::ParamCounts;
 pub use gpt::{Gpt, Transformer};

@@ -22,17 +22,15 @@
 
 mod batch;
 mod error;
-mod groups;
 mod report;
 mod shape;
 
+use crate::nanochat::{GptConfig, Group, LearningRates, Schedule, groups};
 use serde::Serialize;
 
 pub use self::batch::MicroBatch;
 pub use self::error::RecipeError;
-pub use self::groups::{AdamWGroup, BaseRates, GroupRow, Groups, MuonGroup};
 pub use self::report::Warning;
-pub use self::shape::{ParamCounts, Shape};
 
 /// Batch size, in tokens, at which the base learning rates were tuned.
 pub const REFERENCE_BATCH: usize = 1 << 19;
@@ -53,7 +51,7 @@ const BATCH_EXPONENT: f64 = 0.383;
 /// use bdh_examples::scaling::{Recipe, Request};
 ///
 /// let recipe = Recipe::derive(&Request { depth: 8, ..Request::default() })?;
-/// assert_eq!(recipe.shape.n_embd, 512);
+/// assert_eq!(recipe.config.n_embd, 512);
 /// assert_eq!(recipe.num_iterations, 1920);
 /// # Ok::<(), bdh_examples::scaling::RecipeError>(())
 /// ```
@@ -78,7 +76,7 @@ pub struct Request {
     /// Final learning rate of Muon, instead of batch scaling; moves every other group by the same factor.
     pub lr: Option<f64>,
     /// Learning rates before any scaling.
-    pub rates: BaseRates,
+    pub rates: LearningRates,
     /// Sequences in one forward and backward pass.
     pub micro_batch: MicroBatch,
     /// Tokens in one step, instead of the law's.
@@ -103,7 +101,7 @@ impl Default for Request {
             target_param_data_ratio: 12.0,
             n_embd: None,
             lr: None,
-            rates: BaseRates::default(),
+            rates: LearningRates::default(),
             micro_batch: MicroBatch::AtMost(32),
             total_batch_size: None,
             num_iterations: None,
@@ -119,7 +117,7 @@ impl Default for Request {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recipe {
     /// The model.
-    pub shape: Shape,
+    pub config: GptConfig,
     /// `D`: tokens that the laws would train on, whatever the number of steps.
     pub target_tokens: u64,
     /// `B`: tokens in one step, over all micro-batches.
@@ -130,8 +128,10 @@ pub struct Recipe {
     pub num_iterations: u64,
     /// What every base learning rate was multiplied by: `sqrt(B / 2^19)`, or `lr / 0.02` when `lr` was set.
     pub lr_multiplier: f64,
-    /// Learning rates, betas and weight decays, final.
-    pub groups: Groups,
+    /// Learning rates, scaled to the batch but not yet to the width: [`groups`](Self::groups) does that.
+    pub rates: LearningRates,
+    /// Muon's weight decay at the first step.
+    pub weight_decay: f64,
 }
 
 impl Recipe {
@@ -142,35 +142,52 @@ impl Recipe {
     /// A [`RecipeError`] that names the value and says what would work.
     pub fn derive(request: &Request) -> Result<Self, RecipeError> {
         request.check()?;
-        let shape = Shape::of(request)?;
-        let horizon =
-            |shape: &Shape| request.target_param_data_ratio * shape.params().scaling() as f64;
+        let config = shape::of(request)?;
+        let horizon = |config: &GptConfig| {
+            request.target_param_data_ratio * config.num_params().scaling() as f64
+        };
         // As in nanochat, D is cut to whole tokens and D_ref is not.
-        let target_tokens = horizon(&shape).trunc();
-        let ratio = target_tokens / horizon(&Shape::reference(request)?);
+        let target_tokens = horizon(&config).trunc();
+        let ratio = target_tokens / horizon(&shape::reference(request)?);
 
         let total_batch_size = request.total_batch_size.unwrap_or_else(|| best_batch(ratio));
-        let micro_batch = request.micro_batch.fit(total_batch_size, shape.sequence_len)?;
+        let micro_batch = request.micro_batch.fit(total_batch_size, config.sequence_len)?;
         let batch_scale = (total_batch_size as f64 / REFERENCE_BATCH as f64).sqrt();
         let weight_decay =
             request.weight_decay.unwrap_or(REFERENCE_WEIGHT_DECAY * batch_scale / ratio);
-        let lr_multiplier = request.lr.map_or(batch_scale, |lr| lr / request.rates.matrix);
+        let (rates, lr_multiplier) = match request.lr {
+            Some(lr) => (request.rates.with_matrix(lr), lr / request.rates.matrix),
+            None => (request.rates.scaled(batch_scale), batch_scale),
+        };
 
         Ok(Self {
-            num_iterations: num_iterations(request, &shape, target_tokens, total_batch_size)?,
-            groups: Groups::resolve(request, shape.n_embd, lr_multiplier, weight_decay),
-            shape,
+            num_iterations: num_iterations(request, &config, target_tokens, total_batch_size)?,
+            config,
             target_tokens: target_tokens as u64,
             total_batch_size,
             micro_batch,
             lr_multiplier,
+            rates,
+            weight_decay,
         })
+    }
+
+    /// Every parameter group with its final learning rate; Muon's momentum and decay follow `schedule`.
+    #[must_use]
+    pub fn groups(&self, schedule: Schedule) -> Vec<Group> {
+        groups(&self.config, self.rates, self.weight_decay, Some(schedule))
+    }
+
+    /// Training cost of one token, forward and backward.
+    #[must_use]
+    pub fn flops_per_token(&self) -> f64 {
+        self.config.flops_per_token(self.config.sequence_len)
     }
 
     /// Micro-batches averaged into one update.
     #[must_use]
     pub fn grad_accum_steps(&self) -> usize {
-        self.total_batch_size / (self.micro_batch * self.shape.sequence_len)
+        self.total_batch_size / (self.micro_batch * self.config.sequence_len)
     }
 
     /// Tokens that the run sees, from its first step to its last.
@@ -183,7 +200,7 @@ impl Recipe {
     /// Floating-point operations of the whole run, forward and backward.
     #[must_use]
     pub fn total_flops(&self) -> f64 {
-        self.shape.flops_per_token() as f64 * self.total_tokens()
+        self.flops_per_token() * self.total_tokens()
     }
 }
 
@@ -197,7 +214,7 @@ fn best_batch(ratio: f64) -> usize {
 /// Steps of the run: those given, else those that spend the FLOPs, else those that see `D` tokens.
 fn num_iterations(
     request: &Request,
-    shape: &Shape,
+    config: &GptConfig,
     target_tokens: f64,
     total_batch_size: usize,
 ) -> Result<u64, RecipeError> {
@@ -205,7 +222,7 @@ fn num_iterations(
     let steps = match (request.num_iterations, request.target_flops) {
         (Some(steps), _) => steps,
         (None, Some(flops)) => {
-            (flops / (shape.flops_per_token() as f64 * batch)).round_ties_even() as u64
+            (flops / (config.flops_per_token(config.sequence_len) * batch)).round_ties_even() as u64
         }
         (None, None) => (target_tokens / batch).floor() as u64,
     };

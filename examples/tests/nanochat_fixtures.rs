@@ -15,7 +15,6 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use support::{Trainer, Values, backward, gradients, ids, load, norm, relative, weights};
 
 /// The part of a variant's `expected.json` that is compared.
@@ -116,7 +115,7 @@ impl Variant {
     }
 
     /// The losses before each of five steps and after the last, and the weights then.
-    fn train(&self, rule: impl Fn(&str) -> (Arc<dyn DynOptimizer>, f64)) -> (Vec<f64>, Values) {
+    fn train(&self, rule: impl Fn(&str) -> (Box<dyn DynOptimizer>, f64)) -> (Vec<f64>, Values) {
         let (mut model, mut trainer, mut losses) = (self.model.clone(), Trainer::new(rule), vec![]);
         for _ in 0..5 {
             let (loss, grads) = backward(&model, &self.inputs, &self.targets);
@@ -276,8 +275,7 @@ fn five_steps_of_adamw_go_where_those_of_the_original_go() {
             .with_beta_2(0.95)
             .with_epsilon(1e-8)
             .with_weight_decay(0.1);
-        let adamw: Arc<dyn DynOptimizer> = Arc::new(adamw.build());
-        let trained = variant.train(|_| (adamw.clone(), 1e-3));
+        let trained = variant.train(|_| (Box::new(adamw.clone().build()), 1e-3));
         variant.compare_training("AdamW", trained, &variant.expected.adamw);
     });
 }

@@ -30,17 +30,6 @@ pub enum DeviceKind {
     Metal,
 }
 
-/// The device was left out when this program was built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this program was built without `{device}`: build it with `--features {}`, or pass --device {}",
-    .device.feature(), DeviceKind::default()
-)]
-pub struct NotBuilt {
-    /// What was asked for.
-    pub device: DeviceKind,
-}
-
 impl DeviceKind {
     /// The cargo feature that brings this device.
     #[must_use]
@@ -52,17 +41,6 @@ impl DeviceKind {
             Self::Vulkan => "vulkan",
             Self::Metal => "metal",
         }
-    }
-
-    /// Refuses a device that this build cannot use.
-    ///
-    /// Apart from parsing, so that `--dry-run` can plan for a machine other than this one.
-    ///
-    /// # Errors
-    ///
-    /// [`NotBuilt`] when the device's feature is off.
-    pub fn check_built(self) -> Result<(), NotBuilt> {
-        if self.is_built() { Ok(()) } else { Err(NotBuilt { device: self }) }
     }
 
     fn is_built(self) -> bool {
@@ -204,13 +182,7 @@ mod tests {
             feature = "vulkan",
             feature = "metal"
         ));
-        assert_eq!(DeviceKind::default().check_built().is_ok(), feature_given);
-    }
-
-    #[test]
-    fn a_device_left_out_says_how_to_get_it() {
-        let message = NotBuilt { device: DeviceKind::Cuda(1) }.to_string();
-        assert!(message.contains("without `cuda:1`: build it with `--features cuda`"), "{message}");
+        assert_eq!(DeviceKind::default().is_built(), feature_given);
     }
 
     #[test]

@@ -37,11 +37,11 @@ fn the_line_that_the_request_gives_for_a_laptop() {
     assert_eq!((args.device(), args.tokenizer()), (DeviceKind::Cpu, Tokenizer::Bytes));
 
     let recipe = recipe(&args);
-    assert_eq!((recipe.shape.n_head, recipe.shape.vocab_size), (1, 257));
+    assert_eq!((recipe.config.n_head, recipe.config.vocab_size), (1, 257));
     assert_eq!((recipe.total_batch_size, recipe.grad_accum_steps()), (2048, 1));
     assert_eq!(recipe.num_iterations, 10);
     // Ten steps and two evaluations (forward is a third of the FLOPs): a minute's work even at 1e9 a second.
-    let evaluations = 2.0 * recipe.shape.flops_per_token() as f64 * args.eval_tokens() as f64 / 3.0;
+    let evaluations = 2.0 * recipe.flops_per_token() * args.eval_tokens() as f64 / 3.0;
     assert!(recipe.total_flops() + evaluations < 50e9);
 }
 
@@ -54,8 +54,8 @@ fn the_line_that_a_sweep_agent_writes() {
     );
     assert_eq!(args.run_name(), "d8-w256-lr0.00012");
     let recipe = recipe(&args);
-    assert_eq!((recipe.shape.n_head, recipe.num_iterations), (4, 672));
-    assert_eq!(recipe.groups.muon.lr.to_bits(), 0.000_12f64.to_bits());
+    assert_eq!((recipe.config.n_head, recipe.num_iterations), (4, 672));
+    assert_eq!(recipe.rates.matrix.to_bits(), 0.000_12f64.to_bits());
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn nothing_given_is_nanochats_twelve_layers() {
     assert_eq!(args.request(BPE_VOCAB), Request::default());
     assert_eq!(args.device(), DeviceKind::Cuda(1));
     assert_eq!((args.seed, args.eval_every.to_string()), (42, "250".to_owned()));
-    assert_eq!(args.early_save.steps(2520), [250, 500, 1000]);
+    assert_eq!(args.early_save, bdh::at([250, 500, 1000]));
     assert_eq!((args.save_every, args.warmup_steps), (Every::Never, 40));
     assert_eq!(args.eval_tokens(), 41_943_040);
     assert_eq!((args.reduced(), args.run_name()), (None, "d12".to_owned()));
@@ -210,6 +210,6 @@ fn the_record_holds_the_flags_by_name() {
         serde_json::to_value(parse("--device cuda --depth 8")).expect("arguments are plain data");
     assert_eq!(record["depth"], 8);
     assert_eq!(record["device"], "cuda:0");
-    assert_eq!(record["early_save"], "250,500,1000");
+    assert_eq!(record["early_save"], "at 250,500,1000 steps");
     assert_eq!(record["save_every"], "never");
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
+use bdh::Cadence;
 use serde::{Serialize, Serializer};
 
 /// Why the text behind a flag was refused; clap puts the flag and the text in front.
@@ -104,6 +105,20 @@ fn whole(text: &str, least: u64) -> Result<u64, ValueError> {
         },
     };
     if value < least { Err(ValueError::TooSmall { least }) } else { Ok(value) }
+}
+
+/// Parses early steps at which to save, or shares of the run, into the cadence that they stand for.
+pub(super) fn early_save(text: &str) -> Result<Cadence, ValueError> {
+    if text == "off" {
+        return Ok(Cadence::Never);
+    }
+    let (shares, steps): (Vec<_>, Vec<_>) = text.split(',').partition(|at| at.ends_with('%'));
+    let steps = (!steps.is_empty()).then(|| format!("at {} steps", steps.join(",")));
+    let shares = (!shares.is_empty()).then(|| format!("at {}", shares.join(",")));
+    let parsed = steps.into_iter().chain(shares).map(|text| text.parse::<Cadence>());
+    let cadences: Vec<_> =
+        parsed.collect::<Result<_, _>>().map_err(|_| ValueError::NotASavePoint)?;
+    cadences.into_iter().reduce(|any, one| any | one).ok_or(ValueError::NotASavePoint)
 }
 
 /// How often something happens; nanochat writes never as -1.

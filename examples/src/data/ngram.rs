@@ -11,7 +11,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 const LONGEST: usize = 4;
 
 /// Bits per byte of validation text under counts of the training text.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(serde::Serialize, Debug, Clone, Copy, PartialEq)]
 pub struct Levels {
     /// From how frequent each byte is.
     pub unigram: f64,

@@ -110,6 +110,24 @@ impl Tokenizer {
     }
 }
 
+impl bdh::lm::Vocabulary for Tokenizer {
+    fn encode(&self, text: &str) -> Vec<i32> {
+        self.encode(text)
+    }
+
+    fn decode(&self, ids: &[i32]) -> String {
+        self.decode(ids)
+    }
+
+    fn bos(&self) -> Option<i32> {
+        Some(self.bos())
+    }
+
+    fn token_bytes(&self) -> Vec<u32> {
+        self.token_bytes()
+    }
+}
+
 /// A byte-level BPE with nanochat's split pattern; made by [`Tokenizer::bpe`].
 #[derive(Debug, Clone)]
 pub struct Bpe {

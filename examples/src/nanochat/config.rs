@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Channels of the normed block input that gate the value embeddings.
 pub(super) const VALUE_GATE_CHANNELS: usize = 12;
 /// Channels of an embedded token that gate the smear of the token before it.
-pub(super) const SMEAR_GATE_CHANNELS: usize = 24;
+pub(crate) const SMEAR_GATE_CHANNELS: usize = 24;
 /// Tables and the head have their rows padded to a multiple of this, for the matrix units of GPUs.
 const VOCAB_MULTIPLE: usize = 64;
 /// Short windows are rounded up to a multiple of this, the tile of the attention kernels.

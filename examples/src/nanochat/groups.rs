@@ -6,7 +6,6 @@ use super::schedule::Schedule;
 use bdh::burn::optim::{AdamWConfig, DynOptimizer};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::sync::Arc;
 
 /// Base learning rates, before they are scaled to the model's width.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -40,9 +39,8 @@ impl LearningRates {
 
     /// The rates with `matrix` set, and every other, the smear's too, in its usual proportion to that.
     #[must_use]
-    pub fn with_matrix(matrix: f64) -> Self {
-        let usual = Self::default();
-        Self { matrix, ..usual.times(matrix / usual.matrix) } // the very number that was asked for
+    pub fn with_matrix(self, matrix: f64) -> Self {
+        Self { matrix, ..self.times(matrix / self.matrix) } // the very number that was asked for
     }
 
     fn times(self, factor: f64) -> Self {
@@ -91,9 +89,9 @@ impl Group {
 
     /// The optimizer, without state.
     #[must_use]
-    pub fn optimizer(&self) -> Arc<dyn DynOptimizer> {
+    pub fn optimizer(&self) -> Box<dyn DynOptimizer> {
         match self.rule {
-            Rule::AdamW { betas: [beta_1, beta_2], weight_decay } => Arc::new(
+            Rule::AdamW { betas: [beta_1, beta_2], weight_decay } => Box::new(
                 AdamWConfig::new()
                     .with_beta_1(beta_1)
                     .with_beta_2(beta_2)
@@ -101,8 +99,15 @@ impl Group {
                     .with_weight_decay(weight_decay)
                     .build(),
             ),
-            Rule::Muon(muon) => Arc::new(muon),
+            Rule::Muon(muon) => Box::new(muon),
         }
+    }
+
+    /// The group as a trainer takes it; `schedule` makes a schedule of a peak.
+    pub fn scheduled(&self, schedule: impl Fn(f64) -> bdh::Schedule) -> bdh::Group {
+        let owns = self.owns;
+        let claims = move |param: &bdh::ParamInfo| owns(&param.name);
+        bdh::Group::boxed(self.name, claims, self.optimizer(), schedule(self.lr))
     }
 }
 
@@ -114,12 +119,12 @@ impl fmt::Display for Group {
             Rule::AdamW { betas: [beta_1, beta_2], weight_decay } => {
                 write!(f, "AdamW betas {beta_1} {beta_2} weight decay {weight_decay}")
             }
-            Rule::Muon(muon) => write!(f, "Muon weight decay {}", muon.weight_decay(0)),
+            Rule::Muon(muon) => write!(f, "Muon weight decay {:.4}", muon.weight_decay(0)),
         }
     }
 }
 
-/// nanochat's groups: between them they own every parameter of a [`Gpt`](super::Gpt), each exactly once.
+/// nanochat's groups, that of the matrices first: between them they own every parameter of a [`Gpt`](super::Gpt), each exactly once.
 ///
 /// The rates of the tables and the head fall with the square root of the width, from those at 768 channels.
 /// `weight_decay` is Muon's; with a `schedule`, its momentum and decay follow it.
@@ -138,6 +143,12 @@ pub fn groups(
         Muon::new(weight_decay).with_schedule(schedule)
     });
     vec![
+        Group {
+            name: "matrix",
+            lr: matrix,
+            rule: Rule::Muon(muon),
+            owns: |name| name.starts_with("transformer.h."),
+        },
         Group {
             name: "lm_head",
             lr: unembedding * by_width,
@@ -174,12 +185,6 @@ pub fn groups(
             rule: adamw([0.8, 0.95], 0.0),
             owns: |name| matches!(name, "smear_gate.weight" | "smear_lambda" | "backout_lambda"),
         },
-        Group {
-            name: "matrix",
-            lr: matrix,
-            rule: Rule::Muon(muon),
-            owns: |name| name.starts_with("transformer.h."),
-        },
     ]
 }
 
@@ -201,13 +206,13 @@ mod tests {
         let groups = groups(&config, LearningRates::default(), 0.28, None);
         let lines: Vec<_> = groups.iter().map(ToString::to_string).collect();
         let expected = [
+            "matrix        lr 0.020000   Muon weight decay 0.2800",
             "lm_head       lr 0.016000   AdamW betas 0.8 0.96 weight decay 0.01",
             "wte           lr 0.600000   AdamW betas 0.8 0.995 weight decay 0.001",
             "value_embeds  lr 0.300000   AdamW betas 0.8 0.995 weight decay 0.01",
             "resid_lambdas lr 0.005000   AdamW betas 0.8 0.95 weight decay 0.05",
             "x0_lambdas    lr 0.500000   AdamW betas 0.96 0.95 weight decay 0",
             "smear         lr 0.200000   AdamW betas 0.8 0.95 weight decay 0",
-            "matrix        lr 0.020000   Muon weight decay 0.28",
         ];
         assert_eq!(lines, expected);
     }
@@ -223,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_given_matrix_rate_takes_every_other_along() {
-        let rates = LearningRates::with_matrix(0.001);
+        let rates = LearningRates::default().with_matrix(0.001);
         assert!(
             close(rates.matrix, 0.001) && close(rates.embedding, 0.015) && close(rates.smear, 0.01)
         );

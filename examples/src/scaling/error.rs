@@ -1,6 +1,7 @@
 //! Why a request cannot be turned into a run.
 
 use super::Request;
+use crate::nanochat::SMEAR_GATE_CHANNELS as MIN_WIDTH;
 
 /// Largest size that is still taken for a size rather than for a slip of the keyboard.
 ///
@@ -58,14 +59,12 @@ pub enum RecipeError {
         head_dim: usize,
     },
     /// The smear gate reads more channels than there are.
-    #[error("width {width} is below {min}, the channels that the smear gate reads: use {}", .min.next_multiple_of(*.head_dim))]
+    #[error("width {width} is below {MIN_WIDTH}, the channels that the smear gate reads: use {}", MIN_WIDTH.next_multiple_of(*.head_dim))]
     Narrow {
         /// Channels of the model.
         width: usize,
         /// Channels of one head.
         head_dim: usize,
-        /// Smallest width that works.
-        min: usize,
     },
     /// The window pattern holds something other than `S` and `L`.
     #[error(
@@ -129,15 +128,15 @@ impl Request {
 }
 
 /// Checks that heads fill a width, and that the gates can read it.
-pub(super) fn width(width: usize, head_dim: usize, min: usize) -> Result<(), RecipeError> {
+pub(super) fn width(width: usize, head_dim: usize) -> Result<(), RecipeError> {
     size("width", width, MAX_SIZE)?;
     size("head size", head_dim, MAX_SIZE)?;
     if !head_dim.is_multiple_of(2) {
         Err(RecipeError::OddHead { head_dim })
     } else if !width.is_multiple_of(head_dim) {
         Err(RecipeError::Width { width, head_dim })
-    } else if width < min {
-        Err(RecipeError::Narrow { width, head_dim, min })
+    } else if width < MIN_WIDTH {
+        Err(RecipeError::Narrow { width, head_dim })
     } else {
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{REFERENCE_WEIGHT_DECAY, Recipe};
+use crate::nanochat::Schedule;
 
 /// Share of a weight that decay may take in one step before it is worth a warning.
 ///
@@ -46,41 +47,38 @@ impl Recipe {
     /// What in this recipe is allowed but unlikely to be wanted.
     #[must_use]
     pub fn warnings(&self) -> Vec<Warning> {
-        let muon = self.groups.muon;
-        let too_fast = muon.lr * muon.weight_decay > FAST_DECAY;
-        too_fast
-            .then_some(Warning::FastDecay { lr: muon.lr, weight_decay: muon.weight_decay })
-            .into_iter()
-            .collect()
+        let (lr, weight_decay) = (self.rates.matrix, self.weight_decay);
+        let too_fast = lr * weight_decay > FAST_DECAY;
+        too_fast.then_some(Warning::FastDecay { lr, weight_decay }).into_iter().collect()
     }
 }
 
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (shape, params) = (&self.shape, self.shape.params());
+        let (config, params) = (&self.config, self.config.num_params());
         writeln!(
             f,
             "model    depth {}, width {} = heads {} x {}, vocabulary {} (padded to {}), windows {}",
-            shape.n_layer,
-            shape.n_embd,
-            shape.n_head,
-            shape.head_dim,
-            shape.vocab_size,
-            shape.padded_vocab(),
-            shape.window_pattern,
+            config.n_layer,
+            config.n_embd,
+            config.n_head,
+            config.head_size(),
+            config.vocab_size,
+            config.padded_vocab(),
+            config.window_pattern,
         )?;
         writeln!(
             f,
             "params   {}, of which {} count for scaling",
-            grouped(params.total()),
-            grouped(params.scaling())
+            grouped(params.total() as u64),
+            grouped(params.scaling() as u64)
         )?;
         writeln!(
             f,
             "batch    {} tokens = micro-batch {} x context {} x accumulation {}",
             grouped(self.total_batch_size as u64),
             self.micro_batch,
-            shape.sequence_len,
+            config.sequence_len,
             self.grad_accum_steps(),
         )?;
         writeln!(
@@ -94,20 +92,12 @@ impl fmt::Display for Recipe {
         writeln!(
             f,
             "compute  {:.3e} FLOPs per token, {:.3e} in all",
-            shape.flops_per_token() as f64,
+            self.flops_per_token(),
             self.total_flops()
         )?;
-        write!(
-            f,
-            "rates    {:<14} {:<6} {:>12} {:>13}",
-            "group", "rule", "peak lr", "weight decay"
-        )?;
-        for row in self.groups.rows() {
-            write!(
-                f,
-                "\n         {:<14} {:<6} {:>12.6} {:>13.4}",
-                row.name, row.rule, row.lr, row.weight_decay
-            )?;
+        write!(f, "groups")?;
+        for group in self.groups(Schedule::new(self.num_iterations)) {
+            write!(f, "\n  {group}")?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::float_cmp, reason = "what is passed through, or a power of two, is exact")]
 
 use super::*;
+use std::collections::BTreeMap;
 
 fn derive(request: &Request) -> Recipe {
     Recipe::derive(request).expect("the request is valid")
@@ -36,64 +37,26 @@ fn every_depth_of_the_measured_table() {
         let depth =
             row.split(' ').next().and_then(|depth| depth.parse().ok()).expect("a row has a depth");
         let recipe = derive(&Request { depth, ..Request::default() });
-        let (shape, params) = (&recipe.shape, recipe.shape.params());
+        let (config, params) = (&recipe.config, recipe.config.num_params());
         let computed = format!(
             "{} {} {} {} {:.2e} {} {:.4} {:.4} {} {:.2e} {:.2e}",
-            shape.n_layer,
-            shape.n_embd,
+            config.n_layer,
+            config.n_embd,
             params.total(),
             params.scaling(),
             recipe.target_tokens as f64,
             recipe.total_batch_size.ilog2(),
             recipe.lr_multiplier,
-            recipe.groups.muon.weight_decay,
+            recipe.weight_decay,
             recipe.num_iterations,
-            shape.flops_per_token() as f64,
+            recipe.flops_per_token(),
             recipe.total_flops(),
         );
         assert_eq!(computed, row);
         assert!(recipe.total_batch_size.is_power_of_two());
-        assert_eq!((shape.n_head, shape.head_dim), (shape.n_embd / 128, 128));
+        assert_eq!((config.n_head, config.head_size()), (config.n_embd / 128, 128));
         assert_eq!(recipe.warnings(), [], "nanochat's own depths need no warning");
     }
-}
-
-#[test]
-fn twelve_layers_split_as_measured() {
-    let params = derive(&Request::default()).shape.params();
-    assert_eq!(params.wte, 25_165_824);
-    assert_eq!(params.value_embeds, 150_994_944);
-    assert_eq!(params.lm_head, 25_165_824);
-    assert_eq!(params.transformer, 84_935_088);
-    assert_eq!(params.scalars, 50);
-}
-
-#[test]
-fn grouped_heads_and_short_windows_count_as_the_fixture_model() {
-    let shape = Shape {
-        n_layer: 4,
-        n_embd: 64,
-        n_head: 4,
-        n_kv_head: 2,
-        head_dim: 16,
-        vocab_size: 256,
-        sequence_len: 512,
-        window_pattern: "SSSL".to_owned(),
-    };
-    assert_eq!(shape.params().total(), 229_458);
-    assert_eq!(shape.windows(), [128, 128, 128, 512]);
-}
-
-#[test]
-fn windows_round_up_and_the_last_layer_sees_everything() {
-    let windows = |depth, sequence_len, pattern: &str| {
-        let window_pattern = pattern.to_owned();
-        let request = Request { depth, sequence_len, window_pattern, ..Request::default() };
-        Shape::of(&request).expect("a valid shape").windows()
-    };
-    assert_eq!(windows(6, 2048, "SSSL"), [512, 512, 512, 2048, 512, 2048]);
-    assert_eq!(windows(2, 1030, "s"), [384, 1030]);
-    assert_eq!(windows(2, 64, "S"), [64, 64]);
 }
 
 #[test]
@@ -107,30 +70,33 @@ fn every_cell_of_the_sweep_grid() {
     for (depth, cells) in grid {
         for (width, (steps, log_batch)) in widths.into_iter().zip(cells) {
             let recipe = derive(&Request { depth, n_embd: Some(width), ..Request::default() });
-            assert_eq!(recipe.shape.n_head, width / 64, "the request's own rule");
+            assert_eq!(recipe.config.n_head, width / 64, "the request's own rule");
             assert_eq!(recipe.num_iterations, steps, "depth {depth}, width {width}");
             assert_eq!(recipe.total_batch_size, 1 << log_batch, "depth {depth}, width {width}");
         }
     }
 }
 
+/// The final learning rate of each group.
+fn lrs(recipe: &Recipe) -> BTreeMap<&'static str, f64> {
+    let groups = recipe.groups(Schedule::new(recipe.num_iterations));
+    groups.into_iter().map(|group| (group.name, group.lr)).collect()
+}
+
 #[test]
 fn twelve_layers_use_the_base_rates_as_they_are() {
-    let groups = derive(&Request::default()).groups;
-    let adamw = |lr, beta_1, beta_2, weight_decay| AdamWGroup {
-        lr,
-        beta_1,
-        beta_2,
-        epsilon: 1e-10,
-        weight_decay,
-    };
-    assert_eq!(groups.lm_head, adamw(0.008, 0.8, 0.96, 0.01));
-    assert_eq!(groups.wte, adamw(0.3, 0.8, 0.995, 0.001));
-    assert_eq!(groups.value_embeds, adamw(0.15, 0.8, 0.995, 0.01));
-    assert_eq!(groups.resid_lambdas, adamw(0.005, 0.8, 0.95, 0.05));
-    assert_eq!(groups.x0_lambdas, adamw(0.5, 0.96, 0.95, 0.0));
-    assert_eq!(groups.smear, adamw(0.2, 0.8, 0.95, 0.0));
-    assert_eq!(groups.muon, MuonGroup { lr: 0.02, beta_2: 0.9, weight_decay: 0.28 });
+    let recipe = derive(&Request::default());
+    let expected = [
+        ("lm_head", 0.008),
+        ("wte", 0.3),
+        ("value_embeds", 0.15),
+        ("resid_lambdas", 0.005),
+        ("x0_lambdas", 0.5),
+        ("smear", 0.2),
+        ("matrix", 0.02),
+    ];
+    assert_eq!(lrs(&recipe), BTreeMap::from(expected));
+    assert_eq!(recipe.weight_decay, 0.28);
 }
 
 #[test]
@@ -145,13 +111,19 @@ fn width_and_batch_scale_the_rates_but_smear() {
     });
     let by_width = 12f64.sqrt() / 4.0;
     assert_eq!(recipe.lr_multiplier, 0.25);
-    assert!(same(recipe.groups.lm_head.lr, 0.008 * by_width));
-    assert!(same(recipe.groups.wte.lr, 0.3 * by_width));
-    assert!(same(recipe.groups.value_embeds.lr, 0.15 * by_width));
-    assert!(same(recipe.groups.resid_lambdas.lr, 0.005 / 4.0));
-    assert!(same(recipe.groups.x0_lambdas.lr, 0.5 / 4.0));
-    assert!(same(recipe.groups.smear.lr, 0.2));
-    assert!(same(recipe.groups.muon.lr, 0.02 / 4.0));
+    let expected = [
+        ("lm_head", 0.008 * by_width),
+        ("wte", 0.3 * by_width),
+        ("value_embeds", 0.15 * by_width),
+        ("resid_lambdas", 0.005 / 4.0),
+        ("x0_lambdas", 0.5 / 4.0),
+        ("smear", 0.2),
+        ("matrix", 0.02 / 4.0),
+    ];
+    let lrs = lrs(&recipe);
+    for (name, lr) in expected {
+        assert!(same(lrs[name], lr), "{name}: {} instead of {lr}", lrs[name]);
+    }
 }
 
 #[test]
@@ -159,28 +131,33 @@ fn one_learning_rate_replaces_batch_scaling_everywhere() {
     let lr = 0.000_123;
     let plain = derive(&Request { depth: 8, ..Request::default() });
     let moved = derive(&Request { depth: 8, lr: Some(lr), ..Request::default() });
-    assert_eq!(moved.groups.muon.lr, lr, "to the last bit");
-    assert!(same(moved.groups.smear.lr, 0.2 * lr / 0.02));
-    assert!(same(moved.groups.x0_lambdas.lr, 0.5 * lr / 0.02));
+    assert_eq!(moved.rates.matrix, lr, "to the last bit");
+    let (before, after) = (lrs(&plain), lrs(&moved));
+    assert!(same(after["smear"], 0.2 * lr / 0.02));
+    assert!(same(after["x0_lambdas"], 0.5 * lr / 0.02));
     // The other groups keep their distance from Muon.
     let factor = lr / 0.02 / plain.lr_multiplier;
-    for (moved, plain) in moved.groups.rows().iter().zip(plain.groups.rows()) {
-        if moved.name != "smear" {
-            assert!(same(moved.lr, plain.lr * factor), "{}", moved.name);
-        }
-        assert_eq!(moved.weight_decay, plain.weight_decay);
+    for (name, lr) in after.iter().filter(|(name, _)| **name != "smear") {
+        assert!(same(*lr, before[name] * factor), "{name}");
     }
+    assert_eq!(moved.weight_decay, plain.weight_decay);
     assert_eq!(moved.num_iterations, plain.num_iterations);
     assert_eq!(moved.total_batch_size, plain.total_batch_size);
 }
 
 #[test]
 fn base_rates_are_scaled_like_the_defaults() {
-    let rates = BaseRates { embedding: 0.1, unembedding: 0.004, matrix: 0.01, scalar: 0.2 };
-    let groups =
-        derive(&Request { rates, total_batch_size: Some(1 << 17), ..Request::default() }).groups;
-    assert_eq!((groups.wte.lr, groups.lm_head.lr), (0.05, 0.002));
-    assert_eq!((groups.muon.lr, groups.x0_lambdas.lr), (0.005, 0.1));
+    let rates = LearningRates {
+        embedding: 0.1,
+        unembedding: 0.004,
+        matrix: 0.01,
+        scalar: 0.2,
+        ..LearningRates::default()
+    };
+    let recipe = derive(&Request { rates, total_batch_size: Some(1 << 17), ..Request::default() });
+    let lrs = lrs(&recipe);
+    assert_eq!((lrs["wte"], lrs["lm_head"]), (0.05, 0.002));
+    assert_eq!((lrs["matrix"], lrs["x0_lambdas"]), (0.005, 0.1));
 }
 
 #[test]
@@ -189,17 +166,17 @@ fn steps_win_over_flops_and_flops_over_data() {
     let by_steps =
         derive(&Request { num_iterations: Some(100), target_flops: flops, ..Request::default() });
     assert_eq!(by_steps.num_iterations, 100);
-    assert_eq!(by_steps.groups, derive(&Request::default()).groups, "the laws still go by D");
+    assert_eq!(by_steps.rates, derive(&Request::default()).rates, "the laws still go by D");
 
     let by_flops = derive(&Request { target_flops: flops, ..Request::default() });
-    let step = by_flops.shape.flops_per_token() as f64 * by_flops.total_batch_size as f64;
+    let step = by_flops.flops_per_token() * by_flops.total_batch_size as f64;
     assert!((by_flops.total_flops() - 1e18).abs() <= step / 2.0);
 }
 
 #[test]
 fn an_explicit_weight_decay_is_final() {
     let recipe = derive(&Request { depth: 4, weight_decay: Some(0.1), ..Request::default() });
-    assert_eq!(recipe.groups.muon.weight_decay, 0.1);
+    assert_eq!(recipe.weight_decay, 0.1);
 }
 
 /// Bytes, two layers of width 64: the model of the first thing that anybody tries.
@@ -219,7 +196,7 @@ fn toy(total_batch_size: usize, weight_decay: Option<f64>) -> Recipe {
 fn weight_decay_that_explodes_at_toy_scale_is_told() {
     let recipe = toy(32_768, None);
     // 0.28 / 4 * 85,181,280 / 118,796: the reference model has the same vocabulary, as in nanochat.
-    assert!((recipe.groups.muon.weight_decay - 50.193).abs() < 1e-3);
+    assert!((recipe.weight_decay - 50.193).abs() < 1e-3);
     let [warning] = recipe.warnings()[..] else { panic!("one warning") };
     insist(
         &warning.to_string(),
@@ -315,8 +292,8 @@ fn the_printed_page_holds_every_resolved_rate() {
             "159,786, of which 118,796 count for scaling",
             "2,048 tokens = micro-batch 8 x context 256 x accumulation 1",
             "696 steps, 1,425,408 tokens, 12.00 per scaling parameter",
-            "lm_head        AdamW      0.001732        0.0100",
-            "blocks         Muon       0.001250       12.5482",
+            "lm_head       lr 0.001732   AdamW betas 0.8 0.96 weight decay 0.01",
+            "matrix        lr 0.001250   Muon weight decay 12.5482",
         ],
     );
 }

@@ -7,7 +7,6 @@ use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
 use bdh::{CausalLm, Probe};
 use bdh_examples::nanochat::Gpt;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 /// Values by parameter name, in PyTorch's layout: the weights of linear layers are `[out, in]`.
 pub(crate) type Values = BTreeMap<String, Vec<f32>>;
@@ -152,7 +151,7 @@ pub(crate) struct Trainer<R> {
     states: HashMap<ParamId, DynState>,
 }
 
-impl<R: Fn(&str) -> (Arc<dyn DynOptimizer>, f64)> Trainer<R> {
+impl<R: Fn(&str) -> (Box<dyn DynOptimizer>, f64)> Trainer<R> {
     /// Moves each parameter by what `rule` says for its name.
     pub(crate) fn new(rule: R) -> Self {
         Self { rule, states: HashMap::new() }
@@ -170,7 +169,7 @@ struct Step<'a, R> {
     grads: GradientsParams,
 }
 
-impl<R: Fn(&str) -> (Arc<dyn DynOptimizer>, f64)> ModuleMapper for Step<'_, R> {
+impl<R: Fn(&str) -> (Box<dyn DynOptimizer>, f64)> ModuleMapper for Step<'_, R> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
