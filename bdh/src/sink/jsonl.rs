@@ -13,7 +13,8 @@ use std::path::Path;
 /// Each line is one `write(2)`, so a killed process leaves whole lines (and a torn last line, after the
 /// machine itself died, is cut off on resume). Numbers are numbers; NaN and the infinities, which JSON
 /// does not have, are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. Histograms, texts and tables
-/// are objects; images are left to the sinks that show them, and a file is its path.
+/// are objects; images are left to the sinks that show them, and a file is its path. The keys `step`,
+/// `tokens` and `elapsed` are the clock's.
 #[derive(Debug, Default)]
 pub struct Jsonl {
     file: Option<File>,
@@ -38,7 +39,7 @@ impl Sink for Jsonl {
         let path = dir.join(Self::FILE);
         self.file = Some(match run.resumed_at {
             Some(step) => continue_after(&path, step)?,
-            None => OpenOptions::new().append(true).create_new(true).open(path)?,
+            None => begin(&path)?,
         });
         Ok(())
     }
@@ -57,6 +58,15 @@ impl Sink for Jsonl {
     fn close(&mut self, _outcome: &Outcome) -> Result<(), BoxError> {
         self.flush()
     }
+}
+
+/// Opens a new file. One that stands there already is another run's, unless nothing ever came of that.
+fn begin(path: &Path) -> Result<File, BoxError> {
+    let file = OpenOptions::new().append(true).create(true).open(path)?;
+    if file.metadata()?.len() > 0 {
+        return Err(format!("`{}` holds another run's records", path.display()).into());
+    }
+    Ok(file)
 }
 
 /// Opens `path` for appending after the record of `step`, and cuts off whatever came later.
@@ -78,18 +88,19 @@ fn continue_after(path: &Path, step: u64) -> Result<File, BoxError> {
     Ok(file)
 }
 
-/// A record as one JSON object: the clock's counts, then the keys in order of arrival.
+/// A record as one JSON object: its keys, and the clock's counts.
 fn to_json(record: &Record) -> serde_json::Value {
     let mut line = Map::new();
-    let clock = &record.clock;
-    line.insert("step".to_owned(), json!(clock.step));
-    line.insert("tokens".to_owned(), json!(clock.tokens));
-    line.insert("elapsed".to_owned(), json!(clock.elapsed.as_secs_f64()));
     for (key, value) in &record.values {
         if let Some(value) = value_to_json(value) {
             line.insert(key.clone(), value);
         }
     }
+    // Last: a key `step` of somebody's own must not pass for the clock's, by which a resume cuts.
+    let clock = &record.clock;
+    line.insert("step".to_owned(), json!(clock.step));
+    line.insert("tokens".to_owned(), json!(clock.tokens));
+    line.insert("elapsed".to_owned(), json!(clock.elapsed.as_secs_f64()));
     serde_json::Value::Object(line)
 }
 
@@ -108,7 +119,8 @@ fn value_to_json(value: &Value) -> Option<serde_json::Value> {
     })
 }
 
-fn number(scalar: f64) -> serde_json::Value {
+/// A number that JSON may not have.
+pub(crate) fn number(scalar: f64) -> serde_json::Value {
     if scalar.is_finite() {
         json!(scalar)
     } else if scalar.is_nan() {

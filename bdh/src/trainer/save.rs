@@ -6,6 +6,7 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, State};
 use crate::event::{CheckpointRequest, Checkpointed, Cx};
 use crate::lm::Sampling;
 use crate::optim::OptimizerState;
+use crate::outcome::{Problem, chain};
 use crate::params;
 use crate::task::Task;
 use crate::{ConfigError, TrainError};
@@ -21,27 +22,61 @@ const FOLDER: &str = "checkpoints";
 
 impl<T: Task> Trainer<T> {
     /// Writes the checkpoints that are due or were asked for; all of them hold the same state.
+    ///
+    /// One that cannot be written is a problem, not an error: a full disk ends no run.
     pub(super) fn save(
         &mut self,
         done: &Done,
-        requests: Vec<CheckpointRequest>,
+        requests: Vec<(String, CheckpointRequest)>,
     ) -> Result<(), TrainError> {
-        let Some(dir) = self.info.dir.as_ref().map(|dir| dir.join(FOLDER)) else { return Ok(()) };
+        let Some(dir) = self.info.dir.as_ref().map(|dir| dir.join(FOLDER)) else {
+            self.tell_of_nowhere(&requests);
+            return Ok(());
+        };
         let began = Instant::now();
         let step = self.clock.step;
-        let failed = |source| TrainError::Checkpoint { step, source };
         let checkpoint = self.capture()?;
         // What the checkpoint claims to have recorded must be on the disk before it appears.
         self.progress.writers.flush(step, &mut self.progress.problems);
-        for CheckpointRequest { name, pinned } in requests {
+        for (by, CheckpointRequest { name, pinned }) in requests {
             let path = dir.join(name);
-            checkpoint.write(&path, pinned).map_err(failed)?;
-            self.on_checkpoint(done, &path, pinned)?;
+            match checkpoint.write(&path, pinned) {
+                Ok(()) => self.on_checkpoint(done, &path, pinned)?,
+                Err(error) => self.tell_of_unsaved(by, &error),
+            }
         }
-        checkpoint::rotate(&dir, self.settings.keep_checkpoints)
-            .map_err(|source| failed(CheckpointError::Io { path: dir, source }))?;
+        if let Err(source) = checkpoint::rotate(&dir, self.settings.keep_checkpoints) {
+            let error = CheckpointError::Io { path: dir, source };
+            self.tell_of_unsaved("rotation".to_owned(), &error);
+        }
         self.progress.overhead.checkpoints += began.elapsed();
         Ok(())
+    }
+
+    fn tell_of_unsaved(&mut self, who: String, error: &CheckpointError) {
+        self.tell(Problem {
+            who,
+            during: "checkpoint".to_owned(),
+            step: self.clock.step,
+            error: chain(error),
+            consequence: "the run goes on".to_owned(),
+        });
+    }
+
+    /// Tells, the first time, that checkpoints were asked for in a run that writes nothing.
+    fn tell_of_nowhere(&mut self, requests: &[(String, CheckpointRequest)]) {
+        if std::mem::replace(&mut self.progress.told_of_nowhere, true) {
+            return;
+        }
+        for (by, CheckpointRequest { name, .. }) in requests {
+            self.tell(Problem {
+                who: by.clone(),
+                during: "checkpoint".to_owned(),
+                step: self.clock.step,
+                error: format!("`{name}` has no place: the run has no `run_dir`"),
+                consequence: "the run saves nothing".to_owned(),
+            });
+        }
     }
 
     /// Everything that the run needs in order to go on from here; the parameters in one device read.

@@ -4,7 +4,7 @@ use super::{Done, MODEL_IS_IN, Trainer, checkpoint_name};
 use crate::callback::{Callback, Hook};
 use crate::event::{CheckpointRequest, Cx, EvalBatch, EvalEnd, EvalReport, StepEnd, Timing};
 use crate::lm::Sampling;
-use crate::outcome::StopReason;
+use crate::outcome::{Problem, StopReason};
 use crate::record::{Logged, Record, Value};
 use crate::task::{Task, Totals};
 use crate::{Cadence, TrainError, deferred};
@@ -41,24 +41,23 @@ impl<T: Task> Trainer<T> {
 
     /// Evaluates, heeds requests, saves, and records. Tells why the run is to stop, if it is.
     pub(super) fn settle(&mut self, done: &Done) -> Result<Option<StopReason>, TrainError> {
-        self.log_own(done);
         let asked_to_evaluate = self.bus.requests.borrow().evaluate;
         if asked_to_evaluate || self.is_due(&self.settings.eval, done) {
             self.eval(done)?;
         }
         let signalled = self.progress.signals.as_ref().is_some_and(|signals| signals.asked());
-        let requests = std::mem::take(&mut *self.bus.requests.borrow_mut());
+        let mut requests = std::mem::take(&mut *self.bus.requests.borrow_mut());
+        if self.is_due(&self.settings.checkpoint, done) || (signalled && self.info.dir.is_some()) {
+            let name = checkpoint_name(self.clock.step);
+            let own = CheckpointRequest { name, pinned: false };
+            requests.ask_for_checkpoint("checkpoint".to_owned(), own);
+        }
         let stop = match requests.stop {
             Some((by, why)) => Some(StopReason::Asked { by, why }),
             None => signalled.then_some(StopReason::Signal),
         };
-        let mut checkpoints = requests.checkpoints;
-        if self.is_due(&self.settings.checkpoint, done) || signalled {
-            let name = checkpoint_name(self.clock.step);
-            checkpoints.push(CheckpointRequest { name, pinned: false });
-        }
-        if self.info.dir.is_some() && !checkpoints.is_empty() {
-            self.save(done, checkpoints)?;
+        if !requests.checkpoints.is_empty() {
+            self.save(done, requests.checkpoints)?;
         }
         self.record()?;
         self.hear_problems();
@@ -66,7 +65,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// The trainer's own keys, on the steps of the `log` cadence.
-    fn log_own(&mut self, done: &Done) {
+    pub(super) fn log_own(&mut self, done: &Done) {
         let Some(loss) = &done.loss else { return };
         if !self.is_due(&self.settings.log, done) {
             return;
@@ -123,7 +122,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Sends the step's record to the sinks: whatever was logged, read together.
-    fn record(&mut self) -> Result<(), TrainError> {
+    pub(super) fn record(&mut self) -> Result<(), TrainError> {
         let values = self.take_logged()?;
         if values.is_empty() {
             return Ok(());
@@ -170,10 +169,15 @@ impl<T: Task> Trainer<T> {
 
     /// Passes on what failed in callbacks: to the sinks, and to the outcome.
     pub(super) fn hear_problems(&mut self) {
-        for problem in self.callbacks.untold.drain(..) {
-            self.progress.writers.tell(&problem);
-            self.progress.problems.push(problem);
+        for problem in std::mem::take(&mut self.callbacks.untold) {
+            self.tell(problem);
         }
+    }
+
+    /// Tells the sinks, and in the outcome, of something that failed without ending the run.
+    pub(super) fn tell(&mut self, problem: Problem) {
+        self.progress.writers.tell(&problem);
+        self.progress.problems.push(problem);
     }
 }
 
