@@ -26,6 +26,9 @@ pub struct RunInfo {
     pub config: Value,
     /// The step that the run continues from, if it does.
     pub resumed_at: Option<u64>,
+    /// That step's line of `metrics.jsonl`, which may not have got there.
+    #[serde(skip)]
+    pub resumed_record: Value,
     /// When it began, in seconds since 1970.
     pub started_at: f64,
 }

@@ -33,6 +33,7 @@ mod update;
 pub use builder::{Parts, TrainerBuilder};
 
 use crate::callback::Hook;
+use crate::checkpoint;
 use crate::event::{Bus, Cx, FitEnd, FitStart, Timing};
 use crate::intervention::Intervention;
 use crate::lm::Sampling;
@@ -162,6 +163,10 @@ impl<T: Task> Trainer<T> {
     fn open(&mut self) -> Result<(), ConfigError> {
         if let Some(dir) = &self.info.dir {
             run::create_dir(dir, self.info.resumed_at.is_some())?;
+            if let Some(step) = self.info.resumed_at {
+                checkpoint::forget_after(&dir.join(checkpoint::FOLDER), step)
+                    .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
+            }
         }
         for sink in &mut self.sinks {
             let (field, value) = ("sink", sink.name());
@@ -184,7 +189,7 @@ impl<T: Task> Trainer<T> {
 
     fn run(&mut self) -> Result<Outcome, TrainError> {
         self.on_fit_start()?;
-        if self.clock.step == 0 {
+        if self.clock.step == 0 && self.info.resumed_at.is_none() {
             self.callbacks.look_at(None, &self.clock, self.settings.steps);
             if let Some(reason) = self.settle(&Done::untrained())? {
                 return Ok(Outcome::Stopped(reason));

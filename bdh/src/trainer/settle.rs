@@ -9,6 +9,8 @@ use crate::record::{Logged, Record, Value};
 use crate::task::{Task, Totals};
 use crate::{Cadence, TrainError, deferred};
 use burn::module::Module;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 impl Done {
@@ -133,38 +135,38 @@ impl<T: Task> Trainer<T> {
         Ok(())
     }
 
-    /// Everything logged since the last record, with its values; of a key logged twice, the later one.
+    /// Everything logged since the last record, with its values.
     pub(super) fn take_logged(&mut self) -> Result<Vec<(String, Value)>, TrainError> {
-        let logged = std::mem::take(&mut *self.bus.logged.borrow_mut());
+        let values = self.logged()?;
+        self.bus.logged.borrow_mut().clear();
+        Ok(values)
+    }
+
+    /// The record of this step as it stands, its values read but left where they are.
+    pub(super) fn record_so_far(&mut self) -> Result<Record, TrainError> {
+        Ok(Record { clock: self.clock, values: self.logged()? })
+    }
+
+    /// Reads what was logged; of a key logged twice, the later value counts.
+    fn logged(&mut self) -> Result<Vec<(String, Value)>, TrainError> {
+        let logged = self.bus.logged.borrow();
         read_logged(&logged, self.clock.step, &mut self.progress.overhead.reads)?;
         let mut values: Vec<(String, Value)> = Vec::with_capacity(logged.len());
-        let mut places = std::collections::HashMap::with_capacity(logged.len());
-        for (key, logged) in logged {
+        let mut places: HashMap<&str, usize> = HashMap::with_capacity(logged.len());
+        for (key, logged) in &*logged {
             let value = match logged {
-                Logged::Ready(value) => value,
+                Logged::Ready(value) => value.clone(),
                 Logged::Deferred(value) => Value::Scalar(value.value().unwrap_or(f64::NAN)),
             };
-            match places.get(&key) {
-                Some(&place) => values[place] = (key, value),
-                None => {
-                    places.insert(key.clone(), values.len());
-                    values.push((key, value));
+            match places.entry(key.as_str()) {
+                Entry::Occupied(place) => values[*place.get()].1 = value,
+                Entry::Vacant(place) => {
+                    place.insert(values.len());
+                    values.push((key.clone(), value));
                 }
             }
         }
         Ok(values)
-    }
-
-    /// The scalars logged so far on this step, read but left where they are.
-    pub(super) fn peek_scalars(&mut self) -> Result<Vec<(String, f64)>, TrainError> {
-        let logged = self.bus.logged.borrow();
-        read_logged(&logged, self.clock.step, &mut self.progress.overhead.reads)?;
-        let scalar = |logged: &Logged| match logged {
-            Logged::Deferred(value) => value.value(),
-            Logged::Ready(Value::Scalar(value)) => Some(*value),
-            Logged::Ready(_) => None,
-        };
-        Ok(logged.iter().filter_map(|(key, value)| Some((key.clone(), scalar(value)?))).collect())
     }
 
     /// Passes on what failed in callbacks: to the sinks, and to the outcome.
