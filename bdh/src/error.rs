@@ -133,12 +133,4 @@ pub enum TrainError {
         /// The step under way.
         step: u64,
     },
-    /// A checkpoint could not be written.
-    #[error("the checkpoint of step {step} could not be written")]
-    Checkpoint {
-        /// The step it was for.
-        step: u64,
-        /// What failed.
-        source: crate::CheckpointError,
-    },
 }

@@ -15,7 +15,7 @@ use burn::optim::DynOptimizer;
 use derive_builder::Builder;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,8 +73,10 @@ pub struct Parts<T: Task> {
     /// Where the run writes; unset, it leaves nothing on disk.
     #[builder(default, setter(strip_option))]
     run_dir: Option<PathBuf>,
-    /// The checkpoint to continue from. Model, optimizer, data, clock and callbacks are restored, and the
-    /// run directory may exist.
+    /// The checkpoint to continue from. Model, optimizer, data, clock and callbacks are restored.
+    ///
+    /// The run directory may be the one that the checkpoint is in: the run goes on there, and records and
+    /// checkpoints of later steps, a future that is given up, are deleted. Or it may be a new one.
     #[builder(default, setter(strip_option))]
     resume: Option<PathBuf>,
     /// Whether SIGINT and SIGTERM end the run cleanly: checkpoint, flush, return. Defaults to yes; a
@@ -209,12 +211,20 @@ impl<T: Task> Parts<T> {
             return Err(ConfigError::Missing { field: "run_dir" });
         }
         if let Some(dir) = &self.run_dir
-            && self.resume.is_none()
             && dir.join("run.json").exists()
+            && !self.resumes_in(dir)
         {
             return Err(ConfigError::RunExists { path: dir.clone() });
         }
         intervention::check_names(&self.interventions)
+    }
+
+    /// Whether the checkpoint to continue from is one of this directory's own.
+    fn resumes_in(&self, dir: &Path) -> bool {
+        let Some(resume) = &self.resume else { return false };
+        // A checkpoint that cannot be found is told of when it is read.
+        let Ok(resume) = resume.canonicalize() else { return true };
+        dir.canonicalize().is_ok_and(|dir| resume.starts_with(dir))
     }
 
     fn settings(&self) -> Settings {
@@ -315,6 +325,7 @@ impl<T: Task> Parts<T> {
                 "user": self.config,
             }),
             resumed_at: None,
+            resumed_record: Value::Null,
             started_at: run::now(),
         }
     }
