@@ -180,7 +180,7 @@ impl<T: Task> Trainer<T> {
         self.progress.writers = Writers::start(std::mem::take(&mut self.sinks));
         if self.settings.stop_on_signals {
             // Without a handler the run is merely less polite to interrupt.
-            self.progress.signals = SignalWatch::start().ok();
+            self.progress.signals = SignalWatch::start();
         }
         Ok(())
     }
