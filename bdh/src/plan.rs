@@ -37,7 +37,8 @@ pub struct PlanRow {
     pub hooks: Hooks,
     /// When it acts.
     pub cadence: Cadence,
-    /// The steps on which it will act; `None` where they depend on time or on token counts.
+    /// The steps on which it will act; `None` where they depend on time, or on the size of batches that
+    /// the task does not [tell](crate::Task::batch_size).
     pub firings: Option<Vec<u64>>,
     /// The keys it records.
     pub keys: Vec<String>,
@@ -52,7 +53,9 @@ impl PlanRow {
         per_step: Option<&Clock>,
         steps: u64,
     ) -> Self {
+        let needs_no_size = (!cadence.counts_data()).then(Clock::default);
         let firings = per_step
+            .or(needs_no_size.as_ref())
             .filter(|_| cadence.is_predictable())
             .map(|per_step| cadence.firings(per_step, steps).collect());
         Self { name: name.into(), hooks, cadence, firings, keys }

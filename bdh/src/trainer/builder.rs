@@ -10,7 +10,7 @@ use crate::optim::{Group, Optimizers};
 use crate::params::ParamTable;
 use crate::run::{self, RunInfo};
 use crate::sink::{Jsonl, Sink};
-use crate::{Cadence, Clock, ConfigError, Plan, PlanRow, Schedule, Task, device};
+use crate::{BatchSize, Cadence, Clock, ConfigError, Plan, PlanRow, Schedule, Task, device};
 use burn::optim::DynOptimizer;
 use derive_builder::Builder;
 use serde::Serialize;
@@ -253,22 +253,28 @@ impl<T: Task> Parts<T> {
         optimizers: &Optimizers,
         callbacks: &Callbacks,
     ) -> Result<Plan, ConfigError> {
-        let per_step = self.task.val_batches().first().map(|batch| self.clock_of_one_step(batch));
+        let per_step = self.task.batch_size().map(|size| self.clock_of_one_step(size));
         let row = |name: &str, hooks, cadence: &Cadence, keys: &[&str]| {
             let keys = keys.iter().map(ToString::to_string).collect();
             let row =
                 PlanRow::new(name, hooks, cadence.clone(), keys, per_step.as_ref(), self.steps);
             check_cadence(name, cadence, per_step.as_ref(), self.steps).map(|()| row)
         };
+        // Step 0 is no step of training: it has an eval and a checkpoint, but no loss and no hooks.
+        let of_training = |mut row: PlanRow| {
+            row.firings.iter_mut().for_each(|firings| firings.retain(|step| *step > 0));
+            row
+        };
         let mut rows = vec![
-            row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"])?,
+            row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"]).map(of_training)?,
             row("eval", Hooks::NONE, &settings.eval, &["val/*"])?,
             row("checkpoint", Hooks::NONE, &settings.checkpoint, &[])?,
         ];
         for callback in callbacks.iter() {
             let keys = callback.keys();
             let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-            rows.push(row(&callback.name(), callback.hooks(), &callback.cadence(), &keys)?);
+            let row = row(&callback.name(), callback.hooks(), &callback.cadence(), &keys)?;
+            rows.push(of_training(row));
         }
         Ok(Plan {
             steps: self.steps,
@@ -283,9 +289,9 @@ impl<T: Task> Parts<T> {
         })
     }
 
-    /// What one step adds to the clock, if training batches are as large as the validation ones.
-    fn clock_of_one_step(&self, batch: &T::Batch) -> Clock {
-        let (size, micro_batches) = (self.task.size(batch), self.grad_accum_steps as u64);
+    /// What one step of micro-batches of this size adds to the clock.
+    fn clock_of_one_step(&self, size: BatchSize) -> Clock {
+        let micro_batches = self.grad_accum_steps as u64;
         Clock {
             step: 1,
             micro_batches,

@@ -98,6 +98,10 @@ impl Source for Rows {
         Ok(batch)
     }
 
+    fn batch_size(&self) -> Option<BatchSize> {
+        Some(size(self.rows))
+    }
+
     fn position(&self) -> Value {
         json!({ "row": self.next })
     }
