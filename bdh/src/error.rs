@@ -127,6 +127,14 @@ pub enum TrainError {
         /// What burn said.
         reason: String,
     },
+    /// The task or the model panicked; `fit` passes the panic on after everybody has been told of this.
+    #[error("the task or the model panicked at step {step}: {text}")]
+    Panic {
+        /// The step under way.
+        step: u64,
+        /// What the panic said.
+        text: String,
+    },
     /// No gradient reached any parameter, so training would change nothing.
     #[error("no parameter received a gradient at step {step}; is the model on an autodiff device?")]
     NoGradients {

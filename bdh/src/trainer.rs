@@ -43,13 +43,14 @@ use crate::params::ParamTable;
 use crate::record::Record;
 use crate::run::{self, RunInfo};
 use crate::signal::SignalWatch;
-use crate::sink::{Sink, Writers};
+use crate::sink::{Sink, Writers, panic_text};
 use crate::task::Task;
 use crate::{Clock, ConfigError, Deferred, Plan, TrainError};
 use builder::Settings;
 use burn::module::Module;
 use burn::tensor::Device;
 use dispatch::Callbacks;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use update::Updated;
@@ -151,12 +152,24 @@ impl<T: Task> Trainer<T> {
     ///
     /// [`TrainError`], after every callback and sink has been told. A failing observer or sink is not an
     /// error of the run: it is in [`Fitted::problems`].
+    ///
+    /// # Panics
+    ///
+    /// If the task or the model panics; everybody has been told then too.
     pub fn fit(mut self) -> Result<Fitted<T::Model>, TrainError> {
         let began = Instant::now();
         self.open()?;
-        let ended = self.run();
+        let ended = catch_unwind(AssertUnwindSafe(|| self.run()));
         self.progress.overhead.total = began.elapsed();
-        self.close(ended)
+        match ended {
+            Ok(ended) => self.close(ended),
+            Err(panic) => {
+                let text = panic_text(&*panic);
+                let step = self.clock.step;
+                let _ = self.close(Err(TrainError::Panic { step, text })); // the panic says it all
+                resume_unwind(panic)
+            }
+        }
     }
 
     /// Makes the run directory, opens the sinks, listens for signals.

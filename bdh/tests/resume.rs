@@ -241,6 +241,7 @@ fn training_time_goes_on_where_it_was() {
 
 #[test]
 fn a_checkpoint_with_a_loss_that_is_not_a_number_can_be_read() {
+    let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let log = || tiny::on_step(|at| Ok(at.log("broken", f64::NAN)));
     let run = || tiny::run(4).run_dir(dir.path()).checkpoint(every(2)).callback(log());
@@ -271,18 +272,21 @@ fn mismatch(run: tiny::Builder) -> String {
 
 #[test]
 fn a_callback_whose_state_is_missing_is_named() {
+    let _alone = tiny::alone();
     let text = refusal(|run| run, |run| run.callback(Counter::default()));
     assert!(text.ends_with("it has no state for callback `Counter`"), "{text}");
 }
 
 #[test]
 fn a_state_of_a_callback_that_is_not_there_is_named() {
+    let _alone = tiny::alone();
     let text = refusal(|run| run.callback(Counter::default()), |run| run);
     assert!(text.ends_with("this run has no callback `Counter`"), "{text}");
 }
 
 #[test]
 fn a_state_that_a_callback_does_not_take_back_is_named() {
+    let _alone = tiny::alone();
     /// Goes by the name of `Counter`, and has another kind of state.
     struct Other;
 
@@ -307,6 +311,7 @@ fn a_state_that_a_callback_does_not_take_back_is_named() {
 
 #[test]
 fn an_intervention_that_was_left_out_or_added_is_named() {
+    let _alone = tiny::alone();
     let text = refusal(|run| run.intervention(Alternating::default()), |run| run);
     assert!(text.ends_with("this run has no intervention `alternating`"), "{text}");
     let text = refusal(|run| run, |run| run.intervention(Alternating::default()));
@@ -315,12 +320,14 @@ fn an_intervention_that_was_left_out_or_added_is_named() {
 
 #[test]
 fn another_seed_is_refused() {
+    let _alone = tiny::alone();
     let text = refusal(|run| run, |run| run.seed(1_u64));
     assert!(text.ends_with("its seed is 0, this run's 1"), "{text}");
 }
 
 #[test]
 fn another_optimizer_is_refused_by_the_name_of_what_it_does_not_know() {
+    let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
     let with = |optimizer: SgdConfig| {
@@ -340,6 +347,7 @@ fn change(path: &Path, change: impl FnOnce(&mut Checkpoint)) {
 
 #[test]
 fn a_parameter_of_another_shape_or_name_is_named() {
+    let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
     let path = saved(dir.path(), 2);
@@ -372,6 +380,7 @@ fn a_parameter_of_another_shape_or_name_is_named() {
 
 #[test]
 fn a_damaged_or_missing_checkpoint_is_refused() {
+    let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
     let path = saved(dir.path(), 2);
@@ -394,6 +403,7 @@ fn a_damaged_or_missing_checkpoint_is_refused() {
 
 #[test]
 fn a_resumed_run_does_not_write_over_another_run() {
+    let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (first, second, third) =
         (dir.path().join("first"), dir.path().join("second"), dir.path().join("third"));
