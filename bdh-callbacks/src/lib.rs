@@ -19,3 +19,8 @@ pub use early_checkpoints::EarlyCheckpoints;
 pub use norms::{Norms, NormsBuilder};
 pub use sinks::Console;
 pub use throughput::{Throughput, ThroughputBuilder};
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -158,13 +158,21 @@ impl Cadence {
     /// Whether [`firings`](Self::firings) is exact: no part of the cadence reads the time.
     #[must_use]
     pub fn is_predictable(&self) -> bool {
-        let is_counted = |span: &Span| !matches!(span, Span::Time(_));
+        self.spans().iter().all(|span| !matches!(span, Span::Time(_)))
+    }
+
+    /// Whether when it fires depends on how much a batch holds.
+    pub(crate) fn counts_data(&self) -> bool {
+        self.spans().iter().any(|span| matches!(span, Span::Tokens(_) | Span::Samples(_)))
+    }
+
+    fn spans(&self) -> Vec<Span> {
         match self {
-            Self::Every(span) => is_counted(span),
-            Self::At(spans) => spans.iter().all(is_counted),
-            Self::Between(from, until) => is_counted(from) && is_counted(until),
-            Self::Or(a, b) | Self::And(a, b) => a.is_predictable() && b.is_predictable(),
-            Self::Never | Self::Start | Self::First | Self::Last | Self::LogSpaced { .. } => true,
+            Self::Every(span) => vec![*span],
+            Self::At(spans) => spans.clone(),
+            Self::Between(from, until) => vec![*from, *until],
+            Self::Or(a, b) | Self::And(a, b) => [a.spans(), b.spans()].concat(),
+            Self::Never | Self::Start | Self::First | Self::Last | Self::LogSpaced { .. } => vec![],
         }
     }
 }

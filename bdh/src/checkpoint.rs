@@ -24,6 +24,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The folder of a run directory that holds its checkpoints.
+pub(crate) const FOLDER: &str = "checkpoints";
+
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
@@ -88,8 +91,9 @@ pub struct State {
     pub callbacks: BTreeMap<String, Value>,
     /// The state of each intervention, by name.
     pub interventions: BTreeMap<String, Value>,
-    /// The scalars of this step's record, which reaches the sinks only after the checkpoint.
-    pub record: BTreeMap<String, f64>,
+    /// This step's line of `metrics.jsonl`, which gets there only after the checkpoint. A resume adds it
+    /// if the run was killed in between.
+    pub record: Value,
     /// The effective configuration of the run, overrides included.
     pub config: Value,
 }
@@ -165,6 +169,12 @@ pub(crate) fn rotate(dir: &Path, keep: usize) -> io::Result<()> {
     let mut old: Vec<_> = list(dir).into_iter().filter(|(_, manifest)| !manifest.pinned).collect();
     old.sort_by_key(|(_, manifest)| std::cmp::Reverse(manifest.step));
     old.iter().skip(keep.max(1)).try_for_each(|(path, _)| fs::remove_dir_all(path))
+}
+
+/// Deletes the checkpoints of later steps, which belong to a future that a resume gives up.
+pub(crate) fn forget_after(dir: &Path, step: u64) -> io::Result<()> {
+    let mut later = list(dir).into_iter().filter(|(_, manifest)| manifest.step > step);
+    later.try_for_each(|(path, _)| fs::remove_dir_all(path))
 }
 
 fn list(dir: &Path) -> Vec<(PathBuf, Manifest)> {
@@ -278,7 +288,7 @@ mod tests {
                 optimizer: BTreeMap::new(),
                 callbacks: BTreeMap::new(),
                 interventions: BTreeMap::new(),
-                record: BTreeMap::from([("train/loss".to_owned(), 0.1)]),
+                record: serde_json::json!({ "step": step, "train/loss": 0.1 }),
                 config: Value::Null,
             },
         }

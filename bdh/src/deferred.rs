@@ -60,11 +60,17 @@ impl Deferred {
     }
 
     fn map(&self, function: fn(f64) -> f64) -> Self {
-        Self(Arc::new(Node::Map(self.clone(), function)))
+        Self(Arc::new(Node::Map(self.clone().settled(), function)))
     }
 
     fn zip(self, other: Self, function: fn(f64, f64) -> f64) -> Self {
-        Self(Arc::new(Node::Zip(self, other, function)))
+        Self(Arc::new(Node::Zip(self.settled(), other.settled(), function)))
+    }
+
+    /// The bare number once it is known: a mean that is carried on from step to step would otherwise
+    /// hold on to every step there was.
+    fn settled(self) -> Self {
+        self.value().map_or(self, Self::from)
     }
 
     /// Its square root.
@@ -91,12 +97,14 @@ impl Deferred {
         self.zip(other.into(), f64::min)
     }
 
-    /// The number, if nothing it rests on is still on the device.
+    /// The number, if nothing it rests on is still on the device; NaN for an element of an empty tensor.
     #[must_use]
     pub fn value(&self) -> Option<f64> {
         match &*self.0 {
             Node::Known(value) => Some(*value),
-            Node::Element(leaf, index) => leaf.read.get().map(|values| values[*index]),
+            Node::Element(leaf, index) => {
+                leaf.read.get().map(|values| values.get(*index).copied().unwrap_or(f64::NAN))
+            }
             Node::Sum(leaf) => leaf.read.get().map(|values| values.iter().sum()),
             Node::Map(inner, function) => inner.value().map(function),
             Node::Zip(left, right, function) => Some(function(left.value()?, right.value()?)),
@@ -213,5 +221,15 @@ mod tests {
         let value = Deferred::sum(&on_device(&[1.0]));
         assert_eq!(read([&value].into_iter()), Ok(true));
         assert_eq!(read([&value, &Deferred::from(2.0)].into_iter()), Ok(false));
+    }
+
+    #[test]
+    fn a_number_that_is_known_lets_go_of_what_it_came_from() {
+        let leaf = on_device(&[1.0]);
+        let mean = Deferred::element(&leaf, 0) * 0.5;
+        assert_eq!(read([&mean].into_iter()), Ok(true));
+        let mean = mean * 0.9;
+        assert_eq!(Arc::strong_count(&leaf), 1);
+        assert_eq!(mean.value(), Some(0.45));
     }
 }

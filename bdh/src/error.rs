@@ -127,18 +127,18 @@ pub enum TrainError {
         /// What burn said.
         reason: String,
     },
+    /// The task or the model panicked; `fit` passes the panic on after everybody has been told of this.
+    #[error("the task or the model panicked at step {step}: {text}")]
+    Panic {
+        /// The step under way.
+        step: u64,
+        /// What the panic said.
+        text: String,
+    },
     /// No gradient reached any parameter, so training would change nothing.
     #[error("no parameter received a gradient at step {step}; is the model on an autodiff device?")]
     NoGradients {
         /// The step under way.
         step: u64,
-    },
-    /// A checkpoint could not be written.
-    #[error("the checkpoint of step {step} could not be written")]
-    Checkpoint {
-        /// The step it was for.
-        step: u64,
-        /// What failed.
-        source: crate::CheckpointError,
     },
 }

@@ -47,13 +47,28 @@ pub(crate) struct Bus {
 pub(crate) struct Requests {
     pub(crate) stop: Option<(String, String)>,
     pub(crate) evaluate: bool,
-    pub(crate) checkpoints: Vec<CheckpointRequest>,
+    /// With the name of whoever asked.
+    pub(crate) checkpoints: Vec<(String, CheckpointRequest)>,
+}
+
+impl Requests {
+    pub(crate) fn ask_for_checkpoint(&mut self, by: String, request: CheckpointRequest) {
+        match self.checkpoints.iter_mut().find(|(_, known)| known.name == request.name) {
+            Some((_, known)) => known.pinned |= request.pinned,
+            None => self.checkpoints.push((by, request)),
+        }
+    }
+}
+
+/// Whether it is one component of a path: `..` would replace the folder of all checkpoints.
+fn is_file_name(name: &str) -> bool {
+    Path::new(name).file_name().is_some_and(|last| last == name)
 }
 
 /// A checkpoint that a callback asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointRequest {
-    /// The directory's name, such as `ckpt_early_step_250`.
+    /// The directory's name, such as `ckpt_early_step_250`; no path.
     pub name: String,
     /// Whether rotation must leave it alone.
     pub pinned: bool,
@@ -291,11 +306,15 @@ macro_rules! requests {
             }
 
             /// Asks for a checkpoint of this step. The same name asked for twice is written once.
+            ///
+            /// # Panics
+            ///
+            /// If the name is empty or a path; the callback is then switched off, like any that panics.
             pub fn checkpoint(&self, request: CheckpointRequest) {
-                let mut requests = self.bus.requests.borrow_mut();
-                if !requests.checkpoints.iter().any(|known| known.name == request.name) {
-                    requests.checkpoints.push(request);
-                }
+                let name = &request.name;
+                assert!(is_file_name(name), "a checkpoint cannot be called `{name}`");
+                let by = self.bus.speaker.borrow().clone();
+                self.bus.requests.borrow_mut().ask_for_checkpoint(by, request);
             }
         }
     )+};

@@ -1,11 +1,13 @@
 //! Language models: one method to implement, everything else ready.
 
 mod batch;
+mod crops;
 mod generate;
 mod loss;
 mod next_token;
 
 pub use batch::TokenBatch;
+pub use crops::{RandomCrops, bytes, windows};
 pub use generate::{Sampling, Vocabulary};
 pub use loss::{cross_entropy, token_nats};
 pub use next_token::NextToken;

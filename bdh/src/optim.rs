@@ -11,7 +11,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Parameters that share an optimizer and a learning rate.
 pub struct Group {
@@ -144,8 +144,14 @@ impl Optimizers {
         OptimizerState { tensors: sink.tensors, scalars: scalars.collect() }
     }
 
-    /// Puts back what [`state`](Self::state) read.
-    pub(crate) fn load(&mut self, saved: OptimizerState, table: &ParamTable, device: &Device) {
+    /// Puts back what [`state`](Self::state) read; all of it, or it is another optimizer's.
+    pub(crate) fn load(
+        &mut self,
+        saved: OptimizerState,
+        table: &ParamTable,
+        device: &Device,
+    ) -> Result<(), String> {
+        let names = saved.names();
         let mut source = StateSource::new(
             saved
                 .scalars
@@ -172,6 +178,16 @@ impl Optimizers {
             self.states[index] =
                 optimizer.state_unflatten(param.rank(), &param.name, &mut source, device);
         }
+        match names.difference(&self.state(table).names()).next() {
+            Some(name) => Err(format!("the optimizer of this run does not know `{name}`")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl OptimizerState {
+    fn names(&self) -> BTreeSet<String> {
+        self.tensors.iter().map(|(name, _)| name).chain(self.scalars.keys()).cloned().collect()
     }
 }
 

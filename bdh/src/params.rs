@@ -343,14 +343,31 @@ pub(crate) fn restore<M: Module>(
             let info = &self.table[self.index];
             self.index += 1;
             let data = self.values.remove(&info.name).expect("the caller checked the names");
+            let data = if info.transposed { transpose(&data) } else { data };
             param.map(|old| {
                 let new = Tensor::<D>::from_data(data, (&old.device().inner(), old.dtype()));
-                let new = if info.transposed { new.swap_dims(0, 1) } else { new };
                 OnTape::of(&old).put(new)
             })
         }
     }
     model.map(&mut Restore { table, values, index: 0 })
+}
+
+/// Transposes a matrix on the host. A transposed view would do, but what is computed from its strides
+/// differs in the last bit from what is computed from a fresh parameter.
+fn transpose(data: &TensorData) -> TensorData {
+    let shape = data.shape();
+    let (rows, columns) = (shape[0], shape[1]);
+    let bytes = data.as_bytes();
+    let size = bytes.len() / (rows * columns).max(1);
+    let mut transposed = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            let at = (row * columns + column) * size;
+            transposed.extend_from_slice(&bytes[at..at + size]);
+        }
+    }
+    TensorData::from_bytes_vec(transposed, [columns, rows], data.dtype())
 }
 
 /// How a parameter stands on the tape, so that a new value can take its place there.

@@ -1,5 +1,6 @@
 //! What a run will do, known before it begins.
 
+use crate::event::ALWAYS;
 use crate::optim::GroupSummary;
 use crate::{Cadence, Clock, Hooks};
 use std::fmt;
@@ -36,7 +37,8 @@ pub struct PlanRow {
     pub hooks: Hooks,
     /// When it acts.
     pub cadence: Cadence,
-    /// The steps on which it will act; `None` where they depend on time or on token counts.
+    /// The steps on which it will act; `None` where they depend on time, or on the size of batches that
+    /// the task does not [tell](crate::Task::batch_size).
     pub firings: Option<Vec<u64>>,
     /// The keys it records.
     pub keys: Vec<String>,
@@ -51,14 +53,24 @@ impl PlanRow {
         per_step: Option<&Clock>,
         steps: u64,
     ) -> Self {
+        let needs_no_size = (!cadence.counts_data()).then(Clock::default);
         let firings = per_step
+            .or(needs_no_size.as_ref())
             .filter(|_| cadence.is_predictable())
             .map(|per_step| cadence.firings(per_step, steps).collect());
         Self { name: name.into(), hooks, cadence, firings, keys }
     }
 
+    /// Whether it only has hooks that are called whatever the cadence.
+    fn is_passive(&self) -> bool {
+        self.hooks != Hooks::NONE && self.hooks.iter().all(|hook| ALWAYS.contains(&hook))
+    }
+
     /// `250, 500, 1000 (3×)`: the first few steps and how many there are.
     fn when(&self) -> String {
+        if self.is_passive() {
+            return "whenever that happens".to_owned();
+        }
         let Some(firings) = &self.firings else { return "when the time comes".to_owned() };
         let first: Vec<_> = firings.iter().take(4).map(ToString::to_string).collect();
         let more = if firings.len() > first.len() { ", …" } else { "" };
@@ -80,10 +92,10 @@ impl fmt::Display for Plan {
             let peak = schedule.peak();
             writeln!(f, "  group {name}: {elements} in {tensors} tensors, peak lr {peak:.3e}")?;
         }
-        writeln!(f, "{:<22} {:<30} {:<30} hooks", "what", "cadence", "on steps")?;
-        for row in &self.rows {
-            let cadence = row.cadence.to_string();
-            writeln!(f, "{:<22} {cadence:<30} {:<30} {}", row.name, row.when(), row.hooks)?;
+        writeln!(f, "{:<20} {:<32} {:<26} hooks", "what", "cadence", "on steps")?;
+        for row in self.rows.iter().filter(|row| row.cadence != Cadence::Never) {
+            let cadence = if row.is_passive() { String::new() } else { row.cadence.to_string() };
+            writeln!(f, "{:<20} {cadence:<32} {:<26} {}", row.name, row.when(), row.hooks)?;
             if !row.keys.is_empty() {
                 writeln!(f, "  records {}", row.keys.join(" "))?;
             }

@@ -1,6 +1,7 @@
 //! What a run records: exactly one [`Record`] per step, its keys in order of arrival.
 
 use crate::{Clock, Deferred};
+use burn::tensor::Tensor;
 use std::path::PathBuf;
 
 /// Everything recorded for one step.
@@ -88,6 +89,13 @@ impl From<f64> for Logged {
 impl From<Deferred> for Logged {
     fn from(value: Deferred) -> Self {
         Self::Deferred(value)
+    }
+}
+
+impl From<Tensor<1>> for Logged {
+    /// The first element of a tensor of one value.
+    fn from(value: Tensor<1>) -> Self {
+        Self::Deferred(value.into())
     }
 }
 

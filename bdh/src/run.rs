@@ -1,6 +1,7 @@
 //! The run directory: who the run is, in a file that any program can read.
 
 use crate::outcome::{Outcome, Problem};
+use crate::sink::number;
 use crate::{ConfigError, Overhead};
 use serde::Serialize;
 use serde_json::Value;
@@ -25,6 +26,9 @@ pub struct RunInfo {
     pub config: Value,
     /// The step that the run continues from, if it does.
     pub resumed_at: Option<u64>,
+    /// That step's line of `metrics.jsonl`, which may not have got there.
+    #[serde(skip)]
+    pub resumed_record: Value,
     /// When it began, in seconds since 1970.
     pub started_at: f64,
 }
@@ -53,8 +57,10 @@ pub(crate) fn create_dir(dir: &Path, resumes: bool) -> Result<(), ConfigError> {
 }
 
 /// Writes `run.json` of a run that begins.
-pub(crate) fn write_start(info: &RunInfo) -> io::Result<()> {
+pub(crate) fn write_start(info: &RunInfo) -> Result<(), ConfigError> {
+    let path = info.dir.clone().unwrap_or_default();
     write(info, "running", None, None, &[], None)
+        .map_err(|source| ConfigError::RunDir { path, source })
 }
 
 /// Writes `run.json` of a run that is over.
@@ -71,7 +77,7 @@ pub(crate) fn write_end(
         Outcome::Failed(_) => "failed",
     };
     let metrics = last.map(|record| {
-        record.scalars().map(|(key, scalar)| (key.to_owned(), Value::from(scalar))).collect()
+        record.scalars().map(|(key, scalar)| (key.to_owned(), number(scalar))).collect()
     });
     write(info, status, Some(outcome), metrics, problems, Some(overhead))
 }

@@ -5,6 +5,11 @@ pub(crate) fn forward(seed: u64, step: u64, micro_batch: u64) -> u64 {
     [step, micro_batch].into_iter().fold(mix(seed), |state, part| mix(state ^ part))
 }
 
+/// The seed of one intervention's turn: counted from the other end, where no micro-batch is.
+pub(crate) fn intervention(seed: u64, step: u64, index: u64) -> u64 {
+    forward(seed, step, u64::MAX - index)
+}
+
 /// A number in `[0, 1)` from a seed and a counter.
 pub(crate) fn uniform(seed: u64, counter: u64) -> f64 {
     (mix(mix(seed) ^ counter) >> 11) as f64 / (1_u64 << 53) as f64

@@ -18,22 +18,18 @@ struct Flags {
     runs: AtomicUsize,
 }
 
-static FLAGS: OnceLock<Flags> = OnceLock::new();
+/// Made once, by whoever comes first: handlers of a second set of flags would end the process on the
+/// first signal. `None` where the system refused.
+static FLAGS: OnceLock<Option<Flags>> = OnceLock::new();
 
 impl SignalWatch {
-    pub(crate) fn start() -> io::Result<Self> {
-        let flags = match FLAGS.get() {
-            Some(flags) => flags,
-            None => {
-                let flags = register()?;
-                FLAGS.get_or_init(|| flags)
-            }
-        };
+    pub(crate) fn start() -> Option<Self> {
+        let flags = FLAGS.get_or_init(|| register().ok()).as_ref()?;
         if flags.runs.fetch_add(1, Ordering::SeqCst) == 0 {
             flags.asked.store(false, Ordering::SeqCst);
             flags.deadly.store(false, Ordering::SeqCst);
         }
-        Ok(Self(flags))
+        Some(Self(flags))
     }
 
     /// Whether a signal asked the run to stop.

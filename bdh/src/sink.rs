@@ -5,6 +5,7 @@ mod memory;
 mod writer;
 
 pub use jsonl::Jsonl;
+pub(crate) use jsonl::{number, to_json};
 pub use memory::MemorySink;
 pub(crate) use writer::{Writers, panic_text};
 

@@ -1,6 +1,6 @@
 //! Where training batches come from.
 
-use crate::BoxError;
+use crate::{BatchSize, BoxError};
 use serde_json::Value;
 
 /// An endless, resumable stream of training micro-batches.
@@ -18,6 +18,12 @@ pub trait Source: Send {
     ///
     /// Whatever keeps the data from being read; the run then stops.
     fn next_batch(&mut self) -> Result<Self::Batch, BoxError>;
+
+    /// How much every batch holds, where they are all alike and that is known beforehand; see
+    /// [`Task::batch_size`](crate::Task::batch_size).
+    fn batch_size(&self) -> Option<BatchSize> {
+        None
+    }
 
     /// Tells where the stream stands, small enough to be saved with every checkpoint.
     fn position(&self) -> Value;

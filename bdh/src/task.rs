@@ -54,6 +54,13 @@ pub trait Task: Send {
     /// Tells how much a batch holds, for the clock and for throughput.
     fn size(&self, batch: &Self::Batch) -> BatchSize;
 
+    /// How much every training batch holds, where they are all alike and that is known beforehand.
+    ///
+    /// From it the plan foretells cadences by tokens and samples; `None` leaves them open.
+    fn batch_size(&self) -> Option<BatchSize> {
+        None
+    }
+
     /// The loss to go down: the mean over the batch, `[1]`, on the tape.
     fn loss(&self, model: &Self::Model, batch: &Self::Batch, probe: &Probe<'_>) -> Tensor<1>;
 

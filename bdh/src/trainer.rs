@@ -33,6 +33,7 @@ mod update;
 pub use builder::{Parts, TrainerBuilder};
 
 use crate::callback::Hook;
+use crate::checkpoint;
 use crate::event::{Bus, Cx, FitEnd, FitStart, Timing};
 use crate::intervention::Intervention;
 use crate::lm::Sampling;
@@ -42,13 +43,14 @@ use crate::params::ParamTable;
 use crate::record::Record;
 use crate::run::{self, RunInfo};
 use crate::signal::SignalWatch;
-use crate::sink::{Sink, Writers};
+use crate::sink::{Sink, Writers, panic_text};
 use crate::task::Task;
 use crate::{Clock, ConfigError, Deferred, Plan, TrainError};
 use builder::Settings;
 use burn::module::Module;
 use burn::tensor::Device;
 use dispatch::Callbacks;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use update::Updated;
@@ -78,7 +80,7 @@ use update::Updated;
 /// let memory = MemorySink::default();
 /// let trainer = Trainer::builder(Halve, LinearConfig::new(1, 1).init(&device))
 ///     .optimizer(AdamWConfig::new().build(), warmup_cosine(0.1, 5))
-///     .steps(50_u64)
+///     .steps(50)
 ///     .sink(memory.clone())
 ///     .build()?;
 /// println!("{}", trainer.plan());
@@ -119,6 +121,7 @@ struct Progress {
     problems: Vec<Problem>,
     overhead: Overhead,
     flops_per_token: Option<f64>,
+    told_of_nowhere: bool,
 }
 
 /// What one step leaves for the moments after it.
@@ -149,20 +152,34 @@ impl<T: Task> Trainer<T> {
     ///
     /// [`TrainError`], after every callback and sink has been told. A failing observer or sink is not an
     /// error of the run: it is in [`Fitted::problems`].
+    ///
+    /// # Panics
+    ///
+    /// If the task or the model panics; everybody has been told then too.
     pub fn fit(mut self) -> Result<Fitted<T::Model>, TrainError> {
         let began = Instant::now();
         self.open()?;
-        let ended = self.run();
+        let ended = catch_unwind(AssertUnwindSafe(|| self.run()));
         self.progress.overhead.total = began.elapsed();
-        self.close(ended)
+        match ended {
+            Ok(ended) => self.close(ended),
+            Err(panic) => {
+                let text = panic_text(&*panic);
+                let step = self.clock.step;
+                let _ = self.close(Err(TrainError::Panic { step, text })); // the panic says it all
+                resume_unwind(panic)
+            }
+        }
     }
 
     /// Makes the run directory, opens the sinks, listens for signals.
     fn open(&mut self) -> Result<(), ConfigError> {
         if let Some(dir) = &self.info.dir {
-            let run_dir = |source| ConfigError::RunDir { path: dir.clone(), source };
             run::create_dir(dir, self.info.resumed_at.is_some())?;
-            run::write_start(&self.info).map_err(run_dir)?;
+            if let Some(step) = self.info.resumed_at {
+                checkpoint::forget_after(&dir.join(checkpoint::FOLDER), step)
+                    .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
+            }
         }
         for sink in &mut self.sinks {
             let (field, value) = ("sink", sink.name());
@@ -171,10 +188,12 @@ impl<T: Task> Trainer<T> {
                 ConfigError::Invalid { field, value, expected }
             })?;
         }
+        // After the sinks: a run that never began leaves its directory free for the next attempt.
+        run::write_start(&self.info)?;
         self.progress.writers = Writers::start(std::mem::take(&mut self.sinks));
         if self.settings.stop_on_signals {
             // Without a handler the run is merely less polite to interrupt.
-            self.progress.signals = SignalWatch::start().ok();
+            self.progress.signals = SignalWatch::start();
         }
         Ok(())
     }
@@ -183,7 +202,7 @@ impl<T: Task> Trainer<T> {
 
     fn run(&mut self) -> Result<Outcome, TrainError> {
         self.on_fit_start()?;
-        if self.clock.step == 0 {
+        if self.clock.step == 0 && self.info.resumed_at.is_none() {
             self.callbacks.look_at(None, &self.clock, self.settings.steps);
             if let Some(reason) = self.settle(&Done::untrained())? {
                 return Ok(Outcome::Stopped(reason));
@@ -191,6 +210,7 @@ impl<T: Task> Trainer<T> {
         }
         while self.clock.step < self.settings.steps {
             let done = self.step()?; // ends with the parameters moved
+            self.log_own(&done);
             self.on_step(&done)?;
             if let Some(reason) = self.settle(&done)? {
                 return Ok(Outcome::Stopped(reason));
@@ -233,11 +253,13 @@ impl<T: Task> Trainer<T> {
 
     /// Tells everybody how the run ended, waits for the sinks, and writes `run.json` for the last time.
     fn close(mut self, ended: Result<Outcome, TrainError>) -> Result<Fitted<T::Model>, TrainError> {
-        let outcome = match &ended {
-            Ok(outcome) => outcome.clone(),
-            Err(error) => Outcome::Failed(chain(error)),
-        };
-        let aborted = self.on_fit_end(&outcome);
+        let told = outcome_of(&ended);
+        if ended.is_err() {
+            let _ = self.record(); // what the failing step had logged; it failed already
+        }
+        let heard = self.on_fit_end(&told);
+        let ended = ended.and_then(|outcome| heard.map(|()| outcome));
+        let outcome = outcome_of(&ended);
         self.hear_problems();
         let mut progress = std::mem::take(&mut self.progress);
         progress.overhead.rows = self.callbacks.costs();
@@ -245,7 +267,7 @@ impl<T: Task> Trainer<T> {
         let Progress { last, problems, overhead, .. } = progress;
         // The directory was writable when the run began; if it no longer is, the outcome still counts.
         let _ = run::write_end(&self.info, &outcome, last.as_ref(), &problems, &overhead);
-        ended.and(aborted)?;
+        ended?;
         let model = self.model.expect(MODEL_IS_IN);
         Ok(Fitted { model, outcome, last, overhead, problems })
     }
@@ -253,8 +275,7 @@ impl<T: Task> Trainer<T> {
     /// What is logged here joins the last record in [`Fitted::last`] and in `run.json`; the sinks have
     /// theirs already.
     fn on_fit_end(&mut self, outcome: &Outcome) -> Result<(), TrainError> {
-        // A step that failed half-way may have lost the model; then there is none to show.
-        let Some(model) = self.model.as_ref() else { return Ok(()) };
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
         let generate = generator!(self, model);
         let cx = cx!(self, &self.clock, None, model, generate);
         let event = FitEnd { cx, outcome };
@@ -262,9 +283,17 @@ impl<T: Task> Trainer<T> {
         self.callbacks.fire(Hook::OnFitEnd, &self.bus, self.clock.step, call)?;
         let late = self.take_logged()?;
         if let Some(last) = &mut self.progress.last {
+            last.values.retain(|(key, _)| late.iter().all(|(late, _)| late != key));
             last.values.extend(late);
         }
         Ok(())
+    }
+}
+
+fn outcome_of(ended: &Result<Outcome, TrainError>) -> Outcome {
+    match ended {
+        Ok(outcome) => outcome.clone(),
+        Err(error) => Outcome::Failed(chain(error)),
     }
 }
 

@@ -135,7 +135,8 @@ macro_rules! to_each {
     }};
 }
 
-/// Members share one name, one line in the overhead table and one fate.
+/// Members share one name, one line in the overhead table and one fate. Each keeps its own cadence: one
+/// given to the list as a whole only narrows them.
 impl<C: Callback> Callback for Vec<C> {
     fn name(&self) -> String {
         self.iter().map(Callback::name).collect::<Vec<_>>().join("+")
@@ -185,6 +186,13 @@ impl<C: Callback> Callback for Vec<C> {
     forward_hooks!(to_each);
 }
 
+macro_rules! to_some {
+    ($self:ident, $at:ident, $hook:expr, $method:ident) => {
+        // Without a look at its cadence: where another one was given, that one has decided.
+        $self.as_mut().map_or(Ok(()), |inner| inner.$method($at))
+    };
+}
+
 /// `None` is a callback that does nothing.
 impl<C: Callback> Callback for Option<C> {
     fn name(&self) -> String {
@@ -226,5 +234,5 @@ impl<C: Callback> Callback for Option<C> {
         }
     }
 
-    forward_hooks!(to_each);
+    forward_hooks!(to_some);
 }

@@ -68,6 +68,10 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
         BatchSize { samples: batch.rows(), tokens: batch.tokens() }
     }
 
+    fn batch_size(&self) -> Option<BatchSize> {
+        self.source.batch_size()
+    }
+
     fn loss(&self, model: &M, batch: &TokenBatch, probe: &Probe<'_>) -> Tensor<1> {
         let device = crate::device::of(model);
         loss::cross_entropy(model.logits(batch.inputs_on(&device), probe), batch)

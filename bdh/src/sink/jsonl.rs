@@ -13,7 +13,8 @@ use std::path::Path;
 /// Each line is one `write(2)`, so a killed process leaves whole lines (and a torn last line, after the
 /// machine itself died, is cut off on resume). Numbers are numbers; NaN and the infinities, which JSON
 /// does not have, are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. Histograms, texts and tables
-/// are objects; images are left to the sinks that show them, and a file is its path.
+/// are objects; images are left to the sinks that show them, and a file is its path. The keys `step`,
+/// `tokens` and `elapsed` are the clock's.
 #[derive(Debug, Default)]
 pub struct Jsonl {
     file: Option<File>,
@@ -37,17 +38,15 @@ impl Sink for Jsonl {
         let dir = run.dir.as_ref().ok_or("metrics.jsonl needs a run directory")?;
         let path = dir.join(Self::FILE);
         self.file = Some(match run.resumed_at {
-            Some(step) => continue_after(&path, step)?,
-            None => OpenOptions::new().append(true).create_new(true).open(path)?,
+            Some(step) => continue_after(&path, step, &run.resumed_record)?,
+            None => begin(&path)?,
         });
         Ok(())
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
-        let mut line = serde_json::to_vec(&to_json(record))?;
-        line.push(b'\n');
         let file = self.file.as_mut().ok_or("metrics.jsonl is not open")?;
-        Ok(file.write_all(&line)?)
+        write_line(file, &to_json(record))
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
@@ -59,37 +58,65 @@ impl Sink for Jsonl {
     }
 }
 
+/// Opens a new file. One that stands there already is another run's, unless nothing ever came of that.
+fn begin(path: &Path) -> Result<File, BoxError> {
+    let file = OpenOptions::new().append(true).create(true).open(path)?;
+    if file.metadata()?.len() > 0 {
+        return Err(format!("`{}` holds another run's records", path.display()).into());
+    }
+    Ok(file)
+}
+
 /// Opens `path` for appending after the record of `step`, and cuts off whatever came later.
-fn continue_after(path: &Path, step: u64) -> Result<File, BoxError> {
+///
+/// That record itself is added if it never got there: a checkpoint appears before its step is recorded.
+fn continue_after(path: &Path, step: u64, record: &serde_json::Value) -> Result<File, BoxError> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    let mut keep = 0;
+    let (mut keep, mut last) = (0, None);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         let whole = line.ends_with(b"\n");
         let parsed: Option<serde_json::Value> = serde_json::from_slice(line).ok();
         match parsed.and_then(|line| line.get("step")?.as_u64()) {
-            Some(recorded) if whole && recorded <= step => keep += line.len() as u64,
+            Some(recorded) if whole && recorded <= step => {
+                keep += line.len() as u64;
+                last = Some(recorded);
+            }
             _ => break,
         }
     }
     file.set_len(keep)?;
     file.seek(SeekFrom::End(0))?;
+    // A record of nothing but the clock stands for a step on which nothing was logged.
+    let has_values = record.as_object().is_some_and(|record| record.len() > CLOCK.len());
+    if last != Some(step) && has_values {
+        write_line(&mut file, record)?;
+    }
     Ok(file)
 }
 
-/// A record as one JSON object: the clock's counts, then the keys in order of arrival.
-fn to_json(record: &Record) -> serde_json::Value {
+fn write_line(file: &mut File, line: &serde_json::Value) -> Result<(), BoxError> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.push(b'\n');
+    Ok(file.write_all(&bytes)?)
+}
+
+/// The keys of the clock.
+const CLOCK: [&str; 3] = ["step", "tokens", "elapsed"];
+
+/// A record as one JSON object: its keys, and the clock's counts.
+pub(crate) fn to_json(record: &Record) -> serde_json::Value {
     let mut line = Map::new();
-    let clock = &record.clock;
-    line.insert("step".to_owned(), json!(clock.step));
-    line.insert("tokens".to_owned(), json!(clock.tokens));
-    line.insert("elapsed".to_owned(), json!(clock.elapsed.as_secs_f64()));
     for (key, value) in &record.values {
         if let Some(value) = value_to_json(value) {
             line.insert(key.clone(), value);
         }
     }
+    // Last: a key `step` of somebody's own must not pass for the clock's, by which a resume cuts.
+    let clock = &record.clock;
+    let counts = [json!(clock.step), json!(clock.tokens), json!(clock.elapsed.as_secs_f64())];
+    line.extend(CLOCK.map(str::to_owned).into_iter().zip(counts));
     serde_json::Value::Object(line)
 }
 
@@ -108,7 +135,8 @@ fn value_to_json(value: &Value) -> Option<serde_json::Value> {
     })
 }
 
-fn number(scalar: f64) -> serde_json::Value {
+/// A number that JSON may not have.
+pub(crate) fn number(scalar: f64) -> serde_json::Value {
     if scalar.is_finite() {
         json!(scalar)
     } else if scalar.is_nan() {
@@ -151,7 +179,8 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("the lines");
         std::fs::write(&path, &text[..text.len() - 5]).expect("a torn last line");
 
-        let file = continue_after(&path, 3).expect("a file to go on with");
+        let third = to_json(&record(3, 9.0));
+        let file = continue_after(&path, 3, &third).expect("a file to go on with");
         Jsonl { file: Some(file) }.write(&record(4, 2.0)).expect("a line");
         let lines = std::fs::read_to_string(&path).expect("the lines");
         let steps: Vec<_> = lines
@@ -161,5 +190,19 @@ mod tests {
             .collect();
         let expected = [1.0, 1.0, 1.0, 2.0].map(Some);
         assert_eq!(steps, (1..=4).map(Some).zip(expected).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_resumed_file_gets_the_record_that_never_reached_it_and_no_empty_one() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join(Jsonl::FILE);
+        let nothing = Record { clock: record(7, 0.0).clock, values: Vec::new() };
+        drop(continue_after(&path, 7, &to_json(&nothing)).expect("a file"));
+        assert_eq!(std::fs::read_to_string(&path).expect("the lines"), "");
+
+        let third = to_json(&record(3, f64::NAN));
+        drop(continue_after(&path, 3, &third).expect("a file"));
+        drop(continue_after(&path, 3, &third).expect("a file"));
+        assert_eq!(std::fs::read_to_string(&path).expect("the lines"), format!("{third}\n"));
     }
 }

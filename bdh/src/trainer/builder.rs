@@ -10,12 +10,12 @@ use crate::optim::{Group, Optimizers};
 use crate::params::ParamTable;
 use crate::run::{self, RunInfo};
 use crate::sink::{Jsonl, Sink};
-use crate::{Cadence, Clock, ConfigError, Plan, PlanRow, Schedule, Task, device};
+use crate::{BatchSize, Cadence, Clock, ConfigError, Plan, PlanRow, Schedule, Task, device};
 use burn::optim::DynOptimizer;
 use derive_builder::Builder;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,6 @@ use std::time::Duration;
 #[builder(
     name = "TrainerBuilder",
     pattern = "owned",
-    setter(into),
     build_fn(private, name = "assemble", error = "ConfigError")
 )]
 #[builder_struct_attr(doc = "Composes a [`Trainer`]; begun by [`Trainer::builder`].")]
@@ -55,14 +54,14 @@ pub struct Parts<T: Task> {
     ///
     /// A recorded step costs one device read; where a step takes less than a millisecond on a GPU,
     /// `every(10)` keeps the device busy.
-    #[builder(default)]
+    #[builder(default, setter(into))]
     log: Cadence,
     /// The steps on which the validation split is measured. Defaults to the last one.
-    #[builder(default = Cadence::Last)]
+    #[builder(default = Cadence::Last, setter(into))]
     eval: Cadence,
     /// The steps on which a checkpoint is written to `checkpoints/` in the run directory. Defaults to
     /// none; callbacks may ask for more.
-    #[builder(default = Cadence::Never)]
+    #[builder(default = Cadence::Never, setter(into))]
     checkpoint: Cadence,
     /// How many of those checkpoints are kept, newest first. Pinned ones do not count. Defaults to 2.
     #[builder(default = 2)]
@@ -71,11 +70,13 @@ pub struct Parts<T: Task> {
     #[builder(default)]
     seed: u64,
     /// Where the run writes; unset, it leaves nothing on disk.
-    #[builder(default, setter(strip_option))]
+    #[builder(default, setter(into, strip_option))]
     run_dir: Option<PathBuf>,
-    /// The checkpoint to continue from. Model, optimizer, data, clock and callbacks are restored, and the
-    /// run directory may exist.
-    #[builder(default, setter(strip_option))]
+    /// The checkpoint to continue from. Model, optimizer, data, clock and callbacks are restored.
+    ///
+    /// The run directory may be the one that the checkpoint is in: the run goes on there, and records and
+    /// checkpoints of later steps, a future that is given up, are deleted. Or it may be a new one.
+    #[builder(default, setter(into, strip_option))]
     resume: Option<PathBuf>,
     /// Whether SIGINT and SIGTERM end the run cleanly: checkpoint, flush, return. Defaults to yes; a
     /// second signal ends the process at once.
@@ -209,12 +210,20 @@ impl<T: Task> Parts<T> {
             return Err(ConfigError::Missing { field: "run_dir" });
         }
         if let Some(dir) = &self.run_dir
-            && self.resume.is_none()
             && dir.join("run.json").exists()
+            && !self.resumes_in(dir)
         {
             return Err(ConfigError::RunExists { path: dir.clone() });
         }
         intervention::check_names(&self.interventions)
+    }
+
+    /// Whether the checkpoint to continue from is one of this directory's own.
+    fn resumes_in(&self, dir: &Path) -> bool {
+        let Some(resume) = &self.resume else { return false };
+        // A checkpoint that cannot be found is told of when it is read.
+        let Ok(resume) = resume.canonicalize() else { return true };
+        dir.canonicalize().is_ok_and(|dir| resume.starts_with(dir))
     }
 
     fn settings(&self) -> Settings {
@@ -243,22 +252,28 @@ impl<T: Task> Parts<T> {
         optimizers: &Optimizers,
         callbacks: &Callbacks,
     ) -> Result<Plan, ConfigError> {
-        let per_step = self.task.val_batches().first().map(|batch| self.clock_of_one_step(batch));
+        let per_step = self.task.batch_size().map(|size| self.clock_of_one_step(size));
         let row = |name: &str, hooks, cadence: &Cadence, keys: &[&str]| {
             let keys = keys.iter().map(ToString::to_string).collect();
             let row =
                 PlanRow::new(name, hooks, cadence.clone(), keys, per_step.as_ref(), self.steps);
             check_cadence(name, cadence, per_step.as_ref(), self.steps).map(|()| row)
         };
+        // Step 0 is no step of training: it has an eval and a checkpoint, but no loss and no hooks.
+        let of_training = |mut row: PlanRow| {
+            row.firings.iter_mut().for_each(|firings| firings.retain(|step| *step > 0));
+            row
+        };
         let mut rows = vec![
-            row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"])?,
+            row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"]).map(of_training)?,
             row("eval", Hooks::NONE, &settings.eval, &["val/*"])?,
             row("checkpoint", Hooks::NONE, &settings.checkpoint, &[])?,
         ];
         for callback in callbacks.iter() {
             let keys = callback.keys();
             let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-            rows.push(row(&callback.name(), callback.hooks(), &callback.cadence(), &keys)?);
+            let row = row(&callback.name(), callback.hooks(), &callback.cadence(), &keys)?;
+            rows.push(of_training(row));
         }
         Ok(Plan {
             steps: self.steps,
@@ -273,9 +288,9 @@ impl<T: Task> Parts<T> {
         })
     }
 
-    /// What one step adds to the clock, if training batches are as large as the validation ones.
-    fn clock_of_one_step(&self, batch: &T::Batch) -> Clock {
-        let (size, micro_batches) = (self.task.size(batch), self.grad_accum_steps as u64);
+    /// What one step of micro-batches of this size adds to the clock.
+    fn clock_of_one_step(&self, size: BatchSize) -> Clock {
+        let micro_batches = self.grad_accum_steps as u64;
         Clock {
             step: 1,
             micro_batches,
@@ -315,6 +330,7 @@ impl<T: Task> Parts<T> {
                 "user": self.config,
             }),
             resumed_at: None,
+            resumed_record: Value::Null,
             started_at: run::now(),
         }
     }

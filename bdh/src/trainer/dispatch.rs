@@ -82,6 +82,8 @@ impl Callbacks {
     }
 
     /// Calls a hook of everybody who is due, times it, and treats failures and panics by policy.
+    ///
+    /// One that aborts the run does so when everybody has been called.
     pub(crate) fn fire(
         &mut self,
         hook: Hook,
@@ -90,6 +92,7 @@ impl Callbacks {
         mut call: impl FnMut(&mut dyn Callback) -> HookResult,
     ) -> Result<(), TrainError> {
         let always = ALWAYS.contains(&hook);
+        let mut aborted = Ok(());
         for slot in &mut self.slots {
             if slot.is_off || !slot.hooks.contains(hook) || !(slot.is_due || always) {
                 continue;
@@ -111,7 +114,9 @@ impl Callbacks {
             let callback = slot.cost.name.clone();
             if slot.callback.on_error() == OnError::Abort {
                 let hook = hook.name();
-                return Err(TrainError::Callback { callback, hook, step, source: error });
+                let abort = TrainError::Callback { callback, hook, step, source: error };
+                aborted = aborted.and(Err(abort));
+                continue;
             }
             self.untold.push(Problem {
                 who: callback,
@@ -121,7 +126,7 @@ impl Callbacks {
                 consequence: "it is switched off, and the run goes on without it".to_owned(),
             });
         }
-        Ok(())
+        aborted
     }
 
     /// The state of every callback that has one, by name.

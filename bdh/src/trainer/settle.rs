@@ -4,11 +4,13 @@ use super::{Done, MODEL_IS_IN, Trainer, checkpoint_name};
 use crate::callback::{Callback, Hook};
 use crate::event::{CheckpointRequest, Cx, EvalBatch, EvalEnd, EvalReport, StepEnd, Timing};
 use crate::lm::Sampling;
-use crate::outcome::StopReason;
+use crate::outcome::{Problem, StopReason};
 use crate::record::{Logged, Record, Value};
 use crate::task::{Task, Totals};
 use crate::{Cadence, TrainError, deferred};
 use burn::module::Module;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 impl Done {
@@ -41,24 +43,23 @@ impl<T: Task> Trainer<T> {
 
     /// Evaluates, heeds requests, saves, and records. Tells why the run is to stop, if it is.
     pub(super) fn settle(&mut self, done: &Done) -> Result<Option<StopReason>, TrainError> {
-        self.log_own(done);
         let asked_to_evaluate = self.bus.requests.borrow().evaluate;
         if asked_to_evaluate || self.is_due(&self.settings.eval, done) {
             self.eval(done)?;
         }
         let signalled = self.progress.signals.as_ref().is_some_and(|signals| signals.asked());
-        let requests = std::mem::take(&mut *self.bus.requests.borrow_mut());
+        let mut requests = std::mem::take(&mut *self.bus.requests.borrow_mut());
+        if self.is_due(&self.settings.checkpoint, done) || (signalled && self.info.dir.is_some()) {
+            let name = checkpoint_name(self.clock.step);
+            let own = CheckpointRequest { name, pinned: false };
+            requests.ask_for_checkpoint("checkpoint".to_owned(), own);
+        }
         let stop = match requests.stop {
             Some((by, why)) => Some(StopReason::Asked { by, why }),
             None => signalled.then_some(StopReason::Signal),
         };
-        let mut checkpoints = requests.checkpoints;
-        if self.is_due(&self.settings.checkpoint, done) || signalled {
-            let name = checkpoint_name(self.clock.step);
-            checkpoints.push(CheckpointRequest { name, pinned: false });
-        }
-        if self.info.dir.is_some() && !checkpoints.is_empty() {
-            self.save(done, checkpoints)?;
+        if !requests.checkpoints.is_empty() {
+            self.save(done, requests.checkpoints)?;
         }
         self.record()?;
         self.hear_problems();
@@ -66,7 +67,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// The trainer's own keys, on the steps of the `log` cadence.
-    fn log_own(&mut self, done: &Done) {
+    pub(super) fn log_own(&mut self, done: &Done) {
         let Some(loss) = &done.loss else { return };
         if !self.is_due(&self.settings.log, done) {
             return;
@@ -123,7 +124,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Sends the step's record to the sinks: whatever was logged, read together.
-    fn record(&mut self) -> Result<(), TrainError> {
+    pub(super) fn record(&mut self) -> Result<(), TrainError> {
         let values = self.take_logged()?;
         if values.is_empty() {
             return Ok(());
@@ -134,46 +135,51 @@ impl<T: Task> Trainer<T> {
         Ok(())
     }
 
-    /// Everything logged since the last record, with its values; of a key logged twice, the later one.
+    /// Everything logged since the last record, with its values.
     pub(super) fn take_logged(&mut self) -> Result<Vec<(String, Value)>, TrainError> {
-        let logged = std::mem::take(&mut *self.bus.logged.borrow_mut());
+        let values = self.logged()?;
+        self.bus.logged.borrow_mut().clear();
+        Ok(values)
+    }
+
+    /// The record of this step as it stands, its values read but left where they are.
+    pub(super) fn record_so_far(&mut self) -> Result<Record, TrainError> {
+        Ok(Record { clock: self.clock, values: self.logged()? })
+    }
+
+    /// Reads what was logged; of a key logged twice, the later value counts.
+    fn logged(&mut self) -> Result<Vec<(String, Value)>, TrainError> {
+        let logged = self.bus.logged.borrow();
         read_logged(&logged, self.clock.step, &mut self.progress.overhead.reads)?;
         let mut values: Vec<(String, Value)> = Vec::with_capacity(logged.len());
-        let mut places = std::collections::HashMap::with_capacity(logged.len());
-        for (key, logged) in logged {
+        let mut places: HashMap<&str, usize> = HashMap::with_capacity(logged.len());
+        for (key, logged) in &*logged {
             let value = match logged {
-                Logged::Ready(value) => value,
+                Logged::Ready(value) => value.clone(),
                 Logged::Deferred(value) => Value::Scalar(value.value().unwrap_or(f64::NAN)),
             };
-            match places.get(&key) {
-                Some(&place) => values[place] = (key, value),
-                None => {
-                    places.insert(key.clone(), values.len());
-                    values.push((key, value));
+            match places.entry(key.as_str()) {
+                Entry::Occupied(place) => values[*place.get()].1 = value,
+                Entry::Vacant(place) => {
+                    place.insert(values.len());
+                    values.push((key.clone(), value));
                 }
             }
         }
         Ok(values)
     }
 
-    /// The scalars logged so far on this step, read but left where they are.
-    pub(super) fn peek_scalars(&mut self) -> Result<Vec<(String, f64)>, TrainError> {
-        let logged = self.bus.logged.borrow();
-        read_logged(&logged, self.clock.step, &mut self.progress.overhead.reads)?;
-        let scalar = |logged: &Logged| match logged {
-            Logged::Deferred(value) => value.value(),
-            Logged::Ready(Value::Scalar(value)) => Some(*value),
-            Logged::Ready(_) => None,
-        };
-        Ok(logged.iter().filter_map(|(key, value)| Some((key.clone(), scalar(value)?))).collect())
-    }
-
     /// Passes on what failed in callbacks: to the sinks, and to the outcome.
     pub(super) fn hear_problems(&mut self) {
-        for problem in self.callbacks.untold.drain(..) {
-            self.progress.writers.tell(&problem);
-            self.progress.problems.push(problem);
+        for problem in std::mem::take(&mut self.callbacks.untold) {
+            self.tell(problem);
         }
+    }
+
+    /// Tells the sinks, and in the outcome, of something that failed without ending the run.
+    pub(super) fn tell(&mut self, problem: Problem) {
+        self.progress.writers.tell(&problem);
+        self.progress.problems.push(problem);
     }
 }
 

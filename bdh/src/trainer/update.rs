@@ -27,6 +27,13 @@ pub(super) struct Backward {
     taps: Vec<Tap>,
 }
 
+/// What the optimizer is about to do.
+struct Ready {
+    grads: GradientsParams,
+    verdict: Verdict,
+    lrs: Vec<(String, f64)>,
+}
+
 /// How the update went.
 pub(super) struct Updated {
     pub(super) skipped: bool,
@@ -124,39 +131,54 @@ impl<T: Task> Trainer<T> {
         backward: Backward,
         previous: &Clock,
     ) -> Result<Updated, TrainError> {
-        let Backward { loss, mut grads, taps } = backward;
         let model = self.model.take().expect(MODEL_IS_IN);
+        let ready = self.prepare(&model, backward, previous);
+        let Ready { grads, verdict, lrs } = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.model = Some(model); // `on_fit_end` is to see it
+                return Err(error);
+            }
+        };
+        // Handles to the old values keep the optimizer from working in place; so only on request.
+        let before = self.callbacks.want(Hook::AfterOptimizerStep).then(|| model.clone());
+        let rates: Vec<_> = lrs.iter().map(|(_, lr)| *lr).collect();
+        self.model = Some(match verdict {
+            Verdict::Apply => self.optimizers.step(model, grads, &rates),
+            Verdict::Skip => model,
+        });
+        if let Some(before) = before {
+            self.after_optimizer_step(&before, previous)?;
+        }
+        Ok(Updated { skipped: verdict == Verdict::Skip, lrs })
+    }
 
+    /// Everything about a step that comes between the backward pass and the optimizer.
+    fn prepare(
+        &mut self,
+        model: &T::Model,
+        backward: Backward,
+        previous: &Clock,
+    ) -> Result<Ready, TrainError> {
+        let Backward { loss, mut grads, taps } = backward;
         let table = Arc::clone(&self.table);
-        let raw = Stats::new(&table, || params::gradients(&model, &grads));
-        self.after_backward(&model, previous, &loss, &raw, &taps)?;
+        let raw = Stats::new(&table, || params::gradients(model, &grads));
+        self.after_backward(model, previous, &loss, &raw, &taps)?;
         // Without interventions, clipping shares the norm that callbacks have asked for.
         let of_raw = if self.interventions.is_empty() { self.clipping(&raw) } else { None };
         drop(raw);
 
-        let (verdict, lr_factor) = self.intervene(&model, previous, &mut grads)?;
+        let (verdict, lr_factor) = self.intervene(model, previous, &mut grads)?;
         let clipping = of_raw
-            .or_else(|| self.clipping(&Stats::new(&table, || params::gradients(&model, &grads))));
+            .or_else(|| self.clipping(&Stats::new(&table, || params::gradients(model, &grads))));
         if let Some(clipping) = &clipping {
-            params::scale_gradients(&model, &mut grads, clipping.factor.clone());
+            params::scale_gradients(model, &mut grads, clipping.factor.clone());
         }
         let lrs = self.lrs(lr_factor);
-        let given = Stats::new(&table, || params::gradients(&model, &grads));
-        self.before_optimizer_step(&model, previous, &given, clipping.as_ref(), &lrs)?;
+        let given = Stats::new(&table, || params::gradients(model, &grads));
+        self.before_optimizer_step(model, previous, &given, clipping.as_ref(), &lrs)?;
         drop(given); // the optimizer shall be the last to hold the gradients
-
-        // Handles to the old values keep the optimizer from working in place; so only on request.
-        let before = self.callbacks.want(Hook::AfterOptimizerStep).then(|| model.clone());
-        let rates: Vec<_> = lrs.iter().map(|(_, lr)| *lr).collect();
-        let model = match verdict {
-            Verdict::Apply => self.optimizers.step(model, grads, &rates),
-            Verdict::Skip => model,
-        };
-        if let Some(before) = before {
-            self.after_optimizer_step(&before, &model, previous)?;
-        }
-        self.model = Some(model);
-        Ok(Updated { skipped: verdict == Verdict::Skip, lrs })
+        Ok(Ready { grads, verdict, lrs })
     }
 
     /// The factor that brings the gradients down to the largest norm allowed, if there is one, without
@@ -205,7 +227,9 @@ impl<T: Task> Trainer<T> {
         let (mut verdict, mut lr_factor) = (Verdict::Apply, 1.0);
         let generate = generator!(self, model);
         let cx = cx!(self, &self.clock, Some(previous), model, generate);
-        for intervention in &mut self.interventions {
+        for (index, intervention) in self.interventions.iter_mut().enumerate() {
+            // So that what it draws does not depend on what observers drew before.
+            self.device.seed(seed::intervention(self.settings.seed, self.clock.step, index as u64));
             let mut replace = |make: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1>| {
                 params::replace_gradients(model, grads, make);
             };
@@ -251,9 +275,9 @@ impl<T: Task> Trainer<T> {
     fn after_optimizer_step(
         &mut self,
         before: &T::Model,
-        model: &T::Model,
         previous: &Clock,
     ) -> Result<(), TrainError> {
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
         let generate = generator!(self, model);
         let cx = cx!(self, &self.clock, Some(previous), model, generate);
         let weights = Stats::new(&self.table, || params::weights(model));

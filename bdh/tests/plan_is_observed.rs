@@ -1,0 +1,178 @@
+//! What the plan says will fire is what fires.
+
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use bdh::{
+    Attach, BoxError, Cadence, PlanRow, Source, Span, TokenBatch, at, every, first, fraction, last,
+    log_spaced, samples, start, steps, tokens,
+};
+use proptest::prelude::*;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use tiny::Seen;
+
+/// Spans that a run of 20 steps, of 16 tokens and 4 samples each, reaches.
+fn span() -> impl Strategy<Value = Span> {
+    prop_oneof![
+        (1..=20_u64).prop_map(steps),
+        (1..=320_u64).prop_map(tokens),
+        (1..=80_u64).prop_map(samples),
+        (1..=100_u32).prop_map(|percent| fraction(f64::from(percent) / 100.0)),
+    ]
+}
+
+fn cadence() -> impl Strategy<Value = Cadence> {
+    let leaf = prop_oneof![
+        span().prop_map(every),
+        prop::collection::vec(span(), 1..4).prop_map(at),
+        (1..8_u32).prop_map(log_spaced),
+        Just(start()),
+        Just(first()),
+        Just(last()),
+    ];
+    leaf.prop_recursive(2, 6, 2, |inner| (inner.clone(), inner).prop_map(|(a, b)| a | b))
+}
+
+fn planned(rows: &[PlanRow], name: &str) -> Vec<u64> {
+    let row = rows.iter().find(|row| row.name == name).expect("a row for each");
+    row.firings.clone().expect("every span is counted")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn planned_firings_are_those_observed(
+        watch in cadence(), eval in cadence(), log in cadence(), checkpoint in cadence(),
+    ) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (seen, memory) = (Seen::new(), bdh::MemorySink::default());
+        let [steps, evals, saves] = [0, 1, 2].map(|_| seen.clone());
+        let trainer = tiny::run(20)
+            .grad_accum_steps(2)
+            .log(log)
+            .eval(eval)
+            .checkpoint(checkpoint)
+            .keep_checkpoints(3)
+            .run_dir(dir.path().join("run"))
+            .sink(memory.clone())
+            .callback(tiny::on_step(move |at| Ok(steps.push(("watch", at.step())))).every(watch))
+            .callback(tiny::on_eval(move |at| Ok(evals.push(("eval", at.step())))))
+            .callback(tiny::on_checkpoint(move |at| Ok(saves.push(("checkpoint", at.step())))))
+            .build();
+        let trainer = match trainer {
+            Ok(trainer) => trainer,
+            Err(error) => return Err(TestCaseError::reject(error.to_string())),
+        };
+        let (rows, files) = (trainer.plan().rows.clone(), trainer.plan().files.clone());
+        let fitted = trainer.fit().expect("a run that completes");
+        prop_assert_eq!(&fitted.problems, &[]);
+
+        let of = |what| -> Vec<u64> {
+            let seen = seen.all();
+            seen.iter().filter(|(name, _)| *name == what).map(|(_, step)| *step).collect()
+        };
+        prop_assert_eq!(of("watch"), planned(&rows, "AtStep"));
+        prop_assert_eq!(of("eval"), planned(&rows, "eval"));
+        prop_assert_eq!(of("checkpoint"), planned(&rows, "checkpoint"));
+        let losses: Vec<u64> = memory.series("train/loss").iter().map(|(step, _)| *step).collect();
+        prop_assert_eq!(losses, planned(&rows, "record"));
+
+        let planned: BTreeSet<String> = files.into_iter().collect();
+        prop_assert_eq!(planned, files_below(&dir.path().join("run")));
+    }
+}
+
+/// What is in a run directory: files, and whole checkpoints.
+fn files_below(dir: &std::path::Path) -> BTreeSet<String> {
+    let names = |dir: &std::path::Path| -> Vec<String> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten();
+        entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    };
+    let checkpoints = names(&dir.join("checkpoints"));
+    let checkpoints = checkpoints.into_iter().map(|name| format!("checkpoints/{name}"));
+    names(dir).into_iter().filter(|name| name != "checkpoints").chain(checkpoints).collect()
+}
+
+/// Batches whose size nobody tells.
+struct Mute(tiny::Rows);
+
+impl Source for Mute {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        self.0.next_batch()
+    }
+
+    fn position(&self) -> Value {
+        self.0.position()
+    }
+
+    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
+        self.0.seek(position)
+    }
+}
+
+#[test]
+fn steps_are_foretold_even_where_the_size_of_a_batch_is_not_known() {
+    let task = bdh::NextToken::new(Mute(tiny::Rows::of(3)), tiny::val());
+    let trainer = bdh::Trainer::builder(task, tiny::Tiny::new(0.0))
+        .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01)
+        .steps(20)
+        .callback(tiny::on_step(|_| Ok(())).every(every(5) | every(fraction(0.5))).named("steps"))
+        .callback(tiny::on_step(|_| Ok(())).every(every(tokens(100))).named("tokens"))
+        .callback(tiny::on_step(|_| Ok(())).every(every(bdh::secs(1.0))).named("time"))
+        .build()
+        .expect("a valid run");
+    let rows = &trainer.plan().rows;
+    assert_eq!(planned(rows, "steps"), [5, 10, 15, 20]);
+    // Not by the validation batches, which may be larger or smaller.
+    assert!(
+        rows.iter()
+            .filter(|row| row.firings.is_none())
+            .map(|row| &*row.name)
+            .eq(["tokens", "time"])
+    );
+}
+
+#[test]
+fn a_cadence_that_never_fires_is_refused_before_the_run_with_the_name_of_whose_it_is() {
+    let late = tiny::on_step(|_| Ok(())).every(every(21)).named("late");
+    let error = tiny::run(20).callback(late).build().err().expect("it never fires");
+    let cause = std::error::Error::source(&error).expect("a cause").to_string();
+    assert_eq!(error.to_string(), "the cadence of late cannot work");
+    assert!(cause.contains("every 21 steps") && cause.contains("at most 20 steps"), "{cause}");
+
+    let tokens = tiny::on_step(|_| Ok(())).every(every(tokens(1_000)));
+    assert!(tiny::run(20).callback(tokens).build().is_err(), "20 steps see 160 tokens");
+}
+
+#[test]
+fn the_plan_is_a_page_that_names_everything() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let trainer = tiny::run(20)
+        .clip_grad_norm(1.0)
+        .checkpoint(every(8))
+        .run_dir(dir.path().join("run"))
+        .callback(tiny::after_backward(|_| Ok(())).every(every(5)).named("gradients"))
+        .sink(bdh::MemorySink::default())
+        .build()
+        .expect("a valid run");
+    let page = trainer.plan().to_string();
+    for part in [
+        "20 steps",
+        "187 parameters in 3 tensors",
+        "clipped to norm 1",
+        "gradients",
+        "every 5 steps",
+        "5, 10, 15, 20 (4×)",
+        "after_backward",
+        "jsonl, memory",
+        "metrics.jsonl",
+        "checkpoints/step_00000016",
+    ] {
+        assert!(page.contains(part), "{part} is not in\n{page}");
+    }
+    assert!(!dir.path().join("run").exists(), "a plan writes nothing");
+}

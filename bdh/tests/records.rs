@@ -1,0 +1,169 @@
+//! One record a step, in order; on disk what sinks were given; `run.json` from the start to the end.
+
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use bdh::{
+    Attach, Fitted, Histogram, MemorySink, Record, Value, at, every, fraction, last, never, start,
+};
+use serde_json::json;
+use std::path::Path;
+
+fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+    run.build().expect("a valid run").fit().expect("a run that completes")
+}
+
+fn lines(dir: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics.jsonl");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn run_json(dir: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(dir.join("run.json")).expect("run.json")).expect("JSON")
+}
+
+fn steps(records: &[Record]) -> Vec<u64> {
+    records.iter().map(|record| record.clock.step).collect()
+}
+
+#[test]
+fn there_is_one_record_a_step_however_many_hooks_log() {
+    let memory = MemorySink::default();
+    fit(tiny::run(6)
+        .eval(start() | every(2))
+        .sink(memory.clone())
+        .callback(tiny::on_step_start(|at| Ok(at.log("a", 1.0))))
+        .callback(tiny::after_backward(|at| Ok(at.log("b", at.loss.clone()))))
+        .callback(tiny::on_step(|at| Ok(at.log("c", 3.0))))
+        .callback(tiny::on_eval(|at| Ok(at.log("d", 4.0)))));
+    let records = memory.records();
+    assert_eq!(steps(&records), [0, 1, 2, 3, 4, 5, 6]);
+    let keys = |record: &Record| -> Vec<String> {
+        record.values.iter().map(|(key, _)| key.clone()).collect()
+    };
+    assert_eq!(keys(&records[1]), ["train/loss", "lr", "a", "b", "c"]);
+    let val = ["val/loss", "val/accuracy", "val/bpb", "val/perplexity"];
+    assert_eq!(keys(&records[0])[..4], val);
+    assert_eq!(keys(&records[2])[5..9], val);
+    assert_eq!(keys(&records[2])[9], "d");
+    let clock = records[6].clock;
+    assert_eq!((clock.micro_batches, clock.samples, clock.tokens), (6, 12, 48));
+}
+
+#[test]
+fn a_step_on_which_nothing_is_logged_leaves_no_record() {
+    let memory = MemorySink::default();
+    fit(tiny::run(20).log(every(fraction(0.25))).eval(never()).sink(memory.clone()));
+    assert_eq!(steps(&memory.records()), [5, 10, 15, 20]);
+}
+
+#[test]
+fn a_key_that_is_logged_twice_keeps_the_last_value() {
+    let memory = MemorySink::default();
+    let log = |value: f64| tiny::on_step(move |at| Ok(at.log("twice", value)));
+    let fitted = fit(tiny::run(1)
+        .sink(memory.clone())
+        .callback(log(1.0).named("one"))
+        .callback(log(2.0).named("two"))
+        .callback(tiny::on_fit_end(|at| Ok(at.log("lr", 7.0)))));
+    assert_eq!(memory.series("twice"), [(1, 2.0)]);
+    let last = fitted.last.expect("a record");
+    assert_eq!(last.scalar("lr"), Some(7.0), "what on_fit_end logs joins the last record");
+    assert_eq!(last.values.iter().filter(|(key, _)| key == "lr").count(), 1);
+}
+
+#[test]
+fn the_file_on_disk_holds_what_a_sink_was_given() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("run");
+    let memory = MemorySink::default();
+    let histogram = Histogram { edges: vec![0.0, 1.0, 2.0], counts: vec![3, 4], non_finite: 1 };
+    let rich = tiny::on_step(move |at| {
+        at.log("text", Value::Text("once".to_owned()));
+        at.log("histogram", Value::Histogram(histogram.clone()));
+        at.log("image", Value::Image(vec![1, 2, 3]));
+        at.log("nan", f64::NAN);
+        at.log("less", f64::NEG_INFINITY);
+        at.log("step", 0.5); // not the clock's
+        Ok(())
+    });
+    fit(tiny::run(5).run_dir(&dir).sink(memory.clone()).callback(rich.every(at([3]))));
+
+    let (lines, records) = (lines(&dir), memory.records());
+    assert_eq!(lines.len(), records.len());
+    for (line, record) in lines.iter().zip(&records) {
+        assert_eq!(line["step"], record.clock.step);
+        assert_eq!(line["tokens"], record.clock.tokens);
+        for (key, scalar) in record.scalars().filter(|(_, scalar)| scalar.is_finite()) {
+            assert!(key == "step" || line[key].as_f64() == Some(scalar), "{key}: {line}");
+        }
+    }
+    let rich = &lines[2];
+    assert_eq!(rich["text"], json!({ "text": "once" }));
+    assert_eq!(rich["histogram"]["counts"], json!([3, 4]));
+    assert_eq!((&rich["nan"], &rich["less"]), (&json!("NaN"), &json!("-Infinity")));
+    assert!(rich.get("image").is_none());
+}
+
+#[test]
+fn run_json_says_running_from_the_start_and_how_it_ended_at_the_end() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("first");
+    let path = dir.clone();
+    let running = tiny::on_step(move |_| {
+        let file = run_json(&path);
+        assert_eq!(file["status"], "running");
+        assert_eq!(file["outcome"], serde_json::Value::Null);
+        Ok(())
+    });
+    let run = tiny::run(3).run_dir(&dir).seed(5).config(json!({ "depth": 2 }));
+    let fitted = fit(run.callback(running.named("look")));
+    assert_eq!(fitted.problems, []);
+
+    let file = run_json(&dir);
+    assert_eq!(file["name"], "first");
+    assert_eq!((&file["steps"], &file["seed"]), (&json!(3), &json!(5)));
+    assert_eq!(file["config"]["user"]["depth"], 2);
+    assert_eq!(file["config"]["trainer"]["grad_accum_steps"], 1);
+    assert_eq!((&file["status"], &file["outcome"]), (&json!("completed"), &json!("completed")));
+    assert_eq!(file["overhead"]["rows"][0]["name"], "look");
+    assert_eq!(file["overhead"]["reads"], 3);
+    let last = fitted.last.expect("a record");
+    assert_eq!(file["final_metrics"]["train/loss"].as_f64(), last.scalar("train/loss"));
+}
+
+#[test]
+fn metrics_that_are_not_finite_are_told_apart_at_the_end() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("run");
+    fit(tiny::run(1).run_dir(&dir).callback(tiny::on_step(|at| Ok(at.log("nan", f64::NAN)))));
+    assert_eq!(run_json(&dir)["final_metrics"]["nan"], "NaN");
+}
+
+#[test]
+fn a_directory_that_holds_a_run_is_not_written_over() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(tiny::run(1).run_dir(dir.path()));
+    let error = tiny::run(1).run_dir(dir.path()).build().err().expect("the directory is taken");
+    assert!(error.to_string().contains("exists already"), "{error}");
+}
+
+#[test]
+fn a_mean_that_a_callback_carries_on_for_ever_stays_small() {
+    let memory = MemorySink::default();
+    let mut mean = None;
+    let smooth = tiny::on_step(move |at| {
+        let loss = at.loss.clone();
+        let next = match mean.take() {
+            None => loss,
+            Some(mean) => mean * 0.9 + loss * 0.1,
+        };
+        at.log("smooth", next.clone());
+        mean = Some(next);
+        Ok(())
+    });
+    fit(tiny::run(300).eval(last()).sink(memory.clone()).callback(smooth));
+    let losses = memory.series("train/loss");
+    let expected = losses[1..].iter().fold(losses[0].1, |mean, (_, loss)| mean * 0.9 + loss * 0.1);
+    assert_eq!(memory.series("smooth")[299].1, expected);
+}

@@ -1,0 +1,418 @@
+//! A resumed run is the run that was never interrupted: weights, optimizer state and records.
+
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use bdh::burn::optim::{AdamWConfig, SgdConfig};
+use bdh::{
+    Attach, BoxError, Callback, Checkpoint, CheckpointError, ConfigError, Fitted, HookResult,
+    Intervene, Intervention, MemorySink, StepEnd, Verdict, at, callback, every, last,
+    latest_checkpoint, start,
+};
+use serde_json::{Value, json};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+/// Counts its steps, and records the count.
+#[derive(Default)]
+struct Counter(u64);
+
+#[callback]
+impl Callback for Counter {
+    fn state(&self) -> Value {
+        json!(self.0)
+    }
+
+    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
+        self.0 = state.as_u64().ok_or("a count is a whole number")?;
+        Ok(())
+    }
+
+    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+        self.0 += 1;
+        at.log("count", self.0 as f64);
+        Ok(())
+    }
+}
+
+/// Halves the gradients on every other step, by a count of its own.
+#[derive(Default)]
+struct Alternating(u64);
+
+impl Intervention for Alternating {
+    fn name(&self) -> String {
+        "alternating".to_owned()
+    }
+
+    fn config(&self) -> Value {
+        Value::Null
+    }
+
+    fn intervene(&mut self, at: &mut Intervene<'_>) -> Result<Verdict, BoxError> {
+        self.0 += 1;
+        if self.0 % 2 == 0 {
+            at.replace_gradients(|_, gradient| gradient * 0.5);
+        }
+        Ok(Verdict::Apply)
+    }
+
+    fn state(&self) -> Value {
+        json!(self.0)
+    }
+
+    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
+        self.0 = state.as_u64().ok_or("a count is a whole number")?;
+        Ok(())
+    }
+}
+
+/// 12 steps with everything that has a state: dropout, accumulation, a schedule, moments, callbacks.
+fn run(dir: &Path) -> tiny::Builder {
+    tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.2), 12)
+        .optimizer(AdamWConfig::new().build(), bdh::warmup_cosine(0.01, 3))
+        .grad_accum_steps(2)
+        .clip_grad_norm(0.5)
+        .seed(3)
+        .eval(start() | every(4))
+        .checkpoint(every(3) | start())
+        .keep_checkpoints(100)
+        .run_dir(dir)
+        .callback(Counter::default())
+        .intervention(Alternating::default())
+}
+
+fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+    run.build().expect("a valid run").fit().expect("a run that completes")
+}
+
+fn saved(dir: &Path, step: u64) -> PathBuf {
+    dir.join(format!("checkpoints/step_{step:08}"))
+}
+
+/// Interrupts a run on `step`, as a kill would: nothing is written after it.
+fn interrupted(dir: &Path, step: u64) {
+    let stop = tiny::on_step(|at| {
+        at.stop("interrupted");
+        Ok(())
+    });
+    fit(run(dir).callback(stop.every(at([step]))));
+}
+
+/// Every record, without what depends on the clock on the wall.
+fn records(dir: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics.jsonl");
+    let line = |line: &str| {
+        let mut record: Value = serde_json::from_str(line).expect("JSON");
+        record.as_object_mut().expect("an object").remove("elapsed");
+        record
+    };
+    text.lines().map(line).collect()
+}
+
+/// What the last checkpoint holds, without what depends on the clock on the wall.
+fn last_state(dir: &Path) -> (Vec<Vec<u8>>, Value) {
+    let path = saved(dir, 12);
+    let files = ["model.safetensors", "optimizer.safetensors"];
+    let files = files.map(|name| std::fs::read(path.join(name)).expect("a file"));
+    let state = std::fs::read(path.join("state.json")).expect("a file");
+    let mut state: Value = serde_json::from_slice(&state).expect("JSON");
+    state["clock"]["elapsed"] = Value::Null;
+    state["record"]["elapsed"] = Value::Null;
+    (files.into(), state)
+}
+
+/// Compares a directory, in which a run was interrupted and resumed, with an uninterrupted one.
+fn check_same(whole: &Path, resumed: &Path) {
+    assert_eq!(records(resumed), records(whole));
+    let ((files, state), (files_of_whole, state_of_whole)) =
+        (last_state(resumed), last_state(whole));
+    assert_eq!(state, state_of_whole);
+    assert!(files == files_of_whole);
+}
+
+struct Dirs {
+    _temporary: tempfile::TempDir,
+    whole: PathBuf,
+    resumed: PathBuf,
+}
+
+/// A place for two runs, the first of which is there already and was never interrupted.
+fn dirs() -> Dirs {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let (whole, resumed) = (temporary.path().join("whole"), temporary.path().join("resumed"));
+    fit(run(&whole));
+    Dirs { _temporary: temporary, whole, resumed }
+}
+
+#[test]
+fn a_resumed_run_is_bit_equal_to_the_uninterrupted_one() {
+    let _alone = tiny::alone();
+    let Dirs { whole, resumed, .. } = &dirs();
+    interrupted(resumed, 6);
+    let fitted = fit(run(resumed).resume(saved(resumed, 6)));
+    check_same(whole, resumed);
+    let whole = Checkpoint::read(&saved(whole, 12)).expect("a whole checkpoint");
+    let weights = tiny::weights(&fitted.model);
+    let embed: Vec<u32> = whole.model["embed.weight"].iter::<f32>().map(f32::to_bits).collect();
+    assert_eq!(weights[0], embed);
+}
+
+#[test]
+fn what_came_after_the_checkpoint_is_taken_again_and_recorded_once() {
+    let _alone = tiny::alone();
+    let Dirs { whole, resumed, .. } = &dirs();
+    interrupted(resumed, 8);
+    fit(run(resumed).resume(saved(resumed, 6)));
+    check_same(whole, resumed);
+}
+
+#[test]
+fn a_kill_between_a_checkpoint_and_its_record_loses_nothing() {
+    let _alone = tiny::alone();
+    let Dirs { whole, resumed, .. } = &dirs();
+    for step in [0, 6] {
+        interrupted(resumed, 6);
+        let metrics = resumed.join("metrics.jsonl");
+        let text = std::fs::read_to_string(&metrics).expect("metrics.jsonl");
+        let before = text.lines().take_while(|line| {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            line["step"].as_u64() < Some(step)
+        });
+        let before: String = before.flat_map(|line| [line, "\n"]).collect();
+        std::fs::write(&metrics, before).expect("a file cut short");
+
+        fit(run(resumed).resume(saved(resumed, step)));
+        check_same(whole, resumed);
+        std::fs::remove_dir_all(resumed).expect("the run directory");
+    }
+}
+
+#[test]
+fn a_run_resumed_from_its_start_records_the_untrained_model_once() {
+    let _alone = tiny::alone();
+    let Dirs { whole, resumed, .. } = &dirs();
+    interrupted(resumed, 2);
+    fit(run(resumed).resume(saved(resumed, 0)));
+    check_same(whole, resumed);
+}
+
+#[test]
+fn a_run_resumed_twice_is_still_the_same() {
+    let _alone = tiny::alone();
+    let Dirs { whole, resumed, .. } = &dirs();
+    interrupted(resumed, 4);
+    let stop = tiny::on_step(|at| {
+        at.stop("interrupted again");
+        Ok(())
+    });
+    fit(run(resumed).resume(saved(resumed, 3)).callback(stop.every(at([10]))));
+    let newest = latest_checkpoint(&resumed.join("checkpoints")).expect("checkpoints");
+    assert_eq!(newest, saved(resumed, 9));
+    fit(run(resumed).resume(newest));
+    check_same(whole, resumed);
+}
+
+#[test]
+fn checkpoints_of_a_future_that_was_given_up_do_not_outlive_it() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(run(dir.path()));
+    let stop = tiny::on_step(|at| {
+        at.stop("enough");
+        Ok(())
+    });
+    let again = run(dir.path()).keep_checkpoints(1).resume(saved(dir.path(), 3));
+    fit(again.callback(stop.every(at([7]))));
+    let newest = latest_checkpoint(&dir.path().join("checkpoints")).expect("checkpoints");
+    assert_eq!(newest, saved(dir.path(), 6));
+}
+
+#[test]
+fn training_time_goes_on_where_it_was() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    interrupted(dir.path(), 6);
+    let before = Checkpoint::read(&saved(dir.path(), 6)).expect("whole").state.clock.elapsed;
+    let memory = MemorySink::default();
+    fit(run(dir.path()).resume(saved(dir.path(), 6)).sink(memory.clone()));
+    let elapsed: Vec<_> = memory.records().iter().map(|record| record.clock.elapsed).collect();
+    assert!(elapsed[0] >= before && elapsed.is_sorted(), "{before:?} {elapsed:?}");
+}
+
+#[test]
+fn a_checkpoint_with_a_loss_that_is_not_a_number_can_be_read() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let log = || tiny::on_step(|at| Ok(at.log("broken", f64::NAN)));
+    let run = || tiny::run(4).run_dir(dir.path()).checkpoint(every(2)).callback(log());
+    fit(run());
+    let state = Checkpoint::read(&saved(dir.path(), 2)).expect("a whole checkpoint").state;
+    assert_eq!(state.record["broken"], "NaN");
+    fit(run().resume(saved(dir.path(), 2)));
+}
+
+// ── What is refused ──────────────────────────────────────────────────────────────────────────────────
+
+/// A finished run of [`tiny::run`], and why `resume` cannot go on from its checkpoint.
+fn refusal(
+    first: impl FnOnce(tiny::Builder) -> tiny::Builder,
+    resume: impl FnOnce(tiny::Builder) -> tiny::Builder,
+) -> String {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(first(tiny::run(2).run_dir(dir.path()).checkpoint(last())));
+    let run = tiny::run(4).run_dir(dir.path()).resume(saved(dir.path(), 2));
+    mismatch(resume(run))
+}
+
+fn mismatch(run: tiny::Builder) -> String {
+    let error = run.build().err().expect("the checkpoint does not fit");
+    assert!(matches!(error, ConfigError::Resume(CheckpointError::Mismatch { .. })), "{error:?}");
+    error.source().expect("a cause").to_string()
+}
+
+#[test]
+fn a_callback_whose_state_is_missing_is_named() {
+    let _alone = tiny::alone();
+    let text = refusal(|run| run, |run| run.callback(Counter::default()));
+    assert!(text.ends_with("it has no state for callback `Counter`"), "{text}");
+}
+
+#[test]
+fn a_state_of_a_callback_that_is_not_there_is_named() {
+    let _alone = tiny::alone();
+    let text = refusal(|run| run.callback(Counter::default()), |run| run);
+    assert!(text.ends_with("this run has no callback `Counter`"), "{text}");
+}
+
+#[test]
+fn a_state_that_a_callback_does_not_take_back_is_named() {
+    let _alone = tiny::alone();
+    /// Goes by the name of `Counter`, and has another kind of state.
+    struct Other;
+
+    #[callback]
+    impl Callback for Other {
+        fn name(&self) -> String {
+            "Counter".to_owned()
+        }
+
+        fn state(&self) -> Value {
+            json!("three")
+        }
+
+        fn on_step(&mut self, _: &StepEnd<'_>) -> HookResult {
+            Ok(())
+        }
+    }
+    let text = refusal(|run| run.callback(Other), |run| run.callback(Counter::default()));
+    let expected = "the state of callback `Counter`: a count is a whole number";
+    assert!(text.ends_with(expected), "{text}");
+}
+
+#[test]
+fn an_intervention_that_was_left_out_or_added_is_named() {
+    let _alone = tiny::alone();
+    let text = refusal(|run| run.intervention(Alternating::default()), |run| run);
+    assert!(text.ends_with("this run has no intervention `alternating`"), "{text}");
+    let text = refusal(|run| run, |run| run.intervention(Alternating::default()));
+    assert!(text.ends_with("it has no state for intervention `alternating`"), "{text}");
+}
+
+#[test]
+fn another_seed_is_refused() {
+    let _alone = tiny::alone();
+    let text = refusal(|run| run, |run| run.seed(1));
+    assert!(text.ends_with("its seed is 0, this run's 1"), "{text}");
+}
+
+#[test]
+fn another_optimizer_is_refused_by_the_name_of_what_it_does_not_know() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
+    let with = |optimizer: SgdConfig| {
+        let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 4);
+        run.optimizer(optimizer.build(), 0.1).run_dir(dir.path()).resume(saved(dir.path(), 2))
+    };
+    let text = mismatch(with(SgdConfig::new()));
+    assert!(text.contains("the optimizer") && text.contains("`embed.weight."), "{text}");
+}
+
+/// Changes `state.json` or a tensor of a saved run, with checksums that agree.
+fn change(path: &Path, change: impl FnOnce(&mut Checkpoint)) {
+    let mut checkpoint = Checkpoint::read(path).expect("a whole checkpoint");
+    change(&mut checkpoint);
+    checkpoint.write(path, false).expect("written");
+}
+
+#[test]
+fn a_parameter_of_another_shape_or_name_is_named() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
+    let path = saved(dir.path(), 2);
+    let resume = || mismatch(tiny::run(4).run_dir(dir.path()).resume(&*path));
+
+    let whole = Checkpoint::read(&path).expect("a whole checkpoint");
+    assert_eq!(whole.model["head.weight"].shape().to_vec(), [11, 8], "out by in, as in PyTorch");
+
+    change(&path, |saved| {
+        let embed = saved.model["embed.weight"].clone();
+        saved.model.insert("head.weight".to_owned(), embed.clone());
+        saved.model.insert("head.bias".to_owned(), embed);
+    });
+    let text = resume();
+    assert!(text.contains("`head.bias` is [11, 8] there and [11] here"), "{text}");
+
+    whole.write(&path, false).expect("written");
+    change(&path, |saved| drop(saved.model.remove("head.bias")));
+    let text = resume();
+    assert!(text.contains("it has no parameter `head.bias`"), "{text}");
+
+    whole.write(&path, false).expect("written");
+    change(&path, |saved| {
+        let bias = saved.model["head.bias"].clone();
+        saved.model.insert("tail.bias".to_owned(), bias);
+    });
+    let text = resume();
+    assert!(text.contains("this model has no parameter `tail.bias`"), "{text}");
+}
+
+#[test]
+fn a_damaged_or_missing_checkpoint_is_refused() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
+    let path = saved(dir.path(), 2);
+    let resume = |path: &Path| {
+        let run = tiny::run(4).run_dir(dir.path()).resume(path);
+        let error = run.build().err().expect("the checkpoint is damaged");
+        error.source().expect("a cause").to_string()
+    };
+    let file = path.join("optimizer.safetensors");
+    let mut bytes = std::fs::read(&file).expect("a file");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    std::fs::write(&file, bytes).expect("damaged");
+    let text = resume(&path);
+    assert!(text.contains("optimizer.safetensors") && text.contains("is damaged"), "{text}");
+
+    std::fs::remove_file(&file).expect("a file");
+    assert!(resume(&path).contains("optimizer.safetensors"));
+    assert!(resume(&dir.path().join("nothing")).contains("nothing"));
+}
+
+#[test]
+fn a_resumed_run_does_not_write_over_another_run() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (first, second, third) =
+        (dir.path().join("first"), dir.path().join("second"), dir.path().join("third"));
+    fit(tiny::run(2).run_dir(&first).checkpoint(last()));
+    fit(tiny::run(6).run_dir(&second));
+    let error = tiny::run(4).run_dir(&second).resume(saved(&first, 2)).build();
+    let error = error.err().expect("the directory is another run's").to_string();
+    assert!(error.contains("second") && error.contains("exists already"), "{error}");
+
+    // A directory of its own is fine: that is how a run branches off.
+    fit(tiny::run(4).run_dir(&third).resume(saved(&first, 2)));
+}

@@ -1,0 +1,238 @@
+//! A language model of some 200 parameters, data without end, and callbacks made of a closure.
+//!
+//! Weights and data are closed forms, so that two runs begin alike whatever else runs in the process.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use bdh::burn::module::{Module, Param};
+use bdh::burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
+use bdh::burn::optim::AdamWConfig;
+use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
+use bdh::lm::Vocabulary;
+use bdh::{
+    AfterBackward, AfterOptimizerStep, BatchSize, BeforeOptimizerStep, BoxError, Callback,
+    CausalLm, Checkpointed, EvalBatch, EvalEnd, FitEnd, FitStart, HookResult, MicroBatch,
+    NextToken, Probe, Source, StepEnd, StepStart, TokenBatch, Trainer, TrainerBuilder, callback,
+};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) const VOCAB: usize = 11;
+const WIDTH: usize = 8;
+pub(crate) const SEQ_LEN: usize = 4;
+/// Rows of a micro-batch, unless a test says otherwise.
+pub(crate) const ROWS: usize = 2;
+
+/// Predicts a token from the one before it.
+#[derive(Module, Debug)]
+pub(crate) struct Tiny {
+    pub(crate) embed: Embedding,
+    dropout: Dropout,
+    pub(crate) head: Linear,
+}
+
+impl Tiny {
+    pub(crate) fn new(dropout: f64) -> Self {
+        Self {
+            embed: Embedding { weight: wave([VOCAB, WIDTH], 1.0) },
+            dropout: DropoutConfig::new(dropout).init(),
+            head: Linear { weight: wave([WIDTH, VOCAB], 2.0), bias: Some(wave([VOCAB], 3.0)) },
+        }
+    }
+}
+
+impl CausalLm for Tiny {
+    fn logits(&self, tokens: Tensor<2, Int>, probe: &Probe<'_>) -> Tensor<3> {
+        let hidden = self.embed.forward(tokens);
+        probe.tap("embed", &hidden);
+        self.head.forward(self.dropout.forward(hidden))
+    }
+
+    fn flops_per_token(&self, _seq_len: usize) -> Option<f64> {
+        Some(6.0 * (WIDTH * VOCAB) as f64)
+    }
+}
+
+pub(crate) fn device() -> Device {
+    bdh::device("cpu").expect("the CPU is compiled in")
+}
+
+/// A parameter that looks random and is the same every time.
+fn wave<const D: usize>(shape: [usize; D], phase: f32) -> Param<Tensor<D>> {
+    let count: usize = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|i| 0.5 * (phase + 1.7 * i as f32).sin()).collect();
+    Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &device()))
+}
+
+/// Rows in which each id follows from the one before it, numbered from 0.
+#[derive(Debug, Clone)]
+pub(crate) struct Rows {
+    next: u64,
+    rows: usize,
+}
+
+impl Rows {
+    pub(crate) fn of(rows: usize) -> Self {
+        Self { next: 0, rows }
+    }
+
+    fn batch(from: u64, rows: usize) -> TokenBatch {
+        let row = |number: u64| -> Vec<i32> {
+            let first = (number * 7 + number / 5 + 3) % VOCAB as u64;
+            let follow = |id: &u64| Some((id * 3 + 1) % VOCAB as u64);
+            std::iter::successors(Some(first), follow)
+                .take(SEQ_LEN + 1)
+                .map(|id| id as i32)
+                .collect()
+        };
+        TokenBatch::from_rows(&(from..from + rows as u64).map(row).collect::<Vec<_>>())
+    }
+}
+
+impl Source for Rows {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        let batch = Self::batch(self.next, self.rows);
+        self.next += self.rows as u64;
+        Ok(batch)
+    }
+
+    fn batch_size(&self) -> Option<BatchSize> {
+        Some(size(self.rows))
+    }
+
+    fn position(&self) -> Value {
+        json!({ "row": self.next })
+    }
+
+    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
+        self.next = position["row"].as_u64().ok_or("a position is a row")?;
+        Ok(())
+    }
+}
+
+/// Ids as letters.
+struct Letters;
+
+impl Vocabulary for Letters {
+    fn encode(&self, text: &str) -> Vec<i32> {
+        text.bytes().map(|byte| i32::from(byte - b'a') % VOCAB as i32).collect()
+    }
+
+    fn decode(&self, ids: &[i32]) -> String {
+        ids.iter().map(|id| char::from(b'a' + *id as u8)).collect()
+    }
+
+    fn bos(&self) -> Option<i32> {
+        None
+    }
+
+    fn token_bytes(&self) -> Vec<u32> {
+        vec![1; VOCAB]
+    }
+}
+
+pub(crate) type Task = NextToken<Tiny, Rows>;
+pub(crate) type Builder = TrainerBuilder<Task>;
+
+/// Two validation batches, each as large as a training batch of [`ROWS`] rows.
+pub(crate) fn val() -> Vec<TokenBatch> {
+    vec![Rows::batch(1_000, ROWS), Rows::batch(2_000, ROWS)]
+}
+
+pub(crate) fn task(rows: usize) -> Task {
+    NextToken::new(Rows::of(rows), val()).vocabulary(Letters)
+}
+
+/// A run of `steps` steps that begins like every other one; `AdamW` at 0.01, no dropout.
+pub(crate) fn run(steps: u64) -> Builder {
+    run_with(0.0, steps)
+}
+
+pub(crate) fn run_with(dropout: f64, steps: u64) -> Builder {
+    compose(task(ROWS), Tiny::new(dropout), steps).optimizer(AdamWConfig::new().build(), 0.01)
+}
+
+/// The same without an optimizer.
+pub(crate) fn compose(task: Task, model: Tiny, steps: u64) -> Builder {
+    Trainer::builder(task, model).steps(steps).stop_on_signals(false)
+}
+
+/// The parameters to the bit.
+pub(crate) fn weights(model: &Tiny) -> Vec<Vec<u32>> {
+    let bits = |data: TensorData| data.iter::<f32>().map(f32::to_bits).collect();
+    let bias = model.head.bias.as_ref().expect("the head has a bias");
+    vec![
+        bits(model.embed.weight.val().into_data()),
+        bits(model.head.weight.val().into_data()),
+        bits(bias.val().into_data()),
+    ]
+}
+
+/// Keeps other tests of the process from drawing random numbers: the CPU has one generator for all.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What callbacks saw, shared between a test and its callbacks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T: Clone> Seen<T> {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    pub(crate) fn push(&self, item: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(item);
+    }
+
+    pub(crate) fn all(&self) -> Vec<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Seen<String> {
+    pub(crate) fn text(&self) -> String {
+        self.all().join(" ")
+    }
+}
+
+/// Callbacks of one hook, made of a closure: `on_step(|at| …)`.
+macro_rules! closures {
+    ($($hook:ident $name:ident $event:ident),+ $(,)?) => {$(
+        pub(crate) struct $name<F>(F);
+
+        #[callback]
+        impl<F: FnMut(&$event<'_>) -> HookResult + Send> Callback for $name<F> {
+            fn $hook(&mut self, at: &$event<'_>) -> HookResult {
+                (self.0)(at)
+            }
+        }
+
+        pub(crate) fn $hook<F: FnMut(&$event<'_>) -> HookResult + Send>(hook: F) -> $name<F> {
+            $name(hook)
+        }
+    )+};
+}
+
+closures! {
+    on_fit_start AtFitStart FitStart,
+    on_step_start AtStepStart StepStart,
+    on_micro_batch AtMicroBatch MicroBatch,
+    after_backward AtBackward AfterBackward,
+    before_optimizer_step AtOptimizer BeforeOptimizerStep,
+    after_optimizer_step AtUpdate AfterOptimizerStep,
+    on_step AtStep StepEnd,
+    on_eval_batch AtEvalBatch EvalBatch,
+    on_eval AtEval EvalEnd,
+    on_checkpoint AtCheckpoint Checkpointed,
+    on_fit_end AtFitEnd FitEnd,
+}
+
+/// How much one micro-batch of `rows` rows holds.
+pub(crate) fn size(rows: usize) -> BatchSize {
+    BatchSize { samples: rows, tokens: rows * SEQ_LEN }
+}

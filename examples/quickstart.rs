@@ -1,0 +1,48 @@
+//! Twenty lines that train something.
+//!
+//! ```text
+//! cargo run --example quickstart
+//! ```
+//!
+//! A bigram model reads this repository's own documentation, a byte at a time. It needs one method; loss,
+//! validation, checkpoints and records come with the trainer.
+
+use bdh::burn::{self, module::Module, nn, optim::AdamWConfig, tensor::Int, tensor::Tensor};
+use bdh::lm::{RandomCrops, bytes, windows};
+use bdh::{CausalLm, NextToken, Probe, Trainer, every, last, start, warmup_cosine};
+use bdh_callbacks::{Console, EarlyCheckpoints, Norms};
+
+const TEXT: &str = include_str!("../docs/architecture.md");
+
+#[derive(Module, Debug)]
+struct Bigram {
+    next: nn::Embedding, // [256, 256]: for each byte, how likely each byte is to follow
+}
+
+impl CausalLm for Bigram {
+    fn logits(&self, tokens: Tensor<2, Int>, _: &Probe<'_>) -> Tensor<3> {
+        self.next.forward(tokens)
+    }
+}
+
+fn main() -> Result<(), bdh::BoxError> {
+    let device = bdh::device("cpu")?;
+    let (train, val) = TEXT.split_at(TEXT.floor_char_boundary(TEXT.len() * 9 / 10));
+    let task =
+        NextToken::new(RandomCrops::of_bytes(train, 16, 64, 0)?, windows(&bytes(val), 8, 64));
+    let model = Bigram { next: nn::EmbeddingConfig::new(256, 256).init(&device) };
+
+    let trainer = Trainer::builder(task, model)
+        .optimizer(AdamWConfig::new().build(), warmup_cosine(0.1, 20))
+        .steps(300)
+        .eval(start() | every(100) | last())
+        .callback(Norms::default())
+        .callback(EarlyCheckpoints::at([25, 50, 100]))
+        .sink(Console::default())
+        .run_dir(std::env::temp_dir().join(format!("quickstart-{}", std::process::id())))
+        .build()?;
+    eprintln!("{}", trainer.plan()); // what will fire when, and which files it leaves
+    let fitted = trainer.fit()?;
+    eprintln!("{}", fitted.overhead);
+    Ok(())
+}
