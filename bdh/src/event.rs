@@ -237,6 +237,8 @@ events! {
         skipped: bool,
         /// Where the step's time went.
         timing: Timing,
+        /// The same, summed over all steps of this process; for means over the steps between two calls.
+        timing_total: Timing,
         /// Training cost per token in floating-point operations, where the task knows it.
         flops_per_token: Option<f64>,
     }
@@ -273,7 +275,8 @@ events! {
 /// Where the time of one step went, on the training thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timing {
-    /// From the end of the step before to the end of this one; eval and checkpoints are not in it.
+    /// From the end of the step before to the end of this one. Hooks and records are in it, and with them
+    /// the wait for the device; eval and checkpoints are not.
     pub step: Duration,
     /// Waiting for the data.
     pub data: Duration,

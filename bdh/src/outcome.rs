@@ -95,7 +95,7 @@ pub struct Fitted<M> {
 pub struct Overhead {
     /// Wall time of the run, in everything.
     pub total: Duration,
-    /// Forward, backward and optimizer, data included.
+    /// Data, forward, backward, optimizer, hooks and records.
     pub steps: Duration,
     /// Evaluation.
     pub eval: Duration,
