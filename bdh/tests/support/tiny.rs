@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+use bdh::burn; // by which `derive(Module)` finds it
 use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use bdh::burn::optim::AdamWConfig;
