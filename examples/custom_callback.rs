@@ -96,7 +96,7 @@ fn main() -> Result<(), BoxError> {
 
     let trainer = Trainer::builder(task, LinearConfig::new(2, 1).init(&device))
         .optimizer(AdamWConfig::new().build(), 0.05)
-        .steps(1_000_u64)
+        .steps(1_000)
         .eval(every(20))
         .callback(from_a_file)
         .callback(GoodEnough { loss: 1e-4 })

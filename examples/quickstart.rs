@@ -34,7 +34,7 @@ fn main() -> Result<(), bdh::BoxError> {
 
     let trainer = Trainer::builder(task, model)
         .optimizer(AdamWConfig::new().build(), warmup_cosine(0.1, 20))
-        .steps(300_u64)
+        .steps(300)
         .eval(start() | every(100) | last())
         .callback(Norms::default())
         .callback(EarlyCheckpoints::at([25, 50, 100]))

@@ -1,6 +1,7 @@
 //! How a run ended, what went wrong on the way, and what each callback cost.
 
 use crate::Record;
+use crate::clock::save_seconds;
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
@@ -94,12 +95,16 @@ pub struct Fitted<M> {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Overhead {
     /// Wall time of the run, in everything.
+    #[serde(serialize_with = "save_seconds")]
     pub total: Duration,
     /// Data, forward, backward, optimizer, hooks and records.
+    #[serde(serialize_with = "save_seconds")]
     pub steps: Duration,
     /// Evaluation.
+    #[serde(serialize_with = "save_seconds")]
     pub eval: Duration,
     /// Writing checkpoints.
+    #[serde(serialize_with = "save_seconds")]
     pub checkpoints: Duration,
     /// Device reads for everything that was logged: at most one a step.
     pub reads: u64,
@@ -115,6 +120,7 @@ pub struct OverheadRow {
     /// How many times a hook of it was called.
     pub calls: u64,
     /// Time on the training thread, in all its hooks.
+    #[serde(serialize_with = "save_seconds")]
     pub host: Duration,
     /// Device reads of its own, each of them a stall; 0 for a callback that only logs.
     pub reads: u64,

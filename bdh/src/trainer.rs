@@ -80,7 +80,7 @@ use update::Updated;
 /// let memory = MemorySink::default();
 /// let trainer = Trainer::builder(Halve, LinearConfig::new(1, 1).init(&device))
 ///     .optimizer(AdamWConfig::new().build(), warmup_cosine(0.1, 5))
-///     .steps(50_u64)
+///     .steps(50)
 ///     .sink(memory.clone())
 ///     .build()?;
 /// println!("{}", trainer.plan());

@@ -56,7 +56,7 @@ fn run(weight: &[f32], slopes: &[&[f32]]) -> bdh::TrainerBuilder<Slopes> {
     let slopes = slopes.iter().map(|slope| slope.to_vec()).collect();
     Trainer::builder(Slopes { slopes, next: 0 }, Slope::at(weight))
         .optimizer(SgdConfig::new().build(), 0.5)
-        .steps(1_u64)
+        .steps(1)
         .stop_on_signals(false)
 }
 
@@ -81,7 +81,7 @@ fn the_gradient_of_accumulated_micro_batches_is_their_mean() {
     let seen = Seen::new();
     let note = seen.clone();
     run(&[1.0, 1.0], &[&[3.0, -1.0], &[5.0, 2.0]])
-        .grad_accum_steps(2_usize)
+        .grad_accum_steps(2)
         .callback(tiny::after_backward(move |at| Ok(note.push(values(at.gradients)))))
         .build()
         .expect("a valid run")
@@ -263,7 +263,7 @@ fn a_parameter_without_a_gradient_is_passed_over() {
     let note = seen.clone();
     let fitted = Trainer::builder(Partly, Slope::at(&[1.0, 2.0]))
         .optimizer(AdamWConfig::new().build(), 0.1)
-        .steps(1_u64)
+        .steps(1)
         .clip_grad_norm(0.1)
         .stop_on_signals(false)
         .callback(tiny::after_backward(move |at| {
@@ -368,7 +368,7 @@ fn a_model_that_gets_no_gradient_is_told_apart_from_one_that_learns() {
     };
     let run = Trainer::builder(Slopes { slopes: vec![vec![1.0]], next: 0 }, detached)
         .optimizer(SgdConfig::new().build(), 0.1)
-        .steps(1_u64)
+        .steps(1)
         .build();
     let text = match run {
         Err(error) => error.to_string(),

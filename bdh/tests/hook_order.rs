@@ -62,7 +62,7 @@ fn all_eleven_hooks_come_in_the_documented_order() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let seen = Seen::new();
     tiny::run(2)
-        .grad_accum_steps(2_usize)
+        .grad_accum_steps(2)
         .clip_grad_norm(1.0)
         .eval(start() | last())
         .checkpoint(at([1]))

@@ -131,9 +131,9 @@ impl Intervention for Noise {
 fn outcome(dir: &Path, compose: impl FnOnce(tiny::Builder) -> tiny::Builder) -> Outcome {
     let memory = MemorySink::default();
     let run = tiny::run_with(0.3, 12)
-        .grad_accum_steps(2_usize)
+        .grad_accum_steps(2)
         .clip_grad_norm(0.5)
-        .seed(7_u64)
+        .seed(7)
         .checkpoint(every(5) | last())
         .run_dir(dir)
         .sink(memory.clone());
@@ -181,6 +181,6 @@ fn another_seed_gives_another_run() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let seven = outcome(&dir.path().join("seven"), |run| run);
-    let eight = outcome(&dir.path().join("eight"), |run| run.seed(8_u64));
+    let eight = outcome(&dir.path().join("eight"), |run| run.seed(8));
     assert!(seven.weights != eight.weights, "dropout is on, and does not depend on the seed");
 }

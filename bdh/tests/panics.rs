@@ -48,7 +48,7 @@ fn a_panic_of_the_task_is_told_in_on_fit_end_and_in_run_json_and_then_passed_on(
     let device = bdh::device("cpu").expect("the CPU is compiled in");
     let trainer = Trainer::builder(Breaks(0), LinearConfig::new(1, 1).init(&device))
         .optimizer(AdamWConfig::new().build(), 0.1)
-        .steps(10_u64)
+        .steps(10)
         .callback(Listens(Arc::clone(&heard)))
         .run_dir(dir.path().join("run"))
         .build()

@@ -50,11 +50,11 @@ proptest! {
         let (seen, memory) = (Seen::new(), bdh::MemorySink::default());
         let [steps, evals, saves] = [0, 1, 2].map(|_| seen.clone());
         let trainer = tiny::run(20)
-            .grad_accum_steps(2_usize)
+            .grad_accum_steps(2)
             .log(log)
             .eval(eval)
             .checkpoint(checkpoint)
-            .keep_checkpoints(3_usize)
+            .keep_checkpoints(3)
             .run_dir(dir.path().join("run"))
             .sink(memory.clone())
             .callback(tiny::on_step(move |at| Ok(steps.push(("watch", at.step())))).every(watch))
@@ -119,7 +119,7 @@ fn steps_are_foretold_even_where_the_size_of_a_batch_is_not_known() {
     let task = bdh::NextToken::new(Mute(tiny::Rows::of(3)), tiny::val());
     let trainer = bdh::Trainer::builder(task, tiny::Tiny::new(0.0))
         .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01)
-        .steps(20_u64)
+        .steps(20)
         .callback(tiny::on_step(|_| Ok(())).every(every(5) | every(fraction(0.5))).named("steps"))
         .callback(tiny::on_step(|_| Ok(())).every(every(tokens(100))).named("tokens"))
         .callback(tiny::on_step(|_| Ok(())).every(every(bdh::secs(1.0))).named("time"))

@@ -116,7 +116,7 @@ fn run_json_says_running_from_the_start_and_how_it_ended_at_the_end() {
         assert_eq!(file["outcome"], serde_json::Value::Null);
         Ok(())
     });
-    let run = tiny::run(3).run_dir(&dir).seed(5_u64).config(json!({ "depth": 2 }));
+    let run = tiny::run(3).run_dir(&dir).seed(5).config(json!({ "depth": 2 }));
     let fitted = fit(run.callback(running.named("look")));
     assert_eq!(fitted.problems, []);
 

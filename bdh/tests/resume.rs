@@ -70,12 +70,12 @@ impl Intervention for Alternating {
 fn run(dir: &Path) -> tiny::Builder {
     tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.2), 12)
         .optimizer(AdamWConfig::new().build(), bdh::warmup_cosine(0.01, 3))
-        .grad_accum_steps(2_usize)
+        .grad_accum_steps(2)
         .clip_grad_norm(0.5)
-        .seed(3_u64)
+        .seed(3)
         .eval(start() | every(4))
         .checkpoint(every(3) | start())
-        .keep_checkpoints(100_usize)
+        .keep_checkpoints(100)
         .run_dir(dir)
         .callback(Counter::default())
         .intervention(Alternating::default())
@@ -221,7 +221,7 @@ fn checkpoints_of_a_future_that_was_given_up_do_not_outlive_it() {
         at.stop("enough");
         Ok(())
     });
-    let again = run(dir.path()).keep_checkpoints(1_usize).resume(saved(dir.path(), 3));
+    let again = run(dir.path()).keep_checkpoints(1).resume(saved(dir.path(), 3));
     fit(again.callback(stop.every(at([7]))));
     let newest = latest_checkpoint(&dir.path().join("checkpoints")).expect("checkpoints");
     assert_eq!(newest, saved(dir.path(), 6));
@@ -321,7 +321,7 @@ fn an_intervention_that_was_left_out_or_added_is_named() {
 #[test]
 fn another_seed_is_refused() {
     let _alone = tiny::alone();
-    let text = refusal(|run| run, |run| run.seed(1_u64));
+    let text = refusal(|run| run, |run| run.seed(1));
     assert!(text.ends_with("its seed is 0, this run's 1"), "{text}");
 }
 

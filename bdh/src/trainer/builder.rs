@@ -24,7 +24,6 @@ use std::time::Duration;
 #[builder(
     name = "TrainerBuilder",
     pattern = "owned",
-    setter(into),
     build_fn(private, name = "assemble", error = "ConfigError")
 )]
 #[builder_struct_attr(doc = "Composes a [`Trainer`]; begun by [`Trainer::builder`].")]
@@ -55,14 +54,14 @@ pub struct Parts<T: Task> {
     ///
     /// A recorded step costs one device read; where a step takes less than a millisecond on a GPU,
     /// `every(10)` keeps the device busy.
-    #[builder(default)]
+    #[builder(default, setter(into))]
     log: Cadence,
     /// The steps on which the validation split is measured. Defaults to the last one.
-    #[builder(default = Cadence::Last)]
+    #[builder(default = Cadence::Last, setter(into))]
     eval: Cadence,
     /// The steps on which a checkpoint is written to `checkpoints/` in the run directory. Defaults to
     /// none; callbacks may ask for more.
-    #[builder(default = Cadence::Never)]
+    #[builder(default = Cadence::Never, setter(into))]
     checkpoint: Cadence,
     /// How many of those checkpoints are kept, newest first. Pinned ones do not count. Defaults to 2.
     #[builder(default = 2)]
@@ -71,13 +70,13 @@ pub struct Parts<T: Task> {
     #[builder(default)]
     seed: u64,
     /// Where the run writes; unset, it leaves nothing on disk.
-    #[builder(default, setter(strip_option))]
+    #[builder(default, setter(into, strip_option))]
     run_dir: Option<PathBuf>,
     /// The checkpoint to continue from. Model, optimizer, data, clock and callbacks are restored.
     ///
     /// The run directory may be the one that the checkpoint is in: the run goes on there, and records and
     /// checkpoints of later steps, a future that is given up, are deleted. Or it may be a new one.
-    #[builder(default, setter(strip_option))]
+    #[builder(default, setter(into, strip_option))]
     resume: Option<PathBuf>,
     /// Whether SIGINT and SIGTERM end the run cleanly: checkpoint, flush, return. Defaults to yes; a
     /// second signal ends the process at once.
