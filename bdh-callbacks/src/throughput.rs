@@ -72,11 +72,12 @@ impl Throughput {
 
     fn record(&self, at: &StepEnd<'_>, now: &Mark) {
         let (before, after) = (self.from.timing, now.timing);
-        let seconds = (after.step - before.step).as_secs_f64().max(f64::MIN_POSITIVE);
+        let seconds = after.step.saturating_sub(before.step).as_secs_f64().max(f64::MIN_POSITIVE);
         let rate = (now.tokens - self.from.tokens) as f64 / seconds;
         at.log("train/tok_per_sec", rate);
         at.log("train/step_time", seconds / (now.step - self.from.step) as f64);
-        at.log("train/data_wait", (after.data - before.data).as_secs_f64() / seconds);
+        let waiting = after.data.saturating_sub(before.data).as_secs_f64();
+        at.log("train/data_wait", waiting / seconds);
         if let (Some(cost), Some(peak)) = (at.flops_per_token, self.peak_flops) {
             at.log("train/mfu", rate * cost / peak);
         }

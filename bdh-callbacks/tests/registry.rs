@@ -40,11 +40,11 @@ callback:
 
 /// Name, cadence, policy and keys of each.
 fn describe(callbacks: &[Box<dyn Callback>]) -> Vec<String> {
-    let line = |callback: &Box<dyn Callback>| {
+    let line = |callback: &dyn Callback| {
         let (name, cadence) = (callback.name(), callback.cadence());
         format!("{name}; {cadence}; {:?}; {}", callback.on_error(), callback.keys().join(" "))
     };
-    callbacks.iter().map(line).collect()
+    callbacks.iter().map(|callback| line(&**callback)).collect()
 }
 
 #[test]

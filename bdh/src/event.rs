@@ -29,8 +29,11 @@ pub struct Cx<'a> {
     pub(crate) run_dir: Option<&'a Path>,
     pub(crate) bus: &'a Bus,
     pub(crate) model: &'a dyn Any,
-    pub(crate) generate: &'a dyn Fn(&str, &Sampling) -> Option<Result<String, BoxError>>,
+    pub(crate) generate: &'a Generate<'a>,
 }
+
+/// [`Task::generate`](crate::Task::generate) with the model as it is.
+pub(crate) type Generate<'a> = dyn Fn(&str, &Sampling) -> Option<Result<String, BoxError>> + 'a;
 
 /// Where hooks leave what they log and ask for, until the step is settled.
 #[derive(Default)]
@@ -134,7 +137,7 @@ impl<'a> Cx<'a> {
         if deferred::read([value].into_iter())? {
             self.bus.reads.set(self.bus.reads.get() + 1);
         }
-        Ok(value.value().expect("a value that was read is there"))
+        Ok(value.value().unwrap_or(f64::NAN)) // it is there: it was read
     }
 
     /// The model, if its type is `M`. Change nothing through it.
@@ -144,6 +147,7 @@ impl<'a> Cx<'a> {
     }
 
     /// Continues a prompt with the model as it is; `None` where the task cannot generate.
+    #[must_use]
     pub fn generate(&self, prompt: &str, how: &Sampling) -> Option<Result<String, BoxError>> {
         (self.generate)(prompt, how)
     }

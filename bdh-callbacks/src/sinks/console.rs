@@ -61,7 +61,7 @@ impl Console {
     fn step_line(&mut self, record: &Record) {
         let step = record.clock.step;
         let is_last = step == self.steps;
-        if step == 0 || !(step % self.line_every == 0 || step == 1 || is_last) {
+        if step == 0 || !(step.is_multiple_of(self.line_every) || step == 1 || is_last) {
             return;
         }
         let loss = std::mem::take(&mut self.loss).mean();

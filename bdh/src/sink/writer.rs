@@ -93,7 +93,9 @@ impl Writers {
     /// Collects the failures that sinks have reported from their threads.
     fn hear(&mut self, problems: &mut Vec<Problem>) {
         let heard: Vec<_> = self.0.iter().flat_map(|writer| writer.failures.try_iter()).collect();
-        heard.iter().for_each(|problem| self.tell(problem));
+        for problem in &heard {
+            self.tell(problem);
+        }
         problems.extend(heard);
     }
 }

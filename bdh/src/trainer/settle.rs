@@ -6,6 +6,7 @@ use crate::event::{CheckpointRequest, Cx, EvalBatch, EvalEnd, EvalReport, StepEn
 use crate::lm::Sampling;
 use crate::outcome::{Problem, StopReason};
 use crate::record::{Logged, Record, Value};
+use crate::signal::SignalWatch;
 use crate::task::{Task, Totals};
 use crate::{Cadence, TrainError, deferred};
 use burn::module::Module;
@@ -50,7 +51,7 @@ impl<T: Task> Trainer<T> {
             self.eval(done)?;
             self.progress.away += began.elapsed();
         }
-        let signalled = self.progress.signals.as_ref().is_some_and(|signals| signals.asked());
+        let signalled = self.progress.signals.as_ref().is_some_and(SignalWatch::asked);
         let mut requests = std::mem::take(&mut *self.bus.requests.borrow_mut());
         if self.is_due(&self.settings.checkpoint, done) || (signalled && self.info.dir.is_some()) {
             let name = checkpoint_name(self.clock.step);
