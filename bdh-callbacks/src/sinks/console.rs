@@ -157,11 +157,12 @@ impl Sink for Console {
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
-        if let Some(loss) = record.scalar("train/loss") {
-            self.loss.add(loss);
-        }
         if let Some(bar) = self.bar.clone() {
             self.move_bar(&bar, record);
+            self.loss = Mean::default(); // a bar shows each step's own
+        }
+        if let Some(loss) = record.scalar("train/loss") {
+            self.loss.add(loss);
         }
         self.step_line(record);
         self.eval_line(record);
