@@ -98,7 +98,7 @@ fn main() -> Result<(), BoxError> {
         .optimizer(AdamWConfig::new().build(), 0.05)
         .steps(1_000)
         .eval(every(20))
-        .callback(from_a_file)
+        .callbacks(from_a_file)
         .callback(GoodEnough { loss: 1e-4 })
         .sink(memory.clone())
         .build()?;

@@ -57,6 +57,10 @@ impl Group {
         let (name, schedule) = (name.into(), schedule.into());
         Self { name, claims: Box::new(claims), optimizer, schedule }
     }
+
+    pub(crate) fn schedule(&self) -> Schedule {
+        self.schedule
+    }
 }
 
 /// The groups of a run, which parameter is in which, and the optimizers' states.

@@ -5,6 +5,9 @@ use crate::optim::GroupSummary;
 use crate::{Cadence, Clock, Hooks};
 use std::fmt;
 
+/// Longer runs are not predicted step by step: the list alone would take a gigabyte.
+const MOST_STEPS: u64 = 10_000_000;
+
 /// What fires when, what it records, and which files it leaves. Printed, it is a page.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -56,13 +59,13 @@ impl PlanRow {
         let needs_no_size = (!cadence.counts_data()).then(Clock::default);
         let firings = per_step
             .or(needs_no_size.as_ref())
-            .filter(|_| cadence.is_predictable())
+            .filter(|_| cadence.is_predictable() && steps <= MOST_STEPS)
             .map(|per_step| cadence.firings(per_step, steps).collect());
         Self { name: name.into(), hooks, cadence, firings, keys }
     }
 
     /// Whether it only has hooks that are called whatever the cadence.
-    fn is_passive(&self) -> bool {
+    pub(crate) fn is_passive(&self) -> bool {
         self.hooks != Hooks::NONE && self.hooks.iter().all(|hook| ALWAYS.contains(&hook))
     }
 

@@ -10,6 +10,11 @@ pub(crate) fn intervention(seed: u64, step: u64, index: u64) -> u64 {
     forward(seed, step, u64::MAX - index)
 }
 
+/// The seed of a step's data, for a task that draws its batches from the device's generator.
+pub(crate) fn data(seed: u64, step: u64) -> u64 {
+    forward(mix(!seed), step, 0)
+}
+
 /// A number in `[0, 1)` from a seed and a counter.
 pub(crate) fn uniform(seed: u64, counter: u64) -> f64 {
     (mix(mix(seed) ^ counter) >> 11) as f64 / (1_u64 << 53) as f64

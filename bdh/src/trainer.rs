@@ -295,7 +295,8 @@ impl<T: Task> Trainer<T> {
     /// What is logged here joins the last record in [`Fitted::last`] and in `run.json`; the sinks have
     /// theirs already.
     fn on_fit_end(&mut self, outcome: &Outcome) -> Result<(), TrainError> {
-        let model = self.model.as_ref().expect(MODEL_IS_IN);
+        // A panic of the optimizer takes the model along; then there is none to show.
+        let Some(model) = self.model.as_ref() else { return Ok(()) };
         let generate = generator!(self, model);
         let cx = cx!(self, &self.clock, None, model, generate);
         let event = FitEnd { cx, outcome };

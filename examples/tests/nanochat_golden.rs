@@ -7,7 +7,9 @@
 mod support;
 
 use bdh::burn::tensor::{Device, Int, Tensor};
+use bdh::{BoxError, MemorySink, NextToken, Source, TokenBatch};
 use bdh::{CausalLm, Probe};
+use bdh_callbacks::Norms;
 use bdh_examples::nanochat::{Gpt, GptConfig, LearningRates, Schedule, groups};
 use support::{Trainer, Values, backward, gradients, ids, load, norm, relative, weights};
 
@@ -172,4 +174,55 @@ fn two_optimizer_steps_go_where_those_of_the_original_go() {
     model = trainer.step(model, grads);
     let (loss, _) = backward(&model, &inputs, &targets);
     assert_close("loss after two steps", loss.into(), 2.425_351_86, 1e-4);
+}
+
+/// The golden batch, again and again.
+struct OneBatch;
+
+impl Source for OneBatch {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        Ok(golden_tokens())
+    }
+
+    fn position(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    fn seek(&mut self, _: &serde_json::Value) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+fn golden_tokens() -> TokenBatch {
+    TokenBatch::from_rows(&[[1, 5, 2, 7, 3, 0, 59, 4, 8, 9, 10, 33, 12, 13, 14, 15, -1]])
+}
+
+#[test]
+fn the_trainer_takes_the_same_two_steps() {
+    let device = Device::flex().autodiff();
+    let memory = MemorySink::default();
+    let task = NextToken::new(OneBatch, vec![golden_tokens()]);
+    let mut builder = bdh::Trainer::builder(task, golden_model(&device))
+        .steps(2)
+        .callback(Norms::default())
+        .sink(memory.clone());
+    for group in groups(&config(), LearningRates::default(), 0.28, Some(Schedule::new(1_000_000))) {
+        builder = builder.group(group.scheduled(bdh::constant));
+    }
+    builder.build().expect("a valid run").fit().expect("a run that completes");
+
+    let expected =
+        [("train/loss", vec![4.195_050_72, 3.624_782_32]), ("val/loss", vec![2.425_351_86])];
+    for (key, values) in expected {
+        let series = memory.series(key);
+        assert_eq!(series.len(), values.len(), "{key}");
+        for ((step, measured), expected) in series.into_iter().zip(values) {
+            assert_close(&format!("{key} of step {step}"), measured, expected, 1e-4);
+        }
+    }
+    let first = |key| memory.series(key)[0].1;
+    assert_close("train/grad_norm", first("train/grad_norm"), 4.408_949_54, 1e-5);
+    assert_close("train/weight_norm", first("train/weight_norm"), 11.770_550_2, 1e-5);
 }

@@ -69,32 +69,32 @@ impl Console {
     fn step_line(&mut self, record: &Record) {
         let step = record.clock.step;
         let is_first = step == 1 && self.bar.is_none();
-        let is_regular = step % self.line_every == 0 && self.bar.is_none();
+        let is_regular = step.is_multiple_of(self.line_every) && self.bar.is_none();
         if step == 0 || !(is_first || is_regular || step == self.steps) {
             return;
         }
-        let loss = std::mem::take(&mut self.loss).mean();
-        let mut line = format!("Step: {step}/{} loss {loss:.3}", self.steps);
-        if let Some(rate) = self.tokens_per_second(record) {
-            line += &format!("  {} tok/s", with_commas(rate));
+        let mut line = format!("Step: {step}/{}", self.steps);
+        if let Some(loss) = std::mem::take(&mut self.loss).mean() {
+            line.push_str(&format!(" loss {loss:.3}"));
         }
-        if let Some(left) = self.time_left(step) {
-            line += &format!("  eta {}", short(left));
-        }
+        line.push_str(&self.speed(record));
         self.say(&line);
+    }
+
+    /// `  12,345 tok/s  eta 3m20s`, as far as it is known.
+    fn speed(&self, record: &Record) -> String {
+        let rate =
+            self.tokens_per_second(record).map(|rate| format!("  {} tok/s", with_commas(rate)));
+        let left = self.time_left(record.clock.step).map(|left| format!("  eta {}", short(left)));
+        [rate, left].into_iter().flatten().collect()
     }
 
     fn move_bar(&mut self, bar: &ProgressBar, record: &Record) {
         let mut message = String::new();
         if let Some(loss) = record.scalar("train/loss") {
-            message += &format!("loss {loss:.4}");
+            message = format!("loss {loss:.4}");
         }
-        if let Some(rate) = self.tokens_per_second(record) {
-            message += &format!("  {} tok/s", with_commas(rate));
-        }
-        if let Some(left) = self.time_left(record.clock.step) {
-            message += &format!("  eta {}", short(left));
-        }
+        message.push_str(&self.speed(record));
         bar.set_position(record.clock.step);
         bar.set_message(message);
     }
@@ -131,8 +131,8 @@ impl Mean {
         self.count += 1;
     }
 
-    fn mean(&self) -> f64 {
-        self.sum / f64::from(self.count)
+    fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / f64::from(self.count))
     }
 }
 

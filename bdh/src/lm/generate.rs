@@ -75,7 +75,7 @@ pub(super) fn generate<M: CausalLm>(
     }
     let start = ids.len();
     for index in 0..how.max_tokens {
-        let context = &ids[ids.len().saturating_sub(how.max_context)..];
+        let context = &ids[ids.len().saturating_sub(how.max_context.max(1))..];
         let tokens = TensorData::new(context.to_vec(), [1, context.len()]);
         let tokens = Tensor::<2, Int>::from_data(tokens, &device);
         let logits = model.logits(tokens, &Probe::off());

@@ -10,7 +10,9 @@ use crate::optim::{Group, Optimizers};
 use crate::params::ParamTable;
 use crate::run::{self, RunInfo};
 use crate::sink::{Jsonl, Sink};
-use crate::{BatchSize, Cadence, Clock, ConfigError, Plan, PlanRow, Schedule, Task, device};
+use crate::{
+    BatchSize, Cadence, CadenceError, Clock, ConfigError, Plan, PlanRow, Schedule, Task, device,
+};
 use burn::optim::DynOptimizer;
 use derive_builder::Builder;
 use serde::Serialize;
@@ -128,6 +130,13 @@ impl<T: Task> TrainerBuilder<T> {
         self
     }
 
+    /// Adds callbacks, each for itself, such as those that
+    /// [`callbacks_from_toml`](crate::callbacks_from_toml) built.
+    pub fn callbacks(mut self, callbacks: impl IntoIterator<Item = Box<dyn Callback>>) -> Self {
+        self.callbacks.get_or_insert_default().extend(callbacks);
+        self
+    }
+
     /// Adds an intervention. Interventions act in the order in which they were added.
     pub fn intervention(mut self, intervention: impl Intervention + 'static) -> Self {
         self.interventions.get_or_insert_default().push(Box::new(intervention));
@@ -154,7 +163,8 @@ impl<T: Task> TrainerBuilder<T> {
     pub fn build(self) -> Result<Trainer<T>, ConfigError> {
         let mut parts = self.assemble()?;
         parts.check()?;
-        if parts.run_dir.is_some() {
+        let has_jsonl = parts.sinks.iter().any(|sink| sink.name() == "jsonl");
+        if parts.run_dir.is_some() && !has_jsonl {
             parts.sinks.insert(0, Box::new(Jsonl::default())); // the truth comes first
         }
         let table = Arc::new(ParamTable::of(&parts.model));
@@ -205,6 +215,14 @@ impl<T: Task> Parts<T> {
         }
         if self.groups.is_empty() {
             return Err(ConfigError::Missing { field: "optimizer" });
+        }
+        let peaks = self.groups.iter().map(|group| group.schedule().peak());
+        if let Some(peak) = peaks.into_iter().find(|peak| !peak.is_finite() || *peak < 0.0) {
+            return invalid(
+                "learning rate",
+                &peak,
+                "a learning rate is a finite number, 0 or more",
+            );
         }
         if self.run_dir.is_none() && self.checkpoint != Cadence::Never {
             return Err(ConfigError::Missing { field: "run_dir" });
@@ -262,10 +280,15 @@ impl<T: Task> Parts<T> {
         // Step 0 is no step of training: it has an eval and a checkpoint, but no loss and no hooks.
         let of_training = |mut row: PlanRow| {
             row.firings.iter_mut().for_each(|firings| firings.retain(|step| *step > 0));
-            row
+            let is_idle = row.firings.as_ref().is_some_and(Vec::is_empty);
+            if is_idle && row.cadence != Cadence::Never && !row.is_passive() {
+                return Err(only_at_the_start(&row, self.steps));
+            }
+            Ok(row)
         };
         let mut rows = vec![
-            row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"]).map(of_training)?,
+            row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"])
+                .and_then(of_training)?,
             row("eval", Hooks::NONE, &settings.eval, &["val/*"])?,
             row("checkpoint", Hooks::NONE, &settings.checkpoint, &[])?,
         ];
@@ -273,7 +296,7 @@ impl<T: Task> Parts<T> {
             let keys = callback.keys();
             let keys: Vec<_> = keys.iter().map(String::as_str).collect();
             let row = row(&callback.name(), callback.hooks(), &callback.cadence(), &keys)?;
-            rows.push(of_training(row));
+            rows.push(of_training(row)?);
         }
         Ok(Plan {
             steps: self.steps,
@@ -334,6 +357,16 @@ impl<T: Task> Parts<T> {
             started_at: run::now(),
         }
     }
+}
+
+/// The error for a cadence of something that happens in training, due only before it.
+fn only_at_the_start(row: &PlanRow, steps: u64) -> ConfigError {
+    let source = CadenceError::NeverFires {
+        cadence: row.cadence.to_string(),
+        horizon: steps,
+        advice: format!("a step from 1 to {steps}; before the first there is nothing to see"),
+    };
+    ConfigError::Cadence { whose: row.name.clone(), source }
 }
 
 fn check_cadence(

@@ -52,6 +52,7 @@ impl<T: Task> Trainer<T> {
     /// many tokens they hold.
     pub(super) fn fetch(&mut self) -> Result<Vec<(T::Batch, BatchSize)>, TrainError> {
         let step = self.clock.step + 1;
+        self.device.seed(seed::data(self.settings.seed, step));
         let task = &mut self.task;
         let mut next = || {
             let batch = task.next_batch().map_err(|source| TrainError::Data { step, source })?;
