@@ -106,8 +106,8 @@ impl Trial {
             format!("--name={name}"),
         ];
         let common = common.iter().map(ToString::to_string);
-        let argv = std::iter::once("nanochat_sweep".to_owned()).chain(common).chain(own);
-        let args = args::try_parse_from(argv).expect("the sweep's own arguments are valid");
+        let words = std::iter::once("nanochat_sweep".to_owned()).chain(common).chain(own);
+        let args = args::try_parse_from(words).expect("the sweep's own arguments are valid");
         Self { name, args, status: "not run", error: None, bpb: None, took: Duration::ZERO }
     }
 
