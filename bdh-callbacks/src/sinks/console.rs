@@ -69,34 +69,26 @@ impl Console {
     fn step_line(&mut self, record: &Record) {
         let step = record.clock.step;
         let is_first = step == 1 && self.bar.is_none();
-        let is_regular = step % self.line_every == 0 && self.bar.is_none();
+        let is_regular = step.is_multiple_of(self.line_every) && self.bar.is_none();
         if step == 0 || !(is_first || is_regular || step == self.steps) {
             return;
         }
         let loss = std::mem::take(&mut self.loss).mean();
-        let mut line = format!("Step: {step}/{} loss {loss:.3}", self.steps);
-        if let Some(rate) = self.tokens_per_second(record) {
-            line += &format!("  {} tok/s", with_commas(rate));
-        }
-        if let Some(left) = self.time_left(step) {
-            line += &format!("  eta {}", short(left));
-        }
-        self.say(&line);
+        self.say(&format!("Step: {step}/{} loss {loss:.3}{}", self.steps, self.pace(record)));
     }
 
-    fn move_bar(&mut self, bar: &ProgressBar, record: &Record) {
-        let mut message = String::new();
-        if let Some(loss) = record.scalar("train/loss") {
-            message += &format!("loss {loss:.4}");
-        }
-        if let Some(rate) = self.tokens_per_second(record) {
-            message += &format!("  {} tok/s", with_commas(rate));
-        }
-        if let Some(left) = self.time_left(record.clock.step) {
-            message += &format!("  eta {}", short(left));
-        }
+    fn move_bar(&self, bar: &ProgressBar, record: &Record) {
+        let loss = record.scalar("train/loss").map(|loss| format!("loss {loss:.4}"));
         bar.set_position(record.clock.step);
-        bar.set_message(message);
+        bar.set_message(loss.unwrap_or_default() + &self.pace(record));
+    }
+
+    /// `  23,014 tok/s  eta 1m20s`, as far as known.
+    fn pace(&self, record: &Record) -> String {
+        let rate = self.tokens_per_second(record);
+        let rate = rate.map(|rate| format!("  {} tok/s", with_commas(rate)));
+        let left = self.time_left(record.clock.step);
+        rate.into_iter().chain(left.map(|left| format!("  eta {}", short(left)))).collect()
     }
 
     /// The run's own figure if it records one; otherwise tokens since the first record, by the wall.
@@ -193,7 +185,7 @@ fn with_commas(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
