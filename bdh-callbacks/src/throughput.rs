@@ -10,13 +10,12 @@
 //! | `train/mfu`          | share of the peak, 0 to 1   | where cost and peak are known         |
 //!
 //! Figures are means over the steps since the last due one. Eval and checkpoints are not in them. On a
-//! GPU a step's time is the time to queue its work; means over many steps are right, because each
-//! recorded step waits for the device once.
+//! GPU the wait for the device is in whichever step reads what was logged, so that means are right where
+//! a single step's time is not.
 
-use bdh::{BoxError, Cadence, Callback, ConfigError, HookResult, StepEnd, callback};
+use bdh::{Cadence, Callback, ConfigError, FitStart, HookResult, StepEnd, Timing, at, callback};
 use derive_builder::Builder;
-use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use serde::Deserialize;
 
 /// Records tokens per second, step time, waiting for data, and MFU.
 ///
@@ -40,27 +39,29 @@ pub struct Throughput {
     /// Operations per second that the device could do at best, for MFU. 989.4e12 for an H100 in bf16.
     #[builder(setter(strip_option))]
     peak_flops: Option<f64>,
+    /// Where the steps begin that have not been recorded yet.
     #[builder(setter(skip))]
     #[serde(skip)]
-    window: Window,
+    from: Mark,
+    /// The last step of the warm-up.
+    #[builder(setter(skip))]
+    #[serde(skip)]
+    warm_at: u64,
 }
 
 impl Default for Throughput {
     fn default() -> Self {
-        let (every, window) = (Cadence::EVERY_STEP, Window::default());
-        Self { every, warmup_steps: 1, peak_flops: None, window }
+        let (every, from) = (Cadence::EVERY_STEP, Mark::default());
+        Self { every, warmup_steps: 1, peak_flops: None, from, warm_at: 0 }
     }
 }
 
-/// What has gone by since the last record.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Window {
-    steps: u64,
+/// How far the run was at some moment.
+#[derive(Debug, Clone, Default)]
+struct Mark {
+    step: u64,
     tokens: u64,
-    time: Duration,
-    data: Duration,
-    /// The clock's tokens at the last step seen.
-    tokens_before: u64,
+    timing: Timing,
 }
 
 impl Throughput {
@@ -69,13 +70,14 @@ impl Throughput {
         ThroughputBuilder::default()
     }
 
-    fn record(&self, at: &StepEnd<'_>) {
-        let Window { steps, tokens, time, data, .. } = self.window;
-        let seconds = time.as_secs_f64().max(f64::MIN_POSITIVE);
-        let rate = tokens as f64 / seconds;
+    fn record(&self, at: &StepEnd<'_>, now: &Mark) {
+        let (before, after) = (self.from.timing, now.timing);
+        let seconds = after.step.saturating_sub(before.step).as_secs_f64().max(f64::MIN_POSITIVE);
+        let rate = (now.tokens - self.from.tokens) as f64 / seconds;
         at.log("train/tok_per_sec", rate);
-        at.log("train/step_time", seconds / steps as f64);
-        at.log("train/data_wait", data.as_secs_f64() / seconds);
+        at.log("train/step_time", seconds / (now.step - self.from.step) as f64);
+        let waiting = after.data.saturating_sub(before.data).as_secs_f64();
+        at.log("train/data_wait", waiting / seconds);
         if let (Some(cost), Some(peak)) = (at.flops_per_token, self.peak_flops) {
             at.log("train/mfu", rate * cost / peak);
         }
@@ -84,43 +86,40 @@ impl Throughput {
 
 #[callback("throughput")]
 impl Callback for Throughput {
-    // It acts on every step, to add it up; `every` says when the sum is recorded.
+    fn cadence(&self) -> Cadence {
+        self.every.clone() | at([self.warmup_steps]) // from there on it counts
+    }
 
     fn keys(&self) -> Vec<String> {
         let keys = ["tok_per_sec", "step_time", "data_wait", "tokens", "flops", "mfu"];
         keys.iter().map(|key| format!("train/{key}")).collect()
     }
 
-    fn state(&self) -> serde_json::Value {
-        serde_json::json!({ "tokens": self.window.tokens_before })
-    }
-
-    fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
-        let tokens = state["tokens"].as_u64().ok_or("throughput's state has no tokens")?;
-        self.window = Window { tokens_before: tokens, ..Window::default() };
+    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
+        let (step, tokens) = (at.step(), at.clock().tokens);
+        self.from = Mark { step, tokens, timing: Timing::default() };
+        self.warm_at = step + self.warmup_steps; // a resumed run compiles its kernels again
         Ok(())
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        let total = at.clock().tokens;
-        let tokens = total - self.window.tokens_before;
-        self.window.tokens_before = total;
-        if at.step() > self.warmup_steps {
-            self.window.steps += 1;
-            self.window.tokens += tokens;
-            self.window.time += at.timing.step;
-            self.window.data += at.timing.data;
+        let tokens = at.clock().tokens;
+        let now = Mark { step: at.step(), tokens, timing: at.timing_total };
+        let is_due = at.is_due(&self.every);
+        if is_due {
+            at.log("train/tokens", tokens as f64);
+            if let Some(cost) = at.flops_per_token {
+                at.log("train/flops", tokens as f64 * cost);
+            }
         }
-        if !at.is_due(&self.every) {
-            return Ok(());
+        let is_warm = now.step > self.warm_at;
+        // A mean that the warm-up is part of is better than none at the end of a run.
+        let is_clean = self.from.step >= self.warm_at || now.step == at.steps();
+        if is_warm && is_clean && is_due {
+            self.record(at, &now);
         }
-        at.log("train/tokens", total as f64);
-        if let Some(cost) = at.flops_per_token {
-            at.log("train/flops", total as f64 * cost);
-        }
-        if self.window.steps > 0 {
-            self.record(at);
-            self.window = Window { tokens_before: total, ..Window::default() };
+        if is_due || !is_warm {
+            self.from = now;
         }
         Ok(())
     }

@@ -47,6 +47,15 @@ pub enum OnError {
 /// Hooks 2 to 7 are called on the steps of the callback's [`cadence`](Self::cadence), the others whenever
 /// they happen.
 ///
+/// The run can be asked to stop, to evaluate or to save where it can heed that at once: in `on_step` and,
+/// but for evaluating, in `on_eval`. Elsewhere it does not compile:
+///
+/// ```compile_fail,E0599
+/// fn ask(at: &bdh::AfterBackward<'_>) {
+///     at.stop("these gradients look bad"); // there is no such method
+/// }
+/// ```
+///
 /// # Examples
 ///
 /// ```

@@ -59,7 +59,6 @@ fn unknown(name: &str) -> ConfigError {
 macro_rules! behind_feature {
     ($name:ident, $feature:literal, ($($argument:ident: $type:ty)?), $make:expr) => {
         #[cfg(feature = $feature)]
-        #[expect(clippy::unnecessary_wraps, reason = "without the feature it fails")]
         fn $name($($argument: $type)?) -> Result<Device, ConfigError> {
             Ok($make)
         }

@@ -29,8 +29,11 @@ pub struct Cx<'a> {
     pub(crate) run_dir: Option<&'a Path>,
     pub(crate) bus: &'a Bus,
     pub(crate) model: &'a dyn Any,
-    pub(crate) generate: &'a dyn Fn(&str, &Sampling) -> Option<Result<String, BoxError>>,
+    pub(crate) generate: &'a Generate<'a>,
 }
+
+/// [`Task::generate`](crate::Task::generate) with the model as it is.
+pub(crate) type Generate<'a> = dyn Fn(&str, &Sampling) -> Option<Result<String, BoxError>> + 'a;
 
 /// Where hooks leave what they log and ask for, until the step is settled.
 #[derive(Default)]
@@ -134,7 +137,7 @@ impl<'a> Cx<'a> {
         if deferred::read([value].into_iter())? {
             self.bus.reads.set(self.bus.reads.get() + 1);
         }
-        Ok(value.value().expect("a value that was read is there"))
+        Ok(value.value().unwrap_or(f64::NAN)) // it is there: it was read
     }
 
     /// The model, if its type is `M`. Change nothing through it.
@@ -144,6 +147,7 @@ impl<'a> Cx<'a> {
     }
 
     /// Continues a prompt with the model as it is; `None` where the task cannot generate.
+    #[must_use]
     pub fn generate(&self, prompt: &str, how: &Sampling) -> Option<Result<String, BoxError>> {
         (self.generate)(prompt, how)
     }
@@ -237,6 +241,8 @@ events! {
         skipped: bool,
         /// Where the step's time went.
         timing: Timing,
+        /// The same, summed over all steps of this process; for means over the steps between two calls.
+        timing_total: Timing,
         /// Training cost per token in floating-point operations, where the task knows it.
         flops_per_token: Option<f64>,
     }
@@ -273,7 +279,8 @@ events! {
 /// Where the time of one step went, on the training thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timing {
-    /// From the end of the step before to the end of this one; eval and checkpoints are not in it.
+    /// From the end of the step before to the end of this one. Hooks and records are in it, and with them
+    /// the wait for the device; eval and checkpoints are not.
     pub step: Duration,
     /// Waiting for the data.
     pub data: Duration,

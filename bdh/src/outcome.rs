@@ -97,7 +97,7 @@ pub struct Overhead {
     /// Wall time of the run, in everything.
     #[serde(serialize_with = "save_seconds")]
     pub total: Duration,
-    /// Forward, backward and optimizer, data included.
+    /// Data, forward, backward, optimizer, hooks and records.
     #[serde(serialize_with = "save_seconds")]
     pub steps: Duration,
     /// Evaluation.

@@ -214,10 +214,8 @@ pub(crate) fn weights<M: Module>(model: &M) -> PerParam {
 
 /// What the optimizer added to each parameter between two states of one model.
 pub(crate) fn updates<M: Module>(before: &M, after: &M) -> PerParam {
-    let difference = |(after, before): (Option<Box<dyn AnyRank>>, Option<Box<dyn AnyRank>>)| {
-        Some(Box::new(after?.flat() - before?.flat()) as Box<dyn AnyRank>)
-    };
-    weights(after).into_iter().zip(weights(before)).map(difference).collect()
+    let pairs = weights(after).into_iter().zip(weights(before));
+    pairs.map(|(after, before)| Some(Box::new(after?.flat() - before?.flat()) as _)).collect()
 }
 
 /// The gradients of the parameters that have one.
@@ -278,7 +276,7 @@ pub(crate) fn replace_gradients<M: Module>(
 ) {
     struct Replace<'a, 'b> {
         grads: &'a mut GradientsParams,
-        replace: &'a mut (dyn FnMut(usize, Tensor<1>) -> Tensor<1> + 'b),
+        make: &'a mut (dyn FnMut(usize, Tensor<1>) -> Tensor<1> + 'b),
         index: usize,
     }
     impl ModuleVisitor for Replace<'_, '_> {
@@ -288,13 +286,13 @@ pub(crate) fn replace_gradients<M: Module>(
             }
             if let Some(grad) = self.grads.remove::<D>(param.id) {
                 let shape = grad.dims();
-                let grad = (self.replace)(self.index, grad.reshape([-1])).reshape(shape);
+                let grad = (self.make)(self.index, grad.reshape([-1])).reshape(shape);
                 self.grads.register(param.id, grad);
             }
             self.index += 1;
         }
     }
-    model.visit(&mut Replace { grads, replace, index: 0 });
+    model.visit(&mut Replace { grads, make: replace, index: 0 });
 }
 
 /// Reads all parameters in one device read, in the table's order and in PyTorch's layout.

@@ -122,6 +122,24 @@ struct Progress {
     overhead: Overhead,
     flops_per_token: Option<f64>,
     told_of_nowhere: bool,
+    /// Waiting for data so far.
+    data: Duration,
+    /// When the last step ended.
+    lap_began: Option<Instant>,
+    /// Time since then that belongs to no step: evals and checkpoints.
+    away: Duration,
+}
+
+impl Progress {
+    /// The time since the last lap, and the beginning of a new one.
+    ///
+    /// From one step's end to the next: what waits for the device comes after a step, in the read of what
+    /// it logged, and would otherwise be nobody's.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        let since = self.lap_began.replace(now).map_or(Duration::ZERO, |began| now - began);
+        since.saturating_sub(std::mem::take(&mut self.away))
+    }
 }
 
 /// What one step leaves for the moments after it.
@@ -208,6 +226,7 @@ impl<T: Task> Trainer<T> {
                 return Ok(Outcome::Stopped(reason));
             }
         }
+        self.progress.lap();
         while self.clock.step < self.settings.steps {
             let done = self.step()?; // ends with the parameters moved
             self.log_own(&done);
@@ -233,8 +252,9 @@ impl<T: Task> Trainer<T> {
         let loss = backward.loss.clone();
         let Updated { skipped, lrs } = self.update(backward, &previous)?;
 
-        let timing = Timing { step: began.elapsed(), data };
+        let timing = Timing { step: self.progress.lap(), data };
         self.progress.overhead.steps += timing.step;
+        self.progress.data += timing.data;
         Ok(Done { previous: Some(previous), loss: Some(loss), lrs, skipped, timing })
     }
 

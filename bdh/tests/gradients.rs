@@ -1,5 +1,7 @@
 //! Gradients, updates and their statistics are what their names say.
 
+#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+
 #[path = "support/tiny.rs"]
 mod tiny;
 

@@ -1,5 +1,7 @@
 //! One record a step, in order; on disk what sinks were given; `run.json` from the start to the end.
 
+#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+
 #[path = "support/tiny.rs"]
 mod tiny;
 

@@ -1,5 +1,7 @@
 //! Callbacks may ask the run to stop, to evaluate and to save; it heeds them on that very step.
 
+#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+
 #[path = "support/tiny.rs"]
 mod tiny;
 

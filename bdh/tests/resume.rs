@@ -1,5 +1,7 @@
 //! A resumed run is the run that was never interrupted: weights, optimizer state and records.
 
+#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+
 #[path = "support/tiny.rs"]
 mod tiny;
 
@@ -50,7 +52,7 @@ impl Intervention for Alternating {
 
     fn intervene(&mut self, at: &mut Intervene<'_>) -> Result<Verdict, BoxError> {
         self.0 += 1;
-        if self.0 % 2 == 0 {
+        if self.0.is_multiple_of(2) {
             at.replace_gradients(|_, gradient| gradient * 0.5);
         }
         Ok(Verdict::Apply)
@@ -89,13 +91,13 @@ fn saved(dir: &Path, step: u64) -> PathBuf {
     dir.join(format!("checkpoints/step_{step:08}"))
 }
 
-/// Interrupts a run on `step`, as a kill would: nothing is written after it.
-fn interrupted(dir: &Path, step: u64) {
+/// Interrupts a run after a step, as a kill would: nothing is written from there on.
+fn interrupted(dir: &Path, after: u64) {
     let stop = tiny::on_step(|at| {
         at.stop("interrupted");
         Ok(())
     });
-    fit(run(dir).callback(stop.every(at([step]))));
+    fit(run(dir).callback(stop.every(at([after]))));
 }
 
 /// Every record, without what depends on the clock on the wall.
@@ -284,26 +286,27 @@ fn a_state_of_a_callback_that_is_not_there_is_named() {
     assert!(text.ends_with("this run has no callback `Counter`"), "{text}");
 }
 
+/// Goes by the name of `Counter`, and has another kind of state.
+struct Other;
+
+#[callback]
+impl Callback for Other {
+    fn name(&self) -> String {
+        "Counter".to_owned()
+    }
+
+    fn state(&self) -> Value {
+        json!("three")
+    }
+
+    fn on_step(&mut self, _: &StepEnd<'_>) -> HookResult {
+        Ok(())
+    }
+}
+
 #[test]
 fn a_state_that_a_callback_does_not_take_back_is_named() {
     let _alone = tiny::alone();
-    /// Goes by the name of `Counter`, and has another kind of state.
-    struct Other;
-
-    #[callback]
-    impl Callback for Other {
-        fn name(&self) -> String {
-            "Counter".to_owned()
-        }
-
-        fn state(&self) -> Value {
-            json!("three")
-        }
-
-        fn on_step(&mut self, _: &StepEnd<'_>) -> HookResult {
-            Ok(())
-        }
-    }
     let text = refusal(|run| run.callback(Other), |run| run.callback(Counter::default()));
     let expected = "the state of callback `Counter`: a count is a whole number";
     assert!(text.ends_with(expected), "{text}");

@@ -1,7 +1,7 @@
 //! Random crops of one long text: the simplest training data there is.
 
 use super::TokenBatch;
-use crate::{BoxError, ConfigError, Source, seed};
+use crate::{BatchSize, BoxError, ConfigError, Source, seed};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -90,6 +90,10 @@ impl Source for RandomCrops {
         let batch = TokenBatch::from_rows(&rows);
         self.next += 1;
         Ok(batch)
+    }
+
+    fn batch_size(&self) -> Option<BatchSize> {
+        Some(BatchSize { samples: self.rows, tokens: self.rows * self.seq_len })
     }
 
     fn position(&self) -> Value {

@@ -5,7 +5,9 @@ use crate::outcome::{Outcome, Problem, chain};
 use crate::{BoxError, Record};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
+};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,7 @@ enum Message {
 pub(crate) struct Writers(Vec<Writer>);
 
 struct Writer {
+    patience: Duration,
     name: String,
     queue: SyncSender<Message>,
     failures: Receiver<Problem>,
@@ -37,7 +40,7 @@ struct Writer {
 impl Writers {
     /// Takes sinks that have been opened, each to its thread.
     pub(crate) fn start(sinks: Vec<Box<dyn Sink>>) -> Self {
-        Self(sinks.into_iter().map(Writer::start).collect())
+        Self(sinks.into_iter().map(|sink| Writer::start(sink, PATIENCE)).collect())
     }
 
     /// Hands a record to every sink.
@@ -61,14 +64,18 @@ impl Writers {
 
     /// Waits until every sink has made durable what it was given.
     pub(crate) fn flush(&mut self, step: u64, problems: &mut Vec<Problem>) {
-        let (done, all_done) = channel();
+        let mut answers = Vec::with_capacity(self.0.len());
         for writer in &mut self.0 {
-            writer.send(Message::Flush(done.clone()), step, problems);
+            let (done, answer) = channel();
+            writer.send(Message::Flush(done), step, problems);
+            answers.push(answer);
         }
-        drop(done); // so that the wait below ends when the last sink has answered, or died
-        let deadline = Instant::now() + PATIENCE;
-        let left = || deadline.saturating_duration_since(Instant::now());
-        while all_done.recv_timeout(left()).is_ok() {}
+        for (writer, answer) in self.0.iter_mut().zip(answers) {
+            // An answer that can no longer come is one too: the sink has failed, and has told.
+            if answer.recv_timeout(writer.patience) == Err(RecvTimeoutError::Timeout) {
+                writer.give_up(step, problems);
+            }
+        }
         self.hear(problems);
     }
 
@@ -77,9 +84,8 @@ impl Writers {
         for writer in &mut self.0 {
             writer.send(Message::Close(outcome.clone()), step, problems);
         }
-        let deadline = Instant::now() + PATIENCE;
         for writer in &mut self.0 {
-            writer.join(deadline, step, problems);
+            writer.join(step, problems);
         }
         self.hear(problems);
     }
@@ -87,13 +93,15 @@ impl Writers {
     /// Collects the failures that sinks have reported from their threads.
     fn hear(&mut self, problems: &mut Vec<Problem>) {
         let heard: Vec<_> = self.0.iter().flat_map(|writer| writer.failures.try_iter()).collect();
-        heard.iter().for_each(|problem| self.tell(problem));
+        for problem in &heard {
+            self.tell(problem);
+        }
         problems.extend(heard);
     }
 }
 
 impl Writer {
-    fn start(sink: Box<dyn Sink>) -> Self {
+    fn start(sink: Box<dyn Sink>, patience: Duration) -> Self {
         let name = sink.name();
         let (queue, messages) = sync_channel(QUEUE);
         let (report, failures) = channel();
@@ -101,12 +109,12 @@ impl Writer {
             .name(format!("sink {name}"))
             .spawn(move || run(sink, &messages, &report))
             .ok();
-        Self { name, queue, failures, thread, gave_up: false }
+        Self { patience, name, queue, failures, thread, gave_up: false }
     }
 
     /// Puts a message into the queue; waits with patience where it is full, then gives the sink up.
     fn send(&mut self, mut message: Message, step: u64, problems: &mut Vec<Problem>) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while !self.gave_up {
             // A thread that has ended takes nothing more; it has reported why.
             let Err(TrySendError::Full(back)) = self.queue.try_send(message) else { return };
@@ -118,8 +126,9 @@ impl Writer {
         }
     }
 
-    fn join(&mut self, deadline: Instant, step: u64, problems: &mut Vec<Problem>) {
+    fn join(&mut self, step: u64, problems: &mut Vec<Problem>) {
         let Some(thread) = self.thread.take() else { return };
+        let deadline = Instant::now() + self.patience;
         while !self.gave_up && !thread.is_finished() {
             if Instant::now() >= deadline {
                 self.give_up(step, problems); // the thread stays behind, and the program can end
@@ -135,7 +144,7 @@ impl Writer {
             who: self.name.clone(),
             during: "write".to_owned(),
             step,
-            error: format!("it took nothing for {} seconds", PATIENCE.as_secs()),
+            error: format!("it took nothing for {:?}", self.patience),
             consequence: "the run goes on without it".to_owned(),
         });
     }
@@ -207,4 +216,76 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .map(ToString::to_string)
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Clock, MemorySink, RunInfo};
+
+    /// Hangs on its first record for as long as the other end of the channel lives.
+    struct Hung(Receiver<()>);
+
+    impl Sink for Hung {
+        fn name(&self) -> String {
+            "hung".to_owned()
+        }
+
+        fn open(&mut self, _: &RunInfo) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn write(&mut self, _: &Record) -> Result<(), BoxError> {
+            let _ = self.0.recv();
+            Ok(())
+        }
+    }
+
+    fn record(step: u64) -> Record {
+        Record { clock: Clock { step, ..Clock::default() }, values: Vec::new() }
+    }
+
+    /// Writers of a sink that hangs and of one that does not, and what keeps the first one hanging.
+    fn writers(memory: &MemorySink) -> (Writers, Sender<()>) {
+        let (keep, hanging) = channel();
+        let sinks: [Box<dyn Sink>; 2] = [Box::new(Hung(hanging)), Box::new(memory.clone())];
+        let patience = Duration::from_millis(50);
+        (Writers(sinks.map(|sink| Writer::start(sink, patience)).into()), keep)
+    }
+
+    fn told(problems: &[Problem]) -> Vec<(&str, &str, u64)> {
+        problems.iter().map(|p| (&*p.who, &*p.error, p.step)).collect()
+    }
+
+    #[test]
+    fn a_sink_that_hangs_is_given_up_once_and_the_others_get_everything() {
+        let memory = MemorySink::default();
+        let (mut writers, _keep) = writers(&memory);
+        let mut problems = Vec::new();
+        for step in 1..=3 {
+            writers.write(record(step), &mut problems);
+        }
+        let began = Instant::now();
+        writers.flush(3, &mut problems);
+        writers.write(record(4), &mut problems);
+        writers.flush(4, &mut problems);
+        writers.close(&Outcome::Completed, 4, &mut problems);
+        assert!(began.elapsed() < Duration::from_secs(5));
+        assert_eq!(told(&problems), [("hung", "it took nothing for 50ms", 3)]);
+        assert_eq!(memory.records().len(), 4);
+    }
+
+    #[test]
+    fn a_full_queue_is_waited_for_and_then_given_up() {
+        let memory = MemorySink::default();
+        let (mut writers, _keep) = writers(&memory);
+        let mut problems = Vec::new();
+        let more_than_fit = QUEUE as u64 + 3;
+        for step in 1..=more_than_fit {
+            writers.write(record(step), &mut problems);
+        }
+        writers.close(&Outcome::Completed, more_than_fit, &mut problems);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(memory.records().len() as u64, more_than_fit);
+    }
 }

@@ -200,7 +200,7 @@ impl<T: Task> Parts<T> {
             let expected = "an update needs 1 micro-batch or more";
             return invalid("grad_accum_steps", &self.grad_accum_steps, expected);
         }
-        if let Some(norm) = self.clip_grad_norm.filter(|norm| !(*norm > 0.0)) {
+        if let Some(norm) = self.clip_grad_norm.filter(|norm| *norm <= 0.0 || norm.is_nan()) {
             return invalid("clip_grad_norm", &norm, "a norm to clip to is above 0; 1.0 is usual");
         }
         if self.groups.is_empty() {

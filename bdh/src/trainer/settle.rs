@@ -6,6 +6,7 @@ use crate::event::{CheckpointRequest, Cx, EvalBatch, EvalEnd, EvalReport, StepEn
 use crate::lm::Sampling;
 use crate::outcome::{Problem, StopReason};
 use crate::record::{Logged, Record, Value};
+use crate::signal::SignalWatch;
 use crate::task::{Task, Totals};
 use crate::{Cadence, TrainError, deferred};
 use burn::module::Module;
@@ -36,7 +37,8 @@ impl<T: Task> Trainer<T> {
         let cx = cx!(self, &self.clock, done.previous.as_ref(), model, generate);
         let flops_per_token = self.progress.flops_per_token;
         let (skipped, timing) = (done.skipped, done.timing);
-        let event = StepEnd { cx, loss, skipped, timing, flops_per_token };
+        let timing_total = Timing { step: self.progress.overhead.steps, data: self.progress.data };
+        let event = StepEnd { cx, loss, skipped, timing, timing_total, flops_per_token };
         let call = |c: &mut dyn Callback| c.on_step(&event);
         self.callbacks.fire(Hook::OnStep, &self.bus, self.clock.step, call)
     }
@@ -45,9 +47,11 @@ impl<T: Task> Trainer<T> {
     pub(super) fn settle(&mut self, done: &Done) -> Result<Option<StopReason>, TrainError> {
         let asked_to_evaluate = self.bus.requests.borrow().evaluate;
         if asked_to_evaluate || self.is_due(&self.settings.eval, done) {
+            let began = Instant::now();
             self.eval(done)?;
+            self.progress.away += began.elapsed();
         }
-        let signalled = self.progress.signals.as_ref().is_some_and(|signals| signals.asked());
+        let signalled = self.progress.signals.as_ref().is_some_and(SignalWatch::asked);
         let mut requests = std::mem::take(&mut *self.bus.requests.borrow_mut());
         if self.is_due(&self.settings.checkpoint, done) || (signalled && self.info.dir.is_some()) {
             let name = checkpoint_name(self.clock.step);
@@ -59,7 +63,9 @@ impl<T: Task> Trainer<T> {
             None => signalled.then_some(StopReason::Signal),
         };
         if !requests.checkpoints.is_empty() {
+            let began = Instant::now();
             self.save(done, requests.checkpoints)?;
+            self.progress.away += began.elapsed();
         }
         self.record()?;
         self.hear_problems();

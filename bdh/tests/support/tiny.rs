@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+use bdh::burn; // by which `derive(Module)` finds it
 use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use bdh::burn::optim::AdamWConfig;
@@ -161,12 +162,12 @@ pub(crate) fn compose(task: Task, model: Tiny, steps: u64) -> Builder {
 
 /// The parameters to the bit.
 pub(crate) fn weights(model: &Tiny) -> Vec<Vec<u32>> {
-    let bits = |data: TensorData| data.iter::<f32>().map(f32::to_bits).collect();
+    let to_bits = |data: TensorData| data.iter::<f32>().map(f32::to_bits).collect();
     let bias = model.head.bias.as_ref().expect("the head has a bias");
     vec![
-        bits(model.embed.weight.val().into_data()),
-        bits(model.head.weight.val().into_data()),
-        bits(bias.val().into_data()),
+        to_bits(model.embed.weight.val().into_data()),
+        to_bits(model.head.weight.val().into_data()),
+        to_bits(bias.val().into_data()),
     ]
 }
 
