@@ -36,6 +36,9 @@ const COMMON: [&str; 15] = [
     "--quiet",
 ];
 
+/// The status of a trial that an interrupted sweep did not come to.
+const NOT_RUN: &str = "not run";
+
 /// One row of the table.
 pub(crate) struct Trial {
     pub(crate) name: String,
@@ -106,9 +109,9 @@ impl Trial {
             format!("--name={name}"),
         ];
         let common = common.iter().map(ToString::to_string);
-        let argv = std::iter::once("nanochat_sweep".to_owned()).chain(common).chain(own);
-        let args = args::try_parse_from(argv).expect("the sweep's own arguments are valid");
-        Self { name, args, status: "not run", error: None, bpb: None, took: Duration::ZERO }
+        let words = std::iter::once("nanochat_sweep".to_owned()).chain(common).chain(own);
+        let args = args::try_parse_from(words).expect("the sweep's own arguments are valid");
+        Self { name, args, status: NOT_RUN, error: None, bpb: None, took: Duration::ZERO }
     }
 
     /// Trains, and tells whether the user interrupted it. Whatever else happens is the trial's own affair.
@@ -174,7 +177,8 @@ fn print_table(trials: &[Trial], text: &Text) {
         "\n{:>4} {:>8} {:>6} {:>6} {:>10} {:>7}  {:<10} run",
         "rank", "val_bpb", "depth", "width", "lr", "s", "status"
     ));
-    for (index, trial) in trials.iter().enumerate() {
+    let begun = trials.iter().filter(|trial| trial.status != NOT_RUN);
+    for (index, trial) in begun.enumerate() {
         say(format_args!(
             "{:>4} {:>8} {:>6} {:>6} {:>10.2e} {:>7.1}  {:<10} {}",
             index + 1,

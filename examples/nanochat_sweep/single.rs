@@ -48,7 +48,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     })?;
     if args.quiet {
         // With a console, each was told when it happened.
-        fitted.problems.iter().for_each(|problem| page::warn(problem));
+        fitted.problems.iter().for_each(page::warn);
     } else {
         print_afterwards(&fitted, &text, &dir);
     }
@@ -67,12 +67,6 @@ pub(crate) fn compose(
     let task = NextToken::new(train, val).vocabulary(text.tokenizer.clone());
     let model = model(args, recipe)?;
     let steps = recipe.num_iterations;
-    let schedule = Schedule {
-        warmup: args.warmup_steps,
-        warmdown_ratio: args.warmdown_ratio,
-        final_fraction: args.final_lr_frac,
-        ..Schedule::new(steps)
-    };
     let log = every(args.log_every);
     let throughput = Throughput::builder().every(log.clone());
     let throughput = match args.peak_flops {
@@ -97,10 +91,10 @@ pub(crate) fn compose(
             "text": { "name": text.corpus.name, "levels": text.levels },
         }));
     let lr = |peak| {
-        warmup_stable_decay(peak, schedule.warmup, schedule.warmdown_ratio)
-            .to(schedule.final_fraction)
+        warmup_stable_decay(peak, args.warmup_steps, args.warmdown_ratio).to(args.final_lr_frac)
     };
-    for group in recipe.groups(schedule) {
+    let muons = Schedule { warmdown_ratio: args.warmdown_ratio, ..Schedule::new(steps) };
+    for group in recipe.groups(muons) {
         builder = builder.group(group.scheduled(lr));
     }
     if let Some(checkpoint) = &dir.checkpoint {

@@ -1,7 +1,7 @@
 //! The command line of `nanochat_sweep`, for one run.
 //!
 //! The flags are nanochat's own, plus the overrides that a sweep needs. Most have no default here: what is not
-//! given is decided by the scaling laws ([`crate::scaling`]) or by the device ([`defaults_for`]).
+//! given is decided by the scaling laws ([`crate::scaling`]) or by the device (`device.rs`).
 //!
 //! Everything that a user can get wrong ends in one sentence on stderr and exit code 2. A sweep agent reads a
 //! run that stops at once as a reason to stop the sweep, so that sentence has to be enough.
@@ -18,9 +18,10 @@ use clap::error::ErrorKind;
 use clap::{Args as _, Command};
 use serde::Serialize;
 
-pub use self::device::{BPE_VOCAB, BYTE_VOCAB, Defaults, DeviceKind, Tokenizer, defaults_for};
+use self::device::{BPE_VOCAB, BYTE_VOCAB, Defaults, defaults_for};
+pub use self::device::{DeviceKind, Tokenizer};
 pub use self::early_save::EarlySave;
-pub use self::normalize::normalize;
+use self::normalize::normalize;
 pub use self::values::{Every, ValueError};
 use self::values::{count, fraction, natural, not_negative, positive, run_name, steps};
 use crate::nanochat::LearningRates;

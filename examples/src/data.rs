@@ -30,5 +30,4 @@ pub use packing::{Packed, val_batches};
 pub use passages::passages;
 pub use remote::{Remote, SHAKESPEARE};
 pub use spec::DataSpec;
-pub use synthetic::Markov;
 pub use tokenizer::{Bpe, Tokenizer};

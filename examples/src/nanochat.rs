@@ -13,7 +13,7 @@
 //! | `init.rs`      | first weights from a seed                                               |
 //! | `groups.rs`    | which optimizer moves which parameter, and how fast                     |
 //! | `muon.rs`      | the optimizer of the matrices                                           |
-//! | `schedule.rs`  | learning rate, momentum and weight decay by step                        |
+//! | `schedule.rs`  | Muon's momentum and weight decay by step                                |
 //!
 //! Logits, gradients and optimizer steps agree with karpathy/nanochat at 92d63d4 in float32: see
 //! `tests/nanochat_golden.rs` and `tests/nanochat_fixtures.rs`.

@@ -40,8 +40,8 @@ struct Ended {
 impl Place {
     fn new() -> Self {
         let place = Self(tempfile::tempdir().expect("a temporary directory"));
-        let text: String = (0..400).map(|line| format!("line {line} of a text\n")).collect();
-        fs::write(place.at("text.txt"), text).expect("a text");
+        let lines: Vec<_> = (0..400).map(|line| format!("line {line} of a text")).collect();
+        fs::write(place.at("text.txt"), lines.join("\n")).expect("a text");
         place
     }
 

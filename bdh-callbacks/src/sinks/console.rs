@@ -73,30 +73,23 @@ impl Console {
         if step == 0 || !(is_first || is_regular || step == self.steps) {
             return;
         }
-        let mut line = format!("Step: {step}/{}", self.steps);
-        if let Some(loss) = std::mem::take(&mut self.loss).mean() {
-            line.push_str(&format!(" loss {loss:.3}"));
-        }
-        line.push_str(&self.speed(record));
-        self.say(&line);
+        let loss = std::mem::take(&mut self.loss).mean();
+        let loss = loss.map(|loss| format!(" loss {loss:.3}")).unwrap_or_default();
+        self.say(&format!("Step: {step}/{}{loss}{}", self.steps, self.pace(record)));
     }
 
-    /// `  12,345 tok/s  eta 3m20s`, as far as it is known.
-    fn speed(&self, record: &Record) -> String {
-        let rate =
-            self.tokens_per_second(record).map(|rate| format!("  {} tok/s", with_commas(rate)));
-        let left = self.time_left(record.clock.step).map(|left| format!("  eta {}", short(left)));
-        [rate, left].into_iter().flatten().collect()
-    }
-
-    fn move_bar(&mut self, bar: &ProgressBar, record: &Record) {
-        let mut message = String::new();
-        if let Some(loss) = record.scalar("train/loss") {
-            message = format!("loss {loss:.4}");
-        }
-        message.push_str(&self.speed(record));
+    fn move_bar(&self, bar: &ProgressBar, record: &Record) {
+        let loss = record.scalar("train/loss").map(|loss| format!("loss {loss:.4}"));
         bar.set_position(record.clock.step);
-        bar.set_message(message);
+        bar.set_message(loss.unwrap_or_default() + &self.pace(record));
+    }
+
+    /// `  23,014 tok/s  eta 1m20s`, as far as known.
+    fn pace(&self, record: &Record) -> String {
+        let rate = self.tokens_per_second(record);
+        let rate = rate.map(|rate| format!("  {} tok/s", with_commas(rate)));
+        let left = self.time_left(record.clock.step);
+        rate.into_iter().chain(left.map(|left| format!("  eta {}", short(left)))).collect()
     }
 
     /// The run's own figure if it records one; otherwise tokens since the first record, by the wall.
@@ -193,7 +186,7 @@ fn with_commas(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

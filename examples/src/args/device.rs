@@ -9,9 +9,9 @@ use serde::{Serialize, Serializer};
 use super::values::ValueError;
 
 /// Token ids of the byte tokenizer: 256 bytes, and one for the start of a document.
-pub const BYTE_VOCAB: usize = 257;
+pub(super) const BYTE_VOCAB: usize = 257;
 /// Token ids of nanochat's own BPE tokenizer.
-pub const BPE_VOCAB: usize = 32_768;
+pub(super) const BPE_VOCAB: usize = 32_768;
 /// Tokens that nanochat evaluates on.
 const NANOCHAT_EVAL_TOKENS: usize = 80 * 524_288;
 
@@ -32,8 +32,7 @@ pub enum DeviceKind {
 
 impl DeviceKind {
     /// The cargo feature that brings this device.
-    #[must_use]
-    pub fn feature(self) -> &'static str {
+    fn feature(self) -> &'static str {
         match self {
             Self::Cpu => "flex",
             Self::Cuda(_) => "cuda",
@@ -113,17 +112,17 @@ pub enum Tokenizer {
 
 /// What a run uses where neither a flag nor a scaling law decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Defaults {
+pub(super) struct Defaults {
     /// Context length in tokens.
-    pub max_seq_len: usize,
+    pub(super) max_seq_len: usize,
     /// Most sequences in one forward and backward pass.
-    pub micro_batch: usize,
+    pub(super) micro_batch: usize,
     /// Whether a step is one micro-batch, instead of the batch of the scaling law.
-    pub one_micro_batch: bool,
+    pub(super) one_micro_batch: bool,
     /// Tokens that one evaluation sees.
-    pub eval_tokens: usize,
+    pub(super) eval_tokens: usize,
     /// How text becomes token ids.
-    pub tokenizer: Tokenizer,
+    pub(super) tokenizer: Tokenizer,
 }
 
 /// The defaults on a kind of device: nanochat's own on a GPU, a laptop's on the CPU.
@@ -132,8 +131,7 @@ pub struct Defaults {
 /// (128 tokens) differs from a long one, so the toy runs the same code as the real thing; 8 sequences are few
 /// enough that two layers of width 64 take a fraction of a second each step, and the law's batch (2^15 tokens
 /// for them) would take 16 times as long. Learning rates and weight decay still follow from that batch.
-#[must_use]
-pub fn defaults_for(device: DeviceKind) -> Defaults {
+pub(super) fn defaults_for(device: DeviceKind) -> Defaults {
     match device {
         DeviceKind::Cpu => Defaults {
             max_seq_len: 256,

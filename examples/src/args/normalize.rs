@@ -19,18 +19,7 @@ const DECIDED_AT_MINUS_ONE: [&str; 3] = ["num_iterations", "target_flops", "tota
 /// Flags with a value become `--flag=value`, with hyphens; `None` takes its flag away; `True` and `False` turn
 /// a switch on and away; words that belong to no flag come first. Unknown flags keep their spelling, so that the
 /// message about them shows what was typed. Doing it twice changes nothing more.
-///
-/// # Examples
-///
-/// ```
-/// use bdh_examples::args::normalize;
-///
-/// let typed = ["nanochat_sweep", "--n_embd_override", "64", "--lr_override=None", "--dry_run=True"];
-/// let read = normalize(typed.map(Into::into).into());
-/// assert_eq!(read, ["nanochat_sweep", "--n-embd-override=64", "--dry-run"]);
-/// ```
-#[must_use]
-pub fn normalize(argv: Vec<OsString>) -> Vec<OsString> {
+pub(super) fn normalize(argv: Vec<OsString>) -> Vec<OsString> {
     let known = Known::of(super::command());
     let mut words = argv.into_iter().peekable();
     let program = words.next();

@@ -76,12 +76,6 @@ impl Packed {
         Ok(Self { documents, shape, stream, shelf: Shelf::default() })
     }
 
-    /// Completed passes over the documents, counted when the last one leaves the queue for the shelf.
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.stream.epoch
-    }
-
     fn row(&mut self) -> Option<Vec<i32>> {
         let Self { documents, shape, stream, shelf } = self;
         shelf.row(shape.seq_len + 1, documents, |shelf| {

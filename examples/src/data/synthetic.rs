@@ -1,7 +1,7 @@
 //! Text whose entropy is known exactly.
 //!
 //! A model's loss on real text has no known floor; here it has one, so a curve can be held against the
-//! truth: no model gets below [`Markov::ENTROPY_RATE`] except by chance.
+//! truth: no model gets below `Markov::ENTROPY_RATE` except by chance.
 
 use crate::data::Corpus;
 use crate::data::order::{below, shuffle, unit};
@@ -26,18 +26,17 @@ const DOCUMENTS: usize = 512;
 /// Orders resemble each other, those that share the last byte most: a unigram model learns a little, a
 /// bigram model more, and only what looks two bytes back learns all there is.
 #[derive(Debug, Clone)]
-pub struct Markov {
+struct Markov {
     /// For each context, the symbols (as places in [`SYMBOLS`]) by rank.
     ranked: Vec<[u8; 16]>,
 }
 
 impl Markov {
     /// Bits per byte of the best possible model: the entropy of 16 probabilities, each 0.6 of the last.
-    pub const ENTROPY_RATE: f64 = 2.423_641_992_379_963;
+    const ENTROPY_RATE: f64 = 2.423_641_992_379_963;
 
     /// Makes the source that `seed` names.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
+    fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut common: [u8; 16] = std::array::from_fn(|symbol| symbol as u8);
         shuffle(&mut common, &mut rng);
@@ -52,7 +51,7 @@ impl Markov {
     }
 
     /// Draws a text of so many bytes, all of them ASCII.
-    pub fn sample(&self, bytes: usize, rng: &mut impl Rng) -> String {
+    fn sample(&self, bytes: usize, rng: &mut impl Rng) -> String {
         let likely = probabilities();
         let mut context = 0;
         let mut text = String::with_capacity(bytes);
@@ -71,8 +70,8 @@ impl Markov {
     }
 
     /// The bits that the true source needs for a text; infinite for one it cannot draw.
-    #[must_use]
-    pub fn code_length(&self, text: &str) -> f64 {
+    #[cfg(test)]
+    fn code_length(&self, text: &str) -> f64 {
         let bits = probabilities().map(|p| -p.log2());
         let mut context = 0;
         let mut total = 0.0;

@@ -1,51 +1,30 @@
-//! How nanochat's learning rates, momentum and weight decay move over a run: pure functions of the step.
+//! How Muon's momentum and weight decay move over a run: pure functions of the step.
+//!
+//! Learning rates move by [`bdh::warmup_stable_decay`], which is nanochat's.
 
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
-/// The shape of a run: warmup, plateau, linear warmdown.
+/// The shape of a run, as far as Muon goes by it.
 ///
-/// A step is counted from 0 here: the first update is `multiplier(0)`.
+/// A step is counted from 0 here: the first update is `momentum(0)`.
 ///
 /// Source: `scripts/base_train.py` of karpathy/nanochat at 92d63d4.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     /// Updates of the whole run.
     pub num_iterations: u64,
-    /// Updates over which learning rates rise from almost nothing. nanochat: 40.
-    pub warmup: u64,
     /// Updates over which momentum rises from 0.85 to 0.97. nanochat: 400.
     pub momentum_warmup: u64,
-    /// Last part of the run, in which learning rates and momentum fall. nanochat: 0.65.
+    /// Last part of the run, in which momentum falls. nanochat: 0.65.
     pub warmdown_ratio: f64,
-    /// What is left of the learning rates at the end. nanochat: 0.05.
-    pub final_fraction: f64,
 }
 
 impl Schedule {
     /// nanochat's schedule for a run of `num_iterations` updates.
     #[must_use]
     pub fn new(num_iterations: u64) -> Self {
-        Self {
-            num_iterations,
-            warmup: 40,
-            momentum_warmup: 400,
-            warmdown_ratio: 0.65,
-            final_fraction: 0.05,
-        }
-    }
-
-    /// What every group's learning rate is multiplied by at `step`.
-    #[must_use]
-    pub fn lr_multiplier(&self, step: u64) -> f64 {
-        if step < self.warmup {
-            return (step + 1) as f64 / self.warmup as f64;
-        }
-        if step <= self.plateau_end() {
-            return 1.0;
-        }
-        let left = self.num_iterations.saturating_sub(step) as f64 / self.warmdown() as f64;
-        left + (1.0 - left) * self.final_fraction
+        Self { num_iterations, momentum_warmup: 400, warmdown_ratio: 0.65 }
     }
 
     /// Muon's momentum at `step`: it rises even where the warmdown has begun.
@@ -73,7 +52,7 @@ impl Schedule {
         (self.warmdown_ratio * self.num_iterations as f64).round_ties_even() as u64
     }
 
-    /// The last step at full learning rate.
+    /// The last step before the warmdown.
     fn plateau_end(&self) -> u64 {
         self.num_iterations.saturating_sub(self.warmdown())
     }
@@ -90,18 +69,6 @@ mod tests {
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() < 1e-12
-    }
-
-    #[test]
-    fn learning_rates_warm_up_hold_and_come_down() {
-        let schedule = Schedule::new(1000); // 650 updates of warmdown, after step 350
-        let expected = [(0, 0.025), (19, 0.5), (39, 1.0), (40, 1.0), (350, 1.0), (1000, 0.05)];
-        for (step, multiplier) in expected {
-            assert!(close(schedule.lr_multiplier(step), multiplier), "step {step}");
-        }
-        let left = 325.0 / 650.0;
-        assert!(close(schedule.lr_multiplier(675), left + (1.0 - left) * 0.05));
-        assert!(schedule.lr_multiplier(351) < 1.0);
     }
 
     #[test]
@@ -147,7 +114,6 @@ mod tests {
         #[test]
         fn every_step_of_every_run_has_sound_values(n in 0_u64..5000, step in 0_u64..6000) {
             let schedule = Schedule::new(n);
-            prop_assert!((0.0..=1.0).contains(&schedule.lr_multiplier(step)));
             prop_assert!((0.85..=0.97 + 1e-12).contains(&schedule.momentum(step)));
             prop_assert!((0.0..=1.0).contains(&schedule.decay_multiplier(step)));
         }
