@@ -22,7 +22,7 @@ use bdh::{
     TrainerBuilder, last,
 };
 use bdh_callbacks::Norms;
-use paired::{Variant, medians, time};
+use paired::{Variant, measure, time};
 use std::time::Duration;
 
 const STEPS: u64 = 200;
@@ -101,13 +101,13 @@ fn main() {
             fit(bare().log(every_step.clone()).run_dir(run_dir()))
         }),
     ];
-    let times = medians(&mut variants, ROUNDS);
+    let times = measure(&mut variants, ROUNDS);
     let per_step = |time: Duration| time.as_secs_f64() * 1e6 / STEPS as f64;
-    let base = per_step(times[0]);
+    let base = per_step(times[0].median());
     println!("{:<36} {:>10} {:>12} {:>8}", "per step", "µs", "µs more", "ratio");
-    for (variant, time) in variants.iter().zip(&times) {
-        let micros = per_step(*time);
-        let (more, ratio) = (micros - base, micros / base);
+    for (variant, of_variant) in variants.iter().zip(&times) {
+        let micros = per_step(of_variant.median());
+        let (more, ratio) = (micros - base, of_variant.ratio(&times[0]));
         println!("{:<36} {micros:>10.1} {more:>12.2} {ratio:>8.3}", variant.name);
     }
     drop(variants);

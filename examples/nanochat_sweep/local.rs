@@ -1,6 +1,8 @@
 //! A small random sweep on the CPU: what the program does when it is given nothing.
 
+use crate::page::{remark, say, with_causes};
 use crate::prepare::Text;
+use crate::run_dir::{self, RunDir};
 use crate::single;
 use bdh::{BoxError, Outcome, StopReason};
 use bdh_examples::args::{self, Args};
@@ -9,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Trials of the sweep: enough for a ranking, few enough for a coffee.
@@ -34,38 +37,35 @@ const COMMON: [&str; 15] = [
 ];
 
 /// One row of the table.
-struct Trial {
-    name: String,
-    args: Args,
-    status: String,
-    bpb: Option<f64>,
+pub(crate) struct Trial {
+    pub(crate) name: String,
+    pub(crate) args: Args,
+    pub(crate) status: &'static str,
+    /// What went wrong, if anything did.
+    pub(crate) error: Option<String>,
+    pub(crate) bpb: Option<f64>,
     took: Duration,
 }
 
-/// Trains, evaluates and ranks the trials. One that fails is a row of the table.
-pub(crate) fn sweep() {
+/// Trains, evaluates and ranks the trials.
+pub(crate) fn main() -> Result<ExitCode, BoxError> {
     let dir = free_dir();
-    let trials = draw(&dir);
-    let text = match Text::load(&trials[0].args) {
-        Ok(text) => text,
-        Err(error) => args::reject(&*error),
-    };
-    println!("No arguments: {TRIALS} small random trials on the CPU, in {}.", dir.display());
+    run_dir::check_runs(&dir)?;
+    let mut trials = draw(&dir);
+    let text = Text::load(&trials[0].args)?;
+    say(format_args!("{TRIALS} small random trials on the CPU (--help for a run of your own)"));
     text.print();
-    println!("each of 200 steps of 1024 tokens; Ctrl-C ends the sweep and ranks what is there\n");
+    say("trials   200 steps of 1024 tokens each; Ctrl-C ends the sweep and ranks what is there\n");
 
-    let began = Instant::now();
-    let mut done = Vec::new();
-    for mut trial in trials {
-        let interrupted = run(&mut trial, &text);
-        done.push(trial);
-        print_progress(&done, began.elapsed());
-        if interrupted {
-            break;
-        }
-    }
-    print_table(&mut done, &text);
-    print_next(&done, &dir);
+    let interrupted = train(&mut trials, &text);
+    rank(&mut trials);
+    print_table(&trials, &text);
+    print_next(&trials, &dir);
+    Ok(match trials.iter().any(|trial| trial.bpb.is_some()) {
+        _ if interrupted => ExitCode::from(single::INTERRUPTED),
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// The first `sweep`, `sweep-2`, … under `runs` that is not there yet.
@@ -81,9 +81,23 @@ fn draw(dir: &Path) -> Vec<Trial> {
     let mut rng = ChaCha8Rng::seed_from_u64(42);
     let mut pick = |from: &[usize]| from[rng.random_range(0..from.len())];
     let shapes: Vec<_> = (0..TRIALS).map(|_| (pick(&[2, 3, 4]), pick(&[64, 128]))).collect();
-    let trial = |(index, (depth, width)): (usize, (usize, usize))| {
+    let trial = |(index, shape)| {
         let lr = 10_f64.powf(rng.random_range(-4.0..-2.0)); // log-uniform, as in sweep.yaml
-        let name = format!("t{}-d{depth}-w{width}-lr{lr:.1e}", index + 1);
+        Trial::new(dir, index + 1, shape, lr, &COMMON)
+    };
+    shapes.into_iter().enumerate().map(trial).collect()
+}
+
+impl Trial {
+    /// A run below `dir` of a model with this depth and width.
+    pub(crate) fn new(
+        dir: &Path,
+        number: usize,
+        (depth, width): (usize, usize),
+        lr: f64,
+        common: &[&str],
+    ) -> Self {
+        let name = format!("t{number}-d{depth}-w{width}-lr{lr:.1e}");
         let own = [
             format!("--depth={depth}"),
             format!("--n-embd-override={width}"),
@@ -91,64 +105,77 @@ fn draw(dir: &Path) -> Vec<Trial> {
             format!("--runs={}", dir.display()),
             format!("--name={name}"),
         ];
-        let argv = std::iter::once("nanochat_sweep".to_owned())
-            .chain(COMMON.map(str::to_owned))
-            .chain(own);
+        let common = common.iter().map(ToString::to_string);
+        let argv = std::iter::once("nanochat_sweep".to_owned()).chain(common).chain(own);
         let args = args::try_parse_from(argv).expect("the sweep's own arguments are valid");
-        Trial { name, args, status: "not run".to_owned(), bpb: None, took: Duration::ZERO }
-    };
-    shapes.into_iter().enumerate().map(trial).collect()
-}
-
-/// Runs one trial, and tells whether the user interrupted it.
-fn run(trial: &mut Trial, text: &Text) -> bool {
-    let began = Instant::now();
-    let result = catch_unwind(AssertUnwindSafe(|| train(&trial.args, text)));
-    trial.took = began.elapsed();
-    let mut interrupted = false;
-    match result {
-        Ok(Ok((outcome, bpb))) => {
-            interrupted = outcome == Outcome::Stopped(StopReason::Signal);
-            let diverged = bpb.is_some_and(|bpb| !bpb.is_finite());
-            trial.status = if diverged { "diverged".to_owned() } else { outcome.to_string() };
-            trial.bpb = bpb;
-        }
-        Ok(Err(error)) => trial.status = format!("failed: {error}"),
-        Err(_) => trial.status = "failed: it panicked, see above".to_owned(),
+        Self { name, args, status: "not run", error: None, bpb: None, took: Duration::ZERO }
     }
-    interrupted
+
+    /// Trains, and tells whether the user interrupted it. Whatever else happens is the trial's own affair.
+    fn run(&mut self, text: &Text) -> bool {
+        let began = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| self.fit(text)));
+        self.took = began.elapsed();
+        match result {
+            Ok(Ok((outcome, bpb))) => {
+                self.bpb = bpb;
+                self.status = match outcome {
+                    Outcome::Completed if bpb.is_some_and(f64::is_finite) => "completed",
+                    Outcome::Completed => "diverged",
+                    _ => "stopped",
+                };
+                return outcome == Outcome::Stopped(StopReason::Signal);
+            }
+            Ok(Err(error)) => self.error = Some(with_causes(&*error)),
+            Err(_) => self.error = Some("it panicked, as told above".to_owned()),
+        }
+        self.status = "failed";
+        false
+    }
+
+    fn fit(&self, text: &Text) -> Result<(Outcome, Option<f64>), BoxError> {
+        let recipe = Recipe::derive(&self.args.request(text.tokenizer.vocab_size()))?;
+        let dir = RunDir::choose(&self.args)?;
+        let fitted = single::compose(&self.args, text, &recipe, &dir)?.build()?.fit()?;
+        Ok((fitted.outcome, fitted.last.and_then(|record| record.scalar("val_bpb"))))
+    }
 }
 
-fn train(args: &Args, text: &Text) -> Result<(Outcome, Option<f64>), BoxError> {
-    let recipe = Recipe::derive(&args.request(text.tokenizer.vocab_size()))?;
-    let (builder, _) = single::compose(args, text, &recipe)?;
-    let fitted = builder.build()?.fit()?;
-    Ok((fitted.outcome, fitted.last.and_then(|record| record.scalar("val_bpb"))))
+/// Trains the trials in turn, and tells whether the user interrupted them. One that fails stops no other.
+pub(crate) fn train(trials: &mut [Trial], text: &Text) -> bool {
+    let (began, count) = (Instant::now(), trials.len());
+    for (index, trial) in trials.iter_mut().enumerate() {
+        let interrupted = trial.run(text);
+        let done = index + 1;
+        let left = began.elapsed().mul_f64((count - done) as f64 / done as f64);
+        say(format_args!(
+            "trial {done}/{count}  {:<22} {:<10} val_bpb {:<7} {:>5.1} s  eta {:.0} s",
+            trial.name,
+            trial.status,
+            shown(trial.bpb),
+            trial.took.as_secs_f64(),
+            left.as_secs_f64(),
+        ));
+        if interrupted {
+            return true;
+        }
+    }
+    false
 }
 
-fn print_progress(done: &[Trial], elapsed: Duration) {
-    let Some(trial) = done.last() else { return };
-    let left = elapsed.as_secs_f64() / done.len() as f64 * (TRIALS - done.len()) as f64;
-    println!(
-        "trial {}/{TRIALS}  {:<22} {:<10} val_bpb {}  {:>5.1} s  eta {left:.0} s",
-        done.len(),
-        trial.name,
-        trial.status,
-        shown(trial.bpb),
-        trial.took.as_secs_f64(),
-    );
+/// Puts the best first; those without a result come last, and stay.
+pub(crate) fn rank(trials: &mut [Trial]) {
+    let bpb = |trial: &Trial| trial.bpb.filter(|bpb| bpb.is_finite()).unwrap_or(f64::INFINITY);
+    trials.sort_by(|a, b| bpb(a).total_cmp(&bpb(b)));
 }
 
-fn print_table(trials: &mut [Trial], text: &Text) {
-    // Diverged and failed trials come last, and stay in the table.
-    let rank = |trial: &Trial| trial.bpb.filter(|bpb| bpb.is_finite()).unwrap_or(f64::INFINITY);
-    trials.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
-    println!(
+fn print_table(trials: &[Trial], text: &Text) {
+    say(format_args!(
         "\n{:>4} {:>8} {:>6} {:>6} {:>10} {:>7}  {:<10} run",
         "rank", "val_bpb", "depth", "width", "lr", "s", "status"
-    );
+    ));
     for (index, trial) in trials.iter().enumerate() {
-        println!(
+        say(format_args!(
             "{:>4} {:>8} {:>6} {:>6} {:>10.2e} {:>7.1}  {:<10} {}",
             index + 1,
             shown(trial.bpb),
@@ -158,28 +185,31 @@ fn print_table(trials: &mut [Trial], text: &Text) {
             trial.took.as_secs_f64(),
             trial.status,
             trial.name,
-        );
+        ));
     }
-    println!("levels of the validation text: {}", text.levels);
+    say(format_args!("levels of the validation text: {}", text.levels));
+    for trial in trials {
+        if let Some(error) = &trial.error {
+            remark("warning", format_args!("{}: {error}", trial.name));
+        }
+    }
 }
 
 fn print_next(trials: &[Trial], dir: &Path) {
-    let Some(best) = trials.first() else { return };
-    let lr = best.args.lr_override.unwrap_or_default();
-    let shape = format!(
-        "--depth {} --n_embd_override {} --lr_override {lr}",
-        best.args.depth,
-        best.args.n_embd_override.unwrap_or_default()
-    );
-    println!("\nEach trial's metrics.jsonl, run.json and checkpoints are in {}.", dir.display());
-    println!("Next, train the best one for longer:");
-    println!(
-        "  cargo run --example nanochat_sweep -- {shape} --device cpu --max-iterations 1000 --weight-decay 0.1"
-    );
-    println!("or see what the request's grid would be on an H100:");
-    println!(
-        "  cargo run --example nanochat_sweep -- --depth 12 --device cuda --data rust --dry-run"
-    );
+    let Some(Args { depth, n_embd_override: Some(width), lr_override: Some(lr), .. }) =
+        trials.first().filter(|best| best.bpb.is_some()).map(|best| &best.args)
+    else {
+        return;
+    };
+    say(format_args!(
+        "\nEach trial's metrics.jsonl, run.json and checkpoints are in {}.\n\
+         Next, train the best one for longer:\n  \
+         cargo run --example nanochat_sweep -- --device cpu --max-iterations 1000 \\\n    \
+         --depth {depth} --n_embd_override {width} --lr_override {lr} --weight-decay 0.1\n\
+         or see what twelve layers would be on an H100, without one:\n  \
+         cargo run --example nanochat_sweep -- --depth 12 --device cuda --dry-run",
+        dir.display()
+    ));
 }
 
 fn shown(bpb: Option<f64>) -> String {

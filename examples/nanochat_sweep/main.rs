@@ -7,20 +7,32 @@
 //! cargo run --release --features cuda --example nanochat_sweep -- --depth 12 --device cuda
 //! ```
 
-#![expect(clippy::print_stdout, reason = "a program for people prints what it does")]
-
 mod local;
+mod page;
 mod prepare;
+mod run_dir;
 mod single;
 
-use bdh_examples::args;
+use bdh::{BoxError, TrainError};
+use bdh_examples::args::{self, Args};
+use std::process::ExitCode;
 
-fn main() {
-    if std::env::args_os().len() == 1 {
-        return local::sweep();
-    }
-    let args = args::parse();
-    if let Err(error) = single::main(&args) {
-        args::reject(&*error);
-    }
+fn main() -> ExitCode {
+    let outcome = if std::env::args_os().len() == 1 {
+        local::main()
+    } else {
+        let args = args::parse();
+        let args = if args.resume { resumed(&args) } else { Ok(args) };
+        args.and_then(|args| single::main(&args))
+    };
+    outcome.unwrap_or_else(|error| {
+        page::error(&*error);
+        // What had begun to train is told apart from what a user can put right.
+        ExitCode::from(if error.is::<TrainError>() { 1 } else { 2 })
+    })
+}
+
+/// The flags of the run that is to go on, under those given now.
+fn resumed(args: &Args) -> Result<Args, BoxError> {
+    Ok(args::parse_over(&run_dir::saved_args(&args.runs.join(args.run_name()))?))
 }

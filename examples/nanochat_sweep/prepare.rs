@@ -1,5 +1,6 @@
 //! What a run needs before it can be composed: text, tokens, the recipe.
 
+use crate::page::say;
 use bdh::BoxError;
 use bdh::lm::TokenBatch;
 use bdh_examples::args::{self, Args};
@@ -27,23 +28,21 @@ impl Text {
         Ok(Self { corpus, levels, tokenizer: Arc::new(tokenizer) })
     }
 
-    /// The training stream of a run.
-    pub(crate) fn train(&self, recipe: &Recipe, seed: u64) -> Result<Packed, BoxError> {
-        let seq_len = recipe.config.sequence_len;
-        let train = passages(&self.tokenizer, &self.corpus.train, seq_len + 1);
-        Ok(Packed::new(train, recipe.micro_batch, seq_len, seed)?)
-    }
-
-    /// The validation batches of a run, the same for every run of the same shape.
-    pub(crate) fn val(&self, recipe: &Recipe, tokens: usize) -> Result<Vec<TokenBatch>, BoxError> {
-        let seq_len = recipe.config.sequence_len;
-        let val = passages(&self.tokenizer, &self.corpus.val, seq_len + 1);
-        Ok(val_batches(&val, recipe.micro_batch, seq_len, tokens)?)
+    /// What the model learns from and what it is measured on; the latter is the same for every run of a shape.
+    pub(crate) fn batches(
+        &self,
+        recipe: &Recipe,
+        args: &Args,
+    ) -> Result<(Packed, Vec<TokenBatch>), BoxError> {
+        let (rows, seq_len) = (recipe.micro_batch, recipe.config.sequence_len);
+        let cut = |documents: &[String]| passages(&self.tokenizer, documents, seq_len + 1);
+        let val = val_batches(&cut(&self.corpus.val), rows, seq_len, args.eval_tokens())?;
+        Ok((Packed::new(cut(&self.corpus.train), rows, seq_len, args.seed)?, val))
     }
 
     /// What a reader needs in order to judge a model on this text.
     pub(crate) fn print(&self) {
-        println!("text     {}", self.corpus);
-        println!("levels   {} (of the validation text, for comparison)", self.levels);
+        say(format_args!("text     {}", self.corpus));
+        say(format_args!("levels   {} by counting alone", self.levels));
     }
 }

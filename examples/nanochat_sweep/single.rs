@@ -1,59 +1,72 @@
 //! One run: from arguments to a trained model in a run directory.
 
+use crate::page::{self, remark, say};
 use crate::prepare::Text;
+use crate::run_dir::RunDir;
 use bdh::{
-    BoxError, Cadence, Callback, ConfigError, EvalEnd, Fitted, HookResult, NextToken, Outcome,
-    StopReason, Trainer, TrainerBuilder, callback, every, last, latest_checkpoint, start,
+    Attach, BoxError, Cadence, Callback, EvalEnd, Fitted, HookResult, NextToken, Outcome,
+    StopReason, TrainError, Trainer, TrainerBuilder, callback, every, last, start,
     warmup_stable_decay,
 };
 use bdh_callbacks::{Console, EarlyCheckpoints, Norms, Throughput};
-use bdh_examples::args::{Args, Every};
+use bdh_examples::args::{Args, DeviceKind, Every};
 use bdh_examples::data::Packed;
-use bdh_examples::nanochat::{Gpt, Schedule};
+use bdh_examples::nanochat::{Gpt, GptConfig, Schedule};
 use bdh_examples::scaling::Recipe;
 use serde_json::json;
-use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// How a shell reports what Ctrl-C ended.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 type Task = NextToken<Gpt, Packed>;
 
 /// Runs what the command line asks for, and prints it.
-pub(crate) fn main(args: &Args) -> Result<(), BoxError> {
+pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
+    // In order of cost: flags, directory, text, batches, model.
+    if !args.dry_run {
+        bdh::device(&args.device().to_string())?;
+    }
+    Recipe::derive(&args.request(args.vocab_size()))?;
+    let dir = RunDir::choose(args)?;
     let text = Text::load(args)?;
     let recipe = Recipe::derive(&args.request(text.tokenizer.vocab_size()))?;
-    if !args.quiet {
-        print_beforehand(args, &text, &recipe);
-    }
-    let (builder, dir) = compose(args, &text, &recipe)?;
-    let builder = if args.quiet { builder } else { builder.sink(console(args, &recipe)) };
-    let trainer = builder.build().map_err(explain)?;
+    args.check_steps(recipe.num_iterations)?;
+    dir.check_steps(recipe.num_iterations)?;
     if args.dry_run {
-        println!("{}", trainer.plan());
-        return Ok(());
+        return dry_run(args, &text, &recipe, &dir);
     }
-    let fitted = trainer.fit()?;
+    let builder = compose(args, &text, &recipe, &dir)?;
+    let builder = if args.quiet { builder } else { builder.sink(console(args, &recipe)) };
+    let trainer = builder.build()?;
     if !args.quiet {
+        print_beforehand(args, &text, &recipe, &dir);
+    }
+    let fitted = trainer.fit().map_err(|error| match error {
+        TrainError::Config(error) => BoxError::from(error), // nothing ran
+        error => error.into(),
+    })?;
+    if args.quiet {
+        // With a console, each was told when it happened.
+        fitted.problems.iter().for_each(|problem| page::warn(problem));
+    } else {
         print_afterwards(&fitted, &text, &dir);
     }
-    match fitted.outcome {
-        Outcome::Stopped(StopReason::Signal) => std::process::exit(130), // as a shell reports Ctrl-C
-        _ => Ok(()),
-    }
+    let interrupted = fitted.outcome == Outcome::Stopped(StopReason::Signal);
+    Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// The run that arguments, text and recipe describe, without a console; and its directory.
+/// The run that arguments, text and recipe describe, without a console.
 pub(crate) fn compose(
     args: &Args,
     text: &Text,
     recipe: &Recipe,
-) -> Result<(TrainerBuilder<Task>, PathBuf), BoxError> {
-    let device = bdh::device(&args.device().to_string())?;
-    let (dir, checkpoint) = directory(args)?;
+    dir: &RunDir,
+) -> Result<TrainerBuilder<Task>, BoxError> {
+    let (train, val) = text.batches(recipe, args)?;
+    let task = NextToken::new(train, val).vocabulary(text.tokenizer.clone());
+    let model = model(args, recipe)?;
     let steps = recipe.num_iterations;
-
-    let val = text.val(recipe, args.eval_tokens())?;
-    let task =
-        NextToken::new(text.train(recipe, args.seed)?, val).vocabulary(text.tokenizer.clone());
-    let model = recipe.config.init(args.seed, &device)?;
     let schedule = Schedule {
         warmup: args.warmup_steps,
         warmdown_ratio: args.warmdown_ratio,
@@ -75,9 +88,9 @@ pub(crate) fn compose(
         .checkpoint(cadence(args.save_every) | last())
         .callback(Norms::builder().cadence(log).build()?)
         .callback(throughput.build()?)
-        .callback((args.early_save != Cadence::Never).then(|| early(args, steps)))
-        .callback(ValBpb)
-        .run_dir(dir.clone())
+        .callback(args.early_save().cadence(steps).map(EarlyCheckpoints::when))
+        .callback(ValBpb.named("val_bpb"))
+        .run_dir(dir.path.clone())
         .config(json!({
             "args": args,
             "recipe": recipe,
@@ -90,10 +103,22 @@ pub(crate) fn compose(
     for group in recipe.groups(schedule) {
         builder = builder.group(group.scheduled(lr));
     }
-    if let Some(checkpoint) = checkpoint {
-        builder = builder.resume(checkpoint);
+    if let Some(checkpoint) = &dir.checkpoint {
+        builder = builder.resume(checkpoint.clone());
     }
-    Ok((builder, dir))
+    Ok(builder)
+}
+
+/// The model, or for a dry run a small one in its place: what fires when does not depend on it, and so a laptop
+/// can plan a run that it could never hold.
+fn model(args: &Args, recipe: &Recipe) -> Result<Gpt, BoxError> {
+    if !args.dry_run {
+        return Ok(recipe.config.init(args.seed, &bdh::device(&args.device().to_string())?)?);
+    }
+    let config =
+        GptConfig { n_layer: 2, n_head: 1, n_kv_head: 1, n_embd: 64, ..GptConfig::default() };
+    let config = GptConfig { vocab_size: 64, sequence_len: 64, ..config };
+    Ok(config.init(args.seed, &bdh::device(&DeviceKind::default().to_string())?)?)
 }
 
 /// W&B's sweep asks for `val_bpb`, nanochat's dashboards for `val/bpb`: two names of one number.
@@ -120,65 +145,73 @@ fn cadence(steps: Every) -> Cadence {
     }
 }
 
-/// The early checkpoints that the run reaches; those that it never reaches are the plan's to show.
-fn early(args: &Args, steps: u64) -> Option<EarlyCheckpoints> {
-    let reached = args.early_save.check(&bdh::Clock::default(), steps).is_ok();
-    reached.then(|| EarlyCheckpoints::when(args.early_save.clone()))
-}
-
-/// The run directory, and the checkpoint to go on from if the run is resumed.
-fn directory(args: &Args) -> Result<(PathBuf, Option<PathBuf>), BoxError> {
-    let name = args.run_name();
-    let dir = args.runs.join(&name);
-    if args.resume {
-        let checkpoints = dir.join("checkpoints");
-        let newest = latest_checkpoint(&checkpoints).ok_or_else(|| {
-            format!("`{}` holds no checkpoint to resume from; run without --resume", dir.display())
-        })?;
-        return Ok((dir, Some(newest)));
-    }
-    if args.name.is_some() {
-        return Ok((dir, None)); // never overwritten: the builder refuses a directory that holds a run
-    }
-    let numbered = (2..).map(|number| args.runs.join(format!("{name}-{number}")));
-    let free = std::iter::once(dir).chain(numbered).find(|dir| !dir.exists());
-    Ok((free.expect("there is always a number that is free"), None))
-}
-
-/// Says what works, in the words of the command line.
-fn explain(error: ConfigError) -> BoxError {
-    match error {
-        ConfigError::RunExists { path } => format!(
-            "`{}` holds a run already; add --resume to go on with it, or give another --name",
-            path.display()
-        )
-        .into(),
-        error => error.into(),
-    }
-}
-
 fn console(args: &Args, recipe: &Recipe) -> Console {
     // About twenty lines where there is no terminal, at most a hundred steps apart.
     let apart = (recipe.num_iterations / 20).clamp(1, 100);
     Console::default().line_every(apart.max(args.log_every))
 }
 
-fn print_beforehand(args: &Args, text: &Text, recipe: &Recipe) {
-    text.print();
-    println!("{recipe}");
-    if let Some(reduced) = args.reduced() {
-        println!("note: {reduced}");
+fn dry_run(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) -> Result<ExitCode, BoxError> {
+    let trainer = compose(args, text, recipe, dir)?.build()?;
+    print_beforehand(args, text, recipe, dir);
+    if let Err(error) = bdh::device(&args.device().to_string()) {
+        remark("note", error);
     }
-    for warning in recipe.warnings() {
-        println!("warning: {warning}");
-    }
+    let mut plan = trainer.plan().clone();
+    plan.groups.clear(); // the recipe has them, with their rules
+    let plan = plan.to_string();
+    // Its first line is about the model in place of the real one.
+    say(plan.split_once('\n').map_or("", |(_, rows)| rows));
+    Ok(ExitCode::SUCCESS)
 }
 
-fn print_afterwards(fitted: &Fitted<Gpt>, text: &Text, dir: &std::path::Path) {
-    println!("{}", fitted.overhead);
+fn print_beforehand(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) {
+    text.print();
+    say(recipe);
+    say(format_args!("run      {} on {}", dir.path.display(), args.device()));
+    if let Some(checkpoint) = &dir.checkpoint {
+        say(format_args!("resumes  {}", checkpoint.display()));
+    }
+    if let Some(reduced) = args.reduced() {
+        remark("note", reduced);
+    }
+    let steps = recipe.num_iterations;
+    let beyond: Vec<_> = args.early_save().beyond(steps).iter().map(ToString::to_string).collect();
+    if !beyond.is_empty() {
+        let beyond = beyond.join(", ");
+        remark(
+            "note",
+            format_args!(
+                "no early checkpoint at {beyond}, beyond the run's {steps} steps; \
+                 --early-save 10%,25%,50% goes with its length"
+            ),
+        );
+    }
+    for warning in recipe.warnings() {
+        remark("warning", warning);
+    }
+    say("");
+}
+
+fn print_afterwards(fitted: &Fitted<Gpt>, text: &Text, dir: &RunDir) {
+    say(format_args!("\n{}\n", fitted.overhead));
     let bpb = fitted.last.as_ref().and_then(|record| record.scalar("val_bpb"));
     if let Some(bpb) = bpb {
-        println!("val_bpb {bpb:.4}, where the text's levels are {}", text.levels);
+        say(format_args!("val_bpb  {bpb:.4}"));
+        say(format_args!("levels   {}", text.levels));
     }
-    println!("run {}; everything it left is in {}", fitted.outcome, dir.display());
+    if bpb.is_some_and(|bpb| !bpb.is_finite()) {
+        remark("warning", "the run diverged; a lower --lr-override may help");
+    }
+    say(format_args!("run {}; everything it left is in {}", fitted.outcome, dir.path.display()));
+    if fitted.outcome == Outcome::Stopped(StopReason::Signal)
+        && let Some(name) = dir.path.file_name()
+    {
+        let runs = dir.path.parent().unwrap_or(&dir.path);
+        say(format_args!(
+            "go on with it: --resume --runs {} --name {}",
+            runs.display(),
+            name.display()
+        ));
+    }
 }

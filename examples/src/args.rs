@@ -7,10 +7,10 @@
 //! run that stops at once as a reason to stop the sweep, so that sentence has to be enough.
 
 mod device;
+mod early_save;
 mod normalize;
 mod values;
 
-use std::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -19,12 +19,13 @@ use clap::{Args as _, Command};
 use serde::Serialize;
 
 pub use self::device::{BPE_VOCAB, BYTE_VOCAB, Defaults, DeviceKind, Tokenizer, defaults_for};
+pub use self::early_save::EarlySave;
 pub use self::normalize::normalize;
 pub use self::values::{Every, ValueError};
-use self::values::{count, early_save, fraction, natural, not_negative, positive, run_name, steps};
+use self::values::{count, fraction, natural, not_negative, positive, run_name, steps};
 use crate::nanochat::LearningRates;
 use crate::scaling::{MicroBatch, Request};
-use bdh::Cadence;
+use serde_json::Value;
 
 /// What one run was asked to be.
 ///
@@ -34,7 +35,7 @@ pub struct Args {
     /// Transformer blocks. Decides everything that is not set below
     #[arg(long, value_name = "LAYERS", default_value = "12", value_parser = count, help_heading = "Model")]
     pub depth: usize,
-    /// Width in channels, a multiple of the head size [default: depth x aspect ratio, up to whole heads]
+    /// Width in channels, a multiple of the head size [default: depth x aspect ratio]
     #[arg(long, value_name = "CHANNELS", value_parser = count, help_heading = "Model")]
     pub n_embd_override: Option<usize>,
     /// Channels per layer, from which the width follows
@@ -46,50 +47,50 @@ pub struct Args {
     /// Context length in tokens [default: 2048, or 256 on the CPU]
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Model")]
     pub max_seq_len: Option<usize>,
-    /// Attention window of each layer, tiled: L the whole context, S about a quarter
+    /// Attention window of each layer, tiled: L the whole context, S a quarter
     #[arg(long, value_name = "PATTERN", default_value = "SSSL", help_heading = "Model")]
     pub window_pattern: String,
 
-    /// Text to train on: a file, a directory, `shakespeare` or `synthetic` [default: burn's Rust sources]
+    /// A file, a directory, `shakespeare` or `synthetic` [default: burn's Rust sources]
     #[arg(long, value_name = "TEXT", help_heading = "Data")]
     pub data: Option<String>,
-    /// How text becomes token ids [default: bpe, or bytes on the CPU]
-    #[arg(long, value_name = "KIND", help_heading = "Data")]
+    /// How text becomes token ids: `bytes` or `bpe` [default: bpe, or bytes on the CPU]
+    #[arg(long, value_name = "KIND", hide_possible_values = true, help_heading = "Data")]
     pub tokenizer: Option<Tokenizer>,
     /// Token ids of the bpe tokenizer [default: 32768; bytes always have 257]
     #[arg(long, value_name = "IDS", value_parser = count, help_heading = "Data")]
     pub vocab_size: Option<usize>,
 
-    /// Optimizer updates, whatever the laws say; -1 leaves it to them
+    /// Optimizer updates; -1 for the laws'
     #[arg(
         long, value_name = "STEPS", value_parser = steps, help_heading = "Horizon",
         visible_alias = "max-iterations", visible_alias = "steps"
     )]
     pub num_iterations: Option<u64>,
-    /// FLOPs to spend, when the number of steps is not given; -1 leaves it to the laws
+    /// FLOPs to spend, when the number of steps is not given; -1 for the laws'
     #[arg(long, value_name = "FLOPS", value_parser = positive, help_heading = "Horizon")]
     pub target_flops: Option<f64>,
-    /// Tokens per scaling parameter; learning rates and weight decay go by it even when the steps are given
+    /// Tokens per scaling parameter; learning rates go by it, steps given or not
     #[arg(long, value_name = "RATIO", default_value = "12", value_parser = positive, help_heading = "Horizon")]
     pub target_param_data_ratio: f64,
 
-    /// Sequences in one forward and backward pass [default: what fits a step, up to 32, or 8 on the CPU]
+    /// Sequences in a forward pass [default: up to 32, or 8 on the CPU]
     #[arg(
         long, value_name = "SEQUENCES", value_parser = count, help_heading = "Batch",
         visible_alias = "micro-batch"
     )]
     pub device_batch_size: Option<usize>,
-    /// Tokens in one step [default: by scaling law, or one micro-batch on the CPU; -1 for the default]
+    /// Tokens in one step [default: by scaling law, or one micro-batch on the CPU]
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Batch")]
     pub total_batch_size: Option<usize>,
 
-    /// Muon's learning rate as it is used, instead of batch scaling; moves every other group by the same factor
+    /// Muon's learning rate as it is used; moves every other group by the same factor
     #[arg(long, value_name = "LR", value_parser = positive, help_heading = "Optimization")]
     pub lr_override: Option<f64>,
     /// Learning rate of the embeddings, at width 768 and a batch of 524288 tokens
     #[arg(long, value_name = "LR", default_value = "0.3", value_parser = positive, help_heading = "Optimization")]
     pub embedding_lr: f64,
-    /// Learning rate of the output head, at width 768 and a batch of 524288 tokens
+    /// Learning rate of the head, at width 768 and a batch of 524288 tokens
     #[arg(long, value_name = "LR", default_value = "0.008", value_parser = positive, help_heading = "Optimization")]
     pub unembedding_lr: f64,
     /// Learning rate of the matrices (Muon), at a batch of 524288 tokens
@@ -101,7 +102,7 @@ pub struct Args {
     /// Learning rate of the residual scalars, at a batch of 524288 tokens
     #[arg(long, value_name = "LR", default_value = "0.5", value_parser = positive, help_heading = "Optimization")]
     pub scalar_lr: f64,
-    /// Muon's weight decay as it is used, unlike nanochat, which scales it [default: by scaling law]
+    /// Muon's weight decay as it is used; nanochat scales its own [default: by scaling law]
     #[arg(long, value_name = "DECAY", value_parser = not_negative, help_heading = "Optimization")]
     pub weight_decay: Option<f64>,
     /// Steps over which the learning rates rise
@@ -114,32 +115,26 @@ pub struct Args {
     #[arg(long, value_name = "SHARE", default_value = "0.05", value_parser = fraction, help_heading = "Optimization")]
     pub final_lr_frac: f64,
 
-    /// Steps between evaluations, besides those at the beginning and the end; -1 for only those
+    /// Steps between evaluations, besides the first and the last; -1 for none
     #[arg(long, value_name = "STEPS", default_value = "250", help_heading = "Evaluation")]
     pub eval_every: Every,
     /// Tokens that one evaluation sees [default: 41943040, or 32768 on the CPU]
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Evaluation")]
     pub eval_tokens: Option<usize>,
-    /// Steps between checkpoints, besides the last; -1 for the last only
+    /// Steps between checkpoints, besides the last; -1 for none
     #[arg(long, value_name = "STEPS", default_value = "-1", help_heading = "Checkpoints")]
     pub save_every: Every,
-    /// Early checkpoints that are kept for good: steps, shares of the run such as 10%,25%,50%, or off
-    #[arg(
-        long,
-        value_name = "STEPS",
-        default_value = "250,500,1000",
-        value_parser = early_save,
-        help_heading = "Checkpoints"
-    )]
-    pub early_save: Cadence,
-    /// Continues the run of this name from its newest checkpoint
+    /// Checkpoints kept for good: steps, shares such as 10%,25%, or off [default: 250,500,1000]
+    #[arg(long, value_name = "STEPS", help_heading = "Checkpoints")]
+    pub early_save: Option<EarlySave>,
+    /// Continues the run of this name, with its flags, from its newest checkpoint
     #[arg(long, help_heading = "Checkpoints")]
     pub resume: bool,
 
-    /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest that this program was built for]
+    /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest built in]
     #[arg(long, value_name = "DEVICE", help_heading = "Run", visible_alias = "device-type")]
     pub device: Option<DeviceKind>,
-    /// Operations per second that the device could do at best, for MFU: 989.4e12 for an H100 in bf16
+    /// Peak operations per second, for MFU: 989.4e12 for an H100 in bf16 [default: no MFU]
     #[arg(long, value_name = "FLOPS", value_parser = positive, help_heading = "Run")]
     pub peak_flops: Option<f64>,
     /// Seed of the weights and of the order of the data
@@ -172,8 +167,10 @@ pub fn command() -> Command {
         .long_about(None)
         .after_help(
             "Flags may be written with underscores and as --flag=value; True, False and None are understood.\n\
+             Without any flag: eight small trials on the CPU, ranked.\n\
              On a laptop:  --depth 2 --n_embd_override 64 --device cpu --max-iterations 10",
         )
+        .next_line_help(true)
         // As in Python: a command line may repeat what a sweep's template sets, and the later one counts.
         .args_override_self(true)
 }
@@ -183,6 +180,35 @@ pub fn command() -> Command {
 pub fn parse() -> Args {
     try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
 }
+
+/// Reads the program's own arguments on top of those of the run that they resume, or ends it.
+#[must_use]
+pub fn parse_over(saved: &Value) -> Args {
+    let mut argv = std::env::args_os();
+    let program = argv.next().into_iter();
+    // The later one of two counts, so what is given now wins.
+    let all = program.chain(flags(saved).into_iter().map(OsString::from)).chain(argv);
+    try_parse_from(all).unwrap_or_else(|error| error.exit())
+}
+
+/// The flags that make these arguments, as a run saved them; those at their defaults are left out.
+fn flags(saved: &Value) -> Vec<String> {
+    let defaults = try_parse_from(["nanochat_sweep"]).expect("no argument is required");
+    let defaults = serde_json::to_value(defaults).expect("arguments are plain data");
+    let given = saved.as_object().into_iter().flatten();
+    let given = given.filter(|(flag, value)| defaults[flag.as_str()] != **value);
+    let flag = |(flag, value): (&String, &Value)| match value {
+        _ if OF_ONE_CALL.contains(&flag.as_str()) => None,
+        Value::Bool(true) => Some(format!("--{flag}")),
+        Value::String(text) => Some(format!("--{flag}={text}")),
+        Value::Number(number) => Some(format!("--{flag}={number}")),
+        _ => None,
+    };
+    given.filter_map(flag).collect()
+}
+
+/// What a resumed run does not take over.
+const OF_ONE_CALL: [&str; 5] = ["name", "runs", "resume", "dry_run", "quiet"];
 
 /// Reads an argument list, program name first.
 ///
@@ -200,17 +226,6 @@ pub fn try_parse_from(
     Ok(parsed)
 }
 
-/// Ends the program over a setting that cannot work: code 2, the error and its causes on stderr.
-pub fn reject(error: &(dyn Error + 'static)) -> ! {
-    refusal(error).exit()
-}
-
-fn refusal(error: &(dyn Error + 'static)) -> clap::Error {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    command().error(ErrorKind::ValueValidation, text)
-}
-
 impl Args {
     /// What two flags may be wrong about together.
     fn check(&self) -> Result<(), clap::Error> {
@@ -221,6 +236,33 @@ impl Args {
                     "--vocab-size {ids} needs --tokenizer bpe; bytes always have {BYTE_VOCAB} ids"
                 ),
             )),
+            _ => Ok(()),
+        }
+    }
+
+    /// When early checkpoints are saved.
+    #[must_use]
+    pub fn early_save(&self) -> EarlySave {
+        self.early_save.clone().unwrap_or_default()
+    }
+
+    /// What turns out to be wrong when the number of steps is known.
+    ///
+    /// # Errors
+    ///
+    /// [`ValueError::NeverFires`] for steps that were asked for and lie beyond the run. The default early
+    /// checkpoints may: a short run has none.
+    pub fn check_steps(&self, steps: u64) -> Result<(), ValueError> {
+        let never =
+            |flag, given, instead| Err(ValueError::NeverFires { flag, given, steps, instead });
+        match &self.early_save {
+            Some(early) if !early.beyond(steps).is_empty() && early.cadence(steps).is_none() => {
+                let instead = format!("steps up to {steps}, shares such as 10%,25%,50%, or off");
+                never("--early-save", early.to_string(), instead)
+            }
+            _ if self.log_every > steps => {
+                never("--log-every", self.log_every.to_string(), format!("{steps} or less"))
+            }
             _ => Ok(()),
         }
     }

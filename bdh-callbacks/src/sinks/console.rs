@@ -1,6 +1,6 @@
 //! The terminal: a progress bar where there is one, plain lines where there is not.
 
-use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink};
+use bdh::{BoxError, Clock, Outcome, Problem, Record, RunInfo, Sink};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -9,16 +9,25 @@ use std::time::{Duration, Instant};
 ///
 /// On a terminal it is a progress bar with loss, tokens per second and the time that remains, from the
 /// first step on. In a pipe or a log file it is a line every [`line_every`](Self::line_every) steps:
-/// `Step: 100/3000 loss 2.45`. Evals get a line of their own in both.
+/// `Step: 100/3000 loss 2.450`. Evals, and the last step, get a line of their own in both.
 #[derive(Debug)]
 pub struct Console {
     line_every: u64,
     bar: Option<ProgressBar>,
     steps: u64,
-    began: Instant,
-    /// The step at which this process began, and its tokens.
-    from: Option<(u64, u64)>,
+    from: From,
     loss: Mean,
+}
+
+/// Where rates and the remaining time are counted from.
+///
+/// The first record, once there is one: before it lie the evaluation of the untrained model, or whatever
+/// a resumed run did in its earlier life.
+#[derive(Debug)]
+struct From {
+    time: Instant,
+    step: u64,
+    tokens: Option<u64>,
 }
 
 /// A mean since the last line.
@@ -34,8 +43,7 @@ impl Default for Console {
             line_every: 100,
             bar: None,
             steps: 0,
-            began: Instant::now(),
-            from: None,
+            from: From { time: Instant::now(), step: 0, tokens: None },
             loss: Mean::default(),
         }
     }
@@ -60,8 +68,9 @@ impl Console {
 
     fn step_line(&mut self, record: &Record) {
         let step = record.clock.step;
-        let is_last = step == self.steps;
-        if step == 0 || !(step.is_multiple_of(self.line_every) || step == 1 || is_last) {
+        let is_first = step == 1 && self.bar.is_none();
+        let is_regular = step % self.line_every == 0 && self.bar.is_none();
+        if step == 0 || !(is_first || is_regular || step == self.steps) {
             return;
         }
         let loss = std::mem::take(&mut self.loss).mean();
@@ -90,19 +99,19 @@ impl Console {
         bar.set_message(message);
     }
 
-    /// The run's own figure if it records one; otherwise tokens since this process began, by the wall.
+    /// The run's own figure if it records one; otherwise tokens since the first record, by the wall.
     fn tokens_per_second(&self, record: &Record) -> Option<f64> {
-        let (_, tokens) = self.from?;
-        let seconds = self.began.elapsed().as_secs_f64();
-        let by_the_wall = (record.clock.tokens.checked_sub(tokens)? as f64) / seconds;
-        let rate = record.scalar("train/tok_per_sec").unwrap_or(by_the_wall);
-        (rate > 0.0).then_some(rate)
+        let by_the_wall = || {
+            let tokens = record.clock.tokens.checked_sub(self.from.tokens?)?;
+            Some(tokens as f64 / self.from.time.elapsed().as_secs_f64())
+        };
+        record.scalar("train/tok_per_sec").or_else(by_the_wall).filter(|rate| *rate > 0.0)
     }
 
     fn time_left(&self, step: u64) -> Option<Duration> {
-        let done = step.checked_sub(self.from?.0).filter(|done| *done > 0)?;
+        let done = step.checked_sub(self.from.step).filter(|done| *done > 0)?;
         let left = self.steps.checked_sub(step).filter(|left| *left > 0)?;
-        Some(self.began.elapsed().mul_f64(left as f64 / done as f64))
+        Some(self.from.time.elapsed().mul_f64(left as f64 / done as f64))
     }
 
     fn eval_line(&self, record: &Record) {
@@ -134,9 +143,9 @@ impl Sink for Console {
 
     fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
         self.steps = run.steps;
-        self.began = Instant::now();
-        self.from = Some((run.resumed_at.unwrap_or(0), 0));
-        if io::stderr().is_terminal() {
+        self.from = From { time: Instant::now(), step: run.resumed_at.unwrap_or(0), tokens: None };
+        // A log file of a run that is watched on a terminal gets its lines too.
+        if io::stderr().is_terminal() && io::stdout().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(run.steps), ProgressDrawTarget::stderr());
             let style = "{bar:30} {pos}/{len}  {msg}";
             bar.set_style(ProgressStyle::with_template(style)?);
@@ -148,14 +157,19 @@ impl Sink for Console {
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
+        if let Some(bar) = self.bar.clone() {
+            self.move_bar(&bar, record);
+            self.loss = Mean::default(); // a bar shows each step's own
+        }
         if let Some(loss) = record.scalar("train/loss") {
             self.loss.add(loss);
         }
-        match self.bar.clone() {
-            Some(bar) => self.move_bar(&bar, record),
-            None => self.step_line(record),
-        }
+        self.step_line(record);
         self.eval_line(record);
+        let Clock { step, tokens, .. } = record.clock;
+        if self.from.tokens.is_none() {
+            self.from = From { time: Instant::now(), step, tokens: Some(tokens) };
+        }
         Ok(())
     }
 

@@ -17,24 +17,43 @@ impl<'a> Variant<'a> {
     }
 }
 
-/// Runs all variants `rounds` times in turn, after one round that does not count; the median of each.
-pub(crate) fn medians(variants: &mut [Variant<'_>], rounds: usize) -> Vec<Duration> {
-    let mut times = vec![Vec::with_capacity(rounds); variants.len()];
+/// The times of one variant, round by round.
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    /// The time in the middle.
+    pub(crate) fn median(&self) -> Duration {
+        let mut times = self.0.clone();
+        times.sort();
+        times[times.len() / 2]
+    }
+
+    /// How many times as long as `base` it took, in the middle of the rounds.
+    pub(crate) fn ratio(&self, base: &Self) -> f64 {
+        let pairs = self.0.iter().zip(&base.0);
+        let mut ratios: Vec<_> = pairs.map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    }
+}
+
+/// Runs all variants `rounds` times in turn, after one round that does not count. Every other round goes
+/// through them backwards, so that none is always the one after the slowest.
+pub(crate) fn measure(variants: &mut [Variant<'_>], rounds: usize) -> Vec<Times> {
+    let mut times: Vec<_> = variants.iter().map(|_| Times(Vec::with_capacity(rounds))).collect();
     for round in 0..=rounds {
-        for (variant, times) in variants.iter_mut().zip(&mut times) {
+        let mut order: Vec<_> = variants.iter_mut().zip(&mut times).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for (variant, times) in order {
             let time = (variant.once)();
             if round > 0 {
-                times.push(time);
+                times.0.push(time);
             }
         }
     }
     times
-        .into_iter()
-        .map(|mut times| {
-            times.sort();
-            times[times.len() / 2]
-        })
-        .collect()
 }
 
 /// How long `work` takes.

@@ -64,7 +64,7 @@ fn nothing_given_is_nanochats_twelve_layers() {
     assert_eq!(args.request(BPE_VOCAB), Request::default());
     assert_eq!(args.device(), DeviceKind::Cuda(1));
     assert_eq!((args.seed, args.eval_every.to_string()), (42, "250".to_owned()));
-    assert_eq!(args.early_save, bdh::at([250, 500, 1000]));
+    assert_eq!(args.early_save(), EarlySave::default());
     assert_eq!((args.save_every, args.warmup_steps), (Every::Never, 40));
     assert_eq!(args.eval_tokens(), 41_943_040);
     assert_eq!((args.reduced(), args.run_name()), (None, "d12".to_owned()));
@@ -167,13 +167,27 @@ fn flags_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn a_refused_recipe_ends_like_a_bad_flag() {
-    let args = parse("--device cpu --n_embd_override 100");
-    let error =
-        Recipe::derive(&args.request(args.vocab_size())).expect_err("100 is not a multiple of 64");
-    let refusal = refusal(&error);
-    assert_eq!((refusal.exit_code(), refusal.use_stderr()), (2, true));
-    assert!(refusal.to_string().contains("width 100 is not a multiple of the head size 64"));
+fn steps_that_never_come_are_refused_unless_they_are_the_default() {
+    let check = |words: &str, steps| parse(words).check_steps(steps).map_err(|e| e.to_string());
+    let message = "--early-save 500 never fires in a run of 10 steps: use steps up to 10, shares such as \
+                   10%,25%,50%, or off";
+    assert_eq!(check("--early-save 500", 10), Err(message.to_owned()));
+    assert_eq!(check("--early-save 5,500", 10), Ok(()));
+    assert_eq!(check("--early-save off", 10), Ok(()));
+    assert_eq!(check("--depth 2", 10), Ok(()));
+    let message = "--log-every 500 never fires in a run of 10 steps: use 10 or less";
+    assert_eq!(check("--log-every 500", 10), Err(message.to_owned()));
+}
+
+#[test]
+fn a_run_that_is_resumed_gives_back_its_flags() {
+    let words = "--depth=2 --n-embd-override=64 --lr-override=1e-05 --device=cpu --steps=20 \
+                 --early-save=12.5%,50% --save-every=5 --tokenizer=bpe --data=a_b.txt --window-pattern=L";
+    let before = parse(&format!("{words} --name x --quiet"));
+    let flags = flags(&serde_json::to_value(&before).expect("arguments are plain data"));
+    let again = parse(&flags.join(" "));
+    assert_eq!(Args { name: again.name.clone(), quiet: false, ..before }, again);
+    assert_eq!(super::flags(&serde_json::to_value(parse("")).expect("plain data")), [""; 0]);
 }
 
 #[test]
@@ -210,6 +224,6 @@ fn the_record_holds_the_flags_by_name() {
         serde_json::to_value(parse("--device cuda --depth 8")).expect("arguments are plain data");
     assert_eq!(record["depth"], 8);
     assert_eq!(record["device"], "cuda:0");
-    assert_eq!(record["early_save"], "at 250,500,1000 steps");
+    assert_eq!(record["early_save"], Value::Null);
     assert_eq!(record["save_every"], "never");
 }

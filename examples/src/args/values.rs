@@ -4,7 +4,6 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-use bdh::Cadence;
 use serde::{Serialize, Serializer};
 
 /// Why the text behind a flag was refused; clap puts the flag and the text in front.
@@ -38,6 +37,18 @@ pub enum ValueError {
     /// Not a step at which to save.
     #[error("expected steps such as 250,500,1000, shares of the run such as 10%,25%,50%, or `off`")]
     NotASavePoint,
+    /// Steps that a run never reaches.
+    #[error("{flag} {given} never fires in a run of {steps} steps: use {instead}")]
+    NeverFires {
+        /// What was given.
+        flag: &'static str,
+        /// Its value.
+        given: String,
+        /// Steps of the run.
+        steps: u64,
+        /// What would work.
+        instead: String,
+    },
     /// Not the name of a directory.
     #[error(
         "a run's name is the name of its directory: not empty, and without `/`, `\\` or a leading dot"
@@ -105,20 +116,6 @@ fn whole(text: &str, least: u64) -> Result<u64, ValueError> {
         },
     };
     if value < least { Err(ValueError::TooSmall { least }) } else { Ok(value) }
-}
-
-/// Parses early steps at which to save, or shares of the run, into the cadence that they stand for.
-pub(super) fn early_save(text: &str) -> Result<Cadence, ValueError> {
-    if text == "off" {
-        return Ok(Cadence::Never);
-    }
-    let (shares, steps): (Vec<_>, Vec<_>) = text.split(',').partition(|at| at.ends_with('%'));
-    let steps = (!steps.is_empty()).then(|| format!("at {} steps", steps.join(",")));
-    let shares = (!shares.is_empty()).then(|| format!("at {}", shares.join(",")));
-    let parsed = steps.into_iter().chain(shares).map(|text| text.parse::<Cadence>());
-    let cadences: Vec<_> =
-        parsed.collect::<Result<_, _>>().map_err(|_| ValueError::NotASavePoint)?;
-    cadences.into_iter().reduce(|any, one| any | one).ok_or(ValueError::NotASavePoint)
 }
 
 /// How often something happens; nanochat writes never as -1.

@@ -48,7 +48,7 @@ pub enum DataError {
     /// The text does not fill one row.
     #[error(
         "the {split} text has {tokens} tokens, and one row of seq_len {seq_len} needs {}: \
-         give more text or a smaller seq_len",
+         give more text or a smaller `--max-seq-len`",
         seq_len + 1
     )]
     TooShort {

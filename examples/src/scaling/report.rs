@@ -83,7 +83,7 @@ impl fmt::Display for Recipe {
         )?;
         writeln!(
             f,
-            "horizon  {} steps, {} tokens, {:.2} per scaling parameter (the law asks for {} tokens)",
+            "horizon  {} steps, {} tokens, {:.2} per scaling parameter (the law: {})",
             grouped(self.num_iterations),
             grouped(self.total_tokens() as u64),
             self.total_tokens() / params.scaling() as f64,

@@ -49,7 +49,7 @@ fn text_shorter_than_a_row_says_how_much_a_row_needs() {
     assert_eq!(
         error.to_string(),
         "the train text has 16 tokens, and one row of seq_len 16 needs 17: give more text or a \
-         smaller seq_len"
+         smaller `--max-seq-len`"
     );
     let error = val_batches(&documents, 1, 16, 100).expect_err("one id too few");
     assert!(error.to_string().starts_with("the val text has 16 tokens"), "{error}");

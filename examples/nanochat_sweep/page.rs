@@ -1,0 +1,51 @@
+//! What the program says, on lines that fit a terminal.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io::{self, Write};
+
+/// Columns of the widest line.
+const COLUMNS: usize = 100;
+
+/// Prints a line. A pipe that was closed, as by `head`, is no reason to end a run.
+pub(crate) fn say(line: impl Display) {
+    drop(writeln!(io::stdout(), "{line}"));
+}
+
+/// Prints `note: …` or `warning: …`, with the lines after the first indented.
+pub(crate) fn remark(kind: &str, text: impl Display) {
+    say(wrapped(&format!("{kind}: {text}")));
+}
+
+/// Prints an error and its causes on stderr.
+pub(crate) fn error(error: &(dyn Error + 'static)) {
+    drop(writeln!(io::stderr(), "error: {}", with_causes(error)));
+}
+
+/// Prints a warning on stderr, where a quiet run has nothing else to say.
+pub(crate) fn warn(text: impl Display) {
+    drop(writeln!(io::stderr(), "warning: {text}"));
+}
+
+/// An error and its causes as one sentence.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn wrapped(text: &str) -> String {
+    let (mut lines, mut width) = (String::new(), 0);
+    for word in text.split(' ') {
+        let more = word.chars().count() + 1;
+        if width + more > COLUMNS {
+            lines.push_str("\n     ");
+            width = 5;
+        }
+        if !lines.is_empty() {
+            lines.push(' ');
+        }
+        lines.push_str(word);
+        width += more;
+    }
+    lines
+}

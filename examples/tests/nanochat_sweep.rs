@@ -1,0 +1,369 @@
+//! `nanochat_sweep` as a stranger uses it: the program itself, run in an empty directory.
+
+#[expect(dead_code, reason = "the program's own modules; its `main` is not called here")]
+#[path = "../nanochat_sweep/local.rs"]
+mod local;
+#[expect(dead_code, reason = "the same")]
+#[path = "../nanochat_sweep/page.rs"]
+mod page;
+#[path = "../nanochat_sweep/prepare.rs"]
+mod prepare;
+#[expect(dead_code, reason = "the same")]
+#[path = "../nanochat_sweep/run_dir.rs"]
+mod run_dir;
+#[expect(dead_code, reason = "the same")]
+#[path = "../nanochat_sweep/single.rs"]
+mod single;
+
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// A model and a text so small that a step takes milliseconds.
+const SMALL: &str = "--depth=2 --n-embd-override=64 --device=cpu --data=text.txt --max-seq-len=32 \
+                     --micro-batch=2 --eval-tokens=64";
+
+/// An empty directory to run the program in, but for a text of a few kilobytes.
+struct Place(TempDir);
+
+/// How a call of the program ended.
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().expect("a temporary directory"));
+        let text: String = (0..400).map(|line| format!("line {line} of a text\n")).collect();
+        fs::write(place.at("text.txt"), text).expect("a text");
+        place
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(program());
+        command.args(words.split_whitespace()).current_dir(self.0.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, words: &str) -> Ended {
+        Ended::from(self.command(words).output().expect("the program starts"))
+    }
+
+    /// Runs the program, which must succeed, and gives what it printed.
+    fn succeeds(&self, words: &str) -> String {
+        let ended = self.run(words);
+        assert_eq!(ended.code, Some(0), "{words}\n{}{}", ended.out, ended.err);
+        assert_eq!(ended.err, "", "{words}");
+        ended.out
+    }
+
+    /// Runs the program, which must refuse: code 2, a sentence with these parts, and nothing written.
+    fn refuses(&self, words: &str, parts: &[&str]) {
+        let before = self.files();
+        let ended = self.run(words);
+        assert_eq!(ended.code, Some(2), "{words}\n{}{}", ended.out, ended.err);
+        assert_eq!(ended.out, "", "{words}");
+        let sentence = ended.err.lines().next().unwrap_or_default();
+        assert!(sentence.starts_with("error: "), "{words}: {}", ended.err);
+        for part in parts {
+            assert!(sentence.contains(part), "`{part}` is missing for `{words}` in: {sentence}");
+        }
+        assert_eq!(self.files(), before, "{words} wrote something");
+    }
+
+    /// Every file and directory with its bytes.
+    fn files(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+        let mut files = BTreeMap::new();
+        let mut dirs = vec![self.0.path().to_owned()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(&dir).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    dirs.push(path.clone());
+                    files.insert(path, None);
+                } else {
+                    let bytes = fs::read(&path).expect("a file");
+                    files.insert(path, Some(bytes));
+                }
+            }
+        }
+        files
+    }
+
+    fn json(&self, path: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.at(path)).expect(path)).expect(path)
+    }
+
+    /// The lines of a run's `metrics.jsonl`.
+    fn metrics(&self, run: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.at(run).join("metrics.jsonl")).expect("metrics");
+        text.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect()
+    }
+
+    fn steps(&self, run: &str) -> Vec<u64> {
+        self.metrics(run).iter().map(|line| line["step"].as_u64().expect("a step")).collect()
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// The program, which cargo builds beside the tests.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let profile = test.ancestors().nth(2).expect("tests are in target/<profile>/deps");
+    let program =
+        profile.join("examples").join(format!("nanochat_sweep{}", std::env::consts::EXE_SUFFIX));
+    assert!(program.exists(), "{} is not built: run `cargo build --examples`", program.display());
+    program
+}
+
+fn contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn the_requests_own_line_trains_and_leaves_a_complete_run() {
+    let place = Place::new();
+    let out = place.succeeds("--depth 2 --n_embd_override 64 --device cpu --max-iterations 10");
+    contains(
+        &out,
+        &[
+            "Step: 1/10 loss ",
+            "Step: 10/10 loss ",
+            "no early checkpoint at 250, 500, 1000, beyond the run's 10 steps",
+            "unigram",
+            "val_bpb",
+            "run completed",
+            "runs/d2-w64",
+        ],
+    );
+    // Bytes, 8 sequences of 256: sqrt(2048 / 2^19) = 1 / 16 on every rate, sqrt(768 / 64) on the tables'.
+    for (group, lr) in [
+        ("matrix", "0.001250"),
+        ("lm_head", "0.001732"),
+        ("wte", "0.064952"),
+        ("value_embeds", "0.032476"),
+        ("resid_lambdas", "0.000313"),
+        ("x0_lambdas", "0.031250"),
+        ("smear", "0.200000"),
+    ] {
+        contains(&out, &[&format!("  {group:<13} lr {lr}")]);
+    }
+    assert!(out.lines().all(|line| line.chars().count() <= 100), "a line is too wide:\n{out}");
+
+    let run = place.json("runs/d2-w64/run.json");
+    assert_eq!((&run["status"], &run["steps"]), (&"completed".into(), &10.into()));
+    assert!(run["final_metrics"]["val_bpb"].as_f64().is_some_and(|bpb| bpb < 8.1), "{run}");
+    assert_eq!(run["config"]["user"]["args"]["n_embd_override"], 64);
+    assert!(run["config"]["user"]["text"]["levels"]["bigram"].is_f64());
+
+    assert_eq!(place.steps("runs/d2-w64"), (0..=10).collect::<Vec<_>>());
+    let metrics = place.metrics("runs/d2-w64");
+    for line in &metrics[1..] {
+        for key in ["train/loss", "train/weight_norm", "train/grad_norm", "lr", "train/tokens"] {
+            assert!(line[key].is_f64(), "{key} in {line}");
+        }
+        assert!(line["train/flops"].is_f64(), "{line}");
+    }
+    assert!(metrics[2]["train/tok_per_sec"].is_f64());
+    for step in [0, 10] {
+        assert!(
+            metrics[step]["val_bpb"].is_f64()
+                && metrics[step]["val_bpb"] == metrics[step]["val/bpb"]
+        );
+    }
+
+    let model = fs::read(place.at("runs/d2-w64/checkpoints/step_00000010/model.safetensors"));
+    let model = model.expect("a checkpoint of the last step");
+    let model = SafeTensors::deserialize(&model).expect("safetensors");
+    let shape = |name: &str| model.tensor(name).expect(name).shape().to_vec();
+    assert_eq!(shape("transformer.wte.weight"), [320, 64]);
+    assert_eq!(shape("transformer.h.1.mlp.c_fc.weight"), [256, 64], "PyTorch's [out, in]");
+    assert_eq!(shape("lm_head.weight"), [320, 64]);
+    assert_eq!(model.len(), 21);
+}
+
+#[test]
+fn a_sweep_agents_spellings_are_understood() {
+    let place = Place::new();
+    let out = place.succeeds(
+        "--depth=2 --n_embd_override=64 --lr_override=0.00012 --max_iterations=2 --device=cpu \
+         --data=text.txt --max_seq_len=32 --eval_tokens=1e2 --weight_decay=None --dry_run=False",
+    );
+    contains(&out, &["  matrix        lr 0.000120 ", "Step: 2/2 loss"]);
+    let run = place.json("runs/d2-w64-lr0.00012/run.json");
+    assert_eq!(run["config"]["user"]["recipe"]["rates"]["matrix"], 0.00012);
+    assert_eq!(run["config"]["groups"][0]["schedule"]["peak"], 0.00012);
+}
+
+#[test]
+fn early_checkpoints_stay_when_others_rotate() {
+    let place = Place::new();
+    place
+        .succeeds(&format!("{SMALL} --steps 8 --early-save 50% --save-every 1 --lr-override 1e-3"));
+    let checkpoints = place.at("runs/d2-w64-lr0.001/checkpoints");
+    let mut names: Vec<_> = fs::read_dir(&checkpoints)
+        .expect("checkpoints")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["ckpt_early_step_4", "step_00000007", "step_00000008"]);
+
+    let early = checkpoints.join("ckpt_early_step_4");
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let bytes = fs::read(early.join(file)).expect(file);
+        assert!(!SafeTensors::deserialize(&bytes).expect(file).is_empty());
+    }
+    let state = fs::read(early.join("state.json")).expect("the state");
+    let state: Value = serde_json::from_slice(&state).expect("JSON");
+    assert_eq!(state["clock"]["step"], 4);
+    let args = &state["config"]["user"]["args"];
+    assert_eq!((&args["n_embd_override"], &args["lr_override"]), (&64.into(), &0.001.into()));
+}
+
+#[test]
+fn a_name_of_the_programs_own_is_numbered_and_a_given_one_is_never_written_over() {
+    let place = Place::new();
+    let words = format!("{SMALL} --steps 1 --quiet");
+    place.succeeds(&words);
+    place.succeeds(&words);
+    assert!(place.at("runs/d2-w64/run.json").exists());
+    assert!(place.at("runs/d2-w64-2/run.json").exists());
+    for name in ["d2-w64", "empty"] {
+        fs::create_dir_all(place.at("runs/empty")).expect("a directory");
+        let parts = [&format!("`runs/{name}` exists already"), "--resume", "another --name"];
+        place.refuses(&format!("{words} --name {name}"), &parts);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_run_that_is_interrupted_saves_itself_and_goes_on() {
+    use std::io::{BufRead, BufReader};
+
+    let place = Place::new();
+    let words =
+        format!("{SMALL} --steps 300 --micro-batch 8 --name it --log-every 1 --eval-every -1");
+    let mut child = place.command(&words).spawn().expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let started = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("Step: 1/300"));
+    assert!(started);
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("kill").success());
+    let rest: Vec<_> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("--resume --runs runs --name it")), "{rest:?}");
+
+    let run = place.json("runs/it/run.json");
+    assert_eq!((&run["status"], &run["outcome"]["stopped"]), (&"stopped".into(), &"signal".into()));
+    let stopped = *place.steps("runs/it").last().expect("a step");
+    assert!((1..300).contains(&stopped));
+    assert!(place.at(&format!("runs/it/checkpoints/step_{stopped:08}/manifest.json")).exists());
+
+    // The flags are the run's own.
+    let out = place.succeeds("--resume --name it");
+    contains(&out, &["Step: 300/300", "run completed"]);
+    assert_eq!(place.json("runs/it/run.json")["status"], "completed");
+    assert_eq!(place.steps("runs/it"), (0..=300).collect::<Vec<_>>());
+
+    place.refuses("--resume --name it", &["`runs/it` is complete, at step 300 of 300"]);
+}
+
+#[test]
+fn every_mistake_is_one_sentence_and_writes_nothing() {
+    let place = Place::new();
+    fs::write(place.at("empty.txt"), "").expect("a file");
+    fs::write(place.at("binary.txt"), "text\0text").expect("a file");
+    fs::write(place.at("short.txt"), "fifteen letters").expect("a file");
+    fs::create_dir_all(place.at("runs/broken")).expect("a directory");
+    fs::write(place.at("runs/broken/run.json"), "{\"config\": {}}").expect("a file");
+    for (words, parts) in [
+        ("--n_embd=64", &["'--n_embd'"][..]),
+        ("--n_embd_override 100", &["width 100", "head size 64", "use 64 or 128"]),
+        ("--max-iterations 0", &["'0'", "--num-iterations", "at least 1"]),
+        ("--max-iterations -5", &["'-5'", "--num-iterations", "at least 1"]),
+        ("--seed -1", &["'-1'", "--seed", "at least 0"]),
+        ("--data no-such.txt", &["`no-such.txt`", "`--data` takes a text file"]),
+        ("--data empty.txt", &["`empty.txt` is empty"]),
+        ("--data binary.txt", &["`binary.txt` is not UTF-8 text"]),
+        ("--data short.txt", &["val text has 3 tokens", "needs 33", "--max-seq-len"]),
+        ("--device tpu", &["'tpu'", "cpu, cuda"]),
+        ("--runs text.txt/runs", &["--runs text.txt/runs", "`text.txt` is a file"]),
+        ("--early-save 500", &["--early-save 500 never fires in a run of 10 steps", "up to 10"]),
+        ("--log-every 11", &["--log-every 11 never fires in a run of 10 steps", "10 or less"]),
+        ("--resume --name none", &["no run `runs/none`", "leave --resume out"]),
+        ("--resume --name broken", &["`runs/broken` has no checkpoint", "another --name"]),
+    ] {
+        place.refuses(&format!("{SMALL} --max-iterations 10 {words}"), parts);
+    }
+}
+
+#[test]
+#[cfg(not(feature = "cuda"))]
+fn a_device_that_is_not_compiled_in_names_its_feature() {
+    let place = Place::new();
+    place.refuses(&format!("{SMALL} --device cuda"), &["without `cuda`", "--features cuda"]);
+    // What the run would be can be told all the same.
+    let out = place
+        .succeeds(&format!("{SMALL} --device cuda --depth 24 --total-batch-size 64 --dry-run"));
+    contains(&out, &["depth 24", "on cuda:0", "--features cuda"]);
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_and_writes_nothing() {
+    let place = Place::new();
+    let before = place.files();
+    let out = place.succeeds(&format!("{SMALL} --steps 600 --dry-run"));
+    contains(&out, &["horizon  600 steps", "  matrix        lr", "0, 250, 500, 600 (4×)"]);
+    contains(&out, &["ckpt_early_step_500", "no early checkpoint at 1000"]);
+    assert_eq!(place.files(), before);
+    contains(&place.succeeds("--help"), &["--n-embd-override", "Without any flag"]);
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn a_trial_that_fails_stops_no_other() {
+    const COMMON: [&str; 7] = [
+        "--device=cpu",
+        "--max-seq-len=32",
+        "--device-batch-size=2",
+        "--num-iterations=3",
+        "--eval-tokens=64",
+        "--early-save=50%",
+        "--quiet",
+    ];
+    let place = Place::new();
+    let data = format!("--data={}", place.at("text.txt").display());
+    let common: Vec<_> = COMMON.into_iter().chain([data.as_str()]).collect();
+    let trial =
+        |number, width| local::Trial::new(&place.at("sweep"), number, (2, width), 1e-3, &common);
+    let mut trials = [trial(1, 100), trial(2, 64)];
+    let text = prepare::Text::load(&trials[0].args).expect("a text");
+    assert!(!local::train(&mut trials, &text));
+    local::rank(&mut trials);
+
+    let [best, failed] = &trials;
+    assert_eq!((best.status, failed.status), ("completed", "failed"));
+    assert!(best.bpb.is_some_and(f64::is_finite));
+    assert!(failed.error.as_ref().is_some_and(|error| error.contains("width 100")));
+    let kept = Path::new("sweep").join(&best.name).join("checkpoints/ckpt_early_step_2");
+    assert!(place.0.path().join(kept).exists());
+}
