@@ -69,7 +69,7 @@ impl Console {
     fn step_line(&mut self, record: &Record) {
         let step = record.clock.step;
         let is_first = step == 1 && self.bar.is_none();
-        let is_regular = step % self.line_every == 0 && self.bar.is_none();
+        let is_regular = step.is_multiple_of(self.line_every) && self.bar.is_none();
         if step == 0 || !(is_first || is_regular || step == self.steps) {
             return;
         }
