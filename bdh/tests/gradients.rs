@@ -7,7 +7,7 @@ mod tiny;
 
 use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::{AdamWConfig, SgdConfig};
-use bdh::burn::tensor::{Tensor, TensorData};
+use bdh::burn::tensor::Tensor;
 use bdh::{
     BatchSize, BoxError, ConfigError, Group, MemorySink, Probe, Stats, Task, Trainer, never,
     warmup_constant,
@@ -360,21 +360,13 @@ fn a_group_without_parameters_is_named() {
 }
 
 #[test]
-fn a_model_that_gets_no_gradient_is_told_apart_from_one_that_learns() {
-    let detached = Slope {
-        weight: Param::from_tensor(Tensor::from_data(
-            TensorData::from([1.0_f32]),
-            &tiny::device().inner(),
-        )),
-        one: Param::from_tensor(Tensor::ones([1], &tiny::device().inner())),
-    };
-    let run = Trainer::builder(Slopes { slopes: vec![vec![1.0]], next: 0 }, detached)
+fn a_model_without_a_tape_is_told_where_to_get_one() {
+    let device = tiny::device().inner();
+    let ones = || Param::from_tensor(Tensor::ones([1], &device));
+    let task = Slopes { slopes: vec![vec![1.0]], next: 0 };
+    let run = Trainer::builder(task, Slope { weight: ones(), one: ones() })
         .optimizer(SgdConfig::new().build(), 0.1)
-        .steps(1)
-        .build();
-    let text = match run {
-        Err(error) => error.to_string(),
-        Ok(trainer) => trainer.fit().expect_err("nothing to train").to_string(),
-    };
-    assert!(text.contains("parameter"), "{text}");
+        .steps(1);
+    let error = run.build().err().expect("nothing to train").to_string();
+    assert!(error.contains("`model`") && error.contains("`bdh::device`"), "{error}");
 }

@@ -168,6 +168,11 @@ impl<T: Task> TrainerBuilder<T> {
             parts.sinks.insert(0, Box::new(Jsonl::default())); // the truth comes first
         }
         let table = Arc::new(ParamTable::of(&parts.model));
+        if table.is_empty() {
+            let value = "without a parameter that gets gradients".to_owned();
+            let expected = "make it on a device from `bdh::device`, which has a tape".to_owned();
+            return Err(ConfigError::Invalid { field: "model", value, expected });
+        }
         let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table)?;
         let callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
         let settings = parts.settings();
