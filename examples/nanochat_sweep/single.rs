@@ -28,6 +28,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
         bdh::device(&args.device().to_string())?;
     }
     Recipe::derive(&args.request(args.vocab_size()))?;
+    from_file(args)?;
     let dir = RunDir::choose(args)?;
     let text = Text::load(args)?;
     let recipe = Recipe::derive(&args.request(text.tokenizer.vocab_size()))?;
@@ -54,6 +55,16 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     }
     let interrupted = fitted.outcome == Outcome::Stopped(StopReason::Signal);
     Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// The callbacks that the file of `--callbacks` names.
+fn from_file(args: &Args) -> Result<Vec<Box<dyn Callback>>, BoxError> {
+    let Some(path) = &args.callbacks else { return Ok(Vec::new()) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;
+    let is_yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    let build = if is_yaml { bdh::callbacks_from_yaml } else { bdh::callbacks_from_toml };
+    Ok(build(&text)?)
 }
 
 /// The run that arguments, text and recipe describe, without a console.
@@ -84,6 +95,7 @@ pub(crate) fn compose(
         .callback(throughput.build()?)
         .callback(args.early_save().cadence(steps).map(EarlyCheckpoints::when))
         .callback(ValBpb.named("val_bpb"))
+        .callbacks(from_file(args)?)
         .run_dir(dir.path.clone())
         .config(json!({
             "args": args,

@@ -135,6 +135,9 @@ pub struct Args {
     /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest built in]
     #[arg(long, value_name = "DEVICE", help_heading = "Run", visible_alias = "device-type")]
     pub device: Option<DeviceKind>,
+    /// More callbacks, by name, from a TOML or YAML file [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    pub callbacks: Option<PathBuf>,
     /// Peak operations per second, for MFU: 989.4e12 for an H100 in bf16 [default: no MFU]
     #[arg(long, value_name = "FLOPS", value_parser = positive, help_heading = "Run")]
     pub peak_flops: Option<f64>,

@@ -293,6 +293,13 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
     fs::write(place.at("empty.txt"), "").expect("a file");
     fs::write(place.at("binary.txt"), "text\0text").expect("a file");
     fs::write(place.at("short.txt"), "fifteen letters").expect("a file");
+    for (name, settings) in [
+        ("unknown.toml", "use = \"histogramm\""),
+        ("key.toml", "use = \"norms\"\nname = \"mine\"\nper_param = true"),
+        ("idle.toml", "use = \"norms\"\nname = \"mine\"\nevery = \"at 500 steps\""),
+    ] {
+        fs::write(place.at(name), format!("[[callback]]\n{settings}\n")).expect("a file");
+    }
     fs::create_dir_all(place.at("runs/broken")).expect("a directory");
     fs::write(place.at("runs/broken/run.json"), "{\"config\": {}}").expect("a file");
     for (words, parts) in [
@@ -309,6 +316,13 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
         ("--runs text.txt/runs", &["--runs text.txt/runs", "`text.txt` is a file"]),
         ("--early-save 500", &["--early-save 500 never fires in a run of 10 steps", "up to 10"]),
         ("--log-every 11", &["--log-every 11 never fires in a run of 10 steps", "10 or less"]),
+        ("--callbacks none.toml", &["`none.toml` cannot be read"]),
+        ("--callbacks unknown.toml", &["unknown callback `histogramm`", "norms, throughput"]),
+        (
+            "--callbacks key.toml",
+            &["callback `norms`", "unknown field `per_param`", "`per_parameter`"],
+        ),
+        ("--callbacks idle.toml", &["mine", "`at 500 steps` never fires in a run of 10 steps"]),
         ("--resume --name none", &["no run `runs/none`", "leave --resume out"]),
         ("--resume --name broken", &["`runs/broken` has no checkpoint", "another --name"]),
     ] {

@@ -3,7 +3,7 @@
 use crate::data::DataError;
 use crate::data::best_fit::Shelf;
 use crate::data::order::epoch_order;
-use bdh::{BoxError, Source, TokenBatch};
+use bdh::{BatchSize, BoxError, Source, TokenBatch};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
@@ -92,6 +92,11 @@ impl Source for Packed {
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
         let rows: Option<Vec<_>> = (0..self.shape.rows).map(|_| self.row()).collect();
         Ok(TokenBatch::from_rows(&rows.expect("a shelf that is restocked does not run out")))
+    }
+
+    fn batch_size(&self) -> Option<BatchSize> {
+        let Shape { rows, seq_len, .. } = self.shape;
+        Some(BatchSize { samples: rows, tokens: rows * seq_len })
     }
 
     fn position(&self) -> Value {
