@@ -23,10 +23,10 @@ const COMMON: [&str; 15] = [
     "--max-seq-len=128",
     "--device-batch-size=8",
     "--total-batch-size=1024",
-    "--num-iterations=200",
+    "--num-iterations=160",
     "--weight-decay=0.1",
     "--warmup-steps=10",
-    "--eval-every=50",
+    "--eval-every=40",
     "--eval-tokens=16384",
     "--early-save=12.5%,25%,50%",
     "--save-every=-1",
@@ -58,7 +58,7 @@ pub(crate) fn main() -> Result<ExitCode, BoxError> {
     let text = Text::load(&trials[0].args)?;
     say(format_args!("{TRIALS} small random trials on the CPU (--help for a run of your own)"));
     text.print();
-    say("trials   200 steps of 1024 tokens each; Ctrl-C ends the sweep and ranks what is there\n");
+    say("trials   160 steps of 1024 tokens each; Ctrl-C ends the sweep and ranks what is there\n");
 
     let interrupted = train(&mut trials, &text);
     rank(&mut trials);
