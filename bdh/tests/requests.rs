@@ -145,7 +145,7 @@ fn a_checkpoint_without_a_run_directory_is_told_instead_of_being_lost_silently()
 fn a_name_that_is_no_directory_name_fails_the_callback_and_touches_nothing() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
-    for name in ["", ".", "..", "a/b", "/tmp/x"] {
+    for name in ["", ".", "..", "a/b", "/x"] {
         let name = name.to_owned();
         let ask = tiny::on_step(move |at| {
             Ok(at.checkpoint(CheckpointRequest { name: name.clone(), pinned: true }))
