@@ -89,8 +89,8 @@ pub(crate) fn compose(
         .grad_accum_steps(recipe.grad_accum_steps())
         .seed(args.seed)
         .log(log.clone())
-        .eval(start() | cadence(args.eval_every) | last())
-        .checkpoint(cadence(args.save_every) | last())
+        .eval(and_last(args.eval_every) | start())
+        .checkpoint(and_last(args.save_every))
         .callback(Norms::builder().cadence(log).build()?)
         .callback(throughput.build()?)
         .callback(args.early_save().cadence(steps).map(EarlyCheckpoints::when))
@@ -144,10 +144,11 @@ impl Callback for ValBpb {
     }
 }
 
-fn cadence(steps: Every) -> Cadence {
+/// The steps that a flag asks for, and the last one in any case.
+fn and_last(steps: Every) -> Cadence {
     match steps {
-        Every::Never => Cadence::Never,
-        Every::Steps(steps) => every(steps.get()),
+        Every::Never => last(),
+        Every::Steps(steps) => every(steps.get()) | last(),
     }
 }
 
