@@ -85,18 +85,6 @@ impl Deferred {
         self.map(f64::exp)
     }
 
-    /// Its logarithm to base 10.
-    #[must_use]
-    pub fn log10(&self) -> Self {
-        self.map(f64::log10)
-    }
-
-    /// The smaller of the two.
-    #[must_use]
-    pub fn min(self, other: impl Into<Self>) -> Self {
-        self.zip(other.into(), f64::min)
-    }
-
     /// The number, if nothing it rests on is still on the device; NaN for an element of an empty tensor.
     #[must_use]
     pub fn value(&self) -> Option<f64> {

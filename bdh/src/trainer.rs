@@ -117,7 +117,7 @@ pub struct Trainer<T: Task> {
 struct Progress {
     writers: Writers,
     signals: Option<SignalWatch>,
-    last: Option<Record>,
+    last: Option<Arc<Record>>,
     problems: Vec<Problem>,
     overhead: Overhead,
     flops_per_token: Option<f64>,
@@ -285,6 +285,7 @@ impl<T: Task> Trainer<T> {
         progress.overhead.rows = self.callbacks.costs();
         progress.writers.close(&outcome, self.clock.step, &mut progress.problems);
         let Progress { last, problems, overhead, .. } = progress;
+        let last = last.map(Arc::unwrap_or_clone);
         // The directory was writable when the run began; if it no longer is, the outcome still counts.
         let _ = run::write_end(&self.info, &outcome, last.as_ref(), &problems, &overhead);
         ended?;
@@ -303,7 +304,7 @@ impl<T: Task> Trainer<T> {
         let call = |c: &mut dyn crate::Callback| c.on_fit_end(&event);
         self.callbacks.fire(Hook::OnFitEnd, &self.bus, self.clock.step, call)?;
         let late = self.take_logged()?;
-        if let Some(last) = &mut self.progress.last {
+        if let Some(last) = self.progress.last.as_mut().map(Arc::make_mut) {
             last.values.retain(|(key, _)| late.iter().all(|(late, _)| late != key));
             last.values.extend(late);
         }

@@ -44,11 +44,10 @@ impl Writers {
     }
 
     /// Hands a record to every sink.
-    pub(crate) fn write(&mut self, record: Record, problems: &mut Vec<Problem>) {
-        let record = Arc::new(record);
+    pub(crate) fn write(&mut self, record: &Arc<Record>, problems: &mut Vec<Problem>) {
         let step = record.clock.step;
         for writer in &mut self.0 {
-            writer.send(Message::Record(Arc::clone(&record)), step, problems);
+            writer.send(Message::Record(Arc::clone(record)), step, problems);
         }
         self.hear(problems);
     }
@@ -263,11 +262,11 @@ mod tests {
         let (mut writers, _keep) = writers(&memory);
         let mut problems = Vec::new();
         for step in 1..=3 {
-            writers.write(record(step), &mut problems);
+            writers.write(&Arc::new(record(step)), &mut problems);
         }
         let began = Instant::now();
         writers.flush(3, &mut problems);
-        writers.write(record(4), &mut problems);
+        writers.write(&Arc::new(record(4)), &mut problems);
         writers.flush(4, &mut problems);
         writers.close(&Outcome::Completed, 4, &mut problems);
         assert!(began.elapsed() < Duration::from_secs(5));
@@ -282,7 +281,7 @@ mod tests {
         let mut problems = Vec::new();
         let more_than_fit = QUEUE as u64 + 3;
         for step in 1..=more_than_fit {
-            writers.write(record(step), &mut problems);
+            writers.write(&Arc::new(record(step)), &mut problems);
         }
         writers.close(&Outcome::Completed, more_than_fit, &mut problems);
         assert_eq!(problems.len(), 1, "{problems:?}");

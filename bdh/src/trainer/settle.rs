@@ -11,7 +11,7 @@ use crate::task::{Task, Totals};
 use crate::{Cadence, TrainError, deferred};
 use burn::module::Module;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Done {
@@ -135,44 +135,28 @@ impl<T: Task> Trainer<T> {
         if values.is_empty() {
             return Ok(());
         }
-        let record = Record { clock: self.clock, values };
-        self.progress.last = Some(record.clone());
-        self.progress.writers.write(record, &mut self.progress.problems);
+        let record = Arc::new(Record { clock: self.clock, values });
+        self.progress.last = Some(Arc::clone(&record));
+        self.progress.writers.write(&record, &mut self.progress.problems);
         Ok(())
     }
 
     /// Everything logged since the last record, with its values.
     pub(super) fn take_logged(&mut self) -> Result<Vec<(String, Value)>, TrainError> {
-        let values = self.logged()?;
-        self.bus.logged.borrow_mut().clear();
-        Ok(values)
+        self.read_logged()?;
+        Ok(resolve(std::mem::take(&mut *self.bus.logged.borrow_mut())))
     }
 
     /// The record of this step as it stands, its values read but left where they are.
     pub(super) fn record_so_far(&mut self) -> Result<Record, TrainError> {
-        Ok(Record { clock: self.clock, values: self.logged()? })
+        self.read_logged()?;
+        let logged = self.bus.logged.borrow().clone();
+        Ok(Record { clock: self.clock, values: resolve(logged) })
     }
 
-    /// Reads what was logged; of a key logged twice, the later value counts.
-    fn logged(&mut self) -> Result<Vec<(String, Value)>, TrainError> {
-        let logged = self.bus.logged.borrow();
-        read_logged(&logged, self.clock.step, &mut self.progress.overhead.reads)?;
-        let mut values: Vec<(String, Value)> = Vec::with_capacity(logged.len());
-        let mut places: HashMap<&str, usize> = HashMap::with_capacity(logged.len());
-        for (key, logged) in &*logged {
-            let value = match logged {
-                Logged::Ready(value) => value.clone(),
-                Logged::Deferred(value) => Value::Scalar(value.value().unwrap_or(f64::NAN)),
-            };
-            match places.entry(key.as_str()) {
-                Entry::Occupied(place) => values[*place.get()].1 = value,
-                Entry::Vacant(place) => {
-                    place.insert(values.len());
-                    values.push((key.clone(), value));
-                }
-            }
-        }
-        Ok(values)
+    fn read_logged(&mut self) -> Result<(), TrainError> {
+        let reads = &mut self.progress.overhead.reads;
+        read_logged(&self.bus.logged.borrow(), self.clock.step, reads)
     }
 
     /// Passes on what failed in callbacks: to the sinks, and to the outcome.
@@ -187,6 +171,25 @@ impl<T: Task> Trainer<T> {
         self.progress.writers.tell(&problem);
         self.progress.problems.push(problem);
     }
+}
+
+/// The values of what was logged and read: a key logged twice keeps its first place and its last value.
+fn resolve(logged: Vec<(String, Logged)>) -> Vec<(String, Value)> {
+    let mut places = HashMap::with_capacity(logged.len());
+    let first = |(index, (key, _))| *places.entry(key).or_insert(index);
+    let logged_at: Vec<usize> =
+        logged.iter().map(|(key, value)| (key.as_str(), value)).enumerate().map(first).collect();
+
+    let mut values: Vec<Option<(String, Value)>> = Vec::new();
+    values.resize_with(logged.len(), || None);
+    for ((key, logged), place) in logged.into_iter().zip(logged_at) {
+        let value = match logged {
+            Logged::Ready(value) => value,
+            Logged::Deferred(value) => Value::Scalar(value.value().unwrap_or(f64::NAN)),
+        };
+        values[place] = Some((key, value));
+    }
+    values.into_iter().flatten().collect()
 }
 
 /// Reads, in one device read, all that was logged and is still on the device.

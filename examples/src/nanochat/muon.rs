@@ -46,12 +46,6 @@ impl Muon {
         Self { momentum: 0.95, beta2: 0.9, weight_decay, schedule: None }
     }
 
-    /// Replaces the constant momentum.
-    #[must_use]
-    pub fn with_momentum(self, momentum: f64) -> Self {
-        Self { momentum, ..self }
-    }
-
     /// Lets `schedule` set the momentum and scale the weight decay, by the number of updates so far.
     #[must_use]
     pub fn with_schedule(self, schedule: Schedule) -> Self {
