@@ -95,7 +95,7 @@ pub use run::RunInfo;
 pub use schedule::{
     Schedule, constant, warmup_constant, warmup_cosine, warmup_linear, warmup_stable_decay,
 };
-pub use sink::{Jsonl, MemorySink, Sink};
+pub use sink::{Feedback, Jsonl, MemorySink, Sink};
 pub use source::Source;
 pub use stats::{ParamStats, Stats};
 pub use task::{BatchSize, Task, Totals};

@@ -1,5 +1,9 @@
 //! What a run records: exactly one [`Record`] per step, its keys in order of arrival.
 
+mod json;
+
+pub(crate) use json::number;
+
 use crate::{Clock, Deferred};
 use burn::tensor::Tensor;
 use std::path::PathBuf;
@@ -14,6 +18,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// About how many bytes it holds in memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let heap = self.values.iter().map(|(key, value)| key.len() + value.heap());
+        size_of::<Self>() + self.values.len() * size_of::<(String, Value)>() + heap.sum::<usize>()
+    }
+
     /// The scalar under `key`, if there is one.
     #[must_use]
     pub fn scalar(&self, key: &str) -> Option<f64> {
@@ -51,13 +62,34 @@ pub enum Value {
     },
     /// A picture, PNG-encoded.
     Image(Vec<u8>),
-    /// A file that was written, such as a checkpoint.
+    /// A page, or a part of one.
+    Html(String),
+    /// A file or a folder that the run wrote and wants kept, such as a checkpoint. W&B makes an artifact of it.
     File {
         /// Where it is.
         path: PathBuf,
         /// What it is, such as `model`.
         kind: String,
+        /// Names for this version of it, such as `early-250` or `best`.
+        aliases: Vec<String>,
     },
+}
+
+impl Value {
+    /// About how many bytes it owns.
+    fn heap(&self) -> usize {
+        match self {
+            Self::Scalar(_) => 0,
+            Self::Histogram(histogram) => 8 * (histogram.edges.len() + histogram.counts.len()),
+            Self::Text(text) | Self::Html(text) => text.len(),
+            Self::Table { columns, rows } => {
+                let cells = rows.iter().flatten().chain(columns);
+                cells.map(|cell| size_of::<String>() + cell.len()).sum()
+            }
+            Self::Image(png) => png.len(),
+            Self::File { path, kind, .. } => path.as_os_str().len() + kind.len(),
+        }
+    }
 }
 
 /// Counts of values between edges.

@@ -1,8 +1,8 @@
 //! The run directory: who the run is, in a file that any program can read.
 
 use crate::outcome::{Outcome, Problem};
-use crate::sink::number;
-use crate::{ConfigError, Overhead};
+use crate::record::number;
+use crate::{ConfigError, Feedback, Overhead, Record};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
@@ -26,11 +26,14 @@ pub struct RunInfo {
     pub config: Value,
     /// The step that the run continues from, if it does.
     pub resumed_at: Option<u64>,
-    /// That step's line of `metrics.jsonl`, which may not have got there.
+    /// That step's record, unless nothing was logged: whoever kept the records up to a crash may lack it.
     #[serde(skip)]
-    pub resumed_record: Value,
+    pub resumed_record: Option<Record>,
     /// When it began, in seconds since 1970.
     pub started_at: f64,
+    /// The way back to the run, for what goes wrong or asks to stop between two records.
+    #[serde(skip)]
+    pub feedback: Feedback,
 }
 
 /// `run.json` as it stands at the beginning and at the end of a run.

@@ -1,20 +1,23 @@
 //! Where records go. Every sink has a thread of its own; none can slow down or end a run.
 
+mod feedback;
 mod jsonl;
 mod memory;
 mod writer;
 
+pub use feedback::Feedback;
 pub use jsonl::Jsonl;
-pub(crate) use jsonl::{number, to_json};
 pub use memory::MemorySink;
 pub(crate) use writer::{Writers, panic_text};
 
 use crate::outcome::{Outcome, Problem};
 use crate::{BoxError, Record, RunInfo};
+use std::time::Duration;
 
-/// Takes the records of a run, in order, one for each step.
+/// Takes the records of a run, in order, one for each step on which something was logged.
 ///
-/// A sink runs on its own thread behind a bounded queue. If it fails or panics it is closed, the failure
+/// A sink works on its own thread. Records are queued for it, and the training thread waits for none:
+/// a sink that falls 256 MiB of records behind is given up. If it fails or panics it is closed, the failure
 /// is told once, and the run goes on without it.
 pub trait Sink: Send {
     /// Its name in the plan and in errors.
@@ -59,5 +62,16 @@ pub trait Sink: Send {
     /// Whatever keeps it from writing.
     fn close(&mut self, _outcome: &Outcome) -> Result<(), BoxError> {
         Ok(())
+    }
+
+    /// How long the run waits for it to flush or to close, before it goes on without it.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    /// Whether records may be left out when it falls behind by more than 1 MiB of them, as on a terminal
+    /// that scrolls slowly.
+    fn may_thin(&self) -> bool {
+        false
     }
 }

@@ -45,7 +45,7 @@ use crate::run::{self, RunInfo};
 use crate::signal::SignalWatch;
 use crate::sink::{Sink, Writers, panic_text};
 use crate::task::Task;
-use crate::{Clock, ConfigError, Deferred, Plan, TrainError};
+use crate::{Clock, ConfigError, Deferred, Feedback, Plan, TrainError};
 use builder::Settings;
 use burn::module::Module;
 use burn::tensor::Device;
@@ -199,6 +199,8 @@ impl<T: Task> Trainer<T> {
                     .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
             }
         }
+        let (feedback, said) = Feedback::channel();
+        self.info.feedback = feedback.clone();
         for sink in &mut self.sinks {
             let (field, value) = ("sink", sink.name());
             sink.open(&self.info).map_err(|error| {
@@ -208,7 +210,7 @@ impl<T: Task> Trainer<T> {
         }
         // After the sinks: a run that never began leaves its directory free for the next attempt.
         run::write_start(&self.info)?;
-        self.progress.writers = Writers::start(std::mem::take(&mut self.sinks));
+        self.progress.writers = Writers::start(std::mem::take(&mut self.sinks), &feedback, said);
         if self.settings.stop_on_signals {
             // Without a handler the run is merely less polite to interrupt.
             self.progress.signals = SignalWatch::start();

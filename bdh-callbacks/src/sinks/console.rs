@@ -166,6 +166,10 @@ impl Sink for Console {
         Ok(())
     }
 
+    fn may_thin(&self) -> bool {
+        true
+    }
+
     fn problem(&mut self, problem: &Problem) {
         self.say(&format!("warning: {problem}"));
     }

@@ -1,24 +1,28 @@
 //! The threads on which sinks write, and the patience the run has with them.
 
 use super::Sink;
-use crate::outcome::{Outcome, Problem, chain};
+use super::feedback::{Feedback, Said};
+use crate::outcome::{Outcome, Problem, StopReason, chain};
 use crate::{BoxError, Record};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{
-    Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel,
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Records a sink may be behind before the run waits for it.
-const QUEUE: usize = 1_024;
+/// How long a sink's thread sleeps when there is nothing to do. Nobody wakes it for a record: that would
+/// cost the training thread more than handing it over does.
+const TURN: Duration = Duration::from_millis(20);
 
-/// How long the run waits for a sink that takes nothing, before it goes on without it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of records that a sink may be behind; then the run goes on without it.
+const BACKLOG: usize = 256 << 20;
+
+/// Bytes of records that a sink may be behind of which some may be left out.
+const THIN_BACKLOG: usize = 1 << 20;
 
 enum Message {
-    Record(Arc<Record>),
+    Record(Arc<Record>, usize),
     Problem(Arc<Problem>),
     Flush(Sender<()>),
     Close(Outcome),
@@ -26,28 +30,41 @@ enum Message {
 
 /// All sinks of a run.
 #[derive(Default)]
-pub(crate) struct Writers(Vec<Writer>);
+pub(crate) struct Writers {
+    writers: Vec<Writer>,
+    said: Option<Receiver<Said>>,
+    /// A sink's request to stop.
+    pub(crate) stop: Option<StopReason>,
+}
 
 struct Writer {
-    patience: Duration,
     name: String,
-    queue: SyncSender<Message>,
-    failures: Receiver<Problem>,
+    patience: Duration,
+    may_thin: bool,
+    queue: Sender<Message>,
+    /// Bytes of the records in the queue.
+    behind: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
+    run: Feedback,
     gave_up: bool,
 }
 
 impl Writers {
-    /// Takes sinks that have been opened, each to its thread.
-    pub(crate) fn start(sinks: Vec<Box<dyn Sink>>) -> Self {
-        Self(sinks.into_iter().map(|sink| Writer::start(sink, PATIENCE)).collect())
+    /// Takes sinks that have been opened, each to its thread. What they say arrives at `said`.
+    pub(crate) fn start(
+        sinks: Vec<Box<dyn Sink>>,
+        feedback: &Feedback,
+        said: Receiver<Said>,
+    ) -> Self {
+        let start = |sink| Writer::start(sink, feedback);
+        Self { writers: sinks.into_iter().map(start).collect(), said: Some(said), stop: None }
     }
 
-    /// Hands a record to every sink.
+    /// Hands a record to every sink; waits for none.
     pub(crate) fn write(&mut self, record: &Arc<Record>, problems: &mut Vec<Problem>) {
-        let step = record.clock.step;
-        for writer in &mut self.0 {
-            writer.send(Message::Record(Arc::clone(record)), step, problems);
+        let size = record.size();
+        for writer in &mut self.writers {
+            writer.write(record, size);
         }
         self.hear(problems);
     }
@@ -55,24 +72,23 @@ impl Writers {
     /// Tells the sinks that something failed.
     pub(crate) fn tell(&mut self, problem: &Problem) {
         let problem = Arc::new(problem.clone());
-        for writer in &mut self.0 {
-            let step = problem.step;
-            writer.send(Message::Problem(Arc::clone(&problem)), step, &mut Vec::new());
+        for writer in &mut self.writers {
+            writer.send(Message::Problem(Arc::clone(&problem)));
         }
     }
 
     /// Waits until every sink has made durable what it was given.
     pub(crate) fn flush(&mut self, step: u64, problems: &mut Vec<Problem>) {
-        let mut answers = Vec::with_capacity(self.0.len());
-        for writer in &mut self.0 {
+        let mut answers = Vec::with_capacity(self.writers.len());
+        for writer in &mut self.writers {
             let (done, answer) = channel();
-            writer.send(Message::Flush(done), step, problems);
+            writer.send_now(Message::Flush(done));
             answers.push(answer);
         }
-        for (writer, answer) in self.0.iter_mut().zip(answers) {
+        for (writer, answer) in self.writers.iter_mut().zip(answers) {
             // An answer that can no longer come is one too: the sink has failed, and has told.
             if answer.recv_timeout(writer.patience) == Err(RecvTimeoutError::Timeout) {
-                writer.give_up(step, problems);
+                writer.lose_patience(step);
             }
         }
         self.hear(problems);
@@ -80,111 +96,145 @@ impl Writers {
 
     /// Closes every sink and waits for its thread.
     pub(crate) fn close(&mut self, outcome: &Outcome, step: u64, problems: &mut Vec<Problem>) {
-        for writer in &mut self.0 {
-            writer.send(Message::Close(outcome.clone()), step, problems);
+        self.hear(problems);
+        for writer in &mut self.writers {
+            writer.send_now(Message::Close(outcome.clone()));
         }
-        for writer in &mut self.0 {
-            writer.join(step, problems);
+        for writer in &mut self.writers {
+            writer.join(step);
         }
         self.hear(problems);
     }
 
-    /// Collects the failures that sinks have reported from their threads.
-    fn hear(&mut self, problems: &mut Vec<Problem>) {
-        let heard: Vec<_> = self.0.iter().flat_map(|writer| writer.failures.try_iter()).collect();
-        for problem in &heard {
-            self.tell(problem);
+    /// Collects what sinks have said from their threads.
+    pub(crate) fn hear(&mut self, problems: &mut Vec<Problem>) {
+        let heard: Vec<_> = self.said.iter().flat_map(Receiver::try_iter).collect();
+        for said in heard {
+            match said {
+                Said::Stop(reason) => self.stop = Some(reason),
+                Said::Problem(problem) => {
+                    self.tell(&problem);
+                    problems.push(problem);
+                }
+            }
         }
-        problems.extend(heard);
     }
 }
 
 impl Writer {
-    fn start(sink: Box<dyn Sink>, patience: Duration) -> Self {
-        let name = sink.name();
-        let (queue, messages) = sync_channel(QUEUE);
-        let (report, failures) = channel();
+    fn start(sink: Box<dyn Sink>, feedback: &Feedback) -> Self {
+        let (name, patience, may_thin) = (sink.name(), sink.patience(), sink.may_thin());
+        let (queue, messages) = channel();
+        let behind = Arc::new(AtomicUsize::new(0));
+        let (taken, run) = (Arc::clone(&behind), feedback.clone());
         let thread = thread::Builder::new()
             .name(format!("sink {name}"))
-            .spawn(move || run(sink, &messages, &report))
+            .spawn(move || work(sink, &messages, &taken, &run))
             .ok();
-        Self { patience, name, queue, failures, thread, gave_up: false }
+        let run = feedback.clone();
+        Self { name, patience, may_thin, queue, behind, thread, run, gave_up: false }
     }
 
-    /// Puts a message into the queue; waits with patience where it is full, then gives the sink up.
-    fn send(&mut self, mut message: Message, step: u64, problems: &mut Vec<Problem>) {
-        let deadline = Instant::now() + self.patience;
-        while !self.gave_up {
-            // A thread that has ended takes nothing more; it has reported why.
-            let Err(TrySendError::Full(back)) = self.queue.try_send(message) else { return };
-            if Instant::now() >= deadline {
-                return self.give_up(step, problems);
-            }
-            message = back;
-            thread::sleep(Duration::from_millis(1));
+    fn write(&mut self, record: &Arc<Record>, size: usize) {
+        let behind = self.behind.load(Ordering::Relaxed);
+        if self.may_thin && behind > THIN_BACKLOG {
+            return;
+        }
+        if behind > BACKLOG && !self.gave_up {
+            let error = format!("it is {} MiB of records behind", behind >> 20);
+            return self.give_up(record.clock.step, error);
+        }
+        self.behind.fetch_add(size, Ordering::Relaxed);
+        self.send(Message::Record(Arc::clone(record), size));
+    }
+
+    fn send(&self, message: Message) {
+        if !self.gave_up {
+            let _ = self.queue.send(message); // a thread that has ended has reported why
         }
     }
 
-    fn join(&mut self, step: u64, problems: &mut Vec<Problem>) {
+    /// Sends and wakes the thread: somebody is waiting.
+    fn send_now(&self, message: Message) {
+        self.send(message);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+
+    fn join(&mut self, step: u64) {
         let Some(thread) = self.thread.take() else { return };
         let deadline = Instant::now() + self.patience;
         while !self.gave_up && !thread.is_finished() {
             if Instant::now() >= deadline {
-                self.give_up(step, problems); // the thread stays behind, and the program can end
+                self.lose_patience(step); // the thread stays behind, and the program can end
                 return;
             }
             thread::sleep(Duration::from_millis(1));
         }
     }
 
-    fn give_up(&mut self, step: u64, problems: &mut Vec<Problem>) {
+    fn lose_patience(&mut self, step: u64) {
+        self.give_up(step, format!("it did not finish in {:?}", self.patience));
+    }
+
+    fn give_up(&mut self, step: u64, error: String) {
         self.gave_up = true;
-        problems.push(Problem {
+        self.run.tell(Problem {
             who: self.name.clone(),
             during: "write".to_owned(),
             step,
-            error: format!("it took nothing for {:?}", self.patience),
+            error,
             consequence: "the run goes on without it".to_owned(),
         });
     }
 }
 
 /// A sink's thread: works until it is closed or fails, and reports a failure once.
-fn run(mut sink: Box<dyn Sink>, messages: &Receiver<Message>, report: &Sender<Problem>) {
+fn work(
+    mut sink: Box<dyn Sink>,
+    messages: &Receiver<Message>,
+    behind: &AtomicUsize,
+    run: &Feedback,
+) {
     let mut step = 0;
-    for message in messages {
+    loop {
+        let message = match messages.try_recv() {
+            Ok(message) => message,
+            Err(TryRecvError::Disconnected) => return,
+            Err(TryRecvError::Empty) => {
+                thread::park_timeout(TURN);
+                continue;
+            }
+        };
         let last = matches!(message, Message::Close(_));
         let during = message.what();
-        if let Message::Record(record) = &message {
+        if let Message::Record(record, size) = &message {
             step = record.clock.step;
+            behind.fetch_sub(*size, Ordering::Relaxed);
         }
         let handled = catch_unwind(AssertUnwindSafe(|| message.handle(&mut *sink)));
         let error = match handled {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(chain(&*error)),
-            Err(panic) => Some(format!("it panicked: {}", panic_text(&*panic))),
+            Ok(Ok(())) if last => return,
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => chain(&*error),
+            Err(panic) => format!("it panicked: {}", panic_text(&*panic)),
         };
-        if let Some(error) = error {
-            // Nobody listens only if the run is over, and then there is nobody to tell.
-            let _ = report.send(Problem {
-                who: sink.name(),
-                during: during.to_owned(),
-                step,
-                error,
-                consequence: "it is closed, and the run goes on without it".to_owned(),
-            });
-            return;
-        }
-        if last {
-            return;
-        }
+        let consequence = "it is closed, and the run goes on without it".to_owned();
+        return run.tell(Problem {
+            who: sink.name(),
+            during: during.to_owned(),
+            step,
+            error,
+            consequence,
+        });
     }
 }
 
 impl Message {
     fn what(&self) -> &'static str {
         match self {
-            Self::Record(_) => "write",
+            Self::Record(..) => "write",
             Self::Problem(_) => "problem",
             Self::Flush(_) => "flush",
             Self::Close(_) => "close",
@@ -193,7 +243,7 @@ impl Message {
 
     fn handle(self, sink: &mut dyn Sink) -> Result<(), BoxError> {
         match self {
-            Self::Record(record) => sink.write(&record),
+            Self::Record(record, _) => sink.write(&record),
             Self::Problem(problem) => {
                 sink.problem(&problem);
                 Ok(())
@@ -220,14 +270,25 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Clock, MemorySink, RunInfo};
+    use crate::{Clock, MemorySink, RunInfo, Value};
 
     /// Hangs on its first record for as long as the other end of the channel lives.
-    struct Hung(Receiver<()>);
+    struct Hung {
+        until: Receiver<()>,
+        may_thin: bool,
+    }
 
     impl Sink for Hung {
         fn name(&self) -> String {
             "hung".to_owned()
+        }
+
+        fn patience(&self) -> Duration {
+            Duration::from_millis(50)
+        }
+
+        fn may_thin(&self) -> bool {
+            self.may_thin
         }
 
         fn open(&mut self, _: &RunInfo) -> Result<(), BoxError> {
@@ -235,21 +296,23 @@ mod tests {
         }
 
         fn write(&mut self, _: &Record) -> Result<(), BoxError> {
-            let _ = self.0.recv();
+            let _ = self.until.recv();
             Ok(())
         }
     }
 
-    fn record(step: u64) -> Record {
-        Record { clock: Clock { step, ..Clock::default() }, values: Vec::new() }
+    fn record(step: u64, bytes: usize) -> Record {
+        let values = vec![("sample".to_owned(), Value::Text("x".repeat(bytes)))];
+        Record { clock: Clock { step, ..Clock::default() }, values }
     }
 
     /// Writers of a sink that hangs and of one that does not, and what keeps the first one hanging.
-    fn writers(memory: &MemorySink) -> (Writers, Sender<()>) {
-        let (keep, hanging) = channel();
-        let sinks: [Box<dyn Sink>; 2] = [Box::new(Hung(hanging)), Box::new(memory.clone())];
-        let patience = Duration::from_millis(50);
-        (Writers(sinks.map(|sink| Writer::start(sink, patience)).into()), keep)
+    fn writers(memory: &MemorySink, may_thin: bool) -> (Writers, Sender<()>) {
+        let (keep, until) = channel();
+        let (feedback, said) = Feedback::channel();
+        let sinks: Vec<Box<dyn Sink>> =
+            vec![Box::new(Hung { until, may_thin }), Box::new(memory.clone())];
+        (Writers::start(sinks, &feedback, said), keep)
     }
 
     fn told(problems: &[Problem]) -> Vec<(&str, &str, u64)> {
@@ -259,32 +322,50 @@ mod tests {
     #[test]
     fn a_sink_that_hangs_is_given_up_once_and_the_others_get_everything() {
         let memory = MemorySink::default();
-        let (mut writers, _keep) = writers(&memory);
+        let (mut writers, _keep) = writers(&memory, false);
         let mut problems = Vec::new();
         for step in 1..=3 {
-            writers.write(&Arc::new(record(step)), &mut problems);
+            writers.write(&Arc::new(record(step, 0)), &mut problems);
         }
         let began = Instant::now();
         writers.flush(3, &mut problems);
-        writers.write(&Arc::new(record(4)), &mut problems);
+        writers.write(&Arc::new(record(4, 0)), &mut problems);
         writers.flush(4, &mut problems);
         writers.close(&Outcome::Completed, 4, &mut problems);
         assert!(began.elapsed() < Duration::from_secs(5));
-        assert_eq!(told(&problems), [("hung", "it took nothing for 50ms", 3)]);
+        assert_eq!(told(&problems), [("hung", "it did not finish in 50ms", 3)]);
         assert_eq!(memory.records().len(), 4);
     }
 
     #[test]
-    fn a_full_queue_is_waited_for_and_then_given_up() {
+    fn a_sink_far_behind_is_given_up_without_waiting_for_it() {
         let memory = MemorySink::default();
-        let (mut writers, _keep) = writers(&memory);
+        let (mut writers, _keep) = writers(&memory, false);
         let mut problems = Vec::new();
-        let more_than_fit = QUEUE as u64 + 3;
-        for step in 1..=more_than_fit {
-            writers.write(&Arc::new(record(step)), &mut problems);
+        let big = Arc::new(record(1, BACKLOG / 8));
+        for written in 1..=12 {
+            writers.write(&big, &mut problems);
+            while memory.records().len() < written {
+                thread::sleep(Duration::from_millis(1)); // the other sink is not behind
+            }
         }
-        writers.close(&Outcome::Completed, more_than_fit, &mut problems);
-        assert_eq!(problems.len(), 1, "{problems:?}");
-        assert_eq!(memory.records().len() as u64, more_than_fit);
+        assert_eq!(told(&problems), [("hung", "it is 256 MiB of records behind", 1)]);
+        writers.close(&Outcome::Completed, 1, &mut problems);
+        assert_eq!((problems.len(), memory.records().len()), (1, 12));
+    }
+
+    #[test]
+    fn a_sink_of_which_records_may_be_left_out_is_never_given_up_for_being_behind() {
+        let memory = MemorySink::default();
+        let (mut writers, keep) = writers(&memory, true);
+        let mut problems = Vec::new();
+        let big = Arc::new(record(1, THIN_BACKLOG / 8));
+        for _ in 0..100 {
+            writers.write(&big, &mut problems);
+        }
+        drop(keep);
+        writers.close(&Outcome::Completed, 1, &mut problems);
+        assert_eq!(told(&problems), []);
+        assert_eq!(memory.records().len(), 100);
     }
 }

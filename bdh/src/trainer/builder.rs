@@ -11,7 +11,8 @@ use crate::params::ParamTable;
 use crate::run::{self, RunInfo};
 use crate::sink::{Jsonl, Sink};
 use crate::{
-    BatchSize, Cadence, CadenceError, Clock, ConfigError, Plan, PlanRow, Schedule, Task, device,
+    BatchSize, Cadence, CadenceError, Clock, ConfigError, Feedback, Plan, PlanRow, Schedule, Task,
+    device,
 };
 use burn::optim::DynOptimizer;
 use derive_builder::Builder;
@@ -146,6 +147,12 @@ impl<T: Task> TrainerBuilder<T> {
     /// Adds a sink. With a run directory, `metrics.jsonl` is written without asking.
     pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
         self.sinks.get_or_insert_default().push(Box::new(sink));
+        self
+    }
+
+    /// Adds sinks, such as those that were chosen by name.
+    pub fn sinks(mut self, sinks: impl IntoIterator<Item = Box<dyn Sink>>) -> Self {
+        self.sinks.get_or_insert_default().extend(sinks);
         self
     }
 
@@ -358,8 +365,9 @@ impl<T: Task> Parts<T> {
                 "user": self.config,
             }),
             resumed_at: None,
-            resumed_record: Value::Null,
+            resumed_record: None,
             started_at: run::now(),
+            feedback: Feedback::default(),
         }
     }
 }

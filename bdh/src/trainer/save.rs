@@ -9,7 +9,7 @@ use crate::optim::OptimizerState;
 use crate::outcome::{Problem, chain};
 use crate::params;
 use crate::task::Task;
-use crate::{ConfigError, TrainError, sink};
+use crate::{ConfigError, Record, TrainError};
 use burn::module::Module;
 use burn::tensor::TensorData;
 use serde_json::Value;
@@ -80,7 +80,7 @@ impl<T: Task> Trainer<T> {
     /// Everything that the run needs in order to go on from here; the parameters in one device read.
     fn capture(&mut self) -> Result<Checkpoint, TrainError> {
         let step = self.clock.step;
-        let record = sink::to_json(&self.record_so_far()?);
+        let record = self.record_so_far()?.to_json();
         let model = self.model.as_ref().expect(MODEL_IS_IN);
         let tensors = params::capture(model, &self.table)
             .map_err(|reason| TrainError::Device { step, reason })?;
@@ -137,7 +137,8 @@ impl<T: Task> Trainer<T> {
         }
         self.elapsed_before = state.clock.elapsed;
         self.info.resumed_at = Some(state.clock.step);
-        self.info.resumed_record = state.record;
+        self.info.resumed_record =
+            Record::from_json(&state.record).filter(|record| !record.values.is_empty());
         self.clock = state.clock;
         Ok(())
     }

@@ -60,7 +60,8 @@ impl<T: Task> Trainer<T> {
         }
         let stop = match requests.stop {
             Some((by, why)) => Some(StopReason::Asked { by, why }),
-            None => signalled.then_some(StopReason::Signal),
+            None if signalled => Some(StopReason::Signal),
+            None => self.progress.writers.stop.take(),
         };
         if !requests.checkpoints.is_empty() {
             let began = Instant::now();

@@ -1,0 +1,43 @@
+//! The way back from a sink to the run.
+
+use crate::outcome::{Problem, StopReason};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Lets a sink, or a thread of its own, speak to the run while it goes on. Clones speak to the same run.
+///
+/// A sink finds it in [`RunInfo::feedback`](crate::RunInfo::feedback). What is said after the run has
+/// ended, or to the default value, is heard by nobody.
+#[derive(Debug, Clone, Default)]
+pub struct Feedback(Option<Sender<Said>>);
+
+/// What a sink can say.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Problem(Problem),
+    Stop(StopReason),
+}
+
+impl Feedback {
+    /// A feedback and the end at which it arrives.
+    pub(crate) fn channel() -> (Self, Receiver<Said>) {
+        let (sender, receiver) = channel();
+        (Self(Some(sender)), receiver)
+    }
+
+    /// Tells of something that failed without ending the sink: all sinks hear of it, and it is in the
+    /// outcome.
+    pub fn tell(&self, problem: Problem) {
+        self.say(Said::Problem(problem));
+    }
+
+    /// Asks the run to stop after the step under way, as somebody did from outside of the program.
+    pub fn stop(&self, by: impl Into<String>, why: impl Into<String>) {
+        self.say(Said::Stop(StopReason::Asked { by: by.into(), why: why.into() }));
+    }
+
+    fn say(&self, said: Said) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.send(said); // nobody listens once the run is over
+        }
+    }
+}
