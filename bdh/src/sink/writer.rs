@@ -31,7 +31,7 @@ enum Message {
 /// All sinks of a run.
 #[derive(Default)]
 pub(crate) struct Writers {
-    writers: Vec<Writer>,
+    all: Vec<Writer>,
     said: Option<Receiver<Said>>,
     /// A sink's request to stop.
     pub(crate) stop: Option<StopReason>,
@@ -57,13 +57,13 @@ impl Writers {
         said: Receiver<Said>,
     ) -> Self {
         let start = |sink| Writer::start(sink, feedback);
-        Self { writers: sinks.into_iter().map(start).collect(), said: Some(said), stop: None }
+        Self { all: sinks.into_iter().map(start).collect(), said: Some(said), stop: None }
     }
 
     /// Hands a record to every sink; waits for none.
     pub(crate) fn write(&mut self, record: &Arc<Record>, problems: &mut Vec<Problem>) {
         let size = record.size();
-        for writer in &mut self.writers {
+        for writer in &mut self.all {
             writer.write(record, size);
         }
         self.hear(problems);
@@ -72,20 +72,20 @@ impl Writers {
     /// Tells the sinks that something failed.
     pub(crate) fn tell(&mut self, problem: &Problem) {
         let problem = Arc::new(problem.clone());
-        for writer in &mut self.writers {
+        for writer in &mut self.all {
             writer.send(Message::Problem(Arc::clone(&problem)));
         }
     }
 
     /// Waits until every sink has made durable what it was given.
     pub(crate) fn flush(&mut self, step: u64, problems: &mut Vec<Problem>) {
-        let mut answers = Vec::with_capacity(self.writers.len());
-        for writer in &mut self.writers {
+        let mut answers = Vec::with_capacity(self.all.len());
+        for writer in &mut self.all {
             let (done, answer) = channel();
             writer.send_now(Message::Flush(done));
             answers.push(answer);
         }
-        for (writer, answer) in self.writers.iter_mut().zip(answers) {
+        for (writer, answer) in self.all.iter_mut().zip(answers) {
             // An answer that can no longer come is one too: the sink has failed, and has told.
             if answer.recv_timeout(writer.patience) == Err(RecvTimeoutError::Timeout) {
                 writer.lose_patience(step);
@@ -97,10 +97,10 @@ impl Writers {
     /// Closes every sink and waits for its thread.
     pub(crate) fn close(&mut self, outcome: &Outcome, step: u64, problems: &mut Vec<Problem>) {
         self.hear(problems);
-        for writer in &mut self.writers {
+        for writer in &mut self.all {
             writer.send_now(Message::Close(outcome.clone()));
         }
-        for writer in &mut self.writers {
+        for writer in &mut self.all {
             writer.join(step);
         }
         self.hear(problems);
