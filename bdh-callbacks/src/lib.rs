@@ -18,6 +18,8 @@ mod throughput;
 pub use early_checkpoints::EarlyCheckpoints;
 pub use norms::{Norms, NormsBuilder};
 pub use sinks::Console;
+#[cfg(feature = "wandb")]
+pub use sinks::wandb;
 pub use throughput::{Throughput, ThroughputBuilder};
 
 /// The README's code compiles.
