@@ -1,6 +1,7 @@
 //! Where records go, beside `metrics.jsonl`.
 
 mod console;
+mod lines;
 #[cfg(feature = "wandb")]
 pub mod wandb;
 

@@ -46,6 +46,9 @@ pub trait Sink: Send {
     /// Hears of a callback or another sink that failed.
     fn problem(&mut self, _problem: &Problem) {}
 
+    /// Hears what another sink has to say to a person.
+    fn remark(&mut self, _text: &str) {}
+
     /// Makes everything taken so far durable; called before a checkpoint claims it.
     ///
     /// # Errors
@@ -55,7 +58,8 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// Called once after the last record, and told how the run ended.
+    /// Called once after the last record, and told how the run ended. Sinks that [may thin](Self::may_thin)
+    /// come last, so that the terminal can show how the others ended.
     ///
     /// # Errors
     ///

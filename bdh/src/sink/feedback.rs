@@ -14,6 +14,7 @@ pub struct Feedback(Option<Sender<Said>>);
 #[derive(Debug)]
 pub(crate) enum Said {
     Problem(Problem),
+    Remark(String),
     Stop(StopReason),
 }
 
@@ -28,6 +29,11 @@ impl Feedback {
     /// outcome.
     pub fn tell(&self, problem: Problem) {
         self.say(Said::Problem(problem));
+    }
+
+    /// Says something that a person may want to know, such as where to look at the run.
+    pub fn remark(&self, text: impl Into<String>) {
+        self.say(Said::Remark(text.into()));
     }
 
     /// Asks the run to stop after the step under way, as somebody did from outside of the program.

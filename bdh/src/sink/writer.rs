@@ -24,6 +24,7 @@ const THIN_BACKLOG: usize = 1 << 20;
 enum Message {
     Record(Arc<Record>, usize),
     Problem(Arc<Problem>),
+    Remark(Arc<str>),
     Flush(Sender<()>),
     Close(Outcome),
 }
@@ -94,14 +95,17 @@ impl Writers {
         self.hear(problems);
     }
 
-    /// Closes every sink and waits for its thread.
+    /// Closes every sink and waits for its thread; those last that show how the others ended.
     pub(crate) fn close(&mut self, outcome: &Outcome, step: u64, problems: &mut Vec<Problem>) {
-        self.hear(problems);
-        for writer in &mut self.all {
-            writer.send_now(Message::Close(outcome.clone()));
-        }
-        for writer in &mut self.all {
-            writer.join(step);
+        for shows in [false, true] {
+            self.hear(problems);
+            let ending = |writer: &&mut Writer| writer.may_thin == shows;
+            for writer in self.all.iter_mut().filter(ending) {
+                writer.send_now(Message::Close(outcome.clone()));
+            }
+            for writer in self.all.iter_mut().filter(ending) {
+                writer.join(step);
+            }
         }
         self.hear(problems);
     }
@@ -112,6 +116,12 @@ impl Writers {
         for said in heard {
             match said {
                 Said::Stop(reason) => self.stop = Some(reason),
+                Said::Remark(text) => {
+                    let text = Arc::from(text);
+                    self.all
+                        .iter()
+                        .for_each(|writer| writer.send(Message::Remark(Arc::clone(&text))));
+                }
                 Said::Problem(problem) => {
                     self.tell(&problem);
                     problems.push(problem);
@@ -236,6 +246,7 @@ impl Message {
         match self {
             Self::Record(..) => "write",
             Self::Problem(_) => "problem",
+            Self::Remark(_) => "remark",
             Self::Flush(_) => "flush",
             Self::Close(_) => "close",
         }
@@ -246,6 +257,10 @@ impl Message {
             Self::Record(record, _) => sink.write(&record),
             Self::Problem(problem) => {
                 sink.problem(&problem);
+                Ok(())
+            }
+            Self::Remark(text) => {
+                sink.remark(&text);
                 Ok(())
             }
             Self::Flush(done) => {

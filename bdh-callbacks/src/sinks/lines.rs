@@ -1,0 +1,148 @@
+//! What a run says of itself: a line every so many steps, and one for each eval.
+
+use bdh::{Clock, Record, RunInfo};
+use std::time::{Duration, Instant};
+
+/// Makes lines of records.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// Steps from one line to the next; the first and the last step have one always. With `None` the last
+    /// step alone has.
+    every: Option<u64>,
+    steps: u64,
+    from: From,
+    loss: Mean,
+}
+
+/// Where rates and the remaining time are counted from.
+///
+/// The first record, once there is one: before it lie the evaluation of the untrained model, or whatever
+/// a resumed run did in its earlier life.
+#[derive(Debug)]
+struct From {
+    time: Instant,
+    step: u64,
+    tokens: Option<u64>,
+}
+
+/// A mean since the last line.
+#[derive(Debug, Default)]
+struct Mean {
+    sum: f64,
+    count: u32,
+}
+
+impl Lines {
+    /// Lines of a run that begins now.
+    pub(crate) fn new(every: Option<u64>, run: &RunInfo) -> Self {
+        let from = From { time: Instant::now(), step: run.resumed_at.unwrap_or(0), tokens: None };
+        Self { every, steps: run.steps, from, loss: Mean::default() }
+    }
+
+    /// The lines of a record, if it has any.
+    pub(crate) fn of(&mut self, record: &Record) -> Vec<String> {
+        if self.every.is_none() {
+            self.loss = Mean::default(); // a bar shows each step's own
+        }
+        if let Some(loss) = record.scalar("train/loss") {
+            self.loss.add(loss);
+        }
+        let lines = [self.step_line(record), eval_line(record)];
+        let Clock { step, tokens, .. } = record.clock;
+        if self.from.tokens.is_none() {
+            self.from = From { time: Instant::now(), step, tokens: Some(tokens) };
+        }
+        lines.into_iter().flatten().collect()
+    }
+
+    /// `Step: 100/3000 loss 2.450  23,014 tok/s  eta 1m20s`, if it is time for one.
+    fn step_line(&mut self, record: &Record) -> Option<String> {
+        let step = record.clock.step;
+        let is_regular = self.every.is_some_and(|every| step == 1 || step.is_multiple_of(every));
+        if step == 0 || !(is_regular || step == self.steps) {
+            return None;
+        }
+        let loss = std::mem::take(&mut self.loss).mean();
+        let loss = loss.map(|loss| format!(" loss {loss:.3}")).unwrap_or_default();
+        Some(format!("Step: {step}/{}{loss}{}", self.steps, self.pace(record)))
+    }
+
+    /// `  23,014 tok/s  eta 1m20s`, as far as known.
+    pub(crate) fn pace(&self, record: &Record) -> String {
+        let rate = self.tokens_per_second(record);
+        let rate = rate.map(|rate| format!("  {} tok/s", with_commas(rate)));
+        let left = self.time_left(record.clock.step);
+        rate.into_iter().chain(left.map(|left| format!("  eta {}", short(left)))).collect()
+    }
+
+    /// The run's own figure if it records one; otherwise tokens since the first record, by the wall.
+    fn tokens_per_second(&self, record: &Record) -> Option<f64> {
+        let by_the_wall = || {
+            let tokens = record.clock.tokens.checked_sub(self.from.tokens?)?;
+            Some(tokens as f64 / self.from.time.elapsed().as_secs_f64())
+        };
+        record.scalar("train/tok_per_sec").or_else(by_the_wall).filter(|rate| *rate > 0.0)
+    }
+
+    fn time_left(&self, step: u64) -> Option<Duration> {
+        let done = step.checked_sub(self.from.step).filter(|done| *done > 0)?;
+        let left = self.steps.checked_sub(step).filter(|left| *left > 0)?;
+        Some(self.from.time.elapsed().mul_f64(left as f64 / done as f64))
+    }
+}
+
+impl Mean {
+    fn add(&mut self, value: f64) {
+        self.sum += value;
+        self.count += 1;
+    }
+
+    fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / f64::from(self.count))
+    }
+}
+
+/// `Step 00250 | val loss 2.1034 | bpb 1.2345`.
+fn eval_line(record: &Record) -> Option<String> {
+    let metrics = record
+        .scalars()
+        .filter_map(|(key, value)| Some(format!("{} {value:.4}", key.strip_prefix("val/")?)));
+    let metrics: Vec<_> = metrics.collect();
+    let step = record.clock.step;
+    (!metrics.is_empty()).then(|| format!("Step {step:05} | val {}", metrics.join(" | ")))
+}
+
+/// `12,345`.
+fn with_commas(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `45s`, `3m20s`, `2h05m`.
+fn short(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_rates_are_short() {
+        let times = [59.4, 60.0, 7_500.0].map(|s| short(Duration::from_secs_f64(s)));
+        assert_eq!(times, ["59s", "1m00s", "2h05m"]);
+        assert_eq!([0.0, 999.0, 1_234_567.0].map(with_commas), ["0", "999", "1,234,567"]);
+    }
+}
