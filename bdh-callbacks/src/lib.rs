@@ -19,7 +19,7 @@ pub use early_checkpoints::EarlyCheckpoints;
 pub use norms::{Norms, NormsBuilder};
 pub use sinks::Console;
 #[cfg(feature = "wandb")]
-pub use sinks::wandb;
+pub use sinks::wandb::{self, Wandb};
 pub use throughput::{Throughput, ThroughputBuilder};
 
 /// The README's code compiles.

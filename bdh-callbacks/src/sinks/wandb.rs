@@ -1,11 +1,169 @@
-//! Weights & Biases.
+//! Weights & Biases: a native `.wandb` log, written without any program of W&B's.
+//!
+//! The log is the truth. It is written for every run, one `write(2)` an entry, and `wandb sync` sends it whenever
+//! somebody wants it sent. Online, a thread of its own reads the same log and sends it while the run goes on.
 
+mod artifact;
+mod folder;
+mod journal;
 mod log;
 mod proto;
 mod repair;
-#[allow(dead_code, reason = "the sink that uses it is not there yet")]
+mod rows;
+mod session;
 mod settings;
+mod text;
+mod values;
 
 pub use log::LogError;
 pub use repair::{Repaired, repair};
 pub use settings::{Mode, Resume, SettingsError};
+
+use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink};
+use session::Session;
+use settings::{Given, Settings};
+
+/// Logs a run to Weights & Biases.
+///
+/// It honours the environment (`WANDB_MODE`, `WANDB_PROJECT`, `WANDB_API_KEY`, … and what a sweep agent sets) and the
+/// settings files as W&B's own client does; what is set here wins over both. Nothing about the machine or its user
+/// is written that they did not log.
+///
+/// | value | in W&B |
+/// |---|---|
+/// | scalar | a metric, drawn over `step`; NaN and the infinities as they are |
+/// | histogram | a histogram of at most 512 bins; `<key>/nonfinite` counts what is in no bin |
+/// | text | a table of one row: `step`, `text` |
+/// | table, image, HTML | media of that kind |
+/// | file | an artifact `<kind>-<run id>` with its aliases, `latest` among them |
+///
+/// Files go to `wandb/` in the run directory, or in `WANDB_DIR`.
+///
+/// # Examples
+///
+/// ```
+/// use bdh_callbacks::Wandb;
+///
+/// let wandb = Wandb::from_env().project("first-steps").tags(["tiny"]);
+/// // … `.sink(wandb)` …
+/// # drop(wandb);
+/// ```
+#[derive(Debug, Default)]
+pub struct Wandb {
+    given: Given,
+    /// What was decided about the run; not there yet before it is open, nor if it is disabled.
+    session: Option<Session>,
+}
+
+impl Wandb {
+    /// Takes everything from the environment and the settings files.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self::default()
+    }
+
+    /// The project.
+    #[must_use]
+    pub fn project(mut self, project: impl Into<String>) -> Self {
+        self.given.project = Some(project.into());
+        self
+    }
+
+    /// The team or user whose project it is.
+    #[must_use]
+    pub fn entity(mut self, entity: impl Into<String>) -> Self {
+        self.given.entity = Some(entity.into());
+        self
+    }
+
+    /// The name that the run is shown under. Defaults to that of its run directory.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.given.name = Some(name.into());
+        self
+    }
+
+    /// A remark on the run.
+    #[must_use]
+    pub fn notes(mut self, notes: impl Into<String>) -> Self {
+        self.given.notes = Some(notes.into());
+        self
+    }
+
+    /// The group of runs that it belongs to.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.given.group = Some(group.into());
+        self
+    }
+
+    /// Words to find the run by; 1 to 64 characters each.
+    #[must_use]
+    pub fn tags<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.given.tags = Some(tags.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The run's id, unique in its project. Defaults to a new one, or on resume to the resumed run's.
+    #[must_use]
+    pub fn run_id(mut self, run_id: impl Into<String>) -> Self {
+        self.given.run_id = Some(run_id.into());
+        self
+    }
+
+    /// Whether the run is sent while it goes on, later, or not logged at all.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.given.mode = Some(mode);
+        self
+    }
+}
+
+impl Sink for Wandb {
+    fn name(&self) -> String {
+        "wandb".to_owned()
+    }
+
+    fn files(&self) -> Vec<String> {
+        vec!["wandb/".to_owned(), folder::POINTER.to_owned()]
+    }
+
+    fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
+        let settings = Settings::resolve(&self.given, |name| std::env::var(name).ok())?;
+        if settings.mode == Mode::Disabled {
+            return Ok(());
+        }
+        for warning in &settings.warnings {
+            run.feedback.remark(format!("wandb: {warning}"));
+        }
+        let online = settings.mode == Mode::Online;
+        self.session = Some(Session::open(settings, run, online)?);
+        Ok(())
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), BoxError> {
+        self.session.as_mut().map_or(Ok(()), |session| session.write(record))
+    }
+
+    fn problem(&mut self, problem: &Problem) {
+        self.remark(&format!("warning: {problem}"));
+    }
+
+    fn remark(&mut self, text: &str) {
+        if let Some(session) = &mut self.session {
+            let _ = session.output(text); // the next row fails too, and tells
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), BoxError> {
+        self.session.as_mut().map_or(Ok(()), Session::flush)
+    }
+
+    fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {
+        let Some(mut session) = self.session.take() else { return Ok(()) };
+        session.close(outcome)?;
+        let folder = text::shell(&session.folder.root);
+        session.feedback.remark(format!("wandb: send this run with: wandb sync {folder}"));
+        Ok(())
+    }
+}

@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let error = stage(&dir.path().join("gone"), "model", &[], "abc", dir.path()).expect_err("no file");
+        let error =
+            stage(&dir.path().join("gone"), "model", &[], "abc", dir.path()).expect_err("no file");
         assert!(error.to_string().contains("gone`: "), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use super::repair::repair;
 use super::rows::{Rows, step_of};
 use prost::Message;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The oldest W&B program that reads what is written here.
 const MIN_CONSUMER: &str = "0.70.0";
@@ -14,7 +14,6 @@ const MIN_CONSUMER: &str = "0.70.0";
 /// Numbers the entries and writes them.
 #[derive(Debug)]
 pub(super) struct Journal {
-    pub(super) path: PathBuf,
     writer: LogWriter,
     entries: i64,
     run_id: String,
@@ -23,10 +22,10 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Begins the log of a run.
-    pub(super) fn create(path: PathBuf, run_id: &str) -> io::Result<Self> {
-        let writer = LogWriter::create(&path)?;
+    pub(super) fn create(path: &Path, run_id: &str) -> io::Result<Self> {
+        let writer = LogWriter::create(path)?;
         let run_id = run_id.to_owned();
-        let mut journal = Self { path, writer, entries: 0, run_id, bytes: Vec::new() };
+        let mut journal = Self { writer, entries: 0, run_id, bytes: Vec::new() };
         let producer = concat!("bdh-", env!("CARGO_PKG_VERSION")).to_owned();
         let version = Version { producer, min_consumer: MIN_CONSUMER.to_owned() };
         journal.put(Kind::Header(Header { version: Some(version) }))?;
@@ -35,16 +34,16 @@ impl Journal {
 
     /// Goes on with the log of a run after its row of `step`; whatever came later is cut off. Gives back what its
     /// rows have been, too.
-    pub(super) fn go_on(path: PathBuf, run_id: &str, step: u64) -> Result<(Self, Rows), LogError> {
-        let len = match end_of(&path, step) {
+    pub(super) fn go_on(path: &Path, run_id: &str, step: u64) -> Result<(Self, Rows), LogError> {
+        let len = match end_of(path, step) {
             Err(LogError::Damaged { .. }) => {
-                repair(&path)?;
-                end_of(&path, step)?
+                repair(path)?;
+                end_of(path, step)?
             }
             len => len?,
         };
         let mut rows = Rows::default();
-        let mut reader = LogReader::open(&path)?;
+        let mut reader = LogReader::open(path)?;
         let mut entries = 0;
         while reader.offset() < len
             && let Some(bytes) = reader.next_record()?
@@ -54,9 +53,9 @@ impl Journal {
                 rows.replay(&kind);
             }
         }
-        let writer = LogWriter::go_on(&path, len)?;
+        let writer = LogWriter::go_on(path, len)?;
         let run_id = run_id.to_owned();
-        Ok((Self { path, writer, entries, run_id, bytes: Vec::new() }, rows))
+        Ok((Self { writer, entries, run_id, bytes: Vec::new() }, rows))
     }
 
     /// Writes one entry.

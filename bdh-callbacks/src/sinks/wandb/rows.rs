@@ -50,7 +50,8 @@ impl Rows {
             self.count.to_string(),
         ];
         let own = OWN_KEYS.map(str::to_owned).into_iter().zip(own);
-        let item: Vec<_> = values.into_iter().chain(own).map(|(key, value)| item(key, value)).collect();
+        let item: Vec<_> =
+            values.into_iter().chain(own).map(|(key, value)| item(key, value)).collect();
         let row = Kind::History(History { item, step: Some(Step { num: self.count }) });
         self.replay(&row);
         kinds.push(row);
@@ -61,7 +62,8 @@ impl Rows {
     pub(super) fn summary(&mut self) -> Option<Kind> {
         let mut keys: Vec<_> = self.unsaved.drain().collect();
         keys.sort_unstable();
-        let value = |key: String| self.summary.get(&key).map(|value| item(key.clone(), value.clone()));
+        let value =
+            |key: String| self.summary.get(&key).map(|value| item(key.clone(), value.clone()));
         let update: Vec<_> = keys.into_iter().filter_map(value).collect();
         (!update.is_empty()).then(|| Kind::Summary(Items { update, remove: Vec::new() }))
     }

@@ -63,7 +63,10 @@ impl<'a> Encoded<'a> {
                     ("height", height.to_string()),
                 ];
                 let kind = "image-file";
-                self.media(key, &Media { kind, under: "images", ending: "png", bytes: png, fields: &fields })?
+                self.media(
+                    key,
+                    &Media { kind, under: "images", ending: "png", bytes: png, fields: &fields },
+                )?
             }
             Value::Html(html) => {
                 let bytes = html.as_bytes();
@@ -88,7 +91,10 @@ impl<'a> Encoded<'a> {
         let json = format!("{{\"columns\":{columns_json},\"data\":{data}}}");
         let fields = [("ncols", columns.len().to_string()), ("nrows", rows.len().to_string())];
         let (kind, bytes) = ("table-file", json.as_bytes());
-        self.media(key, &Media { kind, under: "table", ending: "table.json", bytes, fields: &fields })
+        self.media(
+            key,
+            &Media { kind, under: "table", ending: "table.json", bytes, fields: &fields },
+        )
     }
 
     /// Writes a file, and describes it.
@@ -188,7 +194,8 @@ mod tests {
         let text = "to be\n\"or\" not";
         encoded.add(KEY, &Value::Text(text.to_owned())).expect("a written file");
         let json = json(&encoded);
-        let bytes = fs::read(folder.path().join(json["path"].as_str().expect("a path"))).expect("its file");
+        let bytes =
+            fs::read(folder.path().join(json["path"].as_str().expect("a path"))).expect("its file");
         assert_eq!(json["size"].as_u64(), Some(bytes.len() as u64));
         assert_eq!(json["sha256"], hex(&Sha256::digest(&bytes)));
         let table: serde_json::Value = serde_json::from_slice(&bytes).expect("a table");
@@ -198,7 +205,9 @@ mod tests {
 
     #[test]
     fn a_picture_that_is_none_is_passed_over() {
-        for bytes in [&b""[..], b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0"] {
+        for bytes in
+            [&b""[..], b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0"]
+        {
             let mut encoded = Encoded::new(7, Path::new("not needed"));
             encoded.add(KEY, &Value::Image(bytes.to_vec())).expect("no file");
             assert!(encoded.values.is_empty() && encoded.files().is_none());

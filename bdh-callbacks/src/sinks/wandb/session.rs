@@ -1,0 +1,279 @@
+//! One run, from the first entry of its log to the last.
+
+use super::artifact;
+use super::folder::Folder;
+use super::journal::Journal;
+use super::proto::{Exit, FileItem, Files, Git, Items, Kind, Output, Run, Time};
+use super::rows::{Moment, OWN_KEYS, Rows, item};
+use super::settings::Settings;
+use super::text::random_name;
+use super::values::Encoded;
+use crate::sinks::lines::Lines;
+use bdh::{BoxError, Feedback, Outcome, Problem, Record, RunInfo, Value};
+use serde_json::{Map, Value as Json, json};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often the summary goes into the log. W&B's own programs write it with every row, which doubles the log.
+const SUMMARY_EVERY: Duration = Duration::from_secs(2);
+
+/// Steps between two lines of output.
+const LINE_EVERY: u64 = 100;
+
+/// A run that is being logged.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) folder: Folder,
+    pub(super) settings: Settings,
+    pub(super) feedback: Feedback,
+    journal: Journal,
+    rows: Rows,
+    lines: Lines,
+    summarized: Instant,
+    started: Instant,
+    /// How many artifacts this session has made.
+    artifacts: usize,
+    step: u64,
+}
+
+impl Session {
+    /// Begins the log of a run, or goes on with that of a resumed one.
+    pub(super) fn open(settings: Settings, run: &RunInfo, online: bool) -> Result<Self, BoxError> {
+        let resumed =
+            run.resumed_at.and_then(|step| Some((step, Folder::of_run(run.dir.as_deref()?)?)));
+        let asked = settings.run_id.as_deref();
+        let resumed =
+            resumed.filter(|(_, folder)| asked.is_none_or(|asked| asked == folder.run_id));
+        let is_new = resumed.is_none();
+        let (folder, journal, rows) = match resumed {
+            Some((step, folder)) => {
+                let (journal, rows) = Journal::go_on(&folder.log(), &folder.run_id, step)?;
+                (folder, journal, rows)
+            }
+            None => {
+                let here = Path::new(".");
+                let base = settings.dir.as_deref().or(run.dir.as_deref()).unwrap_or(here);
+                let run_id = settings.run_id.clone().unwrap_or_else(|| random_name(8));
+                let folder = Folder::create(base, run_id, online, run.dir.as_deref())?;
+                let journal = Journal::create(&folder.log(), &folder.run_id)?;
+                (folder, journal, Rows::default())
+            }
+        };
+        let mut session = Self {
+            folder,
+            settings,
+            feedback: run.feedback.clone(),
+            journal,
+            rows,
+            lines: Lines::new(Some(LINE_EVERY), run),
+            summarized: Instant::now(),
+            started: Instant::now(),
+            artifacts: 0,
+            step: run.resumed_at.unwrap_or(0),
+        };
+        session.introduce(run, is_new)?;
+        if let Some(record) = run.resumed_record.as_ref()
+            && session.rows.last_step() < Some(record.clock.step)
+        {
+            session.write(record)?;
+        }
+        Ok(session)
+    }
+
+    /// The entries before the first row.
+    fn introduce(&mut self, run: &RunInfo, is_new: bool) -> Result<(), BoxError> {
+        let config = config(run, &self.settings.sweep_params);
+        let update =
+            config.iter().map(|(key, value)| item(key.clone(), value.to_string())).collect();
+        let config_items = Items { update, remove: Vec::new() };
+        if is_new {
+            self.journal.put(Kind::Run(self.run(run, config_items)))?;
+        } else {
+            self.journal.put(Kind::Config(config_items))?;
+        }
+        fs::write(self.folder.files().join("config.yaml"), config_yaml(config)?)?;
+        let metadata = self.metadata(run);
+        fs::write(
+            self.folder.files().join("wandb-metadata.json"),
+            serde_json::to_vec_pretty(&metadata)?,
+        )?;
+        Ok(self.journal.put(own_files(&["wandb-metadata.json"], 0))?)
+    }
+
+    fn run(&self, run: &RunInfo, config: Items) -> Run {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let settings = &self.settings;
+        let is_git = !settings.disable_git
+            && (settings.git_commit.is_some() || settings.git_remote_url.is_some());
+        let git = is_git.then(|| Git {
+            remote_url: text(&settings.git_remote_url),
+            commit: text(&settings.git_commit),
+        });
+        Run {
+            run_id: self.folder.run_id.clone(),
+            entity: text(&settings.entity),
+            project: settings.project.clone(),
+            config: Some(config),
+            group: text(&settings.group),
+            job_type: text(&settings.job_type),
+            display_name: settings.name.clone().unwrap_or_else(|| run.name.clone()),
+            notes: text(&settings.notes),
+            tags: settings.tags.clone(),
+            sweep_id: text(&settings.sweep_id),
+            host: text(&settings.host),
+            start_time: Some(time(run.started_at)),
+            git,
+        }
+    }
+
+    /// What `wandb-metadata.json` says: of the program and when it began, and nothing of the machine or its user.
+    fn metadata(&self, run: &RunInfo) -> Json {
+        let started =
+            jiff::Timestamp::from_second(run.started_at as i64).map(|time| time.to_string());
+        let Settings { git_commit, git_remote_url, disable_git, .. } = &self.settings;
+        let git = (!disable_git).then(|| json!({ "commit": git_commit, "remote": git_remote_url }));
+        json!({ "program": concat!("bdh ", env!("CARGO_PKG_VERSION")), "startedAt": started.ok(), "git": git })
+    }
+
+    /// Writes a record: its files, its artifacts, its row, its lines.
+    pub(super) fn write(&mut self, record: &Record) -> Result<(), BoxError> {
+        self.step = record.clock.step;
+        let files = self.folder.files();
+        let mut encoded = Encoded::new(self.step, &files);
+        for (key, value) in &record.values {
+            match value {
+                Value::File { path, kind, aliases } => self.artifact(path, kind, aliases)?,
+                _ if OWN_KEYS.contains(&key.as_str()) => {}
+                _ => encoded.add(key, value)?,
+            }
+        }
+        if let Some(files) = encoded.files() {
+            self.journal.put(files)?;
+        }
+        if !encoded.values.is_empty() {
+            let at = Moment {
+                step: self.step,
+                tokens: record.clock.tokens,
+                runtime: record.clock.elapsed.as_secs_f64(),
+                timestamp: now(),
+            };
+            for kind in self.rows.row(at, encoded.values) {
+                self.journal.put(kind)?;
+            }
+        }
+        if self.summarized.elapsed() >= SUMMARY_EVERY {
+            self.summarize()?;
+        }
+        for line in self.lines.of(record) {
+            self.output(&line)?;
+        }
+        Ok(())
+    }
+
+    /// Stages what lies at a path; what cannot be staged is told, and the run goes on.
+    fn artifact(&mut self, path: &Path, kind: &str, aliases: &[String]) -> Result<(), BoxError> {
+        let staging = self.folder.staging(&format!("{}-{}", self.step, self.artifacts));
+        self.artifacts += 1;
+        match artifact::stage(path, kind, aliases, &self.folder.run_id, &staging) {
+            Ok(mut artifact) => {
+                artifact.project.clone_from(&self.settings.project);
+                artifact.entity = self.settings.entity.clone().unwrap_or_default();
+                Ok(self.journal.put(Kind::Artifact(artifact))?)
+            }
+            Err(error) => {
+                self.tell("artifact", &error.to_string(), "the run goes on without this artifact");
+                Ok(())
+            }
+        }
+    }
+
+    fn summarize(&mut self) -> Result<(), BoxError> {
+        self.summarized = Instant::now();
+        match self.rows.summary() {
+            Some(summary) => Ok(self.journal.put(summary)?),
+            None => Ok(()),
+        }
+    }
+
+    /// A line of the run's output.
+    pub(super) fn output(&mut self, line: &str) -> Result<(), BoxError> {
+        if !self.settings.console {
+            return Ok(());
+        }
+        let line = format!("{line}\n");
+        Ok(self.journal.put(Kind::Output(Output {
+            stream: 1,
+            timestamp: Some(time(now())),
+            line,
+        }))?)
+    }
+
+    /// Makes all that was written survive the machine.
+    pub(super) fn flush(&mut self) -> Result<(), BoxError> {
+        self.summarize()?;
+        Ok(self.journal.sync()?)
+    }
+
+    /// The last entries: the summary, how the run ended.
+    pub(super) fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {
+        let exit_code = i32::from(matches!(outcome, Outcome::Failed(_)));
+        if *outcome != Outcome::Completed {
+            self.output(&format!("run {outcome}"))?;
+        }
+        self.summarize()?;
+        fs::write(self.folder.files().join("wandb-summary.json"), self.rows.summary_json())?;
+        self.journal.put(own_files(&["wandb-summary.json", "config.yaml"], 1))?;
+        let runtime = self.started.elapsed().as_secs() as i32;
+        self.journal.put(Kind::Exit(Exit { exit_code, runtime }))?;
+        Ok(self.journal.sync()?)
+    }
+
+    /// Tells the run of something that ends nothing.
+    pub(super) fn tell(&self, during: &str, error: &str, consequence: &str) {
+        self.feedback.tell(Problem {
+            who: "wandb".to_owned(),
+            during: during.to_owned(),
+            step: self.step,
+            error: error.to_owned(),
+            consequence: consequence.to_owned(),
+        });
+    }
+}
+
+/// The configuration: the user's own keys, `bdh` for the trainer's, and over both what a sweep has chosen.
+fn config(run: &RunInfo, sweep: &Map<String, Json>) -> Map<String, Json> {
+    let mut all = run.config.clone();
+    let user = all.as_object_mut().and_then(|all| all.remove("user")).unwrap_or_default();
+    let mut config = match user {
+        Json::Object(user) => user,
+        Json::Null => Map::new(),
+        other => Map::from_iter([("config".to_owned(), other)]),
+    };
+    config.insert("bdh".to_owned(), all);
+    config.extend(sweep.iter().map(|(key, value)| (key.clone(), value.clone())));
+    config
+}
+
+/// `config.yaml`, in the form that W&B's programs give it.
+fn config_yaml(config: Map<String, Json>) -> Result<String, BoxError> {
+    let mut all = Map::from_iter([("wandb_version".to_owned(), json!(1))]);
+    all.extend(config.into_iter().map(|(key, value)| (key, json!({ "value": value }))));
+    Ok(serde_norway::to_string(&all)?)
+}
+
+/// The entry for files that are W&B's own; policy 0 uploads now, 1 at the end.
+fn own_files(names: &[&str], policy: i32) -> Kind {
+    let file = |name: &&str| FileItem { path: (*name).to_owned(), policy, kind: 1 };
+    Kind::Files(Files { files: names.iter().map(file).collect() })
+}
+
+fn time(seconds: f64) -> Time {
+    Time { seconds: seconds as i64, nanos: (seconds.fract() * 1e9) as i32 }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}
