@@ -1,0 +1,181 @@
+//! Other programs as judges of what our sinks write: TensorBoard and W&B, from pinned Python packages.
+//!
+//! Each judge is a virtual environment in the target directory, made on first use and under a lock, so that
+//! test programs can share it. Where that is impossible (no Python, no network), a test says
+//! `skipped: …` and passes.
+//!
+//! | variable | does |
+//! |---|---|
+//! | `BDH_JUDGES=required` | a judge that cannot be had fails the test |
+//! | `BDH_JUDGES=off` | no judge is looked for |
+//! | `BDH_JUDGE_MODERN=DIR`, `BDH_JUDGE_WANDB_0_19=DIR` | an environment that is there already |
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+/// For how long a failed installation is not tried again.
+const RETRY_AFTER: Duration = Duration::from_mins(10);
+
+/// A Python environment with the programs of others in it.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    dir: PathBuf,
+}
+
+/// What a judge is made of.
+struct Recipe {
+    /// Name and version, as a folder's name.
+    name: &'static str,
+    variable: &'static str,
+    packages: &'static [&'static str],
+}
+
+const MODERN: Recipe = Recipe {
+    name: "modern-1",
+    variable: "BDH_JUDGE_MODERN",
+    packages: &["tensorboard==2.21.0", "wandb==0.31.0", "sweeps==0.3.0", "numpy"],
+};
+
+const WANDB_0_19: Recipe = Recipe {
+    name: "wandb-0.19.11",
+    variable: "BDH_JUDGE_WANDB_0_19",
+    packages: &["wandb==0.19.11"],
+};
+
+impl Judge {
+    /// TensorBoard 2.21, wandb 0.31 and sweeps 0.3; `None` if they cannot be had.
+    ///
+    /// A test begins with `let Some(judge) = Judge::modern() else { return };`.
+    pub(crate) fn modern() -> Option<Self> {
+        Self::of(&MODERN)
+    }
+
+    /// wandb 0.19, which reads `.wandb` files with code of its own; `None` if it cannot be had.
+    pub(crate) fn wandb_0_19() -> Option<Self> {
+        Self::of(&WANDB_0_19)
+    }
+
+    fn of(recipe: &Recipe) -> Option<Self> {
+        let wish = wish();
+        let made = if wish == "off" { Err("BDH_JUDGES=off".to_owned()) } else { recipe.make() };
+        let why = match made {
+            Ok(dir) => return Some(Self { dir }),
+            Err(why) => format!("no judge `{}`: {why}", recipe.name),
+        };
+        assert!(wish != "required", "{why}");
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a test");
+        // Past the capture of the test harness: who skips must say so.
+        let _ = writeln!(io::stderr(), "skipped: {test}: {why}");
+        None
+    }
+
+    /// A program that came with the packages, such as `tensorboard` or `wandb`.
+    pub(crate) fn bin(&self, name: &str) -> PathBuf {
+        bin(&self.dir, name)
+    }
+
+    /// Runs a script of `tests/judges` to its end.
+    pub(crate) fn python<A: AsRef<OsStr>>(
+        &self,
+        script: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Output {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges").join(script);
+        Command::new(self.bin("python"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .arg(script)
+            .args(args)
+            .output()
+            .expect("the judge's Python starts")
+    }
+
+    /// What such a script printed, as JSON. NaN and the infinities are not JSON; scripts print strings.
+    pub(crate) fn json<A: AsRef<OsStr>>(
+        &self,
+        script: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Value {
+        let output = self.python(script, args);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script} failed: {errors}");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{script} printed no JSON: {error}\n{errors}"))
+    }
+}
+
+impl Recipe {
+    /// The environment's folder, which is made if need be; an error is one line.
+    fn make(&self) -> Result<PathBuf, String> {
+        if let Some(dir) = std::env::var_os(self.variable) {
+            return Ok(dir.into());
+        }
+        let judges = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("judges");
+        let text = |error: io::Error| format!("`{}`: {error}", judges.display());
+        fs::create_dir_all(&judges).map_err(text)?;
+        let lock = File::create(judges.join(format!("{}.lock", self.name))).map_err(text)?;
+        lock.lock().map_err(text)?; // until it is dropped, by the end of the process at the latest
+        self.install(&judges.join(self.name))
+    }
+
+    fn install(&self, dir: &Path) -> Result<PathBuf, String> {
+        let note = |ending| dir.with_file_name(format!("{}.{ending}", self.name));
+        let (ready, failed) = (note("ready"), note("failed"));
+        if fs::read_to_string(&ready).is_ok_and(|packages| packages == self.packages.join(" ")) {
+            return Ok(dir.to_owned());
+        }
+        if wish() != "required"
+            && let Some(why) = recent_failure(&failed)
+        {
+            return Err(why);
+        }
+        let made = self.build(dir);
+        let (note, text) = match &made {
+            Ok(()) => (ready, self.packages.join(" ")),
+            Err(why) => (failed, why.clone()),
+        };
+        fs::write(note, text).map_err(|error| error.to_string())?;
+        made.map(|()| dir.to_owned())
+    }
+
+    fn build(&self, dir: &Path) -> Result<(), String> {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(dir))?;
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        let hurry = ["--retries", "1", "--timeout", "20"]; // without a network, say so soon
+        run(Command::new(bin(dir, "python")).args(pip).args(hurry).args(self.packages))
+    }
+}
+
+fn wish() -> String {
+    std::env::var("BDH_JUDGES").unwrap_or_default()
+}
+
+fn recent_failure(note: &Path) -> Option<String> {
+    let age = fs::metadata(note).ok()?.modified().ok()?.elapsed().unwrap_or_default();
+    (age < RETRY_AFTER).then(|| fs::read_to_string(note).unwrap_or_default())
+}
+
+/// A program of a virtual environment.
+fn bin(dir: &Path, name: &str) -> PathBuf {
+    let (folder, ending) = if cfg!(windows) { ("Scripts", ".exe") } else { ("bin", "") };
+    dir.join(folder).join(format!("{name}{ending}"))
+}
+
+/// Runs a command to its end; an error is the last line that it wrote.
+fn run(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("`{program}`: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it failed");
+    Err(format!("`{program}`: {last}"))
+}
