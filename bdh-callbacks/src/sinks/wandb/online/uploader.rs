@@ -310,10 +310,6 @@ impl Uploader {
 
     /// The log is complete: what belongs at its end, then the word that it is.
     fn finish(&mut self) -> Result<(), Broken> {
-        if let Some(exit) = self.exit {
-            self.summary.set(&["_wandb", "runtime"], exit.runtime.to_string());
-            self.is_summary_new = true;
-        }
         let mut files = std::mem::take(&mut self.at_end);
         files.extend(self.output.finish().map(str::to_owned));
         for name in files {

@@ -91,7 +91,7 @@ impl Logged {
         self.rows(5);
         let page = r#"{"_type":"html-file","path":"media/html/page_1.html","size":11}"#;
         self.row(&[("nan", "NaN"), ("inf", "-Infinity"), ("page", page), ("a\"b", "\"ü\\n\"")]);
-        self.put(Kind::Config(items(&[("later", "5"), ("odd", "NaN")])));
+        self.configure(&[("later", "5")]);
         for line in ["a line\n", "\n", "half ", "of one\n", "ünï\n"] {
             let timestamp = Some(Time { seconds: 1_795_248_017, nanos: 5_000 });
             self.put(Kind::Output(Output { stream: 1, timestamp, line: line.to_owned() }));
@@ -101,6 +101,10 @@ impl Logged {
         self.file("wandb-summary.json", "{}", 1);
         self.file("config.yaml", "wandb_version: 1\n", 1);
         self.exit(0);
+    }
+
+    pub(super) fn configure(&mut self, pairs: &[(&str, &str)]) {
+        self.put(Kind::Config(items(pairs)));
     }
 
     pub(super) fn exit(&mut self, exit_code: i32) {
