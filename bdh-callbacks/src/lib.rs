@@ -9,6 +9,7 @@
 //! | sink | where |
 //! |---|---|
 //! | [`Console`] | the terminal |
+//! | [`TensorBoard`] | event files in the run directory (feature `tensorboard`, default) |
 
 mod early_checkpoints;
 mod norms;
@@ -18,6 +19,8 @@ mod throughput;
 pub use early_checkpoints::EarlyCheckpoints;
 pub use norms::{Norms, NormsBuilder};
 pub use sinks::Console;
+#[cfg(feature = "tensorboard")]
+pub use sinks::{Layout, TensorBoard};
 pub use throughput::{Throughput, ThroughputBuilder};
 
 /// The README's code compiles.
