@@ -18,6 +18,8 @@ mod markdown;
 mod proto;
 mod rewind;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 pub use layout::Layout;
 

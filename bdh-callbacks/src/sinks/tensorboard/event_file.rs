@@ -192,6 +192,15 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_is_an_error() {
+        let full = OpenOptions::new().append(true).open("/dev/full").expect("Linux has one");
+        let mut file = EventFile { file: full, frames: Vec::new() };
+        let error = file.write(&[Event::version()]).expect_err("it is full");
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
     fn names_that_are_no_event_files_and_times_far_away_are_passed_over() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         for name in ["metrics.jsonl", "events.out.tfevents.x", "events.out.tfevents.99999999999.a"]
