@@ -10,6 +10,7 @@
 //! | sink | by name | where | feature |
 //! |---|---|---|---|
 //! | [`Console`] | `console` | the terminal | |
+//! | [`TensorBoard`] | `tensorboard` | event files in the run directory | `tensorboard` |
 //! | [`Wandb`] | `wandb` | Weights & Biases: its log on disk, and online | `wandb`, `wandb-online` |
 //! | [`bdh::Jsonl`] | `jsonl` | `metrics.jsonl`, which every run directory has | |
 //!
@@ -27,6 +28,8 @@ pub use norms::{Norms, NormsBuilder};
 #[cfg(feature = "wandb")]
 pub use sinks::wandb::{self, Wandb};
 pub use sinks::{Console, sinks};
+#[cfg(feature = "tensorboard")]
+pub use sinks::{Layout, TensorBoard};
 pub use throughput::{Throughput, ThroughputBuilder};
 
 /// The README's code compiles.

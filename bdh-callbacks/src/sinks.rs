@@ -2,10 +2,14 @@
 
 mod console;
 mod lines;
+#[cfg(feature = "tensorboard")]
+mod tensorboard;
 #[cfg(feature = "wandb")]
 pub mod wandb;
 
 pub use console::Console;
+#[cfg(feature = "tensorboard")]
+pub use tensorboard::{Layout, TensorBoard};
 
 use bdh::{ConfigError, Jsonl, Sink};
 
@@ -39,11 +43,19 @@ pub fn sinks(names: &str) -> Result<Vec<Box<dyn Sink>>, ConfigError> {
         let sink: Box<dyn Sink> = match name {
             "console" => Box::new(Console::default()),
             "jsonl" => Box::new(Jsonl::default()),
+            #[cfg(feature = "tensorboard")]
+            "tensorboard" => Box::new(TensorBoard::default()),
             #[cfg(feature = "wandb")]
             "wandb" => Box::new(wandb::Wandb::from_env()),
-            #[cfg(not(feature = "wandb"))]
-            "wandb" => return Err(wrong("and `wandb` needs the feature of that name")),
-            _ => return Err(wrong("where names of tensorboard, wandb, jsonl and console are known, or none")),
+            #[cfg(not(all(feature = "tensorboard", feature = "wandb")))]
+            "tensorboard" | "wandb" => {
+                return Err(wrong("and tensorboard and wandb need the features of their names"));
+            }
+            _ => {
+                return Err(wrong(
+                    "where names of tensorboard, wandb, jsonl and console are known, or none",
+                ));
+            }
         };
         if sinks.iter().any(|other| other.name() == sink.name()) {
             return Err(wrong("where each name may stand once"));
