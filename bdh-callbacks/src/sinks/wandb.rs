@@ -7,6 +7,9 @@ mod artifact;
 mod folder;
 mod journal;
 mod log;
+#[cfg(feature = "wandb-online")]
+#[allow(dead_code, reason = "the sink does not start it yet")]
+mod online;
 mod proto;
 mod repair;
 mod rows;
@@ -16,6 +19,8 @@ mod text;
 mod values;
 
 pub use log::LogError;
+#[cfg(feature = "wandb-online")]
+pub use online::{SyncError, Synced, sync};
 pub use repair::{Repaired, repair};
 pub use settings::{Mode, Resume, SettingsError};
 

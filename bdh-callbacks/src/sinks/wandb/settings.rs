@@ -11,6 +11,8 @@ mod sweep;
 
 pub(crate) use key::ApiKey;
 pub use lookup::SettingsError;
+#[cfg(feature = "wandb-online")]
+pub(crate) use rules::escape;
 
 use lookup::{Found, Lookup};
 use serde_json::{Map, Value};
