@@ -9,6 +9,7 @@ mod artifacts;
 mod bucket;
 mod bulk;
 mod files;
+mod ledger;
 mod link;
 mod output;
 mod resume;
@@ -19,6 +20,7 @@ mod tail;
 mod tree;
 mod uploader;
 
+#[allow(unused_imports, reason = "the sink does not ask yet")]
 pub(super) use resume::{ResumeError, check_resume};
 pub use sync::{SyncError, Synced, sync};
 
@@ -142,8 +144,9 @@ impl Uploader {
         let (signal, shared) = (Arc::clone(&link.signal), Arc::clone(&sent));
         let (sender, ended) = channel();
         thread::Builder::new().name("wandb upload".to_owned()).spawn(move || {
+            let Upload { log, files, settings, .. } = upload;
             let mut uploader =
-                uploader::Uploader::new(link.clone(), upload.settings, tail, upload.files, shared);
+                uploader::Uploader::new(link.clone(), settings, (log, tail), files, shared);
             let _ = sender.send(tell_end(&link, uploader.run())); // nobody waits after a drop
         })?;
         Ok(Self { signal, sent, ended })

@@ -41,7 +41,7 @@ pub(super) fn put(
     };
     match send() {
         Err(GaveUp::Refused(_)) => send(),
-        sent => sent,
+        answered => answered,
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) fn sync_with(
     link.signal.want(Wish::Finish);
     let sent = Arc::new(Sent::default());
     let files = log.parent().unwrap_or(Path::new("")).join("files");
-    let mut uploader = Uploader::new(link, settings, tail, files, Arc::clone(&sent));
+    let mut uploader = Uploader::new(link, settings, (log.clone(), tail), files, Arc::clone(&sent));
     uploader.missing_exit = Some(1); // it was killed
     uploader.run().map_err(broken)?;
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));

@@ -18,7 +18,7 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn rows(run: &Json) -> Vec<u64> {
     let rows = run["history"].as_array().expect("rows");
@@ -176,6 +176,32 @@ fn a_resumed_upload_sends_no_row_twice() {
         next += count;
     }
     assert_eq!(next, 70);
+}
+
+#[test]
+fn a_resumed_upload_sends_no_file_twice_unless_the_server_lost_the_run() {
+    let [Some(server), Some(other)] = [Server::start(&[]), Server::start(&[])] else { return };
+    let puts = |server: &Server| {
+        let puts = server.requests().into_iter().filter(|request| request["kind"] == "put");
+        let name = |put: Json| {
+            put["path"].as_str().and_then(|path| Some(path.rsplit_once('/')?.1.to_owned()))
+        };
+        puts.filter_map(name).collect::<Vec<_>>()
+    };
+    let mut logged = Logged::new();
+    logged.file("one.txt", "1", 0);
+    logged.artifact("checkpoint");
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    let first = ["one.txt", "model.bin", "state.json", "manifest.json"];
+    assert_eq!(puts(&server), first);
+
+    logged.file("two.txt", "2", 0);
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    assert_eq!(puts(&server)[4..], ["two.txt"]);
+    is_complete(&logged.upload(&other.url()).0.finish(LONG));
+    assert_eq!(puts(&other)[..4], first);
 }
 
 #[test]

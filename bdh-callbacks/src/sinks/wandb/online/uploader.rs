@@ -1,7 +1,8 @@
 //! The first thread: reads the log and sends what it says.
 
 use super::bucket::{self, Bucket, Counts, Place};
-use super::bulk::{Bulk, Done, Job};
+use super::bulk::{Bulk, Done, Job, What};
+use super::ledger::Ledger;
 use super::link::{GaveUp, Link};
 use super::output::OutputLog;
 use super::signal::Wish;
@@ -30,7 +31,10 @@ const AT_END: i32 = 1;
 pub(super) struct Uploader {
     link: Link,
     settings: Settings,
+    log: PathBuf,
     files: PathBuf,
+    /// Up to here in the log, files have been sent.
+    files_from: u64,
     tail: Tail,
     bucket: Bucket,
     place: Option<Place>,
@@ -51,6 +55,17 @@ pub(super) struct Uploader {
     last_post: Instant,
     is_stopped: bool,
     sent: Arc<Sent>,
+}
+
+/// How far reading came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// To the end of the log, for now.
+    All,
+    /// As far as a request can take.
+    Full,
+    /// To a file for which there is no room among those that wait.
+    Held,
 }
 
 /// Why an upload ended early.
@@ -75,10 +90,11 @@ impl From<LogError> for Broken {
 }
 
 impl Uploader {
+    /// An uploader of the log at `log`, which has been opened as `tail`, and of the files in `files`.
     pub(super) fn new(
         link: Link,
         settings: Settings,
-        tail: Tail,
+        (log, tail): (PathBuf, Tail),
         files: PathBuf,
         sent: Arc<Sent>,
     ) -> Self {
@@ -93,7 +109,9 @@ impl Uploader {
             summary: Tree::default(),
             is_summary_new: false,
             output: OutputLog::new(&files),
+            log,
             files,
+            files_from: 0,
             at_end: Vec::new(),
             bulk: None,
             held: None,
@@ -113,36 +131,36 @@ impl Uploader {
             if wish == Wish::Stop {
                 return Err(GaveUp::Stopped.into());
             }
-            let is_more = self.read(wish == Wish::Send)?;
-            self.refresh()?;
-            self.post_all()?;
-            if is_more {
-                continue;
+            let read = self.read(wish == Wish::Send)?;
+            let pause = self.link.pace.after(self.posts);
+            if read != Read::Held || self.last_post.elapsed() >= pause {
+                self.refresh()?;
+                self.post_all()?;
             }
-            if wish == Wish::Finish {
-                return self.finish();
+            match (read, wish) {
+                (Read::All, Wish::Finish) => return self.finish(),
+                (Read::All, _) => drop(self.link.signal.wait(pause, wish)),
+                (Read::Held, _) => drop(self.link.signal.wait(TURN, wish)),
+                (Read::Full, _) => {}
             }
-            self.link.signal.wait(self.link.pace.after(self.posts), wish);
         }
     }
 
-    /// Takes entries from the log until it ends, or enough of them wait; tells whether there is more.
-    fn read(&mut self, may_grow: bool) -> Result<bool, Broken> {
+    /// Takes entries from the log until it ends, or enough of them wait.
+    fn read(&mut self, may_grow: bool) -> Result<Read, Broken> {
         loop {
             if let Some(job) = self.held.take() {
                 self.hand_over(job);
             }
             if self.held.is_some() {
-                self.hear_of_files();
-                self.link.signal.wait(TURN, self.link.signal.wish());
-                return Ok(true);
+                return Ok(Read::Held);
             }
             if self.stream.is_full() {
-                return Ok(true);
+                return Ok(Read::Full);
             }
             match self.tail.next(may_grow)? {
-                Next::Entry(kind) => self.take(kind)?,
-                Next::End => return Ok(false),
+                Next::Entry(kind) => self.take(*kind)?,
+                Next::End => return Ok(Read::All),
                 Next::Damage(bytes) => {
                     self.link.remark(format!(
                         "the W&B log is damaged: {bytes} bytes of it are not sent"
@@ -171,7 +189,7 @@ impl Uploader {
                 }
             }
             Kind::Files(files) => files.files.into_iter().for_each(|file| self.file(file)),
-            Kind::Artifact(artifact) => self.hand_over(Job::Artifact(Box::new(artifact))),
+            Kind::Artifact(artifact) => self.queue(What::Artifact(Box::new(artifact))),
             Kind::Exit(exit) => self.exit = Some(exit),
             Kind::Header(_) | Kind::Preempting(_) => {}
         }
@@ -188,16 +206,18 @@ impl Uploader {
         let entity = Some(run.entity.as_str()).filter(|entity| !entity.is_empty());
         let entity = entity.or(self.settings.entity.as_deref());
         let counts = |api: &_| bucket::counts(api, entity, &run.project, &run.run_id);
-        self.skip = match self.link.insist(&[], counts) {
-            Ok(counts) => counts.unwrap_or_default(),
-            Err(GaveUp::Refused(_)) => Counts::default(), // the upsert says why, in better words
-            Err(why) => return Err(why.into()),
+        let counts = match self.link.insist(&[], counts) {
+            Err(GaveUp::Refused(_)) => None, // the upsert says why, in better words
+            counts => counts?,
         };
+        let ledger = Ledger::open(&self.log, &self.settings.base_url, counts.is_some());
+        self.files_from = ledger.offset();
+        self.skip = counts.unwrap_or_default();
         self.stream.start_at(self.skip.rows, self.skip.lines);
         let place = self.upsert()?;
         let url = self.settings.run_url(&place.entity, &place.project, &place.run_id);
         (self.link.tell)(News::Url(url));
-        let bulk = Bulk::start(self.link.clone(), place.clone(), self.files.clone());
+        let bulk = Bulk::start(self.link.clone(), place.clone(), self.files.clone(), ledger);
         self.bulk = Some(bulk.map_err(Broken::Thread)?);
         self.place = Some(place);
         Ok(())
@@ -257,7 +277,15 @@ impl Uploader {
             self.at_end.retain(|name| *name != file.path);
             self.at_end.push(file.path);
         } else {
-            self.hand_over(Job::File(file.path));
+            self.queue(What::File(file.path));
+        }
+    }
+
+    /// Has a file or an artifact sent, unless an earlier upload has done so.
+    fn queue(&mut self, what: What) {
+        let end = self.tail.offset();
+        if end > self.files_from {
+            self.hand_over(Job { what, end: Some(end) });
         }
     }
 
@@ -313,7 +341,7 @@ impl Uploader {
         let mut files = std::mem::take(&mut self.at_end);
         files.extend(self.output.finish().map(str::to_owned));
         for name in files {
-            self.hand_over(Job::File(name));
+            self.hand_over(Job { what: What::File(name), end: None });
             self.wait_for_room()?;
         }
         self.wait_for_files()?;
@@ -362,7 +390,9 @@ fn note(stream: &mut Stream, sent: &Sent, done: Done) {
     match done {
         Done::Sent(name) => {
             sent.files.fetch_add(1, Ordering::Relaxed);
-            name.into_iter().for_each(|name| stream.uploaded(name));
+            if let Some(name) = name {
+                stream.uploaded(name);
+            }
         }
         Done::Failed => drop(sent.failed.fetch_add(1, Ordering::Relaxed)),
     }
