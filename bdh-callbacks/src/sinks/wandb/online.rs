@@ -12,6 +12,7 @@ mod files;
 mod ledger;
 mod link;
 mod output;
+mod poster;
 mod resume;
 mod signal;
 mod stream;

@@ -39,7 +39,10 @@ pub(super) struct Bulk {
 /// What became of a job.
 #[derive(Debug)]
 pub(super) enum Done {
+    /// It is on the server; of a file of the run, its name.
     Sent(Option<String>),
+    /// It was on the disk no more.
+    Gone,
     Failed,
 }
 
@@ -84,15 +87,15 @@ fn work(
         let (name, sent) = match what {
             What::File(name) => {
                 let sent = files::send(link, place, files, &name);
-                (format!("file `{name}`"), sent.map(|is_sent| is_sent.then_some(name)))
+                (format!("file `{name}`"), sent)
             }
             What::Artifact(artifact) => {
                 let sent = artifacts::send(link, place, &artifact);
-                (format!("artifact `{}`", artifact.name), sent.map(|()| None))
+                (format!("artifact `{}`", artifact.name), sent)
             }
         };
         let became = match sent {
-            Ok(name) => Done::Sent(name),
+            Ok(done) => done,
             Err(GaveUp::Stopped) => return,
             Err(GaveUp::Refused(why) | GaveUp::Unreachable(why)) => {
                 let consequence = "the run goes on without it there";
@@ -101,7 +104,7 @@ fn work(
             }
         };
         if let Some(end) = end {
-            ledger.settle(end, matches!(became, Done::Sent(_)));
+            ledger.settle(end, !matches!(became, Done::Failed));
         }
         let _ = done.send(became); // nobody listens once the run is over
     }

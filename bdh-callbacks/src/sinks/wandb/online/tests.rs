@@ -333,6 +333,22 @@ fn a_file_that_is_gone_is_a_remark_and_the_rest_arrives() {
 }
 
 #[test]
+fn more_files_than_may_wait_arrive_all_the_same() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    let names: Vec<_> = (0..150).map(|index| format!("media/{index}.txt")).collect();
+    logged.files_at_once(&names);
+    logged.rows(3);
+    logged.exit(0);
+    let (uploader, ears) = logged.upload(&server.url());
+    is_complete(&uploader.finish(LONG));
+    let run = server.run();
+    let (files, uploaded) = (run["files"].as_object(), run["uploaded"].as_array());
+    assert_eq!((files.map(|all| all.len()), uploaded.map(Vec::len)), (Some(150), Some(150)));
+    assert_eq!((rows(&run).len(), ears.remarks()), (3, vec![]));
+}
+
+#[test]
 fn files_outside_of_the_runs_folder_are_not_sent() {
     let Some(server) = Server::start(&[]) else { return };
     let mut logged = Logged::new();

@@ -1,25 +1,25 @@
 //! The first thread: reads the log and sends what it says.
 
 use super::bucket::{self, Bucket, Counts, Place};
-use super::bulk::{Bulk, Done, Job, What};
+use super::bulk::{Bulk, Job, What};
 use super::ledger::Ledger;
 use super::link::{GaveUp, Link};
 use super::output::OutputLog;
+use super::poster::Poster;
 use super::signal::Wish;
-use super::stream::{Stream, TooLong, check};
 use super::tail::{Next, Tail};
 use super::tree::Tree;
 use super::{News, Sent};
 use crate::sinks::wandb::log::LogError;
-use crate::sinks::wandb::proto::{Exit, FileItem, History, Kind, Run};
+use crate::sinks::wandb::proto::{FileItem, History, Kind, Run};
 use crate::sinks::wandb::rows::step_of;
 use crate::sinks::wandb::settings::Settings;
-use serde_json::Value as Json;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often the end of the second thread is looked for.
 const TURN: Duration = Duration::from_millis(50);
@@ -40,21 +40,16 @@ pub(super) struct Uploader {
     place: Option<Place>,
     /// What the server has already, and is passed over in the log.
     skip: Counts,
-    stream: Stream,
-    summary: Tree,
-    is_summary_new: bool,
+    poster: Poster,
     output: OutputLog,
     at_end: Vec<String>,
     bulk: Option<Bulk>,
-    /// A job for which there was no room.
-    held: Option<Job>,
-    exit: Option<Exit>,
-    /// What is taken for the exit code of a run whose log has none.
+    /// Files that wait for room among those that are being sent.
+    held: VecDeque<Job>,
+    /// The exit code.
+    exit: Option<i32>,
+    /// What is taken for it where the log has none.
     pub(super) missing_exit: Option<i32>,
-    posts: u32,
-    last_post: Instant,
-    is_stopped: bool,
-    sent: Arc<Sent>,
 }
 
 /// How far reading came.
@@ -99,28 +94,22 @@ impl Uploader {
         sent: Arc<Sent>,
     ) -> Self {
         Self {
+            poster: Poster::new(link.clone(), sent),
             link,
             settings,
             tail,
             bucket: Bucket::default(),
             place: None,
             skip: Counts::default(),
-            stream: Stream::default(),
-            summary: Tree::default(),
-            is_summary_new: false,
             output: OutputLog::new(&files),
             log,
             files,
             files_from: 0,
             at_end: Vec::new(),
             bulk: None,
-            held: None,
+            held: VecDeque::new(),
             exit: None,
             missing_exit: None,
-            posts: 0,
-            last_post: Instant::now(),
-            is_stopped: false,
-            sent,
         }
     }
 
@@ -132,10 +121,11 @@ impl Uploader {
                 return Err(GaveUp::Stopped.into());
             }
             let read = self.read(wish == Wish::Send)?;
-            let pause = self.link.pace.after(self.posts);
-            if read != Read::Held || self.last_post.elapsed() >= pause {
+            let pause = self.poster.pause();
+            if read != Read::Held || self.poster.silence() >= pause {
                 self.refresh()?;
-                self.post_all()?;
+                self.hear_of_files();
+                self.poster.post_all()?;
             }
             match (read, wish) {
                 (Read::All, Wish::Finish) => return self.finish(),
@@ -149,13 +139,10 @@ impl Uploader {
     /// Takes entries from the log until it ends, or enough of them wait.
     fn read(&mut self, may_grow: bool) -> Result<Read, Broken> {
         loop {
-            if let Some(job) = self.held.take() {
-                self.hand_over(job);
-            }
-            if self.held.is_some() {
+            if self.is_held() {
                 return Ok(Read::Held);
             }
-            if self.stream.is_full() {
+            if self.poster.is_full() {
                 return Ok(Read::Full);
             }
             match self.tail.next(may_grow)? {
@@ -179,10 +166,7 @@ impl Uploader {
             Kind::Config(changes) => self.bucket.configure(&changes),
             Kind::Metric(metric) => self.bucket.define(metric),
             Kind::History(row) => self.row(&row),
-            Kind::Summary(changes) => {
-                self.summary.apply(&changes);
-                self.is_summary_new = true;
-            }
+            Kind::Summary(changes) => self.poster.summarize(&changes),
             Kind::Output(output) => {
                 for line in self.output.take(&output) {
                     self.line(&line);
@@ -190,7 +174,7 @@ impl Uploader {
             }
             Kind::Files(files) => files.files.into_iter().for_each(|file| self.file(file)),
             Kind::Artifact(artifact) => self.queue(What::Artifact(Box::new(artifact))),
-            Kind::Exit(exit) => self.exit = Some(exit),
+            Kind::Exit(exit) => self.exit = Some(exit.exit_code),
             Kind::Header(_) | Kind::Preempting(_) => {}
         }
         Ok(())
@@ -213,8 +197,8 @@ impl Uploader {
         let ledger = Ledger::open(&self.log, &self.settings.base_url, counts.is_some());
         self.files_from = ledger.offset();
         self.skip = counts.unwrap_or_default();
-        self.stream.start_at(self.skip.rows, self.skip.lines);
         let place = self.upsert()?;
+        self.poster.begin(&place, self.skip.rows, self.skip.lines);
         let url = self.settings.run_url(&place.entity, &place.project, &place.run_id);
         (self.link.tell)(News::Url(url));
         let bulk = Bulk::start(self.link.clone(), place.clone(), self.files.clone(), ledger);
@@ -255,12 +239,13 @@ impl Uploader {
             self.link.step.store(step, Ordering::Relaxed);
         }
         let line = Tree::of(&row.item).json();
-        if let Err(TooLong(bytes)) = check(&line) {
-            self.link.remark(format!("a row of {bytes} bytes is not sent: W&B takes 10,383,360"));
-        } else if self.skip.rows > 0 {
+        if !self.poster.takes(&line) {
+            return; // and it is not counted
+        }
+        if self.skip.rows > 0 {
             self.skip.rows -= 1;
         } else {
-            self.stream.push_row(&line);
+            self.poster.row(&line);
         }
     }
 
@@ -268,7 +253,7 @@ impl Uploader {
         if self.skip.lines > 0 {
             self.skip.lines -= 1;
         } else {
-            self.stream.push_output(line);
+            self.poster.line(line);
         }
     }
 
@@ -285,54 +270,27 @@ impl Uploader {
     fn queue(&mut self, what: What) {
         let end = self.tail.offset();
         if end > self.files_from {
-            self.hand_over(Job { what, end: Some(end) });
+            self.held.push_back(Job { what, end: Some(end) });
         }
     }
 
-    fn hand_over(&mut self, job: Job) {
-        let Some(bulk) = &self.bulk else { return };
-        self.held = bulk.take(job);
-    }
-
-    /// Sends all that waits, and a sign of life if there was nothing to send for a while.
-    fn post_all(&mut self) -> Result<(), Broken> {
-        self.hear_of_files();
-        if std::mem::take(&mut self.is_summary_new)
-            && let Err(TooLong(bytes)) = self.stream.summarize(&self.summary.json())
-        {
-            self.link
-                .remark(format!("a summary of {bytes} bytes is not sent: W&B takes 10,383,360"));
+    /// Hands files over as long as there is room for them; tells whether some have none.
+    fn is_held(&mut self) -> bool {
+        let Some(bulk) = &self.bulk else { return false };
+        while let Some(job) = self.held.pop_front() {
+            if let Some(job) = bulk.take(job) {
+                self.held.push_front(job);
+                return true;
+            }
         }
-        while let Some(batch) = self.stream.batch() {
-            self.post(&batch.body)?;
-            self.stream.arrived(&batch);
-            self.sent.rows.store(self.stream.rows_sent(), Ordering::Relaxed);
-        }
-        if self.last_post.elapsed() >= self.link.pace.heartbeat {
-            self.post("{}")?;
-        }
-        Ok(())
-    }
-
-    fn post(&mut self, body: &str) -> Result<(), Broken> {
-        let Some(place) = &self.place else { return Ok(()) };
-        let [entity, project, run_id] =
-            [&place.entity, &place.project, &place.run_id].map(|part| super::escape(part));
-        let path = format!("/files/{entity}/{project}/{run_id}/file_stream");
-        let answer = self.link.insist(&[], |api| api.post(&path, body))?;
-        self.posts += 1;
-        self.last_post = Instant::now();
-        if answer["stopped"] == Json::Bool(true) && !std::mem::replace(&mut self.is_stopped, true) {
-            (self.link.tell)(News::Stop("stopped from the W&B page of the run".to_owned()));
-        }
-        Ok(())
+        false
     }
 
     /// The next request says which files have arrived.
     fn hear_of_files(&mut self) {
         let Some(bulk) = &self.bulk else { return };
         for done in bulk.done.try_iter() {
-            note(&mut self.stream, &self.sent, done);
+            self.poster.settle(done);
         }
     }
 
@@ -341,23 +299,20 @@ impl Uploader {
         let mut files = std::mem::take(&mut self.at_end);
         files.extend(self.output.finish().map(str::to_owned));
         for name in files {
-            self.hand_over(Job { what: What::File(name), end: None });
-            self.wait_for_room()?;
+            self.held.push_back(Job { what: What::File(name), end: None });
         }
+        self.wait_for_room()?;
         self.wait_for_files()?;
-        self.post_all()?;
-        if let Some(code) = self.exit.map(|exit| exit.exit_code).or(self.missing_exit) {
-            self.post(&format!("{{\"complete\":true,\"exitcode\":{code}}}"))?;
+        self.poster.post_all()?;
+        if let Some(exit_code) = self.exit.or(self.missing_exit) {
+            self.poster.complete(exit_code)?;
         }
         Ok(())
     }
 
     fn wait_for_room(&mut self) -> Result<(), Broken> {
-        while let Some(job) = self.held.take() {
-            self.hand_over(job);
-            if self.held.is_some() {
-                self.pass_time()?;
-            }
+        while self.is_held() {
+            self.pass_time()?;
         }
         Ok(())
     }
@@ -367,7 +322,7 @@ impl Uploader {
         bulk.close();
         loop {
             match bulk.done.recv_timeout(TURN) {
-                Ok(done) => note(&mut self.stream, &self.sent, done),
+                Ok(done) => self.poster.settle(done),
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => self.pass_time()?,
             }
@@ -379,21 +334,9 @@ impl Uploader {
         if self.link.signal.wait(TURN, self.link.signal.wish()) == Wish::Stop {
             return Err(GaveUp::Stopped.into());
         }
-        if self.last_post.elapsed() >= self.link.pace.heartbeat {
-            self.post_all()?;
+        if self.poster.silence() >= self.link.pace.heartbeat {
+            self.poster.post_all()?;
         }
         Ok(())
-    }
-}
-
-fn note(stream: &mut Stream, sent: &Sent, done: Done) {
-    match done {
-        Done::Sent(name) => {
-            sent.files.fetch_add(1, Ordering::Relaxed);
-            if let Some(name) = name {
-                stream.uploaded(name);
-            }
-        }
-        Done::Failed => drop(sent.failed.fetch_add(1, Ordering::Relaxed)),
     }
 }

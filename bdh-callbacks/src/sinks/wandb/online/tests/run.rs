@@ -112,11 +112,22 @@ impl Logged {
     }
 
     pub(super) fn file(&mut self, name: &str, text: &str, policy: i32) {
+        self.write(name, text);
+        let file = FileItem { path: name.to_owned(), policy, kind: 1 };
+        self.put(Kind::Files(Files { files: vec![file] }));
+    }
+
+    /// Many files in one entry.
+    pub(super) fn files_at_once(&mut self, names: &[String]) {
+        names.iter().for_each(|name| self.write(name, name));
+        let file = |name: &String| FileItem { path: name.clone(), policy: 0, kind: 2 };
+        self.put(Kind::Files(Files { files: names.iter().map(file).collect() }));
+    }
+
+    fn write(&self, name: &str, text: &str) {
         let path = self.files().join(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         fs::write(path, text).expect("a file");
-        let file = FileItem { path: name.to_owned(), policy, kind: 1 };
-        self.put(Kind::Files(Files { files: vec![file] }));
     }
 
     pub(super) fn artifact(&mut self, name: &str) {

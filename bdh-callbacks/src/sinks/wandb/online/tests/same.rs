@@ -20,6 +20,7 @@ pub(super) fn normal(dump: &Json) -> Json {
         }
         if let Some(own) = run["config"]["_wandb"]["value"].as_object_mut() {
             own.retain(|key, _| key == "m");
+            own.insert("m".to_owned(), metrics(&own["m"]));
         }
         for line in run["output"].as_object_mut().expect("lines").values_mut() {
             let text = line.as_str().expect("a line");
@@ -35,6 +36,16 @@ pub(super) fn normal(dump: &Json) -> Json {
         dump["artifacts"].as_object().expect("artifacts").values().map(artifact).collect();
     let runs = dump["runs"].take();
     Json::Object(Map::from_iter([("runs".to_owned(), runs), ("artifacts".to_owned(), artifacts)]))
+}
+
+/// Metrics by name, with the name of each one's step metric: they are in any order.
+fn metrics(all: &Json) -> Json {
+    let name = |metric: &Json| metric["1"].as_str().expect("a name").to_owned();
+    let metrics = all.as_array().expect("metrics").iter().map(|metric| {
+        let step = metric["5"].as_u64().map(|number| name(&all[number as usize - 1]));
+        (name(metric), serde_json::json!([step, metric["6"], metric["7"]]))
+    });
+    Json::Object(metrics.collect())
 }
 
 fn artifact(artifact: &Json) -> Json {
