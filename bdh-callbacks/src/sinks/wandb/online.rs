@@ -19,7 +19,7 @@ mod tail;
 mod tree;
 mod uploader;
 
-pub(super) use resume::{ResumeError, check_resume};
+pub(super) use resume::check_resume;
 pub use sync::{SyncError, Synced, sync};
 
 use super::log::LogError;
