@@ -40,33 +40,11 @@ pub(super) struct Session {
 impl Session {
     /// Begins the log of a run, or goes on with that of a resumed one.
     pub(super) fn open(settings: Settings, run: &RunInfo, online: bool) -> Result<Self, BoxError> {
-        let resumed =
-            run.resumed_at.and_then(|step| Some((step, Folder::of_run(run.dir.as_deref()?)?)));
-        let asked = settings.run_id.as_deref();
-        let resumed =
-            resumed.filter(|(_, folder)| asked.is_none_or(|asked| asked == folder.run_id));
+        let resumed = resumed(&settings, run)?;
         let is_new = resumed.is_none();
         let (folder, journal, rows) = match resumed {
-            Some((step, folder)) => {
-                let _ = fs::remove_file(folder.synced()); // it is no longer all on the server
-                let (journal, rows) = Journal::go_on(&folder.log(), &folder.run_id, step)?;
-                (folder, journal, rows)
-            }
-            None => {
-                let here = Path::new(".");
-                let base = settings.dir.as_deref().or(run.dir.as_deref()).unwrap_or(here);
-                let run_id = run_id(&settings, base);
-                #[cfg(feature = "wandb-online")]
-                if online {
-                    super::online::check_resume(&settings, &run_id)?;
-                }
-                let folder = Folder::create(base, run_id, online, run.dir.as_deref())?;
-                if settings.resume == Some(Resume::Auto) {
-                    folder.is_begun()?;
-                }
-                let journal = Journal::create(&folder.log(), &folder.run_id)?;
-                (folder, journal, Rows::default())
-            }
+            Some(resumed) => resumed,
+            None => begin(&settings, run, online)?,
         };
         let mut session = Self {
             folder,
@@ -263,6 +241,41 @@ impl Session {
             consequence: consequence.to_owned(),
         });
     }
+}
+
+/// The log that a resumed run goes on with, if it is there and is the one that was asked for.
+fn resumed(
+    settings: &Settings,
+    run: &RunInfo,
+) -> Result<Option<(Folder, Journal, Rows)>, BoxError> {
+    let (Some(step), Some(dir)) = (run.resumed_at, &run.dir) else { return Ok(None) };
+    let asked = settings.run_id.as_ref();
+    let is_asked_for = |folder: &Folder| asked.is_none_or(|asked| *asked == folder.run_id);
+    let Some(folder) = Folder::of_run(dir).filter(is_asked_for) else { return Ok(None) };
+    let (journal, rows) = Journal::go_on(&folder.log(), &folder.run_id, step)?;
+    let _ = fs::remove_file(folder.synced()); // it is no longer all on the server
+    Ok(Some((folder, journal, rows)))
+}
+
+/// The log of a run that begins.
+fn begin(
+    settings: &Settings,
+    run: &RunInfo,
+    online: bool,
+) -> Result<(Folder, Journal, Rows), BoxError> {
+    let here = Path::new(".");
+    let base = settings.dir.as_deref().or(run.dir.as_deref()).unwrap_or(here);
+    let run_id = run_id(settings, base);
+    #[cfg(feature = "wandb-online")]
+    if online {
+        super::online::check_resume(settings, &run_id)?;
+    }
+    let folder = Folder::create(base, run_id, online, run.dir.as_deref())?;
+    if settings.resume == Some(Resume::Auto) {
+        folder.is_begun()?;
+    }
+    let journal = Journal::create(&folder.log(), &folder.run_id)?;
+    Ok((folder, journal, Rows::default()))
 }
 
 /// The id of a run that begins: the one that was asked for, with `WANDB_RESUME=auto` that of a run that did not
