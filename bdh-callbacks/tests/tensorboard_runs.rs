@@ -97,9 +97,8 @@ fn a_resumed_run_shows_each_step_once_whenever_one_looks() {
     second_life(&dir, 4);
     let late = LOADERS.map(|loader| Board::start(&judge, runs.path(), loader));
     let even = once_each(4).into_iter().step_by(2);
-    let texts: Json = even
-        .map(|(step, loss)| json!([step, format!("<pre><code>{loss}\n</code></pre>")]))
-        .collect();
+    let texts: Json =
+        even.map(|(step, loss)| json!([step, format!("<p><code>{loss}</code></p>")])).collect();
     for board in early.iter().chain(&late) {
         let shown = board.shows(1, 10);
         assert_eq!(points(&shown, "run", "loss"), once_each(4));
