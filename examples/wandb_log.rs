@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 /// The error with the path that it is about, and its causes.
-fn at(path: &Path, error: &dyn Error) -> String {
+fn at(path: &Path, error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(format!("`{}`: {error}", path.display()), |text, cause| format!("{text}: {cause}"))
 }
