@@ -36,9 +36,14 @@ fn main() -> ExitCode {
 }
 
 /// The error with the path that it is about, and its causes.
-fn at(path: &Path, error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(format!("`{}`: {error}", path.display()), |text, cause| format!("{text}: {cause}"))
+fn at(path: &Path, error: &dyn Error) -> String {
+    let mut text = format!("`{}`: {error}", path.display());
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 #[expect(clippy::print_stdout, reason = "what a command does is what it prints")]
