@@ -21,8 +21,7 @@ mod tail;
 mod tree;
 mod uploader;
 
-#[allow(unused_imports, reason = "the sink does not ask yet")]
-pub(super) use resume::{ResumeError, check_resume};
+pub(super) use resume::check_resume;
 pub use sync::{SyncError, Synced, sync};
 
 use super::log::LogError;
@@ -63,14 +62,16 @@ pub(super) struct Pace {
     /// From a request that failed to the next attempt; each time after that is twice as long, up to `retry_max`.
     pub(super) retry: Duration,
     pub(super) retry_max: Duration,
+    /// How long the end of a run tries to reach a server that does not answer.
+    pub(super) farewell: Duration,
 }
 
 impl Default for Pace {
     /// As W&B's own client.
     fn default() -> Self {
-        let [first, period, heartbeat, retry, retry_max] =
-            [1, 15, 30, 2, 60].map(Duration::from_secs);
-        Self { first, period, heartbeat, retry, retry_max }
+        let [first, period, heartbeat, retry, retry_max, farewell] =
+            [1, 15, 30, 2, 60, 30].map(Duration::from_secs);
+        Self { first, period, heartbeat, retry, retry_max, farewell }
     }
 }
 
@@ -153,11 +154,15 @@ impl Uploader {
         Ok(Self { signal, sent, ended })
     }
 
-    /// Waits until the whole log is on the server, its exit included, or for `timeout`.
+    /// Waits until the whole log is on the server, its exit included; for `timeout` at most, and for less
+    /// where the server does not answer.
     pub(super) fn finish(self, timeout: Duration) -> Finished {
         self.signal.want(Wish::Finish);
         let left = match self.ended.recv_timeout(timeout) {
-            Ok(Ok(())) => None,
+            Ok(Ok(())) => match self.sent.failed.load(Ordering::Relaxed) {
+                0 => None,
+                failed => Some(format!("files or artifacts were not taken: {failed}")),
+            },
             Ok(Err(why)) => Some(why),
             Err(RecvTimeoutError::Timeout) => Some(format!("it was not sent in {timeout:?}")),
             Err(RecvTimeoutError::Disconnected) => Some("the uploader panicked".to_owned()),
@@ -191,7 +196,8 @@ fn tell_end(link: &Link, ended: Result<(), Broken>) -> Result<(), String> {
     let why = match ended {
         Ok(()) => return Ok(()),
         Err(Broken::GaveUp(GaveUp::Stopped)) => return Err("it was stopped".to_owned()),
-        Err(Broken::GaveUp(GaveUp::Refused(why) | GaveUp::Unreachable(why))) => why,
+        Err(Broken::GaveUp(GaveUp::Unreachable(why))) => return Err(why), // the end of the run
+        Err(Broken::GaveUp(GaveUp::Refused(why))) => why,
         Err(Broken::Log(error)) => error.to_string(),
         Err(Broken::Thread(error)) => error.to_string(),
     };

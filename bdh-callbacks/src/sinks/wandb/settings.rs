@@ -170,6 +170,11 @@ impl Settings {
     }
 }
 
+/// Whether a text can be the id of a run.
+pub(in crate::sinks) fn is_run_id(text: &str) -> bool {
+    rules::run_id(&Found { place: String::new(), text: text.to_owned() }).is_ok()
+}
+
 /// The folder of all runs in `root`: `wandb`, or `.wandb` where there is one.
 pub(crate) fn wandb_dir(root: &Path) -> PathBuf {
     let hidden = root.join(".wandb");

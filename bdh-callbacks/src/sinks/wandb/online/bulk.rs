@@ -83,7 +83,12 @@ fn work(
     jobs: &Receiver<Job>,
     done: &Sender<Done>,
 ) {
+    let mut is_away = false;
     for Job { what, end } in jobs {
+        if is_away {
+            let _ = done.send(Done::Failed); // nobody listens once the run is over
+            continue;
+        }
         let (name, sent) = match what {
             What::File(name) => {
                 let sent = files::send(link, place, files, &name);
@@ -96,8 +101,9 @@ fn work(
         };
         let became = match sent {
             Ok(done) => done,
-            Err(GaveUp::Stopped) => return,
-            Err(GaveUp::Refused(why) | GaveUp::Unreachable(why)) => {
+            Err(why) => {
+                is_away = matches!(why, GaveUp::Unreachable(_));
+                let (GaveUp::Refused(why) | GaveUp::Unreachable(why)) = why else { return };
                 let consequence = "the run goes on without it there";
                 link.problem(&format!("upload of {name}"), why, consequence);
                 Done::Failed

@@ -65,7 +65,7 @@ pub enum SyncError {
         why: String,
     },
     /// Some files or artifacts were not taken; everything else was.
-    #[error("{failed} files or artifacts were not taken: {why}")]
+    #[error("files or artifacts were not taken, {failed} of them: {why}")]
     Files {
         /// How many.
         failed: u64,

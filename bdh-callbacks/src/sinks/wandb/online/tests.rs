@@ -6,7 +6,7 @@ mod server;
 
 use super::resume::check_resume;
 use super::sync::{SyncError, sync_with};
-use super::{Finished, News, Upload, Uploader};
+use super::{Finished, News, Pace, Upload, Uploader};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bdh::Problem;
@@ -296,6 +296,53 @@ fn nobody_waits_for_a_server_that_does_not_answer() {
 }
 
 #[test]
+fn the_end_of_a_run_does_not_wait_long_for_a_server_that_is_away() {
+    let Some(server) = Server::start(&[]) else { return };
+    let line = Line::to(server.port);
+    let mut logged = Logged::new();
+    logged.rows(2);
+    let pace = Pace { farewell: Duration::from_millis(500), ..PACE };
+    let (uploader, ears) = logged.upload_at(&line.url(), pace);
+    wait_until("the first rows", || !server.row_requests().is_empty());
+    thread::sleep(PACE.period * 3); // and until the answer is back
+    line.cut();
+    logged.file("a.txt", "a", 0);
+    logged.artifact("checkpoint");
+    logged.rows(1);
+    logged.exit(0);
+    let began = Instant::now();
+    let finished = uploader.finish(LONG);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(finished.left.is_some() && finished.rows == 2, "{finished:?}");
+    assert_eq!(ears.problems(), [""; 0], "whoever waits for the end tells it");
+
+    line.mend();
+    is_complete(&logged.upload(&line.url()).0.finish(LONG));
+    assert_eq!((rows(&server.run()).len(), &server.run()["complete"]), (3, &json!(true)));
+}
+
+#[test]
+fn a_file_that_is_not_taken_is_told_and_the_run_is_not_called_complete() {
+    let Some(server) = Server::start(&["--refuse-puts", "3"]) else { return };
+    let mut logged = Logged::new();
+    logged.file("kept.txt", "kept", 0); // refused at two addresses
+    logged.file("other.txt", "other", 0); // taken at the second
+    logged.rows(1);
+    logged.exit(0);
+    let (uploader, ears) = logged.upload(&server.url());
+    let left = Some("files or artifacts were not taken: 1".to_owned());
+    assert_eq!(uploader.finish(LONG), Finished { left, rows: 1 });
+    let problems = ears.problems();
+    assert!(
+        problems.len() == 1 && problems[0].contains("`upload of file `kept.txt``"),
+        "{problems:?}"
+    );
+    assert_eq!(server.run()["files"]["other.txt"]["text"], "other");
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    assert_eq!(server.run()["files"]["kept.txt"]["text"], "kept");
+}
+
+#[test]
 fn an_uploader_that_is_dropped_ends_soon() {
     let (url, asked) =
         always(Some("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
@@ -343,8 +390,8 @@ fn more_files_than_may_wait_arrive_all_the_same() {
     let (uploader, ears) = logged.upload(&server.url());
     is_complete(&uploader.finish(LONG));
     let run = server.run();
-    let (files, uploaded) = (run["files"].as_object(), run["uploaded"].as_array());
-    assert_eq!((files.map(|all| all.len()), uploaded.map(Vec::len)), (Some(150), Some(150)));
+    let (held, told) = (run["files"].as_object(), run["uploaded"].as_array());
+    assert_eq!((held.map(serde_json::Map::len), told.map(Vec::len)), (Some(150), Some(150)));
     assert_eq!((rows(&run).len(), ears.remarks()), (3, vec![]));
 }
 

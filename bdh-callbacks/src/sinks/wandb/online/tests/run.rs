@@ -23,6 +23,7 @@ pub(super) const PACE: Pace = Pace {
     heartbeat: Duration::from_millis(500),
     retry: Duration::from_millis(50),
     retry_max: Duration::from_millis(200),
+    farewell: Duration::from_secs(30),
 };
 
 /// A run that is being logged.
@@ -119,7 +120,9 @@ impl Logged {
 
     /// Many files in one entry.
     pub(super) fn files_at_once(&mut self, names: &[String]) {
-        names.iter().for_each(|name| self.write(name, name));
+        for name in names {
+            self.write(name, name);
+        }
         let file = |name: &String| FileItem { path: name.clone(), policy: 0, kind: 2 };
         self.put(Kind::Files(Files { files: names.iter().map(file).collect() }));
     }
@@ -144,9 +147,12 @@ impl Logged {
     }
 
     pub(super) fn upload(&self, url: &str) -> (Uploader, Ears) {
+        self.upload_at(url, PACE)
+    }
+
+    pub(super) fn upload_at(&self, url: &str, pace: Pace) -> (Uploader, Ears) {
         let ears = Ears::default();
-        let upload =
-            Upload { log: self.log(), files: self.files(), settings: settings(url), pace: PACE };
+        let upload = Upload { log: self.log(), files: self.files(), settings: settings(url), pace };
         (Uploader::start(upload, ears.tell()).expect("an uploader"), ears)
     }
 }
