@@ -2,6 +2,7 @@
 mod judges;
 mod run;
 mod same;
+#[path = "../../../../tests/support/wandb_server.rs"]
 mod server;
 
 use super::resume::check_resume;

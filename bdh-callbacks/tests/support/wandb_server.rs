@@ -1,5 +1,7 @@
 //! A W&B server on this machine, and a bad line to it.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
 use serde_json::Value as Json;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -12,15 +14,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// `fake_wandb.py`, a program of our own.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     dir: tempfile::TempDir,
-    pub(super) port: u16,
+    pub(crate) port: u16,
 }
 
 impl Server {
     /// Starts one; `None` where there is no Python.
-    pub(super) fn start(args: &[&str]) -> Option<Self> {
+    pub(crate) fn start(args: &[&str]) -> Option<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/fake_wandb.py");
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port_file = dir.path().join("port");
@@ -46,12 +48,12 @@ impl Server {
         Some(server)
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// All that it has received.
-    pub(super) fn dump(&self) -> Json {
+    pub(crate) fn dump(&self) -> Json {
         let agent = ureq::Agent::new_with_defaults();
         let mut answer =
             agent.get(format!("{}/dump", self.url())).call().expect("the server's dump");
@@ -64,7 +66,7 @@ impl Server {
     }
 
     /// The one run that it has received.
-    pub(super) fn run(&self) -> Json {
+    pub(crate) fn run(&self) -> Json {
         let dump = self.dump();
         assert_eq!(dump["problems"], serde_json::json!([]));
         assert_eq!(dump["unknown_operations"], serde_json::json!({}));
@@ -74,13 +76,13 @@ impl Server {
     }
 
     /// One JSON object a request.
-    pub(super) fn requests(&self) -> Vec<Json> {
+    pub(crate) fn requests(&self) -> Vec<Json> {
         let text = fs::read_to_string(self.dir.path().join("log")).expect("the server's log");
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
     /// Offset and number of the lines of each request that had rows.
-    pub(super) fn row_requests(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn row_requests(&self) -> Vec<(u64, u64)> {
         let chunk = |request: Json| {
             let chunk = &request["files"]["wandb-history.jsonl"];
             Some((chunk[0].as_u64()?, chunk[1].as_u64()?))
@@ -97,14 +99,14 @@ impl Drop for Server {
 }
 
 /// A line to a server that can be cut.
-pub(super) struct Line {
-    pub(super) port: u16,
+pub(crate) struct Line {
+    pub(crate) port: u16,
     is_cut: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Line {
-    pub(super) fn to(port: u16) -> Self {
+    pub(crate) fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let line = Self {
             port: listener.local_addr().expect("an address").port(),
@@ -122,18 +124,18 @@ impl Line {
         line
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.is_cut.store(true, Ordering::SeqCst);
         for stream in self.open.lock().expect("no panic").drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    pub(super) fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.is_cut.store(false, Ordering::SeqCst);
     }
 }
@@ -151,7 +153,7 @@ fn connect(client: TcpStream, port: u16, open: &Mutex<Vec<TcpStream>>) {
 }
 
 /// A server that answers every request in one way, or never; gives back its address and what it was sent.
-pub(super) fn always(answer: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn always(answer: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -174,7 +176,7 @@ pub(super) fn always(answer: Option<&'static str>) -> (String, Arc<Mutex<Vec<Str
     (url, asked)
 }
 
-pub(super) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < Duration::from_mins(1), "{what}: not within a minute");
