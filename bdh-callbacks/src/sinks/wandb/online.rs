@@ -32,9 +32,9 @@ use link::{GaveUp, Link};
 use signal::{Signal, Wish};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tail::Tail;
@@ -113,7 +113,21 @@ pub(super) fn tell_run(feedback: Feedback) -> Tell {
 struct Sent {
     rows: AtomicU64,
     files: AtomicU64,
-    failed: AtomicU64,
+    /// How many files and artifacts were not taken, and what was said of the last.
+    failed: Mutex<(u64, String)>,
+}
+
+impl Sent {
+    fn fail(&self, why: String) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed = (failed.0 + 1, why);
+    }
+
+    /// What was not taken, if anything.
+    fn failed(&self) -> Option<(u64, String)> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(failed.clone()).filter(|(count, _)| *count > 0)
+    }
 }
 
 /// The thread that sends. Dropping it ends it soon, without waiting for it.
@@ -159,10 +173,9 @@ impl Uploader {
     pub(super) fn finish(self, timeout: Duration) -> Finished {
         self.signal.want(Wish::Finish);
         let left = match self.ended.recv_timeout(timeout) {
-            Ok(Ok(())) => match self.sent.failed.load(Ordering::Relaxed) {
-                0 => None,
-                failed => Some(format!("files or artifacts were not taken: {failed}")),
-            },
+            Ok(Ok(())) => self.sent.failed().map(|(count, why)| {
+                format!("files or artifacts were not taken, {count} of them: {why}")
+            }),
             Ok(Err(why)) => Some(why),
             Err(RecvTimeoutError::Timeout) => Some(format!("it was not sent in {timeout:?}")),
             Err(RecvTimeoutError::Disconnected) => Some("the uploader panicked".to_owned()),

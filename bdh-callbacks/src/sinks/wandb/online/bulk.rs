@@ -43,7 +43,8 @@ pub(super) enum Done {
     Sent(Option<String>),
     /// It was on the disk no more.
     Gone,
-    Failed,
+    /// Why it was not taken.
+    Failed(String),
 }
 
 impl Bulk {
@@ -83,10 +84,10 @@ fn work(
     jobs: &Receiver<Job>,
     done: &Sender<Done>,
 ) {
-    let mut is_away = false;
+    let mut away = None; // at the end of the run, which does not wait for ever
     for Job { what, end } in jobs {
-        if is_away {
-            let _ = done.send(Done::Failed); // nobody listens once the run is over
+        if let Some(why) = &away {
+            let _ = done.send(Done::Failed(String::clone(why))); // nobody listens once the run is over
             continue;
         }
         let (name, sent) = match what {
@@ -101,16 +102,19 @@ fn work(
         };
         let became = match sent {
             Ok(done) => done,
-            Err(why) => {
-                is_away = matches!(why, GaveUp::Unreachable(_));
-                let (GaveUp::Refused(why) | GaveUp::Unreachable(why)) = why else { return };
+            Err(GaveUp::Stopped) => return,
+            Err(GaveUp::Unreachable(why)) => {
+                away = Some(why.clone());
+                Done::Failed(why)
+            }
+            Err(GaveUp::Refused(why)) => {
                 let consequence = "the run goes on without it there";
-                link.problem(&format!("upload of {name}"), why, consequence);
-                Done::Failed
+                link.problem(&format!("upload of {name}"), why.clone(), consequence);
+                Done::Failed(why)
             }
         };
         if let Some(end) = end {
-            ledger.settle(end, !matches!(became, Done::Failed));
+            ledger.settle(end, !matches!(became, Done::Failed(_)));
         }
         let _ = done.send(became); // nobody listens once the run is over
     }

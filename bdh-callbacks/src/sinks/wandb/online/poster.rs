@@ -78,7 +78,7 @@ impl Poster {
                     self.stream.uploaded(name);
                 }
             }
-            Done::Failed => drop(self.sent.failed.fetch_add(1, Ordering::Relaxed)),
+            Done::Failed(why) => self.sent.fail(why),
             Done::Gone => {}
         }
     }

@@ -331,7 +331,10 @@ fn a_file_that_is_not_taken_is_told_and_the_run_is_not_called_complete() {
     logged.rows(1);
     logged.exit(0);
     let (uploader, ears) = logged.upload(&server.url());
-    let left = Some("files or artifacts were not taken: 1".to_owned());
+    let left = Some(
+        "files or artifacts were not taken, 1 of them: 403 Forbidden: the address has expired"
+            .to_owned(),
+    );
     assert_eq!(uploader.finish(LONG), Finished { left, rows: 1 });
     let problems = ears.problems();
     assert!(
