@@ -9,6 +9,7 @@
 //! | sink | where |
 //! |---|---|
 //! | [`Console`] | the terminal |
+//! | [`TensorBoard`] | event files in the run directory (feature `tensorboard`, default) |
 
 mod early_checkpoints;
 mod norms;
@@ -20,6 +21,8 @@ pub use norms::{Norms, NormsBuilder};
 pub use sinks::Console;
 #[cfg(feature = "wandb")]
 pub use sinks::wandb::{self, Wandb};
+#[cfg(feature = "tensorboard")]
+pub use sinks::{Layout, TensorBoard};
 pub use throughput::{Throughput, ThroughputBuilder};
 
 /// The README's code compiles.

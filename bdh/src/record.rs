@@ -1,5 +1,6 @@
 //! What a run records: exactly one [`Record`] per step, its keys in order of arrival.
 
+mod histogram;
 mod json;
 
 pub(crate) use json::number;

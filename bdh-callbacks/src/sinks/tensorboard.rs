@@ -1,0 +1,131 @@
+//! TensorBoard's event files, written without TensorFlow.
+//!
+//! | value | page of TensorBoard |
+//! |---|---|
+//! | scalar | Scalars; NaN and the infinities too, all in single precision |
+//! | histogram | Histograms, Distributions; the number of non-finite values as scalar `<key>/nonfinite`, unless 0 |
+//! | text | Text, preformatted: as it was written |
+//! | table | Text |
+//! | image | Images; bytes that are no PNG are passed over |
+//! | file | Text: its kind, path and aliases |
+//! | HTML | none: TensorBoard shows none |
+
+mod event_file;
+mod events;
+mod hparams;
+mod layout;
+mod markdown;
+mod proto;
+mod rewind;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+pub use layout::Layout;
+
+use bdh::{BoxError, Outcome, Record, RunInfo, Sink};
+use event_file::EventFile;
+use events::now;
+use proto::Event;
+use std::fs;
+use std::path::PathBuf;
+use summary::Summaries;
+
+/// Writes event files for TensorBoard, into the run directory: `tensorboard --logdir runs` shows each run
+/// under the name of its directory.
+///
+/// A record is one `write(2)` and nothing is kept back, so that a killed process leaves whole steps. A
+/// resumed run begins a new file, and takes out of the older ones what they hold of later steps. The user's
+/// configuration is in the table of the HParams page, or the trainer's settings if there is none; so are the
+/// seed, the last value of each scalar, and how the run ended.
+///
+/// # Examples
+///
+/// ```
+/// use bdh_callbacks::{Layout, TensorBoard};
+///
+/// let losses = Layout::default().lines("loss", "both", ["train/loss", "val/loss"]);
+/// let sink = TensorBoard::default().layout(losses); // … `.sink(sink)`
+/// ```
+#[derive(Debug, Default)]
+pub struct TensorBoard {
+    dir: Option<PathBuf>,
+    layout: Option<Layout>,
+    writer: Option<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: EventFile,
+    summaries: Summaries,
+    /// The last one written.
+    step: u64,
+}
+
+impl TensorBoard {
+    /// Writes into `dir` instead of the run directory. Runs must not share one.
+    #[must_use]
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: Some(dir.into()), ..Self::default() }
+    }
+
+    /// Arranges scalars into charts on the page Custom Scalars, which is empty otherwise.
+    #[must_use]
+    pub fn layout(self, layout: Layout) -> Self {
+        Self { layout: Some(layout), ..self }
+    }
+}
+
+impl Sink for TensorBoard {
+    fn name(&self) -> String {
+        "tensorboard".to_owned()
+    }
+
+    fn files(&self) -> Vec<String> {
+        if self.dir.is_some() { Vec::new() } else { vec!["events.out.tfevents.*".to_owned()] }
+    }
+
+    fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
+        let needs = "TensorBoard needs a run directory, or one of its own: `TensorBoard::at(…)`";
+        let dir = self.dir.as_ref().or(run.dir.as_ref()).ok_or(needs)?;
+        fs::create_dir_all(dir)?;
+        let last = run.resumed_at.map(|step| rewind::to(dir, step)).transpose()?.flatten();
+        // A checkpoint appears before its step is recorded; who was killed in between lacks the record.
+        let missing = run.resumed_record.as_ref().filter(|_| last < run.resumed_at);
+        let first = missing.map_or(run.resumed_at.map_or(0, |step| step + 1), |r| r.clock.step);
+
+        let mut about = vec![hparams::start(run)];
+        about.extend(self.layout.as_ref().map(Layout::value));
+        let mut file = EventFile::create(dir)?;
+        file.write(&[Event::version(), Event::session_start(first), Event::values(0, about)])?;
+        let writer = Writer { file, summaries: Summaries::default(), step: 0 };
+        let writer = self.writer.insert(writer);
+        missing.map_or(Ok(()), |record| writer.write(record))
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), BoxError> {
+        self.writer.as_mut().ok_or("TensorBoard is not open")?.write(record)
+    }
+
+    fn flush(&mut self) -> Result<(), BoxError> {
+        Ok(self.writer.as_ref().map_or(Ok(()), |writer| writer.file.sync())?)
+    }
+
+    fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {
+        let Some(mut writer) = self.writer.take() else { return Ok(()) };
+        let end = vec![hparams::end(outcome, now())];
+        writer.file.write(&[Event::values(writer.step, end)])?;
+        Ok(writer.file.sync()?)
+    }
+}
+
+impl Writer {
+    fn write(&mut self, record: &Record) -> Result<(), BoxError> {
+        self.step = record.clock.step;
+        let values = self.summaries.of(record);
+        if values.is_empty() {
+            return Ok(()); // nothing of a kind that TensorBoard shows
+        }
+        Ok(self.file.write(&[Event::values(self.step, values)])?)
+    }
+}

@@ -1,0 +1,138 @@
+//! Records as TensorBoard's values: a tensor each, and on the first of a key the plugin that shows it.
+
+use super::markdown;
+use super::proto::{DataClass, DataType, Dim, Metadata, PluginData, Shape, Tensor, Value};
+use bdh::{Histogram, Record, Value as Logged};
+use std::collections::HashMap;
+
+/// The part of TensorBoard that shows a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plugin {
+    Scalars,
+    Histograms,
+    Images,
+    Text,
+    CustomScalars,
+}
+
+impl Plugin {
+    fn metadata(self) -> Metadata {
+        let (name, class) = match self {
+            Self::Scalars => ("scalars", DataClass::Scalar),
+            Self::Histograms => ("histograms", DataClass::Tensor),
+            Self::Images => ("images", DataClass::BlobSequence),
+            Self::Text => ("text", DataClass::Tensor),
+            Self::CustomScalars => ("custom_scalars", DataClass::Tensor),
+        };
+        let plugin = PluginData { plugin_name: name.to_owned(), content: Vec::new() };
+        Metadata { plugin_data: Some(plugin), data_class: class.into() }
+    }
+
+    /// A value under a tag that is new in its file.
+    pub(super) fn first_value(self, tag: &str, tensor: Tensor) -> Value {
+        Value { metadata: Some(self.metadata()), ..later_value(tag, tensor) }
+    }
+}
+
+fn later_value(tag: &str, tensor: Tensor) -> Value {
+    Value { tag: tag.to_owned(), tensor: Some(tensor), metadata: None }
+}
+
+/// What one file holds of each tag so far.
+#[derive(Debug, Default)]
+pub(super) struct Summaries {
+    plugins: HashMap<String, Plugin>,
+}
+
+impl Summaries {
+    /// The values of a record, without those of which TensorBoard shows nothing.
+    pub(super) fn of(&mut self, record: &Record) -> Vec<Value> {
+        let mut values = Vec::with_capacity(record.values.len());
+        for (key, value) in &record.values {
+            if let Some((plugin, tensor)) = tensor_of(value) {
+                values.extend(self.value(key, plugin, tensor));
+            }
+            if let Logged::Histogram(Histogram { non_finite: count @ 1.., .. }) = value {
+                let count = scalar(*count as f64);
+                values.extend(self.value(&format!("{key}/nonfinite"), Plugin::Scalars, count));
+            }
+        }
+        values
+    }
+
+    /// `None` for a value of another kind than the first of its tag: no reader would show it.
+    fn value(&mut self, tag: &str, plugin: Plugin, tensor: Tensor) -> Option<Value> {
+        let Some(first) = self.plugins.get(tag) else {
+            self.plugins.insert(tag.to_owned(), plugin);
+            return Some(plugin.first_value(tag, tensor));
+        };
+        (*first == plugin).then(|| later_value(tag, tensor))
+    }
+}
+
+fn tensor_of(value: &Logged) -> Option<(Plugin, Tensor)> {
+    Some(match value {
+        Logged::Scalar(value) => (Plugin::Scalars, scalar(*value)),
+        Logged::Histogram(value) => (Plugin::Histograms, histogram(value)),
+        Logged::Text(value) => (Plugin::Text, text(markdown::preformatted(value))),
+        Logged::Table { columns, rows } => (Plugin::Text, text(markdown::table(columns, rows))),
+        Logged::Image(png) => (Plugin::Images, image(png)?),
+        Logged::File { path, kind, aliases } => {
+            let words = std::iter::once(format!("{kind}: {}", path.display()));
+            let line = words.chain(aliases.iter().cloned()).collect::<Vec<_>>().join(" ");
+            (Plugin::Text, text(markdown::preformatted(&line)))
+        }
+        _ => return None,
+    })
+}
+
+/// Single precision is all that TensorBoard's default reader takes.
+fn scalar(value: f64) -> Tensor {
+    Tensor { floats: vec![value as f32], ..tensor(DataType::Float, &[]) }
+}
+
+/// A string that is not in a list.
+pub(super) fn text(text: impl Into<Vec<u8>>) -> Tensor {
+    Tensor { strings: vec![text.into()], ..tensor(DataType::String, &[]) }
+}
+
+/// Rows of left edge, right edge and count, `[bins, 3]`.
+fn histogram(histogram: &Histogram) -> Tensor {
+    let bins = histogram.edges.windows(2).zip(&histogram.counts);
+    let rows = bins.filter_map(|(edges, count)| Some((bin(edges[0], edges[1])?, *count)));
+    let rows = rows.flat_map(|((left, right), count)| [left, right, count as f64]);
+    let content: Vec<u8> = rows.flat_map(f64::to_le_bytes).collect();
+    let bins = content.len() / (3 * size_of::<f64>());
+    Tensor { content, ..tensor(DataType::Double, &[bins, 3]) }
+}
+
+/// Edges that can be drawn: one that is not finite becomes the other, and no width is negative.
+fn bin(left: f64, right: f64) -> Option<(f64, f64)> {
+    match (left.is_finite(), right.is_finite()) {
+        (true, true) => Some((left, right.max(left))),
+        (true, false) => Some((left, left)),
+        (false, true) => Some((right, right)),
+        (false, false) => None,
+    }
+}
+
+/// Width, height and the file itself; `None` for what is no PNG.
+fn image(png: &[u8]) -> Option<Tensor> {
+    let (signature, rest) = png.split_at_checked(16)?;
+    if !signature.starts_with(b"\x89PNG\r\n\x1a\n") || !signature.ends_with(b"IHDR") {
+        return None;
+    }
+    let (size, _) = rest.split_at_checked(8)?;
+    let (width, height) = size.split_at(4);
+    let pixels = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum * 256 + u64::from(*byte));
+    let [width, height] = [width, height].map(pixels);
+    let sides = [width, height].map(|side| side.to_string().into_bytes());
+    let parts = sides.into_iter().chain([png.to_vec()]).collect();
+    let is_empty = width == 0 || height == 0;
+    (!is_empty).then(|| Tensor { strings: parts, ..tensor(DataType::String, &[3]) })
+}
+
+fn tensor(dtype: DataType, shape: &[usize]) -> Tensor {
+    let dim = shape.iter().map(|size| Dim { size: *size as i64 }).collect();
+    Tensor { dtype: dtype.into(), shape: Some(Shape { dim }), ..Tensor::default() }
+}
