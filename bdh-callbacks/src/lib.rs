@@ -5,22 +5,29 @@
 //! | [`Norms`] | `norms` | L2 of weights and gradients, global and per parameter |
 //! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
+//! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
-//! | sink | where |
-//! |---|---|
-//! | [`Console`] | the terminal |
-//! | [`TensorBoard`] | event files in the run directory (feature `tensorboard`, default) |
+//! | sink | by name | where | feature |
+//! |---|---|---|---|
+//! | [`Console`] | `console` | the terminal | |
+//! | [`TensorBoard`] | `tensorboard` | event files in the run directory | `tensorboard` |
+//! | [`Wandb`] | `wandb` | Weights & Biases: its log on disk, and online | `wandb`, `wandb-online` |
+//! | [`bdh::Jsonl`] | `jsonl` | `metrics.jsonl`, which every run directory has | |
+//!
+//! [`sinks`] makes them by name.
 
+mod artifacts;
 mod early_checkpoints;
 mod norms;
 mod sinks;
 mod throughput;
 
+pub use artifacts::Artifacts;
 pub use early_checkpoints::EarlyCheckpoints;
 pub use norms::{Norms, NormsBuilder};
-pub use sinks::Console;
 #[cfg(feature = "wandb")]
 pub use sinks::wandb::{self, Wandb};
+pub use sinks::{Console, sinks};
 #[cfg(feature = "tensorboard")]
 pub use sinks::{Layout, TensorBoard};
 pub use throughput::{Throughput, ThroughputBuilder};

@@ -199,17 +199,17 @@ fn both_servers_and_the_accumulator_read_everything_alike() {
     for (kind, expected) in expected() {
         assert_eq!(read[kind], expected, "{kind}");
     }
-    assert_eq!(read["texts"]["sample"], json!([[1, "```\na\n b\n```"]]));
+    assert_eq!(read["texts"]["sample"], json!([[1, "<code>a<br>&#160;b</code>"]]));
     for loader in LOADERS {
         let shown = Board::start(&judge, runs.path(), loader).shows(1, 3);
         for (kind, expected) in expected() {
             assert_eq!(shown[kind]["first"], expected, "{kind} {loader:?}");
         }
         let texts = &shown["texts"]["first"];
-        assert_eq!(texts["sample"], json!([[1, "<pre><code>a\n b\n</code></pre>"]]));
+        assert_eq!(texts["sample"], json!([[1, "<p><code>a<br>&#160;b</code></p>"]]));
         assert_eq!(
             texts["file"],
-            json!([[0, "<pre><code>model: checkpoints/early early-250\n</code></pre>"]])
+            json!([[0, "<p><code>model: checkpoints/early early-250</code></p>"]])
         );
         assert_eq!(
             text_of(&texts["table"][0][1]),

@@ -39,10 +39,15 @@ fn runs_with_other_settings_are_all_in_one_table_with_their_metrics_and_ends() {
         let records = [loss(1, 9.0), loss(2, *last)];
         write(TensorBoard::default(), &run(&runs.path().join(name), user), &records, end);
     }
+    let mut killed = TensorBoard::default();
+    killed.open(&run(&runs.path().join("d"), &json!({ "lr": 0.4 }))).expect("a directory");
+    killed.write(&loss(2, 4.0)).expect("space");
+    drop(killed);
     for loader in LOADERS {
-        let shown = Board::start(&judge, runs.path(), loader).shows(3, 2);
+        let shown = Board::start(&judge, runs.path(), loader).shows(4, 2);
         let table = &shown["hparams"];
-        assert_eq!(table.as_object().map(serde_json::Map::len), Some(3), "{loader:?} {table}");
+        assert_eq!(table.as_object().map(serde_json::Map::len), Some(4), "{loader:?} {table}");
+        assert_eq!(table["d"]["status"], "STATUS_UNKNOWN");
         assert_eq!(table["a"]["settings"], json!({ "lr": 0.1, "depth": 2.0, "seed": 7.0 }));
         assert_eq!(table["b"]["settings"], json!({ "lr": 0.2, "opt.name": "muon", "seed": 7.0 }));
         assert_eq!(table["c"]["settings"], json!({ "tied": true, "seed": 7.0 }));
@@ -97,9 +102,8 @@ fn a_resumed_run_shows_each_step_once_whenever_one_looks() {
     second_life(&dir, 4);
     let late = LOADERS.map(|loader| Board::start(&judge, runs.path(), loader));
     let even = once_each(4).into_iter().step_by(2);
-    let texts: Json = even
-        .map(|(step, loss)| json!([step, format!("<pre><code>{loss}\n</code></pre>")]))
-        .collect();
+    let texts: Json =
+        even.map(|(step, loss)| json!([step, format!("<p><code>{loss}</code></p>")])).collect();
     for board in early.iter().chain(&late) {
         let shown = board.shows(1, 10);
         assert_eq!(points(&shown, "run", "loss"), once_each(4));

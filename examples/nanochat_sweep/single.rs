@@ -4,11 +4,11 @@ use crate::page::{self, remark, say};
 use crate::prepare::Text;
 use crate::run_dir::RunDir;
 use bdh::{
-    Attach, BoxError, Cadence, Callback, EvalEnd, Fitted, HookResult, NextToken, Outcome,
+    Attach, BoxError, Cadence, Callback, EvalEnd, Fitted, HookResult, NextToken, Outcome, Sink,
     StopReason, TrainError, Trainer, TrainerBuilder, callback, every, last, start,
     warmup_stable_decay,
 };
-use bdh_callbacks::{Console, EarlyCheckpoints, Norms, Throughput};
+use bdh_callbacks::{Artifacts, Console, EarlyCheckpoints, Norms, Throughput};
 use bdh_examples::args::{Args, DeviceKind, Every};
 use bdh_examples::data::Packed;
 use bdh_examples::nanochat::{Gpt, GptConfig, Schedule};
@@ -94,8 +94,10 @@ pub(crate) fn compose(
         .callback(Norms::builder().cadence(log).build()?)
         .callback(throughput.build()?)
         .callback(args.early_save().cadence(steps).map(EarlyCheckpoints::when))
+        .callback(Artifacts::best_by("bpb"))
         .callback(ValBpb.named("val_bpb"))
         .callbacks(from_file(args)?)
+        .sinks(sinks(args)?)
         .run_dir(dir.path.clone())
         .config(json!({
             "args": args,
@@ -113,6 +115,13 @@ pub(crate) fn compose(
         builder = builder.resume(checkpoint.clone());
     }
     Ok(builder)
+}
+
+/// Where records go; the console is another matter.
+fn sinks(args: &Args) -> Result<Vec<Box<dyn Sink>>, BoxError> {
+    let mut sinks = bdh_callbacks::sinks(args.log_backend())?;
+    sinks.retain(|sink| sink.name() != "console");
+    Ok(sinks)
 }
 
 /// The model, or for a dry run a small one in its place: what fires when does not depend on it, and so a laptop

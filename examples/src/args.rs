@@ -23,7 +23,9 @@ pub use self::device::{DeviceKind, Tokenizer};
 pub use self::early_save::EarlySave;
 use self::normalize::normalize;
 pub use self::values::{Every, ValueError};
-use self::values::{count, fraction, natural, not_negative, positive, run_name, steps};
+use self::values::{
+    count, fraction, log_backend, natural, not_negative, positive, run_name, steps,
+};
 use crate::nanochat::LearningRates;
 use crate::scaling::{MicroBatch, Request};
 use serde_json::Value;
@@ -156,6 +158,10 @@ pub struct Args {
     /// Steps between records of loss, norms and speed
     #[arg(long, value_name = "STEPS", default_value = "1", value_parser = steps, help_heading = "Run")]
     pub log_every: u64,
+    /// Where records go besides metrics.jsonl: tensorboard, wandb, both with a comma, or none [default:
+    /// tensorboard, and wandb for an agent's run]
+    #[arg(long, value_name = "SINKS", value_parser = log_backend, help_heading = "Run")]
+    pub log_backend: Option<String>,
     /// Prints errors only
     #[arg(long, help_heading = "Run")]
     pub quiet: bool,
@@ -248,6 +254,14 @@ impl Args {
     #[must_use]
     pub fn early_save(&self) -> EarlySave {
         self.early_save.clone().unwrap_or_default()
+    }
+
+    /// Names of the sinks, for [`bdh_callbacks::sinks`].
+    #[must_use]
+    pub fn log_backend(&self) -> &str {
+        let is_agents = std::env::var_os("WANDB_SWEEP_ID").is_some_and(|id| !id.is_empty());
+        let usual = if is_agents { "tensorboard,wandb" } else { "tensorboard" };
+        self.log_backend.as_deref().unwrap_or(usual)
     }
 
     /// What turns out to be wrong when the number of steps is known.

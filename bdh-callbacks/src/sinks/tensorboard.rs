@@ -4,7 +4,7 @@
 //! |---|---|
 //! | scalar | Scalars; NaN and the infinities too, all in single precision |
 //! | histogram | Histograms, Distributions; the number of non-finite values as scalar `<key>/nonfinite`, unless 0 |
-//! | text | Text, preformatted: as it was written |
+//! | text | Text, as it was written: not as Markdown |
 //! | table | Text |
 //! | image | Images; bytes that are no PNG are passed over |
 //! | file | Text: its kind, path and aliases |

@@ -6,7 +6,11 @@
 mod artifact;
 mod folder;
 mod journal;
+#[cfg(feature = "wandb-online")]
+mod live;
 mod log;
+#[cfg(feature = "wandb-online")]
+mod online;
 mod proto;
 mod repair;
 mod rows;
@@ -16,12 +20,15 @@ mod text;
 mod values;
 
 pub use log::LogError;
+#[cfg(feature = "wandb-online")]
+pub use online::{SyncError, Synced, sync};
 pub use repair::{Repaired, repair};
 pub use settings::{Mode, Resume, SettingsError};
 
 use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink};
 use session::Session;
 use settings::{Given, Settings};
+use std::time::Duration;
 
 /// Logs a run to Weights & Biases.
 ///
@@ -48,12 +55,19 @@ use settings::{Given, Settings};
 /// // … `.sink(wandb)` …
 /// # drop(wandb);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Wandb {
     given: Given,
+    finish_timeout: Option<Duration>,
     /// What was decided about the run; not there yet before it is open, nor if it is disabled.
     session: Option<Session>,
+    /// Only of an online run.
+    #[cfg(feature = "wandb-online")]
+    live: Option<live::Live>,
 }
+
+/// How long the end of a run waits for what is left to arrive, unless the user says otherwise.
+const FINISH_TIMEOUT: Duration = Duration::from_mins(5);
 
 impl Wandb {
     /// Takes everything from the environment and the settings files.
@@ -111,6 +125,15 @@ impl Wandb {
         self
     }
 
+    /// How long the end of an online run waits for what is left to arrive at a server that takes it. Defaults to
+    /// 5 minutes; a server that is away is waited for 30 s at most. What has not arrived then is told, with the
+    /// command that sends it.
+    #[must_use]
+    pub fn finish_timeout(mut self, timeout: Duration) -> Self {
+        self.finish_timeout = Some(timeout);
+        self
+    }
+
     /// Whether the run is sent while it goes on, later, or not logged at all.
     #[must_use]
     pub fn mode(mut self, mode: Mode) -> Self {
@@ -133,11 +156,16 @@ impl Sink for Wandb {
         if settings.mode == Mode::Disabled {
             return Ok(());
         }
-        for warning in &settings.warnings {
-            run.feedback.remark(format!("wandb: {warning}"));
-        }
         let online = settings.mode == Mode::Online;
-        self.session = Some(Session::open(settings, run, online)?);
+        let session = Session::open(settings, run, online)?;
+        for warning in &session.settings.warnings {
+            session.say(format!("wandb: {warning}"));
+        }
+        #[cfg(feature = "wandb-online")]
+        if online {
+            self.live = Some(live::Live::start(&session)?);
+        }
+        self.session = Some(session);
         Ok(())
     }
 
@@ -162,8 +190,17 @@ impl Sink for Wandb {
     fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {
         let Some(mut session) = self.session.take() else { return Ok(()) };
         session.close(outcome)?;
+        #[cfg(feature = "wandb-online")]
+        if let Some(live) = self.live.take() {
+            live.finish(&session, self.finish_timeout.unwrap_or(FINISH_TIMEOUT));
+            return Ok(());
+        }
         let folder = text::shell(&session.folder.root);
-        session.feedback.remark(format!("wandb: send this run with: wandb sync {folder}"));
+        session.say(format!("wandb: send this run with: wandb sync {folder}"));
         Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        self.finish_timeout.unwrap_or(FINISH_TIMEOUT) + Duration::from_secs(30)
     }
 }

@@ -6,6 +6,7 @@ Prints what differs. Our values carry their data class, which readers otherwise 
 on the first value of a tag only.
 """
 
+import html
 import json
 import pathlib
 import sys
@@ -60,12 +61,12 @@ for tag, case in VALUES["histograms"].items():
         same(tag, count, scalar_pb(f"{tag}/nonfinite", values.size - finite.size).value[0])
 for tag, text in VALUES["texts"].items():
     [ours] = found.pop(tag)
-    fence = ours.tensor.string_val[0].decode().split("\n")[0]
-    same(tag, ours, text_pb(tag, f"{fence}\n{text}\n{fence}").value[0])
-    html = text_array_to_html(np.array(ours.tensor.string_val[0]), True)
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    if html != f"<pre><code>{escaped}\n</code></pre>":
-        differences.append(f"{tag} is shown as {html}")
+    same(tag, ours, text_pb(tag, ours.tensor.string_val[0]).value[0])
+    markup = text_array_to_html(np.array(ours.tensor.string_val[0]), True)
+    lines = markup.removeprefix("<p><code>").removesuffix("</code></p>").split("<br>")
+    shown = "\n".join(html.unescape(line) for line in lines if "<" not in line)
+    if shown.replace("\xa0", " ") != text:
+        differences.append(f"{tag} is shown as {markup}")
 [ours] = found.pop("_hparams_/session_start_info")
 theirs = hparams_pb(VALUES["hparams"], trial_id="", start_time_secs=VALUES["start"]).value[0]
 content = [HParamsPluginData.FromString(v.metadata.plugin_data.content) for v in (ours, theirs)]

@@ -117,7 +117,7 @@ impl Recipe {
         if let Some(dir) = std::env::var_os(self.variable) {
             return Ok(dir.into());
         }
-        let judges = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("judges");
+        let judges = folder()?;
         let text = |error: io::Error| format!("`{}`: {error}", judges.display());
         fs::create_dir_all(&judges).map_err(text)?;
         let lock = File::create(judges.join(format!("{}.lock", self.name))).map_err(text)?;
@@ -151,6 +151,17 @@ impl Recipe {
         let hurry = ["--retries", "1", "--timeout", "20"]; // without a network, say so soon
         run(Command::new(bin(dir, "python")).args(pip).args(hurry).args(self.packages))
     }
+}
+
+/// `judges` in the target directory, which unit tests have to find from their own program.
+fn folder() -> Result<PathBuf, String> {
+    if let Some(scratch) = option_env!("CARGO_TARGET_TMPDIR") {
+        return Ok(Path::new(scratch).with_file_name("judges"));
+    }
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let target =
+        program.ancestors().nth(3).ok_or("the test program lies in no target directory")?;
+    Ok(target.join("judges"))
 }
 
 fn wish() -> String {

@@ -53,7 +53,9 @@ impl<T: Task> Trainer<T> {
         }
         let signalled = self.progress.signals.as_ref().is_some_and(SignalWatch::asked);
         let mut requests = std::mem::take(&mut *self.bus.requests.borrow_mut());
-        if self.is_due(&self.settings.checkpoint, done) || (signalled && self.info.dir.is_some()) {
+        let from_outside = signalled || self.progress.writers.stop.is_some();
+        if self.is_due(&self.settings.checkpoint, done) || (from_outside && self.info.dir.is_some())
+        {
             let name = checkpoint_name(self.clock.step);
             let own = CheckpointRequest { name, pinned: false };
             requests.ask_for_checkpoint("checkpoint".to_owned(), own);

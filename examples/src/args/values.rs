@@ -54,6 +54,12 @@ pub enum ValueError {
         "a run's name is the name of its directory: not empty, and without `/`, `\\` or a leading dot"
     )]
     NotAName,
+    /// Not names of sinks.
+    #[error("{why}")]
+    NoSinks {
+        /// What is wrong, and what would work.
+        why: String,
+    },
     /// Not a kind of device.
     #[error("expected cpu, cuda, cuda:0, wgpu, vulkan or metal")]
     UnknownDevice,
@@ -97,6 +103,12 @@ pub(super) fn fraction(text: &str) -> Result<f64, ValueError> {
 pub(super) fn run_name(text: &str) -> Result<String, ValueError> {
     let leaves = text.is_empty() || text.starts_with('.') || text.contains(['/', '\\']);
     if leaves { Err(ValueError::NotAName) } else { Ok(text.to_owned()) }
+}
+
+/// Takes the names of sinks, if they are some; kept as they were written.
+pub(super) fn log_backend(text: &str) -> Result<String, ValueError> {
+    let wrong = |error: bdh::ConfigError| ValueError::NoSinks { why: error.to_string() };
+    bdh_callbacks::sinks(text).map(|_| text.to_owned()).map_err(wrong)
 }
 
 fn number(text: &str) -> Result<f64, ValueError> {

@@ -2,15 +2,11 @@
 
 use std::iter::repeat_n;
 
-/// A block that shows `text` as it was written, line by line.
-pub(super) fn preformatted(text: &str) -> String {
-    // A fence longer than any that is in the text cannot be closed by it.
-    let fence = "`".repeat(longest_run(text, '`').max(2) + 1);
-    format!("{fence}\n{text}\n{fence}")
-}
-
-fn longest_run(text: &str, of: char) -> usize {
-    text.split(|char| char != of).map(str::len).max().unwrap_or(0)
+/// Markup that shows `text` as it was written, long lines wrapped.
+///
+/// A fenced block would not wrap them, and samples of a language model are long lines.
+pub(super) fn plain(text: &str) -> String {
+    format!("<code>{}</code>", escaped(text))
 }
 
 /// A table; rows that are too short are filled up.
@@ -27,18 +23,22 @@ fn line(cells: &[String], width: usize, show: fn(&str) -> String) -> String {
     format!("| {} |", cells.take(width).collect::<Vec<_>>().join(" | "))
 }
 
-/// Text that means nothing to Markdown and HTML, on one line of source.
+/// Text that means nothing to Markdown and HTML, on one line of source, every space kept.
 fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for char in text.chars() {
+    let mut safe = String::with_capacity(text.len() + text.len() / 4);
+    let mut before = '\n';
+    for char in text.chars().filter(|char| *char != '\r') {
         match char {
             '\n' => safe.push_str("<br>"),
-            '\r' => {}
+            '\t' => safe.push_str("&#160;&#160;&#160; "),
+            // HTML shows the first of several spaces only.
+            ' ' if matches!(before, ' ' | '\t' | '\n') => safe.push_str("&#160;"),
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '&' | '|' | '!' => {
                 safe.push_str(&format!("&#{};", u32::from(char)));
             }
             _ => safe.push(char),
         }
+        before = char;
     }
     safe
 }
@@ -48,10 +48,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_with_fences_of_its_own_stays_in_its_block() {
-        assert_eq!(preformatted("a\n  b"), "```\na\n  b\n```");
-        assert_eq!(preformatted("````\n*a*\n````"), "`````\n````\n*a*\n````\n`````");
-        assert_eq!(preformatted(""), "```\n\n```");
+    fn a_text_keeps_its_lines_and_spaces_and_is_no_markup() {
+        assert_eq!(
+            plain("a\r\n  b   c\td"),
+            "<code>a<br>&#160;&#160;b &#160;&#160;c&#160;&#160;&#160; d</code>"
+        );
+        assert_eq!(plain("# <b>*x*</b>"), "<code># &#60;b&#62;&#42;x&#42;&#60;/b&#62;</code>");
     }
 
     #[test]

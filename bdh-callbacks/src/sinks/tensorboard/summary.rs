@@ -74,13 +74,13 @@ fn tensor_of(value: &Logged) -> Option<(Plugin, Tensor)> {
     Some(match value {
         Logged::Scalar(value) => (Plugin::Scalars, scalar(*value)),
         Logged::Histogram(value) => (Plugin::Histograms, histogram(value)),
-        Logged::Text(value) => (Plugin::Text, text(markdown::preformatted(value))),
+        Logged::Text(value) => (Plugin::Text, text(markdown::plain(value))),
         Logged::Table { columns, rows } => (Plugin::Text, text(markdown::table(columns, rows))),
         Logged::Image(png) => (Plugin::Images, image(png)?),
         Logged::File { path, kind, aliases } => {
             let words = std::iter::once(format!("{kind}: {}", path.display()));
             let line = words.chain(aliases.iter().cloned()).collect::<Vec<_>>().join(" ");
-            (Plugin::Text, text(markdown::preformatted(&line)))
+            (Plugin::Text, text(markdown::plain(&line)))
         }
         _ => return None,
     })

@@ -47,7 +47,7 @@ fn expected(value: &Value) -> Option<(Plugin, Said)> {
             };
             Some((Plugin::Histograms, Said::Rows(bins.map(row).collect())))
         }
-        Value::Text(words) => text(format!("```\n{words}\n```")),
+        Value::Text(words) => text(markdown::plain(words)),
         Value::Image(png) if png.len() > 20 => {
             let size = |at: usize| {
                 let bytes = png[at..at + 4].try_into().expect("four bytes");
@@ -71,7 +71,7 @@ fn any_value() -> impl Strategy<Value = Value> {
             let counts = (1..edges.len() as u64).collect();
             Value::Histogram(Histogram { edges, counts, non_finite: 0 })
         }),
-        "[^`]*".prop_map(Value::Text),
+        ".*".prop_map(Value::Text),
         png.prop_map(Value::Image),
         vec(any::<u8>(), 0..20).prop_map(Value::Image),
         ".*".prop_map(Value::Html),
@@ -171,6 +171,20 @@ proptest! {
         std::fs::write(&path, &bytes[..len]).expect("space");
         let (said, expected) = (all_said(&read(&path)), all_expected(&records));
         prop_assert_eq!(&expected[..said.len()], &said[..]);
+    }
+
+    #[test]
+    fn any_text_can_be_told_from_its_markup(text in "[ -~äあ\n]*") {
+        let markup = markdown::plain(&text).replace("<br>", "\n").replace("&#160;", " ");
+        let markup = markup.strip_prefix("<code>").and_then(|rest| rest.strip_suffix("</code>"));
+        let mut parts = markup.expect("a tag around it").split("&#");
+        let mut shown = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (number, rest) = part.split_once(';').expect("an entity");
+            shown.push(char::from(number.parse::<u8>().expect("ASCII")));
+            shown.push_str(rest);
+        }
+        prop_assert_eq!(shown, text);
     }
 
     #[test]

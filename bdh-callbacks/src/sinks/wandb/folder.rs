@@ -1,6 +1,6 @@
 //! Where a W&B run lies on the disk.
 
-use super::settings::wandb_dir;
+use super::settings::{is_run_id, wandb_dir};
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -24,6 +24,16 @@ struct Pointer {
 
 /// The file in a run directory that tells which W&B run it is.
 pub(super) const POINTER: &str = "wandb.json";
+
+/// The file beside the runs that names the one that has not finished, for `WANDB_RESUME=auto`.
+const UNFINISHED: &str = "wandb-resume.json";
+
+/// The id of the run in `base` that has not finished.
+pub(super) fn unfinished(base: &Path) -> Option<String> {
+    let text = fs::read(wandb_dir(base).join(UNFINISHED)).ok()?;
+    let note: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    note["run_id"].as_str().filter(|run_id| is_run_id(run_id)).map(str::to_owned)
+}
 
 impl Folder {
     /// Makes the folder of a run that begins, in `base`, and points to it from the run directory.
@@ -56,9 +66,28 @@ impl Folder {
         folder.log().is_file().then_some(folder)
     }
 
+    /// Notes that the run has not finished.
+    pub(super) fn is_begun(&self) -> io::Result<()> {
+        let Some(all) = self.root.parent() else { return Ok(()) };
+        let note = serde_json::json!({ "run_id": self.run_id });
+        fs::write(all.join(UNFINISHED), note.to_string())
+    }
+
+    /// Takes back the note that the run has not finished.
+    pub(super) fn is_finished(&self) {
+        if let Some(all) = self.root.parent() {
+            let _ = fs::remove_file(all.join(UNFINISHED)); // another run may have finished first
+        }
+    }
+
     /// The log.
     pub(super) fn log(&self) -> PathBuf {
         self.root.join(format!("run-{}.wandb", self.run_id))
+    }
+
+    /// The mark that W&B's programs leave beside a log that has been sent.
+    pub(super) fn synced(&self) -> PathBuf {
+        self.root.join(format!("run-{}.wandb.synced", self.run_id))
     }
 
     /// The run's files; media among them.
@@ -66,9 +95,9 @@ impl Folder {
         self.root.join("files")
     }
 
-    /// What is kept of artifacts until they have been sent; `version` makes the folder of one.
-    pub(super) fn staging(&self, version: &str) -> PathBuf {
-        self.root.join("artifacts").join(version)
+    /// What is kept of artifacts until they have been sent.
+    pub(super) fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
     }
 
     fn point_from(&self, run: &Path) -> io::Result<()> {

@@ -2,6 +2,8 @@
 //!
 //! Names and numbers are those of the format. What a reader meets beyond them it passes over.
 
+#![expect(clippy::struct_field_names, reason = "the names are the format's")]
+
 use prost::{Message, Oneof};
 
 /// One entry of the log.

@@ -1,11 +1,11 @@
 //! One run, from the first entry of its log to the last.
 
 use super::artifact;
-use super::folder::Folder;
+use super::folder::{self, Folder};
 use super::journal::Journal;
 use super::proto::{Exit, FileItem, Files, Git, Items, Kind, Output, Run, Time};
 use super::rows::{Moment, OWN_KEYS, Rows, item};
-use super::settings::Settings;
+use super::settings::{Resume, Settings};
 use super::text::random_name;
 use super::values::Encoded;
 use crate::sinks::lines::Lines;
@@ -40,25 +40,11 @@ pub(super) struct Session {
 impl Session {
     /// Begins the log of a run, or goes on with that of a resumed one.
     pub(super) fn open(settings: Settings, run: &RunInfo, online: bool) -> Result<Self, BoxError> {
-        let resumed =
-            run.resumed_at.and_then(|step| Some((step, Folder::of_run(run.dir.as_deref()?)?)));
-        let asked = settings.run_id.as_deref();
-        let resumed =
-            resumed.filter(|(_, folder)| asked.is_none_or(|asked| asked == folder.run_id));
+        let resumed = resumed(&settings, run)?;
         let is_new = resumed.is_none();
         let (folder, journal, rows) = match resumed {
-            Some((step, folder)) => {
-                let (journal, rows) = Journal::go_on(&folder.log(), &folder.run_id, step)?;
-                (folder, journal, rows)
-            }
-            None => {
-                let here = Path::new(".");
-                let base = settings.dir.as_deref().or(run.dir.as_deref()).unwrap_or(here);
-                let run_id = settings.run_id.clone().unwrap_or_else(|| random_name(8));
-                let folder = Folder::create(base, run_id, online, run.dir.as_deref())?;
-                let journal = Journal::create(&folder.log(), &folder.run_id)?;
-                (folder, journal, Rows::default())
-            }
+            Some(resumed) => resumed,
+            None => begin(&settings, run, online)?,
         };
         let mut session = Self {
             folder,
@@ -173,7 +159,7 @@ impl Session {
 
     /// Stages what lies at a path; what cannot be staged is told, and the run goes on.
     fn artifact(&mut self, path: &Path, kind: &str, aliases: &[String]) -> Result<(), BoxError> {
-        let staging = self.folder.staging(&format!("{}-{}", self.step, self.artifacts));
+        let staging = self.folder.artifacts().join(format!("{}-{}", self.step, self.artifacts));
         self.artifacts += 1;
         match artifact::stage(path, kind, aliases, &self.folder.run_id, &staging) {
             Ok(mut artifact) => {
@@ -226,7 +212,23 @@ impl Session {
         self.journal.put(own_files(&["wandb-summary.json", "config.yaml"], 1))?;
         let runtime = self.started.elapsed().as_secs() as i32;
         self.journal.put(Kind::Exit(Exit { exit_code, runtime }))?;
-        Ok(self.journal.sync()?)
+        self.journal.sync()?;
+        if *outcome == Outcome::Completed && self.settings.resume == Some(Resume::Auto) {
+            self.folder.is_finished();
+        }
+        Ok(())
+    }
+
+    /// Whether the user wants to hear of nothing but failures.
+    pub(super) fn is_silent(&self) -> bool {
+        self.settings.silent || self.settings.quiet
+    }
+
+    /// Says something to a person who wants to hear it.
+    pub(super) fn say(&self, text: impl Into<String>) {
+        if !self.is_silent() {
+            self.feedback.remark(text);
+        }
     }
 
     /// Tells the run of something that ends nothing.
@@ -239,6 +241,49 @@ impl Session {
             consequence: consequence.to_owned(),
         });
     }
+}
+
+/// The log that a resumed run goes on with, if it is there and is the one that was asked for.
+fn resumed(
+    settings: &Settings,
+    run: &RunInfo,
+) -> Result<Option<(Folder, Journal, Rows)>, BoxError> {
+    let (Some(step), Some(dir)) = (run.resumed_at, &run.dir) else { return Ok(None) };
+    let asked = settings.run_id.as_ref();
+    let is_asked_for = |folder: &Folder| asked.is_none_or(|asked| *asked == folder.run_id);
+    let Some(folder) = Folder::of_run(dir).filter(is_asked_for) else { return Ok(None) };
+    let (journal, rows) = Journal::go_on(&folder.log(), &folder.run_id, step)?;
+    let _ = fs::remove_file(folder.synced()); // it is no longer all on the server
+    Ok(Some((folder, journal, rows)))
+}
+
+/// The log of a run that begins.
+fn begin(
+    settings: &Settings,
+    run: &RunInfo,
+    online: bool,
+) -> Result<(Folder, Journal, Rows), BoxError> {
+    let here = Path::new(".");
+    let base = settings.dir.as_deref().or(run.dir.as_deref()).unwrap_or(here);
+    let run_id = run_id(settings, base);
+    #[cfg(feature = "wandb-online")]
+    if online {
+        super::online::check_resume(settings, &run_id)?;
+    }
+    let folder = Folder::create(base, run_id, online, run.dir.as_deref())?;
+    if settings.resume == Some(Resume::Auto) {
+        folder.is_begun()?;
+    }
+    let journal = Journal::create(&folder.log(), &folder.run_id)?;
+    Ok((folder, journal, Rows::default()))
+}
+
+/// The id of a run that begins: the one that was asked for, with `WANDB_RESUME=auto` that of a run that did not
+/// finish, or a new one.
+fn run_id(settings: &Settings, base: &Path) -> String {
+    let is_auto = settings.resume == Some(Resume::Auto);
+    let unfinished = || is_auto.then(|| folder::unfinished(base)).flatten();
+    settings.run_id.clone().or_else(unfinished).unwrap_or_else(|| random_name(8))
 }
 
 /// The configuration: the user's own keys, `bdh` for the trainer's, and over both what a sweep has chosen.

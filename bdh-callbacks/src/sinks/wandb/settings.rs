@@ -11,6 +11,8 @@ mod sweep;
 
 pub(crate) use key::ApiKey;
 pub use lookup::SettingsError;
+#[cfg(feature = "wandb-online")]
+pub(crate) use rules::escape;
 
 use lookup::{Found, Lookup};
 use serde_json::{Map, Value};
@@ -166,6 +168,11 @@ impl Settings {
         let [entity, project, run_id] = [entity, project, run_id].map(rules::escape);
         format!("{}/{entity}/{project}/runs/{run_id}", self.app_url)
     }
+}
+
+/// Whether a text can be the id of a run.
+pub(in crate::sinks) fn is_run_id(text: &str) -> bool {
+    rules::run_id(&Found { place: String::new(), text: text.to_owned() }).is_ok()
 }
 
 /// The folder of all runs in `root`: `wandb`, or `.wandb` where there is one.

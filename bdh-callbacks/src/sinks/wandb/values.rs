@@ -4,6 +4,7 @@ use super::proto::{FileItem, Files, Kind};
 use super::text::{array, number, object, quoted, safe};
 use bdh::{Histogram, Value};
 use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -148,7 +149,10 @@ fn png_size(png: &[u8]) -> Option<(u32, u32)> {
 
 /// Bytes as small hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes everything
+        text
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,204 @@
+//! The upload: a thread that reads the log and sends it while the run goes on.
+//!
+//! It knows nothing but the log on the disk, so what the server gets is what `wandb sync` would send, however
+//! long the server was away, and the memory that it takes is bounded. Row i of the log is line i of the
+//! server's history; what the server has already is not sent again.
+
+mod api;
+mod artifacts;
+mod bucket;
+mod bulk;
+mod files;
+mod link;
+mod output;
+mod resume;
+mod signal;
+mod stream;
+mod sync;
+mod tail;
+mod tree;
+mod uploader;
+
+pub(super) use resume::check_resume;
+pub use sync::{SyncError, Synced, sync};
+
+use super::log::LogError;
+use super::settings::Settings;
+use api::Api;
+use bdh::{Feedback, Problem};
+use link::{GaveUp, Link};
+use signal::{Signal, Wish};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+use tail::Tail;
+use uploader::Broken;
+
+/// What is to be sent.
+pub(super) struct Upload {
+    /// The `.wandb` file. It may grow, and its first entry is there.
+    pub(super) log: PathBuf,
+    /// The folder of the run's files.
+    pub(super) files: PathBuf,
+    /// Online, so with a key.
+    pub(super) settings: Settings,
+    pub(super) pace: Pace,
+}
+
+/// How often something is sent, and sent again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// From the first request to the second; each time after that is twice as long, up to `period`.
+    pub(super) first: Duration,
+    pub(super) period: Duration,
+    /// After how long a silence the server is told that the run is alive.
+    pub(super) heartbeat: Duration,
+    /// From a request that failed to the next attempt; each time after that is twice as long, up to `retry_max`.
+    pub(super) retry: Duration,
+    pub(super) retry_max: Duration,
+}
+
+impl Default for Pace {
+    /// As W&B's own client.
+    fn default() -> Self {
+        let [first, period, heartbeat, retry, retry_max] =
+            [1, 15, 30, 2, 60].map(Duration::from_secs);
+        Self { first, period, heartbeat, retry, retry_max }
+    }
+}
+
+impl Pace {
+    /// How long to wait after so many requests.
+    fn after(&self, posts: u32) -> Duration {
+        self.first.saturating_mul(1 << posts.min(16)).min(self.period)
+    }
+}
+
+/// What an uploader has to say while it works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum News {
+    /// The page of the run.
+    Url(String),
+    /// Something that a person may want to know.
+    Remark(String),
+    /// Something that failed for good.
+    Problem(Problem),
+    /// Somebody stopped the run on its page; why, in words.
+    Stop(String),
+}
+
+/// Who hears it, on a thread of the uploader's.
+pub(super) type Tell = Arc<dyn Fn(News) + Send + Sync>;
+
+/// Passes news on to the run.
+pub(super) fn tell_run(feedback: Feedback) -> Tell {
+    Arc::new(move |news| match news {
+        News::Url(url) => feedback.remark(format!("wandb: {url}")),
+        News::Remark(text) => feedback.remark(format!("wandb: {text}")),
+        News::Problem(problem) => feedback.tell(problem),
+        News::Stop(why) => feedback.stop("wandb", why),
+    })
+}
+
+/// What has reached the server.
+#[derive(Debug, Default)]
+struct Sent {
+    rows: AtomicU64,
+    files: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// The thread that sends. Dropping it ends it soon, without waiting for it.
+pub(super) struct Uploader {
+    signal: Arc<Signal>,
+    sent: Arc<Sent>,
+    ended: Receiver<Result<(), String>>,
+}
+
+/// How far an upload came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finished {
+    /// Why something is left to send; nothing, if all of the log is on the server.
+    pub(super) left: Option<String>,
+    /// Rows of history that the server has.
+    pub(super) rows: u64,
+}
+
+impl Uploader {
+    /// Starts to send.
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be read, or there is no key, or no thread to be had.
+    pub(super) fn start(upload: Upload, tell: Tell) -> io::Result<Self> {
+        let tail = Tail::open(&upload.log).map_err(io::Error::other)?;
+        let link = link(&upload.settings, upload.pace, tell, None)
+            .ok_or_else(|| io::Error::other("there is no API key"))?;
+        let sent = Arc::new(Sent::default());
+        let (signal, shared) = (Arc::clone(&link.signal), Arc::clone(&sent));
+        let (sender, ended) = channel();
+        thread::Builder::new().name("wandb upload".to_owned()).spawn(move || {
+            let mut uploader =
+                uploader::Uploader::new(link.clone(), upload.settings, tail, upload.files, shared);
+            let _ = sender.send(tell_end(&link, uploader.run())); // nobody waits after a drop
+        })?;
+        Ok(Self { signal, sent, ended })
+    }
+
+    /// Waits until the whole log is on the server, its exit included, or for `timeout`.
+    pub(super) fn finish(self, timeout: Duration) -> Finished {
+        self.signal.want(Wish::Finish);
+        let left = match self.ended.recv_timeout(timeout) {
+            Ok(Ok(())) => None,
+            Ok(Err(why)) => Some(why),
+            Err(RecvTimeoutError::Timeout) => Some(format!("it was not sent in {timeout:?}")),
+            Err(RecvTimeoutError::Disconnected) => Some("the uploader panicked".to_owned()),
+        };
+        Finished { left, rows: self.sent.rows.load(Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        self.signal.want(Wish::Stop);
+    }
+}
+
+/// A link to the server, if there is a key for it.
+fn link(settings: &Settings, pace: Pace, tell: Tell, patience: Option<Duration>) -> Option<Link> {
+    Some(Link {
+        api: Api::new(settings, settings.api_key.clone()?),
+        signal: Arc::default(),
+        pace,
+        tell,
+        patience,
+        is_away: Arc::new(AtomicBool::new(false)),
+        step: Arc::new(AtomicU64::new(0)),
+    })
+}
+
+/// Tells the run that nothing is sent any more; whoever wanted that knows it already.
+fn tell_end(link: &Link, ended: Result<(), Broken>) -> Result<(), String> {
+    let consequence = "the run goes on, and W&B gets nothing more of it; its log is complete";
+    let why = match ended {
+        Ok(()) => return Ok(()),
+        Err(Broken::GaveUp(GaveUp::Stopped)) => return Err("it was stopped".to_owned()),
+        Err(Broken::GaveUp(GaveUp::Refused(why) | GaveUp::Unreachable(why))) => why,
+        Err(Broken::Log(error)) => error.to_string(),
+        Err(Broken::Thread(error)) => error.to_string(),
+    };
+    link.problem("upload", why.clone(), consequence);
+    Err(why)
+}
+
+/// Part of a path in an address.
+fn escape(part: &str) -> String {
+    super::settings::escape(part)
+}
+
+#[cfg(test)]
+mod tests;

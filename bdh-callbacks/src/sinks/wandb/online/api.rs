@@ -1,0 +1,203 @@
+//! Requests to a W&B server: one attempt each, and what an answer means.
+
+use super::signal::{Signal, Wish};
+use crate::sinks::wandb::settings::{ApiKey, Settings};
+use serde_json::Value as Json;
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::Duration;
+use ureq::http::Response;
+use ureq::{Agent, Body, SendBody};
+
+/// The most that is read of an answer.
+const MAX_ANSWER: u64 = 32 << 20;
+
+/// What a large file is given time for, in bytes per second, beside the usual time of a request.
+const SLOWEST_UPLOAD: u64 = 100_000;
+
+/// Why an attempt failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It may work later: the network, a timeout, a server that is busy or broken.
+    Temporary(String),
+    /// It will not work, however often it is tried.
+    Refused {
+        /// The HTTP status; 200 where the answer itself holds errors.
+        status: u16,
+        /// What the server said.
+        text: String,
+    },
+    /// A file could not be read.
+    File(io::Error),
+}
+
+/// One server, and the key for it.
+#[derive(Debug, Clone)]
+pub(super) struct Api {
+    agent: Agent,
+    base_url: String,
+    key: ApiKey,
+    timeout: Duration,
+}
+
+impl Api {
+    pub(super) fn new(settings: &Settings, key: ApiKey) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(settings.http_timeout))
+            .user_agent(concat!("bdh/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let (base_url, timeout) = (settings.base_url.clone(), settings.http_timeout);
+        Self { agent: config.new_agent(), base_url, key, timeout }
+    }
+
+    /// Asks the GraphQL endpoint; gives back `data`.
+    pub(super) fn graphql(
+        &self,
+        operation: &str,
+        query: &str,
+        variables: &Json,
+    ) -> Result<Json, Failure> {
+        let body = serde_json::json!({
+            "operationName": operation, "query": query, "variables": variables,
+        });
+        let mut answer = self.post("/graphql", &body.to_string())?;
+        match answer.get("errors").and_then(Json::as_array).filter(|errors| !errors.is_empty()) {
+            Some(errors) => Err(Failure::Refused { status: 200, text: messages(errors) }),
+            None => Ok(answer.get_mut("data").map(Json::take).unwrap_or_default()),
+        }
+    }
+
+    /// Posts JSON, and reads the JSON that comes back.
+    pub(super) fn post(&self, path: &str, json: &str) -> Result<Json, Failure> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.base_url))
+            .header("Authorization", self.key.authorization())
+            .header("Content-Type", "application/json")
+            .config()
+            .timeout_global(Some(self.timeout))
+            .build();
+        let answer = accept(request.send(json).map_err(temporary)?)?;
+        let strange = |error| Failure::Temporary(format!("the answer is not JSON: {error}"));
+        serde_json::from_slice(&answer).map_err(strange)
+    }
+
+    /// Sends a file to the address that the server gave for it. The key stays here: the address is that of a
+    /// storage service. `headers` are `Name:value`.
+    pub(super) fn put(
+        &self,
+        url: &str,
+        headers: &[String],
+        body: Upload<'_>,
+        signal: &Signal,
+    ) -> Result<(), Failure> {
+        let (size, reader) = body.open().map_err(Failure::File)?;
+        let mut reader = Stoppable { reader, signal };
+        let time = self.timeout + Duration::from_secs(size / SLOWEST_UPLOAD);
+        // Some servers give addresses on themselves, without their own name.
+        let base = if url.starts_with('/') { &self.base_url } else { "" };
+        let url = format!("{base}{}", legal(url));
+        let mut request = self.agent.put(url).header("Content-Length", size);
+        for (name, value) in headers.iter().filter_map(|header| header.split_once(':')) {
+            request = request.header(name.trim(), value.trim());
+        }
+        let request = request.config().timeout_global(Some(time)).build();
+        accept(request.send(SendBody::from_reader(&mut reader)).map_err(temporary)?).map(drop)
+    }
+}
+
+/// What a PUT sends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Upload<'a> {
+    /// A file, read while it is sent.
+    File(&'a std::path::Path),
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Upload<'a> {
+    fn open(self) -> io::Result<(u64, Box<dyn Read + 'a>)> {
+        match self {
+            Self::Bytes(bytes) => Ok((bytes.len() as u64, Box::new(bytes))),
+            Self::File(path) => {
+                let file = File::open(path)?;
+                let size = file.metadata()?.len();
+                Ok((size, Box::new(file.take(size)))) // what it grows by meanwhile is left out
+            }
+        }
+    }
+}
+
+/// Fails as soon as the uploader is to stop, and with it the request that reads from it.
+struct Stoppable<'a> {
+    reader: Box<dyn Read + 'a>,
+    signal: &'a Signal,
+}
+
+impl Read for Stoppable<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.signal.wish() == Wish::Stop {
+            return Err(io::Error::other("stopped"));
+        }
+        self.reader.read(into)
+    }
+}
+
+/// An address without characters that addresses do not have, such as spaces in the name of a file.
+fn legal(url: &str) -> String {
+    let mut legal = String::with_capacity(url.len());
+    for byte in url.bytes() {
+        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+            legal.push(byte.into());
+        } else {
+            legal.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    legal
+}
+
+/// Nothing of an error of the network names the key: it is in a header, and errors show addresses only.
+fn temporary(error: ureq::Error) -> Failure {
+    match error {
+        error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_)) => {
+            Failure::Refused { status: 0, text: error.to_string() }
+        }
+        error => Failure::Temporary(error.to_string()),
+    }
+}
+
+/// The body of an answer that says yes.
+fn accept(mut answer: Response<Body>) -> Result<Vec<u8>, Failure> {
+    let status = answer.status();
+    let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
+    if status.is_success() {
+        return body.map_err(temporary);
+    }
+    let said = said(&body.unwrap_or_default());
+    let text = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+    match status.as_u16() {
+        status @ (400 | 401 | 403 | 404 | 409 | 410 | 413 | 422 | 501) => {
+            Err(Failure::Refused { status, text })
+        }
+        _ => Err(Failure::Temporary(text)),
+    }
+}
+
+/// What a body that says no gives as its reason, shortened.
+fn said(body: &[u8]) -> String {
+    let parsed: Option<Json> = serde_json::from_slice(body).ok();
+    let message = parsed.as_ref().and_then(|json| {
+        let errors = json.get("errors").and_then(Json::as_array).map(|errors| messages(errors));
+        errors.or_else(|| json.get("error")?.as_str().map(str::to_owned))
+    });
+    let text = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect()
+}
+
+fn messages(errors: &[Json]) -> String {
+    let message = |error: &Json| match error.get("message").unwrap_or(error) {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    errors.iter().map(message).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,223 @@
+//! Lines on their way to the server: rows of history, lines of output, the summary.
+//!
+//! Each has a number on the server, so a request that was answered by nobody can be sent again.
+
+use serde_json::Value as Json;
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+/// Bytes of a request after which another line waits for the next one.
+const MAX_BODY: usize = 10 << 20;
+
+/// Bytes of the longest line that the server takes.
+const MAX_LINE: usize = (10 << 20) - (100 << 10);
+
+/// A line is longer than the server takes; its length in bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLong(pub(super) usize);
+
+/// What has been read and not been sent.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    rows: Lines,
+    output: Lines,
+    /// The summary as a JSON string.
+    summary: Option<String>,
+    uploaded: VecDeque<String>,
+}
+
+/// Lines of one file, as JSON strings.
+#[derive(Debug, Default)]
+struct Lines {
+    /// The number of the first of them on the server.
+    first: u64,
+    waiting: VecDeque<String>,
+    bytes: usize,
+}
+
+/// One request, and what it is made of.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) body: String,
+    rows: usize,
+    output: usize,
+    summary: bool,
+    uploaded: usize,
+}
+
+impl Stream {
+    /// Goes on after what the server has.
+    pub(super) fn start_at(&mut self, rows: u64, output: u64) {
+        (self.rows.first, self.output.first) = (rows, output);
+    }
+
+    /// How many rows the server has acknowledged.
+    pub(super) fn rows_sent(&self) -> u64 {
+        self.rows.first
+    }
+
+    pub(super) fn push_row(&mut self, line: &str) {
+        self.rows.push(line);
+    }
+
+    pub(super) fn push_output(&mut self, line: &str) {
+        self.output.push(line);
+    }
+
+    /// Replaces the summary that waits.
+    pub(super) fn summarize(&mut self, summary: &str) -> Result<(), TooLong> {
+        check(summary)?;
+        self.summary = Some(quoted(summary));
+        Ok(())
+    }
+
+    /// A file has arrived; the next request says so.
+    pub(super) fn uploaded(&mut self, name: String) {
+        self.uploaded.push_back(name);
+    }
+
+    /// Whether reading on has to wait for the server.
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.bytes + self.output.bytes >= MAX_BODY
+    }
+
+    /// The next request, if there is anything to send.
+    pub(super) fn batch(&self) -> Option<Batch> {
+        let mut space = MAX_BODY.saturating_sub(self.summary.as_ref().map_or(0, String::len));
+        let rows = self.rows.that_fit(&mut space);
+        let output = self.output.that_fit(&mut space);
+        let (summary, uploaded) = (self.summary.is_some(), self.uploaded.len());
+        if rows + output + uploaded == 0 && !summary {
+            return None;
+        }
+        let mut files = Vec::new();
+        files.extend(self.rows.chunk("wandb-history.jsonl", rows));
+        files.extend(self.output.chunk("output.log", output));
+        files
+            .extend(self.summary.as_ref().map(|summary| chunk("wandb-summary.json", 0, [summary])));
+        let mut body = format!("{{\"files\":{{{}}}", files.join(","));
+        if uploaded > 0 {
+            let names: Json = self.uploaded.iter().map(String::as_str).collect();
+            let _ = write!(body, ",\"uploaded\":{names}"); // a String takes everything
+        }
+        body.push('}');
+        Some(Batch { body, rows, output, summary, uploaded })
+    }
+
+    /// Lets go of what a request brought to the server.
+    pub(super) fn arrived(&mut self, batch: &Batch) {
+        self.rows.drop_first(batch.rows);
+        self.output.drop_first(batch.output);
+        self.uploaded.drain(..batch.uploaded);
+        if batch.summary {
+            self.summary = None;
+        }
+    }
+}
+
+impl Lines {
+    fn push(&mut self, line: &str) {
+        let line = quoted(line);
+        self.bytes += line.len() + 1;
+        self.waiting.push_back(line);
+    }
+
+    /// How many lines fit a request, one in any case where it begins with them.
+    fn that_fit(&self, space: &mut usize) -> usize {
+        let mut count = 0;
+        for line in &self.waiting {
+            if line.len() + 1 > *space && !(count == 0 && *space > MAX_BODY / 2) {
+                break;
+            }
+            *space = space.saturating_sub(line.len() + 1);
+            count += 1;
+        }
+        count
+    }
+
+    fn chunk(&self, name: &str, count: usize) -> Option<String> {
+        (count > 0).then(|| chunk(name, self.first, self.waiting.iter().take(count)))
+    }
+
+    fn drop_first(&mut self, count: usize) {
+        self.first += count as u64;
+        self.bytes -= self.waiting.drain(..count).map(|line| line.len() + 1).sum::<usize>();
+    }
+}
+
+/// A line that the server takes.
+pub(super) fn check(line: &str) -> Result<(), TooLong> {
+    if line.len() > MAX_LINE { Err(TooLong(line.len())) } else { Ok(()) }
+}
+
+/// Lines of a file from a number on.
+fn chunk<'a>(name: &str, offset: u64, lines: impl IntoIterator<Item = &'a String>) -> String {
+    let lines: Vec<_> = lines.into_iter().map(String::as_str).collect();
+    format!("\"{name}\":{{\"offset\":{offset},\"content\":[{}]}}", lines.join(","))
+}
+
+fn quoted(text: &str) -> String {
+    Json::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offsets(batch: &Batch) -> Vec<(String, u64, usize)> {
+        let body: Json = serde_json::from_str(&batch.body).expect("JSON");
+        let files = body["files"].as_object().expect("files").clone();
+        files
+            .into_iter()
+            .map(|(name, chunk)| {
+                let lines = chunk["content"].as_array().expect("lines").len();
+                (name, chunk["offset"].as_u64().expect("an offset"), lines)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_did_not_arrive_is_sent_again_at_the_same_place() {
+        let mut stream = Stream::default();
+        stream.start_at(7, 2);
+        stream.push_row(r#"{"loss":NaN}"#);
+        stream.push_output("a line");
+        stream.summarize("{}").expect("a short summary");
+        let batch = stream.batch().expect("a request");
+        let expected =
+            [("wandb-history.jsonl", 7, 1), ("output.log", 2, 1), ("wandb-summary.json", 0, 1)];
+        let expected = expected.map(|(name, offset, lines)| (name.to_owned(), offset, lines));
+        assert_eq!(offsets(&batch), expected);
+        stream.push_row("{}");
+        assert_eq!(
+            offsets(&stream.batch().expect("a request"))[0],
+            ("wandb-history.jsonl".to_owned(), 7, 2)
+        );
+        stream.arrived(&batch);
+        assert_eq!(
+            offsets(&stream.batch().expect("a request")),
+            [("wandb-history.jsonl".to_owned(), 8, 1)]
+        );
+        stream.arrived(&stream.batch().expect("a request"));
+        assert!(stream.batch().is_none());
+        assert_eq!(stream.rows_sent(), 9);
+    }
+
+    #[test]
+    fn requests_stay_below_ten_mebibytes_and_a_long_line_has_one_of_its_own() {
+        let mut stream = Stream::default();
+        for _ in 0..30 {
+            stream.push_row(&format!("{{\"text\":\"{}\"}}", "x".repeat(1 << 20)));
+        }
+        stream.push_row(&"x".repeat(MAX_LINE));
+        stream.push_row("{}");
+        let mut sizes = Vec::new();
+        while let Some(batch) = stream.batch() {
+            assert!(batch.body.len() < MAX_BODY + 200, "{}", batch.body.len());
+            sizes.push(batch.rows);
+            stream.arrived(&batch);
+        }
+        assert_eq!((sizes, stream.rows.bytes), (vec![9, 9, 9, 3, 2], 0));
+        assert_eq!(check(&"x".repeat(MAX_LINE + 1)), Err(TooLong(10_383_361)));
+    }
+}

@@ -1,0 +1,423 @@
+#[path = "../../../../tests/support/judges.rs"]
+mod judges;
+mod run;
+mod same;
+mod server;
+
+use super::resume::check_resume;
+use super::sync::{SyncError, sync_with};
+use super::{Finished, News, Upload, Uploader};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bdh::Problem;
+use run::{Ears, KEY, Logged, PACE, holds, settings, settings_with};
+use serde_json::{Value as Json, json};
+use server::{Line, Server, always, wait_until};
+use std::fs;
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn rows(run: &Json) -> Vec<u64> {
+    let rows = run["history"].as_array().expect("rows");
+    rows.iter().map(|row| row["_step"].as_u64().expect("a row")).collect()
+}
+
+fn is_complete(finished: &Finished) {
+    assert_eq!(finished.left, None);
+}
+
+#[test]
+fn a_run_arrives_while_it_goes_on_and_its_page_is_told() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.rows(3);
+    let (uploader, ears) = logged.upload(&server.url());
+    let arrived =
+        |count| move |run: &Json| run["history"].as_array().is_some_and(|rows| rows.len() == count);
+    let has = |count: usize| {
+        let dump = server.dump();
+        dump["runs"].as_object().expect("runs").values().next().is_some_and(arrived(count))
+    };
+    wait_until("three rows", || has(3));
+    logged.rows(2);
+    wait_until("five rows", || has(5));
+    let page = format!("{}/tester/birds%20of%20prey/runs/abc12345", server.url());
+    assert_eq!(ears.heard(), [News::Url(page)]);
+
+    thread::sleep(PACE.heartbeat * 3);
+    let silent = server.run()["requests"].as_u64().expect("a count");
+    assert!(silent >= 4, "no sign of life: {silent} requests");
+    logged.exit(3);
+    let finished = uploader.finish(LONG);
+    assert_eq!(finished, Finished { left: None, rows: 5 });
+    let run = server.run();
+    assert_eq!(
+        (rows(&run), &run["exitcode"], &run["complete"]),
+        ((0..5).collect(), &json!(3), &json!(true))
+    );
+    assert_eq!(run["summary"], json!({ "_wandb": { "runtime": 7 } }));
+}
+
+#[test]
+fn a_server_that_fails_and_is_slow_gets_everything_once_it_works() {
+    let Some(server) =
+        Server::start(&["--fail-filestream", "5", "--fail-graphql", "4", "--slow", "0.1"])
+    else {
+        return;
+    };
+    let Some(good) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.all_kinds();
+    let (uploader, ears) = logged.upload(&server.url());
+    is_complete(&uploader.finish(LONG));
+    is_complete(&logged.upload(&good.url()).0.finish(LONG));
+    let (bad, good) = (server.dump(), good.dump());
+    assert_eq!(same::normal(&bad, &server.url()), same::normal(&good, ""));
+    let remarks = ears.remarks();
+    assert!(
+        remarks.len() <= 2 && remarks[0].starts_with("W&B does not answer (503"),
+        "{remarks:?}"
+    );
+    assert_eq!(ears.problems(), [""; 0]);
+}
+
+#[test]
+fn a_server_that_is_away_for_half_a_minute_misses_nothing() {
+    let Some(server) = Server::start(&[]) else { return };
+    let line = Line::to(server.port);
+    let mut logged = Logged::new();
+    let (uploader, ears) = logged.upload(&line.url());
+    let has_some =
+        || server.dump()["runs"]["tester/birds of prey/abc12345"]["history"][2].is_object();
+    for second in 0..34 {
+        match second {
+            1 => wait_until("the first rows", has_some),
+            2 => line.cut(),
+            32 => line.mend(),
+            _ => thread::sleep(Duration::from_secs(1)),
+        }
+        let began = Instant::now();
+        logged.rows(10);
+        assert!(began.elapsed() < Duration::from_millis(500), "the writer waited");
+    }
+    logged.file("notes.txt", "written while the server was away", 0);
+    logged.exit(0);
+    is_complete(&uploader.finish(LONG));
+    let run = server.run();
+    assert_eq!(rows(&run), (0..340).collect::<Vec<_>>());
+    assert_eq!(run["files"]["notes.txt"]["size"], 33);
+    let remarks = ears.remarks();
+    assert_eq!(remarks.len(), 1, "{remarks:?}");
+    assert!(remarks[0].ends_with("what it has not got waits in the log"), "{remarks:?}");
+}
+
+#[test]
+fn a_request_to_stop_is_passed_on_once() {
+    let Some(server) = Server::start(&["--stop-after", "3"]) else { return };
+    let mut logged = Logged::new();
+    let (uploader, ears) = logged.upload(&server.url());
+    for _ in 0..8 {
+        logged.rows(1);
+        thread::sleep(PACE.period);
+    }
+    logged.exit(0);
+    is_complete(&uploader.finish(LONG));
+    let stops = ears.heard().into_iter().filter(|news| matches!(news, News::Stop(_)));
+    assert_eq!(
+        stops.collect::<Vec<_>>(),
+        [News::Stop("stopped from the W&B page of the run".to_owned())]
+    );
+    assert_eq!(rows(&server.run()).len(), 8);
+}
+
+#[test]
+fn a_resumed_upload_sends_no_row_twice() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    let output = |logged: &mut Logged, line: &str| {
+        use crate::sinks::wandb::proto::{Kind, Output};
+        logged.put(Kind::Output(Output { stream: 1, timestamp: None, line: format!("{line}\n") }));
+    };
+    logged.rows(40);
+    output(&mut logged, "first");
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    assert_eq!(server.row_requests(), [(0, 40)]);
+
+    let (uploader, _) = logged.upload(&server.url());
+    logged.rows(25);
+    output(&mut logged, "second");
+    thread::sleep(PACE.period * 3);
+    logged.rows(5);
+    logged.exit(1);
+    assert_eq!(uploader.finish(LONG), Finished { left: None, rows: 70 });
+    let run = server.run();
+    assert_eq!((rows(&run), &run["exitcode"]), ((0..70).collect(), &json!(1)));
+    let lines: Vec<_> = run["output"].as_object().expect("lines").values().cloned().collect();
+    assert_eq!(lines, ["1970-01-01T00:00:00.000000 first", "1970-01-01T00:00:00.000000 second"]);
+    let mut next = 0;
+    for (offset, count) in server.row_requests() {
+        assert_eq!(offset, next, "a row was sent twice, or left out");
+        next += count;
+    }
+    assert_eq!(next, 70);
+}
+
+#[test]
+fn two_hundred_thousand_rows_go_in_requests_of_at_most_ten_mebibytes() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    let filler = format!("\"{}\"", "x".repeat(120));
+    for _ in 0..200_000 {
+        logged.row(&[("filler", &filler)]);
+    }
+    logged.exit(0);
+    let (uploader, _) = logged.upload(&server.url());
+    is_complete(&uploader.finish(LONG * 2));
+    let requests = server.row_requests();
+    let most = (10 << 20) / (filler.len() as u64 + 80); // a row holds more than its filler
+    assert!(
+        requests.len() >= 4 && requests.iter().all(|(_, count)| *count <= most),
+        "{requests:?}"
+    );
+    let run = server.run();
+    let history = run["history"].as_array().expect("rows");
+    assert_eq!((history.len(), &history[199_999]["_step"]), (200_000, &json!(199_999)));
+}
+
+#[test]
+fn a_key_that_is_refused_is_told_once_and_is_in_no_file_and_no_text() {
+    const NO: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nConnection: close\r\n\
+        Content-Length: 49\r\n\r\n{\"errors\":[{\"message\":\"api key is not the right\"}]}";
+    let (url, asked) = always(Some(NO));
+    let mut logged = Logged::new();
+    logged.all_kinds();
+    let (uploader, ears) = logged.upload(&url);
+    wait_until("the refusal", || !ears.heard().is_empty());
+    let finished = uploader.finish(LONG);
+    assert!(
+        finished.left.as_ref().is_some_and(|why| why.starts_with("401 Unauthorized")),
+        "{finished:?}"
+    );
+    let heard = ears.heard();
+    let [News::Problem(Problem { who, during, consequence, .. })] = heard.as_slice() else {
+        panic!("{heard:?}");
+    };
+    assert_eq!((who.as_str(), during.as_str()), ("wandb", "upload"));
+    assert_eq!(
+        consequence,
+        "the run goes on, and W&B gets nothing more of it; its log is complete"
+    );
+
+    let encoded = BASE64_STANDARD.encode(format!("api:{KEY}"));
+    let said = format!("{heard:?} {finished:?}");
+    for secret in [KEY, &encoded] {
+        assert!(!said.contains(secret) && !holds(logged.dir.path(), secret));
+    }
+    let asked = asked.lock().expect("no panic");
+    assert!(!asked.is_empty());
+    for request in asked.iter() {
+        assert!(!request.contains(KEY) && request.matches(&encoded).count() == 1);
+        let first = request.lines().next().expect("a request");
+        assert!(first.starts_with("POST /graphql HTTP"), "{first}");
+    }
+}
+
+#[test]
+fn the_key_goes_nowhere_but_to_the_server_itself() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.all_kinds();
+    let (uploader, ears) = logged.upload(&server.url());
+    is_complete(&uploader.finish(LONG));
+    let encoded = BASE64_STANDARD.encode(format!("api:{KEY}"));
+    let (said, received) = (format!("{:?}", ears.heard()), server.dump().to_string());
+    for secret in [KEY, &encoded] {
+        assert!(
+            !said.contains(secret)
+                && !received.contains(secret)
+                && !holds(logged.dir.path(), secret)
+        );
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_server_that_does_not_answer() {
+    let (url, _asked) = always(None);
+    let mut logged = Logged::new();
+    logged.rows(3);
+    let began = Instant::now();
+    let finished = logged.upload(&url).0.finish(Duration::from_millis(300));
+    let left = Some("it was not sent in 300ms".to_owned());
+    assert_eq!(finished, Finished { left, rows: 0 });
+    drop(logged.upload(&url));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_uploader_that_is_dropped_ends_soon() {
+    let (url, asked) =
+        always(Some("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+    let logged = Logged::new();
+    let (uploader, _) = logged.upload(&url);
+    let count = || asked.lock().expect("no panic").len();
+    wait_until("two attempts", || count() >= 2);
+    drop(uploader);
+    thread::sleep(Duration::from_millis(300));
+    let after = count();
+    thread::sleep(PACE.retry_max * 4);
+    assert_eq!(count(), after);
+}
+
+#[test]
+fn a_file_that_is_gone_is_a_remark_and_the_rest_arrives() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.file("gone.txt", "x", 0);
+    logged.file("kept.txt", "kept", 0);
+    logged.artifact("checkpoint");
+    fs::remove_file(logged.files().join("gone.txt")).expect("a file");
+    fs::remove_dir_all(logged.dir.path().join("artifacts")).expect("a folder");
+    logged.rows(2);
+    logged.exit(0);
+    let (uploader, ears) = logged.upload(&server.url());
+    is_complete(&uploader.finish(LONG));
+    let remarks = ears.remarks();
+    assert_eq!(remarks.len(), 2, "{remarks:?}");
+    assert!(remarks[0].ends_with("gone.txt` is not there any more and is not sent"), "{remarks:?}");
+    assert!(remarks[1].starts_with("artifact `model-abc12345` is not sent: `"), "{remarks:?}");
+    assert_eq!((rows(&server.run()).len(), ears.problems()), (2, vec![]));
+    assert_eq!(server.run()["files"]["kept.txt"]["text"], "kept");
+    assert_eq!(server.run()["files"]["gone.txt"], Json::Null);
+}
+
+#[test]
+fn files_outside_of_the_runs_folder_are_not_sent() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.file("../secret.txt", "secret", 0);
+    logged.exit(0);
+    let (uploader, ears) = logged.upload(&server.url());
+    is_complete(&uploader.finish(LONG));
+    assert_eq!((ears.remarks().len(), &server.run()["files"]), (1, &json!({})));
+}
+
+#[test]
+fn a_row_that_w_and_b_would_not_take_is_left_out_and_told() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.rows(1);
+    logged.row(&[("text", &format!("\"{}\"", "x".repeat(10_383_360)))]);
+    logged.rows(1);
+    logged.exit(0);
+    let (uploader, ears) = logged.upload(&server.url());
+    assert_eq!(uploader.finish(LONG), Finished { left: None, rows: 2 });
+    assert_eq!(rows(&server.run()), [0, 2]);
+    let remarks = ears.remarks();
+    assert!(
+        remarks.len() == 1 && remarks[0].ends_with("is not sent: W&B takes 10,383,360"),
+        "{remarks:?}"
+    );
+    // It is not counted the next time either.
+    logged.rows(1);
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    assert_eq!(rows(&server.run()), [0, 2, 3]);
+}
+
+#[test]
+fn a_damaged_entry_of_a_log_is_told_and_the_others_arrive() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.rows(1);
+    let before = fs::metadata(logged.log()).expect("the log").len();
+    logged.rows(2);
+    logged.exit(0);
+    let mut bytes = fs::read(logged.log()).expect("the log");
+    bytes[before as usize + 20] ^= 1;
+    fs::write(logged.log(), bytes).expect("the log");
+    let (uploader, ears) = logged.upload(&server.url());
+    is_complete(&uploader.finish(LONG));
+    assert_eq!(rows(&server.run()), [0, 2]);
+    let remarks = ears.remarks();
+    assert!(remarks.len() == 1 && remarks[0].starts_with("the W&B log is damaged"), "{remarks:?}");
+}
+
+#[test]
+fn a_log_on_the_disk_is_sent_as_a_whole_and_the_next_time_only_what_is_new() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.rows(4);
+    let sync = |path: &std::path::Path| sync_with(path, settings(&server.url()), PACE, LONG);
+    let synced = sync(logged.dir.path()).expect("a sync");
+    let page = format!("{}/tester/birds%20of%20prey/runs/abc12345", server.url());
+    assert_eq!((synced.url, synced.rows, synced.files), (Some(page), 4, 0));
+    assert_eq!(server.run()["exitcode"], 1, "it was killed");
+    let mark = logged.dir.path().join("run-abc12345.wandb.synced");
+    assert!(mark.exists());
+
+    logged.rows(2);
+    logged.file("kept.txt", "kept", 1);
+    logged.exit(0);
+    let synced = sync(&logged.log()).expect("a sync");
+    assert_eq!((synced.rows, synced.files), (6, 1));
+    let run = server.run();
+    assert_eq!((rows(&run), &run["exitcode"]), ((0..6).collect(), &json!(0)));
+}
+
+#[test]
+fn a_sync_that_cannot_work_says_why() {
+    let logged = Logged::new();
+    let empty = tempfile::tempdir().expect("a temporary directory");
+    let error = sync_with(empty.path(), settings("http://127.0.0.1:1"), PACE, LONG);
+    assert!(matches!(error, Err(SyncError::NoLog { .. })), "{error:?}");
+    let patience = Duration::from_millis(100);
+    let error = sync_with(&logged.log(), settings("http://127.0.0.1:1"), PACE, patience);
+    assert!(matches!(error, Err(SyncError::Unreachable { .. })), "{error:?}");
+    fs::File::create(empty.path().join("x.wandb"))
+        .and_then(|mut file| file.write_all(b"no log"))
+        .expect("a file");
+    let error = sync_with(empty.path(), settings("http://127.0.0.1:1"), PACE, patience);
+    assert!(matches!(error, Err(SyncError::Log(_))), "{error:?}");
+}
+
+#[test]
+fn must_and_never_ask_the_server_before_the_run_begins() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    let check = |resume, run_id| {
+        let more = [("WANDB_RESUME", resume), ("WANDB_ENTITY", "tester")];
+        check_resume(&settings_with(&server.url(), &more), run_id)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(check("must", "abc12345"), Ok(()));
+    assert_eq!(check("never", "new"), Ok(()));
+    assert_eq!(check("allow", "new"), Ok(()));
+    let missing = "WANDB_RESUME is `must`, and there is no run `new` to resume; use allow";
+    assert_eq!(check("must", "new"), Err(missing.to_owned()));
+    let exists = "WANDB_RESUME is `never`, and there is a run `abc12345` already; use allow, or another run id";
+    assert_eq!(check("never", "abc12345"), Err(exists.to_owned()));
+
+    let more = [("WANDB_RESUME", "must"), ("WANDB_INIT_TIMEOUT", "0.1")];
+    let error =
+        check_resume(&settings_with("http://127.0.0.1:1", &more), "new").expect_err("nobody there");
+    assert!(
+        error.to_string().starts_with("W&B was asked whether there is a run `new`: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn without_a_key_nothing_starts() {
+    let logged = Logged::new();
+    let settings =
+        crate::sinks::wandb::settings::Settings { api_key: None, ..settings("http://127.0.0.1:1") };
+    let upload = Upload { log: logged.log(), files: logged.files(), settings, pace: PACE };
+    let error = Uploader::start(upload, Ears::default().tell()).err().expect("no key");
+    assert_eq!(error.to_string(), "there is no API key");
+}

@@ -1,0 +1,183 @@
+//! A W&B server on this machine, and a bad line to it.
+
+use serde_json::Value as Json;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// `fake_wandb.py`, a program of our own.
+pub(super) struct Server {
+    child: Child,
+    dir: tempfile::TempDir,
+    pub(super) port: u16,
+}
+
+impl Server {
+    /// Starts one; `None` where there is no Python.
+    pub(super) fn start(args: &[&str]) -> Option<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/fake_wandb.py");
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let port_file = dir.path().join("port");
+        let child = Command::new("python3")
+            .arg(script)
+            .arg("--port-file")
+            .arg(&port_file)
+            .arg("--log")
+            .arg(dir.path().join("log"))
+            .args(["--seconds", "300"])
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(child) = child else {
+            let _ = writeln!(io::stderr(), "skipped: there is no python3 for the W&B server");
+            return None;
+        };
+        let mut server = Self { child, dir, port: 0 };
+        wait_until("the server starts", || port_file.exists());
+        let port = fs::read_to_string(port_file).expect("the port");
+        server.port = port.trim().parse().expect("a port");
+        Some(server)
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// All that it has received.
+    pub(super) fn dump(&self) -> Json {
+        let agent = ureq::Agent::new_with_defaults();
+        let mut answer =
+            agent.get(format!("{}/dump", self.url())).call().expect("the server's dump");
+        let body = answer.body_mut().with_config().limit(1 << 30).read_to_string();
+        let text = body.expect("the server's dump");
+        let text = ["NaN", "Infinity", "-Infinity"]
+            .iter()
+            .fold(text, |text, name| text.replace(&format!(": {name}"), &format!(": \"{name}\"")));
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// The one run that it has received.
+    pub(super) fn run(&self) -> Json {
+        let dump = self.dump();
+        assert_eq!(dump["problems"], serde_json::json!([]));
+        assert_eq!(dump["unknown_operations"], serde_json::json!({}));
+        let runs = dump["runs"].as_object().expect("runs");
+        assert_eq!(runs.len(), 1, "{:?}", runs.keys());
+        runs.values().next().expect("a run").clone()
+    }
+
+    /// One JSON object a request.
+    pub(super) fn requests(&self) -> Vec<Json> {
+        let text = fs::read_to_string(self.dir.path().join("log")).expect("the server's log");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// Offset and number of the lines of each request that had rows.
+    pub(super) fn row_requests(&self) -> Vec<(u64, u64)> {
+        let chunk = |request: Json| {
+            let chunk = &request["files"]["wandb-history.jsonl"];
+            Some((chunk[0].as_u64()?, chunk[1].as_u64()?))
+        };
+        self.requests().into_iter().filter_map(chunk).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A line to a server that can be cut.
+pub(super) struct Line {
+    pub(super) port: u16,
+    is_cut: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Line {
+    pub(super) fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let line = Self {
+            port: listener.local_addr().expect("an address").port(),
+            is_cut: Arc::default(),
+            open: Arc::default(),
+        };
+        let (is_cut, open) = (Arc::clone(&line.is_cut), Arc::clone(&line.open));
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if !is_cut.load(Ordering::SeqCst) {
+                    connect(client, port, &open);
+                }
+            }
+        });
+        line
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(super) fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        for stream in self.open.lock().expect("no panic").drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub(super) fn mend(&self) {
+        self.is_cut.store(false, Ordering::SeqCst);
+    }
+}
+
+fn connect(client: TcpStream, port: u16, open: &Mutex<Vec<TcpStream>>) {
+    let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
+    let clone = |stream: &TcpStream| stream.try_clone().expect("a second handle");
+    open.lock().expect("no panic").extend([clone(&client), clone(&server)]);
+    for (mut from, mut to) in [(clone(&client), clone(&server)), (server, client)] {
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+/// A server that answers every request in one way, or never; gives back its address and what it was sent.
+pub(super) fn always(answer: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for mut client in listener.incoming().flatten() {
+            let mut request = vec![0; 1 << 16];
+            let read = client.read(&mut request).unwrap_or(0);
+            heard
+                .lock()
+                .expect("no panic")
+                .push(String::from_utf8_lossy(&request[..read]).into_owned());
+            match answer {
+                Some(answer) => drop(client.write_all(answer.as_bytes())),
+                None => kept.push(client),
+            }
+        }
+    });
+    (url, asked)
+}
+
+pub(super) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,85 @@
+//! Runs to compare in TensorBoard: scalars, weights as histograms, samples of text, and a table of settings.
+//!
+//! ```text
+//! cargo run --example tensorboard -- --lr 0.01
+//! cargo run --example tensorboard -- --lr 0.1
+//! tensorboard --logdir runs
+//! ```
+
+use bdh::burn::{self, module::Module, nn, optim::AdamWConfig, tensor::Int, tensor::Tensor};
+use bdh::lm::{RandomCrops, Sampling, bytes, windows};
+use bdh::{AfterOptimizerStep, BoxError, Callback, CausalLm, Histogram, HookResult, NextToken};
+use bdh::{Cadence, Probe, Trainer, Value, callback, every, last, start, warmup_cosine};
+use bdh_callbacks::{Layout, Norms, TensorBoard};
+use bdh_examples::data::Tokenizer;
+use clap::Parser;
+use serde_json::json;
+
+const TEXT: &str = include_str!("../docs/architecture.md");
+
+#[derive(Parser)]
+struct Args {
+    /// Where runs go, each into a directory named after its learning rate.
+    #[arg(long, default_value = "runs")]
+    runs: std::path::PathBuf,
+    #[arg(long, default_value_t = 0.1)]
+    lr: f64,
+}
+
+#[derive(Module, Debug)]
+struct Bigram {
+    next: nn::Embedding, // [257, 257]: for each byte, how likely each is to follow
+}
+
+impl CausalLm for Bigram {
+    fn logits(&self, tokens: Tensor<2, Int>, _: &Probe<'_>) -> Tensor<3> {
+        self.next.forward(tokens)
+    }
+}
+
+/// Records how the weights are distributed, and what the model would write.
+struct Look;
+
+#[callback]
+impl Callback for Look {
+    fn cadence(&self) -> Cadence {
+        every(25)
+    }
+
+    fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
+        for param in at.weights.iter() {
+            let values: Vec<f32> = param.values().into_data().iter().collect();
+            at.log(param.name(), Value::Histogram(Histogram::of(&values, 64)));
+        }
+        let how = Sampling { max_tokens: 200, temperature: 0.5, ..Sampling::default() };
+        if let Some(text) = at.generate("A run ", &how) {
+            at.log("sample", Value::Text(text?));
+        }
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), BoxError> {
+    let Args { runs, lr } = Args::parse();
+    let device = bdh::device("cpu")?;
+    let (train, val) = TEXT.split_at(TEXT.floor_char_boundary(TEXT.len() * 9 / 10));
+    let source = RandomCrops::of_bytes(train, 16, 64, 0)?;
+    let task = NextToken::new(source, windows(&bytes(val), 8, 64)).vocabulary(Tokenizer::Bytes);
+    let narrow = nn::Initializer::Normal { mean: 0.0, std: 0.02 };
+    let model =
+        Bigram { next: nn::EmbeddingConfig::new(257, 257).with_initializer(narrow).init(&device) };
+    let losses = Layout::default().lines("loss", "train and val", ["train/loss", "val/loss"]);
+
+    Trainer::builder(task, model)
+        .optimizer(AdamWConfig::new().build(), warmup_cosine(lr, 20))
+        .steps(300)
+        .eval(start() | every(50) | last())
+        .callback(Norms::default())
+        .callback(Look)
+        .config(json!({ "lr": lr, "warmup": 20 }))
+        .sink(TensorBoard::default().layout(losses))
+        .run_dir(runs.join(format!("lr-{lr}")))
+        .build()?
+        .fit()?;
+    Ok(())
+}
