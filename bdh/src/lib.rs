@@ -64,6 +64,7 @@ mod task;
 mod trainer;
 
 pub mod lm;
+pub mod testing;
 
 pub use bdh_macros::callback;
 pub use burn;
