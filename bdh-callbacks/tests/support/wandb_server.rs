@@ -59,9 +59,7 @@ impl Server {
             agent.get(format!("{}/dump", self.url())).call().expect("the server's dump");
         let body = answer.body_mut().with_config().limit(1 << 30).read_to_string();
         let text = body.expect("the server's dump");
-        let text = ["NaN", "Infinity", "-Infinity"]
-            .iter()
-            .fold(text, |text, name| text.replace(&format!(": {name}"), &format!(": \"{name}\"")));
+        let text = with_names_quoted(&text);
         serde_json::from_str(&text).expect("JSON")
     }
 
@@ -89,6 +87,29 @@ impl Server {
         };
         self.requests().into_iter().filter_map(chunk).collect()
     }
+}
+
+/// Python's JSON, with the names of numbers that JSON does not have as strings; what is in a string stays.
+fn with_names_quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    let mut rest = text;
+    while let Some(begin) = rest.find('"') {
+        let bytes = &rest.as_bytes()[begin + 1..];
+        let mut len = 0;
+        while bytes[len] != b'"' {
+            len += if bytes[len] == b'\\' { 2 } else { 1 };
+        }
+        quoted += &names_quoted(&rest[..begin]);
+        let end = begin + len + 2;
+        quoted += &rest[begin..end];
+        rest = &rest[end..];
+    }
+    quoted + &names_quoted(rest)
+}
+
+fn names_quoted(text: &str) -> String {
+    let text = text.replace("-Infinity", "\"-I\"").replace("Infinity", "\"Infinity\"");
+    text.replace("\"-I\"", "\"-Infinity\"").replace("NaN", "\"NaN\"")
 }
 
 impl Drop for Server {

@@ -4,17 +4,18 @@ use super::Sink;
 use crate::outcome::Outcome;
 use crate::{BoxError, Record, RunInfo};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 /// Appends one JSON object a record to `metrics.jsonl` in the run directory.
 ///
-/// Each line is one `write(2)`, so a killed process leaves whole lines (and a torn last line, after the
-/// machine itself died, is cut off on resume). The form of a line is that of [`Record::to_json`]; images
-/// are left to the sinks that show them.
+/// Each line is one `write(2)`, so a killed process leaves whole lines, and so does a full disk (and a torn
+/// last line, after the machine itself died, is cut off on resume). The form of a line is that of
+/// [`Record::to_json`]; images are left to the sinks that show them.
 #[derive(Debug, Default)]
 pub struct Jsonl {
     file: Option<File>,
+    path: PathBuf,
 }
 
 impl Jsonl {
@@ -38,6 +39,7 @@ impl Sink for Jsonl {
             Some(step) => continue_after(&path, step, run.resumed_record.as_ref())?,
             None => begin(&path)?,
         });
+        self.path = path;
         Ok(())
     }
 
@@ -47,7 +49,11 @@ impl Sink for Jsonl {
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
-        Ok(self.file.as_ref().map_or(Ok(()), File::sync_data)?)
+        let Some(file) = &self.file else { return Ok(()) };
+        if is_deleted(file, &self.path)? {
+            return Err(format!("`{}` has been deleted", self.path.display()).into());
+        }
+        Ok(file.sync_data()?)
     }
 
     fn close(&mut self, _outcome: &Outcome) -> Result<(), BoxError> {
@@ -91,10 +97,25 @@ fn continue_after(path: &Path, step: u64, record: Option<&Record>) -> Result<Fil
     Ok(file)
 }
 
+/// Appends a line, or nothing: what got there of one that has no room is taken back.
 fn write_line(file: &mut File, record: &Record) -> Result<(), BoxError> {
     let mut bytes = serde_json::to_vec(&record.to_json())?;
     bytes.push(b'\n');
-    Ok(file.write_all(&bytes)?)
+    let whole = file.metadata()?.len();
+    if let Err(error) = file.write_all(&bytes) {
+        let _ = file.set_len(whole); // the first error is the one to tell
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Whether nobody will ever see what is written: a file without a name is gone with the process.
+fn is_deleted(file: &File, path: &Path) -> io::Result<bool> {
+    #[cfg(unix)]
+    let has_no_name = std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0;
+    #[cfg(not(unix))]
+    let has_no_name = file.metadata().is_err(); // an open file cannot be deleted there
+    Ok(has_no_name && !path.exists()) // there are file systems that count no names
 }
 
 #[cfg(test)]
@@ -111,7 +132,8 @@ mod tests {
     fn a_resumed_file_loses_later_steps_and_a_torn_last_line() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join(Jsonl::FILE);
-        let mut sink = Jsonl { file: Some(File::create(&path).expect("a new file")) };
+        let mut sink =
+            Jsonl { file: Some(File::create(&path).expect("a new file")), path: path.clone() };
         for step in 1..=4 {
             sink.write(&record(step, 1.0)).expect("a line");
         }
@@ -121,7 +143,7 @@ mod tests {
 
         let third = record(3, 9.0);
         let file = continue_after(&path, 3, Some(&third)).expect("a file to go on with");
-        Jsonl { file: Some(file) }.write(&record(4, 2.0)).expect("a line");
+        Jsonl { file: Some(file), ..Jsonl::default() }.write(&record(4, 2.0)).expect("a line");
         let lines = std::fs::read_to_string(&path).expect("the lines");
         let steps: Vec<_> = lines
             .lines()
@@ -130,6 +152,21 @@ mod tests {
             .collect();
         let expected = [1.0, 1.0, 1.0, 2.0].map(Some);
         assert_eq!(steps, (1..=4).map(Some).zip(expected).collect::<Vec<_>>());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_that_was_deleted_is_told_and_one_that_was_moved_is_not() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join(Jsonl::FILE);
+        let mut sink = Jsonl { file: Some(begin(&path).expect("a new file")), path: path.clone() };
+        let moved = dir.path().join("moved");
+        std::fs::rename(&path, &moved).expect("a moved file");
+        sink.write(&record(1, 1.0)).expect("a line");
+        sink.flush().expect("a durable line");
+        std::fs::remove_file(moved).expect("a deleted file");
+        let error = sink.flush().expect_err("nobody will see it").to_string();
+        assert!(error.ends_with("metrics.jsonl` has been deleted"), "{error}");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(super) fn stage(
 }
 
 /// An error that says which file it is about.
-fn about(path: &Path, error: &io::Error) -> io::Error {
+pub(super) fn about(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `:W&B`, a magic number, and the version of the format.
 const MAGIC: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
@@ -26,6 +26,7 @@ const LAST: u8 = 4;
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     file: File,
+    path: PathBuf,
     len: u64,
     frame: Vec<u8>,
 }
@@ -39,7 +40,7 @@ impl LogWriter {
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         file.write_all(&MAGIC)?;
-        Ok(Self { file, len: MAGIC.len() as u64, frame: Vec::new() })
+        Ok(Self::new(file, path, MAGIC.len() as u64))
     }
 
     /// Goes on with the log at `path` after its first `len` bytes, which end a record; the rest is cut off.
@@ -51,7 +52,11 @@ impl LogWriter {
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.set_len(len)?;
         file.seek(SeekFrom::Start(len))?;
-        Ok(Self { file, len, frame: Vec::new() })
+        Ok(Self::new(file, path, len))
+    }
+
+    fn new(file: File, path: &Path, len: u64) -> Self {
+        Self { file, path: path.to_owned(), len, frame: Vec::new() }
     }
 
     /// Appends one record.
@@ -74,10 +79,22 @@ impl LogWriter {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// Those of the file system; and a log that has been deleted, which takes records still and keeps none.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        if is_deleted(&self.file)? && !self.path.exists() {
+            let error = format!("`{}` has been deleted", self.path.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, error));
+        }
         self.file.sync_data()
     }
+}
+
+/// Whether a file has no name left. There are file systems that count no names: theirs has to be looked for, too.
+fn is_deleted(file: &File) -> io::Result<bool> {
+    #[cfg(unix)]
+    return Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0);
+    #[cfg(not(unix))]
+    Ok(file.metadata().is_err()) // an open file cannot be deleted there
 }
 
 /// Puts a record into chunks, for a log of `len` bytes.

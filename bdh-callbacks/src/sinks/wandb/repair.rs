@@ -24,34 +24,71 @@ pub struct Repaired {
 ///
 /// [`LogError::NotALog`], or those of the file system.
 pub fn repair(log: &Path) -> Result<Repaired, LogError> {
+    // To look first takes no room: the disk may be full, which may be why somebody repairs.
+    let found = scan(log, |_| Ok(()))?;
+    if found.damaged == 0 {
+        return Ok(found);
+    }
+    let repaired = log.with_extension("wandb.repaired");
+    let _ = fs::remove_file(&repaired); // of a repair that was cut short, if it is there
+    if let Err(error) = copy(log, &repaired) {
+        let _ = fs::remove_file(&repaired); // the first error is the one to tell
+        return Err(error);
+    }
+    fs::rename(log, log.with_extension("wandb.damaged"))?;
+    fs::rename(&repaired, log)?;
+    Ok(found)
+}
+
+/// Writes what can be read of a log into another.
+fn copy(log: &Path, into: &Path) -> Result<(), LogError> {
+    let mut writer = LogWriter::create(into)?;
+    scan(log, |record| Ok(writer.append(record)?))?;
+    Ok(writer.sync()?)
+}
+
+/// Hands each record that can be read to `keep`, and tells what there is besides.
+fn scan(
+    log: &Path,
+    mut keep: impl FnMut(&[u8]) -> Result<(), LogError>,
+) -> Result<Repaired, LogError> {
     let mut reader = LogReader::open(log)?;
     let end = fs::metadata(log)?.len();
-    let repaired = log.with_extension("wandb.repaired");
-    let mut writer = LogWriter::create(&repaired)?;
     let mut found = Repaired { kept: 0, damaged: 0, lost: 0 };
     loop {
         match reader.next_record() {
             Ok(Some(record)) => {
-                writer.append(&record)?;
+                keep(&record)?;
                 found.kept += 1;
             }
-            Ok(None) if reader.offset() >= end => break,
+            Ok(None) if reader.offset() >= end => return Ok(found),
             Ok(None) | Err(LogError::Damaged { .. }) => {
                 found.damaged += 1;
                 found.lost += reader.resync()?;
             }
-            Err(error) => {
-                fs::remove_file(&repaired)?;
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
     }
-    if found.damaged == 0 {
-        fs::remove_file(&repaired)?;
-        return Ok(found);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repair_that_was_cut_short_does_not_stand_in_the_way_of_the_next() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let log = dir.path().join("run-x.wandb");
+        let mut writer = LogWriter::create(&log).expect("a new log");
+        (0..9).for_each(|record| writer.append(&[record; 100]).expect("space"));
+        let bytes = fs::read(&log).expect("the log");
+        fs::write(&log, &bytes[..bytes.len() - 5]).expect("a log that is cut off");
+        fs::write(log.with_extension("wandb.repaired"), "half of it").expect("a file");
+
+        let found = repair(&log).expect("a log");
+        assert_eq!((found.kept, found.damaged, found.lost), (8, 1, 102));
+        assert_eq!(repair(&log).expect("a log"), Repaired { kept: 8, damaged: 0, lost: 0 });
+        let names = fs::read_dir(dir.path()).expect("its folder").count();
+        assert_eq!(names, 2, "the log, and what it was");
     }
-    writer.sync()?;
-    fs::rename(log, log.with_extension("wandb.damaged"))?;
-    fs::rename(&repaired, log)?;
-    Ok(found)
 }

@@ -1,5 +1,6 @@
 //! Values as JSON, and the files of those that are more than a number.
 
+use super::artifact::about;
 use super::proto::{FileItem, Files, Kind};
 use super::text::{array, number, object, quoted, safe};
 use bdh::{Histogram, Value};
@@ -105,8 +106,9 @@ impl<'a> Encoded<'a> {
         let name = format!("{}_{}_{}", safe(key), self.step, &digest[..20]);
         let path = format!("media/{under}/{name}.{ending}");
         let file = self.folder.join(&path);
-        fs::create_dir_all(file.parent().unwrap_or(self.folder))?;
-        fs::write(&file, bytes)?;
+        fs::create_dir_all(file.parent().unwrap_or(self.folder))
+            .and_then(|()| fs::write(&file, bytes))
+            .map_err(|error| about(&file, &error))?;
         let own = [
             ("_type", quoted(kind)),
             ("path", quoted(&path)),
