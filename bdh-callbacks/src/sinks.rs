@@ -47,8 +47,7 @@ pub fn sinks(names: &str) -> Result<Vec<Box<dyn Sink>>, ConfigError> {
             "tensorboard" => Box::new(TensorBoard::default()),
             #[cfg(feature = "wandb")]
             "wandb" => Box::new(wandb::Wandb::from_env()),
-            #[cfg(not(all(feature = "tensorboard", feature = "wandb")))]
-            "tensorboard" | "wandb" => {
+            _ if ["tensorboard", "wandb"].contains(&name) => {
                 return Err(wrong("and tensorboard and wandb need the features of their names"));
             }
             _ => {

@@ -4,6 +4,10 @@
 //! around, and the trainer reads all that were logged in a step with one [`Transaction`]. Arithmetic on
 //! them happens after the read, on the host, in `f64`.
 
+mod histogram;
+
+pub use histogram::DeferredHistogram;
+
 use burn::tensor::{Tensor, Transaction};
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -118,19 +122,31 @@ impl Deferred {
 
 /// Reads whatever `values` still need, in one device read; tells whether one was necessary.
 pub(crate) fn read<'a>(values: impl Iterator<Item = &'a Deferred>) -> Result<bool, String> {
+    read_all(values, std::iter::empty())
+}
+
+/// The same, for numbers and distributions together.
+pub(crate) fn read_all<'a>(
+    values: impl Iterator<Item = &'a Deferred>,
+    histograms: impl Iterator<Item = &'a DeferredHistogram>,
+) -> Result<bool, String> {
     let mut leaves = Vec::new();
     values.for_each(|value| value.collect(&mut leaves));
-
     leaves.retain(|leaf| leaf.read.get().is_none());
-    if leaves.is_empty() {
+    let histograms: Vec<_> = histograms.filter(|histogram| !histogram.is_known()).collect();
+    if leaves.is_empty() && histograms.is_empty() {
         return Ok(false);
     }
     let register = |reads: Transaction, leaf: &Arc<Leaf>| reads.register(leaf.on_device());
     let reads = leaves.iter().fold(Transaction::default(), register);
-    let read = reads.try_execute().map_err(|error| error.to_string())?;
-    for (leaf, data) in leaves.iter().zip(read) {
+    let reads = histograms.iter().fold(reads, |reads, histogram| histogram.register(reads));
+    let mut read = reads.try_execute().map_err(|error| error.to_string())?.into_iter();
+    for (leaf, data) in leaves.iter().zip(&mut read) {
         // Already set only if another thread read the same leaf meanwhile, and then to the same values.
         let _ = leaf.read.set(data.iter::<f64>().collect());
+    }
+    for histogram in histograms {
+        histogram.take(&mut read).ok_or("the device gave less than it was asked for")?;
     }
     Ok(true)
 }

@@ -196,6 +196,8 @@ events! {
         size: BatchSize,
         /// Its mean loss.
         loss: &'a Deferred,
+        /// Its share of the step's gradients: those of its mean loss, divided by `count`.
+        gradients: &'a Stats<'a>,
     }
 
     /// [`Callback::after_backward`](crate::Callback::after_backward): the gradients of the whole step,

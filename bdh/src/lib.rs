@@ -74,7 +74,7 @@ pub use cadence::{
 pub use callback::{Attach, Attached, Callback, Hook, Hooks, OnError};
 pub use checkpoint::{Checkpoint, CheckpointError, State, latest_checkpoint};
 pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
-pub use deferred::Deferred;
+pub use deferred::{Deferred, DeferredHistogram};
 pub use device::device;
 pub use error::{BoxError, ConfigError, HookResult, TrainError};
 pub use event::{

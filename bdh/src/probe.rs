@@ -1,5 +1,6 @@
 //! Taps on activations: what a model shows of its insides to whoever is due on this step.
 
+use crate::DeferredHistogram;
 use burn::tensor::Tensor;
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -11,6 +12,16 @@ pub struct Tap {
     pub name: String,
     /// Its values, flattened to `[elements]` and detached from the tape.
     pub values: Tensor<1>,
+    /// The size of its last dimension: `values.reshape([-1, units])` has a row for each token.
+    pub units: usize,
+}
+
+impl Tap {
+    /// The distribution of its values, in `bins` bins of one width.
+    #[must_use]
+    pub fn histogram(&self, bins: usize) -> DeferredHistogram {
+        DeferredHistogram::of(self.values.clone(), bins)
+    }
 }
 
 /// Collects activations while a task computes its loss.
@@ -51,7 +62,8 @@ impl<'a> Probe<'a> {
     pub fn tap<const D: usize>(&self, name: impl Display, activation: &Tensor<D>) {
         if let Some(taps) = self.taps {
             let values = activation.clone().inner().reshape([-1]);
-            taps.borrow_mut().push(Tap { name: name.to_string(), values });
+            let units = activation.dims()[D - 1];
+            taps.borrow_mut().push(Tap { name: name.to_string(), values, units });
         }
     }
 }

@@ -5,7 +5,7 @@ mod json;
 
 pub(crate) use json::number;
 
-use crate::{Clock, Deferred};
+use crate::{Clock, Deferred, DeferredHistogram};
 use burn::tensor::Tensor;
 use std::path::PathBuf;
 
@@ -94,7 +94,7 @@ impl Value {
 }
 
 /// Counts of values between edges.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Histogram {
     /// Ascending; one more than there are counts.
     pub edges: Vec<f64>,
@@ -109,6 +109,8 @@ pub struct Histogram {
 pub enum Logged {
     /// Read together with everything else that the step logs.
     Deferred(Deferred),
+    /// The same, for a distribution.
+    Histogram(DeferredHistogram),
     /// Ready to be written.
     Ready(Value),
 }
@@ -129,6 +131,12 @@ impl From<Tensor<1>> for Logged {
     /// The first element of a tensor of one value.
     fn from(value: Tensor<1>) -> Self {
         Self::Deferred(value.into())
+    }
+}
+
+impl From<DeferredHistogram> for Logged {
+    fn from(value: DeferredHistogram) -> Self {
+        Self::Histogram(value)
     }
 }
 

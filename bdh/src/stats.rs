@@ -1,8 +1,8 @@
 //! Statistics of weights, gradients and updates: computed on the device, once for all who ask.
 
-use crate::Deferred;
 use crate::deferred::Leaf;
 use crate::params::{AnyRank, ParamInfo, ParamTable, PerParam};
+use crate::{Deferred, DeferredHistogram};
 use burn::tensor::Tensor;
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -143,6 +143,15 @@ impl<'s> ParamStats<'s> {
     #[must_use]
     pub fn non_finite(&self) -> Deferred {
         self.element(&self.stats.non_finites, |tensor| tensor.non_finite())
+    }
+
+    /// The distribution of the elements, in `bins` bins of one width.
+    ///
+    /// Until the step has been read it holds on to the values, as [`values`](Self::values) does: an optimizer
+    /// that would have worked in place copies this parameter.
+    #[must_use]
+    pub fn histogram(&self, bins: usize) -> DeferredHistogram {
+        DeferredHistogram::of(self.values(), bins)
     }
 
     fn element(

@@ -15,6 +15,10 @@ mod proto;
 mod repair;
 mod rows;
 mod session;
+#[cfg_attr(
+    not(feature = "wandb-online"),
+    allow(dead_code, reason = "offline, what is for the server is checked and not used")
+)]
 mod settings;
 mod text;
 mod values;

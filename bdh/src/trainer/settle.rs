@@ -189,6 +189,7 @@ fn resolve(logged: Vec<(String, Logged)>) -> Vec<(String, Value)> {
         let value = match logged {
             Logged::Ready(value) => value,
             Logged::Deferred(value) => Value::Scalar(value.value().unwrap_or(f64::NAN)),
+            Logged::Histogram(value) => Value::Histogram(value.value().unwrap_or_default()),
         };
         values[place] = Some((key, value));
     }
@@ -197,12 +198,16 @@ fn resolve(logged: Vec<(String, Logged)>) -> Vec<(String, Value)> {
 
 /// Reads, in one device read, all that was logged and is still on the device.
 fn read_logged(logged: &[(String, Logged)], step: u64, reads: &mut u64) -> Result<(), TrainError> {
-    let deferred = logged.iter().filter_map(|(_, logged)| match logged {
+    let values = logged.iter().filter_map(|(_, logged)| match logged {
         Logged::Deferred(value) => Some(value),
-        Logged::Ready(_) => None,
+        _ => None,
     });
-    let was_needed =
-        deferred::read(deferred).map_err(|reason| TrainError::Device { step, reason })?;
+    let histograms = logged.iter().filter_map(|(_, logged)| match logged {
+        Logged::Histogram(value) => Some(value),
+        _ => None,
+    });
+    let was_needed = deferred::read_all(values, histograms)
+        .map_err(|reason| TrainError::Device { step, reason })?;
     *reads += u64::from(was_needed);
     Ok(())
 }

@@ -106,7 +106,9 @@ impl<T: Task> Trainer<T> {
             let grads = GradientsParams::from_grads(share.backward(), model);
             if self.callbacks.want(Hook::OnMicroBatch) {
                 let loss = Deferred::from(value.clone());
-                let event = MicroBatch { cx, index, count, size: *size, loss: &loss };
+                let gradients = Stats::new(&self.table, || params::gradients(model, &grads));
+                let gradients = &gradients;
+                let event = MicroBatch { cx, index, count, size: *size, loss: &loss, gradients };
                 let call = |c: &mut dyn Callback| c.on_micro_batch(&event);
                 self.callbacks.fire(Hook::OnMicroBatch, &self.bus, step, call)?;
             }

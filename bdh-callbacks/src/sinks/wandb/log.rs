@@ -151,7 +151,7 @@ pub enum LogError {
     Io(io::Error),
     /// The file is no `.wandb` log at all.
     NotALog,
-    /// What stands there is no chunk, or not the one that belongs there. [`LogReader::resync`] goes on behind it.
+    /// What stands there is no chunk, or not the one that belongs there. [`repair`](super::repair) keeps the rest.
     Damaged {
         /// Where, in bytes.
         at: u64,

@@ -9,8 +9,10 @@ mod artifacts;
 mod bucket;
 mod bulk;
 mod files;
+mod ledger;
 mod link;
 mod output;
+mod poster;
 mod resume;
 mod signal;
 mod stream;
@@ -30,9 +32,9 @@ use link::{GaveUp, Link};
 use signal::{Signal, Wish};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tail::Tail;
@@ -60,14 +62,16 @@ pub(super) struct Pace {
     /// From a request that failed to the next attempt; each time after that is twice as long, up to `retry_max`.
     pub(super) retry: Duration,
     pub(super) retry_max: Duration,
+    /// How long the end of a run tries to reach a server that does not answer.
+    pub(super) farewell: Duration,
 }
 
 impl Default for Pace {
     /// As W&B's own client.
     fn default() -> Self {
-        let [first, period, heartbeat, retry, retry_max] =
-            [1, 15, 30, 2, 60].map(Duration::from_secs);
-        Self { first, period, heartbeat, retry, retry_max }
+        let [first, period, heartbeat, retry, retry_max, farewell] =
+            [1, 15, 30, 2, 60, 30].map(Duration::from_secs);
+        Self { first, period, heartbeat, retry, retry_max, farewell }
     }
 }
 
@@ -109,7 +113,21 @@ pub(super) fn tell_run(feedback: Feedback) -> Tell {
 struct Sent {
     rows: AtomicU64,
     files: AtomicU64,
-    failed: AtomicU64,
+    /// How many files and artifacts were not taken, and what was said of the last.
+    failed: Mutex<(u64, String)>,
+}
+
+impl Sent {
+    fn fail(&self, why: String) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed = (failed.0 + 1, why);
+    }
+
+    /// What was not taken, if anything.
+    fn failed(&self) -> Option<(u64, String)> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(failed.clone()).filter(|(count, _)| *count > 0)
+    }
 }
 
 /// The thread that sends. Dropping it ends it soon, without waiting for it.
@@ -142,18 +160,22 @@ impl Uploader {
         let (signal, shared) = (Arc::clone(&link.signal), Arc::clone(&sent));
         let (sender, ended) = channel();
         thread::Builder::new().name("wandb upload".to_owned()).spawn(move || {
+            let Upload { log, files, settings, .. } = upload;
             let mut uploader =
-                uploader::Uploader::new(link.clone(), upload.settings, tail, upload.files, shared);
+                uploader::Uploader::new(link.clone(), settings, (log, tail), files, shared);
             let _ = sender.send(tell_end(&link, uploader.run())); // nobody waits after a drop
         })?;
         Ok(Self { signal, sent, ended })
     }
 
-    /// Waits until the whole log is on the server, its exit included, or for `timeout`.
+    /// Waits until the whole log is on the server, its exit included; for `timeout` at most, and for less
+    /// where the server does not answer.
     pub(super) fn finish(self, timeout: Duration) -> Finished {
         self.signal.want(Wish::Finish);
         let left = match self.ended.recv_timeout(timeout) {
-            Ok(Ok(())) => None,
+            Ok(Ok(())) => self.sent.failed().map(|(count, why)| {
+                format!("files or artifacts were not taken, {count} of them: {why}")
+            }),
             Ok(Err(why)) => Some(why),
             Err(RecvTimeoutError::Timeout) => Some(format!("it was not sent in {timeout:?}")),
             Err(RecvTimeoutError::Disconnected) => Some("the uploader panicked".to_owned()),
@@ -187,7 +209,8 @@ fn tell_end(link: &Link, ended: Result<(), Broken>) -> Result<(), String> {
     let why = match ended {
         Ok(()) => return Ok(()),
         Err(Broken::GaveUp(GaveUp::Stopped)) => return Err("it was stopped".to_owned()),
-        Err(Broken::GaveUp(GaveUp::Refused(why) | GaveUp::Unreachable(why))) => why,
+        Err(Broken::GaveUp(GaveUp::Unreachable(why))) => return Err(why), // the end of the run
+        Err(Broken::GaveUp(GaveUp::Refused(why))) => why,
         Err(Broken::Log(error)) => error.to_string(),
         Err(Broken::Thread(error)) => error.to_string(),
     };

@@ -12,7 +12,7 @@ use ureq::{Agent, Body, SendBody};
 /// The most that is read of an answer.
 const MAX_ANSWER: u64 = 32 << 20;
 
-/// What a large file is given time for, in bytes per second, beside the usual time of a request.
+/// What a large request is given time for, in bytes per second, beside the usual time.
 const SLOWEST_UPLOAD: u64 = 100_000;
 
 /// Why an attempt failed.
@@ -76,11 +76,16 @@ impl Api {
             .header("Authorization", self.key.authorization())
             .header("Content-Type", "application/json")
             .config()
-            .timeout_global(Some(self.timeout))
+            .timeout_global(Some(self.time_for(json.len() as u64)))
             .build();
         let answer = accept(request.send(json).map_err(temporary)?)?;
         let strange = |error| Failure::Temporary(format!("the answer is not JSON: {error}"));
         serde_json::from_slice(&answer).map_err(strange)
+    }
+
+    /// How long a request may take that brings so many bytes.
+    fn time_for(&self, size: u64) -> Duration {
+        self.timeout + Duration::from_secs(size / SLOWEST_UPLOAD)
     }
 
     /// Sends a file to the address that the server gave for it. The key stays here: the address is that of a
@@ -94,7 +99,6 @@ impl Api {
     ) -> Result<(), Failure> {
         let (size, reader) = body.open().map_err(Failure::File)?;
         let mut reader = Stoppable { reader, signal };
-        let time = self.timeout + Duration::from_secs(size / SLOWEST_UPLOAD);
         // Some servers give addresses on themselves, without their own name.
         let base = if url.starts_with('/') { &self.base_url } else { "" };
         let url = format!("{base}{}", legal(url));
@@ -102,7 +106,7 @@ impl Api {
         for (name, value) in headers.iter().filter_map(|header| header.split_once(':')) {
             request = request.header(name.trim(), value.trim());
         }
-        let request = request.config().timeout_global(Some(time)).build();
+        let request = request.config().timeout_global(Some(self.time_for(size))).build();
         accept(request.send(SendBody::from_reader(&mut reader)).map_err(temporary)?).map(drop)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::api::{Api, Failure, Upload};
 use super::bucket::Place;
+use super::bulk::Done;
 use super::files::{Address, headers, put, refused};
 use super::link::{GaveUp, Link};
 use crate::sinks::wandb::proto::{Artifact, Manifest, ManifestEntry};
@@ -39,17 +40,17 @@ struct Created {
 }
 
 /// Sends an artifact with all its files. One of which files are gone is told and left out.
-pub(super) fn send(link: &Link, place: &Place, artifact: &Artifact) -> Result<(), GaveUp> {
-    let Some(manifest) = &artifact.manifest else { return Ok(()) };
+pub(super) fn send(link: &Link, place: &Place, artifact: &Artifact) -> Result<Done, GaveUp> {
+    let Some(manifest) = &artifact.manifest else { return Ok(Done::Gone) };
     if let Some(gone) = manifest.contents.iter().find(|file| !Path::new(&file.local_path).is_file())
     {
         let (name, gone) = (&artifact.name, &gone.local_path);
         link.remark(format!("artifact `{name}` is not sent: `{gone}` is not there any more"));
-        return Ok(());
+        return Ok(Done::Gone);
     }
     let created = link.insist(&[409], |api| create(api, place, artifact))?;
     if created.is_there {
-        return Ok(());
+        return Ok(Done::Sent(None));
     }
     let list = |digest: &str, upload| {
         link.insist(&[], |api| announce_list(api, place, &created, digest, upload))
@@ -70,7 +71,7 @@ pub(super) fn send(link: &Link, place: &Place, artifact: &Artifact) -> Result<()
         let variables = json!({ "artifactID": created.id });
         link.insist(&[], |api| api.graphql("CommitArtifact", COMMIT, &variables))?;
     }
-    Ok(())
+    Ok(Done::Sent(None))
 }
 
 fn create(api: &Api, place: &Place, artifact: &Artifact) -> Result<Created, Failure> {

@@ -1,20 +1,27 @@
 //! The second thread: files and artifacts, which may take long, while rows and heartbeats go on.
 
 use super::bucket::Place;
+use super::ledger::Ledger;
 use super::link::{GaveUp, Link};
 use super::{artifacts, files};
 use crate::sinks::wandb::proto::Artifact;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
 
 /// Jobs that may wait; with more of them, reading the log waits too.
 const MAX_WAITING: usize = 64;
 
-/// Something to send.
+/// Something to send, and where the entry of the log ends that asks for it.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(super) struct Job {
+    pub(super) what: What,
+    pub(super) end: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
     /// A file of the run, by its name in the folder of files.
     File(String),
     Artifact(Box<Artifact>),
@@ -32,17 +39,26 @@ pub(super) struct Bulk {
 /// What became of a job.
 #[derive(Debug)]
 pub(super) enum Done {
+    /// It is on the server; of a file of the run, its name.
     Sent(Option<String>),
-    Failed,
+    /// It was on the disk no more.
+    Gone,
+    /// Why it was not taken.
+    Failed(String),
 }
 
 impl Bulk {
-    pub(super) fn start(link: Link, place: Place, files: PathBuf) -> io::Result<Self> {
+    pub(super) fn start(
+        link: Link,
+        place: Place,
+        files: PathBuf,
+        mut ledger: Ledger,
+    ) -> io::Result<Self> {
         let (jobs, queue) = sync_channel(MAX_WAITING);
         let (sender, done) = channel();
         thread::Builder::new()
             .name("wandb files".to_owned())
-            .spawn(move || work(&link, &place, &files, &queue, &sender))?;
+            .spawn(move || work(&link, &place, &files, &mut ledger, &queue, &sender))?;
         Ok(Self { jobs: Some(jobs), done })
     }
 
@@ -63,29 +79,43 @@ impl Bulk {
 fn work(
     link: &Link,
     place: &Place,
-    files: &std::path::Path,
+    files: &Path,
+    ledger: &mut Ledger,
     jobs: &Receiver<Job>,
     done: &Sender<Done>,
 ) {
-    for job in jobs {
-        let (what, sent) = match job {
-            Job::File(name) => {
+    let mut away = None; // at the end of the run, which does not wait for ever
+    for Job { what, end } in jobs {
+        if let Some(why) = &away {
+            let _ = done.send(Done::Failed(String::clone(why))); // nobody listens once the run is over
+            continue;
+        }
+        let (name, sent) = match what {
+            What::File(name) => {
                 let sent = files::send(link, place, files, &name);
-                (format!("file `{name}`"), sent.map(|is_sent| is_sent.then_some(name)))
+                (format!("file `{name}`"), sent)
             }
-            Job::Artifact(artifact) => {
+            What::Artifact(artifact) => {
                 let sent = artifacts::send(link, place, &artifact);
-                (format!("artifact `{}`", artifact.name), sent.map(|()| None))
+                (format!("artifact `{}`", artifact.name), sent)
             }
         };
         let became = match sent {
-            Ok(name) => Done::Sent(name),
+            Ok(done) => done,
             Err(GaveUp::Stopped) => return,
-            Err(GaveUp::Refused(why) | GaveUp::Unreachable(why)) => {
-                link.problem(&format!("upload of {what}"), why, "the run goes on without it there");
-                Done::Failed
+            Err(GaveUp::Unreachable(why)) => {
+                away = Some(why.clone());
+                Done::Failed(why)
+            }
+            Err(GaveUp::Refused(why)) => {
+                let consequence = "the run goes on without it there";
+                link.problem(&format!("upload of {name}"), why.clone(), consequence);
+                Done::Failed(why)
             }
         };
+        if let Some(end) = end {
+            ledger.settle(end, !matches!(became, Done::Failed(_)));
+        }
         let _ = done.send(became); // nobody listens once the run is over
     }
 }

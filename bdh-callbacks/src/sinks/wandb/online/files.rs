@@ -2,6 +2,7 @@
 
 use super::api::{Api, Failure, Upload};
 use super::bucket::Place;
+use super::bulk::Done;
 use super::link::{GaveUp, Link};
 use serde_json::{Value as Json, json};
 use std::path::{Component, Path};
@@ -17,16 +18,16 @@ pub(super) struct Address {
 }
 
 /// Sends the file of a name in the folder `dir`. One that is not there any more is told and left out.
-pub(super) fn send(link: &Link, place: &Place, dir: &Path, name: &str) -> Result<bool, GaveUp> {
+pub(super) fn send(link: &Link, place: &Place, dir: &Path, name: &str) -> Result<Done, GaveUp> {
     let is_within = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     let path = dir.join(name);
     if !is_within || !path.is_file() {
         link.remark(format!("`{}` is not there any more and is not sent", path.display()));
-        return Ok(false);
+        return Ok(Done::Gone);
     }
     let address = || link.insist(&[], |api| address(api, place, name));
     put(link, address, Upload::File(&path))?;
-    Ok(true)
+    Ok(Done::Sent(Some(name.to_owned())))
 }
 
 /// Sends something to an address, and to a new one if that has run out: it is good for a limited time.
@@ -41,7 +42,7 @@ pub(super) fn put(
     };
     match send() {
         Err(GaveUp::Refused(_)) => send(),
-        sent => sent,
+        answered => answered,
     }
 }
 

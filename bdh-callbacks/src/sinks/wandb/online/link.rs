@@ -27,7 +27,7 @@ pub(super) struct Link {
     pub(super) signal: Arc<Signal>,
     pub(super) pace: Pace,
     pub(super) tell: Tell,
-    /// For how long a request is tried; forever if unset.
+    /// For how long a request is tried; if unset, forever while the run goes on.
     pub(super) patience: Option<Duration>,
     /// Whether it has been told that the server is away.
     pub(super) is_away: Arc<AtomicBool>,
@@ -42,10 +42,13 @@ impl Link {
         also_retry: &[u16],
         attempt: impl Fn(&Api) -> Result<T, Failure>,
     ) -> Result<T, GaveUp> {
-        let began = Instant::now();
+        let (mut began, mut began_as) = (Instant::now(), self.signal.wish());
         let mut wait = self.pace.retry;
         for attempts in 1.. {
             let wish = self.signal.wish();
+            if wish != began_as {
+                (began, began_as) = (Instant::now(), wish);
+            }
             if wish == Wish::Stop {
                 return Err(GaveUp::Stopped);
             }
@@ -59,7 +62,9 @@ impl Link {
                 Err(Failure::File(error)) => return Err(GaveUp::Refused(error.to_string())),
                 Err(Failure::Temporary(text)) => text,
             };
-            if self.patience.is_some_and(|patience| began.elapsed() + wait > patience) {
+            let farewell = (wish == Wish::Finish).then_some(self.pace.farewell);
+            let patience = self.patience.or(farewell);
+            if patience.is_some_and(|patience| began.elapsed() + wait > patience) {
                 return Err(GaveUp::Unreachable(why));
             }
             if attempts == 3 && !self.is_away.swap(true, Ordering::Relaxed) {

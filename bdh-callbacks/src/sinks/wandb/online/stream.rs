@@ -90,12 +90,14 @@ impl Stream {
         if rows + output + uploaded == 0 && !summary {
             return None;
         }
-        let mut files = Vec::new();
-        files.extend(self.rows.chunk("wandb-history.jsonl", rows));
-        files.extend(self.output.chunk("output.log", output));
-        files
-            .extend(self.summary.as_ref().map(|summary| chunk("wandb-summary.json", 0, [summary])));
-        let mut body = format!("{{\"files\":{{{}}}", files.join(","));
+        let mut body = String::with_capacity(MAX_BODY - space + 256); // one copy of the lines, not three
+        body.push_str("{\"files\":{");
+        self.rows.write("wandb-history.jsonl", rows, &mut body);
+        self.output.write("output.log", output, &mut body);
+        if let Some(line) = &self.summary {
+            write_chunk("wandb-summary.json", 0, std::iter::once(line), &mut body);
+        }
+        body.push('}');
         if uploaded > 0 {
             let names: Json = self.uploaded.iter().map(String::as_str).collect();
             let _ = write!(body, ",\"uploaded\":{names}"); // a String takes everything
@@ -135,8 +137,10 @@ impl Lines {
         count
     }
 
-    fn chunk(&self, name: &str, count: usize) -> Option<String> {
-        (count > 0).then(|| chunk(name, self.first, self.waiting.iter().take(count)))
+    fn write(&self, name: &str, count: usize, body: &mut String) {
+        if count > 0 {
+            write_chunk(name, self.first, self.waiting.iter().take(count), body);
+        }
     }
 
     fn drop_first(&mut self, count: usize) {
@@ -150,10 +154,23 @@ pub(super) fn check(line: &str) -> Result<(), TooLong> {
     if line.len() > MAX_LINE { Err(TooLong(line.len())) } else { Ok(()) }
 }
 
-/// Lines of a file from a number on.
-fn chunk<'a>(name: &str, offset: u64, lines: impl IntoIterator<Item = &'a String>) -> String {
-    let lines: Vec<_> = lines.into_iter().map(String::as_str).collect();
-    format!("\"{name}\":{{\"offset\":{offset},\"content\":[{}]}}", lines.join(","))
+/// Appends lines of a file, from a number on, to a body that ends with the object of all files.
+fn write_chunk<'a>(
+    name: &str,
+    offset: u64,
+    lines: impl Iterator<Item = &'a String>,
+    body: &mut String,
+) {
+    let comma = if body.ends_with('{') { "" } else { "," };
+    // A String takes everything.
+    let _ = write!(body, "{comma}\"{name}\":{{\"offset\":{offset},\"content\":[");
+    for (index, line) in lines.enumerate() {
+        if index > 0 {
+            body.push(',');
+        }
+        body.push_str(line);
+    }
+    body.push_str("]}");
 }
 
 fn quoted(text: &str) -> String {

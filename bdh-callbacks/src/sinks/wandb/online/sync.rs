@@ -65,11 +65,11 @@ pub enum SyncError {
         why: String,
     },
     /// Some files or artifacts were not taken; everything else was.
-    #[error("{failed} files or artifacts were not taken: {why}")]
+    #[error("files or artifacts were not taken, {failed} of them: {why}")]
     Files {
         /// How many.
         failed: u64,
-        /// What was said of them.
+        /// What was said of the last.
         why: String,
     },
     /// The machine failed.
@@ -107,13 +107,12 @@ pub(super) fn sync_with(
     link.signal.want(Wish::Finish);
     let sent = Arc::new(Sent::default());
     let files = log.parent().unwrap_or(Path::new("")).join("files");
-    let mut uploader = Uploader::new(link, settings, tail, files, Arc::clone(&sent));
+    let mut uploader = Uploader::new(link, settings, (log.clone(), tail), files, Arc::clone(&sent));
     uploader.missing_exit = Some(1); // it was killed
     uploader.run().map_err(broken)?;
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
-    let failed = sent.failed.load(Ordering::Relaxed);
-    if failed > 0 {
-        return Err(SyncError::Files { failed, why: heard.problems.join("; ") });
+    if let Some((failed, why)) = sent.failed() {
+        return Err(SyncError::Files { failed, why });
     }
     // As `wandb sync` does, which then passes the run over.
     File::create(PathBuf::from(format!("{}.synced", log.display())))?;
@@ -126,7 +125,6 @@ pub(super) fn sync_with(
 struct Heard {
     url: Option<String>,
     remarks: Vec<String>,
-    problems: Vec<String>,
 }
 
 impl Heard {
@@ -137,7 +135,7 @@ impl Heard {
             match news {
                 News::Url(url) => heard.url = Some(url),
                 News::Remark(text) => heard.remarks.push(text),
-                News::Problem(problem) => heard.problems.push(problem.error),
+                News::Problem(problem) => heard.remarks.push(problem.error),
                 News::Stop(_) => {} // it has ended long ago
             }
         })

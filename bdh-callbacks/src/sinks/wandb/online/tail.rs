@@ -16,7 +16,7 @@ pub(super) struct Tail {
 /// What a log has next.
 #[derive(Debug)]
 pub(super) enum Next {
-    Entry(Kind),
+    Entry(Box<Kind>),
     /// Nothing yet.
     End,
     /// So many bytes that cannot be read, which have been passed over.
@@ -26,6 +26,11 @@ pub(super) enum Next {
 impl Tail {
     pub(super) fn open(log: &Path) -> Result<Self, LogError> {
         Ok(Self { reader: LogReader::open(log)?, doubt: None })
+    }
+
+    /// Where the last entry ends, in bytes.
+    pub(super) fn offset(&self) -> u64 {
+        self.reader.offset()
     }
 
     /// The next entry. What looks damaged in a log that `may_grow` is looked at again before it is passed over:
@@ -39,7 +44,7 @@ impl Tail {
                     if let Some(kind) =
                         Record::decode(bytes.as_slice()).ok().and_then(|record| record.kind)
                     {
-                        return Ok(Next::Entry(kind));
+                        return Ok(Next::Entry(Box::new(kind)));
                     }
                 }
                 Err(LogError::Damaged { .. }) if may_grow && self.doubt != Some(at) => {

@@ -2,11 +2,12 @@
 mod judges;
 mod run;
 mod same;
+#[path = "../../../../tests/support/wandb_server.rs"]
 mod server;
 
 use super::resume::check_resume;
 use super::sync::{SyncError, sync_with};
-use super::{Finished, News, Upload, Uploader};
+use super::{Finished, News, Pace, Upload, Uploader};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bdh::Problem;
@@ -18,7 +19,7 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn rows(run: &Json) -> Vec<u64> {
     let rows = run["history"].as_array().expect("rows");
@@ -58,7 +59,19 @@ fn a_run_arrives_while_it_goes_on_and_its_page_is_told() {
         (rows(&run), &run["exitcode"], &run["complete"]),
         ((0..5).collect(), &json!(3), &json!(true))
     );
-    assert_eq!(run["summary"], json!({ "_wandb": { "runtime": 7 } }));
+}
+
+#[test]
+fn a_configuration_that_is_no_json_is_null_and_the_rest_of_it_stays() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.configure(&[("odd", "NaN"), ("model", "{\"depth\":3}")]);
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    let config = server.run()["config"].clone();
+    let value = |key: &str| config[key]["value"].clone();
+    assert_eq!(["lr", "odd", "model"].map(value), [json!(0.1), json!(null), json!({ "depth": 3 })]);
+    assert!(config["_wandb"]["value"]["t"].is_object(), "such a run counts as never started");
 }
 
 #[test]
@@ -75,7 +88,7 @@ fn a_server_that_fails_and_is_slow_gets_everything_once_it_works() {
     is_complete(&uploader.finish(LONG));
     is_complete(&logged.upload(&good.url()).0.finish(LONG));
     let (bad, good) = (server.dump(), good.dump());
-    assert_eq!(same::normal(&bad, &server.url()), same::normal(&good, ""));
+    assert_eq!(same::normal(&bad), same::normal(&good));
     let remarks = ears.remarks();
     assert!(
         remarks.len() <= 2 && remarks[0].starts_with("W&B does not answer (503"),
@@ -164,6 +177,32 @@ fn a_resumed_upload_sends_no_row_twice() {
         next += count;
     }
     assert_eq!(next, 70);
+}
+
+#[test]
+fn a_resumed_upload_sends_no_file_twice_unless_the_server_lost_the_run() {
+    let [Some(server), Some(other)] = [Server::start(&[]), Server::start(&[])] else { return };
+    let puts = |server: &Server| {
+        let puts = server.requests().into_iter().filter(|request| request["kind"] == "put");
+        let name = |put: Json| {
+            put["path"].as_str().and_then(|path| Some(path.rsplit_once('/')?.1.to_owned()))
+        };
+        puts.filter_map(name).collect::<Vec<_>>()
+    };
+    let mut logged = Logged::new();
+    logged.file("one.txt", "1", 0);
+    logged.artifact("checkpoint");
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    let first = ["one.txt", "model.bin", "state.json", "manifest.json"];
+    assert_eq!(puts(&server), first);
+
+    logged.file("two.txt", "2", 0);
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    assert_eq!(puts(&server)[4..], ["two.txt"]);
+    is_complete(&logged.upload(&other.url()).0.finish(LONG));
+    assert_eq!(puts(&other)[..4], first);
 }
 
 #[test]
@@ -258,6 +297,56 @@ fn nobody_waits_for_a_server_that_does_not_answer() {
 }
 
 #[test]
+fn the_end_of_a_run_does_not_wait_long_for_a_server_that_is_away() {
+    let Some(server) = Server::start(&[]) else { return };
+    let line = Line::to(server.port);
+    let mut logged = Logged::new();
+    logged.rows(2);
+    let pace = Pace { farewell: Duration::from_millis(500), ..PACE };
+    let (uploader, ears) = logged.upload_at(&line.url(), pace);
+    wait_until("the first rows", || !server.row_requests().is_empty());
+    thread::sleep(PACE.period * 3); // and until the answer is back
+    line.cut();
+    logged.file("a.txt", "a", 0);
+    logged.artifact("checkpoint");
+    logged.rows(1);
+    logged.exit(0);
+    let began = Instant::now();
+    let finished = uploader.finish(LONG);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(finished.left.is_some() && finished.rows == 2, "{finished:?}");
+    assert_eq!(ears.problems(), [""; 0], "whoever waits for the end tells it");
+
+    line.mend();
+    is_complete(&logged.upload(&line.url()).0.finish(LONG));
+    assert_eq!((rows(&server.run()).len(), &server.run()["complete"]), (3, &json!(true)));
+}
+
+#[test]
+fn a_file_that_is_not_taken_is_told_and_the_run_is_not_called_complete() {
+    let Some(server) = Server::start(&["--refuse-puts", "3"]) else { return };
+    let mut logged = Logged::new();
+    logged.file("kept.txt", "kept", 0); // refused at two addresses
+    logged.file("other.txt", "other", 0); // taken at the second
+    logged.rows(1);
+    logged.exit(0);
+    let (uploader, ears) = logged.upload(&server.url());
+    let left = Some(
+        "files or artifacts were not taken, 1 of them: 403 Forbidden: the address has expired"
+            .to_owned(),
+    );
+    assert_eq!(uploader.finish(LONG), Finished { left, rows: 1 });
+    let problems = ears.problems();
+    assert!(
+        problems.len() == 1 && problems[0].contains("`upload of file `kept.txt``"),
+        "{problems:?}"
+    );
+    assert_eq!(server.run()["files"]["other.txt"]["text"], "other");
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    assert_eq!(server.run()["files"]["kept.txt"]["text"], "kept");
+}
+
+#[test]
 fn an_uploader_that_is_dropped_ends_soon() {
     let (url, asked) =
         always(Some("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
@@ -292,6 +381,22 @@ fn a_file_that_is_gone_is_a_remark_and_the_rest_arrives() {
     assert_eq!((rows(&server.run()).len(), ears.problems()), (2, vec![]));
     assert_eq!(server.run()["files"]["kept.txt"]["text"], "kept");
     assert_eq!(server.run()["files"]["gone.txt"], Json::Null);
+}
+
+#[test]
+fn more_files_than_may_wait_arrive_all_the_same() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    let names: Vec<_> = (0..150).map(|index| format!("media/{index}.txt")).collect();
+    logged.files_at_once(&names);
+    logged.rows(3);
+    logged.exit(0);
+    let (uploader, ears) = logged.upload(&server.url());
+    is_complete(&uploader.finish(LONG));
+    let run = server.run();
+    let (held, told) = (run["files"].as_object(), run["uploaded"].as_array());
+    assert_eq!((held.map(serde_json::Map::len), told.map(Vec::len)), (Some(150), Some(150)));
+    assert_eq!((rows(&run).len(), ears.remarks()), (3, vec![]));
 }
 
 #[test]

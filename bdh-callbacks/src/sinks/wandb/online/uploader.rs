@@ -1,24 +1,25 @@
 //! The first thread: reads the log and sends what it says.
 
 use super::bucket::{self, Bucket, Counts, Place};
-use super::bulk::{Bulk, Done, Job};
+use super::bulk::{Bulk, Job, What};
+use super::ledger::Ledger;
 use super::link::{GaveUp, Link};
 use super::output::OutputLog;
+use super::poster::Poster;
 use super::signal::Wish;
-use super::stream::{Stream, TooLong, check};
 use super::tail::{Next, Tail};
 use super::tree::Tree;
 use super::{News, Sent};
 use crate::sinks::wandb::log::LogError;
-use crate::sinks::wandb::proto::{Exit, FileItem, History, Kind, Run};
+use crate::sinks::wandb::proto::{FileItem, History, Kind, Run};
 use crate::sinks::wandb::rows::step_of;
 use crate::sinks::wandb::settings::Settings;
-use serde_json::Value as Json;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often the end of the second thread is looked for.
 const TURN: Duration = Duration::from_millis(50);
@@ -30,27 +31,36 @@ const AT_END: i32 = 1;
 pub(super) struct Uploader {
     link: Link,
     settings: Settings,
+    log: PathBuf,
     files: PathBuf,
+    /// Up to here in the log, files have been sent.
+    files_from: u64,
     tail: Tail,
     bucket: Bucket,
     place: Option<Place>,
     /// What the server has already, and is passed over in the log.
     skip: Counts,
-    stream: Stream,
-    summary: Tree,
-    is_summary_new: bool,
+    poster: Poster,
     output: OutputLog,
     at_end: Vec<String>,
     bulk: Option<Bulk>,
-    /// A job for which there was no room.
-    held: Option<Job>,
-    exit: Option<Exit>,
-    /// What is taken for the exit code of a run whose log has none.
+    /// Files that wait for room among those that are being sent.
+    held: VecDeque<Job>,
+    /// The exit code.
+    exit: Option<i32>,
+    /// What is taken for it where the log has none.
     pub(super) missing_exit: Option<i32>,
-    posts: u32,
-    last_post: Instant,
-    is_stopped: bool,
-    sent: Arc<Sent>,
+}
+
+/// How far reading came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    /// To the end of the log, for now.
+    All,
+    /// As far as a request can take.
+    Full,
+    /// To a file for which there is no room among those that wait.
+    Held,
 }
 
 /// Why an upload ended early.
@@ -75,34 +85,31 @@ impl From<LogError> for Broken {
 }
 
 impl Uploader {
+    /// An uploader of the log at `log`, which has been opened as `tail`, and of the files in `files`.
     pub(super) fn new(
         link: Link,
         settings: Settings,
-        tail: Tail,
+        (log, tail): (PathBuf, Tail),
         files: PathBuf,
         sent: Arc<Sent>,
     ) -> Self {
         Self {
+            poster: Poster::new(link.clone(), sent),
             link,
             settings,
             tail,
             bucket: Bucket::default(),
             place: None,
             skip: Counts::default(),
-            stream: Stream::default(),
-            summary: Tree::default(),
-            is_summary_new: false,
             output: OutputLog::new(&files),
+            log,
             files,
+            files_from: 0,
             at_end: Vec::new(),
             bulk: None,
-            held: None,
+            held: VecDeque::new(),
             exit: None,
             missing_exit: None,
-            posts: 0,
-            last_post: Instant::now(),
-            is_stopped: false,
-            sent,
         }
     }
 
@@ -113,36 +120,34 @@ impl Uploader {
             if wish == Wish::Stop {
                 return Err(GaveUp::Stopped.into());
             }
-            let is_more = self.read(wish == Wish::Send)?;
-            self.refresh()?;
-            self.post_all()?;
-            if is_more {
-                continue;
+            let read = self.read(wish == Wish::Send)?;
+            let pause = self.poster.pause();
+            if read != Read::Held || self.poster.silence() >= pause {
+                self.refresh()?;
+                self.hear_of_files();
+                self.poster.post_all()?;
             }
-            if wish == Wish::Finish {
-                return self.finish();
+            match (read, wish) {
+                (Read::All, Wish::Finish) => return self.finish(),
+                (Read::All, _) => drop(self.link.signal.wait(pause, wish)),
+                (Read::Held, _) => drop(self.link.signal.wait(TURN, wish)),
+                (Read::Full, _) => {}
             }
-            self.link.signal.wait(self.link.pace.after(self.posts), wish);
         }
     }
 
-    /// Takes entries from the log until it ends, or enough of them wait; tells whether there is more.
-    fn read(&mut self, may_grow: bool) -> Result<bool, Broken> {
+    /// Takes entries from the log until it ends, or enough of them wait.
+    fn read(&mut self, may_grow: bool) -> Result<Read, Broken> {
         loop {
-            if let Some(job) = self.held.take() {
-                self.hand_over(job);
+            if self.is_held() {
+                return Ok(Read::Held);
             }
-            if self.held.is_some() {
-                self.hear_of_files();
-                self.link.signal.wait(TURN, self.link.signal.wish());
-                return Ok(true);
-            }
-            if self.stream.is_full() {
-                return Ok(true);
+            if self.poster.is_full() {
+                return Ok(Read::Full);
             }
             match self.tail.next(may_grow)? {
-                Next::Entry(kind) => self.take(kind)?,
-                Next::End => return Ok(false),
+                Next::Entry(kind) => self.take(*kind)?,
+                Next::End => return Ok(Read::All),
                 Next::Damage(bytes) => {
                     self.link.remark(format!(
                         "the W&B log is damaged: {bytes} bytes of it are not sent"
@@ -161,18 +166,15 @@ impl Uploader {
             Kind::Config(changes) => self.bucket.configure(&changes),
             Kind::Metric(metric) => self.bucket.define(metric),
             Kind::History(row) => self.row(&row),
-            Kind::Summary(changes) => {
-                self.summary.apply(&changes);
-                self.is_summary_new = true;
-            }
+            Kind::Summary(changes) => self.poster.summarize(&changes),
             Kind::Output(output) => {
                 for line in self.output.take(&output) {
                     self.line(&line);
                 }
             }
             Kind::Files(files) => files.files.into_iter().for_each(|file| self.file(file)),
-            Kind::Artifact(artifact) => self.hand_over(Job::Artifact(Box::new(artifact))),
-            Kind::Exit(exit) => self.exit = Some(exit),
+            Kind::Artifact(artifact) => self.queue(What::Artifact(Box::new(artifact))),
+            Kind::Exit(exit) => self.exit = Some(exit.exit_code),
             Kind::Header(_) | Kind::Preempting(_) => {}
         }
         Ok(())
@@ -188,16 +190,18 @@ impl Uploader {
         let entity = Some(run.entity.as_str()).filter(|entity| !entity.is_empty());
         let entity = entity.or(self.settings.entity.as_deref());
         let counts = |api: &_| bucket::counts(api, entity, &run.project, &run.run_id);
-        self.skip = match self.link.insist(&[], counts) {
-            Ok(counts) => counts.unwrap_or_default(),
-            Err(GaveUp::Refused(_)) => Counts::default(), // the upsert says why, in better words
-            Err(why) => return Err(why.into()),
+        let counts = match self.link.insist(&[], counts) {
+            Err(GaveUp::Refused(_)) => None, // the upsert says why, in better words
+            counts => counts?,
         };
-        self.stream.start_at(self.skip.rows, self.skip.lines);
+        let ledger = Ledger::open(&self.log, &self.settings.base_url, counts.is_some());
+        self.files_from = ledger.offset();
+        self.skip = counts.unwrap_or_default();
         let place = self.upsert()?;
+        self.poster.begin(&place, self.skip.rows, self.skip.lines);
         let url = self.settings.run_url(&place.entity, &place.project, &place.run_id);
         (self.link.tell)(News::Url(url));
-        let bulk = Bulk::start(self.link.clone(), place.clone(), self.files.clone());
+        let bulk = Bulk::start(self.link.clone(), place.clone(), self.files.clone(), ledger);
         self.bulk = Some(bulk.map_err(Broken::Thread)?);
         self.place = Some(place);
         Ok(())
@@ -235,12 +239,13 @@ impl Uploader {
             self.link.step.store(step, Ordering::Relaxed);
         }
         let line = Tree::of(&row.item).json();
-        if let Err(TooLong(bytes)) = check(&line) {
-            self.link.remark(format!("a row of {bytes} bytes is not sent: W&B takes 10,383,360"));
-        } else if self.skip.rows > 0 {
+        if !self.poster.takes(&line) {
+            return; // and it is not counted
+        }
+        if self.skip.rows > 0 {
             self.skip.rows -= 1;
         } else {
-            self.stream.push_row(&line);
+            self.poster.row(&line);
         }
     }
 
@@ -248,7 +253,7 @@ impl Uploader {
         if self.skip.lines > 0 {
             self.skip.lines -= 1;
         } else {
-            self.stream.push_output(line);
+            self.poster.line(line);
         }
     }
 
@@ -257,83 +262,57 @@ impl Uploader {
             self.at_end.retain(|name| *name != file.path);
             self.at_end.push(file.path);
         } else {
-            self.hand_over(Job::File(file.path));
+            self.queue(What::File(file.path));
         }
     }
 
-    fn hand_over(&mut self, job: Job) {
-        let Some(bulk) = &self.bulk else { return };
-        self.held = bulk.take(job);
+    /// Has a file or an artifact sent, unless an earlier upload has done so.
+    fn queue(&mut self, what: What) {
+        let end = self.tail.offset();
+        if end > self.files_from {
+            self.held.push_back(Job { what, end: Some(end) });
+        }
     }
 
-    /// Sends all that waits, and a sign of life if there was nothing to send for a while.
-    fn post_all(&mut self) -> Result<(), Broken> {
-        self.hear_of_files();
-        if std::mem::take(&mut self.is_summary_new)
-            && let Err(TooLong(bytes)) = self.stream.summarize(&self.summary.json())
-        {
-            self.link
-                .remark(format!("a summary of {bytes} bytes is not sent: W&B takes 10,383,360"));
+    /// Hands files over as long as there is room for them; tells whether some have none.
+    fn is_held(&mut self) -> bool {
+        let Some(bulk) = &self.bulk else { return false };
+        while let Some(job) = self.held.pop_front() {
+            if let Some(job) = bulk.take(job) {
+                self.held.push_front(job);
+                return true;
+            }
         }
-        while let Some(batch) = self.stream.batch() {
-            self.post(&batch.body)?;
-            self.stream.arrived(&batch);
-            self.sent.rows.store(self.stream.rows_sent(), Ordering::Relaxed);
-        }
-        if self.last_post.elapsed() >= self.link.pace.heartbeat {
-            self.post("{}")?;
-        }
-        Ok(())
-    }
-
-    fn post(&mut self, body: &str) -> Result<(), Broken> {
-        let Some(place) = &self.place else { return Ok(()) };
-        let [entity, project, run_id] =
-            [&place.entity, &place.project, &place.run_id].map(|part| super::escape(part));
-        let path = format!("/files/{entity}/{project}/{run_id}/file_stream");
-        let answer = self.link.insist(&[], |api| api.post(&path, body))?;
-        self.posts += 1;
-        self.last_post = Instant::now();
-        if answer["stopped"] == Json::Bool(true) && !std::mem::replace(&mut self.is_stopped, true) {
-            (self.link.tell)(News::Stop("stopped from the W&B page of the run".to_owned()));
-        }
-        Ok(())
+        false
     }
 
     /// The next request says which files have arrived.
     fn hear_of_files(&mut self) {
         let Some(bulk) = &self.bulk else { return };
         for done in bulk.done.try_iter() {
-            note(&mut self.stream, &self.sent, done);
+            self.poster.settle(done);
         }
     }
 
     /// The log is complete: what belongs at its end, then the word that it is.
     fn finish(&mut self) -> Result<(), Broken> {
-        if let Some(exit) = self.exit {
-            self.summary.set(&["_wandb", "runtime"], exit.runtime.to_string());
-            self.is_summary_new = true;
-        }
         let mut files = std::mem::take(&mut self.at_end);
         files.extend(self.output.finish().map(str::to_owned));
         for name in files {
-            self.hand_over(Job::File(name));
-            self.wait_for_room()?;
+            self.held.push_back(Job { what: What::File(name), end: None });
         }
+        self.wait_for_room()?;
         self.wait_for_files()?;
-        self.post_all()?;
-        if let Some(code) = self.exit.map(|exit| exit.exit_code).or(self.missing_exit) {
-            self.post(&format!("{{\"complete\":true,\"exitcode\":{code}}}"))?;
+        self.poster.post_all()?;
+        if let Some(exit_code) = self.exit.or(self.missing_exit) {
+            self.poster.complete(exit_code)?;
         }
         Ok(())
     }
 
     fn wait_for_room(&mut self) -> Result<(), Broken> {
-        while let Some(job) = self.held.take() {
-            self.hand_over(job);
-            if self.held.is_some() {
-                self.pass_time()?;
-            }
+        while self.is_held() {
+            self.pass_time()?;
         }
         Ok(())
     }
@@ -343,7 +322,7 @@ impl Uploader {
         bulk.close();
         loop {
             match bulk.done.recv_timeout(TURN) {
-                Ok(done) => note(&mut self.stream, &self.sent, done),
+                Ok(done) => self.poster.settle(done),
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => self.pass_time()?,
             }
@@ -355,19 +334,9 @@ impl Uploader {
         if self.link.signal.wait(TURN, self.link.signal.wish()) == Wish::Stop {
             return Err(GaveUp::Stopped.into());
         }
-        if self.last_post.elapsed() >= self.link.pace.heartbeat {
-            self.post_all()?;
+        if self.poster.silence() >= self.link.pace.heartbeat {
+            self.poster.post_all()?;
         }
         Ok(())
-    }
-}
-
-fn note(stream: &mut Stream, sent: &Sent, done: Done) {
-    match done {
-        Done::Sent(name) => {
-            sent.files.fetch_add(1, Ordering::Relaxed);
-            name.into_iter().for_each(|name| stream.uploaded(name));
-        }
-        Done::Failed => drop(sent.failed.fetch_add(1, Ordering::Relaxed)),
     }
 }

@@ -2,6 +2,7 @@ use super::*;
 use std::collections::HashMap;
 use std::fs;
 
+#[cfg(feature = "wandb-online")]
 const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A machine of its own: a home, a folder of runs, and an environment.

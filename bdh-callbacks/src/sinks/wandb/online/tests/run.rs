@@ -23,6 +23,7 @@ pub(super) const PACE: Pace = Pace {
     heartbeat: Duration::from_millis(500),
     retry: Duration::from_millis(50),
     retry_max: Duration::from_millis(200),
+    farewell: Duration::from_secs(30),
 };
 
 /// A run that is being logged.
@@ -91,7 +92,7 @@ impl Logged {
         self.rows(5);
         let page = r#"{"_type":"html-file","path":"media/html/page_1.html","size":11}"#;
         self.row(&[("nan", "NaN"), ("inf", "-Infinity"), ("page", page), ("a\"b", "\"ü\\n\"")]);
-        self.put(Kind::Config(items(&[("later", "5"), ("odd", "NaN")])));
+        self.configure(&[("later", "5")]);
         for line in ["a line\n", "\n", "half ", "of one\n", "ünï\n"] {
             let timestamp = Some(Time { seconds: 1_795_248_017, nanos: 5_000 });
             self.put(Kind::Output(Output { stream: 1, timestamp, line: line.to_owned() }));
@@ -103,16 +104,33 @@ impl Logged {
         self.exit(0);
     }
 
+    pub(super) fn configure(&mut self, pairs: &[(&str, &str)]) {
+        self.put(Kind::Config(items(pairs)));
+    }
+
     pub(super) fn exit(&mut self, exit_code: i32) {
         self.put(Kind::Exit(Exit { exit_code, runtime: 7 }));
     }
 
     pub(super) fn file(&mut self, name: &str, text: &str, policy: i32) {
+        self.write(name, text);
+        let file = FileItem { path: name.to_owned(), policy, kind: 1 };
+        self.put(Kind::Files(Files { files: vec![file] }));
+    }
+
+    /// Many files in one entry.
+    pub(super) fn files_at_once(&mut self, names: &[String]) {
+        for name in names {
+            self.write(name, name);
+        }
+        let file = |name: &String| FileItem { path: name.clone(), policy: 0, kind: 2 };
+        self.put(Kind::Files(Files { files: names.iter().map(file).collect() }));
+    }
+
+    fn write(&self, name: &str, text: &str) {
         let path = self.files().join(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         fs::write(path, text).expect("a file");
-        let file = FileItem { path: name.to_owned(), policy, kind: 1 };
-        self.put(Kind::Files(Files { files: vec![file] }));
     }
 
     pub(super) fn artifact(&mut self, name: &str) {
@@ -129,9 +147,12 @@ impl Logged {
     }
 
     pub(super) fn upload(&self, url: &str) -> (Uploader, Ears) {
+        self.upload_at(url, PACE)
+    }
+
+    pub(super) fn upload_at(&self, url: &str, pace: Pace) -> (Uploader, Ears) {
         let ears = Ears::default();
-        let upload =
-            Upload { log: self.log(), files: self.files(), settings: settings(url), pace: PACE };
+        let upload = Upload { log: self.log(), files: self.files(), settings: settings(url), pace };
         (Uploader::start(upload, ears.tell()).expect("an uploader"), ears)
     }
 }

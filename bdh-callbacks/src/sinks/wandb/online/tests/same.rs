@@ -5,10 +5,11 @@ use super::run::{KEY, Logged, copy};
 use super::server::Server;
 use super::{LONG, is_complete};
 use serde_json::{Map, Value as Json};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 /// A dump without what names a time, a machine, a program or a server.
-pub(super) fn normal(dump: &Json, _url: &str) -> Json {
+pub(super) fn normal(dump: &Json) -> Json {
     let mut dump = dump.clone();
     for run in dump["runs"].as_object_mut().expect("runs").values_mut() {
         for key in ["requests", "upserts", "uploaded"] {
@@ -19,6 +20,7 @@ pub(super) fn normal(dump: &Json, _url: &str) -> Json {
         }
         if let Some(own) = run["config"]["_wandb"]["value"].as_object_mut() {
             own.retain(|key, _| key == "m");
+            own.insert("m".to_owned(), metrics(&own["m"]));
         }
         for line in run["output"].as_object_mut().expect("lines").values_mut() {
             let text = line.as_str().expect("a line");
@@ -34,6 +36,16 @@ pub(super) fn normal(dump: &Json, _url: &str) -> Json {
         dump["artifacts"].as_object().expect("artifacts").values().map(artifact).collect();
     let runs = dump["runs"].take();
     Json::Object(Map::from_iter([("runs".to_owned(), runs), ("artifacts".to_owned(), artifacts)]))
+}
+
+/// Metrics by name, with the name of each one's step metric: they are in any order.
+fn metrics(all: &Json) -> Json {
+    let name = |metric: &Json| metric["1"].as_str().expect("a name").to_owned();
+    let metrics = all.as_array().expect("metrics").iter().map(|metric| {
+        let step = metric["5"].as_u64().map(|number| name(&all[number as usize - 1]));
+        (name(metric), serde_json::json!([step, metric["6"], metric["7"]]))
+    });
+    Json::Object(metrics.collect())
 }
 
 fn artifact(artifact: &Json) -> Json {
@@ -74,6 +86,32 @@ fn the_server_gets_what_wandb_sync_of_the_same_log_sends() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (ours, theirs) = (ours.dump(), theirs.dump());
     assert_eq!(ours["problems"], serde_json::json!([]));
-    let [ours, theirs] = [ours, theirs].map(|dump| normal(&dump, ""));
-    assert_eq!(ours, theirs, "\nours: {ours:#}\ntheirs: {theirs:#}");
+    let [ours, theirs] = [ours, theirs].map(|dump| normal(&dump));
+    let mut differences = Vec::new();
+    compare("", &ours, &theirs, &mut differences);
+    assert!(differences.is_empty(), "ours, theirs:\n{}", differences.join("\n"));
+}
+
+/// Where two dumps differ, a line each.
+pub(super) fn compare(path: &str, ours: &Json, theirs: &Json, differences: &mut Vec<String>) {
+    if let (Json::Object(left), Json::Object(right)) = (ours, theirs) {
+        let keys: BTreeSet<_> = left.keys().chain(right.keys()).collect();
+        for key in keys {
+            compare(&format!("{path}/{key}"), &ours[key], &theirs[key], differences);
+        }
+    } else if let (Json::Array(left), Json::Array(right)) = (ours, theirs)
+        && left.len() == right.len()
+    {
+        for (index, (ours, theirs)) in left.iter().zip(right).enumerate() {
+            compare(&format!("{path}/{index}"), ours, theirs, differences);
+        }
+    } else if let (Some(left), Some(right)) = (ours.as_f64(), theirs.as_f64()) {
+        // They write 1.0 as 1.
+        if left.to_bits() != right.to_bits() {
+            differences.push(format!("{path}: {left:?}, {right:?}"));
+        }
+    } else if ours != theirs {
+        let short = |json: &Json| json.to_string().chars().take(300).collect::<String>();
+        differences.push(format!("{path}: {}, {}", short(ours), short(theirs)));
+    }
 }

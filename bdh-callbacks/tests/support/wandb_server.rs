@@ -1,5 +1,7 @@
 //! A W&B server on this machine, and a bad line to it.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
 use serde_json::Value as Json;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -12,15 +14,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// `fake_wandb.py`, a program of our own.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     dir: tempfile::TempDir,
-    pub(super) port: u16,
+    pub(crate) port: u16,
 }
 
 impl Server {
     /// Starts one; `None` where there is no Python.
-    pub(super) fn start(args: &[&str]) -> Option<Self> {
+    pub(crate) fn start(args: &[&str]) -> Option<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges/fake_wandb.py");
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port_file = dir.path().join("port");
@@ -46,25 +48,23 @@ impl Server {
         Some(server)
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// All that it has received.
-    pub(super) fn dump(&self) -> Json {
+    pub(crate) fn dump(&self) -> Json {
         let agent = ureq::Agent::new_with_defaults();
         let mut answer =
             agent.get(format!("{}/dump", self.url())).call().expect("the server's dump");
         let body = answer.body_mut().with_config().limit(1 << 30).read_to_string();
         let text = body.expect("the server's dump");
-        let text = ["NaN", "Infinity", "-Infinity"]
-            .iter()
-            .fold(text, |text, name| text.replace(&format!(": {name}"), &format!(": \"{name}\"")));
+        let text = with_names_quoted(&text);
         serde_json::from_str(&text).expect("JSON")
     }
 
     /// The one run that it has received.
-    pub(super) fn run(&self) -> Json {
+    pub(crate) fn run(&self) -> Json {
         let dump = self.dump();
         assert_eq!(dump["problems"], serde_json::json!([]));
         assert_eq!(dump["unknown_operations"], serde_json::json!({}));
@@ -74,19 +74,42 @@ impl Server {
     }
 
     /// One JSON object a request.
-    pub(super) fn requests(&self) -> Vec<Json> {
+    pub(crate) fn requests(&self) -> Vec<Json> {
         let text = fs::read_to_string(self.dir.path().join("log")).expect("the server's log");
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
     /// Offset and number of the lines of each request that had rows.
-    pub(super) fn row_requests(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn row_requests(&self) -> Vec<(u64, u64)> {
         let chunk = |request: Json| {
             let chunk = &request["files"]["wandb-history.jsonl"];
             Some((chunk[0].as_u64()?, chunk[1].as_u64()?))
         };
         self.requests().into_iter().filter_map(chunk).collect()
     }
+}
+
+/// Python's JSON, with the names of numbers that JSON does not have as strings; what is in a string stays.
+fn with_names_quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    let mut rest = text;
+    while let Some(begin) = rest.find('"') {
+        let bytes = &rest.as_bytes()[begin + 1..];
+        let mut len = 0;
+        while bytes[len] != b'"' {
+            len += if bytes[len] == b'\\' { 2 } else { 1 };
+        }
+        quoted += &names_quoted(&rest[..begin]);
+        let end = begin + len + 2;
+        quoted += &rest[begin..end];
+        rest = &rest[end..];
+    }
+    quoted + &names_quoted(rest)
+}
+
+fn names_quoted(text: &str) -> String {
+    let text = text.replace("-Infinity", "\"-I\"").replace("Infinity", "\"Infinity\"");
+    text.replace("\"-I\"", "\"-Infinity\"").replace("NaN", "\"NaN\"")
 }
 
 impl Drop for Server {
@@ -97,14 +120,14 @@ impl Drop for Server {
 }
 
 /// A line to a server that can be cut.
-pub(super) struct Line {
-    pub(super) port: u16,
+pub(crate) struct Line {
+    pub(crate) port: u16,
     is_cut: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Line {
-    pub(super) fn to(port: u16) -> Self {
+    pub(crate) fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let line = Self {
             port: listener.local_addr().expect("an address").port(),
@@ -122,18 +145,18 @@ impl Line {
         line
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.is_cut.store(true, Ordering::SeqCst);
         for stream in self.open.lock().expect("no panic").drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    pub(super) fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.is_cut.store(false, Ordering::SeqCst);
     }
 }
@@ -151,7 +174,7 @@ fn connect(client: TcpStream, port: u16, open: &Mutex<Vec<TcpStream>>) {
 }
 
 /// A server that answers every request in one way, or never; gives back its address and what it was sent.
-pub(super) fn always(answer: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn always(answer: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -174,10 +197,10 @@ pub(super) fn always(answer: Option<&'static str>) -> (String, Arc<Mutex<Vec<Str
     (url, asked)
 }
 
-pub(super) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
+        assert!(began.elapsed() < Duration::from_mins(1), "{what}: not within a minute");
         thread::sleep(Duration::from_millis(20));
     }
 }
