@@ -170,7 +170,9 @@ fn hand_over(sinks: Vec<Box<dyn Sink>>, dir: PathBuf, records: u64, bytes: usize
     let mut memory = vec![0_u64; bytes / size_of::<u64>()];
     let once = |step| {
         let record = Arc::new(scalars(step, 5)); // which the trainer makes with or without sinks
-        black_box(&mut memory).iter_mut().for_each(|word| *word = word.wrapping_add(step));
+        for word in black_box(&mut memory).iter_mut() {
+            *word = word.wrapping_add(step);
+        }
         let began = Instant::now();
         queue.write(&record);
         began.elapsed()
