@@ -86,6 +86,7 @@ fn assert_rows(rows: &[logs::Row], least: u64, memory: &MemorySink, what: &str) 
 
 /// Checks that all three files hold the first `least` steps or more.
 fn assert_files(dir: &Path, least: u64, memory: &MemorySink) {
+    assert!(logs::jsonl_is_whole(dir));
     assert_rows(&logs::jsonl(dir), least, memory, "metrics.jsonl");
     assert_rows(&logs::events(dir), least, memory, "the event file");
     let log = logs::wandb_log(dir);

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `BDH_JUDGES=required` | a judge that cannot be had fails the test |
 //! | `BDH_JUDGES=off` | no judge is looked for |
-//! | `BDH_JUDGE_MODERN=DIR`, `BDH_JUDGE_WANDB_0_19=DIR` | an environment that is there already |
+//! | `BDH_JUDGE_MODERN=DIR`, `BDH_JUDGE_WANDB_0_19=DIR`, `BDH_JUDGE_ORIGINALS=DIR` | an environment that is there already |
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -49,6 +49,13 @@ const WANDB_0_19: Recipe = Recipe {
     packages: &["wandb==0.19.11"],
 };
 
+/// No judge, but what a bench compares our sinks with.
+const ORIGINALS: Recipe = Recipe {
+    name: "originals-1",
+    variable: "BDH_JUDGE_ORIGINALS",
+    packages: &["tensorboardX==2.6.5", "wandb==0.31.0", "numpy"],
+};
+
 impl Judge {
     /// TensorBoard 2.21, wandb 0.31 and sweeps 0.3; `None` if they cannot be had.
     ///
@@ -60,6 +67,11 @@ impl Judge {
     /// wandb 0.19, which reads `.wandb` files with code of its own; `None` if it cannot be had.
     pub(crate) fn wandb_0_19() -> Option<Self> {
         Self::of(&WANDB_0_19)
+    }
+
+    /// tensorboardX 2.6 and wandb 0.31; `None` if they cannot be had.
+    pub(crate) fn originals() -> Option<Self> {
+        Self::of(&ORIGINALS)
     }
 
     fn of(recipe: &Recipe) -> Option<Self> {

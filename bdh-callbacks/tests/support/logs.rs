@@ -9,20 +9,21 @@ use std::path::{Path, PathBuf};
 /// A step and its `train/loss`.
 pub(crate) type Row = (u64, f64);
 
-/// The lines of `metrics.jsonl`. Panics at one that is not whole.
+/// The whole lines of `metrics.jsonl`. Panics at one that is not JSON.
 pub(crate) fn jsonl(dir: &Path) -> Vec<Row> {
     let text = fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics.jsonl");
-    assert!(
-        text.is_empty() || text.ends_with('\n'),
-        "the last line is torn: {:?}",
-        text.lines().last()
-    );
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let row = |line: &str| -> Option<Row> {
         let line: Json =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         Some((line["step"].as_u64()?, line["train/loss"].as_f64()?))
     };
-    text.lines().filter_map(row).collect()
+    whole.filter_map(row).collect()
+}
+
+/// Whether the last line of `metrics.jsonl` is whole.
+pub(crate) fn jsonl_is_whole(dir: &Path) -> bool {
+    fs::read(dir.join("metrics.jsonl")).expect("metrics.jsonl").ends_with(b"\n")
 }
 
 /// The one W&B log of a run directory.

@@ -1,0 +1,24 @@
+"""Prints `[step, train/loss]` of each row of several `.wandb` logs, as the data store of wandb 0.19 reads them.
+
+Values are printed as the JSON texts that stand in the logs.
+"""
+
+import json
+import sys
+
+from wandb.proto import wandb_internal_pb2 as pb
+from wandb.sdk.internal import datastore
+
+
+def losses(path):
+    store = datastore.DataStore()
+    store.open_for_scan(path)
+    while (data := store.scan_data()) is not None:
+        record = pb.Record()
+        record.ParseFromString(data)
+        row = {item.key: item.value_json for item in record.history.item}
+        if "train/loss" in row:
+            yield [row["step"], row["train/loss"]]
+
+
+print(json.dumps([list(losses(path)) for path in sys.argv[1:]]))

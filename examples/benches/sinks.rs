@@ -1,0 +1,230 @@
+//! How fast the sinks write, beside the Python programs that usually do, and what they cost the training thread.
+//!
+//! ```text
+//! cargo bench --profile dev -p bdh-examples --bench sinks
+//! ```
+//!
+//! The originals are tensorboardX and wandb, in an environment that is made on first use; without Python or a
+//! network they are left out, and a line says so. Variants run alternately; figures are medians over rounds. Ours
+//! count until the file is closed and on the disk (`fdatasync`), theirs until the last call or `close` returns.
+
+#![expect(clippy::print_stdout, reason = "a bench prints a table")]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+
+#[path = "../../bdh-callbacks/tests/support/judges.rs"]
+mod judges;
+#[path = "support/originals.rs"]
+mod originals;
+#[path = "support/paired.rs"]
+mod paired;
+
+use bdh::testing::Queue;
+use bdh::{Clock, Histogram, Jsonl, Outcome, Record, RunInfo, Sink, Value};
+use bdh_callbacks::wandb::Mode;
+use bdh_callbacks::{TensorBoard, Wandb};
+use originals::Originals;
+use paired::{Variant, measure, time};
+use std::cell::{Cell, RefCell};
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 9;
+
+/// Values of a histogram, and its bins.
+const VALUES: usize = 65_536;
+const BINS: usize = 64;
+
+/// Folders that are new each time, and deleted in the end.
+struct Dirs {
+    root: PathBuf,
+    count: Cell<u32>,
+}
+
+impl Dirs {
+    fn next(&self) -> PathBuf {
+        self.count.set(self.count.get() + 1);
+        let dir = self.root.join(self.count.get().to_string());
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+}
+
+impl Drop for Dirs {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+fn run(dir: PathBuf) -> RunInfo {
+    RunInfo {
+        name: "bench".to_owned(),
+        dir: Some(dir),
+        steps: 1_000_000,
+        seed: 0,
+        config: serde_json::Value::Null,
+        resumed_at: None,
+        resumed_record: None,
+        started_at: 0.0,
+        feedback: bdh::Feedback::default(),
+    }
+}
+
+fn wandb() -> Wandb {
+    Wandb::from_env().mode(Mode::Offline).project("bench")
+}
+
+/// A record of so many scalars.
+fn scalars(step: u64, count: u64) -> Record {
+    let value = |number| {
+        let value = 1.0 / (step + number + 3) as f64;
+        (format!("group/metric_{number}"), Value::Scalar(value))
+    };
+    let clock = Clock { step, tokens: 512 * step, ..Clock::default() };
+    Record { clock, values: (0..count).map(value).collect() }
+}
+
+/// Writes `steps` records through a sink. What makes the records is not counted.
+fn write(
+    mut sink: impl Sink,
+    dir: PathBuf,
+    steps: u64,
+    record: impl Fn(u64) -> Record,
+) -> Duration {
+    let records: Vec<_> = (1..=steps).map(record).collect();
+    sink.open(&run(dir)).unwrap();
+    time(|| {
+        for record in &records {
+            sink.write(record).unwrap();
+        }
+        sink.close(&Outcome::Completed).unwrap();
+    })
+}
+
+/// Counts `VALUES` values and writes the histogram, `steps` times.
+fn write_histograms(dir: PathBuf, steps: u64, values: &[f32]) -> Duration {
+    let mut sink = TensorBoard::default();
+    sink.open(&run(dir)).unwrap();
+    time(|| {
+        for step in 1..=steps {
+            let histogram = Value::Histogram(Histogram::of(values, BINS));
+            let clock = Clock { step, ..Clock::default() };
+            sink.write(&Record { clock, values: vec![("weights".to_owned(), histogram)] }).unwrap();
+        }
+        sink.close(&Outcome::Completed).unwrap();
+    })
+}
+
+/// One thing to measure: ours, or the original that it is compared with.
+struct Row<'a> {
+    variant: Variant<'a>,
+    /// How much it does at once.
+    count: u64,
+    /// The row that is compared with this one, by its place.
+    original: Option<usize>,
+}
+
+fn rows<'a>(
+    dirs: &'a Dirs,
+    values: &'a [f32],
+    originals: Option<&'a RefCell<Originals>>,
+) -> Vec<Row<'a>> {
+    let ours = |name: &str, count, original, once: Box<dyn FnMut() -> Duration + 'a>| Row {
+        variant: Variant { name: name.to_owned(), once },
+        count,
+        original,
+    };
+    let to_board = |steps: u64, each: u64| {
+        Box::new(move || {
+            write(TensorBoard::default(), dirs.next(), steps, |step| scalars(step, each))
+        })
+    };
+    let mut rows = vec![
+        ours("scalars into event files, 1 a step", 100_000, Some(5), to_board(100_000, 1)),
+        ours("scalars into event files, 5 a step", 200_000, Some(5), to_board(40_000, 5)),
+        ours("scalars into event files, 20 a step", 400_000, Some(5), to_board(20_000, 20)),
+        ours("histograms of 65,536 values, counted", 500, Some(6), {
+            Box::new(move || write_histograms(dirs.next(), 500, values))
+        }),
+        ours("rows of 5 metrics into .wandb", 20_000, Some(7), {
+            Box::new(move || write(wandb(), dirs.next(), 20_000, |step| scalars(step, 5)))
+        }),
+    ];
+    let Some(originals) = originals else { return rows };
+    for (name, kind, count) in [
+        ("tensorboardX: scalars", "scalars", 10_000),
+        ("tensorboardX: histograms", "histograms", 100),
+        ("wandb: run.log of 5 metrics", "rows", 3_000),
+    ] {
+        let once = move || originals.borrow_mut().time(kind, count, &dirs.next());
+        rows.push(Row { variant: Variant::new(name, once), count, original: None });
+    }
+    rows
+}
+
+/// What handing over a record of five metrics costs: all times, sorted. Before each, the thread goes through so many
+/// bytes of memory, as training would, which leaves little in the caches.
+fn hand_over(sinks: Vec<Box<dyn Sink>>, dir: PathBuf, records: u64, bytes: usize) -> Vec<Duration> {
+    let mut queue = Queue::open(sinks, run(dir)).unwrap();
+    let mut memory = vec![0_u64; bytes / size_of::<u64>()];
+    let once = |step| {
+        let record = Arc::new(scalars(step, 5)); // which the trainer makes with or without sinks
+        for word in black_box(&mut memory).iter_mut() {
+            *word = word.wrapping_add(step);
+        }
+        let began = Instant::now();
+        queue.write(&record);
+        began.elapsed()
+    };
+    let mut times: Vec<_> = (1..=records).map(once).collect();
+    assert_eq!(queue.close(&Outcome::Completed), []);
+    times.sort_unstable();
+    times
+}
+
+fn all_sinks() -> Vec<Box<dyn Sink>> {
+    vec![Box::new(Jsonl::default()), Box::new(TensorBoard::default()), Box::new(wandb())]
+}
+
+fn print_rates(dirs: &Dirs) {
+    let values: Vec<f32> = (0..VALUES).map(|index| (1.7 * index as f32).sin()).collect();
+    let originals = Originals::start().map(RefCell::new);
+    let rows = rows(dirs, &values, originals.as_ref());
+    let counts: Vec<_> = rows.iter().map(|row| (row.count, row.original)).collect();
+    let mut variants: Vec<_> = rows.into_iter().map(|row| row.variant).collect();
+    let times = measure(&mut variants, ROUNDS);
+    println!("\n{:<40} {:>12} {:>12}", "", "a second", "to Python");
+    for ((variant, of_variant), (count, original)) in variants.iter().zip(&times).zip(&counts) {
+        let rate = *count as f64 / of_variant.median().as_secs_f64();
+        let ratio = original.and_then(|original| {
+            let factor = *count as f64 / counts.get(original)?.0 as f64;
+            Some(format!("{:.1}", factor * times[original].ratio(of_variant)))
+        });
+        println!("{:<40} {rate:>12.0} {:>12}", variant.name, ratio.unwrap_or_default());
+    }
+}
+
+fn print_costs(dirs: &Dirs) {
+    println!("{:<40} {:>9} {:>9} {:>9}", "µs for a record of 5 metrics", "median", "p99", "most");
+    for (name, sinks, records, bytes) in [
+        ("to no sink, 16 MiB between two", Vec::new(), 2_000, 16 << 20),
+        ("to 3 sinks, 16 MiB between two", all_sinks(), 2_000, 16 << 20),
+        ("to 3 sinks, 1 MiB between two", all_sinks(), 20_000, 1 << 20),
+        ("to 3 sinks, 20,000 at once", all_sinks(), 20_000, 0),
+    ] {
+        let times = hand_over(sinks, dirs.next(), records, bytes);
+        let micros = |percent: usize| {
+            let time = times[(times.len() * percent / 100).min(times.len() - 1)];
+            time.as_secs_f64() * 1e6
+        };
+        println!("{name:<40} {:>9.2} {:>9.2} {:>9.1}", micros(50), micros(99), micros(100));
+    }
+}
+
+fn main() {
+    let root = std::env::temp_dir().join(format!("bdh-bench-{}", std::process::id()));
+    let dirs = Dirs { root, count: Cell::new(0) };
+    print_costs(&dirs);
+    print_rates(&dirs);
+}
