@@ -1,37 +1,24 @@
-//! A callback of your own, in a minute.
-//!
-//! ```text
-//! cargo run --example custom_callback
-//! ```
-//!
-//! Two of them, on a network that learns to add: one records how much of each gradient is signal, the other
-//! stops the run when the validation loss is good enough. The first is also built by its name, as a
-//! configuration file would.
+//! A callback of your own, in a minute: it records, for each parameter, how much of its gradient is signal.
+//! Here it is built by its name, as a configuration file would.
 
-use bdh::burn::nn::{Linear, LinearConfig};
-use bdh::burn::optim::AdamWConfig;
-use bdh::burn::tensor::{Distribution, Tensor};
-use bdh::{
-    AfterBackward, BatchSize, BoxError, Cadence, Callback, EvalEnd, HookResult, MemorySink, Probe,
-    Task, Trainer, callback, callbacks_from_toml, every,
-};
+use bdh::burn::{self, module::Module, nn, optim::AdamWConfig, tensor::Int, tensor::Tensor};
+use bdh::lm::{RandomCrops, bytes, windows};
+use bdh::{AfterBackward, Callback, CausalLm, HookResult, MemorySink, NextToken, Probe, Trainer};
+use bdh::{callback, callbacks_from_toml};
 use serde::Deserialize;
 
-/// Records, for each parameter, the mean of the gradient over its spread.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SignalToNoise {
-    when: Cadence,
+    min_elements: usize, // smaller parameters are too noisy to be worth a curve
 }
 
 #[callback("signal_to_noise")] // registered: a configuration file can now name it
 impl Callback for SignalToNoise {
-    fn cadence(&self) -> Cadence {
-        self.when.clone()
-    }
-
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        for param in at.gradients.iter() {
+        for param in
+            at.gradients.iter().filter(|param| param.info().num_elements() >= self.min_elements)
+        {
             // Still on the device: everything that a step logs is read at once, later.
             at.log(format!("snr/{}", param.name()), param.mean() / param.std());
         }
@@ -39,75 +26,34 @@ impl Callback for SignalToNoise {
     }
 }
 
-/// Stops when the validation loss is low enough.
-struct GoodEnough {
-    loss: f64,
+#[derive(Module, Debug)]
+struct Bigram {
+    embed: nn::Embedding,
+    head: nn::Linear,
 }
 
-#[callback]
-impl Callback for GoodEnough {
-    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        if at.report.get("loss").is_some_and(|loss| loss < self.loss) {
-            at.stop(format!("the validation loss is below {}", self.loss));
-        }
-        Ok(())
+impl CausalLm for Bigram {
+    fn logits(&self, tokens: Tensor<2, Int>, _: &Probe<'_>) -> Tensor<3> {
+        self.head.forward(self.embed.forward(tokens))
     }
 }
 
-/// Learns to add two numbers.
-struct Addition {
-    val: Vec<Tensor<2>>,
-    device: bdh::burn::tensor::Device,
-}
-
-impl Task for Addition {
-    type Model = Linear;
-    type Batch = Tensor<2>;
-
-    fn next_batch(&mut self) -> Result<Tensor<2>, BoxError> {
-        Ok(Tensor::random([64, 2], Distribution::Default, &self.device))
-    }
-
-    fn size(&self, batch: &Tensor<2>) -> BatchSize {
-        BatchSize { samples: batch.dims()[0], tokens: batch.dims()[0] }
-    }
-
-    fn loss(&self, model: &Linear, batch: &Tensor<2>, _: &Probe<'_>) -> Tensor<1> {
-        (model.forward(batch.clone()) - batch.clone().sum_dim(1)).square().mean()
-    }
-
-    fn val_batches(&self) -> &[Tensor<2>] {
-        &self.val
-    }
-}
-
-fn main() -> Result<(), BoxError> {
+fn main() -> Result<(), bdh::BoxError> {
+    let text = include_str!("../docs/architecture.md");
+    let val = windows(&bytes(text), 8, 64);
     let device = bdh::device("cpu")?;
-    let val = vec![Tensor::random([256, 2], Distribution::Default, &device)];
-    let task = Addition { val, device: device.clone() };
+    let embed = nn::EmbeddingConfig::new(256, 32).init(&device);
+    let model = Bigram { embed, head: nn::LinearConfig::new(32, 256).init(&device) };
+    let file = "[[callback]]\nuse = \"signal_to_noise\"\nevery = 50\nmin_elements = 1_000";
     let memory = MemorySink::default();
-    let from_a_file = callbacks_from_toml(
-        r#"
-        [[callback]]
-        use = "signal_to_noise"
-        every = "every 50 steps"
-        "#,
-    )?;
-
-    let trainer = Trainer::builder(task, LinearConfig::new(2, 1).init(&device))
-        .optimizer(AdamWConfig::new().build(), 0.05)
-        .steps(1_000)
-        .eval(every(20))
-        .callbacks(from_a_file)
-        .callback(GoodEnough { loss: 1e-4 })
-        .sink(memory.clone())
-        .build()?;
-    eprintln!("{}", trainer.plan());
-
-    let fitted = trainer.fit()?;
-    eprintln!("{}; signal to noise of the weight:", fitted.outcome);
-    for (step, ratio) in memory.series("snr/weight") {
-        eprintln!("  step {step:>4}  {ratio:+.3}");
+    let run = Trainer::builder(NextToken::new(RandomCrops::of_bytes(text, 16, 64, 0)?, val), model)
+        .optimizer(AdamWConfig::new().build(), 0.01)
+        .steps(300)
+        .callbacks(callbacks_from_toml(file)?)
+        .sink(memory.clone());
+    run.build()?.fit()?;
+    for (step, snr) in memory.series("snr/embed.weight") {
+        eprintln!("step {step:>3}: mean over standard deviation of the gradient {snr:+.5}");
     }
     Ok(())
 }

@@ -1,18 +1,10 @@
-//! Twenty lines that train something.
-//!
-//! ```text
-//! cargo run --example quickstart
-//! ```
-//!
-//! A bigram model reads this repository's own documentation, a byte at a time. It needs one method; loss,
-//! validation, checkpoints and records come with the trainer.
+//! Twenty lines that train something: a bigram model of this repository's own documentation, byte by byte.
+//! It needs one method; loss, validation, checkpoints and records come with the trainer.
 
 use bdh::burn::{self, module::Module, nn, optim::AdamWConfig, tensor::Int, tensor::Tensor};
 use bdh::lm::{RandomCrops, bytes, windows};
 use bdh::{CausalLm, NextToken, Probe, Trainer, every, last, start, warmup_cosine};
 use bdh_callbacks::{Console, EarlyCheckpoints, Norms};
-
-const TEXT: &str = include_str!("../docs/architecture.md");
 
 #[derive(Module, Debug)]
 struct Bigram {
@@ -26,12 +18,11 @@ impl CausalLm for Bigram {
 }
 
 fn main() -> Result<(), bdh::BoxError> {
-    let device = bdh::device("cpu")?;
-    let (train, val) = TEXT.split_at(TEXT.floor_char_boundary(TEXT.len() * 9 / 10));
-    let task =
-        NextToken::new(RandomCrops::of_bytes(train, 16, 64, 0)?, windows(&bytes(val), 8, 64));
-    let model = Bigram { next: nn::EmbeddingConfig::new(256, 256).init(&device) };
-
+    let text = include_str!("../docs/architecture.md");
+    let (train, val) = text.split_at(text.floor_char_boundary(text.len() * 9 / 10));
+    let val = windows(&bytes(val), 8, 64);
+    let model = Bigram { next: nn::EmbeddingConfig::new(256, 256).init(&bdh::device("cpu")?) };
+    let task = NextToken::new(RandomCrops::of_bytes(train, 16, 64, 0)?, val);
     let trainer = Trainer::builder(task, model)
         .optimizer(AdamWConfig::new().build(), warmup_cosine(0.1, 20))
         .steps(300)
@@ -42,7 +33,6 @@ fn main() -> Result<(), bdh::BoxError> {
         .run_dir(std::env::temp_dir().join(format!("quickstart-{}", std::process::id())))
         .build()?;
     eprintln!("{}", trainer.plan()); // what will fire when, and which files it leaves
-    let fitted = trainer.fit()?;
-    eprintln!("{}", fitted.overhead);
+    eprintln!("{}", trainer.fit()?.overhead);
     Ok(())
 }
