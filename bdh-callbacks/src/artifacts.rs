@@ -42,6 +42,20 @@ struct Seen {
     best: Option<f64>,
 }
 
+impl Seen {
+    /// Whether a checkpoint of `step` is the best so far; from then on it is the one to beat.
+    fn is_best(&mut self, step: u64) -> bool {
+        let Some((_, value)) = self.last.filter(|(evaluated, _)| *evaluated == step) else {
+            return false;
+        };
+        let is_best = self.best.is_none_or(|best| value <= best);
+        if is_best {
+            self.best = Some(value);
+        }
+        is_best
+    }
+}
+
 impl Default for Artifacts {
     fn default() -> Self {
         Self::best_by("loss")
@@ -57,13 +71,8 @@ impl Artifacts {
 
     fn aliases(&mut self, name: &str, step: u64) -> Vec<String> {
         let early = name.strip_prefix("ckpt_early_step_").map(|step| format!("early-{step}"));
-        let here = self.seen.last.filter(|(evaluated, _)| *evaluated == step);
-        let best = here.filter(|(_, value)| self.seen.best.is_none_or(|best| *value <= best));
-        if let Some((_, value)) = best {
-            self.seen.best = Some(value);
-        }
-        let latest = Some("latest".to_owned());
-        [latest, early, best.map(|_| "best".to_owned())].into_iter().flatten().collect()
+        let best = self.seen.is_best(step).then(|| "best".to_owned());
+        [Some("latest".to_owned()), early, best].into_iter().flatten().collect()
     }
 }
 
@@ -82,7 +91,7 @@ impl Callback for Artifacts {
             let known: Vec<_> = at.report.metrics.iter().map(|(name, _)| name.as_str()).collect();
             format!("there is no metric `{}`; the eval has {}", self.metric, known.join(", "))
         })?;
-        self.seen.last = (!value.is_nan()).then_some((at.step(), value));
+        self.seen.last = value.is_finite().then_some((at.step(), value));
         Ok(())
     }
 
@@ -103,6 +112,10 @@ impl Callback for Artifacts {
 
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
         self.seen = serde_json::from_value(state)?;
+        // The state was saved before its own checkpoint was told of, and that is the one to go on from.
+        if let Some((step, _)) = self.seen.last {
+            self.seen.is_best(step);
+        }
         Ok(())
     }
 }
@@ -124,5 +137,10 @@ mod tests {
         assert_eq!(aliases(None, "step_00000300", 300), "latest");
         assert_eq!(aliases(Some(3.5), "step_00000400", 400), "latest");
         assert_eq!(aliases(Some(2.0), "step_00000500", 500), "latest best");
+        artifacts.seen.last = Some((600, 1.0));
+        let mut resumed = Artifacts::default();
+        resumed.load_state(artifacts.state()).expect("its own state");
+        resumed.seen.last = Some((700, 1.5));
+        assert_eq!(resumed.aliases("step_00000700", 700), ["latest"], "600 was better");
     }
 }

@@ -163,6 +163,7 @@ mod tests {
         assert!(code.contains(&dense(name)), "{code}");
         let entry = "::bdh::inventory::submit! { ::bdh::CallbackEntry {
             name: \"norms\", build: ::bdh::CallbackEntry::build_as::<Norms>,
+            options: ::bdh::CallbackEntry::options_of::<Norms>,
         } }";
         assert!(code.contains(&dense(entry)), "{code}");
     }

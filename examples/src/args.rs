@@ -162,8 +162,8 @@ pub struct Args {
     /// Steps between records of loss, norms and speed
     #[arg(long, value_name = "STEPS", default_value = "1", value_parser = steps, help_heading = "Run")]
     pub log_every: u64,
-    /// Where records go besides metrics.jsonl: tensorboard, wandb, both with a comma, or none [default:
-    /// tensorboard, and wandb for an agent's run]
+    /// Where records go besides metrics.jsonl and the console: tensorboard, wandb, both with a comma, or none
+    /// [default: tensorboard, and wandb for an agent's run]
     #[arg(long, value_name = "SINKS", value_parser = log_backend, help_heading = "Run")]
     pub log_backend: Option<String>,
     /// Prints errors only

@@ -140,6 +140,34 @@ fn contains(text: &str, parts: &[&str]) {
 }
 
 #[test]
+fn records_go_where_log_backend_says() {
+    for (backend, expected) in [
+        ("none", [false; 2]),
+        ("tensorboard", [true, false]),
+        ("console,tensorboard,wandb", [true; 2]),
+    ] {
+        let place = Place::new();
+        let mut command =
+            place.command(&format!("{SMALL} --max-iterations 2 --name a --log_backend {backend}"));
+        let ended =
+            Ended::from(command.env("WANDB_MODE", "offline").output().expect("the program starts"));
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        let has_events = fs::read_dir(place.at("runs/a"))
+            .expect("the run directory")
+            .any(|file| file.expect("a file").file_name().to_string_lossy().contains("tfevents"));
+        assert_eq!([has_events, place.at("runs/a/wandb").exists()], expected, "{backend}");
+        assert_eq!(ended.out.contains("wandb sync "), expected[1], "{}", ended.out);
+    }
+    let ended = Place::new().run(&format!("{SMALL} --log_backend tensorbord"));
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended.err.contains("names of tensorboard, wandb, jsonl and console are known"),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
 fn callbacks_are_listed_with_their_keys_and_settings() {
     let place = Place::new();
     let ended = place.run("--list-callbacks");

@@ -32,6 +32,7 @@ pub use settings::{Mode, Resume, SettingsError};
 use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink};
 use session::Session;
 use settings::{Given, Settings};
+use std::error::Error;
 use std::time::Duration;
 
 /// Logs a run to Weights & Biases.
@@ -48,7 +49,7 @@ use std::time::Duration;
 /// | table, image, HTML | media of that kind |
 /// | file | an artifact `<kind>-<run id>` with its aliases, `latest` among them |
 ///
-/// Files go to `wandb/` in the run directory, or in `WANDB_DIR`.
+/// Files go to `wandb/` in `WANDB_DIR` if that is set, in the run directory, or without one in the current directory.
 ///
 /// # Examples
 ///
@@ -129,6 +130,34 @@ impl Wandb {
         self
     }
 
+    /// What kind of work the run is, such as `train` or `eval`.
+    #[must_use]
+    pub fn job_type(mut self, job_type: impl Into<String>) -> Self {
+        self.given.job_type = Some(job_type.into());
+        self
+    }
+
+    /// What to do about a run of the same id that the server has already.
+    #[must_use]
+    pub fn resume(mut self, resume: Resume) -> Self {
+        self.given.resume = Some(resume);
+        self
+    }
+
+    /// The folder that `wandb/` goes into. Defaults to the run directory, or without one to the current one.
+    #[must_use]
+    pub fn dir(mut self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.given.dir = Some(dir.into());
+        self
+    }
+
+    /// The address of a W&B server of one's own.
+    #[must_use]
+    pub fn base_url(mut self, base_url: impl Into<String>) -> Self {
+        self.given.base_url = Some(base_url.into());
+        self
+    }
+
     /// How long the end of an online run waits for what is left to arrive at a server that takes it. Defaults to
     /// 5 minutes; a server that is away is waited for 30 s at most. What has not arrived then is told, with the
     /// command that sends it.
@@ -174,7 +203,8 @@ impl Sink for Wandb {
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
-        self.session.as_mut().map_or(Ok(()), |session| session.write(record))
+        let Some(session) = &mut self.session else { return Ok(()) };
+        session.write(record).map_err(|error| with_command(session, &*error))
     }
 
     fn problem(&mut self, problem: &Problem) {
@@ -188,7 +218,8 @@ impl Sink for Wandb {
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
-        self.session.as_mut().map_or(Ok(()), Session::flush)
+        let Some(session) = &mut self.session else { return Ok(()) };
+        session.flush().map_err(|error| with_command(session, &*error))
     }
 
     fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {
@@ -205,6 +236,18 @@ impl Sink for Wandb {
     }
 
     fn patience(&self) -> Duration {
-        self.finish_timeout.unwrap_or(FINISH_TIMEOUT) + Duration::from_secs(30)
+        self.finish_timeout.unwrap_or(FINISH_TIMEOUT).saturating_add(Duration::from_secs(30))
     }
+}
+
+/// An error that ends the sink, and how to send what is in the log all the same.
+fn with_command(session: &Session, error: &(dyn Error + 'static)) -> BoxError {
+    let mut causes = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        causes += &format!(": {error}");
+        cause = error.source();
+    }
+    let folder = text::shell(&session.folder.root);
+    format!("{causes}; what is in its log is sent with: wandb sync {folder}").into()
 }

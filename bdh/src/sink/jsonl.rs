@@ -77,16 +77,14 @@ fn continue_after(path: &Path, step: u64, record: Option<&Record>) -> Result<Fil
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    let (mut keep, mut last) = (0, None);
+    let (mut read, mut keep, mut last) = (0, 0, None);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
-        let whole = line.ends_with(b"\n");
+        read += line.len() as u64;
         let parsed: Option<serde_json::Value> = serde_json::from_slice(line).ok();
         match parsed.and_then(|line| line.get("step")?.as_u64()) {
-            Some(recorded) if whole && recorded <= step => {
-                keep += line.len() as u64;
-                last = Some(recorded);
-            }
-            _ => break,
+            Some(recorded) if recorded > step => break,
+            Some(recorded) if line.ends_with(b"\n") => (keep, last) = (read, Some(recorded)),
+            _ => {} // unreadable: kept if a record follows that is
         }
     }
     file.set_len(keep)?;

@@ -62,12 +62,11 @@ impl Writers {
     }
 
     /// Hands a record to every sink; waits for none.
-    pub(crate) fn write(&mut self, record: &Arc<Record>, problems: &mut Vec<Problem>) {
+    pub(crate) fn write(&mut self, record: &Arc<Record>) {
         let size = record.size();
         for writer in &mut self.all {
             writer.write(record, size);
         }
-        self.hear(problems);
     }
 
     /// Tells the sinks that something failed.
@@ -340,11 +339,11 @@ mod tests {
         let (mut writers, _keep) = writers(&memory, false);
         let mut problems = Vec::new();
         for step in 1..=3 {
-            writers.write(&Arc::new(record(step, 0)), &mut problems);
+            writers.write(&Arc::new(record(step, 0)));
         }
         let began = Instant::now();
         writers.flush(3, &mut problems);
-        writers.write(&Arc::new(record(4, 0)), &mut problems);
+        writers.write(&Arc::new(record(4, 0)));
         writers.flush(4, &mut problems);
         writers.close(&Outcome::Completed, 4, &mut problems);
         assert!(began.elapsed() < Duration::from_secs(5));
@@ -359,11 +358,12 @@ mod tests {
         let mut problems = Vec::new();
         let big = Arc::new(record(1, BACKLOG / 8));
         for written in 1..=12 {
-            writers.write(&big, &mut problems);
+            writers.write(&big);
             while memory.records().len() < written {
                 thread::sleep(Duration::from_millis(1)); // the other sink is not behind
             }
         }
+        writers.hear(&mut problems);
         assert_eq!(told(&problems), [("hung", "it is 256 MiB of records behind", 1)]);
         writers.close(&Outcome::Completed, 1, &mut problems);
         assert_eq!((problems.len(), memory.records().len()), (1, 12));
@@ -376,7 +376,7 @@ mod tests {
         let mut problems = Vec::new();
         let big = Arc::new(record(1, THIN_BACKLOG / 8));
         for _ in 0..100 {
-            writers.write(&big, &mut problems);
+            writers.write(&big);
         }
         drop(keep);
         writers.close(&Outcome::Completed, 1, &mut problems);

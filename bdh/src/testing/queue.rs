@@ -37,7 +37,8 @@ impl Queue {
     /// Hands a record to every sink and waits for none, as the training thread does after each step.
     pub fn write(&mut self, record: &Arc<Record>) {
         self.step = record.clock.step;
-        self.writers.write(record, &mut self.problems);
+        self.writers.write(record);
+        self.writers.hear(&mut self.problems);
     }
 
     /// Waits until every sink has made durable what it was given.

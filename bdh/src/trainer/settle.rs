@@ -71,6 +71,7 @@ impl<T: Task> Trainer<T> {
             self.progress.away += began.elapsed();
         }
         self.record()?;
+        self.progress.writers.hear(&mut self.progress.problems); // also where nothing was recorded
         self.hear_problems();
         Ok(stop)
     }
@@ -140,7 +141,7 @@ impl<T: Task> Trainer<T> {
         }
         let record = Arc::new(Record { clock: self.clock, values });
         self.progress.last = Some(Arc::clone(&record));
-        self.progress.writers.write(&record, &mut self.progress.problems);
+        self.progress.writers.write(&record);
         Ok(())
     }
 

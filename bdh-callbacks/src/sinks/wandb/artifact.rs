@@ -13,25 +13,30 @@ use std::path::{Path, PathBuf};
 /// Digits of the names by which W&B's programs tell artifacts apart before the server knows them.
 const CLIENT_ID: usize = 128;
 
-/// Takes what lies at `path` into `staging`, so that it is still there when it is sent, and describes it.
+/// Takes what lies at `path` into `staging`, a folder that is not there yet, so that it is still there when it is
+/// sent, and describes it.
 ///
-/// Files are linked where the file system can and copied where it cannot: a checkpoint that is deleted in the
-/// meantime costs its space until the artifact has been sent.
+/// What `is_final`, as a checkpoint is, is linked where the file system can; everything else is copied, since whoever
+/// rewrites it would rewrite the link.
 pub(super) fn stage(
     path: &Path,
     kind: &str,
     aliases: &[String],
     run_id: &str,
     staging: &Path,
+    is_final: bool,
 ) -> io::Result<Artifact> {
     let path = std::path::absolute(path)?;
     let mut files = Vec::new();
     collect(&path, &mut files).map_err(|error| about(&path, &error))?;
     let root = if path.is_dir() { &path } else { path.parent().unwrap_or(&path) };
     let staging = std::path::absolute(staging)?;
+    fs::create_dir_all(staging.parent().unwrap_or(&staging))?;
+    fs::create_dir(&staging)?; // another artifact's files must never be written over
     let mut contents = Vec::with_capacity(files.len());
     for file in files {
-        let entry = stage_file(&file, root, &staging).map_err(|error| about(&file, &error))?;
+        let entry =
+            stage_file(&file, root, &staging, is_final).map_err(|error| about(&file, &error))?;
         contents.push(entry);
     }
     contents.sort_by(|a, b| a.path.cmp(&b.path));
@@ -66,27 +71,40 @@ pub(super) fn about(path: &Path, error: &io::Error) -> io::Error {
 
 /// All files at and below a path.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    if !fs::metadata(path)?.is_dir() {
+    let kind = fs::metadata(path)?;
+    if kind.is_file() {
         files.push(path.to_owned());
         return Ok(());
     }
+    if !kind.is_dir() {
+        return Err(io::Error::other("it is neither a file nor a folder"));
+    }
     for entry in fs::read_dir(path)? {
-        collect(&entry?.path(), files)?;
+        let path = entry?.path();
+        // A link to a folder may lead back to this one.
+        if !(path.is_symlink() && path.is_dir()) {
+            collect(&path, files)?;
+        }
     }
     Ok(())
 }
 
-fn stage_file(file: &Path, root: &Path, staging: &Path) -> io::Result<ManifestEntry> {
+fn stage_file(
+    file: &Path,
+    root: &Path,
+    staging: &Path,
+    is_final: bool,
+) -> io::Result<ManifestEntry> {
     let within = file.strip_prefix(root).map_err(io::Error::other)?;
     let name = within.to_str().ok_or_else(|| io::Error::other("its name is not Unicode"))?;
     let staged = staging.join(within);
     fs::create_dir_all(staged.parent().unwrap_or(staging))?;
-    if fs::hard_link(file, &staged).is_err() {
+    if !is_final || fs::hard_link(file, &staged).is_err() {
         fs::copy(file, &staged)?;
     }
     let (digest, size) = md5_of(&staged)?;
     Ok(ManifestEntry {
-        path: name.replace('\\', "/"),
+        path: if cfg!(windows) { name.replace('\\', "/") } else { name.to_owned() },
         digest: STANDARD.encode(digest),
         size: size as i64,
         local_path: staged.to_str().map(str::to_owned).unwrap_or_default(),
@@ -132,7 +150,8 @@ mod tests {
         fs::write(checkpoint.join("state.json"), "{}").expect("a file");
         let aliases = ["early-250".to_owned()];
         let staging = dir.path().join("staging");
-        let artifact = stage(&checkpoint, "model", &aliases, "abc", &staging).expect("an artifact");
+        let artifact =
+            stage(&checkpoint, "model", &aliases, "abc", &staging, true).expect("an artifact");
         // Of `wandb.Artifact(..).add_dir(..)`, wandb 0.31.0, over the same two files.
         assert_eq!(artifact.digest, "078680b3916e0fbd403233b118fa9da5");
         let contents = artifact.manifest.expect("a manifest").contents;
@@ -147,10 +166,25 @@ mod tests {
     }
 
     #[test]
+    fn no_staged_file_is_written_over_and_none_that_may_change_is_linked() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("samples.txt");
+        fs::write(&file, "first").expect("a file");
+        let staging = dir.path().join("staging");
+        let staged = |is_final| stage(&file, "text", &[], "abc", &staging, is_final);
+        let artifact = staged(false).expect("an artifact");
+        fs::write(&file, "second").expect("a file that is written again");
+        let contents = artifact.manifest.expect("a manifest").contents;
+        assert_eq!(fs::read_to_string(&contents[0].local_path).expect("the staged file"), "first");
+        assert!(staged(true).is_err(), "the folder is there already");
+        assert_eq!(fs::read_to_string(&file).expect("the file"), "second");
+    }
+
+    #[test]
     fn a_file_that_is_not_there_is_named() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let error =
-            stage(&dir.path().join("gone"), "model", &[], "abc", dir.path()).expect_err("no file");
+        let error = stage(&dir.path().join("gone"), "model", &[], "abc", dir.path(), true)
+            .expect_err("no file");
         assert!(error.to_string().contains("gone`: "), "{error}");
     }
 }

@@ -69,6 +69,7 @@ impl LogWriter {
         frame(record, self.len, &mut self.frame);
         if let Err(error) = self.file.write_all(&self.frame) {
             let _ = self.file.set_len(self.len); // the first error is the one to tell
+            let _ = self.file.seek(SeekFrom::Start(self.len));
             return Err(error);
         }
         self.len += self.frame.len() as u64;

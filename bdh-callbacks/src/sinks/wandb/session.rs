@@ -12,7 +12,7 @@ use crate::sinks::lines::Lines;
 use bdh::{BoxError, Feedback, Outcome, Problem, Record, RunInfo, Value};
 use serde_json::{Map, Value as Json, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often the summary goes into the log. W&B's own programs write it with every row, which doubles the log.
@@ -32,8 +32,8 @@ pub(super) struct Session {
     lines: Lines,
     summarized: Instant,
     started: Instant,
-    /// How many artifacts this session has made.
-    artifacts: usize,
+    /// Where checkpoints are: files there are never written again.
+    checkpoints: Option<PathBuf>,
     step: u64,
 }
 
@@ -55,7 +55,7 @@ impl Session {
             lines: Lines::new(Some(LINE_EVERY), run),
             summarized: Instant::now(),
             started: Instant::now(),
-            artifacts: 0,
+            checkpoints: run.dir.as_ref().map(|dir| dir.join("checkpoints")),
             step: run.resumed_at.unwrap_or(0),
         };
         session.introduce(run, is_new)?;
@@ -137,7 +137,8 @@ impl Session {
         if let Some(files) = encoded.files() {
             self.journal.put(files)?;
         }
-        if !encoded.values.is_empty() {
+        // Also where only a file was logged: a resume cuts the log behind a row.
+        if !record.values.is_empty() {
             let at = Moment {
                 step: self.step,
                 tokens: record.clock.tokens,
@@ -159,9 +160,9 @@ impl Session {
 
     /// Stages what lies at a path; what cannot be staged is told, and the run goes on.
     fn artifact(&mut self, path: &Path, kind: &str, aliases: &[String]) -> Result<(), BoxError> {
-        let staging = self.folder.artifacts().join(format!("{}-{}", self.step, self.artifacts));
-        self.artifacts += 1;
-        match artifact::stage(path, kind, aliases, &self.folder.run_id, &staging) {
+        let staging = self.folder.artifacts().join(format!("{}-{}", self.step, random_name(8)));
+        let is_final = self.checkpoints.as_ref().is_some_and(|all| path.starts_with(all));
+        match artifact::stage(path, kind, aliases, &self.folder.run_id, &staging, is_final) {
             Ok(mut artifact) => {
                 artifact.project.clone_from(&self.settings.project);
                 artifact.entity = self.settings.entity.clone().unwrap_or_default();

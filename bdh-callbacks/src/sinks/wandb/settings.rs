@@ -218,7 +218,7 @@ fn mode_and_key(
         return Ok((mode, None));
     }
     if !cfg!(feature = "wandb-online") {
-        if asked.is_some() {
+        if asked.is_some() || key::find(look, base_url)?.is_some() {
             warnings.push(
                 "the feature `wandb-online` is not compiled in: the run is kept offline".to_owned(),
             );

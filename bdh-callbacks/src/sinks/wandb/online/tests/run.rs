@@ -140,7 +140,7 @@ impl Logged {
         fs::write(folder.join("state.json"), "{}").expect("a file");
         let staging = self.dir.path().join("artifacts").join(name);
         let aliases = ["best".to_owned()];
-        let artifact = artifact::stage(&folder, "model", &aliases, "abc12345", &staging);
+        let artifact = artifact::stage(&folder, "model", &aliases, "abc12345", &staging, true);
         let mut artifact = artifact.expect("an artifact");
         (artifact.entity, artifact.project) = ("tester".to_owned(), "birds of prey".to_owned());
         self.put(Kind::Artifact(artifact));
