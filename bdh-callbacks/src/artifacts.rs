@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 /// let by_loss = Artifacts::default(); // `best` is the lowest val/loss
 /// let by_bpb = Artifacts::best_by("bpb");
 /// ```
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Artifacts {
     /// The metric of the eval by which one is the best, without its `val/`; the lowest is. Defaults to `loss`.
@@ -69,6 +69,10 @@ impl Artifacts {
 
 #[callback("artifacts")]
 impl Callback for Artifacts {
+    fn config(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
     fn keys(&self) -> Vec<String> {
         vec!["checkpoint/*".to_owned()]
     }

@@ -7,7 +7,8 @@
 //! Records no keys.
 
 use bdh::{Cadence, Callback, CheckpointRequest, Clock, HookResult, Span, StepEnd, at, callback};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Saves the run at chosen early steps.
 ///
@@ -25,7 +26,7 @@ use serde::Deserialize;
 /// let scaled = EarlyCheckpoints::at([fraction(0.1), fraction(0.5)]);
 /// assert_eq!(scaled.files(80)[0], "checkpoints/ckpt_early_step_8");
 /// ```
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyCheckpoints {
     /// When to save.
@@ -65,6 +66,10 @@ fn name(step: u64) -> String {
 impl Callback for EarlyCheckpoints {
     fn cadence(&self) -> Cadence {
         self.at.clone()
+    }
+
+    fn config(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
     }
 
     fn files(&self, steps: u64) -> Vec<String> {

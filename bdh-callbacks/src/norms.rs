@@ -12,7 +12,8 @@
 
 use bdh::{AfterBackward, Cadence, Callback, ConfigError, HookResult, Stats, callback};
 use derive_builder::Builder;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Records the L2 norms of weights and gradients, global and per parameter.
 ///
@@ -30,7 +31,7 @@ use serde::Deserialize;
 /// assert_eq!(detailed.cadence().to_string(), "every 100 steps");
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
-#[derive(Debug, Clone, Default, Builder, Deserialize)]
+#[derive(Debug, Clone, Default, Builder, Deserialize, Serialize)]
 #[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
@@ -58,6 +59,10 @@ impl Norms {
 impl Callback for Norms {
     fn cadence(&self) -> Cadence {
         self.cadence.clone()
+    }
+
+    fn config(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
     }
 
     fn keys(&self) -> Vec<String> {

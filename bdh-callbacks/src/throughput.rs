@@ -15,7 +15,8 @@
 
 use bdh::{Cadence, Callback, ConfigError, FitStart, HookResult, StepEnd, Timing, at, callback};
 use derive_builder::Builder;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Records tokens per second, step time, waiting for data, and MFU.
 ///
@@ -27,7 +28,7 @@ use serde::Deserialize;
 /// let on_an_h100 = Throughput::builder().peak_flops(989.4e12).build()?;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize)]
+#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
 #[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
@@ -88,6 +89,10 @@ impl Throughput {
 impl Callback for Throughput {
     fn cadence(&self) -> Cadence {
         self.every.clone() | at([self.warmup_steps]) // from there on it counts
+    }
+
+    fn config(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
     }
 
     fn keys(&self) -> Vec<String> {

@@ -47,9 +47,27 @@ fn describe(callbacks: &[Box<dyn Callback>]) -> Vec<String> {
     callbacks.iter().map(|callback| line(&**callback)).collect()
 }
 
+fn known() -> Vec<&'static str> {
+    registered_callbacks().iter().map(|entry| entry.name).collect()
+}
+
+#[test]
+fn every_callback_tells_its_settings_and_what_they_are_by_default() {
+    for entry in registered_callbacks() {
+        let default = entry.default().expect("each of ours can do without settings");
+        let config = default.config();
+        let config =
+            config.as_object().unwrap_or_else(|| panic!("`{}` tells no settings", entry.name));
+        let told: Vec<_> = config.keys().map(String::as_str).collect();
+        assert_eq!(told, (entry.options)(), "{}", entry.name);
+        let again = (entry.build)(default.config()).expect("its own settings");
+        assert_eq!(again.config(), default.config(), "{}", entry.name);
+    }
+}
+
 #[test]
 fn every_callback_of_the_crate_is_registered_under_its_name() {
-    let known = registered_callbacks();
+    let known = known();
     for name in ["early_checkpoints", "norms", "throughput"] {
         assert!(known.contains(&name), "{name} is not among {known:?}");
     }
@@ -79,7 +97,7 @@ fn an_unknown_callback_is_told_the_known_ones() {
     assert!(matches!(error, ConfigError::UnknownCallback { .. }));
     let text = error.to_string();
     assert!(text.starts_with("unknown callback `norm`; known are "), "{text}");
-    let known = registered_callbacks().join(", ");
+    let known = known().join(", ");
     assert!(known.contains("norms") && text.ends_with(&known), "{text}");
 }
 

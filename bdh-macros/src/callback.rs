@@ -65,6 +65,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
             ::bdh::CallbackEntry {
                 name: #name,
                 build: ::bdh::CallbackEntry::build_as::<#callback>,
+                options: ::bdh::CallbackEntry::options_of::<#callback>,
             }
         }
     })

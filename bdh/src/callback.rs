@@ -113,6 +113,12 @@ pub trait Callback: Send {
         Vec::new()
     }
 
+    /// Its settings, as a configuration would give them, for the list of callbacks and the run's
+    /// configuration. For a type that serializes: `serde_json::to_value(self).unwrap_or_default()`.
+    fn config(&self) -> Value {
+        Value::Null
+    }
+
     /// Whether it wants the activations that the model shows, in `after_backward`.
     fn listens(&self) -> bool {
         false

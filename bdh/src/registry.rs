@@ -1,5 +1,7 @@
 //! Callbacks by name, so that a configuration file can compose them.
 
+mod options;
+
 use crate::callback::{Attach, Callback, OnError};
 use crate::{Cadence, ConfigError};
 use serde::Deserialize;
@@ -12,6 +14,8 @@ pub struct CallbackEntry {
     pub name: &'static str,
     /// Builds one from its settings.
     pub build: fn(Value) -> Result<Box<dyn Callback>, serde_json::Error>,
+    /// The names of its settings.
+    pub options: fn() -> &'static [&'static str],
 }
 
 inventory::collect!(CallbackEntry);
@@ -28,17 +32,34 @@ impl CallbackEntry {
     ) -> Result<Box<dyn Callback>, serde_json::Error> {
         serde_json::from_value::<C>(settings).map(|callback| Box::new(callback) as _)
     }
+
+    /// The names of the settings of a callback of type `C`.
+    #[must_use]
+    pub fn options_of<C: DeserializeOwned>() -> &'static [&'static str] {
+        options::of::<C>()
+    }
+
+    /// One with nothing set, if it can do without settings.
+    #[must_use]
+    pub fn default(&self) -> Option<Box<dyn Callback>> {
+        (self.build)(Value::Object(Map::new())).ok()
+    }
 }
 
-/// The names of all callbacks that the program was linked with, in alphabetical order.
+/// All callbacks that the program was linked with, in the order of their names.
 ///
 /// A crate that is never named in code is not linked: a program that uses only the registered names of
 /// `bdh_callbacks` says `use bdh_callbacks as _;`.
 #[must_use]
-pub fn registered_callbacks() -> Vec<&'static str> {
-    let mut names: Vec<_> = inventory::iter::<CallbackEntry>().map(|entry| entry.name).collect();
-    names.sort_unstable();
-    names
+pub fn registered_callbacks() -> Vec<&'static CallbackEntry> {
+    let mut entries: Vec<_> = inventory::iter::<CallbackEntry>().collect();
+    entries.sort_unstable_by_key(|entry| entry.name);
+    entries
+}
+
+fn known_names() -> String {
+    let names: Vec<_> = registered_callbacks().iter().map(|entry| entry.name).collect();
+    names.join(", ")
 }
 
 /// One callback of a configuration: which, when, under what name; the rest are its own settings.
@@ -104,10 +125,7 @@ fn build(config: CallbackConfig) -> Result<Box<dyn Callback>, ConfigError> {
     let CallbackConfig { r#use: wanted, name, every, on_error, settings } = config;
     let entry =
         inventory::iter::<CallbackEntry>().find(|entry| entry.name == wanted).ok_or_else(|| {
-            ConfigError::UnknownCallback {
-                name: wanted.clone(),
-                known: registered_callbacks().join(", "),
-            }
+            ConfigError::UnknownCallback { name: wanted.clone(), known: known_names() }
         })?;
     let mut callback = (entry.build)(Value::Object(settings))
         .map_err(|error| ConfigError::Callback { name: wanted, source: error.into() })?;

@@ -7,6 +7,7 @@
 //! cargo run --release --features cuda --example nanochat_sweep -- --depth 12 --device cuda
 //! ```
 
+mod list;
 mod local;
 mod page;
 mod prepare;
@@ -22,6 +23,10 @@ fn main() -> ExitCode {
         local::main()
     } else {
         let args = args::parse();
+        if args.list_callbacks {
+            list::callbacks();
+            return ExitCode::SUCCESS;
+        }
         let args = if args.resume { resumed(&args) } else { Ok(args) };
         args.and_then(|args| single::main(&args))
     };

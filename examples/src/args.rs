@@ -34,6 +34,7 @@ use serde_json::Value;
 ///
 /// Serializes as the flags' names and values, for the record of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct Args {
     /// Transformer blocks. Decides everything that is not set below
     #[arg(long, value_name = "LAYERS", default_value = "12", value_parser = count, help_heading = "Model")]
@@ -140,6 +141,9 @@ pub struct Args {
     /// More callbacks, by name, from a TOML or YAML file [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub callbacks: Option<PathBuf>,
+    /// Lists the callbacks that such a file can name, with keys and settings, and stops
+    #[arg(long, help_heading = "Run")]
+    pub list_callbacks: bool,
     /// Peak operations per second, for MFU: 989.4e12 for an H100 in bf16 [default: no MFU]
     #[arg(long, value_name = "FLOPS", value_parser = positive, help_heading = "Run")]
     pub peak_flops: Option<f64>,
@@ -218,7 +222,7 @@ fn flags(saved: &Value) -> Vec<String> {
 }
 
 /// What a resumed run does not take over.
-const OF_ONE_CALL: [&str; 5] = ["name", "runs", "resume", "dry_run", "quiet"];
+const OF_ONE_CALL: [&str; 6] = ["name", "runs", "resume", "dry_run", "quiet", "list_callbacks"];
 
 /// Reads an argument list, program name first.
 ///

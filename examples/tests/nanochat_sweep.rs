@@ -140,6 +140,18 @@ fn contains(text: &str, parts: &[&str]) {
 }
 
 #[test]
+fn callbacks_are_listed_with_their_keys_and_settings() {
+    let place = Place::new();
+    let ended = place.run("--list-callbacks");
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let norms = ended.out.split("\n\n").find(|entry| entry.starts_with("norms\n"));
+    let norms = norms.expect("norms are listed");
+    assert!(norms.contains("train/grad_norm"), "{norms}");
+    assert!(norms.contains("per_parameter        false"), "{norms}");
+    assert!(!place.at("runs").exists());
+}
+
+#[test]
 fn the_requests_own_line_trains_and_leaves_a_complete_run() {
     let place = Place::new();
     let out = place.succeeds("--depth 2 --n_embd_override 64 --device cpu --max-iterations 10");

@@ -64,6 +64,10 @@ impl<C: Callback + ?Sized> Callback for Box<C> {
         (**self).listens()
     }
 
+    fn config(&self) -> Value {
+        (**self).config()
+    }
+
     fn state(&self) -> Value {
         (**self).state()
     }
@@ -108,6 +112,10 @@ impl<C: Callback> Callback for Attached<C> {
 
     fn listens(&self) -> bool {
         self.inner.listens()
+    }
+
+    fn config(&self) -> Value {
+        self.inner.config()
     }
 
     fn state(&self) -> Value {
@@ -168,6 +176,10 @@ impl<C: Callback> Callback for Vec<C> {
         self.iter().any(Callback::listens)
     }
 
+    fn config(&self) -> Value {
+        self.iter().map(Callback::config).collect()
+    }
+
     fn state(&self) -> Value {
         self.iter().map(Callback::state).collect()
     }
@@ -221,6 +233,10 @@ impl<C: Callback> Callback for Option<C> {
 
     fn listens(&self) -> bool {
         self.as_ref().is_some_and(Callback::listens)
+    }
+
+    fn config(&self) -> Value {
+        self.as_ref().map_or(Value::Null, Callback::config)
     }
 
     fn state(&self) -> Value {

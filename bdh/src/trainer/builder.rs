@@ -184,7 +184,7 @@ impl<T: Task> TrainerBuilder<T> {
         let callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
         let settings = parts.settings();
         let plan = parts.plan(&settings, &table, &optimizers, &callbacks)?;
-        let info = parts.info(&settings, &optimizers, &table);
+        let info = parts.info(&settings, &optimizers, &table, &callbacks);
         let mut trainer = Trainer {
             device: device::of(&parts.model),
             task: parts.task,
@@ -348,10 +348,20 @@ impl<T: Task> Parts<T> {
         files
     }
 
-    fn info(&self, settings: &Settings, optimizers: &Optimizers, table: &ParamTable) -> RunInfo {
+    fn info(
+        &self,
+        settings: &Settings,
+        optimizers: &Optimizers,
+        table: &ParamTable,
+        callbacks: &Callbacks,
+    ) -> RunInfo {
         let dir_name = self.run_dir.as_ref().and_then(|dir| dir.file_name());
         let interventions: Vec<_> =
             self.interventions.iter().map(|i| (i.name(), i.config())).collect();
+        let callbacks: Vec<_> = callbacks
+            .iter()
+            .map(|callback| json!({ "name": callback.name(), "settings": callback.config() }))
+            .collect();
         RunInfo {
             name: dir_name.map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
             dir: self.run_dir.clone(),
@@ -361,6 +371,7 @@ impl<T: Task> Parts<T> {
                 "trainer": settings,
                 "groups": optimizers.describe(table),
                 "interventions": interventions,
+                "callbacks": callbacks,
                 "parameters": table.num_elements(),
                 "user": self.config,
             }),

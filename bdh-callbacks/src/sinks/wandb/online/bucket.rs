@@ -4,6 +4,7 @@ use super::api::{Api, Failure};
 use super::tree::Tree;
 use crate::sinks::wandb::proto::{Metric, Run};
 use crate::sinks::wandb::text;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 const RESUME_STATUS: &str = "query RunResumeStatus($project: String, $entity: String, $name: String!) { \
@@ -19,7 +20,7 @@ const UPSERT: &str = "mutation UpsertBucket($name: String, $project: String, $en
     project { name entity { name } } } } }";
 
 /// What the server has of a run already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counts {
     /// Rows of history.
     pub(super) rows: u64,
@@ -136,9 +137,9 @@ impl Bucket {
     /// `{"key": {"value": …}}`. Without `_wandb.t` the server counts a run as never started, and `m` holds the
     /// metrics.
     fn config(&self) -> String {
-        let platform = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
+        let client = concat!("bdh-", env!("CARGO_PKG_VERSION")); // it must say something
         let metrics: Vec<_> = self.metrics.iter().map(|metric| self.metric(metric)).collect();
-        let own = json!({ "t": { "13": platform }, "m": metrics }).to_string();
+        let own = json!({ "t": { "12": client }, "m": metrics }).to_string();
         let mut fields: Vec<_> = self.config.fields().filter(|(key, _)| *key != "_wandb").collect();
         fields.push(("_wandb", own));
         for (_, value) in &mut fields {

@@ -1,7 +1,9 @@
-//! Which files have been sent, for the day the upload goes on: a note beside the log.
+//! What has been sent, for the day the upload goes on: a note beside the log.
 //!
-//! Rows need none, the server counts them. Without the note everything is sent again, which is slow but right.
+//! The server counts the rows of a run, and the note says how many of them were there before this log's: a run
+//! that was begun anew under an old id has rows of an earlier log. Without the note, all of the log is sent.
 
+use super::bucket::Counts;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,23 +21,35 @@ pub(super) struct Ledger {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Note {
     server: String,
-    /// In bytes of the log.
+    /// Files and artifacts have been sent up to here, in bytes of the log.
     offset: u64,
+    /// What the server had before the first row of this log.
+    before: Counts,
 }
 
 impl Ledger {
-    /// The note about a log for a server; an empty one if the server has not even heard of the run.
-    pub(super) fn open(log: &Path, server: &str, is_known: bool) -> Self {
+    /// The note about a log for a server, which has so much of its run; a new one if there is none, or if the
+    /// server has not even heard of the run.
+    pub(super) fn open(log: &Path, server: &str, counts: Option<Counts>) -> Self {
         let path = PathBuf::from(format!("{}.uploaded", log.display()));
         let read = || serde_json::from_slice(&fs::read(&path).ok()?).ok();
-        let note = read().filter(|note: &Note| is_known && note.server == server);
-        let Note { offset, .. } = note.unwrap_or_default();
+        let known = read().filter(|note: &Note| counts.is_some() && note.server == server);
+        // `wandb sync` leaves this mark where it has sent a log: what the server has, it has from there.
+        let is_synced = PathBuf::from(format!("{}.synced", log.display())).exists();
+        let before = if is_synced { Counts::default() } else { counts.unwrap_or_default() };
+        let Note { offset, before, .. } = known.unwrap_or(Note { before, ..Note::default() });
         // A log that was cut back since has other entries there now.
         let len = fs::metadata(log).map_or(0, |log| log.len());
-        let note = Note { server: server.to_owned(), offset: offset.min(len) };
+        let note = Note { server: server.to_owned(), offset: offset.min(len), before };
         let ledger = Self { path, note, has_gap: false };
         ledger.save();
         ledger
+    }
+
+    /// What the server has of this log, if it has so much of the run.
+    pub(super) fn of_this_log(&self, counts: Counts) -> Counts {
+        let Counts { rows, lines } = self.note.before;
+        Counts { rows: counts.rows.saturating_sub(rows), lines: counts.lines.saturating_sub(lines) }
     }
 
     /// Files of entries before this byte have been sent.
@@ -64,23 +78,39 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    const KNOWN: Option<Counts> = Some(Counts { rows: 7, lines: 2 });
+
+    #[test]
+    fn rows_of_an_earlier_log_are_not_taken_for_this_ones() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let log = dir.path().join("run-x.wandb");
+        let of_this_log = |rows| {
+            let counts = Counts { rows, lines: 2 };
+            Ledger::open(&log, "here", Some(counts)).of_this_log(counts).rows
+        };
+        assert_eq!([7, 7, 9, 12].map(of_this_log), [0, 0, 2, 5]);
+        fs::remove_file(dir.path().join("run-x.wandb.uploaded")).expect("the note");
+        fs::write(dir.path().join("run-x.wandb.synced"), "").expect("the mark of `wandb sync`");
+        assert_eq!([12, 15].map(of_this_log), [12, 15]);
+    }
+
     #[test]
     fn a_note_counts_for_its_server_up_to_the_first_failure_and_the_end_of_the_log() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let log = dir.path().join("run-x.wandb");
         fs::write(&log, [0; 100]).expect("a log");
-        let mut ledger = Ledger::open(&log, "here", true);
+        let mut ledger = Ledger::open(&log, "here", KNOWN);
         for (end, is_sent) in [(10, true), (20, true), (30, false), (40, true)] {
             ledger.settle(end, is_sent);
         }
-        let offset = |server, is_known| Ledger::open(&log, server, is_known).offset();
-        assert_eq!(offset("here", true), 20);
+        let offset = |server, counts| Ledger::open(&log, server, counts).offset();
+        assert_eq!(offset("here", KNOWN), 20);
         fs::write(&log, [0; 15]).expect("a log that was cut back");
-        assert_eq!(offset("here", true), 15);
+        assert_eq!(offset("here", KNOWN), 15);
         fs::write(&log, [0; 100]).expect("a log that grew again");
-        assert_eq!(offset("here", true), 15);
-        assert_eq!(offset("there", true), 0);
+        assert_eq!(offset("here", KNOWN), 15);
+        assert_eq!(offset("there", KNOWN), 0);
         ledger.settle(50, true);
-        assert_eq!(offset("here", false), 0);
+        assert_eq!(offset("here", None), 0);
     }
 }

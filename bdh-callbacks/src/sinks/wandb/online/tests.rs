@@ -180,6 +180,19 @@ fn a_resumed_upload_sends_no_row_twice() {
 }
 
 #[test]
+fn a_new_log_under_an_old_id_comes_after_the_rows_that_are_there() {
+    let Some(server) = Server::start(&[]) else { return };
+    for _ in 0..2 {
+        let mut logged = Logged::new();
+        logged.rows(10);
+        logged.exit(0);
+        is_complete(&logged.upload(&server.url()).0.finish(LONG));
+        is_complete(&logged.upload(&server.url()).0.finish(LONG)); // once more: nothing is left to send
+    }
+    assert_eq!(server.row_requests(), [(0, 10), (10, 10)]);
+}
+
+#[test]
 fn a_resumed_upload_sends_no_file_twice_unless_the_server_lost_the_run() {
     let [Some(server), Some(other)] = [Server::start(&[]), Server::start(&[])] else { return };
     let puts = |server: &Server| {

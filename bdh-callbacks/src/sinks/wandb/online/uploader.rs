@@ -194,11 +194,12 @@ impl Uploader {
             Err(GaveUp::Refused(_)) => None, // the upsert says why, in better words
             counts => counts?,
         };
-        let ledger = Ledger::open(&self.log, &self.settings.base_url, counts.is_some());
+        let ledger = Ledger::open(&self.log, &self.settings.base_url, counts);
         self.files_from = ledger.offset();
-        self.skip = counts.unwrap_or_default();
+        let counts = counts.unwrap_or_default();
+        self.skip = ledger.of_this_log(counts);
         let place = self.upsert()?;
-        self.poster.begin(&place, self.skip.rows, self.skip.lines);
+        self.poster.begin(&place, counts.rows, counts.lines);
         let url = self.settings.run_url(&place.entity, &place.project, &place.run_id);
         (self.link.tell)(News::Url(url));
         let bulk = Bulk::start(self.link.clone(), place.clone(), self.files.clone(), ledger);
