@@ -189,7 +189,7 @@ fn what_was_handed_over_250_ms_before_a_kill_is_in_every_file() {
         assert_files(&dir, whole, &undisturbed);
         left.push(Left { log: logs::wandb_log(&dir), handed: whole });
     }
-    assert!(rows > 1_000, "{rows} rows were looked for");
+    assert!(rows > 100, "the machine is too slow to say anything: {rows} rows"); // here it is 5,000
 
     let Some(judge) = Judge::wandb_0_19() else { return };
     judge_rows(&judge, &left, &undisturbed);

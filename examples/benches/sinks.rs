@@ -6,7 +6,7 @@
 //!
 //! The originals are tensorboardX and wandb, in an environment that is made on first use; without Python or a
 //! network they are left out, and a line says so. Variants run alternately; figures are medians over rounds. Ours
-//! count until the file is closed and on the disk (`fdatasync`), theirs until the last call or `close` returns.
+//! and tensorboardX count until the file is closed and on the disk, wandb the calls of `run.log` alone.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
@@ -28,6 +28,7 @@ use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 9;
@@ -163,15 +164,33 @@ fn rows<'a>(
     rows
 }
 
-/// What handing over a record of five metrics costs: all times, sorted. Before each, the thread goes through so many
-/// bytes of memory, as training would, which leaves little in the caches.
-fn hand_over(sinks: Vec<Box<dyn Sink>>, dir: PathBuf, records: u64, bytes: usize) -> Vec<Duration> {
+/// What the training thread does before it hands over a record.
+#[derive(Clone, Copy)]
+enum Before {
+    Nothing,
+    /// Goes through so many bytes of memory, as training would: little is left in the caches.
+    Memory(usize),
+    /// Sleeps, as a thread that waits for a GPU may: the core has to wake up, too.
+    Sleep(Duration),
+}
+
+/// What handing over a record of five metrics costs: all times, sorted.
+fn hand_over(
+    sinks: Vec<Box<dyn Sink>>,
+    dir: PathBuf,
+    records: u64,
+    before: Before,
+) -> Vec<Duration> {
     let mut queue = Queue::open(sinks, run(dir)).unwrap();
+    let bytes = if let Before::Memory(bytes) = before { bytes } else { 0 };
     let mut memory = vec![0_u64; bytes / size_of::<u64>()];
     let once = |step| {
         let record = Arc::new(scalars(step, 5)); // which the trainer makes with or without sinks
         for word in black_box(&mut memory).iter_mut() {
             *word = word.wrapping_add(step);
+        }
+        if let Before::Sleep(time) = before {
+            thread::sleep(time);
         }
         let began = Instant::now();
         queue.write(&record);
@@ -207,19 +226,31 @@ fn print_rates(dirs: &Dirs) {
 
 fn print_costs(dirs: &Dirs) {
     println!("{:<40} {:>9} {:>9} {:>9}", "µs for a record of 5 metrics", "median", "p99", "most");
-    for (name, sinks, records, bytes) in [
-        ("to no sink, 16 MiB between two", Vec::new(), 2_000, 16 << 20),
-        ("to 3 sinks, 16 MiB between two", all_sinks(), 2_000, 16 << 20),
-        ("to 3 sinks, 1 MiB between two", all_sinks(), 20_000, 1 << 20),
-        ("to 3 sinks, 20,000 at once", all_sinks(), 20_000, 0),
+    let (one, ten) = (Duration::from_millis(1), Duration::from_millis(10));
+    for (name, records, before) in [
+        ("at once", 20_000, Before::Nothing),
+        ("after 1 MiB of memory", 20_000, Before::Memory(1 << 20)),
+        ("after 16 MiB of memory", 2_000, Before::Memory(16 << 20)),
+        ("after 1 ms of sleep", 3_000, Before::Sleep(one)),
+        ("after 10 ms of sleep", 500, Before::Sleep(ten)),
     ] {
-        let times = hand_over(sinks, dirs.next(), records, bytes);
-        let micros = |percent: usize| {
-            let time = times[(times.len() * percent / 100).min(times.len() - 1)];
-            time.as_secs_f64() * 1e6
-        };
-        println!("{name:<40} {:>9.2} {:>9.2} {:>9.1}", micros(50), micros(99), micros(100));
+        print_cost(
+            &format!("{name}, no sink"),
+            &hand_over(Vec::new(), dirs.next(), records, before),
+        );
+        print_cost(
+            &format!("{name}, 3 sinks"),
+            &hand_over(all_sinks(), dirs.next(), records, before),
+        );
     }
+}
+
+fn print_cost(name: &str, times: &[Duration]) {
+    let micros = |percent: usize| {
+        let time = times[(times.len() * percent / 100).min(times.len() - 1)];
+        time.as_secs_f64() * 1e6
+    };
+    println!("{name:<40} {:>9.2} {:>9.2} {:>9.1}", micros(50), micros(99), micros(100));
 }
 
 fn main() {

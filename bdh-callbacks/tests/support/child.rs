@@ -29,7 +29,9 @@ pub(crate) fn command(name: &str, dir: &Path, through: &[&str]) -> Command {
 pub(crate) fn passes(mut command: Command) {
     let output = command.output().expect("a program that starts");
     let text = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
+    let text = String::from_utf8_lossy(&text);
+    let has_run = text.contains("1 passed"); // and not none, for a name that is wrong
+    assert!(output.status.success() && has_run, "{text}");
 }
 
 /// Whether a command works here.
