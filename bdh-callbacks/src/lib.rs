@@ -3,6 +3,7 @@
 //! | callback | registered as | what it watches |
 //! |---|---|---|
 //! | [`Norms`] | `norms` | L2 of weights and gradients, global and per parameter |
+//! | [`Histograms`] | `histograms` | distributions of weights, gradients, updates, activations |
 //! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
@@ -18,13 +19,17 @@
 
 mod artifacts;
 mod early_checkpoints;
+mod histograms;
 mod norms;
+mod param_filter;
 mod sinks;
 mod throughput;
 
 pub use artifacts::Artifacts;
 pub use early_checkpoints::EarlyCheckpoints;
+pub use histograms::{Histograms, HistogramsBuilder};
 pub use norms::{Norms, NormsBuilder};
+pub use param_filter::ParamFilter;
 #[cfg(feature = "wandb")]
 pub use sinks::wandb::{self, Wandb};
 pub use sinks::{Console, sinks};
