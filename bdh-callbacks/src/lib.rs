@@ -2,7 +2,8 @@
 //!
 //! | callback | registered as | what it watches |
 //! |---|---|---|
-//! | [`Norms`] | `norms` | L2 of weights and gradients, global and per parameter |
+//! | [`Norms`] | `norms` | L2 of weights, gradients and updates: global, of groups, per parameter |
+//! | [`Clipping`] | `clipping` | how often and how hard gradients are clipped |
 //! | [`Histograms`] | `histograms` | distributions of weights, gradients, updates, activations |
 //! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
@@ -18,6 +19,7 @@
 //! [`sinks`] makes them by name.
 
 mod artifacts;
+mod clipping;
 mod early_checkpoints;
 mod histograms;
 mod norms;
@@ -26,6 +28,7 @@ mod sinks;
 mod throughput;
 
 pub use artifacts::Artifacts;
+pub use clipping::Clipping;
 pub use early_checkpoints::EarlyCheckpoints;
 pub use histograms::{Histograms, HistogramsBuilder};
 pub use norms::{Norms, NormsBuilder};

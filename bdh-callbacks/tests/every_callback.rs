@@ -10,7 +10,7 @@ use bdh::{
     Attach, Callback, Checkpoint, Fitted, Hook, MemorySink, Outcome, at, callbacks_from_toml,
     every, fraction, last, latest_checkpoint,
 };
-use bdh_callbacks::{EarlyCheckpoints, Histograms, Norms, ParamFilter, Throughput};
+use bdh_callbacks::{Clipping, EarlyCheckpoints, Histograms, Norms, ParamFilter, Throughput};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 8] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -100,6 +100,36 @@ const CASES: [Case; 6] = [
             "activations/embed",
         ],
     },
+    Case {
+        name: "norms",
+        build: || {
+            let norms = Norms::builder().clipped(true).updates(true).per_parameter(true);
+            let norms = norms.params("embed*").group("out", "head*").build();
+            Box::new(norms.expect("valid settings"))
+        },
+        settings: "clipped = true\nupdates = true\nper_parameter = true\nparams = \"embed*\"\n\
+            groups = { out = \"head*\" }",
+        keys: &[
+            "train/weight_norm",
+            "train/grad_norm",
+            "train/grad_norm_clipped",
+            "train/update_norm",
+            "train/weight_norm/out",
+            "train/grad_norm/out",
+            "train/grad_norm_clipped/out",
+            "train/update_norm/out",
+            "norm/weight/embed.weight",
+            "norm/grad/embed.weight",
+            "norm/grad_clipped/embed.weight",
+            "norm/update/embed.weight",
+        ],
+    },
+    Case {
+        name: "clipping",
+        build: || Box::new(Clipping::recorded(every(1))),
+        settings: "record = \"every step\"",
+        keys: &["train/clip_coefficient", "train/clip_fraction"],
+    },
 ];
 
 impl Case {
@@ -145,7 +175,8 @@ fn each_records_exactly_the_keys_that_it_announces() {
     for case in &CASES {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
-        let run = tiny::run(12).run_dir(dir.path().join("run")).sink(memory.clone());
+        let run = tiny::run(12).clip_grad_norm(0.5);
+        let run = run.run_dir(dir.path().join("run")).sink(memory.clone());
         assert_eq!(fit(run.callback((case.build)())).problems, []);
         let expected: BTreeSet<String> = case.keys.iter().map(ToString::to_string).collect();
         assert_eq!(keys(&memory), expected, "{}", case.name);
@@ -168,6 +199,7 @@ fn each_acts_on_the_steps_and_leaves_the_files_of_its_plan() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
         let trainer = tiny::run(12)
+            .clip_grad_norm(0.5)
             .eval(bdh::never())
             .run_dir(dir.path())
             .sink(memory.clone())

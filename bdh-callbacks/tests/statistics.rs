@@ -3,8 +3,9 @@
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{Callback, Fitted, Histogram, MemorySink, Value, callbacks_from_toml, every, never};
-use bdh_callbacks::Histograms;
+use bdh::{Callback, Fitted, Histogram, MemorySink, Value, at, callbacks_from_toml, every, never};
+use bdh_callbacks::{Clipping, Histograms, Norms};
+use std::path::Path;
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
     run.build().expect("a valid run").fit().expect("a run that completes")
@@ -40,4 +41,71 @@ fn a_pattern_that_matches_nothing_is_told_and_the_run_goes_on() {
     let told = fitted.problems[0].to_string();
     let expected = "no parameter matches `*attn*`; there are embed.weight, head.weight, head.bias";
     assert!(told.contains(expected), "{told}");
+}
+
+#[test]
+fn the_norm_of_groups_that_share_no_parameter_add_up_to_the_global_one() {
+    let memory = MemorySink::default();
+    let norms = Norms::builder().group("in", "embed*").group("out", ["head*"]).updates(true);
+    let norms = norms.per_parameter(true).build().expect("valid settings");
+    fit(tiny::run(3).sink(memory.clone()).callback(norms));
+    let last = |key: &str| memory.series(key)[2].1;
+    for key in ["train/weight_norm", "train/grad_norm", "train/update_norm"] {
+        let parts = last(&format!("{key}/in")).hypot(last(&format!("{key}/out")));
+        assert!((parts / last(key) - 1.0).abs() < 1e-9, "{key} is {} and {parts}", last(key));
+    }
+    assert_eq!(last("train/update_norm/in"), last("norm/update/embed.weight"));
+}
+
+#[test]
+fn clipped_gradients_are_as_long_as_they_may_be_and_updates_as_the_optimizer_makes_them() {
+    let memory = MemorySink::default();
+    let norms = Norms::builder().clipped(true).updates(true).build().expect("valid settings");
+    let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 3)
+        .optimizer(bdh::burn::optim::SgdConfig::new().build(), 0.5);
+    fit(run.clip_grad_norm(1e-3).sink(memory.clone()).callback(norms));
+    for ((_, clipped), (_, update)) in
+        memory.series("train/grad_norm_clipped").iter().zip(memory.series("train/update_norm"))
+    {
+        assert!((clipped / 1e-3 - 1.0).abs() < 1e-4, "{clipped}");
+        assert!((update / 0.5e-3 - 1.0).abs() < 1e-3, "{update}"); // weights of about 0.3 round it
+    }
+}
+
+/// A norm that is exceeded on some of the steps.
+fn medium_norm() -> f64 {
+    let memory = MemorySink::default();
+    fit(tiny::run(12).sink(memory.clone()).callback(Norms::default()));
+    let mut norms: Vec<_> =
+        memory.series("train/grad_norm").iter().map(|(_, norm)| *norm).collect();
+    norms.sort_by(f64::total_cmp);
+    norms[6]
+}
+
+/// The shares of clipped steps of a run that reads only when something of them is recorded or saved.
+fn clip_fractions(dir: &Path, from: Option<&Path>) -> Vec<(u64, f64)> {
+    let memory = MemorySink::default();
+    let run = tiny::run(12).clip_grad_norm(medium_norm()).log(never()).eval(never());
+    let run = run.checkpoint(at([6])).run_dir(dir).sink(memory.clone());
+    let run = from.into_iter().fold(run, tiny::Builder::resume);
+    fit(run.callback(Clipping::recorded(every(4))));
+    memory.series("train/clip_fraction")
+}
+
+#[test]
+fn the_clip_fraction_counts_all_steps_since_the_last_record_and_survives_a_resume() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("run");
+    let memory = MemorySink::default();
+    let each = Clipping::recorded(every(1));
+    fit(tiny::run(12).clip_grad_norm(medium_norm()).sink(memory.clone()).callback(each));
+    let each: Vec<_> =
+        memory.series("train/clip_fraction").iter().map(|(_, share)| *share).collect();
+    assert!(each.contains(&0.0) && each.contains(&1.0), "{each:?}");
+
+    let whole = clip_fractions(&dir, None);
+    let means: Vec<_> = each.chunks(4).map(|four| four.iter().sum::<f64>() / 4.0).collect();
+    assert_eq!(whole.iter().map(|(_, share)| *share).collect::<Vec<_>>(), means);
+    let resumed = clip_fractions(&dir, Some(&dir.join("checkpoints/step_00000006")));
+    assert_eq!(resumed, whole[1..]);
 }
