@@ -10,7 +10,9 @@ use bdh::{
     Attach, Callback, Checkpoint, Fitted, Hook, MemorySink, Outcome, at, callbacks_from_toml,
     every, fraction, last, latest_checkpoint,
 };
-use bdh_callbacks::{Clipping, EarlyCheckpoints, Histograms, Norms, ParamFilter, Throughput};
+use bdh_callbacks::{
+    Activations, Clipping, EarlyCheckpoints, Histograms, Norms, ParamFilter, Ratios, Throughput,
+};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +27,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 11] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -129,6 +131,38 @@ const CASES: [Case; 8] = [
         build: || Box::new(Clipping::recorded(every(1))),
         settings: "record = \"every step\"",
         keys: &["train/clip_coefficient", "train/clip_fraction"],
+    },
+    Case {
+        name: "activations",
+        build: || Box::new(Activations::default()),
+        settings: "",
+        keys: &[
+            "activations/embed/mean",
+            "activations/embed/std",
+            "activations/embed/rms",
+            "activations/embed/zeros",
+            "activations/embed/dead",
+        ],
+    },
+    Case {
+        name: "ratios",
+        build: || Box::new(Ratios::default()),
+        settings: "",
+        keys: &["ratio/grad_std/embed.weight", "ratio/grad_std/head.weight"],
+    },
+    Case {
+        name: "ratios",
+        build: || {
+            let ratios = Ratios::builder().cadence(every(2)).params("*bias").l2(true).log10(true);
+            Box::new(ratios.updates(true).lines(false).build().expect("valid settings"))
+        },
+        settings: "cadence = 2\nparams = \"*bias\"\nl2 = true\nlog10 = true\nupdates = true\nlines = false",
+        keys: &[
+            "ratio/log10_grad_std/head.bias",
+            "ratio/log10_grad_l2/head.bias",
+            "ratio/log10_update_std/head.bias",
+            "ratio/log10_update_l2/head.bias",
+        ],
     },
 ];
 
