@@ -2,7 +2,11 @@
 //!
 //! | callback | registered as | what it watches |
 //! |---|---|---|
-//! | [`Norms`] | `norms` | L2 of weights and gradients, global and per parameter |
+//! | [`Norms`] | `norms` | L2 of weights, gradients and updates: global, of groups, per parameter |
+//! | [`Clipping`] | `clipping` | how often and how hard gradients are clipped |
+//! | [`Ratios`] | `ratios` | gradients and updates beside their weights; a line on the terminal |
+//! | [`Histograms`] | `histograms` | distributions of weights, gradients, updates, activations |
+//! | [`Activations`] | `activations` | mean, spread, RMS, zeros and dead units of what the model shows |
 //! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
@@ -16,15 +20,25 @@
 //!
 //! [`sinks`] makes them by name.
 
+mod activations;
 mod artifacts;
+mod clipping;
 mod early_checkpoints;
+mod histograms;
 mod norms;
+mod param_filter;
+mod ratios;
 mod sinks;
 mod throughput;
 
+pub use activations::{Activations, ActivationsBuilder};
 pub use artifacts::Artifacts;
+pub use clipping::Clipping;
 pub use early_checkpoints::EarlyCheckpoints;
+pub use histograms::{Histograms, HistogramsBuilder};
 pub use norms::{Norms, NormsBuilder};
+pub use param_filter::ParamFilter;
+pub use ratios::{Ratios, RatiosBuilder};
 #[cfg(feature = "wandb")]
 pub use sinks::wandb::{self, Wandb};
 pub use sinks::{Console, sinks};

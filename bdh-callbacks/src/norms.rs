@@ -1,24 +1,36 @@
-//! How large the weights and the gradients are.
+//! How large the weights, the gradients and the updates are.
 //!
 //! A gradient norm that creeps upward is often the first sign of a run about to diverge, well before the
 //! loss shows it; a weight norm that does not settle says that weight decay is too weak.
 //!
-//! | key                   | unit | recorded                                |
-//! |-----------------------|------|-----------------------------------------|
-//! | `train/weight_norm`   | L2   | on every due step, before the update    |
-//! | `train/grad_norm`     | L2   | on every due step, before clipping      |
-//! | `norm/weight/<param>` | L2   | on every due step, with `per_parameter` |
-//! | `norm/grad/<param>`   | L2   | on every due step, with `per_parameter` |
+//! | key                         | unit | recorded on every due step                         |
+//! |-----------------------------|------|----------------------------------------------------|
+//! | `train/weight_norm`         | L2   | always; before the update                          |
+//! | `train/grad_norm`           | L2   | always; before clipping                            |
+//! | `train/grad_norm_clipped`   | L2   | with `clipped`: what the optimizer gets            |
+//! | `train/update_norm`         | L2   | with `updates`: new weights minus old              |
+//! | `train/<kind>_norm/<group>` | L2   | for each of `groups`, and each kind above          |
+//! | `norm/<kind>/<param>`       | L2   | with `per_parameter`, for each kind above          |
+//!
+//! Kinds are `weight`, `grad`, `grad_clipped` and `update` in keys of parameters. How often gradients are clipped
+//! is told by [`Clipping`](crate::Clipping).
 
-use bdh::{AfterBackward, Cadence, Callback, ConfigError, HookResult, Stats, callback};
+use crate::ParamFilter;
+use crate::param_filter::Watched;
+use bdh::{
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Cadence, Callback, ConfigError, Cx,
+    FitStart, Hook, HookResult, Hooks, Stats, callback,
+};
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
-/// Records the L2 norms of weights and gradients, global and per parameter.
+/// Records L2 norms: global, of named groups, and per parameter.
 ///
-/// Both are taken right after the backward pass, before clipping and before the optimizer moves the
-/// weights. Costs no device read of its own, however many parameters the model has.
+/// Weights and gradients are taken right after the backward pass, before clipping and before the optimizer moves
+/// the weights. Costs no device read of its own, however many parameters the model has. What is not asked for
+/// is not computed; `updates` keeps a copy of the model on due steps.
 ///
 /// # Examples
 ///
@@ -29,6 +41,9 @@ use serde_json::Value;
 /// let every_step = Norms::default();
 /// let detailed = Norms::builder().cadence(every(100)).per_parameter(true).build()?;
 /// assert_eq!(detailed.cadence().to_string(), "every 100 steps");
+///
+/// let grouped = Norms::builder().group("attn", "*attn*").group("mlp", "*mlp*").build()?;
+/// assert!(grouped.keys().contains(&"train/grad_norm/attn".to_owned()));
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Default, Builder, Deserialize, Serialize)]
@@ -40,6 +55,19 @@ pub struct Norms {
     cadence: Cadence,
     /// Whether to record one norm per parameter as well. Defaults to no.
     per_parameter: bool,
+    /// Of which parameters, with `per_parameter`. Defaults to all.
+    params: ParamFilter,
+    /// Names for groups of parameters that are measured together. Defaults to none.
+    #[builder(setter(custom))]
+    groups: BTreeMap<String, ParamFilter>,
+    /// Whether to measure the gradients after clipping too. Defaults to no.
+    clipped: bool,
+    /// Whether to measure the updates. Defaults to no.
+    updates: bool,
+    /// The parameters of `params`, and of each group.
+    #[builder(setter(skip))]
+    #[serde(skip)]
+    watched: (Watched, Vec<(String, Watched)>),
 }
 
 impl Norms {
@@ -53,6 +81,48 @@ impl Norms {
     pub fn per_parameter() -> Self {
         Self { per_parameter: true, ..Self::default() }
     }
+
+    /// What is measured, as keys say it.
+    fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        let kinds = [
+            (true, "weight"),
+            (true, "grad"),
+            (self.clipped, "grad_clipped"),
+            (self.updates, "update"),
+        ];
+        kinds.into_iter().filter_map(|(is_wanted, kind)| is_wanted.then_some(kind))
+    }
+
+    fn log(&self, at: &Cx<'_>, kind: &str, stats: &Stats<'_>) {
+        let (each, groups) = &self.watched;
+        let key = global_key(kind);
+        at.log(&*key, stats.l2());
+        for (group, watched) in groups {
+            let norm = stats.l2_of(|param| watched.contains(&param.name));
+            at.log(format!("{key}/{group}"), norm);
+        }
+        if self.per_parameter {
+            for param in each.of(stats) {
+                at.log(format!("norm/{kind}/{}", param.name()), param.l2());
+            }
+        }
+    }
+}
+
+impl NormsBuilder {
+    /// Measures some parameters together, under a name.
+    pub fn group(mut self, name: impl Into<String>, params: impl Into<ParamFilter>) -> Self {
+        self.groups.get_or_insert_default().insert(name.into(), params.into());
+        self
+    }
+}
+
+/// `train/grad_norm_clipped` of `grad_clipped`: what is measured first, how last.
+fn global_key(kind: &str) -> String {
+    match kind.split_once('_') {
+        Some((what, how)) => format!("train/{what}_norm_{how}"),
+        None => format!("train/{kind}_norm"),
+    }
 }
 
 #[callback("norms")]
@@ -65,25 +135,45 @@ impl Callback for Norms {
         serde_json::to_value(self).unwrap_or_default()
     }
 
+    fn hooks(&self) -> Hooks {
+        let hooks = [
+            (self.per_parameter || !self.groups.is_empty(), Hook::OnFitStart),
+            (self.clipped, Hook::BeforeOptimizerStep),
+            (self.updates, Hook::AfterOptimizerStep),
+        ];
+        let wanted = hooks.into_iter().filter(|(is_wanted, _)| *is_wanted);
+        wanted.fold(Hooks::NONE.with(Hook::AfterBackward), |hooks, (_, hook)| hooks.with(hook))
+    }
+
     fn keys(&self) -> Vec<String> {
-        let global = ["train/weight_norm", "train/grad_norm"];
-        let each = ["norm/weight/*", "norm/grad/*"].iter().filter(|_| self.per_parameter);
-        global.iter().chain(each).map(ToString::to_string).collect()
+        let global = self.kinds().map(global_key);
+        let of_groups = |key: String| self.groups.keys().map(move |name| format!("{key}/{name}"));
+        let groups = self.kinds().flat_map(|kind| of_groups(global_key(kind)));
+        let each = self.kinds().filter(|_| self.per_parameter).map(|kind| format!("norm/{kind}/*"));
+        global.chain(groups).chain(each).collect()
+    }
+
+    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
+        let group =
+            |(name, params): (&String, &ParamFilter)| Ok((name.clone(), params.select(at.params)?));
+        let groups: Result<_, bdh::BoxError> = self.groups.iter().map(group).collect();
+        self.watched = (self.params.select(at.params)?, groups?);
+        Ok(())
     }
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        at.log("train/weight_norm", at.weights.l2());
-        at.log("train/grad_norm", at.gradients.l2());
-        if self.per_parameter {
-            log_each(at, "weight", at.weights);
-            log_each(at, "grad", at.gradients);
-        }
+        self.log(at, "weight", at.weights);
+        self.log(at, "grad", at.gradients);
         Ok(())
     }
-}
 
-fn log_each(at: &AfterBackward<'_>, what: &str, stats: &Stats<'_>) {
-    for param in stats.iter() {
-        at.log(format!("norm/{what}/{}", param.name()), param.l2());
+    fn before_optimizer_step(&mut self, at: &BeforeOptimizerStep<'_>) -> HookResult {
+        self.log(at, "grad_clipped", at.gradients);
+        Ok(())
+    }
+
+    fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
+        self.log(at, "update", at.updates);
+        Ok(())
     }
 }

@@ -31,6 +31,7 @@ enum Node {
     Known(f64),
     Element(Arc<Leaf>, usize),
     Sum(Arc<Leaf>),
+    SumOf(Arc<Leaf>, Vec<usize>),
     Map(Deferred, fn(f64) -> f64),
     Zip(Deferred, Deferred, fn(f64, f64) -> f64),
 }
@@ -63,7 +64,21 @@ impl Deferred {
         Self(Arc::new(Node::Sum(Arc::clone(leaf))))
     }
 
-    fn map(&self, function: fn(f64) -> f64) -> Self {
+    /// The sum of some elements of a vector on the device.
+    pub(crate) fn sum_of(leaf: &Arc<Leaf>, indices: Vec<usize>) -> Self {
+        Self(Arc::new(Node::SumOf(Arc::clone(leaf), indices)))
+    }
+
+    /// A function of it, computed on the host once it is known.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let ratio = bdh::Deferred::from(0.001);
+    /// assert_eq!(ratio.map(f64::log10).value(), Some(-3.0));
+    /// ```
+    #[must_use]
+    pub fn map(&self, function: fn(f64) -> f64) -> Self {
         Self(Arc::new(Node::Map(self.clone().settled(), function)))
     }
 
@@ -98,6 +113,10 @@ impl Deferred {
                 leaf.read.get().map(|values| values.get(*index).copied().unwrap_or(f64::NAN))
             }
             Node::Sum(leaf) => leaf.read.get().map(|values| values.iter().sum()),
+            Node::SumOf(leaf, indices) => {
+                let values = leaf.read.get()?;
+                Some(indices.iter().filter_map(|index| values.get(*index)).sum())
+            }
             Node::Map(inner, function) => inner.value().map(function),
             Node::Zip(left, right, function) => Some(function(left.value()?, right.value()?)),
         }
@@ -106,7 +125,7 @@ impl Deferred {
     fn collect(&self, leaves: &mut Vec<Arc<Leaf>>) {
         match &*self.0 {
             Node::Known(_) => {}
-            Node::Element(leaf, _) | Node::Sum(leaf) => {
+            Node::Element(leaf, _) | Node::Sum(leaf) | Node::SumOf(leaf, _) => {
                 if !leaves.iter().any(|known| Arc::ptr_eq(known, leaf)) {
                     leaves.push(Arc::clone(leaf));
                 }
@@ -122,13 +141,14 @@ impl Deferred {
 
 /// Reads whatever `values` still need, in one device read; tells whether one was necessary.
 pub(crate) fn read<'a>(values: impl Iterator<Item = &'a Deferred>) -> Result<bool, String> {
-    read_all(values, std::iter::empty())
+    read_all(values, std::iter::empty(), std::iter::empty())
 }
 
-/// The same, for numbers and distributions together.
+/// The same, for numbers and distributions together; `along` is read only if something else is.
 pub(crate) fn read_all<'a>(
     values: impl Iterator<Item = &'a Deferred>,
     histograms: impl Iterator<Item = &'a DeferredHistogram>,
+    along: impl Iterator<Item = &'a Deferred>,
 ) -> Result<bool, String> {
     let mut leaves = Vec::new();
     values.for_each(|value| value.collect(&mut leaves));
@@ -137,6 +157,8 @@ pub(crate) fn read_all<'a>(
     if leaves.is_empty() && histograms.is_empty() {
         return Ok(false);
     }
+    along.for_each(|value| value.collect(&mut leaves));
+    leaves.retain(|leaf| leaf.read.get().is_none());
     let register = |reads: Transaction, leaf: &Arc<Leaf>| reads.register(leaf.on_device());
     let reads = leaves.iter().fold(Transaction::default(), register);
     let reads = histograms.iter().fold(reads, |reads, histogram| histogram.register(reads));

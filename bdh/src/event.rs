@@ -39,10 +39,19 @@ pub(crate) type Generate<'a> = dyn Fn(&str, &Sampling) -> Option<Result<String, 
 #[derive(Default)]
 pub(crate) struct Bus {
     pub(crate) logged: RefCell<Vec<(String, Logged)>>,
+    /// Numbers that are to be read with the next device read there is.
+    pub(crate) awaited: RefCell<Vec<Deferred>>,
+    pub(crate) said: RefCell<Vec<Line>>,
     pub(crate) requests: RefCell<Requests>,
     pub(crate) reads: Cell<u64>,
     /// The callback that has the word, for attributing requests.
     pub(crate) speaker: RefCell<String>,
+}
+
+/// A line for a person, and the numbers that it tells.
+pub(crate) struct Line {
+    pub(crate) values: Vec<Deferred>,
+    pub(crate) text: Box<dyn FnOnce() -> String>,
 }
 
 /// What was asked for during a step; resolved after every callback has been heard.
@@ -125,6 +134,39 @@ impl<'a> Cx<'a> {
     /// A key that is logged twice in a step keeps the last value.
     pub fn log(&self, key: impl Into<String>, value: impl Into<Logged>) {
         self.bus.logged.borrow_mut().push((key.into(), value.into()));
+    }
+
+    /// Has a value read along with the next device read there is, at the latest before a checkpoint.
+    ///
+    /// For numbers that a callback keeps without recording them: in [`state`](crate::Callback::state) they
+    /// are known.
+    pub fn read_along(&self, value: &Deferred) {
+        if value.value().is_none() {
+            self.bus.awaited.borrow_mut().push(value.clone());
+        }
+    }
+
+    /// Says a line to a person, such as on the terminal, once its numbers have been read with everything that
+    /// the step logs. It is not recorded.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use bdh::{AfterBackward, HookResult};
+    /// fn after_backward(at: &AfterBackward<'_>) -> HookResult {
+    ///     let step = at.step();
+    ///     at.say([at.weights.l2()], move |[norm]| format!("step {step}: weight norm {norm:.2}"));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn say<const N: usize>(
+        &self,
+        values: [Deferred; N],
+        line: impl FnOnce([f64; N]) -> String + 'static,
+    ) {
+        let known = values.clone();
+        let text = move || line(known.map(|value| value.value().unwrap_or(f64::NAN)));
+        self.bus.said.borrow_mut().push(Line { values: values.into(), text: Box::new(text) });
     }
 
     /// Reads a value now. It stalls the device, and is counted against this callback in the overhead

@@ -49,6 +49,13 @@ impl<'a> Stats<'a> {
         Deferred::sum(self.sums_of_squares()).sqrt()
     }
 
+    /// The L2 norm over some parameters together, chosen by name or shape; 0 for none.
+    #[must_use]
+    pub fn l2_of(&self, choose: impl Fn(&ParamInfo) -> bool) -> Deferred {
+        let chosen = self.iter().filter(|param| choose(param.info())).map(|param| param.row);
+        Deferred::sum_of(self.sums_of_squares(), chosen.collect()).sqrt()
+    }
+
     /// How many elements are NaN or infinite, over all parameters.
     #[must_use]
     pub fn non_finite(&self) -> Deferred {

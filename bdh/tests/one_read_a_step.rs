@@ -1,11 +1,13 @@
 //! However much is logged, the device is asked once a step; whoever asks it alone is charged.
 
+#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+
 #[path = "support/tiny.rs"]
 mod tiny;
 
 use bdh::{
-    AfterBackward, AfterOptimizerStep, Attach, BeforeOptimizerStep, Callback, HookResult,
-    MemorySink, Overhead, StepEnd, callback, every, never,
+    AfterBackward, AfterOptimizerStep, Attach, BeforeOptimizerStep, BoxError, Callback, HookResult,
+    MemorySink, Overhead, Record, RunInfo, Sink, StepEnd, at, callback, every, never,
 };
 
 /// Logs every statistic of everything in every hook that has something on the device.
@@ -79,6 +81,59 @@ fn nothing_is_read_where_nothing_is_logged() {
         Ok(())
     });
     assert_eq!(overhead(run.callback(looks)).reads, 0);
+}
+
+/// Keeps what it is told.
+#[derive(Clone)]
+struct Listener(tiny::Seen<String>);
+
+impl Sink for Listener {
+    fn name(&self) -> String {
+        "listener".to_owned()
+    }
+
+    fn open(&mut self, _run: &RunInfo) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), BoxError> {
+        Ok(self.0.push(format!("record {}", record.clock.step)))
+    }
+
+    fn remark(&mut self, text: &str) {
+        self.0.push(text.to_owned());
+    }
+}
+
+#[test]
+fn a_line_for_a_person_comes_after_its_record_and_needs_no_read_of_its_own() {
+    let listener = Listener(tiny::Seen::new());
+    let says = tiny::after_backward(|at| {
+        let step = at.step();
+        Ok(at.say([at.loss.clone(), at.weights.l2()], move |[loss, norm]| {
+            format!("{step}:{}", loss > 0.0 && norm > 0.0)
+        }))
+    });
+    let run = tiny::run(4).eval(never()).log(every(2)).sink(listener.clone());
+    assert_eq!(overhead(run.callback(says)).reads, 4);
+    assert_eq!(listener.0.text(), "1:true record 2 2:true 3:true record 4 4:true");
+}
+
+#[test]
+fn what_is_read_along_waits_for_a_read_and_is_known_when_a_checkpoint_is_written() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let seen = tiny::Seen::new();
+    let (kept, note) = (tiny::Seen::new(), seen.clone());
+    let keeps = tiny::after_backward(move |at| {
+        let norm = at.gradients.l2();
+        at.read_along(&norm);
+        kept.push(norm);
+        let known = kept.all().iter().filter(|norm| norm.value().is_some()).count();
+        Ok(note.push(format!("{}:{known}", at.step())))
+    });
+    let run = tiny::run(8).eval(never()).log(at([4])).checkpoint(at([6]));
+    assert_eq!(overhead(run.run_dir(dir.path().join("run")).callback(keeps)).reads, 2);
+    assert_eq!(seen.text(), "1:0 2:0 3:0 4:0 5:4 6:4 7:6 8:6");
 }
 
 #[test]

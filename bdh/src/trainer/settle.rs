@@ -2,7 +2,7 @@
 
 use super::{Done, MODEL_IS_IN, Trainer, checkpoint_name};
 use crate::callback::{Callback, Hook};
-use crate::event::{CheckpointRequest, Cx, EvalBatch, EvalEnd, EvalReport, StepEnd, Timing};
+use crate::event::{Bus, CheckpointRequest, Cx, EvalBatch, EvalEnd, EvalReport, StepEnd, Timing};
 use crate::lm::Sampling;
 use crate::outcome::{Problem, StopReason};
 use crate::record::{Logged, Record, Value};
@@ -122,7 +122,7 @@ impl<T: Task> Trainer<T> {
         for (name, value) in &metrics {
             cx.log(format!("val/{name}"), value.clone());
         }
-        read_logged(&self.bus.logged.borrow(), step, &mut self.progress.overhead.reads)?;
+        read(&self.bus, step, &mut self.progress.overhead.reads)?;
         let value = |deferred: &crate::Deferred| deferred.value().unwrap_or(f64::NAN);
         let metrics = metrics.iter().map(|(name, metric)| (name.clone(), value(metric))).collect();
         let report = EvalReport { metrics, took: began.elapsed() };
@@ -136,31 +136,38 @@ impl<T: Task> Trainer<T> {
     /// Sends the step's record to the sinks: whatever was logged, read together.
     pub(super) fn record(&mut self) -> Result<(), TrainError> {
         let values = self.take_logged()?;
-        if values.is_empty() {
-            return Ok(());
+        if !values.is_empty() {
+            let record = Arc::new(Record { clock: self.clock, values });
+            self.progress.last = Some(Arc::clone(&record));
+            self.progress.writers.write(&record);
         }
-        let record = Arc::new(Record { clock: self.clock, values });
-        self.progress.last = Some(Arc::clone(&record));
-        self.progress.writers.write(&record);
+        for line in self.bus.said.take() {
+            self.progress.writers.remark(&(line.text)());
+        }
         Ok(())
     }
 
     /// Everything logged since the last record, with its values.
     pub(super) fn take_logged(&mut self) -> Result<Vec<(String, Value)>, TrainError> {
-        self.read_logged()?;
+        self.read()?;
         Ok(resolve(std::mem::take(&mut *self.bus.logged.borrow_mut())))
     }
 
-    /// The record of this step as it stands, its values read but left where they are.
+    /// The record of this step as it stands, its values read but left where they are; with them what
+    /// callbacks wait for, which may be part of their state.
     pub(super) fn record_so_far(&mut self) -> Result<Record, TrainError> {
-        self.read_logged()?;
+        self.read()?;
+        let awaited = self.bus.awaited.take();
+        let step = self.clock.step;
+        let was_needed =
+            deferred::read(awaited.iter()).map_err(|reason| TrainError::Device { step, reason })?;
+        self.progress.overhead.reads += u64::from(was_needed);
         let logged = self.bus.logged.borrow().clone();
         Ok(Record { clock: self.clock, values: resolve(logged) })
     }
 
-    fn read_logged(&mut self) -> Result<(), TrainError> {
-        let reads = &mut self.progress.overhead.reads;
-        read_logged(&self.bus.logged.borrow(), self.clock.step, reads)
+    fn read(&mut self) -> Result<(), TrainError> {
+        read(&self.bus, self.clock.step, &mut self.progress.overhead.reads)
     }
 
     /// Passes on what failed in callbacks: to the sinks, and to the outcome.
@@ -197,8 +204,9 @@ fn resolve(logged: Vec<(String, Logged)>) -> Vec<(String, Value)> {
     values.into_iter().flatten().collect()
 }
 
-/// Reads, in one device read, all that was logged and is still on the device.
-fn read_logged(logged: &[(String, Logged)], step: u64, reads: &mut u64) -> Result<(), TrainError> {
+/// Reads, in one device read, all that was logged or said and is still on the device.
+fn read(bus: &Bus, step: u64, reads: &mut u64) -> Result<(), TrainError> {
+    let (logged, said) = (bus.logged.borrow(), bus.said.borrow());
     let values = logged.iter().filter_map(|(_, logged)| match logged {
         Logged::Deferred(value) => Some(value),
         _ => None,
@@ -207,8 +215,14 @@ fn read_logged(logged: &[(String, Logged)], step: u64, reads: &mut u64) -> Resul
         Logged::Histogram(value) => Some(value),
         _ => None,
     });
-    let was_needed = deferred::read_all(values, histograms)
+    let values = values.chain(said.iter().flat_map(|line| &line.values));
+    let along = bus.awaited.borrow();
+    let was_needed = deferred::read_all(values, histograms, along.iter())
         .map_err(|reason| TrainError::Device { step, reason })?;
+    drop(along);
+    if was_needed {
+        bus.awaited.take();
+    }
     *reads += u64::from(was_needed);
     Ok(())
 }

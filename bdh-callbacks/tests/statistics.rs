@@ -1,0 +1,229 @@
+//! What the callbacks that measure parameters and activations promise, beside the suite.
+
+#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+
+#[path = "../../bdh/tests/support/tiny.rs"]
+mod tiny;
+
+use bdh::burn; // by which `derive(Module)` finds it
+use bdh::burn::module::{Module, Param};
+use bdh::burn::optim::SgdConfig;
+use bdh::burn::tensor::Tensor;
+use bdh::{
+    BatchSize, BoxError, Callback, Fitted, Histogram, MemorySink, Probe, Record, RunInfo, Sink,
+    Task, Trainer, Value, at, callbacks_from_toml, every, never,
+};
+use bdh_callbacks::{Activations, Clipping, Histograms, Norms, Ratios};
+use std::path::Path;
+
+fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+    run.build().expect("a valid run").fit().expect("a run that completes")
+}
+
+fn from_toml(settings: &str) -> Box<dyn Callback> {
+    let text = format!("[[callback]]\n{settings}");
+    callbacks_from_toml(&text).expect("a valid configuration").remove(0)
+}
+
+/// What the first record has under a key.
+fn first(memory: &MemorySink, key: &str) -> Value {
+    let values = memory.records().remove(0).values;
+    values.into_iter().find(|(known, _)| known == key).expect("a recorded key").1
+}
+
+#[test]
+fn a_histogram_counts_the_weights_before_the_update() {
+    let memory = MemorySink::default();
+    let histograms = Histograms::builder().cadence(every(1)).build().expect("valid settings");
+    let fitted = fit(tiny::run(2).eval(never()).sink(memory.clone()).callback(histograms));
+    let embed = &tiny::weights(&tiny::Tiny::new(0.0))[0];
+    let embed: Vec<f32> = embed.iter().map(|bits| f32::from_bits(*bits)).collect();
+    let expected = Value::Histogram(Histogram::of(&embed, 64));
+    assert_eq!(first(&memory, "weights/embed.weight"), expected);
+    assert_eq!(fitted.overhead.reads, 2, "one read a step");
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_is_told_and_the_run_goes_on() {
+    let settings = "use = \"histograms\"\nparams = [\"*embed*\", \"*attn*\"]";
+    let fitted = fit(tiny::run(2).callback(from_toml(settings)));
+    let told = fitted.problems[0].to_string();
+    let expected = "no parameter matches `*attn*`; there are embed.weight, head.weight, head.bias";
+    assert!(told.contains(expected), "{told}");
+}
+
+#[test]
+fn the_norm_of_groups_that_share_no_parameter_add_up_to_the_global_one() {
+    let memory = MemorySink::default();
+    let norms = Norms::builder().group("in", "embed*").group("out", ["head*"]).updates(true);
+    let norms = norms.per_parameter(true).build().expect("valid settings");
+    fit(tiny::run(3).sink(memory.clone()).callback(norms));
+    let last = |key: &str| memory.series(key)[2].1;
+    for key in ["train/weight_norm", "train/grad_norm", "train/update_norm"] {
+        let parts = last(&format!("{key}/in")).hypot(last(&format!("{key}/out")));
+        assert!((parts / last(key) - 1.0).abs() < 1e-9, "{key} is {} and {parts}", last(key));
+    }
+    assert_eq!(last("train/update_norm/in"), last("norm/update/embed.weight"));
+}
+
+#[test]
+fn clipped_gradients_are_as_long_as_they_may_be_and_updates_as_the_optimizer_makes_them() {
+    let memory = MemorySink::default();
+    let norms = Norms::builder().clipped(true).updates(true).build().expect("valid settings");
+    let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 3)
+        .optimizer(SgdConfig::new().build(), 0.5);
+    fit(run.clip_grad_norm(1e-3).sink(memory.clone()).callback(norms));
+    for ((_, clipped), (_, update)) in
+        memory.series("train/grad_norm_clipped").iter().zip(memory.series("train/update_norm"))
+    {
+        assert!((clipped / 1e-3 - 1.0).abs() < 1e-4, "{clipped}");
+        assert!((update / 0.5e-3 - 1.0).abs() < 1e-3, "{update}"); // weights of about 0.3 round it
+    }
+}
+
+/// A norm that is exceeded on some of the steps.
+fn medium_norm() -> f64 {
+    let memory = MemorySink::default();
+    fit(tiny::run(12).sink(memory.clone()).callback(Norms::default()));
+    let mut norms: Vec<_> =
+        memory.series("train/grad_norm").iter().map(|(_, norm)| *norm).collect();
+    norms.sort_by(f64::total_cmp);
+    norms[6]
+}
+
+/// The shares of clipped steps of a run that reads only when something of them is recorded or saved.
+fn clip_fractions(dir: &Path, from: Option<&Path>) -> Vec<(u64, f64)> {
+    let memory = MemorySink::default();
+    let run = tiny::run(12).clip_grad_norm(medium_norm()).log(never()).eval(never());
+    let run = run.checkpoint(at([6])).run_dir(dir).sink(memory.clone());
+    let run = from.into_iter().fold(run, tiny::Builder::resume);
+    fit(run.callback(Clipping::recorded(every(4))));
+    memory.series("train/clip_fraction")
+}
+
+#[test]
+fn the_clip_fraction_counts_all_steps_since_the_last_record_and_survives_a_resume() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("run");
+    let memory = MemorySink::default();
+    let each = Clipping::recorded(every(1));
+    fit(tiny::run(12).clip_grad_norm(medium_norm()).sink(memory.clone()).callback(each));
+    let each: Vec<_> =
+        memory.series("train/clip_fraction").iter().map(|(_, share)| *share).collect();
+    assert!(each.contains(&0.0) && each.contains(&1.0), "{each:?}");
+
+    let whole = clip_fractions(&dir, None);
+    let means: Vec<_> = each.chunks(4).map(|four| four.iter().sum::<f64>() / 4.0).collect();
+    assert_eq!(whole.iter().map(|(_, share)| *share).collect::<Vec<_>>(), means);
+    let resumed = clip_fractions(&dir, Some(&dir.join("checkpoints/step_00000006")));
+    assert_eq!(resumed, whole[1..]);
+}
+
+/// Keeps what is said to people.
+#[derive(Clone)]
+struct Listener(tiny::Seen<String>);
+
+impl Sink for Listener {
+    fn name(&self) -> String {
+        "listener".to_owned()
+    }
+
+    fn open(&mut self, _run: &RunInfo) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn write(&mut self, _record: &Record) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn remark(&mut self, text: &str) {
+        self.0.push(text.to_owned());
+    }
+}
+
+#[test]
+fn ratios_are_quotients_and_a_line_for_each_weight_reaches_the_terminal() {
+    let (memory, listener) = (MemorySink::default(), Listener(tiny::Seen::new()));
+    let by_hand = tiny::after_backward(|at| {
+        for (weight, grad) in at.weights.iter().zip(at.gradients.iter()) {
+            at.log(format!("by_hand/{}", weight.name()), grad.std() / weight.std());
+            at.log(format!("norms/{}", weight.name()), weight.l2());
+        }
+        Ok(())
+    });
+    let updates = tiny::after_optimizer_step(|at| {
+        let norms = at.updates.iter().map(|update| (update.name().to_owned(), update.l2()));
+        Ok(norms.for_each(|(name, norm)| at.log(format!("updates/{name}"), norm)))
+    });
+    let ratios = Ratios::builder().cadence(at([2])).l2(true).updates(true);
+    let run = tiny::run(3).eval(never()).sink(memory.clone()).sink(listener.clone());
+    let run = run.callback(by_hand).callback(updates);
+    let fitted = fit(run.callback(ratios.build().expect("valid settings")));
+    assert_eq!(fitted.overhead.reads, 3);
+
+    let second = |key: &str| memory.series(key).iter().find(|(step, _)| *step == 2).expect(key).1;
+    for name in ["embed.weight", "head.weight"] {
+        let by_hand = second(&format!("by_hand/{name}"));
+        assert_eq!(second(&format!("ratio/grad_std/{name}")), by_hand);
+        let updates = second(&format!("updates/{name}")) / second(&format!("norms/{name}"));
+        assert_eq!(second(&format!("ratio/update_l2/{name}")), updates);
+    }
+    let lines = listener.0.all();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].starts_with("weight embed.weight: mean "), "{lines:?}");
+    let ratio: f64 = lines[0].rsplit_once(' ').expect("words").1.parse().expect("a number");
+    assert!((ratio / second("ratio/grad_std/embed.weight") - 1.0).abs() < 1e-4, "{lines:?}");
+}
+
+/// Shows the same two tokens of four units on each step, and learns one number.
+struct Shows([f32; 8]);
+
+#[derive(Module, Debug)]
+struct Number {
+    number: Param<Tensor<1>>,
+}
+
+impl Task for Shows {
+    type Model = Number;
+    type Batch = ();
+
+    fn next_batch(&mut self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn size(&self, (): &()) -> BatchSize {
+        BatchSize { samples: 1, tokens: 2 }
+    }
+
+    fn loss(&self, model: &Number, (): &(), probe: &Probe<'_>) -> Tensor<1> {
+        let shown = Tensor::<1>::from_floats(self.0, &tiny::device()).reshape([1, 2, 4]);
+        probe.tap("h.0.mlp", &shown);
+        model.number.val()
+    }
+}
+
+/// Mean, standard deviation, RMS, share of zeros, and share of dead units.
+fn activations(values: [f32; 8]) -> Vec<f64> {
+    let memory = MemorySink::default();
+    let model = Number { number: Param::from_tensor(Tensor::ones([1], &tiny::device())) };
+    let run = Trainer::builder(Shows(values), model).optimizer(SgdConfig::new().build(), 0.1);
+    let run = run.steps(1).stop_on_signals(false).sink(memory.clone());
+    let run = run.callback(Activations::default()).build().expect("a valid run");
+    assert_eq!(run.fit().expect("a run that completes").overhead.reads, 1);
+    let value = |what: &str| memory.series(&format!("activations/h.0.mlp/{what}"))[0].1;
+    ["mean", "std", "rms", "zeros", "dead"].map(value).to_vec()
+}
+
+#[test]
+fn a_unit_is_dead_if_every_token_has_zero_there() {
+    let half = activations([0.0, 1.0, 0.0, 2.0, 0.0, 0.0, 0.0, -3.0]);
+    assert_eq!(half, [0.0, f64::from(2.0_f32).sqrt(), 1.75_f64.sqrt(), 0.625, 0.5]);
+    assert_eq!(activations([0.0; 8]), [0.0, 0.0, 0.0, 1.0, 1.0]);
+}
+
+#[test]
+fn activations_that_are_not_numbers_are_neither_zero_nor_dead() {
+    let broken = activations([f32::NAN, 0.0, 0.0, 1.0, 0.0, 0.0, f32::INFINITY, 1.0]);
+    assert!(broken[..3].iter().all(|value| !value.is_finite()), "{broken:?}");
+    assert_eq!(broken[3..], [0.5, 0.25]);
+}
