@@ -2,9 +2,9 @@
 
 use super::api::{Api, Failure};
 use super::tree::Tree;
+use crate::sinks::wandb::note::Counts;
 use crate::sinks::wandb::proto::{Metric, Run};
 use crate::sinks::wandb::text;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 const RESUME_STATUS: &str = "query RunResumeStatus($project: String, $entity: String, $name: String!) { \
@@ -18,15 +18,6 @@ const UPSERT: &str = "mutation UpsertBucket($name: String, $project: String, $en
     commit: $commit, config: $config, host: $host, jobProgram: $program, jobRepo: $repo, jobType: $jobType, \
     sweep: $sweep, tags: $tags}) { inserted bucket { id name displayName historyLineCount \
     project { name entity { name } } } } }";
-
-/// What the server has of a run already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Counts {
-    /// Rows of history.
-    pub(super) rows: u64,
-    /// Lines of output.
-    pub(super) lines: u64,
-}
 
 /// Where a run is on the server, in the server's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]

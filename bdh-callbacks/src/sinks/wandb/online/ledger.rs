@@ -3,45 +3,32 @@
 //! The server counts the rows of a run, and the note says how many of them were there before this log's: a run
 //! that was begun anew under an old id has rows of an earlier log. Without the note, all of the log is sent.
 
-use super::bucket::Counts;
-use serde::{Deserialize, Serialize};
+use crate::sinks::wandb::note::{Counts, Note};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// How far into the log all files and artifacts have been sent.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    path: PathBuf,
+    log: PathBuf,
     note: Note,
     /// Whether one was not taken: nothing after it counts, so that it is tried again.
     has_gap: bool,
-}
-
-/// What stands in the file.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Note {
-    server: String,
-    /// Files and artifacts have been sent up to here, in bytes of the log.
-    offset: u64,
-    /// What the server had before the first row of this log.
-    before: Counts,
 }
 
 impl Ledger {
     /// The note about a log for a server, which has so much of its run; a new one if there is none, or if the
     /// server has not even heard of the run.
     pub(super) fn open(log: &Path, server: &str, counts: Option<Counts>) -> Self {
-        let path = PathBuf::from(format!("{}.uploaded", log.display()));
-        let read = || serde_json::from_slice(&fs::read(&path).ok()?).ok();
-        let known = read().filter(|note: &Note| counts.is_some() && note.server == server);
+        let known = Note::about(log).filter(|note| counts.is_some() && note.server == server);
         // `wandb sync` leaves this mark where it has sent a log: what the server has, it has from there.
         let is_synced = PathBuf::from(format!("{}.synced", log.display())).exists();
         let before = if is_synced { Counts::default() } else { counts.unwrap_or_default() };
         let Note { offset, before, .. } = known.unwrap_or(Note { before, ..Note::default() });
-        // A log that was cut back since has other entries there now.
+        // Whoever cuts the log lowers the note; this is for a log that lost its end in another way.
         let len = fs::metadata(log).map_or(0, |log| log.len());
         let note = Note { server: server.to_owned(), offset: offset.min(len), before };
-        let ledger = Self { path, note, has_gap: false };
+        let ledger = Self { log: log.to_owned(), note, has_gap: false };
         ledger.save();
         ledger
     }
@@ -67,10 +54,7 @@ impl Ledger {
     }
 
     fn save(&self) {
-        let scratch = self.path.with_extension("uploaded.tmp");
-        let text = serde_json::to_vec(&self.note).unwrap_or_default();
-        // Without it, files are sent twice some day.
-        let _ = fs::write(&scratch, text).and_then(|()| fs::rename(&scratch, &self.path));
+        let _ = self.note.save(&self.log); // without it, all is sent twice some day
     }
 }
 

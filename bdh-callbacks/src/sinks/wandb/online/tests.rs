@@ -219,6 +219,29 @@ fn a_resumed_upload_sends_no_file_twice_unless_the_server_lost_the_run() {
 }
 
 #[test]
+fn files_of_a_resumed_run_are_sent_where_its_log_was_cut_and_grew_again() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.rows(3);
+    logged.file("early.txt", "early", 0);
+    logged.artifact("first");
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+
+    logged.go_on(10);
+    logged.rows(1);
+    logged.file("late.txt", "late", 0);
+    logged.artifact("second");
+    logged.rows(60); // longer than it was
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    let dump = server.dump();
+    assert_eq!(server.run()["files"]["late.txt"]["text"], "late");
+    assert_eq!(dump["artifacts"].as_object().map(serde_json::Map::len), Some(2));
+    assert_eq!(rows(&server.run()), (0..63).collect::<Vec<_>>());
+}
+
+#[test]
 fn two_hundred_thousand_rows_go_in_requests_of_at_most_ten_mebibytes() {
     let Some(server) = Server::start(&[]) else { return };
     let mut logged = Logged::new();

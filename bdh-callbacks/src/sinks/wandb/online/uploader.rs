@@ -1,6 +1,6 @@
 //! The first thread: reads the log and sends what it says.
 
-use super::bucket::{self, Bucket, Counts, Place};
+use super::bucket::{self, Bucket, Place};
 use super::bulk::{Bulk, Job, What};
 use super::ledger::Ledger;
 use super::link::{GaveUp, Link};
@@ -11,6 +11,7 @@ use super::tail::{Next, Tail};
 use super::tree::Tree;
 use super::{News, Sent};
 use crate::sinks::wandb::log::LogError;
+use crate::sinks::wandb::note::Counts;
 use crate::sinks::wandb::proto::{FileItem, History, Kind, Run};
 use crate::sinks::wandb::rows::step_of;
 use crate::sinks::wandb::settings::Settings;
