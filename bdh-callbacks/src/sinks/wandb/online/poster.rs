@@ -100,6 +100,9 @@ impl Poster {
 
     /// Posts all that waits, and a sign of life if there was nothing to post for a while.
     pub(super) fn post_all(&mut self) -> Result<(), GaveUp> {
+        if self.path.is_none() {
+            return Ok(()); // all of it waits
+        }
         if std::mem::take(&mut self.is_summary_new) {
             let summarized = self.stream.summarize(&self.summary.json());
             self.tell_too_long("summary", &summarized);

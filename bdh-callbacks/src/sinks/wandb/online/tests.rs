@@ -526,6 +526,26 @@ fn a_sync_that_cannot_work_says_why() {
 }
 
 #[test]
+fn a_log_that_does_not_say_which_run_it_is_of_is_not_called_sent() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    let begin = fs::metadata(logged.log()).expect("the log").len() as usize;
+    logged.rows(2);
+    logged.exit(0);
+    let mut bytes = fs::read(logged.log()).expect("the log");
+    bytes[begin - 1] ^= 1; // the end of the entry of the run
+    fs::write(logged.log(), bytes).expect("the log");
+    let error = sync_with(&logged.log(), settings(&server.url()), PACE, LONG);
+    assert!(matches!(error, Err(SyncError::NoRun)), "{error:?}");
+    assert!(!logged.dir.path().join("run-abc12345.wandb.synced").exists());
+    let (uploader, ears) = logged.upload(&server.url());
+    let left = Some("the log does not say which run it is of".to_owned());
+    assert_eq!(uploader.finish(LONG), Finished { left, rows: 0 });
+    assert_eq!(ears.problems().len(), 1);
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
 fn must_and_never_ask_the_server_before_the_run_begins() {
     let Some(server) = Server::start(&[]) else { return };
     let mut logged = Logged::new();

@@ -69,6 +69,8 @@ enum Read {
 pub(super) enum Broken {
     GaveUp(GaveUp),
     Log(LogError),
+    /// The log ended, and nothing in it says which run it is of.
+    NoRun,
     /// A thread could not be started.
     Thread(std::io::Error),
 }
@@ -132,6 +134,7 @@ impl Uploader {
                 (Read::All, Wish::Finish) => return self.finish(),
                 (Read::All, _) => drop(self.link.signal.wait(pause, wish)),
                 (Read::Held, _) => drop(self.link.signal.wait(TURN, wish)),
+                (Read::Full, _) if self.place.is_none() => return Err(Broken::NoRun),
                 (Read::Full, _) => {}
             }
         }
@@ -298,6 +301,9 @@ impl Uploader {
 
     /// The log is complete: what belongs at its end, then the word that it is.
     fn finish(&mut self) -> Result<(), Broken> {
+        if self.place.is_none() {
+            return Err(Broken::NoRun);
+        }
         let mut files = std::mem::take(&mut self.at_end);
         files.extend(self.output.finish().map(str::to_owned));
         for name in files {
