@@ -41,7 +41,7 @@ pub(super) struct Bulk {
 pub(super) enum Done {
     /// It is on the server; of a file of the run, its name.
     Sent(Option<String>),
-    /// It was on the disk no more.
+    /// A file of the run that was on the disk no more.
     Gone,
     /// Why it was not taken.
     Failed(String),
@@ -96,7 +96,8 @@ fn work(
                 (format!("file `{name}`"), sent)
             }
             What::Artifact(artifact) => {
-                let sent = artifacts::send(link, place, &artifact);
+                let run = files.parent().unwrap_or(files);
+                let sent = artifacts::send(link, place, run, &artifact);
                 (format!("artifact `{}`", artifact.name), sent)
             }
         };

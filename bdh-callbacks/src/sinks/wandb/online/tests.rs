@@ -403,20 +403,91 @@ fn a_file_that_is_gone_is_a_remark_and_the_rest_arrives() {
     let mut logged = Logged::new();
     logged.file("gone.txt", "x", 0);
     logged.file("kept.txt", "kept", 0);
-    logged.artifact("checkpoint");
     fs::remove_file(logged.files().join("gone.txt")).expect("a file");
-    fs::remove_dir_all(logged.dir.path().join("artifacts")).expect("a folder");
     logged.rows(2);
     logged.exit(0);
     let (uploader, ears) = logged.upload(&server.url());
     is_complete(&uploader.finish(LONG));
     let remarks = ears.remarks();
-    assert_eq!(remarks.len(), 2, "{remarks:?}");
+    assert_eq!(remarks.len(), 1, "{remarks:?}");
     assert!(remarks[0].ends_with("gone.txt` is not there any more and is not sent"), "{remarks:?}");
-    assert!(remarks[1].starts_with("artifact `model-abc12345` is not sent: `"), "{remarks:?}");
     assert_eq!((rows(&server.run()).len(), ears.problems()), (2, vec![]));
     assert_eq!(server.run()["files"]["kept.txt"]["text"], "kept");
     assert_eq!(server.run()["files"]["gone.txt"], Json::Null);
+}
+
+#[test]
+fn an_artifact_of_which_files_are_gone_is_never_called_sent() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.artifact("checkpoint");
+    logged.artifact("other");
+    fs::remove_file(logged.dir.path().join("artifacts/checkpoint/state.json")).expect("a file");
+    logged.rows(2);
+    logged.exit(0);
+    let (uploader, ears) = logged.upload(&server.url());
+    let finished = uploader.finish(LONG);
+    let left = finished.left.expect("something is left");
+    assert!(left.starts_with("files or artifacts were not taken, 1 of them: `"), "{left}");
+    assert!(left.ends_with("state.json` is not in the run's folder any more"), "{left}");
+    assert_eq!((ears.problems().len(), finished.rows), (1, 2));
+    let error = sync_with(&logged.log(), settings(&server.url()), PACE, LONG);
+    assert!(matches!(error, Err(SyncError::Files { failed: 1, .. })), "{error:?}");
+    assert!(!logged.dir.path().join("run-abc12345.wandb.synced").exists());
+    assert!(logged.dir.path().join("artifacts/checkpoint/model.bin").exists());
+}
+
+#[test]
+fn artifacts_of_a_run_that_was_moved_are_found() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.artifact("checkpoint");
+    logged.exit(0);
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    let folder = elsewhere.path().join("artifacts/a run");
+    run::copy(logged.dir.path(), &folder);
+    drop(logged);
+    let synced = sync_with(&folder, settings(&server.url()), PACE, LONG).expect("a sync");
+    assert_eq!(synced.files, 1);
+    let artifacts = server.dump()["artifacts"].clone();
+    let artifact = artifacts.as_object().and_then(|all| all.values().next()).expect("an artifact");
+    assert_eq!((&artifact["committed"], &artifact["files"]["state.json"]["text"]), (&json!(true), &json!("{}")));
+}
+
+#[test]
+fn a_log_of_somebody_else_gets_no_file_from_outside_of_its_folder() {
+    use crate::sinks::wandb::proto::{Artifact, Kind, Manifest, ManifestEntry};
+    let Some(server) = Server::start(&[]) else { return };
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let secret = home.path().join(".netrc");
+    fs::write(&secret, "password of mine").expect("a file");
+    let mut logged = Logged::new();
+    let root = fs::canonicalize(logged.dir.path()).expect("the run's folder");
+    let artifacts = root.join("artifacts");
+    fs::create_dir(&artifacts).expect("a folder");
+    let mut paths = vec![secret.clone(), artifacts.join("../../").join(secret.strip_prefix("/").expect("a path"))];
+    let up: std::path::PathBuf = root.components().map(|_| "..").collect();
+    paths.push(artifacts.join(up).join(secret.strip_prefix("/").expect("a path")));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&secret, artifacts.join("link")).expect("a link");
+        std::os::unix::fs::symlink(&secret, logged.files().join("link.txt")).expect("a link");
+        paths.push(artifacts.join("link"));
+    }
+    let count = paths.len() as u64;
+    for path in paths {
+        let local_path = path.to_str().expect("Unicode").to_owned();
+        let entry = ManifestEntry { path: "netrc".to_owned(), local_path, ..ManifestEntry::default() };
+        let manifest = Some(Manifest { contents: vec![entry], ..Manifest::default() });
+        logged.put(Kind::Artifact(Artifact { manifest, finalize: true, ..Artifact::default() }));
+    }
+    let file = crate::sinks::wandb::proto::FileItem { path: "link.txt".to_owned(), policy: 0, kind: 1 };
+    logged.put(Kind::Files(crate::sinks::wandb::proto::Files { files: vec![file] }));
+    logged.exit(0);
+    let error = sync_with(&logged.log(), settings(&server.url()), PACE, LONG);
+    assert!(matches!(error, Err(SyncError::Files { failed, .. }) if failed == count), "{error:?}");
+    assert!(!server.dump().to_string().contains("password"));
+    assert!(server.requests().iter().all(|request| request["kind"] != "put"));
 }
 
 #[test]
