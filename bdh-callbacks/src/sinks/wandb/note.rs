@@ -15,6 +15,9 @@ pub(super) struct Note {
     pub(super) offset: u64,
     /// What the server had before the first row of this log.
     pub(super) before: Counts,
+    /// What is added to each `_step` of this log, so that it goes on after those of `before`.
+    #[serde(default)]
+    pub(super) shift: u64,
 }
 
 /// What a server has of a run.

@@ -111,6 +111,14 @@ pub(super) fn step_of(row: &History) -> Option<u64> {
     row.item.iter().find(|item| item.key == "step")?.value_json.parse().ok()
 }
 
+/// W&B's own step of a row: it counts the rows of a log from 0.
+#[cfg(feature = "wandb-online")]
+pub(super) fn count_of(row: &History) -> Option<u64> {
+    let counted = row.item.iter().find(|item| item.key == "_step");
+    let counted = counted.and_then(|item| item.value_json.parse().ok());
+    counted.or_else(|| row.step.as_ref().and_then(|step| u64::try_from(step.num).ok()))
+}
+
 /// A key with its value in JSON.
 pub(super) fn item(key: String, value_json: String) -> Item {
     Item { key, nested_key: Vec::new(), value_json }

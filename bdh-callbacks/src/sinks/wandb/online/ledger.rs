@@ -3,6 +3,7 @@
 //! The server counts the rows of a run, and the note says how many of them were there before this log's: a run
 //! that was begun anew under an old id has rows of an earlier log. Without the note, all of the log is sent.
 
+use super::bucket::Known;
 use crate::sinks::wandb::note::{Counts, Note};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,15 +20,12 @@ pub(super) struct Ledger {
 impl Ledger {
     /// The note about a log for a server, which has so much of its run; a new one if there is none, or if the
     /// server has not even heard of the run.
-    pub(super) fn open(log: &Path, server: &str, counts: Option<Counts>) -> Self {
-        let known = Note::about(log).filter(|note| counts.is_some() && note.server == server);
-        // `wandb sync` leaves this mark where it has sent a log: what the server has, it has from there.
-        let is_synced = PathBuf::from(format!("{}.synced", log.display())).exists();
-        let before = if is_synced { Counts::default() } else { counts.unwrap_or_default() };
-        let Note { offset, before, .. } = known.unwrap_or(Note { before, ..Note::default() });
+    pub(super) fn open(log: &Path, server: &str, known: Option<Known>) -> Self {
+        let noted = Note::about(log).filter(|note| known.is_some() && note.server == server);
+        let note = noted.unwrap_or_else(|| begin(log, server, known.unwrap_or_default()));
         // Whoever cuts the log lowers the note; this is for a log that lost its end in another way.
         let len = fs::metadata(log).map_or(0, |log| log.len());
-        let note = Note { server: server.to_owned(), offset: offset.min(len), before };
+        let note = Note { offset: note.offset.min(len), ..note };
         let ledger = Self { log: log.to_owned(), note, has_gap: false };
         ledger.save();
         ledger
@@ -37,6 +35,11 @@ impl Ledger {
     pub(super) fn of_this_log(&self, counts: Counts) -> Counts {
         let Counts { rows, lines } = self.note.before;
         Counts { rows: counts.rows.saturating_sub(rows), lines: counts.lines.saturating_sub(lines) }
+    }
+
+    /// What is added to each `_step`.
+    pub(super) fn shift(&self) -> u64 {
+        self.note.shift
     }
 
     /// Files of entries before this byte have been sent.
@@ -58,19 +61,32 @@ impl Ledger {
     }
 }
 
+/// The first note about a log, for a server that has so much of its run.
+fn begin(log: &Path, server: &str, known: Known) -> Note {
+    // `wandb sync` leaves this mark where it has sent a log: what the server has, it has from there.
+    let is_synced = PathBuf::from(format!("{}.synced", log.display())).exists();
+    let known = if is_synced { Known::default() } else { known };
+    let (before, shift) = (known.counts, known.next());
+    Note { server: server.to_owned(), offset: 0, before, shift }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KNOWN: Option<Counts> = Some(Counts { rows: 7, lines: 2 });
+    const KNOWN: Option<Known> = Some(of_rows(7));
+
+    const fn of_rows(rows: u64) -> Known {
+        Known { counts: Counts { rows, lines: 2 }, next_of_rows: 0, next_of_summary: 0 }
+    }
 
     #[test]
     fn rows_of_an_earlier_log_are_not_taken_for_this_ones() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let log = dir.path().join("run-x.wandb");
         let of_this_log = |rows| {
-            let counts = Counts { rows, lines: 2 };
-            Ledger::open(&log, "here", Some(counts)).of_this_log(counts).rows
+            let known = of_rows(rows);
+            Ledger::open(&log, "here", Some(known)).of_this_log(known.counts).rows
         };
         assert_eq!([7, 7, 9, 12].map(of_this_log), [0, 0, 2, 5]);
         fs::remove_file(dir.path().join("run-x.wandb.uploaded")).expect("the note");

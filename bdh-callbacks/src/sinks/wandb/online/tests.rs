@@ -182,14 +182,36 @@ fn a_resumed_upload_sends_no_row_twice() {
 #[test]
 fn a_new_log_under_an_old_id_comes_after_the_rows_that_are_there() {
     let Some(server) = Server::start(&[]) else { return };
-    for _ in 0..2 {
-        let mut logged = Logged::new();
-        logged.rows(10);
+    let mut logged = Logged::new();
+    for session in 0..2 {
+        logged = Logged::new();
+        logged.rows(9);
+        logged.row(&[("nan", "NaN")]);
+        logged.summarize(&[("_step", "9"), ("nan", "NaN")]);
         logged.exit(0);
         is_complete(&logged.upload(&server.url()).0.finish(LONG));
         is_complete(&logged.upload(&server.url()).0.finish(LONG)); // once more: nothing is left to send
+        assert_eq!(server.run()["summary"]["_step"], 9 + 10 * session);
     }
     assert_eq!(server.row_requests(), [(0, 10), (10, 10)]);
+    logged.rows(5);
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    assert_eq!(rows(&server.run()), (0..25).collect::<Vec<_>>(), "W&B drops a `_step` that goes back");
+}
+
+#[test]
+fn a_new_log_goes_behind_a_summary_that_is_further_than_its_rows() {
+    let Some(server) = Server::start(&[]) else { return };
+    for _ in 0..2 {
+        let mut logged = Logged::new();
+        logged.rows(3);
+        logged.summarize(&[("_step", "7")]);
+        logged.exit(0);
+        is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    }
+    assert_eq!(rows(&server.run()), [0, 1, 2, 8, 9, 10]);
+    assert_eq!(server.run()["summary"]["_step"], 15);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::tree::Tree;
 use super::{News, Sent};
 use crate::sinks::wandb::log::LogError;
 use crate::sinks::wandb::note::Counts;
-use crate::sinks::wandb::proto::{FileItem, History, Kind, Run};
+use crate::sinks::wandb::proto::{FileItem, History, Item, Kind, Run};
 use crate::sinks::wandb::rows::step_of;
 use crate::sinks::wandb::settings::Settings;
 use std::collections::VecDeque;
@@ -41,6 +41,8 @@ pub(super) struct Uploader {
     place: Option<Place>,
     /// What the server has already, and is passed over in the log.
     skip: Counts,
+    /// What is added to each `_step`: the server has rows of an earlier log, and W&B drops a step that goes back.
+    shift: u64,
     poster: Poster,
     output: OutputLog,
     at_end: Vec<String>,
@@ -104,6 +106,7 @@ impl Uploader {
             bucket: Bucket::default(),
             place: None,
             skip: Counts::default(),
+            shift: 0,
             output: OutputLog::new(&files),
             log,
             files,
@@ -169,8 +172,11 @@ impl Uploader {
             Kind::Run(run) => self.begin(run)?,
             Kind::Config(changes) => self.bucket.configure(&changes),
             Kind::Metric(metric) => self.bucket.define(metric),
-            Kind::History(row) => self.row(&row),
-            Kind::Summary(changes) => self.poster.summarize(&changes),
+            Kind::History(row) => self.row(row),
+            Kind::Summary(mut changes) => {
+                shift(&mut changes.update, self.shift);
+                self.poster.summarize(&changes);
+            }
             Kind::Output(output) => {
                 for line in self.output.take(&output) {
                     self.line(&line);
@@ -193,14 +199,14 @@ impl Uploader {
         let run = self.bucket.run();
         let entity = Some(run.entity.as_str()).filter(|entity| !entity.is_empty());
         let entity = entity.or(self.settings.entity.as_deref());
-        let counts = |api: &_| bucket::counts(api, entity, &run.project, &run.run_id);
-        let counts = match self.link.insist(&[], counts) {
+        let known = |api: &_| bucket::known(api, entity, &run.project, &run.run_id);
+        let known = match self.link.insist(&[], known) {
             Err(GaveUp::Refused(_)) => None, // the upsert says why, in better words
-            counts => counts?,
+            known => known?,
         };
-        let ledger = Ledger::open(&self.log, &self.settings.base_url, counts);
-        self.files_from = ledger.offset();
-        let counts = counts.unwrap_or_default();
+        let ledger = Ledger::open(&self.log, &self.settings.base_url, known);
+        (self.files_from, self.shift) = (ledger.offset(), ledger.shift());
+        let counts = known.unwrap_or_default().counts;
         self.skip = ledger.of_this_log(counts);
         let place = self.upsert()?;
         self.poster.begin(&place, counts.rows, counts.lines);
@@ -239,10 +245,11 @@ impl Uploader {
         }
     }
 
-    fn row(&mut self, row: &History) {
-        if let Some(step) = step_of(row) {
+    fn row(&mut self, mut row: History) {
+        if let Some(step) = step_of(&row) {
             self.link.step.store(step, Ordering::Relaxed);
         }
+        shift(&mut row.item, self.shift);
         let line = Tree::of(&row.item).json();
         if !self.poster.takes(&line) {
             return; // and it is not counted
@@ -346,5 +353,15 @@ impl Uploader {
             self.poster.post_all()?;
         }
         Ok(())
+    }
+}
+
+/// Adds to the `_step` among items.
+fn shift(items: &mut [Item], by: u64) {
+    let is_step = |item: &&mut Item| item.key == "_step" || item.nested_key == ["_step"];
+    for item in items.iter_mut().filter(is_step) {
+        if let Ok(step) = item.value_json.parse::<u64>() {
+            item.value_json = (step + by).to_string();
+        }
     }
 }

@@ -114,6 +114,10 @@ impl Logged {
         self.put(Kind::Config(items(pairs)));
     }
 
+    pub(super) fn summarize(&mut self, pairs: &[(&str, &str)]) {
+        self.put(Kind::Summary(items(pairs)));
+    }
+
     pub(super) fn exit(&mut self, exit_code: i32) {
         self.put(Kind::Exit(Exit { exit_code, runtime: 7 }));
     }
