@@ -9,6 +9,7 @@ mod journal;
 #[cfg(feature = "wandb-online")]
 mod live;
 mod log;
+mod note;
 #[cfg(feature = "wandb-online")]
 mod online;
 mod proto;

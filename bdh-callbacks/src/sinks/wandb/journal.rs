@@ -1,6 +1,7 @@
 //! The log of one run, entry by entry.
 
 use super::log::{LogError, LogReader, LogWriter};
+use super::note;
 use super::proto::{Header, Info, Kind, Record, Version};
 use super::repair::repair;
 use super::rows::{Rows, step_of};
@@ -53,6 +54,7 @@ impl Journal {
                 rows.replay(&kind);
             }
         }
+        note::lower(path, len)?; // first: a note that is too low sends a file twice, one too high never
         let writer = LogWriter::go_on(path, len)?;
         let run_id = run_id.to_owned();
         Ok((Self { writer, entries, run_id, bytes: Vec::new() }, rows))

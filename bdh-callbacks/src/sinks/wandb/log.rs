@@ -4,6 +4,7 @@
 //! is one chunk, or several where it meets the end of a block; a chunk is a CRC-32, a length, a type, and its
 //! bytes, and never spans two blocks.
 
+use crate::sinks::on_disk::check_not_deleted;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -76,26 +77,21 @@ impl LogWriter {
         Ok(())
     }
 
+    /// The length of the log, in bytes.
+    #[must_use]
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Makes what was appended survive the machine, not only the process.
     ///
     /// # Errors
     ///
     /// Those of the file system; and a log that has been deleted, which takes records still and keeps none.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        if is_deleted(&self.file)? && !self.path.exists() {
-            let error = format!("`{}` has been deleted", self.path.display());
-            return Err(io::Error::new(io::ErrorKind::NotFound, error));
-        }
+        check_not_deleted(&self.file, &self.path)?;
         self.file.sync_data()
     }
-}
-
-/// Whether a file has no name left. There are file systems that count no names: theirs has to be looked for, too.
-fn is_deleted(file: &File) -> io::Result<bool> {
-    #[cfg(unix)]
-    return Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0);
-    #[cfg(not(unix))]
-    Ok(file.metadata().is_err()) // an open file cannot be deleted there
 }
 
 /// Puts a record into chunks, for a log of `len` bytes.
@@ -216,6 +212,19 @@ impl LogReader {
     ///
     /// [`LogError::Damaged`], again and again until [`resync`](Self::resync), or those of the file system.
     pub(crate) fn next_record(&mut self) -> Result<Option<Vec<u8>>, LogError> {
+        let read = self.read_record();
+        if matches!(read, Err(LogError::Damaged { .. })) {
+            self.block.clear(); // it may have been read while it was written: the next look is at the file
+        }
+        read
+    }
+
+    /// Whether all of the file has been read, as long as it is now.
+    pub(crate) fn is_at_end(&self) -> io::Result<bool> {
+        Ok(self.offset >= self.file.metadata()?.len())
+    }
+
+    fn read_record(&mut self) -> Result<Option<Vec<u8>>, LogError> {
         let mut record = Vec::new();
         let mut at = self.offset;
         let mut is_first = true;
@@ -358,6 +367,19 @@ mod tests {
             }
             assert_eq!(read, records.len(), "grown again from {cut}");
         }
+    }
+
+    #[test]
+    fn a_damaged_place_that_was_written_since_is_read_as_it_is_now() {
+        let (_dir, path) = log_of(&[record(50, 1), record(50, 2)]);
+        let good = std::fs::read(&path).expect("the log");
+        let mut bytes = good.clone();
+        bytes[20] ^= 1;
+        std::fs::write(&path, &bytes).expect("a log that is half written");
+        let mut reader = LogReader::open(&path).expect("a log");
+        assert!(matches!(reader.next_record(), Err(LogError::Damaged { at: 7 })));
+        std::fs::write(&path, &good).expect("the other half");
+        assert_eq!(reader.next_record().expect("a record"), Some(record(50, 1)));
     }
 
     #[test]

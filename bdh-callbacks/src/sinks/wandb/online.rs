@@ -212,6 +212,7 @@ fn tell_end(link: &Link, ended: Result<(), Broken>) -> Result<(), String> {
         Err(Broken::GaveUp(GaveUp::Unreachable(why))) => return Err(why), // the end of the run
         Err(Broken::GaveUp(GaveUp::Refused(why))) => why,
         Err(Broken::Log(error)) => error.to_string(),
+        Err(Broken::NoRun) => "the log does not say which run it is of".to_owned(),
         Err(Broken::Thread(error)) => error.to_string(),
     };
     link.problem("upload", why.clone(), consequence);

@@ -3,14 +3,15 @@
 use super::api::{Api, Failure, Upload};
 use super::bucket::Place;
 use super::bulk::Done;
-use super::files::{Address, headers, put, refused};
+use super::files::{Address, headers, put, refused, within};
 use super::link::{GaveUp, Link};
 use crate::sinks::wandb::proto::{Artifact, Manifest, ManifestEntry};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use md5::{Digest, Md5};
 use serde_json::{Map, Value as Json, json};
-use std::path::Path;
+use std::iter;
+use std::path::{Path, PathBuf};
 
 const CREATE: &str = "mutation CreateArtifact($input: CreateArtifactInput!) { createArtifact(input: $input) { \
     artifact { id state artifactSequence { latestArtifact { id } } } } }";
@@ -39,15 +40,16 @@ struct Created {
     is_there: bool,
 }
 
-/// Sends an artifact with all its files. One of which files are gone is told and left out.
-pub(super) fn send(link: &Link, place: &Place, artifact: &Artifact) -> Result<Done, GaveUp> {
-    let Some(manifest) = &artifact.manifest else { return Ok(Done::Gone) };
-    if let Some(gone) = manifest.contents.iter().find(|file| !Path::new(&file.local_path).is_file())
-    {
-        let (name, gone) = (&artifact.name, &gone.local_path);
-        link.remark(format!("artifact `{name}` is not sent: `{gone}` is not there any more"));
-        return Ok(Done::Gone);
-    }
+/// Sends an artifact with all its files, which lie in `run`, the run's folder.
+pub(super) fn send(
+    link: &Link,
+    place: &Place,
+    run: &Path,
+    artifact: &Artifact,
+) -> Result<Done, GaveUp> {
+    let refused = |why: &str| GaveUp::Refused(why.to_owned());
+    let manifest = artifact.manifest.as_ref().ok_or_else(|| refused("it has no list of files"))?;
+    let paths = staged(run, manifest)?;
     let created = link.insist(&[409], |api| create(api, place, artifact))?;
     if created.is_there {
         return Ok(Done::Sent(None));
@@ -56,9 +58,9 @@ pub(super) fn send(link: &Link, place: &Place, artifact: &Artifact) -> Result<Do
         link.insist(&[], |api| announce_list(api, place, &created, digest, upload))
     };
     let list_id = list("", false)?.0;
-    for file in &manifest.contents {
+    for (file, path) in manifest.contents.iter().zip(&paths) {
         let address = || link.insist(&[], |api| file_address(api, &created.id, &list_id, file));
-        put(link, address, Upload::File(Path::new(&file.local_path)))?;
+        put(link, address, Upload::File(path))?;
     }
     let text = list_text(manifest, &created.id);
     let digest = BASE64_STANDARD.encode(Md5::digest(&text));
@@ -72,6 +74,26 @@ pub(super) fn send(link: &Link, place: &Place, artifact: &Artifact) -> Result<Do
         link.insist(&[], |api| api.graphql("CommitArtifact", COMMIT, &variables))?;
     }
     Ok(Done::Sent(None))
+}
+
+/// Where the files of an artifact lie now.
+fn staged(run: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>, GaveUp> {
+    let find = |file: &ManifestEntry| {
+        let gone = || format!("`{}` is not in the run's folder any more", file.local_path);
+        staged_file(run, Path::new(&file.local_path)).ok_or_else(|| GaveUp::Refused(gone()))
+    };
+    manifest.contents.iter().map(find).collect()
+}
+
+/// A staged file, at its path or, where the run was moved, at the same place in the folder as it is now. Nothing
+/// else is ever read: a log from somebody else may name any file of this machine.
+fn staged_file(run: &Path, path: &Path) -> Option<PathBuf> {
+    let dir = run.join(".").canonicalize().ok()?.join("artifacts"); // `run` may be empty: here
+    let parts: Vec<_> = path.components().collect();
+    let tails = (0..parts.len()).filter(|&part| parts[part].as_os_str() == "artifacts");
+    let moved = tails.map(|part| dir.join(parts[part + 1..].iter().collect::<PathBuf>()));
+    let mut found = iter::once(path.to_owned()).chain(moved).filter_map(|path| within(&dir, &path));
+    found.next()
 }
 
 fn create(api: &Api, place: &Place, artifact: &Artifact) -> Result<Created, Failure> {

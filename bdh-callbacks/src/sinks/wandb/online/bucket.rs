@@ -2,14 +2,14 @@
 
 use super::api::{Api, Failure};
 use super::tree::Tree;
+use crate::sinks::wandb::note::Counts;
 use crate::sinks::wandb::proto::{Metric, Run};
 use crate::sinks::wandb::text;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 const RESUME_STATUS: &str = "query RunResumeStatus($project: String, $entity: String, $name: String!) { \
     model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { \
-    id name historyLineCount logLineCount } } }";
+    id name historyLineCount logLineCount historyTail summaryMetrics } } }";
 
 const UPSERT: &str = "mutation UpsertBucket($name: String, $project: String, $entity: String, $groupName: String, \
     $displayName: String, $notes: String, $commit: String, $config: JSONString, $host: String, $program: String, \
@@ -19,15 +19,6 @@ const UPSERT: &str = "mutation UpsertBucket($name: String, $project: String, $en
     sweep: $sweep, tags: $tags}) { inserted bucket { id name displayName historyLineCount \
     project { name entity { name } } } } }";
 
-/// What the server has of a run already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Counts {
-    /// Rows of history.
-    pub(super) rows: u64,
-    /// Lines of output.
-    pub(super) lines: u64,
-}
-
 /// Where a run is on the server, in the server's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
@@ -36,19 +27,50 @@ pub(super) struct Place {
     pub(super) run_id: String,
 }
 
+/// What the server has of a run that it knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) counts: Counts,
+    /// One more than the `_step` of the last row, if it says so.
+    pub(super) next_of_rows: u64,
+    /// The same by the summary, which may have arrived before its row, or long after.
+    pub(super) next_of_summary: u64,
+}
+
+impl Known {
+    /// A `_step` that goes behind all that is there.
+    pub(super) fn next(&self) -> u64 {
+        self.counts.rows.max(self.next_of_rows).max(self.next_of_summary)
+    }
+}
+
 /// What the server has of a run, if it knows it.
-pub(super) fn counts(
+pub(super) fn known(
     api: &Api,
     entity: Option<&str>,
     project: &str,
     run_id: &str,
-) -> Result<Option<Counts>, Failure> {
+) -> Result<Option<Known>, Failure> {
     let variables = json!({ "entity": entity, "project": project, "name": run_id });
     let data = api.graphql("RunResumeStatus", RESUME_STATUS, &variables)?;
     let bucket = &data["model"]["bucket"];
     let count = |key: &str| bucket[key].as_u64().unwrap_or_default();
-    Ok((!bucket.is_null())
-        .then(|| Counts { rows: count("historyLineCount"), lines: count("logLineCount") }))
+    let text = |key: &str| bucket[key].as_str().unwrap_or_default();
+    let tail: Vec<String> = serde_json::from_str(text("historyTail")).unwrap_or_default();
+    Ok((!bucket.is_null()).then(|| Known {
+        counts: Counts { rows: count("historyLineCount"), lines: count("logLineCount") },
+        next_of_rows: tail.iter().map(|row| next_step(row)).max().unwrap_or_default(),
+        next_of_summary: next_step(text("summaryMetrics")),
+    }))
+}
+
+/// One more than the `_step` in an object; 0 without one. It is looked for in the text: a NaN is no JSON.
+fn next_step(object: &str) -> u64 {
+    let number = |rest: &str| -> Option<u64> {
+        let rest = rest.trim_start();
+        rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+    };
+    object.split("\"_step\":").skip(1).filter_map(number).map(|step| step + 1).max().unwrap_or(0)
 }
 
 /// A run as the log describes it so far.

@@ -41,7 +41,7 @@ pub(super) struct Bulk {
 pub(super) enum Done {
     /// It is on the server; of a file of the run, its name.
     Sent(Option<String>),
-    /// It was on the disk no more.
+    /// A file of the run that was on the disk no more.
     Gone,
     /// Why it was not taken.
     Failed(String),
@@ -76,6 +76,14 @@ impl Bulk {
     }
 }
 
+/// Tells of a note that could not be saved.
+pub(super) fn tell_trouble(link: &Link, ledger: &mut Ledger) {
+    if let Some(why) = ledger.trouble() {
+        let consequence = "should the upload be broken off, the next one sends everything again";
+        link.problem("note of what has been sent", why, consequence);
+    }
+}
+
 fn work(
     link: &Link,
     place: &Place,
@@ -96,7 +104,8 @@ fn work(
                 (format!("file `{name}`"), sent)
             }
             What::Artifact(artifact) => {
-                let sent = artifacts::send(link, place, &artifact);
+                let run = files.parent().unwrap_or(files);
+                let sent = artifacts::send(link, place, run, &artifact);
                 (format!("artifact `{}`", artifact.name), sent)
             }
         };
@@ -115,6 +124,7 @@ fn work(
         };
         if let Some(end) = end {
             ledger.settle(end, !matches!(became, Done::Failed(_)));
+            tell_trouble(link, ledger);
         }
         let _ = done.send(became); // nobody listens once the run is over
     }

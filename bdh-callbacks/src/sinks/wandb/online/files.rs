@@ -5,7 +5,7 @@ use super::bucket::Place;
 use super::bulk::Done;
 use super::link::{GaveUp, Link};
 use serde_json::{Value as Json, json};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 const CREATE: &str = "mutation CreateRunFiles($entity: String!, $project: String!, $run: String!, \
     $files: [String!]!) { createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, \
@@ -21,13 +21,19 @@ pub(super) struct Address {
 pub(super) fn send(link: &Link, place: &Place, dir: &Path, name: &str) -> Result<Done, GaveUp> {
     let is_within = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     let path = dir.join(name);
-    if !is_within || !path.is_file() {
+    let found = dir.canonicalize().ok().and_then(|dir| within(&dir, &path));
+    let Some(found) = found.filter(|_| is_within) else {
         link.remark(format!("`{}` is not there any more and is not sent", path.display()));
         return Ok(Done::Gone);
-    }
+    };
     let address = || link.insist(&[], |api| address(api, place, name));
-    put(link, address, Upload::File(&path))?;
+    put(link, address, Upload::File(&found))?;
     Ok(Done::Sent(Some(name.to_owned())))
+}
+
+/// A file with no link left in its path, if it is there and lies within a folder of which that is true too.
+pub(super) fn within(dir: &Path, path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().filter(|path| path.starts_with(dir) && path.is_file())
 }
 
 /// Sends something to an address, and to a new one if that has run out: it is good for a limited time.

@@ -43,7 +43,7 @@ pub(in crate::sinks::wandb) fn check_resume(
         return Ok(());
     };
     let entity = settings.entity.as_deref();
-    let found = link.insist(&[], |api| bucket::counts(api, entity, &settings.project, run_id));
+    let found = link.insist(&[], |api| bucket::known(api, entity, &settings.project, run_id));
     let run_id = run_id.to_owned();
     match found {
         Ok(found) if found.is_some() == wanted => Ok(()),

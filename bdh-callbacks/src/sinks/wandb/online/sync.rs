@@ -52,6 +52,9 @@ pub enum SyncError {
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Log(#[from] LogError),
+    /// The log's first entries are missing or damaged, so that nobody knows where it belongs.
+    #[error("the log does not say which run it is of: nothing was sent")]
+    NoRun,
     /// The server does not want it.
     #[error("the server refused: {why}")]
     Refused {
@@ -163,6 +166,7 @@ fn broken(why: Broken) -> SyncError {
         Broken::GaveUp(GaveUp::Unreachable(why)) => SyncError::Unreachable { why },
         Broken::GaveUp(GaveUp::Stopped) => SyncError::Unreachable { why: "stopped".to_owned() },
         Broken::Log(error) => SyncError::Log(error),
+        Broken::NoRun => SyncError::NoRun,
         Broken::Thread(error) => SyncError::Io(error),
     }
 }

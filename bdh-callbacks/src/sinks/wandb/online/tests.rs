@@ -182,14 +182,36 @@ fn a_resumed_upload_sends_no_row_twice() {
 #[test]
 fn a_new_log_under_an_old_id_comes_after_the_rows_that_are_there() {
     let Some(server) = Server::start(&[]) else { return };
-    for _ in 0..2 {
-        let mut logged = Logged::new();
-        logged.rows(10);
+    let mut logged = Logged::new();
+    for session in 0..2 {
+        logged = Logged::new();
+        logged.rows(9);
+        logged.row(&[("nan", "NaN")]);
+        logged.summarize(&[("_step", "9"), ("nan", "NaN")]);
         logged.exit(0);
         is_complete(&logged.upload(&server.url()).0.finish(LONG));
         is_complete(&logged.upload(&server.url()).0.finish(LONG)); // once more: nothing is left to send
+        assert_eq!(server.run()["summary"]["_step"], 9 + 10 * session);
     }
     assert_eq!(server.row_requests(), [(0, 10), (10, 10)]);
+    logged.rows(5);
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    assert_eq!(rows(&server.run()), (0..25).collect::<Vec<_>>(), "W&B drops a `_step` that goes back");
+}
+
+#[test]
+fn a_new_log_goes_behind_a_summary_that_is_further_than_its_rows() {
+    let Some(server) = Server::start(&[]) else { return };
+    for _ in 0..2 {
+        let mut logged = Logged::new();
+        logged.rows(3);
+        logged.summarize(&[("_step", "7")]);
+        logged.exit(0);
+        is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    }
+    assert_eq!(rows(&server.run()), [0, 1, 2, 8, 9, 10]);
+    assert_eq!(server.run()["summary"]["_step"], 15);
 }
 
 #[test]
@@ -216,6 +238,66 @@ fn a_resumed_upload_sends_no_file_twice_unless_the_server_lost_the_run() {
     assert_eq!(puts(&server)[4..], ["two.txt"]);
     is_complete(&logged.upload(&other.url()).0.finish(LONG));
     assert_eq!(puts(&other)[..4], first);
+}
+
+#[test]
+fn files_of_a_resumed_run_are_sent_where_its_log_was_cut_and_grew_again() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.rows(3);
+    logged.file("early.txt", "early", 0);
+    logged.artifact("first");
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+
+    logged.go_on(10);
+    logged.rows(1);
+    logged.file("late.txt", "late", 0);
+    logged.artifact("second");
+    logged.rows(60); // longer than it was
+    logged.exit(0);
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    let dump = server.dump();
+    assert_eq!(server.run()["files"]["late.txt"]["text"], "late");
+    assert_eq!(dump["artifacts"].as_object().map(serde_json::Map::len), Some(2));
+    assert_eq!(rows(&server.run()), (0..63).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_repaired_log_is_sent_on_without_a_gap_and_without_a_row_twice() {
+    for is_sent in [true, false] {
+        let Some(server) = Server::start(&[]) else { return };
+        let mut logged = Logged::new();
+        logged.rows(2);
+        let before = fs::metadata(logged.log()).expect("the log").len();
+        logged.rows(1);
+        logged.artifact("first");
+        logged.rows(7);
+        let damage = |logged: &Logged| {
+            let mut bytes = fs::read(logged.log()).expect("the log");
+            bytes[before as usize + 20] ^= 1; // row 2
+            fs::write(logged.log(), bytes).expect("the log");
+        };
+        if !is_sent {
+            damage(&logged);
+        }
+        is_complete(&logged.upload(&server.url()).0.finish(LONG));
+        if is_sent {
+            damage(&logged);
+        }
+        fs::remove_dir_all(logged.dir.path().join("artifacts")).expect("what has arrived");
+
+        logged.go_on(90); // which repairs it
+        logged.file("late.txt", "late", 0);
+        logged.artifact("second");
+        logged.rows(3);
+        logged.exit(0);
+        is_complete(&logged.upload(&server.url()).0.finish(LONG));
+        let all = (0..13).filter(|row| is_sent || *row != 2);
+        assert_eq!(rows(&server.run()), all.collect::<Vec<_>>());
+        assert_eq!(server.run()["files"]["late.txt"]["text"], "late");
+        assert_eq!(server.dump()["artifacts"].as_object().map(serde_json::Map::len), Some(2));
+    }
 }
 
 #[test]
@@ -276,6 +358,22 @@ fn a_key_that_is_refused_is_told_once_and_is_in_no_file_and_no_text() {
         let first = request.lines().next().expect("a request");
         assert!(first.starts_with("POST /graphql HTTP"), "{first}");
     }
+}
+
+#[test]
+fn a_server_that_refuses_to_say_what_it_has_leaves_the_note_as_it_is() {
+    const NO: &str = "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let (url, _asked) = always(Some(NO));
+    let mut logged = Logged::new();
+    logged.exit(0);
+    let note = logged.dir.path().join("run-abc12345.wandb.uploaded");
+    let text = format!(
+        "{{\"server\":\"{url}\",\"offset\":100,\"before\":{{\"rows\":7,\"lines\":2}},\"shift\":9}}"
+    );
+    fs::write(&note, &text).expect("a note");
+    let error = sync_with(&logged.log(), settings(&url), PACE, LONG);
+    assert!(matches!(error, Err(SyncError::Refused { .. })), "{error:?}");
+    assert_eq!(fs::read_to_string(&note).expect("the note"), text);
 }
 
 #[test]
@@ -380,20 +478,91 @@ fn a_file_that_is_gone_is_a_remark_and_the_rest_arrives() {
     let mut logged = Logged::new();
     logged.file("gone.txt", "x", 0);
     logged.file("kept.txt", "kept", 0);
-    logged.artifact("checkpoint");
     fs::remove_file(logged.files().join("gone.txt")).expect("a file");
-    fs::remove_dir_all(logged.dir.path().join("artifacts")).expect("a folder");
     logged.rows(2);
     logged.exit(0);
     let (uploader, ears) = logged.upload(&server.url());
     is_complete(&uploader.finish(LONG));
     let remarks = ears.remarks();
-    assert_eq!(remarks.len(), 2, "{remarks:?}");
+    assert_eq!(remarks.len(), 1, "{remarks:?}");
     assert!(remarks[0].ends_with("gone.txt` is not there any more and is not sent"), "{remarks:?}");
-    assert!(remarks[1].starts_with("artifact `model-abc12345` is not sent: `"), "{remarks:?}");
     assert_eq!((rows(&server.run()).len(), ears.problems()), (2, vec![]));
     assert_eq!(server.run()["files"]["kept.txt"]["text"], "kept");
     assert_eq!(server.run()["files"]["gone.txt"], Json::Null);
+}
+
+#[test]
+fn an_artifact_of_which_files_are_gone_is_never_called_sent() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.artifact("checkpoint");
+    logged.artifact("other");
+    fs::remove_file(logged.dir.path().join("artifacts/checkpoint/state.json")).expect("a file");
+    logged.rows(2);
+    logged.exit(0);
+    let (uploader, ears) = logged.upload(&server.url());
+    let finished = uploader.finish(LONG);
+    let left = finished.left.expect("something is left");
+    assert!(left.starts_with("files or artifacts were not taken, 1 of them: `"), "{left}");
+    assert!(left.ends_with("state.json` is not in the run's folder any more"), "{left}");
+    assert_eq!((ears.problems().len(), finished.rows), (1, 2));
+    let error = sync_with(&logged.log(), settings(&server.url()), PACE, LONG);
+    assert!(matches!(error, Err(SyncError::Files { failed: 1, .. })), "{error:?}");
+    assert!(!logged.dir.path().join("run-abc12345.wandb.synced").exists());
+    assert!(logged.dir.path().join("artifacts/checkpoint/model.bin").exists());
+}
+
+#[test]
+fn artifacts_of_a_run_that_was_moved_are_found() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    logged.artifact("checkpoint");
+    logged.exit(0);
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    let folder = elsewhere.path().join("artifacts/a run");
+    run::copy(logged.dir.path(), &folder);
+    drop(logged);
+    let synced = sync_with(&folder, settings(&server.url()), PACE, LONG).expect("a sync");
+    assert_eq!(synced.files, 1);
+    let artifacts = server.dump()["artifacts"].clone();
+    let artifact = artifacts.as_object().and_then(|all| all.values().next()).expect("an artifact");
+    assert_eq!((&artifact["committed"], &artifact["files"]["state.json"]["text"]), (&json!(true), &json!("{}")));
+}
+
+#[test]
+fn a_log_of_somebody_else_gets_no_file_from_outside_of_its_folder() {
+    use crate::sinks::wandb::proto::{Artifact, Kind, Manifest, ManifestEntry};
+    let Some(server) = Server::start(&[]) else { return };
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let secret = home.path().join(".netrc");
+    fs::write(&secret, "password of mine").expect("a file");
+    let mut logged = Logged::new();
+    let root = fs::canonicalize(logged.dir.path()).expect("the run's folder");
+    let artifacts = root.join("artifacts");
+    fs::create_dir(&artifacts).expect("a folder");
+    let mut paths = vec![secret.clone(), artifacts.join("../../").join(secret.strip_prefix("/").expect("a path"))];
+    let up: std::path::PathBuf = root.components().map(|_| "..").collect();
+    paths.push(artifacts.join(up).join(secret.strip_prefix("/").expect("a path")));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&secret, artifacts.join("link")).expect("a link");
+        std::os::unix::fs::symlink(&secret, logged.files().join("link.txt")).expect("a link");
+        paths.push(artifacts.join("link"));
+    }
+    let count = paths.len() as u64;
+    for path in paths {
+        let local_path = path.to_str().expect("Unicode").to_owned();
+        let entry = ManifestEntry { path: "netrc".to_owned(), local_path, ..ManifestEntry::default() };
+        let manifest = Some(Manifest { contents: vec![entry], ..Manifest::default() });
+        logged.put(Kind::Artifact(Artifact { manifest, finalize: true, ..Artifact::default() }));
+    }
+    let file = crate::sinks::wandb::proto::FileItem { path: "link.txt".to_owned(), policy: 0, kind: 1 };
+    logged.put(Kind::Files(crate::sinks::wandb::proto::Files { files: vec![file] }));
+    logged.exit(0);
+    let error = sync_with(&logged.log(), settings(&server.url()), PACE, LONG);
+    assert!(matches!(error, Err(SyncError::Files { failed, .. }) if failed == count), "{error:?}");
+    assert!(!server.dump().to_string().contains("password"));
+    assert!(server.requests().iter().all(|request| request["kind"] != "put"));
 }
 
 #[test]
@@ -500,6 +669,26 @@ fn a_sync_that_cannot_work_says_why() {
         .expect("a file");
     let error = sync_with(empty.path(), settings("http://127.0.0.1:1"), PACE, patience);
     assert!(matches!(error, Err(SyncError::Log(_))), "{error:?}");
+}
+
+#[test]
+fn a_log_that_does_not_say_which_run_it_is_of_is_not_called_sent() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut logged = Logged::new();
+    let begin = fs::metadata(logged.log()).expect("the log").len() as usize;
+    logged.rows(2);
+    logged.exit(0);
+    let mut bytes = fs::read(logged.log()).expect("the log");
+    bytes[begin - 1] ^= 1; // the end of the entry of the run
+    fs::write(logged.log(), bytes).expect("the log");
+    let error = sync_with(&logged.log(), settings(&server.url()), PACE, LONG);
+    assert!(matches!(error, Err(SyncError::NoRun)), "{error:?}");
+    assert!(!logged.dir.path().join("run-abc12345.wandb.synced").exists());
+    let (uploader, ears) = logged.upload(&server.url());
+    let left = Some("the log does not say which run it is of".to_owned());
+    assert_eq!(uploader.finish(LONG), Finished { left, rows: 0 });
+    assert_eq!(ears.problems().len(), 1);
+    assert_eq!(server.requests().len(), 0);
 }
 
 #[test]

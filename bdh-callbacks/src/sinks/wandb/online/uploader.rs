@@ -1,7 +1,7 @@
 //! The first thread: reads the log and sends what it says.
 
-use super::bucket::{self, Bucket, Counts, Place};
-use super::bulk::{Bulk, Job, What};
+use super::bucket::{self, Bucket, Known, Place};
+use super::bulk::{Bulk, Job, What, tell_trouble};
 use super::ledger::Ledger;
 use super::link::{GaveUp, Link};
 use super::output::OutputLog;
@@ -11,8 +11,8 @@ use super::tail::{Next, Tail};
 use super::tree::Tree;
 use super::{News, Sent};
 use crate::sinks::wandb::log::LogError;
-use crate::sinks::wandb::proto::{FileItem, History, Kind, Run};
-use crate::sinks::wandb::rows::step_of;
+use crate::sinks::wandb::proto::{FileItem, History, Item, Kind, Run};
+use crate::sinks::wandb::rows::{count_of, step_of};
 use crate::sinks::wandb::settings::Settings;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -38,8 +38,12 @@ pub(super) struct Uploader {
     tail: Tail,
     bucket: Bucket,
     place: Option<Place>,
-    /// What the server has already, and is passed over in the log.
-    skip: Counts,
+    /// Rows of the log before this `_step` are on the server.
+    rows_from: u64,
+    /// So many lines of output that come now are on the server.
+    skip_lines: u64,
+    /// What is added to each `_step`: the server has rows of an earlier log, and W&B drops a step that goes back.
+    shift: u64,
     poster: Poster,
     output: OutputLog,
     at_end: Vec<String>,
@@ -68,6 +72,8 @@ enum Read {
 pub(super) enum Broken {
     GaveUp(GaveUp),
     Log(LogError),
+    /// The log ended, and nothing in it says which run it is of.
+    NoRun,
     /// A thread could not be started.
     Thread(std::io::Error),
 }
@@ -100,7 +106,9 @@ impl Uploader {
             tail,
             bucket: Bucket::default(),
             place: None,
-            skip: Counts::default(),
+            rows_from: 0,
+            skip_lines: 0,
+            shift: 0,
             output: OutputLog::new(&files),
             log,
             files,
@@ -131,6 +139,7 @@ impl Uploader {
                 (Read::All, Wish::Finish) => return self.finish(),
                 (Read::All, _) => drop(self.link.signal.wait(pause, wish)),
                 (Read::Held, _) => drop(self.link.signal.wait(TURN, wish)),
+                (Read::Full, _) if self.place.is_none() => return Err(Broken::NoRun),
                 (Read::Full, _) => {}
             }
         }
@@ -165,8 +174,11 @@ impl Uploader {
             Kind::Run(run) => self.begin(run)?,
             Kind::Config(changes) => self.bucket.configure(&changes),
             Kind::Metric(metric) => self.bucket.define(metric),
-            Kind::History(row) => self.row(&row),
-            Kind::Summary(changes) => self.poster.summarize(&changes),
+            Kind::History(row) => self.row(row),
+            Kind::Summary(mut changes) => {
+                shift(&mut changes.update, self.shift);
+                self.poster.summarize(&changes);
+            }
             Kind::Output(output) => {
                 for line in self.output.take(&output) {
                     self.line(&line);
@@ -186,26 +198,36 @@ impl Uploader {
         if self.place.is_some() {
             return Ok(());
         }
-        let run = self.bucket.run();
-        let entity = Some(run.entity.as_str()).filter(|entity| !entity.is_empty());
-        let entity = entity.or(self.settings.entity.as_deref());
-        let counts = |api: &_| bucket::counts(api, entity, &run.project, &run.run_id);
-        let counts = match self.link.insist(&[], counts) {
-            Err(GaveUp::Refused(_)) => None, // the upsert says why, in better words
-            counts => counts?,
+        let known = match self.known() {
+            // The upsert says why, in better words. If it works, the server is asked again: to go on without its
+            // answer would be to write over what it has.
+            Err(GaveUp::Refused(_)) => {
+                self.upsert()?;
+                self.known()?
+            }
+            known => known?,
         };
-        let ledger = Ledger::open(&self.log, &self.settings.base_url, counts);
-        self.files_from = ledger.offset();
-        let counts = counts.unwrap_or_default();
-        self.skip = ledger.of_this_log(counts);
+        let mut ledger = Ledger::open(&self.log, &self.settings.base_url, known);
+        (self.files_from, self.shift) = (ledger.offset(), ledger.shift());
+        let known = known.unwrap_or_default();
+        (self.rows_from, self.skip_lines) = (ledger.rows_from(known), ledger.lines(known));
+        tell_trouble(&self.link, &mut ledger);
         let place = self.upsert()?;
-        self.poster.begin(&place, counts.rows, counts.lines);
+        self.poster.begin(&place, known.counts);
         let url = self.settings.run_url(&place.entity, &place.project, &place.run_id);
         (self.link.tell)(News::Url(url));
         let bulk = Bulk::start(self.link.clone(), place.clone(), self.files.clone(), ledger);
         self.bulk = Some(bulk.map_err(Broken::Thread)?);
         self.place = Some(place);
         Ok(())
+    }
+
+    /// What the server has of the run.
+    fn known(&self) -> Result<Option<Known>, GaveUp> {
+        let run = self.bucket.run();
+        let entity = Some(run.entity.as_str()).filter(|entity| !entity.is_empty());
+        let entity = entity.or(self.settings.entity.as_deref());
+        self.link.insist(&[], |api| bucket::known(api, entity, &run.project, &run.run_id))
     }
 
     fn upsert(&mut self) -> Result<Place, GaveUp> {
@@ -235,24 +257,23 @@ impl Uploader {
         }
     }
 
-    fn row(&mut self, row: &History) {
-        if let Some(step) = step_of(row) {
+    fn row(&mut self, mut row: History) {
+        if let Some(step) = step_of(&row) {
             self.link.step.store(step, Ordering::Relaxed);
         }
-        let line = Tree::of(&row.item).json();
-        if !self.poster.takes(&line) {
-            return; // and it is not counted
+        if count_of(&row).is_some_and(|count| count < self.rows_from) {
+            return;
         }
-        if self.skip.rows > 0 {
-            self.skip.rows -= 1;
-        } else {
+        shift(&mut row.item, self.shift);
+        let line = Tree::of(&row.item).json();
+        if self.poster.takes(&line) {
             self.poster.row(&line);
         }
     }
 
     fn line(&mut self, line: &str) {
-        if self.skip.lines > 0 {
-            self.skip.lines -= 1;
+        if self.skip_lines > 0 {
+            self.skip_lines -= 1;
         } else {
             self.poster.line(line);
         }
@@ -297,6 +318,9 @@ impl Uploader {
 
     /// The log is complete: what belongs at its end, then the word that it is.
     fn finish(&mut self) -> Result<(), Broken> {
+        if self.place.is_none() {
+            return Err(Broken::NoRun);
+        }
         let mut files = std::mem::take(&mut self.at_end);
         files.extend(self.output.finish().map(str::to_owned));
         for name in files {
@@ -339,5 +363,15 @@ impl Uploader {
             self.poster.post_all()?;
         }
         Ok(())
+    }
+}
+
+/// Adds to the `_step` among items.
+fn shift(items: &mut [Item], by: u64) {
+    let is_step = |item: &&mut Item| item.key == "_step" || item.nested_key == ["_step"];
+    for item in items.iter_mut().filter(is_step) {
+        if let Ok(step) = item.value_json.parse::<u64>() {
+            item.value_json = (step + by).to_string();
+        }
     }
 }

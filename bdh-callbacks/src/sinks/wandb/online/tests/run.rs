@@ -45,6 +45,12 @@ impl Logged {
         logged
     }
 
+    /// Goes on after the row of a step, as a resumed run does.
+    pub(super) fn go_on(&mut self, step: u64) {
+        let (journal, _) = Journal::go_on(&self.log(), "abc12345", step).expect("a log");
+        (self.journal, self.rows) = (journal, step as i64 / 10 + 1);
+    }
+
     pub(super) fn log(&self) -> PathBuf {
         self.dir.path().join("run-abc12345.wandb")
     }
@@ -106,6 +112,10 @@ impl Logged {
 
     pub(super) fn configure(&mut self, pairs: &[(&str, &str)]) {
         self.put(Kind::Config(items(pairs)));
+    }
+
+    pub(super) fn summarize(&mut self, pairs: &[(&str, &str)]) {
+        self.put(Kind::Summary(items(pairs)));
     }
 
     pub(super) fn exit(&mut self, exit_code: i32) {
