@@ -1,12 +1,15 @@
-//! Checks for sinks of your own.
+//! Checks for callbacks and sinks of your own.
 //!
 //! They need nothing but a temporary directory, and panic with what was violated, as an `assert!` does.
 
+mod callback;
 mod life;
 mod queue;
 mod records;
 mod scratch;
+mod tiny;
 
+pub use callback::callback_conforms;
 pub use queue::Queue;
 
 use crate::outcome::{Outcome, Problem, StopReason};

@@ -1,0 +1,86 @@
+//! A language model of some hundred parameters and data without end, alike in every run.
+
+use crate::burn::{self, module::Module, nn, tensor::Int, tensor::Tensor, tensor::TensorData};
+use crate::{
+    BatchSize, BoxError, CausalLm, NextToken, Probe, Source, TokenBatch, Trainer, TrainerBuilder,
+};
+use burn::module::Param;
+use serde_json::{Value, json};
+
+/// How many token ids there are.
+const VOCAB: usize = 11;
+const WIDTH: usize = 8;
+const SEQ_LEN: usize = 4;
+const ROWS: u64 = 2;
+
+/// Predicts a token from the one before it. With dropout, so that a callback which draws random numbers shows.
+#[derive(Module, Debug)]
+pub(super) struct Tiny {
+    embed: nn::Embedding,
+    dropout: nn::Dropout,
+    head: nn::Linear,
+}
+
+impl CausalLm for Tiny {
+    fn logits(&self, tokens: Tensor<2, Int>, probe: &Probe<'_>) -> Tensor<3> {
+        let hidden = self.embed.forward(tokens);
+        probe.tap("embed", &hidden);
+        self.head.forward(self.dropout.forward(hidden))
+    }
+
+    fn flops_per_token(&self, _seq_len: usize) -> Option<f64> {
+        Some(6.0 * (WIDTH * VOCAB) as f64)
+    }
+}
+
+/// Rows in which each id follows from the one before it.
+pub(super) struct Rows(u64);
+
+impl Rows {
+    fn batch(from: u64) -> TokenBatch {
+        let id = |row: u64, place: u64| ((row * 7 + place * (row + 3)) % VOCAB as u64) as i32;
+        let row = |row| (0..=SEQ_LEN as u64).map(|place| id(row, place)).collect::<Vec<_>>();
+        TokenBatch::from_rows(&(from..from + ROWS).map(row).collect::<Vec<_>>())
+    }
+}
+
+impl Source for Rows {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        self.0 += ROWS;
+        Ok(Self::batch(self.0))
+    }
+
+    fn batch_size(&self) -> Option<BatchSize> {
+        Some(BatchSize { samples: ROWS as usize, tokens: ROWS as usize * SEQ_LEN })
+    }
+
+    fn position(&self) -> Value {
+        json!(self.0)
+    }
+
+    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
+        self.0 = position.as_u64().ok_or("a position is a row")?;
+        Ok(())
+    }
+}
+
+/// A run that begins like every other one, without an optimizer yet.
+pub(super) fn run(steps: u64) -> Result<TrainerBuilder<NextToken<Tiny, Rows>>, BoxError> {
+    let device = crate::device("cpu")?;
+    let wave = |phase: f32, count: usize| -> Vec<f32> {
+        (0..count).map(|i| 0.5 * (phase + 1.7 * i as f32).sin()).collect()
+    };
+    let matrix = |phase, [rows, columns]: [usize; 2]| {
+        let data = TensorData::new(wave(phase, rows * columns), [rows, columns]);
+        Param::from_tensor(Tensor::from_data(data, &device))
+    };
+    let model = Tiny {
+        embed: nn::Embedding { weight: matrix(1.0, [VOCAB, WIDTH]) },
+        dropout: nn::DropoutConfig::new(0.3).init(),
+        head: nn::Linear { weight: matrix(2.0, [WIDTH, VOCAB]), bias: None },
+    };
+    let task = NextToken::new(Rows(0), vec![Rows::batch(1_000), Rows::batch(2_000)]);
+    Ok(Trainer::builder(task, model).steps(steps).stop_on_signals(false))
+}
