@@ -75,6 +75,12 @@ impl LogWriter {
         Ok(())
     }
 
+    /// The length of the log, in bytes.
+    #[must_use]
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Makes what was appended survive the machine, not only the process.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Getting a damaged log back into shape.
 
 use super::log::{LogError, LogReader, LogWriter};
+use super::note::Note;
 use std::fs;
 use std::path::Path;
 
@@ -25,32 +26,49 @@ pub struct Repaired {
 /// [`LogError::NotALog`], or those of the file system.
 pub fn repair(log: &Path) -> Result<Repaired, LogError> {
     // To look first takes no room: the disk may be full, which may be why somebody repairs.
-    let found = scan(log, |_| Ok(()))?;
+    let found = scan(log, |_, _| Ok(()))?;
     if found.damaged == 0 {
         return Ok(found);
     }
     let repaired = log.with_extension("wandb.repaired");
     let _ = fs::remove_file(&repaired); // of a repair that was cut short, if it is there
-    if let Err(error) = copy(log, &repaired) {
-        let _ = fs::remove_file(&repaired); // the first error is the one to tell
-        return Err(error);
+    let note = match copy(log, &repaired) {
+        Ok(note) => note,
+        Err(error) => {
+            let _ = fs::remove_file(&repaired); // the first error is the one to tell
+            return Err(error);
+        }
+    };
+    if let Some(note) = note {
+        note.save(log)?; // before the log: one that is too low sends a file twice, one too high never
     }
     fs::rename(log, log.with_extension("wandb.damaged"))?;
     fs::rename(&repaired, log)?;
     Ok(found)
 }
 
-/// Writes what can be read of a log into another.
-fn copy(log: &Path, into: &Path) -> Result<(), LogError> {
+/// Writes what can be read of a log into another. Gives back the note about what has been sent, if there is one:
+/// the same records, which end elsewhere now.
+fn copy(log: &Path, into: &Path) -> Result<Option<Note>, LogError> {
     let mut writer = LogWriter::create(into)?;
-    scan(log, |record| Ok(writer.append(record)?))?;
-    Ok(writer.sync()?)
+    let note = Note::about(log);
+    let sent = note.as_ref().map_or(0, |note| note.offset);
+    let mut offset = 0;
+    scan(log, |record, end| {
+        writer.append(record)?;
+        if end <= sent {
+            offset = writer.len();
+        }
+        Ok(())
+    })?;
+    writer.sync()?;
+    Ok(note.map(|note| Note { offset, ..note }))
 }
 
-/// Hands each record that can be read to `keep`, and tells what there is besides.
+/// Hands each record that can be read to `keep`, with the place where it ends, and tells what there is besides.
 fn scan(
     log: &Path,
-    mut keep: impl FnMut(&[u8]) -> Result<(), LogError>,
+    mut keep: impl FnMut(&[u8], u64) -> Result<(), LogError>,
 ) -> Result<Repaired, LogError> {
     let mut reader = LogReader::open(log)?;
     let end = fs::metadata(log)?.len();
@@ -58,7 +76,7 @@ fn scan(
     loop {
         match reader.next_record() {
             Ok(Some(record)) => {
-                keep(&record)?;
+                keep(&record, reader.offset())?;
                 found.kept += 1;
             }
             Ok(None) if reader.offset() >= end => return Ok(found),

@@ -4,7 +4,7 @@
 //! that was begun anew under an old id has rows of an earlier log. Without the note, all of the log is sent.
 
 use super::bucket::Known;
-use crate::sinks::wandb::note::{Counts, Note};
+use crate::sinks::wandb::note::Note;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,10 +31,20 @@ impl Ledger {
         ledger
     }
 
-    /// What the server has of this log, if it has so much of the run.
-    pub(super) fn of_this_log(&self, counts: Counts) -> Counts {
-        let Counts { rows, lines } = self.note.before;
-        Counts { rows: counts.rows.saturating_sub(rows), lines: counts.lines.saturating_sub(lines) }
+    /// The `_step` in the log from which on the server has no rows, if it has so much of the run.
+    ///
+    /// It is not the number of rows that the server has: some are never sent, and a repair may have lost some that
+    /// were. Where the server does not say what its last row is, some may be sent twice, but none is left out.
+    pub(super) fn rows_from(&self, known: Known) -> u64 {
+        match known.counts.rows.saturating_sub(self.note.before.rows) {
+            0 => 0,
+            rows => rows.max(known.next_of_rows.saturating_sub(self.note.shift)),
+        }
+    }
+
+    /// How many lines of this log's output the server has.
+    pub(super) fn lines(&self, known: Known) -> u64 {
+        known.counts.lines.saturating_sub(self.note.before.lines)
     }
 
     /// What is added to each `_step`.
@@ -73,6 +83,7 @@ fn begin(log: &Path, server: &str, known: Known) -> Note {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sinks::wandb::note::Counts;
 
     const KNOWN: Option<Known> = Some(of_rows(7));
 
@@ -86,7 +97,7 @@ mod tests {
         let log = dir.path().join("run-x.wandb");
         let of_this_log = |rows| {
             let known = of_rows(rows);
-            Ledger::open(&log, "here", Some(known)).of_this_log(known.counts).rows
+            Ledger::open(&log, "here", Some(known)).rows_from(known)
         };
         assert_eq!([7, 7, 9, 12].map(of_this_log), [0, 0, 2, 5]);
         fs::remove_file(dir.path().join("run-x.wandb.uploaded")).expect("the note");

@@ -6,6 +6,7 @@ use super::link::{GaveUp, Link};
 use super::stream::{Stream, TooLong, check};
 use super::tree::Tree;
 use super::{News, Sent, escape};
+use crate::sinks::wandb::note::Counts;
 use crate::sinks::wandb::proto::Items;
 use serde_json::Value as Json;
 use std::sync::Arc;
@@ -41,12 +42,12 @@ impl Poster {
         }
     }
 
-    /// Posts from now on go to a run, of which the server has so many rows and lines already.
-    pub(super) fn begin(&mut self, place: &Place, rows: u64, lines: u64) {
+    /// Posts from now on go to a run, of which the server has so much already.
+    pub(super) fn begin(&mut self, place: &Place, counts: Counts) {
         let [entity, project, run_id] =
             [&place.entity, &place.project, &place.run_id].map(|part| escape(part));
         self.path = Some(format!("/files/{entity}/{project}/{run_id}/file_stream"));
-        self.stream.start_at(rows, lines);
+        self.stream.start_at(counts.rows, counts.lines);
     }
 
     /// Whether W&B takes a row of this length; one that it does not is told.

@@ -264,6 +264,43 @@ fn files_of_a_resumed_run_are_sent_where_its_log_was_cut_and_grew_again() {
 }
 
 #[test]
+fn a_repaired_log_is_sent_on_without_a_gap_and_without_a_row_twice() {
+    for is_sent in [true, false] {
+        let Some(server) = Server::start(&[]) else { return };
+        let mut logged = Logged::new();
+        logged.rows(2);
+        let before = fs::metadata(logged.log()).expect("the log").len();
+        logged.rows(1);
+        logged.artifact("first");
+        logged.rows(7);
+        let damage = |logged: &Logged| {
+            let mut bytes = fs::read(logged.log()).expect("the log");
+            bytes[before as usize + 20] ^= 1; // row 2
+            fs::write(logged.log(), bytes).expect("the log");
+        };
+        if !is_sent {
+            damage(&logged);
+        }
+        is_complete(&logged.upload(&server.url()).0.finish(LONG));
+        if is_sent {
+            damage(&logged);
+        }
+        fs::remove_dir_all(logged.dir.path().join("artifacts")).expect("what has arrived");
+
+        logged.go_on(90); // which repairs it
+        logged.file("late.txt", "late", 0);
+        logged.artifact("second");
+        logged.rows(3);
+        logged.exit(0);
+        is_complete(&logged.upload(&server.url()).0.finish(LONG));
+        let all = (0..13).filter(|row| is_sent || *row != 2);
+        assert_eq!(rows(&server.run()), all.collect::<Vec<_>>());
+        assert_eq!(server.run()["files"]["late.txt"]["text"], "late");
+        assert_eq!(server.dump()["artifacts"].as_object().map(serde_json::Map::len), Some(2));
+    }
+}
+
+#[test]
 fn two_hundred_thousand_rows_go_in_requests_of_at_most_ten_mebibytes() {
     let Some(server) = Server::start(&[]) else { return };
     let mut logged = Logged::new();

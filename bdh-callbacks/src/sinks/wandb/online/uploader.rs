@@ -11,9 +11,8 @@ use super::tail::{Next, Tail};
 use super::tree::Tree;
 use super::{News, Sent};
 use crate::sinks::wandb::log::LogError;
-use crate::sinks::wandb::note::Counts;
 use crate::sinks::wandb::proto::{FileItem, History, Item, Kind, Run};
-use crate::sinks::wandb::rows::step_of;
+use crate::sinks::wandb::rows::{count_of, step_of};
 use crate::sinks::wandb::settings::Settings;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -39,8 +38,10 @@ pub(super) struct Uploader {
     tail: Tail,
     bucket: Bucket,
     place: Option<Place>,
-    /// What the server has already, and is passed over in the log.
-    skip: Counts,
+    /// Rows of the log before this `_step` are on the server.
+    rows_from: u64,
+    /// So many lines of output that come now are on the server.
+    skip_lines: u64,
     /// What is added to each `_step`: the server has rows of an earlier log, and W&B drops a step that goes back.
     shift: u64,
     poster: Poster,
@@ -105,7 +106,8 @@ impl Uploader {
             tail,
             bucket: Bucket::default(),
             place: None,
-            skip: Counts::default(),
+            rows_from: 0,
+            skip_lines: 0,
             shift: 0,
             output: OutputLog::new(&files),
             log,
@@ -206,10 +208,10 @@ impl Uploader {
         };
         let ledger = Ledger::open(&self.log, &self.settings.base_url, known);
         (self.files_from, self.shift) = (ledger.offset(), ledger.shift());
-        let counts = known.unwrap_or_default().counts;
-        self.skip = ledger.of_this_log(counts);
+        let known = known.unwrap_or_default();
+        (self.rows_from, self.skip_lines) = (ledger.rows_from(known), ledger.lines(known));
         let place = self.upsert()?;
-        self.poster.begin(&place, counts.rows, counts.lines);
+        self.poster.begin(&place, known.counts);
         let url = self.settings.run_url(&place.entity, &place.project, &place.run_id);
         (self.link.tell)(News::Url(url));
         let bulk = Bulk::start(self.link.clone(), place.clone(), self.files.clone(), ledger);
@@ -249,21 +251,19 @@ impl Uploader {
         if let Some(step) = step_of(&row) {
             self.link.step.store(step, Ordering::Relaxed);
         }
+        if count_of(&row).is_some_and(|count| count < self.rows_from) {
+            return;
+        }
         shift(&mut row.item, self.shift);
         let line = Tree::of(&row.item).json();
-        if !self.poster.takes(&line) {
-            return; // and it is not counted
-        }
-        if self.skip.rows > 0 {
-            self.skip.rows -= 1;
-        } else {
+        if self.poster.takes(&line) {
             self.poster.row(&line);
         }
     }
 
     fn line(&mut self, line: &str) {
-        if self.skip.lines > 0 {
-            self.skip.lines -= 1;
+        if self.skip_lines > 0 {
+            self.skip_lines -= 1;
         } else {
             self.poster.line(line);
         }
