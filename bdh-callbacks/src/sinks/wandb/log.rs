@@ -221,6 +221,19 @@ impl LogReader {
     ///
     /// [`LogError::Damaged`], again and again until [`resync`](Self::resync), or those of the file system.
     pub(crate) fn next_record(&mut self) -> Result<Option<Vec<u8>>, LogError> {
+        let read = self.read_record();
+        if matches!(read, Err(LogError::Damaged { .. })) {
+            self.block.clear(); // it may have been read while it was written: the next look is at the file
+        }
+        read
+    }
+
+    /// Whether all of the file has been read, as long as it is now.
+    pub(crate) fn is_at_end(&self) -> io::Result<bool> {
+        Ok(self.offset >= self.file.metadata()?.len())
+    }
+
+    fn read_record(&mut self) -> Result<Option<Vec<u8>>, LogError> {
         let mut record = Vec::new();
         let mut at = self.offset;
         let mut is_first = true;
@@ -363,6 +376,19 @@ mod tests {
             }
             assert_eq!(read, records.len(), "grown again from {cut}");
         }
+    }
+
+    #[test]
+    fn a_damaged_place_that_was_written_since_is_read_as_it_is_now() {
+        let (_dir, path) = log_of(&[record(50, 1), record(50, 2)]);
+        let good = std::fs::read(&path).expect("the log");
+        let mut bytes = good.clone();
+        bytes[20] ^= 1;
+        std::fs::write(&path, &bytes).expect("a log that is half written");
+        let mut reader = LogReader::open(&path).expect("a log");
+        assert!(matches!(reader.next_record(), Err(LogError::Damaged { at: 7 })));
+        std::fs::write(&path, &good).expect("the other half");
+        assert_eq!(reader.next_record().expect("a record"), Some(record(50, 1)));
     }
 
     #[test]

@@ -71,7 +71,6 @@ fn scan(
     mut keep: impl FnMut(&[u8], u64) -> Result<(), LogError>,
 ) -> Result<Repaired, LogError> {
     let mut reader = LogReader::open(log)?;
-    let end = fs::metadata(log)?.len();
     let mut found = Repaired { kept: 0, damaged: 0, lost: 0 };
     loop {
         match reader.next_record() {
@@ -79,7 +78,7 @@ fn scan(
                 keep(&record, reader.offset())?;
                 found.kept += 1;
             }
-            Ok(None) if reader.offset() >= end => return Ok(found),
+            Ok(None) if reader.is_at_end()? => return Ok(found),
             Ok(None) | Err(LogError::Damaged { .. }) => {
                 found.damaged += 1;
                 found.lost += reader.resync()?;
