@@ -76,6 +76,14 @@ impl Bulk {
     }
 }
 
+/// Tells of a note that could not be saved.
+pub(super) fn tell_trouble(link: &Link, ledger: &mut Ledger) {
+    if let Some(why) = ledger.trouble() {
+        let consequence = "should the upload be broken off, the next one sends everything again";
+        link.problem("note of what has been sent", why, consequence);
+    }
+}
+
 fn work(
     link: &Link,
     place: &Place,
@@ -116,6 +124,7 @@ fn work(
         };
         if let Some(end) = end {
             ledger.settle(end, !matches!(became, Done::Failed(_)));
+            tell_trouble(link, ledger);
         }
         let _ = done.send(became); // nobody listens once the run is over
     }

@@ -1,7 +1,9 @@
 //! What has been sent, for the day the upload goes on: a note beside the log.
 //!
 //! The server counts the rows of a run, and the note says how many of them were there before this log's: a run
-//! that was begun anew under an old id has rows of an earlier log. Without the note, all of the log is sent.
+//! that was begun anew under an old id has rows of an earlier log. Without the note, whatever the server has of the
+//! run is taken for an earlier log's: all of this one is sent, behind that and so perhaps a second time. Only where
+//! `wandb sync` has left its mark, what the server has is taken for this log's.
 
 use super::bucket::Known;
 use crate::sinks::wandb::note::Note;
@@ -15,6 +17,9 @@ pub(super) struct Ledger {
     note: Note,
     /// Whether one was not taken: nothing after it counts, so that it is tried again.
     has_gap: bool,
+    /// Why the note could not be saved, until somebody asks.
+    trouble: Option<String>,
+    is_told: bool,
 }
 
 impl Ledger {
@@ -26,7 +31,8 @@ impl Ledger {
         // Whoever cuts the log lowers the note; this is for a log that lost its end in another way.
         let len = fs::metadata(log).map_or(0, |log| log.len());
         let note = Note { offset: note.offset.min(len), ..note };
-        let ledger = Self { log: log.to_owned(), note, has_gap: false };
+        let (log, trouble) = (log.to_owned(), None);
+        let mut ledger = Self { log, note, has_gap: false, trouble, is_told: false };
         ledger.save();
         ledger
     }
@@ -66,8 +72,13 @@ impl Ledger {
         }
     }
 
-    fn save(&self) {
-        let _ = self.note.save(&self.log); // without it, all is sent twice some day
+    /// Why the note could not be saved, once.
+    pub(super) fn trouble(&mut self) -> Option<String> {
+        self.trouble.take().filter(|_| !std::mem::replace(&mut self.is_told, true))
+    }
+
+    fn save(&mut self) {
+        self.trouble = self.note.save(&self.log).err().map(|error| error.to_string());
     }
 }
 
@@ -123,5 +134,16 @@ mod tests {
         assert_eq!(offset("there", KNOWN), 0);
         ledger.settle(50, true);
         assert_eq!(offset("here", None), 0);
+    }
+
+    #[test]
+    fn a_note_that_cannot_be_saved_is_told_once() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut ledger = Ledger::open(&dir.path().join("gone/run-x.wandb"), "here", KNOWN);
+        assert!(ledger.trouble().is_some_and(|why| why.contains("os error 2")));
+        ledger.settle(10, true);
+        assert_eq!(ledger.trouble(), None);
+        let mut ledger = Ledger::open(&dir.path().join("run-x.wandb"), "here", KNOWN);
+        assert_eq!(ledger.trouble(), None);
     }
 }

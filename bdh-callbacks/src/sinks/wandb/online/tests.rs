@@ -361,6 +361,22 @@ fn a_key_that_is_refused_is_told_once_and_is_in_no_file_and_no_text() {
 }
 
 #[test]
+fn a_server_that_refuses_to_say_what_it_has_leaves_the_note_as_it_is() {
+    const NO: &str = "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let (url, _asked) = always(Some(NO));
+    let mut logged = Logged::new();
+    logged.exit(0);
+    let note = logged.dir.path().join("run-abc12345.wandb.uploaded");
+    let text = format!(
+        "{{\"server\":\"{url}\",\"offset\":100,\"before\":{{\"rows\":7,\"lines\":2}},\"shift\":9}}"
+    );
+    fs::write(&note, &text).expect("a note");
+    let error = sync_with(&logged.log(), settings(&url), PACE, LONG);
+    assert!(matches!(error, Err(SyncError::Refused { .. })), "{error:?}");
+    assert_eq!(fs::read_to_string(&note).expect("the note"), text);
+}
+
+#[test]
 fn the_key_goes_nowhere_but_to_the_server_itself() {
     let Some(server) = Server::start(&[]) else { return };
     let mut logged = Logged::new();

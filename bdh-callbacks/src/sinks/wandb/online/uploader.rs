@@ -1,7 +1,7 @@
 //! The first thread: reads the log and sends what it says.
 
-use super::bucket::{self, Bucket, Place};
-use super::bulk::{Bulk, Job, What};
+use super::bucket::{self, Bucket, Known, Place};
+use super::bulk::{Bulk, Job, What, tell_trouble};
 use super::ledger::Ledger;
 use super::link::{GaveUp, Link};
 use super::output::OutputLog;
@@ -198,18 +198,20 @@ impl Uploader {
         if self.place.is_some() {
             return Ok(());
         }
-        let run = self.bucket.run();
-        let entity = Some(run.entity.as_str()).filter(|entity| !entity.is_empty());
-        let entity = entity.or(self.settings.entity.as_deref());
-        let known = |api: &_| bucket::known(api, entity, &run.project, &run.run_id);
-        let known = match self.link.insist(&[], known) {
-            Err(GaveUp::Refused(_)) => None, // the upsert says why, in better words
+        let known = match self.known() {
+            // The upsert says why, in better words. If it works, the server is asked again: to go on without its
+            // answer would be to write over what it has.
+            Err(GaveUp::Refused(_)) => {
+                self.upsert()?;
+                self.known()?
+            }
             known => known?,
         };
-        let ledger = Ledger::open(&self.log, &self.settings.base_url, known);
+        let mut ledger = Ledger::open(&self.log, &self.settings.base_url, known);
         (self.files_from, self.shift) = (ledger.offset(), ledger.shift());
         let known = known.unwrap_or_default();
         (self.rows_from, self.skip_lines) = (ledger.rows_from(known), ledger.lines(known));
+        tell_trouble(&self.link, &mut ledger);
         let place = self.upsert()?;
         self.poster.begin(&place, known.counts);
         let url = self.settings.run_url(&place.entity, &place.project, &place.run_id);
@@ -218,6 +220,14 @@ impl Uploader {
         self.bulk = Some(bulk.map_err(Broken::Thread)?);
         self.place = Some(place);
         Ok(())
+    }
+
+    /// What the server has of the run.
+    fn known(&self) -> Result<Option<Known>, GaveUp> {
+        let run = self.bucket.run();
+        let entity = Some(run.entity.as_str()).filter(|entity| !entity.is_empty());
+        let entity = entity.or(self.settings.entity.as_deref());
+        self.link.insist(&[], |api| bucket::known(api, entity, &run.project, &run.run_id))
     }
 
     fn upsert(&mut self) -> Result<Place, GaveUp> {
