@@ -2,6 +2,8 @@
 
 mod console;
 mod lines;
+#[cfg(any(feature = "tensorboard", feature = "wandb"))]
+mod on_disk;
 #[cfg(feature = "tensorboard")]
 mod tensorboard;
 #[cfg(feature = "wandb")]

@@ -72,13 +72,34 @@ fn wandb_row(entry: &[u8]) -> Option<Row> {
 
 /// The rows of all event files of a directory, each up to its end or to an event that is not whole.
 pub(crate) fn events(dir: &Path) -> Vec<Row> {
+    let rows = |path: &PathBuf| event_file(&fs::read(path).expect("the file"));
+    event_paths(dir).iter().flat_map(rows).collect()
+}
+
+/// Whether all event files of a directory end with a whole event.
+pub(crate) fn events_are_whole(dir: &Path) -> bool {
+    let paths = event_paths(dir);
+    assert!(!paths.is_empty());
+    paths.iter().all(|path| {
+        let mut rest = &fs::read(path).expect("the file")[..];
+        while let Some((length, _)) = rest.split_first_chunk() {
+            let Some((_, after)) = rest.split_at_checked(16 + u64::from_le_bytes(*length) as usize)
+            else {
+                return false;
+            };
+            rest = after;
+        }
+        rest.is_empty()
+    })
+}
+
+fn event_paths(dir: &Path) -> Vec<PathBuf> {
     let names =
         fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
     let is_ours = |path: &PathBuf| path.display().to_string().contains("/events.out.tfevents.");
     let mut paths: Vec<_> = names.filter(is_ours).collect();
     paths.sort();
-    let rows = |path| event_file(&fs::read(path).expect("the file"));
-    paths.iter().flat_map(rows).collect()
+    paths
 }
 
 fn event_file(bytes: &[u8]) -> Vec<Row> {

@@ -2,6 +2,7 @@
 
 use super::events::now;
 use super::proto::Event;
+use crate::sinks::on_disk::check_not_deleted;
 use prost::Message;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
@@ -20,6 +21,7 @@ const FOOTER: usize = 4;
 #[derive(Debug)]
 pub(super) struct EventFile {
     file: File,
+    path: PathBuf,
     /// The frames of one write; kept for its memory.
     frames: Vec<u8>,
 }
@@ -35,25 +37,32 @@ impl EventFile {
             // A host's name is nobody's business: files are shared.
             let path = dir.join(format!("{PREFIX}{stamp:010}.bdh.{process}.{number}"));
             // For appending: should a resumed run cut this file while we still write, it has no hole.
-            match OpenOptions::new().append(true).create_new(true).open(path) {
+            match OpenOptions::new().append(true).create_new(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                opened => return Ok(Self { file: opened?, frames: Vec::new() }),
+                opened => return Ok(Self { file: opened?, path, frames: Vec::new() }),
             }
         }
         unreachable!("some number is free")
     }
 
-    /// Appends events with one `write(2)`: a killed process has written all of them or none.
+    /// Appends events with one `write(2)`: a killed process has written all of them or none. What got there of
+    /// events that have no room is taken back.
     pub(super) fn write(&mut self, events: &[Event]) -> io::Result<()> {
         self.frames.clear();
         for event in events {
             push_frame(&mut self.frames, event);
         }
-        self.file.write_all(&self.frames)
+        let whole = self.file.metadata()?.len();
+        if let Err(error) = self.file.write_all(&self.frames) {
+            let _ = self.file.set_len(whole); // the first error is the one to tell
+            return Err(error);
+        }
+        Ok(())
     }
 
-    /// Waits until everything is on the disk.
+    /// Waits until everything is on the disk, where a file must not have been deleted.
     pub(super) fn sync(&self) -> io::Result<()> {
+        check_not_deleted(&self.file, &self.path)?;
         self.file.sync_data()
     }
 }
@@ -194,10 +203,25 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_full_disk_is_an_error() {
-        let full = OpenOptions::new().append(true).open("/dev/full").expect("Linux has one");
-        let mut file = EventFile { file: full, frames: Vec::new() };
+        let path = PathBuf::from("/dev/full");
+        let file = OpenOptions::new().append(true).open(&path).expect("Linux has one");
+        let mut file = EventFile { file, path, frames: Vec::new() };
         let error = file.write(&[Event::version()]).expect_err("it is full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_that_was_deleted_is_told_and_one_that_was_moved_is_not() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut file = EventFile::create(dir.path()).expect("a new file");
+        let moved = dir.path().join("moved");
+        std::fs::rename(&file.path, &moved).expect("a moved file");
+        file.write(&[Event::version()]).expect("space");
+        file.sync().expect("a durable event");
+        std::fs::remove_file(moved).expect("a deleted file");
+        let error = file.sync().expect_err("nobody will see it").to_string();
+        assert!(error.ends_with("` has been deleted"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! is one chunk, or several where it meets the end of a block; a chunk is a CRC-32, a length, a type, and its
 //! bytes, and never spans two blocks.
 
+use crate::sinks::on_disk::check_not_deleted;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -87,20 +88,9 @@ impl LogWriter {
     ///
     /// Those of the file system; and a log that has been deleted, which takes records still and keeps none.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        if is_deleted(&self.file)? && !self.path.exists() {
-            let error = format!("`{}` has been deleted", self.path.display());
-            return Err(io::Error::new(io::ErrorKind::NotFound, error));
-        }
+        check_not_deleted(&self.file, &self.path)?;
         self.file.sync_data()
     }
-}
-
-/// Whether a file has no name left. There are file systems that count no names: theirs has to be looked for, too.
-fn is_deleted(file: &File) -> io::Result<bool> {
-    #[cfg(unix)]
-    return Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0);
-    #[cfg(not(unix))]
-    Ok(file.metadata().is_err()) // an open file cannot be deleted there
 }
 
 /// Puts a record into chunks, for a log of `len` bytes.

@@ -1,0 +1,22 @@
+//! What can become of an open file behind its writer's back.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Fails if a file has been deleted: it takes whatever is written still, and keeps none of it.
+pub(crate) fn check_not_deleted(file: &File, path: &Path) -> io::Result<()> {
+    // There are file systems that count no names: on theirs it has to be looked for, too.
+    if has_no_name(file)? && !path.exists() {
+        let error = format!("`{}` has been deleted", path.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, error));
+    }
+    Ok(())
+}
+
+fn has_no_name(file: &File) -> io::Result<bool> {
+    #[cfg(unix)]
+    return Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0);
+    #[cfg(not(unix))]
+    Ok(file.metadata().is_err()) // an open file cannot be deleted there
+}
