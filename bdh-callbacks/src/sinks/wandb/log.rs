@@ -306,6 +306,9 @@ impl LogReader {
 }
 
 #[cfg(test)]
+mod edges;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
