@@ -146,6 +146,35 @@ fn a_record_that_was_lost_between_checkpoint_and_kill_is_written_on_resume() {
 }
 
 #[test]
+fn a_resumed_run_leaves_the_files_of_another_in_the_same_directory_alone() {
+    let all = tempfile::tempdir().expect("a temporary directory");
+    let shared = all.path().join("shared");
+    let life = |name: &str, from: Option<u64>| {
+        let dir = all.path().join(name);
+        std::fs::create_dir_all(&dir).expect("a run directory");
+        let run = from.map_or_else(|| run(&dir, &json!({})), |step| resumed(&dir, step));
+        let records = (from.map_or(0, |step| step + 1)..=7).map(|step| loss(step, 1.0));
+        let records: Vec<_> = records.collect();
+        write(TensorBoard::at(&shared), &run, &records, &Outcome::Completed);
+    };
+    let files = || {
+        let paths = std::fs::read_dir(&shared).expect("the directory").flatten();
+        let sizes = paths.map(|entry| (entry.path(), entry.metadata().expect("a file").len()));
+        sizes.collect::<BTreeMap<_, _>>()
+    };
+    life("a", None);
+    let of_a = files();
+    life("b", None);
+    let both = files();
+    life("b", Some(4));
+    let after = files();
+    assert_eq!((of_a.len(), both.len(), after.len()), (1, 2, 3));
+    for (path, len) in both {
+        assert_eq!(after[&path] == len, of_a.contains_key(&path), "{}", path.display());
+    }
+}
+
+#[test]
 fn a_trained_and_resumed_run_shows_what_it_recorded() {
     let Some(judge) = Judge::modern() else { return };
     let runs = tempfile::tempdir().expect("a temporary directory");

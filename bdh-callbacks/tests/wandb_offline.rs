@@ -116,6 +116,42 @@ fn the_data_store_of_wandb_0_19_reads_every_row_to_the_bit() {
     );
 }
 
+/// The values of a row that the browser prints, where a line is one. It prints NaN and the infinities as Python does.
+fn inspected_row(line: &str) -> Option<Json> {
+    let names = ["NaN", "Infinity", "-Infinity"];
+    let quoted = names.iter().fold(line.to_owned(), |line, name| {
+        line.replace(&format!(":{name}"), &format!(":\"{name}\""))
+    });
+    let entry: Json =
+        serde_json::from_str(&quoted).unwrap_or_else(|error| panic!("{error}: {line}"));
+    entry["history"].get("item").cloned()
+}
+
+/// Whether a row that the browser printed is a record, to the bit.
+fn assert_inspected(row: &Json, record: &Record, index: usize) {
+    for (key, scalar) in record.scalars() {
+        let found = &row[key];
+        let name = if scalar.is_nan() { "NaN" } else { "Infinity" };
+        let same = match found.as_f64() {
+            Some(number) => number.to_bits() == scalar.to_bits(),
+            None => {
+                !scalar.is_finite()
+                    && found.as_str().is_some_and(|text| {
+                        text.trim_start_matches('-') == name
+                            && text.starts_with('-') == (scalar < 0.0)
+                    })
+            }
+        };
+        assert!(same, "{key} of step {}: {found} for {scalar}", record.clock.step);
+    }
+    let clock = &record.clock;
+    assert_eq!((&row["step"], &row["tokens"]), (&clock.step.into(), &clock.tokens.into()));
+    assert_eq!(row["_step"], index);
+    let runtime = row["_runtime"].as_f64().map(f64::to_bits);
+    assert_eq!(runtime, Some(clock.elapsed.as_secs_f64().to_bits()));
+    assert!(row["_timestamp"].as_f64().is_some_and(|time| time > 1.7e9));
+}
+
 #[test]
 fn the_browser_of_wandb_0_31_reads_the_same() {
     let Some(judge) = Judge::modern() else { return };
@@ -127,9 +163,11 @@ fn the_browser_of_wandb_0_31_reads_the_same() {
         .output()
         .expect("wandb starts");
     let text = String::from_utf8(output.stdout).expect("text");
-    // It prints NaN and the infinities as JSON strings do not: as Python's names.
-    let lines = text.lines().filter(|line| line.contains(r#""type":"history""#));
-    assert_eq!(lines.count(), records.len(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let rows: Vec<_> = text.lines().filter_map(inspected_row).collect();
+    assert_eq!(rows.len(), records.len(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    for (index, (row, record)) in rows.iter().zip(&records).enumerate() {
+        assert_inspected(row, record, index);
+    }
     for kind in ["header", "run", "metric", "summary", "files", "artifact", "output_raw", "exit"] {
         assert!(text.contains(&format!(r#""type":"{kind}""#)), "{kind} in {text}");
     }

@@ -20,6 +20,7 @@ mod rewind;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod writer_name;
 
 pub use layout::Layout;
 
@@ -63,7 +64,10 @@ struct Writer {
 }
 
 impl TensorBoard {
-    /// Writes into `dir` instead of the run directory. Runs must not share one.
+    /// Writes into `dir` instead of the run directory.
+    ///
+    /// Runs should not share one: TensorBoard shows all files of a directory as one run. If they do, each still
+    /// keeps its own, and `tensorboard.json` in the run directory says which these are.
     #[must_use]
     pub fn at(dir: impl Into<PathBuf>) -> Self {
         Self { dir: Some(dir.into()), ..Self::default() }
@@ -82,14 +86,20 @@ impl Sink for TensorBoard {
     }
 
     fn files(&self) -> Vec<String> {
-        if self.dir.is_some() { Vec::new() } else { vec!["events.out.tfevents.*".to_owned()] }
+        let name = if self.dir.is_some() { writer_name::FILE } else { "events.out.tfevents.*" };
+        vec![name.to_owned()]
     }
 
     fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
         let needs = "TensorBoard needs a run directory, or one of its own: `TensorBoard::at(…)`";
         let dir = self.dir.as_ref().or(run.dir.as_ref()).ok_or(needs)?;
         fs::create_dir_all(dir)?;
-        let last = run.resumed_at.map(|step| rewind::to(dir, step)).transpose()?.flatten();
+        let writer = match self.dir {
+            Some(_) => writer_name::of_run(run.dir.as_deref())?,
+            None => writer_name::WRITER.to_owned(),
+        };
+        let rewind = |step| rewind::to(dir, &writer, step);
+        let last = run.resumed_at.map(rewind).transpose()?.flatten();
         // A checkpoint appears before its step is recorded; who was killed in between lacks the record.
         let missing = run.resumed_record.as_ref().filter(|_| last < run.resumed_at);
         let first = missing.map_or(run.resumed_at.map_or(0, |step| step + 1), |r| r.clock.step);
@@ -97,7 +107,11 @@ impl Sink for TensorBoard {
         let mut about = vec![hparams::start(run)];
         about.extend(self.layout.as_ref().map(Layout::value));
         let mut file = EventFile::create(dir)?;
-        file.write(&[Event::version(), Event::session_start(first), Event::values(0, about)])?;
+        file.write(&[
+            Event::version(&writer),
+            Event::session_start(first),
+            Event::values(0, about),
+        ])?;
         let writer = Writer { file, summaries: Summaries::default(), step: 0 };
         let writer = self.writer.insert(writer);
         missing.map_or(Ok(()), |record| writer.write(record))

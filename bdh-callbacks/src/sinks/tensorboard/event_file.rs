@@ -206,7 +206,7 @@ mod tests {
         let path = PathBuf::from("/dev/full");
         let file = OpenOptions::new().append(true).open(&path).expect("Linux has one");
         let mut file = EventFile { file, path, frames: Vec::new() };
-        let error = file.write(&[Event::version()]).expect_err("it is full");
+        let error = file.write(&[Event::version("bdh")]).expect_err("it is full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 
@@ -217,7 +217,7 @@ mod tests {
         let mut file = EventFile::create(dir.path()).expect("a new file");
         let moved = dir.path().join("moved");
         std::fs::rename(&file.path, &moved).expect("a moved file");
-        file.write(&[Event::version()]).expect("space");
+        file.write(&[Event::version("bdh")]).expect("space");
         file.sync().expect("a durable event");
         std::fs::remove_file(moved).expect("a deleted file");
         let error = file.sync().expect_err("nobody will see it").to_string();

@@ -5,18 +5,15 @@ use super::layout;
 use super::proto::{Event, SessionLog, SourceMetadata, Summary, Value};
 use std::time::SystemTime;
 
-/// The writer named in each of our files.
-const WRITER: &str = "bdh";
-
 /// `SessionLog.START`.
 const START: i32 = 1;
 
 impl Event {
-    /// The first of a file; readers go by it.
-    pub(super) fn version() -> Self {
+    /// The first of a file, which says whose it is; readers go by it.
+    pub(super) fn version(writer: &str) -> Self {
         Self {
             file_version: Some("brain.Event:2".to_owned()),
-            source_metadata: Some(SourceMetadata { writer: WRITER.to_owned() }),
+            source_metadata: Some(SourceMetadata { writer: writer.to_owned() }),
             ..Self::at(0)
         }
     }
@@ -37,9 +34,9 @@ impl Event {
         Self { wall_time: now(), step: step as i64, ..Self::default() }
     }
 
-    /// Whether a file that begins with this one is ours.
-    pub(super) fn is_ours(&self) -> bool {
-        self.source_metadata.as_ref().is_some_and(|source| source.writer == WRITER)
+    /// Whether a file that begins with this one is of a writer.
+    pub(super) fn is_of(&self, writer: &str) -> bool {
+        self.source_metadata.as_ref().is_some_and(|source| source.writer == writer)
     }
 
     /// Whether it tells how the run ended.

@@ -8,18 +8,19 @@ use std::path::Path;
 /// Takes out of the files in `dir` what they hold of steps after `step`, and says which one is now the last.
 ///
 /// TensorBoard drops most of it by itself once those steps come again, but not a key that does not come
-/// again, and of two ends of a run it shows the first. Files of other programs stay as they are.
-pub(super) fn to(dir: &Path, step: u64) -> io::Result<Option<u64>> {
+/// again, and of two ends of a run it shows the first. Files of other writers, be they runs or programs, stay as
+/// they are.
+pub(super) fn to(dir: &Path, writer: &str, step: u64) -> io::Result<Option<u64>> {
     let mut last = None;
     for path in event_files(dir)? {
-        last = last.max(cut(&path, step)?);
+        last = last.max(cut(&path, writer, step)?);
     }
     Ok(last)
 }
 
-fn cut(path: &Path, step: u64) -> io::Result<Option<u64>> {
+fn cut(path: &Path, writer: &str, step: u64) -> io::Result<Option<u64>> {
     let mut events = Events::open(path)?;
-    if !events.next().is_some_and(|(_, first)| first.is_ours()) {
+    if !events.next().is_some_and(|(_, first)| first.is_of(writer)) {
         return Ok(None);
     }
     let mut last = None;

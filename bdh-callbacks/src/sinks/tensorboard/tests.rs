@@ -158,7 +158,7 @@ proptest! {
         let path = event_files(dir.path()).expect("a directory").remove(0);
         let events = read(&path);
         prop_assert_eq!(all_said(&events), all_expected(&records));
-        prop_assert!(events[0].is_ours() && events[events.len() - 1].is_end());
+        prop_assert!(events[0].is_of("bdh") && events[events.len() - 1].is_end());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! `wandb sync` has left its mark, what the server has is taken for this log's.
 
 use super::bucket::Known;
-use crate::sinks::wandb::note::{Counts, Note};
+use crate::sinks::wandb::note::Note;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -94,6 +94,7 @@ fn begin(log: &Path, server: &str, known: Known) -> Note {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sinks::wandb::note::Counts;
 
     const KNOWN: Option<Known> = Some(of_rows(7));
 

@@ -41,7 +41,6 @@ impl Tail {
             let at = self.reader.offset();
             match self.reader.next_record() {
                 Ok(None) if may_grow || self.reader.is_at_end()? => return Ok(Next::End),
-                Ok(None) => return Ok(Next::Damage(self.reader.resync()?)),
                 Ok(Some(bytes)) => {
                     if let Some(kind) =
                         Record::decode(bytes.as_slice()).ok().and_then(|record| record.kind)
@@ -53,7 +52,9 @@ impl Tail {
                     self.doubt = Some(at);
                     return Ok(Next::End);
                 }
-                Err(LogError::Damaged { .. }) => return Ok(Next::Damage(self.reader.resync()?)),
+                Ok(None) | Err(LogError::Damaged { .. }) => {
+                    return Ok(Next::Damage(self.reader.resync()?));
+                }
                 Err(error) => return Err(error),
             }
         }

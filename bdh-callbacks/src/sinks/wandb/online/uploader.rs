@@ -11,8 +11,8 @@ use super::tail::{Next, Tail};
 use super::tree::Tree;
 use super::{News, Sent};
 use crate::sinks::wandb::log::LogError;
-use crate::sinks::wandb::proto::{FileItem, History, Item, Kind, Run};
-use crate::sinks::wandb::rows::{count_of, step_of};
+use crate::sinks::wandb::proto::{FileItem, History, Item, Items, Kind, Run};
+use crate::sinks::wandb::rows::{count_of, item, step_of};
 use crate::sinks::wandb::settings::Settings;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -261,7 +261,12 @@ impl Uploader {
         if let Some(step) = step_of(&row) {
             self.link.step.store(step, Ordering::Relaxed);
         }
-        if count_of(&row).is_some_and(|count| count < self.rows_from) {
+        let count = count_of(&row);
+        if let Some(count) = count {
+            // As `wandb sync` does: the last entry of a summary may be older than the last row.
+            self.poster.summarize(&count_items(count + self.shift));
+        }
+        if count.is_some_and(|count| count < self.rows_from) {
             return;
         }
         shift(&mut row.item, self.shift);
@@ -364,6 +369,11 @@ impl Uploader {
         }
         Ok(())
     }
+}
+
+/// What a row changes of the summary.
+fn count_items(count: u64) -> Items {
+    Items { update: vec![item("_step".to_owned(), count.to_string())], remove: Vec::new() }
 }
 
 /// Adds to the `_step` among items.

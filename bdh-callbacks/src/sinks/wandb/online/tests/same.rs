@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// A dump without what names a time, a machine, a program or a server.
-pub(super) fn normal(dump: &Json) -> Json {
+fn normal(dump: &Json) -> Json {
     let mut dump = dump.clone();
     for run in dump["runs"].as_object_mut().expect("runs").values_mut() {
         for key in ["requests", "upserts", "uploaded"] {
@@ -64,15 +64,19 @@ fn artifact(artifact: &Json) -> Json {
 
 #[test]
 fn the_server_gets_what_wandb_sync_of_the_same_log_sends() {
-    let Some(judge) = Judge::modern() else { return };
-    let [Some(ours), Some(theirs)] = [Server::start(&[]), Server::start(&[])] else { return };
+    let Some(server) = Server::start(&[]) else { return };
     let mut logged = Logged::new();
     logged.all_kinds();
+    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    assert_same_as_wandb_sync(&server, &logged);
+}
+
+/// Checks that a server has what `wandb sync` of the log sends to another, where there is that program.
+pub(super) fn assert_same_as_wandb_sync(server: &Server, logged: &Logged) {
+    let (Some(judge), Some(theirs)) = (Judge::modern(), Server::start(&[])) else { return };
     let copied = tempfile::tempdir().expect("a temporary directory");
     let folder = copied.path().join("offline-run-20261121_000000-abc12345");
     copy(logged.dir.path(), &folder);
-    is_complete(&logged.upload(&ours.url()).0.finish(LONG));
-
     let output = Command::new(judge.bin("wandb"))
         .arg("sync")
         .arg(&folder)
@@ -84,7 +88,7 @@ fn the_server_gets_what_wandb_sync_of_the_same_log_sends() {
         .output()
         .expect("wandb starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let (ours, theirs) = (ours.dump(), theirs.dump());
+    let (ours, theirs) = (server.dump(), theirs.dump());
     assert_eq!(ours["problems"], serde_json::json!([]));
     let [ours, theirs] = [ours, theirs].map(|dump| normal(&dump));
     let mut differences = Vec::new();
@@ -93,7 +97,7 @@ fn the_server_gets_what_wandb_sync_of_the_same_log_sends() {
 }
 
 /// Where two dumps differ, a line each.
-pub(super) fn compare(path: &str, ours: &Json, theirs: &Json, differences: &mut Vec<String>) {
+fn compare(path: &str, ours: &Json, theirs: &Json, differences: &mut Vec<String>) {
     if let (Json::Object(left), Json::Object(right)) = (ours, theirs) {
         let keys: BTreeSet<_> = left.keys().chain(right.keys()).collect();
         for key in keys {
