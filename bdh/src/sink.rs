@@ -46,7 +46,7 @@ pub trait Sink: Send {
     /// Hears of a callback or another sink that failed.
     fn problem(&mut self, _problem: &Problem) {}
 
-    /// Hears what another sink has to say to a person.
+    /// Hears what a callback or another sink has to say to a person.
     fn remark(&mut self, _text: &str) {}
 
     /// Makes everything taken so far durable; called before a checkpoint claims it.

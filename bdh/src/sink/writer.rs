@@ -78,6 +78,12 @@ impl Writers {
         }
     }
 
+    /// Tells the sinks something that a person may want to know.
+    pub(crate) fn remark(&self, text: &str) {
+        let text = Arc::from(text);
+        self.all.iter().for_each(|writer| writer.send(Message::Remark(Arc::clone(&text))));
+    }
+
     /// Waits until every sink has made durable what it was given.
     pub(crate) fn flush(&mut self, step: u64, problems: &mut Vec<Problem>) {
         let mut answers = Vec::with_capacity(self.all.len());
@@ -116,12 +122,7 @@ impl Writers {
         for said in heard {
             match said {
                 Said::Stop(reason) => self.stop = Some(reason),
-                Said::Remark(text) => {
-                    let text = Arc::from(text);
-                    self.all
-                        .iter()
-                        .for_each(|writer| writer.send(Message::Remark(Arc::clone(&text))));
-                }
+                Said::Remark(text) => self.remark(&text),
                 Said::Problem(problem) => {
                     self.tell(&problem);
                     problems.push(problem);
