@@ -63,7 +63,9 @@ impl Deferred {
         Self(Arc::new(Node::Sum(Arc::clone(leaf))))
     }
 
-    fn map(&self, function: fn(f64) -> f64) -> Self {
+    /// What `function` makes of it, on the host, when it has been read.
+    #[must_use]
+    pub fn map(&self, function: fn(f64) -> f64) -> Self {
         Self(Arc::new(Node::Map(self.clone().settled(), function)))
     }
 
