@@ -5,6 +5,7 @@
 //! | [`Norms`] | `norms` | L2 of weights and gradients, global and per parameter |
 //! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
+//! | [`Samples`] | `samples` | continues prompts: the text, and how repetitive it is |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
 //! | sink | by name | where | feature |
@@ -19,12 +20,14 @@
 mod artifacts;
 mod early_checkpoints;
 mod norms;
+mod samples;
 mod sinks;
 mod throughput;
 
 pub use artifacts::Artifacts;
 pub use early_checkpoints::EarlyCheckpoints;
 pub use norms::{Norms, NormsBuilder};
+pub use samples::{Samples, SamplesBuilder};
 #[cfg(feature = "wandb")]
 pub use sinks::wandb::{self, Wandb};
 pub use sinks::{Console, sinks};

@@ -7,10 +7,10 @@ mod tiny;
 
 use bdh::burn::optim::SgdConfig;
 use bdh::{
-    Attach, Callback, Checkpoint, Fitted, Hook, MemorySink, Outcome, at, callbacks_from_toml,
-    every, fraction, last, latest_checkpoint,
+    Attach, Callback, Checkpoint, Fitted, Hook, Hooks, MemorySink, Outcome, at,
+    callbacks_from_toml, every, fraction, last, latest_checkpoint,
 };
-use bdh_callbacks::{EarlyCheckpoints, Norms, Throughput};
+use bdh_callbacks::{EarlyCheckpoints, Norms, Samples, Throughput};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -72,6 +72,27 @@ const CASES: [Case; 4] = [
         settings: "at = \"at 2,5 steps\"",
         keys: &[],
     },
+    Case {
+        name: "samples",
+        build: || {
+            let samples = Samples::builder().cadence(every(5) | last()).prompts(["abc", "d"]);
+            Box::new(samples.max_tokens(20_usize).build().expect("valid settings"))
+        },
+        settings: "cadence = \"every 5 steps | last\"\nprompts = [\"abc\", \"d\"]\nmax_tokens = 20",
+        keys: &[
+            "samples/distinct_1",
+            "samples/distinct_2",
+            "samples/distinct_3",
+            "samples/repetition",
+            "samples/longest_repeat",
+            "samples/entropy",
+            "samples/log_prob",
+            "samples/degenerate",
+            "samples/0",
+            "samples/1",
+            "samples",
+        ],
+    },
 ];
 
 impl Case {
@@ -79,6 +100,14 @@ impl Case {
         let text = format!("[[callback]]\nuse = \"{}\"\n{}", self.name, self.settings);
         callbacks_from_toml(&text).expect("a valid configuration").remove(0)
     }
+}
+
+/// The suite's runs accumulate: some callbacks look at micro-batches.
+const MICRO_BATCHES: usize = 2;
+
+/// A run of the suite: that of the tiny model, with more than one micro-batch.
+fn run(steps: u64) -> tiny::Builder {
+    tiny::run(steps).grad_accum_steps(MICRO_BATCHES)
 }
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
@@ -110,7 +139,7 @@ fn each_records_exactly_the_keys_that_it_announces() {
     for case in &CASES {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
-        let run = tiny::run(12).run_dir(dir.path().join("run")).sink(memory.clone());
+        let run = run(12).run_dir(dir.path().join("run")).sink(memory.clone());
         assert_eq!(fit(run.callback((case.build)())).problems, []);
         let expected: BTreeSet<String> = case.keys.iter().map(ToString::to_string).collect();
         assert_eq!(keys(&memory), expected, "{}", case.name);
@@ -132,7 +161,7 @@ fn each_acts_on_the_steps_and_leaves_the_files_of_its_plan() {
     for case in &CASES {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
-        let trainer = tiny::run(12)
+        let trainer = run(12)
             .eval(bdh::never())
             .run_dir(dir.path())
             .sink(memory.clone())
@@ -144,8 +173,7 @@ fn each_acts_on_the_steps_and_leaves_the_files_of_its_plan() {
         let files = trainer.plan().files.clone();
         let fitted = trainer.fit().expect("a run that completes");
 
-        let once = u64::from(row.hooks.contains(Hook::OnFitStart));
-        assert_eq!(fitted.overhead.rows[0].calls, planned.len() as u64 + once, "{}", case.name);
+        assert_eq!(fitted.overhead.rows[0].calls, calls(row.hooks, planned.len()), "{}", case.name);
         if let Some(key) = case.keys.first() {
             let steps: Vec<_> = memory.series(key).iter().map(|(step, _)| *step).collect();
             assert_eq!(steps, planned, "{}", case.name);
@@ -154,6 +182,18 @@ fn each_acts_on_the_steps_and_leaves_the_files_of_its_plan() {
             assert!(dir.path().join(&file).exists(), "{}: {file}", case.name);
         }
     }
+}
+
+/// How often a callback is called in a run without evals and checkpoints of the trainer's own: each hook of
+/// a step when it is due, and once before the first step and after the last.
+fn calls(hooks: Hooks, due: usize) -> u64 {
+    let times = |hook| match hook {
+        Hook::OnFitStart | Hook::OnFitEnd => 1,
+        Hook::OnEvalBatch | Hook::OnEval | Hook::OnCheckpoint => 0,
+        Hook::OnMicroBatch => due * MICRO_BATCHES,
+        _ => due,
+    };
+    hooks.iter().map(times).sum::<usize>() as u64
 }
 
 #[test]
@@ -190,8 +230,7 @@ fn each_comes_through_a_resume() {
     for case in &CASES {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (whole, resumed) = (dir.path().join("whole"), dir.path().join("resumed"));
-        let run =
-            |dir: &Path| tiny::run(12).checkpoint(every(4)).run_dir(dir).callback((case.build)());
+        let run = |dir: &Path| run(12).checkpoint(every(4)).run_dir(dir).callback((case.build)());
         fit(run(&whole));
         let stop = tiny::on_step(|at| {
             at.stop("interrupted");
