@@ -6,6 +6,7 @@
 //! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
 //! | [`Samples`] | `samples` | continues prompts: the text, and how repetitive it is |
+//! | [`EarlyStop`] | `early_stop` | ends a run that gets no better, is good enough, or has diverged |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
 //! | sink | by name | where | feature |
@@ -19,6 +20,7 @@
 
 mod artifacts;
 mod early_checkpoints;
+mod early_stop;
 mod norms;
 mod samples;
 mod sinks;
@@ -26,6 +28,7 @@ mod throughput;
 
 pub use artifacts::Artifacts;
 pub use early_checkpoints::EarlyCheckpoints;
+pub use early_stop::{EarlyStop, EarlyStopBuilder, Mode};
 pub use norms::{Norms, NormsBuilder};
 pub use samples::{Samples, SamplesBuilder};
 #[cfg(feature = "wandb")]

@@ -10,7 +10,7 @@ use bdh::{
     Attach, Callback, Checkpoint, Fitted, Hook, Hooks, MemorySink, Outcome, at,
     callbacks_from_toml, every, fraction, last, latest_checkpoint,
 };
-use bdh_callbacks::{EarlyCheckpoints, Norms, Samples, Throughput};
+use bdh_callbacks::{EarlyCheckpoints, EarlyStop, Norms, Samples, Throughput};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -92,6 +92,15 @@ const CASES: [Case; 5] = [
             "samples/1",
             "samples",
         ],
+    },
+    Case {
+        name: "early_stop",
+        build: || {
+            let stop = EarlyStop::builder().patience(9_u32).stop_on_nan(false).build();
+            Box::new(stop.expect("valid settings"))
+        },
+        settings: "patience = 9\nstop_on_nan = false",
+        keys: &[],
     },
 ];
 
