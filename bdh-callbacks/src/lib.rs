@@ -7,6 +7,7 @@
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
 //! | [`Samples`] | `samples` | continues prompts: the text, and how repetitive it is |
 //! | [`EarlyStop`] | `early_stop` | ends a run that gets no better, is good enough, or has diverged |
+//! | [`Finite`] | `finite` | NaN and infinities in loss and gradients: reports or stops; [`SkipNonFinite`] skips |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
 //! | sink | by name | where | feature |
@@ -21,6 +22,7 @@
 mod artifacts;
 mod early_checkpoints;
 mod early_stop;
+mod finite;
 mod norms;
 mod samples;
 mod sinks;
@@ -29,6 +31,7 @@ mod throughput;
 pub use artifacts::Artifacts;
 pub use early_checkpoints::EarlyCheckpoints;
 pub use early_stop::{EarlyStop, EarlyStopBuilder, Mode};
+pub use finite::{Finite, FiniteBuilder, OnNonFinite, SkipNonFinite};
 pub use norms::{Norms, NormsBuilder};
 pub use samples::{Samples, SamplesBuilder};
 #[cfg(feature = "wandb")]

@@ -10,7 +10,7 @@ use bdh::{
     Attach, Callback, Checkpoint, Fitted, Hook, Hooks, MemorySink, Outcome, at,
     callbacks_from_toml, every, fraction, last, latest_checkpoint,
 };
-use bdh_callbacks::{EarlyCheckpoints, EarlyStop, Norms, Samples, Throughput};
+use bdh_callbacks::{EarlyCheckpoints, EarlyStop, Finite, Norms, Samples, Throughput};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -101,6 +101,12 @@ const CASES: [Case; 6] = [
         },
         settings: "patience = 9\nstop_on_nan = false",
         keys: &[],
+    },
+    Case {
+        name: "finite",
+        build: || Box::new(Finite::default()),
+        settings: "action = \"report\"",
+        keys: &["finite/grad", "finite/loss"],
     },
 ];
 
