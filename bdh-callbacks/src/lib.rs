@@ -8,6 +8,7 @@
 //! | [`Samples`] | `samples` | continues prompts: the text, and how repetitive it is |
 //! | [`EarlyStop`] | `early_stop` | ends a run that gets no better, is good enough, or has diverged |
 //! | [`Finite`] | `finite` | NaN and infinities in loss and gradients: reports or stops; [`SkipNonFinite`] skips |
+//! | [`Spikes`] | `spikes` | how far loss and gradient norm jump, and on which batch |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
 //! | sink | by name | where | feature |
@@ -26,6 +27,7 @@ mod finite;
 mod norms;
 mod samples;
 mod sinks;
+mod spikes;
 mod throughput;
 
 pub use artifacts::Artifacts;
@@ -39,6 +41,7 @@ pub use sinks::wandb::{self, Wandb};
 pub use sinks::{Console, sinks};
 #[cfg(feature = "tensorboard")]
 pub use sinks::{Layout, TensorBoard};
+pub use spikes::{Spikes, SpikesBuilder};
 pub use throughput::{Throughput, ThroughputBuilder};
 
 /// The README's code compiles.

@@ -10,7 +10,7 @@ use bdh::{
     Attach, Callback, Checkpoint, Fitted, Hook, Hooks, MemorySink, Outcome, at,
     callbacks_from_toml, every, fraction, last, latest_checkpoint,
 };
-use bdh_callbacks::{EarlyCheckpoints, EarlyStop, Finite, Norms, Samples, Throughput};
+use bdh_callbacks::{EarlyCheckpoints, EarlyStop, Finite, Norms, Samples, Spikes, Throughput};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -107,6 +107,15 @@ const CASES: [Case; 7] = [
         build: || Box::new(Finite::default()),
         settings: "action = \"report\"",
         keys: &["finite/grad", "finite/loss"],
+    },
+    Case {
+        name: "spikes",
+        build: || {
+            let spikes = Spikes::builder().warmup(2_u32).threshold(0.0).build();
+            Box::new(spikes.expect("valid settings"))
+        },
+        settings: "warmup = 2\nthreshold = 0.0",
+        keys: &["spike/loss", "spike/grad_norm", "spikes"],
     },
 ];
 
