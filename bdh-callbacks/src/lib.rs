@@ -9,6 +9,7 @@
 //! | [`EarlyStop`] | `early_stop` | ends a run that gets no better, is good enough, or has diverged |
 //! | [`Finite`] | `finite` | NaN and infinities in loss and gradients: reports or stops; [`SkipNonFinite`] skips |
 //! | [`Spikes`] | `spikes` | how far loss and gradient norm jump, and on which batch |
+//! | [`Checkpoints`] | `checkpoints` | keeps the best checkpoints by a metric |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
 //! | sink | by name | where | feature |
@@ -21,6 +22,7 @@
 //! [`sinks`] makes them by name.
 
 mod artifacts;
+mod checkpoints;
 mod early_checkpoints;
 mod early_stop;
 mod finite;
@@ -31,6 +33,7 @@ mod spikes;
 mod throughput;
 
 pub use artifacts::Artifacts;
+pub use checkpoints::{Checkpoints, CheckpointsBuilder};
 pub use early_checkpoints::EarlyCheckpoints;
 pub use early_stop::{EarlyStop, EarlyStopBuilder, Mode};
 pub use finite::{Finite, FiniteBuilder, OnNonFinite, SkipNonFinite};

@@ -10,7 +10,9 @@ use bdh::{
     Attach, Callback, Checkpoint, Fitted, Hook, Hooks, MemorySink, Outcome, at,
     callbacks_from_toml, every, fraction, last, latest_checkpoint,
 };
-use bdh_callbacks::{EarlyCheckpoints, EarlyStop, Finite, Norms, Samples, Spikes, Throughput};
+use bdh_callbacks::{
+    Checkpoints, EarlyCheckpoints, EarlyStop, Finite, Mode, Norms, Samples, Spikes, Throughput,
+};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +27,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -116,6 +118,15 @@ const CASES: [Case; 8] = [
         },
         settings: "warmup = 2\nthreshold = 0.0",
         keys: &["spike/loss", "spike/grad_norm", "spikes"],
+    },
+    Case {
+        name: "checkpoints",
+        build: || {
+            let best = Checkpoints::builder().metric("accuracy").mode(Mode::Max).keep(2_usize);
+            Box::new(best.build().expect("valid settings"))
+        },
+        settings: "metric = \"accuracy\"\nmode = \"max\"\nkeep = 2",
+        keys: &[],
     },
 ];
 
