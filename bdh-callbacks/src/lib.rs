@@ -10,6 +10,7 @@
 //! | [`Finite`] | `finite` | NaN and infinities in loss and gradients: reports or stops; [`SkipNonFinite`] skips |
 //! | [`Spikes`] | `spikes` | how far loss and gradient norm jump, and on which batch |
 //! | [`Checkpoints`] | `checkpoints` | keeps the best checkpoints by a metric |
+//! | [`Memory`] | `memory` | memory of the process and the device, and leaks |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
 //! | sink | by name | where | feature |
@@ -26,6 +27,7 @@ mod checkpoints;
 mod early_checkpoints;
 mod early_stop;
 mod finite;
+mod memory;
 mod norms;
 mod samples;
 mod sinks;
@@ -37,6 +39,7 @@ pub use checkpoints::{Checkpoints, CheckpointsBuilder};
 pub use early_checkpoints::EarlyCheckpoints;
 pub use early_stop::{EarlyStop, EarlyStopBuilder, Mode};
 pub use finite::{Finite, FiniteBuilder, OnNonFinite, SkipNonFinite};
+pub use memory::{Memory, MemoryBuilder};
 pub use norms::{Norms, NormsBuilder};
 pub use samples::{Samples, SamplesBuilder};
 #[cfg(feature = "wandb")]

@@ -11,7 +11,8 @@ use bdh::{
     callbacks_from_toml, every, fraction, last, latest_checkpoint,
 };
 use bdh_callbacks::{
-    Checkpoints, EarlyCheckpoints, EarlyStop, Finite, Mode, Norms, Samples, Spikes, Throughput,
+    Checkpoints, EarlyCheckpoints, EarlyStop, Finite, Memory, Mode, Norms, Samples, Spikes,
+    Throughput,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -27,7 +28,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -127,6 +128,15 @@ const CASES: [Case; 9] = [
         },
         settings: "metric = \"accuracy\"\nmode = \"max\"\nkeep = 2",
         keys: &[],
+    },
+    Case {
+        name: "memory",
+        build: || {
+            let memory = Memory::builder().cadence(every(2)).build();
+            Box::new(memory.expect("valid settings"))
+        },
+        settings: "cadence = \"every 2 steps\"",
+        keys: &["memory/rss", "memory/leak"],
     },
 ];
 
@@ -294,7 +304,11 @@ fn records(dir: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics.jsonl");
     let line = |line: &str| {
         let mut line: Value = serde_json::from_str(line).expect("JSON");
-        line.as_object_mut().expect("an object").retain(|key, _| !timing.contains(&key.as_str()));
+        let is_timing = |key: &str| {
+            let group = key.split('/').next();
+            timing.contains(&key) || ["memory", "system", "profile"].map(Some).contains(&group)
+        };
+        line.as_object_mut().expect("an object").retain(|key, _| !is_timing(key));
         line
     };
     text.lines().map(line).collect()
