@@ -11,6 +11,7 @@
 //! | [`Spikes`] | `spikes` | how far loss and gradient norm jump, and on which batch |
 //! | [`Checkpoints`] | `checkpoints` | keeps the best checkpoints by a metric |
 //! | [`Memory`] | `memory` | memory of the process and the device, and leaks |
+//! | [`System`] | `system` | how busy the processors are |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
 //! | sink | by name | where | feature |
@@ -32,6 +33,7 @@ mod norms;
 mod samples;
 mod sinks;
 mod spikes;
+mod system;
 mod throughput;
 
 pub use artifacts::Artifacts;
@@ -48,6 +50,7 @@ pub use sinks::{Console, sinks};
 #[cfg(feature = "tensorboard")]
 pub use sinks::{Layout, TensorBoard};
 pub use spikes::{Spikes, SpikesBuilder};
+pub use system::{System, SystemBuilder};
 pub use throughput::{Throughput, ThroughputBuilder};
 
 /// The README's code compiles.

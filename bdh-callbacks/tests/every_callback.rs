@@ -11,7 +11,7 @@ use bdh::{
     callbacks_from_toml, every, fraction, last, latest_checkpoint,
 };
 use bdh_callbacks::{
-    Checkpoints, EarlyCheckpoints, EarlyStop, Finite, Memory, Mode, Norms, Samples, Spikes,
+    Checkpoints, EarlyCheckpoints, EarlyStop, Finite, Memory, Mode, Norms, Samples, Spikes, System,
     Throughput,
 };
 use safetensors::SafeTensors;
@@ -28,7 +28,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 11] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -137,6 +137,15 @@ const CASES: [Case; 10] = [
         },
         settings: "cadence = \"every 2 steps\"",
         keys: &["memory/rss", "memory/leak"],
+    },
+    Case {
+        name: "system",
+        build: || {
+            let system = System::builder().cadence(every(2)).build();
+            Box::new(system.expect("valid settings"))
+        },
+        settings: "cadence = \"every 2 steps\"",
+        keys: &["system/cpu_process", "system/cpu_machine"],
     },
 ];
 
