@@ -12,6 +12,7 @@
 //! | [`Checkpoints`] | `checkpoints` | keeps the best checkpoints by a metric |
 //! | [`Memory`] | `memory` | memory of the process and the device, and leaks |
 //! | [`System`] | `system` | how busy the processors are |
+//! | [`GradientNoise`] | `gradient_noise` | the noise scale, from micro-batches: how large a batch is worth it |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
 //! | sink | by name | where | feature |
@@ -28,6 +29,7 @@ mod checkpoints;
 mod early_checkpoints;
 mod early_stop;
 mod finite;
+mod gradient_noise;
 mod memory;
 mod norms;
 mod samples;
@@ -41,6 +43,7 @@ pub use checkpoints::{Checkpoints, CheckpointsBuilder};
 pub use early_checkpoints::EarlyCheckpoints;
 pub use early_stop::{EarlyStop, EarlyStopBuilder, Mode};
 pub use finite::{Finite, FiniteBuilder, OnNonFinite, SkipNonFinite};
+pub use gradient_noise::{GradientNoise, GradientNoiseBuilder};
 pub use memory::{Memory, MemoryBuilder};
 pub use norms::{Norms, NormsBuilder};
 pub use samples::{Samples, SamplesBuilder};

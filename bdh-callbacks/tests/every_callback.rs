@@ -11,8 +11,8 @@ use bdh::{
     callbacks_from_toml, every, fraction, last, latest_checkpoint,
 };
 use bdh_callbacks::{
-    Checkpoints, EarlyCheckpoints, EarlyStop, Finite, Memory, Mode, Norms, Samples, Spikes, System,
-    Throughput,
+    Checkpoints, EarlyCheckpoints, EarlyStop, Finite, GradientNoise, Memory, Mode, Norms, Samples,
+    Spikes, System, Throughput,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -28,7 +28,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -146,6 +146,15 @@ const CASES: [Case; 11] = [
         },
         settings: "cadence = \"every 2 steps\"",
         keys: &["system/cpu_process", "system/cpu_machine"],
+    },
+    Case {
+        name: "gradient_noise",
+        build: || {
+            let noise = GradientNoise::builder().decay(0.9).build();
+            Box::new(noise.expect("valid settings"))
+        },
+        settings: "decay = 0.9",
+        keys: &["noise/scale", "noise/scale_tokens", "noise/grad_sq", "noise/trace"],
     },
 ];
 
