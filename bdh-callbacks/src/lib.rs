@@ -13,6 +13,7 @@
 //! | [`Memory`] | `memory` | memory of the process and the device, and leaks |
 //! | [`System`] | `system` | how busy the processors are |
 //! | [`GradientNoise`] | `gradient_noise` | the noise scale, from micro-batches: how large a batch is worth it |
+//! | [`Profile`] | `profile` | where the time of a step goes |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
 //! | sink | by name | where | feature |
@@ -32,6 +33,7 @@ mod finite;
 mod gradient_noise;
 mod memory;
 mod norms;
+mod profile;
 mod samples;
 mod sinks;
 mod spikes;
@@ -46,6 +48,7 @@ pub use finite::{Finite, FiniteBuilder, OnNonFinite, SkipNonFinite};
 pub use gradient_noise::{GradientNoise, GradientNoiseBuilder};
 pub use memory::{Memory, MemoryBuilder};
 pub use norms::{Norms, NormsBuilder};
+pub use profile::{Profile, ProfileBuilder};
 pub use samples::{Samples, SamplesBuilder};
 #[cfg(feature = "wandb")]
 pub use sinks::wandb::{self, Wandb};

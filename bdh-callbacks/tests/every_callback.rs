@@ -11,8 +11,8 @@ use bdh::{
     callbacks_from_toml, every, fraction, last, latest_checkpoint,
 };
 use bdh_callbacks::{
-    Checkpoints, EarlyCheckpoints, EarlyStop, Finite, GradientNoise, Memory, Mode, Norms, Samples,
-    Spikes, System, Throughput,
+    Checkpoints, EarlyCheckpoints, EarlyStop, Finite, GradientNoise, Memory, Mode, Norms, Profile,
+    Samples, Spikes, System, Throughput,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -28,7 +28,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -155,6 +155,22 @@ const CASES: [Case; 12] = [
         },
         settings: "decay = 0.9",
         keys: &["noise/scale", "noise/scale_tokens", "noise/grad_sq", "noise/trace"],
+    },
+    Case {
+        name: "profile",
+        build: || {
+            let profile = Profile::builder().first_step(3_u64).steps(4_u64).sync(true).build();
+            Box::new(profile.expect("valid settings"))
+        },
+        settings: "first_step = 3\nsteps = 4\nsync = true",
+        keys: &[
+            "profile/data",
+            "profile/forward_backward",
+            "profile/clipping",
+            "profile/optimizer",
+            "profile/other",
+            "profile",
+        ],
     },
 ];
 
