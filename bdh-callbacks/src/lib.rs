@@ -16,6 +16,9 @@
 //! | [`Profile`] | `profile` | where the time of a step goes |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
+//! The trainer itself records `train/loss` and the learning rates (`lr`, and `lr/<group>` where there are several
+//! groups), keeps the newest checkpoints, and writes one at any cadence, by time too.
+//!
 //! | sink | by name | where | feature |
 //! |---|---|---|---|
 //! | [`Console`] | `console` | the terminal | |
@@ -57,7 +60,7 @@ pub use sinks::{Console, sinks};
 pub use sinks::{Layout, TensorBoard};
 pub use spikes::{Spikes, SpikesBuilder};
 pub use system::{System, SystemBuilder};
-pub use throughput::{Throughput, ThroughputBuilder};
+pub use throughput::{DevicePeak, Throughput, ThroughputBuilder};
 
 /// The README's code compiles.
 #[cfg(doctest)]
