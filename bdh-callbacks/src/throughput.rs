@@ -13,6 +13,10 @@
 //! GPU the wait for the device is in whichever step reads what was logged, so that means are right where
 //! a single step's time is not.
 
+mod peak;
+
+pub use peak::DevicePeak;
+
 use bdh::{Cadence, Callback, ConfigError, FitStart, HookResult, StepEnd, Timing, at, callback};
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -23,9 +27,10 @@ use serde_json::Value;
 /// # Examples
 ///
 /// ```
-/// use bdh_callbacks::Throughput;
+/// use bdh_callbacks::{DevicePeak, Throughput};
 ///
-/// let on_an_h100 = Throughput::builder().peak_flops(989.4e12).build()?;
+/// let on_an_h100 = Throughput::builder().device_peak(DevicePeak::H100Bf16).build()?;
+/// let on_something_new = Throughput::builder().peak_flops(3.5e15).build()?;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
@@ -37,7 +42,11 @@ pub struct Throughput {
     every: Cadence,
     /// Steps left out at the beginning, while kernels are compiled and tuned. Defaults to 1.
     warmup_steps: u64,
-    /// Operations per second that the device could do at best, for MFU. 989.4e12 for an H100 in bf16.
+    /// The device, for MFU: its peak is taken from a table. By name in a file: `device_peak = "h100-bf16"`.
+    #[builder(setter(strip_option))]
+    device_peak: Option<DevicePeak>,
+    /// Operations per second that the device could do at best, for MFU, where the table does not know it or knows
+    /// it wrongly; goes before `device_peak`.
     #[builder(setter(strip_option))]
     peak_flops: Option<f64>,
     /// Where the steps begin that have not been recorded yet.
@@ -53,7 +62,7 @@ pub struct Throughput {
 impl Default for Throughput {
     fn default() -> Self {
         let (every, from) = (Cadence::EVERY_STEP, Mark::default());
-        Self { every, warmup_steps: 1, peak_flops: None, from, warm_at: 0 }
+        Self { every, warmup_steps: 1, device_peak: None, peak_flops: None, from, warm_at: 0 }
     }
 }
 
@@ -79,7 +88,8 @@ impl Throughput {
         at.log("train/step_time", seconds / (now.step - self.from.step) as f64);
         let waiting = after.data.saturating_sub(before.data).as_secs_f64();
         at.log("train/data_wait", waiting / seconds);
-        if let (Some(cost), Some(peak)) = (at.flops_per_token, self.peak_flops) {
+        let peak = self.peak_flops.or(self.device_peak.map(DevicePeak::flops));
+        if let (Some(cost), Some(peak)) = (at.flops_per_token, peak) {
             at.log("train/mfu", rate * cost / peak);
         }
     }

@@ -1,10 +1,15 @@
 //! Callbacks: eleven moments of a run at which your code can look.
 
 mod attach;
+mod closures;
 mod compose;
 mod hooks;
 
 pub use attach::{Attach, Attached};
+pub use closures::{
+    after_backward, after_optimizer_step, before_optimizer_step, on_checkpoint, on_eval,
+    on_eval_batch, on_fit_end, on_fit_start, on_micro_batch, on_step, on_step_start,
+};
 pub use hooks::{Hook, Hooks};
 
 use crate::event::{
@@ -75,6 +80,14 @@ pub enum OnError {
 /// }
 ///
 /// assert_eq!(SignalToNoise.hooks().to_string(), "after_backward");
+/// ```
+///
+/// What needs no type of its own is a closure, in one line:
+///
+/// ```
+/// use bdh::{Attach, every, on_step};
+///
+/// let note = on_step(|at| Ok(at.log("tokens", at.clock().tokens as f64))).every(every(100));
 /// ```
 #[expect(
     unused_variables,

@@ -5,12 +5,12 @@
 //! inside a step does not compile.
 
 use crate::callback::Hook;
-use crate::lm::Sampling;
+use crate::lm::{Generated, Sampling};
 use crate::outcome::Outcome;
 use crate::params::ParamTable;
 use crate::record::Logged;
 use crate::stats::Stats;
-use crate::{BatchSize, BoxError, Cadence, Clock, Deferred, Plan, Tap, deferred};
+use crate::{BatchSize, BoxError, Cadence, Clock, Deferred, Plan, Tap, deferred, seed};
 use burn::tensor::Device;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -33,7 +33,7 @@ pub struct Cx<'a> {
 }
 
 /// [`Task::generate`](crate::Task::generate) with the model as it is.
-pub(crate) type Generate<'a> = dyn Fn(&str, &Sampling) -> Option<Result<String, BoxError>> + 'a;
+pub(crate) type Generate<'a> = dyn Fn(&str, &Sampling) -> Option<Result<Generated, BoxError>> + 'a;
 
 /// Where hooks leave what they log and ask for, until the step is settled.
 #[derive(Default)]
@@ -43,6 +43,7 @@ pub(crate) struct Bus {
     pub(crate) awaited: RefCell<Vec<Deferred>>,
     pub(crate) said: RefCell<Vec<Line>>,
     pub(crate) requests: RefCell<Requests>,
+    pub(crate) remarks: RefCell<Vec<String>>,
     pub(crate) reads: Cell<u64>,
     /// The callback that has the word, for attributing requests.
     pub(crate) speaker: RefCell<String>,
@@ -91,6 +92,13 @@ impl<'a> Cx<'a> {
     #[must_use]
     pub fn clock(&self) -> &'a Clock {
         self.clock
+    }
+
+    /// The clock before the step: what lies between the two is what the step saw. `None` where no step is under
+    /// way, as in `on_fit_start`.
+    #[must_use]
+    pub fn previous(&self) -> Option<&'a Clock> {
+        self.previous
     }
 
     /// The step under way or just completed; 0 is the untrained model.
@@ -191,7 +199,27 @@ impl<'a> Cx<'a> {
     /// Continues a prompt with the model as it is; `None` where the task cannot generate.
     #[must_use]
     pub fn generate(&self, prompt: &str, how: &Sampling) -> Option<Result<String, BoxError>> {
-        (self.generate)(prompt, how)
+        self.sample(prompt, how).map(|sample| sample.map(|sample| sample.text))
+    }
+
+    /// The same, with the tokens and how likely the model found them.
+    #[must_use]
+    pub fn sample(&self, prompt: &str, how: &Sampling) -> Option<Result<Generated, BoxError>> {
+        let sample = (self.generate)(prompt, how)?;
+        let reads = sample.as_ref().map_or(0, |sample| sample.tokens.len() as u64);
+        self.bus.reads.set(self.bus.reads.get() + reads); // one a token
+        Some(sample)
+    }
+
+    /// A seed for something random of one's own: from the run's seed, the step and a purpose.
+    #[must_use]
+    pub fn seed_for(&self, purpose: &str) -> u64 {
+        seed::purpose(self.seed, self.clock.step, purpose)
+    }
+
+    /// Says something that a person may want to know: every sink hears of it when the step is settled.
+    pub fn remark(&self, text: impl Into<String>) {
+        self.bus.remarks.borrow_mut().push(text.into());
     }
 }
 

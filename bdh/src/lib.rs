@@ -72,6 +72,10 @@ pub use cadence::{
     Cadence, CadenceError, at, between, every, first, last, log_spaced, never, start,
 };
 pub use callback::{Attach, Attached, Callback, Hook, Hooks, OnError};
+pub use callback::{
+    after_backward, after_optimizer_step, before_optimizer_step, on_checkpoint, on_eval,
+    on_eval_batch, on_fit_end, on_fit_start, on_micro_batch, on_step, on_step_start,
+};
 pub use checkpoint::{Checkpoint, CheckpointError, State, latest_checkpoint};
 pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
 pub use deferred::{Deferred, DeferredHistogram};

@@ -5,12 +5,14 @@ mod crops;
 mod generate;
 mod loss;
 mod next_token;
+mod sampling;
 
 pub use batch::TokenBatch;
 pub use crops::{RandomCrops, bytes, windows};
-pub use generate::{Sampling, Vocabulary};
+pub use generate::{Generated, Vocabulary};
 pub use loss::{cross_entropy, token_nats};
 pub use next_token::NextToken;
+pub use sampling::Sampling;
 
 use crate::Probe;
 use burn::module::Module;

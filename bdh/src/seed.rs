@@ -15,6 +15,12 @@ pub(crate) fn data(seed: u64, step: u64) -> u64 {
     forward(mix(!seed), step, 0)
 }
 
+/// The seed of something random that training knows nothing of, such as a sampled text.
+pub(crate) fn purpose(seed: u64, step: u64, purpose: &str) -> u64 {
+    let state = mix(mix(seed) ^ step);
+    purpose.bytes().fold(state, |state, byte| mix(state ^ u64::from(byte)))
+}
+
 /// A number in `[0, 1)` from a seed and a counter.
 pub(crate) fn uniform(seed: u64, counter: u64) -> f64 {
     (mix(mix(seed) ^ counter) >> 11) as f64 / (1_u64 << 53) as f64
@@ -40,5 +46,14 @@ mod tests {
         let moments = (0..20_u64).flat_map(|step| (0..20).map(move |micro| (step, micro)));
         let seeds: HashSet<_> = moments.map(|(step, micro)| forward(3, step, micro)).collect();
         assert_eq!(seeds.len(), 400);
+    }
+
+    #[test]
+    fn no_two_purposes_share_a_seed() {
+        let purposes = ["", "a", "b", "ab", "ba"];
+        let moments = (0..20).flat_map(|step| purposes.map(|purpose| (step, purpose)));
+        let seeds: HashSet<_> =
+            moments.map(|(step, purpose)| super::purpose(3, step, purpose)).collect();
+        assert_eq!(seeds.len(), 100);
     }
 }

@@ -94,7 +94,7 @@ pub trait Task: Send {
         _model: &Self::Model,
         _prompt: &str,
         _options: &crate::lm::Sampling,
-    ) -> Option<Result<String, BoxError>> {
+    ) -> Option<Result<crate::lm::Generated, BoxError>> {
         None
     }
 

@@ -1,6 +1,6 @@
 //! Text from a model, one token after the other.
 
-use super::CausalLm;
+use super::{CausalLm, Sampling, sampling};
 use crate::{BoxError, Probe, seed};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::sync::Arc;
@@ -12,6 +12,11 @@ pub trait Vocabulary: Send {
 
     /// Text of ids; what is not valid UTF-8 is replaced, special tokens are left out.
     fn decode(&self, ids: &[i32]) -> String;
+
+    /// Bytes of ids, so that those that are no text can be told apart. By default those of the text.
+    fn decode_bytes(&self, ids: &[i32]) -> Vec<u8> {
+        self.decode(ids).into_bytes()
+    }
 
     /// The id that begins a document, if there is one.
     fn bos(&self) -> Option<i32>;
@@ -29,6 +34,10 @@ impl<V: Vocabulary + Sync + ?Sized> Vocabulary for Arc<V> {
         (**self).decode(ids)
     }
 
+    fn decode_bytes(&self, ids: &[i32]) -> Vec<u8> {
+        (**self).decode_bytes(ids)
+    }
+
     fn bos(&self) -> Option<i32> {
         (**self).bos()
     }
@@ -38,25 +47,15 @@ impl<V: Vocabulary + Sync + ?Sized> Vocabulary for Arc<V> {
     }
 }
 
-/// How text is sampled.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sampling {
-    /// Tokens to add to the prompt.
-    pub max_tokens: usize,
-    /// 0 takes the likeliest token always; 1 samples from the model's own distribution.
-    pub temperature: f64,
-    /// Samples among this many likeliest tokens only.
-    pub top_k: Option<usize>,
-    /// The same seed gives the same text.
-    pub seed: u64,
-    /// Tokens of context that the model sees at most.
-    pub max_context: usize,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self { max_tokens: 64, temperature: 0.0, top_k: None, seed: 0, max_context: 256 }
-    }
+/// A continuation of a prompt, and how likely the model found each token of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Generated {
+    /// What was added to the prompt; bytes that are not valid UTF-8 as `\\xff`.
+    pub text: String,
+    /// The same as ids.
+    pub tokens: Vec<i32>,
+    /// The logarithm of each token's probability in nats, whatever temperature and cuts it was sampled with.
+    pub log_probs: Vec<f64>,
 }
 
 /// Continues `prompt`. Recomputes the whole context for each token and reads its logits back, so it
@@ -66,10 +65,11 @@ pub(super) fn generate<M: CausalLm>(
     vocabulary: &dyn Vocabulary,
     prompt: &str,
     how: &Sampling,
-) -> Result<String, BoxError> {
+) -> Result<Generated, BoxError> {
     let device = crate::device::of(model);
     let mut ids: Vec<i32> = vocabulary.bos().into_iter().collect();
     ids.extend(vocabulary.encode(prompt));
+    let mut log_probs = Vec::new();
     if ids.is_empty() {
         return Err("a prompt needs at least one token".into());
     }
@@ -82,33 +82,22 @@ pub(super) fn generate<M: CausalLm>(
         let [_, length, vocab] = logits.dims();
         let last = logits.slice([0..1, length - 1..length, 0..vocab]);
         let last: Vec<f32> = last.try_into_data()?.iter::<f32>().collect();
-        let next = pick(&last, how, seed::uniform(how.seed, index as u64));
+        let next = sampling::pick(&last, how, seed::uniform(how.seed, index as u64));
         if Some(next) == vocabulary.bos() {
             break; // the model ends the document
         }
+        log_probs.push(sampling::log_prob(&last, next));
         ids.push(next);
     }
-    Ok(vocabulary.decode(&ids[start..]))
+    let tokens = ids.split_off(start);
+    Ok(Generated { text: escape(&vocabulary.decode_bytes(&tokens)), tokens, log_probs })
 }
 
-/// Picks the id that a draw in `[0, 1)` falls on.
-fn pick(logits: &[f32], how: &Sampling, draw: f64) -> i32 {
-    let mut ranked: Vec<usize> = (0..logits.len()).collect();
-    ranked.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-    ranked.truncate(how.top_k.unwrap_or(logits.len()).max(1));
-    let best = ranked[0];
-    if how.temperature <= 0.0 {
-        return best as i32;
-    }
-    let weight = |id: &usize| (f64::from(logits[*id] - logits[best]) / how.temperature).exp();
-    let mut left = draw * ranked.iter().map(weight).sum::<f64>();
-    for id in &ranked {
-        left -= weight(id);
-        if left < 0.0 {
-            return *id as i32;
-        }
-    }
-    best as i32
+/// Text, with each byte that is not part of valid UTF-8 as `\xff`: a character cut in two stays visible.
+fn escape(bytes: &[u8]) -> String {
+    bytes.utf8_chunks().fold(String::new(), |text, chunk| {
+        text + chunk.valid() + &chunk.invalid().escape_ascii().to_string()
+    })
 }
 
 #[cfg(test)]
@@ -116,13 +105,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_draw_picks_tokens_in_proportion_to_their_probability() {
-        let logits = [0.7_f32.ln(), 0.2_f32.ln(), 0.1_f32.ln()];
-        let how = Sampling { temperature: 1.0, ..Sampling::default() };
-        let picks = [0.0, 0.69, 0.71, 0.89, 0.91, 0.999].map(|draw| pick(&logits, &how, draw));
-        assert_eq!(picks, [0, 0, 1, 1, 2, 2]);
-        let how = Sampling { top_k: Some(2), ..how };
-        assert_eq!(pick(&logits, &how, 0.999), 1);
-        assert_eq!(pick(&logits, &Sampling::default(), 0.999), 0);
+    fn bytes_that_are_no_text_are_shown_escaped() {
+        assert_eq!(escape("größe\n".as_bytes()), "größe\n");
+        assert_eq!(escape(b"a\xffb\xc3"), "a\\xffb\\xc3");
+        assert_eq!(escape(b""), "");
     }
 }

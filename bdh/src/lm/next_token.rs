@@ -1,7 +1,7 @@
 //! The ready task for language models: loss, validation metrics, generation.
 
-use super::generate::{self, Sampling, Vocabulary};
-use super::{CausalLm, TokenBatch, loss};
+use super::generate::{self, Generated, Vocabulary};
+use super::{CausalLm, Sampling, TokenBatch, loss};
 use crate::task::{BatchSize, Task, Totals};
 use crate::{BoxError, Deferred, Probe, Source};
 use burn::tensor::Tensor;
@@ -114,7 +114,7 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
         model: &M,
         prompt: &str,
         how: &Sampling,
-    ) -> Option<Result<String, BoxError>> {
+    ) -> Option<Result<Generated, BoxError>> {
         let vocabulary = self.vocabulary.as_deref()?;
         Some(generate::generate(model, vocabulary, prompt, how))
     }

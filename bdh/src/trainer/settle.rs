@@ -170,10 +170,13 @@ impl<T: Task> Trainer<T> {
         read(&self.bus, self.clock.step, &mut self.progress.overhead.reads)
     }
 
-    /// Passes on what failed in callbacks: to the sinks, and to the outcome.
+    /// Passes on what failed in callbacks, to the sinks and to the outcome, and what they have to say.
     pub(super) fn hear_problems(&mut self) {
         for problem in std::mem::take(&mut self.callbacks.untold) {
             self.tell(problem);
+        }
+        for remark in std::mem::take(&mut *self.bus.remarks.borrow_mut()) {
+            self.progress.writers.remark(&remark);
         }
     }
 

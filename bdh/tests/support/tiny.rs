@@ -13,7 +13,8 @@ use bdh::lm::Vocabulary;
 use bdh::{
     AfterBackward, AfterOptimizerStep, BatchSize, BeforeOptimizerStep, BoxError, Callback,
     CausalLm, Checkpointed, EvalBatch, EvalEnd, FitEnd, FitStart, HookResult, MicroBatch,
-    NextToken, Probe, Source, StepEnd, StepStart, TokenBatch, Trainer, TrainerBuilder, callback,
+    NextToken, Probe, Record, RunInfo, Sink, Source, StepEnd, StepStart, TokenBatch, Trainer,
+    TrainerBuilder, callback,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -198,6 +199,27 @@ impl<T: Clone> Seen<T> {
 impl Seen<String> {
     pub(crate) fn text(&self) -> String {
         self.all().join(" ")
+    }
+}
+
+/// A sink that hears remarks.
+pub(crate) struct Listener(pub(crate) Seen<String>);
+
+impl Sink for Listener {
+    fn name(&self) -> String {
+        "listener".to_owned()
+    }
+
+    fn open(&mut self, _: &RunInfo) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &Record) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn remark(&mut self, text: &str) {
+        self.0.push(text.to_owned());
     }
 }
 

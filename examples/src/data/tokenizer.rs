@@ -76,11 +76,16 @@ impl Tokenizer {
     /// Decodes ids; those of no text are passed over, and broken UTF-8 becomes `�`.
     #[must_use]
     pub fn decode(&self, ids: &[i32]) -> String {
-        let bytes: Vec<u8> = match self {
+        String::from_utf8_lossy(&self.decode_bytes(ids)).into_owned()
+    }
+
+    /// The bytes of ids; those of no text are passed over.
+    #[must_use]
+    pub fn decode_bytes(&self, ids: &[i32]) -> Vec<u8> {
+        match self {
             Self::Bytes => ids.iter().filter_map(|&id| u8::try_from(id).ok()).collect(),
             Self::Bpe(bpe) => ids.iter().flat_map(|&id| bpe.token(id)).copied().collect(),
-        };
-        String::from_utf8_lossy(&bytes).into_owned()
+        }
     }
 
     /// The id that starts a document.
@@ -117,6 +122,10 @@ impl bdh::lm::Vocabulary for Tokenizer {
 
     fn decode(&self, ids: &[i32]) -> String {
         self.decode(ids)
+    }
+
+    fn decode_bytes(&self, ids: &[i32]) -> Vec<u8> {
+        self.decode_bytes(ids)
     }
 
     fn bos(&self) -> Option<i32> {

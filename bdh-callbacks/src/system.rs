@@ -1,0 +1,158 @@
+//! How busy the processors are.
+//!
+//! | key                  | unit          | recorded                                                    |
+//! |----------------------|---------------|-------------------------------------------------------------|
+//! | `system/cpu_process` | busy cores    | of this process, on every due step (Linux)                  |
+//! | `system/cpu_machine` | share, 0 to 1 | of all cores, whoever keeps them busy, on every due step (Linux) |
+//!
+//! Means since the last look, or over 100 ms where that is longer ago: the system counts in steps of 10 ms. NaN
+//! before the first 100 ms are over. How busy a GPU is cannot be read without its vendor's library, and is left
+//! out; `train/mfu` of [`Throughput`](crate::Throughput) is the better figure.
+
+use bdh::{Cadence, Callback, ConfigError, FitStart, HookResult, StepEnd, callback, every, last};
+use derive_builder::Builder;
+use serde::{Deserialize, Serialize};
+
+/// Records how busy the process and the machine keep the CPU.
+///
+/// Reads two small files of the system on a due step.
+///
+/// # Examples
+///
+/// ```
+/// use bdh::every;
+/// use bdh_callbacks::System;
+///
+/// let system = System::builder().cadence(every(50)).build()?;
+/// # Ok::<(), bdh::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
+#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[serde(default, deny_unknown_fields)]
+pub struct System {
+    /// Steps on which to look. Defaults to every 10 steps and the last one.
+    cadence: Cadence,
+    /// The look that the next mean begins with.
+    #[builder(setter(skip))]
+    #[serde(skip)]
+    from: Option<Ticks>,
+    /// Cores and share, as last measured.
+    #[builder(setter(skip))]
+    #[serde(skip)]
+    load: Option<(f64, f64)>,
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self { cadence: every(10) | last(), from: None, load: None }
+    }
+}
+
+/// Time spent so far, in hundredths of a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ticks {
+    /// By this process, over all its threads.
+    process: u64,
+    /// By the machine, over all its cores.
+    busy: u64,
+    idle: u64,
+    cores: usize,
+}
+
+impl Ticks {
+    /// `None` where there is no `/proc`.
+    fn now() -> Option<Self> {
+        let read = |path| std::fs::read_to_string(path).ok();
+        Self::parse(&read("/proc/self/stat")?, &read("/proc/stat")?)
+    }
+
+    /// Source: proc_pid_stat(5), fields 14 and 15; proc_stat(5).
+    fn parse(process: &str, machine: &str) -> Option<Self> {
+        // The second field is the program's name in parentheses, which may hold anything.
+        let fields: Vec<_> = process.rsplit_once(')')?.1.split_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        let all = machine.lines().next()?.strip_prefix("cpu ")?;
+        let all: Vec<u64> = all.split_whitespace().map_while(|time| time.parse().ok()).collect();
+        let [user, nice, system, idle, wait, irq, soft, steal, ..] = all[..] else { return None };
+        let is_core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
+        Some(Self {
+            process: field(14)? + field(15)?,
+            busy: user + nice + system + irq + soft + steal,
+            idle: idle + wait,
+            cores: machine.lines().filter(is_core).count(),
+        })
+    }
+
+    /// Busy cores of the process and busy share of the machine since an earlier look.
+    fn since(&self, from: &Self) -> Option<(f64, f64)> {
+        let busy = self.busy.saturating_sub(from.busy) as f64;
+        let all = busy + self.idle.saturating_sub(from.idle) as f64;
+        let per_core = all / self.cores.max(1) as f64;
+        let process = self.process.saturating_sub(from.process) as f64;
+        (per_core >= 10.0).then(|| (process / per_core, busy / all))
+    }
+}
+
+impl System {
+    /// Begins with the defaults.
+    pub fn builder() -> SystemBuilder {
+        SystemBuilder::default()
+    }
+}
+
+#[callback("system")]
+impl Callback for System {
+    fn config(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn cadence(&self) -> Cadence {
+        self.cadence.clone()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        ["system/cpu_process", "system/cpu_machine"].map(str::to_owned).into()
+    }
+
+    fn on_fit_start(&mut self, _: &FitStart<'_>) -> HookResult {
+        self.from = Ticks::now();
+        Ok(())
+    }
+
+    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+        let (Some(from), Some(now)) = (self.from, Ticks::now()) else { return Ok(()) };
+        if let Some(load) = now.since(&from) {
+            (self.load, self.from) = (Some(load), Some(now));
+        }
+        let (process, machine) = self.load.unwrap_or((f64::NAN, f64::NAN));
+        at.log("system/cpu_process", process);
+        at.log("system/cpu_machine", machine);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROCESS: &str =
+        "2134 (a (very) odd) name) R 1 2 3 0 -1 4 8 0 1 0 730 70 0 0 20 0 1 0 9 8 7";
+    const MACHINE: &str = "cpu  1000 10 200 5000 50 1 2 3 0 0\ncpu0 1 2 3\ncpu1 1 2 3\nintr 7\n";
+
+    #[test]
+    fn the_systems_files_are_read_as_they_are() {
+        let ticks = Ticks { process: 800, busy: 1_216, idle: 5_050, cores: 2 };
+        assert_eq!(Ticks::parse(PROCESS, MACHINE), Some(ticks));
+        assert_eq!(Ticks::parse("", MACHINE), None);
+        assert_eq!(Ticks::parse(PROCESS, "cpu  1 2"), None);
+    }
+
+    #[test]
+    fn load_is_counted_between_looks_that_are_far_enough_apart() {
+        let from = Ticks { process: 0, busy: 0, idle: 0, cores: 2 };
+        let second = Ticks { process: 150, busy: 180, idle: 20, cores: 2 };
+        assert_eq!(second.since(&from), Some((1.5, 0.9)));
+        assert_eq!(Ticks { busy: 9, idle: 10, ..from }.since(&from), None);
+    }
+}
