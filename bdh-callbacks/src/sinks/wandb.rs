@@ -6,6 +6,9 @@
 mod artifact;
 mod folder;
 mod journal;
+#[cfg(test)]
+#[path = "../../tests/support/judges.rs"]
+mod judges;
 #[cfg(feature = "wandb-online")]
 mod live;
 mod log;

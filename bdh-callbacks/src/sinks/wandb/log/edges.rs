@@ -1,10 +1,7 @@
 //! Records of every small size at every place around the edges of blocks, read by us and by W&B's own code.
 
-#[path = "../../../../tests/support/judges.rs"]
-mod judges;
-
 use super::*;
-use judges::Judge;
+use crate::sinks::wandb::judges::Judge;
 
 /// Where records begin, in bytes before an edge.
 const BEFORE: [u64; 10] = [0, 1, 6, 7, 8, 14, 15, 50, 107, 120];

@@ -1,5 +1,3 @@
-#[path = "../../../../tests/support/judges.rs"]
-mod judges;
 mod run;
 mod same;
 #[path = "../../../../tests/support/wandb_server.rs"]

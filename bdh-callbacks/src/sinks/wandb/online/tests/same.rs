@@ -1,9 +1,9 @@
 //! What the server got from us, held against what it gets from `wandb sync` of the same log.
 
-use super::judges::Judge;
 use super::run::{KEY, Logged, copy};
 use super::server::Server;
 use super::{LONG, is_complete};
+use crate::sinks::wandb::judges::Judge;
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeSet;
 use std::process::Command;
