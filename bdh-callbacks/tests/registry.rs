@@ -50,7 +50,15 @@ fn describe(callbacks: &[Box<dyn Callback>]) -> Vec<String> {
 #[test]
 fn every_callback_of_the_crate_is_registered_under_its_name() {
     let known = registered_callbacks();
-    for name in ["early_checkpoints", "norms", "throughput"] {
+    for name in [
+        "activations",
+        "clipping",
+        "early_checkpoints",
+        "histograms",
+        "norms",
+        "ratios",
+        "throughput",
+    ] {
         assert!(known.contains(&name), "{name} is not among {known:?}");
     }
     assert!(known.is_sorted());
