@@ -12,10 +12,11 @@
 use bdh::{Cadence, Callback, ConfigError, FitStart, HookResult, StepEnd, callback, every, last};
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
 
 /// Records how busy the process and the machine keep the CPU.
 ///
-/// Reads two small files of the system on a due step.
+/// Reads two files of the system on a due step, if the last look is more than 100 ms ago: 0.2 ms each time.
 ///
 /// # Examples
 ///
@@ -33,10 +34,10 @@ use serde::{Deserialize, Serialize};
 pub struct System {
     /// Steps on which to look. Defaults to every 10 steps and the last one.
     cadence: Cadence,
-    /// The look that the next mean begins with.
+    /// The look that the next mean begins with, and when it was.
     #[builder(setter(skip))]
     #[serde(skip)]
-    from: Option<Ticks>,
+    from: Option<(Instant, Ticks)>,
     /// Cores and share, as last measured.
     #[builder(setter(skip))]
     #[serde(skip)]
@@ -48,6 +49,9 @@ impl Default for System {
         Self { cadence: every(10) | last(), from: None, load: None }
     }
 }
+
+/// The least time between two looks: ten of the system's ticks.
+const SOONEST: Duration = Duration::from_millis(100);
 
 /// Time spent so far, in hundredths of a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -116,14 +120,16 @@ impl Callback for System {
     }
 
     fn on_fit_start(&mut self, _: &FitStart<'_>) -> HookResult {
-        self.from = Ticks::now();
+        self.from = Ticks::now().map(|now| (Instant::now(), now));
         Ok(())
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        let (Some(from), Some(now)) = (self.from, Ticks::now()) else { return Ok(()) };
-        if let Some(load) = now.since(&from) {
-            (self.load, self.from) = (Some(load), Some(now));
+        let Some((looked, from)) = self.from else { return Ok(()) };
+        // The machine's file takes the system a fifth of a millisecond to write.
+        let now = if looked.elapsed() >= SOONEST { Ticks::now() } else { None };
+        if let Some((now, load)) = now.and_then(|now| Some((now, now.since(&from)?))) {
+            (self.load, self.from) = (Some(load), Some((Instant::now(), now)));
         }
         let (process, machine) = self.load.unwrap_or((f64::NAN, f64::NAN));
         at.log("system/cpu_process", process);

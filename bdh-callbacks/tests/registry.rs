@@ -68,7 +68,15 @@ fn every_callback_tells_its_settings_and_what_they_are_by_default() {
 #[test]
 fn every_callback_of_the_crate_is_registered_under_its_name() {
     let known = known();
-    for name in ["early_checkpoints", "norms", "throughput"] {
+    for name in [
+        "activations",
+        "clipping",
+        "early_checkpoints",
+        "histograms",
+        "norms",
+        "ratios",
+        "throughput",
+    ] {
         assert!(known.contains(&name), "{name} is not among {known:?}");
     }
     assert!(known.is_sorted());

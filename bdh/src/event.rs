@@ -43,7 +43,6 @@ pub(crate) struct Bus {
     pub(crate) awaited: RefCell<Vec<Deferred>>,
     pub(crate) said: RefCell<Vec<Line>>,
     pub(crate) requests: RefCell<Requests>,
-    pub(crate) remarks: RefCell<Vec<String>>,
     pub(crate) reads: Cell<u64>,
     /// The callback that has the word, for attributing requests.
     pub(crate) speaker: RefCell<String>,
@@ -219,7 +218,8 @@ impl<'a> Cx<'a> {
 
     /// Says something that a person may want to know: every sink hears of it when the step is settled.
     pub fn remark(&self, text: impl Into<String>) {
-        self.bus.remarks.borrow_mut().push(text.into());
+        let text = text.into();
+        self.say([], move |[]| text);
     }
 }
 

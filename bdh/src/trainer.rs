@@ -306,6 +306,7 @@ impl<T: Task> Trainer<T> {
         let call = |c: &mut dyn crate::Callback| c.on_fit_end(&event);
         self.callbacks.fire(Hook::OnFitEnd, &self.bus, self.clock.step, call)?;
         let late = self.take_logged()?;
+        self.pass_on_lines();
         if let Some(last) = self.progress.last.as_mut().map(Arc::make_mut) {
             last.values.retain(|(key, _)| late.iter().all(|(late, _)| late != key));
             last.values.extend(late);

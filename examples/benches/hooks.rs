@@ -18,10 +18,10 @@ use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::Tensor;
 use bdh::{
-    Attach, BatchSize, BoxError, Cadence, Callback, MemorySink, Probe, Task, Trainer,
-    TrainerBuilder, last,
+    AfterBackward, Attach, BatchSize, BoxError, Cadence, Callback, HookResult, MemorySink, Probe,
+    Task, Trainer, TrainerBuilder, callback, every, last,
 };
-use bdh_callbacks::Norms;
+use bdh_callbacks::{Histograms, Norms, ParamFilter, Ratios};
 use paired::{Variant, measure, time};
 use std::time::Duration;
 
@@ -59,6 +59,28 @@ struct Idle;
 
 impl Callback for Idle {}
 
+/// The norms of [`Norms::per_parameter`], each read on its own, as `.item()` does in Python.
+struct ReadEach;
+
+#[callback]
+impl Callback for ReadEach {
+    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
+        for param in at.weights.iter().chain(at.gradients.iter()) {
+            let squares: f32 = param.values().square().sum().try_into_scalar()?;
+            at.log(format!("norm/{}", param.name()), f64::from(squares).sqrt());
+        }
+        Ok(())
+    }
+}
+
+fn histograms() -> Histograms {
+    Histograms::builder().cadence(every(1)).params(ParamFilter::all()).build().unwrap()
+}
+
+fn ratios() -> Ratios {
+    Ratios::builder().cadence(every(1)).params(ParamFilter::all()).build().unwrap()
+}
+
 fn bare() -> TrainerBuilder<SumUp> {
     let device = bdh::device("cpu").unwrap();
     let params = (0..100).map(|_| Param::from_tensor(Tensor::ones([16, 16], &device))).collect();
@@ -94,6 +116,9 @@ fn main() {
         Variant::new("20 callbacks with 11 empty hooks", || fit(idle(bare(), &every_step))),
         Variant::new("global norms of 100 parameters", || fit(bare().callback(Norms::default()))),
         Variant::new("and a norm of each, twice", || fit(bare().callback(Norms::per_parameter()))),
+        Variant::new("the same with a read for each", || fit(bare().callback(ReadEach))),
+        Variant::new("ratios of 100 parameters, and lines", || fit(bare().callback(ratios()))),
+        Variant::new("200 histograms of 64 bins", || fit(bare().callback(histograms()))),
         Variant::new("loss and lr into memory", || {
             fit(bare().log(every_step.clone()).sink(MemorySink::default()))
         }),

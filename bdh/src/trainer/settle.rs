@@ -141,10 +141,15 @@ impl<T: Task> Trainer<T> {
             self.progress.last = Some(Arc::clone(&record));
             self.progress.writers.write(&record);
         }
+        self.pass_on_lines();
+        Ok(())
+    }
+
+    /// Lets the sinks hear what callbacks said; the numbers in it have been read.
+    pub(super) fn pass_on_lines(&mut self) {
         for line in self.bus.said.take() {
             self.progress.writers.remark(&(line.text)());
         }
-        Ok(())
     }
 
     /// Everything logged since the last record, with its values.
@@ -170,13 +175,10 @@ impl<T: Task> Trainer<T> {
         read(&self.bus, self.clock.step, &mut self.progress.overhead.reads)
     }
 
-    /// Passes on what failed in callbacks, to the sinks and to the outcome, and what they have to say.
+    /// Passes on what failed in callbacks: to the sinks, and to the outcome.
     pub(super) fn hear_problems(&mut self) {
         for problem in std::mem::take(&mut self.callbacks.untold) {
             self.tell(problem);
-        }
-        for remark in std::mem::take(&mut *self.bus.remarks.borrow_mut()) {
-            self.progress.writers.remark(&remark);
         }
     }
 

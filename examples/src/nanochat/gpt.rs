@@ -295,8 +295,16 @@ mod tests {
         let model = tiny().init(1, &device).expect("the settings are sound");
         let taps = std::cell::RefCell::default();
         let _ = model.logits(tokens(&[1, 2], &device), &Probe::into_taps(&taps));
-        let names: Vec<_> = taps.into_inner().into_iter().map(|tap| tap.name).collect();
+        let taps = taps.into_inner();
+        let names: Vec<_> = taps.iter().map(|tap| tap.name.as_str()).collect();
         let expected = "embed h.0.attn h.0.mlp h.0.resid h.1.attn h.1.mlp h.1.resid h.2.attn h.2.mlp h.2.resid";
         assert_eq!(names.join(" "), expected);
+
+        let width = |name: &str| if name.ends_with("mlp") { 4 * 24 } else { 24 };
+        assert!(taps.iter().all(|tap| tap.units == width(&tap.name)));
+        // A squared ReLU of what is spread around 0: about half of it is zero before training.
+        let zeros = taps[2].values.clone().equal_elem(0.0).int().float().mean();
+        let share = values(zeros)[0];
+        assert!((0.3..0.7).contains(&share), "{share}");
     }
 }
