@@ -11,7 +11,8 @@ use bdh::{
     every, fraction, last, latest_checkpoint,
 };
 use bdh_callbacks::{
-    Activations, Clipping, EarlyCheckpoints, Histograms, Norms, ParamFilter, Ratios, Throughput,
+    Activations, Clipping, EarlyCheckpoints, Histograms, Norms, Overlay, ParamFilter, Ratios,
+    Throughput,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -27,7 +28,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -131,6 +132,12 @@ const CASES: [Case; 11] = [
         build: || Box::new(Clipping::recorded(every(1))),
         settings: "record = \"every step\"",
         keys: &["train/clip_coefficient", "train/clip_fraction"],
+    },
+    Case {
+        name: "overlay",
+        build: || Box::new(Overlay::builder().cadence(every(5)).build().expect("valid settings")),
+        settings: "cadence = 5",
+        keys: &["histograms/weights", "histograms/gradients"],
     },
     Case {
         name: "activations",
