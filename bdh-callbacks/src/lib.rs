@@ -6,6 +6,7 @@
 //! | [`Clipping`] | `clipping` | how often and how hard gradients are clipped |
 //! | [`Ratios`] | `ratios` | gradients and updates beside their weights; a line on the terminal |
 //! | [`Histograms`] | `histograms` | distributions of weights, gradients, updates, activations |
+//! | [`Overlay`] | `overlay` | pictures of many distributions on one axis (feature `plots`) |
 //! | [`Activations`] | `activations` | mean, spread, RMS, zeros and dead units of what the model shows |
 //! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
@@ -43,6 +44,8 @@ mod gradient_noise;
 mod histograms;
 mod memory;
 mod norms;
+#[cfg(feature = "plots")]
+mod overlay;
 mod param_filter;
 mod profile;
 mod ratios;
@@ -63,6 +66,8 @@ pub use gradient_noise::{GradientNoise, GradientNoiseBuilder};
 pub use histograms::{Histograms, HistogramsBuilder};
 pub use memory::{Memory, MemoryBuilder};
 pub use norms::{Norms, NormsBuilder};
+#[cfg(feature = "plots")]
+pub use overlay::{Overlay, OverlayBuilder};
 pub use param_filter::ParamFilter;
 pub use profile::{Profile, ProfileBuilder};
 pub use ratios::{Ratios, RatiosBuilder};

@@ -12,8 +12,8 @@ use bdh::{
 };
 use bdh_callbacks::{
     Activations, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Finite, GradientNoise,
-    Histograms, Memory, Mode, Norms, ParamFilter, Profile, Ratios, Samples, Spikes, System,
-    Throughput,
+    Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile, Ratios, Samples, Spikes,
+    System, Throughput,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -29,7 +29,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 21] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -133,6 +133,12 @@ const CASES: [Case; 20] = [
         build: || Box::new(Clipping::recorded(every(1))),
         settings: "record = \"every step\"",
         keys: &["train/clip_coefficient", "train/clip_fraction"],
+    },
+    Case {
+        name: "overlay",
+        build: || Box::new(Overlay::builder().cadence(every(5)).build().expect("valid settings")),
+        settings: "cadence = 5",
+        keys: &["histograms/weights", "histograms/gradients"],
     },
     Case {
         name: "activations",

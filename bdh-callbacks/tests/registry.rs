@@ -74,6 +74,7 @@ fn every_callback_of_the_crate_is_registered_under_its_name() {
         "early_checkpoints",
         "histograms",
         "norms",
+        "overlay",
         "ratios",
         "throughput",
     ] {

@@ -11,9 +11,9 @@ use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::Tensor;
 use bdh::{
     BatchSize, BoxError, Callback, Fitted, Histogram, MemorySink, Probe, Record, RunInfo, Sink,
-    Task, Trainer, Value, at, callbacks_from_toml, every, never,
+    Task, Trainer, Value, at, callbacks_from_toml, every, last, never,
 };
-use bdh_callbacks::{Activations, Clipping, Histograms, Norms, Ratios};
+use bdh_callbacks::{Activations, Clipping, Histograms, Norms, Overlay, Ratios};
 use std::path::Path;
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
@@ -226,4 +226,41 @@ fn activations_that_are_not_numbers_are_neither_zero_nor_dead() {
     let broken = activations([f32::NAN, 0.0, 0.0, 1.0, 0.0, 0.0, f32::INFINITY, 1.0]);
     assert!(broken[..3].iter().all(|value| !value.is_finite()), "{broken:?}");
     assert_eq!(broken[3..], [0.5, 0.25]);
+}
+
+#[test]
+fn pictures_reach_the_sinks_in_the_record_of_their_step_and_are_whole_when_the_run_ends() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("run");
+    let memory = MemorySink::default();
+    let overlay = Overlay::builder().cadence(at([2]) | last()).build().expect("valid settings");
+    let run = tiny::run(3).eval(never()).run_dir(&dir).sink(memory.clone());
+    let fitted = fit(run.callback(overlay));
+    assert_eq!((fitted.overhead.reads, fitted.problems), (3, vec![]));
+    for (record, step) in memory.records()[1..].iter().zip([2, 3]) {
+        for kind in ["weights", "gradients"] {
+            let key = format!("histograms/{kind}");
+            let (_, logged) =
+                record.values.iter().find(|(known, _)| *known == key).expect("a picture");
+            let file = std::fs::read(dir.join(format!("histograms/{kind}_{step}.png")));
+            assert_eq!(*logged, Value::Image(file.expect("a file")));
+        }
+    }
+    let files = std::fs::read_dir(dir.join("histograms")).expect("a folder").count();
+    assert_eq!(files, 4, "nothing partial is left");
+}
+
+#[test]
+fn a_picture_that_cannot_be_written_is_told_once_and_the_run_goes_on() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("run");
+    let blocks = tiny::on_fit_start(|at| {
+        let dir = at.run_dir().expect("a run directory");
+        Ok(std::fs::write(dir.join("histograms"), "in the way")?)
+    });
+    let run = tiny::run(2).run_dir(&dir).sink(MemorySink::default()).callback(blocks);
+    let fitted = fit(run.callback(Overlay::default()));
+    let told: Vec<_> = fitted.problems.iter().map(|problem| problem.who.as_str()).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.contains(&"histograms/weights") && told.contains(&"histograms/gradients"));
 }

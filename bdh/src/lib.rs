@@ -94,7 +94,7 @@ pub use outcome::{Fitted, Outcome, Overhead, OverheadRow, Problem, StopReason};
 pub use params::{ParamInfo, ParamTable};
 pub use plan::{Plan, PlanRow};
 pub use probe::{Probe, Tap};
-pub use record::{Histogram, Logged, Record, Value};
+pub use record::{Histogram, Logged, Picture, Record, Value};
 pub use registry::{CallbackEntry, callbacks_from_toml, callbacks_from_yaml, registered_callbacks};
 pub use run::RunInfo;
 pub use schedule::{

@@ -2,11 +2,14 @@
 
 mod histogram;
 mod json;
+mod picture;
 
 pub(crate) use json::number;
+pub use picture::Picture;
 
 use crate::{Clock, Deferred, DeferredHistogram};
 use burn::tensor::Tensor;
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Everything recorded for one step.
@@ -24,6 +27,27 @@ impl Record {
     pub fn size(&self) -> usize {
         let heap = self.values.iter().map(|(key, value)| key.len() + value.heap());
         size_of::<Self>() + self.values.len() * size_of::<(String, Value)>() + heap.sum::<usize>()
+    }
+
+    /// The record with its pictures as images, once they are all drawn; one that failed is left out and told.
+    pub(crate) fn developed(&self, mut lost: impl FnMut(&str, &str)) -> Cow<'_, Self> {
+        if !self.values.iter().any(|(_, value)| matches!(value, Value::Picture(_))) {
+            return Cow::Borrowed(self);
+        }
+        let develop = |(key, value): &(String, Value)| match value {
+            Value::Picture(picture) => match picture.wait() {
+                Ok(png) => Some((key.clone(), Value::Image(png.to_vec()))),
+                Err(error) => {
+                    if picture.is_untold() {
+                        lost(key, error);
+                    }
+                    None
+                }
+            },
+            other => Some((key.clone(), other.clone())),
+        };
+        let values = self.values.iter().filter_map(develop).collect();
+        Cow::Owned(Self { clock: self.clock, values })
     }
 
     /// The scalar under `key`, if there is one.
@@ -63,6 +87,8 @@ pub enum Value {
     },
     /// A picture, PNG-encoded.
     Image(Vec<u8>),
+    /// A picture that is being drawn; a sink gets it as an [`Image`](Self::Image).
+    Picture(Picture),
     /// A page, or a part of one.
     Html(String),
     /// A file or a folder that the run wrote and wants kept, such as a checkpoint. W&B makes an artifact of it.
@@ -80,7 +106,7 @@ impl Value {
     /// About how many bytes it owns.
     fn heap(&self) -> usize {
         match self {
-            Self::Scalar(_) => 0,
+            Self::Scalar(_) | Self::Picture(_) => 0,
             Self::Histogram(histogram) => 8 * (histogram.edges.len() + histogram.counts.len()),
             Self::Text(text) | Self::Html(text) => text.len(),
             Self::Table { columns, rows } => {
@@ -111,6 +137,8 @@ pub enum Logged {
     Deferred(Deferred),
     /// The same, for a distribution.
     Histogram(DeferredHistogram),
+    /// Drawn when its distributions have been read.
+    Picture(Picture),
     /// Ready to be written.
     Ready(Value),
 }
@@ -137,6 +165,12 @@ impl From<Tensor<1>> for Logged {
 impl From<DeferredHistogram> for Logged {
     fn from(value: DeferredHistogram) -> Self {
         Self::Histogram(value)
+    }
+}
+
+impl From<Picture> for Logged {
+    fn from(value: Picture) -> Self {
+        Self::Picture(value)
     }
 }
 

@@ -287,7 +287,7 @@ impl<T: Task> Trainer<T> {
         progress.overhead.rows = self.callbacks.costs();
         progress.writers.close(&outcome, self.clock.step, &mut progress.problems);
         let Progress { last, problems, overhead, .. } = progress;
-        let last = last.map(Arc::unwrap_or_clone);
+        let last = last.map(|last| last.developed(|_, _| ()).into_owned()); // the sinks have told what failed
         // The directory was writable when the run began; if it no longer is, the outcome still counts.
         let _ = run::write_end(&self.info, &outcome, last.as_ref(), &problems, &overhead);
         ended?;

@@ -57,7 +57,7 @@ fn value_to_json(value: &Value) -> Option<Json> {
         Value::Text(text) => json!({ "text": text }),
         Value::Html(html) => json!({ "html": html }),
         Value::Table { columns, rows } => json!({ "columns": columns, "rows": rows }),
-        Value::Image(_) => return None,
+        Value::Image(_) | Value::Picture(_) => return None,
         Value::File { path, kind, aliases } => {
             json!({ "file": path.display().to_string(), "kind": kind, "aliases": aliases })
         }

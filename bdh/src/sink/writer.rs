@@ -225,7 +225,7 @@ fn work(
             step = record.clock.step;
             behind.fetch_sub(*size, Ordering::Relaxed);
         }
-        let handled = catch_unwind(AssertUnwindSafe(|| message.handle(&mut *sink)));
+        let handled = catch_unwind(AssertUnwindSafe(|| message.handle(&mut *sink, run)));
         let error = match handled {
             Ok(Ok(())) if last => return,
             Ok(Ok(())) => continue,
@@ -254,9 +254,12 @@ impl Message {
         }
     }
 
-    fn handle(self, sink: &mut dyn Sink) -> Result<(), BoxError> {
+    fn handle(self, sink: &mut dyn Sink, run: &Feedback) -> Result<(), BoxError> {
         match self {
-            Self::Record(record, _) => sink.write(&record),
+            Self::Record(record, _) => {
+                let step = record.clock.step;
+                sink.write(&record.developed(|key, error| run.tell(lost(key, step, error))))
+            }
             Self::Problem(problem) => {
                 sink.problem(&problem);
                 Ok(())
@@ -272,6 +275,17 @@ impl Message {
             }
             Self::Close(outcome) => sink.close(&outcome),
         }
+    }
+}
+
+/// The problem of a picture that could not be drawn.
+fn lost(key: &str, step: u64, error: &str) -> Problem {
+    Problem {
+        who: key.to_owned(),
+        during: "draw".to_owned(),
+        step,
+        error: error.to_owned(),
+        consequence: "the picture is left out".to_owned(),
     }
 }
 

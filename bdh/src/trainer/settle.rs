@@ -203,6 +203,10 @@ fn resolve(logged: Vec<(String, Logged)>) -> Vec<(String, Value)> {
             Logged::Ready(value) => value,
             Logged::Deferred(value) => Value::Scalar(value.value().unwrap_or(f64::NAN)),
             Logged::Histogram(value) => Value::Histogram(value.value().unwrap_or_default()),
+            Logged::Picture(picture) => {
+                picture.begin();
+                Value::Picture(picture)
+            }
         };
         values[place] = Some((key, value));
     }
@@ -216,13 +220,15 @@ fn read(bus: &Bus, step: u64, reads: &mut u64) -> Result<(), TrainError> {
         Logged::Deferred(value) => Some(value),
         _ => None,
     });
-    let histograms = logged.iter().filter_map(|(_, logged)| match logged {
-        Logged::Histogram(value) => Some(value),
-        _ => None,
+    let histograms = logged.iter().flat_map(|(_, logged)| match logged {
+        Logged::Histogram(value) => vec![value.clone()],
+        Logged::Picture(picture) => picture.histograms(),
+        _ => Vec::new(),
     });
+    let histograms: Vec<_> = histograms.collect();
     let values = values.chain(said.iter().flat_map(|line| &line.values));
     let along = bus.awaited.borrow();
-    let was_needed = deferred::read_all(values, histograms, along.iter())
+    let was_needed = deferred::read_all(values, histograms.iter(), along.iter())
         .map_err(|reason| TrainError::Device { step, reason })?;
     drop(along);
     if was_needed {
