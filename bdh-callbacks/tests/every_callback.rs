@@ -1,4 +1,6 @@
 //! The suite that every callback of the crate passes, and what each promises besides.
+//!
+//! Every test trains alone: the CPU has one generator of random numbers for the process, and each run seeds it.
 
 #![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
 
@@ -307,6 +309,7 @@ fn steps_with(memory: &MemorySink, key: &str) -> Vec<u64> {
 
 #[test]
 fn building_in_code_and_by_name_gives_the_same() {
+    let _alone = tiny::alone();
     for case in &CASES {
         let (built, named) = ((case.build)(), case.by_name());
         assert_eq!((built.name(), named.name()), (case.name.into(), case.name.into()));
@@ -319,6 +322,7 @@ fn building_in_code_and_by_name_gives_the_same() {
 
 #[test]
 fn each_records_exactly_the_keys_that_it_announces() {
+    let _alone = tiny::alone();
     for case in &CASES {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
@@ -341,6 +345,7 @@ fn each_records_exactly_the_keys_that_it_announces() {
 
 #[test]
 fn each_acts_on_the_steps_and_leaves_the_files_of_its_plan() {
+    let _alone = tiny::alone();
     for case in &CASES {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
@@ -409,6 +414,7 @@ fn training_is_bit_identical_with_all_of_them() {
 
 #[test]
 fn each_comes_through_a_resume() {
+    let _alone = tiny::alone();
     for case in &CASES {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (whole, resumed) = (dir.path().join("whole"), dir.path().join("resumed"));
@@ -453,6 +459,7 @@ fn records(dir: &Path) -> Vec<Value> {
 
 #[test]
 fn each_survives_losses_and_gradients_that_are_not_numbers() {
+    let _alone = tiny::alone();
     for case in &CASES {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
@@ -470,6 +477,7 @@ fn each_survives_losses_and_gradients_that_are_not_numbers() {
 
 #[test]
 fn norms_are_those_of_weights_before_the_update_and_of_gradients_before_clipping() {
+    let _alone = tiny::alone();
     let memory = MemorySink::default();
     let by_hand = tiny::before_optimizer_step(|at| {
         at.log("by_hand", at.grad_norm.expect("clipping is on").clone());
@@ -522,6 +530,7 @@ fn steps(times: &[(u64, f64)]) -> Vec<u64> {
 
 #[test]
 fn throughput_counts_neither_evals_nor_checkpoints() {
+    let _alone = tiny::alone();
     let slow = tiny::on_eval_batch(|_| Ok(std::thread::sleep(LONG)));
     let times = step_times(Throughput::default(), slow);
     assert_eq!(steps(&times), [2, 3, 4, 5, 6, 7, 8]);
@@ -535,6 +544,7 @@ fn throughput_counts_neither_evals_nor_checkpoints() {
 
 #[test]
 fn throughput_counts_whatever_a_step_waits_for() {
+    let _alone = tiny::alone();
     let slow = tiny::on_step(|_| Ok(std::thread::sleep(LONG)));
     let times = step_times(Throughput::default(), slow);
     assert!(times.iter().all(|(_, time)| *time >= LONG.as_secs_f64()), "{times:?}");
@@ -542,6 +552,7 @@ fn throughput_counts_whatever_a_step_waits_for() {
 
 #[test]
 fn throughput_is_the_same_at_whatever_cadence_and_from_wherever_that_comes() {
+    let _alone = tiny::alone();
     let slow = || tiny::on_step_start(|_| Ok(std::thread::sleep(LONG)));
     let set = Throughput::builder().every(every(4)).build().expect("valid settings");
     let file = "[[callback]]\nuse = \"throughput\"\nevery = 4";
@@ -564,6 +575,7 @@ fn names(dir: &Path) -> Vec<String> {
 
 #[test]
 fn early_checkpoints_come_at_250_500_and_1000_unless_told_otherwise() {
+    let _alone = tiny::alone();
     let by_name = callbacks_from_toml("[[callback]]\nuse = \"early_checkpoints\"");
     let by_name = by_name.expect("a valid configuration").remove(0);
     for cadence in [EarlyCheckpoints::default().cadence(), by_name.cadence()] {
@@ -578,6 +590,7 @@ fn early_checkpoints_come_at_250_500_and_1000_unless_told_otherwise() {
 
 #[test]
 fn early_checkpoints_at_fractions_stay_when_others_are_rotated_away() {
+    let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let early = EarlyCheckpoints::at([fraction(0.1), fraction(0.25)]);
@@ -590,6 +603,7 @@ fn early_checkpoints_at_fractions_stay_when_others_are_rotated_away() {
 
 #[test]
 fn an_early_checkpoint_has_model_optimizer_step_and_configuration_and_opens_in_python() {
+    let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let seen = tiny::Seen::new();
