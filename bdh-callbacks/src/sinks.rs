@@ -4,6 +4,8 @@ mod console;
 mod lines;
 #[cfg(any(feature = "tensorboard", feature = "wandb"))]
 mod on_disk;
+#[cfg(any(feature = "tensorboard", feature = "wandb"))]
+mod png;
 #[cfg(feature = "tensorboard")]
 mod tensorboard;
 #[cfg(feature = "wandb")]

@@ -6,7 +6,9 @@ macro_rules! peaks {
     ($($(#[$doc:meta])* $name:ident $text:literal $flops:literal),+ $(,)?) => {
         /// A device and a precision whose peak is known: dense matrix products, with sums in f32.
         ///
-        /// Sources: the vendors' data sheets. Those that give figures with sparsity only are halved.
+        /// After the vendors' papers that the source names; those that give figures with sparsity only are halved.
+        /// The figures have not been held against the papers yet: for a published MFU, look yours up and set
+        /// `peak_flops`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
         #[non_exhaustive]
         pub enum DevicePeak {

@@ -118,14 +118,7 @@ fn bin(left: f64, right: f64) -> Option<(f64, f64)> {
 
 /// Width, height and the file itself; `None` for what is no PNG.
 fn image(png: &[u8]) -> Option<Tensor> {
-    let (signature, rest) = png.split_at_checked(16)?;
-    if !signature.starts_with(b"\x89PNG\r\n\x1a\n") || !signature.ends_with(b"IHDR") {
-        return None;
-    }
-    let (size, _) = rest.split_at_checked(8)?;
-    let (width, height) = size.split_at(4);
-    let pixels = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum * 256 + u64::from(*byte));
-    let [width, height] = [width, height].map(pixels);
+    let (width, height) = crate::sinks::png::size(png)?;
     let sides = [width, height].map(|side| side.to_string().into_bytes());
     let parts = sides.into_iter().chain([png.to_vec()]).collect();
     let is_empty = width == 0 || height == 0;

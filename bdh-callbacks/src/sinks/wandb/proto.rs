@@ -12,7 +12,7 @@ pub(crate) struct Record {
     /// Counts the entries, from 1.
     #[prost(int64, tag = "1")]
     pub(crate) num: i64,
-    #[prost(oneof = "Kind", tags = "2, 3, 5, 6, 8, 12, 13, 17, 18, 21, 23")]
+    #[prost(oneof = "Kind", tags = "2, 3, 5, 6, 8, 12, 13, 17, 18, 21")]
     pub(crate) kind: Option<Kind>,
     #[prost(message, optional, tag = "200")]
     pub(crate) info: Option<Info>,
@@ -40,12 +40,7 @@ pub(crate) enum Kind {
     Exit(Exit),
     #[prost(message, tag = "21")]
     Header(Header),
-    #[prost(message, tag = "23")]
-    Preempting(Empty),
 }
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct Empty {}
 
 /// Which run an entry belongs to.
 #[derive(Clone, PartialEq, Message)]

@@ -3,6 +3,7 @@
 use super::artifact::about;
 use super::proto::{FileItem, Files, Kind};
 use super::text::{array, number, object, quoted, safe};
+use crate::sinks::png;
 use bdh::{Histogram, Value};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -57,8 +58,8 @@ impl<'a> Encoded<'a> {
                 self.table(key, &columns, &[vec![self.step.to_string(), text.clone()]])?
             }
             Value::Table { columns, rows } => self.table(key, columns, rows)?,
-            Value::Image(png) => {
-                let Some((width, height)) = png_size(png) else { return Ok(()) };
+            Value::Image(bytes) => {
+                let Some((width, height)) = png::size(bytes) else { return Ok(()) };
                 let fields = [
                     ("format", quoted("png")),
                     ("width", width.to_string()),
@@ -67,7 +68,7 @@ impl<'a> Encoded<'a> {
                 let kind = "image-file";
                 self.media(
                     key,
-                    &Media { kind, under: "images", ending: "png", bytes: png, fields: &fields },
+                    &Media { kind, under: "images", ending: "png", bytes, fields: &fields },
                 )?
             }
             Value::Html(html) => {
@@ -139,14 +140,6 @@ fn histogram(histogram: &Histogram) -> Option<String> {
     let bins = first.chain(edges.last()).map(|edge| number(*edge));
     let fields = [("_type", quoted("histogram")), ("values", array(values)), ("bins", array(bins))];
     Some(object(fields.iter().map(|(key, value)| (*key, value.as_str()))))
-}
-
-/// Width and height of a PNG, in pixels, as its header says.
-fn png_size(png: &[u8]) -> Option<(u32, u32)> {
-    let header = png.strip_prefix(b"\x89PNG\r\n\x1a\n")?;
-    let number = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
-    (header.get(4..8)? == b"IHDR").then_some(())?;
-    Some((number(8)?, number(12)?))
 }
 
 /// Bytes as small hexadecimal digits.

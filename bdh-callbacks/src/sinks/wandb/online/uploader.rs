@@ -187,7 +187,7 @@ impl Uploader {
             Kind::Files(files) => files.files.into_iter().for_each(|file| self.file(file)),
             Kind::Artifact(artifact) => self.queue(What::Artifact(Box::new(artifact))),
             Kind::Exit(exit) => self.exit = Some(exit.exit_code),
-            Kind::Header(_) | Kind::Preempting(_) => {}
+            Kind::Header(_) => {}
         }
         Ok(())
     }
