@@ -5,6 +5,7 @@
 //! inside a step does not compile.
 
 use crate::callback::Hook;
+use crate::checkpoint::is_plain_name;
 use crate::lm::{Generated, Sampling};
 use crate::outcome::Outcome;
 use crate::params::ParamTable;
@@ -70,11 +71,6 @@ impl Requests {
             None => self.checkpoints.push((by, request)),
         }
     }
-}
-
-/// Whether it is one component of a path: `..` would replace the folder of all checkpoints.
-fn is_file_name(name: &str) -> bool {
-    Path::new(name).file_name().is_some_and(|last| last == name)
 }
 
 /// A checkpoint that a callback asks for.
@@ -391,7 +387,7 @@ macro_rules! requests {
             /// If the name is empty or a path; the callback is then switched off, like any that panics.
             pub fn checkpoint(&self, request: CheckpointRequest) {
                 let name = &request.name;
-                assert!(is_file_name(name), "a checkpoint cannot be called `{name}`");
+                assert!(is_plain_name(name), "a checkpoint cannot be called `{name}`");
                 let by = self.bus.speaker.borrow().clone();
                 self.bus.requests.borrow_mut().ask_for_checkpoint(by, request);
             }

@@ -1,9 +1,8 @@
 //! Composes a run, and checks it as a whole before the first step.
 
 use super::dispatch::Callbacks;
-use super::{Progress, Trainer};
+use super::{Progress, Resume, Trainer};
 use crate::callback::{Callback, Hooks};
-use crate::checkpoint::Checkpoint;
 use crate::event::Bus;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
@@ -17,7 +16,7 @@ use crate::{
 use burn::optim::DynOptimizer;
 use derive_builder::Builder;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,12 +74,15 @@ pub struct Parts<T: Task> {
     /// Where the run writes; unset, it leaves nothing on disk.
     #[builder(default, setter(into, strip_option))]
     run_dir: Option<PathBuf>,
-    /// The checkpoint to continue from. Model, optimizer, data, clock and callbacks are restored.
+    /// Where to go on from: `"auto"`, or the path of a checkpoint. Model, optimizer, data, clock and
+    /// callbacks are restored.
     ///
     /// The run directory may be the one that the checkpoint is in: the run goes on there, and records and
     /// checkpoints of later steps, a future that is given up, are deleted. Or it may be a new one.
     #[builder(default, setter(into, strip_option))]
-    resume: Option<PathBuf>,
+    resume: Option<Resume>,
+    #[builder(setter(custom), default)]
+    allowed_changes: Vec<String>,
     /// Whether SIGINT and SIGTERM end the run cleanly: checkpoint, flush, return. Defaults to yes; a
     /// second signal ends the process at once.
     #[builder(default = true)]
@@ -156,13 +158,22 @@ impl<T: Task> TrainerBuilder<T> {
         self
     }
 
+    /// Lets a resumed run differ from its checkpoint in these settings of its configuration, or in all
+    /// below them: `"trainer.steps"`, `"callbacks"`, `"user.depth"`. Otherwise a difference is refused; what
+    /// no number depends on (sinks, the checkpoint cadence) may change anyway.
+    pub fn allow_changed(mut self, keys: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.allowed_changes.get_or_insert_default().extend(keys.into_iter().map(Into::into));
+        self
+    }
+
     /// The user's own configuration, saved in `run.json` and in every checkpoint.
     pub fn config(mut self, config: impl Serialize) -> Self {
         self.config = Some(serde_json::to_value(config).unwrap_or(Value::Null));
         self
     }
 
-    /// Finishes the trainer and checks it as a whole. Nothing is written yet.
+    /// Finishes the trainer and checks it as a whole. Nothing is written yet; a run directory to go on in
+    /// is locked.
     ///
     /// # Errors
     ///
@@ -180,6 +191,17 @@ impl<T: Task> TrainerBuilder<T> {
             let expected = "make it on a device from `bdh::device`, which has a tape".to_owned();
             return Err(ConfigError::Invalid { field: "model", value, expected });
         }
+        if let Some((first, second)) = table.tied() {
+            let value = format!("with `{}` and `{}` as one tensor", first.name, second.name);
+            let expected =
+                "which an update would untie; keep one of them, and use it in both places";
+            return Err(ConfigError::Invalid {
+                field: "model",
+                value,
+                expected: expected.to_owned(),
+            });
+        }
+        let saved = ParamTable::with_frozen(&parts.model);
         let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table)?;
         let callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
         let settings = parts.settings();
@@ -190,6 +212,7 @@ impl<T: Task> TrainerBuilder<T> {
             task: parts.task,
             model: Some(parts.model),
             table,
+            saved,
             optimizers,
             interventions: parts.interventions,
             callbacks,
@@ -199,11 +222,13 @@ impl<T: Task> TrainerBuilder<T> {
             info,
             clock: Clock::default(),
             elapsed_before: Duration::ZERO,
+            is_begun_again: false,
+            lock: None,
             bus: Bus::default(),
             progress: Progress::default(),
         };
-        if let Some(path) = parts.resume {
-            trainer.restore(&path, Checkpoint::read(&path)?)?;
+        if let Some(from) = parts.resume {
+            trainer.resume(from, &parts.allowed_changes)?;
         }
         Ok(trainer)
     }
@@ -250,7 +275,7 @@ impl<T: Task> Parts<T> {
 
     /// Whether the checkpoint to continue from is one of this directory's own.
     fn resumes_in(&self, dir: &Path) -> bool {
-        let Some(resume) = &self.resume else { return false };
+        let Some(Resume::From(resume)) = &self.resume else { return self.resume.is_some() };
         // A checkpoint that cannot be found is told of when it is read.
         let Ok(resume) = resume.canonicalize() else { return true };
         dir.canonicalize().is_ok_and(|dir| resume.starts_with(dir))
@@ -356,12 +381,11 @@ impl<T: Task> Parts<T> {
         callbacks: &Callbacks,
     ) -> RunInfo {
         let dir_name = self.run_dir.as_ref().and_then(|dir| dir.file_name());
-        let interventions: Vec<_> =
-            self.interventions.iter().map(|i| (i.name(), i.config())).collect();
-        let callbacks: Vec<_> = callbacks
-            .iter()
-            .map(|callback| json!({ "name": callback.name(), "settings": callback.config() }))
-            .collect();
+        let groups = optimizers.describe(table).into_iter();
+        let groups = groups.map(|group| (group.name.clone(), json!(group)));
+        let interventions = self.interventions.iter().map(|i| (i.name(), i.config()));
+        let callbacks = callbacks.iter().map(|callback| (callback.name(), callback.config()));
+        let told = |(_, settings): &(String, Value)| !settings.is_null();
         RunInfo {
             name: dir_name.map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
             dir: self.run_dir.clone(),
@@ -369,9 +393,9 @@ impl<T: Task> Parts<T> {
             seed: self.seed,
             config: json!({
                 "trainer": settings,
-                "groups": optimizers.describe(table),
-                "interventions": interventions,
-                "callbacks": callbacks,
+                "groups": groups.collect::<Map<_, _>>(),
+                "interventions": interventions.collect::<Map<_, _>>(),
+                "callbacks": callbacks.filter(told).collect::<Map<_, _>>(),
                 "parameters": table.num_elements(),
                 "user": self.config,
             }),

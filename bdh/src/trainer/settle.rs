@@ -70,6 +70,9 @@ impl<T: Task> Trainer<T> {
             self.save(done, requests.checkpoints)?;
             self.progress.away += began.elapsed();
         }
+        if self.progress.saver.is_done() {
+            self.wait_for_saver();
+        }
         self.record()?;
         self.progress.writers.hear(&mut self.progress.problems); // also where nothing was recorded
         self.hear_problems();
