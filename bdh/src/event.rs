@@ -309,6 +309,8 @@ events! {
     StepEnd {
         /// The step's mean loss.
         loss: &'a Deferred,
+        /// The parameters as they are now, after the update: those that an eval or a checkpoint of this step sees.
+        weights: &'a Stats<'a>,
         /// Whether an intervention left the parameters as they were.
         skipped: bool,
         /// Where the step's time went.

@@ -7,8 +7,9 @@ use crate::lm::Sampling;
 use crate::outcome::{Problem, StopReason};
 use crate::record::{Logged, Record, Value};
 use crate::signal::SignalWatch;
+use crate::stats::Stats;
 use crate::task::{Task, Totals};
-use crate::{Cadence, TrainError, deferred};
+use crate::{Cadence, TrainError, deferred, params};
 use burn::module::Module;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,7 +39,9 @@ impl<T: Task> Trainer<T> {
         let flops_per_token = self.progress.flops_per_token;
         let (skipped, timing) = (done.skipped, done.timing);
         let timing_total = Timing { step: self.progress.overhead.steps, data: self.progress.data };
-        let event = StepEnd { cx, loss, skipped, timing, timing_total, flops_per_token };
+        let weights = Stats::new(&self.table, || params::weights(model));
+        let weights = &weights;
+        let event = StepEnd { cx, loss, weights, skipped, timing, timing_total, flops_per_token };
         let call = |c: &mut dyn Callback| c.on_step(&event);
         self.callbacks.fire(Hook::OnStep, &self.bus, self.clock.step, call)
     }
