@@ -165,6 +165,16 @@ pub fn latest_checkpoint(dir: &Path) -> Option<PathBuf> {
     list(dir).into_iter().max_by_key(|(_, manifest)| manifest.step).map(|(path, _)| path)
 }
 
+/// The checkpoints at `path`, each with its step: itself, or those of a run directory or of its folder for them.
+pub(crate) fn find(path: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    if path.join(MANIFEST).exists() {
+        return Ok(vec![(read_manifest(path)?.step, path.to_owned())]);
+    }
+    let folder = path.join(FOLDER);
+    let found = list(if folder.is_dir() { &folder } else { path }).into_iter();
+    Ok(found.map(|(path, manifest)| (manifest.step, path)).collect())
+}
+
 /// Deletes all but the newest `keep` of the checkpoints that are not pinned.
 pub(crate) fn rotate(dir: &Path, keep: usize) -> io::Result<()> {
     let mut old: Vec<_> = list(dir).into_iter().filter(|(_, manifest)| !manifest.pinned).collect();

@@ -24,6 +24,8 @@ pub struct Cx<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) previous: Option<&'a Clock>,
     pub(crate) steps: u64,
+    /// Whether nothing is trained: then every cadence is due.
+    pub(crate) replays: bool,
     pub(crate) seed: u64,
     pub(crate) device: &'a Device,
     pub(crate) run_dir: Option<&'a Path>,
@@ -130,10 +132,10 @@ impl<'a> Cx<'a> {
         self.run_dir
     }
 
-    /// Whether a cadence is due on this step.
+    /// Whether a cadence is due on this step. In a [`Replay`](crate::Replay) every one is.
     #[must_use]
     pub fn is_due(&self, cadence: &Cadence) -> bool {
-        cadence.is_due(self.previous, self.clock, self.steps)
+        self.replays || cadence.is_due(self.previous, self.clock, self.steps)
     }
 
     /// Records a value under a key such as `grad/norm/global`. Costs no device read of its own.

@@ -104,4 +104,4 @@ pub use sink::{Feedback, Jsonl, MemorySink, Sink};
 pub use source::Source;
 pub use stats::{ParamStats, Stats};
 pub use task::{BatchSize, Task, Totals};
-pub use trainer::{Parts, Trainer, TrainerBuilder};
+pub use trainer::{Parts, Replay, ReplayBuilder, Trainer, TrainerBuilder};

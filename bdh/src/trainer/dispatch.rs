@@ -5,7 +5,7 @@ use crate::event::{ALWAYS, Bus};
 use crate::outcome::{OverheadRow, Problem, chain};
 use crate::sink::panic_text;
 use crate::{BoxError, Cadence, CheckpointError, Clock, ConfigError, HookResult, TrainError};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -55,16 +55,31 @@ impl Callbacks {
         self.slots.iter().map(|slot| &*slot.callback)
     }
 
+    /// Name and settings of each, for the run's configuration.
+    pub(crate) fn configs(&self) -> Vec<Value> {
+        let config = |callback: &dyn Callback| json!({ "name": callback.name(), "settings": callback.config() });
+        self.iter().map(config).collect()
+    }
+
     pub(crate) fn costs(&self) -> Vec<OverheadRow> {
         self.slots.iter().map(|slot| slot.cost.clone()).collect()
     }
 
     /// Decides who is due on the step that ends at `now`.
     pub(crate) fn look_at(&mut self, previous: Option<&Clock>, now: &Clock, steps: u64) {
+        self.call_up(|cadence| cadence.is_due(previous, now, steps));
+    }
+
+    /// Has everybody act on what comes next, whatever the cadence.
+    pub(crate) fn look_at_all(&mut self) {
+        self.call_up(|_| true);
+    }
+
+    fn call_up(&mut self, is_due: impl Fn(&Cadence) -> bool) {
         self.wanted = Hooks::NONE;
         self.listening = false;
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_off) {
-            slot.is_due = slot.cadence.is_due(previous, now, steps);
+            slot.is_due = is_due(&slot.cadence);
             let always = ALWAYS.iter().filter(|hook| slot.hooks.contains(**hook));
             let wanted = if slot.is_due {
                 slot.hooks

@@ -162,7 +162,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Compares names and shapes of a saved model with this one's; the text lists what differs.
-    fn check_shapes(&self, saved: &BTreeMap<String, TensorData>) -> Result<(), String> {
+    pub(super) fn check_shapes(&self, saved: &BTreeMap<String, TensorData>) -> Result<(), String> {
         for param in &*self.table {
             let name = &param.name;
             let mut shape = param.shape.clone();

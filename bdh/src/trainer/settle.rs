@@ -103,7 +103,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Measures the validation split; one device read brings it and all that the step has logged.
-    fn eval(&mut self, done: &Done) -> Result<(), TrainError> {
+    pub(super) fn eval(&mut self, done: &Done) -> Result<(), TrainError> {
         let began = Instant::now();
         let step = self.clock.step;
         let model = self.model.as_ref().expect(MODEL_IS_IN);
