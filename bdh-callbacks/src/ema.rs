@@ -152,6 +152,9 @@ mod tests {
     #[test]
     fn a_decay_that_cannot_work_is_refused_with_one_that_does() {
         let error = Ema::builder().decay(1.0).build().expect_err("1 keeps the first for ever");
-        assert_eq!(error.to_string(), "`decay` is 1, which is to be from 0 to below 1, such as 0.999");
+        assert_eq!(
+            error.to_string(),
+            "`decay` is 1, which is to be from 0 to below 1, such as 0.999"
+        );
     }
 }

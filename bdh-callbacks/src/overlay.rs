@@ -2,7 +2,7 @@
 //!
 //! | key                      | value | recorded                                         |
 //! |--------------------------|-------|--------------------------------------------------|
-//! | `histograms/weights`     | image | on every due step; the weights before the update |
+//! | `histograms/weights`     | image | on every due step; the weights after the update  |
 //! | `histograms/gradients`   | image | on every due step; the gradients before clipping |
 //!
 //! The same pictures are in the run directory, as `histograms/weights_{step}.png` and
@@ -13,8 +13,8 @@ mod chart;
 use crate::ParamFilter;
 use crate::param_filter::Watched;
 use bdh::{
-    AfterBackward, BoxError, Cadence, Callback, ConfigError, FitStart, Histogram, HookResult,
-    Picture, Stats, callback, every, last,
+    AfterBackward, BoxError, Cadence, Callback, ConfigError, Cx, FitStart, Histogram, HookResult,
+    Picture, Stats, StepEnd, callback, every, last,
 };
 use chart::Chart;
 use derive_builder::Builder;
@@ -67,7 +67,7 @@ impl Overlay {
         OverlayBuilder::default()
     }
 
-    fn log(&self, at: &AfterBackward<'_>, kind: &str, of: &'static str, stats: &Stats<'_>) {
+    fn log(&self, at: &Cx<'_>, kind: &str, of: &'static str, stats: &Stats<'_>) {
         let step = at.step();
         let path = at.run_dir().map(|dir| dir.join(format!("histograms/{kind}_{step}.png")));
         let params: Vec<_> = self.watched.of(stats).collect();
@@ -125,8 +125,12 @@ impl Callback for Overlay {
     }
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        self.log(at, "weights", "Weight", at.weights);
         self.log(at, "gradients", "Gradient", at.gradients);
+        Ok(())
+    }
+
+    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+        self.log(at, "weights", "Weight", at.weights);
         Ok(())
     }
 }

@@ -25,21 +25,21 @@ fn from_toml(settings: &str) -> Box<dyn Callback> {
     callbacks_from_toml(&text).expect("a valid configuration").remove(0)
 }
 
-/// What the first record has under a key.
-fn first(memory: &MemorySink, key: &str) -> Value {
-    let values = memory.records().remove(0).values;
+/// What the last record has under a key.
+fn newest(memory: &MemorySink, key: &str) -> Value {
+    let values = memory.records().pop().expect("a record").values;
     values.into_iter().find(|(known, _)| known == key).expect("a recorded key").1
 }
 
 #[test]
-fn a_histogram_counts_the_weights_before_the_update() {
+fn a_histogram_counts_the_weights_after_the_update() {
     let memory = MemorySink::default();
     let histograms = Histograms::builder().cadence(every(1)).build().expect("valid settings");
     let fitted = fit(tiny::run(2).eval(never()).sink(memory.clone()).callback(histograms));
-    let embed = &tiny::weights(&tiny::Tiny::new(0.0))[0];
+    let embed = &tiny::weights(&fitted.model)[0];
     let embed: Vec<f32> = embed.iter().map(|bits| f32::from_bits(*bits)).collect();
     let expected = Value::Histogram(Histogram::of(&embed, 64));
-    assert_eq!(first(&memory, "weights/embed.weight"), expected);
+    assert_eq!(newest(&memory, "weights/embed.weight"), expected);
     assert_eq!(fitted.overhead.reads, 2, "one read a step");
 }
 

@@ -16,7 +16,7 @@ mod folder;
 mod saver;
 mod tensors;
 
-pub(crate) use folder::{forget_after, is_plain_name, recover};
+pub(crate) use folder::{find, forget_after, is_plain_name, recover};
 pub use folder::{latest_checkpoint, list_checkpoints};
 pub(crate) use saver::{Job, Saved, Saver};
 pub use tensors::Tensors;

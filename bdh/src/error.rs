@@ -158,6 +158,9 @@ pub enum TrainError {
         /// What the panic said.
         text: String,
     },
+    /// A checkpoint that was to be looked at cannot be used.
+    #[error("cannot replay")]
+    Replay(#[from] crate::CheckpointError),
     /// No gradient reached any parameter, so training would change nothing.
     #[error("no parameter received a gradient at step {step}; is the model on an autodiff device?")]
     NoGradients {

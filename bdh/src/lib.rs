@@ -108,4 +108,4 @@ pub use sink::{Feedback, Jsonl, MemorySink, Sink};
 pub use source::Source;
 pub use stats::{ParamStats, Stats};
 pub use task::{BatchSize, Task, Totals};
-pub use trainer::{Parts, Resume, Trainer, TrainerBuilder};
+pub use trainer::{Parts, Replay, ReplayBuilder, Resume, Trainer, TrainerBuilder};

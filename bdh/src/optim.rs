@@ -67,7 +67,8 @@ impl Group {
     }
 }
 
-/// The groups of a run, which parameter is in which, and the optimizers' states.
+/// The groups of a run, which parameter is in which, and the optimizers' states. None by default.
+#[derive(Default)]
 pub(crate) struct Optimizers {
     groups: Vec<Group>,
     /// For each parameter of the table, its group.

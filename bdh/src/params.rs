@@ -5,11 +5,12 @@
 
 mod saved;
 
-pub(crate) use saved::{capture, capture_copy, restore, restore_copy};
+pub(crate) use saved::{capture, capture_copy, compare, restore, restore_copy};
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, GradientCheckpointingStrategy, Int, Tensor};
+use std::collections::HashMap;
 
 /// What is known of one parameter before training.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -301,6 +302,22 @@ pub(crate) fn scale_gradients<M: Module>(
         }
     }
     model.visit(&mut Scale(grads, factor));
+}
+
+/// `model`, which has no tape, with other values in the place of its parameters: `[elements]` each.
+pub(crate) fn replaced<M: Module>(model: M, table: &ParamTable, values: &[Tensor<1>]) -> M {
+    struct Replaced<'a>(HashMap<ParamId, &'a Tensor<1>>);
+    impl ModuleMapper for Replaced<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            match self.0.get(&param.id) {
+                Some(value) => param.map(|old| (*value).clone().reshape(old.dims())),
+                None => param, // frozen, or a buffer
+            }
+        }
+    }
+    assert_eq!(values.len(), table.len(), "a value for each parameter");
+    let values = table.iter().map(|param| param.id).zip(values).collect();
+    model.map(&mut Replaced(values))
 }
 
 /// Replaces every gradient by what `replace` makes of it, given the index in the table and the gradient

@@ -7,6 +7,7 @@ macro_rules! cx {
             clock: $clock,
             previous: $previous,
             steps: $trainer.settings.steps,
+            replays: $trainer.settings.replays,
             seed: $trainer.settings.seed,
             device: &$trainer.device,
             run_dir: $trainer.info.dir.as_deref(),
@@ -26,12 +27,14 @@ macro_rules! generator {
 
 mod builder;
 mod dispatch;
+mod replay;
 mod resume;
 mod save;
 mod settle;
 mod update;
 
 pub use builder::{Parts, TrainerBuilder};
+pub use replay::{Replay, ReplayBuilder};
 pub use resume::Resume;
 
 use crate::callback::Hook;
@@ -184,10 +187,18 @@ impl<T: Task> Trainer<T> {
     /// # Panics
     ///
     /// If the task or the model panics; everybody has been told then too.
-    pub fn fit(mut self) -> Result<Fitted<T::Model>, TrainError> {
+    pub fn fit(self) -> Result<Fitted<T::Model>, TrainError> {
+        self.drive(Self::run)
+    }
+
+    /// Opens the run, has a loop run to its end, and tells everybody how it ended.
+    fn drive(
+        mut self,
+        run: impl FnOnce(&mut Self) -> Result<Outcome, TrainError>,
+    ) -> Result<Fitted<T::Model>, TrainError> {
         let began = Instant::now();
         self.open()?;
-        let ended = catch_unwind(AssertUnwindSafe(|| self.run()));
+        let ended = catch_unwind(AssertUnwindSafe(|| run(&mut self)));
         self.progress.overhead.total = began.elapsed();
         match ended {
             Ok(ended) => self.close(ended),

@@ -267,7 +267,10 @@ fn refusal(
 
 /// Goes on with a finished run of two steps, for two more.
 fn longer(dir: &Path) -> tiny::Builder {
-    tiny::run(4).allow_changed(["trainer.steps"]).run_dir(dir).resume(saved(dir, 2))
+    tiny::run(4)
+        .allow_changed(["trainer.steps", "interventions"])
+        .run_dir(dir)
+        .resume(saved(dir, 2))
 }
 
 fn mismatch(run: tiny::Builder) -> String {

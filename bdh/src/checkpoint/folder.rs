@@ -1,6 +1,6 @@
 //! The directories of checkpoints: how one appears whole, and which there are.
 
-use super::{CheckpointError, MODEL, OPTIMIZER, STATE, damaged};
+use super::{CheckpointError, FOLDER, MODEL, OPTIMIZER, STATE, damaged};
 use crate::run::write_atomically;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -212,6 +212,16 @@ pub fn latest_checkpoint(dir: &Path) -> Option<PathBuf> {
 #[must_use]
 pub fn list_checkpoints(dir: &Path) -> Vec<PathBuf> {
     list(dir).into_iter().map(|(path, _)| path).collect()
+}
+
+/// The checkpoints at `path`, each with its step: itself, or those of a run directory or of its folder for them.
+pub(crate) fn find(path: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    if path.join(MANIFEST).exists() {
+        return Ok(vec![(read_manifest(path)?.step, path.to_owned())]);
+    }
+    let folder = path.join(FOLDER);
+    let found = list(if folder.is_dir() { &folder } else { path }).into_iter();
+    Ok(found.map(|(path, manifest)| (manifest.step, path)).collect())
 }
 
 /// Deletes all but the newest `keep` of the checkpoints that are not pinned.

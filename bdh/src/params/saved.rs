@@ -135,7 +135,7 @@ pub(crate) fn restore_copy(
 }
 
 /// Compares names and shapes of saved tensors with the model's; the text lists all that differs.
-fn compare(table: &ParamTable, saved: &Tensors) -> Result<(), String> {
+pub(crate) fn compare(table: &ParamTable, saved: &Tensors) -> Result<(), String> {
     let mut differences = Vec::new();
     for param in table {
         let name = &param.name;

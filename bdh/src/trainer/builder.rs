@@ -13,6 +13,7 @@ use crate::{
     BatchSize, Cadence, CadenceError, Clock, ConfigError, Feedback, Plan, PlanRow, Schedule, Task,
     device,
 };
+use burn::module::Module;
 use burn::optim::DynOptimizer;
 use derive_builder::Builder;
 use serde::Serialize;
@@ -104,6 +105,9 @@ pub(super) struct Settings {
     pub(super) seed: u64,
     #[serde(skip)]
     pub(super) stop_on_signals: bool,
+    /// Whether checkpoints are looked at and nothing is trained.
+    #[serde(skip)]
+    pub(super) replays: bool,
 }
 
 impl<T: Task> TrainerBuilder<T> {
@@ -181,26 +185,10 @@ impl<T: Task> TrainerBuilder<T> {
     pub fn build(self) -> Result<Trainer<T>, ConfigError> {
         let mut parts = self.assemble()?;
         parts.check()?;
-        let has_jsonl = parts.sinks.iter().any(|sink| sink.name() == "jsonl");
-        if parts.run_dir.is_some() && !has_jsonl {
-            parts.sinks.insert(0, Box::new(Jsonl::default())); // the truth comes first
+        if parts.run_dir.is_some() {
+            add_jsonl(&mut parts.sinks);
         }
-        let table = Arc::new(ParamTable::of(&parts.model));
-        if table.is_empty() {
-            let value = "without a parameter that gets gradients".to_owned();
-            let expected = "make it on a device from `bdh::device`, which has a tape".to_owned();
-            return Err(ConfigError::Invalid { field: "model", value, expected });
-        }
-        if let Some((first, second)) = table.tied() {
-            let value = format!("with `{}` and `{}` as one tensor", first.name, second.name);
-            let expected =
-                "which an update would untie; keep one of them, and use it in both places";
-            return Err(ConfigError::Invalid {
-                field: "model",
-                value,
-                expected: expected.to_owned(),
-            });
-        }
+        let table = table_of(&parts.model)?;
         let saved = ParamTable::with_frozen(&parts.model);
         let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table)?;
         let callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
@@ -296,6 +284,7 @@ impl<T: Task> Parts<T> {
             keep_checkpoints: self.keep_checkpoints,
             seed: self.seed,
             stop_on_signals: self.stop_on_signals,
+            replays: false,
         }
     }
 
@@ -380,31 +369,58 @@ impl<T: Task> Parts<T> {
         table: &ParamTable,
         callbacks: &Callbacks,
     ) -> RunInfo {
-        let dir_name = self.run_dir.as_ref().and_then(|dir| dir.file_name());
         let groups = optimizers.describe(table).into_iter();
         let groups = groups.map(|group| (group.name.clone(), json!(group)));
         let interventions = self.interventions.iter().map(|i| (i.name(), i.config()));
-        let callbacks = callbacks.iter().map(|callback| (callback.name(), callback.config()));
-        let told = |(_, settings): &(String, Value)| !settings.is_null();
-        RunInfo {
-            name: dir_name.map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
-            dir: self.run_dir.clone(),
-            steps: self.steps,
-            seed: self.seed,
-            config: json!({
-                "trainer": settings,
-                "groups": groups.collect::<Map<_, _>>(),
-                "interventions": interventions.collect::<Map<_, _>>(),
-                "callbacks": callbacks.filter(told).collect::<Map<_, _>>(),
-                "parameters": table.num_elements(),
-                "user": self.config,
-            }),
-            resumed_at: None,
-            resumed_record: None,
-            started_at: run::now(),
-            feedback: Feedback::default(),
-        }
+        let config = json!({
+            "trainer": settings,
+            "groups": groups.collect::<Map<_, _>>(),
+            "interventions": interventions.collect::<Map<_, _>>(),
+            "callbacks": callbacks.configs(),
+            "parameters": table.num_elements(),
+            "user": self.config,
+        });
+        info(self.run_dir.as_deref(), settings, config)
     }
+}
+
+/// What the sinks are told of a run that begins.
+pub(super) fn info(dir: Option<&Path>, settings: &Settings, config: Value) -> RunInfo {
+    let dir_name = dir.and_then(Path::file_name);
+    RunInfo {
+        name: dir_name.map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
+        dir: dir.map(Path::to_owned),
+        steps: settings.steps,
+        seed: settings.seed,
+        config,
+        resumed_at: None,
+        resumed_record: None,
+        started_at: run::now(),
+        feedback: Feedback::default(),
+    }
+}
+
+/// Has a run with a directory keep the truth, unless its user saw to that.
+pub(super) fn add_jsonl(sinks: &mut Vec<Box<dyn Sink>>) {
+    if sinks.iter().all(|sink| sink.name() != "jsonl") {
+        sinks.insert(0, Box::new(Jsonl::default())); // the truth comes first
+    }
+}
+
+/// The parameters of a model that can be trained.
+pub(super) fn table_of(model: &impl Module) -> Result<Arc<ParamTable>, ConfigError> {
+    let table = ParamTable::of(model);
+    if table.is_empty() {
+        let value = "without a parameter that gets gradients".to_owned();
+        let expected = "make it on a device from `bdh::device`, which has a tape".to_owned();
+        return Err(ConfigError::Invalid { field: "model", value, expected });
+    }
+    if let Some((first, second)) = table.tied() {
+        let value = format!("with `{}` and `{}` as one tensor", first.name, second.name);
+        let expected = "which an update would untie; keep one of them, and use it in both places";
+        return Err(ConfigError::Invalid { field: "model", value, expected: expected.to_owned() });
+    }
+    Ok(Arc::new(table))
 }
 
 /// The error for a cadence of something that happens in training, due only before it.

@@ -8,7 +8,7 @@ use crate::params::{self, ParamTable};
 use crate::sink::panic_text;
 use crate::{BoxError, Cadence, Clock, ConfigError, HookResult, TrainError};
 use burn::tensor::Device;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -58,16 +58,31 @@ impl Callbacks {
         self.slots.iter().map(|slot| &*slot.callback)
     }
 
+    /// The settings of each that tells any, by name, for the run's configuration.
+    pub(crate) fn configs(&self) -> Map<String, Value> {
+        let configs = self.iter().map(|callback| (callback.name(), callback.config()));
+        configs.filter(|(_, settings)| !settings.is_null()).collect()
+    }
+
     pub(crate) fn costs(&self) -> Vec<OverheadRow> {
         self.slots.iter().map(|slot| slot.cost.clone()).collect()
     }
 
     /// Decides who is due on the step that ends at `now`.
     pub(crate) fn look_at(&mut self, previous: Option<&Clock>, now: &Clock, steps: u64) {
+        self.call_up(|cadence| cadence.is_due(previous, now, steps));
+    }
+
+    /// Has everybody act on what comes next, whatever the cadence.
+    pub(crate) fn look_at_all(&mut self) {
+        self.call_up(|_| true);
+    }
+
+    fn call_up(&mut self, is_due: impl Fn(&Cadence) -> bool) {
         self.wanted = Hooks::NONE;
         self.listening = false;
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_off) {
-            slot.is_due = slot.cadence.is_due(previous, now, steps);
+            slot.is_due = is_due(&slot.cadence);
             let always = ALWAYS.iter().filter(|hook| slot.hooks.contains(**hook));
             let wanted = if slot.is_due {
                 slot.hooks
