@@ -98,7 +98,7 @@ impl Run {
 /// Runs from the beginning; the rate of learning is so high for a run that is to diverge that `AdamW` is left out.
 fn fit<C: Callback + 'static>(dir: &Path, steps: u64, lr: f64, callback: Option<C>) -> Run {
     let memory = MemorySink::default();
-    let run = tiny::run(steps).expect("a model on the CPU");
+    let run = tiny::run(0.3, steps);
     let run = if lr < 1.0 {
         run.optimizer(AdamWConfig::new().build(), lr)
     } else {
