@@ -10,7 +10,7 @@ mod records;
 mod scratch;
 mod tiny;
 
-pub use callback::callback_conforms;
+pub use callback::{CallbackCheck, callback_conforms};
 pub use hook_log::HookLog;
 pub use queue::Queue;
 pub use tiny::tiny_run;

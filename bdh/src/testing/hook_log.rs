@@ -3,7 +3,7 @@
 mod script;
 
 use crate::callback::{Attached, Callback, Hook};
-use script::Call;
+pub(super) use script::{Call, difference};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -81,8 +81,10 @@ impl HookLog {
         let expected =
             script::parse(script).unwrap_or_else(|why| panic!("this is no script: {why}"));
         let called = self.calls();
-        if let Some(difference) = script::difference(&expected, &called) {
-            panic!("{difference}\n\nall that was called:\n{self}\n");
+        if let Some(difference) = difference(&expected, &called) {
+            panic!(
+                "the hooks were not called as expected; {difference}\n\nall that was called:\n{self}\n"
+            );
         }
     }
 
@@ -90,7 +92,7 @@ impl HookLog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Call { step, hook });
     }
 
-    fn calls(&self) -> Vec<Call> {
+    pub(super) fn calls(&self) -> Vec<Call> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

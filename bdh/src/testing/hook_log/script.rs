@@ -5,9 +5,9 @@ use std::fmt;
 
 /// One call of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Call {
-    pub(super) step: u64,
-    pub(super) hook: Hook,
+pub(in crate::testing) struct Call {
+    pub(in crate::testing) step: u64,
+    pub(in crate::testing) hook: Hook,
 }
 
 impl fmt::Display for Call {
@@ -66,14 +66,11 @@ const BEFORE: usize = 3;
 const AFTER: usize = 4;
 
 /// Both sides around the first difference, if there is one.
-pub(super) fn difference(expected: &[Call], called: &[Call]) -> Option<String> {
+pub(in crate::testing) fn difference(expected: &[Call], called: &[Call]) -> Option<String> {
     let all = expected.len().max(called.len());
     let first = (0..all).find(|&index| expected.get(index) != called.get(index))?;
     let step = called.get(first).or_else(|| expected.get(first)).map_or(0, |call| call.step);
-    let mut text = format!(
-        "the hooks were not called as expected; the first difference is call {} of {all}, on step {step}\n",
-        first + 1
-    );
+    let mut text = format!("the first difference is call {} of {all}, on step {step}\n", first + 1);
     let rows = first.saturating_sub(BEFORE)..all.min(first + AFTER + 1);
     let (left, right) = (cells(expected, rows.clone()), cells(called, rows.clone()));
     let width = left.iter().map(String::len).max().unwrap_or_default();
@@ -134,7 +131,7 @@ mod tests {
         let called = calls("0: on_fit_start 1: on_step_start on_micro_batch*2 on_step");
         assert_eq!(
             difference(&expected, &called).expect("they differ"),
-            "the hooks were not called as expected; the first difference is call 5 of 6, on step 1\n\
+            "the first difference is call 5 of 6, on step 1\n\
              \n    expected           called\
              \n    1: on_step_start   1: on_step_start\
              \n    1: on_micro_batch  1: on_micro_batch\
