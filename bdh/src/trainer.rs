@@ -55,8 +55,9 @@ use builder::Settings;
 use burn::module::Module;
 use burn::tensor::Device;
 use dispatch::Callbacks;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use update::Updated;
@@ -116,6 +117,8 @@ pub struct Trainer<T: Task> {
     clock: Clock,
     /// Training time of the run that this one continues.
     elapsed_before: Duration,
+    /// The checkpoint to go on from, and the names under which its state was saved.
+    resumed_from: Option<(PathBuf, BTreeMap<String, bool>)>,
     /// Whether the directory's run died with nothing to go on from, and is begun again.
     is_begun_again: bool,
     /// Keeps the run directory from other processes.
@@ -224,8 +227,10 @@ impl<T: Task> Trainer<T> {
                 self.lock = RunLock::take(dir)?;
             }
             if let Some(step) = self.info.resumed_at {
-                checkpoint::forget_after(&dir.join(checkpoint::FOLDER), step)
+                let folder = dir.join(checkpoint::FOLDER);
+                checkpoint::forget_after(&folder, step)
                     .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
+                self.complete_checkpoints(&folder)?;
             }
         }
         let (feedback, said) = Feedback::channel();

@@ -210,6 +210,7 @@ impl<T: Task> TrainerBuilder<T> {
             info,
             clock: Clock::default(),
             elapsed_before: Duration::ZERO,
+            resumed_from: None,
             is_begun_again: false,
             lock: None,
             bus: Bus::default(),

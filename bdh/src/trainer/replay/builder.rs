@@ -139,6 +139,7 @@ impl<T: Task> ReplayBuilder<T> {
             settings,
             clock: Clock::default(),
             elapsed_before: Duration::ZERO,
+            resumed_from: None,
             is_begun_again: false,
             lock: None,
             bus: Bus::default(),
