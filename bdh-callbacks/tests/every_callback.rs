@@ -14,8 +14,8 @@ use bdh::{
 };
 use bdh_callbacks::{
     Activations, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Finite, GradientNoise,
-    Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile, Ratios, Samples, Spikes,
-    System, Throughput,
+    Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile, Ratios, Ridges, Samples,
+    Spikes, System, Throughput,
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -31,7 +31,7 @@ struct Case {
     keys: &'static [&'static str],
 }
 
-const CASES: [Case; 21] = [
+const CASES: [Case; 22] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -141,6 +141,12 @@ const CASES: [Case; 21] = [
         build: || Box::new(Overlay::builder().cadence(every(5)).build().expect("valid settings")),
         settings: "cadence = 5",
         keys: &["histograms/weights", "histograms/gradients"],
+    },
+    Case {
+        name: "ridges",
+        build: || Box::new(Ridges::builder().cadence(every(5)).build().expect("valid settings")),
+        settings: "cadence = 5",
+        keys: &["histograms/ridge/embed.weight", "histograms/ridge/head.weight"],
     },
     Case {
         name: "activations",
