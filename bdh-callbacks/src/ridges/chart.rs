@@ -14,7 +14,7 @@ use plotters::style::{Color, RGBColor, WHITE};
 const SIZE: (u32, u32) = (880, 640);
 
 /// Pixels to the right of the curves, for their steps.
-const LABELS: u32 = 110;
+const LABELS: u32 = 96;
 
 /// Pixels from one step's label to the next at least.
 const LABEL: f64 = 15.0;
@@ -41,7 +41,7 @@ impl Chart {
         let ends = self.curves.iter().flat_map(|curve| [curve.extent.0, curve.extent.1]);
         let (low, high) = range(ends);
         let mut chart = ChartBuilder::on(root)
-            .caption(&self.title, ("plot", 20))
+            .caption(self.caption(), ("plot", 20))
             .margin(12)
             .margin_right(LABELS)
             .x_label_area_size(48)
@@ -49,7 +49,7 @@ impl Chart {
         chart
             .configure_mesh()
             .disable_y_mesh()
-            .x_desc("Weight value; each curve is as high as the others")
+            .x_desc("Weight value (each curve scaled to its own peak)")
             .bold_line_style(RGBColor(0, 0, 0).mix(0.15))
             .light_line_style(WHITE.mix(0.0))
             .label_style(("plot", 15))
@@ -62,6 +62,15 @@ impl Chart {
         self.labels(root, &chart, high)
     }
 
+    fn caption(&self) -> String {
+        match (self.curves.first(), self.curves.last()) {
+            (Some(oldest), Some(newest)) => {
+                format!("{}, steps {} to {}", self.title, oldest.step, newest.step)
+            }
+            _ => self.title.clone(),
+        }
+    }
+
     /// One curve, filled so that it hides what lies behind it.
     fn ridge(&self, chart: &mut Plot<'_, '_>, row: usize, curve: &Curve) -> Result<(), BoxError> {
         let base = self.base(row);
@@ -69,7 +78,7 @@ impl Chart {
         let line: Vec<_> =
             outline(curve).into_iter().map(|(x, y)| (x, base + y * height)).collect();
         let color = self.color(row);
-        chart.draw_series([Polygon::new(line.clone(), color.mix(0.75).filled())])?;
+        chart.draw_series([Polygon::new(line.clone(), color.filled())])?;
         let edge = RGBColor(color.0 / 2, color.1 / 2, color.2 / 2);
         chart.draw_series([PathElement::new(line, edge.stroke_width(1))])?;
         Ok(())
@@ -81,7 +90,7 @@ impl Chart {
         for (row, curve) in self.curves.iter().enumerate() {
             if (self.curves.len() - 1 - row).is_multiple_of(every) {
                 let (x, y) = chart.backend_coord(&(high, self.base(row)));
-                let lost = if curve.non_finite > 0 { ", not finite" } else { "" };
+                let lost = if curve.non_finite > 0 { " NaN" } else { "" };
                 let text = format!("{}{lost}", curve.step);
                 root.draw(&PathElement::new(vec![(x, y), (x + 6, y)], RGBColor(90, 90, 90)))?;
                 root.draw(&Text::new(text, (x + 10, y - 8), ("plot", 14)))?;
@@ -97,7 +106,7 @@ impl Chart {
     }
 
     fn overlap(&self) -> f64 {
-        2.0 + self.curves.len() as f64 / 20.0
+        1.2 + self.curves.len() as f64 / 15.0
     }
 
     /// From one curve's base to the next.
