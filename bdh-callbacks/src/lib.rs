@@ -15,6 +15,7 @@
 //! | [`EarlyStop`] | `early_stop` | ends a run that gets no better, is good enough, or has diverged |
 //! | [`Finite`] | `finite` | NaN and infinities in loss and gradients: reports or stops; [`SkipNonFinite`] skips |
 //! | [`Spikes`] | `spikes` | how far loss and gradient norm jump, and on which batch |
+//! | [`Ema`] | `ema` | a moving average of the weights, evaluated beside them |
 //! | [`Checkpoints`] | `checkpoints` | keeps the best checkpoints by a metric |
 //! | [`Memory`] | `memory` | memory of the process and the device, and leaks |
 //! | [`System`] | `system` | how busy the processors are |
@@ -40,6 +41,7 @@ mod checkpoints;
 mod clipping;
 mod early_checkpoints;
 mod early_stop;
+mod ema;
 mod finite;
 mod gradient_noise;
 mod histograms;
@@ -66,6 +68,7 @@ pub use checkpoints::{Checkpoints, CheckpointsBuilder};
 pub use clipping::Clipping;
 pub use early_checkpoints::EarlyCheckpoints;
 pub use early_stop::{EarlyStop, EarlyStopBuilder, Mode};
+pub use ema::{Ema, EmaBuilder};
 pub use finite::{Finite, FiniteBuilder, OnNonFinite, SkipNonFinite};
 pub use gradient_noise::{GradientNoise, GradientNoiseBuilder};
 pub use histograms::{Histograms, HistogramsBuilder};

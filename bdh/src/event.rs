@@ -5,13 +5,14 @@
 //! inside a step does not compile.
 
 use crate::callback::Hook;
+use crate::checkpoint::is_plain_name;
 use crate::lm::{Generated, Sampling};
 use crate::outcome::Outcome;
 use crate::params::ParamTable;
 use crate::record::Logged;
 use crate::stats::Stats;
 use crate::{BatchSize, BoxError, Cadence, Clock, Deferred, Plan, Tap, deferred, seed};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -73,11 +74,6 @@ impl Requests {
             None => self.checkpoints.push((by, request)),
         }
     }
-}
-
-/// Whether it is one component of a path: `..` would replace the folder of all checkpoints.
-fn is_file_name(name: &str) -> bool {
-    Path::new(name).file_name().is_some_and(|last| last == name)
 }
 
 /// A checkpoint that a callback asks for.
@@ -248,11 +244,11 @@ impl<'a> Cx<'a> {
 }
 
 macro_rules! events {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })+) => {$(
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $vis:vis $field:ident: $type:ty),* $(,)? })+) => {$(
         $(#[$doc])*
         pub struct $name<'a> {
             pub(crate) cx: Cx<'a>,
-            $($(#[$field_doc])* pub $field: $type,)*
+            $($(#[$field_doc])* $vis $field: $type,)*
         }
 
         impl<'a> Deref for $name<'a> {
@@ -269,11 +265,11 @@ events! {
     /// [`Callback::on_fit_start`](crate::Callback::on_fit_start): the run begins, or goes on.
     FitStart {
         /// What will fire when.
-        plan: &'a Plan,
+        pub plan: &'a Plan,
         /// The model's parameters.
-        params: &'a ParamTable,
+        pub params: &'a ParamTable,
         /// Whether the run continues from a checkpoint.
-        resumed: bool,
+        pub resumed: bool,
     }
 
     /// [`Callback::on_step_start`](crate::Callback::on_step_start): the batches are here, nothing is
@@ -283,94 +279,95 @@ events! {
     /// [`Callback::on_micro_batch`](crate::Callback::on_micro_batch): one forward and backward is done.
     MicroBatch {
         /// Counts from 0 within the step.
-        index: usize,
+        pub index: usize,
         /// How many micro-batches make up the step.
-        count: usize,
+        pub count: usize,
         /// What it held.
-        size: BatchSize,
+        pub size: BatchSize,
         /// Its mean loss.
-        loss: &'a Deferred,
+        pub loss: &'a Deferred,
         /// Its share of the step's gradients: those of its mean loss, divided by `count`.
-        gradients: &'a Stats<'a>,
+        pub gradients: &'a Stats<'a>,
     }
 
     /// [`Callback::after_backward`](crate::Callback::after_backward): the gradients of the whole step,
     /// averaged over micro-batches, before interventions and clipping.
     AfterBackward {
         /// The step's mean loss.
-        loss: &'a Deferred,
+        pub loss: &'a Deferred,
         /// The parameters as they are before the update.
-        weights: &'a Stats<'a>,
+        pub weights: &'a Stats<'a>,
         /// The mean gradients.
-        gradients: &'a Stats<'a>,
+        pub gradients: &'a Stats<'a>,
         /// What the model showed during the last micro-batch, if a due callback
         /// [listens](crate::Callback::listens).
-        activations: &'a [Tap],
+        pub activations: &'a [Tap],
     }
 
     /// [`Callback::before_optimizer_step`](crate::Callback::before_optimizer_step): what the optimizer is
     /// about to get.
     BeforeOptimizerStep {
         /// The gradients after interventions and clipping.
-        gradients: &'a Stats<'a>,
+        pub gradients: &'a Stats<'a>,
         /// The global L2 norm before clipping, where clipping is on.
-        grad_norm: Option<&'a Deferred>,
+        pub grad_norm: Option<&'a Deferred>,
         /// The factor that clipping applied, at most 1, where clipping is on.
-        clip_coefficient: Option<&'a Deferred>,
+        pub clip_coefficient: Option<&'a Deferred>,
         /// Each group's name and learning rate for this step.
-        lrs: &'a [(String, f64)],
+        pub lrs: &'a [(String, f64)],
     }
 
     /// [`Callback::after_optimizer_step`](crate::Callback::after_optimizer_step): the parameters have moved.
     AfterOptimizerStep {
         /// The parameters as they are now.
-        weights: &'a Stats<'a>,
+        pub weights: &'a Stats<'a>,
         /// New minus old.
-        updates: &'a Stats<'a>,
+        pub updates: &'a Stats<'a>,
     }
 
     /// [`Callback::on_step`](crate::Callback::on_step): the step is complete.
     StepEnd {
         /// The step's mean loss.
-        loss: &'a Deferred,
+        pub loss: &'a Deferred,
         /// The parameters as they are now, after the update: those that an eval or a checkpoint of this step sees.
-        weights: &'a Stats<'a>,
+        pub weights: &'a Stats<'a>,
         /// Whether an intervention left the parameters as they were.
-        skipped: bool,
+        pub skipped: bool,
         /// Where the step's time went.
-        timing: Timing,
+        pub timing: Timing,
         /// The same, summed over all steps of this process; for means over the steps between two calls.
-        timing_total: Timing,
+        pub timing_total: Timing,
         /// Training cost per token in floating-point operations, where the task knows it.
-        flops_per_token: Option<f64>,
+        pub flops_per_token: Option<f64>,
     }
 
     /// [`Callback::on_eval_batch`](crate::Callback::on_eval_batch): one validation batch is done.
     EvalBatch {
         /// Counts from 0 within the eval.
-        index: usize,
+        pub index: usize,
         /// How many validation batches there are.
-        count: usize,
+        pub count: usize,
     }
 
     /// [`Callback::on_eval`](crate::Callback::on_eval): the validation split has been measured.
     EvalEnd {
         /// What was measured, on this very step.
-        report: &'a EvalReport,
+        pub report: &'a EvalReport,
+        pub(crate) eval_of: &'a dyn Fn(&[Tensor<1>]) -> Vec<(String, Deferred)>,
     }
 
     /// [`Callback::on_checkpoint`](crate::Callback::on_checkpoint): a checkpoint is complete on disk.
     Checkpointed {
         /// The checkpoint's directory.
-        path: &'a Path,
+        pub path: &'a Path,
         /// Whether rotation leaves it alone.
-        pinned: bool,
+        pub pinned: bool,
     }
 
     /// [`Callback::on_fit_end`](crate::Callback::on_fit_end): the run is over, whatever happened.
     FitEnd {
         /// How it ended.
-        outcome: &'a Outcome,
+        pub outcome: &'a Outcome,
     }
 }
 
@@ -417,7 +414,7 @@ macro_rules! requests {
             /// If the name is empty or a path; the callback is then switched off, like any that panics.
             pub fn checkpoint(&self, request: CheckpointRequest) {
                 let name = &request.name;
-                assert!(is_file_name(name), "a checkpoint cannot be called `{name}`");
+                assert!(is_plain_name(name), "a checkpoint cannot be called `{name}`");
                 let by = self.bus.speaker.borrow().clone();
                 self.bus.requests.borrow_mut().ask_for_checkpoint(by, request);
             }
@@ -426,6 +423,20 @@ macro_rules! requests {
 }
 
 requests!(StepEnd, EvalEnd);
+
+impl EvalEnd<'_> {
+    /// Measures the model with other weights in the place of its own, such as an average of theirs: `[elements]`
+    /// each, in the order of the parameter table. Costs as much as the eval itself; its metrics are read with what
+    /// the step has logged.
+    ///
+    /// # Panics
+    ///
+    /// If the weights are not as many, or not as large, as the model's.
+    #[must_use]
+    pub fn eval_of(&self, weights: &[Tensor<1>]) -> Vec<(String, Deferred)> {
+        (self.eval_of)(weights)
+    }
+}
 
 impl StepEnd<'_> {
     /// Asks for an eval on this step, before it ends.

@@ -6,11 +6,13 @@ mod callback;
 mod life;
 mod queue;
 mod records;
+mod resume;
 mod scratch;
 mod tiny;
 
 pub use callback::callback_conforms;
 pub use queue::Queue;
+pub use resume::resume_exact;
 
 use crate::outcome::{Outcome, Problem, StopReason};
 use crate::{Sink, Value};

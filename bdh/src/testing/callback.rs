@@ -83,10 +83,10 @@ impl Run {
     }
 
     fn weights(&self) -> Vec<Vec<u8>> {
-        let table = ParamTable::of(&self.fitted.model);
+        let table = ParamTable::with_frozen(&self.fitted.model);
         let tensors =
             params::capture(&self.fitted.model, &table).expect("parameters of a model on the CPU");
-        tensors.iter().map(|tensor| tensor.as_bytes().to_vec()).collect()
+        tensors.values().map(|tensor| tensor.as_bytes().to_vec()).collect()
     }
 
     fn keys(&self) -> BTreeSet<&str> {
@@ -126,7 +126,7 @@ fn check_keys(name: &str, declared: &[String], watched: &Run, alone: &Run) {
 }
 
 /// Whether a pattern, in which `*` stands for anything, is a key.
-fn matches(pattern: &str, key: &str) -> bool {
+pub(super) fn matches(pattern: &str, key: &str) -> bool {
     let Some((begin, rest)) = pattern.split_once('*') else { return pattern == key };
     let Some(after) = key.strip_prefix(begin) else { return false };
     (0..=after.len()).filter(|at| after.is_char_boundary(*at)).any(|at| matches(rest, &after[at..]))

@@ -1,11 +1,14 @@
 //! Calls hooks: only those that were written, only when due, and without letting one harm another.
 
 use crate::callback::{Callback, Hook, Hooks, OnError};
+use crate::checkpoint::{Checkpoint, CheckpointError, Tensors};
 use crate::event::{ALWAYS, Bus};
 use crate::outcome::{OverheadRow, Problem, chain};
+use crate::params::{self, ParamTable};
 use crate::sink::panic_text;
-use crate::{BoxError, Cadence, CheckpointError, Clock, ConfigError, HookResult, TrainError};
-use serde_json::{Value, json};
+use crate::{BoxError, Cadence, Clock, ConfigError, HookResult, TrainError};
+use burn::tensor::Device;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -55,10 +58,10 @@ impl Callbacks {
         self.slots.iter().map(|slot| &*slot.callback)
     }
 
-    /// Name and settings of each, for the run's configuration.
-    pub(crate) fn configs(&self) -> Vec<Value> {
-        let config = |callback: &dyn Callback| json!({ "name": callback.name(), "settings": callback.config() });
-        self.iter().map(config).collect()
+    /// The settings of each that tells any, by name, for the run's configuration.
+    pub(crate) fn configs(&self) -> Map<String, Value> {
+        let configs = self.iter().map(|callback| (callback.name(), callback.config()));
+        configs.filter(|(_, settings)| !settings.is_null()).collect()
     }
 
     pub(crate) fn costs(&self) -> Vec<OverheadRow> {
@@ -148,6 +151,35 @@ impl Callbacks {
     pub(crate) fn states(&self) -> BTreeMap<String, Value> {
         let states = self.slots.iter().map(|slot| (slot.cost.name.clone(), slot.callback.state()));
         states.filter(|(_, state)| !state.is_null()).collect()
+    }
+
+    /// The copy of the parameters of every callback that keeps one, by name.
+    pub(crate) fn copies(&self, table: &ParamTable) -> Result<BTreeMap<String, Tensors>, String> {
+        let slots = self.slots.iter();
+        let copies = slots.filter_map(|slot| Some((&slot.cost.name, slot.callback.weights()?)));
+        copies.map(|(name, copy)| Ok((name.clone(), params::capture_copy(copy, table)?))).collect()
+    }
+
+    /// Gives the copies back; strict about one that nobody keeps.
+    pub(crate) fn load_copies(
+        &mut self,
+        saved: &mut Checkpoint,
+        table: &ParamTable,
+        device: &Device,
+    ) -> Result<(), String> {
+        for slot in &mut self.slots {
+            let name = &slot.cost.name;
+            let Some(copy) = saved.take_copy(name) else { continue };
+            let copy = params::restore_copy(copy, table, device)
+                .map_err(|what| format!("the weights of callback `{name}`: {what}"))?;
+            slot.callback
+                .load_weights(copy)
+                .map_err(|error| format!("the weights of callback `{name}`: {error}"))?;
+        }
+        match saved.copies.keys().next() {
+            Some(name) => Err(format!("this run has no callback `{name}`, which keeps weights")),
+            None => Ok(()),
+        }
     }
 
     /// Gives the states back; strict about one that is missing or that nobody knows.

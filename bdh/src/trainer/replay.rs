@@ -5,14 +5,12 @@ mod builder;
 pub use builder::ReplayBuilder;
 
 use super::{Done, MODEL_IS_IN, Trainer};
-use crate::checkpoint::{Checkpoint, CheckpointError, State};
+use crate::checkpoint::{Checkpoint, CheckpointError, State, Tensors};
 use crate::outcome::{Fitted, Outcome};
 use crate::params;
 use crate::record::Record;
 use crate::task::Task;
 use crate::{Plan, TrainError};
-use burn::tensor::TensorData;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Runs callbacks over the checkpoints of a run that is over, and records what they log.
@@ -109,21 +107,17 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Refuses a saved model of other names or shapes.
-    fn check_fit(
-        &self,
-        path: &Path,
-        saved: &BTreeMap<String, TensorData>,
-    ) -> Result<(), CheckpointError> {
+    fn check_fit(&self, path: &Path, saved: &Tensors) -> Result<(), CheckpointError> {
         let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
-        self.check_shapes(saved).map_err(mismatch)
+        params::compare(&self.saved, saved).map_err(mismatch)
     }
 
     /// Puts the model, the clock and the seed of a checkpoint in place.
     fn load(&mut self, path: &Path) -> Result<State, TrainError> {
         let Checkpoint { model, state, .. } = Checkpoint::read(path)?;
-        self.check_fit(path, &model)?;
+        let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
         let old = self.model.take().expect(MODEL_IS_IN);
-        self.model = Some(params::restore(old, &self.table, model));
+        self.model = Some(params::restore(old, &self.saved, model).map_err(mismatch)?);
         self.settings.seed = state.seed;
         self.elapsed_before = state.clock.elapsed;
         self.clock = state.clock;

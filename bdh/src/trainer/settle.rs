@@ -11,6 +11,7 @@ use crate::stats::Stats;
 use crate::task::{Task, Totals};
 use crate::{Cadence, TrainError, deferred, params};
 use burn::module::Module;
+use burn::tensor::Tensor;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,6 +74,9 @@ impl<T: Task> Trainer<T> {
             self.save(done, requests.checkpoints)?;
             self.progress.away += began.elapsed();
         }
+        if self.progress.saver.is_done() {
+            self.wait_for_saver();
+        }
         self.record()?;
         self.progress.writers.hear(&mut self.progress.problems); // also where nothing was recorded
         self.hear_problems();
@@ -131,7 +135,15 @@ impl<T: Task> Trainer<T> {
         let report = EvalReport { metrics, took: began.elapsed() };
         self.progress.overhead.eval += report.took;
 
-        let event = EvalEnd { cx, report: &report };
+        let eval_of = |weights: &[Tensor<1>]| {
+            let model = params::replaced(without_tape.clone(), &self.table, weights);
+            let mut totals = Totals::default();
+            for batch in self.task.val_batches() {
+                self.task.eval(&model, batch, &mut totals);
+            }
+            self.task.summarize(&totals)
+        };
+        let event = EvalEnd { cx, report: &report, eval_of: &eval_of };
         let call = |c: &mut dyn Callback| c.on_eval(&event);
         self.callbacks.fire(Hook::OnEval, &self.bus, step, call)
     }

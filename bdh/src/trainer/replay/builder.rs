@@ -129,6 +129,7 @@ impl<T: Task> ReplayBuilder<T> {
             info: info(self.run_dir.as_deref(), &settings, config),
             device: device::of(&self.model),
             task: self.task,
+            saved: ParamTable::with_frozen(&self.model),
             model: Some(self.model),
             table,
             optimizers: Optimizers::default(),
@@ -138,6 +139,8 @@ impl<T: Task> ReplayBuilder<T> {
             settings,
             clock: Clock::default(),
             elapsed_before: Duration::ZERO,
+            is_begun_again: false,
+            lock: None,
             bus: Bus::default(),
             progress: Progress::default(),
         };
