@@ -7,6 +7,7 @@
 //! | [`Ratios`] | `ratios` | gradients and updates beside their weights; a line on the terminal |
 //! | [`Histograms`] | `histograms` | distributions of weights, gradients, updates, activations |
 //! | [`Overlay`] | `overlay` | pictures of many distributions on one axis (feature `plots`) |
+//! | [`Ridges`] | `ridges` | a picture of each parameter's distribution over the run (feature `plots`) |
 //! | [`Activations`] | `activations` | mean, spread, RMS, zeros and dead units of what the model shows |
 //! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
@@ -49,8 +50,12 @@ mod norms;
 #[cfg(feature = "plots")]
 mod overlay;
 mod param_filter;
+#[cfg(feature = "plots")]
+mod plot;
 mod profile;
 mod ratios;
+#[cfg(feature = "plots")]
+mod ridges;
 mod samples;
 mod sinks;
 mod spikes;
@@ -74,6 +79,8 @@ pub use overlay::{Overlay, OverlayBuilder};
 pub use param_filter::ParamFilter;
 pub use profile::{Profile, ProfileBuilder};
 pub use ratios::{Ratios, RatiosBuilder};
+#[cfg(feature = "plots")]
+pub use ridges::{Ridges, RidgesBuilder};
 pub use samples::{Samples, SamplesBuilder};
 #[cfg(feature = "wandb")]
 pub use sinks::wandb::{self, Wandb};

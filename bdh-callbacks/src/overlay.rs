@@ -10,8 +10,8 @@
 
 mod chart;
 
-use crate::ParamFilter;
 use crate::param_filter::Watched;
+use crate::{ParamFilter, plot};
 use bdh::{
     AfterBackward, BoxError, Cadence, Callback, ConfigError, Cx, FitStart, Histogram, HookResult,
     Picture, Stats, StepEnd, callback, every, last,
@@ -19,8 +19,6 @@ use bdh::{
 use chart::Chart;
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::path::Path;
 
 /// How many bins a distribution has; the request's 50.
 const BINS: usize = 50;
@@ -79,20 +77,12 @@ impl Overlay {
             let lines: Vec<_> = names.into_iter().zip(histograms).collect();
             let png = Chart { title, x_label, lines }.draw()?;
             if let Some(path) = &path {
-                write(path, &png)?;
+                plot::write(path, &png)?;
             }
             Ok(png)
         };
         at.log(format!("histograms/{kind}"), Picture::of(histograms, draw));
     }
-}
-
-/// Writes a file whole or not at all.
-fn write(path: &Path, png: &[u8]) -> std::io::Result<()> {
-    let partial = path.with_extension("png.partial");
-    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    fs::write(&partial, png)?;
-    fs::rename(partial, path)
 }
 
 #[callback("overlay")]

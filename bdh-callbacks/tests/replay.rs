@@ -7,7 +7,9 @@ use bdh::{
     Attach, Callback, ConfigError, MemorySink, Record, Replay, ReplayBuilder, Value, at, every,
     start,
 };
-use bdh_callbacks::{Activations, Clipping, GradientNoise, Histograms, Norms, Samples, Throughput};
+use bdh_callbacks::{
+    Activations, Clipping, GradientNoise, Histograms, Norms, Ridges, Samples, Throughput,
+};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tiny::{Seen, Task, Tiny};
@@ -16,7 +18,9 @@ use tiny::{Seen, Task, Tiny};
 fn of_weights() -> Vec<Box<dyn Callback>> {
     let histograms = Histograms::builder().cadence(every(300) | every(1)).gradients(false);
     let samples = Samples::builder().cadence(every(4)).prompts(["abc", "d"]).max_tokens(20_usize);
+    let ridges = Ridges::builder().cadence(every(4)).build().expect("valid settings");
     vec![
+        Box::new(ridges),
         Box::new(Norms::builder().per_parameter(true).build().expect("valid settings")),
         Box::new(histograms.build().expect("valid settings")),
         Box::new(samples.build().expect("valid settings")),
@@ -106,6 +110,7 @@ fn weights_evals_and_samples_are_to_the_bit_those_that_the_run_recorded() {
         "val/accuracy",
         "samples/0",
         "samples/log_prob",
+        "histograms/ridge/embed.weight",
     ];
     for record in &replayed {
         assert_same(record, &run, &keys);
@@ -185,7 +190,7 @@ fn it_writes_a_run_directory_of_its_own_and_nothing_into_the_old_one() {
     let again = dir.with_file_name("again");
     let replayed = records(replay(&dir).callbacks(of_weights()).run_dir(&again));
     assert_eq!(before, (files(&dir), std::fs::read(dir.join("metrics.jsonl")).expect("records")));
-    let expected = ["metrics.jsonl", "run.json", "samples"].map(str::to_owned);
+    let expected = ["histograms", "metrics.jsonl", "run.json", "samples"].map(str::to_owned);
     assert_eq!(files(&again), expected.into());
     let lines = std::fs::read_to_string(again.join("metrics.jsonl")).expect("records");
     assert_eq!(lines.lines().count(), replayed.len());

@@ -10,10 +10,10 @@ use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::Tensor;
 use bdh::{
-    BatchSize, BoxError, Callback, Fitted, Histogram, MemorySink, Probe, Record, RunInfo, Sink,
-    Task, Trainer, Value, at, callbacks_from_toml, every, last, never,
+    Attach, BatchSize, BoxError, Callback, Fitted, Histogram, MemorySink, Probe, Record, RunInfo,
+    Sink, Task, Trainer, Value, at, callbacks_from_toml, every, last, never,
 };
-use bdh_callbacks::{Activations, Clipping, Histograms, Norms, Overlay, Ratios};
+use bdh_callbacks::{Activations, Clipping, Histograms, Norms, Overlay, Ratios, Ridges};
 use std::path::Path;
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
@@ -285,4 +285,24 @@ fn a_picture_that_cannot_be_written_is_told_once_and_the_run_goes_on() {
     let told: Vec<_> = fitted.problems.iter().map(|problem| problem.who.as_str()).collect();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told.contains(&"histograms/weights") && told.contains(&"histograms/gradients"));
+}
+
+#[test]
+fn a_resumed_run_draws_the_ridges_that_it_would_have_drawn() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ridges = || Ridges::builder().cadence(every(2)).build().expect("valid settings");
+    let run = |name: &str| {
+        tiny::run(12).checkpoint(every(5)).run_dir(dir.path().join(name)).callback(ridges())
+    };
+    let picture = |name: &str| {
+        let path = dir.path().join(name).join("histograms/ridge_embed.weight.png");
+        std::fs::read(path).expect("a picture")
+    };
+    fit(run("whole"));
+    fit(run("resumed"));
+    let drawn = picture("resumed");
+    fit(run("resumed").resume(dir.path().join("resumed/checkpoints/step_00000005")));
+    assert!(picture("whole") == drawn && picture("resumed") == drawn);
+    fit(tiny::run(12).run_dir(dir.path().join("half")).callback(ridges().every(at([2, 12]))));
+    assert!(picture("half") != drawn, "the curves between would not be missed");
 }

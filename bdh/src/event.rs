@@ -36,7 +36,8 @@ pub struct Cx<'a> {
 }
 
 /// [`Task::generate`](crate::Task::generate) with the model as it is.
-pub(crate) type Generate<'a> = dyn Fn(&str, &Sampling) -> Option<Result<Generated, BoxError>> + 'a;
+pub(crate) type Generate<'a> =
+    dyn Fn(&[(&str, Sampling)]) -> Option<Result<Vec<Generated>, BoxError>> + 'a;
 
 /// Where hooks leave what they log and ask for, until the step is settled.
 #[derive(Default)]
@@ -202,10 +203,31 @@ impl<'a> Cx<'a> {
     /// The same, with the tokens and how likely the model found them.
     #[must_use]
     pub fn sample(&self, prompt: &str, how: &Sampling) -> Option<Result<Generated, BoxError>> {
-        let sample = (self.generate)(prompt, how)?;
-        let reads = sample.as_ref().map_or(0, |sample| sample.tokens.len() as u64);
-        self.bus.reads.set(self.bus.reads.get() + reads); // one a token
-        Some(sample)
+        let samples = self.sample_all(&[(prompt, how.clone())])?;
+        Some(samples.map(|mut samples| samples.pop().unwrap_or_default())) // there is one for each
+    }
+
+    /// Continues several prompts in one batch, each in its own way: what each becomes does not depend on the others,
+    /// and together they cost as many device reads as the longest alone.
+    #[must_use]
+    pub fn sample_all(
+        &self,
+        prompts: &[(&str, Sampling)],
+    ) -> Option<Result<Vec<Generated>, BoxError>> {
+        let samples = (self.generate)(prompts)?;
+        Some(samples.and_then(|samples| {
+            if samples.len() != prompts.len() {
+                let (made, asked) = (samples.len(), prompts.len());
+                return Err(format!("the task continued {made} of {asked} prompts").into());
+            }
+            // One for each token of the longest, and one that tells where it ends.
+            let tokens = |((_, how), sample): (&(&str, Sampling), &Generated)| {
+                how.max_tokens.min(sample.tokens.len() + 1) as u64
+            };
+            let reads = prompts.iter().zip(&samples).map(tokens).max().unwrap_or_default();
+            self.bus.reads.set(self.bus.reads.get() + reads);
+            Ok(samples)
+        }))
     }
 
     /// A seed for something random of one's own: from the run's seed, the step and a purpose.

@@ -21,7 +21,7 @@ macro_rules! cx {
 /// Generation for the callbacks: with the model as it is, without a tape.
 macro_rules! generator {
     ($trainer:ident, $model:expr) => {
-        |prompt: &str, how: &Sampling| $trainer.task.generate(&$model.valid(), prompt, how)
+        |prompts: &[(&str, Sampling)]| $trainer.task.generate(&$model.valid(), prompts)
     };
 }
 

@@ -4,8 +4,8 @@ use bdh::testing::CallbackCheck;
 use bdh::{Callback, every, last};
 use bdh_callbacks::{
     Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, Finite,
-    GradientNoise, Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile, Ratios, Samples,
-    Spikes, System, Throughput,
+    GradientNoise, Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile, Ratios, Ridges,
+    Samples, Spikes, System, Throughput,
 };
 
 /// A callback, built in code and by name, and what it records in a run of the tiny model.
@@ -38,7 +38,7 @@ impl Case {
     }
 }
 
-pub(crate) const CASES: [Case; 23] = [
+pub(crate) const CASES: [Case; 24] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -148,6 +148,12 @@ pub(crate) const CASES: [Case; 23] = [
         build: || Box::new(Overlay::builder().cadence(every(5)).build().expect("valid settings")),
         settings: "cadence = 5",
         keys: &["histograms/weights", "histograms/gradients"],
+    },
+    Case {
+        name: "ridges",
+        build: || Box::new(Ridges::builder().cadence(every(5)).build().expect("valid settings")),
+        settings: "cadence = 5",
+        keys: &["histograms/ridge/embed.weight", "histograms/ridge/head.weight"],
     },
     Case {
         name: "activations",
