@@ -2,14 +2,15 @@
 
 use crate::callback::{Callback, Hook, Hooks, OnError};
 use crate::event::{ALWAYS, Bus};
-use crate::outcome::{OverheadRow, Problem, chain};
+use crate::outcome::{Problem, chain};
+use crate::overhead::OverheadRow;
 use crate::sink::panic_text;
 use crate::{BoxError, Cadence, CheckpointError, Clock, ConfigError, HookResult, TrainError};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The callbacks of a run, in order of registration.
 #[derive(Default)]
@@ -65,6 +66,7 @@ impl Callbacks {
         self.listening = false;
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_off) {
             slot.is_due = slot.cadence.is_due(previous, now, steps);
+            slot.cost.due += u64::from(slot.is_due && previous.is_some());
             let always = ALWAYS.iter().filter(|hook| slot.hooks.contains(**hook));
             let wanted = if slot.is_due {
                 slot.hooks
@@ -101,7 +103,9 @@ impl Callbacks {
             let reads = bus.reads.get();
             let began = Instant::now();
             let result = catch_unwind(AssertUnwindSafe(|| call(&mut *slot.callback)));
-            slot.cost.host += began.elapsed();
+            let took = began.elapsed();
+            slot.cost.host += took;
+            slot.cost.host_when_due += if always { Duration::ZERO } else { took };
             slot.cost.reads += bus.reads.get() - reads;
             slot.cost.calls += 1;
             let error: BoxError = match result {
