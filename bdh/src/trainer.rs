@@ -43,7 +43,8 @@ use crate::event::{Bus, Cx, FitEnd, FitStart, Timing};
 use crate::intervention::Intervention;
 use crate::lm::Sampling;
 use crate::optim::Optimizers;
-use crate::outcome::{Fitted, Outcome, Overhead, Problem, chain};
+use crate::outcome::{Fitted, Outcome, Problem, chain};
+use crate::overhead::Overhead;
 use crate::params::ParamTable;
 use crate::record::Record;
 use crate::run::{self, RunInfo, RunLock};
@@ -293,6 +294,7 @@ impl<T: Task> Trainer<T> {
 
         let timing = Timing { step: self.progress.lap(), data };
         self.progress.overhead.steps += timing.step;
+        self.progress.overhead.num_steps += 1;
         self.progress.data += timing.data;
         Ok(Done { previous: Some(previous), loss: Some(loss), lrs, skipped, timing })
     }
@@ -323,6 +325,7 @@ impl<T: Task> Trainer<T> {
         self.hear_problems();
         let mut progress = std::mem::take(&mut self.progress);
         progress.overhead.rows = self.callbacks.costs();
+        progress.overhead.budget = self.settings.overhead_budget;
         progress.writers.close(&outcome, self.clock.step, &mut progress.problems);
         let Progress { last, problems, overhead, .. } = progress;
         let last = last.map(|last| last.developed(|_, _| ()).into_owned()); // the sinks have told what failed
