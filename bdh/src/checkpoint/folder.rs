@@ -230,7 +230,7 @@ pub(crate) fn find(path: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> 
 }
 
 /// Deletes all but the newest `keep` of the checkpoints that are not pinned.
-pub(super) fn rotate(dir: &Path, keep: usize) -> io::Result<()> {
+pub(crate) fn rotate(dir: &Path, keep: usize) -> io::Result<()> {
     let mut old = list(dir).into_iter().filter(|(_, manifest)| !manifest.pinned).skip(keep.max(1));
     old.try_for_each(|(path, _)| remove(&path))
 }
