@@ -9,7 +9,7 @@
 //! Aliases are `latest`; `early-250` for `ckpt_early_step_250`; and `best` where the step was evaluated and no
 //! earlier checkpoint had a lower value of the metric.
 
-use bdh::{BoxError, Callback, Checkpointed, EvalEnd, HookResult, Value, callback};
+use bdh::{BoxError, Callback, Checkpointed, EvalEnd, FitStart, HookResult, Value, callback};
 use serde::{Deserialize, Serialize};
 
 /// Hands checkpoints to the sinks, with the names by which people look for them.
@@ -54,6 +54,13 @@ impl Seen {
         }
         is_best
     }
+
+    /// Catches up after a resume: the state was saved before its own checkpoint was told of.
+    fn go_on(&mut self) {
+        if let Some((step, _)) = self.last {
+            self.is_best(step);
+        }
+    }
 }
 
 impl Default for Artifacts {
@@ -86,6 +93,13 @@ impl Callback for Artifacts {
         vec!["checkpoint/*".to_owned()]
     }
 
+    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
+        if at.resumed {
+            self.seen.go_on();
+        }
+        Ok(())
+    }
+
     fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
         let value = at.report.get(&self.metric).ok_or_else(|| {
             let known: Vec<_> = at.report.metrics.iter().map(|(name, _)| name.as_str()).collect();
@@ -112,10 +126,6 @@ impl Callback for Artifacts {
 
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
         self.seen = serde_json::from_value(state)?;
-        // The state was saved before its own checkpoint was told of, and that is the one to go on from.
-        if let Some((step, _)) = self.seen.last {
-            self.seen.is_best(step);
-        }
         Ok(())
     }
 }
@@ -140,6 +150,7 @@ mod tests {
         artifacts.seen.last = Some((600, 1.0));
         let mut resumed = Artifacts::default();
         resumed.load_state(artifacts.state()).expect("its own state");
+        resumed.seen.go_on();
         resumed.seen.last = Some((700, 1.5));
         assert_eq!(resumed.aliases("step_00000700", 700), ["latest"], "600 was better");
     }

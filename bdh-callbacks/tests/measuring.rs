@@ -1,10 +1,13 @@
 //! What is measured of gradients, time and memory, held against the same worked out by hand.
 
+#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{Fitted, MemorySink, Value};
+use bdh::{Callback, Fitted, MemorySink, Value, callbacks_from_toml, every};
 use bdh_callbacks::{DevicePeak, GradientNoise, Memory, Profile, System, Throughput};
+use std::time::Duration;
 use tiny::{Listener, Seen};
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
@@ -15,6 +18,7 @@ fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
 
 #[test]
 fn the_noise_scale_is_that_of_the_micro_batches_norms() {
+    let _alone = tiny::alone();
     let memory = MemorySink::default();
     let small = bdh::on_micro_batch(|at| {
         at.log(format!("small/{}", at.index), at.gradients.l2() * at.count as f64);
@@ -45,6 +49,7 @@ fn the_noise_scale_is_that_of_the_micro_batches_norms() {
 
 #[test]
 fn one_micro_batch_has_no_noise_scale_and_that_is_said() {
+    let _alone = tiny::alone();
     let (memory, heard) = (MemorySink::default(), Seen::new());
     let run = tiny::run(2).sink(memory.clone()).sink(Listener(heard.clone()));
     fit(run.callback(GradientNoise::default()));
@@ -54,9 +59,10 @@ fn one_micro_batch_has_no_noise_scale_and_that_is_said() {
 
 #[test]
 fn a_profile_tells_the_slow_phase_and_its_parts_are_the_whole() {
+    let _alone = tiny::alone();
     let memory = MemorySink::default();
     let slow = bdh::on_micro_batch(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
         Ok(())
     });
     let profile = Profile::builder().first_step(2_u64).steps(99_u64).sync(true).build();
@@ -75,6 +81,7 @@ fn a_profile_tells_the_slow_phase_and_its_parts_are_the_whole() {
 
 #[test]
 fn a_device_by_name_has_the_peak_of_the_table_unless_one_is_given() {
+    let _alone = tiny::alone();
     let mfu = |throughput: Throughput| {
         let memory = MemorySink::default();
         fit(tiny::run(4).sink(memory.clone()).callback(throughput));
@@ -89,6 +96,7 @@ fn a_device_by_name_has_the_peak_of_the_table_unless_one_is_given() {
 
 #[test]
 fn memory_and_load_are_of_a_size_that_can_be() {
+    let _alone = tiny::alone();
     let memory = MemorySink::default();
     let look = Memory::builder().cadence(bdh::every(1)).build().expect("valid settings");
     let load = System::builder().cadence(bdh::every(1)).build().expect("valid settings");
@@ -105,4 +113,69 @@ fn memory_and_load_are_of_a_size_that_can_be() {
     let (_, share) = memory.series("system/cpu_machine")[1];
     assert!((0.0..=1.0).contains(&share), "{share}");
     assert!(memory.series("system/cpu_process")[1].1 > 0.0);
+}
+
+const LONG: Duration = Duration::from_millis(20);
+
+/// Mean step times in seconds as `throughput` records them in a run in which something takes long.
+fn step_times(
+    throughput: impl Callback + 'static,
+    slow: impl Callback + 'static,
+) -> Vec<(u64, f64)> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let memory = MemorySink::default();
+    fit(tiny::run(8)
+        .eval(every(1))
+        .checkpoint(every(1))
+        .run_dir(dir.path().join("run"))
+        .sink(memory.clone())
+        .callback(slow)
+        .callback(throughput));
+    let times = memory.series("train/step_time");
+    for ((_, rate), (_, time)) in memory.series("train/tok_per_sec").iter().zip(&times) {
+        assert!((rate * time / 8.0 - 1.0).abs() < 1e-9, "a step has 8 tokens");
+    }
+    times
+}
+
+fn steps(times: &[(u64, f64)]) -> Vec<u64> {
+    times.iter().map(|(step, _)| *step).collect()
+}
+
+#[test]
+fn throughput_counts_neither_evals_nor_checkpoints() {
+    let _alone = tiny::alone();
+    let slow = tiny::on_eval_batch(|_| Ok(std::thread::sleep(LONG)));
+    let times = step_times(Throughput::default(), slow);
+    assert_eq!(steps(&times), [2, 3, 4, 5, 6, 7, 8]);
+    let is_short = |(_, time): &(u64, f64)| *time < LONG.as_secs_f64();
+    assert!(times.iter().filter(|time| is_short(time)).count() >= 5, "{times:?}");
+
+    let slow = tiny::on_checkpoint(|_| Ok(std::thread::sleep(LONG)));
+    let times = step_times(Throughput::default(), slow);
+    assert!(times.iter().filter(|time| is_short(time)).count() >= 5, "{times:?}");
+}
+
+#[test]
+fn throughput_counts_whatever_a_step_waits_for() {
+    let _alone = tiny::alone();
+    let slow = tiny::on_step(|_| Ok(std::thread::sleep(LONG)));
+    let times = step_times(Throughput::default(), slow);
+    assert!(times.iter().all(|(_, time)| *time >= LONG.as_secs_f64()), "{times:?}");
+}
+
+#[test]
+fn throughput_is_the_same_at_whatever_cadence_and_from_wherever_that_comes() {
+    let _alone = tiny::alone();
+    let slow = || tiny::on_step_start(|_| Ok(std::thread::sleep(LONG)));
+    let set = Throughput::builder().every(every(4)).build().expect("valid settings");
+    let file = "[[callback]]\nuse = \"throughput\"\nevery = 4";
+    let file = callbacks_from_toml(file).expect("a valid configuration").remove(0);
+    let (set, file) = (step_times(set, slow()), step_times(file, slow()));
+    assert_eq!(steps(&set), [4, 8]);
+    // From outside it cannot tell the warm-up from the rest of its first stretch, and leaves both out.
+    assert_eq!(steps(&file), [8]);
+    for (_, time) in set.iter().chain(&file) {
+        assert!(*time >= LONG.as_secs_f64(), "{time}");
+    }
 }

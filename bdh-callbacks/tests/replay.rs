@@ -190,8 +190,7 @@ fn it_writes_a_run_directory_of_its_own_and_nothing_into_the_old_one() {
     let again = dir.with_file_name("again");
     let replayed = records(replay(&dir).callbacks(of_weights()).run_dir(&again));
     assert_eq!(before, (files(&dir), std::fs::read(dir.join("metrics.jsonl")).expect("records")));
-    let expected = [".lock", "histograms", "metrics.jsonl", "run.json", "samples"];
-    let expected = expected.map(str::to_owned);
+    let expected = ["histograms", "metrics.jsonl", "run.json", "samples"].map(str::to_owned);
     assert_eq!(files(&again), expected.into());
     let lines = std::fs::read_to_string(again.join("metrics.jsonl")).expect("records");
     assert_eq!(lines.lines().count(), replayed.len());

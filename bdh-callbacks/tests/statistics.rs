@@ -44,6 +44,28 @@ fn a_histogram_counts_the_weights_after_the_update() {
 }
 
 #[test]
+fn norms_are_those_of_weights_after_the_update_and_of_gradients_before_clipping() {
+    let memory = MemorySink::default();
+    let by_hand = tiny::before_optimizer_step(|at| {
+        at.log("by_hand", at.grad_norm.expect("clipping is on").clone());
+        Ok(())
+    });
+    let run = tiny::run(3).clip_grad_norm(1e-3).sink(memory.clone());
+    let fitted = fit(run.callback(by_hand).callback(Norms::per_parameter()));
+    assert_eq!(memory.series("train/grad_norm"), memory.series("by_hand"));
+
+    let square = |bits: &u32| f64::from(f32::from_bits(*bits)).powi(2);
+    let squares: Vec<f64> =
+        tiny::weights(&fitted.model).iter().map(|values| values.iter().map(square).sum()).collect();
+    let about = |key, expected: f64| {
+        let found = memory.series(key)[2].1;
+        assert!((found / expected - 1.0).abs() < 1e-6, "{key} is {found} instead of {expected}");
+    };
+    about("train/weight_norm", squares.iter().sum::<f64>().sqrt());
+    about("norm/weight/embed.weight", squares[0].sqrt());
+}
+
+#[test]
 fn a_pattern_that_matches_nothing_is_told_and_the_run_goes_on() {
     let settings = "use = \"histograms\"\nparams = [\"*embed*\", \"*attn*\"]";
     let fitted = fit(tiny::run(2).callback(from_toml(settings)));

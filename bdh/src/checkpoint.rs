@@ -97,6 +97,9 @@ pub struct State {
     pub callbacks: BTreeMap<String, Value>,
     /// The state of each intervention, by name.
     pub interventions: BTreeMap<String, Value>,
+    /// The names under which this state was saved, and which of them are pinned. A process may die between two of
+    /// them; a resume makes those that are missing.
+    pub saved_as: BTreeMap<String, bool>,
     /// This step's line of `metrics.jsonl`, which gets there only after the checkpoint. A resume adds it
     /// if the run was killed in between.
     pub record: Value,
@@ -150,6 +153,19 @@ impl Checkpoint {
         })
     }
 
+    /// Puts another copy of the checkpoint `from` at `to`.
+    pub(crate) fn copy(from: &Path, to: &Path, pinned: bool) -> Result<(), CheckpointError> {
+        let (files, step) = (folder::checked_files(from)?, folder::step(from)?);
+        let mut folder = Folder::begin(to)?;
+        for name in files {
+            folder.add(&name, |path| {
+                let failed = |source| CheckpointError::Io { path: path.to_owned(), source };
+                std::fs::copy(from.join(&name), path).map(drop).map_err(failed)
+            })?;
+        }
+        folder.finish(step, pinned)
+    }
+
     /// The copy of the parameters that a callback had saved, if it had.
     pub(crate) fn take_copy(&mut self, callback: &str) -> Option<Tensors> {
         self.copies.remove(callback_of_copy(&name_of_copy(callback))?)
@@ -189,6 +205,7 @@ mod tests {
                 optimizer: BTreeMap::new(),
                 callbacks: BTreeMap::new(),
                 interventions: BTreeMap::new(),
+                saved_as: BTreeMap::new(),
                 record: serde_json::json!({ "step": step, "train/loss": 0.1 }),
                 config: Value::Null,
             },

@@ -75,12 +75,10 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// Another process writes to the run directory.
-    #[error("`{}` is in use by {by}; wait for it, or choose another name", path.display())]
+    #[error("`{}` is in use by another run; wait for its end, or choose another name", path.display())]
     RunInUse {
         /// The directory.
         path: PathBuf,
-        /// Who has it.
-        by: String,
     },
     /// A run is over, and left no checkpoint.
     #[error("`{}` has no checkpoint to go on from; begin again under another name", path.display())]

@@ -1,10 +1,8 @@
-//! How a run ended, what went wrong on the way, and what each callback cost.
+//! How a run ended, and what went wrong on the way.
 
-use crate::Record;
-use crate::clock::save_seconds;
+use crate::{Overhead, Record};
 use serde::Serialize;
 use std::fmt;
-use std::time::Duration;
 
 /// Why `fit` came to an end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -89,81 +87,6 @@ pub struct Fitted<M> {
     pub overhead: Overhead,
     /// What failed without ending the run.
     pub problems: Vec<Problem>,
-}
-
-/// Where the time of a run went. Printed, it is a table.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Overhead {
-    /// Wall time of the run, in everything.
-    #[serde(serialize_with = "save_seconds")]
-    pub total: Duration,
-    /// Data, forward, backward, optimizer, hooks and records.
-    #[serde(serialize_with = "save_seconds")]
-    pub steps: Duration,
-    /// Evaluation.
-    #[serde(serialize_with = "save_seconds")]
-    pub eval: Duration,
-    /// Writing checkpoints.
-    #[serde(serialize_with = "save_seconds")]
-    pub checkpoints: Duration,
-    /// Device reads for everything that was logged: at most one a step.
-    pub reads: u64,
-    /// A row for each callback.
-    pub rows: Vec<OverheadRow>,
-}
-
-/// What one callback cost.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct OverheadRow {
-    /// The callback's name.
-    pub name: String,
-    /// How many times a hook of it was called.
-    pub calls: u64,
-    /// Time on the training thread, in all its hooks.
-    #[serde(serialize_with = "save_seconds")]
-    pub host: Duration,
-    /// Device reads of its own, each of them a stall; 0 for a callback that only logs.
-    pub reads: u64,
-    /// How many of its calls failed.
-    pub errors: u64,
-}
-
-impl fmt::Display for Overhead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total = self.total.as_secs_f64().max(f64::MIN_POSITIVE);
-        let share = |part: Duration| 100.0 * part.as_secs_f64() / total;
-        writeln!(
-            f,
-            "{:<24} {:>9} {:>10} {:>7} {:>6} {:>6}",
-            "where the time went", "calls", "ms", "% run", "reads", "errors"
-        )?;
-        for (name, part) in
-            [("steps", self.steps), ("eval", self.eval), ("checkpoints", self.checkpoints)]
-        {
-            let ms = part.as_secs_f64() * 1e3;
-            writeln!(
-                f,
-                "{name:<24} {:>9} {ms:>10.1} {:>7.2} {:>6} {:>6}",
-                "",
-                share(part),
-                "",
-                ""
-            )?;
-        }
-        for row in &self.rows {
-            let ms = row.host.as_secs_f64() * 1e3;
-            writeln!(
-                f,
-                "{:<24} {:>9} {ms:>10.1} {:>7.2} {:>6} {:>6}",
-                row.name,
-                row.calls,
-                share(row.host),
-                row.reads,
-                row.errors
-            )?;
-        }
-        write!(f, "device reads for all that was logged: {}", self.reads)
-    }
 }
 
 /// The text of an error with all its causes, for records of what happened.

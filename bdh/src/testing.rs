@@ -3,6 +3,7 @@
 //! They need nothing but a temporary directory, and panic with what was violated, as an `assert!` does.
 
 mod callback;
+mod hook_log;
 mod life;
 mod queue;
 mod records;
@@ -10,9 +11,11 @@ mod resume;
 mod scratch;
 mod tiny;
 
-pub use callback::callback_conforms;
+pub use callback::{CallbackCheck, callback_conforms};
+pub use hook_log::HookLog;
 pub use queue::Queue;
 pub use resume::resume_exact;
+pub use tiny::tiny_run;
 
 use crate::outcome::{Outcome, Problem, StopReason};
 use crate::{Sink, Value};

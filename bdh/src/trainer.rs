@@ -43,7 +43,8 @@ use crate::event::{Bus, Cx, FitEnd, FitStart, Timing};
 use crate::intervention::Intervention;
 use crate::lm::Sampling;
 use crate::optim::Optimizers;
-use crate::outcome::{Fitted, Outcome, Overhead, Problem, chain};
+use crate::outcome::{Fitted, Outcome, Problem, chain};
+use crate::overhead::Overhead;
 use crate::params::ParamTable;
 use crate::record::Record;
 use crate::run::{self, RunInfo, RunLock};
@@ -55,8 +56,9 @@ use builder::Settings;
 use burn::module::Module;
 use burn::tensor::Device;
 use dispatch::Callbacks;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use update::Updated;
@@ -116,6 +118,8 @@ pub struct Trainer<T: Task> {
     clock: Clock,
     /// Training time of the run that this one continues.
     elapsed_before: Duration,
+    /// The checkpoint to go on from, and the names under which its state was saved.
+    resumed_from: Option<(PathBuf, BTreeMap<String, bool>)>,
     /// Whether the directory's run died with nothing to go on from, and is begun again.
     is_begun_again: bool,
     /// Keeps the run directory from other processes.
@@ -224,8 +228,10 @@ impl<T: Task> Trainer<T> {
                 self.lock = RunLock::take(dir)?;
             }
             if let Some(step) = self.info.resumed_at {
-                checkpoint::forget_after(&dir.join(checkpoint::FOLDER), step)
+                let folder = dir.join(checkpoint::FOLDER);
+                checkpoint::forget_after(&folder, step)
                     .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
+                self.complete_checkpoints(&folder)?;
             }
         }
         let (feedback, said) = Feedback::channel();
@@ -288,6 +294,7 @@ impl<T: Task> Trainer<T> {
 
         let timing = Timing { step: self.progress.lap(), data };
         self.progress.overhead.steps += timing.step;
+        self.progress.overhead.num_steps += 1;
         self.progress.data += timing.data;
         Ok(Done { previous: Some(previous), loss: Some(loss), lrs, skipped, timing })
     }
@@ -318,6 +325,7 @@ impl<T: Task> Trainer<T> {
         self.hear_problems();
         let mut progress = std::mem::take(&mut self.progress);
         progress.overhead.rows = self.callbacks.costs();
+        progress.overhead.budget = self.settings.overhead_budget;
         progress.writers.close(&outcome, self.clock.step, &mut progress.problems);
         let Progress { last, problems, overhead, .. } = progress;
         let last = last.map(|last| last.developed(|_, _| ()).into_owned()); // the sinks have told what failed

@@ -94,9 +94,7 @@ fn files_below(dir: &std::path::Path) -> BTreeSet<String> {
     };
     let checkpoints = names(&dir.join("checkpoints"));
     let checkpoints = checkpoints.into_iter().map(|name| format!("checkpoints/{name}"));
-    // The lock is not a result of the run.
-    let files = names(dir).into_iter().filter(|name| name != "checkpoints" && name != ".lock");
-    files.chain(checkpoints).collect()
+    names(dir).into_iter().filter(|name| name != "checkpoints").chain(checkpoints).collect()
 }
 
 /// Batches whose size nobody tells.

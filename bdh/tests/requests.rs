@@ -5,6 +5,7 @@
 #[path = "support/tiny.rs"]
 mod tiny;
 
+use bdh::testing::HookLog;
 use bdh::{
     Attach, CheckpointRequest, Fitted, MemorySink, Outcome, StopReason, at, every, last, never,
     start,
@@ -37,24 +38,17 @@ fn a_run_that_is_asked_to_stop_ends_after_that_step_and_tells_who_asked() {
 
 #[test]
 fn everybody_is_heard_before_a_stop_takes_effect_and_the_first_reason_counts() {
-    let seen = Seen::new();
-    let note = seen.clone();
+    let hooks = HookLog::default();
     let first = tiny::on_step(|at| Ok(at.stop("first")));
-    let second = tiny::on_step(move |at| {
-        note.push(format!("on_step@{}", at.step()));
+    let second = hooks.of(tiny::on_step(|at| {
         at.evaluate();
         at.stop("second");
         Ok(())
-    });
-    let note = seen.clone();
-    let third = tiny::on_eval(move |at| {
-        note.push(format!("on_eval@{}", at.step()));
-        at.stop("third");
-        Ok(())
-    });
+    }));
+    let third = hooks.of(tiny::on_eval(|at| Ok(at.stop("third"))));
     let fitted = fit(tiny::run(9).callback(first.named("first")).callback(second).callback(third));
     assert_eq!(fitted.outcome, asked("first", "first"));
-    assert_eq!(seen.text(), "on_step@1 on_eval@1");
+    hooks.expect("1: on_step on_eval");
 }
 
 #[test]
@@ -89,12 +83,11 @@ fn an_eval_that_was_asked_for_comes_on_that_very_step() {
 
 #[test]
 fn an_eval_that_is_due_and_asked_for_is_made_once() {
-    let seen = Seen::new();
-    let note = seen.clone();
-    let report = tiny::on_eval(move |at| Ok(note.push(format!("on_eval@{}", at.step()))));
+    let hooks = HookLog::default();
     let ask = tiny::on_step(|at| Ok(at.evaluate()));
+    let report = hooks.of(tiny::on_eval(|_| Ok(())));
     fit(tiny::run(2).eval(every(1)).callback(ask).callback(report));
-    assert_eq!(seen.text(), "on_eval@1 on_eval@2");
+    hooks.expect("1: on_eval 2: on_eval");
 }
 
 #[test]

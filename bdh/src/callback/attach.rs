@@ -2,6 +2,7 @@
 
 use super::{Callback, OnError};
 use crate::Cadence;
+use crate::testing::HookLog;
 
 /// A callback with another cadence, name or error policy than its own.
 pub struct Attached<C> {
@@ -9,6 +10,15 @@ pub struct Attached<C> {
     pub(super) name: Option<String>,
     pub(super) cadence: Option<Cadence>,
     pub(super) on_error: Option<OnError>,
+    /// Where a test has its calls written down.
+    pub(super) log: Option<HookLog>,
+}
+
+impl<C: Callback> Attached<C> {
+    /// As it is, with every call of a hook written down.
+    pub(crate) fn logged(callback: C, log: HookLog) -> Self {
+        Self { log: Some(log), ..bare(callback) }
+    }
 }
 
 /// Says when a callback acts and what it is called, on any callback.
@@ -43,5 +53,5 @@ pub trait Attach: Callback + Sized {
 impl<C: Callback> Attach for C {}
 
 fn bare<C>(inner: C) -> Attached<C> {
-    Attached { inner, name: None, cadence: None, on_error: None }
+    Attached { inner, name: None, cadence: None, on_error: None, log: None }
 }

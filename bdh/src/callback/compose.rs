@@ -89,9 +89,12 @@ impl<C: Callback + ?Sized> Callback for Box<C> {
 }
 
 macro_rules! to_attached {
-    ($self:ident, $at:ident, $hook:expr, $method:ident) => {
+    ($self:ident, $at:ident, $hook:expr, $method:ident) => {{
+        if let Some(log) = &$self.log {
+            log.note($hook, $at.step());
+        }
         $self.inner.$method($at)
-    };
+    }};
 }
 
 impl<C: Callback> Callback for Attached<C> {

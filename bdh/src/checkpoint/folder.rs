@@ -146,6 +146,11 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 
 // ── Reading ──────────────────────────────────────────────────────────────────────────────────────────
 
+/// The step of a checkpoint.
+pub(super) fn step(dir: &Path) -> Result<u64, CheckpointError> {
+    Ok(read_manifest(dir)?.step)
+}
+
 /// The names of a checkpoint's files, each of them checked.
 pub(super) fn checked_files(dir: &Path) -> Result<Vec<String>, CheckpointError> {
     let manifest = read_manifest(dir)?;

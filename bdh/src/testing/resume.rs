@@ -1,5 +1,6 @@
 //! Whether a run that is interrupted and resumed is the run that was never interrupted.
 
+use super::callback::recorded::matches;
 use super::scratch::Scratch;
 use crate::checkpoint::{Checkpoint, Tensors};
 use crate::{Attach, Cadence, Jsonl, Resume, Task, TrainerBuilder, at, latest_checkpoint, on_step};
@@ -129,8 +130,7 @@ fn assert_same(resumed: &Value, expected: &Value, found: &str) {
 /// A record without what the clock on the wall decides.
 fn without(mut record: Value, measured: &[&str]) -> Value {
     if let Some(record) = record.as_object_mut() {
-        let is_measured =
-            |key: &str| measured.iter().any(|pattern| super::callback::matches(pattern, key));
+        let is_measured = |key: &str| measured.iter().any(|pattern| matches(pattern, key));
         record.retain(|key, _| key != "elapsed" && !is_measured(key));
     }
     record

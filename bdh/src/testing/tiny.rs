@@ -1,10 +1,13 @@
 //! A language model of some hundred parameters and data without end, alike in every run.
 
 use crate::burn::{self, module::Module, nn, tensor::Int, tensor::Tensor, tensor::TensorData};
+use crate::lm::Vocabulary;
 use crate::{
-    BatchSize, BoxError, CausalLm, NextToken, Probe, Source, TokenBatch, Trainer, TrainerBuilder,
+    BatchSize, BoxError, CausalLm, NextToken, Probe, Source, Task, TokenBatch, Trainer,
+    TrainerBuilder,
 };
 use burn::module::Param;
+use burn::optim::AdamWConfig;
 use serde_json::{Value, json};
 
 /// How many token ids there are.
@@ -13,7 +16,7 @@ const WIDTH: usize = 8;
 const SEQ_LEN: usize = 4;
 const ROWS: u64 = 2;
 
-/// Predicts a token from the one before it. With dropout, so that a callback which draws random numbers shows.
+/// Predicts a token from the one before it. Dropout shows a callback that draws random numbers.
 #[derive(Module, Debug)]
 pub(super) struct Tiny {
     embed: nn::Embedding,
@@ -66,9 +69,58 @@ impl Source for Rows {
     }
 }
 
-/// A run that begins like every other one, without an optimizer yet.
-pub(super) fn run(steps: u64) -> Result<TrainerBuilder<NextToken<Tiny, Rows>>, BoxError> {
-    let device = crate::device("cpu")?;
+/// Ids as letters.
+struct Letters;
+
+impl Vocabulary for Letters {
+    fn encode(&self, text: &str) -> Vec<i32> {
+        text.bytes().map(|byte| i32::from(byte % VOCAB as u8)).collect()
+    }
+
+    fn decode(&self, ids: &[i32]) -> String {
+        ids.iter().map(|id| char::from(b'a' + *id as u8)).collect()
+    }
+
+    fn bos(&self) -> Option<i32> {
+        None
+    }
+
+    fn token_bytes(&self) -> Vec<u32> {
+        vec![1; VOCAB]
+    }
+}
+
+/// What [`tiny_run`] trains.
+pub(super) type TinyTask = NextToken<Tiny, Rows>;
+
+/// A run of a language model of 187 parameters on the CPU, for tests of callbacks: the same numbers every time.
+///
+/// `AdamW` at a learning rate of 0.01, a validation split of two batches measured on the last step, no dropout, no run
+/// directory; what the builder says further replaces that. A micro-batch has 2 sequences of 4 tokens; the parameters
+/// are `embed.weight`, `head.weight` and `head.bias`, and `embed` is shown as an activation.
+///
+/// # Panics
+///
+/// If the program was compiled without the CPU (feature `flex`).
+///
+/// # Examples
+///
+/// ```
+/// use bdh::MemorySink;
+///
+/// let memory = MemorySink::default();
+/// bdh::testing::tiny_run(20).sink(memory.clone()).build()?.fit()?;
+/// let losses = memory.series("train/loss");
+/// assert!(losses[19].1 < losses[0].1);
+/// # Ok::<(), bdh::BoxError>(())
+/// ```
+pub fn tiny_run(steps: u64) -> TrainerBuilder<impl Task> {
+    run(0.0, steps).optimizer(AdamWConfig::new().build(), 0.01)
+}
+
+/// The same without an optimizer yet, and with dropout.
+pub(super) fn run(dropout: f64, steps: u64) -> TrainerBuilder<TinyTask> {
+    let device = crate::device("cpu").expect("tests of callbacks run on the CPU: feature `flex`");
     let wave = |phase: f32, count: usize| -> Vec<f32> {
         (0..count).map(|i| 0.5 * (phase + 1.7 * i as f32).sin()).collect()
     };
@@ -76,11 +128,12 @@ pub(super) fn run(steps: u64) -> Result<TrainerBuilder<NextToken<Tiny, Rows>>, B
         let data = TensorData::new(wave(phase, rows * columns), [rows, columns]);
         Param::from_tensor(Tensor::from_data(data, &device))
     };
+    let bias = Param::from_tensor(Tensor::from_floats(wave(3.0, VOCAB).as_slice(), &device));
     let model = Tiny {
         embed: nn::Embedding { weight: matrix(1.0, [VOCAB, WIDTH]) },
-        dropout: nn::DropoutConfig::new(0.3).init(),
-        head: nn::Linear { weight: matrix(2.0, [WIDTH, VOCAB]), bias: None },
+        dropout: nn::DropoutConfig::new(dropout).init(),
+        head: nn::Linear { weight: matrix(2.0, [WIDTH, VOCAB]), bias: Some(bias) },
     };
     let task = NextToken::new(Rows(0), vec![Rows::batch(1_000), Rows::batch(2_000)]);
-    Ok(Trainer::builder(task, model).steps(steps).stop_on_signals(false))
+    Trainer::builder(task.vocabulary(Letters), model).steps(steps).stop_on_signals(false)
 }

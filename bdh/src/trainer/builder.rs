@@ -88,6 +88,10 @@ pub struct Parts<T: Task> {
     /// second signal ends the process at once.
     #[builder(default = true)]
     stop_on_signals: bool,
+    /// How much one callback may slow the steps, in percent, before the table at the end of the run warns of it and says
+    /// which cadence would do. Defaults to 5: what costs more is switched off by somebody in a hurry, and missed later.
+    #[builder(default = 5.0)]
+    overhead_budget: f64,
     #[builder(setter(custom), default)]
     config: Value,
 }
@@ -108,6 +112,8 @@ pub(super) struct Settings {
     /// Whether checkpoints are looked at and nothing is trained.
     #[serde(skip)]
     pub(super) replays: bool,
+    #[serde(skip)]
+    pub(super) overhead_budget: f64,
 }
 
 impl<T: Task> TrainerBuilder<T> {
@@ -210,6 +216,7 @@ impl<T: Task> TrainerBuilder<T> {
             info,
             clock: Clock::default(),
             elapsed_before: Duration::ZERO,
+            resumed_from: None,
             is_begun_again: false,
             lock: None,
             bus: Bus::default(),
@@ -237,6 +244,11 @@ impl<T: Task> Parts<T> {
         }
         if let Some(norm) = self.clip_grad_norm.filter(|norm| *norm <= 0.0 || norm.is_nan()) {
             return invalid("clip_grad_norm", &norm, "a norm to clip to is above 0; 1.0 is usual");
+        }
+        if self.overhead_budget < 0.0 || self.overhead_budget.is_nan() {
+            let expected =
+                "a budget is 0 % or more; 5.0 is usual, and `f64::INFINITY` warns of nothing";
+            return invalid("overhead_budget", &self.overhead_budget, expected);
         }
         if self.groups.is_empty() {
             return Err(ConfigError::Missing { field: "optimizer" });
@@ -285,6 +297,7 @@ impl<T: Task> Parts<T> {
             seed: self.seed,
             stop_on_signals: self.stop_on_signals,
             replays: false,
+            overhead_budget: self.overhead_budget,
         }
     }
 

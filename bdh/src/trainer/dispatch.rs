@@ -3,7 +3,8 @@
 use crate::callback::{Callback, Hook, Hooks, OnError};
 use crate::checkpoint::{Checkpoint, CheckpointError, Tensors};
 use crate::event::{ALWAYS, Bus};
-use crate::outcome::{OverheadRow, Problem, chain};
+use crate::outcome::{Problem, chain};
+use crate::overhead::OverheadRow;
 use crate::params::{self, ParamTable};
 use crate::sink::panic_text;
 use crate::{BoxError, Cadence, Clock, ConfigError, HookResult, TrainError};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The callbacks of a run, in order of registration.
 #[derive(Default)]
@@ -70,19 +71,20 @@ impl Callbacks {
 
     /// Decides who is due on the step that ends at `now`.
     pub(crate) fn look_at(&mut self, previous: Option<&Clock>, now: &Clock, steps: u64) {
-        self.call_up(|cadence| cadence.is_due(previous, now, steps));
+        self.call_up(previous.is_some(), |cadence| cadence.is_due(previous, now, steps));
     }
 
     /// Has everybody act on what comes next, whatever the cadence.
     pub(crate) fn look_at_all(&mut self) {
-        self.call_up(|_| true);
+        self.call_up(true, |_| true);
     }
 
-    fn call_up(&mut self, is_due: impl Fn(&Cadence) -> bool) {
+    fn call_up(&mut self, in_training: bool, is_due: impl Fn(&Cadence) -> bool) {
         self.wanted = Hooks::NONE;
         self.listening = false;
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_off) {
             slot.is_due = is_due(&slot.cadence);
+            slot.cost.due += u64::from(slot.is_due && in_training);
             let always = ALWAYS.iter().filter(|hook| slot.hooks.contains(**hook));
             let wanted = if slot.is_due {
                 slot.hooks
@@ -119,7 +121,9 @@ impl Callbacks {
             let reads = bus.reads.get();
             let began = Instant::now();
             let result = catch_unwind(AssertUnwindSafe(|| call(&mut *slot.callback)));
-            slot.cost.host += began.elapsed();
+            let took = began.elapsed();
+            slot.cost.host += took;
+            slot.cost.host_when_due += if always { Duration::ZERO } else { took };
             slot.cost.reads += bus.reads.get() - reads;
             slot.cost.calls += 1;
             let error: BoxError = match result {

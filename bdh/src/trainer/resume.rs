@@ -136,11 +136,27 @@ impl<T: Task> Trainer<T> {
             .seek(&state.data)
             .map_err(|error| mismatch(format!("the data position: {error}")))?;
         self.load_interventions(state.interventions).map_err(mismatch)?;
+        self.resumed_from = Some((path.to_owned(), state.saved_as));
         self.elapsed_before = state.clock.elapsed;
         self.info.resumed_at = Some(state.clock.step);
         self.info.resumed_record =
             Record::from_json(&state.record).filter(|record| !record.values.is_empty());
         self.clock = state.clock;
+        Ok(())
+    }
+
+    /// Makes the checkpoints of the step to go on from that a process which died did not get to.
+    pub(super) fn complete_checkpoints(&self, dir: &Path) -> Result<(), ConfigError> {
+        let Some((from, saved_as)) = &self.resumed_from else { return Ok(()) };
+        // A run that branches off into a directory of its own leaves the other one as it is.
+        if from.parent() != Some(dir) {
+            return Ok(());
+        }
+        for (name, pinned) in saved_as.iter().filter(|(name, _)| !dir.join(name).exists()) {
+            if checkpoint::is_plain_name(name) {
+                Checkpoint::copy(from, &dir.join(name), *pinned)?;
+            }
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use crate::outcome::{Problem, chain};
 use crate::params;
 use crate::task::Task;
 use burn::module::Module;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -30,10 +31,11 @@ impl<T: Task> Trainer<T> {
         };
         let began = Instant::now();
         self.wait_for_saver(); // before the next copy of the state is made
+        let saved_as = requests.iter().map(|(_, r)| (r.name.clone(), r.pinned)).collect();
         let job = Job {
             dir,
             requests,
-            checkpoint: self.capture()?,
+            checkpoint: self.capture(saved_as)?,
             keep: self.settings.keep_checkpoints,
             flushing: self.progress.writers.flush(),
         };
@@ -81,7 +83,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Everything that the run needs in order to go on from here; the parameters in one device read.
-    fn capture(&mut self) -> Result<Checkpoint, TrainError> {
+    fn capture(&mut self, saved_as: BTreeMap<String, bool>) -> Result<Checkpoint, TrainError> {
         let step = self.clock.step;
         let record = self.record_so_far()?.to_json();
         let model = self.model.as_ref().expect(MODEL_IS_IN);
@@ -102,6 +104,7 @@ impl<T: Task> Trainer<T> {
                 optimizer: scalars,
                 callbacks: self.callbacks.states(),
                 interventions: interventions.filter(|(_, state)| !state.is_null()).collect(),
+                saved_as,
                 record,
                 config: self.info.config.clone(),
             },

@@ -139,6 +139,7 @@ impl<T: Task> ReplayBuilder<T> {
             settings,
             clock: Clock::default(),
             elapsed_before: Duration::ZERO,
+            resumed_from: None,
             is_begun_again: false,
             lock: None,
             bus: Bus::default(),
@@ -161,6 +162,7 @@ impl<T: Task> ReplayBuilder<T> {
             keep_checkpoints: 0,
             seed: of.seed,
             stop_on_signals: false,
+            overhead_budget: f64::INFINITY, // nobody waits for a replay's next step
             replays: true,
         }
     }

@@ -1,0 +1,124 @@
+//! That what is recorded is what was announced, and the same whoever watches and however often the run is resumed.
+
+use super::runs::{Line, Run, fit, run};
+use super::{CallbackCheck, alone};
+use crate::testing::scratch::Scratch;
+use crate::{Attach, Callback, Checkpoint, StepEnd, at, on_step};
+use std::collections::BTreeSet;
+
+impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
+    /// Checks that every key that it records is one of [`keys`](Callback::keys), and that each of those is recorded.
+    ///
+    /// # Panics
+    ///
+    /// If not, with the key.
+    pub fn records_its_keys(&self) {
+        let (_alone, name) = (alone(), self.name());
+        let (watched, unwatched) = self.runs(&name);
+        let own = unwatched.keys();
+        let recorded: BTreeSet<_> = watched.keys().difference(&own).cloned().collect();
+        let announced = (self.make)().keys();
+        for key in &recorded {
+            let is_announced = announced.iter().any(|pattern| matches(pattern, key));
+            assert!(is_announced, "`{name}` records `{key}`, and announces {announced:?}");
+        }
+        for pattern in &announced {
+            let is_recorded = recorded.iter().any(|key| matches(pattern, key));
+            assert!(is_recorded, "`{name}` announces `{pattern}`, and records {recorded:?}");
+        }
+        if let Some(expected) = &self.records {
+            assert_eq!(recorded, *expected, "`{name}` records other keys than expected");
+        }
+    }
+
+    /// Checks that weights, and whatever the trainer records, are the same to the bit with it and without it. One that
+    /// stops the run is compared with a run of that length.
+    ///
+    /// # Panics
+    ///
+    /// If they are not.
+    pub fn changes_nothing(&self) {
+        let (_alone, name) = (alone(), self.name());
+        let (watched, unwatched) = self.runs(&name);
+        assert!(watched.weights() == unwatched.weights(), "`{name}` changes training");
+        for line in &unwatched.lines {
+            let step = &line["step"];
+            let same = watched.lines.iter().find(|other| other["step"] == *step);
+            for (key, value) in line.iter().filter(|(key, _)| *key != "elapsed") {
+                let other = same.and_then(|other| other.get(key));
+                assert_eq!(other, Some(value), "`{name}` changes `{key}` of step {step}");
+            }
+        }
+    }
+
+    /// Checks that its [`state`](Callback::state), saved in the middle of a run, is its state again when it is given
+    /// back, and that the run which goes on from there records what the uninterrupted one does.
+    ///
+    /// # Panics
+    ///
+    /// If not, with the step and what is recorded there.
+    pub fn comes_through_a_resume(&self) {
+        let (_alone, name) = (alone(), self.name());
+        let scratch = Scratch::new();
+        fit(&scratch.run, run().callback((self.make)()).callback(stop_at(6))).check(&name);
+        let checkpoint = scratch.run.join("checkpoints/step_00000004");
+        if !checkpoint.exists() {
+            return; // it ends the run before
+        }
+        self.takes_its_state(&name, &Checkpoint::read(&checkpoint).expect("a whole checkpoint"));
+        let resumed = fit(&scratch.run, run().callback((self.make)()).resume(checkpoint));
+        resumed.check(&name);
+        let whole = fit(&Scratch::new().run, run().callback((self.make)()));
+        assert_eq!(resumed.steps(), whole.steps(), "`{name}` ends a resumed run on another step");
+        for (line, other) in whole.lines.iter().zip(&resumed.lines) {
+            let (line, other) = (self.computed(line), self.computed(other));
+            assert!(
+                line == other,
+                "`{name}` records other values when the run is resumed from step 4; if they are measured and \
+                 not computed, say so with `measures`\n  whole run:   {line:?}\n  resumed run: {other:?}"
+            );
+        }
+    }
+
+    /// A run with it and one without, of the same length.
+    fn runs(&self, name: &str) -> (Run, Run) {
+        let watched = fit(&Scratch::new().run, run().callback((self.make)()));
+        watched.check(name);
+        let unwatched = fit(&Scratch::new().run, run().callback(stop_at(watched.steps())));
+        (watched, unwatched)
+    }
+
+    fn takes_its_state(&self, name: &str, saved: &Checkpoint) {
+        let Some(state) = saved.state.callbacks.get(name) else { return };
+        let mut again = (self.make)();
+        if let Err(error) = again.load_state(state.clone()) {
+            panic!("`{name}` does not take its own state: {error}");
+        }
+        assert_eq!(again.state(), *state, "`{name}` has another state than the one it was given");
+    }
+
+    /// What a line of `metrics.jsonl` holds that is the same in every run.
+    fn computed(&self, line: &Line) -> Line {
+        let is_measured = |key: &str| {
+            self.measured.iter().any(|pattern| matches(pattern, key)) || key == "elapsed"
+        };
+        let values = line.iter().filter(|(key, _)| !is_measured(key));
+        values.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}
+
+/// Ends a run after this step.
+fn stop_at(step: u64) -> impl Callback {
+    let ask = |at: &StepEnd<'_>| {
+        at.stop("it is time");
+        Ok(())
+    };
+    on_step(ask).every(at([step])).named("conformance check")
+}
+
+/// Whether a pattern, in which `*` stands for anything, is a key.
+pub(in crate::testing) fn matches(pattern: &str, key: &str) -> bool {
+    let Some((begin, rest)) = pattern.split_once('*') else { return pattern == key };
+    let Some(after) = key.strip_prefix(begin) else { return false };
+    (0..=after.len()).filter(|at| after.is_char_boundary(*at)).any(|at| matches(rest, &after[at..]))
+}

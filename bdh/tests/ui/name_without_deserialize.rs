@@ -1,0 +1,7 @@
+use bdh::{Callback, callback};
+
+struct Watch;
+
+#[callback("watch")]
+impl Callback for Watch {}
+//                ^ the trait bound `Watch: serde::de::Deserialize
