@@ -19,6 +19,7 @@ use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many bins a distribution has, as in an overlay.
@@ -132,6 +133,33 @@ impl Series {
         self.curves.clone()
     }
 
+    /// Adds the distribution of a step, and draws it before those that there are.
+    fn picture(
+        &mut self,
+        name: &str,
+        step: u64,
+        histogram: DeferredHistogram,
+        path: Option<PathBuf>,
+    ) -> Picture {
+        let mut curves = self.take(step, histogram.clone());
+        let (title, index) = (name.to_owned(), self.taken - 1);
+        let on_disk = Arc::clone(&self.on_disk);
+        let draw = move |new: Vec<Histogram>| -> Result<Vec<u8>, BoxError> {
+            curves.extend(new.into_iter().map(|new| Curve::new(step, index, new)));
+            let png = Chart { title, curves }.draw()?;
+            if let Some(path) = &path {
+                // Of two that are drawn at once the newer one stays.
+                let mut on_disk = on_disk.lock().unwrap_or_else(PoisonError::into_inner);
+                if step >= *on_disk {
+                    plot::write(path, &png)?;
+                    *on_disk = step;
+                }
+            }
+            Ok(png)
+        };
+        Picture::of(vec![histogram], draw)
+    }
+
     /// The newest curve, once its step has been read.
     fn last(&self) -> Option<Curve> {
         let (step, histogram) = self.newest.as_ref()?;
@@ -180,29 +208,12 @@ impl Callback for Ridges {
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        let step = at.step();
         for param in self.watched.of(at.weights) {
-            let name = param.name().to_owned();
-            let series = self.series.entry(name.clone()).or_default();
-            let histogram = param.histogram(BINS);
-            let mut curves = series.take(step, histogram.clone());
-            let (index, on_disk) = (series.taken - 1, Arc::clone(&series.on_disk));
+            let name = param.name();
+            let series = self.series.entry(name.to_owned()).or_default();
             let path = at.run_dir().map(|dir| dir.join(format!("histograms/ridge_{name}.png")));
-            let key = format!("histograms/ridge/{name}");
-            let draw = move |new: Vec<Histogram>| -> Result<Vec<u8>, BoxError> {
-                curves.extend(new.into_iter().map(|new| Curve::new(step, index, new)));
-                let png = Chart { title: name, curves }.draw()?;
-                if let Some(path) = &path {
-                    // Of two that are drawn at once the newer one stays.
-                    let mut on_disk = on_disk.lock().unwrap_or_else(PoisonError::into_inner);
-                    if step >= *on_disk {
-                        plot::write(path, &png)?;
-                        *on_disk = step;
-                    }
-                }
-                Ok(png)
-            };
-            at.log(key, Picture::of(vec![histogram], draw));
+            let picture = series.picture(name, at.step(), param.histogram(BINS), path);
+            at.log(format!("histograms/ridge/{name}"), picture);
         }
         Ok(())
     }
