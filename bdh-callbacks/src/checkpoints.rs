@@ -97,8 +97,14 @@ impl Callback for Checkpoints {
     fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
         // A resume may have given up a future, or moved to a new directory: what is not there is not the best.
         let Some(dir) = at.run_dir().map(|dir| dir.join("checkpoints")) else { return Ok(()) };
+        let known = self.seen.best.len();
         self.seen.best.retain(|(_, name)| dir.join(name).exists());
-        Ok(())
+        if self.seen.best.len() < known {
+            return Ok(());
+        }
+        // The process may have died when the better ones were complete, and these not deleted yet.
+        let old = std::mem::take(&mut self.seen.old);
+        Ok(old.iter().try_for_each(|name| delete(&dir.join(name)))?)
     }
 
     fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {

@@ -5,7 +5,7 @@
 //!
 //! | key                         | value     | recorded                                             |
 //! |-----------------------------|-----------|------------------------------------------------------|
-//! | `weights/<param>`           | histogram | on every due step, before the update                 |
+//! | `weights/<param>`           | histogram | on every due step, after the update                  |
 //! | `gradients/<param>`         | histogram | on every due step, before clipping                   |
 //! | `gradients_clipped/<param>` | histogram | with `clipped_gradients`: what the optimizer gets    |
 //! | `updates/<param>`           | histogram | with `updates`: new minus old                        |
@@ -15,7 +15,7 @@ use crate::ParamFilter;
 use crate::param_filter::Watched;
 use bdh::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Cadence, Callback, ConfigError, Cx,
-    FitStart, Hook, HookResult, Hooks, Stats, callback, every, last,
+    FitStart, Hook, HookResult, Hooks, Stats, StepEnd, callback, every, last,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ pub struct Histograms {
     params: ParamFilter,
     /// How many bins. Defaults to 64.
     bins: usize,
-    /// The weights, before the update. Defaults to yes.
+    /// The weights, after the update. Defaults to yes.
     weights: bool,
     /// The mean gradients of the step, before clipping. Defaults to yes.
     gradients: bool,
@@ -101,9 +101,10 @@ impl Callback for Histograms {
 
     fn hooks(&self) -> Hooks {
         let hooks = [
-            (self.weights || self.gradients || self.activations, Hook::AfterBackward),
+            (self.gradients || self.activations, Hook::AfterBackward),
             (self.clipped_gradients, Hook::BeforeOptimizerStep),
             (self.updates, Hook::AfterOptimizerStep),
+            (self.weights, Hook::OnStep),
         ];
         let wanted = hooks.into_iter().filter(|(is_wanted, _)| *is_wanted);
         wanted.fold(Hooks::NONE.with(Hook::OnFitStart), |hooks, (_, hook)| hooks.with(hook))
@@ -135,9 +136,6 @@ impl Callback for Histograms {
     }
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        if self.weights {
-            self.log(at, "weights", at.weights);
-        }
         if self.gradients {
             self.log(at, "gradients", at.gradients);
         }
@@ -156,6 +154,11 @@ impl Callback for Histograms {
 
     fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
         self.log(at, "updates", at.updates);
+        Ok(())
+    }
+
+    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+        self.log(at, "weights", at.weights);
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 //! | [`Ratios`] | `ratios` | gradients and updates beside their weights; a line on the terminal |
 //! | [`Histograms`] | `histograms` | distributions of weights, gradients, updates, activations |
 //! | [`Overlay`] | `overlay` | pictures of many distributions on one axis (feature `plots`) |
+//! | [`Ridges`] | `ridges` | a picture of each parameter's distribution over the run (feature `plots`) |
 //! | [`Activations`] | `activations` | mean, spread, RMS, zeros and dead units of what the model shows |
 //! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
@@ -14,6 +15,7 @@
 //! | [`EarlyStop`] | `early_stop` | ends a run that gets no better, is good enough, or has diverged |
 //! | [`Finite`] | `finite` | NaN and infinities in loss and gradients: reports or stops; [`SkipNonFinite`] skips |
 //! | [`Spikes`] | `spikes` | how far loss and gradient norm jump, and on which batch |
+//! | [`Ema`] | `ema` | a moving average of the weights, evaluated beside them |
 //! | [`Checkpoints`] | `checkpoints` | keeps the best checkpoints by a metric |
 //! | [`Memory`] | `memory` | memory of the process and the device, and leaks |
 //! | [`System`] | `system` | how busy the processors are |
@@ -39,6 +41,7 @@ mod checkpoints;
 mod clipping;
 mod early_checkpoints;
 mod early_stop;
+mod ema;
 mod finite;
 mod gradient_noise;
 mod histograms;
@@ -47,8 +50,12 @@ mod norms;
 #[cfg(feature = "plots")]
 mod overlay;
 mod param_filter;
+#[cfg(feature = "plots")]
+mod plot;
 mod profile;
 mod ratios;
+#[cfg(feature = "plots")]
+mod ridges;
 mod samples;
 mod sinks;
 mod spikes;
@@ -61,6 +68,7 @@ pub use checkpoints::{Checkpoints, CheckpointsBuilder};
 pub use clipping::Clipping;
 pub use early_checkpoints::EarlyCheckpoints;
 pub use early_stop::{EarlyStop, EarlyStopBuilder, Mode};
+pub use ema::{Ema, EmaBuilder};
 pub use finite::{Finite, FiniteBuilder, OnNonFinite, SkipNonFinite};
 pub use gradient_noise::{GradientNoise, GradientNoiseBuilder};
 pub use histograms::{Histograms, HistogramsBuilder};
@@ -71,6 +79,8 @@ pub use overlay::{Overlay, OverlayBuilder};
 pub use param_filter::ParamFilter;
 pub use profile::{Profile, ProfileBuilder};
 pub use ratios::{Ratios, RatiosBuilder};
+#[cfg(feature = "plots")]
+pub use ridges::{Ridges, RidgesBuilder};
 pub use samples::{Samples, SamplesBuilder};
 #[cfg(feature = "wandb")]
 pub use sinks::wandb::{self, Wandb};

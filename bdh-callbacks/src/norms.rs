@@ -5,7 +5,7 @@
 //!
 //! | key                         | unit | recorded on every due step                         |
 //! |-----------------------------|------|----------------------------------------------------|
-//! | `train/weight_norm`         | L2   | always; before the update                          |
+//! | `train/weight_norm`         | L2   | always; after the update                           |
 //! | `train/grad_norm`           | L2   | always; before clipping                            |
 //! | `train/grad_norm_clipped`   | L2   | with `clipped`: what the optimizer gets            |
 //! | `train/update_norm`         | L2   | with `updates`: new weights minus old              |
@@ -19,7 +19,7 @@ use crate::ParamFilter;
 use crate::param_filter::Watched;
 use bdh::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Cadence, Callback, ConfigError, Cx,
-    FitStart, Hook, HookResult, Hooks, Stats, callback,
+    FitStart, Hook, HookResult, Hooks, Stats, StepEnd, callback,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -28,9 +28,9 @@ use std::collections::BTreeMap;
 
 /// Records L2 norms: global, of named groups, and per parameter.
 ///
-/// Weights and gradients are taken right after the backward pass, before clipping and before the optimizer moves
-/// the weights. Costs no device read of its own, however many parameters the model has. What is not asked for
-/// is not computed; `updates` keeps a copy of the model on due steps.
+/// Gradients are taken right after the backward pass, before clipping; weights at the end of the step, as an eval or
+/// a checkpoint of that step has them. Costs no device read of its own, however many parameters the model has. What
+/// is not asked for is not computed; `updates` keeps a copy of the model on due steps.
 ///
 /// # Examples
 ///
@@ -142,7 +142,8 @@ impl Callback for Norms {
             (self.updates, Hook::AfterOptimizerStep),
         ];
         let wanted = hooks.into_iter().filter(|(is_wanted, _)| *is_wanted);
-        wanted.fold(Hooks::NONE.with(Hook::AfterBackward), |hooks, (_, hook)| hooks.with(hook))
+        let always = Hooks::NONE.with(Hook::AfterBackward).with(Hook::OnStep);
+        wanted.fold(always, |hooks, (_, hook)| hooks.with(hook))
     }
 
     fn keys(&self) -> Vec<String> {
@@ -162,7 +163,6 @@ impl Callback for Norms {
     }
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        self.log(at, "weight", at.weights);
         self.log(at, "grad", at.gradients);
         Ok(())
     }
@@ -174,6 +174,11 @@ impl Callback for Norms {
 
     fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
         self.log(at, "update", at.updates);
+        Ok(())
+    }
+
+    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+        self.log(at, "weight", at.weights);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | key                      | value | recorded                                         |
 //! |--------------------------|-------|--------------------------------------------------|
-//! | `histograms/weights`     | image | on every due step; the weights before the update |
+//! | `histograms/weights`     | image | on every due step; the weights after the update  |
 //! | `histograms/gradients`   | image | on every due step; the gradients before clipping |
 //!
 //! The same pictures are in the run directory, as `histograms/weights_{step}.png` and
@@ -10,17 +10,15 @@
 
 mod chart;
 
-use crate::ParamFilter;
 use crate::param_filter::Watched;
+use crate::{ParamFilter, plot};
 use bdh::{
-    AfterBackward, BoxError, Cadence, Callback, ConfigError, FitStart, Histogram, HookResult,
-    Picture, Stats, callback, every, last,
+    AfterBackward, BoxError, Cadence, Callback, ConfigError, Cx, FitStart, Histogram, HookResult,
+    Picture, Stats, StepEnd, callback, every, last,
 };
 use chart::Chart;
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::path::Path;
 
 /// How many bins a distribution has; the request's 50.
 const BINS: usize = 50;
@@ -67,7 +65,7 @@ impl Overlay {
         OverlayBuilder::default()
     }
 
-    fn log(&self, at: &AfterBackward<'_>, kind: &str, of: &'static str, stats: &Stats<'_>) {
+    fn log(&self, at: &Cx<'_>, kind: &str, of: &'static str, stats: &Stats<'_>) {
         let step = at.step();
         let path = at.run_dir().map(|dir| dir.join(format!("histograms/{kind}_{step}.png")));
         let params: Vec<_> = self.watched.of(stats).collect();
@@ -79,20 +77,12 @@ impl Overlay {
             let lines: Vec<_> = names.into_iter().zip(histograms).collect();
             let png = Chart { title, x_label, lines }.draw()?;
             if let Some(path) = &path {
-                write(path, &png)?;
+                plot::write(path, &png)?;
             }
             Ok(png)
         };
         at.log(format!("histograms/{kind}"), Picture::of(histograms, draw));
     }
-}
-
-/// Writes a file whole or not at all.
-fn write(path: &Path, png: &[u8]) -> std::io::Result<()> {
-    let partial = path.with_extension("png.partial");
-    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    fs::write(&partial, png)?;
-    fs::rename(partial, path)
 }
 
 #[callback("overlay")]
@@ -125,8 +115,12 @@ impl Callback for Overlay {
     }
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        self.log(at, "weights", "Weight", at.weights);
         self.log(at, "gradients", "Gradient", at.gradients);
+        Ok(())
+    }
+
+    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+        self.log(at, "weights", "Weight", at.weights);
         Ok(())
     }
 }

@@ -35,8 +35,8 @@ use std::path::Path;
 /// file and to `run.json`, since the sinks have had their last record. Needs a task that can generate, such as
 /// [`NextToken`](bdh::NextToken) with a vocabulary.
 ///
-/// Costs a forward pass over the context and a device read for each token: prompts times `max_tokens` on a due
-/// step. Bytes that are not valid UTF-8 are shown as `\xff`.
+/// All prompts go through the model in one batch: a due step costs `max_tokens` forward passes over the contexts,
+/// and as many device reads, however many prompts there are. Bytes that are not valid UTF-8 are shown as `\xff`.
 ///
 /// # Examples
 ///
@@ -113,8 +113,8 @@ impl SamplesBuilder {
 }
 
 /// One continued prompt.
-struct Sample<'a> {
-    prompt: &'a str,
+struct Sample {
+    prompt: String,
     text: String,
     quality: Quality,
 }
@@ -127,9 +127,7 @@ impl Samples {
 
     fn sample(&mut self, at: &Cx<'_>) -> HookResult {
         self.sampled = Some(at.step());
-        let samples: Result<Vec<_>, BoxError> =
-            self.prompts.iter().map(|prompt| self.continued(prompt, at)).collect();
-        let samples = samples?;
+        let samples = self.continued(at)?;
         let loops =
             samples.iter().filter(|sample| sample.quality.is_degenerate(self.alarm)).count();
         let is_degenerate = loops > 0 && 2 * loops >= samples.len();
@@ -142,8 +140,9 @@ impl Samples {
         at.run_dir().map_or(Ok(()), |dir| Ok(write(dir, at.step(), &samples)?))
     }
 
-    fn continued<'a>(&self, prompt: &'a str, at: &Cx<'_>) -> Result<Sample<'a>, BoxError> {
-        let how = Sampling {
+    /// All prompts, continued in one batch.
+    fn continued(&self, at: &Cx<'_>) -> Result<Vec<Sample>, BoxError> {
+        let how = |prompt: &str| Sampling {
             max_tokens: self.max_tokens,
             temperature: self.temperature,
             top_k: self.top_k,
@@ -151,10 +150,15 @@ impl Samples {
             seed: at.seed_for(prompt),
             max_context: self.max_context,
         };
-        let sample = at.sample(prompt, &how);
-        let sample = sample.ok_or("the task cannot generate text; does it have a vocabulary?")?;
-        let Generated { text, tokens, log_probs } = sample?;
-        Ok(Sample { prompt, text, quality: Quality::of(&tokens, &log_probs) })
+        let prompts: Vec<_> =
+            self.prompts.iter().map(|prompt| (prompt.as_str(), how(prompt))).collect();
+        let samples = at.sample_all(&prompts);
+        let samples = samples.ok_or("the task cannot generate text; does it have a vocabulary?")?;
+        let sample = |(prompt, Generated { text, tokens, log_probs }): (&String, _)| {
+            let quality = Quality::of(&tokens, &log_probs);
+            Sample { prompt: prompt.clone(), text, quality }
+        };
+        Ok(self.prompts.iter().zip(samples?).map(sample).collect())
     }
 }
 
@@ -171,7 +175,7 @@ const MEASURES: [(&str, Measure); 7] = [
     ("log_prob", |quality| quality.log_prob),
 ];
 
-fn log(at: &Cx<'_>, samples: &[Sample<'_>], is_degenerate: bool) {
+fn log(at: &Cx<'_>, samples: &[Sample], is_degenerate: bool) {
     for (name, measure) in MEASURES {
         let sum: f64 = samples.iter().map(|sample| measure(&sample.quality)).sum();
         at.log(format!("samples/{name}"), sum / samples.len() as f64);
@@ -182,7 +186,7 @@ fn log(at: &Cx<'_>, samples: &[Sample<'_>], is_degenerate: bool) {
     }
     let columns = ["prompt", "text"].into_iter().chain(MEASURES.map(|(name, _)| name));
     let rows = samples.iter().map(|sample| {
-        let texts = [sample.prompt.to_owned(), sample.text.clone()];
+        let texts = [sample.prompt.clone(), sample.text.clone()];
         texts.into_iter().chain(figures(&sample.quality)).collect()
     });
     let columns = columns.map(str::to_owned).collect();
@@ -198,7 +202,7 @@ fn figures(quality: &Quality) -> [String; 7] {
 }
 
 /// Writes the page of one step; whoever looks sees it whole or not at all.
-fn write(dir: &Path, step: u64, samples: &[Sample<'_>]) -> io::Result<()> {
+fn write(dir: &Path, step: u64, samples: &[Sample]) -> io::Result<()> {
     let dir = dir.join("samples");
     fs::create_dir_all(&dir)?;
     let scratch = dir.join(format!(".{step}.md.tmp"));
@@ -206,7 +210,7 @@ fn write(dir: &Path, step: u64, samples: &[Sample<'_>]) -> io::Result<()> {
     fs::rename(&scratch, dir.join(format!("{step}.md")))
 }
 
-fn page(step: u64, samples: &[Sample<'_>]) -> String {
+fn page(step: u64, samples: &[Sample]) -> String {
     let mut page = format!("# Samples of step {step}\n");
     for (index, Sample { prompt, text, quality }) in samples.iter().enumerate() {
         let whole = format!("{prompt}{text}");
@@ -270,7 +274,7 @@ mod tests {
     fn a_page_quotes_a_text_that_quotes() {
         let quality = Quality::of(&[1, 2, 1], &[-1.0; 3]);
         let text = "say ```so```\nor not".to_owned();
-        let page = page(7, &[Sample { prompt: "They ", text, quality }]);
+        let page = page(7, &[Sample { prompt: "They ".to_owned(), text, quality }]);
         let expected = "# Samples of step 7\n\n## 0\n\n````text\nThey say ```so```\nor not\n````\n\n\
             distinct_1 0.667, distinct_2 1, distinct_3 1, repetition 0, longest_repeat 1, entropy 0.918, \
             log_prob -1\n";

@@ -130,7 +130,8 @@ impl Callback for Throughput {
         let is_warm = now.step > self.warm_at;
         // A mean that the warm-up is part of is better than none at the end of a run.
         let is_clean = self.from.step >= self.warm_at || now.step == at.steps();
-        if is_warm && is_clean && is_due {
+        let has_run = now.timing.step > self.from.timing.step; // a replay takes no steps
+        if is_warm && is_clean && is_due && has_run {
             self.record(at, &now);
         }
         if is_due || !is_warm {

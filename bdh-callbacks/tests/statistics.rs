@@ -10,10 +10,10 @@ use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::Tensor;
 use bdh::{
-    BatchSize, BoxError, Callback, Fitted, Histogram, MemorySink, Probe, Record, RunInfo, Sink,
-    Task, Trainer, Value, at, callbacks_from_toml, every, last, never,
+    Attach, BatchSize, BoxError, Callback, Fitted, Histogram, MemorySink, Probe, Record, RunInfo,
+    Sink, Task, Trainer, Value, at, callbacks_from_toml, every, last, never,
 };
-use bdh_callbacks::{Activations, Clipping, Histograms, Norms, Overlay, Ratios};
+use bdh_callbacks::{Activations, Clipping, Histograms, Norms, Overlay, Ratios, Ridges};
 use std::path::Path;
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
@@ -25,42 +25,40 @@ fn from_toml(settings: &str) -> Box<dyn Callback> {
     callbacks_from_toml(&text).expect("a valid configuration").remove(0)
 }
 
-/// What the first record has under a key.
-fn first(memory: &MemorySink, key: &str) -> Value {
-    let values = memory.records().remove(0).values;
+/// What the last record has under a key.
+fn newest(memory: &MemorySink, key: &str) -> Value {
+    let values = memory.records().pop().expect("a record").values;
     values.into_iter().find(|(known, _)| known == key).expect("a recorded key").1
 }
 
 #[test]
-fn a_histogram_counts_the_weights_before_the_update() {
+fn a_histogram_counts_the_weights_after_the_update() {
     let memory = MemorySink::default();
     let histograms = Histograms::builder().cadence(every(1)).build().expect("valid settings");
     let fitted = fit(tiny::run(2).eval(never()).sink(memory.clone()).callback(histograms));
-    let embed = &tiny::weights(&tiny::Tiny::new(0.0))[0];
+    let embed = &tiny::weights(&fitted.model)[0];
     let embed: Vec<f32> = embed.iter().map(|bits| f32::from_bits(*bits)).collect();
     let expected = Value::Histogram(Histogram::of(&embed, 64));
-    assert_eq!(first(&memory, "weights/embed.weight"), expected);
+    assert_eq!(newest(&memory, "weights/embed.weight"), expected);
     assert_eq!(fitted.overhead.reads, 2, "one read a step");
 }
 
 #[test]
-fn norms_are_those_of_weights_before_the_update_and_of_gradients_before_clipping() {
+fn norms_are_those_of_weights_after_the_update_and_of_gradients_before_clipping() {
     let memory = MemorySink::default();
     let by_hand = tiny::before_optimizer_step(|at| {
         at.log("by_hand", at.grad_norm.expect("clipping is on").clone());
         Ok(())
     });
     let run = tiny::run(3).clip_grad_norm(1e-3).sink(memory.clone());
-    fit(run.callback(by_hand).callback(Norms::per_parameter()));
+    let fitted = fit(run.callback(by_hand).callback(Norms::per_parameter()));
     assert_eq!(memory.series("train/grad_norm"), memory.series("by_hand"));
 
     let square = |bits: &u32| f64::from(f32::from_bits(*bits)).powi(2);
-    let squares: Vec<f64> = tiny::weights(&tiny::Tiny::new(0.0))
-        .iter()
-        .map(|values| values.iter().map(square).sum())
-        .collect();
+    let squares: Vec<f64> =
+        tiny::weights(&fitted.model).iter().map(|values| values.iter().map(square).sum()).collect();
     let about = |key, expected: f64| {
-        let found = memory.series(key)[0].1;
+        let found = memory.series(key)[2].1;
         assert!((found / expected - 1.0).abs() < 1e-6, "{key} is {found} instead of {expected}");
     };
     about("train/weight_norm", squares.iter().sum::<f64>().sqrt());
@@ -287,4 +285,24 @@ fn a_picture_that_cannot_be_written_is_told_once_and_the_run_goes_on() {
     let told: Vec<_> = fitted.problems.iter().map(|problem| problem.who.as_str()).collect();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told.contains(&"histograms/weights") && told.contains(&"histograms/gradients"));
+}
+
+#[test]
+fn a_resumed_run_draws_the_ridges_that_it_would_have_drawn() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ridges = || Ridges::builder().cadence(every(2)).build().expect("valid settings");
+    let run = |name: &str| {
+        tiny::run(12).checkpoint(every(5)).run_dir(dir.path().join(name)).callback(ridges())
+    };
+    let picture = |name: &str| {
+        let path = dir.path().join(name).join("histograms/ridge_embed.weight.png");
+        std::fs::read(path).expect("a picture")
+    };
+    fit(run("whole"));
+    fit(run("resumed"));
+    let drawn = picture("resumed");
+    fit(run("resumed").resume(dir.path().join("resumed/checkpoints/step_00000005")));
+    assert!(picture("whole") == drawn && picture("resumed") == drawn);
+    fit(tiny::run(12).run_dir(dir.path().join("half")).callback(ridges().every(at([2, 12]))));
+    assert!(picture("half") != drawn, "the curves between would not be missed");
 }

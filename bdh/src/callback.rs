@@ -10,6 +10,7 @@ pub use closures::{
     after_backward, after_optimizer_step, before_optimizer_step, on_checkpoint, on_eval,
     on_eval_batch, on_fit_end, on_fit_start, on_micro_batch, on_step, on_step_start,
 };
+pub(crate) use hooks::short_type_name;
 pub use hooks::{Hook, Hooks};
 
 use crate::event::{
@@ -17,6 +18,7 @@ use crate::event::{
     FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
 };
 use crate::{BoxError, Cadence, HookResult};
+use burn::tensor::Tensor;
 use serde_json::Value;
 
 /// What a failing callback does to the run.
@@ -149,6 +151,22 @@ pub trait Callback: Send {
     /// If the state is not its own.
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
         Ok(())
+    }
+
+    /// The copy of the parameters that it keeps, such as their average: `[elements]` each, in the order of
+    /// the parameter table. A checkpoint holds it in `weights_<name>.safetensors`, which opens in Python
+    /// like the model itself.
+    fn weights(&self) -> Option<Vec<Tensor<1>>> {
+        None
+    }
+
+    /// Takes back what [`weights`](Self::weights) gave, after [`load_state`](Self::load_state).
+    ///
+    /// # Errors
+    ///
+    /// If it keeps no copy.
+    fn load_weights(&mut self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
+        Err("it keeps no copy of the parameters".into())
     }
 
     /// Called once, before the first step.

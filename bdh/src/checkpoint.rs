@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! checkpoints/step_00001000/
-//!   model.safetensors       parameters under PyTorch's names and in its layouts
+//!   model.safetensors       parameters and buffers under PyTorch's names and in its layouts
 //!   optimizer.safetensors   what the optimizers remember, `<parameter>.<field>`
+//!   weights_ema.safetensors a copy of the parameters that a callback keeps, here `ema`; like the model
 //!   state.json              clock, seed, data position, callback states, the record, the configuration
 //!   manifest.json           size and SHA-256 of each file; written last
 //! ```
@@ -11,17 +12,20 @@
 //! A checkpoint is written under another name and renamed when everything in it is on the disk, so a
 //! directory with the right name is complete.
 
+mod folder;
+mod saver;
 mod tensors;
 
-use crate::run::write_atomically;
+pub(crate) use folder::{find, forget_after, is_plain_name, recover};
+pub use folder::{latest_checkpoint, list_checkpoints};
+pub(crate) use saver::{Job, Saved, Saver};
+pub use tensors::Tensors;
+
 use crate::{BoxError, Clock};
-use burn::tensor::TensorData;
+use folder::Folder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +35,6 @@ pub(crate) const FOLDER: &str = "checkpoints";
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-const MANIFEST: &str = "manifest.json";
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -69,10 +72,12 @@ pub enum CheckpointError {
 /// Everything that a run needs in order to go on, on the host.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
-    /// Parameters by PyTorch's names, in PyTorch's layouts.
-    pub model: BTreeMap<String, TensorData>,
+    /// Parameters and buffers by PyTorch's names, in PyTorch's layouts.
+    pub model: Tensors,
     /// What the optimizers remember.
-    pub optimizer: BTreeMap<String, TensorData>,
+    pub optimizer: Tensors,
+    /// Copies of the parameters that callbacks keep, by the callback's name; each like the model's.
+    pub copies: BTreeMap<String, Tensors>,
     /// Everything that is not a tensor.
     pub state: State,
 }
@@ -92,6 +97,9 @@ pub struct State {
     pub callbacks: BTreeMap<String, Value>,
     /// The state of each intervention, by name.
     pub interventions: BTreeMap<String, Value>,
+    /// The names under which this state was saved, and which of them are pinned. A process may die between two of
+    /// them; a resume makes those that are missing.
+    pub saved_as: BTreeMap<String, bool>,
     /// This step's line of `metrics.jsonl`, which gets there only after the checkpoint. A resume adds it
     /// if the run was killed in between.
     pub record: Value,
@@ -99,41 +107,28 @@ pub struct State {
     pub config: Value,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Manifest {
-    format: u32,
-    step: u64,
-    pinned: bool,
-    files: BTreeMap<String, FileEntry>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct FileEntry {
-    bytes: u64,
-    sha256: String,
-}
-
-/// The version of the layout above.
-const FORMAT: u32 = 1;
-
 impl Checkpoint {
     /// Writes the checkpoint to `dir`, which appears when everything in it is on the disk.
     ///
-    /// A checkpoint that stands there already is replaced. `pinned` ones are left alone by rotation.
+    /// A checkpoint that stands there already is replaced. `pinned` ones are left alone by rotation. On
+    /// the host this takes no more memory than the checkpoint itself has.
     ///
     /// # Errors
     ///
     /// [`CheckpointError::Io`] if the file system refuses; nothing appears then.
     pub fn write(&self, dir: &Path, pinned: bool) -> Result<(), CheckpointError> {
-        let scratch = scratch_path(dir);
-        let io_error = |source| CheckpointError::Io { path: dir.to_owned(), source };
-        let state = serde_json::to_vec_pretty(&self.state)
-            .map_err(|error| io_error(io::Error::other(error)))?;
-        let model = tensors::encode(&self.model)?;
-        let optimizer = tensors::encode(&self.optimizer)?;
-        let files = [(MODEL, model), (OPTIMIZER, optimizer), (STATE, state)];
-        write_files(&scratch, &files, self.state.clock.step, pinned).map_err(io_error)?;
-        replace_dir(&scratch, dir).map_err(io_error)
+        let mut folder = Folder::begin(dir)?;
+        folder.add(MODEL, |path| tensors::write(path, &self.model))?;
+        folder.add(OPTIMIZER, |path| tensors::write(path, &self.optimizer))?;
+        for (callback, copy) in &self.copies {
+            folder.add(&name_of_copy(callback), |path| tensors::write(path, copy))?;
+        }
+        folder.add(STATE, |path| {
+            let failed = |source| CheckpointError::Io { path: path.to_owned(), source };
+            let state = serde_json::to_vec_pretty(&self.state).map_err(|e| failed(e.into()))?;
+            std::fs::write(path, state).map_err(failed)
+        })?;
+        folder.finish(self.state.clock.step, pinned)
     }
 
     /// Reads a checkpoint, after checking every file against the manifest.
@@ -143,148 +138,66 @@ impl Checkpoint {
     /// [`CheckpointError::Io`] if a file is missing, [`CheckpointError::Damaged`] if one is not what the
     /// manifest says.
     pub fn read(dir: &Path) -> Result<Self, CheckpointError> {
-        let manifest = read_manifest(dir)?;
-        let load = |name: &str| checked(dir, name, &manifest);
-        let (model, optimizer) = (load(MODEL)?, load(OPTIMIZER)?);
-        let state = load(STATE)?;
+        let files = folder::checked_files(dir)?;
+        let copies = files.iter().filter_map(|name| Some((callback_of_copy(name)?, name)));
+        let read = |name: &str| tensors::read(&dir.join(name));
+        let state = folder::read_file(&dir.join(STATE))?;
         Ok(Self {
-            model: tensors::decode(&dir.join(MODEL), &model)?,
-            optimizer: tensors::decode(&dir.join(OPTIMIZER), &optimizer)?,
+            model: read(MODEL)?,
+            optimizer: read(OPTIMIZER)?,
+            copies: copies
+                .map(|(callback, name)| Ok((callback.to_owned(), read(name)?)))
+                .collect::<Result<_, CheckpointError>>()?,
             state: serde_json::from_slice(&state)
-                .map_err(|e| damaged(&dir.join(STATE), &e.into()))?,
+                .map_err(|error| damaged(&dir.join(STATE), &error.into()))?,
         })
     }
-}
 
-/// Finds the newest complete checkpoint below `dir`, by its step.
-///
-/// Directories without a readable manifest, such as one that was being written when the machine died,
-/// are passed over.
-#[must_use]
-pub fn latest_checkpoint(dir: &Path) -> Option<PathBuf> {
-    list(dir).into_iter().max_by_key(|(_, manifest)| manifest.step).map(|(path, _)| path)
-}
-
-/// Deletes all but the newest `keep` of the checkpoints that are not pinned.
-pub(crate) fn rotate(dir: &Path, keep: usize) -> io::Result<()> {
-    let mut old: Vec<_> = list(dir).into_iter().filter(|(_, manifest)| !manifest.pinned).collect();
-    old.sort_by_key(|(_, manifest)| std::cmp::Reverse(manifest.step));
-    old.iter().skip(keep.max(1)).try_for_each(|(path, _)| fs::remove_dir_all(path))
-}
-
-/// Deletes the checkpoints of later steps, which belong to a future that a resume gives up.
-pub(crate) fn forget_after(dir: &Path, step: u64) -> io::Result<()> {
-    let mut later = list(dir).into_iter().filter(|(_, manifest)| manifest.step > step);
-    later.try_for_each(|(path, _)| fs::remove_dir_all(path))
-}
-
-fn list(dir: &Path) -> Vec<(PathBuf, Manifest)> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    entries
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let hidden = path.file_name()?.to_string_lossy().starts_with('.');
-            let manifest = read_manifest(&path).ok()?;
-            (!hidden).then_some((path, manifest))
-        })
-        .collect()
-}
-
-/// Beside the target, so that the rename stays on one file system; hidden, so that nobody takes it.
-fn scratch_path(dir: &Path) -> PathBuf {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    dir.with_file_name(format!(".{name}.tmp"))
-}
-
-fn write_files(dir: &Path, files: &[(&str, Vec<u8>)], step: u64, pinned: bool) -> io::Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir)?; // left by a process that died
-    }
-    fs::create_dir_all(dir)?;
-    let mut entries = BTreeMap::new();
-    for (name, bytes) in files {
-        write_atomically(&dir.join(name), bytes)?;
-        let entry = FileEntry { bytes: bytes.len() as u64, sha256: sha256(bytes) };
-        entries.insert((*name).to_owned(), entry);
-    }
-    let manifest = Manifest { format: FORMAT, step, pinned, files: entries };
-    write_atomically(&dir.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
-    sync_dir(dir)
-}
-
-/// Renames `from` to `to`; what stood at `to` is moved aside first, and deleted last.
-fn replace_dir(from: &Path, to: &Path) -> io::Result<()> {
-    let aside = scratch_path(to).with_extension("old");
-    if to.exists() {
-        if aside.exists() {
-            fs::remove_dir_all(&aside)?;
+    /// Puts another copy of the checkpoint `from` at `to`.
+    pub(crate) fn copy(from: &Path, to: &Path, pinned: bool) -> Result<(), CheckpointError> {
+        let (files, step) = (folder::checked_files(from)?, folder::step(from)?);
+        let mut folder = Folder::begin(to)?;
+        for name in files {
+            folder.add(&name, |path| {
+                let failed = |source| CheckpointError::Io { path: path.to_owned(), source };
+                std::fs::copy(from.join(&name), path).map(drop).map_err(failed)
+            })?;
         }
-        fs::rename(to, &aside)?;
+        folder.finish(step, pinned)
     }
-    fs::rename(from, to)?;
-    if let Some(parent) = to.parent() {
-        sync_dir(parent)?; // the rename itself must survive a power cut
-    }
-    if aside.exists() { fs::remove_dir_all(&aside) } else { Ok(()) }
-}
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    // Windows cannot open a directory as a file, and makes renames durable by itself.
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
-}
-
-fn read_manifest(dir: &Path) -> Result<Manifest, CheckpointError> {
-    let path = dir.join(MANIFEST);
-    let bytes = read_file(&path)?;
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(&path, &error.into()))?;
-    if manifest.format == FORMAT {
-        Ok(manifest)
-    } else {
-        let what = format!("its format is {}, this program reads {FORMAT}", manifest.format);
-        Err(CheckpointError::Mismatch { path, what })
+    /// The copy of the parameters that a callback had saved, if it had.
+    pub(crate) fn take_copy(&mut self, callback: &str) -> Option<Tensors> {
+        self.copies.remove(callback_of_copy(&name_of_copy(callback))?)
     }
 }
 
-fn checked(dir: &Path, name: &str, manifest: &Manifest) -> Result<Vec<u8>, CheckpointError> {
-    let path = dir.join(name);
-    let bytes = read_file(&path)?;
-    let entry = manifest.files.get(name).ok_or_else(|| CheckpointError::Damaged {
-        path: dir.join(MANIFEST),
-        what: format!("it does not list {name}"),
-    })?;
-    if bytes.len() as u64 != entry.bytes || sha256(&bytes) != entry.sha256 {
-        let what =
-            format!("it has {} bytes, or other ones, instead of {}", bytes.len(), entry.bytes);
-        return Err(CheckpointError::Damaged { path, what });
-    }
-    Ok(bytes)
+/// The file that holds a callback's copy of the parameters. Names may hold anything; file names may not.
+fn name_of_copy(callback: &str) -> String {
+    let plain = |letter: char| if letter.is_alphanumeric() { letter } else { '_' };
+    format!("weights_{}.safetensors", callback.chars().map(plain).collect::<String>())
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
-    fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+fn callback_of_copy(file: &str) -> Option<&str> {
+    file.strip_prefix("weights_")?.strip_suffix(".safetensors")
 }
 
 fn damaged(path: &Path, error: &BoxError) -> CheckpointError {
     CheckpointError::Damaged { path: path.to_owned(), what: error.to_string() }
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes whatever is written to it");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::TensorData;
+    use std::fs;
 
     fn checkpoint(step: u64) -> Checkpoint {
         let weight = TensorData::new(vec![1.0_f32, f32::NAN, -0.0], [3]);
         Checkpoint {
             model: BTreeMap::from([("weight".to_owned(), weight.clone())]),
             optimizer: BTreeMap::from([("weight.moment".to_owned(), weight)]),
+            copies: BTreeMap::new(),
             state: State {
                 clock: Clock { step, ..Clock::default() },
                 seed: 7,
@@ -292,6 +205,7 @@ mod tests {
                 optimizer: BTreeMap::new(),
                 callbacks: BTreeMap::new(),
                 interventions: BTreeMap::new(),
+                saved_as: BTreeMap::new(),
                 record: serde_json::json!({ "step": step, "train/loss": 0.1 }),
                 config: Value::Null,
             },
@@ -338,7 +252,7 @@ mod tests {
         fs::create_dir(at("step_5")).expect("one that is not complete");
         assert_eq!(latest_checkpoint(dir.path()), Some(at("step_4")));
 
-        rotate(dir.path(), 0).expect("rotated");
+        folder::rotate(dir.path(), 0).expect("rotated");
         assert_eq!(latest_checkpoint(dir.path()), Some(at("step_4")));
         assert!(at("early").exists() && !at("step_2").exists() && !at("step_3").exists());
     }

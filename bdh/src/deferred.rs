@@ -167,8 +167,11 @@ pub(crate) fn read_all<'a>(
         // Already set only if another thread read the same leaf meanwhile, and then to the same values.
         let _ = leaf.read.set(data.iter::<f64>().collect());
     }
-    for histogram in histograms {
+    for histogram in &histograms {
         histogram.take(&mut read).ok_or("the device gave less than it was asked for")?;
+    }
+    for histogram in histograms {
+        histogram.release(); // after all were taken: one may be there twice
     }
     Ok(true)
 }

@@ -1,5 +1,6 @@
 //! What can go wrong, one enum for each thing a caller can do next.
 
+use crate::config_change::{self, ConfigChange};
 use std::path::PathBuf;
 
 /// An error of somebody else's making, with its cause.
@@ -83,6 +84,26 @@ pub enum ConfigError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another process writes to the run directory.
+    #[error("`{}` is in use by another run; wait for its end, or choose another name", path.display())]
+    RunInUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A run is over, and left no checkpoint.
+    #[error("`{}` has no checkpoint to go on from; begin again under another name", path.display())]
+    NothingToResume {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The configuration is not the one that the checkpoint was made with.
+    #[error("`{}` was made with another configuration:{}", path.display(), config_change::explain(changes))]
+    Changed {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        changes: Vec<ConfigChange>,
+    },
     /// The run directory cannot be written.
     #[error("the run directory `{}` cannot be written", path.display())]
     RunDir {
@@ -145,6 +166,9 @@ pub enum TrainError {
         /// What the panic said.
         text: String,
     },
+    /// A checkpoint that was to be looked at cannot be used.
+    #[error("cannot replay")]
+    Replay(#[from] crate::CheckpointError),
     /// No gradient reached any parameter, so training would change nothing.
     #[error("no parameter received a gradient at step {step}; is the model on an autodiff device?")]
     NoGradients {

@@ -5,13 +5,14 @@
 //! inside a step does not compile.
 
 use crate::callback::Hook;
+use crate::checkpoint::is_plain_name;
 use crate::lm::{Generated, Sampling};
 use crate::outcome::Outcome;
 use crate::params::ParamTable;
 use crate::record::Logged;
 use crate::stats::Stats;
 use crate::{BatchSize, BoxError, Cadence, Clock, Deferred, Plan, Tap, deferred, seed};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -24,6 +25,8 @@ pub struct Cx<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) previous: Option<&'a Clock>,
     pub(crate) steps: u64,
+    /// Whether nothing is trained: then every cadence is due.
+    pub(crate) replays: bool,
     pub(crate) seed: u64,
     pub(crate) device: &'a Device,
     pub(crate) run_dir: Option<&'a Path>,
@@ -33,7 +36,8 @@ pub struct Cx<'a> {
 }
 
 /// [`Task::generate`](crate::Task::generate) with the model as it is.
-pub(crate) type Generate<'a> = dyn Fn(&str, &Sampling) -> Option<Result<Generated, BoxError>> + 'a;
+pub(crate) type Generate<'a> =
+    dyn Fn(&[(&str, Sampling)]) -> Option<Result<Vec<Generated>, BoxError>> + 'a;
 
 /// Where hooks leave what they log and ask for, until the step is settled.
 #[derive(Default)]
@@ -70,11 +74,6 @@ impl Requests {
             None => self.checkpoints.push((by, request)),
         }
     }
-}
-
-/// Whether it is one component of a path: `..` would replace the folder of all checkpoints.
-fn is_file_name(name: &str) -> bool {
-    Path::new(name).file_name().is_some_and(|last| last == name)
 }
 
 /// A checkpoint that a callback asks for.
@@ -130,10 +129,10 @@ impl<'a> Cx<'a> {
         self.run_dir
     }
 
-    /// Whether a cadence is due on this step.
+    /// Whether a cadence is due on this step. In a [`Replay`](crate::Replay) every one is.
     #[must_use]
     pub fn is_due(&self, cadence: &Cadence) -> bool {
-        cadence.is_due(self.previous, self.clock, self.steps)
+        self.replays || cadence.is_due(self.previous, self.clock, self.steps)
     }
 
     /// Records a value under a key such as `grad/norm/global`. Costs no device read of its own.
@@ -204,10 +203,31 @@ impl<'a> Cx<'a> {
     /// The same, with the tokens and how likely the model found them.
     #[must_use]
     pub fn sample(&self, prompt: &str, how: &Sampling) -> Option<Result<Generated, BoxError>> {
-        let sample = (self.generate)(prompt, how)?;
-        let reads = sample.as_ref().map_or(0, |sample| sample.tokens.len() as u64);
-        self.bus.reads.set(self.bus.reads.get() + reads); // one a token
-        Some(sample)
+        let samples = self.sample_all(&[(prompt, how.clone())])?;
+        Some(samples.map(|mut samples| samples.pop().unwrap_or_default())) // there is one for each
+    }
+
+    /// Continues several prompts in one batch, each in its own way: what each becomes does not depend on the others,
+    /// and together they cost as many device reads as the longest alone.
+    #[must_use]
+    pub fn sample_all(
+        &self,
+        prompts: &[(&str, Sampling)],
+    ) -> Option<Result<Vec<Generated>, BoxError>> {
+        let samples = (self.generate)(prompts)?;
+        Some(samples.and_then(|samples| {
+            if samples.len() != prompts.len() {
+                let (made, asked) = (samples.len(), prompts.len());
+                return Err(format!("the task continued {made} of {asked} prompts").into());
+            }
+            // One for each token of the longest, and one that tells where it ends.
+            let tokens = |((_, how), sample): (&(&str, Sampling), &Generated)| {
+                how.max_tokens.min(sample.tokens.len() + 1) as u64
+            };
+            let reads = prompts.iter().zip(&samples).map(tokens).max().unwrap_or_default();
+            self.bus.reads.set(self.bus.reads.get() + reads);
+            Ok(samples)
+        }))
     }
 
     /// A seed for something random of one's own: from the run's seed, the step and a purpose.
@@ -224,11 +244,11 @@ impl<'a> Cx<'a> {
 }
 
 macro_rules! events {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })+) => {$(
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $vis:vis $field:ident: $type:ty),* $(,)? })+) => {$(
         $(#[$doc])*
         pub struct $name<'a> {
             pub(crate) cx: Cx<'a>,
-            $($(#[$field_doc])* pub $field: $type,)*
+            $($(#[$field_doc])* $vis $field: $type,)*
         }
 
         impl<'a> Deref for $name<'a> {
@@ -245,11 +265,11 @@ events! {
     /// [`Callback::on_fit_start`](crate::Callback::on_fit_start): the run begins, or goes on.
     FitStart {
         /// What will fire when.
-        plan: &'a Plan,
+        pub plan: &'a Plan,
         /// The model's parameters.
-        params: &'a ParamTable,
+        pub params: &'a ParamTable,
         /// Whether the run continues from a checkpoint.
-        resumed: bool,
+        pub resumed: bool,
     }
 
     /// [`Callback::on_step_start`](crate::Callback::on_step_start): the batches are here, nothing is
@@ -259,92 +279,95 @@ events! {
     /// [`Callback::on_micro_batch`](crate::Callback::on_micro_batch): one forward and backward is done.
     MicroBatch {
         /// Counts from 0 within the step.
-        index: usize,
+        pub index: usize,
         /// How many micro-batches make up the step.
-        count: usize,
+        pub count: usize,
         /// What it held.
-        size: BatchSize,
+        pub size: BatchSize,
         /// Its mean loss.
-        loss: &'a Deferred,
+        pub loss: &'a Deferred,
         /// Its share of the step's gradients: those of its mean loss, divided by `count`.
-        gradients: &'a Stats<'a>,
+        pub gradients: &'a Stats<'a>,
     }
 
     /// [`Callback::after_backward`](crate::Callback::after_backward): the gradients of the whole step,
     /// averaged over micro-batches, before interventions and clipping.
     AfterBackward {
         /// The step's mean loss.
-        loss: &'a Deferred,
+        pub loss: &'a Deferred,
         /// The parameters as they are before the update.
-        weights: &'a Stats<'a>,
+        pub weights: &'a Stats<'a>,
         /// The mean gradients.
-        gradients: &'a Stats<'a>,
+        pub gradients: &'a Stats<'a>,
         /// What the model showed during the last micro-batch, if a due callback
         /// [listens](crate::Callback::listens).
-        activations: &'a [Tap],
+        pub activations: &'a [Tap],
     }
 
     /// [`Callback::before_optimizer_step`](crate::Callback::before_optimizer_step): what the optimizer is
     /// about to get.
     BeforeOptimizerStep {
         /// The gradients after interventions and clipping.
-        gradients: &'a Stats<'a>,
+        pub gradients: &'a Stats<'a>,
         /// The global L2 norm before clipping, where clipping is on.
-        grad_norm: Option<&'a Deferred>,
+        pub grad_norm: Option<&'a Deferred>,
         /// The factor that clipping applied, at most 1, where clipping is on.
-        clip_coefficient: Option<&'a Deferred>,
+        pub clip_coefficient: Option<&'a Deferred>,
         /// Each group's name and learning rate for this step.
-        lrs: &'a [(String, f64)],
+        pub lrs: &'a [(String, f64)],
     }
 
     /// [`Callback::after_optimizer_step`](crate::Callback::after_optimizer_step): the parameters have moved.
     AfterOptimizerStep {
         /// The parameters as they are now.
-        weights: &'a Stats<'a>,
+        pub weights: &'a Stats<'a>,
         /// New minus old.
-        updates: &'a Stats<'a>,
+        pub updates: &'a Stats<'a>,
     }
 
     /// [`Callback::on_step`](crate::Callback::on_step): the step is complete.
     StepEnd {
         /// The step's mean loss.
-        loss: &'a Deferred,
+        pub loss: &'a Deferred,
+        /// The parameters as they are now, after the update: those that an eval or a checkpoint of this step sees.
+        pub weights: &'a Stats<'a>,
         /// Whether an intervention left the parameters as they were.
-        skipped: bool,
+        pub skipped: bool,
         /// Where the step's time went.
-        timing: Timing,
+        pub timing: Timing,
         /// The same, summed over all steps of this process; for means over the steps between two calls.
-        timing_total: Timing,
+        pub timing_total: Timing,
         /// Training cost per token in floating-point operations, where the task knows it.
-        flops_per_token: Option<f64>,
+        pub flops_per_token: Option<f64>,
     }
 
     /// [`Callback::on_eval_batch`](crate::Callback::on_eval_batch): one validation batch is done.
     EvalBatch {
         /// Counts from 0 within the eval.
-        index: usize,
+        pub index: usize,
         /// How many validation batches there are.
-        count: usize,
+        pub count: usize,
     }
 
     /// [`Callback::on_eval`](crate::Callback::on_eval): the validation split has been measured.
     EvalEnd {
         /// What was measured, on this very step.
-        report: &'a EvalReport,
+        pub report: &'a EvalReport,
+        pub(crate) eval_of: &'a dyn Fn(&[Tensor<1>]) -> Vec<(String, Deferred)>,
     }
 
     /// [`Callback::on_checkpoint`](crate::Callback::on_checkpoint): a checkpoint is complete on disk.
     Checkpointed {
         /// The checkpoint's directory.
-        path: &'a Path,
+        pub path: &'a Path,
         /// Whether rotation leaves it alone.
-        pinned: bool,
+        pub pinned: bool,
     }
 
     /// [`Callback::on_fit_end`](crate::Callback::on_fit_end): the run is over, whatever happened.
     FitEnd {
         /// How it ended.
-        outcome: &'a Outcome,
+        pub outcome: &'a Outcome,
     }
 }
 
@@ -391,7 +414,7 @@ macro_rules! requests {
             /// If the name is empty or a path; the callback is then switched off, like any that panics.
             pub fn checkpoint(&self, request: CheckpointRequest) {
                 let name = &request.name;
-                assert!(is_file_name(name), "a checkpoint cannot be called `{name}`");
+                assert!(is_plain_name(name), "a checkpoint cannot be called `{name}`");
                 let by = self.bus.speaker.borrow().clone();
                 self.bus.requests.borrow_mut().ask_for_checkpoint(by, request);
             }
@@ -400,6 +423,20 @@ macro_rules! requests {
 }
 
 requests!(StepEnd, EvalEnd);
+
+impl EvalEnd<'_> {
+    /// Measures the model with other weights in the place of its own, such as an average of theirs: `[elements]`
+    /// each, in the order of the parameter table. Costs as much as the eval itself; its metrics are read with what
+    /// the step has logged.
+    ///
+    /// # Panics
+    ///
+    /// If the weights are not as many, or not as large, as the model's.
+    #[must_use]
+    pub fn eval_of(&self, weights: &[Tensor<1>]) -> Vec<(String, Deferred)> {
+        (self.eval_of)(weights)
+    }
+}
 
 impl StepEnd<'_> {
     /// Asks for an eval on this step, before it ends.

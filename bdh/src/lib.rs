@@ -41,6 +41,7 @@ mod cadence;
 mod callback;
 mod checkpoint;
 mod clock;
+mod config_change;
 mod deferred;
 mod device;
 mod error;
@@ -77,8 +78,11 @@ pub use callback::{
     after_backward, after_optimizer_step, before_optimizer_step, on_checkpoint, on_eval,
     on_eval_batch, on_fit_end, on_fit_start, on_micro_batch, on_step, on_step_start,
 };
-pub use checkpoint::{Checkpoint, CheckpointError, State, latest_checkpoint};
+pub use checkpoint::{
+    Checkpoint, CheckpointError, State, Tensors, latest_checkpoint, list_checkpoints,
+};
 pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
+pub use config_change::ConfigChange;
 pub use deferred::{Deferred, DeferredHistogram};
 pub use device::device;
 pub use error::{BoxError, ConfigError, HookResult, TrainError};
@@ -106,4 +110,4 @@ pub use sink::{Feedback, Jsonl, MemorySink, Sink};
 pub use source::Source;
 pub use stats::{ParamStats, Stats};
 pub use task::{BatchSize, Task, Totals};
-pub use trainer::{Parts, Trainer, TrainerBuilder};
+pub use trainer::{Parts, Replay, ReplayBuilder, Resume, Trainer, TrainerBuilder};

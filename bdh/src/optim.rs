@@ -5,6 +5,7 @@
 //! are loaded on the parameter's device instead of on the default one, and the learning rate of each
 //! group is a plain number.
 
+use crate::callback::short_type_name;
 use crate::params::{OnTape, ParamInfo, ParamTable};
 use crate::{ConfigError, Schedule};
 use burn::module::{Module, ModuleMapper, Param};
@@ -18,6 +19,8 @@ pub struct Group {
     name: String,
     claims: Claim,
     optimizer: Box<dyn DynOptimizer>,
+    /// The optimizer's type, for the configuration.
+    kind: String,
     schedule: Schedule,
 }
 
@@ -38,13 +41,14 @@ impl Group {
     ///     warmup_cosine(3e-4, 100),
     /// );
     /// ```
-    pub fn new(
+    pub fn new<O: DynOptimizer + 'static>(
         name: impl Into<String>,
         claims: impl Fn(&ParamInfo) -> bool + Send + 'static,
-        optimizer: impl DynOptimizer + 'static,
+        optimizer: O,
         schedule: impl Into<Schedule>,
     ) -> Self {
-        Self::boxed(name, claims, Box::new(optimizer), schedule)
+        let kind = short_type_name::<O>();
+        Self { kind, ..Self::boxed(name, claims, Box::new(optimizer), schedule) }
     }
 
     /// The same, for an optimizer whose type is not known at compile time.
@@ -55,7 +59,7 @@ impl Group {
         schedule: impl Into<Schedule>,
     ) -> Self {
         let (name, schedule) = (name.into(), schedule.into());
-        Self { name, claims: Box::new(claims), optimizer, schedule }
+        Self { name, claims: Box::new(claims), optimizer, kind: "boxed".to_owned(), schedule }
     }
 
     pub(crate) fn schedule(&self) -> Schedule {
@@ -63,7 +67,8 @@ impl Group {
     }
 }
 
-/// The groups of a run, which parameter is in which, and the optimizers' states.
+/// The groups of a run, which parameter is in which, and the optimizers' states. None by default.
+#[derive(Default)]
 pub(crate) struct Optimizers {
     groups: Vec<Group>,
     /// For each parameter of the table, its group.
@@ -115,6 +120,7 @@ impl Optimizers {
             .enumerate()
             .map(|(index, group)| GroupSummary {
                 name: group.name.clone(),
+                optimizer: group.kind.clone(),
                 schedule: group.schedule,
                 tensors: of_group(index).count(),
                 elements: of_group(index).map(|(param, _)| param.num_elements()).sum(),
@@ -200,6 +206,8 @@ impl OptimizerState {
 pub struct GroupSummary {
     /// The group's name.
     pub name: String,
+    /// The type of its optimizer, such as `AdamW`.
+    pub optimizer: String,
     /// Its learning rate over the run.
     pub schedule: Schedule,
     /// How many parameters (tensors) it has.

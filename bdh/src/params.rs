@@ -3,12 +3,16 @@
 //! burn's visitors are generic over the rank and cannot be objects, so the module is walked here, once
 //! for each purpose, and everything else (statistics, groups, checkpoints, callbacks) goes by the table.
 
+mod saved;
+
+pub(crate) use saved::{capture, capture_copy, compare, restore, restore_copy};
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{GradientCheckpointingStrategy, Tensor, TensorData, Transaction};
-use std::collections::BTreeMap;
+use burn::tensor::{Bool, GradientCheckpointingStrategy, Int, Tensor};
+use std::collections::HashMap;
 
-/// What is known of one trainable parameter before training.
+/// What is known of one parameter before training.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamInfo {
     /// Its name as PyTorch would have it, such as `transformer.h.0.attn.c_q.weight`.
@@ -42,9 +46,26 @@ impl ParamTable {
     /// Lists the parameters of `model`.
     #[must_use]
     pub fn of<M: Module>(model: &M) -> Self {
-        let mut lister = Lister { path: ModulePath::default(), params: Vec::new() };
+        Self::list(model, false)
+    }
+
+    /// Lists everything that a checkpoint of `model` holds: frozen parameters and buffers too.
+    pub(crate) fn with_frozen<M: Module>(model: &M) -> Self {
+        Self::list(model, true)
+    }
+
+    fn list<M: Module>(model: &M, frozen: bool) -> Self {
+        let mut lister = Lister { path: ModulePath::default(), frozen, params: Vec::new() };
         model.visit(&mut lister);
         Self(lister.params)
+    }
+
+    /// Two parameters that are one tensor, if there are any.
+    pub(crate) fn tied(&self) -> Option<(&ParamInfo, &ParamInfo)> {
+        let pairs = self.iter().enumerate().map(|(index, param)| (param, &self.0[..index]));
+        pairs
+            .filter_map(|(param, before)| Some((before.iter().find(|b| b.id == param.id)?, param)))
+            .next()
     }
 
     /// The parameters, in order.
@@ -124,7 +145,16 @@ impl ModulePath {
 
 struct Lister {
     path: ModulePath,
+    /// Whether what is not trained is listed too.
+    frozen: bool,
     params: Vec<ParamInfo>,
+}
+
+impl Lister {
+    fn add(&mut self, id: ParamId, shape: Vec<usize>) {
+        let transposed = shape.len() == 2 && self.path.is_in("Struct:Linear");
+        self.params.push(ParamInfo { name: self.path.torch_name(), shape, id, transposed });
+    }
 }
 
 impl ModuleVisitor for Lister {
@@ -138,13 +168,20 @@ impl ModuleVisitor for Lister {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val();
-        if value.is_require_grad() {
-            self.params.push(ParamInfo {
-                name: self.path.torch_name(),
-                shape: value.dims().to_vec(),
-                id: param.id,
-                transposed: D == 2 && self.path.is_in("Struct:Linear"),
-            });
+        if self.frozen || value.is_require_grad() {
+            self.add(param.id, value.dims().to_vec());
+        }
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        if self.frozen {
+            self.add(param.id, param.val().dims().to_vec());
+        }
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        if self.frozen {
+            self.add(param.id, param.val().dims().to_vec());
         }
     }
 }
@@ -267,6 +304,22 @@ pub(crate) fn scale_gradients<M: Module>(
     model.visit(&mut Scale(grads, factor));
 }
 
+/// `model`, which has no tape, with other values in the place of its parameters: `[elements]` each.
+pub(crate) fn replaced<M: Module>(model: M, table: &ParamTable, values: &[Tensor<1>]) -> M {
+    struct Replaced<'a>(HashMap<ParamId, &'a Tensor<1>>);
+    impl ModuleMapper for Replaced<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            match self.0.get(&param.id) {
+                Some(value) => param.map(|old| (*value).clone().reshape(old.dims())),
+                None => param, // frozen, or a buffer
+            }
+        }
+    }
+    assert_eq!(values.len(), table.len(), "a value for each parameter");
+    let values = table.iter().map(|param| param.id).zip(values).collect();
+    model.map(&mut Replaced(values))
+}
+
 /// Replaces every gradient by what `replace` makes of it, given the index in the table and the gradient
 /// as `[elements]`.
 pub(crate) fn replace_gradients<M: Module>(
@@ -293,79 +346,6 @@ pub(crate) fn replace_gradients<M: Module>(
         }
     }
     model.visit(&mut Replace { grads, make: replace, index: 0 });
-}
-
-/// Reads all parameters in one device read, in the table's order and in PyTorch's layout.
-pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Vec<TensorData>, String> {
-    struct Capture<'a> {
-        table: &'a ParamTable,
-        index: usize,
-        reads: Option<Transaction>,
-    }
-    impl ModuleVisitor for Capture<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if !param.is_require_grad() {
-                return;
-            }
-            let value = param.val().inner();
-            let value =
-                if self.table[self.index].transposed { value.swap_dims(0, 1) } else { value };
-            self.reads = self.reads.take().map(|reads| reads.register(value));
-            self.index += 1;
-        }
-    }
-    let mut capture = Capture { table, index: 0, reads: Some(Transaction::default()) };
-    model.visit(&mut capture);
-    let reads = capture.reads.expect("every visit puts the transaction back");
-    reads.try_execute().map_err(|error| error.to_string())
-}
-
-/// Puts values in PyTorch's layout into the parameters of the same names.
-///
-/// The values have been checked against the table: each name is there, with the right shape.
-pub(crate) fn restore<M: Module>(
-    model: M,
-    table: &ParamTable,
-    values: BTreeMap<String, TensorData>,
-) -> M {
-    struct Restore<'a> {
-        table: &'a ParamTable,
-        values: BTreeMap<String, TensorData>,
-        index: usize,
-    }
-    impl ModuleMapper for Restore<'_> {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if !param.is_require_grad() {
-                return param;
-            }
-            let info = &self.table[self.index];
-            self.index += 1;
-            let data = self.values.remove(&info.name).expect("the caller checked the names");
-            let data = if info.transposed { transpose(&data) } else { data };
-            param.map(|old| {
-                let new = Tensor::<D>::from_data(data, (&old.device().inner(), old.dtype()));
-                OnTape::of(&old).put(new)
-            })
-        }
-    }
-    model.map(&mut Restore { table, values, index: 0 })
-}
-
-/// Transposes a matrix on the host. A transposed view would do, but what is computed from its strides
-/// differs in the last bit from what is computed from a fresh parameter.
-fn transpose(data: &TensorData) -> TensorData {
-    let shape = data.shape();
-    let (rows, columns) = (shape[0], shape[1]);
-    let bytes = data.as_bytes();
-    let size = bytes.len() / (rows * columns).max(1);
-    let mut transposed = Vec::with_capacity(bytes.len());
-    for column in 0..columns {
-        for row in 0..rows {
-            let at = (row * columns + column) * size;
-            transposed.extend_from_slice(&bytes[at..at + size]);
-        }
-    }
-    TensorData::from_bytes_vec(transposed, [columns, rows], data.dtype())
 }
 
 /// How a parameter stands on the tape, so that a new value can take its place there.
@@ -423,18 +403,5 @@ mod tests {
         let expected = ["norm.weight", "norm.bias", "layers.0.weight", "layers.0.bias", "gain"];
         assert_eq!(names, expected);
         assert_eq!(table.num_elements(), 3 + 3 + 6 + 2 + 4);
-    }
-
-    #[test]
-    fn captured_parameters_come_back_to_the_bit_and_a_linear_weight_is_captured_out_by_in() {
-        let (from, into) = (block(), block());
-        let table = ParamTable::of(&from);
-        let captured = capture(&from, &table).expect("the device reads");
-        assert_eq!(captured[2].shape().as_slice(), [2, 3]);
-
-        let named = table.iter().map(|p| p.name.clone()).zip(captured.clone()).collect();
-        let into = restore(into, &table, named);
-        assert_eq!(capture(&into, &ParamTable::of(&into)).expect("the device reads"), captured);
-        assert!(into.layers[0].weight.is_require_grad());
     }
 }

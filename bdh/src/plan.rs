@@ -91,7 +91,7 @@ impl fmt::Display for Plan {
             None => writeln!(f, "gradients not clipped")?,
         }
         for group in &self.groups {
-            let GroupSummary { name, schedule, tensors, elements } = group;
+            let GroupSummary { name, schedule, tensors, elements, .. } = group;
             let peak = schedule.peak();
             writeln!(f, "  group {name}: {elements} in {tensors} tensors, peak lr {peak:.3e}")?;
         }

@@ -10,6 +10,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+mod lock;
+
+pub(crate) use lock::RunLock;
+
+/// The file of a run directory that says whose it is.
+pub(crate) const FILE: &str = "run.json";
+
 /// What a sink, and `run.json`, know of a run before it begins.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunInfo {
@@ -53,10 +60,29 @@ struct RunFile<'a> {
 /// Makes the run directory; one that holds a run already is refused, unless that run is resumed.
 pub(crate) fn create_dir(dir: &Path, resumes: bool) -> Result<(), ConfigError> {
     let failed = |source| ConfigError::RunDir { path: dir.to_owned(), source };
-    if !resumes && dir.join("run.json").exists() {
+    if !resumes && dir.join(FILE).exists() {
         return Err(ConfigError::RunExists { path: dir.to_owned() });
     }
     fs::create_dir_all(dir).map_err(failed)
+}
+
+/// What the directory's `run.json` says of its run: `running`, though it may have died since; how it ended;
+/// `unknown` if it cannot be read; or `None` if there is none.
+pub(crate) fn status(dir: &Path) -> Option<String> {
+    let text = fs::read(dir.join(FILE)).ok()?;
+    let file: Option<Value> = serde_json::from_slice(&text).ok();
+    let status = file.and_then(|file| Some(file.get("status")?.as_str()?.to_owned()));
+    Some(status.unwrap_or_else(|| "unknown".to_owned()))
+}
+
+/// Gives a directory the first name that is free after its own: `a` becomes `a.died-1`.
+pub(crate) fn move_aside(dir: &Path) -> Result<PathBuf, ConfigError> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let free = (1..).map(|n| dir.with_file_name(format!("{name}.died-{n}"))).find(|p| !p.exists());
+    let aside = free.unwrap_or_default();
+    fs::rename(dir, &aside)
+        .map_err(|source| ConfigError::RunDir { path: dir.to_owned(), source })?;
+    Ok(aside)
 }
 
 /// Writes `run.json` of a run that begins.
@@ -105,7 +131,7 @@ fn write(
         overhead,
     };
     let text = serde_json::to_vec_pretty(&file)?;
-    write_atomically(&dir.join("run.json"), &text)
+    write_atomically(&dir.join(FILE), &text)
 }
 
 /// Puts `bytes` at `path` so that a reader sees the old file or the new one, never a part.

@@ -8,7 +8,7 @@ mod writer;
 pub use feedback::Feedback;
 pub use jsonl::Jsonl;
 pub use memory::MemorySink;
-pub(crate) use writer::{Writers, panic_text};
+pub(crate) use writer::{Flushing, Writers, panic_text};
 
 use crate::outcome::{Outcome, Problem};
 use crate::{BoxError, Record, RunInfo};

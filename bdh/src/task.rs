@@ -1,5 +1,6 @@
 //! The user's side of training: what a batch is, and how wrong the model is on it.
 
+use crate::lm::{Generated, Sampling};
 use crate::{BoxError, Deferred, Probe};
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -88,13 +89,14 @@ pub trait Task: Send {
         None
     }
 
-    /// Continues a text, where the model can; `None` where it cannot.
+    /// Continues texts, each in its own way, where the model can; `None` where it cannot.
+    ///
+    /// One for each prompt, in their order, and the same as if each were continued alone.
     fn generate(
         &self,
         _model: &Self::Model,
-        _prompt: &str,
-        _options: &crate::lm::Sampling,
-    ) -> Option<Result<crate::lm::Generated, BoxError>> {
+        _prompts: &[(&str, Sampling)],
+    ) -> Option<Result<Vec<Generated>, BoxError>> {
         None
     }
 

@@ -7,12 +7,14 @@ mod hook_log;
 mod life;
 mod queue;
 mod records;
+mod resume;
 mod scratch;
 mod tiny;
 
 pub use callback::{CallbackCheck, callback_conforms};
 pub use hook_log::HookLog;
 pub use queue::Queue;
+pub use resume::resume_exact;
 pub use tiny::tiny_run;
 
 use crate::outcome::{Outcome, Problem, StopReason};

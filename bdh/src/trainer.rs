@@ -7,6 +7,7 @@ macro_rules! cx {
             clock: $clock,
             previous: $previous,
             steps: $trainer.settings.steps,
+            replays: $trainer.settings.replays,
             seed: $trainer.settings.seed,
             device: &$trainer.device,
             run_dir: $trainer.info.dir.as_deref(),
@@ -20,20 +21,24 @@ macro_rules! cx {
 /// Generation for the callbacks: with the model as it is, without a tape.
 macro_rules! generator {
     ($trainer:ident, $model:expr) => {
-        |prompt: &str, how: &Sampling| $trainer.task.generate(&$model.valid(), prompt, how)
+        |prompts: &[(&str, Sampling)]| $trainer.task.generate(&$model.valid(), prompts)
     };
 }
 
 mod builder;
 mod dispatch;
+mod replay;
+mod resume;
 mod save;
 mod settle;
 mod update;
 
 pub use builder::{Parts, TrainerBuilder};
+pub use replay::{Replay, ReplayBuilder};
+pub use resume::Resume;
 
 use crate::callback::Hook;
-use crate::checkpoint;
+use crate::checkpoint::{self, Saver};
 use crate::event::{Bus, Cx, FitEnd, FitStart, Timing};
 use crate::intervention::Intervention;
 use crate::lm::Sampling;
@@ -42,7 +47,7 @@ use crate::outcome::{Fitted, Outcome, Problem, chain};
 use crate::overhead::Overhead;
 use crate::params::ParamTable;
 use crate::record::Record;
-use crate::run::{self, RunInfo};
+use crate::run::{self, RunInfo, RunLock};
 use crate::signal::SignalWatch;
 use crate::sink::{Sink, Writers, panic_text};
 use crate::task::Task;
@@ -51,7 +56,9 @@ use builder::Settings;
 use burn::module::Module;
 use burn::tensor::Device;
 use dispatch::Callbacks;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use update::Updated;
@@ -98,6 +105,8 @@ pub struct Trainer<T: Task> {
     model: Option<T::Model>,
     device: Device,
     table: Arc<ParamTable>,
+    /// Everything of the model that a checkpoint holds.
+    saved: ParamTable,
     optimizers: Optimizers,
     interventions: Vec<Box<dyn Intervention>>,
     callbacks: Callbacks,
@@ -109,6 +118,12 @@ pub struct Trainer<T: Task> {
     clock: Clock,
     /// Training time of the run that this one continues.
     elapsed_before: Duration,
+    /// The checkpoint to go on from, and the names under which its state was saved.
+    resumed_from: Option<(PathBuf, BTreeMap<String, bool>)>,
+    /// Whether the directory's run died with nothing to go on from, and is begun again.
+    is_begun_again: bool,
+    /// Keeps the run directory from other processes.
+    lock: Option<RunLock>,
     bus: Bus,
     progress: Progress,
 }
@@ -117,6 +132,7 @@ pub struct Trainer<T: Task> {
 #[derive(Default)]
 struct Progress {
     writers: Writers,
+    saver: Saver,
     signals: Option<SignalWatch>,
     last: Option<Arc<Record>>,
     problems: Vec<Problem>,
@@ -175,10 +191,18 @@ impl<T: Task> Trainer<T> {
     /// # Panics
     ///
     /// If the task or the model panics; everybody has been told then too.
-    pub fn fit(mut self) -> Result<Fitted<T::Model>, TrainError> {
+    pub fn fit(self) -> Result<Fitted<T::Model>, TrainError> {
+        self.drive(Self::run)
+    }
+
+    /// Opens the run, has a loop run to its end, and tells everybody how it ended.
+    fn drive(
+        mut self,
+        run: impl FnOnce(&mut Self) -> Result<Outcome, TrainError>,
+    ) -> Result<Fitted<T::Model>, TrainError> {
         let began = Instant::now();
         self.open()?;
-        let ended = catch_unwind(AssertUnwindSafe(|| self.run()));
+        let ended = catch_unwind(AssertUnwindSafe(|| run(&mut self)));
         self.progress.overhead.total = began.elapsed();
         match ended {
             Ok(ended) => self.close(ended),
@@ -194,10 +218,20 @@ impl<T: Task> Trainer<T> {
     /// Makes the run directory, opens the sinks, listens for signals.
     fn open(&mut self) -> Result<(), ConfigError> {
         if let Some(dir) = &self.info.dir {
+            if std::mem::take(&mut self.is_begun_again) {
+                let aside = run::move_aside(dir)?;
+                self.lock = None; // it went along
+                self.progress.problems.push(died_early(dir, &aside));
+            }
             run::create_dir(dir, self.info.resumed_at.is_some())?;
+            if self.lock.is_none() {
+                self.lock = RunLock::take(dir)?;
+            }
             if let Some(step) = self.info.resumed_at {
-                checkpoint::forget_after(&dir.join(checkpoint::FOLDER), step)
+                let folder = dir.join(checkpoint::FOLDER);
+                checkpoint::forget_after(&folder, step)
                     .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
+                self.complete_checkpoints(&folder)?;
             }
         }
         let (feedback, said) = Feedback::channel();
@@ -212,6 +246,9 @@ impl<T: Task> Trainer<T> {
         // After the sinks: a run that never began leaves its directory free for the next attempt.
         run::write_start(&self.info)?;
         self.progress.writers = Writers::start(std::mem::take(&mut self.sinks), &feedback, said);
+        for problem in &self.progress.problems {
+            self.progress.writers.tell(problem); // what was met before there was anybody to tell
+        }
         if self.settings.stop_on_signals {
             // Without a handler the run is merely less polite to interrupt.
             self.progress.signals = SignalWatch::start();
@@ -281,6 +318,7 @@ impl<T: Task> Trainer<T> {
         if ended.is_err() {
             let _ = self.record(); // what the failing step had logged; it failed already
         }
+        self.wait_for_saver();
         let heard = self.on_fit_end(&told);
         let ended = ended.and_then(|outcome| heard.map(|()| outcome));
         let outcome = outcome_of(&ended);
@@ -315,6 +353,17 @@ impl<T: Task> Trainer<T> {
             last.values.extend(late);
         }
         Ok(())
+    }
+}
+
+/// The problem of a run that was killed before it had saved anything.
+fn died_early(dir: &Path, aside: &Path) -> Problem {
+    Problem {
+        who: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        during: "resume".to_owned(),
+        step: 0,
+        error: "it died before its first checkpoint was complete".to_owned(),
+        consequence: format!("it was moved to `{}` and begins again", aside.display()),
     }
 }
 

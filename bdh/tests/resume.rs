@@ -262,8 +262,15 @@ fn refusal(
 ) -> String {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(first(tiny::run(2).run_dir(dir.path()).checkpoint(last())));
-    let run = tiny::run(4).run_dir(dir.path()).resume(saved(dir.path(), 2));
-    mismatch(resume(run))
+    mismatch(resume(longer(dir.path())))
+}
+
+/// Goes on with a finished run of two steps, for two more.
+fn longer(dir: &Path) -> tiny::Builder {
+    tiny::run(4)
+        .allow_changed(["trainer.steps", "interventions"])
+        .run_dir(dir)
+        .resume(saved(dir, 2))
 }
 
 fn mismatch(run: tiny::Builder) -> String {
@@ -322,22 +329,39 @@ fn an_intervention_that_was_left_out_or_added_is_named() {
 }
 
 #[test]
-fn another_seed_is_refused() {
+fn another_configuration_is_refused_with_what_differs_and_how_to_allow_it() {
     let _alone = tiny::alone();
-    let text = refusal(|run| run, |run| run.seed(1));
-    assert!(text.ends_with("its seed is 0, this run's 1"), "{text}");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()).config(json!({ "depth": 2 })));
+    let resume = || tiny::run(4).run_dir(dir.path()).seed(1).resume("auto").checkpoint(every(1));
+    let error = resume().build().err().expect("another configuration");
+    let expected = format!(
+        "`{}` was made with another configuration:\n  trainer.steps: 2 then, 4 now\n  \
+         trainer.seed: 0 then, 1 now\n  user: {{\"depth\":2}} then, null now\n\
+         Give the old values, or allow the new ones: \
+         `.allow_changed([\"trainer.steps\", \"trainer.seed\", \"user\"])`",
+        saved(dir.path(), 2).display()
+    );
+    assert_eq!(error.to_string(), expected);
+    fit(resume().allow_changed(["trainer", "user"]));
 }
 
 #[test]
-fn another_optimizer_is_refused_by_the_name_of_what_it_does_not_know() {
+fn another_optimizer_is_refused_as_a_change_and_by_what_it_does_not_know() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
-    let with = |optimizer: SgdConfig| {
-        let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 4);
-        run.optimizer(optimizer.build(), 0.1).run_dir(dir.path()).resume(saved(dir.path(), 2))
+    let run = |optimizer: SgdConfig| {
+        let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 2);
+        run.optimizer(optimizer.build(), 0.1).run_dir(dir.path())
     };
-    let text = mismatch(with(SgdConfig::new()));
+    let run_adam = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 2)
+        .optimizer(AdamWConfig::new().build(), 0.1);
+    fit(run_adam.run_dir(dir.path()).checkpoint(last()));
+    let resumed = || run(SgdConfig::new()).resume("auto");
+    let error = resumed().build().err().expect("another optimizer").to_string();
+    let change = "groups.default.optimizer: \"AdamW\" then, \"Sgd\" now";
+    assert!(error.contains(change), "{error}");
+    let text = mismatch(resumed().allow_changed(["groups"]));
     assert!(text.contains("the optimizer") && text.contains("`embed.weight."), "{text}");
 }
 
@@ -354,7 +378,7 @@ fn a_parameter_of_another_shape_or_name_is_named() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
     let path = saved(dir.path(), 2);
-    let resume = || mismatch(tiny::run(4).run_dir(dir.path()).resume(&*path));
+    let resume = || mismatch(longer(dir.path()));
 
     let whole = Checkpoint::read(&path).expect("a whole checkpoint");
     assert_eq!(whole.model["head.weight"].shape().to_vec(), [11, 8], "out by in, as in PyTorch");
@@ -388,7 +412,7 @@ fn a_damaged_or_missing_checkpoint_is_refused() {
     fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
     let path = saved(dir.path(), 2);
     let resume = |path: &Path| {
-        let run = tiny::run(4).run_dir(dir.path()).resume(path);
+        let run = tiny::run(2).run_dir(dir.path()).resume(path);
         let error = run.build().err().expect("the checkpoint is damaged");
         error.source().expect("a cause").to_string()
     };
@@ -417,5 +441,6 @@ fn a_resumed_run_does_not_write_over_another_run() {
     assert!(error.contains("second") && error.contains("exists already"), "{error}");
 
     // A directory of its own is fine: that is how a run branches off.
-    fit(tiny::run(4).run_dir(&third).resume(saved(&first, 2)));
+    let branch = tiny::run(4).run_dir(&third).resume(saved(&first, 2));
+    fit(branch.allow_changed(["trainer.steps"]));
 }

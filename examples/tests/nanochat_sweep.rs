@@ -269,7 +269,7 @@ fn a_sweep_agents_spellings_are_understood() {
     contains(&out, &["  matrix        lr 0.000120 ", "Step: 2/2 loss"]);
     let run = place.json("runs/d2-w64-lr0.00012/run.json");
     assert_eq!(run["config"]["user"]["recipe"]["rates"]["matrix"], 0.00012);
-    assert_eq!(run["config"]["groups"][0]["schedule"]["peak"], 0.00012);
+    assert_eq!(run["config"]["groups"]["matrix"]["schedule"]["peak"], 0.00012);
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! Distributions as lines over one axis, with a legend beside them.
 
+use crate::plot::{self, Area, range, short};
 use bdh::{BoxError, Histogram};
 use plotters::chart::ChartBuilder;
-use plotters::coord::Shift;
-use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::element::{PathElement, Text};
-use plotters::prelude::{BitMapBackend, LineSeries};
-use plotters::style::{Color, FontStyle, HSLColor, RGBColor, ShapeStyle, WHITE, register_font};
-use std::sync::LazyLock;
+use plotters::prelude::LineSeries;
+use plotters::style::{Color, HSLColor, RGBColor, ShapeStyle};
 
 /// Pixels. The request's figure is 20 by 8 inches.
 const SIZE: (u32, u32) = (1_600, 640);
@@ -21,11 +19,6 @@ const LEGEND_ROWS: usize = 44;
 /// About how wide a letter of the legend is, in shares of its size.
 const LETTER: f64 = 0.56;
 
-/// A subset of DejaVu Sans, so that there is text on a machine without fonts. See `FONT-LICENSE.txt`.
-static HAS_FONT: LazyLock<bool> = LazyLock::new(|| {
-    register_font("plot", FontStyle::Normal, include_bytes!("plot_sans.ttf")).is_ok()
-});
-
 /// Distributions that are drawn together.
 pub(crate) struct Chart {
     pub(crate) title: String,
@@ -34,24 +27,14 @@ pub(crate) struct Chart {
     pub(crate) lines: Vec<(String, Histogram)>,
 }
 
-type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
-
 impl Chart {
     /// The picture as a PNG.
     pub(crate) fn draw(&self) -> Result<Vec<u8>, BoxError> {
-        if !*HAS_FONT {
-            return Err("the font cannot be used".into());
-        }
-        let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
-        {
-            let root = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
-            root.fill(&WHITE)?;
+        plot::png(SIZE, |root| {
             let (plot, legend) = root.split_horizontally(SIZE.0 - self.legend_width());
             self.plot(&plot)?;
-            self.legend(&legend)?;
-            root.present()?;
-        }
-        encode(&pixels)
+            self.legend(&legend)
+        })
     }
 
     fn plot(&self, area: &Area<'_>) -> Result<(), BoxError> {
@@ -175,34 +158,6 @@ fn label(name: &str, histogram: &Histogram) -> String {
         (_, lost) => format!(" ({lost} not finite)"),
     };
     format!("{name}{what}")
-}
-
-/// From the least to the greatest, and never nothing.
-fn range(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    let low = values.clone().fold(f64::INFINITY, f64::min);
-    let high = values.fold(f64::NEG_INFINITY, f64::max);
-    if low < high { (low, high) } else { (-1.0, 1.0) }
-}
-
-/// A tick's label, with the digits that tell it from its neighbours.
-fn short(value: f64, range: f64) -> String {
-    let digits = 1.0 - range.log10().floor();
-    if value.abs() < range * 1e-9 {
-        "0".to_owned()
-    } else if (-3.0..6.0).contains(&digits) {
-        format!("{value:.*}", digits.max(0.0) as usize)
-    } else {
-        format!("{value:.1e}")
-    }
-}
-
-fn encode(pixels: &[u8]) -> Result<Vec<u8>, BoxError> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, SIZE.0, SIZE.1);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header()?.write_image_data(pixels)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

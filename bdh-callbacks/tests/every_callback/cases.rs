@@ -3,9 +3,9 @@
 use bdh::testing::CallbackCheck;
 use bdh::{Callback, every, last};
 use bdh_callbacks::{
-    Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Finite,
-    GradientNoise, Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile, Ratios, Samples,
-    Spikes, System, Throughput,
+    Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, Finite,
+    GradientNoise, Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile, Ratios, Ridges,
+    Samples, Spikes, System, Throughput,
 };
 
 /// A callback, built in code and by name, and what it records in a run of the tiny model.
@@ -38,7 +38,7 @@ impl Case {
     }
 }
 
-pub(crate) const CASES: [Case; 22] = [
+pub(crate) const CASES: [Case; 24] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -150,6 +150,12 @@ pub(crate) const CASES: [Case; 22] = [
         keys: &["histograms/weights", "histograms/gradients"],
     },
     Case {
+        name: "ridges",
+        build: || Box::new(Ridges::builder().cadence(every(5)).build().expect("valid settings")),
+        settings: "cadence = 5",
+        keys: &["histograms/ridge/embed.weight", "histograms/ridge/head.weight"],
+    },
+    Case {
         name: "activations",
         build: || Box::new(Activations::default()),
         settings: "",
@@ -210,6 +216,12 @@ pub(crate) const CASES: [Case; 22] = [
         },
         settings: "patience = 9\nstop_on_nan = false",
         keys: &[],
+    },
+    Case {
+        name: "ema",
+        build: || Box::new(Ema::builder().decay(0.9).build().expect("a decay below 1")),
+        settings: "decay = 0.9",
+        keys: &["val/ema_loss", "val/ema_perplexity", "val/ema_accuracy", "val/ema_bpb"],
     },
     Case {
         name: "finite",

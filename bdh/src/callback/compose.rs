@@ -8,6 +8,7 @@ use crate::event::{
     FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
 };
 use crate::{BoxError, Cadence, HookResult};
+use burn::tensor::Tensor;
 use serde_json::Value;
 
 /// Writes the eleven hooks of a wrapper, each as `$self.each(hook, at, |inner| …)`.
@@ -76,6 +77,14 @@ impl<C: Callback + ?Sized> Callback for Box<C> {
         (**self).load_state(state)
     }
 
+    fn weights(&self) -> Option<Vec<Tensor<1>>> {
+        (**self).weights()
+    }
+
+    fn load_weights(&mut self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
+        (**self).load_weights(weights)
+    }
+
     forward_hooks!(to_inner);
 }
 
@@ -127,6 +136,14 @@ impl<C: Callback> Callback for Attached<C> {
 
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
         self.inner.load_state(state)
+    }
+
+    fn weights(&self) -> Option<Vec<Tensor<1>>> {
+        self.inner.weights()
+    }
+
+    fn load_weights(&mut self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
+        self.inner.load_weights(weights)
     }
 
     forward_hooks!(to_attached);
@@ -198,6 +215,20 @@ impl<C: Callback> Callback for Vec<C> {
         self.iter_mut().zip(states).try_for_each(|(member, state)| member.load_state(state))
     }
 
+    /// The copy of the one member that keeps any.
+    fn weights(&self) -> Option<Vec<Tensor<1>>> {
+        self.iter().find_map(Callback::weights)
+    }
+
+    fn load_weights(&mut self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
+        let tries = self.iter_mut().map(|member| member.load_weights(weights.clone()));
+        match tries.filter(Result::is_ok).count() {
+            1 => Ok(()),
+            0 => Err("none of the list keeps a copy of the parameters".into()),
+            _ => Err("several of the list keep weights; give each to the builder by itself".into()),
+        }
+    }
+
     forward_hooks!(to_each);
 }
 
@@ -249,6 +280,17 @@ impl<C: Callback> Callback for Option<C> {
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
         match self {
             Some(inner) => inner.load_state(state),
+            None => Ok(()),
+        }
+    }
+
+    fn weights(&self) -> Option<Vec<Tensor<1>>> {
+        self.as_ref().and_then(Callback::weights)
+    }
+
+    fn load_weights(&mut self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
+        match self {
+            Some(inner) => inner.load_weights(weights),
             None => Ok(()),
         }
     }

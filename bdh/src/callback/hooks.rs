@@ -79,7 +79,7 @@ impl fmt::Display for Hooks {
 }
 
 /// The type's name without its path: `my_crate::Norms` gives `Norms`.
-pub(super) fn short_type_name<T: ?Sized>() -> String {
+pub(crate) fn short_type_name<T: ?Sized>() -> String {
     let name = std::any::type_name::<T>();
     let end = name.find('<').unwrap_or(name.len());
     name[..end].rsplit("::").next().unwrap_or(name).to_owned()

@@ -1,13 +1,20 @@
-//! Tensors to and from the bytes of a safetensors file.
+//! Tensors to and from safetensors files, one tensor in memory at a time beside those of the checkpoint.
 
 use super::CheckpointError;
-use burn::tensor::{DType, TensorData};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use burn::tensor::{BoolStore, DType, TensorData};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensorError, View, serialize_to_file};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
-/// Our types of element and theirs. Quantized and boolean parameters do not occur in training.
-const TYPES: [(DType, Dtype); 12] = [
+/// Tensors on the host, by name.
+pub type Tensors = BTreeMap<String, TensorData>;
+
+/// Our types of element and theirs. Quantized parameters do not occur in training.
+const TYPES: [(DType, Dtype); 13] = [
     (DType::F32, Dtype::F32),
     (DType::F64, Dtype::F64),
     (DType::F16, Dtype::F16),
@@ -20,43 +27,84 @@ const TYPES: [(DType, Dtype); 12] = [
     (DType::U32, Dtype::U32),
     (DType::U16, Dtype::U16),
     (DType::U8, Dtype::U8),
+    (DType::Bool(BoolStore::Native), Dtype::BOOL),
 ];
 
-pub(super) fn encode(tensors: &BTreeMap<String, TensorData>) -> Result<Vec<u8>, CheckpointError> {
-    let mut views = Vec::with_capacity(tensors.len());
-    for (name, data) in tensors {
-        let (_, dtype) = TYPES.iter().find(|(ours, _)| *ours == data.dtype()).ok_or_else(|| {
-            unwritable(name, &format!("{:?} has no form in a file", data.dtype()))
-        })?;
-        let view = TensorView::new(*dtype, data.shape().to_vec(), data.as_bytes())
-            .map_err(|error| unwritable(name, &error.to_string()))?;
-        views.push((name.as_str(), view));
+/// The longest header that is read: what the format itself allows.
+const HEADER: u64 = 100_000_000;
+
+struct Named<'a>(&'a TensorData, Dtype);
+
+impl View for Named<'_> {
+    fn dtype(&self) -> Dtype {
+        self.1
     }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape().as_slice()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.0.as_bytes())
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.as_bytes().len()
+    }
+}
+
+/// Writes a file that opens in Python.
+pub(super) fn write(path: &Path, tensors: &Tensors) -> Result<(), CheckpointError> {
+    let views = tensors.iter().map(|(name, data)| {
+        let known = TYPES.iter().find(|(ours, _)| *ours == data.dtype());
+        let (_, dtype) = known.ok_or_else(|| {
+            let what = format!("`{name}` is of type {:?}, which has no form in it", data.dtype());
+            CheckpointError::Mismatch { path: path.to_owned(), what }
+        })?;
+        Ok((name, Named(data, *dtype)))
+    });
+    let views = views.collect::<Result<Vec<_>, CheckpointError>>()?;
     // `format: pt` is what PyTorch's own files say; loaders of the Python world ask for it.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata))
-        .map_err(|error| unwritable("all tensors", &error.to_string()))
+    serialize_to_file(views, Some(metadata), path).map_err(|error| {
+        let source = match error {
+            SafeTensorError::IoError(error) => error,
+            other => io::Error::other(other),
+        };
+        CheckpointError::Io { path: path.to_owned(), source }
+    })
 }
 
-pub(super) fn decode(
-    path: &Path,
-    bytes: &[u8],
-) -> Result<BTreeMap<String, TensorData>, CheckpointError> {
+/// Reads a file that anyone may have written.
+pub(crate) fn read(path: &Path) -> Result<Tensors, CheckpointError> {
+    let io = |source| CheckpointError::Io { path: path.to_owned(), source };
     let damaged = |what: String| CheckpointError::Damaged { path: path.to_owned(), what };
-    let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
-    file.iter()
-        .map(|(name, view)| {
-            let (dtype, _) = TYPES
-                .iter()
-                .find(|(_, theirs)| *theirs == view.dtype())
-                .ok_or_else(|| damaged(format!("`{name}` is of type {:?}", view.dtype())))?;
-            let data =
-                TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), *dtype);
-            Ok((name.to_owned(), data))
-        })
-        .collect()
-}
+    let mut file = File::open(path).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len();
 
-fn unwritable(name: &str, what: &str) -> CheckpointError {
-    CheckpointError::Mismatch { path: name.into(), what: what.to_owned() }
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(io)?;
+    let length = u64::from_le_bytes(length);
+    // Before anything is reserved for it: the length is whatever somebody wrote there.
+    if length > HEADER.min(size) {
+        return Err(damaged(format!("its header would have {length} bytes, of a file of {size}")));
+    }
+    let mut header = vec![0; length as usize];
+    file.read_exact(&mut header).map_err(io)?;
+    let header: Metadata =
+        serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
+    if 8 + length + header.data_len() as u64 != size {
+        return Err(damaged(format!("it has {size} bytes, which is not what its header says")));
+    }
+    let mut tensors = Tensors::new();
+    for name in header.offset_keys() {
+        let Some(info) = header.info(&name) else { continue };
+        let known = TYPES.iter().find(|(_, theirs)| *theirs == info.dtype);
+        let (dtype, _) =
+            known.ok_or_else(|| damaged(format!("`{name}` is of type {:?}", info.dtype)))?;
+        let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
+        file.read_exact(&mut bytes).map_err(io)?;
+        tensors.insert(name, TensorData::from_bytes_vec(bytes, info.shape.clone(), *dtype));
+    }
+    Ok(tensors)
 }

@@ -3,7 +3,7 @@
 use crate::Histogram;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData, Transaction};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The distribution of a tensor's values, counted when the step is read.
 ///
@@ -14,7 +14,7 @@ pub struct DeferredHistogram(Arc<Pending>);
 
 struct Pending {
     bins: usize,
-    source: Source,
+    source: Mutex<Source>,
     counted: OnceLock<Histogram>,
 }
 
@@ -24,6 +24,8 @@ enum Source {
     Values(Box<Tensor<1>>),
     /// The least and the greatest finite value, `[2]`; counts and, last, how many are not finite, `[bins + 1]`.
     Counts(Box<(Tensor<1>, Tensor<1, Int>)>),
+    /// For nothing more.
+    Released,
 }
 
 impl DeferredHistogram {
@@ -37,7 +39,7 @@ impl DeferredHistogram {
         } else {
             count_on_device(values, bins)
         };
-        Self(Arc::new(Pending { bins, source, counted: OnceLock::new() }))
+        Self(Arc::new(Pending { bins, source: Mutex::new(source), counted: OnceLock::new() }))
     }
 
     /// The histogram, once the step has been read.
@@ -51,18 +53,28 @@ impl DeferredHistogram {
     }
 
     pub(super) fn register(&self, reads: Transaction) -> Transaction {
-        match &self.0.source {
+        match &*self.source() {
             Source::Values(values) => reads.register(Tensor::clone(values)),
             Source::Counts(counts) => {
                 let (extent, counts) = &**counts;
                 reads.register(extent.clone()).register(counts.clone())
             }
+            Source::Released => reads,
         }
+    }
+
+    /// Lets go of the tensor, now that its values are counted: whoever keeps the histogram keeps no weights.
+    pub(super) fn release(&self) {
+        *self.source() = Source::Released;
+    }
+
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.0.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes what was registered from what was read.
     pub(super) fn take(&self, read: &mut impl Iterator<Item = TensorData>) -> Option<()> {
-        let histogram = match &self.0.source {
+        let histogram = match &*self.source() {
             Source::Values(_) => {
                 let values = read.next()?.convert::<f32>();
                 Histogram::of(values.as_slice().ok()?, self.0.bins)
@@ -71,6 +83,7 @@ impl DeferredHistogram {
                 let extent: Vec<f64> = read.next()?.iter().collect();
                 counted(&extent, read.next()?.iter().collect())?
             }
+            Source::Released => return self.is_known().then_some(()),
         };
         let _ = self.0.counted.set(histogram); // read twice, it is the same twice
         Some(())
@@ -136,6 +149,7 @@ mod tests {
     fn on_device(values: &[f32], bins: usize) -> Histogram {
         let values = Tensor::from_floats(values, &Device::flex());
         let source = count_on_device(values, bins);
+        let source = Mutex::new(source);
         let pending = Pending { bins, source, counted: OnceLock::new() };
         let deferred = DeferredHistogram(Arc::new(pending));
         let read = deferred.register(Transaction::default()).execute();

@@ -58,39 +58,100 @@ pub struct Generated {
     pub log_probs: Vec<f64>,
 }
 
-/// Continues `prompt`. Recomputes the whole context for each token and reads its logits back, so it
-/// costs one device read a token.
+/// Continues prompts, all of them in one batch: a forward pass over the contexts and one device read for each token,
+/// however many prompts there are.
+///
+/// A shorter context is filled up behind its end, where a causal model does not look, and its logits are taken at its
+/// own last token; a row that has ended leaves the batch. So a prompt is continued as it is alone, but for the last bit
+/// of a logit.
 pub(super) fn generate<M: CausalLm>(
     model: &M,
     vocabulary: &dyn Vocabulary,
-    prompt: &str,
-    how: &Sampling,
-) -> Result<Generated, BoxError> {
-    let device = crate::device::of(model);
-    let mut ids: Vec<i32> = vocabulary.bos().into_iter().collect();
-    ids.extend(vocabulary.encode(prompt));
-    let mut log_probs = Vec::new();
-    if ids.is_empty() {
-        return Err("a prompt needs at least one token".into());
-    }
-    let start = ids.len();
-    for index in 0..how.max_tokens {
-        let context = &ids[ids.len().saturating_sub(how.max_context.max(1))..];
-        let tokens = TensorData::new(context.to_vec(), [1, context.len()]);
-        let tokens = Tensor::<2, Int>::from_data(tokens, &device);
-        let logits = model.logits(tokens, &Probe::off());
-        let [_, length, vocab] = logits.dims();
-        let last = logits.slice([0..1, length - 1..length, 0..vocab]);
-        let last: Vec<f32> = last.try_into_data()?.iter::<f32>().collect();
-        let next = sampling::pick(&last, how, seed::uniform(how.seed, index as u64));
-        if Some(next) == vocabulary.bos() {
-            break; // the model ends the document
+    prompts: &[(&str, Sampling)],
+) -> Result<Vec<Generated>, BoxError> {
+    let rows = prompts.iter().map(|(prompt, how)| Row::new(vocabulary, prompt, how));
+    let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
+    loop {
+        let mut open: Vec<_> = rows.iter_mut().filter(|row| row.is_open()).collect();
+        if open.is_empty() {
+            break;
         }
-        log_probs.push(sampling::log_prob(&last, next));
-        ids.push(next);
+        let contexts: Vec<_> = open.iter().map(|row| row.context()).collect();
+        let logits = next_logits(model, &contexts)?;
+        for (row, logits) in open.iter_mut().zip(logits) {
+            row.extend(&logits, vocabulary.bos());
+        }
     }
-    let tokens = ids.split_off(start);
-    Ok(Generated { text: escape(&vocabulary.decode_bytes(&tokens)), tokens, log_probs })
+    Ok(rows.into_iter().map(|row| row.finish(vocabulary)).collect())
+}
+
+/// A text under way.
+struct Row<'p> {
+    how: &'p Sampling,
+    /// The prompt, and what was added.
+    ids: Vec<i32>,
+    /// How many of them are the prompt.
+    start: usize,
+    log_probs: Vec<f64>,
+    has_ended: bool,
+}
+
+impl<'p> Row<'p> {
+    fn new(vocabulary: &dyn Vocabulary, prompt: &str, how: &'p Sampling) -> Result<Self, BoxError> {
+        let mut ids: Vec<i32> = vocabulary.bos().into_iter().collect();
+        ids.extend(vocabulary.encode(prompt));
+        if ids.is_empty() {
+            return Err("a prompt needs at least one token".into());
+        }
+        Ok(Self { how, start: ids.len(), ids, log_probs: Vec::new(), has_ended: false })
+    }
+
+    fn is_open(&self) -> bool {
+        !self.has_ended && self.log_probs.len() < self.how.max_tokens
+    }
+
+    /// What the model sees of it.
+    fn context(&self) -> &[i32] {
+        &self.ids[self.ids.len().saturating_sub(self.how.max_context.max(1))..]
+    }
+
+    /// Adds a token, unless the model ends the document.
+    fn extend(&mut self, logits: &[f32], bos: Option<i32>) {
+        let draw = seed::uniform(self.how.seed, self.log_probs.len() as u64);
+        let next = sampling::pick(logits, self.how, draw);
+        self.has_ended = Some(next) == bos;
+        if !self.has_ended {
+            self.log_probs.push(sampling::log_prob(logits, next));
+            self.ids.push(next);
+        }
+    }
+
+    fn finish(mut self, vocabulary: &dyn Vocabulary) -> Generated {
+        let tokens = self.ids.split_off(self.start);
+        let text = escape(&vocabulary.decode_bytes(&tokens));
+        Generated { text, tokens, log_probs: self.log_probs }
+    }
+}
+
+/// What the model expects after each context, `[contexts][vocab]`.
+fn next_logits<M: CausalLm>(model: &M, contexts: &[&[i32]]) -> Result<Vec<Vec<f32>>, BoxError> {
+    let longest = contexts.iter().map(|context| context.len()).max().unwrap_or_default();
+    let fill = |context: &&[i32]| {
+        let last = context.last().copied(); // any id that is in the vocabulary
+        context.iter().copied().chain(last.into_iter().cycle()).take(longest).collect::<Vec<_>>()
+    };
+    let tokens: Vec<i32> = contexts.iter().flat_map(fill).collect();
+    let tokens = TensorData::new(tokens, [contexts.len(), longest]);
+    let tokens = Tensor::<2, Int>::from_data(tokens, &crate::device::of(model));
+    let logits = model.logits(tokens, &Probe::off());
+    let vocab = logits.dims()[2];
+    let last = contexts.iter().enumerate().map(|(row, context)| {
+        let end = context.len();
+        logits.clone().slice([row..row + 1, end - 1..end, 0..vocab])
+    });
+    let read = Tensor::cat(last.collect(), 0).try_into_data()?;
+    let read: Vec<f32> = read.iter::<f32>().collect();
+    Ok(read.chunks(vocab).map(<[f32]>::to_vec).collect())
 }
 
 /// Text, with each byte that is not part of valid UTF-8 as `\xff`: a character cut in two stays visible.

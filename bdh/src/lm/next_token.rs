@@ -112,11 +112,10 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
     fn generate(
         &self,
         model: &M,
-        prompt: &str,
-        how: &Sampling,
-    ) -> Option<Result<Generated, BoxError>> {
+        prompts: &[(&str, Sampling)],
+    ) -> Option<Result<Vec<Generated>, BoxError>> {
         let vocabulary = self.vocabulary.as_deref()?;
-        Some(generate::generate(model, vocabulary, prompt, how))
+        Some(generate::generate(model, vocabulary, prompts))
     }
 
     fn position(&self) -> Value {

@@ -85,21 +85,21 @@ impl Writers {
         }
     }
 
-    /// Waits until every sink has made durable what it was given.
-    pub(crate) fn flush(&mut self, step: u64, problems: &mut Vec<Problem>) {
-        let mut answers = Vec::with_capacity(self.all.len());
-        for writer in &mut self.all {
+    /// Asks every sink to make durable what it was given so far.
+    pub(crate) fn flush(&self) -> Flushing {
+        let ask = |writer: &Writer| {
             let (done, answer) = channel();
             writer.send_now(Message::Flush(done));
-            answers.push(answer);
+            (writer.patience, answer)
+        };
+        Flushing(self.all.iter().map(ask).collect())
+    }
+
+    /// Goes on without those that did not flush in time.
+    pub(crate) fn lose_patience(&mut self, late: &[usize], step: u64) {
+        for index in late {
+            self.all[*index].lose_patience(step);
         }
-        for (writer, answer) in self.all.iter_mut().zip(answers) {
-            // An answer that can no longer come is one too: the sink has failed, and has told.
-            if answer.recv_timeout(writer.patience) == Err(RecvTimeoutError::Timeout) {
-                writer.lose_patience(step);
-            }
-        }
-        self.hear(problems);
     }
 
     /// Closes every sink and waits for its thread; those last that show how the others ended.
@@ -130,6 +130,24 @@ impl Writers {
                 }
             }
         }
+    }
+}
+
+/// Sinks that were asked to flush, each with its patience; any thread may wait for them.
+#[derive(Default)]
+pub(crate) struct Flushing(Vec<(Duration, Receiver<()>)>);
+
+impl Flushing {
+    /// Waits until each has answered or taken too long; gives the places of those.
+    pub(crate) fn wait(self) -> Vec<usize> {
+        let asked = Instant::now();
+        let is_late = |(patience, answer): &(Duration, Receiver<()>)| {
+            let left = patience.saturating_sub(asked.elapsed());
+            // An answer that can no longer come is one too: the sink has failed, and has told.
+            answer.recv_timeout(left) == Err(RecvTimeoutError::Timeout)
+        };
+        let sinks = self.0.iter().enumerate();
+        sinks.filter(|(_, sink)| is_late(sink)).map(|(index, _)| index).collect()
     }
 }
 
@@ -187,6 +205,9 @@ impl Writer {
     }
 
     fn lose_patience(&mut self, step: u64) {
+        if self.gave_up {
+            return;
+        }
         self.give_up(step, format!("it did not finish in {:?}", self.patience));
     }
 
@@ -359,9 +380,10 @@ mod tests {
             writers.write(&Arc::new(record(step, 0)));
         }
         let began = Instant::now();
-        writers.flush(3, &mut problems);
+        let late = writers.flush().wait();
+        writers.lose_patience(&late, 3);
         writers.write(&Arc::new(record(4, 0)));
-        writers.flush(4, &mut problems);
+        assert!(writers.flush().wait().is_empty());
         writers.close(&Outcome::Completed, 4, &mut problems);
         assert!(began.elapsed() < Duration::from_secs(5));
         assert_eq!(told(&problems), [("hung", "it did not finish in 50ms", 3)]);

@@ -2,7 +2,7 @@
 
 mod built;
 mod called;
-mod recorded;
+pub(super) mod recorded;
 mod runs;
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,9 @@ impl Queue {
 
     /// Waits until every sink has made durable what it was given.
     pub fn flush(&mut self) {
-        self.writers.flush(self.step, &mut self.problems);
+        let late = self.writers.flush().wait();
+        self.writers.lose_patience(&late, self.step);
+        self.writers.hear(&mut self.problems);
     }
 
     /// Ends the run and waits for the sinks. Tells what failed.

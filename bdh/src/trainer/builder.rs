@@ -1,9 +1,8 @@
 //! Composes a run, and checks it as a whole before the first step.
 
 use super::dispatch::Callbacks;
-use super::{Progress, Trainer};
+use super::{Progress, Resume, Trainer};
 use crate::callback::{Callback, Hooks};
-use crate::checkpoint::Checkpoint;
 use crate::event::Bus;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
@@ -14,10 +13,11 @@ use crate::{
     BatchSize, Cadence, CadenceError, Clock, ConfigError, Feedback, Plan, PlanRow, Schedule, Task,
     device,
 };
+use burn::module::Module;
 use burn::optim::DynOptimizer;
 use derive_builder::Builder;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,12 +75,15 @@ pub struct Parts<T: Task> {
     /// Where the run writes; unset, it leaves nothing on disk.
     #[builder(default, setter(into, strip_option))]
     run_dir: Option<PathBuf>,
-    /// The checkpoint to continue from. Model, optimizer, data, clock and callbacks are restored.
+    /// Where to go on from: `"auto"`, or the path of a checkpoint. Model, optimizer, data, clock and
+    /// callbacks are restored.
     ///
     /// The run directory may be the one that the checkpoint is in: the run goes on there, and records and
     /// checkpoints of later steps, a future that is given up, are deleted. Or it may be a new one.
     #[builder(default, setter(into, strip_option))]
-    resume: Option<PathBuf>,
+    resume: Option<Resume>,
+    #[builder(setter(custom), default)]
+    allowed_changes: Vec<String>,
     /// Whether SIGINT and SIGTERM end the run cleanly: checkpoint, flush, return. Defaults to yes; a
     /// second signal ends the process at once.
     #[builder(default = true)]
@@ -108,6 +111,9 @@ pub(super) struct Settings {
     pub(super) stop_on_signals: bool,
     #[serde(skip)]
     pub(super) overhead_budget: f64,
+    /// Whether checkpoints are looked at and nothing is trained.
+    #[serde(skip)]
+    pub(super) replays: bool,
 }
 
 impl<T: Task> TrainerBuilder<T> {
@@ -162,13 +168,22 @@ impl<T: Task> TrainerBuilder<T> {
         self
     }
 
+    /// Lets a resumed run differ from its checkpoint in these settings of its configuration, or in all
+    /// below them: `"trainer.steps"`, `"callbacks"`, `"user.depth"`. Otherwise a difference is refused; what
+    /// no number depends on (sinks, the checkpoint cadence) may change anyway.
+    pub fn allow_changed(mut self, keys: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.allowed_changes.get_or_insert_default().extend(keys.into_iter().map(Into::into));
+        self
+    }
+
     /// The user's own configuration, saved in `run.json` and in every checkpoint.
     pub fn config(mut self, config: impl Serialize) -> Self {
         self.config = Some(serde_json::to_value(config).unwrap_or(Value::Null));
         self
     }
 
-    /// Finishes the trainer and checks it as a whole. Nothing is written yet.
+    /// Finishes the trainer and checks it as a whole. Nothing is written yet; a run directory to go on in
+    /// is locked.
     ///
     /// # Errors
     ///
@@ -176,16 +191,11 @@ impl<T: Task> TrainerBuilder<T> {
     pub fn build(self) -> Result<Trainer<T>, ConfigError> {
         let mut parts = self.assemble()?;
         parts.check()?;
-        let has_jsonl = parts.sinks.iter().any(|sink| sink.name() == "jsonl");
-        if parts.run_dir.is_some() && !has_jsonl {
-            parts.sinks.insert(0, Box::new(Jsonl::default())); // the truth comes first
+        if parts.run_dir.is_some() {
+            add_jsonl(&mut parts.sinks);
         }
-        let table = Arc::new(ParamTable::of(&parts.model));
-        if table.is_empty() {
-            let value = "without a parameter that gets gradients".to_owned();
-            let expected = "make it on a device from `bdh::device`, which has a tape".to_owned();
-            return Err(ConfigError::Invalid { field: "model", value, expected });
-        }
+        let table = table_of(&parts.model)?;
+        let saved = ParamTable::with_frozen(&parts.model);
         let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table)?;
         let callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
         let settings = parts.settings();
@@ -196,6 +206,7 @@ impl<T: Task> TrainerBuilder<T> {
             task: parts.task,
             model: Some(parts.model),
             table,
+            saved,
             optimizers,
             interventions: parts.interventions,
             callbacks,
@@ -205,11 +216,14 @@ impl<T: Task> TrainerBuilder<T> {
             info,
             clock: Clock::default(),
             elapsed_before: Duration::ZERO,
+            resumed_from: None,
+            is_begun_again: false,
+            lock: None,
             bus: Bus::default(),
             progress: Progress::default(),
         };
-        if let Some(path) = parts.resume {
-            trainer.restore(&path, Checkpoint::read(&path)?)?;
+        if let Some(from) = parts.resume {
+            trainer.resume(from, &parts.allowed_changes)?;
         }
         Ok(trainer)
     }
@@ -261,7 +275,7 @@ impl<T: Task> Parts<T> {
 
     /// Whether the checkpoint to continue from is one of this directory's own.
     fn resumes_in(&self, dir: &Path) -> bool {
-        let Some(resume) = &self.resume else { return false };
+        let Some(Resume::From(resume)) = &self.resume else { return self.resume.is_some() };
         // A checkpoint that cannot be found is told of when it is read.
         let Ok(resume) = resume.canonicalize() else { return true };
         dir.canonicalize().is_ok_and(|dir| resume.starts_with(dir))
@@ -283,6 +297,7 @@ impl<T: Task> Parts<T> {
             seed: self.seed,
             stop_on_signals: self.stop_on_signals,
             overhead_budget: self.overhead_budget,
+            replays: false,
         }
     }
 
@@ -367,32 +382,58 @@ impl<T: Task> Parts<T> {
         table: &ParamTable,
         callbacks: &Callbacks,
     ) -> RunInfo {
-        let dir_name = self.run_dir.as_ref().and_then(|dir| dir.file_name());
-        let interventions: Vec<_> =
-            self.interventions.iter().map(|i| (i.name(), i.config())).collect();
-        let callbacks: Vec<_> = callbacks
-            .iter()
-            .map(|callback| json!({ "name": callback.name(), "settings": callback.config() }))
-            .collect();
-        RunInfo {
-            name: dir_name.map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
-            dir: self.run_dir.clone(),
-            steps: self.steps,
-            seed: self.seed,
-            config: json!({
-                "trainer": settings,
-                "groups": optimizers.describe(table),
-                "interventions": interventions,
-                "callbacks": callbacks,
-                "parameters": table.num_elements(),
-                "user": self.config,
-            }),
-            resumed_at: None,
-            resumed_record: None,
-            started_at: run::now(),
-            feedback: Feedback::default(),
-        }
+        let groups = optimizers.describe(table).into_iter();
+        let groups = groups.map(|group| (group.name.clone(), json!(group)));
+        let interventions = self.interventions.iter().map(|i| (i.name(), i.config()));
+        let config = json!({
+            "trainer": settings,
+            "groups": groups.collect::<Map<_, _>>(),
+            "interventions": interventions.collect::<Map<_, _>>(),
+            "callbacks": callbacks.configs(),
+            "parameters": table.num_elements(),
+            "user": self.config,
+        });
+        info(self.run_dir.as_deref(), settings, config)
     }
+}
+
+/// What the sinks are told of a run that begins.
+pub(super) fn info(dir: Option<&Path>, settings: &Settings, config: Value) -> RunInfo {
+    let dir_name = dir.and_then(Path::file_name);
+    RunInfo {
+        name: dir_name.map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
+        dir: dir.map(Path::to_owned),
+        steps: settings.steps,
+        seed: settings.seed,
+        config,
+        resumed_at: None,
+        resumed_record: None,
+        started_at: run::now(),
+        feedback: Feedback::default(),
+    }
+}
+
+/// Has a run with a directory keep the truth, unless its user saw to that.
+pub(super) fn add_jsonl(sinks: &mut Vec<Box<dyn Sink>>) {
+    if sinks.iter().all(|sink| sink.name() != "jsonl") {
+        sinks.insert(0, Box::new(Jsonl::default())); // the truth comes first
+    }
+}
+
+/// The parameters of a model that can be trained.
+pub(super) fn table_of(model: &impl Module) -> Result<Arc<ParamTable>, ConfigError> {
+    let table = ParamTable::of(model);
+    if table.is_empty() {
+        let value = "without a parameter that gets gradients".to_owned();
+        let expected = "make it on a device from `bdh::device`, which has a tape".to_owned();
+        return Err(ConfigError::Invalid { field: "model", value, expected });
+    }
+    if let Some((first, second)) = table.tied() {
+        let value = format!("with `{}` and `{}` as one tensor", first.name, second.name);
+        let expected = "which an update would untie; keep one of them, and use it in both places";
+        return Err(ConfigError::Invalid { field: "model", value, expected: expected.to_owned() });
+    }
+    Ok(Arc::new(table))
 }
 
 /// The error for a cadence of something that happens in training, due only before it.

@@ -1,12 +1,15 @@
 //! Calls hooks: only those that were written, only when due, and without letting one harm another.
 
 use crate::callback::{Callback, Hook, Hooks, OnError};
+use crate::checkpoint::{Checkpoint, CheckpointError, Tensors};
 use crate::event::{ALWAYS, Bus};
 use crate::outcome::{Problem, chain};
 use crate::overhead::OverheadRow;
+use crate::params::{self, ParamTable};
 use crate::sink::panic_text;
-use crate::{BoxError, Cadence, CheckpointError, Clock, ConfigError, HookResult, TrainError};
-use serde_json::Value;
+use crate::{BoxError, Cadence, Clock, ConfigError, HookResult, TrainError};
+use burn::tensor::Device;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -56,17 +59,34 @@ impl Callbacks {
         self.slots.iter().map(|slot| &*slot.callback)
     }
 
+    /// The settings of each that tells any, by name, for the run's configuration.
+    pub(crate) fn configs(&self) -> Map<String, Value> {
+        let configs = self.iter().map(|callback| (callback.name(), callback.config()));
+        configs.filter(|(_, settings)| !settings.is_null()).collect()
+    }
+
     pub(crate) fn costs(&self) -> Vec<OverheadRow> {
         self.slots.iter().map(|slot| slot.cost.clone()).collect()
     }
 
     /// Decides who is due on the step that ends at `now`.
     pub(crate) fn look_at(&mut self, previous: Option<&Clock>, now: &Clock, steps: u64) {
+        self.call_up(|cadence| cadence.is_due(previous, now, steps));
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_due && !slot.is_off) {
+            slot.cost.due += u64::from(previous.is_some()); // the untrained model is no step
+        }
+    }
+
+    /// Has everybody act on what comes next, whatever the cadence.
+    pub(crate) fn look_at_all(&mut self) {
+        self.call_up(|_| true);
+    }
+
+    fn call_up(&mut self, is_due: impl Fn(&Cadence) -> bool) {
         self.wanted = Hooks::NONE;
         self.listening = false;
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_off) {
-            slot.is_due = slot.cadence.is_due(previous, now, steps);
-            slot.cost.due += u64::from(slot.is_due && previous.is_some());
+            slot.is_due = is_due(&slot.cadence);
             let always = ALWAYS.iter().filter(|hook| slot.hooks.contains(**hook));
             let wanted = if slot.is_due {
                 slot.hooks
@@ -137,6 +157,35 @@ impl Callbacks {
     pub(crate) fn states(&self) -> BTreeMap<String, Value> {
         let states = self.slots.iter().map(|slot| (slot.cost.name.clone(), slot.callback.state()));
         states.filter(|(_, state)| !state.is_null()).collect()
+    }
+
+    /// The copy of the parameters of every callback that keeps one, by name.
+    pub(crate) fn copies(&self, table: &ParamTable) -> Result<BTreeMap<String, Tensors>, String> {
+        let slots = self.slots.iter();
+        let copies = slots.filter_map(|slot| Some((&slot.cost.name, slot.callback.weights()?)));
+        copies.map(|(name, copy)| Ok((name.clone(), params::capture_copy(copy, table)?))).collect()
+    }
+
+    /// Gives the copies back; strict about one that nobody keeps.
+    pub(crate) fn load_copies(
+        &mut self,
+        saved: &mut Checkpoint,
+        table: &ParamTable,
+        device: &Device,
+    ) -> Result<(), String> {
+        for slot in &mut self.slots {
+            let name = &slot.cost.name;
+            let Some(copy) = saved.take_copy(name) else { continue };
+            let copy = params::restore_copy(copy, table, device)
+                .map_err(|what| format!("the weights of callback `{name}`: {what}"))?;
+            slot.callback
+                .load_weights(copy)
+                .map_err(|error| format!("the weights of callback `{name}`: {error}"))?;
+        }
+        match saved.copies.keys().next() {
+            Some(name) => Err(format!("this run has no callback `{name}`, which keeps weights")),
+            None => Ok(()),
+        }
     }
 
     /// Gives the states back; strict about one that is missing or that nobody knows.

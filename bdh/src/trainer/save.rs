@@ -1,27 +1,25 @@
-//! Saving a run so that it can go on, and going on.
+//! Saving a run so that it can go on: captured between two steps, written while training goes on.
 
 use super::{Done, MODEL_IS_IN, Trainer};
+use crate::TrainError;
 use crate::callback::{Callback, Hook};
-use crate::checkpoint::{self, Checkpoint, CheckpointError, State};
+use crate::checkpoint::{self, Checkpoint, Job, Saved, State};
 use crate::event::{CheckpointRequest, Checkpointed, Cx};
 use crate::lm::Sampling;
 use crate::optim::OptimizerState;
 use crate::outcome::{Problem, chain};
 use crate::params;
 use crate::task::Task;
-use crate::{ConfigError, Record, TrainError};
 use burn::module::Module;
-use burn::tensor::TensorData;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 impl<T: Task> Trainer<T> {
-    /// Writes the checkpoints that are due or were asked for; all of them hold the same state.
+    /// Takes the checkpoints that are due or were asked for; all of them hold the same state.
     ///
-    /// One that cannot be written is a problem, not an error: a full disk ends no run.
+    /// One that cannot be written is a problem, not an error: a full disk ends no run. Who has the hook
+    /// `on_checkpoint` wants to find the files, so with such a callback the run waits for the disk.
     pub(super) fn save(
         &mut self,
         done: &Done,
@@ -32,33 +30,40 @@ impl<T: Task> Trainer<T> {
             return Ok(());
         };
         let began = Instant::now();
-        let step = self.clock.step;
-        let checkpoint = self.capture()?;
-        // What the checkpoint claims to have recorded must be on the disk before it appears.
-        self.progress.writers.flush(step, &mut self.progress.problems);
-        for (by, CheckpointRequest { name, pinned }) in requests {
-            let path = dir.join(name);
-            match checkpoint.write(&path, pinned) {
-                Ok(()) => self.on_checkpoint(done, &path, pinned)?,
-                Err(error) => self.tell_of_unsaved(by, &error),
+        self.wait_for_saver(); // before the next copy of the state is made
+        let saved_as = requests.iter().map(|(_, r)| (r.name.clone(), r.pinned)).collect();
+        let job = Job {
+            dir,
+            requests,
+            checkpoint: self.capture(saved_as)?,
+            keep: self.settings.keep_checkpoints,
+            flushing: self.progress.writers.flush(),
+        };
+        self.progress.saver.begin(job);
+        if self.callbacks.want(Hook::OnCheckpoint) {
+            let saved = self.wait_for_saver();
+            for (path, pinned) in saved.written {
+                self.on_checkpoint(done, &path, pinned)?;
             }
-        }
-        if let Err(source) = checkpoint::rotate(&dir, self.settings.keep_checkpoints) {
-            let error = CheckpointError::Io { path: dir, source };
-            self.tell_of_unsaved("rotation".to_owned(), &error);
         }
         self.progress.overhead.checkpoints += began.elapsed();
         Ok(())
     }
 
-    fn tell_of_unsaved(&mut self, who: String, error: &CheckpointError) {
-        self.tell(Problem {
-            who,
-            during: "checkpoint".to_owned(),
-            step: self.clock.step,
-            error: chain(error),
-            consequence: "the run goes on".to_owned(),
-        });
+    /// Waits until what is being written is on the disk, and tells what failed.
+    pub(super) fn wait_for_saver(&mut self) -> Saved {
+        let saved = self.progress.saver.wait().unwrap_or_default();
+        self.progress.writers.lose_patience(&saved.late, saved.step);
+        for (who, error) in &saved.failed {
+            self.tell(Problem {
+                who: who.clone(),
+                during: "checkpoint".to_owned(),
+                step: saved.step,
+                error: chain(error),
+                consequence: "the run goes on".to_owned(),
+            });
+        }
+        saved
     }
 
     /// Tells, the first time, that checkpoints were asked for in a run that writes nothing.
@@ -78,19 +83,20 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Everything that the run needs in order to go on from here; the parameters in one device read.
-    fn capture(&mut self) -> Result<Checkpoint, TrainError> {
+    fn capture(&mut self, saved_as: BTreeMap<String, bool>) -> Result<Checkpoint, TrainError> {
         let step = self.clock.step;
         let record = self.record_so_far()?.to_json();
         let model = self.model.as_ref().expect(MODEL_IS_IN);
-        let tensors = params::capture(model, &self.table)
+        let model = params::capture(model, &self.saved)
             .map_err(|reason| TrainError::Device { step, reason })?;
-        let table = Arc::clone(&self.table);
-        let names = table.iter().map(|param| param.name.clone());
+        let copies = self.callbacks.copies(&self.table);
+        let copies = copies.map_err(|reason| TrainError::Device { step, reason })?;
         let OptimizerState { tensors: moments, scalars } = self.optimizers.state(&self.table);
         let interventions = self.interventions.iter().map(|i| (i.name(), i.state()));
         Ok(Checkpoint {
-            model: names.zip(tensors).collect(),
+            model,
             optimizer: moments.into_iter().collect(),
+            copies,
             state: State {
                 clock: self.clock,
                 seed: self.settings.seed,
@@ -98,6 +104,7 @@ impl<T: Task> Trainer<T> {
                 optimizer: scalars,
                 callbacks: self.callbacks.states(),
                 interventions: interventions.filter(|(_, state)| !state.is_null()).collect(),
+                saved_as,
                 record,
                 config: self.info.config.clone(),
             },
@@ -111,76 +118,5 @@ impl<T: Task> Trainer<T> {
         let event = Checkpointed { cx, path, pinned };
         let call = |c: &mut dyn Callback| c.on_checkpoint(&event);
         self.callbacks.fire(Hook::OnCheckpoint, &self.bus, self.clock.step, call)
-    }
-
-    /// Puts a checkpoint into the trainer: model, optimizer, data, clock, callbacks.
-    pub(super) fn restore(&mut self, path: &Path, saved: Checkpoint) -> Result<(), ConfigError> {
-        let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
-        let Checkpoint { model, optimizer, state } = saved;
-        self.check_shapes(&model).map_err(mismatch)?;
-        let fresh = self.model.take().expect(MODEL_IS_IN);
-        self.model = Some(params::restore(fresh, &self.table, model));
-
-        let moments =
-            OptimizerState { tensors: optimizer.into_iter().collect(), scalars: state.optimizer };
-        self.optimizers
-            .load(moments, &self.table, &self.device.clone().inner())
-            .map_err(mismatch)?;
-        self.task
-            .seek(&state.data)
-            .map_err(|error| mismatch(format!("the data position: {error}")))?;
-        self.callbacks.load_states(path, state.callbacks)?;
-        self.load_interventions(state.interventions).map_err(mismatch)?;
-        if state.seed != self.settings.seed {
-            let what = format!("its seed is {}, this run's {}", state.seed, self.settings.seed);
-            return Err(mismatch(what).into());
-        }
-        self.elapsed_before = state.clock.elapsed;
-        self.info.resumed_at = Some(state.clock.step);
-        self.info.resumed_record =
-            Record::from_json(&state.record).filter(|record| !record.values.is_empty());
-        self.clock = state.clock;
-        Ok(())
-    }
-
-    /// Gives the interventions their states back; strict, as with callbacks.
-    fn load_interventions(&mut self, mut states: BTreeMap<String, Value>) -> Result<(), String> {
-        for intervention in &mut self.interventions {
-            let name = intervention.name();
-            match states.remove(&name) {
-                Some(state) => intervention
-                    .load_state(state)
-                    .map_err(|error| format!("the state of intervention `{name}`: {error}"))?,
-                None if intervention.state().is_null() => {}
-                None => return Err(format!("it has no state for intervention `{name}`")),
-            }
-        }
-        match states.into_keys().next() {
-            Some(name) => Err(format!("this run has no intervention `{name}`")),
-            None => Ok(()),
-        }
-    }
-
-    /// Compares names and shapes of a saved model with this one's; the text lists what differs.
-    fn check_shapes(&self, saved: &BTreeMap<String, TensorData>) -> Result<(), String> {
-        for param in &*self.table {
-            let name = &param.name;
-            let mut shape = param.shape.clone();
-            if param.transposed {
-                shape.reverse();
-            }
-            match saved.get(name) {
-                None => return Err(format!("it has no parameter `{name}`")),
-                Some(data) if data.shape().to_vec() != shape => {
-                    let found = data.shape().to_vec();
-                    return Err(format!("`{name}` is {found:?} there and {shape:?} here"));
-                }
-                Some(_) => {}
-            }
-        }
-        match saved.keys().find(|name| self.table.iter().all(|param| param.name != **name)) {
-            Some(name) => Err(format!("this model has no parameter `{name}`")),
-            None => Ok(()),
-        }
     }
 }

@@ -7,9 +7,11 @@ use crate::lm::Sampling;
 use crate::outcome::{Problem, StopReason};
 use crate::record::{Logged, Record, Value};
 use crate::signal::SignalWatch;
+use crate::stats::Stats;
 use crate::task::{Task, Totals};
-use crate::{Cadence, TrainError, deferred};
+use crate::{Cadence, TrainError, deferred, params};
 use burn::module::Module;
+use burn::tensor::Tensor;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,7 +40,9 @@ impl<T: Task> Trainer<T> {
         let flops_per_token = self.progress.flops_per_token;
         let (skipped, timing) = (done.skipped, done.timing);
         let timing_total = Timing { step: self.progress.overhead.steps, data: self.progress.data };
-        let event = StepEnd { cx, loss, skipped, timing, timing_total, flops_per_token };
+        let weights = Stats::new(&self.table, || params::weights(model));
+        let weights = &weights;
+        let event = StepEnd { cx, loss, weights, skipped, timing, timing_total, flops_per_token };
         let call = |c: &mut dyn Callback| c.on_step(&event);
         self.callbacks.fire(Hook::OnStep, &self.bus, self.clock.step, call)
     }
@@ -70,6 +74,9 @@ impl<T: Task> Trainer<T> {
             self.save(done, requests.checkpoints)?;
             self.progress.away += began.elapsed();
         }
+        if self.progress.saver.is_done() {
+            self.wait_for_saver();
+        }
         self.record()?;
         self.progress.writers.hear(&mut self.progress.problems); // also where nothing was recorded
         self.hear_problems();
@@ -100,7 +107,7 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Measures the validation split; one device read brings it and all that the step has logged.
-    fn eval(&mut self, done: &Done) -> Result<(), TrainError> {
+    pub(super) fn eval(&mut self, done: &Done) -> Result<(), TrainError> {
         let began = Instant::now();
         let step = self.clock.step;
         let model = self.model.as_ref().expect(MODEL_IS_IN);
@@ -128,7 +135,15 @@ impl<T: Task> Trainer<T> {
         let report = EvalReport { metrics, took: began.elapsed() };
         self.progress.overhead.eval += report.took;
 
-        let event = EvalEnd { cx, report: &report };
+        let eval_of = |weights: &[Tensor<1>]| {
+            let model = params::replaced(without_tape.clone(), &self.table, weights);
+            let mut totals = Totals::default();
+            for batch in self.task.val_batches() {
+                self.task.eval(&model, batch, &mut totals);
+            }
+            self.task.summarize(&totals)
+        };
+        let event = EvalEnd { cx, report: &report, eval_of: &eval_of };
         let call = |c: &mut dyn Callback| c.on_eval(&event);
         self.callbacks.fire(Hook::OnEval, &self.bus, step, call)
     }

@@ -156,6 +156,22 @@ impl<T: Task> Trainer<T> {
         Ok(Updated { skipped: verdict == Verdict::Skip, lrs })
     }
 
+    /// Shows gradients that no optimizer gets.
+    pub(super) fn show_gradients(
+        &mut self,
+        backward: Backward,
+        previous: &Clock,
+    ) -> Result<(), TrainError> {
+        let Backward { loss, grads, taps } = backward;
+        let model = self.model.take().expect(MODEL_IS_IN);
+        let table = Arc::clone(&self.table);
+        let raw = Stats::new(&table, || params::gradients(&model, &grads));
+        let shown = self.after_backward(&model, previous, &loss, &raw, &taps);
+        drop(raw);
+        self.model = Some(model);
+        shown
+    }
+
     /// Everything about a step that comes between the backward pass and the optimizer.
     fn prepare(
         &mut self,

@@ -181,8 +181,9 @@ fn ramp(n_layer: usize, first: f64, last: f64) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bdh::TokenBatch;
     use bdh::burn::module::ModuleMapper;
+    use bdh::lm::{RandomCrops, Sampling, Vocabulary};
+    use bdh::{NextToken, Task, TokenBatch};
 
     fn tiny() -> GptConfig {
         GptConfig {
@@ -256,6 +257,58 @@ mod tests {
         let first = logits(&[3, 1, 4, 1, 5]);
         assert_eq!(first[..3 * 70], logits(&[3, 1, 4, 9, 9])[..3 * 70]);
         assert_ne!(first[4 * 70..], logits(&[2, 1, 4, 1, 5])[4 * 70..]);
+    }
+
+    /// Ids as letters, of which `a` begins a document.
+    struct Letters;
+
+    impl Vocabulary for Letters {
+        fn encode(&self, text: &str) -> Vec<i32> {
+            text.bytes().map(|byte| i32::from(byte - b'a')).collect()
+        }
+
+        fn decode(&self, ids: &[i32]) -> String {
+            ids.iter().map(|id| char::from(b'a' + *id as u8)).collect()
+        }
+
+        fn bos(&self) -> Option<i32> {
+            Some(0)
+        }
+
+        fn token_bytes(&self) -> Vec<u32> {
+            vec![1; 26]
+        }
+    }
+
+    #[test]
+    fn prompts_are_continued_together_as_each_is_alone() {
+        let device = Device::flex();
+        let config = GptConfig { vocab_size: 26, window_pattern: "SL".into(), ..tiny() };
+        let model = config.init(1, &device).expect("the settings are sound").map(&mut Shake);
+        let source = RandomCrops::of_bytes("no data is asked for", 1, 2, 0).expect("a text");
+        let task = NextToken::<Gpt, _>::new(source, Vec::new()).vocabulary(Letters);
+        // Longer than the context, as long, shorter, and none; each with a seed and a way of its own.
+        let prompts = ["manyletters", "sevenxx", "go", "", "go"];
+        let how = |index: usize| Sampling {
+            max_tokens: [40, 3, 30, 20, 30][index],
+            temperature: [1.0, 0.0, 1.5, 1.0, 1.5][index],
+            seed: 7 + index as u64,
+            max_context: 8,
+            ..Sampling::default()
+        };
+        let prompts: Vec<_> = (0..5).map(|index| (prompts[index], how(index))).collect();
+        let generate = |some| task.generate(&model, some).expect("a vocabulary").expect("texts");
+        let together = generate(&prompts);
+        let ends_early = |index: usize| together[index].tokens.len() < prompts[index].1.max_tokens;
+        assert!((0..5).any(ends_early) && !(0..5).all(ends_early), "{together:?}");
+        assert_ne!(together[2].text, together[4].text, "the seeds differ");
+        for (prompt, sample) in prompts.iter().zip(&together) {
+            let alone = generate(std::slice::from_ref(prompt)).remove(0);
+            assert_eq!((&sample.text, &sample.tokens), (&alone.text, &alone.tokens));
+            for (a, b) in sample.log_probs.iter().zip(&alone.log_probs) {
+                assert!((a - b).abs() < 1e-5, "{a} and {b}");
+            }
+        }
     }
 
     #[test]

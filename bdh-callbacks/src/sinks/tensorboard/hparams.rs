@@ -52,7 +52,8 @@ fn settings(run: &RunInfo) -> BTreeMap<String, HParam> {
     let user = &run.config["user"];
     if user.is_null() {
         flatten(String::new(), &run.config["trainer"], &mut settings);
-        for group in run.config["groups"].as_array().into_iter().flatten() {
+        for group in run.config["groups"].as_object().into_iter().flat_map(|groups| groups.values())
+        {
             let name = group["name"].as_str().unwrap_or_default();
             flatten(format!("schedule.{name}"), &group["schedule"], &mut settings);
         }
@@ -134,7 +135,7 @@ mod tests {
     fn settings_are_the_trainers_and_the_schedules_where_the_user_gave_none() {
         let config = json!({
             "trainer": { "steps": 3, "clip_grad_norm": null },
-            "groups": [{ "name": "matrix", "schedule": { "peak": 0.5, "decay": "cosine" } }],
+            "groups": { "matrix": { "name": "matrix", "schedule": { "peak": 0.5, "decay": "cosine" } } },
             "user": null,
         });
         let expected = r#"schedule.matrix.decay="cosine" schedule.matrix.peak=0.5 seed=1 steps=3"#;

@@ -117,7 +117,7 @@ fn stop_at(step: u64) -> impl Callback {
 }
 
 /// Whether a pattern, in which `*` stands for anything, is a key.
-pub(super) fn matches(pattern: &str, key: &str) -> bool {
+pub(in crate::testing) fn matches(pattern: &str, key: &str) -> bool {
     let Some((begin, rest)) = pattern.split_once('*') else { return pattern == key };
     let Some(after) = key.strip_prefix(begin) else { return false };
     (0..=after.len()).filter(|at| after.is_char_boundary(*at)).any(|at| matches(rest, &after[at..]))

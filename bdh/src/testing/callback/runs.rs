@@ -70,10 +70,10 @@ impl Run {
 
     /// The parameters to the bit.
     pub(super) fn weights(&self) -> Vec<Vec<u8>> {
-        let table = ParamTable::of(&self.fitted.model);
+        let table = ParamTable::with_frozen(&self.fitted.model);
         let tensors =
             params::capture(&self.fitted.model, &table).expect("parameters of a model on the CPU");
-        tensors.iter().map(|tensor| tensor.as_bytes().to_vec()).collect()
+        tensors.values().map(|tensor| tensor.as_bytes().to_vec()).collect()
     }
 
     /// Every key that was recorded.

@@ -1,0 +1,58 @@
+//! Training is the same to the bit with no callbacks and with any of them, at any cadence.
+
+#[path = "../../bdh/tests/support/tiny.rs"]
+mod tiny;
+
+use bdh::{Attach, Callback, Checkpoint, at, every, last, latest_checkpoint, registered_callbacks};
+use bdh_callbacks as _;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+type Bits = BTreeMap<String, Vec<u8>>;
+
+/// Weights and optimizer at the end of a run of ten steps.
+fn train(callbacks: Vec<Box<dyn Callback>>) -> (Bits, Bits) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let run =
+        tiny::run_with(0.3, 10).grad_accum_steps(2).clip_grad_norm(0.5).eval(at([4]) | last());
+    let run = run.run_dir(dir.path().join("run")).checkpoint(at([3, 10])).callbacks(callbacks);
+    let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+    assert_eq!(fitted.problems, []);
+    let path = latest_checkpoint(&dir.path().join("run/checkpoints")).expect("the last one");
+    let Checkpoint { model, optimizer, .. } = Checkpoint::read(&path).expect("a whole one");
+    let bits = |tensors: bdh::Tensors| -> Bits {
+        tensors.into_iter().map(|(name, data)| (name, data.as_bytes().to_vec())).collect()
+    };
+    (bits(model), bits(optimizer))
+}
+
+/// The callbacks whose bit is set in `chosen`, each at a cadence of its own.
+fn subset(chosen: u64, cadences: &[u64]) -> Vec<Box<dyn Callback>> {
+    let entries = registered_callbacks().into_iter().enumerate();
+    entries
+        .filter(|(index, _)| chosen >> index & 1 == 1)
+        .filter_map(|(index, entry)| {
+            let cadence = every(cadences[index % cadences.len()]);
+            Some(Box::new(entry.default()?.every(cadence)) as _)
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
+
+    #[test]
+    fn any_subset_at_any_cadence_leaves_weights_and_optimizer_as_they_are(
+        chosen in any::<u64>(), cadences in prop::collection::vec(1_u64..6, 7),
+    ) {
+        let _alone = tiny::alone();
+        prop_assert!(train(subset(chosen, &cadences)) == train(Vec::new()));
+    }
+}
+
+#[test]
+fn all_of_them_leave_weights_and_optimizer_as_they_are() {
+    let _alone = tiny::alone();
+    assert!(registered_callbacks().len() >= 19);
+    assert!(train(subset(u64::MAX, &[1])) == train(Vec::new()));
+}

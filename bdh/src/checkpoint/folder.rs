@@ -1,0 +1,274 @@
+//! The directories of checkpoints: how one appears whole, and which there are.
+
+use super::{CheckpointError, FOLDER, MODEL, OPTIMIZER, STATE, damaged};
+use crate::run::write_atomically;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+const MANIFEST: &str = "manifest.json";
+
+/// The version of the layout.
+const FORMAT: u32 = 2;
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    step: u64,
+    pinned: bool,
+    files: BTreeMap<String, FileEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FileEntry {
+    bytes: u64,
+    sha256: String,
+}
+
+// ── Writing ──────────────────────────────────────────────────────────────────────────────────────────
+
+/// A checkpoint's directory under its scratch name, until it is finished.
+pub(super) struct Folder<'a> {
+    target: &'a Path,
+    scratch: PathBuf,
+    files: BTreeMap<String, FileEntry>,
+}
+
+impl<'a> Folder<'a> {
+    /// Makes an empty directory beside the target, so that the rename stays on one file system.
+    pub(super) fn begin(target: &'a Path) -> Result<Self, CheckpointError> {
+        let scratch = hidden(target, "tmp");
+        remove(&scratch) // left by a process that died
+            .and_then(|()| fs::create_dir_all(&scratch))
+            .map_err(|source| CheckpointError::Io { path: target.to_owned(), source })?;
+        Ok(Self { target, scratch, files: BTreeMap::new() })
+    }
+
+    /// Lets `write` make a file, puts it on the disk, and notes its size and checksum.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&Path) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let path = self.scratch.join(name);
+        write(&path)?;
+        let entry = File::open(&path).and_then(|mut file| {
+            file.sync_all()?;
+            FileEntry::of(&mut file)
+        });
+        let entry = entry.map_err(|source| CheckpointError::Io { path, source })?;
+        match self.files.insert(name.to_owned(), entry) {
+            None => Ok(()),
+            Some(_) => {
+                let what = format!("two files of it would be called `{name}`");
+                Err(CheckpointError::Mismatch { path: self.target.to_owned(), what })
+            }
+        }
+    }
+
+    /// Writes the manifest, and gives the directory its name.
+    pub(super) fn finish(mut self, step: u64, pinned: bool) -> Result<(), CheckpointError> {
+        let files = std::mem::take(&mut self.files);
+        let manifest = Manifest { format: FORMAT, step, pinned, files };
+        let finish = || {
+            let manifest = serde_json::to_vec_pretty(&manifest)?;
+            write_atomically(&self.scratch.join(MANIFEST), &manifest)?;
+            sync_dir(&self.scratch)?;
+            replace_dir(&self.scratch, self.target)
+        };
+        finish().map_err(|source| CheckpointError::Io { path: self.target.to_owned(), source })
+    }
+}
+
+impl Drop for Folder<'_> {
+    /// What was not finished gives its room back; on a full disk somebody needs it.
+    fn drop(&mut self) {
+        let _ = remove(&self.scratch);
+    }
+}
+
+impl FileEntry {
+    /// Reads a file to its end, without keeping it in memory.
+    fn of(file: &mut File) -> io::Result<Self> {
+        let (mut digest, mut bytes) = (Sha256::new(), 0);
+        let mut part = vec![0; 1 << 20];
+        loop {
+            let read = file.read(&mut part)?;
+            if read == 0 {
+                break;
+            }
+            digest.update(&part[..read]);
+            bytes += read as u64;
+        }
+        let sha256 = digest.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a string takes whatever is written to it");
+            text
+        });
+        Ok(Self { bytes, sha256 })
+    }
+}
+
+/// Renames `from` to `to`; what stood at `to` is moved aside first, and deleted last.
+fn replace_dir(from: &Path, to: &Path) -> io::Result<()> {
+    let aside = hidden(to, "old");
+    if to.exists() {
+        remove(&aside)?;
+        fs::rename(to, &aside)?;
+    }
+    fs::rename(from, to)?;
+    if let Some(parent) = to.parent() {
+        sync_dir(parent)?; // the rename itself must survive a power cut
+    }
+    remove(&aside)
+}
+
+/// The name of a directory that is not a checkpoint yet (`tmp`), or no longer (`old`).
+fn hidden(dir: &Path, what: &str) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    dir.with_file_name(format!(".{name}.{what}"))
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    // Windows cannot open a directory as a file, and makes renames durable by itself.
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}
+
+// ── Reading ──────────────────────────────────────────────────────────────────────────────────────────
+
+/// The step of a checkpoint.
+pub(super) fn step(dir: &Path) -> Result<u64, CheckpointError> {
+    Ok(read_manifest(dir)?.step)
+}
+
+/// The names of a checkpoint's files, each of them checked.
+pub(super) fn checked_files(dir: &Path) -> Result<Vec<String>, CheckpointError> {
+    let manifest = read_manifest(dir)?;
+    for name in [MODEL, OPTIMIZER, STATE] {
+        if !manifest.files.contains_key(name) {
+            let what = format!("it does not list {name}");
+            return Err(CheckpointError::Damaged { path: dir.join(MANIFEST), what });
+        }
+    }
+    for (name, expected) in &manifest.files {
+        let path = dir.join(name);
+        // A manifest is somebody's file: it must not make us read whatever it names.
+        if !is_plain_name(name) || path.is_symlink() {
+            let what = format!("`{name}` is not a file of it");
+            return Err(CheckpointError::Damaged { path: dir.join(MANIFEST), what });
+        }
+        let found = File::open(&path).and_then(|mut file| FileEntry::of(&mut file));
+        let found = found.map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+        if found.bytes != expected.bytes {
+            let what = format!("it has {} bytes instead of {}", found.bytes, expected.bytes);
+            return Err(CheckpointError::Damaged { path, what });
+        }
+        if found.sha256 != expected.sha256 {
+            let what = "its checksum is not the one in the manifest".to_owned();
+            return Err(CheckpointError::Damaged { path, what });
+        }
+    }
+    Ok(manifest.files.into_keys().collect())
+}
+
+/// Whether a name stays in its folder and is shown there.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0'])
+}
+
+fn read_manifest(dir: &Path) -> Result<Manifest, CheckpointError> {
+    let path = dir.join(MANIFEST);
+    let manifest: Manifest = serde_json::from_slice(&read_file(&path)?)
+        .map_err(|error| damaged(&path, &error.into()))?;
+    if manifest.format == FORMAT {
+        Ok(manifest)
+    } else {
+        let what = format!("its format is {}, this program reads {FORMAT}", manifest.format);
+        Err(CheckpointError::Mismatch { path, what })
+    }
+}
+
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+}
+
+// ── Those that there are ─────────────────────────────────────────────────────────────────────────────
+
+/// Finds the newest complete checkpoint below `dir`, by its step.
+///
+/// Directories without a readable manifest, such as one that was being written when the machine died,
+/// are passed over. Whether its files are intact shows when it is [read](super::Checkpoint::read).
+#[must_use]
+pub fn latest_checkpoint(dir: &Path) -> Option<PathBuf> {
+    list_checkpoints(dir).into_iter().next()
+}
+
+/// The complete checkpoints below `dir`, newest first.
+#[must_use]
+pub fn list_checkpoints(dir: &Path) -> Vec<PathBuf> {
+    list(dir).into_iter().map(|(path, _)| path).collect()
+}
+
+/// The checkpoints at `path`, each with its step: itself, or those of a run directory or of its folder for them.
+pub(crate) fn find(path: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    if path.join(MANIFEST).exists() {
+        return Ok(vec![(read_manifest(path)?.step, path.to_owned())]);
+    }
+    let folder = path.join(FOLDER);
+    let found = list(if folder.is_dir() { &folder } else { path }).into_iter();
+    Ok(found.map(|(path, manifest)| (manifest.step, path)).collect())
+}
+
+/// Deletes all but the newest `keep` of the checkpoints that are not pinned.
+pub(super) fn rotate(dir: &Path, keep: usize) -> io::Result<()> {
+    let mut old = list(dir).into_iter().filter(|(_, manifest)| !manifest.pinned).skip(keep.max(1));
+    old.try_for_each(|(path, _)| remove(&path))
+}
+
+/// Deletes the checkpoints of later steps, which belong to a future that a resume gives up.
+pub(crate) fn forget_after(dir: &Path, step: u64) -> io::Result<()> {
+    let mut later = list(dir).into_iter().filter(|(_, manifest)| manifest.step > step);
+    later.try_for_each(|(path, _)| remove(&path))
+}
+
+/// Clears up after a process that died while it wrote: a checkpoint that was moved aside comes back if
+/// nothing took its place, and what was never finished goes.
+pub(crate) fn recover(dir: &Path) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(name) = name.strip_prefix('.') else { continue };
+        if let Some(name) = name.strip_suffix(".old") {
+            let target = dir.join(name);
+            if target.exists() { remove(&path)? } else { fs::rename(&path, target)? }
+        } else if name.ends_with(".tmp") {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Newest first; of one step, in the order of their names.
+fn list(dir: &Path) -> Vec<(PathBuf, Manifest)> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let hidden = path.file_name()?.to_string_lossy().starts_with('.');
+            let manifest = read_manifest(&path).ok()?;
+            (!hidden).then_some((path, manifest))
+        })
+        .collect();
+    found.sort_by(|(a, left), (b, right)| right.step.cmp(&left.step).then_with(|| a.cmp(b)));
+    found
+}

@@ -1,0 +1,239 @@
+//! What a checkpoint holds of a model: read in one go, and put back to the bit.
+
+use super::{OnTape, ParamInfo, ParamTable};
+use crate::checkpoint::Tensors;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, Transaction};
+
+/// Reads everything of `table`, which lists all of the model, in one device read and in PyTorch's layout.
+pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Tensors, String> {
+    struct Capture<'a> {
+        table: std::slice::Iter<'a, ParamInfo>,
+        reads: Option<Transaction>,
+    }
+
+    impl Capture<'_> {
+        fn add(&mut self, register: impl FnOnce(Transaction) -> Transaction) {
+            self.reads = self.reads.take().map(register);
+        }
+
+        fn is_transposed(&mut self) -> bool {
+            self.table.next().is_some_and(|param| param.transposed)
+        }
+    }
+
+    impl ModuleVisitor for Capture<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = param.val();
+            let value = if self.is_transposed() { value.swap_dims(0, 1) } else { value };
+            self.add(|reads| reads.register(value));
+        }
+
+        fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+            self.table.next();
+            self.add(|reads| reads.register(param.val()));
+        }
+
+        fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+            self.table.next();
+            self.add(|reads| reads.register(param.val()));
+        }
+    }
+
+    let mut capture = Capture { table: table.iter(), reads: Some(Transaction::default()) };
+    // Without a tape; and a running mean of this thread's last batch is not in its tensor before that.
+    model.valid().visit(&mut capture);
+    let reads = capture.reads.expect("every visit puts the transaction back");
+    let values = reads.try_execute().map_err(|error| error.to_string())?;
+    Ok(table.iter().map(|param| param.name.clone()).zip(values).collect())
+}
+
+/// Puts values in PyTorch's layout into the parameters and buffers of the same names.
+///
+/// # Errors
+///
+/// Every name and shape that differs.
+pub(crate) fn restore<M: Module>(
+    model: M,
+    table: &ParamTable,
+    values: Tensors,
+) -> Result<M, String> {
+    struct Restore<'a> {
+        table: std::slice::Iter<'a, ParamInfo>,
+        values: Tensors,
+    }
+
+    impl Restore<'_> {
+        fn next(&mut self) -> TensorData {
+            let info = self.table.next().expect("the table lists all of the model");
+            let data = self.values.remove(&info.name).expect("names have been compared");
+            if info.transposed { transpose(&data) } else { data }
+        }
+    }
+
+    impl ModuleMapper for Restore<'_> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let data = self.next();
+            param.map(|old| {
+                let new = Tensor::<D>::from_data(data, (&old.device().inner(), old.dtype()));
+                OnTape::of(&old).put(new)
+            })
+        }
+
+        fn map_int<const D: usize>(
+            &mut self,
+            param: Param<Tensor<D, Int>>,
+        ) -> Param<Tensor<D, Int>> {
+            let data = self.next();
+            param.map(|old| Tensor::from_data(data, (&old.device(), old.dtype())))
+        }
+
+        fn map_bool<const D: usize>(
+            &mut self,
+            param: Param<Tensor<D, Bool>>,
+        ) -> Param<Tensor<D, Bool>> {
+            let data = self.next();
+            param.map(|old| Tensor::from_data(data, &old.device()))
+        }
+    }
+
+    compare(table, &values)?;
+    Ok(model.map(&mut Restore { table: table.iter(), values }))
+}
+
+/// Reads a copy of the trained parameters, `[elements]` each, in one device read and in PyTorch's layout.
+pub(crate) fn capture_copy(copy: Vec<Tensor<1>>, table: &ParamTable) -> Result<Tensors, String> {
+    let reads = copy.into_iter().fold(Transaction::default(), Transaction::register);
+    let values = reads.try_execute().map_err(|error| error.to_string())?;
+    let shaped = table.iter().zip(values).map(|(param, data)| {
+        let dtype = data.dtype();
+        let data = TensorData::from_bytes(data.into_bytes(), param.shape.clone(), dtype);
+        (param.name.clone(), if param.transposed { transpose(&data) } else { data })
+    });
+    Ok(shaped.collect())
+}
+
+/// Puts a copy of the trained parameters back on the device, `[elements]` each, in the table's order.
+///
+/// # Errors
+///
+/// Every name and shape that differs.
+pub(crate) fn restore_copy(
+    mut values: Tensors,
+    table: &ParamTable,
+    device: &Device,
+) -> Result<Vec<Tensor<1>>, String> {
+    compare(table, &values)?;
+    let flat = table.iter().map(|param| {
+        let data = values.remove(&param.name).expect("names have been compared");
+        let data = if param.transposed { transpose(&data) } else { data };
+        let dtype = data.dtype();
+        let data = TensorData::from_bytes(data.into_bytes(), [param.num_elements()], dtype);
+        Tensor::from_data(data, (device, dtype))
+    });
+    Ok(flat.collect())
+}
+
+/// Compares names and shapes of saved tensors with the model's; the text lists all that differs.
+pub(crate) fn compare(table: &ParamTable, saved: &Tensors) -> Result<(), String> {
+    let mut differences = Vec::new();
+    for param in table {
+        let name = &param.name;
+        match saved.get(name).map(|data| data.shape().to_vec()) {
+            None => differences.push(format!("it has no parameter `{name}`")),
+            Some(found) if found != param.saved_shape() => {
+                let here = param.saved_shape();
+                differences.push(format!("`{name}` is {found:?} there and {here:?} here"));
+            }
+            Some(_) => {}
+        }
+    }
+    let known: std::collections::HashSet<_> = table.iter().map(|param| &param.name).collect();
+    let unknown = saved.keys().filter(|name| !known.contains(name));
+    differences.extend(unknown.map(|name| format!("this model has no parameter `{name}`")));
+    if differences.is_empty() { Ok(()) } else { Err(differences.join("; ")) }
+}
+
+impl ParamInfo {
+    /// Its shape as PyTorch holds it.
+    fn saved_shape(&self) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        if self.transposed {
+            shape.reverse();
+        }
+        shape
+    }
+}
+
+/// Transposes a matrix on the host. A transposed view would do, but what is computed from its strides
+/// differs in the last bit from what is computed from a fresh parameter.
+fn transpose(data: &TensorData) -> TensorData {
+    let shape = data.shape();
+    let (rows, columns) = (shape[0], shape[1]);
+    let bytes = data.as_bytes();
+    let size = bytes.len() / (rows * columns).max(1);
+    let mut transposed = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            let at = (row * columns + column) * size;
+            transposed.extend_from_slice(&bytes[at..at + size]);
+        }
+    }
+    TensorData::from_bytes_vec(transposed, [columns, rows], data.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::module::ParamId;
+    use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+
+    #[derive(Module, Debug)]
+    struct Net {
+        trained: Linear,
+        frozen: Linear,
+        norm: BatchNorm,
+        table: Param<Tensor<1, Int>>,
+    }
+
+    fn net() -> Net {
+        let device = Device::flex().autodiff();
+        Net {
+            trained: LinearConfig::new(3, 2).init(&device),
+            frozen: LinearConfig::new(2, 2).init(&device).no_grad(),
+            norm: BatchNormConfig::new(2).init(&device),
+            table: Param::initialized(ParamId::new(), Tensor::from_data([7, 8, 9], &device)),
+        }
+    }
+
+    #[test]
+    fn everything_comes_back_to_the_bit_frozen_parameters_and_buffers_too() {
+        let (from, into) = (net(), net());
+        let device = Device::flex().autodiff();
+        let batch = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [0.0, 5.0, 1.0]], &device);
+        from.norm.forward(from.frozen.forward(from.trained.forward(batch)).unsqueeze_dim::<3>(2));
+
+        let table = ParamTable::with_frozen(&from);
+        let captured = capture(&from, &table).expect("the device reads");
+        assert_eq!(captured["trained.weight"].shape().as_slice(), [2, 3]);
+        assert_ne!(captured["norm.running_mean"], TensorData::from([0.0_f32, 0.0]));
+
+        let into = restore(into, &table, captured.clone()).expect("the same names and shapes");
+        assert_eq!(capture(&into, &ParamTable::with_frozen(&into)), Ok(captured));
+        assert!(into.trained.weight.is_require_grad() && !into.frozen.weight.is_require_grad());
+        assert_eq!(ParamTable::of(&into).len(), 4, "two of the linear layer, two of the norm");
+    }
+
+    #[test]
+    fn whatever_differs_is_listed() {
+        let table = ParamTable::with_frozen(&net());
+        let mut values = capture(&net(), &table).expect("the device reads");
+        values.remove("frozen.bias");
+        values.insert("norm.weight".to_owned(), TensorData::from([1.0_f32]));
+        values.insert("more".to_owned(), TensorData::from([1.0_f32]));
+        let error = restore(net(), &table, values).expect_err("another model's");
+        let expected = "it has no parameter `frozen.bias`; `norm.weight` is [1] there and [2] here; \
+                        this model has no parameter `more`";
+        assert_eq!(error, expected);
+    }
+}

@@ -1,0 +1,137 @@
+//! Whether a run that is interrupted and resumed is the run that was never interrupted.
+
+use super::callback::recorded::matches;
+use super::scratch::Scratch;
+use crate::checkpoint::{Checkpoint, Tensors};
+use crate::{Attach, Cadence, Jsonl, Resume, Task, TrainerBuilder, at, latest_checkpoint, on_step};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// Checks that a run of your own resumes exactly: interrupted after each of `stops` steps and resumed from its
+/// checkpoint, it ends with the same weights, optimizer and callback states to the bit, and with the same records.
+///
+/// `make` composes the run anew each time, without a run directory and without checkpoints; it decides about
+/// everything else: data, model, optimizer, accumulation, callbacks. What is measured by the clock on the wall cannot
+/// be the same twice, so the keys in `measured`, such as `throughput/*`, are not compared.
+///
+/// On a CPU it should hold for every run. One thread of a process may train at a time: burn's CPU generator of
+/// random numbers is the process's.
+///
+/// # Panics
+///
+/// With the first number that differs, or with what kept a run from being built or from ending.
+///
+/// # Examples
+///
+/// ```no_run
+/// use bdh::testing::resume_exact;
+/// # use bdh::{NextToken, BoxError, CausalLm, Trainer, lm::RandomCrops, burn::optim::AdamWConfig};
+/// # fn check<M: CausalLm>(task: fn() -> NextToken<M, RandomCrops>, model: fn() -> M) {
+/// resume_exact([1, 7], &["throughput/*"], || {
+///     let run = Trainer::builder(task(), model()).steps(10).grad_accum_steps(2);
+///     run.optimizer(AdamWConfig::new().build(), 1e-3)
+/// });
+/// # }
+/// ```
+pub fn resume_exact<T: Task>(
+    stops: impl IntoIterator<Item = u64>,
+    measured: &[&str],
+    make: impl Fn() -> TrainerBuilder<T>,
+) {
+    let scratch = Scratch::new();
+    fit(make().run_dir(&scratch.run).checkpoint(Cadence::Last));
+    let whole = End::of(&scratch.run, measured);
+    for stop in stops {
+        let scratch = Scratch::new();
+        let interrupt = on_step(|at| {
+            at.stop("interrupted by the test");
+            Ok(())
+        });
+        let run = || make().run_dir(&scratch.run).checkpoint(at([stop]) | Cadence::Last);
+        fit(run().callback(interrupt.every(at([stop])).named("interrupt")));
+        fit(run().resume(Resume::Auto));
+        End::of(&scratch.run, measured).compare(&whole, stop);
+    }
+}
+
+fn fit<T: Task>(run: TrainerBuilder<T>) {
+    let trainer = run.build().unwrap_or_else(|error| panic!("the run is not valid: {error}"));
+    let fitted = trainer.fit().unwrap_or_else(|error| panic!("the run failed: {error}"));
+    assert!(fitted.problems.is_empty(), "the run had problems: {:?}", fitted.problems);
+}
+
+/// What a run leaves behind, without what is measured by the clock on the wall.
+struct End {
+    records: Vec<Value>,
+    last: Checkpoint,
+}
+
+impl End {
+    fn of(dir: &Path, measured: &[&str]) -> Self {
+        let text = fs::read_to_string(dir.join(Jsonl::FILE)).expect("the records of a run");
+        let records = text.lines().map(|line| {
+            let record = serde_json::from_str(line).expect("a line of our own");
+            without(record, measured)
+        });
+        let last = latest_checkpoint(&dir.join("checkpoints")).expect("the last checkpoint");
+        let mut last = Checkpoint::read(&last).expect("a checkpoint of our own");
+        last.state.record = without(last.state.record, measured);
+        last.state.clock.elapsed = std::time::Duration::ZERO;
+        Self { records: records.collect(), last }
+    }
+
+    fn compare(&self, whole: &Self, stop: u64) {
+        let found = |what: &str| format!("stopped after step {stop} and resumed, {what} differs");
+        for (resumed, expected) in self.records.iter().zip(&whole.records) {
+            assert_same(resumed, expected, &found("a record"));
+        }
+        let steps = [self, whole].map(|end| end.records.len());
+        assert_eq!(steps[0], steps[1], "{}", found("the number of records"));
+
+        let files = |end: &Self| {
+            let Checkpoint { model, optimizer, copies, .. } = &end.last;
+            let copies = copies.iter().map(|(name, copy)| (name.clone(), bits(copy)));
+            let main =
+                [("model".to_owned(), bits(model)), ("optimizer".to_owned(), bits(optimizer))];
+            main.into_iter().chain(copies).collect::<Vec<_>>()
+        };
+        for ((name, resumed), (_, expected)) in files(self).iter().zip(&files(whole)) {
+            for (resumed, expected) in resumed.iter().zip(expected) {
+                assert!(
+                    resumed == expected,
+                    "{}",
+                    found(&format!("`{}` of the {name}", expected.0))
+                );
+            }
+            assert_eq!(resumed.len(), expected.len(), "{}", found(name));
+        }
+        let states = [self, whole].map(|end| serde_json::to_value(&end.last.state));
+        let [resumed, expected] = states.map(|state| state.expect("a state is JSON"));
+        assert_same(&resumed, &expected, &found("the state"));
+    }
+}
+
+fn bits(tensors: &Tensors) -> Vec<(String, Vec<u8>)> {
+    tensors.iter().map(|(name, data)| (name.clone(), data.as_bytes().to_vec())).collect()
+}
+
+/// Names the first key of two objects that differs, with both values.
+fn assert_same(resumed: &Value, expected: &Value, found: &str) {
+    if let (Value::Object(resumed), Value::Object(expected)) = (resumed, expected) {
+        for key in expected.keys().chain(resumed.keys()) {
+            let [is, was] = [resumed, expected].map(|object| object.get(key));
+            assert!(is == was, "{found}: `{key}` is {is:?} instead of {was:?}, in {expected:?}");
+        }
+    }
+    assert!(resumed == expected, "{found}: {resumed} instead of {expected}");
+}
+
+/// A record without what the clock on the wall decides.
+fn without(mut record: Value, measured: &[&str]) -> Value {
+    if let Some(record) = record.as_object_mut() {
+        let is_measured = |key: &str| measured.iter().any(|pattern| matches(pattern, key));
+        record.retain(|key, _| key != "elapsed" && !is_measured(key));
+    }
+    record
+}

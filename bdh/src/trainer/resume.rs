@@ -1,0 +1,180 @@
+//! Going on from a checkpoint.
+
+use super::{MODEL_IS_IN, Trainer};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, list_checkpoints};
+use crate::optim::OptimizerState;
+use crate::outcome::{Problem, chain};
+use crate::run::{self, RunLock};
+use crate::task::Task;
+use crate::{ConfigError, Record, config_change, params};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Where a run goes on from.
+///
+/// # Examples
+///
+/// ```
+/// use bdh::Resume;
+///
+/// assert_eq!(Resume::from("auto"), Resume::Auto);
+/// assert_eq!(Resume::from("runs/a/checkpoints/step_00000100"), Resume::From("runs/a/checkpoints/step_00000100".into()));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resume {
+    /// The newest checkpoint in the run directory that is whole.
+    ///
+    /// The same command begins a run and, after any crash, goes on with it: where there is no run
+    /// directory yet, one is made, and a run that died before its first checkpoint was complete is moved
+    /// aside (to `<run_dir>.died-1`) and begun again.
+    Auto,
+    /// This checkpoint.
+    From(PathBuf),
+}
+
+impl From<PathBuf> for Resume {
+    fn from(path: PathBuf) -> Self {
+        if path == Path::new("auto") { Self::Auto } else { Self::From(path) }
+    }
+}
+
+impl From<&Path> for Resume {
+    fn from(path: &Path) -> Self {
+        path.to_owned().into()
+    }
+}
+
+impl From<&str> for Resume {
+    fn from(path: &str) -> Self {
+        PathBuf::from(path).into()
+    }
+}
+
+impl From<String> for Resume {
+    fn from(path: String) -> Self {
+        PathBuf::from(path).into()
+    }
+}
+
+impl<T: Task> Trainer<T> {
+    /// Puts a checkpoint into the trainer, if there is one to go on from.
+    pub(super) fn resume(&mut self, from: Resume, allowed: &[String]) -> Result<(), ConfigError> {
+        let dir = self.info.dir.clone();
+        if let Some(dir) = dir.as_ref().filter(|dir| dir.join(run::FILE).exists()) {
+            self.lock = RunLock::take(dir)?;
+            checkpoint::recover(&dir.join(checkpoint::FOLDER))
+                .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
+        }
+        match from {
+            Resume::From(path) => self.restore(&path, Checkpoint::read(&path)?, allowed),
+            Resume::Auto => {
+                let dir = dir.ok_or(ConfigError::Missing { field: "run_dir" })?;
+                match self.newest_whole(&dir) {
+                    Some((path, saved)) => self.restore(&path, saved, allowed),
+                    None => self.begin_again(&dir),
+                }
+            }
+        }
+    }
+
+    /// Reads the newest checkpoint that is whole; those that are not become problems of the run.
+    fn newest_whole(&mut self, dir: &Path) -> Option<(PathBuf, Checkpoint)> {
+        list_checkpoints(&dir.join(checkpoint::FOLDER)).into_iter().find_map(|path| {
+            match Checkpoint::read(&path) {
+                Ok(saved) => Some((path, saved)),
+                Err(error) => {
+                    self.progress.problems.push(Problem {
+                        who: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                        during: "resume".to_owned(),
+                        step: 0,
+                        error: chain(&error),
+                        consequence: "the run goes on from an older one, if there is".to_owned(),
+                    });
+                    None
+                }
+            }
+        })
+    }
+
+    /// Prepares for a run whose directory has nothing to go on from.
+    fn begin_again(&mut self, dir: &Path) -> Result<(), ConfigError> {
+        match run::status(dir).as_deref() {
+            None => Ok(()),
+            Some("running") => {
+                self.is_begun_again = true;
+                Ok(())
+            }
+            Some(_) => Err(ConfigError::NothingToResume { path: dir.to_owned() }),
+        }
+    }
+
+    /// Puts a checkpoint into the trainer: model, optimizer, data, clock, callbacks.
+    fn restore(
+        &mut self,
+        path: &Path,
+        mut saved: Checkpoint,
+        allowed: &[String],
+    ) -> Result<(), ConfigError> {
+        let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
+        let changes = config_change::between(&saved.state.config, &self.info.config, allowed);
+        if !changes.is_empty() {
+            return Err(ConfigError::Changed { path: path.to_owned(), changes });
+        }
+        let device = self.device.clone().inner();
+        let states = std::mem::take(&mut saved.state.callbacks);
+        self.callbacks.load_states(path, states)?;
+        self.callbacks.load_copies(&mut saved, &self.table, &device).map_err(mismatch)?;
+        let Checkpoint { model, optimizer, state, .. } = saved;
+        let fresh = self.model.take().expect(MODEL_IS_IN);
+        self.model = Some(params::restore(fresh, &self.saved, model).map_err(mismatch)?);
+
+        let moments =
+            OptimizerState { tensors: optimizer.into_iter().collect(), scalars: state.optimizer };
+        self.optimizers.load(moments, &self.table, &device).map_err(mismatch)?;
+        self.task
+            .seek(&state.data)
+            .map_err(|error| mismatch(format!("the data position: {error}")))?;
+        self.load_interventions(state.interventions).map_err(mismatch)?;
+        self.resumed_from = Some((path.to_owned(), state.saved_as));
+        self.elapsed_before = state.clock.elapsed;
+        self.info.resumed_at = Some(state.clock.step);
+        self.info.resumed_record =
+            Record::from_json(&state.record).filter(|record| !record.values.is_empty());
+        self.clock = state.clock;
+        Ok(())
+    }
+
+    /// Makes the checkpoints of the step to go on from that a process which died did not get to.
+    pub(super) fn complete_checkpoints(&self, dir: &Path) -> Result<(), ConfigError> {
+        let Some((from, saved_as)) = &self.resumed_from else { return Ok(()) };
+        // A run that branches off into a directory of its own leaves the other one as it is.
+        if from.parent() != Some(dir) {
+            return Ok(());
+        }
+        for (name, pinned) in saved_as.iter().filter(|(name, _)| !dir.join(name).exists()) {
+            if checkpoint::is_plain_name(name) {
+                Checkpoint::copy(from, &dir.join(name), *pinned)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the interventions their states back; strict, as with callbacks.
+    fn load_interventions(&mut self, mut states: BTreeMap<String, Value>) -> Result<(), String> {
+        for intervention in &mut self.interventions {
+            let name = intervention.name();
+            match states.remove(&name) {
+                Some(state) => intervention
+                    .load_state(state)
+                    .map_err(|error| format!("the state of intervention `{name}`: {error}"))?,
+                None if intervention.state().is_null() => {}
+                None => return Err(format!("it has no state for intervention `{name}`")),
+            }
+        }
+        match states.into_keys().next() {
+            Some(name) => Err(format!("this run has no intervention `{name}`")),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Prompts that are continued together become what each becomes alone.
+
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use bdh::lm::{Generated, Sampling, Vocabulary};
+use bdh::{MemorySink, NextToken, Task, at};
+use tiny::Tiny;
+
+/// Ids as letters; one of them may end a document.
+struct Ending(Option<i32>);
+
+impl Vocabulary for Ending {
+    fn encode(&self, text: &str) -> Vec<i32> {
+        text.bytes().map(|byte| i32::from(byte - b'a') % tiny::VOCAB as i32).collect()
+    }
+
+    fn decode(&self, ids: &[i32]) -> String {
+        ids.iter().map(|id| char::from(b'a' + *id as u8)).collect()
+    }
+
+    fn bos(&self) -> Option<i32> {
+        self.0
+    }
+
+    fn token_bytes(&self) -> Vec<u32> {
+        vec![1; tiny::VOCAB]
+    }
+}
+
+const PROMPTS: [&str; 4] = ["abcdefgh", "d", "kij", "d"];
+
+fn prompts(max_tokens: usize) -> Vec<(&'static str, Sampling)> {
+    let how = |seed| Sampling { max_tokens, temperature: 1.0, seed, ..Sampling::default() };
+    PROMPTS.into_iter().zip((10..).map(how)).collect()
+}
+
+fn generate(bos: Option<i32>, prompts: &[(&str, Sampling)]) -> Vec<Generated> {
+    let task = NextToken::new(tiny::Rows::of(1), Vec::new()).vocabulary(Ending(bos));
+    let texts = task.generate(&Tiny::new(0.0), prompts).expect("there is a vocabulary");
+    texts.expect("texts")
+}
+
+#[test]
+fn each_is_the_same_alone_and_in_a_batch_whether_or_not_texts_end_early() {
+    for bos in [None, Some(2)] {
+        let together = generate(bos, &prompts(30));
+        let lengths: Vec<_> = together.iter().map(|text| text.tokens.len()).collect();
+        match bos {
+            None => {
+                assert_eq!(lengths, [30; 4]);
+                assert_ne!(together[1].text, together[3].text, "one prompt, two seeds");
+            }
+            Some(_) => assert!(lengths.iter().any(|length| *length < 30), "{lengths:?}"),
+        }
+        for (prompt, text) in prompts(30).iter().zip(&together) {
+            assert_eq!(*text, generate(bos, std::slice::from_ref(prompt))[0]);
+        }
+    }
+}
+
+#[test]
+fn nothing_asked_for_is_nothing_made() {
+    assert_eq!(generate(None, &[]), []);
+    assert_eq!(generate(None, &prompts(0)), vec![Generated::default(); 4]);
+}
+
+#[test]
+fn a_batch_costs_one_read_a_token_however_many_prompts_there_are() {
+    let _alone = tiny::alone();
+    let (memory, seen) = (MemorySink::default(), tiny::Seen::new());
+    let heard = seen.clone();
+    let sample = tiny::on_step(move |step| {
+        heard.push(step.sample_all(&prompts(12)).ok_or("no vocabulary")??);
+        let (prompt, how) = &prompts(12)[2];
+        assert_eq!(step.sample(prompt, how).ok_or("no vocabulary")??, heard.all()[0][2]);
+        Ok(())
+    });
+    let run = tiny::run(2).sink(memory).callback(bdh::Attach::every(sample, at([2])));
+    let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.overhead.rows[0].reads, 2 * 12, "one call of four prompts and one of one");
+    assert_eq!(seen.all()[0].len(), 4);
+}
