@@ -172,11 +172,29 @@ fn callbacks_are_listed_with_their_keys_and_settings() {
     let place = Place::new();
     let ended = place.run("--list-callbacks");
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    let norms = ended.out.split("\n\n").find(|entry| entry.starts_with("norms\n"));
-    let norms = norms.expect("norms are listed");
-    assert!(norms.contains("train/grad_norm"), "{norms}");
-    assert!(norms.contains("per_parameter        false"), "{norms}");
+    let norms = ended.out.split("\n\n").find(|entry| entry.contains("use = \"norms\"\n"));
+    contains(
+        norms.expect("norms are listed"),
+        &["per_parameter = false", "# records train/weight_norm, "],
+    );
+    assert!(ended.out.lines().all(|line| line.len() <= 130), "{}", ended.out);
     assert!(!place.at("runs").exists());
+}
+
+#[test]
+fn the_list_of_callbacks_is_a_file_that_builds_each_as_it_is_by_default() {
+    let list = Place::new().run("--list-callbacks").out;
+    let built = bdh::callbacks_from_toml(&list).expect("a file of callbacks");
+    let known = bdh::registered_callbacks();
+    assert_eq!(built.len(), known.len());
+    for (built, entry) in built.iter().zip(known) {
+        let default = entry.default().expect("each of ours can do without settings");
+        assert_eq!((built.name(), built.config()), (entry.name.to_owned(), default.config()));
+        let is_told = |option: &&str| {
+            list.contains(&format!("\n{option} = ")) || list.contains(&format!("\n# {option} is"))
+        };
+        assert!((entry.options)().iter().all(is_told), "{}", entry.name);
+    }
 }
 
 #[test]
