@@ -292,12 +292,12 @@ fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
     run.build().expect("a valid run").fit().expect("a run that completes")
 }
 
-/// The keys that a run records besides the trainer's own.
+/// The keys that a run records besides the trainer's own, and besides those of GPUs, which a machine may have.
 fn keys(memory: &MemorySink) -> BTreeSet<String> {
     let is_own = |key: &str| ["train/loss", "lr"].contains(&key) || key.starts_with("val/");
     let records = memory.records();
     let keys = records.iter().flat_map(|record| record.values.iter().map(|(key, _)| key.clone()));
-    keys.filter(|key| !is_own(key)).collect()
+    keys.filter(|key| !is_own(key) && !key.starts_with("system/gpu.")).collect()
 }
 
 /// The steps on which something was recorded under a key.
