@@ -2,5 +2,7 @@
 
 pub mod args;
 pub mod data;
+pub mod gpt2;
+mod init;
 pub mod nanochat;
 pub mod scaling;
