@@ -3,6 +3,7 @@
 pub mod args;
 pub mod data;
 pub mod gpt2;
+pub mod hatchling;
 mod init;
 pub mod nanochat;
 pub mod scaling;

@@ -1,6 +1,6 @@
 //! Text from a model, one token after the other.
 
-use super::{CausalLm, Sampling, sampling};
+use super::{CausalLm, Sampling, TokenStream, sampling};
 use crate::{BoxError, Probe, seed};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::sync::Arc;
@@ -58,15 +58,13 @@ pub struct Generated {
     pub log_probs: Vec<f64>,
 }
 
-/// Continues `prompt`. Recomputes the whole context for each token and reads its logits back, so it
-/// costs one device read a token.
+/// Continues `prompt`. Reads the logits of each token back, so it costs one device read a token.
 pub(super) fn generate<M: CausalLm>(
     model: &M,
     vocabulary: &dyn Vocabulary,
     prompt: &str,
     how: &Sampling,
 ) -> Result<Generated, BoxError> {
-    let device = crate::device::of(model);
     let mut ids: Vec<i32> = vocabulary.bos().into_iter().collect();
     ids.extend(vocabulary.encode(prompt));
     let mut log_probs = Vec::new();
@@ -74,14 +72,9 @@ pub(super) fn generate<M: CausalLm>(
         return Err("a prompt needs at least one token".into());
     }
     let start = ids.len();
+    let mut reader = Reader::new(model, start, how);
     for index in 0..how.max_tokens {
-        let context = &ids[ids.len().saturating_sub(how.max_context.max(1))..];
-        let tokens = TensorData::new(context.to_vec(), [1, context.len()]);
-        let tokens = Tensor::<2, Int>::from_data(tokens, &device);
-        let logits = model.logits(tokens, &Probe::off());
-        let [_, length, vocab] = logits.dims();
-        let last = logits.slice([0..1, length - 1..length, 0..vocab]);
-        let last: Vec<f32> = last.try_into_data()?.iter::<f32>().collect();
+        let last: Vec<f32> = reader.last_logits(&ids).try_into_data()?.iter::<f32>().collect();
         let next = sampling::pick(&last, how, seed::uniform(how.seed, index as u64));
         if Some(next) == vocabulary.bos() {
             break; // the model ends the document
@@ -91,6 +84,47 @@ pub(super) fn generate<M: CausalLm>(
     }
     let tokens = ids.split_off(start);
     Ok(Generated { text: escape(&vocabulary.decode_bytes(&tokens)), tokens, log_probs })
+}
+
+/// How the logits after a growing text are had.
+enum Reader<'a, M> {
+    /// From the whole context, each time.
+    Whole { model: &'a M, max_context: usize },
+    /// From what has been read so far, and the rest.
+    Stream { stream: Box<dyn TokenStream + 'a>, read: usize },
+}
+
+impl<'a, M: CausalLm> Reader<'a, M> {
+    fn new(model: &'a M, prompt: usize, how: &Sampling) -> Self {
+        let max_context = how.max_context.max(1);
+        // A stream forgets nothing, so it is for texts that stay within the context.
+        let fits = prompt + how.max_tokens <= max_context;
+        match fits.then(|| model.stream()).flatten() {
+            Some(stream) => Self::Stream { stream, read: 0 },
+            None => Self::Whole { model, max_context },
+        }
+    }
+
+    /// The logits of what follows `ids`, of which there is one at least that has not been read; `[vocab]`.
+    fn last_logits(&mut self, ids: &[i32]) -> Tensor<1> {
+        match self {
+            Self::Whole { model, max_context } => {
+                let context = &ids[ids.len().saturating_sub(*max_context)..];
+                let tokens = TensorData::new(context.to_vec(), [1, context.len()]);
+                let tokens = Tensor::<2, Int>::from_data(tokens, &crate::device::of(*model));
+                let logits = model.logits(tokens, &Probe::off());
+                logits.narrow(1, context.len() - 1, 1).reshape([-1])
+            }
+            Self::Stream { stream, read } => {
+                let (last, others) = ids[*read..].split_last().expect("there is one unread token");
+                for id in others {
+                    stream.read(*id);
+                }
+                *read = ids.len();
+                stream.read(*last)
+            }
+        }
+    }
 }
 
 /// Text, with each byte that is not part of valid UTF-8 as `\xff`: a character cut in two stays visible.
