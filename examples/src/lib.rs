@@ -6,4 +6,6 @@ pub mod gpt2;
 pub mod hatchling;
 mod init;
 pub mod nanochat;
+pub mod page;
+pub mod run_dir;
 pub mod scaling;

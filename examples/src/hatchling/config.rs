@@ -138,14 +138,15 @@ impl BdhConfig {
     /// Memory that a training step takes at its peak, in bytes, for batches of `rows` rows of `seq_len` tokens in f32.
     ///
     /// An estimate: what autograd keeps of each layer is about 5.6 tensors with an element for each neuron and token
-    /// (measured with the original), beside which the rest is small; and the weights, their gradients, two moments
-    /// and a copy for each half count six times.
+    /// (measured with the original), beside which scores and logits are small; and the weights, their gradients, two
+    /// moments and a copy for each half count six times.
     #[must_use]
     pub fn training_bytes(&self, rows: usize, seq_len: usize) -> f64 {
         let tokens = (rows * seq_len) as f64;
         let activations = KEPT_PER_LAYER * self.n_layer as f64 * self.neurons() as f64 * tokens;
+        let scores = (self.n_layer * self.n_head * seq_len) as f64 * tokens;
         let logits = 4.0 * tokens * self.vocab_size as f64;
-        4.0 * (activations + logits + 6.0 * self.num_params() as f64)
+        4.0 * (activations + scores + logits + 6.0 * self.num_params() as f64)
     }
 }
 
