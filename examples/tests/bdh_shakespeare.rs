@@ -73,7 +73,7 @@ fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
     assert_eq!(with("samples/entropy"), [80, 160, 200]);
     let last = &metrics[metrics.len() - 1];
     assert_eq!(keys(last, "activations/").len(), 2 * 3 * 5);
-    let text = last["samples/2"].as_str().expect("a text");
+    let text = last["samples/2"]["text"].as_str().expect("a text");
     assert!(text.starts_with("In a galaxy far, far away") && text.len() > 25, "{text}");
     let zeros = |key: &str| last[key].as_f64().expect("a share");
     assert!(zeros("activations/1.xy/zeros") >= zeros("activations/1.x/zeros"));
