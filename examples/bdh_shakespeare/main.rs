@@ -1,7 +1,7 @@
 //! Trains BDH, the Baby Dragon Hatchling, on the bytes of a text, watched in every way.
 //!
 //! ```text
-//! cargo run --example bdh_shakespeare                        # under a minute on two cores
+//! cargo run --example bdh_shakespeare                        # a minute or two on two cores
 //! cargo run --example bdh_shakespeare -- --preset small --data shakespeare --log_backend tensorboard
 //! cargo run --example bdh_shakespeare -- --help
 //! cargo run --release --features cuda --example bdh_shakespeare -- --data shakespeare

@@ -9,11 +9,11 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Preset {
-    /// 0.4M parameters, 600 steps of 512 tokens: under a minute on two cores.
+    /// 0.4M parameters, 600 steps of 512 tokens: a minute or two on two cores.
     Tiny,
     /// 1.6M parameters, 1000 steps of 1024 tokens: minutes on two cores.
     Small,
-    /// The original's: 25M parameters, 3000 steps of 16384 tokens. For a GPU with 80 GB.
+    /// The original's: 25M parameters, 3000 steps of 16384 tokens. For a GPU with 140 GB; half the batch for one with 80.
     Paper,
 }
 

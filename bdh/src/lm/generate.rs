@@ -137,6 +137,69 @@ fn escape(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::module::{Module, Param};
+    use burn::tensor::Device;
+
+    /// Finds token 0 likeliest; token by token, the number of tokens read so far.
+    #[derive(Module, Debug)]
+    struct Counts {
+        device: Param<Tensor<1>>,
+    }
+
+    impl CausalLm for Counts {
+        fn logits(&self, tokens: Tensor<2, Int>, _: &Probe<'_>) -> Tensor<3> {
+            let [rows, length] = tokens.dims();
+            let first =
+                Tensor::from_floats([[[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]], &tokens.device());
+            first.repeat(&[rows, length, 1])
+        }
+
+        fn stream(&self) -> Option<Box<dyn TokenStream + '_>> {
+            Some(Box::new(Read(0)))
+        }
+    }
+
+    struct Read(usize);
+
+    impl TokenStream for Read {
+        fn read(&mut self, _: i32) -> Tensor<1> {
+            self.0 += 1;
+            let mut logits = [0.0; 8];
+            logits[self.0] = 1.0;
+            Tensor::from_floats(logits, &Device::flex())
+        }
+    }
+
+    struct Letters;
+
+    impl Vocabulary for Letters {
+        fn encode(&self, text: &str) -> Vec<i32> {
+            text.bytes().map(|letter| i32::from(letter - b'a')).collect()
+        }
+
+        fn decode(&self, ids: &[i32]) -> String {
+            ids.iter().map(|id| char::from(b'a' + *id as u8)).collect()
+        }
+
+        fn bos(&self) -> Option<i32> {
+            None
+        }
+
+        fn token_bytes(&self) -> Vec<u32> {
+            vec![1; 8]
+        }
+    }
+
+    #[test]
+    fn a_text_that_fits_the_context_is_read_token_by_token_and_each_token_once() {
+        let model = Counts { device: Param::from_tensor(Tensor::zeros([1], &Device::flex())) };
+        let text = |max_context| {
+            let how = Sampling { max_tokens: 4, max_context, ..Sampling::default() };
+            generate(&model, &Letters, "abc", &how).expect("the CPU does not fail").text
+        };
+        assert_eq!(text(7), "defg"); // 3, 4, 5 and 6 had been read
+        assert_eq!(text(6), "aaaa");
+    }
 
     #[test]
     fn bytes_that_are_no_text_are_shown_escaped() {
