@@ -97,11 +97,11 @@ fn a_tensor_that_stands_in_two_places_of_a_model_is_refused() {
             Ok(())
         }
 
-        fn size(&self, _: &()) -> bdh::BatchSize {
+        fn size(&self, (): &()) -> bdh::BatchSize {
             bdh::BatchSize::default()
         }
 
-        fn loss(&self, model: &Tied, _: &(), _: &bdh::Probe<'_>) -> bdh::burn::tensor::Tensor<1> {
+        fn loss(&self, model: &Tied, (): &(), _: &bdh::Probe<'_>) -> bdh::burn::tensor::Tensor<1> {
             model.first.weight.val().sum()
         }
     }

@@ -5,13 +5,14 @@ use crate::memory;
 use bdh::burn::optim::AdamWConfig;
 use bdh::lm::RandomCrops;
 use bdh::{
-    Attach, BoxError, Cadence, Fitted, NextToken, Outcome, Sink, StopReason, TrainError, Trainer,
-    TrainerBuilder, Value, every, first, last, warmup_cosine,
+    Attach, BoxError, Cadence, Fitted, NextToken, Outcome, Resume, Sink, StopReason, TrainError,
+    Trainer, TrainerBuilder, Value, every, first, last, warmup_cosine,
 };
 use bdh_callbacks::{
     Activations, Artifacts, Console, Histograms, Norms, ParamFilter, Samples, TensorBoard,
     Throughput, Wandb,
 };
+use bdh_examples::args::may_change;
 use bdh_examples::data::{Corpus, DataSpec, PlainBytes, fixed_crops, stream};
 use bdh_examples::hatchling::Bdh;
 use bdh_examples::page::say;
@@ -92,8 +93,9 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
     if let Some(norm) = args.grad_clip {
         builder = builder.clip_grad_norm(norm);
     }
-    if let Some(checkpoint) = &dir.checkpoint {
-        builder = builder.resume(checkpoint.clone());
+    if dir.checkpoint.is_some() {
+        let allowed = may_change(&args.allow_changed);
+        builder = builder.resume(Resume::Auto).allow_changed(allowed);
     }
     Ok(builder)
 }

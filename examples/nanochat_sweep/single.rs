@@ -4,12 +4,12 @@ use crate::page::{self, remark, say};
 use crate::prepare::Text;
 use crate::run_dir::RunDir;
 use bdh::{
-    Attach, BoxError, Cadence, Callback, EvalEnd, Fitted, HookResult, NextToken, Outcome, Sink,
-    StopReason, TrainError, Trainer, TrainerBuilder, callback, every, last, start,
+    Attach, BoxError, Cadence, Callback, EvalEnd, Fitted, HookResult, NextToken, Outcome, Resume,
+    Sink, StopReason, TrainError, Trainer, TrainerBuilder, callback, every, last, start,
     warmup_stable_decay,
 };
 use bdh_callbacks::{Artifacts, Console, EarlyCheckpoints, Norms, Throughput};
-use bdh_examples::args::{Args, DeviceKind, Every};
+use bdh_examples::args::{self, Args, DeviceKind, Every};
 use bdh_examples::data::Packed;
 use bdh_examples::nanochat::{Gpt, GptConfig, Schedule};
 use bdh_examples::scaling::Recipe;
@@ -111,8 +111,9 @@ pub(crate) fn compose(
     for group in recipe.groups(muons) {
         builder = builder.group(group.scheduled(lr));
     }
-    if let Some(checkpoint) = &dir.checkpoint {
-        builder = builder.resume(checkpoint.clone());
+    if dir.checkpoint.is_some() {
+        let allowed = args::may_change(&args.allow_changed);
+        builder = builder.resume(Resume::Auto).allow_changed(allowed);
     }
     Ok(builder)
 }

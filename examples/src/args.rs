@@ -134,6 +134,9 @@ pub struct Args {
     /// Continues the run of this name, with its flags, from its newest checkpoint
     #[arg(long, help_heading = "Checkpoints")]
     pub resume: bool,
+    /// Lets a resumed run differ from its checkpoint in these settings of its configuration, such as trainer.steps
+    #[arg(long, value_name = "KEYS", value_delimiter = ',', help_heading = "Checkpoints")]
+    pub allow_changed: Vec<String>,
 
     /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest built in]
     #[arg(long, value_name = "DEVICE", help_heading = "Run", visible_alias = "device-type")]
@@ -233,7 +236,16 @@ fn spelled(flag: &str, value: &Value) -> Vec<String> {
 }
 
 /// What a resumed run does not take over.
-const OF_ONE_CALL: [&str; 6] = ["name", "runs", "resume", "dry_run", "quiet", "list_callbacks"];
+const OF_ONE_CALL: [&str; 7] =
+    ["name", "runs", "resume", "allow_changed", "dry_run", "quiet", "list_callbacks"];
+
+/// The settings in which a resumed run may differ without asking, for [`bdh::TrainerBuilder::allow_changed`]: how it is
+/// called and where records go. And `more`, which the user allows.
+pub fn may_change(more: &[String]) -> impl Iterator<Item = String> {
+    let sinks = ["log_backend", "wandb_project", "wandb_entity", "save_every"];
+    let flags = OF_ONE_CALL.into_iter().chain(sinks).map(|flag| format!("user.args.{flag}"));
+    flags.chain(more.iter().cloned())
+}
 
 /// Reads an argument list, program name first.
 ///
