@@ -4,3 +4,8 @@ pub mod args;
 pub mod data;
 pub mod nanochat;
 pub mod scaling;
+
+/// The code of docs/callbacks.md compiles, and its tests pass.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/callbacks.md")]
+struct CallbacksPage;
