@@ -44,11 +44,13 @@ pub enum ConfigError {
         name: String,
     },
     /// A configuration names a callback that is not registered.
-    #[error("unknown callback `{name}`; known are {known}")]
+    #[error(
+        "unknown callback `{name}`; known are {known}; those of a crate are once the program says `use the_crate as _;`"
+    )]
     UnknownCallback {
         /// The name that was given.
         name: String,
-        /// Every registered name, in alphabetical order.
+        /// Every registered name, in alphabetical order; `none` if there is none.
         known: String,
     },
     /// Two callbacks were registered under the name that a configuration says.

@@ -73,7 +73,7 @@ impl Overhead {
             return None;
         }
         let (name, slows, budget) = (&row.name, percent(host), self.budget);
-        let too_much = format!("`{name}` slows the steps by {slows:.1} % and may by {budget} %");
+        let too_much = format!("`{name}` slows the steps by {slows:.1} % (budget {budget} %)");
         let spare = self.budget / 100.0 * rest - (host - when_due);
         if spare <= 0.0 || row.due == 0 {
             return Some(format!(
@@ -84,10 +84,12 @@ impl Overhead {
         let rarer = round_up(apart * when_due / spare);
         let then = percent(host - when_due + when_due * apart / rarer);
         let now = match apart.round() {
-            ..2.0 => "every step".to_owned(),
-            apart => format!("every {apart} steps"),
+            ..2.0 => "every one".to_owned(),
+            apart => format!("every {apart}"),
         };
-        Some(format!("{too_much}; acting every {rarer} steps, not {now}, it would by {then:.1} %"))
+        Some(format!(
+            "{too_much}; acting every {rarer} steps instead of {now}, it would slow them by {then:.1} %"
+        ))
     }
 }
 
@@ -162,17 +164,19 @@ mod tests {
             |due, when_due, elsewhere| overhead(due, when_due, elsewhere).warnings().remove(0);
         assert_eq!(
             warning(100, 120, 0),
-            "`slow` slows the steps by 12.0 % and may by 5 %; acting every 5 steps, not every step, it would by 2.4 %"
+            "`slow` slows the steps by 12.0 % (budget 5 %); acting every 5 steps instead of every one, it would slow them by 2.4 %"
         );
         // 20 ms elsewhere leave 30 of the 50 that it may.
         let fixed = warning(10, 100, 20);
         assert!(
-            fixed.ends_with("acting every 50 steps, not every 10 steps, it would by 4.0 %"),
+            fixed.ends_with(
+                "acting every 50 steps instead of every 10, it would slow them by 4.0 %"
+            ),
             "{fixed}"
         );
         // Many times the step itself: a share of the whole would not tell how much rarer.
         let heavy = warning(100, 20_000, 0);
-        assert!(heavy.ends_with("by 2000.0 % and may by 5 %; acting every 500 steps, not every step, it would by 4.0 %"), "{heavy}");
+        assert!(heavy.ends_with("by 2000.0 % (budget 5 %); acting every 500 steps instead of every one, it would slow them by 4.0 %"), "{heavy}");
     }
 
     #[test]

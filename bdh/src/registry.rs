@@ -65,7 +65,7 @@ fn registered(name: &str) -> Result<&'static CallbackEntry, ConfigError> {
     let known = || {
         let mut names: Vec<_> = registered_callbacks().iter().map(|entry| entry.name).collect();
         names.dedup();
-        names.join(", ")
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     };
     entries.retain(|entry| entry.name == name);
     match entries[..] {

@@ -9,3 +9,8 @@ pub mod nanochat;
 pub mod page;
 pub mod run_dir;
 pub mod scaling;
+
+/// The code of docs/callbacks.md compiles, and its tests pass.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/callbacks.md")]
+struct CallbacksPage;

@@ -11,14 +11,6 @@ use super::scratch::Scratch;
 use crate::Callback;
 use runs::{diverging_run, fit};
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// The CPU's random numbers are the process's; two runs at once would disturb each other.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Checks that a callback keeps what [`Callback`] promises to a run: all that [`CallbackCheck`] can check of it
 /// without being told more.
@@ -63,8 +55,8 @@ pub fn callback_conforms<C: Callback + 'static>(make: impl Fn() -> C) {
 /// | [`survives_nan`](Self::survives_nan) | a loss and gradients that are not finite are no error and no panic |
 /// | [`is_built_by_name`](Self::is_built_by_name) | a configuration file builds the same |
 ///
-/// A run takes 12 steps of 2 micro-batches with clipping, and evaluates and saves on every fourth. The model has
-/// dropout, so nothing else in the process may train meanwhile: give this a test program of its own, or a lock.
+/// A run takes 12 steps of 2 micro-batches with clipping, and evaluates and saves on every fourth. Nothing in it is
+/// random, so other tests may train meanwhile.
 ///
 /// # Examples
 ///
@@ -164,7 +156,7 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     ///
     /// If it fails or panics.
     pub fn survives_nan(&self) {
-        let (_alone, name) = (alone(), self.name());
+        let name = self.name();
         let diverged = fit(&Scratch::new().run, diverging_run().callback((self.make)()));
         let problems = &diverged.fitted.problems;
         assert!(problems.is_empty(), "`{name}` does not survive a loss of NaN: {problems:?}");

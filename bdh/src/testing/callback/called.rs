@@ -1,7 +1,7 @@
 //! That hooks are called, and files written, as the plan says.
 
+use super::CallbackCheck;
 use super::runs::{MICRO_BATCHES, fit, run};
-use super::{CallbackCheck, alone};
 use crate::callback::Hook;
 use crate::event::ALWAYS;
 use crate::testing::hook_log::{Call, HookLog, difference};
@@ -16,7 +16,7 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     ///
     /// If it does not. Steps are not checked of one that goes by the time.
     pub fn fires_as_planned(&self) {
-        let (_alone, name, scratch) = (alone(), self.name(), Scratch::new());
+        let (name, scratch) = (self.name(), Scratch::new());
         let hooks = HookLog::default();
         let whole = fit(&scratch.run, run().callback(hooks.of((self.make)())));
         whole.check(&name);

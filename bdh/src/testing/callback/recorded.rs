@@ -1,7 +1,7 @@
 //! That what is recorded is what was announced, and the same whoever watches and however often the run is resumed.
 
+use super::CallbackCheck;
 use super::runs::{Line, Run, fit, run};
-use super::{CallbackCheck, alone};
 use crate::testing::scratch::Scratch;
 use crate::{Attach, Callback, Checkpoint, StepEnd, at, on_step};
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     ///
     /// If not, with the key.
     pub fn records_its_keys(&self) {
-        let (_alone, name) = (alone(), self.name());
+        let name = self.name();
         let (watched, unwatched) = self.runs(&name);
         let own = unwatched.keys();
         let recorded: BTreeSet<_> = watched.keys().difference(&own).cloned().collect();
@@ -38,7 +38,7 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     ///
     /// If they are not.
     pub fn changes_nothing(&self) {
-        let (_alone, name) = (alone(), self.name());
+        let name = self.name();
         let (watched, unwatched) = self.runs(&name);
         assert!(watched.weights() == unwatched.weights(), "`{name}` changes training");
         for line in &unwatched.lines {
@@ -58,7 +58,7 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     ///
     /// If not, with the step and what is recorded there.
     pub fn comes_through_a_resume(&self) {
-        let (_alone, name) = (alone(), self.name());
+        let name = self.name();
         let scratch = Scratch::new();
         fit(&scratch.run, run().callback((self.make)()).callback(stop_at(6))).check(&name);
         let checkpoint = scratch.run.join("checkpoints/step_00000004");

@@ -29,7 +29,7 @@ pub(super) struct Run {
 
 /// A run with everything that callbacks look at.
 pub(super) fn run() -> TrainerBuilder<TinyTask> {
-    tiny::run(0.3, STEPS)
+    tiny::run(STEPS)
         .optimizer(AdamWConfig::new().build(), 0.01)
         .grad_accum_steps(MICRO_BATCHES)
         .clip_grad_norm(0.5)
@@ -39,7 +39,7 @@ pub(super) fn run() -> TrainerBuilder<TinyTask> {
 
 /// One whose loss is NaN from its second or third step on.
 pub(super) fn diverging_run() -> TrainerBuilder<TinyTask> {
-    tiny::run(0.3, STEPS).optimizer(SgdConfig::new().build(), f64::MAX).eval(every(4))
+    tiny::run(STEPS).optimizer(SgdConfig::new().build(), f64::MAX).eval(every(4))
 }
 
 /// Runs to the end, in a directory.

@@ -125,7 +125,6 @@ fn each_promise_is_checked_and_a_broken_one_named() {
 
 #[test]
 fn the_run_that_is_to_diverge_does() {
-    let _alone = alone();
     let run = fit(&Scratch::new().run, diverging_run());
     let losses = run.records.iter().filter_map(|record| record.scalar("train/loss"));
     assert!(losses.skip(2).all(f64::is_nan) && run.steps() == 12);
