@@ -13,128 +13,76 @@
 
 #[path = "support/paired.rs"]
 mod paired;
+#[path = "support/preset.rs"]
+mod preset;
 
 #[path = "../tests/support/parity.rs"]
 mod parity;
 
 use bdh::burn::optim::GradientsParams;
 use bdh::lm::cross_entropy;
-use bdh::{
-    Cadence, CausalLm, MemorySink, NextToken, Probe, Source, Trainer, TrainerBuilder,
-    warmup_stable_decay,
-};
+use bdh::{Cadence, CausalLm, MemorySink, NextToken, Probe, Source, TrainerBuilder};
 use bdh_callbacks::{EarlyCheckpoints, Norms, Throughput};
-use bdh_examples::data::{DataSpec, Packed, Tokenizer, passages};
-use bdh_examples::nanochat::{Gpt, Group, Schedule};
-use bdh_examples::scaling::{MicroBatch, Recipe, Request};
+use bdh_examples::data::Packed;
+use bdh_examples::nanochat::Gpt;
 use paired::{Variant, measure, time};
+use preset::{Preset, lr};
 use std::cell::Cell;
-use std::sync::Arc;
 use std::time::Duration;
 
 const STEPS: u64 = 10;
 const ROUNDS: usize = 15;
-const SEED: u64 = 42;
 
-/// A model on byte tokens, and the text for it.
-struct Preset {
-    name: &'static str,
-    recipe: Recipe,
-    text: Arc<[Vec<i32>]>,
-}
+type Run = TrainerBuilder<NextToken<Gpt, Packed>>;
 
-impl Preset {
-    /// A model of this depth and width on `rows` sequences of 256 bytes.
-    fn new(name: &'static str, depth: usize, width: usize, rows: usize) -> Self {
-        let request = Request {
-            depth,
-            n_embd: Some(width),
-            vocab_size: Tokenizer::Bytes.vocab_size(),
-            sequence_len: 256,
-            micro_batch: MicroBatch::Exactly(rows),
-            total_batch_size: Some(rows * 256),
-            num_iterations: Some(STEPS),
-            weight_decay: Some(0.1),
-            ..Request::default()
-        };
-        let corpus = DataSpec::Synthetic.load().unwrap();
-        let text = passages(&Tokenizer::Bytes, &corpus.train, 257);
-        Self { name, recipe: Recipe::derive(&request).unwrap(), text }
-    }
-
-    fn model(&self) -> Gpt {
-        self.recipe.config.init(SEED, &bdh::device("cpu").unwrap()).unwrap()
-    }
-
-    fn batches(&self) -> Packed {
-        Packed::new(Arc::clone(&self.text), self.recipe.micro_batch, 256, SEED).unwrap()
-    }
-
-    fn groups(&self) -> Vec<Group> {
-        self.recipe.groups(Schedule::new(STEPS))
-    }
-
-    /// The trainer with nothing added.
-    fn trainer(&self) -> TrainerBuilder<NextToken<Gpt, Packed>> {
-        let task = NextToken::new(self.batches(), Vec::new());
-        let mut trainer = Trainer::builder(task, self.model())
-            .steps(STEPS)
-            .log(Cadence::Never)
-            .stop_on_signals(false);
-        for group in self.groups() {
-            trainer = trainer.group(group.scheduled(lr));
+/// The same training without a trainer: how long it took, and what came of it.
+fn by_hand(preset: &Preset) -> (Duration, Gpt) {
+    let (groups, mut batches, mut model) = (preset.groups(), preset.batches(), preset.model());
+    let device = bdh::device("cpu").unwrap();
+    let step = Cell::new(0);
+    let rule = |name: &str| {
+        let group = groups.iter().find(|group| group.owns(name)).unwrap();
+        (group.optimizer(), lr(group.lr).lr(step.get(), STEPS))
+    };
+    let mut optimizer = parity::Trainer::new(rule);
+    let mut trained = None;
+    let took = time(|| {
+        for now in 0..STEPS {
+            step.set(now);
+            let batch = batches.next_batch().unwrap();
+            let logits = model.logits(batch.inputs_on(&device), &Probe::off());
+            let loss = cross_entropy(logits, &batch);
+            let grads = GradientsParams::from_grads(loss.backward(), &model);
+            model = optimizer.step(model, grads);
         }
-        trainer
-    }
-
-    /// The same training without a trainer: how long it took, and what came of it.
-    fn by_hand(&self) -> (Duration, Gpt) {
-        let (groups, mut batches, mut model) = (self.groups(), self.batches(), self.model());
-        let device = bdh::device("cpu").unwrap();
-        let step = Cell::new(0);
-        let rule = |name: &str| {
-            let group = groups.iter().find(|group| group.owns(name)).unwrap();
-            (group.optimizer(), lr(group.lr).lr(step.get(), STEPS))
-        };
-        let mut optimizer = parity::Trainer::new(rule);
-        let mut trained = None;
-        let took = time(|| {
-            for now in 0..STEPS {
-                step.set(now);
-                let batch = batches.next_batch().unwrap();
-                let logits = model.logits(batch.inputs_on(&device), &Probe::off());
-                let loss = cross_entropy(logits, &batch);
-                let grads = GradientsParams::from_grads(loss.backward(), &model);
-                model = optimizer.step(model, grads);
-            }
-            trained = Some(model);
-        });
-        (took, trained.unwrap())
-    }
+        trained = Some(model);
+    });
+    (took, trained.unwrap())
 }
 
-fn lr(peak: f64) -> bdh::Schedule {
-    warmup_stable_decay(peak, 40, 0.65).to(0.05)
+/// What nothing is added to.
+fn bare(preset: &Preset) -> Run {
+    preset.trainer(preset.batches())
 }
 
-fn fit(trainer: TrainerBuilder<NextToken<Gpt, Packed>>) -> Duration {
+fn fit(trainer: Run) -> Duration {
     let trainer = trainer.build().unwrap();
     time(|| drop(trainer.fit().unwrap()))
 }
 
 /// What a run usually has, on its default cadence.
-fn with_all(preset: &Preset) -> TrainerBuilder<NextToken<Gpt, Packed>> {
+fn with_all(preset: &Preset) -> Run {
     let due_later = EarlyCheckpoints::when(Cadence::Never);
-    let trainer = preset.trainer().log(Cadence::EVERY_STEP);
+    let trainer = bare(preset).log(Cadence::EVERY_STEP);
     trainer.callback(Norms::default()).callback(Throughput::default()).callback(due_later)
 }
 
 fn main() {
-    let small = Preset::new("d2 w64, 8 x 256", 2, 64, 8);
-    let larger = Preset::new("d4 w256, 4 x 256", 4, 256, 4);
+    let small = Preset::new("d2 w64, 8 x 256", [2, 64, 8], STEPS);
+    let larger = Preset::new("d4 w256, 4 x 256", [4, 256, 4], STEPS);
 
-    let by_trainer = small.trainer().build().unwrap().fit().unwrap().model;
-    let same = parity::weights(&by_trainer) == parity::weights(&small.by_hand().1);
+    let by_trainer = bare(&small).build().unwrap().fit().unwrap().model;
+    let same = parity::weights(&by_trainer) == parity::weights(&by_hand(&small).1);
     assert!(same, "the two loops end with different weights, so their times mean nothing");
 
     let dir = std::env::temp_dir().join(format!("bdh-bench-{}", std::process::id()));
@@ -144,8 +92,8 @@ fn main() {
         dir.join(round.to_string())
     };
     let mut variants = vec![
-        Variant::new("a loop by hand", || small.by_hand().0),
-        Variant::new("Trainer, nothing added", || fit(small.trainer())),
+        Variant::new("a loop by hand", || by_hand(&small).0),
+        Variant::new("Trainer, nothing added", || fit(bare(&small))),
         Variant::new("all callbacks, into memory", || {
             fit(with_all(&small).sink(MemorySink::default()))
         }),

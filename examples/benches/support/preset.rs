@@ -1,0 +1,69 @@
+//! nanochat at some size, with text to train on.
+
+use bdh::{Cadence, NextToken, Schedule as Lr, Source, TokenBatch, Trainer, TrainerBuilder};
+use bdh_examples::data::{DataSpec, Packed, Tokenizer, passages};
+use bdh_examples::nanochat::{Gpt, Group, Schedule};
+use bdh_examples::scaling::{MicroBatch, Recipe, Request};
+use std::sync::Arc;
+
+const SEED: u64 = 42;
+
+/// A model on byte tokens, and the text for it.
+pub(crate) struct Preset {
+    pub(crate) name: &'static str,
+    pub(crate) recipe: Recipe,
+    steps: u64,
+    text: Arc<[Vec<i32>]>,
+}
+
+impl Preset {
+    /// A model of this depth and width on `rows` sequences of 256 bytes, for a run of `steps` steps.
+    pub(crate) fn new(name: &'static str, [depth, width, rows]: [usize; 3], steps: u64) -> Self {
+        let request = Request {
+            depth,
+            n_embd: Some(width),
+            vocab_size: Tokenizer::Bytes.vocab_size(),
+            sequence_len: 256,
+            micro_batch: MicroBatch::Exactly(rows),
+            total_batch_size: Some(rows * 256),
+            num_iterations: Some(steps),
+            weight_decay: Some(0.1),
+            ..Request::default()
+        };
+        let corpus = DataSpec::Synthetic.load().unwrap();
+        let text = passages(&Tokenizer::Bytes, &corpus.train, 257);
+        Self { name, recipe: Recipe::derive(&request).unwrap(), steps, text }
+    }
+
+    pub(crate) fn model(&self) -> Gpt {
+        self.recipe.config.init(SEED, &bdh::device("cpu").unwrap()).unwrap()
+    }
+
+    pub(crate) fn batches(&self) -> Packed {
+        Packed::new(Arc::clone(&self.text), self.recipe.micro_batch, 256, SEED).unwrap()
+    }
+
+    pub(crate) fn groups(&self) -> Vec<Group> {
+        self.recipe.groups(Schedule::new(self.steps))
+    }
+
+    /// The trainer with nothing added, on such batches.
+    pub(crate) fn trainer<S: Source<Batch = TokenBatch> + 'static>(
+        &self,
+        batches: S,
+    ) -> TrainerBuilder<NextToken<Gpt, S>> {
+        let task = NextToken::new(batches, Vec::new()).vocabulary(Tokenizer::Bytes);
+        let mut trainer = Trainer::builder(task, self.model())
+            .steps(self.steps)
+            .log(Cadence::Never)
+            .stop_on_signals(false);
+        for group in self.groups() {
+            trainer = trainer.group(group.scheduled(lr));
+        }
+        trainer
+    }
+}
+
+pub(crate) fn lr(peak: f64) -> Lr {
+    bdh::warmup_stable_decay(peak, 40, 0.65).to(0.05)
+}

@@ -1,0 +1,126 @@
+//! Runs that are under way at once and take turns, a few steps each, so that a noisy machine disturbs all alike.
+
+use bdh::{BatchSize, BoxError, Source};
+use serde_json::Value;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// Whose turn it is.
+#[derive(Clone)]
+pub(crate) struct Turns {
+    now: Arc<(Mutex<usize>, Condvar)>,
+    players: usize,
+}
+
+impl Turns {
+    pub(crate) fn of(players: usize) -> Self {
+        Self { now: Arc::default(), players }
+    }
+
+    /// Who has the turn of this number: every other round goes backwards, so that none is always after the slowest.
+    fn player(&self, turn: usize) -> usize {
+        let (round, place) = (turn / self.players, turn % self.players);
+        if round.is_multiple_of(2) { place } else { self.players - 1 - place }
+    }
+
+    fn pass_on(&self) {
+        *self.now.0.lock().unwrap() += 1;
+        self.now.1.notify_all();
+    }
+
+    fn wait_for(&self, player: usize) {
+        let turn = self.now.0.lock().unwrap();
+        drop(self.now.1.wait_while(turn, |turn| self.player(*turn) != player).unwrap());
+    }
+}
+
+/// What a turn took.
+#[derive(Clone, Copy)]
+pub(crate) struct Took {
+    pub(crate) time: Duration,
+    /// Time of processors, on all threads of the program; 0 where the system does not tell. Others who keep the
+    /// machine busy are not in it.
+    pub(crate) cpu: Duration,
+}
+
+/// What the turns of a run took.
+#[derive(Clone, Default)]
+pub(crate) struct Times(Arc<Mutex<Vec<Took>>>);
+
+impl Times {
+    pub(crate) fn take(&self) -> Vec<Took> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+/// A source of batches that makes its run wait for its turn.
+///
+/// A step begins with its batch: between the first batch of a turn and that of the next lies all that the steps cost,
+/// records and reads included.
+pub(crate) struct Paced<S> {
+    source: S,
+    turns: Turns,
+    player: usize,
+    stretch: u64,
+    given: u64,
+    /// And the program's processor time then.
+    began: Option<(Instant, Duration)>,
+    times: Times,
+}
+
+impl<S> Paced<S> {
+    /// A run that takes `stretch` steps a turn.
+    pub(crate) fn new(source: S, turns: Turns, player: usize, stretch: u64) -> Self {
+        let times = Times::default();
+        Self { source, turns, player, stretch, given: 0, began: None, times }
+    }
+
+    pub(crate) fn times(&self) -> Times {
+        self.times.clone()
+    }
+}
+
+impl<S: Source> Source for Paced<S> {
+    type Batch = S::Batch;
+
+    fn next_batch(&mut self) -> Result<S::Batch, BoxError> {
+        if self.given.is_multiple_of(self.stretch) {
+            if let Some((began, before)) = self.began {
+                let took = Took { time: began.elapsed(), cpu: cpu().saturating_sub(before) };
+                self.times.0.lock().unwrap().push(took);
+                self.turns.pass_on();
+            }
+            self.turns.wait_for(self.player);
+            self.began = Some((Instant::now(), cpu()));
+        }
+        self.given += 1;
+        self.source.next_batch()
+    }
+
+    fn batch_size(&self) -> Option<BatchSize> {
+        self.source.batch_size()
+    }
+
+    fn position(&self) -> Value {
+        self.source.position()
+    }
+
+    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
+        self.source.seek(position)
+    }
+}
+
+impl<S> Drop for Paced<S> {
+    /// Ends the last turn, which is not counted: the end of the run is in it.
+    fn drop(&mut self) {
+        self.turns.pass_on();
+    }
+}
+
+/// The program's processor time so far. Source: proc_pid_stat(5), fields 14 and 15, in hundredths of a second.
+fn cpu() -> Duration {
+    let Ok(text) = std::fs::read_to_string("/proc/self/stat") else { return Duration::ZERO };
+    let fields = text.rsplit_once(')').unwrap().1.split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(10 * ticks)
+}
