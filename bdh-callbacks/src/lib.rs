@@ -18,7 +18,7 @@
 //! | [`Ema`] | `ema` | a moving average of the weights, evaluated beside them |
 //! | [`Checkpoints`] | `checkpoints` | keeps the best checkpoints by a metric |
 //! | [`Memory`] | `memory` | memory of the process and the device, and leaks |
-//! | [`System`] | `system` | how busy the processors are |
+//! | [`System`] | `system` | how busy the CPU and the GPUs are |
 //! | [`GradientNoise`] | `gradient_noise` | the noise scale, from micro-batches: how large a batch is worth it |
 //! | [`Profile`] | `profile` | where the time of a step goes |
 //! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |

@@ -183,6 +183,10 @@ impl Callback for Ridges {
         self.cadence.clone()
     }
 
+    fn files(&self, _steps: u64) -> Vec<String> {
+        vec!["histograms/ridge_*.png".to_owned()]
+    }
+
     fn keys(&self) -> Vec<String> {
         vec!["histograms/ridge/*".to_owned()]
     }

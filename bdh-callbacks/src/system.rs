@@ -1,22 +1,37 @@
-//! How busy the processors are.
+//! How busy the CPU and the GPUs are.
 //!
-//! | key                  | unit          | recorded                                                    |
-//! |----------------------|---------------|-------------------------------------------------------------|
-//! | `system/cpu_process` | busy cores    | of this process, on every due step (Linux)                  |
-//! | `system/cpu_machine` | share, 0 to 1 | of all cores, whoever keeps them busy, on every due step (Linux) |
+//! | key                                   | unit          | recorded on every due step                     |
+//! |---------------------------------------|---------------|------------------------------------------------|
+//! | `system/cpu_process`                  | busy cores    | of this process (Linux)                        |
+//! | `system/cpu_machine`                  | share, 0 to 1 | of all cores, whoever keeps them busy (Linux)  |
+//! | `system/gpu.<n>.gpu`                  | %             | of the time, in which something ran on the GPU |
+//! | `system/gpu.<n>.memoryAllocated`      | %             | of the GPU's memory, by whatever process       |
+//! | `system/gpu.<n>.memoryAllocatedBytes` | bytes         | the same                                       |
 //!
-//! Means since the last look, or over 100 ms where that is longer ago: the system counts in steps of 10 ms. NaN
-//! before the first 100 ms are over. How busy a GPU is cannot be read without its vendor's library, and is left
-//! out; `train/mfu` of [`Throughput`](crate::Throughput) is the better figure.
+//! Those of the CPU are means since the last look, or over 100 ms where that is longer ago: the system counts in steps
+//! of 10 ms. NaN before the first 100 ms are over.
+//!
+//! GPUs are those that `nvidia-smi` lists, by its numbers and whichever of them the run uses; where it is not
+//! installed or finds none, those of AMD's driver on Linux; where there are neither, nothing is recorded. Names and
+//! units are those that W&B gives its own measurements. The figures are up to 2 s old, and the first take about as
+//! long to come. A GPU on which one small kernel after the other runs is busy too: `train/mfu` of
+//! [`Throughput`](crate::Throughput) is the better figure.
 
-use bdh::{Cadence, Callback, ConfigError, FitStart, HookResult, StepEnd, callback, every, last};
+mod gpus;
+
+use bdh::{
+    Cadence, Callback, ConfigError, FitEnd, FitStart, HookResult, StepEnd, callback, every, last,
+};
 use derive_builder::Builder;
+use gpus::{Gpu, Gpus};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Records how busy the process and the machine keep the CPU.
+/// Records how busy the process and the machine keep the CPU, and how busy the GPUs are.
 ///
-/// Reads two files of the system on a due step, if the last look is more than 100 ms ago: 0.2 ms each time.
+/// Reads two files of the system on a due step, if the last look is more than 100 ms ago: 0.2 ms each time. GPUs are
+/// watched by a thread of its own, with a process of `nvidia-smi` beside it for as long as the run takes.
 ///
 /// # Examples
 ///
@@ -42,11 +57,15 @@ pub struct System {
     #[builder(setter(skip))]
     #[serde(skip)]
     load: Option<(f64, f64)>,
+    /// While the run goes on.
+    #[builder(setter(skip))]
+    #[serde(skip)]
+    gpus: Option<Arc<Gpus>>,
 }
 
 impl Default for System {
     fn default() -> Self {
-        Self { cadence: every(10) | last(), from: None, load: None }
+        Self { cadence: every(10) | last(), from: None, load: None, gpus: None }
     }
 }
 
@@ -103,6 +122,30 @@ impl System {
     pub fn builder() -> SystemBuilder {
         SystemBuilder::default()
     }
+
+    fn log_cpu(&mut self, at: &StepEnd<'_>) {
+        let Some((looked, from)) = self.from else { return };
+        // The machine's file takes the system a fifth of a millisecond to write.
+        let now = if looked.elapsed() >= SOONEST { Ticks::now() } else { None };
+        if let Some((now, load)) = now.and_then(|now| Some((now, now.since(&from)?))) {
+            (self.load, self.from) = (Some(load), Some((Instant::now(), now)));
+        }
+        let (process, machine) = self.load.unwrap_or((f64::NAN, f64::NAN));
+        at.log("system/cpu_process", process);
+        at.log("system/cpu_machine", machine);
+    }
+}
+
+/// What is known of a GPU, under W&B's names.
+fn log_gpu(at: &StepEnd<'_>, index: usize, gpu: Gpu) {
+    let share = gpu.used.zip(gpu.total).map(|(used, total)| 100.0 * used / total);
+    let values =
+        [("gpu", gpu.busy), ("memoryAllocated", share), ("memoryAllocatedBytes", gpu.used)];
+    for (name, value) in values {
+        if let Some(value) = value {
+            at.log(format!("system/gpu.{index}.{name}"), value);
+        }
+    }
 }
 
 #[callback("system")]
@@ -116,24 +159,25 @@ impl Callback for System {
     }
 
     fn keys(&self) -> Vec<String> {
-        ["system/cpu_process", "system/cpu_machine"].map(str::to_owned).into()
+        vec!["system/*".to_owned()] // which GPUs there are is known when the run begins
     }
 
     fn on_fit_start(&mut self, _: &FitStart<'_>) -> HookResult {
         self.from = Ticks::now().map(|now| (Instant::now(), now));
+        self.gpus = Some(Arc::new(Gpus::watch()));
         Ok(())
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        let Some((looked, from)) = self.from else { return Ok(()) };
-        // The machine's file takes the system a fifth of a millisecond to write.
-        let now = if looked.elapsed() >= SOONEST { Ticks::now() } else { None };
-        if let Some((now, load)) = now.and_then(|now| Some((now, now.since(&from)?))) {
-            (self.load, self.from) = (Some(load), Some((Instant::now(), now)));
+        self.log_cpu(at);
+        for (index, gpu) in self.gpus.iter().flat_map(|gpus| gpus.now()) {
+            log_gpu(at, index, gpu);
         }
-        let (process, machine) = self.load.unwrap_or((f64::NAN, f64::NAN));
-        at.log("system/cpu_process", process);
-        at.log("system/cpu_machine", machine);
+        Ok(())
+    }
+
+    fn on_fit_end(&mut self, _: &FitEnd<'_>) -> HookResult {
+        self.gpus = None;
         Ok(())
     }
 }

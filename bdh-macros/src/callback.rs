@@ -64,6 +64,9 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         ::bdh::inventory::submit! {
             ::bdh::CallbackEntry {
                 name: #name,
+                place: ::core::concat!(
+                    ::core::module_path!(), " (", ::core::file!(), ":", ::core::line!(), ")"
+                ),
                 build: ::bdh::CallbackEntry::build_as::<#callback>,
                 options: ::bdh::CallbackEntry::options_of::<#callback>,
             }
@@ -162,7 +165,9 @@ mod tests {
             "fn name(&self) -> ::std::string::String { ::std::string::String::from(\"norms\") }";
         assert!(code.contains(&dense(name)), "{code}");
         let entry = "::bdh::inventory::submit! { ::bdh::CallbackEntry {
-            name: \"norms\", build: ::bdh::CallbackEntry::build_as::<Norms>,
+            name: \"norms\",
+            place: ::core::concat!(::core::module_path!(), \" (\", ::core::file!(), \":\", ::core::line!(), \")\"),
+            build: ::bdh::CallbackEntry::build_as::<Norms>,
             options: ::bdh::CallbackEntry::options_of::<Norms>,
         } }";
         assert!(code.contains(&dense(entry)), "{code}");

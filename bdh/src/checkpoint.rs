@@ -16,10 +16,11 @@ mod folder;
 mod saver;
 mod tensors;
 
-pub(crate) use folder::{find, forget_after, is_plain_name, recover};
+pub(crate) use folder::{find, forget_after, is_plain_name, recover, rotate};
 pub use folder::{latest_checkpoint, list_checkpoints};
 pub(crate) use saver::{Job, Saved, Saver};
 pub use tensors::Tensors;
+pub(crate) use tensors::read as read_tensors;
 
 use crate::{BoxError, Clock};
 use folder::Folder;

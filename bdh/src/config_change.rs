@@ -55,7 +55,8 @@ fn compare(key: &str, was: Option<&Value>, is: Option<&Value>, changes: &mut Vec
 
 /// The changes one a line, and how to allow them.
 pub(crate) fn explain(changes: &[ConfigChange]) -> String {
-    let lines: String = changes.iter().map(|change| format!("\n  {change}")).collect();
+    let lines: Vec<_> = changes.iter().map(|change| format!("\n  {change}")).collect();
+    let lines = lines.concat();
     let keys: Vec<_> = changes.iter().map(|change| format!("{:?}", change.key)).collect();
     format!(
         "{lines}\nGive the old values, or allow the new ones: `.allow_changed([{}])`",

@@ -8,7 +8,7 @@ mod histogram;
 
 pub use histogram::DeferredHistogram;
 
-use burn::tensor::{Tensor, Transaction};
+use burn::tensor::{Device, Tensor, Transaction};
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::{Arc, OnceLock};
@@ -36,20 +36,41 @@ enum Node {
     Zip(Deferred, Deferred, fn(f64, f64) -> f64),
 }
 
-/// A vector on the device, `[values]`, and its values once they have been read.
+/// A vector, `[values]`, that is known once it has been read.
 pub(crate) struct Leaf {
-    on_device: Tensor<1>,
+    source: Source,
     read: OnceLock<Vec<f64>>,
+}
+
+/// Where the values of a vector are until then.
+enum Source {
+    Device(Box<Tensor<1>>),
+    /// They are told with the step's read all the same, so that a callback which works on the CPU works on a GPU, and
+    /// is seen to cost there what it costs here.
+    Host(Vec<f64>),
 }
 
 impl Leaf {
     pub(crate) fn new(values: Tensor<1>) -> Arc<Self> {
-        Arc::new(Self { on_device: values.inner(), read: OnceLock::new() })
+        Self::from(Source::Device(Box::new(values.inner())))
     }
 
-    /// The vector itself, for computing on.
-    pub(crate) fn on_device(&self) -> Tensor<1> {
-        self.on_device.clone()
+    pub(crate) fn of_host(values: Vec<f64>) -> Arc<Self> {
+        Self::from(Source::Host(values))
+    }
+
+    fn from(source: Source) -> Arc<Self> {
+        Arc::new(Self { source, read: OnceLock::new() })
+    }
+
+    /// The square root of the sum of the values, on `device`, `[1]`, for computing on.
+    pub(crate) fn root_of_sum(&self, device: &Device) -> Tensor<1> {
+        match &self.source {
+            Source::Device(values) => Tensor::clone(values).sum().sqrt(),
+            Source::Host(values) => {
+                Tensor::from_floats([values.iter().sum::<f64>().sqrt() as f32], device)
+            }
+        }
     }
 }
 
@@ -159,16 +180,24 @@ pub(crate) fn read_all<'a>(
     }
     along.for_each(|value| value.collect(&mut leaves));
     leaves.retain(|leaf| leaf.read.get().is_none());
-    let register = |reads: Transaction, leaf: &Arc<Leaf>| reads.register(leaf.on_device());
+    let register = |reads: Transaction, leaf: &Arc<Leaf>| match &leaf.source {
+        Source::Device(values) => reads.register(Tensor::clone(values)),
+        Source::Host(_) => reads,
+    };
     let reads = leaves.iter().fold(Transaction::default(), register);
     let reads = histograms.iter().fold(reads, |reads, histogram| histogram.register(reads));
     let mut read = reads.try_execute().map_err(|error| error.to_string())?.into_iter();
-    for (leaf, data) in leaves.iter().zip(&mut read) {
+    let missing = "the device gave less than it was asked for";
+    for leaf in leaves {
+        let values = match &leaf.source {
+            Source::Device(_) => read.next().ok_or(missing)?.iter::<f64>().collect(),
+            Source::Host(values) => values.clone(),
+        };
         // Already set only if another thread read the same leaf meanwhile, and then to the same values.
-        let _ = leaf.read.set(data.iter::<f64>().collect());
+        let _ = leaf.read.set(values);
     }
     for histogram in &histograms {
-        histogram.take(&mut read).ok_or("the device gave less than it was asked for")?;
+        histogram.take(&mut read).ok_or(missing)?;
     }
     for histogram in histograms {
         histogram.release(); // after all were taken: one may be there twice
@@ -187,6 +216,17 @@ impl From<Tensor<1>> for Deferred {
     fn from(value: Tensor<1>) -> Self {
         Self::element(&Leaf::new(value), 0)
     }
+}
+
+/// Whether tensors of a device are where the program can go through them at once.
+#[cfg(feature = "flex")]
+pub(crate) fn is_in_host_memory(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+#[cfg(not(feature = "flex"))]
+pub(crate) fn is_in_host_memory(_: &Device) -> bool {
+    false
 }
 
 impl fmt::Debug for Deferred {
@@ -228,7 +268,6 @@ impl Neg for Deferred {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
 
     fn on_device(values: &[f32]) -> Arc<Leaf> {
         Leaf::new(Tensor::from_floats(values, &Device::flex()))
@@ -243,6 +282,18 @@ mod tests {
 
         assert_eq!(read([&sum, &ratio].into_iter()), Ok(true));
         assert_eq!((sum.value(), ratio.value()), (Some(7.0), Some(1.75)));
+    }
+
+    #[test]
+    fn numbers_that_the_host_knows_wait_for_the_read_and_are_counted_as_one() {
+        let norm = Deferred::sum(&Leaf::of_host(vec![9.0, 16.0])).sqrt();
+        let loss = Deferred::sum(&on_device(&[1.0, 2.0]));
+        assert_eq!(norm.value(), None);
+        assert_eq!(read([&norm, &loss].into_iter()), Ok(true));
+        assert_eq!((norm.value(), loss.value()), (Some(5.0), Some(3.0)));
+        let alone = Deferred::element(&Leaf::of_host(vec![2.0]), 0);
+        assert_eq!(read([&alone].into_iter()), Ok(true));
+        assert_eq!(alone.value(), Some(2.0));
     }
 
     #[test]

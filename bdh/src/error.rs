@@ -51,6 +51,16 @@ pub enum ConfigError {
         /// Every registered name, in alphabetical order.
         known: String,
     },
+    /// Two callbacks were registered under the name that a configuration says.
+    #[error(
+        "two callbacks are registered as `{name}`, in {places}; one of them needs another name"
+    )]
+    AmbiguousCallback {
+        /// The name that was given.
+        name: String,
+        /// Module, file and line of each.
+        places: String,
+    },
     /// A registered callback refused its settings.
     #[error("the settings of callback `{name}` are wrong")]
     Callback {

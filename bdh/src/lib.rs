@@ -64,6 +64,7 @@ mod source;
 mod stats;
 mod task;
 mod trainer;
+mod weights;
 
 pub mod lm;
 pub mod testing;
@@ -111,3 +112,4 @@ pub use source::Source;
 pub use stats::{ParamStats, Stats};
 pub use task::{BatchSize, Task, Totals};
 pub use trainer::{Parts, Replay, ReplayBuilder, Resume, Trainer, TrainerBuilder};
+pub use weights::load_weights;

@@ -32,4 +32,18 @@ pub trait CausalLm: Module + 'static {
     fn flops_per_token(&self, _seq_len: usize) -> Option<f64> {
         None
     }
+
+    /// The model at the beginning of a text, to read it token by token at a constant cost each, where it can.
+    ///
+    /// Text is then generated so; otherwise the whole context is computed anew for each token.
+    fn stream(&self) -> Option<Box<dyn TokenStream + '_>> {
+        None
+    }
+}
+
+/// Reads a text token by token, and scores what may follow.
+pub trait TokenStream {
+    /// Reads one more token. What comes back are the logits of the one after it, `[vocab]`, as
+    /// [`CausalLm::logits`] has them for the text so far.
+    fn read(&mut self, token: i32) -> Tensor<1>;
 }

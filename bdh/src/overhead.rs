@@ -69,7 +69,7 @@ impl Overhead {
         let rest = seconds(&self.steps.saturating_sub(row.host_when_due)).max(f64::MIN_POSITIVE);
         let percent = |cost: f64| 100.0 * cost / rest;
         let (host, when_due) = (seconds(&row.host), seconds(&row.host_when_due));
-        if percent(host) <= self.budget {
+        if self.num_steps == 0 || percent(host) <= self.budget {
             return None;
         }
         let (name, slows, budget) = (&row.name, percent(host), self.budget);
@@ -148,6 +148,8 @@ mod tests {
     fn what_is_within_its_budget_is_not_warned_of() {
         assert_eq!(overhead(100, 50, 0).warnings(), [""; 0]);
         assert_eq!(overhead(0, 0, 50).warnings(), [""; 0]);
+        let replay = Overhead { num_steps: 0, ..overhead(100, 5_000, 0) };
+        assert_eq!(replay.warnings(), [""; 0], "without a step there is none to slow");
         assert_eq!(
             Overhead { budget: f64::INFINITY, ..overhead(100, 5_000, 0) }.warnings(),
             [""; 0]

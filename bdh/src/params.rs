@@ -62,10 +62,10 @@ impl ParamTable {
 
     /// Two parameters that are one tensor, if there are any.
     pub(crate) fn tied(&self) -> Option<(&ParamInfo, &ParamInfo)> {
-        let pairs = self.iter().enumerate().map(|(index, param)| (param, &self.0[..index]));
-        pairs
-            .filter_map(|(param, before)| Some((before.iter().find(|b| b.id == param.id)?, param)))
-            .next()
+        let mut pairs = self.iter().enumerate().map(|(index, param)| (param, &self.0[..index]));
+        pairs.find_map(|(param, before)| {
+            Some((before.iter().find(|known| known.id == param.id)?, param))
+        })
     }
 
     /// The parameters, in order.

@@ -58,6 +58,12 @@ impl<'a> Probe<'a> {
         Self { taps: Some(taps) }
     }
 
+    /// Whether anybody is due: what has to be computed for a tap alone need not be otherwise.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.taps.is_some()
+    }
+
     /// Shows an activation of any shape under a name, such as `format_args!("h.{layer}.mlp")`.
     pub fn tap<const D: usize>(&self, name: impl Display, activation: &Tensor<D>) {
         if let Some(taps) = self.taps {

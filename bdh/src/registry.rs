@@ -12,6 +12,8 @@ use serde_json::{Map, Value};
 pub struct CallbackEntry {
     /// The name that a configuration uses.
     pub name: &'static str,
+    /// Where it was registered, module and file, for the error where two have one name.
+    pub place: &'static str,
     /// Builds one from its settings.
     pub build: fn(Value) -> Result<Box<dyn Callback>, serde_json::Error>,
     /// The names of its settings.
@@ -53,13 +55,28 @@ impl CallbackEntry {
 #[must_use]
 pub fn registered_callbacks() -> Vec<&'static CallbackEntry> {
     let mut entries: Vec<_> = inventory::iter::<CallbackEntry>().collect();
-    entries.sort_unstable_by_key(|entry| entry.name);
+    entries.sort_unstable_by_key(|entry| (entry.name, entry.place));
     entries
 }
 
-fn known_names() -> String {
-    let names: Vec<_> = registered_callbacks().iter().map(|entry| entry.name).collect();
-    names.join(", ")
+/// The one callback that is registered under a name.
+fn registered(name: &str) -> Result<&'static CallbackEntry, ConfigError> {
+    let mut entries = registered_callbacks();
+    let known = || {
+        let mut names: Vec<_> = registered_callbacks().iter().map(|entry| entry.name).collect();
+        names.dedup();
+        names.join(", ")
+    };
+    entries.retain(|entry| entry.name == name);
+    match entries[..] {
+        [] => Err(ConfigError::UnknownCallback { name: name.to_owned(), known: known() }),
+        [entry] => Ok(entry),
+        _ => {
+            let places: Vec<_> = entries.iter().map(|entry| entry.place).collect();
+            let (name, places) = (name.to_owned(), places.join(" and "));
+            Err(ConfigError::AmbiguousCallback { name, places })
+        }
+    }
 }
 
 /// One callback of a configuration: which, when, under what name; the rest are its own settings.
@@ -84,7 +101,8 @@ struct Document {
 ///
 /// # Errors
 ///
-/// [`ConfigError::Syntax`], [`ConfigError::UnknownCallback`] with the known names, or
+/// [`ConfigError::Syntax`]; [`ConfigError::UnknownCallback`] with the known names;
+/// [`ConfigError::AmbiguousCallback`] with the places where the name was registered; or
 /// [`ConfigError::Callback`] with the keys that would work.
 ///
 /// # Examples
@@ -123,11 +141,7 @@ pub fn callbacks_from_yaml(text: &str) -> Result<Vec<Box<dyn Callback>>, ConfigE
 
 fn build(config: CallbackConfig) -> Result<Box<dyn Callback>, ConfigError> {
     let CallbackConfig { r#use: wanted, name, every, on_error, settings } = config;
-    let entry =
-        inventory::iter::<CallbackEntry>().find(|entry| entry.name == wanted).ok_or_else(|| {
-            ConfigError::UnknownCallback { name: wanted.clone(), known: known_names() }
-        })?;
-    let mut callback = (entry.build)(Value::Object(settings))
+    let mut callback = (registered(&wanted)?.build)(Value::Object(settings))
         .map_err(|error| ConfigError::Callback { name: wanted, source: error.into() })?;
     if let Some(every) = every {
         callback = Box::new(callback.every(every));
@@ -139,4 +153,46 @@ fn build(config: CallbackConfig) -> Result<Box<dyn Callback>, ConfigError> {
         callback = Box::new(callback.or_else(on_error));
     }
     Ok(callback)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    mod first {
+        #[derive(serde::Deserialize)]
+        struct Twice {}
+
+        #[crate::callback("registered_twice")]
+        impl crate::Callback for Twice {}
+    }
+
+    mod second {
+        #[derive(serde::Deserialize)]
+        struct Twice {}
+
+        #[crate::callback("registered_twice")]
+        impl crate::Callback for Twice {}
+    }
+
+    #[test]
+    fn a_name_that_two_callbacks_have_is_refused_with_both_places() {
+        let error = callbacks_from_toml("[[callback]]\nuse = \"registered_twice\"").err();
+        let error = error.expect("nobody knows which").to_string();
+        let begin =
+            "two callbacks are registered as `registered_twice`, in bdh::registry::tests::first (";
+        assert!(error.starts_with(begin), "{error}");
+        assert!(error.contains(" and bdh::registry::tests::second ("), "{error}");
+        let lines = error.matches("registry.rs:").count();
+        assert_eq!(lines, 2, "{error}");
+    }
+
+    #[test]
+    fn a_name_that_two_callbacks_have_keeps_no_other_from_being_built() {
+        let error = callbacks_from_toml("[[callback]]\nuse = \"registered_thrice\"").err();
+        let Some(ConfigError::UnknownCallback { known, .. }) = error else {
+            panic!("it is not registered")
+        };
+        assert_eq!(known.matches("registered_twice").count(), 1, "{known}");
+    }
 }

@@ -78,8 +78,9 @@ pub(crate) fn status(dir: &Path) -> Option<String> {
 /// Gives a directory the first name that is free after its own: `a` becomes `a.died-1`.
 pub(crate) fn move_aside(dir: &Path) -> Result<PathBuf, ConfigError> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let free = (1..).map(|n| dir.with_file_name(format!("{name}.died-{n}"))).find(|p| !p.exists());
-    let aside = free.unwrap_or_default();
+    let free =
+        (1..=9_999).map(|n| dir.with_file_name(format!("{name}.died-{n}"))).find(|p| !p.exists());
+    let aside = free.unwrap_or_else(|| dir.with_file_name(format!("{name}.died")));
     fs::rename(dir, &aside)
         .map_err(|source| ConfigError::RunDir { path: dir.to_owned(), source })?;
     Ok(aside)

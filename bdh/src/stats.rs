@@ -1,26 +1,63 @@
-//! Statistics of weights, gradients and updates: computed on the device, once for all who ask.
+//! Statistics of weights, gradients and updates: computed where they are, once for all who ask.
 
-use crate::deferred::Leaf;
+mod moments;
+
+use crate::deferred::{Leaf, is_in_host_memory};
 use crate::params::{AnyRank, ParamInfo, ParamTable, PerParam};
 use crate::{Deferred, DeferredHistogram};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
+use moments::Moments;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
 /// One tensor a parameter (its weight, its gradient or its update), with statistics on demand.
 ///
 /// Nothing is computed before it is asked for, and nothing twice: the second callback that wants a norm
-/// gets the first one's. A statistic of all parameters is one vector on the device, read with
-/// everything else that the step logs.
+/// gets the first one's. On a GPU a statistic of all parameters is one vector there, read with everything else
+/// that the step logs. On the CPU all statistics but the largest magnitude come from the same single pass over each
+/// tensor, with sums in double precision.
 pub struct Stats<'a> {
     table: Arc<ParamTable>,
     collect: Box<dyn Fn() -> PerParam + 'a>,
     tensors: OnceCell<PerParam>,
-    sums_of_squares: OnceCell<Arc<Leaf>>,
-    means: OnceCell<Arc<Leaf>>,
-    variances: OnceCell<Arc<Leaf>>,
-    abs_maxima: OnceCell<Arc<Leaf>>,
-    non_finites: OnceCell<Arc<Leaf>>,
+    moments: OnceCell<Option<Vec<Moments>>>,
+    rows: [OnceCell<Arc<Leaf>>; Statistic::COUNT],
+}
+
+/// What can be asked of each tensor.
+#[derive(Clone, Copy)]
+enum Statistic {
+    SumOfSquares,
+    Mean,
+    Variance,
+    AbsMax,
+    NonFinite,
+}
+
+impl Statistic {
+    const COUNT: usize = 5;
+
+    /// `[1]`, with the tensor's own operations.
+    fn of_tensor(self, tensor: &dyn AnyRank) -> Tensor<1> {
+        match self {
+            Self::SumOfSquares => tensor.sum_of_squares(),
+            Self::Mean => tensor.mean(),
+            Self::Variance => tensor.variance(),
+            Self::AbsMax => tensor.abs_max(),
+            Self::NonFinite => tensor.non_finite(),
+        }
+    }
+
+    /// The same of the sums over a tensor; `None` for what they do not tell.
+    fn of_moments(self) -> Option<fn(&Moments) -> f64> {
+        match self {
+            Self::SumOfSquares => Some(|moments| moments.sum_of_squares),
+            Self::Mean => Some(Moments::mean),
+            Self::Variance => Some(Moments::variance),
+            Self::AbsMax => None,
+            Self::NonFinite => Some(|moments| moments.non_finite),
+        }
+    }
 }
 
 impl<'a> Stats<'a> {
@@ -29,11 +66,8 @@ impl<'a> Stats<'a> {
             table: Arc::clone(table),
             collect: Box::new(collect),
             tensors: OnceCell::new(),
-            sums_of_squares: OnceCell::new(),
-            means: OnceCell::new(),
-            variances: OnceCell::new(),
-            abs_maxima: OnceCell::new(),
-            non_finites: OnceCell::new(),
+            moments: OnceCell::new(),
+            rows: Default::default(),
         }
     }
 
@@ -46,25 +80,25 @@ impl<'a> Stats<'a> {
     /// The L2 norm over all parameters together.
     #[must_use]
     pub fn l2(&self) -> Deferred {
-        Deferred::sum(self.sums_of_squares()).sqrt()
+        Deferred::sum(self.row(Statistic::SumOfSquares)).sqrt()
     }
 
     /// The L2 norm over some parameters together, chosen by name or shape; 0 for none.
     #[must_use]
     pub fn l2_of(&self, choose: impl Fn(&ParamInfo) -> bool) -> Deferred {
         let chosen = self.iter().filter(|param| choose(param.info())).map(|param| param.row);
-        Deferred::sum_of(self.sums_of_squares(), chosen.collect()).sqrt()
+        Deferred::sum_of(self.row(Statistic::SumOfSquares), chosen.collect()).sqrt()
     }
 
     /// How many elements are NaN or infinite, over all parameters.
     #[must_use]
     pub fn non_finite(&self) -> Deferred {
-        Deferred::sum(self.row(&self.non_finites, |tensor| tensor.non_finite()))
+        Deferred::sum(self.row(Statistic::NonFinite))
     }
 
     /// The global L2 norm on the device, `[1]`, for the clipping that must not wait for it.
-    pub(crate) fn l2_on_device(&self) -> Tensor<1> {
-        self.sums_of_squares().on_device().sum().sqrt()
+    pub(crate) fn l2_on(&self, device: &Device) -> Tensor<1> {
+        self.row(Statistic::SumOfSquares).root_of_sum(device)
     }
 
     /// The tensors, fetched when first asked for: handles keep the optimizer from working in place.
@@ -72,21 +106,31 @@ impl<'a> Stats<'a> {
         self.tensors.get_or_init(&self.collect)
     }
 
-    fn sums_of_squares(&self) -> &Arc<Leaf> {
-        self.row(&self.sums_of_squares, |tensor| tensor.sum_of_squares())
+    /// A statistic of every present tensor, as one vector `[present]`.
+    fn row(&self, statistic: Statistic) -> &Arc<Leaf> {
+        self.rows[statistic as usize].get_or_init(|| {
+            self.on_host(statistic).map_or_else(|| self.on_device(statistic), Leaf::of_host)
+        })
     }
 
-    /// A statistic of every present tensor, as one vector `[present]`. At least one is present: a step
-    /// without any gradient ends the run before anybody can ask.
-    fn row<'c>(
-        &self,
-        cell: &'c OnceCell<Arc<Leaf>>,
-        statistic: fn(&dyn AnyRank) -> Tensor<1>,
-    ) -> &'c Arc<Leaf> {
-        cell.get_or_init(|| {
-            let values = self.tensors().iter().flatten().map(|tensor| statistic(&**tensor));
-            Leaf::new(Tensor::cat(values.collect(), 0))
-        })
+    /// `None` if it is to be worked out where the tensors are.
+    fn on_host(&self, statistic: Statistic) -> Option<Vec<f64>> {
+        let of = statistic.of_moments()?;
+        Some(self.moments()?.iter().map(of).collect())
+    }
+
+    /// At least one tensor is present: a step without any gradient ends the run before anybody can ask.
+    fn on_device(&self, statistic: Statistic) -> Arc<Leaf> {
+        let values = self.tensors().iter().flatten().map(|tensor| statistic.of_tensor(&**tensor));
+        Leaf::new(Tensor::cat(values.collect(), 0))
+    }
+
+    /// Those of every present tensor, if they are in host memory.
+    fn moments(&self) -> Option<&[Moments]> {
+        let of =
+            |values: Tensor<1>| is_in_host_memory(&values.device()).then(|| Moments::of(&values));
+        let of_all = || self.tensors().iter().flatten().map(|tensor| of(tensor.flat())).collect();
+        self.moments.get_or_init(of_all).as_deref()
     }
 }
 
@@ -125,31 +169,31 @@ impl<'s> ParamStats<'s> {
     /// The L2 norm.
     #[must_use]
     pub fn l2(&self) -> Deferred {
-        Deferred::element(self.stats.sums_of_squares(), self.row).sqrt()
+        self.element(Statistic::SumOfSquares).sqrt()
     }
 
     /// The mean.
     #[must_use]
     pub fn mean(&self) -> Deferred {
-        self.element(&self.stats.means, |tensor| tensor.mean())
+        self.element(Statistic::Mean)
     }
 
     /// The standard deviation, with `n - 1` in the denominator as `torch.std` has it.
     #[must_use]
     pub fn std(&self) -> Deferred {
-        self.element(&self.stats.variances, |tensor| tensor.variance()).sqrt()
+        self.element(Statistic::Variance).sqrt()
     }
 
     /// The largest magnitude.
     #[must_use]
     pub fn abs_max(&self) -> Deferred {
-        self.element(&self.stats.abs_maxima, |tensor| tensor.abs_max())
+        self.element(Statistic::AbsMax)
     }
 
     /// How many elements are NaN or infinite.
     #[must_use]
     pub fn non_finite(&self) -> Deferred {
-        self.element(&self.stats.non_finites, |tensor| tensor.non_finite())
+        self.element(Statistic::NonFinite)
     }
 
     /// The distribution of the elements, in `bins` bins of one width.
@@ -161,12 +205,8 @@ impl<'s> ParamStats<'s> {
         DeferredHistogram::of(self.values(), bins)
     }
 
-    fn element(
-        &self,
-        cell: &OnceCell<Arc<Leaf>>,
-        statistic: fn(&dyn AnyRank) -> Tensor<1>,
-    ) -> Deferred {
-        Deferred::element(self.stats.row(cell, statistic), self.row)
+    fn element(&self, statistic: Statistic) -> Deferred {
+        Deferred::element(self.stats.row(statistic), self.row)
     }
 
     fn tensor(&self) -> &dyn AnyRank {

@@ -232,6 +232,8 @@ impl<T: Task> Trainer<T> {
                 checkpoint::forget_after(&folder, step)
                     .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
                 self.complete_checkpoints(&folder)?;
+                checkpoint::rotate(&folder, self.settings.keep_checkpoints)
+                    .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
             }
         }
         let (feedback, said) = Feedback::channel();

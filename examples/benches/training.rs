@@ -14,9 +14,8 @@
 #[path = "support/paired.rs"]
 mod paired;
 
-#[expect(dead_code, reason = "the parity tests use the rest")]
-#[path = "../tests/support/nanochat.rs"]
-mod support;
+#[path = "../tests/support/parity.rs"]
+mod parity;
 
 use bdh::burn::optim::GradientsParams;
 use bdh::lm::cross_entropy;
@@ -97,7 +96,7 @@ impl Preset {
             let group = groups.iter().find(|group| group.owns(name)).unwrap();
             (group.optimizer(), lr(group.lr).lr(step.get(), STEPS))
         };
-        let mut optimizer = support::Trainer::new(rule);
+        let mut optimizer = parity::Trainer::new(rule);
         let mut trained = None;
         let took = time(|| {
             for now in 0..STEPS {
@@ -135,7 +134,7 @@ fn main() {
     let larger = Preset::new("d4 w256, 4 x 256", 4, 256, 4);
 
     let by_trainer = small.trainer().build().unwrap().fit().unwrap().model;
-    let same = support::weights(&by_trainer) == support::weights(&small.by_hand().1);
+    let same = parity::weights(&by_trainer) == parity::weights(&small.by_hand().1);
     assert!(same, "the two loops end with different weights, so their times mean nothing");
 
     let dir = std::env::temp_dir().join(format!("bdh-bench-{}", std::process::id()));

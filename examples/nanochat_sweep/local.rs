@@ -138,7 +138,7 @@ impl Trial {
 
     fn fit(&self, text: &Text) -> Result<(Outcome, Option<f64>), BoxError> {
         let recipe = Recipe::derive(&self.args.request(text.tokenizer.vocab_size()))?;
-        let dir = RunDir::choose(&self.args)?;
+        let dir = RunDir::choose(&self.args.runs, &self.args.run_name(), true, false)?;
         let fitted = single::compose(&self.args, text, &recipe, &dir)?.build()?.fit()?;
         Ok((fitted.outcome, fitted.last.and_then(|record| record.scalar("val_bpb"))))
     }

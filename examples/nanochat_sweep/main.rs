@@ -9,13 +9,12 @@
 
 mod list;
 mod local;
-mod page;
 mod prepare;
-mod run_dir;
 mod single;
 
 use bdh::{BoxError, TrainError};
 use bdh_examples::args::{self, Args};
+use bdh_examples::{page, run_dir};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -29,7 +29,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     }
     Recipe::derive(&args.request(args.vocab_size()))?;
     from_file(args)?;
-    let dir = RunDir::choose(args)?;
+    let dir = RunDir::choose(&args.runs, &args.run_name(), args.name.is_some(), args.resume)?;
     let text = Text::load(args)?;
     let recipe = Recipe::derive(&args.request(text.tokenizer.vocab_size()))?;
     args.check_steps(recipe.num_iterations)?;

@@ -9,7 +9,7 @@
 mod device;
 mod early_save;
 mod normalize;
-mod values;
+pub mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use serde::Serialize;
 use self::device::{BPE_VOCAB, BYTE_VOCAB, Defaults, defaults_for};
 pub use self::device::{DeviceKind, Tokenizer};
 pub use self::early_save::EarlySave;
-use self::normalize::normalize;
+pub use self::normalize::normalize;
 pub use self::values::{Every, ValueError};
 use self::values::{
     count, fraction, log_backend, natural, not_negative, positive, run_name, steps,
@@ -198,27 +198,38 @@ pub fn parse() -> Args {
 /// Reads the program's own arguments on top of those of the run that they resume, or ends it.
 #[must_use]
 pub fn parse_over(saved: &Value) -> Args {
-    let mut argv = std::env::args_os();
-    let program = argv.next().into_iter();
-    // The later one of two counts, so what is given now wins.
-    let all = program.chain(flags(saved).into_iter().map(OsString::from)).chain(argv);
-    try_parse_from(all).unwrap_or_else(|error| error.exit())
+    let defaults = try_parse_from(["nanochat_sweep"]).unwrap_or_else(|error| error.exit());
+    let defaults = serde_json::to_value(defaults).unwrap_or_default();
+    try_parse_from(over(saved, &defaults)).unwrap_or_else(|error| error.exit())
 }
 
-/// The flags that make these arguments, as a run saved them; those at their defaults are left out.
-fn flags(saved: &Value) -> Vec<String> {
-    let defaults = try_parse_from(["nanochat_sweep"]).expect("no argument is required");
-    let defaults = serde_json::to_value(defaults).expect("arguments are plain data");
+/// The program's own arguments, after those of the run that they resume; those at their defaults are left out.
+///
+/// The later one of two counts, so what is given now wins.
+#[must_use]
+pub fn over(saved: &Value, defaults: &Value) -> Vec<OsString> {
+    let mut argv = std::env::args_os();
+    let program = argv.next().into_iter();
+    program.chain(flags(saved, defaults).into_iter().map(OsString::from)).chain(argv).collect()
+}
+
+/// The flags that make these arguments, as a run saved them.
+fn flags(saved: &Value, defaults: &Value) -> Vec<String> {
     let given = saved.as_object().into_iter().flatten();
     let given = given.filter(|(flag, value)| defaults[flag.as_str()] != **value);
-    let flag = |(flag, value): (&String, &Value)| match value {
-        _ if OF_ONE_CALL.contains(&flag.as_str()) => None,
-        Value::Bool(true) => Some(format!("--{flag}")),
-        Value::String(text) => Some(format!("--{flag}={text}")),
-        Value::Number(number) => Some(format!("--{flag}={number}")),
-        _ => None,
-    };
-    given.filter_map(flag).collect()
+    let given = given.filter(|(flag, _)| !OF_ONE_CALL.contains(&flag.as_str()));
+    given.flat_map(|(flag, value)| spelled(flag, value)).collect()
+}
+
+/// A flag with its value; a list is as many flags.
+fn spelled(flag: &str, value: &Value) -> Vec<String> {
+    match value {
+        Value::Bool(true) => vec![format!("--{flag}")],
+        Value::String(text) => vec![format!("--{flag}={text}")],
+        Value::Number(number) => vec![format!("--{flag}={number}")],
+        Value::Array(values) => values.iter().flat_map(|value| spelled(flag, value)).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// What a resumed run does not take over.
@@ -234,7 +245,7 @@ pub fn try_parse_from(
 ) -> Result<Args, clap::Error> {
     use clap::FromArgMatches as _;
 
-    let argv = normalize(argv.into_iter().map(Into::into).collect());
+    let argv = normalize(argv.into_iter().map(Into::into).collect(), command());
     let parsed = Args::from_arg_matches(&command().try_get_matches_from(argv)?)?;
     parsed.check()?;
     Ok(parsed)

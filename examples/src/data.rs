@@ -20,6 +20,7 @@ mod passages;
 mod remote;
 mod rust_sources;
 mod spec;
+mod stream;
 mod synthetic;
 mod tokenizer;
 
@@ -30,4 +31,5 @@ pub use packing::{Packed, val_batches};
 pub use passages::passages;
 pub use remote::{Remote, SHAKESPEARE};
 pub use spec::DataSpec;
+pub use stream::{PlainBytes, fixed_crops, stream};
 pub use tokenizer::{Bpe, Tokenizer};

@@ -2,5 +2,10 @@
 
 pub mod args;
 pub mod data;
+pub mod gpt2;
+pub mod hatchling;
+mod init;
 pub mod nanochat;
+pub mod page;
+pub mod run_dir;
 pub mod scaling;

@@ -47,7 +47,6 @@ mod config;
 mod counts;
 mod gpt;
 mod groups;
-mod init;
 mod mask;
 mod muon;
 mod norm;

@@ -3,15 +3,15 @@
 //! Measured with the original module (karpathy/nanochat at 92d63d4, PyTorch on the CPU in float32). Element `k`
 //! of the `i`-th parameter, both from 0, names sorted, is `0.1 * sin(0.37 * k + 0.1 * (i + 1))`.
 
-#[path = "support/nanochat.rs"]
-mod support;
+#[path = "support/parity.rs"]
+mod parity;
 
 use bdh::burn::tensor::{Device, Int, Tensor};
 use bdh::{BoxError, MemorySink, NextToken, Source, TokenBatch};
 use bdh::{CausalLm, Probe};
 use bdh_callbacks::Norms;
 use bdh_examples::nanochat::{Gpt, GptConfig, LearningRates, Schedule, groups};
-use support::{Trainer, Values, backward, gradients, ids, load, norm, relative, weights};
+use parity::{Trainer, Values, backward, gradients, ids, load, norm, relative, weights};
 
 const NAMES: [&str; 21] = [
     "backout_lambda",
@@ -104,7 +104,7 @@ fn logits_and_loss_are_those_of_the_original() {
             );
         }
     }
-    let loss = support::loss(&model, &inputs, &targets).into_scalar::<f32>();
+    let loss = parity::loss(&model, &inputs, &targets).into_scalar::<f32>();
     assert_close("loss", loss.into(), 4.195_050_72, 1e-6);
     assert_close("weight norm", total_norm(&weights(&model)), 11.770_550_2, 1e-7);
 }

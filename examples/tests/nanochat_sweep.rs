@@ -3,140 +3,33 @@
 #[expect(dead_code, reason = "the program's own modules; its `main` is not called here")]
 #[path = "../nanochat_sweep/local.rs"]
 mod local;
-#[expect(dead_code, reason = "the same")]
-#[path = "../nanochat_sweep/page.rs"]
-mod page;
 #[path = "../nanochat_sweep/prepare.rs"]
 mod prepare;
-#[expect(dead_code, reason = "the same")]
-#[path = "../nanochat_sweep/run_dir.rs"]
-mod run_dir;
+#[path = "support/program.rs"]
+mod program;
 #[expect(dead_code, reason = "the same")]
 #[path = "../nanochat_sweep/single.rs"]
 mod single;
 
+use bdh_examples::{page, run_dir};
+use program::{Ended, contains};
 use safetensors::SafeTensors;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use tempfile::TempDir;
+use std::path::Path;
+use std::process::Command;
 
 /// A model and a text so small that a step takes milliseconds.
 const SMALL: &str = "--depth=2 --n-embd-override=64 --device=cpu --data=text.txt --max-seq-len=32 \
                      --micro-batch=2 --eval-tokens=64";
 
-/// An empty directory to run the program in, but for a text of a few kilobytes.
-struct Place(TempDir);
+type Place = program::Place<Sweep>;
 
-/// How a call of the program ended.
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
+/// The program.
+struct Sweep;
 
-impl Place {
-    fn new() -> Self {
-        let place = Self(tempfile::tempdir().expect("a temporary directory"));
-        let lines: Vec<_> = (0..400).map(|line| format!("line {line} of a text")).collect();
-        fs::write(place.at("text.txt"), lines.join("\n")).expect("a text");
-        place
-    }
-
-    fn at(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
-    }
-
-    fn command(&self, words: &str) -> Command {
-        let mut command = Command::new(program());
-        command.args(words.split_whitespace()).current_dir(self.0.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, words: &str) -> Ended {
-        Ended::from(self.command(words).output().expect("the program starts"))
-    }
-
-    /// Runs the program, which must succeed, and gives what it printed.
-    fn succeeds(&self, words: &str) -> String {
-        let ended = self.run(words);
-        assert_eq!(ended.code, Some(0), "{words}\n{}{}", ended.out, ended.err);
-        assert_eq!(ended.err, "", "{words}");
-        ended.out
-    }
-
-    /// Runs the program, which must refuse: code 2, a sentence with these parts, and nothing written.
-    fn refuses(&self, words: &str, parts: &[&str]) {
-        let before = self.files();
-        let ended = self.run(words);
-        assert_eq!(ended.code, Some(2), "{words}\n{}{}", ended.out, ended.err);
-        assert_eq!(ended.out, "", "{words}");
-        let sentence = ended.err.lines().next().unwrap_or_default();
-        assert!(sentence.starts_with("error: "), "{words}: {}", ended.err);
-        for part in parts {
-            assert!(sentence.contains(part), "`{part}` is missing for `{words}` in: {sentence}");
-        }
-        assert_eq!(self.files(), before, "{words} wrote something");
-    }
-
-    /// Every file and directory with its bytes.
-    fn files(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
-        let mut files = BTreeMap::new();
-        let mut dirs = vec![self.0.path().to_owned()];
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(&dir).expect("a directory") {
-                let path = entry.expect("an entry").path();
-                if path.is_dir() {
-                    dirs.push(path.clone());
-                    files.insert(path, None);
-                } else {
-                    let bytes = fs::read(&path).expect("a file");
-                    files.insert(path, Some(bytes));
-                }
-            }
-        }
-        files
-    }
-
-    fn json(&self, path: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.at(path)).expect(path)).expect(path)
-    }
-
-    /// The lines of a run's `metrics.jsonl`.
-    fn metrics(&self, run: &str) -> Vec<Value> {
-        let text = fs::read_to_string(self.at(run).join("metrics.jsonl")).expect("metrics");
-        text.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect()
-    }
-
-    fn steps(&self, run: &str) -> Vec<u64> {
-        self.metrics(run).iter().map(|line| line["step"].as_u64().expect("a step")).collect()
-    }
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
-
-/// The program, which cargo builds beside the tests.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of this test");
-    let profile = test.ancestors().nth(2).expect("tests are in target/<profile>/deps");
-    let program =
-        profile.join("examples").join(format!("nanochat_sweep{}", std::env::consts::EXE_SUFFIX));
-    assert!(program.exists(), "{} is not built: run `cargo build --examples`", program.display());
-    program
-}
-
-fn contains(text: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
-    }
+impl program::Name for Sweep {
+    const NAME: &'static str = "nanochat_sweep";
 }
 
 #[test]
@@ -172,11 +65,29 @@ fn callbacks_are_listed_with_their_keys_and_settings() {
     let place = Place::new();
     let ended = place.run("--list-callbacks");
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    let norms = ended.out.split("\n\n").find(|entry| entry.starts_with("norms\n"));
-    let norms = norms.expect("norms are listed");
-    assert!(norms.contains("train/grad_norm"), "{norms}");
-    assert!(norms.contains("per_parameter        false"), "{norms}");
+    let norms = ended.out.split("\n\n").find(|entry| entry.contains("use = \"norms\"\n"));
+    contains(
+        norms.expect("norms are listed"),
+        &["per_parameter = false", "# records train/weight_norm, "],
+    );
+    assert!(ended.out.lines().all(|line| line.len() <= 130), "{}", ended.out);
     assert!(!place.at("runs").exists());
+}
+
+#[test]
+fn the_list_of_callbacks_is_a_file_that_builds_each_as_it_is_by_default() {
+    let list = Place::new().run("--list-callbacks").out;
+    let built = bdh::callbacks_from_toml(&list).expect("a file of callbacks");
+    let known = bdh::registered_callbacks();
+    assert_eq!(built.len(), known.len());
+    for (built, entry) in built.iter().zip(known) {
+        let default = entry.default().expect("each of ours can do without settings");
+        assert_eq!((built.name(), built.config()), (entry.name.to_owned(), default.config()));
+        let is_told = |option: &&str| {
+            list.contains(&format!("\n{option} = ")) || list.contains(&format!("\n# {option} is"))
+        };
+        assert!((entry.options)().iter().all(is_told), "{}", entry.name);
+    }
 }
 
 #[test]

@@ -6,9 +6,11 @@ macro_rules! peaks {
     ($($(#[$doc:meta])* $name:ident $text:literal $flops:literal),+ $(,)?) => {
         /// A device and a precision whose peak is known: dense matrix products, with sums in f32.
         ///
-        /// After the vendors' papers that the source names; those that give figures with sparsity only are halved.
-        /// The figures have not been held against the papers yet: for a published MFU, look yours up and set
-        /// `peak_flops`.
+        /// bf16 and tf32 are what tensor cores do, fp32 what ordinary ones do. Vendors like to give figures with
+        /// sparsity, which are twice these. Those of bf16 are held against the tables that nanochat and torchtitan
+        /// divide by (`get_peak_flops` of both), so that an MFU can be compared with theirs; those of tf32 and fp32
+        /// against the vendors' data sheets as others quote them. Peaks are at the boost clock and the full power
+        /// limit; for a card that runs with less, or one that is not here, set `peak_flops`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
         #[non_exhaustive]
         pub enum DevicePeak {
@@ -35,39 +37,61 @@ macro_rules! peaks {
 }
 
 peaks! {
-    // NVIDIA B200: "Blackwell Architecture Technical Brief", 4.5 PFLOPS with sparsity.
+    // NVIDIA Blackwell data sheet, HGX B200: 4.5 PFLOPS with sparsity. Its tf32 (2.2) is rounded, its fp32 was 80 and
+    // then 75, so both are left out.
     /// `b200-bf16`
     B200Bf16 "b200-bf16" 2.25e15,
-    // NVIDIA H200: data sheet, 1,979 TFLOPS bf16 and 989 tf32 with sparsity; the chip is that of the H100 SXM.
-    /// `h200-bf16`
+    // H200 data sheet: SXM 1,979 TFLOPS with sparsity, the chip being that of the H100 SXM; NVL 1,671.
+    /// `h200-bf16`: SXM
     H200Bf16 "h200-bf16" 989.4e12,
-    // NVIDIA H100: "H100 Tensor Core GPU Architecture" white paper, table 2, without sparsity.
+    /// `h200-nvl-bf16`
+    H200NvlBf16 "h200-nvl-bf16" 835.5e12,
+    // "NVIDIA H100 Tensor Core GPU Architecture" white paper, table 2; NVL: data sheet, 1,671 TFLOPS with sparsity.
     /// `h100-bf16`: SXM
     H100Bf16 "h100-bf16" 989.4e12,
     /// `h100-tf32`: SXM
     H100Tf32 "h100-tf32" 494.7e12,
-    /// `h100-fp32`: SXM, without tensor cores
+    /// `h100-fp32`: SXM
     H100Fp32 "h100-fp32" 66.9e12,
     /// `h100-pcie-bf16`
     H100PcieBf16 "h100-pcie-bf16" 756.0e12,
-    // NVIDIA A100: "A100 Tensor Core GPU Architecture" white paper, table 1.
+    /// `h100-pcie-tf32`
+    H100PcieTf32 "h100-pcie-tf32" 378.0e12,
+    /// `h100-pcie-fp32`
+    H100PcieFp32 "h100-pcie-fp32" 51.2e12,
+    /// `h100-nvl-bf16`: of one of its cards
+    H100NvlBf16 "h100-nvl-bf16" 835.5e12,
+    // A100 data sheet; SXM and PCIe are alike.
     /// `a100-bf16`
     A100Bf16 "a100-bf16" 312.0e12,
     /// `a100-tf32`
     A100Tf32 "a100-tf32" 156.0e12,
-    /// `a100-fp32`: without tensor cores
+    /// `a100-fp32`
     A100Fp32 "a100-fp32" 19.5e12,
-    // NVIDIA L40S and L4: data sheets, 733 and 242 TFLOPS with sparsity.
+    // L40S and L4 data sheets; the L4's 242 TFLOPS are with sparsity, its tf32 and fp32 were not found twice alike.
     /// `l40s-bf16`
-    L40sBf16 "l40s-bf16" 362.0e12,
+    L40sBf16 "l40s-bf16" 362.05e12,
+    /// `l40s-tf32`
+    L40sTf32 "l40s-tf32" 183.0e12,
+    /// `l40s-fp32`
+    L40sFp32 "l40s-fp32" 91.6e12,
     /// `l4-bf16`
     L4Bf16 "l4-bf16" 121.0e12,
-    // NVIDIA GeForce: "Ada GPU Architecture" and "GA102" white papers, bf16 with f32 accumulation.
+    // "NVIDIA RTX Blackwell", "Ada" and "Ampere GA102 GPU Architecture" white papers. GeForce cards do half as much
+    // with sums in f32 as with sums in f16, which is the figure that is advertised.
+    /// `rtx5090-bf16`
+    Rtx5090Bf16 "rtx5090-bf16" 209.5e12,
     /// `rtx4090-bf16`
     Rtx4090Bf16 "rtx4090-bf16" 165.2e12,
+    /// `rtx4090-tf32`
+    Rtx4090Tf32 "rtx4090-tf32" 82.6e12,
+    /// `rtx4090-fp32`
+    Rtx4090Fp32 "rtx4090-fp32" 82.6e12,
     /// `rtx3090-bf16`
     Rtx3090Bf16 "rtx3090-bf16" 71.0e12,
-    // AMD: data sheet of the Instinct MI300X.
+    /// `rtx3090-fp32`
+    Rtx3090Fp32 "rtx3090-fp32" 35.6e12,
+    // AMD Instinct MI300X data sheet; its other precisions were found nowhere to be held against.
     /// `mi300x-bf16`
     Mi300xBf16 "mi300x-bf16" 1307.4e12,
 }
@@ -83,6 +107,43 @@ mod tests {
                 serde_json::from_value(peak.name().into()).expect("a known name");
             assert_eq!(found, *peak);
             assert!((1e12..1e16).contains(&peak.flops()), "{}", peak.name());
+        }
+    }
+
+    /// What nanochat divides by, `get_peak_flops`, in TFLOPS: an MFU here means what it means there.
+    #[test]
+    fn peaks_of_bf16_are_those_of_nanochat() {
+        let nanochat = [
+            ("b200", 2250.0),
+            ("h200-nvl", 836.0),
+            ("h200", 989.0),
+            ("h100-nvl", 835.0),
+            ("h100-pcie", 756.0),
+            ("h100", 989.0),
+            ("a100", 312.0),
+            ("l40s", 362.0),
+            ("l4", 121.0),
+            ("mi300x", 1307.4),
+            ("rtx5090", 209.5),
+            ("rtx4090", 165.2),
+            ("rtx3090", 71.0),
+        ];
+        let bf16 = DevicePeak::ALL.iter().filter(|peak| peak.name().ends_with("-bf16"));
+        assert_eq!(bf16.count(), nanochat.len());
+        for (name, teraflops) in nanochat {
+            let name = format!("{name}-bf16");
+            let peak: DevicePeak = serde_json::from_value(name.clone().into()).expect("known");
+            assert!((peak.flops() / 1e12 / teraflops - 1.0).abs() < 1e-3, "{name}");
+        }
+    }
+
+    /// Tensor cores do half as much in tf32 as in bf16.
+    #[test]
+    fn peaks_of_tf32_are_half_of_those_of_bf16() {
+        let of = |name: String| DevicePeak::ALL.iter().find(|peak| peak.name() == name);
+        for peak in DevicePeak::ALL.iter().filter(|peak| peak.name().ends_with("-tf32")) {
+            let bf16 = of(peak.name().replace("tf32", "bf16")).expect("the same device's");
+            assert!((2.0 * peak.flops() / bf16.flops() - 1.0).abs() < 0.02, "{}", peak.name());
         }
     }
 

@@ -222,7 +222,7 @@ impl<C: Callback> Callback for Vec<C> {
 
     fn load_weights(&mut self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
         let tries = self.iter_mut().map(|member| member.load_weights(weights.clone()));
-        match tries.filter(Result::is_ok).count() {
+        match tries.flatten().count() {
             1 => Ok(()),
             0 => Err("none of the list keeps a copy of the parameters".into()),
             _ => Err("several of the list keep weights; give each to the builder by itself".into()),

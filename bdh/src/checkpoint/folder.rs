@@ -61,13 +61,11 @@ impl<'a> Folder<'a> {
             FileEntry::of(&mut file)
         });
         let entry = entry.map_err(|source| CheckpointError::Io { path, source })?;
-        match self.files.insert(name.to_owned(), entry) {
-            None => Ok(()),
-            Some(_) => {
-                let what = format!("two files of it would be called `{name}`");
-                Err(CheckpointError::Mismatch { path: self.target.to_owned(), what })
-            }
+        if self.files.insert(name.to_owned(), entry).is_some() {
+            let what = format!("two files of it would be called `{name}`");
+            return Err(CheckpointError::Mismatch { path: self.target.to_owned(), what });
         }
+        Ok(())
     }
 
     /// Writes the manifest, and gives the directory its name.
@@ -230,7 +228,7 @@ pub(crate) fn find(path: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> 
 }
 
 /// Deletes all but the newest `keep` of the checkpoints that are not pinned.
-pub(super) fn rotate(dir: &Path, keep: usize) -> io::Result<()> {
+pub(crate) fn rotate(dir: &Path, keep: usize) -> io::Result<()> {
     let mut old = list(dir).into_iter().filter(|(_, manifest)| !manifest.pinned).skip(keep.max(1));
     old.try_for_each(|(path, _)| remove(&path))
 }
@@ -248,11 +246,11 @@ pub(crate) fn recover(dir: &Path) -> io::Result<()> {
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let Some(name) = name.strip_prefix('.') else { continue };
-        if let Some(name) = name.strip_suffix(".old") {
-            let target = dir.join(name);
-            if target.exists() { remove(&path)? } else { fs::rename(&path, target)? }
-        } else if name.ends_with(".tmp") {
-            remove(&path)?;
+        let target = name.strip_suffix(".old").map(|name| dir.join(name));
+        match target {
+            Some(target) if !target.exists() => fs::rename(&path, target)?,
+            None if name.strip_suffix(".tmp").is_none() => {}
+            _ => remove(&path)?,
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! Distributions that are still on the device, read together with the numbers of their step.
 
+use super::is_in_host_memory;
 use crate::Histogram;
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData, Transaction};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, Transaction};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -99,16 +100,6 @@ impl fmt::Debug for DeferredHistogram {
     }
 }
 
-#[cfg(feature = "flex")]
-fn is_in_host_memory(device: &Device) -> bool {
-    *device == Device::flex()
-}
-
-#[cfg(not(feature = "flex"))]
-fn is_in_host_memory(_: &Device) -> bool {
-    false
-}
-
 /// [`Histogram::of`] with ordinary operations. Counts are integers, so the order of additions does not matter.
 fn count_on_device(values: Tensor<1>, bins: usize) -> Source {
     let (device, shape) = (values.device(), values.shape());
@@ -143,6 +134,7 @@ fn counted(extent: &[f64], counts: Vec<i64>) -> Option<Histogram> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Device;
     use proptest::prelude::*;
 
     /// What the operations for a GPU count, done on the CPU.

@@ -1,6 +1,6 @@
 //! Text from a model, one token after the other.
 
-use super::{CausalLm, Sampling, sampling};
+use super::{CausalLm, Sampling, TokenStream, sampling};
 use crate::{BoxError, Probe, seed};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::sync::Arc;
@@ -59,7 +59,8 @@ pub struct Generated {
 }
 
 /// Continues prompts, all of them in one batch: a forward pass over the contexts and one device read for each token,
-/// however many prompts there are.
+/// however many prompts there are. A model that can read token by token does that instead, for texts that stay
+/// within their context: what it has read it does not forget.
 ///
 /// A shorter context is filled up behind its end, where a causal model does not look, and its logits are taken at its
 /// own last token; a row that has ended leaves the batch. So a prompt is continued as it is alone, but for the last bit
@@ -69,15 +70,14 @@ pub(super) fn generate<M: CausalLm>(
     vocabulary: &dyn Vocabulary,
     prompts: &[(&str, Sampling)],
 ) -> Result<Vec<Generated>, BoxError> {
-    let rows = prompts.iter().map(|(prompt, how)| Row::new(vocabulary, prompt, how));
+    let rows = prompts.iter().map(|(prompt, how)| Row::new(model, vocabulary, prompt, how));
     let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
     loop {
         let mut open: Vec<_> = rows.iter_mut().filter(|row| row.is_open()).collect();
         if open.is_empty() {
             break;
         }
-        let contexts: Vec<_> = open.iter().map(|row| row.context()).collect();
-        let logits = next_logits(model, &contexts)?;
+        let logits = next_logits(model, &mut open)?;
         for (row, logits) in open.iter_mut().zip(logits) {
             row.extend(&logits, vocabulary.bos());
         }
@@ -86,8 +86,11 @@ pub(super) fn generate<M: CausalLm>(
 }
 
 /// A text under way.
-struct Row<'p> {
-    how: &'p Sampling,
+struct Row<'a> {
+    how: &'a Sampling,
+    /// The model in the middle of this text, if it reads token by token; and how many ids it has read.
+    stream: Option<Box<dyn TokenStream + 'a>>,
+    read: usize,
     /// The prompt, and what was added.
     ids: Vec<i32>,
     /// How many of them are the prompt.
@@ -96,14 +99,33 @@ struct Row<'p> {
     has_ended: bool,
 }
 
-impl<'p> Row<'p> {
-    fn new(vocabulary: &dyn Vocabulary, prompt: &str, how: &'p Sampling) -> Result<Self, BoxError> {
+impl<'a> Row<'a> {
+    fn new<M: CausalLm>(
+        model: &'a M,
+        vocabulary: &dyn Vocabulary,
+        prompt: &str,
+        how: &'a Sampling,
+    ) -> Result<Self, BoxError> {
         let mut ids: Vec<i32> = vocabulary.bos().into_iter().collect();
         ids.extend(vocabulary.encode(prompt));
         if ids.is_empty() {
             return Err("a prompt needs at least one token".into());
         }
-        Ok(Self { how, start: ids.len(), ids, log_probs: Vec::new(), has_ended: false })
+        let start = ids.len();
+        let fits = start + how.max_tokens <= how.max_context;
+        let stream = fits.then(|| model.stream()).flatten();
+        Ok(Self { how, stream, read: 0, ids, start, log_probs: Vec::new(), has_ended: false })
+    }
+
+    /// The logits of what follows, `[1, vocab]`, from the ids that the stream has not read yet, if there is a stream.
+    fn read_on(&mut self) -> Option<Tensor<2>> {
+        let stream = self.stream.as_mut()?;
+        let unread = &self.ids[std::mem::replace(&mut self.read, self.ids.len())..];
+        let mut logits = None;
+        for id in unread {
+            logits = Some(stream.read(*id));
+        }
+        logits.map(Tensor::unsqueeze)
     }
 
     fn is_open(&self) -> bool {
@@ -133,9 +155,22 @@ impl<'p> Row<'p> {
     }
 }
 
-/// What the model expects after each context, `[contexts][vocab]`.
-fn next_logits<M: CausalLm>(model: &M, contexts: &[&[i32]]) -> Result<Vec<Vec<f32>>, BoxError> {
-    let longest = contexts.iter().map(|context| context.len()).max().unwrap_or_default();
+/// What the model expects after each text, `[rows][vocab]`, in one device read.
+fn next_logits<M: CausalLm>(model: &M, rows: &mut [&mut Row]) -> Result<Vec<Vec<f32>>, BoxError> {
+    let whole = rows.iter().filter(|row| row.stream.is_none()).map(|row| row.context());
+    let mut whole = last_logits(model, &whole.collect::<Vec<_>>()).into_iter();
+    let last = rows.iter_mut().filter_map(|row| row.read_on().or_else(|| whole.next()));
+    let logits = Tensor::cat(last.collect(), 0);
+    let vocab = logits.dims()[1];
+    let read: Vec<f32> = logits.try_into_data()?.iter::<f32>().collect();
+    Ok(read.chunks(vocab).map(<[f32]>::to_vec).collect())
+}
+
+/// The logits after each context, `[1, vocab]`, from one forward pass over all of them.
+fn last_logits<M: CausalLm>(model: &M, contexts: &[&[i32]]) -> Vec<Tensor<2>> {
+    let Some(longest) = contexts.iter().map(|context| context.len()).max() else {
+        return Vec::new();
+    };
     let fill = |context: &&[i32]| {
         let last = context.last().copied(); // any id that is in the vocabulary
         context.iter().copied().chain(last.into_iter().cycle()).take(longest).collect::<Vec<_>>()
@@ -147,11 +182,9 @@ fn next_logits<M: CausalLm>(model: &M, contexts: &[&[i32]]) -> Result<Vec<Vec<f3
     let vocab = logits.dims()[2];
     let last = contexts.iter().enumerate().map(|(row, context)| {
         let end = context.len();
-        logits.clone().slice([row..row + 1, end - 1..end, 0..vocab])
+        logits.clone().slice([row..row + 1, end - 1..end, 0..vocab]).reshape([1, vocab])
     });
-    let read = Tensor::cat(last.collect(), 0).try_into_data()?;
-    let read: Vec<f32> = read.iter::<f32>().collect();
-    Ok(read.chunks(vocab).map(<[f32]>::to_vec).collect())
+    last.collect()
 }
 
 /// Text, with each byte that is not part of valid UTF-8 as `\xff`: a character cut in two stays visible.
@@ -164,6 +197,70 @@ fn escape(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::module::{Module, Param};
+    use burn::tensor::Device;
+
+    /// Finds token 0 likeliest; token by token, the number of tokens read so far.
+    #[derive(Module, Debug)]
+    struct Counts {
+        device: Param<Tensor<1>>,
+    }
+
+    impl CausalLm for Counts {
+        fn logits(&self, tokens: Tensor<2, Int>, _: &Probe<'_>) -> Tensor<3> {
+            let [rows, length] = tokens.dims();
+            let first =
+                Tensor::from_floats([[[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]], &tokens.device());
+            first.repeat(&[rows, length, 1])
+        }
+
+        fn stream(&self) -> Option<Box<dyn TokenStream + '_>> {
+            Some(Box::new(Read(0)))
+        }
+    }
+
+    struct Read(usize);
+
+    impl TokenStream for Read {
+        fn read(&mut self, _: i32) -> Tensor<1> {
+            self.0 += 1;
+            let mut logits = [0.0; 8];
+            logits[self.0] = 1.0;
+            Tensor::from_floats(logits, &Device::flex())
+        }
+    }
+
+    struct Letters;
+
+    impl Vocabulary for Letters {
+        fn encode(&self, text: &str) -> Vec<i32> {
+            text.bytes().map(|letter| i32::from(letter - b'a')).collect()
+        }
+
+        fn decode(&self, ids: &[i32]) -> String {
+            ids.iter().map(|id| char::from(b'a' + *id as u8)).collect()
+        }
+
+        fn bos(&self) -> Option<i32> {
+            None
+        }
+
+        fn token_bytes(&self) -> Vec<u32> {
+            vec![1; 8]
+        }
+    }
+
+    #[test]
+    fn a_text_that_fits_the_context_is_read_token_by_token_and_each_token_once() {
+        let model = Counts { device: Param::from_tensor(Tensor::zeros([1], &Device::flex())) };
+        let text = |max_context| {
+            let how = Sampling { max_tokens: 4, max_context, ..Sampling::default() };
+            let texts = generate(&model, &Letters, &[("abc", how)]).expect("the CPU does not fail");
+            texts[0].text.clone()
+        };
+        assert_eq!(text(7), "defg"); // 3, 4, 5 and 6 had been read
+        assert_eq!(text(6), "aaaa");
+    }
 
     #[test]
     fn bytes_that_are_no_text_are_shown_escaped() {

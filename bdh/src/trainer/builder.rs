@@ -109,11 +109,11 @@ pub(super) struct Settings {
     pub(super) seed: u64,
     #[serde(skip)]
     pub(super) stop_on_signals: bool,
+    #[serde(skip)]
+    pub(super) overhead_budget: f64,
     /// Whether checkpoints are looked at and nothing is trained.
     #[serde(skip)]
     pub(super) replays: bool,
-    #[serde(skip)]
-    pub(super) overhead_budget: f64,
 }
 
 impl<T: Task> TrainerBuilder<T> {
@@ -296,8 +296,8 @@ impl<T: Task> Parts<T> {
             keep_checkpoints: self.keep_checkpoints,
             seed: self.seed,
             stop_on_signals: self.stop_on_signals,
-            replays: false,
             overhead_budget: self.overhead_budget,
+            replays: false,
         }
     }
 

@@ -206,7 +206,8 @@ impl<T: Task> Trainer<T> {
     /// Source: PyTorch's `clip_grad_norm_`, its `1e-6` included.
     fn clipping(&self, gradients: &Stats<'_>) -> Option<Clipping> {
         let max = self.settings.clip_grad_norm?;
-        let factor = ((gradients.l2_on_device() + 1e-6).recip() * max).clamp_max(1.0);
+        let norm = gradients.l2_on(&self.device.clone().inner());
+        let factor = ((norm + 1e-6).recip() * max).clamp_max(1.0);
         let coefficient = Deferred::from(factor.clone());
         Some(Clipping { norm: gradients.l2(), coefficient, factor })
     }

@@ -19,8 +19,9 @@ const DECIDED_AT_MINUS_ONE: [&str; 3] = ["num_iterations", "target_flops", "tota
 /// Flags with a value become `--flag=value`, with hyphens; `None` takes its flag away; `True` and `False` turn
 /// a switch on and away; words that belong to no flag come first. Unknown flags keep their spelling, so that the
 /// message about them shows what was typed. Doing it twice changes nothing more.
-pub(super) fn normalize(argv: Vec<OsString>) -> Vec<OsString> {
-    let known = Known::of(super::command());
+#[must_use]
+pub fn normalize(argv: Vec<OsString>, command: Command) -> Vec<OsString> {
+    let known = Known::of(command);
     let mut words = argv.into_iter().peekable();
     let program = words.next();
     // Apart from the flags, so that a word left over from one flag is never taken for the value of another.
@@ -135,7 +136,7 @@ mod tests {
     /// Normalises words separated by spaces.
     fn read(words: &str) -> String {
         let argv = std::iter::once("program").chain(words.split_whitespace()).map(OsString::from);
-        let read: Vec<_> = normalize(argv.collect())
+        let read: Vec<_> = normalize(argv.collect(), super::super::command())
             .into_iter()
             .skip(1)
             .filter_map(|word| word.into_string().ok())
@@ -198,8 +199,8 @@ mod tests {
             words in prop::collection::vec(prop::sample::select(WORDS.to_vec()), 0..8),
         ) {
             let argv = std::iter::once("program").chain(words).map(OsString::from).collect();
-            let once = normalize(argv);
-            prop_assert_eq!(normalize(once.clone()), once);
+            let once = normalize(argv, super::super::command());
+            prop_assert_eq!(normalize(once.clone(), super::super::command()), once);
         }
     }
 

@@ -66,47 +66,79 @@ pub enum ValueError {
 }
 
 /// Parses a count of things that there must be at least one of.
-pub(super) fn count(text: &str) -> Result<usize, ValueError> {
+///
+/// # Errors
+///
+/// [`ValueError::NotWhole`] or [`ValueError::TooSmall`].
+pub fn count(text: &str) -> Result<usize, ValueError> {
     let count = whole(text, 1)?;
     usize::try_from(count).map_err(|_| ValueError::NotWhole)
 }
 
 /// Parses a number of steps, at least one.
-pub(super) fn steps(text: &str) -> Result<u64, ValueError> {
+///
+/// # Errors
+///
+/// [`ValueError::NotWhole`] or [`ValueError::TooSmall`].
+pub fn steps(text: &str) -> Result<u64, ValueError> {
     whole(text, 1)
 }
 
 /// Parses a whole number, zero included.
-pub(super) fn natural(text: &str) -> Result<u64, ValueError> {
+///
+/// # Errors
+///
+/// [`ValueError::NotWhole`] or [`ValueError::TooSmall`].
+pub fn natural(text: &str) -> Result<u64, ValueError> {
     whole(text, 0)
 }
 
 /// Parses a number above zero.
-pub(super) fn positive(text: &str) -> Result<f64, ValueError> {
+///
+/// # Errors
+///
+/// [`ValueError::NotANumber`] or [`ValueError::NotPositive`].
+pub fn positive(text: &str) -> Result<f64, ValueError> {
     let value = number(text)?;
     if value.is_finite() && value > 0.0 { Ok(value) } else { Err(ValueError::NotPositive) }
 }
 
 /// Parses a number that is not below zero.
-pub(super) fn not_negative(text: &str) -> Result<f64, ValueError> {
+///
+/// # Errors
+///
+/// [`ValueError::NotANumber`] or [`ValueError::Negative`].
+pub fn not_negative(text: &str) -> Result<f64, ValueError> {
     let value = number(text)?;
     if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(ValueError::Negative) }
 }
 
 /// Parses a share of a whole.
-pub(super) fn fraction(text: &str) -> Result<f64, ValueError> {
+///
+/// # Errors
+///
+/// [`ValueError::NotANumber`] or [`ValueError::NotAFraction`].
+pub fn fraction(text: &str) -> Result<f64, ValueError> {
     let value = number(text)?;
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err(ValueError::NotAFraction) }
 }
 
 /// Parses the name of a run, which must stay within the directory of runs.
-pub(super) fn run_name(text: &str) -> Result<String, ValueError> {
+///
+/// # Errors
+///
+/// [`ValueError::NotAName`].
+pub fn run_name(text: &str) -> Result<String, ValueError> {
     let leaves = text.is_empty() || text.starts_with('.') || text.contains(['/', '\\']);
     if leaves { Err(ValueError::NotAName) } else { Ok(text.to_owned()) }
 }
 
 /// Takes the names of sinks, if they are some; kept as they were written.
-pub(super) fn log_backend(text: &str) -> Result<String, ValueError> {
+///
+/// # Errors
+///
+/// [`ValueError::NoSinks`].
+pub fn log_backend(text: &str) -> Result<String, ValueError> {
     let wrong = |error: bdh::ConfigError| ValueError::NoSinks { why: error.to_string() };
     bdh_callbacks::sinks(text).map(|_| text.to_owned()).map_err(wrong)
 }

@@ -80,6 +80,14 @@ pub enum DataError {
         /// Tokens asked for.
         size: usize,
     },
+    /// A tokenizer's files are missing or broken.
+    #[error("no words for the model in `{path}`: its `vocab.json` and `merges.txt` must lie there")]
+    Words {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        source: bdh::BoxError,
+    },
     /// The tokenizer could not be trained.
     #[error("no tokenizer could be trained on the text: use bytes instead")]
     Training(#[source] bdh::BoxError),

@@ -1,6 +1,7 @@
 //! Text as ids, and back.
 
 use crate::data::DataError;
+use std::path::Path;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
@@ -53,6 +54,19 @@ impl Tokenizer {
             return Err(DataError::Vocabulary { size: vocab_size });
         }
         Ok(Self::Bpe(Box::new(Bpe::train(documents, vocab_size - 1).map_err(DataError::Training)?)))
+    }
+
+    /// Reads GPT-2's own merges from a directory with its `vocab.json` and `merges.txt`.
+    ///
+    /// Its last id, `<|endoftext|>`, is BOS.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Words`] if a file is missing or not what its name says.
+    pub fn gpt2(dir: &Path) -> Result<Self, DataError> {
+        let bpe = Bpe::gpt2(dir);
+        let bpe = bpe.map_err(|source| DataError::Words { path: dir.to_owned(), source })?;
+        Ok(Self::Bpe(Box::new(bpe)))
     }
 
     /// Encodes a text, without BOS.
@@ -137,7 +151,7 @@ impl bdh::lm::Vocabulary for Tokenizer {
     }
 }
 
-/// A byte-level BPE with nanochat's split pattern; made by [`Tokenizer::bpe`].
+/// A byte-level BPE; made by [`Tokenizer::bpe`] or [`Tokenizer::gpt2`].
 #[derive(Debug, Clone)]
 pub struct Bpe {
     inner: Inner,
@@ -161,6 +175,21 @@ impl Bpe {
             .build();
         inner.train(&mut trainer, capped(documents, TRAINING_BYTES))?;
         let tokens = bytes_of_tokens(inner.get_model());
+        Ok(Self { inner, tokens })
+    }
+
+    fn gpt2(dir: &Path) -> Result<Self, bdh::BoxError> {
+        let [vocab, merges] =
+            ["vocab.json", "merges.txt"].map(|name| dir.join(name).to_string_lossy().into_owned());
+        let model = BPE::from_file(&vocab, &merges).build()?;
+        let bytes = ByteLevel::new(false, true, true); // no space before the text, split by GPT-2's pattern
+        let mut tokens = bytes_of_tokens(&model);
+        tokens.pop(); // the last one is no text
+        if (0..=u8::MAX).any(|byte| !tokens.contains(&vec![byte])) {
+            return Err("the vocabulary lacks some bytes".into());
+        }
+        let mut inner = Inner::new(model);
+        inner.with_pre_tokenizer(Some(Sequence::new(vec![bytes.into()])));
         Ok(Self { inner, tokens })
     }
 

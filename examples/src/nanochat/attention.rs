@@ -1,9 +1,9 @@
 //! Causal self-attention with value embeddings, rotary positions, and normed queries and keys.
 
 use super::config::{GptConfig, VALUE_GATE_CHANNELS};
-use super::init::{Law, Weights};
 use super::norm::{norm, norm_to};
 use super::rope::Rope;
+use crate::init::{Law, Weights};
 use bdh::burn;
 use bdh::burn::module::Module;
 use bdh::burn::nn::Linear;

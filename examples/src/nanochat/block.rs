@@ -2,9 +2,9 @@
 
 use super::attention::Attention;
 use super::config::GptConfig;
-use super::init::{Law, Weights};
 use super::norm::norm;
 use super::rope::Rope;
+use crate::init::{Law, Weights};
 use bdh::Probe;
 use bdh::burn;
 use bdh::burn::module::Module;

@@ -2,10 +2,10 @@
 
 use super::block::{Block, BlockInputs};
 use super::config::{GptConfig, SMEAR_GATE_CHANNELS};
-use super::init::{Law, Weights};
 use super::mask::Masks;
 use super::norm::norm;
 use super::rope::Rope;
+use crate::init::{Law, Weights};
 use bdh::burn;
 use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{Embedding, Linear};

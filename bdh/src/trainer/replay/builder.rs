@@ -162,7 +162,7 @@ impl<T: Task> ReplayBuilder<T> {
             keep_checkpoints: 0,
             seed: of.seed,
             stop_on_signals: false,
-            overhead_budget: f64::INFINITY, // nobody waits for a replay's next step
+            overhead_budget: f64::INFINITY, // no step is slowed
             replays: true,
         }
     }

@@ -1,4 +1,4 @@
-//! First weights, drawn on the host from a stream of their own for each parameter.
+//! First weights: drawn on the host from a stream of their own for each parameter, or given by name.
 //!
 //! A stream is keyed by the run's seed and the parameter's name, so a weight depends on nothing else: not on
 //! the device, the order of construction, or what another thread draws from a shared generator.
@@ -9,13 +9,16 @@ use bdh::burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::f64::consts::TAU;
 
 /// How the elements of a parameter are drawn.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Law {
+pub(crate) enum Law {
     /// All zero, so that the branch starts as if it were not there.
     Zero,
+    /// All one: a gain that changes nothing yet.
+    One,
     /// Uniform between two bounds.
     Uniform(f32, f32),
     /// Normal around 0, with this standard deviation.
@@ -24,45 +27,69 @@ pub(super) enum Law {
 
 impl Law {
     /// Uniform in `±bound`.
-    pub(super) fn within(bound: f32) -> Self {
+    pub(crate) fn within(bound: f32) -> Self {
         Self::Uniform(-bound, bound)
     }
 }
 
 /// Makes the parameters of one model.
 #[derive(Debug)]
-pub(super) struct Weights<'a> {
-    seed: u64,
+pub(crate) struct Weights<'a> {
+    source: Source<'a>,
     device: &'a Device,
+}
+
+/// Where values come from.
+#[derive(Debug)]
+enum Source<'a> {
+    Seed(u64),
+    /// Every parameter's, by name.
+    Given(&'a HashMap<String, Vec<f32>>),
 }
 
 impl<'a> Weights<'a> {
     /// Weights that `seed` stands for, on `device`.
-    pub(super) fn new(seed: u64, device: &'a Device) -> Self {
-        Self { seed, device }
+    pub(crate) fn new(seed: u64, device: &'a Device) -> Self {
+        Self { source: Source::Seed(seed), device }
+    }
+
+    /// Weights that are there already, on `device`: each parameter's values by name, in burn's layout.
+    pub(crate) fn given(values: &'a HashMap<String, Vec<f32>>, device: &'a Device) -> Self {
+        Self { source: Source::Given(values), device }
+    }
+
+    /// Where the weights are made.
+    pub(crate) fn device(&self) -> &Device {
+        self.device
     }
 
     /// A layer from `inputs` channels to `outputs`, without bias.
-    pub(super) fn linear(&self, name: &str, [inputs, outputs]: [usize; 2], law: Law) -> Linear {
-        Linear {
-            weight: self.matrix(&format!("{name}.weight"), [inputs, outputs], law),
-            bias: None,
-        }
+    pub(crate) fn linear(&self, name: &str, [inputs, outputs]: [usize; 2], law: Law) -> Linear {
+        Linear { weight: self.param(&format!("{name}.weight"), [inputs, outputs], law), bias: None }
     }
 
     /// A table of `rows` vectors with `width` channels.
-    pub(super) fn table(&self, name: &str, [rows, width]: [usize; 2], law: Law) -> Embedding {
-        Embedding { weight: self.matrix(&format!("{name}.weight"), [rows, width], law) }
+    pub(crate) fn table(&self, name: &str, [rows, width]: [usize; 2], law: Law) -> Embedding {
+        Embedding { weight: self.param(&format!("{name}.weight"), [rows, width], law) }
     }
 
     /// A vector of the given values.
-    pub(super) fn vector(&self, values: Vec<f32>) -> Param<Tensor<1>> {
+    pub(crate) fn vector(&self, values: Vec<f32>) -> Param<Tensor<1>> {
         let len = values.len();
         Param::from_data(TensorData::new(values, [len]), self.device)
     }
 
-    fn matrix(&self, name: &str, shape: [usize; 2], law: Law) -> Param<Tensor<2>> {
-        let values = draw(self.seed, name, shape.iter().product(), law);
+    /// The parameter of this name.
+    pub(crate) fn param<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+        law: Law,
+    ) -> Param<Tensor<D>> {
+        let values = match &self.source {
+            Source::Seed(seed) => draw(*seed, name, shape.iter().product(), law),
+            Source::Given(values) => values[name].clone(), // whoever gave them has checked the names
+        };
         Param::from_data(TensorData::new(values, shape), self.device)
     }
 }
@@ -73,6 +100,7 @@ fn draw(seed: u64, name: &str, count: usize, law: Law) -> Vec<f32> {
     let mut rng = ChaCha8Rng::from_seed(key.into());
     match law {
         Law::Zero => vec![0.0; count],
+        Law::One => vec![1.0; count],
         Law::Uniform(low, high) => {
             (0..count).map(|_| low + (high - low) * rng.random::<f32>()).collect()
         }

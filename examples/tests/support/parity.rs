@@ -1,18 +1,22 @@
 //! What the parity tests share: weights in and out by PyTorch's names and layout, a loss, a training step.
+#![allow(dead_code, reason = "each test uses its part of it")]
 
 use bdh::burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use bdh::burn::optim::{DynOptimizer, DynState, GradientsParams};
 use bdh::burn::tensor::activation::log_softmax;
 use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
 use bdh::{CausalLm, Probe};
-use bdh_examples::nanochat::Gpt;
 use std::collections::{BTreeMap, HashMap};
 
 /// Values by parameter name, in PyTorch's layout: the weights of linear layers are `[out, in]`.
 pub(crate) type Values = BTreeMap<String, Vec<f32>>;
 
 /// The mean cross-entropy over the targets that are not ignored, in nats.
-pub(crate) fn loss(model: &Gpt, inputs: &Tensor<2, Int>, targets: &Tensor<2, Int>) -> Tensor<1> {
+pub(crate) fn loss<M: CausalLm>(
+    model: &M,
+    inputs: &Tensor<2, Int>,
+    targets: &Tensor<2, Int>,
+) -> Tensor<1> {
     let logits = model.logits(inputs.clone(), &Probe::off());
     let [batch, seq_len, vocab] = logits.dims();
     let targets = targets.clone().reshape([batch * seq_len, 1]);
@@ -23,8 +27,8 @@ pub(crate) fn loss(model: &Gpt, inputs: &Tensor<2, Int>, targets: &Tensor<2, Int
 }
 
 /// The gradients of [`loss`], with its value.
-pub(crate) fn backward(
-    model: &Gpt,
+pub(crate) fn backward<M: CausalLm>(
+    model: &M,
     inputs: &Tensor<2, Int>,
     targets: &Tensor<2, Int>,
 ) -> (f32, GradientsParams) {
@@ -52,28 +56,32 @@ impl Path {
     }
 
     fn name(&self) -> String {
-        self.names.join(".")
+        let name = self.names.join(".");
+        match name.strip_suffix("gamma") {
+            Some(norm) => format!("{norm}weight"),
+            None => name.replace("beta", "bias"),
+        }
     }
 
-    fn is_linear(&self) -> bool {
+    fn is_in_linear(&self) -> bool {
         self.containers.last().is_some_and(|container| container == "Struct:Linear")
     }
 
     /// Between burn's layout and PyTorch's, either way.
     fn flipped<const D: usize>(&self, tensor: Tensor<D>) -> Tensor<D> {
-        if self.is_linear() { tensor.transpose() } else { tensor }
+        if D == 2 && self.is_in_linear() { tensor.transpose() } else { tensor }
     }
 }
 
 /// The weights.
-pub(crate) fn weights(model: &Gpt) -> Values {
+pub(crate) fn weights<M: Module>(model: &M) -> Values {
     let mut reader = Reader::default();
     model.visit(&mut reader);
     reader.values
 }
 
 /// The gradients; a parameter without one is left out.
-pub(crate) fn gradients(model: &Gpt, grads: &GradientsParams) -> Values {
+pub(crate) fn gradients<M: Module>(model: &M, grads: &GradientsParams) -> Values {
     let mut reader = Reader { grads: Some(grads), ..Reader::default() };
     model.visit(&mut reader);
     reader.values
@@ -113,7 +121,7 @@ impl ModuleVisitor for Reader<'_> {
 }
 
 /// The model with every weight replaced by that of its name; panics if one has no value.
-pub(crate) fn load(model: Gpt, values: &Values) -> Gpt {
+pub(crate) fn load<M: Module>(model: M, values: &Values) -> M {
     model.map(&mut Writer { path: Path::default(), values })
 }
 
@@ -136,8 +144,8 @@ impl ModuleMapper for Writer<'_> {
         let values = self.values.get(&name).unwrap_or_else(|| panic!("no value for `{name}`"));
         let (id, tensor, mapper) = param.consume();
         let (device, mut shape) = (tensor.device(), tensor.dims());
-        if self.path.is_linear() {
-            shape.reverse();
+        if self.path.is_in_linear() {
+            shape.reverse(); // of a bias, nothing changes
         }
         let loaded = Tensor::<D>::from_data(TensorData::new(values.clone(), shape), &device);
         let loaded = self.path.flipped(loaded).set_require_grad(tensor.is_require_grad());
@@ -158,7 +166,7 @@ impl<R: Fn(&str) -> (Box<dyn DynOptimizer>, f64)> Trainer<R> {
     }
 
     /// One update of every parameter that has a gradient.
-    pub(crate) fn step(&mut self, model: Gpt, grads: GradientsParams) -> Gpt {
+    pub(crate) fn step<M: Module>(&mut self, model: M, grads: GradientsParams) -> M {
         model.map(&mut Step { path: Path::default(), trainer: self, grads })
     }
 }

@@ -1,24 +1,27 @@
 //! Where a run writes, and what is there already. Looks, and makes nothing.
 
 use bdh::{BoxError, latest_checkpoint};
-use bdh_examples::args::Args;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The directory of a run.
-pub(crate) struct RunDir {
-    pub(crate) path: PathBuf,
+pub struct RunDir {
+    /// Where it is.
+    pub path: PathBuf,
     /// The checkpoint to go on from, if the run is resumed.
-    pub(crate) checkpoint: Option<PathBuf>,
+    pub checkpoint: Option<PathBuf>,
 }
 
 impl RunDir {
-    /// The directory for a run: one of its own, or that of the run to go on with.
-    pub(crate) fn choose(args: &Args) -> Result<Self, BoxError> {
-        let name = args.run_name();
-        let path = args.runs.join(&name);
-        if args.resume {
+    /// The directory for a run below `runs`: one of its own, or that of the run to go on with.
+    ///
+    /// # Errors
+    ///
+    /// If a run that is resumed has no checkpoint, a `name` that was `given` is taken, or `runs` cannot be made.
+    pub fn choose(runs: &Path, name: &str, given: bool, resume: bool) -> Result<Self, BoxError> {
+        let path = runs.join(name);
+        if resume {
             let Some(newest) = latest_checkpoint(&path.join("checkpoints")) else {
                 return Err(format!(
                     "`{}` has no checkpoint to resume from: begin again under another --name",
@@ -28,21 +31,25 @@ impl RunDir {
             };
             return Ok(Self { path, checkpoint: Some(newest) });
         }
-        check_runs(&args.runs)?;
-        if args.name.is_some() && path.exists() {
+        check_runs(runs)?;
+        if given && path.exists() {
             return Err(format!(
                 "`{}` exists already: add --resume to go on with it, or give another --name",
                 path.display()
             )
             .into());
         }
-        let numbered = (2..).map(|number| args.runs.join(format!("{name}-{number}")));
+        let numbered = (2..).map(|number| runs.join(format!("{name}-{number}")));
         let free = std::iter::once(path).chain(numbered).find(|dir| !dir.exists());
-        Ok(Self { path: free.expect("there is always a number that is free"), checkpoint: None })
+        Ok(Self { path: free.unwrap_or_else(|| runs.join(name)), checkpoint: None })
     }
 
     /// Whether there is anything left to do in a run of so many steps.
-    pub(crate) fn check_steps(&self, steps: u64) -> Result<(), BoxError> {
+    ///
+    /// # Errors
+    ///
+    /// If there is not.
+    pub fn check_steps(&self, steps: u64) -> Result<(), BoxError> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
         let manifest: Value = serde_json::from_slice(&fs::read(checkpoint.join("manifest.json"))?)?;
         match manifest["step"].as_u64() {
@@ -57,7 +64,11 @@ impl RunDir {
 }
 
 /// The flags that a run was started with.
-pub(crate) fn saved_args(run: &Path) -> Result<Value, BoxError> {
+///
+/// # Errors
+///
+/// If there is no such run.
+pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
     let Ok(text) = fs::read(run.join("run.json")) else {
         return Err(format!(
             "there is no run `{}` to resume: leave --resume out, or give its --runs and --name",
@@ -71,7 +82,11 @@ pub(crate) fn saved_args(run: &Path) -> Result<Value, BoxError> {
 }
 
 /// Whether runs can have directories there, as far as can be told without making one.
-pub(crate) fn check_runs(runs: &Path) -> Result<(), BoxError> {
+///
+/// # Errors
+///
+/// If they cannot.
+pub fn check_runs(runs: &Path) -> Result<(), BoxError> {
     match runs.ancestors().find(|path| path.exists()) {
         Some(path) if !path.is_dir() => Err(format!(
             "--runs {} cannot be written: `{}` is a file; give a directory",

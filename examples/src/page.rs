@@ -1,4 +1,4 @@
-//! What the program says, on lines that fit a terminal.
+//! What a program says, on lines that fit a terminal.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -8,27 +8,28 @@ use std::io::{self, Write};
 const COLUMNS: usize = 100;
 
 /// Prints a line. A pipe that was closed, as by `head`, is no reason to end a run.
-pub(crate) fn say(line: impl Display) {
+pub fn say(line: impl Display) {
     drop(writeln!(io::stdout(), "{line}"));
 }
 
 /// Prints `note: …` or `warning: …`, with the lines after the first indented.
-pub(crate) fn remark(kind: &str, text: impl Display) {
+pub fn remark(kind: &str, text: impl Display) {
     say(wrapped(&format!("{kind}: {text}")));
 }
 
 /// Prints an error and its causes on stderr.
-pub(crate) fn error(error: &(dyn Error + 'static)) {
+pub fn error(error: &(dyn Error + 'static)) {
     drop(writeln!(io::stderr(), "error: {}", with_causes(error)));
 }
 
 /// Prints a warning on stderr, where a quiet run has nothing else to say.
-pub(crate) fn warn(text: impl Display) {
+pub fn warn(text: impl Display) {
     drop(writeln!(io::stderr(), "warning: {text}"));
 }
 
 /// An error and its causes as one sentence.
-pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+#[must_use]
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -1,0 +1,252 @@
+//! The sums that statistics are made of, over values in host memory, in one pass over them.
+
+use burn::tensor::{FloatDType, Tensor};
+
+/// How many values are looked at together, 128 KiB: few enough to stay in a core's cache while one operation after
+/// the other goes through them, and enough for the operations' own costs not to matter.
+const PIECE: usize = 32 * 1024;
+
+/// Sums over some values: in single precision over a piece of them, in double precision over all pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Moments {
+    /// How many values there are.
+    count: f64,
+    sum: f64,
+    pub(crate) sum_of_squares: f64,
+    /// The sum of squared distances from the mean.
+    ///
+    /// Kept beside the other two, which it follows from: where the mean is large against the spread, nothing would be
+    /// left of it.
+    squared_deviations: f64,
+    /// How many values are NaN or infinite.
+    pub(crate) non_finite: f64,
+}
+
+impl Moments {
+    /// Those of a tensor in host memory, `[elements]`.
+    pub(crate) fn of(values: &Tensor<1>) -> Self {
+        let elements = values.shape().num_elements();
+        let pieces = (0..elements).step_by(PIECE).map(|begin| {
+            let piece = values.clone().slice(begin..elements.min(begin + PIECE)); // a view
+            Self::of_piece(piece.cast(FloatDType::F32))
+        });
+        pieces.fold(Self::default(), Self::and)
+    }
+
+    fn of_piece(values: Tensor<1>) -> Self {
+        let count = values.shape().num_elements() as f64;
+        let sum = number(values.clone().sum());
+        let squared_deviations = number((values.clone() - sum / count).square().sum());
+        if !squared_deviations.is_finite() {
+            return Self::of_extremes(values);
+        }
+        let sum_of_squares = squared_deviations + sum * sum / count;
+        Self { count, sum, sum_of_squares, squared_deviations, non_finite: 0.0 }
+    }
+
+    /// Those of values that are not finite, or whose squares are not in single precision.
+    fn of_extremes(values: Tensor<1>) -> Self {
+        let values: Vec<f64> = values.into_data().iter().collect();
+        let (count, sum) = (values.len() as f64, values.iter().sum::<f64>());
+        Self {
+            count,
+            sum,
+            sum_of_squares: values.iter().map(|value| value.powi(2)).sum(),
+            squared_deviations: values.iter().map(|value| (value - sum / count).powi(2)).sum(),
+            non_finite: values.iter().filter(|value| !value.is_finite()).count() as f64,
+        }
+    }
+
+    /// Those of both together.
+    ///
+    /// Source: Chan, Golub and LeVeque, 1983, *Algorithms for Computing the Sample Variance*, equation 1.5.
+    fn and(self, other: Self) -> Self {
+        if self.count == 0.0 || other.count == 0.0 {
+            return if self.count == 0.0 { other } else { self };
+        }
+        let count = self.count + other.count;
+        let apart = other.mean() - self.mean();
+        let between = apart * apart * (self.count * other.count / count);
+        Self {
+            count,
+            sum: self.sum + other.sum,
+            sum_of_squares: self.sum_of_squares + other.sum_of_squares,
+            squared_deviations: self.squared_deviations + other.squared_deviations + between,
+            non_finite: self.non_finite + other.non_finite,
+        }
+    }
+
+    /// NaN of no values.
+    pub(crate) fn mean(&self) -> f64 {
+        self.sum / self.count
+    }
+
+    /// With `n - 1` in the denominator; 0 of a single value.
+    pub(crate) fn variance(&self) -> f64 {
+        self.squared_deviations / (self.count - 1.0).max(1.0)
+    }
+}
+
+fn number(value: Tensor<1>) -> f64 {
+    f64::from(value.into_scalar::<f32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+    use proptest::prelude::*;
+
+    fn of(values: &[f32]) -> Moments {
+        Moments::of(&Tensor::from_floats(values, &Device::flex()))
+    }
+
+    fn is_about(found: f64, expected: f64, tolerance: f64) -> bool {
+        (found - expected).abs() <= tolerance * expected.abs() || found == expected
+    }
+
+    /// Mean, variance and sum of squares, two passes each, in double precision.
+    fn by_hand(values: &[f32]) -> (f64, f64, f64) {
+        let wide = || values.iter().map(|value| f64::from(*value));
+        let (count, sum) = (values.len() as f64, wide().sum::<f64>());
+        let mean = sum / count;
+        let squares = wide().map(|value| (value - mean).powi(2)).sum::<f64>();
+        (mean, squares / (count - 1.0).max(1.0), wide().map(|value| value * value).sum())
+    }
+
+    fn noise(count: usize) -> impl Iterator<Item = f32> {
+        let next = |state: &u64| {
+            Some(
+                state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407),
+            )
+        };
+        std::iter::successors(Some(7_u64), next)
+            .map(|state| (state >> 40) as f32 / (1_u32 << 24) as f32 - 0.5)
+            .take(count)
+    }
+
+    #[test]
+    fn millions_of_values_lose_no_digits() {
+        for (offset, tolerance) in [(0.0, 1e-6), (1.0, 1e-6), (1e3, 1e-6), (-3e4, 1e-4)] {
+            let values: Vec<f32> = noise(5_000_000).map(|value| value + offset).collect();
+            let (found, (mean, variance, squares)) = (of(&values), by_hand(&values));
+            let size = f64::from(offset).abs().max(1.0);
+            assert!(is_about(found.sum_of_squares, squares, 1e-6), "{offset}: {found:?}");
+            assert!((found.mean() - mean).abs() < 1e-7 * size, "{offset}: {found:?}");
+            assert!(is_about(found.variance(), variance, tolerance), "{offset}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn gains_and_biases_that_nobody_has_trained_have_no_variance() {
+        for value in [0.0, 1.0] {
+            assert_eq!(of(&vec![value; 100_001]).variance(), 0.0, "{value}");
+        }
+    }
+
+    #[test]
+    fn nothing_and_one_value_are_what_burn_makes_of_them() {
+        let none = of(&[]);
+        assert_eq!((none.count, none.sum_of_squares, none.variance()), (0.0, 0.0, 0.0));
+        assert!(none.mean().is_nan());
+        let one = of(&[-3.0]);
+        assert_eq!((one.mean(), one.variance(), one.sum_of_squares), (-3.0, 0.0, 9.0));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_counted_wherever_it_stands_and_shows_in_the_sums() {
+        for place in [0, 5, PIECE - 1, PIECE, 2 * PIECE + 3] {
+            let mut values: Vec<f32> = noise(2 * PIECE + 4).collect();
+            values[place] = f32::NEG_INFINITY;
+            let found = of(&values);
+            assert_eq!(found.non_finite, 1.0);
+            assert_eq!((found.mean(), found.sum_of_squares), (f64::NEG_INFINITY, f64::INFINITY));
+            assert!(found.variance().is_nan());
+
+            values[place / 2] = f32::NAN;
+            let expected = if place == 0 { 1.0 } else { 2.0 };
+            let found = of(&values);
+            assert_eq!(found.non_finite, expected);
+            assert!(
+                found.mean().is_nan() && found.sum_of_squares.is_nan() && found.variance().is_nan()
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_finite_values_do_not_overflow() {
+        let found = of(&[f32::MAX, f32::MIN, f32::MAX]);
+        assert_eq!(found.non_finite, 0.0);
+        assert!(is_about(found.sum_of_squares, 3.0 * f64::from(f32::MAX).powi(2), 1e-15));
+    }
+
+    fn values() -> impl Strategy<Value = Vec<f32>> {
+        prop::collection::vec(-1e3_f32..1e3, 1..200)
+    }
+
+    proptest! {
+        #[test]
+        fn parts_put_together_are_the_whole(values in values(), cut in 0_usize..200) {
+            let (left, right) = values.split_at(cut.min(values.len()));
+            let (parts, whole) = (of(left).and(of(right)), of(&values));
+            let (size, squares) = (values.iter().map(|value| value.abs()).sum::<f32>(), whole.sum_of_squares);
+            prop_assert_eq!(parts.count, whole.count);
+            prop_assert!((parts.sum - whole.sum).abs() <= 1e-6 * f64::from(size));
+            prop_assert!(is_about(parts.sum_of_squares, squares, 1e-6));
+            prop_assert!((parts.squared_deviations - whole.squared_deviations).abs() <= 1e-6 * squares);
+        }
+
+        #[test]
+        fn the_order_of_parts_does_not_matter(a in values(), b in values(), c in values()) {
+            let [a, b, c] = [a, b, c].map(|values| of(&values));
+            let (left, right) = (a.and(b).and(c), c.and(a.and(b)));
+            prop_assert!(is_about(left.variance(), right.variance(), 1e-12));
+            prop_assert!(is_about(left.sum_of_squares, right.sum_of_squares, 1e-12));
+        }
+
+        #[test]
+        fn a_shift_moves_the_mean_alone(
+            values in prop::collection::vec(-512_i16..512, 1..200),
+            shift in -64_i16..64,
+        ) {
+            // Of multiples of 1/64 of this size, single precision rounds no sum.
+            let of_shifted = |shift: i16| -> Vec<f32> {
+                values.iter().map(|value| f32::from(*value) / 64.0 + f32::from(shift)).collect()
+            };
+            let (from, to) = (of(&of_shifted(0)), of(&of_shifted(shift)));
+            prop_assert!((to.mean() - from.mean() - f64::from(shift)).abs() < 1e-12);
+            prop_assert!((to.variance() - from.variance()).abs() <= 1e-6 * from.variance() + 1e-9);
+        }
+
+        #[test]
+        fn a_power_of_two_scales_to_the_bit(values in values(), power in -8_i32..8) {
+            let factor = f64::from(power).exp2();
+            let scaled: Vec<f32> = values.iter().map(|value| value * factor as f32).collect();
+            let (from, to) = (of(&values), of(&scaled));
+            prop_assert_eq!(to.mean(), factor * from.mean());
+            prop_assert_eq!(to.variance(), factor * factor * from.variance());
+            prop_assert_eq!(to.sum_of_squares, factor * factor * from.sum_of_squares);
+        }
+
+        #[test]
+        fn of_any_values_the_broken_ones_are_counted_and_the_others_summed(
+            values in prop::collection::vec(prop::num::f32::ANY, 1..50),
+        ) {
+            let (found, (mean, variance, squares)) = (of(&values), by_hand(&values));
+            let broken = values.iter().filter(|value| !value.is_finite()).count();
+            prop_assert_eq!(found.non_finite, broken as f64);
+            let size = (squares / found.count).sqrt(); // numbers that cancel are summed no better than this
+            for (found, expected, tolerance) in [
+                (found.mean(), mean, 1e-6 * size),
+                (found.variance(), variance, 1e-5 * variance),
+                (found.sum_of_squares, squares, 1e-5 * squares),
+            ] {
+                let is_close = (found - expected).abs() <= tolerance + 1e-36; // squares below may be lost
+                let is_same = found == expected || found.is_nan() && expected.is_nan();
+                prop_assert!(is_same || is_close, "{} instead of {}", found, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! One command begins a run and goes on with it; where it cannot, it says why and touches nothing.
+
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use bdh::{ConfigError, every, last};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+fn run(dir: &Path) -> tiny::Builder {
+    tiny::run(6).run_dir(dir).checkpoint(every(2) | last()).resume("auto")
+}
+
+fn refused(run: tiny::Builder) -> ConfigError {
+    run.build().err().expect("a run that cannot begin")
+}
+
+/// Makes a finished run look like one that was killed.
+fn pretend_killed(dir: &Path) {
+    let text = fs::read(dir.join("run.json")).expect("run.json");
+    let mut file: Value = serde_json::from_slice(&text).expect("JSON");
+    file["status"] = "running".into();
+    fs::write(dir.join("run.json"), file.to_string()).expect("a file");
+}
+
+#[test]
+fn a_run_that_is_not_there_begins_and_one_that_is_complete_stays_as_it_is() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("run");
+    let first = run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+    let lines = fs::read(dir.join("metrics.jsonl")).expect("records");
+    let again = run(&dir).build().expect("a valid run").fit().expect("nothing to do");
+    assert_eq!(tiny::weights(&again.model), tiny::weights(&first.model));
+    assert_eq!(fs::read(dir.join("metrics.jsonl")).expect("records"), lines);
+}
+
+#[test]
+fn a_run_that_died_before_its_first_checkpoint_is_moved_aside_and_begun_again() {
+    let _alone = tiny::alone();
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let dir = scratch.path().join("run");
+    run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+    let lines = fs::read(dir.join("metrics.jsonl")).expect("records");
+    fs::remove_dir_all(dir.join("checkpoints")).expect("a directory");
+    pretend_killed(&dir);
+    let again = run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+    assert!(again.problems[0].consequence.contains("run.died-1"), "{:?}", again.problems);
+    let aside = scratch.path().join("run.died-1");
+    assert_eq!(fs::read(aside.join("metrics.jsonl")).expect("records"), lines);
+    assert!(dir.join("checkpoints/step_00000006").exists());
+}
+
+#[test]
+fn a_run_that_ended_without_a_checkpoint_is_not_touched() {
+    let _alone = tiny::alone();
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let dir = scratch.path().join("run");
+    run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+    fs::remove_dir_all(dir.join("checkpoints")).expect("a directory");
+    assert!(matches!(refused(run(&dir)), ConfigError::NothingToResume { .. }));
+    assert!(matches!(refused(tiny::run(6).resume("auto")), ConfigError::Missing { .. }));
+}
+
+#[test]
+#[cfg(unix)]
+fn two_runs_in_one_directory_are_one_too_many() {
+    let _alone = tiny::alone();
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let dir = scratch.path().join("run");
+    run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+    let first = run(&dir).build().expect("a run to go on with");
+    let error = refused(run(&dir)).to_string();
+    assert!(error.contains("in use by another run"), "{error}");
+    drop(first);
+    run(&dir).build().expect("the directory is free again");
+}
+
+#[test]
+fn a_tensor_that_stands_in_two_places_of_a_model_is_refused() {
+    use bdh::burn::{self, module::Module, nn::Linear, nn::LinearConfig};
+
+    #[derive(Module, Debug)]
+    struct Tied {
+        first: Linear,
+        second: Linear,
+    }
+
+    struct Nothing;
+
+    impl bdh::Task for Nothing {
+        type Model = Tied;
+        type Batch = ();
+
+        fn next_batch(&mut self) -> Result<(), bdh::BoxError> {
+            Ok(())
+        }
+
+        fn size(&self, _: &()) -> bdh::BatchSize {
+            bdh::BatchSize::default()
+        }
+
+        fn loss(&self, model: &Tied, _: &(), _: &bdh::Probe<'_>) -> bdh::burn::tensor::Tensor<1> {
+            model.first.weight.val().sum()
+        }
+    }
+
+    let first = LinearConfig::new(2, 2).init(&bdh::device("cpu").expect("the CPU"));
+    let model = Tied { second: first.clone(), first };
+    let run = bdh::Trainer::builder(Nothing, model)
+        .optimizer(bdh::burn::optim::SgdConfig::new().build(), 0.1)
+        .steps(1);
+    let error = run.build().err().expect("one tensor in two places").to_string();
+    let expected = "`model` is with `first.weight` and `second.weight` as one tensor, which an update would \
+                    untie; keep one of them, and use it in both places";
+    assert_eq!(error, expected);
+}

@@ -1,0 +1,128 @@
+//! A checkpoint that is not what it was when it was written never gets into a run.
+
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use bdh::{Checkpoint, CheckpointError, every, list_checkpoints};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Twelve steps with a checkpoint at each third, all kept.
+fn run(dir: &Path) -> tiny::Builder {
+    tiny::run_with(0.2, 12).run_dir(dir).checkpoint(every(3)).keep_checkpoints(9)
+}
+
+fn fit(run: tiny::Builder) -> bdh::Fitted<tiny::Tiny> {
+    run.build().expect("a valid run").fit().expect("a run that completes")
+}
+
+/// A number below `below`, from a sequence that is the same in every run of the test.
+fn random(state: &mut u64, below: usize) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) as usize % below
+}
+
+fn files(checkpoint: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(checkpoint).expect("a directory");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    files
+}
+
+/// All that a checkpoint holds, to the bit.
+fn contents(checkpoint: &Checkpoint) -> (Vec<Vec<u8>>, String) {
+    let tensors = checkpoint.model.values().chain(checkpoint.optimizer.values());
+    let state = serde_json::to_string(&checkpoint.state).expect("JSON");
+    (tensors.map(|data| data.as_bytes().to_vec()).collect(), state)
+}
+
+#[test]
+fn bits_flipped_and_files_cut_at_1000_places_are_noticed_or_change_nothing() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(run(dir.path()));
+    let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
+    let whole = contents(&Checkpoint::read(&newest).expect("whole"));
+    let (files, mut seed, mut noticed) = (files(&newest), 11, 0);
+    for attempt in 0..1_000 {
+        let file = &files[random(&mut seed, files.len())];
+        let bytes = fs::read(file).expect("a file");
+        let place = random(&mut seed, bytes.len());
+        let mut damaged = bytes.clone();
+        if attempt % 4 == 0 {
+            damaged.truncate(place);
+        } else {
+            damaged[place] ^= 1 << random(&mut seed, 8);
+        }
+        fs::write(file, damaged).expect("a file");
+        match Checkpoint::read(&newest) {
+            // A space of the manifest may become a tab.
+            Ok(read) => assert!(contents(&read) == whole, "{} at {place}", file.display()),
+            Err(_) => noticed += 1,
+        }
+        fs::write(file, bytes).expect("a file");
+    }
+    assert!(noticed > 900, "{noticed}");
+}
+
+#[test]
+fn the_newest_whole_one_is_taken_and_the_damaged_ones_are_told() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let undisturbed = tiny::weights(&fit(run(dir.path())).model);
+    let found = list_checkpoints(&dir.path().join("checkpoints"));
+    fs::write(found[0].join("model.safetensors"), "not a model").expect("a file");
+    fs::remove_file(found[1].join("state.json")).expect("a file");
+    let fitted = fit(run(dir.path()).resume("auto"));
+    assert_eq!(tiny::weights(&fitted.model), undisturbed);
+    let told: Vec<_> = fitted.problems.iter().map(|p| (p.who.as_str(), p.error.clone())).collect();
+    let names: Vec<_> = told.iter().map(|(who, _)| *who).collect();
+    assert_eq!(names, ["step_00000012", "step_00000009"]);
+    assert!(told[0].1.contains("model.safetensors` is damaged: it has 11 bytes"), "{told:?}");
+    assert!(told[1].1.contains("state.json"), "{told:?}");
+}
+
+#[test]
+fn a_manifest_that_names_files_elsewhere_is_refused() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(run(dir.path()));
+    let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
+    let secret = dir.path().join("secret");
+    fs::copy(newest.join("state.json"), &secret).expect("a file");
+    let manifest = fs::read_to_string(newest.join("manifest.json")).expect("a manifest");
+    let absolute = secret.to_str().expect("a path of letters");
+    for name in ["../../secret", absolute, "", ".hidden"] {
+        let name = serde_json::to_string(name).expect("JSON");
+        let crafted = manifest.replacen("\"optimizer.safetensors\"", &name, 1);
+        fs::write(newest.join("manifest.json"), &crafted).expect("a file");
+        let error = Checkpoint::read(&newest).expect_err("a file elsewhere");
+        assert!(matches!(error, CheckpointError::Damaged { .. }), "{name}: {error}");
+    }
+    #[cfg(unix)]
+    {
+        fs::write(newest.join("manifest.json"), &manifest).expect("a file");
+        fs::remove_file(newest.join("state.json")).expect("a file");
+        std::os::unix::fs::symlink(&secret, newest.join("state.json")).expect("a link");
+        let error = Checkpoint::read(&newest).expect_err("a link to elsewhere").to_string();
+        assert!(error.contains("`state.json` is not a file of it"), "{error}");
+    }
+}
+
+#[test]
+fn what_a_dying_process_left_is_cleared_and_what_it_had_moved_aside_comes_back() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(run(dir.path()));
+    let folder = dir.path().join("checkpoints");
+    // Killed between the two renames of a checkpoint that is written anew, and while it wrote another.
+    fs::rename(folder.join("step_00000012"), folder.join(".step_00000012.old")).expect("renamed");
+    fs::create_dir(folder.join(".step_00000015.tmp")).expect("a directory");
+    assert_eq!(fit(run(dir.path()).resume("auto")).problems, []);
+    let mut names: Vec<_> = fs::read_dir(&folder)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("letters"))
+        .collect();
+    names.sort();
+    assert_eq!(names, [3, 6, 9, 12].map(|step| format!("step_{step:08}")));
+}

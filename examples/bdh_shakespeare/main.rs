@@ -1,0 +1,32 @@
+//! Trains BDH, the Baby Dragon Hatchling, on the bytes of a text, watched in every way.
+//!
+//! ```text
+//! cargo run --example bdh_shakespeare                        # a minute or two on two cores
+//! cargo run --example bdh_shakespeare -- --preset small --data shakespeare --log_backend tensorboard
+//! cargo run --example bdh_shakespeare -- --help
+//! cargo run --release --features cuda --example bdh_shakespeare -- --data shakespeare
+//! ```
+
+mod args;
+mod memory;
+mod preset;
+mod run;
+
+use bdh::{BoxError, TrainError};
+use bdh_examples::{page, run_dir};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = args::parse();
+    let args = if args.resume { resumed(&args) } else { Ok(args) };
+    args.and_then(|args| run::main(&args)).unwrap_or_else(|error| {
+        page::error(&*error);
+        // What had begun to train is told apart from what a user can put right.
+        ExitCode::from(if error.is::<TrainError>() { 1 } else { 2 })
+    })
+}
+
+/// The flags of the run that is to go on, under those given now.
+fn resumed(args: &args::Args) -> Result<args::Args, BoxError> {
+    Ok(args::parse_over(&run_dir::saved_args(&args.runs.join(args.run_name()))?))
+}

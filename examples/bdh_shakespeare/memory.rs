@@ -1,0 +1,44 @@
+//! Whether a run fits the machine, told before it begins.
+
+use crate::args::Args;
+use bdh::BoxError;
+use bdh_examples::args::DeviceKind;
+
+const GIB: f64 = (1_u64 << 30) as f64;
+
+/// What the run will take; an error where it cannot have that.
+///
+/// How much a GPU has is not known, so there the figure is all.
+pub(crate) fn check(args: &Args) -> Result<String, BoxError> {
+    let (config, sizes) = (args.config(), args.sizes());
+    let needs = |rows| config.training_bytes(rows, sizes.block_size) / GIB;
+    let needed = needs(sizes.batch_size);
+    let has = if args.device() == DeviceKind::Cpu { available() } else { None };
+    let Some(has) = has.map(|bytes| bytes / GIB) else {
+        return Ok(format!("about {needed:.1} GiB"));
+    };
+    if needed <= has {
+        return Ok(format!("about {needed:.1} GiB of the {has:.1} that are free"));
+    }
+    let fitting = (1..sizes.batch_size).rev().find(|rows| needs(*rows) <= has);
+    let instead = match fitting {
+        Some(rows) => format!("--batch-size {rows} would fit, or a smaller --preset"),
+        None => "a smaller --preset or --block-size may".to_owned(),
+    };
+    Err(format!(
+        "a step of {} windows of {} tokens needs about {needed:.1} GiB, and {has:.1} GiB are free: {instead}",
+        sizes.batch_size, sizes.block_size
+    )
+    .into())
+}
+
+/// Bytes of memory that a new program can have; `None` where there is no `/proc`.
+fn available() -> Option<f64> {
+    parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn parse(meminfo: &str) -> Option<f64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0)
+}

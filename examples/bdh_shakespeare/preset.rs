@@ -1,0 +1,66 @@
+//! Sizes that go together.
+
+use bdh_examples::args::DeviceKind;
+use bdh_examples::hatchling::BdhConfig;
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// A model, its batches, and how long it trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Preset {
+    /// 0.4M parameters, 600 steps of 512 tokens: a minute or two on two cores.
+    Tiny,
+    /// 1.6M parameters, 1000 steps of 1024 tokens: minutes on two cores.
+    Small,
+    /// The original's: 25M parameters, 3000 steps of 16384 tokens. For a GPU with 140 GB; half the batch for one with 80.
+    Paper,
+}
+
+/// What a preset decides.
+pub(crate) struct Sizes {
+    pub(crate) n_layer: usize,
+    pub(crate) n_embd: usize,
+    pub(crate) multiplier: usize,
+    pub(crate) block_size: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) max_iters: u64,
+}
+
+impl Preset {
+    /// What is usual on a device.
+    pub(crate) fn usual(device: DeviceKind) -> Self {
+        if device == DeviceKind::Cpu { Self::Tiny } else { Self::Paper }
+    }
+
+    pub(crate) fn sizes(self) -> Sizes {
+        let BdhConfig { n_layer, n_embd, mlp_internal_dim_multiplier: multiplier, context, .. } =
+            BdhConfig::default();
+        match self {
+            Self::Tiny => Sizes {
+                n_layer: 3,
+                n_embd: 64,
+                multiplier: 32,
+                block_size: 64,
+                batch_size: 8,
+                max_iters: 600,
+            },
+            Self::Small => Sizes {
+                n_layer: 4,
+                n_embd: 128,
+                multiplier: 32,
+                block_size: 128,
+                batch_size: 8,
+                max_iters: 1_000,
+            },
+            Self::Paper => Sizes {
+                n_layer,
+                n_embd,
+                multiplier,
+                block_size: context,
+                batch_size: 32,
+                max_iters: 3_000,
+            },
+        }
+    }
+}

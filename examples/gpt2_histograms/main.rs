@@ -1,0 +1,25 @@
+//! Trains a small GPT-2 and shows how its weights and gradients are distributed: on the terminal, as pictures, and
+//! in TensorBoard.
+//!
+//! ```text
+//! cargo run --example gpt2_histograms                        # a minute or two on two cores
+//! tensorboard --logdir=log
+//! cargo run --example gpt2_histograms -- --weights gpt2 --max_steps 20   # GPT-2 itself, from a local directory
+//! cargo run --example gpt2_histograms -- --help
+//! ```
+
+mod args;
+mod log_txt;
+mod run;
+
+use bdh::TrainError;
+use bdh_examples::page;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    run::main(&args::parse()).unwrap_or_else(|error| {
+        page::error(&*error);
+        // What had begun to train is told apart from what a user can put right.
+        ExitCode::from(if error.is::<TrainError>() { 1 } else { 2 })
+    })
+}

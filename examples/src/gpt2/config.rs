@@ -1,0 +1,197 @@
+//! What decides the shape of a [`Gpt2`]: its settings, their checks, and what follows by arithmetic.
+
+use super::model::Gpt2;
+use crate::init::Weights;
+use bdh::burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+/// The settings of a [`Gpt2`], under the names of nanoGPT's `GPTConfig`. The default is GPT-2 with 124M parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gpt2Config {
+    /// Tokens that the longest input holds. Defaults to 1024.
+    pub block_size: usize,
+    /// Token ids. Defaults to 50257; build-nanogpt trains with 50304, a multiple of 128.
+    pub vocab_size: usize,
+    /// Blocks of attention and MLP. Defaults to 12.
+    pub n_layer: usize,
+    /// Attention heads. Defaults to 12.
+    pub n_head: usize,
+    /// Channels of the residual stream. Defaults to 768.
+    pub n_embd: usize,
+    /// Whether linear layers and norms have a bias. Defaults to yes, as GPT-2's do.
+    pub bias: bool,
+    /// The form of the GELU. Defaults to the approximation that GPT-2 was trained with.
+    pub gelu: Gelu,
+}
+
+/// The form of the nonlinearity in the MLPs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gelu {
+    /// Gaussian by the error function: nanoGPT.
+    Erf,
+    /// The approximation by a hyperbolic tangent: GPT-2 and build-nanogpt.
+    #[default]
+    Tanh,
+}
+
+impl Default for Gpt2Config {
+    fn default() -> Self {
+        Self::sized(12, 12, 768)
+    }
+}
+
+/// Why settings describe no model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Gpt2ConfigError {
+    /// A count is zero.
+    #[error("`{field}` is 0, and the model needs at least 1")]
+    Zero {
+        /// The setting.
+        field: &'static str,
+    },
+    /// The width cannot be cut into heads.
+    #[error("n_embd {n_embd} is not a multiple of n_head {n_head}; n_embd {} would be", n_embd.next_multiple_of(*n_head))]
+    UnevenHeads {
+        /// The width asked for.
+        n_embd: usize,
+        /// The heads asked for.
+        n_head: usize,
+    },
+}
+
+impl Gpt2Config {
+    /// GPT-2 of another size: 124M is 12, 12, 768; 350M 24, 16, 1024; 774M 36, 20, 1280; 1558M 48, 25, 1600.
+    #[must_use]
+    pub fn sized(n_layer: usize, n_head: usize, n_embd: usize) -> Self {
+        let gelu = Gelu::default();
+        Self { block_size: 1024, vocab_size: 50_257, n_layer, n_head, n_embd, bias: true, gelu }
+    }
+
+    /// Checks that the settings describe a model.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Gpt2ConfigError`] that applies; its message says what would work.
+    pub fn check(&self) -> Result<(), Gpt2ConfigError> {
+        let Self { n_embd, n_head, .. } = *self;
+        let counts = [
+            ("block_size", self.block_size),
+            ("vocab_size", self.vocab_size),
+            ("n_layer", self.n_layer),
+            ("n_head", n_head),
+            ("n_embd", n_embd),
+        ];
+        match counts.into_iter().find(|(_, count)| *count == 0) {
+            Some((field, _)) => Err(Gpt2ConfigError::Zero { field }),
+            None if !n_embd.is_multiple_of(n_head) => {
+                Err(Gpt2ConfigError::UnevenHeads { n_embd, n_head })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Builds the model with the weights that `seed` stands for.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`check`](Self::check).
+    pub fn init(&self, seed: u64, device: &Device) -> Result<Gpt2, Gpt2ConfigError> {
+        self.check()?;
+        Ok(Gpt2::new(self, &Weights::new(seed, device), device))
+    }
+
+    /// How many parameters the model has. The head is the token table and counts once.
+    #[must_use]
+    pub fn num_params(&self) -> usize {
+        self.parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
+    /// Training cost of one token in floating-point operations, forward and backward.
+    ///
+    /// Six for each weight that multiplies it, the head's included and the table of positions not, and attention's
+    /// `12·n_layer·n_embd·seq_len`. Source: nanoGPT's `estimate_mfu`.
+    #[must_use]
+    pub fn flops_per_token(&self, seq_len: usize) -> f64 {
+        let multiplied = self.num_params() - self.block_size * self.n_embd;
+        (6 * multiplied) as f64 + (12 * self.n_layer * self.n_embd * seq_len) as f64
+    }
+
+    /// The name of each parameter and its shape as burn has it: linear weights are `[in, out]`.
+    pub(super) fn parameters(&self) -> Vec<(String, Vec<usize>)> {
+        let width = self.n_embd;
+        let mut all = vec![
+            ("transformer.wte.weight".to_owned(), vec![self.vocab_size, width]),
+            ("transformer.wpe.weight".to_owned(), vec![self.block_size, width]),
+        ];
+        for layer in 0..self.n_layer {
+            let of_layer = [
+                ("ln_1", vec![width]),
+                ("attn.c_attn", vec![width, 3 * width]),
+                ("attn.c_proj", vec![width, width]),
+                ("ln_2", vec![width]),
+                ("mlp.c_fc", vec![width, 4 * width]),
+                ("mlp.c_proj", vec![4 * width, width]),
+            ];
+            for (name, shape) in of_layer {
+                self.add(&mut all, &format!("transformer.h.{layer}.{name}"), shape);
+            }
+        }
+        self.add(&mut all, "transformer.ln_f", vec![width]);
+        all
+    }
+
+    /// A weight and its bias, which has an element for each output.
+    fn add(&self, all: &mut Vec<(String, Vec<usize>)>, name: &str, shape: Vec<usize>) {
+        let outputs = shape.last().copied().into_iter().collect();
+        all.push((format!("{name}.weight"), shape));
+        if self.bias {
+            all.push((format!("{name}.bias"), outputs));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bdh::ParamTable;
+
+    #[test]
+    fn the_sizes_of_gpt_2_have_their_parameters() {
+        let sizes = [
+            (Gpt2Config::default(), 124_439_808),
+            (Gpt2Config { vocab_size: 50_304, ..Gpt2Config::default() }, 124_475_904),
+            (Gpt2Config::sized(24, 16, 1024), 354_823_168),
+            (Gpt2Config::sized(36, 20, 1280), 774_030_080),
+            (Gpt2Config::sized(48, 25, 1600), 1_557_611_200),
+        ];
+        for (config, params) in sizes {
+            assert_eq!(config.num_params(), params, "{config:?}");
+        }
+    }
+
+    #[test]
+    fn the_list_from_the_settings_is_the_list_of_the_module() {
+        for bias in [true, false] {
+            let small =
+                Gpt2Config { block_size: 8, vocab_size: 10, bias, ..Gpt2Config::sized(2, 2, 4) };
+            let model = small.init(0, &Device::flex().autodiff()).expect("the settings are sound");
+            let table = ParamTable::of(&model);
+            let listed = |(name, shape): &(String, Vec<usize>)| (name.clone(), shape.clone());
+            let module = table.iter().map(|param| (param.name.clone(), param.shape.clone()));
+            let settings = small.parameters();
+            assert_eq!(module.collect::<Vec<_>>(), settings.iter().map(listed).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_setting_that_cannot_work_is_named_with_one_that_would() {
+        let uneven = Gpt2Config::sized(2, 3, 64).check().expect_err("64 over 3").to_string();
+        assert_eq!(uneven, "n_embd 64 is not a multiple of n_head 3; n_embd 66 would be");
+        let zero = Gpt2Config { block_size: 0, ..Gpt2Config::default() };
+        let zero = zero.check().expect_err("no tokens").to_string();
+        assert_eq!(zero, "`block_size` is 0, and the model needs at least 1");
+    }
+}

@@ -1,0 +1,105 @@
+//! The model itself: two tables, blocks, and a head that is the first table once more.
+
+use super::block::{Block, norm};
+use super::config::Gpt2Config;
+use crate::init::{Law, Weights};
+use bdh::burn;
+use bdh::burn::module::Module;
+use bdh::burn::nn::{Embedding, LayerNorm};
+use bdh::burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use bdh::{CausalLm, Probe};
+
+/// Added to a score, it leaves a weight of 0.
+const HIDDEN: f32 = f32::NEG_INFINITY;
+
+/// GPT-2, with its parameters under the names of nanoGPT and Hugging Face.
+///
+/// Its head is the token table: one parameter, named `transformer.wte.weight`, which gets the gradients of both uses.
+///
+/// Source: karpathy/nanoGPT at 3adf61e, karpathy/build-nanogpt at 6104ab1.
+#[derive(Module, Debug)]
+pub struct Gpt2 {
+    /// Everything there is.
+    pub transformer: Transformer,
+    /// What is added to the scores, `[1, 1, block_size, block_size]`; not a parameter.
+    mask: Tensor<4>,
+    #[module(skip)]
+    config: Gpt2Config,
+}
+
+/// The part of a [`Gpt2`] that the originals keep under `transformer`.
+#[derive(Module, Debug)]
+pub struct Transformer {
+    /// The token table, and the head.
+    pub wte: Embedding,
+    /// The table of positions.
+    pub wpe: Embedding,
+    /// The layers, first to last.
+    pub h: Vec<Block>,
+    /// Norms the residual stream for the head.
+    pub ln_f: LayerNorm,
+}
+
+impl Gpt2 {
+    /// The settings that the model was built with.
+    #[must_use]
+    pub fn config(&self) -> &Gpt2Config {
+        &self.config
+    }
+
+    /// The model with the given weights; `config` has passed its checks.
+    pub(super) fn new(config: &Gpt2Config, weights: &Weights<'_>, device: &Device) -> Self {
+        let (width, usual) = (config.n_embd, Law::Normal(0.02));
+        Self {
+            transformer: Transformer {
+                wte: weights.table("transformer.wte", [config.vocab_size, width], usual),
+                wpe: weights.table("transformer.wpe", [config.block_size, width], usual),
+                h: (0..config.n_layer).map(|layer| Block::new(config, layer, weights)).collect(),
+                ln_f: norm("transformer.ln_f", config, weights, device),
+            },
+            mask: causal(config.block_size, device),
+            config: config.clone(),
+        }
+    }
+}
+
+impl CausalLm for Gpt2 {
+    /// Scores every next token: `[batch, seq_len]` ids to `[batch, seq_len, vocab_size]` logits.
+    ///
+    /// Offers `embed`, and for each layer `h.<layer>.attn` (what attention adds), `h.<layer>.mlp` (the hidden units
+    /// after the GELU) and `h.<layer>.resid` (the residual stream after the layer).
+    ///
+    /// # Panics
+    ///
+    /// If the input is longer than `block_size`.
+    fn logits(&self, tokens: Tensor<2, Int>, probe: &Probe<'_>) -> Tensor<3> {
+        let [_, seq_len] = tokens.dims();
+        let longest = self.config.block_size;
+        assert!(
+            seq_len <= longest,
+            "an input of {seq_len} tokens is longer than block_size {longest}"
+        );
+        let Transformer { wte, wpe, h, ln_f } = &self.transformer;
+        let positions = wpe.weight.val().narrow(0, 0, seq_len).unsqueeze::<3>();
+        let mask = self.mask.clone().narrow(2, 0, seq_len).narrow(3, 0, seq_len);
+
+        let mut x = wte.forward(tokens) + positions;
+        probe.tap("embed", &x);
+        for (layer, block) in h.iter().enumerate() {
+            x = block.forward(x, &mask, layer, probe);
+        }
+        let head = wte.weight.val().transpose().unsqueeze::<3>();
+        ln_f.forward(x).matmul(head).cast(FloatDType::F32)
+    }
+
+    fn flops_per_token(&self, seq_len: usize) -> Option<f64> {
+        Some(self.config.flops_per_token(seq_len))
+    }
+}
+
+/// 0 where a query sees a key, itself included, [`HIDDEN`] after it: `[1, 1, len, len]`.
+fn causal(len: usize, device: &Device) -> Tensor<4> {
+    let rows =
+        (0..len).flat_map(|query| (0..len).map(move |key| if key <= query { 0.0 } else { HIDDEN }));
+    Tensor::from_data(TensorData::new(rows.collect::<Vec<_>>(), [1, 1, len, len]), device)
+}

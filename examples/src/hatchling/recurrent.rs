@@ -1,0 +1,59 @@
+//! The same model one token at a time: what attention reads is summed up as it goes.
+
+use super::halves::Halves;
+use super::model::{Bdh, Layer, norm};
+use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
+use bdh::lm::TokenStream;
+
+/// A [`Bdh`] that reads a text token by token, at the same cost each, however long it has become.
+///
+/// Attention without a softmax is linear: `tril(R Rᵀ, −1) x` is each token's turned activity times the sum of all
+/// earlier ones, each as the product of its activity with its stream. That sum is the state, for each layer
+/// `[heads, neurons, n_embd]`: the synapses.
+pub struct Recurrent<'a> {
+    model: &'a Bdh,
+    layer: Layer<'a>,
+    /// For each layer, `[heads, 1, neurons / 2, n_embd]` twice.
+    states: Vec<Halves<4>>,
+    position: usize,
+    device: Device,
+}
+
+impl Bdh {
+    /// The model at the beginning of a text, to be read token by token.
+    ///
+    /// For a model without tape, as `model.valid()` is: otherwise the tape grows with the text.
+    #[must_use]
+    pub fn recurrent(&self) -> Recurrent<'_> {
+        let device = self.lm_head.val().device();
+        let config = self.config();
+        let half = config.neurons() / config.n_head / 2;
+        let nothing = || Tensor::zeros([config.n_head, 1, half, config.n_embd], &device);
+        let state = |_| Halves { even: nothing(), odd: nothing() };
+        let states = (0..config.n_layer).map(state).collect();
+        Recurrent { model: self, layer: self.layer(), states, position: 0, device }
+    }
+}
+
+impl TokenStream for Recurrent<'_> {
+    fn read(&mut self, token: i32) -> Tensor<1> {
+        let Self { model, layer, states, position, device } = self;
+        let token = Tensor::<2, Int>::from_data(TensorData::from([[token]]), &*device);
+        let rope = model.rope.at(*position, 1);
+        let mut x = model.embedded(token); // [1, 1, n_embd]
+        for state in states {
+            let firing = layer.encoder.firing(&x);
+            let turned = firing.clone().map(|half| half.unsqueeze_dim(1)).turned(&rope);
+            let read = turned.clone().product(state.clone(), Tensor::matmul);
+            let stream = x.clone().unsqueeze::<4>();
+            *state = state
+                .clone()
+                .zip(turned, |sum, turned| sum + turned.swap_dims(2, 3).matmul(stream.clone()));
+            let read_firing = layer.encoder_v.firing(&norm(read).squeeze_dim(1));
+            let y = layer.decoder.decode(firing.gated(read_firing, layer.dropout));
+            x = norm(x + norm(y));
+        }
+        *position += 1;
+        model.scores(x).reshape([-1])
+    }
+}

@@ -1,0 +1,187 @@
+//! `bdh_shakespeare` as a stranger uses it.
+
+#[path = "support/program.rs"]
+mod program;
+
+use program::contains;
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::fs;
+
+type Place = program::Place<Shakespeare>;
+
+/// The program.
+struct Shakespeare;
+
+impl program::Name for Shakespeare {
+    const NAME: &'static str = "bdh_shakespeare";
+}
+
+/// A model and a text so small that a step takes milliseconds.
+const SMALL: &str = "--device cpu --data text.txt --n_layer 2 --n_embd 16 --mlp-internal-dim-multiplier 4 \
+                     --block_size 16 --batch-size 2 --eval_iters 2 --max_new_tokens 8";
+
+/// Keys of a line that begin so.
+fn keys<'a>(line: &'a Value, prefix: &str) -> Vec<&'a str> {
+    let keys = line.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
+    keys.filter(|key| key.starts_with(prefix)).collect()
+}
+
+#[test]
+fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
+    let place = Place::new();
+    let out = place.succeeds(&format!(
+        "{SMALL} --max_iters 200 --log_backend tensorboard --log_train_freq 20 --eval_freq 40 --generate_freq 80"
+    ));
+    contains(
+        &out,
+        &[
+            "Step: 1/200 loss 5.5",
+            "Step: 100/200 loss ",
+            "Step: 200/200 loss ",
+            "Step 00160 | val loss ",
+            "FLOPs a token",
+            "GiB of the ",
+            "tensorboard --logdir runs",
+            "To be or not to be",
+            "run completed",
+        ],
+    );
+    assert!(
+        out.lines().any(|line| line.starts_with("Step: 1/200") && line.contains("eta ")),
+        "{out}"
+    );
+
+    let metrics = place.metrics("runs/bdh-tiny");
+    let with = |key: &str| {
+        let lines = metrics.iter().filter(|line| !line[key].is_null());
+        lines.map(|line| line["step"].as_u64().expect("a step")).collect::<Vec<_>>()
+    };
+    let by_20: Vec<_> = [1].into_iter().chain((20..=200).step_by(20)).collect();
+    for key in ["train/loss", "lr", "train/grad_norm", "train/grad_norm/encoder_v"] {
+        assert_eq!(with(key), by_20, "{key}");
+    }
+    assert_eq!(with("train/tok_per_sec"), by_20[1..]);
+    assert_eq!(with("train/step_time"), by_20[1..]);
+    for key in ["val/loss", "val/perplexity", "val/accuracy", "norm/weight/decoder"] {
+        assert_eq!(with(key), [40, 80, 120, 160, 200], "{key}");
+    }
+    for key in ["activations/0.x/zeros", "activations/1.xy/zeros", "weights/encoder"] {
+        assert_eq!(with(key), [40, 80, 120, 160, 200], "{key}");
+    }
+    assert_eq!(with("samples/0"), [80, 160, 200]);
+    assert_eq!(with("samples/entropy"), [80, 160, 200]);
+    let last = &metrics[metrics.len() - 1];
+    assert_eq!(keys(last, "activations/").len(), 2 * 3 * 5);
+    let text = last["samples/2"]["text"].as_str().expect("a text");
+    assert!(text.starts_with("In a galaxy far, far away") && text.len() > 25, "{text}");
+    let zeros = |key: &str| last[key].as_f64().expect("a share");
+    assert!(zeros("activations/1.xy/zeros") >= zeros("activations/1.x/zeros"));
+    let perplexity = last["val/loss"].as_f64().expect("a loss").exp();
+    assert!(
+        (last["val/perplexity"].as_f64().expect("a perplexity") / perplexity - 1.0).abs() < 1e-9
+    );
+
+    let is_events = |name: &str| name.contains("tfevents");
+    let files = fs::read_dir(place.at("runs/bdh-tiny")).expect("the run directory");
+    let names = files.map(|file| file.expect("a file").file_name().into_string().expect("UTF-8"));
+    assert!(names.into_iter().any(|name| is_events(&name)));
+    let model = fs::read(place.at("runs/bdh-tiny/checkpoints/step_00000200/model.safetensors"));
+    let model = model.expect("a checkpoint of the last step");
+    let model = SafeTensors::deserialize(&model).expect("safetensors");
+    assert_eq!(model.tensor("encoder").expect("an encoder").shape(), [4, 16, 16]);
+    assert_eq!(model.len(), 5);
+}
+
+#[test]
+fn the_requests_three_lines_work() {
+    for (words, has_wandb) in [
+        (
+            "--log_backend wandb --wandb_project bdh-experiments --log_train_freq 10 --eval_freq 500 \
+             --generate_freq 1000",
+            true,
+        ),
+        ("--log_backend tensorboard --log_train_freq 10 --eval_freq 500", false),
+        ("--log_backend none", false),
+    ] {
+        let place = Place::new();
+        let mut command = place.command(&format!("{SMALL} --max_iters 12 {words}"));
+        let ended = command.env("WANDB_MODE", "offline").output().expect("the program starts");
+        let out = String::from_utf8(ended.stdout).expect("UTF-8");
+        assert_eq!(ended.status.code(), Some(0), "{words}\n{out}");
+        contains(&out, &["Step: 12/12 loss ", "run completed"]);
+        assert_eq!(place.at("runs/bdh-tiny/wandb").exists(), has_wandb);
+        assert_eq!(place.steps("runs/bdh-tiny"), [1, 10, 12]);
+    }
+}
+
+#[test]
+fn a_schedule_of_the_learning_rate_is_recorded() {
+    let place = Place::new();
+    place.succeeds(&format!(
+        "{SMALL} --max_iters 20 --log_backend none --log_train_freq 1 --warmup_iters 5 --final_lr_frac 0.1 \
+         --learning_rate 0.01 --name cosine"
+    ));
+    let lrs: Vec<_> =
+        place.metrics("runs/cosine").iter().map(|line| line["lr"].as_f64().expect("lr")).collect();
+    assert_eq!((lrs.len(), lrs[0], lrs[4]), (20, 0.002, 0.01));
+    assert!(lrs[5..].is_sorted_by(|a, b| a >= b) && (lrs[19] - 0.001).abs() < 1e-12, "{lrs:?}");
+}
+
+#[test]
+fn a_resumed_run_is_the_run_that_was_never_stopped() {
+    let place = Place::new();
+    let words =
+        format!("{SMALL} --log_backend none --log_train_freq 1 --eval_freq 4 --save_freq 4");
+    place.succeeds(&format!("{words} --max_iters 8 --name whole"));
+    place.succeeds(&format!("{words} --max_iters 4 --name part"));
+    place.succeeds("--resume --name part --max_iters 8"); // dropout and data go on where they were
+    let losses = |run: &str| {
+        let metrics = place.metrics(run);
+        metrics
+            .iter()
+            .map(|line| (line["step"].clone(), line["train/loss"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(losses("runs/part"), losses("runs/whole"));
+}
+
+#[test]
+fn every_mistake_is_one_sentence_and_writes_nothing() {
+    let place = Place::new();
+    for (words, parts) in [
+        ("--top_k 0", &["'0'", "--top-k", "at least 1"][..]),
+        ("--top_k 257", &["'257'", "256 bytes", "give 1 to 256"]),
+        ("--max_new_tokens 0", &["--max-new-tokens", "at least 1"]),
+        ("--eval_iters 0", &["--eval-iters", "at least 1"]),
+        ("--prompt=", &["--prompt", "nothing to continue"]),
+        (
+            "--block_size 3000",
+            &["`block_size` is 3000", "validation split has", "smaller --block-size"],
+        ),
+        ("--n_embd 15", &["15 channels times 4", "multiple of 8"]),
+        ("--dropout 1", &["dropout 1", "such as 0.1"]),
+        ("--preset huge", &["'huge'"]),
+        ("--batch_size 1000000000", &["GiB are free", "--batch-size "]),
+        ("--log_backend tensorbord", &["tensorbord", "tensorboard, wandb"]),
+        ("--data none.txt", &["`none.txt`", "`--data` takes a text file"]),
+        ("--device tpu", &["'tpu'", "cpu, cuda"]),
+        ("--resume --name none", &["no run `runs/none`"]),
+    ] {
+        place.refuses(&format!("{SMALL} --max_iters 4 {words}"), parts);
+    }
+}
+
+#[test]
+fn a_preset_that_cannot_fit_is_refused_with_the_numbers() {
+    let place = Place::new();
+    // Whatever this machine has, a million windows are too many, and some rows of the tiny preset fit.
+    place.refuses(
+        "--device cpu --data text.txt --batch_size 1000000000",
+        &["1000000000 windows of 64 tokens", "GiB, and ", "would fit"],
+    );
+    let out =
+        place.succeeds("--device cpu --data text.txt --preset tiny --dry_run --log_backend none");
+    contains(&out, &["425984 parameters", "9.83e6 FLOPs a token", "600 of 512 tokens", "norms "]);
+    assert!(!place.at("runs").exists());
+}
