@@ -191,10 +191,6 @@ impl Callback for Ridges {
         vec!["histograms/ridge/*".to_owned()]
     }
 
-    fn files(&self, _steps: u64) -> Vec<String> {
-        vec!["histograms/ridge_*.png".to_owned()] // the plan does not know the parameters
-    }
-
     fn state(&self) -> Value {
         let saved: BTreeMap<_, _> =
             self.series.iter().map(|(name, of)| (name, of.saved())).collect();
