@@ -93,5 +93,5 @@ fn an_early_checkpoint_has_model_optimizer_step_and_configuration_and_opens_in_p
     assert_eq!(saved.state.clock.step, 4);
     assert_eq!(saved.state.config["user"]["depth"], 2);
     assert_eq!(saved.state.config["trainer"]["steps"], 6);
-    assert_eq!(saved.state.config["groups"][0]["schedule"]["peak"], 0.01);
+    assert_eq!(saved.state.config["groups"]["default"]["schedule"]["peak"], 0.01);
 }

@@ -191,6 +191,7 @@ fn a_trained_and_resumed_run_shows_what_it_recorded() {
             .sink(memory.clone());
         if resume {
             run = run.resume(dir.join("checkpoints/step_00000004"));
+            run = run.allow_changed(["trainer.steps"]);
         }
         let fitted = run.build().expect("a valid run").fit().expect("a run");
         assert_eq!(fitted.problems, []);

@@ -121,7 +121,7 @@ pub(crate) struct Args {
     /// Continues the run of this name, with its flags, from its newest checkpoint
     #[arg(long, help_heading = "Run")]
     pub(crate) resume: bool,
-    /// Lets a resumed run differ from its checkpoint in these settings of its configuration, such as trainer.steps
+    /// Lets a resumed run differ from its checkpoint in these settings, such as trainer.steps [default: none]
     #[arg(long, value_name = "KEYS", value_delimiter = ',', help_heading = "Run")]
     pub(crate) allow_changed: Vec<String>,
     /// Prints what the run would be, and stops

@@ -93,7 +93,7 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
     if let Some(norm) = args.grad_clip {
         builder = builder.clip_grad_norm(norm);
     }
-    if dir.checkpoint.is_some() {
+    if dir.resumes {
         let allowed = may_change(&args.allow_changed);
         builder = builder.resume(Resume::Auto).allow_changed(allowed);
     }

@@ -111,7 +111,7 @@ pub(crate) fn compose(
     for group in recipe.groups(muons) {
         builder = builder.group(group.scheduled(lr));
     }
-    if dir.checkpoint.is_some() {
+    if dir.resumes {
         let allowed = args::may_change(&args.allow_changed);
         builder = builder.resume(Resume::Auto).allow_changed(allowed);
     }

@@ -134,7 +134,7 @@ pub struct Args {
     /// Continues the run of this name, with its flags, from its newest checkpoint
     #[arg(long, help_heading = "Checkpoints")]
     pub resume: bool,
-    /// Lets a resumed run differ from its checkpoint in these settings of its configuration, such as trainer.steps
+    /// Lets a resumed run differ from its checkpoint in these settings, such as trainer.steps [default: none]
     #[arg(long, value_name = "KEYS", value_delimiter = ',', help_heading = "Checkpoints")]
     pub allow_changed: Vec<String>,
 

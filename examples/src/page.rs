@@ -1,5 +1,6 @@
 //! What a program says, on lines that fit a terminal.
 
+use bdh::ConfigError;
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -20,6 +21,10 @@ pub fn remark(kind: &str, text: impl Display) {
 /// Prints an error and its causes on stderr.
 pub fn error(error: &(dyn Error + 'static)) {
     drop(writeln!(io::stderr(), "error: {}", with_causes(error)));
+    if let Some(ConfigError::Changed { changes, .. }) = error.downcast_ref() {
+        let keys: Vec<_> = changes.iter().map(|change| change.key.as_str()).collect();
+        drop(writeln!(io::stderr(), "On the command line: --allow-changed {}", keys.join(",")));
+    }
 }
 
 /// Prints a warning on stderr, where a quiet run has nothing else to say.

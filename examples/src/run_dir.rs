@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 pub struct RunDir {
     /// Where it is.
     pub path: PathBuf,
-    /// The checkpoint to go on from, if the run is resumed.
+    /// Whether a run there is to go on.
+    pub resumes: bool,
+    /// The newest checkpoint to go on from; `None` also if the run died before its first.
     pub checkpoint: Option<PathBuf>,
 }
 
@@ -18,18 +20,12 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// If a run that is resumed has no checkpoint, a `name` that was `given` is taken, or `runs` cannot be made.
+    /// If a `name` that was `given` is taken, or `runs` cannot be made.
     pub fn choose(runs: &Path, name: &str, given: bool, resume: bool) -> Result<Self, BoxError> {
         let path = runs.join(name);
         if resume {
-            let Some(newest) = latest_checkpoint(&path.join("checkpoints")) else {
-                return Err(format!(
-                    "`{}` has no checkpoint to resume from: begin again under another --name",
-                    path.display()
-                )
-                .into());
-            };
-            return Ok(Self { path, checkpoint: Some(newest) });
+            let checkpoint = latest_checkpoint(&path.join("checkpoints"));
+            return Ok(Self { path, resumes: true, checkpoint });
         }
         check_runs(runs)?;
         if given && path.exists() {
@@ -41,7 +37,8 @@ impl RunDir {
         }
         let numbered = (2..).map(|number| runs.join(format!("{name}-{number}")));
         let free = std::iter::once(path).chain(numbered).find(|dir| !dir.exists());
-        Ok(Self { path: free.unwrap_or_else(|| runs.join(name)), checkpoint: None })
+        let path = free.unwrap_or_else(|| runs.join(name));
+        Ok(Self { path, resumes: false, checkpoint: None })
     }
 
     /// Whether there is anything left to do in a run of so many steps.

@@ -135,7 +135,13 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
         format!("{SMALL} --log_backend none --log_train_freq 1 --eval_freq 4 --save_freq 4");
     place.succeeds(&format!("{words} --max_iters 8 --name whole"));
     place.succeeds(&format!("{words} --max_iters 4 --name part"));
-    place.succeeds("--resume --name part --max_iters 8"); // dropout and data go on where they were
+    let changed = "trainer.steps,user.args.max_iters";
+    let longer = "--resume --name part --max_iters 8";
+    let told = format!("--allow-changed {changed}");
+    let refused = place.run(longer);
+    assert_eq!(refused.code, Some(2));
+    contains(&refused.err, &["trainer.steps: 4 then, 8 now", &told]);
+    place.succeeds(&format!("{longer} {told}")); // dropout and data go on where they were
     let losses = |run: &str| {
         let metrics = place.metrics(run);
         metrics
