@@ -112,4 +112,4 @@ pub use source::Source;
 pub use stats::{ParamStats, Stats};
 pub use task::{BatchSize, Task, Totals};
 pub use trainer::{Parts, Replay, ReplayBuilder, Resume, Trainer, TrainerBuilder};
-pub use weights::load_weights;
+pub use weights::{load_weights, load_weights_except};

@@ -27,12 +27,27 @@ use std::path::Path;
 /// # }
 /// ```
 pub fn load_weights<M: Module>(model: M, path: impl AsRef<Path>) -> Result<M, CheckpointError> {
+    load_weights_except(model, path, &[])
+}
+
+/// The same for a file that also holds `buffers` which this model computes itself, such as tables of rotary angles: they
+/// are passed over. All else must fit exactly.
+///
+/// # Errors
+///
+/// Those of [`load_weights`].
+pub fn load_weights_except<M: Module>(
+    model: M,
+    path: impl AsRef<Path>,
+    buffers: &[&str],
+) -> Result<M, CheckpointError> {
     let path = path.as_ref();
     let tensors = match path.extension().and_then(|extension| extension.to_str()) {
         Some("pt" | "pth" | "bin") => torch(path)?,
         _ => read_tensors(path)?,
     };
-    let tensors = tensors.into_iter().map(|(name, data)| (plain(&name).to_owned(), data)).collect();
+    let tensors = tensors.into_iter().map(|(name, data)| (plain(&name).to_owned(), data));
+    let tensors = tensors.filter(|(name, _)| !buffers.contains(&name.as_str())).collect();
     let table = ParamTable::with_frozen(&model);
     params::restore(model, &table, tensors)
         .map_err(|what| CheckpointError::Mismatch { path: path.to_owned(), what })

@@ -20,6 +20,7 @@ use std::cell::RefCell;
 
 impl Original for Bdh {
     const FOLDER: &'static str = "bdh";
+    const BUFFERS: &'static [&'static str] = &["attn.freqs"];
 
     fn build(config: Value, device: &Device) -> (Self, usize) {
         let config: BdhConfig = serde_json::from_value(config).expect("the known settings");

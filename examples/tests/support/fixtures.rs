@@ -5,11 +5,11 @@
 #![allow(dead_code, reason = "each test uses its part of it")]
 
 use crate::parity::{
-    Trainer, Values, backward, gradients, ids, load, loss, norm, relative, weights,
+    Trainer, Values, backward, gradients, ids, loss, norm, relative, weights,
 };
 use bdh::burn::optim::{AdamWConfig, DynOptimizer};
 use bdh::burn::tensor::{Device, Int, Tensor};
-use bdh::{CausalLm, Probe};
+use bdh::{CausalLm, Probe, load_weights_except};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,6 +21,9 @@ use std::path::{Path, PathBuf};
 pub(crate) trait Original: CausalLm {
     /// Its folder.
     const FOLDER: &'static str;
+
+    /// What its files hold beside parameters.
+    const BUFFERS: &'static [&'static str] = &[];
 
     /// The model of these settings, with any weights, and how many parameters the settings say it has.
     fn build(config: Value, device: &Device) -> (Self, usize);
@@ -95,14 +98,13 @@ impl<M: Original> Variant<M> {
         let expected: Expected =
             serde_json::from_slice(&expected).expect("expected.json has the known form");
         let (model, params) = M::build(expected.config.clone(), device);
-        let mut given = floats(&folder.join("weights.safetensors"));
-        given.retain(|name, _| expected.weight_norms.contains_key(name)); // the others are buffers
+        let given = folder.join("weights.safetensors");
         let (io, grads) = (folder.join("io.safetensors"), folder.join("grads.safetensors"));
         Self {
             name: folder
                 .file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-            model: load(model, &given),
+            model: load_weights_except(model, given, M::BUFFERS).expect("the original's weights"),
             params,
             inputs: ids(integers(&io, "idx"), expected.batch, device),
             targets: ids(integers(&io, "targets"), expected.batch, device),
