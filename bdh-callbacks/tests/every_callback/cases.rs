@@ -263,7 +263,7 @@ pub(crate) const CASES: [Case; 24] = [
             Box::new(system.expect("valid settings"))
         },
         settings: "cadence = \"every 2 steps\"",
-        keys: &["system/cpu_process", "system/cpu_machine"],
+        keys: &["system/cpu_process", "system/cpu_machine", "system/*"], // and the GPUs of the machine
     },
     Case {
         name: "gradient_noise",

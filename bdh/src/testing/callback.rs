@@ -10,7 +10,6 @@ mod tests;
 use super::scratch::Scratch;
 use crate::Callback;
 use runs::{diverging_run, fit};
-use std::collections::BTreeSet;
 
 /// Checks that a callback keeps what [`Callback`] promises to a run: all that [`CallbackCheck`] can check of it
 /// without being told more.
@@ -105,7 +104,7 @@ pub fn callback_conforms<C: Callback + 'static>(make: impl Fn() -> C) {
 pub struct CallbackCheck<F> {
     make: F,
     by_name: Option<(String, String)>,
-    records: Option<BTreeSet<String>>,
+    records: Option<Vec<String>>,
     measured: Vec<String>,
 }
 
@@ -122,8 +121,8 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         self
     }
 
-    /// These are the keys that it records in a run of the tiny model; unsaid, whatever matches
-    /// [`keys`](Callback::keys).
+    /// These are the keys that it records in a run of the tiny model, `*` standing for anything; unsaid, whatever
+    /// matches [`keys`](Callback::keys).
     pub fn records<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
         self.records = Some(keys.into_iter().map(Into::into).collect());
         self

@@ -4,9 +4,7 @@
 //! compared and the test says so.
 #![allow(dead_code, reason = "each test uses its part of it")]
 
-use crate::parity::{
-    Trainer, Values, backward, gradients, ids, loss, norm, relative, weights,
-};
+use crate::parity::{Trainer, Values, backward, gradients, ids, loss, norm, relative, weights};
 use bdh::burn::optim::{AdamWConfig, DynOptimizer};
 use bdh::burn::tensor::{Device, Int, Tensor};
 use bdh::{CausalLm, Probe, load_weights_except};
