@@ -127,11 +127,11 @@ fn a_long_run_keeps_its_memory_its_open_files_and_its_pace() {
     // The first half warms up: caches, pools, the first of each picture.
     let (earlier, later) = looks[looks.len() / 2..].split_at(looks.len() / 4);
     for look in looks.iter().step_by(4) {
-        println!("{look:?}");
+        eprintln!("{look:?}");
     }
     let [before, after] = [earlier, later].map(|looks| middle(looks, |look| look.resident));
     let [slow, slower] = [earlier, later].map(|looks| middle(looks, |look| look.pace));
-    println!("resident {before:.1} then {after:.1} MiB, {slow:.0} then {slower:.0} µs a step");
+    eprintln!("resident {before:.1} then {after:.1} MiB, {slow:.0} then {slower:.0} µs a step");
     let open = |looks: &[Look]| looks.iter().map(|look| look.open_files).max();
     assert!(open(later) <= open(&looks[..looks.len() / 2]), "{looks:#?}");
     assert!(after < before * 1.05 + 2.0, "{looks:#?}");

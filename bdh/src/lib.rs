@@ -67,6 +67,7 @@ mod trainer;
 mod weights;
 
 pub mod lm;
+pub mod sweep;
 pub mod testing;
 
 pub use bdh_macros::callback;

@@ -1,0 +1,40 @@
+//! Sweeps: the search that a `sweep.yaml` of W&B describes, without a server.
+//!
+//! | file | has |
+//! |---|---|
+//! | [`Sweep`] | the file: method, metric, parameters, command; read strictly, with the line of each mistake |
+//! | [`Distribution`] | where the values of one parameter come from |
+//! | [`Space`] | all parameters: the points of a grid, the points at random |
+//! | [`Bayes`] | points where an improvement is to be expected, from those that are done |
+//! | [`Hyperband`] | which runs are not worth their next steps |
+//!
+//! What is drawn depends on the sweep's seed and on the number of the trial, and on nothing else: a sweep that was
+//! killed goes on with the same trials.
+//!
+//! ```
+//! use bdh::sweep::Sweep;
+//!
+//! let sweep: Sweep = "
+//! method: random
+//! metric: { name: val_bpb, goal: minimize }
+//! parameters:
+//!   depth: { values: [8, 12, 16] }
+//!   lr: { distribution: log_uniform_values, min: 0.0001, max: 0.01 }
+//! ".parse()?;
+//! let trial = sweep.space().random(42, 0);
+//! assert!(trial["lr"].as_f64() > Some(0.0001));
+//! # Ok::<(), bdh::sweep::SweepError>(())
+//! ```
+
+mod bayes;
+mod checked;
+mod distribution;
+mod hyperband;
+mod schema;
+mod space;
+
+pub use bayes::Bayes;
+pub use distribution::{Distribution, Law};
+pub use hyperband::{Hyperband, Progress};
+pub use schema::{Goal, Method, Metric, Sweep, SweepError};
+pub use space::{GridError, Space};

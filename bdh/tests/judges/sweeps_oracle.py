@@ -1,0 +1,57 @@
+"""What W&B's own `sweeps` package makes of search spaces, grids and early termination.
+
+Reads a JSON file of questions and prints a JSON list of answers. Numbers that are no JSON are not expected.
+"""
+
+import json
+import sys
+
+import numpy as np
+import sweeps
+from sweeps.params import HyperParameter
+
+
+def plain(value):
+    """Without NumPy's types."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return [plain(item) for item in value]
+    return value
+
+
+def quantiles(question):
+    parameter = HyperParameter("x", question["parameter"])
+    return [plain(parameter.ppf(p)) for p in question["at"]]
+
+
+def grid(question):
+    runs = sweeps.next_runs(question["sweep"], [], validate=False, n=question["count"] + 1)
+    assert runs.pop() is None, "the grid has more points"
+    return [{name: entry["value"] for name, entry in run.config.items()} for run in runs]
+
+
+def ends(question):
+    name = question["sweep"]["metric"]["name"]
+    runs = [
+        sweeps.SweepRun(
+            name=str(index),
+            state=sweeps.RunState.running if run["is_running"] else sweeps.RunState.finished,
+            history=[{name: value} for value in run["history"]],
+        )
+        for index, run in enumerate(question["runs"])
+    ]
+    ended = sweeps.stop_runs(question["sweep"], runs)
+    return sorted(int(run.name) for run in ended)
+
+
+def is_valid(question):
+    violations = sweeps.config.schema_violations_from_proposed_config(question["sweep"])
+    return len(violations) == 0
+
+
+ANSWERS = {"quantiles": quantiles, "grid": grid, "ends": ends, "is_valid": is_valid}
+
+with open(sys.argv[1]) as file:
+    questions = json.load(file)
+print(json.dumps([ANSWERS[question["ask"]](question) for question in questions]))

@@ -1,0 +1,252 @@
+//! Sweep files mean what they mean to W&B: its own `sweeps` package is the judge.
+
+#[path = "../../bdh-callbacks/tests/support/judges.rs"]
+mod judges;
+
+use bdh::sweep::{Goal, Hyperband, Method, Progress, Sweep};
+use judges::Judge;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use serde_json::{Map, Value, json};
+
+/// What the judge answers, question by question; `None` where there is no judge.
+fn ask(questions: &[Value]) -> Option<Vec<Value>> {
+    let judge = Judge::modern()?;
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    serde_json::to_writer(&file, questions).expect("a file");
+    let answers = judge.json("sweeps_oracle.py", [file.path()]);
+    Some(answers.as_array().expect("a list").clone())
+}
+
+fn sweep(method: &str, parameters: &Value) -> Value {
+    json!({ "method": method, "metric": { "name": "loss" }, "parameters": parameters })
+}
+
+fn read(file: &Value) -> Result<Sweep, String> {
+    // YAML contains JSON.
+    file.to_string().parse().map_err(|error: bdh::sweep::SweepError| error.to_string())
+}
+
+fn same(ours: &Value, theirs: &Value) -> bool {
+    match (ours.as_f64(), theirs.as_f64()) {
+        (Some(a), Some(b)) => {
+            let is_whole = |value: &Value| value.is_i64() || value.is_u64();
+            is_whole(ours) == is_whole(theirs) && (a - b).abs() <= 1e-9 * b.abs().max(1e-3)
+        }
+        _ => ours == theirs,
+    }
+}
+
+#[test]
+fn every_distribution_has_the_quantiles_of_sweeps() {
+    let parameters = [
+        json!({ "value": "adam" }),
+        json!({ "value": null }),
+        json!({ "values": [8, 12, 16] }),
+        json!({ "values": ["a", true, null, 0.5, 3, 4, 5] }),
+        json!({ "values": ["a", "b", "c"], "probabilities": [0.2, 0.5, 0.3] }),
+        json!({ "min": 3, "max": 17 }),
+        json!({ "min": -4, "max": 4, "distribution": "int_uniform" }),
+        json!({ "min": 0.5, "max": 2.5 }),
+        json!({ "min": 1, "max": 3, "distribution": "uniform" }),
+        json!({ "min": 0, "max": 10, "q": 2, "distribution": "q_uniform" }),
+        json!({ "min": 0.0, "max": 1.0, "q": 0.25, "distribution": "q_uniform" }),
+        json!({ "min": 0.0, "max": 9.0, "distribution": "q_uniform" }),
+        json!({ "min": -9.2, "max": -4.6, "distribution": "log_uniform" }),
+        json!({ "min": 1e-4, "max": 1e-2, "distribution": "log_uniform_values" }),
+        json!({ "min": 0.0, "max": 5.0, "q": 4, "distribution": "q_log_uniform" }),
+        json!({ "min": 1.0, "max": 512.0, "q": 8, "distribution": "q_log_uniform_values" }),
+        json!({ "min": 1.0, "max": 4.0, "distribution": "inv_log_uniform" }),
+        json!({ "min": 1e-3, "max": 0.5, "distribution": "inv_log_uniform_values" }),
+        json!({ "distribution": "normal" }),
+        json!({ "mu": 3.0, "sigma": 0.25, "distribution": "normal" }),
+        json!({ "mu": 3.0, "sigma": 4.0, "q": 1, "distribution": "q_normal" }),
+        json!({ "mu": -1.0, "sigma": 0.5, "distribution": "log_normal" }),
+        json!({ "mu": 1.0, "sigma": 0.5, "q": 0.5, "distribution": "q_log_normal" }),
+        json!({ "a": 2.0, "b": 5.0, "distribution": "beta" }),
+        json!({ "distribution": "beta" }),
+        json!({ "a": 0.5, "b": 0.5, "q": 0.1, "distribution": "q_beta" }),
+    ];
+    // No multiples of a part of a list: there, the last bit decides.
+    let at: Vec<f64> = (0..200).map(|i| (f64::from(i) + 0.37) / 200.0).collect();
+    let questions: Vec<_> = parameters
+        .iter()
+        .map(|parameter| json!({ "ask": "quantiles", "parameter": parameter, "at": at }))
+        .collect();
+    let Some(answers) = ask(&questions) else { return };
+    for (parameter, theirs) in parameters.iter().zip(&answers) {
+        let space = read(&sweep("random", &json!({ "x": parameter }))).expect("valid").space();
+        for (p, theirs) in at.iter().zip(theirs.as_array().expect("a list")) {
+            let ours = &space.at(&[*p])["x"];
+            assert!(same(ours, theirs), "{parameter} at {p}: {ours}, and sweeps has {theirs}");
+        }
+    }
+}
+
+#[test]
+fn a_grid_goes_in_the_order_of_sweeps() {
+    let parameters = json!({
+        "width": { "values": [256, 384] },
+        "depth": { "min": 2, "max": 4 },
+        "seed": { "value": 7 },
+        "optimizer": { "parameters": {
+            "name": { "values": ["muon", "adamw"] },
+            "beta": { "min": 0.5, "max": 1.0, "q": 0.25, "distribution": "q_uniform" },
+            "more": { "parameters": { "decay": { "values": [0.0, 0.1] } } },
+        } },
+    });
+    let file = sweep("grid", &parameters);
+    let space = read(&file).expect("valid").space();
+    let ours: Vec<_> = space.grid().expect("a grid").map(Value::Object).collect();
+    assert_eq!(ours.len(), 2 * 3 * 2 * 2 * 2);
+    assert_eq!(space.grid().expect("a grid").nth(17).map(Value::Object).as_ref(), ours.get(17));
+    assert_eq!(space.grid().expect("a grid").nth(48), None);
+    let Some(answers) = ask(&[json!({ "ask": "grid", "sweep": file, "count": ours.len() })]) else {
+        return;
+    };
+    assert_eq!(Value::Array(ours), answers[0]);
+}
+
+#[test]
+fn hyperband_ends_the_runs_that_sweeps_ends() {
+    let rules = [
+        json!({ "type": "hyperband", "min_iter": 3 }),
+        json!({ "type": "hyperband", "min_iter": 2, "eta": 2, "strict": false }),
+        json!({ "type": "hyperband", "max_iter": 27, "s": 2 }),
+        json!({ "type": "hyperband", "max_iter": 20, "s": 3, "eta": 2, "strict": true }),
+    ];
+    let value = proptest::num::f64::NORMAL.prop_map(|x| (x % 10.0).abs());
+    let run = (proptest::collection::vec(value, 0..30), proptest::bool::weighted(0.7));
+    let runs = proptest::collection::vec(run, 1..12);
+    let mut runner = TestRunner::deterministic();
+    let mut cases = Vec::new();
+    for rule in &rules {
+        for goal in ["minimize", "maximize"] {
+            for _ in 0..40 {
+                let runs = runs.new_tree(&mut runner).expect("runs").current();
+                let runs: Vec<_> = runs
+                    .into_iter()
+                    .map(|(history, is_running)| Progress { history, is_running })
+                    .collect();
+                cases.push((rule, goal, runs));
+            }
+        }
+    }
+    let question = |(rule, goal, runs): &(&Value, &str, Vec<Progress>)| {
+        let runs =
+            runs.iter().map(|run| json!({ "history": run.history, "is_running": run.is_running }));
+        let metric = json!({ "name": "loss", "goal": goal });
+        let file = json!({
+            "method": "random", "metric": metric, "early_terminate": rule, "parameters": { "x": { "min": 0.0, "max": 1.0 } },
+        });
+        json!({ "ask": "ends", "sweep": file, "runs": runs.collect::<Vec<_>>() })
+    };
+    let questions: Vec<_> = cases.iter().map(question).collect();
+    let Some(answers) = ask(&questions) else { return };
+    let mut ended = 0;
+    for ((rule, goal, runs), theirs) in cases.iter().zip(&answers) {
+        let hyperband: Hyperband = serde_json::from_value((*rule).clone()).expect("valid");
+        let goal = if *goal == "minimize" { Goal::Minimize } else { Goal::Maximize };
+        let ours = hyperband.ends(runs, goal);
+        let ours: Vec<_> = (0..runs.len()).filter(|index| ours[*index]).collect();
+        assert_eq!(json!(ours), *theirs, "{rule} {goal:?} {runs:#?}");
+        ended += ours.len();
+    }
+    assert!(ended > 100, "{ended}");
+}
+
+#[test]
+fn what_sweeps_finds_valid_is_valid() {
+    let one = |parameter: Value| sweep("random", &json!({ "x": parameter }));
+    let files = [
+        one(json!({ "min": 0.0, "max": 1.0 })),
+        one(json!({ "min": 1, "max": 1 })),
+        one(json!({ "min": 2.0, "max": 1.0 })),
+        one(json!({ "min": 0.0 })),
+        one(json!({ "values": [] })),
+        one(json!({ "values": [1], "min": 0 })),
+        one(json!({ "value": 1, "values": [1] })),
+        one(json!({ "values": [1, 2], "probabilities": [0.5] })),
+        one(json!({ "values": [1, 2], "probabilities": [0.5, 0.6] })),
+        one(json!({ "distribution": "normal", "sigma": -1.0 })),
+        one(json!({ "distribution": "normal", "min": 0.0 })),
+        one(json!({ "distribution": "gaussian" })),
+        one(json!({ "distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0 })),
+        one(json!({ "distribution": "log_uniform_values", "min": 0.0, "max": 1.0 })),
+        one(json!({ "distribution": "int_uniform", "min": 0.5, "max": 2 })),
+        one(json!({ "parameters": { "y": { "value": 1 } } })),
+        one(json!({ "parameters": { "y": { "value": 1 } }, "value": 2 })),
+        one(json!({})),
+        json!({ "method": "hillclimb", "parameters": { "x": { "value": 1 } } }),
+        json!({ "parameters": { "x": { "value": 1 } } }),
+        json!({ "method": "random", "parameters": { "x": { "value": 1 } }, "early_terminate": { "type": "median" }, "metric": { "name": "loss" } }),
+        json!({ "method": "random", "parameters": { "x": { "value": 1 } }, "metrik": { "name": "loss" } }),
+        json!({ "method": "bayes", "metric": { "name": "loss", "goal": "maximize" }, "run_cap": 5, "parameters": { "x": { "min": 0, "max": 9 } },
+                "project": "p", "entity": "e", "description": "d", "name": "n", "program": "p", "command": ["${program}", "${args}"] }),
+    ];
+    let questions: Vec<_> =
+        files.iter().map(|file| json!({ "ask": "is_valid", "sweep": file })).collect();
+    let Some(answers) = ask(&questions) else { return };
+    for (file, theirs) in files.iter().zip(&answers) {
+        let ours = read(file);
+        assert_eq!(ours.is_ok(), *theirs == json!(true), "{file}: {ours:?}");
+    }
+}
+
+#[test]
+fn a_mistake_is_told_with_its_key_its_line_and_what_would_be_valid() {
+    let head = "method: random\nmetric: { name: loss }\nparameters:\n  depth: { values: [2, 4] }\n";
+    for (rest, parts) in [
+        (
+            "  lr:\n    min: 0.1\n    maks: 1.0\n",
+            &["parameters.lr", "`maks`", "`max`", "line 7"][..],
+        ),
+        (
+            "  lr:\n    min: 2.0\n    max: 1.0\n",
+            &["parameters.lr", "min 2.0 is not less than max 1.0", "line 6"],
+        ),
+        (
+            "  lr:\n    min: 0.1\n    max: 1.0\n    distribution: log_unifrom\n",
+            &["parameters.lr", "`log_unifrom`", "`log_uniform_values`", "line 8"],
+        ),
+        (
+            "  lr:\n    values: [1]\n    q: 2\n",
+            &["parameters.lr", "`q` is not for this distribution, which takes values", "line 6"],
+        ),
+        ("  lr: 0.1\n", &["parameters.lr", "0.1", "line 5"]),
+        ("eta: 3\n", &["`eta`", "`run_cap`", "line 5"]),
+        ("early_terminate:\n  type: hyperband\n", &["early_terminate", "`min_iter`", "line 6"]),
+    ] {
+        let error = format!("{head}{rest}").parse::<Sweep>().expect_err(rest).to_string();
+        for part in parts {
+            assert!(error.contains(part), "`{part}` is missing in: {error}");
+        }
+    }
+    let uncountable = "method: grid\nparameters:\n  lr: { min: 0.1, max: 1.0 }\n";
+    let error = uncountable.parse::<Sweep>().expect_err("no grid").to_string();
+    assert!(error.contains("`lr`") && error.contains("q_uniform"), "{error}");
+}
+
+#[test]
+fn the_file_at_the_root_is_the_requests_search() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../sweep.yaml");
+    let sweep = Sweep::read(path).expect("a sweep");
+    assert_eq!(sweep.method, Method::Random);
+    let metric = sweep.metric.as_ref().expect("a metric");
+    assert_eq!((metric.name.as_str(), metric.goal), ("val_bpb", Goal::Minimize));
+    let space = sweep.space();
+    let names: Vec<_> = space.random(42, 0).keys().cloned().collect();
+    assert_eq!(names, ["depth", "lr_override", "n_embd_override"]);
+    let trials: Vec<Map<String, Value>> = (0..200).map(|index| space.random(42, index)).collect();
+    for trial in &trials {
+        let lr = trial["lr_override"].as_f64().expect("a number");
+        assert!((1e-4..=1e-2).contains(&lr));
+        assert!([8, 12, 16].contains(&trial["depth"].as_i64().expect("a number")));
+        assert!(
+            [256, 384, 512, 768].contains(&trial["n_embd_override"].as_i64().expect("a number"))
+        );
+    }
+    let below = trials.iter().filter(|trial| trial["lr_override"].as_f64() < Some(1e-3)).count();
+    assert!((70..=130).contains(&below), "half of the trials are in each decade: {below} of 200");
+    assert_eq!(space.random(42, 5), trials[5], "a trial depends on its number alone");
+}
