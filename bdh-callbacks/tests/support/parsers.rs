@@ -135,7 +135,7 @@ pub(crate) fn replace(checkpoint: &Path, name: &str, bytes: &[u8]) {
     let manifest = fs::read(&path).expect("a manifest");
     let mut manifest: Json = serde_json::from_slice(&manifest).expect("JSON");
     let digest = Sha256::digest(bytes);
-    let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     manifest["files"][name] = json!({ "bytes": bytes.len(), "sha256": sha256 });
     fs::write(path, manifest.to_string()).expect("a file");
     fs::write(checkpoint.join(name), bytes).expect("a file");
