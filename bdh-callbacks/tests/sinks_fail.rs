@@ -116,7 +116,9 @@ fn runs_out_of_room(dir: &Path, fault: impl FnOnce() + Send + 'static, least: u6
     let memory = MemorySink::default();
     let fitted = fit(run(dir).callback(logs_and(fault)).sink(memory.clone()));
     let told = told(&fitted);
-    assert_eq!(names(&told), ["jsonl", "tensorboard", "wandb"], "{told:?}");
+    let mut lost = names(&told);
+    lost.retain(|who| *who != "run.json"); // small, and written last: on a full disk it is lost too
+    assert_eq!(lost, ["jsonl", "tensorboard", "wandb"], "{told:?}");
     let says_so = |error: &str| error.contains("os error 28") || error.contains("os error 27");
     assert!(told.iter().all(|(_, error)| says_so(error)), "{told:?}");
     assert_files(dir, least, &memory);
@@ -178,8 +180,8 @@ fn loses_permission(dir: &Path) {
     set_mode(dir, 0o755);
     // Files that are open stay open; W&B makes new ones for texts and pages.
     let told = told(&fitted);
-    assert_eq!(names(&told), ["wandb"], "{told:?}");
-    assert!(told[0].1.contains("os error 13"), "{told:?}");
+    assert_eq!(names(&told), ["run.json", "wandb"], "{told:?}");
+    assert!(told.iter().all(|(_, error)| error.contains("os error 13")), "{told:?}");
     assert_rows(&logs::jsonl(dir), STEPS, &memory, "metrics.jsonl");
     assert_files(dir, FAULT, &memory);
 }
@@ -203,14 +205,10 @@ fn a_run_directory_without_permission_ends_the_sink_that_needs_new_files() {
         return loses_permission(&dir.path().join("run"));
     }
     // Root may do anything. Somebody else may not, if root can become somebody else and the program lets them in.
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let program = std::env::current_exe().expect("the test program").display().to_string();
-    if !child::works(&[&nobody[..], &[&program, "--list"]].concat()) {
-        return skip(NAME, "root may do anything, and cannot become somebody else here");
+    match child::command_as_nobody(NAME, dir.path()) {
+        Some(child) => child::passes(child),
+        None => skip(NAME, "root may do anything, and cannot become somebody else here"),
     }
-    let mut child = child::command(NAME, dir.path(), &nobody);
-    child.env("HOME", dir.path()); // and not root's, with settings that they may not read
-    child::passes(child);
 }
 
 /// A sink that panics once the fault has happened.

@@ -77,6 +77,14 @@ pub enum ConfigError {
     /// The parameters and the groups do not fit together.
     #[error("parameter groups: {0}")]
     Groups(String),
+    /// The model cannot take a batch of the validation data.
+    #[error("validation batch {batch} cannot be used")]
+    ValData {
+        /// Its place among [`val_batches`](crate::Task::val_batches), from 0.
+        batch: usize,
+        /// What the task said.
+        source: BoxError,
+    },
     /// The device is unknown, or not compiled in.
     #[error("{0}")]
     Device(String),

@@ -7,7 +7,7 @@ mod loss;
 mod next_token;
 mod sampling;
 
-pub use batch::TokenBatch;
+pub use batch::{TokenBatch, UnknownToken};
 pub use crops::{RandomCrops, bytes, windows};
 pub use generate::{Generated, Vocabulary};
 pub use loss::{cross_entropy, token_nats};
@@ -25,6 +25,14 @@ pub trait CausalLm: Module + 'static {
     /// Position `t` may see tokens `0..=t` only. Offer activations to `probe` where they are worth
     /// watching.
     fn logits(&self, tokens: Tensor<2, Int>, probe: &Probe<'_>) -> Tensor<3>;
+
+    /// How many tokens it knows: ids are from 0 to one below.
+    ///
+    /// [`NextToken`] refuses batches and prompts with other ids before the model sees them. Without it (`None`)
+    /// nothing is checked, and what becomes of such an id is up to the device: a panic, or numbers that are wrong.
+    fn vocab_size(&self) -> Option<usize> {
+        None
+    }
 
     /// Training cost per token in floating-point operations (forward and backward), where known.
     ///

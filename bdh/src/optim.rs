@@ -13,6 +13,7 @@ use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSourc
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Parameters that share an optimizer and a learning rate.
 pub struct Group {
@@ -185,8 +186,13 @@ impl Optimizers {
         }
         for (index, param) in table.iter().enumerate() {
             let optimizer = &self.groups[self.membership[index]].optimizer;
-            self.states[index] =
-                optimizer.state_unflatten(param.rank(), &param.name, &mut source, device);
+            // burn panics at a tensor of another rank, and a checkpoint may be anybody's.
+            let unflatten = AssertUnwindSafe(|| {
+                optimizer.state_unflatten(param.rank(), &param.name, &mut source, device)
+            });
+            self.states[index] = catch_unwind(unflatten).map_err(|_| {
+                format!("the optimizer's state of `{}` is of another shape", param.name)
+            })?;
         }
         match names.difference(&self.state(table).names()).next() {
             Some(name) => Err(format!("the optimizer of this run does not know `{name}`")),

@@ -138,7 +138,9 @@ fn write(
 /// Puts `bytes` at `path` so that a reader sees the old file or the new one, never a part.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let scratch = path.with_extension("tmp");
-    let mut file = fs::File::create(&scratch)?;
+    // Left by a process that died, or a link, through which somebody else's file would be written.
+    let _ = fs::remove_file(&scratch);
+    let mut file = fs::File::create_new(&scratch)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&scratch, path)

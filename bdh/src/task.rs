@@ -52,6 +52,18 @@ pub trait Task: Send {
     /// Whatever keeps the data from being read; the run then stops.
     fn next_batch(&mut self) -> Result<Self::Batch, BoxError>;
 
+    /// Refuses a batch that the model cannot take, such as one with ids beyond its vocabulary; by default none.
+    ///
+    /// Asked of each training batch before the model sees it, and of the validation batches before the run
+    /// begins. It should look at host data only.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the batch, with its place in it; the run then stops.
+    fn check(&self, _model: &Self::Model, _batch: &Self::Batch) -> Result<(), BoxError> {
+        Ok(())
+    }
+
     /// Tells how much a batch holds, for the clock and for throughput.
     fn size(&self, batch: &Self::Batch) -> BatchSize;
 

@@ -329,10 +329,11 @@ impl<T: Task> Trainer<T> {
         progress.overhead.rows = self.callbacks.costs();
         progress.overhead.budget = self.settings.overhead_budget;
         progress.writers.close(&outcome, self.clock.step, &mut progress.problems);
-        let Progress { last, problems, overhead, .. } = progress;
+        let Progress { last, mut problems, overhead, .. } = progress;
         let last = last.map(|last| last.developed(|_, _| ()).into_owned()); // the sinks have told what failed
         // The directory was writable when the run began; if it no longer is, the outcome still counts.
-        let _ = run::write_end(&self.info, &outcome, last.as_ref(), &problems, &overhead);
+        let noted = run::write_end(&self.info, &outcome, last.as_ref(), &problems, &overhead);
+        problems.extend(noted.err().map(|error| unnoted(self.clock.step, &error)));
         ended?;
         let model = self.model.expect(MODEL_IS_IN);
         Ok(Fitted { model, outcome, last, overhead, problems })
@@ -366,6 +367,17 @@ fn died_early(dir: &Path, aside: &Path) -> Problem {
         step: 0,
         error: "it died before its first checkpoint was complete".to_owned(),
         consequence: format!("it was moved to `{}` and begins again", aside.display()),
+    }
+}
+
+/// The problem of an end that could not be written down; the sinks are closed by then.
+fn unnoted(step: u64, error: &std::io::Error) -> Problem {
+    Problem {
+        who: run::FILE.to_owned(),
+        during: "close".to_owned(),
+        step,
+        error: error.to_string(),
+        consequence: "it does not say how the run ended".to_owned(),
     }
 }
 

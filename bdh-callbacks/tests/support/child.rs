@@ -25,6 +25,17 @@ pub(crate) fn command(name: &str, dir: &Path, through: &[&str]) -> Command {
     command
 }
 
+/// The same as somebody who is not root, if root may become somebody else here and they may run the program.
+pub(crate) fn command_as_nobody(name: &str, dir: &Path) -> Option<Command> {
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let program = std::env::current_exe().expect("the test program").display().to_string();
+    works(&[&nobody[..], &[&program, "--list"]].concat()).then(|| {
+        let mut child = command(name, dir, &nobody);
+        child.env("HOME", dir); // and not root's, with settings that they may not read
+        child
+    })
+}
+
 /// Runs it to its end and panics with what it wrote unless it passed.
 pub(crate) fn passes(mut command: Command) {
     let output = command.output().expect("a program that starts");

@@ -104,6 +104,9 @@ pub(crate) fn read(path: &Path) -> Result<Tensors, CheckpointError> {
             known.ok_or_else(|| damaged(format!("`{name}` is of type {:?}", info.dtype)))?;
         let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
         file.read_exact(&mut bytes).map_err(io)?;
+        if info.dtype == Dtype::BOOL && bytes.iter().any(|byte| *byte > 1) {
+            return Err(damaged(format!("`{name}` has booleans that are neither 0 nor 1")));
+        }
         tensors.insert(name, TensorData::from_bytes_vec(bytes, info.shape.clone(), *dtype));
     }
     Ok(tensors)

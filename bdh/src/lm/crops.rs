@@ -2,13 +2,14 @@
 
 use super::TokenBatch;
 use crate::{BatchSize, BoxError, ConfigError, Source, seed};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Cuts `rows` windows at random places out of a token stream, for every micro-batch anew.
 ///
 /// The places depend on the seed and the number of the micro-batch alone, so the position that a
-/// checkpoint saves is one number. This is how nanoGPT and BDH read their text.
+/// checkpoint saves is one number, beside the length of the text: another text is refused. This is how nanoGPT and BDH read their text.
 ///
 /// # Examples
 ///
@@ -28,6 +29,14 @@ pub struct RandomCrops {
     seq_len: usize,
     seed: u64,
     next: u64,
+}
+
+/// What [`RandomCrops::position`] saves.
+#[derive(Serialize, Deserialize)]
+struct Position {
+    batch: u64,
+    /// Of the text, to recognize it by.
+    tokens: usize,
 }
 
 impl RandomCrops {
@@ -97,11 +106,19 @@ impl Source for RandomCrops {
     }
 
     fn position(&self) -> Value {
-        json!({ "batch": self.next })
+        json!(Position { batch: self.next, tokens: self.tokens.len() })
     }
 
     fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.next = position["batch"].as_u64().ok_or("the position of random crops is a batch")?;
+        let Position { batch, tokens } = Position::deserialize(position)?;
+        let have = self.tokens.len();
+        if tokens != have {
+            return Err(format!("the text had {tokens} tokens and has {have} now").into());
+        }
+        if batch >= u64::MAX / self.rows as u64 {
+            return Err(format!("nobody has trained on {batch} batches").into()); // their crops have no numbers
+        }
+        self.next = batch;
         Ok(())
     }
 }
@@ -141,6 +158,15 @@ mod tests {
         let mut resumed = crops();
         resumed.seek(&position).expect("a position");
         assert_eq!(resumed.next_batch().expect("a batch"), expected);
+    }
+
+    #[test]
+    fn a_position_in_another_text_is_refused_with_both_lengths() {
+        let position = crops().position();
+        let mut shorter = RandomCrops::new((0..90).collect::<Vec<_>>(), 3, 8, 1).expect("enough");
+        let error = shorter.seek(&position).expect_err("another text").to_string();
+        assert_eq!(error, "the text had 100 tokens and has 90 now");
+        assert!(crops().seek(&json!({ "batch": u64::MAX, "tokens": 100 })).is_err());
     }
 
     #[test]

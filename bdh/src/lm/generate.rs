@@ -1,6 +1,6 @@
 //! Text from a model, one token after the other.
 
-use super::{CausalLm, Sampling, TokenStream, sampling};
+use super::{CausalLm, Sampling, TokenStream, UnknownToken, sampling};
 use crate::{BoxError, Probe, seed};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::sync::Arc;
@@ -85,6 +85,22 @@ pub(super) fn generate<M: CausalLm>(
     Ok(rows.into_iter().map(|row| row.finish(vocabulary)).collect())
 }
 
+/// Checks that a model knows every id of a prompt, if it tells which ones it knows.
+fn check_prompt(model: &impl CausalLm, ids: &[i32]) -> Result<(), UnknownToken> {
+    let Some(vocab_size) = model.vocab_size() else { return Ok(()) };
+    let unknown = |id: &i32| usize::try_from(*id).map_or(true, |id| id >= vocab_size);
+    match ids.iter().position(unknown) {
+        Some(position) => Err(UnknownToken {
+            id: ids[position],
+            what: "of the prompt",
+            row: 0,
+            position,
+            vocab_size,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// A text under way.
 struct Row<'a> {
     how: &'a Sampling,
@@ -111,6 +127,7 @@ impl<'a> Row<'a> {
         if ids.is_empty() {
             return Err("a prompt needs at least one token".into());
         }
+        check_prompt(model, &ids)?;
         let start = ids.len();
         let fits = start + how.max_tokens <= how.max_context;
         let stream = fits.then(|| model.stream()).flatten();

@@ -64,6 +64,10 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
         self.source.next_batch()
     }
 
+    fn check(&self, model: &M, batch: &TokenBatch) -> Result<(), BoxError> {
+        Ok(model.vocab_size().map_or(Ok(()), |vocab_size| batch.check(vocab_size))?)
+    }
+
     fn size(&self, batch: &TokenBatch) -> BatchSize {
         BatchSize { samples: batch.rows(), tokens: batch.tokens() }
     }

@@ -74,6 +74,10 @@ fn begin(path: &Path) -> Result<File, BoxError> {
 ///
 /// That record itself is added if it never got there: a checkpoint appears before its step is recorded.
 fn continue_after(path: &Path, step: u64, record: Option<&Record>) -> Result<File, BoxError> {
+    if path.is_symlink() {
+        let what = "is a link, and a resume cuts its file; put the file itself there";
+        return Err(format!("`{}` {what}", path.display()).into());
+    }
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;

@@ -31,6 +31,10 @@ impl CausalLm for Tiny {
         self.head.forward(hidden)
     }
 
+    fn vocab_size(&self) -> Option<usize> {
+        Some(VOCAB)
+    }
+
     fn flops_per_token(&self, _seq_len: usize) -> Option<f64> {
         Some(6.0 * (WIDTH * VOCAB) as f64)
     }

@@ -194,6 +194,7 @@ impl<T: Task> TrainerBuilder<T> {
         if parts.run_dir.is_some() {
             add_jsonl(&mut parts.sinks);
         }
+        check_val(&parts.task, &parts.model)?;
         let table = table_of(&parts.model)?;
         let saved = ParamTable::with_frozen(&parts.model);
         let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table)?;
@@ -418,6 +419,14 @@ pub(super) fn add_jsonl(sinks: &mut Vec<Box<dyn Sink>>) {
     if sinks.iter().all(|sink| sink.name() != "jsonl") {
         sinks.insert(0, Box::new(Jsonl::default())); // the truth comes first
     }
+}
+
+/// Asks the task of each validation batch, so that a bad one does not end the run at its first eval.
+pub(super) fn check_val<T: Task>(task: &T, model: &T::Model) -> Result<(), ConfigError> {
+    let check = |(batch, data)| {
+        task.check(model, data).map_err(|source| ConfigError::ValData { batch, source })
+    };
+    task.val_batches().iter().enumerate().try_for_each(check)
 }
 
 /// The parameters of a model that can be trained.

@@ -6,10 +6,9 @@ use crate::optim::OptimizerState;
 use crate::outcome::{Problem, chain};
 use crate::run::{self, RunLock};
 use crate::task::Task;
-use crate::{ConfigError, Record, config_change, params};
-use serde_json::Value;
+use crate::{ConfigError, Record, Value, config_change, params};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Where a run goes on from.
 ///
@@ -55,6 +54,21 @@ impl From<String> for Resume {
     fn from(path: String) -> Self {
         PathBuf::from(path).into()
     }
+}
+
+/// A record without the files that lie outside of the run directory: a checkpoint is somebody's file, and must
+/// not make a sink read, and perhaps upload, whatever it names.
+fn without_others_files(mut record: Record, dir: &Path) -> Record {
+    let is_ours = |path: &Path| {
+        let within = path.strip_prefix(dir).ok();
+        within
+            .is_some_and(|path| path.components().all(|part| matches!(part, Component::Normal(_))))
+    };
+    record.values.retain(|(_, value)| match value {
+        Value::File { path, .. } => is_ours(path),
+        _ => true,
+    });
+    record
 }
 
 impl<T: Task> Trainer<T> {
@@ -139,8 +153,10 @@ impl<T: Task> Trainer<T> {
         self.resumed_from = Some((path.to_owned(), state.saved_as));
         self.elapsed_before = state.clock.elapsed;
         self.info.resumed_at = Some(state.clock.step);
-        self.info.resumed_record =
-            Record::from_json(&state.record).filter(|record| !record.values.is_empty());
+        let dir = self.info.dir.as_deref().unwrap_or(Path::new(""));
+        self.info.resumed_record = Record::from_json(&state.record)
+            .map(|record| without_others_files(record, dir))
+            .filter(|record| !record.values.is_empty());
         self.clock = state.clock;
         Ok(())
     }
@@ -161,7 +177,10 @@ impl<T: Task> Trainer<T> {
     }
 
     /// Gives the interventions their states back; strict, as with callbacks.
-    fn load_interventions(&mut self, mut states: BTreeMap<String, Value>) -> Result<(), String> {
+    fn load_interventions(
+        &mut self,
+        mut states: BTreeMap<String, serde_json::Value>,
+    ) -> Result<(), String> {
         for intervention in &mut self.interventions {
             let name = intervention.name();
             match states.remove(&name) {

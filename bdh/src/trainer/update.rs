@@ -54,8 +54,12 @@ impl<T: Task> Trainer<T> {
         let step = self.clock.step + 1;
         self.device.seed(seed::data(self.settings.seed, step));
         let task = &mut self.task;
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
         let mut next = || {
-            let batch = task.next_batch().map_err(|source| TrainError::Data { step, source })?;
+            let batch = task
+                .next_batch()
+                .and_then(|batch| task.check(model, &batch).map(|()| batch))
+                .map_err(|source| TrainError::Data { step, source })?;
             let size = task.size(&batch);
             Ok((batch, size))
         };
@@ -69,11 +73,12 @@ impl<T: Task> Trainer<T> {
         };
         Clock {
             step: self.clock.step + 1,
-            micro_batches: self.clock.micro_batches + batches.len() as u64,
-            tokens: self.clock.tokens + sum(|size| size.tokens),
-            samples: self.clock.samples + sum(|size| size.samples),
+            // A checkpoint says where they stand; one that somebody crafted must not overflow them.
+            micro_batches: self.clock.micro_batches.saturating_add(batches.len() as u64),
+            tokens: self.clock.tokens.saturating_add(sum(|size| size.tokens)),
+            samples: self.clock.samples.saturating_add(sum(|size| size.samples)),
             // Fixed here, so that what is due by time is decided once for the whole step.
-            elapsed: self.elapsed_before + self.progress.overhead.steps,
+            elapsed: self.elapsed_before.saturating_add(self.progress.overhead.steps),
         }
     }
 

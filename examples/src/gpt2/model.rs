@@ -92,6 +92,10 @@ impl CausalLm for Gpt2 {
         ln_f.forward(x).matmul(head).cast(FloatDType::F32)
     }
 
+    fn vocab_size(&self) -> Option<usize> {
+        Some(self.config.vocab_size)
+    }
+
     fn flops_per_token(&self, seq_len: usize) -> Option<f64> {
         Some(self.config.flops_per_token(seq_len))
     }

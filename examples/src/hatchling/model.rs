@@ -119,6 +119,10 @@ impl CausalLm for Bdh {
         self.scores(Tensor::cat(x, 1))
     }
 
+    fn vocab_size(&self) -> Option<usize> {
+        Some(self.config.vocab_size)
+    }
+
     fn flops_per_token(&self, seq_len: usize) -> Option<f64> {
         Some(self.config.flops_per_token(seq_len))
     }

@@ -162,6 +162,10 @@ impl CausalLm for Gpt {
         sigmoid(logits * (2.0 / SOFT_CAP)) * (2.0 * SOFT_CAP) - SOFT_CAP
     }
 
+    fn vocab_size(&self) -> Option<usize> {
+        Some(self.config.vocab_size)
+    }
+
     fn flops_per_token(&self, seq_len: usize) -> Option<f64> {
         Some(self.config.flops_per_token(seq_len))
     }

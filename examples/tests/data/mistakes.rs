@@ -1,5 +1,6 @@
 //! Every mistake has one clear sentence, with the value in it and a way out.
 
+use bdh::Source;
 use bdh_examples::data::{DataError, DataSpec, Packed, Tokenizer, passages, val_batches};
 use std::fs;
 use std::path::Path;
@@ -81,4 +82,27 @@ fn no_text_at_all_trains_a_tokenizer_of_bytes() {
         (tokenizer.vocab_size(), tokenizer.decode(&tokenizer.encode("é"))),
         (257, "é".into())
     );
+}
+
+#[test]
+fn a_file_that_shrinks_mid_run_changes_no_batch_and_a_resume_with_what_is_left_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("text");
+    let text = "to be, or not to be, that is the question\n".repeat(50);
+    fs::write(&path, &text).expect("a file");
+    let load = || {
+        let corpus = DataSpec::Path(path.clone()).load().expect("a text");
+        let documents = passages(&Tokenizer::Bytes, &corpus.train, 17);
+        Packed::new(documents, 2, 16, 7).expect("enough for a row")
+    };
+    let next = |source: &mut Packed| source.next_batch().expect("a batch");
+    let (mut undisturbed, mut source) = (load(), load());
+    for batch in 0..50 {
+        if batch == 5 {
+            fs::write(&path, &text[..text.len() / 2]).expect("a shorter file");
+        }
+        assert_eq!(next(&mut source), next(&mut undisturbed), "batch {batch}");
+    }
+    let error = load().seek(&source.position()).expect_err("another text").to_string();
+    assert_eq!(error, DataError::Position.to_string());
 }

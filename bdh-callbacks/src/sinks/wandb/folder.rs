@@ -5,7 +5,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The folder of one run, as `wandb sync` takes it.
 #[derive(Debug)]
@@ -59,11 +59,20 @@ impl Folder {
     }
 
     /// The folder that a run directory points to, if its log is there.
-    pub(super) fn of_run(run: &Path) -> Option<Self> {
+    ///
+    /// A pointer is somebody's file, and the log will be cut: it may lead into the run directory, or to where the
+    /// settings of this run have all folders (`base`), and nowhere else.
+    pub(super) fn of_run(run: &Path, base: &Path) -> Option<Self> {
         let text = fs::read(run.join(POINTER)).ok()?;
         let Pointer { run_id, folder } = serde_json::from_slice(&text).ok()?;
+        let is_plain = folder.components().all(|part| matches!(part, Component::Normal(_)));
+        let all = std::path::absolute(wandb_dir(base)).ok();
+        let is_among_all = || folder.file_name().is_some() && folder.parent() == all.as_deref();
+        if !is_run_id(&run_id) || !(is_plain || is_among_all()) {
+            return None;
+        }
         let folder = Self { root: run.join(folder), run_id };
-        folder.log().is_file().then_some(folder)
+        (folder.log().is_file() && !folder.log().is_symlink()).then_some(folder)
     }
 
     /// Notes that the run has not finished.

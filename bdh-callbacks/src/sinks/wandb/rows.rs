@@ -81,7 +81,8 @@ impl Rows {
             }
             Kind::History(row) => {
                 // Not one more than before: after a repair, rows may be missing.
-                self.count = row.step.as_ref().map_or(self.count, |step| step.num) + 1;
+                self.count =
+                    row.step.as_ref().map_or(self.count, |step| step.num).saturating_add(1);
                 self.last_step = step_of(row).or(self.last_step);
                 for item in &row.item {
                     self.summary.insert(item.key.clone(), item.value_json.clone());

@@ -252,7 +252,11 @@ fn resumed(
     let (Some(step), Some(dir)) = (run.resumed_at, &run.dir) else { return Ok(None) };
     let asked = settings.run_id.as_ref();
     let is_asked_for = |folder: &Folder| asked.is_none_or(|asked| *asked == folder.run_id);
-    let Some(folder) = Folder::of_run(dir).filter(is_asked_for) else { return Ok(None) };
+    let Some(folder) =
+        Folder::of_run(dir, settings.dir.as_deref().unwrap_or(dir)).filter(is_asked_for)
+    else {
+        return Ok(None);
+    };
     let (journal, rows) = Journal::go_on(&folder.log(), &folder.run_id, step)?;
     let _ = fs::remove_file(folder.synced()); // it is no longer all on the server
     Ok(Some((folder, journal, rows)))

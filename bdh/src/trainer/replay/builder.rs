@@ -7,7 +7,7 @@ use crate::event::Bus;
 use crate::optim::Optimizers;
 use crate::outcome::chain;
 use crate::sink::Sink;
-use crate::trainer::builder::{Settings, add_jsonl, info, table_of};
+use crate::trainer::builder::{Settings, add_jsonl, check_val, info, table_of};
 use crate::trainer::dispatch::Callbacks;
 use crate::trainer::{Progress, Trainer};
 use crate::{Cadence, Clock, ConfigError, ParamTable, Plan, PlanRow, Task, device};
@@ -109,6 +109,7 @@ impl<T: Task> ReplayBuilder<T> {
     pub fn build(mut self) -> Result<Replay<T>, ConfigError> {
         let checkpoints = find(&self.paths)?;
         self.check()?;
+        check_val(&self.task, &self.model)?;
         let table = table_of(&self.model)?;
         let path = &checkpoints[0].1;
         let first = Checkpoint::read(path).map_err(|error| unusable(path, &error))?;

@@ -1,0 +1,484 @@
+//! What breaks around a run: it ends, says what was wrong, and has lost nothing that was on the disk.
+//!
+//! docs/reliability.md has the table of all faults, and the other tests. What cannot be brought about on a machine is
+//! skipped with a line that says so.
+#![cfg(all(unix, feature = "tensorboard"))]
+
+#[path = "support/child.rs"]
+mod child;
+#[path = "support/logs.rs"]
+mod logs;
+#[path = "../../bdh/tests/support/tiny.rs"]
+mod tiny;
+
+use bdh::{
+    BoxError, Callback, Checkpoint, ConfigError, Fitted, HookResult, NextToken, Outcome, Record,
+    RunInfo, Sink, Source, StepEnd, TokenBatch, TrainError, callback, every, list_checkpoints,
+};
+use bdh_callbacks::TensorBoard;
+use serde_json::Value as Json;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+const STEPS: u64 = 12;
+
+/// The step at which something happens: two checkpoints are on the disk by then, and two are to come.
+const FAULT: u64 = 7;
+
+/// Checkpoints at steps 3, 6, 9 and 12.
+fn run(dir: &Path) -> tiny::Builder {
+    tiny::run_with(0.2, STEPS).run_dir(dir).checkpoint(every(3)).keep_checkpoints(9).resume("auto")
+}
+
+fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+    run.build().expect("a valid run").fit().expect("a run that completes")
+}
+
+fn undisturbed() -> Vec<Vec<u32>> {
+    tiny::weights(&fit(tiny::run_with(0.2, STEPS)).model)
+}
+
+/// The steps of the checkpoints that are there, each of them read and so checked.
+fn whole_checkpoints(dir: &Path) -> Vec<u64> {
+    let step = |path: PathBuf| Checkpoint::read(&path).expect("a whole one").state.clock.step;
+    let mut steps: Vec<_> =
+        list_checkpoints(&dir.join("checkpoints")).into_iter().map(step).collect();
+    steps.sort_unstable();
+    steps
+}
+
+/// Who told of what at which step, in order.
+fn told(fitted: &Fitted<tiny::Tiny>) -> Vec<(&str, u64, &str)> {
+    fitted.problems.iter().map(|p| (&*p.who, p.step, &*p.error)).collect()
+}
+
+/// Past the capture of the test harness: who skips must say so.
+fn skip(test: &str, why: &str) {
+    let _ = writeln!(io::stderr(), "skipped: {test}: {why}");
+}
+
+// ── The disk ─────────────────────────────────────────────────────────────────────────────────────────
+
+/// Lets something happen at the step [`FAULT`], and has from then on as much state as a test wants.
+struct Fault<F> {
+    happen: Option<F>,
+    state: usize,
+    step: u64,
+}
+
+#[callback]
+impl<F: FnOnce() + Send> Callback for Fault<F> {
+    fn name(&self) -> String {
+        "fault".to_owned()
+    }
+
+    fn state(&self) -> Json {
+        "x".repeat(if self.step < FAULT { 1 } else { self.state }).into()
+    }
+
+    fn load_state(&mut self, _: Json) -> HookResult {
+        Ok(())
+    }
+
+    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+        self.step = at.step();
+        if self.step == FAULT
+            && let Some(happen) = self.happen.take()
+        {
+            thread::sleep(Duration::from_millis(500)); // the sinks and the checkpoint writer are done
+            happen();
+        }
+        Ok(())
+    }
+}
+
+/// Nothing happens; or, with much state, the checkpoints to come are larger than a file may be.
+fn fault(state: usize, happen: impl FnOnce() + Send) -> impl Callback {
+    Fault { happen: Some(happen), state, step: 0 }
+}
+
+/// A run on a disk that has no room for the last two checkpoints.
+fn loses_checkpoints(dir: &Path, fault: impl Callback + 'static) {
+    let fitted = fit(run(dir).callback(fault));
+    assert_eq!(fitted.outcome, Outcome::Completed);
+    assert_eq!(tiny::weights(&fitted.model), undisturbed());
+    let told = told(&fitted);
+    for step in [9, 12] {
+        let is_told = told.iter().any(|(who, at, error)| {
+            let why = error.contains("os error 27") || error.contains("os error 28");
+            (*who, *at) == ("checkpoint", step) && error.contains(&format!("step_{step:08}")) && why
+        });
+        assert!(is_told, "{told:?} has no checkpoint {step}");
+    }
+    assert_eq!(whole_checkpoints(dir), [3, 6], "older ones stay whole");
+    let left = fs::read_dir(dir.join("checkpoints")).expect("the folder").count();
+    assert_eq!(left, 2, "what was not finished gives its room back");
+}
+
+/// The same command again, where there is room.
+fn goes_on(dir: &Path) {
+    let fitted = fit(run(dir).callback(fault(1, || {})));
+    assert_eq!(tiny::weights(&fitted.model), undisturbed());
+    assert_eq!(told(&fitted), []);
+    assert_eq!(whole_checkpoints(dir), [3, 6, 9, 12]);
+    let other = tempfile::tempdir().expect("a temporary directory");
+    fit(run(other.path()));
+    assert_eq!(logs::jsonl(dir), logs::jsonl(other.path()), "every record, once");
+}
+
+/// Fills the disk that `dir` is on.
+fn fill(dir: &Path) {
+    let mut file = fs::File::create(dir.join("filler")).expect("a file");
+    while file.write_all(&[0; 512]).is_ok() {}
+}
+
+#[test]
+fn a_disk_that_fills_during_a_checkpoint_costs_that_one_and_a_resume_with_room_is_exact() {
+    const NAME: &str =
+        "a_disk_that_fills_during_a_checkpoint_costs_that_one_and_a_resume_with_room_is_exact";
+    match child::dir() {
+        Some(dir) if dir.ends_with("small") => {
+            let (run, full) = (dir.join("run"), dir.clone());
+            loses_checkpoints(&run, fault(1, move || fill(&full)));
+            fs::remove_file(dir.join("filler")).expect("room again");
+            return goes_on(&run);
+        }
+        Some(dir) => return loses_checkpoints(&dir.join("run"), fault(200_000, || {})),
+        None => {}
+    }
+    let _alone = tiny::alone();
+    // A file may have 128 blocks of 512 bytes (1,024 in some shells); the signal that says so is ignored.
+    let limit = ["sh", "-c", r#"trap "" XFSZ; ulimit -f 128; exec "$0" "$@""#];
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    child::passes(child::command(NAME, dir.path(), &limit));
+    goes_on(&dir.path().join("run"));
+
+    // A disk of 1 MiB that only the child sees.
+    let user = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"];
+    let small = dir.path().join("small");
+    fs::create_dir(&small).expect("a folder");
+    let mount = format!("mount -t tmpfs -o size=1m none '{}'", small.display());
+    if !child::works(&[&user[..], &[&mount]].concat()) {
+        return skip(NAME, "no small disk can be mounted; the limit of a file's size was tested");
+    }
+    let then = format!(r#"{mount} && exec "$0" "$@""#);
+    child::passes(child::command(NAME, &small, &[&user[..], &[&then]].concat()));
+}
+
+#[test]
+fn a_run_directory_deleted_mid_run_is_told_and_the_next_checkpoint_has_everything() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("run");
+    let gone = dir.clone();
+    let fitted = fit(run(&dir)
+        .callback(fault(1, move || fs::remove_dir_all(gone).expect("a deleted directory"))));
+    assert_eq!(fitted.outcome, Outcome::Completed);
+    let told = told(&fitted);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].0, "jsonl");
+    assert!(told[0].2.ends_with("metrics.jsonl` has been deleted"), "{told:?}");
+    assert_eq!(whole_checkpoints(&dir), [9, 12]);
+    fs::remove_dir_all(dir.join("checkpoints/step_00000012")).expect("a checkpoint");
+    let fitted = fit(run(&dir).callback(fault(1, || {})));
+    assert_eq!(tiny::weights(&fitted.model), undisturbed());
+}
+
+#[test]
+fn a_place_where_nothing_can_be_written_is_refused_before_the_first_step() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("file");
+    fs::write(&file, "in the way").expect("a file");
+    let error = run(&file.join("run")).build().expect("nothing is written yet").fit().err();
+    let error = error.expect("a file is no folder");
+    let cause = std::error::Error::source(&error).expect("a cause").to_string();
+    assert!(cause.contains("file/run` cannot be written"), "{cause}");
+}
+
+/// What a child does that is not root: the folder is made read-only in the middle of its run.
+fn loses_permission(dir: &Path) {
+    let run_dir = dir.join("run");
+    let set_mode = |mode| {
+        let folder = run_dir.join("checkpoints");
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("its owner may");
+    };
+    let locked = run_dir.join("checkpoints");
+    let fitted = fit(run(&run_dir).callback(fault(1, move || {
+        fs::set_permissions(locked, fs::Permissions::from_mode(0o555)).expect("its owner may");
+    })));
+    let told = told(&fitted);
+    assert!(told.iter().all(|(_, _, error)| error.contains("os error 13")), "{told:?}");
+    let steps: Vec<_> = told.iter().map(|(who, step, _)| (*who, *step)).collect();
+    assert_eq!(steps, [("checkpoint", 9), ("checkpoint", 12)], "{told:?}");
+    assert_eq!(whole_checkpoints(&run_dir), [3, 6]);
+    set_mode(0o755);
+    goes_on(&run_dir);
+}
+
+#[test]
+fn a_folder_that_becomes_read_only_costs_the_checkpoints_to_come_and_a_resume_is_exact() {
+    const NAME: &str =
+        "a_folder_that_becomes_read_only_costs_the_checkpoints_to_come_and_a_resume_is_exact";
+    if let Some(dir) = child::dir() {
+        return loses_permission(&dir);
+    }
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let set_mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its owner may");
+    };
+    set_mode(dir.path(), 0o777);
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).expect("a folder");
+    set_mode(&closed, 0o000);
+    if fs::read_dir(&closed).is_err() {
+        return loses_permission(dir.path());
+    }
+    match child::command_as_nobody(NAME, dir.path()) {
+        Some(child) => child::passes(child),
+        None => skip(NAME, "root may do anything, and cannot become somebody else here"),
+    }
+}
+
+// ── Others ───────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_second_process_is_refused_while_the_first_one_trains() {
+    const NAME: &str = "a_second_process_is_refused_while_the_first_one_trains";
+    if let Some(dir) = child::dir() {
+        let refused = |run: tiny::Builder| run.build().err().expect("it is in use").to_string();
+        let again = refused(run(&dir).callback(fault(1, || {})));
+        assert!(again.contains("in use by another run"), "{again}");
+        let anew = refused(tiny::run(STEPS).run_dir(&dir));
+        assert!(anew.contains("exists already"), "{anew}");
+        return;
+    }
+    let _alone = tiny::alone();
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let dir = scratch.path().join("run");
+    let second = dir.clone();
+    let fitted = fit(run(&dir)
+        .callback(fault(1, move || child::passes(child::command(NAME, &second, &["env"])))));
+    assert_eq!(told(&fitted), [], "the second one was refused, and the first one noticed nothing");
+    assert_eq!(tiny::weights(&fitted.model), undisturbed());
+}
+
+/// A sink that never comes back from one of its methods.
+struct Hangs(&'static str);
+
+impl Hangs {
+    fn at(&self, place: &str) {
+        if self.0 == place {
+            loop {
+                thread::park(); // which may return without a reason
+            }
+        }
+    }
+}
+
+impl Sink for Hangs {
+    fn name(&self) -> String {
+        "hangs".to_owned()
+    }
+
+    fn open(&mut self, _: &RunInfo) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn write(&mut self, record: &Record) -> Result<(), BoxError> {
+        if record.clock.step == FAULT {
+            self.at("write");
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), BoxError> {
+        self.at("flush");
+        Ok(())
+    }
+
+    fn close(&mut self, _: &Outcome) -> Result<(), BoxError> {
+        self.at("close");
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(300)
+    }
+}
+
+#[test]
+fn a_sink_that_hangs_for_ever_is_named_and_holds_up_neither_run_nor_checkpoints() {
+    let _alone = tiny::alone();
+    for place in ["write", "flush", "close"] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let fitted = fit(run(dir.path()).sink(Hangs(place)));
+        assert_eq!(fitted.outcome, Outcome::Completed);
+        let told = told(&fitted);
+        assert_eq!(told.len(), 1, "{place}: {told:?}");
+        assert_eq!((told[0].0, told[0].2), ("hangs", "it did not finish in 300ms"), "{place}");
+        assert_eq!(tiny::weights(&fitted.model), undisturbed());
+        assert_eq!(whole_checkpoints(dir.path()), [3, 6, 9, 12]);
+        assert_eq!(logs::jsonl(dir.path()).len() as u64, STEPS);
+    }
+}
+
+#[test]
+fn a_callback_may_panic_in_any_hook_without_changing_the_run() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let fitted = fit(run(dir.path())
+        .callback(tiny::on_fit_start(|_| panic!("at the start")))
+        .callback(tiny::on_step_start(|_| panic!("before the step")))
+        .callback(tiny::on_micro_batch(|_| panic!("after a micro-batch")))
+        .callback(tiny::after_backward(|_| panic!("after the backward pass")))
+        .callback(tiny::before_optimizer_step(|_| panic!("before the update")))
+        .callback(tiny::after_optimizer_step(|_| panic!("after the update")))
+        .callback(tiny::on_step(|_| panic!("after the step")))
+        .callback(tiny::on_eval_batch(|_| panic!("within the eval")))
+        .callback(tiny::on_eval(|_| panic!("after the eval")))
+        .callback(tiny::on_checkpoint(|_| panic!("after a checkpoint")))
+        .callback(tiny::on_fit_end(|_| panic!("at the end"))));
+    let told: Vec<_> = fitted.problems.iter().map(|p| (&*p.during, p.step, &*p.error)).collect();
+    let expected = [
+        ("on_fit_start", 0, "it panicked: at the start"),
+        ("on_step_start", 1, "it panicked: before the step"),
+        ("on_micro_batch", 1, "it panicked: after a micro-batch"),
+        ("after_backward", 1, "it panicked: after the backward pass"),
+        ("before_optimizer_step", 1, "it panicked: before the update"),
+        ("after_optimizer_step", 1, "it panicked: after the update"),
+        ("on_step", 1, "it panicked: after the step"),
+        ("on_checkpoint", 3, "it panicked: after a checkpoint"),
+        ("on_eval_batch", 12, "it panicked: within the eval"),
+        ("on_eval", 12, "it panicked: after the eval"),
+        ("on_fit_end", 12, "it panicked: at the end"),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(tiny::weights(&fitted.model), undisturbed());
+    assert_eq!(whole_checkpoints(dir.path()), [3, 6, 9, 12]);
+}
+
+// ── Data ─────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Batches that are good until one has an id that no model knows.
+struct Spoilt(tiny::Rows, i32, u64);
+
+impl Source for Spoilt {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        self.2 += 1;
+        let batch = self.0.next_batch()?;
+        let row = [1, 2, self.1, 3, 4];
+        Ok(if self.2 == FAULT { TokenBatch::from_rows(&[[1; 5], row]) } else { batch })
+    }
+
+    fn position(&self) -> Json {
+        self.0.position()
+    }
+
+    fn seek(&mut self, position: &Json) -> Result<(), BoxError> {
+        self.0.seek(position)
+    }
+}
+
+#[test]
+fn token_ids_out_of_range_end_the_run_with_id_place_and_vocabulary() {
+    let _alone = tiny::alone();
+    for id in [11, 300, -2, i32::MIN] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let task = NextToken::new(Spoilt(tiny::Rows::of(tiny::ROWS), id, 0), Vec::new());
+        let run = bdh::Trainer::builder(task, tiny::Tiny::new(0.2))
+            .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01)
+            .steps(STEPS)
+            .run_dir(dir.path())
+            .checkpoint(every(3));
+        let error = run.build().expect("a valid run").fit().expect_err("an id of nothing");
+        assert_eq!(error.to_string(), format!("the training data failed at step {FAULT}"));
+        let TrainError::Data { source, .. } = error else { panic!("{error}") };
+        let expected = format!(
+            "token id {id} (an input, row 1, position 2) is not in the vocabulary, whose ids are 0 to 10; \
+             is the text of another tokenizer?"
+        );
+        assert_eq!(source.to_string(), expected);
+        assert_eq!(whole_checkpoints(dir.path()), [3, 6]);
+    }
+}
+
+#[test]
+fn validation_data_with_ids_out_of_range_is_refused_before_the_run_begins() {
+    let bad = TokenBatch::from_rows(&[[1, 2, 3, 11]]);
+    let task = NextToken::new(tiny::Rows::of(1), vec![TokenBatch::from_rows(&[[1; 4]]), bad]);
+    let run = tiny::compose(task, tiny::Tiny::new(0.0), STEPS)
+        .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01);
+    let Some(ConfigError::ValData { batch: 1, source }) = run.build().err() else {
+        panic!("it has ids that no model knows")
+    };
+    assert!(
+        source.to_string().starts_with("token id 11 (a target, row 0, position 2)"),
+        "{source}"
+    );
+}
+
+// ── The clock ────────────────────────────────────────────────────────────────────────────────────────
+
+/// The lines of a crate's sources that read the wall clock, by file.
+fn wall_clock(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            wall_clock(&path, found);
+            continue;
+        }
+        if path.extension().is_none_or(|end| end != "rs") {
+            continue; // a font
+        }
+        let text = fs::read_to_string(&path).expect("a source file");
+        let reads = ["SystemTime::now()", "Timestamp::now()", "Zoned::now()"];
+        let lines = text.lines().filter(|line| reads.iter().any(|read| line.contains(read)));
+        let name = path.file_name().expect("a name").to_string_lossy();
+        found.extend(lines.map(|_| name.clone().into_owned()));
+    }
+}
+
+/// Everything that is measured or due by time is so by the monotonic clock, which never goes back.
+#[test]
+fn the_wall_clock_is_read_for_time_stamps_and_names_only() {
+    let mut found = Vec::new();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    wall_clock(&here.join("src"), &mut found);
+    wall_clock(&here.join("../bdh/src"), &mut found);
+    found.sort();
+    // Time stamps of events; a folder's name; when a run began; time stamps of W&B's rows.
+    assert_eq!(found, ["events.rs", "folder.rs", "run.rs", "session.rs"]);
+}
+
+#[test]
+fn a_wall_clock_that_went_back_before_a_resume_keeps_event_files_in_order() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(run(dir.path()).sink(TensorBoard::default()));
+    let files = || {
+        let paths = fs::read_dir(dir.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path());
+        let mut paths: Vec<_> =
+            paths.filter(|path| path.to_string_lossy().contains("/events.out.tfevents.")).collect();
+        paths.sort();
+        paths
+    };
+    // The clock was a century ahead when the first process began.
+    let ahead = dir.path().join("events.out.tfevents.4900000000.bdh.1.0");
+    fs::rename(&files()[0], &ahead).expect("a file");
+    fs::remove_dir_all(dir.path().join("checkpoints/step_00000012")).expect("a checkpoint");
+    let fitted = fit(run(dir.path()).sink(TensorBoard::default()));
+    assert_eq!(told(&fitted), []);
+    let files = files();
+    assert_eq!((files.len(), &files[0]), (2, &ahead), "readers take them in the order of names");
+    let steps: Vec<_> = logs::events(dir.path()).iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, (1..=STEPS).collect::<Vec<_>>());
+}

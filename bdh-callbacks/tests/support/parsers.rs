@@ -1,0 +1,302 @@
+//! A function for each parser of files that others may have touched. Whatever the bytes: a value or an error, and never
+//! a panic; what was read is written and read back the same; what is not of the run stays as it is.
+//!
+//! The property tests (`parsers.rs`) and the fuzz targets (`fuzz/`) call them.
+
+#![allow(dead_code, reason = "each target takes what it needs")]
+
+use bdh::burn::tensor::TensorData;
+use bdh::{Cadence, Checkpoint, Clock, Feedback, Jsonl, Outcome, Record, RunInfo, Sink, State};
+use bdh_callbacks::wandb::{Mode, repair};
+use bdh_callbacks::{TensorBoard, Wandb};
+use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// The step that runs are resumed at here.
+pub(crate) const STEP: u64 = 5;
+
+// ── Text ─────────────────────────────────────────────────────────────────────────────────────────────
+
+pub(crate) fn cadence(bytes: &[u8]) {
+    let Some(cadence) = text(bytes).and_then(|text| text.parse::<Cadence>().ok()) else { return };
+    let written = cadence.to_string();
+    assert_eq!(written.parse(), Ok(cadence.clone()), "{written}");
+    let per_step = Clock { step: 1, tokens: u64::MAX / 3, samples: 4, ..Clock::default() };
+    let _ = cadence.check(&per_step, 20);
+    let _ = cadence.firings(&per_step, 20).count();
+}
+
+pub(crate) fn callbacks_toml(bytes: &[u8]) {
+    if let Some(text) = text(bytes) {
+        let _ = bdh::callbacks_from_toml(text).map_err(|error| error.to_string());
+    }
+}
+
+pub(crate) fn callbacks_yaml(bytes: &[u8]) {
+    if let Some(text) = text(bytes) {
+        let _ = bdh::callbacks_from_yaml(text).map_err(|error| error.to_string());
+    }
+}
+
+pub(crate) fn record(bytes: &[u8]) {
+    let line = serde_json::from_slice::<Json>(bytes).ok();
+    let Some(record) = line.and_then(|line| Record::from_json(&line)) else { return };
+    let written = record.to_json();
+    let again = Record::from_json(&written).expect("what was written can be read");
+    assert_eq!(again.to_json(), written);
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+// ── Checkpoints ──────────────────────────────────────────────────────────────────────────────────────
+
+/// A small checkpoint with everything in it that one can have.
+pub(crate) fn a_checkpoint() -> Checkpoint {
+    let tensor = TensorData::new(vec![1.0_f32, f32::NAN, -0.0, 4.0], [2, 2]);
+    let flags = TensorData::new(vec![true, false], [2]);
+    let tensors = BTreeMap::from([("weight".to_owned(), tensor), ("mask".to_owned(), flags)]);
+    Checkpoint {
+        model: tensors.clone(),
+        optimizer: BTreeMap::new(),
+        copies: BTreeMap::from([("ema".to_owned(), tensors)]),
+        state: State {
+            clock: Clock { step: STEP, tokens: 40, ..Clock::default() },
+            seed: 7,
+            data: json!({ "row": 10 }),
+            optimizer: BTreeMap::from([("weight.time".to_owned(), json!(5))]),
+            callbacks: BTreeMap::from([("spikes".to_owned(), json!([1.5, null]))]),
+            interventions: BTreeMap::new(),
+            saved_as: BTreeMap::from([("step_5".to_owned(), false)]),
+            record: json!({ "train/loss": 0.5, "step": STEP }),
+            config: json!({ "trainer": { "steps": 9 } }),
+        },
+    }
+}
+
+/// The bytes of one file of [`a_checkpoint`].
+pub(crate) fn a_file_of_it(name: &str) -> Vec<u8> {
+    let dir = written();
+    fs::read(dir.path().join("step_5").join(name)).expect("a file")
+}
+
+/// A folder of checkpoints with one in it.
+fn written() -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    a_checkpoint().write(&dir.path().join("step_5"), false).expect("written");
+    dir
+}
+
+pub(crate) fn manifest(bytes: &[u8]) {
+    let dir = written();
+    let path = dir.path().join("step_5");
+    fs::write(path.join("manifest.json"), bytes).expect("a file");
+    let _ = bdh::latest_checkpoint(dir.path());
+    if let Ok(read) = Checkpoint::read(&path) {
+        assert_eq!(read.state, a_checkpoint().state);
+    }
+}
+
+pub(crate) fn state(bytes: &[u8]) {
+    check_checkpoint("state.json", bytes);
+}
+
+pub(crate) fn tensors(bytes: &[u8]) {
+    check_checkpoint("model.safetensors", bytes);
+}
+
+/// Reads a checkpoint whose manifest is right about a file that nobody of us has written.
+fn check_checkpoint(name: &str, bytes: &[u8]) {
+    let dir = written();
+    let path = dir.path().join("step_5");
+    replace(&path, name, bytes);
+    let Ok(read) = Checkpoint::read(&path) else { return };
+    let copy = dir.path().join("copy");
+    read.write(&copy, false).expect("what was read can be written");
+    let again = Checkpoint::read(&copy).expect("what was written can be read");
+    let bits = |checkpoint: &Checkpoint| -> Vec<(String, Vec<usize>, Vec<u8>)> {
+        let tensors = checkpoint.model.iter();
+        tensors
+            .map(|(name, data)| (name.clone(), data.shape().to_vec(), data.as_bytes().to_vec()))
+            .collect()
+    };
+    assert_eq!(bits(&again), bits(&read));
+    assert_eq!(again.state, read.state);
+}
+
+/// Puts another file into a checkpoint, and its size and checksum into the manifest.
+pub(crate) fn replace(checkpoint: &Path, name: &str, bytes: &[u8]) {
+    let path = checkpoint.join("manifest.json");
+    let manifest = fs::read(&path).expect("a manifest");
+    let mut manifest: Json = serde_json::from_slice(&manifest).expect("JSON");
+    let digest = Sha256::digest(bytes);
+    let sha256 = digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    manifest["files"][name] = json!({ "bytes": bytes.len(), "sha256": sha256 });
+    fs::write(path, manifest.to_string()).expect("a file");
+    fs::write(checkpoint.join(name), bytes).expect("a file");
+}
+
+// ── What sinks read back ─────────────────────────────────────────────────────────────────────────────
+
+/// A run in `dir` that goes on after [`STEP`].
+pub(crate) fn resumed_run(dir: &Path) -> RunInfo {
+    RunInfo {
+        name: "run".to_owned(),
+        dir: Some(dir.to_owned()),
+        steps: 9,
+        seed: 7,
+        config: json!({}),
+        resumed_at: Some(STEP),
+        resumed_record: None,
+        started_at: 1_700_000_000.25,
+        feedback: Feedback::default(),
+    }
+}
+
+/// Lets a sink go on with a run of which it finds `bytes` in the file `name`; gives what became of the file.
+fn go_on(mut sink: impl Sink, name: &str, bytes: &[u8], more: impl Fn(&Path)) -> Option<Vec<u8>> {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let dir = scratch.path().join("run");
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    fs::write(&path, bytes).expect("a file");
+    more(&dir);
+    if sink.open(&resumed_run(&dir)).is_ok() {
+        let clock = Clock { step: STEP + 1, ..Clock::default() };
+        let values = vec![("train/loss".to_owned(), bdh::Value::Scalar(0.5))];
+        let _ = sink.write(&Record { clock, values });
+        let _ = sink.close(&Outcome::Completed);
+    }
+    let beside = fs::read_dir(scratch.path()).expect("a folder").count();
+    assert_eq!(beside, 1, "nothing appears outside of the run directory");
+    fs::read(path).ok()
+}
+
+pub(crate) fn jsonl(bytes: &[u8]) {
+    let left = go_on(Jsonl::default(), Jsonl::FILE, bytes, |_| {}).expect("metrics.jsonl");
+    let lines = left
+        .strip_suffix(b"\n")
+        .map_or(0, |text| text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    assert!(bytes.starts_with(&left[..lines]), "only the end is cut");
+}
+
+pub(crate) fn events(bytes: &[u8]) {
+    let name = "events.out.tfevents.0000000001.bdh.1.0";
+    let left = go_on(TensorBoard::default(), name, bytes, |_| {}).expect("the old file");
+    assert!(bytes.starts_with(&left), "only the end is cut");
+}
+
+/// An event whose frame is right about it, behind a valid one.
+pub(crate) fn event(message: &[u8]) {
+    let length = (message.len() as u64).to_le_bytes();
+    let first = an_event_file();
+    let first = &first[..16 + usize::from(first[0])]; // says whose file it is
+    events(&[first, &length, &masked_crc(&length), message, &masked_crc(message)].concat());
+}
+
+/// `TFRecord`'s checksum.
+pub(crate) fn masked_crc(bytes: &[u8]) -> [u8; 4] {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+}
+
+/// An entry of a W&B log whose chunk is right about it, behind valid ones and before the log's end.
+pub(crate) fn wandb_entry(message: &[u8]) {
+    let log = a_wandb_log();
+    let Ok(length) = u16::try_from(message.len()) else { return };
+    if log.len() + 7 + message.len() > 32 << 10 {
+        return; // it would have to be cut into chunks
+    }
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&[1]);
+    crc.update(message);
+    let crc = crc.finalize().to_le_bytes();
+    wandb_log(&[&log, &crc[..], &length.to_le_bytes(), &[1], message].concat());
+}
+
+/// Where the log of the W&B run `x` is.
+pub(crate) const LOG: &str = "wandb/offline-run-1-x/run-x.wandb";
+
+fn offline() -> Wandb {
+    Wandb::from_env().mode(Mode::Offline).project("p")
+}
+
+/// Makes a run directory point to a log.
+fn point(dir: &Path) {
+    fs::create_dir_all(dir.join("wandb/offline-run-1-x/files")).expect("a folder");
+    let pointer = json!({ "run_id": "x", "folder": "wandb/offline-run-1-x" });
+    fs::write(dir.join("wandb.json"), pointer.to_string()).expect("a file");
+}
+
+pub(crate) fn wandb_log(bytes: &[u8]) {
+    go_on(offline(), LOG, bytes, point);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let log = dir.path().join("run-x.wandb");
+    fs::write(&log, bytes).expect("a file");
+    if let Ok(found) = repair(&log) {
+        let again = repair(&log).expect("a log");
+        assert_eq!((again.kept, again.damaged), (found.kept, 0), "what was repaired is whole");
+    }
+}
+
+pub(crate) fn wandb_pointer(bytes: &[u8]) {
+    go_on(offline(), "wandb.json", bytes, |dir| fs::create_dir_all(dir).expect("a folder"));
+}
+
+pub(crate) fn wandb_note(bytes: &[u8]) {
+    let log = a_wandb_log();
+    go_on(offline(), &format!("{LOG}.uploaded"), bytes, |dir| {
+        point(dir);
+        fs::write(dir.join(LOG), &log).expect("a log");
+    });
+}
+
+pub(crate) fn tensorboard_note(bytes: &[u8]) {
+    let elsewhere = tempfile::tempdir().expect("a temporary directory");
+    go_on(TensorBoard::at(elsewhere.path()), "tensorboard.json", bytes, |_| {});
+}
+
+// ── Valid files to begin with ────────────────────────────────────────────────────────────────────────
+
+/// What a sink writes of a run of eight steps; `find` gives its file.
+fn written_by(mut sink: impl Sink, find: impl Fn(&Path) -> bool) -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    sink.open(&RunInfo { resumed_at: None, ..resumed_run(dir.path()) }).expect("an open sink");
+    for step in 1..=8 {
+        let clock = Clock { step, ..Clock::default() };
+        let values = vec![("train/loss".to_owned(), bdh::Value::Scalar(1.0 / step as f64))];
+        sink.write(&Record { clock, values }).expect("a record");
+    }
+    sink.close(&Outcome::Completed).expect("a closed sink");
+    let mut folders = vec![dir.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if find(&path) {
+                return fs::read(path).expect("a file");
+            }
+            if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            }
+        }
+    }
+    panic!("the sink has written no such file")
+}
+
+pub(crate) fn an_event_file() -> Vec<u8> {
+    written_by(TensorBoard::default(), |path| path.to_string_lossy().contains("tfevents"))
+}
+
+pub(crate) fn a_wandb_log() -> Vec<u8> {
+    written_by(offline(), |path| {
+        path.extension().is_some_and(|end| end == "wandb") && path.is_file()
+    })
+}
+
+pub(crate) fn a_metrics_file() -> Vec<u8> {
+    written_by(Jsonl::default(), |path| path.ends_with(Jsonl::FILE))
+}

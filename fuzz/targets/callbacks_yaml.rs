@@ -1,0 +1,8 @@
+//! Callbacks named in YAML.
+
+#![no_main]
+
+#[path = "../../bdh-callbacks/tests/support/parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::callbacks_yaml(bytes));

@@ -1,0 +1,8 @@
+//! TensorBoard's event files of a run that is resumed.
+
+#![no_main]
+
+#[path = "../../bdh-callbacks/tests/support/parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::events(bytes));

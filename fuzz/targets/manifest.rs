@@ -1,0 +1,8 @@
+//! A checkpoint's `manifest.json`.
+
+#![no_main]
+
+#[path = "../../bdh-callbacks/tests/support/parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::manifest(bytes));

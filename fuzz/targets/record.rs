@@ -1,0 +1,8 @@
+//! Lines of `metrics.jsonl`, and the record in a checkpoint.
+
+#![no_main]
+
+#[path = "../../bdh-callbacks/tests/support/parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::record(bytes));

@@ -1,0 +1,8 @@
+//! `tensorboard.json` of a run directory.
+
+#![no_main]
+
+#[path = "../../bdh-callbacks/tests/support/parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::tensorboard_note(bytes));

@@ -1,0 +1,8 @@
+//! The note of what has been uploaded.
+
+#![no_main]
+
+#[path = "../../bdh-callbacks/tests/support/parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::wandb_note(bytes));
