@@ -78,7 +78,7 @@ pub use norms::{Norms, NormsBuilder};
 pub use overlay::{Overlay, OverlayBuilder};
 pub use param_filter::ParamFilter;
 pub use profile::{Profile, ProfileBuilder};
-pub use ratios::{Ratios, RatiosBuilder};
+pub use ratios::{Ratios, RatiosBuilder, scientific};
 #[cfg(feature = "plots")]
 pub use ridges::{Ridges, RidgesBuilder};
 pub use samples::{Samples, SamplesBuilder};

@@ -195,7 +195,16 @@ fn line(name: &str, mean: f64, std: f64, ratio: f64) -> String {
 }
 
 /// `1.2340e-02`, as Python's `.4e` has it: a sign, and two digits of the exponent at least.
-fn scientific(value: f64) -> String {
+///
+/// For sinks whose lines are read by what reads those of a Python program.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(bdh_callbacks::scientific(3e-4), "3.0000e-04");
+/// ```
+#[must_use]
+pub fn scientific(value: f64) -> String {
     let text = format!("{value:.4e}").to_lowercase(); // NaN is `nan` there
     let Some((digits, exponent)) = text.split_once('e') else { return text };
     let (sign, exponent) = match exponent.strip_prefix('-') {

@@ -35,7 +35,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     bdh::device(&args.device().to_string())?;
     let memory = memory::check(args)?;
     let dir = RunDir::choose(&args.runs, &args.run_name(), args.name.is_some(), args.resume)?;
-    dir.check_steps(args.sizes().max_iters)?;
+    dir.check_steps(args.sizes().max_iters, "--max-iters")?;
     let corpus = args.data.as_deref().unwrap_or_default().parse::<DataSpec>()?.load()?;
     let trainer = compose(args, &corpus, &dir)?.build()?;
     print_beforehand(args, &corpus, &dir, &memory);

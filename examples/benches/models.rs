@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench models
+//! cargo bench --profile dev -p bdh-examples --bench models tiny       # one preset
 //! ```
 //!
 //! Variants run alternately; ratios are medians over rounds.
@@ -20,25 +21,48 @@ use bdh::{CausalLm, Probe};
 use bdh_examples::hatchling::{Bdh, BdhConfig};
 use paired::{Variant, measure, time};
 
-const ROUNDS: usize = 7;
+/// A preset of `bdh_shakespeare`, as it is measured.
+struct Size {
+    name: &'static str,
+    config: BdhConfig,
+    rows: usize,
+    seq_len: usize,
+    /// Tokens to generate after [`PROMPT`].
+    new: usize,
+    rounds: usize,
+}
+
+/// Tokens of the text that is continued.
+const PROMPT: usize = 20;
 
 fn main() {
-    let sizes = [("tiny", 3, 64, 64, 8), ("small", 4, 128, 128, 8)];
-    for (name, n_layer, n_embd, seq_len, rows) in sizes {
-        let config = BdhConfig {
-            n_layer,
-            n_embd,
-            mlp_internal_dim_multiplier: 32,
-            dropout: 0.0,
-            ..BdhConfig::default()
-        };
-        train(name, &config, rows, seq_len);
-        generate(name, &config);
+    let of = |n_layer, n_embd| BdhConfig {
+        n_layer,
+        n_embd,
+        mlp_internal_dim_multiplier: 32,
+        dropout: 0.0,
+        ..BdhConfig::default()
+    };
+    let paper = BdhConfig { dropout: 0.0, ..BdhConfig::default() };
+    let sizes = [
+        Size { name: "tiny", config: of(3, 64), rows: 8, seq_len: 64, new: 100, rounds: 7 },
+        Size { name: "small", config: of(4, 128), rows: 8, seq_len: 128, new: 100, rounds: 7 },
+        // One row and a quarter of the text: a CPU takes minutes for a whole step.
+        Size { name: "paper", config: paper, rows: 1, seq_len: 128, new: 20, rounds: 3 },
+    ];
+    let asked: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    for size in
+        sizes.iter().filter(|size| asked.is_empty() || asked.iter().any(|name| name == size.name))
+    {
+        train(size);
+        generate(size);
     }
 }
 
 /// Forward and backward in blocks of some sizes, beside the formula.
-fn train(name: &str, config: &BdhConfig, rows: usize, seq_len: usize) {
+fn train(size: &Size) {
+    let Size { name, config, rows, seq_len, .. } = size;
+    let (rows, seq_len) = (*rows, *seq_len);
     let device = Device::flex().autodiff();
     let model = config.init(0, &device).expect("the settings are sound");
     let tokens = text(rows, seq_len, &device);
@@ -59,7 +83,7 @@ fn train(name: &str, config: &BdhConfig, rows: usize, seq_len: usize) {
         Variant::new(name, move || time(once))
     }));
 
-    let times = measure(&mut variants, ROUNDS);
+    let times = measure(&mut variants, size.rounds);
     println!("{name}: forward and backward, {rows} rows of {seq_len} tokens");
     for (variant, times_of) in variants.iter().zip(&times) {
         let per_second = (rows * seq_len) as f64 / times_of.median().as_secs_f64();
@@ -71,18 +95,18 @@ fn train(name: &str, config: &BdhConfig, rows: usize, seq_len: usize) {
     }
 }
 
-/// 100 tokens after a prompt of 20, with the state and by recomputation.
-fn generate(name: &str, config: &BdhConfig) {
+/// Tokens after a prompt, with the state and by recomputation.
+fn generate(Size { name, config, new, rounds, .. }: &Size) {
     let model = config.init(0, &Device::flex()).expect("the settings are sound").no_grad();
-    let ids: Vec<i32> = (0..120).map(|at| at * 7 % 256).collect();
+    let ids: Vec<i32> = (0..PROMPT + new).map(|at| (at * 7 % 256) as i32).collect();
     let mut variants = [
         Variant::new("recomputed", || time(|| recompute(&model, &ids))),
         Variant::new("with state", || time(|| stream(&model, &ids))),
     ];
-    let times = measure(&mut variants, ROUNDS);
-    println!("{name}: 100 tokens after 20");
+    let times = measure(&mut variants, *rounds);
+    println!("{name}: {new} tokens after {PROMPT}");
     for (variant, times_of) in variants.iter().zip(&times) {
-        let per_second = 100.0 / times_of.median().as_secs_f64();
+        let per_second = *new as f64 / times_of.median().as_secs_f64();
         let ratio = times_of.ratio(&times[0]);
         println!(
             "  {:<14} {per_second:>9.0} tokens/s  {ratio:.2} of recomputation's time",
@@ -92,7 +116,7 @@ fn generate(name: &str, config: &BdhConfig) {
 }
 
 fn recompute(model: &Bdh, ids: &[i32]) {
-    for len in 20..ids.len() {
+    for len in PROMPT..ids.len() {
         let tokens = TensorData::new(ids[..len].to_vec(), [1, len]);
         let tokens = Tensor::<2, Int>::from_data(tokens, &Device::flex());
         drop(model.logits(tokens, &Probe::off()).narrow(1, len - 1, 1).into_data());

@@ -1,6 +1,7 @@
 //! build-nanogpt's log: a line for each step on the terminal, and three fields in `log.txt`.
 
 use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink};
+use bdh_callbacks::scientific;
 use bdh_examples::page::say;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -52,11 +53,11 @@ impl Sink for LogTxt {
     }
 }
 
-/// `step     1 | loss: 5.545177 | lr 1.5000e-4 | norm: 2.1234 | dt: 12.34ms | tok/sec: 41491.09`.
+/// `step     1 | loss: 5.545177 | lr 1.5000e-04 | norm: 2.1234 | dt: 12.34ms | tok/sec: 41491.09`.
 fn step_line(record: &Record, loss: f64) -> String {
     let scalar = |key| record.scalar(key);
     let parts = [
-        scalar("lr/decay").map(|lr| format!("lr {lr:.4e}")),
+        scalar("lr/decay").map(|lr| format!("lr {}", scientific(lr))),
         scalar("train/grad_norm").map(|norm| format!("norm: {norm:.4}")),
         scalar("train/step_time").map(|seconds| format!("dt: {:.2}ms", 1e3 * seconds)),
         scalar("train/tok_per_sec").map(|rate| format!("tok/sec: {rate:.2}")),

@@ -33,7 +33,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     let text = Text::load(args)?;
     let recipe = Recipe::derive(&args.request(text.tokenizer.vocab_size()))?;
     args.check_steps(recipe.num_iterations)?;
-    dir.check_steps(recipe.num_iterations)?;
+    dir.check_steps(recipe.num_iterations, "--num-iterations")?;
     if args.dry_run {
         return dry_run(args, &text, &recipe, &dir);
     }

@@ -242,7 +242,7 @@ const OF_ONE_CALL: [&str; 7] =
 /// The settings in which a resumed run may differ without asking, for [`bdh::TrainerBuilder::allow_changed`]: how it is
 /// called and where records go. And `more`, which the user allows.
 pub fn may_change(more: &[String]) -> impl Iterator<Item = String> {
-    let sinks = ["log_backend", "wandb_project", "wandb_entity", "save_every"];
+    let sinks = ["log_backend", "wandb_project", "wandb_entity", "save_every", "save_freq"];
     let flags = OF_ONE_CALL.into_iter().chain(sinks).map(|flag| format!("user.args.{flag}"));
     flags.chain(more.iter().cloned())
 }

@@ -41,17 +41,17 @@ impl RunDir {
         Ok(Self { path, resumes: false, checkpoint: None })
     }
 
-    /// Whether there is anything left to do in a run of so many steps.
+    /// Whether there is anything left to do in a run of so many steps, which `flag` asks for.
     ///
     /// # Errors
     ///
     /// If there is not.
-    pub fn check_steps(&self, steps: u64) -> Result<(), BoxError> {
+    pub fn check_steps(&self, steps: u64, flag: &str) -> Result<(), BoxError> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
         let manifest: Value = serde_json::from_slice(&fs::read(checkpoint.join("manifest.json"))?)?;
         match manifest["step"].as_u64() {
             Some(step) if step >= steps => Err(format!(
-                "`{}` is complete, at step {step} of {steps}: ask for more with --num-iterations",
+                "`{}` is complete, at step {step} of {steps}: ask for more with {flag}",
                 self.path.display()
             )
             .into()),

@@ -27,6 +27,18 @@ fn keys<'a>(line: &'a Value, prefix: &str) -> Vec<&'a str> {
     keys.filter(|key| key.starts_with(prefix)).collect()
 }
 
+/// Names of the files in a folder.
+fn names(place: &Place, dir: &str) -> Vec<String> {
+    let files = fs::read_dir(place.at(dir)).expect("the folder");
+    files.map(|file| file.expect("a file").file_name().into_string().expect("UTF-8")).collect()
+}
+
+/// The loss of a line of the original: `Step: 100/200 loss 4.32` and what we add.
+fn printed_loss<'a>(out: &'a str, step: &str) -> &'a str {
+    let line = out.lines().find_map(|line| line.strip_prefix(&format!("Step: {step} loss ")));
+    line.expect(step).split(' ').next().expect("a loss")
+}
+
 #[test]
 fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
     let place = Place::new();
@@ -53,6 +65,18 @@ fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
     );
 
     let metrics = place.metrics("runs/bdh-tiny");
+    let losses = |from, to| {
+        let steps = metrics
+            .iter()
+            .filter(move |line| (from..=to).contains(&line["step"].as_u64().unwrap_or(0)));
+        steps.map(|line| line["train/loss"].as_f64().expect("a loss")).collect::<Vec<_>>()
+    };
+    for (step, recorded) in
+        [("1/200", losses(1, 1)), ("100/200", losses(2, 100)), ("200/200", losses(101, 200))]
+    {
+        let mean = recorded.iter().sum::<f64>() / recorded.len() as f64;
+        assert_eq!(printed_loss(&out, step), format!("{mean:.2}"), "{step}");
+    }
     let with = |key: &str| {
         let lines = metrics.iter().filter(|line| !line[key].is_null());
         lines.map(|line| line["step"].as_u64().expect("a step")).collect::<Vec<_>>()
@@ -82,10 +106,7 @@ fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
         (last["val/perplexity"].as_f64().expect("a perplexity") / perplexity - 1.0).abs() < 1e-9
     );
 
-    let is_events = |name: &str| name.contains("tfevents");
-    let files = fs::read_dir(place.at("runs/bdh-tiny")).expect("the run directory");
-    let names = files.map(|file| file.expect("a file").file_name().into_string().expect("UTF-8"));
-    assert!(names.into_iter().any(|name| is_events(&name)));
+    assert!(names(&place, "runs/bdh-tiny").iter().any(|name| name.contains("tfevents")));
     let model = fs::read(place.at("runs/bdh-tiny/checkpoints/step_00000200/model.safetensors"));
     let model = model.expect("a checkpoint of the last step");
     let model = SafeTensors::deserialize(&model).expect("safetensors");
@@ -116,6 +137,67 @@ fn the_requests_three_lines_work() {
 }
 
 #[test]
+fn both_backends_at_once_are_two_names_with_a_comma() {
+    let place = Place::new();
+    let words = format!("{SMALL} --max_iters 2 --log-backend wandb,tensorboard --wandb_entity us");
+    let mut command = place.command(&words);
+    let ended = command.env("WANDB_MODE", "offline").output().expect("the program starts");
+    assert_eq!(ended.status.code(), Some(0));
+    let names = names(&place, "runs/bdh-tiny");
+    for part in ["wandb", "tfevents", "metrics.jsonl", "checkpoints"] {
+        assert!(names.iter().any(|name| name.contains(part)), "{part} is not in {names:?}");
+    }
+    assert_eq!(
+        place.json("runs/bdh-tiny/run.json")["config"]["user"]["args"]["wandb_entity"],
+        "us"
+    );
+}
+
+#[test]
+fn every_flag_of_the_request_has_its_default_and_two_spellings() {
+    let place = Place::new();
+    let help = place.succeeds("--help");
+    for (flag, default, value) in [
+        ("log_backend", "wandb", "none"),
+        ("wandb_project", "WANDB_PROJECT, or bdh-training", "other"),
+        ("wandb_entity", "WANDB_ENTITY, or the key's own", "us"),
+        ("log_train_freq", "10", "3"),
+        ("eval_freq", "500", "4"),
+        ("eval_iters", "100", "1"),
+        ("generate_freq", "1000", "5"),
+        (
+            "prompt",
+            "\"To be or not to be\" \"Once upon a time\" \"In a galaxy far, far away\"",
+            "To",
+        ),
+    ] {
+        let hyphens = flag.replace('_', "-");
+        let (_, entry) = help.split_once(&format!("      --{hyphens} <")).expect(flag);
+        let entry = entry.lines().nth(1).expect("a description");
+        contains(entry, &[&format!("[default: {default}]")]);
+        for spelled in [flag, &hyphens] {
+            let words = format!("{SMALL} --max_iters 2 --dry_run --{spelled}={value}");
+            contains(&place.succeeds(&words), &["steps    2 of 32 tokens"]);
+        }
+    }
+}
+
+#[test]
+fn the_size_of_the_original_is_refused_or_planned_with_its_memory() {
+    let place = Place::new();
+    let ended = place.run("--device cpu --data text.txt --preset paper --dry_run");
+    let said = if ended.code == Some(2) { ended.err } else { ended.out };
+    contains(&said, &["about 121.4 GiB"]);
+    let ended = place
+        .run("--device cpu --data text.txt --preset paper --block_size 64 --batch_size 100000");
+    assert_eq!(ended.code, Some(2), "{}", ended.out);
+    contains(
+        &ended.err,
+        &["a step of 100000 windows of 64 tokens needs about ", " GiB are free: "],
+    );
+}
+
+#[test]
 fn a_schedule_of_the_learning_rate_is_recorded() {
     let place = Place::new();
     place.succeeds(&format!(
@@ -142,6 +224,15 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
     assert_eq!(refused.code, Some(2));
     contains(&refused.err, &["trainer.steps: 4 then, 8 now", &told]);
     place.succeeds(&format!("{longer} {told}")); // dropout and data go on where they were
+    place.refuses("--resume --name part", &["complete, at step 8 of 8", "--max-iters"]);
+    let wider = format!(
+        "--resume --name part --n_embd 32 --max_iters 9 --allow-changed {changed},user.args.n_embd,\
+                         user.model.n_embd,groups.default.elements,parameters"
+    );
+    place.refuses(
+        &wider,
+        &["does not fit this run: `decoder` is [64, 16] there and [128, 32] here"],
+    );
     let losses = |run: &str| {
         let metrics = place.metrics(run);
         metrics

@@ -106,6 +106,35 @@ fn decay_is_for_the_50_tensors_of_the_original() {
     assert_eq!((decayed, ranks.len() - decayed), (50, 98));
 }
 
+#[test]
+fn first_weights_have_the_deviations_of_the_original() {
+    let config = Gpt2Config { block_size: 64, vocab_size: 200, ..Gpt2Config::sized(8, 2, 64) };
+    let model = config.init(3, &Device::flex()).expect("the settings are sound");
+    for (name, values) in parity::weights(&model) {
+        let size = parity::norm(&values) / (values.len() as f64).sqrt();
+        let (tensor, kind) = name.rsplit_once('.').expect("a weight or a bias");
+        let expected = match tensor {
+            _ if kind == "bias" => 0.0,
+            tensor if tensor.contains("ln_") => 1.0,
+            tensor if tensor.ends_with("c_proj") => 0.02 / 4.0, // (2 * 8)^-0.5
+            _ => 0.02,
+        };
+        assert!(
+            (size - expected).abs() < 0.05 * expected + 1e-12,
+            "{name}: {size}, not {expected}"
+        );
+    }
+}
+
+#[test]
+fn the_head_is_the_token_table() {
+    let model = small().init(7, &Device::flex().autodiff()).expect("the settings are sound");
+    let mut silent = parity::weights(&model);
+    silent.get_mut("transformer.wte.weight").expect("a token table").fill(0.0);
+    assert!(logits(&model).iter().all(|logit| *logit != 0.0));
+    assert!(logits(&parity::load(model, &silent)).iter().all(|logit| *logit == 0.0));
+}
+
 fn small() -> Gpt2Config {
     Gpt2Config { block_size: 8, vocab_size: 11, ..Gpt2Config::sized(2, 2, 8) }
 }

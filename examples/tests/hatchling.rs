@@ -188,6 +188,54 @@ fn text_is_the_same_with_the_state_and_without() {
     let (streamed, greedy) = (sampled(45, 5, 1), sampled(45, 1, 1));
     assert_ne!(streamed.tokens, sampled(45, 5, 2).tokens, "another seed");
     assert_eq!(greedy, sampled(45, 1, 2), "of one token the draw does not matter");
+
+    let how =
+        |temperature, seed| Sampling { max_tokens: 40, temperature, seed, ..Sampling::default() };
+    let at = |temperature, seed| task.generate(&model, &[("To be", how(temperature, seed))]);
+    let tokens = |temperature, seed| {
+        at(temperature, seed).expect("it can").expect("no device fails").remove(0).tokens
+    };
+    assert_eq!(tokens(0.0, 1), greedy.tokens, "without temperature it is the likeliest");
+    assert_eq!(tokens(1e-7, 2), greedy.tokens, "and nearly without");
+    assert_ne!(tokens(2.0, 1), tokens(1.0, 1), "heat moves the draw");
+}
+
+#[test]
+fn a_prompt_outside_the_vocabulary_of_the_model_is_one_sentence() {
+    let config = BdhConfig { n_layer: 1, n_embd: 8, vocab_size: 100, ..BdhConfig::default() };
+    let model = config.init(1, &Device::flex()).expect("the settings are sound");
+    let source = RandomCrops::of_bytes("a text of a few bytes", 1, 8, 0).expect("long enough");
+    let task = NextToken::<Bdh, _>::new(source, Vec::new()).vocabulary(Capitals);
+    let sampled = |prompt| {
+        task.generate(&model, &[(prompt, Sampling { max_tokens: 2, ..Sampling::default() })])
+    };
+    assert!(sampled("TO BE").expect("it can").is_ok());
+    let error = sampled("to").expect("it can").expect_err("t is 116").to_string();
+    assert!(
+        error.starts_with("the prompt \"to\" has id 116, which is outside the vocabulary of 100"),
+        "{error}"
+    );
+}
+
+/// The first hundred bytes, without small letters after `c`.
+struct Capitals;
+
+impl bdh::lm::Vocabulary for Capitals {
+    fn encode(&self, text: &str) -> Vec<i32> {
+        bdh::lm::bytes(text)
+    }
+
+    fn decode(&self, ids: &[i32]) -> String {
+        Tokenizer::Bytes.decode(ids)
+    }
+
+    fn bos(&self) -> Option<i32> {
+        None
+    }
+
+    fn token_bytes(&self) -> Vec<u32> {
+        vec![1; 100]
+    }
 }
 
 /// Bytes without a token that begins a document, as the original has them.

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 ///
 /// On a terminal it is a progress bar with loss, tokens per second and the time that remains, from the
 /// first step on. In a pipe or a log file it is a line every [`line_every`](Self::line_every) steps:
-/// `Step: 100/3000 loss 2.450`. Evals, and the last step, get a line of their own in both.
+/// `Step: 100/3000 loss 2.45`. Evals, and the last step, get a line of their own in both.
 #[derive(Debug)]
 pub struct Console {
     line_every: u64,

@@ -55,7 +55,7 @@ impl Lines {
         lines.into_iter().flatten().collect()
     }
 
-    /// `Step: 100/3000 loss 2.450  23,014 tok/s  eta 1m20s`, if it is time for one.
+    /// `Step: 100/3000 loss 2.45  23,014 tok/s  eta 1m20s`, if it is time for one.
     fn step_line(&mut self, record: &Record) -> Option<String> {
         let step = record.clock.step;
         let is_regular = self.every.is_some_and(|every| step == 1 || step.is_multiple_of(every));
@@ -63,7 +63,7 @@ impl Lines {
             return None;
         }
         let loss = std::mem::take(&mut self.loss).mean();
-        let loss = loss.map(|loss| format!(" loss {loss:.3}")).unwrap_or_default();
+        let loss = loss.map(|loss| format!(" loss {}", three_digits(loss))).unwrap_or_default();
         Some(format!("Step: {step}/{}{loss}{}", self.steps, self.pace(record)))
     }
 
@@ -112,6 +112,12 @@ fn eval_line(record: &Record) -> Option<String> {
     (!metrics.is_empty()).then(|| format!("Step {step:05} | val {}", metrics.join(" | ")))
 }
 
+/// `5.64`, `0.987`: a loss as BDH's `train.py` prints it, which asks Python for three digits.
+fn three_digits(loss: f64) -> String {
+    let decimals = if loss.abs() < 1.0 { 3 } else { 2 };
+    format!("{loss:.decimals$}")
+}
+
 /// `12,345`.
 fn with_commas(number: f64) -> String {
     let digits = format!("{number:.0}");
@@ -140,9 +146,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_rates_are_short() {
+    fn times_rates_and_losses_are_short() {
         let times = [59.4, 60.0, 7_500.0].map(|s| short(Duration::from_secs_f64(s)));
         assert_eq!(times, ["59s", "1m00s", "2h05m"]);
+        assert_eq!([5.6449, 2.4, 0.9876].map(three_digits), ["5.64", "2.40", "0.988"]);
         assert_eq!([0.0, 999.0, 1_234_567.0].map(with_commas), ["0", "999", "1,234,567"]);
     }
 }

@@ -1,6 +1,6 @@
 //! Text from a model, one token after the other.
 
-use super::{CausalLm, Sampling, TokenStream, UnknownToken, sampling};
+use super::{CausalLm, Sampling, TokenStream, sampling};
 use crate::{BoxError, Probe, seed};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::sync::Arc;
@@ -85,22 +85,6 @@ pub(super) fn generate<M: CausalLm>(
     Ok(rows.into_iter().map(|row| row.finish(vocabulary)).collect())
 }
 
-/// Checks that a model knows every id of a prompt, if it tells which ones it knows.
-fn check_prompt(model: &impl CausalLm, ids: &[i32]) -> Result<(), UnknownToken> {
-    let Some(vocab_size) = model.vocab_size() else { return Ok(()) };
-    let unknown = |id: &i32| usize::try_from(*id).map_or(true, |id| id >= vocab_size);
-    match ids.iter().position(unknown) {
-        Some(position) => Err(UnknownToken {
-            id: ids[position],
-            what: "of the prompt",
-            row: 0,
-            position,
-            vocab_size,
-        }),
-        None => Ok(()),
-    }
-}
-
 /// A text under way.
 struct Row<'a> {
     how: &'a Sampling,
@@ -127,7 +111,8 @@ impl<'a> Row<'a> {
         if ids.is_empty() {
             return Err("a prompt needs at least one token".into());
         }
-        check_prompt(model, &ids)?;
+        let known = model.vocab_size().unwrap_or_else(|| vocabulary.token_bytes().len());
+        check_ids(prompt, &ids, known)?;
         let start = ids.len();
         let fits = start + how.max_tokens <= how.max_context;
         let stream = fits.then(|| model.stream()).flatten();
@@ -169,6 +154,19 @@ impl<'a> Row<'a> {
         let tokens = self.ids.split_off(self.start);
         let text = escape(&vocabulary.decode_bytes(&tokens));
         Generated { text, tokens, log_probs: self.log_probs }
+    }
+}
+
+/// Whether a prompt is made of ids that there are: what a model makes of others depends on the device.
+fn check_ids(prompt: &str, ids: &[i32], count: usize) -> Result<(), BoxError> {
+    let is_known = |id: i32| usize::try_from(id).is_ok_and(|id| id < count);
+    match ids.iter().find(|id| !is_known(**id)) {
+        Some(id) => Err(format!(
+            "the prompt {prompt:?} has id {id}, which is outside the vocabulary of {count}: \
+             leave out what the model was not made for, or give it a larger vocabulary"
+        )
+        .into()),
+        None => Ok(()),
     }
 }
 
@@ -277,6 +275,15 @@ mod tests {
         };
         assert_eq!(text(7), "defg"); // 3, 4, 5 and 6 had been read
         assert_eq!(text(6), "aaaa");
+    }
+
+    #[test]
+    fn a_prompt_outside_the_vocabulary_is_one_sentence() {
+        let model = Counts { device: Param::from_tensor(Tensor::zeros([1], &Device::flex())) };
+        let error = generate(&model, &Letters, &[("abz", Sampling::default())]);
+        let expected = "the prompt \"abz\" has id 25, which is outside the vocabulary of 8: \
+                        leave out what the model was not made for, or give it a larger vocabulary";
+        assert_eq!(error.expect_err("z is no letter here").to_string(), expected);
     }
 
     #[test]
