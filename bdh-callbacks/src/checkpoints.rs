@@ -10,13 +10,10 @@
 use crate::early_stop::{Mode, metric};
 use bdh::{
     BoxError, Callback, CheckpointRequest, Checkpointed, ConfigError, EvalEnd, FitStart,
-    HookResult, callback,
+    HookResult, callback, delete_checkpoint,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io;
-use std::path::Path;
 
 /// Keeps the best `keep` checkpoints by a metric of the eval, and deletes those that no longer are.
 ///
@@ -104,7 +101,7 @@ impl Callback for Checkpoints {
         }
         // The process may have died when the better ones were complete, and these not deleted yet.
         let old = std::mem::take(&mut self.seen.old);
-        Ok(old.iter().try_for_each(|name| delete(&dir.join(name)))?)
+        Ok(old.iter().try_for_each(|name| delete_checkpoint(&dir.join(name)))?)
     }
 
     fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
@@ -119,7 +116,7 @@ impl Callback for Checkpoints {
         let is_written = at.path.ends_with(self.name(at.step()));
         let Some(dir) = at.path.parent().filter(|_| is_written) else { return Ok(()) };
         let old = std::mem::take(&mut self.seen.old);
-        Ok(old.iter().try_for_each(|name| delete(&dir.join(name)))?)
+        Ok(old.iter().try_for_each(|name| delete_checkpoint(&dir.join(name)))?)
     }
 
     fn state(&self) -> serde_json::Value {
@@ -127,16 +124,20 @@ impl Callback for Checkpoints {
     }
 
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
-        self.seen = serde_json::from_value(state)?;
+        let seen: Seen = serde_json::from_value(state)?;
+        // A checkpoint is somebody's file, and what it calls old is deleted.
+        let mut names = seen.old.iter().chain(seen.best.iter().map(|(_, name)| name));
+        if let Some(name) = names.find(|name| !is_ours(name)) {
+            return Err(format!("{name:?} is no checkpoint of this callback").into());
+        }
+        self.seen = seen;
         Ok(())
     }
 }
 
-fn delete(checkpoint: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(checkpoint) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+/// Whether a name is one that [`Checkpoints`] gives, and stays in its folder.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("best_") && !name.contains(['/', '\\', ':'])
 }
 
 #[cfg(test)]

@@ -94,6 +94,14 @@ struct Seen {
     waited: u32,
 }
 
+/// What a checkpoint holds.
+#[derive(Serialize, Deserialize)]
+struct State {
+    seen: Seen,
+    /// The loss of the step, which the next one judges; JSON has no NaN but null.
+    pending: Option<(u64, Option<f64>)>,
+}
+
 impl Default for EarlyStop {
     fn default() -> Self {
         Self {
@@ -174,11 +182,15 @@ impl Callback for EarlyStop {
     }
 
     fn state(&self) -> serde_json::Value {
-        serde_json::to_value(&self.seen).unwrap_or_default()
+        let known = |(step, loss): &(u64, Deferred)| Some((*step, Some(loss.value()?)));
+        let pending = self.pending.as_ref().and_then(known);
+        serde_json::to_value(State { seen: self.seen.clone(), pending }).unwrap_or_default()
     }
 
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
-        self.seen = serde_json::from_value(state)?;
+        let State { seen, pending } = serde_json::from_value(state)?;
+        self.seen = seen;
+        self.pending = pending.map(|(step, loss)| (step, loss.unwrap_or(f64::NAN).into()));
         Ok(())
     }
 }

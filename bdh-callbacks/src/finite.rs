@@ -74,6 +74,20 @@ struct Pending {
     params: Vec<(String, Deferred)>,
 }
 
+/// What a checkpoint holds: of the step, what the next one judges. JSON has no NaN but null.
+#[derive(Serialize, Deserialize)]
+struct State {
+    was_bad: bool,
+    pending: Option<Judged>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Judged {
+    step: u64,
+    loss: Option<f64>,
+    params: Vec<(String, f64)>,
+}
+
 impl Pending {
     /// What is wrong, in words, if anything is.
     fn verdict(&self) -> Option<String> {
@@ -140,6 +154,26 @@ impl Callback for Finite {
             (Some(reason), OnNonFinite::Report) => at.remark(reason),
             (None, _) => {}
         }
+        Ok(())
+    }
+
+    fn state(&self) -> serde_json::Value {
+        let known = |value: &Deferred| value.value().unwrap_or(0.0);
+        let pending = self.pending.as_ref().map(|Pending { step, loss, params }| {
+            let params = params.iter().map(|(name, count)| (name.clone(), known(count)));
+            let params = params.filter(|(_, count)| *count != 0.0).collect();
+            Judged { step: *step, loss: Some(known(loss)), params }
+        });
+        serde_json::to_value(State { was_bad: self.was_bad, pending }).unwrap_or_default()
+    }
+
+    fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
+        let State { was_bad, pending } = serde_json::from_value(state)?;
+        self.was_bad = was_bad;
+        self.pending = pending.map(|Judged { step, loss, params }| {
+            let params = params.into_iter().map(|(name, count)| (name, count.into())).collect();
+            Pending { step, loss: loss.unwrap_or(f64::NAN).into(), params }
+        });
         Ok(())
     }
 

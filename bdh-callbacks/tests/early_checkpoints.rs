@@ -1,5 +1,7 @@
 //! Early checkpoints come when they were asked for, stay, and open elsewhere.
 
+#[path = "support/judges.rs"]
+mod judges;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
@@ -7,6 +9,7 @@ use bdh::{
     Attach, Callback, Checkpoint, at, callbacks_from_toml, every, fraction, latest_checkpoint,
 };
 use bdh_callbacks::EarlyCheckpoints;
+use judges::Judge;
 use safetensors::SafeTensors;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -87,6 +90,17 @@ fn an_early_checkpoint_has_model_optimizer_step_and_configuration_and_opens_in_p
     assert_eq!(bits("embed.weight"), model[0]);
     let transposed = (0..11).flat_map(|out| (0..8).map(move |input| model[1][input * 11 + out]));
     assert_eq!(bits("head.weight"), transposed.collect::<Vec<_>>());
+
+    if let Some(judge) = Judge::modern() {
+        let read = judge.json("safetensors_load.py", [path.join("model.safetensors")]);
+        for (name, shape) in &shapes {
+            assert_eq!(read[name][0], serde_json::json!(shape), "{name}");
+            let values = read[name][1].as_array().expect("values").iter();
+            let values = values.map(|value| (value.as_f64().expect("a number") as f32).to_bits());
+            assert_eq!(values.collect::<Vec<_>>(), bits(name), "{name}");
+        }
+        assert_eq!(read.as_object().map(serde_json::Map::len), Some(shapes.len()));
+    }
 
     let saved = Checkpoint::read(&path).expect("a whole checkpoint");
     assert!(saved.optimizer.contains_key("head.weight.momentum.moment_1"));

@@ -123,6 +123,11 @@ const TOML: &str = "[[callback]]\nuse = \"norms\"\nevery = \"every 10 steps | la
 const YAML: &str = "callback:\n  - use: norms\n    every: every 10 steps | last\n    name: &n n\n  \
                     - use: spikes\n    on_error: abort\n    name: *n\n";
 
+/// On short lines, so that damage meets each of them.
+const SWEEP: &str = "method: grid\nmetric: {name: l}\nparameters:\n a: {values: [1, 2]}\n b: {min: 1, max: 9}\n \
+    c: {min: 0.5, max: 9, q: 2, distribution: q_uniform}\n d: {parameters: {e: {value: null}}}\n\
+    early_terminate: {type: hyperband, min_iter: 3, eta: 2}\n";
+
 /// A property test for each parser: its name, and files to begin with.
 macro_rules! never_panics {
     ($($name:ident: $parser:ident($strategy:expr);)+) => {$(
@@ -140,6 +145,7 @@ never_panics! {
     any_text_is_a_cadence_or_an_error: cadence(touched(b"at 1_0,20 steps | every 7.5% & (last | never)".to_vec()));
     any_toml_is_callbacks_or_an_error: callbacks_toml(touched(TOML.into()));
     any_yaml_is_callbacks_or_an_error: callbacks_yaml(touched(YAML.into()));
+    any_text_is_a_sweep_whose_trials_can_be_drawn_or_an_error: sweep(touched(SWEEP.into()));
     any_line_is_a_record_or_none: record(touched(parsers::a_metrics_file()));
     any_manifest_is_read_or_refused: manifest(touched(a_file_of_it("manifest.json")));
     any_state_is_read_or_refused: state(touched(a_file_of_it("state.json")));
@@ -191,6 +197,7 @@ fn what_a_file_only_claims_to_hold_takes_no_memory() {
         let all = [
             parsers::cadence,
             parsers::callbacks_toml,
+            parsers::sweep,
             parsers::record,
             parsers::manifest,
             parsers::state,
@@ -209,6 +216,7 @@ fn what_a_file_only_claims_to_hold_takes_no_memory() {
         (1..12).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(",")));
     let laughs = format!("a0: &a0 [lol]\n{}callback: *a11\n", laughs.collect::<String>());
     parsers::callbacks_yaml(laughs.as_bytes());
+    parsers::sweep(laughs.as_bytes());
     let grown = (peak() - before) >> 10;
     assert!(grown < 512, "{grown} MiB for files of some KB");
 }

@@ -3,6 +3,7 @@
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
+use bdh::burn::optim::SgdConfig;
 use bdh::testing::resume_exact;
 use bdh::{Attach, Callback, CallbackEntry, every, registered_callbacks, start};
 use bdh_callbacks as _;
@@ -61,4 +62,23 @@ fn a_run_with_every_callback_dropout_and_accumulation() {
 #[test]
 fn a_run_that_is_stopped_in_the_middle_of_an_epoch() {
     check(&[2, 5], 1);
+}
+
+#[test]
+fn a_run_that_ends_because_of_nan_ends_on_the_same_step() {
+    let _alone = tiny::alone();
+    // At this rate the weights overflow in the second or third step.
+    for watch in ["finite", "early_stop"] {
+        let run = || {
+            let entries = registered_callbacks().into_iter().filter(|entry| entry.name == watch);
+            let callbacks = entries.map(|entry| {
+                let settings =
+                    if watch == "finite" { json!({ "action": "stop" }) } else { json!({}) };
+                (entry.build)(settings).expect("valid settings")
+            });
+            let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 12);
+            run.optimizer(SgdConfig::new().build(), f64::MAX).callbacks(callbacks)
+        };
+        resume_exact([1, 2], &[], run); // what step 2 brought is judged in step 3, which is the last
+    }
 }

@@ -16,8 +16,8 @@ mod folder;
 mod saver;
 mod tensors;
 
-pub(crate) use folder::{find, forget_after, is_plain_name, recover, rotate};
-pub use folder::{latest_checkpoint, list_checkpoints};
+pub use folder::{delete_checkpoint, latest_checkpoint, list_checkpoints};
+pub(crate) use folder::{find, forget_after, is_plain_name, recover, rotate, sha256, unreadable};
 pub(crate) use saver::{Job, Saved, Saver};
 pub use tensors::Tensors;
 pub(crate) use tensors::read as read_tensors;

@@ -81,7 +81,8 @@ pub use callback::{
     on_eval_batch, on_fit_end, on_fit_start, on_micro_batch, on_step, on_step_start,
 };
 pub use checkpoint::{
-    Checkpoint, CheckpointError, State, Tensors, latest_checkpoint, list_checkpoints,
+    Checkpoint, CheckpointError, State, Tensors, delete_checkpoint, latest_checkpoint,
+    list_checkpoints,
 };
 pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
 pub use config_change::ConfigChange;

@@ -1,5 +1,6 @@
 //! The run directory: who the run is, in a file that any program can read.
 
+use crate::checkpoint::sha256;
 use crate::outcome::{Outcome, Problem};
 use crate::record::number;
 use crate::{ConfigError, Feedback, Overhead, Record};
@@ -48,6 +49,8 @@ pub struct RunInfo {
 struct RunFile<'a> {
     #[serde(flatten)]
     info: &'a RunInfo,
+    /// Of `config`: runs of the same settings have the same.
+    config_sha256: String,
     bdh_version: &'static str,
     git_commit: Option<String>,
     status: &'a str,
@@ -123,6 +126,7 @@ fn write(
     let Some(dir) = &info.dir else { return Ok(()) };
     let file = RunFile {
         info,
+        config_sha256: sha256(info.config.to_string().as_bytes()),
         bdh_version: env!("CARGO_PKG_VERSION"),
         git_commit: git_commit(),
         status,

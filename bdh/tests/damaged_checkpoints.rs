@@ -1,9 +1,12 @@
 //! A checkpoint that is not what it was when it was written never gets into a run.
 
+#[path = "support/manifest.rs"]
+mod manifest;
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use bdh::{Checkpoint, CheckpointError, every, list_checkpoints};
+use bdh::{Checkpoint, every, list_checkpoints};
+use manifest::seal;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -73,13 +76,30 @@ fn the_newest_whole_one_is_taken_and_the_damaged_ones_are_told() {
     let found = list_checkpoints(&dir.path().join("checkpoints"));
     fs::write(found[0].join("model.safetensors"), "not a model").expect("a file");
     fs::remove_file(found[1].join("state.json")).expect("a file");
+    let manifest = found[2].join("manifest.json");
+    let text = fs::read_to_string(&manifest).expect("a manifest");
+    fs::write(&manifest, text.replace("\"step\": 6", "\"step\": 60")).expect("a file");
     let fitted = fit(run(dir.path()).resume("auto"));
     assert_eq!(tiny::weights(&fitted.model), undisturbed);
     let told: Vec<_> = fitted.problems.iter().map(|p| (p.who.as_str(), p.error.clone())).collect();
     let names: Vec<_> = told.iter().map(|(who, _)| *who).collect();
-    assert_eq!(names, ["step_00000012", "step_00000009"]);
-    assert!(told[0].1.contains("model.safetensors` is damaged: it has 11 bytes"), "{told:?}");
-    assert!(told[1].1.contains("state.json"), "{told:?}");
+    assert_eq!(names, ["step_00000006", "step_00000012", "step_00000009"]);
+    assert!(told[0].1.contains("its checksum is not that of what it says"), "{told:?}");
+    assert!(told[1].1.contains("model.safetensors` is damaged: it has 11 bytes"), "{told:?}");
+    assert!(told[2].1.contains("state.json"), "{told:?}");
+}
+
+#[test]
+fn where_none_is_whole_the_run_is_not_begun_again() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(run(dir.path()));
+    for path in list_checkpoints(&dir.path().join("checkpoints")) {
+        fs::write(path.join("manifest.json"), "{").expect("a file");
+    }
+    let error = run(dir.path()).resume("auto").build().err().expect("nothing to go on from");
+    let text = format!("{error}: {}", std::error::Error::source(&error).expect("a cause"));
+    assert!(text.starts_with("cannot resume: ") && text.contains("step_00000012"), "{text}");
 }
 
 #[test]
@@ -93,11 +113,12 @@ fn a_manifest_that_names_files_elsewhere_is_refused() {
     let manifest = fs::read_to_string(newest.join("manifest.json")).expect("a manifest");
     let absolute = secret.to_str().expect("a path of letters");
     for name in ["../../secret", absolute, "", ".hidden"] {
-        let name = serde_json::to_string(name).expect("JSON");
-        let crafted = manifest.replacen("\"optimizer.safetensors\"", &name, 1);
-        fs::write(newest.join("manifest.json"), &crafted).expect("a file");
-        let error = Checkpoint::read(&newest).expect_err("a file elsewhere");
-        assert!(matches!(error, CheckpointError::Damaged { .. }), "{name}: {error}");
+        let mut crafted: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
+        crafted["files"][name] = crafted["files"]["state.json"].clone();
+        seal(&mut crafted);
+        fs::write(newest.join("manifest.json"), crafted.to_string()).expect("a file");
+        let error = Checkpoint::read(&newest).expect_err("a file elsewhere").to_string();
+        assert!(error.contains("is not a file of it"), "{name}: {error}");
     }
     #[cfg(unix)]
     {
@@ -118,6 +139,7 @@ fn what_a_dying_process_left_is_cleared_and_what_it_had_moved_aside_comes_back()
     // Killed between the two renames of a checkpoint that is written anew, and while it wrote another.
     fs::rename(folder.join("step_00000012"), folder.join(".step_00000012.old")).expect("renamed");
     fs::create_dir(folder.join(".step_00000015.tmp")).expect("a directory");
+    fs::create_dir(folder.join(".step_00000001.gone")).expect("a directory"); // and while it deleted a third
     assert_eq!(fit(run(dir.path()).resume("auto")).problems, []);
     let mut names: Vec<_> = fs::read_dir(&folder)
         .expect("a directory")

@@ -108,6 +108,18 @@ fn a_grid_goes_in_the_order_of_sweeps() {
 }
 
 #[test]
+fn a_grid_of_more_points_than_fit_into_memory_is_no_trouble() {
+    let all = json!({ "min": i64::MIN, "max": i64::MAX });
+    let tiny_steps = json!({ "min": 0.0, "max": 1.0, "q": 1e-12, "distribution": "q_uniform" });
+    let file = sweep("grid", &json!({ "a": all, "b": tiny_steps, "c": { "values": [1, 2] } }));
+    let space = read(&file).expect("valid").space();
+    let mut grid = space.grid().expect("a grid");
+    assert_eq!(grid.next().expect("the first")["a"], json!(i64::MIN));
+    let point = grid.nth(2_000_000_000_001).expect("one far away");
+    assert_eq!((&point["a"], &point["c"]), (&json!(i64::MIN + 1), &json!(1)));
+}
+
+#[test]
 fn hyperband_ends_the_runs_that_sweeps_ends() {
     let rules = [
         json!({ "type": "hyperband", "min_iter": 3 }),
@@ -214,6 +226,10 @@ fn a_mistake_is_told_with_its_key_its_line_and_what_would_be_valid() {
             &["parameters.lr", "`q` is not for this distribution, which takes values", "line 6"],
         ),
         ("  lr: 0.1\n", &["parameters.lr", "0.1", "line 5"]),
+        (
+            "  lr:\n    min: 1\n    max: 1000\n    distribution: log_uniform\n",
+            &["parameters.lr", "exponents of e", "`distribution: log_uniform_values`"],
+        ),
         ("eta: 3\n", &["`eta`", "`run_cap`", "line 5"]),
         ("early_terminate:\n  type: hyperband\n", &["early_terminate", "`min_iter`", "line 6"]),
     ] {

@@ -133,7 +133,8 @@ fn model(args: &Args, recipe: &Recipe) -> Result<Gpt, BoxError> {
     }
     let config =
         GptConfig { n_layer: 2, n_head: 1, n_kv_head: 1, n_embd: 64, ..GptConfig::default() };
-    let config = GptConfig { vocab_size: 64, sequence_len: 64, ..config };
+    let vocab_size = recipe.config.vocab_size; // the text's tokens are checked against it
+    let config = GptConfig { vocab_size, sequence_len: 64, ..config };
     Ok(config.init(args.seed, &bdh::device(&DeviceKind::default().to_string())?)?)
 }
 

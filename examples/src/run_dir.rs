@@ -49,6 +49,11 @@ impl RunDir {
     pub fn check_steps(&self, steps: u64, flag: &str) -> Result<(), BoxError> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
         let manifest: Value = serde_json::from_slice(&fs::read(checkpoint.join("manifest.json"))?)?;
+        // A run that died after its last checkpoint has still to record its last step, and how it ended.
+        let run: Value = serde_json::from_slice(&fs::read(self.path.join("run.json"))?)?;
+        if run["status"] != "completed" {
+            return Ok(());
+        }
         match manifest["step"].as_u64() {
             Some(step) if step >= steps => Err(format!(
                 "`{}` is complete, at step {step} of {steps}: ask for more with {flag}",

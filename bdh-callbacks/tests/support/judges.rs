@@ -40,7 +40,13 @@ struct Recipe {
 const MODERN: Recipe = Recipe {
     name: "modern-1",
     variable: "BDH_JUDGE_MODERN",
-    packages: &["tensorboard==2.21.0", "wandb==0.31.0", "sweeps==0.3.0", "numpy"],
+    packages: &[
+        "tensorboard==2.21.0",
+        "wandb==0.31.0",
+        "sweeps==0.3.0",
+        "safetensors==0.8.0",
+        "numpy",
+    ],
 };
 
 const WANDB_0_19: Recipe = Recipe {
@@ -57,7 +63,7 @@ const ORIGINALS: Recipe = Recipe {
 };
 
 impl Judge {
-    /// TensorBoard 2.21, wandb 0.31 and sweeps 0.3; `None` if they cannot be had.
+    /// TensorBoard 2.21, wandb 0.31, sweeps 0.3 and safetensors; `None` if they cannot be had.
     ///
     /// A test begins with `let Some(judge) = Judge::modern() else { return };`.
     pub(crate) fn modern() -> Option<Self> {

@@ -5,12 +5,16 @@
 
 #![allow(dead_code, reason = "each target takes what it needs")]
 
+#[path = "../../../bdh/tests/support/manifest.rs"]
+mod manifests;
+
 use bdh::burn::tensor::TensorData;
+use bdh::sweep::{Goal, Progress, Sweep};
 use bdh::{Cadence, Checkpoint, Clock, Feedback, Jsonl, Outcome, Record, RunInfo, Sink, State};
 use bdh_callbacks::wandb::{Mode, repair};
 use bdh_callbacks::{TensorBoard, Wandb};
+use manifests::{seal, sha256};
 use serde_json::{Value as Json, json};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -39,6 +43,20 @@ pub(crate) fn callbacks_toml(bytes: &[u8]) {
 pub(crate) fn callbacks_yaml(bytes: &[u8]) {
     if let Some(text) = text(bytes) {
         let _ = bdh::callbacks_from_yaml(text).map_err(|error| error.to_string());
+    }
+}
+
+/// What a sweep file says is drawn, too.
+pub(crate) fn sweep(bytes: &[u8]) {
+    let Some(sweep) = text(bytes).and_then(|text| text.parse::<Sweep>().ok()) else { return };
+    let space = sweep.space();
+    let _ = space.random(7, 3);
+    if let Ok(mut grid) = space.grid() {
+        let _ = (grid.next(), grid.nth(1_000_000));
+    }
+    if let Some(hyperband) = sweep.early_terminate {
+        let run = Progress { history: vec![1.0; 30], is_running: true };
+        let _ = hyperband.ends(&[run], Goal::Minimize);
     }
 }
 
@@ -95,10 +113,18 @@ fn written() -> TempDir {
 pub(crate) fn manifest(bytes: &[u8]) {
     let dir = written();
     let path = dir.path().join("step_5");
-    fs::write(path.join("manifest.json"), bytes).expect("a file");
-    let _ = bdh::latest_checkpoint(dir.path());
-    if let Ok(read) = Checkpoint::read(&path) {
-        assert_eq!(read.state, a_checkpoint().state);
+    let read = |bytes: &[u8]| {
+        fs::write(path.join("manifest.json"), bytes).expect("a file");
+        let _ = bdh::latest_checkpoint(dir.path());
+        if let Ok(read) = Checkpoint::read(&path) {
+            assert_eq!(read.state, a_checkpoint().state);
+        }
+    };
+    read(bytes);
+    // A checksum keeps nobody away who can compute one.
+    if let Ok(mut manifest @ Json::Object(_)) = serde_json::from_slice(bytes) {
+        seal(&mut manifest);
+        read(manifest.to_string().as_bytes());
     }
 }
 
@@ -134,9 +160,8 @@ pub(crate) fn replace(checkpoint: &Path, name: &str, bytes: &[u8]) {
     let path = checkpoint.join("manifest.json");
     let manifest = fs::read(&path).expect("a manifest");
     let mut manifest: Json = serde_json::from_slice(&manifest).expect("JSON");
-    let digest = Sha256::digest(bytes);
-    let sha256 = digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-    manifest["files"][name] = json!({ "bytes": bytes.len(), "sha256": sha256 });
+    manifest["files"][name] = json!({ "bytes": bytes.len(), "sha256": sha256(bytes) });
+    seal(&mut manifest);
     fs::write(path, manifest.to_string()).expect("a file");
     fs::write(checkpoint.join(name), bytes).expect("a file");
 }

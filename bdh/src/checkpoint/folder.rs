@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const MANIFEST: &str = "manifest.json";
 
 /// The version of the layout.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
@@ -21,6 +21,22 @@ struct Manifest {
     step: u64,
     pinned: bool,
     files: BTreeMap<String, FileEntry>,
+    /// Of all the rest: the step decides which checkpoint is the newest, and which are deleted.
+    sha256: String,
+}
+
+impl Manifest {
+    fn new(step: u64, pinned: bool, files: BTreeMap<String, FileEntry>) -> Self {
+        let mut manifest = Self { format: FORMAT, step, pinned, files, sha256: String::new() };
+        manifest.sha256 = manifest.checksum();
+        manifest
+    }
+
+    fn checksum(&self) -> String {
+        let Self { format, step, pinned, files, .. } = self;
+        let rest = serde_json::to_vec(&(format, step, pinned, files));
+        sha256(&rest.unwrap_or_default())
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,7 +87,7 @@ impl<'a> Folder<'a> {
     /// Writes the manifest, and gives the directory its name.
     pub(super) fn finish(mut self, step: u64, pinned: bool) -> Result<(), CheckpointError> {
         let files = std::mem::take(&mut self.files);
-        let manifest = Manifest { format: FORMAT, step, pinned, files };
+        let manifest = Manifest::new(step, pinned, files);
         let finish = || {
             let manifest = serde_json::to_vec_pretty(&manifest)?;
             write_atomically(&self.scratch.join(MANIFEST), &manifest)?;
@@ -102,12 +118,20 @@ impl FileEntry {
             digest.update(&part[..read]);
             bytes += read as u64;
         }
-        let sha256 = digest.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a string takes whatever is written to it");
-            text
-        });
-        Ok(Self { bytes, sha256 })
+        Ok(Self { bytes, sha256: hex(digest.finalize()) })
     }
+}
+
+/// The SHA-256 of some bytes, in hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::digest(bytes))
+}
+
+fn hex(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes whatever is written to it");
+        text
+    })
 }
 
 /// Renames `from` to `to`; what stood at `to` is moved aside first, and deleted last.
@@ -124,10 +148,26 @@ fn replace_dir(from: &Path, to: &Path) -> io::Result<()> {
     remove(&aside)
 }
 
-/// The name of a directory that is not a checkpoint yet (`tmp`), or no longer (`old`).
+/// The name of a directory that is not a checkpoint yet (`tmp`), or no longer (`old`, which may come back, and `gone`).
 fn hidden(dir: &Path, what: &str) -> PathBuf {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     dir.with_file_name(format!(".{name}.{what}"))
+}
+
+/// Deletes a checkpoint, if it is there. A process that dies in the middle leaves nothing that looks like one, and the next
+/// to resume the run clears it up.
+///
+/// # Errors
+///
+/// If the file system refuses.
+pub fn delete_checkpoint(dir: &Path) -> io::Result<()> {
+    let gone = hidden(dir, "gone");
+    remove(&gone)?;
+    match fs::rename(dir, &gone) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => remove(&gone),
+    }
 }
 
 fn remove(dir: &Path) -> io::Result<()> {
@@ -188,12 +228,15 @@ fn read_manifest(dir: &Path) -> Result<Manifest, CheckpointError> {
     let path = dir.join(MANIFEST);
     let manifest: Manifest = serde_json::from_slice(&read_file(&path)?)
         .map_err(|error| damaged(&path, &error.into()))?;
-    if manifest.format == FORMAT {
-        Ok(manifest)
-    } else {
+    if manifest.format != FORMAT {
         let what = format!("its format is {}, this program reads {FORMAT}", manifest.format);
-        Err(CheckpointError::Mismatch { path, what })
+        return Err(CheckpointError::Mismatch { path, what });
     }
+    if manifest.sha256 != manifest.checksum() {
+        let what = "its checksum is not that of what it says".to_owned();
+        return Err(CheckpointError::Damaged { path, what });
+    }
+    Ok(manifest)
 }
 
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
@@ -204,8 +247,7 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
 
 /// Finds the newest complete checkpoint below `dir`, by its step.
 ///
-/// Directories without a readable manifest, such as one that was being written when the machine died,
-/// are passed over. Whether its files are intact shows when it is [read](super::Checkpoint::read).
+/// Directories without a readable manifest are passed over; a resume tells of them. Whether its files are intact shows when it is [read](super::Checkpoint::read).
 #[must_use]
 pub fn latest_checkpoint(dir: &Path) -> Option<PathBuf> {
     list_checkpoints(dir).into_iter().next()
@@ -230,13 +272,13 @@ pub(crate) fn find(path: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> 
 /// Deletes all but the newest `keep` of the checkpoints that are not pinned.
 pub(crate) fn rotate(dir: &Path, keep: usize) -> io::Result<()> {
     let mut old = list(dir).into_iter().filter(|(_, manifest)| !manifest.pinned).skip(keep.max(1));
-    old.try_for_each(|(path, _)| remove(&path))
+    old.try_for_each(|(path, _)| delete_checkpoint(&path))
 }
 
 /// Deletes the checkpoints of later steps, which belong to a future that a resume gives up.
 pub(crate) fn forget_after(dir: &Path, step: u64) -> io::Result<()> {
     let mut later = list(dir).into_iter().filter(|(_, manifest)| manifest.step > step);
-    later.try_for_each(|(path, _)| remove(&path))
+    later.try_for_each(|(path, _)| delete_checkpoint(&path))
 }
 
 /// Clears up after a process that died while it wrote: a checkpoint that was moved aside comes back if
@@ -245,12 +287,11 @@ pub(crate) fn recover(dir: &Path) -> io::Result<()> {
     let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let Some(name) = name.strip_prefix('.') else { continue };
-        let target = name.strip_suffix(".old").map(|name| dir.join(name));
-        match target {
-            Some(target) if !target.exists() => fs::rename(&path, target)?,
-            None if name.strip_suffix(".tmp").is_none() => {}
-            _ => remove(&path)?,
+        let hidden = name.strip_prefix('.').and_then(|name| name.rsplit_once('.'));
+        match hidden {
+            Some((name, "old")) if !dir.join(name).exists() => fs::rename(&path, dir.join(name))?,
+            Some((_, "old" | "tmp" | "gone")) => remove(&path)?,
+            _ => {}
         }
     }
     Ok(())
@@ -258,15 +299,29 @@ pub(crate) fn recover(dir: &Path) -> io::Result<()> {
 
 /// Newest first; of one step, in the order of their names.
 fn list(dir: &Path) -> Vec<(PathBuf, Manifest)> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let mut found: Vec<_> = entries
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let hidden = path.file_name()?.to_string_lossy().starts_with('.');
-            let manifest = read_manifest(&path).ok()?;
-            (!hidden).then_some((path, manifest))
-        })
-        .collect();
+    let mut found: Vec<_> =
+        manifests(dir).filter_map(|(path, manifest)| Some((path, manifest.ok()?))).collect();
     found.sort_by(|(a, left), (b, right)| right.step.cmp(&left.step).then_with(|| a.cmp(b)));
     found
+}
+
+/// The directories below `dir` that should be checkpoints, and whose manifests cannot be read.
+pub(crate) fn unreadable(dir: &Path) -> Vec<(PathBuf, CheckpointError)> {
+    let mut found: Vec<_> =
+        manifests(dir).filter_map(|(path, manifest)| Some((path, manifest.err()?))).collect();
+    found.sort_by(|(a, _), (b, _)| b.cmp(a));
+    found
+}
+
+/// Directories that have a manifest; people may keep others there.
+fn manifests(dir: &Path) -> impl Iterator<Item = (PathBuf, Result<Manifest, CheckpointError>)> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path()).filter(|path| path.join(MANIFEST).exists());
+    let is_hidden = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    };
+    paths.filter(move |path| !is_hidden(path)).map(|path| {
+        let manifest = read_manifest(&path);
+        (path, manifest)
+    })
 }

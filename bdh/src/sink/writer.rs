@@ -170,6 +170,11 @@ impl Writer {
         if self.may_thin && behind > THIN_BACKLOG {
             return;
         }
+        // A thread that has ended has told why, and takes nothing off the queue any more.
+        let has_ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        if has_ended {
+            return;
+        }
         if behind > BACKLOG && !self.gave_up {
             let error = format!("it is {} MiB of records behind", behind >> 20);
             return self.give_up(record.clock.step, error);

@@ -54,7 +54,8 @@ impl Bayes {
         rng.set_stream(index);
         let mut random = || (0..dimensions).map(|_| rng.random()).collect::<Vec<f64>>();
         let first = random();
-        let finite = self.values.iter().flatten().filter(|value| value.is_finite()).count();
+        let recent = &self.values[self.window()..];
+        let finite = recent.iter().flatten().filter(|value| value.is_finite()).count();
         let Some(process) = (finite >= FIRST).then(|| self.process()).flatten() else {
             return first;
         };
@@ -63,9 +64,14 @@ impl Bayes {
         rated.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(first, |(_, point)| point)
     }
 
+    /// Where the trials that are looked at begin.
+    fn window(&self) -> usize {
+        self.points.len().saturating_sub(MOST)
+    }
+
     /// The likeliest process; `None` if the trials allow of none.
     fn process(&self) -> Option<Process<'_>> {
-        let from = self.points.len().saturating_sub(MOST);
+        let from = self.window();
         let (points, values) = (&self.points[from..], normalized(&self.values[from..]));
         let settings = LENGTHS.iter().flat_map(|length| NOISES.map(|noise| (*length, noise)));
         let processes =

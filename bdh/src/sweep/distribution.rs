@@ -90,7 +90,8 @@ impl Distribution {
             Self::Categorical(values) => values[quantile(p, values.len() as u64) as usize].clone(),
             Self::Weighted(values) => weighted(values, p),
             Self::IntUniform { min, max } => {
-                (min + quantile(p, max.abs_diff(*min) + 1) as i64).into()
+                let count = max.abs_diff(*min).saturating_add(1);
+                min.saturating_add_unsigned(quantile(p, count)).into()
             }
             Self::Continuous { law, step } => rounded(law.quantile(p), step.as_ref()),
         }
@@ -102,23 +103,32 @@ impl Distribution {
         matches!(self, Self::Constant(_))
     }
 
-    /// Its values in the order of a grid, if they can be counted: those of a list, whole numbers, or an even
+    /// How many values a grid has of it, if they can be counted: those of a list, whole numbers, or an even
     /// distribution in steps, whose upper bound is not one of them.
     #[must_use]
-    pub fn grid(&self) -> Option<Vec<Value>> {
+    pub fn grid_len(&self) -> Option<u64> {
         match self {
-            Self::Constant(value) => Some(vec![value.clone()]),
-            Self::Categorical(values) => Some(values.clone()),
-            Self::IntUniform { min, max } => Some((*min..=*max).map(Value::from).collect()),
+            Self::Constant(_) => Some(1),
+            Self::Categorical(values) => Some(values.len() as u64),
+            Self::IntUniform { min, max } => Some(max.abs_diff(*min).saturating_add(1)),
             Self::Continuous { law: Law::Uniform { min, max }, step: Some(step) } => {
-                let width = step.as_f64().filter(|width| *width > 0.0)?;
-                let count = ((max - min) / width).ceil();
-                let at = |index: u64| min + index as f64 * width;
-                let whole = step.is_i64() && min.fract() == 0.0;
-                let value = |x: f64| if whole { (x as i64).into() } else { x.into() };
-                Some((0..count as u64).map(at).map(value).collect())
+                Some(((max - min) / step.as_f64()?).ceil() as u64)
             }
             Self::Weighted(_) | Self::Continuous { .. } => None,
+        }
+    }
+
+    /// The value with this number, from 0, in the order of a grid.
+    pub(super) fn grid_value(&self, index: u64) -> Value {
+        match self {
+            Self::Categorical(values) => values[index as usize].clone(),
+            Self::IntUniform { min, .. } => min.saturating_add_unsigned(index).into(),
+            Self::Continuous { law: Law::Uniform { min, .. }, step: Some(step) } => {
+                let value = min + index as f64 * step.as_f64().unwrap_or(1.0);
+                let is_whole = step.is_i64() && min.fract() == 0.0;
+                if is_whole { (value as i64).into() } else { value.into() }
+            }
+            _ => self.value(0.5),
         }
     }
 }

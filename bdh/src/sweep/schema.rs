@@ -343,9 +343,25 @@ impl Words {
         }
     }
 
+    /// `min` and `max` as exponents of e.
+    fn exponents(&self) -> Result<(f64, f64), String> {
+        let (low, high) = self.bounds()?;
+        if low.abs().max(high.abs()) < f64::MAX.ln() {
+            return Ok((low, high));
+        }
+        Err(format!(
+            "min {low} and max {high} are exponents of e, and e^{high} is no number; the values themselves are given with \
+             `distribution: log_uniform_values`"
+        ))
+    }
+
     fn spread(&self) -> Result<(f64, f64), String> {
         let (mu, sigma) = (self.mu.unwrap_or(0.0), self.sigma.unwrap_or(1.0));
-        if sigma >= 0.0 { Ok((mu, sigma)) } else { Err(format!("sigma {sigma} is below 0")) }
+        if sigma >= 0.0 && mu.is_finite() {
+            Ok((mu, sigma))
+        } else {
+            Err(format!("mu {mu} must be a number and sigma {sigma} not below 0"))
+        }
     }
 
     fn law(&self, kind: Kind) -> Result<Law, String> {
@@ -355,7 +371,7 @@ impl Words {
                 Law::Uniform { min, max }
             }
             Kind::LogUniform | Kind::QLogUniform => {
-                let (min, max) = self.bounds()?;
+                let (min, max) = self.exponents()?;
                 Law::LogUniform { min, max }
             }
             Kind::LogUniformValues | Kind::QLogUniformValues => {
@@ -363,7 +379,7 @@ impl Words {
                 Law::LogUniform { min, max }
             }
             Kind::InvLogUniform => {
-                let (min, max) = self.bounds()?;
+                let (min, max) = self.exponents()?;
                 Law::InvLogUniform { min, max }
             }
             Kind::InvLogUniformValues => {

@@ -75,13 +75,12 @@ impl Space {
     ///
     /// If the values of a parameter cannot be counted.
     pub fn grid(&self) -> Result<Grid<'_>, GridError> {
-        let values = self.dimensions.iter().map(|(path, distribution)| {
-            distribution.grid().ok_or_else(|| GridError { name: path.join(".") })
+        let counts = self.dimensions.iter().map(|(path, distribution)| {
+            distribution.grid_len().ok_or_else(|| GridError { name: path.join(".") })
         });
-        let values: Vec<_> = values.collect::<Result<_, _>>()?;
-        let count =
-            values.iter().try_fold(1_u64, |count, values| count.checked_mul(values.len() as u64));
-        Ok(Grid { space: self, count: count.unwrap_or(u64::MAX), values, next: 0 })
+        let counts: Vec<u64> = counts.collect::<Result<_, _>>()?;
+        let count = counts.iter().fold(1_u64, |all, count| all.saturating_mul(*count));
+        Ok(Grid { space: self, counts, count, next: 0 })
     }
 
     fn named(&self, values: impl Iterator<Item = Value>) -> Map<String, Value> {
@@ -111,7 +110,8 @@ fn insert(into: &mut Map<String, Value>, path: &[String], value: Value) {
 #[derive(Debug)]
 pub struct Grid<'a> {
     space: &'a Space,
-    values: Vec<Vec<Value>>,
+    /// Values of each parameter.
+    counts: Vec<u64>,
     count: u64,
     next: u64,
 }
@@ -120,18 +120,16 @@ impl Grid<'_> {
     /// The combination with this number, from 0.
     fn combination(&self, number: u64) -> Map<String, Value> {
         let mut rest = number;
-        let mut chosen: Vec<_> = self
-            .values
-            .iter()
-            .rev()
-            .map(|values| {
-                let value = values[(rest % values.len() as u64) as usize].clone();
-                rest /= values.len() as u64;
+        let dimensions = self.space.dimensions.iter().zip(&self.counts).rev();
+        let mut values: Vec<_> = dimensions
+            .map(|((_, distribution), count)| {
+                let value = distribution.grid_value(rest % count);
+                rest /= count;
                 value
             })
             .collect();
-        chosen.reverse();
-        self.space.named(chosen.into_iter())
+        values.reverse();
+        self.space.named(values.into_iter())
     }
 }
 

@@ -104,7 +104,11 @@ impl End {
                 [("model".to_owned(), bits(model)), ("optimizer".to_owned(), bits(optimizer))];
             main.into_iter().chain(copies).collect::<Vec<_>>()
         };
-        for ((name, resumed), (_, expected)) in files(self).iter().zip(&files(whole)) {
+        let [ours, theirs] = [self, whole].map(files);
+        let names =
+            [&ours, &theirs].map(|of| of.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+        assert_eq!(names[0], names[1], "{}", found("the list of files"));
+        for ((name, resumed), (_, expected)) in ours.iter().zip(&theirs) {
             for (resumed, expected) in resumed.iter().zip(expected) {
                 assert!(
                     resumed == expected,

@@ -8,6 +8,7 @@ use crate::run::{self, RunLock};
 use crate::task::Task;
 use crate::{ConfigError, Record, Value, config_change, params};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// Where a run goes on from.
@@ -56,6 +57,14 @@ impl From<String> for Resume {
     }
 }
 
+/// Whether a checkpoint will not be whole the next time either.
+fn is_lasting(error: &CheckpointError) -> bool {
+    match error {
+        CheckpointError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        _ => true,
+    }
+}
+
 /// A record without the files that lie outside of the run directory: a checkpoint is somebody's file, and must
 /// not make a sink read, and perhaps upload, whatever it names.
 fn without_others_files(mut record: Record, dir: &Path) -> Record {
@@ -84,7 +93,7 @@ impl<T: Task> Trainer<T> {
             Resume::From(path) => self.restore(&path, Checkpoint::read(&path)?, allowed),
             Resume::Auto => {
                 let dir = dir.ok_or(ConfigError::Missing { field: "run_dir" })?;
-                match self.newest_whole(&dir) {
+                match self.newest_whole(&dir)? {
                     Some((path, saved)) => self.restore(&path, saved, allowed),
                     None => self.begin_again(&dir),
                 }
@@ -92,23 +101,34 @@ impl<T: Task> Trainer<T> {
         }
     }
 
-    /// Reads the newest checkpoint that is whole; those that are not become problems of the run.
-    fn newest_whole(&mut self, dir: &Path) -> Option<(PathBuf, Checkpoint)> {
-        list_checkpoints(&dir.join(checkpoint::FOLDER)).into_iter().find_map(|path| {
+    /// Reads the newest checkpoint that is whole; those that are damaged become problems of the run. If all are, or if
+    /// the newest may be whole and cannot be read now, the run is not begun: somebody should look.
+    fn newest_whole(&mut self, dir: &Path) -> Result<Option<(PathBuf, Checkpoint)>, ConfigError> {
+        let folder = dir.join(checkpoint::FOLDER);
+        let mut damaged = checkpoint::unreadable(&folder);
+        let mut whole = None;
+        for path in list_checkpoints(&folder) {
             match Checkpoint::read(&path) {
-                Ok(saved) => Some((path, saved)),
-                Err(error) => {
-                    self.progress.problems.push(Problem {
-                        who: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                        during: "resume".to_owned(),
-                        step: 0,
-                        error: chain(&error),
-                        consequence: "the run goes on from an older one, if there is".to_owned(),
-                    });
-                    None
+                Ok(saved) => {
+                    whole = Some((path, saved));
+                    break;
                 }
+                Err(error) => damaged.push((path, error)),
             }
-        })
+        }
+        if let Some(at) =
+            damaged.iter().position(|(_, error)| whole.is_none() || !is_lasting(error))
+        {
+            return Err(damaged.swap_remove(at).1.into());
+        }
+        self.progress.problems.extend(damaged.iter().map(|(path, error)| Problem {
+            who: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            during: "resume".to_owned(),
+            step: 0,
+            error: chain(error),
+            consequence: "the run goes on from an older one".to_owned(),
+        }));
+        Ok(whole)
     }
 
     /// Prepares for a run whose directory has nothing to go on from.

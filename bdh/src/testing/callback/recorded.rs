@@ -62,6 +62,8 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         resumed.check(&name);
         let whole = fit(&Scratch::new().run, run().callback((self.make)()));
         assert_eq!(resumed.steps(), whole.steps(), "`{name}` ends a resumed run on another step");
+        let counts = [&resumed, &whole].map(|run| run.lines.len());
+        assert_eq!(counts[0], counts[1], "`{name}` loses records, or has some twice, by a resume");
         for (line, other) in whole.lines.iter().zip(&resumed.lines) {
             let (line, other) = (self.computed(line), self.computed(other));
             assert!(

@@ -1,0 +1,8 @@
+//! Sweep files, and the trials that they describe.
+
+#![no_main]
+
+#[path = "../../bdh-callbacks/tests/support/parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::sweep(bytes));
