@@ -24,6 +24,7 @@
 //! ```
 
 mod config;
+mod dropout;
 mod halves;
 mod model;
 mod recurrent;

@@ -279,6 +279,6 @@ fn a_preset_that_cannot_fit_is_refused_with_the_numbers() {
     );
     let out =
         place.succeeds("--device cpu --data text.txt --preset tiny --dry_run --log_backend none");
-    contains(&out, &["425984 parameters", "9.83e6 FLOPs a token", "600 of 512 tokens", "norms "]);
+    contains(&out, &["425984 parameters", "9.83e6 FLOPs a token", "400 of 512 tokens", "norms "]);
     assert!(!place.at("runs").exists());
 }

@@ -4,6 +4,7 @@
 //! of all neurons and tokens, the largest there are; apart, it is four products. Nothing else depends on the order of
 //! neurons, so the weights are cut in halves once for each pass and every tensor of neurons is two.
 
+use super::dropout::drop_some;
 use super::rope::Rope;
 use bdh::burn::nn::Dropout;
 use bdh::burn::tensor::Tensor;
@@ -75,7 +76,7 @@ impl Halves<3> {
 
     /// Each neuron's activity times the other's, some dropped in training.
     pub(super) fn gated(self, other: Self, dropout: &Dropout) -> Self {
-        self.zip(other, |x, y| dropout.forward(x * y))
+        self.zip(other, |x, y| drop_some(dropout, x * y))
     }
 
     /// A row for each token, with all neurons of all heads: even ones first within each head.
