@@ -8,7 +8,7 @@ mod next_token;
 mod sampling;
 
 pub use batch::{TokenBatch, UnknownToken};
-pub use crops::{RandomCrops, bytes, windows};
+pub use crops::{RandomCrops, bytes, fingerprint, windows};
 pub use generate::{Generated, Vocabulary};
 pub use loss::{cross_entropy, token_nats};
 pub use next_token::NextToken;

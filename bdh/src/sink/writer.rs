@@ -158,11 +158,19 @@ impl Writer {
         let behind = Arc::new(AtomicUsize::new(0));
         let (taken, run) = (Arc::clone(&behind), feedback.clone());
         let thread = thread::Builder::new()
-            .name(format!("sink {name}"))
-            .spawn(move || work(sink, &messages, &taken, &run))
-            .ok();
+            .name(format!("sink {name}").replace('\0', "")) // which no thread may have in its name
+            .spawn(move || work(sink, &messages, &taken, &run));
         let run = feedback.clone();
-        Self { name, patience, may_thin, queue, behind, thread, run, gave_up: false }
+        let (thread, failed) = match thread {
+            Ok(thread) => (Some(thread), None),
+            Err(error) => (None, Some(error)),
+        };
+        let mut writer =
+            Self { name, patience, may_thin, queue, behind, thread, run, gave_up: false };
+        if let Some(error) = failed {
+            writer.give_up(0, format!("it gets no thread: {error}"));
+        }
+        writer
     }
 
     fn write(&mut self, record: &Arc<Record>, size: usize) {

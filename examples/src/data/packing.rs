@@ -3,6 +3,7 @@
 use crate::data::DataError;
 use crate::data::best_fit::Shelf;
 use crate::data::order::epoch_order;
+use bdh::lm::fingerprint;
 use bdh::{BatchSize, BoxError, Source, TokenBatch};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,6 +23,7 @@ const VAL_SEED: u64 = 0;
 #[derive(Debug, Clone)]
 pub struct Packed {
     documents: Arc<[Vec<i32>]>,
+    fingerprint: u64,
     shape: Shape,
     stream: Stream,
     shelf: Shelf,
@@ -56,6 +58,7 @@ struct Position {
     /// Documents and tokens in all, to recognize the data by.
     documents: usize,
     tokens: usize,
+    fingerprint: u64,
 }
 
 impl Packed {
@@ -73,11 +76,12 @@ impl Packed {
     ) -> Result<Self, DataError> {
         let shape = Shape::of(&documents, rows, seq_len, "train")?;
         let stream = Stream::at(seed, 0, 0, documents.len());
-        Ok(Self { documents, shape, stream, shelf: Shelf::default() })
+        let fingerprint = fingerprint(documents.iter().map(Vec::as_slice));
+        Ok(Self { documents, fingerprint, shape, stream, shelf: Shelf::default() })
     }
 
     fn row(&mut self) -> Option<Vec<i32>> {
-        let Self { documents, shape, stream, shelf } = self;
+        let Self { documents, shape, stream, shelf, .. } = self;
         shelf.row(shape.seq_len + 1, documents, |shelf| {
             while !shelf.is_full() {
                 shelf.push(stream.next_document(), documents);
@@ -106,6 +110,7 @@ impl Source for Packed {
             waiting: self.shelf.ids().to_vec(),
             documents: self.documents.len(),
             tokens: self.shape.tokens,
+            fingerprint: self.fingerprint,
         };
         serde_json::to_value(position).expect("numbers and lists of them are JSON")
     }
@@ -113,7 +118,9 @@ impl Source for Packed {
     fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
         let position = Position::deserialize(position).map_err(|_| DataError::Position)?;
         let documents = self.documents.len();
-        let same_data = position.documents == documents && position.tokens == self.shape.tokens;
+        let same_data = position.documents == documents
+            && position.tokens == self.shape.tokens
+            && position.fingerprint == self.fingerprint;
         let in_range = position.next < documents
             && position.waiting.iter().all(|&id| (id as usize) < documents);
         if !same_data || !in_range {

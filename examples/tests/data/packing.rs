@@ -216,6 +216,9 @@ fn validation_is_the_same_every_time_and_as_long_as_asked() -> Result<(), BoxErr
 #[test]
 fn a_position_of_other_data_is_refused() -> Result<(), BoxError> {
     let position = packed(&documents(&[9; 30]), 1, 8).position();
+    let mut changed = documents(&[9; 30]).to_vec();
+    changed[29][8] += 1;
+    assert!(packed(&changed.into(), 1, 8).seek(&position).is_err(), "as many and as long");
     let mut other = packed(&documents(&[9; 31]), 1, 8);
     assert!(other.seek(&position).is_err());
     assert!(other.seek(&serde_json::json!({ "step": 3 })).is_err());
