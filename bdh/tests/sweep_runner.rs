@@ -198,7 +198,7 @@ fn every_word_of_a_command_is_what_wandbs_agent_makes_of_it() {
     assert_eq!(words("['${args_override_hydra}']"), Ok(all("++")));
     let apart: Vec<_> = all("--")
         .iter()
-        .flat_map(|word| {
+        .filter_map(|word| {
             word.split_once('=').map(|(key, value)| [key.to_owned(), value.to_owned()])
         })
         .flatten()
@@ -305,7 +305,7 @@ fn only_a_process_for_other_tests() {
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
+        assert!(began.elapsed() < Duration::from_mins(1), "{what}: not within a minute");
         thread::sleep(Duration::from_millis(10));
     }
 }

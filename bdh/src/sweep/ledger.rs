@@ -87,7 +87,12 @@ impl Ledger {
     /// The run directory of a trial.
     #[must_use]
     pub fn run_dir(&self, number: u64) -> PathBuf {
-        self.dir.join(format!("trial-{number:04}"))
+        self.dir.join(Self::run_name(number))
+    }
+
+    /// The name of that directory.
+    pub(crate) fn run_name(number: u64) -> String {
+        format!("trial-{number:04}")
     }
 
     /// What a trial printed.

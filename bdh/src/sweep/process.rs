@@ -103,6 +103,7 @@ impl Process {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Signal {
     Term,
     Kill,

@@ -103,7 +103,7 @@ impl<'a> Work<'a> {
         };
         let Some(claim) = claim else { return Ok(false) };
         let taken: Vec<_> = self.active.iter().map(|active| active.slot).collect();
-        let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or_default();
+        let slot = (0..=taken.len()).find(|slot| !taken.contains(slot)).unwrap_or_default();
         let key = self.sweep.metric.as_ref().map_or("", |metric| &metric.name);
         self.watcher.began(&claim.trial);
         self.active.push(Active::new(claim, slot, self.ledger, key));
