@@ -1,6 +1,6 @@
 //! A page for a browser: one file, no network.
 
-use super::{Keys, Run, Table};
+use super::{Keys, Row, Run, Table};
 use crate::record::number;
 use crate::sweep::Goal;
 use serde_json::{Map, Value, json};
@@ -67,7 +67,9 @@ impl Table {
 
     fn summary(&self) -> String {
         let finite = self.rows.iter().filter_map(|row| row.end.metric).filter(|x| x.is_finite());
-        let best = self.rows.iter().find(|row| row.end.metric.is_some_and(f64::is_finite));
+        let with_value = self.rows.iter().filter(|row| row.end.metric.is_some_and(f64::is_finite));
+        let rank = |row: &&Row| self.goal.rank(row.end.metric);
+        let best = with_value.min_by(|a, b| rank(a).total_cmp(&rank(b)));
         let best = best.map_or_else(String::new, |row| {
             format!("; the best is {} with {:.4}", row.name, row.end.metric.unwrap_or(f64::NAN))
         });

@@ -96,12 +96,9 @@ impl Table {
             cuts: cuts.to_vec(),
             rows,
         };
-        let sign = if keys.goal == Goal::Maximize { -1.0 } else { 1.0 };
-        let rank = |row: &Row| row.end.metric.filter(|value| value.is_finite()).map(|v| sign * v);
-        table.rows.sort_by(|a, b| {
-            let rank = |row| rank(row).unwrap_or(f64::INFINITY);
-            rank(a).total_cmp(&rank(b))
-        });
+        table
+            .rows
+            .sort_by(|a, b| keys.goal.rank(a.end.metric).total_cmp(&keys.goal.rank(b.end.metric)));
         table
     }
 
@@ -167,13 +164,14 @@ impl Table {
                 .map(|name| format!("{name}{at}"))
         };
         let rates = self.rate_names();
-        let mut columns: Vec<String> = ["run", "status", "why"].map(str::to_owned).to_vec();
+        let mut columns = vec!["run".to_owned(), "status".to_owned()];
         columns.extend(self.settings.iter().cloned());
-        columns.extend(fixed.map(str::to_owned));
-        columns.extend(rates.iter().map(|name| format!("lr/{name}")));
         columns.extend(snapshot(""));
         columns.extend([format!("best {}", self.metric), "core".to_owned()]);
         columns.extend(self.cuts.iter().flat_map(|cut| snapshot(&format!("@{cut}"))));
+        columns.extend(fixed.map(str::to_owned));
+        columns.extend(rates.iter().map(|name| format!("lr/{name}")));
+        columns.push("why".to_owned());
         columns
     }
 }
@@ -183,14 +181,15 @@ fn cells(row: &Row, rates: &[String]) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     let snapshot = |at: &Snapshot| [at.metric, at.loss, at.weight_norm, at.grad_norm].map(number);
     let why = if let RunStatus::Failed(why) = &row.status { why.clone() } else { String::new() };
-    let mut cells = vec![row.name.clone(), row.status.to_string(), why];
+    let mut cells = vec![row.name.clone(), row.status.to_string()];
     cells.extend(row.settings.iter().map(plain));
-    cells.extend([row.steps, row.last_step, row.tokens].map(|count| count.to_string()));
-    cells.extend([number(row.flops), row.seconds.to_string()]);
-    cells.extend(rates.iter().map(|name| number(row.rates.get(name).copied())));
     cells.extend(snapshot(&row.end));
     cells.extend([number(row.best), number(row.core)]);
     cells.extend(row.at.iter().flat_map(snapshot));
+    cells.extend([row.steps, row.last_step, row.tokens].map(|count| count.to_string()));
+    cells.extend([number(row.flops), row.seconds.to_string()]);
+    cells.extend(rates.iter().map(|name| number(row.rates.get(name).copied())));
+    cells.push(why);
     cells
 }
 
@@ -216,9 +215,9 @@ fn row(run: &Run, keys: &Keys, names: &[String], are_long: bool) -> Row {
     };
     // What lies beyond a run that died is no snapshot of it.
     let reached = |step: u64| if step <= run.last_step { at(step) } else { Snapshot::default() };
-    let sign = if keys.goal == Goal::Maximize { -1.0 } else { 1.0 };
     let finite = run.series(&keys.metric).iter().map(|(_, value)| *value);
     let best = finite.filter(|value| value.is_finite());
+    let rank = |value: &f64| keys.goal.rank(Some(*value));
     Row {
         name: run.name.clone(),
         status: run.status.clone(),
@@ -230,7 +229,7 @@ fn row(run: &Run, keys: &Keys, names: &[String], are_long: bool) -> Row {
         seconds: run.seconds,
         rates: rates(run),
         end: at(u64::MAX),
-        best: best.min_by(|a, b| (sign * a).total_cmp(&(sign * b))),
+        best: best.min_by(|a, b| rank(a).total_cmp(&rank(b))),
         core: run.last(&keys.core),
         at: cuts.map(reached).to_vec(),
     }

@@ -105,6 +105,17 @@ pub enum Goal {
     Maximize,
 }
 
+impl Goal {
+    /// A number of which less is better; what is no finite value is the worst.
+    pub(crate) fn rank(self, value: Option<f64>) -> f64 {
+        let value = value.filter(|value| value.is_finite()).unwrap_or(match self {
+            Self::Minimize => f64::INFINITY,
+            Self::Maximize => f64::NEG_INFINITY,
+        });
+        if self == Self::Maximize { -value } else { value }
+    }
+}
+
 /// Why a sweep file is none.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

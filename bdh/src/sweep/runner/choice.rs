@@ -1,7 +1,7 @@
 //! What the next trial is to be.
 
 use crate::sweep::bayes::Bayes;
-use crate::sweep::schema::{Goal, Method, Sweep};
+use crate::sweep::schema::{Method, Sweep};
 use crate::sweep::trial::{Status, Trial};
 use serde_json::{Map, Value};
 
@@ -28,15 +28,14 @@ pub(super) fn draw(
 
 /// What the trials so far tell.
 fn known(sweep: &Sweep, trials: &[Trial]) -> Bayes {
-    let goal = sweep.metric.as_ref().map(|metric| metric.goal);
-    let sign = if goal == Some(Goal::Maximize) { -1.0 } else { 1.0 };
+    let goal = sweep.metric.as_ref().map(|metric| metric.goal).unwrap_or_default();
     let mut known = Bayes::default();
     for trial in trials {
         let point = trial.point.clone();
         match trial.status {
             Status::Running | Status::Interrupted => known.running(point),
             Status::Completed | Status::EndedEarly => {
-                known.done(point, trial.value.map_or(f64::NAN, |value| sign * value));
+                known.done(point, goal.rank(trial.value));
             }
             Status::Diverged | Status::Failed => known.done(point, f64::NAN),
         }
