@@ -47,6 +47,7 @@ mod early;
 #[cfg(test)]
 mod golden;
 mod interval;
+mod lines;
 mod live;
 mod noise;
 mod power;
@@ -60,6 +61,7 @@ mod run;
 mod scale;
 mod schedule;
 mod score;
+mod sentences;
 mod settings;
 mod silence;
 mod stop;

@@ -90,9 +90,9 @@ impl Predictor {
     ) -> Vec<Result<Saying, Silence>> {
         match self {
             Self::LastValue => own(table, fold, |row| Ok((row.last?, false))),
-            Self::PowerLaw => own(table, fold, |row| Ok((row.robust?, false))),
+            Self::PowerLaw => own(table, fold, |row| Ok((row.robust()?, false))),
             Self::ClosedForm => own(table, fold, |row| {
-                row.closed_form.map(|found| (found.value, found.is_last_value))
+                row.closed_form().map(|found| (found.value, found.is_last_value))
             }),
             Self::Annealing => annealed(table, annealing, fold),
             Self::Process => self.process(table, fold),

@@ -21,7 +21,8 @@ pub struct Run {
     pub metric: Vec<(u64, f64)>,
     /// Losses of training.
     pub loss: Vec<(u64, f64)>,
-    /// Learning rates, or multiples of one. May be empty: the law of the schedule then says nothing.
+    /// Learning rates, or multiples of one. May be empty: the law of the schedule then says nothing. A plan for steps to
+    /// come does no harm, and no good: what is after a cut is not read.
     pub lr: Vec<(u64, f64)>,
     /// Norms and the like, all above 0, by name: `weight_norm`, `grad_norm` … May be empty.
     pub norms: BTreeMap<String, Vec<(u64, f64)>>,
@@ -99,9 +100,9 @@ impl Run {
         if let End::Finished(value) = self.end { Some(value) } else { None }
     }
 
-    /// The latest step of which anything is recorded.
+    /// The latest step of which anything is recorded but the learning rate, which may be a plan.
     pub(super) fn latest_step(&self) -> u64 {
-        let series = [&self.metric, &self.loss, &self.lr].into_iter().chain(self.norms.values());
+        let series = [&self.metric, &self.loss].into_iter().chain(self.norms.values());
         series.filter_map(|series| Some(series.last()?.0)).max().unwrap_or(0)
     }
 

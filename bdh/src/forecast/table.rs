@@ -5,6 +5,7 @@ use super::early::Early;
 use super::power::{self, Extrapolated};
 use super::settings;
 use super::silence::Silence;
+use std::sync::OnceLock;
 
 /// Rows of features, whose columns are: the curve's, the settings', the norms'.
 ///
@@ -29,8 +30,20 @@ pub(super) struct Row<'a> {
     /// Curve, then settings, then norms.
     pub(super) features: Vec<f64>,
     pub(super) last: Result<f64, Silence>,
-    pub(super) closed_form: Result<Extrapolated, Silence>,
-    pub(super) robust: Result<f64, Silence>,
+    // Each is asked for once a fold, or never.
+    closed_form: OnceLock<Result<Extrapolated, Silence>>,
+    robust: OnceLock<Result<f64, Silence>>,
+}
+
+impl Row<'_> {
+    pub(super) fn closed_form(&self) -> Result<Extrapolated, Silence> {
+        let fit = || power::closed_form(self.early.metric(), self.early.horizon());
+        *self.closed_form.get_or_init(fit)
+    }
+
+    pub(super) fn robust(&self) -> Result<f64, Silence> {
+        *self.robust.get_or_init(|| power::robust(self.early.metric(), self.early.horizon()))
+    }
 }
 
 impl<'a> Table<'a> {
@@ -48,14 +61,13 @@ impl<'a> Table<'a> {
         let row = |(index, (run, early)): (usize, &(usize, Early<'a>))| {
             let settings = of_settings.iter().map(|feature| feature.value(*early));
             let features = curves[index].iter().copied().chain(settings);
-            let (metric, horizon) = (early.metric(), early.horizon());
             Row {
                 run: *run,
                 early: *early,
                 features: features.chain(norms[index].iter().copied()).collect(),
-                last: metric.last().map(|(_, value)| *value).ok_or(Silence::NoEvaluation),
-                closed_form: power::closed_form(metric, horizon),
-                robust: power::robust(metric, horizon),
+                last: early.metric().last().map(|(_, value)| *value).ok_or(Silence::NoEvaluation),
+                closed_form: OnceLock::new(),
+                robust: OnceLock::new(),
             }
         };
         Self {

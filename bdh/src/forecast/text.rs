@@ -2,16 +2,15 @@
 
 use super::ENOUGH;
 use super::interval::Interval;
+use super::lines::{WIDTH, correlation, list, short, wrapped};
 use super::noise::SeedNoise;
 use super::predictor::Predictor;
 use super::protocol::Protocol;
-use super::report::{Cell, Comparison, CutTest, Prediction, Report, Test};
-use super::stop::Saving;
+use super::report::{Cell, CutTest, Report, Test};
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 
-/// Columns of a line, of a predictor's name, and of a figure.
-const WIDTH: usize = 100;
+/// Columns of a predictor's name, and of a figure.
 const NAME: usize = 30;
 const FIGURE: usize = 14;
 
@@ -211,109 +210,5 @@ impl CutTest {
     }
 }
 
-impl Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (best, mae) = (self.best, short(self.mae));
-        let told = |versus: &super::Versus| format!("{} ({})", versus.baseline, short(versus.mae));
-        let all: Vec<String> = self.against.iter().map(told).collect();
-        let Some(least) = self.against.iter().min_by(|a, b| a.mae.total_cmp(&b.mae)) else {
-            return write!(f, "no baseline speaks, so nothing is claimed");
-        };
-        if self.is_clear() {
-            let count =
-                if all.len() > 1 { "both baselines" } else { "the only baseline that speaks" };
-            return write!(f, "{best} ({mae}) beats {count} beyond chance: {}", all.join(", "));
-        }
-        let kept = told(least);
-        let rest: Vec<_> = all.into_iter().filter(|text| *text != kept).collect();
-        let rest = if rest.is_empty() { String::new() } else { format!("; {}", rest.join(", ")) };
-        write!(
-            f,
-            "nothing beats both baselines beyond chance: {kept}{rest}; best of the others: {best} ({mae})"
-        )
-    }
-}
-
-impl Display for Prediction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { run, step, horizon, value, predictor, others, .. } = self;
-        write!(f, "{run} at step {step} of {horizon}: {value:.4}")?;
-        match self.interval {
-            Some(Interval { low, high }) => write!(f, ", between {low:.4} and {high:.4}")?,
-            None => write!(f, ", without an interval")?,
-        }
-        write!(f, " ({predictor}, from {others} others)")
-    }
-}
-
-impl Display for Saving {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (stopped, saved) = (self.stopped.len(), 100.0 * self.saved);
-        write!(
-            f,
-            "stop rule, replayed: a trial whose interval promises to better the best by less than {} is stopped. It \
-             stops {stopped} runs, saves {saved:.0} % of the cost, and makes the best worse by {}.",
-            short(self.rule.regret),
-            short(self.regret)
-        )
-    }
-}
-
 /// A name, and a figure for each cut.
 type Row = (String, Vec<Option<String>>);
-
-/// Three significant digits, but at most four decimals.
-fn short(value: f64) -> String {
-    let digits = value.abs().log10().floor();
-    match digits {
-        _ if value == 0.0 => "0".to_owned(),
-        -3.0..5.0 => format!("{value:.*}", (2.0 - digits).clamp(0.0, 4.0) as usize),
-        _ => format!("{value:.1e}"),
-    }
-}
-
-/// Two decimals without the zero before them, or `1.0`.
-fn correlation(value: f64) -> String {
-    if value.abs() >= 0.995 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.2}").replacen("0.", ".", 1)
-    }
-}
-
-fn list(f: &mut fmt::Formatter<'_>, what: &str, items: &[String]) -> fmt::Result {
-    if items.is_empty() { Ok(()) } else { wrapped(f, "", &format!("{what}: {}", items.join(", "))) }
-}
-
-/// A text in lines, all but the first indented.
-fn wrapped(f: &mut fmt::Formatter<'_>, before: &str, text: &str) -> fmt::Result {
-    let mut line = before.to_owned();
-    let mut is_empty = true;
-    for word in text.split(' ') {
-        if !is_empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            writeln!(f, "{line}")?;
-            "    ".clone_into(&mut line);
-            is_empty = true;
-        }
-        if !is_empty {
-            line.push(' ');
-        }
-        line.push_str(word);
-        is_empty = false;
-    }
-    writeln!(f, "{line}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_have_three_digits() {
-        let texts = [0.067, 2.812, 0.00231, 0.000_231, 553.4, 12_345.6, 0.0, -0.5, 1e9].map(short);
-        let right = ["0.0670", "2.81", "0.0023", "2.3e-4", "553", "12346", "0", "-0.500", "1.0e9"];
-        assert_eq!(texts, right);
-        let texts = [0.974, -0.974, 1.0, 0.999, 0.0].map(correlation);
-        assert_eq!(texts, [".97", "-.97", "1.0", "1.0", ".00"]);
-    }
-}
