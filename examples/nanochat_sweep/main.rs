@@ -3,10 +3,12 @@
 //! ```text
 //! cargo run --example nanochat_sweep                    # eight small trials on the CPU, ranked
 //! cargo run --example nanochat_sweep -- --depth 2 --n_embd_override 64 --device cpu --max-iterations 10
+//! cargo run --example nanochat_sweep -- core --run runs/d2-w64 --bundle eval_bundle
 //! cargo run --example nanochat_sweep -- --help
 //! cargo run --release --features cuda --example nanochat_sweep -- --depth 12 --device cuda
 //! ```
 
+mod core;
 mod list;
 mod local;
 mod prepare;
@@ -20,6 +22,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let outcome = if std::env::args_os().len() == 1 {
         local::main()
+    } else if std::env::args_os().nth(1).is_some_and(|word| word == "core") {
+        core::main(std::env::args_os().skip(1).collect())
     } else {
         let args = args::parse();
         if args.list_callbacks {
