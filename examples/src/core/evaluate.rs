@@ -39,9 +39,9 @@ impl Evaluator<'_> {
             for (number, item) in (first..).zip(items) {
                 let mut rows =
                     rows(task.task(), item, number, &task.shots(number), self.vocabulary)?;
-                let cropped =
-                    rows.iter_mut().filter_map(|row| row.crop(self.context).then_some(()));
-                cut += usize::from(cropped.count() > 0); // every row is cropped, not the first alone
+                // Each row is cropped: `any` would stop at the first.
+                let is_cut = rows.iter_mut().fold(false, |cut, row| row.crop(self.context) | cut);
+                cut += usize::from(is_cut);
                 texts.push(rows);
             }
             let mut scores = self
