@@ -65,6 +65,10 @@ impl CoreMetric {
 
 #[callback]
 impl Callback for CoreMetric {
+    fn name(&self) -> String {
+        "core_metric".to_owned()
+    }
+
     fn cadence(&self) -> Cadence {
         self.cadence.clone()
     }
@@ -99,7 +103,7 @@ impl Callback for CoreMetric {
         }
         at.log(self.key(), report.score());
         at.log(format!("{}_se", self.key()), report.standard_error());
-        at.remark(format!("step {}: {report}", at.step()));
+        at.remark(format!("step {}: {}", at.step(), report.headline()));
         Ok(())
     }
 }

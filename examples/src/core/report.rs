@@ -81,7 +81,7 @@ impl fmt::Display for TaskScore {
 
 /// A model's CORE: the mean over the tasks there were.
 ///
-/// Its `Display` is the score with its error, in a line or two; it serializes with every task.
+/// Its `Display` is the headline, and what is missing; it serializes with every task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     tasks: Vec<TaskScore>,
@@ -129,8 +129,13 @@ impl Report {
         &self.tasks
     }
 
-    fn cut(&self) -> usize {
-        self.tasks.iter().map(|task| task.cut).sum()
+    /// The score with its error, and whether it is chance, in one line.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let (name, score, error) = (self.name(), self.score(), self.standard_error());
+        let guess = ", within 2 standard errors of 0: no better than guessing";
+        let chance = if self.is_chance() { guess } else { "" };
+        format!("{name} {score:.4} ± {error:.4} (standard error of item sampling){chance}")
     }
 }
 
@@ -149,17 +154,16 @@ pub(super) fn key(tasks: usize) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (score, error) = (self.score(), self.standard_error());
-        write!(f, "{} {score:.4} ± {error:.4} (standard error of item sampling)", self.name())?;
-        if self.is_chance() {
-            write!(f, ", within 2 standard errors of 0: no better than guessing")?;
-        }
+        write!(f, "{}", self.headline())?;
         if !self.missing.is_empty() {
             write!(f, "\nmissing: {}", self.missing.join(", "))?;
         }
-        match self.cut() {
-            0 => Ok(()),
-            cut => write!(f, "\nof {cut} items, part of the answer did not fit the context"),
+        let sum = |of: fn(&TaskScore) -> usize| self.tasks.iter().map(of).sum::<usize>();
+        match (sum(|task| task.cut), sum(|task| task.correct.len())) {
+            (0, _) => Ok(()),
+            (cut, items) => {
+                write!(f, "\npart of the answer did not fit the context: {cut} of {items} items")
+            }
         }
     }
 }
@@ -226,7 +230,7 @@ mod tests {
             report.to_string(),
             "CORE-2 0.0067 ± 0.0292 (standard error of item sampling), within 2 standard errors of 0: \
              no better than guessing\nmissing: squad, coqa\n\
-             of 7 items, part of the answer did not fit the context"
+             part of the answer did not fit the context: 7 of 200 items"
         );
         let json = serde_json::to_value(&report).expect("JSON");
         assert_eq!(json["tasks"][0]["task"], "hellaswag_zeroshot");
