@@ -67,6 +67,7 @@ mod trainer;
 mod weights;
 
 pub mod lm;
+pub mod runs;
 pub mod sweep;
 pub mod testing;
 

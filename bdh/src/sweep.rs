@@ -7,6 +7,8 @@
 //! | [`Space`] | all parameters: the points of a grid, the points at random |
 //! | [`Bayes`] | points where an improvement is to be expected, from those that are done |
 //! | [`Hyperband`] | which runs are not worth their next steps |
+//! | [`Ledger`], [`Trial`] | the folder of a sweep: its trials, who runs them, how they ended |
+//! | [`Runner`], [`Watcher`] | each trial as a process of its own |
 //!
 //! What is drawn depends on the sweep's seed and on the number of the trial, and on nothing else: a sweep that was
 //! killed goes on with the same trials.
@@ -28,13 +30,24 @@
 
 mod bayes;
 mod checked;
+mod command;
 mod distribution;
 mod hyperband;
+mod ledger;
+mod metric;
+mod process;
+mod python;
+mod runner;
 mod schema;
 mod space;
+mod trial;
 
 pub use bayes::Bayes;
 pub use distribution::{Distribution, Law};
 pub use hyperband::{Hyperband, Progress};
+pub use ledger::Ledger;
+pub use process::trial_dir;
+pub use runner::{Runner, Running, SweepOutcome, Watcher};
 pub use schema::{Goal, Method, Metric, Sweep, SweepError};
 pub use space::{GridError, Space};
+pub use trial::{Status, Trial};

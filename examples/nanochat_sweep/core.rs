@@ -4,11 +4,11 @@ use crate::page::say;
 use crate::prepare::Text;
 use bdh::{BoxError, Checkpoint, Source, latest_checkpoint, lm, load_weights};
 use bdh_examples::args::values::count;
-use bdh_examples::args::{self, DeviceKind, normalize};
+use bdh_examples::args::{self, Args, DeviceKind, normalize};
 use bdh_examples::core::{Bundle, Evaluator, Report, TaskScore};
 use bdh_examples::data::{Packed, Tokenizer, passages};
 use bdh_examples::nanochat::{Gpt, GptConfig};
-use clap::{CommandFactory, FromArgMatches};
+use clap::{CommandFactory, Parser};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -19,9 +19,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Evaluates the newest checkpoint of a run on CORE, prints a table and leaves core.json in the run's directory
-#[derive(clap::Parser)]
-#[command(name = "nanochat_sweep core")]
-struct Args {
+#[derive(Debug, Parser)]
+#[command(name = "nanochat_sweep core", next_line_help = true)]
+struct CoreArgs {
     /// Directory of the run
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
@@ -52,11 +52,11 @@ struct Trained {
     micro_batch: usize,
 }
 
-/// Runs what the command line asks for, `core` being its first word.
-pub(crate) fn main(words: Vec<OsString>) -> Result<ExitCode, BoxError> {
-    let command = Args::command().next_line_help(true);
-    let matches = command.clone().get_matches_from(normalize(words, command));
-    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+/// Runs what the words after `core` ask for.
+pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, BoxError> {
+    let name = OsString::from("nanochat_sweep core");
+    let words = normalize(std::iter::once(name).chain(words).collect(), CoreArgs::command());
+    let args = CoreArgs::parse_from(words);
 
     // In order of cost: tasks, run, text, model.
     let bundle = Bundle::open(&args.bundle, args.core_max_per_task)?;
@@ -108,7 +108,7 @@ impl Trained {
 
 /// The tokenizer that a run trained with, trained again where it was trained; `position` knows the run's text.
 fn tokenizer(
-    mut args: args::Args,
+    mut args: Args,
     config: &GptConfig,
     position: &Value,
 ) -> Result<Arc<Tokenizer>, BoxError> {
@@ -130,7 +130,7 @@ fn tokenizer(
 }
 
 /// Writes core.json into the directory of the run, whole or not at all.
-fn save(args: &Args, trained: &Trained, report: &Report) -> Result<PathBuf, BoxError> {
+fn save(args: &CoreArgs, trained: &Trained, report: &Report) -> Result<PathBuf, BoxError> {
     let (path, scratch) = (args.run.join("core.json"), args.run.join(".core.json.tmp"));
     let file = json!({
         "checkpoint": trained.checkpoint.file_name().map(|name| name.to_string_lossy()),

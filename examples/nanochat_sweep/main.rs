@@ -3,16 +3,20 @@
 //! ```text
 //! cargo run --example nanochat_sweep                    # eight small trials on the CPU, ranked
 //! cargo run --example nanochat_sweep -- --depth 2 --n_embd_override 64 --device cpu --max-iterations 10
-//! cargo run --example nanochat_sweep -- core --run runs/d2-w64 --bundle eval_bundle
+//! cargo run --example nanochat_sweep -- sweep sweep.yaml --count 20   # the trials of a file, without a server
+//! cargo run --example nanochat_sweep -- compare runs                  # runs side by side
+//! cargo run --example nanochat_sweep -- core --run runs/d2-w64 --bundle eval_bundle # a run on CORE's tasks
 //! cargo run --example nanochat_sweep -- --help
 //! cargo run --release --features cuda --example nanochat_sweep -- --depth 12 --device cuda
 //! ```
 
+mod compare;
 mod core;
 mod list;
 mod local;
 mod prepare;
 mod single;
+mod sweep;
 
 use bdh::{BoxError, TrainError};
 use bdh_examples::args::{self, Args};
@@ -20,24 +24,29 @@ use bdh_examples::{page, run_dir};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let outcome = if std::env::args_os().len() == 1 {
-        local::main()
-    } else if std::env::args_os().nth(1).is_some_and(|word| word == "core") {
-        core::main(std::env::args_os().skip(1).collect())
-    } else {
-        let args = args::parse();
-        if args.list_callbacks {
-            list::callbacks();
-            return ExitCode::SUCCESS;
-        }
-        let args = if args.resume { resumed(&args) } else { Ok(args) };
-        args.and_then(|args| single::main(&args))
+    let mut words = std::env::args_os().skip(1);
+    let outcome = match words.next().as_ref().map(|word| word.to_str()) {
+        None => local::main(),
+        Some(Some("sweep")) => sweep::main(words),
+        Some(Some("compare")) => compare::main(words),
+        Some(Some("core")) => core::main(words),
+        Some(_) => one_run(),
     };
     outcome.unwrap_or_else(|error| {
         page::error(&*error);
         // What had begun to train is told apart from what a user can put right.
         ExitCode::from(if error.is::<TrainError>() { 1 } else { 2 })
     })
+}
+
+/// What the flags ask for.
+fn one_run() -> Result<ExitCode, BoxError> {
+    let args = args::parse();
+    if args.list_callbacks {
+        list::callbacks();
+        return Ok(ExitCode::SUCCESS);
+    }
+    single::main(&if args.resume { resumed(&args)? } else { args })
 }
 
 /// The flags of the run that is to go on, under those given now.

@@ -30,7 +30,10 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     }
     Recipe::derive(&args.request(args.vocab_size()))?;
     from_file(args)?;
-    let dir = RunDir::choose(&args.runs, &args.run_name(), args.name.is_some(), args.resume)?;
+    let dir = match bdh::sweep::trial_dir() {
+        Some(path) => RunDir::of_trial(path),
+        None => RunDir::choose(&args.runs, &args.run_name(), args.name.is_some(), args.resume)?,
+    };
     let text = Text::load(args)?;
     let recipe = Recipe::derive(&args.request(text.tokenizer.vocab_size()))?;
     args.check_steps(recipe.num_iterations)?;
@@ -55,7 +58,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
         print_afterwards(&fitted, &text, &dir);
     }
     let interrupted = fitted.outcome == Outcome::Stopped(StopReason::Signal);
-    Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    // An agent of W&B's that ends a run wants no run that failed.
+    let is_agents = std::env::var_os("WANDB_SWEEP_ID").is_some_and(|id| !id.is_empty());
+    Ok(if interrupted && !is_agents { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
 /// The callbacks that the file of `--callbacks` names.

@@ -28,6 +28,7 @@ use self::values::{
 };
 use crate::nanochat::LearningRates;
 use crate::scaling::{MicroBatch, Request};
+use bdh_callbacks::wandb::sweep_values;
 use serde_json::Value;
 
 /// What one run was asked to be.
@@ -206,9 +207,26 @@ pub fn command() -> Command {
 }
 
 /// Reads the program's own arguments, or ends it: code 2 and a sentence on stderr, or 0 after `--help`.
+///
+/// What an agent of W&B's has chosen wins: its file has the values with their types, the command line only texts.
 #[must_use]
 pub fn parse() -> Args {
-    try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    let chosen = sweep_values()
+        .unwrap_or_else(|error| command().error(ErrorKind::InvalidValue, error.to_string()).exit());
+    let chosen = chosen.unwrap_or_default();
+    let chosen = chosen.iter().map(|(flag, value)| OsString::from(as_python(flag, value)));
+    try_parse_from(std::env::args_os().chain(chosen)).unwrap_or_else(|error| error.exit())
+}
+
+/// A flag as an agent writes it, unset ones too, so that one that nobody has is refused.
+fn as_python(flag: &str, value: &Value) -> String {
+    match value {
+        Value::Null => format!("--{flag}=None"),
+        Value::Bool(true) => format!("--{flag}=True"),
+        Value::Bool(false) => format!("--{flag}=False"),
+        Value::String(text) => format!("--{flag}={text}"),
+        value => format!("--{flag}={value}"),
+    }
 }
 
 /// Reads the program's own arguments on top of those of the run that they resume, or ends it.

@@ -41,6 +41,13 @@ impl RunDir {
         Ok(Self { path, resumes: false, checkpoint: None })
     }
 
+    /// The directory of a trial, which a sweep has chosen: a run that was begun there goes on.
+    #[must_use]
+    pub fn of_trial(path: PathBuf) -> Self {
+        let checkpoint = latest_checkpoint(&path.join("checkpoints"));
+        Self { resumes: path.join("run.json").exists(), path, checkpoint }
+    }
+
     /// Whether there is anything left to do in a run of so many steps, which `flag` asks for.
     ///
     /// # Errors

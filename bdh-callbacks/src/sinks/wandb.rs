@@ -31,7 +31,7 @@ pub use log::LogError;
 #[cfg(feature = "wandb-online")]
 pub use online::{SyncError, Synced, sync};
 pub use repair::{Repaired, repair};
-pub use settings::{Mode, Resume, SettingsError};
+pub use settings::{Mode, Resume, SettingsError, sweep_values};
 
 use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink};
 use session::Session;

@@ -110,7 +110,7 @@ pub(crate) fn number(scalar: f64) -> Json {
     }
 }
 
-fn scalar_from_json(value: &Json) -> Option<f64> {
+pub(crate) fn scalar_from_json(value: &Json) -> Option<f64> {
     match value.as_str() {
         Some("NaN") => Some(f64::NAN),
         Some("Infinity") => Some(f64::INFINITY),

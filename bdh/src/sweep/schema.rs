@@ -105,6 +105,17 @@ pub enum Goal {
     Maximize,
 }
 
+impl Goal {
+    /// A number of which less is better; what is no finite value is the worst.
+    pub(crate) fn rank(self, value: Option<f64>) -> f64 {
+        let value = value.filter(|value| value.is_finite()).unwrap_or(match self {
+            Self::Minimize => f64::INFINITY,
+            Self::Maximize => f64::NEG_INFINITY,
+        });
+        if self == Self::Maximize { -value } else { value }
+    }
+}
+
 /// Why a sweep file is none.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -120,9 +131,17 @@ pub enum SweepError {
     /// It does not say what a sweep file can say; with the key and the line.
     #[error("{0}")]
     Schema(#[from] serde_norway::Error),
-    /// What it says does not fit together.
+    /// What it says does not fit together, or does not fit the sweep that is there.
     #[error("{0}")]
     Invalid(String),
+    /// The folder of the sweep cannot be read or written.
+    #[error("`{}` cannot be used", path.display())]
+    Folder {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 impl Sweep {
@@ -144,6 +163,12 @@ impl Sweep {
         let mut dimensions = Vec::new();
         flatten(&self.parameters, &mut Vec::new(), &mut dimensions);
         Space::new(dimensions)
+    }
+
+    /// Whether the trials of another file are drawn from the same.
+    pub(super) fn draws_as(&self, other: &Self) -> bool {
+        let of = |sweep: &Self| (sweep.method, sweep.metric.clone(), sweep.parameters.clone());
+        of(self) == of(other)
     }
 
     fn check(&self) -> Result<(), SweepError> {

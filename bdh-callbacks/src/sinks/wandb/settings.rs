@@ -13,6 +13,7 @@ pub(crate) use key::ApiKey;
 pub use lookup::SettingsError;
 #[cfg(feature = "wandb-online")]
 pub(crate) use rules::escape;
+pub use sweep::sweep_values;
 
 use lookup::{Found, Lookup};
 use serde_json::{Map, Value};
@@ -128,7 +129,7 @@ impl Settings {
         let base_url = base_url.unwrap_or_else(|| rules::BASE_URL.to_owned());
         let (mode, api_key) = mode_and_key(given.mode, &look, &base_url, &mut warnings)?;
         let project = check(look.of(given.project.as_ref(), "project"), rules::project)?;
-        let sweep_params = check(look.env("WANDB_SWEEP_PARAM_PATH"), sweep::params)?;
+        let sweep_params = check(look.env(sweep::PARAMS), sweep::params)?;
         let text = |name| look.env(name).map(|found: Found| found.text);
         Ok(Self {
             mode,

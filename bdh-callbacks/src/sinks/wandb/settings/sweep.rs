@@ -5,6 +5,23 @@ use super::lookup::{Found, SettingsError};
 use serde_json::{Map, Value};
 use std::fs;
 
+/// The variable that names the file of an agent's choices.
+pub(super) const PARAMS: &str = "WANDB_SWEEP_PARAM_PATH";
+
+/// The values that an agent of W&B's has chosen for this process, by name; `None` where no agent has started it.
+///
+/// On the command line they stand too, as texts. Here they have their types, so a program should let them win.
+///
+/// # Errors
+///
+/// If `WANDB_SWEEP_PARAM_PATH` names a file that is not what an agent writes.
+pub fn sweep_values() -> Result<Option<Map<String, Value>>, SettingsError> {
+    let Some(text) = std::env::var(PARAMS).ok().filter(|path| !path.is_empty()) else {
+        return Ok(None);
+    };
+    params(&Found { place: PARAMS.to_owned(), text }).map(Some)
+}
+
 /// The builder's settings without those that the sweep decides, and a warning for each of these.
 pub(super) fn without_path(given: &Given, warnings: &mut Vec<String>) -> Given {
     let mut given = given.clone();

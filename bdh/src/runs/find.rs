@@ -1,0 +1,119 @@
+//! All runs below a folder.
+
+use super::{Keys, Run, RunError, RunStatus};
+use crate::sweep::{Ledger, Status, Trial};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Folders below a folder that are searched for runs, at most.
+const DEPTH: usize = 6;
+
+/// What is below some folders.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Found {
+    /// The runs, by name.
+    pub runs: Vec<Run>,
+    /// Those that could not be read.
+    pub errors: Vec<RunError>,
+}
+
+/// Reads every run below some folders, on all cores. Links are not followed.
+///
+/// Of a sweep's folder the trials that left no run are rows too: they failed, and the table says why.
+#[must_use]
+pub fn read_all<P: AsRef<Path>>(roots: impl IntoIterator<Item = P>, keys: &Keys) -> Found {
+    let mut found = Found::default();
+    for root in roots {
+        let root = root.as_ref();
+        let mut dirs = Vec::new();
+        search(root, DEPTH, &mut dirs);
+        let (mut runs, errors) = read_each(&dirs, keys);
+        for run in &mut runs {
+            let below = run.dir.strip_prefix(root).unwrap_or(&run.dir);
+            if !below.as_os_str().is_empty() {
+                run.name = below.display().to_string();
+            }
+        }
+        add_trials(root, &mut runs);
+        found.runs.append(&mut runs);
+        found.errors.extend(errors);
+    }
+    found.runs.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.dir.cmp(&b.dir)));
+    found
+}
+
+/// The folders with a `run.json`, in which no other runs are looked for.
+fn search(dir: &Path, depth: usize, into: &mut Vec<PathBuf>) {
+    if dir.join(crate::run::FILE).is_file() {
+        into.push(dir.to_owned());
+        return;
+    }
+    let Some(depth) = depth.checked_sub(1) else { return };
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut below: Vec<_> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    below.sort();
+    below.iter().for_each(|dir| search(dir, depth, into));
+}
+
+fn read_each(dirs: &[PathBuf], keys: &Keys) -> (Vec<Run>, Vec<RunError>) {
+    let results = Mutex::new(Vec::new());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(dir) = dirs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let run = Run::read(dir, &keys.all());
+            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(run);
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(dirs.len().max(1));
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (mut runs, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(run) => runs.push(run),
+            Err(error) => errors.push(error),
+        }
+    }
+    (runs, errors)
+}
+
+/// What the sweep in a folder knows of its trials.
+fn add_trials(root: &Path, runs: &mut Vec<Run>) {
+    for trial in Ledger::read(root).unwrap_or_default() {
+        let name = Ledger::run_name(trial.number);
+        let chosen: BTreeMap<_, _> = trial.values.clone().into_iter().collect();
+        match runs.iter_mut().find(|run| run.dir == root.join(&name)) {
+            Some(run) => {
+                run.chosen = chosen;
+                if trial.status == Status::Failed {
+                    run.status = failed(&trial);
+                }
+            }
+            None if trial.status == Status::Failed => runs.push(Run {
+                dir: root.join(&name),
+                name,
+                config: BTreeMap::new(),
+                chosen,
+                steps: 0,
+                last_step: 0,
+                tokens: 0,
+                seconds: trial.seconds,
+                status: failed(&trial),
+                series: BTreeMap::new(),
+            }),
+            None => {}
+        }
+    }
+}
+
+fn failed(trial: &Trial) -> RunStatus {
+    RunStatus::Failed(trial.why.clone().unwrap_or_default())
+}

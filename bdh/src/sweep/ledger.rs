@@ -1,0 +1,209 @@
+//! The folder of a sweep: which trials there are, who runs them, how they ended.
+
+use super::schema::{Sweep, SweepError};
+use super::trial::{Status, Trial};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// The folder of a sweep, which several processes on several machines may share.
+///
+/// ```text
+/// sweep.yaml          the file that it was begun with
+/// seed                of everything that is drawn
+/// trials/0001.json    a trial: its values, its status, what came of it
+/// trials/0001.log     what it printed
+/// trials/0001.lock    locked as long as somebody runs it
+/// trial-0001/         its run directory
+/// ```
+///
+/// A trial belongs to whoever makes its file, which appears whole or not at all, and only once. Who runs it holds its lock;
+/// the system lets go of that when the process dies, and then whoever comes next takes the trial up where it was.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    dir: PathBuf,
+    seed: u64,
+}
+
+/// A trial of which nobody else may write.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) trial: Trial,
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl Ledger {
+    /// Opens the folder of a sweep, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written, or belongs to a sweep with another method, metric, seed or other parameters.
+    pub fn open(dir: impl AsRef<Path>, yaml: &str, seed: u64) -> Result<Self, SweepError> {
+        let dir = dir.as_ref();
+        let absolute = std::path::absolute(dir).map_err(failed(dir))?;
+        let ledger = Self { dir: absolute, seed };
+        fs::create_dir_all(ledger.dir.join("trials")).map_err(failed(dir))?;
+        ledger.settle("seed", &format!("{seed}\n"), |theirs| theirs.trim() == seed.to_string())?;
+        let ours: Sweep = yaml.parse()?;
+        ledger.settle("sweep.yaml", yaml, |theirs| {
+            theirs.parse::<Sweep>().is_ok_and(|theirs| theirs.draws_as(&ours))
+        })?;
+        Ok(ledger)
+    }
+
+    /// Reads the trials of a folder, in their order.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such folder, or the file of a trial cannot be read.
+    pub fn read(dir: impl AsRef<Path>) -> Result<Vec<Trial>, SweepError> {
+        let dir = dir.as_ref().join("trials");
+        let mut paths: Vec<_> = fs::read_dir(&dir)
+            .map_err(failed(&dir))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
+            .collect();
+        paths.sort();
+        paths.iter().map(|path| read(path)).collect()
+    }
+
+    /// The trials as they stand, in their order.
+    ///
+    /// # Errors
+    ///
+    /// If the file of one cannot be read.
+    pub fn trials(&self) -> Result<Vec<Trial>, SweepError> {
+        Self::read(&self.dir)
+    }
+
+    /// The seed of everything that is drawn.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The run directory of a trial.
+    #[must_use]
+    pub fn run_dir(&self, number: u64) -> PathBuf {
+        self.dir.join(Self::run_name(number))
+    }
+
+    /// The name of that directory.
+    pub(crate) fn run_name(number: u64) -> String {
+        format!("trial-{number:04}")
+    }
+
+    /// What a trial printed.
+    #[must_use]
+    pub fn log(&self, number: u64) -> PathBuf {
+        self.path(number, "log")
+    }
+
+    pub(super) fn path(&self, number: u64, ending: &str) -> PathBuf {
+        self.dir.join("trials").join(format!("{number:04}.{ending}"))
+    }
+
+    /// Takes a trial that is new; `None` if somebody was faster.
+    pub(super) fn begin(&self, trial: Trial) -> Result<Option<Claim>, SweepError> {
+        let Some(lock) = self.lock(trial.number)? else { return Ok(None) };
+        let path = self.path(trial.number, "json");
+        let is_ours = appear(&path, &json(&trial)).map_err(failed(&path))?;
+        Ok(is_ours.then_some(Claim { trial, path, _lock: lock }))
+    }
+
+    /// Takes a trial whose process died or was interrupted; `None` if somebody runs it.
+    pub(super) fn take_up(&self, number: u64) -> Result<Option<Claim>, SweepError> {
+        let Some(lock) = self.lock(number)? else { return Ok(None) };
+        let path = self.path(number, "json");
+        let trial = read(&path)?; // once more: it may have ended just now
+        Ok((!trial.status.is_over()).then_some(Claim { trial, path, _lock: lock }))
+    }
+
+    fn lock(&self, number: u64) -> Result<Option<Lock>, SweepError> {
+        let path = self.path(number, "lock");
+        Lock::take(&path).map_err(failed(&path))
+    }
+
+    /// Writes a file, unless it is there already; then it has to say the same.
+    fn settle(
+        &self,
+        name: &str,
+        ours: &str,
+        agrees: impl Fn(&str) -> bool,
+    ) -> Result<(), SweepError> {
+        let path = self.dir.join(name);
+        if appear(&path, ours.as_bytes()).map_err(failed(&path))? {
+            return Ok(());
+        }
+        let theirs = fs::read_to_string(&path).map_err(failed(&path))?;
+        if agrees(&theirs) {
+            return Ok(());
+        }
+        Err(SweepError::Invalid(format!(
+            "`{}` was begun with another {name}: go on with that one, or take another folder",
+            self.dir.display()
+        )))
+    }
+}
+
+impl Claim {
+    /// Writes how the trial stands.
+    pub(super) fn save(&self) -> Result<(), SweepError> {
+        crate::run::write_atomically(&self.path, &json(&self.trial)).map_err(failed(&self.path))
+    }
+
+    pub(super) fn end(&mut self, status: Status, why: Option<String>) -> Result<(), SweepError> {
+        (self.trial.status, self.trial.why) = (status, why);
+        self.save()
+    }
+}
+
+/// Holds a file as long as its process lives.
+#[derive(Debug)]
+struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// `None` if somebody else has it. Where nothing can be locked, nobody ever has it.
+    fn take(path: &Path) -> io::Result<Option<Self>> {
+        let file = File::options().create(true).append(true).open(path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Self { _file: file })),
+        }
+    }
+}
+
+/// Puts a whole file at a path where none is, and tells whether there was none.
+fn appear(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error.error),
+    }
+}
+
+fn read(path: &Path) -> Result<Trial, SweepError> {
+    let text = fs::read(path).map_err(failed(path))?;
+    serde_json::from_slice(&text).map_err(|error| {
+        SweepError::Invalid(format!(
+            "`{}` is no trial ({error}): delete it, and it is run anew",
+            path.display()
+        ))
+    })
+}
+
+fn json(trial: &Trial) -> Vec<u8> {
+    serde_json::to_vec_pretty(trial).expect("names, numbers and lists of them are JSON")
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> SweepError + use<> {
+    let path = path.to_owned();
+    move |source| SweepError::Folder { path: path.clone(), source }
+}

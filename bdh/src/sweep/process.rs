@@ -1,0 +1,135 @@
+//! The process of a trial.
+
+use super::ledger::Ledger;
+use super::schema::SweepError;
+use crate::run::RunLock;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The variable that tells a trial its run directory, which may hold the beginning of the run already.
+pub(super) const TRIAL_DIR: &str = "BDH_TRIAL_DIR";
+
+/// Time that a process has between being asked to end and being ended; as long as W&B's agent waits.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// The run directory of the trial that this process is, if a sweep started it.
+///
+/// A program that takes its run directory from here, and goes on with the run that it finds there
+/// ([`Resume::Auto`](crate::Resume::Auto)), can be swept.
+#[must_use]
+pub fn trial_dir() -> Option<PathBuf> {
+    std::env::var_os(TRIAL_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from)
+}
+
+/// Whoever computes a trial.
+#[derive(Debug)]
+pub(super) enum Process {
+    /// A process of ours, and when it was asked to end.
+    Child(Child, Option<Instant>),
+    /// Maybe somebody whom a sweep that died has left behind: whoever holds the run directory.
+    Unknown(PathBuf),
+}
+
+/// How a process ended.
+pub(super) enum Ended {
+    Exited(ExitStatus),
+    /// Nobody holds the run directory (any more).
+    Gone,
+}
+
+/// What a trial is started with.
+pub(super) struct Start<'a> {
+    pub(super) words: &'a [String],
+    /// The GPU that is all it sees.
+    pub(super) device: Option<u32>,
+    /// Its share of the cores, if there are others.
+    pub(super) threads: Option<usize>,
+}
+
+impl Process {
+    pub(super) fn start(
+        ledger: &Ledger,
+        number: u64,
+        start: &Start<'_>,
+    ) -> Result<Self, SweepError> {
+        let log = ledger.log(number);
+        let failed = |source| SweepError::Folder { path: log.clone(), source };
+        let file = File::options().create(true).append(true).open(&log).map_err(failed)?;
+        let [program, args @ ..] = start.words else {
+            return Err(SweepError::Invalid("`command` has no words".to_owned()));
+        };
+        let mut command = Command::new(program);
+        command.args(args).env(TRIAL_DIR, ledger.run_dir(number)).stdin(Stdio::null());
+        command.stdout(file.try_clone().map_err(failed)?).stderr(file);
+        if let Some(device) = start.device {
+            command.env("CUDA_VISIBLE_DEVICES", device.to_string());
+        }
+        if let Some(threads) = start.threads {
+            command.env("RAYON_NUM_THREADS", threads.to_string());
+        }
+        // A group of its own: Ctrl-C is the sweep's to hear, and whatever the trial starts ends with it.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command.spawn().map_err(|error| {
+            SweepError::Invalid(format!(
+                "`{program}`, the program of `command`, cannot be started: {error}"
+            ))
+        })?;
+        Ok(Self::Child(child, None))
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> io::Result<Option<Ended>> {
+        match self {
+            Self::Child(child, asked) => {
+                if asked.is_some_and(|asked| asked.elapsed() > GRACE) {
+                    signal(child, Signal::Kill);
+                }
+                Ok(child.try_wait()?.map(Ended::Exited))
+            }
+            Self::Unknown(run_dir) => Ok(RunLock::take(run_dir).is_ok().then_some(Ended::Gone)),
+        }
+    }
+
+    /// Asks it to end, once; what does not within half a minute is killed.
+    pub(super) fn end(&mut self) {
+        if let Self::Child(child, asked @ None) = self {
+            *asked = Some(Instant::now());
+            signal(child, Signal::Term);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Signal {
+    Term,
+    Kill,
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, signal: Signal) {
+    use rustix::process::{Pid, Signal as Unix, kill_process_group};
+    let signal = match signal {
+        Signal::Term => Unix::TERM,
+        Signal::Kill => Unix::KILL,
+    };
+    // One that is gone already needs no signal.
+    let _ = Pid::from_raw(child.id() as i32).map(|group| kill_process_group(group, signal));
+}
+
+#[cfg(not(unix))]
+fn signal(child: &mut Child, _: Signal) {
+    let _ = child.kill(); // there is no asking
+}
+
+/// The last line that says something in the last kilobytes of a log.
+pub(super) fn last_words(log: &Path) -> Option<String> {
+    let text = fs::read(log).ok()?;
+    let tail = &text[text.len().saturating_sub(4096)..];
+    let tail = String::from_utf8_lossy(tail);
+    let line = tail.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.trim().to_owned())
+}

@@ -1,0 +1,279 @@
+//! The loop of a sweep: begin, wait, judge.
+
+use super::active::{Active, Why};
+use super::choice::draw;
+use super::{Runner, Running, SweepOutcome, Watcher};
+use crate::signal::SignalWatch;
+use crate::sweep::hyperband::Progress;
+use crate::sweep::ledger::{Claim, Ledger};
+use crate::sweep::metric::Follower;
+use crate::sweep::process::{Process, Start};
+use crate::sweep::schema::{Sweep, SweepError};
+use crate::sweep::trial::{Status, Trial};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two looks at whether a process has ended.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Between two looks at what the trials have recorded.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Trials that fail before any succeeds, and end the sweep: whatever is wrong is wrong with all of them.
+const FAILURES: usize = 3;
+
+pub(super) struct Work<'a> {
+    runner: &'a Runner,
+    sweep: &'a Sweep,
+    ledger: &'a Ledger,
+    watcher: &'a mut dyn Watcher,
+    total: u64,
+    active: Vec<Active>,
+    /// What all trials have recorded, for early termination.
+    recorded: BTreeMap<u64, Follower>,
+    /// What was said by the trials that failed; `None` once one has not.
+    failures: Option<Vec<String>>,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        runner: &'a Runner,
+        sweep: &'a Sweep,
+        ledger: &'a Ledger,
+        watcher: &'a mut dyn Watcher,
+    ) -> Result<Self, SweepError> {
+        Ok(Self {
+            total: runner.total(sweep)?,
+            runner,
+            sweep,
+            ledger,
+            watcher,
+            active: Vec::new(),
+            recorded: BTreeMap::new(),
+            failures: Some(Vec::new()),
+        })
+    }
+
+    pub(super) fn run(&mut self) -> Result<SweepOutcome, SweepError> {
+        let outcome = self.until_the_end();
+        // After an error of ours; else there is nobody left.
+        self.active.iter_mut().for_each(|active| active.end(Why::Interrupted));
+        outcome
+    }
+
+    fn until_the_end(&mut self) -> Result<SweepOutcome, SweepError> {
+        let signals = SignalWatch::start();
+        let mut last_look: Option<Instant> = None;
+        let mut may_begin = true;
+        loop {
+            let is_interrupted = signals.as_ref().is_some_and(SignalWatch::asked);
+            let gave_up = self.failures.as_ref().filter(|failures| failures.len() >= FAILURES);
+            let gave_up = gave_up.and_then(|failures| failures.last()).cloned();
+            if is_interrupted {
+                self.active.iter_mut().for_each(|active| active.end(Why::Interrupted));
+            } else if gave_up.is_none() && may_begin {
+                while self.active.len() < self.runner.jobs.max(1) && self.begin_one()? {}
+            }
+            if self.active.is_empty() {
+                return Ok(match gave_up {
+                    Some(failure) => SweepOutcome::GaveUp(failure),
+                    None if is_interrupted => SweepOutcome::Interrupted,
+                    None => SweepOutcome::Complete,
+                });
+            }
+            thread::sleep(TICK);
+            may_begin = self.reap()?;
+            if last_look.is_none_or(|last| last.elapsed() >= LOOK) {
+                last_look = Some(Instant::now());
+                may_begin = true; // a trial may have been left behind elsewhere
+                self.look()?;
+            }
+        }
+    }
+
+    /// Begins or takes up a trial, if there is one for us.
+    fn begin_one(&mut self) -> Result<bool, SweepError> {
+        let trials = self.ledger.trials()?;
+        let claim = match self.left_behind(&trials)? {
+            Some(claim) => Some(claim),
+            None => self.next_trial(&trials)?,
+        };
+        let Some(claim) = claim else { return Ok(false) };
+        let taken: Vec<_> = self.active.iter().map(|active| active.slot).collect();
+        let slot = (0..=taken.len()).find(|slot| !taken.contains(slot)).unwrap_or_default();
+        let key = self.sweep.metric.as_ref().map_or("", |metric| &metric.name);
+        self.watcher.began(&claim.trial);
+        self.active.push(Active::new(claim, slot, self.ledger, key));
+        self.reap()?;
+        Ok(true)
+    }
+
+    /// A trial whose process died, or that was interrupted.
+    fn left_behind(&self, trials: &[Trial]) -> Result<Option<Claim>, SweepError> {
+        for trial in trials.iter().filter(|trial| !trial.status.is_over()) {
+            if let Some(mut claim) = self.ledger.take_up(trial.number)? {
+                claim.trial.status = Status::Running;
+                claim.trial.host = host();
+                claim.save()?;
+                return Ok(Some(claim));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The trial with the lowest number that is free.
+    fn next_trial(&self, trials: &[Trial]) -> Result<Option<Claim>, SweepError> {
+        let is_free = |number: &u64| trials.iter().all(|trial| trial.number != *number);
+        let Some(number) = (1..=self.total).find(is_free) else { return Ok(None) };
+        let (point, values) = draw(self.sweep, self.ledger.seed(), number, trials);
+        self.ledger.begin(Trial {
+            number,
+            values,
+            point,
+            status: Status::Running,
+            value: None,
+            why: None,
+            host: host(),
+            began_at: crate::run::now(),
+            seconds: 0.0,
+        })
+    }
+
+    /// Sees who has ended and who has run for too long; tells whether there is room for another.
+    fn reap(&mut self) -> Result<bool, SweepError> {
+        let before = std::mem::take(&mut self.active);
+        let (count, mut failed) = (before.len(), None);
+        for active in before {
+            match self.after(active) {
+                Ok(goes_on) => self.active.extend(goes_on),
+                Err(error) => failed = Some(error), // the others go on until they are asked to end
+            }
+        }
+        failed.map_or(Ok(self.active.len() < count), Err)
+    }
+
+    /// The trial, if it goes on.
+    fn after(&mut self, mut active: Active) -> Result<Option<Active>, SweepError> {
+        let path = self.ledger.run_dir(active.number());
+        let failed = |source| SweepError::Folder { path, source };
+        match active.ended().map_err(failed)? {
+            None => {
+                if let Some(timeout) = self.runner.timeout.filter(|most| active.elapsed() > *most) {
+                    active.end(Why::Timeout(timeout));
+                }
+                Ok(Some(active))
+            }
+            Some(ended) if active.is_to_start(&ended) => {
+                active.process = self.start(&active)?;
+                Ok(Some(active))
+            }
+            Some(ended) => {
+                let (status, why) = active.judge(&ended, self.sweep.metric.as_ref());
+                self.end(active, status, why)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn start(&self, active: &Active) -> Result<Process, SweepError> {
+        let trial = &active.claim.trial;
+        let file = self.ledger.path(trial.number, "args.json");
+        let program = std::env::current_exe().unwrap_or_default().display().to_string();
+        let mut words = self.sweep.command_line(&trial.values, &program, &file)?;
+        if words.iter().any(|word| *word == file.display().to_string()) {
+            let json = Value::Object(trial.values.clone()).to_string();
+            fs::write(&file, json)
+                .map_err(|source| SweepError::Folder { path: file.clone(), source })?;
+        }
+        words.extend(self.runner.more.iter().cloned());
+        let devices = &self.runner.devices;
+        let start = Start {
+            words: &words,
+            device: devices.get(active.slot % devices.len().max(1)).copied(),
+            threads: self.threads(),
+        };
+        Process::start(self.ledger, trial.number, &start)
+    }
+
+    /// Each trial's share of the cores; `None` if there is nothing to share, or the user has said it.
+    fn threads(&self) -> Option<usize> {
+        let is_said = std::env::var_os("RAYON_NUM_THREADS").is_some();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        (self.runner.jobs > 1 && !is_said).then(|| (cores / self.runner.jobs).max(1))
+    }
+
+    /// Writes how a trial ended.
+    fn end(
+        &mut self,
+        mut active: Active,
+        status: Status,
+        why: Option<String>,
+    ) -> Result<(), SweepError> {
+        match (status, &why, &mut self.failures) {
+            (Status::Failed, Some(why), Some(failures)) => failures.push(why.clone()),
+            (Status::Interrupted, ..) => {}
+            _ => self.failures = None,
+        }
+        active.claim.trial.value = active.last().filter(|value| value.is_finite());
+        active.claim.trial.seconds = active.elapsed().as_secs_f64();
+        active.claim.end(status, why)?;
+        self.watcher.ended(&active.claim.trial);
+        Ok(())
+    }
+
+    /// Tells how far the trials are, and ends those that are not worth their next steps.
+    fn look(&mut self) -> Result<(), SweepError> {
+        self.active.iter_mut().for_each(|active| active.follower.look());
+        let running = |active: &Active| Running {
+            trial: active.claim.trial.clone(),
+            step: active.follower.step,
+            steps: active.steps(),
+            history: active.follower.history.clone(),
+            elapsed: active.elapsed(),
+        };
+        let running: Vec<_> = self.active.iter().map(running).collect();
+        let mut ends = self.watcher.looked(&running);
+        ends.extend(self.behind()?);
+        for (number, why) in ends {
+            let active = self.active.iter_mut().find(|active| active.number() == number);
+            if let Some(active) = active {
+                active.end(Why::Behind(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// The trials that hyperband ends, judged against all, on every machine.
+    fn behind(&mut self) -> Result<Vec<(u64, String)>, SweepError> {
+        let (Some(hyperband), Some(metric)) = (&self.sweep.early_terminate, &self.sweep.metric)
+        else {
+            return Ok(Vec::new());
+        };
+        for trial in self.ledger.trials()? {
+            let run_dir = self.ledger.run_dir(trial.number);
+            let follower = self.recorded.entry(trial.number);
+            follower.or_insert_with(|| Follower::new(&run_dir, &metric.name)).look();
+        }
+        let is_ours = |number: u64| self.active.iter().any(|active| active.number() == number);
+        let progress = |(number, follower): (&u64, &Follower)| Progress {
+            history: follower.history.iter().map(|(_, value)| *value).collect(),
+            is_running: is_ours(*number),
+        };
+        let progress: Vec<_> = self.recorded.iter().map(progress).collect();
+        let ends = hyperband.ends(&progress, metric.goal);
+        let behind = self.recorded.keys().zip(ends).filter(|(_, ends)| *ends);
+        let why = "hyperband: others were better after as many evaluations";
+        Ok(behind.map(|(number, _)| (*number, why.to_owned())).collect())
+    }
+}
+
+/// The name of this machine, where it has one that is easily found.
+fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = name.or_else(|| std::env::var("HOSTNAME").ok());
+    let name = name.or_else(|| std::env::var("COMPUTERNAME").ok());
+    name.map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
+}

@@ -1,0 +1,80 @@
+//! `nanochat_sweep compare`: runs side by side.
+
+use crate::page::{remark, say};
+use bdh::BoxError;
+use bdh::runs::{self, Keys, Table};
+use bdh::sweep::Goal;
+use clap::Parser;
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Puts the runs below some folders side by side: on the terminal, as CSV, as a page for a browser.
+#[derive(Debug, Parser)]
+#[command(name = "nanochat_sweep compare", next_line_help = true)]
+struct CompareArgs {
+    /// Folders with runs or sweeps
+    #[arg(required = true, value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+    /// What the runs are judged by
+    #[arg(long, value_name = "KEY", default_value = "val_bpb")]
+    metric: String,
+    /// More of it is better, and not less
+    #[arg(long)]
+    maximize: bool,
+    /// Column of the CSV to sort by [default: the metric, the best first]
+    #[arg(long, value_name = "COLUMN")]
+    sort: Option<String>,
+    /// Writes everything as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Writes a page with table, curves and parallel coordinates, which opens without a network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// Runs what the words after `compare` ask for.
+pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, BoxError> {
+    let name = OsString::from("nanochat_sweep compare");
+    let args = CompareArgs::parse_from(std::iter::once(name).chain(words));
+    let mut keys = Keys::new(args.metric);
+    keys.goal = if args.maximize { Goal::Maximize } else { Goal::Minimize };
+    let found = runs::read_all(&args.dirs, &keys);
+    for error in &found.errors {
+        remark("warning", crate::page::with_causes(error));
+    }
+    if found.runs.is_empty() {
+        let dirs: Vec<_> = args.dirs.iter().map(|dir| dir.display().to_string()).collect();
+        return Err(
+            format!("there are no runs in {}: a run has a run.json", dirs.join(", ")).into()
+        );
+    }
+    let mut table = Table::of(&found.runs, &keys);
+    if let Some(column) = &args.sort {
+        table.sort_by(column)?;
+    }
+    say(&table);
+    if table.rows.iter().all(|row| row.end.metric.is_none()) {
+        remark(
+            "note",
+            format_args!("none of them has recorded `{}`; --metric takes another key", keys.metric),
+        );
+    }
+    if let Some(path) = &args.csv {
+        write(path, &table.csv())?;
+    }
+    if let Some(path) = &args.html {
+        let title = args.dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>();
+        write(path, &table.html(&title.join(", "), &found.runs, &keys))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a file, and says so.
+fn write(path: &PathBuf, text: &str) -> Result<(), BoxError> {
+    fs::write(path, text)
+        .map_err(|error| format!("`{}` cannot be written: {error}", path.display()))?;
+    say(format_args!("wrote {}", path.display()));
+    Ok(())
+}

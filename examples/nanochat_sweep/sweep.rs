@@ -1,0 +1,275 @@
+//! `nanochat_sweep sweep`: the trials of a sweep file, without a server.
+
+use crate::page::{remark, say};
+use crate::single::INTERRUPTED;
+use bdh::BoxError;
+use bdh::runs::{self, Keys, Table};
+use bdh::sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Runs the trials of a sweep file, each as a process of its own, and ranks them.
+///
+/// Called again, it goes on where it was; called on several machines with one shared --dir, they share the trials.
+#[derive(Debug, Parser)]
+#[command(name = "nanochat_sweep sweep", next_line_help = true)]
+pub(crate) struct SweepArgs {
+    /// The sweep file, as `wandb sweep` takes it
+    file: PathBuf,
+    /// Trials in all, on all machines together [default: the file's `run_cap`, or all of a grid]
+    #[arg(long, value_name = "TRIALS", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Trials at once on this machine [default: one, or one a device]
+    #[arg(long, value_name = "TRIALS", value_parser = at_once)]
+    jobs: Option<usize>,
+    /// How long one trial may run, such as 90s, 30m or 2h [default: as long as it wants]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    timeout: Option<Duration>,
+    /// GPUs over which the trials are spread, such as cuda:0-7 or cuda:0,cuda:2 [default: none]
+    #[arg(long, value_name = "DEVICES", value_parser = devices)]
+    devices: Option<Devices>,
+    /// The folder of the sweep [default: runs/ and the file's name]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Seed of what is drawn
+    #[arg(long, default_value = "42")]
+    seed: u64,
+    /// Prints the commands of the first trials, and stops
+    #[arg(long)]
+    dry_run: bool,
+    /// Words for every trial's command line, after those of the file
+    #[arg(last = true, value_name = "WORDS")]
+    more: Vec<String>,
+}
+
+/// Numbers of CUDA devices.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Devices(Vec<u32>);
+
+/// Runs what the words after `sweep` ask for.
+pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, BoxError> {
+    let name = OsString::from("nanochat_sweep sweep");
+    let args = SweepArgs::parse_from(std::iter::once(name).chain(words));
+    let yaml = fs::read_to_string(&args.file)
+        .map_err(|error| format!("`{}` cannot be read: {error}", args.file.display()))?;
+    let stem = args.file.file_stem().unwrap_or_default();
+    let dir = args.dir.unwrap_or_else(|| Path::new("runs").join(stem));
+    let devices = args.devices.map(|Devices(devices)| devices).unwrap_or_default();
+    let runner = Runner {
+        count: args.count,
+        jobs: args.jobs.unwrap_or(devices.len().max(1)),
+        timeout: args.timeout,
+        devices,
+        more: args.more,
+    };
+    let sweep: Sweep =
+        yaml.parse().map_err(|error| format!("`{}`: {error}", args.file.display()))?;
+    if args.dry_run {
+        return dry_run(&sweep, &runner, args.seed);
+    }
+    run(&yaml, &runner, &dir, args.seed)
+}
+
+/// Runs a sweep to its end, and prints what came of it.
+pub(crate) fn run(
+    yaml: &str,
+    runner: &Runner,
+    dir: &Path,
+    seed: u64,
+) -> Result<ExitCode, BoxError> {
+    let sweep: Sweep = yaml.parse()?;
+    let total = runner.total(&sweep)?;
+    crate::run_dir::check_runs(dir)?;
+    let ledger = Ledger::open(dir, yaml, seed)?;
+    let over = ledger.trials()?.iter().filter(|trial| trial.status.is_over()).count() as u64;
+    say(format_args!("sweep    {total} trials, {} at once, in {}", runner.jobs, dir.display()));
+    if over > 0 {
+        say(format_args!("goes on  {over} of them are there already"));
+    }
+    let metric = sweep.metric.as_ref().map_or("val_bpb", |metric| &metric.name).to_owned();
+    let mut terminal = Terminal::new(&metric, total, over, runner.jobs);
+    let outcome = runner.run(&sweep, &ledger, &mut terminal)?;
+    terminal.bar.finish_and_clear();
+    print_table(dir, &metric, &sweep);
+    Ok(match outcome {
+        SweepOutcome::Interrupted => {
+            say("interrupted: the same command goes on with it");
+            ExitCode::from(INTERRUPTED)
+        }
+        SweepOutcome::GaveUp(why) => {
+            return Err(
+                format!("the first trials have all failed, so the sweep ends: {why}").into()
+            );
+        }
+        _ if terminal.succeeded || over > 0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn print_table(dir: &Path, metric: &str, sweep: &Sweep) {
+    let mut keys = Keys::new(metric);
+    keys.goal = sweep.metric.as_ref().map(|metric| metric.goal).unwrap_or_default();
+    let found = runs::read_all([dir], &keys);
+    if found.runs.is_empty() {
+        return;
+    }
+    say(format_args!("\n{}", Table::of(&found.runs, &keys)));
+    say(format_args!(
+        "Each trial's run is in {0}; what it printed is in {0}/trials.\n\
+         More of it:  cargo run --example nanochat_sweep -- compare {0} --csv runs.csv --html runs.html",
+        dir.display()
+    ));
+}
+
+/// The command lines of the first trials.
+fn dry_run(sweep: &Sweep, runner: &Runner, seed: u64) -> Result<ExitCode, BoxError> {
+    const SHOWN: u64 = 5;
+    let total = runner.total(sweep)?;
+    say(format_args!("{total} trials, {} at once; the first of them:", runner.jobs));
+    let space = sweep.space();
+    let program = std::env::current_exe()?.display().to_string();
+    for index in 0..total.min(SHOWN) {
+        let from_grid = space.grid().ok().filter(|_| sweep.method == bdh::sweep::Method::Grid);
+        let values = from_grid.and_then(|mut grid| grid.nth(index as usize));
+        let values = values.unwrap_or_else(|| space.random(seed, index));
+        let mut words = sweep.command_line(&values, &program, Path::new("args.json"))?;
+        words.extend(runner.more.iter().cloned());
+        say(words.join(" "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each trial that is over, and how far the others are.
+struct Terminal {
+    metric: String,
+    bar: ProgressBar,
+    total: u64,
+    /// Trials that are over, before this call too.
+    over: u64,
+    /// How long those of this call took.
+    took: Vec<f64>,
+    jobs: usize,
+    succeeded: bool,
+}
+
+impl Terminal {
+    fn new(metric: &str, total: u64, over: u64, jobs: usize) -> Self {
+        let bar = ProgressBar::new(total);
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_position(over);
+        Self {
+            metric: metric.to_owned(),
+            bar,
+            total,
+            over,
+            took: Vec::new(),
+            jobs,
+            succeeded: false,
+        }
+    }
+
+    /// Seconds until the end, if the trials to come take as long as those that are over.
+    fn eta(&self) -> f64 {
+        let mean = self.took.iter().sum::<f64>() / self.took.len().max(1) as f64;
+        mean * self.total.saturating_sub(self.over) as f64 / self.jobs.max(1) as f64
+    }
+}
+
+impl Watcher for Terminal {
+    fn ended(&mut self, trial: &Trial) {
+        if trial.status.is_over() {
+            self.over += 1;
+            self.took.push(trial.seconds);
+        }
+        self.succeeded |= matches!(trial.status, Status::Completed | Status::EndedEarly);
+        let value = trial.value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+        let line = format!(
+            "trial {:>3}/{}  {:<11} {} {value:<8} {:>6.1} s  eta {:.0} s  {}",
+            trial.number,
+            self.total,
+            trial.status,
+            self.metric,
+            trial.seconds,
+            self.eta(),
+            settings(trial),
+        );
+        self.bar.set_position(self.over);
+        self.bar.suspend(|| {
+            say(line.trim_end());
+            if let (Status::Failed, Some(why)) = (trial.status, &trial.why) {
+                remark("warning", format_args!("trial {}: {why}", trial.number));
+            }
+        });
+    }
+
+    fn looked(&mut self, running: &[Running]) -> Vec<(u64, String)> {
+        let states = running.iter().map(|running| {
+            let steps = running.steps.map_or_else(String::new, |steps| format!("/{steps}"));
+            let value = running
+                .history
+                .last()
+                .map_or_else(String::new, |(_, value)| format!(" {value:.3}"));
+            format!("#{} {}{steps}{value}", running.trial.number, running.step)
+        });
+        self.bar.set_message(states.collect::<Vec<_>>().join("  "));
+        Vec::new()
+    }
+}
+
+/// What was tried, in few words.
+fn settings(trial: &Trial) -> String {
+    let short = |value: &Value| match value.as_f64().filter(|_| value.is_f64()) {
+        Some(number) => format!("{number:.3e}"),
+        None => value.to_string().replace('"', ""),
+    };
+    let settings = trial.values.iter().map(|(key, value)| format!("{key}={}", short(value)));
+    settings.collect::<Vec<_>>().join(" ")
+}
+
+fn at_once(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|jobs| *jobs > 0).ok_or_else(|| "use a number from 1".to_owned())
+}
+
+/// A time with its unit.
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || "use a number with s, m or h, such as 90s, 30m or 1.5h".to_owned();
+    let unit = text.char_indices().next_back().ok_or_else(wrong)?;
+    let seconds = match unit.1 {
+        's' => 1.0,
+        'm' => 60.0,
+        'h' => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = text[..unit.0].parse().map_err(|_| wrong())?;
+    let time = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+    if time.is_zero() { Err(wrong()) } else { Ok(time) }
+}
+
+/// `cuda:0-7`, or several of them with commas.
+fn devices(text: &str) -> Result<Devices, String> {
+    const MOST: u32 = 64;
+    let wrong = || {
+        format!(
+            "`{text}` is no list of CUDA devices: use cuda:0-7 or cuda:0,cuda:2 (others cannot be given to one process each)"
+        )
+    };
+    let mut devices = Vec::new();
+    for part in text.split(',') {
+        let numbers = part.trim().strip_prefix("cuda:").ok_or_else(wrong)?;
+        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+        let (first, last): (u32, u32) =
+            first.parse().ok().zip(last.parse().ok()).ok_or_else(wrong)?;
+        if first > last || last >= MOST {
+            return Err(wrong());
+        }
+        devices.extend(first..=last);
+    }
+    Ok(Devices(devices))
+}
