@@ -1,22 +1,12 @@
 //! `nanochat_sweep` as a stranger uses it: the program itself, run in an empty directory.
 
-#[expect(dead_code, reason = "the program's own modules; its `main` is not called here")]
-#[path = "../nanochat_sweep/local.rs"]
-mod local;
-#[path = "../nanochat_sweep/prepare.rs"]
-mod prepare;
 #[path = "support/program.rs"]
 mod program;
-#[expect(dead_code, reason = "the same")]
-#[path = "../nanochat_sweep/single.rs"]
-mod single;
 
-use bdh_examples::{page, run_dir};
 use program::{Ended, contains};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 /// A model and a text so small that a step takes milliseconds.
@@ -302,33 +292,4 @@ fn a_dry_run_says_what_would_be_and_writes_nothing() {
     assert_eq!(place.files(), before);
     contains(&place.succeeds("--help"), &["--n-embd-override", "Without any flag"]);
     assert_eq!(place.files(), before);
-}
-
-#[test]
-fn a_trial_that_fails_stops_no_other() {
-    const COMMON: [&str; 7] = [
-        "--device=cpu",
-        "--max-seq-len=32",
-        "--device-batch-size=2",
-        "--num-iterations=3",
-        "--eval-tokens=64",
-        "--early-save=50%",
-        "--quiet",
-    ];
-    let place = Place::new();
-    let data = format!("--data={}", place.at("text.txt").display());
-    let common: Vec<_> = COMMON.into_iter().chain([data.as_str()]).collect();
-    let trial =
-        |number, width| local::Trial::new(&place.at("sweep"), number, (2, width), 1e-3, &common);
-    let mut trials = [trial(1, 100), trial(2, 64)];
-    let text = prepare::Text::load(&trials[0].args).expect("a text");
-    assert!(!local::train(&mut trials, &text));
-    local::rank(&mut trials);
-
-    let [best, failed] = &trials;
-    assert_eq!((best.status, failed.status), ("completed", "failed"));
-    assert!(best.bpb.is_some_and(f64::is_finite));
-    assert!(failed.error.as_ref().is_some_and(|error| error.contains("width 100")));
-    let kept = Path::new("sweep").join(&best.name).join("checkpoints/ckpt_early_step_2");
-    assert!(place.0.path().join(kept).exists());
 }

@@ -60,7 +60,9 @@ fn search(dir: &Path, depth: usize, into: &mut Vec<PathBuf>) {
         .map(|entry| entry.path())
         .collect();
     below.sort();
-    below.iter().for_each(|dir| search(dir, depth, into));
+    for dir in below {
+        search(&dir, depth, into);
+    }
 }
 
 fn read_each(dirs: &[PathBuf], keys: &Keys) -> (Vec<Run>, Vec<RunError>) {

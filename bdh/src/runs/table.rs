@@ -84,9 +84,10 @@ impl Table {
     pub fn of(runs: &[Run], keys: &Keys) -> Self {
         let settings = settings(runs);
         let are_long = runs.iter().filter(|run| run.steps > 0).all(|run| run.steps > STEPS[2]);
-        let cuts = match are_long {
-            true => STEPS.map(|step| step.to_string()),
-            false => SHARES.map(|share| format!("{}%", share * 100.0)),
+        let cuts = if are_long {
+            STEPS.map(|step| step.to_string())
+        } else {
+            SHARES.map(|share| format!("{}%", share * 100.0))
         };
         let rows = runs.iter().map(|run| row(run, keys, &settings, are_long)).collect();
         let mut table = Self {
@@ -131,16 +132,11 @@ impl Table {
     /// All of it as CSV: one line of names, one line a run.
     #[must_use]
     pub fn csv(&self) -> String {
-        let rates = self.rate_names();
         let mut csv = csv::Writer::from_writer(Vec::new());
-        let lines =
-            std::iter::once(self.columns()).chain(self.rows.iter().map(|row| cells(row, &rates)));
-        for line in lines {
-            csv.write_record(line)
-                .expect("memory takes everything, and each line has as many cells");
+        for line in std::iter::once(self.columns()).chain(self.cells()) {
+            let _ = csv.write_record(line); // memory takes everything, and each line has as many cells
         }
-        let bytes = csv.into_inner().expect("memory takes everything");
-        String::from_utf8(bytes).expect("made of text")
+        String::from_utf8(csv.into_inner().unwrap_or_default()).unwrap_or_default()
     }
 
     /// The cells of each row, as in the CSV.
@@ -209,10 +205,8 @@ fn row(run: &Run, keys: &Keys, names: &[String], are_long: bool) -> Row {
         weight_norm: run.at(&keys.weight_norm, step),
         grad_norm: run.at(&keys.grad_norm, step),
     };
-    let cuts = match are_long {
-        true => STEPS,
-        false => SHARES.map(|share| (share * run.steps as f64).round() as u64),
-    };
+    let in_steps = |share: f64| (share * run.steps as f64).round() as u64;
+    let cuts = if are_long { STEPS } else { SHARES.map(in_steps) };
     // What lies beyond a run that died is no snapshot of it.
     let reached = |step: u64| if step <= run.last_step { at(step) } else { Snapshot::default() };
     let finite = run.series(&keys.metric).iter().map(|(_, value)| *value);
