@@ -6,7 +6,7 @@
 
 use crate::callback::Hook;
 use crate::checkpoint::is_plain_name;
-use crate::lm::{Generated, Sampling};
+use crate::lm::{Generated, Sampling, TokenScore};
 use crate::outcome::Outcome;
 use crate::params::ParamTable;
 use crate::record::Logged;
@@ -32,12 +32,17 @@ pub struct Cx<'a> {
     pub(crate) run_dir: Option<&'a Path>,
     pub(crate) bus: &'a Bus,
     pub(crate) model: &'a dyn Any,
-    pub(crate) generate: &'a Generate<'a>,
+    pub(crate) reader: &'a dyn Reader,
 }
 
-/// [`Task::generate`](crate::Task::generate) with the model as it is.
-pub(crate) type Generate<'a> =
-    dyn Fn(&[(&str, Sampling)]) -> Option<Result<Vec<Generated>, BoxError>> + 'a;
+/// What the task can do with texts and the model as it is.
+pub(crate) trait Reader {
+    /// [`Task::generate`](crate::Task::generate).
+    fn generate(&self, prompts: &[(&str, Sampling)]) -> Option<Result<Vec<Generated>, BoxError>>;
+
+    /// [`Task::score`](crate::Task::score).
+    fn score(&self, rows: &[&[i32]]) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>>;
+}
 
 /// Where hooks leave what they log and ask for, until the step is settled.
 #[derive(Default)]
@@ -214,7 +219,7 @@ impl<'a> Cx<'a> {
         &self,
         prompts: &[(&str, Sampling)],
     ) -> Option<Result<Vec<Generated>, BoxError>> {
-        let samples = (self.generate)(prompts)?;
+        let samples = self.reader.generate(prompts)?;
         Some(samples.and_then(|samples| {
             if samples.len() != prompts.len() {
                 let (made, asked) = (samples.len(), prompts.len());
@@ -227,6 +232,40 @@ impl<'a> Cx<'a> {
             let reads = prompts.iter().zip(&samples).map(tokens).max().unwrap_or_default();
             self.bus.reads.set(self.bus.reads.get() + reads);
             Ok(samples)
+        }))
+    }
+
+    /// Tells how the model as it is finds texts that are given as ids: for each row, each token but the first.
+    /// `None` where the task cannot.
+    ///
+    /// For evaluations, such as which of four answers the model finds likeliest. All rows go through the model at
+    /// once, and cost one device read together; as many rows as a training batch has fit the device.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bdh::{EvalEnd, HookResult};
+    ///
+    /// /// Records how much likelier the model finds one text than another, in nats a token.
+    /// fn on_eval(at: &EvalEnd<'_>, right: &[i32], wrong: &[i32]) -> HookResult {
+    ///     let Some(scores) = at.score(&[right, wrong]) else { return Ok(()) };
+    ///     let nats = scores?.into_iter().map(|row| {
+    ///         row.iter().map(|token| f64::from(token.nats)).sum::<f64>() / row.len() as f64
+    ///     });
+    ///     let nats: Vec<f64> = nats.collect();
+    ///     at.log("likelier", nats[1] - nats[0]);
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn score(&self, rows: &[&[i32]]) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>> {
+        let scores = self.reader.score(rows)?;
+        self.bus.reads.set(self.bus.reads.get() + u64::from(rows.iter().any(|row| row.len() > 1)));
+        Some(scores.and_then(|scores| match (scores.len(), rows.len()) {
+            (made, asked) if made != asked => {
+                Err(format!("the task scored {made} of {asked} rows").into())
+            }
+            _ => Ok(scores),
         }))
     }
 

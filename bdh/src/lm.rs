@@ -6,6 +6,7 @@ mod generate;
 mod loss;
 mod next_token;
 mod sampling;
+mod score;
 
 pub use batch::{TokenBatch, UnknownToken};
 pub use crops::{RandomCrops, bytes, fingerprint, windows};
@@ -13,6 +14,7 @@ pub use generate::{Generated, Vocabulary};
 pub use loss::{cross_entropy, token_nats};
 pub use next_token::NextToken;
 pub use sampling::Sampling;
+pub use score::{TokenScore, score};
 
 use crate::Probe;
 use burn::module::Module;

@@ -1,6 +1,6 @@
 //! The user's side of training: what a batch is, and how wrong the model is on it.
 
-use crate::lm::{Generated, Sampling};
+use crate::lm::{Generated, Sampling, TokenScore};
 use crate::{BoxError, Deferred, Probe};
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -109,6 +109,18 @@ pub trait Task: Send {
         _model: &Self::Model,
         _prompts: &[(&str, Sampling)],
     ) -> Option<Result<Vec<Generated>, BoxError>> {
+        None
+    }
+
+    /// Tells how the model finds each token of some rows of ids but their first, where it can; `None` where it
+    /// cannot.
+    ///
+    /// One list for each row, in their order, and the same as if each row were scored alone.
+    fn score(
+        &self,
+        _model: &Self::Model,
+        _rows: &[&[i32]],
+    ) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>> {
         None
     }
 

@@ -2,7 +2,7 @@
 
 /// The context of a hook, from fields that the callbacks do not share.
 macro_rules! cx {
-    ($trainer:ident, $clock:expr, $previous:expr, $model:expr, $generate:ident) => {
+    ($trainer:ident, $clock:expr, $previous:expr, $model:expr) => {
         Cx {
             clock: $clock,
             previous: $previous,
@@ -13,15 +13,8 @@ macro_rules! cx {
             run_dir: $trainer.info.dir.as_deref(),
             bus: &$trainer.bus,
             model: $model,
-            generate: &$generate,
+            reader: &crate::trainer::WithoutTape { task: &$trainer.task, model: $model },
         }
-    };
-}
-
-/// Generation for the callbacks: with the model as it is, without a tape.
-macro_rules! generator {
-    ($trainer:ident, $model:expr) => {
-        |prompts: &[(&str, Sampling)]| $trainer.task.generate(&$model.valid(), prompts)
     };
 }
 
@@ -39,9 +32,9 @@ pub use resume::Resume;
 
 use crate::callback::Hook;
 use crate::checkpoint::{self, Saver};
-use crate::event::{Bus, Cx, FitEnd, FitStart, Timing};
+use crate::event::{Bus, Cx, FitEnd, FitStart, Reader, Timing};
 use crate::intervention::Intervention;
-use crate::lm::Sampling;
+use crate::lm::{Generated, Sampling, TokenScore};
 use crate::optim::Optimizers;
 use crate::outcome::{Fitted, Outcome, Problem, chain};
 use crate::overhead::Overhead;
@@ -51,7 +44,7 @@ use crate::run::{self, RunInfo, RunLock};
 use crate::signal::SignalWatch;
 use crate::sink::{Sink, Writers, panic_text};
 use crate::task::Task;
-use crate::{Clock, ConfigError, Deferred, Feedback, Plan, TrainError};
+use crate::{BoxError, Clock, ConfigError, Deferred, Feedback, Plan, TrainError};
 use builder::Settings;
 use burn::module::Module;
 use burn::tensor::Device;
@@ -306,8 +299,7 @@ impl<T: Task> Trainer<T> {
     fn on_fit_start(&mut self) -> Result<(), TrainError> {
         let model = self.model.as_ref().expect(MODEL_IS_IN);
         self.progress.flops_per_token = self.task.flops_per_token(model);
-        let generate = generator!(self, model);
-        let cx = cx!(self, &self.clock, None, model, generate);
+        let cx = cx!(self, &self.clock, None, model);
         let resumed = self.info.resumed_at.is_some();
         let event = FitStart { cx, plan: &self.plan, params: &self.table, resumed };
         self.callbacks
@@ -344,8 +336,7 @@ impl<T: Task> Trainer<T> {
     fn on_fit_end(&mut self, outcome: &Outcome) -> Result<(), TrainError> {
         // A panic of the optimizer takes the model along; then there is none to show.
         let Some(model) = self.model.as_ref() else { return Ok(()) };
-        let generate = generator!(self, model);
-        let cx = cx!(self, &self.clock, None, model, generate);
+        let cx = cx!(self, &self.clock, None, model);
         let event = FitEnd { cx, outcome };
         let call = |c: &mut dyn crate::Callback| c.on_fit_end(&event);
         self.callbacks.fire(Hook::OnFitEnd, &self.bus, self.clock.step, call)?;
@@ -356,6 +347,22 @@ impl<T: Task> Trainer<T> {
             last.values.extend(late);
         }
         Ok(())
+    }
+}
+
+/// The model as it is, for callbacks that let it write or judge texts.
+struct WithoutTape<'a, T: Task> {
+    task: &'a T,
+    model: &'a T::Model,
+}
+
+impl<T: Task> Reader for WithoutTape<'_, T> {
+    fn generate(&self, prompts: &[(&str, Sampling)]) -> Option<Result<Vec<Generated>, BoxError>> {
+        self.task.generate(&self.model.valid(), prompts)
+    }
+
+    fn score(&self, rows: &[&[i32]]) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>> {
+        self.task.score(&self.model.valid(), rows)
     }
 }
 

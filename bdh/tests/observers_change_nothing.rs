@@ -24,6 +24,8 @@ impl Nasty {
         let how = Sampling { max_tokens: 3, temperature: 1.0, ..Sampling::default() };
         let text = at.generate("abc", &how).expect("the task generates")?;
         assert_eq!(text.len(), 3);
+        let scores = at.score(&[&[1, 2, 3]]).expect("the task scores")?;
+        assert_eq!(scores[0].len(), 2);
 
         let draw = Tensor::<1>::random([5], Distribution::Default, &at.device().clone().inner());
         at.log(format!("nasty/{hook}/drawn"), draw.clone().sum());

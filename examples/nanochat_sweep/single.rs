@@ -10,6 +10,7 @@ use bdh::{
 };
 use bdh_callbacks::{Artifacts, Console, EarlyCheckpoints, Norms, Throughput};
 use bdh_examples::args::{self, Args, DeviceKind, Every};
+use bdh_examples::core::{Bundle, CoreMetric};
 use bdh_examples::data::Packed;
 use bdh_examples::nanochat::{Gpt, GptConfig, Schedule};
 use bdh_examples::scaling::Recipe;
@@ -101,6 +102,7 @@ pub(crate) fn compose(
         .callback(args.early_save().cadence(steps).map(EarlyCheckpoints::when))
         .callback(Artifacts::best_by("bpb"))
         .callback(ValBpb.named("val_bpb"))
+        .callback(core_metric(args, text, recipe)?)
         .callbacks(from_file(args)?)
         .sinks(sinks(args)?)
         .run_dir(dir.path.clone())
@@ -121,6 +123,17 @@ pub(crate) fn compose(
         builder = builder.resume(Resume::Auto).allow_changed(allowed);
     }
     Ok(builder)
+}
+
+/// CORE during training, where it is asked for.
+fn core_metric(args: &Args, text: &Text, recipe: &Recipe) -> Result<Option<CoreMetric>, BoxError> {
+    let (Every::Steps(_), Some(dir)) = (args.core_metric_every, &args.core_bundle) else {
+        return Ok(None);
+    };
+    let bundle = Bundle::open(dir, args.core_max_per_task)?;
+    let (context, rows) = (recipe.config.sequence_len, recipe.micro_batch);
+    let cadence = and_last(args.core_metric_every);
+    Ok(Some(CoreMetric::new(bundle, text.tokenizer.clone(), context, rows, cadence)))
 }
 
 /// Where records go; the console is another matter.

@@ -126,6 +126,18 @@ pub struct Args {
     /// Tokens that one evaluation sees [default: 41943040, or 32768 on the CPU]
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Evaluation")]
     pub eval_tokens: Option<usize>,
+    /// Steps between evaluations on CORE, besides the last; takes --core-bundle; -1 for none
+    #[arg(long, value_name = "STEPS", default_value = "-1", help_heading = "Evaluation")]
+    pub core_metric_every: Every,
+    /// Directory with CORE's tasks: nanochat's eval_bundle, or the folders in its eval_data [default: none]
+    #[arg(long, value_name = "DIR", help_heading = "Evaluation")]
+    pub core_bundle: Option<PathBuf>,
+    /// Items of each CORE task at most
+    #[arg(
+        long, value_name = "ITEMS", default_value = "500", value_parser = count, help_heading = "Evaluation",
+        visible_alias = "core-metric-max-per-task"
+    )]
+    pub core_max_per_task: usize,
     /// Steps between checkpoints, besides the last; -1 for none
     #[arg(long, value_name = "STEPS", default_value = "-1", help_heading = "Checkpoints")]
     pub save_every: Every,
@@ -186,6 +198,7 @@ pub fn command() -> Command {
         .after_help(
             "Flags may be written with underscores and as --flag=value; True, False and None are understood.\n\
              Without any flag: eight small trials on the CPU, ranked.\n\
+             A run that is there, evaluated on CORE:  core --help\n\
              On a laptop:  --depth 2 --n_embd_override 64 --device cpu --max-iterations 10",
         )
         .next_line_help(true)
@@ -222,6 +235,17 @@ pub fn parse_over(saved: &Value) -> Args {
     let defaults = try_parse_from(["nanochat_sweep"]).unwrap_or_else(|error| error.exit());
     let defaults = serde_json::to_value(defaults).unwrap_or_default();
     try_parse_from(over(saved, &defaults)).unwrap_or_else(|error| error.exit())
+}
+
+/// The arguments of a run, as it saved them.
+///
+/// # Errors
+///
+/// clap's, if they are of another version of the program.
+pub fn from_saved(saved: &Value) -> Result<Args, clap::Error> {
+    let defaults = serde_json::to_value(try_parse_from(["nanochat_sweep"])?).unwrap_or_default();
+    let program = std::iter::once("nanochat_sweep".to_owned());
+    try_parse_from(program.chain(flags(saved, &defaults)))
 }
 
 /// The program's own arguments, after those of the run that they resume; those at their defaults are left out.
@@ -291,8 +315,24 @@ impl Args {
                     "--vocab-size {ids} needs --tokenizer bpe; bytes always have {BYTE_VOCAB} ids"
                 ),
             )),
-            _ => Ok(()),
+            _ => self.check_core(),
         }
+    }
+
+    /// Whether CORE has both its flags, or neither.
+    fn check_core(&self) -> Result<(), clap::Error> {
+        let text = match (self.core_metric_every, &self.core_bundle) {
+            (Every::Steps(steps), None) => format!(
+                "--core-metric-every {steps} needs --core-bundle DIR, a directory with CORE's tasks"
+            ),
+            (Every::Never, Some(dir)) => format!(
+                "--core-bundle {} needs --core-metric-every STEPS; for a run that is there, see \
+                 `nanochat_sweep core --help`",
+                dir.display()
+            ),
+            _ => return Ok(()),
+        };
+        Err(command().error(ErrorKind::MissingRequiredArgument, text))
     }
 
     /// When early checkpoints are saved.

@@ -1,6 +1,7 @@
 //! Reference models, data, and the programs people run.
 
 pub mod args;
+pub mod core;
 pub mod data;
 pub mod gpt2;
 pub mod hatchling;

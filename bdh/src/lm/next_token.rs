@@ -1,7 +1,7 @@
 //! The ready task for language models: loss, validation metrics, generation.
 
 use super::generate::{self, Generated, Vocabulary};
-use super::{CausalLm, Sampling, TokenBatch, loss};
+use super::{CausalLm, Sampling, TokenBatch, TokenScore, loss, score};
 use crate::task::{BatchSize, Task, Totals};
 use crate::{BoxError, Deferred, Probe, Source};
 use burn::tensor::Tensor;
@@ -120,6 +120,10 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
     ) -> Option<Result<Vec<Generated>, BoxError>> {
         let vocabulary = self.vocabulary.as_deref()?;
         Some(generate::generate(model, vocabulary, prompts))
+    }
+
+    fn score(&self, model: &M, rows: &[&[i32]]) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>> {
+        Some(score::score(model, rows))
     }
 
     fn position(&self) -> Value {

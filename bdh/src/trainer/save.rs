@@ -5,12 +5,10 @@ use crate::TrainError;
 use crate::callback::{Callback, Hook};
 use crate::checkpoint::{self, Checkpoint, Job, Saved, State};
 use crate::event::{CheckpointRequest, Checkpointed, Cx};
-use crate::lm::Sampling;
 use crate::optim::OptimizerState;
 use crate::outcome::{Problem, chain};
 use crate::params;
 use crate::task::Task;
-use burn::module::Module;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
@@ -113,8 +111,7 @@ impl<T: Task> Trainer<T> {
 
     fn on_checkpoint(&mut self, done: &Done, path: &Path, pinned: bool) -> Result<(), TrainError> {
         let model = self.model.as_ref().expect(MODEL_IS_IN);
-        let generate = generator!(self, model);
-        let cx = cx!(self, &self.clock, done.previous.as_ref(), model, generate);
+        let cx = cx!(self, &self.clock, done.previous.as_ref(), model);
         let event = Checkpointed { cx, path, pinned };
         let call = |c: &mut dyn Callback| c.on_checkpoint(&event);
         self.callbacks.fire(Hook::OnCheckpoint, &self.bus, self.clock.step, call)

@@ -3,7 +3,6 @@
 use super::{Done, MODEL_IS_IN, Trainer, checkpoint_name};
 use crate::callback::{Callback, Hook};
 use crate::event::{Bus, CheckpointRequest, Cx, EvalBatch, EvalEnd, EvalReport, StepEnd, Timing};
-use crate::lm::Sampling;
 use crate::outcome::{Problem, StopReason};
 use crate::record::{Logged, Record, Value};
 use crate::signal::SignalWatch;
@@ -35,8 +34,7 @@ impl<T: Task> Trainer<T> {
             return Ok(());
         };
         let model = self.model.as_ref().expect(MODEL_IS_IN);
-        let generate = generator!(self, model);
-        let cx = cx!(self, &self.clock, done.previous.as_ref(), model, generate);
+        let cx = cx!(self, &self.clock, done.previous.as_ref(), model);
         let flops_per_token = self.progress.flops_per_token;
         let (skipped, timing) = (done.skipped, done.timing);
         let timing_total = Timing { step: self.progress.overhead.steps, data: self.progress.data };
@@ -111,8 +109,7 @@ impl<T: Task> Trainer<T> {
         let began = Instant::now();
         let step = self.clock.step;
         let model = self.model.as_ref().expect(MODEL_IS_IN);
-        let generate = generator!(self, model);
-        let cx = cx!(self, &self.clock, done.previous.as_ref(), model, generate);
+        let cx = cx!(self, &self.clock, done.previous.as_ref(), model);
 
         let without_tape = model.valid();
         let batches = self.task.val_batches();

@@ -6,11 +6,9 @@ use crate::event::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Cx, MicroBatch, StepStart,
 };
 use crate::intervention::{Intervene, Verdict};
-use crate::lm::Sampling;
 use crate::stats::Stats;
 use crate::task::{BatchSize, Task};
 use crate::{Clock, Deferred, Probe, Tap, TrainError, params, seed};
-use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use std::cell::RefCell;
@@ -90,8 +88,7 @@ impl<T: Task> Trainer<T> {
     ) -> Result<Backward, TrainError> {
         let step = self.clock.step;
         let model = self.model.as_ref().expect(MODEL_IS_IN);
-        let generate = generator!(self, model);
-        let cx = cx!(self, &self.clock, Some(previous), model, generate);
+        let cx = cx!(self, &self.clock, Some(previous), model);
         let event = StepStart { cx };
         self.callbacks.fire(Hook::OnStepStart, &self.bus, step, |c| c.on_step_start(&event))?;
 
@@ -234,8 +231,7 @@ impl<T: Task> Trainer<T> {
         if !self.callbacks.want(Hook::AfterBackward) {
             return Ok(());
         }
-        let generate = generator!(self, model);
-        let cx = cx!(self, &self.clock, Some(previous), model, generate);
+        let cx = cx!(self, &self.clock, Some(previous), model);
         let weights = Stats::new(&self.table, || params::weights(model));
         let event = AfterBackward { cx, loss, weights: &weights, gradients, activations };
         let call = |c: &mut dyn Callback| c.after_backward(&event);
@@ -250,8 +246,7 @@ impl<T: Task> Trainer<T> {
         grads: &mut GradientsParams,
     ) -> Result<(Verdict, f64), TrainError> {
         let (mut verdict, mut lr_factor) = (Verdict::Apply, 1.0);
-        let generate = generator!(self, model);
-        let cx = cx!(self, &self.clock, Some(previous), model, generate);
+        let cx = cx!(self, &self.clock, Some(previous), model);
         for (index, intervention) in self.interventions.iter_mut().enumerate() {
             // So that what it draws does not depend on what observers drew before.
             self.device.seed(seed::intervention(self.settings.seed, self.clock.step, index as u64));
@@ -288,8 +283,7 @@ impl<T: Task> Trainer<T> {
         if !self.callbacks.want(Hook::BeforeOptimizerStep) {
             return Ok(());
         }
-        let generate = generator!(self, model);
-        let cx = cx!(self, &self.clock, Some(previous), model, generate);
+        let cx = cx!(self, &self.clock, Some(previous), model);
         let grad_norm = clipping.map(|clipping| &clipping.norm);
         let clip_coefficient = clipping.map(|clipping| &clipping.coefficient);
         let event = BeforeOptimizerStep { cx, gradients, grad_norm, clip_coefficient, lrs };
@@ -303,8 +297,7 @@ impl<T: Task> Trainer<T> {
         previous: &Clock,
     ) -> Result<(), TrainError> {
         let model = self.model.as_ref().expect(MODEL_IS_IN);
-        let generate = generator!(self, model);
-        let cx = cx!(self, &self.clock, Some(previous), model, generate);
+        let cx = cx!(self, &self.clock, Some(previous), model);
         let weights = Stats::new(&self.table, || params::weights(model));
         let updates = Stats::new(&self.table, || params::updates(before, model));
         let event = AfterOptimizerStep { cx, weights: &weights, updates: &updates };
