@@ -12,6 +12,7 @@
 //! | [`SeedNoise`] | how much the seed alone changes |
 //! | [`Report`] | all of it, as data and as text |
 //! | [`Past`] | predicts a run that goes on |
+//! | [`Importance`] | which settings matter |
 //! | [`StopRule`] | which trials are not worth their remaining steps |
 //!
 //! A curve's last value and a run's settings alone often say nearly all there is to say. So these two baselines stand
@@ -46,6 +47,7 @@ mod curve;
 mod early;
 #[cfg(test)]
 mod golden;
+mod importance;
 mod interval;
 mod lines;
 mod live;
@@ -71,6 +73,7 @@ mod text;
 
 pub use bootstrap::Between;
 pub use early::Cut;
+pub use importance::Importance;
 pub use interval::Interval;
 pub use live::Past;
 pub use noise::SeedNoise;

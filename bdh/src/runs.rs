@@ -22,10 +22,12 @@ mod lines;
 mod page;
 mod run;
 mod table;
+mod to_forecast;
 
 pub use find::{Found, read_all};
 pub use run::{Run, RunError, RunStatus, Series};
 pub use table::{Row, Snapshot, Table};
+pub use to_forecast::to_forecast;
 
 use crate::sweep::Goal;
 

@@ -5,6 +5,7 @@
 //! cargo run --example nanochat_sweep -- --depth 2 --n_embd_override 64 --device cpu --max-iterations 10
 //! cargo run --example nanochat_sweep -- sweep sweep.yaml --count 20   # the trials of a file, without a server
 //! cargo run --example nanochat_sweep -- compare runs                  # runs side by side
+//! cargo run --example nanochat_sweep -- forecast runs                 # where they will end, and how sure that is
 //! cargo run --example nanochat_sweep -- core --run runs/d2-w64 --bundle eval_bundle # a run on CORE's tasks
 //! cargo run --example nanochat_sweep -- --help
 //! cargo run --release --features cuda --example nanochat_sweep -- --depth 12 --device cuda
@@ -12,6 +13,7 @@
 
 mod compare;
 mod core;
+mod forecast;
 mod list;
 mod local;
 mod prepare;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Some(Some("sweep")) => sweep::main(words),
         Some(Some("compare")) => compare::main(words),
         Some(Some("core")) => core::main(words),
+        Some(Some("forecast")) => forecast::main(words),
         Some(_) => one_run(),
     };
     outcome.unwrap_or_else(|error| {

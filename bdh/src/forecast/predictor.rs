@@ -17,6 +17,9 @@ pub enum Predictor {
     Mean,
     /// Ridge regression on settings: what is known before the run begins. A baseline.
     Settings,
+    /// A Gaussian process over settings: what the same says that is no straight line. A baseline, too, without which a
+    /// process over curve and settings would be praised for what it knows of the settings alone.
+    SettingsProcess,
     /// The last value seen, as it is. A baseline, and a strong one for ranks.
     LastValue,
     /// A line through last values and ends.
@@ -61,9 +64,10 @@ const FEWEST_OF_LINE: usize = 3;
 
 impl Predictor {
     /// All of them, weakest first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Mean,
         Self::Settings,
+        Self::SettingsProcess,
         Self::LastValue,
         Self::Affine,
         Self::ClosedForm,
@@ -75,10 +79,15 @@ impl Predictor {
         Self::Process,
     ];
 
-    /// Whether it is one of the two that any other has to beat.
+    /// Whether it is one of those that any other has to beat.
     #[must_use]
     pub fn is_baseline(self) -> bool {
-        matches!(self, Self::Settings | Self::LastValue)
+        self.sees_settings_only() || self == Self::LastValue
+    }
+
+    /// Whether it knows what is known before a run begins, and no more.
+    pub(super) fn sees_settings_only(self) -> bool {
+        matches!(self, Self::Settings | Self::SettingsProcess)
     }
 
     /// Of each target, in order.
@@ -95,7 +104,7 @@ impl Predictor {
                 row.closed_form().map(|found| (found.value, found.is_last_value))
             }),
             Self::Annealing => annealed(table, annealing, fold),
-            Self::Process => self.process(table, fold),
+            Self::Process | Self::SettingsProcess => self.process(table, fold),
             _ => self.ridge(table, fold),
         }
     }
@@ -103,8 +112,9 @@ impl Predictor {
     /// The columns that it looks at, if there is something in all that it claims to look at.
     fn features<'t>(self, table: &Table<'_>, row: &'t Row<'_>) -> Result<&'t [f64], Silence> {
         let (settings_from, norms_from) = (table.curve, table.curve + table.settings);
-        let needs_settings = matches!(self, Self::Settings | Self::CurveSettings | Self::Norms);
-        let needs_curve = !matches!(self, Self::Mean | Self::Settings);
+        let needs_settings =
+            self.sees_settings_only() || matches!(self, Self::CurveSettings | Self::Norms);
+        let needs_curve = self != Self::Mean && !self.sees_settings_only();
         if needs_curve {
             row.last?;
         }
@@ -112,7 +122,7 @@ impl Predictor {
             return Err(Silence::NoSettings);
         }
         Ok(match self {
-            Self::Settings => &row.features[settings_from..norms_from],
+            Self::Settings | Self::SettingsProcess => &row.features[settings_from..norms_from],
             Self::Affine => &row.features[..table.curve.min(1)],
             Self::Curve => &row.features[..settings_from],
             Self::Norms if table.norms == 0 => return Err(Silence::NoNorms),
@@ -149,7 +159,8 @@ impl Predictor {
     fn process(self, table: &Table<'_>, fold: &Fold) -> Vec<Result<Saying, Silence>> {
         let fit = || {
             let (rows, values) = self.known(table, fold, FEWEST)?;
-            Process::fit(&rows, &values, table.curve).ok_or(Silence::NoFit)
+            let curve = if self == Self::Process { table.curve } else { 0 };
+            Process::fit(&rows, &values, curve).ok_or(Silence::NoFit)
         };
         let fit = fit();
         let say = |target: &usize| {
@@ -211,6 +222,7 @@ impl fmt::Display for Predictor {
         f.pad(match self {
             Self::Mean => "mean of the others",
             Self::Settings => "settings only",
+            Self::SettingsProcess => "settings only, process",
             Self::LastValue => "value at the cut",
             Self::Affine => "line on it",
             Self::ClosedForm => "power law, closed form",

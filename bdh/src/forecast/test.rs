@@ -159,7 +159,7 @@ impl Comparison {
             let gain = at.mean_between(&gains.collect::<Vec<_>>())?;
             Some(Versus { baseline: cell.predictor, mae, gain })
         };
-        let baselines = [least(&is_line), least(&|who| who == Predictor::Settings)];
+        let baselines = [least(&is_line), least(&Predictor::sees_settings_only)];
         let against = baselines.into_iter().flatten().filter_map(versus).collect();
         Some(Self { best: best.predictor, mae: best_mae, against })
     }

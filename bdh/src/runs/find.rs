@@ -28,8 +28,8 @@ pub struct Found {
 #[must_use]
 pub fn read_all<P: AsRef<Path>>(roots: impl IntoIterator<Item = P>, keys: &Keys) -> Found {
     let mut found = Found::default();
-    for root in roots {
-        let root = root.as_ref();
+    let roots: Vec<P> = roots.into_iter().collect();
+    for root in roots.iter().map(AsRef::as_ref) {
         let mut dirs = Vec::new();
         search(root, DEPTH, &mut dirs);
         let (mut runs, errors) = read_each(&dirs, keys);
@@ -40,6 +40,12 @@ pub fn read_all<P: AsRef<Path>>(roots: impl IntoIterator<Item = P>, keys: &Keys)
             }
         }
         add_trials(root, &mut runs);
+        if roots.len() > 1 {
+            // Below each of them there may be a run of the same name.
+            for run in &mut runs {
+                run.name = run.dir.display().to_string();
+            }
+        }
         found.runs.append(&mut runs);
         found.errors.extend(errors);
     }

@@ -1,6 +1,7 @@
 //! A page for a browser: one file, no network.
 
 use super::{Keys, Row, Run, Table};
+use crate::forecast::{CutTest, Importance, Point, Predictor, Report};
 use crate::record::number;
 use crate::sweep::Goal;
 use serde_json::{Map, Value, json};
@@ -22,8 +23,28 @@ impl Table {
         self.html_with(title, runs, keys, Map::new())
     }
 
-    /// The same with more sections, which the page's script knows: `importance`, `forecast`.
-    pub(crate) fn html_with(
+    /// The same with which settings matter, and with a forecast of the runs, run by run.
+    #[must_use]
+    pub fn html_with_forecast(
+        &self,
+        title: &str,
+        runs: &[Run],
+        keys: &Keys,
+        report: &Report,
+        importance: &[Importance],
+    ) -> String {
+        let Value::Object(more) = json!({
+            "importance": bars(importance),
+            "importance_is": "By how much the end of a run is foretold worse without knowing a setting, with the range \
+                              of 95 % of the bootstrap samples. One that holds 0 says nothing.",
+            "forecast": { "text": report.to_string(), "panels": panels(report) },
+        }) else {
+            return String::new(); // `json!` of an object is one
+        };
+        self.html_with(title, runs, keys, more)
+    }
+
+    fn html_with(
         &self,
         title: &str,
         runs: &[Run],
@@ -81,6 +102,36 @@ impl Table {
             if self.goal == Goal::Maximize { "more is better" } else { "less is better" },
         )
     }
+}
+
+fn bars(importance: &[Importance]) -> Vec<Value> {
+    let bar = |of: &Importance| json!({ "name": of.name, "value": of.value, "low": of.between.low, "high": of.between.high });
+    importance.iter().map(bar).collect()
+}
+
+/// Predictions beside the truth: of the settings alone once, of the early value and of everything at each cut.
+fn panels(report: &Report) -> Vec<Value> {
+    let Some(test) = report.tests.first() else { return Vec::new() };
+    let once = test.cuts.first().map(|cut| (cut, Predictor::Settings));
+    let shown = [Predictor::Affine, Predictor::CurveSettings];
+    let each = test.cuts.iter().flat_map(|cut| shown.map(|predictor| (cut, predictor)));
+    let panel = |(cut, predictor): (&CutTest, Predictor)| {
+        let cell = cut.cell(predictor)?;
+        let point = |point: &Point| {
+            let interval = point.interval.map_or([None; 2], |of| [Some(of.low), Some(of.high)]);
+            let name = report.runs.get(point.run).map(|run| &run.name);
+            json!({ "name": name, "truth": point.truth, "value": point.predicted,
+                    "low": interval[0], "high": interval[1] })
+        };
+        let at = if predictor == Predictor::Settings {
+            String::new()
+        } else {
+            format!(" at {}", cut.cut)
+        };
+        let points: Vec<_> = cell.points.iter().map(point).collect();
+        Some(json!({ "name": format!("{predictor}{at}"), "points": points }))
+    };
+    once.into_iter().chain(each).filter_map(panel).collect()
 }
 
 /// A curve in no more points than can be told apart, its last one among them.

@@ -108,11 +108,12 @@ pub enum Goal {
 impl Goal {
     /// A number of which less is better; what is no finite value is the worst.
     pub(crate) fn rank(self, value: Option<f64>) -> f64 {
-        let value = value.filter(|value| value.is_finite()).unwrap_or(match self {
-            Self::Minimize => f64::INFINITY,
-            Self::Maximize => f64::NEG_INFINITY,
-        });
-        if self == Self::Maximize { -value } else { value }
+        value.filter(|value| value.is_finite()).map_or(f64::INFINITY, |value| self.sign() * value)
+    }
+
+    /// What makes less the better of a value.
+    pub(crate) fn sign(self) -> f64 {
+        if self == Self::Maximize { -1.0 } else { 1.0 }
     }
 }
 

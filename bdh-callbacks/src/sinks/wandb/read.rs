@@ -44,7 +44,7 @@ pub fn read_runs(root: &Path, keys: &Keys) -> (Vec<Run>, Vec<(PathBuf, LogError)
 pub fn read_run(log: &Path, keys: &[&str]) -> Result<Run, LogError> {
     let mut reader = LogReader::open(log)?;
     let mut run = Run::new(log.file_stem().unwrap_or_default().to_string_lossy());
-    run.dir = log.parent().unwrap_or(log).to_owned();
+    run.dir = log.parent().unwrap_or(log).into();
     run.status = RunStatus::Died; // unless it says how it ended
     loop {
         let bytes = match reader.next_record() {

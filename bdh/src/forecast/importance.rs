@@ -1,0 +1,67 @@
+//! Which settings matter.
+
+use super::bootstrap::{Between, resamples};
+use super::{Cut, Forecast, ForecastError, Predictor, Run};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// By how much the end of a run is foretold worse without knowing a setting.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Importance {
+    /// The setting.
+    pub name: String,
+    /// The mean absolute error without it less that with it, in units of the metric.
+    pub value: f64,
+    /// The range of that in 95 % of the samples of the same runs. One that holds 0 says nothing.
+    pub between: Between,
+}
+
+impl Importance {
+    /// Of each setting in which runs differ, the most important first: each run's end is predicted from the others'
+    /// settings, by ridge regression, once with the setting and once without. Empty below eight finished runs.
+    ///
+    /// Of two settings that always go together each seems unimportant, because the other tells the same. Source: J. Lei
+    /// et al., "Distribution-free predictive inference for regression", 2018 (leave one covariate out).
+    ///
+    /// # Errors
+    ///
+    /// [`ForecastError::SameName`], [`ForecastError::NoHorizon`].
+    pub fn of(runs: &[Run]) -> Result<Vec<Self>, ForecastError> {
+        let names: BTreeSet<_> = runs.iter().flat_map(|run| run.settings.keys()).collect();
+        let Some(with) = errors(runs.to_vec())? else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
+        for name in names.into_iter().filter(|name| *name != super::run::SEED) {
+            let mut without = runs.to_vec();
+            for run in &mut without {
+                run.settings.remove(name);
+            }
+            let Some(without) = errors(without)? else { continue };
+            if without.len() != with.len() {
+                continue;
+            }
+            let gains: Vec<f64> = without.iter().zip(&with).map(|(a, b)| a - b).collect();
+            let mean = |times: &[u32]| {
+                let sum: f64 = gains.iter().zip(times).map(|(gain, n)| gain * f64::from(*n)).sum();
+                sum / gains.len() as f64
+            };
+            let samples = resamples(gains.len()).iter().map(|times| mean(times)).collect();
+            let value = mean(&vec![1; gains.len()]);
+            let Some(between) = Between::of(samples) else { continue };
+            if gains.iter().any(|gain| *gain != 0.0) {
+                all.push(Self { name: name.clone(), value, between });
+            }
+        }
+        all.sort_by(|a, b| b.value.total_cmp(&a.value));
+        Ok(all)
+    }
+}
+
+/// How far each finished run's end was from what the others' settings say of it; `None` if they say nothing.
+fn errors(runs: Vec<Run>) -> Result<Option<Vec<f64>>, ForecastError> {
+    let test = Forecast::of(runs)?.cuts([Cut::Fraction(0.5)])?.leave_one_out();
+    let cell = test.cuts.first().and_then(|cut| cut.cell(Predictor::Settings));
+    let Some(cell) = cell.filter(|cell| cell.score.is_some()) else { return Ok(None) };
+    let errors: Vec<_> =
+        cell.points.iter().filter_map(|p| Some((p.truth? - p.predicted).abs())).collect();
+    Ok((errors.len() >= super::ENOUGH).then_some(errors))
+}
