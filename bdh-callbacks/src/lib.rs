@@ -14,6 +14,7 @@
 //! | [`Samples`] | `samples` | continues prompts: the text, and how repetitive it is |
 //! | [`EarlyStop`] | `early_stop` | ends a run that gets no better, is good enough, or has diverged |
 //! | [`Finite`] | `finite` | NaN and infinities in loss and gradients: reports or stops; [`SkipNonFinite`] skips |
+//! | [`ForecastEnd`] | `forecast` | where the run will end, learned from past runs |
 //! | [`Spikes`] | `spikes` | how far loss and gradient norm jump, and on which batch |
 //! | [`Ema`] | `ema` | a moving average of the weights, evaluated beside them |
 //! | [`Checkpoints`] | `checkpoints` | keeps the best checkpoints by a metric |
@@ -43,6 +44,7 @@ mod early_checkpoints;
 mod early_stop;
 mod ema;
 mod finite;
+mod forecast;
 mod gradient_noise;
 mod histograms;
 mod memory;
@@ -70,6 +72,7 @@ pub use early_checkpoints::EarlyCheckpoints;
 pub use early_stop::{EarlyStop, EarlyStopBuilder, Mode};
 pub use ema::{Ema, EmaBuilder};
 pub use finite::{Finite, FiniteBuilder, OnNonFinite, SkipNonFinite};
+pub use forecast::ForecastEnd;
 pub use gradient_noise::{GradientNoise, GradientNoiseBuilder};
 pub use histograms::{Histograms, HistogramsBuilder};
 pub use memory::{Memory, MemoryBuilder};

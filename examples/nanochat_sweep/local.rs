@@ -24,7 +24,7 @@ pub(crate) fn main() -> Result<ExitCode, BoxError> {
         "eight small random trials on the CPU, 160 steps of 1024 tokens each (--help for a run of your own)",
     );
     text.print();
-    let code = sweep::run(SWEEP, &Runner::default(), &dir, 42)?;
+    let code = sweep::run(SWEEP, &Runner::default(), &dir, 42, None)?;
     say("Next, train a model of your own for longer:\n  \
          cargo run --example nanochat_sweep -- --device cpu --depth 4 --n_embd_override 128 \\\n    \
          --lr_override 0.004 --weight-decay 0.1 --max-iterations 1000\n\

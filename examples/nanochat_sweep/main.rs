@@ -15,6 +15,7 @@ mod compare;
 mod core;
 mod forecast;
 mod list;
+mod live;
 mod local;
 mod prepare;
 mod single;

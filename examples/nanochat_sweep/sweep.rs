@@ -1,13 +1,16 @@
 //! `nanochat_sweep sweep`: the trials of a sweep file, without a server.
 
+use crate::live::Live;
 use crate::page::{remark, say};
 use crate::single::INTERRUPTED;
 use bdh::BoxError;
+use bdh::forecast::Prediction;
 use bdh::runs::{self, Keys, Table};
 use bdh::sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +43,12 @@ pub(crate) struct SweepArgs {
     /// Seed of what is drawn
     #[arg(long, default_value = "42")]
     seed: u64,
+    /// Foretells where the running trials will end, from those that are through
+    #[arg(long)]
+    live: bool,
+    /// Ends trials that will not better the best by more than this, with --live [default: none is ended]
+    #[arg(long, value_name = "METRIC", requires = "live", value_parser = regret)]
+    stop_regret: Option<f64>,
     /// Prints the commands of the first trials, and stops
     #[arg(long)]
     dry_run: bool,
@@ -73,7 +82,15 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
     if args.dry_run {
         return dry_run(&sweep, &runner, args.seed);
     }
-    run(&yaml, &runner, &dir, args.seed)
+    let live = args.live.then(|| Live::new(dir.clone(), keys(&sweep), args.stop_regret));
+    run(&yaml, &runner, &dir, args.seed, live)
+}
+
+/// The names under which the trials of a sweep record.
+fn keys(sweep: &Sweep) -> Keys {
+    let mut keys = Keys::new(sweep.metric.as_ref().map_or("val_bpb", |metric| &metric.name));
+    keys.goal = sweep.metric.as_ref().map(|metric| metric.goal).unwrap_or_default();
+    keys
 }
 
 /// Runs a sweep to its end, and prints what came of it.
@@ -82,8 +99,10 @@ pub(crate) fn run(
     runner: &Runner,
     dir: &Path,
     seed: u64,
+    live: Option<Live>,
 ) -> Result<ExitCode, BoxError> {
     let sweep: Sweep = yaml.parse()?;
+    let keys = keys(&sweep);
     let total = runner.total(&sweep)?;
     crate::run_dir::check_runs(dir)?;
     let ledger = Ledger::open(dir, yaml, seed)?;
@@ -92,11 +111,13 @@ pub(crate) fn run(
     if over > 0 {
         say(format_args!("goes on  {over} of them are there already"));
     }
-    let metric = sweep.metric.as_ref().map_or("val_bpb", |metric| &metric.name).to_owned();
-    let mut terminal = Terminal::new(&metric, total, over, runner.jobs);
+    let mut terminal = Terminal::new(&keys.metric, total, over, runner.jobs, live);
     let outcome = runner.run(&sweep, &ledger, &mut terminal)?;
     terminal.bar.finish_and_clear();
-    print_table(dir, &metric, &sweep);
+    print_table(dir, &keys);
+    if let Some(saving) = terminal.live.as_ref().and_then(Live::saving) {
+        say(saving);
+    }
     Ok(match outcome {
         SweepOutcome::Interrupted => {
             say("interrupted: the same command goes on with it");
@@ -112,14 +133,12 @@ pub(crate) fn run(
     })
 }
 
-fn print_table(dir: &Path, metric: &str, sweep: &Sweep) {
-    let mut keys = Keys::new(metric);
-    keys.goal = sweep.metric.as_ref().map(|metric| metric.goal).unwrap_or_default();
-    let found = runs::read_all([dir], &keys);
+fn print_table(dir: &Path, keys: &Keys) {
+    let found = runs::read_all([dir], keys);
     if found.runs.is_empty() {
         return;
     }
-    say(format_args!("\n{}", Table::of(&found.runs, &keys)));
+    say(format_args!("\n{}", Table::of(&found.runs, keys)));
     say(format_args!(
         "Each trial's run is in {0}; what it printed is in {0}/trials.\n\
          More of it:  cargo run --example nanochat_sweep -- compare {0} --csv runs.csv --html runs.html",
@@ -156,10 +175,13 @@ struct Terminal {
     took: Vec<f64>,
     jobs: usize,
     succeeded: bool,
+    live: Option<Live>,
+    /// How far the running trials were at the last look: steps, of how many.
+    steps: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Terminal {
-    fn new(metric: &str, total: u64, over: u64, jobs: usize) -> Self {
+    fn new(metric: &str, total: u64, over: u64, jobs: usize, live: Option<Live>) -> Self {
         let bar = ProgressBar::new(total);
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -172,6 +194,8 @@ impl Terminal {
             took: Vec::new(),
             jobs,
             succeeded: false,
+            live,
+            steps: BTreeMap::new(),
         }
     }
 
@@ -203,24 +227,44 @@ impl Watcher for Terminal {
         self.bar.set_position(self.over);
         self.bar.suspend(|| {
             say(line.trim_end());
-            if let (Status::Failed, Some(why)) = (trial.status, &trial.why) {
-                remark("warning", format_args!("trial {}: {why}", trial.number));
+            match (trial.status, &trial.why) {
+                (Status::Failed, Some(why)) => {
+                    remark("warning", format_args!("trial {}: {why}", trial.number));
+                }
+                (_, Some(why)) => remark("note", format_args!("trial {}: {why}", trial.number)),
+                (_, None) => {}
             }
         });
+        if let Some(live) = &mut self.live {
+            let (step, steps) = self.steps.remove(&trial.number).unwrap_or_default();
+            live.count(step, steps, trial.status == Status::EndedEarly);
+            live.refresh();
+        }
     }
 
     fn looked(&mut self, running: &[Running]) -> Vec<(u64, String)> {
-        let states = running.iter().map(|running| {
+        let seen = self.live.as_mut().map(|live| live.look(running)).unwrap_or_default();
+        let state = |running: &Running| {
+            let number = running.trial.number;
             let steps = running.steps.map_or_else(String::new, |steps| format!("/{steps}"));
-            let value = running
-                .history
-                .last()
-                .map_or_else(String::new, |(_, value)| format!(" {value:.3}"));
-            format!("#{} {}{steps}{value}", running.trial.number, running.step)
-        });
-        self.bar.set_message(states.collect::<Vec<_>>().join("  "));
-        Vec::new()
+            let last = running.history.last();
+            let value = last.map_or_else(String::new, |(_, value)| format!(" {value:.3}"));
+            let foretold = seen.iter().find(|(of, ..)| *of == number);
+            let foretold = foretold.map_or_else(String::new, |(_, foretold, _)| shown(foretold));
+            format!("#{number} {}{steps}{value}{foretold}", running.step)
+        };
+        self.bar.set_message(running.iter().map(state).collect::<Vec<_>>().join("  "));
+        let steps = running.iter().filter_map(|of| Some((of.trial.number, (of.step, of.steps?))));
+        self.steps.extend(steps);
+        let ends = seen.into_iter().filter_map(|(number, _, why)| Some((number, why?)));
+        ends.collect()
     }
+}
+
+/// Where a trial will end, and between which values.
+fn shown(foretold: &Prediction) -> String {
+    let interval = foretold.interval.map(|of| format!(" [{:.3}, {:.3}]", of.low, of.high));
+    format!(" -> {:.3}{}", foretold.value, interval.unwrap_or_default())
 }
 
 /// What was tried, in few words.
@@ -235,6 +279,11 @@ fn settings(trial: &Trial) -> String {
 
 fn at_once(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|jobs| *jobs > 0).ok_or_else(|| "use a number from 1".to_owned())
+}
+
+fn regret(text: &str) -> Result<f64, String> {
+    let regret = text.parse().ok().filter(|regret: &f64| regret.is_finite() && *regret >= 0.0);
+    regret.ok_or_else(|| "use a number from 0, in units of the metric".to_owned())
 }
 
 /// A time with its unit.

@@ -2,9 +2,13 @@
 
 use bdh::testing::CallbackCheck;
 use bdh::{Callback, every, last};
+use serde_json::json;
+use std::fs;
+use std::sync::OnceLock;
+use tempfile::TempDir;
 use bdh_callbacks::{
     Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, Finite,
-    GradientNoise, Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile, Ratios, Ridges,
+    ForecastEnd, GradientNoise, Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile, Ratios, Ridges,
     Samples, Spikes, System, Throughput,
 };
 
@@ -32,13 +36,34 @@ impl Case {
     pub(crate) fn check(&self) -> CallbackCheck<fn() -> Box<dyn Callback>> {
         eprintln!("{} with {:?}", self.name, self.settings); // shown where a check fails
         CallbackCheck::of(self.build)
-            .by_name(self.name, self.settings)
+            .by_name(self.name, &self.settings.replace("PAST", past_runs()))
             .records(self.keys.iter().copied())
             .measures(MEASURED)
     }
 }
 
-pub(crate) const CASES: [Case; 24] = [
+/// A folder with ten runs that are through, for a callback that learns from such.
+fn past_runs() -> &'static str {
+    static DIR: OnceLock<(TempDir, String)> = OnceLock::new();
+    let (_, path) = DIR.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for run in 0..10 {
+            let end = 3.0 + 0.1 * f64::from(run);
+            let path = dir.path().join(format!("run-{run}"));
+            fs::create_dir(&path).expect("a directory");
+            let line = |step| json!({ "step": step, "val/loss": end + 3.0 / (1.0 + f64::from(step)) });
+            let lines: Vec<_> = [0, 4, 8, 12].map(|step| line(step).to_string()).to_vec();
+            fs::write(path.join("metrics.jsonl"), lines.join("\n") + "\n").expect("records");
+            let file = json!({ "steps": 12, "status": "completed", "config": { "user": { "lr": end } } });
+            fs::write(path.join("run.json"), file.to_string()).expect("a run");
+        }
+        let path = dir.path().to_string_lossy().into_owned();
+        (dir, path)
+    });
+    path
+}
+
+pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -228,6 +253,12 @@ pub(crate) const CASES: [Case; 24] = [
         build: || Box::new(Finite::default()),
         settings: "action = \"report\"",
         keys: &["finite/grad", "finite/loss"],
+    },
+    Case {
+        name: "forecast",
+        build: || Box::new(ForecastEnd::from_runs(past_runs()).metric("loss")),
+        settings: "runs = \"PAST\"\nmetric = \"loss\"",
+        keys: &["forecast/val_loss", "forecast/val_loss_low", "forecast/val_loss_high"],
     },
     Case {
         name: "spikes",

@@ -1,0 +1,134 @@
+//! Foretells where the run will end, from runs that are through.
+//!
+//! | key                      | unit      | when            |
+//! |--------------------------|-----------|-----------------|
+//! | `forecast/val_bpb`       | of the metric | at each eval after the untrained model's |
+//! | `forecast/val_bpb_low`, `forecast/val_bpb_high` | the same: 80 % of runs end between them | with eight past runs or more |
+
+use crate::early_stop::metric;
+use bdh::forecast::Past;
+use bdh::runs::{Keys, Run, read_all, to_forecast};
+use bdh::{BoxError, Callback, EvalEnd, FitStart, HookResult, callback};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// Records at each eval where the run is likely to end, learned from the runs below a folder.
+///
+/// What it learns from is read when the run begins: the past runs' evals, the settings in which they and this run
+/// differ, and how they ended. How far to trust it, `nanochat_sweep forecast` says of the same folder; a value of this
+/// kind without the baselines beside it is no claim. The forecasts of a resumed run may differ where the folder does.
+///
+/// # Examples
+///
+/// ```
+/// use bdh_callbacks::ForecastEnd;
+///
+/// let forecast = ForecastEnd::from_runs("runs/sweep").metric("bpb"); // records forecast/val_bpb
+/// ```
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ForecastEnd {
+    /// The folder with past runs. Defaults to `runs`.
+    runs: PathBuf,
+    /// The metric of the eval, without its `val/`; less is better. Defaults to `bpb`.
+    metric: String,
+    #[serde(skip)]
+    past: Vec<Run>,
+    /// This run, with its evals so far.
+    #[serde(skip)]
+    now: Option<Run>,
+}
+
+impl Default for ForecastEnd {
+    fn default() -> Self {
+        Self { runs: "runs".into(), metric: "bpb".to_owned(), past: Vec::new(), now: None }
+    }
+}
+
+impl ForecastEnd {
+    /// Learns from the runs below this folder.
+    #[must_use]
+    pub fn from_runs(runs: impl Into<PathBuf>) -> Self {
+        Self { runs: runs.into(), ..Self::default() }
+    }
+
+    /// Foretells this metric of the evals, such as `bpb` or `loss`.
+    #[must_use]
+    pub fn metric(self, metric: impl Into<String>) -> Self {
+        Self { metric: metric.into(), ..self }
+    }
+
+    /// What is read of past runs. Only what this run knows of itself by the time of an eval: no training loss.
+    fn wanted(&self) -> Keys {
+        let mut keys = Keys::new(format!("val/{}", self.metric));
+        for key in [&mut keys.loss, &mut keys.lr, &mut keys.weight_norm, &mut keys.grad_norm] {
+            key.clear();
+        }
+        keys
+    }
+
+    fn key(&self, ending: &str) -> String {
+        format!("forecast/val_{}{ending}", self.metric)
+    }
+}
+
+#[callback("forecast")]
+impl Callback for ForecastEnd {
+    fn keys(&self) -> Vec<String> {
+        ["", "_low", "_high"].map(|ending| self.key(ending)).to_vec()
+    }
+
+    fn config(&self) -> Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
+        let own = at.run_dir().map(|dir| std::path::absolute(dir).unwrap_or_default());
+        let is_other = |run: &Run| std::path::absolute(&run.dir).ok() != own;
+        self.past = read_all([&self.runs], &self.wanted()).runs;
+        self.past.retain(is_other);
+        // Of this run too, what its directory says it was told to be.
+        let told = at.run_dir().and_then(|dir| Run::read(dir, &[]).ok());
+        let mut now = told.unwrap_or_else(|| Run::new("this run"));
+        now.name = "this run".to_owned(); // no other is called so: theirs are paths
+        now.steps = at.steps();
+        if let Some(before) = self.now.take() {
+            now.series = before.series; // those of the checkpoint
+        }
+        self.now = Some(now);
+        Ok(())
+    }
+
+    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
+        let (value, keys) = (metric(at, &self.metric)?, self.wanted());
+        let Some(now) = &mut self.now else { return Ok(()) };
+        now.series.entry(keys.metric.clone()).or_default().push((at.step(), value));
+        now.last_step = at.step();
+        if at.step() == 0 {
+            return Ok(()); // of the untrained model: the same for all
+        }
+        let all: Vec<Run> = self.past.iter().chain([&*now]).cloned().collect();
+        let mut all = to_forecast(&all, &keys);
+        let Some(now) = all.pop() else { return Ok(()) };
+        let Ok(foretold) = Past::new(all)?.predict(&now) else { return Ok(()) };
+        at.log(self.key(""), foretold.value);
+        if let Some(interval) = foretold.interval {
+            at.log(self.key("_low"), interval.low);
+            at.log(self.key("_high"), interval.high);
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Value {
+        let series = self.now.as_ref().map(|now| now.series(&self.wanted().metric));
+        serde_json::to_value(series.unwrap_or_default()).unwrap_or_default()
+    }
+
+    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
+        let mut now = Run::new("this run");
+        now.series.insert(self.wanted().metric, serde_json::from_value(state)?);
+        self.now = Some(now);
+        Ok(())
+    }
+}
