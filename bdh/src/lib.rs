@@ -40,6 +40,7 @@ extern crate self as bdh;
 mod cadence;
 mod callback;
 mod checkpoint;
+mod cholesky;
 mod clock;
 mod config_change;
 mod deferred;
@@ -66,6 +67,7 @@ mod task;
 mod trainer;
 mod weights;
 
+pub mod forecast;
 pub mod lm;
 pub mod runs;
 pub mod sweep;

@@ -67,8 +67,9 @@ impl Keys {
         }
     }
 
-    /// All of them.
-    pub(crate) fn all(&self) -> [&str; 7] {
+    /// All of them, the metric first.
+    #[must_use]
+    pub fn all(&self) -> [&str; 7] {
         let Self { metric, loss, lr, weight_norm, grad_norm, flops, core, .. } = self;
         [metric, loss, lr, weight_norm, grad_norm, flops, core].map(String::as_str)
     }

@@ -2,8 +2,9 @@
 
 use crate::page::{remark, say};
 use bdh::BoxError;
-use bdh::runs::{self, Keys, Table};
+use bdh::runs::{self, Keys, Run, Table};
 use bdh::sweep::Goal;
+use bdh_callbacks::wandb;
 use clap::Parser;
 use std::ffi::OsString;
 use std::fs;
@@ -40,17 +41,8 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
     let args = CompareArgs::parse_from(std::iter::once(name).chain(words));
     let mut keys = Keys::new(args.metric);
     keys.goal = if args.maximize { Goal::Maximize } else { Goal::Minimize };
-    let found = runs::read_all(&args.dirs, &keys);
-    for error in &found.errors {
-        remark("warning", crate::page::with_causes(error));
-    }
-    if found.runs.is_empty() {
-        let dirs: Vec<_> = args.dirs.iter().map(|dir| dir.display().to_string()).collect();
-        return Err(
-            format!("there are no runs in {}: a run has a run.json", dirs.join(", ")).into()
-        );
-    }
-    let mut table = Table::of(&found.runs, &keys);
+    let runs = read(&args.dirs, &keys)?;
+    let mut table = Table::of(&runs, &keys);
     if let Some(column) = &args.sort {
         table.sort_by(column)?;
     }
@@ -66,13 +58,34 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
     }
     if let Some(path) = &args.html {
         let title = args.dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>();
-        write(path, &table.html(&title.join(", "), &found.runs, &keys))?;
+        write(path, &table.html(&title.join(", "), &runs, &keys))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Every run below some folders, of ours and from W&B's logs.
+pub(crate) fn read(dirs: &[PathBuf], keys: &Keys) -> Result<Vec<Run>, BoxError> {
+    let mut found = runs::read_all(dirs, keys);
+    for error in &found.errors {
+        remark("warning", crate::page::with_causes(error));
+    }
+    for dir in dirs {
+        let (mut logs, errors) = wandb::read_runs(dir, keys);
+        found.runs.append(&mut logs);
+        for (log, error) in errors {
+            remark("warning", format_args!("`{}`: {error}", log.display()));
+        }
+    }
+    if found.runs.is_empty() {
+        let dirs: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+        let what = "a run has a run.json, or a log of W&B's";
+        return Err(format!("there are no runs in {}: {what}", dirs.join(", ")).into());
+    }
+    Ok(found.runs)
+}
+
 /// Writes a file, and says so.
-fn write(path: &PathBuf, text: &str) -> Result<(), BoxError> {
+pub(crate) fn write(path: &PathBuf, text: &str) -> Result<(), BoxError> {
     fs::write(path, text)
         .map_err(|error| format!("`{}` cannot be written: {error}", path.display()))?;
     say(format_args!("wrote {}", path.display()));

@@ -16,6 +16,7 @@ mod note;
 #[cfg(feature = "wandb-online")]
 mod online;
 mod proto;
+mod read;
 mod repair;
 mod rows;
 mod session;
@@ -30,6 +31,7 @@ mod values;
 pub use log::LogError;
 #[cfg(feature = "wandb-online")]
 pub use online::{SyncError, Synced, sync};
+pub use read::{read_run, read_runs};
 pub use repair::{Repaired, repair};
 pub use settings::{Mode, Resume, SettingsError, sweep_values};
 

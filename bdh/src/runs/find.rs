@@ -99,18 +99,12 @@ fn add_trials(root: &Path, runs: &mut Vec<Run>) {
                     run.status = failed(&trial);
                 }
             }
-            None if trial.status == Status::Failed => runs.push(Run {
-                dir: root.join(&name),
-                name,
-                config: BTreeMap::new(),
-                chosen,
-                steps: 0,
-                last_step: 0,
-                tokens: 0,
-                seconds: trial.seconds,
-                status: failed(&trial),
-                series: BTreeMap::new(),
-            }),
+            None if trial.status == Status::Failed => {
+                let mut run = Run::new(&name);
+                (run.dir, run.chosen) = (root.join(&name), chosen);
+                (run.seconds, run.status) = (trial.seconds, failed(&trial));
+                runs.push(run);
+            }
             None => {}
         }
     }

@@ -105,6 +105,28 @@ struct RunFile {
 }
 
 impl Run {
+    /// A run of which nothing is known yet, for readers of other logs.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            dir: PathBuf::new(),
+            config: BTreeMap::new(),
+            chosen: BTreeMap::new(),
+            steps: 0,
+            last_step: 0,
+            tokens: 0,
+            seconds: 0.0,
+            status: RunStatus::Completed,
+            series: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a setting; what is below an object gets a dotted path each.
+    pub fn configure(&mut self, key: &str, value: &Value) {
+        flatten(key, value, &mut self.config);
+    }
+
     /// Reads a run directory; `keys` are those of its records that are wanted, the first of them the metric.
     ///
     /// # Errors
@@ -117,20 +139,9 @@ impl Run {
             .map_err(|source| RunError::Unreadable { path: path.clone(), source })?;
         let file: RunFile =
             serde_json::from_slice(&text).map_err(|source| RunError::NoRun { path, source })?;
-        let mut config = BTreeMap::new();
-        flatten("", &file.config, &mut config);
-        let mut run = Self {
-            name: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            dir: dir.to_owned(),
-            config,
-            chosen: BTreeMap::new(),
-            steps: file.steps,
-            last_step: 0,
-            tokens: 0,
-            seconds: 0.0,
-            status: RunStatus::Completed,
-            series: BTreeMap::new(),
-        };
+        let mut run = Self::new(dir.file_name().unwrap_or_default().to_string_lossy());
+        (run.dir, run.steps) = (dir.to_owned(), file.steps);
+        run.configure("", &file.config);
         run.read_records(keys)?;
         run.status = run.status_of(&file, keys.first().copied());
         Ok(run)

@@ -1,5 +1,6 @@
 //! Trials where an improvement is to be expected.
 
+use crate::cholesky::{backward, cholesky, forward};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{Continuous, ContinuousCDF, Normal};
@@ -141,47 +142,6 @@ fn matern(a: &[f64], b: &[f64], length: f64) -> f64 {
     let squared: f64 = a.iter().zip(b).map(|(x, y)| (x - y).powi(2)).sum();
     let r = (3.0 * squared).sqrt() / length;
     (1.0 + r) * (-r).exp()
-}
-
-/// The lower triangle whose product with its transpose is a symmetric matrix; `None` if that is not positive definite.
-fn cholesky(size: usize, matrix: impl Fn(usize, usize) -> f64) -> Option<Vec<Vec<f64>>> {
-    let mut rows: Vec<Vec<f64>> = Vec::with_capacity(size);
-    for i in 0..size {
-        let mut row: Vec<f64> = Vec::with_capacity(i + 1);
-        for (j, above) in rows.iter().enumerate() {
-            let known: f64 = row.iter().zip(above).map(|(a, b)| a * b).sum();
-            row.push((matrix(i, j) - known) / above[j]);
-        }
-        let rest = matrix(i, i) - row.iter().map(|x| x * x).sum::<f64>();
-        if rest <= 0.0 || rest.is_nan() {
-            return None;
-        }
-        row.push(rest.sqrt());
-        rows.push(row);
-    }
-    Some(rows)
-}
-
-/// Solves `factor * x = right`.
-fn forward(factor: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
-    let mut x: Vec<f64> = Vec::with_capacity(right.len());
-    for (row, right) in factor.iter().zip(right) {
-        let known: f64 = row.iter().zip(&x).map(|(a, x)| a * x).sum();
-        x.push((right - known) / row[x.len()]);
-    }
-    x
-}
-
-/// Solves `transposed(factor) * x = right`.
-fn backward(factor: &[Vec<f64>], mut right: Vec<f64>) -> Vec<f64> {
-    for i in (0..right.len()).rev() {
-        right[i] /= factor[i][i];
-        let solved = right[i];
-        for (j, entry) in factor[i][..i].iter().enumerate() {
-            right[j] -= entry * solved;
-        }
-    }
-    right
 }
 
 #[cfg(test)]

@@ -1,0 +1,48 @@
+//! Systems of equations with a symmetric, positive definite matrix.
+//!
+//! They are small, at most some hundred rows, so plain loops do. Source: G. Golub and C. Van Loan, "Matrix
+//! Computations", 4th edition, algorithm 4.2.2.
+
+/// The lower triangle whose product with its transpose is a symmetric matrix; `None` if that is not positive definite.
+pub(crate) fn cholesky(size: usize, matrix: impl Fn(usize, usize) -> f64) -> Option<Vec<Vec<f64>>> {
+    let mut rows: Vec<Vec<f64>> = Vec::with_capacity(size);
+    for i in 0..size {
+        let mut row: Vec<f64> = Vec::with_capacity(i + 1);
+        for (j, above) in rows.iter().enumerate() {
+            row.push((matrix(i, j) - dot(&row, above)) / above[j]);
+        }
+        let rest = matrix(i, i) - dot(&row, &row);
+        if rest <= 0.0 || rest.is_nan() {
+            return None;
+        }
+        row.push(rest.sqrt());
+        rows.push(row);
+    }
+    Some(rows)
+}
+
+/// Solves `factor * x = right`.
+pub(crate) fn forward(factor: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
+    let mut x: Vec<f64> = Vec::with_capacity(right.len());
+    for (row, right) in factor.iter().zip(right) {
+        x.push((right - dot(row, &x)) / row[x.len()]);
+    }
+    x
+}
+
+/// Solves `transposed(factor) * x = right`.
+pub(crate) fn backward(factor: &[Vec<f64>], mut right: Vec<f64>) -> Vec<f64> {
+    for i in (0..right.len()).rev() {
+        right[i] /= factor[i][i];
+        let solved = right[i];
+        for (j, entry) in factor[i][..i].iter().enumerate() {
+            right[j] -= entry * solved;
+        }
+    }
+    right
+}
+
+/// The inner product of two vectors; what the longer one has more does not count.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
