@@ -83,3 +83,11 @@ fn a_callback_scores_with_the_model_as_it_is_for_one_read() {
     assert_eq!(fitted.overhead.rows[0].reads, 1);
     assert_eq!(seen.all(), [score(&fitted.model, &ROWS).expect("scores")]);
 }
+
+#[test]
+fn dropout_is_off_and_nothing_is_taped_when_a_model_in_training_is_scored() {
+    let training = Tiny::new(0.9);
+    assert!(training.embed.weight.val().is_autodiff());
+    let scores = score(&training, &ROWS).expect("scores");
+    assert_eq!(scores, score(&Tiny::new(0.0), &ROWS).expect("scores"));
+}

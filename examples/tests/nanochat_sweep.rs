@@ -3,6 +3,7 @@
 #[path = "support/program.rs"]
 mod program;
 
+use bdh_callbacks as _; // linked, or none of its callbacks would be registered here
 use program::{Ended, contains};
 use safetensors::SafeTensors;
 use serde_json::Value;

@@ -18,7 +18,7 @@ pub struct TokenScore {
 /// Shorter rows are filled up behind their ends, where a causal model does not look: a row's scores are those that it
 /// has alone, but for the last bit. The logits, `[rows, longest, vocab]`, are in memory at once.
 ///
-/// `model` should have no tape: [`Module::valid`](burn::module::AutodiffModule::valid) takes it off.
+/// Nothing is kept for a backward pass, and dropout is off, whether or not the model is in training.
 ///
 /// # Errors
 ///
@@ -29,7 +29,8 @@ pub fn score<M: CausalLm>(model: &M, rows: &[&[i32]]) -> Result<Vec<Vec<TokenSco
     if longest < 2 {
         return Ok(vec![Vec::new(); rows.len()]);
     }
-    let (inputs, targets) = shifted(rows, longest - 1, &crate::device::of(model));
+    let model = model.valid(); // on a tape, a pass would keep every activation
+    let (inputs, targets) = shifted(rows, longest - 1, &crate::device::of(&model));
     let logits = model.logits(inputs, &Probe::off());
     let likeliest = logits.clone().argmax(2).squeeze_dim::<2>(2).equal(targets.clone());
     let nats = loss::token_nats(logits, targets);

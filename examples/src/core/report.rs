@@ -117,10 +117,13 @@ impl Report {
         variance.sqrt() / self.tasks.len() as f64
     }
 
-    /// Whether the score is what guessing may give: within two standard errors of 0.
+    /// Whether guessing does as well: the score is within two standard errors of 0, or below.
+    ///
+    /// A model that has learned nothing may be far below 0, because it prefers some answers whatever is asked: `no` to
+    /// each question of `boolq` is -0.64 there, and -0.03 of CORE.
     #[must_use]
     pub fn is_chance(&self) -> bool {
-        self.score().abs() <= 2.0 * self.standard_error()
+        self.score() <= 2.0 * self.standard_error()
     }
 
     /// The score of each task.
@@ -133,8 +136,11 @@ impl Report {
     #[must_use]
     pub fn headline(&self) -> String {
         let (name, score, error) = (self.name(), self.score(), self.standard_error());
-        let guess = ", within 2 standard errors of 0: no better than guessing";
-        let chance = if self.is_chance() { guess } else { "" };
+        let chance = match (self.is_chance(), score < -2.0 * error) {
+            (false, _) => "",
+            (true, false) => ", within 2 standard errors of 0: no better than guessing",
+            (true, true) => ", below 0: no better than guessing",
+        };
         format!("{name} {score:.4} ± {error:.4} (standard error of item sampling){chance}")
     }
 }
@@ -235,6 +241,13 @@ mod tests {
         let json = serde_json::to_value(&report).expect("JSON");
         assert_eq!(json["tasks"][0]["task"], "hellaswag_zeroshot");
         assert_eq!((&json["is_chance"], &json["missing"][1]), (&true.into(), &"coqa".into()));
+    }
+
+    #[test]
+    fn a_score_below_0_is_told_to_be_no_better_than_guessing() {
+        let report = Report::new(vec![scored(5, 10, 100)], &[]);
+        assert!(report.is_chance());
+        assert!(report.headline().ends_with("), below 0: no better than guessing"), "{report}");
     }
 
     #[test]
