@@ -91,7 +91,7 @@ impl Callback for ForecastEnd {
         // Of this run too, what its directory says it was told to be.
         let told = at.run_dir().and_then(|dir| Run::read(dir, &[]).ok());
         let mut now = told.unwrap_or_else(|| Run::new("this run"));
-        now.name = "this run".to_owned(); // no other is called so: theirs are paths
+        now.name = "this run".into(); // no other is called so: theirs are paths
         now.steps = at.steps();
         if let Some(before) = self.now.take() {
             now.series = before.series; // those of the checkpoint
@@ -130,5 +130,58 @@ impl Callback for ForecastEnd {
         now.series.insert(self.wanted().metric, serde_json::from_value(state)?);
         self.now = Some(now);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bdh::testing::tiny_run;
+    use bdh::{MemorySink, every, last};
+    use serde_json::json;
+    use std::fs;
+    use std::path::Path;
+
+    /// A run that is through, of which the loss ends 0.5 below what it was at half of its steps.
+    fn past(dir: &Path, number: u32) {
+        let (dir, half) = (dir.join(number.to_string()), 2.0 + 0.1 * f64::from(number));
+        fs::create_dir_all(&dir).expect("a directory");
+        let line = |step: u64, loss: f64| json!({ "step": step, "val/loss": loss }).to_string();
+        let lines = [line(0, 4.0), line(4, half), line(8, half - 0.5)];
+        fs::write(dir.join("metrics.jsonl"), lines.join("\n")).expect("records");
+        let run = json!({ "steps": 8, "status": "completed", "config": {} });
+        fs::write(dir.join("run.json"), run.to_string()).expect("a run");
+    }
+
+    fn forecasts(past: &Path) -> (Vec<(u64, f64)>, Vec<(u64, f64)>, Vec<(u64, f64)>) {
+        let memory = MemorySink::default();
+        let run = tiny_run(8).eval(every(4) | last()).sink(memory.clone());
+        let forecast = ForecastEnd::from_runs(past).metric("loss");
+        run.callback(forecast).build().expect("a run").fit().expect("a fit");
+        let of = |key: &str| -> Vec<(u64, f64)> {
+            let records = memory.records().into_iter();
+            records.filter_map(|record| Some((record.clock.step, record.scalar(key)?))).collect()
+        };
+        (of("val/loss"), of("forecast/val_loss"), of("forecast/val_loss_low"))
+    }
+
+    #[test]
+    fn the_end_is_foretold_from_how_others_went_on() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        (0..12).for_each(|number| past(dir.path(), number));
+        let (loss, foretold, low) = forecasts(dir.path());
+        let (at, half) = loss[0];
+        assert_eq!(at, 4);
+        assert!((foretold[0].1 - (half - 0.5)).abs() < 0.1, "{half} -> {foretold:?}");
+        assert_eq!((foretold.len(), low.len()), (2, 2));
+        assert!(low[0].1 < foretold[0].1);
+    }
+
+    #[test]
+    fn without_past_runs_it_is_the_last_value_and_no_interval() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (loss, foretold, low) = forecasts(dir.path());
+        assert_eq!(foretold, loss, "which `nanochat_sweep forecast` calls a baseline");
+        assert!(low.is_empty());
     }
 }

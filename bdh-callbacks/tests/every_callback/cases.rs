@@ -2,15 +2,14 @@
 
 use bdh::testing::CallbackCheck;
 use bdh::{Callback, every, last};
-use serde_json::json;
-use std::fs;
-use std::sync::OnceLock;
-use tempfile::TempDir;
 use bdh_callbacks::{
     Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, Finite,
-    ForecastEnd, GradientNoise, Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile, Ratios, Ridges,
-    Samples, Spikes, System, Throughput,
+    ForecastEnd, GradientNoise, Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile,
+    Ratios, Ridges, Samples, Spikes, System, Throughput,
 };
+use serde_json::json;
+use std::fs;
+use std::path::Path;
 
 /// A callback, built in code and by name, and what it records in a run of the tiny model.
 pub(crate) struct Case {
@@ -42,25 +41,25 @@ impl Case {
     }
 }
 
-/// A folder with ten runs that are through, for a callback that learns from such.
+/// A folder with ten runs that are through, for a callback that learns from such. Test processes share it.
 fn past_runs() -> &'static str {
-    static DIR: OnceLock<(TempDir, String)> = OnceLock::new();
-    let (_, path) = DIR.get_or_init(|| {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        for run in 0..10 {
-            let end = 3.0 + 0.1 * f64::from(run);
-            let path = dir.path().join(format!("run-{run}"));
-            fs::create_dir(&path).expect("a directory");
-            let line = |step| json!({ "step": step, "val/loss": end + 3.0 / (1.0 + f64::from(step)) });
-            let lines: Vec<_> = [0, 4, 8, 12].map(|step| line(step).to_string()).to_vec();
-            fs::write(path.join("metrics.jsonl"), lines.join("\n") + "\n").expect("records");
-            let file = json!({ "steps": 12, "status": "completed", "config": { "user": { "lr": end } } });
-            fs::write(path.join("run.json"), file.to_string()).expect("a run");
-        }
-        let path = dir.path().to_string_lossy().into_owned();
-        (dir, path)
-    });
-    path
+    const DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/past_runs-1");
+    if !Path::new(DIR).exists() {
+        let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        (0..10).for_each(|run| past_run(&scratch.path().join(format!("run-{run}")), run));
+        let _ = fs::rename(scratch.path(), DIR); // another process may have been faster
+    }
+    DIR
+}
+
+fn past_run(dir: &Path, number: u32) {
+    let end = 3.0 + 0.1 * f64::from(number);
+    let line = |step| json!({ "step": step, "val/loss": end + 3.0 / (1.0 + f64::from(step)) });
+    let lines = [0, 4, 8, 12].map(|step| line(step).to_string() + "\n");
+    let file = json!({ "steps": 12, "status": "completed", "config": { "user": { "lr": end } } });
+    fs::create_dir(dir).expect("a directory");
+    fs::write(dir.join("metrics.jsonl"), lines.concat()).expect("records");
+    fs::write(dir.join("run.json"), file.to_string()).expect("a run");
 }
 
 pub(crate) const CASES: [Case; 25] = [
