@@ -15,7 +15,7 @@ mod curves;
 #[path = "support/paired.rs"]
 mod paired;
 
-use bdh::forecast::{Cut, Forecast, Past, Run};
+use bdh::forecast::{Cut, Forecast, Past, Predictor, Run};
 use curves::Law;
 use paired::{Variant, measure, time};
 use std::hint::black_box;
@@ -46,7 +46,12 @@ fn main() {
         time(|| drop(black_box(past.predict(&sweeps[2][7]))))
     }));
     let times = measure(&mut variants, ROUNDS);
-    println!("{:<34} {:>10} {:>10}", "11 predictors, 5 cuts", "ms", "to first");
+    println!(
+        "{:<34} {:>10} {:>10}",
+        format!("{} predictors, 5 cuts", Predictor::ALL.len()),
+        "ms",
+        "to first"
+    );
     for (variant, of_variant) in variants.iter().zip(&times) {
         let (ms, ratio) = (of_variant.median().as_secs_f64() * 1e3, of_variant.ratio(&times[0]));
         println!("{:<34} {ms:>10.1} {ratio:>10.2}", variant.name);

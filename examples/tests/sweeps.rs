@@ -121,6 +121,71 @@ fn mistakes_in_a_sweep_are_one_sentence_and_write_nothing() {
     assert!(!place.at("runs").exists());
 }
 
+#[test]
+fn a_live_sweep_foretells_its_trials_and_can_end_those_that_are_behind() {
+    let place = Place::new();
+    sweep_file(&place, "");
+    let yaml = fs::read_to_string(place.at("tiny.yaml")).expect("the file");
+    // Eight that are through and much the same, and one that learns nothing.
+    let rates =
+        "values: [0.0040, 0.0041, 0.0042, 0.0043, 0.0044, 0.0045, 0.0046, 0.0047, 0.0000001]";
+    let yaml = yaml.replace("distribution: log_uniform_values, min: 0.0001, max: 0.01", rates);
+    fs::write(place.at("tiny.yaml"), yaml.replace("method: random", "method: grid"))
+        .expect("a file");
+    let more = "--num-iterations 40 --warmup-steps 1 --eval-every 2";
+    place.succeeds(&format!("sweep tiny.yaml --count 8 -- {more}"));
+    // Of the same horizon as far as anybody knows, but slow enough to be looked at.
+    let more = "--num-iterations 3000 --warmup-steps 1 --eval-every 2 --log-every 1";
+    let out = place.succeeds(&format!("sweep tiny.yaml --live --stop-regret 0.01 -- {more}"));
+    contains(
+        &out,
+        &[
+            "trial   9/9  ended early",
+            "forecast ",
+            "the stop rule (regret 0.01) ended 1 trials early and saved",
+        ],
+    );
+    let ended = place.run("sweep tiny.yaml --stop-regret 0.01");
+    assert!(ended.code == Some(2) && ended.err.contains("--live"), "{}", ended.err);
+}
+
+/// The study in the repository.
+fn study(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../studies/early").join(file);
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+#[test]
+fn the_report_of_the_study_is_what_forecast_prints_of_its_data() {
+    let place = Place::new();
+    let out = place.succeeds(&format!("forecast {} --json all.json", study("runs.json")));
+    let report = fs::read_to_string(study("report.txt")).expect("the report");
+    assert_eq!(out.replace("wrote all.json\n", ""), report);
+    let json = place.json("all.json");
+    assert_eq!(json["finished"], 70);
+    assert!(json["tests"][0]["cuts"][0]["cells"][1]["score"]["error"]["rmse"].is_f64());
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/forecasting.md");
+    let docs = fs::read_to_string(docs).expect("the page");
+    contains(&docs, &["64 random trials", "Seed noise: 0.0184", "57 of 70 runs, saved 74 %"]);
+}
+
+#[test]
+fn runs_that_are_there_are_forecast_saved_and_forecast_again() {
+    let place = Place::new();
+    sweep_file(&place, "");
+    place.succeeds("sweep tiny.yaml --count 3 -- --num-iterations 8 --eval-every 1");
+    let out = place.succeeds("forecast runs --cuts 25%,50% --save runs.json --html runs.html");
+    contains(&out, &["forecast of 3 runs", "wrote runs.json", "wrote runs.html"]);
+    let again = place.succeeds("forecast runs.json --cuts 25%,50%");
+    assert_eq!(again.lines().next(), out.lines().next());
+    let page = fs::read_to_string(place.at("runs.html")).expect("the page");
+    assert!(page.contains("\"forecast\":{") && page.contains("settings only"));
+    place.refuses("forecast nothing", &["there are no runs in nothing"]);
+    place.refuses("forecast text.txt", &["`text.txt` is no file that --save has written"]);
+    let ended = place.run("forecast runs --cuts 0%");
+    assert!(ended.code == Some(2) && ended.err.contains("a share like"), "{}", ended.err);
+}
+
 /// The words of the root `sweep.yaml` for some values, without the program.
 fn root_words(values: &Value) -> Vec<String> {
     let sweep = Sweep::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../sweep.yaml"))

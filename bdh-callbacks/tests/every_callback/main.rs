@@ -65,7 +65,8 @@ fn each_records_on_every_step_of_its_plan() {
     let _alone = tiny::alone();
     for case in &CASES {
         // Checkpoints and evals have cadences of their own.
-        let of_steps = |key: &&&str| !key.starts_with("checkpoint/") && !key.starts_with("val/");
+        let others = ["checkpoint/", "val/", "forecast/"];
+        let of_steps = |key: &&&str| !others.iter().any(|other| key.starts_with(other));
         let Some(key) = case.keys.first().filter(of_steps) else { continue };
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
