@@ -136,6 +136,7 @@ impl Callback for ForecastEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bdh::runs::Series;
     use bdh::testing::tiny_run;
     use bdh::{MemorySink, every, last};
     use serde_json::json;
@@ -153,23 +154,24 @@ mod tests {
         fs::write(dir.join("run.json"), run.to_string()).expect("a run");
     }
 
-    fn forecasts(past: &Path) -> (Vec<(u64, f64)>, Vec<(u64, f64)>, Vec<(u64, f64)>) {
+    /// The losses, the forecasts, the lower ends of their intervals.
+    fn forecasts(past: &Path) -> [Series; 3] {
         let memory = MemorySink::default();
         let run = tiny_run(8).eval(every(4) | last()).sink(memory.clone());
         let forecast = ForecastEnd::from_runs(past).metric("loss");
         run.callback(forecast).build().expect("a run").fit().expect("a fit");
-        let of = |key: &str| -> Vec<(u64, f64)> {
+        let of = |key: &str| -> Series {
             let records = memory.records().into_iter();
             records.filter_map(|record| Some((record.clock.step, record.scalar(key)?))).collect()
         };
-        (of("val/loss"), of("forecast/val_loss"), of("forecast/val_loss_low"))
+        ["val/loss", "forecast/val_loss", "forecast/val_loss_low"].map(of)
     }
 
     #[test]
     fn the_end_is_foretold_from_how_others_went_on() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         (0..12).for_each(|number| past(dir.path(), number));
-        let (loss, foretold, low) = forecasts(dir.path());
+        let [loss, foretold, low] = forecasts(dir.path());
         let (at, half) = loss[0];
         assert_eq!(at, 4);
         assert!((foretold[0].1 - (half - 0.5)).abs() < 0.1, "{half} -> {foretold:?}");
@@ -180,7 +182,7 @@ mod tests {
     #[test]
     fn without_past_runs_it_is_the_last_value_and_no_interval() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (loss, foretold, low) = forecasts(dir.path());
+        let [loss, foretold, low] = forecasts(dir.path());
         assert_eq!(foretold, loss, "which `nanochat_sweep forecast` calls a baseline");
         assert!(low.is_empty());
     }

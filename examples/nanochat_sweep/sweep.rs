@@ -10,7 +10,7 @@ use bdh::sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Wa
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -178,6 +178,8 @@ struct Terminal {
     live: Option<Live>,
     /// How far the running trials were at the last look: steps, of how many.
     steps: BTreeMap<u64, (u64, u64)>,
+    /// The running trials whose forecast was told.
+    told: BTreeSet<u64>,
 }
 
 impl Terminal {
@@ -196,6 +198,23 @@ impl Terminal {
             succeeded: false,
             live,
             steps: BTreeMap::new(),
+            told: BTreeSet::new(),
+        }
+    }
+
+    /// Tells each forecast once, when a quarter of the trial is through: a log has no bar.
+    fn tell(&mut self, running: &[Running], seen: &[(u64, Prediction, Option<String>)]) {
+        for (number, foretold, _) in seen {
+            let trial = running.iter().find(|running| running.trial.number == *number);
+            let (step, steps) = trial.map_or((0, 0), |of| (of.step, of.steps.unwrap_or_default()));
+            if steps > 0 && 4 * step >= steps && self.told.insert(*number) {
+                let line = format!(
+                    "trial {number:>3}/{}  at {step}/{steps}{}",
+                    self.total,
+                    shown(foretold)
+                );
+                self.bar.suspend(|| say(line));
+            }
         }
     }
 
@@ -244,6 +263,7 @@ impl Watcher for Terminal {
 
     fn looked(&mut self, running: &[Running]) -> Vec<(u64, String)> {
         let seen = self.live.as_mut().map(|live| live.look(running)).unwrap_or_default();
+        self.tell(running, &seen);
         let state = |running: &Running| {
             let number = running.trial.number;
             let steps = running.steps.map_or_else(String::new, |steps| format!("/{steps}"));

@@ -140,6 +140,8 @@ fn a_live_sweep_foretells_its_trials_and_can_end_those_that_are_behind() {
     contains(
         &out,
         &[
+            "trial   9/9  at ",
+            " -> ",
             "trial   9/9  ended early",
             "forecast ",
             "the stop rule (regret 0.01) ended 1 trials early and saved",
