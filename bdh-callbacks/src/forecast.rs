@@ -3,6 +3,7 @@
 //! | key                      | unit      | when            |
 //! |--------------------------|-----------|-----------------|
 //! | `forecast/val_bpb`       | of the metric | at each eval after the untrained model's |
+//! | `forecast/val_bpb_settings_only` | the same, from the settings alone: a baseline, as is the value itself | with eight past runs or more |
 //! | `forecast/val_bpb_low`, `forecast/val_bpb_high` | the same: 80 % of runs end between them | with eight past runs or more |
 
 use crate::early_stop::metric;
@@ -76,7 +77,7 @@ impl ForecastEnd {
 #[callback("forecast")]
 impl Callback for ForecastEnd {
     fn keys(&self) -> Vec<String> {
-        ["", "_low", "_high"].map(|ending| self.key(ending)).to_vec()
+        ["", "_low", "_high", "_settings_only"].map(|ending| self.key(ending)).to_vec()
     }
 
     fn config(&self) -> Value {
@@ -113,6 +114,9 @@ impl Callback for ForecastEnd {
         let Some(now) = all.pop() else { return Ok(()) };
         let Ok(foretold) = Past::new(all)?.predict(&now) else { return Ok(()) };
         at.log(self.key(""), foretold.value);
+        if let Some(settings_only) = foretold.settings_only {
+            at.log(self.key("_settings_only"), settings_only);
+        }
         if let Some(interval) = foretold.interval {
             at.log(self.key("_low"), interval.low);
             at.log(self.key("_high"), interval.high);
@@ -122,7 +126,9 @@ impl Callback for ForecastEnd {
 
     fn state(&self) -> Value {
         let series = self.now.as_ref().map(|now| now.series(&self.wanted().metric));
-        serde_json::to_value(series.unwrap_or_default()).unwrap_or_default()
+        // JSON has no others, and no forecast looks at them.
+        let finite = series.unwrap_or_default().iter().filter(|(_, value)| value.is_finite());
+        serde_json::to_value(finite.collect::<Vec<_>>()).unwrap_or_default()
     }
 
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {

@@ -128,6 +128,13 @@ const SWEEP: &str = "method: grid\nmetric: {name: l}\nparameters:\n a: {values: 
     c: {min: 0.5, max: 9, q: 2, distribution: q_uniform}\n d: {parameters: {e: {value: null}}}\n\
     early_terminate: {type: hyperband, min_iter: 3, eta: 2}\n";
 
+const METRICS: &str = "{\"val_bpb\":8.0,\"lr\":1,\"step\":0,\"tokens\":0,\"elapsed\":0}\n{\"val_bpb\":\"NaN\",\"step\":2}\n\
+                       {\"val_bpb\":2.5,\"train/loss\":1.5,\"x\":{\"edges\":[1]},\"step\":4,\"elapsed\":3}\n";
+const RUN: &str =
+    r#"{"steps":4,"status":"completed","outcome":"completed","config":{"user":{"args":{"lr":1}}}}"#;
+const TRIAL: &str = r#"{"number":1,"values":{"lr":0.1},"point":[0.5],"status":"failed","value":null,"why":"x",
+    "host":"h","began_at":1.5,"seconds":2.5}"#;
+
 /// A property test for each parser: its name, and files to begin with.
 macro_rules! never_panics {
     ($($name:ident: $parser:ident($strategy:expr);)+) => {$(
@@ -146,6 +153,9 @@ never_panics! {
     any_toml_is_callbacks_or_an_error: callbacks_toml(touched(TOML.into()));
     any_yaml_is_callbacks_or_an_error: callbacks_yaml(touched(YAML.into()));
     any_text_is_a_sweep_whose_trials_can_be_drawn_or_an_error: sweep(touched(SWEEP.into()));
+    any_records_are_compared_and_forecast: run_records(touched(METRICS.into()));
+    any_run_file_is_compared_or_passed_over: run_file(touched(RUN.into()));
+    any_trial_is_read_or_refused: trial(touched(TRIAL.into()));
     any_line_is_a_record_or_none: record(touched(parsers::a_metrics_file()));
     any_manifest_is_read_or_refused: manifest(touched(a_file_of_it("manifest.json")));
     any_state_is_read_or_refused: state(touched(a_file_of_it("state.json")));
@@ -203,6 +213,9 @@ fn what_a_file_only_claims_to_hold_takes_no_memory() {
             parsers::state,
             parsers::tensors,
             parsers::jsonl,
+            parsers::run_file,
+            parsers::run_records,
+            parsers::trial,
             parsers::wandb_pointer,
             parsers::wandb_note,
         ];

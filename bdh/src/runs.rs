@@ -49,7 +49,7 @@ pub struct Keys {
     pub grad_norm: String,
     /// Floating-point operations so far.
     pub flops: String,
-    /// A score of the finished model, such as CORE.
+    /// A score of the finished model, such as CORE. One over a part of its tasks has another name, and is not taken for it.
     pub core: String,
 }
 

@@ -10,8 +10,8 @@
 //! | [`Ledger`], [`Trial`] | the folder of a sweep: its trials, who runs them, how they ended |
 //! | [`Runner`], [`Watcher`] | each trial as a process of its own |
 //!
-//! What is drawn depends on the sweep's seed and on the number of the trial, and on nothing else: a sweep that was
-//! killed goes on with the same trials.
+//! What is drawn depends on the sweep's seed and on the number of the trial, and for bayes on what the trials so far have
+//! reached: a grid or a random sweep that was killed goes on with the same trials.
 //!
 //! ```
 //! use bdh::sweep::Sweep;

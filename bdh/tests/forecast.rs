@@ -306,12 +306,17 @@ fn a_run_that_goes_on_is_predicted_by_what_there_is_to_learn_from() {
     };
     let past = Past::new(runs.clone()).expect("names differ");
     let early = past.predict(&until(500)).expect("it was evaluated");
-    assert_eq!((early.step, early.predictor, early.others), (500, Predictor::CurveSettings, 29));
+    assert_eq!((early.step, early.predictor, early.others), (500, Predictor::Process, 29));
     assert!((early.value - truth).abs() < 0.05, "{early:?}, {truth}");
     assert!(early.interval.is_some_and(|interval| interval.holds(early.value)));
     let nothing = Run { metric: Vec::new(), loss: Vec::new(), ..until(0) };
     let from_settings = past.predict(&nothing).expect("settings say something");
-    assert_eq!((from_settings.step, from_settings.predictor), (0, Predictor::Settings));
+    assert_eq!((from_settings.step, from_settings.predictor), (0, Predictor::SettingsProcess));
+    assert_eq!(
+        (from_settings.last, from_settings.settings_only),
+        (None, Some(from_settings.value))
+    );
+    assert_eq!(early.last, Some(until(500).metric[10].1));
     let at_the_end = past.predict(&until(1_000)).expect("it was evaluated");
     assert!((at_the_end.value - truth).abs() < 0.01, "{at_the_end:?}");
 

@@ -266,3 +266,50 @@ fn the_file_at_the_root_is_the_requests_search() {
     assert!((70..=130).contains(&below), "half of the trials are in each decade: {below} of 200");
     assert_eq!(space.random(42, 5), trials[5], "a trial depends on its number alone");
 }
+
+#[test]
+fn values_are_spelled_as_python_spells_them() {
+    let mut values = vec![
+        json!(null),
+        json!(true),
+        json!(false),
+        json!(0),
+        json!(-7),
+        json!(u64::MAX),
+        json!("a b"),
+        json!("it's"),
+        json!(["it's", "\"both\" it's", "back\\slash", "line\nbreak\ttab", "ünï", "\u{1}"]),
+        json!({ "depth": 2, "in": { "lr": 1e-5, "on": false }, "list": [1.0, null, []], "empty": {} }),
+    ];
+    values.extend(
+        [
+            0.0,
+            -0.0,
+            1.0,
+            0.1,
+            1e-4,
+            1e-5,
+            1.5e-7,
+            1e15,
+            1e16,
+            1.5e16,
+            123_456.789,
+            1e300,
+            5e-324,
+            0.1 + 0.2,
+        ]
+        .map(|x| json!(x)),
+    );
+    let Some(theirs) = ask(&[json!({ "ask": "spelled", "values": values })]) else { return };
+    let file: Sweep = read(&json!({ "method": "random", "parameters": { "x": { "value": 1 } },
+                                    "command": ["${args_no_equals}"] }))
+    .expect("a sweep");
+    let ours: Vec<String> = values
+        .iter()
+        .map(|value| {
+            let values = Map::from_iter([("x".to_owned(), value.clone())]);
+            file.command_line(&values, "", std::path::Path::new("")).expect("words").remove(1)
+        })
+        .collect();
+    assert_eq!(json!(ours), theirs[0]);
+}

@@ -3,6 +3,7 @@
 
 use bdh::sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -367,16 +368,64 @@ fn an_interrupted_sweep_asks_its_trials_to_save_and_takes_them_up_again() {
 
 #[test]
 fn several_processes_share_a_sweep_without_doing_anything_twice() {
-    let place = Place::new(SQUARE, "method: random\nrun_cap: 24\n");
+    let script = r#"
+echo "$PPID" >> "$LEDGER_NOTES"
+mkdir -p "$BDH_TRIAL_DIR"; sleep 0.2
+echo '{"step":1,"loss":1}' >> "$BDH_TRIAL_DIR/metrics.jsonl"
+"#;
+    let place = Place::new(script, "method: random\nrun_cap: 24\n");
     let mut processes: Vec<_> = (0..4).map(|_| sweep_process(&place)).collect();
     assert!(processes.iter_mut().all(|process| process.wait().expect("the end").success()));
     let trials = place.trials();
-    assert_eq!(
-        trials.iter().map(|trial| trial.number).collect::<Vec<_>>(),
-        (1..=24).collect::<Vec<_>>()
-    );
+    let numbers: Vec<_> = trials.iter().map(|trial| trial.number).collect();
+    assert_eq!(numbers, (1..=24).collect::<Vec<_>>());
     assert_eq!(place.notes().len(), 24);
     assert!(trials.iter().all(|trial| trial.status == Status::Completed));
+    let workers: BTreeSet<_> = place.notes().into_iter().collect();
+    assert_eq!(workers.len(), 4, "none went home because another was faster");
+}
+
+#[test]
+fn a_trial_that_fails_after_an_interruption_is_a_failed_row_and_not_taken_up_for_ever() {
+    let script = r#"
+mkdir -p "$BDH_TRIAL_DIR"
+[ -e "$BDH_TRIAL_DIR/run.json" ] && { echo "error: the checkpoint is damaged" >&2; exit 2; }
+trap 'exit 130' TERM
+echo '{"status":"stopped","outcome":{"stopped":"signal"}}' > "$BDH_TRIAL_DIR/run.json"
+echo begun >> "$LEDGER_NOTES"
+sleep 600 & wait
+"#;
+    let place = Place::new(script, "method: random\nrun_cap: 1\n");
+    let mut process = sweep_process(&place);
+    wait_until("it has begun", || !place.notes().is_empty());
+    let pid = process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    process.wait().expect("the end");
+    assert_eq!(statuses(&place.trials()), [Status::Interrupted]);
+    place.run(&Runner::default());
+    assert_eq!(statuses(&place.trials()), [Status::Failed]);
+    let why = place.trials()[0].why.clone().unwrap_or_default();
+    assert_eq!(why, "exit status: 2: error: the checkpoint is damaged");
+}
+
+#[test]
+fn a_trial_that_ended_by_itself_after_its_sweep_was_killed_is_not_run_again() {
+    let script = r#"
+mkdir -p "$BDH_TRIAL_DIR"
+echo "$1" >> "$LEDGER_NOTES"
+sleep 1
+echo '{"step":1,"loss":2}' > "$BDH_TRIAL_DIR/metrics.jsonl"
+echo '{"status":"stopped","outcome":{"stopped":{"asked":{"by":"early_stop","why":"enough"}}}}' > "$BDH_TRIAL_DIR/run.json"
+"#;
+    let place = Place::new(script, "method: random\nrun_cap: 2\n");
+    let mut process = sweep_process(&place);
+    wait_until("both have begun", || place.notes().len() == 2);
+    process.kill().expect("killed");
+    process.wait().expect("dead");
+    place.run(&Runner::default());
+    assert_eq!(place.notes().len(), 2);
+    assert_eq!(statuses(&place.trials()), [Status::Completed; 2]);
+    assert_eq!(place.values(), [Some(2.0); 2]);
 }
 
 #[test]

@@ -71,6 +71,11 @@ pub(crate) fn read(dirs: &[PathBuf], keys: &Keys) -> Result<Vec<Run>, BoxError> 
     }
     for dir in dirs {
         let (mut logs, errors) = wandb::read_runs(dir, keys);
+        if dirs.len() > 1 {
+            for run in &mut logs {
+                run.name = dir.join(&run.name).display().to_string();
+            }
+        }
         found.runs.append(&mut logs);
         for (log, error) in errors {
             remark("warning", format_args!("`{}`: {error}", log.display()));

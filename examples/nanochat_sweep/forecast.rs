@@ -56,6 +56,9 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
     let histories = if saved.is_some() { Vec::new() } else { read(&args.dirs, &keys)? };
     let runs = saved.unwrap_or_else(|| to_forecast(&histories, &keys));
     let report = report(&args, runs.clone())?;
+    if args.maximize {
+        remark("note", "more is better, so every value stands with its sign turned");
+    }
     say(&report);
     let importance = Importance::of(&runs)?;
     print_importance(&importance);
@@ -130,12 +133,14 @@ fn print_core(report: &Report) {
     }
 }
 
-/// Six digits of everything that was measured: more are noise, and make the file three times as large.
+/// Six digits of everything that was measured: more are noise, and make the file three times as large. What is no number
+/// is left out, as forecasts do; JSON has no such.
 fn rounded(mut runs: Vec<Run>) -> Vec<Run> {
     let round = |value: f64| format!("{value:.5e}").parse().unwrap_or(value);
     for run in &mut runs {
         let norms = run.norms.values_mut();
         for series in norms.chain([&mut run.metric, &mut run.loss, &mut run.lr]) {
+            series.retain(|(_, value)| value.is_finite());
             for (_, value) in series.iter_mut() {
                 *value = round(*value);
             }

@@ -33,11 +33,11 @@ pub(crate) fn main() -> Result<ExitCode, BoxError> {
     Ok(code)
 }
 
-/// The first of `sweep`, `sweep-2`, … under `runs` that is not there yet, or has trials left to run.
+/// The first of `local`, `local-2`, … under `runs` that is not there yet, or has trials left to run.
 fn free_dir() -> PathBuf {
     let runs = Path::new("runs");
-    let numbered = (2..).map(|number| runs.join(format!("sweep-{number}")));
-    let mut dirs = std::iter::once(runs.join("sweep")).chain(numbered);
+    let numbered = (2..).map(|number| runs.join(format!("local-{number}")));
+    let mut dirs = std::iter::once(runs.join("local")).chain(numbered);
     dirs.find(|dir| !dir.exists() || is_unfinished(dir))
         .expect("there is always a number that is free")
 }

@@ -4,7 +4,6 @@ use crate::live::Live;
 use crate::page::{remark, say};
 use crate::single::INTERRUPTED;
 use bdh::BoxError;
-use bdh::forecast::Prediction;
 use bdh::runs::{self, Keys, Table};
 use bdh::sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
 use clap::Parser;
@@ -49,7 +48,7 @@ pub(crate) struct SweepArgs {
     /// Ends trials that will not better the best by more than this, with --live [default: none is ended]
     #[arg(long, value_name = "METRIC", requires = "live", value_parser = regret)]
     stop_regret: Option<f64>,
-    /// Prints the commands of the first trials, and stops
+    /// Prints the commands of the first trials, drawn at random for bayes, and stops
     #[arg(long)]
     dry_run: bool,
     /// Words for every trial's command line, after those of the file
@@ -128,9 +127,13 @@ pub(crate) fn run(
                 format!("the first trials have all failed, so the sweep ends: {why}").into()
             );
         }
-        _ if terminal.succeeded || over > 0 => ExitCode::SUCCESS,
+        _ if ledger.trials()?.iter().any(has_result) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })
+}
+
+fn has_result(trial: &Trial) -> bool {
+    matches!(trial.status, Status::Completed | Status::EndedEarly)
 }
 
 fn print_table(dir: &Path, keys: &Keys) {
@@ -174,10 +177,9 @@ struct Terminal {
     /// How long those of this call took.
     took: Vec<f64>,
     jobs: usize,
-    succeeded: bool,
     live: Option<Live>,
-    /// How far the running trials were at the last look: steps, of how many.
-    steps: BTreeMap<u64, (u64, u64)>,
+    /// How many steps the running trials take.
+    steps: BTreeMap<u64, u64>,
     /// The running trials whose forecast was told.
     told: BTreeSet<u64>,
 }
@@ -195,7 +197,6 @@ impl Terminal {
             over,
             took: Vec::new(),
             jobs,
-            succeeded: false,
             live,
             steps: BTreeMap::new(),
             told: BTreeSet::new(),
@@ -203,17 +204,19 @@ impl Terminal {
     }
 
     /// Tells each forecast once, when a quarter of the trial is through: a log has no bar.
-    fn tell(&mut self, running: &[Running], seen: &[(u64, Prediction, Option<String>)]) {
-        for (number, foretold, _) in seen {
-            let trial = running.iter().find(|running| running.trial.number == *number);
-            let (step, steps) = trial.map_or((0, 0), |of| (of.step, of.steps.unwrap_or_default()));
-            if steps > 0 && 4 * step >= steps && self.told.insert(*number) {
-                let line = format!(
-                    "trial {number:>3}/{}  at {step}/{steps}{}",
-                    self.total,
-                    shown(foretold)
+    fn tell(&mut self, running: &[Running]) {
+        let Some(live) = &self.live else { return };
+        for trial in running {
+            let (number, steps) = (trial.trial.number, trial.steps.unwrap_or(u64::MAX));
+            let foretold = live.shown(number);
+            if trial.step >= steps / 4 && !foretold.is_empty() && self.told.insert(number) {
+                let last = trial.history.last().map_or(f64::NAN, |(_, value)| *value);
+                let total = self.total;
+                let told = format!(
+                    "trial {number:>3}/{total}  {}/{steps} {last:.3}{foretold}",
+                    trial.step
                 );
-                self.bar.suspend(|| say(line));
+                self.bar.suspend(|| say(told));
             }
         }
     }
@@ -231,7 +234,6 @@ impl Watcher for Terminal {
             self.over += 1;
             self.took.push(trial.seconds);
         }
-        self.succeeded |= matches!(trial.status, Status::Completed | Status::EndedEarly);
         let value = trial.value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
         let line = format!(
             "trial {:>3}/{}  {:<11} {} {value:<8} {:>6.1} s  eta {:.0} s  {}",
@@ -254,37 +256,27 @@ impl Watcher for Terminal {
                 (_, None) => {}
             }
         });
-        if let Some(live) = &mut self.live {
-            let (step, steps) = self.steps.remove(&trial.number).unwrap_or_default();
-            live.count(step, steps, trial.status == Status::EndedEarly);
-            live.refresh();
+        let steps = self.steps.remove(&trial.number);
+        if let (Some(live), true) = (&mut self.live, trial.status.is_over()) {
+            live.ended(trial.number, steps.unwrap_or_default());
         }
     }
 
     fn looked(&mut self, running: &[Running]) -> Vec<(u64, String)> {
-        let seen = self.live.as_mut().map(|live| live.look(running)).unwrap_or_default();
-        self.tell(running, &seen);
+        let ends = self.live.as_mut().map(|live| live.look(running)).unwrap_or_default();
+        self.tell(running);
         let state = |running: &Running| {
             let number = running.trial.number;
             let steps = running.steps.map_or_else(String::new, |steps| format!("/{steps}"));
             let last = running.history.last();
             let value = last.map_or_else(String::new, |(_, value)| format!(" {value:.3}"));
-            let foretold = seen.iter().find(|(of, ..)| *of == number);
-            let foretold = foretold.map_or_else(String::new, |(_, foretold, _)| shown(foretold));
+            let foretold = self.live.as_ref().map(|live| live.shown(number)).unwrap_or_default();
             format!("#{number} {}{steps}{value}{foretold}", running.step)
         };
         self.bar.set_message(running.iter().map(state).collect::<Vec<_>>().join("  "));
-        let steps = running.iter().filter_map(|of| Some((of.trial.number, (of.step, of.steps?))));
-        self.steps.extend(steps);
-        let ends = seen.into_iter().filter_map(|(number, _, why)| Some((number, why?)));
-        ends.collect()
+        self.steps.extend(running.iter().filter_map(|of| Some((of.trial.number, of.steps?))));
+        ends
     }
-}
-
-/// Where a trial will end, and between which values.
-fn shown(foretold: &Prediction) -> String {
-    let interval = foretold.interval.map(|of| format!(" [{:.3}, {:.3}]", of.low, of.high));
-    format!(" -> {:.3}{}", foretold.value, interval.unwrap_or_default())
 }
 
 /// What was tried, in few words.

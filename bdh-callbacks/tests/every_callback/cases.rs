@@ -43,7 +43,7 @@ impl Case {
 
 /// A folder with ten runs that are through, for a callback that learns from such. Test processes share it.
 fn past_runs() -> &'static str {
-    const DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/past_runs-1");
+    const DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/past_runs-2");
     if !Path::new(DIR).exists() {
         let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         (0..10).for_each(|run| past_run(&scratch.path().join(format!("run-{run}")), run));
@@ -56,7 +56,7 @@ fn past_run(dir: &Path, number: u32) {
     let end = 3.0 + 0.1 * f64::from(number);
     let line = |step| json!({ "step": step, "val/loss": end + 3.0 / (1.0 + f64::from(step)) });
     let lines = [0, 4, 8, 12].map(|step| line(step).to_string() + "\n");
-    let file = json!({ "steps": 12, "status": "completed", "config": { "user": { "lr": end } } });
+    let file = json!({ "steps": 12, "status": "completed", "config": { "trainer": { "steps": 10 + number } } });
     fs::create_dir(dir).expect("a directory");
     fs::write(dir.join("metrics.jsonl"), lines.concat()).expect("records");
     fs::write(dir.join("run.json"), file.to_string()).expect("a run");
@@ -257,7 +257,12 @@ pub(crate) const CASES: [Case; 25] = [
         name: "forecast",
         build: || Box::new(ForecastEnd::from_runs(past_runs()).metric("loss")),
         settings: "runs = \"PAST\"\nmetric = \"loss\"",
-        keys: &["forecast/val_loss", "forecast/val_loss_low", "forecast/val_loss_high"],
+        keys: &[
+            "forecast/val_loss",
+            "forecast/val_loss_low",
+            "forecast/val_loss_high",
+            "forecast/val_loss_settings_only",
+        ],
     },
     Case {
         name: "spikes",

@@ -9,9 +9,11 @@
 mod manifests;
 
 use bdh::burn::tensor::TensorData;
-use bdh::sweep::{Goal, Progress, Sweep};
+use bdh::forecast::Forecast;
+use bdh::runs::{Keys, Table, read_all, to_forecast};
+use bdh::sweep::{Goal, Ledger, Progress, Sweep};
 use bdh::{Cadence, Checkpoint, Clock, Feedback, Jsonl, Outcome, Record, RunInfo, Sink, State};
-use bdh_callbacks::wandb::{Mode, repair};
+use bdh_callbacks::wandb::{Mode, read_run, repair};
 use bdh_callbacks::{TensorBoard, Wandb};
 use manifests::{seal, sha256};
 use serde_json::{Value as Json, json};
@@ -58,6 +60,41 @@ pub(crate) fn sweep(bytes: &[u8]) {
         let run = Progress { history: vec![1.0; 30], is_running: true };
         let _ = hyperband.ends(&[run], Goal::Minimize);
     }
+}
+
+/// Records that `compare` and `forecast` read, of a run that says it is through.
+pub(crate) fn run_records(bytes: &[u8]) {
+    compared(br#"{"steps":4,"status":"completed","config":{"user":{"lr":1}}}"#, bytes);
+}
+
+/// What such a run says it is.
+pub(crate) fn run_file(bytes: &[u8]) {
+    compared(bytes, b"{\"val_bpb\":3.0,\"step\":2}\n{\"val_bpb\":2.0,\"step\":4}\n");
+}
+
+fn compared(run: &[u8], records: &[u8]) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for name in ["a", "b"] {
+        fs::create_dir(dir.path().join(name)).expect("a folder");
+        fs::write(dir.path().join(name).join("run.json"), run).expect("a file");
+        fs::write(dir.path().join(name).join(Jsonl::FILE), records).expect("a file");
+    }
+    let keys = Keys::new("val_bpb");
+    let found = read_all([dir.path()], &keys);
+    let table = Table::of(&found.runs, &keys);
+    let _ = (table.to_string(), table.csv(), table.html("runs", &found.runs, &keys));
+    if let Ok(forecast) = Forecast::of(to_forecast(&found.runs, &keys)) {
+        let _ = forecast.report().to_string();
+    }
+}
+
+/// A trial's file in the folder of a sweep.
+pub(crate) fn trial(bytes: &[u8]) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(dir.path().join("trials")).expect("a folder");
+    fs::write(dir.path().join("trials/0001.json"), bytes).expect("a file");
+    let _ = Ledger::read(dir.path());
+    let _ = read_all([dir.path()], &Keys::new("val_bpb"));
 }
 
 pub(crate) fn record(bytes: &[u8]) {
@@ -262,6 +299,7 @@ pub(crate) fn wandb_log(bytes: &[u8]) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let log = dir.path().join("run-x.wandb");
     fs::write(&log, bytes).expect("a file");
+    let _ = read_run(&log, &["val_bpb", "train/loss"]);
     if let Ok(found) = repair(&log) {
         let again = repair(&log).expect("a log");
         assert_eq!((again.kept, again.damaged), (found.kept, 0), "what was repaired is whole");

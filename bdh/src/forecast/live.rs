@@ -12,11 +12,13 @@ use super::table::Table;
 /// Who speaks first when enough others have finished, and who otherwise.
 ///
 /// The order is fixed, and not that of errors on these runs: choosing would make intervals too narrow, and among few
-/// runs it would be chance. Curve and settings together is what did best where it was measured (B. Baker et al.,
-/// "Accelerating neural architecture search using performance prediction", 2017, arXiv:1705.10823).
-const WITH_ENOUGH: [Predictor; 5] = [
+/// runs it would be chance. It is the order of errors in the study of `docs/forecasting.md`, each run foretold from those
+/// before it.
+const WITH_ENOUGH: [Predictor; 7] = [
+    Predictor::Process,
     Predictor::CurveSettings,
     Predictor::Curve,
+    Predictor::SettingsProcess,
     Predictor::Settings,
     Predictor::Affine,
     Predictor::LastValue,
@@ -66,9 +68,9 @@ impl Past {
 
     /// Says where a run will end, from what is recorded of it up to now. How it did end, if it has, is not looked at.
     ///
-    /// The others are compared at the same share of their steps. With eight that finished or more, it is ridge
-    /// regression on curve and settings, with an interval; with fewer, a line on the last value or that value itself,
-    /// without one.
+    /// The others are compared at the same share of their steps. With eight that finished or more, it is a Gaussian
+    /// process over curve and settings, with an interval; with fewer, a line on the last value or that value itself,
+    /// without one. The two baselines stand beside it.
     ///
     /// # Errors
     ///
@@ -100,10 +102,12 @@ pub(super) fn predict_at(past: &[&Run], run: &Run, step: u64) -> Result<Predicti
     let has_enough = finished >= ENOUGH;
     let speakers = if has_enough { &WITH_ENOUGH[..] } else { &WITH_FEW[..] };
     let none = Annealing::of(&[]);
-    let said = speakers.iter().find_map(|predictor| {
+    let says = |predictor: &Predictor| {
         let saying = predictor.say(&table, &none, &fold).pop()?.ok()?;
         saying.value.is_finite().then_some((*predictor, saying))
-    });
+    };
+    let said = speakers.iter().find_map(says);
+    let settings_only = [Predictor::SettingsProcess, Predictor::Settings].iter().find_map(says);
     let (predictor, saying) = said.ok_or_else(|| ForecastError::NothingKnown {
         run: run.name.clone(),
         step,
@@ -115,6 +119,8 @@ pub(super) fn predict_at(past: &[&Run], run: &Run, step: u64) -> Result<Predicti
         horizon: run.horizon,
         value: saying.value,
         interval: saying.interval.filter(|_| has_enough),
+        last: target.metric().last().map(|(_, value)| *value),
+        settings_only: settings_only.filter(|_| has_enough).map(|(_, saying)| saying.value),
         predictor,
         others: fold.train.len(),
     })

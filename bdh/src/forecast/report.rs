@@ -132,6 +132,10 @@ pub struct Prediction {
     pub value: f64,
     /// Between which values; `None` if fewer than eight others have finished.
     pub interval: Option<Interval>,
+    /// The value at that step: a baseline.
+    pub last: Option<f64>,
+    /// Where its settings alone say that it ends: the other one; `None` if fewer than eight others have finished.
+    pub settings_only: Option<f64>,
     /// Who says so.
     pub predictor: Predictor,
     /// Others that were learned from.

@@ -37,6 +37,12 @@ impl Display for Prediction {
             Some(Interval { low, high }) => write!(f, ", between {low:.4} and {high:.4}")?,
             None => write!(f, ", without an interval")?,
         }
+        if let Some(last) = self.last {
+            write!(f, "; now {last:.4}")?;
+        }
+        if let Some(settings_only) = self.settings_only {
+            write!(f, "; settings only {settings_only:.4}")?;
+        }
         write!(f, " ({predictor}, from {others} others)")
     }
 }

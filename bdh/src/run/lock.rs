@@ -3,6 +3,11 @@
 use crate::ConfigError;
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// Times that the lock is tried: whoever only looks at the directory has it for an instant.
+const PATIENCE: u32 = 10;
 
 /// Holds a run directory, until it is dropped or its process dies, however that happens.
 #[derive(Debug)]
@@ -19,11 +24,20 @@ impl RunLock {
     /// [`ConfigError::RunInUse`] if another process, or another run of this one, has it.
     pub(crate) fn take(dir: &Path) -> Result<Option<Self>, ConfigError> {
         let Ok(file) = File::open(dir) else { return Ok(None) };
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _dir: file })),
-            Err(TryLockError::WouldBlock) => Err(ConfigError::RunInUse { path: dir.to_owned() }),
-            Err(TryLockError::Error(_)) => Ok(None),
+        for _ in 0..PATIENCE {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Self { _dir: file })),
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+                Err(TryLockError::Error(_)) => return Ok(None),
+            }
         }
+        Err(ConfigError::RunInUse { path: dir.to_owned() })
+    }
+
+    /// Whether somebody has the directory.
+    pub(crate) fn is_held(dir: &Path) -> bool {
+        let shared = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        File::open(dir).is_ok_and(shared)
     }
 }
 
@@ -37,7 +51,9 @@ mod tests {
         let first = RunLock::take(dir.path()).expect("free").expect("a file system with locks");
         let error = RunLock::take(dir.path()).expect_err("taken").to_string();
         assert!(error.contains("in use by another run"), "{error}");
+        assert!(RunLock::is_held(dir.path()));
         drop(first);
+        assert!(!RunLock::is_held(dir.path()));
         assert!(RunLock::take(dir.path()).expect("free again").is_some());
     }
 }

@@ -30,16 +30,16 @@ pub fn read_all<P: AsRef<Path>>(roots: impl IntoIterator<Item = P>, keys: &Keys)
     let mut found = Found::default();
     let roots: Vec<P> = roots.into_iter().collect();
     for root in roots.iter().map(AsRef::as_ref) {
-        let mut dirs = Vec::new();
-        search(root, DEPTH, &mut dirs);
-        let (mut runs, errors) = read_each(&dirs, keys);
+        let mut below = Below::default();
+        below.search(root, DEPTH);
+        let (mut runs, errors) = read_each(&below.runs, keys);
+        below.sweeps.iter().for_each(|sweep| add_trials(sweep, &mut runs));
         for run in &mut runs {
             let below = run.dir.strip_prefix(root).unwrap_or(&run.dir);
             if !below.as_os_str().is_empty() {
                 run.name = below.display().to_string();
             }
         }
-        add_trials(root, &mut runs);
         if roots.len() > 1 {
             // Below each of them there may be a run of the same name.
             for run in &mut runs {
@@ -50,24 +50,40 @@ pub fn read_all<P: AsRef<Path>>(roots: impl IntoIterator<Item = P>, keys: &Keys)
         found.errors.extend(errors);
     }
     found.runs.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.dir.cmp(&b.dir)));
+    found.runs.dedup_by(|a, b| a.dir == b.dir); // of a folder and one below it
     found
 }
 
-/// The folders with a `run.json`, in which no other runs are looked for.
-fn search(dir: &Path, depth: usize, into: &mut Vec<PathBuf>) {
-    if dir.join(crate::run::FILE).is_file() {
-        into.push(dir.to_owned());
-        return;
-    }
-    let Some(depth) = depth.checked_sub(1) else { return };
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut below: Vec<_> = entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect();
-    below.sort();
-    for dir in below {
-        search(&dir, depth, into);
+/// What is below a folder.
+#[derive(Default)]
+struct Below {
+    /// Folders with a `run.json`, in which no other runs are looked for.
+    runs: Vec<PathBuf>,
+    /// Folders of sweeps.
+    sweeps: Vec<PathBuf>,
+}
+
+impl Below {
+    fn search(&mut self, dir: &Path, depth: usize) {
+        if dir.join(crate::run::FILE).is_file() {
+            self.runs.push(dir.to_owned());
+            return;
+        }
+        if dir.join("trials").is_dir() {
+            self.sweeps.push(dir.to_owned());
+        }
+        let Some(depth) = depth.checked_sub(1) else { return };
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut below: Vec<_> = entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            // What died before its first checkpoint was moved there, and run anew.
+            .filter(|entry| !entry.file_name().to_string_lossy().contains(".died-"))
+            .map(|entry| entry.path())
+            .collect();
+        below.sort();
+        for dir in below {
+            self.search(&dir, depth);
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Run {
     pub config: BTreeMap<String, Value>,
     /// The values that a sweep has chosen for it; empty outside of a sweep.
     pub chosen: BTreeMap<String, Value>,
+    /// When it began, in seconds since 1970; 0 if that is not known.
+    pub started_at: f64,
     /// The steps that it was to take.
     pub steps: u64,
     /// The steps that it took.
@@ -102,6 +104,8 @@ struct RunFile {
     status: String,
     #[serde(default)]
     outcome: Value,
+    #[serde(default)]
+    started_at: f64,
 }
 
 impl Run {
@@ -113,6 +117,7 @@ impl Run {
             dir: PathBuf::new(),
             config: BTreeMap::new(),
             chosen: BTreeMap::new(),
+            started_at: 0.0,
             steps: 0,
             last_step: 0,
             tokens: 0,
@@ -140,7 +145,7 @@ impl Run {
         let file: RunFile =
             serde_json::from_slice(&text).map_err(|source| RunError::NoRun { path, source })?;
         let mut run = Self::new(dir.file_name().unwrap_or_default().to_string_lossy());
-        (run.dir, run.steps) = (dir.to_owned(), file.steps);
+        (run.dir, run.steps, run.started_at) = (dir.to_owned(), file.steps, file.started_at);
         run.configure("", &file.config);
         run.read_records(keys)?;
         run.status = run.status_of(&file, keys.first().copied());
@@ -178,7 +183,7 @@ impl Run {
                 let why = &file.outcome["failed"];
                 RunStatus::Failed(why.as_str().map_or_else(|| why.to_string(), str::to_owned))
             }
-            _ if RunLock::take(&self.dir).is_err() => RunStatus::Running,
+            _ if RunLock::is_held(&self.dir) => RunStatus::Running,
             _ => RunStatus::Died,
         }
     }

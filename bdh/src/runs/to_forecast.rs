@@ -7,10 +7,10 @@ use crate::sweep::Goal;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The runs as [`forecast`] takes them, in their order.
+/// The runs as [`forecast`] takes them; their order in time is that in which they were begun.
 ///
 /// Settings are those in which runs differ: numbers as they are, switches as 0 and 1, texts as one such switch a text.
-/// A metric of which more is better is negated. A run whose loss or metric is not finite has diverged; one that was
+/// A metric of which more is better is negated. A run whose loss or metric ends without a finite value has diverged; one that was
 /// stopped, failed or died goes on, as far as forecasts know. A run without a horizon has left nothing, and is left out.
 #[must_use]
 pub fn to_forecast(runs: &[Run], keys: &Keys) -> Vec<forecast::Run> {
@@ -20,10 +20,10 @@ pub fn to_forecast(runs: &[Run], keys: &Keys) -> Vec<forecast::Run> {
             runs.iter().filter_map(move |run| Some((&**name, setting(run, name)?.as_str()?)))
         })
         .collect();
-    let with_horizon = runs.iter().enumerate().filter(|(_, run)| run.steps > 0);
-    let one = |(index, run): (usize, &Run)| forecast::Run {
+    let with_horizon = runs.iter().filter(|run| run.steps > 0);
+    let one = |run: &Run| forecast::Run {
         name: run.name.clone(),
-        order: index as u64,
+        order: (1e3 * run.started_at) as u64,
         settings: numbers(run, &names, &texts),
         horizon: run.steps,
         metric: signed(run.series(&keys.metric), keys.goal),
@@ -76,11 +76,16 @@ fn cost(run: &Run, keys: &Keys) -> f64 {
 
 fn end(run: &Run, keys: &Keys) -> End {
     let series = [&keys.metric, &keys.loss].map(|key| run.series(key));
-    let broken =
-        series.iter().flat_map(|series| series.iter()).filter(|(_, value)| !value.is_finite());
-    match (broken.map(|(step, _)| *step).min(), &run.status, run.last(&keys.metric)) {
+    let lost = series.into_iter().filter_map(lost_at).min();
+    match (lost, &run.status, run.last(&keys.metric)) {
         (Some(step), ..) => End::Diverged { step },
         (None, RunStatus::Completed, Some(value)) => End::Finished(keys.goal.sign() * value),
         _ => End::Unfinished,
     }
+}
+
+/// From which step on a series has no finite value any more.
+fn lost_at(series: &[(u64, f64)]) -> Option<u64> {
+    let lost = series.iter().rev().take_while(|(_, value)| !value.is_finite());
+    lost.last().map(|(step, _)| *step)
 }

@@ -18,8 +18,9 @@ use tempfile::NamedTempFile;
 /// trial-0001/         its run directory
 /// ```
 ///
-/// A trial belongs to whoever makes its file, which appears whole or not at all, and only once. Who runs it holds its lock;
-/// the system lets go of that when the process dies, and then whoever comes next takes the trial up where it was.
+/// A trial belongs to whoever makes its file, which appears whole or not at all, and only once. The sweep and the trial's
+/// own process hold its lock; the system lets go of that when both are dead, and then whoever comes next takes the trial up
+/// where it was. Where nothing can be locked, a trial that was left running stays so until its file is deleted.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     dir: PathBuf,
@@ -31,7 +32,7 @@ pub struct Ledger {
 pub(super) struct Claim {
     pub(super) trial: Trial,
     path: PathBuf,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Ledger {
@@ -66,7 +67,8 @@ impl Ledger {
             .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
             .collect();
         paths.sort();
-        paths.iter().map(|path| read(path)).collect()
+        // One that was deleted meanwhile is to be run anew.
+        paths.iter().filter(|path| path.exists()).map(|path| read(path)).collect()
     }
 
     /// The trials as they stand, in their order.
@@ -91,7 +93,8 @@ impl Ledger {
     }
 
     /// The name of that directory.
-    pub(crate) fn run_name(number: u64) -> String {
+    #[must_use]
+    pub fn run_name(number: u64) -> String {
         format!("trial-{number:04}")
     }
 
@@ -110,7 +113,7 @@ impl Ledger {
         let Some(lock) = self.lock(trial.number)? else { return Ok(None) };
         let path = self.path(trial.number, "json");
         let is_ours = appear(&path, &json(&trial)).map_err(failed(&path))?;
-        Ok(is_ours.then_some(Claim { trial, path, _lock: lock }))
+        Ok(is_ours.then_some(Claim { trial, path, lock }))
     }
 
     /// Takes a trial whose process died or was interrupted; `None` if somebody runs it.
@@ -118,7 +121,12 @@ impl Ledger {
         let Some(lock) = self.lock(number)? else { return Ok(None) };
         let path = self.path(number, "json");
         let trial = read(&path)?; // once more: it may have ended just now
-        Ok((!trial.status.is_over()).then_some(Claim { trial, path, _lock: lock }))
+        let is_left = match trial.status {
+            Status::Interrupted => true,
+            Status::Running => lock.is_sure,
+            _ => false,
+        };
+        Ok(is_left.then_some(Claim { trial, path, lock }))
     }
 
     fn lock(&self, number: u64) -> Result<Option<Lock>, SweepError> {
@@ -154,25 +162,33 @@ impl Claim {
         crate::run::write_atomically(&self.path, &json(&self.trial)).map_err(failed(&self.path))
     }
 
+    /// The lock, for the trial's process to hold, too.
+    pub(super) fn lock(&self) -> Option<File> {
+        self.lock.file.try_clone().ok()
+    }
+
     pub(super) fn end(&mut self, status: Status, why: Option<String>) -> Result<(), SweepError> {
         (self.trial.status, self.trial.why) = (status, why);
         self.save()
     }
 }
 
-/// Holds a file as long as its process lives.
+/// Holds a file as long as some process has it open.
 #[derive(Debug)]
 struct Lock {
-    _file: File,
+    file: File,
+    /// Whether it can be locked, so that others are kept away.
+    is_sure: bool,
 }
 
 impl Lock {
-    /// `None` if somebody else has it. Where nothing can be locked, nobody ever has it.
+    /// `None` if somebody else has it.
     fn take(path: &Path) -> io::Result<Option<Self>> {
-        let file = File::options().create(true).append(true).open(path)?;
+        let file = File::options().create(true).read(true).append(true).open(path)?;
         match file.try_lock() {
+            Ok(()) => Ok(Some(Self { file, is_sure: true })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::Error(_)) => Ok(Some(Self { file, is_sure: false })),
         }
     }
 }

@@ -25,6 +25,11 @@ impl Follower {
         Self { path, key: key.to_owned(), read: 0, step: 0, history: Vec::new() }
     }
 
+    /// The metric as last recorded.
+    pub(super) fn last(&self) -> Option<f64> {
+        self.history.last().map(|(_, value)| *value)
+    }
+
     /// Reads what is new. A file that cannot be read has nothing new.
     pub(super) fn look(&mut self) {
         let Ok(text) = self.new_lines() else { return };

@@ -2,9 +2,8 @@
 
 use super::ledger::Ledger;
 use super::schema::SweepError;
-use crate::run::RunLock;
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -24,20 +23,12 @@ pub fn trial_dir() -> Option<PathBuf> {
     std::env::var_os(TRIAL_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from)
 }
 
-/// Whoever computes a trial.
+/// The process of a trial.
 #[derive(Debug)]
-pub(super) enum Process {
-    /// A process of ours, and when it was asked to end.
-    Child(Child, Option<Instant>),
-    /// Maybe somebody whom a sweep that died has left behind: whoever holds the run directory.
-    Unknown(PathBuf),
-}
-
-/// How a process ended.
-pub(super) enum Ended {
-    Exited(ExitStatus),
-    /// Nobody holds the run directory (any more).
-    Gone,
+pub(super) struct Process {
+    child: Child,
+    /// When it was asked to end.
+    asked: Option<Instant>,
 }
 
 /// What a trial is started with.
@@ -47,13 +38,16 @@ pub(super) struct Start<'a> {
     pub(super) device: Option<u32>,
     /// Its share of the cores, if there are others.
     pub(super) threads: Option<usize>,
+    /// The trial's lock, which it holds as its input: so the trial is taken as long as its process lives, even if the
+    /// sweep that started it does not.
+    pub(super) lock: Option<File>,
 }
 
 impl Process {
     pub(super) fn start(
         ledger: &Ledger,
         number: u64,
-        start: &Start<'_>,
+        start: Start<'_>,
     ) -> Result<Self, SweepError> {
         let log = ledger.log(number);
         let failed = |source| SweepError::Folder { path: log.clone(), source };
@@ -62,7 +56,8 @@ impl Process {
             return Err(SweepError::Invalid("`command` has no words".to_owned()));
         };
         let mut command = Command::new(program);
-        command.args(args).env(TRIAL_DIR, ledger.run_dir(number)).stdin(Stdio::null());
+        command.args(args).env(TRIAL_DIR, ledger.run_dir(number));
+        command.stdin(start.lock.map_or_else(Stdio::null, Stdio::from)); // it is empty
         command.stdout(file.try_clone().map_err(failed)?).stderr(file);
         if let Some(device) = start.device {
             command.env("CUDA_VISIBLE_DEVICES", device.to_string());
@@ -70,7 +65,7 @@ impl Process {
         if let Some(threads) = start.threads {
             command.env("RAYON_NUM_THREADS", threads.to_string());
         }
-        // A group of its own: Ctrl-C is the sweep's to hear, and whatever the trial starts ends with it.
+        // A group of its own: Ctrl-C is the sweep's to hear, and whatever the trial has started is asked to end with it.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().map_err(|error| {
@@ -78,27 +73,27 @@ impl Process {
                 "`{program}`, the program of `command`, cannot be started: {error}"
             ))
         })?;
-        Ok(Self::Child(child, None))
+        Ok(Self { child, asked: None })
+    }
+
+    /// Its number, for people.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> io::Result<Option<Ended>> {
-        match self {
-            Self::Child(child, asked) => {
-                if asked.is_some_and(|asked| asked.elapsed() > GRACE) {
-                    signal(child, Signal::Kill);
-                }
-                Ok(child.try_wait()?.map(Ended::Exited))
-            }
-            Self::Unknown(run_dir) => Ok(RunLock::take(run_dir).is_ok().then_some(Ended::Gone)),
+    pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        if self.asked.is_some_and(|asked| asked.elapsed() > GRACE) {
+            signal(&mut self.child, Signal::Kill);
         }
+        self.child.try_wait()
     }
 
     /// Asks it to end, once; what does not within half a minute is killed.
     pub(super) fn end(&mut self) {
-        if let Self::Child(child, asked @ None) = self {
-            *asked = Some(Instant::now());
-            signal(child, Signal::Term);
+        if self.asked.is_none() {
+            self.asked = Some(Instant::now());
+            signal(&mut self.child, Signal::Term);
         }
     }
 }
@@ -110,7 +105,7 @@ enum Signal {
 }
 
 #[cfg(unix)]
-fn signal(child: &Child, signal: Signal) {
+fn signal(child: &mut Child, signal: Signal) {
     use rustix::process::{Pid, Signal as Unix, kill_process_group};
     let signal = match signal {
         Signal::Term => Unix::TERM,
@@ -125,11 +120,27 @@ fn signal(child: &mut Child, _: Signal) {
     let _ = child.kill(); // there is no asking
 }
 
+/// Whether it ended as one does that a signal asked to end: after saving, or because it had not begun to listen.
+pub(super) fn was_asked(exit: ExitStatus) -> bool {
+    #[cfg(unix)]
+    let by_signal = {
+        use std::os::unix::process::ExitStatusExt;
+        matches!(exit.signal(), Some(2 | 15)) // SIGINT, SIGTERM
+    };
+    #[cfg(not(unix))]
+    let by_signal = false;
+    by_signal || exit.code() == Some(130)
+}
+
 /// The last line that says something in the last kilobytes of a log.
 pub(super) fn last_words(log: &Path) -> Option<String> {
-    let text = fs::read(log).ok()?;
-    let tail = &text[text.len().saturating_sub(4096)..];
-    let tail = String::from_utf8_lossy(tail);
+    const LAST: u64 = 4096;
+    let mut file = File::open(log).ok()?;
+    let len = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(LAST))).ok()?;
+    let mut tail = Vec::new();
+    file.take(LAST).read_to_end(&mut tail).ok()?;
+    let tail = String::from_utf8_lossy(&tail);
     let line = tail.lines().rev().find(|line| !line.trim().is_empty())?;
     Some(line.trim().to_owned())
 }

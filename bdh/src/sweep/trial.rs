@@ -23,6 +23,9 @@ pub struct Trial {
     pub why: Option<String>,
     /// The machine that it ran on.
     pub host: String,
+    /// Its process there, once it has one.
+    #[serde(default)]
+    pub pid: Option<u32>,
     /// When it began, in seconds since 1970.
     pub began_at: f64,
     /// How long it ran, in seconds, interruptions left out.

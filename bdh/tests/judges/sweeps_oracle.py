@@ -50,7 +50,11 @@ def is_valid(question):
     return len(violations) == 0
 
 
-ANSWERS = {"quantiles": quantiles, "grid": grid, "ends": ends, "is_valid": is_valid}
+def spelled(question):
+    return [str(value) for value in question["values"]]
+
+
+ANSWERS = {"spelled": spelled, "quantiles": quantiles, "grid": grid, "ends": ends, "is_valid": is_valid}
 
 with open(sys.argv[1]) as file:
     questions = json.load(file)

@@ -22,8 +22,7 @@ pub fn read_runs(root: &Path, keys: &Keys) -> (Vec<Run>, Vec<(PathBuf, LogError)
     for log in logs {
         match read_run(&log, &keys.all()) {
             Ok(mut run) => {
-                let dir = log.parent().unwrap_or(root);
-                let below = dir.strip_prefix(root).unwrap_or(dir);
+                let below = log.strip_prefix(root).unwrap_or(&log).with_extension("");
                 run.name = below.display().to_string();
                 runs.push(run);
             }

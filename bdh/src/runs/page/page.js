@@ -218,8 +218,10 @@ function drawForecast() {
 }
 
 document.getElementById("summary").textContent = data.summary;
-drawTable();
-drawCurves();
-drawParallel();
+if (data.rows.length > 0) {
+  drawTable();
+  drawCurves();
+  drawParallel();
+}
 drawImportance();
 drawForecast();

@@ -9,7 +9,7 @@ use std::fmt;
 const COLUMNS: usize = 100;
 
 impl fmt::Display for Table {
-    /// Rank, metric, settings as many as fit, snapshots of the metric, time, status, name; then why some have failed.
+    /// Number of the row, metric, settings as many as fit, snapshots of the metric, time, status, name; then why some have failed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ranked = self.rows.iter().enumerate().map(|(index, row)| {
             let mut cells = vec![(index + 1).to_string(), shown(row.end.metric)];
@@ -18,7 +18,7 @@ impl fmt::Display for Table {
             cells.extend([format!("{:.1}", row.seconds), row.status.to_string(), row.name.clone()]);
             cells
         });
-        let mut heads = vec!["rank".to_owned(), self.metric.clone()];
+        let mut heads = vec!["#".to_owned(), self.metric.clone()];
         heads.extend(self.settings.iter().cloned());
         heads.extend(self.cuts.iter().map(|cut| format!("@{cut}")));
         heads.extend(["s", "status", "run"].map(str::to_owned));

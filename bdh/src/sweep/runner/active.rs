@@ -1,13 +1,14 @@
 //! A trial that runs here, and what its end makes of it.
 
-use crate::sweep::ledger::{Claim, Ledger};
+use crate::sweep::ledger::Claim;
 use crate::sweep::metric::Follower;
-use crate::sweep::process::{Ended, Process, last_words};
+use crate::sweep::process::{Process, last_words, was_asked};
 use crate::sweep::schema::Metric;
 use crate::sweep::trial::Status;
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// A trial that runs here.
@@ -17,8 +18,6 @@ pub(super) struct Active {
     pub(super) slot: usize,
     pub(super) process: Process,
     pub(super) follower: Follower,
-    run_dir: PathBuf,
-    log: PathBuf,
     began: Instant,
     /// Why it was asked to end, if it was.
     why: Option<Why>,
@@ -33,20 +32,8 @@ pub(super) enum Why {
 }
 
 impl Active {
-    /// A trial that nobody is known to compute.
-    pub(super) fn new(claim: Claim, slot: usize, ledger: &Ledger, key: &str) -> Self {
-        let number = claim.trial.number;
-        let run_dir = ledger.run_dir(number);
-        Self {
-            follower: Follower::new(&run_dir, key),
-            process: Process::Unknown(run_dir.clone()),
-            log: ledger.log(number),
-            run_dir,
-            claim,
-            slot,
-            began: Instant::now(),
-            why: None,
-        }
+    pub(super) fn new(claim: Claim, slot: usize, process: Process, follower: Follower) -> Self {
+        Self { claim, slot, process, follower, began: Instant::now(), why: None }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -64,60 +51,50 @@ impl Active {
         before.unwrap_or_default() + self.began.elapsed()
     }
 
-    /// How its process ended, if it has. Whoever is left from a sweep that died is not ours to wait for once we
-    /// are interrupted.
-    pub(super) fn ended(&mut self) -> std::io::Result<Option<Ended>> {
-        let is_left = matches!(self.process, Process::Unknown(_));
-        if is_left && self.why == Some(Why::Interrupted) {
-            return Ok(Some(Ended::Gone));
-        }
-        self.process.ended()
-    }
-
-    /// Whether its process is still to be started.
-    pub(super) fn is_to_start(&self, ended: &Ended) -> bool {
-        matches!(ended, Ended::Gone) && self.why.is_none() && !self.has_completed()
-    }
-
     /// What its end makes of it, and why.
     pub(super) fn judge(
         &mut self,
-        ended: &Ended,
-        metric: Option<&Metric>,
+        exit: ExitStatus,
+        traces: &Traces<'_>,
     ) -> (Status, Option<String>) {
         self.follower.look();
-        match (&self.why, ended) {
-            _ if self.has_completed() => self.by_value(metric),
-            (Some(Why::Timeout(most)), _) => {
+        match &self.why {
+            _ if traces.status().is_some_and(|status| status == "completed") => {
+                traces.by_value(&self.follower)
+            }
+            Some(Why::Timeout(most)) => {
                 (Status::Failed, Some(format!("it ran for longer than {} s", most.as_secs_f64())))
             }
-            (Some(Why::Behind(why)), _) => (Status::EndedEarly, Some(why.clone())),
-            (Some(Why::Interrupted), _) => (Status::Interrupted, None),
-            (None, _) if self.was_interrupted() => (Status::Interrupted, None),
-            (None, Ended::Exited(exit)) if !exit.success() => {
-                let words = last_words(&self.log).unwrap_or_default();
+            Some(Why::Behind(why)) => (Status::EndedEarly, Some(why.clone())),
+            Some(Why::Interrupted) => (Status::Interrupted, None),
+            // Not by us: by a queue that takes its machine back, say.
+            None if was_asked(exit) => (Status::Interrupted, None),
+            None if exit.success() => traces.by_value(&self.follower),
+            None => {
+                let words = last_words(traces.log).unwrap_or_default();
                 (Status::Failed, Some(format!("{exit}: {words}")))
             }
-            (None, _) => self.by_value(metric),
         }
     }
+}
 
-    /// What its last value makes of a trial that ran to its end.
-    fn by_value(&self, metric: Option<&Metric>) -> (Status, Option<String>) {
-        let Some(metric) = metric else { return (Status::Completed, None) };
-        match self.last() {
-            Some(value) if value.is_finite() => (Status::Completed, None),
-            Some(_) => (Status::Diverged, None),
-            None => {
-                let why = format!("it recorded no `{}` in its metrics.jsonl", metric.name);
-                (Status::Failed, Some(why))
-            }
+/// What a trial has left on disk.
+pub(super) struct Traces<'a> {
+    pub(super) run_dir: &'a Path,
+    pub(super) log: &'a Path,
+    pub(super) metric: Option<&'a Metric>,
+}
+
+impl Traces<'_> {
+    /// What became of a trial that ended while no sweep looked; `None` if it is still to run, or to go on.
+    pub(super) fn outcome(&self, follower: &mut Follower) -> Option<(Status, Option<String>)> {
+        let run = self.run_file()?;
+        follower.look();
+        match run["status"].as_str()? {
+            "completed" => Some(self.by_value(follower)),
+            "stopped" if run["outcome"]["stopped"] != "signal" => Some(self.by_value(follower)),
+            _ => None,
         }
-    }
-
-    /// The metric as last recorded.
-    pub(super) fn last(&self) -> Option<f64> {
-        self.follower.history.last().map(|(_, value)| *value)
     }
 
     /// The steps that it will take, if it has said so.
@@ -125,13 +102,21 @@ impl Active {
         self.run_file()?["steps"].as_u64()
     }
 
-    fn has_completed(&self) -> bool {
-        self.run_file().is_some_and(|run| run["status"] == "completed")
+    fn status(&self) -> Option<String> {
+        Some(self.run_file()?["status"].as_str()?.to_owned())
     }
 
-    /// Whether a signal that was not ours has ended the run, as when a queue takes its machine back.
-    fn was_interrupted(&self) -> bool {
-        self.run_file().is_some_and(|run| run["outcome"]["stopped"] == "signal")
+    /// What its last value makes of a trial that ran to its end.
+    fn by_value(&self, follower: &Follower) -> (Status, Option<String>) {
+        let Some(metric) = self.metric else { return (Status::Completed, None) };
+        match follower.last() {
+            Some(value) if value.is_finite() => (Status::Completed, None),
+            Some(_) => (Status::Diverged, None),
+            None => {
+                let why = format!("it recorded no `{}` in its metrics.jsonl", metric.name);
+                (Status::Failed, Some(why))
+            }
+        }
     }
 
     fn run_file(&self) -> Option<Value> {

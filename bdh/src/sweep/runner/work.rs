@@ -1,6 +1,6 @@
 //! The loop of a sweep: begin, wait, judge.
 
-use super::active::{Active, Why};
+use super::active::{Active, Traces, Why};
 use super::choice::draw;
 use super::{Runner, Running, SweepOutcome, Watcher};
 use crate::signal::SignalWatch;
@@ -31,6 +31,8 @@ pub(super) struct Work<'a> {
     ledger: &'a Ledger,
     watcher: &'a mut dyn Watcher,
     total: u64,
+    /// This program, for sweeps whose trials are runs of it.
+    program: String,
     active: Vec<Active>,
     /// What all trials have recorded, for early termination.
     recorded: BTreeMap<u64, Follower>,
@@ -45,15 +47,19 @@ impl<'a> Work<'a> {
         ledger: &'a Ledger,
         watcher: &'a mut dyn Watcher,
     ) -> Result<Self, SweepError> {
+        let has_worked = |trial: &Trial| trial.status.is_over() && trial.status != Status::Failed;
+        let failures = (!ledger.trials()?.iter().any(has_worked)).then(Vec::new);
         Ok(Self {
             total: runner.total(sweep)?,
+            // Once: after a rebuild the system would call it deleted.
+            program: std::env::current_exe().unwrap_or_default().display().to_string(),
             runner,
             sweep,
             ledger,
             watcher,
             active: Vec::new(),
             recorded: BTreeMap::new(),
-            failures: Some(Vec::new()),
+            failures,
         })
     }
 
@@ -78,11 +84,12 @@ impl<'a> Work<'a> {
                 while self.active.len() < self.runner.jobs.max(1) && self.begin_one()? {}
             }
             if self.active.is_empty() {
-                return Ok(match gave_up {
-                    Some(failure) => SweepOutcome::GaveUp(failure),
-                    None if is_interrupted => SweepOutcome::Interrupted,
-                    None => SweepOutcome::Complete,
-                });
+                match gave_up {
+                    Some(failure) => return Ok(SweepOutcome::GaveUp(failure)),
+                    None if is_interrupted => return Ok(SweepOutcome::Interrupted),
+                    None if !self.waits_for_others()? => return Ok(SweepOutcome::Complete),
+                    None => thread::sleep(LOOK),
+                }
             }
             thread::sleep(TICK);
             may_begin = self.reap()?;
@@ -94,29 +101,61 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Whether a process on this machine runs a trial that we would take up if it died: one that a sweep which was killed
+    /// has left behind, say.
+    fn waits_for_others(&self) -> Result<bool, SweepError> {
+        let is_here = |trial: &Trial| trial.status == Status::Running && trial.host == host();
+        Ok(self.ledger.trials()?.iter().any(is_here))
+    }
+
     /// Begins or takes up a trial, if there is one for us.
     fn begin_one(&mut self) -> Result<bool, SweepError> {
-        let trials = self.ledger.trials()?;
-        let claim = match self.left_behind(&trials)? {
-            Some(claim) => Some(claim),
-            None => self.next_trial(&trials)?,
-        };
-        let Some(claim) = claim else { return Ok(false) };
+        let Some(mut claim) = self.claim()? else { return Ok(false) };
+        let number = claim.trial.number;
+        let key = self.sweep.metric.as_ref().map_or("", |metric| &metric.name);
+        let run_dir = self.ledger.run_dir(number);
+        let mut follower = Follower::new(&run_dir, key);
+        let log = self.ledger.log(number);
+        let traces = Traces { run_dir: &run_dir, log: &log, metric: self.sweep.metric.as_ref() };
+        if let Some((status, why)) = traces.outcome(&mut follower) {
+            let seconds = claim.trial.seconds; // how long it went on by itself nobody knows
+            self.end(claim, &follower, seconds, status, why)?;
+            return Ok(true);
+        }
         let taken: Vec<_> = self.active.iter().map(|active| active.slot).collect();
         let slot = (0..=taken.len()).find(|slot| !taken.contains(slot)).unwrap_or_default();
-        let key = self.sweep.metric.as_ref().map_or("", |metric| &metric.name);
+        let process = self.start(&claim, slot)?;
+        claim.trial.pid = Some(process.id());
+        claim.save()?;
         self.watcher.began(&claim.trial);
-        self.active.push(Active::new(claim, slot, self.ledger, key));
-        self.reap()?;
+        self.active.push(Active::new(claim, slot, process, follower));
         Ok(true)
+    }
+
+    /// A trial that is ours to run: one that was left behind, or else a new one. When others are faster, the next.
+    fn claim(&self) -> Result<Option<Claim>, SweepError> {
+        loop {
+            let trials = self.ledger.trials()?;
+            if let Some(claim) = self.left_behind(&trials)? {
+                return Ok(Some(claim));
+            }
+            let is_free = |number: &u64| trials.iter().all(|trial| trial.number != *number);
+            let Some(number) = (1..=self.total).find(is_free) else { return Ok(None) };
+            if let Some(claim) = self.begin(number, &trials)? {
+                return Ok(Some(claim));
+            }
+            thread::sleep(TICK);
+        }
     }
 
     /// A trial whose process died, or that was interrupted.
     fn left_behind(&self, trials: &[Trial]) -> Result<Option<Claim>, SweepError> {
-        for trial in trials.iter().filter(|trial| !trial.status.is_over()) {
+        let is_ours = |number| self.active.iter().any(|active| active.number() == number);
+        let open = trials.iter().filter(|trial| !trial.status.is_over() && !is_ours(trial.number));
+        for trial in open {
             if let Some(mut claim) = self.ledger.take_up(trial.number)? {
                 claim.trial.status = Status::Running;
-                claim.trial.host = host();
+                (claim.trial.host, claim.trial.pid) = (host(), None);
                 claim.save()?;
                 return Ok(Some(claim));
             }
@@ -124,10 +163,8 @@ impl<'a> Work<'a> {
         Ok(None)
     }
 
-    /// The trial with the lowest number that is free.
-    fn next_trial(&self, trials: &[Trial]) -> Result<Option<Claim>, SweepError> {
-        let is_free = |number: &u64| trials.iter().all(|trial| trial.number != *number);
-        let Some(number) = (1..=self.total).find(is_free) else { return Ok(None) };
+    /// A new trial; `None` if somebody was faster.
+    fn begin(&self, number: u64, trials: &[Trial]) -> Result<Option<Claim>, SweepError> {
         let (point, values) = draw(self.sweep, self.ledger.seed(), number, trials);
         self.ledger.begin(Trial {
             number,
@@ -137,6 +174,7 @@ impl<'a> Work<'a> {
             value: None,
             why: None,
             host: host(),
+            pid: None,
             began_at: crate::run::now(),
             seconds: 0.0,
         })
@@ -157,34 +195,28 @@ impl<'a> Work<'a> {
 
     /// The trial, if it goes on.
     fn after(&mut self, mut active: Active) -> Result<Option<Active>, SweepError> {
-        let path = self.ledger.run_dir(active.number());
-        let failed = |source| SweepError::Folder { path, source };
-        match active.ended().map_err(failed)? {
-            None => {
-                if let Some(timeout) = self.runner.timeout.filter(|most| active.elapsed() > *most) {
-                    active.end(Why::Timeout(timeout));
-                }
-                Ok(Some(active))
+        let number = active.number();
+        let (run_dir, log) = (self.ledger.run_dir(number), self.ledger.log(number));
+        let failed = |source| SweepError::Folder { path: run_dir.clone(), source };
+        let Some(exit) = active.process.ended().map_err(failed)? else {
+            if let Some(timeout) = self.runner.timeout.filter(|most| active.elapsed() > *most) {
+                active.end(Why::Timeout(timeout));
             }
-            Some(ended) if active.is_to_start(&ended) => {
-                active.process = self.start(&active)?;
-                Ok(Some(active))
-            }
-            Some(ended) => {
-                let (status, why) = active.judge(&ended, self.sweep.metric.as_ref());
-                self.end(active, status, why)?;
-                Ok(None)
-            }
-        }
+            return Ok(Some(active));
+        };
+        let traces = Traces { run_dir: &run_dir, log: &log, metric: self.sweep.metric.as_ref() };
+        let (status, why) = active.judge(exit, &traces);
+        let seconds = active.elapsed().as_secs_f64();
+        self.end(active.claim, &active.follower, seconds, status, why)?;
+        Ok(None)
     }
 
-    fn start(&self, active: &Active) -> Result<Process, SweepError> {
-        let trial = &active.claim.trial;
-        let file = self.ledger.path(trial.number, "args.json");
-        let program = std::env::current_exe().unwrap_or_default().display().to_string();
-        let mut words = self.sweep.command_line(&trial.values, &program, &file)?;
+    fn start(&self, claim: &Claim, slot: usize) -> Result<Process, SweepError> {
+        let number = claim.trial.number;
+        let file = self.ledger.path(number, "args.json");
+        let mut words = self.sweep.command_line(&claim.trial.values, &self.program, &file)?;
         if words.iter().any(|word| *word == file.display().to_string()) {
-            let json = Value::Object(trial.values.clone()).to_string();
+            let json = Value::Object(claim.trial.values.clone()).to_string();
             fs::write(&file, json)
                 .map_err(|source| SweepError::Folder { path: file.clone(), source })?;
         }
@@ -192,10 +224,11 @@ impl<'a> Work<'a> {
         let devices = &self.runner.devices;
         let start = Start {
             words: &words,
-            device: devices.get(active.slot % devices.len().max(1)).copied(),
+            device: devices.get(slot % devices.len().max(1)).copied(),
             threads: self.threads(),
+            lock: claim.lock(),
         };
-        Process::start(self.ledger, trial.number, &start)
+        Process::start(self.ledger, number, start)
     }
 
     /// Each trial's share of the cores; `None` if there is nothing to share, or the user has said it.
@@ -208,7 +241,9 @@ impl<'a> Work<'a> {
     /// Writes how a trial ended.
     fn end(
         &mut self,
-        mut active: Active,
+        mut claim: Claim,
+        follower: &Follower,
+        seconds: f64,
         status: Status,
         why: Option<String>,
     ) -> Result<(), SweepError> {
@@ -217,20 +252,24 @@ impl<'a> Work<'a> {
             (Status::Interrupted, ..) => {}
             _ => self.failures = None,
         }
-        active.claim.trial.value = active.last().filter(|value| value.is_finite());
-        active.claim.trial.seconds = active.elapsed().as_secs_f64();
-        active.claim.end(status, why)?;
-        self.watcher.ended(&active.claim.trial);
+        claim.trial.value = follower.last().filter(|value| value.is_finite());
+        (claim.trial.seconds, claim.trial.pid) = (seconds, None);
+        claim.end(status, why)?;
+        self.watcher.ended(&claim.trial);
         Ok(())
     }
 
     /// Tells how far the trials are, and ends those that are not worth their next steps.
     fn look(&mut self) -> Result<(), SweepError> {
         self.active.iter_mut().for_each(|active| active.follower.look());
+        let steps = |number| {
+            let (run_dir, log) = (self.ledger.run_dir(number), self.ledger.log(number));
+            Traces { run_dir: &run_dir, log: &log, metric: None }.steps()
+        };
         let running = |active: &Active| Running {
             trial: active.claim.trial.clone(),
             step: active.follower.step,
-            steps: active.steps(),
+            steps: steps(active.number()),
             history: active.follower.history.clone(),
             elapsed: active.elapsed(),
         };

@@ -1,0 +1,8 @@
+//! Records that `compare` and `forecast` read.
+
+#![no_main]
+
+#[path = "../../bdh-callbacks/tests/support/parsers.rs"]
+mod parsers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| parsers::run_records(bytes));
