@@ -1,8 +1,10 @@
 //! `nanochat_sweep compare`: runs side by side.
 
+use crate::forecast::print_importance;
 use crate::page::{remark, say};
 use bdh::BoxError;
-use bdh::runs::{self, Keys, Run, Table};
+use bdh::forecast::Importance;
+use bdh::runs::{self, Keys, Run, Table, to_forecast};
 use bdh::sweep::Goal;
 use bdh_callbacks::wandb;
 use clap::Parser;
@@ -53,6 +55,7 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
             format_args!("none of them has recorded `{}`; --metric takes another key", keys.metric),
         );
     }
+    print_importance(&Importance::of(&to_forecast(&runs, &keys)).unwrap_or_default());
     if let Some(path) = &args.csv {
         write(path, &table.csv())?;
     }

@@ -60,8 +60,7 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
         remark("note", "more is better, so every value stands with its sign turned");
     }
     say(&report);
-    let importance = Importance::of(&runs)?;
-    print_importance(&importance);
+    print_importance(&Importance::of(&runs)?);
     if args.metric == "val_bpb" {
         print_core(&report);
     }
@@ -74,8 +73,7 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
     if let Some(path) = &args.html {
         let title = args.dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>();
         let table = Table::of(&histories, &keys);
-        let page =
-            table.html_with_forecast(&title.join(", "), &histories, &keys, &report, &importance);
+        let page = table.html_with_forecast(&title.join(", "), &histories, &keys, &report);
         write(path, &page)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -106,7 +104,8 @@ fn report(args: &ForecastArgs, runs: Vec<Run>) -> Result<Report, ForecastError> 
     Ok(forecast.report())
 }
 
-fn print_importance(importance: &[Importance]) {
+/// Which settings matter, if there are enough runs to say so.
+pub(crate) fn print_importance(importance: &[Importance]) {
     if importance.is_empty() {
         return;
     }

@@ -1,7 +1,10 @@
 //! Which settings matter.
 
+use super::annealing::Annealing;
 use super::bootstrap::{Between, resamples};
-use super::{Cut, Forecast, ForecastError, Predictor, Run};
+use super::run::{SEED, tidy_all};
+use super::test::Sight;
+use super::{Cut, ENOUGH, ForecastError, Predictor, Protocol, Run};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -27,18 +30,16 @@ impl Importance {
     ///
     /// [`ForecastError::SameName`], [`ForecastError::NoHorizon`].
     pub fn of(runs: &[Run]) -> Result<Vec<Self>, ForecastError> {
+        let runs = tidy_all(runs.to_vec())?;
         let names: BTreeSet<_> = runs.iter().flat_map(|run| run.settings.keys()).collect();
-        let Some(with) = errors(runs.to_vec())? else { return Ok(Vec::new()) };
+        let Some(with) = errors(&runs, &runs) else { return Ok(Vec::new()) };
         let mut all = Vec::new();
-        for name in names.into_iter().filter(|name| *name != super::run::SEED) {
-            let mut without = runs.to_vec();
+        for name in names.into_iter().filter(|name| *name != SEED) {
+            let mut without = runs.clone();
             for run in &mut without {
                 run.settings.remove(name);
             }
-            let Some(without) = errors(without)? else { continue };
-            if without.len() != with.len() {
-                continue;
-            }
+            let Some(without) = errors(&without, &runs) else { continue };
             let gains: Vec<f64> = without.iter().zip(&with).map(|(a, b)| a - b).collect();
             let mean = |times: &[u32]| {
                 let sum: f64 = gains.iter().zip(times).map(|(gain, n)| gain * f64::from(*n)).sum();
@@ -56,12 +57,22 @@ impl Importance {
     }
 }
 
-/// How far each finished run's end was from what the others' settings say of it; `None` if they say nothing.
-fn errors(runs: Vec<Run>) -> Result<Option<Vec<f64>>, ForecastError> {
-    let test = Forecast::of(runs)?.cuts([Cut::Fraction(0.5)])?.leave_one_out();
-    let cell = test.cuts.first().and_then(|cut| cut.cell(Predictor::Settings));
-    let Some(cell) = cell.filter(|cell| cell.score.is_some()) else { return Ok(None) };
-    let errors: Vec<_> =
-        cell.points.iter().filter_map(|p| Some((p.truth? - p.predicted).abs())).collect();
-    Ok((errors.len() >= super::ENOUGH).then_some(errors))
+/// How far each finished run's end was from what the others' settings say of it; `None` if they say nothing, or of too few.
+/// `known` are the runs with the settings that are known of them, in the same order.
+fn errors(known: &[Run], runs: &[Run]) -> Option<Vec<f64>> {
+    // Settings are the same at every cut; at this one most runs have been evaluated.
+    let sight = Sight::of(known, Cut::Fraction(0.5));
+    let rows = &sight.table.rows;
+    let knows_any = sight.table.settings > 0;
+    let predictor = if knows_any { Predictor::Settings } else { Predictor::Mean };
+    let mut errors = Vec::new();
+    // Which runs are replicates does not depend on what is known of them.
+    for fold in Protocol::LeaveOneOut.folds(runs, &sight.table) {
+        let said = predictor.say(&sight.table, &Annealing::of(&[]), &fold);
+        for (target, saying) in fold.targets.iter().zip(said) {
+            let Some(end) = runs[rows[*target].run].final_value() else { continue };
+            errors.push((end - saying.ok()?.value).abs());
+        }
+    }
+    (errors.len() >= ENOUGH).then_some(errors)
 }

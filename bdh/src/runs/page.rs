@@ -1,6 +1,6 @@
 //! A page for a browser: one file, no network.
 
-use super::{Keys, Row, Run, Table};
+use super::{Keys, Row, Run, Table, to_forecast};
 use crate::forecast::{CutTest, Importance, Point, Predictor, Report};
 use crate::record::number;
 use crate::sweep::Goal;
@@ -10,20 +10,24 @@ const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
+/// What the bars are.
+const IMPORTANCE: &str = "By how much the end of a run is foretold worse from the settings of all runs without this one, with \
+                          the range of 95 % of the bootstrap samples. One that holds 0 says nothing.";
+
 /// Points of a curve that are drawn, at most: as many as the picture has room for.
 const POINTS: usize = 240;
 
 impl Table {
     /// One HTML file that opens in any browser, without a network: the table, sorted by a click, with the settings in
-    /// which the runs differ; each recorded curve; parallel coordinates of the settings.
+    /// which the runs differ; each recorded curve; parallel coordinates of the settings; which of them matter.
     ///
     /// `runs` are those of which the table was made.
     #[must_use]
     pub fn html(&self, title: &str, runs: &[Run], keys: &Keys) -> String {
-        self.html_with(title, runs, keys, Map::new())
+        self.html_with(title, runs, keys, None)
     }
 
-    /// The same with which settings matter, and with a forecast of the runs, run by run.
+    /// The same with a forecast of the runs, run by run.
     #[must_use]
     pub fn html_with_forecast(
         &self,
@@ -31,26 +35,11 @@ impl Table {
         runs: &[Run],
         keys: &Keys,
         report: &Report,
-        importance: &[Importance],
     ) -> String {
-        let Value::Object(more) = json!({
-            "importance": bars(importance),
-            "importance_is": "By how much the end of a run is foretold worse without knowing a setting, with the range \
-                              of 95 % of the bootstrap samples. One that holds 0 says nothing.",
-            "forecast": { "text": report.to_string(), "panels": panels(report) },
-        }) else {
-            return String::new(); // `json!` of an object is one
-        };
-        self.html_with(title, runs, keys, more)
+        self.html_with(title, runs, keys, Some(report))
     }
 
-    fn html_with(
-        &self,
-        title: &str,
-        runs: &[Run],
-        keys: &Keys,
-        more: Map<String, Value>,
-    ) -> String {
+    fn html_with(&self, title: &str, runs: &[Run], keys: &Keys, report: Option<&Report>) -> String {
         let by_name = |name: &str| runs.iter().find(|run| run.name == name);
         let curves = |key: &&str| {
             let curves: Vec<_> = self
@@ -64,7 +53,7 @@ impl Table {
         let drawn = drawn.map(String::as_str);
         let recorded =
             drawn.iter().filter(|key| runs.iter().any(|run| !run.series(key).is_empty()));
-        let Value::Object(mut data) = json!({
+        let data = json!({
             "metric": self.metric,
             "maximize": self.goal == Goal::Maximize,
             "summary": self.summary(),
@@ -73,12 +62,12 @@ impl Table {
             "cells": self.cells(),
             "rows": self.rows,
             "curves": recorded.map(curves).collect::<Map<_, _>>(),
-        }) else {
-            return String::new(); // `json!` of an object is one
-        };
-        data.extend(more);
+            "importance": bars(&Importance::of(&to_forecast(runs, keys)).unwrap_or_default()),
+            "importance_is": IMPORTANCE,
+            "forecast": report.map(|of| json!({ "text": of.to_string(), "panels": panels(of) })),
+        });
         // What a run is called must not end the script that it stands in.
-        let data = Value::Object(data).to_string().replace('<', "\\u003c");
+        let data = data.to_string().replace('<', "\\u003c");
         let title = title.replace('&', "&amp;").replace('<', "&lt;").replace('$', "&#36;");
         // The data last: a name of a run may look like one of our places.
         let page =
