@@ -7,7 +7,7 @@
 //! | `forecast/val_bpb_low`, `forecast/val_bpb_high` | the same: 80 % of runs end between them | with eight past runs or more |
 
 use crate::early_stop::metric;
-use bdh::forecast::Past;
+use bdh::forecast::{self, Past};
 use bdh::runs::{Keys, Run, read_all, to_forecast};
 use bdh::{BoxError, Callback, EvalEnd, FitStart, HookResult, callback};
 use serde::{Deserialize, Serialize};
@@ -35,15 +35,16 @@ pub struct ForecastEnd {
     /// The metric of the eval, without its `val/`; less is better. Defaults to `bpb`.
     metric: String,
     #[serde(skip)]
-    past: Vec<Run>,
+    past: Option<Past>,
     /// This run, with its evals so far.
     #[serde(skip)]
-    now: Option<Run>,
+    now: forecast::Run,
 }
 
 impl Default for ForecastEnd {
     fn default() -> Self {
-        Self { runs: "runs".into(), metric: "bpb".to_owned(), past: Vec::new(), now: None }
+        let (runs, metric) = ("runs".into(), "bpb".to_owned());
+        Self { runs, metric, past: None, now: forecast::Run::default() }
     }
 }
 
@@ -86,33 +87,30 @@ impl Callback for ForecastEnd {
 
     fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
         let own = at.run_dir().map(|dir| std::path::absolute(dir).unwrap_or_default());
-        let is_other = |run: &Run| std::path::absolute(&run.dir).ok() != own;
-        self.past = read_all([&self.runs], &self.wanted()).runs;
-        self.past.retain(is_other);
+        let mut runs = read_all([&self.runs], &self.wanted()).runs;
+        runs.retain(|run| std::path::absolute(&run.dir).ok() != own);
         // Of this run too, what its directory says it was told to be.
         let told = at.run_dir().and_then(|dir| Run::read(dir, &[]).ok());
-        let mut now = told.unwrap_or_else(|| Run::new("this run"));
+        let mut now = told.unwrap_or_else(|| Run::new(""));
         now.name = "this run".into(); // no other is called so: theirs are paths
-        now.steps = at.steps();
-        if let Some(before) = self.now.take() {
-            now.series = before.series; // those of the checkpoint
-        }
-        self.now = Some(now);
+        now.steps = at.steps().max(1);
+        runs.push(now);
+        let mut runs = to_forecast(&runs, &self.wanted());
+        let now = runs.pop().unwrap_or_default();
+        let metric = std::mem::take(&mut self.now.metric); // that of the checkpoint
+        self.now = forecast::Run { metric, ..now };
+        self.past = Some(Past::new(runs)?);
         Ok(())
     }
 
     fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        let (value, keys) = (metric(at, &self.metric)?, self.wanted());
-        let Some(now) = &mut self.now else { return Ok(()) };
-        now.series.entry(keys.metric.clone()).or_default().push((at.step(), value));
-        now.last_step = at.step();
+        let value = metric(at, &self.metric)?;
+        self.now.metric.push((at.step(), value));
         if at.step() == 0 {
             return Ok(()); // of the untrained model: the same for all
         }
-        let all: Vec<Run> = self.past.iter().chain([&*now]).cloned().collect();
-        let mut all = to_forecast(&all, &keys);
-        let Some(now) = all.pop() else { return Ok(()) };
-        let Ok(foretold) = Past::new(all)?.predict(&now) else { return Ok(()) };
+        let Some(past) = &self.past else { return Ok(()) };
+        let Ok(foretold) = past.predict(&self.now) else { return Ok(()) };
         at.log(self.key(""), foretold.value);
         if let Some(settings_only) = foretold.settings_only {
             at.log(self.key("_settings_only"), settings_only);
@@ -125,16 +123,13 @@ impl Callback for ForecastEnd {
     }
 
     fn state(&self) -> Value {
-        let series = self.now.as_ref().map(|now| now.series(&self.wanted().metric));
         // JSON has no others, and no forecast looks at them.
-        let finite = series.unwrap_or_default().iter().filter(|(_, value)| value.is_finite());
+        let finite = self.now.metric.iter().filter(|(_, value)| value.is_finite());
         serde_json::to_value(finite.collect::<Vec<_>>()).unwrap_or_default()
     }
 
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
-        let mut now = Run::new("this run");
-        now.series.insert(self.wanted().metric, serde_json::from_value(state)?);
-        self.now = Some(now);
+        self.now.metric = serde_json::from_value(state)?;
         Ok(())
     }
 }

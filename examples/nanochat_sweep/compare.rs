@@ -13,19 +13,41 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Which runs, and what they are judged by.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunsArgs {
+    /// Folders with runs or sweeps; for a forecast also one file that its --save has written
+    #[arg(required = true, value_name = "DIR")]
+    pub(crate) dirs: Vec<PathBuf>,
+    /// What the runs are judged by
+    #[arg(long, value_name = "KEY", default_value = "val_bpb")]
+    pub(crate) metric: String,
+    /// More of it is better, and not less
+    #[arg(long)]
+    pub(crate) maximize: bool,
+}
+
+impl RunsArgs {
+    /// The names under which the runs have recorded.
+    pub(crate) fn keys(&self) -> Keys {
+        let mut keys = Keys::new(&self.metric);
+        keys.goal = if self.maximize { Goal::Maximize } else { Goal::Minimize };
+        keys
+    }
+
+    /// The folders, for a title or a sentence.
+    pub(crate) fn names(&self) -> String {
+        let names = self.dirs.iter().map(|dir| dir.display().to_string());
+        names.collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// Puts the runs below some folders side by side: on the terminal, as CSV, as a page for a browser.
 #[derive(Debug, Parser)]
 #[command(name = "nanochat_sweep compare", next_line_help = true)]
 struct CompareArgs {
-    /// Folders with runs or sweeps
-    #[arg(required = true, value_name = "DIR")]
-    dirs: Vec<PathBuf>,
-    /// What the runs are judged by
-    #[arg(long, value_name = "KEY", default_value = "val_bpb")]
-    metric: String,
-    /// More of it is better, and not less
-    #[arg(long)]
-    maximize: bool,
+    #[command(flatten)]
+    of: RunsArgs,
     /// Column of the CSV to sort by [default: the metric, the best first]
     #[arg(long, value_name = "COLUMN")]
     sort: Option<String>,
@@ -41,9 +63,8 @@ struct CompareArgs {
 pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, BoxError> {
     let name = OsString::from("nanochat_sweep compare");
     let args = CompareArgs::parse_from(std::iter::once(name).chain(words));
-    let mut keys = Keys::new(args.metric);
-    keys.goal = if args.maximize { Goal::Maximize } else { Goal::Minimize };
-    let runs = read(&args.dirs, &keys)?;
+    let keys = args.of.keys();
+    let runs = read(&args.of, &keys)?;
     let mut table = Table::of(&runs, &keys);
     if let Some(column) = &args.sort {
         table.sort_by(column)?;
@@ -60,14 +81,14 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
         write(path, &table.csv())?;
     }
     if let Some(path) = &args.html {
-        let title = args.dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>();
-        write(path, &table.html(&title.join(", "), &runs, &keys))?;
+        write(path, &table.html(&args.of.names(), &runs, &keys))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Every run below some folders, of ours and from W&B's logs.
-pub(crate) fn read(dirs: &[PathBuf], keys: &Keys) -> Result<Vec<Run>, BoxError> {
+pub(crate) fn read(of: &RunsArgs, keys: &Keys) -> Result<Vec<Run>, BoxError> {
+    let dirs = &of.dirs;
     let mut found = runs::read_all(dirs, keys);
     for error in &found.errors {
         remark("warning", crate::page::with_causes(error));
@@ -85,9 +106,8 @@ pub(crate) fn read(dirs: &[PathBuf], keys: &Keys) -> Result<Vec<Run>, BoxError> 
         }
     }
     if found.runs.is_empty() {
-        let dirs: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
         let what = "a run has a run.json, or a log of W&B's";
-        return Err(format!("there are no runs in {}: {what}", dirs.join(", ")).into());
+        return Err(format!("there are no runs in {}: {what}", of.names()).into());
     }
     Ok(found.runs)
 }

@@ -1,11 +1,10 @@
 //! `nanochat_sweep forecast`: where runs will end, from their beginnings, and how far to trust it.
 
-use crate::compare::{read, write};
+use crate::compare::{RunsArgs, read, write};
 use crate::page::{remark, say};
 use bdh::BoxError;
 use bdh::forecast::{Cut, Forecast, ForecastError, Importance, Report, Run, StopRule};
-use bdh::runs::{Keys, Table, to_forecast};
-use bdh::sweep::Goal;
+use bdh::runs::{Table, to_forecast};
 use bdh_examples::core::core_from_bpb;
 use clap::Parser;
 use std::ffi::OsString;
@@ -17,15 +16,8 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "nanochat_sweep forecast", next_line_help = true)]
 struct ForecastArgs {
-    /// Folders with runs or sweeps, or one file that --save has written
-    #[arg(required = true, value_name = "DIR")]
-    dirs: Vec<PathBuf>,
-    /// What is foretold
-    #[arg(long, value_name = "KEY", default_value = "val_bpb")]
-    metric: String,
-    /// More of it is better, and not less
-    #[arg(long)]
-    maximize: bool,
+    #[command(flatten)]
+    of: RunsArgs,
     /// How far into a run to look: shares or steps, such as 12.5%,50% or 250,500,1000 [default: 6.25%,12.5%,25%,50%,75%]
     #[arg(long, value_name = "CUTS", value_delimiter = ',')]
     cuts: Vec<Cut>,
@@ -50,18 +42,17 @@ struct ForecastArgs {
 pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, BoxError> {
     let name = OsString::from("nanochat_sweep forecast");
     let args = ForecastArgs::parse_from(std::iter::once(name).chain(words));
-    let mut keys = Keys::new(args.metric.clone());
-    keys.goal = if args.maximize { Goal::Maximize } else { Goal::Minimize };
-    let saved = saved(&args.dirs)?;
-    let histories = if saved.is_some() { Vec::new() } else { read(&args.dirs, &keys)? };
+    let keys = args.of.keys();
+    let saved = saved(&args.of.dirs)?;
+    let histories = if saved.is_some() { Vec::new() } else { read(&args.of, &keys)? };
     let runs = saved.unwrap_or_else(|| to_forecast(&histories, &keys));
     let report = report(&args, runs.clone())?;
-    if args.maximize {
+    if args.of.maximize {
         remark("note", "more is better, so every value stands with its sign turned");
     }
     say(&report);
     print_importance(&Importance::of(&runs)?);
-    if args.metric == "val_bpb" {
+    if keys.metric == "val_bpb" {
         print_core(&report);
     }
     if let Some(path) = &args.json {
@@ -71,10 +62,8 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
         write(path, &serde_json::to_string(&rounded(runs))?)?;
     }
     if let Some(path) = &args.html {
-        let title = args.dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>();
         let table = Table::of(&histories, &keys);
-        let page = table.html_with_forecast(&title.join(", "), &histories, &keys, &report);
-        write(path, &page)?;
+        write(path, &table.html_with_forecast(&args.of.names(), &histories, &keys, &report))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use bdh::runs::{self, Keys, Table};
 use bdh::sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::SignedDuration;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -300,17 +301,9 @@ fn regret(text: &str) -> Result<f64, String> {
 
 /// A time with its unit.
 fn time(text: &str) -> Result<Duration, String> {
-    let wrong = || "use a number with s, m or h, such as 90s, 30m or 1.5h".to_owned();
-    let unit = text.char_indices().next_back().ok_or_else(wrong)?;
-    let seconds = match unit.1 {
-        's' => 1.0,
-        'm' => 60.0,
-        'h' => 3600.0,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = text[..unit.0].parse().map_err(|_| wrong())?;
-    let time = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
-    if time.is_zero() { Err(wrong()) } else { Ok(time) }
+    let time = text.parse::<SignedDuration>().ok().filter(SignedDuration::is_positive);
+    let time = time.and_then(|time| Duration::try_from(time).ok());
+    time.ok_or_else(|| "use a number with s, m or h, such as 90s, 30m or 1.5h".to_owned())
 }
 
 /// `cuda:0-7`, or several of them with commas.

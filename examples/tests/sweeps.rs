@@ -153,6 +153,7 @@ fn study(file: &str) -> String {
 }
 
 #[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))] // other logarithms may end in another digit
 fn the_report_of_the_study_is_what_forecast_prints_of_its_data() {
     let place = Place::new();
     let out = place.succeeds(&format!("forecast {} --json all.json", study("runs.json")));

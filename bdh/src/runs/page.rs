@@ -5,6 +5,7 @@ use crate::forecast::{CutTest, Importance, Point, Predictor, Report};
 use crate::record::number;
 use crate::sweep::Goal;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -40,12 +41,14 @@ impl Table {
     }
 
     fn html_with(&self, title: &str, runs: &[Run], keys: &Keys, report: Option<&Report>) -> String {
-        let by_name = |name: &str| runs.iter().find(|run| run.name == name);
+        let by_name: HashMap<&str, &Run> = runs.iter().map(|run| (&*run.name, run)).collect();
         let curves = |key: &&str| {
             let curves: Vec<_> = self
                 .rows
                 .iter()
-                .map(|row| by_name(&row.name).map_or(json!([]), |run| thinned(run.series(key))))
+                .map(|row| {
+                    by_name.get(&*row.name).map_or(json!([]), |run| thinned(run.series(key)))
+                })
                 .collect();
             ((*key).to_owned(), Value::Array(curves))
         };

@@ -35,9 +35,6 @@ impl Default for Runner {
 
 /// Sees the trials of a sweep come and go.
 pub trait Watcher {
-    /// A trial has begun, or goes on.
-    fn began(&mut self, _trial: &Trial) {}
-
     /// A trial is over, or was interrupted.
     fn ended(&mut self, _trial: &Trial) {}
 

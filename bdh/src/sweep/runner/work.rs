@@ -127,7 +127,6 @@ impl<'a> Work<'a> {
         let process = self.start(&claim, slot)?;
         claim.trial.pid = Some(process.id());
         claim.save()?;
-        self.watcher.began(&claim.trial);
         self.active.push(Active::new(claim, slot, process, follower));
         Ok(true)
     }
