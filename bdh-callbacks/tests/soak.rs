@@ -1,7 +1,7 @@
 //! A long run keeps its memory, its open files and its pace.
 //!
 //! `BDH_SOAK=50000 cargo test --workspace --test soak -- --nocapture` takes as many steps as docs/reliability.md reports
-//! and prints the figures; without it, 4,000.
+//! and prints the figures; without it, 20,000.
 
 #[path = "support/child.rs"]
 mod child;
@@ -23,7 +23,7 @@ const NAME: &str = "a_long_run_keeps_its_memory_its_open_files_and_its_pace";
 const LOOKS: u64 = 40;
 
 fn steps() -> u64 {
-    std::env::var("BDH_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(4_000)
+    std::env::var("BDH_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
 }
 
 /// What the process is at some step.
@@ -132,8 +132,9 @@ fn a_long_run_keeps_its_memory_its_open_files_and_its_pace() {
     let [before, after] = [earlier, later].map(|looks| middle(looks, |look| look.resident));
     let [slow, slower] = [earlier, later].map(|looks| middle(looks, |look| look.pace));
     eprintln!("resident {before:.1} then {after:.1} MiB, {slow:.0} then {slower:.0} µs a step");
-    let open = |looks: &[Look]| looks.iter().map(|look| look.open_files).max();
-    assert!(open(later) <= open(&looks[..looks.len() / 2]), "{looks:#?}");
+    // A picture or a checkpoint that is just being written has its file open: the middle of many looks has none.
+    let open = |looks: &[Look]| middle(looks, |look| look.open_files as f64);
+    assert!(open(later) <= open(earlier), "{looks:#?}");
     assert!(after < before * 1.05 + 2.0, "{looks:#?}");
     assert!(slower < slow * 1.5, "{looks:#?}");
 }
