@@ -1,0 +1,55 @@
+//! What stands between two products.
+
+#[cfg(feature = "flex")]
+use crate::cpu;
+use burn::tensor::Tensor;
+use burn::tensor::activation;
+
+/// `x · Φ(x)`, with the error function: PyTorch's default GELU.
+///
+/// Source: Hendrycks and Gimpel, 2016, *Gaussian Error Linear Units* (arXiv:1606.08415).
+#[must_use]
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if cpu::takes(&x) {
+        return cpu::activation::gelu(x);
+    }
+    activation::gelu(x)
+}
+
+/// `x/2 · (1 + tanh(√(2/π)·(x + 0.044715 x³)))`, the GELU of GPT-2's first weights; PyTorch's `approximate="tanh"`.
+#[must_use]
+pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if cpu::takes(&x) {
+        return cpu::activation::gelu_tanh(x);
+    }
+    // Written with the sigmoid, as the tangent of half of what that is of.
+    let cubic = x.clone().square() * 0.044_715 + 1.0;
+    x.clone() * activation::sigmoid(x * cubic * TWICE_SQRT_2_OVER_PI)
+}
+
+/// `2·√(2/π)`.
+pub(crate) const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_2;
+
+/// `max(x, 0)²`, as nanochat has it.
+///
+/// Source: So et al., 2021, *Primer* (arXiv:2109.08668).
+#[must_use]
+pub fn relu_squared<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if cpu::takes(&x) {
+        return cpu::activation::relu_squared(x);
+    }
+    activation::relu(x).square()
+}
+
+/// `cap · tanh(x / cap)`: bends `x` smoothly into plus and minus `cap`.
+#[must_use]
+pub fn soft_cap<const D: usize>(x: Tensor<D>, cap: f64) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if cpu::takes(&x) {
+        return cpu::activation::soft_cap(x, cap as f32);
+    }
+    (x / cap).tanh() * cap
+}

@@ -1,0 +1,107 @@
+//! Causal attention.
+
+#[cfg(feature = "flex")]
+use crate::cpu;
+use burn::module::Module;
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+
+/// Added to a score, it leaves a weight of 0; a finite number would underflow, which is slow on a CPU.
+const HIDDEN: f32 = f32::NEG_INFINITY;
+
+/// Which tokens a token sees: itself and so many before it. Not a parameter, and in no checkpoint.
+#[derive(Module, Debug)]
+pub struct Mask {
+    /// What is added to scores, `[1, 1, seq_len, seq_len]`: 0, or minus infinity where nothing is seen.
+    added: Tensor<4>,
+    back: usize,
+}
+
+impl Mask {
+    /// Every token before it, for inputs of up to `seq_len` tokens.
+    #[must_use]
+    pub fn causal(seq_len: usize, device: &Device) -> Self {
+        Self::window(seq_len, seq_len, device)
+    }
+
+    /// The `back` tokens before it.
+    #[must_use]
+    pub fn window(seq_len: usize, back: usize, device: &Device) -> Self {
+        let sees = |query: usize, key: usize| key <= query && query - key <= back;
+        let rows = (0..seq_len).flat_map(|query| {
+            (0..seq_len).map(move |key| if sees(query, key) { 0.0 } else { HIDDEN })
+        });
+        let added = TensorData::new(rows.collect::<Vec<_>>(), [1, 1, seq_len, seq_len]);
+        Self { added: Tensor::from_data(added, device), back }
+    }
+
+    /// How many tokens before itself a token sees.
+    #[must_use]
+    pub fn back(&self) -> usize {
+        self.back
+    }
+
+    /// The same for scores of another precision.
+    #[must_use]
+    pub fn cast(self, dtype: impl Into<FloatDType>) -> Self {
+        Self { added: self.added.cast(dtype.into()), ..self }
+    }
+
+    /// What is added to the scores of `seq_len` tokens.
+    fn of(&self, seq_len: usize) -> Tensor<4> {
+        self.added.clone().narrow(2, 0, seq_len).narrow(3, 0, seq_len)
+    }
+}
+
+/// What each query reads: the average of the values it sees, weighted by the softmax of `scale · query · key`.
+///
+/// `queries` are `[batch, seq_len, heads, head_size]`, keys and values the same with as many heads or with a divisor of
+/// them, each of which then serves as many query heads as stand next to each other; what comes back has the queries' shape.
+///
+/// On the CPU no `[seq_len, seq_len]` matrix is kept for the backward pass, and what the mask hides is not computed.
+///
+/// Source: Vaswani et al., 2017 (arXiv:1706.03762); the backward pass from Dao et al., 2022, *FlashAttention*
+/// (arXiv:2205.14135), algorithm 4.
+#[must_use]
+pub fn attention(
+    queries: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    mask: &Mask,
+    scale: f64,
+) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if [&queries, &keys, &values].into_iter().all(cpu::takes) {
+        return cpu::attention::attention(queries, keys, values, mask.back, scale as f32);
+    }
+    let [batch, seq_len, heads, head_size] = queries.dims();
+    let [_, _, shared, _] = keys.dims();
+    // Query heads that share a key head are stacked along the sequence, so keys are never copied.
+    let stack = |x: Tensor<4>, [heads_now, rows, width]: [usize; 3]| {
+        if heads == shared { x } else { x.reshape([batch, heads_now, rows, width]) }
+    };
+    let stacked = heads / shared * seq_len;
+    let queries = stack((queries * scale).swap_dims(1, 2), [shared, stacked, head_size]);
+    let scores = stack(queries.matmul(keys.permute([0, 2, 3, 1])), [heads, seq_len, seq_len]);
+    let weights = softmax(scores + mask.of(seq_len), 3);
+    let read = stack(weights, [shared, stacked, seq_len]).matmul(values.swap_dims(1, 2));
+    stack(read, [heads, seq_len, head_size]).swap_dims(1, 2)
+}
+
+/// The same with queries, keys and values next to each other, `[batch, seq_len, 3 * width]`, as one product makes them;
+/// what comes back is `[batch, seq_len, width]`. Scores are divided by the root of the heads' size.
+#[must_use]
+pub fn self_attention(all: Tensor<3>, heads: usize, mask: &Mask) -> Tensor<3> {
+    let [batch, seq_len, width] = all.dims();
+    let width = width / 3;
+    let scale = 1.0 / ((width / heads) as f64).sqrt();
+    #[cfg(feature = "flex")]
+    if cpu::takes(&all) {
+        return cpu::attention::self_attention(all, heads, mask.back, scale as f32);
+    }
+    let part = |which: usize| {
+        let part = all.clone().narrow(2, which * width, width);
+        part.reshape([batch, seq_len, heads, width / heads])
+    };
+    attention(part(0), part(1), part(2), mask, scale).reshape([batch, seq_len, width])
+}

@@ -1,0 +1,22 @@
+//! The CPU's way: kernels on slices, put on burn's tape.
+
+pub(crate) mod activation;
+mod array;
+pub(crate) mod attention;
+mod gemm;
+pub(crate) mod linear;
+pub(crate) mod loss;
+mod math;
+pub(crate) mod norm;
+pub(crate) mod residual;
+pub(crate) mod rotary;
+pub(crate) mod step;
+mod tape;
+mod threads;
+
+use burn::tensor::{DType, Device, Tensor};
+
+/// Whether a tensor is one that the kernels take: `f32`, in this process's memory.
+pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && x.device().inner() == Device::flex()
+}

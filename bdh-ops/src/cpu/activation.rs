@@ -1,0 +1,137 @@
+//! Functions of single elements.
+
+use super::array::Array;
+use super::math::{erf, exp, sigmoid, tanh};
+use super::tape::{Kernel, run};
+use super::threads::on_rows;
+use crate::activation::TWICE_SQRT_2_OVER_PI;
+use burn::tensor::Tensor;
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+use std::fmt::Debug;
+
+pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    run(Gelu, [x.into_dispatch()])
+}
+
+pub(crate) fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    run(GeluTanh, [x.into_dispatch()])
+}
+
+pub(crate) fn relu_squared<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    run(ReluSquared, [x.into_dispatch()])
+}
+
+pub(crate) fn soft_cap<const D: usize>(x: Tensor<D>, cap: f32) -> Tensor<D> {
+    run(SoftCap(cap), [x.into_dispatch()])
+}
+
+/// A function of one number, and its derivative.
+trait Function: Debug + Copy + Send + Sync + 'static {
+    fn value(self, x: f32) -> f32;
+    fn slope(self, x: f32) -> f32;
+}
+
+impl<F: Function> Kernel<1> for F {
+    type Saved = Array;
+
+    fn forward(&self, [x]: [Array; 1]) -> (Array, Array) {
+        let mut out = vec![0.0; x.values().len()];
+        let values = x.values();
+        on_rows(
+            &mut out,
+            1,
+            #[inline(always)]
+            |first, out| {
+                for (out, x) in out.iter_mut().zip(&values[first..]) {
+                    *out = self.value(*x);
+                }
+            },
+        );
+        (Array::of(out, x.shape()), x)
+    }
+
+    /// Writes over the gradient that comes in.
+    fn backward(&self, x: Array, mut gradient: Array, _: [bool; 1]) -> [Option<Array>; 1] {
+        let values = x.values();
+        on_rows(
+            gradient.values_mut(),
+            1,
+            #[inline(always)]
+            |first, gradient| {
+                for (gradient, x) in gradient.iter_mut().zip(&values[first..]) {
+                    *gradient *= self.slope(*x);
+                }
+            },
+        );
+        [Some(gradient)]
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Gelu;
+
+impl Function for Gelu {
+    #[inline(always)]
+    fn value(self, x: f32) -> f32 {
+        0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32) -> f32 {
+        let density = 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * exp(-0.5 * x * x);
+        0.5 * (1.0 + erf(x * FRAC_1_SQRT_2)) + x * density
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct GeluTanh;
+
+impl GeluTanh {
+    const CUBIC: f32 = 0.044_715;
+}
+
+impl Function for GeluTanh {
+    #[inline(always)]
+    fn value(self, x: f32) -> f32 {
+        x * sigmoid(TWICE_SQRT_2_OVER_PI * x * (1.0 + Self::CUBIC * x * x))
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32) -> f32 {
+        let share = sigmoid(TWICE_SQRT_2_OVER_PI * x * (1.0 + Self::CUBIC * x * x));
+        let inner = TWICE_SQRT_2_OVER_PI * (1.0 + 3.0 * Self::CUBIC * x * x);
+        share + x * share * (1.0 - share) * inner
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ReluSquared;
+
+impl Function for ReluSquared {
+    #[inline(always)]
+    fn value(self, x: f32) -> f32 {
+        let positive = if x < 0.0 { 0.0 } else { x };
+        positive * positive
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32) -> f32 {
+        if x < 0.0 { 0.0 } else { 2.0 * x }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SoftCap(f32);
+
+impl Function for SoftCap {
+    #[inline(always)]
+    fn value(self, x: f32) -> f32 {
+        self.0 * tanh(x / self.0)
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32) -> f32 {
+        let bent = tanh(x / self.0);
+        1.0 - bent * bent
+    }
+}

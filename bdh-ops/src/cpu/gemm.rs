@@ -1,0 +1,197 @@
+//! Matrix products on slices, by the crate that burn's CPU backend uses as well.
+
+/// A matrix within a slice: neither its rows nor its columns need be next to each other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows one after the other.
+    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::with_stride(values, rows, columns, columns)
+    }
+
+    /// Rows that begin `row_stride` elements apart.
+    pub(crate) fn with_stride(
+        values: &'a [f32],
+        rows: usize,
+        columns: usize,
+        row_stride: usize,
+    ) -> Self {
+        Self { values, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    /// The same values, as columns.
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn is_within_its_slice(&self) -> bool {
+        reaches(self.rows, self.row_stride, self.columns, self.column_stride) <= self.values.len()
+    }
+}
+
+/// How many elements there are up to the last one of a matrix, itself included.
+fn reaches(rows: usize, row_stride: usize, columns: usize, column_stride: usize) -> usize {
+    if rows == 0 || columns == 0 {
+        return 0;
+    }
+    (rows - 1) * row_stride + (columns - 1) * column_stride + 1
+}
+
+/// What becomes of the values that are already in the result.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Before {
+    Replaced,
+    AddedTo,
+}
+
+/// How many threads a product may use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Threads {
+    /// This one.
+    One,
+    /// All, if the product is large enough to be worth it.
+    All,
+}
+
+/// Multiplications below which a product stays on its thread. Source: burn-flex 0.22, `ops/matmul.rs`.
+const WORTH_THREADS: usize = 192 * 192 * 192;
+
+/// `out = a · b`, or `out += a · b`; the rows of `out` begin `row_stride` elements apart.
+///
+/// # Panics
+///
+/// If the shapes do not fit each other, or a matrix is larger than its slice.
+#[expect(
+    unsafe_code,
+    reason = "see SAFETY; burn's own product always makes a tensor, and cannot add to one"
+)]
+pub(crate) fn product(
+    out: &mut [f32],
+    row_stride: usize,
+    before: Before,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    threads: Threads,
+) {
+    let (rows, columns, inner) = (a.rows, b.columns, a.columns);
+    assert_eq!(inner, b.rows, "a row of the first matrix meets a column of the second");
+    assert!(a.is_within_its_slice() && b.is_within_its_slice(), "a matrix is within its slice");
+    assert!(reaches(rows, row_stride, columns, 1) <= out.len(), "the result is within its slice");
+    assert!(row_stride >= columns || rows <= 1, "the rows of the result do not overlap");
+    let is_large = rows * columns * inner >= WORTH_THREADS;
+    let parallelism = match threads {
+        Threads::All if is_large => gemm::Parallelism::Rayon(0),
+        _ => gemm::Parallelism::None,
+    };
+    // SAFETY: `gemm` reads `a` and `b` and reads and writes `out` at the places that the three assertions above have
+    // found within their slices, and nowhere else; `out` is borrowed mutably, so that it overlaps neither of the others.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            inner,
+            out.as_mut_ptr(),
+            1,
+            row_stride as isize,
+            before == Before::AddedTo,
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn by_hand(
+        a: impl Fn(usize, usize) -> f32,
+        b: impl Fn(usize, usize) -> f32,
+        inner: usize,
+    ) -> impl Fn(usize, usize) -> f32 {
+        move |row, column| (0..inner).map(|k| a(row, k) * b(k, column)).sum()
+    }
+
+    proptest! {
+        #[test]
+        fn products_are_those_of_the_definition_whatever_the_strides(
+            (rows, inner, columns) in (1_usize..9, 1_usize..9, 1_usize..9),
+            gap in 0_usize..3,
+            adds in any::<bool>(),
+        ) {
+            // Small whole numbers: sums are exact in any order.
+            let values = |len: usize, seed: usize| -> Vec<f32> {
+                (0..len).map(|k| ((k * 31 + seed) % 7) as f32 - 3.0).collect()
+            };
+            let (a, b) = (values(rows * (inner + gap), 1), values(columns * (inner + gap), 2));
+            let stride = columns + gap;
+            let mut out = values(rows * stride, 3);
+            let start = out.clone();
+            product(
+                &mut out,
+                stride,
+                if adds { Before::AddedTo } else { Before::Replaced },
+                Matrix::with_stride(&a, rows, inner, inner + gap),
+                Matrix::with_stride(&b, columns, inner, inner + gap).transposed(),
+                Threads::One,
+            );
+            let expected = by_hand(|i, k| a[i * (inner + gap) + k], |k, j| b[j * (inner + gap) + k], inner);
+            for row in 0..rows {
+                for column in 0..stride {
+                    let at = row * stride + column;
+                    let added = if adds { start[at] } else { 0.0 };
+                    let expected = if column < columns { expected(row, column) + added } else { start[at] };
+                    prop_assert_eq!(out[at], expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a matrix is within its slice")]
+    fn a_matrix_beyond_its_slice_is_refused() {
+        let (values, mut out) = ([0.0; 5], [0.0; 4]);
+        let matrix = Matrix::new(&values, 2, 3);
+        product(&mut out, 2, Before::Replaced, matrix, matrix.transposed(), Threads::One);
+    }
+
+    #[test]
+    #[should_panic(expected = "the result is within its slice")]
+    fn a_result_beyond_its_slice_is_refused() {
+        let (values, mut out) = ([0.0; 6], [0.0; 3]);
+        let matrix = Matrix::new(&values, 2, 3);
+        product(&mut out, 2, Before::Replaced, matrix, matrix.transposed(), Threads::One);
+    }
+}

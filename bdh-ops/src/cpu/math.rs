@@ -1,0 +1,216 @@
+//! Functions of one `f32`, without branches and tables, so that the compiler makes vector code of a loop over them; and
+//! sums over slices in as many lanes.
+//!
+//! Each is within a few units of the last place of the true value over all `f32` (the tests below go through them), gives
+//! NaN for NaN, and is the same on every machine that has fused multiply-add.
+
+use std::f32::consts::LOG2_E;
+
+/// Below it, an exponential is less than the smallest normal number: 0 here.
+const UNDERFLOW: f32 = -87.336_54;
+/// Above it, an exponential is infinite.
+const OVERFLOW: f32 = 88.722_83;
+
+/// `e^x`.
+///
+/// `2^n · e^r`, with `r` within half of `ln 2` and its exponential by the polynomial of the Cephes library.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Adding it leaves a whole number in the last bits of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    const LN_2_HIGH: f32 = 0.693_359_4; // few digits, so that its products are exact
+    const LN_2_LOW: f32 = -2.121_944_4e-4; // the rest
+    let bounded = if x > OVERFLOW { OVERFLOW } else { x };
+    let bounded = if bounded < UNDERFLOW { UNDERFLOW } else { bounded };
+    let shifted = bounded.mul_add(LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, bounded));
+    let p = 1.987_569_1e-4_f32;
+    let p = p.mul_add(r, 1.398_2e-3);
+    let p = p.mul_add(r, 8.333_452e-3);
+    let p = p.mul_add(r, 4.166_579_6e-2);
+    let p = p.mul_add(r, 1.666_666_5e-1);
+    let p = p.mul_add(r, 5.000_000_1e-1);
+    let p = p.mul_add(r * r, r) + 1.0;
+    // Half the power at a time: at 2^128 the whole is not a number, while its product with `p` is.
+    let half = shifted.to_bits().wrapping_sub(ROUND.to_bits()).cast_signed() >> 1;
+    let rest = shifted.to_bits().wrapping_sub(ROUND.to_bits()).cast_signed() - half;
+    let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
+    let result = p * power(half) * power(rest);
+    let result = if x < UNDERFLOW { 0.0 } else { result };
+    if x > OVERFLOW { f32::INFINITY } else { result }
+}
+
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The hyperbolic tangent: an odd polynomial near 0, where the exponentials cancel, as in Cephes.
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    let size = x.abs();
+    let z = x * x;
+    let p = -5.704_988_7e-3_f32;
+    let p = p.mul_add(z, 2.063_909e-2);
+    let p = p.mul_add(z, -5.373_971_6e-2);
+    let p = p.mul_add(z, 1.333_144_2e-1);
+    let p = p.mul_add(z, -3.333_328e-1);
+    let near = (p * z).mul_add(x, x);
+    let far = (1.0 - 2.0 / (exp(2.0 * size) + 1.0)).copysign(x);
+    if size < 0.625 { near } else { far }
+}
+
+/// The error function, by the rational function that XLA and Eigen use: within 4 its odd numerator over its even
+/// denominator, beyond it ±1.
+#[inline(always)]
+pub(crate) fn erf(x: f32) -> f32 {
+    let bounded = if x > 4.0 { 4.0 } else { x };
+    let bounded = if bounded < -4.0 { -4.0 } else { bounded };
+    let z = bounded * bounded;
+    let p = -2.726_142_3e-10_f32;
+    let p = p.mul_add(z, 2.770_681_4e-8);
+    let p = p.mul_add(z, -2.101_024e-6);
+    let p = p.mul_add(z, -5.692_506_5e-5);
+    let p = p.mul_add(z, -7.349_906_3e-4);
+    let p = p.mul_add(z, -2.954_599_8e-3);
+    let p = p.mul_add(z, -1.609_603_3e-2);
+    let q = -1.456_607_2e-5_f32;
+    let q = q.mul_add(z, -2.133_740_6e-4);
+    let q = q.mul_add(z, -1.682_827e-3);
+    let q = q.mul_add(z, -7.373_329_2e-3);
+    let q = q.mul_add(z, -1.426_473_9e-2);
+    bounded * (p / q) // in this order: the least numbers would lose digits on the way
+}
+
+/// Lanes of a sum: two of the widest registers, so that additions need not wait for one another.
+pub(crate) const LANES: usize = 32;
+
+/// The sum of `term` over one slice.
+#[inline(always)]
+pub(crate) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += term(chunk[lane]);
+        }
+    }
+    rest.iter().fold(fold(lanes), |sum, value| sum + term(*value))
+}
+
+/// The sum of `term` over two slices of one length.
+#[inline(always)]
+pub(crate) fn sum_of_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut lanes = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            lanes[lane] += term(a[lane], b[lane]);
+        }
+    }
+    a_rest.iter().zip(b_rest).fold(fold(lanes), |sum, (a, b)| sum + term(*a, *b))
+}
+
+/// The largest of some values; minus infinity of none.
+#[inline(always)]
+pub(crate) fn max(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = larger(lanes[lane], chunk[lane]);
+        }
+    }
+    let largest = lanes.into_iter().fold(f32::NEG_INFINITY, larger);
+    rest.iter().fold(largest, |largest, value| larger(largest, *value))
+}
+
+/// The sum of all lanes, halves first.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every so many-th of all `f32`, and the special ones.
+    fn all() -> impl Iterator<Item = f32> {
+        let special = [0.0, -0.0, 0.625, 4.0, -4.0, UNDERFLOW, OVERFLOW, f32::INFINITY];
+        (0..=u32::MAX).step_by(9_973).map(f32::from_bits).chain(special)
+    }
+
+    /// The largest error of `found` in units of the last place of the true value, and where.
+    fn worst(found: fn(f32) -> f32, expected: fn(f64) -> f64) -> (f64, f32) {
+        let mut worst = (0.0, 0.0);
+        for x in all().filter(|x| !x.is_nan()) {
+            let (found, expected) = (f64::from(found(x)), expected(f64::from(x)));
+            let rounded = expected as f32;
+            if rounded.is_infinite() || rounded.abs() < f32::MIN_POSITIVE {
+                let is_close =
+                    (found - f64::from(rounded)).abs() <= 2.0 * f64::from(f32::MIN_POSITIVE);
+                assert!(found == f64::from(rounded) || is_close, "{x}: {found}");
+                continue;
+            }
+            let unit =
+                f64::from(f32::from_bits(rounded.abs().to_bits() + 1)) - f64::from(rounded.abs());
+            let error = (found - expected).abs() / unit;
+            if error > worst.0 {
+                worst = (error, x);
+            }
+        }
+        worst
+    }
+
+    #[test]
+    fn exponentials_are_right_to_the_last_place_but_one() {
+        let (error, x) = worst(exp, f64::exp);
+        assert!(error < 2.0, "{error} at {x}");
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!((exp(f32::NEG_INFINITY), exp(f32::INFINITY)), (0.0, f32::INFINITY));
+    }
+
+    #[test]
+    fn tangents_and_sigmoids_are_right_to_a_few_last_places() {
+        let (error, x) = worst(tanh, f64::tanh);
+        assert!(error < 3.0, "{error} at {x}");
+        let (error, x) = worst(sigmoid, |x| 1.0 / (1.0 + (-x).exp()));
+        assert!(error < 4.0, "{error} at {x}");
+    }
+
+    #[test]
+    fn error_functions_are_right_to_a_few_last_places() {
+        let (error, x) = worst(erf, statrs::function::erf::erf);
+        assert!(error < 5.0, "{error} at {x}");
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_so() {
+        for function in [exp, sigmoid, tanh, erf] {
+            assert!(function(f32::NAN).is_nan());
+        }
+    }
+
+    #[test]
+    fn sums_and_maxima_take_every_element() {
+        for len in [0, 1, 31, 32, 33, 100] {
+            let values: Vec<f32> = (0..len).map(|k| (k * 7 % 13) as f32).collect();
+            let expected: f32 = values.iter().sum();
+            assert_eq!(sum(&values, |x| x), expected);
+            let expected: f32 = values.iter().map(|x| x * x).sum();
+            assert_eq!(sum_of_pairs(&values, &values, |a, b| a * b), expected);
+            assert_eq!(max(&values), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+    }
+}

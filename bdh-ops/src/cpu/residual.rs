@@ -1,0 +1,82 @@
+//! Weighted sums of two arrays.
+
+use super::array::Array;
+use super::math::sum_of_pairs;
+use super::tape::{Kernel, run};
+use super::threads::{on_rows, on_rows_with};
+use burn::tensor::Tensor;
+
+pub(crate) fn mix<const D: usize>(
+    (a, x): (Tensor<1>, Tensor<D>),
+    (b, y): (Tensor<1>, Tensor<D>),
+) -> Tensor<D> {
+    assert_eq!(x.dims(), y.dims(), "what is mixed has one shape");
+    assert!(a.dims() == [1] && b.dims() == [1], "a weight is one number");
+    run(Mix, [a.into_dispatch(), x.into_dispatch(), b.into_dispatch(), y.into_dispatch()])
+}
+
+#[derive(Debug)]
+struct Mix;
+
+impl Kernel<4> for Mix {
+    type Saved = [Array; 4];
+
+    fn forward(&self, [a, x, b, y]: [Array; 4]) -> (Array, Self::Saved) {
+        let (left, right) = ((a.values()[0], x.values()), (b.values()[0], y.values()));
+        let mut out = vec![0.0; x.values().len()];
+        on_rows(
+            &mut out,
+            1,
+            #[inline(always)]
+            |first, out| {
+                for ((out, x), y) in out.iter_mut().zip(&left.1[first..]).zip(&right.1[first..]) {
+                    *out = left.0 * x + right.0 * y;
+                }
+            },
+        );
+        (Array::of(out, x.shape()), [a, x, b, y])
+    }
+
+    fn backward(
+        &self,
+        [a, x, b, y]: Self::Saved,
+        mut gradient: Array,
+        _: [bool; 4],
+    ) -> [Option<Array>; 4] {
+        let (a, b) = (a.values()[0], b.values()[0]);
+        let (x, y) = (x.values(), y.values());
+        let mut of_y = vec![0.0; y.len()];
+        let incoming = gradient.values();
+        let sums = on_rows_with(
+            &mut of_y,
+            1,
+            #[inline(always)]
+            |first, of_y| {
+                let rows = first..first + of_y.len();
+                let incoming = &incoming[rows.clone()];
+                for (of_y, gradient) in of_y.iter_mut().zip(incoming) {
+                    *of_y = b * gradient;
+                }
+                let with =
+                    |other: &[f32]| sum_of_pairs(incoming, &other[rows.clone()], |g, x| g * x);
+                [with(x), with(y)]
+            },
+        );
+        let of_y = Array::of(of_y, gradient.shape());
+        on_rows(
+            gradient.values_mut(),
+            1,
+            #[inline(always)]
+            |_, gradient| {
+                for gradient in gradient {
+                    *gradient *= a;
+                }
+            },
+        );
+        let sum = |which: usize| {
+            let total = sums.iter().map(|sums| f64::from(sums[which])).sum::<f64>();
+            Some(Array::of(vec![total as f32], &[1]))
+        };
+        [sum(0), Some(gradient), sum(1), Some(of_y)]
+    }
+}

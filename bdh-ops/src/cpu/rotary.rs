@@ -1,0 +1,69 @@
+//! Rotary positions, in place.
+
+use super::array::Array;
+use super::tape::{Kernel, plain, run};
+use super::threads::on_rows;
+use burn::tensor::Tensor;
+
+pub(crate) fn rotary(x: Tensor<4>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<4> {
+    let [_, seq_len, _, head_size] = x.dims();
+    assert_eq!(cos.dims(), [seq_len, head_size / 2], "a cosine for each position and pair");
+    assert_eq!(cos.dims(), sin.dims(), "as many sines as cosines");
+    let [cos, sin] = [cos, sin].map(|table| Array::new(plain(table.into_dispatch())));
+    run(Rotary { cos, sin }, [x.into_dispatch()])
+}
+
+/// The tables are `[positions, pairs]`.
+#[derive(Debug)]
+struct Rotary {
+    cos: Array,
+    sin: Array,
+}
+
+impl Kernel<1> for Rotary {
+    type Saved = ();
+
+    fn forward(&self, [x]: [Array; 1]) -> (Array, ()) {
+        (self.turn(x, 1.0), ())
+    }
+
+    /// Turns back.
+    fn backward(&self, (): (), gradient: Array, _: [bool; 1]) -> [Option<Array>; 1] {
+        [Some(self.turn(gradient, -1.0))]
+    }
+}
+
+impl Rotary {
+    fn turn(&self, mut x: Array, sign: f32) -> Array {
+        let [_, positions, heads, size] = *x.shape() else {
+            unreachable!("`rotary` takes a tensor of rank 4")
+        };
+        let (half, row) = (size / 2, heads * size);
+        let (cos, sin) = (self.cos.values(), self.sin.values());
+        on_rows(
+            x.values_mut(),
+            row,
+            #[inline(always)]
+            |first, rows| {
+                for (place, row) in rows.chunks_exact_mut(row).enumerate() {
+                    let position = (first + place) % positions;
+                    let angles = position * half..(position + 1) * half;
+                    for head in row.chunks_exact_mut(size) {
+                        turn_head(head, &cos[angles.clone()], &sin[angles.clone()], sign);
+                    }
+                }
+            },
+        );
+        x
+    }
+}
+
+#[inline(always)]
+fn turn_head(head: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
+    let (first, second) = head.split_at_mut(cos.len());
+    for (((first, second), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+        let (x, y, sin) = (*first, *second, sign * sin);
+        *first = x * cos + y * sin;
+        *second = y * cos - x * sin;
+    }
+}

@@ -1,0 +1,46 @@
+//! The operations that language models are made of, each as one function that any burn model may call.
+//!
+//! On the CPU each is a single vectorized pass with a backward pass of its own, on all cores; elsewhere it is burn's
+//! plain operations, which a GPU's compiler fuses. Both give the same values and gradients up to rounding
+//! (`tests/equals_plain.rs`), so a model is written once:
+//!
+//! ```
+//! use bdh_ops::{gelu, layer_norm, linear};
+//! use burn::tensor::{Device, Distribution, Tensor};
+//!
+//! let device = Device::flex().autodiff();
+//! let x = Tensor::<3>::random([2, 8, 16], Distribution::Default, &device);
+//! let weight = Tensor::<2>::random([16, 64], Distribution::Default, &device).require_grad();
+//!
+//! let hidden = gelu(linear(layer_norm(x, None, None, 1e-5), weight.clone(), None));
+//! let gradients = hidden.sum().backward();
+//! assert_eq!(weight.grad(&gradients).expect("of a leaf").dims(), [16, 64]);
+//! ```
+//!
+//! The fast way is taken for `f32` tensors on burn's `flex` device, with the feature `flex`. What is summed is cut into
+//! pieces of one size whatever the number of threads is, so results do not depend on it.
+//!
+//! # Why not burn's own
+//!
+//! burn's operations are right and general, and each makes a tensor: a GELU with its backward pass is some fifteen of
+//! them on a CPU, each a pass over memory that was just obtained from the system. docs/performance.md has the figures.
+
+mod activation;
+mod adamw;
+mod attention;
+#[cfg(feature = "flex")]
+mod cpu;
+mod linear;
+mod loss;
+mod norm;
+mod residual;
+mod rotary;
+
+pub use activation::{gelu, gelu_tanh, relu_squared, soft_cap};
+pub use adamw::{AdamW, AdamWState};
+pub use attention::{Mask, attention, self_attention};
+pub use linear::{linear, tied_head};
+pub use loss::{IGNORED, token_nats};
+pub use norm::{layer_norm, rms_norm};
+pub use residual::mix;
+pub use rotary::rotary;

@@ -1,0 +1,40 @@
+//! Products with weights.
+
+#[cfg(feature = "flex")]
+use crate::cpu;
+use burn::tensor::{Tensor, module};
+
+/// `x · weight + bias`: `[…, inputs]` with a weight of `[inputs, outputs]` to `[…, outputs]`.
+///
+/// On the CPU the bias is what the product is added to, and the backward pass is two products over all rows at once.
+///
+/// # Panics
+///
+/// If the last axis of `x` is not the first of `weight`.
+#[must_use]
+pub fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if cpu::takes(&x) && cpu::takes(&weight) && bias.as_ref().is_none_or(cpu::takes) {
+        return cpu::linear::linear(x, weight, bias);
+    }
+    module::linear(x, weight, bias)
+}
+
+/// `x · tableᵀ`: the scores of tokens by the table that embeds them, `[…, width]` with a table of `[vocab, width]` to
+/// `[…, vocab]`.
+///
+/// # Panics
+///
+/// If the last axis of `x` is not that of `table`.
+#[must_use]
+pub fn tied_head<const D: usize>(x: Tensor<D>, table: Tensor<2>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if cpu::takes(&x) && cpu::takes(&table) {
+        return cpu::linear::tied_head(x, table);
+    }
+    x.matmul(table.transpose().unsqueeze())
+}

@@ -1,0 +1,49 @@
+//! Norms along the last axis.
+
+#[cfg(feature = "flex")]
+use crate::cpu;
+use burn::tensor::Tensor;
+
+/// Shifts each row of `x`, `[…, width]`, to a mean of 0 and scales it to a variance of 1; then scales by `gain` and
+/// shifts by `bias`, `[width]`, where there are any.
+///
+/// `epsilon` is added to the variance, which has the width in its denominator.
+///
+/// Source: Ba et al., 2016, *Layer Normalization* (arXiv:1607.06450).
+#[must_use]
+pub fn layer_norm<const D: usize>(
+    x: Tensor<D>,
+    gain: Option<Tensor<1>>,
+    bias: Option<Tensor<1>>,
+    epsilon: f64,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if cpu::takes(&x) && [&gain, &bias].iter().all(|part| part.as_ref().is_none_or(cpu::takes)) {
+        return cpu::norm::layer_norm(x, gain, bias, epsilon as f32);
+    }
+    let x = x.clone() - x.mean_dim(D - 1);
+    let factor = (x.clone().square().mean_dim(D - 1) + epsilon).sqrt().recip();
+    let x = x * factor;
+    let x = match gain {
+        Some(gain) => x * gain.unsqueeze(),
+        None => x,
+    };
+    match bias {
+        Some(bias) => x + bias.unsqueeze(),
+        None => x,
+    }
+}
+
+/// Scales each row of `x`, `[…, width]`, to a root mean square of `size`; `epsilon` is added to the mean square.
+///
+/// Source: Zhang and Sennrich, 2019, *Root Mean Square Layer Normalization* (arXiv:1910.07467), without gains.
+#[must_use]
+pub fn rms_norm<const D: usize>(x: Tensor<D>, size: f64, epsilon: f64) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if cpu::takes(&x) {
+        return cpu::norm::rms_norm(x, size as f32, epsilon as f32);
+    }
+    // The size goes into the factors, one a row, where it costs nothing.
+    let factors = (x.clone().square().mean_dim(D - 1) + epsilon).sqrt().recip() * size;
+    x * factors
+}

@@ -1,0 +1,174 @@
+//! Each operation on the CPU gives the values and the gradients of burn's plain operations.
+//!
+//! The judge is the same function in double precision: the kernels take `f32` only, so it goes the way that it goes on a
+//! GPU, by plain operations and burn's own backward passes.
+
+use bdh_ops::{
+    Mask, attention, gelu, gelu_tanh, layer_norm, linear, mix, relu_squared, rms_norm, rotary,
+    self_attention, soft_cap, tied_head, token_nats,
+};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+/// Values that are neither regular nor random: different for each input.
+fn wave(len: usize, which: usize) -> Vec<f64> {
+    let angle = |k: usize| 0.7 * (k * k) as f64 + 1.3 * (which + 1) as f64;
+    (0..len).map(|k| 1.5 * angle(k).sin() + 0.3 * (0.01 * k as f64).cos()).collect()
+}
+
+/// The result and the gradients of all inputs, in one precision.
+fn results(
+    dtype: DType,
+    lens: &[usize],
+    function: &impl Fn(&[Tensor<1>]) -> Tensor<1>,
+) -> Vec<Vec<f64>> {
+    let device = Device::flex().autodiff();
+    let leaf = |(which, len): (usize, &usize)| {
+        Tensor::<1>::from_data(TensorData::from(wave(*len, which).as_slice()), (&device, dtype))
+            .require_grad()
+    };
+    let inputs: Vec<_> = lens.iter().enumerate().map(leaf).collect();
+    let output = function(&inputs);
+    let [len] = output.dims();
+    let weights = TensorData::from(wave(len, 9).as_slice());
+    let weights = Tensor::<1>::from_data(weights, (&device, dtype));
+    let gradients = (output.clone() * weights).sum().backward();
+    let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
+    let of = inputs.iter().map(|input| numbers(input.grad(&gradients).expect("a gradient")));
+    std::iter::once(numbers(output.inner())).chain(of).collect()
+}
+
+/// Panics unless `function`, of inputs with so many elements, is the same both ways.
+fn same(lens: &[usize], function: impl Fn(&[Tensor<1>]) -> Tensor<1>) {
+    let found = results(DType::F32, lens, &function);
+    let expected = results(DType::F64, lens, &function);
+    for (which, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert_eq!(found.len(), expected.len());
+        let size = expected.iter().fold(1.0, |size: f64, value| size.max(value.abs()));
+        for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let name =
+                if which == 0 { "the result".to_owned() } else { format!("gradient {which}") };
+            assert!(
+                (found - expected).abs() < 3e-6 * size,
+                "{name} at {at}: {found}, not {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn functions_of_single_elements() {
+    // More than one piece of work, and a rest that fills no register.
+    for len in [1, 37, 40_003] {
+        same(&[len], |x| gelu(x[0].clone() * 3.0));
+        same(&[len], |x| gelu_tanh(x[0].clone() * 3.0));
+        same(&[len], |x| relu_squared(x[0].clone()));
+        same(&[len], |x| soft_cap(x[0].clone() * 20.0, 15.0));
+    }
+}
+
+#[test]
+fn norms() {
+    for (rows, width) in [(3, 5), (700, 33), (2, 20_000)] {
+        let of = |x: &Tensor<1>| x.clone().reshape([rows, width]);
+        let flat = |y: Tensor<2>| y.flatten::<1>(0, 1);
+        same(&[rows * width], |x| flat(rms_norm(of(&x[0]), 1.7, 1e-6)));
+        same(&[rows * width], |x| flat(layer_norm(of(&x[0]), None, None, 1e-5)));
+        same(&[rows * width, width], |x| {
+            flat(layer_norm(of(&x[0]), Some(x[1].clone()), None, 1e-5))
+        });
+        same(&[rows * width, width], |x| {
+            flat(layer_norm(of(&x[0]), None, Some(x[1].clone()), 1e-5))
+        });
+        same(&[rows * width, width, width], |x| {
+            flat(layer_norm(of(&x[0]), Some(x[1].clone()), Some(x[2].clone()), 1e-5))
+        });
+    }
+}
+
+#[test]
+fn products_with_weights() {
+    for (batch, rows, inputs, outputs) in [(1, 1, 1, 1), (2, 3, 5, 4), (3, 200, 130, 70)] {
+        let x = |x: &Tensor<1>| x.clone().reshape([batch, rows, inputs]);
+        let sizes = [batch * rows * inputs, inputs * outputs, outputs];
+        let scaled = |weight: &Tensor<1>| weight.clone() / (inputs as f64).sqrt();
+        same(&sizes, |t| {
+            let weight = scaled(&t[1]).reshape([inputs, outputs]);
+            linear(x(&t[0]), weight, Some(t[2].clone())).flatten(0, 2)
+        });
+        same(&sizes[..2], |t| {
+            linear(x(&t[0]), scaled(&t[1]).reshape([inputs, outputs]), None).flatten(0, 2)
+        });
+        same(&sizes[..2], |t| {
+            tied_head(x(&t[0]), scaled(&t[1]).reshape([outputs, inputs])).flatten(0, 2)
+        });
+    }
+}
+
+#[test]
+fn weighted_sums() {
+    for len in [1, 50_001] {
+        same(&[1, len, 1, len], |t| {
+            // The gradients of the weights are sums over everything.
+            let scale = 1.0 / len as f64;
+            mix((t[0].clone(), t[1].clone() * scale), (t[2].clone(), t[3].clone() * scale))
+        });
+    }
+}
+
+#[test]
+fn rotary_positions() {
+    for (batch, seq_len, heads, size) in [(1, 1, 1, 2), (2, 7, 3, 10), (3, 100, 4, 64)] {
+        same(&[batch * seq_len * heads * size], |t| {
+            let x = t[0].clone().reshape([batch, seq_len, heads, size]);
+            let angles = Tensor::arange(0..(seq_len * size / 2) as i64, &t[0].device());
+            let angles = angles.float().cast(t[0].dtype()).reshape([seq_len, size / 2]);
+            rotary(x, angles.clone().cos(), angles.sin()).flatten(0, 3)
+        });
+    }
+}
+
+#[test]
+fn attention_with_windows_and_shared_keys() {
+    // One token; less than a block; several, the last not full; a window within a block and one across blocks.
+    for (seq_len, back) in [(1, 1), (9, 9), (150, 150), (150, 5), (150, 70)] {
+        for (heads, shared) in [(1, 1), (4, 4), (4, 2)] {
+            let (batch, size) = (2, 6);
+            let queries = batch * seq_len * heads * size;
+            let keys = batch * seq_len * shared * size;
+            same(&[queries, keys, keys], |t| {
+                let of = |x: &Tensor<1>, heads| x.clone().reshape([batch, seq_len, heads, size]);
+                let mask = Mask::window(200, back, &t[0].device());
+                let mask = if t[0].dtype() == DType::F64 { mask.cast(DType::F64) } else { mask };
+                let read =
+                    attention(of(&t[0], heads), of(&t[1], shared), of(&t[2], shared), &mask, 0.4);
+                read.flatten(0, 3)
+            });
+        }
+    }
+}
+
+#[test]
+fn attention_of_one_tensor() {
+    let (batch, seq_len, heads, width) = (2, 70, 3, 24);
+    same(&[batch * seq_len * 3 * width], |t| {
+        let mask = Mask::causal(100, &t[0].device());
+        let mask = if t[0].dtype() == DType::F64 { mask.cast(DType::F64) } else { mask };
+        let all = t[0].clone().reshape([batch, seq_len, 3 * width]);
+        self_attention(all, heads, &mask).flatten(0, 2)
+    });
+}
+
+#[test]
+fn nats_of_targets_with_some_that_do_not_count() {
+    for (batch, seq_len, vocab) in [(1, 2, 3), (2, 50, 1000)] {
+        same(&[batch * seq_len * vocab], |t| {
+            let targets: Vec<i32> = (0..batch * seq_len)
+                .map(|k| if k % 5 == 1 { -1 } else { (k * 7 % vocab) as i32 })
+                .collect();
+            let targets = TensorData::new(targets, [batch, seq_len]);
+            let targets = Tensor::<2, Int>::from_data(targets, &t[0].device());
+            let logits = t[0].clone().reshape([batch, seq_len, vocab]) * 4.0;
+            token_nats(logits, targets).flatten(0, 1)
+        });
+    }
+}
