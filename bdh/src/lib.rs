@@ -74,6 +74,7 @@ pub mod sweep;
 pub mod testing;
 
 pub use bdh_macros::callback;
+pub use bdh_ops as ops;
 pub use burn;
 pub use cadence::{
     Cadence, CadenceError, at, between, every, first, last, log_spaced, never, start,

@@ -2,8 +2,8 @@
 
 use crate::args::Args;
 use crate::memory;
-use bdh::burn::optim::AdamWConfig;
 use bdh::lm::RandomCrops;
+use bdh::ops::AdamW;
 use bdh::{
     Attach, BoxError, Cadence, Fitted, NextToken, Outcome, Resume, Sink, StopReason, TrainError,
     Trainer, TrainerBuilder, Value, every, first, last, warmup_cosine,
@@ -65,9 +65,9 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
     let log = every(args.log_train_freq) | every(LINE_EVERY) | first() | last();
     let seldom = every(args.eval_freq) | last();
     let lr = warmup_cosine(args.learning_rate, args.warmup_iters).to(args.final_lr_frac);
-    let adamw = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(args.weight_decay as f32);
+    let adamw = AdamW { weight_decay: args.weight_decay, ..AdamW::default() };
     let mut builder = Trainer::builder(NextToken::new(train, val).vocabulary(PlainBytes), model)
-        .optimizer(adamw.build(), lr)
+        .optimizer(adamw, lr)
         .steps(sizes.max_iters)
         .seed(args.seed)
         .log(log.clone())

@@ -1,7 +1,7 @@
 //! The three models at about 425 thousand parameters, each with the optimizer of its original.
 
 use crate::{Bench, ROWS, SEQ_LEN, Trained};
-use bdh::burn::optim::AdamWConfig;
+use bdh::ops::AdamW;
 use bdh::{BoxError, Group, constant, warmup_stable_decay};
 use bdh_examples::gpt2::{self, Gpt2Config};
 use bdh_examples::hatchling::BdhConfig;
@@ -21,7 +21,7 @@ fn bdh(bench: &Bench) -> Result<Trained, BoxError> {
         ..BdhConfig::default()
     };
     let model = config.init(bench.seed, &bdh::device("cpu")?)?;
-    let adamw = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.1).build();
+    let adamw = AdamW { weight_decay: 0.1, ..AdamW::default() };
     bench.train("BDH", model, [Group::new("default", |_| true, adamw, constant(1e-3))], ".xy")
 }
 

@@ -6,6 +6,7 @@ pub mod data;
 pub mod gpt2;
 pub mod hatchling;
 mod init;
+mod layers;
 pub mod nanochat;
 pub mod page;
 pub mod run_dir;

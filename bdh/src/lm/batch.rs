@@ -33,7 +33,7 @@ pub struct UnknownToken {
 
 impl TokenBatch {
     /// A target that no loss and no metric counts.
-    pub const IGNORED: i32 = -1;
+    pub const IGNORED: i32 = bdh_ops::IGNORED;
 
     /// Cuts each row of `seq_len + 1` ids into inputs (all but the last) and targets (all but the first).
     ///

@@ -1,22 +1,9 @@
 //! Cross-entropy of next tokens, with targets that do not count.
 
 use super::TokenBatch;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
-/// Nats of each target token, `[batch, seq_len]`: 0 where the target is
-/// [`IGNORED`](TokenBatch::IGNORED).
-///
-/// `logits` are `[batch, seq_len, vocab]` in f32. Computed as log-sum-exp minus the target's logit, which
-/// keeps one tensor of that size fewer for the backward pass than a log-softmax does.
-#[must_use]
-pub fn token_nats(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<2> {
-    let ignored = targets.clone().equal_elem(TokenBatch::IGNORED);
-    let targets = targets.mask_fill(ignored.clone(), 0).unsqueeze_dim::<3>(2); // any id that exists
-    let peak = logits.clone().max_dim(2).detach();
-    let log_sum = (logits.clone() - peak.clone()).exp().sum_dim(2).log() + peak;
-    let nats = (log_sum - logits.gather(2, targets)).squeeze_dim::<2>(2);
-    nats.mask_fill(ignored, 0.0)
-}
+pub use bdh_ops::token_nats;
 
 /// The mean over the targets that count, `[1]`; 0 if none does.
 #[must_use]
@@ -28,7 +15,7 @@ pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::{Device, Int, TensorData};
 
     #[test]
     fn uniform_logits_cost_the_logarithm_of_the_vocabulary_and_ignored_targets_nothing() {

@@ -2,13 +2,16 @@
 
 use super::config::{Gelu, Gpt2Config};
 use crate::init::{Law, Weights};
+use crate::layers::through;
 use bdh::Probe;
 use bdh::burn;
-use bdh::burn::module::Module;
+use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{LayerNorm, LayerNormConfig, Linear};
-use bdh::burn::tensor::activation::{gelu, sigmoid, softmax};
 use bdh::burn::tensor::{Device, Tensor};
+use bdh::ops::{Mask, gelu, gelu_tanh, layer_norm, self_attention};
 
+/// Below this no variance is divided by. Source: nanoGPT; burn's default is the same.
+const EPSILON: f64 = 1e-5;
 /// The deviation of first weights.
 const DEVIATION: f64 = 0.02;
 
@@ -41,16 +44,16 @@ impl Block {
     pub(super) fn forward(
         &self,
         x: Tensor<3>,
-        mask: &Tensor<4>,
+        mask: &Mask,
         layer: usize,
         probe: &Probe<'_>,
     ) -> Tensor<3> {
-        let read = self.attn.forward(self.ln_1.forward(x.clone()), mask.clone());
+        let read = self.attn.forward(normed(&self.ln_1, x.clone()), mask);
         probe.tap(format_args!("h.{layer}.attn"), &read);
         let x = x + read;
-        let hidden = self.mlp.hidden(self.ln_2.forward(x.clone()));
+        let hidden = self.mlp.hidden(normed(&self.ln_2, x.clone()));
         probe.tap(format_args!("h.{layer}.mlp"), &hidden);
-        let x = x + self.mlp.c_proj.forward(hidden);
+        let x = x + through(&self.mlp.c_proj, hidden);
         probe.tap(format_args!("h.{layer}.resid"), &x);
         x
     }
@@ -83,18 +86,9 @@ impl Attention {
     }
 
     /// Reads the normed stream `x`, `[batch, seq_len, n_embd]`; what comes back has the same shape.
-    fn forward(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {
-        let [batch, seq_len, width] = x.dims();
-        let head_size = width / self.n_head;
-        let all = self.c_attn.forward(x);
-        let heads = |which: usize| {
-            let part = all.clone().narrow(2, which * width, width);
-            part.reshape([batch, seq_len, self.n_head, head_size]).swap_dims(1, 2)
-        };
-        let scale = 1.0 / (head_size as f64).sqrt();
-        let scores = (heads(0) * scale).matmul(heads(1).swap_dims(2, 3));
-        let read = softmax(scores + mask, 3).matmul(heads(2));
-        self.c_proj.forward(read.swap_dims(1, 2).reshape([batch, seq_len, width]))
+    fn forward(&self, x: Tensor<3>, mask: &Mask) -> Tensor<3> {
+        let read = self_attention(through(&self.c_attn, x), self.n_head, mask);
+        through(&self.c_proj, read)
     }
 }
 
@@ -122,7 +116,7 @@ impl Mlp {
 
     /// The hidden units: `[batch, seq_len, 4 * n_embd]`.
     fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = self.c_fc.forward(x);
+        let x = through(&self.c_fc, x);
         match self.gelu {
             Gelu::Erf => gelu(x),
             Gelu::Tanh => gelu_tanh(x),
@@ -130,11 +124,10 @@ impl Mlp {
     }
 }
 
-/// `x/2 · (1 + tanh(√(2/π)·(x + 0.044715 x³)))`, written with the sigmoid, which takes a quarter of the time on a CPU.
-fn gelu_tanh(x: Tensor<3>) -> Tensor<3> {
-    let twice_sqrt_2_over_pi = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
-    let cubic = x.clone().square() * 0.044_715 + 1.0;
-    x.clone() * sigmoid(x * cubic * twice_sqrt_2_over_pi)
+/// The residual stream as a block reads it.
+pub(super) fn normed(norm: &LayerNorm, x: Tensor<3>) -> Tensor<3> {
+    let bias = norm.beta.as_ref().map(Param::val);
+    layer_norm(x, Some(norm.gamma.val()), bias, EPSILON)
 }
 
 /// A norm with gains of one, and biases of zero where the model has biases.
@@ -173,6 +166,6 @@ fn bias(
     outputs: usize,
     config: &Gpt2Config,
     weights: &Weights<'_>,
-) -> Option<burn::module::Param<Tensor<1>>> {
+) -> Option<Param<Tensor<1>>> {
     config.bias.then(|| weights.param(&format!("{name}.bias"), [outputs], Law::Zero))
 }

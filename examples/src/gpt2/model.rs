@@ -1,16 +1,14 @@
 //! The model itself: two tables, blocks, and a head that is the first table once more.
 
-use super::block::{Block, norm};
+use super::block::{Block, norm, normed};
 use super::config::Gpt2Config;
 use crate::init::{Law, Weights};
 use bdh::burn;
 use bdh::burn::module::Module;
 use bdh::burn::nn::{Embedding, LayerNorm};
-use bdh::burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use bdh::burn::tensor::{Device, FloatDType, Int, Tensor};
+use bdh::ops::{Mask, tied_head};
 use bdh::{CausalLm, Probe};
-
-/// Added to a score, it leaves a weight of 0.
-const HIDDEN: f32 = f32::NEG_INFINITY;
 
 /// GPT-2, with its parameters under the names of nanoGPT and Hugging Face.
 ///
@@ -21,8 +19,7 @@ const HIDDEN: f32 = f32::NEG_INFINITY;
 pub struct Gpt2 {
     /// Everything there is.
     pub transformer: Transformer,
-    /// What is added to the scores, `[1, 1, block_size, block_size]`; not a parameter.
-    mask: Tensor<4>,
+    mask: Mask,
     #[module(skip)]
     config: Gpt2Config,
 }
@@ -57,7 +54,7 @@ impl Gpt2 {
                 h: (0..config.n_layer).map(|layer| Block::new(config, layer, weights)).collect(),
                 ln_f: norm("transformer.ln_f", config, weights, device),
             },
-            mask: causal(config.block_size, device),
+            mask: Mask::causal(config.block_size, device),
             config: config.clone(),
         }
     }
@@ -81,15 +78,13 @@ impl CausalLm for Gpt2 {
         );
         let Transformer { wte, wpe, h, ln_f } = &self.transformer;
         let positions = wpe.weight.val().narrow(0, 0, seq_len).unsqueeze::<3>();
-        let mask = self.mask.clone().narrow(2, 0, seq_len).narrow(3, 0, seq_len);
 
         let mut x = wte.forward(tokens) + positions;
         probe.tap("embed", &x);
         for (layer, block) in h.iter().enumerate() {
-            x = block.forward(x, &mask, layer, probe);
+            x = block.forward(x, &self.mask, layer, probe);
         }
-        let head = wte.weight.val().transpose().unsqueeze::<3>();
-        ln_f.forward(x).matmul(head).cast(FloatDType::F32)
+        tied_head(normed(ln_f, x), wte.weight.val()).cast(FloatDType::F32)
     }
 
     fn vocab_size(&self) -> Option<usize> {
@@ -99,11 +94,4 @@ impl CausalLm for Gpt2 {
     fn flops_per_token(&self, seq_len: usize) -> Option<f64> {
         Some(self.config.flops_per_token(seq_len))
     }
-}
-
-/// 0 where a query sees a key, itself included, [`HIDDEN`] after it: `[1, 1, len, len]`.
-fn causal(len: usize, device: &Device) -> Tensor<4> {
-    let rows =
-        (0..len).flat_map(|query| (0..len).map(move |key| if key <= query { 0.0 } else { HIDDEN }));
-    Tensor::from_data(TensorData::new(rows.collect::<Vec<_>>(), [1, 1, len, len]), device)
 }

@@ -1,6 +1,6 @@
 //! Which parameters decay, and how fast all of them move.
 
-use bdh::burn::optim::{AdamW, AdamWConfig};
+use bdh::ops::AdamW;
 use bdh::{Group, Schedule, warmup_cosine};
 
 /// The two groups of a [`Gpt2`](super::Gpt2): matrices and tables decay, biases and gains do not.
@@ -26,12 +26,7 @@ pub fn schedule(peak: f64, warmup: u64) -> Schedule {
 }
 
 fn adamw(weight_decay: f32) -> AdamW {
-    AdamWConfig::new()
-        .with_beta_1(0.9)
-        .with_beta_2(0.95)
-        .with_epsilon(1e-8)
-        .with_weight_decay(weight_decay)
-        .build()
+    AdamW { betas: (0.9, 0.95), epsilon: 1e-8, weight_decay: weight_decay.into() }
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! Causal self-attention with value embeddings, rotary positions, and normed queries and keys.
 
 use super::config::{GptConfig, VALUE_GATE_CHANNELS};
-use super::norm::{norm, norm_to};
+use super::norm::norm;
 use super::rope::Rope;
 use crate::init::{Law, Weights};
+use crate::layers::through;
 use bdh::burn;
 use bdh::burn::module::Module;
 use bdh::burn::nn::Linear;
 use bdh::burn::tensor::Tensor;
 use bdh::burn::tensor::activation::sigmoid;
+use bdh::ops::{Mask, attention};
 
 /// nanochat sharpens attention by growing queries and keys alike, after they are normed.
 const SHARPNESS: f64 = 1.2;
@@ -55,58 +57,29 @@ impl Attention {
     /// Reads the normed block input `x`, `[batch, seq_len, n_embd]`; what comes back has the same shape.
     ///
     /// `value_embedding` is the layer's own embedding of the tokens, `[batch, seq_len, kv_width]`. The tables
-    /// of `rope` and the `mask` must be those of `seq_len` positions.
+    /// of `rope` must be those of `seq_len` positions.
     pub(super) fn forward(
         &self,
         x: Tensor<3>,
         value_embedding: Option<Tensor<3>>,
         rope: &Rope,
-        mask: Tensor<4>,
+        mask: &Mask,
     ) -> Tensor<3> {
         let [batch, seq_len, width] = x.dims();
         let head_size = width / self.n_head;
         let heads = |x: Tensor<3>, heads| x.reshape([batch, seq_len, heads, head_size]);
 
-        let queries = heads(self.c_q.forward(x.clone()), self.n_head);
-        let keys = heads(self.c_k.forward(x.clone()), self.n_kv_head);
-        let mut values = heads(self.c_v.forward(x.clone()), self.n_kv_head);
+        let queries = heads(through(&self.c_q, x.clone()), self.n_head);
+        let keys = heads(through(&self.c_k, x.clone()), self.n_kv_head);
+        let mut values = heads(through(&self.c_v, x.clone()), self.n_kv_head);
         if let (Some(gate), Some(embedding)) = (&self.ve_gate, value_embedding) {
             let gate = sigmoid(gate.forward(x.narrow(2, 0, VALUE_GATE_CHANNELS))) * VALUE_GATE_MAX;
             values = values + heads(embedding, self.n_kv_head) * gate.unsqueeze_dim(3);
         }
 
-        // The scale of the softmax goes into the queries, where it is folded into their norm.
         let scale = SHARPNESS * SHARPNESS / (head_size as f64).sqrt();
-        let queries = norm_to(rope.turn(queries), scale);
-        let keys = norm(rope.turn(keys));
-        let read = self.read(queries, keys, values, mask);
-        self.c_proj.forward(read.reshape([batch, seq_len, width]))
-    }
-
-    /// The softmax average of `values`; all `[batch, seq_len, heads, head_size]`.
-    fn read(
-        &self,
-        queries: Tensor<4>,
-        keys: Tensor<4>,
-        values: Tensor<4>,
-        mask: Tensor<4>,
-    ) -> Tensor<4> {
-        let [batch, seq_len, _, head_size] = queries.dims();
-        let (all, shared) = (self.n_head, self.n_kv_head);
-        // Query heads that share a key head are stacked along the sequence, so keys are never copied.
-        let stack = |x: Tensor<4>, [heads, rows, width]: [usize; 3]| {
-            if all == shared { x } else { x.reshape([batch, heads, rows, width]) }
-        };
-        let stacked = all / shared * seq_len;
-
-        let queries = stack(queries.swap_dims(1, 2), [shared, stacked, head_size]);
-        let scores = stack(queries.matmul(keys.permute([0, 2, 3, 1])), [all, seq_len, seq_len]);
-        // Normed queries and keys bound a score by 1.44 * sqrt(head_size), 16 for heads of 128: the
-        // exponential is far from overflow without subtracting a maximum first, and dividing by the sum can
-        // wait until there is one row of values a query.
-        let weights = (scores + mask).exp();
-        let sums = weights.clone().sum_dim(3);
-        let read = stack(weights, [shared, stacked, seq_len]).matmul(values.swap_dims(1, 2));
-        (stack(read, [all, seq_len, head_size]) / sums).swap_dims(1, 2)
+        let (queries, keys) = (norm(rope.turn(queries)), norm(rope.turn(keys)));
+        let read = attention(queries, keys, values, mask, scale);
+        through(&self.c_proj, read.reshape([batch, seq_len, width]))
     }
 }

@@ -5,12 +5,13 @@ use super::config::GptConfig;
 use super::norm::norm;
 use super::rope::Rope;
 use crate::init::{Law, Weights};
+use crate::layers::through;
 use bdh::Probe;
 use bdh::burn;
 use bdh::burn::module::Module;
 use bdh::burn::nn::Linear;
 use bdh::burn::tensor::Tensor;
-use bdh::burn::tensor::activation::relu;
+use bdh::ops::{Mask, relu_squared};
 
 /// Channels of the MLP for each channel of the residual stream.
 const EXPANSION: usize = 4;
@@ -42,7 +43,7 @@ impl Block {
         let x = x + read;
         let hidden = self.mlp.hidden(norm(x.clone()));
         probe.tap(format_args!("h.{layer}.mlp"), &hidden);
-        let x = x + self.mlp.c_proj.forward(hidden);
+        let x = x + through(&self.mlp.c_proj, hidden);
         probe.tap(format_args!("h.{layer}.resid"), &x);
         x
     }
@@ -56,8 +57,8 @@ pub(super) struct BlockInputs<'a> {
     pub(super) value_embedding: Option<Tensor<3>>,
     /// The tables of `seq_len` positions.
     pub(super) rope: &'a Rope,
-    /// What a query may see, `[1, 1, seq_len, seq_len]`.
-    pub(super) mask: Tensor<4>,
+    /// What a query may see.
+    pub(super) mask: &'a Mask,
 }
 
 /// Two layers with a squared ReLU between them.
@@ -89,6 +90,6 @@ impl Mlp {
 
     /// The hidden units, most of them 0: `[batch, seq_len, 4 * n_embd]`.
     fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
-        relu(self.c_fc.forward(x)).square()
+        relu_squared(through(&self.c_fc, x))
     }
 }

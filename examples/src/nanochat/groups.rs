@@ -3,7 +3,8 @@
 use super::config::GptConfig;
 use super::muon::Muon;
 use super::schedule::Schedule;
-use bdh::burn::optim::{AdamWConfig, DynOptimizer};
+use bdh::burn::optim::DynOptimizer;
+use bdh::ops::AdamW;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -57,13 +58,8 @@ impl LearningRates {
 /// How a [`Group`] turns gradients into steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
-    /// burn's AdamW with an epsilon of 1e-10; its decay acts through the learning rate.
-    AdamW {
-        /// Decay of the averages of the gradient and of its square.
-        betas: [f32; 2],
-        /// Decay of the weights.
-        weight_decay: f32,
-    },
+    /// AdamW with an epsilon of 1e-10; its decay acts through the learning rate.
+    AdamW(AdamW),
     /// nanochat's Muon, for the weights of linear layers.
     Muon(Muon),
 }
@@ -91,14 +87,7 @@ impl Group {
     #[must_use]
     pub fn optimizer(&self) -> Box<dyn DynOptimizer> {
         match self.rule {
-            Rule::AdamW { betas: [beta_1, beta_2], weight_decay } => Box::new(
-                AdamWConfig::new()
-                    .with_beta_1(beta_1)
-                    .with_beta_2(beta_2)
-                    .with_epsilon(1e-10)
-                    .with_weight_decay(weight_decay)
-                    .build(),
-            ),
+            Rule::AdamW(adamw) => Box::new(adamw),
             Rule::Muon(muon) => Box::new(muon),
         }
     }
@@ -116,7 +105,7 @@ impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<13} lr {:<10.6} ", self.name, self.lr)?;
         match self.rule {
-            Rule::AdamW { betas: [beta_1, beta_2], weight_decay } => {
+            Rule::AdamW(AdamW { betas: (beta_1, beta_2), weight_decay, .. }) => {
                 write!(f, "AdamW betas {beta_1} {beta_2} weight decay {weight_decay}")
             }
             Rule::Muon(muon) => write!(f, "Muon weight decay {:.4}", muon.weight_decay(0)),
@@ -152,44 +141,44 @@ pub fn groups(
         Group {
             name: "lm_head",
             lr: unembedding * by_width,
-            rule: adamw([0.8, 0.96], 0.01),
+            rule: adamw((0.8, 0.96), 0.01),
             owns: |name| name.starts_with("lm_head."),
         },
         Group {
             name: "wte",
             lr: embedding * by_width,
-            rule: adamw([0.8, 0.995], 0.001),
+            rule: adamw((0.8, 0.995), 0.001),
             owns: |name| name.starts_with("transformer.wte."),
         },
         Group {
             name: "value_embeds",
             lr: embedding * by_width * 0.5,
-            rule: adamw([0.8, 0.995], 0.01),
+            rule: adamw((0.8, 0.995), 0.01),
             owns: |name| name.starts_with("value_embeds."),
         },
         Group {
             name: "resid_lambdas",
             lr: scalar * 0.01,
-            rule: adamw([0.8, 0.95], 0.05),
+            rule: adamw((0.8, 0.95), 0.05),
             owns: |name| name == "resid_lambdas",
         },
         Group {
             name: "x0_lambdas",
             lr: scalar,
-            rule: adamw([0.96, 0.95], 0.0),
+            rule: adamw((0.96, 0.95), 0.0),
             owns: |name| name == "x0_lambdas",
         },
         Group {
             name: "smear",
             lr: smear,
-            rule: adamw([0.8, 0.95], 0.0),
+            rule: adamw((0.8, 0.95), 0.0),
             owns: |name| matches!(name, "smear_gate.weight" | "smear_lambda" | "backout_lambda"),
         },
     ]
 }
 
-fn adamw(betas: [f32; 2], weight_decay: f32) -> Rule {
-    Rule::AdamW { betas, weight_decay }
+fn adamw(betas: (f64, f64), weight_decay: f64) -> Rule {
+    Rule::AdamW(AdamW { betas, epsilon: 1e-10, weight_decay })
 }
 
 #[cfg(test)]

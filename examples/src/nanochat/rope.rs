@@ -6,6 +6,7 @@
 use bdh::burn;
 use bdh::burn::module::Module;
 use bdh::burn::tensor::{Device, Tensor, TensorData};
+use bdh::ops::rotary;
 
 /// The slowest pair of channels turns by one radian in about this many tokens.
 const BASE: f32 = 100_000.0;
@@ -13,10 +14,10 @@ const BASE: f32 = 100_000.0;
 /// Cosines and sines of every position, computed once; not parameters, and in no checkpoint.
 #[derive(Module, Debug)]
 pub(super) struct Rope {
-    /// `[1, seq_len, 1, 1, half]`: one cosine for both channels of a pair.
-    cos: Tensor<5>,
-    /// `[1, seq_len, 1, 2, half]`: the sine for the first half of the channels, its negative for the second.
-    sin: Tensor<5>,
+    /// `[seq_len, head_size / 2]`.
+    cos: Tensor<2>,
+    /// The same.
+    sin: Tensor<2>,
 }
 
 impl Rope {
@@ -25,23 +26,18 @@ impl Rope {
         let half = head_size / 2;
         let turns: Vec<f32> =
             (0..half).map(|pair| 1.0 / BASE.powf((2 * pair) as f32 / head_size as f32)).collect();
-        let mut cos = Vec::with_capacity(seq_len * half);
-        let mut sin = Vec::with_capacity(seq_len * head_size);
-        for position in 0..seq_len {
-            let angles = turns.iter().map(|turn| position as f32 * turn);
-            cos.extend(angles.clone().map(f32::cos));
-            sin.extend(angles.clone().map(f32::sin));
-            sin.extend(angles.map(|angle| -angle.sin()));
-        }
-        Self {
-            cos: Tensor::from_data(TensorData::new(cos, [1, seq_len, 1, 1, half]), device),
-            sin: Tensor::from_data(TensorData::new(sin, [1, seq_len, 1, 2, half]), device),
-        }
+        let angles =
+            (0..seq_len).flat_map(|position| turns.iter().map(move |turn| position as f32 * turn));
+        let table = |of: fn(f32) -> f32| {
+            let values: Vec<_> = angles.clone().map(of).collect();
+            Tensor::from_data(TensorData::new(values, [seq_len, half]), device)
+        };
+        Self { cos: table(f32::cos), sin: table(f32::sin) }
     }
 
     /// The tables of the first `seq_len` positions.
     pub(super) fn narrow(&self, seq_len: usize) -> Self {
-        let narrow = |table: &Tensor<5>| table.clone().narrow(1, 0, seq_len);
+        let narrow = |table: &Tensor<2>| table.clone().narrow(0, 0, seq_len);
         Self { cos: narrow(&self.cos), sin: narrow(&self.sin) }
     }
 
@@ -49,13 +45,7 @@ impl Rope {
     ///
     /// The tables must be those of `seq_len` positions.
     pub(super) fn turn(&self, x: Tensor<4>) -> Tensor<4> {
-        let shape = x.dims();
-        let [batch, seq_len, heads, head_size] = shape;
-        let pairs = x.reshape([batch, seq_len, heads, 2, head_size / 2]);
-        // Not `flip`: on the CPU it is a view, and arithmetic on that view costs six times this copy.
-        let swapped =
-            Tensor::cat(vec![pairs.clone().narrow(3, 1, 1), pairs.clone().narrow(3, 0, 1)], 3);
-        (pairs * self.cos.clone() + swapped * self.sin.clone()).reshape(shape)
+        rotary(x, self.cos.clone(), self.sin.clone())
     }
 }
 

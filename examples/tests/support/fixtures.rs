@@ -5,8 +5,9 @@
 #![allow(dead_code, reason = "each test uses its part of it")]
 
 use crate::parity::{Trainer, Values, backward, gradients, ids, loss, norm, relative, weights};
-use bdh::burn::optim::{AdamWConfig, DynOptimizer};
+use bdh::burn::optim::DynOptimizer;
 use bdh::burn::tensor::{Device, Int, Tensor};
+use bdh::ops::AdamW;
 use bdh::{CausalLm, Probe, load_weights_except};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -159,7 +160,7 @@ impl<M: Original> Variant<M> {
 
     /// Five steps of AdamW on all parameters go where those of the original go.
     pub(crate) fn compare_adamw(&self) {
-        let trained = self.train(|_| (Box::new(adamw(0.1).build()), 1e-3));
+        let trained = self.train(|_| (Box::new(adamw(0.1)), 1e-3));
         self.compare_training("AdamW", trained, &self.expected.adamw);
     }
 
@@ -209,12 +210,8 @@ impl<M: Original> Variant<M> {
 }
 
 /// The AdamW that the files were made with.
-pub(crate) fn adamw(weight_decay: f32) -> AdamWConfig {
-    AdamWConfig::new()
-        .with_beta_1(0.9)
-        .with_beta_2(0.95)
-        .with_epsilon(1e-8)
-        .with_weight_decay(weight_decay)
+pub(crate) fn adamw(weight_decay: f64) -> AdamW {
+    AdamW { betas: (0.9, 0.95), epsilon: 1e-8, weight_decay }
 }
 
 fn tensors<T>(path: &Path, read: impl FnOnce(&SafeTensors<'_>) -> T) -> T {
