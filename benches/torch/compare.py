@@ -1,0 +1,223 @@
+"""Times our side and PyTorch's alternately, and prints a table of each preset. Only the standard library.
+
+Three processes train one preset and take turns of some steps: ours, PyTorch's eager mode and `torch.compile`. While one
+works the others wait for their input and have to be idle, which is measured. A ratio of speeds is the median of the
+rounds' ratios. Time to first step and peak memory are those of fresh processes.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PRESETS = json.loads((HERE / "presets.json").read_text())
+SIDES = ["bdh", "eager", "compile"]
+SETTLE = 0.3
+"""Seconds between turns, in which threads that spin after their work go to sleep."""
+
+
+class Worker:
+    """A process that trains `preset` on one side."""
+
+    def __init__(self, options, side, preset, cache):
+        if side == "bdh":
+            command = [options.bdh, "worker", preset]
+        else:
+            command = [options.python, str(HERE / "worker.py"), preset, side]
+        threads = str(options.threads)
+        names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"]
+        environment = {**os.environ, **dict.fromkeys(names, threads), "TORCHINDUCTOR_CACHE_DIR": cache}
+        self.began = time.perf_counter()
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,
+            start_new_session=True, preexec_fn=lambda: os.sched_setaffinity(0, options.cores),
+        )
+        self.answer()
+        self.first_step = time.perf_counter() - self.began
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"a worker has ended: {self.process.args}")
+        answer = json.loads(line)
+        self.loss = answer["loss"]
+        return answer["seconds"]
+
+    def run(self, steps):
+        """Seconds of each of `steps` steps."""
+        self.process.stdin.write(f"run {steps}\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def peak_memory(self):
+        """The most memory that it has held so far, in bytes. Source: proc_pid_status(5), VmHWM."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+    def processor_time(self):
+        """Seconds on all threads of its session, PyTorch's compiler processes included."""
+        return sum(ticks for session, ticks in sessions() if session == self.process.pid)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def sessions():
+    """Session and processor seconds of every process. Source: proc_pid_stat(5), fields 6, 14 and 15."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue  # it has just ended
+        yield int(fields[3]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def speeds(options, preset, cache):
+    """Median seconds of a step in each round, by side; and the share of a core that waiting workers took."""
+    workers = {side: Worker(options, side, preset, cache) for side in options.sides}
+    for worker in workers.values():
+        worker.run(options.warmup)
+    rounds = {side: [] for side in options.sides}
+    idle, waited = 0.0, 0.0
+    for number in range(options.rounds):
+        order = options.sides if number % 2 == 0 else options.sides[::-1]
+        for side in order:
+            time.sleep(SETTLE)
+            others = [worker for other, worker in workers.items() if other != side]
+            before, began = sum(worker.processor_time() for worker in others), time.perf_counter()
+            rounds[side].append(statistics.median(workers[side].run(options.steps)))
+            waited += time.perf_counter() - began
+            idle += sum(worker.processor_time() for worker in others) - before
+    losses = {side: worker.loss for side, worker in workers.items()}
+    for worker in workers.values():
+        worker.close()
+    return rounds, idle / waited, losses
+
+
+def fresh(options, side, preset, cache):
+    """Seconds to the first step of new processes, and the most memory that one of them held in twenty steps more."""
+    seconds, memory = [], []
+    for _ in range(options.repeats):
+        worker = Worker(options, side, preset, cache)
+        seconds.append(worker.first_step)
+        worker.run(20)
+        memory.append(worker.peak_memory())
+        worker.close()
+    return seconds, memory
+
+
+def measure(options, preset):
+    with tempfile.TemporaryDirectory(prefix="bdh-inductor-") as cache:
+        cold = {}
+        if "compile" in options.sides:
+            worker = Worker(options, "compile", preset, cache)
+            cold["compile"] = worker.first_step
+            worker.close()
+        rounds, idle, losses = speeds(options, preset, cache)
+        starts = {side: fresh(options, side, preset, cache) for side in options.sides}
+    return {
+        "rounds": rounds,
+        "idle": idle,
+        "losses": losses,
+        "first_step": {side: seconds for side, (seconds, _) in starts.items()},
+        "first_step_cold": cold,
+        "peak_memory": {side: memory for side, (_, memory) in starts.items()},
+    }
+
+
+def table(preset, result):
+    """Rows of markdown: a side each, with our ratio to it where it is another's."""
+    tokens = PRESETS[preset]["rows"] * PRESETS[preset]["seq_len"]
+    lines = [
+        f"### {PRESETS[preset]['title']}",
+        "",
+        "| | ms a step | tokens/s | ours / this | to first step | ours / this | peak memory | ours / this |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    names = {"bdh": "bdh", "eager": "PyTorch, eager", "compile": "PyTorch, `torch.compile`"}
+    rounds, firsts, peaks = (result[key] for key in ["rounds", "first_step", "peak_memory"])
+    for side in rounds:
+        step, first, peak = (statistics.median(values[side]) for values in [rounds, firsts, peaks])
+        cells = [names[side], f"{step * 1e3:.1f}", f"{tokens / step:,.0f}"]
+        theirs = side != "bdh" and "bdh" in rounds
+        cells.append(ratio(rounds["bdh"], rounds[side]) if theirs else "")
+        cells += [f"{first:.2f} s"]
+        cells += [f"{statistics.median(firsts['bdh']) / first:.3f}" if theirs else ""]
+        cells += [f"{peak / 1e6:.0f} MB"]
+        cells += [f"{statistics.median(peaks['bdh']) / peak:.2f}" if theirs else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines.append("")
+    if cold := result["first_step_cold"].get("compile"):
+        lines.append(f"`torch.compile` with an empty cache: {cold:.1f} s to the first step.")
+    losses = ", ".join(f"{side} {loss:.3f}" for side, loss in result["losses"].items())
+    lines.append(f"Last losses: {losses}. Waiting workers took {result['idle']:.1%} of a core.")
+    return "\n".join(lines) + "\n"
+
+
+def ratio(ours, theirs):
+    """How many times as fast we are: the median over rounds, with the quarter and three quarters of them."""
+    ratios = [theirs / ours for ours, theirs in zip(ours, theirs)]
+    if len(ratios) < 2:
+        return f"{ratios[0]:.2f}"
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return f"**{middle:.2f}** ({low:.2f}–{high:.2f})"
+
+
+def machine(options):
+    """One line: processor, cores, threads, versions."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    name = names[0].split(":")[1].strip() if names else platform.machine()
+    torch = subprocess.run(
+        [options.python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    load = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    return (
+        f"{name}, {os.cpu_count()} cores, {options.threads} threads each; PyTorch {torch}, "
+        f"Python {platform.python_version()}; {options.rounds} rounds of {options.steps} steps; load before: {load}"
+    )
+
+
+def arguments():
+    cores = sorted(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"some of {', '.join(PRESETS)} [default: all]")
+    parser.add_argument("--bdh", required=True, help="the program of examples/benches/pytorch.rs")
+    parser.add_argument("--python", default=sys.executable, help="a Python that has PyTorch")
+    parser.add_argument("--threads", type=int, default=len(cores), help="of each side [default: a core each]")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=10, help="of a turn")
+    parser.add_argument("--warmup", type=int, default=20, help="steps before the first round")
+    parser.add_argument("--repeats", type=int, default=3, help="fresh processes for start and memory")
+    parser.add_argument("--sides", default=",".join(SIDES), help="which to run [default: all three]")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where every number goes")
+    options = parser.parse_args()
+    if unknown := set(options.presets) - set(PRESETS):
+        parser.error(f"unknown preset {', '.join(unknown)}; there are {', '.join(PRESETS)}")
+    if not 1 <= options.threads <= len(cores):
+        parser.error(f"--threads {options.threads}: there are {len(cores)} cores")
+    options.sides = options.sides.split(",")
+    options.cores = cores[: options.threads]
+    return options
+
+
+def main():
+    options = arguments()
+    results = {"machine": machine(options), "presets": {}}
+    print(results["machine"], end="\n\n", flush=True)
+    for preset in options.presets or PRESETS:
+        results["presets"][preset] = measure(options, preset)
+        print(table(preset, results["presets"][preset]), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Small PyTorch versions of the three models of `examples/src`, under the same parameter names."""
