@@ -12,7 +12,7 @@ use burn::tensor::activation;
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if cpu::takes(&x) {
-        return cpu::activation::gelu(x);
+        return Tensor::from_dispatch(cpu::activation::gelu(x.into_dispatch()));
     }
     activation::gelu(x)
 }
@@ -22,7 +22,7 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if cpu::takes(&x) {
-        return cpu::activation::gelu_tanh(x);
+        return Tensor::from_dispatch(cpu::activation::gelu_tanh(x.into_dispatch()));
     }
     // Written with the sigmoid, as the tangent of half of what that is of.
     let cubic = x.clone().square() * 0.044_715 + 1.0;
@@ -39,7 +39,7 @@ pub(crate) const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_2;
 pub fn relu_squared<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if cpu::takes(&x) {
-        return cpu::activation::relu_squared(x);
+        return Tensor::from_dispatch(cpu::activation::relu_squared(x.into_dispatch()));
     }
     activation::relu(x).square()
 }
@@ -49,7 +49,7 @@ pub fn relu_squared<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 pub fn soft_cap<const D: usize>(x: Tensor<D>, cap: f64) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if cpu::takes(&x) {
-        return cpu::activation::soft_cap(x, cap as f32);
+        return Tensor::from_dispatch(cpu::activation::soft_cap(x.into_dispatch(), cap as f32));
     }
     (x / cap).tanh() * cap
 }

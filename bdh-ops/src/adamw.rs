@@ -118,7 +118,10 @@ fn step<const D: usize>(
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
     #[cfg(feature = "flex")]
     if [&weight, &gradient, &average, &square].into_iter().all(cpu::takes) {
-        return cpu::step::adamw(weight, gradient, average, square, factors);
+        let parts = [weight, gradient, average, square].map(Tensor::into_dispatch);
+        let [weight, average, square] = cpu::step::adamw(parts, factors);
+        let tensor = Tensor::from_dispatch;
+        return (tensor(weight), tensor(average), tensor(square));
     }
     let Factors { keep, betas, lr, correction, epsilon } = factors;
     let average = average * betas.0 + gradient.clone() * (1.0 - betas.0);

@@ -1,4 +1,7 @@
 //! The CPU's way: kernels on slices, put on burn's tape.
+//!
+//! Nothing in here is generic over what a caller chooses, such as the rank of a tensor: a generic function is compiled with
+//! the crate that calls it, and with that crate's optimization level, which in a debug build is none.
 
 pub(crate) mod activation;
 mod array;

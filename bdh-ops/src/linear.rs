@@ -19,7 +19,9 @@ pub fn linear<const D: usize>(
 ) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if cpu::takes(&x) && cpu::takes(&weight) && bias.as_ref().is_none_or(cpu::takes) {
-        return cpu::linear::linear(x, weight, bias);
+        let bias = bias.map(Tensor::into_dispatch);
+        let out = cpu::linear::linear(x.into_dispatch(), weight.into_dispatch(), bias);
+        return Tensor::from_dispatch(out);
     }
     module::linear(x, weight, bias)
 }
@@ -34,7 +36,8 @@ pub fn linear<const D: usize>(
 pub fn tied_head<const D: usize>(x: Tensor<D>, table: Tensor<2>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if cpu::takes(&x) && cpu::takes(&table) {
-        return cpu::linear::tied_head(x, table);
+        let out = cpu::linear::tied_head(x.into_dispatch(), table.into_dispatch());
+        return Tensor::from_dispatch(out);
     }
     x.matmul(table.transpose().unsqueeze())
 }

@@ -19,7 +19,9 @@ pub fn layer_norm<const D: usize>(
 ) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if cpu::takes(&x) && [&gain, &bias].iter().all(|part| part.as_ref().is_none_or(cpu::takes)) {
-        return cpu::norm::layer_norm(x, gain, bias, epsilon as f32);
+        let [gain, bias] = [gain, bias].map(|part| part.map(Tensor::into_dispatch));
+        let out = cpu::norm::layer_norm(x.into_dispatch(), gain, bias, epsilon as f32);
+        return Tensor::from_dispatch(out);
     }
     let x = x.clone() - x.mean_dim(D - 1);
     let factor = (x.clone().square().mean_dim(D - 1) + epsilon).sqrt().recip();
@@ -41,7 +43,8 @@ pub fn layer_norm<const D: usize>(
 pub fn rms_norm<const D: usize>(x: Tensor<D>, size: f64, epsilon: f64) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if cpu::takes(&x) {
-        return cpu::norm::rms_norm(x, size as f32, epsilon as f32);
+        let out = cpu::norm::rms_norm(x.into_dispatch(), size as f32, epsilon as f32);
+        return Tensor::from_dispatch(out);
     }
     // The size goes into the factors, one a row, where it costs nothing.
     let factors = (x.clone().square().mean_dim(D - 1) + epsilon).sqrt().recip() * size;

@@ -12,7 +12,11 @@ pub fn mix<const D: usize>(
 ) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if cpu::takes(&a) && cpu::takes(&x) && cpu::takes(&b) && cpu::takes(&y) {
-        return cpu::residual::mix((a, x), (b, y));
+        assert_eq!(x.dims(), y.dims(), "what is mixed has one shape");
+        assert!(a.dims() == [1] && b.dims() == [1], "a weight is one number");
+        let (a, b) = (a.into_dispatch(), b.into_dispatch());
+        let out = cpu::residual::mix([a, x.into_dispatch(), b, y.into_dispatch()]);
+        return Tensor::from_dispatch(out);
     }
     x * a.unsqueeze() + y * b.unsqueeze()
 }

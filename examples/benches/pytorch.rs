@@ -12,8 +12,8 @@
 #![expect(clippy::print_stdout, reason = "a bench answers on its standard output")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
 
-use bdh::burn::optim::AdamWConfig;
 use bdh::lm::RandomCrops;
+use bdh::ops::AdamW;
 use bdh::{
     BatchSize, BoxError, CausalLm, Group, MemorySink, NextToken, Source, Trainer, TrainerBuilder,
     constant, every,
@@ -75,7 +75,7 @@ fn train(preset: &Preset) {
         }
         "hatchling" => {
             let config: BdhConfig = serde_json::from_value(config).unwrap();
-            let adamw = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(0.1).build();
+            let adamw = AdamW { weight_decay: 0.1, ..AdamW::default() };
             let run = |run: Run<_>| run.group(Group::new("all", |_| true, adamw, constant(1e-3)));
             fit(preset, config.vocab_size, config.init(SEED, &device).unwrap(), run);
         }

@@ -5,24 +5,24 @@ use super::math::{erf, exp, sigmoid, tanh};
 use super::tape::{Kernel, run};
 use super::threads::on_rows;
 use crate::activation::TWICE_SQRT_2_OVER_PI;
-use burn::tensor::Tensor;
+use burn::backend::DispatchTensor;
 use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 use std::fmt::Debug;
 
-pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    run(Gelu, [x.into_dispatch()])
+pub(crate) fn gelu(x: DispatchTensor) -> DispatchTensor {
+    run(Gelu, [x])
 }
 
-pub(crate) fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    run(GeluTanh, [x.into_dispatch()])
+pub(crate) fn gelu_tanh(x: DispatchTensor) -> DispatchTensor {
+    run(GeluTanh, [x])
 }
 
-pub(crate) fn relu_squared<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    run(ReluSquared, [x.into_dispatch()])
+pub(crate) fn relu_squared(x: DispatchTensor) -> DispatchTensor {
+    run(ReluSquared, [x])
 }
 
-pub(crate) fn soft_cap<const D: usize>(x: Tensor<D>, cap: f32) -> Tensor<D> {
-    run(SoftCap(cap), [x.into_dispatch()])
+pub(crate) fn soft_cap(x: DispatchTensor, cap: f32) -> DispatchTensor {
+    run(SoftCap(cap), [x])
 }
 
 /// A function of one number, and its derivative.

@@ -24,7 +24,7 @@ pub(crate) fn attention(
     assert_eq!(values.dims(), keys.dims(), "values are like keys");
     assert!(heads.is_multiple_of(shared), "{shared} key heads serve {heads} query heads");
     let shape = Shape { batch, seq_len, heads, shared, size, back, scale };
-    run(Separate(shape), [queries, keys, values].map(Tensor::into_dispatch))
+    Tensor::from_dispatch(run(Separate(shape), [queries, keys, values].map(Tensor::into_dispatch)))
 }
 
 pub(crate) fn self_attention(all: Tensor<3>, heads: usize, back: usize, scale: f32) -> Tensor<3> {
@@ -32,7 +32,7 @@ pub(crate) fn self_attention(all: Tensor<3>, heads: usize, back: usize, scale: f
     assert!(width.is_multiple_of(3 * heads), "{heads} heads share {width} channels in three parts");
     let size = width / 3 / heads;
     let shape = Shape { batch, seq_len, heads, shared: heads, size, back, scale };
-    run(Together(shape), [all.into_dispatch()])
+    Tensor::from_dispatch(run(Together(shape), [all.into_dispatch()]))
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -173,9 +173,11 @@ struct Blocks<'a> {
 impl Shape {
     /// What every query reads, `[batch, seq_len, heads, size]`, and the logarithms.
     fn forward(&self, parts: &Parts<'_>) -> (Vec<f32>, Vec<Vec<f32>>) {
-        let heads = on_tasks(self.batch * self.heads, |task| {
-            self.read(parts, task / self.heads, task % self.heads)
-        });
+        let heads = on_tasks(
+            self.batch * self.heads,
+            #[inline(always)]
+            |task| self.read(parts, task / self.heads, task % self.heads),
+        );
         let (read, log_sums): (Vec<_>, Vec<_>) = heads.into_iter().unzip();
         let blocks = Blocks { offset: 0, heads: self.heads, of: &read };
         (self.interleave(self.heads * self.size, &[blocks]), log_sums)
@@ -244,20 +246,26 @@ impl Shape {
         let stride = self.heads * self.size;
         let [read, gradient] =
             [read, gradient].map(|array| Heads { values: array.values(), offset: 0, stride });
-        let tasks = on_tasks(self.batch * self.shared, |task| {
-            let (batch, shared) = (task / self.shared, task % self.shared);
-            let group = self.heads / self.shared;
-            let empty = || vec![0.0; self.seq_len * self.size];
-            let (mut of_keys, mut of_values) = (empty(), empty());
-            let of_queries = (shared * group..(shared + 1) * group).map(|head| {
-                let log_sums = &log_sums[batch * self.heads + head];
-                let mut of_queries = empty();
-                let out = [&mut of_queries, &mut of_keys, &mut of_values];
-                self.backward_head(parts, [read, gradient], log_sums, [batch, head, shared], out);
-                of_queries
-            });
-            (of_queries.collect::<Vec<_>>(), of_keys, of_values)
-        });
+        let tasks = on_tasks(
+            self.batch * self.shared,
+            #[inline(always)]
+            |task| {
+                let (batch, shared) = (task / self.shared, task % self.shared);
+                let group = self.heads / self.shared;
+                let empty = || vec![0.0; self.seq_len * self.size];
+                let (mut of_keys, mut of_values) = (empty(), empty());
+                let mut of_queries = Vec::with_capacity(group);
+                for head in shared * group..(shared + 1) * group {
+                    let log_sums = &log_sums[batch * self.heads + head];
+                    let mut of_head = empty();
+                    let out = [&mut of_head, &mut of_keys, &mut of_values];
+                    let place = [batch, head, shared];
+                    self.backward_head(parts, [read, gradient], log_sums, place, out);
+                    of_queries.push(of_head);
+                }
+                (of_queries, of_keys, of_values)
+            },
+        );
         let mut gradients = [Vec::new(), Vec::new(), Vec::new()];
         for (of_queries, of_keys, of_values) in tasks {
             gradients[0].extend(of_queries);

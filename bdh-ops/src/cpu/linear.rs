@@ -4,22 +4,21 @@ use super::array::Array;
 use super::gemm::{Before, Matrix, Threads, product};
 use super::tape::{Kernel, run};
 use super::threads::{add_up, on_tasks, rows_of_piece};
-use burn::tensor::Tensor;
+use burn::backend::DispatchTensor;
 
-pub(crate) fn linear<const D: usize>(
-    x: Tensor<D>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-) -> Tensor<D> {
-    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+pub(crate) fn linear(
+    x: DispatchTensor,
+    weight: DispatchTensor,
+    bias: Option<DispatchTensor>,
+) -> DispatchTensor {
     match bias {
-        Some(bias) => run(Biased, [x, weight, bias.into_dispatch()]),
+        Some(bias) => run(Biased, [x, weight, bias]),
         None => run(Linear { transposed: false }, [x, weight]),
     }
 }
 
-pub(crate) fn tied_head<const D: usize>(x: Tensor<D>, table: Tensor<2>) -> Tensor<D> {
-    run(Linear { transposed: true }, [x.into_dispatch(), table.into_dispatch()])
+pub(crate) fn tied_head(x: DispatchTensor, table: DispatchTensor) -> DispatchTensor {
+    run(Linear { transposed: true }, [x, table])
 }
 
 /// Without a bias.

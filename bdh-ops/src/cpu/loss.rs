@@ -15,7 +15,7 @@ pub(crate) fn token_nats(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<2
     let targets: Vec<i64> = targets.into_data().iter().collect();
     let unknown = targets.iter().find(|target| **target >= vocab as i64);
     assert!(unknown.is_none(), "the target {unknown:?} is not below the {vocab} logits of a row");
-    run(TokenNats { targets }, [logits.into_dispatch()])
+    Tensor::from_dispatch(run(TokenNats { targets }, [logits.into_dispatch()]))
 }
 
 #[derive(Debug)]
@@ -37,11 +37,12 @@ impl Kernel<1> for TokenNats {
             |task| {
                 let begin = task * rows * vocab;
                 let end = values.len().min(begin + rows * vocab);
-                let row = |row: &[f32]| {
+                let mut log_sums = Vec::with_capacity(rows);
+                for row in values[begin..end].chunks_exact(vocab) {
                     let peak = max(row);
-                    sum(row, |x| exp(x - peak)).ln() + peak
-                };
-                values[begin..end].chunks_exact(vocab).map(row).collect::<Vec<_>>()
+                    log_sums.push(sum(row, |x| exp(x - peak)).ln() + peak);
+                }
+                log_sums
             },
         );
         let log_sums = log_sums.concat();

@@ -32,11 +32,12 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 5.000_000_1e-1);
     let p = p.mul_add(r * r, r) + 1.0;
-    // Half the power at a time: at 2^128 the whole is not a number, while its product with `p` is.
-    let half = shifted.to_bits().wrapping_sub(ROUND.to_bits()).cast_signed() >> 1;
-    let rest = shifted.to_bits().wrapping_sub(ROUND.to_bits()).cast_signed() - half;
-    let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
-    let result = p * power(half) * power(rest);
+    // Half the power at a time: at 2^128 the whole is not a number, while its product with `p` is. Arithmetic that checks
+    // for overflow would branch.
+    let whole = shifted.to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
+    let half = whole >> 1;
+    let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23).cast_unsigned());
+    let result = p * power(half) * power(whole.wrapping_sub(half));
     let result = if x < UNDERFLOW { 0.0 } else { result };
     if x > OVERFLOW { f32::INFINITY } else { result }
 }
@@ -128,17 +129,17 @@ pub(crate) fn max(values: &[f32]) -> f32 {
     rest.iter().fold(largest, |largest, value| larger(largest, *value))
 }
 
-/// The sum of all lanes, halves first.
+/// The sum of all lanes: by loops of constant length, or the lanes would not stay in registers.
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
+fn fold(lanes: [f32; LANES]) -> f32 {
+    let (mut eight, mut two) = ([0.0; 8], [0.0; 2]);
+    for lane in 0..8 {
+        eight[lane] = (lanes[lane] + lanes[lane + 8]) + (lanes[lane + 16] + lanes[lane + 24]);
     }
-    lanes[0]
+    for lane in 0..2 {
+        two[lane] = (eight[lane] + eight[lane + 2]) + (eight[lane + 4] + eight[lane + 6]);
+    }
+    two[0] + two[1]
 }
 
 #[cfg(test)]

@@ -3,35 +3,25 @@
 use super::array::Array;
 use super::math::{sum, sum_of_pairs};
 use super::tape::{Kernel, run};
-use super::threads::{add_up, on_rows, on_rows_with};
-use burn::tensor::Tensor;
+use super::threads::{add_up, on_rows};
+use burn::backend::DispatchTensor;
 
-pub(crate) fn layer_norm<const D: usize>(
-    x: Tensor<D>,
-    gain: Option<Tensor<1>>,
-    bias: Option<Tensor<1>>,
+pub(crate) fn layer_norm(
+    x: DispatchTensor,
+    gain: Option<DispatchTensor>,
+    bias: Option<DispatchTensor>,
     epsilon: f32,
-) -> Tensor<D> {
-    let x = x.into_dispatch();
+) -> DispatchTensor {
+    let kernel = LayerNorm { epsilon, has_gain: gain.is_some(), has_bias: bias.is_some() };
     match (gain, bias) {
-        (None, None) => run(LayerNorm { epsilon, has_gain: false, has_bias: false }, [x]),
-        (Some(gain), None) => {
-            let kernel = LayerNorm { epsilon, has_gain: true, has_bias: false };
-            run(kernel, [x, gain.into_dispatch()])
-        }
-        (None, Some(bias)) => {
-            let kernel = LayerNorm { epsilon, has_gain: false, has_bias: true };
-            run(kernel, [x, bias.into_dispatch()])
-        }
-        (Some(gain), Some(bias)) => {
-            let kernel = LayerNorm { epsilon, has_gain: true, has_bias: true };
-            run(kernel, [x, gain.into_dispatch(), bias.into_dispatch()])
-        }
+        (None, None) => run(kernel, [x]),
+        (Some(one), None) | (None, Some(one)) => run(kernel, [x, one]),
+        (Some(gain), Some(bias)) => run(kernel, [x, gain, bias]),
     }
 }
 
-pub(crate) fn rms_norm<const D: usize>(x: Tensor<D>, size: f32, epsilon: f32) -> Tensor<D> {
-    run(RmsNorm { size, epsilon }, [x.into_dispatch()])
+pub(crate) fn rms_norm(x: DispatchTensor, size: f32, epsilon: f32) -> DispatchTensor {
+    run(RmsNorm { size, epsilon }, [x])
 }
 
 /// Of `x`, then the gain and the bias that there are.
@@ -65,13 +55,14 @@ impl<const N: usize> Kernel<N> for LayerNorm {
         let (x, width) = (inputs[0].values(), inputs[0].width());
         let (gain, bias) = (self.gain(&inputs), self.has_bias.then(|| inputs[N - 1].values()));
         let mut out = vec![0.0; x.len()];
-        let rows = on_rows_with(
+        let rows = on_rows(
             &mut out,
             width,
             #[inline(always)]
             |first, out| {
                 let x = &x[first * width..][..out.len()];
-                let norm = |(x, out): (&[f32], &mut [f32])| {
+                let mut factors = Vec::with_capacity(x.len() / width);
+                for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
                     let (mean, factor) = self.row(x);
                     for (out, x) in out.iter_mut().zip(x) {
                         *out = (x - mean) * factor;
@@ -86,9 +77,9 @@ impl<const N: usize> Kernel<N> for LayerNorm {
                             *out += bias;
                         }
                     }
-                    (mean, factor)
-                };
-                x.chunks_exact(width).zip(out.chunks_exact_mut(width)).map(norm).collect::<Vec<_>>()
+                    factors.push((mean, factor));
+                }
+                factors
             },
         );
         (Array::of(out, inputs[0].shape()), (inputs, rows.concat()))
@@ -103,7 +94,7 @@ impl<const N: usize> Kernel<N> for LayerNorm {
     ) -> [Option<Array>; N] {
         let (x, width) = (inputs[0].values(), inputs[0].width());
         let gain = self.gain(&inputs);
-        let sums = on_rows_with(
+        let sums = on_rows(
             gradient.values_mut(),
             width,
             #[inline(always)]

@@ -3,16 +3,12 @@
 use super::array::Array;
 use super::math::sum_of_pairs;
 use super::tape::{Kernel, run};
-use super::threads::{on_rows, on_rows_with};
-use burn::tensor::Tensor;
+use super::threads::on_rows;
+use burn::backend::DispatchTensor;
 
-pub(crate) fn mix<const D: usize>(
-    (a, x): (Tensor<1>, Tensor<D>),
-    (b, y): (Tensor<1>, Tensor<D>),
-) -> Tensor<D> {
-    assert_eq!(x.dims(), y.dims(), "what is mixed has one shape");
-    assert!(a.dims() == [1] && b.dims() == [1], "a weight is one number");
-    run(Mix, [a.into_dispatch(), x.into_dispatch(), b.into_dispatch(), y.into_dispatch()])
+/// `[a, x, b, y]`.
+pub(crate) fn mix(parts: [DispatchTensor; 4]) -> DispatchTensor {
+    run(Mix, parts)
 }
 
 #[derive(Debug)]
@@ -47,7 +43,7 @@ impl Kernel<4> for Mix {
         let (x, y) = (x.values(), y.values());
         let mut of_y = vec![0.0; y.len()];
         let incoming = gradient.values();
-        let sums = on_rows_with(
+        let sums = on_rows(
             &mut of_y,
             1,
             #[inline(always)]

@@ -10,7 +10,7 @@ pub(crate) fn rotary(x: Tensor<4>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<4> 
     assert_eq!(cos.dims(), [seq_len, head_size / 2], "a cosine for each position and pair");
     assert_eq!(cos.dims(), sin.dims(), "as many sines as cosines");
     let [cos, sin] = [cos, sin].map(|table| Array::new(plain(table.into_dispatch())));
-    run(Rotary { cos, sin }, [x.into_dispatch()])
+    Tensor::from_dispatch(run(Rotary { cos, sin }, [x.into_dispatch()]))
 }
 
 /// The tables are `[positions, pairs]`.

@@ -2,23 +2,18 @@
 
 use super::array::Array;
 use super::tape::plain;
+use super::threads::PIECE;
 use crate::adamw::Factors;
 use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind};
-use burn::tensor::Tensor;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Elements that a thread takes at a time.
-const PIECE: usize = 16 * 1024;
-
-pub(crate) fn adamw<const D: usize>(
-    weight: Tensor<D>,
-    gradient: Tensor<D>,
-    average: Tensor<D>,
-    square: Tensor<D>,
+/// The parameter and both averages, a step later.
+pub(crate) fn adamw(
+    [weight, gradient, average, square]: [DispatchTensor; 4],
     factors: Factors,
-) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
-    let array = |tensor: Tensor<D>| Array::new(plain(tensor.into_dispatch()));
+) -> [DispatchTensor; 3] {
+    let array = |tensor| Array::new(plain(tensor));
     let gradient = array(gradient);
     let (mut weight, mut average, mut square) = (array(weight), array(average), array(square));
     let pieces = weight.values_mut().par_chunks_mut(PIECE);
@@ -26,35 +21,39 @@ pub(crate) fn adamw<const D: usize>(
     let pieces = pieces.zip(average.values_mut().par_chunks_mut(PIECE));
     let pieces = pieces.zip(square.values_mut().par_chunks_mut(PIECE));
     pieces.for_each(|(((weight, gradient), average), square)| {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || adamw_piece(weight, gradient, average, square, factors),
-        );
+        Arch::new().dispatch(AdamWPiece { weight, gradient, average, square, factors });
     });
-    (tensor(weight), tensor(average), tensor(square))
+    [weight, average, square].map(tensor)
 }
 
-#[inline(always)]
-fn adamw_piece(
-    weight: &mut [f32],
-    gradient: &[f32],
-    average: &mut [f32],
-    square: &mut [f32],
+struct AdamWPiece<'a> {
+    weight: &'a mut [f32],
+    gradient: &'a [f32],
+    average: &'a mut [f32],
+    square: &'a mut [f32],
     factors: Factors,
-) {
-    let Factors { keep, betas, lr, correction, epsilon } = factors;
-    let [keep, lr, correction, epsilon] = [keep, lr, 1.0 / correction, epsilon].map(|x| x as f32);
-    let [kept, new] = [betas.0, 1.0 - betas.0].map(|x| x as f32);
-    let [kept_square, new_square] = [betas.1, 1.0 - betas.1].map(|x| x as f32);
-    let places = weight.iter_mut().zip(gradient).zip(average).zip(square);
-    for (((weight, gradient), average), square) in places {
-        *average = kept * *average + new * gradient;
-        *square = kept_square * *square + new_square * gradient * gradient;
-        *weight = keep * *weight - lr * *average / (square.sqrt() * correction + epsilon);
+}
+
+impl WithSimd for AdamWPiece<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Factors { keep, betas, lr, correction, epsilon } = self.factors;
+        let [keep, lr, scale, epsilon] = [keep, lr, 1.0 / correction, epsilon].map(|x| x as f32);
+        let [kept, new] = [betas.0, 1.0 - betas.0].map(|x| x as f32);
+        let [kept_square, new_square] = [betas.1, 1.0 - betas.1].map(|x| x as f32);
+        let places = self.weight.iter_mut().zip(self.gradient);
+        let places = places.zip(self.average).zip(self.square);
+        for (((weight, gradient), average), square) in places {
+            *average = kept * *average + new * gradient;
+            *square = kept_square * *square + new_square * gradient * gradient;
+            *weight = keep * *weight - lr * *average / (square.sqrt() * scale + epsilon);
+        }
     }
 }
 
-fn tensor<const D: usize>(array: Array) -> Tensor<D> {
+fn tensor(array: Array) -> DispatchTensor {
     let kind = DispatchTensorKind::Flex(BackendTensor::Float(array.into_tensor()));
-    Tensor::from_dispatch(DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled })
+    DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled }
 }

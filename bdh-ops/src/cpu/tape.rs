@@ -11,7 +11,6 @@ use burn::backend::{
     Autodiff, AutodiffBackend, BackendTensor, DispatchAutodiffContext, DispatchTensor,
     DispatchTensorKind, Flex,
 };
-use burn::tensor::Tensor;
 use std::fmt::Debug;
 
 /// Computes something from `N` arrays, and the gradients of them from that of the result.
@@ -31,10 +30,10 @@ pub(crate) trait Kernel<const N: usize>: Debug + Send + 'static {
 }
 
 /// Runs a kernel on tensors of the CPU, with autodiff if one of them has it.
-pub(crate) fn run<K: Kernel<N>, const N: usize, const D: usize>(
+pub(crate) fn run<K: Kernel<N>, const N: usize>(
     kernel: K,
     inputs: [DispatchTensor; N],
-) -> Tensor<D> {
+) -> DispatchTensor {
     let context = inputs.iter().fold(DispatchAutodiffContext::Disabled, |context, input| {
         if context == DispatchAutodiffContext::Disabled { input.autodiff } else { context }
     });
@@ -46,7 +45,7 @@ pub(crate) fn run<K: Kernel<N>, const N: usize, const D: usize>(
         let inner = DispatchTensorKind::Flex(BackendTensor::Autodiff(output));
         DispatchTensorKind::Autodiff(Box::new(inner))
     };
-    Tensor::from_dispatch(DispatchTensor { kind, autodiff: context })
+    DispatchTensor { kind, autodiff: context }
 }
 
 type Tracked = FloatTensor<Autodiff<Flex>>;

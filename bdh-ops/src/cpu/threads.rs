@@ -1,73 +1,83 @@
 //! Rows on all cores, with the widest vector instructions that the processor has.
+//!
+//! What is to become vector code has to be part of the one function that is compiled for those instructions: so the work is
+//! given as `#[inline(always)]` closures, calls such functions alone, and loops with `for` (the loops within iterators' own
+//! methods are functions by themselves, for which the compiler may assume nothing but the oldest processors).
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Elements of a piece of work: enough that handing it to another thread costs little beside it, and few enough to stay
 /// in a core's cache.
-const PIECE: usize = 16 * 1024;
+pub(super) const PIECE: usize = 16 * 1024;
 
 /// Rows of a piece, of `width` elements each; it does not depend on the number of threads, nor do results.
-pub(crate) fn rows_of_piece(width: usize) -> usize {
+pub(super) fn rows_of_piece(width: usize) -> usize {
     (PIECE / width.max(1)).max(1)
 }
 
-/// Does `work` on pieces of `out`, rows of `width`: it is given the number of a piece's first row.
-pub(crate) fn on_rows(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-    let rows = rows_of_piece(width);
-    let pieces = |(piece, out): (usize, &mut [f32])| {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || work(piece * rows, out),
-        );
-    };
-    if out.len() <= PIECE {
-        return pieces((0, out));
-    }
-    out.par_chunks_mut(rows * width.max(1)).enumerate().for_each(pieces);
-}
-
-/// The same for work that also sums something over rows: what each piece returns, in order.
-pub(crate) fn on_rows_with<T: Send>(
+/// Does `work` on pieces of `out`, rows of `width`: it is given the number of a piece's first row. What it returns for
+/// each piece comes back in order.
+pub(super) fn on_rows<T: Send>(
     out: &mut [f32],
     width: usize,
     work: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> Vec<T> {
     let rows = rows_of_piece(width);
-    let pieces = |(piece, out): (usize, &mut [f32])| {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || work(piece * rows, out),
-        )
-    };
+    let on_piece =
+        |(piece, out)| Arch::new().dispatch(Piece { work: &work, first: piece * rows, out });
     if out.len() <= PIECE {
-        return vec![pieces((0, out))];
+        return vec![on_piece((0, out))];
     }
-    out.par_chunks_mut(rows * width.max(1)).enumerate().map(pieces).collect()
+    out.par_chunks_mut(rows * width.max(1)).enumerate().map(on_piece).collect()
 }
 
 /// Does `work` for each of `0..tasks`, which are as large as a piece or larger; what they return, in order.
-pub(crate) fn on_tasks<T: Send>(tasks: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let work = |task| {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || work(task),
-        )
-    };
-    (0..tasks).into_par_iter().map(work).collect()
+pub(super) fn on_tasks<T: Send>(tasks: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    (0..tasks)
+        .into_par_iter()
+        .map(|task| Arch::new().dispatch(Task { work: &work, task }))
+        .collect()
 }
 
-/// Sums the rows that pieces have summed, `width` each.
-pub(crate) fn add_up(mut pieces: Vec<Vec<f32>>) -> Vec<f32> {
-    let mut total = pieces.swap_remove(0);
-    // `swap_remove` has put the last piece first; sums are taken in the order of rows all the same.
-    if !pieces.is_empty() {
-        pieces.rotate_left(1);
+/// A call that is to be part of a function compiled for this processor; a closure would be a function by itself.
+struct Piece<'a, W> {
+    work: &'a W,
+    first: usize,
+    out: &'a mut [f32],
+}
+
+impl<W: Fn(usize, &mut [f32]) -> T, T> WithSimd for Piece<'_, W> {
+    type Output = T;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> T {
+        (self.work)(self.first, self.out)
     }
-    for piece in pieces {
+}
+
+/// The same without memory to write to.
+struct Task<'a, W> {
+    work: &'a W,
+    task: usize,
+}
+
+impl<W: Fn(usize) -> T, T> WithSimd for Task<'_, W> {
+    type Output = T;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> T {
+        (self.work)(self.task)
+    }
+}
+
+/// Sums the rows that pieces have summed, in order.
+pub(super) fn add_up(pieces: Vec<Vec<f32>>) -> Vec<f32> {
+    let add = |mut total: Vec<f32>, piece: Vec<f32>| {
         for (total, value) in total.iter_mut().zip(piece) {
             *total += value;
         }
-    }
-    total
+        total
+    };
+    pieces.into_iter().reduce(add).unwrap_or_default()
 }
