@@ -32,6 +32,16 @@ pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// `2·√(2/π)`.
 pub(crate) const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_2;
 
+/// `max(x, 0)`, in place where nobody else holds `x`.
+#[must_use]
+pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if cpu::takes(&x) {
+        return Tensor::from_dispatch(cpu::activation::relu(x.into_dispatch()));
+    }
+    activation::relu(x)
+}
+
 /// `max(x, 0)²`, as nanochat has it.
 ///
 /// Source: So et al., 2021, *Primer* (arXiv:2109.08668).

@@ -105,3 +105,20 @@ pub fn self_attention(all: Tensor<3>, heads: usize, mask: &Mask) -> Tensor<3> {
     };
     attention(part(0), part(1), part(2), mask, scale).reshape([batch, seq_len, width])
 }
+
+/// Attention without a softmax, `tril(K Kᵀ, −1) V`: each token reads the values of those before it, and not its own,
+/// weighted by the product of its key with theirs.
+///
+/// `keys` are `[heads, batch, seq_len, neurons]`, `values` `[batch, seq_len, width]`, the same for all heads; what comes
+/// back is `[heads, batch, seq_len, width]`.
+///
+/// Source: Kosowski et al., 2025, *The Dragon Hatchling* (arXiv:2509.26507).
+#[must_use]
+pub fn linear_attention(keys: Tensor<4>, values: Tensor<3>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if cpu::takes(&keys) && cpu::takes(&values) {
+        return cpu::linear_attention::linear_attention(keys, values);
+    }
+    let scores = keys.clone().matmul(keys.swap_dims(2, 3));
+    scores.tril(-1).matmul(values.unsqueeze())
+}

@@ -6,8 +6,10 @@
 pub(crate) mod activation;
 mod array;
 pub(crate) mod attention;
+pub(crate) mod gated;
 mod gemm;
 pub(crate) mod linear;
+pub(crate) mod linear_attention;
 pub(crate) mod loss;
 mod math;
 pub(crate) mod norm;

@@ -30,15 +30,17 @@ mod adamw;
 mod attention;
 #[cfg(feature = "flex")]
 mod cpu;
+mod gated;
 mod linear;
 mod loss;
 mod norm;
 mod residual;
 mod rotary;
 
-pub use activation::{gelu, gelu_tanh, relu_squared, soft_cap};
+pub use activation::{gelu, gelu_tanh, relu, relu_squared, soft_cap};
 pub use adamw::{AdamW, AdamWState};
-pub use attention::{Mask, attention, self_attention};
+pub use attention::{Mask, attention, linear_attention, self_attention};
+pub use gated::gated;
 pub use linear::{linear, tied_head};
 pub use loss::{IGNORED, token_nats};
 pub use norm::{layer_norm, rms_norm};

@@ -4,8 +4,8 @@
 //! GPU, by plain operations and burn's own backward passes.
 
 use bdh_ops::{
-    Mask, attention, gelu, gelu_tanh, layer_norm, linear, mix, relu_squared, rms_norm, rotary,
-    self_attention, soft_cap, tied_head, token_nats,
+    Mask, attention, gated, gelu, gelu_tanh, layer_norm, linear, linear_attention, mix, relu,
+    relu_squared, rms_norm, rotary, self_attention, soft_cap, tied_head, token_nats,
 };
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -61,6 +61,8 @@ fn functions_of_single_elements() {
     for len in [1, 37, 40_003] {
         same(&[len], |x| gelu(x[0].clone() * 3.0));
         same(&[len], |x| gelu_tanh(x[0].clone() * 3.0));
+        same(&[len], |x| relu(x[0].clone()));
+        same(&[len, len], |x| gated(x[0].clone(), x[1].clone(), 0.0));
         same(&[len], |x| relu_squared(x[0].clone()));
         same(&[len], |x| soft_cap(x[0].clone() * 20.0, 15.0));
     }
@@ -171,4 +173,36 @@ fn nats_of_targets_with_some_that_do_not_count() {
             token_nats(logits, targets).flatten(0, 1)
         });
     }
+}
+
+#[test]
+fn attention_without_a_softmax() {
+    for (seq_len, neurons) in [(1, 2), (9, 4), (150, 6)] {
+        let (heads, batch, width) = (3, 2, 5);
+        let sizes = [heads * batch * seq_len * neurons, batch * seq_len * width];
+        same(&sizes, |t| {
+            let keys = t[0].clone().reshape([heads, batch, seq_len, neurons]);
+            let values = t[1].clone().reshape([batch, seq_len, width]);
+            linear_attention(keys, values).flatten(0, 3)
+        });
+    }
+}
+
+#[test]
+fn what_is_dropped_is_dropped_backwards_too() {
+    let device = Device::flex().autodiff();
+    device.seed(3);
+    let ones = || Tensor::<1>::ones([40_000], &device).require_grad();
+    let (x, y) = (ones(), ones());
+    let out = gated(x.clone() * 2.0, y.clone(), 0.25);
+    let gradients = out.clone().sum().backward();
+    let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f32>().collect::<Vec<_>>();
+    let out = numbers(out);
+    assert_eq!(numbers(x.grad(&gradients).expect("a gradient")), out);
+    assert_eq!(numbers(y.grad(&gradients).expect("a gradient")), out);
+    let kept = out.iter().filter(|value| **value > 0.0).count();
+    assert!((29_500..30_500).contains(&kept), "{kept} of 30,000");
+    device.seed(3);
+    assert_eq!(numbers(gated(x.clone() * 2.0, y.clone(), 0.25)), out);
+    assert_ne!(numbers(gated(x * 2.0, y, 0.25)), out);
 }

@@ -17,6 +17,10 @@ pub(crate) fn gelu_tanh(x: DispatchTensor) -> DispatchTensor {
     run(GeluTanh, [x])
 }
 
+pub(crate) fn relu(x: DispatchTensor) -> DispatchTensor {
+    run(Relu, [x])
+}
+
 pub(crate) fn relu_squared(x: DispatchTensor) -> DispatchTensor {
     run(ReluSquared, [x])
 }
@@ -133,5 +137,42 @@ impl Function for SoftCap {
     fn slope(self, x: f32) -> f32 {
         let bent = tanh(x / self.0);
         1.0 - bent * bent
+    }
+}
+
+/// Unlike the others it keeps its result, and needs no memory for it.
+#[derive(Debug)]
+struct Relu;
+
+impl Kernel<1> for Relu {
+    type Saved = Array;
+
+    fn forward(&self, [mut x]: [Array; 1]) -> (Array, Array) {
+        on_rows(
+            x.values_mut(),
+            1,
+            #[inline(always)]
+            |_, x| {
+                for x in x {
+                    *x = if *x < 0.0 { 0.0 } else { *x };
+                }
+            },
+        );
+        (x.clone(), x)
+    }
+
+    fn backward(&self, result: Array, mut gradient: Array, _: [bool; 1]) -> [Option<Array>; 1] {
+        let values = result.values();
+        on_rows(
+            gradient.values_mut(),
+            1,
+            #[inline(always)]
+            |first, gradient| {
+                for (gradient, result) in gradient.iter_mut().zip(&values[first..]) {
+                    *gradient = if *result > 0.0 { *gradient } else { 0.0 };
+                }
+            },
+        );
+        [Some(gradient)]
     }
 }
