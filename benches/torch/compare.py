@@ -1,8 +1,9 @@
 """Times our side and PyTorch's alternately, and prints a table of each preset. Only the standard library.
 
-Three processes train one preset and take turns of some steps: ours, PyTorch's eager mode and `torch.compile`. While one
-works the others wait for their input and have to be idle, which is measured. A ratio of speeds is the median of the
-rounds' ratios. Time to first step and peak memory are those of fresh processes.
+Five processes train one preset and take turns of some steps: ours, and PyTorch's eager mode and `torch.compile`, each as
+it comes and tuned (`tune` in presets.py). While one works the others wait for their input and have to be idle, which is
+measured. A ratio of speeds is the median of the rounds' ratios. Time to first step and peak memory are those of fresh
+processes.
 """
 
 import argparse
@@ -18,7 +19,19 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PRESETS = json.loads((HERE / "presets.json").read_text())
-SIDES = ["bdh", "eager", "compile"]
+SIDES = {
+    "bdh": "bdh",
+    "eager": "PyTorch, eager",
+    "compile": "PyTorch, `torch.compile`",
+    "eager-tuned": "PyTorch tuned, eager",
+    "compile-tuned": "PyTorch tuned, `torch.compile`",
+}
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+"""Lets glibc keep what a tuned PyTorch frees: otherwise every large tensor is new pages, 5 to 10 % of a step."""
 SETTLE = 0.3
 """Seconds between turns, in which threads that spin after their work go to sleep."""
 
@@ -34,6 +47,8 @@ class Worker:
         threads = str(options.threads)
         names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"]
         environment = {**os.environ, **dict.fromkeys(names, threads), "TORCHINDUCTOR_CACHE_DIR": cache}
+        if side.endswith("-tuned"):
+            environment |= KEEP_MEMORY
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,
@@ -117,10 +132,11 @@ def fresh(options, side, preset, cache):
 def measure(options, preset):
     with tempfile.TemporaryDirectory(prefix="bdh-inductor-") as cache:
         cold = {}
-        if "compile" in options.sides:
-            worker = Worker(options, "compile", preset, cache)
-            cold["compile"] = worker.first_step
-            worker.close()
+        for side in options.sides:
+            if side.startswith("compile"):
+                worker = Worker(options, side, preset, cache)
+                cold[side] = worker.first_step
+                worker.close()
         rounds, idle, losses = speeds(options, preset, cache)
         starts = {side: fresh(options, side, preset, cache) for side in options.sides}
     return {
@@ -142,11 +158,10 @@ def table(preset, result):
         "| | ms a step | tokens/s | ours / this | to first step | ours / this | peak memory | ours / this |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    names = {"bdh": "bdh", "eager": "PyTorch, eager", "compile": "PyTorch, `torch.compile`"}
     rounds, firsts, peaks = (result[key] for key in ["rounds", "first_step", "peak_memory"])
     for side in rounds:
         step, first, peak = (statistics.median(values[side]) for values in [rounds, firsts, peaks])
-        cells = [names[side], f"{step * 1e3:.1f}", f"{tokens / step:,.0f}"]
+        cells = [SIDES[side], f"{step * 1e3:.1f}", f"{tokens / step:,.0f}"]
         theirs = side != "bdh" and "bdh" in rounds
         cells.append(ratio(rounds["bdh"], rounds[side]) if theirs else "")
         cells += [f"{first:.2f} s"]
@@ -155,8 +170,9 @@ def table(preset, result):
         cells += [f"{statistics.median(peaks['bdh']) / peak:.2f}" if theirs else ""]
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
-    if cold := result["first_step_cold"].get("compile"):
-        lines.append(f"`torch.compile` with an empty cache: {cold:.1f} s to the first step.")
+    if colds := result["first_step_cold"].values():
+        colds = " and ".join(f"{cold:.1f} s" for cold in colds)
+        lines.append(f"`torch.compile` with an empty cache: {colds} to the first step.")
     losses = ", ".join(f"{side} {loss:.3f}" for side, loss in result["losses"].items())
     lines.append(f"Last losses: {losses}. Waiting workers took {result['idle']:.1%} of a core.")
     return "\n".join(lines) + "\n"
@@ -196,7 +212,7 @@ def arguments():
     parser.add_argument("--steps", type=int, default=10, help="of a turn")
     parser.add_argument("--warmup", type=int, default=20, help="steps before the first round")
     parser.add_argument("--repeats", type=int, default=3, help="fresh processes for start and memory")
-    parser.add_argument("--sides", default=",".join(SIDES), help="which to run [default: all three]")
+    parser.add_argument("--sides", default=",".join(SIDES), help="which to run, with commas [default: all]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where every number goes")
     options = parser.parse_args()
     if unknown := set(options.presets) - set(PRESETS):
@@ -204,6 +220,8 @@ def arguments():
     if not 1 <= options.threads <= len(cores):
         parser.error(f"--threads {options.threads}: there are {len(cores)} cores")
     options.sides = options.sides.split(",")
+    if unknown := set(options.sides) - set(SIDES):
+        parser.error(f"unknown side {', '.join(unknown)}; there are {', '.join(SIDES)}")
     options.cores = cores[: options.threads]
     return options
 
