@@ -203,9 +203,9 @@ def check(folders):
 def main():
     global checks
     root = Path(os.environ.get("BDH_FIXTURES", ROOT.parent / "shared/fixtures"))
-    folders = [(folder.parent, kind) for name, kind in MODELS.items() for folder in (root / name).glob("*/expected.json")]
+    folders = [(path.parent, kind) for name, kind in MODELS.items() for path in (root / name).glob("*/expected.json")]
     if not folders:
-        print(f"skipped: no files of the originals in {root}, so GPT-2 is not checked; set BDH_FIXTURES to their folder")
+        print(f"skipped: no files of the originals in {root}, so GPT-2 is not checked; BDH_FIXTURES is their folder")
     for how in ["as it comes", "tuned"]:
         if how == "tuned":
             tune()

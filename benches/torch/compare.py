@@ -1,9 +1,9 @@
 """Times our side and PyTorch's alternately, and prints a table of each preset. Only the standard library.
 
-Five processes train one preset and take turns of some steps: ours, and PyTorch's eager mode and `torch.compile`, each as
-it comes and tuned (`tune` in presets.py). While one works the others wait for their input and have to be idle, which is
-measured. A ratio of speeds is the median of the rounds' ratios. Time to first step and peak memory are those of fresh
-processes.
+Five processes train one preset and take turns of some steps: ours, and PyTorch's eager mode and `torch.compile`, each
+as it comes and tuned (`tune` in presets.py). While one works the others wait for their input; what they and anybody
+else do meanwhile is measured. A ratio of speeds is the median of the rounds' ratios. Time to first step and peak memory
+are those of fresh processes.
 """
 
 import argparse
@@ -32,6 +32,8 @@ KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
 """Lets glibc keep what a tuned PyTorch frees: otherwise every large tensor is new pages, 5 to 10 % of a step."""
+NOISE = 0.1
+"""Cores that others may keep busy before a figure is doubted."""
 SETTLE = 0.3
 """Seconds between turns, in which threads that spin after their work go to sleep."""
 
@@ -46,7 +48,8 @@ class Worker:
             command = [options.python, str(HERE / "worker.py"), preset, side]
         threads = str(options.threads)
         names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"]
-        environment = {**os.environ, **dict.fromkeys(names, threads), "TORCHINDUCTOR_CACHE_DIR": cache}
+        environment = {**os.environ, **dict.fromkeys(names, threads)}
+        environment["TORCHINDUCTOR_CACHE_DIR"] = f"{cache}/{side}"
         if side.endswith("-tuned"):
             environment |= KEEP_MEMORY
         self.began = time.perf_counter()
@@ -95,26 +98,55 @@ def sessions():
         yield int(fields[3]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def machine_time():
+    """Seconds that all cores together were busy, with what a host took away. Source: proc_stat(5)."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+class Bystanders:
+    """How many cores were busy with something else while a worker had its turn."""
+
+    def __init__(self):
+        self.seconds, self.waiting, self.others = 0.0, 0.0, 0.0
+
+    def watch(self, work, worker, waiting):
+        """Does `work`, which is `worker`'s, while `waiting` should wait."""
+
+        def times():
+            waited = sum(other.processor_time() for other in waiting)
+            return time.perf_counter(), waited, worker.processor_time(), machine_time()
+
+        before = times()
+        done = work()
+        seconds, waited, worked, machine = (after - before for after, before in zip(times(), before))
+        self.seconds += seconds
+        self.waiting += waited
+        self.others += machine - worked - waited
+        return done
+
+    def shares(self):
+        return {"waiting": self.waiting / self.seconds, "others": max(self.others, 0.0) / self.seconds}
+
+
 def speeds(options, preset, cache):
-    """Median seconds of a step in each round, by side; and the share of a core that waiting workers took."""
+    """Median seconds of a step in each round, by side; and what else the machine did meanwhile."""
     workers = {side: Worker(options, side, preset, cache) for side in options.sides}
     for worker in workers.values():
         worker.run(options.warmup)
     rounds = {side: [] for side in options.sides}
-    idle, waited = 0.0, 0.0
+    bystanders = Bystanders()
     for number in range(options.rounds):
         order = options.sides if number % 2 == 0 else options.sides[::-1]
         for side in order:
             time.sleep(SETTLE)
-            others = [worker for other, worker in workers.items() if other != side]
-            before, began = sum(worker.processor_time() for worker in others), time.perf_counter()
-            rounds[side].append(statistics.median(workers[side].run(options.steps)))
-            waited += time.perf_counter() - began
-            idle += sum(worker.processor_time() for worker in others) - before
+            waiting = [worker for other, worker in workers.items() if other != side]
+            took = bystanders.watch(lambda: workers[side].run(options.steps), workers[side], waiting)
+            rounds[side].append(statistics.median(took))
     losses = {side: worker.loss for side, worker in workers.items()}
     for worker in workers.values():
         worker.close()
-    return rounds, idle / waited, losses
+    return rounds, bystanders.shares(), losses
 
 
 def fresh(options, side, preset, cache):
@@ -137,11 +169,11 @@ def measure(options, preset):
                 worker = Worker(options, side, preset, cache)
                 cold[side] = worker.first_step
                 worker.close()
-        rounds, idle, losses = speeds(options, preset, cache)
+        rounds, busy, losses = speeds(options, preset, cache)
         starts = {side: fresh(options, side, preset, cache) for side in options.sides}
     return {
         "rounds": rounds,
-        "idle": idle,
+        "busy": busy,
         "losses": losses,
         "first_step": {side: seconds for side, (seconds, _) in starts.items()},
         "first_step_cold": cold,
@@ -174,7 +206,10 @@ def table(preset, result):
         colds = " and ".join(f"{cold:.1f} s" for cold in colds)
         lines.append(f"`torch.compile` with an empty cache: {colds} to the first step.")
     losses = ", ".join(f"{side} {loss:.3f}" for side, loss in result["losses"].items())
-    lines.append(f"Last losses: {losses}. Waiting workers took {result['idle']:.1%} of a core.")
+    waiting, others = result["busy"]["waiting"], result["busy"]["others"]
+    lines.append(f"Last losses: {losses}. Cores busy with waiting workers {waiting:.3f}, with others {others:.2f}.")
+    if others > NOISE:
+        lines += ["", "**The machine was not quiet: PyTorch's threads wait for each other, so this says little.**"]
     return "\n".join(lines) + "\n"
 
 
