@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import optim
-from presets import model_of
+from presets import model_of, tune
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {"nanogpt": "gpt2", "nanochat": "nanochat", "bdh": "hatchling"}
@@ -23,9 +23,10 @@ checks = 0
 def close(what, measured, expected, tolerance, absolute=False):
     global checks
     checks += 1
-    apart = abs(float(measured) - expected) / (1 if absolute else abs(expected))
+    measured = torch.as_tensor(measured).item()
+    apart = abs(measured - expected) / (1 if absolute else abs(expected))
     if not apart <= tolerance:
-        sys.exit(f"{what} is {float(measured)}, expected {expected}: {apart:.1e} apart, more than {tolerance:.0e}")
+        sys.exit(f"{what} is {measured}, expected {expected}: {apart:.1e} apart, more than {tolerance:.0e}")
 
 
 def norm(tensor):
@@ -188,18 +189,29 @@ def trained(what, model, make, io, expected, noise):
         close(f"{what}: norm of {name}", norm(dict(model.named_parameters())[name]), size, 1e-4)
 
 
-def main():
+def check(folders):
+    """All checks: what was checked, with the number of values."""
     golden_nanochat()
     golden_hatchling()
-    print(f"checked: nanochat and BDH by the numbers in examples/tests ({checks} values)")
-    root = Path(os.environ.get("BDH_FIXTURES", ROOT.parent / "shared/fixtures"))
-    folders = [(folder.parent, kind) for name, kind in MODELS.items() for folder in (root / name).glob("*/expected.json")]
-    for folder, kind in sorted(folders):
+    yield f"nanochat and BDH by the numbers in examples/tests ({checks} values)"
+    for folder, kind in folders:
         before = checks
         fixture(folder, kind)
-        print(f"checked: {folder.parent.name}/{folder.name} by the files of the original ({checks - before} values)")
+        yield f"{folder.parent.name}/{folder.name} by the files of the original ({checks - before} values)"
+
+
+def main():
+    global checks
+    root = Path(os.environ.get("BDH_FIXTURES", ROOT.parent / "shared/fixtures"))
+    folders = [(path.parent, kind) for name, kind in MODELS.items() for path in (root / name).glob("*/expected.json")]
     if not folders:
-        print(f"skipped: no files of the originals in {root}, so GPT-2 is not checked; set BDH_FIXTURES to their folder")
+        print(f"skipped: no files of the originals in {root}, so GPT-2 is not checked; BDH_FIXTURES is their folder")
+    for how in ["as it comes", "tuned"]:
+        if how == "tuned":
+            tune()
+        checks = 0
+        for done in check(sorted(folders)):
+            print(f"checked, PyTorch {how}: {done}")
 
 
 if __name__ == "__main__":

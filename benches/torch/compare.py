@@ -1,8 +1,9 @@
 """Times our side and PyTorch's alternately, and prints a table of each preset. Only the standard library.
 
-Three processes train one preset and take turns of some steps: ours, PyTorch's eager mode and `torch.compile`. While one
-works the others wait for their input and have to be idle, which is measured. A ratio of speeds is the median of the
-rounds' ratios. Time to first step and peak memory are those of fresh processes.
+Five processes train one preset and take turns of some steps: ours, and PyTorch's eager mode and `torch.compile`, each
+as it comes and tuned (`tune` in presets.py). While one works the others wait for their input; what they and anybody
+else do meanwhile is measured. A ratio of speeds is the median of the rounds' ratios. Time to first step and peak memory
+are those of fresh processes.
 """
 
 import argparse
@@ -18,7 +19,21 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PRESETS = json.loads((HERE / "presets.json").read_text())
-SIDES = ["bdh", "eager", "compile"]
+SIDES = {
+    "bdh": "bdh",
+    "eager": "PyTorch, eager",
+    "compile": "PyTorch, `torch.compile`",
+    "eager-tuned": "PyTorch tuned, eager",
+    "compile-tuned": "PyTorch tuned, `torch.compile`",
+}
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+"""Lets glibc keep what a tuned PyTorch frees: otherwise every large tensor is new pages, 5 to 10 % of a step."""
+NOISE = 0.1
+"""Cores that others may keep busy before a figure is doubted."""
 SETTLE = 0.3
 """Seconds between turns, in which threads that spin after their work go to sleep."""
 
@@ -33,7 +48,10 @@ class Worker:
             command = [options.python, str(HERE / "worker.py"), preset, side]
         threads = str(options.threads)
         names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"]
-        environment = {**os.environ, **dict.fromkeys(names, threads), "TORCHINDUCTOR_CACHE_DIR": cache}
+        environment = {**os.environ, **dict.fromkeys(names, threads)}
+        environment["TORCHINDUCTOR_CACHE_DIR"] = f"{cache}/{side}"
+        if side.endswith("-tuned"):
+            environment |= KEEP_MEMORY
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True,
@@ -80,26 +98,55 @@ def sessions():
         yield int(fields[3]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def machine_time():
+    """Seconds that all cores together were busy, with what a host took away. Source: proc_stat(5)."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+class Bystanders:
+    """How many cores were busy with something else while a worker had its turn."""
+
+    def __init__(self):
+        self.seconds, self.waiting, self.others = 0.0, 0.0, 0.0
+
+    def watch(self, work, worker, waiting):
+        """Does `work`, which is `worker`'s, while `waiting` should wait."""
+
+        def times():
+            waited = sum(other.processor_time() for other in waiting)
+            return time.perf_counter(), waited, worker.processor_time(), machine_time()
+
+        before = times()
+        done = work()
+        seconds, waited, worked, machine = (after - before for after, before in zip(times(), before))
+        self.seconds += seconds
+        self.waiting += waited
+        self.others += machine - worked - waited
+        return done
+
+    def shares(self):
+        return {"waiting": self.waiting / self.seconds, "others": max(self.others, 0.0) / self.seconds}
+
+
 def speeds(options, preset, cache):
-    """Median seconds of a step in each round, by side; and the share of a core that waiting workers took."""
+    """Median seconds of a step in each round, by side; and what else the machine did meanwhile."""
     workers = {side: Worker(options, side, preset, cache) for side in options.sides}
     for worker in workers.values():
         worker.run(options.warmup)
     rounds = {side: [] for side in options.sides}
-    idle, waited = 0.0, 0.0
+    bystanders = Bystanders()
     for number in range(options.rounds):
         order = options.sides if number % 2 == 0 else options.sides[::-1]
         for side in order:
             time.sleep(SETTLE)
-            others = [worker for other, worker in workers.items() if other != side]
-            before, began = sum(worker.processor_time() for worker in others), time.perf_counter()
-            rounds[side].append(statistics.median(workers[side].run(options.steps)))
-            waited += time.perf_counter() - began
-            idle += sum(worker.processor_time() for worker in others) - before
+            waiting = [worker for other, worker in workers.items() if other != side]
+            took = bystanders.watch(lambda: workers[side].run(options.steps), workers[side], waiting)
+            rounds[side].append(statistics.median(took))
     losses = {side: worker.loss for side, worker in workers.items()}
     for worker in workers.values():
         worker.close()
-    return rounds, idle / waited, losses
+    return rounds, bystanders.shares(), losses
 
 
 def fresh(options, side, preset, cache):
@@ -117,15 +164,16 @@ def fresh(options, side, preset, cache):
 def measure(options, preset):
     with tempfile.TemporaryDirectory(prefix="bdh-inductor-") as cache:
         cold = {}
-        if "compile" in options.sides:
-            worker = Worker(options, "compile", preset, cache)
-            cold["compile"] = worker.first_step
-            worker.close()
-        rounds, idle, losses = speeds(options, preset, cache)
+        for side in options.sides:
+            if side.startswith("compile"):
+                worker = Worker(options, side, preset, cache)
+                cold[side] = worker.first_step
+                worker.close()
+        rounds, busy, losses = speeds(options, preset, cache)
         starts = {side: fresh(options, side, preset, cache) for side in options.sides}
     return {
         "rounds": rounds,
-        "idle": idle,
+        "busy": busy,
         "losses": losses,
         "first_step": {side: seconds for side, (seconds, _) in starts.items()},
         "first_step_cold": cold,
@@ -142,11 +190,10 @@ def table(preset, result):
         "| | ms a step | tokens/s | ours / this | to first step | ours / this | peak memory | ours / this |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    names = {"bdh": "bdh", "eager": "PyTorch, eager", "compile": "PyTorch, `torch.compile`"}
     rounds, firsts, peaks = (result[key] for key in ["rounds", "first_step", "peak_memory"])
     for side in rounds:
         step, first, peak = (statistics.median(values[side]) for values in [rounds, firsts, peaks])
-        cells = [names[side], f"{step * 1e3:.1f}", f"{tokens / step:,.0f}"]
+        cells = [SIDES[side], f"{step * 1e3:.1f}", f"{tokens / step:,.0f}"]
         theirs = side != "bdh" and "bdh" in rounds
         cells.append(ratio(rounds["bdh"], rounds[side]) if theirs else "")
         cells += [f"{first:.2f} s"]
@@ -155,10 +202,14 @@ def table(preset, result):
         cells += [f"{statistics.median(peaks['bdh']) / peak:.2f}" if theirs else ""]
         lines.append(f"| {' | '.join(cells)} |")
     lines.append("")
-    if cold := result["first_step_cold"].get("compile"):
-        lines.append(f"`torch.compile` with an empty cache: {cold:.1f} s to the first step.")
+    if colds := result["first_step_cold"].values():
+        colds = " and ".join(f"{cold:.1f} s" for cold in colds)
+        lines.append(f"`torch.compile` with an empty cache: {colds} to the first step.")
     losses = ", ".join(f"{side} {loss:.3f}" for side, loss in result["losses"].items())
-    lines.append(f"Last losses: {losses}. Waiting workers took {result['idle']:.1%} of a core.")
+    waiting, others = result["busy"]["waiting"], result["busy"]["others"]
+    lines.append(f"Last losses: {losses}. Cores busy with waiting workers {waiting:.3f}, with others {others:.2f}.")
+    if others > NOISE:
+        lines += ["", "**The machine was not quiet: PyTorch's threads wait for each other, so this says little.**"]
     return "\n".join(lines) + "\n"
 
 
@@ -196,7 +247,7 @@ def arguments():
     parser.add_argument("--steps", type=int, default=10, help="of a turn")
     parser.add_argument("--warmup", type=int, default=20, help="steps before the first round")
     parser.add_argument("--repeats", type=int, default=3, help="fresh processes for start and memory")
-    parser.add_argument("--sides", default=",".join(SIDES), help="which to run [default: all three]")
+    parser.add_argument("--sides", default=",".join(SIDES), help="which to run, with commas [default: all]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where every number goes")
     options = parser.parse_args()
     if unknown := set(options.presets) - set(PRESETS):
@@ -204,6 +255,8 @@ def arguments():
     if not 1 <= options.threads <= len(cores):
         parser.error(f"--threads {options.threads}: there are {len(cores)} cores")
     options.sides = options.sides.split(",")
+    if unknown := set(options.sides) - set(SIDES):
+        parser.error(f"unknown side {', '.join(unknown)}; there are {', '.join(SIDES)}")
     options.cores = cores[: options.threads]
     return options
 

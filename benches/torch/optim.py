@@ -42,7 +42,7 @@ class Optimizer:
 
 
 def adamw(groups):
-    """The fused implementation: of the three that PyTorch has, the fastest on a CPU, compiled ones included."""
+    """The fused implementation: one kernel a group."""
     return torch.optim.AdamW(groups, fused=True)
 
 

@@ -1,6 +1,6 @@
 """PyTorch's side: trains a preset some steps at a time, as `examples/benches/pytorch.rs` says.
 
-usage: worker.py PRESET eager|compile
+usage: worker.py PRESET eager|compile|eager-tuned|compile-tuned
 """
 
 import json
@@ -9,18 +9,20 @@ import time
 
 import torch
 
-from presets import PRESETS, Crops, model_of, optimizer_of
+from presets import PRESETS, Crops, compiled, model_of, optimizer_of, tune
 
 LOSS_EVERY = 10
 
 
 class Run:
-    def __init__(self, preset, compile):
+    def __init__(self, preset, compile, tuned):
         torch.manual_seed(1337)
+        if tuned:
+            tune()
         self.crops = Crops(preset)
         model = model_of(preset["model"], preset["config"])
         self.optimizer = optimizer_of(preset, model, compile)
-        self.model = torch.compile(model, fullgraph=True, dynamic=False) if compile else model
+        self.model = compiled(model, tuned) if compile else model
         self.steps, self.loss = 0, None
 
     def step(self):
@@ -43,7 +45,7 @@ class Run:
 
 
 def main(name, mode):
-    run = Run(PRESETS[name], compile={"eager": False, "compile": True}[mode])
+    run = Run(PRESETS[name], compile=mode.startswith("compile"), tuned=mode.endswith("-tuned"))
     steps = 1
     while True:
         print(json.dumps({"seconds": run.take(steps), "loss": run.loss}), flush=True)

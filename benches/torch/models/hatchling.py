@@ -44,21 +44,14 @@ class Model(nn.Module):
         pairs = torch.arange(0, neurons, 2, dtype=torch.float32) / neurons
         turns = 1.0 / 65536**pairs / math.tau
         turned = torch.arange(config.context, dtype=torch.float32)[:, None] * turns % 1 * math.tau
-        self.register_buffer("cos", turned.cos(), persistent=False)
-        self.register_buffer("sin", turned.sin(), persistent=False)
+        self.register_buffer("angles", torch.polar(torch.ones_like(turned), turned), persistent=False)
         before = torch.ones(config.context, config.context).tril(-1)
         self.register_buffer("before", before, persistent=False)
 
     def turn(self, x):
-        """Turns neurons 2i and 2i + 1 by the angle of the position."""
-        length = x.shape[-2]
-        if not torch.compiler.is_compiling():
-            angles = torch.complex(self.cos[:length], self.sin[:length])
-            pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
-            return torch.view_as_real(pairs * angles).flatten(-2)
-        cos, sin = self.cos[:length], self.sin[:length]
-        even, odd = x.view(*x.shape[:-1], -1, 2).unbind(-1)
-        return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
+        """Turns neurons 2i and 2i + 1 by the angle of the position: one product of complex numbers."""
+        pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(pairs * self.angles[: x.shape[-2]]).flatten(-2)
 
     def layer(self, x):
         """The residual stream, [rows, length, width], after one more layer."""
