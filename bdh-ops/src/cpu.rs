@@ -12,6 +12,7 @@ pub(crate) mod linear;
 pub(crate) mod linear_attention;
 pub(crate) mod loss;
 mod math;
+pub(crate) mod moments;
 pub(crate) mod norm;
 pub(crate) mod residual;
 pub(crate) mod rotary;

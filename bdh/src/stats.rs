@@ -1,12 +1,10 @@
 //! Statistics of weights, gradients and updates: computed where they are, once for all who ask.
 
-mod moments;
-
-use crate::deferred::{Leaf, is_in_host_memory};
+use crate::deferred::Leaf;
 use crate::params::{AnyRank, ParamInfo, ParamTable, PerParam};
 use crate::{Deferred, DeferredHistogram};
+use bdh_ops::Moments;
 use burn::tensor::{Device, Tensor};
-use moments::Moments;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -14,8 +12,8 @@ use std::sync::Arc;
 ///
 /// Nothing is computed before it is asked for, and nothing twice: the second callback that wants a norm
 /// gets the first one's. On a GPU a statistic of all parameters is one vector there, read with everything else
-/// that the step logs. On the CPU all statistics but the largest magnitude come from the same single pass over each
-/// tensor, with sums in double precision.
+/// that the step logs. On the CPU all of them come from the same single pass over each tensor, with sums
+/// in double precision.
 pub struct Stats<'a> {
     table: Arc<ParamTable>,
     collect: Box<dyn Fn() -> PerParam + 'a>,
@@ -48,14 +46,14 @@ impl Statistic {
         }
     }
 
-    /// The same of the sums over a tensor; `None` for what they do not tell.
-    fn of_moments(self) -> Option<fn(&Moments) -> f64> {
+    /// The same of the sums over a tensor.
+    fn of_moments(self, moments: &Moments) -> f64 {
         match self {
-            Self::SumOfSquares => Some(|moments| moments.sum_of_squares),
-            Self::Mean => Some(Moments::mean),
-            Self::Variance => Some(Moments::variance),
-            Self::AbsMax => None,
-            Self::NonFinite => Some(|moments| moments.non_finite),
+            Self::SumOfSquares => moments.sum_of_squares,
+            Self::Mean => moments.mean(),
+            Self::Variance => moments.variance(),
+            Self::AbsMax => moments.abs_max,
+            Self::NonFinite => moments.non_finite,
         }
     }
 }
@@ -115,8 +113,7 @@ impl<'a> Stats<'a> {
 
     /// `None` if it is to be worked out where the tensors are.
     fn on_host(&self, statistic: Statistic) -> Option<Vec<f64>> {
-        let of = statistic.of_moments()?;
-        Some(self.moments()?.iter().map(of).collect())
+        Some(self.moments()?.iter().map(|moments| statistic.of_moments(moments)).collect())
     }
 
     /// At least one tensor is present: a step without any gradient ends the run before anybody can ask.
@@ -127,9 +124,8 @@ impl<'a> Stats<'a> {
 
     /// Those of every present tensor, if they are in host memory.
     fn moments(&self) -> Option<&[Moments]> {
-        let of =
-            |values: Tensor<1>| is_in_host_memory(&values.device()).then(|| Moments::of(&values));
-        let of_all = || self.tensors().iter().flatten().map(|tensor| of(tensor.flat())).collect();
+        let of_all =
+            || self.tensors().iter().flatten().map(|tensor| Moments::of(&tensor.flat())).collect();
         self.moments.get_or_init(of_all).as_deref()
     }
 }

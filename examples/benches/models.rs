@@ -59,7 +59,7 @@ fn main() {
     }
 }
 
-/// Forward and backward in blocks of some sizes, beside the formula.
+/// Forward and backward, beside the formula.
 fn train(size: &Size) {
     let Size { name, config, rows, seq_len, .. } = size;
     let (rows, seq_len) = (*rows, *seq_len);
@@ -70,15 +70,12 @@ fn train(size: &Size) {
         let loss = token_nats(logits, tokens.clone()).mean();
         drop(loss.backward());
     };
-    let blocks = [16, 32, 64, 128].into_iter().filter(|block| *block <= seq_len);
-    let blocks =
-        blocks.map(|block| (format!("blocks of {block}"), model.clone().with_block(block)));
     let dropout = BdhConfig { dropout: 0.1, ..config.clone() };
     let dropout = dropout.init(0, &device).expect("the settings are sound");
-    let models: Vec<_> = blocks.chain([("with dropout".to_owned(), dropout)]).collect();
+    let models = [("ours", &model), ("with dropout", &dropout)];
     let plain = || time(|| backward(plain::logits(&model, tokens.clone())));
     let mut variants = vec![Variant::new("formula", plain)];
-    variants.extend(models.iter().map(|(name, model)| {
+    variants.extend(models.map(|(name, model)| {
         let once = || backward(model.logits(tokens.clone(), &Probe::off()));
         Variant::new(name, move || time(once))
     }));

@@ -4,7 +4,7 @@
 //! |-----------------|------------------------------------------------------------------------|
 //! | `config.rs`     | the settings, their checks, parameters, FLOPs and memory               |
 //! | `model.rs`      | the model: one set of weights, gone through once for each layer        |
-//! | `halves.rs`     | neurons in two halves, which rotary positions turn against each other  |
+//! | `pairs.rs`      | the order of neurons in which turning their pairs is cheap             |
 //! | `rope.rs`       | the rotations, from tables computed once                               |
 //! | `recurrent.rs`  | the same model one token at a time, at a constant cost                 |
 //!
@@ -24,9 +24,8 @@
 //! ```
 
 mod config;
-mod dropout;
-mod halves;
 mod model;
+mod pairs;
 mod recurrent;
 mod rope;
 

@@ -117,16 +117,28 @@ pub(crate) fn sum_of_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32)
 /// The largest of some values; minus infinity of none.
 #[inline(always)]
 pub(crate) fn max(values: &[f32]) -> f32 {
+    max_of(values, |value| value)
+}
+
+/// The largest `term` of some values; minus infinity of none.
+#[inline(always)]
+pub(crate) fn max_of(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let larger = |a: f32, b: f32| if a > b { a } else { b };
     let (chunks, rest) = values.as_chunks::<LANES>();
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for chunk in chunks {
         for lane in 0..LANES {
-            lanes[lane] = larger(lanes[lane], chunk[lane]);
+            lanes[lane] = larger(lanes[lane], term(chunk[lane]));
         }
     }
-    let largest = lanes.into_iter().fold(f32::NEG_INFINITY, larger);
-    rest.iter().fold(largest, |largest, value| larger(largest, *value))
+    let mut largest = f32::NEG_INFINITY;
+    for lane in lanes {
+        largest = larger(largest, lane);
+    }
+    for value in rest {
+        largest = larger(largest, term(*value));
+    }
+    largest
 }
 
 /// The sum of all lanes: by loops of constant length, or the lanes would not stay in registers.

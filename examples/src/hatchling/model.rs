@@ -1,20 +1,19 @@
 //! The model itself: one set of weights, gone through once for each layer.
 
 use super::config::BdhConfig;
-use super::halves::Halves;
+use super::pairs::{first_apart, rows_first_apart};
 use super::rope::Rope;
 use crate::init::{Law, Weights};
 use bdh::burn;
 use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{Dropout, DropoutConfig, Embedding};
-use bdh::burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use bdh::burn::tensor::{FloatDType, Int, Tensor};
 use bdh::lm::TokenStream;
+use bdh::ops::{gated, layer_norm, linear_attention, relu};
 use bdh::{CausalLm, Probe};
 
 /// Below this no variance is divided by.
 const EPSILON: f64 = 1e-5;
-/// Tokens that attention takes at a time.
-const BLOCK: usize = 64;
 
 /// BDH-GPU, with its parameters under the names of the original.
 ///
@@ -39,7 +38,6 @@ pub struct Bdh {
     pub(super) rope: Rope,
     #[module(skip)]
     config: BdhConfig,
-    block: usize,
 }
 
 impl Bdh {
@@ -47,14 +45,6 @@ impl Bdh {
     #[must_use]
     pub fn config(&self) -> &BdhConfig {
         &self.config
-    }
-
-    /// Attention in blocks of so many tokens instead of 64; the result is the same up to rounding.
-    ///
-    /// Of the scores between tokens, only those of a block with the blocks before it exist.
-    #[must_use]
-    pub fn with_block(self, tokens: usize) -> Self {
-        Self { block: tokens.max(1), ..self }
     }
 
     /// The model with the given weights; `config` has passed its checks.
@@ -71,18 +61,22 @@ impl Bdh {
             dropout: DropoutConfig::new(config.dropout).init(),
             rope: Rope::new(0, config.context, all / n_head, weights.device()),
             config: config.clone(),
-            block: BLOCK,
         }
     }
 
-    /// The weights of a layer, in halves.
-    pub(super) fn layer(&self) -> Layer<'_> {
+    /// The weights of a layer.
+    pub(super) fn layer(&self) -> Layer {
         Layer {
-            encoder: Halves::of_encoder(self.encoder.val()),
-            encoder_v: Halves::of_encoder(self.encoder_v.val()),
-            decoder: Halves::of_decoder(self.decoder.val(), self.config.n_head),
-            dropout: &self.dropout,
+            encoder: first_apart(self.encoder.val()),
+            encoder_v: first_apart(self.encoder_v.val()),
+            decoder: rows_first_apart(self.decoder.val(), self.config.n_head),
+            dropout: if self.trains() { self.dropout.prob } else { 0.0 },
         }
+    }
+
+    /// Whether dropout acts: as burn has it, where there is a tape.
+    fn trains(&self) -> bool {
+        self.dropout.training.is_enabled() && self.lm_head.val().device().is_autodiff()
     }
 
     /// The residual stream that enters the first layer, `[batch, tokens, n_embd]`.
@@ -103,20 +97,17 @@ impl CausalLm for Bdh {
     /// at what was read; `<layer>.xy`, their product. Their share of zeros is what sparsity means in a BDH.
     fn logits(&self, tokens: Tensor<2, Int>, probe: &Probe<'_>) -> Tensor<3> {
         let [_, seq_len] = tokens.dims();
-        let x = self.embedded(tokens);
-        let starts = (0..seq_len).step_by(self.block);
-        let blocks = starts.map(|start| (start, self.block.min(seq_len - start)));
-        let ropes: Vec<_> = blocks.clone().map(|(start, len)| self.rope.at(start, len)).collect();
-        let mut x: Vec<_> = blocks.map(|(start, len)| x.clone().narrow(1, start, len)).collect();
-
-        let (layer, before) =
-            (self.layer(), before(self.block.min(seq_len), &self.rope.cos.device()));
+        let rope = self.rope.at(0, seq_len);
+        let layer = self.layer();
+        let mut x = self.embedded(tokens);
         for number in 0..self.config.n_layer {
-            let mut shown = Shown::default();
-            x = layer.forward(x, &ropes, &before, probe.is_on().then_some(&mut shown));
-            shown.offer(number, probe);
+            x = layer.forward(x, &rope, |name, activity| {
+                if probe.is_on() {
+                    probe.tap(format_args!("{number}.{name}"), &by_token(activity));
+                }
+            });
         }
-        self.scores(Tensor::cat(x, 1))
+        self.scores(x)
     }
 
     fn vocab_size(&self) -> Option<usize> {
@@ -132,92 +123,67 @@ impl CausalLm for Bdh {
     }
 }
 
-/// The weights that every layer shares.
-pub(super) struct Layer<'a> {
-    pub(super) encoder: Halves<3>,
-    pub(super) encoder_v: Halves<3>,
-    pub(super) decoder: Halves<3>,
-    pub(super) dropout: &'a Dropout,
+/// The weights that every layer shares, with the first neurons of all pairs before the second.
+pub(super) struct Layer {
+    /// `[heads, n_embd, neurons]`.
+    pub(super) encoder: Tensor<3>,
+    /// The same.
+    pub(super) encoder_v: Tensor<3>,
+    /// `[heads, neurons, n_embd]`.
+    pub(super) decoder: Tensor<3>,
+    dropout: f64,
 }
 
-impl Layer<'_> {
-    /// Takes the residual stream through a layer, block by block: each is `[batch, tokens, n_embd]`.
+impl Layer {
+    /// Takes the residual stream, `[batch, tokens, n_embd]`, through a layer; shows what fires at each token.
     fn forward(
         &self,
-        blocks: Vec<Tensor<3>>,
-        ropes: &[Rope],
-        before: &Tensor<4>,
-        mut shown: Option<&mut Shown>,
-    ) -> Vec<Tensor<3>> {
-        let mut keys = Vec::with_capacity(blocks.len());
-        let mut after = Vec::with_capacity(blocks.len());
-        for (x, rope) in blocks.into_iter().zip(ropes) {
-            let [batch, tokens, width] = x.dims();
-            let firing = self.encoder.firing(&x.clone().reshape([1, batch * tokens, width]));
-            let by_row = |half: Tensor<3>| {
-                let [heads, _, neurons] = half.dims();
-                half.reshape([heads, batch, tokens, neurons])
-            };
-            keys.push((firing.clone().map(by_row).turned(rope), x.clone().unsqueeze::<4>()));
-            let read = norm(read(&keys, before));
-            let [heads, ..] = read.dims();
-            let read_firing = self.encoder_v.firing(&read.reshape([heads, batch * tokens, width]));
-            let both = firing.clone().gated(read_firing.clone(), self.dropout);
-            if let Some(shown) = shown.as_deref_mut() {
-                shown.add([&firing, &read_firing, &both]);
-            }
-            let y = norm(self.decoder.decode(both)).reshape([batch, tokens, width]);
-            after.push(norm(x + y));
-        }
-        after
+        x: Tensor<3>,
+        rope: &Rope,
+        mut show: impl FnMut(&str, &Tensor<4>),
+    ) -> Tensor<3> {
+        let [batch, tokens, width] = x.dims();
+        let by_row = |x: Tensor<3>| {
+            let [heads, _, channels] = x.dims();
+            x.reshape([heads, batch, tokens, channels])
+        };
+        let at_once = |x: Tensor<4>| {
+            let [heads, _, _, channels] = x.dims();
+            x.reshape([heads, batch * tokens, channels])
+        };
+        let firing = by_row(fires(x.clone().reshape([1, batch * tokens, width]), &self.encoder));
+        show("x", &firing);
+        let read = norm(linear_attention(rope.turn(firing.clone()), x.clone()));
+        let read_firing = by_row(fires(at_once(read), &self.encoder_v));
+        show("y", &read_firing);
+        let both = gated(firing, read_firing, self.dropout);
+        show("xy", &both);
+        norm(x + norm(self.decode(at_once(both))).reshape([batch, tokens, width]))
+    }
+
+    /// The neurons, `[heads, tokens, neurons]`, back to channels, `[1, tokens, n_embd]`.
+    pub(super) fn decode(&self, neurons: Tensor<3>) -> Tensor<3> {
+        neurons.matmul(self.decoder.clone()).sum_dim(0)
+    }
+
+    /// Each neuron's activity times the other's, some dropped in training.
+    pub(super) fn gated(&self, firing: Tensor<3>, read_firing: Tensor<3>) -> Tensor<3> {
+        gated(firing, read_firing, self.dropout)
     }
 }
 
-/// What the last block of `keys` reads: `tril(R Rᵀ, −1) x`, `[heads, batch, tokens, n_embd]`.
-///
-/// Each block is the turned activity, `[heads, batch, tokens, neurons / 2]` twice, and the stream,
-/// `[1, batch, tokens, n_embd]`.
-fn read(keys: &[(Halves<4>, Tensor<4>)], before: &Tensor<4>) -> Tensor<4> {
-    let (queries, own) = keys.last().expect("the block that reads is one of them");
-    let scores = |keys: &Halves<4>| {
-        queries.clone().product(keys.clone(), |queries, keys| queries.matmul(keys.swap_dims(2, 3)))
-    };
-    let [_, _, tokens, _] = own.dims();
-    let before = before.clone().narrow(2, 0, tokens).narrow(3, 0, tokens);
-    let within = (scores(queries) * before).matmul(own.clone());
-    let earlier = keys[..keys.len() - 1].iter();
-    earlier.fold(within, |sum, (keys, x)| sum + scores(keys).matmul(x.clone()))
+/// The neurons that fire at `x`, `[heads or 1, tokens, n_embd]`, through an encoder: `[heads, tokens, neurons]`.
+pub(super) fn fires(x: Tensor<3>, encoder: &Tensor<3>) -> Tensor<3> {
+    relu(x.matmul(encoder.clone()))
 }
 
-/// One where a key is before a query, 0 at its own place and after: `[1, 1, len, len]`.
-fn before(len: usize, device: &Device) -> Tensor<4> {
-    let rows = (0..len).flat_map(|query| (0..len).map(move |key| f32::from(u8::from(key < query))));
-    Tensor::from_data(TensorData::new(rows.collect::<Vec<_>>(), [1, 1, len, len]), device)
+/// `[heads, batch, tokens, neurons]` with all neurons of a token in a row: `[batch, tokens, heads * neurons]`.
+fn by_token(activity: &Tensor<4>) -> Tensor<3> {
+    let [heads, batch, tokens, neurons] = activity.dims();
+    activity.clone().permute([1, 2, 0, 3]).reshape([batch, tokens, heads * neurons])
 }
 
 /// Layer normalisation without weights. Where nothing was read it leaves zeros: the variance has a floor.
 pub(super) fn norm<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    let x = x.clone() - x.mean_dim(D - 1);
-    let scale = (x.clone().square().mean_dim(D - 1) + EPSILON).sqrt().recip();
-    x * scale
-}
-
-/// Activities of a layer, gathered over its blocks: `x`, `y` and `xy`, with a row for each token.
-#[derive(Default)]
-struct Shown([Vec<Tensor<2>>; 3]);
-
-impl Shown {
-    fn add(&mut self, activities: [&Halves<3>; 3]) {
-        for (rows, activity) in self.0.iter_mut().zip(activities) {
-            rows.push(activity.by_token());
-        }
-    }
-
-    fn offer(self, layer: usize, probe: &Probe<'_>) {
-        for (name, rows) in ["x", "y", "xy"].into_iter().zip(self.0) {
-            if !rows.is_empty() {
-                probe.tap(format_args!("{layer}.{name}"), &Tensor::cat(rows, 0));
-            }
-        }
-    }
+    layer_norm(x, None, None, EPSILON)
 }

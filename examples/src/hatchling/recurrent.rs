@@ -1,7 +1,6 @@
 //! The same model one token at a time: what attention reads is summed up as it goes.
 
-use super::halves::Halves;
-use super::model::{Bdh, Layer, norm};
+use super::model::{Bdh, Layer, fires, norm};
 use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
 use bdh::lm::TokenStream;
 
@@ -12,9 +11,9 @@ use bdh::lm::TokenStream;
 /// `[heads, neurons, n_embd]`: the synapses.
 pub struct Recurrent<'a> {
     model: &'a Bdh,
-    layer: Layer<'a>,
-    /// For each layer, `[heads, 1, neurons / 2, n_embd]` twice.
-    states: Vec<Halves<4>>,
+    layer: Layer,
+    /// For each layer, `[heads, 1, neurons, n_embd]`.
+    states: Vec<Tensor<4>>,
     position: usize,
     device: Device,
 }
@@ -27,9 +26,8 @@ impl Bdh {
     pub fn recurrent(&self) -> Recurrent<'_> {
         let device = self.lm_head.val().device();
         let config = self.config();
-        let half = config.neurons() / config.n_head / 2;
-        let nothing = || Tensor::zeros([config.n_head, 1, half, config.n_embd], &device);
-        let state = |_| Halves { even: nothing(), odd: nothing() };
+        let neurons = config.neurons() / config.n_head;
+        let state = |_| Tensor::zeros([config.n_head, 1, neurons, config.n_embd], &device);
         let states = (0..config.n_layer).map(state).collect();
         Recurrent { model: self, layer: self.layer(), states, position: 0, device }
     }
@@ -42,15 +40,13 @@ impl TokenStream for Recurrent<'_> {
         let rope = model.rope.at(*position, 1);
         let mut x = model.embedded(token); // [1, 1, n_embd]
         for state in states {
-            let firing = layer.encoder.firing(&x);
-            let turned = firing.clone().map(|half| half.unsqueeze_dim(1)).turned(&rope);
-            let read = turned.clone().product(state.clone(), Tensor::matmul);
+            let firing = fires(x.clone(), &layer.encoder);
+            let turned = rope.turn(firing.clone().unsqueeze_dim(1));
+            let read = turned.clone().matmul(state.clone());
             let stream = x.clone().unsqueeze::<4>();
-            *state = state
-                .clone()
-                .zip(turned, |sum, turned| sum + turned.swap_dims(2, 3).matmul(stream.clone()));
-            let read_firing = layer.encoder_v.firing(&norm(read).squeeze_dim(1));
-            let y = layer.decoder.decode(firing.gated(read_firing, layer.dropout));
+            *state = state.clone() + turned.swap_dims(2, 3).matmul(stream);
+            let read_firing = fires(norm(read).squeeze_dim(1), &layer.encoder_v);
+            let y = layer.decode(layer.gated(firing, read_firing));
             x = norm(x + norm(y));
         }
         *position += 1;

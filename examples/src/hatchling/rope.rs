@@ -3,6 +3,7 @@
 use bdh::burn;
 use bdh::burn::module::Module;
 use bdh::burn::tensor::{Device, Tensor, TensorData};
+use bdh::ops::rotary;
 use std::f32::consts::TAU;
 
 /// The slowest pair turns by one radian in about this many tokens.
@@ -11,10 +12,10 @@ const BASE: f32 = 65_536.0;
 /// Cosines and sines of some positions, computed once; not parameters, and in no checkpoint.
 #[derive(Module, Debug)]
 pub(super) struct Rope {
-    /// `[1, 1, positions, neurons / 2]`.
-    pub(super) cos: Tensor<4>,
-    /// The same.
-    pub(super) sin: Tensor<4>,
+    /// `[positions, neurons / 2]`.
+    cos: Tensor<2>,
+    /// The same, with the other sign: `rotary` turns by minus the angle.
+    minus_sin: Tensor<2>,
 }
 
 impl Rope {
@@ -33,19 +34,28 @@ impl Rope {
         let angles: Vec<f32> = angles.collect();
         let table = |of: fn(f32) -> f32| {
             let values: Vec<f32> = angles.iter().map(|angle| of(*angle)).collect();
-            Tensor::from_data(TensorData::new(values, [1, 1, len, half]), device)
+            Tensor::from_data(TensorData::new(values, [len, half]), device)
         };
-        Self { cos: table(f32::cos), sin: table(f32::sin) }
+        Self { cos: table(f32::cos), minus_sin: table(|angle| -angle.sin()) }
     }
 
     /// The tables of `len` positions from `start` on: a part of these, or new ones beyond.
     pub(super) fn at(&self, start: usize, len: usize) -> Self {
-        let [_, _, positions, half] = self.cos.dims();
+        let [positions, half] = self.cos.dims();
         if start + len > positions {
             return Self::new(start, len, 2 * half, &self.cos.device());
         }
-        let narrow = |table: &Tensor<4>| table.clone().narrow(2, start, len);
-        Self { cos: narrow(&self.cos), sin: narrow(&self.sin) }
+        let narrow = |table: &Tensor<2>| table.clone().narrow(0, start, len);
+        Self { cos: narrow(&self.cos), minus_sin: narrow(&self.minus_sin) }
+    }
+
+    /// Turns the pairs of neurons, `[heads, batch, tokens, neurons]`, the first ones of all pairs before the second, by the
+    /// angles of the tokens' positions.
+    pub(super) fn turn(&self, neurons: Tensor<4>) -> Tensor<4> {
+        let shape = neurons.dims();
+        let [heads, batch, tokens, count] = shape;
+        let as_heads = neurons.reshape([heads * batch, tokens, 1, count]);
+        rotary(as_heads, self.cos.clone(), self.minus_sin.clone()).reshape(shape)
     }
 }
 
@@ -57,7 +67,7 @@ mod tests {
     fn frequencies_are_those_of_the_original() {
         let device = Device::flex();
         let first = |neurons| {
-            let angles = Rope::new(1, 1, neurons, &device).sin;
+            let angles = -Rope::new(1, 1, neurons, &device).minus_sin;
             angles.into_data().try_to_vec::<f32>().expect("the CPU computes in f32")
         };
         let sines = first(8192);

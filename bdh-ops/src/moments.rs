@@ -1,66 +1,74 @@
 //! The sums that statistics are made of, over values in host memory, in one pass over them.
 
+#[cfg(feature = "flex")]
+use crate::cpu;
 use burn::tensor::{FloatDType, Tensor};
 
-/// How many values are looked at together, 128 KiB: few enough to stay in a core's cache while one operation after
-/// the other goes through them, and enough for the operations' own costs not to matter.
-const PIECE: usize = 32 * 1024;
+/// How many values are looked at together, 32 KiB: few enough to stay next to the core while it goes through them twice.
+pub(crate) const PIECE: usize = 8 * 1024;
 
 /// Sums over some values: in single precision over a piece of them, in double precision over all pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Moments {
+pub struct Moments {
     /// How many values there are.
-    count: f64,
-    sum: f64,
-    pub(crate) sum_of_squares: f64,
+    pub count: f64,
+    /// Their sum.
+    pub sum: f64,
+    /// The sum of their squares.
+    pub sum_of_squares: f64,
     /// The sum of squared distances from the mean.
     ///
     /// Kept beside the other two, which it follows from: where the mean is large against the spread, nothing would be
     /// left of it.
-    squared_deviations: f64,
+    pub squared_deviations: f64,
+    /// The largest magnitude; NaN if a value is.
+    pub abs_max: f64,
     /// How many values are NaN or infinite.
-    pub(crate) non_finite: f64,
+    pub non_finite: f64,
 }
 
 impl Moments {
-    /// Those of a tensor in host memory, `[elements]`.
-    pub(crate) fn of(values: &Tensor<1>) -> Self {
-        let elements = values.shape().num_elements();
-        let pieces = (0..elements).step_by(PIECE).map(|begin| {
-            let piece = values.clone().slice(begin..elements.min(begin + PIECE)); // a view
-            Self::of_piece(piece.cast(FloatDType::F32))
-        });
-        pieces.fold(Self::default(), Self::and)
+    /// Those of a tensor in host memory, `[elements]`; `None` if it is elsewhere.
+    ///
+    /// One pass over memory, on all cores if there are many values.
+    #[must_use]
+    pub fn of(values: &Tensor<1>) -> Option<Self> {
+        let values = values.clone().cast(FloatDType::F32);
+        #[cfg(feature = "flex")]
+        if cpu::takes(&values) {
+            return Some(cpu::moments::moments(values.into_dispatch()));
+        }
+        let _ = values; // without the feature, nothing is in host memory
+        None
     }
 
-    fn of_piece(values: Tensor<1>) -> Self {
-        let count = values.shape().num_elements() as f64;
-        let sum = number(values.clone().sum());
-        let squared_deviations = number((values.clone() - sum / count).square().sum());
-        if !squared_deviations.is_finite() {
-            return Self::of_extremes(values);
-        }
+    /// Those of a piece whose squares are finite in single precision.
+    pub(crate) fn of_sums(count: usize, sum: f64, squared_deviations: f64, abs_max: f32) -> Self {
+        let count = count as f64;
         let sum_of_squares = squared_deviations + sum * sum / count;
-        Self { count, sum, sum_of_squares, squared_deviations, non_finite: 0.0 }
+        let abs_max = abs_max.into();
+        Self { count, sum, sum_of_squares, squared_deviations, abs_max, non_finite: 0.0 }
     }
 
     /// Those of values that are not finite, or whose squares are not in single precision.
-    fn of_extremes(values: Tensor<1>) -> Self {
-        let values: Vec<f64> = values.into_data().iter().collect();
-        let (count, sum) = (values.len() as f64, values.iter().sum::<f64>());
+    pub(crate) fn of_extremes(values: &[f32]) -> Self {
+        let wide = || values.iter().map(|value| f64::from(*value));
+        let (count, sum) = (values.len() as f64, wide().sum::<f64>());
         Self {
             count,
             sum,
-            sum_of_squares: values.iter().map(|value| value.powi(2)).sum(),
-            squared_deviations: values.iter().map(|value| (value - sum / count).powi(2)).sum(),
-            non_finite: values.iter().filter(|value| !value.is_finite()).count() as f64,
+            sum_of_squares: wide().map(|value| value.powi(2)).sum(),
+            squared_deviations: wide().map(|value| (value - sum / count).powi(2)).sum(),
+            abs_max: wide().map(f64::abs).fold(0.0, larger),
+            non_finite: wide().filter(|value| !value.is_finite()).count() as f64,
         }
     }
 
     /// Those of both together.
     ///
     /// Source: Chan, Golub and LeVeque, 1983, *Algorithms for Computing the Sample Variance*, equation 1.5.
-    fn and(self, other: Self) -> Self {
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
         if self.count == 0.0 || other.count == 0.0 {
             return if self.count == 0.0 { other } else { self };
         }
@@ -72,33 +80,38 @@ impl Moments {
             sum: self.sum + other.sum,
             sum_of_squares: self.sum_of_squares + other.sum_of_squares,
             squared_deviations: self.squared_deviations + other.squared_deviations + between,
+            abs_max: larger(self.abs_max, other.abs_max),
             non_finite: self.non_finite + other.non_finite,
         }
     }
 
     /// NaN of no values.
-    pub(crate) fn mean(&self) -> f64 {
+    #[must_use]
+    pub fn mean(&self) -> f64 {
         self.sum / self.count
     }
 
     /// With `n - 1` in the denominator; 0 of a single value.
-    pub(crate) fn variance(&self) -> f64 {
+    #[must_use]
+    pub fn variance(&self) -> f64 {
         self.squared_deviations / (self.count - 1.0).max(1.0)
     }
 }
 
-fn number(value: Tensor<1>) -> f64 {
-    f64::from(value.into_scalar::<f32>())
+/// The larger; NaN if one is.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
     use burn::tensor::Device;
     use proptest::prelude::*;
 
     fn of(values: &[f32]) -> Moments {
-        Moments::of(&Tensor::from_floats(values, &Device::flex()))
+        let values = Tensor::from_floats(values, &Device::flex());
+        Moments::of(&values).expect("they are in host memory")
     }
 
     fn is_about(found: f64, expected: f64, tolerance: f64) -> bool {
