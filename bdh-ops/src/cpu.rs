@@ -8,17 +8,19 @@ mod array;
 pub(crate) mod attention;
 pub(crate) mod gated;
 mod gemm;
+pub(crate) mod heads;
 pub(crate) mod linear;
 pub(crate) mod linear_attention;
 pub(crate) mod loss;
 mod math;
 pub(crate) mod moments;
+pub(crate) mod muon;
 pub(crate) mod norm;
 pub(crate) mod residual;
 pub(crate) mod rotary;
 pub(crate) mod step;
 mod tape;
-mod threads;
+pub(crate) mod threads;
 
 use burn::tensor::{DType, Device, Tensor};
 

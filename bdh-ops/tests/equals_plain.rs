@@ -5,7 +5,8 @@
 
 use bdh_ops::{
     Mask, attention, gated, gelu, gelu_tanh, layer_norm, linear, linear_attention, mix, relu,
-    relu_squared, rms_norm, rotary, self_attention, soft_cap, tied_head, token_nats,
+    relu_heads, relu_squared, rms_norm, rotary, self_attention, soft_cap, sum_heads, tied_head,
+    token_nats,
 };
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -205,4 +206,19 @@ fn what_is_dropped_is_dropped_backwards_too() {
     device.seed(3);
     assert_eq!(numbers(gated(x.clone() * 2.0, y.clone(), 0.25)), out);
     assert_ne!(numbers(gated(x * 2.0, y, 0.25)), out);
+}
+
+#[test]
+fn products_of_heads() {
+    let (heads, rows, width, neurons) = (3, 70, 5, 300);
+    for given in [1, heads] {
+        same(&[given * rows * width, heads * width * neurons], |t| {
+            let x = t[0].clone().reshape([given, rows, width]);
+            relu_heads(x, t[1].clone().reshape([heads, width, neurons])).flatten(0, 2)
+        });
+    }
+    same(&[heads * rows * neurons, heads * neurons * width], |t| {
+        let x = t[0].clone().reshape([heads, rows, neurons]) / 10.0;
+        sum_heads(x, t[1].clone().reshape([heads, neurons, width]) / 10.0).flatten(0, 2)
+    });
 }

@@ -2,7 +2,7 @@
 
 use super::array::Array;
 use super::tape::{Kernel, run};
-use super::threads::on_rows;
+use super::threads::{on_pairs, on_rows};
 use burn::backend::DispatchTensor;
 
 pub(crate) fn gated(factors: [DispatchTensor; 2], dropout: f64, seed: u64) -> DispatchTensor {
@@ -75,40 +75,24 @@ impl Kernel<2> for Gated {
         (Array::of(out, x.shape()), [x, y])
     }
 
-    /// Writes one gradient over the one that comes in, and the other over its factor, if nobody else holds that.
+    /// Writes one gradient over the one that comes in.
     fn backward(
         &self,
-        [x, mut y]: Self::Saved,
+        [x, y]: Self::Saved,
         mut gradient: Array,
         _: [bool; 2],
     ) -> [Option<Array>; 2] {
-        on_rows(
+        let (x, y) = (x.values(), y.values());
+        let mut of_y = vec![0.0; y.len()];
+        on_pairs(
             gradient.values_mut(),
-            1,
-            #[inline(always)]
-            |first, gradient| self.0.decide(first, gradient),
-        );
-        let (left, incoming) = (x.values(), gradient.values());
-        let mut of_y = vec![0.0; left.len()];
-        on_rows(
             &mut of_y,
-            1,
             #[inline(always)]
-            |first, of_y| {
-                for ((of_y, x), gradient) in
-                    of_y.iter_mut().zip(&left[first..]).zip(&incoming[first..])
-                {
-                    *of_y = x * gradient;
-                }
-            },
-        );
-        let right = y.values_mut();
-        on_rows(
-            gradient.values_mut(),
-            1,
-            #[inline(always)]
-            |first, gradient| {
-                for (gradient, y) in gradient.iter_mut().zip(&right[first..]) {
+            |first, gradient, of_y| {
+                self.0.decide(first, gradient);
+                let factors = x[first..].iter().zip(&y[first..]);
+                for ((gradient, of_y), (x, y)) in gradient.iter_mut().zip(of_y).zip(factors) {
+                    *of_y = *gradient * x;
                     *gradient *= y;
                 }
             },

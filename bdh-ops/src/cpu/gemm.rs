@@ -1,7 +1,11 @@
 //! Matrix products on slices, by the crate that burn's CPU backend uses as well.
 
+use rayon::current_num_threads;
+use rayon::prelude::*;
+use std::ops::Range;
+
 /// A matrix within a slice: neither its rows nor its columns need be next to each other.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Matrix<'a> {
     values: &'a [f32],
     rows: usize,
@@ -37,6 +41,12 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Some of its rows.
+    pub(crate) fn only(self, rows: Range<usize>) -> Self {
+        let begin = (rows.start * self.row_stride).min(self.values.len());
+        Self { values: &self.values[begin..], rows: rows.len(), ..self }
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
@@ -63,6 +73,21 @@ fn reaches(rows: usize, row_stride: usize, columns: usize, column_stride: usize)
 pub(crate) enum Before {
     Replaced,
     AddedTo,
+    /// `out = kept · out + new · (a · b)`.
+    Mixed {
+        kept: f32,
+        new: f32,
+    },
+}
+
+impl Before {
+    fn factors(self) -> (f32, f32) {
+        match self {
+            Self::Replaced => (0.0, 1.0),
+            Self::AddedTo => (1.0, 1.0),
+            Self::Mixed { kept, new } => (kept, new),
+        }
+    }
 }
 
 /// How many threads a product may use.
@@ -76,16 +101,16 @@ pub(crate) enum Threads {
 
 /// Multiplications below which a product stays on its thread. Source: burn-flex 0.22, `ops/matmul.rs`.
 const WORTH_THREADS: usize = 192 * 192 * 192;
+/// Rows that a thread gets are a multiple of it, so that no vector register is left half empty in the middle.
+const ROWS_AT_ONCE: usize = 32;
 
 /// `out = a · b`, or `out += a · b`; the rows of `out` begin `row_stride` elements apart.
+///
+/// Threads take some rows each: the product of each row is the same wherever it is computed.
 ///
 /// # Panics
 ///
 /// If the shapes do not fit each other, or a matrix is larger than its slice.
-#[expect(
-    unsafe_code,
-    reason = "see SAFETY; burn's own product always makes a tensor, and cannot add to one"
-)]
 pub(crate) fn product(
     out: &mut [f32],
     row_stride: usize,
@@ -94,16 +119,31 @@ pub(crate) fn product(
     b: Matrix<'_>,
     threads: Threads,
 ) {
+    let is_large = a.rows * b.columns * a.columns >= WORTH_THREADS;
+    let threads = if threads == Threads::All && is_large { current_num_threads() } else { 1 };
+    let rows = a.rows.div_ceil(threads).next_multiple_of(ROWS_AT_ONCE);
+    if threads == 1 || rows >= a.rows {
+        return product_here(out, row_stride, before, a, b);
+    }
+    let parts = out.par_chunks_mut(rows * row_stride).enumerate();
+    parts.for_each(|(part, out)| {
+        let rows = part * rows..a.rows.min((part + 1) * rows);
+        product_here(out, row_stride, before, a.only(rows), b);
+    });
+}
+
+/// The same on this thread.
+#[expect(
+    unsafe_code,
+    reason = "see SAFETY; burn's own product always makes a tensor, and cannot add to one"
+)]
+fn product_here(out: &mut [f32], row_stride: usize, before: Before, a: Matrix<'_>, b: Matrix<'_>) {
     let (rows, columns, inner) = (a.rows, b.columns, a.columns);
     assert_eq!(inner, b.rows, "a row of the first matrix meets a column of the second");
     assert!(a.is_within_its_slice() && b.is_within_its_slice(), "a matrix is within its slice");
     assert!(reaches(rows, row_stride, columns, 1) <= out.len(), "the result is within its slice");
     assert!(row_stride >= columns || rows <= 1, "the rows of the result do not overlap");
-    let is_large = rows * columns * inner >= WORTH_THREADS;
-    let parallelism = match threads {
-        Threads::All if is_large => gemm::Parallelism::Rayon(0),
-        _ => gemm::Parallelism::None,
-    };
+    let (kept, new) = before.factors();
     // SAFETY: `gemm` reads `a` and `b` and reads and writes `out` at the places that the three assertions above have
     // found within their slices, and nowhere else; `out` is borrowed mutably, so that it overlaps neither of the others.
     unsafe {
@@ -114,19 +154,19 @@ pub(crate) fn product(
             out.as_mut_ptr(),
             1,
             row_stride as isize,
-            before == Before::AddedTo,
+            before != Before::Replaced,
             a.values.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
             b.values.as_ptr(),
             b.column_stride as isize,
             b.row_stride as isize,
-            1.0,
-            1.0,
+            kept,
+            new,
             false,
             false,
             false,
-            parallelism,
+            gemm::Parallelism::None,
         );
     }
 }

@@ -86,7 +86,7 @@ impl Kernel<3> for Biased {
     ) -> [Option<Array>; 3] {
         let of_bias = of_bias.then(|| {
             let width = gradient.width();
-            Array::of(sums_of_columns(gradient.values(), width), &[width])
+            Array::of(sums_of_columns(gradient.values(), width, |x| x), &[width])
         });
         let unbiased = Linear { transposed: false };
         let [of_x, of_weight] = unbiased.backward(saved, gradient, [of_x, of_weight]);
@@ -127,19 +127,26 @@ fn with_width(shape: &[usize], width: usize) -> Vec<usize> {
     shape
 }
 
-/// The sum of all rows of `width`.
-pub(crate) fn sums_of_columns(values: &[f32], width: usize) -> Vec<f32> {
-    let rows = rows_of_piece(width);
-    let piece = rows * width;
-    let sums = on_tasks(values.len().div_ceil(piece).max(1), |task| {
-        let values = &values[task * piece..values.len().min((task + 1) * piece)];
-        let mut sums = vec![0.0; width];
-        for row in values.chunks_exact(width) {
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *sum += value;
+/// The sum of `term` over each column of rows of `width`.
+pub(super) fn sums_of_columns(
+    values: &[f32],
+    width: usize,
+    term: impl Fn(f32) -> f32 + Sync,
+) -> Vec<f32> {
+    let piece = rows_of_piece(width) * width;
+    let sums = on_tasks(
+        values.len().div_ceil(piece).max(1),
+        #[inline(always)]
+        |task| {
+            let values = &values[task * piece..values.len().min((task + 1) * piece)];
+            let mut sums = vec![0.0; width];
+            for row in values.chunks_exact(width) {
+                for (sum, value) in sums.iter_mut().zip(row) {
+                    *sum += term(*value);
+                }
             }
-        }
-        sums
-    });
+            sums
+        },
+    );
     add_up(sums)
 }

@@ -3,7 +3,6 @@
 use super::array::Array;
 use super::gemm::{Before, Matrix, Threads, product};
 use super::tape::{Kernel, run};
-use super::threads::on_tasks;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -46,14 +45,15 @@ impl Kernel<2> for LinearAttention {
         _: [bool; 2],
     ) -> [Option<Array>; 2] {
         let size = self.seq_len * self.width;
-        let heads = on_tasks(self.heads * self.batch, |head| {
+        let mut of_keys = vec![0.0; keys.values().len()];
+        let heads = of_keys.par_chunks_mut((self.seq_len * self.neurons).max(1)).enumerate();
+        let of_head = |(head, of_keys): (usize, &mut [f32])| {
             let gradient = &gradient.values()[head * size..][..size];
-            self.backward_head(self.head(&keys, &values, head), gradient)
-        });
-        let mut of_keys = Vec::with_capacity(keys.values().len());
+            self.backward_head(self.head(&keys, &values, head), gradient, of_keys)
+        };
+        let heads: Vec<_> = heads.map(of_head).collect();
         let mut of_values = vec![0.0; values.values().len()];
-        for (head, (of_key, of_value)) in heads.into_iter().enumerate() {
-            of_keys.extend(of_key);
+        for (head, of_value) in heads.into_iter().enumerate() {
             let sums = &mut of_values[head % self.batch * size..][..size];
             for (sum, value) in sums.iter_mut().zip(of_value) {
                 *sum += value;
@@ -91,9 +91,13 @@ impl LinearAttention {
         }
     }
 
-    /// The gradients of keys and values.
-    fn backward_head(&self, (keys, values): Head<'_>, gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let mut of_keys = vec![0.0; keys.len()];
+    /// Adds to the gradient of the keys; that of the values.
+    fn backward_head(
+        &self,
+        (keys, values): Head<'_>,
+        gradient: &[f32],
+        of_keys: &mut [f32],
+    ) -> Vec<f32> {
         let mut of_values = vec![0.0; values.len()];
         let (mut scores, mut of_scores) = (Vec::new(), Vec::new());
         for block in self.blocks() {
@@ -111,10 +115,10 @@ impl LinearAttention {
             };
             // A key is a query as well.
             add(&mut of_keys[block.start * self.neurons..], self.neurons, of_scores, seen);
-            add(&mut of_keys, self.neurons, of_scores.transposed(), own);
+            add(of_keys, self.neurons, of_scores.transposed(), own);
             add(&mut of_values, self.width, scores.transposed(), gradient);
         }
-        (of_keys, of_values)
+        of_values
     }
 
     fn keys<'a>(&self, keys: &'a [f32], tokens: Range<usize>) -> Matrix<'a> {

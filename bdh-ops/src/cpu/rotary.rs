@@ -1,4 +1,4 @@
-//! Rotary positions, in place.
+//! Rotary positions.
 
 use super::array::Array;
 use super::tape::{Kernel, plain, run};
@@ -24,45 +24,50 @@ impl Kernel<1> for Rotary {
     type Saved = ();
 
     fn forward(&self, [x]: [Array; 1]) -> (Array, ()) {
-        (self.turn(x, 1.0), ())
+        (self.turn(&x, 1.0), ())
     }
 
     /// Turns back.
     fn backward(&self, (): (), gradient: Array, _: [bool; 1]) -> [Option<Array>; 1] {
-        [Some(self.turn(gradient, -1.0))]
+        [Some(self.turn(&gradient, -1.0))]
     }
 }
 
 impl Rotary {
-    fn turn(&self, mut x: Array, sign: f32) -> Array {
+    fn turn(&self, x: &Array, sign: f32) -> Array {
         let [_, positions, heads, size] = *x.shape() else {
             unreachable!("`rotary` takes a tensor of rank 4")
         };
         let (half, row) = (size / 2, heads * size);
-        let (cos, sin) = (self.cos.values(), self.sin.values());
+        let (cos, sin, values) = (self.cos.values(), self.sin.values(), x.values());
+        let mut out = vec![0.0; values.len()];
         on_rows(
-            x.values_mut(),
+            &mut out,
             row,
             #[inline(always)]
             |first, rows| {
-                for (place, row) in rows.chunks_exact_mut(row).enumerate() {
+                let values = &values[first * row..][..rows.len()];
+                let rows = rows.chunks_exact_mut(row).zip(values.chunks_exact(row));
+                for (place, (out, row)) in rows.enumerate() {
                     let position = (first + place) % positions;
                     let angles = position * half..(position + 1) * half;
-                    for head in row.chunks_exact_mut(size) {
-                        turn_head(head, &cos[angles.clone()], &sin[angles.clone()], sign);
+                    for (out, head) in out.chunks_exact_mut(size).zip(row.chunks_exact(size)) {
+                        turn_head(out, head, &cos[angles.clone()], &sin[angles.clone()], sign);
                     }
                 }
             },
         );
-        x
+        Array::of(out, x.shape())
     }
 }
 
 #[inline(always)]
-fn turn_head(head: &mut [f32], cos: &[f32], sin: &[f32], sign: f32) {
-    let (first, second) = head.split_at_mut(cos.len());
-    for (((first, second), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
-        let (x, y, sin) = (*first, *second, sign * sin);
+fn turn_head(out: &mut [f32], head: &[f32], cos: &[f32], sin: &[f32], sign: f32) {
+    let ((first, second), (x, y)) = (out.split_at_mut(cos.len()), head.split_at(cos.len()));
+    let angles = cos.iter().zip(sin);
+    let places = first.iter_mut().zip(second).zip(x.iter().zip(y)).zip(angles);
+    for (((first, second), (x, y)), (cos, sin)) in places {
+        let sin = sign * sin;
         *first = x * cos + y * sin;
         *second = y * cos - x * sin;
     }

@@ -53,7 +53,8 @@ impl WithSimd for AdamWPiece<'_> {
     }
 }
 
-fn tensor(array: Array) -> DispatchTensor {
+/// Without autodiff.
+pub(super) fn tensor(array: Array) -> DispatchTensor {
     let kind = DispatchTensorKind::Flex(BackendTensor::Float(array.into_tensor()));
     DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled }
 }

@@ -11,6 +11,11 @@ use rayon::prelude::*;
 /// in a core's cache.
 pub(super) const PIECE: usize = 16 * 1024;
 
+/// See [`use_this_thread`](crate::use_this_thread).
+pub(crate) fn use_this_thread() -> bool {
+    rayon::ThreadPoolBuilder::new().use_current_thread().build_global().is_ok()
+}
+
 /// Rows of a piece, of `width` elements each; it does not depend on the number of threads, nor do results.
 pub(super) fn rows_of_piece(width: usize) -> usize {
     (PIECE / width.max(1)).max(1)
@@ -30,6 +35,18 @@ pub(super) fn on_rows<T: Send>(
         return vec![on_piece((0, out))];
     }
     out.par_chunks_mut(rows * width.max(1)).enumerate().map(on_piece).collect()
+}
+
+/// Does `work` on pieces of two slices of one length: it is given the number of their first element.
+pub(super) fn on_pairs(
+    left: &mut [f32],
+    right: &mut [f32],
+    work: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) {
+    let pieces = left.par_chunks_mut(PIECE).zip(right.par_chunks_mut(PIECE)).enumerate();
+    pieces.for_each(|(piece, (left, right))| {
+        Arch::new().dispatch(Pair { work: &work, first: piece * PIECE, left, right });
+    });
 }
 
 /// Does `work` for each of `0..tasks`, which are as large as a piece or larger; what they return, in order.
@@ -53,6 +70,23 @@ impl<W: Fn(usize, &mut [f32]) -> T, T> WithSimd for Piece<'_, W> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> T {
         (self.work)(self.first, self.out)
+    }
+}
+
+/// The same with two pieces of memory.
+struct Pair<'a, W> {
+    work: &'a W,
+    first: usize,
+    left: &'a mut [f32],
+    right: &'a mut [f32],
+}
+
+impl<W: Fn(usize, &mut [f32], &mut [f32])> WithSimd for Pair<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        (self.work)(self.first, self.left, self.right);
     }
 }
 

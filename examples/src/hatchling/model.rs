@@ -9,7 +9,7 @@ use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{Dropout, DropoutConfig, Embedding};
 use bdh::burn::tensor::{FloatDType, Int, Tensor};
 use bdh::lm::TokenStream;
-use bdh::ops::{gated, layer_norm, linear_attention, relu};
+use bdh::ops::{gated, layer_norm, linear_attention, relu_heads, sum_heads};
 use bdh::{CausalLm, Probe};
 
 /// Below this no variance is divided by.
@@ -163,7 +163,7 @@ impl Layer {
 
     /// The neurons, `[heads, tokens, neurons]`, back to channels, `[1, tokens, n_embd]`.
     pub(super) fn decode(&self, neurons: Tensor<3>) -> Tensor<3> {
-        neurons.matmul(self.decoder.clone()).sum_dim(0)
+        sum_heads(neurons, self.decoder.clone())
     }
 
     /// Each neuron's activity times the other's, some dropped in training.
@@ -174,7 +174,7 @@ impl Layer {
 
 /// The neurons that fire at `x`, `[heads or 1, tokens, n_embd]`, through an encoder: `[heads, tokens, neurons]`.
 pub(super) fn fires(x: Tensor<3>, encoder: &Tensor<3>) -> Tensor<3> {
-    relu(x.matmul(encoder.clone()))
+    relu_heads(x, encoder.clone())
 }
 
 /// `[heads, batch, tokens, neurons]` with all neurons of a token in a row: `[batch, tokens, heads * neurons]`.
