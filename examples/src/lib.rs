@@ -12,6 +12,10 @@ pub mod page;
 pub mod run_dir;
 pub mod scaling;
 
+/// Of every program that uses this library: a step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The code of docs/callbacks.md compiles, and its tests pass.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/callbacks.md")]
