@@ -20,7 +20,7 @@ pub(crate) mod residual;
 pub(crate) mod rotary;
 pub(crate) mod step;
 mod tape;
-pub(crate) mod threads;
+mod threads;
 
 use burn::tensor::{DType, Device, Tensor};
 

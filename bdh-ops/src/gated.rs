@@ -11,6 +11,10 @@ use burn::tensor::{Distribution, Int, Tensor};
 /// backward, to within `2⁻³²` of the share.
 ///
 /// Source: Srivastava et al., 2014, *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*.
+///
+/// # Panics
+///
+/// If `x` and `y` differ in shape.
 #[must_use]
 pub fn gated<const D: usize>(x: Tensor<D>, y: Tensor<D>, dropout: f64) -> Tensor<D> {
     #[cfg(feature = "flex")]

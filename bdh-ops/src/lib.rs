@@ -52,18 +52,3 @@ pub use muon::{MuonStep, muon_step};
 pub use norm::{layer_norm, rms_norm};
 pub use residual::mix;
 pub use rotary::rotary;
-
-/// Makes the calling thread one of those that compute: for the first line of a `main` that trains on the CPU.
-///
-/// Otherwise it hands each operation to threads of a pool and sleeps until they wake it, which for small models takes
-/// longer than the operation. The pool is [rayon]'s global one, with as many threads as there are cores, or as the
-/// environment variable `RAYON_NUM_THREADS` says. Returns whether it is so now: not if the pool has been used before, nor
-/// without the feature `flex`.
-///
-/// [rayon]: https://docs.rs/rayon
-pub fn use_this_thread() -> bool {
-    #[cfg(feature = "flex")]
-    return cpu::threads::use_this_thread();
-    #[cfg(not(feature = "flex"))]
-    false
-}

@@ -5,6 +5,10 @@ use crate::cpu;
 use burn::tensor::Tensor;
 
 /// `a·x + b·y`, with weights of one element each, which have gradients too.
+///
+/// # Panics
+///
+/// If `x` and `y` differ in shape, or a weight is not one number.
 #[must_use]
 pub fn mix<const D: usize>(
     (a, x): (Tensor<1>, Tensor<D>),

@@ -54,7 +54,6 @@ fn main() {
 }
 
 fn train(preset: &Preset) {
-    bdh::ops::use_this_thread();
     let (device, config) = (bdh::device("cpu").unwrap(), preset.config.clone());
     match preset.model.as_str() {
         "gpt2" => {

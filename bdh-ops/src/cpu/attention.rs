@@ -215,7 +215,7 @@ impl Shape {
         let mut scores = Vec::new();
         for block in self.blocks() {
             let seen = self.seen_by(&block);
-            self.scores(
+            Self::scores(
                 &mut scores,
                 queries.tokens(self, batch, head, block.clone()),
                 keys.tokens(self, batch, shared, seen.clone()),
@@ -295,8 +295,8 @@ impl Shape {
             let keys = keys.tokens(self, batch, shared, seen.clone());
             let values = values.tokens(self, batch, shared, seen.clone());
 
-            self.scores(&mut weights, own, keys);
-            self.scores(&mut of_scores, own_gradient, values);
+            Self::scores(&mut weights, own, keys);
+            Self::scores(&mut of_scores, own_gradient, values);
             let rows = weights.chunks_exact_mut(width).zip(of_scores.chunks_exact_mut(width));
             for (query, (weights, of_scores)) in block.clone().zip(rows) {
                 let visible = self.visible(query, &seen);
@@ -320,7 +320,7 @@ impl Shape {
     }
 
     /// `queries · keysᵀ`, in the memory of `out`.
-    fn scores(&self, out: &mut Vec<f32>, queries: Matrix<'_>, keys: Matrix<'_>) {
+    fn scores(out: &mut Vec<f32>, queries: Matrix<'_>, keys: Matrix<'_>) {
         let keys = keys.transposed();
         out.resize(queries.rows() * keys.columns(), 0.0);
         product(out, keys.columns(), Before::Replaced, queries, keys, Threads::One);

@@ -30,7 +30,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 8.333_452e-3);
     let p = p.mul_add(r, 4.166_579_6e-2);
     let p = p.mul_add(r, 1.666_666_5e-1);
-    let p = p.mul_add(r, 5.000_000_1e-1);
+    let p = p.mul_add(r, 0.5);
     let p = p.mul_add(r * r, r) + 1.0;
     // Half the power at a time: at 2^128 the whole is not a number, while its product with `p` is. Arithmetic that checks
     // for overflow would branch.
@@ -75,7 +75,7 @@ pub(crate) fn erf(x: f32) -> f32 {
     let p = p.mul_add(z, -2.101_024e-6);
     let p = p.mul_add(z, -5.692_506_5e-5);
     let p = p.mul_add(z, -7.349_906_3e-4);
-    let p = p.mul_add(z, -2.954_599_8e-3);
+    let p = p.mul_add(z, -2.954_6e-3);
     let p = p.mul_add(z, -1.609_603_3e-2);
     let q = -1.456_607_2e-5_f32;
     let q = q.mul_add(z, -2.133_740_6e-4);

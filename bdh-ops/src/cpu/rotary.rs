@@ -34,7 +34,8 @@ impl Kernel<1> for Rotary {
 }
 
 impl Rotary {
-    fn turn(&self, x: &Array, sign: f32) -> Array {
+    /// Backwards for a `turn` of 1, forwards for one of -1.
+    fn turn(&self, x: &Array, turn: f32) -> Array {
         let [_, positions, heads, size] = *x.shape() else {
             unreachable!("`rotary` takes a tensor of rank 4")
         };
@@ -52,7 +53,7 @@ impl Rotary {
                     let position = (first + place) % positions;
                     let angles = position * half..(position + 1) * half;
                     for (out, head) in out.chunks_exact_mut(size).zip(row.chunks_exact(size)) {
-                        turn_head(out, head, &cos[angles.clone()], &sin[angles.clone()], sign);
+                        turn_head(out, head, &cos[angles.clone()], &sin[angles.clone()], turn);
                     }
                 }
             },
@@ -62,12 +63,12 @@ impl Rotary {
 }
 
 #[inline(always)]
-fn turn_head(out: &mut [f32], head: &[f32], cos: &[f32], sin: &[f32], sign: f32) {
+fn turn_head(out: &mut [f32], head: &[f32], cos: &[f32], sin: &[f32], turn: f32) {
     let ((first, second), (x, y)) = (out.split_at_mut(cos.len()), head.split_at(cos.len()));
     let angles = cos.iter().zip(sin);
     let places = first.iter_mut().zip(second).zip(x.iter().zip(y)).zip(angles);
     for (((first, second), (x, y)), (cos, sin)) in places {
-        let sin = sign * sin;
+        let sin = turn * sin;
         *first = x * cos + y * sin;
         *second = y * cos - x * sin;
     }

@@ -80,37 +80,34 @@ impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for OnTape<K> {
 }
 
 /// Without autodiff.
+///
+/// # Panics
+///
+/// If the tensor is not on the CPU: [`takes`](super::takes) has looked.
 pub(crate) fn plain(input: DispatchTensor) -> FlexTensor {
-    match input.kind {
-        DispatchTensorKind::Flex(tensor) => tensor.float(),
-        DispatchTensorKind::Autodiff(inner) => match *inner {
-            DispatchTensorKind::Flex(tensor) => tensor.autodiff().into_primitive(),
-            #[allow(
-                unreachable_patterns,
-                reason = "there is another kind if a GPU's is compiled in"
-            )]
-            _ => unreachable!("`takes` has looked at the device"),
-        },
-        #[allow(unreachable_patterns, reason = "there is another kind if a GPU's is compiled in")]
-        _ => unreachable!("`takes` has looked at the device"),
+    match on_cpu(input.kind) {
+        BackendTensor::Autodiff(tensor) => tensor.into_primitive(),
+        tensor => tensor.float(),
     }
 }
 
 /// With autodiff: as it is, or as a constant.
 fn tracked(input: DispatchTensor) -> Tracked {
-    match input.kind {
-        DispatchTensorKind::Autodiff(inner) => match *inner {
-            DispatchTensorKind::Flex(tensor) => tensor.autodiff(),
-            #[allow(
-                unreachable_patterns,
-                reason = "there is another kind if a GPU's is compiled in"
-            )]
-            _ => unreachable!("`takes` has looked at the device"),
-        },
-        DispatchTensorKind::Flex(tensor) => {
-            <Autodiff<Flex> as AutodiffBackend>::from_inner(tensor.float())
-        }
-        #[allow(unreachable_patterns, reason = "there is another kind if a GPU's is compiled in")]
+    match on_cpu(input.kind) {
+        BackendTensor::Autodiff(tensor) => tensor,
+        tensor => <Autodiff<Flex> as AutodiffBackend>::from_inner(tensor.float()),
+    }
+}
+
+/// burn keeps a tensor with autodiff in a box of its own.
+fn on_cpu(kind: DispatchTensorKind) -> BackendTensor<Flex> {
+    match kind {
+        DispatchTensorKind::Flex(tensor) => tensor,
+        DispatchTensorKind::Autodiff(inner) => on_cpu(*inner),
+        #[allow(
+            unreachable_patterns,
+            reason = "there are others where a GPU's backend is compiled in"
+        )]
         _ => unreachable!("`takes` has looked at the device"),
     }
 }

@@ -11,11 +11,6 @@ use rayon::prelude::*;
 /// in a core's cache.
 pub(super) const PIECE: usize = 16 * 1024;
 
-/// See [`use_this_thread`](crate::use_this_thread).
-pub(crate) fn use_this_thread() -> bool {
-    rayon::ThreadPoolBuilder::new().use_current_thread().build_global().is_ok()
-}
-
 /// Rows of a piece, of `width` elements each; it does not depend on the number of threads, nor do results.
 pub(super) fn rows_of_piece(width: usize) -> usize {
     (PIECE / width.max(1)).max(1)
