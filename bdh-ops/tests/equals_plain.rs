@@ -222,3 +222,34 @@ fn products_of_heads() {
         sum_heads(x, t[1].clone().reshape([heads, neurons, width]) / 10.0).flatten(0, 2)
     });
 }
+
+#[test]
+fn gradient_checkpointing_changes_nothing() {
+    let gradient = |device: &Device| {
+        let x =
+            Tensor::<1>::from_data(TensorData::from(wave(60, 1).as_slice()), (device, DType::F32));
+        let x = x.require_grad();
+        // Ours between burn's own, which are computed again in the backward pass.
+        let hidden = (gelu(x.clone().exp() * 0.1) + 1.0).sqrt().reshape([3, 20]);
+        let out = rms_norm(hidden.clone().tanh(), 1.0, 1e-6) * hidden;
+        let gradients = out.sum().backward();
+        x.grad(&gradients).expect("a gradient").into_data().iter::<f32>().collect::<Vec<_>>()
+    };
+    let kept = gradient(&Device::flex().autodiff());
+    assert_eq!(gradient(&Device::flex().autodiff().gradient_checkpointing()), kept);
+}
+
+#[test]
+fn constants_and_tensors_without_a_tape_mix_with_others() {
+    let (plain, training) = (Device::flex(), Device::flex().autodiff());
+    let numbers = |len, which, device: &Device| {
+        Tensor::<1>::from_data(TensorData::from(wave(len, which).as_slice()), (device, DType::F32))
+    };
+    let x = numbers(12, 1, &plain).reshape([3, 4]);
+    let weight = numbers(8, 2, &training).require_grad();
+    let out = linear(x.clone(), weight.clone().reshape([4, 2]), None);
+    let gradients = out.sum().backward();
+    let found = weight.grad(&gradients).expect("a gradient").into_data();
+    let expected = x.sum_dim(0).reshape([4, 1]).repeat_dim(1, 2).reshape([8]).into_data();
+    found.assert_approx_eq::<f32>(&expected, burn::tensor::Tolerance::default());
+}
