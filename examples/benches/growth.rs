@@ -131,7 +131,9 @@ fn with_keys(
 ) -> Duration {
     let keys: Vec<_> = (0..count).map(|key| format!("layers.{key}/rms")).collect();
     let log = on_step(move |at| {
-        keys.iter().for_each(|key| at.log(key, 0.1 + at.step() as f64));
+        for key in &keys {
+            at.log(key, 0.1 + at.step() as f64);
+        }
         Ok(())
     });
     fit(add(bare(1, steps(count)).callback(log))) / steps(count) as u32
@@ -211,7 +213,9 @@ fn compare(dir: &Path) {
     let sizes = [1, 10, 100, 1_000, 10_000];
     let keys = Keys::new("val_bpb");
     let of = |runs: u64| dir.join(format!("sweep-{runs}"));
-    sizes.iter().for_each(|runs| sweep(&of(*runs), *runs));
+    for runs in sizes {
+        sweep(&of(runs), runs);
+    }
     grow("runs of a sweep, read", "run", &sizes, 3, |count| {
         time(|| drop(black_box(read(&of(count), count))))
     });
