@@ -4,8 +4,8 @@
 mod curves;
 
 use bdh::forecast::{
-    Cut, CutTest, End, Forecast, ForecastError, Past, Point, Predictor, Protocol, Report, Run,
-    SeedNoise, StopRule,
+    Cut, CutTest, End, Forecast, ForecastError, Importance, Past, Point, Predictor, Protocol,
+    Report, Run, SeedNoise, StopRule,
 };
 use curves::{HORIZON, Law};
 
@@ -426,4 +426,18 @@ fn the_text_fits_into_a_hundred_columns() {
         assert!(longest <= Some(100), "{longest:?}\n{text}");
         assert!(text.contains("step 333") && text.contains("only_here"), "{text}");
     }
+}
+
+#[test]
+fn of_many_runs_a_draw_tells_which_setting_matters_most() {
+    let most = |runs: usize| {
+        let runs = Law::default().sweep(runs, 1);
+        let importance = Importance::of(&runs).expect("runs of different names");
+        assert_eq!(importance, Importance::of(&runs).expect("the same runs"));
+        importance.into_iter().next().expect("a setting that matters")
+    };
+    let (all, drawn) = (most(256), most(1_000));
+    assert_eq!(all.name, drawn.name);
+    let overlap = all.between.low < drawn.between.high && drawn.between.low < all.between.high;
+    assert!(overlap && drawn.between.low > 0.0, "{all:?} and {drawn:?}");
 }

@@ -208,3 +208,40 @@ fn trials_of_a_sweep_that_left_no_run_are_rows_with_their_reason() {
     let why = RunStatus::Failed("exit status: 3: too little memory".to_owned());
     assert_eq!((&table.rows[0].status, &table.rows[1].settings), (&why, &vec![json!(2)]));
 }
+
+#[test]
+fn trials_are_matched_to_the_runs_of_their_own_sweep() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    for (sweep, x) in [("a", 1), ("b", 2)] {
+        let dir = root.path().join(sweep);
+        for number in [1, 2] {
+            let run = dir.join(format!("trial-000{number}"));
+            fs::create_dir_all(&run).expect("a directory");
+            fs::write(run.join("run.json"), r#"{"steps":1,"status":"completed"}"#).expect("a file");
+        }
+        fs::create_dir(dir.join("trials")).expect("a directory");
+        // The third left no run and failed, so did the second, later; the fourth has only begun.
+        for (number, status) in [(1, "completed"), (2, "failed"), (3, "failed"), (4, "running")] {
+            let trial = json!({
+                "number": number, "values": { "x": 10 * x + number }, "point": [], "status": status, "value": null,
+                "why": format!("{sweep}{number}"), "host": "", "began_at": 0.0, "seconds": 1.0,
+            });
+            let file = dir.join(format!("trials/000{number}.json"));
+            fs::write(file, trial.to_string()).expect("a file");
+        }
+    }
+    let found = runs::read_all([root.path()], &keys());
+    let said = found.runs.iter().map(|run| {
+        let why = if let RunStatus::Failed(why) = &run.status { why } else { "-" };
+        format!("{} {} {why}", run.name, run.chosen["x"])
+    });
+    let expected = [
+        "a/trial-0001 11 -",
+        "a/trial-0002 12 a2",
+        "a/trial-0003 13 a3",
+        "b/trial-0001 21 -",
+        "b/trial-0002 22 b2",
+        "b/trial-0003 23 b3",
+    ];
+    assert_eq!(said.collect::<Vec<_>>(), expected);
+}

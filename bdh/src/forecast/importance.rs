@@ -2,9 +2,14 @@
 
 use super::annealing::Annealing;
 use super::bootstrap::{Between, resamples};
+use super::protocol::one_out;
 use super::run::{SEED, tidy_all};
+use super::table::Row;
 use super::test::Sight;
-use super::{Cut, ENOUGH, ForecastError, Predictor, Protocol, Run};
+use super::{Cut, ENOUGH, ForecastError, Predictor, Run};
+use rand::SeedableRng;
+use rand::seq::index::sample;
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -19,9 +24,14 @@ pub struct Importance {
     pub between: Between,
 }
 
+/// Runs that are foretold, at most. Each takes a fit to all others, so that to foretell all of many runs would cost as the
+/// square of their number; the range tells what the draw makes uncertain.
+const FORETOLD: usize = 256;
+
 impl Importance {
     /// Of each setting in which runs differ, the most important first: each run's end is predicted from the others'
-    /// settings, by ridge regression, once with the setting and once without. Empty below eight finished runs.
+    /// settings, by ridge regression, once with the setting and once without. Empty below eight finished runs; of more than
+    /// 256, as many are drawn to be predicted, always the same, each from all others.
     ///
     /// Of two settings that always go together each seems unimportant, because the other tells the same. Source: J. Lei
     /// et al., "Distribution-free predictive inference for regression", 2018 (leave one covariate out).
@@ -67,12 +77,22 @@ fn errors(known: &[Run], runs: &[Run]) -> Option<Vec<f64>> {
     let predictor = if knows_any { Predictor::Settings } else { Predictor::Mean };
     let mut errors = Vec::new();
     // Which runs are replicates does not depend on what is known of them.
-    for fold in Protocol::LeaveOneOut.folds(runs, &sight.table) {
+    for fold in one_out(runs, &sight.table, foretold(runs, rows)) {
         let said = predictor.say(&sight.table, &Annealing::of(&[]), &fold);
         for (target, saying) in fold.targets.iter().zip(said) {
-            let Some(end) = runs[rows[*target].run].final_value() else { continue };
+            let end = runs[rows[*target].run].final_value()?;
             errors.push((end - saying.ok()?.value).abs());
         }
     }
     (errors.len() >= ENOUGH).then_some(errors)
+}
+
+/// The rows of runs that ended with a value, or so many of them.
+fn foretold(runs: &[Run], rows: &[Row<'_>]) -> Vec<usize> {
+    let ended: Vec<usize> =
+        (0..rows.len()).filter(|row| runs[rows[*row].run].final_value().is_some()).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(ended.len() as u64);
+    let mut drawn = sample(&mut rng, ended.len(), ended.len().min(FORETOLD)).into_vec();
+    drawn.sort_unstable();
+    drawn.into_iter().map(|place| ended[place]).collect()
 }

@@ -31,15 +31,7 @@ impl Protocol {
             targets,
         };
         match self {
-            Self::LeaveOneOut => {
-                let configurations: Vec<_> =
-                    rows.clone().map(|row| run(row).configuration()).collect();
-                let others = |row: usize| {
-                    let differs = |other: &usize| configurations[*other] != configurations[row];
-                    rows.clone().filter(differs).collect()
-                };
-                rows.clone().map(|row| fold(others(row), vec![row])).collect()
-            }
+            Self::LeaveOneOut => one_out(runs, table, rows).collect(),
             Self::LeaveGroupOut(setting) => {
                 let value = |row: usize| run(row).settings.get(setting).map(|x| x.to_bits());
                 let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
@@ -56,6 +48,22 @@ impl Protocol {
             }
         }
     }
+}
+
+/// Each of some rows from all others but its replicates.
+pub(super) fn one_out<'a>(
+    runs: &'a [Run],
+    table: &'a Table<'_>,
+    targets: impl IntoIterator<Item = usize> + 'a,
+) -> impl Iterator<Item = Fold> + 'a {
+    let run = |row: usize| &runs[table.rows[row].run];
+    let configurations: Vec<_> =
+        (0..table.rows.len()).map(|row| run(row).configuration()).collect();
+    targets.into_iter().map(move |target| {
+        let differs = |other: &usize| configurations[*other] != configurations[target];
+        let others = (0..configurations.len()).filter(differs);
+        Fold { train: with_ends(others.map(|row| (row, run(row)))), targets: vec![target] }
+    })
 }
 
 /// How each ended. One that diverged counts as the worst of those that did not: a finite stand-in, so that a regression

@@ -2,7 +2,7 @@
 
 use super::{Keys, Run, RunError, RunStatus};
 use crate::sweep::{Ledger, Status, Trial};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -33,7 +33,7 @@ pub fn read_all<P: AsRef<Path>>(roots: impl IntoIterator<Item = P>, keys: &Keys)
         let mut below = Below::default();
         below.search(root, DEPTH);
         let (mut runs, errors) = read_each(&below.runs, keys);
-        below.sweeps.iter().for_each(|sweep| add_trials(sweep, &mut runs));
+        add_trials(&below.sweeps, &mut runs);
         for run in &mut runs {
             let below = run.dir.strip_prefix(root).unwrap_or(&run.dir);
             if !below.as_os_str().is_empty() {
@@ -109,25 +109,29 @@ fn read_each(dirs: &[PathBuf], keys: &Keys) -> (Vec<Run>, Vec<RunError>) {
     (runs, errors)
 }
 
-/// What the sweep in a folder knows of its trials.
-fn add_trials(root: &Path, runs: &mut Vec<Run>) {
-    for trial in Ledger::read(root).unwrap_or_default() {
-        let name = Ledger::run_name(trial.number);
-        let chosen: BTreeMap<_, _> = trial.values.clone().into_iter().collect();
-        match runs.iter_mut().find(|run| run.dir == root.join(&name)) {
-            Some(run) => {
-                run.chosen = chosen;
-                if trial.status == Status::Failed {
-                    run.status = failed(&trial);
+/// What sweeps know of their trials.
+fn add_trials(sweeps: &[PathBuf], runs: &mut Vec<Run>) {
+    let places = runs.iter().enumerate().map(|(place, run)| (run.dir.clone(), place));
+    let mut places: HashMap<PathBuf, usize> = places.collect();
+    for root in sweeps {
+        for trial in Ledger::read(root).unwrap_or_default() {
+            let name = Ledger::run_name(trial.number);
+            let dir = root.join(&name);
+            let place = match places.get(&dir) {
+                Some(place) => *place,
+                None if trial.status == Status::Failed => {
+                    let mut run = Run::new(&name);
+                    (run.dir, run.seconds) = (dir.clone(), trial.seconds);
+                    runs.push(run);
+                    places.insert(dir, runs.len() - 1);
+                    runs.len() - 1
                 }
+                None => continue,
+            };
+            if trial.status == Status::Failed {
+                runs[place].status = failed(&trial);
             }
-            None if trial.status == Status::Failed => {
-                let mut run = Run::new(&name);
-                (run.dir, run.chosen) = (root.join(&name), chosen);
-                (run.seconds, run.status) = (trial.seconds, failed(&trial));
-                runs.push(run);
-            }
-            None => {}
+            runs[place].chosen = trial.values.into_iter().collect();
         }
     }
 }

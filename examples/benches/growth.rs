@@ -1,0 +1,231 @@
+//! How cost grows with callbacks, parameters, keys of a record, and runs that are compared.
+//!
+//! ```text
+//! cargo bench --profile dev -p bdh-examples --bench growth
+//! ```
+//!
+//! Of each size the median of rounds in which all sizes take turns. `growth` is the exponent between a size and the
+//! one before: the logarithm of the ratio of times over that of sizes; 1 is linear, less where a fixed part is large,
+//! 2 is quadratic. Of callbacks it is of the time over that of none.
+
+#![expect(clippy::print_stdout, reason = "a bench prints a table")]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+
+#[expect(dead_code, reason = "growth goes by medians, not by ratios of rounds")]
+#[path = "support/paired.rs"]
+mod paired;
+#[path = "support/written.rs"]
+mod written;
+
+use bdh::burn; // `derive(Module)` writes `burn::…`
+use bdh::burn::module::{Module, Param};
+use bdh::burn::optim::{GradientsParams, SgdConfig};
+use bdh::burn::tensor::Tensor;
+use bdh::runs::{Keys, Run, Table, read_all};
+use bdh::{
+    Attach, BatchSize, BoxError, Cadence, Callback, MemorySink, Probe, Task, Trainer,
+    TrainerBuilder, on_step,
+};
+use bdh_callbacks::Norms;
+use bdh_examples as _; // for the allocator that our programs have
+use paired::{Variant, measure, time};
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::time::Duration;
+
+/// Parameters or keys that a run goes through in all its steps: as many at each size, so that what a run takes once
+/// is a small share of the time.
+const ITEMS: u64 = 100_000;
+
+/// Steps of a run at most.
+const STEPS: u64 = 2_000;
+
+/// Records of a run that is compared.
+const RECORDS: u64 = 20;
+
+/// Parameters of 16 elements.
+#[derive(Module, Debug)]
+struct Many {
+    params: Vec<Param<Tensor<1>>>,
+}
+
+impl Many {
+    fn of(count: u64) -> Self {
+        let device = bdh::device("cpu").unwrap();
+        let param = |_| Param::from_tensor(Tensor::ones([16], &device));
+        Self { params: (0..count).map(param).collect() }
+    }
+}
+
+struct SumUp;
+
+impl Task for SumUp {
+    type Model = Many;
+    type Batch = ();
+
+    fn next_batch(&mut self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn size(&self, (): &()) -> BatchSize {
+        BatchSize { samples: 1, tokens: 1 }
+    }
+
+    fn loss(&self, model: &Many, (): &(), _: &Probe<'_>) -> Tensor<1> {
+        let all = model.params.iter().map(Param::val).reduce(|sum, param| sum + param);
+        all.unwrap().mean()
+    }
+}
+
+/// Has every hook and does nothing in it.
+struct Idle;
+
+impl Callback for Idle {}
+
+fn bare(params: u64, steps: u64) -> TrainerBuilder<SumUp> {
+    Trainer::builder(SumUp, Many::of(params))
+        .optimizer(SgdConfig::new().build(), 0.1)
+        .steps(steps)
+        .log(Cadence::Never)
+        .stop_on_signals(false)
+}
+
+fn fit(trainer: TrainerBuilder<SumUp>) -> Duration {
+    let trainer = trainer.build().unwrap();
+    time(|| assert_eq!(trainer.fit().unwrap().problems, []))
+}
+
+/// As many steps as make the same work of each size.
+fn steps(size: u64) -> u64 {
+    (ITEMS / size).min(STEPS)
+}
+
+fn with_callbacks(count: u64) -> Duration {
+    let trainer =
+        (0..count).fold(bare(1, STEPS), |run, index| run.callback(Idle.named(format!("{index}"))));
+    fit(trainer) / STEPS as u32
+}
+
+fn with_params(count: u64, add: fn(TrainerBuilder<SumUp>) -> TrainerBuilder<SumUp>) -> Duration {
+    fit(add(bare(count, steps(count)))) / steps(count) as u32
+}
+
+/// The same steps by burn alone.
+fn by_hand(count: u64) -> Duration {
+    let mut model = Many::of(count);
+    let mut optimizer = SgdConfig::new().init();
+    let all = time(|| {
+        for _ in 0..steps(count) {
+            let loss = SumUp.loss(&model, &(), &Probe::off());
+            let grads = GradientsParams::from_grads(loss.backward(), &model);
+            model = optimizer.step(0.1, model, grads);
+        }
+    });
+    all / steps(count) as u32
+}
+
+fn with_keys(
+    count: u64,
+    add: impl FnOnce(TrainerBuilder<SumUp>) -> TrainerBuilder<SumUp>,
+) -> Duration {
+    let keys: Vec<_> = (0..count).map(|key| format!("layers.{key}/rms")).collect();
+    let log = on_step(move |at| {
+        for key in &keys {
+            at.log(key, 0.1 + at.step() as f64);
+        }
+        Ok(())
+    });
+    fit(add(bare(1, steps(count)).callback(log))) / steps(count) as u32
+}
+
+/// A sweep whose every trial left a run.
+fn sweep(dir: &Path, runs: u64) {
+    fs::create_dir_all(dir.join("trials")).unwrap();
+    for number in 1..=runs {
+        written::run(&dir.join(format!("trial-{number:04}")), number, RECORDS);
+        let trial = format!(
+            "{{\"number\":{number},\"values\":{{\"depth\":{},\"lr\":{}}},\"point\":[],\"status\":\"completed\",\
+             \"value\":null,\"why\":null,\"host\":\"\",\"began_at\":0,\"seconds\":1}}",
+            number % 5,
+            1e-4 * number as f64
+        );
+        fs::write(dir.join(format!("trials/{number:04}.json")), trial).unwrap();
+    }
+}
+
+fn read(dir: &Path, runs: u64) -> Vec<Run> {
+    let found = read_all([dir], &Keys::new("val_bpb"));
+    assert_eq!((found.runs.len() as u64, found.errors.len()), (runs, 0));
+    found.runs
+}
+
+/// Times what `once` does at each size, and prints how it grows.
+///
+/// Size 0, which may come first, is what the others have anyway.
+fn grow(what: &str, unit: &str, sizes: &[u64], rounds: usize, once: impl Fn(u64) -> Duration) {
+    let once = &once;
+    let variant = |size: &u64| {
+        let size = *size;
+        Variant::new(size.to_string(), move || once(size))
+    };
+    let times = measure(&mut sizes.iter().map(variant).collect::<Vec<_>>(), rounds);
+    let micros: Vec<_> = times.iter().map(|times| times.median().as_secs_f64() * 1e6).collect();
+    let base = if sizes[0] == 0 { micros[0] } else { 0.0 };
+    println!("\n{what:<44} {:>12} {:>14} {:>8}", "µs", format!("µs a {unit}"), "growth");
+    for (place, (size, time)) in sizes.iter().zip(&micros).enumerate() {
+        let over = time - base;
+        let each = if *size == 0 { String::new() } else { format!("{:.3}", over / *size as f64) };
+        let growth = place.checked_sub(1).filter(|before| sizes[*before] > 0).map(|before| {
+            let factor = (*size as f64 / sizes[before] as f64).ln();
+            format!("{:.2}", (over / (micros[before] - base)).ln() / factor)
+        });
+        println!("{size:<44} {time:>12.1} {each:>14} {:>8}", growth.unwrap_or_default());
+    }
+    if sizes[0] == 0 {
+        println!("{:<44} {:>12.0}", "steps/s of the empty loop", 1e6 / base);
+    }
+}
+
+fn main() {
+    let dir = tempfile::tempdir().unwrap();
+    let powers = [10, 100, 1_000, 10_000];
+    grow("a step with idle callbacks", "callback", &[0, 1, 10, 100], 9, with_callbacks);
+    grow("a step by burn alone, parameters", "parameter", &powers, 3, by_hand);
+    grow("a step of the bare loop, parameters", "parameter", &powers, 3, |count| {
+        with_params(count, |run| run)
+    });
+    grow("a step with global norms, parameters", "parameter", &powers, 3, |count| {
+        with_params(count, |run| run.callback(Norms::default()))
+    });
+    grow("a step with a record in memory, keys", "key", &powers, 3, |count| {
+        with_keys(count, |run| run.sink(MemorySink::default()))
+    });
+    grow("a step with a record in metrics.jsonl, keys", "key", &powers, 3, |count| {
+        let run_dir = tempfile::tempdir_in(&dir).unwrap();
+        with_keys(count, |run| run.run_dir(run_dir.path()))
+    });
+    compare(dir.path());
+}
+
+/// What `nanochat_sweep compare` does.
+fn compare(dir: &Path) {
+    let sizes = [1, 10, 100, 1_000, 10_000];
+    let keys = Keys::new("val_bpb");
+    let of = |runs: u64| dir.join(format!("sweep-{runs}"));
+    for runs in sizes {
+        sweep(&of(runs), runs);
+    }
+    grow("runs of a sweep, read", "run", &sizes, 3, |count| {
+        time(|| drop(black_box(read(&of(count), count))))
+    });
+    grow("runs, made a table and its CSV", "run", &sizes, 3, |count| {
+        let runs = read(&of(count), count);
+        time(|| drop(black_box(Table::of(&runs, &keys).csv())))
+    });
+    grow("runs, made a page with importances", "run", &sizes, 1, |count| {
+        let runs = read(&of(count), count);
+        let table = Table::of(&runs, &keys);
+        time(|| drop(black_box(table.html("bench", &runs, &keys))))
+    });
+}
