@@ -24,7 +24,12 @@ mod threads;
 
 use burn::tensor::{DType, Device, Tensor};
 
-/// Whether a tensor is one that the kernels take: `f32`, in this process's memory.
+/// Whether a tensor is one that the kernels take: of `f32`, in this process's memory, with elements.
 pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
+    is_here(x) && x.dims().iter().all(|axis| *axis > 0)
+}
+
+/// Whether a tensor is of `f32` in this process's memory.
+pub(crate) fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device().inner() == Device::flex()
 }

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "flex")]
 use crate::cpu;
-use burn::tensor::{Distribution, Int, Tensor};
+use burn::tensor::{Distribution, Tensor};
 
 /// `x · y`, of which a share of `dropout` is dropped and the rest made larger by as much, so that the mean stays.
 ///
@@ -36,6 +36,7 @@ pub fn gated<const D: usize>(x: Tensor<D>, y: Tensor<D>, dropout: f64) -> Tensor
 #[cfg(feature = "flex")]
 fn seed<const D: usize>(x: &Tensor<D>) -> u64 {
     let halves = Distribution::Uniform(0.0, f64::from(1 << 30));
-    let halves = Tensor::<1, Int>::random([2], halves, &x.device().inner()).into_data();
+    let halves =
+        Tensor::<1, burn::tensor::Int>::random([2], halves, &x.device().inner()).into_data();
     halves.iter::<i64>().fold(0, |seed, half| seed << 30 | half.cast_unsigned())
 }

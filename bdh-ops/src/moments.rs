@@ -5,6 +5,7 @@ use crate::cpu;
 use burn::tensor::{FloatDType, Tensor};
 
 /// How many values are looked at together, 32 KiB: few enough to stay next to the core while it goes through them twice.
+#[cfg(feature = "flex")]
 pub(crate) const PIECE: usize = 8 * 1024;
 
 /// Sums over some values: in single precision over a piece of them, in double precision over all pieces.
@@ -35,7 +36,7 @@ impl Moments {
     pub fn of(values: &Tensor<1>) -> Option<Self> {
         let values = values.clone().cast(FloatDType::F32);
         #[cfg(feature = "flex")]
-        if cpu::takes(&values) {
+        if cpu::is_here(&values) {
             return Some(cpu::moments::moments(values.into_dispatch()));
         }
         let _ = values; // without the feature, nothing is in host memory
@@ -43,6 +44,7 @@ impl Moments {
     }
 
     /// Those of a piece whose squares are finite in single precision.
+    #[cfg(feature = "flex")]
     pub(crate) fn of_sums(count: usize, sum: f64, squared_deviations: f64, abs_max: f32) -> Self {
         let count = count as f64;
         let sum_of_squares = squared_deviations + sum * sum / count;
@@ -51,6 +53,7 @@ impl Moments {
     }
 
     /// Those of values that are not finite, or whose squares are not in single precision.
+    #[cfg(feature = "flex")]
     pub(crate) fn of_extremes(values: &[f32]) -> Self {
         let wide = || values.iter().map(|value| f64::from(*value));
         let (count, sum) = (values.len() as f64, wide().sum::<f64>());

@@ -253,3 +253,16 @@ fn constants_and_tensors_without_a_tape_mix_with_others() {
     let expected = x.sum_dim(0).reshape([4, 1]).repeat_dim(1, 2).reshape([8]).into_data();
     found.assert_approx_eq::<f32>(&expected, burn::tensor::Tolerance::default());
 }
+
+#[test]
+fn tensors_without_elements_are_nobodys_trouble() {
+    let device = Device::flex();
+    for shape in [[0, 3], [3, 0]] {
+        let empty = || Tensor::<2>::zeros(shape, &device);
+        assert_eq!(gelu(empty()).dims(), shape);
+        assert_eq!(rms_norm(empty(), 1.0, 1e-6).dims(), shape);
+        assert_eq!(layer_norm(empty(), None, None, 1e-5).dims(), shape);
+    }
+    let out = linear(Tensor::<2>::zeros([0, 3], &device), Tensor::zeros([3, 2], &device), None);
+    assert_eq!(out.dims(), [0, 2]);
+}

@@ -16,7 +16,7 @@ impl program::Name for Compare {
 #[test]
 fn three_models_of_nearly_one_size_are_compared_in_a_table_and_a_picture() {
     let place = program::Place::<Compare>::new();
-    let out = place.succeeds("--data text.txt --steps 12 --out curves.svg");
+    let out = place.succeeds("--data text.txt --steps 40 --out curves.svg");
     let row = |model: &str| {
         let line = out.lines().find(|line| line.starts_with(&format!("| {model} | ")));
         line.expect(model)
@@ -29,7 +29,8 @@ fn three_models_of_nearly_one_size_are_compared_in_a_table_and_a_picture() {
         let parameters: f64 = cells[1].parse().expect("a count");
         assert!((parameters / 425_984.0 - 1.0).abs() < 0.02, "{cells:?}");
         let loss: f64 = cells[2].parse().expect("a loss");
-        assert!((1.0..6.0).contains(&loss), "{cells:?}");
+        // 5.5 nats are what knows nothing of 256 bytes. (In a dozen steps there is no warm-up, and nanochat's rates overshoot.)
+        assert!((0.1..5.0).contains(&loss), "{cells:?}");
     }
     assert_eq!(rows[0][5].split(", ").count(), 3, "a share of zeros for each layer: {:?}", rows[0]);
 
