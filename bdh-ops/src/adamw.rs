@@ -116,6 +116,9 @@ fn step<const D: usize>(
     square: Tensor<D>,
     factors: Factors,
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    for part in [&gradient, &average, &square] {
+        assert_eq!(part.dims(), weight.dims(), "AdamW remembers a parameter of its shape");
+    }
     #[cfg(feature = "flex")]
     if [&weight, &gradient, &average, &square].into_iter().all(cpu::takes) {
         let parts = [weight, gradient, average, square].map(Tensor::into_dispatch);

@@ -47,6 +47,14 @@ impl Mask {
         Self { added: self.added.cast(dtype.into()), ..self }
     }
 
+    /// # Panics
+    ///
+    /// If the mask is for shorter inputs.
+    fn check(&self, seq_len: usize) {
+        let [.., longest] = self.added.dims();
+        assert!(seq_len <= longest, "{seq_len} tokens, and a mask for up to {longest}");
+    }
+
     /// What is added to the scores of `seq_len` tokens.
     fn of(&self, seq_len: usize) -> Tensor<4> {
         self.added.clone().narrow(2, 0, seq_len).narrow(3, 0, seq_len)
@@ -62,6 +70,10 @@ impl Mask {
 ///
 /// Source: Vaswani et al., 2017 (arXiv:1706.03762); the backward pass from Dao et al., 2022, *FlashAttention*
 /// (arXiv:2205.14135), algorithm 4.
+///
+/// # Panics
+///
+/// If the shapes do not belong together, or the sequence is longer than the mask.
 #[must_use]
 pub fn attention(
     queries: Tensor<4>,
@@ -70,12 +82,20 @@ pub fn attention(
     mask: &Mask,
     scale: f64,
 ) -> Tensor<4> {
+    let [batch, seq_len, heads, head_size] = queries.dims();
+    let [_, _, shared, _] = keys.dims();
+    assert_eq!(
+        keys.dims(),
+        [batch, seq_len, shared, head_size],
+        "keys are like queries, but for heads"
+    );
+    assert_eq!(values.dims(), keys.dims(), "values are like keys");
+    assert!(heads.is_multiple_of(shared), "{shared} key heads serve {heads} query heads");
+    mask.check(seq_len);
     #[cfg(feature = "flex")]
     if [&queries, &keys, &values].into_iter().all(cpu::takes) {
         return cpu::attention::attention(queries, keys, values, mask.back, scale as f32);
     }
-    let [batch, seq_len, heads, head_size] = queries.dims();
-    let [_, _, shared, _] = keys.dims();
     // Query heads that share a key head are stacked along the sequence, so keys are never copied.
     let stack = |x: Tensor<4>, [heads_now, rows, width]: [usize; 3]| {
         if heads == shared { x } else { x.reshape([batch, heads_now, rows, width]) }
@@ -90,9 +110,15 @@ pub fn attention(
 
 /// The same with queries, keys and values next to each other, `[batch, seq_len, 3 * width]`, as one product makes them;
 /// what comes back is `[batch, seq_len, width]`. Scores are divided by the root of the heads' size.
+///
+/// # Panics
+///
+/// If `heads` do not divide the width, or the sequence is longer than the mask.
 #[must_use]
 pub fn self_attention(all: Tensor<3>, heads: usize, mask: &Mask) -> Tensor<3> {
     let [batch, seq_len, width] = all.dims();
+    assert!(width.is_multiple_of(3 * heads), "{heads} heads share {width} channels in three parts");
+    mask.check(seq_len);
     let width = width / 3;
     let scale = 1.0 / ((width / heads) as f64).sqrt();
     #[cfg(feature = "flex")]

@@ -45,7 +45,7 @@ pub struct MuonStep {
 ///
 /// # Panics
 ///
-/// If the tensors are not matrices.
+/// If the tensors are not matrices of these shapes.
 #[must_use]
 pub fn muon_step<const D: usize>(
     weight: Tensor<D>,
@@ -55,6 +55,14 @@ pub fn muon_step<const D: usize>(
     how: MuonStep,
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
     assert_eq!(D, 2, "Muon moves matrices");
+    for part in [&gradient, &momentum] {
+        assert_eq!(part.dims(), weight.dims(), "Muon remembers a matrix of the weight's shape");
+    }
+    if let Some(variance) = &variance {
+        let mut shape = weight.dims();
+        shape[usize::from(shape[1] < shape[0])] = 1;
+        assert_eq!(variance.dims(), shape, "Muon remembers a square for each of the longer side");
+    }
     #[cfg(feature = "flex")]
     if [&weight, &gradient, &momentum].into_iter().all(cpu::takes) {
         let parts = [weight, gradient, momentum].map(Tensor::into_dispatch);

@@ -10,6 +10,10 @@ use burn::tensor::Tensor;
 /// `epsilon` is added to the variance, which has the width in its denominator.
 ///
 /// Source: Ba et al., 2016, *Layer Normalization* (arXiv:1607.06450).
+///
+/// # Panics
+///
+/// If `gain` or `bias` is of another width than a row.
 #[must_use]
 pub fn layer_norm<const D: usize>(
     x: Tensor<D>,
@@ -17,6 +21,9 @@ pub fn layer_norm<const D: usize>(
     bias: Option<Tensor<1>>,
     epsilon: f64,
 ) -> Tensor<D> {
+    for part in [&gain, &bias].into_iter().flatten() {
+        assert_eq!(part.dims(), [x.dims()[D - 1]], "a gain and a bias for each element of a row");
+    }
     #[cfg(feature = "flex")]
     if cpu::takes(&x) && [&gain, &bias].iter().all(|part| part.as_ref().is_none_or(cpu::takes)) {
         let [gain, bias] = [gain, bias].map(|part| part.map(Tensor::into_dispatch));

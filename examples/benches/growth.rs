@@ -11,23 +11,20 @@
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
 
+#[path = "support/many.rs"]
+mod many;
 #[expect(dead_code, reason = "growth goes by medians, not by ratios of rounds")]
 #[path = "support/paired.rs"]
 mod paired;
 #[path = "support/written.rs"]
 mod written;
 
-use bdh::burn; // `derive(Module)` writes `burn::…`
-use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::{GradientsParams, SgdConfig};
-use bdh::burn::tensor::Tensor;
 use bdh::runs::{Keys, Run, Table, read_all};
-use bdh::{
-    Attach, BatchSize, BoxError, Cadence, Callback, MemorySink, Probe, Task, Trainer,
-    TrainerBuilder, on_step,
-};
+use bdh::{Attach, Cadence, MemorySink, Probe, Task, TrainerBuilder, on_step};
 use bdh_callbacks::Norms;
 use bdh_examples as _; // for the allocator that our programs have
+use many::{Idle, Many, SumUp, bare};
 use paired::{Variant, measure, time};
 use std::fs;
 use std::hint::black_box;
@@ -43,53 +40,6 @@ const STEPS: u64 = 2_000;
 
 /// Records of a run that is compared.
 const RECORDS: u64 = 20;
-
-/// Parameters of 16 elements.
-#[derive(Module, Debug)]
-struct Many {
-    params: Vec<Param<Tensor<1>>>,
-}
-
-impl Many {
-    fn of(count: u64) -> Self {
-        let device = bdh::device("cpu").unwrap();
-        let param = |_| Param::from_tensor(Tensor::ones([16], &device));
-        Self { params: (0..count).map(param).collect() }
-    }
-}
-
-struct SumUp;
-
-impl Task for SumUp {
-    type Model = Many;
-    type Batch = ();
-
-    fn next_batch(&mut self) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn size(&self, (): &()) -> BatchSize {
-        BatchSize { samples: 1, tokens: 1 }
-    }
-
-    fn loss(&self, model: &Many, (): &(), _: &Probe<'_>) -> Tensor<1> {
-        let all = model.params.iter().map(Param::val).reduce(|sum, param| sum + param);
-        all.unwrap().mean()
-    }
-}
-
-/// Has every hook and does nothing in it.
-struct Idle;
-
-impl Callback for Idle {}
-
-fn bare(params: u64, steps: u64) -> TrainerBuilder<SumUp> {
-    Trainer::builder(SumUp, Many::of(params))
-        .optimizer(SgdConfig::new().build(), 0.1)
-        .steps(steps)
-        .log(Cadence::Never)
-        .stop_on_signals(false)
-}
 
 fn fit(trainer: TrainerBuilder<SumUp>) -> Duration {
     let trainer = trainer.build().unwrap();

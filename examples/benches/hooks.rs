@@ -10,54 +10,22 @@
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
 
+#[path = "support/many.rs"]
+mod many;
 #[path = "support/paired.rs"]
 mod paired;
 
-use bdh::burn; // `derive(Module)` writes `burn::…`
-use bdh::burn::module::{Module, Param};
-use bdh::burn::optim::SgdConfig;
-use bdh::burn::tensor::Tensor;
 use bdh::{
-    AfterBackward, Attach, BatchSize, BoxError, Cadence, Callback, HookResult, MemorySink, Probe,
-    Task, Trainer, TrainerBuilder, callback, every, last,
+    AfterBackward, Attach, Cadence, Callback, HookResult, MemorySink, TrainerBuilder, callback,
+    every, last,
 };
 use bdh_callbacks::{Histograms, Norms, ParamFilter, Ratios};
+use many::{Idle, SumUp};
 use paired::{Variant, measure, time};
 use std::time::Duration;
 
 const STEPS: u64 = 200;
 const ROUNDS: usize = 9;
-
-/// 100 parameters of 16 × 16.
-#[derive(Module, Debug)]
-struct Many {
-    params: Vec<Param<Tensor<2>>>,
-}
-
-struct SumUp;
-
-impl Task for SumUp {
-    type Model = Many;
-    type Batch = ();
-
-    fn next_batch(&mut self) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn size(&self, (): &()) -> BatchSize {
-        BatchSize { samples: 1, tokens: 1 }
-    }
-
-    fn loss(&self, model: &Many, (): &(), _: &Probe<'_>) -> Tensor<1> {
-        let all = model.params.iter().map(Param::val).reduce(|sum, param| sum + param);
-        all.unwrap().mean()
-    }
-}
-
-/// Has every hook and does nothing in it.
-struct Idle;
-
-impl Callback for Idle {}
 
 /// The norms of [`Norms::per_parameter`], each read on its own, as `.item()` does in Python.
 struct ReadEach;
@@ -82,13 +50,7 @@ fn ratios() -> Ratios {
 }
 
 fn bare() -> TrainerBuilder<SumUp> {
-    let device = bdh::device("cpu").unwrap();
-    let params = (0..100).map(|_| Param::from_tensor(Tensor::ones([16, 16], &device))).collect();
-    Trainer::builder(SumUp, Many { params })
-        .optimizer(SgdConfig::new().build(), 0.1)
-        .steps(STEPS)
-        .log(Cadence::Never)
-        .stop_on_signals(false)
+    many::bare(100, STEPS)
 }
 
 fn fit(trainer: TrainerBuilder<SumUp>) -> Duration {

@@ -162,17 +162,22 @@ impl Kernel<1> for Relu {
     }
 
     fn backward(&self, result: Array, mut gradient: Array, _: [bool; 1]) -> [Option<Array>; 1] {
-        let values = result.values();
-        on_rows(
-            gradient.values_mut(),
-            1,
-            #[inline(always)]
-            |first, gradient| {
-                for (gradient, result) in gradient.iter_mut().zip(&values[first..]) {
-                    *gradient = if *result > 0.0 { *gradient } else { 0.0 };
-                }
-            },
-        );
+        clear_where_bent(&mut gradient, &result);
         [Some(gradient)]
     }
+}
+
+/// The gradient of what ReLU made into `result`.
+pub(super) fn clear_where_bent(gradient: &mut Array, result: &Array) {
+    let values = result.values();
+    on_rows(
+        gradient.values_mut(),
+        1,
+        #[inline(always)]
+        |first, gradient| {
+            for (gradient, result) in gradient.iter_mut().zip(&values[first..]) {
+                *gradient = if *result > 0.0 { *gradient } else { 0.0 };
+            }
+        },
+    );
 }

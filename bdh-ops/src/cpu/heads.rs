@@ -1,5 +1,6 @@
 //! Products with a weight for each head.
 
+use super::activation::clear_where_bent;
 use super::array::Array;
 use super::gemm::{Before, Matrix, Threads, product};
 use super::tape::{Kernel, run};
@@ -83,17 +84,7 @@ impl Kernel<2> for ReluHeads {
         mut gradient: Array,
         [of_x, of_weight]: [bool; 2],
     ) -> [Option<Array>; 2] {
-        let values = result.values();
-        on_rows(
-            gradient.values_mut(),
-            1,
-            #[inline(always)]
-            |first, gradient| {
-                for (gradient, result) in gradient.iter_mut().zip(&values[first..]) {
-                    *gradient = if *result > 0.0 { *gradient } else { 0.0 };
-                }
-            },
-        );
+        clear_where_bent(&mut gradient, &result);
         [
             of_x.then(|| {
                 let is_shared = x.shape()[0] == 1;

@@ -10,9 +10,7 @@ use bdh::ops::{MuonStep, muon_step};
 /// For the weights of burn's `Linear` and nothing else: they are stored `[in, out]`, while the rules are those
 /// of PyTorch's `[out, in]`, so what follows calls the last axis `out` and never transposes.
 ///
-/// In order: Nesterov momentum; every output's gradient to the same norm (MuonEq); five Polar Express
-/// iterations; a Frobenius norm of `√min(in, out)` (Muon+); variance reduction along the longer side
-/// (NorMuon); a learning rate times `√max(1, out/in)`; decay only where the step also shrinks the weight.
+/// A step is [`muon_step`]'s, with a learning rate times `√max(1, out/in)`.
 ///
 /// Source: `nanochat/optim.py` of karpathy/nanochat at 92d63d4.
 #[derive(Debug, Clone, Copy, PartialEq)]
