@@ -37,6 +37,7 @@ mod loss;
 mod moments;
 mod muon;
 mod norm;
+mod precision;
 mod residual;
 mod rotary;
 
@@ -50,5 +51,6 @@ pub use loss::{IGNORED, token_nats};
 pub use moments::Moments;
 pub use muon::{MuonStep, muon_step};
 pub use norm::{layer_norm, rms_norm};
+pub use precision::{Precision, UnknownPrecision};
 pub use residual::mix;
 pub use rotary::rotary;

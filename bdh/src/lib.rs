@@ -91,7 +91,7 @@ pub use checkpoint::{
 pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
 pub use config_change::ConfigChange;
 pub use deferred::{Deferred, DeferredHistogram};
-pub use device::device;
+pub use device::{DeviceSpec, device, devices};
 pub use error::{BoxError, ConfigError, HookResult, TrainError};
 pub use event::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, CheckpointRequest, Checkpointed, Cx,

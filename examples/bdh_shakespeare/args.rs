@@ -4,7 +4,7 @@ use crate::preset::{Preset, Sizes};
 use bdh_examples::args::values::{
     count, fraction, log_backend, natural, not_negative, positive, run_name, steps,
 };
-use bdh_examples::args::{DeviceKind, normalize, over};
+use bdh_examples::args::{Hardware, normalize, over};
 use bdh_examples::hatchling::BdhConfig;
 use clap::{Args as _, Command, FromArgMatches as _};
 use serde::Serialize;
@@ -106,9 +106,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES", default_value = "3", value_parser = top_k, help_heading = "Samples")]
     pub(crate) top_k: usize,
 
-    /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest built in]
-    #[arg(long, value_name = "DEVICE", help_heading = "Run")]
-    pub(crate) device: Option<DeviceKind>,
+    /// Where it computes, and how.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) hardware: Hardware,
     /// Seed of weights, data order, dropout and samples
     #[arg(long, value_name = "SEED", default_value = "1337", value_parser = natural, help_heading = "Run")]
     pub(crate) seed: u64,
@@ -185,13 +186,8 @@ fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
 }
 
 impl Args {
-    /// Where the run computes.
-    pub(crate) fn device(&self) -> DeviceKind {
-        self.device.unwrap_or_default()
-    }
-
     pub(crate) fn preset(&self) -> Preset {
-        self.preset.unwrap_or_else(|| Preset::usual(self.device()))
+        self.preset.unwrap_or_else(|| Preset::usual(self.hardware.is_cpu()))
     }
 
     /// The sizes of the preset, under those given.

@@ -2,7 +2,6 @@
 
 use crate::args::Args;
 use bdh::BoxError;
-use bdh_examples::args::DeviceKind;
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
@@ -13,7 +12,7 @@ pub(crate) fn check(args: &Args) -> Result<String, BoxError> {
     let (config, sizes) = (args.config(), args.sizes());
     let needs = |rows| config.training_bytes(rows, sizes.block_size) / GIB;
     let needed = needs(sizes.batch_size);
-    let has = if args.device() == DeviceKind::Cpu { available() } else { None };
+    let has = if args.hardware.is_cpu() { available() } else { None };
     let Some(has) = has.map(|bytes| bytes / GIB) else {
         return Ok(format!("about {needed:.1} GiB"));
     };

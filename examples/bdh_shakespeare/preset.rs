@@ -1,6 +1,5 @@
 //! Sizes that go together.
 
-use bdh_examples::args::DeviceKind;
 use bdh_examples::hatchling::BdhConfig;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -28,9 +27,9 @@ pub(crate) struct Sizes {
 }
 
 impl Preset {
-    /// What is usual on a device.
-    pub(crate) fn usual(device: DeviceKind) -> Self {
-        if device == DeviceKind::Cpu { Self::Tiny } else { Self::Paper }
+    /// What is usual on the CPU, or on a GPU.
+    pub(crate) fn usual(is_cpu: bool) -> Self {
+        if is_cpu { Self::Tiny } else { Self::Paper }
     }
 
     pub(crate) fn sizes(self) -> Sizes {

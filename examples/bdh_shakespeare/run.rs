@@ -32,7 +32,7 @@ type Task = NextToken<Bdh, RandomCrops>;
 pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     // In order of cost: flags, memory, directory, text, model.
     args.config().check()?;
-    bdh::device(&args.device().to_string())?;
+    args.hardware.open()?;
     let memory = memory::check(args)?;
     let dir = RunDir::choose(&args.runs, &args.run_name(), args.name.is_some(), args.resume)?;
     dir.check_steps(args.sizes().max_iters, "--max-iters")?;
@@ -59,7 +59,7 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
     let text = |documents: &[String]| stream(&PlainBytes, documents);
     let val = fixed_crops(text(&corpus.val), rows, seq_len, args.eval_iters)?;
     let train = RandomCrops::new(text(&corpus.train), rows, seq_len, args.seed)?;
-    let model = args.config().init(args.seed, &bdh::device(&args.device().to_string())?)?;
+    let model = args.config().init(args.seed, &args.hardware.open()?[0])?;
 
     // The console prints a line every 100 steps, which has to be recorded for that.
     let log = every(args.log_train_freq) | every(LINE_EVERY) | first() | last();
@@ -161,7 +161,7 @@ fn print_beforehand(args: &Args, corpus: &Corpus, dir: &RunDir, memory: &str) {
         per_token * tokens as f64 * sizes.max_iters as f64
     ));
     say(format_args!("memory   {memory}"));
-    say(format_args!("run      {} on {}\n", dir.path.display(), args.device()));
+    say(format_args!("run      {} on {}\n", dir.path.display(), args.hardware));
 }
 
 fn print_afterwards(fitted: &Fitted<Bdh>, args: &Args, dir: &RunDir) {

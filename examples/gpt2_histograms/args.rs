@@ -1,7 +1,7 @@
 //! The command line: build-nanogpt's constants, for a model that a laptop trains.
 
 use bdh_examples::args::values::{count, natural, not_negative, positive, steps};
-use bdh_examples::args::{DeviceKind, normalize};
+use bdh_examples::args::{Hardware, normalize};
 use bdh_examples::gpt2::Gpt2Config;
 use clap::{Args as _, Command, FromArgMatches as _};
 use serde::Serialize;
@@ -59,9 +59,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", value_parser = count, help_heading = "Watching")]
     pub(crate) max_histograms: Option<usize>,
 
-    /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest built in]
-    #[arg(long, value_name = "DEVICE", help_heading = "Run")]
-    pub(crate) device: Option<DeviceKind>,
+    /// Where it computes, and how.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) hardware: Hardware,
     /// Seed of weights and data order
     #[arg(long, value_name = "SEED", default_value = "1337", value_parser = natural, help_heading = "Run")]
     pub(crate) seed: u64,
@@ -94,11 +95,6 @@ pub(crate) fn parse() -> Args {
 }
 
 impl Args {
-    /// Where the run computes.
-    pub(crate) fn device(&self) -> DeviceKind {
-        self.device.unwrap_or_default()
-    }
-
     /// The settings of a model of its own, for this many token ids.
     pub(crate) fn config(&self, vocab_size: usize) -> Gpt2Config {
         let sized = Gpt2Config::sized(self.n_layer, self.n_head, self.n_embd);

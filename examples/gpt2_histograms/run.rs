@@ -25,14 +25,14 @@ type Task = NextToken<Gpt2, RandomCrops>;
 /// Runs what the command line asks for, and prints it.
 pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     // In order of cost: flags, directory, text, model.
-    bdh::device(&args.device().to_string())?;
+    args.hardware.open()?;
     let (config, vocabulary) = model_and_words(args)?;
     let dir = run_dir(&args.log_dir)?;
     let corpus = args.data.as_deref().unwrap_or_default().parse::<DataSpec>()?.load()?;
     let trainer = compose(args, &config, vocabulary, &corpus, &dir)?.build()?;
     say(format_args!("text     {corpus}"));
     say(format_args!("model    {} parameters, {} tokens", config.num_params(), config.vocab_size));
-    say(format_args!("run      {} on {}\n", dir.path.display(), args.device()));
+    say(format_args!("run      {} on {}\n", dir.path.display(), args.hardware));
     if args.dry_run {
         say(trainer.plan());
         return Ok(ExitCode::SUCCESS);
@@ -100,10 +100,10 @@ fn compose(
     let train = stream(&*vocabulary, &corpus.train);
     let crops = RandomCrops::new(train, rows, seq_len, args.seed)?;
     let task = NextToken::new(crops, val).vocabulary(vocabulary);
-    let device = bdh::device(&args.device().to_string())?;
+    let device = &args.hardware.open()?[0];
     let model = match &args.weights {
-        Some(weights) => config.load(weights, &device)?,
-        None => config.init(args.seed, &device)?,
+        Some(weights) => config.load(weights, device)?,
+        None => config.init(args.seed, device)?,
     };
 
     let seldom = every(args.histogram_freq) | last();

@@ -2,9 +2,9 @@
 
 use crate::page::say;
 use crate::prepare::Text;
-use bdh::{BoxError, Checkpoint, Source, latest_checkpoint, lm, load_weights};
+use bdh::{BoxError, Checkpoint, DeviceSpec, Source, latest_checkpoint, lm, load_weights};
 use bdh_examples::args::values::count;
-use bdh_examples::args::{self, Args, DeviceKind, normalize};
+use bdh_examples::args::{self, Args, normalize};
 use bdh_examples::core::{Bundle, Evaluator, Report, TaskScore};
 use bdh_examples::data::{Packed, Tokenizer, passages};
 use bdh_examples::nanochat::{Gpt, GptConfig};
@@ -39,7 +39,7 @@ struct CoreArgs {
     device_batch_size: Option<usize>,
     /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest built in]
     #[arg(long, value_name = "DEVICE", visible_alias = "device-type")]
-    device: Option<DeviceKind>,
+    device: Option<DeviceSpec>,
 }
 
 /// What a run left, as far as it is needed.
@@ -60,7 +60,7 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
 
     // In order of cost: tasks, run, text, model.
     let bundle = Bundle::open(&args.bundle, args.core_max_per_task)?;
-    let trained = Trained::load(&args.run, args.device.unwrap_or_default())?;
+    let trained = Trained::load(&args.run, &args.device.clone().unwrap_or_default())?;
     say(format_args!("model    {}, step {}", trained.checkpoint.display(), trained.step));
     let began = Instant::now();
     let report = evaluate(&trained, &bundle, args.device_batch_size)?;
@@ -89,8 +89,8 @@ fn evaluate(trained: &Trained, bundle: &Bundle, rows: Option<usize>) -> Result<R
 
 impl Trained {
     /// The model of a run's newest checkpoint, as the checkpoint itself describes it.
-    fn load(run: &Path, device: DeviceKind) -> Result<Self, BoxError> {
-        let device = bdh::device(&device.to_string())?;
+    fn load(run: &Path, device: &DeviceSpec) -> Result<Self, BoxError> {
+        let device = device.open()?.remove(0);
         let path = latest_checkpoint(&run.join("checkpoints")).ok_or_else(|| {
             format!("`{}` has no complete checkpoint: is it the directory of a run?", run.display())
         })?;

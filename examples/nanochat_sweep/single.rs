@@ -9,7 +9,7 @@ use bdh::{
     warmup_stable_decay,
 };
 use bdh_callbacks::{Artifacts, Console, EarlyCheckpoints, Norms, Throughput};
-use bdh_examples::args::{self, Args, DeviceKind, Every};
+use bdh_examples::args::{self, Args, Every, Hardware};
 use bdh_examples::core::{Bundle, CoreMetric};
 use bdh_examples::data::Packed;
 use bdh_examples::nanochat::{Gpt, GptConfig, Schedule};
@@ -26,7 +26,7 @@ type Task = NextToken<Gpt, Packed>;
 pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     // In order of cost: flags, directory, text, batches, model.
     if !args.dry_run {
-        bdh::device(&args.device().to_string())?;
+        args.hardware.open()?;
     }
     Recipe::derive(&args.request(args.vocab_size()))?;
     from_file(args)?;
@@ -147,13 +147,16 @@ fn sinks(args: &Args) -> Result<Vec<Box<dyn Sink>>, BoxError> {
 /// can plan a run that it could never hold.
 fn model(args: &Args, recipe: &Recipe) -> Result<Gpt, BoxError> {
     if !args.dry_run {
-        return Ok(recipe.config.init(args.seed, &bdh::device(&args.device().to_string())?)?);
+        return Ok(recipe.config.init(args.seed, &args.hardware.open()?[0])?);
     }
     let config =
         GptConfig { n_layer: 2, n_head: 1, n_kv_head: 1, n_embd: 64, ..GptConfig::default() };
     let vocab_size = recipe.config.vocab_size; // the text's tokens are checked against it
     let config = GptConfig { vocab_size, sequence_len: 64, ..config };
-    Ok(config.init(args.seed, &bdh::device(&DeviceKind::default().to_string())?)?)
+    // The CPU, which a laptop has; the fastest device otherwise.
+    let device = bdh::device("cpu");
+    let device = device.or_else(|_| Hardware::default().open().map(|mut found| found.remove(0)))?;
+    Ok(config.init(args.seed, &device)?)
 }
 
 /// W&B's sweep asks for `val_bpb`, nanochat's dashboards for `val/bpb`: two names of one number.
@@ -190,7 +193,7 @@ fn console(args: &Args, recipe: &Recipe) -> Console {
 fn dry_run(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) -> Result<ExitCode, BoxError> {
     let trainer = compose(args, text, recipe, dir)?.build()?;
     print_beforehand(args, text, recipe, dir);
-    if let Err(error) = bdh::device(&args.device().to_string()) {
+    if let Err(error) = args.hardware.open() {
         remark("note", error);
     }
     let mut plan = trainer.plan().clone();
@@ -204,7 +207,7 @@ fn dry_run(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) -> Result<Ex
 fn print_beforehand(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) {
     text.print();
     say(recipe);
-    say(format_args!("run      {} on {}", dir.path.display(), args.device()));
+    say(format_args!("run      {} on {}", dir.path.display(), args.hardware));
     if let Some(checkpoint) = &dir.checkpoint {
         say(format_args!("resumes  {}", checkpoint.display()));
     }

@@ -8,6 +8,7 @@
 
 mod device;
 mod early_save;
+mod hardware;
 mod normalize;
 pub mod values;
 
@@ -18,9 +19,10 @@ use clap::error::ErrorKind;
 use clap::{Args as _, Command};
 use serde::Serialize;
 
-use self::device::{BPE_VOCAB, BYTE_VOCAB, Defaults, defaults_for};
-pub use self::device::{DeviceKind, Tokenizer};
+pub use self::device::Tokenizer;
+use self::device::{BPE_VOCAB, BYTE_VOCAB, Defaults, ON_CPU, ON_GPU};
 pub use self::early_save::EarlySave;
+pub use self::hardware::Hardware;
 pub use self::normalize::normalize;
 pub use self::values::{Every, ValueError};
 use self::values::{
@@ -85,7 +87,7 @@ pub struct Args {
         visible_alias = "micro-batch"
     )]
     pub device_batch_size: Option<usize>,
-    /// Tokens in one step [default: by scaling law, or one micro-batch on the CPU]
+    /// Tokens in one step, of all devices [default: by scaling law, or one micro-batch each on the CPU]
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Batch")]
     pub total_batch_size: Option<usize>,
 
@@ -151,9 +153,10 @@ pub struct Args {
     #[arg(long, value_name = "KEYS", value_delimiter = ',', help_heading = "Checkpoints")]
     pub allow_changed: Vec<String>,
 
-    /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest built in]
-    #[arg(long, value_name = "DEVICE", help_heading = "Run", visible_alias = "device-type")]
-    pub device: Option<DeviceKind>,
+    /// Where it computes, and how.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub hardware: Hardware,
     /// More callbacks, by name, from a TOML or YAML file [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub callbacks: Option<PathBuf>,
@@ -315,7 +318,7 @@ impl Args {
                     "--vocab-size {ids} needs --tokenizer bpe; bytes always have {BYTE_VOCAB} ids"
                 ),
             )),
-            _ => self.check_core(),
+            _ => self.hardware.check(command).and_then(|()| self.check_core()),
         }
     }
 
@@ -370,15 +373,9 @@ impl Args {
         }
     }
 
-    /// Where the run computes.
-    #[must_use]
-    pub fn device(&self) -> DeviceKind {
-        self.device.unwrap_or_default()
-    }
-
     /// What the device decides.
     fn defaults(&self) -> Defaults {
-        defaults_for(self.device())
+        if self.hardware.is_cpu() { ON_CPU } else { ON_GPU }
     }
 
     /// How text becomes token ids.
@@ -427,7 +424,9 @@ impl Args {
         let micro_batch = self
             .device_batch_size
             .map_or(MicroBatch::AtMost(defaults.micro_batch), MicroBatch::Exactly);
-        let one_micro_batch = || micro_batch.sequences().saturating_mul(sequence_len);
+        let devices = self.hardware.count();
+        let at_once =
+            || micro_batch.sequences().saturating_mul(sequence_len).saturating_mul(devices);
         Request {
             depth: self.depth,
             vocab_size,
@@ -446,9 +445,10 @@ impl Args {
                 ..LearningRates::default()
             },
             micro_batch,
+            devices,
             total_batch_size: self
                 .total_batch_size
-                .or_else(|| defaults.one_micro_batch.then(one_micro_batch)),
+                .or_else(|| defaults.one_micro_batch.then(at_once)),
             num_iterations: self.num_iterations,
             target_flops: self.target_flops,
             weight_decay: self.weight_decay,
@@ -458,7 +458,7 @@ impl Args {
     /// What was made smaller than nanochat's because the device is small, and how to get nanochat's.
     #[must_use]
     pub fn reduced(&self) -> Option<String> {
-        let (here, nanochat) = (self.defaults(), defaults_for(DeviceKind::Cuda(0)));
+        let (here, nanochat) = (self.defaults(), ON_GPU);
         let mut lines = Vec::new();
         if self.max_seq_len.is_none() && here.max_seq_len < nanochat.max_seq_len {
             lines.push(format!(
@@ -467,7 +467,7 @@ impl Args {
             ));
         }
         if self.total_batch_size.is_none() && here.one_micro_batch {
-            lines.push("one micro-batch a step (--total-batch-size 524288)".to_owned());
+            lines.push("one micro-batch a step and device (--total-batch-size 524288)".to_owned());
         }
         if self.tokenizer.is_none() && here.tokenizer != nanochat.tokenizer {
             lines.push("bytes for tokens (--tokenizer bpe)".to_owned());
@@ -478,9 +478,8 @@ impl Args {
                 here.eval_tokens, nanochat.eval_tokens
             ));
         }
-        (!lines.is_empty()).then(|| {
-            format!("smaller on the {} than nanochat's own: {}", self.device(), lines.join(", "))
-        })
+        (!lines.is_empty())
+            .then(|| format!("smaller on the CPU than nanochat's own: {}", lines.join(", ")))
     }
 }
 

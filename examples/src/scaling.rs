@@ -79,6 +79,8 @@ pub struct Request {
     pub rates: LearningRates,
     /// Sequences in one forward and backward pass.
     pub micro_batch: MicroBatch,
+    /// Devices that share a step, with as many micro-batches each.
+    pub devices: usize,
     /// Tokens in one step, instead of the law's.
     pub total_batch_size: Option<usize>,
     /// Steps, instead of the law's; goes before `target_flops`.
@@ -103,6 +105,7 @@ impl Default for Request {
             lr: None,
             rates: LearningRates::default(),
             micro_batch: MicroBatch::AtMost(32),
+            devices: 1,
             total_batch_size: None,
             num_iterations: None,
             target_flops: None,
@@ -151,7 +154,9 @@ impl Recipe {
         let ratio = target_tokens / horizon(&shape::reference(request)?);
 
         let total_batch_size = request.total_batch_size.unwrap_or_else(|| best_batch(ratio));
-        let micro_batch = request.micro_batch.fit(total_batch_size, config.sequence_len)?;
+        let fit =
+            |batch: MicroBatch| batch.fit(total_batch_size, config.sequence_len, request.devices);
+        let micro_batch = fit(request.micro_batch)?;
         let batch_scale = (total_batch_size as f64 / REFERENCE_BATCH as f64).sqrt();
         let weight_decay =
             request.weight_decay.unwrap_or(REFERENCE_WEIGHT_DECAY * batch_scale / ratio);

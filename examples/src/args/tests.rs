@@ -34,7 +34,7 @@ fn the_definition_holds_together() {
 fn the_line_that_the_request_gives_for_a_laptop() {
     let args = parse("--depth 2 --n_embd_override 64 --device cpu --max-iterations 10");
     assert_eq!((args.depth, args.n_embd_override, args.num_iterations), (2, Some(64), Some(10)));
-    assert_eq!((args.device(), args.tokenizer()), (DeviceKind::Cpu, Tokenizer::Bytes));
+    assert_eq!((args.hardware.is_cpu(), args.tokenizer()), (true, Tokenizer::Bytes));
 
     let recipe = recipe(&args);
     assert_eq!((recipe.config.n_head, recipe.config.vocab_size), (1, 257));
@@ -62,7 +62,7 @@ fn the_line_that_a_sweep_agent_writes() {
 fn nothing_given_is_nanochats_twelve_layers() {
     let args = parse("--device cuda:1");
     assert_eq!(args.request(BPE_VOCAB), Request::default());
-    assert_eq!(args.device(), DeviceKind::Cuda(1));
+    assert_eq!(args.hardware.spec().expect("a GPU").to_string(), "cuda:1");
     assert_eq!((args.seed, args.eval_every.to_string()), (42, "250".to_owned()));
     assert_eq!(args.early_save(), EarlySave::default());
     assert_eq!((args.save_every, args.warmup_steps), (Every::Never, 40));
@@ -96,7 +96,8 @@ fn every_alias_reaches_its_flag() {
         assert_eq!(parse(&format!("{flag} 7")).num_iterations, Some(7), "{flag}");
     }
     assert_eq!(parse("--micro-batch 4").device_batch_size, Some(4));
-    assert_eq!(parse("--device_type mps").device(), DeviceKind::Metal);
+    let metal = parse("--device_type mps").hardware.spec().expect("a Mac's GPU");
+    assert_eq!(metal.to_string(), "metal");
 }
 
 #[test]

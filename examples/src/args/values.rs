@@ -60,9 +60,6 @@ pub enum ValueError {
         /// What is wrong, and what would work.
         why: String,
     },
-    /// Not a kind of device.
-    #[error("expected cpu, cuda, cuda:0, wgpu, vulkan or metal")]
-    UnknownDevice,
 }
 
 /// Parses a count of things that there must be at least one of.

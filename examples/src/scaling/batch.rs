@@ -20,15 +20,23 @@ impl MicroBatch {
         }
     }
 
-    /// Sequences a micro-batch, such that whole micro-batches make up `total` tokens.
-    pub(super) fn fit(self, total: usize, sequence_len: usize) -> Result<usize, RecipeError> {
-        let cuts = |micro_batch: usize| total.is_multiple_of(micro_batch * sequence_len);
+    /// Sequences a micro-batch, such that whole micro-batches make up `total` tokens, as many on each device.
+    pub(super) fn fit(
+        self,
+        total: usize,
+        sequence_len: usize,
+        devices: usize,
+    ) -> Result<usize, RecipeError> {
+        let cuts = |micro_batch: usize| {
+            let at_once = micro_batch.saturating_mul(sequence_len).saturating_mul(devices);
+            total.is_multiple_of(at_once)
+        };
         let (fits, smallest) = match self {
             Self::Exactly(sequences) => {
                 (Some(sequences).filter(|&sequences| cuts(sequences)), sequences)
             }
             Self::AtMost(most) => ((1..=most).rev().find(|&sequences| cuts(sequences)), 1),
         };
-        fits.ok_or(RecipeError::UnevenBatch { total, micro_batch: smallest, sequence_len })
+        fits.ok_or(RecipeError::UnevenBatch { total, micro_batch: smallest, sequence_len, devices })
     }
 }

@@ -76,9 +76,9 @@ pub enum RecipeError {
     },
     /// Micro-batches do not fill a step exactly.
     #[error(
-        "a total batch of {total} tokens is not made of whole micro-batches of {micro_batch} x {sequence_len} = {} tokens: \
+        "a total batch of {total} tokens is not made of whole micro-batches of {micro_batch} x {sequence_len} = {} tokens{}: \
          use --total-batch-size {}, or another --device-batch-size or --max-seq-len",
-        .micro_batch * .sequence_len, nearest(*.total, .micro_batch * .sequence_len)
+        .micro_batch * .sequence_len, on_each(*.devices), nearest(*.total, .micro_batch * .sequence_len * .devices)
     )]
     UnevenBatch {
         /// Tokens of one step.
@@ -87,6 +87,8 @@ pub enum RecipeError {
         micro_batch: usize,
         /// Tokens of one sequence.
         sequence_len: usize,
+        /// Devices that take as many micro-batches each.
+        devices: usize,
     },
     /// The data or the compute asked for is less than half a step.
     #[error(
@@ -156,6 +158,11 @@ fn positive(name: &'static str, value: f64) -> Result<(), RecipeError> {
     } else {
         Err(RecipeError::NotPositive { name, value })
     }
+}
+
+/// The end of a sentence about what every device does.
+fn on_each(devices: usize) -> String {
+    if devices == 1 { String::new() } else { format!(" on each of {devices} devices") }
 }
 
 /// The multiples of `unit` around `value`, as a suggestion.

@@ -213,13 +213,18 @@ fn insist(text: &str, parts: &[&str]) {
 
 #[test]
 fn a_default_micro_batch_shrinks_to_fit_and_a_given_one_does_not() {
-    let fit = |micro: MicroBatch, total| micro.fit(total, 256);
+    let fit = |micro: MicroBatch, total| micro.fit(total, 256, 1);
     assert_eq!(fit(MicroBatch::AtMost(32), 2048), Ok(8));
     assert_eq!(fit(MicroBatch::AtMost(32), 256 * 96), Ok(32));
     assert_eq!(fit(MicroBatch::AtMost(32), 256 * 7), Ok(7));
     assert_eq!(fit(MicroBatch::Exactly(4), 2048), Ok(4));
     let message = fit(MicroBatch::Exactly(3), 2048).expect_err("3 does not divide 8").to_string();
     insist(&message, &["2048 tokens", "3 x 256 = 768", "--total-batch-size 1536 or 2304"]);
+
+    assert_eq!(MicroBatch::AtMost(32).fit(2048, 256, 4), Ok(2));
+    let message =
+        MicroBatch::Exactly(4).fit(2048, 256, 4).expect_err("2 for 4 devices").to_string();
+    insist(&message, &["4 x 256 = 1024 tokens on each of 4 devices", "--total-batch-size 4096"]);
 }
 
 #[test]

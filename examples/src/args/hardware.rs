@@ -1,0 +1,111 @@
+//! Where a run computes, and how: the flags that all programs share.
+
+use bdh::burn::tensor::Device;
+use bdh::ops::Precision;
+use bdh::{ConfigError, DeviceSpec};
+use clap::error::ErrorKind;
+use serde::Serialize;
+use std::fmt;
+
+use super::values::count;
+
+/// The devices that a run is given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, clap::Args)]
+pub struct Hardware {
+    /// cpu, cuda, cuda:1, cuda:0-7, wgpu, vulkan or metal [default: the fastest built in]
+    #[arg(long, value_name = "DEVICE", help_heading = "Run", visible_alias = "device-type")]
+    pub device: Option<DeviceSpec>,
+    /// Devices that share the work, from --device on; each has a replica of the model [default: 1]
+    #[arg(long, value_name = "COUNT", value_parser = count, help_heading = "Run")]
+    pub devices: Option<usize>,
+    /// What is computed in: f32, or bf16 with weights and loss in f32 [default: bf16 on cuda, f32 elsewhere]
+    #[arg(long, value_name = "PRECISION", help_heading = "Run")]
+    pub precision: Option<Precision>,
+    /// Computes cheap activations again in the backward pass, instead of keeping them
+    #[arg(long, help_heading = "Run")]
+    pub gradient_checkpointing: bool,
+}
+
+impl Hardware {
+    /// What the two flags name together.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Device`] if they contradict each other.
+    pub fn spec(&self) -> Result<DeviceSpec, ConfigError> {
+        match self.devices {
+            Some(count) => self.named().with_count(count),
+            None => Ok(self.named()),
+        }
+    }
+
+    /// The devices, ready for training.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Device`] if this program or this machine does not have them.
+    pub fn open(&self) -> Result<Vec<Device>, ConfigError> {
+        let mut devices = self.spec()?.open()?;
+        if self.gradient_checkpointing {
+            devices = devices.into_iter().map(Device::gradient_checkpointing).collect();
+        }
+        Ok(devices)
+    }
+
+    /// What is computed in.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        let usual = if self.named().is_cuda() { Precision::Bf16 } else { Precision::F32 };
+        self.precision.unwrap_or(usual)
+    }
+
+    /// Whether a run computes on the CPU.
+    #[must_use]
+    pub fn is_cpu(&self) -> bool {
+        self.named().is_cpu()
+    }
+
+    /// What `--device` names, or the fastest device built in.
+    fn named(&self) -> DeviceSpec {
+        self.device.clone().unwrap_or_default()
+    }
+
+    /// How many devices a run has.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.spec().map_or(1, |spec| spec.count())
+    }
+
+    /// What the flags may be wrong about together, as clap says it.
+    ///
+    /// # Errors
+    ///
+    /// clap's.
+    pub fn check(&self, command: impl FnOnce() -> clap::Command) -> Result<(), clap::Error> {
+        let wrong = |error: ConfigError| command().error(ErrorKind::ArgumentConflict, error);
+        self.spec().map(drop).map_err(wrong)
+    }
+}
+
+impl fmt::Display for Hardware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.spec().unwrap_or_else(|_| self.named()), self.precision())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hardware(device: &str, devices: Option<usize>) -> Hardware {
+        Hardware { device: Some(device.parse().expect("a device")), devices, ..Hardware::default() }
+    }
+
+    #[test]
+    fn a_count_is_of_the_device_that_is_named() {
+        assert_eq!(hardware("cuda", Some(8)).spec().expect("eight").to_string(), "cuda:0-7");
+        assert_eq!(hardware("cuda:0-3", None).count(), 4);
+        assert_eq!(hardware("cpu", Some(2)).open().expect("the CPU").len(), 2);
+        assert!(hardware("cuda:0-3", Some(8)).spec().is_err());
+    }
+}
