@@ -21,7 +21,7 @@ mod written;
 
 use bdh::burn::optim::{GradientsParams, SgdConfig};
 use bdh::runs::{Keys, Run, Table, read_all};
-use bdh::{Attach, Cadence, MemorySink, Probe, Task, TrainerBuilder, on_step};
+use bdh::{Attach, MemorySink, Probe, Task, TrainerBuilder, on_step};
 use bdh_callbacks::Norms;
 use bdh_examples as _; // for the allocator that our programs have
 use many::{Idle, Many, SumUp, bare};
