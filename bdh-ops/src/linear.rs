@@ -6,6 +6,8 @@ use burn::tensor::{Tensor, module};
 
 /// `x · weight + bias`: `[…, inputs]` with a weight of `[inputs, outputs]` to `[…, outputs]`.
 ///
+/// Computed in what `x` is in: weight and bias are cast to it, and their gradients come back in what they are in.
+///
 /// On the CPU the bias is what the product is added to, and the backward pass is two products over all rows at once.
 ///
 /// # Panics
@@ -17,6 +19,7 @@ pub fn linear<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
+    let (weight, bias) = (weight.cast(x.dtype()), bias.map(|bias| bias.cast(x.dtype())));
     #[cfg(feature = "flex")]
     if cpu::takes(&x) && cpu::takes(&weight) && bias.as_ref().is_none_or(cpu::takes) {
         let bias = bias.map(Tensor::into_dispatch);
@@ -27,13 +30,14 @@ pub fn linear<const D: usize>(
 }
 
 /// `x · tableᵀ`: the scores of tokens by the table that embeds them, `[…, width]` with a table of `[vocab, width]` to
-/// `[…, vocab]`.
+/// `[…, vocab]`, in what `x` is in, to which the table is cast.
 ///
 /// # Panics
 ///
 /// If the last axis of `x` is not that of `table`.
 #[must_use]
 pub fn tied_head<const D: usize>(x: Tensor<D>, table: Tensor<2>) -> Tensor<D> {
+    let table = table.cast(x.dtype());
     #[cfg(feature = "flex")]
     if cpu::takes(&x) && cpu::takes(&table) {
         let out = cpu::linear::tied_head(x.into_dispatch(), table.into_dispatch());

@@ -141,7 +141,6 @@ fn attention_with_windows_and_shared_keys() {
             same(&[queries, keys, keys], |t| {
                 let of = |x: &Tensor<1>, heads| x.clone().reshape([batch, seq_len, heads, size]);
                 let mask = Mask::window(200, back, &t[0].device());
-                let mask = if t[0].dtype() == DType::F64 { mask.cast(DType::F64) } else { mask };
                 let read =
                     attention(of(&t[0], heads), of(&t[1], shared), of(&t[2], shared), &mask, 0.4);
                 read.flatten(0, 3)
@@ -155,7 +154,6 @@ fn attention_of_one_tensor() {
     let (batch, seq_len, heads, width) = (2, 70, 3, 24);
     same(&[batch * seq_len * 3 * width], |t| {
         let mask = Mask::causal(100, &t[0].device());
-        let mask = if t[0].dtype() == DType::F64 { mask.cast(DType::F64) } else { mask };
         let all = t[0].clone().reshape([batch, seq_len, 3 * width]);
         self_attention(all, heads, &mask).flatten(0, 2)
     });
