@@ -12,7 +12,7 @@ use burn::tensor::{Distribution, Tensor};
 /// backward, to within `2⁻³²` of the share.
 ///
 /// Computed in what `x` and `y` are in, but for the factor that makes the rest larger: in bf16 that would be off by up to
-/// 1/512 of itself, and all that training sees with it.
+/// 1/256 of itself, and all that training sees with it.
 ///
 /// Source: Srivastava et al., 2014, *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*.
 ///
