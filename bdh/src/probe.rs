@@ -1,6 +1,7 @@
 //! Taps on activations: what a model shows of its insides to whoever is due on this step.
 
 use crate::DeferredHistogram;
+use bdh_ops::widened;
 use burn::tensor::Tensor;
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -10,7 +11,8 @@ use std::fmt::Display;
 pub struct Tap {
     /// The name the model gave it, such as `h.0.mlp`.
     pub name: String,
-    /// Its values, flattened to `[elements]` and detached from the tape.
+    /// Its values, flattened to `[elements]` and detached from the tape; in f32 if the model had them in less, since
+    /// statistics are sums over them.
     pub values: Tensor<1>,
     /// The size of its last dimension: `values.reshape([-1, units])` has a row for each token.
     pub units: usize,
@@ -67,9 +69,30 @@ impl<'a> Probe<'a> {
     /// Shows an activation of any shape under a name, such as `format_args!("h.{layer}.mlp")`.
     pub fn tap<const D: usize>(&self, name: impl Display, activation: &Tensor<D>) {
         if let Some(taps) = self.taps {
-            let values = activation.clone().inner().reshape([-1]);
+            let values = widened(activation.clone().inner().reshape([-1]));
             let units = activation.dims()[D - 1];
             taps.borrow_mut().push(Tap { name: name.to_string(), values, units });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{DType, Device, Distribution};
+
+    #[test]
+    fn what_is_shown_in_less_than_f32_is_kept_in_f32_and_is_the_same() {
+        let taps = RefCell::default();
+        let shown = Tensor::<2>::random([3, 5], Distribution::Default, &Device::flex());
+        for dtype in [DType::BF16, DType::F16, DType::F32, DType::F64] {
+            let shown = shown.clone().cast(dtype);
+            Probe::into_taps(&taps).tap("shown", &shown);
+            let Tap { values, units, .. } = taps.borrow_mut().pop().expect("a tap");
+            let kept = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+            assert_eq!((values.dtype(), units), (kept, 5));
+            let same = shown.cast(kept).reshape([-1]).into_data();
+            assert_eq!(values.into_data(), same);
         }
     }
 }
