@@ -22,3 +22,30 @@ impl Clipping {
         Self { norm: gradients.l2(), coefficient: Deferred::from(factor.clone()), factor }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::ParamTable;
+    use burn::nn::LinearConfig;
+    use std::sync::Arc;
+
+    #[test]
+    fn clipping_and_statistics_ask_the_device_for_nothing() {
+        let model = LinearConfig::new(3, 2).init(&Device::flex().autodiff());
+        let table = Arc::new(ParamTable::of(&model));
+        let device = Device::capture(); // it computes nothing, so that whoever reads from it panics
+        let graph = device.capture_scope(|scope| {
+            let gradients = Stats::new(&table, || {
+                let matrix = Tensor::<2>::ones([3, 2], &device) * 2.0;
+                let bias = Tensor::<1>::ones([2], &device) * 2.0;
+                vec![Some(Box::new(matrix)), Some(Box::new(bias))]
+            });
+            let clipping = Clipping::to(1.0, &gradients, &device);
+            let _ = clipping.factor * 2.0;
+            let _ = gradients.iter().map(|param| param.std() / param.l2()).collect::<Vec<_>>();
+            scope.complete([], [])
+        });
+        assert!(graph.expect("a capture device").graph.operations.len() > 10);
+    }
+}

@@ -10,7 +10,7 @@ pub(crate) use saved::{capture, capture_copy, compare, restore, restore_copy};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{
-    Bool, FloatDType, GradientCheckpointingStrategy, Int, Tensor, TensorData, Transaction,
+    Bool, DType, FloatDType, GradientCheckpointingStrategy, Int, Tensor, TensorData, Transaction,
 };
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -380,6 +380,34 @@ pub(crate) fn put_gradients<M: Module>(
     let mut put = Put { value, grads: GradientsParams::new(), index: 0 };
     model.visit(&mut put);
     put.grads
+}
+
+/// Whether all trained parameters are of `f32`.
+pub(crate) fn are_f32<M: Module>(model: &M) -> bool {
+    struct Check(bool);
+    impl ModuleVisitor for Check {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 &= !param.is_require_grad() || param.val().dtype() == DType::F32;
+        }
+    }
+    let mut check = Check(true);
+    model.visit(&mut check);
+    check.0
+}
+
+/// `model` with other values in the place of its trained parameters, `[elements]` each, on the tape as they were.
+pub(crate) fn with_weights<M: Module>(model: M, values: Vec<Tensor<1>>) -> M {
+    struct Put(std::vec::IntoIter<Tensor<1>>);
+    impl ModuleMapper for Put {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if !param.is_require_grad() {
+                return param;
+            }
+            let value = self.0.next().expect("a vector for each trained parameter");
+            param.map(|old| OnTape::of(&old).put(value.reshape(old.dims())))
+        }
+    }
+    model.map(&mut Put(values.into_iter()))
 }
 
 /// A number for each parameter that tells whether two are equal to the bit; all are read in one device read.

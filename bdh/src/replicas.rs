@@ -1,25 +1,22 @@
 //! Data parallel training: a replica of the model on each device, fed with its part of every step's micro-batches.
 //!
 //! The trainer's own model is the first replica and stays on the trainer's thread; each other one has a thread. All
-//! replicas compute gradients at once, get the same sum of them all, and take the same step, so that their weights stay
-//! equal to the bit. What decides (data, schedules, interventions, stopping) is done once, by the trainer.
+//! replicas compute gradients at once. The trainer gets their sum, takes the step, and gives its weights to the others.
+//! That is one exchange more than if each took the same step by itself. But a kernel's fastest variant is chosen by trying
+//! them out, on each GPU by itself, and variants differ in the last bit: replicas that step by themselves drift apart.
 
-mod reduce;
+mod exchange;
 mod replica;
 mod worker;
 
-pub(crate) use reduce::Reduction;
-pub(crate) use replica::Update;
+pub(crate) use exchange::Transport;
 
-use crate::device;
-use crate::optim::Optimizers;
 use crate::params::{self, ParamTable};
 use crate::pass::{Pass, Sums};
 use crate::task::{Task, Totals};
-use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use reduce::{Exchanged, Present};
-use replica::Replica;
+use exchange::Present;
+use replica::{HostTotals, Replica};
 use std::sync::{Arc, Mutex};
 use worker::{Pending, Worker};
 
@@ -27,15 +24,22 @@ use worker::{Pending, Worker};
 pub(crate) struct Replicas<T: Task> {
     workers: Vec<Worker<Replica<T::Model>>>,
     table: Arc<ParamTable>,
-    reduction: Reduction,
+    transport: Transport,
     /// See [`Pass`].
     draws: Option<Arc<Mutex<()>>>,
 }
 
-/// A replica that failed: its number, from 1, and what it said.
+/// A replica that failed: its number, and what it said.
 pub(crate) struct Lost {
     pub(crate) replica: usize,
     pub(crate) text: String,
+}
+
+impl Lost {
+    /// The trainer's own device failed.
+    fn first(text: String) -> Self {
+        Self { replica: 0, text }
+    }
 }
 
 /// What the replicas are at.
@@ -45,22 +49,22 @@ impl<T: Task> Replicas<T> {
     /// None: a run on one device.
     pub(crate) fn none(table: &Arc<ParamTable>) -> Self {
         let table = Arc::clone(table);
-        Self { workers: Vec::new(), table, reduction: Reduction::Host, draws: None }
+        Self { workers: Vec::new(), table, transport: Transport::Host, draws: None }
     }
 
     /// A replica on every device but the first, which has the trainer's own.
     pub(crate) fn start(
-        (devices, reduction): (&[Device], Reduction),
-        (model, optimizers): (&T::Model, &Optimizers),
+        devices: &[Device],
+        transport: Transport,
+        model: &T::Model,
         table: &Arc<ParamTable>,
-    ) -> Result<Self, String> {
+    ) -> std::io::Result<Self> {
         let shared = devices.iter().enumerate().any(|(at, device)| devices[..at].contains(device));
-        let mut replicas =
-            Self { reduction, draws: shared.then(Arc::default), ..Self::none(table) };
+        let draws = shared.then(Arc::default);
+        let mut replicas = Self { transport, draws, ..Self::none(table) };
         for (number, device) in devices.iter().enumerate().skip(1) {
-            let replica = Replica::of(model, optimizers, device, table)?;
-            let worker = Worker::start(format!("replica {number}"), replica);
-            replicas.workers.push(worker.map_err(|error| error.to_string())?);
+            let replica = Replica::of(model, device, table);
+            replicas.workers.push(Worker::start(format!("replica {number}"), replica)?);
         }
         Ok(replicas)
     }
@@ -98,9 +102,9 @@ impl<T: Task> Replicas<T> {
         Answers(self.workers.iter().zip(shares).map(ask).collect())
     }
 
-    /// The sums of all replicas, which each of them has from now on; `own` are the trainer's.
+    /// The sums of all replicas; `own` are the trainer's.
     ///
-    /// On the host that is one device read for each replica; with NCCL none.
+    /// Through the host that is one device read for each replica; by NCCL none.
     pub(crate) fn reduce(
         &mut self,
         theirs: Answers<Present>,
@@ -110,88 +114,88 @@ impl<T: Task> Replicas<T> {
         if self.workers.is_empty() {
             return Ok(own);
         }
-        let mut wanted = reduce::present(&own.grads, model);
+        // Nobody comes to an exchange before all have answered: the others would wait there for who does not come.
+        let mut wanted = exchange::present(&own, model);
         for present in self.wait(theirs)? {
             wanted.iter_mut().zip(present).for_each(|(wanted, present)| *wanted |= present);
         }
         let wanted = Arc::new(wanted);
-        match self.reduction.clone() {
-            Reduction::Host => self.reduce_on_host(&wanted, &own, (model, device)),
-            Reduction::Nccl(devices) => {
-                let answers = self.ask(|| {
-                    let (wanted, devices) = (Arc::clone(&wanted), devices.clone());
-                    move |replica| replica.exchange(&wanted, &devices)
+        let flat = exchange::flat(&own, model, &self.table, &wanted);
+        drop(own);
+        let sums = match self.transport.clone() {
+            Transport::Host => {
+                let theirs = self.ask(|| {
+                    let wanted = Arc::clone(&wanted);
+                    move |replica| replica.read(&wanted)
                 });
-                let sums = self.exchanged(model, &wanted).exchange(&own, &devices);
-                self.wait(answers).map(|_| sums)
+                let own = exchange::read(flat).map_err(Lost::first)?;
+                let all = std::iter::once(own).chain(self.wait_for(theirs)?);
+                exchange::put(&exchange::sum(all), device)
+            }
+            Transport::Nccl(devices) => {
+                let theirs = self.ask(|| {
+                    let (wanted, devices) = (Arc::clone(&wanted), devices.clone());
+                    move |replica| replica.bring(&wanted, &devices)
+                });
+                let sums = exchange::sum_over(&devices, flat);
+                self.wait(theirs)?;
+                sums
+            }
+        };
+        Ok(exchange::shaped(model, &wanted, sums))
+    }
+
+    /// Gives the weights of the trainer's model, which has taken a step, to the others.
+    ///
+    /// Through the host that is one device read; by NCCL none.
+    pub(crate) fn follow(&mut self, model: T::Model) -> Result<T::Model, Lost> {
+        if self.workers.is_empty() {
+            return Ok(model);
+        }
+        match self.transport.clone() {
+            Transport::Host => {
+                let weights = exchange::read(exchange::weights(&model)).map_err(Lost::first)?;
+                let weights = Arc::new(weights);
+                let theirs = self.ask(|| {
+                    let weights = Arc::clone(&weights);
+                    move |replica| replica.take(&weights)
+                });
+                self.wait(theirs).map(|_| model)
+            }
+            Transport::Nccl(devices) => {
+                let theirs = self.ask(|| {
+                    let devices = devices.clone();
+                    move |replica| replica.receive(&devices)
+                });
+                // The trainer's model takes what arrives, too: of a negative zero a sum makes a positive one.
+                let weights = exchange::sum_over(&devices, exchange::weights(&model));
+                self.wait(theirs).map(|_| params::with_weights(model, weights))
             }
         }
     }
 
-    fn reduce_on_host(
-        &mut self,
-        wanted: &Arc<Present>,
-        own: &Sums,
-        (model, device): (&T::Model, &Device),
-    ) -> Result<Sums, Lost> {
-        let answers = self.ask(|| {
-            let wanted = Arc::clone(wanted);
-            move |replica| replica.read(&wanted)
-        });
-        let own =
-            self.exchanged(model, wanted).read(own).map_err(|text| Lost { replica: 0, text })?;
-        let all = std::iter::once(own).chain(self.wait_for(answers)?);
-        let sums = Arc::new(reduce::sum(all));
-        let answers = self.ask(|| {
-            let (wanted, sums) = (Arc::clone(wanted), Arc::clone(&sums));
-            move |replica| replica.put(&wanted, &sums)
-        });
-        let own = self.exchanged(model, wanted).put(&sums, device);
-        self.wait(answers).map(|_| own)
-    }
-
-    fn exchanged<'a>(
-        &'a self,
-        model: &'a T::Model,
-        wanted: &'a Present,
-    ) -> Exchanged<'a, T::Model> {
-        Exchanged { model, table: &self.table, wanted }
-    }
-
-    /// Gradients that interventions have replaced, for the others; one device read.
-    pub(crate) fn replaced(
-        &self,
-        grads: &GradientsParams,
-        model: &T::Model,
-    ) -> Result<replica::Replaced, Lost> {
-        let wanted = reduce::present(grads, model);
-        let values = self.exchanged(model, &wanted).read_gradients(grads, &device::of(model));
-        values.map(|values| (wanted, values)).map_err(|text| Lost { replica: 0, text })
-    }
-
-    /// Has the replicas take the step.
-    pub(crate) fn update(&self, update: Update) -> Answers<()> {
-        let update = Arc::new(update);
-        self.ask(|| {
-            let update = Arc::clone(&update);
-            move |replica| replica.update(&update)
-        })
+    /// Device reads of the trainer that a step costs.
+    pub(crate) fn reads(&self) -> u64 {
+        match self.transport {
+            Transport::Host if self.count() > 1 => 2,
+            _ => 0,
+        }
     }
 
     /// Has the replicas evaluate their part of the validation batches.
-    pub(crate) fn eval(&self, task: &Arc<T>) -> Answers<Result<replica::HostTotals, String>> {
-        let indices = self.deal(0..task.val_batches().len()).into_iter().skip(1);
+    pub(crate) fn eval(&self, task: &Arc<T>) -> Answers<Result<HostTotals, String>> {
+        let shares = self.deal(0..task.val_batches().len()).into_iter().skip(1);
         let ask = |(worker, share): (&Worker<_>, Vec<(usize, usize)>)| {
             let task = Arc::clone(task);
             worker.ask(move |replica: &mut Replica<_>| replica.eval(&*task, &share))
         };
-        Answers(self.workers.iter().zip(indices).map(ask).collect())
+        Answers(self.workers.iter().zip(shares).map(ask).collect())
     }
 
     /// Adds what the replicas have found to the trainer's own totals.
     pub(crate) fn add_up(
         &mut self,
-        theirs: Answers<Result<replica::HostTotals, String>>,
+        theirs: Answers<Result<HostTotals, String>>,
         totals: &mut Totals,
         device: &Device,
     ) -> Result<(), Lost> {
@@ -205,9 +209,9 @@ impl<T: Task> Replicas<T> {
     ///
     /// All weights are read, by every replica from its own device.
     pub(crate) fn apart(&mut self, model: &T::Model) -> Result<Option<(usize, String)>, Lost> {
-        let answers = self.ask(|| |replica| replica.digests());
-        let own = params::digests(model).map_err(|text| Lost { replica: 0, text })?;
-        let theirs = self.wait_for(answers)?;
+        let theirs = self.ask(|| |replica| replica.digests());
+        let own = params::digests(model).map_err(Lost::first)?;
+        let theirs = self.wait_for(theirs)?;
         let mut all = theirs.iter().enumerate();
         Ok(all.find_map(|(index, digests)| {
             let parameter = own.iter().zip(digests).position(|(own, digest)| own != digest)?;
@@ -223,7 +227,7 @@ impl<T: Task> Replicas<T> {
     }
 
     /// Waits for the replicas.
-    pub(crate) fn wait<R>(&mut self, answers: Answers<R>) -> Result<Vec<R>, Lost> {
+    fn wait<R>(&mut self, answers: Answers<R>) -> Result<Vec<R>, Lost> {
         let answers = answers.0.into_iter().enumerate();
         let answers = answers
             .map(|(index, answer)| answer.wait().map_err(|text| Lost { replica: index + 1, text }));
@@ -241,5 +245,69 @@ impl<T: Task> Replicas<T> {
         answers
             .map(|(index, answer)| answer.map_err(|text| Lost { replica: index + 1, text }))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BatchSize, BoxError, Probe};
+    use burn::nn::{Linear, LinearConfig};
+
+    struct Nothing;
+
+    impl Task for Nothing {
+        type Model = Linear;
+        type Batch = ();
+
+        fn next_batch(&mut self) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn size(&self, (): &()) -> BatchSize {
+            BatchSize { samples: 1, tokens: 1 }
+        }
+
+        fn loss(&self, model: &Linear, (): &(), _: &Probe<'_>) -> Tensor<1> {
+            model.weight.val().mean()
+        }
+    }
+
+    fn two_replicas() -> (Replicas<Nothing>, Linear) {
+        let devices = crate::devices("cpu:0-1").expect("the CPU");
+        let model = LinearConfig::new(3, 2).init(&devices[0]);
+        let table = Arc::new(ParamTable::of(&model));
+        let replicas = Replicas::start(&devices, Transport::Host, &model, &table);
+        (replicas.expect("a thread"), model)
+    }
+
+    /// The model with another bias, off by one bit.
+    fn flipped(model: &Linear) -> Linear {
+        let mut weights = exchange::read(exchange::weights(model)).expect("the CPU reads");
+        let mut bias = weights[1].try_to_vec::<f32>().expect("f32");
+        bias[1] = f32::from_bits(bias[1].to_bits() ^ 1);
+        weights[1] = bias.as_slice().into();
+        params::with_weights(model.clone(), exchange::put(&weights, &model.weight.device()))
+    }
+
+    #[test]
+    fn one_bit_sets_replicas_apart_and_the_parameter_is_named() {
+        let (mut replicas, model) = two_replicas();
+        let apart = |replicas: &mut Replicas<_>, model: &Linear| replicas.apart(model).ok();
+        assert_eq!(apart(&mut replicas, &model), Some(None));
+        let flipped = flipped(&model);
+        assert_eq!(apart(&mut replicas, &flipped), Some(Some((1, "bias".to_owned()))));
+    }
+
+    #[test]
+    fn replicas_follow_the_trainers_model_to_the_bit_and_stay_on_the_tape() {
+        let (mut replicas, model) = two_replicas();
+        let Ok(moved) = replicas.follow(flipped(&model)) else { panic!("the CPU reads") };
+        assert_eq!(replicas.apart(&moved).ok(), Some(None));
+        assert!(moved.weight.is_require_grad());
+        let pass = replicas.pass(0, 1, 2);
+        let theirs = replicas.backward(&Arc::new(Nothing), &pass, [vec![(1, ())]]);
+        // The bias takes no part in the loss.
+        assert_eq!(replicas.wait(theirs).ok(), Some(vec![vec![true, false]]));
     }
 }

@@ -41,7 +41,7 @@ use crate::outcome::{Fitted, Outcome, Problem, chain};
 use crate::overhead::Overhead;
 use crate::params::ParamTable;
 use crate::record::Record;
-use crate::replicas::{Lost, Reduction, Replicas};
+use crate::replicas::{Lost, Replicas, Transport};
 use crate::run::{self, RunInfo, RunLock};
 use crate::signal::SignalWatch;
 use crate::sink::{Sink, Writers, panic_text};
@@ -102,7 +102,7 @@ pub struct Trainer<T: Task> {
     device: Device,
     /// Those that share each step, this one first; none where there is only this one.
     devices: Vec<Device>,
-    reduction: Reduction,
+    transport: Transport,
     /// Until the run begins there are none.
     replicas: Replicas<T>,
     table: Arc<ParamTable>,
@@ -265,9 +265,10 @@ impl<T: Task> Trainer<T> {
     /// Copies the model, as it stands after a resume, to the other devices.
     fn start_replicas(&mut self) -> Result<(), ConfigError> {
         let model = self.model.as_ref().expect(MODEL_IS_IN);
-        let devices = (&*self.devices, self.reduction.clone());
-        self.replicas = Replicas::start(devices, (model, &self.optimizers), &self.table)
-            .map_err(|error| ConfigError::Device(format!("no replica could be made: {error}")))?;
+        let replicas = Replicas::start(&self.devices, self.transport.clone(), model, &self.table);
+        self.replicas = replicas.map_err(|error| {
+            ConfigError::Device(format!("no thread for a replica could be started: {error}"))
+        })?;
         Ok(())
     }
 

@@ -7,8 +7,7 @@
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use bdh::burn::optim::{AdamWConfig, LearningRate, Optimizer, RecordState, SgdConfig};
-use bdh::burn::optim::{StateSink, StateSource};
+use bdh::burn::optim::{AdamWConfig, SgdConfig};
 use bdh::burn::tensor::{Device, Tensor};
 use bdh::{
     BatchSize, BoxError, Deferred, Fitted, Intervene, Intervention, MemorySink, Outcome, Probe,
@@ -350,59 +349,6 @@ fn a_resumed_run_on_several_devices_ends_as_if_it_had_never_stopped() {
     let allowed = ["trainer.steps", "trainer.devices", "callbacks"];
     fit(elsewhere("whole").allow_changed(allowed));
     std::fs::remove_dir_all(&dir).expect("it is ours");
-}
-
-/// AdamW with a flaw: on the thread of one replica, at a late step, it forgets to move.
-#[derive(Clone)]
-struct Flawed(bdh::ops::AdamW);
-
-#[derive(Clone, Debug)]
-struct Count(u64);
-
-impl RecordState for Count {
-    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
-        out.push_scalar(prefix, "steps", self.0.into());
-    }
-
-    fn state_unflatten(prefix: &str, src: &mut StateSource, _: &Device) -> Option<Self> {
-        Some(Self(src.take_scalar(prefix, "steps")?.try_into().ok()?))
-    }
-}
-
-impl Optimizer for Flawed {
-    type State<const D: usize> = Count;
-
-    fn step<const D: usize>(
-        &self,
-        lr: LearningRate,
-        tensor: Tensor<D>,
-        grad: Tensor<D>,
-        state: Option<Count>,
-    ) -> (Tensor<D>, Option<Count>) {
-        let count = state.map_or(0, |count| count.0) + 1;
-        let (moved, _) = self.0.step(lr, tensor.clone(), grad, None);
-        let is_flawed = count == 7 && D == 1 && thread::current().name() == Some("replica 1");
-        (if is_flawed { tensor } else { moved }, Some(Count(count)))
-    }
-
-    fn to_device<const D: usize>(state: Count, _: &Device) -> Count {
-        state
-    }
-}
-
-#[test]
-fn replicas_that_come_to_differ_end_the_run_with_the_parameter() {
-    let run = |check| {
-        let run = tiny::compose(tiny::task(ROWS), Tiny::new(0.0), 20);
-        let run = run.optimizer(Flawed(bdh::ops::AdamW::default()), 0.01).grad_accum_steps(2);
-        try_fit(run.devices(devices(2)).check_replicas(check))
-    };
-    let error = run(every(5)).expect_err("they differ from step 7 on");
-    let TrainError::ReplicasApart { replica: 1, param, step: 10 } = &error else {
-        panic!("{error}")
-    };
-    assert_eq!(param, "head.bias");
-    assert!(run(never()).is_ok());
 }
 
 /// A second head that only every second micro-batch uses, and a third that none does.

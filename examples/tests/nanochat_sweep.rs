@@ -294,3 +294,34 @@ fn a_dry_run_says_what_would_be_and_writes_nothing() {
     contains(&place.succeeds("--help"), &["--n-embd-override", "Without any flag"]);
     assert_eq!(place.files(), before);
 }
+
+#[test]
+fn a_run_on_four_devices_is_the_run_on_one_with_the_same_batch() {
+    let place = Place::new();
+    let with = |flags: &str, name: &str| {
+        let total = "--total-batch-size 256 --max-iterations 12 --eval-tokens 256";
+        let out =
+            place.succeeds(&format!("{SMALL} {total} {flags} --log-backend none --name {name}"));
+        let run = place.json(&format!("runs/{name}/run.json"));
+        (out, run["final_metrics"]["val_bpb"].as_f64().expect("bits per byte"))
+    };
+    let (_, single) = with("", "one");
+    let (out, four) = with("--devices 4", "four");
+    contains(&out, &["accumulation 4", "on cpu:0-3 in f32"]);
+    assert!((four / single - 1.0).abs() < 1e-4, "{four} and {single}");
+    assert_eq!(place.json("runs/four/run.json")["config"]["trainer"]["devices"], 4);
+
+    // By default each device gets a micro-batch.
+    let out = place.succeeds(&format!("{SMALL} --devices 3 --max-iterations 1 --name three"));
+    contains(&out, &["batch    192 tokens = micro-batch 2 x context 32 x accumulation 3"]);
+}
+
+#[test]
+fn devices_that_cannot_share_the_work_are_refused() {
+    let place = Place::new();
+    place
+        .refuses(&format!("{SMALL} --devices 3 --total-batch-size 256"), &["on each of 3 devices"]);
+    place.refuses("--device cuda:0-3 --devices 8", &["8 devices", "`cuda:0-3` is 4"]);
+    place.refuses("--device cuda:0-3,2", &["unknown device `cuda:0-3,2`", "cuda:0-7"]);
+    place.refuses("--precision f16", &["unknown precision `f16`", "f32 or bf16"]);
+}

@@ -1,5 +1,7 @@
 //! The three models in bf16: with parameters, gradients and optimizer in f32, they go where they go in f32.
 
+#[path = "support/micro.rs"]
+mod micro;
 #[path = "support/parity.rs"]
 mod parity;
 #[path = "support/program.rs"]
@@ -7,18 +9,18 @@ mod program;
 
 use bdh::burn::module::{Module, ModuleVisitor, Param};
 use bdh::burn::optim::GradientsParams;
-use bdh::burn::tensor::{DType, Tensor};
-use bdh::lm::{RandomCrops, Sampling, TokenBatch, TokenStream, score};
-use bdh::ops::{AdamW, Precision};
+use bdh::burn::tensor::{DType, Device, Tensor};
+use bdh::lm::{Sampling, TokenBatch, TokenStream, score};
+use bdh::ops::Precision;
 use bdh::{
-    CausalLm, Group, MemorySink, NextToken, Probe, Task, Trainer, TrainerBuilder, constant, first,
-    last, latest_checkpoint, load_weights,
+    CausalLm, MemorySink, Probe, Task, Trainer, TrainerBuilder, first, last, latest_checkpoint,
+    load_weights,
 };
 use bdh_callbacks::Activations;
-use bdh_examples::data::{DataSpec, PlainBytes, fixed_crops, stream};
-use bdh_examples::gpt2::{self, Gpt2, Gpt2Config};
-use bdh_examples::hatchling::{Bdh, BdhConfig};
-use bdh_examples::nanochat::{self, Gpt, GptConfig, LearningRates};
+use bdh_examples::gpt2::Gpt2;
+use bdh_examples::hatchling::Bdh;
+use bdh_examples::nanochat::Gpt;
+use micro::{Micro, SEQ_LEN, task, text};
 use parity::Values;
 use program::{Place, contains};
 use safetensors::{Dtype, SafeTensors};
@@ -26,81 +28,8 @@ use std::fs;
 use std::path::Path;
 
 const STEPS: u64 = 80;
-const SEQ_LEN: usize = 32;
-const VOCABULARY: usize = 258;
-
-/// A model that computes in either.
-trait Either: CausalLm + Sized {
-    fn new(precision: Precision) -> Self;
-
-    /// What moves its parameters.
-    fn groups(&self) -> Vec<Group>;
-}
-
-impl Either for Gpt2 {
-    fn new(precision: Precision) -> Self {
-        let config = Gpt2Config::sized(2, 2, 32);
-        let config =
-            Gpt2Config { vocab_size: VOCABULARY, block_size: SEQ_LEN, precision, ..config };
-        config.init(3, &bdh::device("cpu").expect("a CPU")).expect("a model")
-    }
-
-    fn groups(&self) -> Vec<Group> {
-        gpt2::groups(0.1, constant(3e-3)).into_iter().collect()
-    }
-}
-
-impl Either for Gpt {
-    fn new(precision: Precision) -> Self {
-        let config = GptConfig {
-            sequence_len: SEQ_LEN,
-            vocab_size: VOCABULARY,
-            n_layer: 3, // so that the stream that is backed out is not the last
-            n_head: 2,
-            n_kv_head: 1,
-            n_embd: 32,
-            precision,
-            ..GptConfig::default()
-        };
-        config.init(3, &bdh::device("cpu").expect("a CPU")).expect("a model")
-    }
-
-    fn groups(&self) -> Vec<Group> {
-        let groups = nanochat::groups(self.config(), LearningRates::default(), 0.1, None);
-        groups.iter().map(|group| group.scheduled(|lr| constant(0.1 * lr))).collect()
-    }
-}
-
-impl Either for Bdh {
-    fn new(precision: Precision) -> Self {
-        let config = BdhConfig {
-            n_layer: 2,
-            n_embd: 32,
-            n_head: 2,
-            mlp_internal_dim_multiplier: 8,
-            vocab_size: VOCABULARY,
-            dropout: 0.0, // the masks of f32 are drawn in another way
-            precision,
-            ..BdhConfig::default()
-        };
-        config.init(3, &bdh::device("cpu").expect("a CPU")).expect("a model")
-    }
-
-    fn groups(&self) -> Vec<Group> {
-        vec![Group::new("all", |_| true, AdamW::default(), constant(3e-3))]
-    }
-}
-
-/// The tokens of the text that the models train on.
-fn text() -> Vec<i32> {
-    let corpus = DataSpec::Synthetic.load().expect("text that is made here");
-    stream(&PlainBytes, &corpus.train)
-}
-
-fn task<M: CausalLm>() -> NextToken<M, RandomCrops> {
-    let val = fixed_crops(text(), 4, SEQ_LEN, 4).expect("enough text");
-    let crops = RandomCrops::new(text(), 4, SEQ_LEN, 3).expect("enough text");
-    NextToken::new(crops, val).vocabulary(PlainBytes)
+fn cpu() -> Device {
+    bdh::device("cpu").expect("a CPU")
 }
 
 /// A model after some steps, and what was recorded.
@@ -109,10 +38,10 @@ struct Trained<M> {
     memory: MemorySink,
 }
 
-impl<M: Either> Trained<M> {
+impl<M: Micro> Trained<M> {
     fn new(precision: Precision, run_dir: &Path) -> Self {
         let memory = MemorySink::default();
-        let model = M::new(precision);
+        let model = M::on(&cpu(), precision);
         let groups = model.groups();
         let run = Trainer::builder(task(), model)
             .steps(STEPS)
@@ -177,8 +106,8 @@ struct Pass {
 
 impl Pass {
     /// Of the untrained model, or of one with the given weights.
-    fn new<M: Either>(precision: Precision, weights: Option<&Values>) -> Self {
-        let model = M::new(precision);
+    fn new<M: Micro>(precision: Precision, weights: Option<&Values>) -> Self {
+        let model = M::on(&cpu(), precision);
         let model = weights.into_iter().fold(model, parity::load);
         let rows: Vec<_> = text().chunks(SEQ_LEN + 1).take(2).map(<[i32]>::to_vec).collect();
         let (batch, device) = (TokenBatch::from_rows(&rows), bdh::device("cpu").expect("a CPU"));
@@ -194,7 +123,7 @@ impl Pass {
 }
 
 /// Passes through models with the same weights, in both precisions. The gradients of an untrained model are largely 0.
-fn pass_is_that_of_f32<M: Either>(weights: Option<&Values>) {
+fn pass_is_that_of_f32<M: Micro>(weights: Option<&Values>) {
     let [narrow, wide] = [Precision::Bf16, Precision::F32].map(|how| Pass::new::<M>(how, weights));
     check("the loss", narrow.loss, wide.loss, 0.01);
     let apart = relative(&narrow.logits, &wide.logits);
@@ -208,7 +137,7 @@ fn pass_is_that_of_f32<M: Either>(weights: Option<&Values>) {
 }
 
 /// From the first step to a checkpoint.
-fn trains_as_in_f32<M: Either>() {
+fn trains_as_in_f32<M: Micro>() {
     pass_is_that_of_f32::<M>(None);
     let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a temporary directory"));
     let narrow = Trained::<M>::new(Precision::Bf16, dirs[0].path());
@@ -223,7 +152,7 @@ fn trains_as_in_f32<M: Either>() {
 }
 
 /// What a probe is shown in bf16 is measured in f32.
-fn shows_what_f32_shows<M: Either>(narrow: &Trained<M>, wide: &Trained<M>) {
+fn shows_what_f32_shows<M: Micro>(narrow: &Trained<M>, wide: &Trained<M>) {
     let records = wide.memory.records();
     let keys = records.iter().flat_map(|record| &record.values).map(|(key, _)| key);
     let rms: Vec<_> = keys
@@ -237,7 +166,7 @@ fn shows_what_f32_shows<M: Either>(narrow: &Trained<M>, wide: &Trained<M>) {
     }
 }
 
-fn leaves_a_checkpoint_in_f32<M: Either>(model: &M, run_dir: &Path) {
+fn leaves_a_checkpoint_in_f32<M: Micro>(model: &M, run_dir: &Path) {
     let types = Types::of(model, None);
     assert!(types.iter().all(|dtype| *dtype == DType::F32), "{types:?}");
     let checkpoint = latest_checkpoint(&run_dir.join("checkpoints")).expect("a checkpoint");
@@ -248,20 +177,20 @@ fn leaves_a_checkpoint_in_f32<M: Either>(model: &M, run_dir: &Path) {
         assert!(tensors.iter().all(|(_, tensor)| tensor.dtype() == Dtype::F32), "{file}");
     }
     let weights = checkpoint.join("model.safetensors");
-    let loaded = load_weights(M::new(Precision::F32), weights).expect("weights that fit");
+    let loaded = load_weights(M::on(&cpu(), Precision::F32), weights).expect("weights that fit");
     assert_eq!(parity::weights(&loaded), parity::weights(model));
 }
 
 /// Texts of a model, and what it thinks of texts.
-fn writes_and_scores<M: Either>() {
-    let model = M::new(Precision::Bf16).valid();
+fn writes_and_scores<M: Micro>() {
+    let model = M::on(&cpu(), Precision::Bf16).valid();
     let how = Sampling { max_tokens: 8, max_context: SEQ_LEN, ..Sampling::default() };
     let texts = task::<M>().generate(&model, &[("to be", how.clone()), ("s", how)]);
     let texts = texts.expect("a vocabulary").expect("texts");
     assert!(texts.iter().all(|text| text.log_probs.iter().all(|log| log.is_finite())));
     let row = &text()[..SEQ_LEN];
     let narrow = &score(&model, &[row]).expect("scores")[0];
-    let wide = &score(&M::new(Precision::F32), &[row]).expect("scores")[0];
+    let wide = &score(&M::on(&cpu(), Precision::F32), &[row]).expect("scores")[0];
     assert_eq!((narrow.len(), wide.len()), (SEQ_LEN - 1, SEQ_LEN - 1));
     for (narrow, wide) in narrow.iter().zip(wide) {
         check("a token's loss", narrow.nats.into(), wide.nats.into(), 0.01);
@@ -292,7 +221,8 @@ fn all_three_write_and_score_texts() {
 
 #[test]
 fn a_bdh_reads_token_by_token_what_it_reads_at_once() {
-    let (narrow, wide) = (Bdh::new(Precision::Bf16).valid(), Bdh::new(Precision::F32).valid());
+    let (narrow, wide) =
+        (Bdh::on(&cpu(), Precision::Bf16).valid(), Bdh::on(&cpu(), Precision::F32).valid());
     let text = &text()[..300];
     let mut stream = narrow.recurrent();
     let last = text.iter().map(|token| stream.read(*token)).last().expect("logits");

@@ -6,8 +6,8 @@ use crate::callback::{Callback, Hooks};
 use crate::event::Bus;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
-use crate::params::ParamTable;
-use crate::replicas::{Reduction, Replicas};
+use crate::params::{self, ParamTable};
+use crate::replicas::{Replicas, Transport};
 use crate::run::{self, RunInfo};
 use crate::sink::{Jsonl, Sink};
 use crate::{
@@ -58,9 +58,9 @@ pub struct Parts<T: Task> {
     /// up to the rounding of sums.
     #[builder(default, setter(into))]
     devices: Vec<Device>,
-    /// Whether gradients of replicas are summed by the processor also where NCCL could do it. Defaults to no.
+    /// Whether gradients and weights go through host memory also where NCCL could carry them. Defaults to no.
     #[builder(default)]
-    reduce_on_host: bool,
+    exchange_on_host: bool,
     /// The steps on which all replicas' weights are read and compared, to the bit. Defaults to every 1,000 and the last.
     #[builder(default = "crate::every(1000) | Cadence::Last", setter(into))]
     check_replicas: Cadence,
@@ -224,7 +224,7 @@ impl<T: Task> TrainerBuilder<T> {
         let mut trainer = Trainer {
             device: device::of(&parts.model),
             replicas: Replicas::none(&table),
-            reduction: parts.reduction(),
+            transport: parts.transport(),
             devices: parts.devices,
             task: Arc::new(parts.task),
             model: Some(parts.model),
@@ -319,12 +319,16 @@ impl<T: Task> Parts<T> {
     }
 
     /// NCCL between NVIDIA's GPUs, the host otherwise.
-    fn reduction(&self) -> Reduction {
-        if self.devices.len() > 1 && !self.reduce_on_host && device::are_cuda(&self.devices) {
-            let devices = self.devices.iter().map(|device| device.clone().inner());
-            return Reduction::Nccl(devices.collect());
+    fn transport(&self) -> Transport {
+        let devices = &self.devices;
+        if devices.len() < 2
+            || self.exchange_on_host
+            || !device::are_cuda(devices)
+            || !params::are_f32(&self.model)
+        {
+            return Transport::Host;
         }
-        Reduction::Host
+        Transport::Nccl(devices.iter().map(|device| device.clone().inner()).collect())
     }
 
     /// Whether the checkpoint to continue from is one of this directory's own.

@@ -8,7 +8,6 @@ use crate::event::{
 };
 use crate::intervention::{Intervene, Verdict};
 use crate::pass::Sums;
-use crate::replicas::{Answers, Update};
 use crate::stats::Stats;
 use crate::task::{BatchSize, Task};
 use crate::{Clock, Deferred, Probe, Tap, TrainError, params, seed};
@@ -33,16 +32,6 @@ struct Ready {
     grads: GradientsParams,
     verdict: Verdict,
     lrs: Vec<(String, f64)>,
-    /// The other replicas, which are at it already.
-    theirs: Answers<()>,
-}
-
-/// What interventions decided.
-struct Decided {
-    verdict: Verdict,
-    lr_factor: f64,
-    /// Whether one of them has given the parameters other gradients.
-    replaced: bool,
 }
 
 /// How the update went.
@@ -136,6 +125,7 @@ impl<T: Task> Trainer<T> {
         let sums = sums.expect("the builder refuses 0 micro-batches");
         let sums = self.replicas.reduce(theirs, sums, (model, &self.device));
         let Sums { loss, grads } = sums.map_err(|lost| self.lost(lost))?;
+        self.progress.overhead.reads += self.replicas.reads();
         if grads.is_empty() {
             return Err(TrainError::NoGradients { step });
         }
@@ -151,7 +141,7 @@ impl<T: Task> Trainer<T> {
     ) -> Result<Updated, TrainError> {
         let model = self.model.take().expect(MODEL_IS_IN);
         let ready = self.prepare(&model, backward, previous);
-        let Ready { grads, verdict, lrs, theirs } = match ready {
+        let Ready { grads, verdict, lrs } = match ready {
             Ok(ready) => ready,
             Err(error) => {
                 self.model = Some(model); // `on_fit_end` is to see it
@@ -162,10 +152,12 @@ impl<T: Task> Trainer<T> {
         let before = self.callbacks.want(Hook::AfterOptimizerStep).then(|| model.clone());
         let rates: Vec<_> = lrs.iter().map(|(_, lr)| *lr).collect();
         self.model = Some(match verdict {
-            Verdict::Apply => self.optimizers.step(model, grads, &rates),
+            Verdict::Apply => {
+                let model = self.optimizers.step(model, grads, &rates);
+                self.replicas.follow(model).map_err(|lost| self.lost(lost))?
+            }
             Verdict::Skip => model,
         });
-        self.replicas.wait(theirs).map_err(|lost| self.lost(lost))?;
         if let Some(before) = before {
             self.after_optimizer_step(&before, previous)?;
         }
@@ -203,36 +195,17 @@ impl<T: Task> Trainer<T> {
         let of_raw = if self.interventions.is_empty() { self.clipping(&raw) } else { None };
         drop(raw);
 
-        let Decided { verdict, lr_factor, replaced } =
-            self.intervene(model, previous, &mut grads)?;
-        let lrs = self.lrs(lr_factor);
-        let theirs = self.update_replicas(verdict, &lrs, replaced.then_some((model, &grads)))?;
+        let (verdict, lr_factor) = self.intervene(model, previous, &mut grads)?;
         let clipping = of_raw
             .or_else(|| self.clipping(&Stats::new(&table, || params::gradients(model, &grads))));
         if let Some(clipping) = &clipping {
             params::scale_gradients(model, &mut grads, clipping.factor.clone());
         }
+        let lrs = self.lrs(lr_factor);
         let given = Stats::new(&table, || params::gradients(model, &grads));
         self.before_optimizer_step(model, previous, &given, clipping.as_ref(), &lrs)?;
         drop(given); // the optimizer shall be the last to hold the gradients
-        Ok(Ready { grads, verdict, lrs, theirs })
-    }
-
-    /// Has the other replicas take the step, on gradients that interventions have `replaced` where they have.
-    fn update_replicas(
-        &self,
-        verdict: Verdict,
-        lrs: &[(String, f64)],
-        replaced: Option<(&T::Model, &GradientsParams)>,
-    ) -> Result<Answers<()>, TrainError> {
-        let replaced = replaced.filter(|_| self.replicas.count() > 1);
-        let replaced = replaced.map(|(model, grads)| self.replicas.replaced(grads, model));
-        Ok(self.replicas.update(Update {
-            verdict,
-            lrs: lrs.iter().map(|(_, lr)| *lr).collect(),
-            clip_grad_norm: self.settings.clip_grad_norm,
-            replaced: replaced.transpose().map_err(|lost| self.lost(lost))?,
-        }))
+        Ok(Ready { grads, verdict, lrs })
     }
 
     /// Ends the run if the replicas are no longer equal, on the steps on which they are compared.
@@ -243,6 +216,7 @@ impl<T: Task> Trainer<T> {
             return Ok(());
         }
         let model = self.model.as_ref().expect(MODEL_IS_IN);
+        self.progress.overhead.reads += 1;
         match self.replicas.apart(model).map_err(|lost| self.lost(lost))? {
             Some((replica, param)) => Err(TrainError::ReplicasApart { replica, param, step }),
             None => Ok(()),
@@ -279,23 +253,22 @@ impl<T: Task> Trainer<T> {
         self.callbacks.fire(Hook::AfterBackward, &self.bus, self.clock.step, call)
     }
 
-    /// Lets every intervention act.
+    /// Lets every intervention act; whether to go on with the step, and the factor on learning rates.
     fn intervene(
         &mut self,
         model: &T::Model,
         previous: &Clock,
         grads: &mut GradientsParams,
-    ) -> Result<Decided, TrainError> {
-        let mut decided = Decided { verdict: Verdict::Apply, lr_factor: 1.0, replaced: false };
+    ) -> Result<(Verdict, f64), TrainError> {
+        let (mut verdict, mut lr_factor) = (Verdict::Apply, 1.0);
         let cx = cx!(self, &self.clock, Some(previous), model);
         for (index, intervention) in self.interventions.iter_mut().enumerate() {
             // So that what it draws does not depend on what observers drew before.
             self.device.seed(seed::intervention(self.settings.seed, self.clock.step, index as u64));
             let mut replace = |make: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1>| {
                 params::replace_gradients(model, grads, make);
-                decided.replaced = true;
             };
-            let (table, lr_factor) = (&*self.table, &mut decided.lr_factor);
+            let (table, lr_factor) = (&*self.table, &mut lr_factor);
             let mut at = Intervene { cx, table, replace: &mut replace, lr_factor };
             let result = catch_unwind(AssertUnwindSafe(|| intervention.intervene(&mut at)));
             let result = result.unwrap_or_else(|panic| {
@@ -308,10 +281,10 @@ impl<T: Task> Trainer<T> {
                 source,
             })?;
             if answer == Verdict::Skip {
-                decided.verdict = Verdict::Skip;
+                verdict = Verdict::Skip;
             }
         }
-        Ok(decided)
+        Ok((verdict, lr_factor))
     }
 
     fn before_optimizer_step(

@@ -18,9 +18,9 @@ pub struct Hardware {
     /// Devices that share the work, from --device on; each has a replica of the model [default: 1]
     #[arg(long, value_name = "COUNT", value_parser = count, help_heading = "Run")]
     pub devices: Option<usize>,
-    /// Sums the gradients of several devices on the host, also where NCCL could do it
+    /// Sends gradients and weights of several devices through the host, also where NCCL could carry them
     #[arg(long, help_heading = "Run")]
-    pub reduce_on_host: bool,
+    pub exchange_on_host: bool,
     /// What is computed in: f32, or bf16 with weights and loss in f32 [default: bf16 on cuda, f32 elsewhere]
     #[arg(long, value_name = "PRECISION", help_heading = "Run")]
     pub precision: Option<Precision>,
@@ -92,7 +92,7 @@ impl Hardware {
     ///
     /// As [`open`](Self::open).
     pub fn share<T: Task>(&self, run: TrainerBuilder<T>) -> Result<TrainerBuilder<T>, ConfigError> {
-        Ok(run.devices(self.open()?).reduce_on_host(self.reduce_on_host))
+        Ok(run.devices(self.open()?).exchange_on_host(self.exchange_on_host))
     }
 
     /// How many devices a run has.

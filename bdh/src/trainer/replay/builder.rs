@@ -6,7 +6,7 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, State};
 use crate::event::Bus;
 use crate::optim::Optimizers;
 use crate::outcome::chain;
-use crate::replicas::{Reduction, Replicas};
+use crate::replicas::{Replicas, Transport};
 use crate::sink::Sink;
 use crate::trainer::builder::{Settings, add_jsonl, check_val, info, table_of};
 use crate::trainer::dispatch::Callbacks;
@@ -132,7 +132,7 @@ impl<T: Task> ReplayBuilder<T> {
             info: info(self.run_dir.as_deref(), &settings, config),
             device: device::of(&self.model),
             devices: Vec::new(),
-            reduction: Reduction::Host,
+            transport: Transport::Host,
             replicas: Replicas::none(&table),
             task: Arc::new(self.task),
             saved: ParamTable::with_frozen(&self.model),

@@ -1,0 +1,156 @@
+//! The three models train on a GPU as they do on the CPU.
+//!
+//! On whichever GPU the test was built for; Mesa's lavapipe, a Vulkan driver that needs none, will do:
+//!
+//! ```text
+//! cargo test -p bdh-examples --features wgpu --test gpu
+//! ```
+//!
+//! Without such a feature, or without a driver, each test says that it was skipped.
+
+#[path = "support/micro.rs"]
+mod micro;
+
+use bdh::burn::tensor::{Device, FloatDType};
+use bdh::ops::Precision;
+use bdh::{MemorySink, Outcome, Trainer, TrainerBuilder, every, first, last, never};
+use bdh_callbacks::{Histograms, Norms, ParamFilter};
+use bdh_examples::args::Hardware;
+use bdh_examples::gpt2::Gpt2;
+use bdh_examples::hatchling::Bdh;
+use bdh_examples::nanochat::Gpt;
+use micro::{Micro, task};
+use std::sync::{Mutex, PoisonError};
+
+const STEPS: u64 = 4;
+
+/// One at a time: first kernels are compiled and tried, which takes all cores.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// The first of the GPUs that this test was built for and this machine has.
+fn gpu() -> Option<Device> {
+    let apis = ["cuda", "metal", "vulkan", "wgpu"];
+    let found = apis.into_iter().find_map(|api| bdh::device(api).ok());
+    if found.is_none() {
+        let why = apis.into_iter().filter_map(|api| bdh::device(api).err());
+        let why: Vec<_> = why.map(|error| error.to_string()).collect();
+        eprintln!("skipped: no GPU ({})", why.join("; "));
+    }
+    found
+}
+
+fn run<M: Micro>(device: &Device) -> (TrainerBuilder<impl bdh::Task<Model = M>>, MemorySink) {
+    let memory = MemorySink::default();
+    let model = M::on(device, Precision::F32);
+    let groups = model.groups();
+    let run =
+        Trainer::builder(task(), model).steps(STEPS).clip_grad_norm(1.0).stop_on_signals(false);
+    let run = groups.into_iter().fold(run, TrainerBuilder::group);
+    (run.sink(memory.clone()), memory)
+}
+
+/// Losses on the way, the norms of all gradients, and the loss on the validation split at the end.
+fn figures<M: Micro>(device: &Device) -> Vec<f64> {
+    let (run, memory) = run::<M>(device);
+    let fitted = run.eval(last()).callback(Norms::default()).build().expect("a valid run").fit();
+    let fitted = fitted.expect("a run that completes");
+    assert_eq!(fitted.problems, []);
+    let keys = ["train/loss", "norm/gradients", "val/loss"];
+    let series = keys.into_iter().flat_map(|key| memory.series(key));
+    series.map(|(_, value)| value).collect()
+}
+
+fn trains_as_on_the_cpu<M: Micro>() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(gpu) = gpu() else { return };
+    let found = figures::<M>(&gpu);
+    let expected = figures::<M>(&bdh::device("cpu").expect("the CPU"));
+    assert_eq!(found.len(), expected.len());
+    assert!(expected.len() > STEPS as usize);
+    for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let apart = (found - expected).abs() / expected.abs();
+        assert!(apart < 2e-3, "figure {at}: {found} on the GPU, {expected} on the CPU");
+    }
+}
+
+#[test]
+fn gpt_2_trains_as_on_the_cpu() {
+    trains_as_on_the_cpu::<Gpt2>();
+}
+
+#[test]
+fn nanochat_trains_as_on_the_cpu() {
+    trains_as_on_the_cpu::<Gpt>();
+}
+
+#[test]
+fn bdh_trains_as_on_the_cpu() {
+    trains_as_on_the_cpu::<Bdh>();
+}
+
+#[test]
+fn a_run_goes_on_from_its_checkpoint_on_the_gpu() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(gpu) = gpu() else { return };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let fit = |resume: bool, name: &str| {
+        let (run, memory) = run::<Gpt>(&gpu);
+        let run = run.eval(never()).checkpoint(every(2)).run_dir(dir.path().join(name));
+        let run = if resume {
+            run.resume(dir.path().join("whole/checkpoints/step_00000002"))
+        } else {
+            run
+        };
+        let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+        assert_eq!(fitted.outcome, Outcome::Completed);
+        memory.series("train/loss")
+    };
+    let whole = fit(false, "whole");
+    let rest = fit(true, "rest");
+    assert_eq!(rest.len(), 2);
+    for ((step, found), (_, expected)) in rest.iter().zip(&whole[2..]) {
+        assert!(
+            (found - expected).abs() < 1e-4,
+            "step {step}: {found}, and {expected} without a break"
+        );
+    }
+}
+
+#[test]
+fn statistics_are_those_of_the_cpu_and_cost_one_read_a_step() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(gpu) = gpu() else { return };
+    let figures = |device: &Device| {
+        let (run, memory) = run::<Gpt2>(device);
+        let histograms = Histograms::builder().params(ParamFilter::all()).cadence(first());
+        let histograms = histograms.build().expect("a callback");
+        let run = run.eval(never()).callback(Norms::per_parameter()).callback(histograms);
+        let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+        assert_eq!(fitted.overhead.reads, STEPS);
+        let records = memory.records();
+        let scalars = records[0].values.iter().filter_map(|(key, _)| records[0].scalar(key));
+        scalars.collect::<Vec<f64>>()
+    };
+    let (found, expected) = (figures(&gpu), figures(&bdh::device("cpu").expect("the CPU")));
+    assert!(expected.len() > 40 && found.len() == expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!(
+            (found - expected).abs() <= 1e-3 * expected.abs().max(1e-3),
+            "{found}, not {expected}"
+        );
+    }
+}
+
+#[test]
+fn bf16_is_refused_in_a_sentence_where_the_gpu_cannot_compute_in_it() {
+    let Some(gpu) = gpu() else { return };
+    if gpu.supports_dtype(FloatDType::BF16) {
+        eprintln!("skipped: this GPU computes in bf16");
+        return;
+    }
+    let device = ["metal", "vulkan", "wgpu"].into_iter().find(|api| bdh::device(api).is_ok());
+    let device = device.map(|api| api.parse().expect("a device"));
+    let hardware = Hardware { device, precision: Some(Precision::Bf16), ..Hardware::default() };
+    let error = hardware.open().expect_err("bf16 is not there").to_string();
+    assert!(error.contains("bf16") && error.contains("f32"), "{error}");
+}
