@@ -221,16 +221,41 @@ fn all_three_write_and_score_texts() {
 
 #[test]
 fn a_bdh_reads_token_by_token_what_it_reads_at_once() {
-    let (narrow, wide) =
-        (Bdh::on(&cpu(), Precision::Bf16).valid(), Bdh::on(&cpu(), Precision::F32).valid());
-    let text = &text()[..300];
+    const TOKENS: usize = 1_000;
+    let narrow = Bdh::on(&cpu(), Precision::Bf16).valid();
+    let wide = Bdh::on(&cpu(), Precision::F32).valid();
+    let text = &text()[..TOKENS];
     let mut stream = narrow.recurrent();
     let last = text.iter().map(|token| stream.read(*token)).last().expect("logits");
     let device = bdh::device("cpu").expect("a CPU").inner();
     let expected = wide.logits(parity::ids(text.to_vec(), 1, &device), &Probe::off());
-    let expected = expected.narrow(1, 299, 1).flatten::<1>(0, 2);
+    let expected = expected.narrow(1, TOKENS - 1, 1).flatten::<1>(0, 2);
     let apart = relative(&values(last), &values(expected));
-    assert!(apart < 0.01, "after 300 tokens, logits are {apart} apart");
+    assert!(apart < 0.01, "after {TOKENS} tokens, logits are {apart} apart");
+}
+
+#[test]
+fn weights_of_streams_move_the_logits_by_less_than_bf16_can_tell() {
+    let model = Gpt::on(&cpu(), Precision::Bf16).valid();
+    let mut weights = parity::weights(&model);
+    for values in weights.values_mut() {
+        // The untrained model has zeros, behind which streams are all the same.
+        values
+            .iter_mut()
+            .enumerate()
+            .for_each(|(k, value)| *value += 0.1 * (0.37 * k as f32).sin());
+    }
+    let device = bdh::device("cpu").expect("a CPU").inner();
+    let tokens = parity::ids(text()[..SEQ_LEN].to_vec(), 1, &device);
+    for name in ["backout_lambda", "resid_lambdas", "x0_lambdas"] {
+        // Both are 0.20019531 in bf16.
+        let [one, other] = [0.2001, 0.2003].map(|weight| {
+            let mut weights = weights.clone();
+            weights.get_mut(name).expect("a parameter").fill(weight);
+            values(parity::load(model.clone(), &weights).logits(tokens.clone(), &Probe::off()))
+        });
+        assert_ne!(one, other, "{name}");
+    }
 }
 
 /// The three programs.

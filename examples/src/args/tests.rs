@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::scaling::Recipe;
+use bdh::ops::Precision;
 
 fn parse(words: &str) -> Args {
     read(words).unwrap_or_else(|error| panic!("`{words}` should be accepted: {error}"))
@@ -61,7 +62,8 @@ fn the_line_that_a_sweep_agent_writes() {
 #[test]
 fn nothing_given_is_nanochats_twelve_layers() {
     let args = parse("--device cuda:1");
-    assert_eq!(args.request(BPE_VOCAB), Request::default());
+    let on_cuda = Request { precision: Precision::Bf16, ..Request::default() };
+    assert_eq!(args.request(BPE_VOCAB), on_cuda);
     assert_eq!(args.hardware.spec().expect("a GPU").to_string(), "cuda:1");
     assert_eq!((args.seed, args.eval_every.to_string()), (42, "250".to_owned()));
     assert_eq!(args.early_save(), EarlySave::default());

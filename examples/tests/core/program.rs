@@ -29,7 +29,7 @@ fn place() -> Place {
 fn a_run_is_evaluated_in_the_precision_that_it_was_trained_in_or_another() {
     let place = place();
     place.succeeds(&format!("{SMALL} --precision bf16 --steps 2 --name a"));
-    let words = "core --run runs/a --bundle=bundle --core_max_per_task 2 --device cpu";
+    let words = "core --run runs/a --bundle=bundle --core_max_per_task 12 --device cpu";
     contains(&place.succeeds(words), &["step 2, in bf16"]);
     contains(&place.succeeds(&format!("{words} --precision f32")), &["step 2, in f32"]);
 }
