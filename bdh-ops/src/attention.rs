@@ -2,9 +2,10 @@
 
 #[cfg(feature = "flex")]
 use crate::cpu;
+use crate::precision::in_f32;
 use burn::module::Module;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// Added to a score, it leaves a weight of 0; a finite number would underflow, which is slow on a CPU.
 const HIDDEN: f32 = f32::NEG_INFINITY;
@@ -41,12 +42,6 @@ impl Mask {
         self.back
     }
 
-    /// The same for scores of another precision.
-    #[must_use]
-    pub fn cast(self, dtype: impl Into<FloatDType>) -> Self {
-        Self { added: self.added.cast(dtype.into()), ..self }
-    }
-
     /// # Panics
     ///
     /// If the mask is for shorter inputs.
@@ -55,9 +50,12 @@ impl Mask {
         assert!(seq_len <= longest, "{seq_len} tokens, and a mask for up to {longest}");
     }
 
-    /// What is added to the scores of `seq_len` tokens.
-    fn of(&self, seq_len: usize) -> Tensor<4> {
-        self.added.clone().narrow(2, 0, seq_len).narrow(3, 0, seq_len)
+    /// `scores`, `[batch, heads, seq_len, seq_len]`, without those of what is hidden.
+    fn hide(&self, scores: Tensor<4>) -> Tensor<4> {
+        let [.., seq_len] = scores.dims();
+        let added = self.added.clone().narrow(2, 0, seq_len).narrow(3, 0, seq_len);
+        let added = added.cast(scores.dtype());
+        scores + added
     }
 }
 
@@ -65,6 +63,9 @@ impl Mask {
 ///
 /// `queries` are `[batch, seq_len, heads, head_size]`, keys and values the same with as many heads or with a divisor of
 /// them, each of which then serves as many query heads as stand next to each other; what comes back has the queries' shape.
+///
+/// The two products are in what queries, keys and values are in; the softmax between them, and the scale, in f32 where
+/// that is less.
 ///
 /// On the CPU no `[seq_len, seq_len]` matrix is kept for the backward pass, and what the mask hides is not computed.
 ///
@@ -101,9 +102,10 @@ pub fn attention(
         if heads == shared { x } else { x.reshape([batch, heads_now, rows, width]) }
     };
     let stacked = heads / shared * seq_len;
-    let queries = stack((queries * scale).swap_dims(1, 2), [shared, stacked, head_size]);
+    let queries = in_f32(queries, |queries| queries * scale).swap_dims(1, 2);
+    let queries = stack(queries, [shared, stacked, head_size]);
     let scores = stack(queries.matmul(keys.permute([0, 2, 3, 1])), [heads, seq_len, seq_len]);
-    let weights = softmax(scores + mask.of(seq_len), 3);
+    let weights = in_f32(scores, |scores| softmax(mask.hide(scores), 3));
     let read = stack(weights, [shared, stacked, seq_len]).matmul(values.swap_dims(1, 2));
     stack(read, [heads, seq_len, head_size]).swap_dims(1, 2)
 }
@@ -136,7 +138,7 @@ pub fn self_attention(all: Tensor<3>, heads: usize, mask: &Mask) -> Tensor<3> {
 /// weighted by the product of its key with theirs.
 ///
 /// `keys` are `[heads, batch, seq_len, neurons]`, `values` `[batch, seq_len, width]`, the same for all heads; what comes
-/// back is `[heads, batch, seq_len, width]`.
+/// back is `[heads, batch, seq_len, width]`. Computed in what they are in.
 ///
 /// Source: Kosowski et al., 2025, *The Dragon Hatchling* (arXiv:2509.26507).
 #[must_use]

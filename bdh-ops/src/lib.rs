@@ -20,6 +20,13 @@
 //! The fast way is taken for `f32` tensors on burn's `flex` device, with the feature `flex`. What is summed is cut into
 //! pieces of one size whatever the number of threads is, so results do not depend on it.
 //!
+//! # Precision
+//!
+//! The activations decide: an operation computes in what its first argument is in, casts weights to that in the forward
+//! pass, and gives their gradients back in what they are in. What sums over many numbers, or has to be exact, is computed
+//! in `f32` where activations are in less, and cast back; each operation says which it is. So a model trains in `bf16`
+//! with weights, gradients and optimizer in `f32` once it has cast its activations ([`Precision`]).
+//!
 //! # Why not burn's own
 //!
 //! burn's operations are right and general, and each makes a tensor: a GELU with its backward pass is some fifteen of
@@ -51,6 +58,6 @@ pub use loss::{IGNORED, token_nats};
 pub use moments::Moments;
 pub use muon::{MuonStep, muon_step};
 pub use norm::{layer_norm, rms_norm};
-pub use precision::{Precision, UnknownPrecision};
+pub use precision::{Precision, UnknownPrecision, widened};
 pub use residual::mix;
 pub use rotary::rotary;

@@ -2,9 +2,11 @@
 
 #[cfg(feature = "flex")]
 use crate::cpu;
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 /// `x · weight + bias`: `[…, inputs]` with a weight of `[inputs, outputs]` to `[…, outputs]`.
+///
+/// Computed in what `x` is in: weight and bias are cast to it, and their gradients come back in what they are in.
 ///
 /// On the CPU the bias is what the product is added to, and the backward pass is two products over all rows at once.
 ///
@@ -17,27 +19,43 @@ pub fn linear<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
+    let (weight, bias) = (weight.cast(x.dtype()), bias.map(|bias| bias.cast(x.dtype())));
     #[cfg(feature = "flex")]
     if cpu::takes(&x) && cpu::takes(&weight) && bias.as_ref().is_none_or(cpu::takes) {
         let bias = bias.map(Tensor::into_dispatch);
         let out = cpu::linear::linear(x.into_dispatch(), weight.into_dispatch(), bias);
         return Tensor::from_dispatch(out);
     }
-    module::linear(x, weight, bias)
+    plain(x, weight, bias)
 }
 
 /// `x · tableᵀ`: the scores of tokens by the table that embeds them, `[…, width]` with a table of `[vocab, width]` to
-/// `[…, vocab]`.
+/// `[…, vocab]`, in what `x` is in, to which the table is cast.
 ///
 /// # Panics
 ///
 /// If the last axis of `x` is not that of `table`.
 #[must_use]
 pub fn tied_head<const D: usize>(x: Tensor<D>, table: Tensor<2>) -> Tensor<D> {
+    let table = table.cast(x.dtype());
     #[cfg(feature = "flex")]
     if cpu::takes(&x) && cpu::takes(&table) {
         let out = cpu::linear::tied_head(x.into_dispatch(), table.into_dispatch());
         return Tensor::from_dispatch(out);
     }
-    x.matmul(table.transpose().unsqueeze())
+    plain(x, table.transpose(), None)
+}
+
+/// All rows in one product, and so is the gradient of the weight: burn's own makes one for each sequence where their length
+/// is a multiple of 32, and adds them up in what they are in.
+fn plain<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    let mut shape = x.dims();
+    let rows = shape[..D - 1].iter().product();
+    let out = x.reshape([rows, shape[D - 1]]).matmul(weight);
+    let out = match bias {
+        Some(bias) => out + bias.unsqueeze(),
+        None => out,
+    };
+    shape[D - 1] = out.dims()[1];
+    out.reshape(shape)
 }

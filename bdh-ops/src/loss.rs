@@ -2,6 +2,7 @@
 
 #[cfg(feature = "flex")]
 use crate::cpu;
+use crate::widened;
 use burn::tensor::{Int, Tensor};
 
 /// A target that costs nothing.
@@ -9,10 +10,11 @@ pub const IGNORED: i32 = -1;
 
 /// Nats of each target token, `[batch, seq_len]`: 0 where the target is [`IGNORED`].
 ///
-/// `logits` are `[batch, seq_len, vocab]` in f32, `targets` ids below `vocab`. Computed as log-sum-exp minus the
-/// target's logit. On the CPU the backward pass writes over the logits, of which there is one copy at any time.
+/// `logits` are `[batch, seq_len, vocab]`, `targets` ids below `vocab`. Computed as log-sum-exp minus the target's
+/// logit, in f32 where logits are in less, and the nats are in f32 then. On the CPU the backward pass writes over the logits, of which there is one copy at any time.
 #[must_use]
 pub fn token_nats(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<2> {
+    let logits = widened(logits);
     #[cfg(feature = "flex")]
     if cpu::takes(&logits) {
         return cpu::loss::token_nats(logits, targets);

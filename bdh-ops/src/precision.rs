@@ -9,7 +9,7 @@ use std::str::FromStr;
 ///
 /// A model casts its activations once, behind the embedding; from there on the operations of this crate cast each weight
 /// to what they are given, in the forward pass, so that its gradient comes back in `f32`. What sums over many numbers
-/// (norms, softmax, cross-entropy) is computed in `f32` all the same.
+/// (norms, softmax, cross-entropy) is computed in `f32` all the same; [`widened`] is for a model's own sums.
 ///
 /// # Examples
 ///
@@ -39,13 +39,19 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// burn's name for it, for instance for [`Device::supports_dtype`](burn::tensor::Device::supports_dtype).
+    #[must_use]
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+
     /// `x` in this precision.
     #[must_use]
     pub fn cast<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::F32 => x,
-            Self::Bf16 => x.cast(FloatDType::BF16),
-        }
+        x.cast(self.dtype())
     }
 }
 
@@ -83,18 +89,20 @@ impl FromStr for Precision {
     }
 }
 
-/// `x` in the precision of `like`, for a weight that meets an activity.
-pub(crate) fn to<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
-    if x.dtype() == dtype { x } else { x.cast(FloatDType::from(dtype)) }
+/// `x` in `f32` if it is in less, `bf16` or `f16`; as it is otherwise. Its gradient comes back in what `x` has.
+#[must_use]
+pub fn widened<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::BF16 | DType::F16 => x.cast(FloatDType::F32),
+        _ => x,
+    }
 }
 
 /// Computes in `f32` what is given in less, and gives the result back in what `x` has.
-pub(crate) fn in_f32<const D: usize, const E: usize>(
+pub(crate) fn in_f32<const D: usize>(
     x: Tensor<D>,
-    function: impl FnOnce(Tensor<D>) -> Tensor<E>,
-) -> Tensor<E> {
-    match x.dtype() {
-        narrow @ (DType::BF16 | DType::F16) => to(function(x.cast(FloatDType::F32)), narrow),
-        _ => function(x),
-    }
+    function: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Tensor<D> {
+    let given = x.dtype();
+    function(widened(x)).cast(given)
 }

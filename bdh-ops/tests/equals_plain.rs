@@ -3,45 +3,24 @@
 //! The judge is the same function in double precision: the kernels take `f32` only, so it goes the way that it goes on a
 //! GPU, by plain operations and burn's own backward passes.
 
+#[path = "support/judged.rs"]
+mod judged;
+
 use bdh_ops::{
     Mask, attention, gated, gelu, gelu_tanh, layer_norm, linear, linear_attention, mix, relu,
     relu_heads, relu_squared, rms_norm, rotary, self_attention, soft_cap, sum_heads, tied_head,
     token_nats,
 };
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-
-/// Values that are neither regular nor random: different for each input.
-fn wave(len: usize, which: usize) -> Vec<f64> {
-    let angle = |k: usize| 0.7 * (k * k) as f64 + 1.3 * (which + 1) as f64;
-    (0..len).map(|k| 1.5 * angle(k).sin() + 0.3 * (0.01 * k as f64).cos()).collect()
-}
-
-/// The result and the gradients of all inputs, in one precision.
-fn results(
-    dtype: DType,
-    lens: &[usize],
-    function: &impl Fn(&[Tensor<1>]) -> Tensor<1>,
-) -> Vec<Vec<f64>> {
-    let device = Device::flex().autodiff();
-    let leaf = |(which, len): (usize, &usize)| {
-        Tensor::<1>::from_data(TensorData::from(wave(*len, which).as_slice()), (&device, dtype))
-            .require_grad()
-    };
-    let inputs: Vec<_> = lens.iter().enumerate().map(leaf).collect();
-    let output = function(&inputs);
-    let [len] = output.dims();
-    let weights = TensorData::from(wave(len, 9).as_slice());
-    let weights = Tensor::<1>::from_data(weights, (&device, dtype));
-    let gradients = (output.clone() * weights).sum().backward();
-    let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
-    let of = inputs.iter().map(|input| numbers(input.grad(&gradients).expect("a gradient")));
-    std::iter::once(numbers(output.inner())).chain(of).collect()
-}
+use judged::{leaf, results, wave};
 
 /// Panics unless `function`, of inputs with so many elements, is the same both ways.
 fn same(lens: &[usize], function: impl Fn(&[Tensor<1>]) -> Tensor<1>) {
-    let found = results(DType::F32, lens, &function);
-    let expected = results(DType::F64, lens, &function);
+    let leaves = |dtype| -> Vec<_> {
+        lens.iter().enumerate().map(|(which, len)| leaf(&wave(*len, which), dtype)).collect()
+    };
+    let found = results(&leaves(DType::F32), &function);
+    let expected = results(&leaves(DType::F64), &function);
     for (which, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert_eq!(found.len(), expected.len());
         let size = expected.iter().fold(1.0, |size: f64, value| size.max(value.abs()));
@@ -141,7 +120,6 @@ fn attention_with_windows_and_shared_keys() {
             same(&[queries, keys, keys], |t| {
                 let of = |x: &Tensor<1>, heads| x.clone().reshape([batch, seq_len, heads, size]);
                 let mask = Mask::window(200, back, &t[0].device());
-                let mask = if t[0].dtype() == DType::F64 { mask.cast(DType::F64) } else { mask };
                 let read =
                     attention(of(&t[0], heads), of(&t[1], shared), of(&t[2], shared), &mask, 0.4);
                 read.flatten(0, 3)
@@ -155,7 +133,6 @@ fn attention_of_one_tensor() {
     let (batch, seq_len, heads, width) = (2, 70, 3, 24);
     same(&[batch * seq_len * 3 * width], |t| {
         let mask = Mask::causal(100, &t[0].device());
-        let mask = if t[0].dtype() == DType::F64 { mask.cast(DType::F64) } else { mask };
         let all = t[0].clone().reshape([batch, seq_len, 3 * width]);
         self_attention(all, heads, &mask).flatten(0, 2)
     });

@@ -22,7 +22,8 @@ use burn::tensor::{Int, Tensor};
 
 /// A model that predicts each next token from those before it.
 pub trait CausalLm: Module + 'static {
-    /// Scores every next token: `[batch, seq_len]` token ids to `[batch, seq_len, vocab]` logits.
+    /// Scores every next token: `[batch, seq_len]` token ids to `[batch, seq_len, vocab]` logits in f32, whatever
+    /// the model computes in.
     ///
     /// Position `t` may see tokens `0..=t` only. Offer activations to `probe` where they are worth
     /// watching.

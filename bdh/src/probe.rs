@@ -1,6 +1,7 @@
 //! Taps on activations: what a model shows of its insides to whoever is due on this step.
 
 use crate::DeferredHistogram;
+use bdh_ops::widened;
 use burn::tensor::Tensor;
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -10,7 +11,8 @@ use std::fmt::Display;
 pub struct Tap {
     /// The name the model gave it, such as `h.0.mlp`.
     pub name: String,
-    /// Its values, flattened to `[elements]` and detached from the tape.
+    /// Its values, flattened to `[elements]` and detached from the tape; in f32 if the model had them in less, since
+    /// statistics are sums over them.
     pub values: Tensor<1>,
     /// The size of its last dimension: `values.reshape([-1, units])` has a row for each token.
     pub units: usize,
@@ -67,7 +69,7 @@ impl<'a> Probe<'a> {
     /// Shows an activation of any shape under a name, such as `format_args!("h.{layer}.mlp")`.
     pub fn tap<const D: usize>(&self, name: impl Display, activation: &Tensor<D>) {
         if let Some(taps) = self.taps {
-            let values = activation.clone().inner().reshape([-1]);
+            let values = widened(activation.clone().inner().reshape([-1]));
             let units = activation.dims()[D - 1];
             taps.borrow_mut().push(Tap { name: name.to_string(), values, units });
         }

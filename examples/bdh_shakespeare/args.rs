@@ -214,6 +214,7 @@ impl Args {
             mlp_internal_dim_multiplier: sizes.multiplier,
             vocab_size: VOCABULARY,
             context: sizes.block_size,
+            precision: self.hardware.precision(),
         }
     }
 

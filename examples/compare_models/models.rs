@@ -43,6 +43,7 @@ fn nanochat(bench: &Bench) -> Result<Trained, BoxError> {
         n_kv_head: 3,
         n_embd: 84,
         window_pattern: "L".into(),
+        ..GptConfig::default()
     };
     let model = config.init(bench.seed, &bdh::device("cpu")?)?;
     let by_batch = ((ROWS * SEQ_LEN) as f64 / 524_288.0).sqrt();

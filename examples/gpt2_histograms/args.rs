@@ -98,6 +98,7 @@ impl Args {
     /// The settings of a model of its own, for this many token ids.
     pub(crate) fn config(&self, vocab_size: usize) -> Gpt2Config {
         let sized = Gpt2Config::sized(self.n_layer, self.n_head, self.n_embd);
-        Gpt2Config { block_size: self.block_size, vocab_size, ..sized }
+        let precision = self.hardware.precision();
+        Gpt2Config { block_size: self.block_size, vocab_size, precision, ..sized }
     }
 }

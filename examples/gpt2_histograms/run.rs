@@ -54,7 +54,8 @@ fn model_and_words(args: &Args) -> Result<(Gpt2Config, Arc<dyn Vocabulary + Sync
         config.check()?;
         return Ok((config, Arc::new(PlainBytes)));
     };
-    let config = Gpt2Config::from_dir(dir)?;
+    let precision = args.hardware.precision();
+    let config = Gpt2Config { precision, ..Gpt2Config::from_dir(dir)? };
     if args.block_size > config.block_size {
         return Err(format!(
             "--block-size {} is longer than the {} tokens that the model in `{}` was made for",

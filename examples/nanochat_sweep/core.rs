@@ -2,9 +2,10 @@
 
 use crate::page::say;
 use crate::prepare::Text;
+use bdh::ops::Precision;
 use bdh::{BoxError, Checkpoint, DeviceSpec, Source, latest_checkpoint, lm, load_weights};
 use bdh_examples::args::values::count;
-use bdh_examples::args::{self, Args, normalize};
+use bdh_examples::args::{self, Args, Hardware, normalize};
 use bdh_examples::core::{Bundle, Evaluator, Report, TaskScore};
 use bdh_examples::data::{Packed, Tokenizer, passages};
 use bdh_examples::nanochat::{Gpt, GptConfig};
@@ -40,6 +41,9 @@ struct CoreArgs {
     /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest built in]
     #[arg(long, value_name = "DEVICE", visible_alias = "device-type")]
     device: Option<DeviceSpec>,
+    /// What is computed in, f32 or bf16 [default: as in training]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
 }
 
 /// What a run left, as far as it is needed.
@@ -60,7 +64,7 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
 
     // In order of cost: tasks, run, text, model.
     let bundle = Bundle::open(&args.bundle, args.core_max_per_task)?;
-    let trained = Trained::load(&args.run, &args.device.clone().unwrap_or_default())?;
+    let trained = Trained::load(&args.run, args.device.clone(), args.precision)?;
     say(format_args!("model    {}, step {}", trained.checkpoint.display(), trained.step));
     let began = Instant::now();
     let report = evaluate(&trained, &bundle, args.device_batch_size)?;
@@ -89,15 +93,24 @@ fn evaluate(trained: &Trained, bundle: &Bundle, rows: Option<usize>) -> Result<R
 
 impl Trained {
     /// The model of a run's newest checkpoint, as the checkpoint itself describes it.
-    fn load(run: &Path, device: &DeviceSpec) -> Result<Self, BoxError> {
-        let device = device.open()?.remove(0);
+    ///
+    /// It computes in the precision that is given, or in that of its training.
+    fn load(
+        run: &Path,
+        device: Option<DeviceSpec>,
+        precision: Option<Precision>,
+    ) -> Result<Self, BoxError> {
         let path = latest_checkpoint(&run.join("checkpoints")).ok_or_else(|| {
             format!("`{}` has no complete checkpoint: is it the directory of a run?", run.display())
         })?;
         let state = Checkpoint::read(&path)?.state; // which checks all its files
         let (args, recipe) = (&state.config["user"]["args"], &state.config["user"]["recipe"]);
         let strange = || format!("`{}` is no checkpoint of nanochat_sweep", path.display());
-        let config = GptConfig::deserialize(&recipe["config"]).map_err(|_| strange())?;
+        let mut config = GptConfig::deserialize(&recipe["config"]).map_err(|_| strange())?;
+        config.precision = precision.unwrap_or(config.precision);
+        let hardware =
+            Hardware { device, precision: Some(config.precision), ..Hardware::default() };
+        let device = hardware.open()?.remove(0);
         let micro_batch = recipe["micro_batch"].as_u64().ok_or_else(strange)? as usize;
 
         let tokenizer = tokenizer(args::from_saved(args)?, &config, &state.data)?;

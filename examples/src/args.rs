@@ -434,6 +434,7 @@ impl Args {
             window_pattern: self.window_pattern.clone(),
             aspect_ratio: self.aspect_ratio,
             head_dim: self.head_dim,
+            precision: self.hardware.precision(),
             target_param_data_ratio: self.target_param_data_ratio,
             n_embd: self.n_embd_override,
             lr: self.lr_override,

@@ -32,6 +32,7 @@
 //!     n_kv_head: 1,
 //!     n_embd: 64,
 //!     window_pattern: "L".into(),
+//!     ..GptConfig::default()
 //! };
 //! let model = config.init(1337, &Device::flex())?;
 //! assert_eq!(model.num_params(), config.num_params().total());

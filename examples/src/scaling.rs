@@ -26,6 +26,7 @@ mod report;
 mod shape;
 
 use crate::nanochat::{GptConfig, Group, LearningRates, Schedule, groups};
+use bdh::ops::Precision;
 use serde::Serialize;
 
 pub use self::batch::MicroBatch;
@@ -69,6 +70,8 @@ pub struct Request {
     pub aspect_ratio: usize,
     /// Channels of one attention head: 128, or 64 when `n_embd` is set.
     pub head_dim: Option<usize>,
+    /// What the model computes in.
+    pub precision: Precision,
     /// Tokens to train on for each scaling parameter.
     pub target_param_data_ratio: f64,
     /// Width, instead of `depth * aspect_ratio`.
@@ -100,6 +103,7 @@ impl Default for Request {
             window_pattern: "SSSL".to_owned(),
             aspect_ratio: 64,
             head_dim: None,
+            precision: Precision::default(),
             target_param_data_ratio: 12.0,
             n_embd: None,
             lr: None,

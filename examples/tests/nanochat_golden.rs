@@ -46,6 +46,7 @@ fn config() -> GptConfig {
         n_kv_head: 1,
         n_embd: 32,
         window_pattern: "L".into(),
+        ..GptConfig::default()
     }
 }
 

@@ -43,13 +43,26 @@ impl Hardware {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Device`] if this program or this machine does not have them.
+    /// [`ConfigError::Device`] if this program or this machine does not have them, or they do not have the precision.
     pub fn open(&self) -> Result<Vec<Device>, ConfigError> {
         let mut devices = self.spec()?.open()?;
+        let dtype = self.precision().dtype();
+        self.check_precision(devices.iter().all(|device| device.supports_dtype(dtype)))?;
         if self.gradient_checkpointing {
             devices = devices.into_iter().map(Device::gradient_checkpointing).collect();
         }
         Ok(devices)
+    }
+
+    /// Vulkan and WebGPU have no arithmetic in bf16: there a run would end in the middle of its first step.
+    fn check_precision(&self, is_supported: bool) -> Result<(), ConfigError> {
+        if is_supported {
+            return Ok(());
+        }
+        let (device, precision) = (self.named(), self.precision());
+        Err(ConfigError::Device(format!(
+            "`{device}` does not compute in {precision}; give --precision f32, or a device that does: cuda or cpu"
+        )))
     }
 
     /// What is computed in.
@@ -107,5 +120,22 @@ mod tests {
         assert_eq!(hardware("cuda:0-3", None).count(), 4);
         assert_eq!(hardware("cpu", Some(2)).open().expect("the CPU").len(), 2);
         assert!(hardware("cuda:0-3", Some(8)).spec().is_err());
+    }
+
+    #[test]
+    fn bf16_is_usual_on_cuda_alone() {
+        let usual = |device| hardware(device, None).precision();
+        assert_eq!(usual("cuda:0-7"), Precision::Bf16);
+        assert!(["cpu", "vulkan", "wgpu", "metal"].map(usual).iter().all(|p| *p == Precision::F32));
+    }
+
+    #[test]
+    fn a_precision_that_a_device_lacks_is_one_sentence_with_what_would_work() {
+        let asked = Hardware { precision: Some(Precision::Bf16), ..hardware("vulkan:1", None) };
+        let error = asked.check_precision(false).expect_err("not supported").to_string();
+        let expected = "`vulkan:1` does not compute in bf16; give --precision f32, or a device that does: cuda or cpu";
+        assert_eq!(error, expected);
+        let on_cpu = Hardware { precision: Some(Precision::Bf16), ..hardware("cpu", None) };
+        assert_eq!(on_cpu.open().expect("the CPU has every precision").len(), 1);
     }
 }

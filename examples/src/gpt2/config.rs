@@ -3,6 +3,7 @@
 use super::model::Gpt2;
 use crate::init::Weights;
 use bdh::burn::tensor::Device;
+use bdh::ops::Precision;
 use serde::{Deserialize, Serialize};
 
 /// The settings of a [`Gpt2`], under the names of nanoGPT's `GPTConfig`. The default is GPT-2 with 124M parameters.
@@ -23,6 +24,8 @@ pub struct Gpt2Config {
     pub bias: bool,
     /// The form of the GELU. Defaults to the approximation that GPT-2 was trained with.
     pub gelu: Gelu,
+    /// What it computes in; parameters, gradients and logits are `f32` either way. Defaults to `f32`.
+    pub precision: Precision,
 }
 
 /// The form of the nonlinearity in the MLPs.
@@ -66,8 +69,16 @@ impl Gpt2Config {
     /// GPT-2 of another size: 124M is 12, 12, 768; 350M 24, 16, 1024; 774M 36, 20, 1280; 1558M 48, 25, 1600.
     #[must_use]
     pub fn sized(n_layer: usize, n_head: usize, n_embd: usize) -> Self {
-        let gelu = Gelu::default();
-        Self { block_size: 1024, vocab_size: 50_257, n_layer, n_head, n_embd, bias: true, gelu }
+        Self {
+            block_size: 1024,
+            vocab_size: 50_257,
+            n_layer,
+            n_head,
+            n_embd,
+            bias: true,
+            gelu: Gelu::default(),
+            precision: Precision::default(),
+        }
     }
 
     /// Checks that the settings describe a model.

@@ -61,7 +61,7 @@ impl Gpt2 {
 }
 
 impl CausalLm for Gpt2 {
-    /// Scores every next token: `[batch, seq_len]` ids to `[batch, seq_len, vocab_size]` logits.
+    /// Scores every next token: `[batch, seq_len]` ids to `[batch, seq_len, vocab_size]` logits in f32.
     ///
     /// Offers `embed`, and for each layer `h.<layer>.attn` (what attention adds), `h.<layer>.mlp` (the hidden units
     /// after the GELU) and `h.<layer>.resid` (the residual stream after the layer).
@@ -79,7 +79,7 @@ impl CausalLm for Gpt2 {
         let Transformer { wte, wpe, h, ln_f } = &self.transformer;
         let positions = wpe.weight.val().narrow(0, 0, seq_len).unsqueeze::<3>();
 
-        let mut x = wte.forward(tokens) + positions;
+        let mut x = self.config.precision.cast(wte.forward(tokens) + positions);
         probe.tap("embed", &x);
         for (layer, block) in h.iter().enumerate() {
             x = block.forward(x, &self.mask, layer, probe);

@@ -3,6 +3,7 @@
 use super::model::Bdh;
 use crate::init::Weights;
 use bdh::burn::tensor::Device;
+use bdh::ops::Precision;
 use serde::{Deserialize, Serialize};
 
 /// The settings of a [`Bdh`], under the names of the original's `BDHConfig`.
@@ -23,6 +24,8 @@ pub struct BdhConfig {
     pub vocab_size: usize,
     /// Tokens whose rotations are in a table; those of longer inputs are computed each time. Defaults to 512.
     pub context: usize,
+    /// What it computes in; parameters, gradients and logits are `f32` either way. Defaults to `f32`.
+    pub precision: Precision,
 }
 
 impl Default for BdhConfig {
@@ -35,6 +38,7 @@ impl Default for BdhConfig {
             mlp_internal_dim_multiplier: 128,
             vocab_size: 256,
             context: 512,
+            precision: Precision::default(),
         }
     }
 }

@@ -81,17 +81,18 @@ impl Bdh {
 
     /// The residual stream that enters the first layer, `[batch, tokens, n_embd]`.
     pub(super) fn embedded(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        norm(self.embed.forward(tokens))
+        self.config.precision.cast(norm(self.embed.forward(tokens)))
     }
 
-    /// Scores of the residual stream, `[batch, tokens, vocab_size]`.
+    /// Scores of the residual stream, `[batch, tokens, vocab_size]` in f32.
     pub(super) fn scores(&self, x: Tensor<3>) -> Tensor<3> {
-        x.matmul(self.lm_head.val().unsqueeze()).cast(FloatDType::F32)
+        let head = self.lm_head.val().cast(x.dtype());
+        x.matmul(head.unsqueeze()).cast(FloatDType::F32)
     }
 }
 
 impl CausalLm for Bdh {
-    /// Scores every next token: `[batch, seq_len]` ids to `[batch, seq_len, vocab_size]` logits.
+    /// Scores every next token: `[batch, seq_len]` ids to `[batch, seq_len, vocab_size]` logits in f32.
     ///
     /// Offers for each layer the activity of all neurons: `<layer>.x`, what fires at the token; `<layer>.y`, what fires
     /// at what was read; `<layer>.xy`, their product. Their share of zeros is what sparsity means in a BDH.

@@ -3,12 +3,13 @@
 use super::model::{Bdh, Layer, fires, norm};
 use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
 use bdh::lm::TokenStream;
+use bdh::ops::widened;
 
 /// A [`Bdh`] that reads a text token by token, at the same cost each, however long it has become.
 ///
 /// Attention without a softmax is linear: `tril(R Rᵀ, −1) x` is each token's turned activity times the sum of all
 /// earlier ones, each as the product of its activity with its stream. That sum is the state, for each layer
-/// `[heads, neurons, n_embd]`: the synapses.
+/// `[heads, neurons, n_embd]`: the synapses. It is in f32 whatever the model computes in, since it sums over the text.
 pub struct Recurrent<'a> {
     model: &'a Bdh,
     layer: Layer,
@@ -41,11 +42,12 @@ impl TokenStream for Recurrent<'_> {
         let mut x = model.embedded(token); // [1, 1, n_embd]
         for state in states {
             let firing = fires(x.clone(), &layer.encoder);
-            let turned = rope.turn(firing.clone().unsqueeze_dim(1));
+            let turned = widened(rope.turn(firing.clone().unsqueeze_dim(1)));
             let read = turned.clone().matmul(state.clone());
-            let stream = x.clone().unsqueeze::<4>();
+            let stream = widened(x.clone()).unsqueeze::<4>();
             *state = state.clone() + turned.swap_dims(2, 3).matmul(stream);
-            let read_firing = fires(norm(read).squeeze_dim(1), &layer.encoder_v);
+            let read = norm(read).cast(x.dtype());
+            let read_firing = fires(read.squeeze_dim(1), &layer.encoder_v);
             let y = layer.decode(layer.gated(firing, read_firing));
             x = norm(x + norm(y));
         }

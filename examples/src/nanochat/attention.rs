@@ -10,7 +10,7 @@ use bdh::burn::module::Module;
 use bdh::burn::nn::Linear;
 use bdh::burn::tensor::Tensor;
 use bdh::burn::tensor::activation::sigmoid;
-use bdh::ops::{Mask, attention};
+use bdh::ops::{Mask, attention, widened};
 
 /// nanochat sharpens attention by growing queries and keys alike, after they are normed.
 const SHARPNESS: f64 = 1.2;
@@ -73,8 +73,10 @@ impl Attention {
         let keys = heads(through(&self.c_k, x.clone()), self.n_kv_head);
         let mut values = heads(through(&self.c_v, x.clone()), self.n_kv_head);
         if let (Some(gate), Some(embedding)) = (&self.ve_gate, value_embedding) {
-            let gate = sigmoid(gate.forward(x.narrow(2, 0, VALUE_GATE_CHANNELS))) * VALUE_GATE_MAX;
-            values = values + heads(embedding, self.n_kv_head) * gate.unsqueeze_dim(3);
+            let read = widened(x.narrow(2, 0, VALUE_GATE_CHANNELS));
+            let gate = sigmoid(gate.forward(read)) * VALUE_GATE_MAX;
+            let gate = gate.cast(values.dtype()).unsqueeze_dim(3);
+            values = values + heads(embedding, self.n_kv_head) * gate;
         }
 
         let scale = SHARPNESS * SHARPNESS / (head_size as f64).sqrt();

@@ -2,6 +2,7 @@
 
 use super::gpt::Gpt;
 use bdh::burn::tensor::Device;
+use bdh::ops::Precision;
 use serde::{Deserialize, Serialize};
 
 /// Channels of the normed block input that gate the value embeddings.
@@ -33,6 +34,8 @@ pub struct GptConfig {
     ///
     /// The last layer sees everything, whatever the pattern says.
     pub window_pattern: String,
+    /// What it computes in; parameters, gradients and logits are `f32` either way. Defaults to `f32`.
+    pub precision: Precision,
 }
 
 impl Default for GptConfig {
@@ -45,6 +48,7 @@ impl Default for GptConfig {
             n_kv_head: 6,
             n_embd: 768,
             window_pattern: "SSSL".into(),
+            precision: Precision::default(),
         }
     }
 }

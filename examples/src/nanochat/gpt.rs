@@ -12,7 +12,7 @@ use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{Embedding, Linear};
 use bdh::burn::tensor::activation::sigmoid;
 use bdh::burn::tensor::{Device, FloatDType, Int, Tensor};
-use bdh::ops::{mix, soft_cap};
+use bdh::ops::{mix, soft_cap, widened};
 use bdh::{CausalLm, Probe};
 
 /// Logits are bent smoothly into plus and minus this.
@@ -100,7 +100,7 @@ impl Gpt {
 
     /// The residual stream that enters the blocks, `[batch, seq_len, n_embd]`.
     fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        let x = norm(self.transformer.wte.forward(tokens));
+        let x = self.config.precision.cast(norm(self.transformer.wte.forward(tokens)));
         let [_, seq_len, _] = x.dims();
         if seq_len == 1 { x } else { self.smear(x) }
     }
@@ -110,15 +110,16 @@ impl Gpt {
         let [_, seq_len, _] = x.dims();
         let rest = x.clone().narrow(1, 1, seq_len - 1);
         let before = x.clone().narrow(1, 0, seq_len - 1);
-        let gate = sigmoid(self.smear_gate.forward(rest.clone().narrow(2, 0, SMEAR_GATE_CHANNELS)));
-        let smeared = rest + before * (gate * self.smear_lambda.val().unsqueeze());
+        let read = widened(rest.clone().narrow(2, 0, SMEAR_GATE_CHANNELS));
+        let gate = sigmoid(self.smear_gate.forward(read)) * self.smear_lambda.val().unsqueeze();
+        let smeared = rest + before * gate.cast(x.dtype());
         Tensor::cat(vec![x.narrow(1, 0, 1), smeared], 1)
     }
 
     /// The residual stream that leaves the blocks, normed for the head.
     fn hidden(&self, tokens: &Tensor<2, Int>, probe: &Probe<'_>) -> Tensor<3> {
         let [_, seq_len] = tokens.dims();
-        let rope = self.rope.narrow(seq_len);
+        let (rope, precision) = (self.rope.narrow(seq_len), self.config.precision);
         let embedded = self.embed(tokens.clone());
         probe.tap("embed", &embedded);
 
@@ -127,8 +128,9 @@ impl Gpt {
         for (layer, block) in self.transformer.h.iter().enumerate() {
             let weight = |of: &Param<Tensor<1>>| of.val().narrow(0, layer, 1);
             x = mix((weight(&self.resid_lambdas), x), (weight(&self.x0_lambdas), embedded.clone()));
+            let value_embedding = self.value_embeds[layer].as_ref();
             let value_embedding =
-                self.value_embeds[layer].as_ref().map(|table| table.forward(tokens.clone()));
+                value_embedding.map(|table| precision.cast(table.forward(tokens.clone())));
             let mask = self.masks.of(self.config.window(layer));
             x = block.forward(x, BlockInputs { layer, value_embedding, rope: &rope, mask }, probe);
             if layer == self.config.n_layer / 2 {
@@ -137,12 +139,14 @@ impl Gpt {
         }
         let middle =
             middle.expect("the middle is one of the layers, of which there is at least one");
-        norm(x - middle * self.backout_lambda.val().unsqueeze())
+        // In f32: the weight is learned to more digits than bf16 has, and its gradient is a sum over everything.
+        let (x, middle) = (widened(x), widened(middle));
+        precision.cast(norm(x - middle * self.backout_lambda.val().unsqueeze()))
     }
 }
 
 impl CausalLm for Gpt {
-    /// Scores every next token: `[batch, seq_len]` ids to `[batch, seq_len, vocab_size]` logits within ±15.
+    /// Scores every next token: `[batch, seq_len]` ids to `[batch, seq_len, vocab_size]` logits within ±15, in f32.
     ///
     /// Offers `embed`, and for each layer `h.<layer>.attn` (what attention adds), `h.<layer>.mlp` (the hidden
     /// units after the squared ReLU) and `h.<layer>.resid` (the residual stream after the layer).
@@ -194,6 +198,7 @@ mod tests {
             n_kv_head: 1,
             n_embd: 24,
             window_pattern: "L".into(),
+            ..GptConfig::default()
         }
     }
 

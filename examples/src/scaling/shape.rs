@@ -37,6 +37,7 @@ fn config(request: &Request, depth: usize, width: usize) -> Result<GptConfig, Re
         vocab_size: request.vocab_size,
         sequence_len: request.sequence_len,
         window_pattern: pattern,
+        precision: request.precision,
     })
 }
 
