@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that is to be measured on a machine with an NVIDIA GPU: one table of three models in f32 and bf16, ours beside
-# PyTorch's. --devices adds how we scale over several GPUs.
+# Everything that is to be measured on a machine with an NVIDIA GPU: one table of three models in f32 and bf16, ours
+# beside PyTorch's. --devices adds how we scale over several GPUs.
 #
 #   benches/gpu.sh                                  # builds, installs PyTorch if need be, measures: half an hour
 #   benches/gpu.sh --devices 1 2 4 8                # and data-parallel training
@@ -28,7 +28,8 @@ if has_torch "$venv/bin/python"; then
     torch=(--python "$venv/bin/python")
 elif [ -z "${BDH_TORCH_VENV-}" ] && has_torch "$python"; then
     torch=(--python "$python")
-elif [ -z "${BDH_TORCH_VENV-}" ] && "$python" -m venv "$venv" && "$venv/bin/pip" install --quiet --retries 1 torch numpy; then
+elif [ -z "${BDH_TORCH_VENV-}" ] && "$python" -m venv "$venv" &&
+    "$venv/bin/pip" install --quiet --retries 1 torch numpy; then
     torch=(--python "$venv/bin/python")
 fi
 
@@ -38,7 +39,8 @@ if [ -z "$programs" ]; then
     mkdir -p "$programs"
     select=(--workspace)
     [ -z "$features" ] || select=(--package bdh-examples --features "$features")
-    if ! cargo build "${select[@]}" --bench pytorch --example nanochat_sweep --message-format=json-render-diagnostics > "$programs/messages"; then
+    if ! cargo build "${select[@]}" --bench pytorch --example nanochat_sweep \
+        --message-format=json-render-diagnostics > "$programs/messages"; then
         echo "gpu.sh: the build failed. Without a way to download LLVM: benches/cuda/link.sh, and docs/cuda.md" >&2
         exit 1
     fi

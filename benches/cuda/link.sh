@@ -5,8 +5,8 @@
 #   benches/cuda/link.sh --example nanochat_sweep    an example; words after it go to cargo
 #
 # burn has two generators of CUDA kernels: LLVM, which is the default, and C++ through NVRTC. This takes the second, so
-# that nothing of LLVM is ever called, and gives the linker a stub for each function of LLVM that it misses. The tree stays
-# as it is: what is built is a workspace of links beside a changed manifest, in target/cuda-link.
+# that nothing of LLVM is ever called, and gives the linker a stub for each function of LLVM that it misses. The tree
+# stays as it is: what is built is a workspace of links beside a changed manifest, in target/cuda-link.
 #
 # Everything is built anew there (45 minutes on two cores, then a minute); CARGO_TARGET_DIR names another place for it.
 # The last line of the output is the program's path. What it needs at run time: docs/cuda.md.
@@ -27,7 +27,7 @@ esac
 kind=$1 name=$2
 shift 2
 for program in cargo cc ar; do
-    command -v "$program" > /dev/null || fail "$program is missing; cc and ar come with a C compiler (build-essential, gcc)"
+    command -v "$program" > /dev/null || fail "$program is missing; cc and ar come with a C compiler (gcc)"
 done
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -70,7 +70,7 @@ stub() {
     {
         echo '#include <stdio.h>'
         echo '#include <stdlib.h>'
-        echo '#define STUB(name) void name(void) { fputs(#name ": a stub of benches/cuda/link.sh was called\n", stderr); abort(); }'
+        echo '#define STUB(name) void name(void) { fputs(#name " of LLVM is a stub\n", stderr); abort(); }'
         sed 's/.*/STUB(&)/' "$symbols"
     } > "$work/stubs.c"
     rm -f "$stubs"

@@ -7,6 +7,7 @@ are those of fresh processes. On a GPU, whose memory would not do for all of the
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -88,7 +89,7 @@ class Worker:
         return said.splitlines()[-1] if said else f"exit code {self.process.returncode}"
 
     def run(self, steps):
-        """Seconds of one of `steps` steps: the median, or the mean on a GPU, which only has done them all at the end."""
+        """Seconds of one of `steps` steps: the median, or the mean on a GPU, which is done with them at the end."""
         try:
             self.process.stdin.write(f"run {steps}\n")
             self.process.stdin.flush()
@@ -112,7 +113,8 @@ class Worker:
         return sum(ticks for session, ticks in sessions() if session == self.process.pid)
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 

@@ -89,18 +89,12 @@ fn main_of(command: Command) -> Result<(), BoxError> {
         }
         Command::Overhead { preset, hardware, steps, rounds } => {
             let (preset, device) = open(&preset, &hardware)?;
-            let dir = std::env::temp_dir().join(format!("bdh-bench-{}", std::process::id()));
+            let dir = tempfile::tempdir()?;
             // The warm-up ends with a read, as what counts does.
-            let job = Overhead {
-                device: device.clone(),
-                warmup: 2 * LOSS_EVERY,
-                steps,
-                rounds,
-                dir: dir.clone(),
-            };
-            let done = preset.with(&device, job);
-            std::fs::remove_dir_all(&dir)?;
-            done
+            let warmup = 2 * LOSS_EVERY;
+            let runs = dir.path().to_owned();
+            let job = Overhead { device: device.clone(), warmup, steps, rounds, runs };
+            preset.with(&device, job)
         }
         Command::Peak { name } => {
             println!("{:e}", DevicePeak::deserialize(Value::from(name))?.flops());

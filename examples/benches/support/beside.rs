@@ -56,9 +56,7 @@ impl Preset {
             let known: Vec<_> = all.into_keys().collect();
             return Err(format!("there is no preset `{name}`, but {}", known.join(", ")).into());
         };
-        if precision != Precision::F32 {
-            preset.config["precision"] = serde_json::to_value(precision)?;
-        }
+        preset.config["precision"] = serde_json::to_value(precision)?;
         Ok(preset)
     }
 

@@ -3,8 +3,7 @@
 use bdh::{Task, TrainerBuilder};
 use bdh_callbacks::{
     Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Finite,
-    GradientNoise, Histograms, Memory, Norms, Overlay, Profile, Ratios, Spikes, System,
-    Throughput,
+    GradientNoise, Histograms, Memory, Norms, Overlay, Profile, Ratios, Spikes, System, Throughput,
 };
 
 /// Adds 17 callbacks at their defaults: all but `ema`, `ridges`, and `samples`, which needs a vocabulary.

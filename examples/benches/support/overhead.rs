@@ -20,8 +20,8 @@ pub(crate) struct Overhead {
     pub(crate) steps: u64,
     /// Runs of each.
     pub(crate) rounds: usize,
-    /// Where callbacks write.
-    pub(crate) dir: PathBuf,
+    /// Where each run has a directory.
+    pub(crate) runs: PathBuf,
 }
 
 /// What one run was like.
@@ -42,7 +42,7 @@ impl Job for Overhead {
         for round in 0..self.rounds {
             // There and back: a device that gets warmer does so for both.
             for watched in [round % 2 == 1, round % 2 == 0] {
-                took[usize::from(watched)].push(self.fit(preset, model()?, watched)?);
+                took[usize::from(watched)].push(self.fit(preset, model()?, watched, round)?);
             }
         }
         let [none, all] = took.map(|runs| {
@@ -55,13 +55,20 @@ impl Job for Overhead {
 }
 
 impl Overhead {
-    fn fit<M: CausalLm>(&self, preset: &Preset, model: M, watched: bool) -> Result<Took, BoxError> {
+    fn fit<M: CausalLm>(
+        &self,
+        preset: &Preset,
+        model: M,
+        watched: bool,
+        round: usize,
+    ) -> Result<Took, BoxError> {
         let (mark, marks) = channel();
         let marked = [self.warmup, self.warmup + self.steps];
         let device = self.device.clone();
         let source = Timed { source: preset.crops()?, device, given: 0, marked, mark };
         let run = preset.trainer(model, source, MemorySink::default())?;
-        let fitted = self.stopping(run, watched).build()?.fit()?;
+        let run = self.stopping(run).run_dir(self.runs.join(format!("{watched}-{round}")));
+        let fitted = if watched { observed(run) } else { run }.build()?.fit()?;
         fitted.problems.iter().for_each(bdh_examples::page::warn);
         let (began, ended) = (marks.recv()?, marks.recv()?);
         let overhead = &fitted.overhead;
@@ -76,7 +83,6 @@ impl Overhead {
     fn stopping<M: CausalLm>(
         &self,
         run: TrainerBuilder<NextToken<M, Timed>>,
-        watched: bool,
     ) -> TrainerBuilder<NextToken<M, Timed>> {
         let last = self.warmup + self.steps + 1;
         let stop = bdh::on_step(move |at| {
@@ -85,8 +91,7 @@ impl Overhead {
             }
             Ok(())
         });
-        let run = run.callback(stop).run_dir(self.dir.join(if watched { "all" } else { "none" }));
-        if watched { observed(run) } else { run }
+        run.callback(stop)
     }
 }
 
