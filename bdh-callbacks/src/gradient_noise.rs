@@ -61,7 +61,10 @@ pub struct GradientNoise {
 /// Sums over the micro-batches of a step.
 #[derive(Debug, Clone, Default)]
 struct Small {
+    /// Those seen: on several devices those of the first.
     count: usize,
+    /// Those of the step.
+    all: usize,
     /// Squared norms of the gradients of their mean losses.
     squares: Option<Deferred>,
     /// One over their samples.
@@ -171,6 +174,7 @@ impl Callback for GradientNoise {
         let squares = self.step.squares.take();
         self.step.squares = Some(squares.map_or(own.clone(), |sum| sum + own));
         self.step.count += 1;
+        self.step.all = at.count;
         self.step.inverse_sizes += 1.0 / at.size.samples.max(1) as f64;
         self.step.samples += at.size.samples;
         self.step.tokens += at.size.tokens;
@@ -179,12 +183,12 @@ impl Callback for GradientNoise {
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
         self.average = self.known();
-        let Small { count, squares, inverse_sizes, samples, tokens } =
+        let Small { count, all, squares, inverse_sizes, samples, tokens } =
             std::mem::take(&mut self.step);
         let Some(squares) = squares else { return Ok(()) };
         let n = count as f64;
         let big = square(&at.gradients.l2());
-        let (grad_sq, trace) = estimate(squares / n, big, n, inverse_sizes / n);
+        let (grad_sq, trace) = estimate(squares / n, big, all as f64, inverse_sizes / n);
         let average = self.smooth(grad_sq, trace);
         let scale = average.trace.clone() / average.grad_sq.clone();
         at.log("noise/scale", scale.clone());

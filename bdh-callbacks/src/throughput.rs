@@ -45,7 +45,7 @@ pub struct Throughput {
     /// The device, for MFU: its peak is taken from a table. By name in a file: `device_peak = "h100-bf16"`.
     #[builder(setter(strip_option))]
     device_peak: Option<DevicePeak>,
-    /// Operations per second that the device could do at best, for MFU, where the table does not know it or knows
+    /// Operations per second that one device could do at best, for MFU, where the table does not know it or knows
     /// it wrongly; goes before `device_peak`.
     #[builder(setter(strip_option))]
     peak_flops: Option<f64>,
@@ -90,7 +90,7 @@ impl Throughput {
         at.log("train/data_wait", waiting / seconds);
         let peak = self.peak_flops.or(self.device_peak.map(DevicePeak::flops));
         if let (Some(cost), Some(peak)) = (at.flops_per_token, peak) {
-            at.log("train/mfu", rate * cost / peak);
+            at.log("train/mfu", rate * cost / (peak * at.num_devices() as f64));
         }
     }
 }

@@ -60,6 +60,22 @@ pub fn devices(names: &str) -> Result<Vec<Device>, ConfigError> {
     names.parse::<DeviceSpec>()?.open()
 }
 
+/// Whether all of these are NVIDIA's GPUs, each another one.
+pub(crate) fn are_cuda(devices: &[Device]) -> bool {
+    #[cfg(feature = "cuda")]
+    {
+        use burn::tensor::DeviceType;
+        let cuda = Device::enumerate(DeviceType::Cuda);
+        let is_new = |(at, device): (usize, &Device)| !devices[..at].contains(device);
+        devices.iter().all(|device| cuda.contains(device)) && devices.iter().enumerate().all(is_new)
+    }
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = devices;
+        false
+    }
+}
+
 /// The device that a model's parameters are on.
 pub(crate) fn of<M: Module>(model: &M) -> Device {
     model.devices().into_iter().next().unwrap_or_default()

@@ -168,6 +168,28 @@ pub enum TrainError {
         /// What burn said.
         reason: String,
     },
+    /// A replica on another device panicked, or its device failed; the others have stopped.
+    #[error("replica {replica} failed at step {step}: {text}")]
+    Replica {
+        /// Its number, which is its device's place in [`devices`](crate::TrainerBuilder::devices), from 0.
+        replica: usize,
+        /// The step under way.
+        step: u64,
+        /// What the panic or the device said.
+        text: String,
+    },
+    /// Replicas of one model have come to differ, which they never should: a device computes otherwise, or wrongly.
+    #[error(
+        "`{param}` of replica {replica} is no longer that of replica 0 at step {step}; train on equal devices, or fewer"
+    )]
+    ReplicasApart {
+        /// The first replica that differs from the first one.
+        replica: usize,
+        /// The first parameter that differs.
+        param: String,
+        /// The step after which they were compared.
+        step: u64,
+    },
     /// The task or the model panicked; `fit` passes the panic on after everybody has been told of this.
     #[error("the task or the model panicked at step {step}: {text}")]
     Panic {

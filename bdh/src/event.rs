@@ -29,6 +29,7 @@ pub struct Cx<'a> {
     pub(crate) replays: bool,
     pub(crate) seed: u64,
     pub(crate) device: &'a Device,
+    pub(crate) num_devices: usize,
     pub(crate) run_dir: Option<&'a Path>,
     pub(crate) bus: &'a Bus,
     pub(crate) model: &'a dyn Any,
@@ -126,6 +127,12 @@ impl<'a> Cx<'a> {
     #[must_use]
     pub fn device(&self) -> &'a Device {
         self.device
+    }
+
+    /// How many devices train replicas of the model together.
+    #[must_use]
+    pub fn num_devices(&self) -> usize {
+        self.num_devices
     }
 
     /// The run directory, if the run has one.
@@ -317,9 +324,9 @@ events! {
 
     /// [`Callback::on_micro_batch`](crate::Callback::on_micro_batch): one forward and backward is done.
     MicroBatch {
-        /// Counts from 0 within the step.
+        /// Counts from 0 within the step. Of several devices' micro-batches only the first one's are shown.
         pub index: usize,
-        /// How many micro-batches make up the step.
+        /// How many micro-batches make up the step, on all devices.
         pub count: usize,
         /// What it held.
         pub size: BatchSize,
@@ -382,7 +389,7 @@ events! {
 
     /// [`Callback::on_eval_batch`](crate::Callback::on_eval_batch): one validation batch is done.
     EvalBatch {
-        /// Counts from 0 within the eval.
+        /// Counts from 0 within the eval. Of batches that several devices share only the first one's are shown.
         pub index: usize,
         /// How many validation batches there are.
         pub count: usize,

@@ -41,7 +41,7 @@ pub trait Intervention: Send {
 }
 
 /// Whether the optimizer goes on with the step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Update the parameters.
     Apply,

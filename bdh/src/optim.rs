@@ -14,6 +14,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// Parameters that share an optimizer and a learning rate.
 pub struct Group {
@@ -68,10 +69,26 @@ impl Group {
     }
 }
 
+/// A group without its claims, once they have been heard.
+struct Rule {
+    name: String,
+    optimizer: Box<dyn DynOptimizer>,
+    kind: String,
+    schedule: Schedule,
+}
+
+impl From<Group> for Rule {
+    fn from(group: Group) -> Self {
+        let Group { name, optimizer, kind, schedule, claims: _ } = group;
+        Self { name, optimizer, kind, schedule }
+    }
+}
+
 /// The groups of a run, which parameter is in which, and the optimizers' states. None by default.
 #[derive(Default)]
 pub(crate) struct Optimizers {
-    groups: Vec<Group>,
+    /// Shared by the replicas of a model.
+    groups: Arc<[Rule]>,
     /// For each parameter of the table, its group.
     membership: Vec<usize>,
     /// For each parameter of the table, what its optimizer remembers.
@@ -103,6 +120,7 @@ impl Optimizers {
                 "group `{name}` has no parameter; none matches it, or earlier groups took them all"
             )));
         }
+        let groups = groups.into_iter().map(Rule::from).collect();
         let states = table.iter().map(|_| None).collect();
         Ok(Self { groups, membership, states })
     }
@@ -153,6 +171,15 @@ impl Optimizers {
             (name, value)
         });
         OptimizerState { tensors: sink.tensors, scalars: scalars.collect() }
+    }
+
+    /// The same optimizers for another replica of the model, with what these remember.
+    pub(crate) fn copy_to(&self, table: &ParamTable, device: &Device) -> Result<Self, String> {
+        let (groups, membership) = (Arc::clone(&self.groups), self.membership.clone());
+        let mut copy = Self { groups, membership, states: Vec::new() };
+        copy.states.resize_with(table.len(), || None);
+        copy.load(self.state(table), table, device)?;
+        Ok(copy)
     }
 
     /// Puts back what [`state`](Self::state) read; all of it, or it is another optimizer's.

@@ -9,8 +9,11 @@ pub(crate) use saved::{capture, capture_copy, compare, restore, restore_copy};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Bool, GradientCheckpointingStrategy, Int, Tensor};
+use burn::tensor::{
+    Bool, FloatDType, GradientCheckpointingStrategy, Int, Tensor, TensorData, Transaction,
+};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 
 /// What is known of one parameter before training.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -346,6 +349,51 @@ pub(crate) fn replace_gradients<M: Module>(
         }
     }
     model.visit(&mut Replace { grads, make: replace, index: 0 });
+}
+
+/// Gradients of `model`'s parameters: `value` gives each one's, `[elements]`, by the index in the table.
+pub(crate) fn put_gradients<M: Module>(
+    model: &M,
+    value: impl FnMut(usize) -> Option<Tensor<1>>,
+) -> GradientsParams {
+    struct Put<F> {
+        value: F,
+        grads: GradientsParams,
+        index: usize,
+    }
+    impl<F: FnMut(usize) -> Option<Tensor<1>>> ModuleVisitor for Put<F> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let weight = param.val();
+            if !weight.is_require_grad() {
+                return;
+            }
+            if let Some(value) = (self.value)(self.index) {
+                let grad = value.reshape(weight.dims());
+                let is_narrow = grad.dtype() != weight.dtype();
+                let grad =
+                    if is_narrow { grad.cast(FloatDType::from(weight.dtype())) } else { grad };
+                self.grads.register(param.id, grad);
+            }
+            self.index += 1;
+        }
+    }
+    let mut put = Put { value, grads: GradientsParams::new(), index: 0 };
+    model.visit(&mut put);
+    put.grads
+}
+
+/// A number for each parameter that tells whether two are equal to the bit; all are read in one device read.
+pub(crate) fn digests<M: Module>(model: &M) -> Result<Vec<u64>, String> {
+    let weights = weights(model);
+    let reads = weights.iter().flatten().map(|weight| weight.flat());
+    let reads = reads.fold(Transaction::default(), Transaction::register);
+    let values = reads.try_execute().map_err(|error| error.to_string())?;
+    let digest = |values: &TensorData| {
+        let mut hasher = DefaultHasher::new(); // SipHash with a fixed key: the same in every replica
+        hasher.write(values.as_bytes());
+        hasher.finish()
+    };
+    Ok(values.iter().map(digest).collect())
 }
 
 /// How a parameter stands on the tape, so that a new value can take its place there.

@@ -15,6 +15,8 @@ pub struct Plan {
     pub steps: u64,
     /// Micro-batches averaged into one step.
     pub grad_accum_steps: usize,
+    /// Devices that share them.
+    pub devices: usize,
     /// Largest global gradient norm that is not clipped.
     pub clip_grad_norm: Option<f64>,
     /// Parameters (tensors) and numbers in them.
@@ -84,7 +86,13 @@ impl PlanRow {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tensors, elements) = self.params;
-        write!(f, "{} steps of {} micro-batch(es); ", self.steps, self.grad_accum_steps)?;
+        write!(f, "{} steps of {} micro-batch(es)", self.steps, self.grad_accum_steps)?;
+        match self.devices {
+            1 => write!(f, "; ")?,
+            devices => {
+                write!(f, ", {} on each of {devices} devices; ", self.grad_accum_steps / devices)?;
+            }
+        }
         write!(f, "{elements} parameters in {tensors} tensors; ")?;
         match self.clip_grad_norm {
             Some(norm) => writeln!(f, "gradients clipped to norm {norm}")?,

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// A source holds host data; moving a batch to the device is the task's work. What it yields after
 /// [`seek`](Self::seek) is what it would have yielded after the matching [`position`](Self::position):
 /// an exact resume rests on that.
-pub trait Source: Send {
+pub trait Source: Send + 'static {
     /// What one forward and backward pass sees.
     type Batch: Send;
 

@@ -3,10 +3,13 @@
 use crate::lm::{Generated, Sampling, TokenScore};
 use crate::{BoxError, Deferred, Probe};
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData, Transaction};
 use serde_json::Value;
 
 /// What a model is trained on, and how it is judged.
+///
+/// Several replicas of the model ask for losses at once, so that a task is `Sync`. What only
+/// [`next_batch`](Self::next_batch) uses and is not (a receiver, say) may be in a `Mutex`, whose `get_mut` costs nothing.
 ///
 /// A language model needs none of this: [`NextToken`](crate::NextToken) is the task, and the model
 /// implements [`CausalLm`](crate::CausalLm).
@@ -39,7 +42,7 @@ use serde_json::Value;
 ///     }
 /// }
 /// ```
-pub trait Task: Send {
+pub trait Task: Send + Sync + 'static {
     /// What is trained.
     type Model: Module + 'static;
     /// What one forward and backward pass sees, preferably still on the host.
@@ -163,6 +166,16 @@ impl Totals {
             }
             None => self.0.push((name, sum, weight)),
         }
+    }
+
+    /// Name, sum and weight of each total, in one device read.
+    pub(crate) fn read(self) -> Result<Vec<(&'static str, f32, f64)>, String> {
+        let sums = self.0.iter().map(|(_, sum, _)| sum.clone());
+        let sums = sums.fold(Transaction::default(), Transaction::register);
+        let sums = sums.try_execute().map_err(|error| error.to_string())?;
+        let number = |data: TensorData| data.iter::<f32>().next().unwrap_or(f32::NAN);
+        let totals = self.0.into_iter().zip(sums);
+        Ok(totals.map(|((name, _, weight), sum)| (name, number(sum), weight)).collect())
     }
 
     /// Sum over weight, for each total in the order of first arrival.

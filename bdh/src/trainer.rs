@@ -10,10 +10,11 @@ macro_rules! cx {
             replays: $trainer.settings.replays,
             seed: $trainer.settings.seed,
             device: &$trainer.device,
+            num_devices: $trainer.settings.devices,
             run_dir: $trainer.info.dir.as_deref(),
             bus: &$trainer.bus,
             model: $model,
-            reader: &crate::trainer::WithoutTape { task: &$trainer.task, model: $model },
+            reader: &crate::trainer::WithoutTape { task: &*$trainer.task, model: $model },
         }
     };
 }
@@ -40,6 +41,7 @@ use crate::outcome::{Fitted, Outcome, Problem, chain};
 use crate::overhead::Overhead;
 use crate::params::ParamTable;
 use crate::record::Record;
+use crate::replicas::{Lost, Reduction, Replicas};
 use crate::run::{self, RunInfo, RunLock};
 use crate::signal::SignalWatch;
 use crate::sink::{Sink, Writers, panic_text};
@@ -93,10 +95,16 @@ use update::Updated;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Trainer<T: Task> {
-    task: T,
+    /// Shared with the replicas while they compute.
+    task: Arc<T>,
     /// Out only while the optimizer has it.
     model: Option<T::Model>,
     device: Device,
+    /// Those that share each step, this one first; none where there is only this one.
+    devices: Vec<Device>,
+    reduction: Reduction,
+    /// Until the run begins there are none.
+    replicas: Replicas<T>,
     table: Arc<ParamTable>,
     /// Everything of the model that a checkpoint holds.
     saved: ParamTable,
@@ -229,6 +237,9 @@ impl<T: Task> Trainer<T> {
                     .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
             }
         }
+        if self.devices.len() > 1 {
+            self.start_replicas()?;
+        }
         let (feedback, said) = Feedback::channel();
         self.info.feedback = feedback.clone();
         for sink in &mut self.sinks {
@@ -249,6 +260,24 @@ impl<T: Task> Trainer<T> {
             self.progress.signals = SignalWatch::start();
         }
         Ok(())
+    }
+
+    /// Copies the model, as it stands after a resume, to the other devices.
+    fn start_replicas(&mut self) -> Result<(), ConfigError> {
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
+        let devices = (&*self.devices, self.reduction.clone());
+        self.replicas = Replicas::start(devices, (model, &self.optimizers), &self.table)
+            .map_err(|error| ConfigError::Device(format!("no replica could be made: {error}")))?;
+        Ok(())
+    }
+
+    /// The error for a replica that failed in the step under way; the first one is on this thread.
+    fn lost(&self, Lost { replica, text }: Lost) -> TrainError {
+        let step = self.clock.step;
+        match replica {
+            0 => TrainError::Device { step, reason: text },
+            replica => TrainError::Replica { replica, step, text },
+        }
     }
 
     // ── The loop ─────────────────────────────────────────────────────────────────────────────────────
@@ -283,9 +312,10 @@ impl<T: Task> Trainer<T> {
         self.clock = self.clock_after(&batches);
         self.callbacks.look_at(Some(&previous), &self.clock, self.settings.steps);
 
-        let backward = self.backward(&batches, &previous)?;
+        let backward = self.backward(batches, &previous)?;
         let loss = backward.loss.clone();
         let Updated { skipped, lrs } = self.update(backward, &previous)?;
+        self.compare_replicas(&previous)?;
 
         let timing = Timing { step: self.progress.lap(), data };
         self.progress.overhead.steps += timing.step;
@@ -309,6 +339,7 @@ impl<T: Task> Trainer<T> {
     /// Tells everybody how the run ended, waits for the sinks, and writes `run.json` for the last time.
     fn close(mut self, ended: Result<Outcome, TrainError>) -> Result<Fitted<T::Model>, TrainError> {
         let told = outcome_of(&ended);
+        self.replicas = Replicas::none(&self.table); // their memory is free, and their threads have ended
         if ended.is_err() {
             let _ = self.record(); // what the failing step had logged; it failed already
         }
@@ -393,6 +424,11 @@ fn outcome_of(ended: &Result<Outcome, TrainError>) -> Outcome {
         Ok(outcome) => outcome.clone(),
         Err(error) => Outcome::Failed(chain(error)),
     }
+}
+
+/// The task, for what only the trainer does with it.
+fn task_mut<T>(task: &mut Arc<T>) -> &mut T {
+    Arc::get_mut(task).expect("replicas let go of the task before they answer")
 }
 
 /// Between the hooks the model is always there.

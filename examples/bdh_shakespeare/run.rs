@@ -69,6 +69,7 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
     let mut builder = Trainer::builder(NextToken::new(train, val).vocabulary(PlainBytes), model)
         .optimizer(adamw, lr)
         .steps(sizes.max_iters)
+        .grad_accum_steps(args.hardware.count()) // a batch for each device
         .seed(args.seed)
         .log(log.clone())
         .eval(seldom.clone())
@@ -90,6 +91,7 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
         .sink(Console::default().line_every(LINE_EVERY))
         .run_dir(dir.path.clone())
         .config(json!({ "args": args, "model": args.config(), "text": corpus.name }));
+    builder = args.hardware.share(builder)?;
     if let Some(norm) = args.grad_clip {
         builder = builder.clip_grad_norm(norm);
     }

@@ -112,6 +112,7 @@ fn compose(
         args.max_histograms.into_iter().fold(ParamFilter::representative(), ParamFilter::limit);
     let builder = Trainer::builder(task, model)
         .steps(args.max_steps)
+        .grad_accum_steps(args.hardware.count()) // a batch for each device
         .seed(args.seed)
         .clip_grad_norm(1.0)
         .eval(start() | every(args.eval_freq) | last())
@@ -124,6 +125,7 @@ fn compose(
         .sink(LogTxt::default())
         .run_dir(dir.path.clone())
         .config(json!({ "args": args, "model": config, "text": corpus.name }));
+    let builder = args.hardware.share(builder)?;
     let groups = groups(args.weight_decay as f32, schedule(args.max_lr, args.warmup_steps));
     Ok(groups.into_iter().fold(builder, TrainerBuilder::group))
 }

@@ -111,6 +111,9 @@ pub(crate) fn compose(
             "recipe": recipe,
             "text": { "name": text.corpus.name, "levels": text.levels },
         }));
+    if !args.dry_run {
+        builder = args.hardware.share(builder)?;
+    }
     let lr = |peak| {
         warmup_stable_decay(peak, args.warmup_steps, args.warmdown_ratio).to(args.final_lr_frac)
     };

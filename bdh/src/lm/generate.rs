@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use std::sync::Arc;
 
 /// What token ids mean: a tokenizer, as far as training needs one.
-pub trait Vocabulary: Send {
+pub trait Vocabulary: Send + Sync {
     /// Ids of a text, without the token that begins a document.
     fn encode(&self, text: &str) -> Vec<i32>;
 

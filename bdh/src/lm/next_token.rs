@@ -7,6 +7,7 @@ use crate::{BoxError, Deferred, Probe, Source};
 use burn::tensor::Tensor;
 use serde_json::Value;
 use std::marker::PhantomData;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Trains a [`CausalLm`] to predict each next token.
 ///
@@ -17,7 +18,8 @@ use std::marker::PhantomData;
 /// | `val/accuracy`   | share of tokens whose likeliest prediction was right     |
 /// | `val/bpb`        | bits per byte of text, if [`vocabulary`](Self::vocabulary) is given |
 pub struct NextToken<M, S> {
-    source: S,
+    /// Never locked by two: batches are drawn by one thread, but all replicas see the task.
+    source: Mutex<S>,
     val: Vec<TokenBatch>,
     vocabulary: Option<Box<dyn Vocabulary>>,
     /// Bytes of text behind each token id; 0 for special tokens.
@@ -28,6 +30,7 @@ pub struct NextToken<M, S> {
 impl<M: CausalLm, S: Source<Batch = TokenBatch>> NextToken<M, S> {
     /// A task on training batches from `source`, judged on the batches of `val` (empty for no eval).
     pub fn new(source: S, val: Vec<TokenBatch>) -> Self {
+        let source = Mutex::new(source);
         Self { source, val, vocabulary: None, token_bytes: Vec::new(), model: PhantomData }
     }
 
@@ -36,6 +39,10 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> NextToken<M, S> {
     pub fn vocabulary(self, vocabulary: impl Vocabulary + 'static) -> Self {
         let token_bytes = vocabulary.token_bytes();
         Self { vocabulary: Some(Box::new(vocabulary)), token_bytes, ..self }
+    }
+
+    fn source(&self) -> MutexGuard<'_, S> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes behind a target; 0 for ignored and special ones.
@@ -61,7 +68,7 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        self.source.next_batch()
+        self.source.get_mut().unwrap_or_else(PoisonError::into_inner).next_batch()
     }
 
     fn check(&self, model: &M, batch: &TokenBatch) -> Result<(), BoxError> {
@@ -73,7 +80,7 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
     }
 
     fn batch_size(&self) -> Option<BatchSize> {
-        self.source.batch_size()
+        self.source().batch_size()
     }
 
     fn loss(&self, model: &M, batch: &TokenBatch, probe: &Probe<'_>) -> Tensor<1> {
@@ -127,10 +134,10 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
     }
 
     fn position(&self) -> Value {
-        self.source.position()
+        self.source().position()
     }
 
     fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.source.seek(position)
+        self.source.get_mut().unwrap_or_else(PoisonError::into_inner).seek(position)
     }
 }

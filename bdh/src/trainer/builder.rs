@@ -7,6 +7,7 @@ use crate::event::Bus;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
 use crate::params::ParamTable;
+use crate::replicas::{Reduction, Replicas};
 use crate::run::{self, RunInfo};
 use crate::sink::{Jsonl, Sink};
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
 };
 use burn::module::Module;
 use burn::optim::DynOptimizer;
+use burn::tensor::Device;
 use derive_builder::Builder;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -49,6 +51,19 @@ pub struct Parts<T: Task> {
     /// Micro-batches that are averaged into one update. Defaults to 1.
     #[builder(default = 1)]
     grad_accum_steps: usize,
+    /// Devices that share each step, from [`bdh::devices`](crate::devices): a replica of the model is trained on each, and
+    /// the step's micro-batches are dealt out to them in turn. The model is to be on the first. Unset, it trains where it is.
+    ///
+    /// `grad_accum_steps` counts the micro-batches of all devices together, so the run is the same on any number of them,
+    /// up to the rounding of sums.
+    #[builder(default, setter(into))]
+    devices: Vec<Device>,
+    /// Whether gradients of replicas are summed by the processor also where NCCL could do it. Defaults to no.
+    #[builder(default)]
+    reduce_on_host: bool,
+    /// The steps on which all replicas' weights are read and compared, to the bit. Defaults to every 1,000 and the last.
+    #[builder(default = "crate::every(1000) | Cadence::Last", setter(into))]
+    check_replicas: Cadence,
     /// Largest global L2 norm that the gradients may have; larger ones are scaled down to it, on the
     /// device, as PyTorch's `clip_grad_norm_` does. Unset, nothing is clipped.
     #[builder(default, setter(strip_option))]
@@ -101,6 +116,10 @@ pub struct Parts<T: Task> {
 pub(super) struct Settings {
     pub(super) steps: u64,
     pub(super) grad_accum_steps: usize,
+    #[serde(skip_serializing_if = "is_one")] // as in runs of versions that knew one device
+    pub(super) devices: usize,
+    #[serde(skip)]
+    pub(super) check_replicas: Cadence,
     pub(super) clip_grad_norm: Option<f64>,
     pub(super) log: Cadence,
     pub(super) eval: Cadence,
@@ -204,7 +223,10 @@ impl<T: Task> TrainerBuilder<T> {
         let info = parts.info(&settings, &optimizers, &table, &callbacks);
         let mut trainer = Trainer {
             device: device::of(&parts.model),
-            task: parts.task,
+            replicas: Replicas::none(&table),
+            reduction: parts.reduction(),
+            devices: parts.devices,
+            task: Arc::new(parts.task),
             model: Some(parts.model),
             table,
             saved,
@@ -243,6 +265,7 @@ impl<T: Task> Parts<T> {
             let expected = "an update needs 1 micro-batch or more";
             return invalid("grad_accum_steps", &self.grad_accum_steps, expected);
         }
+        self.check_devices()?;
         if let Some(norm) = self.clip_grad_norm.filter(|norm| *norm <= 0.0 || norm.is_nan()) {
             return invalid("clip_grad_norm", &norm, "a norm to clip to is above 0; 1.0 is usual");
         }
@@ -274,6 +297,36 @@ impl<T: Task> Parts<T> {
         intervention::check_names(&self.interventions)
     }
 
+    /// Whether the devices can share a step, and the model is where it is expected.
+    fn check_devices(&self) -> Result<(), ConfigError> {
+        let count = self.devices.len().max(1);
+        let invalid = |field, value, expected| Err(ConfigError::Invalid { field, value, expected });
+        if !self.grad_accum_steps.is_multiple_of(count) {
+            let whole = self.grad_accum_steps.next_multiple_of(count);
+            let expected = format!(
+                "which {count} devices cannot share evenly; {whole} would be {} for each",
+                whole / count
+            );
+            return invalid("grad_accum_steps", self.grad_accum_steps.to_string(), expected);
+        }
+        match self.devices.first() {
+            Some(first) if *first != device::of(&self.model) => {
+                let expected = "the device that the model is on; make it on the first of them";
+                invalid("devices", format!("beginning with {first:?}"), expected.to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// NCCL between NVIDIA's GPUs, the host otherwise.
+    fn reduction(&self) -> Reduction {
+        if self.devices.len() > 1 && !self.reduce_on_host && device::are_cuda(&self.devices) {
+            let devices = self.devices.iter().map(|device| device.clone().inner());
+            return Reduction::Nccl(devices.collect());
+        }
+        Reduction::Host
+    }
+
     /// Whether the checkpoint to continue from is one of this directory's own.
     fn resumes_in(&self, dir: &Path) -> bool {
         let Some(Resume::From(resume)) = &self.resume else { return self.resume.is_some() };
@@ -286,6 +339,8 @@ impl<T: Task> Parts<T> {
         Settings {
             steps: self.steps,
             grad_accum_steps: self.grad_accum_steps,
+            devices: self.devices.len().max(1),
+            check_replicas: self.check_replicas.clone(),
             clip_grad_norm: self.clip_grad_norm,
             log: self.log.clone(),
             eval: if self.task.val_batches().is_empty() {
@@ -341,6 +396,7 @@ impl<T: Task> Parts<T> {
         Ok(Plan {
             steps: self.steps,
             grad_accum_steps: self.grad_accum_steps,
+            devices: settings.devices,
             clip_grad_norm: self.clip_grad_norm,
             params: (table.len(), table.num_elements()),
             groups: optimizers.describe(table),
@@ -396,6 +452,11 @@ impl<T: Task> Parts<T> {
         });
         info(self.run_dir.as_deref(), settings, config)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 /// What the sinks are told of a run that begins.

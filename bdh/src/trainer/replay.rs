@@ -141,13 +141,15 @@ impl<T: Task> Trainer<T> {
     /// Takes the step after the checkpoint, up to its gradients: on the same batches, with the same seeds.
     fn look_at_gradients(&mut self, state: &State) -> Result<(), TrainError> {
         let step = self.clock.step + 1;
-        self.task.seek(&state.data).map_err(|source| TrainError::Data { step, source })?;
+        super::task_mut(&mut self.task)
+            .seek(&state.data)
+            .map_err(|source| TrainError::Data { step, source })?;
         let micro_batches = state.config["trainer"]["grad_accum_steps"].as_u64().unwrap_or(1);
         self.settings.grad_accum_steps = micro_batches as usize;
         let batches = self.fetch()?;
         let previous = self.clock;
         self.clock = self.clock_after(&batches);
-        let backward = self.backward(&batches, &previous)?;
+        let backward = self.backward(batches, &previous)?;
         self.show_gradients(backward, &previous)
     }
 }

@@ -166,7 +166,7 @@ impl<T: Task> Trainer<T> {
         let moments =
             OptimizerState { tensors: optimizer.into_iter().collect(), scalars: state.optimizer };
         self.optimizers.load(moments, &self.table, &device).map_err(mismatch)?;
-        self.task
+        super::task_mut(&mut self.task)
             .seek(&state.data)
             .map_err(|error| mismatch(format!("the data position: {error}")))?;
         self.load_interventions(state.interventions).map_err(mismatch)?;

@@ -113,8 +113,9 @@ impl<T: Task> Trainer<T> {
 
         let without_tape = model.valid();
         let batches = self.task.val_batches();
+        let theirs = self.replicas.eval(&self.task);
         let mut totals = Totals::default();
-        for (index, batch) in batches.iter().enumerate() {
+        for (index, batch) in batches.iter().enumerate().step_by(self.replicas.count()) {
             self.task.eval(&without_tape, batch, &mut totals);
             if self.callbacks.want(Hook::OnEvalBatch) {
                 let event = EvalBatch { cx, index, count: batches.len() };
@@ -122,6 +123,8 @@ impl<T: Task> Trainer<T> {
                 self.callbacks.fire(Hook::OnEvalBatch, &self.bus, step, call)?;
             }
         }
+        let summed = self.replicas.add_up(theirs, &mut totals, &self.device);
+        summed.map_err(|lost| self.lost(lost))?;
         let metrics = self.task.summarize(&totals);
         for (name, value) in &metrics {
             cx.log(format!("val/{name}"), value.clone());

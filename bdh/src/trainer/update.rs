@@ -2,10 +2,13 @@
 
 use super::{MODEL_IS_IN, Trainer};
 use crate::callback::{Callback, Hook};
+use crate::clip::Clipping;
 use crate::event::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Cx, MicroBatch, StepStart,
 };
 use crate::intervention::{Intervene, Verdict};
+use crate::pass::Sums;
+use crate::replicas::{Answers, Update};
 use crate::stats::Stats;
 use crate::task::{BatchSize, Task};
 use crate::{Clock, Deferred, Probe, Tap, TrainError, params, seed};
@@ -30,6 +33,16 @@ struct Ready {
     grads: GradientsParams,
     verdict: Verdict,
     lrs: Vec<(String, f64)>,
+    /// The other replicas, which are at it already.
+    theirs: Answers<()>,
+}
+
+/// What interventions decided.
+struct Decided {
+    verdict: Verdict,
+    lr_factor: f64,
+    /// Whether one of them has given the parameters other gradients.
+    replaced: bool,
 }
 
 /// How the update went.
@@ -38,20 +51,13 @@ pub(super) struct Updated {
     pub(super) lrs: Vec<(String, f64)>,
 }
 
-/// What clipping did, on the device.
-struct Clipping {
-    norm: Deferred,
-    coefficient: Deferred,
-    factor: Tensor<1>,
-}
-
 impl<T: Task> Trainer<T> {
     /// The step's micro-batches, all of them before anything is computed: who is due may depend on how
     /// many tokens they hold.
     pub(super) fn fetch(&mut self) -> Result<Vec<(T::Batch, BatchSize)>, TrainError> {
         let step = self.clock.step + 1;
         self.device.seed(seed::data(self.settings.seed, step));
-        let task = &mut self.task;
+        let task = super::task_mut(&mut self.task);
         let model = self.model.as_ref().expect(MODEL_IS_IN);
         let mut next = || {
             let batch = task
@@ -61,7 +67,15 @@ impl<T: Task> Trainer<T> {
             let size = task.size(&batch);
             Ok((batch, size))
         };
-        (0..self.settings.grad_accum_steps).map(|_| next()).collect()
+        let count = self.settings.grad_accum_steps;
+        let batches = (0..count).map(|_| next()).collect::<Result<Vec<_>, TrainError>>()?;
+        let others = batches.iter().filter(|_| self.replicas.count() > 1);
+        match others.map(|(_, size)| *size).find(|size| size.samples != batches[0].1.samples) {
+            Some(other) => {
+                Err(TrainError::Data { step, source: uneven(batches[0].1, other).into() })
+            }
+            None => Ok(batches),
+        }
     }
 
     /// The clock as it stands when the step on these batches is complete.
@@ -83,7 +97,7 @@ impl<T: Task> Trainer<T> {
     /// Forward and backward for each micro-batch; their means stay on the device.
     pub(super) fn backward(
         &mut self,
-        batches: &[(T::Batch, BatchSize)],
+        batches: Vec<(T::Batch, BatchSize)>,
         previous: &Clock,
     ) -> Result<Backward, TrainError> {
         let step = self.clock.step;
@@ -93,40 +107,39 @@ impl<T: Task> Trainer<T> {
         self.callbacks.fire(Hook::OnStepStart, &self.bus, step, |c| c.on_step_start(&event))?;
 
         let count = batches.len();
-        let taps = RefCell::default();
-        let mut sum: Option<(Tensor<1>, GradientsParams)> = None;
-        for (index, (batch, size)) in batches.iter().enumerate() {
-            // From (seed, step, micro-batch) and nothing else: no eval, sample or callback shifts it.
-            self.device.seed(seed::forward(self.settings.seed, step, index as u64));
-            let listens = self.callbacks.listening && index + 1 == count;
-            let probe = if listens { Probe::into_taps(&taps) } else { Probe::off() };
-            let loss = self.task.loss(model, batch, &probe);
-            let value = loss.clone().inner();
+        let pass = self.replicas.pass(self.settings.seed, step, count);
+        let (batches, sizes): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
+        let mut shares = self.replicas.deal(batches).into_iter();
+        let own = shares.next().expect("the first replica is always there");
+        let theirs = self.replicas.backward(&self.task, &pass, shares);
 
-            // Backward sums over micro-batches; this makes it their mean.
-            let share = if count > 1 { loss / count as f64 } else { loss };
-            let grads = GradientsParams::from_grads(share.backward(), model);
+        let taps = RefCell::default();
+        let last = own.last().map(|(index, _)| *index);
+        let mut sums: Option<Sums> = None;
+        for (index, batch) in own {
+            let listens = self.callbacks.listening && Some(index) == last;
+            let probe = if listens { Probe::into_taps(&taps) } else { Probe::off() };
+            let more = pass.run((&*self.task, model), &self.device, (index, &batch), &probe);
             if self.callbacks.want(Hook::OnMicroBatch) {
-                let loss = Deferred::from(value.clone());
-                let gradients = Stats::new(&self.table, || params::gradients(model, &grads));
-                let gradients = &gradients;
-                let event = MicroBatch { cx, index, count, size: *size, loss: &loss, gradients };
+                let loss = Deferred::from(more.loss.clone());
+                let gradients = Stats::new(&self.table, || params::gradients(model, &more.grads));
+                let (gradients, size) = (&gradients, sizes[index]);
+                let event = MicroBatch { cx, index, count, size, loss: &loss, gradients };
                 let call = |c: &mut dyn Callback| c.on_micro_batch(&event);
                 self.callbacks.fire(Hook::OnMicroBatch, &self.bus, step, call)?;
             }
-            sum = Some(match sum.take() {
-                None => (value, grads),
-                Some((total, mut all)) => {
-                    params::accumulate(model, &mut all, grads);
-                    (total + value, all)
-                }
+            sums = Some(match sums.take() {
+                None => more,
+                Some(sums) => sums.add(model, more),
             });
         }
-        let (total, grads) = sum.expect("the builder refuses 0 micro-batches");
+        let sums = sums.expect("the builder refuses 0 micro-batches");
+        let sums = self.replicas.reduce(theirs, sums, (model, &self.device));
+        let Sums { loss, grads } = sums.map_err(|lost| self.lost(lost))?;
         if grads.is_empty() {
             return Err(TrainError::NoGradients { step });
         }
-        let loss = Deferred::from(total) / count as f64;
+        let loss = Deferred::from(loss) / count as f64;
         Ok(Backward { loss, grads, taps: taps.into_inner() })
     }
 
@@ -138,7 +151,7 @@ impl<T: Task> Trainer<T> {
     ) -> Result<Updated, TrainError> {
         let model = self.model.take().expect(MODEL_IS_IN);
         let ready = self.prepare(&model, backward, previous);
-        let Ready { grads, verdict, lrs } = match ready {
+        let Ready { grads, verdict, lrs, theirs } = match ready {
             Ok(ready) => ready,
             Err(error) => {
                 self.model = Some(model); // `on_fit_end` is to see it
@@ -152,6 +165,7 @@ impl<T: Task> Trainer<T> {
             Verdict::Apply => self.optimizers.step(model, grads, &rates),
             Verdict::Skip => model,
         });
+        self.replicas.wait(theirs).map_err(|lost| self.lost(lost))?;
         if let Some(before) = before {
             self.after_optimizer_step(&before, previous)?;
         }
@@ -189,29 +203,56 @@ impl<T: Task> Trainer<T> {
         let of_raw = if self.interventions.is_empty() { self.clipping(&raw) } else { None };
         drop(raw);
 
-        let (verdict, lr_factor) = self.intervene(model, previous, &mut grads)?;
+        let Decided { verdict, lr_factor, replaced } =
+            self.intervene(model, previous, &mut grads)?;
+        let lrs = self.lrs(lr_factor);
+        let theirs = self.update_replicas(verdict, &lrs, replaced.then_some((model, &grads)))?;
         let clipping = of_raw
             .or_else(|| self.clipping(&Stats::new(&table, || params::gradients(model, &grads))));
         if let Some(clipping) = &clipping {
             params::scale_gradients(model, &mut grads, clipping.factor.clone());
         }
-        let lrs = self.lrs(lr_factor);
         let given = Stats::new(&table, || params::gradients(model, &grads));
         self.before_optimizer_step(model, previous, &given, clipping.as_ref(), &lrs)?;
         drop(given); // the optimizer shall be the last to hold the gradients
-        Ok(Ready { grads, verdict, lrs })
+        Ok(Ready { grads, verdict, lrs, theirs })
     }
 
-    /// The factor that brings the gradients down to the largest norm allowed, if there is one, without
-    /// waiting for the norm.
-    ///
-    /// Source: PyTorch's `clip_grad_norm_`, its `1e-6` included.
+    /// Has the other replicas take the step, on gradients that interventions have `replaced` where they have.
+    fn update_replicas(
+        &self,
+        verdict: Verdict,
+        lrs: &[(String, f64)],
+        replaced: Option<(&T::Model, &GradientsParams)>,
+    ) -> Result<Answers<()>, TrainError> {
+        let replaced = replaced.filter(|_| self.replicas.count() > 1);
+        let replaced = replaced.map(|(model, grads)| self.replicas.replaced(grads, model));
+        Ok(self.replicas.update(Update {
+            verdict,
+            lrs: lrs.iter().map(|(_, lr)| *lr).collect(),
+            clip_grad_norm: self.settings.clip_grad_norm,
+            replaced: replaced.transpose().map_err(|lost| self.lost(lost))?,
+        }))
+    }
+
+    /// Ends the run if the replicas are no longer equal, on the steps on which they are compared.
+    pub(super) fn compare_replicas(&mut self, previous: &Clock) -> Result<(), TrainError> {
+        let (step, steps) = (self.clock.step, self.settings.steps);
+        let is_due = self.settings.check_replicas.is_due(Some(previous), &self.clock, steps);
+        if !is_due || self.replicas.count() == 1 {
+            return Ok(());
+        }
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
+        match self.replicas.apart(model).map_err(|lost| self.lost(lost))? {
+            Some((replica, param)) => Err(TrainError::ReplicasApart { replica, param, step }),
+            None => Ok(()),
+        }
+    }
+
+    /// What clipping does to these gradients, if there is a largest norm.
     fn clipping(&self, gradients: &Stats<'_>) -> Option<Clipping> {
         let max = self.settings.clip_grad_norm?;
-        let norm = gradients.l2_on(&self.device.clone().inner());
-        let factor = ((norm + 1e-6).recip() * max).clamp_max(1.0);
-        let coefficient = Deferred::from(factor.clone());
-        Some(Clipping { norm: gradients.l2(), coefficient, factor })
+        Some(Clipping::to(max, gradients, &self.device))
     }
 
     /// Each group's learning rate for the step under way.
@@ -238,22 +279,23 @@ impl<T: Task> Trainer<T> {
         self.callbacks.fire(Hook::AfterBackward, &self.bus, self.clock.step, call)
     }
 
-    /// Lets every intervention act; whether to go on with the step, and the factor on learning rates.
+    /// Lets every intervention act.
     fn intervene(
         &mut self,
         model: &T::Model,
         previous: &Clock,
         grads: &mut GradientsParams,
-    ) -> Result<(Verdict, f64), TrainError> {
-        let (mut verdict, mut lr_factor) = (Verdict::Apply, 1.0);
+    ) -> Result<Decided, TrainError> {
+        let mut decided = Decided { verdict: Verdict::Apply, lr_factor: 1.0, replaced: false };
         let cx = cx!(self, &self.clock, Some(previous), model);
         for (index, intervention) in self.interventions.iter_mut().enumerate() {
             // So that what it draws does not depend on what observers drew before.
             self.device.seed(seed::intervention(self.settings.seed, self.clock.step, index as u64));
             let mut replace = |make: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1>| {
                 params::replace_gradients(model, grads, make);
+                decided.replaced = true;
             };
-            let (table, lr_factor) = (&*self.table, &mut lr_factor);
+            let (table, lr_factor) = (&*self.table, &mut decided.lr_factor);
             let mut at = Intervene { cx, table, replace: &mut replace, lr_factor };
             let result = catch_unwind(AssertUnwindSafe(|| intervention.intervene(&mut at)));
             let result = result.unwrap_or_else(|panic| {
@@ -266,10 +308,10 @@ impl<T: Task> Trainer<T> {
                 source,
             })?;
             if answer == Verdict::Skip {
-                verdict = Verdict::Skip;
+                decided.verdict = Verdict::Skip;
             }
         }
-        Ok((verdict, lr_factor))
+        Ok(decided)
     }
 
     fn before_optimizer_step(
@@ -304,4 +346,12 @@ impl<T: Task> Trainer<T> {
         let call = |c: &mut dyn Callback| c.after_optimizer_step(&event);
         self.callbacks.fire(Hook::AfterOptimizerStep, &self.bus, self.clock.step, call)
     }
+}
+
+/// Why replicas cannot share a step: each one's mean would count as much, of however many samples it is.
+fn uneven(first: BatchSize, other: BatchSize) -> String {
+    format!(
+        "several devices need micro-batches of one size; one has {} sample(s), another {}",
+        first.samples, other.samples
+    )
 }

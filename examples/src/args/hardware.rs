@@ -2,7 +2,7 @@
 
 use bdh::burn::tensor::Device;
 use bdh::ops::Precision;
-use bdh::{ConfigError, DeviceSpec};
+use bdh::{ConfigError, DeviceSpec, Task, TrainerBuilder};
 use clap::error::ErrorKind;
 use serde::Serialize;
 use std::fmt;
@@ -18,6 +18,9 @@ pub struct Hardware {
     /// Devices that share the work, from --device on; each has a replica of the model [default: 1]
     #[arg(long, value_name = "COUNT", value_parser = count, help_heading = "Run")]
     pub devices: Option<usize>,
+    /// Sums the gradients of several devices on the host, also where NCCL could do it
+    #[arg(long, help_heading = "Run")]
+    pub reduce_on_host: bool,
     /// What is computed in: f32, or bf16 with weights and loss in f32 [default: bf16 on cuda, f32 elsewhere]
     #[arg(long, value_name = "PRECISION", help_heading = "Run")]
     pub precision: Option<Precision>,
@@ -81,6 +84,15 @@ impl Hardware {
     /// What `--device` names, or the fastest device built in.
     fn named(&self) -> DeviceSpec {
         self.device.clone().unwrap_or_default()
+    }
+
+    /// Lets a run's devices share its steps.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn share<T: Task>(&self, run: TrainerBuilder<T>) -> Result<TrainerBuilder<T>, ConfigError> {
+        Ok(run.devices(self.open()?).reduce_on_host(self.reduce_on_host))
     }
 
     /// How many devices a run has.

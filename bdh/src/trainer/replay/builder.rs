@@ -6,6 +6,7 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, State};
 use crate::event::Bus;
 use crate::optim::Optimizers;
 use crate::outcome::chain;
+use crate::replicas::{Reduction, Replicas};
 use crate::sink::Sink;
 use crate::trainer::builder::{Settings, add_jsonl, check_val, info, table_of};
 use crate::trainer::dispatch::Callbacks;
@@ -13,6 +14,7 @@ use crate::trainer::{Progress, Trainer};
 use crate::{Cadence, Clock, ConfigError, ParamTable, Plan, PlanRow, Task, device};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Composes a [`Replay`]; begun by [`Replay::builder`].
@@ -129,7 +131,10 @@ impl<T: Task> ReplayBuilder<T> {
             plan: plan(&settings, &table, &callbacks, &self.sinks, &steps),
             info: info(self.run_dir.as_deref(), &settings, config),
             device: device::of(&self.model),
-            task: self.task,
+            devices: Vec::new(),
+            reduction: Reduction::Host,
+            replicas: Replicas::none(&table),
+            task: Arc::new(self.task),
             saved: ParamTable::with_frozen(&self.model),
             model: Some(self.model),
             table,
@@ -156,6 +161,8 @@ impl<T: Task> ReplayBuilder<T> {
         Settings {
             steps: of.config["trainer"]["steps"].as_u64().unwrap_or_default().max(last),
             grad_accum_steps: 1,
+            devices: 1,
+            check_replicas: Cadence::Never,
             clip_grad_norm: None,
             log: Cadence::Never,
             eval: if self.eval { Cadence::EVERY_STEP } else { Cadence::Never },
@@ -251,6 +258,7 @@ fn plan(
         callbacks.iter().map(|callback| row(callback.name(), callback.hooks(), callback.keys()));
     Plan {
         steps: settings.steps,
+        devices: 1,
         grad_accum_steps: settings.grad_accum_steps,
         clip_grad_norm: None,
         params: (table.len(), table.num_elements()),

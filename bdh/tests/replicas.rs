@@ -1,0 +1,490 @@
+//! A run on n devices is the run on one of them with as many micro-batches, and no replica can be lost unnoticed.
+//!
+//! The devices are the CPU, n times: what is dealt out, summed and compared is the same on GPUs.
+
+#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use bdh::burn::optim::{AdamWConfig, LearningRate, Optimizer, RecordState, SgdConfig};
+use bdh::burn::optim::{StateSink, StateSource};
+use bdh::burn::tensor::{Device, Tensor};
+use bdh::{
+    BatchSize, BoxError, Deferred, Fitted, Intervene, Intervention, MemorySink, Outcome, Probe,
+    Schedule, StopReason, Task, TokenBatch, Totals, TrainError, Trainer, TrainerBuilder, Verdict,
+    every, never,
+};
+use serde_json::Value;
+use std::thread;
+use std::time::{Duration, Instant};
+use tiny::{ROWS, Seen, Tiny};
+
+/// The CPU so many times.
+fn devices(count: usize) -> Vec<Device> {
+    bdh::devices(&format!("cpu:0-{}", count - 1)).expect("the CPU")
+}
+
+/// One run at a time: the CPU has one generator for the whole process, which every run seeds.
+fn try_fit<T: Task>(run: TrainerBuilder<T>) -> Result<Fitted<T::Model>, TrainError> {
+    let _alone = tiny::alone();
+    run.build().expect("a valid run").fit()
+}
+
+fn fit<T: Task>(run: TrainerBuilder<T>) -> Fitted<T::Model> {
+    try_fit(run).expect("a run that completes")
+}
+
+/// Weights as numbers, and the losses on the way.
+fn trained(run: tiny::Builder) -> (Vec<f32>, Vec<f64>) {
+    let memory = MemorySink::default();
+    let model = fit(run.sink(memory.clone())).model;
+    let weights = tiny::weights(&model).into_iter().flatten().map(f32::from_bits).collect();
+    (weights, memory.series("train/loss").into_iter().map(|(_, loss)| loss).collect())
+}
+
+/// Panics unless numbers are equal up to the rounding of sums in another order, relative to their size.
+fn close(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let apart = (found - expected).abs() / expected.abs().max(1.0);
+        assert!(apart <= tolerance, "{at}: {found}, not {expected}");
+    }
+}
+
+fn close_runs(found: (Vec<f32>, Vec<f64>), expected: (Vec<f32>, Vec<f64>)) {
+    let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<_>>();
+    close(&found.1, &expected.1, 1e-5);
+    close(&wide(found.0), &wide(expected.0), 1e-4);
+}
+
+#[test]
+fn n_replicas_of_b_rows_train_like_one_model_on_n_times_b() {
+    let with = |rows: usize, replicas: usize| {
+        let run = tiny::compose(tiny::task(rows), Tiny::new(0.0), 30);
+        let run = run.optimizer(AdamWConfig::new().build(), 0.01).clip_grad_norm(0.5);
+        trained(run.grad_accum_steps(replicas).devices(devices(replicas)))
+    };
+    let single = with(8, 1);
+    close_runs(with(4, 2), single.clone());
+    close_runs(with(2, 4), single);
+}
+
+#[test]
+fn replicas_train_like_accumulation_of_the_same_micro_batches() {
+    let with = |replicas| tiny::run(30).grad_accum_steps(6).devices(devices(replicas));
+    let single = trained(with(1));
+    close_runs(trained(with(3)), single.clone());
+    close_runs(trained(with(2)), single);
+}
+
+#[test]
+fn one_device_is_the_run_without_any_to_the_bit() {
+    let plain = trained(tiny::run(10));
+    assert_eq!(trained(tiny::run(10).devices(devices(1))), plain);
+}
+
+#[test]
+fn replicas_are_equal_to_the_bit_after_each_of_100_steps_whatever_watches_them() {
+    let norms = tiny::before_optimizer_step(|at| Ok(at.log("norm", at.gradients.l2())));
+    let updates = tiny::after_optimizer_step(|at| Ok(at.log("update", at.updates.l2())));
+    let run = tiny::run(100).clip_grad_norm(0.1).grad_accum_steps(6).devices(devices(3));
+    fit(run.check_replicas(every(1)).callback(norms).callback(updates));
+}
+
+#[test]
+fn callbacks_of_a_run_on_several_devices_see_the_whole_step() {
+    let with = |replicas| {
+        let (seen, memory) = (Seen::new(), MemorySink::default());
+        let log = seen.clone();
+        let run = tiny::run(3).grad_accum_steps(2).devices(devices(replicas));
+        let norms = tiny::after_backward(move |at| {
+            log.push((at.step(), at.clock().samples, at.num_devices()));
+            Ok(at.log("norm", at.gradients.l2()))
+        });
+        fit(run.callback(norms).sink(memory.clone()));
+        let norms: Vec<_> = memory.series("norm").into_iter().map(|(_, norm)| norm).collect();
+        (seen.all(), norms)
+    };
+    let ((seen, norms), (of_single, norms_of_single)) = (with(2), with(1));
+    assert_eq!(seen, [(1, 4, 2), (2, 8, 2), (3, 12, 2)]);
+    assert_eq!(of_single, [(1, 4, 1), (2, 8, 1), (3, 12, 1)]);
+    close(&norms, &norms_of_single, 1e-6);
+}
+
+/// A task that does something at each loss and each eval of another one, on whichever thread.
+struct Watched<F> {
+    task: tiny::Task,
+    at_batch: F,
+}
+
+impl<F: Fn(&str, &TokenBatch) + Send + Sync + 'static> Task for Watched<F> {
+    type Model = Tiny;
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        self.task.next_batch()
+    }
+
+    fn size(&self, batch: &TokenBatch) -> BatchSize {
+        self.task.size(batch)
+    }
+
+    fn loss(&self, model: &Tiny, batch: &TokenBatch, probe: &Probe<'_>) -> Tensor<1> {
+        (self.at_batch)(thread::current().name().unwrap_or_default(), batch);
+        self.task.loss(model, batch, probe)
+    }
+
+    fn val_batches(&self) -> &[TokenBatch] {
+        self.task.val_batches()
+    }
+
+    fn eval(&self, model: &Tiny, batch: &TokenBatch, totals: &mut Totals) {
+        (self.at_batch)(thread::current().name().unwrap_or_default(), batch);
+        self.task.eval(model, batch, totals);
+    }
+
+    fn summarize(&self, totals: &Totals) -> Vec<(String, Deferred)> {
+        self.task.summarize(totals)
+    }
+}
+
+fn watched<F: Fn(&str, &TokenBatch) + Send + Sync + 'static>(
+    steps: u64,
+    at_batch: F,
+) -> TrainerBuilder<Watched<F>> {
+    Trainer::builder(Watched { task: tiny::task(ROWS), at_batch }, Tiny::new(0.0))
+        .optimizer(SgdConfig::new().build(), 0.1)
+        .steps(steps)
+        .stop_on_signals(false)
+}
+
+#[test]
+fn each_micro_batch_and_each_validation_batch_goes_to_one_replica() {
+    let (seen, log) = (Seen::new(), Seen::new());
+    let pushed = seen.clone();
+    let run = watched(2, move |thread, batch| {
+        let thread = if thread.starts_with("replica") { thread } else { "trainer" };
+        pushed.push((thread.to_owned(), batch.targets().to_vec()));
+    });
+    fit(run.grad_accum_steps(4).devices(devices(2)));
+    let on = |name: &str| seen.all().into_iter().filter(|(thread, _)| thread == name).count();
+    assert_eq!((on("trainer"), on("replica 1")), (5, 5)); // 2 steps of 2 micro-batches, and an eval's half
+
+    // All of them together are what one device would have seen.
+    let pushed = log.clone();
+    fit(watched(2, move |_, batch| pushed.push(batch.targets().to_vec())).grad_accum_steps(4));
+    let sorted = |mut batches: Vec<Vec<i32>>| {
+        batches.sort();
+        batches
+    };
+    let batches = seen.all().into_iter().map(|(_, batch)| batch).collect();
+    assert_eq!(sorted(batches), sorted(log.all()));
+}
+
+#[test]
+fn an_eval_that_replicas_share_finds_what_one_model_finds() {
+    let metrics = |replicas| {
+        let memory = MemorySink::default();
+        let run = tiny::run(4).grad_accum_steps(4).devices(devices(replicas)).eval(every(2));
+        fit(run.sink(memory.clone()));
+        let of = |key: &str| memory.series(key).into_iter().map(|(_, value)| value);
+        ["val/loss", "val/accuracy", "val/perplexity", "val/bpb"].into_iter().flat_map(of).collect()
+    };
+    let single: Vec<f64> = metrics(1);
+    assert_eq!(single.len(), 8);
+    close(&metrics(2), &single, 1e-6);
+    close(&metrics(4), &single, 1e-6); // two validation batches: two replicas have nothing to do
+}
+
+#[test]
+fn a_replica_that_panics_ends_the_run_with_its_name_and_without_a_hang() {
+    let began = Instant::now();
+    let seen = Seen::new();
+    let told = seen.clone();
+    let run = watched(10, |thread, batch| {
+        assert!(thread != "replica 2" || batch.targets()[0] != 5, "no more paper");
+    });
+    let end = tiny::on_fit_end(move |at| Ok(told.push(at.outcome.clone())));
+    let run = run.grad_accum_steps(3).devices(devices(3)).callback(end);
+    let error = try_fit(run).expect_err("a replica panics");
+    let TrainError::Replica { replica: 2, step, text } = &error else { panic!("{error}") };
+    assert!(*step >= 1 && text == "no more paper", "{error}");
+    assert!(error.to_string().starts_with("replica 2 failed at step"), "{error}");
+    assert!(matches!(&seen.all()[..], [Outcome::Failed(text)] if text.contains("no more paper")));
+    assert!(began.elapsed() < Duration::from_mins(1));
+}
+
+#[test]
+fn the_trainers_own_panic_ends_the_run_as_on_one_device() {
+    let run = watched(10, |thread, _| assert!(thread.starts_with("replica"), "out of ink"));
+    let run = run.grad_accum_steps(2).devices(devices(2));
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(try_fit(run))));
+    let panic = panic.expect_err("the panic is passed on");
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"out of ink"));
+}
+
+#[test]
+fn work_that_cannot_be_shared_evenly_is_refused_before_anything_runs() {
+    let run = tiny::run(10).grad_accum_steps(3).devices(devices(2));
+    let error = run.build().err().expect("3 micro-batches for 2").to_string();
+    for part in ["grad_accum_steps", "3", "2 devices", "4 would be 2 for each"] {
+        assert!(error.contains(part), "`{part}` in: {error}");
+    }
+}
+
+/// Every second batch has another number of rows.
+struct Uneven(u64);
+
+impl bdh::Source for Uneven {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        self.0 += 1;
+        Ok(TokenBatch::from_rows(&vec![vec![1, 2, 3]; 1 + (self.0 % 2) as usize]))
+    }
+
+    fn position(&self) -> Value {
+        Value::Null
+    }
+
+    fn seek(&mut self, _: &Value) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn micro_batches_of_different_sizes_are_refused_before_they_are_dealt_out() {
+    let run = |replicas: usize| {
+        Trainer::builder(bdh::NextToken::new(Uneven(0), Vec::new()), Tiny::new(0.0))
+            .optimizer(SgdConfig::new().build(), 0.1)
+            .steps(2)
+            .grad_accum_steps(2)
+            .devices(devices(replicas))
+            .stop_on_signals(false)
+    };
+    let error = try_fit(run(2)).expect_err("uneven");
+    let TrainError::Data { step: 1, source } = &error else { panic!("{error}") };
+    let text = source.to_string();
+    assert!(text.contains("one has 2 sample(s), another 1"), "{text}");
+    fit(run(1)); // on one device they are averaged, as before
+}
+
+#[test]
+fn the_plan_says_who_does_how_much() {
+    let trainer = tiny::run(10).grad_accum_steps(6).devices(devices(3)).build().expect("valid");
+    let plan = trainer.plan().to_string();
+    assert!(plan.contains("6 micro-batch(es), 2 on each of 3 devices"), "{plan}");
+}
+
+#[test]
+fn dropout_of_replicas_that_share_a_device_is_repeatable_and_that_of_one_model() {
+    let with = |replicas: usize| {
+        let run = tiny::run_with(0.4, 20).grad_accum_steps(4);
+        trained(run.devices(devices(replicas)).check_replicas(every(1)))
+    };
+    let first = with(4);
+    assert_eq!(with(4), first);
+    close_runs(first, with(1));
+}
+
+/// Makes gradients smaller, skips every fifth step and halves the learning rate of every third.
+struct Meddle;
+
+impl Intervention for Meddle {
+    fn name(&self) -> String {
+        "meddle".to_owned()
+    }
+
+    fn config(&self) -> Value {
+        Value::Null
+    }
+
+    fn intervene(&mut self, at: &mut Intervene<'_>) -> Result<Verdict, BoxError> {
+        let step = at.cx().step();
+        if step.is_multiple_of(2) {
+            at.replace_gradients(|param, gradient| gradient * (1.0 / param.rank() as f64));
+        }
+        if step.is_multiple_of(3) {
+            at.scale_lr(0.5);
+        }
+        Ok(if step.is_multiple_of(5) { Verdict::Skip } else { Verdict::Apply })
+    }
+}
+
+#[test]
+fn interventions_reach_every_replica() {
+    let with = |replicas: usize| {
+        let run = tiny::run(30).grad_accum_steps(2).clip_grad_norm(0.3).intervention(Meddle);
+        trained(run.devices(devices(replicas)).check_replicas(every(1)))
+    };
+    close_runs(with(2), with(1));
+}
+
+#[test]
+fn a_resumed_run_on_several_devices_ends_as_if_it_had_never_stopped() {
+    let dir = std::env::temp_dir().join(format!("bdh-replicas-{}", std::process::id()));
+    let run = |steps: u64, name: &str| {
+        let schedule = Schedule::from(0.01);
+        let run = tiny::compose(tiny::task(ROWS), Tiny::new(0.0), steps);
+        let run = run.optimizer(AdamWConfig::new().build(), schedule).grad_accum_steps(4);
+        run.devices(devices(2)).run_dir(dir.join(name)).checkpoint(every(5)).eval(never())
+    };
+    let whole = tiny::weights(&fit(run(20, "whole")).model);
+    let stop = tiny::on_step(|at| {
+        if at.step() == 10 {
+            at.stop("enough");
+        }
+        Ok(())
+    });
+    let stopped = fit(run(20, "halves").callback(stop));
+    assert!(matches!(stopped.outcome, Outcome::Stopped(StopReason::Asked { .. })));
+    let resumed = run(20, "halves").resume("auto").allow_changed(["callbacks"]);
+    let resumed = fit(resumed.check_replicas(every(1)));
+    assert_eq!(tiny::weights(&resumed.model), whole);
+
+    // On another number of devices it is another run, which has to be allowed.
+    let elsewhere = |dir: &str| run(30, dir).resume("auto").devices(Vec::new());
+    let error = elsewhere("whole").build().err().expect("one device").to_string();
+    assert!(error.contains("trainer.devices"), "{error}");
+    let allowed = ["trainer.steps", "trainer.devices", "callbacks"];
+    fit(elsewhere("whole").allow_changed(allowed));
+    std::fs::remove_dir_all(&dir).expect("it is ours");
+}
+
+/// AdamW with a flaw: on the thread of one replica, at a late step, it forgets to move.
+#[derive(Clone)]
+struct Flawed(bdh::ops::AdamW);
+
+#[derive(Clone, Debug)]
+struct Count(u64);
+
+impl RecordState for Count {
+    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+        out.push_scalar(prefix, "steps", self.0.into());
+    }
+
+    fn state_unflatten(prefix: &str, src: &mut StateSource, _: &Device) -> Option<Self> {
+        Some(Self(src.take_scalar(prefix, "steps")?.try_into().ok()?))
+    }
+}
+
+impl Optimizer for Flawed {
+    type State<const D: usize> = Count;
+
+    fn step<const D: usize>(
+        &self,
+        lr: LearningRate,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<Count>,
+    ) -> (Tensor<D>, Option<Count>) {
+        let count = state.map_or(0, |count| count.0) + 1;
+        let (moved, _) = self.0.step(lr, tensor.clone(), grad, None);
+        let is_flawed = count == 7 && D == 1 && thread::current().name() == Some("replica 1");
+        (if is_flawed { tensor } else { moved }, Some(Count(count)))
+    }
+
+    fn to_device<const D: usize>(state: Count, _: &Device) -> Count {
+        state
+    }
+}
+
+#[test]
+fn replicas_that_come_to_differ_end_the_run_with_the_parameter() {
+    let run = |check| {
+        let run = tiny::compose(tiny::task(ROWS), Tiny::new(0.0), 20);
+        let run = run.optimizer(Flawed(bdh::ops::AdamW::default()), 0.01).grad_accum_steps(2);
+        try_fit(run.devices(devices(2)).check_replicas(check))
+    };
+    let error = run(every(5)).expect_err("they differ from step 7 on");
+    let TrainError::ReplicasApart { replica: 1, param, step: 10 } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(param, "head.bias");
+    assert!(run(never()).is_ok());
+}
+
+/// A second head that only every second micro-batch uses, and a third that none does.
+mod branches {
+    use super::tiny;
+    use bdh::burn; // by which `derive(Module)` finds it
+    use bdh::burn::module::{Module, Param};
+    use bdh::burn::tensor::Tensor;
+    use bdh::{BatchSize, BoxError, Probe, Task};
+
+    #[derive(Module, Debug)]
+    pub(super) struct Branches {
+        pub(super) always: Param<Tensor<1>>,
+        pub(super) odd: Param<Tensor<1>>,
+        pub(super) never: Param<Tensor<1>>,
+    }
+
+    impl Branches {
+        pub(super) fn new() -> Self {
+            let one = || Param::from_tensor(Tensor::ones([2], &tiny::device()));
+            Self { always: one(), odd: one(), never: one() }
+        }
+
+        pub(super) fn values(&self) -> Vec<f32> {
+            let all = [&self.always, &self.odd, &self.never];
+            let values = |param: &Param<Tensor<1>>| param.val().into_data().iter::<f32>().collect();
+            all.into_iter().flat_map(|param| -> Vec<f32> { values(param) }).collect()
+        }
+    }
+
+    pub(super) struct Count(pub(super) u64);
+
+    impl Task for Count {
+        type Model = Branches;
+        type Batch = u64;
+
+        fn next_batch(&mut self) -> Result<u64, BoxError> {
+            self.0 += 1;
+            Ok(self.0)
+        }
+
+        fn size(&self, _: &u64) -> BatchSize {
+            BatchSize { samples: 1, tokens: 1 }
+        }
+
+        fn loss(&self, model: &Branches, batch: &u64, _: &Probe<'_>) -> Tensor<1> {
+            let loss = model.always.val().sum() * 0.5;
+            if batch.is_multiple_of(2) { loss } else { loss + model.odd.val().sum() }
+        }
+    }
+}
+
+#[test]
+fn a_parameter_that_only_some_replicas_use_moves_and_one_that_none_uses_does_not() {
+    let with = |replicas: usize| {
+        let decays = AdamWConfig::new().with_weight_decay(0.5).build();
+        let run = Trainer::builder(branches::Count(0), branches::Branches::new());
+        let run = run.optimizer(decays, 0.1).steps(3).grad_accum_steps(2).stop_on_signals(false);
+        fit(run.devices(devices(replicas)).check_replicas(every(1))).model.values()
+    };
+    let (pair, single) = (with(2), with(1));
+    assert_eq!(pair, single);
+    assert_eq!(pair[4..], [1.0, 1.0]); // not even decayed
+    assert!(pair[..4].iter().all(|value| *value < 1.0));
+}
+
+/// Threads of this process by name.
+#[cfg(target_os = "linux")]
+fn threads(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux lists its threads");
+    let names =
+        tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|comm| comm.trim() == name).count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn no_thread_outlives_its_run() {
+    // Nobody else has nine replicas.
+    let watch = tiny::on_step(|_| Ok(assert_eq!(threads("replica 8"), 1)));
+    let run = tiny::run(2).grad_accum_steps(9).devices(devices(9)).callback(watch);
+    let fitted = fit(run);
+    assert_eq!(fitted.problems, []);
+    assert_eq!(threads("replica 8"), 0);
+}
