@@ -157,6 +157,8 @@ def main():
         if options.json:
             options.json.write_text(json.dumps(results, indent=1))
 
+    if options.is_try:
+        notes.add("this only tries whether everything works: speeds of so few steps say nothing")
     print(header(options, notes))
     print(line(COLUMNS) + "\n|" + "---|" * len(COLUMNS), flush=True)
     for preset in options.presets:
