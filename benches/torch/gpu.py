@@ -26,6 +26,7 @@ Device reads are those that our trainer counts, without callbacks and with 17 at
 `loss.item()` at every tenth step. Those callbacks cost what {overhead} steps took longer with them, in one process.
 Peak memory is {memory}.
 """
+"""What a reader has to know, above the table."""
 ON_GPU = "what PyTorch's tensors took up (`max_memory_allocated`), and what our allocator has reserved, which is more"
 ON_CPU = "that of the process"
 
@@ -49,7 +50,7 @@ def rows(options, preset, precision, notes, results):
 def cells(options, preset, side, result, ours):
     """The figures of a row; a dash for what is not known."""
     if not result:
-        return ["–"] * (len(COLUMNS) - 3)
+        return ["–", "–", "" if side == "bdh" else "–", *["–"] * (len(COLUMNS) - 6)]
     seconds, tokens = result["seconds"], PRESETS[preset]["rows"] * PRESETS[preset]["seq_len"]
     return [
         f"{tokens / seconds:,.0f}",

@@ -128,8 +128,8 @@ mod tests {
     #[test]
     fn the_state_of_depth_12_is_four_numbers_a_parameter_and_three_a_parameter_of_muons() {
         let memory = depth(12, Precision::F32).training_memory(0, 2048);
-        let (muons, all) = (84_935_088, 286_261_730);
-        assert_eq!(memory.total(), f64::from(4 * (3 * muons + 4 * (all - muons))));
+        let (muons, all) = (84_935_088.0, 286_261_730.0);
+        assert_eq!(memory.total(), 4.0 * (3.0 * muons + 4.0 * (all - muons)));
     }
 
     #[test]
