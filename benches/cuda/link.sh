@@ -13,7 +13,8 @@
 set -euo pipefail
 
 fail() {
-    echo "link.sh: $*" >&2
+    echo "link.sh: $1" >&2
+    [ $# -eq 1 ] || tail -n 40 "$2" | cut -c 1-400 >&2
     exit 1
 }
 
@@ -57,13 +58,14 @@ sed "/^\[dependencies\]$/a $generator" "$root/examples/Cargo.toml" > "$tree/exam
 # Without downloads: what documentation is built with. `cargo rustc --` passes arguments to the last step alone.
 build() {
     (cd "$tree" && DOCS_RS=1 cargo rustc --package bdh-examples --features cuda "$kind" "$name" \
-        --message-format=json-render-diagnostics "$@" 2>&1 > "$work/messages") | tee "$log" >&2
+        --message-format=json-render-diagnostics "$@" 2>&1 > "$work/messages") |
+        { tee "$log" | grep -E '^ *(Blocking|Compiling|Downloading|Finished)' >&2 || true; }
 }
 
 # All that is missing at once: lld stops after 20 errors, and GNU ld, which does not, knows no such option.
 link() {
     build "$@" -- -C "link-arg=$stubs" -C link-arg=-Wl,--error-limit=0 && return
-    grep -qE '(unrecognized|unknown).*error-limit' "$log" && build "$@" -- -C "link-arg=$stubs"
+    grep -qE '^[^"]*(unrecognized|unknown)[^"]*error-limit' "$log" && build "$@" -- -C "link-arg=$stubs"
 }
 
 stub() {
@@ -87,13 +89,13 @@ touch "$symbols"
 stub
 if ! link "$@"; then
     missing=$(undefined || true)
-    [ -n "$missing" ] || fail "the build failed, and not for symbols that the linker misses; see above, or $log"
+    [ -n "$missing" ] || fail "the build failed, and not for symbols that the linker misses; from $log:" "$log"
     others=$(grep -vE '^(LLVM|cubecl_)' <<< "$missing" || true)
     [ -z "$others" ] || fail "the linker misses more than LLVM: $(head -n 5 <<< "$others" | tr '\n' ' ')"
     sort -u -o "$symbols" "$symbols" - <<< "$missing"
     echo "link.sh: $(wc -l < "$symbols") functions of LLVM become stubs" >&2
     stub
-    link "$@" || fail "not linked with the stubs either; see above, or $log"
+    link "$@" || fail "not linked with the stubs either; from $log:" "$log"
 fi
 
 program=$(grep -o '"executable":"[^"]*"' "$work/messages" | tail -n 1 | cut -d '"' -f 4)
