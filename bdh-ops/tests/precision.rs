@@ -94,7 +94,7 @@ fn norms_are_rounded_once_and_their_gains_not_at_all() {
 fn rows_with_a_large_mean_keep_their_spread() {
     // From 100 up to 103.5 in halves, the gap between the numbers that bf16 has there: a mean in bf16 would be off by 0.25.
     let (rows, width) = (4, 1_000);
-    let values: Vec<f64> = (0..rows * width).map(|k| 100.0 + 0.5 * (k * k % 8) as f64).collect();
+    let values: Vec<f64> = (0..rows * width).map(|k| 100.0 + 0.5 * f64::from(k * k % 8)).collect();
     assert_eq!(rounded(&values), values);
     let normed = |dtype, x: Tensor<1>| {
         let x = x.cast(dtype).reshape([rows, width]);
@@ -263,7 +263,7 @@ fn nats_of_narrow_logits_are_those_of_the_same_logits_in_f32() {
         rounded(&wave(batch * seq_len * vocab, 0).iter().map(|x| x * 4.0).collect::<Vec<_>>());
     let of = |narrow: bool| {
         let leaf = leaf(&logits, DType::F32);
-        let nats = results(&[leaf], |x| {
+        results(&[leaf], |x| {
             let x = x[0].clone().reshape([batch, seq_len, vocab]);
             let targets =
                 (0..batch * seq_len).map(|k| if k % 5 == 1 { -1 } else { (k * 7 % vocab) as i32 });
@@ -272,8 +272,7 @@ fn nats_of_narrow_logits_are_those_of_the_same_logits_in_f32() {
             let nats = token_nats(if narrow { Precision::Bf16.cast(x) } else { x }, targets);
             assert_eq!(nats.dtype(), DType::F32);
             nats.flatten(0, 1)
-        });
-        nats
+        })
     };
     let (narrow, wide) = (of(true), of(false));
     assert_eq!(narrow[0], wide[0]);

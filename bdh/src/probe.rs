@@ -75,3 +75,24 @@ impl<'a> Probe<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{DType, Device, Distribution};
+
+    #[test]
+    fn what_is_shown_in_less_than_f32_is_kept_in_f32_and_is_the_same() {
+        let taps = RefCell::default();
+        let shown = Tensor::<2>::random([3, 5], Distribution::Default, &Device::flex());
+        for dtype in [DType::BF16, DType::F16, DType::F32, DType::F64] {
+            let shown = shown.clone().cast(dtype);
+            Probe::into_taps(&taps).tap("shown", &shown);
+            let Tap { values, units, .. } = taps.borrow_mut().pop().expect("a tap");
+            let kept = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+            assert_eq!((values.dtype(), units), (kept, 5));
+            let same = shown.cast(kept).reshape([-1]).into_data();
+            assert_eq!(values.into_data(), same);
+        }
+    }
+}

@@ -65,7 +65,9 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
     // In order of cost: tasks, run, text, model.
     let bundle = Bundle::open(&args.bundle, args.core_max_per_task)?;
     let trained = Trained::load(&args.run, args.device.clone(), args.precision)?;
-    say(format_args!("model    {}, step {}", trained.checkpoint.display(), trained.step));
+    let precision = trained.model.config().precision;
+    let (path, step) = (trained.checkpoint.display(), trained.step);
+    say(format_args!("model    {path}, step {step}, in {precision}"));
     let began = Instant::now();
     let report = evaluate(&trained, &bundle, args.device_batch_size)?;
     say(format_args!("\n{report}"));

@@ -26,6 +26,15 @@ fn place() -> Place {
 }
 
 #[test]
+fn a_run_is_evaluated_in_the_precision_that_it_was_trained_in_or_another() {
+    let place = place();
+    place.succeeds(&format!("{SMALL} --precision bf16 --steps 2 --name a"));
+    let words = "core --run runs/a --bundle=bundle --core_max_per_task 2 --device cpu";
+    contains(&place.succeeds(words), &["step 2, in bf16"]);
+    contains(&place.succeeds(&format!("{words} --precision f32")), &["step 2, in f32"]);
+}
+
+#[test]
 fn a_run_is_evaluated_by_its_newest_checkpoint_whatever_its_tokens_are() {
     for tokenizer in ["", "--tokenizer=bpe --vocab-size=300"] {
         let place = place();
