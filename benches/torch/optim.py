@@ -75,15 +75,15 @@ def hatchling(model, **_):
     return Optimizer(adamw(adamw_of(model, 1e-3, (0.9, 0.999), 0.1, only_matrices=False)))
 
 
-def nanochat(model, horizon, tokens, compile=False):
+def nanochat(model, horizon, tokens, compile=False, dtype=torch.float32):
     scale = math.sqrt(tokens / 2**19)
     rates = {"embedding": 0.3, "unembedding": 0.008, "matrix": 0.02, "scalar": 0.5}
     rates = {name: rate * scale for name, rate in rates.items()}
     schedule = Schedule(horizon)
-    return muon_and_adamw(model, rates, 0.1, schedule.lr, schedule, compile)
+    return muon_and_adamw(model, rates, 0.1, schedule.lr, schedule, compile, dtype)
 
 
-def muon_and_adamw(model, rates, weight_decay, lr, schedule, compile=False):
+def muon_and_adamw(model, rates, weight_decay, lr, schedule, compile=False, dtype=torch.float32):
     """nanochat's groups: Muon for the matrices of the blocks, AdamW with settings of its own for each other kind."""
     by_width = (model.config.n_embd / 768) ** -0.5
     embedding, head = rates["embedding"] * by_width, rates["unembedding"] * by_width
@@ -107,7 +107,8 @@ def muon_and_adamw(model, rates, weight_decay, lr, schedule, compile=False):
          "weight_decay": settings[key][2]}
         for key, params in groups.items()
     ]
-    return Optimizer(adamw(groups), Muon(matrices, rates["matrix"], weight_decay, schedule, compile), lr)
+    muon = Muon(matrices, rates["matrix"], weight_decay, schedule, compile, dtype)
+    return Optimizer(adamw(groups), muon, lr)
 
 
 class Schedule:
@@ -144,26 +145,33 @@ class Constant:
 
 
 class Muon:
-    """Orthogonal steps for matrices, [out, in]; those of one shape are stacked and move together."""
+    """Orthogonal steps for matrices, [out, in]; those of one shape are stacked and move together.
 
-    def __init__(self, params, lr, weight_decay, schedule, compile=False):
+    `dtype` is that of the products; nanochat's are in bf16 on a GPU.
+    """
+
+    def __init__(self, params, lr, weight_decay, schedule, compile=False, dtype=torch.float32):
         self.lr, self.weight_decay, self.schedule, self.steps = lr, weight_decay, schedule, 0
+        self.dtype = dtype
         by_shape = defaultdict(list)
         for param in params:
             by_shape[param.shape].append(param)
         self.stacks = [Stack(params) for params in by_shape.values()]
-        self.update = torch.compile(update, fullgraph=True, dynamic=False) if compile else update
+        self.update, self.scalar = update, float
+        if compile:
+            # Tensors, so that a compiled function is the same one for all steps.
+            self.update, self.scalar = torch.compile(update, fullgraph=True, dynamic=False), torch.tensor
 
     @torch.no_grad()
     def step(self, multiplier):
         for stack in self.stacks:
             lr = self.lr * multiplier * max(1.0, stack.rows / stack.columns) ** 0.5
-            # Tensors, so that a compiled function is the same one for all steps.
-            mu = torch.tensor(self.schedule.momentum(self.steps))
-            decay = torch.tensor(lr * self.weight_decay * self.schedule.decay(self.steps))
+            mu = self.scalar(self.schedule.momentum(self.steps))
+            decay = self.scalar(lr * self.weight_decay * self.schedule.decay(self.steps))
             weights = torch.stack(stack.params)
             grads = torch.stack([param.grad for param in stack.params])
-            moved = self.update(weights, grads, stack.momentum, stack.variance, mu, torch.tensor(lr), decay)
+            lr = self.scalar(lr)
+            moved = self.update(weights, grads, stack.momentum, stack.variance, mu, lr, decay, self.dtype)
             torch._foreach_copy_(stack.params, list(moved.unbind(0)))
         self.steps += 1
 
@@ -179,15 +187,15 @@ class Stack:
     def __init__(self, params):
         self.params = params
         self.rows, self.columns = params[0].shape
-        self.momentum = torch.zeros(len(params), self.rows, self.columns)
+        self.momentum = torch.zeros(len(params), self.rows, self.columns, device=params[0].device)
         shape = (self.rows, 1) if self.rows >= self.columns else (1, self.columns)
-        self.variance = torch.zeros(len(params), *shape)
+        self.variance = torch.zeros(len(params), *shape, device=params[0].device)
 
 
-def update(weights, grads, momentum, variance, mu, lr, decay):
+def update(weights, grads, momentum, variance, mu, lr, decay, dtype=torch.float32):
     """One step of the weights, [matrices, out, in]."""
     momentum.lerp_(grads, 1 - mu)
-    x = reduce_variance(orthogonalize(equalize(grads.lerp(momentum, mu))), variance)
+    x = reduce_variance(orthogonalize(equalize(grads.lerp(momentum, mu)), dtype), variance)
     shrinks = x * weights >= 0
     return weights - lr * x - decay * weights * shrinks
 
@@ -203,9 +211,9 @@ def equalize(x):
     return x * (size(x) / math.sqrt(x.shape[-2]) / norms)
 
 
-def orthogonalize(x):
+def orthogonalize(x, dtype=torch.float32):
     """Nearly the nearest orthogonal matrix, with a norm of the root of its shorter side."""
-    x = x / (1.01 * size(x) + 1e-6)
+    x = (x / (1.01 * size(x) + 1e-6)).to(dtype)
     for a, b, c in POLAR_EXPRESS:
         if x.shape[-2] > x.shape[-1]:
             gram = torch.bmm(x.mT, x)
@@ -213,6 +221,7 @@ def orthogonalize(x):
         else:
             gram = torch.bmm(x, x.mT)
             x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    x = x.float()
     return x * (math.sqrt(min(x.shape[-2:])) / size(x).clamp_min(1e-6))
 
 

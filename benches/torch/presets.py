@@ -1,4 +1,4 @@
-"""What both sides train: `presets.json`, as models, optimizers and batches."""
+"""What both sides train: `presets.json` and `presets-gpu.json`, as models, optimizers and batches."""
 
 import importlib
 import json
@@ -8,7 +8,9 @@ import torch
 
 import optim
 
-PRESETS = json.loads((Path(__file__).parent / "presets.json").read_text())
+PRESETS = {}
+for file in ["presets.json", "presets-gpu.json"]:
+    PRESETS |= json.loads((Path(__file__).parent / file).read_text())
 TEXT = 100_000
 HORIZON = 100_000
 """Steps of the run, as far as schedules go by it: more than anybody takes."""
@@ -43,15 +45,18 @@ def model_of(kind, settings):
     return module.Model(module.Config(**settings))
 
 
-def optimizer_of(preset, model, compile=False):
+def optimizer_of(preset, model, compile=False, dtype=torch.float32):
+    """`dtype` is that of Muon's products."""
     make = getattr(optim, preset["model"])
-    return make(model, horizon=HORIZON, tokens=preset["rows"] * preset["seq_len"], compile=compile)
+    tokens = preset["rows"] * preset["seq_len"]
+    return make(model, horizon=HORIZON, tokens=tokens, compile=compile, dtype=dtype)
 
 
 class Crops:
     """Random windows of one text, with the tokens that follow them."""
 
-    def __init__(self, preset):
+    def __init__(self, preset, device="cpu"):
+        self.device = device
         at = torch.arange(TEXT)
         self.text = (at * at + at // 7) % preset["config"]["vocab_size"]
         self.windows = self.text.unfold(0, preset["seq_len"] + 1, 1)
@@ -59,4 +64,8 @@ class Crops:
 
     def batch(self):
         rows = self.windows[torch.randint(len(self.windows), (self.rows,))]
-        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+        inputs, targets = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+        if self.device == "cpu":
+            return inputs, targets
+        # Pinned, so that the copies wait for nothing.
+        return tuple(part.pin_memory().to(self.device, non_blocking=True) for part in (inputs, targets))

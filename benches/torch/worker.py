@@ -1,7 +1,12 @@
 """PyTorch's side: trains a preset some steps at a time, as `examples/benches/pytorch.rs` says.
 
-usage: worker.py PRESET eager|compile|eager-tuned|compile-tuned
+usage: worker.py PRESET eager|compile|eager-tuned|compile-tuned [cpu|cuda [f32|bf16]]
+
+In bf16, autocast decides what is computed in it; parameters, gradients and moments are f32. On a GPU, f32 has its
+products in TF32, as ours have.
 """
+
+import contextlib
 
 import json
 import sys
@@ -15,18 +20,26 @@ LOSS_EVERY = 10
 
 
 class Run:
-    def __init__(self, preset, compile, tuned):
+    def __init__(self, preset, compile, tuned, device, precision):
         torch.manual_seed(1337)
+        self.device, self.on_gpu = device, device != "cpu"
         if tuned:
             tune()
-        self.crops = Crops(preset)
-        model = model_of(preset["model"], preset["config"])
-        self.optimizer = optimizer_of(preset, model, compile)
+        if self.on_gpu:
+            torch.set_float32_matmul_precision("high")
+        self.crops = Crops(preset, device)
+        model = model_of(preset["model"], preset["config"]).to(device)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.optimizer = optimizer_of(preset, model, compile, dtype)
+        self.autocast = contextlib.nullcontext()
+        if precision == "bf16":
+            self.autocast = torch.autocast(device.split(":")[0], dtype)
         self.model = compiled(model, tuned) if compile else model
         self.steps, self.loss = 0, None
 
     def step(self):
-        loss = self.model(*self.crops.batch())
+        with self.autocast:
+            loss = self.model(*self.crops.batch())
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -35,20 +48,27 @@ class Run:
             self.loss = loss.item()
 
     def take(self, steps):
-        """Seconds of each step."""
+        """Seconds of each step; what a GPU has still to do at the end is in the last one."""
         took = []
-        for _ in range(steps):
+        for step in range(steps):
             began = time.perf_counter()
             self.step()
+            if self.on_gpu and step == steps - 1:
+                torch.cuda.synchronize()
             took.append(time.perf_counter() - began)
         return took
 
+    def memory(self):
+        """The most bytes that tensors took up on the GPU; the rest of a process's memory is seen from outside."""
+        return torch.cuda.max_memory_allocated() if self.on_gpu else None
 
-def main(name, mode):
-    run = Run(PRESETS[name], compile=mode.startswith("compile"), tuned=mode.endswith("-tuned"))
+
+def main(name, mode, device="cpu", precision="f32"):
+    compile, tuned = mode.startswith("compile"), mode.endswith("-tuned")
+    run = Run(PRESETS[name], compile, tuned, device, precision)
     steps = 1
     while True:
-        print(json.dumps({"seconds": run.take(steps), "loss": run.loss}), flush=True)
+        print(json.dumps({"seconds": run.take(steps), "loss": run.loss, "memory": run.memory()}), flush=True)
         line = sys.stdin.readline()
         if not line:
             return

@@ -14,19 +14,18 @@
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
 
+#[path = "support/observed.rs"]
+mod observed;
 #[path = "support/preset.rs"]
 mod preset;
 #[path = "support/turns.rs"]
 mod turns;
 
 use bdh::{AfterBackward, Cadence, Callback, HookResult, NextToken, TrainerBuilder, callback};
-use bdh_callbacks::{
-    Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Finite,
-    GradientNoise, Histograms, Memory, Norms, Overlay, Profile, Ratios, Samples, Spikes, System,
-    Throughput,
-};
+use bdh_callbacks::{Norms, Samples};
 use bdh_examples::data::Packed;
 use bdh_examples::nanochat::Gpt;
+use observed::observed;
 use preset::Preset;
 use std::path::Path;
 use turns::{Paced, Took, Turns};
@@ -80,33 +79,12 @@ fn alone(run: Run) -> Run {
     run
 }
 
-fn all(run: Run) -> Run {
-    run.callback(Activations::default())
-        .callback(Artifacts::default())
-        .callback(Checkpoints::default())
-        .callback(Clipping::default())
-        .callback(EarlyCheckpoints::default())
-        .callback(EarlyStop::default())
-        .callback(Finite::default())
-        .callback(GradientNoise::default())
-        .callback(Histograms::default())
-        .callback(Memory::default())
-        .callback(Norms::default())
-        .callback(Overlay::default())
-        .callback(Profile::default())
-        .callback(Ratios::default())
-        .callback(Samples::default())
-        .callback(Spikes::default())
-        .callback(System::default())
-        .callback(Throughput::default())
-}
-
 /// What a variant is called, and what it adds to a run.
 type Variant = (&'static str, fn(Run) -> Run);
 
 const VARIANTS: [Variant; 6] = [
     ("no callbacks", alone),
-    ("every callback, default cadence", all),
+    ("every callback, default cadence", |run| observed(run).callback(Samples::default())),
     ("norms at every step", |run| run.callback(Norms::default())),
     ("no callbacks, again", alone),
     ("norm, means, stds at every step", |run| run.callback(ReadTogether)),

@@ -1,153 +1,109 @@
 //! Our side of the comparison with PyTorch: trains a preset of `benches/torch/presets.json`, some steps at a time.
 //!
 //! ```text
-//! benches/torch/run.sh                                                     # the whole comparison
+//! benches/torch/run.sh                                                     # the whole comparison, on the CPU
+//! benches/gpu.sh                                                           # and on a GPU
 //! cargo bench --profile dev -p bdh-examples --bench pytorch -- worker gpt2   # this side, by hand
 //! ```
 //!
 //! A worker takes one step and answers; then, for each line `run 10` that it reads, it takes ten more and answers. An
-//! answer is a line of JSON: the seconds of each step, and the last loss that was recorded, which is every tenth. At the
-//! end of its input it ends. `benches/torch/worker.py` speaks the same.
+//! answer is a line of JSON: the seconds of each step, the last loss that was recorded, which is every tenth, the bytes
+//! that the device's allocator holds where it tells, and the operations that a token costs. At the end of its input it
+//! ends. `benches/torch/worker.py` speaks the same.
+//!
+//! `overhead` trains without callbacks and with all of them, and prints one line: seconds and device reads of a step.
+//! `peak` prints what a device could do at best: `h100-bf16` is 989.4e12 operations per second.
 
 #![expect(clippy::print_stdout, reason = "a bench answers on its standard output")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
 
-use bdh::lm::RandomCrops;
-use bdh::ops::AdamW;
-use bdh::{
-    BatchSize, BoxError, CausalLm, Group, MemorySink, NextToken, Source, Trainer, TrainerBuilder,
-    constant, every,
-};
-use bdh_examples::gpt2::{self, Gelu, Gpt2Config};
-use bdh_examples::hatchling::BdhConfig;
-use bdh_examples::nanochat::{self, GptConfig, LearningRates, Schedule};
+#[path = "support/beside.rs"]
+mod beside;
+#[path = "support/commanded.rs"]
+mod commanded;
+#[path = "support/observed.rs"]
+mod observed;
+#[path = "support/overhead.rs"]
+mod overhead;
+
+use bdh::BoxError;
+use bdh::burn::tensor::Device;
+use bdh_callbacks::DevicePeak;
+use bdh_examples::args::Hardware;
+use bdh_examples::page;
+use beside::{LOSS_EVERY, Preset};
+use clap::{Parser, Subcommand};
+use commanded::Obey;
+use overhead::Overhead;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::time::Instant;
+use serde_json::Value;
+use std::process::ExitCode;
 
-const PRESETS: &str = include_str!("../../benches/torch/presets.json");
-const SEED: u64 = 1337;
-/// Steps of the run, as far as schedules go by it: more than anybody takes.
-const HORIZON: u64 = 100_000;
-/// Tokens of the text.
-const TEXT: u64 = 100_000;
-const LOSS_EVERY: u64 = 10;
-
-/// What both sides train.
-#[derive(Deserialize)]
-struct Preset {
-    model: String,
-    rows: usize,
-    seq_len: usize,
-    config: Value,
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// cargo adds it.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
 }
 
-fn main() {
-    // cargo adds `--bench`.
-    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
-    let presets: BTreeMap<String, Preset> = serde_json::from_str(PRESETS).unwrap();
-    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["worker", name] if presets.contains_key(name) => train(&presets[name]),
-        _ => println!("usage: worker PRESET, one of {:?}", presets.keys().collect::<Vec<_>>()),
-    }
+#[derive(Subcommand)]
+enum Command {
+    /// Trains a preset as it is told on the standard input
+    Worker {
+        preset: String,
+        #[command(flatten)]
+        hardware: Hardware,
+    },
+    /// Trains a preset without callbacks and with all of them, and tells what they cost
+    Overhead {
+        preset: String,
+        #[command(flatten)]
+        hardware: Hardware,
+        /// Steps of a run that count
+        #[arg(long, default_value = "100")]
+        steps: u64,
+        /// Runs without callbacks, and as many with them
+        #[arg(long, default_value = "2")]
+        rounds: usize,
+    },
+    /// Operations per second of a device by its name
+    Peak { name: String },
 }
 
-fn train(preset: &Preset) {
-    let (device, config) = (bdh::device("cpu").unwrap(), preset.config.clone());
-    match preset.model.as_str() {
-        "gpt2" => {
-            let config: Gpt2Config = serde_json::from_value(config).unwrap();
-            let config = Gpt2Config { gelu: Gelu::Erf, ..config }; // nanoGPT's
-            let groups = gpt2::groups(0.1, gpt2::schedule(1e-3, 100));
-            let run = |run: Run<_>| groups.into_iter().fold(run, Run::group).clip_grad_norm(1.0);
-            fit(preset, config.vocab_size, config.init(SEED, &device).unwrap(), run);
+fn main() -> ExitCode {
+    match main_of(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            page::error(&*error);
+            ExitCode::from(2)
         }
-        "nanochat" => {
-            let config: GptConfig = serde_json::from_value(config).unwrap();
-            let tokens = (preset.rows * preset.seq_len) as f64;
-            let rates = LearningRates::default().scaled((tokens / f64::from(1 << 19)).sqrt());
-            let groups = nanochat::groups(&config, rates, 0.1, Some(Schedule::new(HORIZON)));
-            let lr = |peak| bdh::warmup_stable_decay(peak, 40, 0.65).to(0.05);
-            let groups = groups.into_iter().map(|group| group.scheduled(lr));
-            let run = |run| groups.fold(run, Run::group);
-            fit(preset, config.vocab_size, config.init(SEED, &device).unwrap(), run);
-        }
-        "hatchling" => {
-            let config: BdhConfig = serde_json::from_value(config).unwrap();
-            let adamw = AdamW { weight_decay: 0.1, ..AdamW::default() };
-            let run = |run: Run<_>| run.group(Group::new("all", |_| true, adamw, constant(1e-3)));
-            fit(preset, config.vocab_size, config.init(SEED, &device).unwrap(), run);
-        }
-        other => unreachable!("presets.json has a model `{other}`"),
     }
 }
 
-type Run<M> = TrainerBuilder<NextToken<M, Commanded>>;
-
-fn fit<M: CausalLm>(preset: &Preset, vocab: usize, model: M, add: impl FnOnce(Run<M>) -> Run<M>) {
-    let records = MemorySink::default();
-    let text: Vec<_> = (0..TEXT).map(|at| ((at * at + at / 7) % vocab as u64) as i32).collect();
-    let source = RandomCrops::new(text, preset.rows, preset.seq_len, SEED).unwrap();
-    let source =
-        Commanded { source, left: 1, began: None, took: Vec::new(), records: records.clone() };
-    let run = Trainer::builder(NextToken::new(source, Vec::new()), model)
-        .steps(HORIZON)
-        .log(every(LOSS_EVERY))
-        .stop_on_signals(false)
-        .sink(records);
-    add(run).build().unwrap().fit().unwrap();
-}
-
-/// A source whose run goes on only as far as it was told to.
-///
-/// A step begins with its batch: between two batches lies all that a step costs.
-struct Commanded {
-    source: RandomCrops,
-    /// Steps to take before the next command is read.
-    left: u64,
-    began: Option<Instant>,
-    /// Seconds of each step since the last command.
-    took: Vec<f64>,
-    records: MemorySink,
-}
-
-impl Commanded {
-    /// Answers, and waits for the next command. At the end of the input the program ends.
-    fn obey(&mut self) -> Result<u64, BoxError> {
-        let loss = self.records.series("train/loss").last().map(|(_, loss)| *loss);
-        println!("{}", json!({ "seconds": std::mem::take(&mut self.took), "loss": loss }));
-        let mut line = String::new();
-        if std::io::stdin().read_line(&mut line)? == 0 {
-            std::process::exit(0);
+fn main_of(command: Command) -> Result<(), BoxError> {
+    match command {
+        Command::Worker { preset, hardware } => {
+            let (preset, device) = open(&preset, &hardware)?;
+            preset.with(&device, Obey(device.clone()))
         }
-        let steps = line.trim().strip_prefix("run ").ok_or("a command is `run STEPS`")?;
-        Ok(steps.parse()?)
+        Command::Overhead { preset, hardware, steps, rounds } => {
+            let (preset, device) = open(&preset, &hardware)?;
+            let dir = tempfile::tempdir()?;
+            // The warm-up ends with a read, as what counts does.
+            let warmup = 2 * LOSS_EVERY;
+            let runs = dir.path().to_owned();
+            let job = Overhead { device: device.clone(), warmup, steps, rounds, runs };
+            preset.with(&device, job)
+        }
+        Command::Peak { name } => {
+            println!("{:e}", DevicePeak::deserialize(Value::from(name))?.flops());
+            Ok(())
+        }
     }
 }
 
-impl Source for Commanded {
-    type Batch = <RandomCrops as Source>::Batch;
-
-    fn next_batch(&mut self) -> Result<Self::Batch, BoxError> {
-        self.took.extend(self.began.map(|began| began.elapsed().as_secs_f64()));
-        while self.left == 0 {
-            self.left = self.obey()?;
-        }
-        self.left -= 1;
-        self.began = Some(Instant::now());
-        self.source.next_batch()
-    }
-
-    fn batch_size(&self) -> Option<BatchSize> {
-        self.source.batch_size()
-    }
-
-    fn position(&self) -> Value {
-        self.source.position()
-    }
-
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.source.seek(position)
-    }
+fn open(preset: &str, hardware: &Hardware) -> Result<(Preset, Device), BoxError> {
+    let preset = Preset::named(preset, hardware.precision())?;
+    Ok((preset, hardware.open()?.remove(0)))
 }

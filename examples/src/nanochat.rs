@@ -4,6 +4,7 @@
 //! |----------------|-------------------------------------------------------------------------|
 //! | `config.rs`    | the settings and their checks                                           |
 //! | `counts.rs`    | parameters and FLOPs, from the settings alone                           |
+//! | `memory.rs`    | the GPU memory that training takes, from the settings alone             |
 //! | `gpt.rs`       | the model: embedding and smear, blocks, backout, head                   |
 //! | `block.rs`     | one layer: attention, MLP                                               |
 //! | `attention.rs` | value embeddings, normed queries and keys                               |
@@ -49,6 +50,7 @@ mod counts;
 mod gpt;
 mod groups;
 mod mask;
+mod memory;
 mod muon;
 mod norm;
 mod rope;
@@ -61,5 +63,6 @@ pub use config::{GptConfig, GptConfigError};
 pub use counts::ParamCounts;
 pub use gpt::{Gpt, Transformer};
 pub use groups::{Group, LearningRates, Rule, groups};
+pub use memory::TrainingMemory;
 pub use muon::{Muon, MuonState};
 pub use schedule::Schedule;

@@ -49,9 +49,14 @@ class Model(nn.Module):
         self.register_buffer("before", before, persistent=False)
 
     def turn(self, x):
-        """Turns neurons 2i and 2i + 1 by the angle of the position: one product of complex numbers."""
+        """Turns neurons 2i and 2i + 1 by the angle of the position, as complex numbers, of which bf16 has none."""
+        angles = self.angles[: x.shape[-2]]
+        if x.dtype == torch.bfloat16:
+            even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+            turned = [even * angles.real - odd * angles.imag, even * angles.imag + odd * angles.real]
+            return torch.stack(turned, -1).flatten(-2).to(x.dtype)
         pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs * self.angles[: x.shape[-2]]).flatten(-2)
+        return torch.view_as_real(pairs * angles).flatten(-2)
 
     def layer(self, x):
         """The residual stream, [rows, length, width], after one more layer."""
@@ -60,7 +65,8 @@ class Model(nn.Module):
         flat = x.view(1, rows * length, width).expand(heads, -1, -1)
         firing = F.relu(torch.bmm(flat, self.encoder))  # [heads, rows * length, neurons]
         turned = self.turn(firing.view(heads * rows, length, neurons))
-        scores = torch.bmm(turned, turned.mT) * self.before[:length, :length]
+        scores = torch.bmm(turned, turned.mT)
+        scores = scores * self.before[:length, :length].to(scores.dtype)
         read = norm(scores.view(heads, rows, length, length) @ x)
         read_firing = F.relu(torch.bmm(read.view(heads, rows * length, width), self.encoder_v))
         both = self.dropout(firing * read_firing)

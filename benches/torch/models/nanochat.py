@@ -73,7 +73,7 @@ class Attention(nn.Module):
         scale = 1.44 / math.sqrt(self.config.head_size)
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         read = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale,
+            q, k, v, attn_mask=None if mask is None else mask.to(q.dtype), is_causal=mask is None, scale=scale,
             enable_gqa=self.config.n_kv_head != self.config.n_head,
         )
         return self.c_proj(read.transpose(1, 2).reshape(rows, length, width))
@@ -81,7 +81,7 @@ class Attention(nn.Module):
 
 def turn(x, rope):
     """Turns channel j and j + half backwards by the angle of the position."""
-    cos, sin = rope
+    cos, sin = (part.to(x.dtype) for part in rope)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos + second * sin, second * cos - first * sin], dim=-1)
 

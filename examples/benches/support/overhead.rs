@@ -1,0 +1,130 @@
+//! What callbacks cost a run, and how often the device is read.
+
+use super::beside::{Job, Preset};
+use super::observed::observed;
+use bdh::burn::tensor::Device;
+use bdh::lm::RandomCrops;
+use bdh::{BatchSize, BoxError, CausalLm, MemorySink, NextToken, Source, TrainerBuilder};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
+
+/// Trains without callbacks and with all of them, in turn, in one process: both have the same kernels, as they were
+/// compiled and chosen once.
+pub(crate) struct Overhead {
+    pub(crate) device: Device,
+    /// Steps before those that count.
+    pub(crate) warmup: u64,
+    /// Steps that count, of each run.
+    pub(crate) steps: u64,
+    /// Runs of each.
+    pub(crate) rounds: usize,
+    /// Where each run has a directory.
+    pub(crate) runs: PathBuf,
+}
+
+/// What one run was like.
+struct Took {
+    /// Of one step, the mean.
+    seconds: f64,
+    /// Of one step, the mean.
+    reads: f64,
+}
+
+impl Job for Overhead {
+    fn run<M: CausalLm>(
+        self,
+        preset: &Preset,
+        model: impl Fn() -> Result<M, BoxError>,
+    ) -> Result<(), BoxError> {
+        let mut took = [Vec::new(), Vec::new()];
+        for round in 0..self.rounds {
+            // There and back: a device that gets warmer does so for both.
+            for watched in [round % 2 == 1, round % 2 == 0] {
+                took[usize::from(watched)].push(self.fit(preset, model()?, watched, round)?);
+            }
+        }
+        let [none, all] = took.map(|runs| {
+            let of = |value: fn(&Took) -> f64| runs.iter().map(value).collect::<Vec<_>>();
+            json!({ "seconds": of(|took| took.seconds), "reads": of(|took| took.reads) })
+        });
+        println!("{}", json!({ "none": none, "all": all }));
+        Ok(())
+    }
+}
+
+impl Overhead {
+    fn fit<M: CausalLm>(
+        &self,
+        preset: &Preset,
+        model: M,
+        watched: bool,
+        round: usize,
+    ) -> Result<Took, BoxError> {
+        let (mark, marks) = channel();
+        let marked = [self.warmup, self.warmup + self.steps];
+        let device = self.device.clone();
+        let source = Timed { source: preset.crops()?, device, given: 0, marked, mark };
+        let run = preset.trainer(model, source, MemorySink::default())?;
+        let run = self.stopping(run).run_dir(self.runs.join(format!("{watched}-{round}")));
+        let fitted = if watched { observed(run) } else { run }.build()?.fit()?;
+        fitted.problems.iter().for_each(bdh_examples::page::warn);
+        let (began, ended) = (marks.recv()?, marks.recv()?);
+        let overhead = &fitted.overhead;
+        let reads = overhead.reads + overhead.rows.iter().map(|row| row.reads).sum::<u64>();
+        Ok(Took {
+            seconds: (ended - began).as_secs_f64() / self.steps as f64,
+            reads: reads as f64 / overhead.num_steps as f64,
+        })
+    }
+
+    /// Ends the run one step after those that count, since its end is the beginning of the next.
+    fn stopping<M: CausalLm>(
+        &self,
+        run: TrainerBuilder<NextToken<M, Timed>>,
+    ) -> TrainerBuilder<NextToken<M, Timed>> {
+        let last = self.warmup + self.steps + 1;
+        let stop = bdh::on_step(move |at| {
+            if at.step() == last {
+                at.stop("measured");
+            }
+            Ok(())
+        });
+        run.callback(stop)
+    }
+}
+
+/// A source that tells when two of its batches were asked for, and the device had done all before.
+struct Timed {
+    source: RandomCrops,
+    device: Device,
+    given: u64,
+    marked: [u64; 2],
+    mark: Sender<Instant>,
+}
+
+impl Source for Timed {
+    type Batch = <RandomCrops as Source>::Batch;
+
+    fn next_batch(&mut self) -> Result<Self::Batch, BoxError> {
+        if self.marked.contains(&self.given) {
+            self.device.sync().map_err(|error| error.to_string())?;
+            self.mark.send(Instant::now())?;
+        }
+        self.given += 1;
+        self.source.next_batch()
+    }
+
+    fn batch_size(&self) -> Option<BatchSize> {
+        self.source.batch_size()
+    }
+
+    fn position(&self) -> Value {
+        self.source.position()
+    }
+
+    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
+        self.source.seek(position)
+    }
+}
