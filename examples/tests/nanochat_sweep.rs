@@ -280,7 +280,7 @@ fn a_device_that_is_not_compiled_in_names_its_feature() {
     // What the run would be can be told all the same.
     let out = place
         .succeeds(&format!("{SMALL} --device cuda --depth 24 --total-batch-size 64 --dry-run"));
-    contains(&out, &["depth 24", "on cuda:0", "--features cuda"]);
+    contains(&out, &["depth 24", "on cuda in bf16", "--features cuda"]);
 }
 
 #[test]

@@ -101,14 +101,11 @@ fn tracked(input: DispatchTensor) -> Tracked {
 
 /// burn keeps a tensor with autodiff in a box of its own.
 fn on_cpu(kind: DispatchTensorKind) -> BackendTensor<Flex> {
-    match kind {
-        DispatchTensorKind::Flex(tensor) => tensor,
-        DispatchTensorKind::Autodiff(inner) => on_cpu(*inner),
-        #[allow(
-            unreachable_patterns,
-            clippy::match_wildcard_for_single_variants,
-            reason = "there are none, one or many others: those of the backends that are compiled in"
-        )]
-        _ => unreachable!("`takes` has looked at the device"),
+    if let DispatchTensorKind::Autodiff(inner) = kind {
+        return on_cpu(*inner);
     }
+    let DispatchTensorKind::Flex(tensor) = kind else {
+        unreachable!("`takes` has looked at the device");
+    };
+    tensor
 }
