@@ -345,7 +345,7 @@ events! {
         pub weights: &'a Stats<'a>,
         /// The mean gradients.
         pub gradients: &'a Stats<'a>,
-        /// What the model showed during the last micro-batch, if a due callback
+        /// What the model showed during the last micro-batch (on several devices the first one's), if a due callback
         /// [listens](crate::Callback::listens).
         pub activations: &'a [Tap],
     }

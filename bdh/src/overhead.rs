@@ -25,8 +25,8 @@ pub struct Overhead {
     /// Writing checkpoints.
     #[serde(serialize_with = "save_seconds")]
     pub checkpoints: Duration,
-    /// Device reads for everything that was logged, at most one a step; on several devices also one for each sum of
-    /// gradients on the host, and for each comparison of the replicas.
+    /// Device reads for everything that was logged, at most one a step; on several devices, where they exchange
+    /// through the host, also two a step for that; and one for each comparison of the replicas.
     pub reads: u64,
     /// How much one callback may slow the steps, in percent.
     pub budget: f64,

@@ -13,10 +13,12 @@ pub(crate) use exchange::Transport;
 
 use crate::params::{self, ParamTable};
 use crate::pass::{Pass, Sums};
+use crate::sink::panic_text;
 use crate::task::{Task, Totals};
 use burn::tensor::{Device, Tensor};
 use exchange::Present;
 use replica::{HostTotals, Replica};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use worker::{Pending, Worker};
 
@@ -27,6 +29,8 @@ pub(crate) struct Replicas<T: Task> {
     transport: Transport,
     /// See [`Pass`].
     draws: Option<Arc<Mutex<()>>>,
+    /// Device reads of the trainer since they were last asked for.
+    reads: u64,
 }
 
 /// A replica that failed: its number, and what it said.
@@ -49,7 +53,7 @@ impl<T: Task> Replicas<T> {
     /// None: a run on one device.
     pub(crate) fn none(table: &Arc<ParamTable>) -> Self {
         let table = Arc::clone(table);
-        Self { workers: Vec::new(), table, transport: Transport::Host, draws: None }
+        Self { workers: Vec::new(), table, transport: Transport::Host, draws: None, reads: 0 }
     }
 
     /// A replica on every device but the first, which has the trainer's own.
@@ -67,6 +71,26 @@ impl<T: Task> Replicas<T> {
             replicas.workers.push(Worker::start(format!("replica {number}"), replica)?);
         }
         Ok(replicas)
+    }
+
+    /// Tries an exchange, so that a machine whose GPUs cannot have one is told before anything runs.
+    pub(crate) fn try_exchange(&mut self, device: &Device) -> Result<(), String> {
+        let Transport::Nccl(devices) = self.transport.clone() else { return Ok(()) };
+        let one = |device: &Device| vec![Tensor::<1>::ones([1], &device.clone().inner())];
+        let theirs = self.ask(|| {
+            let devices = devices.clone();
+            move |replica| drop(exchange::sum_over(&devices, one(replica.device())))
+        });
+        let own = || exchange::read(exchange::sum_over(&devices, one(device)));
+        let own =
+            catch_unwind(AssertUnwindSafe(own)).unwrap_or_else(|panic| Err(panic_text(&*panic)));
+        self.wait(theirs).map_err(|lost| lost.text)?;
+        let found = own?.first().and_then(|sum| sum.iter::<f32>().next());
+        if found == Some(devices.len() as f32) {
+            Ok(())
+        } else {
+            Err(format!("a sum is {found:?}"))
+        }
     }
 
     /// How many replicas there are, the trainer's own included.
@@ -128,6 +152,7 @@ impl<T: Task> Replicas<T> {
                     let wanted = Arc::clone(&wanted);
                     move |replica| replica.read(&wanted)
                 });
+                self.reads += 1;
                 let own = exchange::read(flat).map_err(Lost::first)?;
                 let all = std::iter::once(own).chain(self.wait_for(theirs)?);
                 exchange::put(&exchange::sum(all), device)
@@ -145,22 +170,17 @@ impl<T: Task> Replicas<T> {
         Ok(exchange::shaped(model, &wanted, sums))
     }
 
-    /// Gives the weights of the trainer's model, which has taken a step, to the others.
+    /// Gives the weights of the trainer's model, which has taken a step, to the others. The model comes back in any case.
     ///
     /// Through the host that is one device read; by NCCL none.
-    pub(crate) fn follow(&mut self, model: T::Model) -> Result<T::Model, Lost> {
+    pub(crate) fn follow(&mut self, model: T::Model) -> (T::Model, Result<(), Lost>) {
         if self.workers.is_empty() {
-            return Ok(model);
+            return (model, Ok(()));
         }
         match self.transport.clone() {
             Transport::Host => {
-                let weights = exchange::read(exchange::weights(&model)).map_err(Lost::first)?;
-                let weights = Arc::new(weights);
-                let theirs = self.ask(|| {
-                    let weights = Arc::clone(&weights);
-                    move |replica| replica.take(&weights)
-                });
-                self.wait(theirs).map(|_| model)
+                let followed = self.take(&model);
+                (model, followed)
             }
             Transport::Nccl(devices) => {
                 let theirs = self.ask(|| {
@@ -169,17 +189,26 @@ impl<T: Task> Replicas<T> {
                 });
                 // The trainer's model takes what arrives, too: of a negative zero a sum makes a positive one.
                 let weights = exchange::sum_over(&devices, exchange::weights(&model));
-                self.wait(theirs).map(|_| params::with_weights(model, weights))
+                (params::with_weights(model, weights), self.wait(theirs).map(drop))
             }
         }
     }
 
-    /// Device reads of the trainer that a step costs.
-    pub(crate) fn reads(&self) -> u64 {
-        match self.transport {
-            Transport::Host if self.count() > 1 => 2,
-            _ => 0,
-        }
+    /// Has the others take weights through the host.
+    fn take(&mut self, model: &T::Model) -> Result<(), Lost> {
+        self.reads += 1;
+        let weights = exchange::read(exchange::weights(model)).map_err(Lost::first)?;
+        let weights = Arc::new(weights);
+        let theirs = self.ask(|| {
+            let weights = Arc::clone(&weights);
+            move |replica| replica.take(&weights)
+        });
+        self.wait(theirs).map(drop)
+    }
+
+    /// Device reads of the trainer's since this was last asked.
+    pub(crate) fn take_reads(&mut self) -> u64 {
+        std::mem::take(&mut self.reads)
     }
 
     /// Has the replicas evaluate their part of the validation batches.
@@ -209,6 +238,7 @@ impl<T: Task> Replicas<T> {
     ///
     /// All weights are read, by every replica from its own device.
     pub(crate) fn apart(&mut self, model: &T::Model) -> Result<Option<(usize, String)>, Lost> {
+        self.reads += 1;
         let theirs = self.ask(|| |replica| replica.digests());
         let own = params::digests(model).map_err(Lost::first)?;
         let theirs = self.wait_for(theirs)?;
@@ -232,7 +262,7 @@ impl<T: Task> Replicas<T> {
         let answers = answers
             .map(|(index, answer)| answer.wait().map_err(|text| Lost { replica: index + 1, text }));
         let answers: Result<Vec<R>, Lost> = answers.collect();
-        if answers.is_err() {
+        if answers.is_err() && matches!(self.transport, Transport::Nccl(_)) {
             // The others may wait for the one that is lost, on a device, forever.
             self.workers.iter_mut().for_each(Worker::abandon);
         }
@@ -302,7 +332,8 @@ mod tests {
     #[test]
     fn replicas_follow_the_trainers_model_to_the_bit_and_stay_on_the_tape() {
         let (mut replicas, model) = two_replicas();
-        let Ok(moved) = replicas.follow(flipped(&model)) else { panic!("the CPU reads") };
+        let (moved, followed) = replicas.follow(flipped(&model));
+        assert!(followed.is_ok());
         assert_eq!(replicas.apart(&moved).ok(), Some(None));
         assert!(moved.weight.is_require_grad());
         let pass = replicas.pass(0, 1, 2);

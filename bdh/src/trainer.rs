@@ -269,6 +269,12 @@ impl<T: Task> Trainer<T> {
         self.replicas = replicas.map_err(|error| {
             ConfigError::Device(format!("no thread for a replica could be started: {error}"))
         })?;
+        self.replicas.try_exchange(&self.device).map_err(|why| {
+            ConfigError::Device(format!(
+                "these GPUs cannot exchange by NCCL, for which libnccl.so is needed ({why}); \
+                 `exchange_on_host(true)`, or `--exchange-on-host`, does without"
+            ))
+        })?;
         Ok(())
     }
 
@@ -317,6 +323,7 @@ impl<T: Task> Trainer<T> {
         let loss = backward.loss.clone();
         let Updated { skipped, lrs } = self.update(backward, &previous)?;
         self.compare_replicas(&previous)?;
+        self.progress.overhead.reads += self.replicas.take_reads();
 
         let timing = Timing { step: self.progress.lap(), data };
         self.progress.overhead.steps += timing.step;

@@ -312,7 +312,7 @@ impl Intervention for Meddle {
 }
 
 #[test]
-fn interventions_reach_every_replica() {
+fn interventions_act_once_on_the_sum_of_all_replicas() {
     let with = |replicas: usize| {
         let run = tiny::run(30).grad_accum_steps(2).clip_grad_norm(0.3).intervention(Meddle);
         trained(run.devices(devices(replicas)).check_replicas(every(1)))
@@ -433,4 +433,77 @@ fn no_thread_outlives_its_run() {
     let fitted = fit(run);
     assert_eq!(fitted.problems, []);
     assert_eq!(threads("replica 8"), 0);
+
+    let run = watched(2, |thread, _| assert!(thread != "replica 3", "no more paper"));
+    try_fit(run.grad_accum_steps(9).devices(devices(9))).expect_err("a replica panics");
+    assert_eq!(threads("replica 8"), 0);
+}
+
+#[test]
+fn what_the_exchange_reads_is_counted_and_a_skipped_step_exchanges_no_weights() {
+    let reads = |replicas: usize| {
+        let run = tiny::run(5).grad_accum_steps(2).intervention(Meddle).log(never()).eval(never());
+        fit(run.devices(devices(replicas)).check_replicas(never())).overhead.reads
+    };
+    assert_eq!(reads(1), 0);
+    assert_eq!(reads(2), 5 + 4); // the fifth step is skipped
+}
+
+/// A model that counts a mean as it goes.
+mod counting {
+    use bdh::burn; // by which `derive(Module)` finds it
+    use bdh::burn::module::Module;
+    use bdh::burn::nn::{BatchNorm, BatchNormConfig};
+    use bdh::burn::tensor::Tensor;
+    use bdh::{BatchSize, BoxError, Probe, Task};
+
+    #[derive(Module, Debug)]
+    pub(super) struct Counting {
+        norm: BatchNorm,
+    }
+
+    impl Counting {
+        pub(super) fn new() -> Self {
+            Self { norm: BatchNormConfig::new(2).init(&super::tiny::device()) }
+        }
+    }
+
+    pub(super) struct Ones;
+
+    impl Task for Ones {
+        type Model = Counting;
+        type Batch = ();
+
+        fn next_batch(&mut self) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn size(&self, (): &()) -> BatchSize {
+            BatchSize { samples: 1, tokens: 1 }
+        }
+
+        fn loss(&self, model: &Counting, (): &(), _: &Probe<'_>) -> Tensor<1> {
+            let x = Tensor::<3>::ones([2, 2, 1], &super::tiny::device());
+            model.norm.forward(x).sum()
+        }
+    }
+}
+
+#[test]
+fn a_model_that_remembers_batches_is_refused_on_several_devices() {
+    let run = |replicas: usize| {
+        let run = Trainer::builder(counting::Ones, counting::Counting::new()).steps(1);
+        let run = run.optimizer(SgdConfig::new().build(), 0.1).grad_accum_steps(2);
+        run.devices(devices(replicas)).stop_on_signals(false).build()
+    };
+    assert!(run(1).is_ok());
+    let error = run(2).err().expect("running means").to_string();
+    assert!(error.contains("norm.running_mean") && error.contains("one device"), "{error}");
+}
+
+#[test]
+fn devices_without_a_tape_are_refused() {
+    let bare = vec![tiny::device(), tiny::device().inner()];
+    let error = tiny::run(1).grad_accum_steps(2).devices(bare).build().err().expect("no tape");
+    assert!(error.to_string().contains("without autodiff"), "{error}");
 }

@@ -32,6 +32,10 @@ impl<M: Module> Replica<M> {
         }
     }
 
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
     fn model(&self) -> &M {
         self.model.as_ref().expect("the model is out only while it gets new weights")
     }

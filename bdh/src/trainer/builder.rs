@@ -6,7 +6,7 @@ use crate::callback::{Callback, Hooks};
 use crate::event::Bus;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
-use crate::params::{self, ParamTable};
+use crate::params::{self, ParamInfo, ParamTable};
 use crate::replicas::{Replicas, Transport};
 use crate::run::{self, RunInfo};
 use crate::sink::{Jsonl, Sink};
@@ -55,7 +55,8 @@ pub struct Parts<T: Task> {
     /// the step's micro-batches are dealt out to them in turn. The model is to be on the first. Unset, it trains where it is.
     ///
     /// `grad_accum_steps` counts the micro-batches of all devices together, so the run is the same on any number of them,
-    /// up to the rounding of sums.
+    /// up to the rounding of sums; and, on several GPUs, up to dropout: burn has one generator for all of them, which their
+    /// threads ask in no certain order. Hooks inside a step see the first device's micro-batches.
     #[builder(default, setter(into))]
     devices: Vec<Device>,
     /// Whether gradients and weights go through host memory also where NCCL could carry them. Defaults to no.
@@ -308,6 +309,18 @@ impl<T: Task> Parts<T> {
                 whole / count
             );
             return invalid("grad_accum_steps", self.grad_accum_steps.to_string(), expected);
+        }
+        if let Some(device) = self.devices.iter().find(|device| !device.is_autodiff()) {
+            let expected = "a device without autodiff; `bdh::devices` gives those to train on";
+            return invalid("devices", format!("{device:?}"), expected.to_owned());
+        }
+        let running = |param: &&ParamInfo| param.name.ends_with("running_mean");
+        if let Some(param) =
+            ParamTable::with_frozen(&self.model).iter().find(running).filter(|_| count > 1)
+        {
+            let value = format!("{count}, and the model has `{}`", param.name);
+            let expected = "which each replica would count by itself; use a norm without memory, or one device";
+            return invalid("devices", value, expected.to_owned());
         }
         match self.devices.first() {
             Some(first) if *first != device::of(&self.model) => {

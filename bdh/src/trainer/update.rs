@@ -23,7 +23,7 @@ pub(super) struct Backward {
     pub(super) loss: Deferred,
     /// The mean gradients.
     grads: GradientsParams,
-    /// What the model showed during the last micro-batch.
+    /// What the model showed during the last micro-batch, of several devices' the first one's last.
     taps: Vec<Tap>,
 }
 
@@ -125,7 +125,6 @@ impl<T: Task> Trainer<T> {
         let sums = sums.expect("the builder refuses 0 micro-batches");
         let sums = self.replicas.reduce(theirs, sums, (model, &self.device));
         let Sums { loss, grads } = sums.map_err(|lost| self.lost(lost))?;
-        self.progress.overhead.reads += self.replicas.reads();
         if grads.is_empty() {
             return Err(TrainError::NoGradients { step });
         }
@@ -151,13 +150,12 @@ impl<T: Task> Trainer<T> {
         // Handles to the old values keep the optimizer from working in place; so only on request.
         let before = self.callbacks.want(Hook::AfterOptimizerStep).then(|| model.clone());
         let rates: Vec<_> = lrs.iter().map(|(_, lr)| *lr).collect();
-        self.model = Some(match verdict {
-            Verdict::Apply => {
-                let model = self.optimizers.step(model, grads, &rates);
-                self.replicas.follow(model).map_err(|lost| self.lost(lost))?
-            }
-            Verdict::Skip => model,
-        });
+        let (model, followed) = match verdict {
+            Verdict::Apply => self.replicas.follow(self.optimizers.step(model, grads, &rates)),
+            Verdict::Skip => (model, Ok(())),
+        };
+        self.model = Some(model);
+        followed.map_err(|lost| self.lost(lost))?;
         if let Some(before) = before {
             self.after_optimizer_step(&before, previous)?;
         }
@@ -216,7 +214,6 @@ impl<T: Task> Trainer<T> {
             return Ok(());
         }
         let model = self.model.as_ref().expect(MODEL_IS_IN);
-        self.progress.overhead.reads += 1;
         match self.replicas.apart(model).map_err(|lost| self.lost(lost))? {
             Some((replica, param)) => Err(TrainError::ReplicasApart { replica, param, step }),
             None => Ok(()),
@@ -321,10 +318,38 @@ impl<T: Task> Trainer<T> {
     }
 }
 
-/// Why replicas cannot share a step: each one's mean would count as much, of however many samples it is.
+/// Why devices do not share a step evenly. On one device uneven micro-batches are as they were put together.
 fn uneven(first: BatchSize, other: BatchSize) -> String {
     format!(
         "several devices need micro-batches of one size; one has {} sample(s), another {}",
         first.samples, other.samples
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Clock, TrainError, params, testing};
+
+    #[test]
+    fn replicas_that_differ_end_the_run_on_the_steps_on_which_they_are_compared() {
+        let devices = crate::devices("cpu:0-1").expect("the CPU");
+        let run = testing::tiny_run(10).grad_accum_steps(2).devices(devices);
+        let mut trainer = run.check_replicas(crate::every(5)).build().expect("a valid run");
+        trainer.open().expect("nothing to write");
+        let model = trainer.model.take().expect("between steps it is in");
+        let halved =
+            params::weights(&model).into_iter().flatten().map(|weight| weight.flat() / 2.0);
+        let halved = halved.collect();
+        trainer.model = Some(params::with_weights(model, halved));
+        let mut compare = |step| {
+            let previous = Clock { step: step - 1, ..Clock::default() };
+            trainer.clock.step = step;
+            trainer.compare_replicas(&previous)
+        };
+        assert!(compare(4).is_ok());
+        let Err(TrainError::ReplicasApart { replica: 1, param, step: 5 }) = compare(5) else {
+            panic!("they differ")
+        };
+        assert_eq!(param, "embed.weight");
+    }
 }
