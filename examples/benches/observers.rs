@@ -14,6 +14,8 @@
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
 
+#[path = "support/interrupted.rs"]
+mod interrupted;
 #[path = "support/observed.rs"]
 mod observed;
 #[path = "support/preset.rs"]
@@ -25,6 +27,7 @@ use bdh::{AfterBackward, Cadence, Callback, HookResult, NextToken, TrainerBuilde
 use bdh_callbacks::{Norms, Samples};
 use bdh_examples::data::Packed;
 use bdh_examples::nanochat::Gpt;
+use interrupted::Interrupted;
 use observed::observed;
 use preset::Preset;
 use std::path::Path;
@@ -33,7 +36,7 @@ use turns::{Paced, Took, Turns};
 /// Steps of a stretch; the tenth of each is where callbacks with the cadence `every 10 steps` act.
 const STRETCH: u64 = 10;
 
-type Run = TrainerBuilder<NextToken<Gpt, Paced<Packed>>>;
+type Run = TrainerBuilder<NextToken<Gpt, Interrupted<Packed, Paced>>>;
 
 /// Request 2's and 3's norms, and request 1's means and spreads, each read on its own, as `.item()` does.
 struct ReadEach;
@@ -101,8 +104,9 @@ fn measure(preset: &Preset, steps: u64, dir: &Path) -> Vec<Vec<Took>> {
             .map(|(index, (_, add))| {
                 let turns = turns.clone();
                 scope.spawn(move || {
-                    let batches = Paced::new(preset.batches(), turns, index, STRETCH);
-                    let times = batches.times();
+                    let before = Paced::new(turns, index, STRETCH);
+                    let times = before.times();
+                    let batches = Interrupted { source: preset.batches(), before };
                     let enough = bdh::on_step(move |at| {
                         if at.step() == steps {
                             at.stop("measured");

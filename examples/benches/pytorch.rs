@@ -20,6 +20,8 @@
 mod beside;
 #[path = "support/commanded.rs"]
 mod commanded;
+#[path = "support/interrupted.rs"]
+mod interrupted;
 #[path = "support/observed.rs"]
 mod observed;
 #[path = "support/overhead.rs"]

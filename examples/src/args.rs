@@ -1,12 +1,12 @@
 //! The command line of `nanochat_sweep`, for one run.
 //!
 //! The flags are nanochat's own, plus the overrides that a sweep needs. Most have no default here: what is not
-//! given is decided by the scaling laws ([`crate::scaling`]) or by the device (`device.rs`).
+//! given is decided by the scaling laws ([`crate::scaling`]) or by the device (`defaults.rs`).
 //!
 //! Everything that a user can get wrong ends in one sentence on stderr and exit code 2. A sweep agent reads a
 //! run that stops at once as a reason to stop the sweep, so that sentence has to be enough.
 
-mod device;
+mod defaults;
 mod early_save;
 mod hardware;
 mod normalize;
@@ -19,8 +19,8 @@ use clap::error::ErrorKind;
 use clap::{Args as _, Command};
 use serde::Serialize;
 
-pub use self::device::Tokenizer;
-use self::device::{BPE_VOCAB, BYTE_VOCAB, Defaults, ON_CPU, ON_GPU};
+pub use self::defaults::Tokenizer;
+use self::defaults::{BPE_VOCAB, BYTE_VOCAB, Defaults, ON_CPU, ON_GPU};
 pub use self::early_save::EarlySave;
 pub use self::hardware::Hardware;
 pub use self::normalize::normalize;

@@ -1,10 +1,10 @@
 //! A run that takes steps when it is told to.
 
 use super::beside::{Job, Preset};
+use super::interrupted::{BeforeBatch, Interrupted};
 use bdh::burn::tensor::Device;
-use bdh::lm::RandomCrops;
-use bdh::{BatchSize, BoxError, CausalLm, MemorySink, Source};
-use serde_json::{Value, json};
+use bdh::{BoxError, CausalLm, MemorySink};
+use serde_json::json;
 use std::time::Instant;
 
 /// Trains as far as the lines on the standard input say.
@@ -17,8 +17,7 @@ impl Job for Obey {
         model: impl Fn() -> Result<M, BoxError>,
     ) -> Result<(), BoxError> {
         let (model, records) = (model()?, MemorySink::default());
-        let source = Commanded {
-            source: preset.crops()?,
+        let before = Commanded {
             device: self.0,
             flops_per_token: model.flops_per_token(preset.seq_len()),
             left: 1,
@@ -26,17 +25,17 @@ impl Job for Obey {
             took: Vec::new(),
             records: records.clone(),
         };
+        let source = Interrupted { source: preset.crops()?, before };
         preset.trainer(model, source, records)?.build()?.fit()?;
         Ok(())
     }
 }
 
-/// A source whose run goes on only as far as it was told to.
+/// Lets a run go on only as far as it was told to.
 ///
-/// A step begins with its batch: between two batches lies all that a step costs. What a GPU has still to do at the end of
+/// Between two batches lies all that a step costs. What a GPU has still to do at the end of
 /// a turn is in the turn's last step.
 struct Commanded {
-    source: RandomCrops,
     device: Device,
     flops_per_token: Option<f64>,
     /// Steps to take before the next command is read.
@@ -67,10 +66,8 @@ impl Commanded {
     }
 }
 
-impl Source for Commanded {
-    type Batch = <RandomCrops as Source>::Batch;
-
-    fn next_batch(&mut self) -> Result<Self::Batch, BoxError> {
+impl BeforeBatch for Commanded {
+    fn before_batch(&mut self) -> Result<(), BoxError> {
         if self.left == 0 {
             self.device.sync().map_err(|error| error.to_string())?;
         }
@@ -80,18 +77,6 @@ impl Source for Commanded {
         }
         self.left -= 1;
         self.began = Some(Instant::now());
-        self.source.next_batch()
-    }
-
-    fn batch_size(&self) -> Option<BatchSize> {
-        self.source.batch_size()
-    }
-
-    fn position(&self) -> Value {
-        self.source.position()
-    }
-
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.source.seek(position)
+        Ok(())
     }
 }

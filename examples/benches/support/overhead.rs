@@ -1,11 +1,11 @@
 //! What callbacks cost a run, and how often the device is read.
 
 use super::beside::{Job, Preset};
+use super::interrupted::{BeforeBatch, Interrupted};
 use super::observed::observed;
 use bdh::burn::tensor::Device;
-use bdh::lm::RandomCrops;
-use bdh::{BatchSize, BoxError, CausalLm, MemorySink, NextToken, Source, TrainerBuilder};
-use serde_json::{Value, json};
+use bdh::{BoxError, CausalLm, MemorySink, Task, TrainerBuilder};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
@@ -65,7 +65,8 @@ impl Overhead {
         let (mark, marks) = channel();
         let marked = [self.warmup, self.warmup + self.steps];
         let device = self.device.clone();
-        let source = Timed { source: preset.crops()?, device, given: 0, marked, mark };
+        let before = Marks { device, given: 0, marked, mark };
+        let source = Interrupted { source: preset.crops()?, before };
         let run = preset.trainer(model, source, MemorySink::default())?;
         let run = self.stopping(run).run_dir(self.runs.join(format!("{watched}-{round}")));
         let fitted = if watched { observed(run) } else { run }.build()?.fit()?;
@@ -80,10 +81,7 @@ impl Overhead {
     }
 
     /// Ends the run one step after those that count, since its end is the beginning of the next.
-    fn stopping<M: CausalLm>(
-        &self,
-        run: TrainerBuilder<NextToken<M, Timed>>,
-    ) -> TrainerBuilder<NextToken<M, Timed>> {
+    fn stopping<T: Task>(&self, run: TrainerBuilder<T>) -> TrainerBuilder<T> {
         let last = self.warmup + self.steps + 1;
         let stop = bdh::on_step(move |at| {
             if at.step() == last {
@@ -95,36 +93,21 @@ impl Overhead {
     }
 }
 
-/// A source that tells when two of its batches were asked for, and the device had done all before.
-struct Timed {
-    source: RandomCrops,
+/// Tells when two batches were asked for, and the device had done all before.
+struct Marks {
     device: Device,
     given: u64,
     marked: [u64; 2],
     mark: Sender<Instant>,
 }
 
-impl Source for Timed {
-    type Batch = <RandomCrops as Source>::Batch;
-
-    fn next_batch(&mut self) -> Result<Self::Batch, BoxError> {
+impl BeforeBatch for Marks {
+    fn before_batch(&mut self) -> Result<(), BoxError> {
         if self.marked.contains(&self.given) {
             self.device.sync().map_err(|error| error.to_string())?;
             self.mark.send(Instant::now())?;
         }
         self.given += 1;
-        self.source.next_batch()
-    }
-
-    fn batch_size(&self) -> Option<BatchSize> {
-        self.source.batch_size()
-    }
-
-    fn position(&self) -> Value {
-        self.source.position()
-    }
-
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.source.seek(position)
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Runs that are under way at once and take turns, a few steps each, so that a noisy machine disturbs all alike.
 
-use bdh::{BatchSize, BoxError, Source};
-use serde_json::Value;
+use super::interrupted::BeforeBatch;
+use bdh::BoxError;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -53,12 +53,10 @@ impl Times {
     }
 }
 
-/// A source of batches that makes its run wait for its turn.
+/// Makes a run wait for its turn.
 ///
-/// A step begins with its batch: between the first batch of a turn and that of the next lies all that the steps cost,
-/// records and reads included.
-pub(crate) struct Paced<S> {
-    source: S,
+/// Between the first batch of a turn and that of the next lies all that the steps cost, records and reads included.
+pub(crate) struct Paced {
     turns: Turns,
     player: usize,
     stretch: u64,
@@ -68,11 +66,10 @@ pub(crate) struct Paced<S> {
     times: Times,
 }
 
-impl<S> Paced<S> {
+impl Paced {
     /// A run that takes `stretch` steps a turn.
-    pub(crate) fn new(source: S, turns: Turns, player: usize, stretch: u64) -> Self {
-        let times = Times::default();
-        Self { source, turns, player, stretch, given: 0, began: None, times }
+    pub(crate) fn new(turns: Turns, player: usize, stretch: u64) -> Self {
+        Self { turns, player, stretch, given: 0, began: None, times: Times::default() }
     }
 
     pub(crate) fn times(&self) -> Times {
@@ -80,10 +77,8 @@ impl<S> Paced<S> {
     }
 }
 
-impl<S: Source> Source for Paced<S> {
-    type Batch = S::Batch;
-
-    fn next_batch(&mut self) -> Result<S::Batch, BoxError> {
+impl BeforeBatch for Paced {
+    fn before_batch(&mut self) -> Result<(), BoxError> {
         if self.given.is_multiple_of(self.stretch) {
             if let Some((began, before)) = self.began {
                 let took = Took { time: began.elapsed(), cpu: cpu().saturating_sub(before) };
@@ -94,23 +89,11 @@ impl<S: Source> Source for Paced<S> {
             self.began = Some((Instant::now(), cpu()));
         }
         self.given += 1;
-        self.source.next_batch()
-    }
-
-    fn batch_size(&self) -> Option<BatchSize> {
-        self.source.batch_size()
-    }
-
-    fn position(&self) -> Value {
-        self.source.position()
-    }
-
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.source.seek(position)
+        Ok(())
     }
 }
 
-impl<S> Drop for Paced<S> {
+impl Drop for Paced {
     /// Ends the last turn, which is not counted: the end of the run is in it.
     fn drop(&mut self) {
         self.turns.pass_on();

@@ -1,4 +1,4 @@
-//! Where a run computes, and how large it is by default there.
+//! How large a run is by default, on the CPU and on a GPU.
 
 use clap::ValueEnum;
 use serde::Serialize;
