@@ -16,9 +16,9 @@ pub use next_token::NextToken;
 pub use sampling::Sampling;
 pub use score::{TokenScore, score};
 
-use crate::Probe;
+use crate::{BoxError, Probe};
 use burn::module::Module;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, Transaction};
 
 /// A model that predicts each next token from those before it.
 pub trait CausalLm: Module + 'static {
@@ -57,4 +57,13 @@ pub trait TokenStream {
     /// Reads one more token. What comes back are the logits of the one after it, `[vocab]`, as
     /// [`CausalLm::logits`] has them for the text so far.
     fn read(&mut self, token: i32) -> Tensor<1>;
+}
+
+/// The values of a tensor, row by row, in one device read.
+///
+/// Through a transaction: on a GPU, `try_into_data` reads when the values are first looked at, where a device that fails
+/// is a panic.
+fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, BoxError> {
+    let read = Transaction::default().register(tensor).try_execute()?;
+    Ok(read.iter().flat_map(|data| data.iter::<f32>()).collect())
 }

@@ -134,8 +134,18 @@ impl Optimizers {
         model.map(&mut Update { optimizers: self, grads, lrs, index: 0 })
     }
 
-    /// Reads what the optimizers remember.
+    /// Reads what the optimizers remember; as many device reads as they have tensors.
     pub(crate) fn state(&self, table: &ParamTable) -> OptimizerState {
+        let state = self.lazy_state(table);
+        for (_, data) in &state.tensors {
+            data.as_bytes(); // now, before the next step changes these tensors in place
+        }
+        state
+    }
+
+    /// The same without a read: on a GPU, burn's `to_data` copies when the bytes are first looked at, and until then
+    /// they are whatever the device's memory holds.
+    fn lazy_state(&self, table: &ParamTable) -> OptimizerState {
         let mut sink = StateSink::default();
         for (index, state) in self.states.iter().enumerate() {
             if let Some(state) = state {
@@ -194,7 +204,7 @@ impl Optimizers {
                 format!("the optimizer's state of `{}` is of another shape", param.name)
             })?;
         }
-        match names.difference(&self.state(table).names()).next() {
+        match names.difference(&self.lazy_state(table).names()).next() {
             Some(name) => Err(format!("the optimizer of this run does not know `{name}`")),
             None => Ok(()),
         }
