@@ -1,38 +1,22 @@
-//! A run on n devices is the run on one of them with as many micro-batches, and no replica can be lost unnoticed.
+//! A run on n devices is the run on one of them with as many micro-batches.
 //!
 //! The devices are the CPU, n times: what is dealt out, summed and compared is the same on GPUs.
 
 #![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
 
+#[path = "support/replicas.rs"]
+mod replicas;
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use bdh::burn::optim::{AdamWConfig, SgdConfig};
-use bdh::burn::tensor::{Device, Tensor};
+use bdh::burn::optim::AdamWConfig;
 use bdh::{
-    BatchSize, BoxError, Deferred, Fitted, Intervene, Intervention, MemorySink, Outcome, Probe,
-    Schedule, StopReason, Task, TokenBatch, Totals, TrainError, Trainer, TrainerBuilder, Verdict,
+    BoxError, Intervene, Intervention, MemorySink, Outcome, Schedule, StopReason, Trainer, Verdict,
     every, never,
 };
+use replicas::{devices, fit, watched};
 use serde_json::Value;
-use std::thread;
-use std::time::{Duration, Instant};
 use tiny::{ROWS, Seen, Tiny};
-
-/// The CPU so many times.
-fn devices(count: usize) -> Vec<Device> {
-    bdh::devices(&format!("cpu:0-{}", count - 1)).expect("the CPU")
-}
-
-/// One run at a time: the CPU has one generator for the whole process, which every run seeds.
-fn try_fit<T: Task>(run: TrainerBuilder<T>) -> Result<Fitted<T::Model>, TrainError> {
-    let _alone = tiny::alone();
-    run.build().expect("a valid run").fit()
-}
-
-fn fit<T: Task>(run: TrainerBuilder<T>) -> Fitted<T::Model> {
-    try_fit(run).expect("a run that completes")
-}
 
 /// Weights as numbers, and the losses on the way.
 fn trained(run: tiny::Builder) -> (Vec<f32>, Vec<f64>) {
@@ -111,53 +95,6 @@ fn callbacks_of_a_run_on_several_devices_see_the_whole_step() {
     close(&norms, &norms_of_single, 1e-6);
 }
 
-/// A task that does something at each loss and each eval of another one, on whichever thread.
-struct Watched<F> {
-    task: tiny::Task,
-    at_batch: F,
-}
-
-impl<F: Fn(&str, &TokenBatch) + Send + Sync + 'static> Task for Watched<F> {
-    type Model = Tiny;
-    type Batch = TokenBatch;
-
-    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        self.task.next_batch()
-    }
-
-    fn size(&self, batch: &TokenBatch) -> BatchSize {
-        self.task.size(batch)
-    }
-
-    fn loss(&self, model: &Tiny, batch: &TokenBatch, probe: &Probe<'_>) -> Tensor<1> {
-        (self.at_batch)(thread::current().name().unwrap_or_default(), batch);
-        self.task.loss(model, batch, probe)
-    }
-
-    fn val_batches(&self) -> &[TokenBatch] {
-        self.task.val_batches()
-    }
-
-    fn eval(&self, model: &Tiny, batch: &TokenBatch, totals: &mut Totals) {
-        (self.at_batch)(thread::current().name().unwrap_or_default(), batch);
-        self.task.eval(model, batch, totals);
-    }
-
-    fn summarize(&self, totals: &Totals) -> Vec<(String, Deferred)> {
-        self.task.summarize(totals)
-    }
-}
-
-fn watched<F: Fn(&str, &TokenBatch) + Send + Sync + 'static>(
-    steps: u64,
-    at_batch: F,
-) -> TrainerBuilder<Watched<F>> {
-    Trainer::builder(Watched { task: tiny::task(ROWS), at_batch }, Tiny::new(0.0))
-        .optimizer(SgdConfig::new().build(), 0.1)
-        .steps(steps)
-        .stop_on_signals(false)
-}
-
 #[test]
 fn each_micro_batch_and_each_validation_batch_goes_to_one_replica() {
     let (seen, log) = (Seen::new(), Seen::new());
@@ -194,79 +131,6 @@ fn an_eval_that_replicas_share_finds_what_one_model_finds() {
     assert_eq!(single.len(), 8);
     close(&metrics(2), &single, 1e-6);
     close(&metrics(4), &single, 1e-6); // two validation batches: two replicas have nothing to do
-}
-
-#[test]
-fn a_replica_that_panics_ends_the_run_with_its_name_and_without_a_hang() {
-    let began = Instant::now();
-    let seen = Seen::new();
-    let told = seen.clone();
-    let run = watched(10, |thread, batch| {
-        assert!(thread != "replica 2" || batch.targets()[0] != 5, "no more paper");
-    });
-    let end = tiny::on_fit_end(move |at| Ok(told.push(at.outcome.clone())));
-    let run = run.grad_accum_steps(3).devices(devices(3)).callback(end);
-    let error = try_fit(run).expect_err("a replica panics");
-    let TrainError::Replica { replica: 2, step, text } = &error else { panic!("{error}") };
-    assert!(*step >= 1 && text == "no more paper", "{error}");
-    assert!(error.to_string().starts_with("replica 2 failed at step"), "{error}");
-    assert!(matches!(&seen.all()[..], [Outcome::Failed(text)] if text.contains("no more paper")));
-    assert!(began.elapsed() < Duration::from_mins(1));
-}
-
-#[test]
-fn the_trainers_own_panic_ends_the_run_as_on_one_device() {
-    let run = watched(10, |thread, _| assert!(thread.starts_with("replica"), "out of ink"));
-    let run = run.grad_accum_steps(2).devices(devices(2));
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(try_fit(run))));
-    let panic = panic.expect_err("the panic is passed on");
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"out of ink"));
-}
-
-#[test]
-fn work_that_cannot_be_shared_evenly_is_refused_before_anything_runs() {
-    let run = tiny::run(10).grad_accum_steps(3).devices(devices(2));
-    let error = run.build().err().expect("3 micro-batches for 2").to_string();
-    for part in ["grad_accum_steps", "3", "2 devices", "4 would be 2 for each"] {
-        assert!(error.contains(part), "`{part}` in: {error}");
-    }
-}
-
-/// Every second batch has another number of rows.
-struct Uneven(u64);
-
-impl bdh::Source for Uneven {
-    type Batch = TokenBatch;
-
-    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        self.0 += 1;
-        Ok(TokenBatch::from_rows(&vec![vec![1, 2, 3]; 1 + (self.0 % 2) as usize]))
-    }
-
-    fn position(&self) -> Value {
-        Value::Null
-    }
-
-    fn seek(&mut self, _: &Value) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
-
-#[test]
-fn micro_batches_of_different_sizes_are_refused_before_they_are_dealt_out() {
-    let run = |replicas: usize| {
-        Trainer::builder(bdh::NextToken::new(Uneven(0), Vec::new()), Tiny::new(0.0))
-            .optimizer(SgdConfig::new().build(), 0.1)
-            .steps(2)
-            .grad_accum_steps(2)
-            .devices(devices(replicas))
-            .stop_on_signals(false)
-    };
-    let error = try_fit(run(2)).expect_err("uneven");
-    let TrainError::Data { step: 1, source } = &error else { panic!("{error}") };
-    let text = source.to_string();
-    assert!(text.contains("one has 2 sample(s), another 1"), "{text}");
-    fit(run(1)); // on one device they are averaged, as before
 }
 
 #[test]
@@ -415,30 +279,6 @@ fn a_parameter_that_only_some_replicas_use_moves_and_one_that_none_uses_does_not
     assert!(pair[..4].iter().all(|value| *value < 1.0));
 }
 
-/// Threads of this process by name.
-#[cfg(target_os = "linux")]
-fn threads(name: &str) -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux lists its threads");
-    let names =
-        tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-    names.filter(|comm| comm.trim() == name).count()
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn no_thread_outlives_its_run() {
-    // Nobody else has nine replicas.
-    let watch = tiny::on_step(|_| Ok(assert_eq!(threads("replica 8"), 1)));
-    let run = tiny::run(2).grad_accum_steps(9).devices(devices(9)).callback(watch);
-    let fitted = fit(run);
-    assert_eq!(fitted.problems, []);
-    assert_eq!(threads("replica 8"), 0);
-
-    let run = watched(2, |thread, _| assert!(thread != "replica 3", "no more paper"));
-    try_fit(run.grad_accum_steps(9).devices(devices(9))).expect_err("a replica panics");
-    assert_eq!(threads("replica 8"), 0);
-}
-
 #[test]
 fn what_the_exchange_reads_is_counted_and_a_skipped_step_exchanges_no_weights() {
     let reads = |replicas: usize| {
@@ -447,63 +287,4 @@ fn what_the_exchange_reads_is_counted_and_a_skipped_step_exchanges_no_weights() 
     };
     assert_eq!(reads(1), 0);
     assert_eq!(reads(2), 5 + 4); // the fifth step is skipped
-}
-
-/// A model that counts a mean as it goes.
-mod counting {
-    use bdh::burn; // by which `derive(Module)` finds it
-    use bdh::burn::module::Module;
-    use bdh::burn::nn::{BatchNorm, BatchNormConfig};
-    use bdh::burn::tensor::Tensor;
-    use bdh::{BatchSize, BoxError, Probe, Task};
-
-    #[derive(Module, Debug)]
-    pub(super) struct Counting {
-        norm: BatchNorm,
-    }
-
-    impl Counting {
-        pub(super) fn new() -> Self {
-            Self { norm: BatchNormConfig::new(2).init(&super::tiny::device()) }
-        }
-    }
-
-    pub(super) struct Ones;
-
-    impl Task for Ones {
-        type Model = Counting;
-        type Batch = ();
-
-        fn next_batch(&mut self) -> Result<(), BoxError> {
-            Ok(())
-        }
-
-        fn size(&self, (): &()) -> BatchSize {
-            BatchSize { samples: 1, tokens: 1 }
-        }
-
-        fn loss(&self, model: &Counting, (): &(), _: &Probe<'_>) -> Tensor<1> {
-            let x = Tensor::<3>::ones([2, 2, 1], &super::tiny::device());
-            model.norm.forward(x).sum()
-        }
-    }
-}
-
-#[test]
-fn a_model_that_remembers_batches_is_refused_on_several_devices() {
-    let run = |replicas: usize| {
-        let run = Trainer::builder(counting::Ones, counting::Counting::new()).steps(1);
-        let run = run.optimizer(SgdConfig::new().build(), 0.1).grad_accum_steps(2);
-        run.devices(devices(replicas)).stop_on_signals(false).build()
-    };
-    assert!(run(1).is_ok());
-    let error = run(2).err().expect("running means").to_string();
-    assert!(error.contains("norm.running_mean") && error.contains("one device"), "{error}");
-}
-
-#[test]
-fn devices_without_a_tape_are_refused() {
-    let bare = vec![tiny::device(), tiny::device().inner()];
-    let error = tiny::run(1).grad_accum_steps(2).devices(bare).build().err().expect("no tape");
-    assert!(error.to_string().contains("without autodiff"), "{error}");
 }
