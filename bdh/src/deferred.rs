@@ -8,6 +8,7 @@ mod histogram;
 
 pub use histogram::DeferredHistogram;
 
+use crate::read;
 use burn::tensor::{Device, Tensor, Transaction};
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -186,7 +187,7 @@ pub(crate) fn read_all<'a>(
     };
     let reads = leaves.iter().fold(Transaction::default(), register);
     let reads = histograms.iter().fold(reads, |reads, histogram| histogram.register(reads));
-    let mut read = reads.try_execute().map_err(|error| error.to_string())?.into_iter();
+    let mut read = read::transaction(reads)?.into_iter();
     let missing = "the device gave less than it was asked for";
     for leaf in leaves {
         let values = match &leaf.source {

@@ -56,6 +56,7 @@ mod params;
 mod pass;
 mod plan;
 mod probe;
+mod read;
 mod record;
 mod registry;
 mod replicas;

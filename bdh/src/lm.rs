@@ -16,9 +16,9 @@ pub use next_token::NextToken;
 pub use sampling::Sampling;
 pub use score::{TokenScore, score};
 
-use crate::{BoxError, Probe};
+use crate::{BoxError, Probe, read};
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, Transaction};
+use burn::tensor::{Int, Tensor};
 
 /// A model that predicts each next token from those before it.
 pub trait CausalLm: Module + 'static {
@@ -60,10 +60,7 @@ pub trait TokenStream {
 }
 
 /// The values of a tensor, row by row, in one device read.
-///
-/// Through a transaction: on a GPU, `try_into_data` reads when the values are first looked at, where a device that fails
-/// is a panic.
-fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, BoxError> {
-    let read = Transaction::default().register(tensor).try_execute()?;
+fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, BoxError> {
+    let read = read::vectors([tensor.reshape([-1])])?;
     Ok(read.iter().flat_map(|data| data.iter::<f32>()).collect())
 }

@@ -7,7 +7,7 @@
 
 use crate::callback::short_type_name;
 use crate::params::{OnTape, ParamInfo, ParamTable};
-use crate::{ConfigError, Schedule};
+use crate::{ConfigError, Schedule, read};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -135,17 +135,15 @@ impl Optimizers {
     }
 
     /// Reads what the optimizers remember; as many device reads as they have tensors.
-    pub(crate) fn state(&self, table: &ParamTable) -> OptimizerState {
-        let state = self.lazy_state(table);
-        for (_, data) in &state.tensors {
-            data.as_bytes(); // now, before the next step changes these tensors in place
-        }
-        state
+    pub(crate) fn state(&self, table: &ParamTable) -> Result<OptimizerState, String> {
+        let OptimizerState { tensors, scalars } = self.unread_state(table);
+        let tensors = tensors.into_iter().map(|(name, data)| Ok((name, read::settled(data)?)));
+        Ok(OptimizerState { tensors: tensors.collect::<Result<_, String>>()?, scalars })
     }
 
-    /// The same without a read: on a GPU, burn's `to_data` copies when the bytes are first looked at, and until then
-    /// they are whatever the device's memory holds.
-    fn lazy_state(&self, table: &ParamTable) -> OptimizerState {
+    /// The same as burn gives it, which on a GPU reads nothing: until somebody looks, the bytes are whatever the device's
+    /// memory holds.
+    fn unread_state(&self, table: &ParamTable) -> OptimizerState {
         let mut sink = StateSink::default();
         for (index, state) in self.states.iter().enumerate() {
             if let Some(state) = state {
@@ -204,7 +202,7 @@ impl Optimizers {
                 format!("the optimizer's state of `{}` is of another shape", param.name)
             })?;
         }
-        match names.difference(&self.lazy_state(table).names()).next() {
+        match names.difference(&self.unread_state(table).names()).next() {
             Some(name) => Err(format!("the optimizer of this run does not know `{name}`")),
             None => Ok(()),
         }
@@ -256,7 +254,7 @@ impl ModuleMapper for Update<'_> {
         let (new, state) = self.optimizers.groups[group].optimizer.step_dyn(
             D,
             self.lrs[group],
-            old.inner().into_bridge(), // the only handle, so the optimizer may work in place
+            old.inner().into_bridge(), // the only handle, so the optimizer may work in place; by NCCL it is a part of a bucket
             grad.into_bridge(),
             state,
         );

@@ -14,7 +14,8 @@ pub(crate) struct Pass {
     pub(crate) step: u64,
     /// Micro-batches of the step, on all devices together.
     pub(crate) count: usize,
-    /// Held while a model draws, where replicas share a device and with it the device's generator.
+    /// Held while a model draws, where replicas share a device: on the CPU, that makes dropout repeatable. burn has one
+    /// generator for all GPUs, and draws from it when an operation runs, which may be after this is let go of.
     pub(crate) draws: Option<Arc<Mutex<()>>>,
 }
 

@@ -13,6 +13,7 @@ pub(crate) use exchange::Transport;
 
 use crate::params::{self, ParamTable};
 use crate::pass::{Pass, Sums};
+use crate::read;
 use crate::sink::panic_text;
 use crate::task::{Task, Totals};
 use burn::tensor::{Device, Tensor};
@@ -29,9 +30,14 @@ pub(crate) struct Replicas<T: Task> {
     transport: Transport,
     /// See [`Pass`].
     draws: Option<Arc<Mutex<()>>>,
+    /// Steps whose gradients were waited for; see [`prove`](Self::prove).
+    proven: u8,
     /// Device reads of the trainer since they were last asked for.
     reads: u64,
 }
+
+/// Steps until every replica has met the most memory that a step needs.
+const PROVING: u8 = 3;
 
 /// A replica that failed: its number, and what it said.
 pub(crate) struct Lost {
@@ -52,25 +58,39 @@ pub(crate) struct Answers<R>(Vec<Pending<R>>);
 impl<T: Task> Replicas<T> {
     /// None: a run on one device.
     pub(crate) fn none(table: &Arc<ParamTable>) -> Self {
-        let table = Arc::clone(table);
-        Self { workers: Vec::new(), table, transport: Transport::Host, draws: None, reads: 0 }
+        Self {
+            workers: Vec::new(),
+            table: Arc::clone(table),
+            transport: Transport::Host,
+            draws: None,
+            proven: 0,
+            reads: 0,
+        }
     }
 
-    /// A replica on every device but the first, which has the trainer's own.
+    /// A replica, without a model yet, on every device but the first, which has the trainer's own.
     pub(crate) fn start(
         devices: &[Device],
         transport: Transport,
-        model: &T::Model,
         table: &Arc<ParamTable>,
     ) -> std::io::Result<Self> {
         let shared = devices.iter().enumerate().any(|(at, device)| devices[..at].contains(device));
         let draws = shared.then(Arc::default);
         let mut replicas = Self { transport, draws, ..Self::none(table) };
         for (number, device) in devices.iter().enumerate().skip(1) {
-            let replica = Replica::of(model, device, table);
+            let replica = Replica::on(device, table);
             replicas.workers.push(Worker::start(format!("replica {number}"), replica)?);
         }
         Ok(replicas)
+    }
+
+    /// Copies the trainer's model to all of them.
+    pub(crate) fn load(&mut self, model: &T::Model) -> Result<(), Lost> {
+        let theirs = self.ask(|| {
+            let model = model.clone();
+            move |replica| replica.load(model)
+        });
+        self.wait(theirs).map(drop)
     }
 
     /// Tries an exchange, so that a machine whose GPUs cannot have one is told before anything runs.
@@ -81,7 +101,7 @@ impl<T: Task> Replicas<T> {
             let devices = devices.clone();
             move |replica| drop(exchange::sum_over(&devices, one(replica.device())))
         });
-        let own = || exchange::read(exchange::sum_over(&devices, one(device)));
+        let own = || read::vectors(exchange::sum_over(&devices, one(device)));
         let own =
             catch_unwind(AssertUnwindSafe(own)).unwrap_or_else(|panic| Err(panic_text(&*panic)));
         self.wait(theirs).map_err(|lost| lost.text)?;
@@ -143,6 +163,7 @@ impl<T: Task> Replicas<T> {
         for present in self.wait(theirs)? {
             wanted.iter_mut().zip(present).for_each(|(wanted, present)| *wanted |= present);
         }
+        self.prove(&own, model)?;
         let wanted = Arc::new(wanted);
         let flat = exchange::flat(&own, model, &self.table, &wanted);
         drop(own);
@@ -153,7 +174,7 @@ impl<T: Task> Replicas<T> {
                     move |replica| replica.read(&wanted)
                 });
                 self.reads += 1;
-                let own = exchange::read(flat).map_err(Lost::first)?;
+                let own = read::vectors(flat).map_err(Lost::first)?;
                 let all = std::iter::once(own).chain(self.wait_for(theirs)?);
                 exchange::put(&exchange::sum(all), device)
             }
@@ -168,6 +189,20 @@ impl<T: Task> Replicas<T> {
             }
         };
         Ok(exchange::shaped(model, &wanted, sums))
+    }
+
+    /// Waits, in the first steps by NCCL, until every replica has its gradients. A device that has no memory for them says
+    /// so only when it is read; and a replica that then misses an exchange leaves the others there for ever.
+    fn prove(&mut self, own: &Sums, model: &T::Model) -> Result<(), Lost> {
+        if self.proven == PROVING || matches!(self.transport, Transport::Host) {
+            return Ok(());
+        }
+        self.proven += 1;
+        self.reads += 1;
+        let theirs = self.ask(|| |replica| replica.prove());
+        let own = exchange::prove(own, model).map_err(Lost::first);
+        self.wait_for(theirs)?;
+        own
     }
 
     /// Gives the weights of the trainer's model, which has taken a step, to the others. The model comes back in any case.
@@ -197,7 +232,7 @@ impl<T: Task> Replicas<T> {
     /// Has the others take weights through the host.
     fn take(&mut self, model: &T::Model) -> Result<(), Lost> {
         self.reads += 1;
-        let weights = exchange::read(exchange::weights(model)).map_err(Lost::first)?;
+        let weights = read::vectors(exchange::weights(model)).map_err(Lost::first)?;
         let weights = Arc::new(weights);
         let theirs = self.ask(|| {
             let weights = Arc::clone(&weights);
@@ -234,9 +269,9 @@ impl<T: Task> Replicas<T> {
         Ok(())
     }
 
-    /// The first replica whose weights differ from the trainer's, if there is one, and the parameter.
+    /// The first replica that differs from the trainer's model, if there is one, and the parameter or buffer.
     ///
-    /// All weights are read, by every replica from its own device.
+    /// All of each is read, by every replica from its own device, 100 MB at a time.
     pub(crate) fn apart(&mut self, model: &T::Model) -> Result<Option<(usize, String)>, Lost> {
         self.reads += 1;
         let theirs = self.ask(|| |replica| replica.digests());
@@ -245,7 +280,7 @@ impl<T: Task> Replicas<T> {
         let mut all = theirs.iter().enumerate();
         Ok(all.find_map(|(index, digests)| {
             let parameter = own.iter().zip(digests).position(|(own, digest)| own != digest)?;
-            Some((index + 1, self.table[parameter].name.clone()))
+            Some((index + 1, ParamTable::with_frozen(model)[parameter].name.clone()))
         }))
     }
 
@@ -282,6 +317,7 @@ impl<T: Task> Replicas<T> {
 mod tests {
     use super::*;
     use crate::{BatchSize, BoxError, Probe};
+    use burn::module::Module;
     use burn::nn::{Linear, LinearConfig};
 
     struct Nothing;
@@ -307,13 +343,14 @@ mod tests {
         let devices = crate::devices("cpu:0-1").expect("the CPU");
         let model = LinearConfig::new(3, 2).init(&devices[0]);
         let table = Arc::new(ParamTable::of(&model));
-        let replicas = Replicas::start(&devices, Transport::Host, &model, &table);
-        (replicas.expect("a thread"), model)
+        let mut replicas = Replicas::start(&devices, Transport::Host, &table).expect("a thread");
+        assert!(replicas.load(&model).is_ok());
+        (replicas, model)
     }
 
     /// The model with another bias, off by one bit.
     fn flipped(model: &Linear) -> Linear {
-        let mut weights = exchange::read(exchange::weights(model)).expect("the CPU reads");
+        let mut weights = read::vectors(exchange::weights(model)).expect("the CPU reads");
         let mut bias = weights[1].try_to_vec::<f32>().expect("f32");
         bias[1] = f32::from_bits(bias[1].to_bits() ^ 1);
         weights[1] = bias.as_slice().into();
@@ -330,6 +367,19 @@ mod tests {
     }
 
     #[test]
+    fn a_frozen_parameter_sets_replicas_apart_too() {
+        let devices = crate::devices("cpu:0-1").expect("the CPU");
+        let model = LinearConfig::new(3, 2).init(&devices[0]).no_grad();
+        let table = Arc::new(ParamTable::of(&model));
+        let mut replicas = Replicas::<Nothing>::start(&devices, Transport::Host, &table);
+        let replicas = replicas.as_mut().expect("a thread");
+        assert!(replicas.load(&model).is_ok());
+        assert_eq!(replicas.apart(&model).ok(), Some(None));
+        let other = LinearConfig::new(3, 2).init(&devices[0]).no_grad();
+        assert_eq!(replicas.apart(&other).ok(), Some(Some((1, "weight".to_owned()))));
+    }
+
+    #[test]
     fn replicas_follow_the_trainers_model_to_the_bit_and_stay_on_the_tape() {
         let (mut replicas, model) = two_replicas();
         let (moved, followed) = replicas.follow(flipped(&model));
@@ -340,5 +390,7 @@ mod tests {
         let theirs = replicas.backward(&Arc::new(Nothing), &pass, [vec![(1, ())]]);
         // The bias takes no part in the loss.
         assert_eq!(replicas.wait(theirs).ok(), Some(vec![vec![true, false]]));
+        let proven = replicas.ask(|| |replica| replica.prove());
+        assert_eq!(replicas.wait_for(proven).ok(), Some(vec![()]));
     }
 }

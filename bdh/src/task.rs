@@ -1,9 +1,10 @@
 //! The user's side of training: what a batch is, and how wrong the model is on it.
 
 use crate::lm::{Generated, Sampling, TokenScore};
-use crate::{BoxError, Deferred, Probe};
+use crate::ops::widened;
+use crate::{BoxError, Deferred, Probe, read};
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData, Transaction};
+use burn::tensor::{Tensor, TensorData};
 use serde_json::Value;
 
 /// What a model is trained on, and how it is judged.
@@ -158,7 +159,7 @@ pub struct Totals(Vec<(&'static str, Tensor<1>, f64)>);
 impl Totals {
     /// Adds `sum`, `[1]`, which stands for `weight` observations (tokens, batches, bits), to a total.
     pub fn add(&mut self, name: &'static str, sum: Tensor<1>, weight: f64) {
-        let sum = sum.inner();
+        let sum = widened(sum.inner());
         match self.0.iter_mut().find(|(known, ..)| *known == name) {
             Some((_, total, weights)) => {
                 *total = total.clone() + sum;
@@ -170,9 +171,7 @@ impl Totals {
 
     /// Name, sum and weight of each total, in one device read.
     pub(crate) fn read(self) -> Result<Vec<(&'static str, f32, f64)>, String> {
-        let sums = self.0.iter().map(|(_, sum, _)| sum.clone());
-        let sums = sums.fold(Transaction::default(), Transaction::register);
-        let sums = sums.try_execute().map_err(|error| error.to_string())?;
+        let sums = read::vectors(self.0.iter().map(|(_, sum, _)| sum.clone()))?;
         let number = |data: TensorData| data.iter::<f32>().next().unwrap_or(f32::NAN);
         let totals = self.0.into_iter().zip(sums);
         Ok(totals.map(|((name, _, weight), sum)| (name, number(sum), weight)).collect())

@@ -264,8 +264,7 @@ impl<T: Task> Trainer<T> {
 
     /// Copies the model, as it stands after a resume, to the other devices.
     fn start_replicas(&mut self) -> Result<(), ConfigError> {
-        let model = self.model.as_ref().expect(MODEL_IS_IN);
-        let replicas = Replicas::start(&self.devices, self.transport.clone(), model, &self.table);
+        let replicas = Replicas::start(&self.devices, self.transport.clone(), &self.table);
         self.replicas = replicas.map_err(|error| {
             ConfigError::Device(format!("no thread for a replica could be started: {error}"))
         })?;
@@ -275,7 +274,10 @@ impl<T: Task> Trainer<T> {
                  `exchange_on_host(true)`, or `--exchange-on-host`, does without"
             ))
         })?;
-        Ok(())
+        let model = self.model.as_ref().expect(MODEL_IS_IN);
+        self.replicas.load(model).map_err(|Lost { replica, text }| {
+            ConfigError::Device(format!("replica {replica} could not be given the model: {text}"))
+        })
     }
 
     /// The error for a replica that failed in the step under way; the first one is on this thread.

@@ -2,6 +2,7 @@
 
 use super::is_in_host_memory;
 use crate::Histogram;
+use crate::ops::widened;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, Transaction};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -102,6 +103,7 @@ impl fmt::Debug for DeferredHistogram {
 
 /// [`Histogram::of`] with ordinary operations. Counts are integers, so the order of additions does not matter.
 fn count_on_device(values: Tensor<1>, bins: usize) -> Source {
+    let values = widened(values); // bf16 has no 300, which may be a bin
     let (device, shape) = (values.device(), values.shape());
     let is_lost = values.clone().is_finite().bool_not();
     let low = values.clone().mask_fill(is_lost.clone(), f32::INFINITY).min();
@@ -134,12 +136,15 @@ fn counted(extent: &[f64], counts: Vec<i64>) -> Option<Histogram> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
+    use burn::tensor::{Device, FloatDType};
     use proptest::prelude::*;
 
     /// What the operations for a GPU count, done on the CPU.
     fn on_device(values: &[f32], bins: usize) -> Histogram {
-        let values = Tensor::from_floats(values, &Device::flex());
+        counted_from(Tensor::from_floats(values, &Device::flex()), bins)
+    }
+
+    fn counted_from(values: Tensor<1>, bins: usize) -> Histogram {
         let source = count_on_device(values, bins);
         let source = Mutex::new(source);
         let pending = Pending { bins, source, counted: OnceLock::new() };
@@ -155,6 +160,17 @@ mod tests {
         for values in [&bad[..], &[2.5; 7], &[f32::NAN; 3], &[0.0, 1.0, 2.0, 3.0, 4.0]] {
             assert_eq!(on_device(values, 4), Histogram::of(values, 4), "{values:?}");
         }
+    }
+
+    #[test]
+    fn values_in_bf16_are_counted_in_as_many_bins_as_those_in_f32() {
+        let values: Vec<f32> = (0..256).map(|value| value as f32).collect(); // all of them are in bf16
+        let tensor = Tensor::<1>::from_floats(values.as_slice(), &Device::flex());
+        let found = counted_from(tensor.cast(FloatDType::BF16), 255);
+        assert_eq!(found, Histogram::of(&values, 255));
+        let lost = Tensor::<1>::from_floats([f32::NAN, 1.0, 2.0], &Device::flex());
+        let found = counted_from(lost.cast(FloatDType::BF16), 303);
+        assert_eq!(found, Histogram::of(&[f32::NAN, 1.0, 2.0], 303));
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use crate::ConfigError;
 use burn::tensor::Device;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -217,6 +217,12 @@ impl Serialize for DeviceSpec {
     }
 }
 
+impl<'de> Deserialize<'de> for DeviceSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
 /// All devices of a kind, or which feature is missing.
 fn found(kind: Kind) -> Result<Vec<Device>, ConfigError> {
     #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
@@ -294,7 +300,10 @@ mod tests {
     fn devices_print_as_they_are_read() {
         for text in ["cpu", "cpu:0-3", "cuda", "cuda:3", "cuda:0-7", "cuda:0,2-3,7", "vulkan:1"] {
             assert_eq!(parse(text).to_string(), text);
+            let json = serde_json::to_string(&parse(text)).expect("a string");
+            assert_eq!(serde_json::from_str::<DeviceSpec>(&json).expect("a device"), parse(text));
         }
+        assert!(serde_json::from_str::<DeviceSpec>("\"tpu\"").is_err());
         assert_eq!(parse("cuda:3,1,2").to_string(), "cuda:1-3");
         assert_eq!((parse("mps"), parse("flex")), (parse("metal"), parse("cpu")));
     }

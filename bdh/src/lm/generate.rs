@@ -177,7 +177,7 @@ fn next_logits<M: CausalLm>(model: &M, rows: &mut [&mut Row]) -> Result<Vec<Vec<
     let last = rows.iter_mut().filter_map(|row| row.read_on().or_else(|| whole.next()));
     let logits = Tensor::cat(last.collect(), 0);
     let vocab = logits.dims()[1];
-    Ok(super::read(logits)?.chunks(vocab).map(<[f32]>::to_vec).collect())
+    Ok(super::values(logits)?.chunks(vocab).map(<[f32]>::to_vec).collect())
 }
 
 /// The logits after each context, `[1, vocab]`, from one forward pass over all of them.

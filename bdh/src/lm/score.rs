@@ -34,7 +34,7 @@ pub fn score<M: CausalLm>(model: &M, rows: &[&[i32]]) -> Result<Vec<Vec<TokenSco
     let logits = model.logits(inputs, &Probe::off());
     let likeliest = logits.clone().argmax(2).squeeze_dim::<2>(2).equal(targets.clone());
     let nats = loss::token_nats(logits, targets);
-    let read = super::read(Tensor::cat(vec![nats, likeliest.float()], 1))?; // [rows, both of them, longest - 1]
+    let read = super::values(Tensor::cat(vec![nats, likeliest.float()], 1))?; // [rows, both of them, longest - 1]
     let scores = rows.iter().zip(read.chunks_exact(2 * (longest - 1))).map(|(row, read)| {
         let (nats, likeliest) = read.split_at(longest - 1);
         let tokens = nats.iter().zip(likeliest).take(row.len().saturating_sub(1));

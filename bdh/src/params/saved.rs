@@ -2,8 +2,9 @@
 
 use super::{OnTape, ParamInfo, ParamTable};
 use crate::checkpoint::Tensors;
+use crate::read;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData, Transaction};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, Transaction};
 
 /// Reads everything of `table`, which lists all of the model, in one device read and in PyTorch's layout.
 pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Tensors, String> {
@@ -44,8 +45,16 @@ pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Tensor
     // Without a tape; and a running mean of this thread's last batch is not in its tensor before that.
     model.valid().visit(&mut capture);
     let reads = capture.reads.expect("every visit puts the transaction back");
-    let values = reads.try_execute().map_err(|error| error.to_string())?;
+    let values = read::transaction(reads)?.into_iter().map(native);
     Ok(table.iter().map(|param| param.name.clone()).zip(values).collect())
+}
+
+/// A bool as a byte: on a GPU it is an integer of the device's choice, which no file has a form for.
+fn native(data: TensorData) -> TensorData {
+    match data.dtype() {
+        DType::Bool(_) => data.convert::<bool>(),
+        _ => data,
+    }
 }
 
 /// Puts values in PyTorch's layout into the parameters and buffers of the same names.
@@ -103,8 +112,7 @@ pub(crate) fn restore<M: Module>(
 
 /// Reads a copy of the trained parameters, `[elements]` each, in one device read and in PyTorch's layout.
 pub(crate) fn capture_copy(copy: Vec<Tensor<1>>, table: &ParamTable) -> Result<Tensors, String> {
-    let reads = copy.into_iter().fold(Transaction::default(), Transaction::register);
-    let values = reads.try_execute().map_err(|error| error.to_string())?;
+    let values = read::vectors(copy)?;
     let shaped = table.iter().zip(values).map(|(param, data)| {
         let dtype = data.dtype();
         let data = TensorData::from_bytes(data.into_bytes(), param.shape.clone(), dtype);
@@ -187,6 +195,7 @@ mod tests {
     use super::*;
     use burn::module::ParamId;
     use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+    use burn::tensor::BoolStore;
 
     #[derive(Module, Debug)]
     struct Net {
@@ -194,6 +203,7 @@ mod tests {
         frozen: Linear,
         norm: BatchNorm,
         table: Param<Tensor<1, Int>>,
+        mask: Param<Tensor<1, Bool>>,
     }
 
     fn net() -> Net {
@@ -203,6 +213,7 @@ mod tests {
             frozen: LinearConfig::new(2, 2).init(&device).no_grad(),
             norm: BatchNormConfig::new(2).init(&device),
             table: Param::initialized(ParamId::new(), Tensor::from_data([7, 8, 9], &device)),
+            mask: Param::initialized(ParamId::new(), Tensor::from_data([true, false], &device)),
         }
     }
 
@@ -222,6 +233,16 @@ mod tests {
         assert_eq!(capture(&into, &ParamTable::with_frozen(&into)), Ok(captured));
         assert!(into.trained.weight.is_require_grad() && !into.frozen.weight.is_require_grad());
         assert_eq!(ParamTable::of(&into).len(), 4, "two of the linear layer, two of the norm");
+    }
+
+    #[test]
+    fn a_bool_is_saved_as_a_byte_whatever_the_device_makes_of_it() {
+        let byte = TensorData::from_bytes_vec(vec![1, 0], [2], DType::Bool(BoolStore::U8));
+        let word = vec![1, 0, 0, 0, 0, 0, 0, 0];
+        let word = TensorData::from_bytes_vec(word, [2], DType::Bool(BoolStore::U32));
+        for on_gpu in [byte, word] {
+            assert_eq!(native(on_gpu), TensorData::from([true, false]));
+        }
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Vectors travel between replicas: gradients become their sum, and weights come from the first replica.
 
+use crate::ops::widened;
 use crate::params::{self, ParamTable};
 use crate::pass::Sums;
+use crate::read;
 use burn::module::Module;
 use burn::tensor::distributed::{ReduceOperation, all_reduce};
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData, Transaction};
+use burn::tensor::{Device, Tensor, TensorData};
 
-/// Elements that one exchange between devices sends at most, 100 MB: few exchanges, and a small copy beside the gradients.
+/// Elements that one exchange between devices sends at most, 100 MB: few exchanges, and no second copy of what is sent
+/// in one piece.
 const BUCKET: usize = 25_000_000;
 
 /// How vectors travel.
@@ -26,6 +29,13 @@ pub(super) fn present<M: Module>(sums: &Sums, model: &M) -> Present {
     params::gradients(model, &sums.grads).iter().map(Option::is_some).collect()
 }
 
+/// Waits until loss and gradients are there: one small device read, which tells of an allocation that failed.
+pub(super) fn prove<M: Module>(sums: &Sums, model: &M) -> Result<(), String> {
+    let gradients = params::gradients(model, &sums.grads);
+    let first = gradients.iter().flatten().map(|gradient| widened(gradient.flat().narrow(0, 0, 1)));
+    read::vectors([Tensor::cat(first.chain([sums.loss.clone()]).collect(), 0)]).map(drop)
+}
+
 /// The gradients that are wanted, zeros where there is none, and the loss behind them: `[elements]` in `f32` each.
 pub(super) fn flat<M: Module>(
     sums: &Sums,
@@ -40,11 +50,7 @@ pub(super) fn flat<M: Module>(
         Some(gradient) => gradient.flat(),
         None => Tensor::zeros([param.num_elements()], &device),
     });
-    let in_f32 = |tensor: Tensor<1>| match tensor.dtype() {
-        DType::F32 => tensor,
-        _ => tensor.cast(FloatDType::F32),
-    };
-    flat.chain([sums.loss.clone()]).map(in_f32).collect()
+    flat.chain([sums.loss.clone()]).map(widened).collect()
 }
 
 /// The other way round.
@@ -59,12 +65,6 @@ pub(super) fn shaped<M: Module>(model: &M, wanted: &Present, values: Vec<Tensor<
 /// The trained parameters, `[elements]` each.
 pub(super) fn weights<M: Module>(model: &M) -> Vec<Tensor<1>> {
     params::weights(model).iter().flatten().map(|weight| weight.flat()).collect()
-}
-
-/// Reads vectors, in one device read.
-pub(super) fn read(vectors: Vec<Tensor<1>>) -> Result<Vec<TensorData>, String> {
-    let reads = vectors.into_iter().fold(Transaction::default(), Transaction::register);
-    reads.try_execute().map_err(|error| error.to_string())
 }
 
 /// Puts vectors that were read onto a device.

@@ -4,6 +4,7 @@ use super::exchange::{self, Present};
 use crate::Probe;
 use crate::params::{self, ParamTable};
 use crate::pass::{Pass, Sums};
+use crate::read;
 use crate::task::{Task, Totals};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 /// A model on a device, with the weights of the first replica.
 pub(super) struct Replica<M> {
-    /// Out only while it gets new weights.
+    /// Out before it is loaded and while it gets new weights.
     model: Option<M>,
     device: Device,
     table: Arc<ParamTable>,
@@ -23,13 +24,13 @@ pub(super) struct Replica<M> {
 pub(super) type HostTotals = Vec<(&'static str, f32, f64)>;
 
 impl<M: Module> Replica<M> {
-    pub(super) fn of(model: &M, device: &Device, table: &Arc<ParamTable>) -> Self {
-        Self {
-            model: Some(model.clone().fork(device)),
-            device: device.clone(),
-            table: Arc::clone(table),
-            sums: None,
-        }
+    pub(super) fn on(device: &Device, table: &Arc<ParamTable>) -> Self {
+        Self { model: None, device: device.clone(), table: Arc::clone(table), sums: None }
+    }
+
+    /// Copies a model to its device. On the replica's own thread: on a GPU, memory is that of the thread that asked for it.
+    pub(super) fn load(&mut self, model: M) {
+        self.model = Some(model.fork(&self.device));
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -37,7 +38,7 @@ impl<M: Module> Replica<M> {
     }
 
     fn model(&self) -> &M {
-        self.model.as_ref().expect("the model is out only while it gets new weights")
+        self.model.as_ref().expect("a replica is loaded before it is asked")
     }
 
     pub(super) fn backward<T: Task<Model = M>>(
@@ -57,6 +58,12 @@ impl<M: Module> Replica<M> {
         present
     }
 
+    /// Waits until the backward pass has been taken.
+    pub(super) fn prove(&self) -> Result<(), String> {
+        let sums = self.sums.as_ref().expect("a backward pass precedes the exchange");
+        exchange::prove(sums, self.model())
+    }
+
     /// Gradients and loss of the backward pass, which are given away.
     fn flat(&mut self, wanted: &Present) -> Vec<Tensor<1>> {
         let sums = self.sums.take().expect("a backward pass precedes the exchange");
@@ -64,7 +71,7 @@ impl<M: Module> Replica<M> {
     }
 
     pub(super) fn read(&mut self, wanted: &Present) -> Result<Vec<TensorData>, String> {
-        exchange::read(self.flat(wanted))
+        read::vectors(self.flat(wanted))
     }
 
     /// Brings gradients and loss to an exchange of which only the first replica needs the result.

@@ -89,7 +89,9 @@ impl<T: Task> Trainer<T> {
             .map_err(|reason| TrainError::Device { step, reason })?;
         let copies = self.callbacks.copies(&self.table);
         let copies = copies.map_err(|reason| TrainError::Device { step, reason })?;
-        let OptimizerState { tensors: moments, scalars } = self.optimizers.state(&self.table);
+        let moments = self.optimizers.state(&self.table);
+        let OptimizerState { tensors: moments, scalars } =
+            moments.map_err(|reason| TrainError::Device { step, reason })?;
         let interventions = self.interventions.iter().map(|i| (i.name(), i.state()));
         Ok(Checkpoint {
             model,

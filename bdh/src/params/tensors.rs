@@ -1,0 +1,133 @@
+//! One tensor for each parameter, whatever its rank: weights, updates, gradients.
+
+use crate::ops::widened;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Tensor};
+
+/// What the optimizer, a statistic or a callback asks of a tensor whose rank it need not know; numbers are in `f32` at
+/// least.
+pub(crate) trait AnyRank: Send {
+    /// All elements, `[elements]`, as they are stored.
+    fn flat(&self) -> Tensor<1>;
+    /// Sum of squares, `[1]`.
+    fn sum_of_squares(&self) -> Tensor<1>;
+    /// Mean, `[1]`.
+    fn mean(&self) -> Tensor<1>;
+    /// Variance with `n - 1` in the denominator, `[1]`; 0 for a single element.
+    fn variance(&self) -> Tensor<1>;
+    /// Largest magnitude, `[1]`.
+    fn abs_max(&self) -> Tensor<1>;
+    /// How many elements are NaN or infinite, `[1]`.
+    fn non_finite(&self) -> Tensor<1>;
+}
+
+impl<const D: usize> AnyRank for Tensor<D> {
+    fn flat(&self) -> Tensor<1> {
+        self.clone().reshape([-1])
+    }
+
+    fn sum_of_squares(&self) -> Tensor<1> {
+        widened(self.clone()).square().sum()
+    }
+
+    fn mean(&self) -> Tensor<1> {
+        widened(self.clone()).mean()
+    }
+
+    fn variance(&self) -> Tensor<1> {
+        // Around the mean: E[x²] − E[x]² loses all digits where the mean is large against the spread.
+        let elements = self.shape().num_elements().max(2) as f64;
+        let values = widened(self.clone());
+        let mean = values.clone().mean().reshape([1; D]);
+        (values - mean).square().sum() / (elements - 1.0)
+    }
+
+    fn abs_max(&self) -> Tensor<1> {
+        widened(self.clone()).abs().max()
+    }
+
+    fn non_finite(&self) -> Tensor<1> {
+        self.clone().is_finite().bool_not().int().sum().float()
+    }
+}
+
+/// One tensor a parameter, in the table's order; `None` where there is none.
+pub(crate) type PerParam = Vec<Option<Box<dyn AnyRank>>>;
+
+/// The parameters' values, without their tape.
+pub(crate) fn weights<M: Module>(model: &M) -> PerParam {
+    struct Weights(PerParam);
+    impl ModuleVisitor for Weights {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.0.push(Some(Box::new(param.val().inner())));
+            }
+        }
+    }
+    let mut weights = Weights(Vec::new());
+    model.visit(&mut weights);
+    weights.0
+}
+
+/// What the optimizer added to each parameter between two states of one model.
+pub(crate) fn updates<M: Module>(before: &M, after: &M) -> PerParam {
+    let pairs = weights(after).into_iter().zip(weights(before));
+    pairs
+        .map(
+            |(after, before)| Some(Box::new(widened(after?.flat()) - widened(before?.flat())) as _),
+        )
+        .collect()
+}
+
+/// The gradients of the parameters that have one.
+pub(crate) fn gradients<M: Module>(model: &M, grads: &GradientsParams) -> PerParam {
+    struct Gradients<'a>(&'a GradientsParams, PerParam);
+    impl ModuleVisitor for Gradients<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.1.push(self.0.get::<D>(param.id).map(|grad| Box::new(grad) as _));
+            }
+        }
+    }
+    let mut gradients = Gradients(grads, Vec::new());
+    model.visit(&mut gradients);
+    gradients.1
+}
+
+/// Whether all trained parameters are of `f32`.
+pub(crate) fn are_f32<M: Module>(model: &M) -> bool {
+    struct Check(bool);
+    impl ModuleVisitor for Check {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 &= !param.is_require_grad() || param.val().dtype() == DType::F32;
+        }
+    }
+    let mut check = Check(true);
+    model.visit(&mut check);
+    check.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, FloatDType};
+
+    #[test]
+    fn statistics_of_bf16_are_sums_in_f32() {
+        let values: Vec<f32> = (0..1000).map(|value| (value % 7) as f32 - 1.0).collect();
+        let exact = Tensor::<1>::from_floats(values.as_slice(), &Device::flex());
+        let narrow = exact.clone().cast(FloatDType::BF16);
+        let all = |tensor: &dyn AnyRank| {
+            let rows = [
+                tensor.sum_of_squares(),
+                tensor.mean(),
+                tensor.variance(),
+                tensor.abs_max(),
+                tensor.non_finite(),
+            ];
+            Tensor::cat(rows.into(), 0).into_data() // one dtype, or there is no `cat`
+        };
+        assert_eq!(all(&narrow), all(&exact));
+    }
+}
