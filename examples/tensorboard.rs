@@ -8,7 +8,7 @@
 
 use bdh::burn::{self, module::Module, nn, optim::AdamWConfig, tensor::Int, tensor::Tensor};
 use bdh::lm::{RandomCrops, Sampling, bytes, windows};
-use bdh::{AfterOptimizerStep, BoxError, Callback, CausalLm, Histogram, HookResult, NextToken};
+use bdh::{AfterOptimizerStep, BoxError, Callback, CausalLm, HookResult, NextToken};
 use bdh::{Cadence, Probe, Trainer, Value, callback, every, last, start, warmup_cosine};
 use bdh_callbacks::{Layout, Norms, TensorBoard};
 use bdh_examples::data::Tokenizer;
@@ -48,8 +48,7 @@ impl Callback for Look {
 
     fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
         for param in at.weights.iter() {
-            let values: Vec<f32> = param.values().into_data().iter().collect();
-            at.log(param.name(), Value::Histogram(Histogram::of(&values, 64)));
+            at.log(param.name(), param.histogram(64));
         }
         let how = Sampling { max_tokens: 200, temperature: 0.5, ..Sampling::default() };
         if let Some(text) = at.generate("A run ", &how) {
