@@ -136,7 +136,7 @@ impl Optimizers {
 
     /// Reads what the optimizers remember; as many device reads as they have tensors.
     pub(crate) fn state(&self, table: &ParamTable) -> Result<OptimizerState, String> {
-        let OptimizerState { tensors, scalars } = self.unread_state(table);
+        let OptimizerState { tensors, scalars } = read::caught(|| self.unread_state(table))?;
         let tensors = tensors.into_iter().map(|(name, data)| Ok((name, read::settled(data)?)));
         Ok(OptimizerState { tensors: tensors.collect::<Result<_, String>>()?, scalars })
     }
@@ -254,7 +254,7 @@ impl ModuleMapper for Update<'_> {
         let (new, state) = self.optimizers.groups[group].optimizer.step_dyn(
             D,
             self.lrs[group],
-            old.inner().into_bridge(), // the only handle, so the optimizer may work in place; by NCCL it is a part of a bucket
+            old.inner().into_bridge(), // the only handle, so the optimizer may work in place; not by NCCL, where it is a part of a bucket
             grad.into_bridge(),
             state,
         );

@@ -24,9 +24,16 @@ pub(crate) fn vectors(
 ///
 /// What the device said.
 pub(crate) fn transaction(reads: Transaction) -> Result<Vec<TensorData>, String> {
-    // burn's fusion panics where an operation that it had put off has failed.
-    let read = catch_unwind(AssertUnwindSafe(|| reads.try_execute()));
-    read.map_err(|panic| panic_text(&*panic))?.map_err(|error| error.to_string())
+    caught(|| reads.try_execute())?.map_err(|error| error.to_string())
+}
+
+/// Does what reads from a device somewhere: burn panics there, its fusion even where it could say what failed.
+///
+/// # Errors
+///
+/// What the panic said.
+pub(crate) fn caught<R>(read: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(read)).map_err(|panic| panic_text(&*panic))
 }
 
 /// What somebody's `to_data` gave, in memory of its own: now, before the next step changes the tensor in place, and
@@ -39,8 +46,7 @@ pub(crate) fn settled(data: TensorData) -> Result<TensorData, String> {
     if data.bytes().property() == AllocationProperty::Native {
         return Ok(data);
     }
-    let bytes = catch_unwind(AssertUnwindSafe(|| data.as_bytes().to_vec()));
-    let bytes = bytes.map_err(|panic| panic_text(&*panic))?;
+    let bytes = caught(|| data.as_bytes().to_vec())?;
     Ok(TensorData::from_bytes_vec(bytes, data.shape().clone(), data.dtype()))
 }
 

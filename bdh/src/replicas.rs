@@ -36,7 +36,7 @@ pub(crate) struct Replicas<T: Task> {
     reads: u64,
 }
 
-/// Steps until every replica has met the most memory that a step needs.
+/// Steps after which a backward pass takes no more memory than it took before.
 const PROVING: u8 = 3;
 
 /// A replica that failed: its number, and what it said.
@@ -84,13 +84,15 @@ impl<T: Task> Replicas<T> {
         Ok(replicas)
     }
 
-    /// Copies the trainer's model to all of them.
+    /// Copies the trainer's model to all of them, one by one: burn's copies from card to card have nothing that tells
+    /// which is which.
     pub(crate) fn load(&mut self, model: &T::Model) -> Result<(), Lost> {
-        let theirs = self.ask(|| {
+        for (index, worker) in self.workers.iter().enumerate() {
             let model = model.clone();
-            move |replica| replica.load(model)
-        });
-        self.wait(theirs).map(drop)
+            let loaded = worker.ask(|replica: &mut Replica<_>| replica.load(model)).wait();
+            loaded.map_err(|text| Lost { replica: index + 1, text })?;
+        }
+        Ok(())
     }
 
     /// Tries an exchange, so that a machine whose GPUs cannot have one is told before anything runs.
@@ -148,7 +150,7 @@ impl<T: Task> Replicas<T> {
 
     /// The sums of all replicas; `own` are the trainer's.
     ///
-    /// Through the host that is one device read for each replica; by NCCL none.
+    /// Through the host that is one device read for each replica; by NCCL one in each of the first steps, then none.
     pub(crate) fn reduce(
         &mut self,
         theirs: Answers<Present>,
@@ -192,7 +194,8 @@ impl<T: Task> Replicas<T> {
     }
 
     /// Waits, in the first steps by NCCL, until every replica has its gradients. A device that has no memory for them says
-    /// so only when it is read; and a replica that then misses an exchange leaves the others there for ever.
+    /// so only when it is read; and a replica that then misses an exchange leaves the others there for ever. What is asked
+    /// for between here and the end of the step (moments, weights that arrive) is not waited for.
     fn prove(&mut self, own: &Sums, model: &T::Model) -> Result<(), Lost> {
         if self.proven == PROVING || matches!(self.transport, Transport::Host) {
             return Ok(());
@@ -200,9 +203,11 @@ impl<T: Task> Replicas<T> {
         self.proven += 1;
         self.reads += 1;
         let theirs = self.ask(|| |replica| replica.prove());
-        let own = exchange::prove(own, model).map_err(Lost::first);
-        self.wait_for(theirs)?;
-        own
+        if let Err(text) = exchange::prove(own, model) {
+            self.abandon(); // they may be at the exchange of the step before, to which this device did not come
+            return Err(Lost::first(text));
+        }
+        self.wait_for(theirs).map(drop)
     }
 
     /// Gives the weights of the trainer's model, which has taken a step, to the others. The model comes back in any case.
@@ -271,11 +276,11 @@ impl<T: Task> Replicas<T> {
 
     /// The first replica that differs from the trainer's model, if there is one, and the parameter or buffer.
     ///
-    /// All of each is read, by every replica from its own device, 100 MB at a time.
+    /// All of each is read, by every replica from its own device, 100 MB at a time or a larger tensor whole.
     pub(crate) fn apart(&mut self, model: &T::Model) -> Result<Option<(usize, String)>, Lost> {
-        self.reads += 1;
         let theirs = self.ask(|| |replica| replica.digests());
-        let own = params::digests(model).map_err(Lost::first)?;
+        let (own, reads) = params::digests(model).map_err(Lost::first)?;
+        self.reads += reads;
         let theirs = self.wait_for(theirs)?;
         let mut all = theirs.iter().enumerate();
         Ok(all.find_map(|(index, digests)| {
@@ -298,10 +303,14 @@ impl<T: Task> Replicas<T> {
             .map(|(index, answer)| answer.wait().map_err(|text| Lost { replica: index + 1, text }));
         let answers: Result<Vec<R>, Lost> = answers.collect();
         if answers.is_err() && matches!(self.transport, Transport::Nccl(_)) {
-            // The others may wait for the one that is lost, on a device, forever.
-            self.workers.iter_mut().for_each(Worker::abandon);
+            self.abandon();
         }
         answers
+    }
+
+    /// Waits for nobody any more: the others may wait, on a device and for ever, for the one that is lost.
+    fn abandon(&mut self) {
+        self.workers.iter_mut().for_each(Worker::abandon);
     }
 
     /// The same where a device may have refused to be read.

@@ -103,7 +103,7 @@ impl fmt::Debug for DeferredHistogram {
 
 /// [`Histogram::of`] with ordinary operations. Counts are integers, so the order of additions does not matter.
 fn count_on_device(values: Tensor<1>, bins: usize) -> Source {
-    let values = widened(values); // bf16 has no 300, which may be a bin
+    let values = widened(values); // bf16 has no 303, which may be a bin
     let (device, shape) = (values.device(), values.shape());
     let is_lost = values.clone().is_finite().bool_not();
     let low = values.clone().mask_fill(is_lost.clone(), f32::INFINITY).min();

@@ -1,6 +1,7 @@
 //! Other values in the place of a model's parameters and gradients.
 
 use super::ParamTable;
+use crate::ops::widened;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, GradientCheckpointingStrategy, Tensor};
@@ -33,8 +34,9 @@ pub(crate) fn scale_gradients<M: Module>(
     impl ModuleVisitor for Scale<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(grad) = self.0.remove::<D>(param.id) {
-                let factor = self.1.clone().reshape([1; D]).cast(FloatDType::from(grad.dtype()));
-                self.0.register(param.id, grad * factor);
+                let given = FloatDType::from(grad.dtype());
+                let scaled = widened(grad) * self.1.clone().reshape([1; D]); // the factor is in f32
+                self.0.register(param.id, scaled.cast(given));
             }
         }
     }
@@ -168,11 +170,12 @@ mod tests {
         let device = Device::flex();
         let model = LinearConfig::new(3, 2).with_bias(false).init(&device.clone().autodiff());
         let mut grads = GradientsParams::new();
-        let ones = Tensor::<2>::ones([3, 2], &device);
-        grads.register(model.weight.id, ones.cast(FloatDType::BF16));
-        scale_gradients(&model, &mut grads, Tensor::from_floats([0.25], &device));
+        let sevens = Tensor::<2>::ones([3, 2], &device) * 7.0;
+        grads.register(model.weight.id, sevens.cast(FloatDType::BF16));
+        scale_gradients(&model, &mut grads, Tensor::from_floats([0.3], &device));
         let clipped = grads.get::<2>(model.weight.id).expect("a gradient");
         assert_eq!(clipped.dtype(), DType::BF16);
-        assert!(clipped.into_data().iter::<f32>().all(|value| value == 0.25));
+        // The bf16 nearest to 2.1; with the factor in bf16, too, it would be the next.
+        assert!(clipped.into_data().iter::<f32>().all(|value| value == 2.093_75));
     }
 }

@@ -1,12 +1,11 @@
 //! Vectors travel between replicas: gradients become their sum, and weights come from the first replica.
 
-use crate::ops::widened;
 use crate::params::{self, ParamTable};
 use crate::pass::Sums;
 use crate::read;
 use burn::module::Module;
 use burn::tensor::distributed::{ReduceOperation, all_reduce};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 /// Elements that one exchange between devices sends at most, 100 MB: few exchanges, and no second copy of what is sent
 /// in one piece.
@@ -32,8 +31,9 @@ pub(super) fn present<M: Module>(sums: &Sums, model: &M) -> Present {
 /// Waits until loss and gradients are there: one small device read, which tells of an allocation that failed.
 pub(super) fn prove<M: Module>(sums: &Sums, model: &M) -> Result<(), String> {
     let gradients = params::gradients(model, &sums.grads);
-    let first = gradients.iter().flatten().map(|gradient| widened(gradient.flat().narrow(0, 0, 1)));
-    read::vectors([Tensor::cat(first.chain([sums.loss.clone()]).collect(), 0)]).map(drop)
+    let first = gradients.iter().flatten().map(|gradient| gradient.flat().narrow(0, 0, 1));
+    let all = first.chain([sums.loss.clone()]).map(|vector| vector.cast(FloatDType::F32));
+    read::vectors([Tensor::cat(all.collect(), 0)]).map(drop)
 }
 
 /// The gradients that are wanted, zeros where there is none, and the loss behind them: `[elements]` in `f32` each.
@@ -50,7 +50,7 @@ pub(super) fn flat<M: Module>(
         Some(gradient) => gradient.flat(),
         None => Tensor::zeros([param.num_elements()], &device),
     });
-    flat.chain([sums.loss.clone()]).map(widened).collect()
+    flat.chain([sums.loss.clone()]).map(|vector| vector.cast(FloatDType::F32)).collect()
 }
 
 /// The other way round.
@@ -123,6 +123,9 @@ fn buckets(sizes: &[usize]) -> Vec<&[usize]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::nn::LinearConfig;
+    use burn::optim::GradientsParams;
+    use burn::tensor::DType;
 
     #[test]
     fn buckets_are_full_and_leave_nothing_out() {
@@ -130,6 +133,24 @@ mod tests {
         let expected: [&[usize]; 5] = [&[10, BUCKET - 10], &[1], &[BUCKET], &[3 * BUCKET], &[5, 6]];
         assert_eq!(buckets(&sizes), expected);
         assert_eq!(buckets(&[1]), [[1]]);
+    }
+
+    #[test]
+    fn gradients_of_any_precision_travel_in_f32() {
+        let device = Device::flex();
+        let model = LinearConfig::new(3, 2).init(&device.clone().autodiff());
+        let mut grads = GradientsParams::new();
+        let weight = Tensor::<2>::ones([3, 2], &device).cast(FloatDType::F64);
+        grads.register(model.weight.id, weight);
+        let bias = Tensor::<1>::ones([2], &device).cast(FloatDType::BF16);
+        grads.register(model.bias.as_ref().expect("a bias").id, bias);
+        let sums = Sums { loss: Tensor::ones([1], &device), grads };
+        let table = ParamTable::of(&model);
+        let read = read::vectors(flat(&sums, &model, &table, &vec![true; 2]));
+        let read = read.expect("the CPU reads");
+        assert_eq!(read.len(), 3);
+        assert!(read.iter().all(|vector| vector.dtype() == DType::F32));
+        assert_eq!(prove(&sums, &model), Ok(()));
     }
 
     #[test]

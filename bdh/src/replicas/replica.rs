@@ -107,6 +107,6 @@ impl<M: Module> Replica<M> {
     }
 
     pub(super) fn digests(&self) -> Result<Vec<u64>, String> {
-        params::digests(self.model())
+        Ok(params::digests(self.model())?.0)
     }
 }

@@ -64,7 +64,8 @@ pub struct Parts<T: Task> {
     /// Whether gradients and weights go through host memory also where NCCL could carry them. Defaults to no.
     #[builder(default)]
     exchange_on_host: bool,
-    /// The steps on which all replicas' weights are read and compared, to the bit. Defaults to every 1,000 and the last.
+    /// The steps on which all replicas are read, parameters and buffers, and compared to the bit. Defaults to every 1,000
+    /// and the last.
     #[builder(default = "crate::every(1000) | Cadence::Last", setter(into))]
     check_replicas: Cadence,
     /// Largest global L2 norm that the gradients may have; larger ones are scaled down to it, on the
