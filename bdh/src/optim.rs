@@ -254,7 +254,8 @@ impl ModuleMapper for Update<'_> {
         let (new, state) = self.optimizers.groups[group].optimizer.step_dyn(
             D,
             self.lrs[group],
-            old.inner().into_bridge(), // the only handle, so the optimizer may work in place; not by NCCL, where it is a part of a bucket
+            // The only handle, so the optimizer may work in place; not by NCCL, where it is a part of a bucket.
+            old.inner().into_bridge(),
             grad.into_bridge(),
             state,
         );

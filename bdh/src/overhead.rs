@@ -26,7 +26,8 @@ pub struct Overhead {
     #[serde(serialize_with = "save_seconds")]
     pub checkpoints: Duration,
     /// Device reads for everything that was logged, at most one a step; on several devices, where they exchange
-    /// through the host, also two a step for that; and one for each comparison of the replicas.
+    /// through the host, also two a step for that, and by NCCL one in each of the first three; and one for each 100 MB
+    /// whenever the replicas are compared.
     pub reads: u64,
     /// How much one callback may slow the steps, in percent.
     pub budget: f64,

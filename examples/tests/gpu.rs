@@ -6,8 +6,8 @@
 //! cargo test -p bdh-examples --features wgpu --test gpu
 //! ```
 //!
-//! There it takes two minutes on two cores, nearly all of them Mesa's compiler at the first kernels. (With `--features vulkan`, burn's own compiler for
-//! Vulkan, Mesa 22.3 and 25.0 crash in a matrix product; with 25.0 the compiler takes longer still.)
+//! There it takes two minutes on two cores, nearly all of them Mesa's compiler at the first kernels. (With `--features vulkan`,
+//! burn's own compiler for Vulkan, Mesa 22.3 and 25.0 crash in a matrix product; with 25.0 the compiler takes longer still.)
 //!
 //! Without such a feature, or without a driver, each test passes, and says so where its output is shown (`--nocapture`);
 //! with `BDH_NEEDS_GPU=1` it fails.
