@@ -71,6 +71,7 @@ mod task;
 mod trainer;
 mod weights;
 
+pub mod files;
 pub mod forecast;
 pub mod lm;
 pub mod runs;

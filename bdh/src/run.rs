@@ -1,13 +1,14 @@
 //! The run directory: who the run is, in a file that any program can read.
 
 use crate::checkpoint::sha256;
+use crate::files::write_atomically;
 use crate::outcome::{Outcome, Problem};
 use crate::record::number;
 use crate::{ConfigError, Feedback, Overhead, Record};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -137,17 +138,6 @@ fn write(
     };
     let text = serde_json::to_vec_pretty(&file)?;
     write_atomically(&dir.join(FILE), &text)
-}
-
-/// Puts `bytes` at `path` so that a reader sees the old file or the new one, never a part.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let scratch = path.with_extension("tmp");
-    // Left by a process that died, or a link, through which somebody else's file would be written.
-    let _ = fs::remove_file(&scratch);
-    let mut file = fs::File::create_new(&scratch)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&scratch, path)
 }
 
 /// The commit of the checkout that the program runs in, read from its files: no `git` is needed.

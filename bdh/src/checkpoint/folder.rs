@@ -1,7 +1,7 @@
 //! The directories of checkpoints: how one appears whole, and which there are.
 
 use super::{CheckpointError, FOLDER, MODEL, OPTIMIZER, STATE, damaged};
-use crate::run::write_atomically;
+use crate::files::write_atomically;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -159,7 +159,7 @@ impl Ledger {
 impl Claim {
     /// Writes how the trial stands.
     pub(super) fn save(&self) -> Result<(), SweepError> {
-        crate::run::write_atomically(&self.path, &json(&self.trial)).map_err(failed(&self.path))
+        crate::files::write_atomically(&self.path, &json(&self.trial)).map_err(failed(&self.path))
     }
 
     /// The lock, for the trial's process to hold, too.
