@@ -7,9 +7,9 @@
 //! | `forecast/val_bpb_low`, `forecast/val_bpb_high` | the same: 80 % of runs end between them | with eight past runs or more |
 
 use crate::early_stop::metric;
-use bdh::forecast::{self, Past};
 use bdh::runs::{Keys, Run, read_all, to_forecast};
 use bdh::{BoxError, Callback, EvalEnd, FitStart, HookResult, callback};
+use bdh_forecast::Past;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -38,13 +38,13 @@ pub struct ForecastEnd {
     past: Option<Past>,
     /// This run, with its evals so far.
     #[serde(skip)]
-    now: forecast::Run,
+    now: bdh_forecast::Run,
 }
 
 impl Default for ForecastEnd {
     fn default() -> Self {
         let (runs, metric) = ("runs".into(), "bpb".to_owned());
-        Self { runs, metric, past: None, now: forecast::Run::default() }
+        Self { runs, metric, past: None, now: bdh_forecast::Run::default() }
     }
 }
 
@@ -98,7 +98,7 @@ impl Callback for ForecastEnd {
         let mut runs = to_forecast(&runs, &self.wanted());
         let now = runs.pop().unwrap_or_default();
         let metric = std::mem::take(&mut self.now.metric); // that of the checkpoint
-        self.now = forecast::Run { metric, ..now };
+        self.now = bdh_forecast::Run { metric, ..now };
         self.past = Some(Past::new(runs)?);
         Ok(())
     }

@@ -40,7 +40,6 @@ extern crate self as bdh;
 mod cadence;
 mod callback;
 mod checkpoint;
-mod cholesky;
 mod clip;
 mod clock;
 mod config_change;
@@ -72,7 +71,6 @@ mod trainer;
 mod weights;
 
 pub mod files;
-pub mod forecast;
 pub mod lm;
 pub mod runs;
 pub mod sweep;

@@ -10,12 +10,12 @@
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
 
-#[path = "../../bdh/tests/support/curves.rs"]
+#[path = "../../bdh-forecast/tests/support/curves.rs"]
 mod curves;
 #[path = "support/paired.rs"]
 mod paired;
 
-use bdh::forecast::{Cut, Forecast, Past, Predictor, Run};
+use bdh_forecast::{Cut, Forecast, Past, Predictor, Run};
 use curves::Law;
 use paired::{Variant, measure, time};
 use std::hint::black_box;

@@ -1,9 +1,9 @@
 //! A page for a browser: one file, no network.
 
 use super::{Keys, Row, Run, Table, to_forecast};
-use crate::forecast::{CutTest, Importance, Point, Predictor, Report};
 use crate::record::number;
 use crate::sweep::Goal;
+use bdh_forecast::{CutTest, Importance, Point, Predictor, Report};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 

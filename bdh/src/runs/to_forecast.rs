@@ -2,18 +2,18 @@
 
 use super::columns::{setting, settings};
 use super::{Keys, Run, RunStatus};
-use crate::forecast::{self, End};
 use crate::sweep::Goal;
+use bdh_forecast::End;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The runs as [`forecast`] takes them; their order in time is that in which they were begun.
+/// The runs as [`bdh_forecast`] takes them; their order in time is that in which they were begun.
 ///
 /// Settings are those in which runs differ: numbers as they are, switches as 0 and 1, texts as one such switch a text.
 /// A metric of which more is better is negated. A run whose loss or metric ends without a finite value has diverged; one that was
 /// stopped, failed or died goes on, as far as forecasts know. A run without a horizon has left nothing, and is left out.
 #[must_use]
-pub fn to_forecast(runs: &[Run], keys: &Keys) -> Vec<forecast::Run> {
+pub fn to_forecast(runs: &[Run], keys: &Keys) -> Vec<bdh_forecast::Run> {
     let names = settings(runs);
     let texts: BTreeSet<(&str, &str)> = (names.iter())
         .flat_map(|name| {
@@ -21,7 +21,7 @@ pub fn to_forecast(runs: &[Run], keys: &Keys) -> Vec<forecast::Run> {
         })
         .collect();
     let with_horizon = runs.iter().filter(|run| run.steps > 0);
-    let one = |run: &Run| forecast::Run {
+    let one = |run: &Run| bdh_forecast::Run {
         name: run.name.clone(),
         order: (1e3 * run.started_at) as u64,
         settings: numbers(run, &names, &texts),

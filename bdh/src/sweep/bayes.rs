@@ -1,6 +1,6 @@
 //! Trials where an improvement is to be expected.
 
-use crate::cholesky::{backward, cholesky, forward};
+use bdh_forecast::cholesky::{backward, cholesky, forward};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{Continuous, ContinuousCDF, Normal};

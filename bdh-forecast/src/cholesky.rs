@@ -4,7 +4,8 @@
 //! Computations", 4th edition, algorithm 4.2.2.
 
 /// The lower triangle whose product with its transpose is a symmetric matrix; `None` if that is not positive definite.
-pub(crate) fn cholesky(size: usize, matrix: impl Fn(usize, usize) -> f64) -> Option<Vec<Vec<f64>>> {
+#[must_use]
+pub fn cholesky(size: usize, matrix: impl Fn(usize, usize) -> f64) -> Option<Vec<Vec<f64>>> {
     let mut rows: Vec<Vec<f64>> = Vec::with_capacity(size);
     for i in 0..size {
         let mut row: Vec<f64> = Vec::with_capacity(i + 1);
@@ -22,7 +23,8 @@ pub(crate) fn cholesky(size: usize, matrix: impl Fn(usize, usize) -> f64) -> Opt
 }
 
 /// Solves `factor * x = right`.
-pub(crate) fn forward(factor: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
+#[must_use]
+pub fn forward(factor: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
     let mut x: Vec<f64> = Vec::with_capacity(right.len());
     for (row, right) in factor.iter().zip(right) {
         x.push((right - dot(row, &x)) / row[x.len()]);
@@ -31,7 +33,8 @@ pub(crate) fn forward(factor: &[Vec<f64>], right: &[f64]) -> Vec<f64> {
 }
 
 /// Solves `transposed(factor) * x = right`.
-pub(crate) fn backward(factor: &[Vec<f64>], mut right: Vec<f64>) -> Vec<f64> {
+#[must_use]
+pub fn backward(factor: &[Vec<f64>], mut right: Vec<f64>) -> Vec<f64> {
     for i in (0..right.len()).rev() {
         right[i] /= factor[i][i];
         let solved = right[i];
@@ -43,6 +46,7 @@ pub(crate) fn backward(factor: &[Vec<f64>], mut right: Vec<f64>) -> Vec<f64> {
 }
 
 /// The inner product of two vectors; what the longer one has more does not count.
-pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+#[must_use]
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

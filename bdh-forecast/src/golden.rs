@@ -40,7 +40,7 @@ pub(super) struct ProcessGolden {
 
 impl Golden {
     pub(super) fn read() -> Self {
-        let text = include_str!("../../tests/judges/forecast_golden.json");
+        let text = include_str!("../tests/judges/forecast_golden.json");
         serde_json::from_str(text).expect("the script writes these fields")
     }
 

@@ -3,7 +3,7 @@
 #[path = "support/curves.rs"]
 mod curves;
 
-use bdh::forecast::{
+use bdh_forecast::{
     Cut, CutTest, End, Forecast, ForecastError, Importance, Past, Point, Predictor, Protocol,
     Report, Run, SeedNoise, StopRule,
 };
@@ -193,7 +193,7 @@ fn every_figure_stands_beside_both_baselines() {
 fn the_mean_of_the_others_gets_no_rank() {
     let report = report(&Law::default().sweep(12, 9));
     let cells = &test(&report, &Protocol::LeaveOneOut).cells;
-    let score = |cell: &bdh::forecast::Cell| cell.score.clone().expect("all speak");
+    let score = |cell: &bdh_forecast::Cell| cell.score.clone().expect("all speak");
     assert!(score(&cells[0]).ranks.is_none(), "it would be -1 by construction");
     assert!(cells[1..].iter().all(|cell| score(cell).ranks.is_some()));
     let error = score(&cells[0]).error.expect("twelve runs");
@@ -217,7 +217,7 @@ fn runs_that_diverged_stay_in_as_the_worst() {
         assert_eq!(diverged.map(|point| point.run).collect::<Vec<_>>(), [3, 4]);
     }
     // They count in ranks: of the three that diverged, a perfect ranker knows one.
-    let last = test.cell(Predictor::LastValue).and_then(bdh::forecast::Cell::spearman);
+    let last = test.cell(Predictor::LastValue).and_then(bdh_forecast::Cell::spearman);
     assert!(last < Some(0.9), "{last:?}");
 }
 

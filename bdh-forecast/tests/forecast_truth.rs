@@ -3,7 +3,7 @@
 #[path = "support/curves.rs"]
 mod curves;
 
-use bdh::forecast::{Cell, Cut, CutTest, End, Forecast, Past, Predictor, Run, StopRule};
+use bdh_forecast::{Cell, Cut, CutTest, End, Forecast, Past, Predictor, Run, StopRule};
 use curves::{Law, normal};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -89,7 +89,7 @@ fn the_stop_rule_keeps_its_word() {
         let runs = Law::default().sweep(30, 3_000 + seed);
         let saving = StopRule { regret: 0.02 }.replay(&runs, &[Cut::Fraction(0.25)]);
         let saving = saving.expect("names differ");
-        let is_wrong = |stop: &&bdh::forecast::Stopped| stop.truth < Some(stop.best - 0.02);
+        let is_wrong = |stop: &&bdh_forecast::Stopped| stop.truth < Some(stop.best - 0.02);
         stops += saving.stopped.len();
         wrong += saving.stopped.iter().filter(is_wrong).count();
         saved += saving.saved / 20.0;

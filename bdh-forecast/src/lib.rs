@@ -19,7 +19,7 @@
 //! beside every figure, and "better" is said only of what resampling the runs does not explain.
 //!
 //! ```
-//! use bdh::forecast::{Cut, End, Forecast, Predictor, Run};
+//! use bdh_forecast::{Cut, End, Forecast, Predictor, Run};
 //!
 //! let runs = (1..=12).map(|i| {
 //!     let lr = 0.001 * f64::from(i);
@@ -38,8 +38,10 @@
 //! let law = at_40_percent.cell(Predictor::ClosedForm).and_then(|cell| cell.mae());
 //! assert!(law < Some(1e-9), "evaluations at 100, 200 and 400 determine a power law");
 //! println!("{report}");
-//! # Ok::<(), bdh::forecast::ForecastError>(())
+//! # Ok::<(), bdh_forecast::ForecastError>(())
 //! ```
+
+pub mod cholesky;
 
 mod annealing;
 mod bootstrap;

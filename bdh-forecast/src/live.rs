@@ -30,7 +30,7 @@ const WITH_FEW: [Predictor; 2] = [Predictor::Affine, Predictor::LastValue];
 /// # Examples
 ///
 /// ```
-/// use bdh::forecast::{End, Past, Run};
+/// use bdh_forecast::{End, Past, Run};
 ///
 /// let run = |name: &str, end| Run {
 ///     name: name.into(),
@@ -42,7 +42,7 @@ const WITH_FEW: [Predictor; 2] = [Predictor::Affine, Predictor::LastValue];
 /// let past = Past::new(vec![run("a", 2.0), run("b", 3.0), run("c", 4.0)])?;
 /// let now = Run { horizon: 100, metric: vec![(50, 3.5)], ..Run::default() };
 /// assert_eq!(past.predict(&now)?.value, 2.5);
-/// # Ok::<(), bdh::forecast::ForecastError>(())
+/// # Ok::<(), bdh_forecast::ForecastError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Past {
