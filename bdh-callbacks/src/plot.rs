@@ -46,7 +46,7 @@ fn encode(size: (u32, u32), pixels: &[u8]) -> Result<Vec<u8>, BoxError> {
 /// Writes a file whole or not at all.
 pub(crate) fn write(path: &Path, png: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("png.partial");
-    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    bdh::files::ensure_dir(path.parent().unwrap_or(Path::new(".")))?;
     fs::write(&partial, png)?;
     fs::rename(partial, path)
 }

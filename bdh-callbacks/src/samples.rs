@@ -204,7 +204,7 @@ fn figures(quality: &Quality) -> [String; 7] {
 /// Writes the page of one step; whoever looks sees it whole or not at all.
 fn write(dir: &Path, step: u64, samples: &[Sample]) -> io::Result<()> {
     let dir = dir.join("samples");
-    fs::create_dir_all(&dir)?;
+    bdh::files::ensure_dir(&dir)?;
     let scratch = dir.join(format!(".{step}.md.tmp"));
     fs::write(&scratch, page(step, samples))?;
     fs::rename(&scratch, dir.join(format!("{step}.md")))

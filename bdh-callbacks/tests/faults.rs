@@ -170,25 +170,6 @@ fn a_disk_that_fills_during_a_checkpoint_costs_that_one_and_a_resume_with_room_i
 }
 
 #[test]
-fn a_run_directory_deleted_mid_run_is_told_and_the_next_checkpoint_has_everything() {
-    let _alone = tiny::alone();
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let dir = dir.path().join("run");
-    let gone = dir.clone();
-    let fitted = fit(run(&dir)
-        .callback(fault(1, move || fs::remove_dir_all(gone).expect("a deleted directory"))));
-    assert_eq!(fitted.outcome, Outcome::Completed);
-    let told = told(&fitted);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].0, "jsonl");
-    assert!(told[0].2.ends_with("metrics.jsonl` has been deleted"), "{told:?}");
-    assert_eq!(whole_checkpoints(&dir), [9, 12]);
-    fs::remove_dir_all(dir.join("checkpoints/step_00000012")).expect("a checkpoint");
-    let fitted = fit(run(&dir).callback(fault(1, || {})));
-    assert_eq!(tiny::weights(&fitted.model), undisturbed());
-}
-
-#[test]
 fn a_place_where_nothing_can_be_written_is_refused_before_the_first_step() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("file");
@@ -265,6 +246,60 @@ fn a_second_process_is_refused_while_the_first_one_trains() {
         .callback(fault(1, move || child::passes(child::command(NAME, &second, &["env"])))));
     assert_eq!(told(&fitted), [], "the second one was refused, and the first one noticed nothing");
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
+}
+
+/// What a child does that may have no thread but the one it has.
+fn has_no_thread() {
+    if thread::Builder::new().spawn(|| ()).is_ok() {
+        return skip(NO_THREAD, "a limit of threads does not hold here");
+    }
+    let error = bdh::device("cpu").expect_err("no thread computes").to_string();
+    assert!(error.starts_with("the CPU cannot be used, as the system gives no thread"), "{error}");
+    assert!(error.contains("os error 11") && error.contains("`ulimit -u`"), "{error}");
+}
+
+/// What a child does that has the threads of a run, and none for its checkpoints.
+fn saves_without_a_thread(dir: &Path) {
+    let looks = tiny::on_step(|at| {
+        if at.step() == 1 && thread::Builder::new().spawn(|| ()).is_ok() {
+            skip(NO_THREAD, "there is a thread for checkpoints");
+        }
+        Ok(())
+    });
+    let fitted = fit(run(dir).callback(looks));
+    assert_eq!(told(&fitted), []);
+    assert_eq!(whole_checkpoints(dir), [3, 6, 9, 12]);
+}
+
+const NO_THREAD: &str =
+    "without_a_thread_there_is_a_reason_or_the_checkpoints_are_written_on_the_way";
+
+#[test]
+fn without_a_thread_there_is_a_reason_or_the_checkpoints_are_written_on_the_way() {
+    match child::dir() {
+        Some(dir) if dir.ends_with("none") => return has_no_thread(),
+        Some(dir) => return saves_without_a_thread(&dir),
+        None => {}
+    }
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("its owner may");
+    if child::command_as_nobody(NO_THREAD, dir.path()).is_none() {
+        return skip(
+            NO_THREAD,
+            "root has no limit of threads, and cannot become somebody else here",
+        );
+    }
+    // Somebody who has no other process: the limit counts all of a user's. The second has threads for the test, for
+    // computing and for `metrics.jsonl`.
+    for (user, name, limit) in [("65533", "none", 1), ("65532", "few", 4)] {
+        let limit = format!(r#"ulimit -u {limit}; exec "$0" "$@""#);
+        let (reuid, regid) = (format!("--reuid={user}"), format!("--regid={user}"));
+        let through = ["setpriv", &reuid, &regid, "--clear-groups", "sh", "-c", &limit];
+        let mut child = child::command(NO_THREAD, &dir.path().join(name), &through);
+        child.env("HOME", dir.path()).env("RAYON_NUM_THREADS", "1");
+        child::passes(child);
+    }
 }
 
 /// A sink that never comes back from one of its methods.

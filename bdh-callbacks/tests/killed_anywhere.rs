@@ -8,7 +8,7 @@ mod child;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{Checkpoint, Value as Logged, every, last, latest_checkpoint, start};
+use bdh::{Checkpoint, TrainError, Value as Logged, every, last, latest_checkpoint, start};
 use bdh_callbacks::{Checkpoints, EarlyCheckpoints, Ema, Histograms, Norms, Spikes};
 use serde_json::Value;
 use std::fs;
@@ -141,4 +141,86 @@ fn a_run_killed_at_any_instant_is_the_undisturbed_run() {
         assert_eq!(names, expected.2, "{what}");
     }
     eprintln!("{killed} kills in {runs} runs, {early} of them before a first checkpoint");
+}
+
+/// A run of few steps, taken up or begun.
+fn short(dir: &Path, resumes: bool) -> tiny::Builder {
+    let paced = tiny::on_step(|_| {
+        thread::sleep(Duration::from_millis(2));
+        Ok(())
+    });
+    let run = tiny::run_with(0.2, 20).checkpoint(last()).run_dir(dir).callback(paced);
+    if resumes { run.resume("auto") } else { run }
+}
+
+#[test]
+fn a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name() {
+    const NAME: &str = "a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name";
+    if let Some(dir) = child::dir() {
+        // Without `resume` wherever that is possible.
+        let run = short(&dir, bdh::holds_run(&dir));
+        run.build().expect("a valid run").fit().expect("a run that completes");
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let (mut seed, mut without_a_run) = (5, 0);
+    for number in 0..20 {
+        let dir = scratch.path().join(format!("run-{number}"));
+        let mut command = child::command(NAME, &dir, &[]);
+        let mut process =
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process");
+        // Half of them at once after the directory is there, where a run has not noted itself.
+        let began = std::time::Instant::now();
+        while number % 2 == 0 && !dir.exists() && began.elapsed() < Duration::from_secs(5) {
+            std::hint::spin_loop();
+        }
+        thread::sleep(Duration::from_micros(random(&mut seed, 2_000) * (1 + 49 * (number % 2))));
+        process.kill().expect("a signal");
+        process.wait().expect("a process that is gone");
+        without_a_run += u64::from(dir.exists() && !bdh::holds_run(&dir));
+        if number % 4 < 2 {
+            child::passes(child::command(NAME, &dir, &[]));
+        } else {
+            short(&dir, true).build().expect("a valid run").fit().expect("a run that completes");
+        }
+        assert_eq!(records(&dir).len(), 20, "run {number}");
+    }
+    eprintln!("{without_a_run} of 20 had a directory and nothing in it");
+}
+
+#[test]
+fn two_resumes_at_once_of_a_run_that_died_early_are_one_run() {
+    const NAME: &str = "two_resumes_at_once_of_a_run_that_died_early_are_one_run";
+    if let Some(dir) = child::dir() {
+        match short(&dir, true).build().map(bdh::Trainer::fit) {
+            Ok(Ok(_)) => println!("completed"),
+            Ok(Err(TrainError::Config(error))) | Err(error) => println!("refused: {error}"),
+            Ok(Err(error)) => panic!("{error}"),
+        }
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    for round in 0..8 {
+        let dir = scratch.path().join(format!("run-{round}"));
+        fs::create_dir(&dir).expect("a directory");
+        let dead = r#"{"name": "run", "steps": 20, "status": "running"}"#;
+        fs::write(dir.join("run.json"), dead).expect("a file");
+        fs::write(dir.join("metrics.jsonl"), "{\"step\": 1}\n").expect("a file");
+        let spawn = |_| {
+            let mut command = child::command(NAME, &dir, &[]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process")
+        };
+        let mut outputs = Vec::new();
+        for process in [0, 1, 2].map(spawn) {
+            let output = process.wait_with_output().expect("a process that ends");
+            let text =
+                String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(output.status.success(), "round {round}: {text}");
+            outputs.push(text);
+        }
+        assert!(outputs.iter().any(|text| text.contains("completed")), "{outputs:?}");
+        let aside = (1..9).filter(|n| dir.with_extension(format!("died-{n}")).exists()).count();
+        assert_eq!(aside, 1, "round {round}: a live directory was moved aside: {outputs:?}");
+        assert_eq!(records(&dir).len(), 20, "round {round}: {outputs:?}");
+    }
 }

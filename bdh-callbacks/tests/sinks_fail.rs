@@ -11,7 +11,8 @@ mod logs;
 mod tiny;
 
 use bdh::{
-    BoxError, Fitted, Histogram, MemorySink, Outcome, Record, RunInfo, Sink, StepEnd, Value,
+    BoxError, DirLoss, Fitted, Histogram, MemorySink, Outcome, Record, RunInfo, Sink, StepEnd,
+    TrainError, Value,
 };
 use bdh_callbacks::wandb::{Mode, repair};
 use bdh_callbacks::{Console, TensorBoard, Wandb};
@@ -159,15 +160,15 @@ fn a_disk_without_room_ends_every_sink_that_writes_and_nothing_else() {
 }
 
 #[test]
-fn a_run_directory_that_is_deleted_is_told_at_the_end() {
+fn a_run_directory_that_is_deleted_ends_the_run_whatever_its_sinks_still_hold() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let gone = dir.clone();
     let fault = move || fs::remove_dir_all(gone).expect("a deleted directory");
-    let fitted = fit(run(&dir).callback(logs_and(fault)));
-    let told = told(&fitted);
-    assert_eq!(names(&told), ["jsonl", "tensorboard", "wandb"], "{told:?}");
-    assert!(told.iter().all(|(_, error)| error.contains("has been deleted")), "{told:?}");
+    let run = run(&dir).callback(logs_and(fault)).build().expect("a valid run");
+    let error = run.fit().expect_err("its records are gone");
+    assert!(matches!(error, TrainError::DirLost { how: DirLoss::Deleted, .. }), "{error}");
+    assert!(!dir.exists(), "nothing was made again");
 }
 
 /// What a child does that is not root.

@@ -181,7 +181,8 @@ fn in_parallel<T: Send>(jobs: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T>
     };
     std::thread::scope(|scope| {
         for _ in 1..threads.min(jobs) {
-            scope.spawn(worker);
+            // Where the system has no thread to give, this one does it all.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, worker);
         }
         worker();
     });

@@ -22,6 +22,8 @@ pub(crate) mod step;
 mod tape;
 mod threads;
 
+pub(crate) use threads::start as start_threads;
+
 use burn::tensor::{DType, Device, Tensor};
 
 /// Whether a tensor is one that the kernels take: of `f32`, in this process's memory, with elements.

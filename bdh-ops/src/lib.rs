@@ -61,3 +61,14 @@ pub use norm::{layer_norm, rms_norm};
 pub use precision::{Precision, UnknownPrecision, widened};
 pub use residual::mix;
 pub use rotary::rotary;
+
+/// Starts the threads that the CPU computes on, if they have not been started: whatever is computed later would panic
+/// where the system has none to give.
+///
+/// # Errors
+///
+/// If the system refused, the first time or now.
+#[cfg(feature = "flex")]
+pub fn start_threads() -> std::io::Result<()> {
+    cpu::start_threads()
+}

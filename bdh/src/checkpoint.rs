@@ -17,16 +17,20 @@ mod saver;
 mod tensors;
 
 pub use folder::{delete_checkpoint, latest_checkpoint, list_checkpoints};
-pub(crate) use folder::{find, forget_after, is_plain_name, recover, rotate, sha256, unreadable};
+pub(crate) use folder::{
+    find, forget_after, has_any, is_plain_name, recover, rotate, sha256, unreadable,
+};
 pub(crate) use saver::{Job, Saved, Saver};
 pub use tensors::Tensors;
 pub(crate) use tensors::read as read_tensors;
 
+use crate::run::RunLock;
 use crate::{BoxError, Clock};
 use folder::Folder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -118,7 +122,17 @@ impl Checkpoint {
     ///
     /// [`CheckpointError::Io`] if the file system refuses; nothing appears then.
     pub fn write(&self, dir: &Path, pinned: bool) -> Result<(), CheckpointError> {
-        let mut folder = Folder::begin(dir)?;
+        self.write_in_run(dir, pinned, None)
+    }
+
+    /// Writes the checkpoint of a run that has the lock, for as long as the run directory is still there.
+    pub(crate) fn write_in_run(
+        &self,
+        dir: &Path,
+        pinned: bool,
+        lock: Option<&RunLock>,
+    ) -> Result<(), CheckpointError> {
+        let mut folder = Folder::begin(dir, lock)?;
         folder.add(MODEL, |path| tensors::write(path, &self.model))?;
         folder.add(OPTIMIZER, |path| tensors::write(path, &self.optimizer))?;
         for (callback, copy) in &self.copies {
@@ -141,8 +155,8 @@ impl Checkpoint {
     pub fn read(dir: &Path) -> Result<Self, CheckpointError> {
         let files = folder::checked_files(dir)?;
         let copies = files.iter().filter_map(|name| Some((callback_of_copy(name)?, name)));
-        let read = |name: &str| tensors::read(&dir.join(name));
-        let state = folder::read_file(&dir.join(STATE))?;
+        let read = |name: &str| tensors::read_from(folder::open(dir, name)?, &dir.join(name));
+        let state = folder::read(dir, STATE)?;
         Ok(Self {
             model: read(MODEL)?,
             optimizer: read(OPTIMIZER)?,
@@ -155,13 +169,20 @@ impl Checkpoint {
     }
 
     /// Puts another copy of the checkpoint `from` at `to`.
-    pub(crate) fn copy(from: &Path, to: &Path, pinned: bool) -> Result<(), CheckpointError> {
+    pub(crate) fn copy(
+        from: &Path,
+        to: &Path,
+        pinned: bool,
+        lock: Option<&RunLock>,
+    ) -> Result<(), CheckpointError> {
         let (files, step) = (folder::checked_files(from)?, folder::step(from)?);
-        let mut folder = Folder::begin(to)?;
+        let mut folder = Folder::begin(to, lock)?;
         for name in files {
             folder.add(&name, |path| {
                 let failed = |source| CheckpointError::Io { path: path.to_owned(), source };
-                std::fs::copy(from.join(&name), path).map(drop).map_err(failed)
+                let mut source = folder::open(from, &name)?;
+                let mut copy = File::create_new(path).map_err(failed)?;
+                io::copy(&mut source, &mut copy).map(drop).map_err(failed)
             })?;
         }
         folder.finish(step, pinned)
@@ -253,8 +274,34 @@ mod tests {
         fs::create_dir(at("step_5")).expect("one that is not complete");
         assert_eq!(latest_checkpoint(dir.path()), Some(at("step_4")));
 
-        folder::rotate(dir.path(), 0).expect("rotated");
+        folder::rotate(dir.path(), 0, None).expect("rotated");
         assert_eq!(latest_checkpoint(dir.path()), Some(at("step_4")));
         assert!(at("early").exists() && !at("step_2").exists() && !at("step_3").exists());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_run_that_lost_its_directory_renames_and_deletes_nothing_there() {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let dir = scratch.path().join("run");
+        fs::create_dir(&dir).expect("a directory");
+        let lock = RunLock::take(&dir).expect("free");
+        let mut mine = Folder::begin(&dir.join("step_1"), Some(&lock)).map(Some).expect("begun");
+        fs::rename(&dir, scratch.path().join("moved")).expect("moved");
+        let theirs = dir.join(".step_1.tmp");
+        fs::create_dir_all(&theirs).expect("another run that is at the same step");
+        fs::write(theirs.join(MODEL), "theirs").expect("a file");
+
+        let folder = mine.as_mut().expect("begun");
+        folder.add(OPTIMIZER, |_| panic!("it would be theirs")).expect_err("lost");
+        let error = mine.take().expect("begun").finish(1, false).expect_err("lost");
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(cause.ends_with("was replaced by another one"), "{cause}");
+        assert_eq!(fs::read(theirs.join(MODEL)).expect("a file"), b"theirs");
+        assert!(!theirs.join("manifest.json").exists());
+        checkpoint(1).write(&dir.join("old"), false).expect("theirs");
+        checkpoint(2).write(&dir.join("new"), false).expect("theirs");
+        folder::rotate(&dir, 1, Some(&lock)).expect_err("lost");
+        assert_eq!(list_checkpoints(&dir).len(), 2);
     }
 }

@@ -1,7 +1,8 @@
 //! What can go wrong, one enum for each thing a caller can do next.
 
 use crate::config_change::{self, ConfigChange};
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// An error of somebody else's making, with its cause.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -201,10 +202,51 @@ pub enum TrainError {
     /// A checkpoint that was to be looked at cannot be used.
     #[error("cannot replay")]
     Replay(#[from] crate::CheckpointError),
+    /// The run directory was deleted, moved or replaced, so nothing more was written there.
+    #[error("the run directory `{}` {how}, which was noticed after step {step}; {}", path.display(), last_checkpoint_is(last_checkpoint.as_deref()))]
+    DirLost {
+        /// The path where the run wrote.
+        path: PathBuf,
+        /// What became of the directory.
+        how: DirLoss,
+        /// The step after which that was found out.
+        step: u64,
+        /// The newest checkpoint that is left, where the directory can still be found.
+        last_checkpoint: Option<PathBuf>,
+    },
     /// No gradient reached any parameter, so training would change nothing.
     #[error("no parameter received a gradient at step {step}; is the model on an autodiff device?")]
     NoGradients {
         /// The step under way.
         step: u64,
     },
+}
+
+/// Ways in which a run loses its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DirLoss {
+    /// It was deleted.
+    Deleted,
+    /// It was moved, and nothing stands in its place.
+    Moved,
+    /// Another directory, of another run perhaps, stands in its place.
+    Replaced,
+}
+
+impl fmt::Display for DirLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deleted => "was deleted",
+            Self::Moved => "was moved",
+            Self::Replaced => "was replaced by another one",
+        })
+    }
+}
+
+fn last_checkpoint_is(path: Option<&Path>) -> String {
+    match path {
+        Some(path) => format!("the last checkpoint of the run is `{}`", path.display()),
+        None => "no checkpoint of the run can be found".to_owned(),
+    }
 }

@@ -60,6 +60,38 @@ pub fn read(root: &Path, path: impl AsRef<Path>, max_bytes: u64) -> io::Result<V
     Ok(bytes)
 }
 
+/// Whether `path` below `root` is a regular file, or a folder with nothing but those in it, and no link leads there.
+pub(crate) fn is_plain(root: &Path, path: &Path) -> bool {
+    let mut way = root.to_owned();
+    let mut is_link = |part: Component<'_>| {
+        way.push(part);
+        !matches!(part, Component::Normal(_)) || way.is_symlink()
+    };
+    !path.components().any(|part| is_link(part)) && holds_plain_files(&root.join(path))
+}
+
+fn holds_plain_files(path: &Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::read_dir(path).is_ok_and(|mut entries| {
+            entries.all(|entry| entry.is_ok_and(|entry| holds_plain_files(&entry.path())))
+        }),
+        Ok(found) => found.is_file(),
+        Err(_) => false,
+    }
+}
+
+/// Makes a folder unless it is there. The one above it must be: where a run directory was deleted, none is made again.
+///
+/// # Errors
+///
+/// If the file system refuses.
+pub fn ensure_dir(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
 /// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
 ///
 /// # Errors
@@ -69,10 +101,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let scratch = path.with_extension("tmp");
     // Left by a process that died; or a link, and writing through it would change a file elsewhere.
     let _ = fs::remove_file(&scratch);
-    let mut file = File::create_new(&scratch)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&scratch, path)
+    let write = || {
+        let mut file = File::create_new(&scratch)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&scratch, path)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&scratch)))
 }
 
 /// Opens each folder on the way without following a link, so that no other process can exchange one in between.

@@ -95,7 +95,7 @@ pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
 pub use config_change::ConfigChange;
 pub use deferred::{Deferred, DeferredHistogram};
 pub use device::{DeviceSpec, device, devices};
-pub use error::{BoxError, ConfigError, HookResult, TrainError};
+pub use error::{BoxError, ConfigError, DirLoss, HookResult, TrainError};
 pub use event::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, CheckpointRequest, Checkpointed, Cx,
     EvalBatch, EvalEnd, EvalReport, FitEnd, FitStart, MicroBatch, StepEnd, StepStart, Timing,
@@ -112,7 +112,7 @@ pub use plan::{Plan, PlanRow};
 pub use probe::{Probe, Tap};
 pub use record::{Histogram, Logged, Picture, Record, Value};
 pub use registry::{CallbackEntry, callbacks_from_toml, callbacks_from_yaml, registered_callbacks};
-pub use run::RunInfo;
+pub use run::{RunInfo, holds_run};
 pub use schedule::{
     Schedule, constant, warmup_constant, warmup_cosine, warmup_linear, warmup_stable_decay,
 };

@@ -1,10 +1,10 @@
 //! The run directory: who the run is, in a file that any program can read.
 
-use crate::checkpoint::sha256;
-use crate::files::write_atomically;
+use crate::checkpoint::{self, sha256};
+use crate::files::{self, write_atomically};
 use crate::outcome::{Outcome, Problem};
 use crate::record::number;
-use crate::{ConfigError, Feedback, Overhead, Record};
+use crate::{ConfigError, Feedback, Jsonl, Overhead, Record};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
@@ -13,11 +13,16 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 mod lock;
+mod traces;
 
-pub(crate) use lock::RunLock;
+pub(crate) use lock::{LostDir, RunLock};
+pub(crate) use traces::Before;
 
 /// The file of a run directory that says whose it is.
 pub(crate) const FILE: &str = "run.json";
+
+/// Largest size, in bytes, of a file of git's that is read. Large repositories have a megabyte of packed names.
+const MAX_REFS: u64 = 64 << 20;
 
 /// What a sink, and `run.json`, know of a run before it begins.
 #[derive(Debug, Clone, Serialize)]
@@ -61,29 +66,50 @@ struct RunFile<'a> {
     overhead: Option<&'a Overhead>,
 }
 
-/// Makes the run directory; one that holds a run already is refused, unless that run is resumed.
-pub(crate) fn create_dir(dir: &Path, resumes: bool) -> Result<(), ConfigError> {
-    let failed = |source| ConfigError::RunDir { path: dir.to_owned(), source };
-    if !resumes && dir.join(FILE).exists() {
+/// Whether a directory has anything of a run that a new one would spoil: `run.json`, records or checkpoints.
+///
+/// A run that was killed as it began, or refused, may have left its directory, without any of these.
+///
+/// # Examples
+///
+/// ```
+/// assert!(!bdh::holds_run("runs/none"));
+/// ```
+#[must_use]
+pub fn holds_run(dir: impl AsRef<Path>) -> bool {
+    let dir = dir.as_ref();
+    let has_records = fs::symlink_metadata(dir.join(Jsonl::FILE)).is_ok_and(|file| file.len() > 0);
+    fs::symlink_metadata(dir.join(FILE)).is_ok() || has_records || checkpoint::has_any(dir)
+}
+
+/// Makes the run directory unless it is there, and takes it for a run that begins.
+pub(crate) fn claim(dir: &Path) -> Result<RunLock, ConfigError> {
+    fs::create_dir_all(dir)
+        .map_err(|source| ConfigError::RunDir { path: dir.to_owned(), source })?;
+    let lock = RunLock::take(dir)?;
+    // Now that no other process can: one may have begun a run there since somebody looked.
+    if holds_run(dir) {
         return Err(ConfigError::RunExists { path: dir.to_owned() });
     }
-    fs::create_dir_all(dir).map_err(failed)
+    Ok(lock)
 }
 
 /// What the directory's `run.json` says of its run: `running`, though it may have died since; how it ended;
 /// `unknown` if it cannot be read; or `None` if there is none.
 pub(crate) fn status(dir: &Path) -> Option<String> {
-    let text = fs::read(dir.join(FILE)).ok()?;
-    let file: Option<Value> = serde_json::from_slice(&text).ok();
+    let file: Option<Value> = match files::read(dir, FILE, files::MAX_JSON) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        text => text.ok().and_then(|text| serde_json::from_slice(&text).ok()),
+    };
     let status = file.and_then(|file| Some(file.get("status")?.as_str()?.to_owned()));
     Some(status.unwrap_or_else(|| "unknown".to_owned()))
 }
 
-/// Gives a directory the first name that is free after its own: `a` becomes `a.died-1`.
+/// Gives a directory, which the caller has locked, the first name that is free after its own: `a` becomes `a.died-1`.
 pub(crate) fn move_aside(dir: &Path) -> Result<PathBuf, ConfigError> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let free =
-        (1..=9_999).map(|n| dir.with_file_name(format!("{name}.died-{n}"))).find(|p| !p.exists());
+    let mut names = (1..=9_999).map(|n| dir.with_file_name(format!("{name}.died-{n}")));
+    let free = names.find(|path| fs::symlink_metadata(path).is_err());
     let aside = free.unwrap_or_else(|| dir.with_file_name(format!("{name}.died")));
     fs::rename(dir, &aside)
         .map_err(|source| ConfigError::RunDir { path: dir.to_owned(), source })?;
@@ -144,15 +170,22 @@ fn write(
 fn git_commit() -> Option<String> {
     let here = std::env::current_dir().ok()?;
     let git = here.ancestors().map(|dir| dir.join(".git")).find(|git| git.is_dir())?;
-    let head = fs::read_to_string(git.join("HEAD")).ok()?;
-    let head = head.trim();
-    let Some(branch) = head.strip_prefix("ref: ") else { return Some(head.to_owned()) };
-    if let Ok(commit) = fs::read_to_string(git.join(branch)) {
-        return Some(commit.trim().to_owned());
+    let read = |name: &str| String::from_utf8(files::read(&git, name, MAX_REFS).ok()?).ok();
+    let head = read("HEAD")?;
+    let Some(branch) = head.trim().strip_prefix("ref: ") else { return commit(&head) };
+    if let Some(text) = read(branch) {
+        return commit(&text);
     }
-    let packed = fs::read_to_string(git.join("packed-refs")).ok()?;
-    let line = packed.lines().find(|line| line.ends_with(branch))?;
-    line.split_whitespace().next().map(str::to_owned)
+    let packed = read("packed-refs")?;
+    let line = packed.lines().find(|line| line.split(' ').nth(1) == Some(branch))?;
+    commit(line.split(' ').next()?)
+}
+
+/// A commit's number. Any other text is not noted: the checkout may be somebody else's.
+fn commit(text: &str) -> Option<String> {
+    let text = text.trim();
+    let is_one = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_one.then(|| text.to_owned())
 }
 
 /// Seconds since 1970.

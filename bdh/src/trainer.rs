@@ -42,7 +42,7 @@ use crate::overhead::Overhead;
 use crate::params::ParamTable;
 use crate::record::Record;
 use crate::replicas::{Lost, Replicas, Transport};
-use crate::run::{self, RunInfo, RunLock};
+use crate::run::{self, LostDir, RunInfo, RunLock};
 use crate::signal::SignalWatch;
 use crate::sink::{Sink, Writers, panic_text};
 use crate::task::Task;
@@ -57,6 +57,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use update::Updated;
+
+/// Time between two looks at whether the run directory is still there. Each costs a call of the system, some microseconds.
+const LOOK_AT_DIR: Duration = Duration::from_millis(200);
 
 /// Trains a model on a task, step by step, and tells callbacks and sinks about it.
 ///
@@ -140,6 +143,8 @@ struct Progress {
     overhead: Overhead,
     flops_per_token: Option<f64>,
     told_of_nowhere: bool,
+    /// When the run directory was last seen to be there.
+    looked_at_dir: Option<Instant>,
     /// Waiting for data so far.
     data: Duration,
     /// When the last step ended.
@@ -216,24 +221,46 @@ impl<T: Task> Trainer<T> {
         }
     }
 
-    /// Makes the run directory, opens the sinks, listens for signals.
+    /// Makes the run directory, opens the sinks, listens for signals. A run that is refused leaves no trace.
     fn open(&mut self) -> Result<(), ConfigError> {
+        let aside = if self.is_begun_again { Some(self.move_aside()?) } else { None };
+        let before = self.info.dir.as_deref().map(run::Before::of);
+        let begun = self.begin();
+        if begun.is_err()
+            && let (Some(before), Some(lock)) = (before, &self.lock)
+            && lock.verify().is_ok()
+        {
+            self.sinks.clear(); // their files are closed
+            before.restore();
+            if let (Some(aside), Some(dir)) = (aside, &self.info.dir) {
+                let _ = std::fs::rename(aside, dir); // where it does not work, the directory is still there
+            }
+        }
+        begun
+    }
+
+    /// Gives the directory of a run that died, which is locked, another name.
+    fn move_aside(&mut self) -> Result<PathBuf, ConfigError> {
+        let dir = self.info.dir.as_deref().unwrap_or(Path::new(""));
+        self.verify_dir()?;
+        let aside = run::move_aside(dir)?;
+        self.progress.problems.push(died_early(dir, &aside));
+        self.lock = None; // it went along; whoever waits for it looks where its path leads now
+        Ok(aside)
+    }
+
+    fn begin(&mut self) -> Result<(), ConfigError> {
         if let Some(dir) = &self.info.dir {
-            if std::mem::take(&mut self.is_begun_again) {
-                let aside = run::move_aside(dir)?;
-                self.lock = None; // it went along
-                self.progress.problems.push(died_early(dir, &aside));
-            }
-            run::create_dir(dir, self.info.resumed_at.is_some())?;
             if self.lock.is_none() {
-                self.lock = RunLock::take(dir)?;
+                self.lock = Some(run::claim(dir)?);
             }
+            self.verify_dir()?;
             if let Some(step) = self.info.resumed_at {
-                let folder = dir.join(checkpoint::FOLDER);
-                checkpoint::forget_after(&folder, step)
+                let (folder, lock) = (dir.join(checkpoint::FOLDER), self.lock.as_ref());
+                checkpoint::forget_after(&folder, step, lock)
                     .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
                 self.complete_checkpoints(&folder)?;
-                checkpoint::rotate(&folder, self.settings.keep_checkpoints)
+                checkpoint::rotate(&folder, self.settings.keep_checkpoints, lock)
                     .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
             }
         }
@@ -249,6 +276,7 @@ impl<T: Task> Trainer<T> {
                 ConfigError::Invalid { field, value, expected }
             })?;
         }
+        self.verify_dir()?;
         // After the sinks: a run that never began leaves its directory free for the next attempt.
         run::write_start(&self.info)?;
         self.progress.writers = Writers::start(std::mem::take(&mut self.sinks), &feedback, said);
@@ -260,6 +288,32 @@ impl<T: Task> Trainer<T> {
             self.progress.signals = SignalWatch::start();
         }
         Ok(())
+    }
+
+    /// Checks, before anything is done in the run directory, that it is still there.
+    fn verify_dir(&self) -> Result<(), ConfigError> {
+        let Some(lock) = &self.lock else { return Ok(()) };
+        lock.verify()
+            .map_err(|lost| ConfigError::RunDir { path: lost.path.clone(), source: lost.into() })
+    }
+
+    /// Ends a run whose directory is no longer there: what it writes would be lost, or would spoil another run's files.
+    fn check_dir(&mut self) -> Result<(), TrainError> {
+        self.progress.looked_at_dir = Some(Instant::now());
+        let Some(Err(LostDir { path, how, now_at })) = self.lock.as_ref().map(RunLock::verify)
+        else {
+            return Ok(());
+        };
+        self.info.dir = None; // for what callbacks, and the end of the run, would still write
+        let last_checkpoint =
+            now_at.and_then(|dir| checkpoint::latest_checkpoint(&dir.join(checkpoint::FOLDER)));
+        Err(TrainError::DirLost { path, how, step: self.clock.step, last_checkpoint })
+    }
+
+    /// Looks after the run directory now and then.
+    fn look_at_dir(&mut self) -> Result<(), TrainError> {
+        let since = self.progress.looked_at_dir.map(|looked| looked.elapsed());
+        if since.is_none_or(|since| since >= LOOK_AT_DIR) { self.check_dir() } else { Ok(()) }
     }
 
     /// Copies the model, as it stands after a resume, to the other devices.
@@ -301,6 +355,7 @@ impl<T: Task> Trainer<T> {
         }
         self.progress.lap();
         while self.clock.step < self.settings.steps {
+            self.look_at_dir()?;
             let done = self.step()?; // ends with the parameters moved
             self.log_own(&done);
             self.on_step(&done)?;
@@ -348,13 +403,14 @@ impl<T: Task> Trainer<T> {
 
     /// Tells everybody how the run ended, waits for the sinks, and writes `run.json` for the last time.
     fn close(mut self, ended: Result<Outcome, TrainError>) -> Result<Fitted<T::Model>, TrainError> {
-        let told = outcome_of(&ended);
         self.replicas = Replicas::none(&self.table); // their memory is free, and their threads have ended
         if ended.is_err() {
             let _ = self.record(); // what the failing step had logged; it failed already
         }
         self.wait_for_saver();
-        let heard = self.on_fit_end(&told);
+        let is_there = self.check_dir();
+        let ended = ended.and_then(|outcome| is_there.map(|()| outcome));
+        let heard = self.on_fit_end(&outcome_of(&ended));
         let ended = ended.and_then(|outcome| heard.map(|()| outcome));
         let outcome = outcome_of(&ended);
         self.hear_problems();
@@ -364,6 +420,8 @@ impl<T: Task> Trainer<T> {
         progress.writers.close(&outcome, self.clock.step, &mut progress.problems);
         let Progress { last, mut problems, overhead, .. } = progress;
         let last = last.map(|last| last.developed(|_, _| ()).into_owned()); // the sinks have told what failed
+        let is_there = self.check_dir(); // sinks may have taken a while
+        let ended = ended.and_then(|outcome| is_there.map(|()| outcome));
         // The directory was writable when the run began; if it no longer is, the outcome still counts.
         let noted = run::write_end(&self.info, &outcome, last.as_ref(), &problems, &overhead);
         problems.extend(noted.err().map(|error| unnoted(self.clock.step, &error)));

@@ -37,6 +37,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     let dir = RunDir::choose(&args.runs, &args.run_name(), args.name.is_some(), args.resume)?;
     dir.check_steps(args.sizes().max_iters, "--max-iters")?;
     let corpus = args.data.as_deref().unwrap_or_default().parse::<DataSpec>()?.load()?;
+    let dir = if args.dry_run { dir } else { dir.claim()? };
     let trainer = compose(args, &corpus, &dir)?.build()?;
     print_beforehand(args, &corpus, &dir, &memory);
     if args.dry_run {

@@ -29,6 +29,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     let (config, vocabulary) = model_and_words(args)?;
     let dir = run_dir(&args.log_dir)?;
     let corpus = args.data.as_deref().unwrap_or_default().parse::<DataSpec>()?.load()?;
+    let dir = if args.dry_run { dir } else { dir.claim()? };
     let trainer = compose(args, &config, vocabulary, &corpus, &dir)?.build()?;
     say(format_args!("text     {corpus}"));
     say(format_args!("model    {} parameters, {} tokens", config.num_params(), config.vocab_size));

@@ -41,6 +41,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     if args.dry_run {
         return dry_run(args, &text, &recipe, &dir);
     }
+    let dir = dir.claim()?;
     let builder = compose(args, &text, &recipe, &dir)?;
     let builder = if args.quiet { builder } else { builder.sink(console(args, &recipe)) };
     let trainer = builder.build()?;

@@ -1,8 +1,9 @@
-//! Where a run writes, and what is there already. Looks, and makes nothing.
+//! Where a run writes, and what is there already.
 
-use bdh::{BoxError, latest_checkpoint};
+use bdh::{BoxError, files, holds_run, latest_checkpoint, list_checkpoints};
 use serde_json::Value;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The directory of a run.
@@ -13,39 +14,80 @@ pub struct RunDir {
     pub resumes: bool,
     /// The newest checkpoint to go on from; `None` also if the run died before its first.
     pub checkpoint: Option<PathBuf>,
+    /// Without a given name: the one to which a number is added where it is taken.
+    name: Option<PathBuf>,
+    /// Those that were made for it, from below to above.
+    made: Vec<PathBuf>,
 }
 
 impl RunDir {
-    /// The directory for a run below `runs`: one of its own, or that of the run to go on with.
+    /// The directory for a run below `runs`: one of its own, or that of the run to go on with. Makes nothing.
     ///
     /// # Errors
     ///
-    /// If a `name` that was `given` is taken, or `runs` cannot be made.
+    /// If a `name` that was `given` is that of another run, or `runs` cannot be made.
     pub fn choose(runs: &Path, name: &str, given: bool, resume: bool) -> Result<Self, BoxError> {
         let path = runs.join(name);
         if resume {
-            let checkpoint = latest_checkpoint(&path.join("checkpoints"));
-            return Ok(Self { path, resumes: true, checkpoint });
+            return Ok(Self::at(path, true));
         }
         check_runs(runs)?;
-        if given && path.exists() {
+        if given && holds_run(&path) {
             return Err(format!(
                 "`{}` exists already: add --resume to go on with it, or give another --name",
                 path.display()
             )
             .into());
         }
-        let numbered = (2..).map(|number| runs.join(format!("{name}-{number}")));
-        let free = std::iter::once(path).chain(numbered).find(|dir| !dir.exists());
-        let path = free.unwrap_or_else(|| runs.join(name));
-        Ok(Self { path, resumes: false, checkpoint: None })
+        if given {
+            return Ok(Self::at(path, false));
+        }
+        let mut dir = Self::at(first_free(&path), false);
+        dir.name = Some(path);
+        Ok(dir)
+    }
+
+    fn at(path: PathBuf, resumes: bool) -> Self {
+        let checkpoint = latest_checkpoint(&path.join("checkpoints")).filter(|_| resumes);
+        Self { path, resumes, checkpoint, name: None, made: Vec::new() }
+    }
+
+    /// Makes the directory of a run without a given name, so that no other process takes the name. Unless something
+    /// is written there it goes again with this value.
+    ///
+    /// # Errors
+    ///
+    /// If the file system refuses.
+    pub fn claim(mut self) -> Result<Self, BoxError> {
+        let Some(name) = self.name.clone() else { return Ok(self) };
+        let failed = |path: &Path, error: io::Error| {
+            BoxError::from(format!("`{}` cannot be made: {error}", path.display()))
+        };
+        loop {
+            let missing = self.path.ancestors().take_while(|path| !path.exists());
+            let missing: Vec<_> = missing.map(Path::to_owned).collect();
+            let above = self.path.parent().unwrap_or(Path::new(""));
+            fs::create_dir_all(above).map_err(|error| failed(above, error))?;
+            match fs::create_dir(&self.path) {
+                Ok(()) => {
+                    self.made = missing;
+                    return Ok(self);
+                }
+                // Another process was faster; or it has just deleted the folder above, which it had made.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.path = first_free(&name);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(&self.path, error)),
+            }
+        }
     }
 
     /// The directory of a trial, which a sweep has chosen: a run that was begun there goes on.
     #[must_use]
     pub fn of_trial(path: PathBuf) -> Self {
-        let checkpoint = latest_checkpoint(&path.join("checkpoints"));
-        Self { resumes: path.join("run.json").exists(), path, checkpoint }
+        let resumes = holds_run(&path);
+        Self::at(path, resumes)
     }
 
     /// Whether there is anything left to do in a run of so many steps, which `flag` asks for.
@@ -55,12 +97,11 @@ impl RunDir {
     /// If there is not.
     pub fn check_steps(&self, steps: u64, flag: &str) -> Result<(), BoxError> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
-        let manifest: Value = serde_json::from_slice(&fs::read(checkpoint.join("manifest.json"))?)?;
         // A run that died after its last checkpoint has still to record its last step, and how it ended.
-        let run: Value = serde_json::from_slice(&fs::read(self.path.join("run.json"))?)?;
-        if run["status"] != "completed" {
+        if !read(&self.path, "run.json").is_ok_and(|run| run["status"] == "completed") {
             return Ok(());
         }
+        let manifest = read(checkpoint, "manifest.json")?;
         match manifest["step"].as_u64() {
             Some(step) if step >= steps => Err(format!(
                 "`{}` is complete, at step {step} of {steps}: ask for more with {flag}",
@@ -72,22 +113,54 @@ impl RunDir {
     }
 }
 
-/// The flags that a run was started with.
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        for dir in &self.made {
+            let _ = fs::remove_dir(dir); // unless something is in it
+        }
+    }
+}
+
+/// The first of `name`, `name-2`, `name-3` … that is not there.
+fn first_free(name: &Path) -> PathBuf {
+    let numbered = |number: u64| {
+        let mut path = name.as_os_str().to_owned();
+        path.push(format!("-{number}"));
+        PathBuf::from(path)
+    };
+    let mut names = std::iter::once(name.to_owned()).chain((2..).map(numbered));
+    names.find(|path| fs::symlink_metadata(path).is_err()).expect("there is no end of names")
+}
+
+/// The flags that a run was started with: none of one that was killed before it had noted them.
 ///
 /// # Errors
 ///
 /// If there is no such run.
 pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
-    let Ok(text) = fs::read(run.join("run.json")) else {
+    if !run.is_dir() {
         return Err(format!(
             "there is no run `{}` to resume: leave --resume out, or give its --runs and --name",
             run.display()
         )
         .into());
+    }
+    let error = match read(run, "run.json") {
+        Ok(mut file) => return Ok(file["config"]["user"]["args"].take()),
+        Err(error) => error,
     };
-    let mut json: Value = serde_json::from_slice(&text)
-        .map_err(|error| format!("`{}/run.json` cannot be read: {error}", run.display()))?;
-    Ok(json["config"]["user"]["args"].take())
+    // Each checkpoint has the run's configuration as well.
+    let checkpoints = list_checkpoints(&run.join("checkpoints"));
+    let mut states = checkpoints.iter().filter_map(|path| read(path, "state.json").ok());
+    match states.next() {
+        Some(mut state) => Ok(state["config"]["user"]["args"].take()),
+        None if error.kind() == io::ErrorKind::NotFound => Ok(Value::Null),
+        None => Err(format!("`{}` cannot be read: {error}", run.join("run.json").display()).into()),
+    }
+}
+
+fn read(dir: &Path, name: &str) -> io::Result<Value> {
+    Ok(serde_json::from_slice(&files::read(dir, name, files::MAX_JSON)?)?)
 }
 
 /// Whether runs can have directories there, as far as can be told without making one.

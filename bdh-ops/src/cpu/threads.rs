@@ -5,7 +5,27 @@
 //! methods are functions by themselves, for which the compiler may assume nothing but the oldest processors).
 
 use pulp::{Arch, Simd, WithSimd};
+use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
+use std::error::Error;
+use std::io;
+use std::sync::OnceLock;
+
+/// Starts the threads of the process, unless there are some.
+pub(crate) fn start() -> io::Result<()> {
+    // rayon tries once in a process, and panics later if that failed: what it said is kept.
+    static REFUSED: OnceLock<Option<(io::ErrorKind, String)>> = OnceLock::new();
+    let refused = REFUSED.get_or_init(|| {
+        let error = ThreadPoolBuilder::new().build_global().err()?;
+        let cause = error.source()?; // none where they were started before
+        let kind = cause.downcast_ref().map_or(io::ErrorKind::Other, io::Error::kind);
+        Some((kind, cause.to_string()))
+    });
+    match refused {
+        Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
+        None => Ok(()),
+    }
+}
 
 /// Elements of a piece of work: enough that handing it to another thread costs little beside it, and few enough to stay
 /// in a core's cache.

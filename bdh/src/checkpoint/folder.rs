@@ -1,7 +1,8 @@
 //! The directories of checkpoints: how one appears whole, and which there are.
 
 use super::{CheckpointError, FOLDER, MODEL, OPTIMIZER, STATE, damaged};
-use crate::files::write_atomically;
+use crate::files::{self, write_atomically};
+use crate::run::RunLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -52,16 +53,22 @@ pub(super) struct Folder<'a> {
     target: &'a Path,
     scratch: PathBuf,
     files: BTreeMap<String, FileEntry>,
+    /// Whose directory it is in; `None` where no run is under way.
+    lock: Option<&'a RunLock>,
 }
 
 impl<'a> Folder<'a> {
     /// Makes an empty directory beside the target, so that the rename stays on one file system.
-    pub(super) fn begin(target: &'a Path) -> Result<Self, CheckpointError> {
+    pub(super) fn begin(
+        target: &'a Path,
+        lock: Option<&'a RunLock>,
+    ) -> Result<Self, CheckpointError> {
         let scratch = hidden(target, "tmp");
-        remove(&scratch) // left by a process that died
+        verify(lock)
+            .and_then(|()| remove(&scratch)) // left by a process that died
             .and_then(|()| fs::create_dir_all(&scratch))
             .map_err(|source| CheckpointError::Io { path: target.to_owned(), source })?;
-        Ok(Self { target, scratch, files: BTreeMap::new() })
+        Ok(Self { target, scratch, files: BTreeMap::new(), lock })
     }
 
     /// Lets `write` make a file, puts it on the disk, and notes its size and checksum.
@@ -71,6 +78,8 @@ impl<'a> Folder<'a> {
         write: impl FnOnce(&Path) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
         let path = self.scratch.join(name);
+        verify(self.lock)
+            .map_err(|source| CheckpointError::Io { path: self.target.to_owned(), source })?;
         write(&path)?;
         let entry = File::open(&path).and_then(|mut file| {
             file.sync_all()?;
@@ -89,9 +98,11 @@ impl<'a> Folder<'a> {
         let files = std::mem::take(&mut self.files);
         let manifest = Manifest::new(step, pinned, files);
         let finish = || {
+            verify(self.lock)?;
             let manifest = serde_json::to_vec_pretty(&manifest)?;
             write_atomically(&self.scratch.join(MANIFEST), &manifest)?;
             sync_dir(&self.scratch)?;
+            verify(self.lock)?; // it took a while: by now another run's checkpoint may stand there
             replace_dir(&self.scratch, self.target)
         };
         finish().map_err(|source| CheckpointError::Io { path: self.target.to_owned(), source })
@@ -101,8 +112,13 @@ impl<'a> Folder<'a> {
 impl Drop for Folder<'_> {
     /// What was not finished gives its room back; on a full disk somebody needs it.
     fn drop(&mut self) {
-        let _ = remove(&self.scratch);
+        let _ = verify(self.lock).and_then(|()| remove(&self.scratch));
     }
+}
+
+/// Checks that a run that is under way still has its directory.
+fn verify(lock: Option<&RunLock>) -> io::Result<()> {
+    lock.map_or(Ok(()), |lock| Ok(lock.verify()?))
 }
 
 impl FileEntry {
@@ -205,8 +221,8 @@ pub(super) fn checked_files(dir: &Path) -> Result<Vec<String>, CheckpointError> 
             let what = format!("`{name}` is not a file of it");
             return Err(CheckpointError::Damaged { path: dir.join(MANIFEST), what });
         }
-        let found = File::open(&path).and_then(|mut file| FileEntry::of(&mut file));
-        let found = found.map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+        let found = FileEntry::of(&mut open(dir, name)?)
+            .map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
         if found.bytes != expected.bytes {
             let what = format!("it has {} bytes instead of {}", found.bytes, expected.bytes);
             return Err(CheckpointError::Damaged { path, what });
@@ -226,7 +242,7 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
 
 fn read_manifest(dir: &Path) -> Result<Manifest, CheckpointError> {
     let path = dir.join(MANIFEST);
-    let manifest: Manifest = serde_json::from_slice(&read_file(&path)?)
+    let manifest: Manifest = serde_json::from_slice(&read(dir, MANIFEST)?)
         .map_err(|error| damaged(&path, &error.into()))?;
     if manifest.format != FORMAT {
         let what = format!("its format is {}, this program reads {FORMAT}", manifest.format);
@@ -239,8 +255,25 @@ fn read_manifest(dir: &Path) -> Result<Manifest, CheckpointError> {
     Ok(manifest)
 }
 
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, CheckpointError> {
-    fs::read(path).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+/// Opens a file of a checkpoint.
+pub(super) fn open(dir: &Path, name: &str) -> Result<File, CheckpointError> {
+    files::open(dir, name).map_err(|error| unreadable_file(dir, name, error))
+}
+
+/// Reads a file of a checkpoint that is parsed as a whole.
+pub(super) fn read(dir: &Path, name: &str) -> Result<Vec<u8>, CheckpointError> {
+    files::read(dir, name, files::MAX_JSON).map_err(|error| unreadable_file(dir, name, error))
+}
+
+/// A file that is not there, or cannot be read now, may be whole again; a link, a FIFO or a device is no file of ours.
+fn unreadable_file(dir: &Path, name: &str, source: io::Error) -> CheckpointError {
+    let path = dir.join(name);
+    match source.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => {
+            CheckpointError::Damaged { path, what: source.to_string() }
+        }
+        _ => CheckpointError::Io { path, source },
+    }
 }
 
 // ── Those that there are ─────────────────────────────────────────────────────────────────────────────
@@ -270,15 +303,22 @@ pub(crate) fn find(path: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> 
 }
 
 /// Deletes all but the newest `keep` of the checkpoints that are not pinned.
-pub(crate) fn rotate(dir: &Path, keep: usize) -> io::Result<()> {
-    let mut old = list(dir).into_iter().filter(|(_, manifest)| !manifest.pinned).skip(keep.max(1));
-    old.try_for_each(|(path, _)| delete_checkpoint(&path))
+pub(crate) fn rotate(dir: &Path, keep: usize, lock: Option<&RunLock>) -> io::Result<()> {
+    let old = list(dir).into_iter().filter(|(_, manifest)| !manifest.pinned).skip(keep.max(1));
+    delete(old.map(|(path, _)| path), lock)
 }
 
 /// Deletes the checkpoints of later steps, which belong to a future that a resume gives up.
-pub(crate) fn forget_after(dir: &Path, step: u64) -> io::Result<()> {
-    let mut later = list(dir).into_iter().filter(|(_, manifest)| manifest.step > step);
-    later.try_for_each(|(path, _)| delete_checkpoint(&path))
+pub(crate) fn forget_after(dir: &Path, step: u64, lock: Option<&RunLock>) -> io::Result<()> {
+    let later = list(dir).into_iter().filter(|(_, manifest)| manifest.step > step);
+    delete(later.map(|(path, _)| path), lock)
+}
+
+fn delete(mut paths: impl Iterator<Item = PathBuf>, lock: Option<&RunLock>) -> io::Result<()> {
+    paths.try_for_each(|path| {
+        verify(lock)?;
+        delete_checkpoint(&path)
+    })
 }
 
 /// Clears up after a process that died while it wrote: a checkpoint that was moved aside comes back if
@@ -313,15 +353,34 @@ pub(crate) fn unreadable(dir: &Path) -> Vec<(PathBuf, CheckpointError)> {
     found
 }
 
-/// Directories that have a manifest; people may keep others there.
+/// Directories that have a manifest; people may keep others there. A link to somewhere else is not followed, and is an
+/// error here: a run that has nothing but such links must not begin anew.
 fn manifests(dir: &Path) -> impl Iterator<Item = (PathBuf, Result<Manifest, CheckpointError>)> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path()).filter(|path| path.join(MANIFEST).exists());
     let is_hidden = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
     };
-    paths.filter(move |path| !is_hidden(path)).map(|path| {
-        let manifest = read_manifest(&path);
+    paths.filter(move |path| !is_hidden(path) && !names_a_sibling(path)).map(|path| {
+        let manifest = if path.is_symlink() {
+            let what = "it is a link; put the folder itself there".to_owned();
+            Err(CheckpointError::Damaged { path: path.clone(), what })
+        } else {
+            read_manifest(&path)
+        };
         (path, manifest)
     })
+}
+
+/// Whether it is a link to another entry of its folder, such as a person's `best`: that one is listed by itself.
+fn names_a_sibling(path: &Path) -> bool {
+    fs::read_link(path).is_ok_and(|target| target.parent() == Some(Path::new("")))
+}
+
+/// Whether a run directory has any checkpoint, whole or not.
+pub(crate) fn has_any(run_dir: &Path) -> bool {
+    let entries = fs::read_dir(run_dir.join(FOLDER)).into_iter().flatten().flatten();
+    // Hidden are those begun, or half deleted, by a process that died; one moved aside comes back.
+    let is_rest = |name: &str| name.starts_with('.') && !name.ends_with(".old");
+    entries.map(|entry| entry.file_name()).any(|name| !is_rest(&name.to_string_lossy()))
 }

@@ -2,13 +2,20 @@
 
 use super::{Checkpoint, CheckpointError, folder};
 use crate::event::CheckpointRequest;
+use crate::run::RunLock;
 use crate::sink::{Flushing, panic_text};
 use std::path::PathBuf;
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 
 /// Writes one state at a time, so that there is never more than one copy of it in memory.
 #[derive(Default)]
-pub(crate) struct Saver(Option<JoinHandle<Saved>>);
+pub(crate) struct Saver(Option<Saving>);
+
+enum Saving {
+    Elsewhere(JoinHandle<Saved>),
+    Done(Saved),
+}
 
 /// What is to be written.
 pub(crate) struct Job {
@@ -22,6 +29,8 @@ pub(crate) struct Job {
     pub(crate) keep: usize,
     /// What the checkpoint claims to have recorded must be on the disk before it appears.
     pub(crate) flushing: Flushing,
+    /// The run directory must still be the run's.
+    pub(crate) lock: Option<RunLock>,
 }
 
 /// What came of it.
@@ -41,18 +50,33 @@ impl Saver {
     /// Begins to write. The job before must have been waited for.
     pub(crate) fn begin(&mut self, job: Job) {
         debug_assert!(self.0.is_none(), "one state at a time");
-        // A thread a checkpoint costs nothing against what it writes, and ends with it.
-        self.0 = Some(thread::spawn(move || job.run()));
+        // A thread a checkpoint costs nothing against what it writes, and ends with it. It is handed the job when it
+        // runs: where the system has no thread to give, the job is still here, and is done before training goes on.
+        let (hand, taken) = channel::<Job>();
+        let work = move || taken.recv().map(Job::run).unwrap_or_default();
+        self.0 = Some(match thread::Builder::new().name("checkpoint".to_owned()).spawn(work) {
+            Ok(thread) => {
+                let _ = hand.send(job); // the thread waits for it
+                Saving::Elsewhere(thread)
+            }
+            Err(_) => Saving::Done(job.run()),
+        });
     }
 
     /// Whether there is something to be heard without waiting.
     pub(crate) fn is_done(&self) -> bool {
-        self.0.as_ref().is_some_and(JoinHandle::is_finished)
+        self.0.as_ref().is_some_and(|saving| match saving {
+            Saving::Elsewhere(thread) => thread.is_finished(),
+            Saving::Done(_) => true,
+        })
     }
 
     /// Waits for what is being written, if anything is.
     pub(crate) fn wait(&mut self) -> Option<Saved> {
-        let ended = self.0.take()?.join();
+        let ended = match self.0.take()? {
+            Saving::Elsewhere(thread) => thread.join(),
+            Saving::Done(saved) => Ok(saved),
+        };
         Some(ended.unwrap_or_else(|panic| {
             let what = format!("its writer panicked: {}", panic_text(&*panic));
             let error = CheckpointError::Mismatch { path: PathBuf::new(), what };
@@ -63,17 +87,18 @@ impl Saver {
 
 impl Job {
     fn run(self) -> Saved {
-        let Self { dir, checkpoint, requests, keep, flushing } = self;
+        let Self { dir, checkpoint, requests, keep, flushing, lock } = self;
+        let lock = lock.as_ref();
         let step = checkpoint.state.clock.step;
         let mut saved = Saved { step, late: flushing.wait(), ..Saved::default() };
         for (by, CheckpointRequest { name, pinned }) in requests {
             let path = dir.join(name);
-            match checkpoint.write(&path, pinned) {
+            match checkpoint.write_in_run(&path, pinned, lock) {
                 Ok(()) => saved.written.push((path, pinned)),
                 Err(error) => saved.failed.push((by, error)),
             }
         }
-        if let Err(source) = folder::rotate(&dir, keep) {
+        if let Err(source) = folder::rotate(&dir, keep, lock) {
             let error = CheckpointError::Io { path: dir, source };
             saved.failed.push(("rotation".to_owned(), error));
         }

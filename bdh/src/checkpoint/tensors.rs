@@ -77,9 +77,14 @@ pub(super) fn write(path: &Path, tensors: &Tensors) -> Result<(), CheckpointErro
 
 /// Reads a file that anyone may have written.
 pub(crate) fn read(path: &Path) -> Result<Tensors, CheckpointError> {
+    let file = File::open(path);
+    read_from(file.map_err(|source| CheckpointError::Io { path: path.to_owned(), source })?, path)
+}
+
+/// Reads a file that is open; errors name its `path`.
+pub(super) fn read_from(mut file: File, path: &Path) -> Result<Tensors, CheckpointError> {
     let io = |source| CheckpointError::Io { path: path.to_owned(), source };
     let damaged = |what: String| CheckpointError::Damaged { path: path.to_owned(), what };
-    let mut file = File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();
 
     let mut length = [0; 8];

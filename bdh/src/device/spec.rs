@@ -229,7 +229,15 @@ fn found(kind: Kind) -> Result<Vec<Device>, ConfigError> {
     use burn::tensor::DeviceType;
     match kind {
         #[cfg(feature = "flex")]
-        Kind::Cpu => Ok(vec![Device::flex()]),
+        Kind::Cpu => {
+            crate::ops::start_threads().map_err(|error| {
+                ConfigError::Device(format!(
+                    "the CPU cannot be used, as the system gives no thread to compute on: {error}; a limit of processes, \
+                     `ulimit -u`, or of memory may be reached, and fewer threads are used with `RAYON_NUM_THREADS=1`"
+                ))
+            })?;
+            Ok(vec![Device::flex()])
+        }
         #[cfg(feature = "cuda")]
         Kind::Cuda => Ok(Device::enumerate(DeviceType::Cuda).to_vec()),
         #[cfg(feature = "wgpu")]

@@ -65,7 +65,8 @@ struct Below {
 
 impl Below {
     fn search(&mut self, dir: &Path, depth: usize) {
-        if dir.join(crate::run::FILE).is_file() {
+        // One that is a link, or no file, is no run that can be read: reading it says so.
+        if fs::symlink_metadata(dir.join(crate::run::FILE)).is_ok_and(|found| !found.is_dir()) {
             self.runs.push(dir.to_owned());
             return;
         }
@@ -97,7 +98,13 @@ fn read_each(dirs: &[PathBuf], keys: &Keys) -> (Vec<Run>, Vec<RunError>) {
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from).min(dirs.len().max(1));
-    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where the system has no thread to give, this one does it all.
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
     let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (mut runs, mut errors) = (Vec::new(), Vec::new());
     for result in results {

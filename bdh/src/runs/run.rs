@@ -1,14 +1,17 @@
 //! One run, as its directory tells it.
 
 use super::lines;
+use crate::files;
 use crate::run::RunLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+
+/// Longest line of a `metrics.jsonl` that is read, in bytes. One with histograms of a large model has some megabytes.
+const MAX_LINE: u64 = 256 << 20;
 
 /// The values of one key with their steps, which increase.
 pub type Series = Vec<(u64, f64)>;
@@ -140,7 +143,7 @@ impl Run {
     pub fn read(dir: impl AsRef<Path>, keys: &[&str]) -> Result<Self, RunError> {
         let dir = dir.as_ref();
         let path = dir.join(crate::run::FILE);
-        let text = fs::read(&path)
+        let text = files::read(dir, crate::run::FILE, files::MAX_JSON)
             .map_err(|source| RunError::Unreadable { path: path.clone(), source })?;
         let file: RunFile =
             serde_json::from_slice(&text).map_err(|source| RunError::NoRun { path, source })?;
@@ -153,15 +156,22 @@ impl Run {
     }
 
     fn read_records(&mut self, keys: &[&str]) -> Result<(), RunError> {
-        let path = self.dir.join(crate::Jsonl::FILE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
+        let unreadable =
+            |source| RunError::Unreadable { path: self.dir.join(crate::Jsonl::FILE), source };
+        let file = match files::open(&self.dir, crate::Jsonl::FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(source) => return Err(RunError::Unreadable { path, source }),
+            file => file.map_err(unreadable)?,
         };
         let mut series: Vec<Series> = vec![Series::new(); keys.len()];
-        let records = text.split(|byte| *byte == b'\n').filter_map(|line| lines::read(line, keys));
-        for line in records {
+        let (mut file, mut text) = (BufReader::with_capacity(1 << 20, file), Vec::new());
+        loop {
+            text.clear();
+            // Of a file without ends of lines no more is held than a line may have.
+            let read = file.by_ref().take(MAX_LINE).read_until(b'\n', &mut text);
+            if read.map_err(unreadable)? == 0 {
+                break;
+            }
+            let Some(line) = lines::read(&text, keys) else { continue };
             let Some(step) = line.step else { continue };
             (self.last_step, self.tokens, self.seconds) = (step, line.tokens, line.elapsed);
             for (place, value) in line.values {

@@ -5,6 +5,7 @@ mod devices;
 use super::dispatch::Callbacks;
 use super::{Progress, Resume, Trainer};
 use crate::callback::{Callback, Hooks};
+use crate::checkpoint;
 use crate::event::Bus;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
@@ -293,7 +294,7 @@ impl<T: Task> Parts<T> {
             return Err(ConfigError::Missing { field: "run_dir" });
         }
         if let Some(dir) = &self.run_dir
-            && dir.join("run.json").exists()
+            && run::holds_run(dir)
             && !self.resumes_in(dir)
         {
             return Err(ConfigError::RunExists { path: dir.clone() });
@@ -306,7 +307,10 @@ impl<T: Task> Parts<T> {
         let Some(Resume::From(resume)) = &self.resume else { return self.resume.is_some() };
         // A checkpoint that cannot be found is told of when it is read.
         let Ok(resume) = resume.canonicalize() else { return true };
-        dir.canonicalize().is_ok_and(|dir| resume.starts_with(dir))
+        // The folder of the checkpoints may be a link to another disk.
+        [dir.to_owned(), dir.join(checkpoint::FOLDER)]
+            .iter()
+            .any(|own| own.canonicalize().is_ok_and(|own| resume.starts_with(own)))
     }
 
     fn settings(&self) -> Settings {

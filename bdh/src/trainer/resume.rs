@@ -6,10 +6,10 @@ use crate::optim::OptimizerState;
 use crate::outcome::{Problem, chain};
 use crate::run::{self, RunLock};
 use crate::task::Task;
-use crate::{ConfigError, Record, Value, config_change, params};
+use crate::{ConfigError, Record, Value, config_change, files, params};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Where a run goes on from.
 ///
@@ -26,7 +26,7 @@ pub enum Resume {
     /// The newest checkpoint in the run directory that is whole.
     ///
     /// The same command begins a run and, after any crash, goes on with it: where there is no run
-    /// directory yet, one is made, and a run that died before its first checkpoint was complete is moved
+    /// directory yet, or nothing of a run in it, it begins, and a run that died before its first checkpoint was complete is moved
     /// aside (to `<run_dir>.died-1`) and begun again.
     Auto,
     /// This checkpoint.
@@ -66,12 +66,15 @@ fn is_lasting(error: &CheckpointError) -> bool {
 }
 
 /// A record without the files that lie outside of the run directory: a checkpoint is somebody's file, and must
-/// not make a sink read, and perhaps upload, whatever it names.
+/// not make a sink read, and perhaps upload, whatever it names, or whatever a link in the directory leads to.
 fn without_others_files(mut record: Record, dir: &Path) -> Record {
     let is_ours = |path: &Path| {
-        let within = path.strip_prefix(dir).ok();
-        within
-            .is_some_and(|path| path.components().all(|part| matches!(part, Component::Normal(_))))
+        let Ok(path) = path.strip_prefix(dir) else { return false };
+        // The folder of the checkpoints may be a link to another disk.
+        match path.strip_prefix(checkpoint::FOLDER) {
+            Ok(below) => files::is_plain(&dir.join(checkpoint::FOLDER), below),
+            Err(_) => files::is_plain(dir, path),
+        }
     };
     record.values.retain(|(_, value)| match value {
         Value::File { path, .. } => is_ours(path),
@@ -84,8 +87,9 @@ impl<T: Task> Trainer<T> {
     /// Puts a checkpoint into the trainer, if there is one to go on from.
     pub(super) fn resume(&mut self, from: Resume, allowed: &[String]) -> Result<(), ConfigError> {
         let dir = self.info.dir.clone();
-        if let Some(dir) = dir.as_ref().filter(|dir| dir.join(run::FILE).exists()) {
-            self.lock = RunLock::take(dir)?;
+        // A directory without a run is taken when the run begins, as one that has still to be made.
+        if let Some(dir) = dir.as_ref().filter(|dir| run::holds_run(dir)) {
+            self.lock = Some(RunLock::take(dir)?);
             checkpoint::recover(&dir.join(checkpoint::FOLDER))
                 .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
         }
@@ -133,13 +137,16 @@ impl<T: Task> Trainer<T> {
 
     /// Prepares for a run whose directory has nothing to go on from.
     fn begin_again(&mut self, dir: &Path) -> Result<(), ConfigError> {
+        if !run::holds_run(dir) {
+            self.lock = None; // another process may have moved the run aside in this instant
+            return Ok(());
+        }
         match run::status(dir).as_deref() {
-            None => Ok(()),
             Some("running") => {
                 self.is_begun_again = true;
                 Ok(())
             }
-            Some(_) => Err(ConfigError::NothingToResume { path: dir.to_owned() }),
+            _ => Err(ConfigError::NothingToResume { path: dir.to_owned() }),
         }
     }
 
@@ -190,7 +197,7 @@ impl<T: Task> Trainer<T> {
         }
         for (name, pinned) in saved_as.iter().filter(|(name, _)| !dir.join(name).exists()) {
             if checkpoint::is_plain_name(name) {
-                Checkpoint::copy(from, &dir.join(name), *pinned)?;
+                Checkpoint::copy(from, &dir.join(name), *pinned, self.lock.as_ref())?;
             }
         }
         Ok(())

@@ -28,6 +28,7 @@ impl<T: Task> Trainer<T> {
             return Ok(());
         };
         let began = Instant::now();
+        self.check_dir()?;
         self.wait_for_saver(); // before the next copy of the state is made
         let saved_as = requests.iter().map(|(_, r)| (r.name.clone(), r.pinned)).collect();
         let job = Job {
@@ -36,6 +37,7 @@ impl<T: Task> Trainer<T> {
             checkpoint: self.capture(saved_as)?,
             keep: self.settings.keep_checkpoints,
             flushing: self.progress.writers.flush(),
+            lock: self.lock.clone(),
         };
         self.progress.saver.begin(job);
         if self.callbacks.want(Hook::OnCheckpoint) {

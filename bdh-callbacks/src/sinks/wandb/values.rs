@@ -4,6 +4,7 @@ use super::artifact::about;
 use super::proto::{FileItem, Files, Kind};
 use super::text::{array, number, object, quoted, safe};
 use crate::sinks::png;
+use bdh::files::ensure_dir;
 use bdh::{Histogram, Value};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -107,7 +108,9 @@ impl<'a> Encoded<'a> {
         let name = format!("{}_{}_{}", safe(key), self.step, &digest[..20]);
         let path = format!("media/{under}/{name}.{ending}");
         let file = self.folder.join(&path);
-        fs::create_dir_all(file.parent().unwrap_or(self.folder))
+        let folder = self.folder.join("media");
+        ensure_dir(&folder)
+            .and_then(|()| ensure_dir(&folder.join(under)))
             .and_then(|()| fs::write(&file, bytes))
             .map_err(|error| about(&file, &error))?;
         let own = [

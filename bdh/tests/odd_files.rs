@@ -1,0 +1,193 @@
+//! A run directory that somebody crafted: nothing outside of it is read, and nothing in it waits or has no end.
+#![cfg(unix)]
+
+#[path = "support/manifest.rs"]
+mod manifest;
+#[path = "support/tiny.rs"]
+mod tiny;
+
+use bdh::runs::Run;
+use bdh::{BoxError, Checkpoint, ConfigError, Record, RunInfo, Sink, Value, every, last};
+use manifest::{seal, sha256};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+fn run(dir: &Path) -> tiny::Builder {
+    tiny::run(6).run_dir(dir).checkpoint(every(3) | last()).keep_checkpoints(9).resume("auto")
+}
+
+fn fit(run: tiny::Builder) -> bdh::Fitted<tiny::Tiny> {
+    run.build().expect("a valid run").fit().expect("a run that completes")
+}
+
+/// A finished run in a folder of its own, beside which there may be other files.
+fn finished() -> (tempfile::TempDir, PathBuf) {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let dir = scratch.path().join("run");
+    fit(run(&dir));
+    (scratch, dir)
+}
+
+fn why(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Puts something in the place of a file: a link to it, a FIFO, a device without end, a folder.
+fn spoil(path: &Path, with: &str) {
+    let kept = path.with_extension("kept");
+    fs::rename(path, &kept).expect("renamed");
+    match with {
+        "link" => symlink(&kept, path).expect("a link"),
+        "fifo" => assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success()),
+        "zero" => symlink("/dev/zero", path).expect("a link"),
+        _ => fs::create_dir(path).expect("a folder"),
+    }
+}
+
+const ODD: [&str; 4] = ["link", "fifo", "zero", "folder"];
+
+#[test]
+fn a_checkpoint_with_odd_files_is_refused_at_once() {
+    let _alone = tiny::alone();
+    for name in ["manifest.json", "state.json", "model.safetensors", "optimizer.safetensors"] {
+        for with in ODD {
+            let (_scratch, dir) = finished();
+            let newest = dir.join("checkpoints/step_00000006");
+            spoil(&newest.join(name), with);
+            let began = Instant::now();
+            let error = why(&Checkpoint::read(&newest).expect_err("an odd file"));
+            assert!(error.contains(name), "{with}: {error}");
+            let fitted = fit(run(&dir));
+            assert_eq!(fitted.problems[0].who, "step_00000006", "{with} as {name}");
+            assert!(began.elapsed() < Duration::from_secs(5), "{with} as {name}");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_a_link_is_no_checkpoint_of_the_run_unless_their_folder_is_one() {
+    let _alone = tiny::alone();
+    let (scratch, dir) = finished();
+    let (folder, elsewhere) = (dir.join("checkpoints"), scratch.path().join("elsewhere"));
+    fs::rename(folder.join("step_00000006"), &elsewhere).expect("moved");
+    symlink(&elsewhere, folder.join("step_00000006")).expect("a link");
+    symlink("step_00000003", folder.join("best")).expect("a link");
+    let names: Vec<_> = bdh::list_checkpoints(&folder);
+    assert_eq!(names, [folder.join("step_00000003")]);
+    let before = fs::read(elsewhere.join("manifest.json")).expect("a manifest");
+    let fitted = fit(run(&dir));
+    assert_eq!(fitted.problems.len(), 1, "{:?}", fitted.problems);
+    assert!(fitted.problems[0].error.contains("it is a link"), "{:?}", fitted.problems);
+    assert_eq!(fs::read(elsewhere.join("manifest.json")).expect("a manifest"), before);
+
+    // Where all are links, the run is not begun again.
+    let (scratch, dir) = finished();
+    let all = scratch.path().join("all");
+    fs::rename(dir.join("checkpoints"), &all).expect("moved");
+    fs::create_dir(dir.join("checkpoints")).expect("a folder");
+    for name in ["step_00000003", "step_00000006"] {
+        symlink(all.join(name), dir.join("checkpoints").join(name)).expect("a link");
+    }
+    assert!(matches!(run(&dir).build().err(), Some(ConfigError::Resume(_))));
+
+    fs::remove_dir_all(dir.join("checkpoints")).expect("a folder");
+    symlink(&all, dir.join("checkpoints")).expect("a link");
+    assert_eq!(fit(run(&dir)).problems, []);
+}
+
+#[test]
+fn a_run_with_odd_files_is_an_error_for_its_readers() {
+    let _alone = tiny::alone();
+    for name in ["run.json", "metrics.jsonl"] {
+        for with in ODD {
+            let (scratch, dir) = finished();
+            spoil(&dir.join(name), with);
+            let error = why(&Run::read(&dir, &["train/loss"]).expect_err("an odd file"));
+            assert!(error.contains(name), "{with}: {error}");
+            let found = bdh::runs::read_all([scratch.path()], &bdh::runs::Keys::new("train/loss"));
+            let is_told = !found.errors.is_empty() || (name, with) == ("run.json", "folder");
+            assert!(is_told, "{with} as {name}");
+        }
+    }
+    let (_scratch, dir) = finished();
+    fs::remove_dir_all(dir.join("checkpoints")).expect("a folder");
+    spoil(&dir.join("run.json"), "zero");
+    assert!(matches!(run(&dir).build().err(), Some(ConfigError::NothingToResume { .. })));
+    assert!(matches!(
+        tiny::run(6).run_dir(&dir).build().err(),
+        Some(ConfigError::RunExists { .. })
+    ));
+}
+
+/// Notes the record that a resumed run hands to its sinks.
+struct Notes(Arc<Mutex<Option<Record>>>);
+
+impl Sink for Notes {
+    fn name(&self) -> String {
+        "notes".to_owned()
+    }
+
+    fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
+        (*self.0.lock().expect("a lock")).clone_from(&run.resumed_record);
+        Ok(())
+    }
+
+    fn write(&mut self, _: &Record) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_checkpoints_record_names_no_file_that_a_link_leads_to() {
+    let _alone = tiny::alone();
+    let (scratch, dir) = finished();
+    let secret = scratch.path().join("secret");
+    fs::create_dir(&secret).expect("a folder");
+    fs::write(secret.join("key"), "secret").expect("a file");
+    symlink(secret.join("key"), dir.join("file_link")).expect("a link");
+    symlink(&secret, dir.join("folder_link")).expect("a link");
+    fs::create_dir(dir.join("folder")).expect("a folder");
+    symlink(secret.join("key"), dir.join("folder/inside")).expect("a link");
+    fs::write(dir.join("plain"), "ours").expect("a file");
+
+    let newest = dir.join("checkpoints/step_00000006");
+    let ours = ["plain", "checkpoints/step_00000003"];
+    let theirs =
+        ["file_link", "folder_link/key", "folder_link", "folder", "../secret/key", "missing"];
+    let mut checkpoint = Checkpoint::read(&newest).expect("a whole one");
+    let clock = checkpoint.state.clock;
+    let values = ours.iter().chain(&theirs).map(|name| {
+        let kind = "model".to_owned();
+        ((*name).to_owned(), Value::File { path: dir.join(name), kind, aliases: Vec::new() })
+    });
+    checkpoint.state.record = Record { clock, values: values.collect() }.to_json();
+    checkpoint.write(&newest, false).expect("written");
+
+    let noted = Arc::new(Mutex::new(None));
+    fit(run(&dir).sink(Notes(Arc::clone(&noted))));
+    let record = noted.lock().expect("a lock").take().expect("a record");
+    let names: Vec<_> = record.values.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ours);
+}
+
+#[test]
+fn a_manifest_of_the_right_checksum_cannot_have_a_fifo_read() {
+    let _alone = tiny::alone();
+    let (_scratch, dir) = finished();
+    let newest = dir.join("checkpoints/step_00000006");
+    let text = fs::read(newest.join("manifest.json")).expect("a manifest");
+    let mut crafted: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    crafted["files"]["fifo"] = serde_json::json!({ "bytes": 0, "sha256": sha256(b"") });
+    seal(&mut crafted);
+    fs::write(newest.join("manifest.json"), crafted.to_string()).expect("a file");
+    fs::write(newest.join("fifo"), "").expect("a file");
+    Checkpoint::read(&newest).expect("as the manifest says");
+    spoil(&newest.join("fifo"), "fifo");
+    let error = Checkpoint::read(&newest).expect_err("a FIFO").to_string();
+    assert!(error.ends_with("is not a regular file"), "{error}");
+}
