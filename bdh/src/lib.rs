@@ -74,6 +74,7 @@ mod weights;
 pub mod files;
 pub mod forecast;
 pub mod lm;
+pub mod number;
 pub mod runs;
 pub mod sweep;
 pub mod testing;
