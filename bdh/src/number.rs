@@ -36,7 +36,6 @@ impl From<f64> for Number {
 /// # Errors
 ///
 /// Those of the serializer.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     number(*value).serialize(serializer)
 }

@@ -330,12 +330,12 @@ fn a_run_whose_last_checkpoint_cannot_be_written_fails_after_all_else_was_closed
         std::fs::write(dir.path().join("checkpoints"), "in the way").expect("a file");
         let (memory, ends) = (MemorySink::default(), Seen::new());
         let note = ends.clone();
-        let stop = tiny::on_step(|at| Ok(at.stop("enough")));
+        let asks = tiny::on_step(|at| Ok(at.stop("enough")));
         let run = tiny::run(12)
             .run_dir(dir.path())
             .checkpoint(every(6))
             .sink(memory.clone())
-            .callback(stops.then(|| stop.every(at([6])).named("stop")))
+            .callback(stops.then(|| asks.every(at([6])).named("stop")))
             .callback(tiny::on_fit_end(move |at| Ok(note.push(at.outcome.to_string()))));
         let step = if stops { 6 } else { 12 };
         let error = run.build().expect("a valid run").fit().expect_err("its end is lost");

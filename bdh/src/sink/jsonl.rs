@@ -58,13 +58,13 @@ impl Sink for Jsonl {
         let log = self.0.as_mut().ok_or("metrics.jsonl is not open")?;
         log.lines.push(record.clock.step, line(record)?);
         let written = log.catch_up();
-        written.or_else(|error| log.bear(error))
+        written.or_else(|error| log.bear(&error))
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
         let Some(log) = &mut self.0 else { return Ok(()) };
         let flushed = log.catch_up().and_then(|()| log.file.sync_data());
-        flushed.or_else(|error| log.bear(error))
+        flushed.or_else(|error| log.bear(&error))
     }
 
     fn close(&mut self, _outcome: &Outcome) -> Result<(), BoxError> {
@@ -177,9 +177,9 @@ impl Log {
     }
 
     /// Keeps what could not be written for the next try, as long as there is hope and room.
-    fn bear(&mut self, error: io::Error) -> Result<(), BoxError> {
+    fn bear(&mut self, error: &io::Error) -> Result<(), BoxError> {
         if error.kind() == io::ErrorKind::NotFound || self.lines.num_waiting_bytes > BACKLOG {
-            return Err(self.lost(&error).into());
+            return Err(self.lost(error).into());
         }
         if !std::mem::replace(&mut self.has_told, true) {
             let step = self.lines.last_step().unwrap_or(0);
