@@ -10,6 +10,7 @@
 //!
 //! The fraction is of the steps since the last due one. The norms are those of [`Norms`](crate::Norms).
 
+use bdh::number::Number;
 use bdh::{
     BeforeOptimizerStep, BoxError, Cadence, Callback, Deferred, HookResult, callback, every, last,
 };
@@ -91,13 +92,13 @@ impl Callback for Clipping {
     }
 
     fn state(&self) -> Value {
-        json!({ "steps": self.since.steps, "clipped": self.since.clipped.value() })
+        json!({ "steps": self.since.steps, "clipped": self.since.clipped.value().map(Number) })
     }
 
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
         let (steps, clipped) =
-            serde_json::from_value::<(u64, f64)>(json!([state["steps"], state["clipped"]]))?;
-        self.since = Since { steps, clipped: Deferred::from(clipped) };
+            serde_json::from_value::<(u64, Number)>(json!([state["steps"], state["clipped"]]))?;
+        self.since = Since { steps, clipped: Deferred::from(clipped.0) };
         Ok(())
     }
 }

@@ -9,6 +9,7 @@
 //! | the metric is NaN, or worse than a bound                 | after each eval         | `stop_on_nan`, `divergence` |
 //! | the training loss is NaN, or above the same bound        | one step late           | `stop_on_nan`, `divergence` |
 
+use bdh::number::Number;
 use bdh::{BoxError, Callback, ConfigError, Deferred, EvalEnd, HookResult, StepEnd, callback};
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -89,7 +90,7 @@ pub struct EarlyStop {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Seen {
     /// The best metric.
-    best: Option<f64>,
+    best: Option<Number>,
     /// Evals since then.
     waited: u32,
 }
@@ -98,8 +99,8 @@ struct Seen {
 #[derive(Serialize, Deserialize)]
 struct State {
     seen: Seen,
-    /// The loss of the step, which the next one judges; JSON has no NaN but null.
-    pending: Option<(u64, Option<f64>)>,
+    /// The loss of the step, which the next one judges.
+    pending: Option<(u64, Number)>,
 }
 
 impl Default for EarlyStop {
@@ -133,13 +134,13 @@ impl EarlyStop {
         if self.threshold.is_some_and(|wanted| self.mode.gain(value, wanted) >= 0.0) {
             return Some(format!("{name} is {value}, which is good enough"));
         }
-        let is_better = |best| self.mode.gain(value, best) > self.min_delta;
+        let is_better = |Number(best)| self.mode.gain(value, best) > self.min_delta;
         if !value.is_nan() && self.seen.best.is_none_or(is_better) {
-            self.seen = Seen { best: Some(value), waited: 0 };
+            self.seen = Seen { best: Some(Number(value)), waited: 0 };
             return None;
         }
         self.seen.waited += 1;
-        let (waited, best) = (self.seen.waited, self.seen.best.unwrap_or(f64::NAN));
+        let (waited, best) = (self.seen.waited, self.seen.best.map_or(f64::NAN, |best| best.0));
         (waited >= self.patience)
             .then(|| format!("{name} did not get better than {best} for {waited} evals"))
     }
@@ -182,7 +183,7 @@ impl Callback for EarlyStop {
     }
 
     fn state(&self) -> serde_json::Value {
-        let known = |(step, loss): &(u64, Deferred)| Some((*step, Some(loss.value()?)));
+        let known = |(step, loss): &(u64, Deferred)| Some((*step, Number(loss.value()?)));
         let pending = self.pending.as_ref().and_then(known);
         serde_json::to_value(State { seen: self.seen.clone(), pending }).unwrap_or_default()
     }
@@ -190,7 +191,7 @@ impl Callback for EarlyStop {
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
         let State { seen, pending } = serde_json::from_value(state)?;
         self.seen = seen;
-        self.pending = pending.map(|(step, loss)| (step, loss.unwrap_or(f64::NAN).into()));
+        self.pending = pending.map(|(step, loss)| (step, loss.0.into()));
         Ok(())
     }
 }

@@ -74,7 +74,7 @@ struct Pending {
     params: Vec<(String, Deferred)>,
 }
 
-/// What a checkpoint holds: of the step, what the next one judges. JSON has no NaN but null.
+/// What a checkpoint holds: of the step, what the next one judges.
 #[derive(Serialize, Deserialize)]
 struct State {
     was_bad: bool,
@@ -84,7 +84,8 @@ struct State {
 #[derive(Serialize, Deserialize)]
 struct Judged {
     step: u64,
-    loss: Option<f64>,
+    #[serde(with = "bdh::number")]
+    loss: f64,
     params: Vec<(String, f64)>,
 }
 
@@ -162,7 +163,7 @@ impl Callback for Finite {
         let pending = self.pending.as_ref().map(|Pending { step, loss, params }| {
             let params = params.iter().map(|(name, count)| (name.clone(), known(count)));
             let params = params.filter(|(_, count)| *count != 0.0).collect();
-            Judged { step: *step, loss: Some(known(loss)), params }
+            Judged { step: *step, loss: known(loss), params }
         });
         serde_json::to_value(State { was_bad: self.was_bad, pending }).unwrap_or_default()
     }
@@ -172,7 +173,7 @@ impl Callback for Finite {
         self.was_bad = was_bad;
         self.pending = pending.map(|Judged { step, loss, params }| {
             let params = params.into_iter().map(|(name, count)| (name, count.into())).collect();
-            Pending { step, loss: loss.unwrap_or(f64::NAN).into(), params }
+            Pending { step, loss: loss.into(), params }
         });
         Ok(())
     }

@@ -76,8 +76,11 @@ struct Small {
 /// Exponential sums of both estimates, and of the weights in them: an average of few is not drawn to 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Average {
+    #[serde(with = "bdh::number")]
     grad_sq: f64,
+    #[serde(with = "bdh::number")]
     trace: f64,
+    #[serde(with = "bdh::number")]
     weight: f64,
 }
 

@@ -9,6 +9,7 @@
 //! Mean and deviation are those of the due steps before, over an exponential window; during the warm-up the
 //! figures are 0.
 
+use bdh::number::Number;
 use bdh::{
     AfterBackward, BoxError, Cadence, Callback, Clock, ConfigError, Cx, Deferred, FitEnd,
     HookResult, Value, callback,
@@ -66,7 +67,9 @@ impl Default for Spikes {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Window {
     count: u32,
+    #[serde(with = "bdh::number")]
     mean: f64,
+    #[serde(with = "bdh::number")]
     variance: f64,
 }
 
@@ -101,7 +104,7 @@ struct Pending {
 #[derive(Serialize, Deserialize)]
 struct State {
     windows: [Window; 2],
-    pending: Option<(Clock, Clock, [Option<f64>; 2])>,
+    pending: Option<(Clock, Clock, [Number; 2])>,
 }
 
 const NAMES: [&str; 2] = ["loss", "grad_norm"];
@@ -214,8 +217,8 @@ impl Callback for Spikes {
 
     fn state(&self) -> serde_json::Value {
         let known = |pending: &Pending| {
-            let [loss, norm] = &pending.values;
-            (pending.before, pending.after, [loss.value(), norm.value()])
+            let values = pending.values.each_ref().map(|v| Number(v.value().unwrap_or(f64::NAN)));
+            (pending.before, pending.after, values)
         };
         let state = State { windows: self.windows, pending: self.pending.as_ref().map(known) };
         serde_json::to_value(state).unwrap_or_default()
@@ -225,7 +228,7 @@ impl Callback for Spikes {
         let State { windows, pending } = serde_json::from_value(state)?;
         self.windows = windows;
         self.pending = pending.map(|(before, after, values)| {
-            let values = values.map(|value| Deferred::from(value.unwrap_or(f64::NAN)));
+            let values = values.map(|value| Deferred::from(value.0));
             Pending { before, after, values }
         });
         Ok(())

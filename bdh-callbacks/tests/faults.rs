@@ -12,8 +12,9 @@ mod logs;
 mod tiny;
 
 use bdh::{
-    BoxError, Callback, Checkpoint, ConfigError, Fitted, HookResult, NextToken, Outcome, Record,
-    RunInfo, Sink, Source, StepEnd, TokenBatch, TrainError, callback, every, list_checkpoints,
+    BoxError, Callback, Checkpoint, ConfigError, Fitted, HookResult, MemorySink, NextToken,
+    Outcome, Problem, Record, RunInfo, Sink, Source, StepEnd, TokenBatch, TrainError, callback,
+    every, list_checkpoints,
 };
 use bdh_callbacks::TensorBoard;
 use serde_json::Value as Json;
@@ -21,6 +22,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -103,20 +105,48 @@ fn fault(state: usize, happen: impl FnOnce() + Send) -> impl Callback {
 
 /// A run on a disk that has no room for the last two checkpoints.
 fn loses_checkpoints(dir: &Path, fault: impl Callback + 'static) {
-    let fitted = fit(run(dir).callback(fault));
-    assert_eq!(fitted.outcome, Outcome::Completed);
-    assert_eq!(tiny::weights(&fitted.model), undisturbed());
-    let told = told(&fitted);
+    let memory = MemorySink::default();
+    let heard = Problems::default();
+    let run = run(dir).callback(fault).sink(memory.clone()).sink(heard.clone());
+    let error = run.build().expect("a valid run").fit().expect_err("its end is on no disk");
+    assert!(matches!(error, TrainError::Unsaved { step: 12, .. }), "{error:?}");
+    assert_eq!(memory.records().len() as u64, STEPS, "all steps were taken");
+    let told = heard.0.lock().expect("no test panics with it");
     for step in [9, 12] {
-        let is_told = told.iter().any(|(who, at, error)| {
+        let is_told = told.iter().any(|problem| {
+            let error = &problem.error;
             let why = error.contains("os error 27") || error.contains("os error 28");
-            (*who, *at) == ("checkpoint", step) && error.contains(&format!("step_{step:08}")) && why
+            (&*problem.who, problem.step) == ("checkpoint", step)
+                && error.contains(&format!("step_{step:08}"))
+                && why
         });
         assert!(is_told, "{told:?} has no checkpoint {step}");
     }
     assert_eq!(whole_checkpoints(dir), [3, 6], "older ones stay whole");
     let left = fs::read_dir(dir.join("checkpoints")).expect("the folder").count();
     assert_eq!(left, 2, "what was not finished gives its room back");
+}
+
+/// A sink that keeps the problems that it is told of.
+#[derive(Clone, Default)]
+struct Problems(Arc<Mutex<Vec<Problem>>>);
+
+impl Sink for Problems {
+    fn name(&self) -> String {
+        "problems".to_owned()
+    }
+
+    fn open(&mut self, _: &RunInfo) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &Record) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn problem(&mut self, problem: &Problem) {
+        self.0.lock().expect("no test panics with it").push(problem.clone());
+    }
 }
 
 /// The same command again, where there is room.
@@ -188,12 +218,15 @@ fn loses_permission(dir: &Path) {
         fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("its owner may");
     };
     let locked = run_dir.join("checkpoints");
-    let fitted = fit(run(&run_dir).callback(fault(1, move || {
+    let heard = Problems::default();
+    let run = run(&run_dir).sink(heard.clone()).callback(fault(1, move || {
         fs::set_permissions(locked, fs::Permissions::from_mode(0o555)).expect("its owner may");
-    })));
-    let told = told(&fitted);
-    assert!(told.iter().all(|(_, _, error)| error.contains("os error 13")), "{told:?}");
-    let steps: Vec<_> = told.iter().map(|(who, step, _)| (*who, *step)).collect();
+    }));
+    let error = run.build().expect("a valid run").fit().expect_err("its end is on no disk");
+    assert!(matches!(error, TrainError::Unsaved { step: 12, .. }), "{error:?}");
+    let told = heard.0.lock().expect("no test panics with it");
+    assert!(told.iter().all(|problem| problem.error.contains("os error 13")), "{told:?}");
+    let steps: Vec<_> = told.iter().map(|problem| (&*problem.who, problem.step)).collect();
     assert_eq!(steps, [("checkpoint", 9), ("checkpoint", 12)], "{told:?}");
     assert_eq!(whole_checkpoints(&run_dir), [3, 6]);
     set_mode(0o755);

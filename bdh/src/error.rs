@@ -199,6 +199,15 @@ pub enum TrainError {
         /// What the panic said.
         text: String,
     },
+    /// The run's last checkpoint could not be written, so nothing on the disk holds what the run has reached. Older
+    /// checkpoints stay, and a resume goes on from the newest.
+    #[error("the last checkpoint, of step {step}, could not be written")]
+    Unsaved {
+        /// The step of which the state is lost.
+        step: u64,
+        /// What kept it from being written.
+        source: crate::CheckpointError,
+    },
     /// A checkpoint that was to be looked at cannot be used.
     #[error("cannot replay")]
     Replay(#[from] crate::CheckpointError),

@@ -72,6 +72,7 @@ mod weights;
 
 pub mod files;
 pub mod lm;
+pub mod number;
 pub mod runs;
 pub mod sweep;
 pub mod testing;

@@ -7,6 +7,7 @@
 
 use crate::callback::short_type_name;
 use crate::params::{OnTape, ParamInfo, ParamTable};
+use crate::record::{number, scalar_from_json};
 use crate::{ConfigError, Schedule, read};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
@@ -156,7 +157,7 @@ impl Optimizers {
                 .map(Value::from)
                 .or_else(|_| i64::try_from(scalar).map(Value::from))
                 .or_else(|_| bool::try_from(scalar).map(Value::from))
-                .or_else(|_| f64::try_from(scalar).map(Value::from))
+                .or_else(|_| f64::try_from(scalar).map(number))
                 .unwrap_or(Value::Null);
             (name, value)
         });
@@ -183,7 +184,7 @@ impl Optimizers {
                             (None, Some(count)) => count.into(),
                             (None, None) => number.as_f64()?.into(),
                         },
-                        _ => return None,
+                        other => scalar_from_json(&other)?.into(),
                     };
                     Some((name, scalar))
                 })

@@ -4,7 +4,7 @@ mod histogram;
 mod json;
 mod picture;
 
-pub(crate) use json::{number, scalar_from_json};
+pub(crate) use json::{CLOCK, number, scalar_from_json};
 pub use picture::Picture;
 
 use crate::{Clock, Deferred, DeferredHistogram};

@@ -31,7 +31,8 @@ use std::thread;
 /// It is opened on one thread and written to on another, as in a run; gets values of every kind, with numbers
 /// that are not finite, and files and pictures that are none; keys that are paths, empty, or 300 characters long;
 /// steps with gaps; flushes at any time; problems and remarks; and each of the three ends. It is killed, which
-/// here means dropped without [`close`](Sink::close), and resumed, up to four times in one run directory.
+/// here means dropped without [`close`](Sink::close), and resumed, up to four times in one run directory, where it must
+/// keep what it has of the steps before.
 ///
 /// In all of this it must neither fail nor panic, keep its own [`patience`](Sink::patience), write nothing outside
 /// of the run directory, touch no file in it that is not its own, and name what it writes in

@@ -145,6 +145,8 @@ struct Progress {
     told_of_nowhere: bool,
     /// When the run directory was last seen to be there.
     looked_at_dir: Option<Instant>,
+    /// The checkpoint tried last, if it could not be written.
+    unsaved: Option<TrainError>,
     /// Waiting for data so far.
     data: Duration,
     /// When the last step ended.
@@ -401,7 +403,7 @@ impl<T: Task> Trainer<T> {
             .fire(Hook::OnFitStart, &self.bus, self.clock.step, |c| c.on_fit_start(&event))
     }
 
-    /// Tells everybody how the run ended, waits for the sinks, and writes `run.json` for the last time.
+    /// Calls `on_fit_end`, writes how the run ended to `run.json`, and waits for the sinks.
     fn close(mut self, ended: Result<Outcome, TrainError>) -> Result<Fitted<T::Model>, TrainError> {
         self.replicas = Replicas::none(&self.table); // their memory is free, and their threads have ended
         if ended.is_err() {
@@ -409,7 +411,9 @@ impl<T: Task> Trainer<T> {
         }
         self.wait_for_saver();
         let is_there = self.check_dir();
+        let unsaved = self.progress.unsaved.take();
         let ended = ended.and_then(|outcome| is_there.map(|()| outcome));
+        let ended = ended.and_then(|outcome| unsaved.map_or(Ok(outcome), Err));
         let heard = self.on_fit_end(&outcome_of(&ended));
         let ended = ended.and_then(|outcome| heard.map(|()| outcome));
         let outcome = outcome_of(&ended);
@@ -417,14 +421,25 @@ impl<T: Task> Trainer<T> {
         let mut progress = std::mem::take(&mut self.progress);
         progress.overhead.rows = self.callbacks.costs();
         progress.overhead.budget = self.settings.overhead_budget;
-        progress.writers.close(&outcome, self.clock.step, &mut progress.problems);
-        let Progress { last, mut problems, overhead, .. } = progress;
+        let Progress { mut writers, last, mut problems, overhead, .. } = progress;
+        let step = self.clock.step;
+        let note = |problems: &[Problem]| {
+            // Sinks may take a while to close, and the directory may be another run's by then.
+            if self.lock.as_ref().is_some_and(|lock| lock.verify().is_err()) {
+                return None;
+            }
+            let noted = run::write_end(&self.info, &outcome, last.as_deref(), problems, &overhead);
+            noted.err().map(|error| unnoted(step, &error))
+        };
+        // On the disk before `run.json` speaks of the end, which is before a sink takes its time to close: a run that is
+        // killed during a long upload has ended all the same.
+        let late = writers.flush().wait();
+        writers.lose_patience(&late, step);
+        let _ = note(&problems); // tried again below
+        writers.close(&outcome, step, &mut problems, note);
         let last = last.map(|last| last.developed(|_, _| ()).into_owned()); // the sinks have told what failed
-        let is_there = self.check_dir(); // sinks may have taken a while
+        let is_there = self.check_dir();
         let ended = ended.and_then(|outcome| is_there.map(|()| outcome));
-        // The directory was writable when the run began; if it no longer is, the outcome still counts.
-        let noted = run::write_end(&self.info, &outcome, last.as_ref(), &problems, &overhead);
-        problems.extend(noted.err().map(|error| unnoted(self.clock.step, &error)));
         ended?;
         let model = self.model.expect(MODEL_IS_IN);
         Ok(Fitted { model, outcome, last, overhead, problems })

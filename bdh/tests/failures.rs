@@ -7,7 +7,7 @@ mod tiny;
 
 use bdh::{
     Attach, BoxError, Fitted, Intervene, Intervention, MemorySink, OnError, Outcome, Problem,
-    Record, RunInfo, Sink, TrainError, Verdict, last,
+    Record, RunInfo, Sink, TrainError, Verdict, at, every,
 };
 use serde_json::Value;
 use std::time::Duration;
@@ -306,14 +306,114 @@ fn a_sink_that_cannot_be_opened_fails_the_run_before_its_first_step() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on() {
+fn a_checkpoint_that_cannot_be_written_is_reported_and_a_later_one_makes_up_for_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    std::fs::write(dir.path().join("checkpoints"), "in the way").expect("a file");
-    let fitted = fit(tiny::run(12).run_dir(dir.path()).checkpoint(last()));
+    let folder = dir.path().join("checkpoints");
+    std::fs::write(&folder, "in the way").expect("a file");
+    let away = tiny::on_step(move |_| Ok(std::fs::remove_file(&folder)?));
+    // With a callback that looks for the files, the run waits for the disk.
+    let waits = tiny::on_checkpoint(|_| Ok(()));
+    let run = tiny::run(12).run_dir(dir.path()).checkpoint(every(6)).callback(waits);
+    let fitted = fit(run.callback(away.every(at([8]))));
     assert_eq!(fitted.outcome, Outcome::Completed);
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
     assert_eq!(fitted.problems.len(), 1, "{:?}", fitted.problems);
     let problem = &fitted.problems[0];
-    assert_eq!((problem.who.as_str(), problem.step), ("checkpoint", 12));
-    assert!(problem.error.contains("step_00000012"), "{}", problem.error);
+    assert_eq!((problem.who.as_str(), problem.step), ("checkpoint", 6));
+    assert!(problem.error.contains("step_00000006"), "{}", problem.error);
+}
+
+#[test]
+fn a_run_whose_last_checkpoint_cannot_be_written_fails_after_all_else_was_closed() {
+    for stops in [false, true] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("checkpoints"), "in the way").expect("a file");
+        let (memory, ends) = (MemorySink::default(), Seen::new());
+        let note = ends.clone();
+        let asks = tiny::on_step(|at| Ok(at.stop("enough")));
+        let run = tiny::run(12)
+            .run_dir(dir.path())
+            .checkpoint(every(6))
+            .sink(memory.clone())
+            .callback(stops.then(|| asks.every(at([6])).named("stop")))
+            .callback(tiny::on_fit_end(move |at| Ok(note.push(at.outcome.to_string()))));
+        let step = if stops { 6 } else { 12 };
+        let error = run.build().expect("a valid run").fit().expect_err("its end is lost");
+        let text = format!("the last checkpoint, of step {step}, could not be written");
+        assert_eq!(error.to_string(), text);
+        assert!(matches!(error, TrainError::Unsaved { step: at, .. } if at == step));
+        assert_eq!(memory.records().len() as u64, step);
+        let ends = ends.text();
+        assert!(ends.starts_with(&format!("failed: {text}: ")), "{ends}");
+        assert!(ends.contains("os error"), "the cause: {ends}");
+
+        let file = std::fs::read(dir.path().join("run.json")).expect("run.json");
+        let file: Value = serde_json::from_slice(&file).expect("JSON");
+        assert_eq!(file["status"], "failed");
+        assert_eq!(
+            format!("failed: {}", file["outcome"]["failed"].as_str().expect("a text")),
+            ends
+        );
+        assert_eq!(file["problems"][0]["who"], "checkpoint");
+    }
+}
+
+/// A sink that is closed last and hears of problems, as a terminal is.
+struct Shows(Seen<Problem>);
+
+impl Sink for Shows {
+    fn name(&self) -> String {
+        "shows".to_owned()
+    }
+
+    fn open(&mut self, _: &RunInfo) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &Record) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn problem(&mut self, problem: &Problem) {
+        self.0.push(problem.clone());
+    }
+
+    fn may_thin(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn an_end_that_cannot_be_noted_in_run_json_is_shown_on_the_terminal() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (path, shown) = (dir.path().join("run.json"), Seen::new());
+    let in_the_way = tiny::on_step(move |_| {
+        std::fs::remove_file(&path)?;
+        Ok(std::fs::create_dir(&path)?)
+    });
+    let run = tiny::run(3).run_dir(dir.path()).sink(Shows(shown.clone()));
+    let fitted = fit(run.callback(in_the_way.every(at([2]))));
+    assert_eq!(shown.all(), fitted.problems);
+    let told: Vec<_> = fitted.problems.iter().map(|p| (&*p.who, &*p.during, p.step)).collect();
+    assert_eq!(told, [("run.json", "close", 3)]);
+}
+
+#[test]
+fn run_json_says_how_a_run_ended_before_a_sink_takes_its_time_to_close() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().to_owned();
+    let seen = Seen::new();
+    let note = seen.clone();
+    let looks = move || -> Result<(), BoxError> {
+        let file: Value = serde_json::from_slice(&std::fs::read(path.join("run.json"))?)?;
+        let lines = std::fs::read_to_string(path.join("metrics.jsonl"))?.lines().count();
+        note.push((file["status"].to_string(), lines));
+        Err("cut off".into())
+    };
+    let run = tiny::run(3).run_dir(dir.path());
+    fit(run.sink(Doing(|_: &Record| Ok(()), looks)));
+    assert_eq!(seen.all(), [("\"completed\"".to_owned(), 3)], "and every record is there");
+    let file = std::fs::read(dir.path().join("run.json")).expect("run.json");
+    let file: Value = serde_json::from_slice(&file).expect("JSON");
+    assert_eq!(file["problems"][0]["error"], "cut off", "what closing brought is in it, too");
 }

@@ -60,6 +60,57 @@ fn a_step_on_which_nothing_is_logged_leaves_no_record() {
 }
 
 #[test]
+fn the_last_step_is_recorded_whatever_the_cadence_and_the_plan_shows_it() {
+    let memory = MemorySink::default();
+    let run = tiny::run(20).log(every(7)).eval(never()).sink(memory.clone());
+    let trainer = run.build().expect("a valid run");
+    let row = trainer.plan().rows.iter().find(|row| row.name == "record").expect("its row");
+    assert_eq!(row.firings.as_deref(), Some(&[7, 14, 20][..]));
+    let fitted = trainer.fit().expect("a run that completes");
+    assert_eq!(steps(&memory.records()), [7, 14, 20]);
+    assert!(fitted.last.expect("a record").scalar("train/loss").is_some());
+
+    let memory = MemorySink::default();
+    fit(tiny::run(20).log(never()).eval(never()).sink(memory.clone()));
+    assert_eq!(memory.records(), [], "never is never");
+}
+
+#[test]
+fn the_step_on_which_a_run_is_stopped_is_recorded_until_the_run_is_resumed() {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let run = |name: &str| {
+        let counts = tiny::on_step(|at| Ok(at.log("calls", 1.0))).every(every(2)).named("counts");
+        let run = tiny::run(8).log(every(3)).checkpoint(every(3) | last());
+        run.callback(counts).run_dir(scratch.path().join(name))
+    };
+    fit(run("whole"));
+    let whole = lines(&scratch.path().join("whole"));
+    for (stop, has_other_values) in [(4, true), (5, false)] {
+        let (name, dir) = (format!("{stop}"), scratch.path().join(stop.to_string()));
+        let save_and_stop = tiny::on_step(move |at| {
+            let name = format!("at_{}", at.step());
+            at.checkpoint(bdh::CheckpointRequest { name, pinned: false });
+            Ok(at.stop("it is time"))
+        });
+        let stopped = fit(run(&name).callback(save_and_stop.every(at([stop])).named("stop")));
+        let end = stopped.last.expect("a record");
+        assert!(end.clock.step == stop && end.scalar("train/loss").is_some());
+        assert_eq!(end.scalar("calls").is_some(), has_other_values);
+        let line = lines(&dir).pop().expect("a line");
+        assert_eq!(line["train/loss"].as_f64(), end.scalar("train/loss"));
+        assert!(run_json(&dir)["final_metrics"]["train/loss"].is_number());
+
+        fit(run(&name).resume("auto"));
+        let mut resumed = lines(&dir);
+        let mut whole = whole.clone();
+        for line in resumed.iter_mut().chain(&mut whole) {
+            line.as_object_mut().expect("an object").remove("elapsed");
+        }
+        assert_eq!(resumed, whole);
+    }
+}
+
+#[test]
 fn a_key_that_is_logged_twice_keeps_the_last_value() {
     let memory = MemorySink::default();
     let log = |value: f64| tiny::on_step(move |at| Ok(at.log("twice", value)));
@@ -168,4 +219,30 @@ fn a_mean_that_a_callback_carries_on_for_ever_stays_small() {
     let losses = memory.series("train/loss");
     let expected = losses[1..].iter().fold(losses[0].1, |mean, (_, loss)| mean * 0.9 + loss * 0.1);
     assert_eq!(memory.series("smooth")[299].1, expected);
+}
+
+#[test]
+#[cfg(unix)]
+fn every_file_of_a_run_has_the_mode_that_the_umask_gives() {
+    use std::os::unix::fs::PermissionsExt;
+
+    fn modes(dir: &Path, found: &mut Vec<(std::path::PathBuf, u32)>) {
+        for entry in std::fs::read_dir(dir).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                modes(&path, found);
+            } else {
+                let mode = path.metadata().expect("a file").permissions().mode();
+                found.push((path, mode));
+            }
+        }
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
+    std::fs::write(dir.path().join("another"), "").expect("a file");
+    let mut found = Vec::new();
+    modes(dir.path(), &mut found);
+    assert!(found.len() >= 7, "{found:?}");
+    let expected = found.iter().find(|(path, _)| path.ends_with("another")).expect("it").1;
+    assert!(found.iter().all(|(_, mode)| *mode == expected), "{found:?}");
 }

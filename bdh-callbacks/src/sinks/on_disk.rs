@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+/// Bytes that wait to be written, after a write that failed, before a sink gives up.
+pub(crate) const BACKLOG: usize = 16 << 20;
+
 /// Fails if a file has been deleted: it takes whatever is written still, and keeps none of it.
 pub(crate) fn check_not_deleted(file: &File, path: &Path) -> io::Result<()> {
     // There are file systems that count no names: on theirs it has to be looked for, too.

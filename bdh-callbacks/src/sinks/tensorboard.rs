@@ -122,7 +122,7 @@ impl Sink for TensorBoard {
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
-        Ok(self.writer.as_ref().map_or(Ok(()), |writer| writer.file.sync())?)
+        Ok(self.writer.as_mut().map_or(Ok(()), |writer| writer.file.sync())?)
     }
 
     fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {

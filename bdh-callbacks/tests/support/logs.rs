@@ -26,6 +26,12 @@ pub(crate) fn jsonl_is_whole(dir: &Path) -> bool {
     fs::read(dir.join("metrics.jsonl")).expect("metrics.jsonl").ends_with(b"\n")
 }
 
+/// Whether `metrics.jsonl` has whole lines, or none, or is not there.
+pub(crate) fn jsonl_is_whole_or_empty(dir: &Path) -> bool {
+    let text = fs::read(dir.join("metrics.jsonl")).unwrap_or_default();
+    text.is_empty() || text.ends_with(b"\n")
+}
+
 /// The one W&B log of a run directory.
 pub(crate) fn wandb_log(dir: &Path) -> PathBuf {
     let pointer = fs::read(dir.join("wandb.json")).expect("wandb.json");

@@ -6,7 +6,7 @@ use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError, View, serialize_to_file};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -66,13 +66,16 @@ pub(super) fn write(path: &Path, tensors: &Tensors) -> Result<(), CheckpointErro
     let views = views.collect::<Result<Vec<_>, CheckpointError>>()?;
     // `format: pt` is what PyTorch's own files say; loaders of the Python world ask for it.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let io = |source| CheckpointError::Io { path: path.to_owned(), source };
+    // safetensors renames a file that only its owner may read. This one has the mode that the umask gives.
+    let ordinary = File::create(path).and_then(|file| file.metadata()).map_err(io)?.permissions();
     serialize_to_file(views, Some(metadata), path).map_err(|error| {
-        let source = match error {
+        io(match error {
             SafeTensorError::IoError(error) => error,
             other => io::Error::other(other),
-        };
-        CheckpointError::Io { path: path.to_owned(), source }
-    })
+        })
+    })?;
+    fs::set_permissions(path, ordinary).map_err(io)
 }
 
 /// Reads a file that anyone may have written.

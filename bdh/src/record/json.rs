@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use std::time::Duration;
 
 /// The keys of the clock in a line.
-const CLOCK: [&str; 3] = ["step", "tokens", "elapsed"];
+pub(crate) const CLOCK: [&str; 3] = ["step", "tokens", "elapsed"];
 
 impl Record {
     /// One JSON object: the keys in their order, then the clock's `step`, `tokens` and `elapsed` (seconds).

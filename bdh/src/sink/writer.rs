@@ -103,16 +103,43 @@ impl Writers {
     }
 
     /// Closes every sink and waits for its thread; those last that show how the others ended.
-    pub(crate) fn close(&mut self, outcome: &Outcome, step: u64, problems: &mut Vec<Problem>) {
-        for shows in [false, true] {
-            self.hear(problems);
-            let ending = |writer: &&mut Writer| writer.may_thin == shows;
-            for writer in self.all.iter_mut().filter(ending) {
-                writer.send_now(Message::Close(outcome.clone()));
-            }
-            for writer in self.all.iter_mut().filter(ending) {
-                writer.join(step);
-            }
+    ///
+    /// `note` writes down all problems, and returns the one of not being able to: before the last sinks are closed, which
+    /// show that, and again if those have problems of their own.
+    pub(crate) fn close(
+        &mut self,
+        outcome: &Outcome,
+        step: u64,
+        problems: &mut Vec<Problem>,
+        note: impl Fn(&[Problem]) -> Option<Problem>,
+    ) {
+        self.close_those(false, outcome, step, problems);
+        let noted = problems.len();
+        if let Some(problem) = note(problems) {
+            self.tell(&problem);
+            problems.push(problem);
+        }
+        self.close_those(true, outcome, step, problems);
+        if problems.len() > noted {
+            let _ = note(problems); // a failure has been reported, or there is no sink left to show it
+        }
+    }
+
+    /// Closes the sinks that show how the others ended, or the others.
+    fn close_those(
+        &mut self,
+        shows: bool,
+        outcome: &Outcome,
+        step: u64,
+        problems: &mut Vec<Problem>,
+    ) {
+        self.hear(problems);
+        let ending = |writer: &&mut Writer| writer.may_thin == shows;
+        for writer in self.all.iter_mut().filter(ending) {
+            writer.send_now(Message::Close(outcome.clone()));
+        }
+        for writer in self.all.iter_mut().filter(ending) {
+            writer.join(step);
         }
         self.hear(problems);
     }
@@ -397,7 +424,7 @@ mod tests {
         writers.lose_patience(&late, 3);
         writers.write(&Arc::new(record(4, 0)));
         assert!(writers.flush().wait().is_empty());
-        writers.close(&Outcome::Completed, 4, &mut problems);
+        writers.close(&Outcome::Completed, 4, &mut problems, |_| None);
         assert!(began.elapsed() < Duration::from_secs(5));
         assert_eq!(told(&problems), [("hung", "it did not finish in 50ms", 3)]);
         assert_eq!(memory.records().len(), 4);
@@ -417,7 +444,7 @@ mod tests {
         }
         writers.hear(&mut problems);
         assert_eq!(told(&problems), [("hung", "it is 256 MiB of records behind", 1)]);
-        writers.close(&Outcome::Completed, 1, &mut problems);
+        writers.close(&Outcome::Completed, 1, &mut problems, |_| None);
         assert_eq!((problems.len(), memory.records().len()), (1, 12));
     }
 
@@ -431,7 +458,7 @@ mod tests {
             writers.write(&big);
         }
         drop(keep);
-        writers.close(&Outcome::Completed, 1, &mut problems);
+        writers.close(&Outcome::Completed, 1, &mut problems, |_| None);
         assert_eq!(told(&problems), []);
         assert_eq!(memory.records().len(), 100);
     }

@@ -2,10 +2,10 @@
 
 use super::schema::{Sweep, SweepError};
 use super::trial::{Status, Trial};
+use crate::files;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
 
 /// The folder of a sweep, which several processes on several machines may share.
 ///
@@ -159,7 +159,7 @@ impl Ledger {
 impl Claim {
     /// Writes how the trial stands.
     pub(super) fn save(&self) -> Result<(), SweepError> {
-        crate::files::write_atomically(&self.path, &json(&self.trial)).map_err(failed(&self.path))
+        files::write_atomically(&self.path, &json(&self.trial)).map_err(failed(&self.path))
     }
 
     /// The lock, for the trial's process to hold, too.
@@ -195,7 +195,7 @@ impl Lock {
 
 /// Puts a whole file at a path where none is, and tells whether there was none.
 fn appear(path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    let mut file = files::temporary(path.parent().unwrap_or(Path::new(".")))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {

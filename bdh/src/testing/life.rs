@@ -52,7 +52,16 @@ impl<'a, S: Sink> Life<'a, S> {
             Some(step) => format!("`open` of a run resumed at step {step}"),
             None => "`open` in an empty run directory".to_owned(),
         };
+        let before = scratch.own_bytes();
         life.must(&what, |sink| sink.open(&run));
+        let left = scratch.own_bytes();
+        // Every run here is resumed behind more than half of what it had recorded.
+        if left < before / 2 {
+            let how = format!(
+                "of {before} bytes that it had written before, {left} are left, and the records up to that step are to stay"
+            );
+            violated(&life.name, &what, &how);
+        }
         life
     }
 

@@ -7,6 +7,7 @@ use crate::{Attach, Cadence, Jsonl, Resume, Task, TrainerBuilder, at, latest_che
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Checks that a run of your own resumes exactly: interrupted after each of `stops` steps and resumed from its
@@ -16,8 +17,10 @@ use std::time::Duration;
 /// everything else: data, model, optimizer, accumulation, callbacks. What is measured by the clock on the wall cannot
 /// be the same twice, so the keys in `measured`, such as `throughput/*`, are not compared.
 ///
-/// On a CPU it should hold for every run. One thread of a process may train at a time: burn's CPU generator of
-/// random numbers is the process's.
+/// On a CPU it should hold for every run. One thread of a process may train at a time: burn's CPU generator of random
+/// numbers is the process's. Calls of this function wait for each other; other tests that train need a process of their
+/// own (`cargo nextest`), or `cargo test -- --test-threads 1`. A run that is not the same twice without any interruption is
+/// reported as that.
 ///
 /// # Panics
 ///
@@ -42,9 +45,14 @@ pub fn resume_exact<T: Task>(
 ) {
     let stops: Vec<u64> = stops.into_iter().collect();
     let saves = || at(stops.clone()) | Cadence::Last; // in all runs: callbacks hear of checkpoints
-    let scratch = Scratch::new();
-    fit(make().run_dir(&scratch.run).checkpoint(saves()));
-    let whole = End::of(&scratch.run, measured);
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let undisturbed = || {
+        let scratch = Scratch::new();
+        fit(make().run_dir(&scratch.run).checkpoint(saves()));
+        End::of(&scratch.run, measured)
+    };
+    let whole = undisturbed();
+    undisturbed().compare(&whole, TWICE);
     for &stop in &stops {
         let scratch = Scratch::new();
         let interrupt = on_step(|at| {
@@ -54,9 +62,16 @@ pub fn resume_exact<T: Task>(
         let run = || make().run_dir(&scratch.run).checkpoint(saves());
         fit(run().callback(interrupt.every(at([stop])).named("interrupt")));
         fit(run().resume(Resume::Auto));
-        End::of(&scratch.run, measured).compare(&whole, stop);
+        let how = format!("stopped after step {stop} and resumed");
+        End::of(&scratch.run, measured).compare(&whole, &how);
     }
 }
+
+/// Tests of one process, which cargo runs on several threads, share burn's generator of random numbers.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const TWICE: &str = "run twice and never interrupted (something is random without the run's seed, or another test of \
+                     this process trains at the same time: `cargo test -- --test-threads 1`)";
 
 fn fit<T: Task>(run: TrainerBuilder<T>) {
     let trainer = run.build().unwrap_or_else(|error| panic!("the run is not valid: {error}"));
@@ -89,8 +104,9 @@ impl End {
         Self { records: records.collect(), last }
     }
 
-    fn compare(&self, whole: &Self, stop: u64) {
-        let found = |what: &str| format!("stopped after step {stop} and resumed, {what} differs");
+    /// Panics at the first difference; `how` says what was done to this run.
+    fn compare(&self, whole: &Self, how: &str) {
+        let found = |what: &str| format!("{how}, {what} differs");
         for (resumed, expected) in self.records.iter().zip(&whole.records) {
             assert_same(resumed, expected, &found("a record"));
         }
@@ -158,4 +174,52 @@ fn without(mut record: Value, measured: &[&str]) -> Value {
         record.retain(|key, _| key != "elapsed" && !is_measured(key));
     }
     record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::panic_text;
+    use crate::testing::tiny_run;
+    use crate::{StepEnd, seed};
+    use std::panic::catch_unwind;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+
+    #[test]
+    fn a_run_that_is_not_the_same_twice_is_reported_as_that_and_not_as_a_bad_resume() {
+        let said = catch_unwind(|| {
+            static CALLS: AtomicU64 = AtomicU64::new(0);
+            let counts = |at: &StepEnd<'_>| {
+                at.log("calls", CALLS.fetch_add(1, Ordering::Relaxed) as f64);
+                Ok(())
+            };
+            resume_exact([1], &[], || tiny_run(2).callback(on_step(counts)));
+        });
+        let said = panic_text(&*said.expect_err("it is never the same"));
+        assert!(said.starts_with("run twice and never interrupted"), "{said}");
+        assert!(
+            said.contains("`calls` is Some(Number(2.0)) instead of Some(Number(0.0))"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn several_threads_may_check_runs_that_draw_random_numbers() {
+        let draws = |at: &StepEnd<'_>| {
+            at.device().seed(seed::data(5, at.step()));
+            thread::yield_now(); // so that threads that do not wait for each other would disturb each other
+            let shape = burn::tensor::Shape::new([4]);
+            let noise = burn::tensor::Distribution::Default;
+            let noise =
+                burn::tensor::Tensor::<1>::random(shape, noise, &at.device().clone().inner());
+            at.log("noise", noise.sum());
+            Ok(())
+        };
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| resume_exact([4], &[], || tiny_run(9).callback(on_step(draws))));
+            }
+        });
+    }
 }

@@ -45,6 +45,14 @@ impl Scratch {
         self.root.join("outside")
     }
 
+    /// Bytes of all files in the run directory that are the sink's.
+    pub(super) fn own_bytes(&self) -> usize {
+        let mut found = Snapshot::new();
+        let _ = look(&self.run, &mut found); // `check` reports what cannot be read
+        let own = found.iter().filter(|(path, _)| !self.others.contains_key(*path));
+        own.map(|(_, held)| held.len()).sum()
+    }
+
     fn furnish(&mut self) -> io::Result<()> {
         fs::create_dir_all(self.checkpoint())?;
         fs::write(self.checkpoint().join("model.safetensors"), [7; 3_000])?;

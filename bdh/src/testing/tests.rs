@@ -3,6 +3,7 @@
 use super::*;
 use crate::{BoxError, Jsonl, MemorySink, Record, RunInfo};
 use std::fs;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -106,6 +107,18 @@ fn a_sink_that_cannot_be_resumed_or_told_how_the_run_ended_is_refused() {
     let open = |run: &RunInfo| run.resumed_at.map_or(Ok(()), |_| Err("there is a file".into()));
     let whys = ["`open` of a run resumed at step 12: it failed: there is a file"];
     refused(|| Bad { open: Some(open), ..Bad::default() }, &whys);
+
+    let begins_anew = |run: &RunInfo| {
+        let dir = run.dir.as_ref().ok_or("no run directory")?;
+        Ok(fs::write(dir.join("own.csv"), "step\n")?)
+    };
+    let appends = |dir: &Path, record: &Record| {
+        let mut file = fs::File::options().append(true).open(dir.join("own.csv"))?;
+        Ok(writeln!(file, "{}", record.clock.step)?)
+    };
+    let whys =
+        ["`open` of a run resumed at step 40", "of 20 bytes that it had written before, 5 are"];
+    refused(|| Bad { open: Some(begins_anew), write: Some(appends), ..Bad::default() }, &whys);
 
     let close = |end: &Outcome| match end {
         Outcome::Failed(why) => Err(why.clone().into()),

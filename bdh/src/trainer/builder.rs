@@ -76,7 +76,8 @@ pub struct Parts<T: Task> {
     /// The steps on which `train/loss` and the learning rates are recorded. Defaults to every step.
     ///
     /// A recorded step costs one device read; where a step takes less than a millisecond on a GPU,
-    /// `every(10)` keeps the device busy.
+    /// `every(10)` keeps the device busy. The last step is recorded in any case but [`never`](crate::never), and so is
+    /// the one on which a run is stopped, until it is resumed.
     #[builder(default, setter(into))]
     log: Cadence,
     /// The steps on which the validation split is measured. Defaults to the last one.
@@ -127,6 +128,9 @@ pub(super) struct Settings {
     pub(super) check_replicas: Cadence,
     pub(super) clip_grad_norm: Option<f64>,
     pub(super) log: Cadence,
+    /// When the trainer's own values are recorded: as `log` says, and on the last step.
+    #[serde(skip)]
+    pub(super) record: Cadence,
     pub(super) eval: Cadence,
     pub(super) checkpoint: Cadence,
     pub(super) keep_checkpoints: usize,
@@ -321,6 +325,7 @@ impl<T: Task> Parts<T> {
             check_replicas: self.check_replicas.clone(),
             clip_grad_norm: self.clip_grad_norm,
             log: self.log.clone(),
+            record: with_last(&self.log),
             eval: if self.task.val_batches().is_empty() {
                 Cadence::Never
             } else {
@@ -361,6 +366,8 @@ impl<T: Task> Parts<T> {
         };
         let mut rows = vec![
             row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"])
+                .and_then(of_training)
+                .and_then(|_| row("record", Hooks::NONE, &settings.record, &["train/loss", "lr"]))
                 .and_then(of_training)?,
             row("eval", Hooks::NONE, &settings.eval, &["val/*"])?,
             row("checkpoint", Hooks::NONE, &settings.checkpoint, &[])?,
@@ -429,6 +436,15 @@ impl<T: Task> Parts<T> {
             "user": self.config,
         });
         info(self.run_dir.as_deref(), settings, config)
+    }
+}
+
+/// A cadence of records, and the last step, whose values tables of runs compare.
+fn with_last(log: &Cadence) -> Cadence {
+    match log {
+        Cadence::Never => Cadence::Never,
+        every if *every == Cadence::EVERY_STEP => every.clone(),
+        some => some.clone() | Cadence::Last,
     }
 }
 

@@ -10,14 +10,14 @@ use crate::outcome::{Problem, chain};
 use crate::params;
 use crate::task::Task;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 impl<T: Task> Trainer<T> {
     /// Takes the checkpoints that are due or were asked for; all of them hold the same state.
     ///
-    /// One that cannot be written is a problem, not an error: a full disk ends no run. Who has the hook
-    /// `on_checkpoint` wants to find the files, so with such a callback the run waits for the disk.
+    /// One that cannot be written is a problem, not an error: a full disk ends no run, unless it was the last one. A
+    /// callback with the hook `on_checkpoint` is to find the files, so with such a callback the run waits for the disk.
     pub(super) fn save(
         &mut self,
         done: &Done,
@@ -41,8 +41,7 @@ impl<T: Task> Trainer<T> {
         };
         self.progress.saver.begin(job);
         if self.callbacks.want(Hook::OnCheckpoint) {
-            let saved = self.wait_for_saver();
-            for (path, pinned) in saved.written {
+            for (path, pinned) in self.wait_for_saver() {
                 self.on_checkpoint(done, &path, pinned)?;
             }
         }
@@ -50,20 +49,25 @@ impl<T: Task> Trainer<T> {
         Ok(())
     }
 
-    /// Waits until what is being written is on the disk, and tells what failed.
-    pub(super) fn wait_for_saver(&mut self) -> Saved {
-        let saved = self.progress.saver.wait().unwrap_or_default();
-        self.progress.writers.lose_patience(&saved.late, saved.step);
-        for (who, error) in &saved.failed {
+    /// Waits until what is being written is on the disk, and reports what failed. Returns the checkpoints that are
+    /// complete now, and whether they are pinned.
+    pub(super) fn wait_for_saver(&mut self) -> Vec<(PathBuf, bool)> {
+        let Some(saved) = self.progress.saver.wait() else { return Vec::new() };
+        let Saved { step, written, failed, late } = saved;
+        self.progress.writers.lose_patience(&late, step);
+        for (who, error) in &failed {
             self.tell(Problem {
                 who: who.clone(),
                 during: "checkpoint".to_owned(),
-                step: saved.step,
+                step,
                 error: chain(error),
-                consequence: "the run goes on".to_owned(),
+                consequence: "older checkpoints stay".to_owned(),
             });
         }
-        saved
+        let lost = failed.into_iter().next().filter(|_| written.is_empty());
+        // A later one that is complete makes up for it.
+        self.progress.unsaved = lost.map(|(_, source)| TrainError::Unsaved { step, source });
+        written
     }
 
     /// Tells, the first time, that checkpoints were asked for in a run that writes nothing.

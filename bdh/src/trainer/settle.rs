@@ -72,6 +72,11 @@ impl<T: Task> Trainer<T> {
             self.save(done, requests.checkpoints)?;
             self.progress.away += began.elapsed();
         }
+        // After the checkpoint, whose record is that of a run which goes on: a resume takes these values back.
+        let is_extra = stop.is_some() && !self.is_due(&self.settings.record, done);
+        if is_extra && self.settings.log != Cadence::Never {
+            self.log_values(done);
+        }
         if self.progress.saver.is_done() {
             self.wait_for_saver();
         }
@@ -81,12 +86,15 @@ impl<T: Task> Trainer<T> {
         Ok(stop)
     }
 
-    /// The trainer's own keys, on the steps of the `log` cadence.
+    /// Logs the trainer's own keys, on the steps of the `log` cadence and on the last.
     pub(super) fn log_own(&mut self, done: &Done) {
-        let Some(loss) = &done.loss else { return };
-        if !self.is_due(&self.settings.log, done) {
-            return;
+        if self.is_due(&self.settings.record, done) {
+            self.log_values(done);
         }
+    }
+
+    fn log_values(&mut self, done: &Done) {
+        let Some(loss) = &done.loss else { return };
         let mut own = vec![("train/loss".to_owned(), Logged::from(loss.clone()))];
         if let Some((_, lr)) = done.lrs.first() {
             own.push(("lr".to_owned(), Logged::from(*lr)));

@@ -1,8 +1,9 @@
 //! The training loss, smoothed, for `bdh`.
 
+use bdh::number::Number;
 use bdh::{BoxError, Cadence, Callback, Deferred, HookResult, StepEnd, callback, every, last};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Records `train/loss_smooth`, a moving average of the loss, which shows the trend of a noisy curve.
 #[derive(Deserialize, Serialize)]
@@ -54,11 +55,12 @@ impl Callback for SmoothLoss {
     }
 
     fn state(&self) -> Value {
-        self.average.as_ref().and_then(Deferred::value).into()
+        json!(self.average.as_ref().and_then(Deferred::value).map(Number))
     }
 
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
-        self.average = state.as_f64().map(Deferred::from);
+        let average: Option<Number> = serde_json::from_value(state)?;
+        self.average = average.map(|Number(average)| average.into());
         Ok(())
     }
 }

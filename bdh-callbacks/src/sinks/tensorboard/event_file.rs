@@ -2,7 +2,7 @@
 
 use super::events::now;
 use super::proto::Event;
-use crate::sinks::on_disk::check_not_deleted;
+use crate::sinks::on_disk::{BACKLOG, check_not_deleted};
 use prost::Message;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
@@ -22,7 +22,7 @@ const FOOTER: usize = 4;
 pub(super) struct EventFile {
     file: File,
     path: PathBuf,
-    /// The frames of one write; kept for its memory.
+    /// Frames that are not in the file yet.
     frames: Vec<u8>,
 }
 
@@ -45,23 +45,30 @@ impl EventFile {
         unreachable!("some number is free")
     }
 
-    /// Appends events with one `write(2)`: a killed process has written all of them or none. What got there of
-    /// events that have no room is taken back.
+    /// Appends events with one `write(2)`: a killed process has written all of them or none. Those that have no room wait
+    /// for the next call, up to 16 MiB of them.
     pub(super) fn write(&mut self, events: &[Event]) -> io::Result<()> {
-        self.frames.clear();
         for event in events {
             push_frame(&mut self.frames, event);
         }
+        let written = self.catch_up();
+        if self.frames.len() > BACKLOG { written } else { Ok(()) }
+    }
+
+    /// Writes the frames that wait, or none; what got there of them is taken back.
+    fn catch_up(&mut self) -> io::Result<()> {
         let whole = self.file.metadata()?.len();
         if let Err(error) = self.file.write_all(&self.frames) {
             let _ = self.file.set_len(whole); // the first error is the one to tell
             return Err(error);
         }
+        self.frames.clear();
         Ok(())
     }
 
     /// Waits until everything is on the disk, where a file must not have been deleted.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.catch_up()?;
         check_not_deleted(&self.file, &self.path)?;
         self.file.sync_data()
     }
@@ -202,12 +209,19 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_full_disk_is_an_error() {
-        let path = PathBuf::from("/dev/full");
-        let file = OpenOptions::new().append(true).open(&path).expect("Linux has one");
-        let mut file = EventFile { file, path, frames: Vec::new() };
-        let error = file.write(&[Event::version("bdh")]).expect_err("it is full");
+    fn events_without_room_wait_for_it_and_a_disk_that_stays_full_is_an_error() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut file = EventFile::create(dir.path()).expect("a new file");
+        let full = OpenOptions::new().append(true).open("/dev/full").expect("Linux has one");
+        let disk = std::mem::replace(&mut file.file, full);
+        for step in 1..=2 {
+            file.write(&[Event::values(step, Vec::new())]).expect("room in memory");
+        }
+        let error = file.sync().expect_err("it is full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        file.file = disk;
+        file.write(&[Event::values(3, Vec::new())]).expect("space");
+        assert_eq!(steps(&file.path), [1, 2, 3]);
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Journal {
     }
 
     /// Makes all entries survive the machine.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(super) fn sync(&mut self) -> io::Result<()> {
         self.writer.sync()
     }
 }

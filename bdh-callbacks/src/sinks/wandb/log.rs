@@ -4,7 +4,7 @@
 //! is one chunk, or several where it meets the end of a block; a chunk is a CRC-32, a length, a type, and its
 //! bytes, and never spans two blocks.
 
-use crate::sinks::on_disk::check_not_deleted;
+use crate::sinks::on_disk::{BACKLOG, check_not_deleted};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -29,7 +29,8 @@ pub(crate) struct LogWriter {
     file: File,
     path: PathBuf,
     len: u64,
-    frame: Vec<u8>,
+    /// Chunks that are not in the file yet.
+    waiting: Vec<u8>,
 }
 
 impl LogWriter {
@@ -57,23 +58,29 @@ impl LogWriter {
     }
 
     fn new(file: File, path: &Path, len: u64) -> Self {
-        Self { file, path: path.to_owned(), len, frame: Vec::new() }
+        Self { file, path: path.to_owned(), len, waiting: Vec::new() }
     }
 
-    /// Appends one record.
+    /// Appends one record. If it has no room, it waits for the next call, up to 16 MiB of them.
     ///
     /// # Errors
     ///
-    /// Those of the file system. What got there of the record is taken back, so that the log stays whole.
+    /// Those of the file system, when too much waits.
     pub(crate) fn append(&mut self, record: &[u8]) -> io::Result<()> {
-        self.frame.clear();
-        frame(record, self.len, &mut self.frame);
-        if let Err(error) = self.file.write_all(&self.frame) {
+        frame(record, self.len, &mut self.waiting);
+        let written = self.catch_up();
+        if self.waiting.len() > BACKLOG { written } else { Ok(()) }
+    }
+
+    /// Writes the records that wait, or none: what got there of them is taken back, so that the log stays whole.
+    fn catch_up(&mut self) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(&self.waiting) {
             let _ = self.file.set_len(self.len); // the first error is the one to tell
             let _ = self.file.seek(SeekFrom::Start(self.len));
             return Err(error);
         }
-        self.len += self.frame.len() as u64;
+        self.len += self.waiting.len() as u64;
+        self.waiting.clear();
         Ok(())
     }
 
@@ -88,7 +95,8 @@ impl LogWriter {
     /// # Errors
     ///
     /// Those of the file system; and a log that has been deleted, which takes records still and keeps none.
-    pub(crate) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.catch_up()?;
         check_not_deleted(&self.file, &self.path)?;
         self.file.sync_data()
     }

@@ -3,7 +3,8 @@
 use super::CallbackCheck;
 use super::runs::{Line, Run, fit, run};
 use crate::testing::scratch::Scratch;
-use crate::{Attach, Callback, Checkpoint, StepEnd, at, on_step};
+use crate::testing::tiny::TinyTask;
+use crate::{Attach, Cadence, Callback, Checkpoint, StepEnd, TrainerBuilder, at, every, on_step};
 use std::collections::BTreeSet;
 
 impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
@@ -44,23 +45,31 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     }
 
     /// Checks that its [`state`](Callback::state), saved in the middle of a run, is its state again when it is given
-    /// back, and that the run which goes on from there records what the uninterrupted one does.
+    /// back, and that the run which goes on from there records what the uninterrupted one does. Both in a run that records
+    /// every step, and in one that records every sixth: there the loss of the step that is saved has not been read, unless
+    /// the callback asks for it by [`read_along`](crate::Cx::read_along).
     ///
     /// # Panics
     ///
     /// If not, with the step and what is recorded there.
     pub fn comes_through_a_resume(&self) {
+        for log in [Cadence::EVERY_STEP, every(6)] {
+            self.resumes_where_it_was(&|| run().log(log.clone()).callback((self.make)()));
+        }
+    }
+
+    fn resumes_where_it_was(&self, run: &dyn Fn() -> TrainerBuilder<TinyTask>) {
         let name = self.name();
         let scratch = Scratch::new();
-        fit(&scratch.run, run().callback((self.make)()).callback(stop_at(6))).check(&name);
+        fit(&scratch.run, run().callback(stop_at(6))).check(&name);
         let checkpoint = scratch.run.join("checkpoints/step_00000004");
         if !checkpoint.exists() {
             return; // it ends the run before
         }
         self.takes_its_state(&name, &Checkpoint::read(&checkpoint).expect("a whole checkpoint"));
-        let resumed = fit(&scratch.run, run().callback((self.make)()).resume(checkpoint));
+        let resumed = fit(&scratch.run, run().resume(checkpoint));
         resumed.check(&name);
-        let whole = fit(&Scratch::new().run, run().callback((self.make)()));
+        let whole = fit(&Scratch::new().run, run());
         assert_eq!(resumed.steps(), whole.steps(), "`{name}` ends a resumed run on another step");
         let counts = [&resumed, &whole].map(|run| run.lines.len());
         assert_eq!(counts[0], counts[1], "`{name}` loses records, or has some twice, by a resume");

@@ -3,7 +3,7 @@
 use super::recorded::matches;
 use super::*;
 use crate::sink::panic_text;
-use crate::{AfterBackward, BoxError, Cadence, HookResult, StepEnd, callback, every};
+use crate::{AfterBackward, BoxError, Cadence, Deferred, HookResult, StepEnd, callback, every};
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +14,42 @@ struct Bad {
     how: &'static str,
     steps: u64,
     asked: Cell<u64>,
+}
+
+/// Remembers what has been read only if something else asked for it.
+#[derive(Default)]
+struct Average(Option<Deferred>);
+
+#[callback]
+impl Callback for Average {
+    fn name(&self) -> String {
+        "average".to_owned()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        vec!["average".to_owned()]
+    }
+
+    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+        let average = match self.0.take() {
+            None => at.loss.clone(),
+            Some(average) => average * 0.9 + at.loss.clone() * 0.1,
+        };
+        if at.step().is_multiple_of(3) {
+            at.log("average", average.clone());
+        }
+        self.0 = Some(average);
+        Ok(())
+    }
+
+    fn state(&self) -> Value {
+        json!(self.0.as_ref().and_then(Deferred::value))
+    }
+
+    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
+        self.0 = state.as_f64().map(Deferred::from);
+        Ok(())
+    }
 }
 
 fn bad(how: &'static str) -> Bad {
@@ -121,6 +157,9 @@ fn each_promise_is_checked_and_a_broken_one_named() {
         assert!(resumes(how).contains("`bad` records other values"), "{}", resumes(how));
     }
     of("measures").measures(["bad/*"]).comes_through_a_resume();
+
+    let late = said(|| CallbackCheck::of(Average::default).comes_through_a_resume());
+    assert!(late.contains("`average` records other values"), "{late}");
 
     let nan = said(|| of("panics").survives_nan());
     assert!(nan.contains("`bad` does not survive a loss of NaN"), "{nan}");

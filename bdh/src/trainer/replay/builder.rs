@@ -165,6 +165,7 @@ impl<T: Task> ReplayBuilder<T> {
             check_replicas: Cadence::Never,
             clip_grad_norm: None,
             log: Cadence::Never,
+            record: Cadence::Never,
             eval: if self.eval { Cadence::EVERY_STEP } else { Cadence::Never },
             checkpoint: Cadence::Never,
             keep_checkpoints: 0,

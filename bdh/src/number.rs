@@ -1,0 +1,82 @@
+//! Numbers of a state, kept to the bit also where JSON has no form for them.
+
+use crate::record::{number, scalar_from_json};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Number in a [state](crate::Callback::state) that may be NaN or infinite, for options, lists and maps.
+///
+/// `serde_json` writes those as `null`, which comes back as another number or as none. Here they are the strings `"NaN"`,
+/// `"Infinity"` and `"-Infinity"`, as in `metrics.jsonl`. A `null` of an older checkpoint is read as NaN. A field that is
+/// an `f64` needs no other type: `#[serde(with = "bdh::number")]`.
+///
+/// # Examples
+///
+/// ```
+/// use bdh::number::Number;
+///
+/// let best = serde_json::to_value(Some(Number(f64::INFINITY)))?;
+/// assert_eq!(best, "Infinity");
+/// let best: Option<Number> = serde_json::from_value(best)?;
+/// assert_eq!(best, Some(Number(f64::INFINITY)));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Number(#[serde(with = "self")] pub f64);
+
+impl From<f64> for Number {
+    fn from(number: f64) -> Self {
+        Self(number)
+    }
+}
+
+/// Writes a number, or the name of what is none.
+///
+/// # Errors
+///
+/// Those of the serializer.
+pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    number(*value).serialize(serializer)
+}
+
+/// Reads what [`serialize`] wrote, and `null` as NaN.
+///
+/// # Errors
+///
+/// For anything else.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    if value.is_null() {
+        return Ok(f64::NAN);
+    }
+    scalar_from_json(&value).ok_or_else(|| {
+        let known = "a number, \"NaN\", \"Infinity\" or \"-Infinity\"";
+        D::Error::custom(format!("{value} stands where {known} is expected"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_number_comes_back_from_text(bits: u64) {
+            for number in [f64::from_bits(bits), f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0] {
+                let text = serde_json::to_string(&[Number(number)]).expect("JSON");
+                let [Number(back)] = serde_json::from_str(&text).expect("a number");
+                prop_assert!(back.to_bits() == number.to_bits() || back.is_nan() && number.is_nan());
+            }
+        }
+    }
+
+    #[test]
+    fn null_is_nan_where_a_number_must_be_and_none_where_one_may_be_and_a_word_is_an_error() {
+        assert!(serde_json::from_str::<Number>("null").expect("a number").0.is_nan());
+        assert_eq!(serde_json::from_str::<Option<Number>>("null").expect("none"), None);
+        let error = serde_json::from_str::<Number>("\"inf\"").expect_err("a word").to_string();
+        assert!(error.contains("\"inf\" stands where a number"), "{error}");
+    }
+}
