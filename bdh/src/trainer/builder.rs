@@ -8,7 +8,7 @@ use crate::callback::{Callback, Hooks};
 use crate::event::Bus;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
-use crate::params::ParamTable;
+use crate::params::{self, ParamTable};
 use crate::replicas::Replicas;
 use crate::run::{self, RunInfo};
 use crate::sink::{Jsonl, Sink};
@@ -220,7 +220,7 @@ impl<T: Task> TrainerBuilder<T> {
         check_val(&parts.task, &parts.model)?;
         let table = table_of(&parts.model)?;
         let saved = ParamTable::with_frozen(&parts.model);
-        let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table)?;
+        let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table, &saved)?;
         let callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
         let settings = parts.settings();
         let plan = parts.plan(&settings, &table, &optimizers, &callbacks)?;
@@ -231,7 +231,8 @@ impl<T: Task> TrainerBuilder<T> {
             transport: parts.transport(),
             devices: parts.devices,
             task: Arc::new(parts.task),
-            model: Some(parts.model),
+            // A clone that the caller has kept is not trained along.
+            model: Some(params::with_own_states(&parts.model)),
             table,
             saved,
             optimizers,
