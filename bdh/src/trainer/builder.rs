@@ -88,7 +88,10 @@ pub struct Parts<T: Task> {
     /// How many of those checkpoints are kept, newest first. Pinned ones do not count. Defaults to 2.
     #[builder(default = 2)]
     keep_checkpoints: usize,
-    /// Seed of everything random in training. Defaults to 0.
+    /// Seed of everything random in training: dropout, interventions, samples, and data that a task draws from the device.
+    /// Defaults to 0.
+    ///
+    /// The model's first weights exist before; [`bdh::seed`](crate::seed()) is for them.
     #[builder(default)]
     seed: u64,
     /// Where the run writes; unset, it leaves nothing on disk.
