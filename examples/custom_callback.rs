@@ -42,6 +42,7 @@ fn main() -> Result<(), bdh::BoxError> {
     let text = include_str!("../docs/architecture.md");
     let val = windows(&bytes(text), 8, 64);
     let device = bdh::device("cpu")?;
+    bdh::seed(&device, 0); // first weights that are the same in every run
     let embed = nn::EmbeddingConfig::new(256, 32).init(&device);
     let model = Bigram { embed, head: nn::LinearConfig::new(32, 256).init(&device) };
     let file = "[[callback]]\nuse = \"signal_to_noise\"\nevery = 50\nmin_elements = 1_000";

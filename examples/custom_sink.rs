@@ -81,7 +81,9 @@ fn main() -> Result<(), BoxError> {
     let text = include_str!("../docs/sinks.md");
     let task =
         NextToken::new(RandomCrops::of_bytes(text, 16, 64, 0)?, windows(&bytes(text), 8, 64));
-    let next = nn::EmbeddingConfig::new(256, 256).init(&bdh::device("cpu")?);
+    let device = bdh::device("cpu")?;
+    bdh::seed(&device, 0); // first weights that are the same in every run
+    let next = nn::EmbeddingConfig::new(256, 256).init(&device);
     let dir = std::env::temp_dir().join(format!("custom_sink-{}", std::process::id()));
     let trainer = Trainer::builder(task, Bigram { next })
         .optimizer(AdamWConfig::new().build(), 0.05)

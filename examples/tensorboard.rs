@@ -61,6 +61,7 @@ impl Callback for Look {
 fn main() -> Result<(), BoxError> {
     let Args { runs, lr } = Args::parse();
     let device = bdh::device("cpu")?;
+    bdh::seed(&device, 0); // runs that differ in their rate alone
     let (train, val) = TEXT.split_at(TEXT.floor_char_boundary(TEXT.len() * 9 / 10));
     let source = RandomCrops::of_bytes(train, 16, 64, 0)?;
     let task = NextToken::new(source, windows(&bytes(val), 8, 64)).vocabulary(Tokenizer::Bytes);

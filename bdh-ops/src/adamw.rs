@@ -68,7 +68,7 @@ pub(crate) struct Factors {
 impl AdamW {
     /// For the step that follows `steps` others.
     fn factors(&self, lr: f64, steps: u64) -> Factors {
-        let missing = |beta: f64| 1.0 - beta.powf((steps + 1) as f64);
+        let missing = |beta: f64| 1.0 - beta.powf(steps as f64 + 1.0);
         Factors {
             keep: 1.0 - lr * self.weight_decay,
             betas: self.betas,
@@ -96,7 +96,7 @@ impl Optimizer for AdamW {
         });
         let factors = self.factors(lr, steps);
         let (tensor, average, square) = step(tensor, grad, average, square, factors);
-        (tensor, Some(AdamWState { steps: steps + 1, average, square }))
+        (tensor, Some(AdamWState { steps: steps.saturating_add(1), average, square }))
     }
 
     fn to_device<const D: usize>(state: AdamWState<D>, device: &Device) -> AdamWState<D> {

@@ -37,7 +37,8 @@ use std::path::{Path, PathBuf};
 /// The folder of a run directory that holds its checkpoints.
 pub(crate) const FOLDER: &str = "checkpoints";
 
-const MODEL: &str = "model.safetensors";
+/// The file with the parameters and buffers.
+pub(crate) const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 
@@ -52,6 +53,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// There is no file of weights under a path.
+    #[error("cannot read weights from `{}`: {why}", path.display())]
+    NoWeights {
+        /// The path.
+        path: PathBuf,
+        /// What is there, and what would work.
+        why: String,
     },
     /// A file is not what the manifest says, or not what its name says.
     #[error("`{}` is damaged: {what}", path.display())]
@@ -156,15 +165,20 @@ impl Checkpoint {
         let files = folder::checked_files(dir)?;
         let copies = files.iter().filter_map(|name| Some((callback_of_copy(name)?, name)));
         let read = |name: &str| tensors::read_from(folder::open(dir, name)?, &dir.join(name));
-        let state = folder::read(dir, STATE)?;
+        let state: State = folder::read(dir, STATE)?;
+        let step = folder::step(dir)?;
+        // A resume deletes checkpoints of later steps by what their manifests say, and would delete its own.
+        if step != state.clock.step {
+            let what = format!("it is of step {}, and its manifest says {step}", state.clock.step);
+            return Err(damaged(&dir.join(STATE), &what.into()));
+        }
         Ok(Self {
             model: read(MODEL)?,
             optimizer: read(OPTIMIZER)?,
             copies: copies
                 .map(|(callback, name)| Ok((callback.to_owned(), read(name)?)))
                 .collect::<Result<_, CheckpointError>>()?,
-            state: serde_json::from_slice(&state)
-                .map_err(|error| damaged(&dir.join(STATE), &error.into()))?,
+            state,
         })
     }
 

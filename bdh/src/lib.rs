@@ -117,6 +117,7 @@ pub use run::{RunInfo, holds_run};
 pub use schedule::{
     Schedule, constant, warmup_constant, warmup_cosine, warmup_linear, warmup_stable_decay,
 };
+pub use seed::seed;
 pub use sink::{Feedback, Jsonl, MemorySink, Sink};
 pub use source::Source;
 pub use stats::{ParamStats, Stats};

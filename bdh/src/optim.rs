@@ -9,9 +9,9 @@ use crate::callback::short_type_name;
 use crate::params::{OnTape, ParamInfo, ParamTable};
 use crate::record::{number, scalar_from_json};
 use crate::{ConfigError, Schedule, read};
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,6 +79,36 @@ pub(crate) struct Optimizers {
     states: Vec<Option<DynState>>,
 }
 
+/// Why a group is left without a parameter, and what would work.
+fn why_idle(groups: &[Group], idle: usize, table: &ParamTable, all: &ParamTable) -> String {
+    let (name, claims) = (&groups[idle].name, &groups[idle].claims);
+    let claimed = table.iter().find(|param| claims(param));
+    let taker = claimed.and_then(|param| groups.iter().find(|group| (group.claims)(param)));
+    if let Some(Group { name: taker, .. }) = taker {
+        return format!(
+            "group `{name}` has no parameter: group `{taker}`, which was added before it, takes all that it claims; \
+             an `.optimizer(…)` takes every parameter that is left, so add it once, after each `.group(…)` that is to \
+             have some of them"
+        );
+    }
+    match all.iter().find(|param| claims(param)) {
+        Some(param) => format!(
+            "group `{name}` has no parameter: those it claims, such as `{}`, are frozen; leave the group out, or \
+             let them be trained with `set_require_grad(true)`",
+            param.name
+        ),
+        None => {
+            let known: Vec<_> =
+                table.iter().take(3).map(|param| format!("`{}`", param.name)).collect();
+            format!(
+                "group `{name}` has no parameter: it claims none of the model's {}, such as {}",
+                table.len(),
+                known.join(", ")
+            )
+        }
+    }
+}
+
 /// What the optimizers remember, ready to be written: tensors by `parameter.field`, and counters.
 pub(crate) struct OptimizerState {
     pub(crate) tensors: Vec<(String, TensorData)>,
@@ -86,8 +116,12 @@ pub(crate) struct OptimizerState {
 }
 
 impl Optimizers {
-    /// Assigns each parameter to the first group that claims it.
-    pub(crate) fn new(groups: Vec<Group>, table: &ParamTable) -> Result<Self, ConfigError> {
+    /// Assigns each parameter to the first group that claims it; `all` lists those that are frozen too.
+    pub(crate) fn new(
+        groups: Vec<Group>,
+        table: &ParamTable,
+        all: &ParamTable,
+    ) -> Result<Self, ConfigError> {
         let membership = table
             .iter()
             .map(|param| groups.iter().position(|group| (group.claims)(param)).ok_or(param))
@@ -99,10 +133,7 @@ impl Optimizers {
                 ))
             })?;
         if let Some(idle) = (0..groups.len()).find(|group| !membership.contains(group)) {
-            let name = &groups[idle].name;
-            return Err(ConfigError::Groups(format!(
-                "group `{name}` has no parameter; none matches it, or earlier groups took them all"
-            )));
+            return Err(ConfigError::Groups(why_idle(&groups, idle, table, all)));
         }
         let states = table.iter().map(|_| None).collect();
         Ok(Self { groups, membership, states })
@@ -164,14 +195,22 @@ impl Optimizers {
         OptimizerState { tensors: sink.tensors, scalars: scalars.collect() }
     }
 
-    /// Puts back what [`state`](Self::state) read; all of it, or it is another optimizer's.
-    pub(crate) fn load(
+    /// Puts back what [`state`](Self::state) read for `model`; all of it, or it is another optimizer's.
+    pub(crate) fn load<M: Module>(
         &mut self,
         saved: OptimizerState,
         table: &ParamTable,
+        model: &M,
         device: &Device,
     ) -> Result<(), String> {
         let names = saved.names();
+        let forms = saved.tensors.iter().map(|(name, data)| (name.clone(), Form::of(data)));
+        let mut check =
+            Check { optimizers: self, table, saved: forms.collect(), index: 0, wrong: Vec::new() };
+        model.visit(&mut check);
+        if !check.wrong.is_empty() {
+            return Err(check.wrong.join("; "));
+        }
         let mut source = StateSource::new(
             saved
                 .scalars
@@ -195,7 +234,7 @@ impl Optimizers {
         }
         for (index, param) in table.iter().enumerate() {
             let optimizer = &self.groups[self.membership[index]].optimizer;
-            // burn panics at a tensor of another rank, and a checkpoint may be anybody's.
+            // burn panics at a tensor of another rank, and a checkpoint may be somebody else's.
             let unflatten = AssertUnwindSafe(|| {
                 optimizer.state_unflatten(param.rank(), &param.name, &mut source, device)
             });
@@ -231,6 +270,76 @@ pub struct GroupSummary {
     pub elements: usize,
 }
 
+/// The shape of a saved tensor, and whether its numbers are floats.
+#[derive(PartialEq)]
+struct Form {
+    shape: Vec<usize>,
+    dtype: DType,
+}
+
+impl Form {
+    fn of(data: &TensorData) -> Self {
+        Self { shape: data.shape().to_vec(), dtype: data.dtype() }
+    }
+}
+
+/// Compares saved tensors with those that each optimizer has after one step, which it takes on zeros: its rule alone knows
+/// which shapes they have.
+struct Check<'a> {
+    optimizers: &'a Optimizers,
+    table: &'a ParamTable,
+    saved: BTreeMap<String, Form>,
+    index: usize,
+    wrong: Vec<String>,
+}
+
+impl Check<'_> {
+    fn compare(&mut self, name: &str, here: &Form) {
+        let Some(there) = self.saved.get(name) else { return };
+        if there.shape != here.shape {
+            let (there, here) = (&there.shape, &here.shape);
+            self.wrong
+                .push(format!("the optimizer's `{name}` is {there:?} there and {here:?} here"));
+        } else if there.dtype.is_float() != here.dtype.is_float() {
+            let (there, here) = (there.dtype, here.dtype);
+            self.wrong.push(format!(
+                "the optimizer's `{name}` is of {there:?} there and of {here:?} here"
+            ));
+        }
+    }
+}
+
+impl ModuleVisitor for Check<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
+        }
+        let index = self.index;
+        self.index += 1;
+        let name = &self.table[index].name;
+        let prefix = format!("{name}.");
+        if !self
+            .saved
+            .range(prefix.clone()..)
+            .next()
+            .is_some_and(|(name, _)| name.starts_with(&prefix))
+        {
+            return; // never updated
+        }
+        let optimizer = &self.optimizers.groups[self.optimizers.membership[index]].optimizer;
+        let zeros = param.val().inner().zeros_like();
+        let (weight, grad) = (zeros.clone().into_bridge(), zeros.into_bridge());
+        let (_, state) = optimizer.step_dyn(D, 0.0, weight, grad, None);
+        let mut sink = StateSink::default();
+        if let Some(state) = state {
+            optimizer.state_flatten(name, &state, &mut sink);
+        }
+        for (name, data) in sink.tensors {
+            self.compare(&name, &Form::of(&data));
+        }
+    }
+}
+
 struct Update<'a> {
     optimizers: &'a mut Optimizers,
     grads: GradientsParams,
@@ -262,5 +371,55 @@ impl ModuleMapper for Update<'_> {
         );
         self.optimizers.states[index] = state;
         Param::from_mapped_value(id, tape.put(Tensor::from_bridge(new)), mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::optim::SgdConfig;
+
+    #[derive(Module, Debug)]
+    struct Net {
+        body: Linear,
+        head: Linear,
+    }
+
+    /// The error for these groups, in a net whose body is frozen.
+    fn refused(groups: Vec<Group>) -> String {
+        let device = Device::flex().autodiff();
+        let linear = || LinearConfig::new(3, 2).init(&device);
+        let net = Net { body: linear().no_grad(), head: linear() };
+        let (table, all) = (ParamTable::of(&net), ParamTable::with_frozen(&net));
+        Optimizers::new(groups, &table, &all).err().expect("an idle group").to_string()
+    }
+
+    fn group(name: &'static str, claims: impl Fn(&ParamInfo) -> bool + Send + 'static) -> Group {
+        Group::new(name, claims, SgdConfig::new().build(), 0.1)
+    }
+
+    #[test]
+    fn a_group_without_a_parameter_says_why_and_what_would_work() {
+        let all = || group("default", |_| true);
+        let body = group("body", |param| param.name.starts_with("body"));
+        let text = refused(vec![body, all()]);
+        assert!(text.contains(
+            "group `body` has no parameter: those it claims, such as `body.weight`, are frozen"
+        ));
+        let text = refused(vec![all(), all()]);
+        assert!(
+            text.contains("an `.optimizer(…)` takes every parameter that is left, so add it once"),
+            "{text}"
+        );
+        let text = refused(vec![all(), group("gains", |param| param.rank() < 2)]);
+        assert!(text.contains(
+            "group `gains` has no parameter: group `default`, which was added before it"
+        ));
+        let text = refused(vec![group("none", |_| false), all()]);
+        assert!(
+            text.ends_with("it claims none of the model's 2, such as `head.weight`, `head.bias`"),
+            "{text}"
+        );
     }
 }

@@ -5,18 +5,20 @@
 
 mod digest;
 mod saved;
+mod states;
 mod tensors;
 mod values;
 
 pub(crate) use digest::digests;
-pub(crate) use saved::{capture, capture_copy, compare, restore, restore_copy};
+pub(crate) use saved::{capture, capture_copy, check, converted, restore, restore_copy};
+pub(crate) use states::with_own_states;
 pub(crate) use tensors::{AnyRank, PerParam, are_f32, gradients, updates, weights};
 pub(crate) use values::{
     OnTape, accumulate, put_gradients, replace_gradients, replaced, scale_gradients, with_weights,
 };
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Bool, DType, Int, Tensor};
 
 /// What is known of one parameter before training.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,7 @@ pub struct ParamInfo {
     /// Its shape as burn holds it; a `Linear` weight is `[in, out]`.
     pub shape: Vec<usize>,
     pub(crate) id: ParamId,
+    pub(crate) dtype: DType,
     /// Whether PyTorch stores it transposed: burn's `Linear` is `[in, out]`, PyTorch's `[out, in]`.
     pub(crate) transposed: bool,
 }
@@ -157,9 +160,9 @@ struct Lister {
 }
 
 impl Lister {
-    fn add(&mut self, id: ParamId, shape: Vec<usize>) {
+    fn add(&mut self, id: ParamId, shape: Vec<usize>, dtype: DType) {
         let transposed = shape.len() == 2 && self.path.is_in("Struct:Linear");
-        self.params.push(ParamInfo { name: self.path.torch_name(), shape, id, transposed });
+        self.params.push(ParamInfo { name: self.path.torch_name(), shape, id, dtype, transposed });
     }
 }
 
@@ -175,19 +178,21 @@ impl ModuleVisitor for Lister {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val();
         if self.frozen || value.is_require_grad() {
-            self.add(param.id, value.dims().to_vec());
+            self.add(param.id, value.dims().to_vec(), value.dtype());
         }
     }
 
     fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
         if self.frozen {
-            self.add(param.id, param.val().dims().to_vec());
+            let value = param.val();
+            self.add(param.id, value.dims().to_vec(), value.dtype());
         }
     }
 
     fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
         if self.frozen {
-            self.add(param.id, param.val().dims().to_vec());
+            let value = param.val();
+            self.add(param.id, value.dims().to_vec(), value.dtype());
         }
     }
 }

@@ -1,5 +1,30 @@
 //! Randomness as a function of (seed, step, micro-batch), so that nobody can shift anybody else's.
 
+use burn::tensor::Device;
+
+/// Seeds a device, so that the model that is made on it next has the same first weights each time.
+///
+/// [`TrainerBuilder::seed`](crate::TrainerBuilder::seed) covers all that a run draws, and the model is there before the run.
+/// burn draws a parameter when it is first looked at, which is in `build` at the latest: between this call and `build`
+/// nothing else should draw on the device.
+///
+/// # Examples
+///
+/// ```
+/// use bdh::burn::nn::LinearConfig;
+///
+/// let device = bdh::device("cpu")?;
+/// let weight = || {
+///     bdh::seed(&device, 7);
+///     LinearConfig::new(3, 2).init(&device).weight.val().into_data()
+/// };
+/// assert_eq!(weight(), weight());
+/// # Ok::<(), bdh::ConfigError>(())
+/// ```
+pub fn seed(device: &Device, seed: u64) {
+    device.seed(seed);
+}
+
 /// The seed of the forward pass of one micro-batch: dropout and whatever else it draws.
 pub(crate) fn forward(seed: u64, step: u64, micro_batch: u64) -> u64 {
     [step, micro_batch].into_iter().fold(mix(seed), |state, part| mix(state ^ part))

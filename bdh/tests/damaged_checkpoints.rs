@@ -5,7 +5,8 @@ mod manifest;
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use bdh::{Checkpoint, every, list_checkpoints};
+use bdh::burn::tensor::{DType, TensorData};
+use bdh::{Checkpoint, every, list_checkpoints, ops};
 use manifest::seal;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -147,4 +148,94 @@ fn what_a_dying_process_left_is_cleared_and_what_it_had_moved_aside_comes_back()
         .collect();
     names.sort();
     assert_eq!(names, [3, 6, 9, 12].map(|step| format!("step_{step:08}")));
+}
+
+/// A matrix in its other layout, the numbers in their old order: a shape of as many numbers.
+fn turned(data: &TensorData) -> TensorData {
+    let mut shape = data.shape().to_vec();
+    shape.reverse();
+    TensorData::from_bytes_vec(data.as_bytes().to_vec(), shape, data.dtype())
+}
+
+#[test]
+fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let run = || {
+        let run = tiny::compose(tiny::task(2), tiny::Tiny::new(0.0), 6);
+        run.optimizer(ops::AdamW::default(), 0.01).run_dir(dir.path()).checkpoint(every(3))
+    };
+    fit(run());
+    let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
+    let whole = Checkpoint::read(&newest).expect("whole");
+    let refused = |change: &dyn Fn(&mut Checkpoint)| {
+        let mut changed = whole.clone();
+        change(&mut changed);
+        changed.write(&newest, false).expect("written");
+        let error = run().resume(newest.as_path()).build().err().expect("other tensors");
+        std::error::Error::source(&error).expect("a cause").to_string()
+    };
+    let text = refused(&|saved| {
+        let average = turned(&saved.optimizer["head.weight.average"]);
+        saved.optimizer.insert("head.weight.average".to_owned(), average);
+    });
+    let told = "the optimizer's `head.weight.average` is [11, 8] there and [8, 11] here";
+    assert!(text.ends_with(told), "{text}");
+    let text = refused(&|saved| {
+        let row = TensorData::new(vec![0.0_f32; 11], [1, 11]);
+        saved.optimizer.insert("head.weight.square".to_owned(), row);
+    });
+    let told = "the optimizer's `head.weight.square` is [1, 11] there and [8, 11] here";
+    assert!(text.ends_with(told), "{text}");
+    let text = refused(&|saved| {
+        let square = saved.optimizer["embed.weight.square"].clone();
+        saved.optimizer.insert("embed.weight.square".to_owned(), square.convert_dtype(DType::I32));
+    });
+    let told = "the optimizer's `embed.weight.square` is of I32 there and of F32 here";
+    assert!(text.ends_with(told), "{text}");
+    for dtype in [DType::I32, DType::F16] {
+        let text = refused(&|saved| {
+            let bias = saved.model["head.bias"].clone().convert_dtype(dtype);
+            saved.model.insert("head.bias".to_owned(), bias);
+        });
+        let told = format!("`head.bias` is of {dtype:?} there and of F32 here");
+        assert!(text.ends_with(&told), "{text}");
+    }
+    whole.write(&newest, false).expect("written");
+    run().resume(newest.as_path()).build().expect("the tensors are those of the run");
+}
+
+#[test]
+fn a_checkpoint_whose_manifest_is_of_another_step_is_refused_and_stays() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(run(dir.path()));
+    let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
+    let path = newest.join("manifest.json");
+    let manifest = fs::read_to_string(&path).expect("a manifest");
+    let mut crafted: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
+    crafted["step"] = 999.into();
+    seal(&mut crafted);
+    fs::write(&path, crafted.to_string()).expect("a file");
+    let error = run(dir.path()).resume(newest.as_path()).build().err().expect("two steps");
+    let text = std::error::Error::source(&error).expect("a cause").to_string();
+    assert!(text.ends_with("is damaged: it is of step 12, and its manifest says 999"), "{text}");
+    assert!(newest.join("model.safetensors").exists());
+}
+
+#[test]
+fn a_count_of_steps_at_its_end_is_no_panic() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let run = |steps| {
+        let run = tiny::compose(tiny::task(2), tiny::Tiny::new(0.0), steps);
+        let run = run.optimizer(ops::AdamW::default(), 0.01).run_dir(dir.path());
+        run.checkpoint(every(3)).allow_changed(["trainer.steps"])
+    };
+    fit(run(3));
+    let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
+    let mut saved = Checkpoint::read(&newest).expect("whole");
+    saved.state.optimizer.values_mut().for_each(|steps| *steps = u64::MAX.into());
+    saved.write(&newest, false).expect("written");
+    fit(run(6).resume(newest.as_path()));
 }

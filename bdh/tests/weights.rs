@@ -5,7 +5,7 @@
 
 use bdh::burn::nn::{Linear, LinearConfig};
 use bdh::burn::tensor::TensorData;
-use bdh::{CheckpointError, load_weights};
+use bdh::{CheckpointError, load_weights, load_weights_except};
 use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
 use std::path::{Path, PathBuf};
 
@@ -15,12 +15,22 @@ fn linear(inputs: usize) -> Linear {
 
 /// A safetensors file of these tensors, all f32.
 fn file(dir: &Path, tensors: &[(&str, Vec<usize>, &[f32])]) -> PathBuf {
+    file_of(dir, Dtype::F32, f32::to_le_bytes, tensors)
+}
+
+/// A safetensors file of these tensors, as numbers of another type.
+fn file_of<const SIZE: usize>(
+    dir: &Path,
+    dtype: Dtype,
+    to_bytes: fn(f32) -> [u8; SIZE],
+    tensors: &[(&str, Vec<usize>, &[f32])],
+) -> PathBuf {
     let bytes: Vec<Vec<u8>> = tensors
         .iter()
-        .map(|(.., values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        .map(|(.., values)| values.iter().flat_map(|value| to_bytes(*value)).collect())
         .collect();
     let view = |((name, shape, _), bytes): (&(&str, Vec<usize>, &[f32]), _)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("as long as its shape");
+        let view = TensorView::new(dtype, shape.clone(), bytes).expect("as long as its shape");
         ((*name).to_owned(), view)
     };
     let path = dir.join("weights.safetensors");
@@ -80,4 +90,65 @@ fn a_file_of_nonsense_is_refused_before_memory_is_reserved_for_it() {
         let is_told = error.to_string().contains(name);
         assert!(is_told && !matches!(error, CheckpointError::Device(_)), "{error}");
     }
+}
+
+#[test]
+fn floats_of_64_bits_are_converted_and_integers_are_refused() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tensors: [(&str, Vec<usize>, &[f32]); 2] =
+        [("weight", vec![2, 1], &[0.1, 2.0]), ("bias", vec![2], &[0.5, -0.5])];
+    let doubles = |value: f32| f64::from(value).to_le_bytes();
+    let path = file_of(dir.path(), Dtype::F64, doubles, &tensors);
+    let loaded = load_weights(linear(1), path).expect("the same names and shapes");
+    assert_eq!(loaded.weight.val().into_data(), TensorData::from([[0.1_f32, 2.0]]));
+    let path = file_of(dir.path(), Dtype::I32, f32::to_le_bytes, &tensors);
+    let error = load_weights(linear(1), path).expect_err("no weights").to_string();
+    let told = "`weight` is of I32 there and of F32 here; `bias` is of I32 there and of F32 here";
+    assert!(error.ends_with(told), "{error}");
+}
+
+#[test]
+fn a_path_without_a_file_is_refused_with_what_would_work() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let error = |path: &Path| load_weights(linear(1), path).expect_err("no file").to_string();
+    let (missing, shown) = (dir.path().join("no.safetensors"), dir.path().display());
+    let expected = format!(
+        "cannot read weights from `{shown}/no.safetensors`: there is no such file; a checkpoint has its weights in \
+         `model.safetensors`"
+    );
+    assert_eq!(error(&missing), expected);
+    let expected = format!(
+        "cannot read weights from `{shown}`: it is a directory; give the file with the weights, such as \
+         `model.safetensors` of a checkpoint"
+    );
+    assert_eq!(error(dir.path()), expected);
+    std::fs::write(dir.path().join("model.safetensors"), "").expect("a file");
+    assert!(error(dir.path()).ends_with("give the file `model.safetensors` in it"));
+}
+
+#[test]
+fn a_star_in_an_exception_stands_for_any_letters() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let with = |name| -> [(&str, Vec<usize>, &[f32]); 3] {
+        [("weight", vec![2, 1], &[0.0; 2]), ("bias", vec![2], &[0.0; 2]), (name, vec![1], &[3.0])]
+    };
+    let path = file(dir.path(), &with("layer.0.bn.num_batches_tracked"));
+    for fits in [
+        "layer.0.bn.num_batches_tracked",
+        "*.num_batches_tracked",
+        "layer.*.bn.*",
+        "layer*0*tracked",
+        "*",
+    ] {
+        let loaded = load_weights_except(linear(1), &path, &[fits]);
+        assert_eq!(loaded.is_ok(), fits != "*", "{fits}"); // which leaves the weights out too
+    }
+    for unfit in ["num_batches_tracked", "*.num_batches", "layer.1*", "*tracked*tracked", ""] {
+        let error = load_weights_except(linear(1), &path, &[unfit]).expect_err(unfit).to_string();
+        let told = "this model has no parameter `layer.0.bn.num_batches_tracked`";
+        assert!(error.ends_with(told), "{unfit}: {error}");
+    }
+    let path = file(dir.path(), &with("module.bias"));
+    let error = load_weights(linear(1), path).expect_err("two of one name").to_string();
+    assert!(error.ends_with("it has `bias` twice, once under a wrapper's name"), "{error}");
 }

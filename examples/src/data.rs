@@ -13,6 +13,7 @@
 mod best_fit;
 mod corpus;
 mod error;
+mod left_out;
 mod ngram;
 mod order;
 mod packing;
@@ -26,6 +27,7 @@ mod tokenizer;
 
 pub use corpus::Corpus;
 pub use error::DataError;
+pub use left_out::LeftOut;
 pub use ngram::Levels;
 pub use packing::{Packed, val_batches};
 pub use passages::passages;

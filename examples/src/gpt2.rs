@@ -28,6 +28,7 @@ mod config;
 mod load;
 mod model;
 mod optimizer;
+mod settings;
 
 pub use block::{Attention, Block, Mlp};
 pub use config::{Gelu, Gpt2Config, Gpt2ConfigError};

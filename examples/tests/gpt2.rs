@@ -171,6 +171,16 @@ fn weights_may_lie_in_several_files_with_the_settings_beside_them() {
         "vocab_size": 11, "n_layer": 2, "n_head": 2, "n_embd": 8
     });
     std::fs::write(dir.path().join("config.json"), settings.to_string()).expect("a new file");
+    let error = small().load(dir.path(), &device).expect_err("two files").to_string();
+    let names = "model-00001-of-00002.safetensors, model-00002-of-00002.safetensors";
+    assert!(error.contains(&format!("has several files of weights ({names})")), "{error}");
+    let place = |(name, _): (&String, _)| {
+        let file = if first.contains_key(name) { 1 } else { 2 };
+        (name.clone(), format!("model-{file:05}-of-00002.safetensors"))
+    };
+    let map: std::collections::BTreeMap<_, _> = first.iter().chain(&rest).map(place).collect();
+    let index = json!({ "metadata": { "total_size": 1 }, "weight_map": map }).to_string();
+    std::fs::write(dir.path().join("model.safetensors.index.json"), index).expect("a new file");
     let config = Gpt2Config::from_dir(dir.path()).expect("settings");
     assert_eq!(config, small());
     assert_eq!(logits(&config.load(dir.path(), &device).expect("both files")), logits(&model));
@@ -199,4 +209,91 @@ fn weights_that_do_not_fit_are_all_named() {
     std::fs::write(empty.path().join("model.safetensors"), "text").expect("a new file");
     let error = small().load(empty.path(), &device).expect_err("no safetensors").to_string();
     assert!(error.contains("cannot be understood") && error.contains("fetch it anew"), "{error}");
+}
+
+#[test]
+fn our_own_model_is_read_and_its_average_beside_it_is_not() {
+    let device = Device::flex().autodiff();
+    let [model, average] = [7, 8].map(|seed| small().init(seed, &device).expect("sound settings"));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    save(&state_dict(&average), &dir.path().join("weights_ema.safetensors"));
+    save(&state_dict(&model), &dir.path().join("model.safetensors"));
+    save(&state_dict(&average), &dir.path().join("a.safetensors"));
+    let loaded = small().load(dir.path(), &device).expect("one model");
+    assert_eq!(logits(&loaded), logits(&model));
+    std::fs::remove_file(dir.path().join("model.safetensors")).expect("it was there");
+    let error = small().load(dir.path(), &device).expect_err("two candidates").to_string();
+    assert!(error.contains("(a.safetensors, weights_ema.safetensors)"), "{error}");
+}
+
+#[test]
+fn a_head_of_its_own_and_a_name_twice_are_refused() {
+    let device = Device::flex().autodiff();
+    let model = small().init(7, &device).expect("the settings are sound");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let error = |file: &gpt2_files::File| {
+        save(file, &dir.path().join("model.safetensors"));
+        small().load(dir.path(), &device).expect_err("another model's").to_string()
+    };
+    let mut untied = hugging_face(&model);
+    untied.get_mut("lm_head.weight").expect("a head").1[3] += 1.0;
+    let text = error(&untied);
+    assert!(text.starts_with("`lm_head.weight` in ") && text.contains("is not the token table"));
+    let mut twice = hugging_face(&model);
+    twice.insert("transformer.ln_f.bias".into(), (vec![8], vec![0.0; 8]));
+    let text = error(&twice);
+    assert!(text.contains("has a second tensor `transformer.ln_f.bias`"), "{text}");
+}
+
+#[test]
+fn settings_of_another_computation_are_refused_by_name() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    // As in Hugging Face's own `gpt2`.
+    let usual = json!({
+        "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,
+        "bos_token_id": 50256, "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02,
+        "layer_norm_epsilon": 1e-05, "model_type": "gpt2", "n_ctx": 8, "n_embd": 8, "n_head": 2, "n_layer": 2,
+        "n_positions": 8, "resid_pdrop": 0.1, "summary_activation": null, "summary_first_dropout": 0.1,
+        "summary_proj_to_labels": true, "summary_type": "cls_index", "summary_use_proj": true,
+        "task_specific_params": { "text-generation": { "do_sample": true, "max_length": 50 } }, "vocab_size": 11,
+        "n_inner": null, "scale_attn_weights": true, "_num_labels": 1, "transformers_version": "4.9.0"
+    });
+    let read = |settings: &Value| {
+        std::fs::write(dir.path().join("config.json"), settings.to_string()).expect("a file");
+        Gpt2Config::from_dir(dir.path())
+    };
+    assert_eq!(read(&usual).expect("GPT-2's own"), small());
+    let with = |name: &str, value: &Value| {
+        let mut changed = usual.clone();
+        changed[name] = value.clone();
+        read(&changed)
+    };
+    let same = [("n_inner", json!(32)), ("activation_function", json!("gelu_pytorch_tanh"))];
+    for (name, value) in same {
+        assert_eq!(with(name, &value).expect(name), small());
+    }
+    let exact = with("activation_function", &json!("gelu")).expect("nanoGPT's");
+    assert_eq!(exact, Gpt2Config { gelu: Gelu::Erf, ..small() });
+    for (name, value) in [
+        ("activation_function", json!("relu")),
+        ("layer_norm_epsilon", json!(1e-6)),
+        ("scale_attn_weights", json!(false)),
+        ("scale_attn_by_inverse_layer_idx", json!(true)),
+        ("reorder_and_upcast_attn", json!(true)),
+        ("tie_word_embeddings", json!(false)),
+        ("n_inner", json!(16)),
+        ("n_ctx", json!(16)),
+        ("model_type", json!("gpt_neo")),
+        ("quantization_config", json!({ "bits": 4 })),
+    ] {
+        let error = with(name, &value).expect_err(name).to_string();
+        assert!(
+            error.contains(&format!("config.json` sets `{name}` to {value}: this model ")),
+            "{error}"
+        );
+    }
+    let mut without = usual.clone();
+    without.as_object_mut().expect("settings").remove("n_head");
+    let error = read(&without).expect_err("a number less").to_string();
+    assert!(error.contains("it has no number `n_head`"), "{error}");
 }

@@ -180,20 +180,53 @@ fn weights_of_gpt_2_come_with_their_words() {
     assert_eq!(words.encode("a line é"), [97, 32, 256, 110, 101, 32, 195, 169]);
     assert_eq!(words.decode(&[97, 32, 256, 110, 101, 32, 195, 169, 257]), "a line é");
     assert_eq!((words.bos(), words.vocab_size()), (257, 258));
+    assert_eq!(words.token_bytes()[255..], [1, 2, 0]);
 
     let out = place.succeeds(&format!("{SMALL} --max_steps 2 --weights gpt2"));
     contains(&out, &["258 tokens", "step     2 | loss: "]);
 }
 
 #[test]
+fn the_end_of_a_text_is_found_by_its_name() {
+    let place = Place::new();
+    fs::create_dir(place.at("gpt2")).expect("a new folder");
+    pretrained(&place.at("gpt2"));
+    let path = place.at("gpt2/vocab.json");
+    let whole = fs::read_to_string(&path).expect("words");
+    let mut vocab: Map<String, Value> = serde_json::from_str(&whole).expect("JSON");
+    vocab.insert("<|endoftext|>".into(), 256.into());
+    vocab.insert("li".into(), 257.into());
+    fs::write(&path, Value::from(vocab.clone()).to_string()).expect("a file");
+    let words = Tokenizer::gpt2(&place.at("gpt2")).expect("both files");
+    assert_eq!(words.encode("a line"), [97, 32, 257, 110, 101]);
+    assert_eq!((words.bos(), words.vocab_size()), (256, 258));
+    assert_eq!(words.token_bytes()[255..], [1, 0, 2]);
+    assert_eq!(words.decode(&[256, 257]), "li");
+
+    let cause = |vocab: &Map<String, Value>| {
+        fs::write(&path, Value::from(vocab.clone()).to_string()).expect("a file");
+        let error = Tokenizer::gpt2(&place.at("gpt2")).expect_err("no words of GPT-2's");
+        std::error::Error::source(&error).expect("a cause").to_string()
+    };
+    vocab.insert("<|endoftext|>".into(), 300.into());
+    assert_eq!(cause(&vocab), "the vocabulary has 258 words and none with the id 256");
+    vocab.remove("<|endoftext|>");
+    vocab.insert("the".into(), 256.into());
+    assert_eq!(cause(&vocab), "the vocabulary has no `<|endoftext|>`");
+}
+
+#[test]
 fn every_mistake_is_one_sentence_and_writes_nothing() {
     let place = Place::new();
-    for name in ["gpt2", "wordless", "empty", "torn"] {
+    for name in ["gpt2", "wordless", "empty", "torn", "relu"] {
         fs::create_dir(place.at(name)).expect("a new folder");
     }
     pretrained(&place.at("gpt2"));
     pretrained(&place.at("wordless"));
     fs::remove_file(place.at("wordless/vocab.json")).expect("it was there");
+    pretrained(&place.at("relu"));
+    let settings = fs::read_to_string(place.at("relu/config.json")).expect("settings");
+    fs::write(place.at("relu/config.json"), settings.replace("gelu_new", "relu")).expect("a file");
     fs::write(place.at("torn/config.json"), "{\"n_layer\": ").expect("a new file");
     for (words, parts) in [
         ("--n_embd 9", &["n_embd 9 is not a multiple of n_head 2"][..]),
@@ -202,6 +235,7 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
         ("--weights none", &["cannot read `none`", "give a directory"]),
         ("--weights empty", &["no *.safetensors file in `empty`"]),
         ("--weights torn", &["`torn/config.json` cannot be understood"]),
+        ("--weights relu", &["`relu/config.json` sets `activation_function` to \"relu\""]),
         ("--weights gpt2 --block_size 17", &["--block-size 17 is longer than the 16 tokens"]),
         ("--weights wordless", &["no words for the model in `wordless`", "vocab.json"]),
         ("--data none.txt", &["`none.txt`"]),

@@ -1,6 +1,6 @@
 //! What a checkpoint holds of a model: read in one go, and put back to the bit.
 
-use super::{OnTape, ParamInfo, ParamTable};
+use super::{OnTape, ParamInfo, ParamTable, with_own_states};
 use crate::checkpoint::Tensors;
 use crate::read;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -59,9 +59,11 @@ fn native(data: TensorData) -> TensorData {
 
 /// Puts values in PyTorch's layout into the parameters and buffers of the same names.
 ///
+/// Clones of the model keep theirs: the running states are made anew.
+///
 /// # Errors
 ///
-/// Every name and shape that differs.
+/// Every name, shape and type that differs.
 pub(crate) fn restore<M: Module>(
     model: M,
     table: &ParamTable,
@@ -106,8 +108,10 @@ pub(crate) fn restore<M: Module>(
         }
     }
 
-    compare(table, &values)?;
-    Ok(model.map(&mut Restore { table: table.iter(), values }))
+    check(table, &values)?;
+    let own = with_own_states(&model);
+    drop(model); // before the new values are made
+    Ok(own.map(&mut Restore { table: table.iter(), values }))
 }
 
 /// Reads a copy of the trained parameters, `[elements]` each, in one device read and in PyTorch's layout.
@@ -125,13 +129,13 @@ pub(crate) fn capture_copy(copy: Vec<Tensor<1>>, table: &ParamTable) -> Result<T
 ///
 /// # Errors
 ///
-/// Every name and shape that differs.
+/// Every name and shape that differs, and every value that is no number.
 pub(crate) fn restore_copy(
     mut values: Tensors,
     table: &ParamTable,
     device: &Device,
 ) -> Result<Vec<Tensor<1>>, String> {
-    compare(table, &values)?;
+    compare(table, &values, is_of_kind)?; // a copy may be in `f32` where the model is in `bf16`
     let flat = table.iter().map(|param| {
         let data = values.remove(&param.name).expect("names have been compared");
         let data = if param.transposed { transpose(&data) } else { data };
@@ -142,18 +146,55 @@ pub(crate) fn restore_copy(
     Ok(flat.collect())
 }
 
-/// Compares names and shapes of saved tensors with the model's; the text lists all that differs.
-pub(crate) fn compare(table: &ParamTable, saved: &Tensors) -> Result<(), String> {
+/// Checks that saved tensors are those of a model to the bit: their names, shapes and types.
+///
+/// # Errors
+///
+/// All that differs.
+pub(crate) fn check(table: &ParamTable, saved: &Tensors) -> Result<(), String> {
+    compare(table, saved, |here, there| {
+        // Which integer stands for an int or a bool is the device's choice.
+        is_of_kind(here, there) && (!here.is_float() || here == there)
+    })
+}
+
+/// Values of other floats in the types of the model's own, so that [`check`] takes them.
+pub(crate) fn converted(table: &ParamTable, mut values: Tensors) -> Tensors {
+    for param in table {
+        if param.dtype.is_float()
+            && let Some(value) = values.get_mut(&param.name)
+            && value.dtype().is_float()
+        {
+            *value = std::mem::replace(value, TensorData::from([0.0])).convert_dtype(param.dtype);
+        }
+    }
+    values
+}
+
+fn is_of_kind(here: DType, there: DType) -> bool {
+    let kind = |dtype: DType| (dtype.is_float(), dtype.is_bool());
+    kind(here) == kind(there)
+}
+
+/// Compares saved tensors with the model's; the text lists all that differs.
+fn compare(
+    table: &ParamTable,
+    saved: &Tensors,
+    fits: impl Fn(DType, DType) -> bool,
+) -> Result<(), String> {
     let mut differences = Vec::new();
     for param in table {
-        let name = &param.name;
-        match saved.get(name).map(|data| data.shape().to_vec()) {
-            None => differences.push(format!("it has no parameter `{name}`")),
-            Some(found) if found != param.saved_shape() => {
-                let here = param.saved_shape();
-                differences.push(format!("`{name}` is {found:?} there and {here:?} here"));
-            }
-            Some(_) => {}
+        let (name, here) = (&param.name, param.saved_shape());
+        let Some(there) = saved.get(name) else {
+            differences.push(format!("it has no parameter `{name}`"));
+            continue;
+        };
+        if there.shape().as_slice() != here {
+            let there = there.shape().as_slice();
+            differences.push(format!("`{name}` is {there:?} there and {here:?} here"));
+        } else if !fits(param.dtype, there.dtype()) {
+            let (there, here) = (there.dtype(), param.dtype);
+            differences.push(format!("`{name}` is of {there:?} there and of {here:?} here"));
         }
     }
     let known: std::collections::HashSet<_> = table.iter().map(|param| &param.name).collect();

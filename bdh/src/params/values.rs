@@ -136,6 +136,7 @@ pub(crate) fn with_weights<M: Module>(model: M, values: Vec<Tensor<1>>) -> M {
 /// How a parameter stands on the tape, so that a new value can take its place there.
 pub(crate) struct OnTape {
     require_grad: bool,
+    /// `None` of a tensor on a device without autodiff.
     checkpointing: Option<GradientCheckpointingStrategy>,
 }
 
@@ -148,13 +149,10 @@ impl OnTape {
     }
 
     pub(crate) fn put<const D: usize>(self, value: Tensor<D>) -> Tensor<D> {
+        let Some(strategy) = self.checkpointing else { return value };
         // As burn's own optimizer wrapper does: without the strategy the next forward pass would meet
         // parameters under two strategies, which autodiff refuses.
-        let value = Tensor::from_inner(value);
-        let value = match self.checkpointing {
-            Some(strategy) => value.with_gradient_checkpointing_strategy(strategy),
-            None => value,
-        };
+        let value = Tensor::from_inner(value).with_gradient_checkpointing_strategy(strategy);
         value.set_require_grad(self.require_grad)
     }
 }

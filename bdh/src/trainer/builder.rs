@@ -9,7 +9,7 @@ use crate::checkpoint;
 use crate::event::Bus;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
-use crate::params::ParamTable;
+use crate::params::{self, ParamTable};
 use crate::replicas::Replicas;
 use crate::run::{self, RunInfo};
 use crate::sink::{Jsonl, Sink};
@@ -90,7 +90,10 @@ pub struct Parts<T: Task> {
     /// How many of those checkpoints are kept, newest first. Pinned ones do not count. Defaults to 2.
     #[builder(default = 2)]
     keep_checkpoints: usize,
-    /// Seed of everything random in training. Defaults to 0.
+    /// Seed of everything random in training: dropout, interventions, samples, and data that a task draws from the device.
+    /// Defaults to 0.
+    ///
+    /// The model's first weights exist before; [`bdh::seed`](crate::seed()) is for them.
     #[builder(default)]
     seed: u64,
     /// Where the run writes; unset, it leaves nothing on disk.
@@ -225,7 +228,7 @@ impl<T: Task> TrainerBuilder<T> {
         check_val(&parts.task, &parts.model)?;
         let table = table_of(&parts.model)?;
         let saved = ParamTable::with_frozen(&parts.model);
-        let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table)?;
+        let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table, &saved)?;
         let callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
         let settings = parts.settings();
         let plan = parts.plan(&settings, &table, &optimizers, &callbacks)?;
@@ -236,7 +239,8 @@ impl<T: Task> TrainerBuilder<T> {
             transport: parts.transport(),
             devices: parts.devices,
             task: Arc::new(parts.task),
-            model: Some(parts.model),
+            // A clone that the caller has kept is not trained along.
+            model: Some(params::with_own_states(&parts.model)),
             table,
             saved,
             optimizers,

@@ -109,7 +109,7 @@ impl<T: Task> Trainer<T> {
     /// Refuses a saved model of other names or shapes.
     fn check_fit(&self, path: &Path, saved: &Tensors) -> Result<(), CheckpointError> {
         let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
-        params::compare(&self.saved, saved).map_err(mismatch)
+        params::check(&self.saved, saved).map_err(mismatch)
     }
 
     /// Puts the model, the clock and the seed of a checkpoint in place.
@@ -138,8 +138,17 @@ impl<T: Task> Trainer<T> {
         Ok(())
     }
 
-    /// Takes the step after the checkpoint, up to its gradients: on the same batches, with the same seeds.
+    /// Takes the step after the checkpoint, up to its gradients, with a model whose running means are thrown away after it.
     fn look_at_gradients(&mut self, state: &State) -> Result<(), TrainError> {
+        let saved = self.model.take().expect(MODEL_IS_IN);
+        self.model = Some(params::with_own_states(&saved));
+        self.show_next_step(state)?;
+        self.model = Some(saved);
+        Ok(())
+    }
+
+    /// Computes the gradients of the step after the checkpoint: on the same batches, with the same seeds.
+    fn show_next_step(&mut self, state: &State) -> Result<(), TrainError> {
         let step = self.clock.step + 1;
         super::task_mut(&mut self.task)
             .seek(&state.data)

@@ -168,11 +168,12 @@ impl<T: Task> Trainer<T> {
         self.callbacks.load_copies(&mut saved, &self.table, &device).map_err(mismatch)?;
         let Checkpoint { model, optimizer, state, .. } = saved;
         let fresh = self.model.take().expect(MODEL_IS_IN);
-        self.model = Some(params::restore(fresh, &self.saved, model).map_err(mismatch)?);
+        let model = params::restore(fresh, &self.saved, model).map_err(mismatch)?;
 
         let moments =
             OptimizerState { tensors: optimizer.into_iter().collect(), scalars: state.optimizer };
-        self.optimizers.load(moments, &self.table, &device).map_err(mismatch)?;
+        self.optimizers.load(moments, &self.table, &model, &device).map_err(mismatch)?;
+        self.model = Some(model);
         super::task_mut(&mut self.task)
             .seek(&state.data)
             .map_err(|error| mismatch(format!("the data position: {error}")))?;

@@ -1,5 +1,6 @@
 //! Documents, split into those a model learns from and those it is measured on.
 
+use crate::data::left_out::{LeftOut, why_no_text};
 use crate::data::{DataError, Levels};
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
@@ -40,27 +41,34 @@ impl Corpus {
 
     /// Reads every text file below a directory as a document; some files, chosen by name, are `val`.
     ///
-    /// Files are taken in the order of their paths. Hidden files, empty files, binary files and links to
-    /// directories are passed over. A file stays in its split when other files come or go, except that
-    /// neither split is left empty: a single file is cut as by [`from_file`](Self::from_file).
+    /// Files are taken in the order of their paths. Hidden files are passed over; `origin` names the first of the other
+    /// files that are left out, with the reason: empty ones, those that are no UTF-8 text, and links to directories or to
+    /// nothing. A file stays in its split when other files come or go, except that neither split is left empty: a single
+    /// file is cut as by [`from_file`](Self::from_file).
     ///
     /// # Errors
     ///
     /// [`DataError::Unreadable`], or [`DataError::NoText`] if no file is text.
     pub fn from_dir(path: &Path) -> Result<Self, DataError> {
-        let mut documents = Vec::new();
-        for file in files_below(path)? {
+        let Below { files, others } = files_below(path)?;
+        let (mut documents, mut left_out) = (Vec::new(), LeftOut::default());
+        for file in files {
+            let name = relative_name(&file, path);
             match read_text(&file) {
-                Ok(text) => documents.push((relative_name(&file, path), text)),
-                Err(DataError::Empty { .. } | DataError::Binary { .. }) => {}
+                Ok(text) => documents.push((name, text)),
+                Err(DataError::Empty { .. }) => left_out.add(name, "empty"),
+                Err(DataError::Binary { why, .. }) => left_out.add(name, why),
                 Err(error) => return Err(error),
             }
         }
+        for (other, why) in others {
+            left_out.add(relative_name(&other, path), why);
+        }
         if documents.is_empty() {
-            return Err(DataError::NoText { path: path.to_owned() });
+            return Err(DataError::NoText { path: path.to_owned(), left_out });
         }
         let name = path.display().to_string();
-        let origin = format!("{} text files in {name}", documents.len());
+        let origin = format!("{} text files in {name}{left_out}", documents.len());
         Self::from_documents(name, origin, documents)
     }
 
@@ -139,16 +147,29 @@ pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
     if bytes.is_empty() {
         return Err(DataError::Empty { path: path.to_owned() });
     }
-    // NUL is valid UTF-8, and the plainest sign of a binary file.
-    if bytes.contains(&0) {
-        return Err(DataError::Binary { path: path.to_owned() });
-    }
-    String::from_utf8(bytes).map_err(|_| DataError::Binary { path: path.to_owned() })
+    text_of(bytes, path)
 }
 
-/// Lists the files below a directory by path, hidden ones left out.
-pub(super) fn files_below(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut files = Vec::new();
+/// Takes the bytes of a file for text, if they are.
+pub(super) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, DataError> {
+    let binary = |why| DataError::Binary { path: path.to_owned(), why };
+    match why_no_text(&bytes) {
+        Some(why) => Err(binary(why)),
+        None => String::from_utf8(bytes).map_err(|error| binary(error.to_string())),
+    }
+}
+
+/// What lies below a directory, in the order of the paths.
+pub(super) struct Below {
+    /// Files that can be opened, also by a link.
+    pub(super) files: Vec<PathBuf>,
+    /// All else but directories, and why it is no file.
+    pub(super) others: Vec<(PathBuf, &'static str)>,
+}
+
+/// Lists what is below a directory, hidden files left out.
+pub(super) fn files_below(dir: &Path) -> Result<Below, DataError> {
+    let (mut files, mut others) = (Vec::new(), Vec::new());
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).map_err(|source| unreadable(&dir, source))? {
@@ -160,13 +181,19 @@ pub(super) fn files_below(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
             // The entry's own type: a link to a directory above would never end.
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 dirs.push(path);
-            } else if path.is_file() {
-                files.push(path);
+            } else {
+                match path.metadata() {
+                    Ok(found) if found.is_file() => files.push(path),
+                    Ok(found) if found.is_dir() => others.push((path, "a link to a directory")),
+                    Ok(_) => others.push((path, "no regular file")),
+                    Err(_) => others.push((path, "a link to nothing")),
+                }
             }
         }
     }
     files.sort();
-    Ok(files)
+    others.sort();
+    Ok(Below { files, others })
 }
 
 /// Names a file by its path below `dir`, with `/` on every system.

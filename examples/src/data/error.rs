@@ -1,5 +1,6 @@
 //! What can be wrong with somebody's text.
 
+use crate::data::LeftOut;
 use std::io;
 use std::path::PathBuf;
 
@@ -24,16 +25,20 @@ pub enum DataError {
         path: PathBuf,
     },
     /// The file holds NUL bytes or invalid UTF-8.
-    #[error("`{path}` is not UTF-8 text: unpack or convert it, then give the text file")]
+    #[error("`{path}` is not UTF-8 text ({why}): unpack or convert it, then give the text file")]
     Binary {
         /// The file.
         path: PathBuf,
+        /// What it is, as far as its bytes show.
+        why: String,
     },
     /// No file below the directory is text.
-    #[error("no UTF-8 text file in `{path}`: hidden, empty and binary files do not count")]
+    #[error("no UTF-8 text file in `{path}` (hidden files do not count){left_out}")]
     NoText {
         /// The directory.
         path: PathBuf,
+        /// Its other files.
+        left_out: LeftOut,
     },
     /// The text is too short to be split in two.
     #[error(
@@ -81,7 +86,9 @@ pub enum DataError {
         size: usize,
     },
     /// A tokenizer's files are missing or broken.
-    #[error("no words for the model in `{path}`: its `vocab.json` and `merges.txt` must lie there")]
+    #[error(
+        "no words for the model in `{path}`: its `vocab.json` and `merges.txt`, as GPT-2 has them, must lie there"
+    )]
     Words {
         /// The directory.
         path: PathBuf,

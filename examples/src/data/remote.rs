@@ -1,6 +1,7 @@
 //! A file from the network, downloaded once and checked every time.
 
 use crate::data::DataError;
+use crate::data::corpus::text_of;
 use sha2::{Digest, Sha256};
 use std::env;
 use std::ffi::OsString;
@@ -77,7 +78,7 @@ impl Remote<'_> {
             let expected = self.sha256.to_owned();
             return Err(DataError::Checksum { from: from.to_string(), found, expected });
         }
-        String::from_utf8(bytes).map_err(|_| DataError::Binary { path: self.file_name.into() })
+        text_of(bytes, self.file_name.as_ref())
     }
 
     fn download(&self) -> Result<Vec<u8>, DataError> {

@@ -39,7 +39,7 @@ const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.l
 pub(super) fn corpus(folders: &[(&str, PathBuf)]) -> Result<Corpus, DataError> {
     let mut documents = Vec::new();
     for (name, folder) in folders {
-        for file in files_below(folder)? {
+        for file in files_below(folder)?.files {
             if file.extension() != Some(OsStr::new("rs")) {
                 continue;
             }

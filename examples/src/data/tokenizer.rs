@@ -17,12 +17,21 @@ const SPLIT: &str = concat!(
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
 );
 
+/// The longest piece in which merges are counted, in characters: the rest of it is a piece of its own.
+///
+/// A merge looks through the whole piece, so that text without spaces, of which a megabyte is one piece, would take the
+/// square of its length. Words are shorter; GPT-2's merges, which are only applied, need no such cut.
+const LONGEST: &str = r"[\s\S]{1,256}";
+
+/// GPT-2's name for the id between two documents.
+const END_OF_TEXT: &str = "<|endoftext|>";
+
 /// Text that merges are counted on; more changes few of them and takes longer.
 const TRAINING_BYTES: usize = 8 << 20;
 
 /// Turns text into ids and ids into text.
 ///
-/// The last id is BOS, which starts a document and stands for no text.
+/// One id is BOS, which starts a document and stands for no text: the last one, or GPT-2's `<|endoftext|>`.
 ///
 /// # Examples
 ///
@@ -58,11 +67,11 @@ impl Tokenizer {
 
     /// Reads GPT-2's own merges from a directory with its `vocab.json` and `merges.txt`.
     ///
-    /// Its last id, `<|endoftext|>`, is BOS.
+    /// Its `<|endoftext|>`, the last id as a rule, is BOS.
     ///
     /// # Errors
     ///
-    /// [`DataError::Words`] if a file is missing or not what its name says.
+    /// [`DataError::Words`] if a file is missing or not what its name says, or if there is no `<|endoftext|>`.
     pub fn gpt2(dir: &Path) -> Result<Self, DataError> {
         let bpe = Bpe::gpt2(dir);
         let bpe = bpe.map_err(|source| DataError::Words { path: dir.to_owned(), source })?;
@@ -105,7 +114,10 @@ impl Tokenizer {
     /// The id that starts a document.
     #[must_use]
     pub fn bos(&self) -> i32 {
-        self.vocab_size() as i32 - 1
+        match self {
+            Self::Bytes => 256,
+            Self::Bpe(bpe) => bpe.bos,
+        }
     }
 
     /// All ids there are, BOS included.
@@ -113,19 +125,17 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         match self {
             Self::Bytes => 257,
-            Self::Bpe(bpe) => bpe.tokens.len() + 1,
+            Self::Bpe(bpe) => bpe.tokens.len(),
         }
     }
 
     /// The bytes each id stands for, 0 for BOS; what bits per byte divide by.
     #[must_use]
     pub fn token_bytes(&self) -> Vec<u32> {
-        let mut bytes = match self {
-            Self::Bytes => vec![1; 256],
+        match self {
+            Self::Bytes => [vec![1; 256], vec![0]].concat(),
             Self::Bpe(bpe) => bpe.tokens.iter().map(|token| token.len() as u32).collect(),
-        };
-        bytes.push(0);
-        bytes
+        }
     }
 }
 
@@ -155,27 +165,33 @@ impl bdh::lm::Vocabulary for Tokenizer {
 #[derive(Debug, Clone)]
 pub struct Bpe {
     inner: Inner,
-    /// The bytes of each id.
+    /// The bytes of each id, none for BOS.
     tokens: Vec<Vec<u8>>,
+    bos: i32,
 }
 
 type Inner = TokenizerImpl<BPE, NormalizerWrapper, Sequence, PostProcessorWrapper, DecoderWrapper>;
 
 impl Bpe {
     fn train(documents: &[String], tokens: usize) -> Result<Self, bdh::BoxError> {
-        let split =
-            Split::new(SplitPattern::Regex(SPLIT.into()), SplitDelimiterBehavior::Isolated, false)?;
+        let pieces = |pattern: &str| {
+            let pattern = SplitPattern::Regex(pattern.to_owned());
+            Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
+        };
+        let (split, cut) = (pieces(SPLIT)?, pieces(LONGEST)?);
         let bytes = ByteLevel::new(false, true, false); // no space before the text; we have split already
         let mut inner = Inner::new(BPE::default());
-        inner.with_pre_tokenizer(Some(Sequence::new(vec![split.into(), bytes.into()])));
+        inner.with_pre_tokenizer(Some(Sequence::new(vec![split.into(), cut.into(), bytes.into()])));
         let mut trainer = BpeTrainer::builder()
             .vocab_size(tokens)
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .show_progress(false)
             .build();
         inner.train(&mut trainer, capped(documents, TRAINING_BYTES))?;
-        let tokens = bytes_of_tokens(inner.get_model());
-        Ok(Self { inner, tokens })
+        let mut tokens = bytes_of_tokens(inner.get_model());
+        let bos = tokens.len() as i32;
+        tokens.push(Vec::new());
+        Ok(Self { inner, tokens, bos })
     }
 
     fn gpt2(dir: &Path) -> Result<Self, bdh::BoxError> {
@@ -183,14 +199,20 @@ impl Bpe {
             ["vocab.json", "merges.txt"].map(|name| dir.join(name).to_string_lossy().into_owned());
         let model = BPE::from_file(&vocab, &merges).build()?;
         let bytes = ByteLevel::new(false, true, true); // no space before the text, split by GPT-2's pattern
+        let size = model.get_vocab_size() as u32;
+        if let Some(id) = (0..size).find(|id| model.id_to_token(*id).is_none()) {
+            return Err(format!("the vocabulary has {size} words and none with the id {id}").into());
+        }
+        let bos = model.token_to_id(END_OF_TEXT);
+        let bos = bos.ok_or_else(|| format!("the vocabulary has no `{END_OF_TEXT}`"))?;
         let mut tokens = bytes_of_tokens(&model);
-        tokens.pop(); // the last one is no text
+        tokens[bos as usize].clear(); // it is no text
         if (0..=u8::MAX).any(|byte| !tokens.contains(&vec![byte])) {
             return Err("the vocabulary lacks some bytes".into());
         }
         let mut inner = Inner::new(model);
         inner.with_pre_tokenizer(Some(Sequence::new(vec![bytes.into()])));
-        Ok(Self { inner, tokens })
+        Ok(Self { inner, tokens, bos: bos as i32 })
     }
 
     fn encode(&self, text: &str) -> Vec<i32> {
@@ -250,12 +272,31 @@ fn byte_of(letter: char) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
     #[test]
     fn every_byte_has_a_letter_and_comes_back_from_it() {
         let mut bytes: Vec<_> = ByteLevel::alphabet().into_iter().map(byte_of).collect();
         bytes.sort_unstable();
         assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+    }
+
+    /// What merging a text takes at worst: each merge of a piece looks through all of it.
+    fn work(text: &str) -> usize {
+        let bpe = Bpe::train(&[], 256).expect("the bytes need no text");
+        let mut pieces = PreTokenizedString::from(text);
+        let splitter = bpe.inner.get_pre_tokenizer().expect("a splitter");
+        splitter.pre_tokenize(&mut pieces).expect("every text is split");
+        let pieces = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        pieces.iter().map(|(piece, ..)| piece.len().pow(2)).sum()
+    }
+
+    #[test]
+    fn text_without_spaces_is_as_much_more_work_as_it_is_longer() {
+        for text in ["letters", "文", "  ", "=-"] {
+            let (short, long) = (text.repeat(200_000), text.repeat(400_000));
+            assert!(work(&long) < 3 * work(&short), "{text}"); // the square would be 4
+        }
     }
 
     #[test]

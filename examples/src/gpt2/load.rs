@@ -1,13 +1,14 @@
 //! Weights from safetensors files: Hugging Face's `gpt2`, nanoGPT's, and checkpoints of our own.
 
-use super::config::{Gelu, Gpt2Config, Gpt2ConfigError};
+use super::config::{Gpt2Config, Gpt2ConfigError};
 use super::model::Gpt2;
 use crate::init::Weights;
 use bdh::burn::tensor::{DType, Device, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -38,6 +39,46 @@ pub enum Gpt2LoadError {
         path: PathBuf,
         /// What is wrong.
         why: String,
+    },
+    /// A setting is of another computation than ours.
+    #[error("`{path}` sets `{name}` to {value}: {expected}")]
+    Setting {
+        /// The `config.json`.
+        path: PathBuf,
+        /// The setting.
+        name: String,
+        /// Its value, as JSON.
+        value: String,
+        /// What would work.
+        expected: String,
+    },
+    /// Several files may hold the weights.
+    #[error(
+        "`{path}` has several files of weights ({names}): call the right one model.safetensors, or add the \
+         model.safetensors.index.json that lists them"
+    )]
+    Several {
+        /// The directory.
+        path: PathBuf,
+        /// The files.
+        names: String,
+    },
+    /// Two tensors are called the same.
+    #[error("`{path}` has a second tensor `{name}`: keep the right one")]
+    Twice {
+        /// The file with the second one.
+        path: PathBuf,
+        /// The name of both, in full.
+        name: String,
+    },
+    /// The head is a tensor of its own.
+    #[error(
+        "`lm_head.weight` in `{path}` is not the token table, and this model has one tensor for both: \
+         its weights are those of another model"
+    )]
+    Untied {
+        /// The directory.
+        path: PathBuf,
     },
     /// The settings describe no model.
     #[error(transparent)]
@@ -95,50 +136,14 @@ fn shortened(names: &[String]) -> String {
     if names.len() > SHOWN { format!("{shown}, …") } else { shown }
 }
 
-/// The part of Hugging Face's `config.json` that decides the model.
-#[derive(Deserialize)]
-struct HfConfig {
-    n_positions: usize,
-    vocab_size: usize,
-    n_layer: usize,
-    n_head: usize,
-    n_embd: usize,
-    #[serde(default)]
-    activation_function: Option<String>,
-}
-
 impl Gpt2Config {
-    /// Reads the settings of a Hugging Face directory, from its `config.json`.
-    ///
-    /// # Errors
-    ///
-    /// [`Gpt2LoadError::Unreadable`], [`Broken`](Gpt2LoadError::Broken), or [`Config`](Gpt2LoadError::Config).
-    pub fn from_dir(dir: &Path) -> Result<Self, Gpt2LoadError> {
-        let path = dir.join("config.json");
-        let text = read(&path)?;
-        let hf: HfConfig = serde_json::from_slice(&text)
-            .map_err(|error| Gpt2LoadError::Broken { path, why: error.to_string() })?;
-        let HfConfig { n_positions, vocab_size, n_layer, n_head, n_embd, activation_function } = hf;
-        let gelu = match activation_function.as_deref() {
-            Some("gelu") => Gelu::Erf,
-            _ => Gelu::Tanh, // `gelu_new` is GPT-2's
-        };
-        let config = Self {
-            block_size: n_positions,
-            vocab_size,
-            gelu,
-            ..Self::sized(n_layer, n_head, n_embd)
-        };
-        config.check()?;
-        Ok(config)
-    }
-
-    /// Builds the model with the weights in a directory's `*.safetensors` files.
+    /// Builds the model with the weights in a directory: in its `model.safetensors`, in the files that
+    /// `model.safetensors.index.json` lists, or in the only `*.safetensors` file there is beside an optimizer's.
     ///
     /// Names may begin with `transformer.` or not. Linear weights are `[in, out]`, as Hugging Face's `Conv1D` has
     /// them, or `[out, in]`, as nanoGPT and our own checkpoints do; the shape of the first `attn.c_attn.weight` tells.
-    /// The head's copy of the token table and the buffers of attention masks are passed over. Anything else must fit
-    /// exactly.
+    /// The buffers of attention masks are passed over, and the head's copy of the token table if it is one. Anything else
+    /// must fit exactly.
     ///
     /// # Errors
     ///
@@ -151,12 +156,23 @@ impl Gpt2Config {
             let broken = |why: String| Gpt2LoadError::Broken { path: path.clone(), why };
             let file =
                 SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
-            for (name, view) in file.iter().filter(|(name, _)| !is_redundant(name)) {
+            for (name, view) in file.iter().filter(|(name, _)| !is_mask(name)) {
                 let tensor = Found::of(&view).ok_or_else(|| {
-                    broken(format!("`{name}` is {:?}, not a float", view.dtype()))
+                    let dtype = view.dtype();
+                    broken(format!(
+                        "`{name}` is of {dtype:?}, and weights are F64, F32, F16 or BF16"
+                    ))
                 })?;
-                found.insert(full_name(name), tensor);
+                let name = full_name(name);
+                if found.insert(name.clone(), tensor).is_some() {
+                    return Err(Gpt2LoadError::Twice { path, name });
+                }
             }
+        }
+        if let Some(head) = found.remove(HEAD)
+            && found.get("transformer.wte.weight").is_some_and(|table| !table.is_equal(&head))
+        {
+            return Err(Gpt2LoadError::Untied { path: dir.to_owned() });
         }
         let values = self
             .fit(found)
@@ -205,6 +221,7 @@ impl Found {
     /// The values as f32; `None` if they are no floats.
     fn of(view: &TensorView<'_>) -> Option<Self> {
         let dtype = match view.dtype() {
+            Dtype::F64 => DType::F64,
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
@@ -215,6 +232,12 @@ impl Found {
         Some(Self { shape, values: data.iter::<f32>().collect() })
     }
 
+    /// Whether both are the same to the bit.
+    fn is_equal(&self, other: &Self) -> bool {
+        let pairs = self.values.iter().zip(&other.values);
+        self.shape == other.shape && pairs.into_iter().all(|(a, b)| a.to_bits() == b.to_bits())
+    }
+
     /// The values of the matrix with its axes exchanged.
     fn transposed(&self) -> Vec<f32> {
         let (rows, columns) = (self.shape[0], self.shape[1]);
@@ -223,18 +246,28 @@ impl Found {
     }
 }
 
-/// Whether a tensor holds nothing of its own: the tied head, or the mask that Hugging Face saves with attention.
-fn is_redundant(name: &str) -> bool {
-    let is_mask = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
-    name == "lm_head.weight" || is_mask
+/// Whether a tensor is the mask that Hugging Face saves with attention.
+fn is_mask(name: &str) -> bool {
+    name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
 }
+
+/// The head, which is the token table once more.
+const HEAD: &str = "lm_head.weight";
 
 fn full_name(name: &str) -> String {
-    if name.starts_with("transformer.") { name.to_owned() } else { format!("transformer.{name}") }
+    let is_full = name.starts_with("transformer.") || name == HEAD;
+    if is_full { name.to_owned() } else { format!("transformer.{name}") }
 }
 
-/// The safetensors files of a directory.
+/// The safetensors files of a directory that hold its weights.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, Gpt2LoadError> {
+    let (whole, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
+    if whole.is_file() {
+        return Ok(vec![whole]);
+    }
+    if index.is_file() {
+        return listed(dir, &index);
+    }
     let unreadable = |source| Gpt2LoadError::Unreadable { path: dir.to_owned(), source };
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
@@ -245,12 +278,36 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, Gpt2LoadError> {
             files.push(path);
         }
     }
-    if files.is_empty() {
-        return Err(Gpt2LoadError::NoFile { path: dir.to_owned() });
+    match files.len() {
+        0 => Err(Gpt2LoadError::NoFile { path: dir.to_owned() }),
+        1 => Ok(files),
+        _ => {
+            let name = |path: &PathBuf| path.file_name().map(|name| name.display().to_string());
+            let mut names: Vec<_> = files.iter().filter_map(name).collect();
+            names.sort(); // a listing has no order of its own
+            Err(Gpt2LoadError::Several { path: dir.to_owned(), names: shortened(&names) })
+        }
     }
-    Ok(files)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Gpt2LoadError> {
+/// The files that an index lists, each once.
+fn listed(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Gpt2LoadError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let broken = |why| Gpt2LoadError::Broken { path: index.to_owned(), why };
+    let Index { weight_map } =
+        serde_json::from_slice(&read(index)?).map_err(|error| broken(error.to_string()))?;
+    let names: BTreeSet<_> = weight_map.into_values().collect();
+    if let Some(name) =
+        names.iter().find(|name| Path::new(name).file_name() != Some(OsStr::new(name)))
+    {
+        return Err(broken(format!("it lists `{name}`, which is no file beside it")));
+    }
+    Ok(names.iter().map(|name| dir.join(name)).collect())
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Gpt2LoadError> {
     fs::read(path).map_err(|source| Gpt2LoadError::Unreadable { path: path.to_owned(), source })
 }

@@ -103,7 +103,7 @@ impl Optimizer for Muon {
             decay: lr * self.weight_decay(steps),
         };
         let (tensor, momentum, variance) = muon_step(tensor, grad, momentum, variance, how);
-        (tensor, Some(MuonState { steps: steps + 1, momentum, variance }))
+        (tensor, Some(MuonState { steps: steps.saturating_add(1), momentum, variance }))
     }
 
     fn to_device<const D: usize>(state: MuonState<D>, device: &Device) -> MuonState<D> {

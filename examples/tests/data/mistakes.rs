@@ -25,7 +25,9 @@ fn empty_binary_and_tiny_files_are_told_apart() {
     for (bytes, message) in [
         (&b""[..], "is empty"),
         (b"text\0text", "is not UTF-8 text"),
-        (b"caf\xe9 au lait", "is not UTF-8 text"),
+        (b"caf\xe9 au lait", "is not UTF-8 text (not UTF-8 from byte 3 on, perhaps Latin-1)"),
+        (b"\x1f\x8b\x08\0", "is not UTF-8 text (compressed by gzip)"),
+        (b"\xff\xfea\0", "is not UTF-8 text (UTF-16)"),
         (b"x", "has 1 bytes of text, too few"),
     ] {
         fs::write(&file, bytes).expect("a file");

@@ -71,3 +71,33 @@ fn bos_in_somebodys_text_is_text() {
     let ids = BPE.encode("<|bos|>");
     assert!(ids.len() > 1 && !ids.contains(&BPE.bos()));
 }
+
+/// Letters without a space.
+fn unbroken(bytes: usize) -> String {
+    let mut state = 1_u64;
+    let mut letter = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + (state >> 59) as u8 % 4)
+    };
+    (0..bytes).map(|_| letter()).collect()
+}
+
+#[test]
+fn text_without_spaces_is_trained_on_and_encoded() {
+    let text = vec![unbroken(400_000)]; // 21 seconds, before pieces were cut
+    let tokenizer = Tokenizer::bpe(&text, 300).expect("text to train on");
+    let ids = tokenizer.encode(&text[0]);
+    assert!(ids.len() * 2 < text[0].len());
+    assert_eq!(tokenizer.decode(&ids), text[0]);
+}
+
+#[test]
+fn a_token_is_never_longer_than_the_pieces_that_text_is_cut_into() {
+    let tokenizer = Tokenizer::bpe(&["a".repeat(100_000)], 1_000).expect("text to train on");
+    let longest = tokenizer.token_bytes().into_iter().max();
+    assert_eq!(longest, Some(256));
+    for text in ["é".repeat(3_000), " ".repeat(70_000), "!?".repeat(3_000)] {
+        assert_eq!(tokenizer.decode(&tokenizer.encode(&text)), text);
+    }
+}

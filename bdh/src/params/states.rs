@@ -1,0 +1,133 @@
+//! Running states: module state that is no parameter, such as the running mean of a `BatchNorm`.
+//!
+//! A clone of a module shares its running states with the original, and a forward pass leaves its update beside the state
+//! until the next pass, or [`Module::valid`], takes it in. So neither a clone nor a new value keeps a pass out.
+
+use super::OnTape;
+use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Bool, Int, Tensor};
+use std::collections::VecDeque;
+
+/// `model` with running states of its own, in which every forward pass so far is counted. Parameters are the same tensors.
+pub(crate) fn with_own_states<M: Module>(model: &M) -> M {
+    let mut places = Places::default();
+    model.visit(&mut places);
+    // Of all that burn does to a module, this alone makes its running states anew.
+    model.valid().map(&mut places)
+}
+
+/// How each part of a module stands, for a module without a tape that is to be like it.
+#[derive(Default)]
+struct Places {
+    floats: VecDeque<OnTape>,
+    /// Whether an int or a bool is on a device with autodiff.
+    others: VecDeque<bool>,
+    flags: VecDeque<Flag>,
+}
+
+/// Both walks of a module are in the order of its fields.
+const AS_VISITED: &str = "a module maps what it has shown";
+
+impl ModuleVisitor for Places {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.floats.push_back(OnTape::of(&param.val()));
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        self.others.push_back(param.val().is_autodiff());
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        self.others.push_back(param.val().is_autodiff());
+    }
+
+    fn visit_flag(&mut self, flag: &Param<Flag>) {
+        self.flags.push_back(flag.val());
+    }
+}
+
+impl ModuleMapper for Places {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let place = self.floats.pop_front().expect(AS_VISITED);
+        param.map(|value| place.put(value))
+    }
+
+    fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
+        let autodiff = self.others.pop_front().expect(AS_VISITED);
+        param.map(|value| if autodiff { value.autodiff() } else { value })
+    }
+
+    fn map_bool<const D: usize>(
+        &mut self,
+        param: Param<Tensor<D, Bool>>,
+    ) -> Param<Tensor<D, Bool>> {
+        let autodiff = self.others.pop_front().expect(AS_VISITED);
+        param.map(|value| if autodiff { value.autodiff() } else { value })
+    }
+
+    fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
+        let place = self.flags.pop_front().expect(AS_VISITED);
+        flag.map(|_| place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{ParamTable, capture};
+    use burn::module::ParamId;
+    use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
+    use burn::tensor::{Device, GradientCheckpointingStrategy};
+
+    #[derive(Module, Debug)]
+    struct Net {
+        trained: Linear,
+        frozen: Linear,
+        norm: BatchNorm,
+        table: Param<Tensor<1, Int>>,
+    }
+
+    fn net(device: &Device) -> Net {
+        let table = Tensor::from_data([7, 8, 9], device);
+        Net {
+            trained: LinearConfig::new(3, 2).init(device),
+            frozen: LinearConfig::new(2, 2).init(device).no_grad(),
+            norm: BatchNormConfig::new(2).init(device),
+            table: Param::initialized(ParamId::new(), table),
+        }
+    }
+
+    fn pass(net: &Net, device: &Device) {
+        let batch = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [0.0, 5.0, 1.0]], device);
+        net.norm.forward(net.frozen.forward(net.trained.forward(batch)).unsqueeze_dim::<3>(2));
+    }
+
+    #[test]
+    fn a_pass_of_one_is_unknown_to_the_other_and_all_else_is_as_it_was() {
+        let device = Device::flex().autodiff().gradient_checkpointing();
+        let net = net(&device);
+        pass(&net, &device);
+        let table = ParamTable::with_frozen(&net);
+        let before = capture(&net, &table).expect("the CPU reads");
+        let own = with_own_states(&net);
+        assert_eq!(ParamTable::with_frozen(&own), table);
+        assert_eq!(ParamTable::of(&own), ParamTable::of(&net));
+        assert_eq!(capture(&own, &table), Ok(before.clone()));
+        pass(&own, &device);
+        assert_eq!(capture(&net, &table), Ok(before.clone()));
+        assert_ne!(capture(&own, &table), Ok(before));
+        let strategy = |net: &Net| net.trained.weight.val().gradient_checkpointing_strategy();
+        assert_eq!(strategy(&own), strategy(&net));
+        assert_eq!(strategy(&own), Some(GradientCheckpointingStrategy::Balanced));
+        assert!(own.table.val().is_autodiff() && own.norm.training.is_enabled());
+    }
+
+    #[test]
+    fn a_model_without_autodiff_stays_without() {
+        let device = Device::flex();
+        let own = with_own_states(&net(&device));
+        assert!(!own.trained.weight.val().is_autodiff() && !own.table.val().is_autodiff());
+        assert!(own.norm.training.is_enabled());
+        assert!(own.train().trained.weight.is_require_grad());
+    }
+}
