@@ -361,9 +361,11 @@ impl<T: Task> Trainer<T> {
         let mut progress = std::mem::take(&mut self.progress);
         progress.overhead.rows = self.callbacks.costs();
         progress.overhead.budget = self.settings.overhead_budget;
-        progress.writers.close(&outcome, self.clock.step, &mut progress.problems);
-        let Progress { last, mut problems, overhead, .. } = progress;
-        let last = last.map(|last| last.developed(|_, _| ()).into_owned()); // the sinks have told what failed
+        let Progress { last, mut problems, overhead, mut writers, signals, .. } = progress;
+        let last = last.map(|last| last.developed(|_, _| ()).into_owned()); // the sinks tell what failed
+        // Once before the sinks close: one may wait minutes for its server, and the process may be ended meanwhile.
+        let _ = run::write_end(&self.info, &outcome, last.as_ref(), &problems, &overhead);
+        writers.close(&outcome, self.clock.step, &mut problems, signals.as_ref());
         // The directory was writable when the run began; if it no longer is, the outcome still counts.
         let noted = run::write_end(&self.info, &outcome, last.as_ref(), &problems, &overhead);
         problems.extend(noted.err().map(|error| unnoted(self.clock.step, &error)));
