@@ -1,7 +1,7 @@
 //! The run directory: who the run is, in a file that any program can read.
 
 use crate::checkpoint::sha256;
-use crate::files::write_atomically;
+use crate::files::{self, write_atomically};
 use crate::outcome::{Outcome, Problem};
 use crate::record::number;
 use crate::{ConfigError, Feedback, Overhead, Record};
@@ -18,6 +18,9 @@ pub(crate) use lock::RunLock;
 
 /// The file of a run directory that says whose it is.
 pub(crate) const FILE: &str = "run.json";
+
+/// Bytes of the longest file that is read of git's: `packed-refs` has a line a branch.
+const MAX_GIT: u64 = 16 << 20;
 
 /// What a sink, and `run.json`, know of a run before it begins.
 #[derive(Debug, Clone, Serialize)]
@@ -142,17 +145,31 @@ fn write(
 
 /// The commit of the checkout that the program runs in, read from its files: no `git` is needed.
 fn git_commit() -> Option<String> {
-    let here = std::env::current_dir().ok()?;
+    commit_of(&std::env::current_dir().ok()?)
+}
+
+fn commit_of(here: &Path) -> Option<String> {
     let git = here.ancestors().map(|dir| dir.join(".git")).find(|git| git.is_dir())?;
-    let head = fs::read_to_string(git.join("HEAD")).ok()?;
-    let head = head.trim();
-    let Some(branch) = head.strip_prefix("ref: ") else { return Some(head.to_owned()) };
-    if let Ok(commit) = fs::read_to_string(git.join(branch)) {
-        return Some(commit.trim().to_owned());
+    let head = git_text(&git, "HEAD")?;
+    let Some(branch) = head.trim().strip_prefix("ref: ") else { return commit(&head) };
+    if let Some(text) = git_text(&git, branch) {
+        return commit(&text);
     }
-    let packed = fs::read_to_string(git.join("packed-refs")).ok()?;
+    let packed = git_text(&git, "packed-refs")?;
     let line = packed.lines().find(|line| line.ends_with(branch))?;
-    line.split_whitespace().next().map(str::to_owned)
+    commit(line.split_whitespace().next()?)
+}
+
+/// A small file of git's own; the checkout may be from elsewhere, so nothing is read through a link or from outside.
+fn git_text(git: &Path, name: &str) -> Option<String> {
+    String::from_utf8(files::read(git, name, MAX_GIT).ok()?).ok()
+}
+
+/// The name of a commit, if it is one: nothing else of a file is ever repeated.
+fn commit(text: &str) -> Option<String> {
+    let text = text.trim();
+    let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_hex && matches!(text.len(), 40 | 64)).then(|| text.to_owned())
 }
 
 /// Seconds since 1970.
@@ -160,4 +177,37 @@ pub(crate) fn now() -> f64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_checkout_from_elsewhere_gives_its_commit_and_no_other_file() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let git = dir.path().join(".git");
+        fs::create_dir_all(git.join("refs/heads")).expect("a folder");
+        let secret = dir.path().join("secret");
+        let hash = "c0ffee5ec2e7".repeat(4)[..40].to_owned();
+        fs::write(&secret, &hash).expect("a file");
+        let found = |head: &str| {
+            fs::write(git.join("HEAD"), head).expect("a file");
+            commit_of(dir.path())
+        };
+        assert_eq!(found(&hash), Some(hash.clone()));
+        assert_eq!(found("ref: ../secret"), None);
+        assert_eq!(found("password of mine"), None);
+        symlink(&secret, git.join("refs/heads/link")).expect("a link");
+        assert_eq!(found("ref: refs/heads/link"), None);
+        fs::write(git.join("refs/heads/main"), format!("{hash}\n")).expect("a file");
+        assert_eq!(found("ref: refs/heads/main\n"), Some(hash));
+        fs::remove_file(git.join("HEAD")).expect("the file");
+        symlink(&secret, git.join("HEAD")).expect("a link");
+        assert_eq!(commit_of(dir.path()), None);
+        fs::remove_file(git.join("HEAD")).expect("the link");
+        symlink("/dev/zero", git.join("HEAD")).expect("a link");
+        assert_eq!(commit_of(dir.path()), None);
+    }
 }
