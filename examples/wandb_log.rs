@@ -2,6 +2,7 @@
 
 use bdh::BoxError;
 use bdh_callbacks::wandb;
+use bdh_examples::page::say;
 use clap::{Parser, Subcommand};
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let Err(error) = run(Args::parse().command) else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
+    bdh_examples::page::error(&*error);
     ExitCode::FAILURE
 }
 
@@ -46,23 +47,28 @@ fn at(path: &Path, error: &dyn Error) -> String {
     text
 }
 
-#[expect(clippy::print_stdout, reason = "what a command does is what it prints")]
 fn run(command: Command) -> Result<(), BoxError> {
     match command {
         Command::Sync { run } => {
             let synced = wandb::sync(&run).map_err(|error| at(&run, &error))?;
-            synced.remarks.iter().for_each(|remark| println!("{remark}"));
+            synced.remarks.iter().for_each(say);
             let url = synced.url.unwrap_or_default();
-            println!("{} rows and {} files or artifacts are at {url}", synced.rows, synced.files);
+            say(format_args!(
+                "{} rows and {} files or artifacts are at {url}",
+                synced.rows, synced.files
+            ));
         }
         Command::Repair { log } => {
             let repaired = wandb::repair(&log).map_err(|error| at(&log, &error))?;
-            println!(
+            say(format_args!(
                 "{} records kept; damaged places: {}, with {} bytes lost",
                 repaired.kept, repaired.damaged, repaired.lost
-            );
+            ));
             if repaired.damaged > 0 {
-                println!("the log as it was: {}", log.with_extension("wandb.damaged").display());
+                say(format_args!(
+                    "the log as it was: {}",
+                    log.with_extension("wandb.damaged").display()
+                ));
             }
         }
     }

@@ -168,20 +168,27 @@ fn write(
 
 /// The commit of the checkout that the program runs in, read from its files: no `git` is needed.
 fn git_commit() -> Option<String> {
-    let here = std::env::current_dir().ok()?;
+    commit_of(&std::env::current_dir().ok()?)
+}
+
+fn commit_of(here: &Path) -> Option<String> {
     let git = here.ancestors().map(|dir| dir.join(".git")).find(|git| git.is_dir())?;
-    let read = |name: &str| String::from_utf8(files::read(&git, name, MAX_REFS).ok()?).ok();
-    let head = read("HEAD")?;
+    let head = git_text(&git, "HEAD")?;
     let Some(branch) = head.trim().strip_prefix("ref: ") else { return commit(&head) };
-    if let Some(text) = read(branch) {
+    if let Some(text) = git_text(&git, branch) {
         return commit(&text);
     }
-    let packed = read("packed-refs")?;
+    let packed = git_text(&git, "packed-refs")?;
     let line = packed.lines().find(|line| line.split(' ').nth(1) == Some(branch))?;
     commit(line.split(' ').next()?)
 }
 
-/// A commit's number. Any other text is not noted: the checkout may be somebody else's.
+/// A small file of git's own; the checkout may be from elsewhere, so nothing is read through a link or from outside.
+fn git_text(git: &Path, name: &str) -> Option<String> {
+    String::from_utf8(files::read(git, name, MAX_REFS).ok()?).ok()
+}
+
+/// A commit's number. No other text is noted: the checkout may be from elsewhere.
 fn commit(text: &str) -> Option<String> {
     let text = text.trim();
     let is_one = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -193,4 +200,37 @@ pub(crate) fn now() -> f64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_checkout_from_elsewhere_gives_its_commit_and_no_other_file() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let git = dir.path().join(".git");
+        fs::create_dir_all(git.join("refs/heads")).expect("a folder");
+        let secret = dir.path().join("secret");
+        let hash = "c0ffee5ec2e7".repeat(4)[..40].to_owned();
+        fs::write(&secret, &hash).expect("a file");
+        let found = |head: &str| {
+            fs::write(git.join("HEAD"), head).expect("a file");
+            commit_of(dir.path())
+        };
+        assert_eq!(found(&hash), Some(hash.clone()));
+        assert_eq!(found("ref: ../secret"), None);
+        assert_eq!(found("password of mine"), None);
+        symlink(&secret, git.join("refs/heads/link")).expect("a link");
+        assert_eq!(found("ref: refs/heads/link"), None);
+        fs::write(git.join("refs/heads/main"), format!("{hash}\n")).expect("a file");
+        assert_eq!(found("ref: refs/heads/main\n"), Some(hash));
+        fs::remove_file(git.join("HEAD")).expect("the file");
+        symlink(&secret, git.join("HEAD")).expect("a link");
+        assert_eq!(commit_of(dir.path()), None);
+        fs::remove_file(git.join("HEAD")).expect("the link");
+        symlink("/dev/zero", git.join("HEAD")).expect("a link");
+        assert_eq!(commit_of(dir.path()), None);
+    }
 }

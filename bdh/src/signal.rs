@@ -1,4 +1,6 @@
 //! SIGINT and SIGTERM: the first one ends the run cleanly, the second one the process at once.
+//!
+//! While the sinks close, the next one ends what they wait for, and only the one after it the process.
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -35,6 +37,16 @@ impl SignalWatch {
     /// Whether a signal asked the run to stop.
     pub(crate) fn asked(&self) -> bool {
         self.0.asked.load(Ordering::Relaxed)
+    }
+
+    /// Makes the next signal one that [`asked_again`](Self::asked_again) reports, even if an earlier one ended the run.
+    pub(crate) fn listen_again(&self) {
+        self.0.deadly.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether a signal came after [`listen_again`](Self::listen_again).
+    pub(crate) fn asked_again(&self) -> bool {
+        self.0.deadly.load(Ordering::Relaxed)
     }
 }
 

@@ -421,7 +421,7 @@ impl<T: Task> Trainer<T> {
         let mut progress = std::mem::take(&mut self.progress);
         progress.overhead.rows = self.callbacks.costs();
         progress.overhead.budget = self.settings.overhead_budget;
-        let Progress { mut writers, last, mut problems, overhead, .. } = progress;
+        let Progress { mut writers, last, mut problems, overhead, signals, .. } = progress;
         let step = self.clock.step;
         let note = |problems: &[Problem]| {
             // Sinks may take a while to close, and the directory may be another run's by then.
@@ -436,7 +436,7 @@ impl<T: Task> Trainer<T> {
         let late = writers.flush().wait();
         writers.lose_patience(&late, step);
         let _ = note(&problems); // tried again below
-        writers.close(&outcome, step, &mut problems, note);
+        writers.close(&outcome, step, &mut problems, signals.as_ref(), note);
         let last = last.map(|last| last.developed(|_, _| ()).into_owned()); // the sinks have told what failed
         let is_there = self.check_dir();
         let ended = ended.and_then(|outcome| is_there.map(|()| outcome));

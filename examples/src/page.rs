@@ -1,6 +1,6 @@
 //! What a program says, on lines that fit a terminal.
 
-use bdh::ConfigError;
+use bdh::{ConfigError, printable};
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -10,7 +10,12 @@ const COLUMNS: usize = 100;
 
 /// Prints a line. A pipe that was closed, as by `head`, is no reason to end a run.
 pub fn say(line: impl Display) {
-    drop(writeln!(io::stdout(), "{line}"));
+    print(io::stdout(), &line.to_string());
+}
+
+/// Prints text that may hold what a server, a file or another program said.
+fn print(mut to: impl Write, text: &str) {
+    drop(writeln!(to, "{}", printable(text)));
 }
 
 /// Prints `note: …` or `warning: …`, with the lines after the first indented.
@@ -20,16 +25,16 @@ pub fn remark(kind: &str, text: impl Display) {
 
 /// Prints an error and its causes on stderr.
 pub fn error(error: &(dyn Error + 'static)) {
-    drop(writeln!(io::stderr(), "error: {}", with_causes(error)));
+    print(io::stderr(), &format!("error: {}", with_causes(error)));
     if let Some(ConfigError::Changed { changes, .. }) = error.downcast_ref() {
         let keys: Vec<_> = changes.iter().map(|change| change.key.as_str()).collect();
-        drop(writeln!(io::stderr(), "On the command line: --allow-changed {}", keys.join(",")));
+        print(io::stderr(), &format!("On the command line: --allow-changed {}", keys.join(",")));
     }
 }
 
 /// Prints a warning on stderr, where a quiet run has nothing else to say.
 pub fn warn(text: impl Display) {
-    drop(writeln!(io::stderr(), "warning: {text}"));
+    print(io::stderr(), &format!("warning: {text}"));
 }
 
 /// An error and its causes as one sentence.

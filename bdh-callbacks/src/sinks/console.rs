@@ -31,10 +31,11 @@ impl Console {
         Self { line_every: steps.max(1), ..self }
     }
 
-    /// A line that stands above the bar, or just a line.
+    /// A line that stands above the bar, or just a line. It may hold what a server or a file said.
     fn say(&self, line: &str) {
+        let line = bdh::printable(line);
         match &self.bar {
-            Some(bar) => bar.println(line),
+            Some(bar) => bar.println(&line),
             // A closed pipe is no reason to end a run.
             None => drop(writeln!(io::stdout(), "{line}")),
         }

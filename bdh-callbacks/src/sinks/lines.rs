@@ -87,7 +87,8 @@ impl Lines {
     fn time_left(&self, step: u64) -> Option<Duration> {
         let done = step.checked_sub(self.from.step).filter(|done| *done > 0)?;
         let left = self.steps.checked_sub(step).filter(|left| *left > 0)?;
-        Some(self.from.time.elapsed().mul_f64(left as f64 / done as f64))
+        let left = self.from.time.elapsed().as_secs_f64() * (left as f64 / done as f64);
+        Duration::try_from_secs_f64(left).ok() // a run may have more steps than time has seconds
     }
 }
 
@@ -132,7 +133,7 @@ fn with_commas(number: f64) -> String {
 }
 
 /// `45s`, `3m20s`, `2h05m`.
-fn short(time: Duration) -> String {
+pub(crate) fn short(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -144,6 +145,26 @@ fn short(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_of_more_steps_than_time_has_seconds_has_lines_without_a_remaining_time() {
+        let run = RunInfo {
+            name: String::new(),
+            dir: None,
+            steps: u64::MAX,
+            seed: 0,
+            config: serde_json::Value::Null,
+            resumed_at: None,
+            resumed_record: None,
+            started_at: 0.0,
+            feedback: bdh::Feedback::default(),
+        };
+        let mut lines = Lines::new(Some(1), &run);
+        lines.from.time =
+            Instant::now().checked_sub(Duration::from_secs(3)).expect("a running machine");
+        let record = Record { clock: Clock { step: 1, ..Clock::default() }, values: Vec::new() };
+        assert_eq!(lines.of(&record), ["Step: 1/18446744073709551615"]);
+    }
 
     #[test]
     fn times_rates_and_losses_are_short() {

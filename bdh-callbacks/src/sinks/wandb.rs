@@ -9,6 +9,7 @@ mod journal;
 #[cfg(test)]
 #[path = "../../tests/support/judges.rs"]
 mod judges;
+mod limit;
 #[cfg(feature = "wandb-online")]
 mod live;
 mod log;
@@ -52,7 +53,7 @@ use std::time::Duration;
 /// | scalar | a metric, drawn over `step`; NaN and the infinities as they are |
 /// | histogram | a histogram of at most 512 bins; `<key>/nonfinite` counts what is in no bin |
 /// | text | a table of one row: `step`, `text` |
-/// | table, image, HTML | media of that kind |
+/// | table, image, HTML | media of that kind; cells of a table stay text |
 /// | file | an artifact `<kind>-<run id>` with its aliases, `latest` among them |
 ///
 /// Files go to `wandb/` in `WANDB_DIR` if that is set, in the run directory, or without one in the current directory.
@@ -165,8 +166,8 @@ impl Wandb {
     }
 
     /// How long the end of an online run waits for what is left to arrive at a server that takes it. Defaults to
-    /// 5 minutes; a server that is away is waited for 30 s at most. What has not arrived then is told, with the
-    /// command that sends it.
+    /// 5 minutes; a server that is away is waited for 30 s at most, and Ctrl-C ends the wait at once. What has not
+    /// arrived then is reported, with the command that sends it.
     #[must_use]
     pub fn finish_timeout(mut self, timeout: Duration) -> Self {
         self.finish_timeout = Some(timeout);

@@ -176,6 +176,21 @@ fn connect(client: TcpStream, port: u16, open: &Mutex<Vec<TcpStream>>) {
 
 /// A server that answers every request in one way, or never; gives back its address and what it was sent.
 pub(crate) fn always(answer: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
+    answers(move |_| answer.map(str::to_owned))
+}
+
+/// An HTTP answer of a status line, more headers and a body.
+pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
+    let len = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}Connection: close\r\nContent-Length: {len}\r\n\r\n{body}"
+    )
+}
+
+/// A server that answers as it is told, or never; gives back its address and what it was sent.
+pub(crate) fn answers(
+    answer: impl Fn(&str) -> Option<String> + Send + 'static,
+) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -183,19 +198,34 @@ pub(crate) fn always(answer: Option<&'static str>) -> (String, Arc<Mutex<Vec<Str
     thread::spawn(move || {
         let mut kept = Vec::new();
         for mut client in listener.incoming().flatten() {
-            let mut request = vec![0; 1 << 16];
-            let read = client.read(&mut request).unwrap_or(0);
-            heard
-                .lock()
-                .expect("no panic")
-                .push(String::from_utf8_lossy(&request[..read]).into_owned());
-            match answer {
+            let request = request(&mut client);
+            match answer(&request) {
                 Some(answer) => drop(client.write_all(answer.as_bytes())),
                 None => kept.push(client),
             }
+            heard.lock().expect("no panic").push(request);
         }
     });
     (url, asked)
+}
+
+/// Reads a request, whose body may come behind its head.
+fn request(client: &mut TcpStream) -> String {
+    let mut bytes = vec![0; 1 << 16];
+    let mut len = 0;
+    loop {
+        let read = client.read(&mut bytes[len..]).unwrap_or(0);
+        len += read;
+        let text = String::from_utf8_lossy(&bytes[..len]);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let head = head.to_lowercase();
+        let size =
+            head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+        let is_tls = !bytes[0].is_ascii_alphabetic(); // its end is not known here
+        if read == 0 || is_tls || (text.contains("\r\n\r\n") && body.len() >= size.unwrap_or(0)) {
+            return text.into_owned();
+        }
+    }
 }
 
 pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {

@@ -3,6 +3,7 @@
 use super::Sink;
 use super::feedback::{Feedback, Said};
 use crate::outcome::{Outcome, Problem, StopReason, chain};
+use crate::signal::SignalWatch;
 use crate::{BoxError, Record};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -102,7 +103,8 @@ impl Writers {
         }
     }
 
-    /// Closes every sink and waits for its thread; those last that show how the others ended.
+    /// Closes every sink and waits for its thread; those last that show how the others ended. A signal that comes
+    /// meanwhile ends what the sinks themselves wait for.
     ///
     /// `note` writes down all problems, and returns the one of not being able to: before the last sinks are closed, which
     /// show that, and again if those have problems of their own.
@@ -111,15 +113,23 @@ impl Writers {
         outcome: &Outcome,
         step: u64,
         problems: &mut Vec<Problem>,
+        signals: Option<&SignalWatch>,
         note: impl Fn(&[Problem]) -> Option<Problem>,
     ) {
-        self.close_those(false, outcome, step, problems);
+        if let Some(signals) = signals {
+            // One that came too late to stop the run is meant for this wait.
+            if signals.asked() && *outcome != Outcome::Stopped(StopReason::Signal) {
+                self.hurry();
+            }
+            signals.listen_again();
+        }
+        self.close_those(false, outcome, step, problems, signals);
         let noted = problems.len();
         if let Some(problem) = note(problems) {
             self.tell(&problem);
             problems.push(problem);
         }
-        self.close_those(true, outcome, step, problems);
+        self.close_those(true, outcome, step, problems, signals);
         if problems.len() > noted {
             let _ = note(problems); // a failure has been reported, or there is no sink left to show it
         }
@@ -132,16 +142,38 @@ impl Writers {
         outcome: &Outcome,
         step: u64,
         problems: &mut Vec<Problem>,
+        signals: Option<&SignalWatch>,
     ) {
         self.hear(problems);
-        let ending = |writer: &&mut Writer| writer.may_thin == shows;
-        for writer in self.all.iter_mut().filter(ending) {
+        let began = Instant::now();
+        for writer in self.all.iter().filter(|writer| writer.may_thin == shows) {
             writer.send_now(Message::Close(outcome.clone()));
         }
-        for writer in self.all.iter_mut().filter(ending) {
-            writer.join(step);
+        while self.is_closing(shows, began, step) {
+            if signals.is_some_and(SignalWatch::asked_again) {
+                self.hurry();
+            }
+            self.hear(problems); // a sink that waits says so, and those that show it are open still
+            thread::sleep(Duration::from_millis(1));
         }
         self.hear(problems);
+    }
+
+    fn hurry(&self) {
+        self.all.iter().for_each(|writer| writer.run.hurry());
+    }
+
+    /// Whether a sink is still at work, of those that show the others' end or of the others; gives up on those that
+    /// take longer than their patience.
+    fn is_closing(&mut self, shows: bool, began: Instant, step: u64) -> bool {
+        let mut is_closing = false;
+        for writer in self.all.iter_mut().filter(|writer| writer.may_thin == shows) {
+            if began.elapsed() >= writer.patience && writer.is_at_work() {
+                writer.lose_patience(step); // the thread stays behind, and the program can end
+            }
+            is_closing |= writer.is_at_work();
+        }
+        is_closing
     }
 
     /// Collects what sinks have said from their threads.
@@ -232,16 +264,8 @@ impl Writer {
         }
     }
 
-    fn join(&mut self, step: u64) {
-        let Some(thread) = self.thread.take() else { return };
-        let deadline = Instant::now() + self.patience;
-        while !self.gave_up && !thread.is_finished() {
-            if Instant::now() >= deadline {
-                self.lose_patience(step); // the thread stays behind, and the program can end
-                return;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
+    fn is_at_work(&self) -> bool {
+        !self.gave_up && self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     fn lose_patience(&mut self, step: u64) {
@@ -424,7 +448,7 @@ mod tests {
         writers.lose_patience(&late, 3);
         writers.write(&Arc::new(record(4, 0)));
         assert!(writers.flush().wait().is_empty());
-        writers.close(&Outcome::Completed, 4, &mut problems, |_| None);
+        writers.close(&Outcome::Completed, 4, &mut problems, None, |_| None);
         assert!(began.elapsed() < Duration::from_secs(5));
         assert_eq!(told(&problems), [("hung", "it did not finish in 50ms", 3)]);
         assert_eq!(memory.records().len(), 4);
@@ -444,7 +468,7 @@ mod tests {
         }
         writers.hear(&mut problems);
         assert_eq!(told(&problems), [("hung", "it is 256 MiB of records behind", 1)]);
-        writers.close(&Outcome::Completed, 1, &mut problems, |_| None);
+        writers.close(&Outcome::Completed, 1, &mut problems, None, |_| None);
         assert_eq!((problems.len(), memory.records().len()), (1, 12));
     }
 
@@ -458,7 +482,7 @@ mod tests {
             writers.write(&big);
         }
         drop(keep);
-        writers.close(&Outcome::Completed, 1, &mut problems, |_| None);
+        writers.close(&Outcome::Completed, 1, &mut problems, None, |_| None);
         assert_eq!(told(&problems), []);
         assert_eq!(memory.records().len(), 100);
     }

@@ -142,5 +142,5 @@ pub(super) fn last_words(log: &Path) -> Option<String> {
     file.take(LAST).read_to_end(&mut tail).ok()?;
     let tail = String::from_utf8_lossy(&tail);
     let line = tail.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.trim().to_owned())
+    Some(crate::printable(line.trim()).into_owned())
 }

@@ -51,7 +51,7 @@ impl Queue {
     /// Ends the run and waits for the sinks. Tells what failed.
     #[must_use]
     pub fn close(mut self, outcome: &Outcome) -> Vec<Problem> {
-        self.writers.close(outcome, self.step, &mut self.problems, |_| None);
+        self.writers.close(outcome, self.step, &mut self.problems, None, |_| None);
         self.problems
     }
 }

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Digits of the names by which W&B's programs tell artifacts apart before the server knows them.
@@ -16,28 +16,26 @@ const CLIENT_ID: usize = 128;
 /// Takes what lies at `path` into `staging`, a folder that is not there yet, so that it is still there when it is
 /// sent, and describes it.
 ///
-/// What `is_final`, as a checkpoint is, is linked where the file system can; everything else is copied, since whoever
-/// rewrites it would rewrite the link.
+/// Checkpoints of the run in `run_dir` are linked where the file system can; everything else is copied, since whoever
+/// rewrites it would rewrite the link. Nothing is taken through a link, which could lead to a private file.
 pub(super) fn stage(
     path: &Path,
     kind: &str,
     aliases: &[String],
     run_id: &str,
     staging: &Path,
-    is_final: bool,
+    run_dir: Option<&Path>,
 ) -> io::Result<Artifact> {
     let path = std::path::absolute(path)?;
+    let source = Source::of(&path, run_dir)?;
     let mut files = Vec::new();
-    collect(&path, &mut files).map_err(|error| about(&path, &error))?;
-    let root = if path.is_dir() { &path } else { path.parent().unwrap_or(&path) };
+    collect(&source.root, &source.within, &mut files).map_err(|error| about(&path, error))?;
     let staging = std::path::absolute(staging)?;
-    fs::create_dir_all(staging.parent().unwrap_or(&staging))?;
     fs::create_dir(&staging)?; // another artifact's files must never be written over
     let mut contents = Vec::with_capacity(files.len());
     for file in files {
-        let entry =
-            stage_file(&file, root, &staging, is_final).map_err(|error| about(&file, &error))?;
-        contents.push(entry);
+        let entry = stage_file(&source, &file, &staging);
+        contents.push(entry.map_err(|error| about(&source.root.join(&file), error))?);
     }
     contents.sort_by(|a, b| a.path.cmp(&b.path));
     let mut all = vec!["latest".to_owned()];
@@ -64,45 +62,65 @@ pub(super) fn stage(
     })
 }
 
-/// An error that says which file it is about.
-pub(super) fn about(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
+/// An error that says which file it is about; one about a link or a device says so itself.
+pub(super) fn about(path: &Path, error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => error,
+        kind => io::Error::new(kind, format!("`{}`: {error}", path.display())),
+    }
 }
 
-/// All files at and below a path.
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    let kind = fs::metadata(path)?;
-    if kind.is_file() {
-        files.push(path.to_owned());
+/// What an artifact is made of.
+struct Source {
+    /// A folder that the user has chosen, which may be a link; no path below it contains one.
+    root: PathBuf,
+    /// From there to the file or the folder.
+    within: PathBuf,
+    /// The folder in `within` that names of files are relative to.
+    top: PathBuf,
+    /// Whether nothing is ever written there again.
+    is_final: bool,
+}
+
+impl Source {
+    fn of(path: &Path, run_dir: Option<&Path>) -> io::Result<Self> {
+        let run_dir = run_dir.map(std::path::absolute).transpose()?;
+        let checkpoints = run_dir.as_ref().map(|dir| dir.join("checkpoints"));
+        let is_final = checkpoints.as_ref().is_some_and(|dir| path.starts_with(dir));
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+        let roots = checkpoints.into_iter().chain(run_dir);
+        let root = roots.into_iter().find(|root| folder.starts_with(root));
+        let root = root.unwrap_or_else(|| folder.to_owned());
+        let below = |path: &Path| path.strip_prefix(&root).map(Path::to_owned);
+        let within = below(path).map_err(io::Error::other)?;
+        let top = below(folder).map_err(io::Error::other)?;
+        Ok(Self { root, within, top, is_final })
+    }
+}
+
+/// All files at and below a path. What is neither a file nor a folder is refused where it is opened.
+fn collect(root: &Path, within: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    let path = root.join(within);
+    let is_root = within.as_os_str().is_empty(); // which may be a link
+    if !is_root && !fs::symlink_metadata(&path)?.is_dir() {
+        files.push(within.to_owned());
         return Ok(());
     }
-    if !kind.is_dir() {
-        return Err(io::Error::other("it is neither a file nor a folder"));
-    }
     for entry in fs::read_dir(path)? {
-        let path = entry?.path();
-        // A link to a folder may lead back to this one.
-        if !(path.is_symlink() && path.is_dir()) {
-            collect(&path, files)?;
-        }
+        collect(root, &within.join(entry?.file_name()), files)?;
     }
     Ok(())
 }
 
-fn stage_file(
-    file: &Path,
-    root: &Path,
-    staging: &Path,
-    is_final: bool,
-) -> io::Result<ManifestEntry> {
-    let within = file.strip_prefix(root).map_err(io::Error::other)?;
-    let name = within.to_str().ok_or_else(|| io::Error::other("its name is not Unicode"))?;
-    let staged = staging.join(within);
+fn stage_file(source: &Source, file: &Path, staging: &Path) -> io::Result<ManifestEntry> {
+    let named = file.strip_prefix(&source.top).map_err(io::Error::other)?;
+    let name = named.to_str().ok_or_else(|| io::Error::other("its name is not Unicode"))?;
+    let mut opened = bdh::files::open(&source.root, file)?;
+    let staged = staging.join(named);
     fs::create_dir_all(staged.parent().unwrap_or(staging))?;
-    if !is_final || fs::hard_link(file, &staged).is_err() {
-        fs::copy(file, &staged)?;
-    }
-    let (digest, size) = md5_of(&staged)?;
+    let is_linked = source.is_final && link(&source.root.join(file), &opened, &staged);
+    let copy = if is_linked { None } else { Some(File::create_new(&staged)?) };
+    let (digest, size) = md5_of(&mut opened, copy)?;
     Ok(ManifestEntry {
         path: if cfg!(windows) { name.replace('\\', "/") } else { name.to_owned() },
         digest: STANDARD.encode(digest),
@@ -111,9 +129,33 @@ fn stage_file(
     })
 }
 
-/// The MD5 and the size of a file, read piece by piece.
-fn md5_of(path: &Path) -> io::Result<([u8; 16], u64)> {
-    let mut file = File::open(path)?;
+/// Gives an open file a second name, if the file system can, and if `path` is still the name of that very file.
+fn link(path: &Path, opened: &File, staged: &Path) -> bool {
+    if fs::hard_link(path, staged).is_err() {
+        return false;
+    }
+    let is_same = is_file_at(opened, staged).unwrap_or(false);
+    if !is_same {
+        let _ = fs::remove_file(staged); // the copy that is made instead fails if it is there still
+    }
+    is_same
+}
+
+#[cfg(unix)]
+fn is_file_at(opened: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (opened, there) = (opened.metadata()?, fs::symlink_metadata(path)?);
+    Ok((opened.dev(), opened.ino()) == (there.dev(), there.ino()))
+}
+
+/// The standard library does not tell one file from another here.
+#[cfg(not(unix))]
+fn is_file_at(_: &File, path: &Path) -> io::Result<bool> {
+    Ok(fs::symlink_metadata(path)?.is_file())
+}
+
+/// The MD5 and the size of a file, read piece by piece, each of which goes into the copy as well.
+fn md5_of(file: &mut File, mut copy: Option<File>) -> io::Result<([u8; 16], u64)> {
     let mut hash = Md5::new();
     let mut piece = vec![0; 1 << 20];
     let mut size = 0;
@@ -123,6 +165,9 @@ fn md5_of(path: &Path) -> io::Result<([u8; 16], u64)> {
             return Ok((hash.finalize().into(), size));
         }
         hash.update(&piece[..len]);
+        if let Some(copy) = &mut copy {
+            copy.write_all(&piece[..len])?;
+        }
         size += len as u64;
     }
 }
@@ -144,14 +189,14 @@ mod tests {
     #[test]
     fn digests_are_those_that_the_python_package_computes() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let checkpoint = dir.path().join("a folder ü");
-        fs::create_dir(&checkpoint).expect("a folder");
+        let checkpoint = dir.path().join("checkpoints/a folder ü");
+        fs::create_dir_all(&checkpoint).expect("a folder");
         fs::write(checkpoint.join("model.bin"), "hello").expect("a file");
         fs::write(checkpoint.join("state.json"), "{}").expect("a file");
         let aliases = ["early-250".to_owned()];
         let staging = dir.path().join("staging");
-        let artifact =
-            stage(&checkpoint, "model", &aliases, "abc", &staging, true).expect("an artifact");
+        let artifact = stage(&checkpoint, "model", &aliases, "abc", &staging, Some(dir.path()));
+        let artifact = artifact.expect("an artifact");
         // Of `wandb.Artifact(..).add_dir(..)`, wandb 0.31.0, over the same two files.
         assert_eq!(artifact.digest, "078680b3916e0fbd403233b118fa9da5");
         let contents = artifact.manifest.expect("a manifest").contents;
@@ -168,23 +213,61 @@ mod tests {
     #[test]
     fn no_staged_file_is_written_over_and_none_that_may_change_is_linked() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let file = dir.path().join("samples.txt");
+        fs::create_dir(dir.path().join("checkpoints")).expect("a folder");
+        let file = dir.path().join("checkpoints/samples.txt");
         fs::write(&file, "first").expect("a file");
         let staging = dir.path().join("staging");
-        let staged = |is_final| stage(&file, "text", &[], "abc", &staging, is_final);
-        let artifact = staged(false).expect("an artifact");
+        let staged = |run_dir| stage(&file, "text", &[], "abc", &staging, run_dir);
+        let artifact = staged(None).expect("an artifact");
         fs::write(&file, "second").expect("a file that is written again");
         let contents = artifact.manifest.expect("a manifest").contents;
         assert_eq!(fs::read_to_string(&contents[0].local_path).expect("the staged file"), "first");
-        assert!(staged(true).is_err(), "the folder is there already");
+        assert!(staged(Some(dir.path())).is_err(), "the folder is there already");
         assert_eq!(fs::read_to_string(&file).expect("the file"), "second");
     }
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let error = stage(&dir.path().join("gone"), "model", &[], "abc", dir.path(), true)
+        let error = stage(&dir.path().join("gone"), "model", &[], "abc", dir.path(), None)
             .expect_err("no file");
         assert!(error.to_string().contains("gone`: "), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_link_and_no_odd_file_gets_into_an_artifact() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (run, outside) = (dir.path().join("run"), dir.path().join("outside"));
+        let step = run.join("checkpoints/step_00000001");
+        fs::create_dir_all(&step).expect("a folder");
+        fs::create_dir(&outside).expect("a folder");
+        fs::write(outside.join("key"), "secret").expect("a file");
+        fs::write(step.join("state.json"), "{}").expect("a file");
+        symlink(&outside, run.join("checkpoints/step_00000002")).expect("a link");
+        symlink(&outside, run.join("notes")).expect("a link");
+        let made = std::process::Command::new("mkfifo").arg(run.join("fifo")).status();
+        assert!(made.expect("mkfifo").success());
+        symlink("/dev/zero", run.join("zero")).expect("a link");
+
+        let mut count = 0;
+        let mut staged = |within: &str| {
+            count += 1;
+            let staging = dir.path().join(format!("staging-{count}"));
+            let staged = stage(&run.join(within), "model", &[], "abc", &staging, Some(&run));
+            staged.map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(staged("checkpoints/step_00000001"), Ok(()));
+        let through =
+            ["checkpoints/step_00000002", "checkpoints/step_00000002/key", "notes/key", "zero"];
+        for within in through {
+            let error = staged(within).expect_err("a link");
+            assert!(error.ends_with("is, or leads through, a link"), "{within}: {error}");
+        }
+        assert!(staged("fifo").expect_err("a FIFO").ends_with("is not a regular file"));
+        symlink(outside.join("key"), step.join("model.bin")).expect("a link");
+        let error = staged("checkpoints/step_00000001").expect_err("a link");
+        assert!(error.ends_with("model.bin` is, or leads through, a link"), "{error}");
     }
 }

@@ -1,12 +1,17 @@
 //! The upload of a run that goes on.
 
+use super::folder;
 use super::online::{News, Pace, Tell, Upload, Uploader, tell_run};
 use super::session::Session;
 use super::text::shell;
+use crate::sinks::lines::short;
 use bdh::BoxError;
-use std::fs::{self, File};
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A wait that is shorter is not worth a line.
+const SHOWN_AFTER: Duration = Duration::from_secs(1);
 
 /// Sends the log of a session while it is written.
 pub(super) struct Live(Uploader);
@@ -16,7 +21,7 @@ impl Live {
     pub(super) fn start(session: &Session) -> Result<Self, BoxError> {
         let upload = Upload {
             log: session.folder.log(),
-            files: session.folder.files(),
+            run: session.folder.root.clone(),
             settings: session.settings.clone(),
             pace: Pace::default(),
         };
@@ -25,11 +30,17 @@ impl Live {
 
     /// Waits for the rest of the log to arrive, but no longer than `timeout`, and says how that ended.
     pub(super) fn finish(self, session: &Session, timeout: Duration) {
-        let finished = self.0.finish(timeout);
+        let mut is_shown = false;
+        let finished = self.0.finish(timeout, |waited| {
+            if waited >= SHOWN_AFTER && !std::mem::replace(&mut is_shown, true) {
+                session.say(waiting(session, timeout));
+            }
+            session.feedback.is_hurried()
+        });
         let folder = &session.folder;
         let Some(why) = finished.left else {
             // As `wandb sync` does, which then passes the run over; and what was kept for it has arrived.
-            let _ = File::create(folder.synced());
+            let _ = folder::create(&folder.synced());
             let _ = fs::remove_dir_all(folder.artifacts());
             return session.say("wandb: the run is complete on the server");
         };
@@ -43,6 +54,17 @@ impl Live {
         };
         session.tell("upload", &why, &consequence);
     }
+}
+
+/// What the end of a run waits for, and how long.
+fn waiting(session: &Session, timeout: Duration) -> String {
+    let server = &session.settings.base_url;
+    let away = short(Pace::default().farewell.min(timeout));
+    format!(
+        "wandb: waiting for {server} to take the rest of the run: {} at most, {away} while it does not answer; Ctrl-C \
+         ends the wait, and the log stays",
+        short(timeout)
+    )
 }
 
 /// Passes on what the uploader has to say; where the user wants silence, only what failed.

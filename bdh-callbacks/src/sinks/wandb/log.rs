@@ -4,6 +4,7 @@
 //! is one chunk, or several where it meets the end of a block; a chunk is a CRC-32, a length, a type, and its
 //! bytes, and never spans two blocks.
 
+use super::folder;
 use crate::sinks::on_disk::{BACKLOG, check_not_deleted};
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 const MAGIC: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
 
 const BLOCK: u64 = 32 << 10;
+
+/// Bytes of the longest record that is read; the trainer gives up a sink that is so far behind.
+const MAX_RECORD: usize = 256 << 20;
 
 /// Bytes of a chunk before its content.
 const CHUNK_HEAD: u64 = 7;
@@ -51,6 +55,7 @@ impl LogWriter {
     ///
     /// Those of the file system.
     pub(crate) fn go_on(path: &Path, len: u64) -> io::Result<Self> {
+        folder::open(path)?; // it will be cut, so it must be no link to another file
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.set_len(len)?;
         file.seek(SeekFrom::Start(len))?;
@@ -197,7 +202,7 @@ impl LogReader {
     ///
     /// [`LogError::NotALog`] if it is something else, or those of the file system.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
-        let mut file = File::open(path)?;
+        let mut file = folder::open(path)?;
         let mut magic = [0; MAGIC.len()];
         match file.read_exact(&mut magic) {
             Ok(()) if magic == MAGIC => {}
@@ -242,6 +247,9 @@ impl LogReader {
                 return Err(LogError::Damaged { at });
             }
             record.extend_from_slice(&self.block[chunk.content]);
+            if record.len() > MAX_RECORD {
+                return Err(LogError::Damaged { at });
+            }
             at = chunk.end;
             if matches!(chunk.kind, FULL | LAST) {
                 self.offset = at;

@@ -2,8 +2,9 @@
 //!
 //! It counts bytes of the log, so whoever cuts the log lowers it, with or without the upload in this program.
 
+use super::folder::read_note;
+use bdh::files::write_atomically;
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -32,15 +33,12 @@ pub(super) struct Counts {
 impl Note {
     /// The note about a log, if there is one that can be read.
     pub(super) fn about(log: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path(log)).ok()?).ok()
+        serde_json::from_slice(&read_note(&path(log)).ok()?).ok()
     }
 
     /// Writes it beside its log.
     pub(super) fn save(&self, log: &Path) -> io::Result<()> {
-        let path = path(log);
-        let scratch = path.with_extension("uploaded.tmp");
-        fs::write(&scratch, serde_json::to_vec(self)?)?;
-        fs::rename(&scratch, &path)
+        write_atomically(&path(log), &serde_json::to_vec(self)?)
     }
 }
 

@@ -11,6 +11,7 @@ mod bulk;
 mod files;
 mod ledger;
 mod link;
+mod network;
 mod output;
 mod poster;
 mod resume;
@@ -24,6 +25,7 @@ mod uploader;
 pub(super) use resume::check_resume;
 pub use sync::{SyncError, Synced, sync};
 
+use super::limit::Limit;
 use super::log::LogError;
 use super::settings::Settings;
 use api::Api;
@@ -36,7 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tail::Tail;
 use uploader::Broken;
 
@@ -44,8 +46,8 @@ use uploader::Broken;
 pub(super) struct Upload {
     /// The `.wandb` file. It may grow, and its first entry is there.
     pub(super) log: PathBuf,
-    /// The folder of the run's files.
-    pub(super) files: PathBuf,
+    /// The run's folder.
+    pub(super) run: PathBuf,
     /// Online, so with a key.
     pub(super) settings: Settings,
     pub(super) pace: Pace,
@@ -130,6 +132,9 @@ impl Sent {
     }
 }
 
+/// How often a wait for the end looks whether somebody wants it over.
+const TURN: Duration = Duration::from_millis(50);
+
 /// The thread that sends. Dropping it ends it soon, without waiting for it.
 pub(super) struct Uploader {
     signal: Arc<Signal>,
@@ -160,27 +165,47 @@ impl Uploader {
         let (signal, shared) = (Arc::clone(&link.signal), Arc::clone(&sent));
         let (sender, ended) = channel();
         thread::Builder::new().name("wandb upload".to_owned()).spawn(move || {
-            let Upload { log, files, settings, .. } = upload;
+            let Upload { log, run, settings, .. } = upload;
             let mut uploader =
-                uploader::Uploader::new(link.clone(), settings, (log, tail), files, shared);
+                uploader::Uploader::new(link.clone(), settings, (log, tail), run, shared);
             let _ = sender.send(tell_end(&link, uploader.run())); // nobody waits after a drop
         })?;
         Ok(Self { signal, sent, ended })
     }
 
     /// Waits until the whole log is on the server, its exit included; for `timeout` at most, and for less
-    /// where the server does not answer.
-    pub(super) fn finish(self, timeout: Duration) -> Finished {
+    /// where the server does not answer. `is_over`, asked many times a second with the time waited so far, ends the
+    /// wait, too.
+    pub(super) fn finish(
+        self,
+        timeout: Duration,
+        mut is_over: impl FnMut(Duration) -> bool,
+    ) -> Finished {
         self.signal.want(Wish::Finish);
-        let left = match self.ended.recv_timeout(timeout) {
-            Ok(Ok(())) => self.sent.failed().map(|(count, why)| {
-                format!("files or artifacts were not taken, {count} of them: {why}")
-            }),
-            Ok(Err(why)) => Some(why),
-            Err(RecvTimeoutError::Timeout) => Some(format!("it was not sent in {timeout:?}")),
-            Err(RecvTimeoutError::Disconnected) => Some("the uploader panicked".to_owned()),
+        let began = Instant::now();
+        let left = loop {
+            let waited = began.elapsed();
+            match self.ended.recv_timeout(TURN.min(timeout.saturating_sub(waited))) {
+                Ok(Ok(())) => break self.not_taken(),
+                Ok(Err(why)) => break Some(why),
+                Err(RecvTimeoutError::Disconnected) => {
+                    break Some("the uploader panicked".to_owned());
+                }
+                Err(RecvTimeoutError::Timeout) if began.elapsed() >= timeout => {
+                    break Some(format!("it was not sent in {timeout:?}"));
+                }
+                Err(RecvTimeoutError::Timeout) if is_over(waited) => {
+                    break Some("a signal ended the wait for the server".to_owned());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         };
         Finished { left, rows: self.sent.rows.load(Ordering::Relaxed) }
+    }
+
+    fn not_taken(&self) -> Option<String> {
+        let (count, why) = self.sent.failed()?;
+        Some(format!("files or artifacts were not taken, {count} of them: {why}"))
     }
 }
 
@@ -200,6 +225,7 @@ fn link(settings: &Settings, pace: Pace, tell: Tell, patience: Option<Duration>)
         patience,
         is_away: Arc::new(AtomicBool::new(false)),
         step: Arc::new(AtomicU64::new(0)),
+        limit: Limit::default(),
     })
 }
 
@@ -215,7 +241,7 @@ fn tell_end(link: &Link, ended: Result<(), Broken>) -> Result<(), String> {
         Err(Broken::NoRun) => "the log does not say which run it is of".to_owned(),
         Err(Broken::Thread(error)) => error.to_string(),
     };
-    link.problem("upload", why.clone(), consequence);
+    link.problem("upload", "upload", why.clone(), consequence);
     Err(why)
 }
 

@@ -3,15 +3,18 @@
 use super::artifact;
 use super::folder::{self, Folder};
 use super::journal::Journal;
-use super::proto::{Exit, FileItem, Files, Git, Items, Kind, Output, Run, Time};
+use super::limit::Limit;
+use super::proto::{Artifact, Exit, FileItem, Files, Git, Items, Kind, Output, Run, Time};
 use super::rows::{Moment, OWN_KEYS, Rows, item};
 use super::settings::{Resume, Settings};
 use super::text::random_name;
 use super::values::Encoded;
 use crate::sinks::lines::Lines;
+use bdh::files::write_atomically;
 use bdh::{BoxError, Feedback, Outcome, Problem, Record, RunInfo, Value};
 use serde_json::{Map, Value as Json, json};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,8 +35,8 @@ pub(super) struct Session {
     lines: Lines,
     summarized: Instant,
     started: Instant,
-    /// Where checkpoints are: files there are never written again.
-    checkpoints: Option<PathBuf>,
+    run_dir: Option<PathBuf>,
+    limit: Limit,
     step: u64,
 }
 
@@ -55,7 +58,8 @@ impl Session {
             lines: Lines::new(Some(LINE_EVERY), run),
             summarized: Instant::now(),
             started: Instant::now(),
-            checkpoints: run.dir.as_ref().map(|dir| dir.join("checkpoints")),
+            run_dir: run.dir.clone(),
+            limit: Limit::default(),
             step: run.resumed_at.unwrap_or(0),
         };
         session.introduce(run, is_new)?;
@@ -78,12 +82,10 @@ impl Session {
         } else {
             self.journal.put(Kind::Config(config_items))?;
         }
-        fs::write(self.folder.files().join("config.yaml"), config_yaml(config)?)?;
-        let metadata = self.metadata(run);
-        fs::write(
-            self.folder.files().join("wandb-metadata.json"),
-            serde_json::to_vec_pretty(&metadata)?,
-        )?;
+        let files = folder::make(&self.folder.root, "files")?;
+        write_atomically(&files.join("config.yaml"), config_yaml(config)?.as_bytes())?;
+        let metadata = serde_json::to_vec_pretty(&self.metadata(run))?;
+        write_atomically(&files.join("wandb-metadata.json"), &metadata)?;
         Ok(self.journal.put(own_files(&["wandb-metadata.json"], 0))?)
     }
 
@@ -160,19 +162,26 @@ impl Session {
 
     /// Stages what lies at a path; what cannot be staged is told, and the run goes on.
     fn artifact(&mut self, path: &Path, kind: &str, aliases: &[String]) -> Result<(), BoxError> {
-        let staging = self.folder.artifacts().join(format!("{}-{}", self.step, random_name(8)));
-        let is_final = self.checkpoints.as_ref().is_some_and(|all| path.starts_with(all));
-        match artifact::stage(path, kind, aliases, &self.folder.run_id, &staging, is_final) {
+        match self.stage(path, kind, aliases) {
             Ok(mut artifact) => {
                 artifact.project.clone_from(&self.settings.project);
                 artifact.entity = self.settings.entity.clone().unwrap_or_default();
                 Ok(self.journal.put(Kind::Artifact(artifact))?)
             }
             Err(error) => {
-                self.tell("artifact", &error.to_string(), "the run goes on without this artifact");
+                if let Some(error) = self.limit.pass("artifact", error.to_string()) {
+                    self.tell("artifact", &error, "the run goes on without this artifact");
+                }
                 Ok(())
             }
         }
+    }
+
+    fn stage(&self, path: &Path, kind: &str, aliases: &[String]) -> io::Result<Artifact> {
+        let artifacts = folder::make(&self.folder.root, "artifacts")?;
+        let staging = artifacts.join(format!("{}-{}", self.step, random_name(8)));
+        let run_id = &self.folder.run_id;
+        artifact::stage(path, kind, aliases, run_id, &staging, self.run_dir.as_deref())
     }
 
     fn summarize(&mut self) -> Result<(), BoxError> {
@@ -209,7 +218,8 @@ impl Session {
             self.output(&format!("run {outcome}"))?;
         }
         self.summarize()?;
-        fs::write(self.folder.files().join("wandb-summary.json"), self.rows.summary_json())?;
+        let summary = self.folder.files().join("wandb-summary.json");
+        write_atomically(&summary, self.rows.summary_json().as_bytes())?;
         self.journal.put(own_files(&["wandb-summary.json", "config.yaml"], 1))?;
         let runtime = self.started.elapsed().as_secs() as i32;
         self.journal.put(Kind::Exit(Exit { exit_code, runtime }))?;

@@ -100,6 +100,8 @@ pub(crate) struct Settings {
     pub(crate) init_timeout: Duration,
     /// How long one request may take. Defaults to 30 s.
     pub(crate) http_timeout: Duration,
+    /// Certificates of the authorities that are trusted, as PEM, if they are not the public ones: `SSL_CERT_FILE`.
+    pub(crate) authorities: Option<Vec<u8>>,
     /// Whether the state of a git checkout is left out.
     pub(crate) disable_git: bool,
     pub(crate) git_commit: Option<String>,
@@ -157,6 +159,7 @@ impl Settings {
             console: check(look.env("WANDB_CONSOLE"), rules::console)?.unwrap_or(true),
             init_timeout: look.seconds("WANDB_INIT_TIMEOUT", Duration::from_secs(90))?,
             http_timeout: look.seconds("WANDB_HTTP_TIMEOUT", Duration::from_secs(30))?,
+            authorities: authorities(mode, &look, &mut warnings),
             disable_git: look.flag("WANDB_DISABLE_GIT")?,
             git_commit: text("WANDB_GIT_COMMIT"),
             git_remote_url: text("WANDB_GIT_REMOTE_URL"),
@@ -234,6 +237,21 @@ fn mode_and_key(
         return Ok((Mode::Offline, None));
     };
     Ok((Mode::Online, Some(key)))
+}
+
+/// What `SSL_CERT_FILE` names. Other programs pass over a file that is missing, so that is no error here.
+fn authorities(mode: Mode, look: &Lookup<'_>, warnings: &mut Vec<String>) -> Option<Vec<u8>> {
+    let found = look.env("SSL_CERT_FILE").filter(|_| mode == Mode::Online)?;
+    let why = match lookup::read_chosen(&look.expand(&found.text)) {
+        Ok(pem) if String::from_utf8_lossy(&pem).contains("BEGIN CERTIFICATE") => return Some(pem),
+        Ok(_) => "holds no certificate in PEM".to_owned(),
+        Err(error) => format!("cannot be read ({error})"),
+    };
+    warnings.push(format!(
+        "SSL_CERT_FILE is `{}`, which {why}: the authorities that are built in are used",
+        found.text
+    ));
+    None
 }
 
 #[cfg(test)]

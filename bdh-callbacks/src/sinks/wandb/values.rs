@@ -1,6 +1,7 @@
 //! Values as JSON, and the files of those that are more than a number.
 
 use super::artifact::about;
+use super::folder;
 use super::proto::{FileItem, Files, Kind};
 use super::text::{array, number, object, quoted, safe};
 use crate::sinks::png;
@@ -8,8 +9,7 @@ use bdh::files::ensure_dir;
 use bdh::{Histogram, Value};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 /// The most bins that W&B takes.
@@ -56,9 +56,17 @@ impl<'a> Encoded<'a> {
             }
             Value::Text(text) => {
                 let columns = ["step", "text"].map(str::to_owned);
-                self.table(key, &columns, &[vec![self.step.to_string(), text.clone()]])?
+                self.table(
+                    key,
+                    &columns,
+                    &[array([self.step.to_string(), quoted(text)].into_iter())],
+                )?
             }
-            Value::Table { columns, rows } => self.table(key, columns, rows)?,
+            Value::Table { columns, rows } => {
+                // Text, whatever it looks like: read as a number, "007" and "1e2" would be 7 and 100.
+                let row = |row: &Vec<String>| array(row.iter().map(|text| quoted(text)));
+                self.table(key, columns, &rows.iter().map(row).collect::<Vec<_>>())?
+            }
             Value::Image(bytes) => {
                 let Some((width, height)) = png::size(bytes) else { return Ok(()) };
                 let fields = [
@@ -89,9 +97,10 @@ impl<'a> Encoded<'a> {
         (!files.is_empty()).then_some(Kind::Files(Files { files }))
     }
 
-    fn table(&mut self, key: &str, columns: &[String], rows: &[Vec<String>]) -> io::Result<String> {
+    /// A table of rows that are JSON already.
+    fn table(&mut self, key: &str, columns: &[String], rows: &[String]) -> io::Result<String> {
         let columns_json = array(columns.iter().map(|column| quoted(column)));
-        let data = array(rows.iter().map(|row| array(row.iter().map(|text| cell(text)))));
+        let data = array(rows.iter().cloned());
         let json = format!("{{\"columns\":{columns_json},\"data\":{data}}}");
         let fields = [("ncols", columns.len().to_string()), ("nrows", rows.len().to_string())];
         let (kind, bytes) = ("table-file", json.as_bytes());
@@ -108,11 +117,10 @@ impl<'a> Encoded<'a> {
         let name = format!("{}_{}_{}", safe(key), self.step, &digest[..20]);
         let path = format!("media/{under}/{name}.{ending}");
         let file = self.folder.join(&path);
-        let folder = self.folder.join("media");
-        ensure_dir(&folder)
-            .and_then(|()| ensure_dir(&folder.join(under)))
-            .and_then(|()| fs::write(&file, bytes))
-            .map_err(|error| about(&file, &error))?;
+        // Not by rename: nothing points to it before it is whole, and a sync to the disk for each would take its time.
+        folder::make(self.folder, format!("media/{under}"))
+            .and_then(|_| folder::create(&file)?.write_all(bytes))
+            .map_err(|error| about(&file, error))?;
         let own = [
             ("_type", quoted(kind)),
             ("path", quoted(&path)),
@@ -123,12 +131,6 @@ impl<'a> Encoded<'a> {
         let fields = own.iter().chain(*fields).map(|(key, value)| (*key, value.as_str()));
         Ok(object(fields))
     }
-}
-
-/// A cell of a table: a number where it is written like one.
-fn cell(text: &str) -> String {
-    let is_number = serde_json::from_str::<serde_json::Number>(text).is_ok();
-    if is_number { text.to_owned() } else { quoted(text) }
 }
 
 /// Edges and counts; neighbouring bins are put together where there are too many. None for one without bins.
@@ -156,6 +158,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const KEY: &str = "group/a key";
 
@@ -203,6 +206,41 @@ mod tests {
         let table: serde_json::Value = serde_json::from_slice(&bytes).expect("a table");
         let expected = serde_json::json!({ "columns": ["step", "text"], "data": [[7, text]] });
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn text_that_looks_like_a_number_stays_text_in_a_table() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let texts = [
+            "  7\n",
+            "7",
+            "007",
+            "1e2",
+            "-0.50",
+            "18446744073709551617",
+            "NaN",
+            "true",
+            "null",
+            "[1]",
+            "",
+        ];
+        let texts = texts.map(str::to_owned);
+        let rows: Vec<_> = texts.iter().map(|text| vec![text.clone()]).collect();
+        let table = Value::Table { columns: vec!["text".to_owned()], rows };
+        let values = texts.iter().map(|text| Value::Text(text.clone()));
+        for value in values.chain([table]) {
+            let mut encoded = Encoded::new(7, folder.path());
+            encoded.add(KEY, &value).expect("a written file");
+            let json = json(&encoded);
+            let path = folder.path().join(json["path"].as_str().expect("a path"));
+            let table: serde_json::Value =
+                serde_json::from_slice(&fs::read(path).expect("its file")).expect("a table");
+            let expected = match &value {
+                Value::Text(text) => serde_json::json!([[7, text]]),
+                _ => texts.iter().map(|text| serde_json::json!([text])).collect(),
+            };
+            assert_eq!(table["data"], expected);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The table on a terminal.
 
 use super::{Row, Table, plain};
+use crate::printable;
 use crate::runs::RunStatus;
 use serde_json::Value;
 use std::fmt;
@@ -16,7 +17,7 @@ impl fmt::Display for Table {
             cells.extend(row.settings.iter().map(short));
             cells.extend(row.at.iter().map(|at| shown(at.metric)));
             cells.extend([format!("{:.1}", row.seconds), row.status.to_string(), row.name.clone()]);
-            cells
+            cells.iter().map(|cell| one_line(cell)).collect()
         });
         let mut heads = vec!["#".to_owned(), self.metric.clone()];
         heads.extend(self.settings.iter().cloned());
@@ -66,9 +67,16 @@ fn pad(cell: &str, width: usize, column: usize, line: &[String]) -> String {
 
 fn failure(f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
     match &row.status {
-        RunStatus::Failed(why) if !why.is_empty() => writeln!(f, "{}: {why}", row.name),
+        RunStatus::Failed(why) if !why.is_empty() => {
+            writeln!(f, "{}: {}", one_line(&row.name), printable(why))
+        }
         _ => Ok(()),
     }
+}
+
+/// A name or a setting from a file, which may hold anything.
+fn one_line(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], " ")
 }
 
 fn shown(value: Option<f64>) -> String {

@@ -1,12 +1,15 @@
 //! Requests to a W&B server: one attempt each, and what an answer means.
 
+use super::network;
 use super::signal::{Signal, Wish};
 use crate::sinks::wandb::settings::{ApiKey, Settings};
+use bdh::printable;
 use serde_json::Value as Json;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::time::Duration;
 use ureq::http::Response;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, SendBody};
 
 /// The most that is read of an answer.
@@ -44,6 +47,9 @@ impl Api {
     pub(super) fn new(settings: &Settings, key: ApiKey) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
+            // A POST that is redirected arrives as a GET without its body: no answer to that acknowledges anything.
+            .max_redirects(0)
+            .tls_config(tls(settings))
             .timeout_connect(Some(settings.http_timeout))
             .user_agent(concat!("bdh/", env!("CARGO_PKG_VERSION")))
             .build();
@@ -63,29 +69,37 @@ impl Api {
         });
         let mut answer = self.post("/graphql", &body.to_string())?;
         match answer.get("errors").and_then(Json::as_array).filter(|errors| !errors.is_empty()) {
-            Some(errors) => Err(Failure::Refused { status: 200, text: messages(errors) }),
-            None => Ok(answer.get_mut("data").map(Json::take).unwrap_or_default()),
+            Some(errors) => Err(Failure::Refused { status: 200, text: brief(&messages(errors)) }),
+            None => match answer.get_mut("data").map(Json::take) {
+                Some(data @ Json::Object(_)) => Ok(data),
+                _ => Err(Failure::Temporary(format!("the answer to {operation} has no data"))),
+            },
         }
     }
 
-    /// Posts JSON, and reads the JSON that comes back.
+    /// Posts JSON, and reads the object that comes back: nothing else is W&B's acknowledgement.
     pub(super) fn post(&self, path: &str, json: &str) -> Result<Json, Failure> {
+        let url = format!("{}{path}", self.base_url);
         let request = self
             .agent
-            .post(format!("{}{path}", self.base_url))
+            .post(&url)
             .header("Authorization", self.key.authorization())
             .header("Content-Type", "application/json")
             .config()
             .timeout_global(Some(self.time_for(json.len() as u64)))
             .build();
-        let answer = accept(request.send(json).map_err(temporary)?)?;
-        let strange = |error| Failure::Temporary(format!("the answer is not JSON: {error}"));
-        serde_json::from_slice(&answer).map_err(strange)
+        let answer = accept(request.send(json), &url)?;
+        match serde_json::from_slice(&answer) {
+            Ok(object @ Json::Object(_)) => Ok(object),
+            _ => {
+                Err(Failure::Temporary(format!("the answer is {}, not W&B's", described(&answer))))
+            }
+        }
     }
 
     /// How long a request may take that brings so many bytes.
     fn time_for(&self, size: u64) -> Duration {
-        self.timeout + Duration::from_secs(size / SLOWEST_UPLOAD)
+        self.timeout.saturating_add(Duration::from_secs(size / SLOWEST_UPLOAD))
     }
 
     /// Sends a file to the address that the server gave for it. The key stays here: the address is that of a
@@ -102,20 +116,32 @@ impl Api {
         // Some servers give addresses on themselves, without their own name.
         let base = if url.starts_with('/') { &self.base_url } else { "" };
         let url = format!("{base}{}", legal(url));
-        let mut request = self.agent.put(url).header("Content-Length", size);
+        let mut request = self.agent.put(&url).header("Content-Length", size);
         for (name, value) in headers.iter().filter_map(|header| header.split_once(':')) {
             request = request.header(name.trim(), value.trim());
         }
         let request = request.config().timeout_global(Some(self.time_for(size))).build();
-        accept(request.send(SendBody::from_reader(&mut reader)).map_err(temporary)?).map(drop)
+        accept(request.send(SendBody::from_reader(&mut reader)), &url).map(drop)
     }
+}
+
+/// Authorities of the file that `SSL_CERT_FILE` names, in place of the public ones that are built in.
+fn tls(settings: &Settings) -> TlsConfig {
+    let Some(pem) = &settings.authorities else { return TlsConfig::default() };
+    let authorities: Vec<Certificate<'static>> = parse_pem(pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(authority)) => Some(authority),
+            _ => None,
+        })
+        .collect();
+    TlsConfig::builder().root_certs(RootCerts::new_with_certs(&authorities)).build()
 }
 
 /// What a PUT sends.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Upload<'a> {
-    /// A file, read while it is sent.
-    File(&'a std::path::Path),
+    /// A file, read while it is sent, each time from its beginning.
+    File(&'a File),
     Bytes(&'a [u8]),
 }
 
@@ -123,8 +149,8 @@ impl<'a> Upload<'a> {
     fn open(self) -> io::Result<(u64, Box<dyn Read + 'a>)> {
         match self {
             Self::Bytes(bytes) => Ok((bytes.len() as u64, Box::new(bytes))),
-            Self::File(path) => {
-                let file = File::open(path)?;
+            Self::File(mut file) => {
+                file.rewind()?;
                 let size = file.metadata()?.len();
                 Ok((size, Box::new(file.take(size)))) // what it grows by meanwhile is left out
             }
@@ -160,42 +186,76 @@ fn legal(url: &str) -> String {
     legal
 }
 
-/// Nothing of an error of the network names the key: it is in a header, and errors show addresses only.
-fn temporary(error: ureq::Error) -> Failure {
-    match error {
-        error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_)) => {
-            Failure::Refused { status: 0, text: error.to_string() }
-        }
-        error => Failure::Temporary(error.to_string()),
-    }
-}
-
-/// The body of an answer that says yes.
-fn accept(mut answer: Response<Body>) -> Result<Vec<u8>, Failure> {
+/// The body of an answer that says yes. Nothing of an error of the network names the key: it is in a header, and
+/// errors show addresses only.
+fn accept(answer: Result<Response<Body>, ureq::Error>, url: &str) -> Result<Vec<u8>, Failure> {
+    let mut answer = answer.map_err(|error| network::failure(&error, url))?;
     let status = answer.status();
     let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
     if status.is_success() {
-        return body.map_err(temporary);
+        return body.map_err(|error| network::failure(&error, url));
     }
-    let said = said(&body.unwrap_or_default());
-    let text = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+    let to = answer.headers().get("Location").and_then(|to| to.to_str().ok());
+    let text = match (to, said(&body.unwrap_or_default())) {
+        (Some(to), _) if status.is_redirection() => format!("{status}: {}", redirected(url, to)),
+        (_, said) if said.is_empty() => status.to_string(),
+        (_, said) => format!("{status}: {said}"),
+    };
     match status.as_u16() {
-        status @ (400 | 401 | 403 | 404 | 409 | 410 | 413 | 422 | 501) => {
+        // Moved for good; another redirect, as to the page of a login, may be gone the next time.
+        status @ (301 | 308 | 400 | 401 | 403 | 404 | 409 | 410 | 413 | 422 | 501) => {
             Err(Failure::Refused { status, text })
         }
         _ => Err(Failure::Temporary(text)),
     }
 }
 
-/// What a body that says no gives as its reason, shortened.
+/// Where a redirect leads, and what to do about it. What stands behind a `?` may be a secret.
+fn redirected(url: &str, to: &str) -> String {
+    let to = to.split(['?', '#']).next().unwrap_or_default();
+    let path = url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
+    let base = path.and_then(|path| to.strip_suffix(path)).unwrap_or(to);
+    format!("it redirects to `{}`; if W&B is there, set WANDB_BASE_URL to that", brief(base))
+}
+
+/// What a body that says no gives as its reason.
 fn said(body: &[u8]) -> String {
     let parsed: Option<Json> = serde_json::from_slice(body).ok();
     let message = parsed.as_ref().and_then(|json| {
         let errors = json.get("errors").and_then(Json::as_array).map(|errors| messages(errors));
         errors.or_else(|| json.get("error")?.as_str().map(str::to_owned))
     });
-    let text = message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect()
+    match message {
+        Some(message) => brief(&message),
+        None if is_html(body) => described(body),
+        None => brief(&String::from_utf8_lossy(body)),
+    }
+}
+
+/// A body that is not what was expected, in a few words.
+fn described(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    match text.trim() {
+        "" => "empty".to_owned(),
+        _ if is_html(body) => {
+            let title =
+                text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+            let title = title.map(|(title, _)| format!(" (\"{}\")", brief(title)));
+            format!("a page for a browser{}", title.unwrap_or_default())
+        }
+        text => format!("`{}`", brief(text)),
+    }
+}
+
+fn is_html(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
+}
+
+/// A text from the server: in one line, shortened, and with nothing in it that a terminal would obey.
+fn brief(text: &str) -> String {
+    let start: String = text.chars().take(2_000).collect();
+    let line = start.split_whitespace().collect::<Vec<_>>().join(" ");
+    printable(&line).chars().take(200).collect()
 }
 
 fn messages(errors: &[Json]) -> String {

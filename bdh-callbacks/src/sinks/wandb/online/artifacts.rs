@@ -3,14 +3,13 @@
 use super::api::{Api, Failure, Upload};
 use super::bucket::Place;
 use super::bulk::Done;
-use super::files::{Address, headers, put, refused, within};
+use super::files::{Address, headers, put, refused};
 use super::link::{GaveUp, Link};
 use crate::sinks::wandb::proto::{Artifact, Manifest, ManifestEntry};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use md5::{Digest, Md5};
 use serde_json::{Map, Value as Json, json};
-use std::iter;
 use std::path::{Path, PathBuf};
 
 const CREATE: &str = "mutation CreateArtifact($input: CreateArtifactInput!) { createArtifact(input: $input) { \
@@ -60,7 +59,9 @@ pub(super) fn send(
     let list_id = list("", false)?.0;
     for (file, path) in manifest.contents.iter().zip(&paths) {
         let address = || link.insist(&[], |api| file_address(api, &created.id, &list_id, file));
-        put(link, address, Upload::File(path))?;
+        let opened =
+            bdh::files::open(run, path).map_err(|error| GaveUp::Refused(error.to_string()))?;
+        put(link, address, Upload::File(&opened))?;
     }
     let text = list_text(manifest, &created.id);
     let digest = BASE64_STANDARD.encode(Md5::digest(&text));
@@ -71,12 +72,15 @@ pub(super) fn send(
     put(link, address, Upload::Bytes(text.as_bytes()))?;
     if artifact.finalize {
         let variables = json!({ "artifactID": created.id });
-        link.insist(&[], |api| api.graphql("CommitArtifact", COMMIT, &variables))?;
+        let data = link.insist(&[], |api| api.graphql("CommitArtifact", COMMIT, &variables))?;
+        if data["commitArtifact"]["artifact"].is_null() {
+            return Err(refused("the server does not say that it has committed it"));
+        }
     }
     Ok(Done::Sent(None))
 }
 
-/// Where the files of an artifact lie now.
+/// Where the files of an artifact lie now, from the run's folder.
 fn staged(run: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>, GaveUp> {
     let find = |file: &ManifestEntry| {
         let gone = || format!("`{}` is not in the run's folder any more", file.local_path);
@@ -85,15 +89,13 @@ fn staged(run: &Path, manifest: &Manifest) -> Result<Vec<PathBuf>, GaveUp> {
     manifest.contents.iter().map(find).collect()
 }
 
-/// A staged file, at its path or, where the run was moved, at the same place in the folder as it is now. Nothing
-/// else is ever read: a log from somebody else may name any file of this machine.
+/// A staged file, in the run's folder as it is now: the run may have been moved. Nothing else is ever read: a log from
+/// somebody else may name any file of this machine.
 fn staged_file(run: &Path, path: &Path) -> Option<PathBuf> {
-    let dir = run.join(".").canonicalize().ok()?.join("artifacts"); // `run` may be empty: here
     let parts: Vec<_> = path.components().collect();
     let tails = (0..parts.len()).filter(|&part| parts[part].as_os_str() == "artifacts");
-    let moved = tails.map(|part| dir.join(parts[part + 1..].iter().collect::<PathBuf>()));
-    let mut found = iter::once(path.to_owned()).chain(moved).filter_map(|path| within(&dir, &path));
-    found.next()
+    let mut tails = tails.map(|part| parts[part..].iter().collect::<PathBuf>());
+    tails.find(|within| bdh::files::open(run, within).is_ok())
 }
 
 fn create(api: &Api, place: &Place, artifact: &Artifact) -> Result<Created, Failure> {

@@ -1,6 +1,7 @@
 //! The run as the server keeps it: who it is, its configuration, its metrics.
 
 use super::api::{Api, Failure};
+use super::files::refused;
 use super::tree::Tree;
 use crate::sinks::wandb::note::Counts;
 use crate::sinks::wandb::proto::{Metric, Run};
@@ -18,6 +19,9 @@ const UPSERT: &str = "mutation UpsertBucket($name: String, $project: String, $en
     commit: $commit, config: $config, host: $host, jobProgram: $program, jobRepo: $repo, jobType: $jobType, \
     sweep: $sweep, tags: $tags}) { inserted bucket { id name displayName historyLineCount \
     project { name entity { name } } } } }";
+
+/// The largest count that is believed: larger ones are not exact in JSON.
+const MAX_COUNT: u64 = 1 << 53;
 
 /// Where a run is on the server, in the server's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,15 +57,35 @@ pub(super) fn known(
 ) -> Result<Option<Known>, Failure> {
     let variables = json!({ "entity": entity, "project": project, "name": run_id });
     let data = api.graphql("RunResumeStatus", RESUME_STATUS, &variables)?;
-    let bucket = &data["model"]["bucket"];
-    let count = |key: &str| bucket[key].as_u64().unwrap_or_default();
+    let model =
+        data.get("model").ok_or_else(|| refused("it does not say what it has of the run"))?;
+    let bucket = &model["bucket"];
+    if bucket.is_null() {
+        return Ok(None);
+    }
     let text = |key: &str| bucket[key].as_str().unwrap_or_default();
     let tail: Vec<String> = serde_json::from_str(text("historyTail")).unwrap_or_default();
-    Ok((!bucket.is_null()).then(|| Known {
-        counts: Counts { rows: count("historyLineCount"), lines: count("logLineCount") },
-        next_of_rows: tail.iter().map(|row| next_step(row)).max().unwrap_or_default(),
-        next_of_summary: next_step(text("summaryMetrics")),
-    }))
+    let next_of_rows = tail.iter().map(|row| next_step(row)).max().unwrap_or_default();
+    let next_of_summary = next_step(text("summaryMetrics"));
+    let counts =
+        Counts { rows: count(bucket, "historyLineCount")?, lines: count(bucket, "logLineCount")? };
+    for next in [next_of_rows, next_of_summary] {
+        if next > MAX_COUNT {
+            return Err(refused(format!("it has a `_step` of {next}, which no run can have")));
+        }
+    }
+    Ok(Some(Known { counts, next_of_rows, next_of_summary }))
+}
+
+/// A count of the server's. One that cannot be is refused: with a wrong one, rows would be written over.
+fn count(bucket: &Json, key: &str) -> Result<u64, Failure> {
+    match &bucket[key] {
+        Json::Null => Ok(0),
+        json => json.as_u64().filter(|count| *count <= MAX_COUNT).ok_or_else(|| {
+            let text: String = json.to_string().chars().take(40).collect();
+            refused(format!("it has a `{key}` of {text}, which no run can have"))
+        }),
+    }
 }
 
 /// One more than the `_step` in an object; 0 without one. It is looked for in the text: a NaN is no JSON.
@@ -70,7 +94,13 @@ fn next_step(object: &str) -> u64 {
         let rest = rest.trim_start();
         rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
     };
-    object.split("\"_step\":").skip(1).filter_map(number).map(|step| step + 1).max().unwrap_or(0)
+    object
+        .split("\"_step\":")
+        .skip(1)
+        .filter_map(number)
+        .map(|step| step.saturating_add(1))
+        .max()
+        .unwrap_or(0)
 }
 
 /// A run as the log describes it so far.
@@ -142,6 +172,9 @@ impl Bucket {
         }
         let data = api.graphql("UpsertBucket", UPSERT, &variables)?;
         let bucket = &data["upsertBucket"]["bucket"];
+        if bucket.is_null() {
+            return Err(refused("no run came back"));
+        }
         let named =
             |json: &Json, otherwise: &str| json["name"].as_str().unwrap_or(otherwise).to_owned();
         let project = &bucket["project"];

@@ -51,14 +51,14 @@ impl Bulk {
     pub(super) fn start(
         link: Link,
         place: Place,
-        files: PathBuf,
+        run: PathBuf,
         mut ledger: Ledger,
     ) -> io::Result<Self> {
         let (jobs, queue) = sync_channel(MAX_WAITING);
         let (sender, done) = channel();
         thread::Builder::new()
             .name("wandb files".to_owned())
-            .spawn(move || work(&link, &place, &files, &mut ledger, &queue, &sender))?;
+            .spawn(move || work(&link, &place, &run, &mut ledger, &queue, &sender))?;
         Ok(Self { jobs: Some(jobs), done })
     }
 
@@ -80,14 +80,15 @@ impl Bulk {
 pub(super) fn tell_trouble(link: &Link, ledger: &mut Ledger) {
     if let Some(why) = ledger.trouble() {
         let consequence = "should the upload be broken off, the next one sends everything again";
-        link.problem("note of what has been sent", why, consequence);
+        let during = "note of what has been sent";
+        link.problem(during, during, why, consequence);
     }
 }
 
 fn work(
     link: &Link,
     place: &Place,
-    files: &Path,
+    run: &Path,
     ledger: &mut Ledger,
     jobs: &Receiver<Job>,
     done: &Sender<Done>,
@@ -98,15 +99,14 @@ fn work(
             let _ = done.send(Done::Failed(String::clone(why))); // nobody listens once the run is over
             continue;
         }
-        let (name, sent) = match what {
+        let (kind, name, sent) = match what {
             What::File(name) => {
-                let sent = files::send(link, place, files, &name);
-                (format!("file `{name}`"), sent)
+                let sent = files::send(link, place, run, &name);
+                ("upload of a file", format!("file `{name}`"), sent)
             }
             What::Artifact(artifact) => {
-                let run = files.parent().unwrap_or(files);
                 let sent = artifacts::send(link, place, run, &artifact);
-                (format!("artifact `{}`", artifact.name), sent)
+                ("upload of an artifact", format!("artifact `{}`", artifact.name), sent)
             }
         };
         let became = match sent {
@@ -118,7 +118,7 @@ fn work(
             }
             Err(GaveUp::Refused(why)) => {
                 let consequence = "the run goes on without it there";
-                link.problem(&format!("upload of {name}"), why.clone(), consequence);
+                link.problem(kind, &format!("upload of {name}"), why.clone(), consequence);
                 Done::Failed(why)
             }
         };

@@ -5,7 +5,8 @@ use super::bucket::Place;
 use super::bulk::Done;
 use super::link::{GaveUp, Link};
 use serde_json::{Value as Json, json};
-use std::path::{Component, Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
 const CREATE: &str = "mutation CreateRunFiles($entity: String!, $project: String!, $run: String!, \
     $files: [String!]!) { createRunFiles(input: {entityName: $entity, projectName: $project, runName: $run, \
@@ -17,23 +18,29 @@ pub(super) struct Address {
     pub(super) headers: Vec<String>,
 }
 
-/// Sends the file of a name in the folder `dir`. One that is not there any more is told and left out.
-pub(super) fn send(link: &Link, place: &Place, dir: &Path, name: &str) -> Result<Done, GaveUp> {
-    let is_within = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-    let path = dir.join(name);
-    let found = dir.canonicalize().ok().and_then(|dir| within(&dir, &path));
-    let Some(found) = found.filter(|_| is_within) else {
-        link.remark(format!("`{}` is not there any more and is not sent", path.display()));
-        return Ok(Done::Gone);
+/// Sends the file of a name among the files in `run`, the run's folder. One that is not there any more, or that a
+/// crafted log names outside of it, is told and left out.
+pub(super) fn send(link: &Link, place: &Place, run: &Path, name: &str) -> Result<Done, GaveUp> {
+    let within = Path::new("files").join(name);
+    let file = match bdh::files::open(run, &within) {
+        Ok(file) => file,
+        Err(error) => {
+            let text = match error.kind() {
+                ErrorKind::NotFound => {
+                    format!(
+                        "`{}` is not there any more and is not sent",
+                        run.join(within).display()
+                    )
+                }
+                _ => format!("{error}: it is not sent"),
+            };
+            link.remark("file", text);
+            return Ok(Done::Gone);
+        }
     };
     let address = || link.insist(&[], |api| address(api, place, name));
-    put(link, address, Upload::File(&found))?;
+    put(link, address, Upload::File(&file))?;
     Ok(Done::Sent(Some(name.to_owned())))
-}
-
-/// A file with no link left in its path, if it is there and lies within a folder of which that is true too.
-pub(super) fn within(dir: &Path, path: &Path) -> Option<PathBuf> {
-    path.canonicalize().ok().filter(|path| path.starts_with(dir) && path.is_file())
 }
 
 /// Sends something to an address, and to a new one if that has run out: it is good for a limited time.

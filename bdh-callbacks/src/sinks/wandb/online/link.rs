@@ -3,7 +3,8 @@
 use super::api::{Api, Failure};
 use super::signal::{Signal, Wish};
 use super::{News, Pace, Tell};
-use bdh::Problem;
+use crate::sinks::wandb::limit::Limit;
+use bdh::{Problem, printable};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,6 +34,7 @@ pub(super) struct Link {
     pub(super) is_away: Arc<AtomicBool>,
     /// The trainer's step of the last row that was read.
     pub(super) step: Arc<AtomicU64>,
+    pub(super) limit: Limit,
 }
 
 impl Link {
@@ -70,7 +72,7 @@ impl Link {
             if attempts == 3 && !self.is_away.swap(true, Ordering::Relaxed) {
                 let text =
                     format!("W&B does not answer ({why}); what it has not got waits in the log");
-                self.remark(text);
+                self.remark("away", text);
             }
             if self.signal.wait(jitter(wait), wish) == wish {
                 wait = (wait * 2).min(self.pace.retry_max);
@@ -81,18 +83,27 @@ impl Link {
         unreachable!("attempts do not run out")
     }
 
-    /// Says something that a person may want to know.
-    pub(super) fn remark(&self, text: String) {
-        (self.tell)(News::Remark(text));
+    /// Says something that a person may want to know, unless there was enough of its kind.
+    pub(super) fn remark(&self, kind: &'static str, text: String) {
+        if let Some(text) = self.limit.pass(kind, text) {
+            (self.tell)(News::Remark(printable(&text).into_owned()));
+        }
     }
 
-    /// Tells of something that failed for good.
-    pub(super) fn problem(&self, during: &str, error: impl Into<String>, consequence: &str) {
+    /// Tells of something that failed for good, unless there was enough of its kind.
+    pub(super) fn problem(
+        &self,
+        kind: &'static str,
+        during: &str,
+        error: String,
+        consequence: &str,
+    ) {
+        let Some(error) = self.limit.pass(kind, error) else { return };
         (self.tell)(News::Problem(Problem {
             who: "wandb".to_owned(),
-            during: during.to_owned(),
+            during: printable(during).into_owned(),
             step: self.step.load(Ordering::Relaxed),
-            error: error.into(),
+            error: printable(&error).into_owned(),
             consequence: consequence.to_owned(),
         }));
     }

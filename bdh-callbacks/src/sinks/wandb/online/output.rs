@@ -1,9 +1,10 @@
 //! The run's output: lines for the server, and the file `output.log`.
 
+use crate::sinks::wandb::folder;
 use crate::sinks::wandb::proto::Output;
 use jiff::Timestamp;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// The file's name among the run's files.
@@ -12,7 +13,8 @@ pub(super) const FILE: &str = "output.log";
 /// What has been read of the output so far.
 #[derive(Debug)]
 pub(super) struct OutputLog {
-    path: PathBuf,
+    /// The run's folder.
+    run: PathBuf,
     /// Written from the first line on; without a file where there is none, or no place for it.
     file: Option<BufWriter<File>>,
     /// A line whose end has not come yet.
@@ -21,14 +23,14 @@ pub(super) struct OutputLog {
 }
 
 impl OutputLog {
-    pub(super) fn new(files: &Path) -> Self {
-        Self { path: files.join(FILE), file: None, rest: String::new(), is_empty: true }
+    pub(super) fn new(run: &Path) -> Self {
+        Self { run: run.to_owned(), file: None, rest: String::new(), is_empty: true }
     }
 
     /// Takes an entry; gives back the lines that it completes, as the server takes them.
     pub(super) fn take(&mut self, entry: &Output) -> Vec<String> {
         if std::mem::take(&mut self.is_empty) {
-            self.file = File::create(&self.path).map(BufWriter::new).ok();
+            self.file = self.create().map(BufWriter::new).ok();
         }
         if let Some(file) = &mut self.file {
             let _ = file.write_all(entry.line.as_bytes()); // the log has it, the file is a convenience
@@ -37,6 +39,10 @@ impl OutputLog {
         let Some(end) = self.rest.rfind('\n') else { return Vec::new() };
         let whole: String = self.rest.drain(..=end).collect();
         whole.lines().map(|line| stamped(entry, line)).collect()
+    }
+
+    fn create(&self) -> io::Result<File> {
+        folder::create(&folder::make(&self.run, "files")?.join(FILE))
     }
 
     /// The file, if there is one, with all that came.
@@ -73,7 +79,7 @@ mod tests {
         );
         assert_eq!(take(0, "oh\n"), ["ERROR 2026-11-21T08:00:17.945189 oh"]);
         assert_eq!(log.finish(), Some("output.log"));
-        let text = std::fs::read_to_string(dir.path().join(FILE)).expect("the file");
+        let text = std::fs::read_to_string(dir.path().join("files").join(FILE)).expect("the file");
         assert_eq!(text, "half a line\nand one\noh\n");
         assert_eq!(OutputLog::new(dir.path()).finish(), None);
     }

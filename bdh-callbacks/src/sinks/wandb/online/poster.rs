@@ -135,10 +135,10 @@ impl Poster {
         Ok(())
     }
 
-    fn tell_too_long(&self, what: &str, checked: &Result<(), TooLong>) {
+    fn tell_too_long(&self, what: &'static str, checked: &Result<(), TooLong>) {
         if let Err(TooLong(bytes)) = checked {
             let text = format!("a {what} of {bytes} bytes is not sent: W&B takes 10,383,360");
-            self.link.remark(text);
+            self.link.remark(what, text);
         }
     }
 }

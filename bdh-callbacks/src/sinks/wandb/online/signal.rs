@@ -35,10 +35,10 @@ impl Signal {
 
     /// Sleeps, unless something else than `seen` is wanted; wakes up when that changes.
     pub(super) fn wait(&self, time: Duration, seen: Wish) -> Wish {
-        let until = Instant::now() + time;
+        let began = Instant::now();
         let mut current = self.wish.lock().unwrap_or_else(PoisonError::into_inner);
         while *current == seen {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = time.saturating_sub(began.elapsed());
             if left.is_zero() {
                 break;
             }

@@ -5,8 +5,9 @@ use super::signal::Wish;
 use super::tail::Tail;
 use super::uploader::{Broken, Uploader};
 use super::{LogError, News, Pace, Sent, Tell, link};
+use crate::sinks::wandb::folder;
 use crate::sinks::wandb::settings::{Given, Mode, Settings, SettingsError};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -109,8 +110,8 @@ pub(super) fn sync_with(
     let link = link.ok_or(SyncError::NoKey { base_url })?;
     link.signal.want(Wish::Finish);
     let sent = Arc::new(Sent::default());
-    let files = log.parent().unwrap_or(Path::new("")).join("files");
-    let mut uploader = Uploader::new(link, settings, (log.clone(), tail), files, Arc::clone(&sent));
+    let run = log.parent().unwrap_or(Path::new(".")).to_owned();
+    let mut uploader = Uploader::new(link, settings, (log.clone(), tail), run, Arc::clone(&sent));
     uploader.missing_exit = Some(1); // it was killed
     uploader.run().map_err(broken)?;
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
@@ -118,7 +119,7 @@ pub(super) fn sync_with(
         return Err(SyncError::Files { failed, why });
     }
     // As `wandb sync` does, which then passes the run over.
-    File::create(PathBuf::from(format!("{}.synced", log.display())))?;
+    folder::create(&PathBuf::from(format!("{}.synced", log.display())))?;
     let (rows, files) = (sent.rows.load(Ordering::Relaxed), sent.files.load(Ordering::Relaxed));
     Ok(Synced { url: heard.url, rows, files, remarks: heard.remarks })
 }
@@ -138,7 +139,7 @@ impl Heard {
             match news {
                 News::Url(url) => heard.url = Some(url),
                 News::Remark(text) => heard.remarks.push(text),
-                News::Problem(problem) => heard.remarks.push(problem.error),
+                News::Problem(problem) => heard.remarks.push(problem.error), // shown by the link already
                 News::Stop(_) => {} // it has ended long ago
             }
         })
@@ -148,7 +149,7 @@ impl Heard {
 /// The log itself.
 fn find(path: &Path) -> Result<PathBuf, SyncError> {
     if path.is_file() {
-        return Ok(path.to_owned());
+        return Ok(Path::new(".").join(path)); // so that it has a folder
     }
     let no_log = || SyncError::NoLog { path: path.to_owned() };
     let inside =

@@ -1,3 +1,4 @@
+mod answers;
 mod files;
 mod logs;
 mod refused;
@@ -47,7 +48,7 @@ fn a_run_arrives_while_it_goes_on_and_its_page_is_told() {
     let silent = server.run()["requests"].as_u64().expect("a count");
     assert!(silent >= 4, "no sign of life: {silent} requests");
     logged.exit(3);
-    let finished = uploader.finish(LONG);
+    let finished = uploader.finish_in(LONG);
     assert_eq!(finished, Finished { left: None, rows: 5 });
     let run = server.run();
     assert_eq!(
@@ -62,7 +63,7 @@ fn a_configuration_that_is_no_json_is_null_and_the_rest_of_it_stays() {
     let mut logged = Logged::new();
     logged.configure(&[("odd", "NaN"), ("model", "{\"depth\":3}")]);
     logged.exit(0);
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     let config = server.run()["config"].clone();
     let value = |key: &str| config[key]["value"].clone();
     assert_eq!(["lr", "odd", "model"].map(value), [json!(0.1), json!(null), json!({ "depth": 3 })]);
@@ -79,7 +80,7 @@ fn a_server_that_fails_and_is_slow_gets_everything_once_it_works() {
     let mut logged = Logged::new();
     logged.all_kinds();
     let (uploader, ears) = logged.upload(&server.url());
-    is_complete(&uploader.finish(LONG));
+    is_complete(&uploader.finish_in(LONG));
     let remarks = ears.remarks();
     assert!(
         remarks.len() <= 2 && remarks[0].starts_with("W&B does not answer (503"),
@@ -110,7 +111,7 @@ fn a_server_that_is_away_for_half_a_minute_misses_nothing() {
     }
     logged.file("notes.txt", "written while the server was away", 0);
     logged.exit(0);
-    is_complete(&uploader.finish(LONG));
+    is_complete(&uploader.finish_in(LONG));
     let run = server.run();
     assert_eq!(rows(&run), (0..340).collect::<Vec<_>>());
     assert_eq!(run["files"]["notes.txt"]["size"], 33);
@@ -130,7 +131,7 @@ fn a_request_to_stop_is_passed_on_once() {
         thread::sleep(PACE.period);
     }
     logged.exit(0);
-    is_complete(&uploader.finish(LONG));
+    is_complete(&uploader.finish_in(LONG));
     let stops = ears.heard().into_iter().filter(|news| matches!(news, News::Stop(_)));
     assert_eq!(
         stops.collect::<Vec<_>>(),
@@ -150,7 +151,7 @@ fn two_hundred_thousand_rows_go_in_requests_of_at_most_ten_mebibytes() {
     }
     logged.exit(0);
     let (uploader, _) = logged.upload(&server.url());
-    is_complete(&uploader.finish(LONG * 2));
+    is_complete(&uploader.finish_in(LONG * 2));
     let requests = server.row_requests();
     let most = (10 << 20) / (filler.len() as u64 + 80); // a row holds more than its filler
     assert!(

@@ -32,7 +32,7 @@ pub(super) struct Uploader {
     link: Link,
     settings: Settings,
     log: PathBuf,
-    files: PathBuf,
+    run: PathBuf,
     /// Up to here in the log, files have been sent.
     files_from: u64,
     tail: Tail,
@@ -91,12 +91,12 @@ impl From<LogError> for Broken {
 }
 
 impl Uploader {
-    /// An uploader of the log at `log`, which has been opened as `tail`, and of the files in `files`.
+    /// An uploader of the log at `log`, which has been opened as `tail`, and of what lies in `run`, the run's folder.
     pub(super) fn new(
         link: Link,
         settings: Settings,
         (log, tail): (PathBuf, Tail),
-        files: PathBuf,
+        run: PathBuf,
         sent: Arc<Sent>,
     ) -> Self {
         Self {
@@ -109,9 +109,9 @@ impl Uploader {
             rows_from: 0,
             skip_lines: 0,
             shift: 0,
-            output: OutputLog::new(&files),
+            output: OutputLog::new(&run),
             log,
-            files,
+            run,
             files_from: 0,
             at_end: Vec::new(),
             bulk: None,
@@ -158,9 +158,8 @@ impl Uploader {
                 Next::Entry(kind) => self.take(*kind)?,
                 Next::End => return Ok(Read::All),
                 Next::Damage(bytes) => {
-                    self.link.remark(format!(
-                        "the W&B log is damaged: {bytes} bytes of it are not sent"
-                    ));
+                    let text = format!("the W&B log is damaged: {bytes} bytes of it are not sent");
+                    self.link.remark("damage", text);
                 }
             }
         }
@@ -216,7 +215,7 @@ impl Uploader {
         self.poster.begin(&place, known.counts);
         let url = self.settings.run_url(&place.entity, &place.project, &place.run_id);
         (self.link.tell)(News::Url(url));
-        let bulk = Bulk::start(self.link.clone(), place.clone(), self.files.clone(), ledger);
+        let bulk = Bulk::start(self.link.clone(), place.clone(), self.run.clone(), ledger);
         self.bulk = Some(bulk.map_err(Broken::Thread)?);
         self.place = Some(place);
         Ok(())
@@ -246,11 +245,8 @@ impl Uploader {
         match self.upsert() {
             Err(GaveUp::Refused(why)) => {
                 self.bucket.is_told();
-                self.link.problem(
-                    "upload of the configuration",
-                    why,
-                    "the server has an older one",
-                );
+                let during = "upload of the configuration";
+                self.link.problem(during, during, why, "the server has an older one");
                 Ok(())
             }
             told => told.map(drop),
@@ -264,7 +260,7 @@ impl Uploader {
         let count = count_of(&row);
         if let Some(count) = count {
             // As `wandb sync` does: the last entry of a summary may be older than the last row.
-            self.poster.summarize(&count_items(count + self.shift));
+            self.poster.summarize(&count_items(count.saturating_add(self.shift)));
         }
         if count.is_some_and(|count| count < self.rows_from) {
             return;
@@ -381,7 +377,7 @@ fn shift(items: &mut [Item], by: u64) {
     let is_step = |item: &&mut Item| item.key == "_step" || item.nested_key == ["_step"];
     for item in items.iter_mut().filter(is_step) {
         if let Ok(step) = item.value_json.parse::<u64>() {
-            item.value_json = (step + by).to_string();
+            item.value_json = step.saturating_add(by).to_string();
         }
     }
 }

@@ -1,10 +1,9 @@
 //! The API key, and where it is kept. It goes into one HTTP header and nowhere else.
 
-use super::lookup::{Found, Lookup, SettingsError};
+use super::lookup::{Found, Lookup, SettingsError, read_text};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use std::fmt;
-use std::fs;
 
 /// A key for the server. Printed, it is `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,7 +62,7 @@ fn in_netrc(look: &Lookup<'_>, base_url: &str) -> Option<Found> {
         [".netrc", "_netrc"].map(|name| home.join(name)).into_iter().find(|path| path.exists())
     };
     let path = look.env("NETRC").map(|path| look.expand(&path.text)).or_else(at_home)?;
-    let text = fs::read_to_string(&path).ok()?;
+    let text = read_text(&path).ok()?;
     let host = base_url.split_once("://")?.1.split('/').next()?;
     let text = names(host).iter().find_map(|host| password(&text, host))?;
     Some(Found { place: format!("the password of `{host}` in `{}`", path.display()), text })

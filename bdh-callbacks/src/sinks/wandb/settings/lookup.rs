@@ -1,9 +1,9 @@
 //! Values by name, with the place where each was found, so that errors can name it.
 
 use super::wandb_dir;
+use bdh::files;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +19,13 @@ pub struct SettingsError {
     /// What would work.
     pub expected: String,
 }
+
+/// Times that may be waited. A machine's clock does not count so far that any sum with a longer one would be right.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(1_000_000);
+
+/// Bytes of the longest file of settings, keys or certificates that is read.
+const MAX_FILE: u64 = 16 << 20;
 
 /// A value and its place.
 #[derive(Clone)] // not `Debug`: it may hold a key
@@ -90,10 +97,11 @@ impl<'a> Lookup<'a> {
     /// A variable that holds a time in seconds.
     pub(super) fn seconds(&self, name: &str, default: Duration) -> Result<Duration, SettingsError> {
         let Some(found) = self.env(name) else { return Ok(default) };
-        let seconds = found.text.trim().parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+        let seconds: Option<f64> = found.text.trim().parse().ok();
         seconds
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .ok_or_else(|| found.wrong("use a number of seconds above zero, such as 30"))
+            .filter(|time| (SHORTEST..=LONGEST).contains(time))
+            .ok_or_else(|| found.wrong("use a number of seconds from 0.001 to 1000000, such as 30"))
     }
 
     /// The user's own folder.
@@ -110,9 +118,27 @@ impl<'a> Lookup<'a> {
     }
 }
 
+/// Reads a file that the user has chosen, which may be a link: a regular one, and no more of it than a file of settings
+/// can have.
+pub(super) fn read_chosen(path: &Path) -> io::Result<Vec<u8>> {
+    let path = path.canonicalize()?;
+    let (folder, name) = (path.parent(), path.file_name());
+    let (Some(folder), Some(name)) = (folder, name) else {
+        return Err(ErrorKind::IsADirectory.into());
+    };
+    files::read(folder, name, MAX_FILE)
+}
+
+/// The text of such a file, without the mark that some editors begin it with.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let text = String::from_utf8(read_chosen(path)?);
+    let text = text.map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
 /// The `[default]` section of a settings file; nothing if there is no such file.
 fn read(path: &Path) -> Result<BTreeMap<String, Found>, SettingsError> {
-    match fs::read_to_string(path) {
+    match read_text(path) {
         Ok(text) => Ok(section(&text, path)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             Ok(BTreeMap::new())

@@ -1,9 +1,9 @@
 //! What changes inside a sweep.
 
 use super::Given;
-use super::lookup::{Found, SettingsError};
+use super::lookup::{Found, SettingsError, read_text};
 use serde_json::{Map, Value};
-use std::fs;
+use std::path::Path;
 
 /// The variable that names the file of an agent's choices.
 pub(super) const PARAMS: &str = "WANDB_SWEEP_PARAM_PATH";
@@ -43,7 +43,7 @@ pub(super) fn params(path: &Found) -> Result<Map<String, Value>, SettingsError> 
     let expected =
         "the file should hold `wandb_version: 1`, and `key: {value: …}` for each parameter";
     let wrong = |why: String| path.wrong(format!("{why}; {expected}"));
-    let text = fs::read_to_string(&path.text).map_err(|error| wrong(error.to_string()))?;
+    let text = read_text(Path::new(&path.text)).map_err(|error| wrong(error.to_string()))?;
     let parsed: Option<Map<String, Value>> =
         serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let mut params = Map::new();

@@ -145,11 +145,15 @@ fn a_bad_value_is_named_with_its_place_and_what_would_work() {
         ("WANDB_SILENT", "2", "use true or false"),
         ("WANDB_QUIET", "-", "use true or false"),
         ("WANDB_DISABLE_GIT", "maybe", "use true or false"),
-        ("WANDB_INIT_TIMEOUT", "soon", "use a number of seconds above zero, such as 30"),
-        ("WANDB_INIT_TIMEOUT", "0", "use a number of seconds above zero, such as 30"),
-        ("WANDB_HTTP_TIMEOUT", "-1", "use a number of seconds above zero, such as 30"),
-        ("WANDB_HTTP_TIMEOUT", "NaN", "use a number of seconds above zero, such as 30"),
-        ("WANDB_HTTP_TIMEOUT", "1e300", "use a number of seconds above zero, such as 30"),
+        ("WANDB_INIT_TIMEOUT", "soon", "use a number of seconds from 0.001 to 1000000, such as 30"),
+        ("WANDB_INIT_TIMEOUT", "0", "use a number of seconds from 0.001 to 1000000, such as 30"),
+        ("WANDB_HTTP_TIMEOUT", "-1", "use a number of seconds from 0.001 to 1000000, such as 30"),
+        ("WANDB_HTTP_TIMEOUT", "NaN", "use a number of seconds from 0.001 to 1000000, such as 30"),
+        (
+            "WANDB_HTTP_TIMEOUT",
+            "1e300",
+            "use a number of seconds from 0.001 to 1000000, such as 30",
+        ),
     ] {
         let error = Machine::new(&[(name, value)]).error();
         assert_eq!(error, format!("{name} is `{value}`; {expected}"));
@@ -374,4 +378,66 @@ fn pages_are_where_the_server_has_them() {
         let settings = with(&[("WANDB_BASE_URL", base), ("WANDB_MODE", "offline")]);
         assert_eq!(settings.run_url("e", "p q", "r"), page);
     }
+}
+
+#[test]
+fn times_at_their_extremes_are_refused_with_a_sentence() {
+    for name in ["WANDB_INIT_TIMEOUT", "WANDB_HTTP_TIMEOUT"] {
+        for value in
+            ["1e19", "1e7", "inf", "1e-300", "0.0001", "-0", "18446744073709551616", "0x10"]
+        {
+            let error = Machine::new(&[(name, value)]).error();
+            let expected = "use a number of seconds from 0.001 to 1000000, such as 30";
+            assert_eq!(error, format!("{name} is `{value}`; {expected}"));
+        }
+        assert_eq!(
+            Machine::new(&[("WANDB_MODE", "offline"), (name, "1000000")]).settings().mode,
+            Mode::Offline
+        );
+    }
+}
+
+#[test]
+fn a_mark_of_byte_order_before_settings_is_passed_over() {
+    let machine = Machine::new(&[("WANDB_MODE", "offline")])
+        .file("wandb/settings", "\u{feff}[default]\nproject = marked\n");
+    assert_eq!(machine.settings().project, "marked");
+}
+
+#[cfg(feature = "wandb-online")]
+#[test]
+fn a_netrc_that_an_editor_began_with_a_mark_of_byte_order_has_its_key() {
+    let netrc = format!("\u{feff}machine api.wandb.ai login user password {KEY}\r\n");
+    assert_eq!(Machine::new(&[]).file(".netrc", &netrc).settings().mode, Mode::Online);
+}
+
+#[cfg(unix)]
+#[test]
+fn settings_that_are_no_regular_file_are_an_error_at_once_and_a_link_to_one_is_read() {
+    use std::os::unix::fs::symlink;
+    let machine = Machine::new(&[("WANDB_MODE", "offline")])
+        .file("elsewhere", "[default]\nproject = linked\n")
+        .file("wandb/x", "");
+    let path = machine.dir.path().join("wandb/settings");
+    symlink(machine.dir.path().join("elsewhere"), &path).expect("a link");
+    assert_eq!(machine.settings().project, "linked");
+    fs::remove_file(&path).expect("the link");
+    symlink("/dev/zero", &path).expect("a link");
+    assert!(machine.error().contains("is not a regular file"), "{}", machine.error());
+    fs::remove_file(&path).expect("the link");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+    assert!(made.success() && machine.error().contains("is not a regular file"));
+}
+
+#[cfg(feature = "wandb-online")]
+#[test]
+fn a_file_of_authorities_that_cannot_be_used_is_a_warning() {
+    let env = [("WANDB_API_KEY", KEY), ("SSL_CERT_FILE", "~/authorities.pem")];
+    let warning = |machine: &Machine| machine.settings().warnings.join("\n");
+    let machine = Machine::new(&env);
+    assert!(warning(&machine).contains("cannot be read"), "{}", warning(&machine));
+    let machine = machine.file("authorities.pem", "none");
+    assert!(warning(&machine).contains("holds no certificate in PEM"), "{}", warning(&machine));
+    let machine = machine.file("authorities.pem", "-----BEGIN CERTIFICATE-----");
+    assert_eq!(warning(&machine), "");
 }

@@ -21,14 +21,14 @@ fn a_file_that_is_not_taken_is_told_and_the_run_is_not_called_complete() {
         "files or artifacts were not taken, 1 of them: 403 Forbidden: the address has expired"
             .to_owned(),
     );
-    assert_eq!(uploader.finish(LONG), Finished { left, rows: 1 });
+    assert_eq!(uploader.finish_in(LONG), Finished { left, rows: 1 });
     let problems = ears.problems();
     assert!(
         problems.len() == 1 && problems[0].contains("`upload of file `kept.txt``"),
         "{problems:?}"
     );
     assert_eq!(server.run()["files"]["other.txt"]["text"], "other");
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     assert_eq!(server.run()["files"]["kept.txt"]["text"], "kept");
 }
 
@@ -42,7 +42,7 @@ fn a_file_that_is_gone_is_a_remark_and_the_rest_arrives() {
     logged.rows(2);
     logged.exit(0);
     let (uploader, ears) = logged.upload(&server.url());
-    is_complete(&uploader.finish(LONG));
+    is_complete(&uploader.finish_in(LONG));
     let remarks = ears.remarks();
     assert_eq!(remarks.len(), 1, "{remarks:?}");
     assert!(remarks[0].ends_with("gone.txt` is not there any more and is not sent"), "{remarks:?}");
@@ -61,7 +61,7 @@ fn an_artifact_of_which_files_are_gone_is_never_called_sent() {
     logged.rows(2);
     logged.exit(0);
     let (uploader, ears) = logged.upload(&server.url());
-    let finished = uploader.finish(LONG);
+    let finished = uploader.finish_in(LONG);
     let left = finished.left.expect("something is left");
     assert!(left.starts_with("files or artifacts were not taken, 1 of them: `"), "{left}");
     assert!(left.ends_with("state.json` is not in the run's folder any more"), "{left}");
@@ -133,6 +133,41 @@ fn a_log_of_somebody_else_gets_no_file_from_outside_of_its_folder() {
     assert!(server.requests().iter().all(|request| request["kind"] != "put"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_sync_of_a_folder_from_elsewhere_writes_through_no_link() {
+    use std::os::unix::fs::symlink;
+    let Some(server) = Server::start(&[]) else { return };
+    let outside = tempfile::tempdir().expect("a temporary directory");
+    let mut logged = Logged::new();
+    logged.all_kinds();
+    let planted = [
+        "run-abc12345.wandb.synced",
+        "run-abc12345.wandb.uploaded",
+        "run-abc12345.wandb.tmp",
+        "files/output.log",
+    ];
+    for (index, name) in planted.into_iter().enumerate() {
+        let target = outside.path().join(index.to_string());
+        fs::write(&target, "mine").expect("a file");
+        symlink(&target, logged.dir.path().join(name)).expect("a link");
+    }
+    sync_with(&logged.log(), settings(&server.url()), PACE, LONG).expect("a sync");
+    for index in 0..planted.len() {
+        let text = fs::read_to_string(outside.path().join(index.to_string())).expect("the file");
+        assert_eq!(text, "mine", "{}", planted[index]);
+    }
+    // A log that is itself a link is not read.
+    let folder = outside.path().join("run");
+    fs::create_dir(&folder).expect("a folder");
+    symlink(logged.log(), folder.join("run-abc12345.wandb")).expect("a link");
+    let error = sync_with(&folder, settings(&server.url()), PACE, LONG).expect_err("a link");
+    assert!(
+        matches!(&error, SyncError::Log(log) if log.to_string().ends_with("is, or leads through, a link")),
+        "{error:?}"
+    );
+}
+
 #[test]
 fn more_files_than_may_wait_arrive_all_the_same() {
     let Some(server) = Server::start(&[]) else { return };
@@ -142,7 +177,7 @@ fn more_files_than_may_wait_arrive_all_the_same() {
     logged.rows(3);
     logged.exit(0);
     let (uploader, ears) = logged.upload(&server.url());
-    is_complete(&uploader.finish(LONG));
+    is_complete(&uploader.finish_in(LONG));
     let run = server.run();
     let (held, told) = (run["files"].as_object(), run["uploaded"].as_array());
     assert_eq!((held.map(serde_json::Map::len), told.map(Vec::len)), (Some(150), Some(150)));
@@ -156,6 +191,6 @@ fn files_outside_of_the_runs_folder_are_not_sent() {
     logged.file("../secret.txt", "secret", 0);
     logged.exit(0);
     let (uploader, ears) = logged.upload(&server.url());
-    is_complete(&uploader.finish(LONG));
+    is_complete(&uploader.finish_in(LONG));
     assert_eq!((ears.remarks().len(), &server.run()["files"]), (1, &json!({})));
 }

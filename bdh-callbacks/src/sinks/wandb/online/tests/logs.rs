@@ -19,7 +19,7 @@ fn a_row_that_w_and_b_would_not_take_is_left_out_and_told() {
     logged.rows(1);
     logged.exit(0);
     let (uploader, ears) = logged.upload(&server.url());
-    assert_eq!(uploader.finish(LONG), Finished { left: None, rows: 2 });
+    assert_eq!(uploader.finish_in(LONG), Finished { left: None, rows: 2 });
     assert_eq!(rows(&server.run()), [0, 2]);
     let remarks = ears.remarks();
     assert!(
@@ -29,7 +29,7 @@ fn a_row_that_w_and_b_would_not_take_is_left_out_and_told() {
     // It is not counted the next time either.
     logged.rows(1);
     logged.exit(0);
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     assert_eq!(rows(&server.run()), [0, 2, 3]);
 }
 
@@ -45,7 +45,7 @@ fn a_damaged_entry_of_a_log_is_told_and_the_others_arrive() {
     bytes[before as usize + 20] ^= 1;
     fs::write(logged.log(), bytes).expect("the log");
     let (uploader, ears) = logged.upload(&server.url());
-    is_complete(&uploader.finish(LONG));
+    is_complete(&uploader.finish_in(LONG));
     assert_eq!(rows(&server.run()), [0, 2]);
     let remarks = ears.remarks();
     assert!(remarks.len() == 1 && remarks[0].starts_with("the W&B log is damaged"), "{remarks:?}");
@@ -104,7 +104,7 @@ fn a_log_that_does_not_say_which_run_it_is_of_is_not_called_sent() {
     assert!(!logged.dir.path().join("run-abc12345.wandb.synced").exists());
     let (uploader, ears) = logged.upload(&server.url());
     let left = Some("the log does not say which run it is of".to_owned());
-    assert_eq!(uploader.finish(LONG), Finished { left, rows: 0 });
+    assert_eq!(uploader.finish_in(LONG), Finished { left, rows: 0 });
     assert_eq!(ears.problems().len(), 1);
     assert_eq!(server.requests().len(), 0);
 }

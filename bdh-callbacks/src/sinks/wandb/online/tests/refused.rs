@@ -22,7 +22,7 @@ fn a_key_that_is_refused_is_told_once_and_is_in_no_file_and_no_text() {
     logged.all_kinds();
     let (uploader, ears) = logged.upload(&url);
     wait_until("the refusal", || !ears.heard().is_empty());
-    let finished = uploader.finish(LONG);
+    let finished = uploader.finish_in(LONG);
     assert!(
         finished.left.as_ref().is_some_and(|why| why.starts_with("401 Unauthorized")),
         "{finished:?}"
@@ -73,7 +73,7 @@ fn the_key_goes_nowhere_but_to_the_server_itself() {
     let mut logged = Logged::new();
     logged.all_kinds();
     let (uploader, ears) = logged.upload(&server.url());
-    is_complete(&uploader.finish(LONG));
+    is_complete(&uploader.finish_in(LONG));
     let encoded = BASE64_STANDARD.encode(format!("api:{KEY}"));
     let (said, received) = (format!("{:?}", ears.heard()), server.dump().to_string());
     for secret in [KEY, &encoded] {
@@ -91,7 +91,7 @@ fn nobody_waits_for_a_server_that_does_not_answer() {
     let mut logged = Logged::new();
     logged.rows(3);
     let began = Instant::now();
-    let finished = logged.upload(&url).0.finish(Duration::from_millis(300));
+    let finished = logged.upload(&url).0.finish_in(Duration::from_millis(300));
     let left = Some("it was not sent in 300ms".to_owned());
     assert_eq!(finished, Finished { left, rows: 0 });
     drop(logged.upload(&url));
@@ -114,13 +114,13 @@ fn the_end_of_a_run_does_not_wait_long_for_a_server_that_is_away() {
     logged.rows(1);
     logged.exit(0);
     let began = Instant::now();
-    let finished = uploader.finish(LONG);
+    let finished = uploader.finish_in(LONG);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(finished.left.is_some() && finished.rows == 2, "{finished:?}");
     assert_eq!(ears.problems(), [""; 0], "whoever waits for the end tells it");
 
     line.mend();
-    is_complete(&logged.upload(&line.url()).0.finish(LONG));
+    is_complete(&logged.upload(&line.url()).0.finish_in(LONG));
     assert_eq!((rows(&server.run()).len(), &server.run()["complete"]), (3, &json!(true)));
 }
 
@@ -144,7 +144,7 @@ fn must_and_never_ask_the_server_before_the_run_begins() {
     let Some(server) = Server::start(&[]) else { return };
     let mut logged = Logged::new();
     logged.exit(0);
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     let check = |resume, run_id| {
         let more = [("WANDB_RESUME", resume), ("WANDB_ENTITY", "tester")];
         check_resume(&settings_with(&server.url(), &more), run_id)
@@ -172,7 +172,8 @@ fn without_a_key_nothing_starts() {
     let logged = Logged::new();
     let settings =
         crate::sinks::wandb::settings::Settings { api_key: None, ..settings("http://127.0.0.1:1") };
-    let upload = Upload { log: logged.log(), files: logged.files(), settings, pace: PACE };
+    let upload =
+        Upload { log: logged.log(), run: logged.dir.path().to_owned(), settings, pace: PACE };
     let error = Uploader::start(upload, Ears::default().tell()).err().expect("no key");
     assert_eq!(error.to_string(), "there is no API key");
 }

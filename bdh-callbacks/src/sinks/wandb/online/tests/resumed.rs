@@ -18,7 +18,7 @@ fn a_resumed_upload_sends_no_row_twice() {
     logged.rows(40);
     output(&mut logged, "first");
     logged.exit(0);
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     assert_eq!(server.row_requests(), [(0, 40)]);
 
     let (uploader, _) = logged.upload(&server.url());
@@ -27,7 +27,7 @@ fn a_resumed_upload_sends_no_row_twice() {
     thread::sleep(PACE.period * 3);
     logged.rows(5);
     logged.exit(1);
-    assert_eq!(uploader.finish(LONG), Finished { left: None, rows: 70 });
+    assert_eq!(uploader.finish_in(LONG), Finished { left: None, rows: 70 });
     let run = server.run();
     assert_eq!((rows(&run), &run["exitcode"]), ((0..70).collect(), &json!(1)));
     let lines: Vec<_> = run["output"].as_object().expect("lines").values().cloned().collect();
@@ -50,14 +50,14 @@ fn a_new_log_under_an_old_id_comes_after_the_rows_that_are_there() {
         logged.row(&[("nan", "NaN")]);
         logged.summarize(&[("_step", "9"), ("nan", "NaN")]);
         logged.exit(0);
-        is_complete(&logged.upload(&server.url()).0.finish(LONG));
-        is_complete(&logged.upload(&server.url()).0.finish(LONG)); // once more: nothing is left to send
+        is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
+        is_complete(&logged.upload(&server.url()).0.finish_in(LONG)); // once more: nothing is left to send
         assert_eq!(server.run()["summary"]["_step"], 9 + 10 * session);
     }
     assert_eq!(server.row_requests(), [(0, 10), (10, 10)]);
     logged.rows(5);
     logged.exit(0);
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     assert_eq!(
         rows(&server.run()),
         (0..25).collect::<Vec<_>>(),
@@ -73,7 +73,7 @@ fn a_new_log_goes_behind_a_summary_that_is_further_than_its_rows() {
         logged.rows(3);
         logged.summarize(&[("_step", "7")]);
         logged.exit(0);
-        is_complete(&logged.upload(&server.url()).0.finish(LONG));
+        is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     }
     assert_eq!(rows(&server.run()), [0, 1, 2, 8, 9, 10]);
     assert_eq!(server.run()["summary"]["_step"], 15);
@@ -93,15 +93,15 @@ fn a_resumed_upload_sends_no_file_twice_unless_the_server_lost_the_run() {
     logged.file("one.txt", "1", 0);
     logged.artifact("checkpoint");
     logged.exit(0);
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     let first = ["one.txt", "model.bin", "state.json", "manifest.json"];
     assert_eq!(puts(&server), first);
 
     logged.file("two.txt", "2", 0);
     logged.exit(0);
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     assert_eq!(puts(&server)[4..], ["two.txt"]);
-    is_complete(&logged.upload(&other.url()).0.finish(LONG));
+    is_complete(&logged.upload(&other.url()).0.finish_in(LONG));
     assert_eq!(puts(&other)[..4], first);
 }
 
@@ -113,7 +113,7 @@ fn files_of_a_resumed_run_are_sent_where_its_log_was_cut_and_grew_again() {
     logged.file("early.txt", "early", 0);
     logged.artifact("first");
     logged.exit(0);
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
 
     logged.go_on(10);
     logged.rows(1);
@@ -121,7 +121,7 @@ fn files_of_a_resumed_run_are_sent_where_its_log_was_cut_and_grew_again() {
     logged.artifact("second");
     logged.rows(60); // longer than it was
     logged.exit(0);
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     let dump = server.dump();
     assert_eq!(server.run()["files"]["late.txt"]["text"], "late");
     assert_eq!(dump["artifacts"].as_object().map(serde_json::Map::len), Some(2));
@@ -146,7 +146,7 @@ fn a_repaired_log_is_sent_on_without_a_gap_and_without_a_row_twice() {
         if !is_sent {
             damage(&logged);
         }
-        is_complete(&logged.upload(&server.url()).0.finish(LONG));
+        is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
         if is_sent {
             damage(&logged);
         }
@@ -157,7 +157,7 @@ fn a_repaired_log_is_sent_on_without_a_gap_and_without_a_row_twice() {
         logged.artifact("second");
         logged.rows(3);
         logged.exit(0);
-        is_complete(&logged.upload(&server.url()).0.finish(LONG));
+        is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
         let all = (0..13).filter(|row| is_sent || *row != 2);
         assert_eq!(rows(&server.run()), all.collect::<Vec<_>>());
         assert_eq!(server.run()["files"]["late.txt"]["text"], "late");

@@ -1,6 +1,6 @@
 //! A run's folder with a log in it.
 
-use super::super::{News, Pace, Tell, Upload, Uploader};
+use super::super::{Finished, News, Pace, Tell, Upload, Uploader};
 use crate::sinks::wandb::artifact;
 use crate::sinks::wandb::journal::Journal;
 use crate::sinks::wandb::proto::{
@@ -148,9 +148,11 @@ impl Logged {
         fs::create_dir(&folder).expect("a folder");
         fs::write(folder.join("model.bin"), "weights ".repeat(20_000)).expect("a file");
         fs::write(folder.join("state.json"), "{}").expect("a file");
-        let staging = self.dir.path().join("artifacts").join(name);
+        let artifacts = self.dir.path().join("artifacts");
+        fs::create_dir_all(&artifacts).expect("a folder");
+        let staging = artifacts.join(name);
         let aliases = ["best".to_owned()];
-        let artifact = artifact::stage(&folder, "model", &aliases, "abc12345", &staging, true);
+        let artifact = artifact::stage(&folder, "model", &aliases, "abc12345", &staging, None);
         let mut artifact = artifact.expect("an artifact");
         (artifact.entity, artifact.project) = ("tester".to_owned(), "birds of prey".to_owned());
         self.put(Kind::Artifact(artifact));
@@ -162,8 +164,20 @@ impl Logged {
 
     pub(super) fn upload_at(&self, url: &str, pace: Pace) -> (Uploader, Ears) {
         let ears = Ears::default();
-        let upload = Upload { log: self.log(), files: self.files(), settings: settings(url), pace };
+        let upload = Upload {
+            log: self.log(),
+            run: self.dir.path().to_owned(),
+            settings: settings(url),
+            pace,
+        };
         (Uploader::start(upload, ears.tell()).expect("an uploader"), ears)
+    }
+}
+
+impl Uploader {
+    /// Waits for the end, with nobody who wants it over sooner.
+    pub(super) fn finish_in(self, timeout: Duration) -> Finished {
+        self.finish(timeout, |_| false)
     }
 }
 

@@ -67,7 +67,7 @@ fn the_server_gets_what_wandb_sync_of_the_same_log_sends() {
     let Some(server) = Server::start(&[]) else { return };
     let mut logged = Logged::new();
     logged.all_kinds();
-    is_complete(&logged.upload(&server.url()).0.finish(LONG));
+    is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     assert_same_as_wandb_sync(&server, &logged);
 }
 
