@@ -41,6 +41,7 @@ mod runner;
 mod schema;
 mod space;
 mod trial;
+mod yaml;
 
 pub use bayes::Bayes;
 pub use distribution::{Distribution, Law};
