@@ -37,6 +37,7 @@ mod ledger;
 mod metric;
 mod process;
 mod python;
+mod reason;
 mod runner;
 mod schema;
 mod space;
