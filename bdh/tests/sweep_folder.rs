@@ -163,7 +163,11 @@ done
     let run = place.sweep().join("trial-0001");
     fs::create_dir_all(&run).expect("a directory");
     let line = |step: u64| {
-        let loss = if step % 5 == 0 { format!(",\"loss\":{}", 100 - step) } else { String::new() };
+        let loss = if step.is_multiple_of(5) {
+            format!(",\"loss\":{}", 100 - step)
+        } else {
+            String::new()
+        };
         format!("{{\"train\":1.5,\"step\":{step},\"elapsed\":100.25{loss}}}\n")
     };
     fs::write(run.join("metrics.jsonl"), (1..=19).map(line).collect::<String>()).expect("records");

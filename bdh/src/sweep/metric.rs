@@ -55,8 +55,9 @@ impl Follower {
     pub(super) fn read_anew(&mut self) {
         let mut anew = Self::new(&self.run_dir, &self.key);
         anew.look();
-        let is_unreadable = anew.read.is_none() && self.open().is_err_and(is_there);
-        if !is_unreadable {
+        let is_there = |error: io::Error| error.kind() != io::ErrorKind::NotFound;
+        // One that is there and cannot be read now keeps what was read of it before.
+        if anew.read.is_some() || !self.open().is_err_and(is_there) {
             *self = anew;
         }
     }
@@ -97,7 +98,7 @@ impl Follower {
         {
             if let Some(reading) = &mut self.read {
                 reading.last_at += reading.last.len() as u64;
-                reading.last = line.to_owned();
+                line.clone_into(&mut reading.last);
             }
             let parsed: Option<Value> = serde_json::from_slice(line).ok();
             let Some(record) = parsed else { continue };
@@ -108,10 +109,6 @@ impl Follower {
             }
         }
     }
-}
-
-fn is_there(error: io::Error) -> bool {
-    error.kind() != io::ErrorKind::NotFound
 }
 
 /// Which file it is, whatever its name; nothing where the system does not say.

@@ -158,16 +158,18 @@ fn whole(word: &str) -> Option<(u32, String)> {
 
 /// Whether it is a digit of the base 60.
 fn is_sixtieth(digits: &str) -> bool {
-    let [.., last] = digits.as_bytes() else { return false };
-    let tens = &digits[..digits.len() - 1];
-    last.is_ascii_digit() && (tens.is_empty() || (tens.len() == 1 && ("0"..="5").contains(&tens)))
+    match digits.as_bytes() {
+        [ones] => ones.is_ascii_digit(),
+        [tens, ones] => (b'0'..=b'5').contains(tens) && ones.is_ascii_digit(),
+        _ => false,
+    }
 }
 
 /// A number with a dot; without its sign.
 fn fraction(word: &str) -> Option<f64> {
     let plain = word.replace('_', "");
     let (before, after) = word.split_once('.')?;
-    if let Some((_, _)) = before.split_once(':') {
+    if before.contains(':') {
         return sixtieths(before, after);
     }
     let (digits, exponent) = match after.split_once(['e', 'E']) {
@@ -334,6 +336,13 @@ mod tests {
             for part in parts {
                 assert!(why.contains(part), "`{part}` is missing for {word} in: {why}");
             }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_word_is_too_odd(word in "[-+.0-9:_eExob~é<=T]{0,14}") {
+            why_not(&word);
         }
     }
 }
