@@ -37,10 +37,12 @@ mod ledger;
 mod metric;
 mod process;
 mod python;
+mod reason;
 mod runner;
 mod schema;
 mod space;
 mod trial;
+mod yaml;
 
 pub use bayes::Bayes;
 pub use distribution::{Distribution, Law};

@@ -112,7 +112,8 @@ fn a_grid_of_more_points_than_fit_into_memory_is_no_trouble() {
     let all = json!({ "min": i64::MIN, "max": i64::MAX });
     let tiny_steps = json!({ "min": 0.0, "max": 1.0, "q": 1e-12, "distribution": "q_uniform" });
     let file = sweep("grid", &json!({ "a": all, "b": tiny_steps, "c": { "values": [1, 2] } }));
-    let space = read(&file).expect("valid").space();
+    let text = file.to_string().replace("1e-12", "1.0e-12"); // without a dot it is a text to W&B
+    let space = text.parse::<Sweep>().expect("valid").space();
     let mut grid = space.grid().expect("a grid");
     assert_eq!(grid.next().expect("the first")["a"], json!(i64::MIN));
     let point = grid.nth(2_000_000_000_001).expect("one far away");
@@ -241,6 +242,282 @@ fn a_mistake_is_told_with_its_key_its_line_and_what_would_be_valid() {
     let uncountable = "method: grid\nparameters:\n  lr: { min: 0.1, max: 1.0 }\n";
     let error = uncountable.parse::<Sweep>().expect_err("no grid").to_string();
     assert!(error.contains("`lr`") && error.contains("q_uniform"), "{error}");
+}
+
+/// A search over `lr` with these settings in the file.
+fn with_lr(settings: &str) -> Result<Sweep, String> {
+    let yaml = format!("method: random\nparameters:\n  lr: {{ {settings} }}\n");
+    yaml.parse().map_err(|error: bdh::sweep::SweepError| error.to_string())
+}
+
+/// Asserts that something is refused in words that have these parts.
+fn refused<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str]) {
+    let error = result.expect_err(parts[0]);
+    for part in parts {
+        assert!(error.contains(part), "`{part}` is missing in: {error}");
+    }
+}
+
+#[test]
+fn a_value_is_the_same_to_wandb_or_is_refused_with_its_line() {
+    let one = |value: &str| with_lr(&format!("values: [0.5, {value}]"));
+    for (value, part) in [
+        (".inf", "no finite number"),
+        ("-.INF", "no finite number"),
+        (".nan", "no finite number"),
+        ("off", "`off` is false to W&B"),
+        ("Yes", "`Yes` is true to W&B"),
+        ("524_288", "is 524288 to W&B"),
+        ("010", "is 8 to W&B"),
+        ("1e-3", "`1e-3` is a text to W&B, which reads YAML 1.1, and 0.001 here: write 0.001"),
+        ("12:30", "is 750 to W&B"),
+        ("2026-11-30", "a date to W&B"),
+    ] {
+        refused(one(value), &[part, "at line 3"]);
+        let quoted = one(&format!("\"{value}\"")).expect("a text in quotes is a text");
+        assert_eq!(quoted.space().at(&[0.9])["lr"], json!(value));
+    }
+    for (value, expected) in [
+        ("true", json!(true)),
+        ("null", json!(null)),
+        ("adam", json!("adam")),
+        ("1.0e-3", json!(0.001)),
+    ] {
+        let space = one(value).expect("the same everywhere").space();
+        assert_eq!(space.at(&[0.9])["lr"], expected);
+    }
+    // Keys, too; and W&B's own words.
+    let key = "method: random\nparameters:\n  off: { value: 1 }\n".parse::<Sweep>();
+    refused(key.map_err(|error| error.to_string()), &["`off` is false to W&B", "line 3"]);
+    let name =
+        "name: 2026-11-30\nmethod: random\nparameters: { lr: { value: 1 } }\n".parse::<Sweep>();
+    refused(name.map_err(|error| error.to_string()), &["a date to W&B", "line 1"]);
+}
+
+#[test]
+fn merge_keys_and_repeated_keys_are_refused_and_a_byte_order_mark_is_read_over() {
+    let parse = |text: &str| text.parse::<Sweep>().map_err(|error| error.to_string());
+    let lr = "lr: { min: 0.1, max: 1.0 }";
+    let marked = parse(&format!("\u{feff}method: random\nparameters: {{ {lr} }}\n"));
+    assert_eq!(marked, parse(&format!("method: random\nparameters: {{ {lr} }}\n")));
+    assert!(marked.is_ok());
+    let merged =
+        format!("method: random\nparameters:\n  a: &a {{ value: 1 }}\n  <<: {{ {lr} }}\n  b: *a\n");
+    refused(parse(&merged), &["`<<` merges keys in W&B only", "line 4"]);
+    refused(parse("method: random\nparameters:\n  b:\n    <<: { value: 1 }\n"), &["<<", "line 4"]);
+    let twice = |below: &str| parse(&format!("method: random\nparameters:\n{below}"));
+    refused(twice(&format!("  {lr}\n  {lr}\n")), &["`lr` stands here twice", "line 3"]);
+    refused(
+        twice("  a: { parameters: { b: { value: 1 }, b: { value: 2 } } }\n"),
+        &["`b` stands here twice"],
+    );
+    refused(twice("  a: { value: 1, value: 2 }\n"), &["duplicate field `value`", "line 3"]);
+    refused(parse("method: random\nmethod: grid\n"), &["duplicate field `method`"]);
+}
+
+#[test]
+fn the_words_of_a_file_are_read_as_pyyaml_reads_them() {
+    let words = vec![
+        "yes",
+        "Yes",
+        "YES",
+        "yEs",
+        "no",
+        "on",
+        "off",
+        "OFF",
+        "y",
+        "n",
+        "true",
+        "True",
+        "FALSE",
+        "~",
+        "null",
+        "Null",
+        "nil",
+        "0",
+        "-0",
+        "+7",
+        "7",
+        "010",
+        "-010",
+        "08",
+        "0_7",
+        "0o10",
+        "0x1F",
+        "0x_1",
+        "-0x10",
+        "0b11",
+        "0b12",
+        "524_288",
+        "1_",
+        "_1",
+        "12:30",
+        "-190:20:30",
+        "12:60",
+        "1:2:3",
+        "0:30",
+        "1.",
+        "0.5",
+        ".5",
+        "-.5",
+        "+.5",
+        "-0.5",
+        "1_0.5",
+        "1e-3",
+        "1e3",
+        "1E5",
+        "1.0e-3",
+        "1.e+3",
+        "1.0e3",
+        "1.0E+3",
+        ".1e+2",
+        "190:20:30.5",
+        "1.2.3",
+        "inf",
+        "nan",
+        "1-2-3",
+        "10%",
+        "a:b",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1.0e+308",
+        "adam",
+        "-x",
+        "+",
+        "1e",
+        "e5",
+        "0.1e-5",
+    ];
+    let Some(answers) = ask(&[json!({ "ask": "yaml", "words": words })]) else { return };
+    let mut refusals = 0;
+    for (word, theirs) in words.iter().zip(answers[0].as_array().expect("a list")) {
+        match with_lr(&format!("value: {word}")) {
+            Ok(sweep) => assert_eq!(sweep.space().at(&[])["lr"], *theirs, "{word}"),
+            Err(why) => {
+                assert!(why.contains(&format!("`{word}`")) && why.contains("line 3"), "{why}");
+                refusals += 1;
+            }
+        }
+    }
+    assert!((20..40).contains(&refusals), "{refusals}: what means the same everywhere is accepted");
+}
+
+#[test]
+fn an_exponent_that_is_meant_for_a_rate_is_refused() {
+    for law in ["log_uniform", "q_log_uniform", "inv_log_uniform"] {
+        let error = with_lr(&format!("distribution: {law}, min: 0.0001, max: 0.01"));
+        refused(
+            error,
+            &[
+                "min 0.0001 is an exponent of e, and e^0.0001 is 1.0001",
+                "`distribution: log_uniform_values`",
+            ],
+        );
+    }
+    assert!(with_lr("distribution: log_uniform, min: -9.2, max: 0.5").is_ok());
+    assert!(with_lr("distribution: q_log_uniform, min: 0, max: 5").is_ok());
+}
+
+#[test]
+fn a_command_that_passes_no_values_is_refused() {
+    let parse = |command: &str| {
+        let text = format!(
+            "method: grid\nparameters: {{ lr: {{ values: [1, 2] }} }}\ncommand: {command}\n"
+        );
+        text.parse::<Sweep>().map_err(|error| error.to_string())
+    };
+    for command in ["[train]", "[]", "[train, '${program}', args]"] {
+        refused(parse(command), &["`command` passes no values", "add the word '${args}'"]);
+    }
+    for command in ["[train, '${args}']", "['${args_json_file}']", "['${args_no_boolean_flags}']"] {
+        assert!(parse(command).is_ok(), "{command}");
+    }
+}
+
+#[test]
+fn settings_at_their_extremes_are_refused_or_work_and_never_take_long() {
+    let began = std::time::Instant::now();
+    let finite = |settings: &str| {
+        let space = with_lr(settings).unwrap_or_else(|error| panic!("{settings}: {error}")).space();
+        let mut before = f64::NEG_INFINITY;
+        for p in [0.0, f64::EPSILON / 2.0, 1e-9, 0.1, 0.5, 0.9, 1.0 - 1e-9, 1.0] {
+            let value = space.at(&[p])["lr"].as_f64().unwrap_or(f64::NAN);
+            assert!(
+                value.is_finite() && value >= before - 1e-12,
+                "{settings} at {p}: {value} after {before}"
+            );
+            before = value;
+        }
+    };
+    for settings in [
+        "distribution: normal",
+        "distribution: log_normal, sigma: 5.0",
+        "distribution: beta, a: 0.001, b: 0.001",
+        "distribution: beta, a: 0.001, b: 1000000.0",
+        "distribution: beta, a: 1000000.0, b: 0.001",
+        "distribution: beta, a: 1000000.0, b: 1000000.0",
+        "distribution: uniform, min: -1.0e+300, max: 1.0e+300",
+        "min: -9223372036854775808, max: 9223372036854775807",
+    ] {
+        finite(settings);
+    }
+    for (settings, part) in [
+        ("distribution: beta, a: 1.0e-300, b: 1.0", "must be from 0.001 to 1000000"),
+        ("distribution: beta, a: 1.0, b: 1.0e+300", "must be from 0.001 to 1000000"),
+        ("distribution: log_normal, sigma: 1.0e+9", "beyond the largest number"),
+        ("distribution: normal, sigma: 1.0e+308", "beyond the largest number"),
+        ("min: -1.7e+308, max: 1.7e+308", "beyond the largest number"),
+    ] {
+        refused(with_lr(settings), &[part, "line 3"]);
+    }
+    let stops = |settings: &str| {
+        let head =
+            "method: random\nmetric: { name: loss }\nparameters: { lr: { min: 0.1, max: 1.0 } }\n";
+        let text = format!("{head}early_terminate: {{ type: hyperband, {settings} }}\n");
+        text.parse::<Sweep>().map_err(|error| error.to_string())
+    };
+    refused(
+        stops("max_iter: 1.0e+300, s: 1.0e+18, eta: 1.0000001"),
+        &["more than 100 bands", "line 4"],
+    );
+    refused(stops("max_iter: 27, s: -1.0e+18"), &["there is no band", "line 4"]);
+    let widest =
+        stops("max_iter: 27, s: 1.0e+18").expect("three bands").early_terminate.expect("a rule");
+    let runs = vec![Progress { history: vec![1.0; 100], is_running: true }; 3];
+    assert_eq!(widest.ends(&runs, Goal::Minimize), [false; 3]);
+    assert!(stops("min_iter: 1.0e+300, eta: 1.0e+300").is_ok());
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_file_of_a_megabyte_is_read_or_refused_at_once() {
+    let deep = |open: &str, close: &str| {
+        let (open, close) = (open.repeat(200_000), close.repeat(200_000));
+        format!("method: random\nparameters:\n  lr: {open}{close}\n")
+    };
+    let many: Vec<_> = (0..60_000).map(|value| format!("{value}.5")).collect();
+    let nested = |depth: usize| {
+        let (open, close) = ("{ parameters: { a: ".repeat(depth), " } }".repeat(depth));
+        format!("method: random\nparameters: {{ a: {open}{{ value: 1 }}{close} }}\n")
+    };
+    for (text, is_valid) in [
+        (deep("[", "]"), false),
+        (deep("{a: ", "}"), false),
+        (deep("\n  - ", ""), false),
+        (format!("method: random\nparameters:\n  lr:\n  {}1\n", "- ".repeat(200_000)), false),
+        (format!("method: random\nparameters:\n  lr:\n  {}1\n", "? ".repeat(200_000)), false),
+        (format!("method: random\nparameters:\n  lr: {}1\n", "&a ".repeat(200_000)), false),
+        (format!("method: random\nparameters:\n  lr: {{ values: [{}] }}\n", many.join(", ")), true),
+        (nested(40), true),
+        (nested(5_000), false),
+    ] {
+        let began = std::time::Instant::now();
+        let read = text.parse::<Sweep>().map(drop).map_err(|error| error.to_string());
+        assert_eq!(read.is_ok(), is_valid, "{read:?}");
+        let head: String = text.chars().take(60).collect();
+        assert!(began.elapsed().as_secs() < 10, "{:?} for {head}", began.elapsed());
+    }
 }
 
 #[test]

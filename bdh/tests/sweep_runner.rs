@@ -215,11 +215,18 @@ fn every_word_of_a_command_is_what_wandbs_agent_makes_of_it() {
     let json = words("['${args_json}']").expect("one word");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json[0]).expect("JSON"), json!(values));
     let home = std::env::var("PATH").expect("every machine has one");
-    assert_eq!(words("['a${envvar:PATH}b']"), Ok(vec![format!("a{home}b")]));
+    let set = words("['a${envvar:PATH}b', '${args_json_file}']").expect("words");
+    assert_eq!(set[0], format!("a{home}b"));
     assert!(
-        words("['${envvar:NO_SUCH}']").expect_err("unset").contains("`NO_SUCH`, which is not set")
+        words("['${envvar:NO_SUCH}', '${args}']")
+            .expect_err("unset")
+            .contains("`NO_SUCH`, which is not set")
     );
-    assert!(words("['--x=${args}']").expect_err("inside a word").contains("a whole word can be"));
+    assert!(
+        words("['--x=${args}', '${args}']")
+            .expect_err("inside a word")
+            .contains("a whole word can be")
+    );
 
     let none: Sweep = "{method: random, parameters: {a: {value: 1}}}".parse().expect("a sweep");
     let line = none.command_line(values, "this", Path::new("f")).expect("words");

@@ -217,8 +217,22 @@ pub fn parse() -> Args {
     let chosen = sweep_values()
         .unwrap_or_else(|error| command().error(ErrorKind::InvalidValue, error.to_string()).exit());
     let chosen = chosen.unwrap_or_default();
-    let chosen = chosen.iter().map(|(flag, value)| OsString::from(as_python(flag, value)));
+    let chosen = chosen
+        .iter()
+        .filter(|(flag, value)| !(value.is_null() && is_flag(flag)))
+        .map(|(flag, value)| OsString::from(as_python(flag, value)));
     try_parse_from(std::env::args_os().chain(chosen)).unwrap_or_else(|error| error.exit())
+}
+
+/// Whether there is a flag of this name, in either spelling.
+fn is_flag(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    let command = command();
+    let is_it = |arg: &clap::Arg| {
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        arg.get_long() == Some(&name) || aliases.contains(&name.as_str())
+    };
+    command.get_arguments().any(is_it)
 }
 
 /// A flag as an agent writes it, unset ones too, so that one that nobody has is refused.

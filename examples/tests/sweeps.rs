@@ -94,6 +94,23 @@ fn a_trial_that_cannot_work_is_a_row_and_stops_no_other() {
 }
 
 #[test]
+fn a_misspelt_parameter_is_named_in_the_reason() {
+    let place = Place::new();
+    sweep_file(&place, "");
+    let yaml = fs::read_to_string(place.at("tiny.yaml")).expect("the file");
+    fs::write(place.at("tiny.yaml"), yaml.replace("lr_override", "lr_overide")).expect("a file");
+    let ended = place.run("sweep tiny.yaml --count 3 -- --num-iterations 1");
+    assert_eq!(ended.code, Some(2), "{}", ended.out);
+    contains(
+        &ended.err,
+        &["unexpected argument '--lr_overide", "tip: a similar argument exists: '--lr-override'"],
+    );
+    let why =
+        Ledger::read(place.at("runs/tiny")).expect("trials")[0].why.clone().unwrap_or_default();
+    assert!(why.contains("--lr_overide") && !why.contains("--help"), "{why}");
+}
+
+#[test]
 fn mistakes_in_a_sweep_are_one_sentence_and_write_nothing() {
     let place = Place::new();
     sweep_file(&place, "");
@@ -210,7 +227,7 @@ fn the_root_sweep_file_starts_this_program() {
 #[test]
 fn what_an_agent_has_chosen_wins_over_the_command_line() {
     let place = Place::new();
-    let chosen = "wandb_version: 1\nlr_override:\n  value: 0.003\nquiet:\n  value: true\nn_embd_override:\n  value: null\n";
+    let chosen = "wandb_version: 1\nlr_override:\n  value: 0.003\nquiet:\n  value: true\nn_embd_override:\n  value: null\ndata:\n  value: null\n";
     fs::write(place.at("chosen.yaml"), chosen).expect("a file");
     let run = |words: &str, file: &str| {
         let mut command = place.command(words);

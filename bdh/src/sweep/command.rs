@@ -47,6 +47,11 @@ impl Sweep {
     }
 }
 
+/// Whether a word of `command` carries the values of a trial.
+pub(super) fn passes_values(word: &str) -> bool {
+    word.starts_with("${args") && word.ends_with('}')
+}
+
 fn expand(
     word: &str,
     values: &Map<String, Value>,

@@ -2,6 +2,7 @@
 
 use serde_json::{Number, Value};
 use statrs::distribution::{Beta, ContinuousCDF, Normal};
+use std::ops::RangeInclusive;
 
 /// A parameter's values, each with its probability.
 ///
@@ -97,6 +98,18 @@ impl Distribution {
         }
     }
 
+    /// The distribution, if all its values are numbers that JSON has.
+    pub(super) fn if_finite(self) -> Result<Self, String> {
+        // A quantile function rises: what is finite at the ends and in the middle is finite.
+        let probes = [0.0, f64::EPSILON, 0.5, 1.0 - f64::EPSILON, 1.0];
+        if probes.into_iter().all(|p| self.value(p).is_number()) {
+            Ok(self)
+        } else {
+            Err("some of its values are beyond the largest number of 64 bits: use smaller bounds"
+                .to_owned())
+        }
+    }
+
     /// Whether it has but one value, so that there is nothing to search.
     #[must_use]
     pub fn is_constant(&self) -> bool {
@@ -160,6 +173,9 @@ fn rounded(x: f64, step: Option<&Number>) -> Value {
 }
 
 impl Law {
+    /// Weights of a beta distribution whose quantiles are found in 64 bits.
+    pub(super) const BETA: RangeInclusive<f64> = 1e-3..=1e6;
+
     /// The number below which a share `p` of the probability lies.
     fn quantile(self, p: f64) -> f64 {
         match self {
@@ -174,5 +190,7 @@ impl Law {
 }
 
 fn standard_normal(p: f64) -> f64 {
+    // At 0 and 1 it is infinite; a draw can be 0, once in 2^53.
+    let p = p.clamp(f64::EPSILON / 2.0, 1.0 - f64::EPSILON / 2.0);
     Normal::standard().inverse_cdf(p)
 }

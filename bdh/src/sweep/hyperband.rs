@@ -57,8 +57,14 @@ impl TryFrom<Words> for Hyperband {
         let bands: Vec<f64> = match (words.min_iter, words.max_iter, words.s) {
             (_, Some(max), Some(s)) => {
                 let bands = std::iter::successors(Some(max / eta), |band| Some(band / eta));
+                let wanted = (s as usize).min(MAX_BANDS + 1);
                 let mut bands: Vec<_> =
-                    bands.take(s as usize).take_while(|band| *band >= 1.0).collect();
+                    bands.take(wanted).take_while(|band| *band >= 1.0).collect();
+                if bands.len() > MAX_BANDS {
+                    return Err(format!(
+                        "s {s} and eta {eta} make more than {MAX_BANDS} bands: lower s, or raise eta"
+                    ));
+                }
                 bands.reverse();
                 bands
             }

@@ -49,26 +49,32 @@ impl Ledger {
         ledger.settle("seed", &format!("{seed}\n"), |theirs| theirs.trim() == seed.to_string())?;
         let ours: Sweep = yaml.parse()?;
         ledger.settle("sweep.yaml", yaml, |theirs| {
-            theirs.parse::<Sweep>().is_ok_and(|theirs| theirs.draws_as(&ours))
+            Sweep::of_folder(theirs).is_ok_and(|theirs| theirs.draws_as(&ours))
         })?;
         Ok(ledger)
     }
 
-    /// Reads the trials of a folder, in their order.
+    /// Reads the trials of a folder, in their order. Files with other names than `0001.json` are left alone.
     ///
     /// # Errors
     ///
-    /// If there is no such folder, or the file of a trial cannot be read.
+    /// If there is no such folder, or the file of a trial cannot be read, or is a link or a copy of another trial's.
     pub fn read(dir: impl AsRef<Path>) -> Result<Vec<Trial>, SweepError> {
         let dir = dir.as_ref().join("trials");
-        let mut paths: Vec<_> = fs::read_dir(&dir)
-            .map_err(failed(&dir))?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
-            .collect();
-        paths.sort();
-        // One that was deleted meanwhile is to be run anew.
-        paths.iter().filter(|path| path.exists()).map(|path| read(path)).collect()
+        let entries = fs::read_dir(&dir).map_err(failed(&dir))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut numbers: Vec<_> = names.filter_map(|name| number_of(&name)).collect();
+        numbers.sort_unstable();
+        let mut trials = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            match read(&dir, number) {
+                // Deleted meanwhile: it is to be run anew.
+                Err(SweepError::Folder { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound => {}
+                trial => trials.push(trial?),
+            }
+        }
+        Ok(trials)
     }
 
     /// The trials as they stand, in their order.
@@ -105,7 +111,11 @@ impl Ledger {
     }
 
     pub(super) fn path(&self, number: u64, ending: &str) -> PathBuf {
-        self.dir.join("trials").join(format!("{number:04}.{ending}"))
+        self.trials_dir().join(format!("{number:04}.{ending}"))
+    }
+
+    fn trials_dir(&self) -> PathBuf {
+        self.dir.join("trials")
     }
 
     /// Takes a trial that is new; `None` if somebody was faster.
@@ -120,7 +130,7 @@ impl Ledger {
     pub(super) fn take_up(&self, number: u64) -> Result<Option<Claim>, SweepError> {
         let Some(lock) = self.lock(number)? else { return Ok(None) };
         let path = self.path(number, "json");
-        let trial = read(&path)?; // once more: it may have ended just now
+        let trial = read(&self.trials_dir(), number)?; // once more: it may have ended just now
         let is_left = match trial.status {
             Status::Interrupted => true,
             Status::Running => lock.is_sure,
@@ -205,14 +215,39 @@ fn appear(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     }
 }
 
-fn read(path: &Path) -> Result<Trial, SweepError> {
-    let text = fs::read(path).map_err(failed(path))?;
-    serde_json::from_slice(&text).map_err(|error| {
-        SweepError::Invalid(format!(
-            "`{}` is no trial ({error}): delete it, and it is run anew",
-            path.display()
-        ))
-    })
+/// The number of the trial whose file has this name: `0001.json`, and not `1.json` or `0001.args.json`.
+fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_suffix(".json")?.parse().ok()?;
+    (number > 0 && name == file_name(number)).then_some(number)
+}
+
+fn file_name(number: u64) -> String {
+    format!("{number:04}.json")
+}
+
+/// Reads the file of a trial.
+fn read(dir: &Path, number: u64) -> Result<Trial, SweepError> {
+    let (name, invalid) = (file_name(number), SweepError::Invalid);
+    let path = dir.join(&name);
+    let text = match files::read(dir, &name, files::MAX_JSON) {
+        Ok(text) => text,
+        // A link or a folder: it holds no trial and stands where one is to be.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            return Err(invalid(format!("{error}, and so no trial: move it elsewhere")));
+        }
+        Err(error) => return Err(failed(&path)(error)),
+    };
+    let trial: Trial = serde_json::from_slice(&text).map_err(|error| {
+        let path = path.display();
+        invalid(format!("`{path}` is no trial ({error}): delete it, and it is run anew"))
+    })?;
+    if trial.number == number {
+        return Ok(trial);
+    }
+    let (path, other) = (path.display(), trial.number);
+    Err(invalid(format!(
+        "`{path}` is a copy of trial {other}: delete it, and trial {number} is run"
+    )))
 }
 
 fn json(trial: &Trial) -> Vec<u8> {

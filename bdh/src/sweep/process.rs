@@ -1,10 +1,11 @@
 //! The process of a trial.
 
 use super::ledger::Ledger;
+use super::reason::reason;
 use super::schema::SweepError;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,9 @@ pub fn trial_dir() -> Option<PathBuf> {
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
+    log: PathBuf,
+    /// Bytes of the log that an earlier process of the trial has printed.
+    log_from: u64,
     /// When it was asked to end.
     asked: Option<Instant>,
 }
@@ -51,14 +55,15 @@ impl Process {
     ) -> Result<Self, SweepError> {
         let log = ledger.log(number);
         let failed = |source| SweepError::Folder { path: log.clone(), source };
-        let file = File::options().create(true).append(true).open(&log).map_err(failed)?;
+        let file = File::options().create(true).append(true).open(&log).map_err(&failed)?;
+        let log_from = file.metadata().map_err(&failed)?.len();
         let [program, args @ ..] = start.words else {
             return Err(SweepError::Invalid("`command` has no words".to_owned()));
         };
         let mut command = Command::new(program);
         command.args(args).env(TRIAL_DIR, ledger.run_dir(number));
         command.stdin(start.lock.map_or_else(Stdio::null, Stdio::from)); // it is empty
-        command.stdout(file.try_clone().map_err(failed)?).stderr(file);
+        command.stdout(file.try_clone().map_err(&failed)?).stderr(file);
         if let Some(device) = start.device {
             command.env("CUDA_VISIBLE_DEVICES", device.to_string());
         }
@@ -73,12 +78,17 @@ impl Process {
                 "`{program}`, the program of `command`, cannot be started: {error}"
             ))
         })?;
-        Ok(Self { child, asked: None })
+        Ok(Self { child, log, log_from, asked: None })
     }
 
     /// Its number, for people.
     pub(super) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it printed of why it failed.
+    pub(super) fn reason(&self) -> Option<String> {
+        reason(&self.log, self.log_from)
     }
 
     /// How it ended, if it has.
@@ -130,17 +140,4 @@ pub(super) fn was_asked(exit: ExitStatus) -> bool {
     #[cfg(not(unix))]
     let by_signal = false;
     by_signal || exit.code() == Some(130)
-}
-
-/// The last line that says something in the last kilobytes of a log.
-pub(super) fn last_words(log: &Path) -> Option<String> {
-    const LAST: u64 = 4096;
-    let mut file = File::open(log).ok()?;
-    let len = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(len.saturating_sub(LAST))).ok()?;
-    let mut tail = Vec::new();
-    file.take(LAST).read_to_end(&mut tail).ok()?;
-    let tail = String::from_utf8_lossy(&tail);
-    let line = tail.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(crate::printable(line.trim()).into_owned())
 }

@@ -1,9 +1,11 @@
 //! `sweep.yaml`, read strictly.
 
 use super::checked::checked;
+use super::command::passes_values;
 use super::distribution::{Distribution, Law};
 use super::hyperband::Hyperband;
 use super::space::Space;
+use super::yaml;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
@@ -26,7 +28,7 @@ pub struct Sweep {
     #[serde(default)]
     pub metric: Option<Metric>,
     /// What is searched, by name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "yaml::without_repeats")]
     pub(super) parameters: BTreeMap<String, Parameter>,
     /// The words that start a trial, macros such as `${args}` included.
     #[serde(default)]
@@ -166,6 +168,11 @@ impl Sweep {
         Space::new(dimensions)
     }
 
+    /// Reads the file that a folder was begun with, without the checks that came later.
+    pub(super) fn of_folder(text: &str) -> Result<Self, SweepError> {
+        Ok(serde_norway::from_str(yaml::without_mark(text))?)
+    }
+
     /// Whether the trials of another file are drawn from the same.
     pub(super) fn draws_as(&self, other: &Self) -> bool {
         let of = |sweep: &Self| (sweep.method, sweep.metric.clone(), sweep.parameters.clone());
@@ -187,6 +194,12 @@ impl Sweep {
                 "`early_terminate` needs `metric: { name: …, goal: minimize }`".to_owned(),
             );
         }
+        if self.command.as_ref().is_some_and(|words| !words.iter().any(|word| passes_values(word)))
+        {
+            return invalid(
+                "`command` passes no values, so that all trials would be the same: add the word '${args}'".to_owned(),
+            );
+        }
         if self.method == Method::Grid {
             self.space().grid().map_err(|error| SweepError::Invalid(error.to_string()))?;
         }
@@ -198,7 +211,7 @@ impl FromStr for Sweep {
     type Err = SweepError;
 
     fn from_str(text: &str) -> Result<Self, SweepError> {
-        let sweep: Self = serde_norway::from_str(text)?;
+        let sweep: Self = yaml::read(text)?;
         sweep.check()?;
         Ok(sweep)
     }
@@ -249,6 +262,7 @@ struct Words {
     sigma: Option<f64>,
     a: Option<f64>,
     b: Option<f64>,
+    #[serde(default, deserialize_with = "yaml::given_without_repeats")]
     parameters: Option<BTreeMap<String, Parameter>>,
 }
 
@@ -372,6 +386,13 @@ impl Words {
     /// `min` and `max` as exponents of e.
     fn exponents(&self) -> Result<(f64, f64), String> {
         let (low, high) = self.bounds()?;
+        if low > 0.0 && low < 1.0 {
+            return Err(format!(
+                "min {low} is an exponent of e, and e^{low} is {:.4}; the values themselves are given with \
+                 `distribution: log_uniform_values`",
+                low.exp()
+            ));
+        }
         if low.abs().max(high.abs()) < f64::MAX.ln() {
             return Ok((low, high));
         }
@@ -383,7 +404,7 @@ impl Words {
 
     fn spread(&self) -> Result<(f64, f64), String> {
         let (mu, sigma) = (self.mu.unwrap_or(0.0), self.sigma.unwrap_or(1.0));
-        if sigma >= 0.0 && mu.is_finite() {
+        if sigma >= 0.0 && sigma.is_finite() && mu.is_finite() {
             Ok((mu, sigma))
         } else {
             Err(format!("mu {mu} must be a number and sigma {sigma} not below 0"))
@@ -422,8 +443,9 @@ impl Words {
             }
             _ => {
                 let (a, b) = (self.a.unwrap_or(1.0), self.b.unwrap_or(1.0));
-                if !(a > 0.0 && b > 0.0) {
-                    return Err(format!("a {a} and b {b} must be above 0"));
+                if !(Law::BETA.contains(&a) && Law::BETA.contains(&b)) {
+                    let (low, high) = (Law::BETA.start(), Law::BETA.end());
+                    return Err(format!("a {a} and b {b} must be from {low} to {high}"));
                 }
                 Law::Beta { a, b }
             }
@@ -441,7 +463,8 @@ impl Words {
             ));
         }
         let sum: f64 = shares.iter().sum();
-        if shares.iter().any(|share| *share < 0.0) || (sum - 1.0).abs() > 1e-5 {
+        let is_share = |share: &f64| *share >= 0.0;
+        if !(shares.iter().all(is_share) && (sum - 1.0).abs() <= 1e-5) {
             return Err(format!("the probabilities {shares:?} sum to {sum} and not to 1"));
         }
         Ok(Distribution::Weighted(values.into_iter().zip(shares).collect()))
@@ -469,7 +492,8 @@ impl Words {
                 if kind.has_step() && step.as_f64() <= Some(0.0) {
                     return Err(format!("q {step} must be above 0"));
                 }
-                Distribution::Continuous { law, step: kind.has_step().then_some(step) }
+                let step = kind.has_step().then_some(step);
+                Distribution::Continuous { law, step }.if_finite()?
             }
         })
     }

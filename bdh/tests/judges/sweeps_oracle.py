@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import sweeps
+import yaml
 from sweeps.params import HyperParameter
 
 
@@ -54,7 +55,12 @@ def spelled(question):
     return [str(value) for value in question["values"]]
 
 
-ANSWERS = {"spelled": spelled, "quantiles": quantiles, "grid": grid, "ends": ends, "is_valid": is_valid}
+def words_of_yaml(question):
+    """As `wandb sweep` reads a file."""
+    return [yaml.safe_load(f"value: {word}")["value"] for word in question["words"]]
+
+
+ANSWERS = {"yaml": words_of_yaml, "spelled": spelled, "quantiles": quantiles, "grid": grid, "ends": ends, "is_valid": is_valid}
 
 with open(sys.argv[1]) as file:
     questions = json.load(file)

@@ -5,9 +5,11 @@
 //! parameter arrives as `--lr_override=None` and a switch as `--dry_run=True`. After this pass all of them read
 //! `--flag=value`, `--flag`, or nothing.
 
+use std::any::TypeId;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::iter::Peekable;
+use std::path::PathBuf;
 
 use clap::Command;
 
@@ -16,8 +18,9 @@ const DECIDED_AT_MINUS_ONE: [&str; 3] = ["num_iterations", "target_flops", "tota
 
 /// Rewrites an argument list, program name first, into the spelling that clap parses.
 ///
-/// Flags with a value become `--flag=value`, with hyphens; `None` takes its flag away; `True` and `False` turn
-/// a switch on and away; words that belong to no flag come first. Unknown flags keep their spelling, so that the
+/// Flags with a value become `--flag=value`, with hyphens; `None` takes its flag away where that can only mean that
+/// nothing is set: not where it is a text like any other, nor where a default stands in its place. `True` and `False`
+/// turn a switch on and away; words that belong to no flag come first. Unknown flags keep their spelling, so that the
 /// message about them shows what was typed. Doing it twice changes nothing more.
 #[must_use]
 pub fn normalize(argv: Vec<OsString>, command: Command) -> Vec<OsString> {
@@ -45,6 +48,7 @@ struct Known(HashMap<String, Flag>);
 
 struct Flag {
     takes_value: bool,
+    unset_by_none: bool,
     decided_at_minus_one: bool,
 }
 
@@ -57,6 +61,7 @@ impl Known {
             names.map(|name| {
                 let flag = Flag {
                     takes_value: arg.get_action().takes_values(),
+                    unset_by_none: arg.get_default_values().is_empty() && !is_text(arg),
                     decided_at_minus_one: DECIDED_AT_MINUS_ONE.contains(&arg.get_id().as_str()),
                 };
                 (name.to_owned(), flag)
@@ -99,8 +104,15 @@ impl Known {
 impl Flag {
     /// Whether a value says that there is none.
     fn leaves_open(&self, value: &OsStr) -> bool {
-        value == "None" || (self.decided_at_minus_one && (value == "-1" || value == "-1.0"))
+        (self.unset_by_none && value == "None")
+            || (self.decided_at_minus_one && (value == "-1" || value == "-1.0"))
     }
+}
+
+/// Whether any text is a value: a prompt, a name or a path can be called `None`.
+fn is_text(arg: &clap::Arg) -> bool {
+    let parsed = arg.get_value_parser().type_id();
+    [TypeId::of::<String>(), TypeId::of::<PathBuf>()].iter().any(|text| parsed == *text)
 }
 
 /// Whether a word is no flag: anything without a leading hyphen, or a negative number.
@@ -165,6 +177,19 @@ mod tests {
         assert_eq!(read("--dry_run=False --quiet None --resume=false"), "");
         assert_eq!(read("--dry_run=maybe"), "--dry-run=maybe", "clap says what is wrong");
         assert_eq!(read("--lr_override=1e-05"), "--lr-override=1e-05");
+    }
+
+    #[test]
+    fn none_unsets_only_what_python_leaves_at_none() {
+        assert_eq!(read("--head_dim=None --early_save None --device None --tokenizer=None"), "");
+        for text in ["--name=None", "--data=None", "--core-bundle=None", "--log-backend=None"] {
+            assert_eq!(read(text), text, "a text can be called so");
+        }
+        assert_eq!(
+            read("--depth None --seed=None"),
+            "--depth=None --seed=None",
+            "clap says what is wrong"
+        );
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! A trial that runs here, and what its end makes of it.
 
+use crate::files;
 use crate::sweep::ledger::Claim;
 use crate::sweep::metric::Follower;
-use crate::sweep::process::{Process, last_words, was_asked};
+use crate::sweep::process::{Process, was_asked};
 use crate::sweep::schema::Metric;
 use crate::sweep::trial::Status;
 use serde_json::Value;
-use std::fs;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ impl Active {
         exit: ExitStatus,
         traces: &Traces<'_>,
     ) -> (Status, Option<String>) {
-        self.follower.look();
+        self.follower.read_anew();
         match &self.why {
             _ if traces.status().is_some_and(|status| status == "completed") => {
                 traces.by_value(&self.follower)
@@ -71,7 +71,8 @@ impl Active {
             None if was_asked(exit) => (Status::Interrupted, None),
             None if exit.success() => traces.by_value(&self.follower),
             None => {
-                let words = last_words(traces.log).unwrap_or_default();
+                let words =
+                    self.process.reason().unwrap_or_else(|| "it printed nothing".to_owned());
                 (Status::Failed, Some(format!("{exit}: {words}")))
             }
         }
@@ -81,7 +82,6 @@ impl Active {
 /// What a trial has left on disk.
 pub(super) struct Traces<'a> {
     pub(super) run_dir: &'a Path,
-    pub(super) log: &'a Path,
     pub(super) metric: Option<&'a Metric>,
 }
 
@@ -89,7 +89,7 @@ impl Traces<'_> {
     /// What became of a trial that ended while no sweep looked; `None` if it is still to run, or to go on.
     pub(super) fn outcome(&self, follower: &mut Follower) -> Option<(Status, Option<String>)> {
         let run = self.run_file()?;
-        follower.look();
+        follower.read_anew();
         match run["status"].as_str()? {
             "completed" => Some(self.by_value(follower)),
             "stopped" if run["outcome"]["stopped"] != "signal" => Some(self.by_value(follower)),
@@ -120,7 +120,7 @@ impl Traces<'_> {
     }
 
     fn run_file(&self) -> Option<Value> {
-        let text = fs::read(self.run_dir.join(crate::run::FILE)).ok()?;
+        let text = files::read(self.run_dir, crate::run::FILE, files::MAX_JSON).ok()?;
         serde_json::from_slice(&text).ok()
     }
 }

@@ -3,6 +3,7 @@
 use super::active::{Active, Traces, Why};
 use super::choice::draw;
 use super::{Runner, Running, SweepOutcome, Watcher};
+use crate::files;
 use crate::signal::SignalWatch;
 use crate::sweep::hyperband::Progress;
 use crate::sweep::ledger::{Claim, Ledger};
@@ -11,7 +12,7 @@ use crate::sweep::process::{Process, Start};
 use crate::sweep::schema::{Sweep, SweepError};
 use crate::sweep::trial::{Status, Trial};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub(super) struct Work<'a> {
     active: Vec<Active>,
     /// What all trials have recorded, for early termination.
     recorded: BTreeMap<u64, Follower>,
+    /// Whether another process has the lock of a trial that has no file.
+    is_late: bool,
     /// What was said by the trials that failed; `None` once one has not.
     failures: Option<Vec<String>>,
 }
@@ -59,6 +62,7 @@ impl<'a> Work<'a> {
             watcher,
             active: Vec::new(),
             recorded: BTreeMap::new(),
+            is_late: false,
             failures,
         })
     }
@@ -102,10 +106,10 @@ impl<'a> Work<'a> {
     }
 
     /// Whether a process on this machine runs a trial that we would take up if it died: one that a sweep which was killed
-    /// has left behind, say.
+    /// has left behind, say, or one whose file was deleted.
     fn waits_for_others(&self) -> Result<bool, SweepError> {
         let is_here = |trial: &Trial| trial.status == Status::Running && trial.host == host();
-        Ok(self.ledger.trials()?.iter().any(is_here))
+        Ok(self.is_late || self.ledger.trials()?.iter().any(is_here))
     }
 
     /// Begins or takes up a trial, if there is one for us.
@@ -115,8 +119,7 @@ impl<'a> Work<'a> {
         let key = self.sweep.metric.as_ref().map_or("", |metric| &metric.name);
         let run_dir = self.ledger.run_dir(number);
         let mut follower = Follower::new(&run_dir, key);
-        let log = self.ledger.log(number);
-        let traces = Traces { run_dir: &run_dir, log: &log, metric: self.sweep.metric.as_ref() };
+        let traces = Traces { run_dir: &run_dir, metric: self.sweep.metric.as_ref() };
         if let Some((status, why)) = traces.outcome(&mut follower) {
             let seconds = claim.trial.seconds; // how long it went on by itself nobody knows
             self.end(claim, &follower, seconds, status, why)?;
@@ -131,20 +134,21 @@ impl<'a> Work<'a> {
         Ok(true)
     }
 
-    /// A trial that is ours to run: one that was left behind, or else a new one. When others are faster, the next.
-    fn claim(&self) -> Result<Option<Claim>, SweepError> {
-        loop {
-            let trials = self.ledger.trials()?;
-            if let Some(claim) = self.left_behind(&trials)? {
-                return Ok(Some(claim));
-            }
-            let is_free = |number: &u64| trials.iter().all(|trial| trial.number != *number);
-            let Some(number) = (1..=self.total).find(is_free) else { return Ok(None) };
+    /// A trial that is ours to run: one that was left behind, or else a new one.
+    fn claim(&mut self) -> Result<Option<Claim>, SweepError> {
+        let trials = self.ledger.trials()?;
+        if let Some(claim) = self.left_behind(&trials)? {
+            return Ok(Some(claim));
+        }
+        let taken: HashSet<u64> = trials.iter().map(|trial| trial.number).collect();
+        self.is_late = false;
+        for number in (1..=self.total).filter(|number| !taken.contains(number)) {
             if let Some(claim) = self.begin(number, &trials)? {
                 return Ok(Some(claim));
             }
-            thread::sleep(TICK);
+            self.is_late = true; // another process has its lock: it will write the trial's file, or die
         }
+        Ok(None)
     }
 
     /// A trial whose process died, or that was interrupted.
@@ -195,7 +199,7 @@ impl<'a> Work<'a> {
     /// The trial, if it goes on.
     fn after(&mut self, mut active: Active) -> Result<Option<Active>, SweepError> {
         let number = active.number();
-        let (run_dir, log) = (self.ledger.run_dir(number), self.ledger.log(number));
+        let run_dir = self.ledger.run_dir(number);
         let failed = |source| SweepError::Folder { path: run_dir.clone(), source };
         let Some(exit) = active.process.ended().map_err(failed)? else {
             if let Some(timeout) = self.runner.timeout.filter(|most| active.elapsed() > *most) {
@@ -203,7 +207,7 @@ impl<'a> Work<'a> {
             }
             return Ok(Some(active));
         };
-        let traces = Traces { run_dir: &run_dir, log: &log, metric: self.sweep.metric.as_ref() };
+        let traces = Traces { run_dir: &run_dir, metric: self.sweep.metric.as_ref() };
         let (status, why) = active.judge(exit, &traces);
         let seconds = active.elapsed().as_secs_f64();
         self.end(active.claim, &active.follower, seconds, status, why)?;
@@ -216,7 +220,7 @@ impl<'a> Work<'a> {
         let mut words = self.sweep.command_line(&claim.trial.values, &self.program, &file)?;
         if words.iter().any(|word| *word == file.display().to_string()) {
             let json = Value::Object(claim.trial.values.clone()).to_string();
-            fs::write(&file, json)
+            files::write_atomically(&file, json.as_bytes())
                 .map_err(|source| SweepError::Folder { path: file.clone(), source })?;
         }
         words.extend(self.runner.more.iter().cloned());
@@ -261,10 +265,7 @@ impl<'a> Work<'a> {
     /// Tells how far the trials are, and ends those that are not worth their next steps.
     fn look(&mut self) -> Result<(), SweepError> {
         self.active.iter_mut().for_each(|active| active.follower.look());
-        let steps = |number| {
-            let (run_dir, log) = (self.ledger.run_dir(number), self.ledger.log(number));
-            Traces { run_dir: &run_dir, log: &log, metric: None }.steps()
-        };
+        let steps = |number| Traces { run_dir: &self.ledger.run_dir(number), metric: None }.steps();
         let running = |active: &Active| Running {
             trial: active.claim.trial.clone(),
             step: active.follower.step,
@@ -290,7 +291,9 @@ impl<'a> Work<'a> {
         else {
             return Ok(Vec::new());
         };
-        for trial in self.ledger.trials()? {
+        let trials = self.ledger.trials()?;
+        self.recorded.retain(|number, _| trials.iter().any(|trial| trial.number == *number));
+        for trial in trials {
             let run_dir = self.ledger.run_dir(trial.number);
             let follower = self.recorded.entry(trial.number);
             follower.or_insert_with(|| Follower::new(&run_dir, &metric.name)).look();
