@@ -165,7 +165,8 @@ impl Checkpoint {
         let files = folder::checked_files(dir)?;
         let copies = files.iter().filter_map(|name| Some((callback_of_copy(name)?, name)));
         let read = |name: &str| tensors::read_from(folder::open(dir, name)?, &dir.join(name));
-        let state: State = folder::read(dir, STATE)?;
+        let state: State = serde_json::from_slice(&folder::read(dir, STATE)?)
+            .map_err(|error| damaged(&dir.join(STATE), &error.into()))?;
         let step = folder::step(dir)?;
         // A resume deletes checkpoints of later steps by what their manifests say, and would delete its own.
         if step != state.clock.step {

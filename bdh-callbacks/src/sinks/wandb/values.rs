@@ -5,7 +5,6 @@ use super::folder;
 use super::proto::{FileItem, Files, Kind};
 use super::text::{array, number, object, quoted, safe};
 use crate::sinks::png;
-use bdh::files::ensure_dir;
 use bdh::{Histogram, Value};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
