@@ -32,11 +32,17 @@ pub fn warn(text: impl Display) {
     drop(writeln!(io::stderr(), "warning: {text}"));
 }
 
-/// An error and its causes as one sentence.
+/// An error and its causes as one sentence; a cause that an error's own text ends with is there already.
 #[must_use]
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn wrapped(text: &str) -> String {
