@@ -38,7 +38,7 @@ impl CausalLm for Bigram {
     }
 }
 
-fn main() -> Result<(), bdh::BoxError> {
+fn main() -> bdh::Result {
     let text = include_str!("../docs/architecture.md");
     let val = windows(&bytes(text), 8, 64);
     let device = bdh::device("cpu")?;

@@ -77,7 +77,7 @@ impl CausalLm for Bigram {
     }
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> bdh::Result {
     let text = include_str!("../docs/sinks.md");
     let task =
         NextToken::new(RandomCrops::of_bytes(text, 16, 64, 0)?, windows(&bytes(text), 8, 64));

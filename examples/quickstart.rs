@@ -17,7 +17,7 @@ impl CausalLm for Bigram {
     }
 }
 
-fn main() -> Result<(), bdh::BoxError> {
+fn main() -> bdh::Result {
     let text = include_str!("../docs/architecture.md");
     let (train, val) = text.split_at(text.floor_char_boundary(text.len() * 9 / 10));
     let val = windows(&bytes(val), 8, 64);

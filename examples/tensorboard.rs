@@ -8,7 +8,7 @@
 
 use bdh::burn::{self, module::Module, nn, optim::AdamWConfig, tensor::Int, tensor::Tensor};
 use bdh::lm::{RandomCrops, Sampling, bytes, windows};
-use bdh::{AfterOptimizerStep, BoxError, Callback, CausalLm, HookResult, NextToken};
+use bdh::{AfterOptimizerStep, Callback, CausalLm, HookResult, NextToken};
 use bdh::{Cadence, Probe, Trainer, Value, callback, every, last, start, warmup_cosine};
 use bdh_callbacks::{Layout, Norms, TensorBoard};
 use bdh_examples::data::Tokenizer;
@@ -58,7 +58,7 @@ impl Callback for Look {
     }
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> bdh::Result {
     let Args { runs, lr } = Args::parse();
     let device = bdh::device("cpu")?;
     bdh::seed(&device, 0); // runs that differ in their rate alone

@@ -9,7 +9,9 @@
 //! Aliases are `latest`; `early-250` for `ckpt_early_step_250`; and `best` where the step was evaluated and no
 //! earlier checkpoint had a lower value of the metric.
 
-use bdh::{BoxError, Callback, Checkpointed, EvalEnd, FitStart, HookResult, Value, callback};
+use bdh::{
+    BoxError, Callback, Checkpointed, EvalEnd, FitStart, HookResult, Outlook, Value, callback,
+};
 use serde::{Deserialize, Serialize};
 
 /// Hands checkpoints to the sinks, with the names by which people look for them.
@@ -89,6 +91,20 @@ impl Callback for Artifacts {
         serde_json::to_value(self).unwrap_or_default()
     }
 
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        if !run.has_run_dir() {
+            run.note("hands on nothing: this run has no `run_dir`, and so no checkpoints");
+        }
+        if run.evals() == Some(0) {
+            run.note(format!(
+                "calls no checkpoint the best by `{}`: this run evaluates nothing",
+                self.metric
+            ));
+            return Ok(());
+        }
+        run.check_metric(&self.metric)
+    }
+
     fn keys(&self) -> Vec<String> {
         vec!["checkpoint/*".to_owned()]
     }
@@ -101,10 +117,7 @@ impl Callback for Artifacts {
     }
 
     fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        let value = at.report.get(&self.metric).ok_or_else(|| {
-            let known: Vec<_> = at.report.metrics.iter().map(|(name, _)| name.as_str()).collect();
-            format!("there is no metric `{}`; the eval has {}", self.metric, known.join(", "))
-        })?;
+        let value = at.metric(&self.metric)?;
         self.seen.last = value.is_finite().then_some((at.step(), value));
         Ok(())
     }

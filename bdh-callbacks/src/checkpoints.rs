@@ -7,13 +7,15 @@
 //!
 //! Records no keys. Leaves `checkpoints/best_<metric>_step_<step>`, pinned: rotation leaves them alone.
 
-use crate::early_stop::{Mode, metric};
+use crate::early_stop::Mode;
+use crate::settings::within;
 use bdh::{
-    BoxError, Callback, CheckpointRequest, Checkpointed, ConfigError, EvalEnd, FitStart,
-    HookResult, callback, delete_checkpoint,
+    BoxError, Callback, CheckpointRequest, Checkpointed, ConfigError, Cx, EvalEnd, FitStart,
+    HookResult, OnError, Outlook, callback, delete_checkpoint,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Keeps the best `keep` checkpoints by a metric of the eval, and deletes those that no longer are.
 ///
@@ -26,7 +28,7 @@ use serde::{Deserialize, Serialize};
 /// use bdh_callbacks::{Checkpoints, Mode};
 ///
 /// let best = Checkpoints::default(); // the one with the lowest val/loss
-/// let three = Checkpoints::builder().metric("accuracy").mode(Mode::Max).keep(3_usize).build()?;
+/// let three = Checkpoints::builder().metric("accuracy").mode(Mode::Max).keep(3).build()?;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
@@ -39,6 +41,7 @@ pub struct Checkpoints {
     /// Whether less or more of it is better. Defaults to less.
     mode: Mode,
     /// How many to keep. Defaults to 1.
+    #[builder(setter(into = false))]
     keep: usize,
     #[builder(setter(skip))]
     #[serde(skip)]
@@ -85,10 +88,41 @@ impl Checkpoints {
     }
 }
 
+impl Checkpoints {
+    /// Deletes the checkpoints that are no longer among the best. One that cannot be deleted is no reason to end the run:
+    /// it is tried again after the next.
+    fn delete_old(&mut self, at: &Cx<'_>, dir: &Path) {
+        self.seen.old.retain(|name| match delete_checkpoint(&dir.join(name)) {
+            Ok(()) => false,
+            Err(error) => {
+                at.remark(format!("checkpoint `{name}` cannot be deleted: {error}"));
+                true
+            }
+        });
+    }
+}
+
 #[callback("checkpoints")]
 impl Callback for Checkpoints {
     fn config(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        within("keep", self.keep, 1.., "and keeps 1 or more")?;
+        if !run.has_run_dir() {
+            run.note("saves nothing: this run has no `run_dir`");
+        }
+        if run.evals() == Some(0) {
+            run.note("saves nothing: this run evaluates nothing");
+            return Ok(());
+        }
+        run.check_metric(&self.metric)
+    }
+
+    /// A run without its best checkpoint would go on as if all were well.
+    fn on_error(&self) -> OnError {
+        OnError::Abort
     }
 
     fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
@@ -100,12 +134,12 @@ impl Callback for Checkpoints {
             return Ok(());
         }
         // The process may have died when the better ones were complete, and these not deleted yet.
-        let old = std::mem::take(&mut self.seen.old);
-        Ok(old.iter().try_for_each(|name| delete_checkpoint(&dir.join(name)))?)
+        self.delete_old(at, &dir);
+        Ok(())
     }
 
     fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        let value = metric(at, &self.metric)?;
+        let value = at.metric(&self.metric)?;
         if let Some(name) = self.enter(value, at.step()) {
             at.checkpoint(CheckpointRequest { name, pinned: true });
         }
@@ -115,8 +149,8 @@ impl Callback for Checkpoints {
     fn on_checkpoint(&mut self, at: &Checkpointed<'_>) -> HookResult {
         let is_written = at.path.ends_with(self.name(at.step()));
         let Some(dir) = at.path.parent().filter(|_| is_written) else { return Ok(()) };
-        let old = std::mem::take(&mut self.seen.old);
-        Ok(old.iter().try_for_each(|name| delete_checkpoint(&dir.join(name)))?)
+        self.delete_old(at, dir);
+        Ok(())
     }
 
     fn state(&self) -> serde_json::Value {

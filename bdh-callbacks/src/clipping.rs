@@ -12,7 +12,8 @@
 
 use bdh::number::Number;
 use bdh::{
-    BeforeOptimizerStep, BoxError, Cadence, Callback, Deferred, HookResult, callback, every, last,
+    BeforeOptimizerStep, BoxError, Cadence, Callback, Deferred, HookResult, Outlook, callback,
+    every, last,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -70,6 +71,13 @@ impl Clipping {
 impl Callback for Clipping {
     fn config(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        if run.plan().clip_grad_norm.is_none() {
+            run.note("records nothing: gradients are not clipped (`clip_grad_norm`)");
+        }
+        Ok(())
     }
 
     fn keys(&self) -> Vec<String> {

@@ -6,7 +6,10 @@
 //!
 //! Records no keys.
 
-use bdh::{Cadence, Callback, CheckpointRequest, Clock, HookResult, Span, StepEnd, at, callback};
+use bdh::{
+    BoxError, Cadence, Callback, CheckpointRequest, Clock, HookResult, Outlook, Span, StepEnd, at,
+    callback,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -68,11 +71,21 @@ impl Callback for EarlyCheckpoints {
         self.at.clone()
     }
 
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        if !run.has_run_dir() {
+            run.note("saves nothing: this run has no `run_dir`");
+        }
+        Ok(())
+    }
+
     fn config(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 
     fn files(&self, steps: u64) -> Vec<String> {
+        if steps > 10_000_000 {
+            return Vec::new(); // nor does the plan list the steps of such a run
+        }
         let one_step = Clock { step: 1, ..Clock::default() };
         let firings = self.at.firings(&one_step, steps).filter(|step| *step > 0);
         firings.map(|step| format!("checkpoints/{}", name(step))).collect()

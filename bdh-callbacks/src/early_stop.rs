@@ -9,8 +9,12 @@
 //! | the metric is NaN, or worse than a bound                 | after each eval         | `stop_on_nan`, `divergence` |
 //! | the training loss is NaN, or above the same bound        | one step late           | `stop_on_nan`, `divergence` |
 
+use crate::settings::within;
 use bdh::number::Number;
-use bdh::{BoxError, Callback, ConfigError, Deferred, EvalEnd, HookResult, StepEnd, callback};
+use bdh::{
+    BoxError, Callback, ConfigError, Deferred, EvalEnd, HookResult, OnError, Outlook, StepEnd,
+    callback,
+};
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +54,7 @@ impl Mode {
 /// let by_accuracy = EarlyStop::builder()
 ///     .metric("accuracy")
 ///     .mode(Mode::Max)
-///     .patience(3_u32)
+///     .patience(3)
 ///     .min_delta(0.001)
 ///     .threshold(0.95)
 ///     .build()?;
@@ -61,11 +65,13 @@ impl Mode {
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct EarlyStop {
-    /// The metric of the eval, without its `val/`. Defaults to `loss`.
+    /// The metric of the eval, without its `val/`: one of the task's, or one that a callback added before records, such
+    /// as `ema_loss`. Defaults to `loss`.
     metric: String,
     /// Whether less or more of it is better. Defaults to less.
     mode: Mode,
     /// Evals without improvement after which to stop. Defaults to 5.
+    #[builder(setter(into = false))]
     patience: u32,
     /// By how much the metric must be better than the best for it to count. Defaults to 0: by anything.
     min_delta: f64,
@@ -165,6 +171,31 @@ impl Callback for EarlyStop {
         serde_json::to_value(self).unwrap_or_default()
     }
 
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        within("patience", self.patience, 1.., "and waits for 1 eval or more")?;
+        within("min_delta", self.min_delta, 0.0.., "and is 0 or more")?;
+        for (field, bound) in [("threshold", self.threshold), ("divergence", self.divergence)] {
+            within(field, bound.unwrap_or(0.0), f64::NEG_INFINITY.., "and is a number")?;
+        }
+        match run.evals() {
+            Some(0) => {
+                run.note("watches the training loss only: this run evaluates nothing");
+                return Ok(());
+            }
+            Some(evals) if evals as u64 <= u64::from(self.patience) => run.note(format!(
+                "cannot run out of patience: it waits for {} evals without a gain, and this run has {evals}",
+                self.patience
+            )),
+            _ => {}
+        }
+        run.check_metric(&self.metric)
+    }
+
+    /// A run that it was to stop, and could not, would go on as if all were well.
+    fn on_error(&self) -> OnError {
+        OnError::Abort
+    }
+
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
         let pending = self.pending.replace((at.step(), at.loss.clone()));
         let known = pending.and_then(|(step, loss)| Some((step, loss.value()?)));
@@ -175,7 +206,7 @@ impl Callback for EarlyStop {
     }
 
     fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        let value = metric(at, &self.metric)?;
+        let value = at.metric(&self.metric)?;
         if let Some(why) = self.judge(value) {
             at.stop(why);
         }
@@ -194,14 +225,6 @@ impl Callback for EarlyStop {
         self.pending = pending.map(|(step, loss)| (step, loss.0.into()));
         Ok(())
     }
-}
-
-/// A metric of an eval by name; one that is not there is an error that lists those that are.
-pub(crate) fn metric(at: &EvalEnd<'_>, name: &str) -> Result<f64, BoxError> {
-    at.report.get(name).ok_or_else(|| {
-        let known: Vec<_> = at.report.metrics.iter().map(|(name, _)| name.as_str()).collect();
-        format!("there is no metric `{name}`; the eval has {}", known.join(", ")).into()
-    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! Checkpoints hold the average as `weights_ema.safetensors`, under the model's own names.
 
 use bdh::burn::tensor::Tensor;
-use bdh::{BoxError, Callback, ConfigError, EvalEnd, HookResult, StepEnd, callback};
+use bdh::{BoxError, Callback, ConfigError, Deferred, EvalEnd, HookResult, StepEnd, callback};
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
 
@@ -107,10 +107,15 @@ impl Callback for Ema {
     }
 
     fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        if !self.average.is_empty() {
-            for (metric, value) in at.eval_of(&self.average) {
-                at.log(format!("val/ema_{metric}"), value);
-            }
+        // Before the first update the average is the weights as they are, which the eval has measured.
+        let metrics = if self.average.is_empty() {
+            let known = at.report.metrics.iter();
+            known.map(|(metric, value)| (metric.clone(), Deferred::from(*value))).collect()
+        } else {
+            at.eval_of(&self.average)
+        };
+        for (metric, value) in metrics {
+            at.log(format!("val/ema_{metric}"), value);
         }
         Ok(())
     }

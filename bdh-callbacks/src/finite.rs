@@ -11,7 +11,7 @@
 use bdh::burn::tensor::Tensor;
 use bdh::{
     AfterBackward, BoxError, Cadence, Callback, ConfigError, Deferred, FitEnd, HookResult,
-    Intervene, Intervention, ParamStats, StepEnd, Verdict, callback,
+    Intervene, Intervention, OnError, ParamStats, StepEnd, Verdict, callback,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,14 @@ impl Callback for Finite {
         self.cadence.clone()
     }
 
+    /// A run that it was to stop, and could not, would go on as if all were well.
+    fn on_error(&self) -> OnError {
+        match self.action {
+            OnNonFinite::Stop => OnError::Abort,
+            OnNonFinite::Report => OnError::Disable,
+        }
+    }
+
     fn keys(&self) -> Vec<String> {
         ["finite/grad", "finite/loss"].map(str::to_owned).into()
     }
@@ -240,7 +248,7 @@ impl Intervention for SkipNonFinite {
             self.in_a_row = 0;
             return Ok(Verdict::Apply);
         }
-        self.in_a_row += 1;
+        self.in_a_row = self.in_a_row.saturating_add(1);
         if self.in_a_row > self.at_most {
             return Err(
                 format!("gradients of {} steps in a row were not finite", self.in_a_row).into()

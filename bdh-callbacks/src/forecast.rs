@@ -6,9 +6,8 @@
 //! | `forecast/val_bpb_settings_only` | the same, from the settings alone: a baseline, as is the value itself | with eight past runs or more |
 //! | `forecast/val_bpb_low`, `forecast/val_bpb_high` | the same: 80 % of runs end between them | with eight past runs or more |
 
-use crate::early_stop::metric;
 use bdh::runs::{Keys, Run, read_all, to_forecast};
-use bdh::{BoxError, Callback, EvalEnd, FitStart, HookResult, callback};
+use bdh::{BoxError, Callback, EvalEnd, FitStart, HookResult, Outlook, callback};
 use bdh_forecast::Past;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -77,6 +76,14 @@ impl ForecastEnd {
 
 #[callback("forecast")]
 impl Callback for ForecastEnd {
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        if run.evals() == Some(0) {
+            run.note("forecasts nothing: this run evaluates nothing");
+            return Ok(());
+        }
+        run.check_metric(&self.metric)
+    }
+
     fn keys(&self) -> Vec<String> {
         ["", "_low", "_high", "_settings_only"].map(|ending| self.key(ending)).to_vec()
     }
@@ -104,7 +111,7 @@ impl Callback for ForecastEnd {
     }
 
     fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        let value = metric(at, &self.metric)?;
+        let value = at.metric(&self.metric)?;
         self.now.metric.push((at.step(), value));
         if at.step() == 0 {
             return Ok(()); // of the untrained model: the same for all

@@ -14,9 +14,10 @@
 //! with two unknowns. The small batches are here the micro-batches of a step, the large one is all of them. Both
 //! unknowns are estimated without bias and smoothed before their ratio is taken, which has one otherwise.
 
+use crate::settings::within;
 use bdh::{
-    AfterBackward, BoxError, Cadence, Callback, ConfigError, Deferred, FitStart, HookResult,
-    MicroBatch, callback,
+    AfterBackward, BoxError, Cadence, Callback, ConfigError, Deferred, HookResult, MicroBatch,
+    Outlook, callback,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -155,15 +156,18 @@ impl Callback for GradientNoise {
         self.cadence.clone()
     }
 
-    fn keys(&self) -> Vec<String> {
-        ["scale", "scale_tokens", "grad_sq", "trace"].map(|key| format!("noise/{key}")).into()
-    }
-
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        if at.plan.grad_accum_steps < 2 {
-            at.remark("gradient noise cannot be measured with fewer than 2 micro-batches a step");
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        within("decay", self.decay, 0.0..1.0, "and is from 0 to below 1, such as 0.99")?;
+        if run.plan().grad_accum_steps < 2 {
+            run.note(
+                "measures nothing: that takes 2 micro-batches a step or more (`grad_accum_steps`)",
+            );
         }
         Ok(())
+    }
+
+    fn keys(&self) -> Vec<String> {
+        ["scale", "scale_tokens", "grad_sq", "trace"].map(|key| format!("noise/{key}")).into()
     }
 
     fn on_micro_batch(&mut self, at: &MicroBatch<'_>) -> HookResult {

@@ -13,9 +13,11 @@
 
 use crate::ParamFilter;
 use crate::param_filter::Watched;
+use crate::settings::within;
 use bdh::{
-    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Cadence, Callback, ConfigError, Cx,
-    FitStart, Hook, HookResult, Hooks, Stats, StepEnd, callback, every, last,
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, BoxError, Cadence, Callback,
+    ConfigError, Cx, FitStart, Hook, HookResult, Hooks, Outlook, Stats, StepEnd, callback, every,
+    last,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,7 @@ pub struct Histograms {
     /// Which parameters. Defaults to [`ParamFilter::representative`].
     params: ParamFilter,
     /// How many bins. Defaults to 64.
+    #[builder(setter(into = false))]
     bins: usize,
     /// The weights, after the update. Defaults to yes.
     weights: bool,
@@ -112,6 +115,10 @@ impl Callback for Histograms {
 
     fn config(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
+        within("bins", self.bins, 1..=10_000, "and takes from 1 to 10000; 64 is usual")
     }
 
     fn keys(&self) -> Vec<String> {

@@ -59,6 +59,7 @@ mod ratios;
 #[cfg(feature = "plots")]
 mod ridges;
 mod samples;
+mod settings;
 mod sinks;
 mod spikes;
 mod system;

@@ -9,7 +9,11 @@
 //!
 //! Backends on CUDA and wgpu tell; the CPU's does not, and its tensors are in `memory/rss`.
 
-use bdh::{Cadence, Callback, ConfigError, Cx, HookResult, StepEnd, callback, every, last};
+use crate::settings::within;
+use bdh::{
+    BoxError, Cadence, Callback, ConfigError, Cx, HookResult, Outlook, StepEnd, callback, every,
+    last,
+};
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -25,7 +29,7 @@ use std::collections::VecDeque;
 /// use bdh::every;
 /// use bdh_callbacks::Memory;
 ///
-/// let memory = Memory::builder().cadence(every(50)).window(40_usize).growth(0.1).build()?;
+/// let memory = Memory::builder().cadence(every(50)).window(40).growth(0.1).build()?;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
@@ -36,6 +40,7 @@ pub struct Memory {
     /// Steps on which to look. Defaults to every 10 steps and the last one.
     cadence: Cadence,
     /// Looks over which the memory must never have shrunk for it to be a leak. Defaults to 20.
+    #[builder(setter(into = false))]
     window: usize,
     /// The share by which it must have grown over them. Defaults to 0.2.
     growth: f64,
@@ -96,6 +101,16 @@ impl Callback for Memory {
 
     fn cadence(&self) -> Cadence {
         self.cadence.clone()
+    }
+
+    fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
+        within(
+            "window",
+            self.window,
+            1..=100_000,
+            "and takes from 1 to 100000 looks; 20 is usual",
+        )?;
+        within("growth", self.growth, 0.0.., "and is a share, 0 or more")
     }
 
     fn keys(&self) -> Vec<String> {

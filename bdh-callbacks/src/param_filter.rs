@@ -141,6 +141,9 @@ impl ParamFilter {
         let takes_all = !candidates.iter().any(|param| is_named(param)); // no names, or none of the guesses
         let chosen = candidates.iter().filter(|param| takes_all || is_named(param));
         let chosen = chosen.take(self.limit.unwrap_or(usize::MAX));
+        if self.limit == Some(0) {
+            return Err("`limit` is 0, which leaves no parameter to watch; take 1 or more".into());
+        }
         Ok(Watched(chosen.map(|param| param.name.clone()).collect()))
     }
 

@@ -12,9 +12,10 @@
 //! A GPU works behind the host's back: without `sync` these are the times of the host, and what waits for the
 //! device is `other`.
 
+use crate::settings::within;
 use bdh::{
-    AfterBackward, BeforeOptimizerStep, Cadence, Callback, ConfigError, Cx, HookResult, StepEnd,
-    StepStart, Value, between, callback,
+    AfterBackward, BeforeOptimizerStep, BoxError, Cadence, Callback, ConfigError, Cx, HookResult,
+    Outlook, StepEnd, StepStart, Value, between, callback,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 /// use bdh::Callback;
 /// use bdh_callbacks::Profile;
 ///
-/// let profile = Profile::builder().first_step(100_u64).steps(20_u64).sync(true).build()?;
+/// let profile = Profile::builder().first_step(100).steps(20).sync(true).build()?;
 /// assert_eq!(profile.cadence().to_string(), "between 100 and 119 steps");
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
@@ -38,8 +39,10 @@ use std::time::{Duration, Instant};
 #[serde(default, deny_unknown_fields)]
 pub struct Profile {
     /// The first step of the window. Defaults to 10, when kernels have been compiled and tuned.
+    #[builder(setter(into = false))]
     first_step: u64,
     /// How many steps it has. Defaults to 20.
+    #[builder(setter(into = false))]
     steps: u64,
     /// Whether to wait for the device after each phase, so that its time is in the phase that it worked for. That
     /// slows the steps of the window down, by four waits each. Defaults to no.
@@ -77,7 +80,7 @@ impl Profile {
     }
 
     fn last_step(&self) -> u64 {
-        self.first_step + self.steps.max(1) - 1
+        self.first_step.saturating_add(self.steps.max(1) - 1)
     }
 
     fn mark(&mut self, at: &Cx<'_>) -> HookResult {
@@ -121,6 +124,10 @@ impl Callback for Profile {
 
     fn cadence(&self) -> Cadence {
         between(self.first_step, self.last_step())
+    }
+
+    fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
+        within("steps", self.steps, 1.., "and the window has 1 step or more")
     }
 
     fn keys(&self) -> Vec<String> {

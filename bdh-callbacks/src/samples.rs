@@ -16,10 +16,11 @@
 
 mod quality;
 
+use crate::settings::within;
 use bdh::lm::{Generated, Sampling};
 use bdh::{
-    BoxError, Cadence, Callback, Clock, ConfigError, Cx, FitEnd, HookResult, Outcome, StepEnd,
-    Value, callback, every, last,
+    BoxError, Cadence, Callback, Clock, ConfigError, Cx, FitEnd, HookResult, Outcome, Outlook,
+    StepEnd, Value, callback, every, last,
 };
 use derive_builder::Builder;
 use quality::Quality;
@@ -64,16 +65,18 @@ pub struct Samples {
     #[builder(setter(custom))]
     prompts: Vec<String>,
     /// Tokens to add to each prompt. Defaults to 100.
+    #[builder(setter(into = false))]
     max_tokens: usize,
     /// Defaults to 1, the model's own distribution; 0 takes the likeliest token always.
     temperature: f64,
     /// Samples among this many likeliest tokens only. Defaults to all.
-    #[builder(setter(strip_option))]
+    #[builder(setter(strip_option, into = false))]
     top_k: Option<usize>,
     /// Samples among the fewest likeliest tokens that hold this share of the probability. Defaults to all.
     #[builder(setter(strip_option))]
     top_p: Option<f64>,
     /// Tokens of context that the model sees at most. Defaults to 256.
+    #[builder(setter(into = false))]
     max_context: usize,
     /// The share of a continuation that its longest repeated span takes up in a loop. Defaults to 0.5.
     alarm: f64,
@@ -242,6 +245,27 @@ impl Callback for Samples {
         self.cadence.clone()
     }
 
+    fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
+        if self.prompts.is_empty() {
+            return Err(
+                "`prompts` is empty, and there is nothing to continue; give one or more".into()
+            );
+        }
+        let most = "and adds from 1 to 100000";
+        within("max_tokens", self.max_tokens, 1..=100_000, most)?;
+        within("max_context", self.max_context, 1.., "and the model sees 1 token or more")?;
+        within(
+            "temperature",
+            self.temperature,
+            0.0..=f64::MAX,
+            "and is a finite number, 0 or more",
+        )?;
+        within("top_k", self.top_k.unwrap_or(1), 1.., "and takes 1 token or more")?;
+        within("top_p", self.top_p.unwrap_or(1.0), 0.0..=1.0, "and is a share from 0 to 1")?;
+        within("alarm", self.alarm, 0.0.., "and is a share from 0 to 1")?;
+        Ok(())
+    }
+
     fn keys(&self) -> Vec<String> {
         let measures = MEASURES.iter().map(|(name, _)| format!("samples/{name}"));
         let texts = (0..self.prompts.len()).map(|index| format!("samples/{index}"));
@@ -250,6 +274,9 @@ impl Callback for Samples {
     }
 
     fn files(&self, steps: u64) -> Vec<String> {
+        if steps > 10_000_000 {
+            return Vec::new(); // nor does the plan list the steps of such a run
+        }
         let one_step = Clock { step: 1, ..Clock::default() };
         let firings = self.cadence.firings(&one_step, steps).filter(|step| *step > 0);
         firings.map(|step| format!("samples/{step}.md")).collect()

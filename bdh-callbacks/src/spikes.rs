@@ -9,10 +9,11 @@
 //! Mean and deviation are those of the due steps before, over an exponential window; during the warm-up the
 //! figures are 0.
 
+use crate::settings::within;
 use bdh::number::Number;
 use bdh::{
     AfterBackward, BoxError, Cadence, Callback, Clock, ConfigError, Cx, Deferred, FitEnd,
-    HookResult, Value, callback,
+    HookResult, Outlook, Value, callback,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use bdh_callbacks::Spikes;
 ///
-/// let spikes = Spikes::builder().window(200_u32).threshold(6.0).build()?;
+/// let spikes = Spikes::builder().window(200).threshold(6.0).build()?;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
@@ -41,8 +42,10 @@ pub struct Spikes {
     /// Steps on which to look. Defaults to every step.
     cadence: Cadence,
     /// Due steps over which the window fades to 1/e. Defaults to 100.
+    #[builder(setter(into = false))]
     window: u32,
     /// Due steps before anything is called a spike. Defaults to 20.
+    #[builder(setter(into = false))]
     warmup: u32,
     /// Standard deviations above the mean that make a spike. Defaults to 5.
     threshold: f64,
@@ -193,6 +196,18 @@ impl Callback for Spikes {
 
     fn cadence(&self) -> Cadence {
         self.cadence.clone()
+    }
+
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        within("window", self.window, 1.., "and takes 1 step or more")?;
+        within("threshold", self.threshold, 0.0.., "and is 0 deviations or more; 5 is usual")?;
+        if u64::from(self.warmup) >= run.plan().steps {
+            let (warmup, steps) = (self.warmup, run.plan().steps);
+            run.note(format!(
+                "finds no spike: `warmup` is {warmup}, and the run takes {steps} steps"
+            ));
+        }
+        Ok(())
     }
 
     fn keys(&self) -> Vec<String> {

@@ -17,7 +17,11 @@ mod peak;
 
 pub use peak::DevicePeak;
 
-use bdh::{Cadence, Callback, ConfigError, FitStart, HookResult, StepEnd, Timing, at, callback};
+use crate::settings::within;
+use bdh::{
+    BoxError, Cadence, Callback, ConfigError, FitStart, HookResult, Outlook, StepEnd, Timing, at,
+    callback,
+};
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,6 +45,7 @@ pub struct Throughput {
     /// Steps on which to record the mean since the last time. Defaults to every step.
     every: Cadence,
     /// Steps left out at the beginning, while kernels are compiled and tuned. Defaults to 1.
+    #[builder(setter(into = false))]
     warmup_steps: u64,
     /// The device, for MFU: its peak is taken from a table. By name in a file: `device_peak = "h100-bf16"`.
     #[builder(setter(strip_option))]
@@ -105,6 +110,19 @@ impl Callback for Throughput {
         serde_json::to_value(self).unwrap_or_default()
     }
 
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        let peak = self.peak_flops.unwrap_or(1.0);
+        within("peak_flops", peak, f64::MIN_POSITIVE..=f64::MAX, "and is a finite number above 0")?;
+        if self.warmup_steps >= run.plan().steps {
+            run.note(format!(
+                "records no rates: `warmup_steps` is {}, and the run takes {}",
+                self.warmup_steps,
+                run.plan().steps
+            ));
+        }
+        Ok(())
+    }
+
     fn keys(&self) -> Vec<String> {
         let keys = ["tok_per_sec", "step_time", "data_wait", "tokens", "flops", "mfu"];
         keys.iter().map(|key| format!("train/{key}")).collect()
@@ -113,7 +131,7 @@ impl Callback for Throughput {
     fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
         let (step, tokens) = (at.step(), at.clock().tokens);
         self.from = Mark { step, tokens, timing: Timing::default() };
-        self.warm_at = step + self.warmup_steps; // a resumed run compiles its kernels again
+        self.warm_at = step.saturating_add(self.warmup_steps); // a resumed run compiles its kernels again
         Ok(())
     }
 

@@ -53,14 +53,6 @@ fn early_stop_sees_a_training_loss_that_is_nan_one_step_late() {
 }
 
 #[test]
-fn an_early_stop_by_an_unknown_metric_is_told_the_known_ones() {
-    let stop = EarlyStop::builder().metric("f1").build().expect("valid settings");
-    let fitted = fit(tiny::run(3).eval(every(1)).callback(stop));
-    let error = &fitted.problems[0].error;
-    assert_eq!(error, "there is no metric `f1`; the eval has loss, accuracy, bpb, perplexity");
-}
-
-#[test]
 fn early_stop_goes_on_counting_after_a_resume() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = |name: &str| {

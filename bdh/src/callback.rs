@@ -5,6 +5,7 @@ mod closures;
 mod compose;
 mod hooks;
 
+pub(crate) use attach::prefixed;
 pub use attach::{Attach, Attached};
 pub use closures::{
     after_backward, after_optimizer_step, before_optimizer_step, on_checkpoint, on_eval,
@@ -17,7 +18,7 @@ use crate::event::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
     FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
 };
-use crate::{BoxError, Cadence, HookResult};
+use crate::{BoxError, Cadence, HookResult, Outlook};
 use burn::tensor::Tensor;
 use serde_json::Value;
 
@@ -126,6 +127,16 @@ pub trait Callback: Send {
     /// The files it leaves in a run of `steps` steps, relative to the run directory, for the plan.
     fn files(&self, steps: u64) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Refuses a run in which it could not do its work, before anything runs; what it can do without, it
+    /// [notes](Outlook::note).
+    ///
+    /// # Errors
+    ///
+    /// A sentence: what is wrong, with the value, and what would work.
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        Ok(())
     }
 
     /// Its settings, as a configuration would give them, for the list of callbacks and the run's

@@ -47,7 +47,7 @@ const STATE: &str = "state.json";
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The file system refused.
-    #[error("`{}`", path.display())]
+    #[error("`{}` cannot be read or written: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,

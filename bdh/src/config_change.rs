@@ -23,6 +23,9 @@ impl fmt::Display for ConfigChange {
     }
 }
 
+/// How many numbers the model has. A checkpoint's weights fit no other model, whatever is allowed.
+const PARAMETERS: &str = "parameters";
+
 /// What may change without asking, because no number of the run depends on it.
 const FREE: [&str; 2] = ["trainer.checkpoint", "trainer.keep_checkpoints"];
 
@@ -30,14 +33,20 @@ const FREE: [&str; 2] = ["trainer.checkpoint", "trainer.keep_checkpoints"];
 pub(crate) fn between(was: &Value, is: &Value, allowed: &[String]) -> Vec<ConfigChange> {
     let mut changes = Vec::new();
     compare("", Some(was), Some(is), &mut changes);
-    let covers = |name: &str, key: &str| {
-        key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
     changes.retain(|change| {
         let free = FREE.iter().any(|name| covers(name, &change.key));
-        !free && !allowed.iter().any(|name| covers(name, &change.key))
+        !free && !is_allowed(allowed, &change.key)
     });
     changes
+}
+
+/// Whether a setting is allowed to differ: it is named, or it is below a name.
+pub(crate) fn is_allowed(allowed: &[String], key: &str) -> bool {
+    key != PARAMETERS && allowed.iter().any(|name| covers(name, key))
+}
+
+fn covers(name: &str, key: &str) -> bool {
+    key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Objects are compared by their keys, all else as a whole.
@@ -57,6 +66,11 @@ fn compare(key: &str, was: Option<&Value>, is: Option<&Value>, changes: &mut Vec
 pub(crate) fn explain(changes: &[ConfigChange]) -> String {
     let lines: Vec<_> = changes.iter().map(|change| format!("\n  {change}")).collect();
     let lines = lines.concat();
+    if changes.iter().any(|change| change.key == PARAMETERS) {
+        return format!(
+            "{lines}\nIts weights do not fit this model: give the old values, or begin a new run"
+        );
+    }
     let keys: Vec<_> = changes.iter().map(|change| format!("{:?}", change.key)).collect();
     format!(
         "{lines}\nGive the old values, or allow the new ones: `.allow_changed([{}])`",

@@ -1,6 +1,11 @@
 //! What can go wrong, one enum for each thing a caller can do next.
 
+mod report;
+
+pub use report::{Report, Result};
+
 use crate::config_change::{self, ConfigChange};
+use crate::outcome::chain;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +36,7 @@ pub enum ConfigError {
         expected: String,
     },
     /// A cadence cannot work in this run.
-    #[error("the cadence of {whose} cannot work")]
+    #[error("the cadence of {whose} cannot work: {source}")]
     Cadence {
         /// The callback or setting that has it.
         whose: String,
@@ -43,6 +48,18 @@ pub enum ConfigError {
     DuplicateCallback {
         /// The shared name.
         name: String,
+    },
+    /// Two callbacks record one key, or a callback records one of the trainer's own, so that one of them would be lost.
+    #[error(
+        "`{first}` and `{second}` both record `{key}`; let one record under a prefix of its own with `.prefix(\"…\")`"
+    )]
+    DuplicateKey {
+        /// The key, or the pattern of keys.
+        key: String,
+        /// The callback that was added first, or `trainer`.
+        first: String,
+        /// The other one.
+        second: String,
     },
     /// A configuration names a callback that is not registered.
     #[error(
@@ -64,22 +81,23 @@ pub enum ConfigError {
         /// Module, file and line of each.
         places: String,
     },
-    /// A registered callback refused its settings.
-    #[error("the settings of callback `{name}` are wrong")]
+    /// A callback's settings cannot work: in no run, or not in this one.
+    #[error("the settings of callback `{name}` are wrong: {}", chain(&**source))]
     Callback {
-        /// The callback's registered name.
+        /// The callback's name.
         name: String,
-        /// What its deserialization said; unknown keys are named with those that would work.
+        /// What its deserialization said, where unknown keys are named with those that would work, or its
+        /// [`check`](crate::Callback::check).
         source: BoxError,
     },
     /// A configuration text is not valid TOML or YAML, or not a list of callbacks.
-    #[error("the callback configuration cannot be read")]
+    #[error("the callback configuration cannot be read: {}", chain(&**.0))]
     Syntax(#[source] BoxError),
     /// The parameters and the groups do not fit together.
     #[error("parameter groups: {0}")]
     Groups(String),
     /// The model cannot take a batch of the validation data.
-    #[error("validation batch {batch} cannot be used")]
+    #[error("validation batch {batch} cannot be used: {}", chain(&**source))]
     ValData {
         /// Its place among [`val_batches`](crate::Task::val_batches), from 0.
         batch: usize,
@@ -116,7 +134,7 @@ pub enum ConfigError {
         changes: Vec<ConfigChange>,
     },
     /// The run directory cannot be written.
-    #[error("the run directory `{}` cannot be written", path.display())]
+    #[error("the run directory `{}` cannot be written: {source}", path.display())]
     RunDir {
         /// The directory.
         path: PathBuf,
@@ -124,7 +142,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// A checkpoint to start from cannot be used.
-    #[error("cannot resume")]
+    #[error("cannot resume: {0}")]
     Resume(#[from] crate::CheckpointError),
 }
 
@@ -139,10 +157,10 @@ impl From<derive_builder::UninitializedFieldError> for ConfigError {
 #[non_exhaustive]
 pub enum TrainError {
     /// Nothing ran: the settings contradict each other.
-    #[error("the trainer is not configured correctly")]
+    #[error("the trainer is not configured correctly: {0}")]
     Config(#[from] ConfigError),
     /// A callback whose policy is [`OnError::Abort`](crate::OnError::Abort), or an intervention, failed.
-    #[error("`{callback}` failed in `{hook}` at step {step}")]
+    #[error("`{callback}` failed in `{hook}` at step {step}: {}", chain(&**source))]
     Callback {
         /// The callback's or intervention's name.
         callback: String,
@@ -154,7 +172,7 @@ pub enum TrainError {
         source: BoxError,
     },
     /// The training data could not be read.
-    #[error("the training data failed at step {step}")]
+    #[error("the training data failed at step {step}: {}", chain(&**source))]
     Data {
         /// The step under way.
         step: u64,
@@ -209,7 +227,7 @@ pub enum TrainError {
         source: crate::CheckpointError,
     },
     /// A checkpoint that was to be looked at cannot be used.
-    #[error("cannot replay")]
+    #[error("cannot replay: {0}")]
     Replay(#[from] crate::CheckpointError),
     /// The run directory was deleted, moved or replaced, so nothing more was written there.
     #[error("the run directory `{}` {how}, which was noticed after step {step}; {}", path.display(), last_checkpoint_is(last_checkpoint.as_deref()))]

@@ -4,12 +4,12 @@
 //! gradients where there are gradients, requests where the run can act on them. Asking to stop from
 //! inside a step does not compile.
 
-use crate::callback::Hook;
+use crate::callback::{Hook, prefixed};
 use crate::checkpoint::is_plain_name;
 use crate::lm::{Generated, Sampling, TokenScore};
 use crate::outcome::Outcome;
 use crate::params::ParamTable;
-use crate::record::Logged;
+use crate::record::{Logged, Value};
 use crate::stats::Stats;
 use crate::{BatchSize, BoxError, Cadence, Clock, Deferred, Plan, Tap, deferred, seed};
 use burn::tensor::{Device, Tensor};
@@ -149,9 +149,23 @@ impl<'a> Cx<'a> {
 
     /// Records a value under a key such as `grad/norm/global`. Costs no device read of its own.
     ///
-    /// A key that is logged twice in a step keeps the last value.
+    /// A key that is logged twice in a step keeps the last value. A key belongs to the callback that records it first,
+    /// and the trainer's (`train/loss`, `lr`, the metrics of an eval) to the trainer: what another callback logs under it
+    /// is left out, and reported once.
     pub fn log(&self, key: impl Into<String>, value: impl Into<Logged>) {
         self.bus.logged.borrow_mut().push((key.into(), value.into()));
+    }
+
+    /// How much was logged in this step so far.
+    pub(crate) fn num_logged(&self) -> usize {
+        self.bus.logged.borrow().len()
+    }
+
+    /// Puts a prefix into the keys of what was logged after the first `from`.
+    pub(crate) fn put_prefix(&self, from: usize, prefix: &str) {
+        for (key, _) in self.bus.logged.borrow_mut().iter_mut().skip(from) {
+            *key = prefixed(key, prefix);
+        }
     }
 
     /// Has a value read along with the next device read there is, at the latest before a checkpoint.
@@ -481,6 +495,35 @@ impl EvalEnd<'_> {
     #[must_use]
     pub fn eval_of(&self, weights: &[Tensor<1>]) -> Vec<(String, Deferred)> {
         (self.eval_of)(weights)
+    }
+
+    /// One metric of this eval by name: of the report, or one that a callback added before has recorded as
+    /// `val/<name>`, which is then read here.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, with those that there are; or if the device failed.
+    pub fn metric(&self, name: &str) -> Result<f64, BoxError> {
+        if let Some(value) = self.report.get(name) {
+            return Ok(value);
+        }
+        let logged = self.logged_metric(name);
+        match logged {
+            Some(Logged::Deferred(value)) => self.read(&value),
+            Some(Logged::Ready(Value::Scalar(value))) => Ok(value),
+            _ => {
+                let known: Vec<_> =
+                    self.report.metrics.iter().map(|(name, _)| name.as_str()).collect();
+                let known = known.join(", ");
+                Err(format!("there is no metric {name:?}; the eval has {known}").into())
+            }
+        }
+    }
+
+    fn logged_metric(&self, name: &str) -> Option<Logged> {
+        let logged = self.bus.logged.borrow();
+        let is_it = |(key, _): &&(String, Logged)| key.strip_prefix("val/") == Some(name);
+        logged.iter().rev().find(is_it).map(|(_, value)| value.clone())
     }
 }
 

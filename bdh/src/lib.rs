@@ -97,7 +97,7 @@ pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
 pub use config_change::ConfigChange;
 pub use deferred::{Deferred, DeferredHistogram};
 pub use device::{DeviceSpec, device, devices};
-pub use error::{BoxError, ConfigError, DirLoss, HookResult, TrainError};
+pub use error::{BoxError, ConfigError, DirLoss, HookResult, Report, Result, TrainError};
 pub use event::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, CheckpointRequest, Checkpointed, Cx,
     EvalBatch, EvalEnd, EvalReport, FitEnd, FitStart, MicroBatch, StepEnd, StepStart, Timing,
@@ -110,7 +110,7 @@ pub use optim::{Group, GroupSummary};
 pub use outcome::{Fitted, Outcome, Problem, StopReason};
 pub use overhead::{Overhead, OverheadRow};
 pub use params::{ParamInfo, ParamTable};
-pub use plan::{Plan, PlanRow};
+pub use plan::{Outlook, Plan, PlanRow};
 pub use printable::printable;
 pub use probe::{Probe, Tap};
 pub use record::{Histogram, Logged, Picture, Record, Value};

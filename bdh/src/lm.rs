@@ -37,6 +37,13 @@ pub trait CausalLm: Module + 'static {
         None
     }
 
+    /// How many tokens it can see at once, where there is a limit, such as a table of positions.
+    ///
+    /// Text is generated from so many tokens of context at most, whatever was asked for.
+    fn max_context(&self) -> Option<usize> {
+        None
+    }
+
     /// Training cost per token in floating-point operations (forward and backward), where known.
     ///
     /// It turns tokens per second into model FLOPs utilisation (MFU).

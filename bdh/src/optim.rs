@@ -64,6 +64,10 @@ impl Group {
         Self { name, claims: Box::new(claims), optimizer, kind: "boxed".to_owned(), schedule }
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn schedule(&self) -> Schedule {
         self.schedule
     }
@@ -193,6 +197,11 @@ impl Optimizers {
             (name, value)
         });
         OptimizerState { tensors: sink.tensors, scalars: scalars.collect() }
+    }
+
+    /// Has the optimizers begin anew.
+    pub(crate) fn forget(&mut self) {
+        self.states.iter_mut().for_each(|state| *state = None);
     }
 
     /// Puts back what [`state`](Self::state) read for `model`; all of it, or it is another optimizer's.

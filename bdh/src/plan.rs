@@ -1,12 +1,19 @@
 //! What a run will do, known before it begins.
 
+mod keys;
+mod outlook;
+
+pub(crate) use keys::check as check_keys;
+pub(crate) use outlook::Metrics;
+pub use outlook::Outlook;
+
 use crate::event::ALWAYS;
 use crate::optim::GroupSummary;
 use crate::{Cadence, Clock, Hooks};
 use std::fmt;
 
 /// Longer runs are not predicted step by step: the list alone would take a gigabyte.
-const MOST_STEPS: u64 = 10_000_000;
+pub(crate) const MOST_STEPS: u64 = 10_000_000;
 
 /// What fires when, what it records, and which files it leaves. Printed, it is a page.
 #[derive(Debug, Clone)]
@@ -31,6 +38,8 @@ pub struct Plan {
     pub sinks: Vec<String>,
     /// Files that will exist, relative to the run directory.
     pub files: Vec<String>,
+    /// Settings without effect in this run, a sentence each; shown when the run begins, and in `run.json`.
+    pub notes: Vec<String>,
 }
 
 /// One callback, or one of the trainer's own doings, in the plan.
@@ -115,7 +124,8 @@ impl fmt::Display for Plan {
             writeln!(f, "interventions: {}", self.interventions.join(", "))?;
         }
         writeln!(f, "sinks: {}", or_none(&self.sinks))?;
-        write!(f, "files: {}", or_none(&self.files))
+        write!(f, "files: {}", or_none(&self.files))?;
+        self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }
 

@@ -84,6 +84,7 @@ fn registered(name: &str) -> Result<&'static CallbackEntry, ConfigError> {
 struct CallbackConfig {
     r#use: String,
     name: Option<String>,
+    prefix: Option<String>,
     every: Option<Cadence>,
     on_error: Option<OnError>,
     #[serde(flatten)]
@@ -140,11 +141,14 @@ pub fn callbacks_from_yaml(text: &str) -> Result<Vec<Box<dyn Callback>>, ConfigE
 }
 
 fn build(config: CallbackConfig) -> Result<Box<dyn Callback>, ConfigError> {
-    let CallbackConfig { r#use: wanted, name, every, on_error, settings } = config;
+    let CallbackConfig { r#use: wanted, name, prefix, every, on_error, settings } = config;
     let mut callback = (registered(&wanted)?.build)(Value::Object(settings))
         .map_err(|error| ConfigError::Callback { name: wanted, source: error.into() })?;
     if let Some(every) = every {
         callback = Box::new(callback.every(every));
+    }
+    if let Some(prefix) = prefix {
+        callback = Box::new(callback.prefix(prefix));
     }
     if let Some(name) = name {
         callback = Box::new(callback.named(name));

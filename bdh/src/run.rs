@@ -43,6 +43,8 @@ pub struct RunInfo {
     /// That step's record, unless nothing was logged: whoever kept the records up to a crash may lack it.
     #[serde(skip)]
     pub resumed_record: Option<Record>,
+    /// Settings without effect in this run, from the [plan](crate::Plan).
+    pub notes: Vec<String>,
     /// When it began, in seconds since 1970.
     pub started_at: f64,
     /// The way back to the run, for what goes wrong or asks to stop between two records.

@@ -101,6 +101,12 @@ impl Schedule {
         (update - self.warmup).min(decay) as f64 / decay as f64
     }
 
+    /// The number of updates until the peak.
+    #[must_use]
+    pub fn warmup(&self) -> u64 {
+        self.warmup
+    }
+
     /// The highest learning rate of the run.
     #[must_use]
     pub fn peak(&self) -> f64 {

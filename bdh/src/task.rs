@@ -100,6 +100,14 @@ pub trait Task: Send + Sync + 'static {
         totals.means().collect()
     }
 
+    /// The names of the metrics that [`summarize`](Self::summarize) gives, where they are known without an eval.
+    ///
+    /// With them a misspelt name in a callback is refused before the run. By default they are found out by an eval of
+    /// the first validation batch, if a callback asks for one by name.
+    fn metrics(&self) -> Option<Vec<String>> {
+        None
+    }
+
     /// Training cost per token in floating-point operations, forward and backward, where known.
     fn flops_per_token(&self, _model: &Self::Model) -> Option<f64> {
         None
@@ -129,6 +137,9 @@ pub trait Task: Send + Sync + 'static {
     }
 
     /// Tells where the training data stands, small enough to be saved with every checkpoint.
+    ///
+    /// By default it is not known (`null`), and a run cannot be resumed: its data would begin anew. Where all batches
+    /// are alike, any other value will do, such as `json!({})`.
     fn position(&self) -> Value {
         Value::Null
     }

@@ -269,6 +269,7 @@ impl<T: Task> Trainer<T> {
         if self.devices.len() > 1 {
             self.start_replicas()?;
         }
+        self.info.notes.clone_from(&self.plan.notes);
         let (feedback, said) = Feedback::channel();
         self.info.feedback = feedback.clone();
         for sink in &mut self.sinks {
@@ -284,6 +285,9 @@ impl<T: Task> Trainer<T> {
         self.progress.writers = Writers::start(std::mem::take(&mut self.sinks), &feedback, said);
         for problem in &self.progress.problems {
             self.progress.writers.tell(problem); // what was met before there was anybody to tell
+        }
+        for note in &self.plan.notes {
+            self.progress.writers.remark(&format!("note: {note}"));
         }
         if self.settings.stop_on_signals {
             // Without a handler the run is merely less polite to interrupt.

@@ -143,7 +143,7 @@ fn a_cadence_that_never_fires_is_refused_before_the_run_with_the_name_of_whose_i
     let late = tiny::on_step(|_| Ok(())).every(every(21)).named("late");
     let error = tiny::run(20).callback(late).build().err().expect("it never fires");
     let cause = std::error::Error::source(&error).expect("a cause").to_string();
-    assert_eq!(error.to_string(), "the cadence of late cannot work");
+    assert_eq!(error.to_string(), format!("the cadence of late cannot work: {cause}"));
     assert!(cause.contains("every 21 steps") && cause.contains("at most 20 steps"), "{cause}");
 
     let tokens = tiny::on_step(|_| Ok(())).every(every(tokens(1_000)));

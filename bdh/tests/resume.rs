@@ -267,10 +267,7 @@ fn refusal(
 
 /// Goes on with a finished run of two steps, for two more.
 fn longer(dir: &Path) -> tiny::Builder {
-    tiny::run(4)
-        .allow_changed(["trainer.steps", "interventions"])
-        .run_dir(dir)
-        .resume(saved(dir, 2))
+    tiny::run(4).allow_changed(["trainer.steps"]).run_dir(dir).resume(saved(dir, 2))
 }
 
 fn mismatch(run: tiny::Builder) -> String {
@@ -283,14 +280,16 @@ fn mismatch(run: tiny::Builder) -> String {
 fn a_callback_whose_state_is_missing_is_named() {
     let _alone = tiny::alone();
     let text = refusal(|run| run, |run| run.callback(Counter::default()));
-    assert!(text.ends_with("it has no state for callback `Counter`"), "{text}");
+    let advice = "`.allow_changed([\"callbacks.Counter\"])` resumes without it";
+    assert!(text.ends_with(&format!("it has no state for callback `Counter`; {advice}")), "{text}");
 }
 
 #[test]
 fn a_state_of_a_callback_that_is_not_there_is_named() {
     let _alone = tiny::alone();
     let text = refusal(|run| run.callback(Counter::default()), |run| run);
-    assert!(text.ends_with("this run has no callback `Counter`"), "{text}");
+    let advice = "`.allow_changed([\"callbacks.Counter\"])` resumes without it";
+    assert!(text.ends_with(&format!("this run has no callback `Counter`; {advice}")), "{text}");
 }
 
 /// Goes by the name of `Counter`, and has another kind of state.
@@ -322,10 +321,19 @@ fn a_state_that_a_callback_does_not_take_back_is_named() {
 #[test]
 fn an_intervention_that_was_left_out_or_added_is_named() {
     let _alone = tiny::alone();
-    let text = refusal(|run| run.intervention(Alternating::default()), |run| run);
-    assert!(text.ends_with("this run has no intervention `alternating`"), "{text}");
-    let text = refusal(|run| run, |run| run.intervention(Alternating::default()));
-    assert!(text.ends_with("it has no state for intervention `alternating`"), "{text}");
+    let changed = |first: fn(tiny::Builder) -> tiny::Builder,
+                   resume: fn(tiny::Builder) -> tiny::Builder| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fit(first(tiny::run(2).run_dir(dir.path()).checkpoint(last())));
+        let run = tiny::run(2).run_dir(dir.path()).resume(saved(dir.path(), 2));
+        let error = resume(run).build().err().expect("the configuration is another");
+        assert!(matches!(error, ConfigError::Changed { .. }), "{error:?}");
+        error.to_string()
+    };
+    let with = |run: tiny::Builder| run.intervention(Alternating::default());
+    for text in [changed(with, |run| run), changed(|run| run, with)] {
+        assert!(text.contains("interventions.alternating"), "{text}");
+    }
 }
 
 #[test]

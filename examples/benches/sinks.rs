@@ -67,6 +67,7 @@ fn run(dir: PathBuf) -> RunInfo {
         config: serde_json::Value::Null,
         resumed_at: None,
         resumed_record: None,
+        notes: Vec::new(),
         started_at: 0.0,
         feedback: bdh::Feedback::default(),
     }

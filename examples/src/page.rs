@@ -37,11 +37,19 @@ pub fn warn(text: impl Display) {
     print(io::stderr(), &format!("warning: {text}"));
 }
 
-/// An error and its causes as one sentence.
+/// An error and its causes as one sentence; a cause that an error's own text ends with is there already.
 #[must_use]
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 fn wrapped(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! What a run says of itself: a line every so many steps, and one for each eval.
 
 use bdh::{Clock, Record, RunInfo};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Makes lines of records.
 #[derive(Debug)]
@@ -10,19 +10,12 @@ pub(crate) struct Lines {
     /// step alone has.
     every: Option<u64>,
     steps: u64,
-    from: From,
+    /// Where rates and the remaining time are counted from: the first step that this process took. Before it lie the
+    /// evaluation of the untrained model, or whatever a resumed run did in its earlier life.
+    ///
+    /// Times are those of the records. By the clock on the wall, records that come in a burst would all be fast.
+    from: Option<Clock>,
     loss: Mean,
-}
-
-/// Where rates and the remaining time are counted from.
-///
-/// The first record, once there is one: before it lie the evaluation of the untrained model, or whatever
-/// a resumed run did in its earlier life.
-#[derive(Debug)]
-struct From {
-    time: Instant,
-    step: u64,
-    tokens: Option<u64>,
 }
 
 /// A mean since the last line.
@@ -35,8 +28,7 @@ struct Mean {
 impl Lines {
     /// Lines of a run that begins now.
     pub(crate) fn new(every: Option<u64>, run: &RunInfo) -> Self {
-        let from = From { time: Instant::now(), step: run.resumed_at.unwrap_or(0), tokens: None };
-        Self { every, steps: run.steps, from, loss: Mean::default() }
+        Self { every, steps: run.steps, from: None, loss: Mean::default() }
     }
 
     /// The lines of a record, if it has any.
@@ -48,9 +40,8 @@ impl Lines {
             self.loss.add(loss);
         }
         let lines = [self.step_line(record), eval_line(record)];
-        let Clock { step, tokens, .. } = record.clock;
-        if self.from.tokens.is_none() {
-            self.from = From { time: Instant::now(), step, tokens: Some(tokens) };
+        if record.clock.step > 0 {
+            self.from.get_or_insert(record.clock);
         }
         lines.into_iter().flatten().collect()
     }
@@ -71,24 +62,29 @@ impl Lines {
     pub(crate) fn pace(&self, record: &Record) -> String {
         let rate = self.tokens_per_second(record);
         let rate = rate.map(|rate| format!("  {} tok/s", with_commas(rate)));
-        let left = self.time_left(record.clock.step);
+        let left = self.time_left(&record.clock);
         rate.into_iter().chain(left.map(|left| format!("  eta {}", short(left)))).collect()
     }
 
-    /// The run's own figure if it records one; otherwise tokens since the first record, by the wall.
+    /// The run's own figure if it records one; otherwise tokens over the training time since the first step.
     fn tokens_per_second(&self, record: &Record) -> Option<f64> {
-        let by_the_wall = || {
-            let tokens = record.clock.tokens.checked_sub(self.from.tokens?)?;
-            Some(tokens as f64 / self.from.time.elapsed().as_secs_f64())
+        let since_the_first = || {
+            let tokens = record.clock.tokens.checked_sub(self.from?.tokens)?;
+            Some(tokens as f64 / self.time_since(&record.clock)?.as_secs_f64())
         };
-        record.scalar("train/tok_per_sec").or_else(by_the_wall).filter(|rate| *rate > 0.0)
+        record.scalar("train/tok_per_sec").or_else(since_the_first).filter(|rate| *rate > 0.0)
     }
 
-    fn time_left(&self, step: u64) -> Option<Duration> {
-        let done = step.checked_sub(self.from.step).filter(|done| *done > 0)?;
-        let left = self.steps.checked_sub(step).filter(|left| *left > 0)?;
-        let left = self.from.time.elapsed().as_secs_f64() * (left as f64 / done as f64);
-        Duration::try_from_secs_f64(left).ok() // a run may have more steps than time has seconds
+    fn time_left(&self, now: &Clock) -> Option<Duration> {
+        let done = now.step.checked_sub(self.from?.step).filter(|done| *done > 0)?;
+        let left = self.steps.checked_sub(now.step).filter(|left| *left > 0)?;
+        let seconds = self.time_since(now)?.as_secs_f64() * (left as f64 / done as f64);
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    /// Training time since the first step, if there is any.
+    fn time_since(&self, now: &Clock) -> Option<Duration> {
+        now.elapsed.checked_sub(self.from?.elapsed).filter(|time| !time.is_zero())
     }
 }
 
@@ -145,25 +141,45 @@ pub(crate) fn short(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bdh::Value;
+
+    fn record(step: u64, seconds: u64) -> Record {
+        let elapsed = Duration::from_secs(seconds);
+        let clock = Clock { step, tokens: step * 1_000, elapsed, ..Clock::default() };
+        Record { clock, values: vec![("train/loss".to_owned(), Value::Scalar(1.0))] }
+    }
+
+    /// The paces of records that come all at once.
+    fn paces(records: &[(u64, u64)]) -> Vec<String> {
+        let mut lines = Lines { every: Some(1), steps: 100, from: None, loss: Mean::default() };
+        let pace = |(step, seconds): &(u64, u64)| {
+            let record = record(*step, *seconds);
+            lines.of(&record);
+            lines.pace(&record)
+        };
+        records.iter().map(pace).collect()
+    }
+
+    #[test]
+    fn rates_are_by_the_records_own_time_however_fast_they_come() {
+        let paces = paces(&[(0, 0), (1, 0), (11, 20), (51, 100)]);
+        assert_eq!(paces, ["", "", "  500 tok/s  eta 2m58s", "  500 tok/s  eta 1m38s"]);
+    }
+
+    #[test]
+    fn a_resumed_run_counts_from_its_first_step_not_from_its_earlier_life() {
+        let paces = paces(&[(51, 9_000), (61, 9_010)]);
+        assert_eq!(paces, ["", "  1,000 tok/s  eta 39s"]);
+    }
 
     #[test]
     fn a_run_of_more_steps_than_time_has_seconds_has_lines_without_a_remaining_time() {
-        let run = RunInfo {
-            name: String::new(),
-            dir: None,
-            steps: u64::MAX,
-            seed: 0,
-            config: serde_json::Value::Null,
-            resumed_at: None,
-            resumed_record: None,
-            started_at: 0.0,
-            feedback: bdh::Feedback::default(),
-        };
-        let mut lines = Lines::new(Some(1), &run);
-        lines.from.time =
-            Instant::now().checked_sub(Duration::from_secs(3)).expect("a running machine");
-        let record = Record { clock: Clock { step: 1, ..Clock::default() }, values: Vec::new() };
-        assert_eq!(lines.of(&record), ["Step: 1/18446744073709551615"]);
+        let mut lines =
+            Lines { every: Some(1), steps: u64::MAX, from: None, loss: Mean::default() };
+        lines.of(&record(1, 0));
+        let second = record(2, 3);
+        lines.of(&second);
+        assert_eq!(lines.pace(&second), "  333 tok/s");
     }
 
     #[test]

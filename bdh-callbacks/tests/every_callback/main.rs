@@ -98,7 +98,7 @@ fn training_is_bit_identical_with_all_of_them_at_once() {
     };
     fit(run("alone"));
     let all = CASES.iter().enumerate().fold(run("watched"), |run, (index, case)| {
-        run.callback((case.build)().named(index.to_string()))
+        run.callback((case.build)().prefix(index.to_string()))
     });
     assert_eq!(fit(all).problems, []);
     assert!(saved("watched") == saved("alone"));

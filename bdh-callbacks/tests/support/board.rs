@@ -85,6 +85,7 @@ pub(crate) fn run(dir: &Path, user: &Json) -> RunInfo {
         config: serde_json::json!({ "user": user }),
         resumed_at: None,
         resumed_record: None,
+        notes: Vec::new(),
         started_at: 1_700_000_000.5,
         feedback: Feedback::default(),
     }

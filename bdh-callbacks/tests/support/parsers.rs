@@ -215,6 +215,7 @@ pub(crate) fn resumed_run(dir: &Path) -> RunInfo {
         config: json!({}),
         resumed_at: Some(STEP),
         resumed_record: None,
+        notes: Vec::new(),
         started_at: 1_700_000_000.25,
         feedback: Feedback::default(),
     }

@@ -20,6 +20,7 @@ pub(crate) fn run(dir: &Path) -> RunInfo {
         }),
         resumed_at: None,
         resumed_record: None,
+        notes: Vec::new(),
         started_at: 1_700_000_000.25,
         feedback: bdh::Feedback::default(),
     }

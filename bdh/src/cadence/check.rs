@@ -2,6 +2,7 @@
 
 use super::Cadence;
 use crate::clock::{Clock, Span};
+use crate::plan::MOST_STEPS;
 
 /// Why a cadence makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +89,9 @@ impl Cadence {
     /// ```
     pub fn check(&self, per_step: &Clock, horizon: u64) -> Result<(), CadenceError> {
         self.check_values()?;
-        let may_be_silent = *self == Self::Never || !self.is_predictable();
+        // Of a run without end the steps cannot be walked through.
+        let is_followed = self.is_predictable() && horizon <= MOST_STEPS;
+        let may_be_silent = *self == Self::Never || !is_followed;
         if may_be_silent || self.firings(per_step, horizon).next().is_some() {
             return Ok(());
         }

@@ -4,10 +4,11 @@ use super::{Callback, OnError};
 use crate::Cadence;
 use crate::testing::HookLog;
 
-/// A callback with another cadence, name or error policy than its own.
+/// A callback with another cadence, name, error policy or keys than its own.
 pub struct Attached<C> {
     pub(super) inner: C,
     pub(super) name: Option<String>,
+    pub(super) prefix: Option<String>,
     pub(super) cadence: Option<Cadence>,
     pub(super) on_error: Option<OnError>,
     /// Where a test has its calls written down.
@@ -44,6 +45,14 @@ pub trait Attach: Callback + Sized {
         Attached { name: Some(name.into()), ..bare(self) }
     }
 
+    /// Puts a prefix before the names that it records, within their groups: `val/ema_loss` becomes
+    /// `val/slow/ema_loss`. Its own name ends with it (`ema_slow`), unless [`named`](Self::named) comes after.
+    ///
+    /// So two callbacks of one kind record side by side.
+    fn prefix(self, prefix: impl Into<String>) -> Attached<Self> {
+        Attached { prefix: Some(prefix.into()), ..bare(self) }
+    }
+
     /// Treats a failure this way.
     fn or_else(self, on_error: OnError) -> Attached<Self> {
         Attached { on_error: Some(on_error), ..bare(self) }
@@ -53,5 +62,13 @@ pub trait Attach: Callback + Sized {
 impl<C: Callback> Attach for C {}
 
 fn bare<C>(inner: C) -> Attached<C> {
-    Attached { inner, name: None, cadence: None, on_error: None, log: None }
+    Attached { inner, name: None, prefix: None, cadence: None, on_error: None, log: None }
+}
+
+/// A key with a prefix before the name in its group; a key without a group becomes one.
+pub(crate) fn prefixed(key: &str, prefix: &str) -> String {
+    match key.split_once('/') {
+        Some((group, name)) => format!("{group}/{prefix}/{name}"),
+        None => format!("{key}/{prefix}"),
+    }
 }

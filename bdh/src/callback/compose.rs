@@ -2,12 +2,12 @@
 //!
 //! "Norms only when asked for" needs no `if` around the builder's chain.
 
-use super::{Attached, Callback, Hook, Hooks, OnError};
+use super::{Attached, Callback, Hook, Hooks, OnError, prefixed};
 use crate::event::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
     FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
 };
-use crate::{BoxError, Cadence, HookResult};
+use crate::{BoxError, Cadence, HookResult, Outlook};
 use burn::tensor::Tensor;
 use serde_json::Value;
 
@@ -61,6 +61,10 @@ impl<C: Callback + ?Sized> Callback for Box<C> {
         (**self).files(steps)
     }
 
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        (**self).check(run)
+    }
+
     fn listens(&self) -> bool {
         (**self).listens()
     }
@@ -93,13 +97,22 @@ macro_rules! to_attached {
         if let Some(log) = &$self.log {
             log.note($hook, $at.step());
         }
-        $self.inner.$method($at)
+        let logged = $at.num_logged();
+        let result = $self.inner.$method($at);
+        if let Some(prefix) = &$self.prefix {
+            $at.put_prefix(logged, prefix);
+        }
+        result
     }};
 }
 
 impl<C: Callback> Callback for Attached<C> {
     fn name(&self) -> String {
-        self.name.clone().unwrap_or_else(|| self.inner.name())
+        match (&self.name, &self.prefix) {
+            (Some(name), _) => name.clone(),
+            (None, Some(prefix)) => format!("{}_{prefix}", self.inner.name()),
+            (None, None) => self.inner.name(),
+        }
     }
 
     fn hooks(&self) -> Hooks {
@@ -115,11 +128,19 @@ impl<C: Callback> Callback for Attached<C> {
     }
 
     fn keys(&self) -> Vec<String> {
-        self.inner.keys()
+        let keys = self.inner.keys();
+        match &self.prefix {
+            Some(prefix) => keys.iter().map(|key| prefixed(key, prefix)).collect(),
+            None => keys,
+        }
     }
 
     fn files(&self, steps: u64) -> Vec<String> {
         self.inner.files(steps)
+    }
+
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        self.inner.check(run)
     }
 
     fn listens(&self) -> bool {
@@ -190,6 +211,10 @@ impl<C: Callback> Callback for Vec<C> {
 
     fn files(&self, steps: u64) -> Vec<String> {
         self.iter().flat_map(|member| member.files(steps)).collect()
+    }
+
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        self.iter().try_for_each(|member| member.check(run))
     }
 
     fn listens(&self) -> bool {
@@ -263,6 +288,10 @@ impl<C: Callback> Callback for Option<C> {
 
     fn files(&self, steps: u64) -> Vec<String> {
         self.iter().flat_map(|inner| inner.files(steps)).collect()
+    }
+
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        self.iter().try_for_each(|inner| inner.check(run))
     }
 
     fn listens(&self) -> bool {

@@ -88,6 +88,8 @@ pub(super) fn generate<M: CausalLm>(
 /// A text under way.
 struct Row<'a> {
     how: &'a Sampling,
+    /// Tokens that the model sees at most.
+    max_context: usize,
     /// The model in the middle of this text, if it reads token by token; and how many ids it has read.
     stream: Option<Box<dyn TokenStream + 'a>>,
     read: usize,
@@ -114,9 +116,19 @@ impl<'a> Row<'a> {
         let known = model.vocab_size().unwrap_or_else(|| vocabulary.token_bytes().len());
         check_ids(prompt, &ids, known)?;
         let start = ids.len();
-        let fits = start + how.max_tokens <= how.max_context;
+        let max_context = how.max_context.min(model.max_context().unwrap_or(usize::MAX)).max(1);
+        let fits = start.saturating_add(how.max_tokens) <= max_context;
         let stream = fits.then(|| model.stream()).flatten();
-        Ok(Self { how, stream, read: 0, ids, start, log_probs: Vec::new(), has_ended: false })
+        Ok(Self {
+            how,
+            max_context,
+            stream,
+            read: 0,
+            ids,
+            start,
+            log_probs: Vec::new(),
+            has_ended: false,
+        })
     }
 
     /// The logits of what follows, `[1, vocab]`, from the ids that the stream has not read yet, if there is a stream.
@@ -136,7 +148,7 @@ impl<'a> Row<'a> {
 
     /// What the model sees of it.
     fn context(&self) -> &[i32] {
-        &self.ids[self.ids.len().saturating_sub(self.how.max_context.max(1))..]
+        &self.ids[self.ids.len().saturating_sub(self.max_context)..]
     }
 
     /// Adds a token, unless the model ends the document.

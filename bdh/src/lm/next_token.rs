@@ -116,6 +116,12 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
         metrics
     }
 
+    fn metrics(&self) -> Option<Vec<String>> {
+        let bpb = self.vocabulary.as_ref().map(|_| "bpb");
+        let names = ["loss", "accuracy"].into_iter().chain(bpb).chain(["perplexity"]);
+        Some(names.filter(|_| !self.val.is_empty()).map(str::to_owned).collect())
+    }
+
     fn flops_per_token(&self, model: &M) -> Option<f64> {
         model.flops_per_token(self.val.first()?.seq_len())
     }

@@ -34,6 +34,7 @@ impl<'a, S: Sink> Life<'a, S> {
             config: json!({ "trainer": { "steps": 100 }, "user": { "depth": 4, "name": "größe", "none": null } }),
             resumed_at,
             resumed_record: resumed_record.flatten(),
+            notes: Vec::new(),
             started_at: 1_700_000_000.25,
             feedback: Feedback::default(),
         };

@@ -8,11 +8,13 @@ use crate::callback::{Callback, Hooks};
 use crate::checkpoint;
 use crate::event::Bus;
 use crate::intervention::{self, Intervention};
-use crate::optim::{Group, Optimizers};
+use crate::optim::{Group, GroupSummary, Optimizers};
 use crate::params::{self, ParamTable};
+use crate::plan::{Metrics, check_keys};
 use crate::replicas::Replicas;
 use crate::run::{self, RunInfo};
 use crate::sink::{Jsonl, Sink};
+use crate::task::Totals;
 use crate::{
     BatchSize, Cadence, CadenceError, Clock, ConfigError, Feedback, Plan, PlanRow, Schedule, Task,
     device,
@@ -81,8 +83,8 @@ pub struct Parts<T: Task> {
     #[builder(default, setter(into))]
     log: Cadence,
     /// The steps on which the validation split is measured. Defaults to the last one.
-    #[builder(default = Cadence::Last, setter(into))]
-    eval: Cadence,
+    #[builder(default, setter(into, strip_option))]
+    eval: Option<Cadence>,
     /// The steps on which a checkpoint is written to `checkpoints/` in the run directory. Defaults to
     /// none; callbacks may ask for more.
     #[builder(default = Cadence::Never, setter(into))]
@@ -228,8 +230,9 @@ impl<T: Task> TrainerBuilder<T> {
         check_val(&parts.task, &parts.model)?;
         let table = table_of(&parts.model)?;
         let saved = ParamTable::with_frozen(&parts.model);
+        let mut callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
+        callbacks.keep_for_trainer(own_keys(&parts.groups));
         let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table, &saved)?;
-        let callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
         let settings = parts.settings();
         let plan = parts.plan(&settings, &table, &optimizers, &callbacks)?;
         let info = parts.info(&settings, &optimizers, &table, &callbacks);
@@ -330,10 +333,10 @@ impl<T: Task> Parts<T> {
             clip_grad_norm: self.clip_grad_norm,
             log: self.log.clone(),
             record: with_last(&self.log),
-            eval: if self.task.val_batches().is_empty() {
-                Cadence::Never
-            } else {
-                self.eval.clone()
+            eval: match &self.eval {
+                _ if self.task.val_batches().is_empty() => Cadence::Never,
+                Some(cadence) => cadence.clone(),
+                None => Cadence::Last,
             },
             checkpoint: self.checkpoint.clone(),
             keep_checkpoints: self.keep_checkpoints,
@@ -382,7 +385,10 @@ impl<T: Task> Parts<T> {
             let row = row(&callback.name(), callback.hooks(), &callback.cadence(), &keys)?;
             rows.push(of_training(row)?);
         }
-        Ok(Plan {
+        let find_metrics = || metrics_of(&self.task, &self.model);
+        let metrics = Metrics::new(&find_metrics);
+        check_keys(&rows, &own_keys(&[]), &metrics)?;
+        let mut plan = Plan {
             steps: self.steps,
             grad_accum_steps: self.grad_accum_steps,
             devices: settings.devices,
@@ -393,7 +399,41 @@ impl<T: Task> Parts<T> {
             rows,
             interventions: self.interventions.iter().map(|i| i.name()).collect(),
             sinks: self.sinks.iter().map(|sink| sink.name()).collect(),
-        })
+            notes: self.notes(optimizers, table),
+        };
+        callbacks.check(&mut plan, self.run_dir.is_some(), &metrics)?;
+        Ok(plan)
+    }
+
+    /// Settings of the trainer's own that have no effect.
+    fn notes(&self, optimizers: &Optimizers, table: &ParamTable) -> Vec<String> {
+        let mut notes = Vec::new();
+        let evals = self.eval.as_ref().filter(|eval| **eval != Cadence::Never);
+        if let Some(eval) = evals.filter(|_| self.task.val_batches().is_empty()) {
+            notes.push(format!(
+                "`eval` is `{eval}`, but nothing is evaluated: the task has no validation batches (a text shorter \
+                 than one window makes none)"
+            ));
+        }
+        for GroupSummary { name, schedule, .. } in optimizers.describe(table) {
+            let (warmup, steps) = (schedule.warmup(), self.steps);
+            if warmup > steps {
+                notes.push(format!(
+                    "group `{name}` does not reach its learning rate of {:e}: it warms up for {warmup} updates, and \
+                     the run takes {steps}",
+                    schedule.peak()
+                ));
+            }
+        }
+        let saves = self.checkpoint != Cadence::Never || self.resume.is_some();
+        if saves && self.task.position().is_null() {
+            notes.push(
+                "no checkpoint of this run can be resumed: the task does not say where its data stands \
+                 (`Task::position`)"
+                    .to_owned(),
+            );
+        }
+        notes
     }
 
     /// What one step of micro-batches of this size adds to the clock.
@@ -452,6 +492,24 @@ fn with_last(log: &Cadence) -> Cadence {
     }
 }
 
+/// The keys that the trainer itself records, but for the metrics of an eval.
+fn own_keys(groups: &[Group]) -> Vec<String> {
+    let of_groups = groups.iter().map(|group| format!("lr/{}", group.name()));
+    let own = ["train/loss", "train/skipped", "lr"].map(str::to_owned);
+    own.into_iter().chain(of_groups.filter(|_| groups.len() > 1)).collect()
+}
+
+/// The names of the metrics of an eval: those that the task gives, or those of its first validation batch.
+pub(super) fn metrics_of<T: Task>(task: &T, model: &T::Model) -> Vec<String> {
+    if let Some(names) = task.metrics() {
+        return names;
+    }
+    let Some(batch) = task.val_batches().first() else { return Vec::new() };
+    let mut totals = Totals::default();
+    task.eval(&model.valid(), batch, &mut totals);
+    task.summarize(&totals).into_iter().map(|(name, _)| name).collect()
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_one(count: &usize) -> bool {
     *count == 1
@@ -468,6 +526,7 @@ pub(super) fn info(dir: Option<&Path>, settings: &Settings, config: Value) -> Ru
         config,
         resumed_at: None,
         resumed_record: None,
+        notes: Vec::new(),
         started_at: run::now(),
         feedback: Feedback::default(),
     }

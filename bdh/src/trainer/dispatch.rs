@@ -1,18 +1,22 @@
 //! Calls hooks: only those that were written, only when due, and without letting one harm another.
 
+mod owners;
+
 use crate::callback::{Callback, Hook, Hooks, OnError};
-use crate::checkpoint::{Checkpoint, CheckpointError, Tensors};
+use crate::checkpoint::{Checkpoint, Tensors};
 use crate::event::{ALWAYS, Bus};
 use crate::outcome::{Problem, chain};
 use crate::overhead::OverheadRow;
 use crate::params::{self, ParamTable};
+use crate::plan::{Metrics, Outlook};
 use crate::sink::panic_text;
-use crate::{BoxError, Cadence, Clock, ConfigError, HookResult, TrainError};
+use crate::{BoxError, Cadence, Clock, ConfigError, HookResult, Plan, TrainError, config_change};
 use burn::tensor::Device;
+use owners::Owners;
 use serde_json::{Map, Value};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The callbacks of a run, in order of registration.
@@ -25,6 +29,7 @@ pub(crate) struct Callbacks {
     pub(crate) listening: bool,
     /// Failures that nobody has been told of yet.
     pub(crate) untold: Vec<Problem>,
+    owners: Owners,
 }
 
 struct Slot {
@@ -53,6 +58,33 @@ impl Callbacks {
             slots.push(Slot { callback, hooks, cadence, is_due: false, is_off: false, cost });
         }
         Ok(Self { slots, ..Self::default() })
+    }
+
+    /// Asks each whether it can do its work in the planned run, and adds what they note to the plan.
+    pub(crate) fn check(
+        &self,
+        plan: &mut Plan,
+        has_run_dir: bool,
+        metrics: &Metrics<'_>,
+    ) -> Result<(), ConfigError> {
+        let mut notes = Vec::new();
+        let first = plan.rows.len() - self.slots.len(); // before them are the trainer's own rows
+        for (index, slot) in self.slots.iter().enumerate() {
+            let row = first + index;
+            let run = Outlook { plan, row, has_run_dir, metrics, notes: RefCell::default() };
+            slot.callback
+                .check(&run)
+                .map_err(|source| ConfigError::Callback { name: slot.cost.name.clone(), source })?;
+            let name = &slot.cost.name;
+            notes.extend(run.notes.take().into_iter().map(|note| format!("`{name}` {note}")));
+        }
+        plan.notes.extend(notes);
+        Ok(())
+    }
+
+    /// Keeps keys that the trainer records from the callbacks.
+    pub(crate) fn keep_for_trainer(&mut self, keys: impl IntoIterator<Item = String>) {
+        self.owners.add_trainers(keys);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &dyn Callback> {
@@ -113,12 +145,17 @@ impl Callbacks {
     ) -> Result<(), TrainError> {
         let always = ALWAYS.contains(&hook);
         let mut aborted = Ok(());
-        for slot in &mut self.slots {
+        if hook == Hook::OnEval {
+            self.owners.add_metrics(&bus.logged.borrow());
+        }
+        let mut clashes = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
             if slot.is_off || !slot.hooks.contains(hook) || !(slot.is_due || always) {
                 continue;
             }
             bus.speaker.borrow_mut().clone_from(&slot.cost.name);
             let reads = bus.reads.get();
+            let logged = bus.logged.borrow().len();
             let began = Instant::now();
             let result = catch_unwind(AssertUnwindSafe(|| call(&mut *slot.callback)));
             let took = began.elapsed();
@@ -126,6 +163,8 @@ impl Callbacks {
             slot.cost.host_when_due += if always { Duration::ZERO } else { took };
             slot.cost.reads += bus.reads.get() - reads;
             slot.cost.calls += 1;
+            let clash = self.owners.take_out(index, &mut bus.logged.borrow_mut(), logged);
+            clashes.extend(clash.map(|clash| (index, clash)));
             let error: BoxError = match result {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => error,
@@ -148,6 +187,13 @@ impl Callbacks {
                 consequence: "it is switched off, and the run goes on without it".to_owned(),
             });
         }
+        for (who, (key, owner)) in clashes {
+            let owner = owner.map_or("the trainer".to_owned(), |owner| {
+                format!("`{}`", self.slots[owner].cost.name)
+            });
+            let who = &self.slots[who].cost.name;
+            self.untold.push(owners::problem(who, &owner, &key, hook.name(), step));
+        }
         aborted
     }
 
@@ -164,12 +210,12 @@ impl Callbacks {
         copies.map(|(name, copy)| Ok((name.clone(), params::capture_copy(copy, table)?))).collect()
     }
 
-    /// Gives the copies back; strict about one that nobody keeps.
+    /// Gives the copies back; strict about one that no callback keeps, unless that callback may be gone.
     pub(crate) fn load_copies(
         &mut self,
         saved: &mut Checkpoint,
-        table: &ParamTable,
-        device: &Device,
+        (table, device): (&ParamTable, &Device),
+        allowed: &[String],
     ) -> Result<(), String> {
         for slot in &mut self.slots {
             let name = &slot.cost.name;
@@ -180,33 +226,77 @@ impl Callbacks {
                 .load_weights(copy)
                 .map_err(|error| format!("the weights of callback `{name}`: {error}"))?;
         }
-        match saved.copies.keys().next() {
+        let mut gone = saved.copies.keys();
+        match gone.find(|name| !config_change::is_allowed(allowed, &format!("callbacks.{name}"))) {
             Some(name) => Err(format!("this run has no callback `{name}`, which keeps weights")),
             None => Ok(()),
         }
     }
 
-    /// Gives the states back; strict about one that is missing or that nobody knows.
+    /// Gives the states back. One that is missing, or that no callback knows, is refused, unless that callback is
+    /// allowed to differ; then a note is returned.
     pub(crate) fn load_states(
         &mut self,
-        path: &Path,
         mut states: BTreeMap<String, Value>,
-    ) -> Result<(), CheckpointError> {
-        let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
-        for slot in &mut self.slots {
-            let name = &slot.cost.name;
-            match states.remove(name) {
-                Some(state) => slot
-                    .callback
-                    .load_state(state)
-                    .map_err(|e| mismatch(format!("the state of callback `{name}`: {e}")))?,
-                None if slot.callback.state().is_null() => {}
-                None => return Err(mismatch(format!("it has no state for callback `{name}`"))),
+        allowed: &[String],
+    ) -> Result<Vec<String>, String> {
+        let slots = self.slots.iter_mut().map(|slot| {
+            let Slot { callback, cost, .. } = slot;
+            (cost.name.clone(), callback)
+        });
+        let kind = Stateful { kind: "callback", group: "callbacks", allowed };
+        let mut notes = Vec::new();
+        for (name, callback) in slots {
+            match states.remove(&name) {
+                Some(state) => {
+                    callback.load_state(state).map_err(|error| kind.unfit(&name, &*error))?;
+                }
+                None if callback.state().is_null() => {}
+                None => notes.push(kind.is_new(&name)?),
             }
         }
-        match states.into_keys().next() {
-            Some(name) => Err(mismatch(format!("this run has no callback `{name}`"))),
-            None => Ok(()),
+        for name in states.into_keys() {
+            notes.push(kind.is_gone(&name)?);
         }
+        Ok(notes)
+    }
+}
+
+/// A kind of thing whose states a checkpoint holds by name: callbacks, or interventions.
+pub(super) struct Stateful<'a> {
+    pub(super) kind: &'static str,
+    /// Where the configuration has them.
+    pub(super) group: &'static str,
+    pub(super) allowed: &'a [String],
+}
+
+impl Stateful<'_> {
+    /// The error for a state that is not taken.
+    pub(super) fn unfit(&self, name: &str, error: &(dyn std::error::Error + 'static)) -> String {
+        format!("the state of {} `{name}`: {}", self.kind, chain(error))
+    }
+
+    /// The note on one that the checkpoint does not know, if that is allowed.
+    pub(super) fn is_new(&self, name: &str) -> Result<String, String> {
+        let kind = self.kind;
+        self.allow(name, &format!("it has no state for {kind} `{name}`"))?;
+        Ok(format!("{kind} `{name}` starts anew: the checkpoint has no state of it"))
+    }
+
+    /// The note on one that this run does not have, if that is allowed.
+    pub(super) fn is_gone(&self, name: &str) -> Result<String, String> {
+        let kind = self.kind;
+        self.allow(name, &format!("this run has no {kind} `{name}`"))?;
+        Ok(format!(
+            "the checkpoint's state of {kind} `{name}` is dropped: this run has none of that name"
+        ))
+    }
+
+    fn allow(&self, name: &str, what: &str) -> Result<(), String> {
+        let key = format!("{}.{name}", self.group);
+        if config_change::is_allowed(self.allowed, &key) {
+            return Ok(());
+        }
+        Err(format!("{what}; `.allow_changed([{key:?}])` resumes without it"))
     }
 }

@@ -1,12 +1,13 @@
 //! Going on from a checkpoint.
 
+use super::dispatch::Stateful;
 use super::{MODEL_IS_IN, Trainer};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, list_checkpoints};
 use crate::optim::OptimizerState;
 use crate::outcome::{Problem, chain};
 use crate::run::{self, RunLock};
 use crate::task::Task;
-use crate::{ConfigError, Record, Value, config_change, files, params};
+use crate::{ConfigChange, ConfigError, Record, Value, config_change, files, params};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -162,22 +163,36 @@ impl<T: Task> Trainer<T> {
         if !changes.is_empty() {
             return Err(ConfigError::Changed { path: path.to_owned(), changes });
         }
+        if saved.state.data.is_null() && self.task.position().is_null() {
+            return Err(mismatch(NO_POSITION.to_owned()).into());
+        }
         let device = self.device.clone().inner();
         let states = std::mem::take(&mut saved.state.callbacks);
-        self.callbacks.load_states(path, states)?;
-        self.callbacks.load_copies(&mut saved, &self.table, &device).map_err(mismatch)?;
+        let notes = self.callbacks.load_states(states, allowed).map_err(mismatch)?;
+        self.plan.notes.extend(notes);
+        self.callbacks
+            .load_copies(&mut saved, (&self.table, &device), allowed)
+            .map_err(mismatch)?;
+        let is_other_optimizer = self.has_other_optimizers(&saved.state.config);
         let Checkpoint { model, optimizer, state, .. } = saved;
         let fresh = self.model.take().expect(MODEL_IS_IN);
         let model = params::restore(fresh, &self.saved, model).map_err(mismatch)?;
 
         let moments =
             OptimizerState { tensors: optimizer.into_iter().collect(), scalars: state.optimizer };
-        self.optimizers.load(moments, &self.table, &model, &device).map_err(mismatch)?;
+        match self.optimizers.load(moments, &self.table, &model, &device) {
+            Err(_) if is_other_optimizer => {
+                self.optimizers.forget();
+                self.plan.notes.push("the optimizer starts anew: it is another one".to_owned());
+            }
+            loaded => loaded.map_err(mismatch)?,
+        }
         self.model = Some(model);
         super::task_mut(&mut self.task)
             .seek(&state.data)
             .map_err(|error| mismatch(format!("the data position: {error}")))?;
-        self.load_interventions(state.interventions).map_err(mismatch)?;
+        let notes = self.load_interventions(state.interventions, allowed).map_err(mismatch)?;
+        self.plan.notes.extend(notes);
         self.resumed_from = Some((path.to_owned(), state.saved_as));
         self.elapsed_before = state.clock.elapsed;
         self.info.resumed_at = Some(state.clock.step);
@@ -204,24 +219,40 @@ impl<T: Task> Trainer<T> {
         Ok(())
     }
 
-    /// Gives the interventions their states back; strict, as with callbacks.
+    /// Whether an optimizer was exchanged since the checkpoint; that it is allowed has been checked.
+    fn has_other_optimizers(&self, then: &serde_json::Value) -> bool {
+        let changes = config_change::between(then, &self.info.config, &[]);
+        changes.iter().any(|ConfigChange { key, was, is }| {
+            key.starts_with("groups.")
+                && (key.ends_with(".optimizer") || was.is_none() || is.is_none())
+        })
+    }
+
+    /// Gives the interventions their states back, as with callbacks.
     fn load_interventions(
         &mut self,
         mut states: BTreeMap<String, serde_json::Value>,
-    ) -> Result<(), String> {
+        allowed: &[String],
+    ) -> Result<Vec<String>, String> {
+        let kind = Stateful { kind: "intervention", group: "interventions", allowed };
+        let mut notes = Vec::new();
         for intervention in &mut self.interventions {
             let name = intervention.name();
             match states.remove(&name) {
-                Some(state) => intervention
-                    .load_state(state)
-                    .map_err(|error| format!("the state of intervention `{name}`: {error}"))?,
+                Some(state) => {
+                    intervention.load_state(state).map_err(|error| kind.unfit(&name, &*error))?;
+                }
                 None if intervention.state().is_null() => {}
-                None => return Err(format!("it has no state for intervention `{name}`")),
+                None => notes.push(kind.is_new(&name)?),
             }
         }
-        match states.into_keys().next() {
-            Some(name) => Err(format!("this run has no intervention `{name}`")),
-            None => Ok(()),
+        for name in states.into_keys() {
+            notes.push(kind.is_gone(&name)?);
         }
+        Ok(notes)
     }
 }
+
+/// Why a run whose task has no position is not resumed.
+pub(super) const NO_POSITION: &str = "it does not say where the training data stood, which would begin anew; \
+    let the task implement `position` and `seek` (any value but null will do where all batches are alike)";

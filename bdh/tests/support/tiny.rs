@@ -119,7 +119,7 @@ impl Source for Rows {
 }
 
 /// Ids as letters.
-struct Letters;
+pub(crate) struct Letters;
 
 impl Vocabulary for Letters {
     fn encode(&self, text: &str) -> Vec<i32> {

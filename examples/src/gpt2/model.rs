@@ -91,6 +91,10 @@ impl CausalLm for Gpt2 {
         Some(self.config.vocab_size)
     }
 
+    fn max_context(&self) -> Option<usize> {
+        Some(self.config.block_size)
+    }
+
     fn flops_per_token(&self, seq_len: usize) -> Option<f64> {
         Some(self.config.flops_per_token(seq_len))
     }

@@ -171,6 +171,10 @@ impl CausalLm for Gpt {
         Some(self.config.vocab_size)
     }
 
+    fn max_context(&self) -> Option<usize> {
+        Some(self.config.sequence_len)
+    }
+
     fn flops_per_token(&self, seq_len: usize) -> Option<f64> {
         Some(self.config.flops_per_token(seq_len))
     }

@@ -105,6 +105,7 @@ mod tests {
             config,
             resumed_at: None,
             resumed_record: None,
+            notes: Vec::new(),
             started_at: 0.0,
             feedback: bdh::Feedback::default(),
         };

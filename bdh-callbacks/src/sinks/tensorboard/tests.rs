@@ -101,6 +101,7 @@ fn run(dir: &Path) -> RunInfo {
         config: serde_json::Value::Null,
         resumed_at: None,
         resumed_record: None,
+        notes: Vec::new(),
         started_at: 0.0,
         feedback: Feedback::default(),
     }

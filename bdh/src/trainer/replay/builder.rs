@@ -6,9 +6,10 @@ use crate::checkpoint::{self, Checkpoint, CheckpointError, State};
 use crate::event::Bus;
 use crate::optim::Optimizers;
 use crate::outcome::chain;
+use crate::plan::{Metrics, check_keys};
 use crate::replicas::{Replicas, Transport};
 use crate::sink::Sink;
-use crate::trainer::builder::{Settings, add_jsonl, check_val, info, table_of};
+use crate::trainer::builder::{Settings, add_jsonl, check_val, info, metrics_of, table_of};
 use crate::trainer::dispatch::Callbacks;
 use crate::trainer::{Progress, Trainer};
 use crate::{Cadence, Clock, ConfigError, ParamTable, Plan, PlanRow, Task, device};
@@ -127,8 +128,13 @@ impl<T: Task> ReplayBuilder<T> {
             add_jsonl(&mut self.sinks);
         }
         let steps: Vec<_> = checkpoints.iter().map(|(step, _)| *step).collect();
+        let mut plan = plan(&settings, &table, &callbacks, &self.sinks, &steps);
+        let find_metrics = || metrics_of(&self.task, &self.model);
+        let metrics = Metrics::new(&find_metrics);
+        check_keys(&plan.rows, &[], &metrics)?;
+        callbacks.check(&mut plan, self.run_dir.is_some(), &metrics)?;
         let trainer = Trainer {
-            plan: plan(&settings, &table, &callbacks, &self.sinks, &steps),
+            plan,
             info: info(self.run_dir.as_deref(), &settings, config),
             device: device::of(&self.model),
             devices: Vec::new(),
@@ -268,5 +274,6 @@ fn plan(
         interventions: Vec::new(),
         sinks: sinks.iter().map(|sink| sink.name()).collect(),
         files: sinks.iter().flat_map(|sink| sink.files()).collect(),
+        notes: Vec::new(),
     }
 }

@@ -1,0 +1,294 @@
+//! A setting that could do nothing is refused before the run, or noted in its plan.
+
+#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+
+#[path = "../../bdh/tests/support/tiny.rs"]
+mod tiny;
+
+use bdh::burn::optim::AdamWConfig;
+use bdh::burn::tensor::Tensor;
+use bdh::{
+    BatchSize, BoxError, Callback, NextToken, Probe, Source, Task, TokenBatch, Totals, TrainError,
+    Trainer, callback, every, last, on_eval, start, warmup_cosine,
+};
+use bdh_callbacks::{
+    Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, Finite, ForecastEnd,
+    GradientNoise, OnNonFinite, Spikes, Throughput,
+};
+use serde_json::{Value, json};
+use tiny::{Seen, Tiny};
+
+fn refused(run: tiny::Builder) -> String {
+    run.build().err().expect("it could not work").to_string()
+}
+
+fn notes(run: tiny::Builder) -> Vec<String> {
+    run.build().expect("it can run").plan().notes.clone()
+}
+
+/// A run of the tiny model without validation data.
+fn without_val() -> tiny::Builder {
+    let task = NextToken::new(tiny::Rows::of(2), Vec::new());
+    tiny::compose(task, Tiny::new(0.0), 10).optimizer(AdamWConfig::new().build(), 0.01)
+}
+
+// ── Metrics ──────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_misspelt_metric_is_refused_with_those_that_there_are() {
+    let stop = EarlyStop::builder().metric("los").build().expect("a name");
+    let best = Checkpoints::builder().metric("los").build().expect("a name");
+    let callbacks: [(&str, Box<dyn Callback>); 4] = [
+        ("early_stop", Box::new(stop)),
+        ("checkpoints", Box::new(best)),
+        ("artifacts", Box::new(Artifacts::best_by("los"))),
+        ("forecast", Box::new(ForecastEnd::from_runs("none").metric("los"))),
+    ];
+    for (name, callback) in callbacks {
+        let expected = format!(
+            "the settings of callback `{name}` are wrong: there is no metric \"los\"; \
+             an eval of this run has loss, accuracy, bpb, perplexity"
+        );
+        assert_eq!(refused(tiny::run(10).callback(callback)), expected);
+    }
+}
+
+/// The tiny task, which does not give the names of its metrics before an eval.
+struct Mute(tiny::Task);
+
+impl Task for Mute {
+    type Model = Tiny;
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        self.0.next_batch()
+    }
+
+    fn size(&self, batch: &TokenBatch) -> BatchSize {
+        self.0.size(batch)
+    }
+
+    fn loss(&self, model: &Tiny, batch: &TokenBatch, probe: &Probe<'_>) -> Tensor<1> {
+        self.0.loss(model, batch, probe)
+    }
+
+    fn val_batches(&self) -> &[TokenBatch] {
+        self.0.val_batches()
+    }
+
+    fn eval(&self, model: &Tiny, batch: &TokenBatch, totals: &mut Totals) {
+        totals.add("surprise", self.0.loss(model, batch, &Probe::off()), 1.0);
+    }
+}
+
+fn mute() -> bdh::TrainerBuilder<Mute> {
+    let run = Trainer::builder(Mute(tiny::task(2)), Tiny::new(0.0)).stop_on_signals(false);
+    run.optimizer(AdamWConfig::new().build(), 0.01).steps(4)
+}
+
+#[test]
+fn the_metrics_of_a_task_that_does_not_name_them_are_those_of_its_first_batch() {
+    let run = |metric: &str| {
+        let stop = EarlyStop::builder().metric(metric).build().expect("a name");
+        mute().callback(stop).build().map(|_| ())
+    };
+    assert!(run("surprise").is_ok());
+    let error = run("loss").expect_err("the task measures something else").to_string();
+    assert!(
+        error.ends_with("there is no metric \"loss\"; an eval of this run has surprise"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_metric_of_the_average_can_end_a_run_and_choose_the_best() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let stop = EarlyStop::builder().metric("ema_loss").threshold(100.0).build();
+    let best = Checkpoints::builder().metric("ema_loss").build().expect("a name");
+    let run = || tiny::run(6).eval(start() | every(2)).run_dir(dir.path());
+    let stop = stop.expect("a name");
+
+    let late = refused(run().callback(stop.clone()).callback(Ema::default()));
+    assert!(
+        late.ends_with("callback `ema` records \"ema_loss\"; add it before this one"),
+        "{late}"
+    );
+
+    let fitted = run().callback(Ema::default()).callback(best).callback(stop).build();
+    let fitted = fitted.expect("valid settings").fit().expect("a fit");
+    assert!(fitted.outcome.to_string().contains("val/ema_loss is "), "{}", fitted.outcome);
+    assert_eq!(fitted.problems, []);
+    assert!(dir.path().join("checkpoints/best_ema_loss_step_0").is_dir());
+}
+
+// ── Callbacks ────────────────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn what_callbacks_cannot_do_is_noted_once_in_the_plan() {
+    let spikes = Spikes::builder().warmup(10).build().expect("a warm-up");
+    let throughput = Throughput::builder().warmup_steps(10).build().expect("a warm-up");
+    let cases: [(&str, Box<dyn Callback>, &str); 7] = [
+        (
+            "without an eval",
+            Box::new(EarlyStop::default()),
+            "`early_stop` watches the training loss only: this run evaluates nothing",
+        ),
+        (
+            "without a directory",
+            Box::new(EarlyCheckpoints::at([5])),
+            "`early_checkpoints` saves nothing: this run has no `run_dir`",
+        ),
+        (
+            "without an eval",
+            Box::new(ForecastEnd::default()),
+            "`forecast` forecasts nothing: this run evaluates nothing",
+        ),
+        (
+            "without clipping",
+            Box::new(Clipping::default()),
+            "`clipping` records nothing: gradients are not clipped (`clip_grad_norm`)",
+        ),
+        (
+            "one micro-batch",
+            Box::new(GradientNoise::default()),
+            "`gradient_noise` measures nothing: that takes 2 micro-batches a step or more (`grad_accum_steps`)",
+        ),
+        (
+            "10 steps",
+            Box::new(spikes),
+            "`spikes` finds no spike: `warmup` is 10, and the run takes 10 steps",
+        ),
+        (
+            "10 steps",
+            Box::new(throughput),
+            "`throughput` records no rates: `warmup_steps` is 10, and the run takes 10",
+        ),
+    ];
+    for (what, callback, note) in cases {
+        assert_eq!(notes(without_val().callback(callback)), [note], "{what}");
+    }
+    let checkpoints = notes(without_val().callback(Checkpoints::default()));
+    assert_eq!(checkpoints.len(), 2, "no eval and no directory: {checkpoints:?}");
+    let patient = notes(tiny::run(10).eval(every(2)).callback(EarlyStop::default()));
+    let expected = "`early_stop` cannot run out of patience: it waits for 5 evals without a gain, and this run has 5";
+    assert_eq!(patient, [expected]);
+    assert_eq!(notes(tiny::run(12).eval(every(2)).callback(EarlyStop::default())), [""; 0]);
+}
+
+// ── The trainer's own settings ───────────────────────────────────────────────────────────────────────
+
+#[test]
+fn an_eval_without_data_and_a_warmup_beyond_the_run_are_noted() {
+    let eval = notes(without_val().eval(every(5)));
+    assert!(eval[0].starts_with("`eval` is `every 5 steps`, but nothing is evaluated"), "{eval:?}");
+    assert_eq!(notes(without_val()), [""; 0], "no eval was asked for");
+
+    let run = |warmup| {
+        let run = tiny::compose(tiny::task(2), Tiny::new(0.0), 10);
+        notes(run.optimizer(AdamWConfig::new().build(), warmup_cosine(1e-3, warmup)))
+    };
+    let expected = "group `default` does not reach its learning rate of 1e-3: it warms up for 11 updates, and the run \
+                    takes 10";
+    assert_eq!(run(11), [expected]);
+    assert_eq!(run(10), [""; 0]);
+}
+
+#[test]
+fn notes_are_printed_with_the_plan_shown_to_sinks_once_and_kept_in_run_json() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let heard = Seen::new();
+    let run = tiny::run(4).run_dir(dir.path()).sink(tiny::Listener(heard.clone()));
+    let trainer = run.callback(Clipping::default()).build().expect("a valid run");
+    let note = "`clipping` records nothing: gradients are not clipped (`clip_grad_norm`)";
+    assert!(trainer.plan().to_string().ends_with(&format!("\nnote: {note}")));
+    trainer.fit().expect("a fit");
+    assert_eq!(heard.all(), [format!("note: {note}")]);
+    let file = std::fs::read(dir.path().join("run.json")).expect("a run");
+    let file: Value = serde_json::from_slice(&file).expect("JSON");
+    assert_eq!(file["notes"], json!([note]));
+}
+
+// ── A task without a position ────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_run_whose_task_has_no_position_is_not_resumed() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let run = || mute().run_dir(dir.path()).checkpoint(every(2));
+    let trainer = run().build().expect("a valid run");
+    let note = "no checkpoint of this run can be resumed: the task does not say where its data stands (`Task::position`)";
+    assert_eq!(trainer.plan().notes, [note]);
+    trainer.fit().expect("a fit");
+    let error = run().resume("auto").build().err().expect("its data would begin anew").to_string();
+    let expected = "does not fit this run: it does not say where the training data stood, which would begin anew; let \
+                    the task implement `position` and `seek` (any value but null will do where all batches are alike)";
+    assert!(error.starts_with("cannot resume: ") && error.ends_with(expected), "{error}");
+}
+
+/// Rows whose source does not know where it stands.
+struct Lost(tiny::Rows);
+
+impl Source for Lost {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        self.0.next_batch()
+    }
+
+    fn position(&self) -> Value {
+        Value::Null
+    }
+
+    fn seek(&mut self, _: &Value) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_run_whose_source_has_no_position_is_not_resumed() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let run = || {
+        let task = NextToken::new(Lost(tiny::Rows::of(2)), tiny::val());
+        let run = Trainer::builder(task, Tiny::new(0.0)).stop_on_signals(false).steps(4);
+        run.optimizer(AdamWConfig::new().build(), 0.01).run_dir(dir.path()).checkpoint(last())
+    };
+    run().build().expect("a valid run").fit().expect("a fit");
+    let error = run().resume("auto").build().err().expect("its data would begin anew").to_string();
+    assert!(error.contains("it does not say where the training data stood"), "{error}");
+}
+
+// ── Callbacks that decide ────────────────────────────────────────────────────────────────────────────
+
+/// Announces a metric that it never records.
+struct Promises;
+
+#[callback]
+impl Callback for Promises {
+    fn keys(&self) -> Vec<String> {
+        vec!["val/promised".to_owned()]
+    }
+
+    fn on_eval(&mut self, _: &bdh::EvalEnd<'_>) -> bdh::HookResult {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_callback_that_decides_ends_the_run_when_it_fails() {
+    let stop = EarlyStop::builder().metric("promised").build().expect("a name");
+    let run = tiny::run(4).eval(every(2)).callback(Promises).callback(stop);
+    let error = run.build().expect("it is announced").fit().expect_err("it was to decide");
+    assert!(
+        matches!(&error, TrainError::Callback { callback, step: 2, .. } if callback == "early_stop")
+    );
+    let text = error.to_string();
+    assert!(text.contains("there is no metric \"promised\"; the eval has loss"), "{text}");
+
+    use bdh::OnError::{Abort, Disable};
+    let stops = Finite::builder().action(OnNonFinite::Stop).build().expect("an action");
+    assert_eq!((stops.on_error(), Finite::default().on_error()), (Abort, Disable));
+    assert_eq!(
+        (Checkpoints::default().on_error(), EarlyStop::default().on_error()),
+        (Abort, Abort)
+    );
+    assert_eq!(on_eval(|_| Ok(())).on_error(), Disable);
+}
