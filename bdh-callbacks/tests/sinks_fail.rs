@@ -253,7 +253,8 @@ fn wandb_folder(dir: &Path) -> PathBuf {
 
 #[test]
 fn a_wandb_folder_that_is_deleted_or_spoilt_ends_that_sink_alone() {
-    for (is_deleted, said) in [(true, "has been deleted"), (false, ".json`: Not a directory")] {
+    // A folder that was deleted is not made again.
+    for (is_deleted, said) in [(true, ".json`: No such file"), (false, ".json`: Not a directory")] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
         let path = dir.path().to_owned();
