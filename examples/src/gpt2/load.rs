@@ -234,8 +234,8 @@ impl Found {
 
     /// Whether both are the same to the bit.
     fn is_equal(&self, other: &Self) -> bool {
-        let pairs = self.values.iter().zip(&other.values);
-        self.shape == other.shape && pairs.into_iter().all(|(a, b)| a.to_bits() == b.to_bits())
+        let mut pairs = self.values.iter().zip(&other.values);
+        self.shape == other.shape && pairs.all(|(a, b)| a.to_bits() == b.to_bits())
     }
 
     /// The values of the matrix with its axes exchanged.
