@@ -286,15 +286,15 @@ mod tests {
         let dir = scratch.path().join("run");
         fs::create_dir(&dir).expect("a directory");
         let lock = RunLock::take(&dir).expect("free");
-        let mut mine = Folder::begin(&dir.join("step_1"), Some(&lock)).map(Some).expect("begun");
+        let target = dir.join("step_1");
+        let mut mine = Folder::begin(&target, Some(&lock)).expect("begun");
         fs::rename(&dir, scratch.path().join("moved")).expect("moved");
         let theirs = dir.join(".step_1.tmp");
         fs::create_dir_all(&theirs).expect("another run that is at the same step");
         fs::write(theirs.join(MODEL), "theirs").expect("a file");
 
-        let folder = mine.as_mut().expect("begun");
-        folder.add(OPTIMIZER, |_| panic!("it would be theirs")).expect_err("lost");
-        let error = mine.take().expect("begun").finish(1, false).expect_err("lost");
+        mine.add(OPTIMIZER, |_| panic!("it would be theirs")).expect_err("lost");
+        let error = mine.finish(1, false).expect_err("lost");
         let cause = std::error::Error::source(&error).expect("a cause").to_string();
         assert!(cause.ends_with("was replaced by another one"), "{cause}");
         assert_eq!(fs::read(theirs.join(MODEL)).expect("a file"), b"theirs");

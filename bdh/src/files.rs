@@ -63,11 +63,11 @@ pub fn read(root: &Path, path: impl AsRef<Path>, max_bytes: u64) -> io::Result<V
 /// Whether `path` below `root` is a regular file, or a folder with nothing but those in it, and no link leads there.
 pub(crate) fn is_plain(root: &Path, path: &Path) -> bool {
     let mut way = root.to_owned();
-    let mut is_link = |part: Component<'_>| {
+    let is_link = |part: Component<'_>| {
         way.push(part);
         !matches!(part, Component::Normal(_)) || way.is_symlink()
     };
-    !path.components().any(|part| is_link(part)) && holds_plain_files(&root.join(path))
+    !path.components().any(is_link) && holds_plain_files(&root.join(path))
 }
 
 fn holds_plain_files(path: &Path) -> bool {

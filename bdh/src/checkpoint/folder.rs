@@ -381,6 +381,8 @@ fn names_a_sibling(path: &Path) -> bool {
 pub(crate) fn has_any(run_dir: &Path) -> bool {
     let entries = fs::read_dir(run_dir.join(FOLDER)).into_iter().flatten().flatten();
     // Hidden are those begun, or half deleted, by a process that died; one moved aside comes back.
-    let is_rest = |name: &str| name.starts_with('.') && !name.ends_with(".old");
-    entries.map(|entry| entry.file_name()).any(|name| !is_rest(&name.to_string_lossy()))
+    let is_rest = |name: &Path| {
+        name.to_string_lossy().starts_with('.') && name.extension().is_none_or(|end| end != "old")
+    };
+    entries.map(|entry| entry.file_name()).any(|name| !is_rest(name.as_ref()))
 }
