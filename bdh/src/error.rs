@@ -108,7 +108,7 @@ pub enum ConfigError {
     #[error("{0}")]
     Device(String),
     /// The run directory exists already and belongs to another run.
-    #[error("`{}` exists already; choose another name or resume it", path.display())]
+    #[error("`{}` exists already; choose another directory, or continue its run with `.resume(\"auto\")`", path.display())]
     RunExists {
         /// The directory.
         path: PathBuf,

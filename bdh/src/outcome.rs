@@ -91,12 +91,12 @@ pub struct Fitted<M> {
 
 /// The text of an error with all its causes, for records of what happened.
 ///
-/// Our own errors end with their cause; others leave it to whoever prints them.
+/// Our own errors contain their cause; others leave it to whoever prints them.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in std::iter::successors(error.source(), |cause| cause.source()) {
         let cause = cause.to_string();
-        if !text.ends_with(&cause) {
+        if !text.contains(&cause) {
             text = format!("{text}: {cause}");
         }
     }

@@ -37,14 +37,14 @@ pub fn warn(text: impl Display) {
     print(io::stderr(), &format!("warning: {text}"));
 }
 
-/// An error and its causes as one sentence; a cause that an error's own text ends with is there already.
+/// An error and its causes as one sentence; a cause that an error's own text contains is there already.
 #[must_use]
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
         let words = cause.to_string();
-        if !text.ends_with(&words) {
+        if !text.contains(&words) {
             text = format!("{text}: {words}");
         }
         next = cause.source();

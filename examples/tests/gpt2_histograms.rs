@@ -232,7 +232,7 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
         ("--n_embd 9", &["n_embd 9 is not a multiple of n_head 2"][..]),
         ("--eval_iters 0", &["--eval-iters", "at least 1"]),
         ("--block_size 3000", &["`block_size` is 3000", "validation split has"]),
-        ("--weights none", &["cannot read `none`", "give a directory"]),
+        ("--weights none", &["cannot read `none` (No such file", "give a directory"]),
         ("--weights empty", &["no *.safetensors file in `empty`"]),
         ("--weights torn", &["`torn/config.json` cannot be understood"]),
         ("--weights relu", &["`relu/config.json` sets `activation_function` to \"relu\""]),

@@ -81,7 +81,7 @@ impl fmt::Display for RunStatus {
 #[non_exhaustive]
 pub enum RunError {
     /// A file cannot be read.
-    #[error("`{}` cannot be read", path.display())]
+    #[error("`{}` cannot be read: {source}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -89,7 +89,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// `run.json` does not describe a run.
-    #[error("`{}` does not describe a run", path.display())]
+    #[error("`{}` does not describe a run: {source}", path.display())]
     NoRun {
         /// The file.
         path: PathBuf,

@@ -124,7 +124,7 @@ impl Goal {
 #[non_exhaustive]
 pub enum SweepError {
     /// The file cannot be read.
-    #[error("`{}` cannot be read", path.display())]
+    #[error("`{}` cannot be read: {source}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -138,7 +138,7 @@ pub enum SweepError {
     #[error("{0}")]
     Invalid(String),
     /// The folder of the sweep cannot be read or written.
-    #[error("`{}` cannot be used", path.display())]
+    #[error("`{}` cannot be used: {source}", path.display())]
     Folder {
         /// The file or folder.
         path: PathBuf,

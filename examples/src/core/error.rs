@@ -18,7 +18,7 @@ pub enum CoreError {
         dir: PathBuf,
     },
     /// A file is there and cannot be read.
-    #[error("`{}` cannot be read", path.display())]
+    #[error("`{}` cannot be read: {source}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -74,6 +74,6 @@ pub enum CoreError {
         item: usize,
     },
     /// The model could not score texts.
-    #[error("the model cannot score texts")]
+    #[error("the model cannot score texts: {0}")]
     Model(#[source] BoxError),
 }

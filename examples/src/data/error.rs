@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub enum DataError {
     /// A file or directory is missing, or may not be read.
     #[error(
-        "cannot read `{path}`: `--data` takes a text file, a directory, `shakespeare` or `synthetic`"
+        "cannot read `{path}` ({source}): `--data` takes a text file, a directory, `shakespeare` or `synthetic`"
     )]
     Unreadable {
         /// What was asked for.
@@ -87,7 +87,7 @@ pub enum DataError {
     },
     /// A tokenizer's files are missing or broken.
     #[error(
-        "no words for the model in `{path}`: its `vocab.json` and `merges.txt`, as GPT-2 has them, must lie there"
+        "no words for the model in `{path}` ({source}): its `vocab.json` and `merges.txt`, as GPT-2 has them, must lie there"
     )]
     Words {
         /// The directory.
@@ -96,10 +96,12 @@ pub enum DataError {
         source: bdh::BoxError,
     },
     /// The tokenizer could not be trained.
-    #[error("no tokenizer could be trained on the text: use bytes instead")]
+    #[error("no tokenizer could be trained on the text ({0}): use bytes instead")]
     Training(#[source] bdh::BoxError),
     /// A download did not arrive.
-    #[error("could not download `{url}`: fetch it elsewhere and give the copy as `--data FILE`")]
+    #[error(
+        "could not download `{url}` ({source}): fetch it elsewhere and give the copy as `--data FILE`"
+    )]
     Download {
         /// Where from.
         url: String,
@@ -117,7 +119,9 @@ pub enum DataError {
         expected: String,
     },
     /// A download could not be kept.
-    #[error("cannot write `{path}`: point `XDG_CACHE_HOME` at a directory with room in it")]
+    #[error(
+        "cannot write `{path}` ({source}): point `XDG_CACHE_HOME` at a directory with room in it"
+    )]
     Unwritable {
         /// The file in the cache.
         path: PathBuf,

@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Gpt2LoadError {
     /// The directory or a file in it cannot be read.
-    #[error("cannot read `{path}`: give a directory with GPT-2's weights as *.safetensors")]
+    #[error(
+        "cannot read `{path}` ({source}): give a directory with GPT-2's weights as *.safetensors"
+    )]
     Unreadable {
         /// What was asked for.
         path: PathBuf,

@@ -13,8 +13,8 @@ fn error_of(path: &Path) -> String {
 fn a_missing_file_is_named() {
     assert_eq!(
         error_of(Path::new("/no/such/file.txt")),
-        "cannot read `/no/such/file.txt`: `--data` takes a text file, a directory, `shakespeare` or \
-         `synthetic`"
+        "cannot read `/no/such/file.txt` (No such file or directory (os error 2)): `--data` takes a text \
+         file, a directory, `shakespeare` or `synthetic`"
     );
 }
 
