@@ -70,7 +70,7 @@ impl Checkpoints {
     }
 
     fn name(&self, step: u64) -> String {
-        format!("best_{}_step_{step}", self.metric.replace('/', "_"))
+        format!("best_{}_step_{step}", self.metric.replace(['/', '\\', ':', '\0'], "_"))
     }
 
     /// Enters a value; gives the name to save it under, if it is among the best. Of equals the first stays.

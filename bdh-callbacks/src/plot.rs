@@ -5,9 +5,10 @@ use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::prelude::BitMapBackend;
 use plotters::style::{FontStyle, WHITE, register_font};
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::LazyLock;
-use std::{fs, io};
 
 /// A subset of DejaVu Sans, so that there is text on a machine without fonts. See `FONT-LICENSE.txt`.
 static HAS_FONT: LazyLock<bool> = LazyLock::new(|| {
@@ -47,7 +48,8 @@ fn encode(size: (u32, u32), pixels: &[u8]) -> Result<Vec<u8>, BoxError> {
 pub(crate) fn write(path: &Path, png: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("png.partial");
     bdh::files::ensure_dir(path.parent().unwrap_or(Path::new(".")))?;
-    fs::write(&partial, png)?;
+    let _ = fs::remove_file(&partial); // a link, maybe: writing through it would change a file elsewhere
+    File::create_new(&partial)?.write_all(png)?;
     fs::rename(partial, path)
 }
 

@@ -25,8 +25,8 @@ use bdh::{
 use derive_builder::Builder;
 use quality::Quality;
 use serde::{Deserialize, Serialize};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Continues prompts with the model as it is, and measures what comes out.
@@ -209,7 +209,8 @@ fn write(dir: &Path, step: u64, samples: &[Sample]) -> io::Result<()> {
     let dir = dir.join("samples");
     bdh::files::ensure_dir(&dir)?;
     let scratch = dir.join(format!(".{step}.md.tmp"));
-    fs::write(&scratch, page(step, samples))?;
+    let _ = fs::remove_file(&scratch); // a link, maybe: writing through it would change a file elsewhere
+    File::create_new(&scratch)?.write_all(page(step, samples).as_bytes())?;
     fs::rename(&scratch, dir.join(format!("{step}.md")))
 }
 

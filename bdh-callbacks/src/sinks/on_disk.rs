@@ -7,6 +7,33 @@ use std::path::Path;
 /// Bytes that wait to be written, after a write that failed, before a sink gives up.
 pub(crate) const BACKLOG: usize = 16 << 20;
 
+/// Faults of the disk that a later write can make up for.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    first: Option<String>,
+    has_told: bool,
+}
+
+impl Faults {
+    /// Lets what could not be written wait for the next try, as long as there is hope and room.
+    pub(crate) fn bear(&mut self, written: io::Result<()>, waiting: usize) -> io::Result<()> {
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::NotFound && waiting <= BACKLOG => {
+                self.first.get_or_insert_with(|| error.to_string());
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    /// The first fault, once.
+    pub(crate) fn untold(&mut self) -> Option<String> {
+        let first = self.first.take().filter(|_| !self.has_told)?;
+        self.has_told = true;
+        Some(first)
+    }
+}
+
 /// Fails if a file has been deleted: it takes whatever is written still, and keeps none of it.
 pub(crate) fn check_not_deleted(file: &File, path: &Path) -> io::Result<()> {
     // There are file systems that count no names: on theirs it has to be looked for, too.

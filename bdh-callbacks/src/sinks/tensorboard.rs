@@ -24,7 +24,7 @@ mod writer_name;
 
 pub use layout::Layout;
 
-use bdh::{BoxError, Outcome, Record, RunInfo, Sink};
+use bdh::{BoxError, Feedback, Outcome, Problem, Record, RunInfo, Sink};
 use event_file::EventFile;
 use events::now;
 use proto::Event;
@@ -61,6 +61,7 @@ struct Writer {
     summaries: Summaries,
     /// The last one written.
     step: u64,
+    run: Feedback,
 }
 
 impl TensorBoard {
@@ -112,7 +113,7 @@ impl Sink for TensorBoard {
             Event::session_start(first),
             Event::values(0, about),
         ])?;
-        let writer = Writer { file, summaries: Summaries::default(), step: 0 };
+        let writer = Writer { file, summaries: Summaries::default(), step: 0, run: run.feedback.clone() };
         let writer = self.writer.insert(writer);
         missing.map_or(Ok(()), |record| writer.write(record))
     }
@@ -122,7 +123,10 @@ impl Sink for TensorBoard {
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
-        Ok(self.writer.as_mut().map_or(Ok(()), |writer| writer.file.sync())?)
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        writer.file.flush()?;
+        writer.tell();
+        Ok(())
     }
 
     fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {
@@ -140,6 +144,20 @@ impl Writer {
         if values.is_empty() {
             return Ok(()); // nothing of a kind that TensorBoard shows
         }
-        Ok(self.file.write(&[Event::values(self.step, values)])?)
+        self.file.write(&[Event::values(self.step, values)])?;
+        self.tell();
+        Ok(())
+    }
+
+    /// Reports the first fault of the disk that ended nothing.
+    fn tell(&mut self) {
+        let Some(error) = self.file.faults.untold() else { return };
+        self.run.tell(Problem {
+            who: "tensorboard".to_owned(),
+            during: "write".to_owned(),
+            step: self.step,
+            error,
+            consequence: "it is tried again with each record".to_owned(),
+        });
     }
 }

@@ -2,7 +2,8 @@
 
 use super::events::now;
 use super::proto::Event;
-use crate::sinks::on_disk::{BACKLOG, check_not_deleted};
+use crate::sinks::on_disk::{Faults, check_not_deleted};
+use bdh::files;
 use prost::Message;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
@@ -22,8 +23,11 @@ const FOOTER: usize = 4;
 pub(super) struct EventFile {
     file: File,
     path: PathBuf,
+    /// Bytes of whole frames in the file.
+    len: u64,
     /// Frames that are not in the file yet.
     frames: Vec<u8>,
+    pub(super) faults: Faults,
 }
 
 impl EventFile {
@@ -39,7 +43,10 @@ impl EventFile {
             // For appending: should a resumed run cut this file while we still write, it has no hole.
             match OpenOptions::new().append(true).create_new(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                opened => return Ok(Self { file: opened?, path, frames: Vec::new() }),
+                opened => {
+                    let (file, faults) = (opened?, Faults::default());
+                    return Ok(Self { file, path, len: 0, frames: Vec::new(), faults });
+                }
             }
         }
         unreachable!("some number is free")
@@ -52,18 +59,27 @@ impl EventFile {
             push_frame(&mut self.frames, event);
         }
         let written = self.catch_up();
-        if self.frames.len() > BACKLOG { written } else { Ok(()) }
+        self.faults.bear(written, self.frames.len())
     }
 
     /// Writes the frames that wait, or none; what got there of them is taken back.
     fn catch_up(&mut self) -> io::Result<()> {
-        let whole = self.file.metadata()?.len();
+        if self.file.metadata()?.len() > self.len {
+            self.file.set_len(self.len)?; // a torn frame: readers would find none of those after it
+        }
         if let Err(error) = self.file.write_all(&self.frames) {
-            let _ = self.file.set_len(whole); // the first error is the one to tell
+            let _ = self.file.set_len(self.len); // the first error is the one to tell
             return Err(error);
         }
+        self.len += self.frames.len() as u64;
         self.frames.clear();
         Ok(())
+    }
+
+    /// Does the same as [`sync`](Self::sync), but bears a fault of the disk while there is room for what waits.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let synced = self.sync();
+        self.faults.bear(synced, self.frames.len())
     }
 
     /// Waits until everything is on the disk, where a file must not have been deleted.
@@ -115,7 +131,8 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let file = files::open(dir, path.file_name().unwrap_or_default())?;
         let len = file.metadata()?.len();
         Ok(Self { file: BufReader::new(file), place: 0, len })
     }
@@ -219,9 +236,16 @@ mod tests {
         }
         let error = file.sync().expect_err("it is full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        file.flush().expect("hope");
+        assert!(file.faults.untold().is_some() && file.faults.untold().is_none(), "told once");
         file.file = disk;
         file.write(&[Event::values(3, Vec::new())]).expect("space");
         assert_eq!(steps(&file.path), [1, 2, 3]);
+
+        std::fs::write(&file.path, [std::fs::read(&file.path).expect("the file"), vec![7; 9]].concat())
+            .expect("a torn frame that could not be taken back");
+        file.write(&[Event::values(4, Vec::new())]).expect("space");
+        assert_eq!(steps(&file.path), [1, 2, 3, 4]);
     }
 
     #[test]

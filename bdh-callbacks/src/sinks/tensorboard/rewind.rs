@@ -19,10 +19,11 @@ pub(super) fn to(dir: &Path, writer: &str, step: u64) -> io::Result<Option<u64>>
 }
 
 fn cut(path: &Path, writer: &str, step: u64) -> io::Result<Option<u64>> {
-    if path.is_symlink() {
-        return Ok(None); // not a file of ours, which are never links: what it leads to is somebody else's
-    }
-    let mut events = Events::open(path)?;
+    let mut events = match Events::open(path) {
+        // A link, a FIFO or a device: none of ours.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
+        events => events?,
+    };
     if !events.next().is_some_and(|(_, first)| first.is_of(writer)) {
         return Ok(None);
     }

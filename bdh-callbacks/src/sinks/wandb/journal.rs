@@ -62,12 +62,24 @@ impl Journal {
 
     /// Writes one entry.
     pub(super) fn put(&mut self, kind: Kind) -> io::Result<()> {
-        self.entries += 1;
         let info = Some(Info { stream_id: self.run_id.clone() });
-        let record = Record { num: self.entries, kind: Some(kind), info };
+        let num = self.entries + 1;
+        let record = Record { num, kind: Some(kind), info };
         self.bytes.clear();
         record.encode(&mut self.bytes).map_err(io::Error::other)?;
-        self.writer.append(&self.bytes)
+        self.writer.append(&self.bytes)?;
+        self.entries = num;
+        Ok(())
+    }
+
+    /// Does the same as [`sync`](Self::sync), but bears a fault of the disk while there is room for what waits.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+
+    /// The first fault of the disk that ended nothing, once.
+    pub(super) fn untold_fault(&mut self) -> Option<String> {
+        self.writer.faults.untold()
     }
 
     /// Makes all entries survive the machine.

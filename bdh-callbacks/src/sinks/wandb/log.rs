@@ -5,7 +5,7 @@
 //! bytes, and never spans two blocks.
 
 use super::folder;
-use crate::sinks::on_disk::{BACKLOG, check_not_deleted};
+use crate::sinks::on_disk::{Faults, check_not_deleted};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -35,6 +35,7 @@ pub(crate) struct LogWriter {
     len: u64,
     /// Chunks that are not in the file yet.
     waiting: Vec<u8>,
+    pub(super) faults: Faults,
 }
 
 impl LogWriter {
@@ -63,18 +64,23 @@ impl LogWriter {
     }
 
     fn new(file: File, path: &Path, len: u64) -> Self {
-        Self { file, path: path.to_owned(), len, waiting: Vec::new() }
+        Self { file, path: path.to_owned(), len, waiting: Vec::new(), faults: Faults::default() }
     }
 
     /// Appends one record. If it has no room, it waits for the next call, up to 16 MiB of them.
     ///
     /// # Errors
     ///
-    /// Those of the file system, when too much waits.
+    /// Those of the file system, when too much waits; [`io::ErrorKind::InvalidData`] for a record that is too long for
+    /// a reader.
     pub(crate) fn append(&mut self, record: &[u8]) -> io::Result<()> {
+        if record.len() > MAX_RECORD {
+            let what = format!("an entry of {} bytes; {MAX_RECORD} are the most", record.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
         frame(record, self.len, &mut self.waiting);
         let written = self.catch_up();
-        if self.waiting.len() > BACKLOG { written } else { Ok(()) }
+        self.faults.bear(written, self.waiting.len())
     }
 
     /// Writes the records that wait, or none: what got there of them is taken back, so that the log stays whole.
@@ -87,6 +93,16 @@ impl LogWriter {
         self.len += self.waiting.len() as u64;
         self.waiting.clear();
         Ok(())
+    }
+
+    /// Does the same as [`sync`](Self::sync), but bears a fault of the disk while there is room for what waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append), and a log that has been deleted.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        let synced = self.sync();
+        self.faults.bear(synced, self.waiting.len())
     }
 
     /// The length of the log, in bytes.
@@ -386,6 +402,34 @@ mod tests {
             }
             assert_eq!(read, records.len(), "grown again from {cut}");
         }
+    }
+
+    #[test]
+    fn a_record_that_no_reader_takes_is_refused_and_the_log_goes_on() {
+        let (_dir, path) = log_of(&[record(50, 1)]);
+        let len = std::fs::metadata(&path).expect("the log").len();
+        let mut writer = LogWriter::go_on(&path, len).expect("a log");
+        let error = writer.append(&vec![0; MAX_RECORD + 1]).expect_err("too long");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        writer.append(&record(50, 2)).expect("an appended record");
+        assert_eq!(read(&path), [record(50, 1), record(50, 2)]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_flush_bears_a_disk_that_is_full_and_a_sync_does_not() {
+        let (_dir, path) = log_of(&[record(50, 1)]);
+        let len = std::fs::metadata(&path).expect("the log").len();
+        let mut writer = LogWriter::go_on(&path, len).expect("a log");
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has one");
+        let disk = std::mem::replace(&mut writer.file, full);
+        writer.append(&record(50, 2)).expect("room in memory");
+        writer.flush().expect("hope");
+        assert!(writer.faults.untold().is_some() && writer.faults.untold().is_none(), "told once");
+        writer.sync().expect_err("it is full");
+        writer.file = disk;
+        writer.flush().expect("space");
+        assert_eq!(read(&path), [record(50, 1), record(50, 2)]);
     }
 
     #[test]

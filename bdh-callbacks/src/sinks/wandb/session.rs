@@ -78,15 +78,15 @@ impl Session {
             config.iter().map(|(key, value)| item(key.clone(), value.to_string())).collect();
         let config_items = Items { update, remove: Vec::new() };
         if is_new {
-            self.journal.put(Kind::Run(self.run(run, config_items)))?;
+            self.put(Kind::Run(self.run(run, config_items)))?;
         } else {
-            self.journal.put(Kind::Config(config_items))?;
+            self.put(Kind::Config(config_items))?;
         }
         let files = folder::make(&self.folder.root, "files")?;
         write_atomically(&files.join("config.yaml"), config_yaml(config)?.as_bytes())?;
         let metadata = serde_json::to_vec_pretty(&self.metadata(run))?;
         write_atomically(&files.join("wandb-metadata.json"), &metadata)?;
-        Ok(self.journal.put(own_files(&["wandb-metadata.json"], 0))?)
+        Ok(self.put(own_files(&["wandb-metadata.json"], 0))?)
     }
 
     fn run(&self, run: &RunInfo, config: Items) -> Run {
@@ -133,11 +133,18 @@ impl Session {
             match value {
                 Value::File { path, kind, aliases } => self.artifact(path, kind, aliases)?,
                 _ if OWN_KEYS.contains(&key.as_str()) => {}
-                _ => encoded.add(key, value)?,
+                _ => {
+                    if let Err(error) = encoded.add(key, value)
+                        && let Some(error) = self.limit.pass("media", error.to_string())
+                    {
+                        let consequence = format!("the run goes on without this `{key}`");
+                        self.tell("write", &error, &consequence);
+                    }
+                }
             }
         }
         if let Some(files) = encoded.files() {
-            self.journal.put(files)?;
+            self.put(files)?;
         }
         // Also where only a file was logged: a resume cuts the log behind a row.
         if !record.values.is_empty() {
@@ -148,7 +155,7 @@ impl Session {
                 timestamp: now(),
             };
             for kind in self.rows.row(at, encoded.values) {
-                self.journal.put(kind)?;
+                self.put(kind)?;
             }
         }
         if self.summarized.elapsed() >= SUMMARY_EVERY {
@@ -157,7 +164,28 @@ impl Session {
         for line in self.lines.of(record) {
             self.output(&line)?;
         }
+        self.tell_fault();
         Ok(())
+    }
+
+    /// Writes an entry. One that is too long for a reader is reported and left out.
+    fn put(&mut self, kind: Kind) -> io::Result<()> {
+        match self.journal.put(kind) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                if let Some(error) = self.limit.pass("entry", error.to_string()) {
+                    self.tell("write", &error, "the run goes on without this entry");
+                }
+                Ok(())
+            }
+            put => put,
+        }
+    }
+
+    /// Reports the first fault of the disk that ended nothing.
+    fn tell_fault(&mut self) {
+        if let Some(error) = self.journal.untold_fault() {
+            self.tell("write", &error, "it is tried again with each record");
+        }
     }
 
     /// Stages what lies at a path; what cannot be staged is told, and the run goes on.
@@ -166,7 +194,7 @@ impl Session {
             Ok(mut artifact) => {
                 artifact.project.clone_from(&self.settings.project);
                 artifact.entity = self.settings.entity.clone().unwrap_or_default();
-                Ok(self.journal.put(Kind::Artifact(artifact))?)
+                Ok(self.put(Kind::Artifact(artifact))?)
             }
             Err(error) => {
                 if let Some(error) = self.limit.pass("artifact", error.to_string()) {
@@ -187,7 +215,7 @@ impl Session {
     fn summarize(&mut self) -> Result<(), BoxError> {
         self.summarized = Instant::now();
         match self.rows.summary() {
-            Some(summary) => Ok(self.journal.put(summary)?),
+            Some(summary) => Ok(self.put(summary)?),
             None => Ok(()),
         }
     }
@@ -198,7 +226,7 @@ impl Session {
             return Ok(());
         }
         let line = format!("{line}\n");
-        Ok(self.journal.put(Kind::Output(Output {
+        Ok(self.put(Kind::Output(Output {
             stream: 1,
             timestamp: Some(time(now())),
             line,
@@ -208,7 +236,9 @@ impl Session {
     /// Makes all that was written survive the machine.
     pub(super) fn flush(&mut self) -> Result<(), BoxError> {
         self.summarize()?;
-        Ok(self.journal.sync()?)
+        self.journal.flush()?;
+        self.tell_fault();
+        Ok(())
     }
 
     /// The last entries: the summary, how the run ended.
@@ -220,9 +250,9 @@ impl Session {
         self.summarize()?;
         let summary = self.folder.files().join("wandb-summary.json");
         write_atomically(&summary, self.rows.summary_json().as_bytes())?;
-        self.journal.put(own_files(&["wandb-summary.json", "config.yaml"], 1))?;
+        self.put(own_files(&["wandb-summary.json", "config.yaml"], 1))?;
         let runtime = self.started.elapsed().as_secs() as i32;
-        self.journal.put(Kind::Exit(Exit { exit_code, runtime }))?;
+        self.put(Kind::Exit(Exit { exit_code, runtime }))?;
         self.journal.sync()?;
         if *outcome == Outcome::Completed && self.settings.resume == Some(Resume::Auto) {
             self.folder.is_finished();
