@@ -205,14 +205,19 @@ impl Checkpoint {
 
     /// The copy of the parameters that a callback had saved, if it had.
     pub(crate) fn take_copy(&mut self, callback: &str) -> Option<Tensors> {
-        self.copies.remove(callback_of_copy(&name_of_copy(callback))?)
+        self.copies.remove(&name_in_file(callback))
     }
 }
 
-/// The file that holds a callback's copy of the parameters. Names may hold anything; file names may not.
-fn name_of_copy(callback: &str) -> String {
+/// The name of a callback as part of a file's name. Names may hold anything; file names may not.
+pub(crate) fn name_in_file(callback: &str) -> String {
     let plain = |letter: char| if letter.is_alphanumeric() { letter } else { '_' };
-    format!("weights_{}.safetensors", callback.chars().map(plain).collect::<String>())
+    callback.chars().map(plain).collect()
+}
+
+/// The file that holds a callback's copy of the parameters.
+fn name_of_copy(callback: &str) -> String {
+    format!("weights_{}.safetensors", name_in_file(callback))
 }
 
 fn callback_of_copy(file: &str) -> Option<&str> {

@@ -194,7 +194,8 @@ impl<T: Task> Trainer<T> {
     /// # Errors
     ///
     /// [`TrainError`], after every callback and sink has been told. A failing observer or sink is not an
-    /// error of the run: it is in [`Fitted::problems`].
+    /// error of the run: it is in [`Fitted::problems`]. With an error the model is not returned, also where all steps were
+    /// taken and only the last checkpoint could not be written ([`TrainError::Unsaved`]).
     ///
     /// # Panics
     ///
@@ -223,7 +224,8 @@ impl<T: Task> Trainer<T> {
         }
     }
 
-    /// Makes the run directory, opens the sinks, listens for signals. A run that is refused leaves no trace.
+    /// Makes the run directory, opens the sinks, listens for signals. A run that is refused leaves nothing new there; one
+    /// that was to be resumed may have deleted the checkpoints and cut the records after its step.
     fn open(&mut self) -> Result<(), ConfigError> {
         let aside = if self.is_begun_again { Some(self.move_aside()?) } else { None };
         let before = self.info.dir.as_deref().map(run::Before::of);
@@ -258,6 +260,8 @@ impl<T: Task> Trainer<T> {
             }
             self.verify_dir()?;
             if let Some(step) = self.info.resumed_at {
+                // Before the sinks cut their records: a process that dies in between must not leave a checkpoint of a
+                // later step than the records.
                 let (folder, lock) = (dir.join(checkpoint::FOLDER), self.lock.as_ref());
                 checkpoint::forget_after(&folder, step, lock)
                     .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;

@@ -53,6 +53,25 @@ fn a_run_that_died_before_its_first_checkpoint_is_moved_aside_and_begun_again() 
 }
 
 #[test]
+fn a_run_without_a_checkpoint_whose_file_is_lost_or_damaged_is_moved_aside_and_begun_again() {
+    let _alone = tiny::alone();
+    for is_lost in [true, false] {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let dir = scratch.path().join("run");
+        run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+        fs::remove_dir_all(dir.join("checkpoints")).expect("a directory");
+        if is_lost {
+            fs::remove_file(dir.join("run.json")).expect("a file");
+        } else {
+            fs::write(dir.join("run.json"), "").expect("a damaged file");
+        }
+        run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+        assert!(scratch.path().join("run.died-1/metrics.jsonl").exists());
+        assert!(dir.join("checkpoints/step_00000006").exists());
+    }
+}
+
+#[test]
 fn a_run_that_ended_without_a_checkpoint_is_not_touched() {
     let _alone = tiny::alone();
     let scratch = tempfile::tempdir().expect("a temporary directory");

@@ -53,6 +53,19 @@ fn there_is_one_record_a_step_however_many_hooks_log() {
 }
 
 #[test]
+fn a_metric_that_a_callback_logs_before_the_first_eval_is_the_trainers_from_then_on() {
+    let (memory, undisturbed) = (MemorySink::default(), MemorySink::default());
+    let run = |memory: &MemorySink| tiny::run(6).eval(every(2)).sink(memory.clone());
+    fit(run(&undisturbed));
+    let mine = tiny::on_step(|at| Ok(at.log("val/loss", 0.0))).named("mine");
+    let fitted = fit(run(&memory).callback(mine));
+    let series = memory.series("val/loss");
+    assert_eq!(series[0], (1, 0.0));
+    assert_eq!(series[1..], undisturbed.series("val/loss"));
+    assert_eq!(fitted.problems.len(), 1, "{:?}", fitted.problems);
+}
+
+#[test]
 fn a_step_on_which_nothing_is_logged_leaves_no_record() {
     let memory = MemorySink::default();
     fit(tiny::run(20).log(every(fraction(0.25))).eval(never()).sink(memory.clone()));

@@ -8,8 +8,8 @@ mod tiny;
 use bdh::burn::optim::{AdamWConfig, SgdConfig};
 use bdh::{
     Attach, BoxError, Callback, Checkpoint, CheckpointError, ConfigError, Fitted, HookResult,
-    Intervene, Intervention, MemorySink, StepEnd, Verdict, at, callback, every, last,
-    latest_checkpoint, start,
+    Intervene, Intervention, MemorySink, NextToken, Source, StepEnd, TokenBatch, Trainer, Verdict,
+    at, callback, every, last, latest_checkpoint, start,
 };
 use serde_json::{Value, json};
 use std::error::Error;
@@ -378,6 +378,58 @@ fn change(path: &Path, change: impl FnOnce(&mut Checkpoint)) {
     let mut checkpoint = Checkpoint::read(path).expect("a whole checkpoint");
     change(&mut checkpoint);
     checkpoint.write(path, false).expect("written");
+}
+
+/// Rows whose source does not know where it stands.
+struct Lost(tiny::Rows);
+
+impl Source for Lost {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        self.0.next_batch()
+    }
+
+    fn position(&self) -> Value {
+        Value::Null
+    }
+
+    fn seek(&mut self, _: &Value) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_position_that_only_the_checkpoint_or_only_the_task_has_is_not_enough() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
+    let path = saved(dir.path(), 2);
+
+    let task = NextToken::new(Lost(tiny::Rows::of(tiny::ROWS)), tiny::val());
+    let run = Trainer::builder(task, tiny::Tiny::new(0.0)).stop_on_signals(false).steps(2);
+    let run = run.optimizer(AdamWConfig::new().build(), 0.01).run_dir(dir.path()).resume(&*path);
+    let error = run.allow_changed(["trainer", "groups"]).build().err().expect("no position");
+    let text = error.to_string();
+    assert!(text.contains("and this run's task does not"), "{text}");
+
+    change(&path, |saved| saved.state.data = Value::Null);
+    let text = mismatch(longer(dir.path()));
+    assert!(text.contains("the task had no `position` when it was saved"), "{text}");
+}
+
+#[test]
+fn weights_of_a_removed_callback_are_allowed_by_its_name_whatever_letters_that_has() {
+    let _alone = tiny::alone();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
+    change(&saved(dir.path(), 2), |saved| {
+        let copy = saved.model.clone();
+        saved.copies.insert("ema.slow".to_owned(), copy); // its file is `weights_ema_slow.safetensors`
+    });
+    let text = mismatch(longer(dir.path()));
+    assert!(text.ends_with("this run has no callback `ema_slow`, which keeps weights"), "{text}");
+    fit(longer(dir.path()).allow_changed(["callbacks.ema.slow"]));
 }
 
 #[test]

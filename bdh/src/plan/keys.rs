@@ -24,8 +24,11 @@ pub(crate) fn check(
     }
     let is_exact = |key: &&String| !key.contains('*') || key.starts_with("val/");
     for (index, row) in rows.iter().enumerate() {
-        for key in row.keys.iter().filter(is_exact) {
-            if let Some(first) = rows[..index].iter().find(|other| other.keys.contains(key)) {
+        for (place, key) in row.keys.iter().enumerate().filter(|(_, key)| is_exact(key)) {
+            // A list of callbacks has one row.
+            let is_twice_here = row.keys[..place].contains(key).then_some(row);
+            let is_before = || rows[..index].iter().find(|other| other.keys.contains(key));
+            if let Some(first) = is_twice_here.or_else(is_before) {
                 let (key, first, second) = (key.clone(), first.name.clone(), row.name.clone());
                 return Err(ConfigError::DuplicateKey { key, first, second });
             }
@@ -61,6 +64,12 @@ mod tests {
         let text = error.to_string();
         assert!(text.starts_with("`a` and `b` both record `y`"), "{text}");
         assert!(checked([&["val/ema_*"], &["val/ema_*"]]).is_err(), "every metric of both");
+    }
+
+    #[test]
+    fn one_key_of_two_callbacks_of_a_list_is_refused_with_its_name() {
+        let text = checked([&["x"], &["y", "y"]]).expect_err("one would be lost").to_string();
+        assert!(text.starts_with("`b` and `b` both record `y`"), "{text}");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Outlook<'a> {
 }
 
 impl Outlook<'_> {
-    /// What fires when; its notes are not complete yet.
+    /// The plan: what fires when. Its notes are not complete yet.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         self.plan

@@ -79,7 +79,7 @@ impl RunLock {
     ///
     /// # Errors
     ///
-    /// What became of the directory.
+    /// [`LostDir`], which says what became of the directory.
     pub(crate) fn verify(&self) -> Result<(), LostDir> {
         let Held { path, dir } = &*self.0;
         let how = match fs::metadata(path) {

@@ -1,4 +1,6 @@
-//! A run that is refused leaves its directory as it was.
+//! A run that is refused leaves nothing new in its directory.
+//!
+//! A resume has dropped the checkpoints and records after its step by then; they do not come back.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -6,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What there was of a run directory before its run began.
+/// The contents of a run directory before its run began.
 pub(crate) struct Before {
     dir: PathBuf,
     /// The names in it; `None` if they could not be read.

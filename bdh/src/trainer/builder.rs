@@ -231,10 +231,11 @@ impl<T: Task> TrainerBuilder<T> {
         let table = table_of(&parts.model)?;
         let saved = ParamTable::with_frozen(&parts.model);
         let mut callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
-        callbacks.keep_for_trainer(own_keys(&parts.groups));
+        let own_keys = own_keys(&parts.groups);
+        callbacks.keep_for_trainer(own_keys.iter().cloned());
         let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table, &saved)?;
         let settings = parts.settings();
-        let plan = parts.plan(&settings, &table, &optimizers, &callbacks)?;
+        let plan = parts.plan(&settings, &table, &optimizers, &callbacks, &own_keys)?;
         let info = parts.info(&settings, &optimizers, &table, &callbacks);
         let mut trainer = Trainer {
             device: device::of(&parts.model),
@@ -261,6 +262,7 @@ impl<T: Task> TrainerBuilder<T> {
             bus: Bus::default(),
             progress: Progress::default(),
         };
+        drop(parts.model); // a resume needs the room on the device for the saved weights
         if let Some(from) = parts.resume {
             trainer.resume(from, &parts.allowed_changes)?;
         }
@@ -354,6 +356,7 @@ impl<T: Task> Parts<T> {
         table: &ParamTable,
         optimizers: &Optimizers,
         callbacks: &Callbacks,
+        own_keys: &[String],
     ) -> Result<Plan, ConfigError> {
         let per_step = self.task.batch_size().map(|size| self.clock_of_one_step(size));
         let row = |name: &str, hooks, cadence: &Cadence, keys: &[&str]| {
@@ -387,7 +390,7 @@ impl<T: Task> Parts<T> {
         }
         let find_metrics = || metrics_of(&self.task, &self.model);
         let metrics = Metrics::new(&find_metrics);
-        check_keys(&rows, &own_keys(&[]), &metrics)?;
+        check_keys(&rows, own_keys, &metrics)?;
         let mut plan = Plan {
             steps: self.steps,
             grad_accum_steps: self.grad_accum_steps,

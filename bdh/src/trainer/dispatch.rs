@@ -3,7 +3,7 @@
 mod owners;
 
 use crate::callback::{Callback, Hook, Hooks, OnError};
-use crate::checkpoint::{Checkpoint, Tensors};
+use crate::checkpoint::{self, Checkpoint, Tensors};
 use crate::event::{ALWAYS, Bus};
 use crate::outcome::{Problem, chain};
 use crate::overhead::OverheadRow;
@@ -57,7 +57,11 @@ impl Callbacks {
             let cost = OverheadRow { name, ..OverheadRow::default() };
             slots.push(Slot { callback, hooks, cadence, is_due: false, is_off: false, cost });
         }
-        Ok(Self { slots, ..Self::default() })
+        let mut owners = Owners::default();
+        for (index, slot) in slots.iter().enumerate() {
+            owners.add_announced(index, slot.callback.keys());
+        }
+        Ok(Self { slots, owners, ..Self::default() })
     }
 
     /// Asks each whether it can do its work in the planned run, and adds what they note to the plan.
@@ -145,9 +149,6 @@ impl Callbacks {
     ) -> Result<(), TrainError> {
         let always = ALWAYS.contains(&hook);
         let mut aborted = Ok(());
-        if hook == Hook::OnEval {
-            self.owners.add_metrics(&bus.logged.borrow());
-        }
         let mut clashes = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if slot.is_off || !slot.hooks.contains(hook) || !(slot.is_due || always) {
@@ -226,8 +227,13 @@ impl Callbacks {
                 .load_weights(copy)
                 .map_err(|error| format!("the weights of callback `{name}`: {error}"))?;
         }
-        let mut gone = saved.copies.keys();
-        match gone.find(|name| !config_change::is_allowed(allowed, &format!("callbacks.{name}"))) {
+        // A checkpoint has the names of files, which are plainer than those of callbacks.
+        let is_allowed = |gone: &str| {
+            let mut names = allowed.iter().filter_map(|key| key.strip_prefix("callbacks."));
+            config_change::is_allowed(allowed, &format!("callbacks.{gone}"))
+                || names.any(|name| checkpoint::name_in_file(name) == gone)
+        };
+        match saved.copies.keys().find(|name| !is_allowed(name)) {
             Some(name) => Err(format!("this run has no callback `{name}`, which keeps weights")),
             None => Ok(()),
         }

@@ -28,7 +28,7 @@ pub enum Resume {
     ///
     /// The same command begins a run and, after any crash, goes on with it: where there is no run
     /// directory yet, or nothing of a run in it, it begins, and a run that died before its first checkpoint was complete is moved
-    /// aside (to `<run_dir>.died-1`) and begun again.
+    /// aside (to `<run_dir>.died-1`) and begun again. So is one without a checkpoint whose `run.json` was lost or damaged.
     Auto,
     /// This checkpoint.
     From(PathBuf),
@@ -143,11 +143,12 @@ impl<T: Task> Trainer<T> {
             return Ok(());
         }
         match run::status(dir).as_deref() {
-            Some("running") => {
+            // It died, or its `run.json` was lost or damaged. What there is of it is kept aside: it may have ended.
+            Some("running" | "unknown") | None => {
                 self.is_begun_again = true;
                 Ok(())
             }
-            _ => Err(ConfigError::NothingToResume { path: dir.to_owned() }),
+            Some(_) => Err(ConfigError::NothingToResume { path: dir.to_owned() }),
         }
     }
 
@@ -163,8 +164,8 @@ impl<T: Task> Trainer<T> {
         if !changes.is_empty() {
             return Err(ConfigError::Changed { path: path.to_owned(), changes });
         }
-        if saved.state.data.is_null() && self.task.position().is_null() {
-            return Err(mismatch(NO_POSITION.to_owned()).into());
+        if let Some(what) = missing_position(&saved.state.data, &self.task.position()) {
+            return Err(mismatch(what.to_owned()).into());
         }
         let device = self.device.clone().inner();
         let states = std::mem::take(&mut saved.state.callbacks);
@@ -253,6 +254,21 @@ impl<T: Task> Trainer<T> {
     }
 }
 
-/// Why a run whose task has no position is not resumed.
-pub(super) const NO_POSITION: &str = "it does not say where the training data stood, which would begin anew; \
-    let the task implement `position` and `seek` (any value but null will do where all batches are alike)";
+/// Why a run is not resumed when the checkpoint, or the task as it is now, does not say where the training data stands.
+fn missing_position(saved: &serde_json::Value, now: &serde_json::Value) -> Option<&'static str> {
+    match (saved.is_null(), now.is_null()) {
+        (false, false) => None,
+        (true, true) => Some(
+            "it does not say where the training data stood, which would begin anew; let the task implement `position` \
+             and `seek` (any value but null will do where all batches are alike)",
+        ),
+        (true, false) => Some(
+            "it does not say where the training data stood, which would begin anew: the task had no `position` when it \
+             was saved; begin a new run",
+        ),
+        (false, true) => Some(
+            "it says where the training data stood, and this run's task does not: the data would begin anew; let the \
+             task implement `position` and `seek` (any value but null will do where all batches are alike)",
+        ),
+    }
+}

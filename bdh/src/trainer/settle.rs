@@ -134,6 +134,8 @@ impl<T: Task> Trainer<T> {
         let summed = self.replicas.add_up(theirs, &mut totals, &self.device);
         summed.map_err(|lost| self.lost(lost))?;
         let metrics = self.task.summarize(&totals);
+        // Now that their names are known: a callback may have recorded one before the first eval.
+        self.callbacks.keep_for_trainer(metrics.iter().map(|(name, _)| format!("val/{name}")));
         for (name, value) in &metrics {
             cx.log(format!("val/{name}"), value.clone());
         }

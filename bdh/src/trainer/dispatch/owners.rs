@@ -4,27 +4,26 @@ use crate::outcome::Problem;
 use crate::record::Logged;
 use std::collections::{HashMap, HashSet};
 
-/// The first to record each key, which from then on is theirs.
+/// The owner of each key: the trainer, else the callback that announces it, else the first to record it.
 #[derive(Default)]
 pub(super) struct Owners {
     /// Places among the callbacks; `None` is the trainer.
     of: HashMap<String, Option<usize>>,
-    /// Who has been reported, and whose key it was.
+    /// Pairs that have been reported: the callback, and the owner of the key.
     reported: HashSet<(usize, Option<usize>)>,
 }
 
 impl Owners {
-    /// Notes keys that the trainer records.
+    /// Notes keys that the trainer records, whichever callback has recorded them before.
     pub(super) fn add_trainers(&mut self, keys: impl IntoIterator<Item = String>) {
         self.of.extend(keys.into_iter().map(|key| (key, None)));
     }
 
-    /// Notes the metrics that the trainer has just logged: those under `val/` that no callback has recorded before.
-    pub(super) fn add_metrics(&mut self, logged: &[(String, Logged)]) {
-        for (key, _) in logged.iter().filter(|(key, _)| key.starts_with("val/")) {
-            if !self.of.contains_key(key) {
-                self.of.insert(key.clone(), None);
-            }
+    /// Notes the keys that the callback at `who` announces, so that it does not matter which one records first. A pattern
+    /// says nothing of which keys.
+    pub(super) fn add_announced(&mut self, who: usize, keys: Vec<String>) {
+        for key in keys.into_iter().filter(|key| !key.contains('*')) {
+            self.of.entry(key).or_insert(Some(who));
         }
     }
 
