@@ -58,7 +58,7 @@ pub enum ConfigError {
         key: String,
         /// The callback that was added first, or `trainer`.
         first: String,
-        /// The other one.
+        /// The callback that was added later; the same one for a list of callbacks with one key twice.
         second: String,
     },
     /// A configuration names a callback that is not registered.
@@ -86,7 +86,7 @@ pub enum ConfigError {
     Callback {
         /// The callback's name.
         name: String,
-        /// What its deserialization said, where unknown keys are named with those that would work, or its
+        /// The error of its deserialization, where unknown keys are named with those that would work, or of its
         /// [`check`](crate::Callback::check).
         source: BoxError,
     },
@@ -218,12 +218,12 @@ pub enum TrainError {
         text: String,
     },
     /// The run's last checkpoint could not be written, so nothing on the disk holds what the run has reached. Older
-    /// checkpoints stay, and a resume goes on from the newest.
-    #[error("the last checkpoint, of step {step}, could not be written")]
+    /// checkpoints stay, and a resume goes on from the newest. The trained model is not returned.
+    #[error("the last checkpoint, of step {step}, could not be written: {source}")]
     Unsaved {
         /// The step of which the state is lost.
         step: u64,
-        /// What kept it from being written.
+        /// The error of the writer.
         source: crate::CheckpointError,
     },
     /// A checkpoint that was to be looked at cannot be used.
@@ -234,7 +234,7 @@ pub enum TrainError {
     DirLost {
         /// The path where the run wrote.
         path: PathBuf,
-        /// What became of the directory.
+        /// The way in which the directory was lost.
         how: DirLoss,
         /// The step after which that was found out.
         step: u64,
@@ -253,9 +253,9 @@ pub enum TrainError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DirLoss {
-    /// It was deleted.
+    /// The directory was deleted.
     Deleted,
-    /// It was moved, and nothing stands in its place.
+    /// The directory was moved, and nothing stands in its place.
     Moved,
     /// Another directory, of another run perhaps, stands in its place.
     Replaced,

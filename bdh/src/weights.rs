@@ -41,7 +41,7 @@ pub fn load_weights<M: Module>(model: M, path: impl AsRef<Path>) -> Result<M, Ch
 ///
 /// # Errors
 ///
-/// Those of [`load_weights`].
+/// The errors of [`load_weights`].
 ///
 /// # Examples
 ///

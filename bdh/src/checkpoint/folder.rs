@@ -66,7 +66,7 @@ impl<'a> Folder<'a> {
         let scratch = hidden(target, "tmp");
         verify(lock)
             .and_then(|()| remove(&scratch)) // left by a process that died
-            .and_then(|()| fs::create_dir_all(&scratch))
+            .and_then(|()| make_dir(&scratch, lock))
             .map_err(|source| CheckpointError::Io { path: target.to_owned(), source })?;
         Ok(Self { target, scratch, files: BTreeMap::new(), lock })
     }
@@ -114,6 +114,15 @@ impl Drop for Folder<'_> {
     fn drop(&mut self) {
         let _ = verify(self.lock).and_then(|()| remove(&self.scratch));
     }
+}
+
+/// Makes an empty directory. A run directory that was deleted in this instant is not made again.
+fn make_dir(dir: &Path, lock: Option<&RunLock>) -> io::Result<()> {
+    if lock.is_none() {
+        return fs::create_dir_all(dir);
+    }
+    files::ensure_dir(dir.parent().unwrap_or(Path::new("")))?;
+    fs::create_dir(dir)
 }
 
 /// Checks that a run that is under way still has its directory.

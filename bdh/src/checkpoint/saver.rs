@@ -13,7 +13,8 @@ use std::thread::{self, JoinHandle};
 pub(crate) struct Saver(Option<Saving>);
 
 enum Saving {
-    Elsewhere(JoinHandle<Saved>),
+    /// The step whose state it is, and the thread.
+    Elsewhere(u64, JoinHandle<Saved>),
     Done(Saved),
 }
 
@@ -52,12 +53,13 @@ impl Saver {
         debug_assert!(self.0.is_none(), "one state at a time");
         // A thread a checkpoint costs nothing against what it writes, and ends with it. It is handed the job when it
         // runs: where the system has no thread to give, the job is still here, and is done before training goes on.
+        let step = job.checkpoint.state.clock.step;
         let (hand, taken) = channel::<Job>();
         let work = move || taken.recv().map(Job::run).unwrap_or_default();
         self.0 = Some(match thread::Builder::new().name("checkpoint".to_owned()).spawn(work) {
             Ok(thread) => {
                 let _ = hand.send(job); // the thread waits for it
-                Saving::Elsewhere(thread)
+                Saving::Elsewhere(step, thread)
             }
             Err(_) => Saving::Done(job.run()),
         });
@@ -66,21 +68,21 @@ impl Saver {
     /// Whether there is something to be heard without waiting.
     pub(crate) fn is_done(&self) -> bool {
         self.0.as_ref().is_some_and(|saving| match saving {
-            Saving::Elsewhere(thread) => thread.is_finished(),
+            Saving::Elsewhere(_, thread) => thread.is_finished(),
             Saving::Done(_) => true,
         })
     }
 
     /// Waits for what is being written, if anything is.
     pub(crate) fn wait(&mut self) -> Option<Saved> {
-        let ended = match self.0.take()? {
-            Saving::Elsewhere(thread) => thread.join(),
-            Saving::Done(saved) => Ok(saved),
+        let (step, thread) = match self.0.take()? {
+            Saving::Elsewhere(step, thread) => (step, thread),
+            Saving::Done(saved) => return Some(saved),
         };
-        Some(ended.unwrap_or_else(|panic| {
+        Some(thread.join().unwrap_or_else(|panic| {
             let what = format!("its writer panicked: {}", panic_text(&*panic));
             let error = CheckpointError::Mismatch { path: PathBuf::new(), what };
-            Saved { failed: vec![("checkpoint".to_owned(), error)], ..Saved::default() }
+            Saved { step, failed: vec![("checkpoint".to_owned(), error)], ..Saved::default() }
         }))
     }
 }

@@ -61,7 +61,7 @@ mod tests {
         let cause = || -> BoxError { "the cause".into() };
         let disk = || io::Error::other("the cause");
         let saved = || crate::CheckpointError::Io { path: "a/b".into(), source: disk() };
-        let errors: [BoxError; 9] = [
+        let errors: [BoxError; 10] = [
             ConfigError::Callback { name: "a".into(), source: cause() }.into(),
             ConfigError::Syntax(cause()).into(),
             ConfigError::ValData { batch: 0, source: cause() }.into(),
@@ -75,6 +75,7 @@ mod tests {
             }
             .into(),
             TrainError::Data { step: 1, source: cause() }.into(),
+            TrainError::Unsaved { step: 1, source: saved() }.into(),
             TrainError::Replay(saved()).into(),
             saved().into(),
         ];
