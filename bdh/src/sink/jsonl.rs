@@ -46,11 +46,13 @@ impl Sink for Jsonl {
     fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
         let dir = run.dir.as_ref().ok_or("metrics.jsonl needs a run directory")?;
         let path = dir.join(Self::FILE);
-        let file = match run.resumed_at {
+        let (file, last) = match run.resumed_at {
             Some(step) => continue_after(&path, step, run.resumed_record.as_ref())?,
-            None => begin(&path)?,
+            None => (begin(&path)?, None),
         };
-        self.0 = Some(Log::new(dir, file, &run.feedback)?);
+        let mut log = Log::new(dir, file, &run.feedback)?;
+        log.lines.gone = last;
+        self.0 = Some(log);
         Ok(())
     }
 
@@ -115,6 +117,7 @@ impl Log {
             self.len += line.len() as u64;
             self.lines.is_written();
         }
+        self.has_told = false; // the next outage is another one
         Ok(())
     }
 
@@ -220,7 +223,7 @@ struct Lines {
     num_written: usize,
     num_written_bytes: usize,
     num_waiting_bytes: usize,
-    /// The last step of which the line is no longer kept.
+    /// The last step of which the line is no longer kept, or was written before a resume.
     gone: Option<u64>,
 }
 
@@ -283,7 +286,13 @@ fn begin(path: &Path) -> Result<File, BoxError> {
 ///
 /// That record itself is added if it never got there: a checkpoint appears before its step is recorded. If it has a loss that
 /// the checkpoint's does not have, for the sake of a run that was stopped there, that is taken back.
-fn continue_after(path: &Path, step: u64, record: Option<&Record>) -> Result<File, BoxError> {
+///
+/// Returns the last step in the file as well, if it has one.
+fn continue_after(
+    path: &Path,
+    step: u64,
+    record: Option<&Record>,
+) -> Result<(File, Option<u64>), BoxError> {
     if path.is_symlink() {
         let what = "is a link, and a resume cuts its file; put the file itself there";
         return Err(format!("`{}` {what}", path.display()).into());
@@ -294,17 +303,19 @@ fn continue_after(path: &Path, step: u64, record: Option<&Record>) -> Result<Fil
     let whole = Whole::of(&text, step);
     file.set_len(whole.bytes)?;
     if whole.step != Some(step) {
-        if let Some(record) = record {
-            file.write_all(&line(record)?)?;
-        }
-        return Ok(file);
+        let Some(record) = record else { return Ok((file, whole.step)) };
+        file.write_all(&line(record)?)?;
+        return Ok((file, Some(step)));
     }
-    let last = &text[whole.last_line as usize..whole.bytes as usize];
+    let (before, last) = text[..whole.bytes as usize].split_at(whole.last_line as usize);
     if let Some(line) = without_end(last, record)? {
         file.set_len(whole.last_line)?;
         file.write_all(&line)?;
+        if line.is_empty() {
+            return Ok((file, Whole::of(before, step).step));
+        }
     }
-    Ok(file)
+    Ok((file, Some(step)))
 }
 
 /// The line of a step on which a run was stopped, as a run that goes on has it, if that is another one.
@@ -486,6 +497,26 @@ mod tests {
     }
 
     #[test]
+    fn records_of_before_a_resume_that_a_new_file_lacks_are_named() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join(Jsonl::FILE);
+        write(&mut begun(dir.path()).0, 1..=3);
+        let (run, said) = Feedback::channel();
+        let (file, last) = continue_after(&path, 3, Some(&record(3, 1.0))).expect("a file");
+        assert_eq!(last, Some(3));
+        let mut log = Log::new(dir.path(), file, &run).expect("a file");
+        log.lines.gone = last;
+        let mut sink = Jsonl(Some(log));
+        write(&mut sink, 4..=4);
+        fs::remove_file(&path).expect("a deleted file");
+        write(&mut sink, 5..=5);
+        assert_eq!(steps(&path), [4, 5]);
+        let told = told(&said);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("lacks records since the start, up to step 3"), "{told:?}");
+    }
+
+    #[test]
     #[cfg(unix)]
     fn a_link_in_the_place_of_the_file_is_not_followed_and_the_lines_wait() {
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -534,7 +565,7 @@ mod tests {
         let error = sink.write(&long(8)).expect_err("too much").to_string();
         assert!(error.ends_with("the records from step 5 to step 8 are missing"), "{error}");
         assert_eq!(steps(&path), [1, 2, 3, 4], "whole lines");
-        assert_eq!(told(&said), Vec::<String>::new(), "told once");
+        assert_eq!(told(&said).len(), 1, "the second outage is reported once, too");
     }
 
     #[test]

@@ -67,12 +67,7 @@ impl Ledger {
         numbers.sort_unstable();
         let mut trials = Vec::with_capacity(numbers.len());
         for number in numbers {
-            match read(&dir, number) {
-                // Deleted meanwhile: it is to be run anew.
-                Err(SweepError::Folder { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound => {}
-                trial => trials.push(trial?),
-            }
+            trials.extend(read_if_there(&dir, number)?);
         }
         Ok(trials)
     }
@@ -126,11 +121,12 @@ impl Ledger {
         Ok(is_ours.then_some(Claim { trial, path, lock }))
     }
 
-    /// Takes a trial whose process died or was interrupted; `None` if somebody runs it.
+    /// Takes a trial whose process died or was interrupted; `None` if another process runs it, or its file is gone.
     pub(super) fn take_up(&self, number: u64) -> Result<Option<Claim>, SweepError> {
         let Some(lock) = self.lock(number)? else { return Ok(None) };
         let path = self.path(number, "json");
-        let trial = read(&self.trials_dir(), number)?; // once more: it may have ended just now
+        // Once more: it may have ended just now.
+        let Some(trial) = read_if_there(&self.trials_dir(), number)? else { return Ok(None) };
         let is_left = match trial.status {
             Status::Interrupted => true,
             Status::Running => lock.is_sure,
@@ -223,6 +219,16 @@ fn number_of(name: &str) -> Option<u64> {
 
 fn file_name(number: u64) -> String {
     format!("{number:04}.json")
+}
+
+/// Reads the file of a trial; `None` if it was deleted meanwhile, for the trial to be run anew.
+fn read_if_there(dir: &Path, number: u64) -> Result<Option<Trial>, SweepError> {
+    match read(dir, number) {
+        Err(SweepError::Folder { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Ok(None)
+        }
+        trial => trial.map(Some),
+    }
 }
 
 /// Reads the file of a trial.

@@ -42,22 +42,25 @@ impl Follower {
         self.history.last().map(|(_, value)| *value)
     }
 
-    /// Reads what is new. A file that cannot be read has nothing new; one that is gone has nothing.
-    pub(super) fn look(&mut self) {
+    /// Reads what is new. A file that is gone has nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the file is there and cannot be read; what was read before is kept.
+    pub(super) fn look(&mut self) -> io::Result<()> {
         match self.new_lines() {
             Ok(text) => self.take(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget(),
-            Err(_) => {}
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// Reads the whole file: at the end of a run, when its value is decided.
     pub(super) fn read_anew(&mut self) {
         let mut anew = Self::new(&self.run_dir, &self.key);
-        anew.look();
-        let is_there = |error: io::Error| error.kind() != io::ErrorKind::NotFound;
-        // One that is there and cannot be read now keeps what was read of it before.
-        if anew.read.is_some() || !self.open().is_err_and(is_there) {
+        // A file that is there and cannot be read now keeps what was read of it before.
+        if anew.look().is_ok() {
             *self = anew;
         }
     }
@@ -85,9 +88,9 @@ impl Follower {
             }
             text.clear();
         }
-        self.forget();
         file.seek(SeekFrom::Start(0))?;
         file.read_to_end(&mut text)?;
+        self.forget(); // only now: a read that fails costs nothing
         self.read = Some(Reading { file: identity, last_at: 0, last: Vec::new() });
         Ok(text)
     }
@@ -171,7 +174,7 @@ mod tests {
 
         /// The last step, the number of values, the last of them.
         fn look(&mut self) -> (u64, usize, Option<f64>) {
-            self.follower.look();
+            self.follower.look().expect("it can be read");
             (self.follower.step, self.follower.history.len(), self.follower.last())
         }
     }
@@ -216,6 +219,20 @@ mod tests {
         assert_eq!(place.look(), (0, 0, None), "a run that was removed has recorded nothing");
         place.write(&lines(1..=2, 0.0));
         assert_eq!(place.look(), (2, 2, Some(8.0)));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_now_keeps_what_was_read_of_it() {
+        let mut place = Place::new();
+        fs::remove_file(place.path()).expect("the file");
+        fs::create_dir(place.path()).expect("a folder in its place");
+        place.follower.look().expect_err("it is no file");
+        place.follower.read_anew();
+        assert_eq!((place.follower.step, place.follower.last()), (19, Some(-9.0)));
+
+        fs::remove_dir(place.path()).expect("the folder");
+        place.follower.read_anew();
+        assert_eq!((place.follower.step, place.follower.last()), (0, None), "it is gone");
     }
 
     #[test]

@@ -16,7 +16,7 @@ const MOST: usize = 500;
 /// backtraces after a panic.
 pub(super) fn reason(log: &Path, from: u64) -> Option<String> {
     let text = tail(log, from).ok()?;
-    let text = printable(&String::from_utf8_lossy(&text));
+    let text = without_controls(&String::from_utf8_lossy(&text));
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let Some(first) = lines.iter().rposition(|line| names_mistake(line)) else {
         return Some(shortened(lines.last()?.trim()));
@@ -62,7 +62,7 @@ fn goes_on(line: &str) -> bool {
 }
 
 /// Only the text: without colors, other control sequences, and what a progress bar has overwritten.
-fn printable(text: &str) -> String {
+fn without_controls(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(char) = chars.next() {

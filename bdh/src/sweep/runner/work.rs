@@ -264,7 +264,9 @@ impl<'a> Work<'a> {
 
     /// Tells how far the trials are, and ends those that are not worth their next steps.
     fn look(&mut self) -> Result<(), SweepError> {
-        self.active.iter_mut().for_each(|active| active.follower.look());
+        for active in &mut self.active {
+            let _ = active.follower.look(); // one that cannot be read now has nothing new
+        }
         let steps = |number| Traces { run_dir: &self.ledger.run_dir(number), metric: None }.steps();
         let running = |active: &Active| Running {
             trial: active.claim.trial.clone(),
@@ -296,7 +298,7 @@ impl<'a> Work<'a> {
         for trial in trials {
             let run_dir = self.ledger.run_dir(trial.number);
             let follower = self.recorded.entry(trial.number);
-            follower.or_insert_with(|| Follower::new(&run_dir, &metric.name)).look();
+            let _ = follower.or_insert_with(|| Follower::new(&run_dir, &metric.name)).look();
         }
         let is_ours = |number: u64| self.active.iter().any(|active| active.number() == number);
         let progress = |(number, follower): (&u64, &Follower)| Progress {
