@@ -109,7 +109,7 @@ impl Callback for Checkpoints {
     }
 
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
-        within("keep", self.keep, 1.., "and keeps 1 or more")?;
+        within("keep", self.keep, 1.., "use 1 or more")?;
         if !run.has_run_dir() {
             run.note("saves nothing: this run has no `run_dir`");
         }

@@ -6,8 +6,9 @@
 //!
 //! Records no keys.
 
+use crate::settings;
 use bdh::{
-    BoxError, Cadence, Callback, CheckpointRequest, Clock, HookResult, Outlook, Span, StepEnd, at,
+    BoxError, Cadence, Callback, CheckpointRequest, HookResult, Outlook, Span, StepEnd, at,
     callback,
 };
 use serde::{Deserialize, Serialize};
@@ -83,12 +84,7 @@ impl Callback for EarlyCheckpoints {
     }
 
     fn files(&self, steps: u64) -> Vec<String> {
-        if steps > 10_000_000 {
-            return Vec::new(); // nor does the plan list the steps of such a run
-        }
-        let one_step = Clock { step: 1, ..Clock::default() };
-        let firings = self.at.firings(&one_step, steps).filter(|step| *step > 0);
-        firings.map(|step| format!("checkpoints/{}", name(step))).collect()
+        settings::files(&self.at, steps, |step| format!("checkpoints/{}", name(step)))
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {

@@ -172,10 +172,10 @@ impl Callback for EarlyStop {
     }
 
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
-        within("patience", self.patience, 1.., "and waits for 1 eval or more")?;
-        within("min_delta", self.min_delta, 0.0.., "and is 0 or more")?;
+        within("patience", self.patience, 1.., "use 1 or more")?;
+        within("min_delta", self.min_delta, 0.0.., "use 0 or more")?;
         for (field, bound) in [("threshold", self.threshold), ("divergence", self.divergence)] {
-            within(field, bound.unwrap_or(0.0), f64::NEG_INFINITY.., "and is a number")?;
+            within(field, bound.unwrap_or(0.0), f64::NEG_INFINITY.., "use a number")?;
         }
         match run.evals() {
             Some(0) => {

@@ -157,7 +157,7 @@ impl Callback for GradientNoise {
     }
 
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
-        within("decay", self.decay, 0.0..1.0, "and is from 0 to below 1, such as 0.99")?;
+        within("decay", self.decay, 0.0..1.0, "use a number from 0 to below 1, such as 0.99")?;
         if run.plan().grad_accum_steps < 2 {
             run.note(
                 "measures nothing: that takes 2 micro-batches a step or more (`grad_accum_steps`)",

@@ -118,7 +118,8 @@ impl Callback for Histograms {
     }
 
     fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
-        within("bins", self.bins, 1..=10_000, "and takes from 1 to 10000; 64 is usual")
+        self.params.check()?;
+        within("bins", self.bins, 1..=10_000, "use 1 to 10000, such as 64")
     }
 
     fn keys(&self) -> Vec<String> {

@@ -104,13 +104,8 @@ impl Callback for Memory {
     }
 
     fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
-        within(
-            "window",
-            self.window,
-            1..=100_000,
-            "and takes from 1 to 100000 looks; 20 is usual",
-        )?;
-        within("growth", self.growth, 0.0.., "and is a share, 0 or more")
+        within("window", self.window, 1..=100_000, "use 1 to 100000, such as 20")?;
+        within("growth", self.growth, 0.0.., "use a share, 0 or more")
     }
 
     fn keys(&self) -> Vec<String> {

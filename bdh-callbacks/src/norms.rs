@@ -18,8 +18,8 @@
 use crate::ParamFilter;
 use crate::param_filter::Watched;
 use bdh::{
-    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Cadence, Callback, ConfigError, Cx,
-    FitStart, Hook, HookResult, Hooks, Stats, StepEnd, callback,
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, BoxError, Cadence, Callback,
+    ConfigError, Cx, FitStart, Hook, HookResult, Hooks, Outlook, Stats, StepEnd, callback,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -144,6 +144,11 @@ impl Callback for Norms {
         let wanted = hooks.into_iter().filter(|(is_wanted, _)| *is_wanted);
         let always = Hooks::NONE.with(Hook::AfterBackward).with(Hook::OnStep);
         wanted.fold(always, |hooks, (_, hook)| hooks.with(hook))
+    }
+
+    fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
+        self.params.check()?;
+        self.groups.values().try_for_each(ParamFilter::check)
     }
 
     fn keys(&self) -> Vec<String> {

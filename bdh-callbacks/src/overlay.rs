@@ -14,7 +14,7 @@ use crate::param_filter::Watched;
 use crate::{ParamFilter, plot};
 use bdh::{
     AfterBackward, BoxError, Cadence, Callback, ConfigError, Cx, FitStart, Histogram, HookResult,
-    Picture, Stats, StepEnd, callback, every, last,
+    Outlook, Picture, Stats, StepEnd, callback, every, last,
 };
 use chart::Chart;
 use derive_builder::Builder;
@@ -93,6 +93,10 @@ impl Callback for Overlay {
 
     fn cadence(&self) -> Cadence {
         self.cadence.clone()
+    }
+
+    fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
+        self.params.check()
     }
 
     fn keys(&self) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! Which parameters a callback watches.
 
+use crate::settings::within;
 use bdh::{BoxError, ParamInfo, ParamStats, ParamTable, Stats};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -127,6 +128,11 @@ impl ParamFilter {
         Self { limit: Some(limit), ..self }
     }
 
+    /// Refuses a filter that leaves no parameter, whatever the model.
+    pub(crate) fn check(&self) -> Result<(), BoxError> {
+        within("limit", self.limit.unwrap_or(1), 1.., "use 1 or more")
+    }
+
     /// Finds the parameters of a model. Each pattern must match one at least, whatever the limit.
     pub(crate) fn select(&self, params: &ParamTable) -> Result<Watched, BoxError> {
         let has_rank = |param: &&ParamInfo| param.rank() >= self.min_rank;
@@ -141,9 +147,6 @@ impl ParamFilter {
         let takes_all = !candidates.iter().any(|param| is_named(param)); // no names, or none of the guesses
         let chosen = candidates.iter().filter(|param| takes_all || is_named(param));
         let chosen = chosen.take(self.limit.unwrap_or(usize::MAX));
-        if self.limit == Some(0) {
-            return Err("`limit` is 0, which leaves no parameter to watch; take 1 or more".into());
-        }
         Ok(Watched(chosen.map(|param| param.name.clone()).collect()))
     }
 

@@ -71,3 +71,20 @@ pub(crate) fn short(value: f64, range: f64) -> String {
         format!("{value:.1e}")
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_not_written_through_a_link() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let outside = dir.path().join("mine");
+        fs::write(&outside, "mine").expect("a file");
+        let picture = dir.path().join("a.png");
+        std::os::unix::fs::symlink(&outside, dir.path().join("a.png.partial")).expect("a link");
+        write(&picture, b"png").expect("a picture");
+        assert_eq!(fs::read_to_string(&outside).expect("the file"), "mine");
+        assert!(fs::symlink_metadata(&picture).expect("the picture").is_file());
+    }
+}

@@ -127,7 +127,7 @@ impl Callback for Profile {
     }
 
     fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
-        within("steps", self.steps, 1.., "and the window has 1 step or more")
+        within("steps", self.steps, 1.., "use 1 or more")
     }
 
     fn keys(&self) -> Vec<String> {

@@ -22,8 +22,8 @@
 use crate::ParamFilter;
 use crate::param_filter::Watched;
 use bdh::{
-    AfterBackward, AfterOptimizerStep, Cadence, Callback, ConfigError, Cx, Deferred, FitStart,
-    Hook, HookResult, Hooks, ParamStats, callback, every, last,
+    AfterBackward, AfterOptimizerStep, BoxError, Cadence, Callback, ConfigError, Cx, Deferred,
+    FitStart, Hook, HookResult, Hooks, Outlook, ParamStats, callback, every, last,
 };
 use derive_builder::Builder;
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,10 @@ impl Callback for Ratios {
 
     fn config(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
+    }
+
+    fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
+        self.params.check()
     }
 
     fn keys(&self) -> Vec<String> {

@@ -12,7 +12,7 @@ use crate::param_filter::Watched;
 use crate::{ParamFilter, plot};
 use bdh::{
     BoxError, Cadence, Callback, ConfigError, DeferredHistogram, FitStart, Histogram, HookResult,
-    Picture, StepEnd, callback, every, fraction,
+    Outlook, Picture, StepEnd, callback, every, fraction,
 };
 use chart::Chart;
 use derive_builder::Builder;
@@ -185,6 +185,10 @@ impl Callback for Ridges {
 
     fn files(&self, _steps: u64) -> Vec<String> {
         vec!["histograms/ridge_*.png".to_owned()]
+    }
+
+    fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
+        self.params.check()
     }
 
     fn keys(&self) -> Vec<String> {

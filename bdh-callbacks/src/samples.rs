@@ -16,11 +16,11 @@
 
 mod quality;
 
-use crate::settings::within;
+use crate::settings::{self, within};
 use bdh::lm::{Generated, Sampling};
 use bdh::{
-    BoxError, Cadence, Callback, Clock, ConfigError, Cx, FitEnd, HookResult, Outcome, Outlook,
-    StepEnd, Value, callback, every, last,
+    BoxError, Cadence, Callback, ConfigError, Cx, FitEnd, HookResult, Outcome, Outlook, StepEnd,
+    Value, callback, every, last,
 };
 use derive_builder::Builder;
 use quality::Quality;
@@ -252,18 +252,13 @@ impl Callback for Samples {
                 "`prompts` is empty, and there is nothing to continue; give one or more".into()
             );
         }
-        let most = "and adds from 1 to 100000";
+        let most = "use 1 to 100000";
         within("max_tokens", self.max_tokens, 1..=100_000, most)?;
-        within("max_context", self.max_context, 1.., "and the model sees 1 token or more")?;
-        within(
-            "temperature",
-            self.temperature,
-            0.0..=f64::MAX,
-            "and is a finite number, 0 or more",
-        )?;
-        within("top_k", self.top_k.unwrap_or(1), 1.., "and takes 1 token or more")?;
-        within("top_p", self.top_p.unwrap_or(1.0), 0.0..=1.0, "and is a share from 0 to 1")?;
-        within("alarm", self.alarm, 0.0.., "and is a share from 0 to 1")?;
+        within("max_context", self.max_context, 1.., "use 1 or more")?;
+        within("temperature", self.temperature, 0.0..=f64::MAX, "use a finite number, 0 or more")?;
+        within("top_k", self.top_k.unwrap_or(1), 1.., "use 1 or more")?;
+        within("top_p", self.top_p.unwrap_or(1.0), 0.0..=1.0, "use a share from 0 to 1")?;
+        within("alarm", self.alarm, 0.0.., "use a share from 0 to 1")?;
         Ok(())
     }
 
@@ -275,12 +270,7 @@ impl Callback for Samples {
     }
 
     fn files(&self, steps: u64) -> Vec<String> {
-        if steps > 10_000_000 {
-            return Vec::new(); // nor does the plan list the steps of such a run
-        }
-        let one_step = Clock { step: 1, ..Clock::default() };
-        let firings = self.cadence.firings(&one_step, steps).filter(|step| *step > 0);
-        firings.map(|step| format!("samples/{step}.md")).collect()
+        settings::files(&self.cadence, steps, |step| format!("samples/{step}.md"))
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
@@ -297,6 +287,21 @@ impl Callback for Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_page_is_not_written_through_a_link() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let outside = dir.path().join("mine");
+        fs::write(&outside, "mine").expect("a file");
+        fs::create_dir(dir.path().join("samples")).expect("a folder");
+        let scratch = dir.path().join("samples/.7.md.tmp");
+        std::os::unix::fs::symlink(&outside, scratch).expect("a link");
+        write(dir.path(), 7, &[]).expect("a page");
+        assert_eq!(fs::read_to_string(&outside).expect("the file"), "mine");
+        let page = fs::symlink_metadata(dir.path().join("samples/7.md")).expect("the page");
+        assert!(page.is_file());
+    }
 
     #[test]
     fn a_page_quotes_a_text_that_quotes() {

@@ -1,6 +1,6 @@
 //! Settings that cannot work, refused in a sentence.
 
-use bdh::BoxError;
+use bdh::{BoxError, Cadence, Clock};
 use std::fmt::Display;
 use std::ops::RangeBounds;
 
@@ -14,5 +14,15 @@ pub(crate) fn within<T: PartialOrd + Display>(
     if range.contains(&value) {
         return Ok(());
     }
-    Err(format!("`{field}` is {value}, {expected}").into())
+    Err(format!("`{field}` is {value}; {expected}").into())
+}
+
+/// The files that a callback leaves, one for each step but step 0 on which `cadence` is due, for the plan.
+pub(crate) fn files(cadence: &Cadence, steps: u64, name: impl Fn(u64) -> String) -> Vec<String> {
+    if steps > 10_000_000 {
+        return Vec::new(); // nor does the plan list the steps of such a run
+    }
+    let one_step = Clock { step: 1, ..Clock::default() };
+    let firings = cadence.firings(&one_step, steps).filter(|step| *step > 0);
+    firings.map(name).collect()
 }

@@ -199,8 +199,8 @@ impl Callback for Spikes {
     }
 
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
-        within("window", self.window, 1.., "and takes 1 step or more")?;
-        within("threshold", self.threshold, 0.0.., "and is 0 deviations or more; 5 is usual")?;
+        within("window", self.window, 1.., "use 1 or more")?;
+        within("threshold", self.threshold, 0.0.., "use 0 or more, such as 5")?;
         if u64::from(self.warmup) >= run.plan().steps {
             let (warmup, steps) = (self.warmup, run.plan().steps);
             run.note(format!(

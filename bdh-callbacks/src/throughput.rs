@@ -112,7 +112,7 @@ impl Callback for Throughput {
 
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         let peak = self.peak_flops.unwrap_or(1.0);
-        within("peak_flops", peak, f64::MIN_POSITIVE..=f64::MAX, "and is a finite number above 0")?;
+        within("peak_flops", peak, f64::MIN_POSITIVE..=f64::MAX, "use a finite number above 0")?;
         if self.warmup_steps >= run.plan().steps {
             run.note(format!(
                 "records no rates: `warmup_steps` is {}, and the run takes {}",

@@ -98,16 +98,22 @@ fn what_cannot_work_is_refused_with_the_value_and_what_would() {
     let wrong = |name: &str| format!("the settings of callback `{name}` are wrong: ");
     assert_eq!(
         refused("histograms", "bins", json!(1_000_000_000)),
-        wrong("histograms") + "`bins` is 1000000000, and takes from 1 to 10000; 64 is usual"
+        wrong("histograms") + "`bins` is 1000000000; use 1 to 10000, such as 64"
     );
     assert_eq!(
         refused("early_stop", "patience", json!(0)),
-        wrong("early_stop") + "`patience` is 0, and waits for 1 eval or more"
+        wrong("early_stop") + "`patience` is 0; use 1 or more"
     );
     assert_eq!(
         refused("checkpoints", "keep", json!(0)),
-        wrong("checkpoints") + "`keep` is 0, and keeps 1 or more"
+        wrong("checkpoints") + "`keep` is 0; use 1 or more"
     );
+    for name in ["histograms", "norms", "ratios", "overlay", "ridges"] {
+        assert_eq!(
+            refused(name, "params", json!({ "limit": 0 })),
+            wrong(name) + "`limit` is 0; use 1 or more"
+        );
+    }
 }
 
 #[test]

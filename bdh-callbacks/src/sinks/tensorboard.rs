@@ -113,7 +113,8 @@ impl Sink for TensorBoard {
             Event::session_start(first),
             Event::values(0, about),
         ])?;
-        let writer = Writer { file, summaries: Summaries::default(), step: 0, run: run.feedback.clone() };
+        let writer =
+            Writer { file, summaries: Summaries::default(), step: 0, run: run.feedback.clone() };
         let writer = self.writer.insert(writer);
         missing.map_or(Ok(()), |record| writer.write(record))
     }

@@ -242,8 +242,11 @@ mod tests {
         file.write(&[Event::values(3, Vec::new())]).expect("space");
         assert_eq!(steps(&file.path), [1, 2, 3]);
 
-        std::fs::write(&file.path, [std::fs::read(&file.path).expect("the file"), vec![7; 9]].concat())
-            .expect("a torn frame that could not be taken back");
+        std::fs::write(
+            &file.path,
+            [std::fs::read(&file.path).expect("the file"), vec![7; 9]].concat(),
+        )
+        .expect("a torn frame that could not be taken back");
         file.write(&[Event::values(4, Vec::new())]).expect("space");
         assert_eq!(steps(&file.path), [1, 2, 3, 4]);
     }

@@ -201,3 +201,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn fifos_and_links_under_the_names_of_our_files_neither_block_a_resume_nor_lead_it_elsewhere() {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let (dir, outside) = (scratch.path().join("run"), scratch.path().join("mine"));
+    fs::create_dir(&dir).expect("a run directory");
+    fs::write(&outside, "mine").expect("a file");
+    let fifo = dir.join("events.out.tfevents.0000000001.x");
+    let made = std::process::Command::new("mkfifo").arg(fifo).status().expect("mkfifo");
+    assert!(made.success());
+    let links = ["events.out.tfevents.0000000002.x", writer_name::FILE, "tensorboard.tmp"];
+    for name in links {
+        std::os::unix::fs::symlink(&outside, dir.join(name)).expect("a link");
+    }
+    let info = RunInfo { resumed_at: Some(3), ..run(&dir) };
+    let mut sink = TensorBoard::at(&dir);
+    sink.open(&info).expect("an open sink");
+    sink.close(&Outcome::Completed).expect("a closed sink");
+    assert_eq!(fs::read_to_string(&outside).expect("the file"), "mine");
+    let note = fs::symlink_metadata(dir.join(writer_name::FILE)).expect("the note");
+    assert!(note.is_file(), "it takes the place of the link");
+    assert_eq!(event_files(&dir).expect("a directory").len(), 3);
+}

@@ -226,11 +226,7 @@ impl Session {
             return Ok(());
         }
         let line = format!("{line}\n");
-        Ok(self.put(Kind::Output(Output {
-            stream: 1,
-            timestamp: Some(time(now())),
-            line,
-        }))?)
+        Ok(self.put(Kind::Output(Output { stream: 1, timestamp: Some(time(now())), line }))?)
     }
 
     /// Makes all that was written survive the machine.

@@ -243,8 +243,8 @@ fn mode_and_key(
 fn authorities(mode: Mode, look: &Lookup<'_>, warnings: &mut Vec<String>) -> Option<Vec<u8>> {
     let found = look.env("SSL_CERT_FILE").filter(|_| mode == Mode::Online)?;
     let why = match lookup::read_chosen(&look.expand(&found.text)) {
-        Ok(pem) if String::from_utf8_lossy(&pem).contains("BEGIN CERTIFICATE") => return Some(pem),
-        Ok(_) => "holds no certificate in PEM".to_owned(),
+        Ok(pem) if holds_certificate(&pem) => return Some(pem),
+        Ok(_) => "holds no certificate in PEM that can be read".to_owned(),
         Err(error) => format!("cannot be read ({error})"),
     };
     warnings.push(format!(
@@ -252,6 +252,21 @@ fn authorities(mode: Mode, look: &Lookup<'_>, warnings: &mut Vec<String>) -> Opt
         found.text
     ));
     None
+}
+
+/// Whether the uploader will find a certificate. In DER each one begins as a sequence.
+#[cfg(feature = "wandb-online")]
+fn holds_certificate(pem: &[u8]) -> bool {
+    use ureq::tls::{PemItem, parse_pem};
+
+    let is_usable =
+        |item| matches!(item, Ok(PemItem::Certificate(of)) if of.der().starts_with(&[0x30]));
+    parse_pem(pem).any(is_usable)
+}
+
+#[cfg(not(feature = "wandb-online"))]
+fn holds_certificate(_: &[u8]) -> bool {
+    true // nothing is sent
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl Api {
             .config()
             .timeout_global(Some(self.time_for(json.len() as u64)))
             .build();
-        let answer = accept(request.send(json), &url)?;
+        let answer = accept(request.send(json), &url, &self.base_url)?;
         match serde_json::from_slice(&answer) {
             Ok(object @ Json::Object(_)) => Ok(object),
             _ => {
@@ -121,7 +121,7 @@ impl Api {
             request = request.header(name.trim(), value.trim());
         }
         let request = request.config().timeout_global(Some(self.time_for(size))).build();
-        accept(request.send(SendBody::from_reader(&mut reader)), &url).map(drop)
+        accept(request.send(SendBody::from_reader(&mut reader)), &url, &self.base_url).map(drop)
     }
 }
 
@@ -188,7 +188,11 @@ fn legal(url: &str) -> String {
 
 /// The body of an answer that says yes. Nothing of an error of the network names the key: it is in a header, and
 /// errors show addresses only.
-fn accept(answer: Result<Response<Body>, ureq::Error>, url: &str) -> Result<Vec<u8>, Failure> {
+fn accept(
+    answer: Result<Response<Body>, ureq::Error>,
+    url: &str,
+    base_url: &str,
+) -> Result<Vec<u8>, Failure> {
     let mut answer = answer.map_err(|error| network::failure(&error, url))?;
     let status = answer.status();
     let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
@@ -197,7 +201,9 @@ fn accept(answer: Result<Response<Body>, ureq::Error>, url: &str) -> Result<Vec<
     }
     let to = answer.headers().get("Location").and_then(|to| to.to_str().ok());
     let text = match (to, said(&body.unwrap_or_default())) {
-        (Some(to), _) if status.is_redirection() => format!("{status}: {}", redirected(url, to)),
+        (Some(to), _) if status.is_redirection() => {
+            format!("{status}: {}", redirected(url, base_url, to))
+        }
         (_, said) if said.is_empty() => status.to_string(),
         (_, said) => format!("{status}: {said}"),
     };
@@ -210,12 +216,24 @@ fn accept(answer: Result<Response<Body>, ureq::Error>, url: &str) -> Result<Vec<
     }
 }
 
-/// Where a redirect leads, and what to do about it. What stands behind a `?` may be a secret.
-fn redirected(url: &str, to: &str) -> String {
-    let to = to.split(['?', '#']).next().unwrap_or_default();
-    let path = url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
-    let base = path.and_then(|path| to.strip_suffix(path)).unwrap_or(to);
-    format!("it redirects to `{}`; if W&B is there, set WANDB_BASE_URL to that", brief(base))
+/// Where a redirect leads, and what to do about it. What stands behind a `?` or before an `@` may be a secret.
+fn redirected(url: &str, base_url: &str, to: &str) -> String {
+    let to = without_user(to.split(['?', '#']).next().unwrap_or_default());
+    match url.strip_prefix(base_url).filter(|path| path.starts_with('/')) {
+        Some(path) => {
+            let base = brief(to.strip_suffix(path).unwrap_or(&to));
+            format!("it redirects to `{base}`; if W&B is there, set WANDB_BASE_URL to that")
+        }
+        None => format!("it redirects to `{}`, which is not followed", brief(&to)),
+    }
+}
+
+/// An address without the name and the password in it.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("//") else { return url.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host.rsplit('@').next().unwrap_or(host);
+    format!("{scheme}//{host}{path}")
 }
 
 /// What a body that says no gives as its reason.
@@ -264,4 +282,22 @@ fn messages(errors: &[Json]) -> String {
         other => other.to_string(),
     };
     errors.iter().map(message).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_is_shown_without_secrets_and_with_advice_only_for_the_server_itself() {
+        let base = "https://wandb.example/api";
+        let of = |url: &str, to: &str| redirected(url, base, to);
+        let to = "https://me:secret@new.example/api/graphql?token=secret";
+        let expected = "it redirects to `https://new.example/api`; if W&B is there, set WANDB_BASE_URL to that";
+        assert_eq!(of("https://wandb.example/api/graphql", to), expected);
+        let expected = "it redirects to `https://new.example/file`, which is not followed";
+        let to = "https://me:secret@new.example/file#secret";
+        assert_eq!(of("https://storage.example/file", to), expected);
+        assert_eq!(of("https://wandb.example/apix/file", to), expected);
+    }
 }

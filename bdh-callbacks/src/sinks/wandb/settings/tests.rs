@@ -438,6 +438,15 @@ fn a_file_of_authorities_that_cannot_be_used_is_a_warning() {
     assert!(warning(&machine).contains("cannot be read"), "{}", warning(&machine));
     let machine = machine.file("authorities.pem", "none");
     assert!(warning(&machine).contains("holds no certificate in PEM"), "{}", warning(&machine));
-    let machine = machine.file("authorities.pem", "-----BEGIN CERTIFICATE-----");
+    for body in
+        ["", "\nnot base64!\n-----END CERTIFICATE-----\n", "\nAAAA\n-----END CERTIFICATE-----\n"]
+    {
+        let pem = format!("-----BEGIN CERTIFICATE-----{body}");
+        let machine = Machine::new(&env).file("authorities.pem", &pem);
+        assert!(warning(&machine).contains("holds no certificate in PEM"), "{body}");
+        assert!(machine.settings().authorities.is_none(), "the usual ones are used");
+    }
+    let pem = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    let machine = Machine::new(&env).file("authorities.pem", pem);
     assert_eq!(warning(&machine), "");
 }
