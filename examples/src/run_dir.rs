@@ -145,18 +145,26 @@ pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
         )
         .into());
     }
-    let error = match read(run, "run.json") {
-        Ok(mut file) => return Ok(file["config"]["user"]["args"].take()),
+    let error = match args_of(run, "run.json") {
+        Ok(args) => return Ok(args),
         Err(error) => error,
     };
     // Each checkpoint has the run's configuration as well.
     let checkpoints = list_checkpoints(&run.join("checkpoints"));
-    let mut states = checkpoints.iter().filter_map(|path| read(path, "state.json").ok());
+    let mut states = checkpoints.iter().filter_map(|path| args_of(path, "state.json").ok());
     match states.next() {
-        Some(mut state) => Ok(state["config"]["user"]["args"].take()),
+        Some(args) => Ok(args),
         None if error.kind() == io::ErrorKind::NotFound => Ok(Value::Null),
         None => Err(format!("`{}` cannot be read: {error}", run.join("run.json").display()).into()),
     }
+}
+
+/// The flags in a file that has the run's configuration.
+fn args_of(dir: &Path, name: &str) -> io::Result<Value> {
+    let mut file = read(dir, name)?;
+    let args = file.pointer_mut("/config/user/args").map(Value::take);
+    let error = || io::Error::new(io::ErrorKind::InvalidData, "it has no `config.user.args`");
+    args.ok_or_else(error)
 }
 
 fn read(dir: &Path, name: &str) -> io::Result<Value> {

@@ -62,7 +62,8 @@ fn a_run_that_a_sink_refuses_leaves_nothing_and_its_name_is_free() {
 
 #[test]
 fn a_run_whose_run_json_is_lost_or_damaged_is_resumed_from_its_checkpoints() {
-    for damage in [None, Some(""), Some("{\"config\": {\"us")] {
+    let texts = ["", "{\"config\": {\"us", "[]", "{}", "null", "{\"config\": 1}"];
+    for damage in std::iter::once(None).chain(texts.map(Some)) {
         let place = Place::new();
         place.succeeds(&format!("{TINY} --quiet --name a --lr-override 0.001 --save-every 1"));
         fs::remove_dir_all(place.at("runs/a/checkpoints/step_00000002")).expect("a checkpoint");

@@ -235,7 +235,8 @@ fn what_an_agent_has_chosen_wins_over_the_command_line() {
         Ended::from(command.output().expect("the program starts"))
     };
     let words = format!(
-        "{SMALL} --depth=2 --n_embd_override=64 --lr_override=0.009 --num-iterations=1 --name=a"
+        "{SMALL} --depth=2 --n_embd_override=64 --lr_override=0.009 --num-iterations=1 --data=None \
+         --log_backend=None --name=a"
     );
     let ended = run(&words, "chosen.yaml");
     assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""), "{}", ended.err);

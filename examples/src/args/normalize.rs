@@ -5,11 +5,9 @@
 //! parameter arrives as `--lr_override=None` and a switch as `--dry_run=True`. After this pass all of them read
 //! `--flag=value`, `--flag`, or nothing.
 
-use std::any::TypeId;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::iter::Peekable;
-use std::path::PathBuf;
 
 use clap::Command;
 
@@ -19,7 +17,7 @@ const DECIDED_AT_MINUS_ONE: [&str; 3] = ["num_iterations", "target_flops", "tota
 /// Rewrites an argument list, program name first, into the spelling that clap parses.
 ///
 /// Flags with a value become `--flag=value`, with hyphens; `None` takes its flag away where that can only mean that
-/// nothing is set: not where it is a text like any other, nor where a default stands in its place. `True` and `False`
+/// nothing is set: not where a default stands in its place, as for a prompt, which may be any text. `True` and `False`
 /// turn a switch on and away; words that belong to no flag come first. Unknown flags keep their spelling, so that the
 /// message about them shows what was typed. Doing it twice changes nothing more.
 #[must_use]
@@ -61,7 +59,7 @@ impl Known {
             names.map(|name| {
                 let flag = Flag {
                     takes_value: arg.get_action().takes_values(),
-                    unset_by_none: arg.get_default_values().is_empty() && !is_text(arg),
+                    unset_by_none: arg.get_default_values().is_empty(),
                     decided_at_minus_one: DECIDED_AT_MINUS_ONE.contains(&arg.get_id().as_str()),
                 };
                 (name.to_owned(), flag)
@@ -107,12 +105,6 @@ impl Flag {
         (self.unset_by_none && value == "None")
             || (self.decided_at_minus_one && (value == "-1" || value == "-1.0"))
     }
-}
-
-/// Whether any text is a value: a prompt, a name or a path can be called `None`.
-fn is_text(arg: &clap::Arg) -> bool {
-    let parsed = arg.get_value_parser().type_id();
-    [TypeId::of::<String>(), TypeId::of::<PathBuf>()].iter().any(|text| parsed == *text)
 }
 
 /// Whether a word is no flag: anything without a leading hyphen, or a negative number.
@@ -182,9 +174,13 @@ mod tests {
     #[test]
     fn none_unsets_only_what_python_leaves_at_none() {
         assert_eq!(read("--head_dim=None --early_save None --device None --tokenizer=None"), "");
-        for text in ["--name=None", "--data=None", "--core-bundle=None", "--log-backend=None"] {
-            assert_eq!(read(text), text, "a text can be called so");
+        for flag in ["--name", "--data", "--core_bundle", "--log-backend", "--callbacks"] {
+            assert_eq!(read(&format!("{flag}=None")), "", "as a sweep writes a null");
         }
+        let prompt = clap::Arg::new("prompt").long("prompt").default_value("To be or not to be");
+        let argv = ["program", "--prompt", "None"].map(OsString::from).to_vec();
+        let argv = normalize(argv, Command::new("program").arg(prompt));
+        assert_eq!(argv, ["program", "--prompt=None"], "a text can be called so");
         assert_eq!(
             read("--depth None --seed=None"),
             "--depth=None --seed=None",
