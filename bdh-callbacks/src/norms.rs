@@ -5,8 +5,8 @@
 //!
 //! | key                         | unit | recorded on every due step                         |
 //! |-----------------------------|------|----------------------------------------------------|
-//! | `train/weight_norm`         | L2   | always; after the update                           |
-//! | `train/grad_norm`           | L2   | always; before clipping                            |
+//! | `train/weight_norm`         | L2   | unless `no_global`; after the update               |
+//! | `train/grad_norm`           | L2   | unless `no_global`; before clipping                |
 //! | `train/grad_norm_clipped`   | L2   | with `clipped`: what the optimizer gets            |
 //! | `train/update_norm`         | L2   | with `updates`: new weights minus old              |
 //! | `train/<kind>_norm/<group>` | L2   | for each of `groups`, and each kind above          |
@@ -55,6 +55,9 @@ pub struct Norms {
     cadence: Cadence,
     /// Whether to record one norm per parameter as well. Defaults to no.
     per_parameter: bool,
+    /// Whether to leave out the norms of all parameters together, which another `Norms` records at its own cadence.
+    /// Defaults to no.
+    no_global: bool,
     /// Of which parameters, with `per_parameter`. Defaults to all.
     params: ParamFilter,
     /// Names for groups of parameters that are measured together. Defaults to none.
@@ -96,7 +99,9 @@ impl Norms {
     fn log(&self, at: &Cx<'_>, kind: &str, stats: &Stats<'_>) {
         let (each, groups) = &self.watched;
         let key = global_key(kind);
-        at.log(&*key, stats.l2());
+        if !self.no_global {
+            at.log(&*key, stats.l2());
+        }
         for (group, watched) in groups {
             let norm = stats.l2_of(|param| watched.contains(&param.name));
             at.log(format!("{key}/{group}"), norm);
@@ -152,7 +157,7 @@ impl Callback for Norms {
     }
 
     fn keys(&self) -> Vec<String> {
-        let global = self.kinds().map(global_key);
+        let global = self.kinds().filter(|_| !self.no_global).map(global_key);
         let of_groups = |key: String| self.groups.keys().map(move |name| format!("{key}/{name}"));
         let groups = self.kinds().flat_map(|kind| of_groups(global_key(kind)));
         let each = self.kinds().filter(|_| self.per_parameter).map(|kind| format!("norm/{kind}/*"));

@@ -187,8 +187,7 @@ fn an_eval_without_data_and_a_warmup_beyond_the_run_are_noted() {
         let run = tiny::compose(tiny::task(2), Tiny::new(0.0), 10);
         notes(run.optimizer(AdamWConfig::new().build(), warmup_cosine(1e-3, warmup)))
     };
-    let expected = "group `default` does not reach its learning rate of 1e-3: it warms up for 11 updates, and the run \
-                    takes 10";
+    let expected = "1 group will not reach the peak learning rate: 11 updates of warmup, 10 steps";
     assert_eq!(run(11), [expected]);
     assert_eq!(run(10), [""; 0]);
 }

@@ -188,7 +188,7 @@ fn a_run_that_was_told_to_abort_fails_and_names_the_callback() {
             run.callback(failing.named("pen").or_else(OnError::Abort))
         };
         let error = run.build().expect("a valid run").fit().expect_err("the pen aborts it");
-        assert_eq!(error.to_string(), format!("`pen` failed in `{hook}` at step 7"));
+        assert_eq!(error.to_string(), format!("`pen` failed in `{hook}` at step 7: no more ink"));
         assert!(matches!(error, TrainError::Callback { step: 7, .. }));
     }
     // Everybody hears of the end, even of one in the middle of a step.
@@ -221,9 +221,10 @@ fn an_intervention_that_panics_fails_the_run_with_its_name() {
     let dir = dir.path().join("run");
     let run = tiny::run(12).run_dir(&dir).intervention(Breaks(3)).build().expect("a valid run");
     let error = run.fit().expect_err("it breaks");
-    assert_eq!(error.to_string(), "`breaks` failed in `intervene` at step 3");
-    let cause = std::error::Error::source(&error).expect("a cause").to_string();
-    assert_eq!(cause, "it panicked: step 3 is too much");
+    assert_eq!(
+        error.to_string(),
+        "`breaks` failed in `intervene` at step 3: it panicked: step 3 is too much"
+    );
 
     let file = std::fs::read(dir.join("run.json")).expect("run.json");
     let file: Value = serde_json::from_slice(&file).expect("JSON");

@@ -356,7 +356,10 @@ fn a_group_without_parameters_is_named() {
     let sgd = || SgdConfig::new().build();
     let late = tiny::run(1).group(Group::new("late", |_| true, sgd(), 0.1));
     let error = late.build().err().expect("the default group has taken all").to_string();
-    assert!(error.contains("`late`") && error.contains("earlier groups"), "{error}");
+    assert!(
+        error.contains("`late`") && error.contains("which was added before it, takes all"),
+        "{error}"
+    );
 }
 
 #[test]

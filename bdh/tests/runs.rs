@@ -197,7 +197,7 @@ impl Watcher for Silent {}
 fn trials_of_a_sweep_that_left_no_run_are_rows_with_their_reason() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let yaml = "{method: grid, metric: {name: val_bpb}, parameters: {x: {values: [1, 2]}}, \
-                command: [sh, -c, 'echo too little memory; exit 3']}";
+                command: [sh, -c, 'echo too little memory; exit 3', '${args}']}";
     let sweep: Sweep = yaml.parse().expect("a sweep");
     let ledger = Ledger::open(root.path(), yaml, 1).expect("a ledger");
     Runner::default().run(&sweep, &ledger, &mut Silent).expect("two failures");

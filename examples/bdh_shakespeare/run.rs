@@ -81,6 +81,7 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
             Norms::builder()
                 .cadence(seldom.clone())
                 .per_parameter(true)
+                .no_global(true)
                 .build()?
                 .named("each_norm"),
         )

@@ -386,12 +386,14 @@ fn names_a_sibling(path: &Path) -> bool {
     fs::read_link(path).is_ok_and(|target| target.parent() == Some(Path::new("")))
 }
 
-/// Whether a run directory has any checkpoint, whole or not.
+/// Whether a run directory has checkpoints: whole ones, damaged ones, and one that was moved aside and comes back.
 pub(crate) fn has_any(run_dir: &Path) -> bool {
     let entries = fs::read_dir(run_dir.join(FOLDER)).into_iter().flatten().flatten();
-    // Hidden are those begun, or half deleted, by a process that died; one moved aside comes back.
-    let is_rest = |name: &Path| {
-        name.to_string_lossy().starts_with('.') && name.extension().is_none_or(|end| end != "old")
+    // Other hidden names are those begun, or half deleted, by a process that died.
+    let is_rest = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with('.') && path.extension().is_none_or(|end| end != "old")
     };
-    entries.map(|entry| entry.file_name()).any(|name| !is_rest(name.as_ref()))
+    let has_manifest = |path: &Path| fs::symlink_metadata(path.join(MANIFEST)).is_ok();
+    entries.map(|entry| entry.path()).any(|path| !is_rest(&path) && has_manifest(&path))
 }

@@ -8,7 +8,7 @@ use crate::callback::{Callback, Hooks};
 use crate::checkpoint;
 use crate::event::Bus;
 use crate::intervention::{self, Intervention};
-use crate::optim::{Group, GroupSummary, Optimizers};
+use crate::optim::{Group, Optimizers};
 use crate::params::{self, ParamTable};
 use crate::plan::{Metrics, check_keys};
 use crate::replicas::Replicas;
@@ -418,15 +418,14 @@ impl<T: Task> Parts<T> {
                  than one window makes none)"
             ));
         }
-        for GroupSummary { name, schedule, .. } in optimizers.describe(table) {
-            let (warmup, steps) = (schedule.warmup(), self.steps);
-            if warmup > steps {
-                notes.push(format!(
-                    "group `{name}` does not reach its learning rate of {:e}: it warms up for {warmup} updates, and \
-                     the run takes {steps}",
-                    schedule.peak()
-                ));
-            }
+        let groups = optimizers.describe(table).into_iter().map(|group| group.schedule.warmup());
+        let warmups: Vec<u64> = groups.filter(|warmup| *warmup > self.steps).collect();
+        if let Some(longest) = warmups.iter().max() {
+            let (count, steps) = (warmups.len(), self.steps);
+            let groups = if count == 1 { "1 group".to_owned() } else { format!("{count} groups") };
+            notes.push(format!(
+                "{groups} will not reach the peak learning rate: {longest} updates of warmup, {steps} steps"
+            ));
         }
         let saves = self.checkpoint != Cadence::Never || self.resume.is_some();
         if saves && self.task.position().is_null() {
