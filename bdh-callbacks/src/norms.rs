@@ -50,6 +50,7 @@ use std::collections::BTreeMap;
 #[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch in a configuration file")]
 pub struct Norms {
     /// Steps on which to measure. Defaults to every step.
     cadence: Cadence,

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::ops::RangeBounds;
 
 /// Refuses a value outside of a range; NaN is outside of each. `expected` ends the sentence.
-pub(crate) fn within<T: PartialOrd + Display>(
+pub(crate) fn within<T: PartialOrd + Display + Copy>(
     field: &str,
     value: T,
     range: impl RangeBounds<T>,

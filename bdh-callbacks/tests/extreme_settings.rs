@@ -130,9 +130,9 @@ fn cadences_at_their_extremes_are_refused_in_a_sentence_or_work() {
         "between 0 and 18446744073709551615 steps",
     ] {
         let text = format!("[[callback]]\nuse = \"norms\"\nevery = \"{every}\"");
-        let trained = callbacks_from_toml(&text)
+        let built = callbacks_from_toml(&text)
             .and_then(|callbacks| tiny::run(6).callbacks(callbacks).build());
-        match trained {
+        match built {
             Ok(trainer) => assert_eq!(trainer.fit().expect("a fit").problems, [], "{every}"),
             Err(error) => assert!(error.to_string().contains("cadence"), "{every}: {error}"),
         }

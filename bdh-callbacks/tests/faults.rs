@@ -327,8 +327,8 @@ fn without_a_thread_there_is_a_reason_or_the_checkpoints_are_written_on_the_way(
     // computing and for `metrics.jsonl`.
     for (user, name, limit) in [("65533", "none", 1), ("65532", "few", 4)] {
         let limit = format!(r#"ulimit -u {limit}; exec "$0" "$@""#);
-        let (reuid, regid) = (format!("--reuid={user}"), format!("--regid={user}"));
-        let through = ["setpriv", &reuid, &regid, "--clear-groups", "sh", "-c", &limit];
+        let ids = [format!("--reuid={user}"), format!("--regid={user}")];
+        let through = ["setpriv", &ids[0], &ids[1], "--clear-groups", "sh", "-c", &limit];
         let mut child = child::command(NO_THREAD, &dir.path().join(name), &through);
         child.env("HOME", dir.path()).env("RAYON_NUM_THREADS", "1");
         child::passes(child);

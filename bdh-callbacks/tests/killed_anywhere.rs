@@ -189,6 +189,7 @@ fn a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the parent reads how its children ended")]
 fn two_resumes_at_once_of_a_run_that_died_early_are_one_run() {
     const NAME: &str = "two_resumes_at_once_of_a_run_that_died_early_are_one_run";
     if let Some(dir) = child::dir() {

@@ -1,10 +1,9 @@
 //! A setting that could do nothing is refused before the run, or noted in its plan.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
-
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
+use bdh::OnError::{Abort, Disable};
 use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::Tensor;
 use bdh::{
@@ -282,7 +281,6 @@ fn a_callback_that_decides_ends_the_run_when_it_fails() {
     let text = error.to_string();
     assert!(text.contains("there is no metric \"promised\"; the eval has loss"), "{text}");
 
-    use bdh::OnError::{Abort, Disable};
     let stops = Finite::builder().action(OnNonFinite::Stop).build().expect("an action");
     assert_eq!((stops.on_error(), Finite::default().on_error()), (Abort, Disable));
     assert_eq!(

@@ -49,22 +49,13 @@ fn a_configuration_file_gives_a_prefix_as_well() {
 
 #[test]
 fn one_kind_of_two_sets_of_parameters_shares_a_pattern_and_no_key() {
-    let of = |params: &str| {
+    let of = |name: &str, params: &str| {
         let params = ParamFilter::from(params);
-        Histograms::builder()
-            .params(params)
-            .cadence(every(2))
-            .build()
-            .expect("a pattern")
-            .named(params_name())
+        let histograms = Histograms::builder().params(params).cadence(every(2)).build();
+        histograms.expect("a pattern").named(name)
     };
-    fn params_name() -> String {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        NUMBER.fetch_add(1, Ordering::Relaxed).to_string()
-    }
     let run = |second: &str| {
-        let run = tiny::run(4).callback(of("embed*")).callback(of(second));
+        let run = tiny::run(4).callback(of("first", "embed*")).callback(of("second", second));
         run.build().expect("a pattern says nothing of parameters").fit().expect("a fit").problems
     };
     assert_eq!(run("head*"), []);

@@ -68,7 +68,7 @@ impl Run {
 
     /// The first line from now on that holds a text.
     fn line(&self, text: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line =

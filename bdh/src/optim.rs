@@ -95,22 +95,19 @@ fn why_idle(groups: &[Group], idle: usize, table: &ParamTable, all: &ParamTable)
              have some of them"
         );
     }
-    match all.iter().find(|param| claims(param)) {
-        Some(param) => format!(
+    if let Some(frozen) = all.iter().find(|param| claims(param)) {
+        return format!(
             "group `{name}` has no parameter: those it claims, such as `{}`, are frozen; leave the group out, or \
              let them be trained with `set_require_grad(true)`",
-            param.name
-        ),
-        None => {
-            let known: Vec<_> =
-                table.iter().take(3).map(|param| format!("`{}`", param.name)).collect();
-            format!(
-                "group `{name}` has no parameter: it claims none of the model's {}, such as {}",
-                table.len(),
-                known.join(", ")
-            )
-        }
+            frozen.name
+        );
     }
+    let known: Vec<_> = table.iter().take(3).map(|param| format!("`{}`", param.name)).collect();
+    format!(
+        "group `{name}` has no parameter: it claims none of the model's {}, such as {}",
+        table.len(),
+        known.join(", ")
+    )
 }
 
 /// What the optimizers remember, ready to be written: tensors by `parameter.field`, and counters.

@@ -38,7 +38,7 @@ fn happens(mut fault: impl FnMut() + Send + 'static) -> impl bdh::Callback {
 fn fails(run: tiny::Builder) -> TrainError {
     // With `on_checkpoint` a run waits until the checkpoint is on the disk.
     let run = run.callback(tiny::on_checkpoint(|_| Ok(())));
-    run.build().expect("a valid run").fit().err().expect("a run that loses its directory")
+    run.build().expect("a valid run").fit().map(|_| ()).expect_err("a run that loses its directory")
 }
 
 /// Every file below a directory, with what is in it.

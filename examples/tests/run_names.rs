@@ -29,7 +29,9 @@ fn a_name_under_which_nothing_of_value_is_may_be_used_with_and_without_resume() 
             let name = format!("dead-{number}{flag}");
             let dir = place.at(&format!("runs/{name}"));
             fs::create_dir_all(&dir).expect("a directory");
-            files.iter().for_each(|file| fs::write(dir.join(file), "").expect("a file"));
+            for file in files {
+                fs::write(dir.join(file), "").expect("a file");
+            }
             place.succeeds(&format!("{TINY} --quiet --name {name} {flag}"));
             assert_eq!(place.json(&format!("runs/{name}/run.json"))["status"], "completed");
             assert_eq!(place.steps(&format!("runs/{name}")), [0, 1, 2]);

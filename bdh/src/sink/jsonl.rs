@@ -556,13 +556,13 @@ mod tests {
         assert_eq!(steps(&path), [1, 2, 3, 4]);
 
         sink.0.as_mut().expect("it is open").file = File::open(&path).expect("the file");
-        let long = Value::Text("x".repeat(BACKLOG / 4));
-        let long =
-            |step| Record { values: vec![("a".to_owned(), long.clone())], ..record(step, 0.0) };
+        let quarter = Value::Text("x".repeat(BACKLOG / 4));
+        let large =
+            |step| Record { values: vec![("a".to_owned(), quarter.clone())], ..record(step, 0.0) };
         for step in 5..8 {
-            sink.write(&long(step)).expect("room in memory");
+            sink.write(&large(step)).expect("room in memory");
         }
-        let error = sink.write(&long(8)).expect_err("too much").to_string();
+        let error = sink.write(&large(8)).expect_err("too much").to_string();
         assert!(error.ends_with("the records from step 5 to step 8 are missing"), "{error}");
         assert_eq!(steps(&path), [1, 2, 3, 4], "whole lines");
         assert_eq!(told(&said).len(), 1, "the second outage is reported once, too");

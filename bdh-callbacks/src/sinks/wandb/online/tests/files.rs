@@ -153,9 +153,9 @@ fn a_sync_of_a_folder_from_elsewhere_writes_through_no_link() {
         symlink(&target, logged.dir.path().join(name)).expect("a link");
     }
     sync_with(&logged.log(), settings(&server.url()), PACE, LONG).expect("a sync");
-    for index in 0..planted.len() {
+    for (index, name) in planted.into_iter().enumerate() {
         let text = fs::read_to_string(outside.path().join(index.to_string())).expect("the file");
-        assert_eq!(text, "mine", "{}", planted[index]);
+        assert_eq!(text, "mine", "{name}");
     }
     // A log that is itself a link is not read.
     let folder = outside.path().join("run");
