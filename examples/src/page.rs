@@ -28,6 +28,9 @@ pub fn error(error: &(dyn Error + 'static)) {
     print(io::stderr(), &format!("error: {}", with_causes(error)));
     if let Some(ConfigError::Changed { changes, .. }) = error.downcast_ref() {
         let keys: Vec<_> = changes.iter().map(|change| change.key.as_str()).collect();
+        if keys.contains(&"parameters") {
+            return; // the weights fit no other model, whatever is allowed
+        }
         print(io::stderr(), &format!("On the command line: --allow-changed {}", keys.join(",")));
     }
 }

@@ -155,7 +155,11 @@ pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
     match states.next() {
         Some(args) => Ok(args),
         None if error.kind() == io::ErrorKind::NotFound => Ok(Value::Null),
-        None => Err(format!("`{}` cannot be read: {error}", run.join("run.json").display()).into()),
+        None => Err(format!(
+            "`{}` cannot be read ({error}), and no checkpoint has the flags: begin again under another name",
+            run.join("run.json").display()
+        )
+        .into()),
     }
 }
 

@@ -263,7 +263,7 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
         ),
         ("--callbacks idle.toml", &["mine", "`at 500 steps` never fires in a run of 10 steps"]),
         ("--resume --name none", &["no run `runs/none`", "leave --resume out"]),
-        ("--resume --name broken", &["`runs/broken` has no checkpoint", "another name"]),
+        ("--resume --name broken", &["`runs/broken/run.json` cannot be read", "another name"]),
     ] {
         place.refuses(&format!("{SMALL} --max-iterations 10 {words}"), parts);
     }
