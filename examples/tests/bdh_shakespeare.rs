@@ -229,7 +229,9 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
         "--resume --name part --n_embd 32 --max_iters 9 --allow-changed {changed},user.args.n_embd,\
                          user.model.n_embd,groups.default.elements,parameters"
     );
-    place.refuses(&wider, &["parameters: ", "Its weights do not fit this model"]);
+    let refused = place.run(&wider);
+    assert_eq!(refused.code, Some(2));
+    contains(&refused.err, &["parameters: ", "Its weights do not fit this model"]);
     let losses = |run: &str| {
         let metrics = place.metrics(run);
         metrics
