@@ -70,7 +70,7 @@ pub(super) fn about(path: &Path, error: io::Error) -> io::Error {
     }
 }
 
-/// What an artifact is made of.
+/// Parts of an artifact.
 struct Source {
     /// A folder that the user has chosen, which may be a link; no path below it contains one.
     root: PathBuf,

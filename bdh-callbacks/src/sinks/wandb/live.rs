@@ -56,7 +56,7 @@ impl Live {
     }
 }
 
-/// What the end of a run waits for, and how long.
+/// The wait at the end of a run: for what, and how long.
 fn waiting(session: &Session, timeout: Duration) -> String {
     let server = &session.settings.base_url;
     let away = short(Pace::default().farewell.min(timeout));

@@ -71,7 +71,7 @@ impl LogWriter {
     ///
     /// # Errors
     ///
-    /// Those of the file system, when too much waits; [`io::ErrorKind::InvalidData`] for a record that is too long for
+    /// Errors of the file system, when too much waits; [`io::ErrorKind::InvalidData`] for a record that is too long for
     /// a reader.
     pub(crate) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         if record.len() > MAX_RECORD {
@@ -99,7 +99,7 @@ impl LogWriter {
     ///
     /// # Errors
     ///
-    /// As [`append`](Self::append), and a log that has been deleted.
+    /// Errors of [`append`](Self::append), and a log that has been deleted.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let synced = self.sync();
         self.faults.bear(synced, self.waiting.len())

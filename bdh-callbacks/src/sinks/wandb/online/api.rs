@@ -236,7 +236,7 @@ fn without_user(url: &str) -> String {
     format!("{scheme}//{host}{path}")
 }
 
-/// What a body that says no gives as its reason.
+/// Reason that a refusing answer gives in its body.
 fn said(body: &[u8]) -> String {
     let parsed: Option<Json> = serde_json::from_slice(body).ok();
     let message = parsed.as_ref().and_then(|json| {

@@ -4,7 +4,7 @@ use super::api::Failure;
 use std::io::ErrorKind;
 use ureq::Error;
 
-/// What an attempt to ask the server at `url` failed for.
+/// Cause of a failed request to the server at `url`.
 pub(super) fn failure(error: &Error, url: &str) -> Failure {
     match error {
         Error::BadUri(_) | Error::Http(_) => {

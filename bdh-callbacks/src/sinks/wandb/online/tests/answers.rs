@@ -8,7 +8,7 @@ use super::{LONG, is_complete};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// What a log can be sent to until it is given up, and why it was.
+/// Destination of a log, and why it was given up if it was.
 fn refusal(answer: String) -> String {
     let (url, _) = answers(move |_| Some(answer.clone()));
     let mut logged = Logged::new();
