@@ -75,6 +75,37 @@ fn a_sweep_file_runs_offline_goes_on_and_is_compared() {
     place.refuses("compare runs/none", &["there are no runs in runs/none"]);
 }
 
+/// What makes a run on made text so small that it takes a blink.
+const SYNTHETIC: &str = "--depth 2 --n_embd_override 64 --device cpu --data synthetic --max-seq-len 64 \
+                         --device-batch-size 2 --eval-tokens 512 --log-backend none";
+
+#[test]
+fn compare_shows_the_values_of_the_last_step_where_steps_are_recorded_seldom() {
+    let place = Place::new();
+    place.succeeds(&format!("{SYNTHETIC} --steps 20 --log-every 7 --eval-every 7 --name a"));
+    assert_eq!(place.steps("runs/a"), [0, 7, 14, 20]);
+    let metrics = place.metrics("runs/a");
+    let recorded = |key: &str| [&metrics[2], &metrics[3]].map(|line| line[key].as_f64());
+
+    let out = place.succeeds("compare runs --csv all.csv");
+    let csv = fs::read_to_string(place.at("all.csv")).expect("a table");
+    let rows: Vec<Vec<_>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    let [names, row] = &rows[..] else { panic!("{csv}") };
+    let shown = |name: &str| {
+        let place = names.iter().position(|column| *column == name).expect(name);
+        row[place].parse::<f64>().ok()
+    };
+    for (column, key) in [("val_bpb", "val_bpb"), ("loss", "train/loss")] {
+        let [earlier, last] = recorded(key);
+        assert_ne!(earlier, last, "{key} is another after six more steps");
+        assert_eq!(shown(column), last, "{column}");
+    }
+    assert_eq!(shown("last_step"), Some(20.0));
+    let last = recorded("val_bpb")[1].expect("a number");
+    let line = out.lines().find(|line| line.starts_with("1 ")).expect("the run");
+    assert_eq!(line.split_whitespace().nth(1), Some(&*format!("{last:.4}")), "{out}");
+}
+
 #[test]
 fn a_trial_that_cannot_work_is_a_row_and_stops_no_other() {
     let place = Place::new();
