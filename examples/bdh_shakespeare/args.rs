@@ -160,7 +160,8 @@ fn command() -> Command {
         .about("Trains BDH, the Baby Dragon Hatchling, on the bytes of a text")
         .long_about(None)
         .after_help(
-            "Flags may be written with hyphens or underscores and as --flag=value.\n\
+            "Flags may be written with hyphens or underscores and as --flag=value. None unsets a flag that has no default;\n\
+             a prompt has one, and may be the text None.\n\
              Without any flag: the tiny preset on the CPU, on burn's Rust sources; --data shakespeare downloads \
              Shakespeare once.",
         )

@@ -164,6 +164,8 @@ fn print_beforehand(args: &Args, corpus: &Corpus, dir: &RunDir, memory: &str) {
         sizes.block_size,
         per_token * tokens as f64 * sizes.max_iters as f64
     ));
+    let prompts: Vec<_> = args.prompts.iter().map(|prompt| format!("{prompt:?}")).collect();
+    say(format_args!("prompts  {}", prompts.join(", ")));
     say(format_args!("memory   {memory}"));
     say(format_args!("run      {} on {}\n", dir.path.display(), args.hardware));
 }

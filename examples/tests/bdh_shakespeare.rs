@@ -183,6 +183,42 @@ fn every_flag_of_the_request_has_its_default_and_two_spellings() {
 }
 
 #[test]
+fn none_is_a_prompt_like_any_other_and_unsets_a_flag_without_a_default() {
+    let place = Place::new();
+    let words = format!("{SMALL} --max_iters 2 --log_backend none");
+    // As a person types it, and as an agent of W&B's spells a parameter.
+    for (name, words_of_prompt) in
+        [("typed", "--prompt None"), ("agent", "--prompt=None"), ("alias", "--prompts None")]
+    {
+        let out = place.succeeds(&format!("{words} --name {name} {words_of_prompt}"));
+        contains(&out, &["prompts  \"None\"\n"]);
+        let args = &place.json(&format!("runs/{name}/run.json"))["config"]["user"]["args"];
+        assert_eq!(args["prompt"], serde_json::json!(["None"]), "{words_of_prompt}");
+        let last = place.metrics(&format!("runs/{name}")).pop().expect("a record");
+        let text = last["samples/0"]["text"].as_str().expect("a text");
+        assert!(text.starts_with("None") && last["samples/1"].is_null(), "{last}");
+    }
+    let both = format!("{words} --dry_run --prompt None --prompt=To");
+    contains(&place.succeeds(&both), &["prompts  \"None\", \"To\"\n"]);
+
+    // What stands in its place is printed.
+    let out = place.succeeds(&format!(
+        "{words} --dry_run --name None --preset=None --wandb_project None --grad_clip=None"
+    ));
+    contains(
+        &out,
+        &["run      runs/bdh-tiny on cpu", "gradients not clipped", "\"Once upon a time\""],
+    );
+    // And one that has a default is never without it.
+    for flag in ["--n_head", "--seed", "--temperature"] {
+        let ended = place.run(&format!("{words} --dry_run {flag} None"));
+        assert_eq!(ended.code, Some(2), "{flag}");
+        contains(&ended.err, &["'None'", &flag.replace('_', "-")]);
+    }
+    contains(&place.succeeds("--help"), &["None unsets a flag that has no default"]);
+}
+
+#[test]
 fn the_size_of_the_original_is_refused_or_planned_with_its_memory() {
     let place = Place::new();
     let ended = place.run("--device cpu --data text.txt --preset paper --dry_run");
