@@ -65,9 +65,9 @@ impl Overlay {
         OverlayBuilder::default()
     }
 
-    fn log(&self, at: &Cx<'_>, kind: &str, of: &'static str, stats: &Stats<'_>) {
+    fn log(&self, at: &Cx<'_>, kind: &str, of: &'static str, stats: &Stats<'_>) -> HookResult {
         let step = at.step();
-        let path = at.run_dir().map(|dir| dir.join(format!("histograms/{kind}_{step}.png")));
+        let path = at.file(&format!("histograms/{kind}_{step}.png"))?;
         let params: Vec<_> = self.watched.of(stats).collect();
         let names: Vec<_> = params.iter().map(|param| param.name().to_owned()).collect();
         let histograms = params.iter().map(|param| param.histogram(BINS)).collect();
@@ -82,6 +82,7 @@ impl Overlay {
             Ok(png)
         };
         at.log(format!("histograms/{kind}"), Picture::of(histograms, draw));
+        Ok(())
     }
 }
 
@@ -119,12 +120,10 @@ impl Callback for Overlay {
     }
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        self.log(at, "gradients", "Gradient", at.gradients);
-        Ok(())
+        self.log(at, "gradients", "Gradient", at.gradients)
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        self.log(at, "weights", "Weight", at.weights);
-        Ok(())
+        self.log(at, "weights", "Weight", at.weights)
     }
 }

@@ -215,7 +215,7 @@ impl Callback for Ridges {
         for param in self.watched.of(at.weights) {
             let name = param.name();
             let series = self.series.entry(name.to_owned()).or_default();
-            let path = at.run_dir().map(|dir| dir.join(format!("histograms/ridge_{name}.png")));
+            let path = at.file(&format!("histograms/ridge_{name}.png"))?;
             let picture = series.picture(name, at.step(), param.histogram(BINS), path);
             at.log(format!("histograms/ridge/{name}"), picture);
         }

@@ -12,7 +12,8 @@
 //! | `samples`                | table                    | prompt, text and measures, a row for each      |
 //!
 //! All on every due step; figures are means over the prompts. Each due step also leaves `samples/<step>.md` in
-//! the run directory, if there is one.
+//! the run directory, if there is one. Two `Samples` in one run take a prefix: under `.prefix("cold")` the keys are
+//! `samples/cold/…` and the files `samples/cold/<step>.md`.
 
 mod quality;
 
@@ -38,6 +39,10 @@ use std::path::Path;
 ///
 /// All prompts go through the model in one batch: a due step costs `max_tokens` forward passes over the contexts,
 /// and as many device reads, however many prompts there are. Bytes that are not valid UTF-8 are shown as `\xff`.
+///
+/// Two in one run, such as at two temperatures, need a [prefix](bdh::Attach::prefix), or `build` refuses them: they
+/// would record under the same keys. With `.prefix("cold")` one of them writes `samples/cold/<step>.md`, and neither
+/// overwrites the other's files.
 ///
 /// # Examples
 ///
@@ -140,7 +145,8 @@ impl Samples {
             at.remark(format!("samples of step {step} go round in circles: {loops} of {all}"));
         }
         self.was_degenerate = is_degenerate;
-        at.run_dir().map_or(Ok(()), |dir| Ok(write(dir, at.step(), &samples)?))
+        let path = at.file(&format!("samples/{}.md", at.step()))?;
+        path.map_or(Ok(()), |path| Ok(write(&path, at.step(), &samples)?))
     }
 
     /// All prompts, continued in one batch.
@@ -205,13 +211,11 @@ fn figures(quality: &Quality) -> [String; 7] {
 }
 
 /// Writes the page of one step; whoever looks sees it whole or not at all.
-fn write(dir: &Path, step: u64, samples: &[Sample]) -> io::Result<()> {
-    let dir = dir.join("samples");
-    bdh::files::ensure_dir(&dir)?;
-    let scratch = dir.join(format!(".{step}.md.tmp"));
+fn write(path: &Path, step: u64, samples: &[Sample]) -> io::Result<()> {
+    let scratch = path.with_file_name(format!(".{step}.md.tmp"));
     let _ = fs::remove_file(&scratch); // a link, maybe: writing through it would change a file elsewhere
     File::create_new(&scratch)?.write_all(page(step, samples).as_bytes())?;
-    fs::rename(&scratch, dir.join(format!("{step}.md")))
+    fs::rename(&scratch, path)
 }
 
 fn page(step: u64, samples: &[Sample]) -> String {
@@ -297,9 +301,10 @@ mod tests {
         fs::create_dir(dir.path().join("samples")).expect("a folder");
         let scratch = dir.path().join("samples/.7.md.tmp");
         std::os::unix::fs::symlink(&outside, scratch).expect("a link");
-        write(dir.path(), 7, &[]).expect("a page");
+        let page = dir.path().join("samples/7.md");
+        write(&page, 7, &[]).expect("a page");
         assert_eq!(fs::read_to_string(&outside).expect("the file"), "mine");
-        let page = fs::symlink_metadata(dir.path().join("samples/7.md")).expect("the page");
+        let page = fs::symlink_metadata(page).expect("the page");
         assert!(page.is_file());
     }
 

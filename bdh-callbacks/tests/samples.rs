@@ -93,6 +93,66 @@ fn a_stopped_run_is_sampled_where_it_ended() {
 }
 
 #[test]
+fn two_in_one_run_each_have_keys_and_files_of_their_own() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("run");
+    let memory = MemorySink::default();
+    let at = |temperature: f64| samples().temperature(temperature).build().expect("a temperature");
+    let run = || tiny::run(4).run_dir(&dir).sink(memory.clone()).callback(at(1.0));
+    let refused = run().callback(at(0.0).named("cold")).build().err().expect("the same keys");
+    assert!(refused.to_string().contains("`.prefix("), "{refused}");
+
+    let coldest = at(0.0).prefix("coldest").prefix("cold");
+    let run = run().callback(at(0.0).prefix("cold")).callback(coldest).build();
+    let run = run.expect("each has keys and files of its own");
+    let files = &run.plan().files;
+    let pages: Vec<_> = files.iter().filter(|file| file.starts_with("samples/")).collect();
+    let expected = [
+        "samples/2.md",
+        "samples/4.md",
+        "samples/cold/2.md",
+        "samples/cold/4.md",
+        "samples/cold/coldest/2.md",
+        "samples/cold/coldest/4.md",
+    ];
+    assert_eq!(pages, expected.each_ref());
+    assert_eq!(run.fit().expect("a run that completes").problems, []);
+
+    let record = &memory.records()[3];
+    for (folder, group) in [("samples", "samples"), ("samples/cold", "samples/cold")] {
+        let page = std::fs::read_to_string(dir.join(folder).join("4.md")).expect("a page");
+        let text = record.values.iter().find(|(key, _)| *key == format!("{group}/0"));
+        let Some((_, Value::Text(text))) = text else { panic!("{record:?}") };
+        assert!(page.contains(text.as_str()), "{folder}: {page}");
+    }
+    let read = |page: &str| std::fs::read(dir.join(page)).expect("a page");
+    assert_ne!(read(expected[1]), read(expected[3]), "of another temperature");
+    assert_eq!(read(expected[3]), read(expected[5]));
+}
+
+#[test]
+fn a_prefix_that_leads_out_of_the_run_directory_is_refused() {
+    for prefix in ["", "..", "../..", "cold/../../..", ".hidden", "cold/", "c:cold"] {
+        let samples = samples().build().expect("valid settings").prefix(prefix);
+        let error = tiny::run(4).callback(samples).build().err().expect(prefix).to_string();
+        assert!(
+            error.contains(&format!("its prefix is `{prefix}`; use a name such as")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_callback_that_fails_under_its_prefix_leaves_the_next_one_without_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let fails = tiny::on_step(|_| panic!("broken")).prefix("broken");
+    let run = tiny::run(2).run_dir(dir.path().join("run")).callback(fails);
+    let run = run.callback(samples().build().expect("valid settings")).build();
+    run.expect("a valid run").fit().expect("a run that completes");
+    assert_eq!(pages(&dir.path().join("run")), ["2.md"]);
+}
+
+#[test]
 fn a_task_that_cannot_generate_says_so() {
     let samples = samples().build().expect("valid settings");
     let mute = bdh::NextToken::new(tiny::Rows::of(2), tiny::val());

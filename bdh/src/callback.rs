@@ -5,8 +5,8 @@ mod closures;
 mod compose;
 mod hooks;
 
-pub(crate) use attach::prefixed;
 pub use attach::{Attach, Attached};
+pub(crate) use attach::{prefixed, prefixed_file};
 pub use closures::{
     after_backward, after_optimizer_step, before_optimizer_step, on_checkpoint, on_eval,
     on_eval_batch, on_fit_end, on_fit_start, on_micro_batch, on_step, on_step_start,
@@ -124,7 +124,8 @@ pub trait Callback: Send {
         Vec::new()
     }
 
-    /// The files it leaves in a run of `steps` steps, relative to the run directory, for the plan.
+    /// The files it leaves in a run of `steps` steps, relative to the run directory, for the plan. It writes each to the
+    /// path that [`Cx::file`](crate::Cx::file) gives, which has the callback's prefix.
     fn files(&self, steps: u64) -> Vec<String> {
         Vec::new()
     }

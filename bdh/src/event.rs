@@ -4,8 +4,9 @@
 //! gradients where there are gradients, requests where the run can act on them. Asking to stop from
 //! inside a step does not compile.
 
-use crate::callback::{Hook, prefixed};
+use crate::callback::{Hook, prefixed, prefixed_file};
 use crate::checkpoint::is_plain_name;
+use crate::files::ensure_dir;
 use crate::lm::{Generated, Sampling, TokenScore};
 use crate::outcome::Outcome;
 use crate::params::ParamTable;
@@ -15,8 +16,9 @@ use crate::{BatchSize, BoxError, Cadence, Clock, Deferred, Plan, Tap, deferred, 
 use burn::tensor::{Device, Tensor};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What every hook can see and do.
@@ -56,6 +58,17 @@ pub(crate) struct Bus {
     pub(crate) reads: Cell<u64>,
     /// The callback that has the word, for attributing requests.
     pub(crate) speaker: RefCell<String>,
+    /// The prefixes of that callback, the outermost first.
+    prefixes: RefCell<Vec<String>>,
+}
+
+/// Takes a prefix away again, also when the callback panics.
+struct Prefixed<'a>(&'a Bus);
+
+impl Drop for Prefixed<'_> {
+    fn drop(&mut self) {
+        self.0.prefixes.borrow_mut().pop();
+    }
 }
 
 /// A line for a person, and the numbers that it tells.
@@ -141,6 +154,39 @@ impl<'a> Cx<'a> {
         self.run_dir
     }
 
+    /// The path in the run directory of a file that the callback announces, such as `samples/500.md`, if the run has a
+    /// directory. The folders that it is in are made.
+    ///
+    /// Under [`.prefix("warm")`](crate::Attach::prefix) it is `samples/warm/500.md`, so two callbacks of one kind never
+    /// write over each other's files.
+    ///
+    /// # Errors
+    ///
+    /// If a folder cannot be made; where the run directory was deleted, none is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bdh::{HookResult, StepEnd};
+    ///
+    /// fn on_step(at: &StepEnd<'_>) -> HookResult {
+    ///     if let Some(path) = at.file(&format!("notes/{}.txt", at.step()))? {
+    ///         std::fs::write(path, "a note")?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn file(&self, name: &str) -> io::Result<Option<PathBuf>> {
+        let Some(dir) = self.run_dir else { return Ok(None) };
+        let prefixes = self.bus.prefixes.borrow();
+        let inner_first = prefixes.iter().rev();
+        let name = inner_first.fold(name.to_owned(), |name, prefix| prefixed_file(&name, prefix));
+        for (end, _) in name.match_indices('/') {
+            ensure_dir(&dir.join(&name[..end]))?;
+        }
+        Ok(Some(dir.join(name)))
+    }
+
     /// Whether a cadence is due on this step. In a [`Replay`](crate::Replay) every one is.
     #[must_use]
     pub fn is_due(&self, cadence: &Cadence) -> bool {
@@ -156,16 +202,18 @@ impl<'a> Cx<'a> {
         self.bus.logged.borrow_mut().push((key.into(), value.into()));
     }
 
-    /// How much was logged in this step so far.
-    pub(crate) fn num_logged(&self) -> usize {
-        self.bus.logged.borrow().len()
-    }
-
-    /// Puts a prefix into the keys of what was logged after the first `from`.
-    pub(crate) fn put_prefix(&self, from: usize, prefix: &str) {
+    /// Has a callback called under a prefix: its files, and the keys of what it logs, have it.
+    pub(crate) fn under_prefix<R>(&self, prefix: Option<&str>, call: impl FnOnce() -> R) -> R {
+        let Some(prefix) = prefix else { return call() };
+        let from = self.bus.logged.borrow().len();
+        self.bus.prefixes.borrow_mut().push(prefix.to_owned());
+        let prefixes = Prefixed(self.bus);
+        let result = call();
+        drop(prefixes);
         for (key, _) in self.bus.logged.borrow_mut().iter_mut().skip(from) {
             *key = prefixed(key, prefix);
         }
+        result
     }
 
     /// Has a value read along with the next device read there is, at the latest before a checkpoint.

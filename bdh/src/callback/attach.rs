@@ -46,7 +46,9 @@ pub trait Attach: Callback + Sized {
     }
 
     /// Puts a prefix before the names that it records, within their groups: `val/ema_loss` becomes
-    /// `val/slow/ema_loss`. Its own name ends with it (`ema_slow`), unless [`named`](Self::named) comes after.
+    /// `val/slow/ema_loss`. Files that it writes have the prefix as a folder: `samples/500.md` becomes
+    /// `samples/slow/500.md` (see [`Cx::file`](crate::Cx::file)); checkpoints that it asks for keep their names. Its own
+    /// name ends with the prefix (`ema_slow`), unless [`named`](Self::named) comes after.
     ///
     /// So two callbacks of one kind record side by side.
     fn prefix(self, prefix: impl Into<String>) -> Attached<Self> {
@@ -70,5 +72,15 @@ pub(crate) fn prefixed(key: &str, prefix: &str) -> String {
     match key.split_once('/') {
         Some((group, name)) => format!("{group}/{prefix}/{name}"),
         None => format!("{key}/{prefix}"),
+    }
+}
+
+/// A file with a prefix as the folder that it is in, within the one it has. A checkpoint, which the trainer writes, is
+/// called as it was asked for.
+pub(crate) fn prefixed_file(file: &str, prefix: &str) -> String {
+    match file.split_once('/') {
+        Some(("checkpoints", _)) => file.to_owned(),
+        Some((folder, name)) => format!("{folder}/{prefix}/{name}"),
+        None => format!("{prefix}/{file}"),
     }
 }

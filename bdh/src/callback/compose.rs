@@ -2,7 +2,8 @@
 //!
 //! "Norms only when asked for" needs no `if` around the builder's chain.
 
-use super::{Attached, Callback, Hook, Hooks, OnError, prefixed};
+use super::{Attached, Callback, Hook, Hooks, OnError, prefixed, prefixed_file};
+use crate::checkpoint::is_plain_name;
 use crate::event::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
     FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
@@ -97,12 +98,7 @@ macro_rules! to_attached {
         if let Some(log) = &$self.log {
             log.note($hook, $at.step());
         }
-        let logged = $at.num_logged();
-        let result = $self.inner.$method($at);
-        if let Some(prefix) = &$self.prefix {
-            $at.put_prefix(logged, prefix);
-        }
-        result
+        $at.under_prefix($self.prefix.as_deref(), || $self.inner.$method($at))
     }};
 }
 
@@ -136,11 +132,21 @@ impl<C: Callback> Callback for Attached<C> {
     }
 
     fn files(&self, steps: u64) -> Vec<String> {
-        self.inner.files(steps)
+        let files = self.inner.files(steps);
+        match &self.prefix {
+            Some(prefix) => files.iter().map(|file| prefixed_file(file, prefix)).collect(),
+            None => files,
+        }
     }
 
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
-        self.inner.check(run)
+        match &self.prefix {
+            Some(prefix) if !prefix.split('/').all(is_plain_name) => {
+                let expected = "use a name such as `slow`, which is a folder's too where the callback has files";
+                Err(format!("its prefix is `{prefix}`; {expected}").into())
+            }
+            _ => self.inner.check(run),
+        }
     }
 
     fn listens(&self) -> bool {
