@@ -12,6 +12,9 @@ pub use check::CadenceError;
 use crate::clock::{Clock, Span};
 use std::ops::{BitAnd, BitOr};
 
+/// Longer runs are not predicted step by step: the list alone would take a gigabyte.
+pub(crate) const MOST_STEPS: u64 = 10_000_000;
+
 /// The steps on which a callback acts.
 ///
 /// `|` joins two cadences, `&` keeps the steps that they share. Each has a text form, for

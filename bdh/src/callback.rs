@@ -3,22 +3,20 @@
 mod attach;
 mod closures;
 mod compose;
-mod hooks;
 
 pub use attach::{Attach, Attached};
-pub(crate) use attach::{prefixed, prefixed_file};
 pub use closures::{
     after_backward, after_optimizer_step, before_optimizer_step, on_checkpoint, on_eval,
     on_eval_batch, on_fit_end, on_fit_start, on_micro_batch, on_step, on_step_start,
 };
-pub(crate) use hooks::short_type_name;
-pub use hooks::{Hook, Hooks};
+pub(crate) use compose::{forward, forward_hooks};
 
-use crate::event::{
-    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
-    FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
-};
-use crate::{BoxError, Cadence, HookResult, Outlook};
+use crate::cadence::Cadence;
+use crate::event::Cx;
+use crate::failure::{BoxError, HookResult};
+use crate::hook::{Hook, Hooks, hook_table};
+use crate::names::short_type_name;
+use crate::plan::Outlook;
 use burn::tensor::Tensor;
 use serde_json::Value;
 
@@ -31,6 +29,19 @@ pub enum OnError {
     Disable,
     /// The run ends with the callback's error.
     Abort,
+}
+
+macro_rules! hook_methods {
+    ($($(#[$doc:meta])* $method:ident $hook:ident $event:ident $when:ident,)+) => {$(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        ///
+        /// Of the callback's own making; treated by [`on_error`](Self::on_error).
+        fn $method(&mut self, at: &crate::event::$event<'_>) -> HookResult {
+            Ok(())
+        }
+    )+};
 }
 
 /// Something that watches a run: it measures, records, and may ask the run to stop, eval or save.
@@ -101,7 +112,7 @@ pub trait Callback: Send {
     ///
     /// `#[callback("name")]` writes it; otherwise it is the type's name.
     fn name(&self) -> String {
-        hooks::short_type_name::<Self>()
+        short_type_name::<Self>()
     }
 
     /// The hooks that are to be called. `#[callback]` writes it from the hooks in the impl.
@@ -181,103 +192,35 @@ pub trait Callback: Send {
         Err("it keeps no copy of the parameters".into())
     }
 
-    /// Called once, before the first step.
-    ///
-    /// # Errors
-    ///
-    /// Of the callback's own making, as in every hook; treated by [`on_error`](Self::on_error).
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        Ok(())
-    }
-
-    /// Called when the step's batches are there.
-    ///
-    /// # Errors
-    ///
-    /// As in [`on_fit_start`](Self::on_fit_start).
-    fn on_step_start(&mut self, at: &StepStart<'_>) -> HookResult {
-        Ok(())
-    }
-
-    /// Called after each micro-batch's backward pass.
-    ///
-    /// # Errors
-    ///
-    /// As in [`on_fit_start`](Self::on_fit_start).
-    fn on_micro_batch(&mut self, at: &MicroBatch<'_>) -> HookResult {
-        Ok(())
-    }
-
-    /// Called with the step's mean gradients, before clipping.
-    ///
-    /// # Errors
-    ///
-    /// As in [`on_fit_start`](Self::on_fit_start).
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        Ok(())
-    }
-
-    /// Called with the gradients that the optimizer gets, after clipping.
-    ///
-    /// # Errors
-    ///
-    /// As in [`on_fit_start`](Self::on_fit_start).
-    fn before_optimizer_step(&mut self, at: &BeforeOptimizerStep<'_>) -> HookResult {
-        Ok(())
-    }
-
-    /// Called with the update that was applied. On its due steps the old parameters are kept until
-    /// then: one copy of the model.
-    ///
-    /// # Errors
-    ///
-    /// As in [`on_fit_start`](Self::on_fit_start).
-    fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
-        Ok(())
-    }
-
-    /// Called when a step is complete. Here the run can be asked to stop, eval or save.
-    ///
-    /// # Errors
-    ///
-    /// As in [`on_fit_start`](Self::on_fit_start).
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        Ok(())
-    }
-
-    /// Called after each validation batch.
-    ///
-    /// # Errors
-    ///
-    /// As in [`on_fit_start`](Self::on_fit_start).
-    fn on_eval_batch(&mut self, at: &EvalBatch<'_>) -> HookResult {
-        Ok(())
-    }
-
-    /// Called with the report of an eval of this very step. Here the run can be asked to stop or save.
-    ///
-    /// # Errors
-    ///
-    /// As in [`on_fit_start`](Self::on_fit_start).
-    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        Ok(())
-    }
-
-    /// Called when a checkpoint is complete on disk.
-    ///
-    /// # Errors
-    ///
-    /// As in [`on_fit_start`](Self::on_fit_start).
-    fn on_checkpoint(&mut self, at: &Checkpointed<'_>) -> HookResult {
-        Ok(())
-    }
-
-    /// Called once at the end, whether the run completed, stopped or failed.
-    ///
-    /// # Errors
-    ///
-    /// As in [`on_fit_start`](Self::on_fit_start).
-    fn on_fit_end(&mut self, at: &FitEnd<'_>) -> HookResult {
-        Ok(())
-    }
+    hook_table!(hook_methods);
 }
+
+/// Something that happens in a run: what it is called, and how a callback hears of it.
+pub(crate) trait Event {
+    /// The hook that it is for.
+    const HOOK: Hook;
+
+    /// What every hook can see.
+    fn cx(&self) -> &Cx<'_>;
+
+    /// Calls the hook.
+    fn call(&self, callback: &mut dyn Callback) -> HookResult;
+}
+
+macro_rules! impl_events {
+    ($($(#[$doc:meta])* $method:ident $hook:ident $event:ident $when:ident,)+) => {$(
+        impl Event for crate::event::$event<'_> {
+            const HOOK: Hook = Hook::$hook;
+
+            fn cx(&self) -> &Cx<'_> {
+                &self.cx
+            }
+
+            fn call(&self, callback: &mut dyn Callback) -> HookResult {
+                callback.$method(self)
+            }
+        }
+    )+};
+}
+
+hook_table!(impl_events);

@@ -16,23 +16,32 @@ mod folder;
 mod saver;
 mod tensors;
 
+use crate::error::CheckpointError;
 pub use folder::{delete_checkpoint, latest_checkpoint, list_checkpoints};
-pub(crate) use folder::{
-    find, forget_after, has_any, is_plain_name, recover, rotate, sha256, unreadable,
-};
+pub(crate) use folder::{find, forget_after, has_any, recover, rotate, unreadable};
 pub(crate) use saver::{Job, Saved, Saver};
-pub use tensors::Tensors;
 pub(crate) use tensors::read as read_tensors;
 
-use crate::run::RunLock;
-use crate::{BoxError, Clock};
+use crate::clock::Clock;
+use crate::failure::BoxError;
+use crate::params::Tensors;
+use crate::run_lock::RunLock;
 use folder::Folder;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+/// A checkpoint that a callback asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointRequest {
+    /// The directory's name, such as `ckpt_early_step_250`; no path.
+    pub name: String,
+    /// Whether rotation must leave it alone.
+    pub pinned: bool,
+}
 
 /// The folder of a run directory that holds its checkpoints.
 pub(crate) const FOLDER: &str = "checkpoints";
@@ -41,47 +50,6 @@ pub(crate) const FOLDER: &str = "checkpoints";
 pub(crate) const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-
-/// Why a checkpoint could not be written or read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CheckpointError {
-    /// The file system refused.
-    #[error("`{}` cannot be read or written: {source}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// There is no file of weights under a path.
-    #[error("cannot read weights from `{}`: {why}", path.display())]
-    NoWeights {
-        /// The path.
-        path: PathBuf,
-        /// What is there, and what would work.
-        why: String,
-    },
-    /// A file is not what the manifest says, or not what its name says.
-    #[error("`{}` is damaged: {what}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The checkpoint is whole, but of another model, task or set of callbacks.
-    #[error("`{}` does not fit this run: {what}", path.display())]
-    Mismatch {
-        /// The checkpoint.
-        path: PathBuf,
-        /// What differs.
-        what: String,
-    },
-    /// The device failed while the parameters were read.
-    #[error("the device failed: {0}")]
-    Device(String),
-}
 
 /// Everything that a run needs in order to go on, on the host.
 #[derive(Debug, Clone)]

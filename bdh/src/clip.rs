@@ -1,6 +1,6 @@
 //! Clipping of gradients by their global norm.
 
-use crate::Deferred;
+use crate::deferred::Deferred;
 use crate::stats::Stats;
 use burn::tensor::{Device, Tensor};
 

@@ -4,7 +4,7 @@
 //! moment everywhere.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Counts the work that a run has completed.
 ///
@@ -166,6 +166,13 @@ pub fn minutes(minutes: f64) -> Span {
 #[must_use]
 pub fn fraction(part: f64) -> Span {
     Span::Fraction(part)
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> f64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
 }
 
 #[cfg(test)]

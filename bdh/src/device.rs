@@ -4,7 +4,7 @@ mod spec;
 
 pub use spec::DeviceSpec;
 
-use crate::ConfigError;
+use crate::error::ConfigError;
 use burn::module::Module;
 use burn::tensor::Device;
 

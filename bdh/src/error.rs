@@ -2,18 +2,14 @@
 
 mod report;
 
+use crate::failure::BoxError;
 pub use report::{Report, Result};
 
 use crate::config_change::{self, ConfigChange};
-use crate::outcome::chain;
+use crate::failure::chain;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
-
-/// An error of somebody else's making, with its cause.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What every hook returns: an error is treated by the callback's [`OnError`](crate::OnError).
-pub type HookResult = Result<(), BoxError>;
 
 /// The settings of a run contradict each other, or ask for what is not there. Nothing has run yet.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +37,7 @@ pub enum ConfigError {
         /// The callback or setting that has it.
         whose: String,
         /// What is wrong with it.
-        source: crate::CadenceError,
+        source: crate::cadence::CadenceError,
     },
     /// Two callbacks have one name, so their states and costs could not be told apart.
     #[error("two callbacks are called `{name}`; give one another name with `.named(\"…\")`")]
@@ -143,13 +139,54 @@ pub enum ConfigError {
     },
     /// A checkpoint to start from cannot be used.
     #[error("cannot resume: {0}")]
-    Resume(#[from] crate::CheckpointError),
+    Resume(#[from] CheckpointError),
 }
 
 impl From<derive_builder::UninitializedFieldError> for ConfigError {
     fn from(error: derive_builder::UninitializedFieldError) -> Self {
         Self::Missing { field: error.field_name() }
     }
+}
+
+/// Why a checkpoint could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The file system refused.
+    #[error("`{}` cannot be read or written: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no file of weights under a path.
+    #[error("cannot read weights from `{}`: {why}", path.display())]
+    NoWeights {
+        /// The path.
+        path: PathBuf,
+        /// What is there, and what would work.
+        why: String,
+    },
+    /// A file is not what the manifest says, or not what its name says.
+    #[error("`{}` is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The checkpoint is whole, but of another model, task or set of callbacks.
+    #[error("`{}` does not fit this run: {what}", path.display())]
+    Mismatch {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// The device failed while the parameters were read.
+    #[error("the device failed: {0}")]
+    Device(String),
 }
 
 /// Why a run that had begun could not go on.
@@ -224,11 +261,11 @@ pub enum TrainError {
         /// The step of which the state is lost.
         step: u64,
         /// The error of the writer.
-        source: crate::CheckpointError,
+        source: CheckpointError,
     },
     /// A checkpoint that was to be looked at cannot be used.
     #[error("cannot replay: {0}")]
-    Replay(#[from] crate::CheckpointError),
+    Replay(#[from] CheckpointError),
     /// The run directory was deleted, moved or replaced, so nothing more was written there.
     #[error("the run directory `{}` {how}, which was noticed after step {step}; {}", path.display(), last_checkpoint_is(last_checkpoint.as_deref()))]
     DirLost {

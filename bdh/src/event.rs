@@ -4,15 +4,22 @@
 //! gradients where there are gradients, requests where the run can act on them. Asking to stop from
 //! inside a step does not compile.
 
-use crate::callback::{Hook, prefixed, prefixed_file};
-use crate::checkpoint::is_plain_name;
+use crate::cadence::Cadence;
+use crate::checkpoint::CheckpointRequest;
+use crate::clock::Clock;
+use crate::deferred::{self, Deferred};
+use crate::failure::BoxError;
 use crate::files::ensure_dir;
-use crate::lm::{Generated, Sampling, TokenScore};
+use crate::names::{is_plain_name, prefixed, prefixed_file};
 use crate::outcome::Outcome;
 use crate::params::ParamTable;
+use crate::plan::Plan;
+use crate::probe::Tap;
 use crate::record::{Logged, Value};
+use crate::seed;
 use crate::stats::Stats;
-use crate::{BatchSize, BoxError, Cadence, Clock, Deferred, Plan, Tap, deferred, seed};
+use crate::task::BatchSize;
+use crate::text::{Generated, Sampling, TokenScore};
 use burn::tensor::{Device, Tensor};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -93,15 +100,6 @@ impl Requests {
             None => self.checkpoints.push((by, request)),
         }
     }
-}
-
-/// A checkpoint that a callback asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckpointRequest {
-    /// The directory's name, such as `ckpt_early_step_250`; no path.
-    pub name: String,
-    /// Whether rotation must leave it alone.
-    pub pinned: bool,
 }
 
 impl<'a> Cx<'a> {
@@ -581,7 +579,3 @@ impl StepEnd<'_> {
         self.bus.requests.borrow_mut().evaluate = true;
     }
 }
-
-/// The hooks that are called whatever the callback's cadence: they are not about one step's training.
-pub(crate) const ALWAYS: [Hook; 5] =
-    [Hook::OnFitStart, Hook::OnEvalBatch, Hook::OnEval, Hook::OnCheckpoint, Hook::OnFitEnd];

@@ -3,6 +3,8 @@
 //! A run directory may come from someone else: unpacked, downloaded, shared. A link in it could name a private file, a
 //! FIFO could block a reader for ever, a device has no end. Everything that reads a file of a run opens it here.
 
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path};
@@ -118,6 +120,18 @@ pub(crate) fn temporary(dir: &Path) -> io::Result<NamedTempFile> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(dir)
+}
+
+/// The SHA-256 of some bytes, in hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::digest(bytes))
+}
+
+pub(crate) fn hex(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes whatever is written to it");
+        text
+    })
 }
 
 /// Opens each folder on the way without following a link, so that no other process can exchange one in between.

@@ -1,8 +1,9 @@
 //! The only code that may change numbers, kept apart from the callbacks that watch.
 
+use crate::error::ConfigError;
 use crate::event::Cx;
+use crate::failure::BoxError;
 use crate::params::{ParamInfo, ParamTable};
-use crate::{BoxError, ConfigError};
 use burn::tensor::Tensor;
 use serde_json::Value;
 

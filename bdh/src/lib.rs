@@ -47,7 +47,13 @@ mod deferred;
 mod device;
 mod error;
 mod event;
+mod failure;
+mod feedback;
+mod flushing;
+mod histogram;
+mod hook;
 mod intervention;
+mod names;
 mod optim;
 mod outcome;
 mod overhead;
@@ -61,6 +67,8 @@ mod record;
 mod registry;
 mod replicas;
 mod run;
+mod run_dir;
+mod run_lock;
 mod schedule;
 mod seed;
 mod signal;
@@ -68,6 +76,7 @@ mod sink;
 mod source;
 mod stats;
 mod task;
+mod text;
 mod trainer;
 mod weights;
 
@@ -84,24 +93,27 @@ pub use burn;
 pub use cadence::{
     Cadence, CadenceError, at, between, every, first, last, log_spaced, never, start,
 };
-pub use callback::{Attach, Attached, Callback, Hook, Hooks, OnError};
+pub use callback::{Attach, Attached, Callback, OnError};
 pub use callback::{
     after_backward, after_optimizer_step, before_optimizer_step, on_checkpoint, on_eval,
     on_eval_batch, on_fit_end, on_fit_start, on_micro_batch, on_step, on_step_start,
 };
 pub use checkpoint::{
-    Checkpoint, CheckpointError, State, Tensors, delete_checkpoint, latest_checkpoint,
-    list_checkpoints,
+    Checkpoint, CheckpointRequest, State, delete_checkpoint, latest_checkpoint, list_checkpoints,
 };
 pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
 pub use config_change::ConfigChange;
 pub use deferred::{Deferred, DeferredHistogram};
 pub use device::{DeviceSpec, device, devices};
-pub use error::{BoxError, ConfigError, DirLoss, HookResult, Report, Result, TrainError};
+pub use error::{CheckpointError, ConfigError, DirLoss, Report, Result, TrainError};
 pub use event::{
-    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, CheckpointRequest, Checkpointed, Cx,
-    EvalBatch, EvalEnd, EvalReport, FitEnd, FitStart, MicroBatch, StepEnd, StepStart, Timing,
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, Cx, EvalBatch, EvalEnd,
+    EvalReport, FitEnd, FitStart, MicroBatch, StepEnd, StepStart, Timing,
 };
+pub use failure::{BoxError, HookResult};
+pub use feedback::Feedback;
+pub use histogram::Histogram;
+pub use hook::{Hook, Hooks};
 pub use intervention::{Intervene, Intervention, Verdict};
 #[doc(hidden)]
 pub use inventory;
@@ -109,18 +121,19 @@ pub use lm::{CausalLm, NextToken, TokenBatch};
 pub use optim::{Group, GroupSummary};
 pub use outcome::{Fitted, Outcome, Problem, StopReason};
 pub use overhead::{Overhead, OverheadRow};
-pub use params::{ParamInfo, ParamTable};
+pub use params::{ParamInfo, ParamTable, Tensors};
 pub use plan::{Outlook, Plan, PlanRow};
 pub use printable::printable;
 pub use probe::{Probe, Tap};
-pub use record::{Histogram, Logged, Picture, Record, Value};
+pub use record::{Logged, Picture, Record, Value};
 pub use registry::{CallbackEntry, callbacks_from_toml, callbacks_from_yaml, registered_callbacks};
-pub use run::{RunInfo, holds_run};
+pub use run::RunInfo;
+pub use run_dir::holds_run;
 pub use schedule::{
     Schedule, constant, warmup_constant, warmup_cosine, warmup_linear, warmup_stable_decay,
 };
 pub use seed::seed;
-pub use sink::{Feedback, Jsonl, MemorySink, Sink};
+pub use sink::{Jsonl, MemorySink, Sink};
 pub use source::Source;
 pub use stats::{ParamStats, Stats};
 pub use task::{BatchSize, Task, Totals};

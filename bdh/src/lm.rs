@@ -8,15 +8,17 @@ mod next_token;
 mod sampling;
 mod score;
 
+pub use crate::text::{Generated, Sampling, TokenScore};
 pub use batch::{TokenBatch, UnknownToken};
 pub use crops::{RandomCrops, bytes, fingerprint, windows};
-pub use generate::{Generated, Vocabulary};
+pub use generate::Vocabulary;
 pub use loss::{cross_entropy, token_nats};
 pub use next_token::NextToken;
-pub use sampling::Sampling;
-pub use score::{TokenScore, score};
+pub use score::score;
 
-use crate::{BoxError, Probe, read};
+use crate::failure::BoxError;
+use crate::probe::Probe;
+use crate::read;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 

@@ -5,10 +5,12 @@
 //! are loaded on the parameter's device instead of on the default one, and the learning rate of each
 //! group is a plain number.
 
-use crate::callback::short_type_name;
+use crate::error::ConfigError;
+use crate::names::short_type_name;
 use crate::params::{OnTape, ParamInfo, ParamTable};
+use crate::read;
 use crate::record::{number, scalar_from_json};
-use crate::{ConfigError, Schedule, read};
+use crate::schedule::Schedule;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
 use burn::tensor::{DType, Device, Tensor, TensorData};

@@ -1,6 +1,7 @@
 //! How a run ended, and what went wrong on the way.
 
-use crate::{Overhead, Record};
+use crate::overhead::Overhead;
+use crate::record::Record;
 use serde::Serialize;
 use std::fmt;
 
@@ -87,18 +88,4 @@ pub struct Fitted<M> {
     pub overhead: Overhead,
     /// What failed without ending the run.
     pub problems: Vec<Problem>,
-}
-
-/// The text of an error with all its causes, for records of what happened.
-///
-/// Our own errors contain their cause; others leave it to whoever prints them.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

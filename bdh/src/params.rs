@@ -10,6 +10,7 @@ mod tensors;
 mod values;
 
 pub(crate) use digest::digests;
+pub use saved::Tensors;
 pub(crate) use saved::{capture, capture_copy, check, converted, restore, restore_copy};
 pub(crate) use states::with_own_states;
 pub(crate) use tensors::{AnyRank, PerParam, are_f32, gradients, updates, weights};

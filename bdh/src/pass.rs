@@ -1,7 +1,9 @@
 //! Forward and backward passes of a step's micro-batches.
 
+use crate::params;
+use crate::probe::Probe;
+use crate::seed;
 use crate::task::Task;
-use crate::{Probe, params, seed};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};

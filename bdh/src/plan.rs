@@ -7,13 +7,11 @@ pub(crate) use keys::check as check_keys;
 pub(crate) use outlook::Metrics;
 pub use outlook::Outlook;
 
-use crate::event::ALWAYS;
+use crate::cadence::{Cadence, MOST_STEPS};
+use crate::clock::Clock;
+use crate::hook::{Hook, Hooks};
 use crate::optim::GroupSummary;
-use crate::{Cadence, Clock, Hooks};
 use std::fmt;
-
-/// Longer runs are not predicted step by step: the list alone would take a gigabyte.
-pub(crate) const MOST_STEPS: u64 = 10_000_000;
 
 /// What fires when, what it records, and which files it leaves. Printed, it is a page.
 #[derive(Debug, Clone)]
@@ -77,7 +75,7 @@ impl PlanRow {
 
     /// Whether it only has hooks that are called whatever the cadence.
     pub(crate) fn is_passive(&self) -> bool {
-        self.hooks != Hooks::NONE && self.hooks.iter().all(|hook| ALWAYS.contains(&hook))
+        self.hooks != Hooks::NONE && self.hooks.iter().all(Hook::is_always_called)
     }
 
     /// `250, 500, 1000 (3×)`: the first few steps and how many there are.

@@ -1,7 +1,7 @@
 //! Taps on activations: what a model shows of its insides to whoever is due on this step.
 
-use crate::DeferredHistogram;
-use crate::ops::widened;
+use crate::deferred::DeferredHistogram;
+use bdh_ops::widened;
 use burn::tensor::Tensor;
 use std::cell::RefCell;
 use std::fmt::Display;

@@ -3,7 +3,7 @@
 //! burn's `Tensor::to_data` is none of the three. On a GPU its bytes are copied when they are first looked at, which may
 //! be steps later, and a device that fails is a panic then.
 
-use crate::sink::panic_text;
+use crate::failure::panic_text;
 use burn::tensor::{AllocationProperty, Tensor, TensorData, Transaction};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,13 +1,14 @@
 //! What a run records: exactly one [`Record`] per step, its keys in order of arrival.
 
-mod histogram;
 mod json;
 mod picture;
 
+use crate::histogram::Histogram;
 pub(crate) use json::{CLOCK, number, scalar_from_json};
 pub use picture::Picture;
 
-use crate::{Clock, Deferred, DeferredHistogram};
+use crate::clock::Clock;
+use crate::deferred::{Deferred, DeferredHistogram};
 use burn::tensor::Tensor;
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -117,17 +118,6 @@ impl Value {
             Self::File { path, kind, .. } => path.as_os_str().len() + kind.len(),
         }
     }
-}
-
-/// Counts of values between edges.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Histogram {
-    /// Ascending; one more than there are counts.
-    pub edges: Vec<f64>,
-    /// Values from an edge up to the next; the last bin includes its upper edge.
-    pub counts: Vec<u64>,
-    /// Values that are NaN or infinite, and so in no bin.
-    pub non_finite: u64,
 }
 
 /// What a callback hands to `log`: a value, or a number that is still on the device.

@@ -2,8 +2,9 @@
 
 mod options;
 
+use crate::cadence::Cadence;
 use crate::callback::{Attach, Callback, OnError};
-use crate::{Cadence, ConfigError};
+use crate::error::ConfigError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -168,7 +169,7 @@ mod tests {
         struct Twice {}
 
         #[crate::callback("registered_twice")]
-        impl crate::Callback for Twice {}
+        impl crate::callback::Callback for Twice {}
     }
 
     mod second {
@@ -176,7 +177,7 @@ mod tests {
         struct Twice {}
 
         #[crate::callback("registered_twice")]
-        impl crate::Callback for Twice {}
+        impl crate::callback::Callback for Twice {}
     }
 
     #[test]

@@ -11,10 +11,10 @@ mod worker;
 
 pub(crate) use exchange::Transport;
 
+use crate::failure::panic_text;
 use crate::params::{self, ParamTable};
 use crate::pass::{Pass, Sums};
 use crate::read;
-use crate::sink::panic_text;
 use crate::task::{Task, Totals};
 use burn::tensor::{Device, Tensor};
 use exchange::Present;
@@ -325,7 +325,9 @@ impl<T: Task> Replicas<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BatchSize, BoxError, Probe};
+    use crate::failure::BoxError;
+    use crate::probe::Probe;
+    use crate::task::BatchSize;
     use burn::module::Module;
     use burn::nn::{Linear, LinearConfig};
 
@@ -349,7 +351,7 @@ mod tests {
     }
 
     fn two_replicas() -> (Replicas<Nothing>, Linear) {
-        let devices = crate::devices("cpu:0-1").expect("the CPU");
+        let devices = crate::device::devices("cpu:0-1").expect("the CPU");
         let model = LinearConfig::new(3, 2).init(&devices[0]);
         let table = Arc::new(ParamTable::of(&model));
         let mut replicas = Replicas::start(&devices, Transport::Host, &table).expect("a thread");
@@ -377,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_frozen_parameter_sets_replicas_apart_too() {
-        let devices = crate::devices("cpu:0-1").expect("the CPU");
+        let devices = crate::device::devices("cpu:0-1").expect("the CPU");
         let model = LinearConfig::new(3, 2).init(&devices[0]).no_grad();
         let table = Arc::new(ParamTable::of(&model));
         let mut replicas = Replicas::<Nothing>::start(&devices, Transport::Host, &table);

@@ -1,22 +1,15 @@
 //! The run directory: who the run is, in a file that any program can read.
 
-use crate::checkpoint::{self, sha256};
-use crate::files::{self, write_atomically};
+use crate::error::ConfigError;
+use crate::feedback::Feedback;
+use crate::files::{self, sha256, write_atomically};
 use crate::outcome::{Outcome, Problem};
-use crate::record::number;
-use crate::{ConfigError, Feedback, Jsonl, Overhead, Record};
+use crate::overhead::Overhead;
+use crate::record::{Record, number};
 use serde::Serialize;
 use serde_json::Value;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-
-mod lock;
-mod traces;
-
-pub(crate) use lock::{LostDir, RunLock};
-pub(crate) use traces::Before;
 
 /// The file of a run directory that says whose it is.
 pub(crate) const FILE: &str = "run.json";
@@ -68,56 +61,6 @@ struct RunFile<'a> {
     overhead: Option<&'a Overhead>,
 }
 
-/// Whether a directory has anything of a run that a new one would spoil: `run.json`, records or checkpoints.
-///
-/// A run that was killed as it began, or refused, may have left its directory, without any of these.
-///
-/// # Examples
-///
-/// ```
-/// assert!(!bdh::holds_run("runs/none"));
-/// ```
-#[must_use]
-pub fn holds_run(dir: impl AsRef<Path>) -> bool {
-    let dir = dir.as_ref();
-    let has_records = fs::symlink_metadata(dir.join(Jsonl::FILE)).is_ok_and(|file| file.len() > 0);
-    fs::symlink_metadata(dir.join(FILE)).is_ok() || has_records || checkpoint::has_any(dir)
-}
-
-/// Makes the run directory unless it is there, and takes it for a run that begins.
-pub(crate) fn claim(dir: &Path) -> Result<RunLock, ConfigError> {
-    fs::create_dir_all(dir)
-        .map_err(|source| ConfigError::RunDir { path: dir.to_owned(), source })?;
-    let lock = RunLock::take(dir)?;
-    // Now that no other process can: one may have begun a run there since somebody looked.
-    if holds_run(dir) {
-        return Err(ConfigError::RunExists { path: dir.to_owned() });
-    }
-    Ok(lock)
-}
-
-/// What the directory's `run.json` says of its run: `running`, though it may have died since; how it ended;
-/// `unknown` if it cannot be read; or `None` if there is none.
-pub(crate) fn status(dir: &Path) -> Option<String> {
-    let file: Option<Value> = match files::read(dir, FILE, files::MAX_JSON) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        text => text.ok().and_then(|text| serde_json::from_slice(&text).ok()),
-    };
-    let status = file.and_then(|file| Some(file.get("status")?.as_str()?.to_owned()));
-    Some(status.unwrap_or_else(|| "unknown".to_owned()))
-}
-
-/// Gives a directory, which the caller has locked, the first name that is free after its own: `a` becomes `a.died-1`.
-pub(crate) fn move_aside(dir: &Path) -> Result<PathBuf, ConfigError> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let mut names = (1..=9_999).map(|n| dir.with_file_name(format!("{name}.died-{n}")));
-    let free = names.find(|path| fs::symlink_metadata(path).is_err());
-    let aside = free.unwrap_or_else(|| dir.with_file_name(format!("{name}.died")));
-    fs::rename(dir, &aside)
-        .map_err(|source| ConfigError::RunDir { path: dir.to_owned(), source })?;
-    Ok(aside)
-}
-
 /// Writes `run.json` of a run that begins.
 pub(crate) fn write_start(info: &RunInfo) -> Result<(), ConfigError> {
     let path = info.dir.clone().unwrap_or_default();
@@ -129,7 +72,7 @@ pub(crate) fn write_start(info: &RunInfo) -> Result<(), ConfigError> {
 pub(crate) fn write_end(
     info: &RunInfo,
     outcome: &Outcome,
-    last: Option<&crate::Record>,
+    last: Option<&crate::record::Record>,
     problems: &[Problem],
     overhead: &Overhead,
 ) -> io::Result<()> {
@@ -197,16 +140,10 @@ fn commit(text: &str) -> Option<String> {
     is_one.then(|| text.to_owned())
 }
 
-/// Seconds since 1970.
-pub(crate) fn now() -> f64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     #[test]

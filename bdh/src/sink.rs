@@ -1,17 +1,17 @@
 //! Where records go. Every sink has a thread of its own; none can slow down or end a run.
 
-mod feedback;
 mod jsonl;
 mod memory;
 mod writer;
 
-pub use feedback::Feedback;
 pub use jsonl::Jsonl;
 pub use memory::MemorySink;
-pub(crate) use writer::{Flushing, Writers, panic_text};
+pub(crate) use writer::Writers;
 
+use crate::failure::BoxError;
 use crate::outcome::{Outcome, Problem};
-use crate::{BoxError, Record, RunInfo};
+use crate::record::Record;
+use crate::run::RunInfo;
 use std::time::Duration;
 
 /// Takes the records of a run, in order, one for each step on which something was logged.

@@ -1,6 +1,7 @@
 //! Where training batches come from.
 
-use crate::{BatchSize, BoxError};
+use crate::failure::BoxError;
+use crate::task::BatchSize;
 use serde_json::Value;
 
 /// An endless, resumable stream of training micro-batches.

@@ -1,8 +1,7 @@
 //! Statistics of weights, gradients and updates: computed where they are, once for all who ask.
 
-use crate::deferred::Leaf;
+use crate::deferred::{Deferred, DeferredHistogram, Leaf};
 use crate::params::{AnyRank, ParamInfo, ParamTable, PerParam};
-use crate::{Deferred, DeferredHistogram};
 use bdh_ops::Moments;
 use burn::tensor::{Device, Tensor};
 use std::cell::OnceCell;

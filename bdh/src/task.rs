@@ -1,8 +1,11 @@
 //! The user's side of training: what a batch is, and how wrong the model is on it.
 
-use crate::lm::{Generated, Sampling, TokenScore};
-use crate::ops::widened;
-use crate::{BoxError, Deferred, Probe, read};
+use crate::deferred::Deferred;
+use crate::failure::BoxError;
+use crate::probe::Probe;
+use crate::read;
+use crate::text::{Generated, Sampling, TokenScore};
+use bdh_ops::widened;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use serde_json::Value;

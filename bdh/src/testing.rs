@@ -18,7 +18,8 @@ pub use resume::resume_exact;
 pub use tiny::tiny_run;
 
 use crate::outcome::{Outcome, Problem, StopReason};
-use crate::{Sink, Value};
+use crate::record::Value;
+use crate::sink::Sink;
 use life::Life;
 use records::{OddRecord, odd_records, plain};
 use scratch::Scratch;

@@ -31,22 +31,28 @@ pub use builder::{Parts, TrainerBuilder};
 pub use replay::{Replay, ReplayBuilder};
 pub use resume::Resume;
 
-use crate::callback::Hook;
 use crate::checkpoint::{self, Saver};
+use crate::clock::Clock;
+use crate::deferred::Deferred;
+use crate::error::{ConfigError, TrainError};
 use crate::event::{Bus, Cx, FitEnd, FitStart, Reader, Timing};
+use crate::failure::{BoxError, chain, panic_text};
+use crate::feedback::Feedback;
 use crate::intervention::Intervention;
-use crate::lm::{Generated, Sampling, TokenScore};
 use crate::optim::Optimizers;
-use crate::outcome::{Fitted, Outcome, Problem, chain};
+use crate::outcome::{Fitted, Outcome, Problem};
 use crate::overhead::Overhead;
 use crate::params::ParamTable;
+use crate::plan::Plan;
 use crate::record::Record;
 use crate::replicas::{Lost, Replicas, Transport};
-use crate::run::{self, LostDir, RunInfo, RunLock};
+use crate::run::{self, RunInfo};
+use crate::run_dir;
+use crate::run_lock::{LostDir, RunLock};
 use crate::signal::SignalWatch;
-use crate::sink::{Sink, Writers, panic_text};
+use crate::sink::{Sink, Writers};
 use crate::task::Task;
-use crate::{BoxError, Clock, ConfigError, Deferred, Feedback, Plan, TrainError};
+use crate::text::{Generated, Sampling, TokenScore};
 use builder::Settings;
 use burn::module::Module;
 use burn::tensor::Device;
@@ -228,7 +234,7 @@ impl<T: Task> Trainer<T> {
     /// that was to be resumed may have deleted the checkpoints and cut the records after its step.
     fn open(&mut self) -> Result<(), ConfigError> {
         let aside = if self.is_begun_again { Some(self.move_aside()?) } else { None };
-        let before = self.info.dir.as_deref().map(run::Before::of);
+        let before = self.info.dir.as_deref().map(run_dir::Before::of);
         let begun = self.begin();
         if begun.is_err()
             && let (Some(before), Some(lock)) = (before, &self.lock)
@@ -247,7 +253,7 @@ impl<T: Task> Trainer<T> {
     fn move_aside(&mut self) -> Result<PathBuf, ConfigError> {
         let dir = self.info.dir.as_deref().unwrap_or(Path::new(""));
         self.verify_dir()?;
-        let aside = run::move_aside(dir)?;
+        let aside = run_dir::move_aside(dir)?;
         self.progress.problems.push(died_early(dir, &aside));
         self.lock = None; // it went along; whoever waits for it looks where its path leads now
         Ok(aside)
@@ -256,7 +262,7 @@ impl<T: Task> Trainer<T> {
     fn begin(&mut self) -> Result<(), ConfigError> {
         if let Some(dir) = &self.info.dir {
             if self.lock.is_none() {
-                self.lock = Some(run::claim(dir)?);
+                self.lock = Some(run_dir::claim(dir)?);
             }
             self.verify_dir()?;
             if let Some(step) = self.info.resumed_at {
@@ -407,8 +413,7 @@ impl<T: Task> Trainer<T> {
         let cx = cx!(self, &self.clock, None, model);
         let resumed = self.info.resumed_at.is_some();
         let event = FitStart { cx, plan: &self.plan, params: &self.table, resumed };
-        self.callbacks
-            .fire(Hook::OnFitStart, &self.bus, self.clock.step, |c| c.on_fit_start(&event))
+        self.callbacks.fire(&event)
     }
 
     /// Calls `on_fit_end`, writes how the run ended to `run.json`, and waits for the sinks.
@@ -460,8 +465,7 @@ impl<T: Task> Trainer<T> {
         let Some(model) = self.model.as_ref() else { return Ok(()) };
         let cx = cx!(self, &self.clock, None, model);
         let event = FitEnd { cx, outcome };
-        let call = |c: &mut dyn crate::Callback| c.on_fit_end(&event);
-        self.callbacks.fire(Hook::OnFitEnd, &self.bus, self.clock.step, call)?;
+        self.callbacks.fire(&event)?;
         let late = self.take_logged()?;
         self.pass_on_lines();
         if let Some(last) = self.progress.last.as_mut().map(Arc::make_mut) {

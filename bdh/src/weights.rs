@@ -1,7 +1,8 @@
 //! Weights from files that others made.
 
-use crate::checkpoint::{self, CheckpointError, Tensors, read_tensors};
-use crate::params::{self, ParamTable};
+use crate::checkpoint::{self, read_tensors};
+use crate::error::CheckpointError;
+use crate::params::{self, ParamTable, Tensors};
 use burn::module::Module;
 use std::io::ErrorKind;
 use std::path::Path;

@@ -1,8 +1,7 @@
 //! Refuses, before the run, the cadences that cannot have been meant.
 
-use super::Cadence;
+use super::{Cadence, MOST_STEPS};
 use crate::clock::{Clock, Span};
-use crate::plan::MOST_STEPS;
 
 /// Why a cadence makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -160,9 +159,8 @@ impl Span {
 
 #[cfg(test)]
 mod tests {
-    use crate::cadence::{at, between, every, last, log_spaced, never};
-    use crate::clock::{fraction, secs, tokens};
-    use crate::{Cadence, Clock};
+    use crate::cadence::{Cadence, at, between, every, last, log_spaced, never};
+    use crate::clock::{Clock, fraction, secs, tokens};
 
     fn complaint(cadence: &Cadence) -> String {
         let per_step = Clock { tokens: 512, samples: 4, ..Clock::default() };

@@ -297,8 +297,7 @@ fn time(digits: &str, unit: u128) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use crate::Cadence;
-    use crate::cadence::{CadenceError, at, every, first, last, log_spaced, start};
+    use crate::cadence::{Cadence, CadenceError, at, every, first, last, log_spaced, start};
     use crate::clock::{fraction, minutes, secs, steps, tokens};
 
     fn parse(text: &str) -> Result<Cadence, String> {

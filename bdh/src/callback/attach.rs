@@ -1,8 +1,7 @@
 //! What a user says about a callback where it is added: when, under which name, with which policy.
 
 use super::{Callback, OnError};
-use crate::Cadence;
-use crate::testing::HookLog;
+use crate::cadence::Cadence;
 
 /// A callback with another cadence, name, error policy or keys than its own.
 pub struct Attached<C> {
@@ -11,15 +10,6 @@ pub struct Attached<C> {
     pub(super) prefix: Option<String>,
     pub(super) cadence: Option<Cadence>,
     pub(super) on_error: Option<OnError>,
-    /// Where a test has its calls written down.
-    pub(super) log: Option<HookLog>,
-}
-
-impl<C: Callback> Attached<C> {
-    /// As it is, with every call of a hook written down.
-    pub(crate) fn logged(callback: C, log: HookLog) -> Self {
-        Self { log: Some(log), ..bare(callback) }
-    }
 }
 
 /// Says when a callback acts and what it is called, on any callback.
@@ -64,23 +54,5 @@ pub trait Attach: Callback + Sized {
 impl<C: Callback> Attach for C {}
 
 fn bare<C>(inner: C) -> Attached<C> {
-    Attached { inner, name: None, prefix: None, cadence: None, on_error: None, log: None }
-}
-
-/// A key with a prefix before the name in its group; a key without a group becomes one.
-pub(crate) fn prefixed(key: &str, prefix: &str) -> String {
-    match key.split_once('/') {
-        Some((group, name)) => format!("{group}/{prefix}/{name}"),
-        None => format!("{key}/{prefix}"),
-    }
-}
-
-/// A file with a prefix as the folder that it is in, within the one it has. A checkpoint, which the trainer writes, is
-/// called as it was asked for.
-pub(crate) fn prefixed_file(file: &str, prefix: &str) -> String {
-    match file.split_once('/') {
-        Some(("checkpoints", _)) => file.to_owned(),
-        Some((folder, name)) => format!("{folder}/{prefix}/{name}"),
-        None => format!("{prefix}/{file}"),
-    }
+    Attached { inner, name: None, prefix: None, cadence: None, on_error: None }
 }

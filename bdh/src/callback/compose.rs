@@ -2,35 +2,95 @@
 //!
 //! "Norms only when asked for" needs no `if` around the builder's chain.
 
-use super::{Attached, Callback, Hook, Hooks, OnError, prefixed, prefixed_file};
-use crate::checkpoint::is_plain_name;
-use crate::event::{
-    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
-    FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
-};
-use crate::{BoxError, Cadence, HookResult, Outlook};
+use super::{Attached, Callback, OnError};
+use crate::cadence::Cadence;
+use crate::failure::{BoxError, HookResult};
+use crate::hook::{Hook, Hooks, hook_table};
+use crate::names::{is_plain_name, prefixed, prefixed_file};
+use crate::plan::Outlook;
 use burn::tensor::Tensor;
 use serde_json::Value;
 
-/// Writes the eleven hooks of a wrapper, each as `$self.each(hook, at, |inner| …)`.
+/// Writes the hooks of a wrapper, each by a macro that is given `self`, the event, the hook and its method.
 macro_rules! forward_hooks {
-    ($each:ident) => {
-        forward_hooks! { $each:
-            on_fit_start OnFitStart FitStart, on_step_start OnStepStart StepStart,
-            on_micro_batch OnMicroBatch MicroBatch, after_backward AfterBackward AfterBackward,
-            before_optimizer_step BeforeOptimizerStep BeforeOptimizerStep,
-            after_optimizer_step AfterOptimizerStep AfterOptimizerStep, on_step OnStep StepEnd,
-            on_eval_batch OnEvalBatch EvalBatch, on_eval OnEval EvalEnd,
-            on_checkpoint OnCheckpoint Checkpointed, on_fit_end OnFitEnd FitEnd
-        }
-    };
-    ($each:ident: $($hook:ident $variant:ident $event:ident),+) => {$(
-        fn $hook(&mut self, at: &$event<'_>) -> HookResult {
-            $each!(self, at, Hook::$variant, $hook)
+    ($each:ident: $($(#[$doc:meta])* $method:ident $hook:ident $event:ident $when:ident,)+) => {$(
+        fn $method(&mut self, at: &crate::event::$event<'_>) -> HookResult {
+            $each!(self, at, Hook::$hook, $method)
         }
     )+};
 }
+pub(crate) use forward_hooks;
 
+/// Writes the named methods that are no hooks, each as a call of the same method of the inner callback.
+macro_rules! forward {
+    ($self:ident, $inner:expr => $($method:ident)+) => { $(forward!(@$method $self, $inner);)+ };
+    (@name $self:ident, $inner:expr) => {
+        fn name(&$self) -> String {
+            $inner.name()
+        }
+    };
+    (@hooks $self:ident, $inner:expr) => {
+        fn hooks(&$self) -> Hooks {
+            $inner.hooks()
+        }
+    };
+    (@cadence $self:ident, $inner:expr) => {
+        fn cadence(&$self) -> Cadence {
+            $inner.cadence()
+        }
+    };
+    (@on_error $self:ident, $inner:expr) => {
+        fn on_error(&$self) -> OnError {
+            $inner.on_error()
+        }
+    };
+    (@keys $self:ident, $inner:expr) => {
+        fn keys(&$self) -> Vec<String> {
+            $inner.keys()
+        }
+    };
+    (@files $self:ident, $inner:expr) => {
+        fn files(&$self, steps: u64) -> Vec<String> {
+            $inner.files(steps)
+        }
+    };
+    (@check $self:ident, $inner:expr) => {
+        fn check(&$self, run: &Outlook<'_>) -> Result<(), BoxError> {
+            $inner.check(run)
+        }
+    };
+    (@listens $self:ident, $inner:expr) => {
+        fn listens(&$self) -> bool {
+            $inner.listens()
+        }
+    };
+    (@config $self:ident, $inner:expr) => {
+        fn config(&$self) -> Value {
+            $inner.config()
+        }
+    };
+    (@state $self:ident, $inner:expr) => {
+        fn state(&$self) -> Value {
+            $inner.state()
+        }
+    };
+    (@load_state $self:ident, $inner:expr) => {
+        fn load_state(&mut $self, state: Value) -> Result<(), BoxError> {
+            $inner.load_state(state)
+        }
+    };
+    (@weights $self:ident, $inner:expr) => {
+        fn weights(&$self) -> Option<Vec<Tensor<1>>> {
+            $inner.weights()
+        }
+    };
+    (@load_weights $self:ident, $inner:expr) => {
+        fn load_weights(&mut $self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
+            $inner.load_weights(weights)
+        }
+    };
+}
+pub(crate) use forward;
 macro_rules! to_inner {
     ($self:ident, $at:ident, $hook:expr, $method:ident) => {
         (**$self).$method($at)
@@ -38,68 +98,13 @@ macro_rules! to_inner {
 }
 
 impl<C: Callback + ?Sized> Callback for Box<C> {
-    fn name(&self) -> String {
-        (**self).name()
-    }
-
-    fn hooks(&self) -> Hooks {
-        (**self).hooks()
-    }
-
-    fn cadence(&self) -> Cadence {
-        (**self).cadence()
-    }
-
-    fn on_error(&self) -> OnError {
-        (**self).on_error()
-    }
-
-    fn keys(&self) -> Vec<String> {
-        (**self).keys()
-    }
-
-    fn files(&self, steps: u64) -> Vec<String> {
-        (**self).files(steps)
-    }
-
-    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
-        (**self).check(run)
-    }
-
-    fn listens(&self) -> bool {
-        (**self).listens()
-    }
-
-    fn config(&self) -> Value {
-        (**self).config()
-    }
-
-    fn state(&self) -> Value {
-        (**self).state()
-    }
-
-    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
-        (**self).load_state(state)
-    }
-
-    fn weights(&self) -> Option<Vec<Tensor<1>>> {
-        (**self).weights()
-    }
-
-    fn load_weights(&mut self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
-        (**self).load_weights(weights)
-    }
-
-    forward_hooks!(to_inner);
+    forward!(self, (**self) => name hooks cadence on_error keys files check listens config state load_state);
+    forward!(self, (**self) => weights load_weights);
+    hook_table!(forward_hooks, to_inner);
 }
 
 macro_rules! to_attached {
-    ($self:ident, $at:ident, $hook:expr, $method:ident) => {{
-        if let Some(log) = &$self.log {
-            log.note($hook, $at.step());
-        }
-        $at.under_prefix($self.prefix.as_deref(), || $self.inner.$method($at))
-    }};
+    ($self:ident, $at:ident, $hook:expr, $method:ident) => {{ $at.under_prefix($self.prefix.as_deref(), || $self.inner.$method($at)) }};
 }
 
 impl<C: Callback> Callback for Attached<C> {
@@ -109,10 +114,6 @@ impl<C: Callback> Callback for Attached<C> {
             (None, Some(prefix)) => format!("{}_{prefix}", self.inner.name()),
             (None, None) => self.inner.name(),
         }
-    }
-
-    fn hooks(&self) -> Hooks {
-        self.inner.hooks()
     }
 
     fn cadence(&self) -> Cadence {
@@ -149,31 +150,8 @@ impl<C: Callback> Callback for Attached<C> {
         }
     }
 
-    fn listens(&self) -> bool {
-        self.inner.listens()
-    }
-
-    fn config(&self) -> Value {
-        self.inner.config()
-    }
-
-    fn state(&self) -> Value {
-        self.inner.state()
-    }
-
-    fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
-        self.inner.load_state(state)
-    }
-
-    fn weights(&self) -> Option<Vec<Tensor<1>>> {
-        self.inner.weights()
-    }
-
-    fn load_weights(&mut self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
-        self.inner.load_weights(weights)
-    }
-
-    forward_hooks!(to_attached);
+    forward!(self, self.inner => hooks listens config state load_state weights load_weights);
+    hook_table!(forward_hooks, to_attached);
 }
 
 macro_rules! to_each {
@@ -181,7 +159,7 @@ macro_rules! to_each {
         for member in $self.iter_mut() {
             // Members keep their own cadences; the list as a whole is due when any of them is.
             let listens = member.hooks().contains($hook);
-            let is_due = crate::event::ALWAYS.contains(&$hook) || $at.is_due(&member.cadence());
+            let is_due = $hook.is_always_called() || $at.is_due(&member.cadence());
             if listens && is_due {
                 member.$method($at)?;
             }
@@ -260,7 +238,7 @@ impl<C: Callback> Callback for Vec<C> {
         }
     }
 
-    forward_hooks!(to_each);
+    hook_table!(forward_hooks, to_each);
 }
 
 macro_rules! to_some {
@@ -330,5 +308,5 @@ impl<C: Callback> Callback for Option<C> {
         }
     }
 
-    forward_hooks!(to_some);
+    hook_table!(forward_hooks, to_some);
 }

@@ -1,12 +1,13 @@
 //! The directories of checkpoints: how one appears whole, and which there are.
 
-use super::{CheckpointError, FOLDER, MODEL, OPTIMIZER, STATE, damaged};
-use crate::files::{self, write_atomically};
-use crate::run::RunLock;
+use super::{FOLDER, MODEL, OPTIMIZER, STATE, damaged};
+use crate::error::CheckpointError;
+use crate::files::{self, hex, sha256, write_atomically};
+use crate::names::is_plain_name;
+use crate::run_lock::RunLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -147,18 +148,6 @@ impl FileEntry {
     }
 }
 
-/// The SHA-256 of some bytes, in hexadecimal digits.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(Sha256::digest(bytes))
-}
-
-fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes whatever is written to it");
-        text
-    })
-}
-
 /// Renames `from` to `to`; what stood at `to` is moved aside first, and deleted last.
 fn replace_dir(from: &Path, to: &Path) -> io::Result<()> {
     let aside = hidden(to, "old");
@@ -242,11 +231,6 @@ pub(super) fn checked_files(dir: &Path) -> Result<Vec<String>, CheckpointError> 
         }
     }
     Ok(manifest.files.into_keys().collect())
-}
-
-/// Whether a name stays in its folder and is shown there.
-pub(crate) fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', ':', '\0'])
 }
 
 fn read_manifest(dir: &Path) -> Result<Manifest, CheckpointError> {

@@ -1,9 +1,11 @@
 //! Writes checkpoints on another thread, while training goes on.
 
-use super::{Checkpoint, CheckpointError, folder};
-use crate::event::CheckpointRequest;
-use crate::run::RunLock;
-use crate::sink::{Flushing, panic_text};
+use super::{Checkpoint, folder};
+use crate::checkpoint::CheckpointRequest;
+use crate::error::CheckpointError;
+use crate::failure::panic_text;
+use crate::flushing::Flushing;
+use crate::run_lock::RunLock;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};

@@ -1,17 +1,15 @@
 //! Tensors to and from safetensors files, one tensor in memory at a time beside those of the checkpoint.
 
-use super::CheckpointError;
+use crate::error::CheckpointError;
+use crate::params::Tensors;
 use burn::tensor::{BoolStore, DType, TensorData};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError, View, serialize_to_file};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
-
-/// Tensors on the host, by name.
-pub type Tensors = BTreeMap<String, TensorData>;
 
 /// Our types of element and theirs. Quantized parameters do not occur in training.
 const TYPES: [(DType, Dtype); 13] = [

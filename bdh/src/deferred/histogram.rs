@@ -1,8 +1,8 @@
 //! Distributions that are still on the device, read together with the numbers of their step.
 
 use super::is_in_host_memory;
-use crate::Histogram;
-use crate::ops::widened;
+use crate::histogram::Histogram;
+use bdh_ops::widened;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, Transaction};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -1,6 +1,6 @@
 //! What the name of a device means, before anything is asked of the machine.
 
-use crate::ConfigError;
+use crate::error::ConfigError;
 use burn::tensor::Device;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::collections::BTreeSet;
@@ -230,7 +230,7 @@ fn found(kind: Kind) -> Result<Vec<Device>, ConfigError> {
     match kind {
         #[cfg(feature = "flex")]
         Kind::Cpu => {
-            crate::ops::start_threads().map_err(|error| {
+            bdh_ops::start_threads().map_err(|error| {
                 ConfigError::Device(format!(
                     "the CPU cannot be used, as the system gives no thread to compute on: {error}; a limit of processes, \
                      `ulimit -u`, or of memory may be reached, and fewer threads are used with `RAYON_NUM_THREADS=1`"
@@ -272,7 +272,7 @@ fn best(kind: Kind) -> Option<Device> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{device, devices};
+    use crate::device::{device, devices};
 
     fn parse(text: &str) -> DeviceSpec {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))

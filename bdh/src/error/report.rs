@@ -1,7 +1,7 @@
 //! Errors as the end of a program shows them.
 
 use super::BoxError;
-use crate::outcome::chain;
+use crate::failure::chain;
 use std::fmt;
 
 /// The result of `main`: an error is printed as a sentence with its causes, where `Box<dyn Error>` prints a `Debug`.
@@ -41,7 +41,8 @@ impl fmt::Debug for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CadenceError, ConfigError, TrainError};
+    use crate::cadence::CadenceError;
+    use crate::error::{ConfigError, TrainError};
     use std::io;
 
     fn refused() -> ConfigError {
@@ -60,7 +61,7 @@ mod tests {
     fn every_error_with_a_cause_shows_it_in_its_own_text() {
         let cause = || -> BoxError { "the cause".into() };
         let disk = || io::Error::other("the cause");
-        let saved = || crate::CheckpointError::Io { path: "a/b".into(), source: disk() };
+        let saved = || crate::error::CheckpointError::Io { path: "a/b".into(), source: disk() };
         let errors: [BoxError; 10] = [
             ConfigError::Callback { name: "a".into(), source: cause() }.into(),
             ConfigError::Syntax(cause()).into(),

@@ -1,7 +1,11 @@
 //! Random crops of one long text: the simplest training data there is.
 
 use super::TokenBatch;
-use crate::{BatchSize, BoxError, ConfigError, Source, seed};
+use crate::error::ConfigError;
+use crate::failure::BoxError;
+use crate::seed;
+use crate::source::Source;
+use crate::task::BatchSize;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;

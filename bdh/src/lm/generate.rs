@@ -1,7 +1,10 @@
 //! Text from a model, one token after the other.
 
-use super::{CausalLm, Sampling, TokenStream, sampling};
-use crate::{BoxError, Probe, seed};
+use super::{CausalLm, TokenStream, sampling};
+use crate::failure::BoxError;
+use crate::probe::Probe;
+use crate::seed;
+use crate::text::{Generated, Sampling};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::sync::Arc;
 
@@ -45,17 +48,6 @@ impl<V: Vocabulary + Sync + ?Sized> Vocabulary for Arc<V> {
     fn token_bytes(&self) -> Vec<u32> {
         (**self).token_bytes()
     }
-}
-
-/// A continuation of a prompt, and how likely the model found each token of it.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Generated {
-    /// What was added to the prompt; bytes that are not valid UTF-8 as `\\xff`.
-    pub text: String,
-    /// The same as ids.
-    pub tokens: Vec<i32>,
-    /// The logarithm of each token's probability in nats, whatever temperature and cuts it was sampled with.
-    pub log_probs: Vec<f64>,
 }
 
 /// Continues prompts, all of them in one batch: a forward pass over the contexts and one device read for each token,

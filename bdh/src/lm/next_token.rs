@@ -1,9 +1,13 @@
 //! The ready task for language models: loss, validation metrics, generation.
 
-use super::generate::{self, Generated, Vocabulary};
-use super::{CausalLm, Sampling, TokenBatch, TokenScore, loss, score};
+use super::generate::{self, Vocabulary};
+use super::{CausalLm, TokenBatch, loss, score};
+use crate::deferred::Deferred;
+use crate::failure::BoxError;
+use crate::probe::Probe;
+use crate::source::Source;
 use crate::task::{BatchSize, Task, Totals};
-use crate::{BoxError, Deferred, Probe, Source};
+use crate::text::{Generated, Sampling, TokenScore};
 use burn::tensor::Tensor;
 use serde_json::Value;
 use std::marker::PhantomData;

@@ -1,36 +1,6 @@
 //! Which token comes next: from logits and a draw to an id.
 
-/// How text is sampled: logits over the temperature, then the `top_k`, then of those the `top_p`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sampling {
-    /// Tokens to add to the prompt.
-    pub max_tokens: usize,
-    /// 0 takes the likeliest token always; 1 samples from the model's own distribution.
-    pub temperature: f64,
-    /// Samples among this many likeliest tokens only.
-    pub top_k: Option<usize>,
-    /// Samples among the fewest likeliest tokens that hold this share of the probability, 0 to 1.
-    ///
-    /// Source: Holtzman et al., 2020, *The Curious Case of Neural Text Degeneration* (arXiv:1904.09751).
-    pub top_p: Option<f64>,
-    /// The same seed gives the same text.
-    pub seed: u64,
-    /// Tokens of context that the model sees at most.
-    pub max_context: usize,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            max_tokens: 64,
-            temperature: 0.0,
-            top_k: None,
-            top_p: None,
-            seed: 0,
-            max_context: 256,
-        }
-    }
-}
+use crate::text::Sampling;
 
 /// Picks the id that a draw in `[0, 1)` falls on.
 pub(super) fn pick(logits: &[f32], how: &Sampling, draw: f64) -> i32 {

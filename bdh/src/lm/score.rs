@@ -1,17 +1,10 @@
 //! How likely a model finds texts that are given.
 
 use super::{CausalLm, TokenBatch, UnknownToken, loss};
-use crate::{BoxError, Probe};
+use crate::failure::BoxError;
+use crate::probe::Probe;
+use crate::text::TokenScore;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-
-/// How a model found one token of a text, given those before it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TokenScore {
-    /// The token's loss, in nats.
-    pub nats: f32,
-    /// Whether it is the model's own prediction, the likeliest of all tokens.
-    pub is_likeliest: bool,
-}
 
 /// Scores each token of each row but the first, in one forward pass over all rows and one device read.
 ///

@@ -1,10 +1,13 @@
 //! What a checkpoint holds of a model: read in one go, and put back to the bit.
 
 use super::{OnTape, ParamInfo, ParamTable, with_own_states};
-use crate::checkpoint::Tensors;
 use crate::read;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, Transaction};
+use std::collections::BTreeMap;
+
+/// Tensors on the host, by name.
+pub type Tensors = BTreeMap<String, TensorData>;
 
 /// Reads everything of `table`, which lists all of the model, in one device read and in PyTorch's layout.
 pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Tensors, String> {

@@ -1,6 +1,6 @@
 //! One tensor for each parameter, whatever its rank: weights, updates, gradients.
 
-use crate::ops::widened;
+use bdh_ops::widened;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};

@@ -1,7 +1,7 @@
 //! Other values in the place of a model's parameters and gradients.
 
 use super::ParamTable;
-use crate::ops::widened;
+use bdh_ops::widened;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, GradientCheckpointingStrategy, Tensor};

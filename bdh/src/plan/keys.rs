@@ -1,7 +1,8 @@
 //! Keys that two record, found in the plan.
 
 use super::{Metrics, PlanRow};
-use crate::{ConfigError, Hooks};
+use crate::error::ConfigError;
+use crate::hook::Hooks;
 
 /// Refuses two that record one key, of the callbacks and the trainer: a record has room for one of them.
 ///
@@ -40,7 +41,7 @@ pub(crate) fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Cadence;
+    use crate::cadence::Cadence;
 
     fn rows(keys: [&[&str]; 2]) -> [PlanRow; 2] {
         let row = |name: &str, keys: &[&str]| PlanRow {

@@ -1,7 +1,9 @@
 //! A run as its callbacks can know it before it begins.
 
 use super::Plan;
-use crate::{BoxError, Cadence, Hooks};
+use crate::cadence::Cadence;
+use crate::failure::BoxError;
+use crate::hook::Hooks;
 use std::cell::{OnceCell, RefCell};
 
 /// The names of an eval's metrics, found out when first asked for.

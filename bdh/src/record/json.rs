@@ -1,7 +1,7 @@
 //! A record as a line of `metrics.jsonl`, there and back.
 
 use super::{Histogram, Record, Value};
-use crate::Clock;
+use crate::clock::Clock;
 use serde_json::{Map, Value as Json, json};
 use std::time::Duration;
 

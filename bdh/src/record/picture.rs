@@ -1,8 +1,8 @@
 //! Pictures that are drawn while the run goes on.
 
 use crate::deferred::DeferredHistogram;
-use crate::sink::panic_text;
-use crate::{BoxError, Histogram};
+use crate::failure::{BoxError, panic_text};
+use crate::histogram::Histogram;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,9 +1,9 @@
 //! One replica, on the thread that owns it.
 
 use super::exchange::{self, Present};
-use crate::Probe;
 use crate::params::{self, ParamTable};
 use crate::pass::{Pass, Sums};
+use crate::probe::Probe;
 use crate::read;
 use crate::task::{Task, Totals};
 use burn::module::Module;

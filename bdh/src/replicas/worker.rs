@@ -1,6 +1,6 @@
 //! A thread that owns something, and does with it what it is asked.
 
-use crate::sink::panic_text;
+use crate::failure::panic_text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};

@@ -2,7 +2,7 @@
 
 use super::lines;
 use crate::files;
-use crate::run::RunLock;
+use crate::run_lock::RunLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -157,8 +157,8 @@ impl Run {
 
     fn read_records(&mut self, keys: &[&str]) -> Result<(), RunError> {
         let unreadable =
-            |source| RunError::Unreadable { path: self.dir.join(crate::Jsonl::FILE), source };
-        let file = match files::open(&self.dir, crate::Jsonl::FILE) {
+            |source| RunError::Unreadable { path: self.dir.join(crate::sink::Jsonl::FILE), source };
+        let file = match files::open(&self.dir, crate::sink::Jsonl::FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file.map_err(unreadable)?,
         };

@@ -1,9 +1,12 @@
 //! `metrics.jsonl`: the authoritative records of a run, one line a step, readable while it grows.
 
 use super::Sink;
+use crate::failure::BoxError;
+use crate::feedback::Feedback;
+use crate::files;
 use crate::outcome::{Outcome, Problem};
-use crate::record::CLOCK;
-use crate::{BoxError, Feedback, Record, RunInfo, files};
+use crate::record::{CLOCK, Record};
+use crate::run::RunInfo;
 use same_file::Handle;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -383,8 +386,9 @@ fn has_name(file: &File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::feedback::Said;
-    use crate::{Clock, Value};
+    use crate::clock::Clock;
+    use crate::feedback::Said;
+    use crate::record::Value;
     use std::fs;
     use std::sync::mpsc::Receiver;
 

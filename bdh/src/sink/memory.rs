@@ -1,7 +1,9 @@
 //! A sink that keeps everything, for tests and for looking at a run from the same program.
 
 use super::Sink;
-use crate::{BoxError, Record, RunInfo};
+use crate::failure::BoxError;
+use crate::record::Record;
+use crate::run::RunInfo;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Keeps all records in memory. Clones share them.

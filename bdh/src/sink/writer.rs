@@ -1,14 +1,16 @@
 //! The threads on which sinks write, and the patience the run has with them.
 
 use super::Sink;
-use super::feedback::{Feedback, Said};
-use crate::outcome::{Outcome, Problem, StopReason, chain};
+use crate::failure::{BoxError, chain, panic_text};
+use crate::feedback::{Feedback, Said};
+use crate::flushing::Flushing;
+use crate::outcome::{Outcome, Problem, StopReason};
+use crate::record::Record;
 use crate::signal::SignalWatch;
-use crate::{BoxError, Record};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -192,24 +194,6 @@ impl Writers {
     }
 }
 
-/// Sinks that were asked to flush, each with its patience; any thread may wait for them.
-#[derive(Default)]
-pub(crate) struct Flushing(Vec<(Duration, Receiver<()>)>);
-
-impl Flushing {
-    /// Waits until each has answered or taken too long; gives the places of those.
-    pub(crate) fn wait(self) -> Vec<usize> {
-        let asked = Instant::now();
-        let is_late = |(patience, answer): &(Duration, Receiver<()>)| {
-            let left = patience.saturating_sub(asked.elapsed());
-            // An answer that can no longer come is one too: the sink has failed, and has told.
-            answer.recv_timeout(left) == Err(RecvTimeoutError::Timeout)
-        };
-        let sinks = self.0.iter().enumerate();
-        sinks.filter(|(_, sink)| is_late(sink)).map(|(index, _)| index).collect()
-    }
-}
-
 impl Writer {
     fn start(sink: Box<dyn Sink>, feedback: &Feedback) -> Self {
         let (name, patience, may_thin) = (sink.name(), sink.patience(), sink.may_thin());
@@ -374,19 +358,13 @@ fn lost(key: &str, step: u64, error: &str) -> Problem {
     }
 }
 
-/// What a panic said, where it said something.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Clock, MemorySink, RunInfo, Value};
+    use crate::clock::Clock;
+    use crate::record::Value;
+    use crate::run::RunInfo;
+    use crate::sink::MemorySink;
 
     /// Hangs on its first record for as long as the other end of the channel lives.
     struct Hung {

@@ -66,7 +66,7 @@ impl Follower {
     }
 
     fn open(&self) -> io::Result<File> {
-        crate::files::open(&self.run_dir, crate::Jsonl::FILE)
+        crate::files::open(&self.run_dir, crate::sink::Jsonl::FILE)
     }
 
     fn forget(&mut self) {

@@ -8,7 +8,7 @@ mod runs;
 mod tests;
 
 use super::scratch::Scratch;
-use crate::Callback;
+use crate::callback::Callback;
 use runs::{diverging_run, fit};
 
 /// Checks that a callback keeps what [`Callback`] promises to a run: all that [`CallbackCheck`] can check of it

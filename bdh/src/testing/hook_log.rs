@@ -2,8 +2,14 @@
 
 mod script;
 
-use crate::callback::{Attached, Callback, Hook};
+use crate::cadence::Cadence;
+use crate::callback::{Callback, OnError, forward, forward_hooks};
+use crate::failure::{BoxError, HookResult};
+use crate::hook::{Hook, Hooks, hook_table};
+use crate::plan::Outlook;
+use burn::tensor::Tensor;
 pub(super) use script::{Call, difference};
+use serde_json::Value;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -60,13 +66,13 @@ pub struct HookLog(Arc<Mutex<Vec<Call>>>);
 
 impl HookLog {
     /// The callback, with every call of a hook of it written down here.
-    pub fn of<C: Callback>(&self, callback: C) -> Attached<C> {
-        Attached::logged(callback, self.clone())
+    pub fn of<C: Callback>(&self, callback: C) -> impl Callback + use<C> {
+        Logged { inner: callback, log: self.clone() }
     }
 
     /// A callback that has all eleven hooks, and does nothing but write down their calls here.
     #[must_use]
-    pub fn callback(&self) -> Attached<impl Callback + use<>> {
+    pub fn callback(&self) -> impl Callback + use<> {
         self.of(AllHooks)
     }
 
@@ -88,7 +94,7 @@ impl HookLog {
         }
     }
 
-    pub(crate) fn note(&self, hook: Hook, step: u64) {
+    fn note(&self, hook: Hook, step: u64) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Call { step, hook });
     }
 
@@ -114,3 +120,22 @@ impl fmt::Debug for HookLog {
 struct AllHooks;
 
 impl Callback for AllHooks {}
+
+/// A callback whose calls are written down.
+struct Logged<C> {
+    inner: C,
+    log: HookLog,
+}
+
+macro_rules! to_logged {
+    ($self:ident, $at:ident, $hook:expr, $method:ident) => {{
+        $self.log.note($hook, $at.step());
+        $self.inner.$method($at)
+    }};
+}
+
+impl<C: Callback> Callback for Logged<C> {
+    forward!(self, self.inner => name hooks cadence on_error keys files check listens config state load_state);
+    forward!(self, self.inner => weights load_weights);
+    hook_table!(forward_hooks, to_logged);
+}

@@ -1,9 +1,12 @@
 //! One life of a sink under test, from `make` to its end.
 
 use super::scratch::Scratch;
-use crate::outcome::{Outcome, Problem, chain};
-use crate::sink::panic_text;
-use crate::{BoxError, Feedback, Record, RunInfo, Sink};
+use crate::failure::{BoxError, chain, panic_text};
+use crate::feedback::Feedback;
+use crate::outcome::{Outcome, Problem};
+use crate::record::Record;
+use crate::run::RunInfo;
+use crate::sink::Sink;
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

@@ -1,7 +1,11 @@
 //! The queue between a run and its sinks, for benches and stress tests.
 
-use crate::sink::Writers;
-use crate::{BoxError, Feedback, Outcome, Problem, Record, RunInfo, Sink};
+use crate::failure::BoxError;
+use crate::feedback::Feedback;
+use crate::outcome::{Outcome, Problem};
+use crate::record::Record;
+use crate::run::RunInfo;
+use crate::sink::{Sink, Writers};
 use std::sync::Arc;
 
 /// Sinks on their threads, as a trainer has them, without the trainer.

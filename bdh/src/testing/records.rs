@@ -2,7 +2,9 @@
 
 use super::Value;
 use super::scratch::Scratch;
-use crate::{Clock, Histogram, Record};
+use crate::clock::Clock;
+use crate::histogram::Histogram;
+use crate::record::Record;
 use std::path::PathBuf;
 use std::time::Duration;
 

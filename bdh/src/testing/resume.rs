@@ -2,8 +2,13 @@
 
 use super::callback::recorded::matches;
 use super::scratch::Scratch;
-use crate::checkpoint::{Checkpoint, Tensors};
-use crate::{Attach, Cadence, Jsonl, Resume, Task, TrainerBuilder, at, latest_checkpoint, on_step};
+use crate::cadence::{Cadence, at};
+use crate::callback::{Attach, on_step};
+use crate::checkpoint::{Checkpoint, latest_checkpoint};
+use crate::params::Tensors;
+use crate::sink::Jsonl;
+use crate::task::Task;
+use crate::trainer::{Resume, TrainerBuilder};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -179,9 +184,10 @@ fn without(mut record: Value, measured: &[&str]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::panic_text;
+    use crate::event::StepEnd;
+    use crate::failure::panic_text;
+    use crate::seed;
     use crate::testing::tiny_run;
-    use crate::{StepEnd, seed};
     use std::panic::catch_unwind;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;

@@ -1,7 +1,10 @@
 //! A check is worth something if it fails where it should.
 
 use super::*;
-use crate::{BoxError, Jsonl, MemorySink, Record, RunInfo};
+use crate::failure::BoxError;
+use crate::record::Record;
+use crate::run::RunInfo;
+use crate::sink::{Jsonl, MemorySink};
 use std::fs;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,7 +69,7 @@ impl Drop for Last {
 /// What the check says of a sink; nothing if it conforms.
 fn said(make: impl Fn() -> Bad) -> String {
     let checked = catch_unwind(AssertUnwindSafe(|| sink_conforms(|_| make())));
-    checked.err().map(|panic| crate::sink::panic_text(&*panic)).unwrap_or_default()
+    checked.err().map(|panic| crate::failure::panic_text(&*panic)).unwrap_or_default()
 }
 
 /// Checks that a sink that does this is refused, and why.

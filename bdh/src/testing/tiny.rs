@@ -1,13 +1,16 @@
 //! A language model of some hundred parameters and data without end, alike in every run.
 
-use crate::burn::{self, module::Module, nn, tensor::Int, tensor::Tensor, tensor::TensorData};
-use crate::lm::Vocabulary;
-use crate::{
-    BatchSize, BoxError, CausalLm, NextToken, Probe, Source, Task, TokenBatch, Trainer,
-    TrainerBuilder,
-};
+use crate::failure::BoxError;
+use crate::lm::{CausalLm, NextToken, TokenBatch, Vocabulary};
+use crate::probe::Probe;
+use crate::source::Source;
+use crate::task::{BatchSize, Task};
+use crate::trainer::{Trainer, TrainerBuilder};
+use burn::module::Module;
 use burn::module::Param;
 use burn::optim::AdamWConfig;
+use burn::tensor::{Int, Tensor, TensorData};
+use burn::{self, nn};
 use serde_json::{Value, json};
 
 /// How many token ids there are.

@@ -4,21 +4,25 @@ mod devices;
 
 use super::dispatch::Callbacks;
 use super::{Progress, Resume, Trainer};
-use crate::callback::{Callback, Hooks};
+use crate::cadence::{Cadence, CadenceError};
+use crate::callback::Callback;
 use crate::checkpoint;
+use crate::clock::Clock;
+use crate::device;
+use crate::error::ConfigError;
 use crate::event::Bus;
+use crate::feedback::Feedback;
+use crate::hook::Hooks;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
 use crate::params::{self, ParamTable};
-use crate::plan::{Metrics, check_keys};
+use crate::plan::{Metrics, Plan, PlanRow, check_keys};
 use crate::replicas::Replicas;
-use crate::run::{self, RunInfo};
+use crate::run::RunInfo;
+use crate::run_dir;
+use crate::schedule::Schedule;
 use crate::sink::{Jsonl, Sink};
-use crate::task::Totals;
-use crate::{
-    BatchSize, Cadence, CadenceError, Clock, ConfigError, Feedback, Plan, PlanRow, Schedule, Task,
-    device,
-};
+use crate::task::{BatchSize, Task, Totals};
 use burn::module::Module;
 use burn::optim::DynOptimizer;
 use burn::tensor::Device;
@@ -69,7 +73,7 @@ pub struct Parts<T: Task> {
     exchange_on_host: bool,
     /// The steps on which all replicas are read, parameters and buffers, and compared to the bit. Defaults to every 1,000
     /// and the last.
-    #[builder(default = "crate::every(1000) | Cadence::Last", setter(into))]
+    #[builder(default = "crate::cadence::every(1000) | Cadence::Last", setter(into))]
     check_replicas: Cadence,
     /// Largest global L2 norm that the gradients may have; larger ones are scaled down to it, on the
     /// device, as PyTorch's `clip_grad_norm_` does. Unset, nothing is clipped.
@@ -307,7 +311,7 @@ impl<T: Task> Parts<T> {
             return Err(ConfigError::Missing { field: "run_dir" });
         }
         if let Some(dir) = &self.run_dir
-            && run::holds_run(dir)
+            && run_dir::holds_run(dir)
             && !self.resumes_in(dir)
         {
             return Err(ConfigError::RunExists { path: dir.clone() });
@@ -529,7 +533,7 @@ pub(super) fn info(dir: Option<&Path>, settings: &Settings, config: Value) -> Ru
         resumed_at: None,
         resumed_record: None,
         notes: Vec::new(),
-        started_at: run::now(),
+        started_at: crate::clock::now(),
         feedback: Feedback::default(),
     }
 }

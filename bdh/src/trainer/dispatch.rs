@@ -2,15 +2,18 @@
 
 mod owners;
 
-use crate::callback::{Callback, Hook, Hooks, OnError};
-use crate::checkpoint::{self, Checkpoint, Tensors};
-use crate::event::{ALWAYS, Bus};
-use crate::outcome::{Problem, chain};
+use crate::cadence::Cadence;
+use crate::callback::{Callback, Event, OnError};
+use crate::checkpoint::{self, Checkpoint};
+use crate::clock::Clock;
+use crate::config_change;
+use crate::error::{ConfigError, TrainError};
+use crate::failure::{BoxError, chain, panic_text};
+use crate::hook::{Hook, Hooks};
+use crate::outcome::Problem;
 use crate::overhead::OverheadRow;
-use crate::params::{self, ParamTable};
-use crate::plan::{Metrics, Outlook};
-use crate::sink::panic_text;
-use crate::{BoxError, Cadence, Clock, ConfigError, HookResult, Plan, TrainError, config_change};
+use crate::params::{self, ParamTable, Tensors};
+use crate::plan::{Metrics, Outlook, Plan};
 use burn::tensor::Device;
 use owners::Owners;
 use serde_json::{Map, Value};
@@ -121,12 +124,7 @@ impl Callbacks {
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_off) {
             slot.is_due = is_due(&slot.cadence);
             slot.cost.due += u64::from(slot.is_due && in_training);
-            let always = ALWAYS.iter().filter(|hook| slot.hooks.contains(**hook));
-            let wanted = if slot.is_due {
-                slot.hooks
-            } else {
-                always.fold(Hooks::NONE, |hooks, hook| hooks.with(*hook))
-            };
+            let wanted = if slot.is_due { slot.hooks } else { slot.hooks.always_called() };
             self.wanted = self.wanted.union(wanted);
             self.listening |= slot.is_due && slot.callback.listens();
         }
@@ -140,14 +138,9 @@ impl Callbacks {
     /// Calls a hook of everybody who is due, times it, and treats failures and panics by policy.
     ///
     /// One that aborts the run does so when everybody has been called.
-    pub(crate) fn fire(
-        &mut self,
-        hook: Hook,
-        bus: &Bus,
-        step: u64,
-        mut call: impl FnMut(&mut dyn Callback) -> HookResult,
-    ) -> Result<(), TrainError> {
-        let always = ALWAYS.contains(&hook);
+    pub(crate) fn fire<E: Event>(&mut self, event: &E) -> Result<(), TrainError> {
+        let (hook, bus, step) = (E::HOOK, event.cx().bus, event.cx().step());
+        let always = hook.is_always_called();
         let mut aborted = Ok(());
         let mut clashes = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
@@ -158,7 +151,7 @@ impl Callbacks {
             let reads = bus.reads.get();
             let logged = bus.logged.borrow().len();
             let began = Instant::now();
-            let result = catch_unwind(AssertUnwindSafe(|| call(&mut *slot.callback)));
+            let result = catch_unwind(AssertUnwindSafe(|| event.call(&mut *slot.callback)));
             let took = began.elapsed();
             slot.cost.host += took;
             slot.cost.host_when_due += if always { Duration::ZERO } else { took };

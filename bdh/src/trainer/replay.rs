@@ -5,12 +5,14 @@ mod builder;
 pub use builder::ReplayBuilder;
 
 use super::{Done, MODEL_IS_IN, Trainer};
-use crate::checkpoint::{Checkpoint, CheckpointError, State, Tensors};
+use crate::checkpoint::{Checkpoint, State};
+use crate::error::CheckpointError;
+use crate::error::TrainError;
 use crate::outcome::{Fitted, Outcome};
-use crate::params;
+use crate::params::{self, Tensors};
+use crate::plan::Plan;
 use crate::record::Record;
 use crate::task::Task;
-use crate::{Plan, TrainError};
 use std::path::{Path, PathBuf};
 
 /// Runs callbacks over the checkpoints of a run that is over, and records what they log.
@@ -131,7 +133,7 @@ impl<T: Task> Trainer<T> {
         let loss = record.and_then(|record| record.scalar("train/loss")).unwrap_or(f64::NAN);
         let done = Done { loss: Some(loss.into()), ..Done::untrained() };
         self.on_step(&done)?;
-        if self.settings.eval != crate::Cadence::Never {
+        if self.settings.eval != crate::cadence::Cadence::Never {
             self.eval(&done)?;
         }
         self.bus.requests.take();

@@ -2,12 +2,20 @@
 
 use super::dispatch::Stateful;
 use super::{MODEL_IS_IN, Trainer};
-use crate::checkpoint::{self, Checkpoint, CheckpointError, list_checkpoints};
+use crate::checkpoint::{self, Checkpoint, list_checkpoints};
+use crate::config_change::{self, ConfigChange};
+use crate::error::CheckpointError;
+use crate::error::ConfigError;
+use crate::failure::chain;
+use crate::files;
+use crate::names::is_plain_name;
 use crate::optim::OptimizerState;
-use crate::outcome::{Problem, chain};
-use crate::run::{self, RunLock};
+use crate::outcome::Problem;
+use crate::params;
+use crate::record::{Record, Value};
+use crate::run_dir;
+use crate::run_lock::RunLock;
 use crate::task::Task;
-use crate::{ConfigChange, ConfigError, Record, Value, config_change, files, params};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -89,7 +97,7 @@ impl<T: Task> Trainer<T> {
     pub(super) fn resume(&mut self, from: Resume, allowed: &[String]) -> Result<(), ConfigError> {
         let dir = self.info.dir.clone();
         // A directory without a run is taken when the run begins, as one that has still to be made.
-        if let Some(dir) = dir.as_ref().filter(|dir| run::holds_run(dir)) {
+        if let Some(dir) = dir.as_ref().filter(|dir| run_dir::holds_run(dir)) {
             self.lock = Some(RunLock::take(dir)?);
             checkpoint::recover(&dir.join(checkpoint::FOLDER))
                 .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
@@ -138,11 +146,11 @@ impl<T: Task> Trainer<T> {
 
     /// Prepares for a run whose directory has nothing to go on from.
     fn begin_again(&mut self, dir: &Path) -> Result<(), ConfigError> {
-        if !run::holds_run(dir) {
+        if !run_dir::holds_run(dir) {
             self.lock = None; // another process may have moved the run aside in this instant
             return Ok(());
         }
-        match run::status(dir).as_deref() {
+        match run_dir::status(dir).as_deref() {
             // It died, or its `run.json` was lost or damaged. What there is of it is kept aside: it may have ended.
             Some("running" | "unknown") | None => {
                 self.is_begun_again = true;
@@ -213,7 +221,7 @@ impl<T: Task> Trainer<T> {
             return Ok(());
         }
         for (name, pinned) in saved_as.iter().filter(|(name, _)| !dir.join(name).exists()) {
-            if checkpoint::is_plain_name(name) {
+            if is_plain_name(name) {
                 Checkpoint::copy(from, &dir.join(name), *pinned, self.lock.as_ref())?;
             }
         }

@@ -1,12 +1,13 @@
 //! Saving a run so that it can go on: captured between two steps, written while training goes on.
 
 use super::{Done, MODEL_IS_IN, Trainer};
-use crate::TrainError;
-use crate::callback::{Callback, Hook};
-use crate::checkpoint::{self, Checkpoint, Job, Saved, State};
-use crate::event::{CheckpointRequest, Checkpointed, Cx};
+use crate::checkpoint::{self, Checkpoint, CheckpointRequest, Job, Saved, State};
+use crate::error::TrainError;
+use crate::event::{Checkpointed, Cx};
+use crate::failure::chain;
+use crate::hook::Hook;
 use crate::optim::OptimizerState;
-use crate::outcome::{Problem, chain};
+use crate::outcome::Problem;
 use crate::params;
 use crate::task::Task;
 use std::collections::BTreeMap;
@@ -121,7 +122,6 @@ impl<T: Task> Trainer<T> {
         let model = self.model.as_ref().expect(MODEL_IS_IN);
         let cx = cx!(self, &self.clock, done.previous.as_ref(), model);
         let event = Checkpointed { cx, path, pinned };
-        let call = |c: &mut dyn Callback| c.on_checkpoint(&event);
-        self.callbacks.fire(Hook::OnCheckpoint, &self.bus, self.clock.step, call)
+        self.callbacks.fire(&event)
     }
 }

@@ -1,14 +1,18 @@
 //! Between two steps: eval, requests, checkpoints, and the one record.
 
 use super::{Done, MODEL_IS_IN, Trainer, checkpoint_name};
-use crate::callback::{Callback, Hook};
-use crate::event::{Bus, CheckpointRequest, Cx, EvalBatch, EvalEnd, EvalReport, StepEnd, Timing};
+use crate::cadence::Cadence;
+use crate::checkpoint::CheckpointRequest;
+use crate::deferred;
+use crate::error::TrainError;
+use crate::event::{Bus, Cx, EvalBatch, EvalEnd, EvalReport, StepEnd, Timing};
+use crate::hook::Hook;
 use crate::outcome::{Problem, StopReason};
+use crate::params;
 use crate::record::{Logged, Record, Value};
 use crate::signal::SignalWatch;
 use crate::stats::Stats;
 use crate::task::{Task, Totals};
-use crate::{Cadence, TrainError, deferred, params};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use std::collections::HashMap;
@@ -41,8 +45,7 @@ impl<T: Task> Trainer<T> {
         let weights = Stats::new(&self.table, || params::weights(model));
         let weights = &weights;
         let event = StepEnd { cx, loss, weights, skipped, timing, timing_total, flops_per_token };
-        let call = |c: &mut dyn Callback| c.on_step(&event);
-        self.callbacks.fire(Hook::OnStep, &self.bus, self.clock.step, call)
+        self.callbacks.fire(&event)
     }
 
     /// Evaluates, heeds requests, saves, and records. Tells why the run is to stop, if it is.
@@ -127,8 +130,7 @@ impl<T: Task> Trainer<T> {
             self.task.eval(&without_tape, batch, &mut totals);
             if self.callbacks.want(Hook::OnEvalBatch) {
                 let event = EvalBatch { cx, index, count: batches.len() };
-                let call = |c: &mut dyn Callback| c.on_eval_batch(&event);
-                self.callbacks.fire(Hook::OnEvalBatch, &self.bus, step, call)?;
+                self.callbacks.fire(&event)?;
             }
         }
         let summed = self.replicas.add_up(theirs, &mut totals, &self.device);
@@ -140,7 +142,7 @@ impl<T: Task> Trainer<T> {
             cx.log(format!("val/{name}"), value.clone());
         }
         read(&self.bus, step, &mut self.progress.overhead.reads)?;
-        let value = |deferred: &crate::Deferred| deferred.value().unwrap_or(f64::NAN);
+        let value = |deferred: &crate::deferred::Deferred| deferred.value().unwrap_or(f64::NAN);
         let metrics = metrics.iter().map(|(name, metric)| (name.clone(), value(metric))).collect();
         let report = EvalReport { metrics, took: began.elapsed() };
         self.progress.overhead.eval += report.took;
@@ -154,8 +156,7 @@ impl<T: Task> Trainer<T> {
             self.task.summarize(&totals)
         };
         let event = EvalEnd { cx, report: &report, eval_of: &eval_of };
-        let call = |c: &mut dyn Callback| c.on_eval(&event);
-        self.callbacks.fire(Hook::OnEval, &self.bus, step, call)
+        self.callbacks.fire(&event)
     }
 
     /// Sends the step's record to the sinks: whatever was logged, read together.

@@ -1,16 +1,21 @@
 //! Inside one step: from batches to moved parameters.
 
 use super::{MODEL_IS_IN, Trainer};
-use crate::callback::{Callback, Hook};
 use crate::clip::Clipping;
+use crate::clock::Clock;
+use crate::deferred::Deferred;
+use crate::error::TrainError;
 use crate::event::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Cx, MicroBatch, StepStart,
 };
+use crate::hook::Hook;
 use crate::intervention::{Intervene, Verdict};
+use crate::params;
 use crate::pass::Sums;
+use crate::probe::{Probe, Tap};
+use crate::seed;
 use crate::stats::Stats;
 use crate::task::{BatchSize, Task};
-use crate::{Clock, Deferred, Probe, Tap, TrainError, params, seed};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use std::cell::RefCell;
@@ -93,7 +98,7 @@ impl<T: Task> Trainer<T> {
         let model = self.model.as_ref().expect(MODEL_IS_IN);
         let cx = cx!(self, &self.clock, Some(previous), model);
         let event = StepStart { cx };
-        self.callbacks.fire(Hook::OnStepStart, &self.bus, step, |c| c.on_step_start(&event))?;
+        self.callbacks.fire(&event)?;
 
         let count = batches.len();
         let pass = self.replicas.pass(self.settings.seed, step, count);
@@ -114,8 +119,7 @@ impl<T: Task> Trainer<T> {
                 let gradients = Stats::new(&self.table, || params::gradients(model, &more.grads));
                 let (gradients, size) = (&gradients, sizes[index]);
                 let event = MicroBatch { cx, index, count, size, loss: &loss, gradients };
-                let call = |c: &mut dyn Callback| c.on_micro_batch(&event);
-                self.callbacks.fire(Hook::OnMicroBatch, &self.bus, step, call)?;
+                self.callbacks.fire(&event)?;
             }
             sums = Some(match sums.take() {
                 None => more,
@@ -246,8 +250,7 @@ impl<T: Task> Trainer<T> {
         let cx = cx!(self, &self.clock, Some(previous), model);
         let weights = Stats::new(&self.table, || params::weights(model));
         let event = AfterBackward { cx, loss, weights: &weights, gradients, activations };
-        let call = |c: &mut dyn Callback| c.after_backward(&event);
-        self.callbacks.fire(Hook::AfterBackward, &self.bus, self.clock.step, call)
+        self.callbacks.fire(&event)
     }
 
     /// Lets every intervention act; whether to go on with the step, and the factor on learning rates.
@@ -269,7 +272,7 @@ impl<T: Task> Trainer<T> {
             let mut at = Intervene { cx, table, replace: &mut replace, lr_factor };
             let result = catch_unwind(AssertUnwindSafe(|| intervention.intervene(&mut at)));
             let result = result.unwrap_or_else(|panic| {
-                Err(format!("it panicked: {}", crate::sink::panic_text(&*panic)).into())
+                Err(format!("it panicked: {}", crate::failure::panic_text(&*panic)).into())
             });
             let answer = result.map_err(|source| TrainError::Callback {
                 callback: intervention.name(),
@@ -299,8 +302,7 @@ impl<T: Task> Trainer<T> {
         let grad_norm = clipping.map(|clipping| &clipping.norm);
         let clip_coefficient = clipping.map(|clipping| &clipping.coefficient);
         let event = BeforeOptimizerStep { cx, gradients, grad_norm, clip_coefficient, lrs };
-        let call = |c: &mut dyn Callback| c.before_optimizer_step(&event);
-        self.callbacks.fire(Hook::BeforeOptimizerStep, &self.bus, self.clock.step, call)
+        self.callbacks.fire(&event)
     }
 
     fn after_optimizer_step(
@@ -313,8 +315,7 @@ impl<T: Task> Trainer<T> {
         let weights = Stats::new(&self.table, || params::weights(model));
         let updates = Stats::new(&self.table, || params::updates(before, model));
         let event = AfterOptimizerStep { cx, weights: &weights, updates: &updates };
-        let call = |c: &mut dyn Callback| c.after_optimizer_step(&event);
-        self.callbacks.fire(Hook::AfterOptimizerStep, &self.bus, self.clock.step, call)
+        self.callbacks.fire(&event)
     }
 }
 
@@ -328,13 +329,17 @@ fn uneven(first: BatchSize, other: BatchSize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Clock, TrainError, params, testing};
+    use crate::clock::Clock;
+    use crate::error::TrainError;
+    use crate::params;
+    use crate::testing;
 
     #[test]
     fn replicas_that_differ_end_the_run_on_the_steps_on_which_they_are_compared() {
-        let devices = crate::devices("cpu:0-1").expect("the CPU");
+        let devices = crate::device::devices("cpu:0-1").expect("the CPU");
         let run = testing::tiny_run(10).grad_accum_steps(2).devices(devices);
-        let mut trainer = run.check_replicas(crate::every(5)).build().expect("a valid run");
+        let mut trainer =
+            run.check_replicas(crate::cadence::every(5)).build().expect("a valid run");
         trainer.open().expect("nothing to write");
         let model = trainer.model.take().expect("between steps it is in");
         let halved =

@@ -178,7 +178,7 @@ impl<'a> Work<'a> {
             why: None,
             host: host(),
             pid: None,
-            began_at: crate::run::now(),
+            began_at: crate::clock::now(),
             seconds: 0.0,
         })
     }

@@ -1,7 +1,8 @@
 //! That a configuration builds by name what is built in code.
 
 use super::CallbackCheck;
-use crate::{Callback, OnError, callbacks_from_toml, registered_callbacks};
+use crate::callback::{Callback, OnError};
+use crate::registry::{callbacks_from_toml, registered_callbacks};
 
 impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     /// Checks that a configuration builds by name what is built in code, with what was said in

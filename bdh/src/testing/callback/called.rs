@@ -2,11 +2,11 @@
 
 use super::CallbackCheck;
 use super::runs::{MICRO_BATCHES, fit, run};
-use crate::callback::Hook;
-use crate::event::ALWAYS;
+use crate::callback::Callback;
+use crate::hook::Hook;
+use crate::plan::Plan;
 use crate::testing::hook_log::{Call, HookLog, difference};
 use crate::testing::scratch::Scratch;
-use crate::{Callback, Plan};
 
 impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     /// Checks that its hooks are called on the steps that the plan says, each in its place, that it writes the files
@@ -22,7 +22,7 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         whole.check(&name);
 
         let of_steps = |call: &Call| {
-            !ALWAYS.contains(&call.hook) || [Hook::OnFitStart, Hook::OnFitEnd].contains(&call.hook)
+            !call.hook.is_always_called() || [Hook::OnFitStart, Hook::OnFitEnd].contains(&call.hook)
         };
         let called: Vec<_> = hooks.calls().into_iter().filter(of_steps).collect();
         let planned = planned_calls(&whole.plan, &name, whole.steps());
@@ -48,7 +48,7 @@ fn planned_calls(plan: &Plan, name: &str, steps: u64) -> Option<Vec<Call>> {
     let row = plan.rows.iter().find(|row| row.name == name)?;
     let firings = row.firings.as_ref()?.iter().copied().filter(|step| *step <= steps);
     let of_a_step = |step| {
-        let hooks = row.hooks.iter().filter(|hook| !ALWAYS.contains(hook));
+        let hooks = row.hooks.iter().filter(|hook| !hook.is_always_called());
         hooks.flat_map(move |hook| {
             let times = if hook == Hook::OnMicroBatch { MICRO_BATCHES } else { 1 };
             std::iter::repeat_n(Call { step, hook }, times)

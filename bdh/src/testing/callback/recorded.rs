@@ -2,9 +2,13 @@
 
 use super::CallbackCheck;
 use super::runs::{Line, Run, fit, run};
+use crate::cadence::{Cadence, at, every};
+use crate::callback::{Attach, Callback, on_step};
+use crate::checkpoint::Checkpoint;
+use crate::event::StepEnd;
 use crate::testing::scratch::Scratch;
 use crate::testing::tiny::TinyTask;
-use crate::{Attach, Cadence, Callback, Checkpoint, StepEnd, TrainerBuilder, at, every, on_step};
+use crate::trainer::TrainerBuilder;
 use std::collections::BTreeSet;
 
 impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {

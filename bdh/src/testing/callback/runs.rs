@@ -1,8 +1,13 @@
 //! The runs in which callbacks are checked.
 
+use crate::cadence::{every, last};
+use crate::outcome::{Fitted, Outcome};
 use crate::params::{self, ParamTable};
+use crate::plan::Plan;
+use crate::record::Record;
+use crate::sink::{Jsonl, MemorySink};
 use crate::testing::tiny::{self, Tiny, TinyTask};
-use crate::{Fitted, Jsonl, MemorySink, Outcome, Plan, Record, TrainerBuilder, every, last};
+use crate::trainer::TrainerBuilder;
 use burn::optim::{AdamWConfig, SgdConfig};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;

@@ -2,8 +2,11 @@
 
 use super::recorded::matches;
 use super::*;
-use crate::sink::panic_text;
-use crate::{AfterBackward, BoxError, Cadence, Deferred, HookResult, StepEnd, callback, every};
+use crate::cadence::{Cadence, every};
+use crate::callback;
+use crate::deferred::Deferred;
+use crate::event::{AfterBackward, StepEnd};
+use crate::failure::{BoxError, HookResult, panic_text};
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -93,7 +96,7 @@ impl Callback for Bad {
             "stops" if at.step() == 5 => at.stop("enough"),
             "stops early" if at.step() == 2 => at.stop("enough"),
             "overrides" => at.log("train/loss", 1.0),
-            "measures" => at.log("bad/steps", crate::run::now()),
+            "measures" => at.log("bad/steps", crate::clock::now()),
             "writes" => std::fs::write(at.run_dir().ok_or("no directory")?.join("bad.txt"), "")?,
             "fails" => return Err("it failed".into()),
             _ => {}

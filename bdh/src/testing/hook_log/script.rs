@@ -1,6 +1,6 @@
 //! The text form of calls of hooks, and how two of them differ.
 
-use crate::callback::Hook;
+use crate::hook::Hook;
 use std::fmt;
 
 /// One call of a hook.

@@ -1,9 +1,11 @@
 //! Whether devices can share a run, and how they exchange gradients and weights.
 
 use super::Parts;
+use crate::device;
+use crate::error::ConfigError;
 use crate::params::{self, ParamInfo, ParamTable};
 use crate::replicas::Transport;
-use crate::{ConfigError, Task, device};
+use crate::task::Task;
 
 impl<T: Task> Parts<T> {
     /// Whether the devices can share a step, and the model is where it is expected.

@@ -1,18 +1,25 @@
 //! Composes a replay, and refuses what could never be called in one.
 
 use super::Replay;
-use crate::callback::{Callback, Hook, Hooks};
-use crate::checkpoint::{self, Checkpoint, CheckpointError, State};
+use crate::cadence::Cadence;
+use crate::callback::Callback;
+use crate::checkpoint::{self, Checkpoint, State};
+use crate::clock::Clock;
+use crate::device;
+use crate::error::CheckpointError;
+use crate::error::ConfigError;
 use crate::event::Bus;
+use crate::failure::chain;
+use crate::hook::{Hook, Hooks};
 use crate::optim::Optimizers;
-use crate::outcome::chain;
-use crate::plan::{Metrics, check_keys};
+use crate::params::ParamTable;
+use crate::plan::{Metrics, Plan, PlanRow, check_keys};
 use crate::replicas::{Replicas, Transport};
 use crate::sink::Sink;
+use crate::task::Task;
 use crate::trainer::builder::{Settings, add_jsonl, check_val, info, metrics_of, table_of};
 use crate::trainer::dispatch::Callbacks;
 use crate::trainer::{Progress, Trainer};
-use crate::{Cadence, Clock, ConfigError, ParamTable, Plan, PlanRow, Task, device};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -255,7 +262,7 @@ fn plan(
     let row = |name: String, hooks, keys| PlanRow {
         name,
         hooks,
-        cadence: crate::at(steps.iter().copied()),
+        cadence: crate::cadence::at(steps.iter().copied()),
         firings: Some(steps.to_vec()),
         keys,
     };

@@ -1,9 +1,18 @@
 //! Counting values into a histogram.
 
-use super::Histogram;
-
 /// Values that are looked at together, so that the compiler can use vectors.
 const LANES: usize = 16;
+
+/// Counts of values between edges.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histogram {
+    /// Ascending; one more than there are counts.
+    pub edges: Vec<f64>,
+    /// Values from an edge up to the next; the last bin includes its upper edge.
+    pub counts: Vec<u64>,
+    /// Values that are NaN or infinite, and so in no bin.
+    pub non_finite: u64,
+}
 
 impl Histogram {
     /// Counts `values` into `bins` bins of one width, from the least finite value to the greatest.

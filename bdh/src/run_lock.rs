@@ -1,7 +1,6 @@
 //! One process a run directory, and one directory a run.
 
-use crate::ConfigError;
-use crate::error::DirLoss;
+use crate::error::{ConfigError, DirLoss};
 use same_file::Handle;
 use std::fs::{self, File, Metadata, TryLockError};
 use std::io;

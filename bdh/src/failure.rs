@@ -1,0 +1,30 @@
+//! Errors and panics of unknown types, and their texts.
+
+/// An error of somebody else's making, with its cause.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What every hook returns: an error is treated by the callback's [`OnError`](crate::OnError).
+pub type HookResult = Result<(), BoxError>;
+
+/// The text of an error with all its causes, for records of what happened.
+///
+/// Our own errors contain their cause; others leave it to whoever prints them.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// What a panic said, where it said something.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
