@@ -107,7 +107,7 @@ pub use intervention::{Intervene, Intervention, Verdict};
 pub use inventory;
 pub use lm::{CausalLm, NextToken, TokenBatch};
 pub use optim::{Group, GroupSummary};
-pub use outcome::{Fitted, Outcome, Problem, StopReason};
+pub use outcome::{Fitted, Outcome, Problem, StopReason, chain as with_causes};
 pub use overhead::{Overhead, OverheadRow};
 pub use params::{ParamInfo, ParamTable};
 pub use plan::{Outlook, Plan, PlanRow};
