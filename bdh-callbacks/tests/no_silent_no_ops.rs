@@ -7,8 +7,8 @@ use bdh::OnError::{Abort, Disable};
 use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::Tensor;
 use bdh::{
-    BatchSize, BoxError, Callback, NextToken, Probe, Source, Task, TokenBatch, Totals, TrainError,
-    Trainer, callback, every, last, on_eval, start, warmup_cosine,
+    BatchSize, BoxError, Callback, NextToken, Probe, Task, TokenBatch, Totals, TrainError, Trainer,
+    callback, every, last, on_eval, start, warmup_cosine,
 };
 use bdh_callbacks::{
     Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, Finite, ForecastEnd,
@@ -222,30 +222,11 @@ fn a_run_whose_task_has_no_position_is_not_resumed() {
     assert!(error.starts_with("cannot resume: ") && error.ends_with(expected), "{error}");
 }
 
-/// Rows whose source does not know where it stands.
-struct Lost(tiny::Rows);
-
-impl Source for Lost {
-    type Batch = TokenBatch;
-
-    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        self.0.next_batch()
-    }
-
-    fn position(&self) -> Value {
-        Value::Null
-    }
-
-    fn seek(&mut self, _: &Value) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_run_whose_source_has_no_position_is_not_resumed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = || {
-        let task = NextToken::new(Lost(tiny::Rows::of(2)), tiny::val());
+        let task = NextToken::new(tiny::Lost(tiny::Rows::of(2)), tiny::val());
         let run = Trainer::builder(task, Tiny::new(0.0)).stop_on_signals(false).steps(4);
         run.optimizer(AdamWConfig::new().build(), 0.01).run_dir(dir.path()).checkpoint(last())
     };

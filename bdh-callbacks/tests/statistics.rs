@@ -13,7 +13,9 @@ use bdh::{
     Attach, BatchSize, BoxError, Callback, Fitted, Histogram, MemorySink, Probe, Record, RunInfo,
     Sink, Task, Trainer, Value, at, callbacks_from_toml, every, last, never,
 };
-use bdh_callbacks::{Activations, Clipping, Histograms, Norms, Overlay, Ratios, Ridges};
+use bdh_callbacks::{
+    Activations, Clipping, Histograms, Norms, Overlay, ParamFilter, Ratios, Ridges,
+};
 use std::path::Path;
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
@@ -270,6 +272,35 @@ fn pictures_reach_the_sinks_in_the_record_of_their_step_and_are_whole_when_the_r
     }
     let files = std::fs::read_dir(dir.join("histograms")).expect("a folder").count();
     assert_eq!(files, 4, "nothing partial is left");
+}
+
+#[test]
+fn pictures_of_two_in_one_run_are_in_folders_of_their_own() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path().join("run");
+    let of = |params: &str| {
+        let overlay = Overlay::builder().cadence(last()).params(ParamFilter::from(params)).build();
+        let ridges = Ridges::builder().cadence(last()).params(ParamFilter::from(params)).build();
+        (overlay.expect("valid settings"), ridges.expect("valid settings"))
+    };
+    let ((overlay, ridges), (other_overlay, other_ridges)) = (of("embed*"), of("head.weight"));
+    let run = tiny::run(2).run_dir(&dir).sink(MemorySink::default());
+    let run = run.callback(overlay).callback(other_overlay.prefix("head"));
+    let run = run.callback(ridges).callback(other_ridges.prefix("head")).build();
+    let run = run.expect("each has keys and files of its own");
+    let announced = run.plan().files.clone();
+    assert_eq!(run.fit().expect("a run that completes").problems, []);
+    for file in ["weights_2.png", "gradients_2.png", "ridge_embed.weight.png"] {
+        assert!(dir.join("histograms").join(file).is_file(), "{file}");
+    }
+    for file in ["weights_2.png", "gradients_2.png", "ridge_head.weight.png"] {
+        assert!(dir.join("histograms/head").join(file).is_file(), "{file}");
+    }
+    for file in ["histograms/weights_2.png", "histograms/head/weights_2.png"] {
+        assert!(announced.iter().any(|announced| announced == file), "{announced:?}");
+    }
+    let read = |file: &str| std::fs::read(dir.join("histograms").join(file)).expect("a picture");
+    assert_ne!(read("weights_2.png"), read("head/weights_2.png"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::failure::BoxError;
 pub use report::{Report, Result};
 
 use crate::config_change::{self, ConfigChange};
-use crate::failure::chain;
+use crate::failure::with_causes;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ pub enum ConfigError {
         places: String,
     },
     /// A callback's settings cannot work: in no run, or not in this one.
-    #[error("the settings of callback `{name}` are wrong: {}", chain(&**source))]
+    #[error("the settings of callback `{name}` are wrong: {}", with_causes(&**source))]
     Callback {
         /// The callback's name.
         name: String,
@@ -87,13 +87,13 @@ pub enum ConfigError {
         source: BoxError,
     },
     /// A configuration text is not valid TOML or YAML, or not a list of callbacks.
-    #[error("the callback configuration cannot be read: {}", chain(&**.0))]
+    #[error("the callback configuration cannot be read: {}", with_causes(&**.0))]
     Syntax(#[source] BoxError),
     /// The parameters and the groups do not fit together.
     #[error("parameter groups: {0}")]
     Groups(String),
     /// The model cannot take a batch of the validation data.
-    #[error("validation batch {batch} cannot be used: {}", chain(&**source))]
+    #[error("validation batch {batch} cannot be used: {}", with_causes(&**source))]
     ValData {
         /// Its place among [`val_batches`](crate::Task::val_batches), from 0.
         batch: usize,
@@ -197,7 +197,7 @@ pub enum TrainError {
     #[error("the trainer is not configured correctly: {0}")]
     Config(#[from] ConfigError),
     /// A callback whose policy is [`OnError::Abort`](crate::OnError::Abort), or an intervention, failed.
-    #[error("`{callback}` failed in `{hook}` at step {step}: {}", chain(&**source))]
+    #[error("`{callback}` failed in `{hook}` at step {step}: {}", with_causes(&**source))]
     Callback {
         /// The callback's or intervention's name.
         callback: String,
@@ -209,7 +209,7 @@ pub enum TrainError {
         source: BoxError,
     },
     /// The training data could not be read.
-    #[error("the training data failed at step {step}: {}", chain(&**source))]
+    #[error("the training data failed at step {step}: {}", with_causes(&**source))]
     Data {
         /// The step under way.
         step: u64,

@@ -6,10 +6,25 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// What every hook returns: an error is treated by the callback's [`OnError`](crate::OnError).
 pub type HookResult = Result<(), BoxError>;
 
-/// The text of an error with all its causes, for records of what happened.
+/// Gives an error and all its causes as one sentence.
 ///
-/// Our own errors contain their cause; others leave it to whoever prints them.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+/// A cause that the text before it contains is not repeated: our own errors contain their cause, others leave it to the
+/// program that prints them.
+///
+/// # Examples
+///
+/// ```
+/// let missing = std::io::Error::other(bdh::BoxError::from("the disk is full"));
+/// assert_eq!(bdh::with_causes(&missing), "the disk is full");
+///
+/// #[derive(Debug, thiserror::Error)]
+/// #[error("`run.json` cannot be written")]
+/// struct Unwritten(#[source] std::io::Error);
+///
+/// assert_eq!(bdh::with_causes(&Unwritten(missing)), "`run.json` cannot be written: the disk is full");
+/// ```
+#[must_use]
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     for cause in std::iter::successors(error.source(), |cause| cause.source()) {
         let cause = cause.to_string();

@@ -110,7 +110,7 @@ pub use event::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, Cx, EvalBatch, EvalEnd,
     EvalReport, FitEnd, FitStart, MicroBatch, StepEnd, StepStart, Timing,
 };
-pub use failure::{BoxError, HookResult};
+pub use failure::{BoxError, HookResult, with_causes};
 pub use feedback::Feedback;
 pub use histogram::Histogram;
 pub use hook::{Hook, Hooks};

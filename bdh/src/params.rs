@@ -201,8 +201,39 @@ impl ModuleVisitor for Lister {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+    use burn::nn::{BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
     use burn::tensor::Device;
+
+    /// A linear layer that is trained and one that is frozen, a norm with running states, and buffers.
+    #[derive(Module, Debug)]
+    pub(super) struct Net {
+        pub(super) trained: Linear,
+        pub(super) frozen: Linear,
+        pub(super) norm: BatchNorm,
+        pub(super) table: Param<Tensor<1, Int>>,
+        mask: Param<Tensor<1, Bool>>,
+    }
+
+    pub(super) fn net(device: &Device) -> Net {
+        let table = Tensor::from_data([7, 8, 9], device);
+        let mask = Tensor::from_data([true, false], device);
+        Net {
+            trained: LinearConfig::new(3, 2).init(device),
+            frozen: LinearConfig::new(2, 2).init(device).no_grad(),
+            norm: BatchNormConfig::new(2).init(device),
+            table: Param::initialized(ParamId::new(), table),
+            mask: Param::initialized(ParamId::new(), mask),
+        }
+    }
+
+    impl Net {
+        /// One forward pass, which moves the running states of the norm.
+        pub(super) fn pass(&self, device: &Device) {
+            let batch = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [0.0, 5.0, 1.0]], device);
+            let hidden = self.frozen.forward(self.trained.forward(batch));
+            self.norm.forward(hidden.unsqueeze_dim::<3>(2));
+        }
+    }
 
     #[derive(Module, Debug)]
     struct Block {

@@ -36,7 +36,7 @@ use crate::clock::Clock;
 use crate::deferred::Deferred;
 use crate::error::{ConfigError, TrainError};
 use crate::event::{Bus, Cx, FitEnd, FitStart, Reader, Timing};
-use crate::failure::{BoxError, chain, panic_text};
+use crate::failure::{BoxError, panic_text, with_causes};
 use crate::feedback::Feedback;
 use crate::intervention::Intervention;
 use crate::optim::Optimizers;
@@ -285,7 +285,7 @@ impl<T: Task> Trainer<T> {
         for sink in &mut self.sinks {
             let (field, value) = ("sink", sink.name());
             sink.open(&self.info).map_err(|error| {
-                let expected = format!("which cannot be opened: {}", chain(&*error));
+                let expected = format!("which cannot be opened: {}", with_causes(&*error));
                 ConfigError::Invalid { field, value, expected }
             })?;
         }
@@ -517,7 +517,7 @@ fn unnoted(step: u64, error: &std::io::Error) -> Problem {
 fn outcome_of(ended: &Result<Outcome, TrainError>) -> Outcome {
     match ended {
         Ok(outcome) => outcome.clone(),
-        Err(error) => Outcome::Failed(chain(error)),
+        Err(error) => Outcome::Failed(with_causes(error)),
     }
 }
 

@@ -8,8 +8,8 @@ mod tiny;
 use bdh::burn::optim::{AdamWConfig, SgdConfig};
 use bdh::{
     Attach, BoxError, Callback, Checkpoint, CheckpointError, ConfigError, Fitted, HookResult,
-    Intervene, Intervention, MemorySink, NextToken, Source, StepEnd, TokenBatch, Trainer, Verdict,
-    at, callback, every, last, latest_checkpoint, start,
+    Intervene, Intervention, MemorySink, NextToken, StepEnd, Trainer, Verdict, at, callback, every,
+    last, latest_checkpoint, start,
 };
 use serde_json::{Value, json};
 use std::error::Error;
@@ -381,25 +381,6 @@ fn change(path: &Path, change: impl FnOnce(&mut Checkpoint)) {
     checkpoint.write(path, false).expect("written");
 }
 
-/// Rows whose source does not know where it stands.
-struct Lost(tiny::Rows);
-
-impl Source for Lost {
-    type Batch = TokenBatch;
-
-    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        self.0.next_batch()
-    }
-
-    fn position(&self) -> Value {
-        Value::Null
-    }
-
-    fn seek(&mut self, _: &Value) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_position_that_only_the_checkpoint_or_only_the_task_has_is_not_enough() {
     let _alone = tiny::alone();
@@ -407,7 +388,7 @@ fn a_position_that_only_the_checkpoint_or_only_the_task_has_is_not_enough() {
     fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
     let path = saved(dir.path(), 2);
 
-    let task = NextToken::new(Lost(tiny::Rows::of(tiny::ROWS)), tiny::val());
+    let task = NextToken::new(tiny::Lost(tiny::Rows::of(tiny::ROWS)), tiny::val());
     let run = Trainer::builder(task, tiny::Tiny::new(0.0)).stop_on_signals(false).steps(2);
     let run = run.optimizer(AdamWConfig::new().build(), 0.01).run_dir(dir.path()).resume(&*path);
     let error = run.allow_changed(["trainer", "groups"]).build().err().expect("no position");

@@ -11,6 +11,8 @@
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
 
+#[path = "support/grown.rs"]
+mod grown;
 #[path = "support/many.rs"]
 mod many;
 #[expect(dead_code, reason = "growth goes by medians, not by ratios of rounds")]
@@ -24,8 +26,9 @@ use bdh::runs::{Keys, Run, Table, read_all};
 use bdh::{Attach, MemorySink, Probe, Task, TrainerBuilder, on_step};
 use bdh_callbacks::Norms;
 use bdh_examples as _; // for the allocator that our programs have
+use grown::grow;
 use many::{Idle, Many, SumUp, bare};
-use paired::{Variant, measure, time};
+use paired::time;
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;
@@ -108,33 +111,6 @@ fn read(dir: &Path, runs: u64) -> Vec<Run> {
     let found = read_all([dir], &Keys::new("val_bpb"));
     assert_eq!((found.runs.len() as u64, found.errors.len()), (runs, 0));
     found.runs
-}
-
-/// Times what `once` does at each size, and prints how it grows.
-///
-/// Size 0, which may come first, is what the others have anyway.
-fn grow(what: &str, unit: &str, sizes: &[u64], rounds: usize, once: impl Fn(u64) -> Duration) {
-    let once = &once;
-    let variant = |size: &u64| {
-        let size = *size;
-        Variant::new(size.to_string(), move || once(size))
-    };
-    let times = measure(&mut sizes.iter().map(variant).collect::<Vec<_>>(), rounds);
-    let micros: Vec<_> = times.iter().map(|times| times.median().as_secs_f64() * 1e6).collect();
-    let base = if sizes[0] == 0 { micros[0] } else { 0.0 };
-    println!("\n{what:<44} {:>12} {:>14} {:>8}", "µs", format!("µs a {unit}"), "growth");
-    for (place, (size, time)) in sizes.iter().zip(&micros).enumerate() {
-        let over = time - base;
-        let each = if *size == 0 { String::new() } else { format!("{:.3}", over / *size as f64) };
-        let growth = place.checked_sub(1).filter(|before| sizes[*before] > 0).map(|before| {
-            let factor = (*size as f64 / sizes[before] as f64).ln();
-            format!("{:.2}", (over / (micros[before] - base)).ln() / factor)
-        });
-        println!("{size:<44} {time:>12.1} {each:>14} {:>8}", growth.unwrap_or_default());
-    }
-    if sizes[0] == 0 {
-        println!("{:<44} {:>12.0}", "steps/s of the empty loop", 1e6 / base);
-    }
 }
 
 fn main() {

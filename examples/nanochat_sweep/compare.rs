@@ -91,7 +91,7 @@ pub(crate) fn read(of: &RunsArgs, keys: &Keys) -> Result<Vec<Run>, BoxError> {
     let dirs = &of.dirs;
     let mut found = runs::read_all(dirs, keys);
     for error in &found.errors {
-        remark("warning", crate::page::with_causes(error));
+        remark("warning", bdh::with_causes(error));
     }
     for dir in dirs {
         let (mut logs, errors) = wandb::read_runs(dir, keys);

@@ -1,6 +1,6 @@
 //! What a program says, on lines that fit a terminal.
 
-use bdh::{ConfigError, printable};
+use bdh::{ConfigError, printable, with_causes};
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -38,21 +38,6 @@ pub fn error(error: &(dyn Error + 'static)) {
 /// Prints a warning on stderr, where a quiet run has nothing else to say.
 pub fn warn(text: impl Display) {
     print(io::stderr(), &format!("warning: {text}"));
-}
-
-/// An error and its causes as one sentence; a cause that an error's own text contains is there already.
-#[must_use]
-pub fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 fn wrapped(text: &str) -> String {

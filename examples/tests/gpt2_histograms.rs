@@ -187,6 +187,18 @@ fn weights_of_gpt_2_come_with_their_words() {
 }
 
 #[test]
+fn gpt_2s_words_encode_a_long_text_without_spaces() {
+    let place = Place::new();
+    fs::create_dir(place.at("gpt2")).expect("a new folder");
+    pretrained(&place.at("gpt2"));
+    let words = Tokenizer::gpt2(&place.at("gpt2")).expect("both files");
+    let text = "lie".repeat(400_000 / 3); // one piece, in which a look through all of it for each merge takes minutes
+    let ids = words.encode(&text);
+    assert_eq!(ids, [256, 101].repeat(400_000 / 3));
+    assert_eq!(words.decode(&ids), text);
+}
+
+#[test]
 fn the_end_of_a_text_is_found_by_its_name() {
     let place = Place::new();
     fs::create_dir(place.at("gpt2")).expect("a new folder");

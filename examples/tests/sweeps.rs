@@ -107,6 +107,40 @@ fn compare_shows_the_values_of_the_last_step_where_steps_are_recorded_seldom() {
 }
 
 #[test]
+#[cfg(unix)]
+fn every_file_of_a_sweep_and_of_its_runs_has_the_mode_that_the_umask_gives() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    for (umask, of_files, of_folders) in [("022", 0o644, 0o755), ("077", 0o600, 0o700)] {
+        let place = Place::new();
+        sweep_file(&place, "");
+        // The umask belongs to a process, so a shell sets it for the program alone.
+        let program = place.command("").get_program().to_owned();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"]).arg(program);
+        let words = "sweep tiny.yaml --count 2 -- --num-iterations 2 --save-every 1";
+        shell.args(words.split(' ')).current_dir(place.0.path());
+        let ended = Ended::from(shell.output().expect("a shell"));
+        assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{}", ended.out);
+
+        let made: Vec<_> =
+            place.files().into_keys().filter(|path| path.starts_with(place.at("runs"))).collect();
+        for name in
+            ["tiny/sweep.yaml", "tiny/seed", "tiny/trials/0001.json", "tiny/trial-0001/run.json"]
+        {
+            assert!(made.contains(&place.at("runs").join(name)), "{name} is not in {made:?}");
+        }
+        let checkpoint = place.at("runs/tiny/trial-0001/checkpoints/step_00000002");
+        assert!(made.iter().filter(|path| path.starts_with(&checkpoint)).count() > 3, "{made:?}");
+        for path in made {
+            let mode = path.metadata().expect("it is there").permissions().mode() & 0o777;
+            let expected = if path.is_dir() { of_folders } else { of_files };
+            assert_eq!(mode, expected, "{} is {mode:o} where the umask is {umask}", path.display());
+        }
+    }
+}
+
+#[test]
 fn a_trial_that_cannot_work_is_a_row_and_stops_no_other() {
     let place = Place::new();
     sweep_file(&place, "");

@@ -36,7 +36,7 @@ pub use read::{read_run, read_runs};
 pub use repair::{Repaired, repair};
 pub use settings::{Mode, Resume, SettingsError, sweep_values};
 
-use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink};
+use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink, with_causes};
 use session::Session;
 use settings::{Given, Settings};
 use std::error::Error;
@@ -249,12 +249,7 @@ impl Sink for Wandb {
 
 /// An error that ends the sink, and how to send what is in the log all the same.
 fn with_command(session: &Session, error: &(dyn Error + 'static)) -> BoxError {
-    let mut causes = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        causes += &format!(": {error}");
-        cause = error.source();
-    }
+    let causes = with_causes(error);
     let folder = text::shell(&session.folder.root);
     format!("{causes}; what is in its log is sent with: wandb sync {folder}").into()
 }

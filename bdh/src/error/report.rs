@@ -1,7 +1,7 @@
 //! Errors as the end of a program shows them.
 
 use super::BoxError;
-use crate::failure::chain;
+use crate::failure::with_causes;
 use std::fmt;
 
 /// The result of `main`: an error is printed as a sentence with its causes, where `Box<dyn Error>` prints a `Debug`.
@@ -27,7 +27,7 @@ impl<E: Into<BoxError>> From<E> for Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&chain(&*self.0))
+        f.write_str(&with_causes(&*self.0))
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
         ];
         for error in errors {
             assert!(error.to_string().ends_with(": the cause"), "{error}");
-            assert_eq!(chain(&*error), error.to_string(), "a cause is told once");
+            assert_eq!(with_causes(&*error), error.to_string(), "a cause is told once");
         }
     }
 }

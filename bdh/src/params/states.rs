@@ -74,46 +74,22 @@ impl ModuleMapper for Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::params::tests::{Net, net};
     use crate::params::{ParamTable, capture};
-    use burn::module::ParamId;
-    use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
     use burn::tensor::{Device, GradientCheckpointingStrategy};
-
-    #[derive(Module, Debug)]
-    struct Net {
-        trained: Linear,
-        frozen: Linear,
-        norm: BatchNorm,
-        table: Param<Tensor<1, Int>>,
-    }
-
-    fn net(device: &Device) -> Net {
-        let table = Tensor::from_data([7, 8, 9], device);
-        Net {
-            trained: LinearConfig::new(3, 2).init(device),
-            frozen: LinearConfig::new(2, 2).init(device).no_grad(),
-            norm: BatchNormConfig::new(2).init(device),
-            table: Param::initialized(ParamId::new(), table),
-        }
-    }
-
-    fn pass(net: &Net, device: &Device) {
-        let batch = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [0.0, 5.0, 1.0]], device);
-        net.norm.forward(net.frozen.forward(net.trained.forward(batch)).unsqueeze_dim::<3>(2));
-    }
 
     #[test]
     fn a_pass_of_one_is_unknown_to_the_other_and_all_else_is_as_it_was() {
         let device = Device::flex().autodiff().gradient_checkpointing();
         let net = net(&device);
-        pass(&net, &device);
+        net.pass(&device);
         let table = ParamTable::with_frozen(&net);
         let before = capture(&net, &table).expect("the CPU reads");
         let own = with_own_states(&net);
         assert_eq!(ParamTable::with_frozen(&own), table);
         assert_eq!(ParamTable::of(&own), ParamTable::of(&net));
         assert_eq!(capture(&own, &table), Ok(before.clone()));
-        pass(&own, &device);
+        own.pass(&device);
         assert_eq!(capture(&net, &table), Ok(before.clone()));
         assert_ne!(capture(&own, &table), Ok(before));
         let strategy = |net: &Net| net.trained.weight.val().gradient_checkpointing_strategy();

@@ -1,7 +1,7 @@
 //! The threads on which sinks write, and the patience the run has with them.
 
 use super::Sink;
-use crate::failure::{BoxError, chain, panic_text};
+use crate::failure::{BoxError, panic_text, with_causes};
 use crate::feedback::{Feedback, Said};
 use crate::flushing::Flushing;
 use crate::outcome::{Outcome, Problem, StopReason};
@@ -298,7 +298,7 @@ fn work(
         let error = match handled {
             Ok(Ok(())) if last => return,
             Ok(Ok(())) => continue,
-            Ok(Err(error)) => chain(&*error),
+            Ok(Err(error)) => with_causes(&*error),
             Err(panic) => format!("it panicked: {}", panic_text(&*panic)),
         };
         let consequence = "it is closed, and the run goes on without it".to_owned();

@@ -1,7 +1,7 @@
 //! One life of a sink under test, from `make` to its end.
 
 use super::scratch::Scratch;
-use crate::failure::{BoxError, chain, panic_text};
+use crate::failure::{BoxError, panic_text, with_causes};
 use crate::feedback::Feedback;
 use crate::outcome::{Outcome, Problem};
 use crate::record::Record;
@@ -114,7 +114,9 @@ impl<'a, S: Sink> Life<'a, S> {
         let began = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| call(&mut self.sink))) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => violated(&self.name, what, &format!("it failed: {}", chain(&*error))),
+            Ok(Err(error)) => {
+                violated(&self.name, what, &format!("it failed: {}", with_causes(&*error)))
+            }
             Err(panic) => {
                 violated(&self.name, what, &format!("it panicked: {}", panic_text(&*panic)))
             }

@@ -8,7 +8,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::clock::Clock;
 use crate::config_change;
 use crate::error::{ConfigError, TrainError};
-use crate::failure::{BoxError, chain, panic_text};
+use crate::failure::{BoxError, panic_text, with_causes};
 use crate::hook::{Hook, Hooks};
 use crate::outcome::Problem;
 use crate::overhead::OverheadRow;
@@ -177,7 +177,7 @@ impl Callbacks {
                 who: callback,
                 during: hook.name().to_owned(),
                 step,
-                error: chain(&*error),
+                error: with_causes(&*error),
                 consequence: "it is switched off, and the run goes on without it".to_owned(),
             });
         }
@@ -272,7 +272,7 @@ pub(super) struct Stateful<'a> {
 impl Stateful<'_> {
     /// The error for a state that is not taken.
     pub(super) fn unfit(&self, name: &str, error: &(dyn std::error::Error + 'static)) -> String {
-        format!("the state of {} `{name}`: {}", self.kind, chain(error))
+        format!("the state of {} `{name}`: {}", self.kind, with_causes(error))
     }
 
     /// The note on one that the checkpoint does not know, if that is allowed.

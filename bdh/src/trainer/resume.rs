@@ -6,7 +6,7 @@ use crate::checkpoint::{self, Checkpoint, list_checkpoints};
 use crate::config_change::{self, ConfigChange};
 use crate::error::CheckpointError;
 use crate::error::ConfigError;
-use crate::failure::chain;
+use crate::failure::with_causes;
 use crate::files;
 use crate::names::is_plain_name;
 use crate::optim::OptimizerState;
@@ -138,7 +138,7 @@ impl<T: Task> Trainer<T> {
             who: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             during: "resume".to_owned(),
             step: 0,
-            error: chain(error),
+            error: with_causes(error),
             consequence: "the run goes on from an older one".to_owned(),
         }));
         Ok(whole)

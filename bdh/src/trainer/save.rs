@@ -4,7 +4,7 @@ use super::{Done, MODEL_IS_IN, Trainer};
 use crate::checkpoint::{self, Checkpoint, CheckpointRequest, Job, Saved, State};
 use crate::error::TrainError;
 use crate::event::{Checkpointed, Cx};
-use crate::failure::chain;
+use crate::failure::with_causes;
 use crate::hook::Hook;
 use crate::optim::OptimizerState;
 use crate::outcome::Problem;
@@ -61,7 +61,7 @@ impl<T: Task> Trainer<T> {
                 who: who.clone(),
                 during: "checkpoint".to_owned(),
                 step,
-                error: chain(error),
+                error: with_causes(error),
                 consequence: "older checkpoints stay".to_owned(),
             });
         }

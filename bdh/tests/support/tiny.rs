@@ -118,6 +118,25 @@ impl Source for Rows {
     }
 }
 
+/// Rows whose source does not know where it stands.
+pub(crate) struct Lost(pub(crate) Rows);
+
+impl Source for Lost {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        self.0.next_batch()
+    }
+
+    fn position(&self) -> Value {
+        Value::Null
+    }
+
+    fn seek(&mut self, _: &Value) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
 /// Ids as letters.
 pub(crate) struct Letters;
 

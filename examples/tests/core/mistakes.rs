@@ -1,8 +1,8 @@
 //! What is wrong with a bundle is told with its file, line and field.
 
 use crate::core_bundle;
+use bdh::with_causes;
 use bdh_examples::core::{Bundle, CoreError, Kind, TASKS};
-use bdh_examples::page::with_causes;
 use std::fs;
 use std::path::Path;
 

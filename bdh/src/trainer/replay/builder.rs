@@ -9,7 +9,7 @@ use crate::device;
 use crate::error::CheckpointError;
 use crate::error::ConfigError;
 use crate::event::Bus;
-use crate::failure::chain;
+use crate::failure::with_causes;
 use crate::hook::{Hook, Hooks};
 use crate::optim::Optimizers;
 use crate::params::ParamTable;
@@ -247,7 +247,7 @@ fn find(paths: &[PathBuf]) -> Result<Vec<(u64, PathBuf)>, ConfigError> {
 
 fn unusable(path: &Path, error: &CheckpointError) -> ConfigError {
     let value = path.display().to_string();
-    let expected = format!("which cannot be replayed: {}", chain(error));
+    let expected = format!("which cannot be replayed: {}", with_causes(error));
     ConfigError::Invalid { field: "checkpoints", value, expected }
 }
 

@@ -1,0 +1,79 @@
+//! How long the BPE tokenizers take for text without spaces, all of which is one piece to GPT-2.
+//!
+//! ```text
+//! cargo bench --profile dev -p bdh-examples --bench tokenizers
+//! ```
+//!
+//! Ours is trained on burn's Rust sources, and GPT-2's encoder has as many merges of the same text. They encode the
+//! letters of that text without what is between them, one letter again and again, and the text as it is. A µs a KB is
+//! a ms a MB; `growth` is as in the bench of that name: 1 is linear, 2 is quadratic.
+
+#![expect(clippy::print_stdout, reason = "a bench prints a table")]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+
+#[path = "support/grown.rs"]
+mod grown;
+#[expect(dead_code, reason = "growth goes by medians, not by ratios of rounds")]
+#[path = "support/paired.rs"]
+mod paired;
+
+use bdh_examples::data::{DataSpec, Tokenizer};
+use grown::grow;
+use paired::time;
+use std::hint::black_box;
+use std::path::Path;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{
+    AddedToken, DecoderWrapper, Model, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl,
+};
+
+/// Sizes of a text in KB.
+const SIZES: [u64; 5] = [50, 100, 200, 400, 2_000];
+
+/// Token ids of both tokenizers.
+const VOCAB: usize = 4_096;
+
+fn main() {
+    let corpus = DataSpec::Rust.load().unwrap();
+    let ours = Tokenizer::bpe(&corpus.train, VOCAB).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    gpt2_files(&corpus.train, dir.path());
+    let gpt2 = Tokenizer::gpt2(dir.path()).unwrap();
+
+    let text = corpus.train.concat();
+    let letters: String = text.chars().filter(char::is_ascii_alphabetic).collect();
+    let cut = |size: u64| letters[..1_000 * size as usize].to_owned();
+    let one = |size: u64| "a".repeat(1_000 * size as usize);
+    let encode =
+        |tokenizer: &Tokenizer, text: String| time(|| drop(black_box(tokenizer.encode(&text))));
+    for (name, tokenizer) in [("ours", &ours), ("GPT-2's", &gpt2)] {
+        let what = |text| format!("{name}, {text}, KB");
+        grow(&what("letters"), "KB", &SIZES, 3, |size| encode(tokenizer, cut(size)));
+        grow(&what("one letter"), "KB", &SIZES, 3, |size| encode(tokenizer, one(size)));
+        grow(&what("as it is"), "KB", &SIZES, 3, |size| {
+            encode(tokenizer, text[..text.floor_char_boundary(1_000 * size as usize)].to_owned())
+        });
+    }
+    grow("ours, trained on letters, KB", "KB", &SIZES, 1, |size| {
+        let documents = [cut(size)];
+        time(|| drop(black_box(Tokenizer::bpe(&documents, VOCAB).unwrap())))
+    });
+    println!("\n{} and {} ids", ours.vocab_size(), gpt2.vocab_size());
+}
+
+/// Leaves a `vocab.json` and a `merges.txt`, with merges of these documents split as GPT-2 splits text.
+fn gpt2_files(documents: &[String], dir: &Path) {
+    type Bpe =
+        TokenizerImpl<BPE, NormalizerWrapper, ByteLevel, PostProcessorWrapper, DecoderWrapper>;
+    let mut tokenizer = Bpe::new(BPE::default());
+    tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+    let mut trainer = BpeTrainer::builder()
+        .vocab_size(VOCAB)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .special_tokens(vec![AddedToken::from("<|endoftext|>", true)])
+        .show_progress(false)
+        .build();
+    tokenizer.train(&mut trainer, documents.iter()).unwrap();
+    tokenizer.get_model().save(dir, None).unwrap();
+}
