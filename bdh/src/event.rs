@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::deferred::{self, Deferred};
 use crate::failure::BoxError;
 use crate::files::ensure_dir;
-use crate::names::{is_plain_name, prefixed, prefixed_file};
+use crate::names::is_plain_name;
 use crate::outcome::Outcome;
 use crate::params::ParamTable;
 use crate::plan::Plan;
@@ -18,11 +18,11 @@ use crate::probe::Tap;
 use crate::record::{Logged, Value};
 use crate::seed;
 use crate::stats::Stats;
+use crate::step_log::StepLog;
 use crate::task::BatchSize;
 use crate::text::{Generated, Sampling, TokenScore};
 use burn::tensor::{Device, Tensor};
 use std::any::Any;
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -34,72 +34,24 @@ pub struct Cx<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) previous: Option<&'a Clock>,
     pub(crate) steps: u64,
-    /// Whether nothing is trained: then every cadence is due.
-    pub(crate) replays: bool,
+    /// Whether every cadence is due, as in a replay.
+    pub(crate) all_due: bool,
     pub(crate) seed: u64,
     pub(crate) device: &'a Device,
     pub(crate) num_devices: usize,
     pub(crate) run_dir: Option<&'a Path>,
-    pub(crate) bus: &'a Bus,
+    pub(crate) step_log: &'a StepLog,
     pub(crate) model: &'a dyn Any,
-    pub(crate) reader: &'a dyn Reader,
+    pub(crate) text: &'a dyn TextModel,
 }
 
-/// What the task can do with texts and the model as it is.
-pub(crate) trait Reader {
+/// A model that may continue and score texts, as its task can.
+pub(crate) trait TextModel {
     /// [`Task::generate`](crate::Task::generate).
     fn generate(&self, prompts: &[(&str, Sampling)]) -> Option<Result<Vec<Generated>, BoxError>>;
 
     /// [`Task::score`](crate::Task::score).
     fn score(&self, rows: &[&[i32]]) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>>;
-}
-
-/// Where hooks leave what they log and ask for, until the step is settled.
-#[derive(Default)]
-pub(crate) struct Bus {
-    pub(crate) logged: RefCell<Vec<(String, Logged)>>,
-    /// Numbers that are to be read with the next device read there is.
-    pub(crate) awaited: RefCell<Vec<Deferred>>,
-    pub(crate) said: RefCell<Vec<Line>>,
-    pub(crate) requests: RefCell<Requests>,
-    pub(crate) reads: Cell<u64>,
-    /// The callback that has the word, for attributing requests.
-    pub(crate) speaker: RefCell<String>,
-    /// The prefixes of that callback, the outermost first.
-    prefixes: RefCell<Vec<String>>,
-}
-
-/// Takes a prefix away again, also when the callback panics.
-struct Prefixed<'a>(&'a Bus);
-
-impl Drop for Prefixed<'_> {
-    fn drop(&mut self) {
-        self.0.prefixes.borrow_mut().pop();
-    }
-}
-
-/// A line for a person, and the numbers that it tells.
-pub(crate) struct Line {
-    pub(crate) values: Vec<Deferred>,
-    pub(crate) text: Box<dyn FnOnce() -> String>,
-}
-
-/// What was asked for during a step; resolved after every callback has been heard.
-#[derive(Default)]
-pub(crate) struct Requests {
-    pub(crate) stop: Option<(String, String)>,
-    pub(crate) evaluate: bool,
-    /// With the name of whoever asked.
-    pub(crate) checkpoints: Vec<(String, CheckpointRequest)>,
-}
-
-impl Requests {
-    pub(crate) fn ask_for_checkpoint(&mut self, by: String, request: CheckpointRequest) {
-        match self.checkpoints.iter_mut().find(|(_, known)| known.name == request.name) {
-            Some((_, known)) => known.pinned |= request.pinned,
-            None => self.checkpoints.push((by, request)),
-        }
-    }
 }
 
 impl<'a> Cx<'a> {
@@ -176,9 +128,7 @@ impl<'a> Cx<'a> {
     /// ```
     pub fn file(&self, name: &str) -> io::Result<Option<PathBuf>> {
         let Some(dir) = self.run_dir else { return Ok(None) };
-        let prefixes = self.bus.prefixes.borrow();
-        let inner_first = prefixes.iter().rev();
-        let name = inner_first.fold(name.to_owned(), |name, prefix| prefixed_file(&name, prefix));
+        let name = self.step_log.prefixed_file(name);
         for (end, _) in name.match_indices('/') {
             ensure_dir(&dir.join(&name[..end]))?;
         }
@@ -188,7 +138,7 @@ impl<'a> Cx<'a> {
     /// Whether a cadence is due on this step. In a [`Replay`](crate::Replay) every one is.
     #[must_use]
     pub fn is_due(&self, cadence: &Cadence) -> bool {
-        self.replays || cadence.is_due(self.previous, self.clock, self.steps)
+        self.all_due || cadence.is_due(self.previous, self.clock, self.steps)
     }
 
     /// Records a value under a key such as `grad/norm/global`. Costs no device read of its own.
@@ -197,21 +147,7 @@ impl<'a> Cx<'a> {
     /// and the trainer's (`train/loss`, `lr`, the metrics of an eval) to the trainer: what another callback logs under it
     /// is left out, and reported once.
     pub fn log(&self, key: impl Into<String>, value: impl Into<Logged>) {
-        self.bus.logged.borrow_mut().push((key.into(), value.into()));
-    }
-
-    /// Has a callback called under a prefix: its files, and the keys of what it logs, have it.
-    pub(crate) fn under_prefix<R>(&self, prefix: Option<&str>, call: impl FnOnce() -> R) -> R {
-        let Some(prefix) = prefix else { return call() };
-        let from = self.bus.logged.borrow().len();
-        self.bus.prefixes.borrow_mut().push(prefix.to_owned());
-        let prefixes = Prefixed(self.bus);
-        let result = call();
-        drop(prefixes);
-        for (key, _) in self.bus.logged.borrow_mut().iter_mut().skip(from) {
-            *key = prefixed(key, prefix);
-        }
-        result
+        self.step_log.log(key.into(), value.into());
     }
 
     /// Has a value read along with the next device read there is, at the latest before a checkpoint.
@@ -219,9 +155,7 @@ impl<'a> Cx<'a> {
     /// For numbers that a callback keeps without recording them: in [`state`](crate::Callback::state) they
     /// are known.
     pub fn read_along(&self, value: &Deferred) {
-        if value.value().is_none() {
-            self.bus.awaited.borrow_mut().push(value.clone());
-        }
+        self.step_log.read_along(value);
     }
 
     /// Says a line to a person, such as on the terminal, once its numbers have been read with everything that
@@ -244,7 +178,7 @@ impl<'a> Cx<'a> {
     ) {
         let known = values.clone();
         let text = move || line(known.map(|value| value.value().unwrap_or(f64::NAN)));
-        self.bus.said.borrow_mut().push(Line { values: values.into(), text: Box::new(text) });
+        self.step_log.say(values.into(), text);
     }
 
     /// Reads a value now. It stalls the device, and is counted against this callback in the overhead
@@ -255,7 +189,7 @@ impl<'a> Cx<'a> {
     /// If the device failed.
     pub fn read(&self, value: &Deferred) -> Result<f64, BoxError> {
         if deferred::read([value].into_iter())? {
-            self.bus.reads.set(self.bus.reads.get() + 1);
+            self.step_log.reads.set(self.step_log.reads.get() + 1);
         }
         Ok(value.value().unwrap_or(f64::NAN)) // it is there: it was read
     }
@@ -286,7 +220,7 @@ impl<'a> Cx<'a> {
         &self,
         prompts: &[(&str, Sampling)],
     ) -> Option<Result<Vec<Generated>, BoxError>> {
-        let samples = self.reader.generate(prompts)?;
+        let samples = self.text.generate(prompts)?;
         Some(samples.and_then(|samples| {
             if samples.len() != prompts.len() {
                 let (made, asked) = (samples.len(), prompts.len());
@@ -297,7 +231,7 @@ impl<'a> Cx<'a> {
                 how.max_tokens.min(sample.tokens.len() + 1) as u64
             };
             let reads = prompts.iter().zip(&samples).map(tokens).max().unwrap_or_default();
-            self.bus.reads.set(self.bus.reads.get() + reads);
+            self.step_log.reads.set(self.step_log.reads.get() + reads);
             Ok(samples)
         }))
     }
@@ -326,8 +260,10 @@ impl<'a> Cx<'a> {
     /// ```
     #[must_use]
     pub fn score(&self, rows: &[&[i32]]) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>> {
-        let scores = self.reader.score(rows)?;
-        self.bus.reads.set(self.bus.reads.get() + u64::from(rows.iter().any(|row| row.len() > 1)));
+        let scores = self.text.score(rows)?;
+        self.step_log
+            .reads
+            .set(self.step_log.reads.get() + u64::from(rows.iter().any(|row| row.len() > 1)));
         Some(scores.and_then(|scores| match (scores.len(), rows.len()) {
             (made, asked) if made != asked => {
                 Err(format!("the task scored {made} of {asked} rows").into())
@@ -509,8 +445,8 @@ macro_rules! requests {
         impl $event<'_> {
             /// Asks the run to end after this step. The first reason given is the one that is told.
             pub fn stop(&self, why: impl Into<String>) {
-                let by = self.bus.speaker.borrow().clone();
-                self.bus.requests.borrow_mut().stop.get_or_insert((by, why.into()));
+                let by = self.step_log.caller.borrow().clone();
+                self.step_log.requests.borrow_mut().stop.get_or_insert((by, why.into()));
             }
 
             /// Asks for a checkpoint of this step. The same name asked for twice is written once.
@@ -521,8 +457,8 @@ macro_rules! requests {
             pub fn checkpoint(&self, request: CheckpointRequest) {
                 let name = &request.name;
                 assert!(is_plain_name(name), "a checkpoint cannot be called `{name}`");
-                let by = self.bus.speaker.borrow().clone();
-                self.bus.requests.borrow_mut().ask_for_checkpoint(by, request);
+                let by = self.step_log.caller.borrow().clone();
+                self.step_log.requests.borrow_mut().ask_for_checkpoint(by, request);
             }
         }
     )+};
@@ -567,15 +503,13 @@ impl EvalEnd<'_> {
     }
 
     fn logged_metric(&self, name: &str) -> Option<Logged> {
-        let logged = self.bus.logged.borrow();
-        let is_it = |(key, _): &&(String, Logged)| key.strip_prefix("val/") == Some(name);
-        logged.iter().rev().find(is_it).map(|(_, value)| value.clone())
+        self.step_log.last(|key| key.strip_prefix("val/") == Some(name))
     }
 }
 
 impl StepEnd<'_> {
     /// Asks for an eval on this step, before it ends.
     pub fn evaluate(&self) {
-        self.bus.requests.borrow_mut().evaluate = true;
+        self.step_log.requests.borrow_mut().evaluate = true;
     }
 }

@@ -75,6 +75,7 @@ mod signal;
 mod sink;
 mod source;
 mod stats;
+mod step_log;
 mod task;
 mod text;
 mod trainer;

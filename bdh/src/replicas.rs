@@ -9,16 +9,17 @@ mod exchange;
 mod replica;
 mod worker;
 
-pub(crate) use exchange::Transport;
+pub(crate) use exchange::{Present, Transport};
+pub(crate) use replica::HostTotals;
 
+use crate::error::TrainError;
 use crate::failure::panic_text;
 use crate::params::{self, ParamTable};
 use crate::pass::{Pass, Sums};
 use crate::read;
 use crate::task::{Task, Totals};
 use burn::tensor::{Device, Tensor};
-use exchange::Present;
-use replica::{HostTotals, Replica};
+use replica::Replica;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use worker::{Pending, Worker};
@@ -49,6 +50,15 @@ impl Lost {
     /// The trainer's own device failed.
     fn first(text: String) -> Self {
         Self { replica: 0, text }
+    }
+
+    /// The error of the run, which is at this step.
+    pub(crate) fn at_step(self, step: u64) -> TrainError {
+        let Self { replica, text } = self;
+        match replica {
+            0 => TrainError::Device { step, reason: text },
+            replica => TrainError::Replica { replica, step, text },
+        }
     }
 }
 

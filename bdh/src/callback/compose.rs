@@ -104,7 +104,7 @@ impl<C: Callback + ?Sized> Callback for Box<C> {
 }
 
 macro_rules! to_attached {
-    ($self:ident, $at:ident, $hook:expr, $method:ident) => {{ $at.under_prefix($self.prefix.as_deref(), || $self.inner.$method($at)) }};
+    ($self:ident, $at:ident, $hook:expr, $method:ident) => {{ $at.step_log.under_prefix($self.prefix.as_deref(), || $self.inner.$method($at)) }};
 }
 
 impl<C: Callback> Callback for Attached<C> {

@@ -21,7 +21,7 @@ pub(crate) enum Transport {
 }
 
 /// Which parameters have a gradient, in the table's order.
-pub(super) type Present = Vec<bool>;
+pub(crate) type Present = Vec<bool>;
 
 /// Which parameters have a gradient here.
 pub(super) fn present<M: Module>(sums: &Sums, model: &M) -> Present {

@@ -21,7 +21,7 @@ pub(super) struct Replica<M> {
 }
 
 /// Sums over validation batches in host memory: name, sum, weight.
-pub(super) type HostTotals = Vec<(&'static str, f32, f64)>;
+pub(crate) type HostTotals = Vec<(&'static str, f32, f64)>;
 
 impl<M: Module> Replica<M> {
     pub(super) fn on(device: &Device, table: &Arc<ParamTable>) -> Self {

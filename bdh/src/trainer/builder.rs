@@ -2,22 +2,23 @@
 
 mod devices;
 
-use super::dispatch::Callbacks;
-use super::{Progress, Resume, Trainer};
+use super::callbacks::Callbacks;
+use super::compute::Compute;
+use super::engine::Engine;
+use super::observers::Observers;
+use super::run_io::RunIo;
+use super::{Resume, Trainer};
 use crate::cadence::{Cadence, CadenceError};
 use crate::callback::Callback;
 use crate::checkpoint;
 use crate::clock::Clock;
-use crate::device;
 use crate::error::ConfigError;
-use crate::event::Bus;
 use crate::feedback::Feedback;
 use crate::hook::Hooks;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
 use crate::params::{self, ParamTable};
 use crate::plan::{Metrics, Plan, PlanRow, check_keys};
-use crate::replicas::Replicas;
 use crate::run::RunInfo;
 use crate::run_dir;
 use crate::schedule::Schedule;
@@ -31,7 +32,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What a run is made of, as the builder collects it. Its fields' documentation is the setters'.
 #[derive(Builder)]
@@ -144,13 +144,6 @@ pub(super) struct Settings {
     pub(super) checkpoint: Cadence,
     pub(super) keep_checkpoints: usize,
     pub(super) seed: u64,
-    #[serde(skip)]
-    pub(super) stop_on_signals: bool,
-    #[serde(skip)]
-    pub(super) overhead_budget: f64,
-    /// Whether checkpoints are looked at and nothing is trained.
-    #[serde(skip)]
-    pub(super) replays: bool,
 }
 
 impl<T: Task> TrainerBuilder<T> {
@@ -241,32 +234,22 @@ impl<T: Task> TrainerBuilder<T> {
         let settings = parts.settings();
         let plan = parts.plan(&settings, &table, &optimizers, &callbacks, &own_keys)?;
         let info = parts.info(&settings, &optimizers, &table, &callbacks);
-        let mut trainer = Trainer {
-            device: device::of(&parts.model),
-            replicas: Replicas::none(&table),
-            transport: parts.transport(),
-            devices: parts.devices,
-            task: Arc::new(parts.task),
-            // A clone that the caller has kept is not trained along.
-            model: Some(params::with_own_states(&parts.model)),
-            table,
-            saved,
-            optimizers,
-            interventions: parts.interventions,
-            callbacks,
-            sinks: parts.sinks,
-            settings,
-            plan,
-            info,
-            clock: Clock::default(),
-            elapsed_before: Duration::ZERO,
-            resumed_from: None,
-            is_begun_again: false,
-            lock: None,
-            bus: Bus::default(),
-            progress: Progress::default(),
-        };
+        let transport = parts.transport();
+        // A clone that the caller has kept is not trained along.
+        let model = params::with_own_states(&parts.model);
         drop(parts.model); // a resume needs the room on the device for the saved weights
+        let compute = Compute {
+            devices: parts.devices,
+            transport,
+            optimizers,
+            ..Compute::new(parts.task, model, table)
+        };
+        let mut io = RunIo::new(info, parts.sinks);
+        io.keep_checkpoints = settings.keep_checkpoints;
+        io.stop_on_signals = parts.stop_on_signals;
+        let observers = Observers::new(callbacks, parts.overhead_budget);
+        let engine = Engine::new(compute, observers, io, plan, settings.seed);
+        let mut trainer = Trainer { engine, interventions: parts.interventions, settings };
         if let Some(from) = parts.resume {
             trainer.resume(from, &parts.allowed_changes)?;
         }
@@ -347,9 +330,6 @@ impl<T: Task> Parts<T> {
             checkpoint: self.checkpoint.clone(),
             keep_checkpoints: self.keep_checkpoints,
             seed: self.seed,
-            stop_on_signals: self.stop_on_signals,
-            overhead_budget: self.overhead_budget,
-            replays: false,
         }
     }
 
@@ -485,7 +465,7 @@ impl<T: Task> Parts<T> {
             "parameters": table.num_elements(),
             "user": self.config,
         });
-        info(self.run_dir.as_deref(), settings, config)
+        info(self.run_dir.as_deref(), self.steps, self.seed, config)
     }
 }
 
@@ -522,13 +502,13 @@ fn is_one(count: &usize) -> bool {
 }
 
 /// What the sinks are told of a run that begins.
-pub(super) fn info(dir: Option<&Path>, settings: &Settings, config: Value) -> RunInfo {
+pub(super) fn info(dir: Option<&Path>, steps: u64, seed: u64, config: Value) -> RunInfo {
     let dir_name = dir.and_then(Path::file_name);
     RunInfo {
         name: dir_name.map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
         dir: dir.map(Path::to_owned),
-        steps: settings.steps,
-        seed: settings.seed,
+        steps,
+        seed,
         config,
         resumed_at: None,
         resumed_record: None,

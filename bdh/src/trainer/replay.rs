@@ -4,16 +4,18 @@ mod builder;
 
 pub use builder::ReplayBuilder;
 
-use super::{Done, MODEL_IS_IN, Trainer};
+use super::engine::{Engine, StepOutput};
 use crate::checkpoint::{Checkpoint, State};
-use crate::error::CheckpointError;
-use crate::error::TrainError;
+use crate::error::{CheckpointError, TrainError};
 use crate::outcome::{Fitted, Outcome};
-use crate::params::{self, Tensors};
+use crate::params;
 use crate::plan::Plan;
 use crate::record::Record;
+use crate::stats::Stats;
 use crate::task::Task;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Runs callbacks over the checkpoints of a run that is over, and records what they log.
 ///
@@ -47,10 +49,10 @@ use std::path::{Path, PathBuf};
 /// # }
 /// ```
 pub struct Replay<T: Task> {
-    /// One without an optimizer.
-    trainer: Trainer<T>,
+    engine: Engine<T>,
     /// In the order of steps.
     checkpoints: Vec<(u64, PathBuf)>,
+    eval: bool,
     gradients: bool,
 }
 
@@ -63,67 +65,57 @@ impl<T: Task> Replay<T> {
     /// Which checkpoints will be looked at, and what is recorded.
     #[must_use]
     pub fn plan(&self) -> &Plan {
-        &self.trainer.plan
+        &self.engine.plan
     }
 
     /// Looks at every checkpoint; the model of the last one is in what it gives back.
     ///
     /// # Errors
     ///
-    /// [`TrainError::Replay`] if a checkpoint is damaged or of another model, and as in [`Trainer::fit`].
+    /// [`TrainError::Replay`] if a checkpoint is damaged or of another model, and as in [`Trainer::fit`](crate::Trainer::fit).
     ///
     /// # Panics
     ///
-    /// If the task or the model panics; everybody has been told then.
-    pub fn run(self) -> Result<Fitted<T::Model>, TrainError> {
-        let Self { trainer, checkpoints, gradients } = self;
-        trainer.drive(|trainer| trainer.replay(&checkpoints, gradients))
+    /// If the task or the model panics; callbacks and sinks are notified first.
+    pub fn run(mut self) -> Result<Fitted<T::Model>, TrainError> {
+        self.engine.open()?;
+        let ended = catch_unwind(AssertUnwindSafe(|| self.replay()));
+        self.engine.close(ended)
     }
-}
 
-impl<T: Task> Trainer<T> {
-    fn replay(
-        &mut self,
-        checkpoints: &[(u64, PathBuf)],
-        gradients: bool,
-    ) -> Result<Outcome, TrainError> {
-        self.on_fit_start()?;
-        let later = checkpoints.iter().skip(1).map(|(step, _)| Some(*step)).chain([None]);
-        for ((_, path), next) in checkpoints.iter().zip(later) {
+    fn replay(&mut self) -> Result<Outcome, TrainError> {
+        self.engine.on_fit_start()?;
+        for (place, (_, path)) in self.checkpoints.clone().iter().enumerate() {
             let state = self.load(path)?;
             self.look(&state)?;
-            self.record()?;
-            if gradients {
+            self.engine.record()?;
+            if self.gradients {
                 self.look_at_gradients(&state)?;
-                if next != Some(self.clock.step) {
-                    self.record()?; // otherwise they are part of the next checkpoint's record
+                let next = self.checkpoints.get(place + 1).map(|(step, _)| *step);
+                if next != Some(self.engine.clock.step) {
+                    self.engine.record()?; // otherwise they are part of the next checkpoint's record
                 }
             }
-            self.progress.writers.hear(&mut self.progress.problems);
-            self.hear_problems();
-            if let Some(reason) = self.progress.writers.stop.take() {
+            self.engine.io.hear();
+            self.engine.report_problems();
+            if let Some(reason) = self.engine.io.sinks_stop().take() {
                 return Ok(Outcome::Stopped(reason));
             }
         }
         Ok(Outcome::Completed)
     }
 
-    /// Refuses a saved model of other names or shapes.
-    fn check_fit(&self, path: &Path, saved: &Tensors) -> Result<(), CheckpointError> {
-        let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
-        params::check(&self.saved, saved).map_err(mismatch)
-    }
-
     /// Puts the model, the clock and the seed of a checkpoint in place.
     fn load(&mut self, path: &Path) -> Result<State, TrainError> {
         let Checkpoint { model, state, .. } = Checkpoint::read(path)?;
         let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
-        let old = self.model.take().expect(MODEL_IS_IN);
-        self.model = Some(params::restore(old, &self.saved, model).map_err(mismatch)?);
-        self.settings.seed = state.seed;
-        self.elapsed_before = state.clock.elapsed;
-        self.clock = state.clock;
-        self.callbacks.look_at_all();
+        let Engine { compute, clock, elapsed_before, seed, .. } = &mut self.engine;
+        let whole = &compute.saved;
+        compute.model.try_change(|old| params::restore(old, whole, model)).map_err(mismatch)?;
+        *seed = state.seed;
+        *elapsed_before = state.clock.elapsed;
+        *clock = state.clock;
+        self.engine.observers.select_all();
         Ok(state)
     }
 
@@ -131,36 +123,36 @@ impl<T: Task> Trainer<T> {
     fn look(&mut self, state: &State) -> Result<(), TrainError> {
         let record = Record::from_json(&state.record);
         let loss = record.and_then(|record| record.scalar("train/loss")).unwrap_or(f64::NAN);
-        let done = Done { loss: Some(loss.into()), ..Done::untrained() };
-        self.on_step(&done)?;
-        if self.settings.eval != crate::cadence::Cadence::Never {
-            self.eval(&done)?;
+        self.engine.on_step(&StepOutput { loss: Some(loss.into()), ..StepOutput::untrained() })?;
+        if self.eval {
+            self.engine.eval(None)?;
         }
-        self.bus.requests.take();
+        self.engine.observers.log.requests.take();
         Ok(())
     }
 
     /// Takes the step after the checkpoint, up to its gradients, with a model whose running means are thrown away after it.
     fn look_at_gradients(&mut self, state: &State) -> Result<(), TrainError> {
-        let saved = self.model.take().expect(MODEL_IS_IN);
-        self.model = Some(params::with_own_states(&saved));
+        let copy = params::with_own_states(&*self.engine.compute.model);
+        let saved = self.engine.compute.model.replace(copy);
         self.show_next_step(state)?;
-        self.model = Some(saved);
+        self.engine.compute.model.replace(saved);
         Ok(())
     }
 
     /// Computes the gradients of the step after the checkpoint: on the same batches, with the same seeds.
     fn show_next_step(&mut self, state: &State) -> Result<(), TrainError> {
-        let step = self.clock.step + 1;
-        super::task_mut(&mut self.task)
-            .seek(&state.data)
-            .map_err(|source| TrainError::Data { step, source })?;
+        let engine = &mut self.engine;
+        let step = engine.clock.step + 1;
+        let sought = engine.compute.task_mut().seek(&state.data);
+        sought.map_err(|source| TrainError::Data { step, source })?;
         let micro_batches = state.config["trainer"]["grad_accum_steps"].as_u64().unwrap_or(1);
-        self.settings.grad_accum_steps = micro_batches as usize;
-        let batches = self.fetch()?;
-        let previous = self.clock;
-        self.clock = self.clock_after(&batches);
-        let backward = self.backward(batches, &previous)?;
-        self.show_gradients(backward, &previous)
+        let batches = engine.compute.fetch(engine.seed, step, micro_batches as usize)?;
+        let previous = engine.advance(&batches);
+        let backward = engine.backward(batches, &previous)?;
+        let table = Arc::clone(&engine.compute.table);
+        let model = &*engine.compute.model;
+        let gradients = Stats::new(&table, || params::gradients(model, &backward.grads));
+        engine.after_backward(&backward, &gradients, &previous)
     }
 }

@@ -1,14 +1,14 @@
 //! Going on from a checkpoint.
 
-use super::dispatch::Stateful;
-use super::{MODEL_IS_IN, Trainer};
+use super::Trainer;
+use super::callbacks::Stateful;
+use super::engine::Engine;
 use crate::checkpoint::{self, Checkpoint, list_checkpoints};
 use crate::config_change::{self, ConfigChange};
 use crate::error::CheckpointError;
 use crate::error::ConfigError;
 use crate::failure::with_causes;
 use crate::files;
-use crate::names::is_plain_name;
 use crate::optim::OptimizerState;
 use crate::outcome::Problem;
 use crate::params;
@@ -95,10 +95,10 @@ fn without_others_files(mut record: Record, dir: &Path) -> Record {
 impl<T: Task> Trainer<T> {
     /// Puts a checkpoint into the trainer, if there is one to go on from.
     pub(super) fn resume(&mut self, from: Resume, allowed: &[String]) -> Result<(), ConfigError> {
-        let dir = self.info.dir.clone();
+        let dir = self.engine.io.info.dir.clone();
         // A directory without a run is taken when the run begins, as one that has still to be made.
         if let Some(dir) = dir.as_ref().filter(|dir| run_dir::holds_run(dir)) {
-            self.lock = Some(RunLock::take(dir)?);
+            self.engine.io.lock = Some(RunLock::take(dir)?);
             checkpoint::recover(&dir.join(checkpoint::FOLDER))
                 .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
         }
@@ -134,7 +134,7 @@ impl<T: Task> Trainer<T> {
         {
             return Err(damaged.swap_remove(at).1.into());
         }
-        self.progress.problems.extend(damaged.iter().map(|(path, error)| Problem {
+        self.engine.io.problems.extend(damaged.iter().map(|(path, error)| Problem {
             who: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             during: "resume".to_owned(),
             step: 0,
@@ -147,13 +147,13 @@ impl<T: Task> Trainer<T> {
     /// Prepares for a run whose directory has nothing to go on from.
     fn begin_again(&mut self, dir: &Path) -> Result<(), ConfigError> {
         if !run_dir::holds_run(dir) {
-            self.lock = None; // another process may have moved the run aside in this instant
+            self.engine.io.lock = None; // another process may have moved the run aside in this instant
             return Ok(());
         }
         match run_dir::status(dir).as_deref() {
             // It died, or its `run.json` was lost or damaged. What there is of it is kept aside: it may have ended.
             Some("running" | "unknown") | None => {
-                self.is_begun_again = true;
+                self.engine.io.is_begun_again = true;
                 Ok(())
             }
             Some(_) => Err(ConfigError::NothingToResume { path: dir.to_owned() }),
@@ -168,69 +168,69 @@ impl<T: Task> Trainer<T> {
         allowed: &[String],
     ) -> Result<(), ConfigError> {
         let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
-        let changes = config_change::between(&saved.state.config, &self.info.config, allowed);
+        let config = &self.engine.io.info.config;
+        let changes = config_change::between(&saved.state.config, config, allowed);
         if !changes.is_empty() {
             return Err(ConfigError::Changed { path: path.to_owned(), changes });
         }
-        if let Some(what) = missing_position(&saved.state.data, &self.task.position()) {
+        let position = self.engine.compute.task.position();
+        if let Some(what) = missing_position(&saved.state.data, &position) {
             return Err(mismatch(what.to_owned()).into());
         }
-        let device = self.device.clone().inner();
-        let states = std::mem::take(&mut saved.state.callbacks);
-        let notes = self.callbacks.load_states(states, allowed).map_err(mismatch)?;
-        self.plan.notes.extend(notes);
-        self.callbacks
-            .load_copies(&mut saved, (&self.table, &device), allowed)
-            .map_err(mismatch)?;
+        let mut notes = self.load_callbacks(&mut saved, allowed).map_err(mismatch)?;
         let is_other_optimizer = self.has_other_optimizers(&saved.state.config);
         let Checkpoint { model, optimizer, state, .. } = saved;
-        let fresh = self.model.take().expect(MODEL_IS_IN);
-        let model = params::restore(fresh, &self.saved, model).map_err(mismatch)?;
+        let compute = &mut self.engine.compute;
+        let device = compute.device.clone().inner();
+        let whole = &compute.saved;
+        compute.model.try_change(|fresh| params::restore(fresh, whole, model)).map_err(mismatch)?;
 
         let moments =
             OptimizerState { tensors: optimizer.into_iter().collect(), scalars: state.optimizer };
-        match self.optimizers.load(moments, &self.table, &model, &device) {
+        match compute.optimizers.load(moments, &compute.table, &*compute.model, &device) {
             Err(_) if is_other_optimizer => {
-                self.optimizers.forget();
-                self.plan.notes.push("the optimizer starts anew: it is another one".to_owned());
+                compute.optimizers.forget();
+                notes.push("the optimizer starts anew: it is another one".to_owned());
             }
             loaded => loaded.map_err(mismatch)?,
         }
-        self.model = Some(model);
-        super::task_mut(&mut self.task)
+        compute
+            .task_mut()
             .seek(&state.data)
             .map_err(|error| mismatch(format!("the data position: {error}")))?;
-        let notes = self.load_interventions(state.interventions, allowed).map_err(mismatch)?;
-        self.plan.notes.extend(notes);
-        self.resumed_from = Some((path.to_owned(), state.saved_as));
-        self.elapsed_before = state.clock.elapsed;
-        self.info.resumed_at = Some(state.clock.step);
-        let dir = self.info.dir.as_deref().unwrap_or(Path::new(""));
-        self.info.resumed_record = Record::from_json(&state.record)
+        notes.extend(self.load_interventions(state.interventions, allowed).map_err(mismatch)?);
+
+        let Engine { io, plan, clock, elapsed_before, .. } = &mut self.engine;
+        plan.notes.extend(notes);
+        io.resumed_from = Some((path.to_owned(), state.saved_as));
+        *elapsed_before = state.clock.elapsed;
+        *clock = state.clock;
+        io.info.resumed_at = Some(state.clock.step);
+        let dir = io.info.dir.as_deref().unwrap_or(Path::new(""));
+        io.info.resumed_record = Record::from_json(&state.record)
             .map(|record| without_others_files(record, dir))
             .filter(|record| !record.values.is_empty());
-        self.clock = state.clock;
         Ok(())
     }
 
-    /// Makes the checkpoints of the step to go on from that a process which died did not get to.
-    pub(super) fn complete_checkpoints(&self, dir: &Path) -> Result<(), ConfigError> {
-        let Some((from, saved_as)) = &self.resumed_from else { return Ok(()) };
-        // A run that branches off into a directory of its own leaves the other one as it is.
-        if from.parent() != Some(dir) {
-            return Ok(());
-        }
-        for (name, pinned) in saved_as.iter().filter(|(name, _)| !dir.join(name).exists()) {
-            if is_plain_name(name) {
-                Checkpoint::copy(from, &dir.join(name), *pinned, self.lock.as_ref())?;
-            }
-        }
-        Ok(())
+    /// Gives the callbacks their states and copies of the parameters back; returns notes on what starts anew.
+    fn load_callbacks(
+        &mut self,
+        saved: &mut Checkpoint,
+        allowed: &[String],
+    ) -> Result<Vec<String>, String> {
+        let Engine { compute, observers, .. } = &mut self.engine;
+        let callbacks = observers.callbacks.get_mut();
+        let states = std::mem::take(&mut saved.state.callbacks);
+        let notes = callbacks.load_states(states, allowed)?;
+        let device = compute.device.clone().inner();
+        callbacks.load_copies(saved, (&compute.table, &device), allowed)?;
+        Ok(notes)
     }
 
     /// Whether an optimizer was exchanged since the checkpoint; that it is allowed has been checked.
     fn has_other_optimizers(&self, then: &serde_json::Value) -> bool {
-        let changes = config_change::between(then, &self.info.config, &[]);
+        let changes = config_change::between(then, &self.engine.io.info.config, &[]);
         changes.iter().any(|ConfigChange { key, was, is }| {
             key.starts_with("groups.")
                 && (key.ends_with(".optimizer") || was.is_none() || is.is_none())

@@ -1,29 +1,24 @@
 //! Composes a replay, and refuses what could never be called in one.
 
 use super::Replay;
-use crate::cadence::Cadence;
+use crate::cadence;
 use crate::callback::Callback;
-use crate::checkpoint::{self, Checkpoint, State};
-use crate::clock::Clock;
-use crate::device;
-use crate::error::CheckpointError;
-use crate::error::ConfigError;
-use crate::event::Bus;
+use crate::checkpoint::{self, Checkpoint};
+use crate::error::{CheckpointError, ConfigError};
 use crate::failure::with_causes;
 use crate::hook::{Hook, Hooks};
-use crate::optim::Optimizers;
-use crate::params::ParamTable;
+use crate::params::{self, ParamTable};
 use crate::plan::{Metrics, Plan, PlanRow, check_keys};
-use crate::replicas::{Replicas, Transport};
 use crate::sink::Sink;
 use crate::task::Task;
-use crate::trainer::builder::{Settings, add_jsonl, check_val, info, metrics_of, table_of};
-use crate::trainer::dispatch::Callbacks;
-use crate::trainer::{Progress, Trainer};
+use crate::trainer::builder::{add_jsonl, check_val, info, metrics_of, table_of};
+use crate::trainer::callbacks::Callbacks;
+use crate::trainer::compute::Compute;
+use crate::trainer::engine::Engine;
+use crate::trainer::observers::Observers;
+use crate::trainer::run_io::RunIo;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 /// Composes a [`Replay`]; begun by [`Replay::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
@@ -123,7 +118,9 @@ impl<T: Task> ReplayBuilder<T> {
         let table = table_of(&self.model)?;
         let path = &checkpoints[0].1;
         let first = Checkpoint::read(path).map_err(|error| unusable(path, &error))?;
-        let settings = self.settings(&first.state, &checkpoints);
+        let last = checkpoints.last().map_or(0, |(step, _)| *step);
+        // As long as the run of the checkpoint.
+        let steps = first.state.config["trainer"]["steps"].as_u64().unwrap_or_default().max(last);
         let callbacks = Callbacks::new(std::mem::take(&mut self.callbacks))?;
         let config = json!({
             "replay": { "checkpoints": self.paths, "eval": self.eval, "gradients": self.gradients },
@@ -134,58 +131,58 @@ impl<T: Task> ReplayBuilder<T> {
         if self.run_dir.is_some() {
             add_jsonl(&mut self.sinks);
         }
-        let steps: Vec<_> = checkpoints.iter().map(|(step, _)| *step).collect();
-        let mut plan = plan(&settings, &table, &callbacks, &self.sinks, &steps);
+        let mut plan = self.plan(steps, &table, &callbacks, &checkpoints);
         let find_metrics = || metrics_of(&self.task, &self.model);
         let metrics = Metrics::new(&find_metrics);
         check_keys(&plan.rows, &[], &metrics)?;
         callbacks.check(&mut plan, self.run_dir.is_some(), &metrics)?;
-        let trainer = Trainer {
-            plan,
-            info: info(self.run_dir.as_deref(), &settings, config),
-            device: device::of(&self.model),
-            devices: Vec::new(),
-            transport: Transport::Host,
-            replicas: Replicas::none(&table),
-            task: Arc::new(self.task),
-            saved: ParamTable::with_frozen(&self.model),
-            model: Some(self.model),
-            table,
-            optimizers: Optimizers::default(),
-            interventions: Vec::new(),
-            callbacks,
-            sinks: self.sinks,
-            settings,
-            clock: Clock::default(),
-            elapsed_before: Duration::ZERO,
-            resumed_from: None,
-            is_begun_again: false,
-            lock: None,
-            bus: Bus::default(),
-            progress: Progress::default(),
-        };
-        trainer.check_fit(path, &first.model).map_err(|error| unusable(path, &error))?;
-        Ok(Replay { trainer, checkpoints, gradients: self.gradients })
+        let info = info(self.run_dir.as_deref(), steps, first.state.seed, config);
+        let compute = Compute::new(self.task, self.model, table);
+        params::check(&compute.saved, &first.model).map_err(|what| {
+            let path = path.clone();
+            unusable(&path.clone(), &CheckpointError::Mismatch { path, what })
+        })?;
+        // No step is slowed, so no callback is over its budget.
+        let mut observers = Observers::new(callbacks, f64::INFINITY);
+        observers.select_all();
+        let io = RunIo::new(info, self.sinks);
+        let engine = Engine::new(compute, observers, io, plan, first.state.seed);
+        Ok(Replay { engine, checkpoints, eval: self.eval, gradients: self.gradients })
     }
 
-    /// Those of a run that trains nothing, is as long as that of the checkpoint, and has its seed.
-    fn settings(&self, of: &State, checkpoints: &[(u64, PathBuf)]) -> Settings {
-        let last = checkpoints.last().map_or(0, |(step, _)| *step);
-        Settings {
-            steps: of.config["trainer"]["steps"].as_u64().unwrap_or_default().max(last),
-            grad_accum_steps: 1,
+    /// Which checkpoints are looked at, and what is recorded of them.
+    fn plan(
+        &self,
+        steps: u64,
+        table: &ParamTable,
+        callbacks: &Callbacks,
+        checkpoints: &[(u64, PathBuf)],
+    ) -> Plan {
+        let looked_at: Vec<_> = checkpoints.iter().map(|(step, _)| *step).collect();
+        let row = |name: String, hooks, keys| PlanRow {
+            name,
+            hooks,
+            cadence: cadence::at(looked_at.iter().copied()),
+            firings: Some(looked_at.clone()),
+            keys,
+        };
+        let mut rows = Vec::new();
+        if self.eval {
+            rows.push(row("eval".to_owned(), Hooks::NONE, vec!["val/*".to_owned()]));
+        }
+        rows.extend(callbacks.iter().map(|c| row(c.name(), c.hooks(), c.keys())));
+        Plan {
+            steps,
             devices: 1,
-            check_replicas: Cadence::Never,
+            grad_accum_steps: 1,
             clip_grad_norm: None,
-            log: Cadence::Never,
-            record: Cadence::Never,
-            eval: if self.eval { Cadence::EVERY_STEP } else { Cadence::Never },
-            checkpoint: Cadence::Never,
-            keep_checkpoints: 0,
-            seed: of.seed,
-            stop_on_signals: false,
-            overhead_budget: f64::INFINITY, // no step is slowed
-            replays: true,
+            params: (table.len(), table.num_elements()),
+            groups: Vec::new(),
+            rows,
+            interventions: Vec::new(),
+            sinks: self.sinks.iter().map(|sink| sink.name()).collect(),
+            files: self.sinks.iter().flat_map(|sink| sink.files()).collect(),
+            notes: Vec::new(),
         }
     }
 
@@ -249,38 +246,4 @@ fn unusable(path: &Path, error: &CheckpointError) -> ConfigError {
     let value = path.display().to_string();
     let expected = format!("which cannot be replayed: {}", with_causes(error));
     ConfigError::Invalid { field: "checkpoints", value, expected }
-}
-
-/// What is looked at on which steps.
-fn plan(
-    settings: &Settings,
-    table: &ParamTable,
-    callbacks: &Callbacks,
-    sinks: &[Box<dyn Sink>],
-    steps: &[u64],
-) -> Plan {
-    let row = |name: String, hooks, keys| PlanRow {
-        name,
-        hooks,
-        cadence: crate::cadence::at(steps.iter().copied()),
-        firings: Some(steps.to_vec()),
-        keys,
-    };
-    let evals = settings.eval != Cadence::Never;
-    let eval = evals.then(|| row("eval".to_owned(), Hooks::NONE, vec!["val/*".to_owned()]));
-    let callbacks =
-        callbacks.iter().map(|callback| row(callback.name(), callback.hooks(), callback.keys()));
-    Plan {
-        steps: settings.steps,
-        devices: 1,
-        grad_accum_steps: settings.grad_accum_steps,
-        clip_grad_norm: None,
-        params: (table.len(), table.num_elements()),
-        groups: Vec::new(),
-        rows: eval.into_iter().chain(callbacks).collect(),
-        interventions: Vec::new(),
-        sinks: sinks.iter().map(|sink| sink.name()).collect(),
-        files: sinks.iter().flat_map(|sink| sink.files()).collect(),
-        notes: Vec::new(),
-    }
 }

@@ -26,12 +26,10 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub(crate) struct Callbacks {
     slots: Vec<Slot>,
-    /// The hooks that somebody due on this step has written, and those that are always called.
+    /// Hooks of the callbacks that are due on this step, and those that are always called.
     wanted: Hooks,
     /// Whether somebody due on this step wants activations.
     pub(crate) listening: bool,
-    /// Failures that nobody has been told of yet.
-    pub(crate) untold: Vec<Problem>,
     owners: Owners,
 }
 
@@ -108,17 +106,17 @@ impl Callbacks {
         self.slots.iter().map(|slot| slot.cost.clone()).collect()
     }
 
-    /// Decides who is due on the step that ends at `now`.
-    pub(crate) fn look_at(&mut self, previous: Option<&Clock>, now: &Clock, steps: u64) {
-        self.call_up(previous.is_some(), |cadence| cadence.is_due(previous, now, steps));
+    /// Decides which callbacks are due on the step that ends at `now`.
+    pub(crate) fn select_due(&mut self, previous: Option<&Clock>, now: &Clock, steps: u64) {
+        self.select(previous.is_some(), |cadence| cadence.is_due(previous, now, steps));
     }
 
-    /// Has everybody act on what comes next, whatever the cadence.
-    pub(crate) fn look_at_all(&mut self) {
-        self.call_up(true, |_| true);
+    /// Makes all callbacks due, whatever their cadence.
+    pub(crate) fn select_all(&mut self) {
+        self.select(true, |_| true);
     }
 
-    fn call_up(&mut self, in_training: bool, is_due: impl Fn(&Cadence) -> bool) {
+    fn select(&mut self, in_training: bool, is_due: impl Fn(&Cadence) -> bool) {
         self.wanted = Hooks::NONE;
         self.listening = false;
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_off) {
@@ -139,7 +137,7 @@ impl Callbacks {
     ///
     /// One that aborts the run does so when everybody has been called.
     pub(crate) fn fire<E: Event>(&mut self, event: &E) -> Result<(), TrainError> {
-        let (hook, bus, step) = (E::HOOK, event.cx().bus, event.cx().step());
+        let (hook, log, step) = (E::HOOK, event.cx().step_log, event.cx().step());
         let always = hook.is_always_called();
         let mut aborted = Ok(());
         let mut clashes = Vec::new();
@@ -147,17 +145,17 @@ impl Callbacks {
             if slot.is_off || !slot.hooks.contains(hook) || !(slot.is_due || always) {
                 continue;
             }
-            bus.speaker.borrow_mut().clone_from(&slot.cost.name);
-            let reads = bus.reads.get();
-            let logged = bus.logged.borrow().len();
+            log.caller.borrow_mut().clone_from(&slot.cost.name);
+            let reads = log.reads.get();
+            let from = log.len();
             let began = Instant::now();
             let result = catch_unwind(AssertUnwindSafe(|| event.call(&mut *slot.callback)));
             let took = began.elapsed();
             slot.cost.host += took;
             slot.cost.host_when_due += if always { Duration::ZERO } else { took };
-            slot.cost.reads += bus.reads.get() - reads;
+            slot.cost.reads += log.reads.get() - reads;
             slot.cost.calls += 1;
-            let clash = self.owners.take_out(index, &mut bus.logged.borrow_mut(), logged);
+            let clash = log.with_logged(|logged| self.owners.take_out(index, logged, from));
             clashes.extend(clash.map(|clash| (index, clash)));
             let error: BoxError = match result {
                 Ok(Ok(())) => continue,
@@ -173,7 +171,7 @@ impl Callbacks {
                 aborted = aborted.and(Err(abort));
                 continue;
             }
-            self.untold.push(Problem {
+            log.problems.borrow_mut().push(Problem {
                 who: callback,
                 during: hook.name().to_owned(),
                 step,
@@ -186,7 +184,7 @@ impl Callbacks {
                 format!("`{}`", self.slots[owner].cost.name)
             });
             let who = &self.slots[who].cost.name;
-            self.untold.push(owners::problem(who, &owner, &key, hook.name(), step));
+            log.problems.borrow_mut().push(owners::problem(who, &owner, &key, hook.name(), step));
         }
         aborted
     }
