@@ -12,7 +12,7 @@ pub use closures::{
 pub(crate) use compose::{forward, forward_hooks};
 
 use crate::cadence::Cadence;
-use crate::event::Cx;
+use crate::context::Cx;
 use crate::failure::{BoxError, HookResult};
 use crate::hook::{Hook, Hooks, hook_table};
 use crate::names::short_type_name;

@@ -1,7 +1,7 @@
 //! The only code that may change numbers, kept apart from the callbacks that watch.
 
+use crate::context::Cx;
 use crate::error::ConfigError;
-use crate::event::Cx;
 use crate::failure::BoxError;
 use crate::params::{ParamInfo, ParamTable};
 use burn::tensor::Tensor;

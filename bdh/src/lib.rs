@@ -43,6 +43,7 @@ mod checkpoint;
 mod clip;
 mod clock;
 mod config_change;
+mod context;
 mod deferred;
 mod device;
 mod error;
@@ -104,11 +105,12 @@ pub use checkpoint::{
 };
 pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
 pub use config_change::ConfigChange;
+pub use context::Cx;
 pub use deferred::{Deferred, DeferredHistogram};
 pub use device::{DeviceSpec, device, devices};
 pub use error::{CheckpointError, ConfigError, DirLoss, Report, Result, TrainError};
 pub use event::{
-    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, Cx, EvalBatch, EvalEnd,
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
     EvalReport, FitEnd, FitStart, MicroBatch, StepEnd, StepStart, Timing,
 };
 pub use failure::{BoxError, HookResult, with_causes};
@@ -138,5 +140,5 @@ pub use sink::{Jsonl, MemorySink, Sink};
 pub use source::Source;
 pub use stats::{ParamStats, Stats};
 pub use task::{BatchSize, Task, Totals};
-pub use trainer::{Parts, Replay, ReplayBuilder, Resume, Trainer, TrainerBuilder};
+pub use trainer::{Replay, ReplayBuilder, Resume, Trainer, TrainerBuilder};
 pub use weights::{load_weights, load_weights_except};

@@ -13,7 +13,7 @@ mod save;
 mod settle;
 mod update;
 
-pub use builder::{Parts, TrainerBuilder};
+pub use builder::TrainerBuilder;
 pub use replay::{Replay, ReplayBuilder};
 pub use resume::Resume;
 

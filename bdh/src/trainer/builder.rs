@@ -1,6 +1,11 @@
 //! Composes a run, and checks it as a whole before the first step.
 
 mod devices;
+mod plan;
+mod settings;
+
+use settings::own_keys;
+pub(super) use settings::{Settings, info};
 
 use super::callbacks::Callbacks;
 use super::compute::Compute;
@@ -8,41 +13,37 @@ use super::engine::Engine;
 use super::observers::Observers;
 use super::run_io::RunIo;
 use super::{Resume, Trainer};
-use crate::cadence::{Cadence, CadenceError};
+use crate::cadence::Cadence;
 use crate::callback::Callback;
 use crate::checkpoint;
-use crate::clock::Clock;
 use crate::error::ConfigError;
-use crate::feedback::Feedback;
-use crate::hook::Hooks;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
 use crate::params::{self, ParamTable};
-use crate::plan::{Metrics, Plan, PlanRow, check_keys};
-use crate::run::RunInfo;
 use crate::run_dir;
 use crate::schedule::Schedule;
 use crate::sink::{Jsonl, Sink};
-use crate::task::{BatchSize, Task, Totals};
+use crate::task::{Task, Totals};
 use burn::module::Module;
 use burn::optim::DynOptimizer;
 use burn::tensor::Device;
 use derive_builder::Builder;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a run is made of, as the builder collects it. Its fields' documentation is the setters'.
+/// Everything that a run is made of, as the builder collects it. The fields' documentation is that of the setters.
 #[derive(Builder)]
 #[builder(
     name = "TrainerBuilder",
+    public,
     pattern = "owned",
     build_fn(private, name = "assemble", error = "ConfigError")
 )]
 #[builder_struct_attr(doc = "Composes a [`Trainer`]; begun by [`Trainer::builder`].")]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
-pub struct Parts<T: Task> {
+pub(super) struct TrainerConfig<T: Task> {
     #[builder(setter(custom))]
     task: T,
     #[builder(setter(custom))]
@@ -124,26 +125,6 @@ pub struct Parts<T: Task> {
     overhead_budget: f64,
     #[builder(setter(custom), default)]
     config: Value,
-}
-
-/// The settings that the loop goes by.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Settings {
-    pub(super) steps: u64,
-    pub(super) grad_accum_steps: usize,
-    #[serde(skip_serializing_if = "is_one")] // as in runs of versions that knew one device
-    pub(super) devices: usize,
-    #[serde(skip)]
-    pub(super) check_replicas: Cadence,
-    pub(super) clip_grad_norm: Option<f64>,
-    pub(super) log: Cadence,
-    /// When the trainer's own values are recorded: as `log` says, and on the last step.
-    #[serde(skip)]
-    pub(super) record: Cadence,
-    pub(super) eval: Cadence,
-    pub(super) checkpoint: Cadence,
-    pub(super) keep_checkpoints: usize,
-    pub(super) seed: u64,
 }
 
 impl<T: Task> TrainerBuilder<T> {
@@ -257,7 +238,7 @@ impl<T: Task> TrainerBuilder<T> {
     }
 }
 
-impl<T: Task> Parts<T> {
+impl<T: Task> TrainerConfig<T> {
     fn check(&self) -> Result<(), ConfigError> {
         let invalid = |field, value: &dyn ToString, expected: &str| {
             let (value, expected) = (value.to_string(), expected.to_owned());
@@ -312,177 +293,6 @@ impl<T: Task> Parts<T> {
             .iter()
             .any(|own| own.canonicalize().is_ok_and(|own| resume.starts_with(own)))
     }
-
-    fn settings(&self) -> Settings {
-        Settings {
-            steps: self.steps,
-            grad_accum_steps: self.grad_accum_steps,
-            devices: self.devices.len().max(1),
-            check_replicas: self.check_replicas.clone(),
-            clip_grad_norm: self.clip_grad_norm,
-            log: self.log.clone(),
-            record: with_last(&self.log),
-            eval: match &self.eval {
-                _ if self.task.val_batches().is_empty() => Cadence::Never,
-                Some(cadence) => cadence.clone(),
-                None => Cadence::Last,
-            },
-            checkpoint: self.checkpoint.clone(),
-            keep_checkpoints: self.keep_checkpoints,
-            seed: self.seed,
-        }
-    }
-
-    /// Predicts the run.
-    fn plan(
-        &self,
-        settings: &Settings,
-        table: &ParamTable,
-        optimizers: &Optimizers,
-        callbacks: &Callbacks,
-        own_keys: &[String],
-    ) -> Result<Plan, ConfigError> {
-        let per_step = self.task.batch_size().map(|size| self.clock_of_one_step(size));
-        let row = |name: &str, hooks, cadence: &Cadence, keys: &[&str]| {
-            let keys = keys.iter().map(ToString::to_string).collect();
-            let row =
-                PlanRow::new(name, hooks, cadence.clone(), keys, per_step.as_ref(), self.steps);
-            check_cadence(name, cadence, per_step.as_ref(), self.steps).map(|()| row)
-        };
-        // Step 0 is no step of training: it has an eval and a checkpoint, but no loss and no hooks.
-        let of_training = |mut row: PlanRow| {
-            row.firings.iter_mut().for_each(|firings| firings.retain(|step| *step > 0));
-            let is_idle = row.firings.as_ref().is_some_and(Vec::is_empty);
-            if is_idle && row.cadence != Cadence::Never && !row.is_passive() {
-                return Err(only_at_the_start(&row, self.steps));
-            }
-            Ok(row)
-        };
-        let mut rows = vec![
-            row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"])
-                .and_then(of_training)
-                .and_then(|_| row("record", Hooks::NONE, &settings.record, &["train/loss", "lr"]))
-                .and_then(of_training)?,
-            row("eval", Hooks::NONE, &settings.eval, &["val/*"])?,
-            row("checkpoint", Hooks::NONE, &settings.checkpoint, &[])?,
-        ];
-        for callback in callbacks.iter() {
-            let keys = callback.keys();
-            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-            let row = row(&callback.name(), callback.hooks(), &callback.cadence(), &keys)?;
-            rows.push(of_training(row)?);
-        }
-        let find_metrics = || metrics_of(&self.task, &self.model);
-        let metrics = Metrics::new(&find_metrics);
-        check_keys(&rows, own_keys, &metrics)?;
-        let mut plan = Plan {
-            steps: self.steps,
-            grad_accum_steps: self.grad_accum_steps,
-            devices: settings.devices,
-            clip_grad_norm: self.clip_grad_norm,
-            params: (table.len(), table.num_elements()),
-            groups: optimizers.describe(table),
-            files: self.files(callbacks, &rows[2]),
-            rows,
-            interventions: self.interventions.iter().map(|i| i.name()).collect(),
-            sinks: self.sinks.iter().map(|sink| sink.name()).collect(),
-            notes: self.notes(optimizers, table),
-        };
-        callbacks.check(&mut plan, self.run_dir.is_some(), &metrics)?;
-        Ok(plan)
-    }
-
-    /// Settings of the trainer's own that have no effect.
-    fn notes(&self, optimizers: &Optimizers, table: &ParamTable) -> Vec<String> {
-        let mut notes = Vec::new();
-        let evals = self.eval.as_ref().filter(|eval| **eval != Cadence::Never);
-        if let Some(eval) = evals.filter(|_| self.task.val_batches().is_empty()) {
-            notes.push(format!(
-                "`eval` is `{eval}`, but nothing is evaluated: the task has no validation batches (a text shorter \
-                 than one window makes none)"
-            ));
-        }
-        let groups = optimizers.describe(table).into_iter().map(|group| group.schedule.warmup());
-        let warmups: Vec<u64> = groups.filter(|warmup| *warmup > self.steps).collect();
-        if let Some(longest) = warmups.iter().max() {
-            let (count, steps) = (warmups.len(), self.steps);
-            let groups = if count == 1 { "1 group".to_owned() } else { format!("{count} groups") };
-            notes.push(format!(
-                "{groups} will not reach the peak learning rate: {longest} updates of warmup, {steps} steps"
-            ));
-        }
-        let saves = self.checkpoint != Cadence::Never || self.resume.is_some();
-        if saves && self.task.position().is_null() {
-            notes.push(
-                "no checkpoint of this run can be resumed: the task does not say where its data stands \
-                 (`Task::position`)"
-                    .to_owned(),
-            );
-        }
-        notes
-    }
-
-    /// What one step of micro-batches of this size adds to the clock.
-    fn clock_of_one_step(&self, size: BatchSize) -> Clock {
-        let micro_batches = self.grad_accum_steps as u64;
-        Clock {
-            step: 1,
-            micro_batches,
-            tokens: size.tokens as u64 * micro_batches,
-            samples: size.samples as u64 * micro_batches,
-            ..Clock::default()
-        }
-    }
-
-    fn files(&self, callbacks: &Callbacks, checkpoints: &PlanRow) -> Vec<String> {
-        if self.run_dir.is_none() {
-            return Vec::new();
-        }
-        let firings = checkpoints.firings.iter().flatten();
-        let newest = firings.rev().take(self.keep_checkpoints.max(1));
-        let mut files = vec!["run.json".to_owned()];
-        files.extend(self.sinks.iter().flat_map(|sink| sink.files()));
-        files.extend(newest.map(|step| format!("checkpoints/{}", super::checkpoint_name(*step))));
-        files.extend(callbacks.iter().flat_map(|callback| callback.files(self.steps)));
-        files
-    }
-
-    fn info(
-        &self,
-        settings: &Settings,
-        optimizers: &Optimizers,
-        table: &ParamTable,
-        callbacks: &Callbacks,
-    ) -> RunInfo {
-        let groups = optimizers.describe(table).into_iter();
-        let groups = groups.map(|group| (group.name.clone(), json!(group)));
-        let interventions = self.interventions.iter().map(|i| (i.name(), i.config()));
-        let config = json!({
-            "trainer": settings,
-            "groups": groups.collect::<Map<_, _>>(),
-            "interventions": interventions.collect::<Map<_, _>>(),
-            "callbacks": callbacks.configs(),
-            "parameters": table.num_elements(),
-            "user": self.config,
-        });
-        info(self.run_dir.as_deref(), self.steps, self.seed, config)
-    }
-}
-
-/// A cadence of records, and the last step, whose values tables of runs compare.
-fn with_last(log: &Cadence) -> Cadence {
-    match log {
-        Cadence::Never => Cadence::Never,
-        every if *every == Cadence::EVERY_STEP => every.clone(),
-        some => some.clone() | Cadence::Last,
-    }
-}
-
-/// The keys that the trainer itself records, but for the metrics of an eval.
-fn own_keys(groups: &[Group]) -> Vec<String> {
-    let of_groups = groups.iter().map(|group| format!("lr/{}", group.name()));
-    let own = ["train/loss", "train/skipped", "lr"].map(str::to_owned);
-    own.into_iter().chain(of_groups.filter(|_| groups.len() > 1)).collect()
 }
 
 /// The names of the metrics of an eval: those that the task gives, or those of its first validation batch.
@@ -494,28 +304,6 @@ pub(super) fn metrics_of<T: Task>(task: &T, model: &T::Model) -> Vec<String> {
     let mut totals = Totals::default();
     task.eval(&model.valid(), batch, &mut totals);
     task.summarize(&totals).into_iter().map(|(name, _)| name).collect()
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_one(count: &usize) -> bool {
-    *count == 1
-}
-
-/// What the sinks are told of a run that begins.
-pub(super) fn info(dir: Option<&Path>, steps: u64, seed: u64, config: Value) -> RunInfo {
-    let dir_name = dir.and_then(Path::file_name);
-    RunInfo {
-        name: dir_name.map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
-        dir: dir.map(Path::to_owned),
-        steps,
-        seed,
-        config,
-        resumed_at: None,
-        resumed_record: None,
-        notes: Vec::new(),
-        started_at: crate::clock::now(),
-        feedback: Feedback::default(),
-    }
 }
 
 /// Has a run with a directory keep the truth, unless its user saw to that.
@@ -547,27 +335,4 @@ pub(super) fn table_of(model: &impl Module) -> Result<Arc<ParamTable>, ConfigErr
         return Err(ConfigError::Invalid { field: "model", value, expected: expected.to_owned() });
     }
     Ok(Arc::new(table))
-}
-
-/// The error for a cadence of something that happens in training, due only before it.
-fn only_at_the_start(row: &PlanRow, steps: u64) -> ConfigError {
-    let source = CadenceError::NeverFires {
-        cadence: row.cadence.to_string(),
-        horizon: steps,
-        advice: format!("a step from 1 to {steps}; before the first there is nothing to see"),
-    };
-    ConfigError::Cadence { whose: row.name.clone(), source }
-}
-
-fn check_cadence(
-    whose: &str,
-    cadence: &Cadence,
-    per_step: Option<&Clock>,
-    steps: u64,
-) -> Result<(), ConfigError> {
-    // Where the size of a batch is not known beforehand, cadences by tokens get the benefit of the doubt.
-    let plenty = Clock { step: 1, tokens: 1 << 32, samples: 1 << 32, ..Clock::default() };
-    cadence
-        .check(per_step.unwrap_or(&plenty), steps)
-        .map_err(|source| ConfigError::Cadence { whose: whose.to_owned(), source })
 }

@@ -1,9 +1,9 @@
 //! The model and everything that computes with it: task, devices, optimizers. Nothing here knows of callbacks.
 
 use super::model_slot::ModelSlot;
+use crate::context::TextModel;
 use crate::device;
 use crate::error::{ConfigError, TrainError};
-use crate::event::TextModel;
 use crate::failure::BoxError;
 use crate::optim::Optimizers;
 use crate::params::ParamTable;

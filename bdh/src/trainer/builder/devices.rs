@@ -1,13 +1,13 @@
 //! Whether devices can share a run, and how they exchange gradients and weights.
 
-use super::Parts;
+use super::TrainerConfig;
 use crate::device;
 use crate::error::ConfigError;
 use crate::params::{self, ParamInfo, ParamTable};
 use crate::replicas::Transport;
 use crate::task::Task;
 
-impl<T: Task> Parts<T> {
+impl<T: Task> TrainerConfig<T> {
     /// Whether the devices can share a step, and the model is where it is expected.
     pub(super) fn check_devices(&self) -> Result<(), ConfigError> {
         let count = self.devices.len().max(1);
