@@ -11,9 +11,13 @@ use bdh::lm::{RandomCrops, Sampling, bytes, windows};
 use bdh::{AfterOptimizerStep, Callback, CausalLm, HookResult, NextToken};
 use bdh::{Cadence, Probe, Trainer, Value, callback, every, last, start, warmup_cosine};
 use bdh_callbacks::{Layout, Norms, TensorBoard};
-use bdh_examples::data::Tokenizer;
+use bdh_data::Tokenizer;
 use clap::Parser;
 use serde_json::json;
+
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TEXT: &str = include_str!("../docs/architecture.md");
 

@@ -65,6 +65,11 @@ mod spikes;
 mod system;
 mod throughput;
 
+#[cfg(feature = "tensorboard")]
+pub use bdh_tensorboard::{Layout, TensorBoard};
+#[cfg(feature = "wandb")]
+pub use bdh_wandb::{self as wandb, Wandb};
+
 pub use activations::{Activations, ActivationsBuilder};
 pub use artifacts::Artifacts;
 pub use checkpoints::{Checkpoints, CheckpointsBuilder};
@@ -86,11 +91,7 @@ pub use ratios::{Ratios, RatiosBuilder, scientific};
 #[cfg(feature = "plots")]
 pub use ridges::{Ridges, RidgesBuilder};
 pub use samples::{Samples, SamplesBuilder};
-#[cfg(feature = "wandb")]
-pub use sinks::wandb::{self, Wandb};
 pub use sinks::{Console, sinks};
-#[cfg(feature = "tensorboard")]
-pub use sinks::{Layout, TensorBoard};
 pub use spikes::{Spikes, SpikesBuilder};
 pub use system::{System, SystemBuilder};
 pub use throughput::{DevicePeak, Throughput, ThroughputBuilder};

@@ -1,19 +1,7 @@
 //! Where records go, beside `metrics.jsonl`.
 
 mod console;
-mod lines;
-#[cfg(any(feature = "tensorboard", feature = "wandb"))]
-mod on_disk;
-#[cfg(any(feature = "tensorboard", feature = "wandb"))]
-mod png;
-#[cfg(feature = "tensorboard")]
-mod tensorboard;
-#[cfg(feature = "wandb")]
-pub mod wandb;
-
 pub use console::Console;
-#[cfg(feature = "tensorboard")]
-pub use tensorboard::{Layout, TensorBoard};
 
 use bdh::{ConfigError, Jsonl, Sink};
 
@@ -48,9 +36,9 @@ pub fn sinks(names: &str) -> Result<Vec<Box<dyn Sink>>, ConfigError> {
             "console" => Box::new(Console::default()),
             "jsonl" => Box::new(Jsonl::default()),
             #[cfg(feature = "tensorboard")]
-            "tensorboard" => Box::new(TensorBoard::default()),
+            "tensorboard" => Box::new(bdh_tensorboard::TensorBoard::default()),
             #[cfg(feature = "wandb")]
-            "wandb" => Box::new(wandb::Wandb::from_env()),
+            "wandb" => Box::new(bdh_wandb::Wandb::from_env()),
             _ if ["tensorboard", "wandb"].contains(&name) => {
                 return Err(wrong("and tensorboard and wandb need the features of their names"));
             }

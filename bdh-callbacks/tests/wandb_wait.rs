@@ -3,7 +3,7 @@
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
-#[path = "support/wandb_server.rs"]
+#[path = "../../bdh-wandb/tests/support/wandb_server.rs"]
 mod wandb_server;
 
 use bdh_callbacks::wandb::Mode;

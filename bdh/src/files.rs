@@ -3,6 +3,10 @@
 //! A run directory may come from someone else: unpacked, downloaded, shared. A link in it could name a private file, a
 //! FIFO could block a reader for ever, a device has no end. Everything that reads a file of a run opens it here.
 
+mod on_disk;
+
+pub use on_disk::{BACKLOG, Faults, check_not_deleted};
+
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::fs::{self, File};

@@ -83,6 +83,7 @@ mod trainer;
 mod weights;
 
 pub mod files;
+pub mod lines;
 pub mod lm;
 pub mod number;
 pub mod runs;

@@ -1,6 +1,6 @@
 """Checks the PyTorch models and optimizers by the golden numbers that our Rust tests go by.
 
-Two sources: numbers that stand in `examples/tests` (of weights that a formula gives), always; and files made by the
+Two sources: numbers that stand in `bdh-models/tests` (of weights that a formula gives), always; and files made by the
 originals, in `BDH_FIXTURES` or `../shared/fixtures` beside the repository, where they are.
 """
 
@@ -53,7 +53,7 @@ def backward(model, tokens, targets):
 
 
 def golden_nanochat():
-    """The numbers of examples/tests/nanochat_golden.rs."""
+    """The numbers of bdh-models/tests/nanochat_golden.rs."""
     settings = {
         "sequence_len": 16, "vocab_size": 60, "n_layer": 2, "n_head": 2, "n_kv_head": 1, "n_embd": 32,
         "window_pattern": "L",
@@ -104,7 +104,7 @@ def golden_nanochat():
 
 
 def golden_hatchling():
-    """The numbers of examples/tests/hatchling.rs."""
+    """The numbers of bdh-models/tests/hatchling.rs."""
     settings = {
         "n_layer": 2, "n_embd": 8, "n_head": 2, "mlp_internal_dim_multiplier": 4, "vocab_size": 16, "dropout": 0.0,
     }
@@ -193,7 +193,7 @@ def check(folders):
     """All checks: what was checked, with the number of values."""
     golden_nanochat()
     golden_hatchling()
-    yield f"nanochat and BDH by the numbers in examples/tests ({checks} values)"
+    yield f"nanochat and BDH by the numbers in bdh-models/tests ({checks} values)"
     for folder, kind in folders:
         before = checks
         fixture(folder, kind)

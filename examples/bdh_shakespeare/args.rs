@@ -5,7 +5,7 @@ use bdh_examples::args::values::{
     count, fraction, log_backend, natural, not_negative, positive, run_name, steps,
 };
 use bdh_examples::args::{Hardware, normalize, over};
-use bdh_examples::hatchling::BdhConfig;
+use bdh_models::hatchling::BdhConfig;
 use clap::{Args as _, Command, FromArgMatches as _};
 use serde::Serialize;
 use serde_json::Value;

@@ -16,6 +16,10 @@ use bdh::{BoxError, TrainError};
 use bdh_examples::{page, run_dir};
 use std::process::ExitCode;
 
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = args::parse();
     let args = if args.resume { resumed(&args) } else { Ok(args) };

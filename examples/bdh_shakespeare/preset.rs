@@ -1,6 +1,6 @@
 //! Sizes that go together.
 
-use bdh_examples::hatchling::BdhConfig;
+use bdh_models::hatchling::BdhConfig;
 use clap::ValueEnum;
 use serde::Serialize;
 

@@ -12,11 +12,11 @@ use bdh_callbacks::{
     Activations, Artifacts, Console, Histograms, Norms, ParamFilter, Samples, TensorBoard,
     Throughput, Wandb,
 };
+use bdh_data::{Corpus, DataSpec, PlainBytes, fixed_crops, stream};
 use bdh_examples::args::may_change;
-use bdh_examples::data::{Corpus, DataSpec, PlainBytes, fixed_crops, stream};
-use bdh_examples::hatchling::Bdh;
 use bdh_examples::page::say;
 use bdh_examples::run_dir::RunDir;
+use bdh_models::hatchling::Bdh;
 use serde_json::json;
 use std::process::ExitCode;
 

@@ -17,9 +17,13 @@ mod paired;
 use bdh::Task;
 use bdh::burn::module::Module;
 use bdh::lm::{Generated, RandomCrops, Sampling};
-use bdh_examples::data::Tokenizer;
-use bdh_examples::nanochat::{Gpt, GptConfig};
+use bdh_data::Tokenizer;
+use bdh_models::nanochat::{Gpt, GptConfig};
 use paired::{Variant, measure, time};
+
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const PROMPTS: [&str; 3] = ["To be or not to be", "Once upon a time", "In a galaxy far, far away"];
 const TOKENS: usize = 64;

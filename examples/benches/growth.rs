@@ -25,7 +25,6 @@ use bdh::burn::optim::{GradientsParams, SgdConfig};
 use bdh::runs::{Keys, Run, Table, read_all};
 use bdh::{Attach, MemorySink, Probe, Task, TrainerBuilder, on_step};
 use bdh_callbacks::Norms;
-use bdh_examples as _; // for the allocator that our programs have
 use grown::grow;
 use many::{Idle, Many, SumUp, bare};
 use paired::time;
@@ -33,6 +32,10 @@ use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
+
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Parameters or keys that a run goes through in all its steps: as many at each size, so that what a run takes once
 /// is a small share of the time.

@@ -11,15 +11,19 @@
 
 #[path = "support/paired.rs"]
 mod paired;
-#[path = "../tests/support/plain.rs"]
+#[path = "../../bdh-models/tests/support/plain.rs"]
 mod plain;
 
 use bdh::burn::module::Module;
 use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
 use bdh::lm::{TokenStream, token_nats};
 use bdh::{CausalLm, Probe};
-use bdh_examples::hatchling::{Bdh, BdhConfig};
+use bdh_models::hatchling::{Bdh, BdhConfig};
 use paired::{Variant, measure, time};
+
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A preset of `bdh_shakespeare`, as it is measured.
 struct Size {

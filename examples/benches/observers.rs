@@ -25,13 +25,17 @@ mod turns;
 
 use bdh::{AfterBackward, Cadence, Callback, HookResult, NextToken, TrainerBuilder, callback};
 use bdh_callbacks::{Norms, Samples};
-use bdh_examples::data::Packed;
-use bdh_examples::nanochat::Gpt;
+use bdh_data::Packed;
+use bdh_models::nanochat::Gpt;
 use interrupted::Interrupted;
 use observed::observed;
 use preset::Preset;
 use std::path::Path;
 use turns::{Paced, Took, Turns};
+
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Steps of a stretch; the tenth of each is where callbacks with the cadence `every 10 steps` act.
 const STRETCH: u64 = 10;

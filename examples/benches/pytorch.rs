@@ -40,6 +40,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::process::ExitCode;
 
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]

@@ -16,19 +16,23 @@ mod paired;
 #[path = "support/preset.rs"]
 mod preset;
 
-#[path = "../tests/support/parity.rs"]
+#[path = "../../bdh-models/tests/support/parity.rs"]
 mod parity;
 
 use bdh::burn::optim::GradientsParams;
 use bdh::lm::cross_entropy;
 use bdh::{Cadence, CausalLm, MemorySink, NextToken, Probe, Source, TrainerBuilder};
 use bdh_callbacks::{EarlyCheckpoints, Norms, Throughput};
-use bdh_examples::data::Packed;
-use bdh_examples::nanochat::Gpt;
+use bdh_data::Packed;
+use bdh_models::nanochat::Gpt;
 use paired::{Variant, measure, time};
 use preset::{Preset, lr};
 use std::cell::Cell;
 use std::time::Duration;
+
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const STEPS: u64 = 10;
 const ROUNDS: usize = 15;

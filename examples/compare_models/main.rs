@@ -14,12 +14,16 @@ use bdh::{
     BoxError, CausalLm, Group, MemorySink, NextToken, Trainer, TrainerBuilder, every, last, start,
 };
 use bdh_callbacks::{Activations, Norms, Throughput};
-use bdh_examples::data::{DataSpec, PlainBytes, fixed_crops, stream};
+use bdh_data::{DataSpec, PlainBytes, fixed_crops, stream};
 use bdh_examples::page::{self, say};
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Trains BDH, GPT-2 and nanochat on the same batches, and compares them.
 #[derive(Parser)]

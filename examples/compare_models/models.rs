@@ -3,9 +3,9 @@
 use crate::{Bench, ROWS, SEQ_LEN, Trained};
 use bdh::ops::AdamW;
 use bdh::{BoxError, Group, constant, warmup_stable_decay};
-use bdh_examples::gpt2::{self, Gpt2Config};
-use bdh_examples::hatchling::BdhConfig;
-use bdh_examples::nanochat::{self, GptConfig, LearningRates, Schedule};
+use bdh_models::gpt2::{self, Gpt2Config};
+use bdh_models::hatchling::BdhConfig;
+use bdh_models::nanochat::{self, GptConfig, LearningRates, Schedule};
 
 /// Trains all three in turn.
 pub(crate) fn all(bench: &Bench) -> Result<Vec<Trained>, BoxError> {

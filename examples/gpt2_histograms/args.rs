@@ -2,7 +2,7 @@
 
 use bdh_examples::args::values::{count, natural, not_negative, positive, steps};
 use bdh_examples::args::{Hardware, normalize};
-use bdh_examples::gpt2::Gpt2Config;
+use bdh_models::gpt2::Gpt2Config;
 use clap::{Args as _, Command, FromArgMatches as _};
 use serde::Serialize;
 use std::path::PathBuf;

@@ -16,6 +16,10 @@ use bdh::TrainError;
 use bdh_examples::page;
 use std::process::ExitCode;
 
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     run::main(&args::parse()).unwrap_or_else(|error| {
         page::error(&*error);

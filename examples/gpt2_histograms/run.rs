@@ -8,10 +8,10 @@ use bdh::{
     last, start,
 };
 use bdh_callbacks::{Histograms, Norms, Overlay, ParamFilter, Ratios, TensorBoard, Throughput};
-use bdh_examples::data::{Corpus, DataSpec, PlainBytes, Tokenizer, fixed_crops, stream};
-use bdh_examples::gpt2::{Gpt2, Gpt2Config, groups, schedule};
+use bdh_data::{Corpus, DataSpec, PlainBytes, Tokenizer, fixed_crops, stream};
 use bdh_examples::page::say;
 use bdh_examples::run_dir::RunDir;
+use bdh_models::gpt2::{Gpt2, Gpt2Config, groups, schedule};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;

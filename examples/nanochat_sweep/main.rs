@@ -12,7 +12,7 @@
 //! ```
 
 mod compare;
-mod core;
+mod core_eval;
 mod forecast;
 mod list;
 mod live;
@@ -26,13 +26,17 @@ use bdh_examples::args::{self, Args};
 use bdh_examples::{page, run_dir};
 use std::process::ExitCode;
 
+/// A step's tensors take the memory that the last step's have freed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     let outcome = match words.next().as_ref().map(|word| word.to_str()) {
         None => local::main(),
         Some(Some("sweep")) => sweep::main(words),
         Some(Some("compare")) => compare::main(words),
-        Some(Some("core")) => core::main(words),
+        Some(Some("core")) => core_eval::main(words),
         Some(Some("forecast")) => forecast::main(words),
         Some(_) => one_run(),
     };

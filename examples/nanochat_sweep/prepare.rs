@@ -3,9 +3,9 @@
 use crate::page::say;
 use bdh::BoxError;
 use bdh::lm::TokenBatch;
+use bdh_data::{Corpus, DataSpec, Levels, Packed, Tokenizer, passages, val_batches};
 use bdh_examples::args::{self, Args};
-use bdh_examples::data::{Corpus, DataSpec, Levels, Packed, Tokenizer, passages, val_batches};
-use bdh_examples::scaling::Recipe;
+use bdh_models::scaling::Recipe;
 use std::sync::Arc;
 
 /// A text and its tokens; trials of a sweep share it.

@@ -9,11 +9,11 @@ use bdh::{
     warmup_stable_decay,
 };
 use bdh_callbacks::{Artifacts, Console, EarlyCheckpoints, Norms, Throughput};
+use bdh_data::Packed;
 use bdh_examples::args::{self, Args, Every, Hardware};
-use bdh_examples::core::{Bundle, CoreMetric};
-use bdh_examples::data::Packed;
-use bdh_examples::nanochat::{Gpt, GptConfig, Schedule};
-use bdh_examples::scaling::Recipe;
+use bdh_models::core_eval::{Bundle, CoreMetric};
+use bdh_models::nanochat::{Gpt, GptConfig, Schedule};
+use bdh_models::scaling::Recipe;
 use serde_json::json;
 use std::process::ExitCode;
 

@@ -28,9 +28,9 @@ pub use self::values::{Every, ValueError};
 use self::values::{
     count, fraction, log_backend, natural, not_negative, positive, run_name, steps,
 };
-use crate::nanochat::LearningRates;
-use crate::scaling::{MicroBatch, Request};
 use bdh_callbacks::wandb::sweep_values;
+use bdh_models::nanochat::LearningRates;
+use bdh_models::scaling::{MicroBatch, Request};
 use serde_json::Value;
 
 /// What one run was asked to be.

@@ -1,15 +1,15 @@
 //! `gpt2_histograms` as a stranger uses it.
 
-#[path = "support/gpt2_files.rs"]
+#[path = "../../bdh-models/tests/support/gpt2_files.rs"]
 mod gpt2_files;
-#[path = "support/parity.rs"]
+#[path = "../../bdh-models/tests/support/parity.rs"]
 mod parity;
 #[path = "support/program.rs"]
 mod program;
 
 use bdh::burn::tensor::Device;
-use bdh_examples::data::Tokenizer;
-use bdh_examples::gpt2::Gpt2Config;
+use bdh_data::Tokenizer;
+use bdh_models::gpt2::Gpt2Config;
 use program::contains;
 use serde_json::{Map, Value, json};
 use std::fs;

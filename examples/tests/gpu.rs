@@ -12,7 +12,7 @@
 //! Without such a feature, or without a driver, each test passes, and says so where its output is shown (`--nocapture`);
 //! with `BDH_NEEDS_GPU=1` it fails.
 
-#[path = "support/micro.rs"]
+#[path = "../../bdh-models/tests/support/micro.rs"]
 mod micro;
 
 use bdh::burn::tensor::{Device, FloatDType};
@@ -20,9 +20,9 @@ use bdh::ops::Precision;
 use bdh::{MemorySink, Outcome, Trainer, TrainerBuilder, Value, every, first, last, never};
 use bdh_callbacks::{Histograms, Norms, ParamFilter, Samples};
 use bdh_examples::args::Hardware;
-use bdh_examples::gpt2::Gpt2;
-use bdh_examples::hatchling::Bdh;
-use bdh_examples::nanochat::Gpt;
+use bdh_models::gpt2::Gpt2;
+use bdh_models::hatchling::Bdh;
+use bdh_models::nanochat::Gpt;
 use micro::{Micro, task};
 use std::sync::{Mutex, PoisonError};
 

@@ -4,7 +4,7 @@
 mod judges;
 #[path = "support/program.rs"]
 mod program;
-#[path = "../../bdh-callbacks/tests/support/wandb_server.rs"]
+#[path = "../../bdh-wandb/tests/support/wandb_server.rs"]
 mod wandb_server;
 
 use bdh::sweep::{Ledger, Status, Sweep};

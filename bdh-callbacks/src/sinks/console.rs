@@ -1,6 +1,6 @@
 //! The terminal: a progress bar where there is one, plain lines where there is not.
 
-use super::lines::Lines;
+use bdh::lines::Lines;
 use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};

@@ -1,1 +1,1 @@
-"""Small PyTorch versions of the three models of `examples/src`, under the same parameter names."""
+"""Small PyTorch versions of the three models of `bdh-models`, under the same parameter names."""

@@ -7,9 +7,9 @@ use bdh::{
     BoxError, CausalLm, Group, MemorySink, NextToken, Source, TokenBatch, Trainer, TrainerBuilder,
     constant, every,
 };
-use bdh_examples::gpt2::{self, Gelu, Gpt2Config};
-use bdh_examples::hatchling::BdhConfig;
-use bdh_examples::nanochat::{self, GptConfig, LearningRates, Schedule};
+use bdh_models::gpt2::{self, Gelu, Gpt2Config};
+use bdh_models::hatchling::BdhConfig;
+use bdh_models::nanochat::{self, GptConfig, LearningRates, Schedule};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! nanochat at some size, with text to train on.
 
 use bdh::{Cadence, NextToken, Schedule as Lr, Source, TokenBatch, Trainer, TrainerBuilder};
-use bdh_examples::data::{DataSpec, Packed, Tokenizer, passages};
-use bdh_examples::nanochat::{Gpt, Group, Schedule};
-use bdh_examples::scaling::{MicroBatch, Recipe, Request};
+use bdh_data::{DataSpec, Packed, Tokenizer, passages};
+use bdh_models::nanochat::{Gpt, Group, Schedule};
+use bdh_models::scaling::{MicroBatch, Recipe, Request};
 use std::sync::Arc;
 
 const SEED: u64 = 42;

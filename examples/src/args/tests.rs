@@ -1,8 +1,8 @@
 //! Command lines as people and agents write them.
 
 use super::*;
-use crate::scaling::Recipe;
 use bdh::ops::Precision;
+use bdh_models::scaling::Recipe;
 
 fn parse(words: &str) -> Args {
     read(words).unwrap_or_else(|error| panic!("`{words}` should be accepted: {error}"))

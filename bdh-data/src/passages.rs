@@ -1,0 +1,44 @@
+//! Documents as token ids, in pieces that fit a row.
+
+use crate::tokenizer::Tokenizer;
+use std::sync::Arc;
+
+/// Encodes documents and cuts them into passages of at most `longest` ids, BOS included.
+///
+/// Every passage starts with BOS, also inside a document. With `longest = seq_len + 1` a passage fits a
+/// row whole: [`Packed`](crate::packing::Packed) keeps no more of a document than one row, so without the cut
+/// a file of a megabyte would give its first row and nothing else. `usize::MAX` cuts nothing (nanochat's
+/// way, with documents in the millions).
+///
+/// The ids are behind an [`Arc`] because the runs of a sweep share them.
+#[must_use]
+pub fn passages(tokenizer: &Tokenizer, documents: &[String], longest: usize) -> Arc<[Vec<i32>]> {
+    let room = longest.saturating_sub(1).max(1); // BOS takes one
+    let bos = tokenizer.bos();
+    let mut passages = Vec::new();
+    for ids in tokenizer.encode_all(documents) {
+        for piece in ids.chunks(room) {
+            let mut passage = Vec::with_capacity(piece.len() + 1);
+            passage.push(bos);
+            passage.extend_from_slice(piece);
+            passages.push(passage);
+        }
+    }
+    passages.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_documents_are_cut_and_no_token_is_lost() {
+        let documents = ["abcdefg".to_owned(), String::new(), "hi".to_owned()];
+        let cut = passages(&Tokenizer::Bytes, &documents, 4);
+        let text: Vec<_> = cut.iter().map(|ids| Tokenizer::Bytes.decode(ids)).collect();
+        assert_eq!(text, ["abc", "def", "g", "hi"]);
+        assert!(cut.iter().all(|ids| ids[0] == Tokenizer::Bytes.bos() && ids.len() <= 4));
+        assert_eq!(passages(&Tokenizer::Bytes, &documents, usize::MAX).len(), 2);
+        assert_eq!(passages(&Tokenizer::Bytes, &documents, 0).len(), 9);
+    }
+}

@@ -1,0 +1,133 @@
+//! A file from the network, downloaded once and checked every time.
+
+use crate::corpus::text_of;
+use crate::error::DataError;
+use sha2::{Digest, Sha256};
+use std::env;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+use ureq::Agent;
+
+/// Long enough for a megabyte over a slow line, short enough to notice that there is none.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// All of Shakespeare, as the char-rnn repository has it: 1,115,394 bytes in 65 symbols.
+pub const SHAKESPEARE: Remote<'static> = Remote {
+    url: "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+    file_name: "tinyshakespeare.txt",
+    bytes: 1_115_394,
+    sha256: "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+};
+
+/// A text on the network whose every byte is known beforehand.
+#[derive(Debug, Clone, Copy)]
+pub struct Remote<'a> {
+    /// Where it is, `https://…`.
+    pub url: &'a str,
+    /// What it is called in the cache.
+    pub file_name: &'a str,
+    /// Its size; a longer answer is cut off as an error.
+    pub bytes: u64,
+    /// Its SHA-256, in lower-case hexadecimal.
+    pub sha256: &'a str,
+}
+
+impl Remote<'_> {
+    /// Reads the text from the cache, `$XDG_CACHE_HOME/bdh` or `~/.cache/bdh`, or downloads it there.
+    ///
+    /// # Errors
+    ///
+    /// As [`cached_in`](Self::cached_in), and [`DataError::NoCache`] if there is no such directory.
+    pub fn cached(&self) -> Result<String, DataError> {
+        let dir = cache_dir(env::var_os("XDG_CACHE_HOME"), env::home_dir());
+        self.cached_in(&dir.ok_or(DataError::NoCache)?)
+    }
+
+    /// Reads the text from a directory, or downloads it there; a copy that is not right is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Download`] if it does not arrive within a minute, [`DataError::Checksum`] if something
+    /// else arrives, [`DataError::Unwritable`] if it cannot be kept. Nothing is left behind then.
+    pub fn cached_in(&self, dir: &Path) -> Result<String, DataError> {
+        let path = dir.join(self.file_name);
+        if let Ok(bytes) = fs::read(&path)
+            && let Ok(text) = self.check(bytes, path.display())
+        {
+            return Ok(text);
+        }
+        let text = self.check(self.download()?, self.url)?;
+        keep(&path, &text).map_err(|source| DataError::Unwritable { path, source })?;
+        Ok(text)
+    }
+
+    /// Takes bytes for the text if they are.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Checksum`] naming where they are `from`; [`DataError::Binary`] if the right bytes are
+    /// no text.
+    pub fn check(&self, bytes: Vec<u8>, from: impl Display) -> Result<String, DataError> {
+        let found = hex(&Sha256::digest(&bytes));
+        if found != self.sha256 {
+            let expected = self.sha256.to_owned();
+            return Err(DataError::Checksum { from: from.to_string(), found, expected });
+        }
+        text_of(bytes, self.file_name.as_ref())
+    }
+
+    fn download(&self) -> Result<Vec<u8>, DataError> {
+        let agent = Agent::config_builder().timeout_global(Some(TIMEOUT)).build().new_agent();
+        // One byte more than there should be: the limit has to be passed for ureq to complain.
+        let body = agent.get(self.url).call().and_then(|mut answer| {
+            answer.body_mut().with_config().limit(self.bytes + 1).read_to_vec()
+        });
+        body.map_err(|error| DataError::Download {
+            url: self.url.to_owned(),
+            source: Box::new(error),
+        })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// Writes beside the file and renames, so that no half of it is ever read.
+fn keep(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let half = path.with_extension(format!("{}.part", process::id()));
+    let kept = fs::write(&half, text).and_then(|()| fs::rename(&half, path));
+    if kept.is_err() {
+        let _ = fs::remove_file(&half); // the first error is the one to report
+    }
+    kept
+}
+
+fn cache_dir(xdg: Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+    let xdg = xdg.map(PathBuf::from).filter(|dir| dir.is_absolute()); // relative ones are to be ignored
+    Some(xdg.or_else(|| Some(home?.join(".cache")))?.join("bdh"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_where_the_xdg_specification_puts_it() {
+        let home = || Some(PathBuf::from("/home/ada"));
+        let in_home = Some(PathBuf::from("/home/ada/.cache/bdh"));
+        assert_eq!(cache_dir(Some("/var/c".into()), home()), Some("/var/c/bdh".into()));
+        assert_eq!(cache_dir(None, home()), in_home);
+        assert_eq!(cache_dir(Some("relative".into()), home()), in_home);
+        assert_eq!(cache_dir(None, None), None);
+    }
+}

@@ -1,0 +1,29 @@
+//! TensorBoard's event files, written without TensorFlow: by a sink of [`bdh`], or by any program.
+//!
+//! [`EventWriter`] needs no trainer; `TensorBoard`, a sink, needs the feature `sink`, which is there by default. Without
+//! it nothing of bdh and burn is compiled.
+//!
+//! # Features
+//!
+//! | feature | brings | default |
+//! |---|---|---|
+//! | `sink` | `TensorBoard`, for the runs of bdh | yes |
+#![cfg_attr(not(feature = "sink"), doc = "\n[`bdh`]: https://crates.io/crates/bdh")]
+
+mod event_file;
+mod events;
+mod layout;
+mod markdown;
+mod png;
+mod proto;
+mod shown;
+#[cfg(feature = "sink")]
+mod sink;
+mod summary;
+mod writer;
+
+pub use layout::Layout;
+pub use shown::Shown;
+#[cfg(feature = "sink")]
+pub use sink::TensorBoard;
+pub use writer::EventWriter;

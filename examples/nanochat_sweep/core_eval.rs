@@ -1,0 +1,160 @@
+//! `nanochat_sweep core`: evaluates a run that is there on CORE.
+
+use crate::page::say;
+use crate::prepare::Text;
+use bdh::ops::Precision;
+use bdh::{BoxError, Checkpoint, DeviceSpec, Source, latest_checkpoint, lm, load_weights};
+use bdh_data::{Packed, Tokenizer, passages};
+use bdh_examples::args::values::count;
+use bdh_examples::args::{self, Args, Hardware, normalize};
+use bdh_models::core_eval::{Bundle, Evaluator, Report, TaskScore};
+use bdh_models::nanochat::{Gpt, GptConfig};
+use clap::{CommandFactory, Parser};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Evaluates the newest checkpoint of a run on CORE, prints a table and leaves core.json in the run's directory
+#[derive(Debug, Parser)]
+#[command(name = "nanochat_sweep core", next_line_help = true)]
+struct CoreArgs {
+    /// Directory of the run
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Directory with CORE's tasks: nanochat's eval_bundle, or the folders in its eval_data
+    #[arg(long, value_name = "DIR", visible_alias = "core-bundle")]
+    bundle: PathBuf,
+    /// Items of each task at most
+    #[arg(
+        long, value_name = "ITEMS", default_value = "500", value_parser = count,
+        visible_alias = "core-metric-max-per-task"
+    )]
+    core_max_per_task: usize,
+    /// Rows in a forward pass [default: as in training]
+    #[arg(long, value_name = "ROWS", value_parser = count, visible_alias = "micro-batch")]
+    device_batch_size: Option<usize>,
+    /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest built in]
+    #[arg(long, value_name = "DEVICE", visible_alias = "device-type")]
+    device: Option<DeviceSpec>,
+    /// What is computed in, f32 or bf16 [default: as in training]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
+}
+
+/// What a run left, as far as it is needed.
+struct Trained {
+    checkpoint: PathBuf,
+    step: u64,
+    model: Gpt,
+    tokenizer: Arc<Tokenizer>,
+    /// Sequences in a forward pass of its training.
+    micro_batch: usize,
+}
+
+/// Runs what the words after `core` ask for.
+pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, BoxError> {
+    let name = OsString::from("nanochat_sweep core");
+    let words = normalize(std::iter::once(name).chain(words).collect(), CoreArgs::command());
+    let args = CoreArgs::parse_from(words);
+
+    // In order of cost: tasks, run, text, model.
+    let bundle = Bundle::open(&args.bundle, args.core_max_per_task)?;
+    let trained = Trained::load(&args.run, args.device.clone(), args.precision)?;
+    let precision = trained.model.config().precision;
+    let (path, step) = (trained.checkpoint.display(), trained.step);
+    say(format_args!("model    {path}, step {step}, in {precision}"));
+    let began = Instant::now();
+    let report = evaluate(&trained, &bundle, args.device_batch_size)?;
+    say(format_args!("\n{report}"));
+    let path = save(&args, &trained, &report)?;
+    say(format_args!("{} in {:.1} s", path.display(), began.elapsed().as_secs_f64()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Evaluates task by task, each with its line as soon as it is known.
+fn evaluate(trained: &Trained, bundle: &Bundle, rows: Option<usize>) -> Result<Report, BoxError> {
+    let evaluator = Evaluator {
+        vocabulary: &*trained.tokenizer,
+        context: trained.model.config().sequence_len,
+        batch_rows: rows.unwrap_or(trained.micro_batch),
+    };
+    say(format_args!("\n{}", TaskScore::COLUMNS));
+    let mut scores = Vec::new();
+    for task in bundle.tasks() {
+        let score = evaluator.evaluate(task, |rows| lm::score(&trained.model, rows))?;
+        say(&score);
+        scores.push(score);
+    }
+    Ok(Report::new(scores, bundle.missing()))
+}
+
+impl Trained {
+    /// The model of a run's newest checkpoint, as the checkpoint itself describes it.
+    ///
+    /// It computes in the precision that is given, or in that of its training.
+    fn load(
+        run: &Path,
+        device: Option<DeviceSpec>,
+        precision: Option<Precision>,
+    ) -> Result<Self, BoxError> {
+        let path = latest_checkpoint(&run.join("checkpoints")).ok_or_else(|| {
+            format!("`{}` has no complete checkpoint: is it the directory of a run?", run.display())
+        })?;
+        let state = Checkpoint::read(&path)?.state; // which checks all its files
+        let (args, recipe) = (&state.config["user"]["args"], &state.config["user"]["recipe"]);
+        let strange = || format!("`{}` is no checkpoint of nanochat_sweep", path.display());
+        let mut config = GptConfig::deserialize(&recipe["config"]).map_err(|_| strange())?;
+        config.precision = precision.unwrap_or(config.precision);
+        let hardware =
+            Hardware { device, precision: Some(config.precision), ..Hardware::default() };
+        let device = hardware.open()?.remove(0);
+        let micro_batch = recipe["micro_batch"].as_u64().ok_or_else(strange)? as usize;
+
+        let tokenizer = tokenizer(args::from_saved(args)?, &config, &state.data)?;
+        let model = load_weights(config.init(0, &device)?, path.join("model.safetensors"))?;
+        Ok(Self { checkpoint: path, step: state.clock.step, model, tokenizer, micro_batch })
+    }
+}
+
+/// The tokenizer that a run trained with, trained again where it was trained; `position` knows the run's text.
+fn tokenizer(
+    mut args: Args,
+    config: &GptConfig,
+    position: &Value,
+) -> Result<Arc<Tokenizer>, BoxError> {
+    let is_bytes = config.vocab_size == Tokenizer::Bytes.vocab_size();
+    if is_bytes && args.tokenizer != Some(args::Tokenizer::Bpe) {
+        return Ok(Arc::new(Tokenizer::Bytes));
+    }
+    args.tokenizer = Some(args::Tokenizer::Bpe); // the default is another on another device
+    let text = Text::load(&args)?;
+    let documents = passages(&text.tokenizer, &text.corpus.train, config.sequence_len + 1);
+    let mut source = Packed::new(documents, 1, config.sequence_len, args.seed)?;
+    source.seek(position).map_err(|_| {
+        format!(
+            "{} is not the text that the run and its tokenizer were trained on",
+            text.corpus.origin
+        )
+    })?;
+    Ok(text.tokenizer)
+}
+
+/// Writes core.json into the directory of the run, whole or not at all.
+fn save(args: &CoreArgs, trained: &Trained, report: &Report) -> Result<PathBuf, BoxError> {
+    let (path, scratch) = (args.run.join("core.json"), args.run.join(".core.json.tmp"));
+    let file = json!({
+        "checkpoint": trained.checkpoint.file_name().map(|name| name.to_string_lossy()),
+        "step": trained.step,
+        "max_per_task": args.core_max_per_task,
+        "core": report,
+    });
+    fs::write(&scratch, serde_json::to_vec_pretty(&file)?)
+        .and_then(|()| fs::rename(&scratch, &path))
+        .map_err(|error| format!("`{}` cannot be written: {error}", path.display()))?;
+    Ok(path)
+}
