@@ -1,5 +1,7 @@
 //! Reference models, data, and the programs people run.
 
+#![forbid(unsafe_code)]
+
 pub mod args;
 pub mod core;
 pub mod data;
