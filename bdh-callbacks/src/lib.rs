@@ -60,6 +60,7 @@ mod finite;
 mod forecast;
 mod gradient_noise;
 mod histograms;
+mod host;
 mod memory;
 mod norms;
 #[cfg(feature = "plots")]
