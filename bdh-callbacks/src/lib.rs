@@ -35,6 +35,19 @@
 //! | [`bdh::Jsonl`] | `jsonl` | `metrics.jsonl`, which every run directory has | |
 //!
 //! [`sinks`] makes them by name.
+//!
+//! # Features
+//!
+//! | feature | brings | default |
+//! |---|---|---|
+//! | `plots` | pictures of distributions: [`Overlay`], [`Ridges`] | yes |
+//! | `tensorboard` | the sink [`TensorBoard`] | yes |
+//! | `wandb` | the sink [`Wandb`], offline | yes |
+//! | `wandb-online` | and its upload | |
+//! | `flex` | the CPU, in pure Rust | yes |
+//! | `wgpu`, `vulkan`, `metal`, `cuda` | GPUs, as in [`bdh`] | |
+
+#![forbid(unsafe_code)]
 
 mod activations;
 mod artifacts;
@@ -47,6 +60,7 @@ mod finite;
 mod forecast;
 mod gradient_noise;
 mod histograms;
+mod host;
 mod memory;
 mod norms;
 #[cfg(feature = "plots")]
@@ -96,7 +110,8 @@ pub use spikes::{Spikes, SpikesBuilder};
 pub use system::{System, SystemBuilder};
 pub use throughput::{DevicePeak, Throughput, ThroughputBuilder};
 
-/// The README's code compiles.
+/// The code of both READMEs compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -2,13 +2,14 @@
 //!
 //! | key                      | unit   | recorded                                                          |
 //! |--------------------------|--------|-------------------------------------------------------------------|
-//! | `memory/rss`             | MiB    | resident memory of the process, on every due step (Linux)         |
-//! | `memory/leak`            | 0 or 1 | whether that has only grown of late, on every due step (Linux)    |
+//! | `memory/rss`             | MiB    | resident memory of the process, on every due step                 |
+//! | `memory/leak`            | 0 or 1 | whether that has only grown of late, on every due step            |
 //! | `memory/device`          | MiB    | what tensors take up on the device, where the backend tells       |
 //! | `memory/device_reserved` | MiB    | what the allocator holds there, the former included               |
 //!
 //! Backends on CUDA and wgpu tell; the CPU's does not, and its tensors are in `memory/rss`.
 
+use crate::host::Host;
 use crate::settings::within;
 use bdh::{
     BoxError, Cadence, Callback, ConfigError, Cx, HookResult, Outlook, StepEnd, callback, every,
@@ -20,7 +21,7 @@ use std::collections::VecDeque;
 
 /// Records the memory of the process and of the device, and warns of a leak.
 ///
-/// Reads one small file of the system on a due step, and asks the device's allocator, not the device. What it
+/// Asks the system about this process on a due step, and asks the device's allocator, not the device. What it
 /// knows of the past is that of the process: a resumed run begins anew.
 ///
 /// # Examples
@@ -44,6 +45,10 @@ pub struct Memory {
     window: usize,
     /// The share by which it must have grown over them. Defaults to 0.2.
     growth: f64,
+    /// Opened on the first due step.
+    #[builder(setter(skip))]
+    #[serde(skip)]
+    host: Option<Host>,
     /// The last looks, oldest first.
     #[builder(setter(skip))]
     #[serde(skip)]
@@ -56,7 +61,7 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         let (cadence, seen) = (every(10) | last(), VecDeque::new());
-        Self { cadence, window: 20, growth: 0.2, seen, was_leaking: false }
+        Self { cadence, window: 20, growth: 0.2, host: None, seen, was_leaking: false }
     }
 }
 
@@ -113,8 +118,11 @@ impl Callback for Memory {
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        if let Some(rss) = resident_mib() {
-            self.watch(at, rss);
+        if self.host.is_none() {
+            self.host = Host::open();
+        }
+        if let Some(bytes) = self.host.as_ref().and_then(Host::resident_bytes) {
+            self.watch(at, bytes as f64 / MIB);
         }
         if let Some(pool) = at.device().memory_pool_usage() {
             at.log("memory/device", pool.bytes_in_use as f64 / MIB);
@@ -124,27 +132,9 @@ impl Callback for Memory {
     }
 }
 
-/// Resident memory of this process; `None` where there is no `/proc`.
-fn resident_mib() -> Option<f64> {
-    // Not `statm`: that counts in pages, whose size cannot be asked for without unsafe code.
-    parse(&std::fs::read_to_string("/proc/self/status").ok()?)
-}
-
-fn parse(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1024.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_status_file_is_read_as_it_is() {
-        assert_eq!(parse("Name:\tbdh\nVmRSS:\t  524288 kB\nRssAnon:\t 1 kB\n"), Some(512.0));
-        assert_eq!(parse("Name:\tbdh\n"), None);
-    }
 
     /// The looks at which a leak is seen.
     fn leaks(values: impl IntoIterator<Item = f64>) -> Vec<usize> {

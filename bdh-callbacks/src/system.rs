@@ -2,23 +2,24 @@
 //!
 //! | key                                   | unit          | recorded on every due step                     |
 //! |---------------------------------------|---------------|------------------------------------------------|
-//! | `system/cpu_process`                  | busy cores    | of this process (Linux)                        |
-//! | `system/cpu_machine`                  | share, 0 to 1 | of all cores, whoever keeps them busy (Linux)  |
+//! | `system/cpu_process`                  | busy cores    | of this process                                |
+//! | `system/cpu_machine`                  | share, 0 to 1 | of all cores, by all processes together        |
 //! | `system/gpu.<n>.gpu`                  | %             | of the time, in which something ran on the GPU |
-//! | `system/gpu.<n>.memoryAllocated`      | %             | of the GPU's memory, by whatever process       |
+//! | `system/gpu.<n>.memoryAllocated`      | %             | of the GPU's memory, by all processes together |
 //! | `system/gpu.<n>.memoryAllocatedBytes` | bytes         | the same                                       |
 //!
-//! Those of the CPU are means since the last look, or over 100 ms where that is longer ago: the system counts in steps
-//! of 10 ms. NaN before the first 100 ms are over.
+//! Those of the CPU are means since the last look, or over 200 ms where that is longer ago: the system counts in coarse
+//! steps. NaN before the first 200 ms are over.
 //!
-//! GPUs are those that `nvidia-smi` lists, by its numbers and whichever of them the run uses; where it is not
-//! installed or finds none, those of AMD's driver on Linux; where there are neither, nothing is recorded. Names and
-//! units are those that W&B gives its own measurements. The figures are up to 2 s old, and the first take about as
-//! long to come. A GPU on which one small kernel after the other runs is busy too: `train/mfu` of
+//! GPUs are those that NVIDIA's driver lists, by the numbers of `nvidia-smi` and whichever of them the run uses; where the
+//! driver is not installed or finds none, those of AMD's driver on Linux; where there are neither, nothing is recorded. Names
+//! and units are those that W&B gives its own measurements. The figures are up to 2 s old, and the first come once the
+//! driver has been opened. A GPU on which one small kernel after the other runs is busy too: `train/mfu` of
 //! [`Throughput`](crate::Throughput) is the better figure.
 
 mod gpus;
 
+use crate::host::Host;
 use bdh::{
     Cadence, Callback, ConfigError, FitEnd, FitStart, HookResult, StepEnd, callback, every, last,
 };
@@ -27,11 +28,12 @@ use gpus::{Gpu, Gpus};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
 
 /// Records how busy the process and the machine keep the CPU, and how busy the GPUs are.
 ///
-/// Reads two files of the system on a due step, if the last look is more than 100 ms ago: 0.2 ms each time. GPUs are
-/// watched by a thread of its own, with a process of `nvidia-smi` beside it for as long as the run takes.
+/// Asks the system on a due step, if the last look is more than 200 ms ago: @@MS@@ each time. GPUs are watched by a
+/// thread of its own for as long as the run takes.
 ///
 /// # Examples
 ///
@@ -49,10 +51,10 @@ use std::time::{Duration, Instant};
 pub struct System {
     /// Steps on which to look. Defaults to every 10 steps and the last one.
     cadence: Cadence,
-    /// The look that the next mean begins with, and when it was.
+    /// The look that the next mean begins with.
     #[builder(setter(skip))]
     #[serde(skip)]
-    from: Option<(Instant, Ticks)>,
+    from: Option<Look>,
     /// Cores and share, as last measured.
     #[builder(setter(skip))]
     #[serde(skip)]
@@ -69,51 +71,19 @@ impl Default for System {
     }
 }
 
-/// The least time between two looks: ten of the system's ticks.
-const SOONEST: Duration = Duration::from_millis(100);
-
-/// Time spent so far, in hundredths of a second.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Ticks {
-    /// By this process, over all its threads.
-    process: u64,
-    /// By the machine, over all its cores.
-    busy: u64,
-    idle: u64,
-    cores: usize,
+/// Processor time of the process at one instant; the machine's is kept by the host.
+#[derive(Debug, Clone)]
+struct Look {
+    host: Host,
+    when: Instant,
+    process: Duration,
 }
 
-impl Ticks {
-    /// `None` where there is no `/proc`.
-    fn now() -> Option<Self> {
-        let read = |path| std::fs::read_to_string(path).ok();
-        Self::parse(&read("/proc/self/stat")?, &read("/proc/stat")?)
-    }
-
-    /// Source: proc_pid_stat(5), fields 14 and 15; proc_stat(5).
-    fn parse(process: &str, machine: &str) -> Option<Self> {
-        // The second field is the program's name in parentheses, which may hold anything.
-        let fields: Vec<_> = process.rsplit_once(')')?.1.split_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        let all = machine.lines().next()?.strip_prefix("cpu ")?;
-        let all: Vec<u64> = all.split_whitespace().map_while(|time| time.parse().ok()).collect();
-        let [user, nice, system, idle, wait, irq, soft, steal, ..] = all[..] else { return None };
-        let is_core = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
-        Some(Self {
-            process: field(14)? + field(15)?,
-            busy: user + nice + system + irq + soft + steal,
-            idle: idle + wait,
-            cores: machine.lines().filter(is_core).count(),
-        })
-    }
-
-    /// Busy cores of the process and busy share of the machine since an earlier look.
-    fn since(&self, from: &Self) -> Option<(f64, f64)> {
-        let busy = self.busy.saturating_sub(from.busy) as f64;
-        let all = busy + self.idle.saturating_sub(from.idle) as f64;
-        let per_core = all / self.cores.max(1) as f64;
-        let process = self.process.saturating_sub(from.process) as f64;
-        (per_core >= 10.0).then(|| (process / per_core, busy / all))
+impl Look {
+    fn now(host: Host) -> Option<(f64, Self)> {
+        let machine = host.busy_share();
+        let process = host.cpu_time()?;
+        Some((machine, Self { host, when: Instant::now(), process }))
     }
 }
 
@@ -124,11 +94,13 @@ impl System {
     }
 
     fn log_cpu(&mut self, at: &StepEnd<'_>) {
-        let Some((looked, from)) = self.from else { return };
-        // The machine's file takes the system a fifth of a millisecond to write.
-        let now = if looked.elapsed() >= SOONEST { Ticks::now() } else { None };
-        if let Some((now, load)) = now.and_then(|now| Some((now, now.since(&from)?))) {
-            (self.load, self.from) = (Some(load), Some((Instant::now(), now)));
+        let Some(from) = &self.from else { return };
+        if from.when.elapsed() >= MINIMUM_CPU_UPDATE_INTERVAL
+            && let Some((machine, now)) = Look::now(from.host.clone())
+        {
+            let process = now.process.saturating_sub(from.process);
+            let cores = process.div_duration_f64(now.when - from.when);
+            (self.load, self.from) = (Some((cores, machine)), Some(now));
         }
         let (process, machine) = self.load.unwrap_or((f64::NAN, f64::NAN));
         at.log("system/cpu_process", process);
@@ -163,7 +135,7 @@ impl Callback for System {
     }
 
     fn on_fit_start(&mut self, _: &FitStart<'_>) -> HookResult {
-        self.from = Ticks::now().map(|now| (Instant::now(), now));
+        self.from = Host::open().and_then(Look::now).map(|(_, look)| look);
         self.gpus = Some(Arc::new(Gpus::watch()));
         Ok(())
     }
@@ -179,30 +151,5 @@ impl Callback for System {
     fn on_fit_end(&mut self, _: &FitEnd<'_>) -> HookResult {
         self.gpus = None;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PROCESS: &str =
-        "2134 (a (very) odd) name) R 1 2 3 0 -1 4 8 0 1 0 730 70 0 0 20 0 1 0 9 8 7";
-    const MACHINE: &str = "cpu  1000 10 200 5000 50 1 2 3 0 0\ncpu0 1 2 3\ncpu1 1 2 3\nintr 7\n";
-
-    #[test]
-    fn the_systems_files_are_read_as_they_are() {
-        let ticks = Ticks { process: 800, busy: 1_216, idle: 5_050, cores: 2 };
-        assert_eq!(Ticks::parse(PROCESS, MACHINE), Some(ticks));
-        assert_eq!(Ticks::parse("", MACHINE), None);
-        assert_eq!(Ticks::parse(PROCESS, "cpu  1 2"), None);
-    }
-
-    #[test]
-    fn load_is_counted_between_looks_that_are_far_enough_apart() {
-        let from = Ticks { process: 0, busy: 0, idle: 0, cores: 2 };
-        let second = Ticks { process: 150, busy: 180, idle: 20, cores: 2 };
-        assert_eq!(second.since(&from), Some((1.5, 0.9)));
-        assert_eq!(Ticks { busy: 9, idle: 10, ..from }.since(&from), None);
     }
 }

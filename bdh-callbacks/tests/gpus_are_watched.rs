@@ -1,6 +1,6 @@
-//! `system` hears of GPUs from a program that runs beside the run, and ends with it.
+//! `system` asks NVIDIA's driver for GPUs by the driver's own library.
 //!
-//! A script on `PATH` stands in for `nvidia-smi`; the run is in a process of its own, which has that `PATH`.
+//! A small library in C stands in for it; the run is in a process of its own, which finds that one first.
 #![cfg(target_os = "linux")]
 
 #[path = "support/child.rs"]
@@ -10,25 +10,10 @@ mod tiny;
 
 use bdh::{MemorySink, every};
 use bdh_callbacks::System;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-const NAME: &str = "gpus_are_recorded_under_the_names_of_wandb_and_the_program_ends_with_the_run";
-
-/// Tells of two GPUs until it is killed, and in `smi.pid` who it is.
-const SCRIPT: &str = "#!/bin/sh
-cd \"$(dirname \"$0\")\"
-echo \"$@\" > smi.args
-echo $$ > smi.pid
-while :; do
-    echo '0, 37, 1024, 4096'
-    echo '1, [N/A], 512, 4096'
-    sleep 0.05
-done
-";
 
 /// Waits at most ten seconds for something.
 fn comes_true(what: impl Fn() -> bool) -> bool {
@@ -39,19 +24,13 @@ fn comes_true(what: impl Fn() -> bool) -> bool {
     what()
 }
 
-fn process(dir: &Path) -> PathBuf {
-    let pid = fs::read_to_string(dir.join("smi.pid")).expect("the script has begun");
-    Path::new("/proc").join(pid.trim())
-}
-
-/// A run that waits on its first step until both GPUs have been heard of.
-fn watched(dir: &Path) {
+/// Trains two steps, the first of which takes until `is_ready`.
+fn records(is_ready: impl Fn() -> bool + Send + 'static) -> MemorySink {
     let memory = MemorySink::default();
-    let begun = dir.join("smi.pid");
     let wait = tiny::on_step(move |at| {
         if at.step() == 1 {
-            assert!(comes_true(|| begun.exists()), "no `nvidia-smi` was started");
-            sleep(Duration::from_millis(500)); // its lines come right after
+            assert!(comes_true(&is_ready), "the driver's library was not asked");
+            sleep(Duration::from_millis(500)); // its figures come right after
         }
         Ok(())
     });
@@ -59,36 +38,66 @@ fn watched(dir: &Path) {
     let run = tiny::run(2).sink(memory.clone()).callback(wait).callback(system);
     let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
     assert_eq!(fitted.problems, []);
+    memory
+}
 
-    let last = |key: &str| memory.series(&format!("system/gpu.{key}")).last().map(|last| last.1);
-    let mib = 1024.0 * 1024.0;
-    assert_eq!(last("0.gpu"), Some(37.0));
-    assert_eq!(last("0.memoryAllocated"), Some(25.0));
-    assert_eq!(last("0.memoryAllocatedBytes"), Some(1024.0 * mib));
-    assert_eq!(last("1.gpu"), None, "it does not tell");
-    assert_eq!(last("1.memoryAllocated"), Some(12.5));
+fn last(memory: &MemorySink, key: &str) -> Option<f64> {
+    memory.series(&format!("system/gpu.{key}")).last().map(|last| last.1)
+}
 
-    let process = process(dir);
-    assert!(comes_true(|| !process.exists()), "the program outlives the run");
+/// A process whose dynamic linker looks in `dir` first.
+fn passes_with_libraries(name: &str, dir: &Path) {
+    let mut command = child::command(name, dir, &[]);
+    command.env("LD_LIBRARY_PATH", dir);
+    child::passes(command);
+}
+
+/// Compiles the stand-in; `false` where there is no compiler.
+fn compile(dir: &Path) -> bool {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/nvml.c");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o"]).arg(dir.join("libnvidia-ml.so.1")).arg(source);
+    cc.status().is_ok_and(|status| status.success())
 }
 
 #[test]
-fn gpus_are_recorded_under_the_names_of_wandb_and_the_program_ends_with_the_run() {
+fn gpus_are_recorded_under_the_names_of_wandb_and_the_library_is_closed_with_the_run() {
     if let Some(dir) = child::dir() {
-        return watched(&dir);
+        let (opened, closed) = (dir.join("opened"), dir.join("closed"));
+        let memory = records(move || opened.exists());
+        let mib = 1024.0 * 1024.0;
+        assert_eq!(last(&memory, "0.gpu"), Some(37.0));
+        assert_eq!(last(&memory, "0.memoryAllocated"), Some(25.0));
+        assert_eq!(last(&memory, "0.memoryAllocatedBytes"), Some(1024.0 * mib));
+        assert_eq!(last(&memory, "1.gpu"), None, "a partitioned GPU reports no load");
+        assert_eq!(last(&memory, "1.memoryAllocated"), Some(12.5));
+        assert!(comes_true(|| closed.exists()), "the library is open after the run");
+        return;
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let script = dir.path().join("nvidia-smi");
-    fs::write(&script, SCRIPT).expect("a script");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("a program");
-    let before = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = [dir.path().to_owned()].into_iter().chain(std::env::split_paths(&before));
-    let path = std::env::join_paths(dirs).expect("a path");
-    let mut command = child::command(NAME, dir.path(), &[]);
-    command.env("PATH", path);
-    child::passes(command);
+    if !compile(dir.path()) {
+        println!("skipped: no C compiler");
+        return;
+    }
+    passes_with_libraries(
+        "gpus_are_recorded_under_the_names_of_wandb_and_the_library_is_closed_with_the_run",
+        dir.path(),
+    );
+}
 
-    let args = fs::read_to_string(dir.path().join("smi.args")).expect("arguments");
-    let query = "--query-gpu=index,utilization.gpu,memory.used,memory.total";
-    assert_eq!(args.trim(), format!("{query} --format=csv,noheader,nounits -l 2"));
+#[test]
+fn a_library_that_is_none_leaves_the_run_without_gpus() {
+    if child::dir().is_some() {
+        let memory = records(|| true);
+        assert_eq!(last(&memory, "0.gpu"), None);
+        assert_eq!(last(&memory, "0.memoryAllocatedBytes"), None);
+        return;
+    }
+    if Path::new("/sys/class/drm/card0/device/gpu_busy_percent").exists() {
+        println!("skipped: a GPU of AMD's is here");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(dir.path().join("libnvidia-ml.so.1"), "no library").expect("a file");
+    passes_with_libraries("a_library_that_is_none_leaves_the_run_without_gpus", dir.path());
 }

@@ -41,6 +41,8 @@
 //! # Ok::<(), bdh_forecast::ForecastError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod cholesky;
 
 mod annealing;
@@ -214,3 +216,8 @@ impl RunRow {
         }
     }
 }
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,5 +1,7 @@
 //! The `#[callback]` attribute of `bdh`. Use it through `bdh::callback`.
 
+#![forbid(unsafe_code)]
+
 mod callback;
 
 use proc_macro::TokenStream;

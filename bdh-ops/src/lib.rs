@@ -31,6 +31,17 @@
 //!
 //! burn's operations are right and general, and each makes a tensor: a GELU with its backward pass is some fifteen of
 //! them on a CPU, each a pass over memory that was just obtained from the system. docs/performance.md has the figures.
+//!
+//! # Features
+//!
+//! | feature | brings | default |
+//! |---|---|---|
+//! | `flex` | the CPU kernels, with matrix products in AVX-512 where the processor has it | yes |
+
+#![allow(
+    clippy::inline_always,
+    reason = "vector code is one function with everything it calls inside (src/cpu/threads.rs)"
+)]
 
 mod activation;
 mod adamw;
@@ -72,3 +83,8 @@ pub use rotary::rotary;
 pub fn start_threads() -> std::io::Result<()> {
     cpu::start_threads()
 }
+
+/// The README's code compiles.
+#[cfg(all(doctest, feature = "flex"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

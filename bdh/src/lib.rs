@@ -26,13 +26,16 @@
 //!
 //! # Features
 //!
-//! | feature  | brings                            | default |
-//! |----------|-----------------------------------|---------|
-//! | `flex`   | the CPU, in pure Rust             | yes     |
-//! | `wgpu`   | GPUs through WebGPU               |         |
-//! | `vulkan` | GPUs through Vulkan               |         |
-//! | `metal`  | Apple GPUs                        |         |
-//! | `cuda`   | NVIDIA GPUs                       |         |
+//! | feature   | brings                            | default |
+//! |-----------|-----------------------------------|---------|
+//! | `flex`    | the CPU, in pure Rust             | yes     |
+//! | `wgpu`    | GPUs through WebGPU               |         |
+//! | `vulkan`  | GPUs through Vulkan               |         |
+//! | `metal`   | Apple GPUs                        |         |
+//! | `cuda`    | NVIDIA GPUs                       |         |
+//! | `pytorch` | weights from `.pt` files          |         |
+
+#![forbid(unsafe_code)]
 
 // What `#[callback]` writes says `::bdh`, in this crate's own tests too.
 extern crate self as bdh;
@@ -143,3 +146,9 @@ pub use stats::{ParamStats, Stats};
 pub use task::{BatchSize, Task, Totals};
 pub use trainer::{Replay, ReplayBuilder, Resume, Trainer, TrainerBuilder};
 pub use weights::{load_weights, load_weights_except};
+
+/// The code of the README and of docs/reliability.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../../docs/reliability.md")]
+struct Pages;

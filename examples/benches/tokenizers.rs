@@ -17,7 +17,7 @@ mod grown;
 #[path = "support/paired.rs"]
 mod paired;
 
-use bdh_examples::data::{DataSpec, Tokenizer};
+use bdh_data::{DataSpec, Tokenizer};
 use grown::grow;
 use paired::time;
 use std::hint::black_box;

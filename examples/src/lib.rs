@@ -1,5 +1,7 @@
 //! What the programs in this folder share: their command line, what they print, and where their runs are.
 
+#![forbid(unsafe_code)]
+
 pub mod args;
 pub mod page;
 pub mod run_dir;
