@@ -6,9 +6,9 @@ mod judges;
 #[path = "support/sink.rs"]
 mod sink;
 
-use bdh::runs::{Keys, RunStatus, Table};
 use bdh_callbacks::Wandb;
 use bdh_callbacks::wandb::{Mode, read_run, read_runs};
+use bdh_sweep::runs::{Keys, RunStatus, Table};
 use judges::Judge;
 use serde_json::json;
 use std::fs;

@@ -20,10 +20,10 @@ mod paired;
 mod written;
 
 use bdh::burn::optim::{GradientsParams, SgdConfig};
-use bdh::runs::{Keys, Run, Table, read_all};
 use bdh::{Attach, MemorySink, Probe, Task, TrainerBuilder, on_step};
 use bdh_callbacks::Norms;
 use bdh_examples as _; // for the allocator that our programs have
+use bdh_sweep::runs::{Keys, Run, Table, read_all};
 use many::{Idle, Many, SumUp, bare};
 use paired::{Variant, measure, time};
 use std::fs;

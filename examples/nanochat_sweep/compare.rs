@@ -3,10 +3,10 @@
 use crate::forecast::print_importance;
 use crate::page::{remark, say};
 use bdh::BoxError;
-use bdh::runs::{self, Keys, Run, Table, to_forecast};
-use bdh::sweep::Goal;
 use bdh_callbacks::wandb;
 use bdh_forecast::Importance;
+use bdh_sweep::Goal;
+use bdh_sweep::runs::{self, Keys, Run, Table, to_forecast};
 use clap::Parser;
 use std::ffi::OsString;
 use std::fs;

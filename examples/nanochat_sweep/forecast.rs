@@ -3,9 +3,9 @@
 use crate::compare::{RunsArgs, read, write};
 use crate::page::{remark, say};
 use bdh::BoxError;
-use bdh::runs::{Table, to_forecast};
 use bdh_examples::core::core_from_bpb;
 use bdh_forecast::{Cut, Forecast, ForecastError, Importance, Report, Run, StopRule};
+use bdh_sweep::runs::{Table, to_forecast};
 use clap::Parser;
 use std::ffi::OsString;
 use std::fs;

@@ -1,9 +1,9 @@
 //! Forecasts of the trials of a sweep while they run.
 
 use bdh::BoxError;
-use bdh::runs::{self, Keys, Run, to_forecast};
-use bdh::sweep::{Goal, Ledger, Running};
 use bdh_forecast::{Cut, Past, Prediction, StopRule};
+use bdh_sweep::runs::{self, Keys, Run, to_forecast};
+use bdh_sweep::{Goal, Ledger, Running};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -30,7 +30,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     }
     Recipe::derive(&args.request(args.vocab_size()))?;
     from_file(args)?;
-    let dir = match bdh::sweep::trial_dir() {
+    let dir = match bdh_sweep::trial_dir() {
         Some(path) => RunDir::of_trial(path),
         None => RunDir::choose(&args.runs, &args.run_name(), args.name.is_some(), args.resume)?,
     };

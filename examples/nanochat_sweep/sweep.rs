@@ -4,8 +4,8 @@ use crate::live::Live;
 use crate::page::{remark, say};
 use crate::single::INTERRUPTED;
 use bdh::BoxError;
-use bdh::runs::{self, Keys, Table};
-use bdh::sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
+use bdh_sweep::runs::{self, Keys, Table};
+use bdh_sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::SignedDuration;
@@ -158,7 +158,7 @@ fn dry_run(sweep: &Sweep, runner: &Runner, seed: u64) -> Result<ExitCode, BoxErr
     let space = sweep.space();
     let program = std::env::current_exe()?.display().to_string();
     for index in 0..total.min(SHOWN) {
-        let from_grid = space.grid().ok().filter(|_| sweep.method == bdh::sweep::Method::Grid);
+        let from_grid = space.grid().ok().filter(|_| sweep.method == bdh_sweep::Method::Grid);
         let values = from_grid.and_then(|mut grid| grid.nth(index as usize));
         let values = values.unwrap_or_else(|| space.random(seed, index));
         let mut words = sweep.command_line(&values, &program, Path::new("args.json"))?;

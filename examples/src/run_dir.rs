@@ -1,6 +1,6 @@
 //! Where a run writes, and what is there already.
 
-use bdh::{BoxError, files, holds_run, latest_checkpoint, list_checkpoints};
+use bdh::{BoxError, files, holds_run, latest_checkpoint, list_checkpoints, run_dir};
 use serde_json::Value;
 use std::fs;
 use std::io;
@@ -98,7 +98,7 @@ impl RunDir {
     pub fn check_steps(&self, steps: u64, flag: &str) -> Result<(), BoxError> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
         // A run that died after its last checkpoint has still to record its last step, and how it ended.
-        if !read(&self.path, "run.json").is_ok_and(|run| run["status"] == "completed") {
+        if run_dir::status(&self.path).as_deref() != Some("completed") {
             return Ok(());
         }
         let manifest = read(checkpoint, "manifest.json")?;
@@ -145,7 +145,7 @@ pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
         )
         .into());
     }
-    let error = match args_of(run, "run.json") {
+    let error = match args_of(run, run_dir::FILE) {
         Ok(args) => return Ok(args),
         Err(error) => error,
     };
@@ -157,7 +157,7 @@ pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
         None if error.kind() == io::ErrorKind::NotFound => Ok(Value::Null),
         None => Err(format!(
             "`{}` cannot be read ({error}), and no checkpoint has the flags: begin again under another name",
-            run.join("run.json").display()
+            run.join(run_dir::FILE).display()
         )
         .into()),
     }
