@@ -9,6 +9,7 @@ use bdh::{
     warmup_stable_decay,
 };
 use bdh_callbacks::{Artifacts, Console, EarlyCheckpoints, Norms, Throughput};
+use bdh_cli::INTERRUPTED;
 use bdh_examples::args::{self, Args, Every, Hardware};
 use bdh_examples::core::{Bundle, CoreMetric};
 use bdh_examples::data::Packed;
@@ -16,9 +17,6 @@ use bdh_examples::nanochat::{Gpt, GptConfig, Schedule};
 use bdh_examples::scaling::Recipe;
 use serde_json::json;
 use std::process::ExitCode;
-
-/// How a shell reports what Ctrl-C ended.
-pub(crate) const INTERRUPTED: u8 = 130;
 
 type Task = NextToken<Gpt, Packed>;
 

@@ -1,6 +1,7 @@
 //! Where a run writes, and what is there already.
 
 use bdh::{BoxError, files, holds_run, latest_checkpoint, list_checkpoints, run_dir};
+use bdh_cli::sweep::check_dir;
 use serde_json::Value;
 use std::fs;
 use std::io;
@@ -31,7 +32,7 @@ impl RunDir {
         if resume {
             return Ok(Self::at(path, true));
         }
-        check_runs(runs)?;
+        check_dir("--runs", runs)?;
         if given && holds_run(&path) {
             return Err(format!(
                 "`{}` exists already: add --resume to go on with it, or give another --name",
@@ -173,21 +174,4 @@ fn args_of(dir: &Path, name: &str) -> io::Result<Value> {
 
 fn read(dir: &Path, name: &str) -> io::Result<Value> {
     Ok(serde_json::from_slice(&files::read(dir, name, files::MAX_JSON)?)?)
-}
-
-/// Whether runs can have directories there, as far as can be told without making one.
-///
-/// # Errors
-///
-/// If they cannot.
-pub fn check_runs(runs: &Path) -> Result<(), BoxError> {
-    match runs.ancestors().find(|path| path.exists()) {
-        Some(path) if !path.is_dir() => Err(format!(
-            "--runs {} cannot be written: `{}` is a file; give a directory",
-            runs.display(),
-            path.display()
-        )
-        .into()),
-        _ => Ok(()),
-    }
 }

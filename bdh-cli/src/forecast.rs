@@ -1,23 +1,21 @@
-//! `nanochat_sweep forecast`: where runs will end, from their beginnings, and how far to trust it.
+//! `forecast`: where runs will end, from their beginnings, and how far to trust it.
 
 use crate::compare::{RunsArgs, read, write};
 use crate::page::{remark, say};
 use bdh::BoxError;
-use bdh_examples::core::core_from_bpb;
 use bdh_forecast::{Cut, Forecast, ForecastError, Importance, Report, Run, StopRule};
 use bdh_sweep::runs::{Table, to_forecast};
-use clap::Parser;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Says how well the ends of runs can be foretold from their beginnings, and foretells those that are not through.
-#[derive(Debug, Parser)]
-#[command(name = "nanochat_sweep forecast", next_line_help = true)]
-struct ForecastArgs {
+#[derive(Debug, clap::Args)]
+#[command(next_line_help = true)]
+pub struct Args {
+    /// Whose ends are predicted.
     #[command(flatten)]
-    of: RunsArgs,
+    pub of: RunsArgs,
     /// How far into a run to look: shares or steps, such as 12.5%,50% or 250,500,1000 [default: 6.25%,12.5%,25%,50%,75%]
     #[arg(long, value_name = "CUTS", value_delimiter = ',')]
     cuts: Vec<Cut>,
@@ -38,34 +36,45 @@ struct ForecastArgs {
     save: Option<PathBuf>,
 }
 
-/// Runs what the words after `forecast` ask for.
-pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, BoxError> {
-    let name = OsString::from("nanochat_sweep forecast");
-    let args = ForecastArgs::parse_from(std::iter::once(name).chain(words));
-    let keys = args.of.keys();
-    let saved = saved(&args.of.dirs)?;
-    let histories = if saved.is_some() { Vec::new() } else { read(&args.of, &keys)? };
-    let runs = saved.unwrap_or_else(|| to_forecast(&histories, &keys));
-    let report = report(&args, runs.clone())?;
-    if args.of.maximize {
-        remark("note", "more is better, so every value stands with its sign turned");
+impl Args {
+    /// Predicts, and prints and writes what the arguments ask for.
+    ///
+    /// # Errors
+    ///
+    /// If there are no runs, or too few, or a file cannot be read or written.
+    pub fn run(self) -> Result<ExitCode, BoxError> {
+        self.run_with(|_| {})
     }
-    say(&report);
-    print_importance(&Importance::of(&runs)?);
-    if keys.metric == "val_bpb" {
-        print_core(&report);
+
+    /// Does the same, with more to `say` of the report on the terminal.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_with(self, say_more: impl FnOnce(&Report)) -> Result<ExitCode, BoxError> {
+        let keys = self.of.keys();
+        let saved = saved(&self.of.dirs)?;
+        let histories = if saved.is_some() { Vec::new() } else { read(&self.of, &keys)? };
+        let runs = saved.unwrap_or_else(|| to_forecast(&histories, &keys));
+        let report = report(&self, runs.clone())?;
+        if self.of.maximize {
+            remark("note", "more is better, so every value stands with its sign turned");
+        }
+        say(&report);
+        print_importance(&Importance::of(&runs)?);
+        say_more(&report);
+        if let Some(path) = &self.json {
+            write(path, &serde_json::to_string_pretty(&report)?)?;
+        }
+        if let Some(path) = &self.save {
+            write(path, &serde_json::to_string(&rounded(runs))?)?;
+        }
+        if let Some(path) = &self.html {
+            let table = Table::of(&histories, &keys);
+            write(path, &table.html_with_forecast(&self.of.names(), &histories, &keys, &report))?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
-    if let Some(path) = &args.json {
-        write(path, &serde_json::to_string_pretty(&report)?)?;
-    }
-    if let Some(path) = &args.save {
-        write(path, &serde_json::to_string(&rounded(runs))?)?;
-    }
-    if let Some(path) = &args.html {
-        let table = Table::of(&histories, &keys);
-        write(path, &table.html_with_forecast(&args.of.names(), &histories, &keys, &report))?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The runs of a file that `--save` has written; `None` for folders.
@@ -82,7 +91,7 @@ fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> BoxError {
     format!("`{}` is no file that --save has written: {error}", path.display()).into()
 }
 
-fn report(args: &ForecastArgs, runs: Vec<Run>) -> Result<Report, ForecastError> {
+fn report(args: &Args, runs: Vec<Run>) -> Result<Report, ForecastError> {
     let mut forecast = Forecast::of(runs)?.group(args.group.clone());
     if !args.cuts.is_empty() {
         forecast = forecast.cuts(args.cuts.iter().copied())?;
@@ -102,22 +111,6 @@ pub(crate) fn print_importance(importance: &[Importance]) {
     for of in importance {
         let (value, low, high) = (of.value, of.between.low, of.between.high);
         say(format_args!("  {:<24} {value:>8.4}  [{low:.4}, {high:.4}]", of.name));
-    }
-}
-
-/// What CORE the best run may reach, where that can be said.
-fn print_core(report: &Report) {
-    let ends = report.runs.iter().filter_map(|run| run.end);
-    let foretold = report.predictions.iter().map(|prediction| prediction.value);
-    let Some(best) = ends.chain(foretold).min_by(f64::total_cmp) else { return };
-    match core_from_bpb(best) {
-        Ok(core) => say(format_args!(
-            "CORE from the best val_bpb, {best:.4}: {:.3} ± {:.3}, the noise of seeds",
-            core.core, core.floor
-        )),
-        Err(error) => {
-            remark("note", format_args!("no CORE from the best val_bpb, {best:.4}: {error}"));
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The callbacks that a file can name, printed as such a file.
+//! Callbacks that a file can name, printed as such a file.
 
 use crate::page::say;
 use bdh::{CallbackEntry, registered_callbacks};
@@ -12,8 +12,8 @@ const HEAD: &str = "\
 /// Columns of a list of keys.
 const COLUMNS: usize = 100;
 
-/// Prints each callback with its keys and its settings.
-pub(crate) fn callbacks() {
+/// Prints each callback that the program has registered, with its keys and its settings.
+pub fn print() {
     say(HEAD);
     for entry in registered_callbacks() {
         say(format_args!("\n{}", describe(entry)));

@@ -1,4 +1,4 @@
-//! `nanochat_sweep compare`: runs side by side.
+//! `compare`: runs side by side.
 
 use crate::forecast::print_importance;
 use crate::page::{remark, say};
@@ -7,24 +7,22 @@ use bdh_callbacks::wandb;
 use bdh_forecast::Importance;
 use bdh_sweep::Goal;
 use bdh_sweep::runs::{self, Keys, Run, Table, to_forecast};
-use clap::Parser;
-use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Which runs, and what they are judged by.
+/// Runs, and the metric that they are judged by.
 #[derive(Debug, clap::Args)]
-pub(crate) struct RunsArgs {
+pub struct RunsArgs {
     /// Folders with runs or sweeps; for a forecast also one file that its --save has written
     #[arg(required = true, value_name = "DIR")]
-    pub(crate) dirs: Vec<PathBuf>,
+    pub dirs: Vec<PathBuf>,
     /// What the runs are judged by
-    #[arg(long, value_name = "KEY", default_value = "val_bpb")]
-    pub(crate) metric: String,
+    #[arg(long, value_name = "KEY", default_value = "val/loss")]
+    pub metric: String,
     /// More of it is better, and not less
     #[arg(long)]
-    pub(crate) maximize: bool,
+    pub maximize: bool,
 }
 
 impl RunsArgs {
@@ -43,9 +41,9 @@ impl RunsArgs {
 }
 
 /// Puts the runs below some folders side by side: on the terminal, as CSV, as a page for a browser.
-#[derive(Debug, Parser)]
-#[command(name = "nanochat_sweep compare", next_line_help = true)]
-struct CompareArgs {
+#[derive(Debug, clap::Args)]
+#[command(next_line_help = true)]
+pub struct Args {
     #[command(flatten)]
     of: RunsArgs,
     /// Column of the CSV to sort by [default: the metric, the best first]
@@ -59,31 +57,38 @@ struct CompareArgs {
     html: Option<PathBuf>,
 }
 
-/// Runs what the words after `compare` ask for.
-pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, BoxError> {
-    let name = OsString::from("nanochat_sweep compare");
-    let args = CompareArgs::parse_from(std::iter::once(name).chain(words));
-    let keys = args.of.keys();
-    let runs = read(&args.of, &keys)?;
-    let mut table = Table::of(&runs, &keys);
-    if let Some(column) = &args.sort {
-        table.sort_by(column)?;
+impl Args {
+    /// Reads the runs, and prints and writes what the arguments ask for.
+    ///
+    /// # Errors
+    ///
+    /// If there are no runs, the column to sort by is none, or a file cannot be written.
+    pub fn run(self) -> Result<ExitCode, BoxError> {
+        let keys = self.of.keys();
+        let runs = read(&self.of, &keys)?;
+        let mut table = Table::of(&runs, &keys);
+        if let Some(column) = &self.sort {
+            table.sort_by(column)?;
+        }
+        say(&table);
+        if table.rows.iter().all(|row| row.end.metric.is_none()) {
+            remark(
+                "note",
+                format_args!(
+                    "none of them has recorded `{}`; --metric takes another key",
+                    keys.metric
+                ),
+            );
+        }
+        print_importance(&Importance::of(&to_forecast(&runs, &keys)).unwrap_or_default());
+        if let Some(path) = &self.csv {
+            write(path, &table.csv())?;
+        }
+        if let Some(path) = &self.html {
+            write(path, &table.html(&self.of.names(), &runs, &keys))?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
-    say(&table);
-    if table.rows.iter().all(|row| row.end.metric.is_none()) {
-        remark(
-            "note",
-            format_args!("none of them has recorded `{}`; --metric takes another key", keys.metric),
-        );
-    }
-    print_importance(&Importance::of(&to_forecast(&runs, &keys)).unwrap_or_default());
-    if let Some(path) = &args.csv {
-        write(path, &table.csv())?;
-    }
-    if let Some(path) = &args.html {
-        write(path, &table.html(&args.of.names(), &runs, &keys))?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Every run below some folders, of ours and from W&B's logs.

@@ -1,17 +1,15 @@
-//! `nanochat_sweep sweep`: the trials of a sweep file, without a server.
+//! `sweep`: the trials of a sweep file, without a server.
 
 use crate::live::Live;
 use crate::page::{remark, say};
-use crate::single::INTERRUPTED;
+use crate::{INTERRUPTED, Program};
 use bdh::BoxError;
 use bdh_sweep::runs::{self, Keys, Table};
-use bdh_sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
-use clap::Parser;
+use bdh_sweep::{Ledger, Method, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::SignedDuration;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,9 +18,9 @@ use std::time::Duration;
 /// Runs the trials of a sweep file, each as a process of its own, and ranks them.
 ///
 /// Called again, it goes on where it was; called on several machines with one shared --dir, they share the trials.
-#[derive(Debug, Parser)]
-#[command(name = "nanochat_sweep sweep", next_line_help = true)]
-pub(crate) struct SweepArgs {
+#[derive(Debug, clap::Args)]
+#[command(next_line_help = true)]
+pub struct Args {
     /// The sweep file, as `wandb sweep` takes it
     file: PathBuf,
     /// Trials in all, on all machines together [default: the file's `run_cap`, or all of a grid]
@@ -59,42 +57,64 @@ pub(crate) struct SweepArgs {
 
 /// Numbers of CUDA devices.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Devices(Vec<u32>);
+struct Devices(Vec<u32>);
 
-/// Runs what the words after `sweep` ask for.
-pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, BoxError> {
-    let name = OsString::from("nanochat_sweep sweep");
-    let args = SweepArgs::parse_from(std::iter::once(name).chain(words));
-    let yaml = fs::read_to_string(&args.file)
-        .map_err(|error| format!("`{}` cannot be read: {error}", args.file.display()))?;
-    let stem = args.file.file_stem().unwrap_or_default();
-    let dir = args.dir.unwrap_or_else(|| Path::new("runs").join(stem));
-    let devices = args.devices.map(|Devices(devices)| devices).unwrap_or_default();
-    let runner = Runner {
-        count: args.count,
-        jobs: args.jobs.unwrap_or(devices.len().max(1)),
-        timeout: args.timeout,
-        devices,
-        more: args.more,
-    };
-    let sweep: Sweep =
-        yaml.parse().map_err(|error| format!("`{}`: {error}", args.file.display()))?;
-    if args.dry_run {
-        return dry_run(&sweep, &runner, args.seed);
+impl Args {
+    /// Runs the trials to the end, each a process of its own, and prints a line for each and a table of all.
+    ///
+    /// The exit code is [`INTERRUPTED`] after Ctrl-C, and 1 if no trial has a result.
+    ///
+    /// # Errors
+    ///
+    /// If the file is no sweep, its folder cannot be used or belongs to another, or the first trials all fail.
+    pub fn run(self, program: &Program<'_>) -> Result<ExitCode, BoxError> {
+        let yaml = fs::read_to_string(&self.file)
+            .map_err(|error| format!("`{}` cannot be read: {error}", self.file.display()))?;
+        let stem = self.file.file_stem().unwrap_or_default();
+        let dir = self.dir.unwrap_or_else(|| Path::new("runs").join(stem));
+        let devices = self.devices.map(|Devices(devices)| devices).unwrap_or_default();
+        let runner = Runner {
+            count: self.count,
+            jobs: self.jobs.unwrap_or(devices.len().max(1)),
+            timeout: self.timeout,
+            devices,
+            more: self.more,
+        };
+        let sweep: Sweep =
+            yaml.parse().map_err(|error| format!("`{}`: {error}", self.file.display()))?;
+        if self.dry_run {
+            return dry_run(&sweep, &runner, self.seed);
+        }
+        let live =
+            self.live.then(|| Live::new(dir.clone(), keys(&sweep, program), self.stop_regret));
+        run_trials(program, &yaml, &runner, &dir, self.seed, live)
     }
-    let live = args.live.then(|| Live::new(dir.clone(), keys(&sweep), args.stop_regret));
-    run(&yaml, &runner, &dir, args.seed, live)
 }
 
 /// The names under which the trials of a sweep record.
-fn keys(sweep: &Sweep) -> Keys {
-    let mut keys = Keys::new(sweep.metric.as_ref().map_or("val_bpb", |metric| &metric.name));
+fn keys(sweep: &Sweep, program: &Program<'_>) -> Keys {
+    let mut keys = Keys::new(sweep.metric.as_ref().map_or(program.metric, |metric| &metric.name));
     keys.goal = sweep.metric.as_ref().map(|metric| metric.goal).unwrap_or_default();
     keys
 }
 
-/// Runs a sweep to its end, and prints what came of it.
-pub(crate) fn run(
+/// Runs a sweep whose file is the text `yaml` to its end, as [`Args::run`] does.
+///
+/// # Errors
+///
+/// As [`Args::run`].
+pub fn run(
+    program: &Program<'_>,
+    yaml: &str,
+    runner: &Runner,
+    dir: &Path,
+    seed: u64,
+) -> Result<ExitCode, BoxError> {
+    run_trials(program, yaml, runner, dir, seed, None)
+}
+
+fn run_trials(
+    program: &Program<'_>,
     yaml: &str,
     runner: &Runner,
     dir: &Path,
@@ -102,9 +122,9 @@ pub(crate) fn run(
     live: Option<Live>,
 ) -> Result<ExitCode, BoxError> {
     let sweep: Sweep = yaml.parse()?;
-    let keys = keys(&sweep);
+    let keys = keys(&sweep, program);
     let total = runner.total(&sweep)?;
-    crate::run_dir::check_runs(dir)?;
+    check_dir("--dir", dir)?;
     let ledger = Ledger::open(dir, yaml, seed)?;
     let over = ledger.trials()?.iter().filter(|trial| trial.status.is_over()).count() as u64;
     say(format_args!("sweep    {total} trials, {} at once, in {}", runner.jobs, dir.display()));
@@ -114,7 +134,7 @@ pub(crate) fn run(
     let mut terminal = Terminal::new(&keys.metric, total, over, runner.jobs, live);
     let outcome = runner.run(&sweep, &ledger, &mut terminal)?;
     terminal.bar.finish_and_clear();
-    print_table(dir, &keys);
+    print_table(program, dir, &keys);
     if let Some(saving) = terminal.live.as_ref().and_then(Live::saving) {
         say(saving);
     }
@@ -133,11 +153,28 @@ pub(crate) fn run(
     })
 }
 
+/// Checks that directories can be made below `dir`, which `flag` has given, as far as can be told without making one.
+///
+/// # Errors
+///
+/// With the flag and the file that is in the way.
+pub fn check_dir(flag: &str, dir: &Path) -> Result<(), BoxError> {
+    match dir.ancestors().find(|path| path.exists()) {
+        Some(path) if !path.is_dir() => Err(format!(
+            "{flag} {} cannot be written: `{}` is a file; give a directory",
+            dir.display(),
+            path.display()
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}
+
 fn has_result(trial: &Trial) -> bool {
     matches!(trial.status, Status::Completed | Status::EndedEarly)
 }
 
-fn print_table(dir: &Path, keys: &Keys) {
+fn print_table(program: &Program<'_>, dir: &Path, keys: &Keys) {
     let found = runs::read_all([dir], keys);
     if found.runs.is_empty() {
         return;
@@ -145,8 +182,9 @@ fn print_table(dir: &Path, keys: &Keys) {
     say(format_args!("\n{}", Table::of(&found.runs, keys)));
     say(format_args!(
         "Each trial's run is in {0}; what it printed is in {0}/trials.\n\
-         More of it:  cargo run --example nanochat_sweep -- compare {0} --csv runs.csv --html runs.html",
-        dir.display()
+         More of it:  {1} compare {0} --csv runs.csv --html runs.html",
+        dir.display(),
+        program.command
     ));
 }
 
@@ -158,7 +196,7 @@ fn dry_run(sweep: &Sweep, runner: &Runner, seed: u64) -> Result<ExitCode, BoxErr
     let space = sweep.space();
     let program = std::env::current_exe()?.display().to_string();
     for index in 0..total.min(SHOWN) {
-        let from_grid = space.grid().ok().filter(|_| sweep.method == bdh_sweep::Method::Grid);
+        let from_grid = space.grid().ok().filter(|_| sweep.method == Method::Grid);
         let values = from_grid.and_then(|mut grid| grid.nth(index as usize));
         let values = values.unwrap_or_else(|| space.random(seed, index));
         let mut words = sweep.command_line(&values, &program, Path::new("args.json"))?;
