@@ -6,9 +6,9 @@
 //! | `forecast/val_bpb_settings_only` | the same, from the settings alone: a baseline, as is the value itself | with eight past runs or more |
 //! | `forecast/val_bpb_low`, `forecast/val_bpb_high` | the same: 80 % of runs end between them | with eight past runs or more |
 
-use bdh::runs::{Keys, Run, read_all, to_forecast};
 use bdh::{BoxError, Callback, EvalEnd, FitStart, HookResult, Outlook, callback};
 use bdh_forecast::Past;
+use bdh_sweep::runs::{Keys, Run, read_all, to_forecast};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -144,9 +144,9 @@ impl Callback for ForecastEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bdh::runs::Series;
     use bdh::testing::tiny_run;
     use bdh::{MemorySink, every, last};
+    use bdh_sweep::runs::Series;
     use serde_json::json;
     use std::fs;
     use std::path::Path;

@@ -3,7 +3,7 @@
 use crate::log::{LogError, LogReader};
 use crate::proto::{History, Item, Kind, Record};
 use crate::rows::step_of;
-use bdh::runs::{Keys, Run, RunStatus};
+use bdh_sweep::runs::{Keys, Run, RunStatus};
 use prost::Message;
 use serde_json::Value;
 use std::fs;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const DEPTH: usize = 8;
 
 /// Reads every W&B log below a folder that is not part of a run directory of ours, as
-/// [`runs::read_all`](bdh::runs::read_all) reads those. Logs that cannot be read come with the reason.
+/// [`runs::read_all`](bdh_sweep::runs::read_all) reads those. Logs that cannot be read come with the reason.
 #[must_use]
 pub fn read_runs(root: &Path, keys: &Keys) -> (Vec<Run>, Vec<(PathBuf, LogError)>) {
     let mut logs = Vec::new();

@@ -5,7 +5,7 @@ mod judges;
 #[path = "support/sink.rs"]
 mod sink;
 
-use bdh::runs::{Keys, RunStatus, Table};
+use bdh_sweep::runs::{Keys, RunStatus, Table};
 use bdh_wandb::{Mode, Wandb, read_run, read_runs};
 use judges::Judge;
 use serde_json::json;

@@ -168,8 +168,9 @@ pub fn fraction(part: f64) -> Span {
     Span::Fraction(part)
 }
 
-/// Seconds since 1970.
-pub(crate) fn now() -> f64 {
+/// Returns the seconds since 1970, as `run.json` has them; 0 on a clock that is set to before.
+#[must_use]
+pub fn now() -> f64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())

@@ -12,7 +12,6 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path};
-use tempfile::NamedTempFile;
 
 /// Largest size, in bytes, of a file that is parsed as a whole: `run.json`, `manifest.json`, `state.json`.
 pub const MAX_JSON: u64 = 256 << 20;
@@ -117,15 +116,6 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write().inspect_err(|_| drop(fs::remove_file(&scratch)))
 }
 
-/// Makes a file in `dir` that goes with its handle unless it gets a name; who may read it is up to the umask, as with any
-/// other file of a run.
-pub(crate) fn temporary(dir: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(dir)
-}
-
 /// The SHA-256 of some bytes, in hexadecimal digits.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes))
@@ -224,15 +214,6 @@ mod tests {
             assert!(refusal(root, path).ends_with("is not a regular file"), "{path}");
         }
         assert!(refusal(Path::new("/dev"), "zero").ends_with("is not a regular file"));
-    }
-
-    #[test]
-    fn a_temporary_file_has_the_mode_of_any_other() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let other = File::create(dir.path().join("other")).expect("a file");
-        let ours = temporary(dir.path()).expect("a file");
-        let mode = |file: &File| file.metadata().expect("a file").permissions();
-        assert_eq!(mode(ours.as_file()), mode(&other));
     }
 
     #[test]

@@ -71,7 +71,6 @@ mod record;
 mod registry;
 mod replicas;
 mod run;
-mod run_dir;
 mod run_lock;
 mod schedule;
 mod seed;
@@ -89,8 +88,7 @@ pub mod files;
 pub mod lines;
 pub mod lm;
 pub mod number;
-pub mod runs;
-pub mod sweep;
+pub mod run_dir;
 pub mod testing;
 
 pub use bdh_macros::callback;
@@ -107,7 +105,7 @@ pub use callback::{
 pub use checkpoint::{
     Checkpoint, CheckpointRequest, State, delete_checkpoint, latest_checkpoint, list_checkpoints,
 };
-pub use clock::{Clock, Span, fraction, minutes, samples, secs, steps, tokens};
+pub use clock::{Clock, Span, fraction, minutes, now, samples, secs, steps, tokens};
 pub use config_change::ConfigChange;
 pub use context::Cx;
 pub use deferred::{Deferred, DeferredHistogram};
@@ -140,6 +138,7 @@ pub use schedule::{
     Schedule, constant, warmup_constant, warmup_cosine, warmup_linear, warmup_stable_decay,
 };
 pub use seed::seed;
+pub use signal::SignalWatch;
 pub use sink::{Jsonl, MemorySink, Sink};
 pub use source::Source;
 pub use stats::{ParamStats, Stats};

@@ -1,8 +1,8 @@
-//! Numbers of a state, kept to the bit also where JSON has no form for them.
+//! Numbers of a state and of a record, kept to the bit also where JSON has no form for them.
 
-use crate::record::{number, scalar_from_json};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
 
 /// Number in a [state](crate::Callback::state) that may be NaN or infinite, for options, lists and maps.
 ///
@@ -31,13 +31,36 @@ impl From<f64> for Number {
     }
 }
 
+/// Converts a number to JSON: `"NaN"`, `"Infinity"` and `"-Infinity"` are strings, as in `metrics.jsonl`.
+#[must_use]
+pub fn to_json(number: f64) -> Value {
+    if number.is_finite() {
+        json!(number)
+    } else if number.is_nan() {
+        json!("NaN")
+    } else {
+        json!(if number > 0.0 { "Infinity" } else { "-Infinity" })
+    }
+}
+
+/// Reads a number that [`to_json`] wrote; `None` for any other value.
+#[must_use]
+pub fn from_json(value: &Value) -> Option<f64> {
+    match value.as_str() {
+        Some("NaN") => Some(f64::NAN),
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        _ => value.as_f64(),
+    }
+}
+
 /// Writes a number, or the name of what is none.
 ///
 /// # Errors
 ///
 /// The errors of the serializer.
 pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    number(*value).serialize(serializer)
+    to_json(*value).serialize(serializer)
 }
 
 /// Reads what [`serialize`] wrote, and `null` as NaN.
@@ -46,11 +69,11 @@ pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::
 ///
 /// For anything else.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
+    let value = Value::deserialize(deserializer)?;
     if value.is_null() {
         return Ok(f64::NAN);
     }
-    scalar_from_json(&value).ok_or_else(|| {
+    from_json(&value).ok_or_else(|| {
         let known = "a number, \"NaN\", \"Infinity\" or \"-Infinity\"";
         D::Error::custom(format!("{value} stands where {known} is expected"))
     })
@@ -78,5 +101,12 @@ mod tests {
         assert_eq!(serde_json::from_str::<Option<Number>>("null").expect("none"), None);
         let error = serde_json::from_str::<Number>("\"inf\"").expect_err("a word").to_string();
         assert!(error.contains("\"inf\" stands where a number"), "{error}");
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_become_strings() {
+        let texts =
+            [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.1].map(|loss| to_json(loss).to_string());
+        assert_eq!(texts, ["\"NaN\"", "\"Infinity\"", "\"-Infinity\"", "0.1"]);
     }
 }

@@ -7,9 +7,9 @@
 
 use crate::error::ConfigError;
 use crate::names::short_type_name;
+use crate::number;
 use crate::params::{OnTape, ParamInfo, ParamTable};
 use crate::read;
-use crate::record::{number, scalar_from_json};
 use crate::schedule::Schedule;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
@@ -191,7 +191,7 @@ impl Optimizers {
                 .map(Value::from)
                 .or_else(|_| i64::try_from(scalar).map(Value::from))
                 .or_else(|_| bool::try_from(scalar).map(Value::from))
-                .or_else(|_| f64::try_from(scalar).map(number))
+                .or_else(|_| f64::try_from(scalar).map(number::to_json))
                 .unwrap_or(Value::Null);
             (name, value)
         });
@@ -231,7 +231,7 @@ impl Optimizers {
                             (None, Some(count)) => count.into(),
                             (None, None) => number.as_f64()?.into(),
                         },
-                        other => scalar_from_json(&other)?.into(),
+                        other => number::from_json(&other)?.into(),
                     };
                     Some((name, scalar))
                 })

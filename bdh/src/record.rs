@@ -4,7 +4,7 @@ mod json;
 mod picture;
 
 use crate::histogram::Histogram;
-pub(crate) use json::{CLOCK, number, scalar_from_json};
+pub(crate) use json::CLOCK;
 pub use picture::Picture;
 
 use crate::clock::Clock;

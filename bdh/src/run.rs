@@ -3,16 +3,17 @@
 use crate::error::ConfigError;
 use crate::feedback::Feedback;
 use crate::files::{self, sha256, write_atomically};
+use crate::number;
 use crate::outcome::{Outcome, Problem};
 use crate::overhead::Overhead;
-use crate::record::{Record, number};
+use crate::record::Record;
 use serde::Serialize;
 use serde_json::Value;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// The file of a run directory that says whose it is.
-pub(crate) const FILE: &str = "run.json";
+pub const FILE: &str = "run.json";
 
 /// Largest size, in bytes, of a file of git's that is read. Large repositories have a megabyte of packed names.
 const MAX_REFS: u64 = 64 << 20;
@@ -82,7 +83,7 @@ pub(crate) fn write_end(
         Outcome::Failed(_) => "failed",
     };
     let metrics = last.map(|record| {
-        record.scalars().map(|(key, scalar)| (key.to_owned(), number(scalar))).collect()
+        record.scalars().map(|(key, scalar)| (key.to_owned(), number::to_json(scalar))).collect()
     });
     write(info, status, Some(outcome), metrics, problems, Some(overhead))
 }

@@ -1,13 +1,21 @@
 //! The directory of a run: whether it is taken, and what became of its run.
+//!
+//! For programs that read run directories, such as sweeps and tables of runs.
+//!
+//! | file | has |
+//! |---|---|
+//! | [`FILE`], `run.json` | the run: settings, steps, status, outcome |
+//! | [`Jsonl::FILE`], `metrics.jsonl` | its records, a line a step |
+//! | `checkpoints/` | what it continues from: [`list_checkpoints`](crate::list_checkpoints) |
 
 mod traces;
 
+pub use crate::run::FILE;
 pub(crate) use traces::Before;
 
 use crate::checkpoint;
 use crate::error::ConfigError;
 use crate::files;
-use crate::run::FILE;
 use crate::run_lock::RunLock;
 use crate::sink::Jsonl;
 use serde_json::Value;
@@ -43,15 +51,26 @@ pub(crate) fn claim(dir: &Path) -> Result<RunLock, ConfigError> {
     Ok(lock)
 }
 
-/// What the directory's `run.json` says of its run: `running`, though it may have died since; how it ended;
-/// `unknown` if it cannot be read; or `None` if there is none.
-pub(crate) fn status(dir: &Path) -> Option<String> {
+/// Returns the `status` in the directory's `run.json`: `running`, `completed`, `stopped` or `failed`.
+///
+/// A run that died is still `running` there: see [`is_in_use`]. It is `unknown` if the file cannot be read, and `None` if
+/// there is none.
+#[must_use]
+pub fn status(dir: &Path) -> Option<String> {
     let file: Option<Value> = match files::read(dir, FILE, files::MAX_JSON) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         text => text.ok().and_then(|text| serde_json::from_slice(&text).ok()),
     };
     let status = file.and_then(|file| Some(file.get("status")?.as_str()?.to_owned()));
     Some(status.unwrap_or_else(|| "unknown".to_owned()))
+}
+
+/// Returns whether a process holds the directory for its run.
+///
+/// Always `false` where directories cannot be locked: on Windows and some network file systems.
+#[must_use]
+pub fn is_in_use(dir: &Path) -> bool {
+    RunLock::is_held(dir)
 }
 
 /// Gives a directory, which the caller has locked, the first name that is free after its own: `a` becomes `a.died-1`.

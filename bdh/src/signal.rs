@@ -8,9 +8,22 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Watches for signals as long as it lives. Outside of that, signals do what they always do.
-pub(crate) struct SignalWatch(&'static Flags);
+/// Watch over SIGINT and SIGTERM, for a program that has to save before it ends.
+///
+/// As long as one lives, the first signal sets a flag, and the second one ends the process. Without one, signals have
+/// their default effect. A [`Trainer`](crate::Trainer) holds one while it runs. Several at once, of a trainer or of the
+/// program, share the flag.
+///
+/// # Examples
+///
+/// ```
+/// let signals = bdh::SignalWatch::start();
+/// assert!(!signals.is_some_and(|signals| signals.asked()));
+/// ```
+#[derive(Debug)]
+pub struct SignalWatch(&'static Flags);
 
+#[derive(Debug)]
 struct Flags {
     /// A signal came while a run was under way.
     asked: Arc<AtomicBool>,
@@ -25,7 +38,9 @@ struct Flags {
 static FLAGS: OnceLock<Option<Flags>> = OnceLock::new();
 
 impl SignalWatch {
-    pub(crate) fn start() -> Option<Self> {
+    /// Starts to watch; `None` if the system refuses its handlers.
+    #[must_use]
+    pub fn start() -> Option<Self> {
         let flags = FLAGS.get_or_init(|| register().ok()).as_ref()?;
         if flags.runs.fetch_add(1, Ordering::SeqCst) == 0 {
             flags.asked.store(false, Ordering::SeqCst);
@@ -34,8 +49,9 @@ impl SignalWatch {
         Some(Self(flags))
     }
 
-    /// Whether a signal asked the run to stop.
-    pub(crate) fn asked(&self) -> bool {
+    /// Returns whether a signal asked the program to stop.
+    #[must_use]
+    pub fn asked(&self) -> bool {
         self.0.asked.load(Ordering::Relaxed)
     }
 

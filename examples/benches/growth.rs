@@ -22,9 +22,9 @@ mod paired;
 mod written;
 
 use bdh::burn::optim::{GradientsParams, SgdConfig};
-use bdh::runs::{Keys, Run, Table, read_all};
 use bdh::{Attach, MemorySink, Probe, Task, TrainerBuilder, on_step};
 use bdh_callbacks::Norms;
+use bdh_sweep::runs::{Keys, Run, Table, read_all};
 use grown::grow;
 use many::{Idle, Many, SumUp, bare};
 use paired::time;

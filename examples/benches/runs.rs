@@ -9,7 +9,7 @@
 #[path = "support/written.rs"]
 mod written;
 
-use bdh::runs::{Keys, Table, read_all};
+use bdh_sweep::runs::{Keys, Table, read_all};
 use std::time::Instant;
 
 const RECORDS: u64 = 1_000;

@@ -1,15 +1,15 @@
 //! `nanochat_sweep core`: evaluates a run that is there on CORE.
 
-use crate::page::say;
+use crate::page::{remark, say};
 use crate::prepare::Text;
 use bdh::ops::Precision;
 use bdh::{BoxError, Checkpoint, DeviceSpec, Source, latest_checkpoint, lm, load_weights};
 use bdh_data::{Packed, Tokenizer, passages};
 use bdh_examples::args::values::count;
 use bdh_examples::args::{self, Args, Hardware, normalize};
-use bdh_models::core_eval::{Bundle, Evaluator, Report, TaskScore};
+use bdh_models::core_eval::{Bundle, Evaluator, Report, TaskScore, core_from_bpb};
 use bdh_models::nanochat::{Gpt, GptConfig};
-use clap::{CommandFactory, Parser};
+use clap::Args as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Evaluates the newest checkpoint of a run on CORE, prints a table and leaves core.json in the run's directory
-#[derive(Debug, Parser)]
-#[command(name = "nanochat_sweep core", next_line_help = true)]
-struct CoreArgs {
+#[derive(Debug, clap::Args)]
+#[command(next_line_help = true)]
+pub(crate) struct CoreArgs {
     /// Directory of the run
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
@@ -56,12 +56,19 @@ struct Trained {
     micro_batch: usize,
 }
 
-/// Runs what the words after `core` ask for.
-pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, BoxError> {
-    let name = OsString::from("nanochat_sweep core");
-    let words = normalize(std::iter::once(name).chain(words).collect(), CoreArgs::command());
-    let args = CoreArgs::parse_from(words);
+/// The words of the command line; those after `core` in the one spelling of each flag.
+pub(crate) fn normalized(words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_none_or(|word| word != "core") {
+        return words;
+    }
+    let command = CoreArgs::augment_args(clap::Command::new("core"));
+    let mut words = words.into_iter();
+    let program = words.next();
+    program.into_iter().chain(normalize(words.collect(), command)).collect()
+}
 
+/// Evaluates the run that the arguments name.
+pub(crate) fn main(args: &CoreArgs) -> Result<ExitCode, BoxError> {
     // In order of cost: tasks, run, text, model.
     let bundle = Bundle::open(&args.bundle, args.core_max_per_task)?;
     let trained = Trained::load(&args.run, args.device.clone(), args.precision)?;
@@ -71,9 +78,25 @@ pub(crate) fn main(words: impl Iterator<Item = OsString>) -> Result<ExitCode, Bo
     let began = Instant::now();
     let report = evaluate(&trained, &bundle, args.device_batch_size)?;
     say(format_args!("\n{report}"));
-    let path = save(&args, &trained, &report)?;
+    let path = save(args, &trained, &report)?;
     say(format_args!("{} in {:.1} s", path.display(), began.elapsed().as_secs_f64()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the CORE that the best run may reach, where that can be said.
+pub(crate) fn print_foretold(report: &bdh_forecast::Report) {
+    let ends = report.runs.iter().filter_map(|run| run.end);
+    let foretold = report.predictions.iter().map(|prediction| prediction.value);
+    let Some(best) = ends.chain(foretold).min_by(f64::total_cmp) else { return };
+    match core_from_bpb(best) {
+        Ok(core) => say(format_args!(
+            "CORE from the best val_bpb, {best:.4}: {:.3} ± {:.3}, the noise of seeds",
+            core.core, core.floor
+        )),
+        Err(error) => {
+            remark("note", format_args!("no CORE from the best val_bpb, {best:.4}: {error}"));
+        }
+    }
 }
 
 /// Evaluates task by task, each with its line as soon as it is known.

@@ -1,11 +1,12 @@
 //! A small random sweep on the CPU: what the program does when it is given nothing.
 
+use crate::PROGRAM;
 use crate::page::say;
 use crate::prepare::Text;
-use crate::sweep;
 use bdh::BoxError;
-use bdh::sweep::{Ledger, Runner};
+use bdh_cli::sweep;
 use bdh_examples::args;
+use bdh_sweep::{Ledger, Runner};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ pub(crate) fn main() -> Result<ExitCode, BoxError> {
         "eight small random trials on the CPU, 160 steps of 1024 tokens each (--help for a run of your own)",
     );
     text.print();
-    let code = sweep::run(SWEEP, &Runner::default(), &dir, 42, None)?;
+    let code = sweep::run(&PROGRAM, SWEEP, &Runner::default(), &dir, 42)?;
     say("Next, train a model of your own for longer:\n  \
          cargo run --example nanochat_sweep -- --device cpu --depth 4 --n_embd_override 128 \\\n    \
          --lr_override 0.004 --weight-decay 0.1 --max-iterations 1000\n\

@@ -11,33 +11,48 @@
 //! cargo run --release --features cuda --example nanochat_sweep -- --depth 12 --device cuda
 //! ```
 
-mod compare;
 mod core_eval;
-mod forecast;
-mod list;
-mod live;
 mod local;
 mod prepare;
 mod single;
-mod sweep;
 
 use bdh::{BoxError, TrainError};
+use bdh_cli::{Program, callbacks, compare, forecast, sweep};
 use bdh_examples::args::{self, Args};
 use bdh_examples::{page, run_dir};
+use clap::{FromArgMatches, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// A step's tensors take the memory that the last step's have freed.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// This program, for what the subcommands advise.
+const PROGRAM: Program<'static> =
+    Program { command: "cargo run --example nanochat_sweep --", metric: METRIC };
+
+/// Metric of nanochat's models.
+const METRIC: &str = "val_bpb";
+
+/// What is not the training of one run.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Sweep(sweep::Args),
+    #[command(mut_arg("metric", |metric| metric.default_value(METRIC)))]
+    Compare(compare::Args),
+    #[command(mut_arg("metric", |metric| metric.default_value(METRIC)))]
+    Forecast(forecast::Args),
+    Core(core_eval::CoreArgs),
+}
+
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1);
-    let outcome = match words.next().as_ref().map(|word| word.to_str()) {
+    let words: Vec<_> = std::env::args_os().collect();
+    let first = words.get(1).map(|word| word.to_string_lossy());
+    let outcome = match first {
         None => local::main(),
-        Some(Some("sweep")) => sweep::main(words),
-        Some(Some("compare")) => compare::main(words),
-        Some(Some("core")) => core_eval::main(words),
-        Some(Some("forecast")) => forecast::main(words),
+        Some(word) if Command::has_subcommand(&word) || word == "help" => subcommand(words),
+        Some(_) if words.iter().any(|word| word == "--help" || word == "-h") => help(words),
         Some(_) => one_run(),
     };
     outcome.unwrap_or_else(|error| {
@@ -47,11 +62,40 @@ fn main() -> ExitCode {
     })
 }
 
-/// What the flags ask for.
+/// Does what the words after the program's name ask for, the first of which is a subcommand.
+fn subcommand(words: Vec<OsString>) -> Result<ExitCode, BoxError> {
+    let mut matches = command().get_matches_from(core_eval::normalized(words));
+    let command = Command::from_arg_matches_mut(&mut matches);
+    match command.unwrap_or_else(|error| error.exit()) {
+        Command::Sweep(args) => args.run(&PROGRAM),
+        Command::Compare(args) => args.run(),
+        Command::Forecast(args) if args.of.metric == METRIC => {
+            args.run_with(core_eval::print_foretold)
+        }
+        Command::Forecast(args) => args.run(),
+        Command::Core(args) => core_eval::main(&args),
+    }
+}
+
+/// The flags of one run, and the subcommands.
+fn command() -> clap::Command {
+    Command::augment_subcommands(args::command())
+        .subcommand_negates_reqs(true)
+        .args_conflicts_with_subcommands(true)
+}
+
+/// Prints the flags and the subcommands, wherever on the command line they are asked for.
+fn help(words: Vec<OsString>) -> Result<ExitCode, BoxError> {
+    let program = words.into_iter().take(1);
+    command().get_matches_from(program.chain([OsString::from("--help")]));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Trains the run that the flags ask for.
 fn one_run() -> Result<ExitCode, BoxError> {
     let args = args::parse();
     if args.list_callbacks {
-        list::callbacks();
+        callbacks::print();
         return Ok(ExitCode::SUCCESS);
     }
     single::main(&if args.resume { resumed(&args)? } else { args })

@@ -9,6 +9,7 @@ use bdh::{
     warmup_stable_decay,
 };
 use bdh_callbacks::{Artifacts, Console, EarlyCheckpoints, Norms, Throughput};
+use bdh_cli::INTERRUPTED;
 use bdh_data::Packed;
 use bdh_examples::args::{self, Args, Every, Hardware};
 use bdh_models::core_eval::{Bundle, CoreMetric};
@@ -16,9 +17,6 @@ use bdh_models::nanochat::{Gpt, GptConfig, Schedule};
 use bdh_models::scaling::Recipe;
 use serde_json::json;
 use std::process::ExitCode;
-
-/// How a shell reports what Ctrl-C ended.
-pub(crate) const INTERRUPTED: u8 = 130;
 
 type Task = NextToken<Gpt, Packed>;
 
@@ -30,7 +28,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     }
     Recipe::derive(&args.request(args.vocab_size()))?;
     from_file(args)?;
-    let dir = match bdh::sweep::trial_dir() {
+    let dir = match bdh_sweep::trial_dir() {
         Some(path) => RunDir::of_trial(path),
         None => RunDir::choose(&args.runs, &args.run_name(), args.name.is_some(), args.resume)?,
     };

@@ -201,7 +201,6 @@ pub fn command() -> Command {
         .after_help(
             "Flags may be written with underscores and as --flag=value; True, False and None are understood.\n\
              Without any flag: eight small trials on the CPU, ranked.\n\
-             A run that is there, evaluated on CORE:  core --help\n\
              On a laptop:  --depth 2 --n_embd_override 64 --device cpu --max-iterations 10",
         )
         .next_line_help(true)

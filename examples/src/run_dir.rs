@@ -1,6 +1,7 @@
 //! Where a run writes, and what is there already.
 
-use bdh::{BoxError, files, holds_run, latest_checkpoint, list_checkpoints};
+use bdh::{BoxError, files, holds_run, latest_checkpoint, list_checkpoints, run_dir};
+use bdh_cli::sweep::check_dir;
 use serde_json::Value;
 use std::fs;
 use std::io;
@@ -31,7 +32,7 @@ impl RunDir {
         if resume {
             return Ok(Self::at(path, true));
         }
-        check_runs(runs)?;
+        check_dir("--runs", runs)?;
         if given && holds_run(&path) {
             return Err(format!(
                 "`{}` exists already: add --resume to go on with it, or give another --name",
@@ -98,7 +99,7 @@ impl RunDir {
     pub fn check_steps(&self, steps: u64, flag: &str) -> Result<(), BoxError> {
         let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
         // A run that died after its last checkpoint has still to record its last step, and how it ended.
-        if !read(&self.path, "run.json").is_ok_and(|run| run["status"] == "completed") {
+        if run_dir::status(&self.path).as_deref() != Some("completed") {
             return Ok(());
         }
         let manifest = read(checkpoint, "manifest.json")?;
@@ -145,7 +146,7 @@ pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
         )
         .into());
     }
-    let error = match args_of(run, "run.json") {
+    let error = match args_of(run, run_dir::FILE) {
         Ok(args) => return Ok(args),
         Err(error) => error,
     };
@@ -157,7 +158,7 @@ pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
         None if error.kind() == io::ErrorKind::NotFound => Ok(Value::Null),
         None => Err(format!(
             "`{}` cannot be read ({error}), and no checkpoint has the flags: begin again under another name",
-            run.join("run.json").display()
+            run.join(run_dir::FILE).display()
         )
         .into()),
     }
@@ -173,21 +174,4 @@ fn args_of(dir: &Path, name: &str) -> io::Result<Value> {
 
 fn read(dir: &Path, name: &str) -> io::Result<Value> {
     Ok(serde_json::from_slice(&files::read(dir, name, files::MAX_JSON)?)?)
-}
-
-/// Whether runs can have directories there, as far as can be told without making one.
-///
-/// # Errors
-///
-/// If they cannot.
-pub fn check_runs(runs: &Path) -> Result<(), BoxError> {
-    match runs.ancestors().find(|path| path.exists()) {
-        Some(path) if !path.is_dir() => Err(format!(
-            "--runs {} cannot be written: `{}` is a file; give a directory",
-            runs.display(),
-            path.display()
-        )
-        .into()),
-        _ => Ok(()),
-    }
 }

@@ -6,7 +6,7 @@
 #[path = "support/program.rs"]
 mod program;
 
-use bdh::sweep::{Ledger, Status, Trial};
+use bdh_sweep::{Ledger, Status, Trial};
 use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;

@@ -7,7 +7,7 @@ mod program;
 #[path = "../../bdh-wandb/tests/support/wandb_server.rs"]
 mod wandb_server;
 
-use bdh::sweep::{Ledger, Status, Sweep};
+use bdh_sweep::{Ledger, Status, Sweep};
 use judges::Judge;
 use program::{Ended, contains};
 use serde_json::{Value, json};

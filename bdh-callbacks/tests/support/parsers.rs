@@ -9,12 +9,12 @@
 mod manifests;
 
 use bdh::burn::tensor::TensorData;
-use bdh::runs::{Keys, Table, read_all, to_forecast};
-use bdh::sweep::{Goal, Ledger, Progress, Sweep};
 use bdh::{Cadence, Checkpoint, Clock, Feedback, Jsonl, Outcome, Record, RunInfo, Sink, State};
 use bdh_callbacks::wandb::{Mode, read_run, repair};
 use bdh_callbacks::{TensorBoard, Wandb};
 use bdh_forecast::Forecast;
+use bdh_sweep::runs::{Keys, Table, read_all, to_forecast};
+use bdh_sweep::{Goal, Ledger, Progress, Sweep};
 use manifests::{seal, sha256};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;

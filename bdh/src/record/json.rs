@@ -2,6 +2,7 @@
 
 use super::{Histogram, Record, Value};
 use crate::clock::Clock;
+use crate::number;
 use serde_json::{Map, Value as Json, json};
 use std::time::Duration;
 
@@ -48,9 +49,9 @@ impl Record {
 
 fn value_to_json(value: &Value) -> Option<Json> {
     Some(match value {
-        Value::Scalar(scalar) => number(*scalar),
+        Value::Scalar(scalar) => number::to_json(*scalar),
         Value::Histogram(histogram) => json!({
-            "edges": histogram.edges.iter().copied().map(number).collect::<Vec<_>>(),
+            "edges": histogram.edges.iter().copied().map(number::to_json).collect::<Vec<_>>(),
             "counts": histogram.counts,
             "non_finite": histogram.non_finite,
         }),
@@ -65,7 +66,7 @@ fn value_to_json(value: &Value) -> Option<Json> {
 }
 
 fn value_from_json(value: &Json) -> Option<Value> {
-    if let Some(scalar) = scalar_from_json(value) {
+    if let Some(scalar) = number::from_json(value) {
         return Some(Value::Scalar(scalar));
     }
     let text = |name: &str| value.get(name)?.as_str().map(str::to_owned);
@@ -81,7 +82,7 @@ fn value_from_json(value: &Json) -> Option<Value> {
     }
     if let Some(edges) = value.get("edges") {
         return Some(Value::Histogram(Histogram {
-            edges: edges.as_array()?.iter().map(scalar_from_json).collect::<Option<_>>()?,
+            edges: edges.as_array()?.iter().map(number::from_json).collect::<Option<_>>()?,
             counts: value
                 .get("counts")?
                 .as_array()?
@@ -97,26 +98,6 @@ fn value_from_json(value: &Json) -> Option<Value> {
 
 fn strings(array: &Json) -> Option<Vec<String>> {
     array.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
-}
-
-/// A number, as JSON where JSON has it.
-pub(crate) fn number(scalar: f64) -> Json {
-    if scalar.is_finite() {
-        json!(scalar)
-    } else if scalar.is_nan() {
-        json!("NaN")
-    } else {
-        json!(if scalar > 0.0 { "Infinity" } else { "-Infinity" })
-    }
-}
-
-pub(crate) fn scalar_from_json(value: &Json) -> Option<f64> {
-    match value.as_str() {
-        Some("NaN") => Some(f64::NAN),
-        Some("Infinity") => Some(f64::INFINITY),
-        Some("-Infinity") => Some(f64::NEG_INFINITY),
-        _ => value.as_f64(),
-    }
 }
 
 #[cfg(test)]
@@ -170,12 +151,5 @@ mod tests {
             "NaN is not equal to itself, its text is"
         );
         assert_eq!(Record::from_json(&json!({ "train/loss": 1.0 })), None, "a line without a step");
-    }
-
-    #[test]
-    fn numbers_that_json_does_not_have_become_strings() {
-        let texts =
-            [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.1].map(|loss| number(loss).to_string());
-        assert_eq!(texts, ["\"NaN\"", "\"Infinity\"", "\"-Infinity\"", "0.1"]);
     }
 }

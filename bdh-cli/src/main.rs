@@ -1,0 +1,40 @@
+//! The command `bdh`.
+
+use bdh::BoxError;
+use bdh_cli::{Program, compare, forecast, page, sweep, wandb};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Sweeps over any program, runs side by side, forecasts of their ends, and W&B's logs
+#[derive(Debug, Parser)]
+#[command(name = "bdh", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Sweep(sweep::Args),
+    Compare(compare::Args),
+    Forecast(forecast::Args),
+    /// Sends or repairs the W&B log of a run
+    #[command(subcommand)]
+    Wandb(wandb::Command),
+}
+
+fn main() -> ExitCode {
+    run(Args::parse().command).unwrap_or_else(|error| {
+        page::error(&*error);
+        ExitCode::from(2)
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode, BoxError> {
+    match command {
+        Command::Sweep(args) => args.run(&Program::BDH),
+        Command::Compare(args) => args.run(),
+        Command::Forecast(args) => args.run(),
+        Command::Wandb(command) => command.run(),
+    }
+}

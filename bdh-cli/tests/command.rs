@@ -1,0 +1,168 @@
+//! The command `bdh` with runs and programs that are not ours.
+#![cfg(unix)] // the trials are shell scripts
+
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A program that knows nothing of this library: it writes a curve that ends at `x * x`, and who it was.
+const TRIAL: &str = r#"
+x=${1#--x=}
+[ "$x" = 3 ] && { echo "Error: 3 is not allowed"; exit 1; }
+mkdir -p "$BDH_TRIAL_DIR" && cd "$BDH_TRIAL_DIR"
+for step in 1 2 3 4; do
+    echo "{\"loss\":$((x * x + 4 - step)),\"step\":$step,\"tokens\":$((step * 10)),\"elapsed\":$step}" >> metrics.jsonl
+done
+echo "{\"steps\":4,\"status\":\"completed\",\"config\":{\"user\":{\"args\":{\"x\":$x}}}}" > run.json
+"#;
+
+const SWEEP: &str = "\
+program: trial.sh
+method: grid
+metric: { name: loss }
+parameters: { x: { values: [2, 1, 3] } }
+command: [sh, '${program}', '${args}']
+";
+
+/// A folder that the command runs in.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path().join(name)).expect("a file")
+    }
+
+    fn run(&self, words: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bdh"));
+        command.args(words.split_whitespace()).current_dir(self.path());
+        command.output().expect("the command runs")
+    }
+
+    fn succeeds(&self, words: &str) -> String {
+        let output = self.run(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words}: {said}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// The message of a command that is refused with code 2.
+    fn refuses(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    /// A run whose loss falls from 4 towards an end that its setting decides.
+    fn write_run(&self, number: u32) {
+        let lr = f64::from(number) / 10.0;
+        let end = 1.0 + (lr - 0.5).powi(2);
+        let lines = (0..=64).map(|step| {
+            let loss = end + 3.0 * f64::from(65 - step).powi(2) / 65.0_f64.powi(2);
+            json!({ "val/loss": loss, "train/loss": loss, "step": step, "elapsed": step })
+                .to_string()
+        });
+        let lines: Vec<_> = lines.collect();
+        let run = json!({
+            "steps": 64, "status": "completed", "started_at": number,
+            "config": { "user": { "args": { "lr": lr } } },
+        });
+        self.write(&format!("runs/{number:02}/run.json"), &run.to_string());
+        self.write(&format!("runs/{number:02}/metrics.jsonl"), &(lines.join("\n") + "\n"));
+    }
+}
+
+fn contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+}
+
+#[test]
+fn help_lists_the_subcommands_and_a_misspelt_one_is_refused() {
+    let place = Place::new();
+    contains(&place.succeeds("--help"), &["sweep", "compare", "forecast", "wandb", "--version"]);
+    contains(&place.succeeds("sweep --help"), &["Usage: bdh sweep", "--count", "--stop-regret"]);
+    contains(&place.succeeds("compare --help"), &["--csv", "[default: val/loss]"]);
+    contains(&place.succeeds("wandb --help"), &["sync", "repair"]);
+    contains(&place.refuses("swep"), &["unrecognized subcommand 'swep'", "sweep"]);
+    contains(&place.refuses(""), &["Usage: bdh"]);
+}
+
+#[test]
+fn a_sweep_drives_any_program_and_its_runs_are_compared() {
+    let place = Place::new();
+    place.write("trial.sh", TRIAL);
+    place.write("squares.yaml", SWEEP);
+    let dry = place.succeeds("sweep squares.yaml --dry-run");
+    contains(&dry, &["3 trials", "sh trial.sh --x=2", "sh trial.sh --x=1"]);
+    assert!(!place.path().join("runs").exists(), "nothing was run");
+
+    let out = place.succeeds("sweep squares.yaml");
+    let shown = [
+        "3 trials, 1 at once, in runs/squares",
+        "completed   loss 4.0000",
+        "Error: 3 is not allowed",
+        "bdh compare runs/squares --csv runs.csv",
+    ];
+    contains(&out, &shown);
+    let again = place.succeeds("sweep squares.yaml");
+    contains(&again, &["3 of them are there already"]);
+
+    let out = place.succeeds("compare runs/squares --metric loss --csv all.csv --html all.html");
+    contains(&out, &["trial-0001", "trial-0002", "wrote all.csv", "wrote all.html"]);
+    let csv = place.read("all.csv");
+    let order: Vec<_> = csv.lines().skip(1).map(|line| line.split(',').next()).collect();
+    assert_eq!(order[..2], [Some("trial-0002"), Some("trial-0001")], "the best first: {csv}");
+    contains(&place.read("all.html"), &["trial-0001", "<script"]);
+}
+
+#[test]
+fn mistakes_in_a_sweep_are_refused_in_a_sentence() {
+    let place = Place::new();
+    contains(&place.refuses("sweep none.yaml"), &["`none.yaml` cannot be read"]);
+    place.write("bad.yaml", &SWEEP.replace("method: grid", "methd: grid"));
+    contains(&place.refuses("sweep bad.yaml"), &["`bad.yaml`", "methd"]);
+    place.write("good.yaml", SWEEP);
+    contains(&place.refuses("sweep good.yaml --dir good.yaml/x"), &["--dir good.yaml/x", "file"]);
+    contains(&place.refuses("sweep good.yaml --stop-regret 1"), &["--live"]);
+    contains(&place.refuses("compare nothing"), &["there are no runs in nothing"]);
+}
+
+#[test]
+fn runs_are_forecast_saved_and_forecast_again() {
+    let place = Place::new();
+    (0..10).for_each(|number| place.write_run(number));
+    let words = "--cuts 25%,50% --group lr";
+    let out = place.succeeds(&format!("forecast runs {words} --save saved.json --html all.html"));
+    contains(&out, &["forecast of 10 runs", "wrote saved.json", "wrote all.html"]);
+    assert!(!out.contains("CORE"), "that is for nanochat's models");
+    let again = place.succeeds(&format!("forecast saved.json {words} --json all.json"));
+    let table = |out: &str| out.lines().take_while(|line| !line.starts_with("wrote")).count();
+    assert_eq!(table(&out), table(&again));
+    let report: serde_json::Value = serde_json::from_str(&place.read("all.json")).expect("JSON");
+    assert_eq!(report["runs"].as_array().map(Vec::len), Some(10));
+    contains(&place.refuses("forecast nothing"), &["there are no runs in nothing"]);
+}
+
+#[test]
+fn a_log_that_is_not_there_is_named() {
+    let place = Place::new();
+    contains(&place.refuses("wandb sync runs/none"), &["error: `runs/none`: "]);
+    contains(&place.refuses("wandb repair runs/none.wandb"), &["error: `runs/none.wandb`: "]);
+}

@@ -1,0 +1,159 @@
+//! Why a trial failed, taken from what it printed.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+/// Bytes at the end of a log that are searched; a backtrace may follow the mistake.
+const LAST: u64 = 64 << 10;
+
+/// Characters of a reason at most.
+const MOST: usize = 500;
+
+/// The lines that name the mistake, in what was printed behind the first `from` bytes of a log; else the last line.
+///
+/// The last line alone is often advice: "For more information, try '--help'." after a misspelt flag, or the note on
+/// backtraces after a panic.
+pub(crate) fn reason(log: &Path, from: u64) -> Option<String> {
+    let text = tail(log, from).ok()?;
+    let text = without_controls(&String::from_utf8_lossy(&text));
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let Some(first) = lines.iter().rposition(|line| names_mistake(line)) else {
+        return Some(shortened(lines.last()?.trim()));
+    };
+    let mut words = lines[first].trim().to_owned();
+    for line in &lines[first + 1..] {
+        if !words.ends_with(':') && !goes_on(line) {
+            break;
+        }
+        words.push_str(if words.ends_with([':', ',', ';']) { " " } else { "; " });
+        words.push_str(line.trim());
+    }
+    Some(shortened(&words))
+}
+
+fn tail(log: &Path, from: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(log)?;
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(from.max(len.saturating_sub(LAST))))?;
+    let mut tail = Vec::new();
+    file.take(LAST).read_to_end(&mut tail)?;
+    Ok(tail)
+}
+
+/// Whether a line begins as the message of clap, anyhow, rustc, argparse, a panic or a Python exception does.
+fn names_mistake(line: &str) -> bool {
+    let line = line.trim_start();
+    let lower = line.to_lowercase();
+    let is_error =
+        |kind: &str| lower.strip_prefix(kind).is_some_and(|rest| rest.starts_with([':', '[']));
+    let word = line.split(':').next().unwrap_or_default();
+    let is_name = word.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    is_error("error")
+        || is_error("fatal")
+        || lower.contains(": error: ")
+        || (line.starts_with("thread '") && line.contains(" panicked at "))
+        || (is_name && (word.ends_with("Error") || word.ends_with("Exception")))
+}
+
+/// Whether a line belongs to the message above it: clap's tips, anyhow's causes, the two sides of an assertion.
+fn goes_on(line: &str) -> bool {
+    line.starts_with(' ') || line.starts_with("Caused by")
+}
+
+/// Only the text: without colors, other control sequences, and what a progress bar has overwritten.
+fn without_controls(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '\u{1b}' => skip_sequence(&mut chars),
+            '\n' | '\r' => plain.push('\n'),
+            '\t' => plain.push(' '),
+            char if char.is_control() => {}
+            char => plain.push(char),
+        }
+    }
+    plain
+}
+
+/// Skips the rest of an escape sequence: `[31m`, or a title up to its bell.
+fn skip_sequence(chars: &mut std::str::Chars<'_>) {
+    match chars.next() {
+        Some('[') => drop(chars.find(|char| ('@'..='~').contains(char))),
+        Some(']') => drop(chars.find(|char| matches!(char, '\u{7}' | '\u{1b}' | '\n'))),
+        _ => {}
+    }
+}
+
+fn shortened(words: &str) -> String {
+    match words.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn of(text: &str, from: u64) -> Option<String> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let log = dir.path().join("0001.log");
+        fs::write(&log, text).expect("a log");
+        reason(&log, from)
+    }
+
+    #[test]
+    fn the_lines_that_name_the_mistake_are_the_reason() {
+        for (log, expected) in [
+            (
+                "step 1\nerror: unexpected argument '--detph' found\n\n  tip: a similar argument exists: '--depth'\n\n\
+                 Usage: nanochat_sweep --depth <LAYERS>\n\nFor more information, try '--help'.\n",
+                "error: unexpected argument '--detph' found; tip: a similar argument exists: '--depth'",
+            ),
+            (
+                "error: the following required arguments were not provided:\n  --a <A>\n  --b <B>\n\nUsage: x --a <A>\n",
+                "error: the following required arguments were not provided: --a <A>; --b <B>",
+            ),
+            (
+                "\nthread 'main' (17) panicked at src/main.rs:2:5:\nindex out of bounds: the len is 3\n\
+                 note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
+                "thread 'main' (17) panicked at src/main.rs:2:5: index out of bounds: the len is 3",
+            ),
+            (
+                "thread 'main' panicked at a.rs:1:1:\nassertion `left == right` failed\n  left: 1\n right: 2\nnote: run\n",
+                "thread 'main' panicked at a.rs:1:1: assertion `left == right` failed; left: 1; right: 2",
+            ),
+            (
+                "Error: the file is no model\n\nCaused by:\n    0: it ends early\n    1: at byte 7\nbye\n",
+                "Error: the file is no model; Caused by: 0: it ends early; 1: at byte 7",
+            ),
+            (
+                "Traceback (most recent call last):\n  File \"t.py\", line 1, in <module>\n    f()\n\
+                 torch.OutOfMemoryError: CUDA out of memory\nwandb: View run at\nwandb: Synced 4 files\n",
+                "torch.OutOfMemoryError: CUDA out of memory",
+            ),
+            (
+                "usage: train.py [-h]\ntrain.py: error: unrecognized arguments: --lrr=1\n",
+                "train.py: error: unrecognized arguments: --lrr=1",
+            ),
+            ("error: first\nstep 9\nerror: second\n", "error: second"),
+            ("step 1\nsh: 1: trian: not found\n\n", "sh: 1: trian: not found"),
+        ] {
+            assert_eq!(of(log, 0).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_reason_is_of_this_start_plain_and_short() {
+        assert_eq!(of("error: before\nstep 3\n", 14).as_deref(), Some("step 3"));
+        assert_eq!(of("error: before\n", 14), None, "it was killed and printed nothing");
+        assert_eq!(of("", 99), None);
+        let colored = "10%\r20%\r\u{1b}[1;31merror\u{1b}[0m:\u{7} no\u{1b}]0;title\u{7} data\n";
+        assert_eq!(of(colored, 0).as_deref(), Some("error: no data"));
+        let long = of(&format!("error: {}\n", "ä".repeat(100_000)), 0).expect("a reason");
+        assert_eq!(long.chars().count(), MOST + 1);
+    }
+}
