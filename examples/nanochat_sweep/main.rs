@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 /// This program, for what the subcommands advise.
 const PROGRAM: Program<'static> =
-    Program { command: "cargo run --example nanochat_sweep --", metric: METRIC };
+    Program { command: "cargo run --example nanochat_sweep --", metric: METRIC, trains: true };
 
 /// Metric of nanochat's models.
 const METRIC: &str = "val_bpb";
