@@ -24,7 +24,7 @@
 //! }
 //!
 //! fn main() -> bdh::Result<()> {
-//!     let program = Program { command: "my-program", metric: "accuracy" };
+//!     let program = Program { command: "my-program", metric: "accuracy", trains: true };
 //!     let _code = match Words::parse() {
 //!         Words::Sweep(args) => args.run(&program)?,
 //!         Words::Compare(args) => args.run()?,
@@ -51,11 +51,13 @@ pub struct Program<'a> {
     pub command: &'a str,
     /// Metric of a sweep file that names none.
     pub metric: &'a str,
+    /// Whether the program itself trains a run, and so is the one to call for a sweep file without `command`.
+    pub trains: bool,
 }
 
 impl Program<'_> {
     /// The command `bdh`.
-    pub const BDH: Program<'static> = Program { command: "bdh", metric: "val/loss" };
+    pub const BDH: Program<'static> = Program { command: "bdh", metric: "val/loss", trains: false };
 }
 
 /// The README's code compiles.

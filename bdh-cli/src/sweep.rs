@@ -80,8 +80,8 @@ impl Args {
             devices,
             more: self.more,
         };
-        let sweep: Sweep =
-            yaml.parse().map_err(|error| format!("`{}`: {error}", self.file.display()))?;
+        let sweep =
+            read(&yaml, program).map_err(|error| format!("`{}`: {error}", self.file.display()))?;
         if self.dry_run {
             return dry_run(&sweep, &runner, self.seed);
         }
@@ -89,6 +89,34 @@ impl Args {
             self.live.then(|| Live::new(dir.clone(), keys(&sweep, program), self.stop_regret));
         run_trials(program, &yaml, &runner, &dir, self.seed, live)
     }
+}
+
+/// Reads a sweep file; one without `command` is to call its `program`, unless this program trains by itself.
+fn read(yaml: &str, program: &Program<'_>) -> Result<Sweep, BoxError> {
+    let mut sweep: Sweep = yaml.parse()?;
+    if program.trains {
+        return Ok(sweep);
+    }
+    let names_it = |words: &Vec<String>| words.iter().any(|word| word == "${program}");
+    if sweep.program.is_none() && sweep.command.as_ref().is_none_or(names_it) {
+        return Err(
+            "it names no program: add `program: train.py`, or `command: [./train, '${args}']`"
+                .into(),
+        );
+    }
+    if let (None, Some(file)) = (&sweep.command, &sweep.program) {
+        let words: &[&str] = match Path::new(file).extension() {
+            Some(ending) if ending == "py" => {
+                &["${env}", "${interpreter}", "${program}", "${args}"]
+            }
+            _ => &["${program}", "${args}"],
+        };
+        sweep.command = Some(words.iter().map(ToString::to_string).collect());
+        if !file.contains('/') && Path::new(file).is_file() {
+            sweep.program = Some(format!("./{file}")); // by its bare name it would be looked for elsewhere
+        }
+    }
+    Ok(sweep)
 }
 
 /// The names under which the trials of a sweep record.
@@ -121,7 +149,7 @@ fn run_trials(
     seed: u64,
     live: Option<Live>,
 ) -> Result<ExitCode, BoxError> {
-    let sweep: Sweep = yaml.parse()?;
+    let sweep = read(yaml, program)?;
     let keys = keys(&sweep, program);
     let total = runner.total(&sweep)?;
     check_dir("--dir", dir)?;

@@ -133,6 +133,24 @@ fn a_sweep_drives_any_program_and_its_runs_are_compared() {
 }
 
 #[test]
+fn a_sweep_file_without_a_command_calls_its_program() {
+    let place = Place::new();
+    let file = |program: &str| {
+        format!(
+            "{program}method: grid\nmetric: {{ name: loss }}\nparameters: {{ x: {{ values: [1] }} }}\n"
+        )
+    };
+    place.write("trial.py", "");
+    place.write("sweep.yaml", &file("program: trial.py\n"));
+    let dry = place.succeeds("sweep sweep.yaml --dry-run");
+    contains(&dry, &["/usr/bin/env python ./trial.py --x=1"]);
+    place.write("sweep.yaml", &file("program: bin/train\n"));
+    contains(&place.succeeds("sweep sweep.yaml --dry-run"), &["\nbin/train --x=1"]);
+    place.write("sweep.yaml", &file(""));
+    contains(&place.refuses("sweep sweep.yaml"), &["`sweep.yaml`: it names no program"]);
+}
+
+#[test]
 fn mistakes_in_a_sweep_are_refused_in_a_sentence() {
     let place = Place::new();
     contains(&place.refuses("sweep none.yaml"), &["`none.yaml` cannot be read"]);

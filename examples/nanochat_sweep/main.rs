@@ -30,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// This program, for what the subcommands advise.
 const PROGRAM: Program<'static> =
-    Program { command: "cargo run --example nanochat_sweep --", metric: METRIC };
+    Program { command: "cargo run --example nanochat_sweep --", metric: METRIC, trains: true };
 
 /// Metric of nanochat's models.
 const METRIC: &str = "val_bpb";
