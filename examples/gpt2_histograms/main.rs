@@ -12,14 +12,9 @@ mod args;
 mod log_txt;
 mod run;
 
-use bdh::TrainError;
-use bdh_examples::page;
+use bdh_examples::program;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    run::main(&args::parse()).unwrap_or_else(|error| {
-        page::error(&*error);
-        // What had begun to train is told apart from what a user can put right.
-        ExitCode::from(if error.is::<TrainError>() { 1 } else { 2 })
-    })
+    program::end(run::main(&args::parse()))
 }

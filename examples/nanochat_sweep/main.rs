@@ -21,9 +21,9 @@ mod prepare;
 mod single;
 mod sweep;
 
-use bdh::{BoxError, TrainError};
+use bdh::BoxError;
 use bdh_examples::args::{self, Args};
-use bdh_examples::{page, run_dir};
+use bdh_examples::{page, program, run_dir};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -36,11 +36,7 @@ fn main() -> ExitCode {
         Some(Some("forecast")) => forecast::main(words),
         Some(_) => one_run(),
     };
-    outcome.unwrap_or_else(|error| {
-        page::error(&*error);
-        // What had begun to train is told apart from what a user can put right.
-        ExitCode::from(if error.is::<TrainError>() { 1 } else { 2 })
-    })
+    program::end(outcome)
 }
 
 /// What the flags ask for.

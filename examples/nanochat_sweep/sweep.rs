@@ -2,10 +2,10 @@
 
 use crate::live::Live;
 use crate::page::{remark, say};
-use crate::single::INTERRUPTED;
 use bdh::BoxError;
 use bdh::runs::{self, Keys, Table};
 use bdh::sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
+use bdh_examples::program::INTERRUPTED;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::SignedDuration;

@@ -11,6 +11,7 @@ mod init;
 mod layers;
 pub mod nanochat;
 pub mod page;
+pub mod program;
 pub mod run_dir;
 pub mod scaling;
 
