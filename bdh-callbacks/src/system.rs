@@ -32,8 +32,8 @@ use sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
 
 /// Records how busy the process and the machine keep the CPU, and how busy the GPUs are.
 ///
-/// Asks the system on a due step, if the last look is more than 200 ms ago: @@MS@@ each time. GPUs are watched by a
-/// thread of its own for as long as the run takes.
+/// Asks the system on a due step, if the last look is more than 200 ms ago. GPUs are watched by a thread of its own for as
+/// long as the run takes.
 ///
 /// # Examples
 ///
@@ -93,8 +93,9 @@ impl System {
         SystemBuilder::default()
     }
 
-    fn log_cpu(&mut self, at: &StepEnd<'_>) {
-        let Some(from) = &self.from else { return };
+    /// Busy cores of the process and busy share of the machine, measured anew if the last look is long enough ago.
+    fn load(&mut self) -> Option<(f64, f64)> {
+        let from = self.from.as_ref()?;
         if from.when.elapsed() >= MINIMUM_CPU_UPDATE_INTERVAL
             && let Some((machine, now)) = Look::now(from.host.clone())
         {
@@ -102,9 +103,7 @@ impl System {
             let cores = process.div_duration_f64(now.when - from.when);
             (self.load, self.from) = (Some((cores, machine)), Some(now));
         }
-        let (process, machine) = self.load.unwrap_or((f64::NAN, f64::NAN));
-        at.log("system/cpu_process", process);
-        at.log("system/cpu_machine", machine);
+        Some(self.load.unwrap_or((f64::NAN, f64::NAN)))
     }
 }
 
@@ -141,7 +140,10 @@ impl Callback for System {
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        self.log_cpu(at);
+        if let Some((process, machine)) = self.load() {
+            at.log("system/cpu_process", process);
+            at.log("system/cpu_machine", machine);
+        }
         for (index, gpu) in self.gpus.iter().flat_map(|gpus| gpus.now()) {
             log_gpu(at, index, gpu);
         }
@@ -151,5 +153,31 @@ impl Callback for System {
     fn on_fit_end(&mut self, _: &FitEnd<'_>) -> HookResult {
         self.gpus = None;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_is_counted_between_looks_that_are_far_enough_apart() {
+        let began = Instant::now();
+        let look = Host::open().and_then(Look::now).map(|(_, look)| look).expect("a known system");
+        let mut system = System { from: Some(look), ..System::default() };
+        let (cores, share) = system.load().expect("a first look");
+        if began.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL {
+            assert!(cores.is_nan() && share.is_nan(), "{cores} and {share}");
+        }
+        while began.elapsed() < 2 * MINIMUM_CPU_UPDATE_INTERVAL {
+            std::hint::spin_loop();
+        }
+        let second = system.load().expect("a second look");
+        assert!(second.0 > 0.0 && (0.0..=1.0).contains(&second.1), "{second:?}");
+        let looked = Instant::now();
+        let third = system.load().expect("the second look again");
+        if looked.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL {
+            assert_eq!(third, second);
+        }
     }
 }

@@ -167,7 +167,7 @@ fn text_is_the_same_with_the_state_and_without() {
     let (model, _) = small();
     let text = "a text to begin with, some forty bytes";
     let source = RandomCrops::of_bytes(text, 1, 8, 0).expect("long enough");
-    let task = NextToken::<Bdh, _>::new(source, Vec::new()).vocabulary(Bytes);
+    let task = NextToken::<Bdh, _>::new(source, Vec::new()).vocabulary(Bytes(256));
     let sampled = |max_context, top_k, seed| {
         let how = Sampling {
             max_tokens: 40,
@@ -202,7 +202,7 @@ fn a_prompt_outside_the_vocabulary_of_the_model_is_one_sentence() {
     let config = BdhConfig { n_layer: 1, n_embd: 8, vocab_size: 100, ..BdhConfig::default() };
     let model = config.init(1, &Device::flex()).expect("the settings are sound");
     let source = RandomCrops::of_bytes("a text of a few bytes", 1, 8, 0).expect("long enough");
-    let task = NextToken::<Bdh, _>::new(source, Vec::new()).vocabulary(Capitals);
+    let task = NextToken::<Bdh, _>::new(source, Vec::new()).vocabulary(Bytes(100));
     let sampled = |prompt| {
         task.generate(&model, &[(prompt, Sampling { max_tokens: 2, ..Sampling::default() })])
     };
@@ -214,29 +214,8 @@ fn a_prompt_outside_the_vocabulary_of_the_model_is_one_sentence() {
     );
 }
 
-/// The first hundred bytes, without small letters after `c`.
-struct Capitals;
-
-impl bdh::lm::Vocabulary for Capitals {
-    fn encode(&self, text: &str) -> Vec<i32> {
-        bdh::lm::bytes(text)
-    }
-
-    fn decode(&self, ids: &[i32]) -> String {
-        Tokenizer::Bytes.decode(ids)
-    }
-
-    fn bos(&self) -> Option<i32> {
-        None
-    }
-
-    fn token_bytes(&self) -> Vec<u32> {
-        vec![1; 100]
-    }
-}
-
-/// Bytes without a token that begins a document, as the original has them.
-struct Bytes;
+/// Bytes below a number, without a token that begins a document, as the original has them; 100 have no small letters after `c`.
+struct Bytes(usize);
 
 impl bdh::lm::Vocabulary for Bytes {
     fn encode(&self, text: &str) -> Vec<i32> {
@@ -252,7 +231,7 @@ impl bdh::lm::Vocabulary for Bytes {
     }
 
     fn token_bytes(&self) -> Vec<u32> {
-        vec![1; 256]
+        vec![1; self.0]
     }
 }
 

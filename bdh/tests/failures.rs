@@ -21,8 +21,11 @@ fn undisturbed() -> Vec<Vec<u32>> {
     tiny::weights(&fit(tiny::run(12)).model)
 }
 
-/// A sink that hears of problems.
-struct Listener(Seen<Problem>);
+/// A sink that hears of problems, and is closed last if it is as a terminal.
+struct Listener {
+    seen: Seen<Problem>,
+    is_terminal: bool,
+}
 
 impl Sink for Listener {
     fn name(&self) -> String {
@@ -38,7 +41,11 @@ impl Sink for Listener {
     }
 
     fn problem(&mut self, problem: &Problem) {
-        self.0.push(problem.clone());
+        self.seen.push(problem.clone());
+    }
+
+    fn may_thin(&self) -> bool {
+        self.is_terminal
     }
 }
 
@@ -95,7 +102,7 @@ fn check_switched_off(fail: impl Fn() -> Result<(), BoxError> + Send + 'static, 
     let fitted = fit(tiny::run(12)
         .callback(failing.named("failing"))
         .callback(working.named("working"))
-        .sink(Listener(heard.clone()))
+        .sink(Listener { seen: heard.clone(), is_terminal: false })
         .sink(memory.clone()));
 
     assert_eq!(fitted.outcome, Outcome::Completed);
@@ -359,31 +366,6 @@ fn a_run_whose_last_checkpoint_cannot_be_written_fails_after_all_else_was_closed
     }
 }
 
-/// A sink that is closed last and hears of problems, as a terminal is.
-struct Shows(Seen<Problem>);
-
-impl Sink for Shows {
-    fn name(&self) -> String {
-        "shows".to_owned()
-    }
-
-    fn open(&mut self, _: &RunInfo) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn write(&mut self, _: &Record) -> Result<(), BoxError> {
-        Ok(())
-    }
-
-    fn problem(&mut self, problem: &Problem) {
-        self.0.push(problem.clone());
-    }
-
-    fn may_thin(&self) -> bool {
-        true
-    }
-}
-
 #[test]
 fn an_end_that_cannot_be_noted_in_run_json_is_shown_on_the_terminal() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -392,7 +374,8 @@ fn an_end_that_cannot_be_noted_in_run_json_is_shown_on_the_terminal() {
         std::fs::remove_file(&path)?;
         Ok(std::fs::create_dir(&path)?)
     });
-    let run = tiny::run(3).run_dir(dir.path()).sink(Shows(shown.clone()));
+    let run =
+        tiny::run(3).run_dir(dir.path()).sink(Listener { seen: shown.clone(), is_terminal: true });
     let fitted = fit(run.callback(in_the_way.every(at([2]))));
     assert_eq!(shown.all(), fitted.problems);
     let told: Vec<_> = fitted.problems.iter().map(|p| (&*p.who, &*p.during, p.step)).collect();

@@ -4,12 +4,11 @@ use crate::preset::{Preset, Sizes};
 use bdh_examples::args::values::{
     count, fraction, log_backend, natural, not_negative, positive, run_name, steps,
 };
-use bdh_examples::args::{Hardware, normalize, over};
+use bdh_examples::args::{Hardware, command_line};
 use bdh_models::hatchling::BdhConfig;
-use clap::{Args as _, Command, FromArgMatches as _};
+use clap::Command;
 use serde::Serialize;
 use serde_json::Value;
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// What one run was asked to be. Serializes as the flags' names and values.
@@ -154,36 +153,23 @@ const VOCABULARY: usize = 256;
 
 /// The command as clap knows it.
 fn command() -> Command {
-    // The descriptions come after the flags, which would put the words on `Args` in their place.
-    Args::augment_args(Command::new("bdh_shakespeare"))
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Trains BDH, the Baby Dragon Hatchling, on the bytes of a text")
-        .long_about(None)
-        .after_help(
-            "Flags may be written with hyphens or underscores and as --flag=value. None unsets a flag that has no default;\n\
-             a prompt has one, and may be the text None.\n\
-             Without any flag: the tiny preset on the CPU, on burn's Rust sources; --data shakespeare downloads \
-             Shakespeare once.",
-        )
-        .next_line_help(true)
-        .args_override_self(true)
+    let about = "Trains BDH, the Baby Dragon Hatchling, on the bytes of a text";
+    command_line::command::<Args>("bdh_shakespeare", about).after_help(
+        "Flags may be written with hyphens or underscores and as --flag=value. None unsets a flag that has no default;\n\
+         a prompt has one, and may be the text None.\n\
+         Without any flag: the tiny preset on the CPU, on burn's Rust sources; --data shakespeare downloads \
+         Shakespeare once.",
+    )
 }
 
 /// Reads the program's own arguments, or ends it: code 2 and a sentence on stderr, or 0 after `--help`.
 pub(crate) fn parse() -> Args {
-    read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    command_line::read(command(), std::env::args_os()).unwrap_or_else(|error| error.exit())
 }
 
 /// Reads the program's own arguments on top of those of the run that they resume, or ends it.
 pub(crate) fn parse_over(saved: &Value) -> Args {
-    let defaults = read([OsString::from("bdh_shakespeare")]).expect("no argument is required");
-    let defaults = serde_json::to_value(defaults).expect("arguments are plain data");
-    read(over(saved, &defaults)).unwrap_or_else(|error| error.exit())
-}
-
-fn read(argv: impl IntoIterator<Item = OsString>) -> Result<Args, clap::Error> {
-    let argv = normalize(argv.into_iter().collect(), command());
-    Args::from_arg_matches(&command().try_get_matches_from(argv)?)
+    command_line::read_over(command(), saved).unwrap_or_else(|error| error.exit())
 }
 
 impl Args {

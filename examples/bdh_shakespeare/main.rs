@@ -12,8 +12,8 @@ mod memory;
 mod preset;
 mod run;
 
-use bdh::{BoxError, TrainError};
-use bdh_examples::{page, run_dir};
+use bdh::BoxError;
+use bdh_examples::{program, run_dir};
 use std::process::ExitCode;
 
 /// A step's tensors take the memory that the last step's have freed.
@@ -23,11 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let args = args::parse();
     let args = if args.resume { resumed(&args) } else { Ok(args) };
-    args.and_then(|args| run::main(&args)).unwrap_or_else(|error| {
-        page::error(&*error);
-        // What had begun to train is told apart from what a user can put right.
-        ExitCode::from(if error.is::<TrainError>() { 1 } else { 2 })
-    })
+    program::end(args.and_then(|args| run::main(&args)))
 }
 
 /// The flags of the run that is to go on, under those given now.

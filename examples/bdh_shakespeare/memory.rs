@@ -31,13 +31,9 @@ pub(crate) fn check(args: &Args) -> Result<String, BoxError> {
     .into())
 }
 
-/// Bytes of memory that a new program can have; `None` where there is no `/proc`.
+/// Bytes of memory that a new program can have; `None` where the system does not say.
 fn available() -> Option<f64> {
-    parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
-}
-
-fn parse(meminfo: &str) -> Option<f64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0)
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    Some(system.available_memory() as f64).filter(|bytes| *bytes > 0.0)
 }

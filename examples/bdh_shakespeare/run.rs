@@ -5,8 +5,8 @@ use crate::memory;
 use bdh::lm::RandomCrops;
 use bdh::ops::AdamW;
 use bdh::{
-    Attach, BoxError, Cadence, Fitted, NextToken, Outcome, Resume, Sink, StopReason, TrainError,
-    Trainer, TrainerBuilder, Value, every, first, last, warmup_cosine,
+    Attach, BoxError, Cadence, Fitted, NextToken, Outcome, Resume, Sink, StopReason, Trainer,
+    TrainerBuilder, Value, every, first, last, warmup_cosine,
 };
 use bdh_callbacks::{
     Activations, Artifacts, Console, Histograms, Norms, ParamFilter, Samples, TensorBoard,
@@ -15,13 +15,12 @@ use bdh_callbacks::{
 use bdh_data::{Corpus, DataSpec, PlainBytes, fixed_crops, stream};
 use bdh_examples::args::may_change;
 use bdh_examples::page::say;
+use bdh_examples::program;
 use bdh_examples::run_dir::RunDir;
 use bdh_models::hatchling::Bdh;
 use serde_json::json;
 use std::process::ExitCode;
 
-/// How a shell reports what Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 /// The original prints a line every so many steps.
 const LINE_EVERY: u64 = 100;
 const PROJECT: &str = "bdh-training";
@@ -44,13 +43,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
         say(trainer.plan());
         return Ok(ExitCode::SUCCESS);
     }
-    let fitted = trainer.fit().map_err(|error| match error {
-        TrainError::Config(error) => BoxError::from(error), // nothing ran
-        error => error.into(),
-    })?;
+    let fitted = program::fit(trainer)?;
     print_afterwards(&fitted, args, &dir);
-    let interrupted = fitted.outcome == Outcome::Stopped(StopReason::Signal);
-    Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    Ok(program::exit_code(&fitted.outcome))
 }
 
 /// The run that arguments and text describe.

@@ -1,9 +1,8 @@
 //! The command line: build-nanogpt's constants, for a model that a laptop trains.
 
 use bdh_examples::args::values::{count, natural, not_negative, positive, steps};
-use bdh_examples::args::{Hardware, normalize};
+use bdh_examples::args::{Hardware, command_line};
 use bdh_models::gpt2::Gpt2Config;
-use clap::{Args as _, Command, FromArgMatches as _};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -74,24 +73,12 @@ pub(crate) struct Args {
     pub(crate) dry_run: bool,
 }
 
-fn command() -> Command {
-    // The descriptions come after the flags, which would put the words on `Args` in their place.
-    Args::augment_args(Command::new("gpt2_histograms"))
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Trains a small GPT-2, and shows how its weights and gradients are distributed")
-        .long_about(None)
-        .after_help("Flags may be written with hyphens or underscores and as --flag=value.")
-        .next_line_help(true)
-        .args_override_self(true)
-}
-
 /// Reads the program's own arguments, or ends it: code 2 and a sentence on stderr, or 0 after `--help`.
 pub(crate) fn parse() -> Args {
-    let argv = normalize(std::env::args_os().collect(), command());
-    let matches = command().try_get_matches_from(argv);
-    matches
-        .and_then(|matches| Args::from_arg_matches(&matches))
-        .unwrap_or_else(|error| error.exit())
+    let about = "Trains a small GPT-2, and shows how its weights and gradients are distributed";
+    let command = command_line::command::<Args>("gpt2_histograms", about)
+        .after_help("Flags may be written with hyphens or underscores and as --flag=value.");
+    command_line::read(command, std::env::args_os()).unwrap_or_else(|error| error.exit())
 }
 
 impl Args {

@@ -12,8 +12,7 @@ mod args;
 mod log_txt;
 mod run;
 
-use bdh::TrainError;
-use bdh_examples::page;
+use bdh_examples::program;
 use std::process::ExitCode;
 
 /// A step's tensors take the memory that the last step's have freed.
@@ -21,9 +20,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    run::main(&args::parse()).unwrap_or_else(|error| {
-        page::error(&*error);
-        // What had begun to train is told apart from what a user can put right.
-        ExitCode::from(if error.is::<TrainError>() { 1 } else { 2 })
-    })
+    program::end(run::main(&args::parse()))
 }

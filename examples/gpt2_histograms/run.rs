@@ -3,22 +3,17 @@
 use crate::args::Args;
 use crate::log_txt::LogTxt;
 use bdh::lm::{RandomCrops, Vocabulary};
-use bdh::{
-    BoxError, Fitted, NextToken, Outcome, StopReason, TrainError, Trainer, TrainerBuilder, every,
-    last, start,
-};
+use bdh::{BoxError, Fitted, NextToken, Trainer, TrainerBuilder, every, last, start};
 use bdh_callbacks::{Histograms, Norms, Overlay, ParamFilter, Ratios, TensorBoard, Throughput};
 use bdh_data::{Corpus, DataSpec, PlainBytes, Tokenizer, fixed_crops, stream};
 use bdh_examples::page::say;
+use bdh_examples::program;
 use bdh_examples::run_dir::RunDir;
 use bdh_models::gpt2::{Gpt2, Gpt2Config, groups, schedule};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-
-/// How a shell reports what Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 type Task = NextToken<Gpt2, RandomCrops>;
 
@@ -38,13 +33,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
         say(trainer.plan());
         return Ok(ExitCode::SUCCESS);
     }
-    let fitted = trainer.fit().map_err(|error| match error {
-        TrainError::Config(error) => BoxError::from(error), // nothing ran
-        error => error.into(),
-    })?;
+    let fitted = program::fit(trainer)?;
     print_afterwards(&fitted, &dir);
-    let interrupted = fitted.outcome == Outcome::Stopped(StopReason::Signal);
-    Ok(if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    Ok(program::exit_code(&fitted.outcome))
 }
 
 /// The settings of the model, and what its tokens mean.

@@ -16,10 +16,10 @@ mod local;
 mod prepare;
 mod single;
 
-use bdh::{BoxError, TrainError};
+use bdh::BoxError;
 use bdh_cli::{Program, callbacks, compare, forecast, sweep};
 use bdh_examples::args::{self, Args};
-use bdh_examples::{page, run_dir};
+use bdh_examples::{page, program, run_dir};
 use clap::{FromArgMatches, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -55,11 +55,7 @@ fn main() -> ExitCode {
         Some(_) if words.iter().any(|word| word == "--help" || word == "-h") => help(words),
         Some(_) => one_run(),
     };
-    outcome.unwrap_or_else(|error| {
-        page::error(&*error);
-        // What had begun to train is told apart from what a user can put right.
-        ExitCode::from(if error.is::<TrainError>() { 1 } else { 2 })
-    })
+    program::end(outcome)
 }
 
 /// Does what the words after the program's name ask for, the first of which is a subcommand.

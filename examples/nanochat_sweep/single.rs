@@ -5,13 +5,12 @@ use crate::prepare::Text;
 use crate::run_dir::RunDir;
 use bdh::{
     Attach, BoxError, Cadence, Callback, EvalEnd, Fitted, HookResult, NextToken, Outcome, Resume,
-    Sink, StopReason, TrainError, Trainer, TrainerBuilder, callback, every, last, start,
-    warmup_stable_decay,
+    Sink, StopReason, Trainer, TrainerBuilder, callback, every, last, start, warmup_stable_decay,
 };
 use bdh_callbacks::{Artifacts, Console, EarlyCheckpoints, Norms, Throughput};
-use bdh_cli::INTERRUPTED;
 use bdh_data::Packed;
 use bdh_examples::args::{self, Args, Every, Hardware};
+use bdh_examples::program;
 use bdh_models::core_eval::{Bundle, CoreMetric};
 use bdh_models::nanochat::{Gpt, GptConfig, Schedule};
 use bdh_models::scaling::Recipe;
@@ -46,20 +45,16 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     if !args.quiet {
         print_beforehand(args, &text, &recipe, &dir);
     }
-    let fitted = trainer.fit().map_err(|error| match error {
-        TrainError::Config(error) => BoxError::from(error), // nothing ran
-        error => error.into(),
-    })?;
+    let fitted = program::fit(trainer)?;
     if args.quiet {
         // With a console, each was told when it happened.
         fitted.problems.iter().for_each(page::warn);
     } else {
         print_afterwards(&fitted, &text, &dir);
     }
-    let interrupted = fitted.outcome == Outcome::Stopped(StopReason::Signal);
     // An agent of W&B's that ends a run wants no run that failed.
     let is_agents = std::env::var_os("WANDB_SWEEP_ID").is_some_and(|id| !id.is_empty());
-    Ok(if interrupted && !is_agents { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    Ok(if is_agents { ExitCode::SUCCESS } else { program::exit_code(&fitted.outcome) })
 }
 
 /// The callbacks that the file of `--callbacks` names.

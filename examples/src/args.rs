@@ -6,6 +6,7 @@
 //! Everything that a user can get wrong ends in one sentence on stderr and exit code 2. A sweep agent reads a
 //! run that stops at once as a reason to stop the sweep, so that sentence has to be enough.
 
+pub mod command_line;
 mod defaults;
 mod early_save;
 mod hardware;
@@ -15,10 +16,12 @@ pub mod values;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::Command;
 use clap::error::ErrorKind;
-use clap::{Args as _, Command};
 use serde::Serialize;
 
+pub use self::command_line::may_change;
+use self::command_line::{flags, read, read_over};
 pub use self::defaults::Tokenizer;
 use self::defaults::{BPE_VOCAB, BYTE_VOCAB, Defaults, ON_CPU, ON_GPU};
 pub use self::early_save::EarlySave;
@@ -193,19 +196,14 @@ pub struct Args {
 /// The command as clap knows it.
 #[must_use]
 pub fn command() -> Command {
-    // The descriptions come after the flags, which would put the words on `Args` in their place.
-    Args::augment_args(Command::new("nanochat_sweep"))
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Trains one nanochat model: --depth decides the rest, overrides decide the exceptions")
-        .long_about(None)
-        .after_help(
-            "Flags may be written with underscores and as --flag=value; True, False and None are understood.\n\
-             Without any flag: eight small trials on the CPU, ranked.\n\
-             On a laptop:  --depth 2 --n_embd_override 64 --device cpu --max-iterations 10",
-        )
-        .next_line_help(true)
-        // As in Python: a command line may repeat what a sweep's template sets, and the later one counts.
-        .args_override_self(true)
+    let about =
+        "Trains one nanochat model: --depth decides the rest, overrides decide the exceptions";
+    command_line::command::<Args>("nanochat_sweep", about).after_help(
+        "Flags may be written with underscores and as --flag=value; True, False and None are understood.\n\
+         Without any flag: eight small trials on the CPU, ranked.\n\
+         A run that is there, evaluated on CORE:  core --help\n\
+         On a laptop:  --depth 2 --n_embd_override 64 --device cpu --max-iterations 10",
+    )
 }
 
 /// Reads the program's own arguments, or ends it: code 2 and a sentence on stderr, or 0 after `--help`.
@@ -248,9 +246,7 @@ fn as_python(flag: &str, value: &Value) -> String {
 /// Reads the program's own arguments on top of those of the run that they resume, or ends it.
 #[must_use]
 pub fn parse_over(saved: &Value) -> Args {
-    let defaults = try_parse_from(["nanochat_sweep"]).unwrap_or_else(|error| error.exit());
-    let defaults = serde_json::to_value(defaults).unwrap_or_default();
-    try_parse_from(over(saved, &defaults)).unwrap_or_else(|error| error.exit())
+    read_over(command(), saved).and_then(Args::checked).unwrap_or_else(|error| error.exit())
 }
 
 /// The arguments of a run, as it saved them.
@@ -264,47 +260,6 @@ pub fn from_saved(saved: &Value) -> Result<Args, clap::Error> {
     try_parse_from(program.chain(flags(saved, &defaults)))
 }
 
-/// The program's own arguments, after those of the run that they resume; those at their defaults are left out.
-///
-/// The later one of two counts, so what is given now wins.
-#[must_use]
-pub fn over(saved: &Value, defaults: &Value) -> Vec<OsString> {
-    let mut argv = std::env::args_os();
-    let program = argv.next().into_iter();
-    program.chain(flags(saved, defaults).into_iter().map(OsString::from)).chain(argv).collect()
-}
-
-/// The flags that make these arguments, as a run saved them.
-fn flags(saved: &Value, defaults: &Value) -> Vec<String> {
-    let given = saved.as_object().into_iter().flatten();
-    let given = given.filter(|(flag, value)| defaults[flag.as_str()] != **value);
-    let given = given.filter(|(flag, _)| !OF_ONE_CALL.contains(&flag.as_str()));
-    given.flat_map(|(flag, value)| spelled(flag, value)).collect()
-}
-
-/// A flag with its value; a list is as many flags.
-fn spelled(flag: &str, value: &Value) -> Vec<String> {
-    match value {
-        Value::Bool(true) => vec![format!("--{flag}")],
-        Value::String(text) => vec![format!("--{flag}={text}")],
-        Value::Number(number) => vec![format!("--{flag}={number}")],
-        Value::Array(values) => values.iter().flat_map(|value| spelled(flag, value)).collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// What a resumed run does not take over.
-const OF_ONE_CALL: [&str; 7] =
-    ["name", "runs", "resume", "allow_changed", "dry_run", "quiet", "list_callbacks"];
-
-/// The settings in which a resumed run may differ without asking, for [`bdh::TrainerBuilder::allow_changed`]: how it is
-/// called and where records go. And `more`, which the user allows.
-pub fn may_change(more: &[String]) -> impl Iterator<Item = String> {
-    let sinks = ["log_backend", "wandb_project", "wandb_entity", "save_every", "save_freq"];
-    let flags = OF_ONE_CALL.into_iter().chain(sinks).map(|flag| format!("user.args.{flag}"));
-    flags.chain(more.iter().cloned())
-}
-
 /// Reads an argument list, program name first.
 ///
 /// # Errors
@@ -313,15 +268,15 @@ pub fn may_change(more: &[String]) -> impl Iterator<Item = String> {
 pub fn try_parse_from(
     argv: impl IntoIterator<Item = impl Into<OsString>>,
 ) -> Result<Args, clap::Error> {
-    use clap::FromArgMatches as _;
-
-    let argv = normalize(argv.into_iter().map(Into::into).collect(), command());
-    let parsed = Args::from_arg_matches(&command().try_get_matches_from(argv)?)?;
-    parsed.check()?;
-    Ok(parsed)
+    read(command(), argv).and_then(Args::checked)
 }
 
 impl Args {
+    fn checked(self) -> Result<Self, clap::Error> {
+        self.check()?;
+        Ok(self)
+    }
+
     /// What two flags may be wrong about together.
     fn check(&self) -> Result<(), clap::Error> {
         match (self.tokenizer(), self.vocab_size) {

@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod page;
+pub mod program;
 pub mod run_dir;
 
 /// The code of docs/callbacks.md compiles, and its tests pass.
