@@ -131,3 +131,22 @@ impl fmt::Display for Hooks {
         f.write_str(&names.join(" "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hook_is_found_by_the_name_of_its_method_and_no_other_method_is_a_hook() {
+        for hook in Hook::ALL {
+            assert_eq!(Hooks::among(&["name", hook.name(), "state"]), Hooks::NONE.with(*hook));
+        }
+        assert_eq!(Hooks::among(&["cadence", "on_error", "files"]), Hooks::NONE);
+    }
+
+    #[test]
+    fn hooks_that_are_about_one_steps_training_follow_the_cadence() {
+        let always = "on_fit_start on_eval_batch on_eval on_checkpoint on_fit_end";
+        assert_eq!(Hooks::ALL.always_called().to_string(), always);
+    }
+}
