@@ -73,7 +73,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 enum Driver {
     Nvidia {
-        library: Nvml,
+        library: Box<Nvml>,
         count: u32,
     },
     /// The cards' folders of counters, in order.
@@ -85,7 +85,7 @@ impl Driver {
     fn nvidia() -> Option<Self> {
         let library = Nvml::init().ok()?;
         let count = library.device_count().ok().filter(|count| *count > 0)?;
-        Some(Self::Nvidia { library, count })
+        Some(Self::Nvidia { library: Box::new(library), count })
     }
 
     /// Finds the cards that report how busy they are; `card0-DP-1` and the like are their connectors.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::ffi::OsString;
 
 /// A command with the flags of `A`.
+#[must_use]
 pub fn command<A: Args>(name: &'static str, about: &'static str) -> Command {
     // The descriptions come after the flags, which would put the words on `A` in their place.
     A::augment_args(Command::new(name))
