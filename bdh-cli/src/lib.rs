@@ -33,6 +33,8 @@
 //! }
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod callbacks;
 pub mod compare;
 pub mod forecast;

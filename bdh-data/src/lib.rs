@@ -10,6 +10,8 @@
 //! Nothing has to be downloaded or prepared: without `--data`, the text is the Rust source of burn itself,
 //! which cargo unpacked on the way to building this program.
 
+#![forbid(unsafe_code)]
+
 mod best_fit;
 mod corpus;
 mod error;

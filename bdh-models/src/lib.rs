@@ -14,6 +14,8 @@
 //!
 //! `flex` (the CPU, default), `wgpu`, `vulkan`, `metal` and `cuda` are those of [`bdh`].
 
+#![forbid(unsafe_code)]
+
 pub mod core_eval;
 pub mod gpt2;
 pub mod hatchling;

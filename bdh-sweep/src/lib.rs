@@ -29,6 +29,8 @@
 //! # Ok::<(), bdh_sweep::SweepError>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod bayes;
 mod checked;
 mod command;

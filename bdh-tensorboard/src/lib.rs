@@ -8,6 +8,8 @@
 //! | feature | brings | default |
 //! |---|---|---|
 //! | `sink` | `TensorBoard`, for the runs of bdh | yes |
+
+#![forbid(unsafe_code)]
 #![cfg_attr(not(feature = "sink"), doc = "\n[`bdh`]: https://crates.io/crates/bdh")]
 
 mod event_file;

@@ -9,6 +9,8 @@
 //! |---|---|---|
 //! | `online` | the upload while a run goes on, and `sync`; without it there is no network code | |
 
+#![forbid(unsafe_code)]
+
 mod artifact;
 mod folder;
 mod journal;
