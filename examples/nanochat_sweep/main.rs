@@ -31,7 +31,7 @@ const PROGRAM: Program<'static> =
 /// Metric of nanochat's models.
 const METRIC: &str = "val_bpb";
 
-/// What is not the training of one run.
+// Work other than the training of one run. (A doc comment would become the description of the whole program.)
 #[derive(Debug, Subcommand)]
 enum Command {
     Sweep(sweep::Args),
