@@ -35,7 +35,7 @@ const PROGRAM: Program<'static> =
 /// Metric of nanochat's models.
 const METRIC: &str = "val_bpb";
 
-/// What is not the training of one run.
+// Work other than the training of one run. (A doc comment would become the description of the whole program.)
 #[derive(Debug, Subcommand)]
 enum Command {
     Sweep(sweep::Args),
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let outcome = match first {
         None => local::main(),
         Some(word) if Command::has_subcommand(&word) || word == "help" => subcommand(words),
-        Some(_) if words.iter().any(|word| word == "--help" || word == "-h") => help(words),
+        Some(_) if words.iter().any(|word| word == "--help" || word == "-h") => Ok(help(words)),
         Some(_) => one_run(),
     };
     program::end(outcome)
@@ -81,10 +81,10 @@ fn command() -> clap::Command {
 }
 
 /// Prints the flags and the subcommands, wherever on the command line they are asked for.
-fn help(words: Vec<OsString>) -> Result<ExitCode, BoxError> {
+fn help(words: Vec<OsString>) -> ExitCode {
     let program = words.into_iter().take(1);
     command().get_matches_from(program.chain([OsString::from("--help")]));
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 /// Trains the run that the flags ask for.

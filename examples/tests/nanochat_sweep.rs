@@ -288,7 +288,10 @@ fn a_dry_run_says_what_would_be_and_writes_nothing() {
     contains(&out, &["horizon  600 steps", "  matrix        lr", "0, 250, 500, 600 (4×)"]);
     contains(&out, &["ckpt_early_step_500", "no early checkpoint at 1000"]);
     assert_eq!(place.files(), before);
-    contains(&place.succeeds("--help"), &["--n-embd-override", "Without any flag"]);
+    contains(
+        &place.succeeds("--help"),
+        &["--n-embd-override", "Without any flag", "compare", "forecast"],
+    );
     assert_eq!(place.files(), before);
 }
 
