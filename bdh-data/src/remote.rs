@@ -2,6 +2,7 @@
 
 use crate::corpus::text_of;
 use crate::error::DataError;
+use bdh::files::hex;
 use sha2::{Digest, Sha256};
 use std::env;
 use std::ffi::OsString;
@@ -73,7 +74,7 @@ impl Remote<'_> {
     /// [`DataError::Checksum`] naming where they are `from`; [`DataError::Binary`] if the right bytes are
     /// no text.
     pub fn check(&self, bytes: Vec<u8>, from: impl Display) -> Result<String, DataError> {
-        let found = hex(&Sha256::digest(&bytes));
+        let found = hex(Sha256::digest(&bytes));
         if found != self.sha256 {
             let expected = self.sha256.to_owned();
             return Err(DataError::Checksum { from: from.to_string(), found, expected });
@@ -92,11 +93,6 @@ impl Remote<'_> {
             source: Box::new(error),
         })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Writes beside the file and renames, so that no half of it is ever read.

@@ -245,3 +245,16 @@ fn trials_are_matched_to_the_runs_of_their_own_sweep() {
     ];
     assert_eq!(said.collect::<Vec<_>>(), expected);
 }
+
+#[test]
+fn a_run_of_an_earlier_version_is_a_row_as_any_other() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bdh/tests/data/first_edition");
+    let keys = Keys::new("val/loss");
+    let found = runs::read_all([dir.as_path()], &keys);
+    assert!(found.errors.is_empty(), "{:?}", found.errors);
+    let table = Table::of(&found.runs, &keys);
+    let [row] = &table.rows[..] else { panic!("{} rows", table.rows.len()) };
+    assert_eq!((row.name.as_str(), row.status), ("first_edition", RunStatus::Stopped));
+    assert_eq!((row.steps, row.last_step), (12, 6));
+    assert!(row.end.metric.is_some_and(f64::is_finite), "{:?}", row.end.metric);
+}

@@ -2,7 +2,8 @@
 
 use crate::proto::{Artifact, Manifest, ManifestEntry, PolicyItem};
 use crate::text::{random_name, safe};
-use crate::values::hex;
+use bdh::files::hex;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
@@ -179,7 +180,7 @@ fn digest(contents: &[ManifestEntry]) -> String {
     for entry in contents {
         hash.update(format!("{}:{}\n", entry.path, entry.digest));
     }
-    hex(&hash.finalize())
+    hex(hash.finalize())
 }
 
 #[cfg(test)]

@@ -11,12 +11,12 @@ use crate::text::random_name;
 use crate::values::Encoded;
 use bdh::files::write_atomically;
 use bdh::lines::Lines;
-use bdh::{BoxError, Feedback, Outcome, Problem, Record, RunInfo, Value};
+use bdh::{BoxError, Feedback, Outcome, Problem, Record, RunInfo, Value, now};
 use serde_json::{Map, Value as Json, json};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// How often the summary goes into the log. W&B's own programs write it with every row, which doubles the log.
 const SUMMARY_EVERY: Duration = Duration::from_secs(2);
@@ -356,10 +356,4 @@ fn own_files(names: &[&str], policy: i32) -> Kind {
 
 fn time(seconds: f64) -> Time {
     Time { seconds: seconds as i64, nanos: (seconds.fract() * 1e9) as i32 }
-}
-
-/// Seconds since 1970.
-fn now() -> f64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64())
 }

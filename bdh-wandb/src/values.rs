@@ -5,9 +5,9 @@ use crate::folder;
 use crate::png;
 use crate::proto::{FileItem, Files, Kind};
 use crate::text::{array, number, object, quoted, safe};
+use bdh::files::hex;
 use bdh::{Histogram, Value};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -112,7 +112,7 @@ impl<'a> Encoded<'a> {
     /// Writes a file, and describes it.
     fn media(&mut self, key: &str, media: &Media<'_>) -> io::Result<String> {
         let Media { kind, under, ending, bytes, fields } = media;
-        let digest = hex(&Sha256::digest(bytes));
+        let digest = hex(Sha256::digest(bytes));
         let name = format!("{}_{}_{}", safe(key), self.step, &digest[..20]);
         let path = format!("media/{under}/{name}.{ending}");
         let file = self.folder.join(&path);
@@ -144,14 +144,6 @@ fn histogram(histogram: &Histogram) -> Option<String> {
     let bins = first.chain(edges.last()).map(|edge| number(*edge));
     let fields = [("_type", quoted("histogram")), ("values", array(values)), ("bins", array(bins))];
     Some(object(fields.iter().map(|(key, value)| (*key, value.as_str()))))
-}
-
-/// Bytes as small hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a String takes everything
-        text
-    })
 }
 
 #[cfg(test)]
@@ -201,7 +193,7 @@ mod tests {
         let bytes =
             fs::read(folder.path().join(json["path"].as_str().expect("a path"))).expect("its file");
         assert_eq!(json["size"].as_u64(), Some(bytes.len() as u64));
-        assert_eq!(json["sha256"], hex(&Sha256::digest(&bytes)));
+        assert_eq!(json["sha256"], hex(Sha256::digest(&bytes)));
         let table: serde_json::Value = serde_json::from_slice(&bytes).expect("a table");
         let expected = serde_json::json!({ "columns": ["step", "text"], "data": [[7, text]] });
         assert_eq!(table, expected);

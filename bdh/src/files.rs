@@ -121,7 +121,9 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes))
 }
 
-pub(crate) fn hex(digest: impl AsRef<[u8]>) -> String {
+/// Returns bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes whatever is written to it");
         text
