@@ -1,4 +1,4 @@
-//! The sink.
+//! The records of a run, as a W&B log.
 
 use crate::folder;
 #[cfg(feature = "online")]

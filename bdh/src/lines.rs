@@ -5,7 +5,7 @@ use crate::record::Record;
 use crate::run::RunInfo;
 use std::time::Duration;
 
-/// Makes lines of records, as the console shows them and as W&B's log keeps them.
+/// Lines of records, as the console shows them and as W&B's log keeps them.
 #[derive(Debug)]
 pub struct Lines {
     /// Steps from one line to the next; the first and the last step have one always. With `None` the last
