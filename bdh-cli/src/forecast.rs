@@ -1,7 +1,7 @@
 //! `forecast`: where runs will end, from their beginnings, and how far to trust it.
 
-use crate::compare::{RunsArgs, read, write};
 use crate::page::{remark, say};
+use crate::runs::{RunsArgs, print_importance, read, write};
 use bdh::BoxError;
 use bdh_forecast::{Cut, Forecast, ForecastError, Importance, Report, Run, StopRule};
 use bdh_sweep::runs::{Table, to_forecast};
@@ -100,18 +100,6 @@ fn report(args: &Args, runs: Vec<Run>) -> Result<Report, ForecastError> {
         forecast = forecast.stop(StopRule { regret });
     }
     Ok(forecast.report())
-}
-
-/// Which settings matter, if there are enough runs to say so.
-pub(crate) fn print_importance(importance: &[Importance]) {
-    if importance.is_empty() {
-        return;
-    }
-    say("importance of a setting: how much worse its absence makes what the settings foretell");
-    for of in importance {
-        let (value, low, high) = (of.value, of.between.low, of.between.high);
-        say(format_args!("  {:<24} {value:>8.4}  [{low:.4}, {high:.4}]", of.name));
-    }
 }
 
 /// Six digits of everything that was measured: more are noise, and make the file three times as large. What is no number

@@ -7,6 +7,7 @@
 //! | [`forecast`] | where runs will end, and how far to trust that |
 //! | [`wandb`] | sends and repairs W&B's logs |
 //! | [`callbacks`] | the callbacks that a file can name |
+//! | [`runs`] | which runs, by what metric |
 //! | [`page`] | lines for a terminal |
 //!
 //! Each subcommand is a type that derives [`clap::Args`] or [`clap::Subcommand`], with a method `run`.
@@ -40,6 +41,7 @@ pub mod compare;
 pub mod forecast;
 mod live;
 pub mod page;
+pub mod runs;
 pub mod sweep;
 pub mod wandb;
 
