@@ -254,7 +254,7 @@ fn a_run_of_an_earlier_version_is_a_row_as_any_other() {
     assert!(found.errors.is_empty(), "{:?}", found.errors);
     let table = Table::of(&found.runs, &keys);
     let [row] = &table.rows[..] else { panic!("{} rows", table.rows.len()) };
-    assert_eq!((row.name.as_str(), row.status), ("first_edition", RunStatus::Stopped));
+    assert_eq!((row.name.as_str(), &row.status), ("first_edition", &RunStatus::Stopped));
     assert_eq!((row.steps, row.last_step), (12, 6));
     assert!(row.end.metric.is_some_and(f64::is_finite), "{:?}", row.end.metric);
 }
