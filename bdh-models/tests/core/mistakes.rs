@@ -6,16 +6,6 @@ use bdh_models::core_eval::{Bundle, CoreError, Kind, TASKS};
 use std::fs;
 use std::path::Path;
 
-/// An error and its causes, as a program prints them.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let (mut text, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
-}
-
 fn error(dir: &Path, max_per_task: usize) -> String {
     let error: CoreError = Bundle::open(dir, max_per_task).expect_err("a mistake");
     with_causes(&error)
