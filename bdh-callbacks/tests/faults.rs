@@ -18,6 +18,7 @@ use bdh::{
 };
 use bdh_callbacks::TensorBoard;
 use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -495,8 +496,8 @@ fn validation_data_with_ids_out_of_range_is_refused_before_the_run_begins() {
 
 // ── The clock ────────────────────────────────────────────────────────────────────────────────────────
 
-/// The lines of a crate's sources that read the wall clock, by file.
-fn wall_clock(folder: &Path, found: &mut Vec<String>) {
+/// The sources below a folder that read the wall clock, themselves or by `bdh::now`.
+fn wall_clock(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).expect("a folder of sources") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
@@ -507,23 +508,36 @@ fn wall_clock(folder: &Path, found: &mut Vec<String>) {
             continue; // a font
         }
         let text = fs::read_to_string(&path).expect("a source file");
-        let reads = ["SystemTime::now()", "Timestamp::now()", "Zoned::now()"];
-        let lines = text.lines().filter(|line| reads.iter().any(|read| line.contains(read)));
-        let name = path.file_name().expect("a name").to_string_lossy();
-        found.extend(lines.map(|_| name.clone().into_owned()));
+        // The monotonic clock, a function of this name, and a method of something else.
+        let is_other = |before: &str| {
+            before.ends_with("Instant::") || before.ends_with("fn ") || before.ends_with('.')
+        };
+        let mut calls = text.match_indices("now()").map(|(at, _)| &text[..at]);
+        if calls.any(|before| !is_other(before)) {
+            found.insert(path.file_name().expect("a name").to_string_lossy().into_owned());
+        }
     }
 }
 
 /// Everything that is measured or due by time is so by the monotonic clock, which never goes back.
 #[test]
 fn the_wall_clock_is_read_for_time_stamps_and_names_only() {
-    let mut found = Vec::new();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    wall_clock(&here.join("src"), &mut found);
-    wall_clock(&here.join("../bdh/src"), &mut found);
-    found.sort();
-    // Time stamps of events; a folder's name; when a run began; time stamps of W&B's rows.
-    assert_eq!(found, ["events.rs", "folder.rs", "run.rs", "session.rs"]);
+    let mut found = BTreeSet::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for name in ["bdh", "bdh-callbacks", "bdh-sweep", "bdh-tensorboard", "bdh-wandb"] {
+        wall_clock(&root.join(name).join("src"), &mut found);
+    }
+    let expected = [
+        "clock.rs",      // `bdh::now` itself
+        "event_file.rs", // the names of event files
+        "events.rs",     // time stamps of events
+        "folder.rs",     // the name of a run's folder
+        "session.rs",    // time stamps of W&B's rows
+        "settings.rs",   // when a run began
+        "sink.rs",       // when TensorBoard's session ended
+        "work.rs",       // when a trial began
+    ];
+    assert_eq!(Vec::from_iter(&found), expected);
 }
 
 #[test]
