@@ -76,7 +76,7 @@ fn gpus_are_recorded_under_the_names_of_wandb_and_the_library_is_closed_with_the
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
     if !compile(dir.path()) {
-        println!("skipped: no C compiler");
+        eprintln!("skipped: no C compiler");
         return;
     }
     passes_with_libraries(
@@ -94,7 +94,7 @@ fn a_library_that_is_none_leaves_the_run_without_gpus() {
         return;
     }
     if Path::new("/sys/class/drm/card0/device/gpu_busy_percent").exists() {
-        println!("skipped: a GPU of AMD's is here");
+        eprintln!("skipped: a GPU of AMD's is here");
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary directory");

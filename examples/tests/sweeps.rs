@@ -133,9 +133,9 @@ fn every_file_of_a_sweep_and_of_its_runs_has_the_mode_that_the_umask_gives() {
         let checkpoint = place.at("runs/tiny/trial-0001/checkpoints/step_00000002");
         assert!(made.iter().filter(|path| path.starts_with(&checkpoint)).count() > 3, "{made:?}");
         for path in made {
-            let mode = path.metadata().expect("it is there").permissions().mode() & 0o777;
+            let bits = path.metadata().expect("it is there").permissions().mode() & 0o777;
             let expected = if path.is_dir() { of_folders } else { of_files };
-            assert_eq!(mode, expected, "{} is {mode:o} where the umask is {umask}", path.display());
+            assert_eq!(bits, expected, "{} is {bits:o} where the umask is {umask}", path.display());
         }
     }
 }

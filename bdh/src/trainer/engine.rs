@@ -168,7 +168,7 @@ impl<T: Task> Engine<T> {
         if !values.is_empty() {
             self.io.write(Record { clock: self.clock, values });
         }
-        lines.iter().for_each(|line| self.io.remark(line));
+        self.io.remark(&lines);
         Ok(())
     }
 
@@ -245,7 +245,7 @@ impl<T: Task> Engine<T> {
         }
         self.observers.fire(&FitEnd { cx: self.cx(None), outcome })?;
         let Flushed { values, lines } = self.flush()?;
-        lines.iter().for_each(|line| self.io.remark(line));
+        self.io.remark(&lines);
         self.io.add_to_last(values);
         Ok(())
     }

@@ -203,9 +203,11 @@ impl RunIo {
         last.values.extend(late);
     }
 
-    /// Shows a line in the sinks that people read.
-    pub(super) fn remark(&mut self, line: &str) {
-        self.writers.remark(line);
+    /// Shows lines in the sinks that people read.
+    pub(super) fn remark(&mut self, lines: &[String]) {
+        for line in lines {
+            self.writers.remark(line);
+        }
     }
 
     /// Reports a failure that does not end the run: to the sinks, and in the outcome.
