@@ -1,7 +1,7 @@
 //! The command line of `nanochat_sweep`, for one run.
 //!
 //! The flags are nanochat's own, plus the overrides that a sweep needs. Most have no default here: what is not
-//! given is decided by the scaling laws ([`crate::scaling`]) or by the device (`defaults.rs`).
+//! given is decided by the scaling laws ([`bdh_models::scaling`]) or by the device (`defaults.rs`).
 //!
 //! Everything that a user can get wrong ends in one sentence on stderr and exit code 2. A sweep agent reads a
 //! run that stops at once as a reason to stop the sweep, so that sentence has to be enough.
