@@ -157,9 +157,13 @@ fn every_callback_acts_on_every_checkpoint_whatever_its_cadence() {
     };
     let rare = note("rare").every(every(300)).named("rare");
     let listed = vec![note("listed").every(every(300))];
-    assert!(records(replay(&dir).callback(rare).callback(listed)).is_empty());
+    let replay = replay(&dir).callback(rare).callback(listed).build().expect("a valid replay");
+    let fitted = replay.run().expect("a replay that completes");
+    assert!(fitted.last.is_none() && fitted.problems.is_empty());
     let expected = "rare@0 listed@0 rare@3 listed@3 rare@7 listed@7";
     assert_eq!(seen.text(), expected);
+    let due: Vec<_> = fitted.overhead.rows.iter().map(|row| row.due).collect();
+    assert_eq!(due, [3, 3], "once a checkpoint");
 }
 
 #[test]

@@ -56,7 +56,8 @@ impl Requests {
 /// The contents of a step's log, with all numbers read.
 pub(crate) struct Flushed {
     pub(crate) values: Vec<(String, Value)>,
-    pub(crate) lines: Vec<String>,
+    /// Made one by one, after the record is sent: each runs code of a callback, which may panic.
+    pub(crate) lines: Vec<Box<dyn FnOnce() -> String>>,
 }
 
 /// Takes a prefix away again, also when the callback panics.
@@ -177,7 +178,7 @@ impl StepLog {
     pub(crate) fn flush(&self) -> Result<Flushed, String> {
         self.read()?;
         let values = resolve(self.logged.take());
-        let lines = self.said.take().into_iter().map(|line| (line.text)()).collect();
+        let lines = self.said.take().into_iter().map(|line| line.text).collect();
         Ok(Flushed { values, lines })
     }
 

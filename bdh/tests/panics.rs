@@ -3,8 +3,10 @@
 use bdh::burn::nn::{Linear, LinearConfig};
 use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::Tensor;
+use bdh::testing::tiny_run;
 use bdh::{
-    BatchSize, BoxError, Callback, FitEnd, HookResult, Outcome, Probe, Task, Trainer, callback,
+    BatchSize, BoxError, Callback, FitEnd, HookResult, MemorySink, Outcome, Probe, Task, Trainer,
+    callback, on_step,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -65,4 +67,17 @@ fn a_panic_of_the_task_is_told_in_on_fit_end_and_in_run_json_and_then_passed_on(
     assert_eq!(run["status"], "failed");
     let lines = std::fs::read_to_string(dir.path().join("run/metrics.jsonl")).expect("records");
     assert_eq!(lines.lines().count(), 2, "the steps that were complete");
+}
+
+#[test]
+fn the_record_of_a_step_is_written_before_lines_that_panic() {
+    let memory = MemorySink::default();
+    let says = on_step(|at| {
+        at.log("mine", at.step() as f64);
+        at.say([], |[]| panic!("no words"));
+        Ok(())
+    });
+    let trainer = tiny_run(3).callback(says).sink(memory.clone()).build().expect("a valid run");
+    assert!(catch_unwind(AssertUnwindSafe(|| trainer.fit())).is_err());
+    assert_eq!(memory.series("mine"), [(1, 1.0)]);
 }

@@ -88,7 +88,7 @@ impl<T: Task> Compute<T> {
         count: usize,
     ) -> Result<Vec<(T::Batch, BatchSize)>, TrainError> {
         self.device.seed(seed::data(seed, step));
-        let mut batches = Vec::with_capacity(count);
+        let mut batches = Vec::new(); // a replay has the count from a checkpoint, which may be anything
         for _ in 0..count {
             let task = task_mut(&mut self.task);
             let failed = |source| TrainError::Data { step, source };

@@ -131,11 +131,10 @@ impl<T: Task> Engine<T> {
         self.observers.select_due(previous, &self.clock, self.steps);
     }
 
-    /// Begins the run: replicas, run directory, sinks, signals.
+    /// Begins the run: run directory, replicas, sinks, signals.
     pub(super) fn open(&mut self) -> Result<(), ConfigError> {
         self.laps.run_began = Some(Instant::now());
-        self.compute.start_replicas()?;
-        self.io.open(&self.plan.notes)
+        self.io.open(&self.plan.notes, || self.compute.start_replicas())
     }
 
     pub(super) fn on_fit_start(&mut self) -> Result<(), TrainError> {
@@ -168,7 +167,7 @@ impl<T: Task> Engine<T> {
         if !values.is_empty() {
             self.io.write(Record { clock: self.clock, values });
         }
-        self.io.remark(&lines);
+        self.io.remark(lines);
         Ok(())
     }
 
@@ -245,7 +244,7 @@ impl<T: Task> Engine<T> {
         }
         self.observers.fire(&FitEnd { cx: self.cx(None), outcome })?;
         let Flushed { values, lines } = self.flush()?;
-        self.io.remark(&lines);
+        self.io.remark(lines);
         self.io.add_to_last(values);
         Ok(())
     }

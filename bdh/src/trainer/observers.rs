@@ -36,9 +36,8 @@ impl Observers {
         self.callbacks.get_mut().select_due(previous, now, steps);
     }
 
-    /// Makes every callback due from now on.
+    /// Makes every callback due, for the checkpoint that is shown next.
     pub(super) fn select_all(&mut self) {
-        self.all_due = true;
         self.callbacks.get_mut().select_all();
     }
 

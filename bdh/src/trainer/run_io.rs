@@ -71,12 +71,16 @@ impl RunIo {
 
     // ── Begin ────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Makes the run directory, opens the sinks, listens for signals. A run that is refused leaves nothing new there; one
+    /// Makes the run directory, starts the devices, opens the sinks, listens for signals. A run that is refused leaves nothing new there; one
     /// that was to be resumed may have deleted the checkpoints and cut the records after its step.
-    pub(super) fn open(&mut self, notes: &[String]) -> Result<(), ConfigError> {
+    pub(super) fn open(
+        &mut self,
+        notes: &[String],
+        start_devices: impl FnOnce() -> Result<(), ConfigError>,
+    ) -> Result<(), ConfigError> {
         let aside = if self.is_begun_again { Some(self.move_aside()?) } else { None };
         let before = self.info.dir.as_deref().map(run_dir::Before::of);
-        let begun = self.begin(notes);
+        let begun = self.begin(notes, start_devices);
         if begun.is_err()
             && let (Some(before), Some(lock)) = (before, &self.lock)
             && lock.verify().is_ok()
@@ -100,8 +104,13 @@ impl RunIo {
         Ok(aside)
     }
 
-    fn begin(&mut self, notes: &[String]) -> Result<(), ConfigError> {
+    fn begin(
+        &mut self,
+        notes: &[String],
+        start_devices: impl FnOnce() -> Result<(), ConfigError>,
+    ) -> Result<(), ConfigError> {
         self.claim_dir()?;
+        start_devices()?; // no sooner: the directory may be another run's, which has these devices
         self.info.notes = notes.to_vec();
         let (feedback, said) = Feedback::channel();
         self.info.feedback = feedback.clone();
@@ -204,9 +213,9 @@ impl RunIo {
     }
 
     /// Shows lines in the sinks that people read.
-    pub(super) fn remark(&mut self, lines: &[String]) {
+    pub(super) fn remark(&mut self, lines: Vec<Box<dyn FnOnce() -> String>>) {
         for line in lines {
-            self.writers.remark(line);
+            self.writers.remark(&line());
         }
     }
 

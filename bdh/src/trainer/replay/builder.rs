@@ -144,7 +144,7 @@ impl<T: Task> ReplayBuilder<T> {
         })?;
         // No step is slowed, so no callback is over its budget.
         let mut observers = Observers::new(callbacks, f64::INFINITY);
-        observers.select_all();
+        observers.all_due = true;
         let io = RunIo::new(info, self.sinks);
         let engine = Engine::new(compute, observers, io, plan, first.state.seed);
         Ok(Replay { engine, checkpoints, eval: self.eval, gradients: self.gradients })
