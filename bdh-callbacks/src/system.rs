@@ -8,8 +8,8 @@
 //! | `system/gpu.<n>.memoryAllocated`      | %             | of the GPU's memory, by all processes together |
 //! | `system/gpu.<n>.memoryAllocatedBytes` | bytes         | the same                                       |
 //!
-//! Those of the CPU are means since the last look, or over 200 ms where that is longer ago: the system counts in coarse
-//! steps. NaN before the first 200 ms are over.
+//! The figures of the CPU are means since the last due step, over 200 ms at least: the system counts in coarse steps. NaN
+//! before the first 200 ms are over.
 //!
 //! GPUs are those that NVIDIA's driver lists, by the numbers of `nvidia-smi` and whichever of them the run uses; where the
 //! driver is not installed or finds none, those of AMD's driver on Linux; where there are neither, nothing is recorded. Names

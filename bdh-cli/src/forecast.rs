@@ -50,7 +50,7 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run).
+    /// The same errors as those of [`run`](Self::run).
     pub fn run_with(self, say_more: impl FnOnce(&Report)) -> Result<ExitCode, BoxError> {
         let keys = self.of.keys();
         let saved = saved(&self.of.dirs)?;

@@ -15,7 +15,7 @@ pub struct RunsArgs {
     /// Folders with runs or sweeps; for a forecast also one file that its --save has written
     #[arg(required = true, value_name = "DIR")]
     pub dirs: Vec<PathBuf>,
-    /// What the runs are judged by
+    /// Metric that the runs are judged by
     #[arg(long, value_name = "KEY", default_value = "val/loss")]
     pub metric: String,
     /// More of it is better, and not less

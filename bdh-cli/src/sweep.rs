@@ -130,7 +130,7 @@ fn keys(sweep: &Sweep, program: &Program<'_>) -> Keys {
 ///
 /// # Errors
 ///
-/// As [`Args::run`].
+/// The same errors as those of [`Args::run`].
 pub fn run(
     program: &Program<'_>,
     yaml: &str,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a sweep file is none.
+/// An error of a sweep file, or of the folder of a sweep.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SweepError {
@@ -12,13 +12,13 @@ pub enum SweepError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It does not say what a sweep file can say; with the key and the line.
+    /// The file has a key or a value that a sweep file cannot have; the text names it and its line.
     #[error("{0}")]
     Schema(#[from] serde_norway::Error),
-    /// What it says does not fit together, or does not fit the sweep that is there.
+    /// The file contradicts itself, or the sweep that is in the folder already.
     #[error("{0}")]
     Invalid(String),
     /// The folder of the sweep cannot be read or written.
@@ -26,7 +26,7 @@ pub enum SweepError {
     Folder {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }

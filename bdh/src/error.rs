@@ -134,7 +134,7 @@ pub enum ConfigError {
     RunDir {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A checkpoint to start from cannot be used.
@@ -157,7 +157,7 @@ pub enum CheckpointError {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// There is no file of weights under a path.

@@ -5,6 +5,7 @@
 
 mod on_disk;
 
+pub(crate) use on_disk::has_no_name;
 pub use on_disk::{BACKLOG, Faults, check_not_deleted};
 
 use sha2::{Digest, Sha256};

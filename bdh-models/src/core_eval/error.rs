@@ -22,7 +22,7 @@ pub enum CoreError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// A file is larger than any task's.

@@ -84,7 +84,7 @@ pub enum RunError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// `run.json` does not describe a run.

@@ -52,7 +52,8 @@ pub fn check_not_deleted(file: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn has_no_name(file: &File) -> io::Result<bool> {
+/// Whether an open file cannot be found any more: one without a name is gone with the process.
+pub(crate) fn has_no_name(file: &File) -> io::Result<bool> {
     #[cfg(unix)]
     return Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0);
     #[cfg(not(unix))]

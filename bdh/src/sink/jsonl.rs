@@ -6,7 +6,7 @@ mod start;
 use super::Sink;
 use crate::failure::BoxError;
 use crate::feedback::Feedback;
-use crate::files;
+use crate::files::{self, BACKLOG, has_no_name};
 use crate::outcome::{Outcome, Problem};
 use crate::record::Record;
 use crate::run::RunInfo;
@@ -16,9 +16,6 @@ use start::{Whole, begin, continue_after};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-
-/// Bytes of lines that wait to be written; with more the sink gives up.
-const BACKLOG: usize = 16 << 20;
 
 /// Appends one JSON object a record to `metrics.jsonl` in the run directory.
 ///
@@ -134,11 +131,11 @@ impl Log {
         };
         if named.as_ref() != Some(&self.identity) {
             let is_home = Handle::from_path(&self.dir).is_ok_and(|dir| dir == self.home);
-            let has_name = has_name(&self.file)?;
-            if is_home && (named.is_some() || !has_name) {
+            let is_deleted = has_no_name(&self.file)?;
+            if is_home && (named.is_some() || is_deleted) {
                 return self.replace();
             }
-            if !has_name {
+            if is_deleted {
                 let what = format!("`{}` has been deleted", self.path().display());
                 return Err(io::Error::new(io::ErrorKind::NotFound, what));
             }
@@ -223,14 +220,6 @@ fn line(record: &Record) -> Result<Vec<u8>, BoxError> {
     let mut line = serde_json::to_vec(&record.to_json())?;
     line.push(b'\n');
     Ok(line)
-}
-
-/// Whether an open file can still be found: one without a name is gone with the process.
-fn has_name(file: &File) -> io::Result<bool> {
-    #[cfg(unix)]
-    return Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 0);
-    #[cfg(not(unix))]
-    Ok(file.metadata().is_ok()) // an open file cannot be deleted there
 }
 
 #[cfg(test)]

@@ -34,7 +34,6 @@ pub(super) struct Engine<T: Task> {
     pub(super) clock: Clock,
     /// Training time of the run that this one continues.
     pub(super) elapsed_before: Duration,
-    pub(super) steps: u64,
     pub(super) seed: u64,
     pub(super) laps: Laps,
     flops_per_token: Option<f64>,
@@ -99,7 +98,6 @@ impl<T: Task> Engine<T> {
             compute,
             observers,
             io,
-            steps: plan.steps,
             plan,
             clock: Clock::default(),
             elapsed_before: Duration::ZERO,
@@ -114,7 +112,7 @@ impl<T: Task> Engine<T> {
         Cx {
             clock: &self.clock,
             previous,
-            steps: self.steps,
+            steps: self.plan.steps,
             all_due: self.observers.all_due,
             seed: self.seed,
             device: &self.compute.device,
@@ -128,7 +126,7 @@ impl<T: Task> Engine<T> {
 
     /// Decides which callbacks are due on the step that the clock shows.
     pub(super) fn select_due(&mut self, previous: Option<&Clock>) {
-        self.observers.select_due(previous, &self.clock, self.steps);
+        self.observers.select_due(previous, &self.clock, self.plan.steps);
     }
 
     /// Begins the run: run directory, replicas, sinks, signals.

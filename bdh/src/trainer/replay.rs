@@ -98,7 +98,7 @@ impl<T: Task> Replay<T> {
             }
             self.engine.io.hear();
             self.engine.report_problems();
-            if let Some(reason) = self.engine.io.sinks_stop().take() {
+            if let Some(reason) = self.engine.io.take_stop() {
                 return Ok(Outcome::Stopped(reason));
             }
         }

@@ -235,9 +235,14 @@ impl RunIo {
         self.signals.as_ref().is_some_and(SignalWatch::asked)
     }
 
-    /// A sink's request to stop.
-    pub(super) fn sinks_stop(&mut self) -> &mut Option<StopReason> {
-        &mut self.writers.stop
+    /// Whether a sink asks the run to stop.
+    pub(super) fn sink_asks_to_stop(&self) -> bool {
+        self.writers.stop.is_some()
+    }
+
+    /// Takes a sink's request to stop.
+    pub(super) fn take_stop(&mut self) -> Option<StopReason> {
+        self.writers.stop.take()
     }
 
     // ── Checkpoints ──────────────────────────────────────────────────────────────────────────────────

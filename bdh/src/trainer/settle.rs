@@ -36,9 +36,10 @@ impl<T: Task> Trainer<T> {
     fn save_if_asked(&mut self, done: &StepOutput) -> Result<Option<StopReason>, TrainError> {
         let is_due = self.is_due(&self.settings.checkpoint, done);
         let engine = &mut self.engine;
+        // Read once: a signal that comes later is for the next step, whose checkpoint it gets.
         let signalled = engine.io.is_signalled();
+        let from_outside = signalled || engine.io.sink_asks_to_stop();
         let mut requests = engine.observers.log.requests.take();
-        let from_outside = signalled || engine.io.sinks_stop().is_some();
         if is_due || (from_outside && engine.io.info.dir.is_some()) {
             let own = CheckpointRequest { name: checkpoint_name(engine.clock.step), pinned: false };
             requests.ask_for_checkpoint("checkpoint".to_owned(), own);
@@ -46,7 +47,7 @@ impl<T: Task> Trainer<T> {
         let stop = match requests.stop {
             Some((by, why)) => Some(StopReason::Asked { by, why }),
             None if signalled => Some(StopReason::Signal),
-            None => engine.io.sinks_stop().take(),
+            None => engine.io.take_stop(),
         };
         if !requests.checkpoints.is_empty() {
             let began = Instant::now();
