@@ -16,8 +16,10 @@ struct SignalToNoise {
 #[callback("signal_to_noise")] // registered: a configuration file can now name it
 impl Callback for SignalToNoise {
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        for param in
-            at.gradients.iter().filter(|param| param.info().num_elements() >= self.min_elements)
+        for param in at
+            .gradients
+            .iter()
+            .filter(|param| param.info().num_elements() >= self.min_elements)
         {
             // Still on the device: everything that a step logs is read at once, later.
             at.log(format!("snr/{}", param.name()), param.mean() / param.std());
@@ -44,14 +46,20 @@ fn main() -> bdh::Result {
     let device = bdh::device("cpu")?;
     bdh::seed(&device, 0); // first weights that are the same in every run
     let embed = nn::EmbeddingConfig::new(256, 32).init(&device);
-    let model = Bigram { embed, head: nn::LinearConfig::new(32, 256).init(&device) };
+    let model = Bigram {
+        embed,
+        head: nn::LinearConfig::new(32, 256).init(&device),
+    };
     let file = "[[callback]]\nuse = \"signal_to_noise\"\nevery = 50\nmin_elements = 1_000";
     let memory = MemorySink::default();
-    let run = Trainer::builder(NextToken::new(RandomCrops::of_bytes(text, 16, 64, 0)?, val), model)
-        .optimizer(AdamWConfig::new().build(), 0.01)
-        .steps(300)
-        .callbacks(callbacks_from_toml(file)?)
-        .sink(memory.clone());
+    let run = Trainer::builder(
+        NextToken::new(RandomCrops::of_bytes(text, 16, 64, 0)?, val),
+        model,
+    )
+    .optimizer(AdamWConfig::new().build(), 0.01)
+    .steps(300)
+    .callbacks(callbacks_from_toml(file)?)
+    .sink(memory.clone());
     run.build()?.fit()?;
     for (step, snr) in memory.series("snr/embed.weight") {
         eprintln!("step {step:>3}: mean over standard deviation of the gradient {snr:+.5}");

@@ -24,13 +24,25 @@ impl Sink for Csv {
     }
 
     fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
-        let path = run.dir.as_ref().ok_or("it needs a run directory")?.join("metrics.csv");
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let path = run
+            .dir
+            .as_ref()
+            .ok_or("it needs a run directory")?
+            .join("metrics.csv");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         // A resumed run gives up what came after its checkpoint, and a line that a crash has torn.
-        let step = |line: &str| line.split(',').next().and_then(|step| step.parse::<u64>().ok());
+        let step = |line: &str| {
+            line.split(',')
+                .next()
+                .and_then(|step| step.parse::<u64>().ok())
+        };
         let lines = text.split_inclusive('\n');
         let kept = lines.take_while(|line| line.ends_with('\n') && step(line) <= run.resumed_at);
         let (mut len, mut last) = (0, None);
@@ -42,7 +54,10 @@ impl Sink for Csv {
         }
         self.0 = Some(file);
         // The checkpoint's own record, which a crash may have kept from getting here.
-        let missing = run.resumed_record.as_ref().filter(|record| last < Some(record.clock.step));
+        let missing = run
+            .resumed_record
+            .as_ref()
+            .filter(|record| last < Some(record.clock.step));
         missing.map_or(Ok(()), |record| self.write(record))
     }
 
@@ -79,8 +94,10 @@ impl CausalLm for Bigram {
 
 fn main() -> bdh::Result {
     let text = include_str!("../docs/sinks.md");
-    let task =
-        NextToken::new(RandomCrops::of_bytes(text, 16, 64, 0)?, windows(&bytes(text), 8, 64));
+    let task = NextToken::new(
+        RandomCrops::of_bytes(text, 16, 64, 0)?,
+        windows(&bytes(text), 8, 64),
+    );
     let device = bdh::device("cpu")?;
     bdh::seed(&device, 0); // first weights that are the same in every run
     let next = nn::EmbeddingConfig::new(256, 256).init(&device);

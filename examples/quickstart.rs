@@ -23,7 +23,9 @@ fn main() -> bdh::Result {
     let val = windows(&bytes(val), 8, 64);
     let device = bdh::device("cpu")?;
     bdh::seed(&device, 0); // the first weights, which are drawn before the run and its own seed
-    let model = Bigram { next: nn::EmbeddingConfig::new(256, 256).init(&device) };
+    let model = Bigram {
+        next: nn::EmbeddingConfig::new(256, 256).init(&device),
+    };
     let task = NextToken::new(RandomCrops::of_bytes(train, 16, 64, 0)?, val);
     let trainer = Trainer::builder(task, model)
         .optimizer(AdamWConfig::new().build(), warmup_cosine(0.1, 20))

@@ -54,7 +54,11 @@ impl Callback for Look {
         for param in at.weights.iter() {
             at.log(param.name(), param.histogram(64));
         }
-        let how = Sampling { max_tokens: 200, temperature: 0.5, ..Sampling::default() };
+        let how = Sampling {
+            max_tokens: 200,
+            temperature: 0.5,
+            ..Sampling::default()
+        };
         if let Some(text) = at.generate("A run ", &how) {
             at.log("sample", Value::Text(text?));
         }
@@ -69,9 +73,15 @@ fn main() -> bdh::Result {
     let (train, val) = TEXT.split_at(TEXT.floor_char_boundary(TEXT.len() * 9 / 10));
     let source = RandomCrops::of_bytes(train, 16, 64, 0)?;
     let task = NextToken::new(source, windows(&bytes(val), 8, 64)).vocabulary(Tokenizer::Bytes);
-    let narrow = nn::Initializer::Normal { mean: 0.0, std: 0.02 };
-    let model =
-        Bigram { next: nn::EmbeddingConfig::new(257, 257).with_initializer(narrow).init(&device) };
+    let narrow = nn::Initializer::Normal {
+        mean: 0.0,
+        std: 0.02,
+    };
+    let model = Bigram {
+        next: nn::EmbeddingConfig::new(257, 257)
+            .with_initializer(narrow)
+            .init(&device),
+    };
     let losses = Layout::default().lines("loss", "train and val", ["train/loss", "val/loss"]);
 
     Trainer::builder(task, model)

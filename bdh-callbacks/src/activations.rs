@@ -38,7 +38,12 @@ use serde_json::Value;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Activations {
@@ -48,7 +53,9 @@ pub struct Activations {
 
 impl Default for Activations {
     fn default() -> Self {
-        Self { cadence: every(100) | last() }
+        Self {
+            cadence: every(100) | last(),
+        }
     }
 }
 
@@ -79,7 +86,11 @@ impl Callback for Activations {
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
         // What has no values has no mean either.
-        for tap in at.activations.iter().filter(|tap| tap.values.shape().num_elements() > 0) {
+        for tap in at
+            .activations
+            .iter()
+            .filter(|tap| tap.values.shape().num_elements() > 0)
+        {
             for (what, value) in measure(tap) {
                 at.log(format!("activations/{}/{what}", tap.name), value);
             }
@@ -99,7 +110,10 @@ fn measure(tap: &Tap) -> [(&'static str, Deferred); 5] {
     let share = |count: Tensor<1>, of: f64| Deferred::from(count) / of;
     [
         ("mean", mean.into()),
-        ("std", (Deferred::from(spread) / (count - 1.0).max(1.0)).sqrt()),
+        (
+            "std",
+            (Deferred::from(spread) / (count - 1.0).max(1.0)).sqrt(),
+        ),
         ("rms", Deferred::from(values().square().mean()).sqrt()),
         ("zeros", share(zeros.sum().float(), count)),
         ("dead", share(by_unit.sum().float(), tap.units as f64)),

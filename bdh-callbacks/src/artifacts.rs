@@ -75,13 +75,21 @@ impl Artifacts {
     /// The best checkpoint is the one with the lowest value of this metric, such as `bpb`.
     #[must_use]
     pub fn best_by(metric: impl Into<String>) -> Self {
-        Self { metric: metric.into(), seen: Seen::default() }
+        Self {
+            metric: metric.into(),
+            seen: Seen::default(),
+        }
     }
 
     fn aliases(&mut self, name: &str, step: u64) -> Vec<String> {
-        let early = name.strip_prefix("ckpt_early_step_").map(|step| format!("early-{step}"));
+        let early = name
+            .strip_prefix("ckpt_early_step_")
+            .map(|step| format!("early-{step}"));
         let best = self.seen.is_best(step).then(|| "best".to_owned());
-        [Some("latest".to_owned()), early, best].into_iter().flatten().collect()
+        [Some("latest".to_owned()), early, best]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 
@@ -128,7 +136,11 @@ impl Callback for Artifacts {
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let aliases = self.aliases(&name, at.step());
-        let value = Value::File { path: at.path.to_owned(), kind: "model".to_owned(), aliases };
+        let value = Value::File {
+            path: at.path.to_owned(),
+            kind: "model".to_owned(),
+            aliases,
+        };
         at.log(format!("checkpoint/{name}"), value);
         Ok(())
     }
@@ -156,15 +168,24 @@ mod tests {
             }
             artifacts.aliases(name, step).join(" ")
         };
-        assert_eq!(aliases(Some(3.0), "ckpt_early_step_250", 250), "latest early-250 best");
+        assert_eq!(
+            aliases(Some(3.0), "ckpt_early_step_250", 250),
+            "latest early-250 best"
+        );
         assert_eq!(aliases(None, "step_00000300", 300), "latest");
         assert_eq!(aliases(Some(3.5), "step_00000400", 400), "latest");
         assert_eq!(aliases(Some(2.0), "step_00000500", 500), "latest best");
         artifacts.seen.last = Some((600, 1.0));
         let mut resumed = Artifacts::default();
-        resumed.load_state(artifacts.state()).expect("its own state");
+        resumed
+            .load_state(artifacts.state())
+            .expect("its own state");
         resumed.seen.go_on();
         resumed.seen.last = Some((700, 1.5));
-        assert_eq!(resumed.aliases("step_00000700", 700), ["latest"], "600 was better");
+        assert_eq!(
+            resumed.aliases("step_00000700", 700),
+            ["latest"],
+            "600 was better"
+        );
     }
 }

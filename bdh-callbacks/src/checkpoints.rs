@@ -32,7 +32,12 @@ use std::path::Path;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Checkpoints {
@@ -59,7 +64,12 @@ struct Seen {
 
 impl Default for Checkpoints {
     fn default() -> Self {
-        Self { metric: "loss".to_owned(), mode: Mode::Min, keep: 1, seen: Seen::default() }
+        Self {
+            metric: "loss".to_owned(),
+            mode: Mode::Min,
+            keep: 1,
+            seen: Seen::default(),
+        }
     }
 }
 
@@ -70,20 +80,33 @@ impl Checkpoints {
     }
 
     fn name(&self, step: u64) -> String {
-        format!("best_{}_step_{step}", self.metric.replace(['/', '\\', ':', '\0'], "_"))
+        format!(
+            "best_{}_step_{step}",
+            self.metric.replace(['/', '\\', ':', '\0'], "_")
+        )
     }
 
     /// Enters a value; gives the name to save it under, if it is among the best. Of equals the first stays.
     fn enter(&mut self, value: f64, step: u64) -> Option<String> {
         let is_better = |(other, _): &(f64, String)| self.mode.gain(*other, value) >= 0.0;
-        let rank = self.seen.best.iter().take_while(|known| is_better(known)).count();
+        let rank = self
+            .seen
+            .best
+            .iter()
+            .take_while(|known| is_better(known))
+            .count();
         if rank >= self.keep || !value.is_finite() {
             return None;
         }
         let name = self.name(step);
         self.seen.best.insert(rank, (value, name.clone()));
-        let beaten = self.seen.best.split_off(self.keep.min(self.seen.best.len()));
-        self.seen.old.extend(beaten.into_iter().map(|(_, name)| name));
+        let beaten = self
+            .seen
+            .best
+            .split_off(self.keep.min(self.seen.best.len()));
+        self.seen
+            .old
+            .extend(beaten.into_iter().map(|(_, name)| name));
         Some(name)
     }
 }
@@ -92,13 +115,15 @@ impl Checkpoints {
     /// Deletes the checkpoints that are no longer among the best. One that cannot be deleted is no reason to end the run:
     /// it is tried again after the next.
     fn delete_old(&mut self, at: &Cx<'_>, dir: &Path) {
-        self.seen.old.retain(|name| match delete_checkpoint(&dir.join(name)) {
-            Ok(()) => false,
-            Err(error) => {
-                at.remark(format!("checkpoint `{name}` cannot be deleted: {error}"));
-                true
-            }
-        });
+        self.seen
+            .old
+            .retain(|name| match delete_checkpoint(&dir.join(name)) {
+                Ok(()) => false,
+                Err(error) => {
+                    at.remark(format!("checkpoint `{name}` cannot be deleted: {error}"));
+                    true
+                }
+            });
     }
 }
 
@@ -127,7 +152,9 @@ impl Callback for Checkpoints {
 
     fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
         // A resume may have given up a future, or moved to a new directory: what is not there is not the best.
-        let Some(dir) = at.run_dir().map(|dir| dir.join("checkpoints")) else { return Ok(()) };
+        let Some(dir) = at.run_dir().map(|dir| dir.join("checkpoints")) else {
+            return Ok(());
+        };
         let known = self.seen.best.len();
         self.seen.best.retain(|(_, name)| dir.join(name).exists());
         if self.seen.best.len() < known {
@@ -148,7 +175,9 @@ impl Callback for Checkpoints {
 
     fn on_checkpoint(&mut self, at: &Checkpointed<'_>) -> HookResult {
         let is_written = at.path.ends_with(self.name(at.step()));
-        let Some(dir) = at.path.parent().filter(|_| is_written) else { return Ok(()) };
+        let Some(dir) = at.path.parent().filter(|_| is_written) else {
+            return Ok(());
+        };
         self.delete_old(at, dir);
         Ok(())
     }
@@ -160,7 +189,10 @@ impl Callback for Checkpoints {
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
         let seen: Seen = serde_json::from_value(state)?;
         // A checkpoint is somebody's file, and what it calls old is deleted.
-        let mut names = seen.old.iter().chain(seen.best.iter().map(|(_, name)| name));
+        let mut names = seen
+            .old
+            .iter()
+            .chain(seen.best.iter().map(|(_, name)| name));
         if let Some(name) = names.find(|name| !is_ours(name)) {
             return Err(format!("{name:?} is no checkpoint of this callback").into());
         }
@@ -180,20 +212,35 @@ mod tests {
 
     #[test]
     fn the_best_are_kept_in_order_and_the_first_of_equals_stays() {
-        let mut two = Checkpoints { keep: 2, ..Checkpoints::default() };
+        let mut two = Checkpoints {
+            keep: 2,
+            ..Checkpoints::default()
+        };
         let values = [3.0, f64::NAN, 2.0, 3.0, 2.5, 1.0];
-        let saved: Vec<_> =
-            (1..).zip(values).filter(|(step, value)| two.enter(*value, *step).is_some()).collect();
-        assert_eq!(saved.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [1, 3, 5, 6]);
-        let best: Vec<_> =
-            two.seen.best.iter().map(|(value, name)| (*value, name.as_str())).collect();
+        let saved: Vec<_> = (1..)
+            .zip(values)
+            .filter(|(step, value)| two.enter(*value, *step).is_some())
+            .collect();
+        assert_eq!(
+            saved.iter().map(|(step, _)| *step).collect::<Vec<_>>(),
+            [1, 3, 5, 6]
+        );
+        let best: Vec<_> = two
+            .seen
+            .best
+            .iter()
+            .map(|(value, name)| (*value, name.as_str()))
+            .collect();
         assert_eq!(best, [(1.0, "best_loss_step_6"), (2.0, "best_loss_step_3")]);
         assert_eq!(two.seen.old, ["best_loss_step_1", "best_loss_step_5"]);
     }
 
     #[test]
     fn more_can_be_better() {
-        let mut one = Checkpoints { mode: Mode::Max, ..Checkpoints::default() };
+        let mut one = Checkpoints {
+            mode: Mode::Max,
+            ..Checkpoints::default()
+        };
         let saved = [0.1, 0.3, 0.2].map(|value| one.enter(value, 1).is_some());
         assert_eq!(saved, [true, true, false]);
     }

@@ -49,7 +49,10 @@ struct Since {
 
 impl Default for Since {
     fn default() -> Self {
-        Self { steps: 0, clipped: Deferred::from(0.0) }
+        Self {
+            steps: 0,
+            clipped: Deferred::from(0.0),
+        }
     }
 }
 
@@ -63,7 +66,10 @@ impl Clipping {
     /// Records on these steps what happened since the one before.
     #[must_use]
     pub fn recorded(on: impl Into<Cadence>) -> Self {
-        Self { record: on.into(), since: Since::default() }
+        Self {
+            record: on.into(),
+            since: Since::default(),
+        }
     }
 }
 
@@ -81,14 +87,21 @@ impl Callback for Clipping {
     }
 
     fn keys(&self) -> Vec<String> {
-        ["train/clip_coefficient", "train/clip_fraction"].map(str::to_owned).to_vec()
+        ["train/clip_coefficient", "train/clip_fraction"]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     fn before_optimizer_step(&mut self, at: &BeforeOptimizerStep<'_>) -> HookResult {
-        let Some(coefficient) = at.clip_coefficient else { return Ok(()) };
+        let Some(coefficient) = at.clip_coefficient else {
+            return Ok(());
+        };
         let is_clipped = coefficient.map(|coefficient| f64::from(u8::from(coefficient < 1.0)));
         let Since { steps, clipped } = std::mem::take(&mut self.since);
-        let since = Since { steps: steps + 1, clipped: clipped + is_clipped };
+        let since = Since {
+            steps: steps + 1,
+            clipped: clipped + is_clipped,
+        };
         if at.is_due(&self.record) {
             at.log("train/clip_coefficient", coefficient.clone());
             at.log("train/clip_fraction", since.clipped / since.steps as f64);
@@ -106,7 +119,10 @@ impl Callback for Clipping {
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
         let (steps, clipped) =
             serde_json::from_value::<(u64, Number)>(json!([state["steps"], state["clipped"]]))?;
-        self.since = Since { steps, clipped: Deferred::from(clipped.0) };
+        self.since = Since {
+            steps,
+            clipped: Deferred::from(clipped.0),
+        };
         Ok(())
     }
 }

@@ -54,7 +54,9 @@ impl EarlyCheckpoints {
 
 impl Default for EarlyCheckpoints {
     fn default() -> Self {
-        Self { at: default_steps() }
+        Self {
+            at: default_steps(),
+        }
     }
 }
 
@@ -84,11 +86,16 @@ impl Callback for EarlyCheckpoints {
     }
 
     fn files(&self, steps: u64) -> Vec<String> {
-        settings::files(&self.at, steps, |step| format!("checkpoints/{}", name(step)))
+        settings::files(&self.at, steps, |step| {
+            format!("checkpoints/{}", name(step))
+        })
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        at.checkpoint(CheckpointRequest { name: name(at.step()), pinned: true });
+        at.checkpoint(CheckpointRequest {
+            name: name(at.step()),
+            pinned: true,
+        });
         Ok(())
     }
 }

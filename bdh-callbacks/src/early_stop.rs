@@ -61,7 +61,12 @@ impl Mode {
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct EarlyStop {
@@ -137,16 +142,25 @@ impl EarlyStop {
         if self.has_diverged(value) {
             return Some(format!("{name} is {value}"));
         }
-        if self.threshold.is_some_and(|wanted| self.mode.gain(value, wanted) >= 0.0) {
+        if self
+            .threshold
+            .is_some_and(|wanted| self.mode.gain(value, wanted) >= 0.0)
+        {
             return Some(format!("{name} is {value}, which is good enough"));
         }
         let is_better = |Number(best)| self.mode.gain(value, best) > self.min_delta;
         if !value.is_nan() && self.seen.best.is_none_or(is_better) {
-            self.seen = Seen { best: Some(Number(value)), waited: 0 };
+            self.seen = Seen {
+                best: Some(Number(value)),
+                waited: 0,
+            };
             return None;
         }
         self.seen.waited += 1;
-        let (waited, best) = (self.seen.waited, self.seen.best.map_or(f64::NAN, |best| best.0));
+        let (waited, best) = (
+            self.seen.waited,
+            self.seen.best.map_or(f64::NAN, |best| best.0),
+        );
         (waited >= self.patience)
             .then(|| format!("{name} did not get better than {best} for {waited} evals"))
     }
@@ -174,8 +188,16 @@ impl Callback for EarlyStop {
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         within("patience", self.patience, 1.., "use 1 or more")?;
         within("min_delta", self.min_delta, 0.0.., "use 0 or more")?;
-        for (field, bound) in [("threshold", self.threshold), ("divergence", self.divergence)] {
-            within(field, bound.unwrap_or(0.0), f64::NEG_INFINITY.., "use a number")?;
+        for (field, bound) in [
+            ("threshold", self.threshold),
+            ("divergence", self.divergence),
+        ] {
+            within(
+                field,
+                bound.unwrap_or(0.0),
+                f64::NEG_INFINITY..,
+                "use a number",
+            )?;
         }
         match run.evals() {
             Some(0) => {
@@ -216,7 +238,11 @@ impl Callback for EarlyStop {
     fn state(&self) -> serde_json::Value {
         let known = |(step, loss): &(u64, Deferred)| Some((*step, Number(loss.value()?)));
         let pending = self.pending.as_ref().and_then(known);
-        serde_json::to_value(State { seen: self.seen.clone(), pending }).unwrap_or_default()
+        serde_json::to_value(State {
+            seen: self.seen.clone(),
+            pending,
+        })
+        .unwrap_or_default()
     }
 
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
@@ -233,45 +259,88 @@ mod tests {
 
     /// Which of these values stops the run, and why.
     fn stops(mut stop: EarlyStop, values: &[f64]) -> Option<(usize, String)> {
-        values.iter().enumerate().find_map(|(index, value)| Some((index, stop.judge(*value)?)))
+        values
+            .iter()
+            .enumerate()
+            .find_map(|(index, value)| Some((index, stop.judge(*value)?)))
     }
 
     fn patient(evals: u32) -> EarlyStop {
-        EarlyStop { patience: evals, ..EarlyStop::default() }
+        EarlyStop {
+            patience: evals,
+            ..EarlyStop::default()
+        }
     }
 
     #[test]
     fn patience_counts_evals_since_the_best() {
         let stopped = stops(patient(2), &[3.0, 2.0, 2.5, 1.5, 1.6, 1.5, 1.0]);
-        assert_eq!(stopped, Some((5, "val/loss did not get better than 1.5 for 2 evals".into())));
+        assert_eq!(
+            stopped,
+            Some((5, "val/loss did not get better than 1.5 for 2 evals".into()))
+        );
         assert_eq!(stops(patient(2), &[3.0, 2.0, 2.5, 1.5, 1.6]), None);
     }
 
     #[test]
     fn a_gain_below_the_least_is_none() {
-        let stop = EarlyStop { min_delta: 0.25, ..patient(2) };
-        assert_eq!(stops(stop, &[2.0, 1.9, 1.8]).map(|(index, _)| index), Some(2));
-        let stop = EarlyStop { min_delta: 0.25, ..patient(2) };
+        let stop = EarlyStop {
+            min_delta: 0.25,
+            ..patient(2)
+        };
+        assert_eq!(
+            stops(stop, &[2.0, 1.9, 1.8]).map(|(index, _)| index),
+            Some(2)
+        );
+        let stop = EarlyStop {
+            min_delta: 0.25,
+            ..patient(2)
+        };
         assert_eq!(stops(stop, &[2.0, 1.9, 1.7, 1.6]), None); // 1.7 is 0.3 below the best
     }
 
     #[test]
     fn what_is_better_depends_on_the_mode() {
-        let stop = EarlyStop { mode: Mode::Max, ..patient(1) };
-        assert_eq!(stops(stop, &[0.1, 0.2, 0.3, 0.25]).map(|(index, _)| index), Some(3));
-        let wanted = EarlyStop { mode: Mode::Max, threshold: Some(0.3), ..patient(9) };
+        let stop = EarlyStop {
+            mode: Mode::Max,
+            ..patient(1)
+        };
+        assert_eq!(
+            stops(stop, &[0.1, 0.2, 0.3, 0.25]).map(|(index, _)| index),
+            Some(3)
+        );
+        let wanted = EarlyStop {
+            mode: Mode::Max,
+            threshold: Some(0.3),
+            ..patient(9)
+        };
         let (index, why) = stops(wanted, &[0.1, 0.4]).expect("good enough");
-        assert_eq!((index, why.as_str()), (1, "val/loss is 0.4, which is good enough"));
+        assert_eq!(
+            (index, why.as_str()),
+            (1, "val/loss is 0.4, which is good enough")
+        );
     }
 
     #[test]
     fn nan_and_what_is_beyond_the_bound_are_divergence() {
         for bad in [f64::NAN, 7.5, f64::INFINITY] {
-            let stop = EarlyStop { divergence: Some(7.0), ..patient(9) };
-            assert_eq!(stops(stop, &[7.0, bad]), Some((1, format!("val/loss is {bad}"))));
+            let stop = EarlyStop {
+                divergence: Some(7.0),
+                ..patient(9)
+            };
+            assert_eq!(
+                stops(stop, &[7.0, bad]),
+                Some((1, format!("val/loss is {bad}")))
+            );
         }
         assert_eq!(stops(patient(9), &[f64::INFINITY, 3.0]), None);
-        let lenient = EarlyStop { stop_on_nan: false, ..patient(2) };
-        assert_eq!(stops(lenient, &[f64::NAN, 3.0, f64::NAN, 2.0, f64::NAN]), None);
+        let lenient = EarlyStop {
+            stop_on_nan: false,
+            ..patient(2)
+        };
+        assert_eq!(
+            stops(lenient, &[f64::NAN, 3.0, f64::NAN, 2.0, f64::NAN]),
+            None
+        );
     }
 }

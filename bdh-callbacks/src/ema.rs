@@ -29,7 +29,11 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, build_fn(error = "ConfigError", validate = "Self::check"))]
+#[builder(
+    pattern = "owned",
+    default,
+    build_fn(error = "ConfigError", validate = "Self::check")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Ema {
@@ -47,7 +51,11 @@ pub struct Ema {
 
 impl Default for Ema {
     fn default() -> Self {
-        Self { decay: 0.999, updates: 0, average: Vec::new() }
+        Self {
+            decay: 0.999,
+            updates: 0,
+            average: Vec::new(),
+        }
     }
 }
 
@@ -72,7 +80,11 @@ impl EmaBuilder {
         if is_possible {
             Ok(())
         } else {
-            Err(ConfigError::Invalid { field: "decay", value: decay, expected })
+            Err(ConfigError::Invalid {
+                field: "decay",
+                value: decay,
+                expected,
+            })
         }
     }
 }
@@ -100,7 +112,10 @@ impl Callback for Ema {
         } else {
             let decay = self.next_decay();
             let average = std::mem::take(&mut self.average).into_iter();
-            average.zip(weights).map(|(old, new)| old * decay + new * (1.0 - decay)).collect()
+            average
+                .zip(weights)
+                .map(|(old, new)| old * decay + new * (1.0 - decay))
+                .collect()
         };
         self.updates += 1;
         Ok(())
@@ -110,7 +125,9 @@ impl Callback for Ema {
         // Before the first update the average is the weights as they are, which the eval has measured.
         let metrics = if self.average.is_empty() {
             let known = at.report.metrics.iter();
-            known.map(|(metric, value)| (metric.clone(), Deferred::from(*value))).collect()
+            known
+                .map(|(metric, value)| (metric.clone(), Deferred::from(*value)))
+                .collect()
         } else {
             at.eval_of(&self.average)
         };
@@ -125,7 +142,9 @@ impl Callback for Ema {
     }
 
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
-        self.updates = state.as_u64().ok_or("a number of updates is a whole number")?;
+        self.updates = state
+            .as_u64()
+            .ok_or("a number of updates is a whole number")?;
         Ok(())
     }
 
@@ -156,7 +175,10 @@ mod tests {
 
     #[test]
     fn a_decay_that_cannot_work_is_refused_with_one_that_does() {
-        let error = Ema::builder().decay(1.0).build().expect_err("1 keeps the first for ever");
+        let error = Ema::builder()
+            .decay(1.0)
+            .build()
+            .expect_err("1 keeps the first for ever");
         assert_eq!(
             error.to_string(),
             "`decay` is 1, which is to be from 0 to below 1, such as 0.999"

@@ -43,7 +43,12 @@ pub enum OnNonFinite {
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Default, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Finite {
@@ -99,9 +104,10 @@ impl Pending {
         match names.as_slice() {
             [] if loss.is_finite() => None,
             [] => Some(format!("the loss of step {step} is {loss}")),
-            [_] | [_, _] | [_, _, _] => {
-                Some(format!("gradients of step {step} are not finite: {}", names.join(", ")))
-            }
+            [_] | [_, _] | [_, _, _] => Some(format!(
+                "gradients of step {step} are not finite: {}",
+                names.join(", ")
+            )),
             [first, second, rest @ ..] => Some(format!(
                 "gradients of step {step} are not finite: {first}, {second} and {} more",
                 rest.len()
@@ -150,8 +156,15 @@ impl Callback for Finite {
         let count = |param: ParamStats<'_>| (param.name().to_owned(), param.non_finite());
         let params = at.gradients.iter().map(count).collect();
         at.log("finite/grad", at.gradients.non_finite());
-        at.log("finite/loss", at.loss.map(|loss| f64::from(u8::from(!loss.is_finite()))));
-        let pending = Pending { step: at.step(), loss: at.loss.clone(), params };
+        at.log(
+            "finite/loss",
+            at.loss.map(|loss| f64::from(u8::from(!loss.is_finite()))),
+        );
+        let pending = Pending {
+            step: at.step(),
+            loss: at.loss.clone(),
+            params,
+        };
         self.reason = self.look();
         self.pending = Some(pending);
         Ok(())
@@ -169,19 +182,36 @@ impl Callback for Finite {
     fn state(&self) -> serde_json::Value {
         let known = |value: &Deferred| value.value().unwrap_or(0.0);
         let pending = self.pending.as_ref().map(|Pending { step, loss, params }| {
-            let params = params.iter().map(|(name, count)| (name.clone(), known(count)));
+            let params = params
+                .iter()
+                .map(|(name, count)| (name.clone(), known(count)));
             let params = params.filter(|(_, count)| *count != 0.0).collect();
-            Judged { step: *step, loss: known(loss), params }
+            Judged {
+                step: *step,
+                loss: known(loss),
+                params,
+            }
         });
-        serde_json::to_value(State { was_bad: self.was_bad, pending }).unwrap_or_default()
+        serde_json::to_value(State {
+            was_bad: self.was_bad,
+            pending,
+        })
+        .unwrap_or_default()
     }
 
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
         let State { was_bad, pending } = serde_json::from_value(state)?;
         self.was_bad = was_bad;
         self.pending = pending.map(|Judged { step, loss, params }| {
-            let params = params.into_iter().map(|(name, count)| (name, count.into())).collect();
-            Pending { step, loss: loss.into(), params }
+            let params = params
+                .into_iter()
+                .map(|(name, count)| (name, count.into()))
+                .collect();
+            Pending {
+                step,
+                loss: loss.into(),
+                params,
+            }
         });
         Ok(())
     }
@@ -224,7 +254,10 @@ impl SkipNonFinite {
     /// Skips so many steps in a row; one more ends the run, since weights that stay the same stay bad.
     #[must_use]
     pub fn at_most(steps: u32) -> Self {
-        Self { at_most: steps, in_a_row: 0 }
+        Self {
+            at_most: steps,
+            in_a_row: 0,
+        }
     }
 }
 
@@ -250,9 +283,11 @@ impl Intervention for SkipNonFinite {
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.in_a_row > self.at_most {
-            return Err(
-                format!("gradients of {} steps in a row were not finite", self.in_a_row).into()
-            );
+            return Err(format!(
+                "gradients of {} steps in a row were not finite",
+                self.in_a_row
+            )
+            .into());
         }
         Ok(Verdict::Skip)
     }

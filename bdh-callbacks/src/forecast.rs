@@ -43,7 +43,12 @@ pub struct ForecastEnd {
 impl Default for ForecastEnd {
     fn default() -> Self {
         let (runs, metric) = ("runs".into(), "bpb".to_owned());
-        Self { runs, metric, past: None, now: bdh_forecast::Run::default() }
+        Self {
+            runs,
+            metric,
+            past: None,
+            now: bdh_forecast::Run::default(),
+        }
     }
 }
 
@@ -51,19 +56,30 @@ impl ForecastEnd {
     /// Learns from the runs below this folder.
     #[must_use]
     pub fn from_runs(runs: impl Into<PathBuf>) -> Self {
-        Self { runs: runs.into(), ..Self::default() }
+        Self {
+            runs: runs.into(),
+            ..Self::default()
+        }
     }
 
     /// Foretells this metric of the evals, such as `bpb` or `loss`.
     #[must_use]
     pub fn metric(self, metric: impl Into<String>) -> Self {
-        Self { metric: metric.into(), ..self }
+        Self {
+            metric: metric.into(),
+            ..self
+        }
     }
 
     /// What is read of past runs. Only what this run knows of itself by the time of an eval: no training loss.
     fn wanted(&self) -> Keys {
         let mut keys = Keys::new(format!("val/{}", self.metric));
-        for key in [&mut keys.loss, &mut keys.lr, &mut keys.weight_norm, &mut keys.grad_norm] {
+        for key in [
+            &mut keys.loss,
+            &mut keys.lr,
+            &mut keys.weight_norm,
+            &mut keys.grad_norm,
+        ] {
             key.clear();
         }
         keys
@@ -85,7 +101,9 @@ impl Callback for ForecastEnd {
     }
 
     fn keys(&self) -> Vec<String> {
-        ["", "_low", "_high", "_settings_only"].map(|ending| self.key(ending)).to_vec()
+        ["", "_low", "_high", "_settings_only"]
+            .map(|ending| self.key(ending))
+            .to_vec()
     }
 
     fn config(&self) -> Value {
@@ -93,7 +111,9 @@ impl Callback for ForecastEnd {
     }
 
     fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        let own = at.run_dir().map(|dir| std::path::absolute(dir).unwrap_or_default());
+        let own = at
+            .run_dir()
+            .map(|dir| std::path::absolute(dir).unwrap_or_default());
         let mut runs = read_all([&self.runs], &self.wanted()).runs;
         runs.retain(|run| std::path::absolute(&run.dir).ok() != own);
         // Of this run too, what its directory says it was told to be.
@@ -116,8 +136,12 @@ impl Callback for ForecastEnd {
         if at.step() == 0 {
             return Ok(()); // of the untrained model: the same for all
         }
-        let Some(past) = &self.past else { return Ok(()) };
-        let Ok(foretold) = past.predict(&self.now) else { return Ok(()) };
+        let Some(past) = &self.past else {
+            return Ok(());
+        };
+        let Ok(foretold) = past.predict(&self.now) else {
+            return Ok(());
+        };
         at.log(self.key(""), foretold.value);
         if let Some(settings_only) = foretold.settings_only {
             at.log(self.key("_settings_only"), settings_only);
@@ -131,7 +155,11 @@ impl Callback for ForecastEnd {
 
     fn state(&self) -> Value {
         // JSON has no others, and no forecast looks at them.
-        let finite = self.now.metric.iter().filter(|(_, value)| value.is_finite());
+        let finite = self
+            .now
+            .metric
+            .iter()
+            .filter(|(_, value)| value.is_finite());
         serde_json::to_value(finite.collect::<Vec<_>>()).unwrap_or_default()
     }
 
@@ -167,10 +195,16 @@ mod tests {
         let memory = MemorySink::default();
         let run = tiny_run(8).eval(every(4) | last()).sink(memory.clone());
         let forecast = ForecastEnd::from_runs(past).metric("loss");
-        run.callback(forecast).build().expect("a run").fit().expect("a fit");
+        run.callback(forecast)
+            .build()
+            .expect("a run")
+            .fit()
+            .expect("a fit");
         let of = |key: &str| -> Series {
             let records = memory.records().into_iter();
-            records.filter_map(|record| Some((record.clock.step, record.scalar(key)?))).collect()
+            records
+                .filter_map(|record| Some((record.clock.step, record.scalar(key)?)))
+                .collect()
         };
         ["val/loss", "forecast/val_loss", "forecast/val_loss_low"].map(of)
     }
@@ -182,7 +216,10 @@ mod tests {
         let [loss, foretold, low] = forecasts(dir.path());
         let (at, half) = loss[0];
         assert_eq!(at, 4);
-        assert!((foretold[0].1 - (half - 0.5)).abs() < 0.1, "{half} -> {foretold:?}");
+        assert!(
+            (foretold[0].1 - (half - 0.5)).abs() < 0.1,
+            "{half} -> {foretold:?}"
+        );
         assert_eq!((foretold.len(), low.len()), (2, 2));
         assert!(low[0].1 < foretold[0].1);
     }
@@ -191,7 +228,10 @@ mod tests {
     fn without_past_runs_it_is_the_last_value_and_no_interval() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let [loss, foretold, low] = forecasts(dir.path());
-        assert_eq!(foretold, loss, "which `nanochat_sweep forecast` calls a baseline");
+        assert_eq!(
+            foretold, loss,
+            "which `nanochat_sweep forecast` calls a baseline"
+        );
         assert!(low.is_empty());
     }
 }

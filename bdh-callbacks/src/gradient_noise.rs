@@ -38,7 +38,12 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct GradientNoise {
@@ -126,7 +131,11 @@ impl GradientNoise {
         let of = |pending: &Pending| {
             let (grad_sq, trace) = (pending.grad_sq.value()?, pending.trace.value()?);
             let is_finite = grad_sq.is_finite() && trace.is_finite();
-            is_finite.then_some(Average { grad_sq, trace, weight: pending.weight })
+            is_finite.then_some(Average {
+                grad_sq,
+                trace,
+                weight: pending.weight,
+            })
         };
         self.pending.as_ref().and_then(of).unwrap_or(self.average)
     }
@@ -157,7 +166,12 @@ impl Callback for GradientNoise {
     }
 
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
-        within("decay", self.decay, 0.0..1.0, "use a number from 0 to below 1, such as 0.99")?;
+        within(
+            "decay",
+            self.decay,
+            0.0..1.0,
+            "use a number from 0 to below 1, such as 0.99",
+        )?;
         if run.plan().grad_accum_steps < 2 {
             run.note(
                 "measures nothing: that takes 2 micro-batches a step or more (`grad_accum_steps`)",
@@ -167,7 +181,9 @@ impl Callback for GradientNoise {
     }
 
     fn keys(&self) -> Vec<String> {
-        ["scale", "scale_tokens", "grad_sq", "trace"].map(|key| format!("noise/{key}")).into()
+        ["scale", "scale_tokens", "grad_sq", "trace"]
+            .map(|key| format!("noise/{key}"))
+            .into()
     }
 
     fn on_micro_batch(&mut self, at: &MicroBatch<'_>) -> HookResult {
@@ -190,16 +206,27 @@ impl Callback for GradientNoise {
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
         self.average = self.known();
-        let Small { count, all, squares, inverse_sizes, samples, tokens } =
-            std::mem::take(&mut self.step);
-        let Some(squares) = squares else { return Ok(()) };
+        let Small {
+            count,
+            all,
+            squares,
+            inverse_sizes,
+            samples,
+            tokens,
+        } = std::mem::take(&mut self.step);
+        let Some(squares) = squares else {
+            return Ok(());
+        };
         let n = count as f64;
         let big = square(&at.gradients.l2());
         let (grad_sq, trace) = estimate(squares / n, big, all as f64, inverse_sizes / n);
         let average = self.smooth(grad_sq, trace);
         let scale = average.trace.clone() / average.grad_sq.clone();
         at.log("noise/scale", scale.clone());
-        at.log("noise/scale_tokens", scale * (tokens as f64 / samples.max(1) as f64));
+        at.log(
+            "noise/scale_tokens",
+            scale * (tokens as f64 / samples.max(1) as f64),
+        );
         at.log("noise/grad_sq", average.grad_sq.clone() / average.weight);
         at.log("noise/trace", average.trace.clone() / average.weight);
         self.pending = Some(average);
@@ -236,7 +263,10 @@ mod tests {
         let n = gradients.len() as f64;
         let square = |gradient: &Vec<f64>| gradient.iter().map(|value| value * value).sum::<f64>();
         let mean = (0..gradients[0].len()).map(|i| gradients.iter().map(|g| g[i]).sum::<f64>() / n);
-        (gradients.iter().map(square).sum::<f64>() / n, mean.collect())
+        (
+            gradients.iter().map(square).sum::<f64>() / n,
+            mean.collect(),
+        )
     }
 
     #[test]
@@ -268,11 +298,20 @@ mod tests {
     #[test]
     fn averages_have_no_pull_to_zero_and_leave_out_what_is_not_finite() {
         let mut noise = GradientNoise::default();
-        for (grad_sq, trace) in [(2.0, 8.0), (f64::NAN, 8.0), (2.0, 8.0), (2.0, f64::INFINITY)] {
+        for (grad_sq, trace) in [
+            (2.0, 8.0),
+            (f64::NAN, 8.0),
+            (2.0, 8.0),
+            (2.0, f64::INFINITY),
+        ] {
             noise.average = noise.known();
             noise.pending = Some(noise.smooth(grad_sq.into(), trace.into()));
         }
-        let Average { grad_sq, trace, weight } = noise.known();
+        let Average {
+            grad_sq,
+            trace,
+            weight,
+        } = noise.known();
         assert!((grad_sq / weight - 2.0).abs() < 1e-12 && (trace / weight - 8.0).abs() < 1e-12);
         assert!((weight - (0.01 + 0.99 * 0.01)).abs() < 1e-12);
     }

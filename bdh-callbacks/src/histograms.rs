@@ -40,10 +40,18 @@ use serde_json::Value;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each switches one kind of tensor on or off")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each switches one kind of tensor on or off"
+)]
 pub struct Histograms {
     /// Steps on which to record. Defaults to every 100 steps and the last.
     cadence: Cadence,
@@ -91,7 +99,10 @@ impl Histograms {
 
     fn log(&self, at: &Cx<'_>, kind: &str, stats: &Stats<'_>) {
         for param in self.watched.of(stats) {
-            at.log(format!("{kind}/{}", param.name()), param.histogram(self.bins));
+            at.log(
+                format!("{kind}/{}", param.name()),
+                param.histogram(self.bins),
+            );
         }
     }
 }
@@ -110,7 +121,9 @@ impl Callback for Histograms {
             (self.weights, Hook::OnStep),
         ];
         let wanted = hooks.into_iter().filter(|(is_wanted, _)| *is_wanted);
-        wanted.fold(Hooks::NONE.with(Hook::OnFitStart), |hooks, (_, hook)| hooks.with(hook))
+        wanted.fold(Hooks::NONE.with(Hook::OnFitStart), |hooks, (_, hook)| {
+            hooks.with(hook)
+        })
     }
 
     fn config(&self) -> Value {
@@ -149,7 +162,10 @@ impl Callback for Histograms {
         }
         if self.activations {
             for tap in at.activations {
-                at.log(format!("activations/{}", tap.name), tap.histogram(self.bins));
+                at.log(
+                    format!("activations/{}", tap.name),
+                    tap.histogram(self.bins),
+                );
             }
         }
         Ok(())

@@ -17,7 +17,10 @@ impl Host {
     /// Opens the counters; `None` where `sysinfo` does not know the system.
     pub(crate) fn open() -> Option<Self> {
         let pid = sysinfo::get_current_pid().ok()?;
-        Some(Self { system: Arc::new(Mutex::new(System::new())), pid })
+        Some(Self {
+            system: Arc::new(Mutex::new(System::new())),
+            pid,
+        })
     }
 
     /// Returns the resident memory of the process, in bytes.
@@ -31,7 +34,9 @@ impl Host {
     pub(crate) fn cpu_time(&self) -> Option<Duration> {
         let mut system = self.lock();
         self.refresh(&mut system, ProcessRefreshKind::nothing().with_cpu());
-        Some(Duration::from_millis(system.process(self.pid)?.accumulated_cpu_time()))
+        Some(Duration::from_millis(
+            system.process(self.pid)?.accumulated_cpu_time(),
+        ))
     }
 
     /// Returns the busy share of all cores, 0 to 1, since the last call, which must be at least
@@ -68,7 +73,11 @@ mod tests {
         let block = vec![1_u8; 64 << 20];
         let after = host.resident_bytes().expect("this process");
         assert!(before > MIB, "{before}");
-        assert!(after > before + 32 * MIB, "{before} to {after} with {} more", block.len());
+        assert!(
+            after > before + 32 * MIB,
+            "{before} to {after} with {} more",
+            block.len()
+        );
     }
 
     #[test]

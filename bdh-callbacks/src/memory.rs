@@ -34,7 +34,12 @@ use std::collections::VecDeque;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Memory {
@@ -61,7 +66,14 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         let (cadence, seen) = (every(10) | last(), VecDeque::new());
-        Self { cadence, window: 20, growth: 0.2, host: None, seen, was_leaking: false }
+        Self {
+            cadence,
+            window: 20,
+            growth: 0.2,
+            host: None,
+            seen,
+            was_leaking: false,
+        }
     }
 }
 
@@ -109,7 +121,12 @@ impl Callback for Memory {
     }
 
     fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
-        within("window", self.window, 1..=100_000, "use 1 to 100000, such as 20")?;
+        within(
+            "window",
+            self.window,
+            1..=100_000,
+            "use 1 to 100000, such as 20",
+        )?;
         within("growth", self.growth, 0.0.., "use a share, 0 or more")
     }
 
@@ -138,9 +155,15 @@ mod tests {
 
     /// The looks at which a leak is seen.
     fn leaks(values: impl IntoIterator<Item = f64>) -> Vec<usize> {
-        let mut memory = Memory { window: 4, growth: 0.1, ..Memory::default() };
+        let mut memory = Memory {
+            window: 4,
+            growth: 0.1,
+            ..Memory::default()
+        };
         let seen = values.into_iter().enumerate();
-        seen.filter(|(_, rss)| memory.is_leaking(*rss)).map(|(index, _)| index).collect()
+        seen.filter(|(_, rss)| memory.is_leaking(*rss))
+            .map(|(index, _)| index)
+            .collect()
     }
 
     #[test]

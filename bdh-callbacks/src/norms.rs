@@ -47,10 +47,18 @@ use std::collections::BTreeMap;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Default, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch in a configuration file")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch in a configuration file"
+)]
 pub struct Norms {
     /// Steps on which to measure. Defaults to every step.
     cadence: Cadence,
@@ -83,7 +91,10 @@ impl Norms {
     /// Global and per-parameter norms.
     #[must_use]
     pub fn per_parameter() -> Self {
-        Self { per_parameter: true, ..Self::default() }
+        Self {
+            per_parameter: true,
+            ..Self::default()
+        }
     }
 
     /// What is measured, as keys say it.
@@ -94,7 +105,9 @@ impl Norms {
             (self.clipped, "grad_clipped"),
             (self.updates, "update"),
         ];
-        kinds.into_iter().filter_map(|(is_wanted, kind)| is_wanted.then_some(kind))
+        kinds
+            .into_iter()
+            .filter_map(|(is_wanted, kind)| is_wanted.then_some(kind))
     }
 
     fn log(&self, at: &Cx<'_>, kind: &str, stats: &Stats<'_>) {
@@ -118,7 +131,9 @@ impl Norms {
 impl NormsBuilder {
     /// Measures some parameters together, under a name.
     pub fn group(mut self, name: impl Into<String>, params: impl Into<ParamFilter>) -> Self {
-        self.groups.get_or_insert_default().insert(name.into(), params.into());
+        self.groups
+            .get_or_insert_default()
+            .insert(name.into(), params.into());
         self
     }
 }
@@ -143,7 +158,10 @@ impl Callback for Norms {
 
     fn hooks(&self) -> Hooks {
         let hooks = [
-            (self.per_parameter || !self.groups.is_empty(), Hook::OnFitStart),
+            (
+                self.per_parameter || !self.groups.is_empty(),
+                Hook::OnFitStart,
+            ),
             (self.clipped, Hook::BeforeOptimizerStep),
             (self.updates, Hook::AfterOptimizerStep),
         ];
@@ -161,7 +179,10 @@ impl Callback for Norms {
         let global = self.kinds().filter(|_| !self.no_global).map(global_key);
         let of_groups = |key: String| self.groups.keys().map(move |name| format!("{key}/{name}"));
         let groups = self.kinds().flat_map(|kind| of_groups(global_key(kind)));
-        let each = self.kinds().filter(|_| self.per_parameter).map(|kind| format!("norm/{kind}/*"));
+        let each = self
+            .kinds()
+            .filter(|_| self.per_parameter)
+            .map(|kind| format!("norm/{kind}/*"));
         global.chain(groups).chain(each).collect()
     }
 

@@ -39,7 +39,12 @@ const BINS: usize = 50;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Overlay {
@@ -55,7 +60,11 @@ pub struct Overlay {
 impl Default for Overlay {
     fn default() -> Self {
         let (cadence, params) = (every(100) | last(), ParamFilter::representative());
-        Self { cadence, params, watched: Watched::default() }
+        Self {
+            cadence,
+            params,
+            watched: Watched::default(),
+        }
     }
 }
 
@@ -72,10 +81,17 @@ impl Overlay {
         let names: Vec<_> = params.iter().map(|param| param.name().to_owned()).collect();
         let histograms = params.iter().map(|param| param.histogram(BINS)).collect();
         let draw = move |histograms: Vec<Histogram>| -> Result<Vec<u8>, BoxError> {
-            let (title, x_label) =
-                (format!("{of} Distribution (Step {step})"), format!("{of} Value"));
+            let (title, x_label) = (
+                format!("{of} Distribution (Step {step})"),
+                format!("{of} Value"),
+            );
             let lines: Vec<_> = names.into_iter().zip(histograms).collect();
-            let png = Chart { title, x_label, lines }.draw()?;
+            let png = Chart {
+                title,
+                x_label,
+                lines,
+            }
+            .draw()?;
             if let Some(path) = &path {
                 plot::write(path, &png)?;
             }
@@ -101,14 +117,19 @@ impl Callback for Overlay {
     }
 
     fn keys(&self) -> Vec<String> {
-        ["histograms/weights", "histograms/gradients"].map(str::to_owned).to_vec()
+        ["histograms/weights", "histograms/gradients"]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     fn files(&self, steps: u64) -> Vec<String> {
         if !self.cadence.is_predictable() {
             return Vec::new();
         }
-        let due = self.cadence.firings(&bdh::Clock::default(), steps).filter(|step| *step > 0);
+        let due = self
+            .cadence
+            .firings(&bdh::Clock::default(), steps)
+            .filter(|step| *step > 0);
         let kinds =
             |step| ["weights", "gradients"].map(|kind| format!("histograms/{kind}_{step}.png"));
         due.flat_map(kinds).collect()

@@ -34,7 +34,10 @@ pub struct ParamFilter {
 
 /// What a configuration file says.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a pattern, a list of them, or names, min_rank and limit")]
+#[serde(
+    untagged,
+    expecting = "expected a pattern, a list of them, or names, min_rank and limit"
+)]
 enum Form {
     One(String),
     List(Vec<String>),
@@ -69,12 +72,21 @@ impl From<Form> for ParamFilter {
         match form {
             Form::One(name) => Self::from(name.as_str()),
             Form::List(names) => Self::from(names),
-            Form::Table(Table { names, min_rank, limit }) => {
+            Form::Table(Table {
+                names,
+                min_rank,
+                limit,
+            }) => {
                 let names = match names {
                     Names::One(name) => vec![name],
                     Names::List(names) => names,
                 };
-                Self { names, min_rank, limit, is_guess: false }
+                Self {
+                    names,
+                    min_rank,
+                    limit,
+                    is_guess: false,
+                }
             }
         }
     }
@@ -88,7 +100,10 @@ impl From<&str> for ParamFilter {
 
 impl From<Vec<String>> for ParamFilter {
     fn from(names: Vec<String>) -> Self {
-        Self { names, ..Self::default() }
+        Self {
+            names,
+            ..Self::default()
+        }
     }
 }
 
@@ -113,19 +128,29 @@ impl ParamFilter {
     #[must_use]
     pub fn representative() -> Self {
         let names = ["*h.0.*", "*h.5.*", "*h.11.*", "*wte*", "*lm_head*"];
-        Self { min_rank: 2, is_guess: true, ..Self::from(names) }
+        Self {
+            min_rank: 2,
+            is_guess: true,
+            ..Self::from(names)
+        }
     }
 
     /// Leaves out parameters of fewer dimensions: 2 keeps matrices, and drops biases and gains.
     #[must_use]
     pub fn min_rank(self, rank: usize) -> Self {
-        Self { min_rank: rank, ..self }
+        Self {
+            min_rank: rank,
+            ..self
+        }
     }
 
     /// Takes the first so many of those that match.
     #[must_use]
     pub fn limit(self, limit: usize) -> Self {
-        Self { limit: Some(limit), ..self }
+        Self {
+            limit: Some(limit),
+            ..self
+        }
     }
 
     /// Refuses a filter that leaves no parameter, whatever the model.
@@ -142,10 +167,15 @@ impl ParamFilter {
         if let (Some(pattern), false) = (missing, self.is_guess) {
             return Err(self.nothing_matches(pattern, params).into());
         }
-        let is_named =
-            |param: &ParamInfo| self.names.iter().any(|pattern| matches(pattern, &param.name));
+        let is_named = |param: &ParamInfo| {
+            self.names
+                .iter()
+                .any(|pattern| matches(pattern, &param.name))
+        };
         let takes_all = !candidates.iter().any(|param| is_named(param)); // no names, or none of the guesses
-        let chosen = candidates.iter().filter(|param| takes_all || is_named(param));
+        let chosen = candidates
+            .iter()
+            .filter(|param| takes_all || is_named(param));
         let chosen = chosen.take(self.limit.unwrap_or(usize::MAX));
         Ok(Watched(chosen.map(|param| param.name.clone()).collect()))
     }
@@ -156,7 +186,10 @@ impl ParamFilter {
             0 => String::new(),
             rank => format!(" of rank {rank} at least"),
         };
-        format!("no parameter{rank} matches `{pattern}`; there are {}", names.join(", "))
+        format!(
+            "no parameter{rank} matches `{pattern}`; there are {}",
+            names.join(", ")
+        )
     }
 }
 
@@ -177,8 +210,12 @@ impl Watched {
 
 /// Whether a pattern stands for a name: `*` for any characters, everything else for itself.
 fn matches(pattern: &str, name: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut name) = name.strip_prefix(start) else { return false };
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(mut name) = name.strip_prefix(start) else {
+        return false;
+    };
     let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
     // Each piece where it is found first leaves most for those after it.
     for piece in middle.split('*') {
@@ -208,21 +245,52 @@ mod tests {
         let device = bdh::device("cpu").expect("the CPU is compiled in");
         let linear = || LinearConfig::new(2, 2).init(&device);
         let h = (0..6).map(|_| linear()).collect();
-        ParamTable::of(&Model { wte: EmbeddingConfig::new(3, 2).init(&device), h, out: linear() })
+        ParamTable::of(&Model {
+            wte: EmbeddingConfig::new(3, 2).init(&device),
+            h,
+            out: linear(),
+        })
     }
 
     fn names(filter: &ParamFilter) -> String {
-        let (table, watched) = (table(), filter.select(&table()).expect("names that are there"));
+        let (table, watched) = (
+            table(),
+            filter.select(&table()).expect("names that are there"),
+        );
         let names = table.iter().map(|param| param.name.as_str());
-        names.filter(|name| watched.contains(name)).collect::<Vec<_>>().join(" ")
+        names
+            .filter(|name| watched.contains(name))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
     fn a_star_stands_for_any_characters_and_the_rest_for_itself() {
-        let hits = [("a.b", "a.b"), ("*", ""), ("*", "a"), ("a*", "a.b"), ("*b", "a.b")];
-        let more = [("*a*", "bab"), ("a*b*c", "aXbYbc"), ("*.*.*", "h.0.w"), ("**a", "a")];
-        assert!(hits.iter().chain(&more).all(|(pattern, name)| matches(pattern, name)));
-        let misses = [("a.b", "a.bc"), ("a*", "ba"), ("*b", "bc"), ("a*a", "a"), ("a*b*c", "acb")];
+        let hits = [
+            ("a.b", "a.b"),
+            ("*", ""),
+            ("*", "a"),
+            ("a*", "a.b"),
+            ("*b", "a.b"),
+        ];
+        let more = [
+            ("*a*", "bab"),
+            ("a*b*c", "aXbYbc"),
+            ("*.*.*", "h.0.w"),
+            ("**a", "a"),
+        ];
+        assert!(
+            hits.iter()
+                .chain(&more)
+                .all(|(pattern, name)| matches(pattern, name))
+        );
+        let misses = [
+            ("a.b", "a.bc"),
+            ("a*", "ba"),
+            ("*b", "bc"),
+            ("a*a", "a"),
+            ("a*b*c", "acb"),
+        ];
         assert!(misses.iter().all(|(pattern, name)| !matches(pattern, name)));
     }
 
@@ -240,22 +308,34 @@ mod tests {
 
     #[test]
     fn the_representative_ones_are_those_that_a_model_has_or_else_all_matrices() {
-        assert_eq!(names(&ParamFilter::representative()), "wte.weight h.0.weight h.5.weight");
-        let foreign =
-            ParamFilter { names: vec!["*block*".to_owned()], ..ParamFilter::representative() };
+        assert_eq!(
+            names(&ParamFilter::representative()),
+            "wte.weight h.0.weight h.5.weight"
+        );
+        let foreign = ParamFilter {
+            names: vec!["*block*".to_owned()],
+            ..ParamFilter::representative()
+        };
         assert_eq!(names(&foreign).split(' ').count(), 8);
     }
 
     #[test]
     fn a_pattern_that_matches_nothing_is_told_with_what_there_is() {
-        let error =
-            |filter: ParamFilter| filter.select(&table()).expect_err("no such name").to_string();
+        let error = |filter: ParamFilter| {
+            filter
+                .select(&table())
+                .expect_err("no such name")
+                .to_string()
+        };
         let text = error(["out*", "*attn*"].into());
         assert!(
             text.starts_with("no parameter matches `*attn*`; there are wte.weight, h.0.weight")
         );
         let text = error(ParamFilter::from("*bias").min_rank(2));
-        assert!(text.starts_with("no parameter of rank 2 at least matches `*bias`"), "{text}");
+        assert!(
+            text.starts_with("no parameter of rank 2 at least matches `*bias`"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -267,7 +347,9 @@ mod tests {
         assert_eq!(table, ParamFilter::from("a").min_rank(2).limit(8));
         let all = read("{\"min_rank\": 1}").expect("a table");
         assert_eq!(all, ParamFilter::all().min_rank(1));
-        let error = read(r#"{"name": "a"}"#).expect_err("an unknown key").to_string();
+        let error = read(r#"{"name": "a"}"#)
+            .expect_err("an unknown key")
+            .to_string();
         assert!(error.contains("names, min_rank and limit"), "{error}");
     }
 }

@@ -12,7 +12,12 @@ use std::sync::LazyLock;
 
 /// A subset of DejaVu Sans, so that there is text on a machine without fonts. See `FONT-LICENSE.txt`.
 static HAS_FONT: LazyLock<bool> = LazyLock::new(|| {
-    register_font("plot", FontStyle::Normal, include_bytes!("plot/plot_sans.ttf")).is_ok()
+    register_font(
+        "plot",
+        FontStyle::Normal,
+        include_bytes!("plot/plot_sans.ttf"),
+    )
+    .is_ok()
 });
 
 pub(crate) type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
@@ -85,6 +90,10 @@ mod tests {
         std::os::unix::fs::symlink(&outside, dir.path().join("a.png.partial")).expect("a link");
         write(&picture, b"png").expect("a picture");
         assert_eq!(fs::read_to_string(&outside).expect("the file"), "mine");
-        assert!(fs::symlink_metadata(&picture).expect("the picture").is_file());
+        assert!(
+            fs::symlink_metadata(&picture)
+                .expect("the picture")
+                .is_file()
+        );
     }
 }

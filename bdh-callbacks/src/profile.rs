@@ -34,7 +34,12 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Profile {
@@ -69,7 +74,13 @@ const PHASES: [&str; 5] = ["data", "forward_backward", "clipping", "optimizer", 
 impl Default for Profile {
     fn default() -> Self {
         let (marks, sums) = (Vec::new(), Sums::default());
-        Self { first_step: 10, steps: 20, sync: false, marks, sums }
+        Self {
+            first_step: 10,
+            steps: 20,
+            sync: false,
+            marks,
+            sums,
+        }
     }
 }
 
@@ -93,9 +104,16 @@ impl Profile {
 
     /// The phases of a step whose marks are complete; the first one is not between marks.
     fn phases(&self, at: &StepEnd<'_>) -> Option<[Duration; 5]> {
-        let [start, backward, clipped, updated] = self.marks[..] else { return None };
+        let [start, backward, clipped, updated] = self.marks[..] else {
+            return None;
+        };
         let (data, whole) = (at.timing.data, at.timing.step);
-        let known = [data, backward - start, clipped - backward, updated - clipped];
+        let known = [
+            data,
+            backward - start,
+            clipped - backward,
+            updated - clipped,
+        ];
         let other = whole.saturating_sub(known.iter().sum());
         let [data, backward, clipping, optimizer] = known;
         Some([data, backward, clipping, optimizer, other])
@@ -107,10 +125,16 @@ impl Profile {
             let seconds = sum.as_secs_f64();
             let mean = 1e3 * seconds / f64::from(self.sums.steps.max(1));
             let share = 100.0 * seconds / all.max(f64::MIN_POSITIVE);
-            vec![(*name).to_owned(), format!("{mean:.3}"), format!("{share:.1}")]
+            vec![
+                (*name).to_owned(),
+                format!("{mean:.3}"),
+                format!("{share:.1}"),
+            ]
         };
         Value::Table {
-            columns: ["phase", "ms a step", "% of the time"].map(str::to_owned).into(),
+            columns: ["phase", "ms a step", "% of the time"]
+                .map(str::to_owned)
+                .into(),
             rows: PHASES.iter().zip(&self.sums.phases).map(row).collect(),
         }
     }
@@ -150,7 +174,9 @@ impl Callback for Profile {
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
         self.mark(at)?;
-        let Some(phases) = self.phases(at) else { return Ok(()) };
+        let Some(phases) = self.phases(at) else {
+            return Ok(());
+        };
         for (index, (name, phase)) in PHASES.iter().zip(phases).enumerate() {
             at.log(format!("profile/{name}"), phase.as_secs_f64());
             self.sums.phases[index] += phase;

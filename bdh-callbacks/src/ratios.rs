@@ -46,10 +46,18 @@ use std::collections::HashMap;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each switches one form of the ratios on or off")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each switches one form of the ratios on or off"
+)]
 pub struct Ratios {
     /// Steps on which to record. Defaults to every 100 steps and the last.
     cadence: Cadence,
@@ -104,7 +112,10 @@ impl Ratios {
     }
 
     fn sizes(&self, param: ParamStats<'_>) -> Sizes {
-        Sizes { std: self.std.then(|| param.std()), l2: self.l2.then(|| param.l2()) }
+        Sizes {
+            std: self.std.then(|| param.std()),
+            l2: self.l2.then(|| param.l2()),
+        }
     }
 
     /// `ratio/grad_std/` for `grad` and `std`.
@@ -115,11 +126,20 @@ impl Ratios {
 
     fn log(&self, at: &Cx<'_>, what: &str, name: &str, sizes: (&Sizes, &Sizes)) {
         let (changes, weights) = sizes;
-        let forms = [("std", &changes.std, &weights.std), ("l2", &changes.l2, &weights.l2)];
+        let forms = [
+            ("std", &changes.std, &weights.std),
+            ("l2", &changes.l2, &weights.l2),
+        ];
         for (how, change, weight) in forms {
-            let (Some(change), Some(weight)) = (change, weight) else { continue };
+            let (Some(change), Some(weight)) = (change, weight) else {
+                continue;
+            };
             let ratio = change.clone() / weight.clone();
-            let ratio = if self.log10 { ratio.map(f64::log10) } else { ratio };
+            let ratio = if self.log10 {
+                ratio.map(f64::log10)
+            } else {
+                ratio
+            };
             at.log(self.key(what, how) + name, ratio);
         }
     }
@@ -133,7 +153,11 @@ impl Callback for Ratios {
 
     fn hooks(&self) -> Hooks {
         let hooks = Hooks::NONE.with(Hook::OnFitStart).with(Hook::AfterBackward);
-        if self.updates { hooks.with(Hook::AfterOptimizerStep) } else { hooks }
+        if self.updates {
+            hooks.with(Hook::AfterOptimizerStep)
+        } else {
+            hooks
+        }
     }
 
     fn config(&self) -> Value {
@@ -145,10 +169,15 @@ impl Callback for Ratios {
     }
 
     fn keys(&self) -> Vec<String> {
-        let what = ["grad", "update"].into_iter().filter(|what| self.updates || *what == "grad");
+        let what = ["grad", "update"]
+            .into_iter()
+            .filter(|what| self.updates || *what == "grad");
         let forms = [(self.std, "std"), (self.l2, "l2")];
-        let forms = forms.iter().filter_map(|(is_wanted, how)| is_wanted.then_some(how));
-        what.flat_map(|what| forms.clone().map(move |how| self.key(what, how) + "*")).collect()
+        let forms = forms
+            .iter()
+            .filter_map(|(is_wanted, how)| is_wanted.then_some(how));
+        what.flat_map(|what| forms.clone().map(move |how| self.key(what, how) + "*"))
+            .collect()
     }
 
     fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
@@ -157,11 +186,16 @@ impl Callback for Ratios {
     }
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        let weights = self.watched.of(at.weights).map(|weight| (weight.name(), weight));
+        let weights = self
+            .watched
+            .of(at.weights)
+            .map(|weight| (weight.name(), weight));
         let weights: HashMap<_, _> = weights.collect();
         for grad in self.watched.of(at.gradients) {
             let name = grad.name();
-            let Some(weight) = weights.get(name) else { continue };
+            let Some(weight) = weights.get(name) else {
+                continue;
+            };
             self.log(at, "grad", name, (&self.sizes(grad), &self.sizes(*weight)));
             if self.lines {
                 say(at, *weight, grad);
@@ -187,14 +221,19 @@ impl Callback for Ratios {
 
 fn say(at: &Cx<'_>, weight: ParamStats<'_>, grad: ParamStats<'_>) {
     let name = weight.name().to_owned();
-    at.say([weight.mean(), weight.std(), grad.std()], move |[mean, std, grad]| {
-        line(&name, mean, std, grad / std)
-    });
+    at.say(
+        [weight.mean(), weight.std(), grad.std()],
+        move |[mean, std, grad]| line(&name, mean, std, grad / std),
+    );
 }
 
 fn line(name: &str, mean: f64, std: f64, ratio: f64) -> String {
     let (std, ratio) = (scientific(std), scientific(ratio));
-    let mean = if mean.is_nan() { "+nan".to_owned() } else { format!("{mean:+.4}") };
+    let mean = if mean.is_nan() {
+        "+nan".to_owned()
+    } else {
+        format!("{mean:+.4}")
+    };
     format!("weight {name}: mean {mean}, std {std}, grad:data ratio {ratio}")
 }
 
@@ -210,7 +249,9 @@ fn line(name: &str, mean: f64, std: f64, ratio: f64) -> String {
 #[must_use]
 pub fn scientific(value: f64) -> String {
     let text = format!("{value:.4e}").to_lowercase(); // NaN is `nan` there
-    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    let Some((digits, exponent)) = text.split_once('e') else {
+        return text;
+    };
     let (sign, exponent) = match exponent.strip_prefix('-') {
         Some(exponent) => ('-', exponent),
         None => ('+', exponent),

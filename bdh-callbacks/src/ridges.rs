@@ -44,7 +44,12 @@ const MOST: usize = 40;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Ridges {
@@ -64,7 +69,12 @@ pub struct Ridges {
 impl Default for Ridges {
     fn default() -> Self {
         let (cadence, params) = (every(fraction(0.05)), ParamFilter::representative());
-        Self { cadence, params, watched: Watched::default(), series: BTreeMap::new() }
+        Self {
+            cadence,
+            params,
+            watched: Watched::default(),
+            series: BTreeMap::new(),
+        }
     }
 }
 
@@ -89,10 +99,20 @@ struct Curve {
 
 impl Curve {
     fn new(step: u64, index: u64, histogram: Histogram) -> Self {
-        let Histogram { edges, counts, non_finite } = histogram;
+        let Histogram {
+            edges,
+            counts,
+            non_finite,
+        } = histogram;
         let edge = |edge: Option<&f64>| edge.copied().unwrap_or(0.0);
         let extent = (edge(edges.first()), edge(edges.last()));
-        Self { step, index, extent, counts, non_finite }
+        Self {
+            step,
+            index,
+            extent,
+            counts,
+            non_finite,
+        }
     }
 }
 
@@ -115,7 +135,13 @@ struct Series {
 impl Default for Series {
     fn default() -> Self {
         let (curves, on_disk) = (Vec::new(), Arc::default());
-        Self { curves, stride: 1, taken: 0, newest: None, on_disk }
+        Self {
+            curves,
+            stride: 1,
+            taken: 0,
+            newest: None,
+            on_disk,
+        }
     }
 }
 
@@ -123,10 +149,12 @@ impl Series {
     /// Adds the distribution of a step; with it come the curves that are drawn behind it.
     fn take(&mut self, step: u64, histogram: DeferredHistogram) -> Vec<Curve> {
         self.curves.extend(self.last());
-        self.curves.retain(|curve| curve.index.is_multiple_of(self.stride));
+        self.curves
+            .retain(|curve| curve.index.is_multiple_of(self.stride));
         if self.curves.len() >= MOST {
             self.stride *= 2;
-            self.curves.retain(|curve| curve.index.is_multiple_of(self.stride));
+            self.curves
+                .retain(|curve| curve.index.is_multiple_of(self.stride));
         }
         self.taken += 1;
         self.newest = Some((step, histogram));
@@ -169,7 +197,11 @@ impl Series {
     /// What a resumed run goes on with.
     fn saved(&self) -> Self {
         let curves = self.curves.iter().cloned().chain(self.last()).collect();
-        Self { curves, newest: None, ..self.clone() }
+        Self {
+            curves,
+            newest: None,
+            ..self.clone()
+        }
     }
 }
 
@@ -196,8 +228,11 @@ impl Callback for Ridges {
     }
 
     fn state(&self) -> Value {
-        let saved: BTreeMap<_, _> =
-            self.series.iter().map(|(name, of)| (name, of.saved())).collect();
+        let saved: BTreeMap<_, _> = self
+            .series
+            .iter()
+            .map(|(name, of)| (name, of.saved()))
+            .collect();
         serde_json::to_value(saved).unwrap_or_default()
     }
 
@@ -238,7 +273,9 @@ mod tests {
             let behind = series.take(step, histogram.clone()).into_iter();
             shown = behind.map(|curve| curve.step).chain([step]).collect();
             // What a read would do, without one.
-            series.curves.push(Curve::new(step, series.taken - 1, Histogram::default()));
+            series
+                .curves
+                .push(Curve::new(step, series.taken - 1, Histogram::default()));
             series.newest = None;
         }
         (shown, series)
@@ -250,11 +287,18 @@ mod tests {
         assert_eq!(steps(5).0, [0, 10, 20, 30, 40]);
         for taken in [40, 41, 80, 81, 83, 1_000, 100_003] {
             let (shown, _) = steps(taken);
-            assert!((MOST / 2..=MOST + 1).contains(&shown.len()), "{taken}: {}", shown.len());
+            assert!(
+                (MOST / 2..=MOST + 1).contains(&shown.len()),
+                "{taken}: {}",
+                shown.len()
+            );
             assert_eq!((shown[0], shown[shown.len() - 1]), (0, 10 * (taken - 1)));
             let gap = shown[1];
             let gaps: Vec<_> = shown.windows(2).map(|pair| pair[1] - pair[0]).collect();
-            assert!(gaps[..gaps.len() - 1].iter().all(|between| *between == gap), "{gaps:?}");
+            assert!(
+                gaps[..gaps.len() - 1].iter().all(|between| *between == gap),
+                "{gaps:?}"
+            );
             assert!(gaps[gaps.len() - 1] <= gap, "{gaps:?}");
         }
     }

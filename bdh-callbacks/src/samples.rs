@@ -60,7 +60,12 @@ use std::path::Path;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Samples {
@@ -97,7 +102,11 @@ pub struct Samples {
 
 impl Default for Samples {
     fn default() -> Self {
-        let prompts = ["To be or not to be", "Once upon a time", "In a galaxy far, far away"];
+        let prompts = [
+            "To be or not to be",
+            "Once upon a time",
+            "In a galaxy far, far away",
+        ];
         Self {
             cadence: every(1_000) | last(),
             prompts: prompts.map(str::to_owned).into(),
@@ -116,7 +125,10 @@ impl Default for Samples {
 impl SamplesBuilder {
     /// What to continue. Defaults to "To be or not to be", "Once upon a time" and "In a galaxy far, far away".
     pub fn prompts<P: Into<String>>(self, prompts: impl IntoIterator<Item = P>) -> Self {
-        Self { prompts: Some(prompts.into_iter().map(Into::into).collect()), ..self }
+        Self {
+            prompts: Some(prompts.into_iter().map(Into::into).collect()),
+            ..self
+        }
     }
 }
 
@@ -136,13 +148,17 @@ impl Samples {
     fn sample(&mut self, at: &Cx<'_>) -> HookResult {
         self.sampled = Some(at.step());
         let samples = self.continued(at)?;
-        let loops =
-            samples.iter().filter(|sample| sample.quality.is_degenerate(self.alarm)).count();
+        let loops = samples
+            .iter()
+            .filter(|sample| sample.quality.is_degenerate(self.alarm))
+            .count();
         let is_degenerate = loops > 0 && 2 * loops >= samples.len();
         log(at, &samples, is_degenerate);
         if is_degenerate && !self.was_degenerate {
             let (step, all) = (at.step(), samples.len());
-            at.remark(format!("samples of step {step} go round in circles: {loops} of {all}"));
+            at.remark(format!(
+                "samples of step {step} go round in circles: {loops} of {all}"
+            ));
         }
         self.was_degenerate = is_degenerate;
         let path = at.file(&format!("samples/{}.md", at.step()))?;
@@ -159,13 +175,27 @@ impl Samples {
             seed: at.seed_for(prompt),
             max_context: self.max_context,
         };
-        let prompts: Vec<_> =
-            self.prompts.iter().map(|prompt| (prompt.as_str(), how(prompt))).collect();
+        let prompts: Vec<_> = self
+            .prompts
+            .iter()
+            .map(|prompt| (prompt.as_str(), how(prompt)))
+            .collect();
         let samples = at.sample_all(&prompts);
         let samples = samples.ok_or("the task cannot generate text; does it have a vocabulary?")?;
-        let sample = |(prompt, Generated { text, tokens, log_probs }): (&String, _)| {
+        let sample = |(
+            prompt,
+            Generated {
+                text,
+                tokens,
+                log_probs,
+            },
+        ): (&String, _)| {
             let quality = Quality::of(&tokens, &log_probs);
-            Sample { prompt: prompt.clone(), text, quality }
+            Sample {
+                prompt: prompt.clone(),
+                text,
+                quality,
+            }
         };
         Ok(self.prompts.iter().zip(samples?).map(sample).collect())
     }
@@ -191,22 +221,37 @@ fn log(at: &Cx<'_>, samples: &[Sample], is_degenerate: bool) {
     }
     at.log("samples/degenerate", f64::from(u8::from(is_degenerate)));
     for (index, Sample { prompt, text, .. }) in samples.iter().enumerate() {
-        at.log(format!("samples/{index}"), Value::Text(format!("{prompt}{text}")));
+        at.log(
+            format!("samples/{index}"),
+            Value::Text(format!("{prompt}{text}")),
+        );
     }
-    let columns = ["prompt", "text"].into_iter().chain(MEASURES.map(|(name, _)| name));
+    let columns = ["prompt", "text"]
+        .into_iter()
+        .chain(MEASURES.map(|(name, _)| name));
     let rows = samples.iter().map(|sample| {
         let texts = [sample.prompt.clone(), sample.text.clone()];
         texts.into_iter().chain(figures(&sample.quality)).collect()
     });
     let columns = columns.map(str::to_owned).collect();
-    at.log("samples", Value::Table { columns, rows: rows.collect() });
+    at.log(
+        "samples",
+        Value::Table {
+            columns,
+            rows: rows.collect(),
+        },
+    );
 }
 
 /// The measures as a person reads them.
 fn figures(quality: &Quality) -> [String; 7] {
     MEASURES.map(|(_, measure)| {
         let figure = measure(quality);
-        if figure.fract() == 0.0 { format!("{figure}") } else { format!("{figure:.3}") }
+        if figure.fract() == 0.0 {
+            format!("{figure}")
+        } else {
+            format!("{figure:.3}")
+        }
     })
 }
 
@@ -220,7 +265,15 @@ fn write(path: &Path, step: u64, samples: &[Sample]) -> io::Result<()> {
 
 fn page(step: u64, samples: &[Sample]) -> String {
     let mut page = format!("# Samples of step {step}\n");
-    for (index, Sample { prompt, text, quality }) in samples.iter().enumerate() {
+    for (
+        index,
+        Sample {
+            prompt,
+            text,
+            quality,
+        },
+    ) in samples.iter().enumerate()
+    {
         let whole = format!("{prompt}{text}");
         let fence = fence(&whole);
         let figures: Vec<_> = MEASURES
@@ -236,7 +289,11 @@ fn page(step: u64, samples: &[Sample]) -> String {
 
 /// Longer than any row of backticks in the text, which could otherwise end its own quotation.
 fn fence(text: &str) -> String {
-    let longest = text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
+    let longest = text
+        .split(|letter| letter != '`')
+        .map(str::len)
+        .max()
+        .unwrap_or(0);
     "`".repeat(longest.max(2) + 1)
 }
 
@@ -253,15 +310,25 @@ impl Callback for Samples {
     fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
         if self.prompts.is_empty() {
             return Err(
-                "`prompts` is empty, and there is nothing to continue; give one or more".into()
+                "`prompts` is empty, and there is nothing to continue; give one or more".into(),
             );
         }
         let most = "use 1 to 100000";
         within("max_tokens", self.max_tokens, 1..=100_000, most)?;
         within("max_context", self.max_context, 1.., "use 1 or more")?;
-        within("temperature", self.temperature, 0.0..=f64::MAX, "use a finite number, 0 or more")?;
+        within(
+            "temperature",
+            self.temperature,
+            0.0..=f64::MAX,
+            "use a finite number, 0 or more",
+        )?;
         within("top_k", self.top_k.unwrap_or(1), 1.., "use 1 or more")?;
-        within("top_p", self.top_p.unwrap_or(1.0), 0.0..=1.0, "use a share from 0 to 1")?;
+        within(
+            "top_p",
+            self.top_p.unwrap_or(1.0),
+            0.0..=1.0,
+            "use a share from 0 to 1",
+        )?;
         within("alarm", self.alarm, 0.0.., "use a share from 0 to 1")?;
         Ok(())
     }
@@ -284,7 +351,11 @@ impl Callback for Samples {
     fn on_fit_end(&mut self, at: &FitEnd<'_>) -> HookResult {
         let was_stopped = matches!(at.outcome, Outcome::Stopped(_));
         let is_new = at.step() > 0 && self.sampled != Some(at.step());
-        if was_stopped && is_new { self.sample(at) } else { Ok(()) }
+        if was_stopped && is_new {
+            self.sample(at)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -312,7 +383,14 @@ mod tests {
     fn a_page_quotes_a_text_that_quotes() {
         let quality = Quality::of(&[1, 2, 1], &[-1.0; 3]);
         let text = "say ```so```\nor not".to_owned();
-        let page = page(7, &[Sample { prompt: "They ".to_owned(), text, quality }]);
+        let page = page(
+            7,
+            &[Sample {
+                prompt: "They ".to_owned(),
+                text,
+                quality,
+            }],
+        );
         let expected = "# Samples of step 7\n\n## 0\n\n````text\nThey say ```so```\nor not\n````\n\n\
             distinct_1 0.667, distinct_2 1, distinct_3 1, repetition 0, longest_repeat 1, entropy 0.918, \
             log_prob -1\n";

@@ -22,7 +22,10 @@ pub(crate) fn files(cadence: &Cadence, steps: u64, name: impl Fn(u64) -> String)
     if steps > 10_000_000 {
         return Vec::new(); // nor does the plan list the steps of such a run
     }
-    let one_step = Clock { step: 1, ..Clock::default() };
+    let one_step = Clock {
+        step: 1,
+        ..Clock::default()
+    };
     let firings = cadence.firings(&one_step, steps).filter(|step| *step > 0);
     firings.map(name).collect()
 }

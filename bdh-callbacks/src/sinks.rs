@@ -40,7 +40,9 @@ pub fn sinks(names: &str) -> Result<Vec<Box<dyn Sink>>, ConfigError> {
             #[cfg(feature = "wandb")]
             "wandb" => Box::new(bdh_wandb::Wandb::from_env()),
             _ if ["tensorboard", "wandb"].contains(&name) => {
-                return Err(wrong("and tensorboard and wandb need the features of their names"));
+                return Err(wrong(
+                    "and tensorboard and wandb need the features of their names",
+                ));
             }
             _ => {
                 return Err(wrong(
@@ -66,7 +68,10 @@ mod tests {
             sinks(list).map(|sinks| sinks.iter().map(|sink| sink.name()).collect::<Vec<_>>())
         };
         assert_eq!(names("none").expect("no sinks"), Vec::<String>::new());
-        assert_eq!(names("console, jsonl").expect("two sinks"), ["console", "jsonl"]);
+        assert_eq!(
+            names("console, jsonl").expect("two sinks"),
+            ["console", "jsonl"]
+        );
         for wrong in ["", "tensorbord", "none,jsonl", "jsonl,jsonl", "jsonl,"] {
             let error = names(wrong).expect_err("not a list of sinks").to_string();
             assert!(error.contains(&format!("`{wrong}`")), "{error}");

@@ -35,7 +35,12 @@ use serde::{Deserialize, Serialize};
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Spikes {
@@ -62,7 +67,14 @@ pub struct Spikes {
 impl Default for Spikes {
     fn default() -> Self {
         let (cadence, windows) = (Cadence::EVERY_STEP, <[Window; 2]>::default());
-        Self { cadence, window: 100, warmup: 20, threshold: 5.0, windows, pending: None }
+        Self {
+            cadence,
+            window: 100,
+            warmup: 20,
+            threshold: 5.0,
+            windows,
+            pending: None,
+        }
     }
 }
 
@@ -90,7 +102,10 @@ impl Window {
 
     /// The standard deviation, at least a millionth of the mean: of a constant, nothing is a spike.
     fn deviation(&self) -> f64 {
-        self.variance.sqrt().max(1e-6 * self.mean.abs()).max(f64::MIN_POSITIVE)
+        self.variance
+            .sqrt()
+            .max(1e-6 * self.mean.abs())
+            .max(f64::MIN_POSITIVE)
     }
 }
 
@@ -133,7 +148,12 @@ impl Spikes {
 
     /// Takes the values of the last due step in; gives a row of the table for each spike.
     fn settle(&mut self) -> Vec<Vec<String>> {
-        let Some(Pending { before, after, values }) = self.pending.take() else {
+        let Some(Pending {
+            before,
+            after,
+            values,
+        }) = self.pending.take()
+        else {
             return Vec::new();
         };
         let mut rows = Vec::new();
@@ -161,7 +181,9 @@ impl Spikes {
             return;
         }
         for row in &rows {
-            let [what, value, score, step, _, samples, _] = row.as_slice() else { continue };
+            let [what, value, score, step, _, samples, _] = row.as_slice() else {
+                continue;
+            };
             at.remark(format!(
                 "{what} of step {step} is {value}, {score} deviations up; samples {samples}"
             ));
@@ -171,8 +193,15 @@ impl Spikes {
     }
 }
 
-const COLUMNS: [&str; 7] =
-    ["what", "value", "deviations", "step", "micro_batches", "samples", "tokens"];
+const COLUMNS: [&str; 7] = [
+    "what",
+    "value",
+    "deviations",
+    "step",
+    "micro_batches",
+    "samples",
+    "tokens",
+];
 
 /// Positions count from 0, the end left out: they are what the data source had given before the step, and after.
 fn row(what: &str, value: f64, score: f64, before: &Clock, after: &Clock) -> Vec<String> {
@@ -200,7 +229,12 @@ impl Callback for Spikes {
 
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         within("window", self.window, 1.., "use 1 or more")?;
-        within("threshold", self.threshold, 0.0.., "use 0 or more, such as 5")?;
+        within(
+            "threshold",
+            self.threshold,
+            0.0..,
+            "use 0 or more, such as 5",
+        )?;
         if u64::from(self.warmup) >= run.plan().steps {
             let (warmup, steps) = (self.warmup, run.plan().steps);
             run.note(format!(
@@ -211,7 +245,9 @@ impl Callback for Spikes {
     }
 
     fn keys(&self) -> Vec<String> {
-        ["spike/loss", "spike/grad_norm", "spikes"].map(str::to_owned).into()
+        ["spike/loss", "spike/grad_norm", "spikes"]
+            .map(str::to_owned)
+            .into()
     }
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
@@ -221,7 +257,11 @@ impl Callback for Spikes {
             at.log(format!("spike/{name}"), self.score(window, value));
         }
         let (before, after) = (at.previous().copied().unwrap_or_default(), *at.clock());
-        self.pending = Some(Pending { before, after, values });
+        self.pending = Some(Pending {
+            before,
+            after,
+            values,
+        });
         Ok(())
     }
 
@@ -232,10 +272,16 @@ impl Callback for Spikes {
 
     fn state(&self) -> serde_json::Value {
         let known = |pending: &Pending| {
-            let values = pending.values.each_ref().map(|v| Number(v.value().unwrap_or(f64::NAN)));
+            let values = pending
+                .values
+                .each_ref()
+                .map(|v| Number(v.value().unwrap_or(f64::NAN)));
             (pending.before, pending.after, values)
         };
-        let state = State { windows: self.windows, pending: self.pending.as_ref().map(known) };
+        let state = State {
+            windows: self.windows,
+            pending: self.pending.as_ref().map(known),
+        };
         serde_json::to_value(state).unwrap_or_default()
     }
 
@@ -244,7 +290,11 @@ impl Callback for Spikes {
         self.windows = windows;
         self.pending = pending.map(|(before, after, values)| {
             let values = values.map(|value| Deferred::from(value.0));
-            Pending { before, after, values }
+            Pending {
+                before,
+                after,
+                values,
+            }
         });
         Ok(())
     }
@@ -270,7 +320,11 @@ mod tests {
     fn settled(spikes: &mut Spikes, loss: f64) -> usize {
         let clock = Clock::default();
         let values = [Deferred::from(loss), Deferred::from(1.0)];
-        spikes.pending = Some(Pending { before: clock, after: clock, values });
+        spikes.pending = Some(Pending {
+            before: clock,
+            after: clock,
+            values,
+        });
         spikes.settle().len()
     }
 
@@ -278,8 +332,14 @@ mod tests {
     fn only_what_is_far_above_the_mean_is_a_spike_and_one_does_not_hide_the_next() {
         let mut spikes = Spikes::default();
         let quiet = (0..50).map(|step| 2.0 + 0.1 * f64::from(step % 3));
-        assert_eq!(quiet.map(|loss| settled(&mut spikes, loss)).sum::<usize>(), 0);
+        assert_eq!(
+            quiet.map(|loss| settled(&mut spikes, loss)).sum::<usize>(),
+            0
+        );
         let told = [9.0, 2.1, 9.0, -9.0, f64::NAN, f64::INFINITY, 2.1];
-        assert_eq!(told.map(|loss| settled(&mut spikes, loss)), [1, 0, 1, 0, 1, 1, 0]);
+        assert_eq!(
+            told.map(|loss| settled(&mut spikes, loss)),
+            [1, 0, 1, 0, 1, 1, 0]
+        );
     }
 }

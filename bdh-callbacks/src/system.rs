@@ -45,7 +45,12 @@ use sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct System {
@@ -67,7 +72,12 @@ pub struct System {
 
 impl Default for System {
     fn default() -> Self {
-        Self { cadence: every(10) | last(), from: None, load: None, gpus: None }
+        Self {
+            cadence: every(10) | last(),
+            from: None,
+            load: None,
+            gpus: None,
+        }
     }
 }
 
@@ -83,7 +93,14 @@ impl Look {
     fn now(host: Host) -> Option<(f64, Self)> {
         let machine = host.busy_share();
         let process = host.cpu_time()?;
-        Some((machine, Self { host, when: Instant::now(), process }))
+        Some((
+            machine,
+            Self {
+                host,
+                when: Instant::now(),
+                process,
+            },
+        ))
     }
 }
 
@@ -109,9 +126,15 @@ impl System {
 
 /// What is known of a GPU, under W&B's names.
 fn log_gpu(at: &StepEnd<'_>, index: usize, gpu: Gpu) {
-    let share = gpu.used.zip(gpu.total).map(|(used, total)| 100.0 * used / total);
-    let values =
-        [("gpu", gpu.busy), ("memoryAllocated", share), ("memoryAllocatedBytes", gpu.used)];
+    let share = gpu
+        .used
+        .zip(gpu.total)
+        .map(|(used, total)| 100.0 * used / total);
+    let values = [
+        ("gpu", gpu.busy),
+        ("memoryAllocated", share),
+        ("memoryAllocatedBytes", gpu.used),
+    ];
     for (name, value) in values {
         if let Some(value) = value {
             at.log(format!("system/gpu.{index}.{name}"), value);
@@ -163,8 +186,14 @@ mod tests {
     #[test]
     fn load_is_counted_between_looks_that_are_far_enough_apart() {
         let began = Instant::now();
-        let look = Host::open().and_then(Look::now).map(|(_, look)| look).expect("a known system");
-        let mut system = System { from: Some(look), ..System::default() };
+        let look = Host::open()
+            .and_then(Look::now)
+            .map(|(_, look)| look)
+            .expect("a known system");
+        let mut system = System {
+            from: Some(look),
+            ..System::default()
+        };
         let (cores, share) = system.load().expect("a first look");
         if began.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL {
             assert!(cores.is_nan() && share.is_nan(), "{cores} and {share}");
@@ -173,7 +202,10 @@ mod tests {
             std::hint::spin_loop();
         }
         let second = system.load().expect("a second look");
-        assert!(second.0 > 0.0 && (0.0..=1.0).contains(&second.1), "{second:?}");
+        assert!(
+            second.0 > 0.0 && (0.0..=1.0).contains(&second.1),
+            "{second:?}"
+        );
         let looked = Instant::now();
         let third = system.load().expect("the second look again");
         if looked.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL {

@@ -38,7 +38,12 @@ use serde_json::Value;
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 #[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(pattern = "owned", default, setter(into), build_fn(error = "ConfigError"))]
+#[builder(
+    pattern = "owned",
+    default,
+    setter(into),
+    build_fn(error = "ConfigError")
+)]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 #[serde(default, deny_unknown_fields)]
 pub struct Throughput {
@@ -67,7 +72,14 @@ pub struct Throughput {
 impl Default for Throughput {
     fn default() -> Self {
         let (every, from) = (Cadence::EVERY_STEP, Mark::default());
-        Self { every, warmup_steps: 1, device_peak: None, peak_flops: None, from, warm_at: 0 }
+        Self {
+            every,
+            warmup_steps: 1,
+            device_peak: None,
+            peak_flops: None,
+            from,
+            warm_at: 0,
+        }
     }
 }
 
@@ -87,10 +99,17 @@ impl Throughput {
 
     fn record(&self, at: &StepEnd<'_>, now: &Mark) {
         let (before, after) = (self.from.timing, now.timing);
-        let seconds = after.step.saturating_sub(before.step).as_secs_f64().max(f64::MIN_POSITIVE);
+        let seconds = after
+            .step
+            .saturating_sub(before.step)
+            .as_secs_f64()
+            .max(f64::MIN_POSITIVE);
         let rate = (now.tokens - self.from.tokens) as f64 / seconds;
         at.log("train/tok_per_sec", rate);
-        at.log("train/step_time", seconds / (now.step - self.from.step) as f64);
+        at.log(
+            "train/step_time",
+            seconds / (now.step - self.from.step) as f64,
+        );
         let waiting = after.data.saturating_sub(before.data).as_secs_f64();
         at.log("train/data_wait", waiting / seconds);
         let peak = self.peak_flops.or(self.device_peak.map(DevicePeak::flops));
@@ -112,7 +131,12 @@ impl Callback for Throughput {
 
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         let peak = self.peak_flops.unwrap_or(1.0);
-        within("peak_flops", peak, f64::MIN_POSITIVE..=f64::MAX, "use a finite number above 0")?;
+        within(
+            "peak_flops",
+            peak,
+            f64::MIN_POSITIVE..=f64::MAX,
+            "use a finite number above 0",
+        )?;
         if self.warmup_steps >= run.plan().steps {
             run.note(format!(
                 "records no rates: `warmup_steps` is {}, and the run takes {}",
@@ -124,20 +148,35 @@ impl Callback for Throughput {
     }
 
     fn keys(&self) -> Vec<String> {
-        let keys = ["tok_per_sec", "step_time", "data_wait", "tokens", "flops", "mfu"];
+        let keys = [
+            "tok_per_sec",
+            "step_time",
+            "data_wait",
+            "tokens",
+            "flops",
+            "mfu",
+        ];
         keys.iter().map(|key| format!("train/{key}")).collect()
     }
 
     fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
         let (step, tokens) = (at.step(), at.clock().tokens);
-        self.from = Mark { step, tokens, timing: Timing::default() };
+        self.from = Mark {
+            step,
+            tokens,
+            timing: Timing::default(),
+        };
         self.warm_at = step.saturating_add(self.warmup_steps); // a resumed run compiles its kernels again
         Ok(())
     }
 
     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
         let tokens = at.clock().tokens;
-        let now = Mark { step: at.step(), tokens, timing: at.timing_total };
+        let now = Mark {
+            step: at.step(),
+            tokens,
+            timing: at.timing_total,
+        };
         let is_due = at.is_due(&self.every);
         if is_due {
             at.log("train/tokens", tokens as f64);

@@ -17,15 +17,29 @@ type Bits = BTreeMap<String, Vec<u8>>;
 /// Weights and optimizer at the end of a run of ten steps.
 fn train(callbacks: Vec<Box<dyn Callback>>) -> (Bits, Bits) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let run =
-        tiny::run_with(0.3, 10).grad_accum_steps(2).clip_grad_norm(0.5).eval(at([4]) | last());
-    let run = run.run_dir(dir.path().join("run")).checkpoint(at([3, 10])).callbacks(callbacks);
-    let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+    let run = tiny::run_with(0.3, 10)
+        .grad_accum_steps(2)
+        .clip_grad_norm(0.5)
+        .eval(at([4]) | last());
+    let run = run
+        .run_dir(dir.path().join("run"))
+        .checkpoint(at([3, 10]))
+        .callbacks(callbacks);
+    let fitted = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     assert_eq!(fitted.problems, []);
     let path = latest_checkpoint(&dir.path().join("run/checkpoints")).expect("the last one");
-    let Checkpoint { model, optimizer, .. } = Checkpoint::read(&path).expect("a whole one");
+    let Checkpoint {
+        model, optimizer, ..
+    } = Checkpoint::read(&path).expect("a whole one");
     let bits = |tensors: bdh::Tensors| -> Bits {
-        tensors.into_iter().map(|(name, data)| (name, data.as_bytes().to_vec())).collect()
+        tensors
+            .into_iter()
+            .map(|(name, data)| (name, data.as_bytes().to_vec()))
+            .collect()
     };
     (bits(model), bits(optimizer))
 }

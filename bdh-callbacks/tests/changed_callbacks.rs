@@ -10,18 +10,28 @@ use std::path::Path;
 use tiny::Tiny;
 
 fn run(dir: &Path, steps: u64) -> tiny::Builder {
-    tiny::run(steps).run_dir(dir).checkpoint(every(2)).resume("auto")
+    tiny::run(steps)
+        .run_dir(dir)
+        .checkpoint(every(2))
+        .resume("auto")
 }
 
 fn fit(run: tiny::Builder) -> (Fitted<Tiny>, Vec<String>) {
-    let trainer = run.allow_changed(["trainer.steps"]).build().expect("what was advised");
+    let trainer = run
+        .allow_changed(["trainer.steps"])
+        .build()
+        .expect("what was advised");
     let notes = trainer.plan().notes.clone();
     (trainer.fit().expect("a fit"), notes)
 }
 
 /// The keys that a refusal advises to allow.
 fn advised(run: tiny::Builder) -> Vec<String> {
-    let error = run.allow_changed(["trainer.steps"]).build().err().expect("it was changed");
+    let error = run
+        .allow_changed(["trainer.steps"])
+        .build()
+        .err()
+        .expect("it was changed");
     assert!(matches!(error, ConfigError::Changed { .. }), "{error}");
     let text = error.to_string();
     let (_, keys) = text.split_once(".allow_changed([").expect("advice");
@@ -37,14 +47,22 @@ fn an_average_that_is_added_begins_anew() {
     let keys = advised(changed());
     assert_eq!(keys, ["callbacks.ema"]);
     let (fitted, notes) = fit(changed().allow_changed(keys));
-    assert_eq!(notes, ["callback `ema` starts anew: the checkpoint has no state of it"]);
-    assert_eq!((fitted.problems, fitted.last.map(|last| last.clock.step)), (vec![], Some(8)));
+    assert_eq!(
+        notes,
+        ["callback `ema` starts anew: the checkpoint has no state of it"]
+    );
+    assert_eq!(
+        (fitted.problems, fitted.last.map(|last| last.clock.step)),
+        (vec![], Some(8))
+    );
 }
 
 #[test]
 fn an_average_that_is_removed_is_dropped_with_its_weights() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    fit(run(dir.path(), 4).callback(Ema::default()).callback(Norms::default()));
+    fit(run(dir.path(), 4)
+        .callback(Ema::default())
+        .callback(Norms::default()));
     let changed = || run(dir.path(), 8).callback(Norms::default());
     let keys = advised(changed());
     let (_, notes) = fit(changed().allow_changed(keys));

@@ -52,9 +52,17 @@ fn train(dir: &Path) {
         .resume("auto")
         .sink(TensorBoard::default())
         .sink(Wandb::from_env().mode(Mode::Offline).project("p"));
-    let end = match run.build().map_err(TrainError::from).and_then(bdh::Trainer::fit) {
+    let end = match run
+        .build()
+        .map_err(TrainError::from)
+        .and_then(bdh::Trainer::fit)
+    {
         Ok(fitted) => {
-            let names: Vec<_> = fitted.problems.iter().map(|problem| &*problem.who).collect();
+            let names: Vec<_> = fitted
+                .problems
+                .iter()
+                .map(|problem| &*problem.who)
+                .collect();
             assert_eq!(fitted.outcome, Outcome::Completed);
             format!("completed {}", names.join(" "))
         }
@@ -68,17 +76,34 @@ fn library(dir: &Path) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/faults.c");
     let library = dir.join("faults.so");
     let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
-    cc.status().is_ok_and(|status| status.success()).then_some(library)
+    cc.args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl");
+    cc.status()
+        .is_ok_and(|status| status.success())
+        .then_some(library)
 }
 
 /// Runs the child where `strike` goes wrong, and gives what it says of its end. It never panics.
 fn run(dir: &Path, library: &Path, strike: Option<Strike>) -> String {
     let mut command = child::command(NAME, dir, &[]);
-    if let Some(Strike { call, errno, first, last }) = strike {
-        command.env("LD_PRELOAD", library).env("BDH_FAULT_DIR", dir.join("run"));
-        command.env("BDH_FAULT_CALL", call).env("BDH_FAULT_ERRNO", errno.to_string());
-        command.env("BDH_FAULT_AT", first.to_string()).env("BDH_FAULT_LAST", last.to_string());
+    if let Some(Strike {
+        call,
+        errno,
+        first,
+        last,
+    }) = strike
+    {
+        command
+            .env("LD_PRELOAD", library)
+            .env("BDH_FAULT_DIR", dir.join("run"));
+        command
+            .env("BDH_FAULT_CALL", call)
+            .env("BDH_FAULT_ERRNO", errno.to_string());
+        command
+            .env("BDH_FAULT_AT", first.to_string())
+            .env("BDH_FAULT_LAST", last.to_string());
         command.env("BDH_FAULT_COUNT", dir.join("count"));
     }
     child::passes(command);
@@ -90,13 +115,18 @@ fn status(dir: &Path) -> (String, Vec<String>) {
     let file: Json = serde_json::from_slice(&file).expect("a whole file");
     let problems = file["problems"].as_array().expect("a list").iter();
     let who = problems.map(|problem| problem["who"].as_str().expect("a name").to_owned());
-    (file["status"].as_str().expect("a status").to_owned(), who.collect())
+    (
+        file["status"].as_str().expect("a status").to_owned(),
+        who.collect(),
+    )
 }
 
 /// The weights of the last checkpoint, after reading all of them.
 fn weights(dir: &Path) -> Vec<u8> {
     let all = list_checkpoints(&dir.join("run/checkpoints"));
-    let all = all.iter().map(|path| Checkpoint::read(path).expect("a whole checkpoint"));
+    let all = all
+        .iter()
+        .map(|path| Checkpoint::read(path).expect("a whole checkpoint"));
     let steps: Vec<_> = all.map(|checkpoint| checkpoint.state.clock.step).collect();
     assert_eq!(steps.first(), Some(&STEPS), "{steps:?}");
     fs::read(dir.join("run/checkpoints/step_00000009/model.safetensors")).expect("the model")
@@ -111,10 +141,16 @@ fn check_left(dir: &Path, end: &str, what: &str) {
     let (status, told) = status(dir);
     if let Some(names) = end.strip_prefix("completed ") {
         let is_noted = names.split(' ').any(|name| name == "run.json");
-        assert!(status == "completed" || is_noted && status == "running", "{what}: {status}");
+        assert!(
+            status == "completed" || is_noted && status == "running",
+            "{what}: {status}"
+        );
         assert!(weights(dir).len() > 100, "{what}: its end is on the disk");
         let has_all = logs::jsonl(dir.join("run").as_path()).len() as u64 == STEPS;
-        assert!(has_all || names.contains("jsonl"), "{what}: records are missing, and {names:?}");
+        assert!(
+            has_all || names.contains("jsonl"),
+            "{what}: records are missing, and {names:?}"
+        );
         if !is_noted {
             assert_eq!(told.join(" "), names, "{what}");
         }
@@ -123,7 +159,10 @@ fn check_left(dir: &Path, end: &str, what: &str) {
         assert!(is_true, "{what}: {status}, {end}");
     }
     assert!(logs::jsonl_is_whole_or_empty(&dir.join("run")), "{what}");
-    let left = fs::read_dir(dir.join("run/checkpoints")).into_iter().flatten().flatten();
+    let left = fs::read_dir(dir.join("run/checkpoints"))
+        .into_iter()
+        .flatten()
+        .flatten();
     for entry in left.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.')) {
         Checkpoint::read(&entry.path()).unwrap_or_else(|error| panic!("{what}: {error:?}"));
     }
@@ -140,7 +179,9 @@ fn whatever_fails_the_end_is_reported_truly_and_the_same_command_completes_the_r
         return train(&dir);
     }
     let scratch = tempfile::tempdir().expect("a temporary directory");
-    let Some(library) = library(scratch.path()) else { return skip("no `cc` compiles a library") };
+    let Some(library) = library(scratch.path()) else {
+        return skip("no `cc` compiles a library");
+    };
     let all = std::env::var_os("BDH_FAULTS").is_some();
     let dir_of = |name: String| {
         let dir = scratch.path().join(name);
@@ -162,7 +203,16 @@ fn whatever_fails_the_end_is_reported_truly_and_the_same_command_completes_the_r
         ("open", ENOSPC, false),
     ] {
         let counted = dir_of(format!("count-{call}-{errno}"));
-        run(&counted, &library, Some(Strike { call, errno, first: 0, last: 0 }));
+        run(
+            &counted,
+            &library,
+            Some(Strike {
+                call,
+                errno,
+                first: 0,
+                last: 0,
+            }),
+        );
         let count = fs::metadata(counted.join("count")).map_or(0, |file| file.len() as usize);
         assert!(count > 3, "{call}: the library sees {count} calls");
         let apart = if all { 1 } else { count.div_ceil(STRIKES) };
@@ -170,7 +220,16 @@ fn whatever_fails_the_end_is_reported_truly_and_the_same_command_completes_the_r
             let last = if lasts { usize::MAX >> 1 } else { first };
             let what = format!("{call} {first} of {count} with error {errno}, lasting: {lasts}");
             let dir = dir_of(format!("{call}-{errno}-{first}"));
-            let end = run(&dir, &library, Some(Strike { call, errno, first, last }));
+            let end = run(
+                &dir,
+                &library,
+                Some(Strike {
+                    call,
+                    errno,
+                    first,
+                    last,
+                }),
+            );
             if [EINTR, SHORT].contains(&errno) {
                 assert_eq!(end, "completed ", "{what}: it is no fault");
             }
@@ -182,12 +241,23 @@ fn whatever_fails_the_end_is_reported_truly_and_the_same_command_completes_the_r
             assert!(is_well, "{what}: the same command again: {again}");
             assert!(weights(&dir) == expected.1, "{what}: the weights");
             let missing = expected.0.len() - logs::jsonl(&dir.join("run")).len();
-            assert!(missing == 0 || end.contains("jsonl"), "{what}: {missing} records are gone");
-            assert_eq!(repair(&logs::wandb_log(&dir.join("run"))).expect("a log").damaged, 0);
+            assert!(
+                missing == 0 || end.contains("jsonl"),
+                "{what}: {missing} records are gone"
+            );
+            assert_eq!(
+                repair(&logs::wandb_log(&dir.join("run")))
+                    .expect("a log")
+                    .damaged,
+                0
+            );
             struck += 1;
             felt += usize::from(end != "completed ");
         }
     }
     assert!(struck >= 7 * STRIKES - 7, "{struck} strikes");
-    assert!(felt >= STRIKES, "{felt} of {struck} runs had anything to report");
+    assert!(
+        felt >= STRIKES,
+        "{felt} of {struck} runs had anything to report"
+    );
 }

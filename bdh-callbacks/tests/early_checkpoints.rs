@@ -15,13 +15,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 fn fit(run: tiny::Builder) {
-    run.build().expect("a valid run").fit().expect("a run that completes");
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir.join("checkpoints")).into_iter().flatten();
+    let entries = std::fs::read_dir(dir.join("checkpoints"))
+        .into_iter()
+        .flatten();
     let names = entries.map(|entry| entry.expect("an entry").file_name());
-    let names: BTreeSet<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    let names: BTreeSet<_> = names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
     names.into_iter().collect()
 }
 
@@ -35,7 +42,10 @@ fn early_checkpoints_come_at_250_500_and_1000_unless_told_otherwise() {
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
-    let run = tiny::run(510).log(every(100)).eval(bdh::never()).run_dir(&dir);
+    let run = tiny::run(510)
+        .log(every(100))
+        .eval(bdh::never())
+        .run_dir(&dir);
     fit(run.callback(EarlyCheckpoints::default()));
     assert_eq!(names(&dir), ["ckpt_early_step_250", "ckpt_early_step_500"]);
 }
@@ -46,9 +56,15 @@ fn early_checkpoints_at_fractions_stay_when_others_are_rotated_away() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let early = EarlyCheckpoints::at([fraction(0.1), fraction(0.25)]);
-    let run = tiny::run(20).checkpoint(every(1)).keep_checkpoints(1_usize).run_dir(&dir);
+    let run = tiny::run(20)
+        .checkpoint(every(1))
+        .keep_checkpoints(1_usize)
+        .run_dir(&dir);
     fit(run.callback(early));
-    assert_eq!(names(&dir), ["ckpt_early_step_2", "ckpt_early_step_5", "step_00000020"]);
+    assert_eq!(
+        names(&dir),
+        ["ckpt_early_step_2", "ckpt_early_step_5", "step_00000020"]
+    );
     let newest = latest_checkpoint(&dir.join("checkpoints")).expect("checkpoints");
     assert!(newest.ends_with("step_00000020"));
 }
@@ -73,18 +89,28 @@ fn an_early_checkpoint_has_model_optimizer_step_and_configuration_and_opens_in_p
 
     let bytes = std::fs::read(path.join("model.safetensors")).expect("the model");
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
-    let shapes: BTreeMap<String, Vec<usize>> =
-        file.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape().to_vec())).collect();
+    let shapes: BTreeMap<String, Vec<usize>> = file
+        .iter()
+        .map(|(name, tensor)| (name.to_owned(), tensor.shape().to_vec()))
+        .collect();
     let expected = [
         ("embed.weight", vec![11, 8]),
         ("head.bias", vec![11]),
         ("head.weight", vec![11, 8]), // out by in, as PyTorch has it
     ];
-    assert_eq!(shapes, expected.map(|(name, shape)| (name.to_owned(), shape)).into());
+    assert_eq!(
+        shapes,
+        expected
+            .map(|(name, shape)| (name.to_owned(), shape))
+            .into()
+    );
 
     let bits = |name: &str| -> Vec<u32> {
         let (floats, _) = file.tensor(name).expect("a tensor").data().as_chunks::<4>();
-        floats.iter().map(|float| u32::from_le_bytes(*float)).collect()
+        floats
+            .iter()
+            .map(|float| u32::from_le_bytes(*float))
+            .collect()
     };
     let model = &seen.all()[0];
     assert_eq!(bits("embed.weight"), model[0]);
@@ -99,13 +125,23 @@ fn an_early_checkpoint_has_model_optimizer_step_and_configuration_and_opens_in_p
             let values = values.map(|value| (value.as_f64().expect("a number") as f32).to_bits());
             assert_eq!(values.collect::<Vec<_>>(), bits(name), "{name}");
         }
-        assert_eq!(read.as_object().map(serde_json::Map::len), Some(shapes.len()));
+        assert_eq!(
+            read.as_object().map(serde_json::Map::len),
+            Some(shapes.len())
+        );
     }
 
     let saved = Checkpoint::read(&path).expect("a whole checkpoint");
-    assert!(saved.optimizer.contains_key("head.weight.momentum.moment_1"));
+    assert!(
+        saved
+            .optimizer
+            .contains_key("head.weight.momentum.moment_1")
+    );
     assert_eq!(saved.state.clock.step, 4);
     assert_eq!(saved.state.config["user"]["depth"], 2);
     assert_eq!(saved.state.config["trainer"]["steps"], 6);
-    assert_eq!(saved.state.config["groups"]["default"]["schedule"]["peak"], 0.01);
+    assert_eq!(
+        saved.state.config["groups"]["default"]["schedule"]["peak"],
+        0.01
+    );
 }

@@ -8,23 +8,34 @@ use serde_json::{Map, Value, json};
 
 /// Trains the tiny model with a callback of these settings; gives the refusal, or what failed.
 fn outcome(name: &str, settings: &Map<String, Value>) -> Result<Vec<Problem>, String> {
-    let entry = registered_callbacks().into_iter().find(|entry| entry.name == name);
+    let entry = registered_callbacks()
+        .into_iter()
+        .find(|entry| entry.name == name);
     let entry = entry.expect("a registered callback");
     let callback =
         (entry.build)(Value::Object(settings.clone())).map_err(|error| error.to_string())?;
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let run =
-        tiny::run(6).grad_accum_steps(2).clip_grad_norm(1.0).eval(every(2)).run_dir(dir.path());
-    let trainer = run.callback(callback).build().map_err(|error| error.to_string())?;
-    trainer.fit().map(|fitted| fitted.problems).map_err(|error| error.to_string())
+    let run = tiny::run(6)
+        .grad_accum_steps(2)
+        .clip_grad_norm(1.0)
+        .eval(every(2))
+        .run_dir(dir.path());
+    let trainer = run
+        .callback(callback)
+        .build()
+        .map_err(|error| error.to_string())?;
+    trainer
+        .fit()
+        .map(|fitted| fitted.problems)
+        .map_err(|error| error.to_string())
 }
 
 /// The values that a number in a configuration may have.
 fn extremes(usual: &Value) -> Vec<Value> {
     match usual {
-        Value::Number(number) if number.is_f64() => {
-            [0.0, 1.0, -1.0, 1e300, 5e-324, -1e300].map(Value::from).into()
-        }
+        Value::Number(number) if number.is_f64() => [0.0, 1.0, -1.0, 1e300, 5e-324, -1e300]
+            .map(Value::from)
+            .into(),
         _ => vec![
             json!(0),
             json!(1),
@@ -45,10 +56,15 @@ fn numbers() -> Vec<(&'static str, String, Value)> {
         ("samples", "top_p", json!(0.5)),
         ("throughput", "peak_flops", json!(1e9)),
     ];
-    let mut all: Vec<_> =
-        optional.into_iter().map(|(name, key, value)| (name, key.to_owned(), value)).collect();
+    let mut all: Vec<_> = optional
+        .into_iter()
+        .map(|(name, key, value)| (name, key.to_owned(), value))
+        .collect();
     for entry in registered_callbacks() {
-        let config = entry.default().map(|callback| callback.config()).unwrap_or_default();
+        let config = entry
+            .default()
+            .map(|callback| callback.config())
+            .unwrap_or_default();
         for (key, value) in config.as_object().into_iter().flatten() {
             if value.is_number() {
                 all.push((entry.name, key.clone(), value.clone()));
@@ -145,7 +161,10 @@ fn a_run_without_end_is_planned() {
         Box::new(bdh_callbacks::Samples::default()),
         Box::new(bdh_callbacks::EarlyCheckpoints::default()),
     ];
-    let trainer = tiny::run(u64::MAX).callbacks(callbacks).build().expect("until it is stopped");
+    let trainer = tiny::run(u64::MAX)
+        .callbacks(callbacks)
+        .build()
+        .expect("until it is stopped");
     assert_eq!(trainer.plan().rows[1].firings, None);
 }
 
@@ -174,12 +193,22 @@ impl bdh::CausalLm for Short {
 
 #[test]
 fn samples_of_a_model_that_sees_less_than_their_context_are_made_from_what_it_sees() {
-    let samples = bdh_callbacks::Samples::builder().prompts(["abcdefgh"]).max_tokens(20).build();
+    let samples = bdh_callbacks::Samples::builder()
+        .prompts(["abcdefgh"])
+        .max_tokens(20)
+        .build();
     let samples = bdh::Attach::or_else(samples.expect("valid settings"), OnError::Abort);
     let task = bdh::NextToken::new(tiny::Rows::of(2), tiny::val()).vocabulary(tiny::Letters);
-    let run =
-        bdh::Trainer::builder(task, Short { inner: tiny::Tiny::new(0.0) }).stop_on_signals(false);
-    let run =
-        run.optimizer(burn::optim::AdamWConfig::new().build(), 0.01).steps(2).callback(samples);
+    let run = bdh::Trainer::builder(
+        task,
+        Short {
+            inner: tiny::Tiny::new(0.0),
+        },
+    )
+    .stop_on_signals(false);
+    let run = run
+        .optimizer(burn::optim::AdamWConfig::new().build(), 0.01)
+        .steps(2)
+        .callback(samples);
     run.build().expect("a valid run").fit().expect("no panic");
 }

@@ -34,11 +34,18 @@ const FAULT: u64 = 7;
 
 /// Checkpoints at steps 3, 6, 9 and 12.
 fn run(dir: &Path) -> tiny::Builder {
-    tiny::run_with(0.2, STEPS).run_dir(dir).checkpoint(every(3)).keep_checkpoints(9).resume("auto")
+    tiny::run_with(0.2, STEPS)
+        .run_dir(dir)
+        .checkpoint(every(3))
+        .keep_checkpoints(9)
+        .resume("auto")
 }
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }
 
 fn undisturbed() -> Vec<Vec<u32>> {
@@ -47,16 +54,28 @@ fn undisturbed() -> Vec<Vec<u32>> {
 
 /// The steps of the checkpoints that are there, each of them read and so checked.
 fn whole_checkpoints(dir: &Path) -> Vec<u64> {
-    let step = |path: PathBuf| Checkpoint::read(&path).expect("a whole one").state.clock.step;
-    let mut steps: Vec<_> =
-        list_checkpoints(&dir.join("checkpoints")).into_iter().map(step).collect();
+    let step = |path: PathBuf| {
+        Checkpoint::read(&path)
+            .expect("a whole one")
+            .state
+            .clock
+            .step
+    };
+    let mut steps: Vec<_> = list_checkpoints(&dir.join("checkpoints"))
+        .into_iter()
+        .map(step)
+        .collect();
     steps.sort_unstable();
     steps
 }
 
 /// Who told of what at which step, in order.
 fn told(fitted: &Fitted<tiny::Tiny>) -> Vec<(&str, u64, &str)> {
-    fitted.problems.iter().map(|p| (&*p.who, p.step, &*p.error)).collect()
+    fitted
+        .problems
+        .iter()
+        .map(|p| (&*p.who, p.step, &*p.error))
+        .collect()
 }
 
 /// Past the capture of the test harness: who skips must say so.
@@ -80,7 +99,8 @@ impl<F: FnOnce() + Send> Callback for Fault<F> {
     }
 
     fn state(&self) -> Json {
-        "x".repeat(if self.step < FAULT { 1 } else { self.state }).into()
+        "x".repeat(if self.step < FAULT { 1 } else { self.state })
+            .into()
     }
 
     fn load_state(&mut self, _: Json) -> HookResult {
@@ -101,16 +121,30 @@ impl<F: FnOnce() + Send> Callback for Fault<F> {
 
 /// Nothing happens; or, with much state, the checkpoints to come are larger than a file may be.
 fn fault(state: usize, happen: impl FnOnce() + Send) -> impl Callback {
-    Fault { happen: Some(happen), state, step: 0 }
+    Fault {
+        happen: Some(happen),
+        state,
+        step: 0,
+    }
 }
 
 /// A run on a disk that has no room for the last two checkpoints.
 fn loses_checkpoints(dir: &Path, fault: impl Callback + 'static) {
     let memory = MemorySink::default();
     let heard = Problems::default();
-    let run = run(dir).callback(fault).sink(memory.clone()).sink(heard.clone());
-    let error = run.build().expect("a valid run").fit().expect_err("its end is on no disk");
-    assert!(matches!(error, TrainError::Unsaved { step: 12, .. }), "{error:?}");
+    let run = run(dir)
+        .callback(fault)
+        .sink(memory.clone())
+        .sink(heard.clone());
+    let error = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect_err("its end is on no disk");
+    assert!(
+        matches!(error, TrainError::Unsaved { step: 12, .. }),
+        "{error:?}"
+    );
     assert_eq!(memory.records().len() as u64, STEPS, "all steps were taken");
     let told = heard.0.lock().expect("no test panics with it");
     for step in [9, 12] {
@@ -124,7 +158,9 @@ fn loses_checkpoints(dir: &Path, fault: impl Callback + 'static) {
         assert!(is_told, "{told:?} has no checkpoint {step}");
     }
     assert_eq!(whole_checkpoints(dir), [3, 6], "older ones stay whole");
-    let left = fs::read_dir(dir.join("checkpoints")).expect("the folder").count();
+    let left = fs::read_dir(dir.join("checkpoints"))
+        .expect("the folder")
+        .count();
     assert_eq!(left, 2, "what was not finished gives its room back");
 }
 
@@ -146,7 +182,10 @@ impl Sink for Problems {
     }
 
     fn problem(&mut self, problem: &Problem) {
-        self.0.lock().expect("no test panics with it").push(problem.clone());
+        self.0
+            .lock()
+            .expect("no test panics with it")
+            .push(problem.clone());
     }
 }
 
@@ -158,7 +197,11 @@ fn goes_on(dir: &Path) {
     assert_eq!(whole_checkpoints(dir), [3, 6, 9, 12]);
     let other = tempfile::tempdir().expect("a temporary directory");
     fit(run(other.path()));
-    assert_eq!(logs::jsonl(dir), logs::jsonl(other.path()), "every record, once");
+    assert_eq!(
+        logs::jsonl(dir),
+        logs::jsonl(other.path()),
+        "every record, once"
+    );
 }
 
 /// Fills the disk that `dir` is on.
@@ -189,15 +232,29 @@ fn a_disk_that_fills_during_a_checkpoint_costs_that_one_and_a_resume_with_room_i
     goes_on(&dir.path().join("run"));
 
     // A disk of 1 MiB that only the child sees.
-    let user = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"];
+    let user = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+    ];
     let small = dir.path().join("small");
     fs::create_dir(&small).expect("a folder");
     let mount = format!("mount -t tmpfs -o size=1m none '{}'", small.display());
     if !child::works(&[&user[..], &[&mount]].concat()) {
-        return skip(NAME, "no small disk can be mounted; the limit of a file's size was tested");
+        return skip(
+            NAME,
+            "no small disk can be mounted; the limit of a file's size was tested",
+        );
     }
     let then = format!(r#"{mount} && exec "$0" "$@""#);
-    child::passes(child::command(NAME, &small, &[&user[..], &[&then]].concat()));
+    child::passes(child::command(
+        NAME,
+        &small,
+        &[&user[..], &[&then]].concat(),
+    ));
 }
 
 #[test]
@@ -205,9 +262,15 @@ fn a_place_where_nothing_can_be_written_is_refused_before_the_first_step() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("file");
     fs::write(&file, "in the way").expect("a file");
-    let error = run(&file.join("run")).build().expect("nothing is written yet").fit().err();
+    let error = run(&file.join("run"))
+        .build()
+        .expect("nothing is written yet")
+        .fit()
+        .err();
     let error = error.expect("a file is no folder");
-    let cause = std::error::Error::source(&error).expect("a cause").to_string();
+    let cause = std::error::Error::source(&error)
+        .expect("a cause")
+        .to_string();
     assert!(cause.contains("file/run` cannot be written"), "{cause}");
 }
 
@@ -220,14 +283,30 @@ fn loses_permission(dir: &Path) {
     };
     let locked = run_dir.join("checkpoints");
     let heard = Problems::default();
-    let run = run(&run_dir).sink(heard.clone()).callback(fault(1, move || {
-        fs::set_permissions(locked, fs::Permissions::from_mode(0o555)).expect("its owner may");
-    }));
-    let error = run.build().expect("a valid run").fit().expect_err("its end is on no disk");
-    assert!(matches!(error, TrainError::Unsaved { step: 12, .. }), "{error:?}");
+    let run = run(&run_dir)
+        .sink(heard.clone())
+        .callback(fault(1, move || {
+            fs::set_permissions(locked, fs::Permissions::from_mode(0o555)).expect("its owner may");
+        }));
+    let error = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect_err("its end is on no disk");
+    assert!(
+        matches!(error, TrainError::Unsaved { step: 12, .. }),
+        "{error:?}"
+    );
     let told = heard.0.lock().expect("no test panics with it");
-    assert!(told.iter().all(|problem| problem.error.contains("os error 13")), "{told:?}");
-    let steps: Vec<_> = told.iter().map(|problem| (&*problem.who, problem.step)).collect();
+    assert!(
+        told.iter()
+            .all(|problem| problem.error.contains("os error 13")),
+        "{told:?}"
+    );
+    let steps: Vec<_> = told
+        .iter()
+        .map(|problem| (&*problem.who, problem.step))
+        .collect();
     assert_eq!(steps, [("checkpoint", 9), ("checkpoint", 12)], "{told:?}");
     assert_eq!(whole_checkpoints(&run_dir), [3, 6]);
     set_mode(0o755);
@@ -255,7 +334,10 @@ fn a_folder_that_becomes_read_only_costs_the_checkpoints_to_come_and_a_resume_is
     }
     match child::command_as_nobody(NAME, dir.path()) {
         Some(child) => child::passes(child),
-        None => skip(NAME, "root may do anything, and cannot become somebody else here"),
+        None => skip(
+            NAME,
+            "root may do anything, and cannot become somebody else here",
+        ),
     }
 }
 
@@ -276,9 +358,14 @@ fn a_second_process_is_refused_while_the_first_one_trains() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("run");
     let second = dir.clone();
-    let fitted = fit(run(&dir)
-        .callback(fault(1, move || child::passes(child::command(NAME, &second, &["env"])))));
-    assert_eq!(told(&fitted), [], "the second one was refused, and the first one noticed nothing");
+    let fitted = fit(run(&dir).callback(fault(1, move || {
+        child::passes(child::command(NAME, &second, &["env"]))
+    })));
+    assert_eq!(
+        told(&fitted),
+        [],
+        "the second one was refused, and the first one noticed nothing"
+    );
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
 }
 
@@ -287,9 +374,17 @@ fn has_no_thread() {
     if thread::Builder::new().spawn(|| ()).is_ok() {
         return skip(NO_THREAD, "a limit of threads does not hold here");
     }
-    let error = bdh::device("cpu").expect_err("no thread computes").to_string();
-    assert!(error.starts_with("the CPU cannot be used, as the system gives no thread"), "{error}");
-    assert!(error.contains("os error 11") && error.contains("`ulimit -u`"), "{error}");
+    let error = bdh::device("cpu")
+        .expect_err("no thread computes")
+        .to_string();
+    assert!(
+        error.starts_with("the CPU cannot be used, as the system gives no thread"),
+        "{error}"
+    );
+    assert!(
+        error.contains("os error 11") && error.contains("`ulimit -u`"),
+        "{error}"
+    );
 }
 
 /// What a child does that has the threads of a run, and none for its checkpoints.
@@ -329,7 +424,15 @@ fn without_a_thread_there_is_a_reason_or_the_checkpoints_are_written_on_the_way(
     for (user, name, limit) in [("65533", "none", 1), ("65532", "few", 4)] {
         let limit = format!(r#"ulimit -u {limit}; exec "$0" "$@""#);
         let ids = [format!("--reuid={user}"), format!("--regid={user}")];
-        let through = ["setpriv", &ids[0], &ids[1], "--clear-groups", "sh", "-c", &limit];
+        let through = [
+            "setpriv",
+            &ids[0],
+            &ids[1],
+            "--clear-groups",
+            "sh",
+            "-c",
+            &limit,
+        ];
         let mut child = child::command(NO_THREAD, &dir.path().join(name), &through);
         child.env("HOME", dir.path()).env("RAYON_NUM_THREADS", "1");
         child::passes(child);
@@ -389,7 +492,11 @@ fn a_sink_that_hangs_for_ever_is_named_and_holds_up_neither_run_nor_checkpoints(
         assert_eq!(fitted.outcome, Outcome::Completed);
         let told = told(&fitted);
         assert_eq!(told.len(), 1, "{place}: {told:?}");
-        assert_eq!((told[0].0, told[0].2), ("hangs", "it did not finish in 300ms"), "{place}");
+        assert_eq!(
+            (told[0].0, told[0].2),
+            ("hangs", "it did not finish in 300ms"),
+            "{place}"
+        );
         assert_eq!(tiny::weights(&fitted.model), undisturbed());
         assert_eq!(whole_checkpoints(dir.path()), [3, 6, 9, 12]);
         assert_eq!(logs::jsonl(dir.path()).len() as u64, STEPS);
@@ -412,7 +519,11 @@ fn a_callback_may_panic_in_any_hook_without_changing_the_run() {
         .callback(tiny::on_eval(|_| panic!("after the eval")))
         .callback(tiny::on_checkpoint(|_| panic!("after a checkpoint")))
         .callback(tiny::on_fit_end(|_| panic!("at the end"))));
-    let told: Vec<_> = fitted.problems.iter().map(|p| (&*p.during, p.step, &*p.error)).collect();
+    let told: Vec<_> = fitted
+        .problems
+        .iter()
+        .map(|p| (&*p.during, p.step, &*p.error))
+        .collect();
     let expected = [
         ("on_fit_start", 0, "it panicked: at the start"),
         ("on_step_start", 1, "it panicked: before the step"),
@@ -443,7 +554,11 @@ impl Source for Spoilt {
         self.2 += 1;
         let batch = self.0.next_batch()?;
         let row = [1, 2, self.1, 3, 4];
-        Ok(if self.2 == FAULT { TokenBatch::from_rows(&[[1; 5], row]) } else { batch })
+        Ok(if self.2 == FAULT {
+            TokenBatch::from_rows(&[[1; 5], row])
+        } else {
+            batch
+        })
     }
 
     fn position(&self) -> Json {
@@ -466,7 +581,11 @@ fn token_ids_out_of_range_end_the_run_with_id_place_and_vocabulary() {
             .steps(STEPS)
             .run_dir(dir.path())
             .checkpoint(every(3));
-        let error = run.build().expect("a valid run").fit().expect_err("an id of nothing");
+        let error = run
+            .build()
+            .expect("a valid run")
+            .fit()
+            .expect_err("an id of nothing");
         let expected = format!(
             "token id {id} (an input, row 1, position 2) is not in the vocabulary, whose ids are 0 to 10; \
              is the text of another tokenizer?"
@@ -482,14 +601,19 @@ fn token_ids_out_of_range_end_the_run_with_id_place_and_vocabulary() {
 #[test]
 fn validation_data_with_ids_out_of_range_is_refused_before_the_run_begins() {
     let bad = TokenBatch::from_rows(&[[1, 2, 3, 11]]);
-    let task = NextToken::new(tiny::Rows::of(1), vec![TokenBatch::from_rows(&[[1; 4]]), bad]);
+    let task = NextToken::new(
+        tiny::Rows::of(1),
+        vec![TokenBatch::from_rows(&[[1; 4]]), bad],
+    );
     let run = tiny::compose(task, tiny::Tiny::new(0.0), STEPS)
         .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01);
     let Some(ConfigError::ValData { batch: 1, source }) = run.build().err() else {
         panic!("it has ids that no model knows")
     };
     assert!(
-        source.to_string().starts_with("token id 11 (a target, row 0, position 2)"),
+        source
+            .to_string()
+            .starts_with("token id 11 (a target, row 0, position 2)"),
         "{source}"
     );
 }
@@ -513,7 +637,12 @@ fn wall_clock(folder: &Path, found: &mut BTreeSet<String>) {
         let is_other = |before: &str| others.iter().any(|other| before.ends_with(other));
         let mut calls = text.match_indices("now()").map(|(at, _)| &text[..at]);
         if calls.any(|before| !is_other(before)) {
-            found.insert(path.file_name().expect("a name").to_string_lossy().into_owned());
+            found.insert(
+                path.file_name()
+                    .expect("a name")
+                    .to_string_lossy()
+                    .into_owned(),
+            );
         }
     }
 }
@@ -523,7 +652,13 @@ fn wall_clock(folder: &Path, found: &mut BTreeSet<String>) {
 fn the_wall_clock_is_read_for_time_stamps_and_names_only() {
     let mut found = BTreeSet::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for name in ["bdh", "bdh-callbacks", "bdh-sweep", "bdh-tensorboard", "bdh-wandb"] {
+    for name in [
+        "bdh",
+        "bdh-callbacks",
+        "bdh-sweep",
+        "bdh-tensorboard",
+        "bdh-wandb",
+    ] {
         wall_clock(&root.join(name).join("src"), &mut found);
     }
     let expected = [
@@ -548,8 +683,9 @@ fn a_wall_clock_that_went_back_before_a_resume_keeps_event_files_in_order() {
         let paths = fs::read_dir(dir.path())
             .expect("a folder")
             .map(|entry| entry.expect("an entry").path());
-        let mut paths: Vec<_> =
-            paths.filter(|path| path.to_string_lossy().contains("/events.out.tfevents.")).collect();
+        let mut paths: Vec<_> = paths
+            .filter(|path| path.to_string_lossy().contains("/events.out.tfevents."))
+            .collect();
         paths.sort();
         paths
     };
@@ -560,7 +696,14 @@ fn a_wall_clock_that_went_back_before_a_resume_keeps_event_files_in_order() {
     let fitted = fit(run(dir.path()).sink(TensorBoard::default()));
     assert_eq!(told(&fitted), []);
     let files = files();
-    assert_eq!((files.len(), &files[0]), (2, &ahead), "readers take them in the order of names");
-    let steps: Vec<_> = logs::events(dir.path()).iter().map(|(step, _)| *step).collect();
+    assert_eq!(
+        (files.len(), &files[0]),
+        (2, &ahead),
+        "readers take them in the order of names"
+    );
+    let steps: Vec<_> = logs::events(dir.path())
+        .iter()
+        .map(|(step, _)| *step)
+        .collect();
     assert_eq!(steps, (1..=STEPS).collect::<Vec<_>>());
 }

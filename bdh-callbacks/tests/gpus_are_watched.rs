@@ -34,15 +34,28 @@ fn records(is_ready: impl Fn() -> bool + Send + 'static) -> MemorySink {
         }
         Ok(())
     });
-    let system = System::builder().cadence(every(1)).build().expect("valid settings");
-    let run = tiny::run(2).sink(memory.clone()).callback(wait).callback(system);
-    let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+    let system = System::builder()
+        .cadence(every(1))
+        .build()
+        .expect("valid settings");
+    let run = tiny::run(2)
+        .sink(memory.clone())
+        .callback(wait)
+        .callback(system);
+    let fitted = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     assert_eq!(fitted.problems, []);
     memory
 }
 
 fn last(memory: &MemorySink, key: &str) -> Option<f64> {
-    memory.series(&format!("system/gpu.{key}")).last().map(|last| last.1)
+    memory
+        .series(&format!("system/gpu.{key}"))
+        .last()
+        .map(|last| last.1)
 }
 
 /// A process whose dynamic linker looks in `dir` first.
@@ -56,7 +69,9 @@ fn passes_with_libraries(name: &str, dir: &Path) {
 fn compile(dir: &Path) -> bool {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/nvml.c");
     let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-o"]).arg(dir.join("libnvidia-ml.so.1")).arg(source);
+    cc.args(["-shared", "-fPIC", "-o"])
+        .arg(dir.join("libnvidia-ml.so.1"))
+        .arg(source);
     cc.status().is_ok_and(|status| status.success())
 }
 
@@ -69,9 +84,16 @@ fn gpus_are_recorded_under_the_names_of_wandb_and_the_library_is_closed_with_the
         assert_eq!(last(&memory, "0.gpu"), Some(37.0));
         assert_eq!(last(&memory, "0.memoryAllocated"), Some(25.0));
         assert_eq!(last(&memory, "0.memoryAllocatedBytes"), Some(1024.0 * mib));
-        assert_eq!(last(&memory, "1.gpu"), None, "a partitioned GPU reports no load");
+        assert_eq!(
+            last(&memory, "1.gpu"),
+            None,
+            "a partitioned GPU reports no load"
+        );
         assert_eq!(last(&memory, "1.memoryAllocated"), Some(12.5));
-        assert!(comes_true(|| closed.exists()), "the library is open after the run");
+        assert!(
+            comes_true(|| closed.exists()),
+            "the library is open after the run"
+        );
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -99,5 +121,8 @@ fn a_library_that_is_none_leaves_the_run_without_gpus() {
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(dir.path().join("libnvidia-ml.so.1"), "no library").expect("a file");
-    passes_with_libraries("a_library_that_is_none_leaves_the_run_without_gpus", dir.path());
+    passes_with_libraries(
+        "a_library_that_is_none_leaves_the_run_without_gpus",
+        dir.path(),
+    );
 }

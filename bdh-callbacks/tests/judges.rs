@@ -13,6 +13,8 @@ fn the_modern_judge_is_there() {
 
 #[test]
 fn the_judge_with_wandb_0_19_is_there() {
-    let Some(judge) = Judge::wandb_0_19() else { return };
+    let Some(judge) = Judge::wandb_0_19() else {
+        return;
+    };
     assert!(judge.bin("wandb").exists());
 }

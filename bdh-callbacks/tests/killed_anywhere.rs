@@ -22,7 +22,10 @@ const STEPS: u64 = 60;
 
 /// How often processes are killed in all.
 fn kills() -> u64 {
-    std::env::var("BDH_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+    std::env::var("BDH_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(12)
 }
 
 /// What every process does, the first and the last: one command for all.
@@ -49,7 +52,9 @@ fn train(dir: &Path) {
         .callback(Checkpoints::default())
         .callback(EarlyCheckpoints::at([5, 30]))
         .build();
-    run.expect("a valid run").fit().expect("a run that completes");
+    run.expect("a valid run")
+        .fit()
+        .expect("a run that completes");
 }
 
 /// Every record, without what depends on the clock on the wall.
@@ -66,7 +71,11 @@ fn records(dir: &Path) -> Vec<Value> {
 /// What the last checkpoint holds, without what depends on the clock on the wall.
 fn end(dir: &Path) -> (Vec<Vec<u8>>, Value) {
     let path = latest_checkpoint(&dir.join("checkpoints")).expect("the last checkpoint");
-    let files = ["model.safetensors", "optimizer.safetensors", "weights_ema.safetensors"];
+    let files = [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "weights_ema.safetensors",
+    ];
     let files = files.map(|name| fs::read(path.join(name)).expect("a file"));
     let state = Checkpoint::read(&path).expect("a whole checkpoint").state;
     let mut state = serde_json::to_value(state).expect("JSON");
@@ -89,12 +98,21 @@ fn forget_time(state: &mut Value) {
 /// Names of the checkpoints, whole ones only.
 fn names(dir: &Path) -> Vec<String> {
     let found = bdh::list_checkpoints(&dir.join("checkpoints")).into_iter();
-    found.map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect()
+    found
+        .map(|path| {
+            path.file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect()
 }
 
 /// A number below `below`, from a sequence that is the same in every run of the test.
 fn random(state: &mut u64, below: u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
     (*state >> 33) % below
 }
 
@@ -108,7 +126,11 @@ fn a_run_killed_at_any_instant_is_the_undisturbed_run() {
     let began = std::time::Instant::now();
     child::passes(child::command(NAME, &undisturbed, &[]));
     let whole = began.elapsed().as_millis() as u64;
-    let expected = (records(&undisturbed), end(&undisturbed), names(&undisturbed));
+    let expected = (
+        records(&undisturbed),
+        end(&undisturbed),
+        names(&undisturbed),
+    );
 
     let (mut seed, mut killed, mut runs, mut early) = (7, 0, 0, 0);
     while killed < kills() {
@@ -129,7 +151,9 @@ fn a_run_killed_at_any_instant_is_the_undisturbed_run() {
             }
         }
         child::passes(child::command(NAME, &dir, &[]));
-        early += (1..99).take_while(|n| dir.with_extension(format!("died-{n}")).exists()).count();
+        early += (1..99)
+            .take_while(|n| dir.with_extension(format!("died-{n}")).exists())
+            .count();
         let what = format!("run {runs}, after {killed} kills");
         let (found, end, names) = (records(&dir), end(&dir), names(&dir));
         for (record, expected) in found.iter().zip(&expected.0) {
@@ -137,7 +161,10 @@ fn a_run_killed_at_any_instant_is_the_undisturbed_run() {
         }
         assert_eq!(found.len(), expected.0.len(), "{what}");
         assert_eq!(end.1, expected.1.1, "{what}");
-        assert!(end.0 == expected.1.0, "{what}: weights, optimizer or average");
+        assert!(
+            end.0 == expected.1.0,
+            "{what}: weights, optimizer or average"
+        );
         assert_eq!(names, expected.2, "{what}");
     }
     eprintln!("{killed} kills in {runs} runs, {early} of them before a first checkpoint");
@@ -149,7 +176,10 @@ fn short(dir: &Path, resumes: bool) -> tiny::Builder {
         thread::sleep(Duration::from_millis(2));
         Ok(())
     });
-    let run = tiny::run_with(0.2, 20).checkpoint(last()).run_dir(dir).callback(paced);
+    let run = tiny::run_with(0.2, 20)
+        .checkpoint(last())
+        .run_dir(dir)
+        .callback(paced);
     if resumes { run.resume("auto") } else { run }
 }
 
@@ -159,7 +189,10 @@ fn a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name() {
     if let Some(dir) = child::dir() {
         // Without `resume` wherever that is possible.
         let run = short(&dir, bdh::holds_run(&dir));
-        run.build().expect("a valid run").fit().expect("a run that completes");
+        run.build()
+            .expect("a valid run")
+            .fit()
+            .expect("a run that completes");
         return;
     }
     let scratch = tempfile::tempdir().expect("a temporary directory");
@@ -167,21 +200,30 @@ fn a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name() {
     for number in 0..20 {
         let dir = scratch.path().join(format!("run-{number}"));
         let mut command = child::command(NAME, &dir, &[]);
-        let mut process =
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a process");
+        let mut process = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a process");
         // Half of them at once after the directory is there, where a run has not noted itself.
         let began = std::time::Instant::now();
         while number % 2 == 0 && !dir.exists() && began.elapsed() < Duration::from_secs(5) {
             std::hint::spin_loop();
         }
-        thread::sleep(Duration::from_micros(random(&mut seed, 2_000) * (1 + 49 * (number % 2))));
+        thread::sleep(Duration::from_micros(
+            random(&mut seed, 2_000) * (1 + 49 * (number % 2)),
+        ));
         process.kill().expect("a signal");
         process.wait().expect("a process that is gone");
         without_a_run += u64::from(dir.exists() && !bdh::holds_run(&dir));
         if number % 4 < 2 {
             child::passes(child::command(NAME, &dir, &[]));
         } else {
-            short(&dir, true).build().expect("a valid run").fit().expect("a run that completes");
+            short(&dir, true)
+                .build()
+                .expect("a valid run")
+                .fit()
+                .expect("a run that completes");
         }
         assert_eq!(records(&dir).len(), 20, "run {number}");
     }
@@ -189,7 +231,10 @@ fn a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the parent reads how its children ended")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the parent reads how its children ended"
+)]
 fn two_resumes_at_once_of_a_run_that_died_early_are_one_run() {
     const NAME: &str = "two_resumes_at_once_of_a_run_that_died_early_are_one_run";
     if let Some(dir) = child::dir() {
@@ -209,7 +254,11 @@ fn two_resumes_at_once_of_a_run_that_died_early_are_one_run() {
         fs::write(dir.join("metrics.jsonl"), "{\"step\": 1}\n").expect("a file");
         let spawn = |_| {
             let mut command = child::command(NAME, &dir, &[]);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process")
+            command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("a process")
         };
         let mut outputs = Vec::new();
         for process in [0, 1, 2].map(spawn) {
@@ -219,9 +268,17 @@ fn two_resumes_at_once_of_a_run_that_died_early_are_one_run() {
             assert!(output.status.success(), "round {round}: {text}");
             outputs.push(text);
         }
-        assert!(outputs.iter().any(|text| text.contains("completed")), "{outputs:?}");
-        let aside = (1..9).filter(|n| dir.with_extension(format!("died-{n}")).exists()).count();
-        assert_eq!(aside, 1, "round {round}: a live directory was moved aside: {outputs:?}");
+        assert!(
+            outputs.iter().any(|text| text.contains("completed")),
+            "{outputs:?}"
+        );
+        let aside = (1..9)
+            .filter(|n| dir.with_extension(format!("died-{n}")).exists())
+            .count();
+        assert_eq!(
+            aside, 1,
+            "round {round}: a live directory was moved aside: {outputs:?}"
+        );
         assert_eq!(records(&dir).len(), 20, "round {round}: {outputs:?}");
     }
 }

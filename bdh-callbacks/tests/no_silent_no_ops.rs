@@ -36,12 +36,18 @@ fn without_val() -> tiny::Builder {
 #[test]
 fn a_misspelt_metric_is_refused_with_those_that_there_are() {
     let stop = EarlyStop::builder().metric("los").build().expect("a name");
-    let best = Checkpoints::builder().metric("los").build().expect("a name");
+    let best = Checkpoints::builder()
+        .metric("los")
+        .build()
+        .expect("a name");
     let callbacks: [(&str, Box<dyn Callback>); 4] = [
         ("early_stop", Box::new(stop)),
         ("checkpoints", Box::new(best)),
         ("artifacts", Box::new(Artifacts::best_by("los"))),
-        ("forecast", Box::new(ForecastEnd::from_runs("none").metric("los"))),
+        (
+            "forecast",
+            Box::new(ForecastEnd::from_runs("none").metric("los")),
+        ),
     ];
     for (name, callback) in callbacks {
         let expected = format!(
@@ -92,7 +98,9 @@ fn the_metrics_of_a_task_that_does_not_name_them_are_those_of_its_first_batch() 
         mute().callback(stop).build().map(|_| ())
     };
     assert!(run("surprise").is_ok());
-    let error = run("loss").expect_err("the task measures something else").to_string();
+    let error = run("loss")
+        .expect_err("the task measures something else")
+        .to_string();
     assert!(
         error.ends_with("there is no metric \"loss\"; an eval of this run has surprise"),
         "{error}"
@@ -102,8 +110,14 @@ fn the_metrics_of_a_task_that_does_not_name_them_are_those_of_its_first_batch() 
 #[test]
 fn a_metric_of_the_average_can_end_a_run_and_choose_the_best() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let stop = EarlyStop::builder().metric("ema_loss").threshold(100.0).build();
-    let best = Checkpoints::builder().metric("ema_loss").build().expect("a name");
+    let stop = EarlyStop::builder()
+        .metric("ema_loss")
+        .threshold(100.0)
+        .build();
+    let best = Checkpoints::builder()
+        .metric("ema_loss")
+        .build()
+        .expect("a name");
     let run = || tiny::run(6).eval(start() | every(2)).run_dir(dir.path());
     let stop = stop.expect("a name");
 
@@ -113,9 +127,17 @@ fn a_metric_of_the_average_can_end_a_run_and_choose_the_best() {
         "{late}"
     );
 
-    let fitted = run().callback(Ema::default()).callback(best).callback(stop).build();
+    let fitted = run()
+        .callback(Ema::default())
+        .callback(best)
+        .callback(stop)
+        .build();
     let fitted = fitted.expect("valid settings").fit().expect("a fit");
-    assert!(fitted.outcome.to_string().contains("val/ema_loss is "), "{}", fitted.outcome);
+    assert!(
+        fitted.outcome.to_string().contains("val/ema_loss is "),
+        "{}",
+        fitted.outcome
+    );
     assert_eq!(fitted.problems, []);
     assert!(dir.path().join("checkpoints/best_ema_loss_step_0").is_dir());
 }
@@ -125,7 +147,10 @@ fn a_metric_of_the_average_can_end_a_run_and_choose_the_best() {
 #[test]
 fn what_callbacks_cannot_do_is_noted_once_in_the_plan() {
     let spikes = Spikes::builder().warmup(10).build().expect("a warm-up");
-    let throughput = Throughput::builder().warmup_steps(10).build().expect("a warm-up");
+    let throughput = Throughput::builder()
+        .warmup_steps(10)
+        .build()
+        .expect("a warm-up");
     let cases: [(&str, Box<dyn Callback>, &str); 7] = [
         (
             "without an eval",
@@ -167,11 +192,18 @@ fn what_callbacks_cannot_do_is_noted_once_in_the_plan() {
         assert_eq!(notes(without_val().callback(callback)), [note], "{what}");
     }
     let checkpoints = notes(without_val().callback(Checkpoints::default()));
-    assert_eq!(checkpoints.len(), 2, "no eval and no directory: {checkpoints:?}");
+    assert_eq!(
+        checkpoints.len(),
+        2,
+        "no eval and no directory: {checkpoints:?}"
+    );
     let patient = notes(tiny::run(10).eval(every(2)).callback(EarlyStop::default()));
     let expected = "`early_stop` cannot run out of patience: it waits for 5 evals without a gain, and this run has 5";
     assert_eq!(patient, [expected]);
-    assert_eq!(notes(tiny::run(12).eval(every(2)).callback(EarlyStop::default())), [""; 0]);
+    assert_eq!(
+        notes(tiny::run(12).eval(every(2)).callback(EarlyStop::default())),
+        [""; 0]
+    );
 }
 
 // ── The trainer's own settings ───────────────────────────────────────────────────────────────────────
@@ -179,7 +211,10 @@ fn what_callbacks_cannot_do_is_noted_once_in_the_plan() {
 #[test]
 fn an_eval_without_data_and_a_warmup_beyond_the_run_are_noted() {
     let eval = notes(without_val().eval(every(5)));
-    assert!(eval[0].starts_with("`eval` is `every 5 steps`, but nothing is evaluated"), "{eval:?}");
+    assert!(
+        eval[0].starts_with("`eval` is `every 5 steps`, but nothing is evaluated"),
+        "{eval:?}"
+    );
     assert_eq!(notes(without_val()), [""; 0], "no eval was asked for");
 
     let run = |warmup| {
@@ -195,10 +230,20 @@ fn an_eval_without_data_and_a_warmup_beyond_the_run_are_noted() {
 fn notes_are_printed_with_the_plan_shown_to_sinks_once_and_kept_in_run_json() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let heard = Seen::new();
-    let run = tiny::run(4).run_dir(dir.path()).sink(tiny::Listener(heard.clone()));
-    let trainer = run.callback(Clipping::default()).build().expect("a valid run");
+    let run = tiny::run(4)
+        .run_dir(dir.path())
+        .sink(tiny::Listener(heard.clone()));
+    let trainer = run
+        .callback(Clipping::default())
+        .build()
+        .expect("a valid run");
     let note = "`clipping` records nothing: gradients are not clipped (`clip_grad_norm`)";
-    assert!(trainer.plan().to_string().ends_with(&format!("\nnote: {note}")));
+    assert!(
+        trainer
+            .plan()
+            .to_string()
+            .ends_with(&format!("\nnote: {note}"))
+    );
     trainer.fit().expect("a fit");
     assert_eq!(heard.all(), [format!("note: {note}")]);
     let file = std::fs::read(dir.path().join("run.json")).expect("a run");
@@ -216,10 +261,18 @@ fn a_run_whose_task_has_no_position_is_not_resumed() {
     let note = "no checkpoint of this run can be resumed: the task does not say where its data stands (`Task::position`)";
     assert_eq!(trainer.plan().notes, [note]);
     trainer.fit().expect("a fit");
-    let error = run().resume("auto").build().err().expect("its data would begin anew").to_string();
+    let error = run()
+        .resume("auto")
+        .build()
+        .err()
+        .expect("its data would begin anew")
+        .to_string();
     let expected = "does not fit this run: it does not say where the training data stood, which would begin anew; let \
                     the task implement `position` and `seek` (any value but null will do where all batches are alike)";
-    assert!(error.starts_with("cannot resume: ") && error.ends_with(expected), "{error}");
+    assert!(
+        error.starts_with("cannot resume: ") && error.ends_with(expected),
+        "{error}"
+    );
 }
 
 #[test]
@@ -227,12 +280,24 @@ fn a_run_whose_source_has_no_position_is_not_resumed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = || {
         let task = NextToken::new(tiny::Lost(tiny::Rows::of(2)), tiny::val());
-        let run = Trainer::builder(task, Tiny::new(0.0)).stop_on_signals(false).steps(4);
-        run.optimizer(AdamWConfig::new().build(), 0.01).run_dir(dir.path()).checkpoint(last())
+        let run = Trainer::builder(task, Tiny::new(0.0))
+            .stop_on_signals(false)
+            .steps(4);
+        run.optimizer(AdamWConfig::new().build(), 0.01)
+            .run_dir(dir.path())
+            .checkpoint(last())
     };
     run().build().expect("a valid run").fit().expect("a fit");
-    let error = run().resume("auto").build().err().expect("its data would begin anew").to_string();
-    assert!(error.contains("it does not say where the training data stood"), "{error}");
+    let error = run()
+        .resume("auto")
+        .build()
+        .err()
+        .expect("its data would begin anew")
+        .to_string();
+    assert!(
+        error.contains("it does not say where the training data stood"),
+        "{error}"
+    );
 }
 
 // ── Callbacks that decide ────────────────────────────────────────────────────────────────────────────
@@ -253,19 +318,41 @@ impl Callback for Promises {
 
 #[test]
 fn a_callback_that_decides_ends_the_run_when_it_fails() {
-    let stop = EarlyStop::builder().metric("promised").build().expect("a name");
-    let run = tiny::run(4).eval(every(2)).callback(Promises).callback(stop);
-    let error = run.build().expect("it is announced").fit().expect_err("it was to decide");
+    let stop = EarlyStop::builder()
+        .metric("promised")
+        .build()
+        .expect("a name");
+    let run = tiny::run(4)
+        .eval(every(2))
+        .callback(Promises)
+        .callback(stop);
+    let error = run
+        .build()
+        .expect("it is announced")
+        .fit()
+        .expect_err("it was to decide");
     assert!(
         matches!(&error, TrainError::Callback { callback, step: 2, .. } if callback == "early_stop")
     );
     let text = error.to_string();
-    assert!(text.contains("there is no metric \"promised\"; the eval has loss"), "{text}");
+    assert!(
+        text.contains("there is no metric \"promised\"; the eval has loss"),
+        "{text}"
+    );
 
-    let stops = Finite::builder().action(OnNonFinite::Stop).build().expect("an action");
-    assert_eq!((stops.on_error(), Finite::default().on_error()), (Abort, Disable));
+    let stops = Finite::builder()
+        .action(OnNonFinite::Stop)
+        .build()
+        .expect("an action");
     assert_eq!(
-        (Checkpoints::default().on_error(), EarlyStop::default().on_error()),
+        (stops.on_error(), Finite::default().on_error()),
+        (Abort, Disable)
+    );
+    assert_eq!(
+        (
+            Checkpoints::default().on_error(),
+            EarlyStop::default().on_error()
+        ),
         (Abort, Abort)
     );
     assert_eq!(on_eval(|_| Ok(())).on_error(), Disable);

@@ -180,13 +180,24 @@ never_panics! {
 #[cfg(target_os = "linux")]
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("Linux has it");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:")).expect("a peak");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmPeak:"))
+        .expect("a peak");
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number")
 }
 
 /// A safetensors file with this header.
 fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
-    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+    [
+        &(header.len() as u64).to_le_bytes(),
+        header.as_bytes(),
+        data,
+    ]
+    .concat()
 }
 
 #[test]
@@ -203,7 +214,12 @@ fn what_a_file_only_claims_to_hold_takes_no_memory() {
     }
     let deep =
         |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
-    for text in [deep("[", "]"), deep("{\"a\":", "}"), deep("(", ")"), deep("callback: [", "]")] {
+    for text in [
+        deep("[", "]"),
+        deep("{\"a\":", "}"),
+        deep("(", ")"),
+        deep("callback: [", "]"),
+    ] {
         let all = [
             parsers::cadence,
             parsers::callbacks_toml,
@@ -225,9 +241,16 @@ fn what_a_file_only_claims_to_hold_takes_no_memory() {
         parsers::tensors(&safetensors(&text, &[]));
     }
     // Each line has ten times what the one before it has.
-    let laughs =
-        (1..12).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(",")));
-    let laughs = format!("a0: &a0 [lol]\n{}callback: *a11\n", laughs.collect::<String>());
+    let laughs = (1..12).map(|n| {
+        format!(
+            "a{n}: &a{n} [{}]\n",
+            vec![format!("*a{}", n - 1); 10].join(",")
+        )
+    });
+    let laughs = format!(
+        "a0: &a0 [lol]\n{}callback: *a11\n",
+        laughs.collect::<String>()
+    );
     parsers::callbacks_yaml(laughs.as_bytes());
     parsers::sweep(laughs.as_bytes());
     let grown = (peak() - before) >> 10;
@@ -258,10 +281,15 @@ fn headers_of_safetensors_that_contradict_themselves_are_refused() {
     for header in headers {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("step_5");
-        parsers::a_checkpoint().write(&path, false).expect("written");
+        parsers::a_checkpoint()
+            .write(&path, false)
+            .expect("written");
         parsers::replace(&path, "model.safetensors", &safetensors(&header, &[9; 4]));
         let error = Checkpoint::read(&path).expect_err(&header).to_string();
-        assert!(error.contains("model.safetensors` is damaged"), "{header}: {error}");
+        assert!(
+            error.contains("model.safetensors` is damaged"),
+            "{header}: {error}"
+        );
     }
 }
 
@@ -274,7 +302,11 @@ fn run(dir: &Path) -> tiny::Builder {
 /// A run of four steps with its checkpoint of step 2 only.
 fn a_run() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    run(dir.path()).build().expect("a valid run").fit().expect("a run that completes");
+    run(dir.path())
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     fs::remove_dir_all(dir.path().join("checkpoints/step_00000004")).expect("a checkpoint");
     dir
 }
@@ -301,7 +333,10 @@ fn a_state_with_absurd_numbers_is_refused_or_gone_on_with_but_never_a_panic() {
         ("/optimizer/*", json!("soon")),
         ("/optimizer/*", json!(-1)),
         ("/optimizer", json!({})),
-        ("/saved_as", json!({ "../../x": true, "/tmp/x": true, "": false, ".": false })),
+        (
+            "/saved_as",
+            json!({ "../../x": true, "/tmp/x": true, "": false, ".": false }),
+        ),
         ("/callbacks", json!({ "nobody": 1 })),
         ("/config", json!(null)),
         ("/record", json!([1, 2])),
@@ -313,12 +348,18 @@ fn a_state_with_absurd_numbers_is_refused_or_gone_on_with_but_never_a_panic() {
             if place == "/optimizer/*" {
                 let counters = state["optimizer"].as_object_mut().expect("AdamW counts");
                 assert!(!counters.is_empty());
-                return counters.values_mut().for_each(|counter| *counter = value.clone());
+                return counters
+                    .values_mut()
+                    .for_each(|counter| *counter = value.clone());
             }
-            *state.pointer_mut(place).unwrap_or_else(|| panic!("no {place}")) = value.clone();
+            *state
+                .pointer_mut(place)
+                .unwrap_or_else(|| panic!("no {place}")) = value.clone();
         });
         if let Ok(trainer) = run(dir.path()).resume("auto").build() {
-            trainer.fit().unwrap_or_else(|error| panic!("{place} {value}: {error}"));
+            trainer
+                .fit()
+                .unwrap_or_else(|error| panic!("{place} {value}: {error}"));
         }
     }
 }
@@ -336,12 +377,21 @@ fn moments_that_are_missing_or_of_another_shape_are_refused_by_name() {
         let dir = a_run();
         let path = dir.path().join("checkpoints/step_00000002");
         let mut checkpoint = Checkpoint::read(&path).expect("whole");
-        let name = checkpoint.optimizer.keys().find(|name| name.starts_with("head.weight"));
+        let name = checkpoint
+            .optimizer
+            .keys()
+            .find(|name| name.starts_with("head.weight"));
         let name = name.expect("a moment").clone();
         change(&mut checkpoint.optimizer, name.clone());
         checkpoint.write(&path, false).expect("written");
-        let refused = run(dir.path()).resume("auto").build().err().expect("another optimizer's");
-        let cause = std::error::Error::source(&refused).expect("a cause").to_string();
+        let refused = run(dir.path())
+            .resume("auto")
+            .build()
+            .err()
+            .expect("another optimizer's");
+        let cause = std::error::Error::source(&refused)
+            .expect("a cause")
+            .to_string();
         assert!(cause.contains("head.weight"), "{cause}");
     }
 }
@@ -376,7 +426,11 @@ fn a_checkpoint_cannot_make_a_sink_read_files_outside_of_the_run_directory() {
         });
     });
     let seen = tiny::Seen::new();
-    let trainer = run(dir.path()).resume("auto").sink(Told(seen.clone())).build().expect("a run");
+    let trainer = run(dir.path())
+        .resume("auto")
+        .sink(Told(seen.clone()))
+        .build()
+        .expect("a run");
     trainer.fit().expect("a run that completes");
     let record = seen.all().remove(0).expect("a record");
     let keys: Vec<_> = record.values.iter().map(|(key, _)| key.as_str()).collect();
@@ -408,7 +462,9 @@ fn files_of_a_run_that_lead_elsewhere_are_neither_followed_nor_cut() {
 
     let error = Jsonl::default().open(&run).expect_err("a link").to_string();
     assert!(error.contains("metrics.jsonl` is a link"), "{error}");
-    TensorBoard::default().open(&run).expect("a file of its own");
+    TensorBoard::default()
+        .open(&run)
+        .expect("a file of its own");
     let absolute = at("elsewhere/wandb/offline-run-1-x").display().to_string();
     for (run_id, folder) in [
         ("x", "../elsewhere/wandb/offline-run-1-x"),
@@ -417,17 +473,24 @@ fn files_of_a_run_that_lead_elsewhere_are_neither_followed_nor_cut() {
         ("/../../../elsewhere/wandb/offline-run-1-x/run-x", "wandb"),
     ] {
         parsers::wandb_pointer(
-            json!({ "run_id": run_id, "folder": folder }).to_string().as_bytes(),
+            json!({ "run_id": run_id, "folder": folder })
+                .to_string()
+                .as_bytes(),
         );
         let pointer = json!({ "run_id": run_id, "folder": folder }).to_string();
         fs::write(at("run/wandb.json"), pointer).expect("a pointer");
-        let mut sink =
-            bdh_callbacks::Wandb::from_env().mode(bdh_callbacks::wandb::Mode::Offline).project("p");
+        let mut sink = bdh_callbacks::Wandb::from_env()
+            .mode(bdh_callbacks::wandb::Mode::Offline)
+            .project("p");
         sink.open(&run).expect("a log of its own");
         drop(sink);
         fs::remove_dir_all(at("run/wandb")).expect("a log of its own");
     }
     for (path, bytes) in &outside {
-        assert!(fs::read(path).expect("a file") == *bytes, "{} has changed", path.display());
+        assert!(
+            fs::read(path).expect("a file") == *bytes,
+            "{} has changed",
+            path.display()
+        );
     }
 }

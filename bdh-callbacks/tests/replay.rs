@@ -16,12 +16,25 @@ use tiny::{Seen, Task, Tiny};
 
 /// What looks at a model and at nothing else.
 fn of_weights() -> Vec<Box<dyn Callback>> {
-    let histograms = Histograms::builder().cadence(every(300) | every(1)).gradients(false);
-    let samples = Samples::builder().cadence(every(4)).prompts(["abc", "d"]).max_tokens(20_usize);
-    let ridges = Ridges::builder().cadence(every(4)).build().expect("valid settings");
+    let histograms = Histograms::builder()
+        .cadence(every(300) | every(1))
+        .gradients(false);
+    let samples = Samples::builder()
+        .cadence(every(4))
+        .prompts(["abc", "d"])
+        .max_tokens(20_usize);
+    let ridges = Ridges::builder()
+        .cadence(every(4))
+        .build()
+        .expect("valid settings");
     vec![
         Box::new(ridges),
-        Box::new(Norms::builder().per_parameter(true).build().expect("valid settings")),
+        Box::new(
+            Norms::builder()
+                .per_parameter(true)
+                .build()
+                .expect("valid settings"),
+        ),
         Box::new(histograms.build().expect("valid settings")),
         Box::new(samples.build().expect("valid settings")),
     ]
@@ -29,11 +42,19 @@ fn of_weights() -> Vec<Box<dyn Callback>> {
 
 /// What looks at gradients or activations.
 fn of_gradients() -> Vec<Box<dyn Callback>> {
-    let histograms = Histograms::builder().cadence(every(1)).weights(false).activations(true);
+    let histograms = Histograms::builder()
+        .cadence(every(1))
+        .weights(false)
+        .activations(true);
     vec![
         Box::new(Norms::per_parameter()),
         Box::new(histograms.build().expect("valid settings")),
-        Box::new(Activations::builder().cadence(every(1)).build().expect("valid settings")),
+        Box::new(
+            Activations::builder()
+                .cadence(every(1))
+                .build()
+                .expect("valid settings"),
+        ),
         Box::new(GradientNoise::default()),
     ]
 }
@@ -51,7 +72,11 @@ fn train(dir: &Path, checkpoint: bdh::Cadence, callbacks: Vec<Box<dyn Callback>>
         .run_dir(dir)
         .sink(memory.clone())
         .callbacks(callbacks);
-    let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+    let fitted = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     assert_eq!(fitted.problems, []);
     memory.records()
 }
@@ -80,18 +105,28 @@ fn steps(records: &[Record]) -> Vec<u64> {
 }
 
 fn find<'r>(record: &'r Record, key: &str) -> Option<&'r Value> {
-    record.values.iter().find(|(known, _)| known == key).map(|(_, value)| value)
+    record
+        .values
+        .iter()
+        .find(|(known, _)| known == key)
+        .map(|(_, value)| value)
 }
 
 /// Whether the run recorded all that the replay did, and the same to the bit.
 fn assert_same(replayed: &Record, run: &[Record], keys: &[&str]) {
     let step = replayed.clock.step;
-    let recorded = run.iter().find(|record| record.clock.step == step).expect("a record");
+    let recorded = run
+        .iter()
+        .find(|record| record.clock.step == step)
+        .expect("a record");
     for (key, value) in &replayed.values {
         assert_eq!(Some(value), find(recorded, key), "{key} of step {step}");
     }
     for key in keys {
-        assert!(find(replayed, key).is_some(), "{key} is missing at step {step}");
+        assert!(
+            find(replayed, key).is_some(),
+            "{key} is missing at step {step}"
+        );
     }
 }
 
@@ -114,9 +149,16 @@ fn weights_evals_and_samples_are_to_the_bit_those_that_the_run_recorded() {
     ];
     for record in &replayed {
         assert_same(record, &run, &keys);
-        assert_eq!(find(record, "train/grad_norm"), None, "there are no gradients");
+        assert_eq!(
+            find(record, "train/grad_norm"),
+            None,
+            "there are no gradients"
+        );
         let clock = run[record.clock.step as usize - 1].clock;
-        assert_eq!((record.clock.tokens, record.clock.samples), (clock.tokens, clock.samples));
+        assert_eq!(
+            (record.clock.tokens, record.clock.samples),
+            (clock.tokens, clock.samples)
+        );
     }
 }
 
@@ -128,18 +170,42 @@ fn gradients_and_activations_are_those_of_the_step_that_the_run_took_next() {
     let replayed = records(replay(&dir).callbacks(of_gradients()).gradients(true));
     // Nobody took the step after the last one; what is logged at 5 of two checkpoints is one record.
     assert_eq!(steps(&replayed), [4, 5, 6, 8, 9, 12, 13]);
-    let gradients =
-        ["train/grad_norm", "gradients/head.weight", "activations/embed", "activations/embed/rms"];
-    for record in replayed.iter().filter(|record| [6, 9].contains(&record.clock.step)) {
+    let gradients = [
+        "train/grad_norm",
+        "gradients/head.weight",
+        "activations/embed",
+        "activations/embed/rms",
+    ];
+    for record in replayed
+        .iter()
+        .filter(|record| [6, 9].contains(&record.clock.step))
+    {
         let without_history = |(key, _): &(String, Value)| !key.starts_with("noise/");
-        let values = record.values.iter().filter(|entry| without_history(entry)).cloned();
-        let record = Record { clock: record.clock, values: values.collect() };
+        let values = record
+            .values
+            .iter()
+            .filter(|entry| without_history(entry))
+            .cloned();
+        let record = Record {
+            clock: record.clock,
+            values: values.collect(),
+        };
         assert_same(&record, &run, &gradients);
     }
     let both = ["train/grad_norm", "train/weight_norm", "noise/scale"];
-    assert!(both.iter().all(|key| find(&replayed[1], key).is_some()), "{:?}", replayed[1]);
-    assert_eq!(replayed[1].scalar("train/weight_norm"), run[4].scalar("train/weight_norm"));
-    assert_eq!(replayed[1].scalar("train/grad_norm"), run[4].scalar("train/grad_norm"));
+    assert!(
+        both.iter().all(|key| find(&replayed[1], key).is_some()),
+        "{:?}",
+        replayed[1]
+    );
+    assert_eq!(
+        replayed[1].scalar("train/weight_norm"),
+        run[4].scalar("train/weight_norm")
+    );
+    assert_eq!(
+        replayed[1].scalar("train/grad_norm"),
+        run[4].scalar("train/grad_norm")
+    );
 }
 
 #[test]
@@ -157,7 +223,11 @@ fn every_callback_acts_on_every_checkpoint_whatever_its_cadence() {
     };
     let rare = note("rare").every(every(300)).named("rare");
     let listed = vec![note("listed").every(every(300))];
-    let replay = replay(&dir).callback(rare).callback(listed).build().expect("a valid replay");
+    let replay = replay(&dir)
+        .callback(rare)
+        .callback(listed)
+        .build()
+        .expect("a valid replay");
     let fitted = replay.run().expect("a replay that completes");
     assert!(fitted.last.is_none() && fitted.problems.is_empty());
     let expected = "rare@0 listed@0 rare@3 listed@3 rare@7 listed@7";
@@ -173,9 +243,15 @@ fn one_checkpoint_of_a_step_is_looked_at_and_single_ones_can_be_given() {
     let early = bdh_callbacks::EarlyCheckpoints::at([2, 4]);
     train(&dir, every(4), vec![Box::new(early)]);
     let norms = || Norms::default();
-    assert_eq!(steps(&records(replay(&dir).callback(norms()))), [2, 4, 8, 12]);
+    assert_eq!(
+        steps(&records(replay(&dir).callback(norms()))),
+        [2, 4, 8, 12]
+    );
     let saved = dir.join("checkpoints");
-    assert_eq!(steps(&records(replay(&saved).callback(norms()))), [2, 4, 8, 12]);
+    assert_eq!(
+        steps(&records(replay(&saved).callback(norms()))),
+        [2, 4, 8, 12]
+    );
     let some = replay(&saved.join("step_00000008")).checkpoints(saved.join("ckpt_early_step_2"));
     assert_eq!(steps(&records(some.callback(norms()))), [2, 8]);
 }
@@ -188,12 +264,23 @@ fn it_writes_a_run_directory_of_its_own_and_nothing_into_the_old_one() {
     let files = |dir: &Path| -> BTreeSet<String> {
         let entries = std::fs::read_dir(dir).expect("a directory");
         let name = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name();
-        entries.map(|entry| name(entry).to_string_lossy().into_owned()).collect()
+        entries
+            .map(|entry| name(entry).to_string_lossy().into_owned())
+            .collect()
     };
-    let before = (files(&dir), std::fs::read(dir.join("metrics.jsonl")).expect("records"));
+    let before = (
+        files(&dir),
+        std::fs::read(dir.join("metrics.jsonl")).expect("records"),
+    );
     let again = dir.with_file_name("again");
     let replayed = records(replay(&dir).callbacks(of_weights()).run_dir(&again));
-    assert_eq!(before, (files(&dir), std::fs::read(dir.join("metrics.jsonl")).expect("records")));
+    assert_eq!(
+        before,
+        (
+            files(&dir),
+            std::fs::read(dir.join("metrics.jsonl")).expect("records")
+        )
+    );
     let expected = ["histograms", "metrics.jsonl", "run.json", "samples"].map(str::to_owned);
     assert_eq!(files(&again), expected.into());
     let lines = std::fs::read_to_string(again.join("metrics.jsonl")).expect("records");
@@ -208,7 +295,13 @@ fn it_writes_a_run_directory_of_its_own_and_nothing_into_the_old_one() {
 
     let onto = replay(&dir).run_dir(&dir).build().expect("a valid replay");
     let error = onto.run().expect_err("the directory is taken");
-    assert!(matches!(error, bdh::TrainError::Config(ConfigError::RunExists { .. })), "{error}");
+    assert!(
+        matches!(
+            error,
+            bdh::TrainError::Config(ConfigError::RunExists { .. })
+        ),
+        "{error}"
+    );
 }
 
 fn refusal(replay: ReplayBuilder<Task>) -> String {
@@ -226,7 +319,10 @@ fn a_callback_that_would_never_be_called_is_refused_by_name() {
     let norms = || tiny::on_fit_start(|_| Ok(()));
     assert_eq!(
         refusal(
-            replay(&dir).callback(norms()).gradients(true).callback(Clipping::recorded(every(1)))
+            replay(&dir)
+                .callback(norms())
+                .gradients(true)
+                .callback(Clipping::recorded(every(1)))
         ),
         "`callback` is clipping, which acts only in before_optimizer_step, which a replay never comes to: it \
          updates and saves nothing"
@@ -252,8 +348,13 @@ fn what_cannot_be_replayed_is_refused_before_anything_is_written() {
     let without = Replay::builder(tiny::task(1), Tiny::new(0.0));
     assert_eq!(refusal(without), "`checkpoints` is required");
     let mute = bdh::NextToken::new(tiny::Rows::of(2), Vec::new());
-    let mute = Replay::builder(mute, Tiny::new(0.0)).checkpoints(&dir).eval(true);
-    assert_eq!(refusal(mute), "`eval` is true, and the task has no validation batches");
+    let mute = Replay::builder(mute, Tiny::new(0.0))
+        .checkpoints(&dir)
+        .eval(true);
+    assert_eq!(
+        refusal(mute),
+        "`eval` is true, and the task has no validation batches"
+    );
 
     let mut other = Tiny::new(0.0);
     other.head.bias = None;
@@ -268,7 +369,10 @@ fn what_cannot_be_replayed_is_refused_before_anything_is_written() {
     let mut bytes = std::fs::read(&model).expect("the model");
     *bytes.last_mut().expect("not empty") ^= 1;
     std::fs::write(&model, bytes).expect("damaged");
-    let second = replay(&dir).callback(Norms::default()).build().expect("the first is whole");
+    let second = replay(&dir)
+        .callback(Norms::default())
+        .build()
+        .expect("the first is whole");
     let error = second.run().expect_err("the second is damaged");
     assert!(matches!(error, bdh::TrainError::Replay(_)), "{error}");
 }
@@ -283,8 +387,15 @@ fn hooks_come_in_the_order_of_a_run_and_requests_change_nothing() {
     let asks = tiny::on_step(move |at| {
         at.stop("enough");
         at.evaluate();
-        at.checkpoint(bdh::CheckpointRequest { name: "again".to_owned(), pinned: true });
-        step.push(format!("on_step@{} of loss {:?}", at.step(), at.read(at.loss)?));
+        at.checkpoint(bdh::CheckpointRequest {
+            name: "again".to_owned(),
+            pinned: true,
+        });
+        step.push(format!(
+            "on_step@{} of loss {:?}",
+            at.step(),
+            at.read(at.loss)?
+        ));
         Ok(())
     });
     let evals = tiny::on_eval(move |at| {
@@ -296,13 +407,23 @@ fn hooks_come_in_the_order_of_a_run_and_requests_change_nothing() {
         Ok(())
     });
     let again = dir.with_file_name("again");
-    records(replay(&dir).eval(true).callback(asks).callback(evals).callback(ends).run_dir(&again));
+    records(
+        replay(&dir)
+            .eval(true)
+            .callback(asks)
+            .callback(evals)
+            .callback(ends)
+            .run_dir(&again),
+    );
     assert!(!again.join("checkpoints").exists());
     let lines = [4, 8, 12].map(|step| {
         let loss = run[step - 1].scalar("train/loss").expect("a loss");
         format!("on_step@{step} of loss {loss:?} on_eval@{step}")
     });
-    assert_eq!(seen.text(), format!("{} on_fit_end@12: completed", lines.join(" ")));
+    assert_eq!(
+        seen.text(),
+        format!("{} on_fit_end@12: completed", lines.join(" "))
+    );
 }
 
 #[test]
@@ -311,7 +432,10 @@ fn nothing_is_fast_that_took_no_time() {
     let (_keep, dir) = scratch();
     train(&dir, every(4), Vec::new());
     let replayed = records(replay(&dir).callback(Throughput::default()));
-    let keys: BTreeSet<_> =
-        replayed.iter().flat_map(|record| &record.values).map(|(key, _)| &**key).collect();
+    let keys: BTreeSet<_> = replayed
+        .iter()
+        .flat_map(|record| &record.values)
+        .map(|(key, _)| &**key)
+        .collect();
     assert_eq!(keys, ["train/flops", "train/tokens"].into());
 }

@@ -15,7 +15,10 @@ const MEASURING: [&str; 4] = ["throughput", "memory", "system", "profile"];
 /// The keys of those.
 fn measured() -> Vec<String> {
     let entries = registered_callbacks().into_iter();
-    entries.filter(|entry| MEASURING.contains(&entry.name)).flat_map(|e| built(e).keys()).collect()
+    entries
+        .filter(|entry| MEASURING.contains(&entry.name))
+        .flat_map(|e| built(e).keys())
+        .collect()
 }
 
 fn check(stops: &[u64], accumulation: usize) {
@@ -70,14 +73,20 @@ fn a_run_that_ends_because_of_nan_ends_on_the_same_step() {
     // At this rate the weights overflow in the second or third step.
     for watch in ["finite", "early_stop"] {
         let run = || {
-            let entries = registered_callbacks().into_iter().filter(|entry| entry.name == watch);
+            let entries = registered_callbacks()
+                .into_iter()
+                .filter(|entry| entry.name == watch);
             let callbacks = entries.map(|entry| {
-                let settings =
-                    if watch == "finite" { json!({ "action": "stop" }) } else { json!({}) };
+                let settings = if watch == "finite" {
+                    json!({ "action": "stop" })
+                } else {
+                    json!({})
+                };
                 (entry.build)(settings).expect("valid settings")
             });
             let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 12);
-            run.optimizer(SgdConfig::new().build(), f64::MAX).callbacks(callbacks)
+            run.optimizer(SgdConfig::new().build(), f64::MAX)
+                .callbacks(callbacks)
         };
         resume_exact([1, 2], &[], run); // what step 2 brought is judged in step 3, which is the last
     }

@@ -75,7 +75,11 @@ fn train(dir: &Path) {
         Some(checkpoint) => run.resume(checkpoint),
         None => run,
     };
-    let fitted = run.build().expect("a valid run").fit().expect("a run that is stopped");
+    let fitted = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that is stopped");
     assert!(matches!(fitted.outcome, Outcome::Stopped(_)) && fitted.problems.is_empty());
 }
 
@@ -87,14 +91,20 @@ fn run_and_kill(dir: &Path, after: Duration) -> u64 {
     let lines = BufReader::new(process.stdout.take().expect("its output")).lines();
     let listener = thread::spawn(move || -> Vec<(Instant, u64)> {
         let step = |line: String| line.rsplit(' ').next().and_then(|word| word.parse().ok());
-        lines.map_while(Result::ok).filter_map(step).map(|step| (Instant::now(), step)).collect()
+        lines
+            .map_while(Result::ok)
+            .filter_map(step)
+            .map(|step| (Instant::now(), step))
+            .collect()
     });
     thread::sleep(after.saturating_sub(began.elapsed()));
     let killed = Instant::now();
     process.kill().expect("a process that was there");
     process.wait().expect("a process that is gone");
     let told = listener.join().expect("what it said");
-    let surely = told.into_iter().filter(|(heard, _)| *heard + MARGIN <= killed);
+    let surely = told
+        .into_iter()
+        .filter(|(heard, _)| *heard + MARGIN <= killed);
     surely.map(|(_, step)| step).max().unwrap_or(0)
 }
 
@@ -137,12 +147,22 @@ fn judge_rows(judge: &Judge, left: &[Left], undisturbed: &[logs::Row]) {
     }
     let found = judge.json("wandb_losses.py", left.iter().map(|left| &left.log));
     let row = |row: &Json| -> Option<logs::Row> {
-        Some((row[0].as_str()?.parse().ok()?, row[1].as_str()?.parse().ok()?))
+        Some((
+            row[0].as_str()?.parse().ok()?,
+            row[1].as_str()?.parse().ok()?,
+        ))
     };
     for (rows, left) in found.as_array().expect("logs").iter().zip(left) {
         let rows = rows.as_array().expect("rows").iter();
-        let rows: Vec<_> = rows.map(|json| row(json).expect("a step and a loss")).collect();
-        assert_rows(&rows, left.handed, undisturbed, "the W&B log, in W&B's eyes,");
+        let rows: Vec<_> = rows
+            .map(|json| row(json).expect("a step and a loss"))
+            .collect();
+        assert_rows(
+            &rows,
+            left.handed,
+            undisturbed,
+            "the W&B log, in W&B's eyes,",
+        );
     }
 }
 
@@ -151,8 +171,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, end: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
 }
@@ -164,7 +186,10 @@ fn what_was_handed_over_250_ms_before_a_kill_is_in_every_file() {
     }
     eprintln!("seed {SEED}");
     let memory = MemorySink::default();
-    let run = tiny::run(8_000).sink(memory.clone()).build().expect("a valid run");
+    let run = tiny::run(8_000)
+        .sink(memory.clone())
+        .build()
+        .expect("a valid run");
     run.fit().expect("a run that completes");
     let undisturbed = memory.series("train/loss");
 
@@ -187,10 +212,18 @@ fn what_was_handed_over_250_ms_before_a_kill_is_in_every_file() {
         run_to_the_end(&dir);
         let whole = logs::jsonl(&dir).len() as u64;
         assert_files(&dir, whole, &undisturbed);
-        left.push(Left { log: logs::wandb_log(&dir), handed: whole });
+        left.push(Left {
+            log: logs::wandb_log(&dir),
+            handed: whole,
+        });
     }
-    assert!(rows > 100, "the machine is too slow to say anything: {rows} rows"); // here it is 5,000
+    assert!(
+        rows > 100,
+        "the machine is too slow to say anything: {rows} rows"
+    ); // here it is 5,000
 
-    let Some(judge) = Judge::wandb_0_19() else { return };
+    let Some(judge) = Judge::wandb_0_19() else {
+        return;
+    };
     judge_rows(&judge, &left, &undisturbed);
 }

@@ -41,7 +41,10 @@ fn run(dir: &Path) -> tiny::Builder {
 }
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }
 
 /// Logs a text, a picture and a histogram, some 3 KB a step, and lets `fault` happen once.
@@ -50,7 +53,14 @@ fn logs_and(fault: impl FnOnce() + Send) -> impl bdh::Callback {
     tiny::on_step(move |at: &StepEnd<'_>| {
         let counts = vec![at.step(); 64];
         let edges = (0..=64).map(|edge| f64::from(edge) / 3.0).collect();
-        at.log("weights", Value::Histogram(Histogram { edges, counts, non_finite: 1 }));
+        at.log(
+            "weights",
+            Value::Histogram(Histogram {
+                edges,
+                counts,
+                non_finite: 1,
+            }),
+        );
         at.log("sample", Value::Text("größe ".repeat(100)));
         at.log("page", Value::Html("<b>bold</b>".to_owned()));
         if at.step() == FAULT + 1
@@ -67,8 +77,15 @@ fn logs_and(fault: impl FnOnce() + Send) -> impl bdh::Callback {
 fn told(fitted: &Fitted<tiny::Tiny>) -> Vec<(&str, &str)> {
     assert_eq!(fitted.outcome, Outcome::Completed);
     let undisturbed = fit(tiny::run(STEPS));
-    assert_eq!(tiny::weights(&fitted.model), tiny::weights(&undisturbed.model));
-    let mut told: Vec<_> = fitted.problems.iter().map(|p| (&*p.who, &*p.error)).collect();
+    assert_eq!(
+        tiny::weights(&fitted.model),
+        tiny::weights(&undisturbed.model)
+    );
+    let mut told: Vec<_> = fitted
+        .problems
+        .iter()
+        .map(|p| (&*p.who, &*p.error))
+        .collect();
     told.sort_unstable();
     told
 }
@@ -88,7 +105,11 @@ fn who<'a>(told: &[(&'a str, &str)]) -> Vec<&'a str> {
 fn assert_rows(rows: &[logs::Row], least: u64, memory: &MemorySink, what: &str) {
     let all = memory.series("train/loss");
     assert_eq!(all.len() as u64, STEPS);
-    assert!(rows.len() as u64 >= least, "{what} has {} rows of {least}", rows.len());
+    assert!(
+        rows.len() as u64 >= least,
+        "{what} has {} rows of {least}",
+        rows.len()
+    );
     assert_eq!(rows, &all[..rows.len().min(all.len())], "{what}"); // a loss is of single precision everywhere
 }
 
@@ -114,7 +135,9 @@ fn skip(test: &str, why: &str) {
 fn all_sinks_work_in_one_run_directory() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let memory = MemorySink::default();
-    let fitted = fit(run(dir.path()).callback(logs_and(|| {})).sink(memory.clone()));
+    let fitted = fit(run(dir.path())
+        .callback(logs_and(|| {}))
+        .sink(memory.clone()));
     assert_eq!(told(&fitted), []);
     assert_files(dir.path(), STEPS, &memory);
 }
@@ -130,7 +153,8 @@ fn runs_out_of_room(dir: &Path, fault: impl FnOnce() + Send + 'static, least: u6
     assert_eq!(lost, ["jsonl", "tensorboard", "wandb"], "{told:?}");
     let missing = format!("to step {STEPS} are missing");
     assert!(
-        told.iter().any(|(who, error)| *who == "jsonl" && error.ends_with(&missing)),
+        told.iter()
+            .any(|(who, error)| *who == "jsonl" && error.ends_with(&missing)),
         "{told:?}"
     );
     let says_so = |error: &str| error.contains("os error 28") || error.contains("os error 27");
@@ -160,16 +184,30 @@ fn a_disk_without_room_ends_every_sink_that_writes_and_nothing_else() {
     child::passes(child::command(NAME, dir.path(), &limit));
 
     // A disk of 2 MiB that only the child sees.
-    let user = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"];
+    let user = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+    ];
     let works = |what: &str| child::works(&[&user[..], &[what]].concat());
     let small = dir.path().join("small");
     fs::create_dir(&small).expect("a folder");
     let mount = format!("mount -t tmpfs -o size=2m none '{}'", small.display());
     if !works(&mount) {
-        return skip(NAME, "no small disk can be mounted; the limit of a file's size was tested");
+        return skip(
+            NAME,
+            "no small disk can be mounted; the limit of a file's size was tested",
+        );
     }
     let then = format!(r#"{mount} && exec "$0" "$@""#);
-    child::passes(child::command(NAME, &small, &[&user[..], &[&then]].concat()));
+    child::passes(child::command(
+        NAME,
+        &small,
+        &[&user[..], &[&then]].concat(),
+    ));
 }
 
 #[test]
@@ -178,9 +216,21 @@ fn a_run_directory_that_is_deleted_ends_the_run_whatever_its_sinks_still_hold() 
     let dir = dir.path().join("run");
     let gone = dir.clone();
     let fault = move || fs::remove_dir_all(gone).expect("a deleted directory");
-    let run = run(&dir).callback(logs_and(fault)).build().expect("a valid run");
+    let run = run(&dir)
+        .callback(logs_and(fault))
+        .build()
+        .expect("a valid run");
     let error = run.fit().expect_err("its records are gone");
-    assert!(matches!(error, TrainError::DirLost { how: DirLoss::Deleted, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            TrainError::DirLost {
+                how: DirLoss::Deleted,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!(!dir.exists(), "nothing was made again");
 }
 
@@ -195,7 +245,10 @@ fn loses_permission(dir: &Path) {
     // Files that are open stay open; W&B makes new ones for texts and pages.
     let told = told(&fitted);
     assert_eq!(who(&told), ["run.json", "wandb"], "{told:?}");
-    assert!(told.iter().all(|(_, error)| error.contains("os error 13")), "{told:?}");
+    assert!(
+        told.iter().all(|(_, error)| error.contains("os error 13")),
+        "{told:?}"
+    );
     assert_rows(&logs::jsonl(dir), STEPS, &memory, "metrics.jsonl");
     assert_files(dir, FAULT, &memory);
 }
@@ -221,7 +274,10 @@ fn a_run_directory_without_permission_ends_the_sink_that_needs_new_files() {
     // Root may do anything. Somebody else may not, if root can become somebody else and the program lets them in.
     match child::command_as_nobody(NAME, dir.path()) {
         Some(child) => child::passes(child),
-        None => skip(NAME, "root may do anything, and cannot become somebody else here"),
+        None => skip(
+            NAME,
+            "root may do anything, and cannot become somebody else here",
+        ),
     }
 }
 
@@ -238,7 +294,11 @@ impl Sink for Panics {
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
-        assert!(record.clock.step <= FAULT, "step {} is too much", record.clock.step);
+        assert!(
+            record.clock.step <= FAULT,
+            "step {} is too much",
+            record.clock.step
+        );
         Ok(())
     }
 }
@@ -247,8 +307,14 @@ impl Sink for Panics {
 fn a_sink_that_panics_takes_no_other_along() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let memory = MemorySink::default();
-    let fitted = fit(run(dir.path()).callback(logs_and(|| {})).sink(Panics).sink(memory.clone()));
-    assert_eq!(told(&fitted), [("panics", "it panicked: step 31 is too much")]);
+    let fitted = fit(run(dir.path())
+        .callback(logs_and(|| {}))
+        .sink(Panics)
+        .sink(memory.clone()));
+    assert_eq!(
+        told(&fitted),
+        [("panics", "it panicked: step 31 is too much")]
+    );
     assert_eq!(fitted.problems[0].step, FAULT + 1);
     assert_files(dir.path(), STEPS, &memory);
 }
@@ -261,7 +327,10 @@ fn wandb_folder(dir: &Path) -> PathBuf {
 #[test]
 fn a_wandb_folder_that_is_deleted_or_spoilt_ends_that_sink_alone() {
     // A folder that was deleted is not made again.
-    for (is_deleted, said) in [(true, ".json`: No such file"), (false, ".json`: Not a directory")] {
+    for (is_deleted, said) in [
+        (true, ".json`: No such file"),
+        (false, ".json`: Not a directory"),
+    ] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
         let path = dir.path().to_owned();
@@ -274,10 +343,15 @@ fn a_wandb_folder_that_is_deleted_or_spoilt_ends_that_sink_alone() {
                 fs::write(folder.join("files"), "in the way").expect("a file");
             }
         };
-        let fitted = fit(run(dir.path()).callback(logs_and(fault)).sink(memory.clone()));
+        let fitted = fit(run(dir.path())
+            .callback(logs_and(fault))
+            .sink(memory.clone()));
         let told = told(&fitted);
         assert_eq!(who(&told), ["wandb"], "{told:?}");
-        assert!(told.iter().any(|(_, error)| error.contains(said)), "{told:?}");
+        assert!(
+            told.iter().any(|(_, error)| error.contains(said)),
+            "{told:?}"
+        );
         assert_rows(&logs::jsonl(dir.path()), STEPS, &memory, "metrics.jsonl");
         assert_rows(&logs::events(dir.path()), STEPS, &memory, "the event file");
         if logs::wandb_log(dir.path()).is_file() {
@@ -290,13 +364,19 @@ fn a_wandb_folder_that_is_deleted_or_spoilt_ends_that_sink_alone() {
 fn files_of_any_name_are_recorded_and_those_that_are_not_there_are_named() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let deep = (0..6).fold(dir.path().to_owned(), |dir, _| dir.join("x".repeat(60)));
-    let odd = [dir.path().join("a name with spaces"), dir.path().join("größe/it's 🦀"), deep];
+    let odd = [
+        dir.path().join("a name with spaces"),
+        dir.path().join("größe/it's 🦀"),
+        deep,
+    ];
     for path in &odd {
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
         fs::write(path, "{}").expect("a file");
     }
     // Tests run in the crate's folder.
-    let there = odd.into_iter().chain([PathBuf::from("Cargo.toml"), PathBuf::from("src/../src")]);
+    let there = odd
+        .into_iter()
+        .chain([PathBuf::from("Cargo.toml"), PathBuf::from("src/../src")]);
     let there: Vec<_> = there.collect();
     let missing = [dir.path().join("missing"), PathBuf::from("y".repeat(300))];
 
@@ -306,7 +386,14 @@ fn files_of_any_name_are_recorded_and_those_that_are_not_there_are_named() {
     let files = tiny::on_step(move |at: &StepEnd<'_>| {
         if let Some(path) = paths.get(at.step() as usize) {
             let (path, kind) = (path.clone(), "model".to_owned());
-            at.log("file", Value::File { path, kind, aliases: vec!["best".to_owned()] });
+            at.log(
+                "file",
+                Value::File {
+                    path,
+                    kind,
+                    aliases: vec!["best".to_owned()],
+                },
+            );
         }
         Ok(())
     });
@@ -314,12 +401,23 @@ fn files_of_any_name_are_recorded_and_those_that_are_not_there_are_named() {
     let fitted = fit(run(&run_dir).callback(files).sink(memory.clone()));
 
     let told = told(&fitted);
-    assert_eq!(names(&told), ["wandb"; 2], "the others only write down where it is: {told:?}");
+    assert_eq!(
+        names(&told),
+        ["wandb"; 2],
+        "the others only write down where it is: {told:?}"
+    );
     for path in &missing {
         let name = path.display().to_string();
-        assert!(told.iter().any(|(_, error)| error.contains(&name)), "{told:?} lacks {name}");
+        assert!(
+            told.iter().any(|(_, error)| error.contains(&name)),
+            "{told:?} lacks {name}"
+        );
     }
     assert_files(&run_dir, STEPS, &memory);
     let artifacts = fs::read_dir(wandb_folder(&run_dir).join("artifacts")).expect("artifacts");
-    assert_eq!(artifacts.count(), there.len() - 1, "of {first}; step 0 has no hook");
+    assert_eq!(
+        artifacts.count(),
+        there.len() - 1,
+        "of {first}; step 0 has no hook"
+    );
 }

@@ -23,7 +23,10 @@ const NAME: &str = "a_long_run_keeps_its_memory_its_open_files_and_its_pace";
 const LOOKS: u64 = 40;
 
 fn steps() -> u64 {
-    std::env::var("BDH_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
+    std::env::var("BDH_SOAK")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20_000)
 }
 
 /// What the process is at some step.
@@ -70,8 +73,16 @@ impl Callback for Watch {
 /// The process's processor time so far. Source: proc_pid_stat(5), fields 14 and 15, in hundredths of a second.
 fn processor_ticks() -> Result<u64, BoxError> {
     let text = fs::read_to_string("/proc/self/stat")?;
-    let fields = text.rsplit_once(')').ok_or("a name in brackets")?.1.split_whitespace();
-    Ok(fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum())
+    let fields = text
+        .rsplit_once(')')
+        .ok_or("a name in brackets")?
+        .1
+        .split_whitespace();
+    Ok(fields
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum())
 }
 
 /// Every callback at its defaults, every sink, checkpoints all along.
@@ -84,8 +95,12 @@ fn train(dir: &Path) {
         };
         (entry.build)(settings).unwrap_or_else(|error| panic!("{}: {error}", entry.name))
     });
-    let watch =
-        Watch { apart: steps() / LOOKS, spent: 0, looks: Vec::new(), file: dir.join("looks.json") };
+    let watch = Watch {
+        apart: steps() / LOOKS,
+        spent: 0,
+        looks: Vec::new(),
+        file: dir.join("looks.json"),
+    };
     let run = tiny::run_with(0.1, steps())
         .clip_grad_norm(0.5)
         .eval(every(500) | last())
@@ -97,7 +112,10 @@ fn train(dir: &Path) {
         .callbacks(callbacks)
         .callback(watch)
         .build();
-    let fitted = run.expect("a valid run").fit().expect("a run that completes");
+    let fitted = run
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     assert_eq!(fitted.problems, []);
 }
 

@@ -9,22 +9,41 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// The callbacks whose states have numbers that a run may make infinite, or NaN.
-const NAMES: [&str; 5] = ["clipping", "early_stop", "finite", "gradient_noise", "spikes"];
+const NAMES: [&str; 5] = [
+    "clipping",
+    "early_stop",
+    "finite",
+    "gradient_noise",
+    "spikes",
+];
 
 fn built(name: &str) -> Box<dyn Callback> {
-    let entry = registered_callbacks().into_iter().find(|entry| entry.name == name);
+    let entry = registered_callbacks()
+        .into_iter()
+        .find(|entry| entry.name == name);
     (entry.expect("a registered name").build)(json!({})).expect("the defaults are valid")
 }
 
 /// The state of each callback after a few steps and an eval.
 fn states() -> Vec<(&'static str, Value)> {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let run = tiny::run(4).grad_accum_steps(2).clip_grad_norm(0.5).run_dir(dir.path());
+    let run = tiny::run(4)
+        .grad_accum_steps(2)
+        .clip_grad_norm(0.5)
+        .run_dir(dir.path());
     let run = run.checkpoint(bdh::last()).callbacks(NAMES.map(built));
-    run.build().expect("a valid run").fit().expect("a run that completes");
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     let path = latest_checkpoint(&dir.path().join("checkpoints")).expect("a checkpoint");
-    let mut saved = Checkpoint::read(&path).expect("a whole checkpoint").state.callbacks;
-    NAMES.map(|name| (name, saved.remove(name).expect("a state"))).into()
+    let mut saved = Checkpoint::read(&path)
+        .expect("a whole checkpoint")
+        .state
+        .callbacks;
+    NAMES
+        .map(|name| (name, saved.remove(name).expect("a state")))
+        .into()
 }
 
 /// Puts the next of `numbers` in the place of each number that is not a count; gives how many there are.
@@ -65,7 +84,10 @@ fn any_numbers_in_a_state_come_back() {
 #[test]
 fn a_state_of_an_older_version_with_null_for_nan_is_read() {
     let old = [
-        ("early_stop", json!({ "seen": { "best": null, "waited": 1 }, "pending": [3, null] })),
+        (
+            "early_stop",
+            json!({ "seen": { "best": null, "waited": 1 }, "pending": [3, null] }),
+        ),
         (
             "finite",
             json!({ "was_bad": true, "pending": { "step": 3, "loss": null, "params": [] } }),
@@ -73,7 +95,9 @@ fn a_state_of_an_older_version_with_null_for_nan_is_read() {
         ("clipping", json!({ "steps": 3, "clipped": 2.0 })),
     ];
     for (name, state) in old {
-        built(name).load_state(state).unwrap_or_else(|error| panic!("{name}: {error}"));
+        built(name)
+            .load_state(state)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 
@@ -84,11 +108,19 @@ fn a_run_whose_best_is_infinite_completes_after_a_resume_as_it_would_have() {
         let state = json!({ "seen": { "best": best, "waited": 4 }, "pending": [1, "Infinity"] });
         stop.load_state(state).expect("its own state");
         let mode: Value = json!({ "metric": "loss", "mode": mode });
-        let entry = registered_callbacks().into_iter().find(|entry| entry.name == "early_stop");
+        let entry = registered_callbacks()
+            .into_iter()
+            .find(|entry| entry.name == "early_stop");
         let mut stop_in_mode = (entry.expect("it").build)(mode).expect("valid settings");
-        stop_in_mode.load_state(stop.state()).expect("its own state");
+        stop_in_mode
+            .load_state(stop.state())
+            .expect("its own state");
         let run = tiny::run(4).callbacks([stop_in_mode]);
-        let fitted = run.build().expect("a valid run").fit().expect("a run that ends well");
+        let fitted = run
+            .build()
+            .expect("a valid run")
+            .fit()
+            .expect("a run that ends well");
         assert_eq!(fitted.outcome, bdh::Outcome::Completed);
     }
 }

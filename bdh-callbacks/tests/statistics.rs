@@ -1,6 +1,9 @@
 //! What the callbacks that measure parameters and activations promise, beside the suite.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
@@ -19,25 +22,40 @@ use bdh_callbacks::{
 use std::path::Path;
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }
 
 fn from_toml(settings: &str) -> Box<dyn Callback> {
     let text = format!("[[callback]]\n{settings}");
-    callbacks_from_toml(&text).expect("a valid configuration").remove(0)
+    callbacks_from_toml(&text)
+        .expect("a valid configuration")
+        .remove(0)
 }
 
 /// What the last record has under a key.
 fn newest(memory: &MemorySink, key: &str) -> Value {
     let values = memory.records().pop().expect("a record").values;
-    values.into_iter().find(|(known, _)| known == key).expect("a recorded key").1
+    values
+        .into_iter()
+        .find(|(known, _)| known == key)
+        .expect("a recorded key")
+        .1
 }
 
 #[test]
 fn a_histogram_counts_the_weights_after_the_update() {
     let memory = MemorySink::default();
-    let histograms = Histograms::builder().cadence(every(1)).build().expect("valid settings");
-    let fitted = fit(tiny::run(2).eval(never()).sink(memory.clone()).callback(histograms));
+    let histograms = Histograms::builder()
+        .cadence(every(1))
+        .build()
+        .expect("valid settings");
+    let fitted = fit(tiny::run(2)
+        .eval(never())
+        .sink(memory.clone())
+        .callback(histograms));
     let embed = &tiny::weights(&fitted.model)[0];
     let embed: Vec<f32> = embed.iter().map(|bits| f32::from_bits(*bits)).collect();
     let expected = Value::Histogram(Histogram::of(&embed, 64));
@@ -57,11 +75,16 @@ fn norms_are_those_of_weights_after_the_update_and_of_gradients_before_clipping(
     assert_eq!(memory.series("train/grad_norm"), memory.series("by_hand"));
 
     let square = |bits: &u32| f64::from(f32::from_bits(*bits)).powi(2);
-    let squares: Vec<f64> =
-        tiny::weights(&fitted.model).iter().map(|values| values.iter().map(square).sum()).collect();
+    let squares: Vec<f64> = tiny::weights(&fitted.model)
+        .iter()
+        .map(|values| values.iter().map(square).sum())
+        .collect();
     let about = |key, expected: f64| {
         let found = memory.series(key)[2].1;
-        assert!((found / expected - 1.0).abs() < 1e-6, "{key} is {found} instead of {expected}");
+        assert!(
+            (found / expected - 1.0).abs() < 1e-6,
+            "{key} is {found} instead of {expected}"
+        );
     };
     about("train/weight_norm", squares.iter().sum::<f64>().sqrt());
     about("norm/weight/embed.weight", squares[0].sqrt());
@@ -79,26 +102,45 @@ fn a_pattern_that_matches_nothing_is_told_and_the_run_goes_on() {
 #[test]
 fn the_norm_of_groups_that_share_no_parameter_add_up_to_the_global_one() {
     let memory = MemorySink::default();
-    let norms = Norms::builder().group("in", "embed*").group("out", ["head*"]).updates(true);
+    let norms = Norms::builder()
+        .group("in", "embed*")
+        .group("out", ["head*"])
+        .updates(true);
     let norms = norms.per_parameter(true).build().expect("valid settings");
     fit(tiny::run(3).sink(memory.clone()).callback(norms));
     let last = |key: &str| memory.series(key)[2].1;
     for key in ["train/weight_norm", "train/grad_norm", "train/update_norm"] {
         let parts = last(&format!("{key}/in")).hypot(last(&format!("{key}/out")));
-        assert!((parts / last(key) - 1.0).abs() < 1e-9, "{key} is {} and {parts}", last(key));
+        assert!(
+            (parts / last(key) - 1.0).abs() < 1e-9,
+            "{key} is {} and {parts}",
+            last(key)
+        );
     }
-    assert_eq!(last("train/update_norm/in"), last("norm/update/embed.weight"));
+    assert_eq!(
+        last("train/update_norm/in"),
+        last("norm/update/embed.weight")
+    );
 }
 
 #[test]
 fn clipped_gradients_are_as_long_as_they_may_be_and_updates_as_the_optimizer_makes_them() {
     let memory = MemorySink::default();
-    let norms = Norms::builder().clipped(true).updates(true).build().expect("valid settings");
+    let norms = Norms::builder()
+        .clipped(true)
+        .updates(true)
+        .build()
+        .expect("valid settings");
     let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 3)
         .optimizer(SgdConfig::new().build(), 0.5);
-    fit(run.clip_grad_norm(1e-3).sink(memory.clone()).callback(norms));
-    for ((_, clipped), (_, update)) in
-        memory.series("train/grad_norm_clipped").iter().zip(memory.series("train/update_norm"))
+    fit(run
+        .clip_grad_norm(1e-3)
+        .sink(memory.clone())
+        .callback(norms));
+    for ((_, clipped), (_, update)) in memory
+        .series("train/grad_norm_clipped")
+        .iter()
+        .zip(memory.series("train/update_norm"))
     {
         assert!((clipped / 1e-3 - 1.0).abs() < 1e-4, "{clipped}");
         assert!((update / 0.5e-3 - 1.0).abs() < 1e-3, "{update}"); // weights of about 0.3 round it
@@ -108,9 +150,14 @@ fn clipped_gradients_are_as_long_as_they_may_be_and_updates_as_the_optimizer_mak
 /// A norm that is exceeded on some of the steps.
 fn medium_norm() -> f64 {
     let memory = MemorySink::default();
-    fit(tiny::run(12).sink(memory.clone()).callback(Norms::default()));
-    let mut norms: Vec<_> =
-        memory.series("train/grad_norm").iter().map(|(_, norm)| *norm).collect();
+    fit(tiny::run(12)
+        .sink(memory.clone())
+        .callback(Norms::default()));
+    let mut norms: Vec<_> = memory
+        .series("train/grad_norm")
+        .iter()
+        .map(|(_, norm)| *norm)
+        .collect();
     norms.sort_by(f64::total_cmp);
     norms[6]
 }
@@ -118,7 +165,10 @@ fn medium_norm() -> f64 {
 /// The shares of clipped steps of a run that reads only when something of them is recorded or saved.
 fn clip_fractions(dir: &Path, from: Option<&Path>) -> Vec<(u64, f64)> {
     let memory = MemorySink::default();
-    let run = tiny::run(12).clip_grad_norm(medium_norm()).log(never()).eval(never());
+    let run = tiny::run(12)
+        .clip_grad_norm(medium_norm())
+        .log(never())
+        .eval(never());
     let run = run.checkpoint(at([6])).run_dir(dir).sink(memory.clone());
     let run = from.into_iter().fold(run, tiny::Builder::resume);
     fit(run.callback(Clipping::recorded(every(4))));
@@ -131,14 +181,26 @@ fn the_clip_fraction_counts_all_steps_since_the_last_record_and_survives_a_resum
     let dir = dir.path().join("run");
     let memory = MemorySink::default();
     let each = Clipping::recorded(every(1));
-    fit(tiny::run(12).clip_grad_norm(medium_norm()).sink(memory.clone()).callback(each));
-    let each: Vec<_> =
-        memory.series("train/clip_fraction").iter().map(|(_, share)| *share).collect();
+    fit(tiny::run(12)
+        .clip_grad_norm(medium_norm())
+        .sink(memory.clone())
+        .callback(each));
+    let each: Vec<_> = memory
+        .series("train/clip_fraction")
+        .iter()
+        .map(|(_, share)| *share)
+        .collect();
     assert!(each.contains(&0.0) && each.contains(&1.0), "{each:?}");
 
     let whole = clip_fractions(&dir, None);
-    let means: Vec<_> = each.chunks(4).map(|four| four.iter().sum::<f64>() / 4.0).collect();
-    assert_eq!(whole.iter().map(|(_, share)| *share).collect::<Vec<_>>(), means);
+    let means: Vec<_> = each
+        .chunks(4)
+        .map(|four| four.iter().sum::<f64>() / 4.0)
+        .collect();
+    assert_eq!(
+        whole.iter().map(|(_, share)| *share).collect::<Vec<_>>(),
+        means
+    );
     let resumed = clip_fractions(&dir, Some(&dir.join("checkpoints/step_00000006")));
     assert_eq!(resumed, whole[1..]);
 }
@@ -170,22 +232,38 @@ fn ratios_are_quotients_and_a_line_for_each_weight_reaches_the_terminal() {
     let (memory, listener) = (MemorySink::default(), Listener(tiny::Seen::new()));
     let by_hand = tiny::after_backward(|at| {
         for (weight, grad) in at.weights.iter().zip(at.gradients.iter()) {
-            at.log(format!("by_hand/{}", weight.name()), grad.std() / weight.std());
+            at.log(
+                format!("by_hand/{}", weight.name()),
+                grad.std() / weight.std(),
+            );
             at.log(format!("norms/{}", weight.name()), weight.l2());
         }
         Ok(())
     });
     let updates = tiny::after_optimizer_step(|at| {
-        let norms = at.updates.iter().map(|update| (update.name().to_owned(), update.l2()));
+        let norms = at
+            .updates
+            .iter()
+            .map(|update| (update.name().to_owned(), update.l2()));
         Ok(norms.for_each(|(name, norm)| at.log(format!("updates/{name}"), norm)))
     });
     let ratios = Ratios::builder().cadence(at([2])).l2(true).updates(true);
-    let run = tiny::run(3).eval(never()).sink(memory.clone()).sink(listener.clone());
+    let run = tiny::run(3)
+        .eval(never())
+        .sink(memory.clone())
+        .sink(listener.clone());
     let run = run.callback(by_hand).callback(updates);
     let fitted = fit(run.callback(ratios.build().expect("valid settings")));
     assert_eq!(fitted.overhead.reads, 3);
 
-    let second = |key: &str| memory.series(key).iter().find(|(step, _)| *step == 2).expect(key).1;
+    let second = |key: &str| {
+        memory
+            .series(key)
+            .iter()
+            .find(|(step, _)| *step == 2)
+            .expect(key)
+            .1
+    };
     for name in ["embed.weight", "head.weight"] {
         let by_hand = second(&format!("by_hand/{name}"));
         assert_eq!(second(&format!("ratio/grad_std/{name}")), by_hand);
@@ -194,9 +272,20 @@ fn ratios_are_quotients_and_a_line_for_each_weight_reaches_the_terminal() {
     }
     let lines = listener.0.all();
     assert_eq!(lines.len(), 2);
-    assert!(lines[0].starts_with("weight embed.weight: mean "), "{lines:?}");
-    let ratio: f64 = lines[0].rsplit_once(' ').expect("words").1.parse().expect("a number");
-    assert!((ratio / second("ratio/grad_std/embed.weight") - 1.0).abs() < 1e-4, "{lines:?}");
+    assert!(
+        lines[0].starts_with("weight embed.weight: mean "),
+        "{lines:?}"
+    );
+    let ratio: f64 = lines[0]
+        .rsplit_once(' ')
+        .expect("words")
+        .1
+        .parse()
+        .expect("a number");
+    assert!(
+        (ratio / second("ratio/grad_std/embed.weight") - 1.0).abs() < 1e-4,
+        "{lines:?}"
+    );
 }
 
 /// Shows the same two tokens of four units on each step, and learns one number.
@@ -216,7 +305,10 @@ impl Task for Shows {
     }
 
     fn size(&self, (): &()) -> BatchSize {
-        BatchSize { samples: 1, tokens: 2 }
+        BatchSize {
+            samples: 1,
+            tokens: 2,
+        }
     }
 
     fn loss(&self, model: &Number, (): &(), probe: &Probe<'_>) -> Tensor<1> {
@@ -229,10 +321,15 @@ impl Task for Shows {
 /// Mean, standard deviation, RMS, share of zeros, and share of dead units.
 fn activations(values: [f32; 8]) -> Vec<f64> {
     let memory = MemorySink::default();
-    let model = Number { number: Param::from_tensor(Tensor::ones([1], &tiny::device())) };
+    let model = Number {
+        number: Param::from_tensor(Tensor::ones([1], &tiny::device())),
+    };
     let run = Trainer::builder(Shows(values), model).optimizer(SgdConfig::new().build(), 0.1);
     let run = run.steps(1).stop_on_signals(false).sink(memory.clone());
-    let run = run.callback(Activations::default()).build().expect("a valid run");
+    let run = run
+        .callback(Activations::default())
+        .build()
+        .expect("a valid run");
     assert_eq!(run.fit().expect("a run that completes").overhead.reads, 1);
     let value = |what: &str| memory.series(&format!("activations/h.0.mlp/{what}"))[0].1;
     ["mean", "std", "rms", "zeros", "dead"].map(value).to_vec()
@@ -241,14 +338,20 @@ fn activations(values: [f32; 8]) -> Vec<f64> {
 #[test]
 fn a_unit_is_dead_if_every_token_has_zero_there() {
     let half = activations([0.0, 1.0, 0.0, 2.0, 0.0, 0.0, 0.0, -3.0]);
-    assert_eq!(half, [0.0, f64::from(2.0_f32).sqrt(), 1.75_f64.sqrt(), 0.625, 0.5]);
+    assert_eq!(
+        half,
+        [0.0, f64::from(2.0_f32).sqrt(), 1.75_f64.sqrt(), 0.625, 0.5]
+    );
     assert_eq!(activations([0.0; 8]), [0.0, 0.0, 0.0, 1.0, 1.0]);
 }
 
 #[test]
 fn activations_that_are_not_numbers_are_neither_zero_nor_dead() {
     let broken = activations([f32::NAN, 0.0, 0.0, 1.0, 0.0, 0.0, f32::INFINITY, 1.0]);
-    assert!(broken[..3].iter().all(|value| !value.is_finite()), "{broken:?}");
+    assert!(
+        broken[..3].iter().all(|value| !value.is_finite()),
+        "{broken:?}"
+    );
     assert_eq!(broken[3..], [0.5, 0.25]);
 }
 
@@ -257,20 +360,31 @@ fn pictures_reach_the_sinks_in_the_record_of_their_step_and_are_whole_when_the_r
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let memory = MemorySink::default();
-    let overlay = Overlay::builder().cadence(at([2]) | last()).build().expect("valid settings");
-    let run = tiny::run(3).eval(never()).run_dir(&dir).sink(memory.clone());
+    let overlay = Overlay::builder()
+        .cadence(at([2]) | last())
+        .build()
+        .expect("valid settings");
+    let run = tiny::run(3)
+        .eval(never())
+        .run_dir(&dir)
+        .sink(memory.clone());
     let fitted = fit(run.callback(overlay));
     assert_eq!((fitted.overhead.reads, fitted.problems), (3, vec![]));
     for (record, step) in memory.records()[1..].iter().zip([2, 3]) {
         for kind in ["weights", "gradients"] {
             let key = format!("histograms/{kind}");
-            let (_, logged) =
-                record.values.iter().find(|(known, _)| *known == key).expect("a picture");
+            let (_, logged) = record
+                .values
+                .iter()
+                .find(|(known, _)| *known == key)
+                .expect("a picture");
             let file = std::fs::read(dir.join(format!("histograms/{kind}_{step}.png")));
             assert_eq!(*logged, Value::Image(file.expect("a file")));
         }
     }
-    let files = std::fs::read_dir(dir.join("histograms")).expect("a folder").count();
+    let files = std::fs::read_dir(dir.join("histograms"))
+        .expect("a folder")
+        .count();
     assert_eq!(files, 4, "nothing partial is left");
 }
 
@@ -279,14 +393,26 @@ fn pictures_of_two_in_one_run_are_in_folders_of_their_own() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let of = |params: &str| {
-        let overlay = Overlay::builder().cadence(last()).params(ParamFilter::from(params)).build();
-        let ridges = Ridges::builder().cadence(last()).params(ParamFilter::from(params)).build();
-        (overlay.expect("valid settings"), ridges.expect("valid settings"))
+        let overlay = Overlay::builder()
+            .cadence(last())
+            .params(ParamFilter::from(params))
+            .build();
+        let ridges = Ridges::builder()
+            .cadence(last())
+            .params(ParamFilter::from(params))
+            .build();
+        (
+            overlay.expect("valid settings"),
+            ridges.expect("valid settings"),
+        )
     };
     let ((overlay, ridges), (other_overlay, other_ridges)) = (of("embed*"), of("head.weight"));
     let run = tiny::run(2).run_dir(&dir).sink(MemorySink::default());
     let run = run.callback(overlay).callback(other_overlay.prefix("head"));
-    let run = run.callback(ridges).callback(other_ridges.prefix("head")).build();
+    let run = run
+        .callback(ridges)
+        .callback(other_ridges.prefix("head"))
+        .build();
     let run = run.expect("each has keys and files of its own");
     let announced = run.plan().files.clone();
     assert_eq!(run.fit().expect("a run that completes").problems, []);
@@ -297,7 +423,10 @@ fn pictures_of_two_in_one_run_are_in_folders_of_their_own() {
         assert!(dir.join("histograms/head").join(file).is_file(), "{file}");
     }
     for file in ["histograms/weights_2.png", "histograms/head/weights_2.png"] {
-        assert!(announced.iter().any(|announced| announced == file), "{announced:?}");
+        assert!(
+            announced.iter().any(|announced| announced == file),
+            "{announced:?}"
+        );
     }
     let read = |file: &str| std::fs::read(dir.join("histograms").join(file)).expect("a picture");
     assert_ne!(read("weights_2.png"), read("head/weights_2.png"));
@@ -311,9 +440,16 @@ fn a_picture_that_cannot_be_written_is_told_once_and_the_run_goes_on() {
         let dir = at.run_dir().expect("a run directory");
         Ok(std::fs::write(dir.join("histograms"), "in the way")?)
     });
-    let run = tiny::run(2).run_dir(&dir).sink(MemorySink::default()).callback(blocks);
+    let run = tiny::run(2)
+        .run_dir(&dir)
+        .sink(MemorySink::default())
+        .callback(blocks);
     let fitted = fit(run.callback(Overlay::default()));
-    let told: Vec<_> = fitted.problems.iter().map(|problem| problem.who.as_str()).collect();
+    let told: Vec<_> = fitted
+        .problems
+        .iter()
+        .map(|problem| problem.who.as_str())
+        .collect();
     assert_eq!(told.len(), 2, "{told:?}");
     assert!(told.contains(&"histograms/weights") && told.contains(&"histograms/gradients"));
 }
@@ -321,12 +457,23 @@ fn a_picture_that_cannot_be_written_is_told_once_and_the_run_goes_on() {
 #[test]
 fn a_resumed_run_draws_the_ridges_that_it_would_have_drawn() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let ridges = || Ridges::builder().cadence(every(2)).build().expect("valid settings");
+    let ridges = || {
+        Ridges::builder()
+            .cadence(every(2))
+            .build()
+            .expect("valid settings")
+    };
     let run = |name: &str| {
-        tiny::run(12).checkpoint(every(5)).run_dir(dir.path().join(name)).callback(ridges())
+        tiny::run(12)
+            .checkpoint(every(5))
+            .run_dir(dir.path().join(name))
+            .callback(ridges())
     };
     let picture = |name: &str| {
-        let path = dir.path().join(name).join("histograms/ridge_embed.weight.png");
+        let path = dir
+            .path()
+            .join(name)
+            .join("histograms/ridge_embed.weight.png");
         std::fs::read(path).expect("a picture")
     };
     fit(run("whole"));
@@ -334,6 +481,11 @@ fn a_resumed_run_draws_the_ridges_that_it_would_have_drawn() {
     let drawn = picture("resumed");
     fit(run("resumed").resume(dir.path().join("resumed/checkpoints/step_00000005")));
     assert!(picture("whole") == drawn && picture("resumed") == drawn);
-    fit(tiny::run(12).run_dir(dir.path().join("half")).callback(ridges().every(at([2, 12]))));
-    assert!(picture("half") != drawn, "the curves between would not be missed");
+    fit(tiny::run(12)
+        .run_dir(dir.path().join("half"))
+        .callback(ridges().every(at([2, 12]))));
+    assert!(
+        picture("half") != drawn,
+        "the curves between would not be missed"
+    );
 }

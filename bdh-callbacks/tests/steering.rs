@@ -13,7 +13,10 @@ use std::path::Path;
 use tiny::{Listener, Seen};
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that ends well")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that ends well")
 }
 
 /// A run whose second update blows the weights up: the loss is NaN from step 3 on.
@@ -32,12 +35,18 @@ fn stopped(fitted: &Fitted<tiny::Tiny>) -> (u64, &str, &str) {
 
 #[test]
 fn early_stop_ends_a_run_that_gets_no_better() {
-    let patient =
-        EarlyStop::builder().patience(2_u32).min_delta(1e9).build().expect("valid settings");
+    let patient = EarlyStop::builder()
+        .patience(2_u32)
+        .min_delta(1e9)
+        .build()
+        .expect("valid settings");
     let fitted = fit(tiny::run(20).eval(every(3)).callback(patient));
     let (step, by, why) = stopped(&fitted);
     assert_eq!((step, by), (9, "early_stop")); // the first eval is the best, the next two are waited for
-    assert!(why.starts_with("val/loss did not get better than "), "{why}");
+    assert!(
+        why.starts_with("val/loss did not get better than "),
+        "{why}"
+    );
 }
 
 #[test]
@@ -45,8 +54,12 @@ fn early_stop_sees_a_training_loss_that_is_nan_one_step_late() {
     let memory = MemorySink::default();
     let run = diverging().eval(bdh::never()).sink(memory.clone());
     let fitted = fit(run.callback(EarlyStop::default()));
-    let first =
-        memory.series("train/loss").iter().find(|(_, loss)| loss.is_nan()).expect("a NaN").0;
+    let first = memory
+        .series("train/loss")
+        .iter()
+        .find(|(_, loss)| loss.is_nan())
+        .expect("a NaN")
+        .0;
     let why = format!("train/loss was NaN at step {first}");
     assert_eq!(stopped(&fitted), (first + 1, "early_stop", why.as_str()));
     assert_eq!(fitted.overhead.rows[0].reads, 0);
@@ -73,13 +86,25 @@ fn early_stop_goes_on_counting_after_a_resume() {
 #[test]
 fn finite_names_the_parameters_and_stops_one_step_late_without_a_read() {
     let memory = MemorySink::default();
-    let strict = Finite::builder().action(OnNonFinite::Stop).build().expect("valid settings");
-    let fitted = fit(diverging().eval(bdh::never()).sink(memory.clone()).callback(strict));
+    let strict = Finite::builder()
+        .action(OnNonFinite::Stop)
+        .build()
+        .expect("valid settings");
+    let fitted = fit(diverging()
+        .eval(bdh::never())
+        .sink(memory.clone())
+        .callback(strict));
     let counts = memory.series("finite/grad");
-    let (first, count) = *counts.iter().find(|(_, count)| *count > 0.0).expect("a bad step");
+    let (first, count) = *counts
+        .iter()
+        .find(|(_, count)| *count > 0.0)
+        .expect("a bad step");
     let (step, by, why) = stopped(&fitted);
     assert_eq!((step, by), (first + 1, "finite"));
-    assert!(why.starts_with(&format!("gradients of step {first} are not finite: `")), "{why}");
+    assert!(
+        why.starts_with(&format!("gradients of step {first} are not finite: `")),
+        "{why}"
+    );
     assert!(why.contains("`head.weight`") && count >= 1.0, "{why}");
     assert_eq!(fitted.overhead.rows[0].reads, 0);
     assert_eq!(memory.series("finite/loss")[0], (1, 0.0));
@@ -88,10 +113,16 @@ fn finite_names_the_parameters_and_stops_one_step_late_without_a_read() {
 #[test]
 fn finite_reports_once_when_it_begins() {
     let heard = Seen::new();
-    let fitted = fit(diverging().sink(Listener(heard.clone())).callback(Finite::default()));
+    let fitted = fit(diverging()
+        .sink(Listener(heard.clone()))
+        .callback(Finite::default()));
     assert_eq!(fitted.outcome, Outcome::Completed);
     assert_eq!(heard.all().len(), 1, "{:?}", heard.all());
-    assert!(heard.all()[0].contains("are not finite: `embed.weight`"), "{:?}", heard.all());
+    assert!(
+        heard.all()[0].contains("are not finite: `embed.weight`"),
+        "{:?}",
+        heard.all()
+    );
 }
 
 /// Puts NaN into the gradients of some steps.
@@ -118,22 +149,42 @@ impl Intervention for Poison {
 fn updates_with_gradients_that_are_not_finite_are_skipped_and_others_are_not_touched() {
     let memory = MemorySink::default();
     let run = |steps: &[u64]| tiny::run(6).intervention(Poison(steps.to_vec()));
-    let fitted = fit(run(&[2, 3]).intervention(SkipNonFinite::at_most(2)).sink(memory.clone()));
-    let skipped: Vec<_> = memory.series("train/skipped").iter().map(|(step, _)| *step).collect();
+    let fitted = fit(run(&[2, 3])
+        .intervention(SkipNonFinite::at_most(2))
+        .sink(memory.clone()));
+    let skipped: Vec<_> = memory
+        .series("train/skipped")
+        .iter()
+        .map(|(step, _)| *step)
+        .collect();
     assert_eq!(skipped, [2, 3]);
-    assert!(memory.series("train/loss").iter().all(|(_, loss)| loss.is_finite()));
+    assert!(
+        memory
+            .series("train/loss")
+            .iter()
+            .all(|(_, loss)| loss.is_finite())
+    );
     assert_eq!(fitted.outcome, Outcome::Completed);
     let untouched = fit(run(&[]).intervention(SkipNonFinite::default()));
-    assert_eq!(tiny::weights(&untouched.model), tiny::weights(&fit(tiny::run(6)).model));
+    assert_eq!(
+        tiny::weights(&untouched.model),
+        tiny::weights(&fit(tiny::run(6)).model)
+    );
 }
 
 #[test]
 fn skipping_gives_up_after_so_many_steps_in_a_row() {
     let run = tiny::run(9).intervention(Poison(vec![2, 4, 5, 6, 7]));
-    let error = run.intervention(SkipNonFinite::at_most(2)).build().expect("a valid run").fit();
+    let error = run
+        .intervention(SkipNonFinite::at_most(2))
+        .build()
+        .expect("a valid run")
+        .fit();
     let error = error.expect_err("too many");
     assert!(format!("{error}").contains("step 6"), "{error}");
-    let cause = std::error::Error::source(&error).expect("a cause").to_string();
+    let cause = std::error::Error::source(&error)
+        .expect("a cause")
+        .to_string();
     assert_eq!(cause, "gradients of 3 steps in a row were not finite");
 }
 
@@ -151,14 +202,22 @@ fn the_best_checkpoints_stay_and_the_others_go() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let memory = MemorySink::default();
-    let two = Checkpoints::builder().keep(2_usize).build().expect("valid settings");
-    let run = tiny::run(9).eval(every(1)).checkpoint(every(2)).keep_checkpoints(1_usize);
+    let two = Checkpoints::builder()
+        .keep(2_usize)
+        .build()
+        .expect("valid settings");
+    let run = tiny::run(9)
+        .eval(every(1))
+        .checkpoint(every(2))
+        .keep_checkpoints(1_usize);
     let fitted = fit(run.run_dir(&dir).sink(memory.clone()).callback(two));
     assert_eq!(fitted.problems, []);
     let mut losses = memory.series("val/loss");
     losses.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let mut expected: Vec<_> =
-        losses[..2].iter().map(|(step, _)| format!("best_loss_step_{step}")).collect();
+    let mut expected: Vec<_> = losses[..2]
+        .iter()
+        .map(|(step, _)| format!("best_loss_step_{step}"))
+        .collect();
     expected.sort();
     assert_eq!(best(&dir), expected);
 }
@@ -168,7 +227,10 @@ fn a_resumed_run_knows_the_best_that_are_still_there() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let run = || {
-        let run = tiny::run(9).eval(every(1)).checkpoint(at([4])).run_dir(&dir);
+        let run = tiny::run(9)
+            .eval(every(1))
+            .checkpoint(at([4]))
+            .run_dir(&dir);
         run.callback(Checkpoints::default())
     };
     fit(run());
@@ -195,13 +257,25 @@ fn spikes(memory: &MemorySink) -> Vec<(u64, Vec<String>)> {
 #[test]
 fn a_spike_is_told_on_the_next_step_with_the_position_of_its_batch() {
     let (memory, heard) = (MemorySink::default(), Seen::new());
-    let look = Spikes::builder().warmup(5_u32).threshold(8.0).build().expect("valid settings");
+    let look = Spikes::builder()
+        .warmup(5_u32)
+        .threshold(8.0)
+        .build()
+        .expect("valid settings");
     // A huge learning rate on one step spoils the weights for the next.
     let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 40).grad_accum_steps(3);
-    let run = run.optimizer(SgdConfig::new().build(), 1e-3).intervention(Jolt(20));
-    let fitted = fit(run.sink(memory.clone()).sink(Listener(heard.clone())).callback(look));
+    let run = run
+        .optimizer(SgdConfig::new().build(), 1e-3)
+        .intervention(Jolt(20));
+    let fitted = fit(run
+        .sink(memory.clone())
+        .sink(Listener(heard.clone()))
+        .callback(look));
     let (told, row) = &spikes(&memory)[0];
-    assert_eq!((*told, row[0].as_str(), row[3].as_str()), (22, "loss", "21"));
+    assert_eq!(
+        (*told, row[0].as_str(), row[3].as_str()),
+        (22, "loss", "21")
+    );
     assert_eq!(row[4..], ["60..63", "120..126", "480..504"]); // 3 micro-batches of 2 rows of 4 tokens
     let loss = memory.series("train/loss")[20].1;
     assert_eq!(row[1], loss.to_string());
@@ -237,14 +311,23 @@ impl Intervention for Jolt {
 #[test]
 fn a_spike_on_the_last_step_is_told_at_the_end() {
     let heard = Seen::new();
-    let look = Spikes::builder().warmup(5_u32).threshold(8.0).build().expect("valid settings");
+    let look = Spikes::builder()
+        .warmup(5_u32)
+        .threshold(8.0)
+        .build()
+        .expect("valid settings");
     let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 21);
-    let run = run.optimizer(SgdConfig::new().build(), 1e-3).intervention(Jolt(20));
+    let run = run
+        .optimizer(SgdConfig::new().build(), 1e-3)
+        .intervention(Jolt(20));
     let look = look.every(every(1));
     assert_eq!(look.name(), "spikes");
     fit(run.sink(Listener(heard.clone())).callback(look));
     assert!(
-        heard.all().iter().any(|text| text.starts_with("loss of step 21 is ")),
+        heard
+            .all()
+            .iter()
+            .any(|text| text.starts_with("loss of step 21 is ")),
         "{:?}",
         heard.all()
     );

@@ -45,7 +45,9 @@ struct Report {
 /// Runs in a process of its own, and only where that was asked for.
 #[test]
 fn a_run_as_ordered() {
-    let Ok(order) = std::env::var("BDH_TEST_ORDER") else { return };
+    let Ok(order) = std::env::var("BDH_TEST_ORDER") else {
+        return;
+    };
     let order: Order = serde_json::from_str(&order).expect("an order");
     let dir = std::env::current_dir().expect("the run's directory");
     let began = Instant::now();
@@ -66,12 +68,18 @@ fn a_run_as_ordered() {
     if order.resume {
         run = run.resume("auto").allow_changed(["trainer.steps"]);
     }
-    let fitted: Fitted<_> = run.build().expect("a valid run").fit().expect("a run that ends well");
+    let fitted: Fitted<_> = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that ends well");
     let steps = steps.all();
     let report = Report {
         outcome: fitted.outcome.to_string(),
         problems: fitted.problems.iter().map(ToString::to_string).collect(),
-        training_ms: steps.last().map_or(0, |last| (*last - steps[0]).as_millis()),
+        training_ms: steps
+            .last()
+            .map_or(0, |last| (*last - steps[0]).as_millis()),
         whole_ms: began.elapsed().as_millis(),
     };
     fs::write("report.json", serde_json::to_vec(&report).expect("JSON")).expect("a report");
@@ -84,7 +92,10 @@ fn run(dir: &Path, url: &str, order: &Order) -> Report {
         .current_dir(dir)
         .env_clear()
         .env("HOME", "/nowhere/at/all")
-        .env("BDH_TEST_ORDER", serde_json::to_string(order).expect("JSON"))
+        .env(
+            "BDH_TEST_ORDER",
+            serde_json::to_string(order).expect("JSON"),
+        )
         .env("WANDB_BASE_URL", url)
         .env("WANDB_API_KEY", KEY)
         .env("WANDB_PROJECT", "birds")
@@ -93,7 +104,10 @@ fn run(dir: &Path, url: &str, order: &Order) -> Report {
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     assert!(output.status.success(), "{said}");
-    assert!(!said.contains(KEY) && !holds(dir, KEY), "the key was written somewhere");
+    assert!(
+        !said.contains(KEY) && !holds(dir, KEY),
+        "the key was written somewhere"
+    );
     let report = fs::read(dir.join("report.json")).expect("a report");
     serde_json::from_slice(&report).expect("JSON")
 }
@@ -102,78 +116,165 @@ fn run(dir: &Path, url: &str, order: &Order) -> Report {
 fn holds(dir: &Path, text: &str) -> bool {
     let found = |path: &Path| {
         let bytes = fs::read(path).unwrap_or_default();
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        bytes
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
     };
-    let mut entries = fs::read_dir(dir).expect("a folder").flatten().map(|entry| entry.path());
-    entries.any(|path| if path.is_dir() { holds(&path, text) } else { found(&path) })
+    let mut entries = fs::read_dir(dir)
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.path());
+    entries.any(|path| {
+        if path.is_dir() {
+            holds(&path, text)
+        } else {
+            found(&path)
+        }
+    })
 }
 
 /// The trainer's steps that the server has, and whether W&B's own count goes with them.
 fn steps(run: &Json) -> Vec<u64> {
     let rows = run["history"].as_array().expect("rows");
-    let counted = rows.iter().zip(0_u64..).all(|(row, number)| row["_step"] == number);
+    let counted = rows
+        .iter()
+        .zip(0_u64..)
+        .all(|(row, number)| row["_step"] == number);
     assert!(counted, "_step does not count rows: {rows:?}");
-    rows.iter().map(|row| row["step"].as_u64().expect("a step")).collect()
+    rows.iter()
+        .map(|row| row["step"].as_u64().expect("a step"))
+        .collect()
 }
 
 #[test]
 fn a_run_arrives_whole_with_its_checkpoints() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let order = Order { steps: 12, step_ms: 0, resume: false, finish_s: 60 };
+    let order = Order {
+        steps: 12,
+        step_ms: 0,
+        resume: false,
+        finish_s: 60,
+    };
     let report = run(dir.path(), &server.url(), &order);
-    assert_eq!((report.outcome.as_str(), report.problems), ("completed", vec![]));
+    assert_eq!(
+        (report.outcome.as_str(), report.problems),
+        ("completed", vec![])
+    );
     let run = server.run();
     assert_eq!(steps(&run), (1..=12).collect::<Vec<_>>());
-    assert_eq!((&run["complete"], &run["exitcode"]), (&true.into(), &0.into()));
+    assert_eq!(
+        (&run["complete"], &run["exitcode"]),
+        (&true.into(), &0.into())
+    );
     assert!(run["summary"]["val/loss"].is_number() && run["config"]["bdh"].is_object());
-    for name in ["config.yaml", "wandb-metadata.json", "wandb-summary.json", "output.log"] {
-        assert!(run["files"][name]["size"].as_u64() > Some(0), "{name} in {}", run["files"]);
+    for name in [
+        "config.yaml",
+        "wandb-metadata.json",
+        "wandb-summary.json",
+        "output.log",
+    ] {
+        assert!(
+            run["files"][name]["size"].as_u64() > Some(0),
+            "{name} in {}",
+            run["files"]
+        );
     }
     let artifacts = server.dump()["artifacts"].clone();
     let all: Vec<_> = artifacts.as_object().expect("artifacts").values().collect();
     assert_eq!(all.len(), 3);
-    assert!(all.iter().all(|artifact| artifact["committed"] == true), "{all:?}");
+    assert!(
+        all.iter().all(|artifact| artifact["committed"] == true),
+        "{all:?}"
+    );
 }
 
 #[test]
 fn a_run_notices_nothing_of_a_server_that_does_not_answer() {
     let (url, asked) = always(None);
     let offline = tempfile::tempdir().expect("a temporary directory");
-    let order = Order { steps: 40, step_ms: 5, resume: false, finish_s: 1 };
+    let order = Order {
+        steps: 40,
+        step_ms: 5,
+        resume: false,
+        finish_s: 1,
+    };
     let report = run(offline.path(), &url, &order);
-    assert!(!asked.lock().expect("no panic").is_empty(), "it was never asked");
+    assert!(
+        !asked.lock().expect("no panic").is_empty(),
+        "it was never asked"
+    );
     assert!(report.training_ms < 5_000, "{report:?}");
     assert!(report.whole_ms < 10_000, "{report:?}");
-    assert_eq!((report.outcome.as_str(), report.problems.len()), ("completed", 1));
-    let folder = fs::read_dir(offline.path().join("wandb")).expect("W&B's folder").flatten();
-    let folder = folder.map(|entry| entry.path()).find(|path| !path.is_symlink()).expect("a run");
+    assert_eq!(
+        (report.outcome.as_str(), report.problems.len()),
+        ("completed", 1)
+    );
+    let folder = fs::read_dir(offline.path().join("wandb"))
+        .expect("W&B's folder")
+        .flatten();
+    let folder = folder
+        .map(|entry| entry.path())
+        .find(|path| !path.is_symlink())
+        .expect("a run");
     let (problem, folder) = (&report.problems[0], folder.display());
-    assert!(problem.contains(&format!("wandb sync {folder}")), "{problem}");
+    assert!(
+        problem.contains(&format!("wandb sync {folder}")),
+        "{problem}"
+    );
 }
 
 #[test]
 fn a_run_that_is_stopped_on_its_page_ends_after_the_step_under_way() {
-    let Some(server) = Server::start(&["--stop-after", "3"]) else { return };
+    let Some(server) = Server::start(&["--stop-after", "3"]) else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let order = Order { steps: 3_000, step_ms: 10, resume: false, finish_s: 60 };
+    let order = Order {
+        steps: 3_000,
+        step_ms: 10,
+        resume: false,
+        finish_s: 60,
+    };
     let report = run(dir.path(), &server.url(), &order);
-    assert_eq!(report.outcome, "stopped: wandb: stopped from the W&B page of the run");
+    assert_eq!(
+        report.outcome,
+        "stopped: wandb: stopped from the W&B page of the run"
+    );
     let run = server.run();
     let taken = steps(&run).len() as u64;
-    assert!(taken < 2_900 && run["complete"] == true && run["exitcode"] == 0, "{taken} steps");
+    assert!(
+        taken < 2_900 && run["complete"] == true && run["exitcode"] == 0,
+        "{taken} steps"
+    );
     assert_eq!(steps(&run), (1..=taken).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_resumed_run_is_one_run_with_each_row_once() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let order = Order { steps: 10, step_ms: 0, resume: false, finish_s: 60 };
+    let order = Order {
+        steps: 10,
+        step_ms: 0,
+        resume: false,
+        finish_s: 60,
+    };
     run(dir.path(), &server.url(), &order);
-    let order = Order { steps: 14, resume: true, ..order };
+    let order = Order {
+        steps: 14,
+        resume: true,
+        ..order
+    };
     let report = run(dir.path(), &server.url(), &order);
-    assert_eq!((report.outcome.as_str(), report.problems), ("completed", vec![]));
+    assert_eq!(
+        (report.outcome.as_str(), report.problems),
+        ("completed", vec![])
+    );
     let run = server.run();
     assert_eq!(steps(&run), (1..=14).collect::<Vec<_>>());
     let mut next = 0;
@@ -183,5 +284,8 @@ fn a_resumed_run_is_one_run_with_each_row_once() {
     }
     let artifacts = server.dump()["artifacts"].clone();
     let all: Vec<_> = artifacts.as_object().expect("artifacts").values().collect();
-    assert!(all.iter().all(|artifact| artifact["committed"] == true), "{all:?}");
+    assert!(
+        all.iter().all(|artifact| artifact["committed"] == true),
+        "{all:?}"
+    );
 }

@@ -23,7 +23,9 @@ const KEY: &str = "c0ffee5ec2e7c0ffee5ec2e7c0ffee5ec2e7c0ff";
 /// The child's part: so many steps, and then whatever its sinks wait for.
 #[test]
 fn a_run_that_waits() {
-    let Ok(steps) = std::env::var("BDH_TEST_STEPS") else { return };
+    let Ok(steps) = std::env::var("BDH_TEST_STEPS") else {
+        return;
+    };
     let paced = tiny::on_step(|_| {
         thread::sleep(Duration::from_millis(1));
         Ok(())
@@ -35,7 +37,10 @@ fn a_run_that_waits() {
         .callback(paced)
         .sink(Console::default())
         .sink(Wandb::from_env().finish_timeout(Duration::from_mins(5)));
-    run.build().expect("a valid run").fit().expect("a run that ends well");
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that ends well");
 }
 
 struct Run {
@@ -71,8 +76,10 @@ impl Run {
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line =
-                self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("no line with `{text}`"));
+            let line = self
+                .lines
+                .recv_timeout(left)
+                .unwrap_or_else(|_| panic!("no line with `{text}`"));
             if line.contains(text) {
                 return line;
             }
@@ -80,7 +87,9 @@ impl Run {
     }
 
     fn interrupt(&self) {
-        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        let sent = Command::new("kill")
+            .args(["-INT", &self.child.id().to_string()])
+            .status();
         assert!(sent.expect("`kill` runs").success());
     }
 
@@ -93,7 +102,11 @@ impl Run {
         let command = format!("send it with: wandb sync run/wandb/{}", folder.display());
         assert!(line.contains(&command), "{line}");
         assert!(self.child.wait().expect("a child that ends").success());
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            began.elapsed()
+        );
     }
 }
 
@@ -111,9 +124,15 @@ fn run_json(dir: &Path) -> Json {
 #[test]
 fn a_wait_without_an_end_is_no_panic() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let wandb = Wandb::from_env().mode(Mode::Offline).finish_timeout(Duration::MAX);
+    let wandb = Wandb::from_env()
+        .mode(Mode::Offline)
+        .finish_timeout(Duration::MAX);
     let run = tiny::run(2).run_dir(dir.path().join("run")).sink(wandb);
-    let fitted = run.build().expect("a valid run").fit().expect("a run that ends well");
+    let fitted = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that ends well");
     assert_eq!(fitted.problems, []);
 }
 

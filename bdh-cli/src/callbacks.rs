@@ -23,13 +23,21 @@ pub fn print() {
 /// A few lines of TOML: the name, what it records, and each setting with its default.
 fn describe(entry: &CallbackEntry) -> String {
     let default = entry.default();
-    let keys = default.as_ref().map(|callback| callback.keys()).unwrap_or_default();
+    let keys = default
+        .as_ref()
+        .map(|callback| callback.keys())
+        .unwrap_or_default();
     let config = default.map_or(Value::Null, |callback| callback.config());
-    let settings = (entry.options)().iter().map(|option| match toml(&config[option]) {
-        Some(value) => format!("{option} = {value}"),
-        None => format!("# {option} is not set"),
-    });
-    let head = ["[[callback]]".to_owned(), format!("use = \"{}\"", entry.name)];
+    let settings = (entry.options)()
+        .iter()
+        .map(|option| match toml(&config[option]) {
+            Some(value) => format!("{option} = {value}"),
+            None => format!("# {option} is not set"),
+        });
+    let head = [
+        "[[callback]]".to_owned(),
+        format!("use = \"{}\"", entry.name),
+    ];
     let lines = head.into_iter().chain(settings).chain(records(&keys));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -38,8 +46,15 @@ fn describe(entry: &CallbackEntry) -> String {
 fn records(keys: &[String]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for key in keys {
-        let begin = if lines.is_empty() { "# records " } else { "#         " };
-        match lines.last_mut().filter(|line| line.len() + key.len() + 2 <= COLUMNS) {
+        let begin = if lines.is_empty() {
+            "# records "
+        } else {
+            "#         "
+        };
+        match lines
+            .last_mut()
+            .filter(|line| line.len() + key.len() + 2 <= COLUMNS)
+        {
             Some(line) => *line += &format!(", {key}"),
             None => lines.push(format!("{begin}{key}")),
         }

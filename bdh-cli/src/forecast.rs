@@ -54,11 +54,18 @@ impl Args {
     pub fn run_with(self, say_more: impl FnOnce(&Report)) -> Result<ExitCode, BoxError> {
         let keys = self.of.keys();
         let saved = saved(&self.of.dirs)?;
-        let histories = if saved.is_some() { Vec::new() } else { read(&self.of, &keys)? };
+        let histories = if saved.is_some() {
+            Vec::new()
+        } else {
+            read(&self.of, &keys)?
+        };
         let runs = saved.unwrap_or_else(|| to_forecast(&histories, &keys));
         let report = report(&self, runs.clone())?;
         if self.of.maximize {
-            remark("note", "more is better, so every value stands with its sign turned");
+            remark(
+                "note",
+                "more is better, so every value stands with its sign turned",
+            );
         }
         say(&report);
         print_importance(&Importance::of(&runs)?);
@@ -71,7 +78,10 @@ impl Args {
         }
         if let Some(path) = &self.html {
             let table = Table::of(&histories, &keys);
-            write(path, &table.html_with_forecast(&self.of.names(), &histories, &keys, &report))?;
+            write(
+                path,
+                &table.html_with_forecast(&self.of.names(), &histories, &keys, &report),
+            )?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -84,11 +94,17 @@ fn saved(dirs: &[PathBuf]) -> Result<Option<Vec<Run>>, BoxError> {
         return Ok(None);
     }
     let text = fs::read(path).map_err(|error| unreadable(path, &error))?;
-    Ok(Some(serde_json::from_slice(&text).map_err(|error| unreadable(path, &error))?))
+    Ok(Some(
+        serde_json::from_slice(&text).map_err(|error| unreadable(path, &error))?,
+    ))
 }
 
 fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> BoxError {
-    format!("`{}` is no file that --save has written: {error}", path.display()).into()
+    format!(
+        "`{}` is no file that --save has written: {error}",
+        path.display()
+    )
+    .into()
 }
 
 fn report(args: &Args, runs: Vec<Run>) -> Result<Report, ForecastError> {

@@ -61,7 +61,11 @@ pub struct Program<'a> {
 
 impl Program<'_> {
     /// The command `bdh`.
-    pub const BDH: Program<'static> = Program { command: "bdh", metric: "val/loss", trains: false };
+    pub const BDH: Program<'static> = Program {
+        command: "bdh",
+        metric: "val/loss",
+        trains: false,
+    };
 }
 
 /// The README's code compiles.

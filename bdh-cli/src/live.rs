@@ -27,7 +27,15 @@ impl Live {
     pub(crate) fn new(dir: PathBuf, keys: Keys, stop_regret: Option<f64>) -> Self {
         let rule = stop_regret.map(|regret| StopRule { regret });
         let (seen, stopped) = (BTreeMap::new(), BTreeMap::new());
-        let mut live = Self { dir, keys, rule, done: Vec::new(), seen, stopped, steps: 0 };
+        let mut live = Self {
+            dir,
+            keys,
+            rule,
+            done: Vec::new(),
+            seen,
+            stopped,
+            steps: 0,
+        };
         live.refresh();
         live
     }
@@ -64,7 +72,8 @@ impl Live {
             }
             let said = self.predict(trial).ok().flatten();
             if let Some(why) = said.as_ref().and_then(|foretold| self.why_end(foretold)) {
-                self.stopped.insert(number, steps.saturating_sub(trial.step));
+                self.stopped
+                    .insert(number, steps.saturating_sub(trial.step));
                 ends.push((number, why));
             }
             self.seen.insert(number, (passed, said));
@@ -94,9 +103,12 @@ impl Live {
         }
         let name = now.name.clone();
         let all: Vec<Run> = self.done.iter().cloned().chain([now]).collect();
-        let (mut ours, others): (Vec<_>, Vec<_>) =
-            to_forecast(&all, &self.keys).into_iter().partition(|run| run.name == name);
-        let Some(ours) = ours.pop() else { return Ok(None) };
+        let (mut ours, others): (Vec<_>, Vec<_>) = to_forecast(&all, &self.keys)
+            .into_iter()
+            .partition(|run| run.name == name);
+        let Some(ours) = ours.pop() else {
+            return Ok(None);
+        };
         Ok(Some(Past::new(others)?.predict(&ours)?))
     }
 
@@ -107,16 +119,24 @@ impl Live {
 
     /// What forecasts turn the sign of, because less is better there.
     fn sign(&self) -> f64 {
-        if self.keys.goal == Goal::Maximize { -1.0 } else { 1.0 }
+        if self.keys.goal == Goal::Maximize {
+            -1.0
+        } else {
+            1.0
+        }
     }
 
     /// Where a running trial will end, between which values, and what its settings alone say; empty if nothing is known.
     pub(crate) fn shown(&self, number: u64) -> String {
-        let Some((_, Some(foretold))) = self.seen.get(&number) else { return String::new() };
+        let Some((_, Some(foretold))) = self.seen.get(&number) else {
+            return String::new();
+        };
         let sign = self.sign();
         let ends = foretold.interval.map(|of| [sign * of.low, sign * of.high]);
         let ends = ends.map(|[a, b]| format!(" [{:.3}, {:.3}]", a.min(b), a.max(b)));
-        let settings = foretold.settings_only.map(|of| format!(", settings only {:.3}", sign * of));
+        let settings = foretold
+            .settings_only
+            .map(|of| format!(", settings only {:.3}", sign * of));
         let (ends, settings) = (ends.unwrap_or_default(), settings.unwrap_or_default());
         format!(" -> {:.3}{ends}{settings}", sign * foretold.value)
     }

@@ -27,7 +27,11 @@ impl RunsArgs {
     /// The names under which the runs have recorded.
     pub(crate) fn keys(&self) -> Keys {
         let mut keys = Keys::new(&self.metric);
-        keys.goal = if self.maximize { Goal::Maximize } else { Goal::Minimize };
+        keys.goal = if self.maximize {
+            Goal::Maximize
+        } else {
+            Goal::Minimize
+        };
         keys
     }
 
@@ -80,6 +84,9 @@ pub(crate) fn print_importance(importance: &[Importance]) {
     say("importance of a setting: how much worse its absence makes what the settings foretell");
     for of in importance {
         let (value, low, high) = (of.value, of.between.low, of.between.high);
-        say(format_args!("  {:<24} {value:>8.4}  [{low:.4}, {high:.4}]", of.name));
+        say(format_args!(
+            "  {:<24} {value:>8.4}  [{low:.4}, {high:.4}]",
+            of.name
+        ));
     }
 }

@@ -72,7 +72,10 @@ impl Args {
             .map_err(|error| format!("`{}` cannot be read: {error}", self.file.display()))?;
         let stem = self.file.file_stem().unwrap_or_default();
         let dir = self.dir.unwrap_or_else(|| Path::new("runs").join(stem));
-        let devices = self.devices.map(|Devices(devices)| devices).unwrap_or_default();
+        let devices = self
+            .devices
+            .map(|Devices(devices)| devices)
+            .unwrap_or_default();
         let runner = Runner {
             count: self.count,
             jobs: self.jobs.unwrap_or(devices.len().max(1)),
@@ -85,8 +88,9 @@ impl Args {
         if self.dry_run {
             return dry_run(&sweep, &runner, self.seed);
         }
-        let live =
-            self.live.then(|| Live::new(dir.clone(), keys(&sweep, program), self.stop_regret));
+        let live = self
+            .live
+            .then(|| Live::new(dir.clone(), keys(&sweep, program), self.stop_regret));
         run_trials(program, &yaml, &runner, &dir, self.seed, live)
     }
 }
@@ -121,8 +125,17 @@ fn read(yaml: &str, program: &Program<'_>) -> Result<Sweep, BoxError> {
 
 /// The names under which the trials of a sweep record.
 fn keys(sweep: &Sweep, program: &Program<'_>) -> Keys {
-    let mut keys = Keys::new(sweep.metric.as_ref().map_or(program.metric, |metric| &metric.name));
-    keys.goal = sweep.metric.as_ref().map(|metric| metric.goal).unwrap_or_default();
+    let mut keys = Keys::new(
+        sweep
+            .metric
+            .as_ref()
+            .map_or(program.metric, |metric| &metric.name),
+    );
+    keys.goal = sweep
+        .metric
+        .as_ref()
+        .map(|metric| metric.goal)
+        .unwrap_or_default();
     keys
 }
 
@@ -154,8 +167,16 @@ fn run_trials(
     let total = runner.total(&sweep)?;
     check_dir("--dir", dir)?;
     let ledger = Ledger::open(dir, yaml, seed)?;
-    let over = ledger.trials()?.iter().filter(|trial| trial.status.is_over()).count() as u64;
-    say(format_args!("sweep    {total} trials, {} at once, in {}", runner.jobs, dir.display()));
+    let over = ledger
+        .trials()?
+        .iter()
+        .filter(|trial| trial.status.is_over())
+        .count() as u64;
+    say(format_args!(
+        "sweep    {total} trials, {} at once, in {}",
+        runner.jobs,
+        dir.display()
+    ));
     if over > 0 {
         say(format_args!("goes on  {over} of them are there already"));
     }
@@ -173,7 +194,7 @@ fn run_trials(
         }
         SweepOutcome::GaveUp(why) => {
             return Err(
-                format!("the first trials have all failed, so the sweep ends: {why}").into()
+                format!("the first trials have all failed, so the sweep ends: {why}").into(),
             );
         }
         _ if ledger.trials()?.iter().any(has_result) => ExitCode::SUCCESS,
@@ -220,7 +241,10 @@ fn print_table(program: &Program<'_>, dir: &Path, keys: &Keys) {
 fn dry_run(sweep: &Sweep, runner: &Runner, seed: u64) -> Result<ExitCode, BoxError> {
     const SHOWN: u64 = 5;
     let total = runner.total(sweep)?;
-    say(format_args!("{total} trials, {} at once; the first of them:", runner.jobs));
+    say(format_args!(
+        "{total} trials, {} at once; the first of them:",
+        runner.jobs
+    ));
     let space = sweep.space();
     let program = std::env::current_exe()?.display().to_string();
     for index in 0..total.min(SHOWN) {
@@ -301,7 +325,9 @@ impl Watcher for Terminal {
             self.over += 1;
             self.took.push(trial.seconds);
         }
-        let value = trial.value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+        let value = trial
+            .value
+            .map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
         let line = format!(
             "trial {:>3}/{}  {:<11} {} {value:<8} {:>6.1} s  eta {:.0} s  {}",
             trial.number,
@@ -330,18 +356,33 @@ impl Watcher for Terminal {
     }
 
     fn looked(&mut self, running: &[Running]) -> Vec<(u64, String)> {
-        let ends = self.live.as_mut().map(|live| live.look(running)).unwrap_or_default();
+        let ends = self
+            .live
+            .as_mut()
+            .map(|live| live.look(running))
+            .unwrap_or_default();
         self.tell(running);
         let state = |running: &Running| {
             let number = running.trial.number;
-            let steps = running.steps.map_or_else(String::new, |steps| format!("/{steps}"));
+            let steps = running
+                .steps
+                .map_or_else(String::new, |steps| format!("/{steps}"));
             let last = running.history.last();
             let value = last.map_or_else(String::new, |(_, value)| format!(" {value:.3}"));
-            let foretold = self.live.as_ref().map(|live| live.shown(number)).unwrap_or_default();
+            let foretold = self
+                .live
+                .as_ref()
+                .map(|live| live.shown(number))
+                .unwrap_or_default();
             format!("#{number} {}{steps}{value}{foretold}", running.step)
         };
-        self.bar.set_message(running.iter().map(state).collect::<Vec<_>>().join("  "));
-        self.steps.extend(running.iter().filter_map(|of| Some((of.trial.number, of.steps?))));
+        self.bar
+            .set_message(running.iter().map(state).collect::<Vec<_>>().join("  "));
+        self.steps.extend(
+            running
+                .iter()
+                .filter_map(|of| Some((of.trial.number, of.steps?))),
+        );
         ends
     }
 }
@@ -352,22 +393,34 @@ fn settings(trial: &Trial) -> String {
         Some(number) => format!("{number:.3e}"),
         None => value.to_string().replace('"', ""),
     };
-    let settings = trial.values.iter().map(|(key, value)| format!("{key}={}", short(value)));
+    let settings = trial
+        .values
+        .iter()
+        .map(|(key, value)| format!("{key}={}", short(value)));
     settings.collect::<Vec<_>>().join(" ")
 }
 
 fn at_once(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|jobs| *jobs > 0).ok_or_else(|| "use a number from 1".to_owned())
+    text.parse()
+        .ok()
+        .filter(|jobs| *jobs > 0)
+        .ok_or_else(|| "use a number from 1".to_owned())
 }
 
 fn regret(text: &str) -> Result<f64, String> {
-    let regret = text.parse().ok().filter(|regret: &f64| regret.is_finite() && *regret >= 0.0);
+    let regret = text
+        .parse()
+        .ok()
+        .filter(|regret: &f64| regret.is_finite() && *regret >= 0.0);
     regret.ok_or_else(|| "use a number from 0, in units of the metric".to_owned())
 }
 
 /// A time with its unit.
 fn time(text: &str) -> Result<Duration, String> {
-    let time = text.parse::<SignedDuration>().ok().filter(SignedDuration::is_positive);
+    let time = text
+        .parse::<SignedDuration>()
+        .ok()
+        .filter(SignedDuration::is_positive);
     let time = time.and_then(|time| Duration::try_from(time).ok());
     time.ok_or_else(|| "use a number with s, m or h, such as 90s, 30m or 1.5h".to_owned())
 }
@@ -384,8 +437,11 @@ fn devices(text: &str) -> Result<Devices, String> {
     for part in text.split(',') {
         let numbers = part.trim().strip_prefix("cuda:").ok_or_else(wrong)?;
         let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        let (first, last): (u32, u32) =
-            first.parse().ok().zip(last.parse().ok()).ok_or_else(wrong)?;
+        let (first, last): (u32, u32) = first
+            .parse()
+            .ok()
+            .zip(last.parse().ok())
+            .ok_or_else(wrong)?;
         if first > last || last >= MOST {
             return Err(wrong());
         }

@@ -43,7 +43,10 @@ fn sync(run: &Path) -> Result<(), BoxError> {
     let synced = wandb::sync(run).map_err(|error| at(run, &error))?;
     synced.remarks.iter().for_each(say);
     let url = synced.url.unwrap_or_default();
-    say(format_args!("{} rows and {} files or artifacts are at {url}", synced.rows, synced.files));
+    say(format_args!(
+        "{} rows and {} files or artifacts are at {url}",
+        synced.rows, synced.files
+    ));
     Ok(())
 }
 

@@ -50,7 +50,9 @@ impl Place {
 
     fn run(&self, words: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bdh"));
-        command.args(words.split_whitespace()).current_dir(self.path());
+        command
+            .args(words.split_whitespace())
+            .current_dir(self.path());
         command.output().expect("the command runs")
     }
 
@@ -83,7 +85,10 @@ impl Place {
             "config": { "user": { "args": { "lr": lr } } },
         });
         self.write(&format!("runs/{number:02}/run.json"), &run.to_string());
-        self.write(&format!("runs/{number:02}/metrics.jsonl"), &(lines.join("\n") + "\n"));
+        self.write(
+            &format!("runs/{number:02}/metrics.jsonl"),
+            &(lines.join("\n") + "\n"),
+        );
     }
 }
 
@@ -96,11 +101,23 @@ fn contains(text: &str, parts: &[&str]) {
 #[test]
 fn help_lists_the_subcommands_and_a_misspelt_one_is_refused() {
     let place = Place::new();
-    contains(&place.succeeds("--help"), &["sweep", "compare", "forecast", "wandb", "--version"]);
-    contains(&place.succeeds("sweep --help"), &["Usage: bdh sweep", "--count", "--stop-regret"]);
-    contains(&place.succeeds("compare --help"), &["--csv", "[default: val/loss]"]);
+    contains(
+        &place.succeeds("--help"),
+        &["sweep", "compare", "forecast", "wandb", "--version"],
+    );
+    contains(
+        &place.succeeds("sweep --help"),
+        &["Usage: bdh sweep", "--count", "--stop-regret"],
+    );
+    contains(
+        &place.succeeds("compare --help"),
+        &["--csv", "[default: val/loss]"],
+    );
     contains(&place.succeeds("wandb --help"), &["sync", "repair"]);
-    contains(&place.refuses("swep"), &["unrecognized subcommand 'swep'", "sweep"]);
+    contains(
+        &place.refuses("swep"),
+        &["unrecognized subcommand 'swep'", "sweep"],
+    );
     contains(&place.refuses(""), &["Usage: bdh"]);
 }
 
@@ -110,7 +127,10 @@ fn a_sweep_drives_any_program_and_its_runs_are_compared() {
     place.write("trial.sh", TRIAL);
     place.write("squares.yaml", SWEEP);
     let dry = place.succeeds("sweep squares.yaml --dry-run");
-    contains(&dry, &["3 trials", "sh trial.sh --x=2", "sh trial.sh --x=1"]);
+    contains(
+        &dry,
+        &["3 trials", "sh trial.sh --x=2", "sh trial.sh --x=1"],
+    );
     assert!(!place.path().join("runs").exists(), "nothing was run");
 
     let out = place.succeeds("sweep squares.yaml");
@@ -125,10 +145,26 @@ fn a_sweep_drives_any_program_and_its_runs_are_compared() {
     contains(&again, &["3 of them are there already"]);
 
     let out = place.succeeds("compare runs/squares --metric loss --csv all.csv --html all.html");
-    contains(&out, &["trial-0001", "trial-0002", "wrote all.csv", "wrote all.html"]);
+    contains(
+        &out,
+        &[
+            "trial-0001",
+            "trial-0002",
+            "wrote all.csv",
+            "wrote all.html",
+        ],
+    );
     let csv = place.read("all.csv");
-    let order: Vec<_> = csv.lines().skip(1).map(|line| line.split(',').next()).collect();
-    assert_eq!(order[..2], [Some("trial-0002"), Some("trial-0001")], "the best first: {csv}");
+    let order: Vec<_> = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').next())
+        .collect();
+    assert_eq!(
+        order[..2],
+        [Some("trial-0002"), Some("trial-0001")],
+        "the best first: {csv}"
+    );
     contains(&place.read("all.html"), &["trial-0001", "<script"]);
 }
 
@@ -145,21 +181,39 @@ fn a_sweep_file_without_a_command_calls_its_program() {
     let dry = place.succeeds("sweep sweep.yaml --dry-run");
     contains(&dry, &["/usr/bin/env python ./trial.py --x=1"]);
     place.write("sweep.yaml", &file("program: bin/train\n"));
-    contains(&place.succeeds("sweep sweep.yaml --dry-run"), &["\nbin/train --x=1"]);
+    contains(
+        &place.succeeds("sweep sweep.yaml --dry-run"),
+        &["\nbin/train --x=1"],
+    );
     place.write("sweep.yaml", &file(""));
-    contains(&place.refuses("sweep sweep.yaml"), &["`sweep.yaml`: it names no program"]);
+    contains(
+        &place.refuses("sweep sweep.yaml"),
+        &["`sweep.yaml`: it names no program"],
+    );
 }
 
 #[test]
 fn mistakes_in_a_sweep_are_refused_in_a_sentence() {
     let place = Place::new();
-    contains(&place.refuses("sweep none.yaml"), &["`none.yaml` cannot be read"]);
+    contains(
+        &place.refuses("sweep none.yaml"),
+        &["`none.yaml` cannot be read"],
+    );
     place.write("bad.yaml", &SWEEP.replace("method: grid", "methd: grid"));
     contains(&place.refuses("sweep bad.yaml"), &["`bad.yaml`", "methd"]);
     place.write("good.yaml", SWEEP);
-    contains(&place.refuses("sweep good.yaml --dir good.yaml/x"), &["--dir good.yaml/x", "file"]);
-    contains(&place.refuses("sweep good.yaml --stop-regret 1"), &["--live"]);
-    contains(&place.refuses("compare nothing"), &["there are no runs in nothing"]);
+    contains(
+        &place.refuses("sweep good.yaml --dir good.yaml/x"),
+        &["--dir good.yaml/x", "file"],
+    );
+    contains(
+        &place.refuses("sweep good.yaml --stop-regret 1"),
+        &["--live"],
+    );
+    contains(
+        &place.refuses("compare nothing"),
+        &["there are no runs in nothing"],
+    );
 }
 
 #[test]
@@ -167,20 +221,38 @@ fn runs_are_forecast_saved_and_forecast_again() {
     let place = Place::new();
     (0..10).for_each(|number| place.write_run(number));
     let words = "--cuts 25%,50% --group lr";
-    let out = place.succeeds(&format!("forecast runs {words} --save saved.json --html all.html"));
-    contains(&out, &["forecast of 10 runs", "wrote saved.json", "wrote all.html"]);
+    let out = place.succeeds(&format!(
+        "forecast runs {words} --save saved.json --html all.html"
+    ));
+    contains(
+        &out,
+        &["forecast of 10 runs", "wrote saved.json", "wrote all.html"],
+    );
     assert!(!out.contains("CORE"), "that is for nanochat's models");
     let again = place.succeeds(&format!("forecast saved.json {words} --json all.json"));
-    let table = |out: &str| out.lines().take_while(|line| !line.starts_with("wrote")).count();
+    let table = |out: &str| {
+        out.lines()
+            .take_while(|line| !line.starts_with("wrote"))
+            .count()
+    };
     assert_eq!(table(&out), table(&again));
     let report: serde_json::Value = serde_json::from_str(&place.read("all.json")).expect("JSON");
     assert_eq!(report["runs"].as_array().map(Vec::len), Some(10));
-    contains(&place.refuses("forecast nothing"), &["there are no runs in nothing"]);
+    contains(
+        &place.refuses("forecast nothing"),
+        &["there are no runs in nothing"],
+    );
 }
 
 #[test]
 fn a_log_that_is_not_there_is_named() {
     let place = Place::new();
-    contains(&place.refuses("wandb sync runs/none"), &["error: `runs/none`: "]);
-    contains(&place.refuses("wandb repair runs/none.wandb"), &["error: `runs/none.wandb`: "]);
+    contains(
+        &place.refuses("wandb sync runs/none"),
+        &["error: `runs/none`: "],
+    );
+    contains(
+        &place.refuses("wandb repair runs/none.wandb"),
+        &["error: `runs/none.wandb`: "],
+    );
 }

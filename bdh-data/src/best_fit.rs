@@ -75,7 +75,10 @@ mod tests {
     use super::*;
 
     fn rows(lengths: &[usize], width: usize) -> Vec<Vec<i32>> {
-        let documents: Vec<_> = (0..).zip(lengths).map(|(i, &length)| vec![i; length]).collect();
+        let documents: Vec<_> = (0..)
+            .zip(lengths)
+            .map(|(i, &length)| vec![i; length])
+            .collect();
         let mut shelf = Shelf::default();
         (0..documents.len() as u32).for_each(|id| shelf.push(id, &documents));
         std::iter::from_fn(|| shelf.row(width, &documents, |_| {})).collect()

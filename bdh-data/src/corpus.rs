@@ -66,7 +66,10 @@ impl Corpus {
             left_out.add(relative_name(&other, path), why);
         }
         if documents.is_empty() {
-            return Err(DataError::NoText { path: path.to_owned(), left_out });
+            return Err(DataError::NoText {
+                path: path.to_owned(),
+                left_out,
+            });
         }
         let name = path.display().to_string();
         let origin = format!("{} text files in {name}{left_out}", documents.len());
@@ -78,10 +81,19 @@ impl Corpus {
         let cut = text.floor_char_boundary(text.len() / 10 * 9 + text.len() % 10 * 9 / 10);
         let (train, val) = text.split_at(cut);
         if train.is_empty() || val.is_empty() {
-            return Err(DataError::NoSplit { name, bytes: text.len() });
+            return Err(DataError::NoSplit {
+                name,
+                bytes: text.len(),
+            });
         }
         let (train, val) = (vec![train.to_owned()], vec![val.to_owned()]);
-        Ok(Self { name, origin, train, val, entropy: None })
+        Ok(Self {
+            name,
+            origin,
+            train,
+            val,
+            entropy: None,
+        })
     }
 
     /// Splits named documents by a hash of their names.
@@ -95,7 +107,10 @@ impl Corpus {
         {
             return Self::from_text(name, origin, &text);
         }
-        let hashes: Vec<_> = documents.iter().map(|(name, _)| Sha256::digest(name)).collect();
+        let hashes: Vec<_> = documents
+            .iter()
+            .map(|(name, _)| Sha256::digest(name))
+            .collect();
         let mut is_val: Vec<_> = hashes.iter().map(|hash| hash[0] < VAL_OF_256).collect();
         // A handful of documents may all fall on one side.
         if let Some(first) = (0..hashes.len()).min_by_key(|&i| hashes[i]) {
@@ -106,9 +121,19 @@ impl Corpus {
         }
         let (mut train, mut val) = (Vec::new(), Vec::new());
         for ((_, text), is_val) in documents.into_iter().zip(is_val) {
-            if is_val { val.push(text) } else { train.push(text) }
+            if is_val {
+                val.push(text)
+            } else {
+                train.push(text)
+            }
         }
-        Ok(Self { name, origin, train, val, entropy: None })
+        Ok(Self {
+            name,
+            origin,
+            train,
+            val,
+            entropy: None,
+        })
     }
 
     /// Bytes of text to learn from.
@@ -134,7 +159,11 @@ impl fmt::Display for Corpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mega = |bytes: usize| bytes as f64 / 1e6;
         let (train, val) = (mega(self.train_bytes()), mega(self.val_bytes()));
-        write!(f, "{} · {train:.2} MB train · {val:.2} MB val · {}", self.name, self.origin)?;
+        write!(
+            f,
+            "{} · {train:.2} MB train · {val:.2} MB val · {}",
+            self.name, self.origin
+        )?;
         if let Some(entropy) = self.entropy {
             write!(f, " · true entropy {entropy:.4} bits per byte")?;
         }
@@ -146,14 +175,19 @@ impl fmt::Display for Corpus {
 pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
     let bytes = fs::read(path).map_err(|source| unreadable(path, source))?;
     if bytes.is_empty() {
-        return Err(DataError::Empty { path: path.to_owned() });
+        return Err(DataError::Empty {
+            path: path.to_owned(),
+        });
     }
     text_of(bytes, path)
 }
 
 /// Takes the bytes of a file for text, if they are.
 pub(super) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, DataError> {
-    let binary = |why| DataError::Binary { path: path.to_owned(), why };
+    let binary = |why| DataError::Binary {
+        path: path.to_owned(),
+        why,
+    };
     match why_no_text(&bytes) {
         Some(why) => Err(binary(why)),
         None => String::from_utf8(bytes).map_err(|error| binary(error.to_string())),
@@ -209,7 +243,10 @@ fn is_hidden(name: &OsStr) -> bool {
 }
 
 fn unreadable(path: &Path, source: io::Error) -> DataError {
-    DataError::Unreadable { path: path.to_owned(), source }
+    DataError::Unreadable {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -217,7 +254,9 @@ mod tests {
     use super::*;
 
     fn documents(names: impl Iterator<Item = usize>) -> Vec<(String, String)> {
-        names.map(|i| (format!("{i}.txt"), format!("document {i}"))).collect()
+        names
+            .map(|i| (format!("{i}.txt"), format!("document {i}")))
+            .collect()
     }
 
     fn split(documents: Vec<(String, String)>) -> Corpus {
@@ -226,8 +265,15 @@ mod tests {
 
     #[test]
     fn documents_keep_their_split_when_others_come_and_go() {
-        let (all, even) = (split(documents(0..1000)), split(documents((0..1000).step_by(2))));
-        assert!((65..=140).contains(&all.val.len()), "{} of 1000 in val", all.val.len());
+        let (all, even) = (
+            split(documents(0..1000)),
+            split(documents((0..1000).step_by(2))),
+        );
+        assert!(
+            (65..=140).contains(&all.val.len()),
+            "{} of 1000 in val",
+            all.val.len()
+        );
         assert!(even.val.iter().all(|text| all.val.contains(text)));
         assert!(even.train.iter().all(|text| all.train.contains(text)));
     }

@@ -32,7 +32,11 @@ impl fmt::Display for LeftOut {
             return Ok(());
         }
         // Quoted as in Rust: a name may hold anything, also what a terminal would obey.
-        let shown = self.0.iter().take(SHOWN).map(|(name, why)| format!("{name:?} ({why})"));
+        let shown = self
+            .0
+            .iter()
+            .take(SHOWN)
+            .map(|(name, why)| format!("{name:?} ({why})"));
         let shown: Vec<_> = shown.collect();
         write!(f, "; left out: {}", shown.join(", "))?;
         match self.0.len().saturating_sub(SHOWN) {
@@ -54,7 +58,10 @@ pub(super) fn why_no_text(bytes: &[u8]) -> Option<String> {
     Some(match (sign, broken) {
         (Some((_, what)), _) => (*what).to_owned(),
         (None, Some(broken)) if !has_nul => {
-            format!("not UTF-8 from byte {} on, perhaps Latin-1", broken.valid_up_to())
+            format!(
+                "not UTF-8 from byte {} on, perhaps Latin-1",
+                broken.valid_up_to()
+            )
         }
         _ => "it has NUL bytes".to_owned(),
     })

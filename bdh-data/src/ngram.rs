@@ -36,19 +36,32 @@ impl Levels {
             for (i, &byte) in document.as_ref().iter().enumerate() {
                 recent = recent << 8 | u32::from(byte);
                 let probabilities = counts.probabilities(recent, i + 1);
-                bits.iter_mut().zip(probabilities).for_each(|(bits, p)| *bits -= p.log2());
+                bits.iter_mut()
+                    .zip(probabilities)
+                    .for_each(|(bits, p)| *bits -= p.log2());
                 bytes += 1;
             }
         }
         let [unigram, bigram, _, four_gram] = bits.map(|bits| bits / bytes as f64);
-        Self { unigram, bigram, four_gram }
+        Self {
+            unigram,
+            bigram,
+            four_gram,
+        }
     }
 }
 
 impl fmt::Display for Levels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { unigram, bigram, four_gram } = self;
-        write!(f, "unigram {unigram:.2} · bigram {bigram:.2} · 4-gram {four_gram:.2} bits per byte")
+        let Self {
+            unigram,
+            bigram,
+            four_gram,
+        } = self;
+        write!(
+            f,
+            "unigram {unigram:.2} · bigram {bigram:.2} · 4-gram {four_gram:.2} bits per byte"
+        )
     }
 }
 
@@ -76,12 +89,16 @@ impl Counts {
             for (i, &byte) in document.as_ref().iter().enumerate() {
                 recent = recent << 8 | u32::from(byte);
                 let length = LONGEST.min(i + 1);
-                *counts.runs[length - 1].entry(last(recent, length)).or_default() += 1;
+                *counts.runs[length - 1]
+                    .entry(last(recent, length))
+                    .or_default() += 1;
             }
         }
         // A byte was counted in its longest run only, which ends in the shorter ones.
         for length in (2..=LONGEST).rev() {
-            let [shorter, longer] = &mut counts.runs[length - 2..length] else { continue };
+            let [shorter, longer] = &mut counts.runs[length - 2..length] else {
+                continue;
+            };
             for (&run, count) in &*longer {
                 *shorter.entry(last(run, length - 1)).or_default() += count;
             }
@@ -151,8 +168,11 @@ mod tests {
     #[test]
     fn all_levels_of_independent_bytes_approach_their_entropy() {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
-        let mut text =
-            |n: usize| (0..n).map(|_| b"abbccccc"[below(8, &mut rng)]).collect::<Vec<_>>();
+        let mut text = |n: usize| {
+            (0..n)
+                .map(|_| b"abbccccc"[below(8, &mut rng)])
+                .collect::<Vec<_>>()
+        };
         let (train, val) = ([text(400_000)], [text(400_000)]);
         let entropy = 1.298_794_940_695_398; // of 1/8, 2/8, 5/8
         let levels = Levels::of(&train, &val);
@@ -166,7 +186,10 @@ mod tests {
         let text = ["abcd".repeat(10_000)];
         let levels = Levels::of(&text, &text);
         assert!((levels.unigram - 2.0).abs() < 0.01, "{levels:?}");
-        assert!(levels.bigram < 0.01 && levels.four_gram < 0.01, "{levels:?}");
+        assert!(
+            levels.bigram < 0.01 && levels.four_gram < 0.01,
+            "{levels:?}"
+        );
     }
 
     #[test]
@@ -199,7 +222,11 @@ mod tests {
 
     #[test]
     fn levels_read_as_one_line() {
-        let levels = Levels { unigram: 4.871, bigram: 3.508, four_gram: 2.3 };
+        let levels = Levels {
+            unigram: 4.871,
+            bigram: 3.508,
+            four_gram: 2.3,
+        };
         let line = "unigram 4.87 · bigram 3.51 · 4-gram 2.30 bits per byte";
         assert_eq!(levels.to_string(), line);
     }

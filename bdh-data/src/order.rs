@@ -52,7 +52,10 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut counts = [0; 5];
         (0..50_000).for_each(|_| counts[below(5, &mut rng)] += 1);
-        assert!(counts.iter().all(|count| (9_600..10_400).contains(count)), "{counts:?}"); // 4 sd
+        assert!(
+            counts.iter().all(|count| (9_600..10_400).contains(count)),
+            "{counts:?}"
+        ); // 4 sd
         assert!((0..1000).all(|_| (0.0..1.0).contains(&unit(&mut rng))));
     }
 }

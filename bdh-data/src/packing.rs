@@ -77,11 +77,23 @@ impl Packed {
         let shape = Shape::of(&documents, rows, seq_len, "train")?;
         let stream = Stream::at(seed, 0, 0, documents.len());
         let fingerprint = fingerprint(documents.iter().map(Vec::as_slice));
-        Ok(Self { documents, fingerprint, shape, stream, shelf: Shelf::default() })
+        Ok(Self {
+            documents,
+            fingerprint,
+            shape,
+            stream,
+            shelf: Shelf::default(),
+        })
     }
 
     fn row(&mut self) -> Option<Vec<i32>> {
-        let Self { documents, shape, stream, shelf, .. } = self;
+        let Self {
+            documents,
+            shape,
+            stream,
+            shelf,
+            ..
+        } = self;
         shelf.row(shape.seq_len + 1, documents, |shelf| {
             while !shelf.is_full() {
                 shelf.push(stream.next_document(), documents);
@@ -95,12 +107,17 @@ impl Source for Packed {
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
         let rows: Option<Vec<_>> = (0..self.shape.rows).map(|_| self.row()).collect();
-        Ok(TokenBatch::from_rows(&rows.expect("a shelf that is restocked does not run out")))
+        Ok(TokenBatch::from_rows(
+            &rows.expect("a shelf that is restocked does not run out"),
+        ))
     }
 
     fn batch_size(&self) -> Option<BatchSize> {
         let Shape { rows, seq_len, .. } = self.shape;
-        Some(BatchSize { samples: rows, tokens: rows * seq_len })
+        Some(BatchSize {
+            samples: rows,
+            tokens: rows * seq_len,
+        })
     }
 
     fn position(&self) -> Value {
@@ -128,7 +145,10 @@ impl Source for Packed {
         }
         self.stream = Stream::at(self.stream.seed, position.epoch, position.next, documents);
         self.shelf = Shelf::default();
-        position.waiting.iter().for_each(|&id| self.shelf.push(id, &self.documents));
+        position
+            .waiting
+            .iter()
+            .for_each(|&id| self.shelf.push(id, &self.documents));
         Ok(())
     }
 }
@@ -160,11 +180,16 @@ pub fn val_batches(
         })
     };
     let most = (max_tokens / seq_len / rows).max(1);
-    let packed: Vec<_> = std::iter::from_fn(&mut row).take(most.saturating_mul(rows)).collect();
+    let packed: Vec<_> = std::iter::from_fn(&mut row)
+        .take(most.saturating_mul(rows))
+        .collect();
     if packed.len() < rows {
         return Ok(vec![TokenBatch::from_rows(&packed)]);
     }
-    Ok(packed.chunks_exact(rows).map(TokenBatch::from_rows).collect())
+    Ok(packed
+        .chunks_exact(rows)
+        .map(TokenBatch::from_rows)
+        .collect())
 }
 
 impl Shape {
@@ -179,15 +204,28 @@ impl Shape {
             return Err(DataError::EmptyBatch { rows, seq_len });
         }
         if tokens <= seq_len {
-            return Err(DataError::TooShort { split, tokens, seq_len });
+            return Err(DataError::TooShort {
+                split,
+                tokens,
+                seq_len,
+            });
         }
-        Ok(Self { rows, seq_len, tokens })
+        Ok(Self {
+            rows,
+            seq_len,
+            tokens,
+        })
     }
 }
 
 impl Stream {
     fn at(seed: u64, epoch: u64, next: usize, documents: usize) -> Self {
-        Self { seed, epoch, next, order: epoch_order(seed, epoch, documents) }
+        Self {
+            seed,
+            epoch,
+            next,
+            order: epoch_order(seed, epoch, documents),
+        }
     }
 
     fn next_document(&mut self) -> u32 {

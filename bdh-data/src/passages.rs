@@ -37,7 +37,10 @@ mod tests {
         let cut = passages(&Tokenizer::Bytes, &documents, 4);
         let text: Vec<_> = cut.iter().map(|ids| Tokenizer::Bytes.decode(ids)).collect();
         assert_eq!(text, ["abc", "def", "g", "hi"]);
-        assert!(cut.iter().all(|ids| ids[0] == Tokenizer::Bytes.bos() && ids.len() <= 4));
+        assert!(
+            cut.iter()
+                .all(|ids| ids[0] == Tokenizer::Bytes.bos() && ids.len() <= 4)
+        );
         assert_eq!(passages(&Tokenizer::Bytes, &documents, usize::MAX).len(), 2);
         assert_eq!(passages(&Tokenizer::Bytes, &documents, 0).len(), 9);
     }

@@ -77,16 +77,27 @@ impl Remote<'_> {
         let found = hex(Sha256::digest(&bytes));
         if found != self.sha256 {
             let expected = self.sha256.to_owned();
-            return Err(DataError::Checksum { from: from.to_string(), found, expected });
+            return Err(DataError::Checksum {
+                from: from.to_string(),
+                found,
+                expected,
+            });
         }
         text_of(bytes, self.file_name.as_ref())
     }
 
     fn download(&self) -> Result<Vec<u8>, DataError> {
-        let agent = Agent::config_builder().timeout_global(Some(TIMEOUT)).build().new_agent();
+        let agent = Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .build()
+            .new_agent();
         // One byte more than there should be: the limit has to be passed for ureq to complain.
         let body = agent.get(self.url).call().and_then(|mut answer| {
-            answer.body_mut().with_config().limit(self.bytes + 1).read_to_vec()
+            answer
+                .body_mut()
+                .with_config()
+                .limit(self.bytes + 1)
+                .read_to_vec()
         });
         body.map_err(|error| DataError::Download {
             url: self.url.to_owned(),
@@ -121,7 +132,10 @@ mod tests {
     fn the_cache_is_where_the_xdg_specification_puts_it() {
         let home = || Some(PathBuf::from("/home/ada"));
         let in_home = Some(PathBuf::from("/home/ada/.cache/bdh"));
-        assert_eq!(cache_dir(Some("/var/c".into()), home()), Some("/var/c/bdh".into()));
+        assert_eq!(
+            cache_dir(Some("/var/c".into()), home()),
+            Some("/var/c/bdh".into())
+        );
         assert_eq!(cache_dir(None, home()), in_home);
         assert_eq!(cache_dir(Some("relative".into()), home()), in_home);
         assert_eq!(cache_dir(None, None), None);

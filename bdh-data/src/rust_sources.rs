@@ -50,7 +50,10 @@ pub(super) fn corpus(folders: &[(&str, PathBuf)]) -> Result<Corpus, DataError> {
             }
         }
     }
-    let origin = format!("the Rust source of burn {VERSION}, {} files", documents.len());
+    let origin = format!(
+        "the Rust source of burn {VERSION}, {} files",
+        documents.len()
+    );
     Corpus::from_documents("rust".to_owned(), origin, documents)
 }
 
@@ -68,7 +71,10 @@ fn folders_in(cargo_home: &Path) -> Result<Vec<(&'static str, PathBuf)>, String>
     registries.sort(); // several may hold the same crates
     let find = |name| {
         let folder = format!("{name}-{VERSION}/src");
-        registries.iter().map(|registry| registry.join(&folder)).find(|path| path.is_dir())
+        registries
+            .iter()
+            .map(|registry| registry.join(&folder))
+            .find(|path| path.is_dir())
     };
     CRATES
         .into_iter()
@@ -88,7 +94,10 @@ mod tests {
     fn locked_version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
         let wanted = format!("name = \"{name}\"");
         let mut lines = lock.lines().skip_while(|line| *line != wanted);
-        lines.nth(1)?.strip_prefix("version = \"")?.strip_suffix('"')
+        lines
+            .nth(1)?
+            .strip_prefix("version = \"")?
+            .strip_suffix('"')
     }
 
     #[test]
@@ -106,9 +115,14 @@ mod tests {
         let error = folders_in(home.path()).expect_err("nothing is there");
         assert!(error.starts_with("the source of burn is not in"), "{error}");
 
-        let burn = home.path().join(format!("registry/src/mirror/burn-{VERSION}/src"));
+        let burn = home
+            .path()
+            .join(format!("registry/src/mirror/burn-{VERSION}/src"));
         fs::create_dir_all(burn).expect("a new directory");
         let error = folders_in(home.path()).expect_err("the others are missing");
-        assert!(error.starts_with("the source of burn-autodiff is not in"), "{error}");
+        assert!(
+            error.starts_with("the source of burn-autodiff is not in"),
+            "{error}"
+        );
     }
 }

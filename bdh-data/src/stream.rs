@@ -73,9 +73,15 @@ mod tests {
     #[test]
     fn every_byte_comes_back_and_documents_are_joined_by_lines() {
         let all: Vec<i32> = (0..256).collect();
-        assert_eq!(PlainBytes.decode_bytes(&all), (0..=255).collect::<Vec<u8>>());
+        assert_eq!(
+            PlainBytes.decode_bytes(&all),
+            (0..=255).collect::<Vec<u8>>()
+        );
         let documents = ["to".to_owned(), "bé".to_owned()];
-        assert_eq!(stream(&PlainBytes, &documents), [116, 111, 10, 98, 195, 169]);
+        assert_eq!(
+            stream(&PlainBytes, &documents),
+            [116, 111, 10, 98, 195, 169]
+        );
     }
 
     #[test]
@@ -83,9 +89,15 @@ mod tests {
         let crops = |seq_len| fixed_crops((0..50).collect(), 2, seq_len, 3);
         let batches = crops(8).expect("long enough");
         assert_eq!(batches, crops(8).expect("long enough"));
-        assert_eq!((batches.len(), batches[0].rows(), batches[0].seq_len()), (3, 2, 8));
+        assert_eq!(
+            (batches.len(), batches[0].rows(), batches[0].seq_len()),
+            (3, 2, 8)
+        );
         assert!(crops(49).is_ok());
         let error = crops(50).expect_err("too short").to_string();
-        assert!(error.contains("50 tokens") && error.contains("smaller --block-size"), "{error}");
+        assert!(
+            error.contains("50 tokens") && error.contains("smaller --block-size"),
+            "{error}"
+        );
     }
 }

@@ -79,7 +79,9 @@ impl Markov {
             let Some(symbol) = SYMBOLS.iter().position(|symbol| *symbol == byte) else {
                 return f64::INFINITY;
             };
-            let rank = self.ranked[context].iter().position(|s| usize::from(*s) == symbol);
+            let rank = self.ranked[context]
+                .iter()
+                .position(|s| usize::from(*s) == symbol);
             total += rank.map_or(f64::INFINITY, |rank| bits[rank]);
             context = next_context(context, symbol as u8);
         }
@@ -147,7 +149,10 @@ mod tests {
             let rate = source.code_length(&source.sample(bytes, &mut rng)) / bytes as f64;
             // One byte's cost has a standard deviation of 1.41 bits, and costs are independent.
             let tolerance = 4.0 * 1.42 / (bytes as f64).sqrt();
-            assert!((rate - Markov::ENTROPY_RATE).abs() < tolerance, "{bytes} bytes: {rate}");
+            assert!(
+                (rate - Markov::ENTROPY_RATE).abs() < tolerance,
+                "{bytes} bytes: {rate}"
+            );
         }
         assert!(source.code_length("Z").is_infinite());
     }
@@ -159,6 +164,9 @@ mod tests {
         let levels = corpus.levels();
         assert!(levels.unigram > levels.bigram + 0.1, "{levels}");
         assert!(levels.bigram > levels.four_gram + 0.1, "{levels}");
-        assert!((0.0..0.1).contains(&(levels.four_gram - Markov::ENTROPY_RATE)), "{levels}");
+        assert!(
+            (0.0..0.1).contains(&(levels.four_gram - Markov::ENTROPY_RATE)),
+            "{levels}"
+        );
     }
 }

@@ -62,7 +62,9 @@ impl Tokenizer {
         if vocab_size < 257 {
             return Err(DataError::Vocabulary { size: vocab_size });
         }
-        Ok(Self::Bpe(Box::new(Bpe::train(documents, vocab_size - 1).map_err(DataError::Training)?)))
+        Ok(Self::Bpe(Box::new(
+            Bpe::train(documents, vocab_size - 1).map_err(DataError::Training)?,
+        )))
     }
 
     /// Reads GPT-2's own merges from a directory with its `vocab.json` and `merges.txt`.
@@ -74,7 +76,10 @@ impl Tokenizer {
     /// [`DataError::Words`] if a file is missing or not what its name says, or if there is no `<|endoftext|>`.
     pub fn gpt2(dir: &Path) -> Result<Self, DataError> {
         let bpe = Bpe::gpt2(dir);
-        let bpe = bpe.map_err(|source| DataError::Words { path: dir.to_owned(), source })?;
+        let bpe = bpe.map_err(|source| DataError::Words {
+            path: dir.to_owned(),
+            source,
+        })?;
         Ok(Self::Bpe(Box::new(bpe)))
     }
 
@@ -181,7 +186,11 @@ impl Bpe {
         let (split, cut) = (pieces(SPLIT)?, pieces(LONGEST)?);
         let bytes = ByteLevel::new(false, true, false); // no space before the text; we have split already
         let mut inner = Inner::new(BPE::default());
-        inner.with_pre_tokenizer(Some(Sequence::new(vec![split.into(), cut.into(), bytes.into()])));
+        inner.with_pre_tokenizer(Some(Sequence::new(vec![
+            split.into(),
+            cut.into(),
+            bytes.into(),
+        ])));
         let mut trainer = BpeTrainer::builder()
             .vocab_size(tokens)
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
@@ -201,7 +210,9 @@ impl Bpe {
         let bytes = ByteLevel::new(false, true, true); // no space before the text, split by GPT-2's pattern
         let size = model.get_vocab_size() as u32;
         if let Some(id) = (0..size).find(|id| model.id_to_token(*id).is_none()) {
-            return Err(format!("the vocabulary has {size} words and none with the id {id}").into());
+            return Err(
+                format!("the vocabulary has {size} words and none with the id {id}").into(),
+            );
         }
         let bos = model.token_to_id(END_OF_TEXT);
         let bos = bos.ok_or_else(|| format!("the vocabulary has no `{END_OF_TEXT}`"))?;
@@ -212,7 +223,11 @@ impl Bpe {
         }
         let mut inner = Inner::new(model);
         inner.with_pre_tokenizer(Some(Sequence::new(vec![bytes.into()])));
-        Ok(Self { inner, tokens, bos: bos as i32 })
+        Ok(Self {
+            inner,
+            tokens,
+            bos: bos as i32,
+        })
     }
 
     fn encode(&self, text: &str) -> Vec<i32> {
@@ -225,7 +240,10 @@ impl Bpe {
         let texts = documents.iter().map(String::as_str).collect();
         let encodings = self.inner.encode_batch_fast(texts, false);
         let encodings = encodings.expect("a vocabulary with every byte encodes every text");
-        encodings.iter().map(|e| e.get_ids().iter().map(|&id| id as i32).collect()).collect()
+        encodings
+            .iter()
+            .map(|e| e.get_ids().iter().map(|&id| id as i32).collect())
+            .collect()
     }
 
     fn token(&self, id: i32) -> &[u8] {
@@ -243,7 +261,11 @@ fn capped(documents: &[String], bytes: usize) -> impl Iterator<Item = &str> {
         }
         let start = &text[..text.floor_char_boundary(left)];
         // A document that was cut is the last one, also if the cut left a byte or two to spare.
-        left = if start.len() < text.len() { 0 } else { left - start.len() };
+        left = if start.len() < text.len() {
+            0
+        } else {
+            left - start.len()
+        };
         Some(start)
     })
 }
@@ -286,7 +308,9 @@ mod tests {
         let bpe = Bpe::train(&[], 256).expect("the bytes need no text");
         let mut pieces = PreTokenizedString::from(text);
         let splitter = bpe.inner.get_pre_tokenizer().expect("a splitter");
-        splitter.pre_tokenize(&mut pieces).expect("every text is split");
+        splitter
+            .pre_tokenize(&mut pieces)
+            .expect("every text is split");
         let pieces = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
         pieces.iter().map(|(piece, ..)| piece.len().pow(2)).sum()
     }

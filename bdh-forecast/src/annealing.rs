@@ -66,7 +66,10 @@ impl Annealing {
         let members: Vec<_> = runs.iter().map(Member::of).collect();
         let block = |members: &[Option<Member>]| {
             let mut sums = no_sums();
-            members.iter().flatten().for_each(|member| add(&mut sums, &member.sums));
+            members
+                .iter()
+                .flatten()
+                .for_each(|member| add(&mut sums, &member.sums));
             sums
         };
         let blocks = members.chunks(BLOCK).map(block).collect();
@@ -79,8 +82,11 @@ impl Annealing {
         for run in train {
             is_learned_from[*run] = true;
         }
-        let learned =
-            |run: usize| is_learned_from[run].then(|| self.members[run].as_ref()).flatten();
+        let learned = |run: usize| {
+            is_learned_from[run]
+                .then(|| self.members[run].as_ref())
+                .flatten()
+        };
         if (0..self.members.len()).filter_map(learned).count() < 2 {
             return Err(Silence::NoSchedule);
         }
@@ -90,17 +96,28 @@ impl Annealing {
             if is_learned_from[runs.clone()].iter().all(|is| *is) {
                 add(&mut sums, whole);
             } else {
-                runs.filter_map(learned).for_each(|member| add(&mut sums, &member.sums));
+                runs.filter_map(learned)
+                    .for_each(|member| add(&mut sums, &member.sums));
             }
         }
         let node = |(index, [sy, ss, yy]): (usize, [f64; 3])| {
             let gain = if ss > 0.0 { (sy / ss).max(0.0) } else { 0.0 };
             let error = yy - 2.0 * gain * sy + gain * gain * ss;
             let (memory, exponent) = (memory(index / EXPONENTS), exponent(index % EXPONENTS));
-            (error, Common { memory, exponent, gain })
+            (
+                error,
+                Common {
+                    memory,
+                    exponent,
+                    gain,
+                },
+            )
         };
         let nodes = sums.into_iter().enumerate().map(node);
-        nodes.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, common)| common).ok_or(Silence::NoFit)
+        nodes
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, common)| common)
+            .ok_or(Silence::NoFit)
     }
 
     /// The end of a run by the law common to these.
@@ -115,16 +132,26 @@ impl Annealing {
         if points.len() < FEWEST {
             return Err(Silence::FewEvaluations { needed: FEWEST });
         }
-        let Common { memory, exponent, gain } = common;
+        let Common {
+            memory,
+            exponent,
+            gain,
+        } = common;
         let mut steps: Vec<u64> = points.iter().map(|(step, _)| *step).collect();
         steps.push(run.horizon());
         let (areas, annealed) = sums(schedule, run.horizon(), &steps, &[memory]);
         let annealed: Vec<f64> = annealed.into_iter().flatten().collect();
-        let powers: Vec<f64> =
-            areas.iter().map(|area| area.powf(exponent)).map(f64::recip).collect();
+        let powers: Vec<f64> = areas
+            .iter()
+            .map(|area| area.powf(exponent))
+            .map(f64::recip)
+            .collect();
         // What the curve would be without annealing.
-        let values: Vec<f64> =
-            points.iter().zip(&annealed).map(|((_, value), s2)| value + gain * s2).collect();
+        let values: Vec<f64> = points
+            .iter()
+            .zip(&annealed)
+            .map(|((_, value), s2)| value + gain * s2)
+            .collect();
         let seen = points.len();
         let line = Line::falling(&powers[..seen], &values, &vec![1.0; seen]);
         let value = line.limit + line.slope * powers[seen] - gain * annealed[seen];
@@ -134,14 +161,18 @@ impl Annealing {
     /// The schedule of the run that is most like this one so far; of equal ones, that of the most equal length.
     fn like(&self, train: &[usize], run: Early<'_>) -> Option<&Schedule> {
         let seen = Schedule::seen(run)?;
-        let members = train.iter().filter_map(|index| self.members[*index].as_ref());
+        let members = train
+            .iter()
+            .filter_map(|index| self.members[*index].as_ref());
         let rated = members.filter_map(|member| {
             let longer = (member.horizon as f64 / run.horizon() as f64).ln().abs();
             Some(((member.schedule.distance(&seen)?, longer), &member.schedule))
         });
         let by_rate =
             |a: &(f64, f64), b: &(f64, f64)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1));
-        rated.min_by(|a, b| by_rate(&a.0, &b.0)).map(|(_, schedule)| schedule)
+        rated
+            .min_by(|a, b| by_rate(&a.0, &b.0))
+            .map(|(_, schedule)| schedule)
     }
 }
 
@@ -164,12 +195,20 @@ impl Member {
         let values = centred(values);
         // Each power to length 1, and what of the curve is at right angles to it.
         let power = |index: usize| {
-            let power =
-                centred(areas.iter().map(|area| (area / whole).powf(-exponent(index))).collect());
+            let power = centred(
+                areas
+                    .iter()
+                    .map(|area| (area / whole).powf(-exponent(index)))
+                    .collect(),
+            );
             let length = dot(&power, &power).sqrt();
             let power: Vec<f64> = power.into_iter().map(|x| x / length).collect();
             let along = dot(&values, &power);
-            let rest: Vec<f64> = values.iter().zip(&power).map(|(y, x)| y - along * x).collect();
+            let rest: Vec<f64> = values
+                .iter()
+                .zip(&power)
+                .map(|(y, x)| y - along * x)
+                .collect();
             (power, rest)
         };
         let powers: Vec<_> = (0..EXPONENTS).map(power).collect();
@@ -179,11 +218,19 @@ impl Member {
             let square = dot(&annealed, &annealed);
             nodes.extend(powers.iter().map(|(power, rest)| {
                 let along = dot(&annealed, power);
-                [-dot(&annealed, rest), square - along * along, dot(rest, rest)]
+                [
+                    -dot(&annealed, rest),
+                    square - along * along,
+                    dot(rest, rest),
+                ]
             }));
         }
         let is_finite = nodes.iter().flatten().all(|sum| sum.is_finite());
-        is_finite.then_some(Self { schedule, horizon: run.horizon, sums: nodes })
+        is_finite.then_some(Self {
+            schedule,
+            horizon: run.horizon,
+            sums: nodes,
+        })
     }
 }
 
@@ -197,7 +244,10 @@ fn sums(
     let (mut areas, mut annealed) = (Vec::new(), vec![Vec::new(); memories.len()]);
     schedule.sums(horizon, memories, steps, |_, area, sums| {
         areas.push(area);
-        annealed.iter_mut().zip(sums).for_each(|(all, sum)| all.push(*sum));
+        annealed
+            .iter_mut()
+            .zip(sums)
+            .for_each(|(all, sum)| all.push(*sum));
     });
     (areas, annealed)
 }

@@ -22,8 +22,15 @@ impl Between {
     /// Of the figures of all samples; `None` without any.
     pub(super) fn of(mut figures: Vec<f64>) -> Option<Self> {
         figures.sort_by(f64::total_cmp);
-        let at = |share: f64| figures.get((share * figures.len() as f64) as usize).copied();
-        Some(Self { low: at(0.025)?, high: at(0.975)? })
+        let at = |share: f64| {
+            figures
+                .get((share * figures.len() as f64) as usize)
+                .copied()
+        };
+        Some(Self {
+            low: at(0.025)?,
+            high: at(0.975)?,
+        })
     }
 }
 

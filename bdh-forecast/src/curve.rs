@@ -27,7 +27,9 @@ pub(super) fn norm_features(run: Early<'_>, name: &str) -> [Option<f64>; 2] {
         return [series.last().and_then(log).map(|(_, log)| log), None];
     };
     let [before, last] = logs;
-    let change = before.zip(last).map(|(before, last)| per_doubling(before, last));
+    let change = before
+        .zip(last)
+        .map(|(before, last)| per_doubling(before, last));
     [last.map(|(_, log)| log), change]
 }
 
@@ -39,7 +41,9 @@ fn slope(series: &[(u64, f64)]) -> Option<f64> {
 /// The last entry, and the one before or at half its step.
 fn half(series: &[(u64, f64)]) -> Option<((u64, f64), (u64, f64))> {
     let last = series.last()?;
-    let before = until(series, last.0 / 2).last().filter(|(step, _)| *step > 0)?;
+    let before = until(series, last.0 / 2)
+        .last()
+        .filter(|(step, _)| *step > 0)?;
     Some((*before, *last))
 }
 
@@ -52,7 +56,11 @@ fn recent_loss(run: Early<'_>) -> Option<f64> {
     let losses = run.loss();
     let last = losses.last()?.0;
     let recent = &losses[losses.partition_point(|(step, _)| *step <= last - last / 8)..];
-    let recent = if recent.is_empty() { &losses[losses.len() - 1..] } else { recent };
+    let recent = if recent.is_empty() {
+        &losses[losses.len() - 1..]
+    } else {
+        recent
+    };
     Some(recent.iter().map(|(_, loss)| loss).sum::<f64>() / recent.len() as f64)
 }
 
@@ -66,8 +74,17 @@ mod tests {
     fn a_logarithm_has_a_slope_and_no_bend() {
         let metric = (0..8).map(|k| (1 << k, 8.0 - f64::from(k))).collect();
         let loss = (1..=64).map(|step| (step, step as f64)).collect();
-        let norms = [("weight_norm".to_owned(), vec![(16, 2.0), (32, 4.0), (64, 16.0)])].into();
-        let run = Run { metric, loss, norms, ..Run::default() };
+        let norms = [(
+            "weight_norm".to_owned(),
+            vec![(16, 2.0), (32, 4.0), (64, 16.0)],
+        )]
+        .into();
+        let run = Run {
+            metric,
+            loss,
+            norms,
+            ..Run::default()
+        };
         let [value, slope, bend, recent] = features(Early::new(&run, 100));
         assert_eq!((value, bend, recent), (Some(2.0), Some(0.0), Some(60.5)));
         assert!((slope.expect("seven points") + 1.0 / LN_2).abs() < 1e-12);

@@ -61,13 +61,16 @@ impl FromStr for Cut {
         let trimmed = text.trim();
         let trimmed = trimmed.strip_prefix("step").unwrap_or(trimmed).trim();
         let cut = match trimmed.strip_suffix('%') {
-            Some(percent) => {
-                percent.trim().parse().ok().map(|share: f64| Self::Fraction(share / 100.0))
-            }
+            Some(percent) => percent
+                .trim()
+                .parse()
+                .ok()
+                .map(|share: f64| Self::Fraction(share / 100.0)),
             None => (trimmed.parse().ok().map(Self::Step))
                 .or_else(|| trimmed.parse().ok().map(Self::Fraction)),
         };
-        cut.filter(|cut| cut.is_valid()).ok_or_else(|| ForecastError::BadCut(text.to_owned()))
+        cut.filter(|cut| cut.is_valid())
+            .ok_or_else(|| ForecastError::BadCut(text.to_owned()))
     }
 }
 
@@ -107,7 +110,10 @@ impl<'a> Early<'a> {
     }
 
     pub(super) fn norm(self, name: &str) -> &'a [(u64, f64)] {
-        self.run.norms.get(name).map_or(&[], |series| until(series, self.step))
+        self.run
+            .norms
+            .get(name)
+            .map_or(&[], |series| until(series, self.step))
     }
 
     /// Names of what is recorded at all.
@@ -125,7 +131,12 @@ impl<'a> Early<'a> {
 
     /// Names of all that [`setting`](Self::setting) knows.
     pub(super) fn settings(self) -> impl Iterator<Item = &'a str> {
-        let own = self.run.settings.keys().map(String::as_str).filter(|name| *name != SEED);
+        let own = self
+            .run
+            .settings
+            .keys()
+            .map(String::as_str)
+            .filter(|name| *name != SEED);
         own.filter(|name| *name != HORIZON).chain([HORIZON])
     }
 
@@ -151,7 +162,10 @@ mod tests {
         }
         assert_eq!("0.125".parse(), Ok(Cut::Fraction(0.125)));
         for text in ["", "0", "100%", "1.5", "-3", "NaN", "inf%"] {
-            assert_eq!(text.parse::<Cut>(), Err(ForecastError::BadCut(text.to_owned())));
+            assert_eq!(
+                text.parse::<Cut>(),
+                Err(ForecastError::BadCut(text.to_owned()))
+            );
         }
     }
 
@@ -162,7 +176,10 @@ mod tests {
         assert_eq!(Cut::Step(250).step(250), None, "all of it would be seen");
         for horizon in 2..2_000 {
             for step in 1..horizon {
-                assert_eq!(Cut::Fraction(step as f64 / horizon as f64).step(horizon), Some(step));
+                assert_eq!(
+                    Cut::Fraction(step as f64 / horizon as f64).step(horizon),
+                    Some(step)
+                );
             }
         }
     }

@@ -42,24 +42,41 @@ impl Importance {
     pub fn of(runs: &[Run]) -> Result<Vec<Self>, ForecastError> {
         let runs = tidy_all(runs.to_vec())?;
         let names: BTreeSet<_> = runs.iter().flat_map(|run| run.settings.keys()).collect();
-        let Some(with) = errors(&runs, &runs) else { return Ok(Vec::new()) };
+        let Some(with) = errors(&runs, &runs) else {
+            return Ok(Vec::new());
+        };
         let mut all = Vec::new();
         for name in names.into_iter().filter(|name| *name != SEED) {
             let mut without = runs.clone();
             for run in &mut without {
                 run.settings.remove(name);
             }
-            let Some(without) = errors(&without, &runs) else { continue };
+            let Some(without) = errors(&without, &runs) else {
+                continue;
+            };
             let gains: Vec<f64> = without.iter().zip(&with).map(|(a, b)| a - b).collect();
             let mean = |times: &[u32]| {
-                let sum: f64 = gains.iter().zip(times).map(|(gain, n)| gain * f64::from(*n)).sum();
+                let sum: f64 = gains
+                    .iter()
+                    .zip(times)
+                    .map(|(gain, n)| gain * f64::from(*n))
+                    .sum();
                 sum / gains.len() as f64
             };
-            let samples = resamples(gains.len()).iter().map(|times| mean(times)).collect();
+            let samples = resamples(gains.len())
+                .iter()
+                .map(|times| mean(times))
+                .collect();
             let value = mean(&vec![1; gains.len()]);
-            let Some(between) = Between::of(samples) else { continue };
+            let Some(between) = Between::of(samples) else {
+                continue;
+            };
             if gains.iter().any(|gain| *gain != 0.0) {
-                all.push(Self { name: name.clone(), value, between });
+                all.push(Self {
+                    name: name.clone(),
+                    value,
+                    between,
+                });
             }
         }
         all.sort_by(|a, b| b.value.total_cmp(&a.value));
@@ -74,7 +91,11 @@ fn errors(known: &[Run], runs: &[Run]) -> Option<Vec<f64>> {
     let sight = Sight::of(known, Cut::Fraction(0.5));
     let rows = &sight.table.rows;
     let knows_any = sight.table.settings > 0;
-    let predictor = if knows_any { Predictor::Settings } else { Predictor::Mean };
+    let predictor = if knows_any {
+        Predictor::Settings
+    } else {
+        Predictor::Mean
+    };
     let mut errors = Vec::new();
     // Which runs are replicates does not depend on what is known of them.
     for fold in one_out(runs, &sight.table, foretold(runs, rows)) {
@@ -89,8 +110,9 @@ fn errors(known: &[Run], runs: &[Run]) -> Option<Vec<f64>> {
 
 /// The rows of runs that ended with a value, or so many of them.
 fn foretold(runs: &[Run], rows: &[Row<'_>]) -> Vec<usize> {
-    let ended: Vec<usize> =
-        (0..rows.len()).filter(|row| runs[rows[*row].run].final_value().is_some()).collect();
+    let ended: Vec<usize> = (0..rows.len())
+        .filter(|row| runs[rows[*row].run].final_value().is_some())
+        .collect();
     let mut rng = ChaCha8Rng::seed_from_u64(ended.len() as u64);
     let mut drawn = sample(&mut rng, ended.len(), ended.len().min(FORETOLD)).into_vec();
     drawn.sort_unstable();

@@ -31,13 +31,18 @@ impl Interval {
         let rank = ((1.0 - Self::LEVEL) * (without_each.len() + 1) as f64 + 1e-9) as usize;
         let below = rank.checked_sub(1)?;
         let sorted = |side: f64| {
-            let mut ends: Vec<f64> =
-                without_each.iter().map(|(value, miss)| value + side * miss).collect();
+            let mut ends: Vec<f64> = without_each
+                .iter()
+                .map(|(value, miss)| value + side * miss)
+                .collect();
             ends.sort_by(f64::total_cmp);
             ends
         };
         let (lows, highs) = (sorted(-1.0), sorted(1.0));
-        Some(Self { low: lows[below], high: highs[highs.len() - rank] })
+        Some(Self {
+            low: lows[below],
+            high: highs[highs.len() - rank],
+        })
     }
 }
 
@@ -49,9 +54,26 @@ mod tests {
     #[test]
     fn the_jackknife_counts_from_both_ends() {
         let others: Vec<_> = (1..=9).map(|miss| (10.0, f64::from(miss))).collect();
-        assert_eq!(Interval::jackknife(&others), Some(Interval { low: 2.0, high: 18.0 }));
+        assert_eq!(
+            Interval::jackknife(&others),
+            Some(Interval {
+                low: 2.0,
+                high: 18.0
+            })
+        );
         let least = Interval::jackknife(&others[..4]);
-        assert_eq!(least, Some(Interval { low: 6.0, high: 14.0 }), "the farthest of four");
-        assert_eq!(Interval::jackknife(&others[..3]), None, "three are too few for 80 %");
+        assert_eq!(
+            least,
+            Some(Interval {
+                low: 6.0,
+                high: 14.0
+            }),
+            "the farthest of four"
+        );
+        assert_eq!(
+            Interval::jackknife(&others[..3]),
+            None,
+            "three are too few for 80 %"
+        );
     }
 }

@@ -113,7 +113,12 @@ impl Forecast {
     /// [`ForecastError::SameName`], [`ForecastError::NoHorizon`].
     pub fn of(runs: Vec<Run>) -> Result<Self, ForecastError> {
         let runs = run::tidy_all(runs)?;
-        Ok(Self { runs, cuts: Cut::SHARES.to_vec(), group: "depth".to_owned(), stop: None })
+        Ok(Self {
+            runs,
+            cuts: Cut::SHARES.to_vec(),
+            group: "depth".to_owned(),
+            stop: None,
+        })
     }
 
     /// Looks at these cuts instead.
@@ -161,7 +166,10 @@ impl Forecast {
             notes.push("too few runs for the prequential protocol, which takes 16".to_owned());
         }
         let unfinished = runs.iter().filter(|run| run.end == End::Unfinished);
-        let past: Vec<&Run> = runs.iter().filter(|run| run.end != End::Unfinished).collect();
+        let past: Vec<&Run> = runs
+            .iter()
+            .filter(|run| run.end != End::Unfinished)
+            .collect();
         let mut predictions = Vec::new();
         for run in unfinished {
             match live::predict_at(&past, run, run.latest_step()) {
@@ -169,7 +177,9 @@ impl Forecast {
                 Err(error) => notes.push(error.to_string()),
             }
         }
-        let rule = self.stop.unwrap_or(StopRule { regret: noise.map_or(0.0, |noise| noise.std) });
+        let rule = self.stop.unwrap_or(StopRule {
+            regret: noise.map_or(0.0, |noise| noise.std),
+        });
         let annealing = Annealing::of(runs);
         let test = |protocol| test::run(runs, &annealing, &sights, protocol);
         let table = sights.first().map(|sight| &sight.table);
@@ -191,8 +201,17 @@ impl Forecast {
     /// The test by [`Protocol::LeaveOneOut`] alone, which is quicker.
     #[must_use]
     pub fn leave_one_out(&self) -> Test {
-        let sights: Vec<_> = self.cuts.iter().map(|cut| Sight::of(&self.runs, *cut)).collect();
-        test::run(&self.runs, &Annealing::of(&self.runs), &sights, Protocol::LeaveOneOut)
+        let sights: Vec<_> = self
+            .cuts
+            .iter()
+            .map(|cut| Sight::of(&self.runs, *cut))
+            .collect();
+        test::run(
+            &self.runs,
+            &Annealing::of(&self.runs),
+            &sights,
+            Protocol::LeaveOneOut,
+        )
     }
 
     /// Those that these runs allow of.
@@ -203,7 +222,10 @@ impl Forecast {
         let has_order = over().count() >= protocol::FIRST + ENOUGH;
         let group = has_groups.then(|| Protocol::LeaveGroupOut(self.group.clone()));
         let order = has_order.then_some(Protocol::Prequential);
-        [Some(Protocol::LeaveOneOut), group, order].into_iter().flatten().collect()
+        [Some(Protocol::LeaveOneOut), group, order]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 }
 

@@ -26,7 +26,11 @@ pub(super) fn correlation(value: f64) -> String {
 
 /// A line with all items, if there are any.
 pub(super) fn list(f: &mut fmt::Formatter<'_>, what: &str, items: &[String]) -> fmt::Result {
-    if items.is_empty() { Ok(()) } else { wrapped(f, "", &format!("{what}: {}", items.join(", "))) }
+    if items.is_empty() {
+        Ok(())
+    } else {
+        wrapped(f, "", &format!("{what}: {}", items.join(", ")))
+    }
 }
 
 /// A text in lines, all but the first indented.
@@ -54,8 +58,13 @@ mod tests {
 
     #[test]
     fn figures_have_three_digits() {
-        let texts = [0.067, 2.812, 0.00231, 0.000_231, 553.4, 12_345.6, 0.0, -0.5, 1e9].map(short);
-        let right = ["0.0670", "2.81", "0.0023", "2.3e-4", "553", "12346", "0", "-0.500", "1.0e9"];
+        let texts = [
+            0.067, 2.812, 0.00231, 0.000_231, 553.4, 12_345.6, 0.0, -0.5, 1e9,
+        ]
+        .map(short);
+        let right = [
+            "0.0670", "2.81", "0.0023", "2.3e-4", "553", "12346", "0", "-0.500", "1.0e9",
+        ];
         assert_eq!(texts, right);
         let texts = [0.974, -0.974, 1.0, 0.999, 0.0].map(correlation);
         assert_eq!(texts, [".97", "-.97", "1.0", "1.0", ".00"]);

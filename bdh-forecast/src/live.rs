@@ -57,13 +57,18 @@ impl Past {
     /// [`ForecastError::SameName`], [`ForecastError::NoHorizon`].
     pub fn new(mut runs: Vec<Run>) -> Result<Self, ForecastError> {
         runs.retain(|run| run.end != End::Unfinished);
-        Ok(Self { runs: tidy_all(runs)? })
+        Ok(Self {
+            runs: tidy_all(runs)?,
+        })
     }
 
     /// The best end of a finished run.
     #[must_use]
     pub fn best(&self) -> Option<f64> {
-        self.runs.iter().filter_map(Run::final_value).min_by(f64::total_cmp)
+        self.runs
+            .iter()
+            .filter_map(Run::final_value)
+            .min_by(f64::total_cmp)
     }
 
     /// Says where a run will end, from what is recorded of it up to now. How it did end, if it has, is not looked at.
@@ -78,7 +83,11 @@ impl Past {
     /// to say anything; [`ForecastError::NoHorizon`].
     pub fn predict(&self, run: &Run) -> Result<Prediction, ForecastError> {
         let run = run.clone().tidy()?;
-        predict_at(&self.runs.iter().collect::<Vec<_>>(), &run, run.latest_step())
+        predict_at(
+            &self.runs.iter().collect::<Vec<_>>(),
+            &run,
+            run.latest_step(),
+        )
     }
 }
 
@@ -94,20 +103,36 @@ pub(super) fn predict_at(past: &[&Run], run: &Run, step: u64) -> Result<Predicti
         .map(|(index, other)| (index, Early::new(other, at(other))))
         .filter(|(_, other)| !other.has_diverged() && (!is_seen || !other.metric().is_empty()))
         .collect();
-    let rows: Vec<_> = known.iter().copied().chain([(past.len(), target)]).collect();
+    let rows: Vec<_> = known
+        .iter()
+        .copied()
+        .chain([(past.len(), target)])
+        .collect();
     let table = Table::new(&rows);
     let train = with_ends(known.iter().map(|(index, _)| past[*index]).enumerate());
-    let finished = known.iter().filter(|(index, _)| past[*index].final_value().is_some()).count();
-    let fold = Fold { train, targets: vec![known.len()] };
+    let finished = known
+        .iter()
+        .filter(|(index, _)| past[*index].final_value().is_some())
+        .count();
+    let fold = Fold {
+        train,
+        targets: vec![known.len()],
+    };
     let has_enough = finished >= ENOUGH;
-    let speakers = if has_enough { &WITH_ENOUGH[..] } else { &WITH_FEW[..] };
+    let speakers = if has_enough {
+        &WITH_ENOUGH[..]
+    } else {
+        &WITH_FEW[..]
+    };
     let none = Annealing::of(&[]);
     let says = |predictor: &Predictor| {
         let saying = predictor.say(&table, &none, &fold).pop()?.ok()?;
         saying.value.is_finite().then_some((*predictor, saying))
     };
     let said = speakers.iter().find_map(says);
-    let settings_only = [Predictor::SettingsProcess, Predictor::Settings].iter().find_map(says);
+    let settings_only = [Predictor::SettingsProcess, Predictor::Settings]
+        .iter()
+        .find_map(says);
     let (predictor, saying) = said.ok_or_else(|| ForecastError::NothingKnown {
         run: run.name.clone(),
         step,
@@ -120,7 +145,9 @@ pub(super) fn predict_at(past: &[&Run], run: &Run, step: u64) -> Result<Predicti
         value: saying.value,
         interval: saying.interval.filter(|_| has_enough),
         last: target.metric().last().map(|(_, value)| *value),
-        settings_only: settings_only.filter(|_| has_enough).map(|(_, saying)| saying.value),
+        settings_only: settings_only
+            .filter(|_| has_enough)
+            .map(|(_, saying)| saying.value),
         predictor,
         others: fold.train.len(),
     })

@@ -32,7 +32,11 @@ impl SeedNoise {
             ends.iter().map(|end| (end - mean).powi(2)).sum::<f64>()
         };
         let variance = groups.iter().map(squares).sum::<f64>() / (runs - groups.len()) as f64;
-        let noise = Self { std: variance.sqrt(), runs, configurations: groups.len() };
+        let noise = Self {
+            std: variance.sqrt(),
+            runs,
+            configurations: groups.len(),
+        };
         (!groups.is_empty()).then_some(noise)
     }
 }

@@ -24,19 +24,30 @@ pub(super) fn closed_form(metric: &[(u64, f64)], horizon: u64) -> Result<Extrapo
     };
     let doubling = |(step, last): &(u64, f64)| {
         let apart = *step > 0 && step % 4 == 0;
-        apart.then(|| Some((*step, at(step / 4)?, at(step / 2)?, *last))).flatten()
+        apart
+            .then(|| Some((*step, at(step / 4)?, at(step / 2)?, *last)))
+            .flatten()
     };
-    let (step, first, second, third) =
-        metric.iter().rev().find_map(doubling).ok_or(Silence::NoDoublingSteps)?;
+    let (step, first, second, third) = metric
+        .iter()
+        .rev()
+        .find_map(doubling)
+        .ok_or(Silence::NoDoublingSteps)?;
     let (before, after) = (first - second, second - third);
     let ratio = before / after;
     if after <= 0.0 || ratio <= 1.0 || !ratio.is_finite() {
         let value = metric.last().map_or(third, |(_, value)| *value);
-        return Ok(Extrapolated { value, is_last_value: true });
+        return Ok(Extrapolated {
+            value,
+            is_last_value: true,
+        });
     }
     let limit = third - after / (ratio - 1.0);
     let decay = (step as f64 / horizon as f64).powf(ratio.log2());
-    Ok(Extrapolated { value: limit + (third - limit) * decay, is_last_value: false })
+    Ok(Extrapolated {
+        value: limit + (third - limit) * decay,
+        is_last_value: false,
+    })
 }
 
 /// Bounds of the exponent.
@@ -70,8 +81,17 @@ pub(super) fn robust(metric: &[(u64, f64)], horizon: u64) -> Result<f64, Silence
         let powers: Vec<f64> = points.iter().map(|(step, _)| power(*step)).collect();
         let line = Line::falling(&powers, &values, weights);
         let residuals = line.residuals(&powers, &values);
-        let error = residuals.iter().zip(weights).map(|(x, w)| w * x * x).sum::<f64>();
-        Fit { error, exponent, value: line.limit + line.slope, residuals }
+        let error = residuals
+            .iter()
+            .zip(weights)
+            .map(|(x, w)| w * x * x)
+            .sum::<f64>();
+        Fit {
+            error,
+            exponent,
+            value: line.limit + line.slope,
+            residuals,
+        }
     };
     let mut weights = vec![1.0; points.len()];
     let mut best = least(&|exponent| fit(exponent, &weights));
@@ -79,7 +99,10 @@ pub(super) fn robust(metric: &[(u64, f64)], horizon: u64) -> Result<f64, Silence
         weights = huber(&best.residuals);
         best = least(&|exponent| fit(exponent, &weights));
     }
-    best.value.is_finite().then_some(best.value).ok_or(Silence::NoFit)
+    best.value
+        .is_finite()
+        .then_some(best.value)
+        .ok_or(Silence::NoFit)
 }
 
 /// A law with a given exponent.
@@ -94,13 +117,22 @@ struct Fit {
 fn least(fit: &dyn Fn(f64) -> Fit) -> Fit {
     let (low, high) = EXPONENTS;
     let mut factor = (high / low).powf(1.0 / f64::from(GRID));
-    let better = |best: Fit, other: Fit| if other.error < best.error { other } else { best };
+    let better = |best: Fit, other: Fit| {
+        if other.error < best.error {
+            other
+        } else {
+            best
+        }
+    };
     let grid = (1..=GRID).map(|index| fit(low * factor.powi(index)));
     let mut best = grid.fold(fit(low), better);
     for _ in 0..HALVINGS {
         factor = factor.sqrt();
         let around = [best.exponent / factor, best.exponent * factor];
-        best = around.into_iter().map(|exponent| fit(exponent.clamp(low, high))).fold(best, better);
+        best = around
+            .into_iter()
+            .map(|exponent| fit(exponent.clamp(low, high)))
+            .fold(best, better);
     }
     best
 }
@@ -119,7 +151,13 @@ fn huber(residuals: &[f64]) -> Vec<f64> {
     sizes.sort_by(f64::total_cmp);
     // Of normal noise, the standard deviation is 1.4826 times the median size.
     let limit = 1.345 * 1.4826 * sizes[sizes.len() / 2];
-    let weight = |x: &f64| if x.abs() <= limit { 1.0 } else { limit / x.abs() };
+    let weight = |x: &f64| {
+        if x.abs() <= limit {
+            1.0
+        } else {
+            limit / x.abs()
+        }
+    };
     residuals.iter().map(weight).collect()
 }
 
@@ -140,7 +178,11 @@ impl Line {
         let (x, y) = (sum(&|i| powers[i]) / total, sum(&|i| values[i]) / total);
         let covariance = sum(&|i| (powers[i] - x) * (values[i] - y));
         let variance = sum(&|i| (powers[i] - x).powi(2));
-        let slope = if variance > 0.0 { (covariance / variance).max(0.0) } else { 0.0 };
+        let slope = if variance > 0.0 {
+            (covariance / variance).max(0.0)
+        } else {
+            0.0
+        };
         let limit = y - slope * x;
         if limit < 0.0 && values.iter().all(|value| *value >= 0.0) {
             let slope = sum(&|i| powers[i] * values[i]) / sum(&|i| powers[i].powi(2));
@@ -175,14 +217,25 @@ mod tests {
         }
         // α = 1, L0 = 1, A = 1000, by hand: d1 = 2, d2 = 1, r = 2, L0 = 2 - 1, and 1 + 1 · 1000 / 4000.
         let metric = [(250, 5.0), (500, 3.0), (1000, 2.0)];
-        assert_eq!(closed_form(&metric, 4_000).map(|found| found.value), Ok(1.25));
+        assert_eq!(
+            closed_form(&metric, 4_000).map(|found| found.value),
+            Ok(1.25)
+        );
     }
 
     #[test]
     fn without_a_law_the_closed_form_is_the_last_value() {
-        for values in [[3.0, 2.0, 1.0], [3.0, 2.0, 2.0], [3.0, 2.0, 2.5], [3.0, 2.9, 2.0]] {
+        for values in [
+            [3.0, 2.0, 1.0],
+            [3.0, 2.0, 2.0],
+            [3.0, 2.0, 2.5],
+            [3.0, 2.9, 2.0],
+        ] {
             let metric: Vec<_> = [250, 500, 1000].into_iter().zip(values).collect();
-            let last = Extrapolated { value: values[2], is_last_value: true };
+            let last = Extrapolated {
+                value: values[2],
+                is_last_value: true,
+            };
             assert_eq!(closed_form(&metric, 2_000), Ok(last), "{values:?}");
         }
     }

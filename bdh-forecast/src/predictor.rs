@@ -101,7 +101,8 @@ impl Predictor {
             Self::LastValue => own(table, fold, |row| Ok((row.last?, false))),
             Self::PowerLaw => own(table, fold, |row| Ok((row.robust()?, false))),
             Self::ClosedForm => own(table, fold, |row| {
-                row.closed_form().map(|found| (found.value, found.is_last_value))
+                row.closed_form()
+                    .map(|found| (found.value, found.is_last_value))
             }),
             Self::Annealing => annealed(table, annealing, fold),
             Self::Process | Self::SettingsProcess => self.process(table, fold),
@@ -151,7 +152,11 @@ impl Predictor {
             let features = self.features(table, &table.rows[*target])?;
             let fit = fit.as_ref().map_err(|silence| *silence)?;
             let interval = Interval::jackknife(&fit.without_each(features));
-            Ok(Saying { value: fit.predict(features), interval, is_last_value: false })
+            Ok(Saying {
+                value: fit.predict(features),
+                interval,
+                is_last_value: false,
+            })
         };
         fold.targets.iter().map(say).collect()
     }
@@ -159,7 +164,11 @@ impl Predictor {
     fn process(self, table: &Table<'_>, fold: &Fold) -> Vec<Result<Saying, Silence>> {
         let fit = || {
             let (rows, values) = self.known(table, fold, FEWEST)?;
-            let curve = if self == Self::Process { table.curve } else { 0 };
+            let curve = if self == Self::Process {
+                table.curve
+            } else {
+                0
+            };
             Process::fit(&rows, &values, curve).ok_or(Silence::NoFit)
         };
         let fit = fit();
@@ -167,7 +176,11 @@ impl Predictor {
             let features = self.features(table, &table.rows[*target])?;
             let fit = fit.as_ref().map_err(|silence| *silence)?;
             let (value, _) = fit.predict(features);
-            Ok(Saying { value, interval: fit.interval(features), is_last_value: false })
+            Ok(Saying {
+                value,
+                interval: fit.interval(features),
+                is_last_value: false,
+            })
         };
         fold.targets.iter().map(say).collect()
     }
@@ -202,17 +215,29 @@ fn own(
     let say = |target: &usize| {
         let (value, is_last_value) = of(&table.rows[*target])?;
         let without_each: Vec<_> = misses.iter().map(|miss| (value, *miss)).collect();
-        Ok(Saying { value, interval: Interval::jackknife(&without_each), is_last_value })
+        Ok(Saying {
+            value,
+            interval: Interval::jackknife(&without_each),
+            is_last_value,
+        })
     };
     fold.targets.iter().map(say).collect()
 }
 
 fn annealed(table: &Table<'_>, annealing: &Annealing, fold: &Fold) -> Vec<Result<Saying, Silence>> {
-    let train: Vec<usize> = fold.train.iter().map(|(row, _)| table.rows[*row].run).collect();
+    let train: Vec<usize> = fold
+        .train
+        .iter()
+        .map(|(row, _)| table.rows[*row].run)
+        .collect();
     let common = annealing.common(&train);
     let say = |target: &usize| {
         let value = annealing.predict(common?, &train, table.rows[*target].early)?;
-        Ok(Saying { value, interval: None, is_last_value: false })
+        Ok(Saying {
+            value,
+            interval: None,
+            is_last_value: false,
+        })
     };
     fold.targets.iter().map(say).collect()
 }

@@ -59,7 +59,10 @@ impl Process {
         let some = |most: usize| {
             let every = rows.len().div_ceil(most).max(1);
             let rows: Vec<&[f64]> = rows.iter().step_by(every).copied().collect();
-            (rows, values.iter().step_by(every).copied().collect::<Vec<f64>>())
+            (
+                rows,
+                values.iter().step_by(every).copied().collect::<Vec<f64>>(),
+            )
         };
         let (few, values_of_few) = some(MOST_TO_CHOOSE);
         let kernel = Kernel::likeliest(&few, &values_of_few, curve)?;
@@ -69,7 +72,10 @@ impl Process {
 
     fn with(rows: &[&[f64]], values: &[f64], curve: usize, kernel: Kernel) -> Option<Self> {
         let scale = Scale::of(rows);
-        let groups = Groups { curve: scale.among(curve), all: scale.len() };
+        let groups = Groups {
+            curve: scale.among(curve),
+            all: scale.len(),
+        };
         let rows: Vec<Vec<f64>> = rows.iter().map(|row| scale.apply(row)).collect();
         let mean = values.iter().sum::<f64>() / rows.len() as f64;
         let centred: Vec<f64> = values.iter().map(|value| value - mean).collect();
@@ -78,7 +84,16 @@ impl Process {
         let half = forward(&factor, &centred);
         let variance = dot(&half, &half) / rows.len() as f64;
         let weights = backward(&factor, half);
-        Some(Self { scale, groups, rows, kernel, mean, variance, factor, weights })
+        Some(Self {
+            scale,
+            groups,
+            rows,
+            kernel,
+            mean,
+            variance,
+            factor,
+            weights,
+        })
     }
 
     /// Mean and standard deviation of a value there, its noise included.
@@ -104,7 +119,10 @@ impl Process {
         let reach = std
             * (rows / (rows - CHOSEN)).sqrt()
             * student.inverse_cdf(f64::midpoint(1.0, Interval::LEVEL));
-        Some(Interval { low: mean - reach, high: mean + reach })
+        Some(Interval {
+            low: mean - reach,
+            high: mean + reach,
+        })
     }
 }
 
@@ -112,7 +130,10 @@ impl Groups {
     /// The mean squared difference in each group; 0 in an empty one.
     fn distances(self, a: &[f64], b: &[f64]) -> [f64; 2] {
         let mean = |from: usize, to: usize| {
-            let squares = a[from..to].iter().zip(&b[from..to]).map(|(x, y)| (x - y).powi(2));
+            let squares = a[from..to]
+                .iter()
+                .zip(&b[from..to])
+                .map(|(x, y)| (x - y).powi(2));
             squares.sum::<f64>() / (to - from).max(1) as f64
         };
         [mean(0, self.curve), mean(self.curve, self.all)]
@@ -128,21 +149,34 @@ impl Kernel {
 
     fn likeliest(rows: &[&[f64]], values: &[f64], curve: usize) -> Option<Self> {
         let scale = Scale::of(rows);
-        let groups = Groups { curve: scale.among(curve), all: scale.len() };
+        let groups = Groups {
+            curve: scale.among(curve),
+            all: scale.len(),
+        };
         let rows: Vec<Vec<f64>> = rows.iter().map(|row| scale.apply(row)).collect();
         let distances: Vec<Vec<[f64; 2]>> = (0..rows.len())
-            .map(|i| (0..=i).map(|j| groups.distances(&rows[i], &rows[j])).collect())
+            .map(|i| {
+                (0..=i)
+                    .map(|j| groups.distances(&rows[i], &rows[j]))
+                    .collect()
+            })
             .collect();
         let mean = values.iter().sum::<f64>() / rows.len() as f64;
         let centred: Vec<f64> = values.iter().map(|value| value - mean).collect();
         let rate = |kernel: Self| Some((kernel.likelihood(&distances, &centred)?, kernel));
-        let mut best = rate(Self { lengths: [2.5, 2.5], noise: 1e-2 })?;
+        let mut best = rate(Self {
+            lengths: [2.5, 2.5],
+            noise: 1e-2,
+        })?;
         for _ in 0..CYCLES {
             let begun = best.1;
             for group in 0..2 {
                 let [first, second] = best.1.lengths;
                 let lengths = |x| if group == 0 { [x, second] } else { [first, x] };
-                let others = LENGTHS.map(|x| Self { lengths: lengths(x), ..best.1 });
+                let others = LENGTHS.map(|x| Self {
+                    lengths: lengths(x),
+                    ..best.1
+                });
                 best = others.into_iter().filter_map(rate).fold(best, likelier);
             }
             let others = NOISES.map(|noise| Self { noise, ..best.1 });
@@ -179,11 +213,17 @@ mod tests {
     fn a_process_is_that_of_scikit_learn() {
         let golden = Golden::read();
         let theirs = &golden.process;
-        let kernel = Kernel { lengths: theirs.lengths, noise: theirs.noise };
+        let kernel = Kernel {
+            lengths: theirs.lengths,
+            noise: theirs.noise,
+        };
         let process =
             Process::with(&golden.rows(), &golden.values, 2, kernel).expect("twelve rows");
         let (mean, std) = process.predict(&golden.new);
-        assert!(agree(mean, theirs.mean) && agree(std, theirs.std), "{mean} ± {std}, {theirs:?}");
+        assert!(
+            agree(mean, theirs.mean) && agree(std, theirs.std),
+            "{mean} ± {std}, {theirs:?}"
+        );
 
         let distances: Vec<Vec<[f64; 2]>> = (0..12)
             .map(|i| {
@@ -194,23 +234,36 @@ mod tests {
             .collect();
         let ends = &golden.values;
         let centred: Vec<f64> = ends.iter().map(|end| end - process.mean).collect();
-        let ours = kernel.likelihood(&distances, &centred).expect("twelve rows");
+        let ours = kernel
+            .likelihood(&distances, &centred)
+            .expect("twelve rows");
         // What ours leaves out depends on the number of rows alone.
         let constant = -6.0 * (1.0 + std::f64::consts::TAU.ln());
-        assert!(agree(ours + constant, theirs.log_likelihood), "{ours}, {theirs:?}");
+        assert!(
+            agree(ours + constant, theirs.log_likelihood),
+            "{ours}, {theirs:?}"
+        );
     }
 
     #[test]
     fn the_kernel_is_the_likeliest_of_its_neighbours() {
-        let rows: Vec<[f64; 2]> =
-            (0..40).map(|i| [f64::from(i) / 10.0, f64::from(i * 7 % 40)]).collect();
+        let rows: Vec<[f64; 2]> = (0..40)
+            .map(|i| [f64::from(i) / 10.0, f64::from(i * 7 % 40)])
+            .collect();
         let values: Vec<f64> = rows.iter().map(|row| (2.0 * row[0]).sin()).collect();
         let rows: Vec<&[f64]> = rows.iter().map(<[f64; 2]>::as_slice).collect();
         let process = Process::fit(&rows, &values, 1).expect("forty rows");
         let [curve, settings] = process.kernel.lengths;
-        assert!(curve < 2.5 && settings >= 2.5, "only the first matters: {:?}", process.kernel);
+        assert!(
+            curve < 2.5 && settings >= 2.5,
+            "only the first matters: {:?}",
+            process.kernel
+        );
         let (mean, std) = process.predict(&[1.234, 20.0]);
-        assert!((mean - 2.468_f64.sin()).abs() < 0.02 && std < 0.05, "{mean} ± {std}");
+        assert!(
+            (mean - 2.468_f64.sin()).abs() < 0.02 && std < 0.05,
+            "{mean} ± {std}"
+        );
         let (_, far) = process.predict(&[50.0, 20.0]);
         assert!(far > 10.0 * std, "it does not know what is far off");
     }

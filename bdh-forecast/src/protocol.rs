@@ -35,10 +35,14 @@ impl Protocol {
             Self::LeaveGroupOut(setting) => {
                 let value = |row: usize| run(row).settings.get(setting).map(|x| x.to_bits());
                 let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
-                rows.clone().for_each(|row| groups.entry(value(row)).or_default().push(row));
+                rows.clone()
+                    .for_each(|row| groups.entry(value(row)).or_default().push(row));
                 let others =
                     |group: &[usize]| rows.clone().filter(|row| !group.contains(row)).collect();
-                groups.into_values().map(|group| fold(others(&group), group)).collect()
+                groups
+                    .into_values()
+                    .map(|group| fold(others(&group), group))
+                    .collect()
             }
             Self::Prequential => {
                 let mut rows: Vec<usize> = rows.collect();
@@ -57,12 +61,16 @@ pub(super) fn one_out<'a>(
     targets: impl IntoIterator<Item = usize> + 'a,
 ) -> impl Iterator<Item = Fold> + 'a {
     let run = |row: usize| &runs[table.rows[row].run];
-    let configurations: Vec<_> =
-        (0..table.rows.len()).map(|row| run(row).configuration()).collect();
+    let configurations: Vec<_> = (0..table.rows.len())
+        .map(|row| run(row).configuration())
+        .collect();
     targets.into_iter().map(move |target| {
         let differs = |other: &usize| configurations[*other] != configurations[target];
         let others = (0..configurations.len()).filter(differs);
-        Fold { train: with_ends(others.map(|row| (row, run(row)))), targets: vec![target] }
+        Fold {
+            train: with_ends(others.map(|row| (row, run(row)))),
+            targets: vec![target],
+        }
     })
 }
 
@@ -71,7 +79,10 @@ pub(super) fn one_out<'a>(
 pub(super) fn with_ends<'r>(
     runs: impl Iterator<Item = (usize, &'r Run)> + Clone,
 ) -> Vec<(usize, f64)> {
-    let worst = runs.clone().filter_map(|(_, run)| run.final_value()).max_by(f64::total_cmp);
+    let worst = runs
+        .clone()
+        .filter_map(|(_, run)| run.final_value())
+        .max_by(f64::total_cmp);
     let end = |(row, run): (usize, &Run)| Some((row, run.final_value().or(worst)?));
     runs.filter_map(end).collect()
 }

@@ -13,7 +13,9 @@ impl Ranking {
     pub(super) fn of(pairs: &[(f64, f64)]) -> Self {
         let left: Vec<f64> = pairs.iter().map(|pair| pair.0).collect();
         let right: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
-        Self { sides: [ties(&left), ties(&right)] }
+        Self {
+            sides: [ties(&left), ties(&right)],
+        }
     }
 
     /// Spearman's ρ of a sample that has each pair so many times; `None` if one side does not vary.
@@ -33,7 +35,11 @@ impl Ranking {
             ranks
         });
         let product = |a: &[f64], b: &[f64]| -> f64 {
-            a.iter().zip(b).zip(times).map(|((a, b), times)| a * b * f64::from(*times)).sum()
+            a.iter()
+                .zip(b)
+                .zip(times)
+                .map(|((a, b), times)| a * b * f64::from(*times))
+                .sum()
         };
         let spread = (product(&left, &left) * product(&right, &right)).sqrt();
         (spread > 0.0).then(|| product(&left, &right) / spread)
@@ -44,7 +50,10 @@ impl Ranking {
 fn ties(values: &[f64]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
-    order.chunk_by(|a, b| values[*a] == values[*b]).map(<[usize]>::to_vec).collect()
+    order
+        .chunk_by(|a, b| values[*a] == values[*b])
+        .map(<[usize]>::to_vec)
+        .collect()
 }
 
 /// Kendall's τ-b; `None` if one side does not vary.
@@ -79,7 +88,12 @@ mod tests {
     #[test]
     fn rank_correlations_are_those_of_scipy_with_ties() {
         let theirs = Golden::read().ranks;
-        let pairs: Vec<_> = theirs.left.iter().copied().zip(theirs.right.iter().copied()).collect();
+        let pairs: Vec<_> = theirs
+            .left
+            .iter()
+            .copied()
+            .zip(theirs.right.iter().copied())
+            .collect();
         let spearman = Ranking::of(&pairs).spearman(&[1; 10]).expect("both vary");
         assert!(agree(spearman, theirs.spearman), "{spearman}");
         assert!(agree(kendall(&pairs).expect("both vary"), theirs.kendall));
@@ -89,12 +103,19 @@ mod tests {
     fn a_resample_has_the_correlation_of_the_rows_written_out() {
         let pairs = [(3.0, 1.0), (1.0, 2.0), (2.0, 2.0), (5.0, 0.5), (4.0, 9.0)];
         let times = [2, 0, 3, 1, 1];
-        let written: Vec<_> =
-            pairs.iter().zip(times).flat_map(|(pair, times)| vec![*pair; times as usize]).collect();
+        let written: Vec<_> = pairs
+            .iter()
+            .zip(times)
+            .flat_map(|(pair, times)| vec![*pair; times as usize])
+            .collect();
         let whole = Ranking::of(&written).spearman(&[1; 7]).expect("both vary");
         let weighted = Ranking::of(&pairs).spearman(&times).expect("both vary");
         assert!(agree(weighted, whole), "{weighted} and {whole}");
-        assert_eq!(Ranking::of(&pairs).spearman(&[0, 0, 5, 0, 0]), None, "one pair five times");
+        assert_eq!(
+            Ranking::of(&pairs).spearman(&[0, 0, 5, 0, 0]),
+            None,
+            "one pair five times"
+        );
         assert_eq!(kendall(&[(1.0, 1.0), (1.0, 2.0)]), None);
     }
 

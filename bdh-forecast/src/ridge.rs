@@ -44,9 +44,15 @@ impl Ridge {
         let rows: Vec<Vec<f64>> = rows.iter().map(|row| scale.apply(row)).collect();
         let mean = values.iter().sum::<f64>() / n;
         let products = |i: usize, j: usize| rows.iter().map(|row| row[i] * row[j]).sum::<f64>();
-        let gram: Vec<Vec<f64>> =
-            (0..scale.len()).map(|i| (0..=i).map(|j| products(i, j)).collect()).collect();
-        let moment = |i: usize| rows.iter().zip(values).map(|(row, y)| row[i] * (y - mean)).sum();
+        let gram: Vec<Vec<f64>> = (0..scale.len())
+            .map(|i| (0..=i).map(|j| products(i, j)).collect())
+            .collect();
+        let moment = |i: usize| {
+            rows.iter()
+                .zip(values)
+                .map(|(row, y)| row[i] * (y - mean))
+                .sum()
+        };
         let moments: Vec<f64> = (0..scale.len()).map(moment).collect();
         let solve = |penalty: &f64| {
             let entry = |i: usize, j: usize| gram[i][j] + if i == j { penalty * n } else { 0.0 };
@@ -59,11 +65,20 @@ impl Ridge {
             };
             let residuals: Vec<f64> = rows.iter().zip(values).map(residual).collect();
             let error = dot(&residuals, &residuals);
-            error.is_finite().then_some((error, factor, weights, residuals))
+            error
+                .is_finite()
+                .then_some((error, factor, weights, residuals))
         };
         let fits = penalties.iter().filter_map(solve);
         let (_, factor, weights, residuals) = fits.min_by(|a, b| a.0.total_cmp(&b.0))?;
-        Some(Self { scale, rows, mean, weights, factor, residuals })
+        Some(Self {
+            scale,
+            rows,
+            mean,
+            weights,
+            factor,
+            residuals,
+        })
     }
 
     pub(super) fn predict(&self, row: &[f64]) -> f64 {
@@ -97,7 +112,10 @@ mod tests {
         let golden = Golden::read();
         let fit = Ridge::fit(&golden.rows(), &golden.values).expect("twelve rows");
         let weights = fit.weights.iter().zip(&golden.ridge.weights);
-        assert!(weights.clone().all(|(ours, theirs)| agree(*ours, *theirs)), "{weights:?}");
+        assert!(
+            weights.clone().all(|(ours, theirs)| agree(*ours, *theirs)),
+            "{weights:?}"
+        );
         assert!(agree(fit.predict(&golden.new), golden.ridge.value));
     }
 
@@ -123,21 +141,48 @@ mod tests {
         let rows: [&[f64]; 3] = [&[0.0], &[1.0], &[2.0]];
         let fit = Ridge::plain(&rows, &[1.0, 2.0, 4.0]).expect("three rows");
         assert!(agree(fit.predict(&[3.0]), 7.0 / 3.0 + 3.0));
-        let misses: Vec<f64> = fit.without_each(&[0.0]).iter().map(|(_, miss)| *miss).collect();
-        assert!(misses.iter().zip([1.0, 0.5, 1.0]).all(|(a, b)| agree(*a, b)), "{misses:?}");
-        let values: Vec<f64> = fit.without_each(&[0.0]).iter().map(|(value, _)| *value).collect();
-        assert!(values.iter().zip([0.0, 1.0, 1.0]).all(|(a, b)| agree(*a, b)), "{values:?}");
+        let misses: Vec<f64> = fit
+            .without_each(&[0.0])
+            .iter()
+            .map(|(_, miss)| *miss)
+            .collect();
+        assert!(
+            misses
+                .iter()
+                .zip([1.0, 0.5, 1.0])
+                .all(|(a, b)| agree(*a, b)),
+            "{misses:?}"
+        );
+        let values: Vec<f64> = fit
+            .without_each(&[0.0])
+            .iter()
+            .map(|(value, _)| *value)
+            .collect();
+        assert!(
+            values
+                .iter()
+                .zip([0.0, 1.0, 1.0])
+                .all(|(a, b)| agree(*a, b)),
+            "{values:?}"
+        );
     }
 
     #[test]
     fn features_that_say_nothing_are_no_trouble() {
-        let rows: [&[f64]; 4] =
-            [&[7.0, 1.0, 1.0], &[7.0, 2.0, 2.0], &[7.0, 3.0, 3.0], &[7.0, 5.0, 5.0]];
+        let rows: [&[f64]; 4] = [
+            &[7.0, 1.0, 1.0],
+            &[7.0, 2.0, 2.0],
+            &[7.0, 3.0, 3.0],
+            &[7.0, 5.0, 5.0],
+        ];
         let fit = Ridge::fit(&rows, &[1.0, 2.0, 3.0, 5.0]).expect("a constant and a twin");
         assert!((fit.predict(&[9.0, 4.0, 4.0]) - 4.0).abs() < 0.01);
         let constant = Ridge::plain(&[&[7.0], &[7.0]], &[1.0, 2.0]).expect("a mean");
         assert_eq!(constant.predict(&[100.0]), 1.5);
-        assert!(Ridge::plain(&rows, &[1.0, 2.0, 3.0, 5.0]).is_none(), "twins need a penalty");
+        assert!(
+            Ridge::plain(&rows, &[1.0, 2.0, 3.0, 5.0]).is_none(),
+            "twins need a penalty"
+        );
         assert!(Ridge::fit(&[&[1.0]], &[1.0]).is_none());
     }
 }

@@ -84,7 +84,9 @@ impl Run {
         }
         self.settings.retain(|_, value| value.is_finite());
         let norms = self.norms.values_mut();
-        norms.chain([&mut self.metric, &mut self.loss, &mut self.lr]).for_each(tidy);
+        norms
+            .chain([&mut self.metric, &mut self.loss, &mut self.lr])
+            .for_each(tidy);
         if !(self.cost.is_finite() && self.cost > 0.0) {
             self.cost = 0.0;
         }
@@ -97,13 +99,22 @@ impl Run {
     /// The value at the horizon, of a run that got there.
     #[must_use]
     pub fn final_value(&self) -> Option<f64> {
-        if let End::Finished(value) = self.end { Some(value) } else { None }
+        if let End::Finished(value) = self.end {
+            Some(value)
+        } else {
+            None
+        }
     }
 
     /// The latest step of which anything is recorded but the learning rate, which may be a plan.
     pub(super) fn latest_step(&self) -> u64 {
-        let series = [&self.metric, &self.loss].into_iter().chain(self.norms.values());
-        series.filter_map(|series| Some(series.last()?.0)).max().unwrap_or(0)
+        let series = [&self.metric, &self.loss]
+            .into_iter()
+            .chain(self.norms.values());
+        series
+            .filter_map(|series| Some(series.last()?.0))
+            .max()
+            .unwrap_or(0)
     }
 
     /// What replicates have in common: everything but the seed.
@@ -134,7 +145,10 @@ fn tidy(series: &mut Vec<(u64, f64)>) {
 
 /// All runs, tidy, in the order of their names: whatever follows cannot depend on the order of rows.
 pub(super) fn tidy_all(runs: Vec<Run>) -> Result<Vec<Run>, ForecastError> {
-    let mut runs = runs.into_iter().map(Run::tidy).collect::<Result<Vec<_>, _>>()?;
+    let mut runs = runs
+        .into_iter()
+        .map(Run::tidy)
+        .collect::<Result<Vec<_>, _>>()?;
     runs.sort_by(|a, b| a.name.cmp(&b.name));
     match runs.windows(2).find(|pair| pair[0].name == pair[1].name) {
         Some(pair) => Err(ForecastError::SameName(pair[0].name.clone())),

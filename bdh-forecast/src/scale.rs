@@ -21,7 +21,9 @@ impl Scale {
             // Rounding alone leaves that much of a constant.
             (std > 1e-12 * mean.abs()).then_some((feature, mean, std))
         });
-        Self { kept: kept.collect() }
+        Self {
+            kept: kept.collect(),
+        }
     }
 
     /// How many features vary.
@@ -30,11 +32,17 @@ impl Scale {
     }
 
     pub(super) fn apply(&self, row: &[f64]) -> Vec<f64> {
-        self.kept.iter().map(|(feature, mean, std)| (row[*feature] - mean) / std).collect()
+        self.kept
+            .iter()
+            .map(|(feature, mean, std)| (row[*feature] - mean) / std)
+            .collect()
     }
 
     /// How many of the first `features` vary.
     pub(super) fn among(&self, features: usize) -> usize {
-        self.kept.iter().filter(|(feature, ..)| *feature < features).count()
+        self.kept
+            .iter()
+            .filter(|(feature, ..)| *feature < features)
+            .count()
     }
 }

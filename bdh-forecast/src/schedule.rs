@@ -26,14 +26,20 @@ impl Schedule {
     pub(super) fn of(run: &Run) -> Option<Self> {
         let whole = Early::new(run, run.horizon);
         let recorded_to = run.lr.last()?.0 as f64 / run.horizon as f64;
-        (recorded_to >= ENOUGH && run.horizon <= MOST_STEPS).then(|| Self::seen(whole)).flatten()
+        (recorded_to >= ENOUGH && run.horizon <= MOST_STEPS)
+            .then(|| Self::seen(whole))
+            .flatten()
     }
 
     /// What is seen of one.
     pub(super) fn seen(run: Early<'_>) -> Option<Self> {
         let peak = run.lr().iter().map(|(_, lr)| *lr).fold(0.0, f64::max);
         let share = |step: u64| step as f64 / run.horizon() as f64;
-        let points: Vec<_> = run.lr().iter().map(|(step, lr)| (share(*step), lr / peak)).collect();
+        let points: Vec<_> = run
+            .lr()
+            .iter()
+            .map(|(step, lr)| (share(*step), lr / peak))
+            .collect();
         (peak > 0.0 && run.horizon() <= MOST_STEPS).then_some(Self { points })
     }
 
@@ -56,7 +62,10 @@ impl Schedule {
     pub(super) fn distance(&self, seen: &Self) -> Option<f64> {
         let end = seen.points.last().map_or(0.0, |(share, _)| *share);
         let before = self.points.partition_point(|(share, _)| *share <= end);
-        let peak = self.points[..before].iter().map(|(_, lr)| *lr).fold(self.at(end), f64::max);
+        let peak = self.points[..before]
+            .iter()
+            .map(|(_, lr)| *lr)
+            .fold(self.at(end), f64::max);
         let apart = |k: i32| {
             let share = end * f64::from(k) / 16.0;
             (self.at(share) / peak - seen.at(share)).abs()
@@ -77,7 +86,11 @@ impl Schedule {
         steps: &[u64],
         mut visit: impl FnMut(usize, f64, &[f64]),
     ) {
-        let peak = self.points.iter().find(|(_, lr)| *lr >= 1.0).map_or(0.0, |(share, _)| *share);
+        let peak = self
+            .points
+            .iter()
+            .find(|(_, lr)| *lr >= 1.0)
+            .map_or(0.0, |(share, _)| *share);
         let (mut area, mut before) = (0.0, self.at(0.0));
         let mut momenta = vec![0.0; memories.len()];
         let mut annealed = vec![0.0; memories.len()];
@@ -105,7 +118,11 @@ mod tests {
     use super::*;
 
     fn run(lr: &[(u64, f64)]) -> Run {
-        Run { horizon: 10, lr: lr.to_vec(), ..Run::default() }
+        Run {
+            horizon: 10,
+            lr: lr.to_vec(),
+            ..Run::default()
+        }
     }
 
     #[test]
@@ -141,8 +158,14 @@ mod tests {
         };
         assert!(of(&[(0, 0.0), (2, 0.1), (3, 0.15)]).expect("the same so far") < 1e-9);
         assert_eq!(of(&[(0, 0.2), (2, 0.2)]), None, "that one does not warm up");
-        assert!(Schedule::of(&run(&[(0, 0.0), (4, 8.0)])).is_none(), "who knows how it goes on");
-        assert!(Schedule::of(&run(&[(0, 0.0), (10, 0.0)])).is_none(), "there is no peak");
+        assert!(
+            Schedule::of(&run(&[(0, 0.0), (4, 8.0)])).is_none(),
+            "who knows how it goes on"
+        );
+        assert!(
+            Schedule::of(&run(&[(0, 0.0), (10, 0.0)])).is_none(),
+            "there is no peak"
+        );
         assert!(Schedule::of(&run(&[])).is_none());
     }
 }

@@ -89,14 +89,22 @@ pub(super) struct Setting<'a> {
 
 impl<'a> Setting<'a> {
     pub(super) fn new(runs: &'a [Run], seen: Vec<(usize, f64)>, has_errors: bool) -> Self {
-        Self { runs, samples: resamples(seen.len()), seen, has_errors }
+        Self {
+            runs,
+            samples: resamples(seen.len()),
+            seen,
+            has_errors,
+        }
     }
 
     /// The absolute error of each run that is seen; `None` of those that diverged.
     pub(super) fn misses(&self, points: &[Point]) -> Vec<Option<f64>> {
         let point = |run: usize| points.iter().find(|point| point.run == run);
         let miss = |point: &Point| Some((point.predicted - point.truth?).abs());
-        self.seen.iter().map(|(run, _)| point(*run).and_then(miss)).collect()
+        self.seen
+            .iter()
+            .map(|(run, _)| point(*run).and_then(miss))
+            .collect()
     }
 
     /// Where the mean of what there is of each run lies in 95 % of resamples.
@@ -106,11 +114,16 @@ impl<'a> Setting<'a> {
                 .iter()
                 .zip(times)
                 .filter_map(|(x, times)| Some((*x)?).zip(Some(f64::from(*times))));
-            let (sum, count) =
-                known.fold((0.0, 0.0), |(sum, n), (x, times)| (sum + x * times, n + times));
+            let (sum, count) = known.fold((0.0, 0.0), |(sum, n), (x, times)| {
+                (sum + x * times, n + times)
+            });
             sum / count
         };
-        let means = self.samples.iter().map(mean).filter(|mean| mean.is_finite());
+        let means = self
+            .samples
+            .iter()
+            .map(mean)
+            .filter(|mean| mean.is_finite());
         Between::of(means.collect())
     }
 }
@@ -123,8 +136,13 @@ impl Score {
         squares_of_mean: f64,
     ) -> Self {
         Self {
-            error: at.has_errors.then(|| Error::of(points, at, squares_of_mean)).flatten(),
-            ranks: (predictor != Predictor::Mean).then(|| Ranks::of(points, at)).flatten(),
+            error: at
+                .has_errors
+                .then(|| Error::of(points, at, squares_of_mean))
+                .flatten(),
+            ranks: (predictor != Predictor::Mean)
+                .then(|| Ranks::of(points, at))
+                .flatten(),
         }
     }
 }
@@ -137,18 +155,28 @@ impl Ranks {
             point.map_or(f64::INFINITY, |point| point.predicted) // it was seen to diverge
         };
         let truth = |run: usize| at.runs[run].final_value().unwrap_or(f64::INFINITY);
-        let pairs: Vec<_> = at.seen.iter().map(|(run, _)| (predicted(*run), truth(*run))).collect();
+        let pairs: Vec<_> = at
+            .seen
+            .iter()
+            .map(|(run, _)| (predicted(*run), truth(*run)))
+            .collect();
         if pairs.len() < 2 || pairs.iter().all(|pair| pair.1.is_infinite()) {
             return None;
         }
         let ranking = Ranking::of(&pairs);
         let between = || {
-            let rhos = at.samples.iter().filter_map(|times| ranking.spearman(times));
+            let rhos = at
+                .samples
+                .iter()
+                .filter_map(|times| ranking.spearman(times));
             Between::of(rhos.collect())
         };
         let best = |of: fn(&(f64, f64)) -> f64| least(&pairs.iter().map(of).collect::<Vec<_>>(), 3);
         let (promoted, truly) = (best(|pair| pair.0), best(|pair| pair.1));
-        let hits = truly.iter().filter(|index| promoted.contains(index)).count();
+        let hits = truly
+            .iter()
+            .filter(|index| promoted.contains(index))
+            .count();
         Some(Self {
             spearman: ranking.spearman(&vec![1; pairs.len()]),
             spearman_between: at.has_errors.then(between).flatten(),
@@ -165,8 +193,10 @@ impl Error {
         let known: Vec<f64> = misses.iter().copied().flatten().collect();
         let n = known.len() as f64;
         let squares: f64 = known.iter().map(|miss| miss * miss).sum();
-        let intervals: Vec<(Interval, f64)> =
-            points.iter().filter_map(|point| Some((point.interval?, point.truth?))).collect();
+        let intervals: Vec<(Interval, f64)> = points
+            .iter()
+            .filter_map(|point| Some((point.interval?, point.truth?)))
+            .collect();
         let share = |of: &dyn Fn(&(Interval, f64)) -> f64| {
             let sum = intervals.iter().map(of).sum::<f64>();
             (!intervals.is_empty()).then(|| sum / intervals.len() as f64)
@@ -186,18 +216,36 @@ impl Promotion {
     /// Of the pairs (predicted, true) with these numbers.
     fn of(promoted: &[usize], pairs: &[(f64, f64)], at: &Setting<'_>) -> Self {
         // One that diverged is as bad as the worst that did not, as everywhere.
-        let finite = pairs.iter().map(|pair| pair.1).filter(|end| end.is_finite());
+        let finite = pairs
+            .iter()
+            .map(|pair| pair.1)
+            .filter(|end| end.is_finite());
         let worst = finite.fold(f64::NEG_INFINITY, f64::max);
-        let end = |index: usize| if pairs[index].1.is_finite() { pairs[index].1 } else { worst };
+        let end = |index: usize| {
+            if pairs[index].1.is_finite() {
+                pairs[index].1
+            } else {
+                worst
+            }
+        };
         let best_of =
             |all: &mut dyn Iterator<Item = usize>| all.map(end).fold(f64::INFINITY, f64::min);
         let regret = best_of(&mut promoted.iter().copied()) - best_of(&mut (0..pairs.len()));
         let known = at.seen.iter().all(|(run, _)| at.runs[*run].cost > 0.0);
         let cost = |run: usize| if known { at.runs[run].cost } else { 1.0 };
         let spent = at.seen.iter().enumerate().map(|(index, (run, share))| {
-            cost(*run) * if promoted.contains(&index) { 1.0 } else { *share }
+            cost(*run)
+                * if promoted.contains(&index) {
+                    1.0
+                } else {
+                    *share
+                }
         });
         let whole: f64 = at.seen.iter().map(|(run, _)| cost(*run)).sum();
-        Self { k: promoted.len(), regret, spent: spent.sum::<f64>() / whole }
+        Self {
+            k: promoted.len(),
+            regret,
+            spent: spent.sum::<f64>() / whole,
+        }
     }
 }

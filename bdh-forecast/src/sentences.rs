@@ -15,13 +15,24 @@ impl Display for Comparison {
             return write!(f, "no baseline speaks, so nothing is claimed");
         };
         if self.is_clear() {
-            let count =
-                if all.len() > 1 { "both baselines" } else { "the only baseline that speaks" };
-            return write!(f, "{best} ({mae}) beats {count} beyond chance: {}", all.join(", "));
+            let count = if all.len() > 1 {
+                "both baselines"
+            } else {
+                "the only baseline that speaks"
+            };
+            return write!(
+                f,
+                "{best} ({mae}) beats {count} beyond chance: {}",
+                all.join(", ")
+            );
         }
         let kept = told(least);
         let rest: Vec<_> = all.into_iter().filter(|text| *text != kept).collect();
-        let rest = if rest.is_empty() { String::new() } else { format!("; {}", rest.join(", ")) };
+        let rest = if rest.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", rest.join(", "))
+        };
         write!(
             f,
             "nothing beats both baselines beyond chance: {kept}{rest}; best of the others: {best} ({mae})"
@@ -31,7 +42,15 @@ impl Display for Comparison {
 
 impl Display for Prediction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { run, step, horizon, value, predictor, others, .. } = self;
+        let Self {
+            run,
+            step,
+            horizon,
+            value,
+            predictor,
+            others,
+            ..
+        } = self;
         write!(f, "{run} at step {step} of {horizon}: {value:.4}")?;
         match self.interval {
             Some(Interval { low, high }) => write!(f, ", between {low:.4} and {high:.4}")?,

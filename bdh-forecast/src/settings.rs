@@ -36,7 +36,10 @@ pub(super) fn features(runs: &[Early<'_>]) -> (Vec<SettingFeature>, Vec<String>)
     let mut seen = BTreeSet::new();
     // A setting may be there under two names: the same numbers teach nothing twice.
     features.retain(|feature| {
-        let column: Vec<u64> = runs.iter().map(|run| feature.value(*run).to_bits()).collect();
+        let column: Vec<u64> = runs
+            .iter()
+            .map(|run| feature.value(*run).to_bits())
+            .collect();
         seen.insert(column)
     });
     (features, partial)
@@ -45,17 +48,33 @@ pub(super) fn features(runs: &[Early<'_>]) -> (Vec<SettingFeature>, Vec<String>)
 fn of_values(name: &str, values: &[f64]) -> Vec<SettingFeature> {
     let (low, high) = values
         .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)));
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
+            (low.min(*x), high.max(*x))
+        });
     if low == high {
         return Vec::new();
     }
     let is_log = low > 0.0 && high / low >= LOG_FROM;
-    let plain = SettingFeature { name: name.to_owned(), is_log, square_around: None };
+    let plain = SettingFeature {
+        name: name.to_owned(),
+        is_log,
+        square_around: None,
+    };
     let distinct: BTreeSet<u64> = values.iter().map(|value| value.to_bits()).collect();
-    let middle = if is_log { f64::midpoint(low.ln(), high.ln()) } else { f64::midpoint(low, high) };
-    let square = SettingFeature { square_around: Some(middle), ..plain.clone() };
+    let middle = if is_log {
+        f64::midpoint(low.ln(), high.ln())
+    } else {
+        f64::midpoint(low, high)
+    };
+    let square = SettingFeature {
+        square_around: Some(middle),
+        ..plain.clone()
+    };
     let has_square = distinct.len() >= SQUARE_FROM;
-    [plain].into_iter().chain(has_square.then_some(square)).collect()
+    [plain]
+        .into_iter()
+        .chain(has_square.then_some(square))
+        .collect()
 }
 
 impl SettingFeature {
@@ -63,7 +82,8 @@ impl SettingFeature {
     pub(super) fn value(&self, run: Early<'_>) -> f64 {
         let value = run.setting(&self.name).unwrap_or(f64::NAN);
         let value = if self.is_log { value.ln() } else { value };
-        self.square_around.map_or(value, |middle| (value - middle).powi(2))
+        self.square_around
+            .map_or(value, |middle| (value - middle).powi(2))
     }
 
     /// Such as `depth`, `log lr` and `(log lr)²`.
@@ -86,18 +106,39 @@ mod tests {
     fn labels(runs: &[Run]) -> (Vec<String>, Vec<String>) {
         let early: Vec<_> = runs.iter().map(|run| Early::new(run, 1)).collect();
         let (features, partial) = features(&early);
-        (features.iter().map(SettingFeature::label).collect(), partial)
+        (
+            features.iter().map(SettingFeature::label).collect(),
+            partial,
+        )
     }
 
     #[test]
     fn what_differs_becomes_a_feature_by_its_range_and_its_distinct_values() {
-        let mut runs: Vec<Run> = (0..8).map(|i| Run { horizon: 9, ..named(i) }).collect();
+        let mut runs: Vec<Run> = (0..8)
+            .map(|i| Run {
+                horizon: 9,
+                ..named(i)
+            })
+            .collect();
         let all = labels(&runs).0;
-        assert_eq!(all, ["depth", "log lr", "(log lr)²", "shift", "shift²", "log width"]);
+        assert_eq!(
+            all,
+            [
+                "depth",
+                "log lr",
+                "(log lr)²",
+                "shift",
+                "shift²",
+                "log width"
+            ]
+        );
         runs[3].settings.remove("width");
         runs[4].horizon = 10;
         let (rest, partial) = labels(&runs);
-        assert_eq!(rest, ["depth", "horizon", "log lr", "(log lr)²", "shift", "shift²"]);
+        assert_eq!(
+            rest,
+            ["depth", "horizon", "log lr", "(log lr)²", "shift", "shift²"]
+        );
         assert_eq!(partial, ["width"]);
     }
 
@@ -112,6 +153,9 @@ mod tests {
             ("lr", 1e-4 * 2_f64.powi(i)),
             ("twice_the_depth", [8.0, 12.0, 16.0][i as usize % 3]),
         ];
-        Run { settings: settings.map(|(name, x)| (name.to_owned(), x)).into(), ..Run::default() }
+        Run {
+            settings: settings.map(|(name, x)| (name.to_owned(), x)).into(),
+            ..Run::default()
+        }
     }
 }

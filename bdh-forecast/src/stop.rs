@@ -46,7 +46,9 @@ impl StopRule {
     /// Whether a trial of which this is predicted should stop, while `best` is the best end of a finished one.
     #[must_use]
     pub fn stops(self, prediction: &Prediction, best: f64) -> bool {
-        prediction.interval.is_some_and(|interval| interval.low > best - self.regret)
+        prediction
+            .interval
+            .is_some_and(|interval| interval.low > best - self.regret)
     }
 
     /// Goes through runs that have ended as if they had come one after the other, in their order, and this rule had
@@ -80,25 +82,48 @@ impl StopRule {
             }
             stopped.extend(stop);
         }
-        let regret = best(&past).zip(best(&runs)).map_or(0.0, |(kept, all)| kept - all);
-        let saved = if whole > 0.0 { 1.0 - spent / whole } else { 0.0 };
-        Saving { rule: self, stopped, saved, regret }
+        let regret = best(&past)
+            .zip(best(&runs))
+            .map_or(0.0, |(kept, all)| kept - all);
+        let saved = if whole > 0.0 {
+            1.0 - spent / whole
+        } else {
+            0.0
+        };
+        Saving {
+            rule: self,
+            stopped,
+            saved,
+            regret,
+        }
     }
 
     /// Where it stops a run that would go on to a step.
     fn first_stop(self, past: &[&Run], run: &Run, cuts: &[Cut], to: u64) -> Option<Stopped> {
         let best = best(past)?;
-        let mut steps: Vec<u64> = cuts.iter().filter_map(|cut| cut.step(run.horizon)).collect();
+        let mut steps: Vec<u64> = cuts
+            .iter()
+            .filter_map(|cut| cut.step(run.horizon))
+            .collect();
         steps.sort_unstable();
-        let prediction = steps.into_iter().filter(|step| *step < to).find_map(|step| {
-            let prediction = predict_at(past, run, step).ok()?;
-            self.stops(&prediction, best).then_some(prediction)
-        })?;
-        Some(Stopped { prediction, best, truth: run.final_value() })
+        let prediction = steps
+            .into_iter()
+            .filter(|step| *step < to)
+            .find_map(|step| {
+                let prediction = predict_at(past, run, step).ok()?;
+                self.stops(&prediction, best).then_some(prediction)
+            })?;
+        Some(Stopped {
+            prediction,
+            best,
+            truth: run.final_value(),
+        })
     }
 }
 
 /// The best end of finished runs.
 fn best(runs: &[&Run]) -> Option<f64> {
-    runs.iter().filter_map(|run| run.final_value()).min_by(f64::total_cmp)
+    runs.iter()
+        .filter_map(|run| run.final_value())
+        .min_by(f64::total_cmp)
 }

@@ -42,7 +42,9 @@ impl Row<'_> {
     }
 
     pub(super) fn robust(&self) -> Result<f64, Silence> {
-        *self.robust.get_or_init(|| power::robust(self.early.metric(), self.early.horizon()))
+        *self
+            .robust
+            .get_or_init(|| power::robust(self.early.metric(), self.early.horizon()))
     }
 }
 
@@ -51,11 +53,20 @@ impl<'a> Table<'a> {
     pub(super) fn new(runs: &[(usize, Early<'a>)]) -> Self {
         let early: Vec<Early<'a>> = runs.iter().map(|(_, early)| *early).collect();
         let (of_settings, partial) = settings::features(&early);
-        let curves =
-            complete(&early.iter().map(|run| curve::features(*run).to_vec()).collect::<Vec<_>>());
-        let names: Vec<&str> = early.first().map_or_else(Vec::new, |run| run.norms().collect());
+        let curves = complete(
+            &early
+                .iter()
+                .map(|run| curve::features(*run).to_vec())
+                .collect::<Vec<_>>(),
+        );
+        let names: Vec<&str> = early
+            .first()
+            .map_or_else(Vec::new, |run| run.norms().collect());
         let norms = |run: &Early<'a>| {
-            names.iter().flat_map(|name| curve::norm_features(*run, name)).collect()
+            names
+                .iter()
+                .flat_map(|name| curve::norm_features(*run, name))
+                .collect()
         };
         let norms = complete(&early.iter().map(norms).collect::<Vec<_>>());
         let row = |(index, (run, early)): (usize, &(usize, Early<'a>))| {
@@ -65,7 +76,11 @@ impl<'a> Table<'a> {
                 run: *run,
                 early: *early,
                 features: features.chain(norms[index].iter().copied()).collect(),
-                last: early.metric().last().map(|(_, value)| *value).ok_or(Silence::NoEvaluation),
+                last: early
+                    .metric()
+                    .last()
+                    .map(|(_, value)| *value)
+                    .ok_or(Silence::NoEvaluation),
                 closed_form: OnceLock::new(),
                 robust: OnceLock::new(),
             }
@@ -75,7 +90,10 @@ impl<'a> Table<'a> {
             curve: curves.first().map_or(0, Vec::len),
             settings: of_settings.len(),
             norms: norms.first().map_or(0, Vec::len),
-            labels: of_settings.iter().map(settings::SettingFeature::label).collect(),
+            labels: of_settings
+                .iter()
+                .map(settings::SettingFeature::label)
+                .collect(),
             partial,
         }
     }
@@ -84,7 +102,10 @@ impl<'a> Table<'a> {
 /// The columns that every row has.
 fn complete(rows: &[Vec<Option<f64>>]) -> Vec<Vec<f64>> {
     let columns = rows.first().map_or(0, Vec::len);
-    let kept: Vec<usize> =
-        (0..columns).filter(|column| rows.iter().all(|row| row[*column].is_some())).collect();
-    rows.iter().map(|row| kept.iter().filter_map(|column| row[*column]).collect()).collect()
+    let kept: Vec<usize> = (0..columns)
+        .filter(|column| rows.iter().all(|row| row[*column].is_some()))
+        .collect();
+    rows.iter()
+        .map(|row| kept.iter().filter_map(|column| row[*column]).collect())
+        .collect()
 }

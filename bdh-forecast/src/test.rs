@@ -25,7 +25,10 @@ pub(super) struct Sight<'a> {
 
 impl<'a> Sight<'a> {
     pub(super) fn of(runs: &'a [Run], cut: Cut) -> Self {
-        let over = runs.iter().enumerate().filter(|(_, run)| run.end != End::Unfinished);
+        let over = runs
+            .iter()
+            .enumerate()
+            .filter(|(_, run)| run.end != End::Unfinished);
         let all: Vec<(usize, Early<'a>)> = over
             .filter_map(|(index, run)| Some((index, Early::new(run, cut.step(run.horizon)?))))
             .collect();
@@ -34,8 +37,9 @@ impl<'a> Sight<'a> {
             all.into_iter().partition(|(_, run)| run.has_diverged());
         // Where none has been evaluated, settings can still speak.
         let any = going.iter().any(|(_, run)| !run.metric().is_empty());
-        let (seen, unseen): (Vec<_>, Vec<_>) =
-            going.into_iter().partition(|(_, run)| !any || !run.metric().is_empty());
+        let (seen, unseen): (Vec<_>, Vec<_>) = going
+            .into_iter()
+            .partition(|(_, run)| !any || !run.metric().is_empty());
         let share =
             |(index, run): &(usize, Early<'a>)| (*index, run.step as f64 / run.horizon() as f64);
         Self {
@@ -56,8 +60,10 @@ pub(super) fn run(
     sights: &[Sight<'_>],
     protocol: Protocol,
 ) -> Test {
-    let folds: Vec<Vec<Fold>> =
-        sights.iter().map(|sight| protocol.folds(runs, &sight.table)).collect();
+    let folds: Vec<Vec<Fold>> = sights
+        .iter()
+        .map(|sight| protocol.folds(runs, &sight.table))
+        .collect();
     // The most expensive predictors are the last: begun first, they do not keep one thread busy alone at the end.
     let jobs: Vec<(Predictor, usize)> = (Predictor::ALL.into_iter().rev())
         .flat_map(|predictor| (0..sights.len()).map(move |cut| (predictor, cut)))
@@ -72,10 +78,14 @@ pub(super) fn run(
     });
     said.reverse(); // weakest first, and of each the last cut first
     let of_cut = |cut: usize| -> Vec<&Said> {
-        said.iter().skip(sights.len() - 1 - cut).step_by(sights.len()).collect()
+        said.iter()
+            .skip(sights.len() - 1 - cut)
+            .step_by(sights.len())
+            .collect()
     };
-    let cuts =
-        in_parallel(sights.len(), |cut| CutTest::of(runs, &sights[cut], &protocol, &of_cut(cut)));
+    let cuts = in_parallel(sights.len(), |cut| {
+        CutTest::of(runs, &sights[cut], &protocol, &of_cut(cut))
+    });
     Test { protocol, cuts }
 }
 
@@ -90,10 +100,17 @@ impl CutTest {
             .map(|row| (row.run, row.early.step as f64 / row.early.horizon() as f64))
             .collect();
         let predicted = seen.len();
-        let diverged = if *protocol == Protocol::Prequential { &[][..] } else { &sight.diverged };
+        let diverged = if *protocol == Protocol::Prequential {
+            &[][..]
+        } else {
+            &sight.diverged
+        };
         seen.extend(diverged);
         seen.sort_by_key(|(run, _)| *run);
-        let finished = seen.iter().filter(|(run, _)| runs[*run].final_value().is_some()).count();
+        let finished = seen
+            .iter()
+            .filter(|(run, _)| runs[*run].final_value().is_some())
+            .count();
         let at = Setting::new(runs, seen, finished >= ENOUGH);
         let cells = cells(sight, said, &at);
         Self {
@@ -111,20 +128,38 @@ impl CutTest {
 fn cells(sight: &Sight<'_>, said: &[&Said], at: &Setting<'_>) -> Vec<Cell> {
     let point = |(row, saying): &(usize, Result<Saying, Silence>)| {
         let (run, saying) = (sight.table.rows[*row].run, saying.ok()?);
-        let Saying { value, interval, is_last_value } = saying;
+        let Saying {
+            value,
+            interval,
+            is_last_value,
+        } = saying;
         let truth = at.runs[run].final_value();
-        Some(Point { run, predicted: value, truth, interval, is_last_value })
+        Some(Point {
+            run,
+            predicted: value,
+            truth,
+            interval,
+            is_last_value,
+        })
     };
     let points = |said: &Said| {
         let mut points: Vec<Point> = said.iter().filter_map(point).collect();
         points.sort_by_key(|point| point.run);
         points
     };
-    let squares = |points: &[Point]| at.misses(points).iter().flatten().map(|x| x * x).sum::<f64>();
+    let squares = |points: &[Point]| {
+        at.misses(points)
+            .iter()
+            .flatten()
+            .map(|x| x * x)
+            .sum::<f64>()
+    };
     let squares_of_mean = squares(&points(said[0])); // of the mean of the others, which is the first
     let cell = |(predictor, said): (&Predictor, &&Said)| {
         let points = points(said);
-        let mut silent = said.iter().filter_map(|(row, saying)| Some((row, saying.err()?)));
+        let mut silent = said
+            .iter()
+            .filter_map(|(row, saying)| Some((row, saying.err()?)));
         let first = silent.next().map(|(_, why)| why);
         let silent = first.map(|why| (1 + silent.count(), why));
         let score = silent.is_none() && !points.is_empty();
@@ -155,13 +190,24 @@ impl Comparison {
         let of_best = at.misses(&best.points);
         let versus = |(mae, cell): (f64, &Cell)| {
             let of_baseline = at.misses(&cell.points);
-            let gains = of_baseline.iter().zip(&of_best).map(|(a, b)| Some((*a)? - (*b)?));
+            let gains = of_baseline
+                .iter()
+                .zip(&of_best)
+                .map(|(a, b)| Some((*a)? - (*b)?));
             let gain = at.mean_between(&gains.collect::<Vec<_>>())?;
-            Some(Versus { baseline: cell.predictor, mae, gain })
+            Some(Versus {
+                baseline: cell.predictor,
+                mae,
+                gain,
+            })
         };
         let baselines = [least(&is_line), least(&Predictor::sees_settings_only)];
         let against = baselines.into_iter().flatten().filter_map(versus).collect();
-        Some(Self { best: best.predictor, mae: best_mae, against })
+        Some(Self {
+            best: best.predictor,
+            mae: best_mae,
+            against,
+        })
     }
 }
 
@@ -176,7 +222,9 @@ fn in_parallel<T: Send>(jobs: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T>
                 break;
             }
             let result = work(job);
-            done.lock().unwrap_or_else(PoisonError::into_inner).push((job, result));
+            done.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((job, result));
         }
     };
     std::thread::scope(|scope| {

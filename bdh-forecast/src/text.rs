@@ -19,14 +19,23 @@ const MOST_CUTS: usize = (WIDTH - NAME) / FIGURE;
 
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { finished, diverged, unfinished, .. } = self;
+        let Self {
+            finished,
+            diverged,
+            unfinished,
+            ..
+        } = self;
         writeln!(
             f,
             "forecast of {} runs: {finished} finished, {diverged} diverged, {unfinished} unfinished; less is better",
             self.runs.len()
         )?;
         let noise = self.noise.map(|noise| {
-            let SeedNoise { std, runs, configurations } = noise;
+            let SeedNoise {
+                std,
+                runs,
+                configurations,
+            } = noise;
             format!(
                 "{}, the standard deviation of {runs} runs of {configurations} configuration(s)",
                 short(std)
@@ -35,9 +44,16 @@ impl Display for Report {
         let unknown = || "unknown, as no two runs differ in nothing but `seed`".to_owned();
         writeln!(f, "seed noise: {}", noise.unwrap_or_else(unknown))?;
         list(f, "settings learned from", &self.settings)?;
-        list(f, "settings that only some runs have, left out", &self.partial_settings)?;
+        list(
+            f,
+            "settings that only some runs have, left out",
+            &self.partial_settings,
+        )?;
         if *finished < ENOUGH {
-            writeln!(f, "fewer than {ENOUGH} runs finished: ranks only, and nothing is claimed")?;
+            writeln!(
+                f,
+                "fewer than {ENOUGH} runs finished: ranks only, and nothing is claimed"
+            )?;
             self.ranking(f)?;
         }
         let mut told = BTreeSet::new();
@@ -53,7 +69,9 @@ impl Display for Report {
         if let Some(saving) = &self.stopping {
             wrapped(f, "\n", &saving.to_string())?;
         }
-        self.notes.iter().try_for_each(|note| wrapped(f, "", &format!("note: {note}")))
+        self.notes
+            .iter()
+            .try_for_each(|note| wrapped(f, "", &format!("note: {note}")))
     }
 }
 
@@ -68,8 +86,15 @@ impl Report {
         };
         let mut points = cell.points.clone();
         points.sort_by(|a, b| a.predicted.total_cmp(&b.predicted));
-        let names: Vec<_> = points.iter().map(|point| self.runs[point.run].name.clone()).collect();
-        list(f, &format!("ranking by the value at {cut}, best first"), &names)
+        let names: Vec<_> = points
+            .iter()
+            .map(|point| self.runs[point.run].name.clone())
+            .collect();
+        list(
+            f,
+            &format!("ranking by the value at {cut}, best first"),
+            &names,
+        )
     }
 }
 
@@ -94,15 +119,24 @@ impl Test {
             (!told.is_empty()).then(|| told.join(" "))
         });
         self.table(f, rows)?;
-        let new = self.silences().into_iter().filter(|line| told.insert(line.clone()));
-        new.collect::<Vec<_>>().iter().try_for_each(|line| wrapped(f, "", line))?;
+        let new = self
+            .silences()
+            .into_iter()
+            .filter(|line| told.insert(line.clone()));
+        new.collect::<Vec<_>>()
+            .iter()
+            .try_for_each(|line| wrapped(f, "", line))?;
         for cut in &self.cuts {
             cut.counts(f)?;
             if let Some(comparison) = &cut.comparison {
                 wrapped(f, "", &format!("{}: {comparison}", cut.cut))?;
             }
         }
-        if self.protocol == Protocol::LeaveOneOut { self.details(f, has_errors) } else { Ok(()) }
+        if self.protocol == Protocol::LeaveOneOut {
+            self.details(f, has_errors)
+        } else {
+            Ok(())
+        }
     }
 
     /// What it would mean to act on the predictions, and whether intervals keep their word.
@@ -118,16 +152,30 @@ impl Test {
         });
         let cost = |cut: &CutTest| {
             let [one, three] = promoted(cut.cell(Predictor::LastValue)?)?;
-            Some(format!("{:.0}%/{:.0}%", 100.0 * one.spent, 100.0 * three.spent))
+            Some(format!(
+                "{:.0}%/{:.0}%",
+                100.0 * one.spent,
+                100.0 * three.spent
+            ))
         };
-        rows.push(("  its cost".to_owned(), self.cuts.iter().map(cost).collect()));
+        rows.push((
+            "  its cost".to_owned(),
+            self.cuts.iter().map(cost).collect(),
+        ));
         self.table(f, rows)?;
         if has_errors {
             let level = 100.0 * Interval::LEVEL;
-            writeln!(f, "\n{level:.0} % intervals: how many hold the end (mean width)")?;
+            writeln!(
+                f,
+                "\n{level:.0} % intervals: how many hold the end (mean width)"
+            )?;
             let rows = self.rows(|cell| {
                 let error = cell.score.as_ref()?.error.as_ref()?;
-                Some(format!("{:.0}% ({})", 100.0 * error.coverage?, short(error.width?)))
+                Some(format!(
+                    "{:.0}% ({})",
+                    100.0 * error.coverage?,
+                    short(error.width?)
+                ))
             });
             self.table(f, rows)?;
         }
@@ -139,22 +187,35 @@ impl Test {
         let row = |predictor: Predictor| {
             let mark = if predictor.is_baseline() { '*' } else { ' ' };
             let of = |cut: &CutTest| cut.cell(predictor).and_then(&figure);
-            (format!("{mark} {predictor}"), self.cuts.iter().map(of).collect())
+            (
+                format!("{mark} {predictor}"),
+                self.cuts.iter().map(of).collect(),
+            )
         };
         let rows = Predictor::ALL.map(row).into_iter();
-        rows.filter(|(_, figures): &Row| figures.iter().any(Option::is_some)).collect()
+        rows.filter(|(_, figures): &Row| figures.iter().any(Option::is_some))
+            .collect()
     }
 
     /// Rows under the cuts, as many as there is room for and the others below.
     fn table(&self, f: &mut fmt::Formatter<'_>, mut rows: Vec<Row>) -> fmt::Result {
-        let cuts = self.cuts.iter().map(|cut| Some(cut.cut.to_string())).collect();
+        let cuts = self
+            .cuts
+            .iter()
+            .map(|cut| Some(cut.cut.to_string()))
+            .collect();
         rows.insert(0, (String::new(), cuts));
         for from in (0..self.cuts.len()).step_by(MOST_CUTS) {
             for (name, figures) in &rows {
                 let figure = |figure: &Option<String>| {
                     format!("{:<FIGURE$}", figure.as_deref().unwrap_or("–"))
                 };
-                let line: String = figures.iter().skip(from).take(MOST_CUTS).map(figure).collect();
+                let line: String = figures
+                    .iter()
+                    .skip(from)
+                    .take(MOST_CUTS)
+                    .map(figure)
+                    .collect();
                 writeln!(f, "{}", format!("{name:<NAME$}{line}").trim_end())?;
             }
         }
@@ -165,7 +226,10 @@ impl Test {
     fn silences(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for predictor in Predictor::ALL {
-            let cells = self.cuts.iter().filter_map(|cut| Some((cut, cut.cell(predictor)?)));
+            let cells = self
+                .cuts
+                .iter()
+                .filter_map(|cut| Some((cut, cut.cell(predictor)?)));
             let mut told: Vec<(String, Vec<String>)> = Vec::new();
             for (cut, cell) in cells {
                 let text = match cell.silent {
@@ -174,7 +238,10 @@ impl Test {
                     }
                     Some((_, why)) => format!("silent: {why}"),
                     None if cell.last_values > 0 => {
-                        format!("the last value for {} of {} runs", cell.last_values, cut.predicted)
+                        format!(
+                            "the last value for {} of {} runs",
+                            cell.last_values, cut.predicted
+                        )
                     }
                     None => continue,
                 };
@@ -197,11 +264,19 @@ impl CutTest {
     fn counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             (self.ended_by_then, "had ended by then and are left out"),
-            (self.unseen_by_then, "had not been evaluated by then and are left out"),
-            (self.diverged_by_then, "had diverged by then and count in ranks only"),
+            (
+                self.unseen_by_then,
+                "had not been evaluated by then and are left out",
+            ),
+            (
+                self.diverged_by_then,
+                "had diverged by then and count in ranks only",
+            ),
         ];
         let told = parts.into_iter().filter(|(runs, _)| *runs > 0);
-        let told: Vec<_> = told.map(|(runs, what)| format!("{runs} run(s) {what}")).collect();
+        let told: Vec<_> = told
+            .map(|(runs, what)| format!("{runs} run(s) {what}"))
+            .collect();
         if told.is_empty() {
             Ok(())
         } else {

@@ -29,16 +29,27 @@ fn point(test: &CutTest, predictor: Predictor, run: usize) -> Option<Point> {
 /// Spoils all that is recorded after half of the run.
 fn spoil(run: &mut Run) {
     let spoil = |series: &mut Vec<(u64, f64)>| {
-        series.iter_mut().filter(|(step, _)| *step > HORIZON / 2).for_each(|entry| entry.1 = 1e3);
+        series
+            .iter_mut()
+            .filter(|(step, _)| *step > HORIZON / 2)
+            .for_each(|entry| entry.1 = 1e3);
     };
-    run.norms.values_mut().chain([&mut run.metric, &mut run.loss, &mut run.lr]).for_each(spoil);
+    run.norms
+        .values_mut()
+        .chain([&mut run.metric, &mut run.loss, &mut run.lr])
+        .for_each(spoil);
 }
 
 #[test]
 fn nothing_after_the_cut_is_looked_at() {
     let runs = Law::default().sweep(20, 1);
     let before = report(&runs);
-    let ends = [End::Finished(-1e3), End::Diverged { step: HORIZON / 2 + 1 }];
+    let ends = [
+        End::Finished(-1e3),
+        End::Diverged {
+            step: HORIZON / 2 + 1,
+        },
+    ];
     for (run, end) in [3, 11].into_iter().zip(ends) {
         let mut spoiled = runs.clone();
         spoil(&mut spoiled[run]);
@@ -47,8 +58,12 @@ fn nothing_after_the_cut_is_looked_at() {
         let after = report(&spoiled);
         for (test, spoiled) in before.tests.iter().zip(&after.tests) {
             for predictor in Predictor::ALL {
-                let of =
-                    |test| point(test, predictor, run).map(|point| Point { truth: None, ..point });
+                let of = |test| {
+                    point(test, predictor, run).map(|point| Point {
+                        truth: None,
+                        ..point
+                    })
+                };
                 let (honest, spoiled) = (of(&test.cuts[0]), of(&spoiled.cuts[0]));
                 assert_eq!(honest, spoiled, "{predictor}, {}", test.protocol);
                 assert!(honest.is_some() || run < 8, "{predictor} speaks");
@@ -66,7 +81,12 @@ fn of_the_others_only_the_end_is_known_and_of_the_annealing_law_the_curve() {
     for (test, spoiled) in before.tests.iter().zip(&after.tests) {
         for (cell, spoiled) in test.cuts[0].cells.iter().zip(&spoiled.cuts[0].cells) {
             let is_same = cell == spoiled;
-            assert_eq!(is_same, cell.predictor != Predictor::Annealing, "{}", cell.predictor);
+            assert_eq!(
+                is_same,
+                cell.predictor != Predictor::Annealing,
+                "{}",
+                cell.predictor
+            );
         }
     }
 }
@@ -75,7 +95,10 @@ fn of_the_others_only_the_end_is_known_and_of_the_annealing_law_the_curve() {
 fn no_protocol_lets_a_run_see_what_it_should_not() {
     let runs = Law::default().sweep(20, 3);
     let before = report(&runs);
-    let protocols = [Protocol::LeaveGroupOut("depth".to_owned()), Protocol::Prequential];
+    let protocols = [
+        Protocol::LeaveGroupOut("depth".to_owned()),
+        Protocol::Prequential,
+    ];
     for protocol in protocols {
         // From run 12: those of its depth, or those that come later; itself too.
         let is_hidden = |run: usize| match protocol {
@@ -83,7 +106,11 @@ fn no_protocol_lets_a_run_see_what_it_should_not() {
             _ => run.is_multiple_of(3),
         };
         let mut spoiled = runs.clone();
-        for (index, run) in spoiled.iter_mut().enumerate().filter(|(index, _)| is_hidden(*index)) {
+        for (index, run) in spoiled
+            .iter_mut()
+            .enumerate()
+            .filter(|(index, _)| is_hidden(*index))
+        {
             run.end = End::Finished(100.0 + index as f64);
         }
         let after = report(&spoiled);
@@ -113,24 +140,50 @@ fn the_order_of_rows_changes_nothing_to_the_bit() {
 fn who_cannot_speak_gives_a_reason_and_no_number() {
     let mut runs = Law::default().sweep(10, 5);
     for run in &mut runs {
-        run.metric.retain(|(step, _)| [0, 150, 350, 450].contains(step)); // nothing doubles
+        run.metric
+            .retain(|(step, _)| [0, 150, 350, 450].contains(step)); // nothing doubles
         run.norms.clear();
     }
     runs[7].lr.clear();
     let report = report(&runs);
     let text = report.to_string();
     let told = [
-        (Predictor::ClosedForm, 10, "no three evaluations at steps t, 2t, 4t by then"),
-        (Predictor::PowerLaw, 10, "fewer than 4 evaluations after step 0 by then"),
-        (Predictor::Norms, 10, "no norm is recorded in all runs by then"),
-        (Predictor::Annealing, 1, "no finished run with a learning rate like its own so far"),
+        (
+            Predictor::ClosedForm,
+            10,
+            "no three evaluations at steps t, 2t, 4t by then",
+        ),
+        (
+            Predictor::PowerLaw,
+            10,
+            "fewer than 4 evaluations after step 0 by then",
+        ),
+        (
+            Predictor::Norms,
+            10,
+            "no norm is recorded in all runs by then",
+        ),
+        (
+            Predictor::Annealing,
+            1,
+            "no finished run with a learning rate like its own so far",
+        ),
     ];
     for (predictor, silent, reason) in told {
-        let cell = test(&report, &Protocol::LeaveOneOut).cell(predictor).expect("it is there");
+        let cell = test(&report, &Protocol::LeaveOneOut)
+            .cell(predictor)
+            .expect("it is there");
         let (runs, why) = cell.silent.expect("it is silent");
-        assert_eq!((runs, why.to_string().as_str()), (silent, reason), "{predictor}");
+        assert_eq!(
+            (runs, why.to_string().as_str()),
+            (silent, reason),
+            "{predictor}"
+        );
         assert_eq!(cell.points.len(), 10 - silent);
-        assert_eq!(cell.score, None, "a score over other runs would not compare");
+        assert_eq!(
+            cell.score, None,
+            "a score over other runs would not compare"
+        );
         let told = text.replace("\n    ", " ");
         assert!(
             told.contains(&format!("{predictor}, 50 %: silent")) && told.contains(reason),
@@ -148,17 +201,26 @@ fn fewer_than_eight_finished_runs_get_a_ranking_and_no_claim() {
     for cell in &test(&seven, &Protocol::LeaveOneOut).cells {
         assert_eq!(cell.mae(), None, "{}", cell.predictor);
     }
-    let last =
-        test(&seven, &Protocol::LeaveOneOut).cell(Predictor::LastValue).expect("it is there");
+    let last = test(&seven, &Protocol::LeaveOneOut)
+        .cell(Predictor::LastValue)
+        .expect("it is there");
     assert!(last.spearman() > Some(0.5));
     assert!(test(&seven, &Protocol::LeaveOneOut).comparison.is_none() && seven.stopping.is_none());
-    assert!(seven.predictions.iter().all(|prediction| prediction.interval.is_none()));
+    assert!(
+        seven
+            .predictions
+            .iter()
+            .all(|prediction| prediction.interval.is_none())
+    );
     let text = seven.to_string();
     assert!(
         text.contains("fewer than 8 runs finished: ranks only, and nothing is claimed"),
         "{text}"
     );
-    assert!(text.contains("ranking by the value at 50 %, best first: trial-"), "{text}");
+    assert!(
+        text.contains("ranking by the value at 50 %, best first: trial-"),
+        "{text}"
+    );
     assert!(!text.contains("beats"), "{text}");
 
     runs[7] = Law::default().sweep(8, 7).remove(7);
@@ -172,7 +234,10 @@ fn fewer_than_eight_finished_runs_get_a_ranking_and_no_claim() {
 fn every_figure_stands_beside_both_baselines() {
     let mut runs = Law::default().sweep(20, 8);
     let text = report(&runs).to_string();
-    for part in text.split("\n\n").filter(|part| part.contains("ridge: curve+settings  ")) {
+    for part in text
+        .split("\n\n")
+        .filter(|part| part.contains("ridge: curve+settings  "))
+    {
         for baseline in ["* settings only", "* value at the cut"] {
             assert!(part.contains(baseline), "{part}");
         }
@@ -186,7 +251,10 @@ fn every_figure_stands_beside_both_baselines() {
         text.contains("settings only, 50 %: silent: no setting differs between the runs"),
         "{text}"
     );
-    assert!(!text.contains("beats both baselines beyond chance:\n"), "{text}");
+    assert!(
+        !text.contains("beats both baselines beyond chance:\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -194,7 +262,10 @@ fn the_mean_of_the_others_gets_no_rank() {
     let report = report(&Law::default().sweep(12, 9));
     let cells = &test(&report, &Protocol::LeaveOneOut).cells;
     let score = |cell: &bdh_forecast::Cell| cell.score.clone().expect("all speak");
-    assert!(score(&cells[0]).ranks.is_none(), "it would be -1 by construction");
+    assert!(
+        score(&cells[0]).ranks.is_none(),
+        "it would be -1 by construction"
+    );
     assert!(cells[1..].iter().all(|cell| score(cell).ranks.is_some()));
     let error = score(&cells[0]).error.expect("twelve runs");
     assert_eq!(error.r2, Some(0.0), "others are compared with it");
@@ -211,13 +282,18 @@ fn runs_that_diverged_stay_in_as_the_worst() {
     let test = test(&report, &Protocol::LeaveOneOut);
     assert_eq!((test.predicted, test.diverged_by_then), (13, 1));
     for cell in &test.cells {
-        assert!(cell.points.iter().all(|point| point.run != 2), "its end is known");
+        assert!(
+            cell.points.iter().all(|point| point.run != 2),
+            "its end is known"
+        );
         assert!(cell.points.iter().all(|point| point.predicted.is_finite()));
         let diverged = cell.points.iter().filter(|point| point.truth.is_none());
         assert_eq!(diverged.map(|point| point.run).collect::<Vec<_>>(), [3, 4]);
     }
     // They count in ranks: of the three that diverged, a perfect ranker knows one.
-    let last = test.cell(Predictor::LastValue).and_then(bdh_forecast::Cell::spearman);
+    let last = test
+        .cell(Predictor::LastValue)
+        .and_then(bdh_forecast::Cell::spearman);
     assert!(last < Some(0.9), "{last:?}");
 }
 
@@ -234,7 +310,12 @@ fn replicates_tell_the_noise_and_do_not_give_each_other_away() {
     assert!((noise.std - 0.2).abs() < 1e-12, "{noise:?}");
     assert_eq!((noise.runs, noise.configurations), (3, 1));
     let before = report(&runs);
-    assert!(!before.settings.iter().any(|setting| setting.contains("seed")));
+    assert!(
+        !before
+            .settings
+            .iter()
+            .any(|setting| setting.contains("seed"))
+    );
     runs[1].end = End::Finished(50.0);
     runs[2].end = End::Diverged { step: 900 };
     let after = report(&runs);
@@ -258,16 +339,28 @@ fn promotion_costs_what_arithmetic_says() {
     let mut runs: Vec<Run> = (1..=10).map(run).collect();
     let promoted = |runs: &[Run]| {
         let report = report(runs);
-        let cell =
-            test(&report, &Protocol::LeaveOneOut).cell(Predictor::LastValue).expect("it is there");
-        let ranks = cell.score.clone().expect("it speaks").ranks.expect("ten runs");
+        let cell = test(&report, &Protocol::LeaveOneOut)
+            .cell(Predictor::LastValue)
+            .expect("it is there");
+        let ranks = cell
+            .score
+            .clone()
+            .expect("it speaks")
+            .ranks
+            .expect("ten runs");
         assert_eq!(ranks.recall_3, 1.0);
         ranks.promoted
     };
     let [one, three] = promoted(&runs);
     assert_eq!((one.k, one.regret, three.k, three.regret), (1, 1.0, 3, 0.0));
-    assert!((one.spent - (0.5 * 55.0 + 0.5 * 2.0) / 55.0).abs() < 1e-12, "{one:?}");
-    assert!((three.spent - (0.5 * 55.0 + 0.5 * 6.0) / 55.0).abs() < 1e-12, "{three:?}");
+    assert!(
+        (one.spent - (0.5 * 55.0 + 0.5 * 2.0) / 55.0).abs() < 1e-12,
+        "{one:?}"
+    );
+    assert!(
+        (three.spent - (0.5 * 55.0 + 0.5 * 6.0) / 55.0).abs() < 1e-12,
+        "{three:?}"
+    );
     runs[0].cost = 0.0; // unknown: all count the same, c/N + (k/n)(1 - c/N)
     let [one, three] = promoted(&runs);
     assert!((one.spent - 0.55).abs() < 1e-12 && (three.spent - 0.65).abs() < 1e-12);
@@ -282,11 +375,17 @@ fn runs_that_ended_before_a_step_are_left_out_and_counted() {
     }
     let forecast = Forecast::of(runs).and_then(|f| f.cuts([Cut::Step(250), Cut::Step(1_000)]));
     let report = forecast.expect("valid").report();
-    let [at_250, at_1000] = &report.tests[0].cuts[..] else { panic!("two cuts") };
+    let [at_250, at_1000] = &report.tests[0].cuts[..] else {
+        panic!("two cuts")
+    };
     assert_eq!((at_250.predicted, at_250.ended_by_then), (9, 3));
     assert_eq!((at_1000.predicted, at_1000.ended_by_then), (0, 12));
     assert!(at_1000.cells.iter().all(|cell| cell.score.is_none()));
-    assert!(report.to_string().contains("3 run(s) had ended by then and are left out"));
+    assert!(
+        report
+            .to_string()
+            .contains("3 run(s) had ended by then and are left out")
+    );
 }
 
 #[test]
@@ -306,12 +405,26 @@ fn a_run_that_goes_on_is_predicted_by_what_there_is_to_learn_from() {
     };
     let past = Past::new(runs.clone()).expect("names differ");
     let early = past.predict(&until(500)).expect("it was evaluated");
-    assert_eq!((early.step, early.predictor, early.others), (500, Predictor::Process, 29));
+    assert_eq!(
+        (early.step, early.predictor, early.others),
+        (500, Predictor::Process, 29)
+    );
     assert!((early.value - truth).abs() < 0.05, "{early:?}, {truth}");
-    assert!(early.interval.is_some_and(|interval| interval.holds(early.value)));
-    let nothing = Run { metric: Vec::new(), loss: Vec::new(), ..until(0) };
+    assert!(
+        early
+            .interval
+            .is_some_and(|interval| interval.holds(early.value))
+    );
+    let nothing = Run {
+        metric: Vec::new(),
+        loss: Vec::new(),
+        ..until(0)
+    };
     let from_settings = past.predict(&nothing).expect("settings say something");
-    assert_eq!((from_settings.step, from_settings.predictor), (0, Predictor::SettingsProcess));
+    assert_eq!(
+        (from_settings.step, from_settings.predictor),
+        (0, Predictor::SettingsProcess)
+    );
     assert_eq!(
         (from_settings.last, from_settings.settings_only),
         (None, Some(from_settings.value))
@@ -325,7 +438,10 @@ fn a_run_that_goes_on_is_predicted_by_what_there_is_to_learn_from() {
     assert_eq!((line.predictor, line.interval), (Predictor::Affine, None));
     let none = Past::new(Vec::new()).expect("no names");
     let last = none.predict(&until(500)).expect("it was evaluated");
-    assert_eq!((last.predictor, last.value), (Predictor::LastValue, until(500).metric[10].1));
+    assert_eq!(
+        (last.predictor, last.value),
+        (Predictor::LastValue, until(500).metric[10].1)
+    );
     let error = none.predict(&nothing).expect_err("nobody knows");
     assert_eq!(
         error.to_string(),
@@ -340,18 +456,39 @@ fn the_stop_rule_saves_what_it_does_not_run() {
     runs[20].end = End::Diverged { step: 100 };
     let whole = 39.0 + 0.1;
     let cuts = [Cut::Fraction(0.75), HALF];
-    let saving = StopRule { regret: 0.01 }.replay(&runs, &cuts).expect("names differ");
-    let unspent: f64 =
-        saving.stopped.iter().map(|stop| 1.0 - stop.prediction.step as f64 / 1_000.0).sum();
-    assert!((saving.saved - unspent / whole).abs() < 1e-12, "{}", saving.saved);
-    assert!(saving.saved > 0.2 && saving.regret <= 0.05, "{} {}", saving.saved, saving.regret);
-    let first = runs.iter().position(|run| run.name == saving.stopped[0].prediction.run);
-    assert!(first >= Some(8), "without eight finished runs there is no interval");
+    let saving = StopRule { regret: 0.01 }
+        .replay(&runs, &cuts)
+        .expect("names differ");
+    let unspent: f64 = saving
+        .stopped
+        .iter()
+        .map(|stop| 1.0 - stop.prediction.step as f64 / 1_000.0)
+        .sum();
+    assert!(
+        (saving.saved - unspent / whole).abs() < 1e-12,
+        "{}",
+        saving.saved
+    );
+    assert!(
+        saving.saved > 0.2 && saving.regret <= 0.05,
+        "{} {}",
+        saving.saved,
+        saving.regret
+    );
+    let first = runs
+        .iter()
+        .position(|run| run.name == saving.stopped[0].prediction.run);
+    assert!(
+        first >= Some(8),
+        "without eight finished runs there is no interval"
+    );
     for stop in &saving.stopped {
         let low = stop.prediction.interval.expect("no stop without one").low;
         assert!(low > stop.best - 0.01, "{stop:?}");
     }
-    let none = StopRule { regret: -1e9 }.replay(&runs, &cuts).expect("names differ");
+    let none = StopRule { regret: -1e9 }
+        .replay(&runs, &cuts)
+        .expect("names differ");
     assert!(none.stopped.is_empty() && none.saved == 0.0 && none.regret == 0.0);
 }
 
@@ -360,7 +497,10 @@ fn what_is_no_run_or_no_cut_is_an_error_or_nothing_and_never_a_panic() {
     let runs = Law::default().sweep(9, 15);
     let twice = [runs.clone(), runs[..1].to_vec()].concat();
     let error = Forecast::of(twice).expect_err("a name is there twice");
-    assert_eq!(error.to_string(), "two runs are called `trial-000`; each needs a name of its own");
+    assert_eq!(
+        error.to_string(),
+        "two runs are called `trial-000`; each needs a name of its own"
+    );
     let error = Forecast::of(vec![Run::default()]).expect_err("nobody knows where it ends");
     assert_eq!(error, ForecastError::NoHorizon(String::new()));
     let bad = Forecast::of(runs.clone()).and_then(|f| f.cuts([Cut::Fraction(f64::NAN)]));
@@ -418,13 +558,18 @@ fn the_text_fits_into_a_hundred_columns() {
     runs[3].end = End::Diverged { step: 100 };
     runs[4].end = End::Unfinished;
     runs[5].settings.insert("only_here".to_owned(), 1.0);
-    let cuts = Cut::SHARES.into_iter().chain([Cut::Step(100), Cut::Step(333)]);
+    let cuts = Cut::SHARES
+        .into_iter()
+        .chain([Cut::Step(100), Cut::Step(333)]);
     for runs in [&runs[..], &runs[..6]] {
         let forecast = Forecast::of(runs.to_vec()).and_then(|forecast| forecast.cuts(cuts.clone()));
         let text = forecast.expect("valid").report().to_string();
         let longest = text.lines().map(|line| line.chars().count()).max();
         assert!(longest <= Some(100), "{longest:?}\n{text}");
-        assert!(text.contains("step 333") && text.contains("only_here"), "{text}");
+        assert!(
+            text.contains("step 333") && text.contains("only_here"),
+            "{text}"
+        );
     }
 }
 
@@ -434,7 +579,10 @@ fn of_many_runs_a_draw_tells_which_setting_matters_most() {
         let runs = Law::default().sweep(runs, 1);
         let importance = Importance::of(&runs).expect("runs of different names");
         assert_eq!(importance, Importance::of(&runs).expect("the same runs"));
-        importance.into_iter().next().expect("a setting that matters")
+        importance
+            .into_iter()
+            .next()
+            .expect("a setting that matters")
     };
     let (all, drawn) = (most(256), most(1_000));
     assert_eq!(all.name, drawn.name);

@@ -10,23 +10,41 @@ use rand_chacha::ChaCha8Rng;
 
 fn leave_one_out(runs: Vec<Run>, cut: Cut) -> CutTest {
     let forecast = Forecast::of(runs).and_then(|forecast| forecast.cuts([cut]));
-    forecast.expect("runs and cut are valid").leave_one_out().cuts.remove(0)
+    forecast
+        .expect("runs and cut are valid")
+        .leave_one_out()
+        .cuts
+        .remove(0)
 }
 
 fn mae(test: &CutTest, predictor: Predictor) -> f64 {
-    test.cell(predictor).and_then(Cell::mae).expect("it speaks of at least eight runs")
+    test.cell(predictor)
+        .and_then(Cell::mae)
+        .expect("it speaks of at least eight runs")
 }
 
 /// λ and α lie between the nodes of the grid.
 #[test]
 fn the_law_of_the_schedule_is_recovered_from_a_quarter_of_the_run() {
-    let law = Law { exponent: 0.525, memory: 0.985, noise: 0.001, spread: 0.2, ..Law::default() };
+    let law = Law {
+        exponent: 0.525,
+        memory: 0.985,
+        noise: 0.001,
+        spread: 0.2,
+        ..Law::default()
+    };
     let test = leave_one_out(law.sweep(20, 1), Cut::Fraction(0.25));
     let error = mae(&test, Predictor::Annealing);
     assert!(error < 0.005, "{error}");
-    assert!(error < 0.2 * mae(&test, Predictor::PowerLaw), "which knows of no annealing");
+    assert!(
+        error < 0.2 * mae(&test, Predictor::PowerLaw),
+        "which knows of no annealing"
+    );
     let comparison = test.comparison.as_ref().expect("twenty runs");
-    assert!(error < mae(&test, Predictor::Affine) && comparison.is_clear(), "{comparison:?}");
+    assert!(
+        error < mae(&test, Predictor::Affine) && comparison.is_clear(),
+        "{comparison:?}"
+    );
     assert_eq!(comparison.against.len(), 2, "{comparison:?}");
 }
 
@@ -51,7 +69,11 @@ fn power_laws_recover_a_power_law() {
 fn intervals_hold_the_end_at_their_rate_over_200_draws() {
     let mut held = [0; Predictor::ALL.len()];
     for seed in 0..200 {
-        let runs = Law { noise: 0.05, ..Law::default() }.sweep(15, 1_000 + seed);
+        let runs = Law {
+            noise: 0.05,
+            ..Law::default()
+        }
+        .sweep(15, 1_000 + seed);
         let test = leave_one_out(runs, Cut::Fraction(0.5));
         for (cell, held) in test.cells.iter().zip(&mut held) {
             let point = cell.points[seed as usize % 15];
@@ -60,7 +82,11 @@ fn intervals_hold_the_end_at_their_rate_over_200_draws() {
         }
     }
     for (predictor, held) in Predictor::ALL.into_iter().zip(held) {
-        let right = if predictor == Predictor::Annealing { 0..=0 } else { 140..=184 };
+        let right = if predictor == Predictor::Annealing {
+            0..=0
+        } else {
+            140..=184
+        };
         assert!(right.contains(&held), "{predictor}: {held} of 200");
     }
 }
@@ -110,7 +136,11 @@ fn the_entropy_of_a_source_is_foretold() {
     // Bits a symbol, of a model that expects these.
     let loss = |model: &[[f64; 3]; 3]| -> f64 {
         let bits = |from: usize| -> f64 {
-            SOURCE[from].iter().zip(model[from]).map(|(p, q)| -p * q.log2()).sum()
+            SOURCE[from]
+                .iter()
+                .zip(model[from])
+                .map(|(p, q)| -p * q.log2())
+                .sum()
         };
         (0..3).map(|from| shares[from] * bits(from)).sum()
     };
@@ -132,17 +162,34 @@ fn the_entropy_of_a_source_is_foretold() {
             }
         }
         let (name, end) = (seed.to_string(), End::Finished(entropy));
-        Run { name, horizon: 100_000_000, metric, end, ..Run::default() }
+        Run {
+            name,
+            horizon: 100_000_000,
+            metric,
+            end,
+            ..Run::default()
+        }
     };
     let test = leave_one_out((0..10).map(run).collect(), Cut::Step(1_000));
-    let errors = [Predictor::LastValue, Predictor::ClosedForm, Predictor::PowerLaw]
-        .map(|who| mae(&test, who));
-    assert!(errors[1] < 0.2 * errors[0] && errors[2] < 0.1 * errors[0], "{errors:?}, {entropy}");
+    let errors = [
+        Predictor::LastValue,
+        Predictor::ClosedForm,
+        Predictor::PowerLaw,
+    ]
+    .map(|who| mae(&test, who));
+    assert!(
+        errors[1] < 0.2 * errors[0] && errors[2] < 0.1 * errors[0],
+        "{errors:?}, {entropy}"
+    );
 }
 
 #[test]
 fn a_prediction_gets_better_as_a_run_goes_on() {
-    let mut runs = Law { spread: 0.2, ..Law::default() }.sweep(40, 4);
+    let mut runs = Law {
+        spread: 0.2,
+        ..Law::default()
+    }
+    .sweep(40, 4);
     let now = runs.split_off(30);
     let past = Past::new(runs).expect("names differ");
     let error = |step: u64| {

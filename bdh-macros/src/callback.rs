@@ -27,7 +27,9 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
             }
         })?);
     }
-    let Some(name) = name else { return Ok(quote!(#block)) };
+    let Some(name) = name else {
+        return Ok(quote!(#block));
+    };
 
     check_name(&name)?;
     check_not_generic(&block)?;
@@ -64,7 +66,10 @@ fn methods(block: &ItemImpl) -> Vec<String> {
 }
 
 fn check_trait(block: &ItemImpl) -> Result<()> {
-    let is_callback = block.trait_.as_ref().and_then(|(_, path, _)| path.segments.last());
+    let is_callback = block
+        .trait_
+        .as_ref()
+        .and_then(|(_, path, _)| path.segments.last());
     match is_callback {
         Some(last) if last.ident == "Callback" => Ok(()),
         _ => Err(Error::new_spanned(&block.self_ty, PLACE)),
@@ -111,7 +116,9 @@ mod tests {
     }
 
     fn complaint(arguments: &str, item: &str) -> String {
-        try_expand(arguments, item).expect_err("it is refused").to_string()
+        try_expand(arguments, item)
+            .expect_err("it is refused")
+            .to_string()
     }
 
     const NORMS: &str = "impl Callback for Norms {
@@ -125,7 +132,10 @@ mod tests {
         let code = expanded("", NORMS);
         let hooks = r#"::bdh::Hooks::among(&["cadence","on_step","after_backward"])"#;
         assert!(code.contains(hooks), "{code}");
-        assert!(!code.contains("fnname") && !code.contains("inventory"), "{code}");
+        assert!(
+            !code.contains("fnname") && !code.contains("inventory"),
+            "{code}"
+        );
     }
 
     #[test]
@@ -162,8 +172,14 @@ mod tests {
 
     #[test]
     fn it_goes_on_the_impl_block_of_the_trait_and_says_so() {
-        let impls = ["impl Norms { fn on_step(&mut self) {} }", "impl Sink for Norms {}"];
-        for item in impls.into_iter().chain(["struct Norms;", "fn on_step() {}"]) {
+        let impls = [
+            "impl Norms { fn on_step(&mut self) {} }",
+            "impl Sink for Norms {}",
+        ];
+        for item in impls
+            .into_iter()
+            .chain(["struct Norms;", "fn on_step() {}"])
+        {
             assert_eq!(complaint("", item), PLACE, "{item}");
         }
     }

@@ -50,12 +50,18 @@ enum Source<'a> {
 impl<'a> Weights<'a> {
     /// Weights that `seed` stands for, on `device`.
     pub(crate) fn new(seed: u64, device: &'a Device) -> Self {
-        Self { source: Source::Seed(seed), device }
+        Self {
+            source: Source::Seed(seed),
+            device,
+        }
     }
 
     /// Weights that are there already, on `device`: each parameter's values by name, in burn's layout.
     pub(crate) fn given(values: &'a HashMap<String, Vec<f32>>, device: &'a Device) -> Self {
-        Self { source: Source::Given(values), device }
+        Self {
+            source: Source::Given(values),
+            device,
+        }
     }
 
     /// Where the weights are made.
@@ -65,12 +71,17 @@ impl<'a> Weights<'a> {
 
     /// A layer from `inputs` channels to `outputs`, without bias.
     pub(crate) fn linear(&self, name: &str, [inputs, outputs]: [usize; 2], law: Law) -> Linear {
-        Linear { weight: self.param(&format!("{name}.weight"), [inputs, outputs], law), bias: None }
+        Linear {
+            weight: self.param(&format!("{name}.weight"), [inputs, outputs], law),
+            bias: None,
+        }
     }
 
     /// A table of `rows` vectors with `width` channels.
     pub(crate) fn table(&self, name: &str, [rows, width]: [usize; 2], law: Law) -> Embedding {
-        Embedding { weight: self.param(&format!("{name}.weight"), [rows, width], law) }
+        Embedding {
+            weight: self.param(&format!("{name}.weight"), [rows, width], law),
+        }
     }
 
     /// A vector of the given values.
@@ -96,14 +107,17 @@ impl<'a> Weights<'a> {
 
 /// The `count` values that `seed` and `name` stand for under `law`.
 fn draw(seed: u64, name: &str, count: usize, law: Law) -> Vec<f32> {
-    let key = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(name).finalize();
+    let key = Sha256::new()
+        .chain_update(seed.to_le_bytes())
+        .chain_update(name)
+        .finalize();
     let mut rng = ChaCha8Rng::from_seed(key.into());
     match law {
         Law::Zero => vec![0.0; count],
         Law::One => vec![1.0; count],
-        Law::Uniform(low, high) => {
-            (0..count).map(|_| low + (high - low) * rng.random::<f32>()).collect()
-        }
+        Law::Uniform(low, high) => (0..count)
+            .map(|_| low + (high - low) * rng.random::<f32>())
+            .collect(),
         Law::Normal(deviation) => {
             let mut values = Vec::with_capacity(count + 1);
             while values.len() < count {
@@ -139,8 +153,11 @@ mod tests {
         let values = draw(1, "wte.weight", 100_001, Law::Normal(0.8));
         assert_eq!(values.len(), 100_001);
         let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / 100_001.0;
-        let variance =
-            values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() / 100_001.0;
+        let variance = values
+            .iter()
+            .map(|&value| f64::from(value).powi(2))
+            .sum::<f64>()
+            / 100_001.0;
         assert!(mean.abs() < 0.01, "{mean}"); // four standard errors
         assert!((variance.sqrt() - 0.8).abs() < 0.008, "{}", variance.sqrt());
     }
@@ -150,6 +167,9 @@ mod tests {
         let values = draw(1, "c_q.weight", 10_000, Law::Uniform(-0.5, 0.25));
         let low = values.iter().copied().fold(f32::MAX, f32::min);
         let high = values.iter().copied().fold(f32::MIN, f32::max);
-        assert!((-0.5..-0.499).contains(&low) && (0.249..=0.25).contains(&high), "{low} {high}");
+        assert!(
+            (-0.5..-0.499).contains(&low) && (0.249..=0.25).contains(&high),
+            "{low} {high}"
+        );
     }
 }

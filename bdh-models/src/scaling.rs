@@ -157,13 +157,16 @@ impl Recipe {
         let target_tokens = horizon(&config).trunc();
         let ratio = target_tokens / horizon(&shape::reference(request)?);
 
-        let total_batch_size = request.total_batch_size.unwrap_or_else(|| best_batch(ratio));
+        let total_batch_size = request
+            .total_batch_size
+            .unwrap_or_else(|| best_batch(ratio));
         let fit =
             |batch: MicroBatch| batch.fit(total_batch_size, config.sequence_len, request.devices);
         let micro_batch = fit(request.micro_batch)?;
         let batch_scale = (total_batch_size as f64 / REFERENCE_BATCH as f64).sqrt();
-        let weight_decay =
-            request.weight_decay.unwrap_or(REFERENCE_WEIGHT_DECAY * batch_scale / ratio);
+        let weight_decay = request
+            .weight_decay
+            .unwrap_or(REFERENCE_WEIGHT_DECAY * batch_scale / ratio);
         let (rates, lr_multiplier) = match request.lr {
             Some(lr) => (request.rates.with_matrix(lr), lr / request.rates.matrix),
             None => (request.rates.scaled(batch_scale), batch_scale),
@@ -235,7 +238,11 @@ fn num_iterations(
         }
         (None, None) => (target_tokens / batch).floor() as u64,
     };
-    if steps == 0 { Err(RecipeError::ShortHorizon { total_batch_size }) } else { Ok(steps) }
+    if steps == 0 {
+        Err(RecipeError::ShortHorizon { total_batch_size })
+    } else {
+        Ok(steps)
+    }
 }
 
 #[cfg(test)]

@@ -21,8 +21,13 @@ impl Original for Gpt2 {
         let settings = config.as_object_mut().expect("settings have names");
         assert_eq!(settings.remove("dropout"), Some(json!(0.0)));
         let config: Gpt2Config = serde_json::from_value(config).expect("the known settings");
-        let config = Gpt2Config { gelu: Gelu::Erf, ..config }; // nanoGPT's
-        let model = config.init(0, device).expect("the original took these settings");
+        let config = Gpt2Config {
+            gelu: Gelu::Erf,
+            ..config
+        }; // nanoGPT's
+        let model = config
+            .init(0, device)
+            .expect("the original took these settings");
         (model, config.num_params())
     }
 }
@@ -76,40 +81,83 @@ impl Task for OneBatch {
 
 #[test]
 fn the_trainer_with_the_two_groups_goes_where_the_original_goes() {
-    each_variant::<Gpt2>(|Variant { expected, model, inputs, targets, .. }| {
-        let memory = MemorySink::default();
-        let task = OneBatch { inputs: inputs.clone(), targets: targets.clone() };
-        let mut builder = Trainer::builder(task, model.clone()).steps(5).sink(memory.clone());
-        for group in groups(0.1, constant(1e-3)) {
-            builder = builder.group(group);
-        }
-        builder.build().expect("a valid run").fit().expect("a run that completes");
+    each_variant::<Gpt2>(
+        |Variant {
+             expected,
+             model,
+             inputs,
+             targets,
+             ..
+         }| {
+            let memory = MemorySink::default();
+            let task = OneBatch {
+                inputs: inputs.clone(),
+                targets: targets.clone(),
+            };
+            let mut builder = Trainer::builder(task, model.clone())
+                .steps(5)
+                .sink(memory.clone());
+            for group in groups(0.1, constant(1e-3)) {
+                builder = builder.group(group);
+            }
+            builder
+                .build()
+                .expect("a valid run")
+                .fit()
+                .expect("a run that completes");
 
-        let (before, after) = (memory.series("train/loss"), memory.series("val/loss"));
-        let losses: Vec<f64> = before.into_iter().chain(after).map(|(_, loss)| loss).collect();
-        let expected = &expected.adamw_decay_2d_only.losses;
-        assert_eq!(losses.len(), expected.len());
-        for (measured, expected) in losses.iter().zip(expected) {
-            assert!((measured - expected).abs() < 1e-4, "{losses:?}, not {expected:?}");
-        }
-    });
+            let (before, after) = (memory.series("train/loss"), memory.series("val/loss"));
+            let losses: Vec<f64> = before
+                .into_iter()
+                .chain(after)
+                .map(|(_, loss)| loss)
+                .collect();
+            let expected = &expected.adamw_decay_2d_only.losses;
+            assert_eq!(losses.len(), expected.len());
+            for (measured, expected) in losses.iter().zip(expected) {
+                assert!(
+                    (measured - expected).abs() < 1e-4,
+                    "{losses:?}, not {expected:?}"
+                );
+            }
+        },
+    );
 }
 
 #[test]
 fn decay_is_for_the_50_tensors_of_the_original() {
-    let config = Gpt2Config { vocab_size: 50_304, ..Gpt2Config::default() };
+    let config = Gpt2Config {
+        vocab_size: 50_304,
+        ..Gpt2Config::default()
+    };
     // Shapes do not depend on the width; the whole model would take half a gigabyte.
-    let narrow = Gpt2Config { n_embd: 12, block_size: 8, vocab_size: 8, ..config };
-    let model = narrow.init(0, &Device::flex().autodiff()).expect("the settings are sound");
-    let ranks: Vec<_> = ParamTable::of(&model).iter().map(bdh::ParamInfo::rank).collect();
+    let narrow = Gpt2Config {
+        n_embd: 12,
+        block_size: 8,
+        vocab_size: 8,
+        ..config
+    };
+    let model = narrow
+        .init(0, &Device::flex().autodiff())
+        .expect("the settings are sound");
+    let ranks: Vec<_> = ParamTable::of(&model)
+        .iter()
+        .map(bdh::ParamInfo::rank)
+        .collect();
     let decayed = ranks.iter().filter(|rank| **rank >= 2).count();
     assert_eq!((decayed, ranks.len() - decayed), (50, 98));
 }
 
 #[test]
 fn first_weights_have_the_deviations_of_the_original() {
-    let config = Gpt2Config { block_size: 64, vocab_size: 200, ..Gpt2Config::sized(8, 2, 64) };
-    let model = config.init(3, &Device::flex()).expect("the settings are sound");
+    let config = Gpt2Config {
+        block_size: 64,
+        vocab_size: 200,
+        ..Gpt2Config::sized(8, 2, 64)
+    };
+    let model = config
+        .init(3, &Device::flex())
+        .expect("the settings are sound");
     for (name, values) in parity::weights(&model) {
         let size = parity::norm(&values) / (values.len() as f64).sqrt();
         let (tensor, kind) = name.rsplit_once('.').expect("a weight or a bias");
@@ -128,21 +176,37 @@ fn first_weights_have_the_deviations_of_the_original() {
 
 #[test]
 fn the_head_is_the_token_table() {
-    let model = small().init(7, &Device::flex().autodiff()).expect("the settings are sound");
+    let model = small()
+        .init(7, &Device::flex().autodiff())
+        .expect("the settings are sound");
     let mut silent = parity::weights(&model);
-    silent.get_mut("transformer.wte.weight").expect("a token table").fill(0.0);
+    silent
+        .get_mut("transformer.wte.weight")
+        .expect("a token table")
+        .fill(0.0);
     assert!(logits(&model).iter().all(|logit| *logit != 0.0));
-    assert!(logits(&parity::load(model, &silent)).iter().all(|logit| *logit == 0.0));
+    assert!(
+        logits(&parity::load(model, &silent))
+            .iter()
+            .all(|logit| *logit == 0.0)
+    );
 }
 
 fn small() -> Gpt2Config {
-    Gpt2Config { block_size: 8, vocab_size: 11, ..Gpt2Config::sized(2, 2, 8) }
+    Gpt2Config {
+        block_size: 8,
+        vocab_size: 11,
+        ..Gpt2Config::sized(2, 2, 8)
+    }
 }
 
 fn logits(model: &Gpt2) -> Vec<f32> {
     let tokens = parity::ids(vec![1, 5, 10, 0, 3, 3, 7], 1, &Device::flex().autodiff());
     let logits = model.logits(tokens, &Probe::off());
-    logits.into_data().try_to_vec().expect("the CPU computes in f32")
+    logits
+        .into_data()
+        .try_to_vec()
+        .expect("the CPU computes in f32")
 }
 
 #[test]
@@ -171,19 +235,31 @@ fn weights_may_lie_in_several_files_with_the_settings_beside_them() {
         "vocab_size": 11, "n_layer": 2, "n_head": 2, "n_embd": 8
     });
     std::fs::write(dir.path().join("config.json"), settings.to_string()).expect("a new file");
-    let error = small().load(dir.path(), &device).expect_err("two files").to_string();
+    let error = small()
+        .load(dir.path(), &device)
+        .expect_err("two files")
+        .to_string();
     let names = "model-00001-of-00002.safetensors, model-00002-of-00002.safetensors";
-    assert!(error.contains(&format!("has several files of weights ({names})")), "{error}");
+    assert!(
+        error.contains(&format!("has several files of weights ({names})")),
+        "{error}"
+    );
     let place = |(name, _): (&String, _)| {
         let file = if first.contains_key(name) { 1 } else { 2 };
-        (name.clone(), format!("model-{file:05}-of-00002.safetensors"))
+        (
+            name.clone(),
+            format!("model-{file:05}-of-00002.safetensors"),
+        )
     };
     let map: std::collections::BTreeMap<_, _> = first.iter().chain(&rest).map(place).collect();
     let index = json!({ "metadata": { "total_size": 1 }, "weight_map": map }).to_string();
     std::fs::write(dir.path().join("model.safetensors.index.json"), index).expect("a new file");
     let config = Gpt2Config::from_dir(dir.path()).expect("settings");
     assert_eq!(config, small());
-    assert_eq!(logits(&config.load(dir.path(), &device).expect("both files")), logits(&model));
+    assert_eq!(
+        logits(&config.load(dir.path(), &device).expect("both files")),
+        logits(&model)
+    );
 }
 
 #[test]
@@ -195,20 +271,34 @@ fn weights_that_do_not_fit_are_all_named() {
     file.insert("wpe.weight".into(), (vec![16, 8], vec![0.0; 128]));
     let dir = tempfile::tempdir().expect("a temporary directory");
     save(&file, &dir.path().join("model.safetensors"));
-    let error = small().load(dir.path(), &device).expect_err("three misfits").to_string();
+    let error = small()
+        .load(dir.path(), &device)
+        .expect_err("three misfits")
+        .to_string();
     let expected = "do not fit the model: 1 missing: transformer.h.1.mlp.c_fc.bias; \
                     1 unexpected: transformer.h.2.ln_1.weight; 1 of another shape: \
                     transformer.wpe.weight (is [16, 8], should be [8, 8])";
     assert!(error.ends_with(expected), "{error}");
 
     let empty = tempfile::tempdir().expect("a temporary directory");
-    let error = small().load(empty.path(), &device).expect_err("no file").to_string();
+    let error = small()
+        .load(empty.path(), &device)
+        .expect_err("no file")
+        .to_string();
     assert!(error.contains("no *.safetensors file in"), "{error}");
-    let error = small().load(&empty.path().join("none"), &device).expect_err("no directory");
+    let error = small()
+        .load(&empty.path().join("none"), &device)
+        .expect_err("no directory");
     assert!(error.to_string().contains("give a directory"), "{error}");
     std::fs::write(empty.path().join("model.safetensors"), "text").expect("a new file");
-    let error = small().load(empty.path(), &device).expect_err("no safetensors").to_string();
-    assert!(error.contains("cannot be understood") && error.contains("fetch it anew"), "{error}");
+    let error = small()
+        .load(empty.path(), &device)
+        .expect_err("no safetensors")
+        .to_string();
+    assert!(
+        error.contains("cannot be understood") && error.contains("fetch it anew"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -216,14 +306,23 @@ fn our_own_model_is_read_and_its_average_beside_it_is_not() {
     let device = Device::flex().autodiff();
     let [model, average] = [7, 8].map(|seed| small().init(seed, &device).expect("sound settings"));
     let dir = tempfile::tempdir().expect("a temporary directory");
-    save(&state_dict(&average), &dir.path().join("weights_ema.safetensors"));
+    save(
+        &state_dict(&average),
+        &dir.path().join("weights_ema.safetensors"),
+    );
     save(&state_dict(&model), &dir.path().join("model.safetensors"));
     save(&state_dict(&average), &dir.path().join("a.safetensors"));
     let loaded = small().load(dir.path(), &device).expect("one model");
     assert_eq!(logits(&loaded), logits(&model));
     std::fs::remove_file(dir.path().join("model.safetensors")).expect("it was there");
-    let error = small().load(dir.path(), &device).expect_err("two candidates").to_string();
-    assert!(error.contains("(a.safetensors, weights_ema.safetensors)"), "{error}");
+    let error = small()
+        .load(dir.path(), &device)
+        .expect_err("two candidates")
+        .to_string();
+    assert!(
+        error.contains("(a.safetensors, weights_ema.safetensors)"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -233,7 +332,10 @@ fn a_head_of_its_own_and_a_name_twice_are_refused() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let error = |file: &gpt2_files::File| {
         save(file, &dir.path().join("model.safetensors"));
-        small().load(dir.path(), &device).expect_err("another model's").to_string()
+        small()
+            .load(dir.path(), &device)
+            .expect_err("another model's")
+            .to_string()
     };
     let mut untied = hugging_face(&model);
     untied.get_mut("lm_head.weight").expect("a head").1[3] += 1.0;
@@ -242,7 +344,10 @@ fn a_head_of_its_own_and_a_name_twice_are_refused() {
     let mut twice = hugging_face(&model);
     twice.insert("transformer.ln_f.bias".into(), (vec![8], vec![0.0; 8]));
     let text = error(&twice);
-    assert!(text.contains("has a second tensor `transformer.ln_f.bias`"), "{text}");
+    assert!(
+        text.contains("has a second tensor `transformer.ln_f.bias`"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -268,12 +373,21 @@ fn settings_of_another_computation_are_refused_by_name() {
         changed[name] = value.clone();
         read(&changed)
     };
-    let same = [("n_inner", json!(32)), ("activation_function", json!("gelu_pytorch_tanh"))];
+    let same = [
+        ("n_inner", json!(32)),
+        ("activation_function", json!("gelu_pytorch_tanh")),
+    ];
     for (name, value) in same {
         assert_eq!(with(name, &value).expect(name), small());
     }
     let exact = with("activation_function", &json!("gelu")).expect("nanoGPT's");
-    assert_eq!(exact, Gpt2Config { gelu: Gelu::Erf, ..small() });
+    assert_eq!(
+        exact,
+        Gpt2Config {
+            gelu: Gelu::Erf,
+            ..small()
+        }
+    );
     for (name, value) in [
         ("activation_function", json!("relu")),
         ("layer_norm_epsilon", json!(1e-6)),
@@ -288,7 +402,9 @@ fn settings_of_another_computation_are_refused_by_name() {
     ] {
         let error = with(name, &value).expect_err(name).to_string();
         assert!(
-            error.contains(&format!("config.json` sets `{name}` to {value}: this model ")),
+            error.contains(&format!(
+                "config.json` sets `{name}` to {value}: this model "
+            )),
             "{error}"
         );
     }

@@ -19,17 +19,35 @@ fn losses<M: Micro>(
 ) -> Vec<f64> {
     let devices = vec![bdh::device("cpu").expect("the CPU"); replicas];
     let recomputes = |device: Device| {
-        if gradient_checkpointing { device.gradient_checkpointing() } else { device }
+        if gradient_checkpointing {
+            device.gradient_checkpointing()
+        } else {
+            device
+        }
     };
     let devices: Vec<_> = devices.into_iter().map(recomputes).collect();
     let memory = MemorySink::default();
     let model = M::on(&devices[0], precision);
     let groups = model.groups();
-    let run = Trainer::builder(task(), model).steps(5).grad_accum_steps(2).eval(never());
+    let run = Trainer::builder(task(), model)
+        .steps(5)
+        .grad_accum_steps(2)
+        .eval(never());
     let run = groups.into_iter().fold(run, TrainerBuilder::group);
-    let run = run.clip_grad_norm(1.0).devices(devices).stop_on_signals(false);
-    run.sink(memory.clone()).build().expect("a valid run").fit().expect("a run that completes");
-    memory.series("train/loss").into_iter().map(|(_, loss)| loss).collect()
+    let run = run
+        .clip_grad_norm(1.0)
+        .devices(devices)
+        .stop_on_signals(false);
+    run.sink(memory.clone())
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
+    memory
+        .series("train/loss")
+        .into_iter()
+        .map(|(_, loss)| loss)
+        .collect()
 }
 
 fn changes_nothing<M: Micro>() {

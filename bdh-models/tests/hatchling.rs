@@ -24,7 +24,9 @@ impl Original for Bdh {
 
     fn build(config: Value, device: &Device) -> (Self, usize) {
         let config: BdhConfig = serde_json::from_value(config).expect("the known settings");
-        let model = config.init(0, device).expect("the original took these settings");
+        let model = config
+            .init(0, device)
+            .expect("the original took these settings");
         (model, config.num_params())
     }
 }
@@ -73,18 +75,27 @@ fn golden(device: &Device) -> Bdh {
     let sizes = weights(&model);
     let wave = |k: usize, phase: f64| (0.1 * (0.37 * k as f64 + phase).sin()) as f32;
     let values = phases.map(|(name, phase)| {
-        (name.to_owned(), (0..sizes[name].len()).map(|k| wave(k, phase)).collect())
+        (
+            name.to_owned(),
+            (0..sizes[name].len()).map(|k| wave(k, phase)).collect(),
+        )
     });
     load(model, &Values::from(values))
 }
 
 fn golden_batch(device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
     let batch = |tokens: [i32; 8]| ids(tokens.to_vec(), 1, device);
-    (batch([1, 5, 2, 7, 3, 0, 15, 4]), batch([5, 2, 7, 3, 0, 15, 4, 9]))
+    (
+        batch([1, 5, 2, 7, 3, 0, 15, 4]),
+        batch([5, 2, 7, 3, 0, 15, 4, 9]),
+    )
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_to_vec().expect("the CPU computes in f32")
+    tensor
+        .into_data()
+        .try_to_vec()
+        .expect("the CPU computes in f32")
 }
 
 #[test]
@@ -93,10 +104,23 @@ fn golden_logits_loss_and_gradients_are_those_of_the_original() {
     let (model, (inputs, targets)) = (golden(&device), golden_batch(&device));
     let logits = values(model.logits(inputs.clone(), &Probe::off()));
     let first = [0.122_100_4, 0.049_202_5, -0.030_354_7];
-    let last = [-0.361_683_3, -0.482_268_4, -0.537_580_7, -0.520_134_1, -0.432_289_7, -0.285_937];
-    let pairs = logits[..3].iter().zip(&first).chain(logits[7 * 16..].iter().zip(&last));
+    let last = [
+        -0.361_683_3,
+        -0.482_268_4,
+        -0.537_580_7,
+        -0.520_134_1,
+        -0.432_289_7,
+        -0.285_937,
+    ];
+    let pairs = logits[..3]
+        .iter()
+        .zip(&first)
+        .chain(logits[7 * 16..].iter().zip(&last));
     for (measured, expected) in pairs {
-        assert!((measured - expected).abs() < 1e-6, "{measured}, expected {expected}");
+        assert!(
+            (measured - expected).abs() < 1e-6,
+            "{measured}, expected {expected}"
+        );
     }
 
     let (loss, grads) = backward(&model, &inputs, &targets);
@@ -111,7 +135,12 @@ fn golden_logits_loss_and_gradients_are_those_of_the_original() {
     ];
     let apart = expected.map(|(name, expected)| relative(norm(&grads[name]), expected));
     assert!(apart.iter().all(|apart| *apart < 1e-5), "{apart:?}");
-    let total = |all: &Values| all.values().map(|one| norm(one).powi(2)).sum::<f64>().sqrt();
+    let total = |all: &Values| {
+        all.values()
+            .map(|one| norm(one).powi(2))
+            .sum::<f64>()
+            .sqrt()
+    };
     assert!(relative(total(&grads), 1.627_473_97) < 1e-6);
     assert!(relative(total(&weights(&model)), 2.258_106_11) < 1e-7);
 }
@@ -137,7 +166,10 @@ fn small() -> (Bdh, Tensor<2, Int>) {
 
 fn apart(ours: &[f32], theirs: &[f32]) -> f32 {
     assert_eq!(ours.len(), theirs.len());
-    ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0, f32::max)
+    ours.iter()
+        .zip(theirs)
+        .map(|(ours, theirs)| (ours - theirs).abs())
+        .fold(0.0, f32::max)
 }
 
 #[test]
@@ -155,8 +187,11 @@ fn reading_token_by_token_gives_what_reading_the_whole_gives() {
     let tokens = tokens.narrow(0, 0, 1);
     let whole = values(model.logits(tokens.clone(), &Probe::off()));
     let mut stream = model.recurrent();
-    let read: Vec<f32> =
-        tokens.into_data().iter::<i32>().flat_map(|id| values(stream.read(id))).collect();
+    let read: Vec<f32> = tokens
+        .into_data()
+        .iter::<i32>()
+        .flat_map(|id| values(stream.read(id)))
+        .collect();
     let apart = apart(&read, &whole);
     eprintln!("the recurrent model's logits are {apart:.1e} apart");
     assert!(apart < 1e-4, "logits are {apart:e} apart");
@@ -184,30 +219,65 @@ fn text_is_the_same_with_the_state_and_without() {
     assert_eq!(sampled(45, 5, 1).tokens, sampled(44, 5, 1).tokens);
     let (streamed, greedy) = (sampled(45, 5, 1), sampled(45, 1, 1));
     assert_ne!(streamed.tokens, sampled(45, 5, 2).tokens, "another seed");
-    assert_eq!(greedy, sampled(45, 1, 2), "of one token the draw does not matter");
+    assert_eq!(
+        greedy,
+        sampled(45, 1, 2),
+        "of one token the draw does not matter"
+    );
 
-    let how =
-        |temperature, seed| Sampling { max_tokens: 40, temperature, seed, ..Sampling::default() };
+    let how = |temperature, seed| Sampling {
+        max_tokens: 40,
+        temperature,
+        seed,
+        ..Sampling::default()
+    };
     let at = |temperature, seed| task.generate(&model, &[("To be", how(temperature, seed))]);
     let tokens = |temperature, seed| {
-        at(temperature, seed).expect("it can").expect("no device fails").remove(0).tokens
+        at(temperature, seed)
+            .expect("it can")
+            .expect("no device fails")
+            .remove(0)
+            .tokens
     };
-    assert_eq!(tokens(0.0, 1), greedy.tokens, "without temperature it is the likeliest");
+    assert_eq!(
+        tokens(0.0, 1),
+        greedy.tokens,
+        "without temperature it is the likeliest"
+    );
     assert_eq!(tokens(1e-7, 2), greedy.tokens, "and nearly without");
     assert_ne!(tokens(2.0, 1), tokens(1.0, 1), "heat moves the draw");
 }
 
 #[test]
 fn a_prompt_outside_the_vocabulary_of_the_model_is_one_sentence() {
-    let config = BdhConfig { n_layer: 1, n_embd: 8, vocab_size: 100, ..BdhConfig::default() };
-    let model = config.init(1, &Device::flex()).expect("the settings are sound");
+    let config = BdhConfig {
+        n_layer: 1,
+        n_embd: 8,
+        vocab_size: 100,
+        ..BdhConfig::default()
+    };
+    let model = config
+        .init(1, &Device::flex())
+        .expect("the settings are sound");
     let source = RandomCrops::of_bytes("a text of a few bytes", 1, 8, 0).expect("long enough");
     let task = NextToken::<Bdh, _>::new(source, Vec::new()).vocabulary(Bytes(100));
     let sampled = |prompt| {
-        task.generate(&model, &[(prompt, Sampling { max_tokens: 2, ..Sampling::default() })])
+        task.generate(
+            &model,
+            &[(
+                prompt,
+                Sampling {
+                    max_tokens: 2,
+                    ..Sampling::default()
+                },
+            )],
+        )
     };
     assert!(sampled("TO BE").expect("it can").is_ok());
-    let error = sampled("to").expect("it can").expect_err("t is 116").to_string();
+    let error = sampled("to")
+        .expect("it can")
+        .expect_err("t is 116")
+        .to_string();
     assert!(
         error.starts_with("the prompt \"to\" has id 116, which is outside the vocabulary of 100"),
         "{error}"
@@ -252,7 +322,12 @@ fn every_layer_shows_x_and_y_and_their_product() {
     assert_eq!(with, values(model.logits(tokens, &Probe::off())));
     let taps = taps.into_inner();
     let names: Vec<_> = taps.iter().map(|tap| tap.name.as_str()).collect();
-    assert_eq!(names, ["0.x", "0.y", "0.xy", "1.x", "1.y", "1.xy", "2.x", "2.y", "2.xy"]);
+    assert_eq!(
+        names,
+        [
+            "0.x", "0.y", "0.xy", "1.x", "1.y", "1.xy", "2.x", "2.y", "2.xy"
+        ]
+    );
     for layer in taps.chunks(3) {
         let [x, y, xy] = [0, 1, 2].map(|which| values(layer[which].values.clone()));
         assert_eq!((x.len(), layer[0].units), (2 * 37 * 128, 128));
@@ -265,8 +340,12 @@ fn every_layer_shows_x_and_y_and_their_product() {
 #[test]
 fn dropout_acts_in_training_only() {
     let device = Device::flex().autodiff();
-    let config =
-        BdhConfig { n_layer: 1, n_embd: 8, mlp_internal_dim_multiplier: 8, ..BdhConfig::default() };
+    let config = BdhConfig {
+        n_layer: 1,
+        n_embd: 8,
+        mlp_internal_dim_multiplier: 8,
+        ..BdhConfig::default()
+    };
     let model = config.init(1, &device).expect("the settings are sound");
     let tokens = |device: &Device| ids((0..20).collect(), 1, device);
     let valid = model.valid();
@@ -287,7 +366,13 @@ fn the_untrained_model_finds_every_byte_about_as_likely_and_half_of_x_fires() {
     };
     let model = config.init(5, &device).expect("the settings are sound");
     let taps = RefCell::new(Vec::new());
-    let text = |shift: i32| ids((0..64).map(|at| (at * 7 + shift) % 256).collect(), 1, &device);
+    let text = |shift: i32| {
+        ids(
+            (0..64).map(|at| (at * 7 + shift) % 256).collect(),
+            1,
+            &device,
+        )
+    };
     let logits = model.logits(text(0), &Probe::into_taps(&taps));
     let loss = parity::loss(&model, &text(0), &text(7)).into_scalar::<f32>();
     assert!((5.5..5.7).contains(&loss), "{loss}");

@@ -16,7 +16,9 @@ impl Original for Gpt {
 
     fn build(config: Value, device: &Device) -> (Self, usize) {
         let config: GptConfig = serde_json::from_value(config).expect("the known settings");
-        let model = config.init(0, device).expect("the original took these settings");
+        let model = config
+            .init(0, device)
+            .expect("the original took these settings");
         (model, config.num_params().total())
     }
 }
@@ -31,7 +33,10 @@ fn assert_same_settings(ours: &Group, theirs: &TorchGroup, param: &str) {
         (Rule::Muon(muon), None) => muon.weight_decay(0),
         _ => panic!("{param} is in the wrong kind of group: {ours}"),
     };
-    assert!((weight_decay - theirs.weight_decay).abs() < 1e-12, "{param}: {ours}");
+    assert!(
+        (weight_decay - theirs.weight_decay).abs() < 1e-12,
+        "{param}: {ours}"
+    );
 }
 
 #[test]
@@ -58,11 +63,17 @@ fn five_steps_of_adamw_go_where_those_of_the_original_go() {
 fn five_steps_of_muon_and_adamw_go_where_those_of_the_original_go() {
     each_variant::<Gpt>(|variant| {
         // The defaults of `setup_optimizer`, which the files were made with; training scripts pass others.
-        let rates =
-            LearningRates { embedding: 0.2, unembedding: 0.004, ..LearningRates::default() };
+        let rates = LearningRates {
+            embedding: 0.2,
+            unembedding: 0.004,
+            ..LearningRates::default()
+        };
         let groups = groups(variant.model.config(), rates, 0.1, None);
         let owner = |name: &str| {
-            groups.iter().find(|group| group.owns(name)).expect("a parameter is in a group")
+            groups
+                .iter()
+                .find(|group| group.owns(name))
+                .expect("a parameter is in a group")
         };
         let expected = &variant.expected.muon_adamw;
         for original in &expected.groups {

@@ -70,12 +70,19 @@ fn golden_batch(device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
 fn assert_close(what: &str, measured: f64, expected: f64, tolerance: f64) {
     let error = relative(measured, expected);
     eprintln!("{what}: {measured} against {expected}, {error:.1e} apart");
-    assert!(error < tolerance, "{what} is {measured}, expected {expected}: {error:e} apart");
+    assert!(
+        error < tolerance,
+        "{what} is {measured}, expected {expected}: {error:e} apart"
+    );
 }
 
 /// The L2 norm of all values together.
 fn total_norm(values: &Values) -> f64 {
-    values.values().map(|values| norm(values).powi(2)).sum::<f64>().sqrt()
+    values
+        .values()
+        .map(|values| norm(values).powi(2))
+        .sum::<f64>()
+        .sqrt()
 }
 
 #[test]
@@ -97,7 +104,10 @@ fn logits_and_loss_are_those_of_the_original() {
     ];
     for (position, expected) in expected {
         let row = logits.clone().slice([0..1, position..position + 1, 0..4]);
-        let row: Vec<f32> = row.into_data().try_to_vec().expect("the CPU computes in f32");
+        let row: Vec<f32> = row
+            .into_data()
+            .try_to_vec()
+            .expect("the CPU computes in f32");
         for (measured, expected) in row.iter().zip(expected) {
             assert!(
                 (measured - expected).abs() < 1e-5,
@@ -107,7 +117,12 @@ fn logits_and_loss_are_those_of_the_original() {
     }
     let loss = parity::loss(&model, &inputs, &targets).into_scalar::<f32>();
     assert_close("loss", loss.into(), 4.195_050_72, 1e-6);
-    assert_close("weight norm", total_norm(&weights(&model)), 11.770_550_2, 1e-7);
+    assert_close(
+        "weight norm",
+        total_norm(&weights(&model)),
+        11.770_550_2,
+        1e-7,
+    );
 }
 
 #[test]
@@ -155,10 +170,26 @@ fn two_optimizer_steps_go_where_those_of_the_original_go() {
     model = trainer.step(model, grads);
     let after = weights(&model);
     let expected = [
-        ("transformer.h.0.attn.c_q.weight", 0.074_521_236_1, 2.258_166_8),
-        ("transformer.h.1.mlp.c_fc.weight", 0.096_712_388_1, 4.513_565_2),
-        ("transformer.h.1.mlp.c_proj.weight", 0.097_384_825_3, 4.516_268_8),
-        ("transformer.h.1.attn.ve_gate.weight", 0.093_624_100_1, 0.239_732_91),
+        (
+            "transformer.h.0.attn.c_q.weight",
+            0.074_521_236_1,
+            2.258_166_8,
+        ),
+        (
+            "transformer.h.1.mlp.c_fc.weight",
+            0.096_712_388_1,
+            4.513_565_2,
+        ),
+        (
+            "transformer.h.1.mlp.c_proj.weight",
+            0.097_384_825_3,
+            4.516_268_8,
+        ),
+        (
+            "transformer.h.1.attn.ve_gate.weight",
+            0.093_624_100_1,
+            0.239_732_91,
+        ),
         ("transformer.wte.weight", 1.564_184_78, 32.381_853),
         ("lm_head.weight", 0.059_050_981_0, 3.417_292_6),
         ("value_embeds.1.weight", 0.825_108_469, 11.697_934),
@@ -214,13 +245,24 @@ fn the_trainer_takes_the_same_two_steps() {
         .callback(Norms::default())
         .callback(before)
         .sink(memory.clone());
-    for group in groups(&config(), LearningRates::default(), 0.28, Some(Schedule::new(1_000_000))) {
+    for group in groups(
+        &config(),
+        LearningRates::default(),
+        0.28,
+        Some(Schedule::new(1_000_000)),
+    ) {
         builder = builder.group(group.scheduled(bdh::constant));
     }
-    builder.build().expect("a valid run").fit().expect("a run that completes");
+    builder
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
 
-    let expected =
-        [("train/loss", vec![4.195_050_72, 3.624_782_32]), ("val/loss", vec![2.425_351_86])];
+    let expected = [
+        ("train/loss", vec![4.195_050_72, 3.624_782_32]),
+        ("val/loss", vec![2.425_351_86]),
+    ];
     for (key, values) in expected {
         let series = memory.series(key);
         assert_eq!(series.len(), values.len(), "{key}");
@@ -229,6 +271,16 @@ fn the_trainer_takes_the_same_two_steps() {
         }
     }
     let first = |key| memory.series(key)[0].1;
-    assert_close("train/grad_norm", first("train/grad_norm"), 4.408_949_54, 1e-5);
-    assert_close("weight_norm_before", first("weight_norm_before"), 11.770_550_2, 1e-5);
+    assert_close(
+        "train/grad_norm",
+        first("train/grad_norm"),
+        4.408_949_54,
+        1e-5,
+    );
+    assert_close(
+        "weight_norm_before",
+        first("weight_norm_before"),
+        11.770_550_2,
+        1e-5,
+    );
 }

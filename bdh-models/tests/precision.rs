@@ -45,16 +45,30 @@ impl<M: Micro> Trained<M> {
             .clip_grad_norm(1.0)
             .eval(last())
             .checkpoint(last())
-            .callback(Activations::builder().cadence(first()).build().expect("a callback"))
+            .callback(
+                Activations::builder()
+                    .cadence(first())
+                    .build()
+                    .expect("a callback"),
+            )
             .sink(memory.clone())
             .run_dir(run_dir);
         let run = groups.into_iter().fold(run, TrainerBuilder::group);
-        let model = run.build().expect("a valid run").fit().expect("a run that completes").model;
+        let model = run
+            .build()
+            .expect("a valid run")
+            .fit()
+            .expect("a run that completes")
+            .model;
         Self { model, memory }
     }
 
     fn val_loss(&self) -> f64 {
-        self.memory.series("val/loss").last().expect("an evaluation").1
+        self.memory
+            .series("val/loss")
+            .last()
+            .expect("an evaluation")
+            .1
     }
 }
 
@@ -66,7 +80,10 @@ struct Types<'a> {
 
 impl Types<'_> {
     fn of<M: Module>(model: &M, gradients: Option<&GradientsParams>) -> Vec<DType> {
-        let mut types = Types { gradients, found: Vec::new() };
+        let mut types = Types {
+            gradients,
+            found: Vec::new(),
+        };
         model.visit(&mut types);
         types.found
     }
@@ -75,7 +92,9 @@ impl Types<'_> {
 impl ModuleVisitor for Types<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         self.found.push(param.val().dtype());
-        let gradient = self.gradients.and_then(|gradients| gradients.get::<D>(param.id));
+        let gradient = self
+            .gradients
+            .and_then(|gradients| gradients.get::<D>(param.id));
         self.found.extend(gradient.map(|gradient| gradient.dtype()));
     }
 }
@@ -87,7 +106,10 @@ fn relative(found: &[f32], expected: &[f32]) -> f64 {
 
 /// Panics unless `found` is `expected`, to a share of it.
 fn check(what: &str, found: f64, expected: f64, share: f64) {
-    assert!(parity::relative(found, expected) < share, "{what} is {found}, not {expected}");
+    assert!(
+        parity::relative(found, expected) < share,
+        "{what} is {found}, not {expected}"
+    );
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -106,8 +128,15 @@ impl Pass {
     fn new<M: Micro>(precision: Precision, weights: Option<&Values>) -> Self {
         let model = M::on(&cpu(), precision);
         let model = weights.into_iter().fold(model, parity::load);
-        let rows: Vec<_> = text().chunks(SEQ_LEN + 1).take(2).map(<[i32]>::to_vec).collect();
-        let (batch, device) = (TokenBatch::from_rows(&rows), bdh::device("cpu").expect("a CPU"));
+        let rows: Vec<_> = text()
+            .chunks(SEQ_LEN + 1)
+            .take(2)
+            .map(<[i32]>::to_vec)
+            .collect();
+        let (batch, device) = (
+            TokenBatch::from_rows(&rows),
+            bdh::device("cpu").expect("a CPU"),
+        );
         let (inputs, targets) = (batch.inputs_on(&device), batch.targets_on(&device));
         let logits = model.logits(inputs.clone(), &Probe::off());
         assert_eq!(logits.dtype(), DType::F32);
@@ -115,7 +144,11 @@ impl Pass {
         let types = Types::of(&model, Some(&gradients));
         assert!(types.iter().all(|dtype| *dtype == DType::F32), "{types:?}");
         let gradients = parity::gradients(&model, &gradients);
-        Self { loss: loss.into(), logits: values(logits), gradients }
+        Self {
+            loss: loss.into(),
+            logits: values(logits),
+            gradients,
+        }
     }
 }
 
@@ -124,7 +157,10 @@ fn pass_is_that_of_f32<M: Micro>(weights: Option<&Values>) {
     let [narrow, wide] = [Precision::Bf16, Precision::F32].map(|how| Pass::new::<M>(how, weights));
     check("the loss", narrow.loss, wide.loss, 0.01);
     let apart = relative(&narrow.logits, &wide.logits);
-    assert!(apart > 1e-4, "logits are those of f32, to {apart}: nothing was computed in bf16");
+    assert!(
+        apart > 1e-4,
+        "logits are those of f32, to {apart}: nothing was computed in bf16"
+    );
     assert!(apart < 0.012, "logits are {apart} apart");
     assert!(narrow.gradients.keys().eq(wide.gradients.keys()));
     for (name, gradient) in narrow.gradients.iter().filter(|_| weights.is_some()) {
@@ -141,7 +177,11 @@ fn trains_as_in_f32<M: Micro>() {
     let wide = Trained::<M>::new(Precision::F32, dirs[1].path());
 
     let begin = wide.memory.series("train/loss")[0].1;
-    assert!(wide.val_loss() < 0.7 * begin, "{} has learned nothing", wide.val_loss());
+    assert!(
+        wide.val_loss() < 0.7 * begin,
+        "{} has learned nothing",
+        wide.val_loss()
+    );
     check("the last loss", narrow.val_loss(), wide.val_loss(), 0.02);
     shows_what_f32_shows(&narrow, &wide);
     leaves_a_checkpoint_in_f32(&narrow.model, dirs[0].path());
@@ -151,7 +191,10 @@ fn trains_as_in_f32<M: Micro>() {
 /// What a probe is shown in bf16 is measured in f32.
 fn shows_what_f32_shows<M: Micro>(narrow: &Trained<M>, wide: &Trained<M>) {
     let records = wide.memory.records();
-    let keys = records.iter().flat_map(|record| &record.values).map(|(key, _)| key);
+    let keys = records
+        .iter()
+        .flat_map(|record| &record.values)
+        .map(|(key, _)| key);
     let rms: Vec<_> = keys
         .filter(|key| key.starts_with("activations/") && key.ends_with("/rms"))
         .filter(|key| wide.memory.series(key)[0].1 > 0.0)
@@ -171,7 +214,12 @@ fn leaves_a_checkpoint_in_f32<M: Micro>(model: &M, run_dir: &Path) {
         let bytes = fs::read(checkpoint.join(file)).expect(file);
         let tensors = SafeTensors::deserialize(&bytes).expect(file);
         assert!(tensors.len() > 1, "{file}");
-        assert!(tensors.iter().all(|(_, tensor)| tensor.dtype() == Dtype::F32), "{file}");
+        assert!(
+            tensors
+                .iter()
+                .all(|(_, tensor)| tensor.dtype() == Dtype::F32),
+            "{file}"
+        );
     }
     let weights = checkpoint.join("model.safetensors");
     let loaded = load_weights(M::on(&cpu(), Precision::F32), weights).expect("weights that fit");
@@ -181,10 +229,18 @@ fn leaves_a_checkpoint_in_f32<M: Micro>(model: &M, run_dir: &Path) {
 /// Texts of a model, and what it thinks of texts.
 fn writes_and_scores<M: Micro>() {
     let model = M::on(&cpu(), Precision::Bf16).valid();
-    let how = Sampling { max_tokens: 8, max_context: SEQ_LEN, ..Sampling::default() };
+    let how = Sampling {
+        max_tokens: 8,
+        max_context: SEQ_LEN,
+        ..Sampling::default()
+    };
     let texts = task::<M>().generate(&model, &[("to be", how.clone()), ("s", how)]);
     let texts = texts.expect("a vocabulary").expect("texts");
-    assert!(texts.iter().all(|text| text.log_probs.iter().all(|log| log.is_finite())));
+    assert!(
+        texts
+            .iter()
+            .all(|text| text.log_probs.iter().all(|log| log.is_finite()))
+    );
     let row = &text()[..SEQ_LEN];
     let narrow = &score(&model, &[row]).expect("scores")[0];
     let wide = &score(&M::on(&cpu(), Precision::F32), &[row]).expect("scores")[0];
@@ -223,12 +279,19 @@ fn a_bdh_reads_token_by_token_what_it_reads_at_once() {
     let wide = Bdh::on(&cpu(), Precision::F32).valid();
     let text = &text()[..TOKENS];
     let mut stream = narrow.recurrent();
-    let last = text.iter().map(|token| stream.read(*token)).last().expect("logits");
+    let last = text
+        .iter()
+        .map(|token| stream.read(*token))
+        .last()
+        .expect("logits");
     let device = bdh::device("cpu").expect("a CPU").inner();
     let expected = wide.logits(parity::ids(text.to_vec(), 1, &device), &Probe::off());
     let expected = expected.narrow(1, TOKENS - 1, 1).flatten::<1>(0, 2);
     let apart = relative(&values(last), &values(expected));
-    assert!(apart < 0.01, "after {TOKENS} tokens, logits are {apart} apart");
+    assert!(
+        apart < 0.01,
+        "after {TOKENS} tokens, logits are {apart} apart"
+    );
 }
 
 #[test]

@@ -67,7 +67,10 @@ fn nanochat_with_muon_and_packed_documents() {
     let text = passages(&Tokenizer::Bytes, &corpus().train, SEQ_LEN + 1);
     check(|| {
         let batches = Packed::new(text.clone(), 2, SEQ_LEN, 3).expect("enough text");
-        let model = recipe.config.init(3, &bdh::device("cpu").expect("a CPU")).expect("a model");
+        let model = recipe
+            .config
+            .init(3, &bdh::device("cpu").expect("a CPU"))
+            .expect("a model");
         let run = Trainer::builder(NextToken::new(batches, Vec::new()), model);
         let groups = recipe.groups(Schedule::new(STEPS)).into_iter();
         let groups = groups.map(|group| group.scheduled(|lr| warmup_cosine(lr, 2)));
@@ -86,7 +89,9 @@ fn bdh_with_dropout_and_random_crops() {
         ..BdhConfig::default()
     };
     check(|| {
-        let model = config.init(3, &bdh::device("cpu").expect("a CPU")).expect("a model");
+        let model = config
+            .init(3, &bdh::device("cpu").expect("a CPU"))
+            .expect("a model");
         let run = Trainer::builder(NextToken::new(crops(), Vec::new()), model);
         watched(run).optimizer(AdamWConfig::new().build(), 1e-3)
     });
@@ -94,9 +99,15 @@ fn bdh_with_dropout_and_random_crops() {
 
 #[test]
 fn gpt2_with_its_decay_groups_and_schedule() {
-    let config = Gpt2Config { vocab_size: 256, block_size: SEQ_LEN, ..Gpt2Config::sized(2, 2, 32) };
+    let config = Gpt2Config {
+        vocab_size: 256,
+        block_size: SEQ_LEN,
+        ..Gpt2Config::sized(2, 2, 32)
+    };
     check(|| {
-        let model = config.init(3, &bdh::device("cpu").expect("a CPU")).expect("a model");
+        let model = config
+            .init(3, &bdh::device("cpu").expect("a CPU"))
+            .expect("a model");
         let run = Trainer::builder(NextToken::new(crops(), Vec::new()), model);
         let groups = gpt2::groups(0.1, gpt2::schedule(1e-3, 2));
         groups.into_iter().fold(watched(run), TrainerBuilder::group)

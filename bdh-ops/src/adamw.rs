@@ -22,7 +22,11 @@ pub struct AdamW {
 
 impl Default for AdamW {
     fn default() -> Self {
-        Self { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.01 }
+        Self {
+            betas: (0.9, 0.999),
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+        }
     }
 }
 
@@ -48,7 +52,11 @@ impl<const D: usize> RecordState for AdamWState<D> {
         let steps = src.take_scalar(prefix, "steps")?.try_into().ok()?;
         let average = Tensor::from_data(src.take_tensor(prefix, "average")?, device);
         let square = Tensor::from_data(src.take_tensor(prefix, "square")?, device);
-        Some(Self { steps, average, square })
+        Some(Self {
+            steps,
+            average,
+            square,
+        })
     }
 }
 
@@ -89,14 +97,25 @@ impl Optimizer for AdamW {
         grad: Tensor<D>,
         state: Option<AdamWState<D>>,
     ) -> (Tensor<D>, Option<AdamWState<D>>) {
-        let AdamWState { steps, average, square } = state.unwrap_or_else(|| AdamWState {
+        let AdamWState {
+            steps,
+            average,
+            square,
+        } = state.unwrap_or_else(|| AdamWState {
             steps: 0,
             average: grad.zeros_like(),
             square: grad.zeros_like(),
         });
         let factors = self.factors(lr, steps);
         let (tensor, average, square) = step(tensor, grad, average, square, factors);
-        (tensor, Some(AdamWState { steps: steps.saturating_add(1), average, square }))
+        (
+            tensor,
+            Some(AdamWState {
+                steps: steps.saturating_add(1),
+                average,
+                square,
+            }),
+        )
     }
 
     fn to_device<const D: usize>(state: AdamWState<D>, device: &Device) -> AdamWState<D> {
@@ -117,16 +136,29 @@ fn step<const D: usize>(
     factors: Factors,
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
     for part in [&gradient, &average, &square] {
-        assert_eq!(part.dims(), weight.dims(), "AdamW remembers a parameter of its shape");
+        assert_eq!(
+            part.dims(),
+            weight.dims(),
+            "AdamW remembers a parameter of its shape"
+        );
     }
     #[cfg(feature = "flex")]
-    if [&weight, &gradient, &average, &square].into_iter().all(cpu::takes) {
+    if [&weight, &gradient, &average, &square]
+        .into_iter()
+        .all(cpu::takes)
+    {
         let parts = [weight, gradient, average, square].map(Tensor::into_dispatch);
         let [weight, average, square] = cpu::step::adamw(parts, factors);
         let tensor = Tensor::from_dispatch;
         return (tensor(weight), tensor(average), tensor(square));
     }
-    let Factors { keep, betas, lr, correction, epsilon } = factors;
+    let Factors {
+        keep,
+        betas,
+        lr,
+        correction,
+        epsilon,
+    } = factors;
     let average = average * betas.0 + gradient.clone() * (1.0 - betas.0);
     let square = square * betas.1 + gradient.square() * (1.0 - betas.1);
     let update = average.clone() / (square.clone().sqrt() / correction + epsilon);

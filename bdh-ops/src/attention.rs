@@ -33,7 +33,10 @@ impl Mask {
             (0..seq_len).map(move |key| if sees(query, key) { 0.0 } else { HIDDEN })
         });
         let added = TensorData::new(rows.collect::<Vec<_>>(), [1, 1, seq_len, seq_len]);
-        Self { added: Tensor::from_data(added, device), back }
+        Self {
+            added: Tensor::from_data(added, device),
+            back,
+        }
     }
 
     /// How many tokens before itself a token sees.
@@ -47,13 +50,20 @@ impl Mask {
     /// If the mask is for shorter inputs.
     fn check(&self, seq_len: usize) {
         let [.., longest] = self.added.dims();
-        assert!(seq_len <= longest, "{seq_len} tokens, and a mask for up to {longest}");
+        assert!(
+            seq_len <= longest,
+            "{seq_len} tokens, and a mask for up to {longest}"
+        );
     }
 
     /// `scores`, `[batch, heads, seq_len, seq_len]`, without those of what is hidden.
     fn hide(&self, scores: Tensor<4>) -> Tensor<4> {
         let [.., seq_len] = scores.dims();
-        let added = self.added.clone().narrow(2, 0, seq_len).narrow(3, 0, seq_len);
+        let added = self
+            .added
+            .clone()
+            .narrow(2, 0, seq_len)
+            .narrow(3, 0, seq_len);
         let added = added.cast(scores.dtype());
         scores + added
     }
@@ -91,7 +101,10 @@ pub fn attention(
         "keys are like queries, but for heads"
     );
     assert_eq!(values.dims(), keys.dims(), "values are like keys");
-    assert!(heads.is_multiple_of(shared), "{shared} key heads serve {heads} query heads");
+    assert!(
+        heads.is_multiple_of(shared),
+        "{shared} key heads serve {heads} query heads"
+    );
     mask.check(seq_len);
     #[cfg(feature = "flex")]
     if [&queries, &keys, &values].into_iter().all(cpu::takes) {
@@ -99,12 +112,19 @@ pub fn attention(
     }
     // Query heads that share a key head are stacked along the sequence, so keys are never copied.
     let stack = |x: Tensor<4>, [heads_now, rows, width]: [usize; 3]| {
-        if heads == shared { x } else { x.reshape([batch, heads_now, rows, width]) }
+        if heads == shared {
+            x
+        } else {
+            x.reshape([batch, heads_now, rows, width])
+        }
     };
     let stacked = heads / shared * seq_len;
     let queries = in_f32(queries, |queries| queries * scale).swap_dims(1, 2);
     let queries = stack(queries, [shared, stacked, head_size]);
-    let scores = stack(queries.matmul(keys.permute([0, 2, 3, 1])), [heads, seq_len, seq_len]);
+    let scores = stack(
+        queries.matmul(keys.permute([0, 2, 3, 1])),
+        [heads, seq_len, seq_len],
+    );
     let weights = in_f32(scores, |scores| softmax(mask.hide(scores), 3));
     let read = stack(weights, [shared, stacked, seq_len]).matmul(values.swap_dims(1, 2));
     stack(read, [heads, seq_len, head_size]).swap_dims(1, 2)
@@ -119,7 +139,10 @@ pub fn attention(
 #[must_use]
 pub fn self_attention(all: Tensor<3>, heads: usize, mask: &Mask) -> Tensor<3> {
     let [batch, seq_len, width] = all.dims();
-    assert!(width.is_multiple_of(3 * heads), "{heads} heads share {width} channels in three parts");
+    assert!(
+        width.is_multiple_of(3 * heads),
+        "{heads} heads share {width} channels in three parts"
+    );
     mask.check(seq_len);
     let width = width / 3;
     let scale = 1.0 / ((width / heads) as f64).sqrt();

@@ -42,5 +42,7 @@ fn seed<const D: usize>(x: &Tensor<D>) -> u64 {
     let halves = Distribution::Uniform(0.0, f64::from(1 << 30));
     let halves =
         Tensor::<1, burn::tensor::Int>::random([2], halves, &x.device().inner()).into_data();
-    halves.iter::<i64>().fold(0, |seed, half| seed << 30 | half.cast_unsigned())
+    halves
+        .iter::<i64>()
+        .fold(0, |seed, half| seed << 30 | half.cast_unsigned())
 }

@@ -19,7 +19,10 @@ pub fn linear<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    let (weight, bias) = (weight.cast(x.dtype()), bias.map(|bias| bias.cast(x.dtype())));
+    let (weight, bias) = (
+        weight.cast(x.dtype()),
+        bias.map(|bias| bias.cast(x.dtype())),
+    );
     #[cfg(feature = "flex")]
     if cpu::takes(&x) && cpu::takes(&weight) && bias.as_ref().is_none_or(cpu::takes) {
         let bias = bias.map(Tensor::into_dispatch);

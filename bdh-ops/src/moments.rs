@@ -49,7 +49,14 @@ impl Moments {
         let count = count as f64;
         let sum_of_squares = squared_deviations + sum * sum / count;
         let abs_max = abs_max.into();
-        Self { count, sum, sum_of_squares, squared_deviations, abs_max, non_finite: 0.0 }
+        Self {
+            count,
+            sum,
+            sum_of_squares,
+            squared_deviations,
+            abs_max,
+            non_finite: 0.0,
+        }
     }
 
     /// Those of values that are not finite, or whose squares are not in single precision.
@@ -127,7 +134,11 @@ mod tests {
         let (count, sum) = (values.len() as f64, wide().sum::<f64>());
         let mean = sum / count;
         let squares = wide().map(|value| (value - mean).powi(2)).sum::<f64>();
-        (mean, squares / (count - 1.0).max(1.0), wide().map(|value| value * value).sum())
+        (
+            mean,
+            squares / (count - 1.0).max(1.0),
+            wide().map(|value| value * value).sum(),
+        )
     }
 
     fn noise(count: usize) -> impl Iterator<Item = f32> {
@@ -149,9 +160,18 @@ mod tests {
             let values: Vec<f32> = noise(5_000_000).map(|value| value + offset).collect();
             let (found, (mean, variance, squares)) = (of(&values), by_hand(&values));
             let size = f64::from(offset).abs().max(1.0);
-            assert!(is_about(found.sum_of_squares, squares, 1e-6), "{offset}: {found:?}");
-            assert!((found.mean() - mean).abs() < 1e-7 * size, "{offset}: {found:?}");
-            assert!(is_about(found.variance(), variance, tolerance), "{offset}: {found:?}");
+            assert!(
+                is_about(found.sum_of_squares, squares, 1e-6),
+                "{offset}: {found:?}"
+            );
+            assert!(
+                (found.mean() - mean).abs() < 1e-7 * size,
+                "{offset}: {found:?}"
+            );
+            assert!(
+                is_about(found.variance(), variance, tolerance),
+                "{offset}: {found:?}"
+            );
         }
     }
 
@@ -165,10 +185,16 @@ mod tests {
     #[test]
     fn nothing_and_one_value_are_what_burn_makes_of_them() {
         let none = of(&[]);
-        assert_eq!((none.count, none.sum_of_squares, none.variance()), (0.0, 0.0, 0.0));
+        assert_eq!(
+            (none.count, none.sum_of_squares, none.variance()),
+            (0.0, 0.0, 0.0)
+        );
         assert!(none.mean().is_nan());
         let one = of(&[-3.0]);
-        assert_eq!((one.mean(), one.variance(), one.sum_of_squares), (-3.0, 0.0, 9.0));
+        assert_eq!(
+            (one.mean(), one.variance(), one.sum_of_squares),
+            (-3.0, 0.0, 9.0)
+        );
     }
 
     #[test]
@@ -178,7 +204,10 @@ mod tests {
             values[place] = f32::NEG_INFINITY;
             let found = of(&values);
             assert_eq!(found.non_finite, 1.0);
-            assert_eq!((found.mean(), found.sum_of_squares), (f64::NEG_INFINITY, f64::INFINITY));
+            assert_eq!(
+                (found.mean(), found.sum_of_squares),
+                (f64::NEG_INFINITY, f64::INFINITY)
+            );
             assert!(found.variance().is_nan());
 
             values[place / 2] = f32::NAN;
@@ -195,7 +224,11 @@ mod tests {
     fn the_largest_finite_values_do_not_overflow() {
         let found = of(&[f32::MAX, f32::MIN, f32::MAX]);
         assert_eq!(found.non_finite, 0.0);
-        assert!(is_about(found.sum_of_squares, 3.0 * f64::from(f32::MAX).powi(2), 1e-15));
+        assert!(is_about(
+            found.sum_of_squares,
+            3.0 * f64::from(f32::MAX).powi(2),
+            1e-15
+        ));
     }
 
     fn values() -> impl Strategy<Value = Vec<f32>> {

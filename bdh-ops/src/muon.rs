@@ -8,11 +8,31 @@ use burn::tensor::Tensor;
 ///
 /// Source: Amsel et al., 2025, *The Polar Express* (arXiv:2505.16932), as tabulated by nanochat.
 pub(crate) const POLAR_EXPRESS: [[f64; 3]; 5] = [
-    [8.156_554_524_902_461, -22.483_292_925_577_95, 15.878_769_915_207_462],
-    [4.042_929_935_166_739, -2.808_917_465_908_714, 0.500_017_845_105_131_6],
-    [3.891_667_802_292_660_7, -2.772_484_153_217_685, 0.506_064_817_850_339_3],
-    [3.285_753_657_755_655, -2.368_129_493_342_537_6, 0.464_490_242_330_031_06],
-    [2.346_541_325_859_637_7, -1.709_782_838_268_708_1, 0.423_235_511_693_053_23],
+    [
+        8.156_554_524_902_461,
+        -22.483_292_925_577_95,
+        15.878_769_915_207_462,
+    ],
+    [
+        4.042_929_935_166_739,
+        -2.808_917_465_908_714,
+        0.500_017_845_105_131_6,
+    ],
+    [
+        3.891_667_802_292_660_7,
+        -2.772_484_153_217_685,
+        0.506_064_817_850_339_3,
+    ],
+    [
+        3.285_753_657_755_655,
+        -2.368_129_493_342_537_6,
+        0.464_490_242_330_031_06,
+    ],
+    [
+        2.346_541_325_859_637_7,
+        -1.709_782_838_268_708_1,
+        0.423_235_511_693_053_23,
+    ],
 ];
 /// How much room the first iteration leaves above the largest singular value.
 pub(crate) const POLAR_MARGIN: f64 = 1.01;
@@ -56,12 +76,20 @@ pub fn muon_step<const D: usize>(
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
     assert_eq!(D, 2, "Muon moves matrices");
     for part in [&gradient, &momentum] {
-        assert_eq!(part.dims(), weight.dims(), "Muon remembers a matrix of the weight's shape");
+        assert_eq!(
+            part.dims(),
+            weight.dims(),
+            "Muon remembers a matrix of the weight's shape"
+        );
     }
     if let Some(variance) = &variance {
         let mut shape = weight.dims();
         shape[usize::from(shape[1] < shape[0])] = 1;
-        assert_eq!(variance.dims(), shape, "Muon remembers a square for each of the longer side");
+        assert_eq!(
+            variance.dims(),
+            shape,
+            "Muon remembers a square for each of the longer side"
+        );
     }
     #[cfg(feature = "flex")]
     if [&weight, &gradient, &momentum].into_iter().all(cpu::takes) {
@@ -112,7 +140,9 @@ fn orthogonalize<const D: usize>(x: Tensor<D>) -> Tensor<D> {
             (gram.clone().matmul(gram.clone()) * c + gram * b).matmul(x.clone()) + x * a
         } else {
             let gram = transposed.matmul(x.clone());
-            x.clone().matmul(gram.clone().matmul(gram.clone()) * c + gram * b) + x * a
+            x.clone()
+                .matmul(gram.clone().matmul(gram.clone()) * c + gram * b)
+                + x * a
         };
     }
     let wanted = (inputs.min(outputs) as f64).sqrt();
@@ -137,9 +167,13 @@ fn reduce_variance<const D: usize>(
     };
     let factors = variance.clone().clamp_min(MOMENT_FLOOR).sqrt().recip();
     let size_before = (now.clone().sum() * count).sqrt();
-    let size_after =
-        ((now * factors.clone().square()).sum() * count).sqrt().clamp_min(MOMENT_FLOOR);
-    (update * (factors * (size_before / size_after).unsqueeze()), variance)
+    let size_after = ((now * factors.clone().square()).sum() * count)
+        .sqrt()
+        .clamp_min(MOMENT_FLOOR);
+    (
+        update * (factors * (size_before / size_after).unsqueeze()),
+        variance,
+    )
 }
 
 /// Steps by `update`, and shrinks the weights whose sign the update shares.
@@ -160,13 +194,17 @@ mod tests {
     use burn::tensor::{Device, TensorData};
 
     fn matrix(shape: [usize; 2]) -> Tensor<2> {
-        let values =
-            (0..shape[0] * shape[1]).map(|k| (0.37 * (k * k) as f32 + 0.1).sin()).collect();
+        let values = (0..shape[0] * shape[1])
+            .map(|k| (0.37 * (k * k) as f32 + 0.1).sin())
+            .collect();
         Tensor::from_data(TensorData::new(values, shape), &Device::flex())
     }
 
     fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-        tensor.into_data().try_to_vec().expect("a float tensor holds f32 on the CPU")
+        tensor
+            .into_data()
+            .try_to_vec()
+            .expect("a float tensor holds f32 on the CPU")
     }
 
     #[test]
@@ -174,8 +212,11 @@ mod tests {
         for shape in [[4, 6], [6, 4], [4, 4]] {
             let x = orthogonalize(equalize(matrix(shape)));
             let transposed = x.clone().transpose();
-            let gram =
-                if shape[0] < shape[1] { x.matmul(transposed) } else { transposed.matmul(x) };
+            let gram = if shape[0] < shape[1] {
+                x.matmul(transposed)
+            } else {
+                transposed.matmul(x)
+            };
             let apart = gram - Tensor::eye(4, &Device::flex());
             let apart = values(apart.abs().max())[0];
             assert!(apart < 0.3, "{shape:?}: {apart}"); // five iterations end between 0.87 and 1.06
@@ -190,7 +231,11 @@ mod tests {
             assert!((values(norm(reduced))[0] / values(norm(update))[0] - 1.0).abs() < 1e-5);
             assert_eq!(
                 variance.dims(),
-                if shape[1] >= shape[0] { [1, shape[1]] } else { [shape[0], 1] }
+                if shape[1] >= shape[0] {
+                    [1, shape[1]]
+                } else {
+                    [shape[0], 1]
+                }
             );
         }
     }
@@ -202,6 +247,12 @@ mod tests {
         let update = Tensor::<2>::from_floats([[0.5, 0.5, 0.0]], &device);
         let moved = values(decay_cautiously(weight, update, 0.1, 0.2));
         let expected = [1.0 - 0.05 - 0.2, -1.0 - 0.05, 2.0 - 0.4]; // an update of 0 shrinks as well
-        assert!(moved.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{moved:?}");
+        assert!(
+            moved
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-6),
+            "{moved:?}"
+        );
     }
 }

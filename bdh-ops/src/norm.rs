@@ -24,19 +24,28 @@ pub fn layer_norm<const D: usize>(
     epsilon: f64,
 ) -> Tensor<D> {
     for part in [&gain, &bias].into_iter().flatten() {
-        assert_eq!(part.dims(), [x.dims()[D - 1]], "a gain and a bias for each element of a row");
+        assert_eq!(
+            part.dims(),
+            [x.dims()[D - 1]],
+            "a gain and a bias for each element of a row"
+        );
     }
     in_f32(x, |x| {
         let [gain, bias] = [gain, bias].map(|part| part.map(|part| part.cast(x.dtype())));
         #[cfg(feature = "flex")]
-        if cpu::takes(&x) && [&gain, &bias].iter().all(|part| part.as_ref().is_none_or(cpu::takes))
+        if cpu::takes(&x)
+            && [&gain, &bias]
+                .iter()
+                .all(|part| part.as_ref().is_none_or(cpu::takes))
         {
             let [gain, bias] = [gain, bias].map(|part| part.map(Tensor::into_dispatch));
             let out = cpu::norm::layer_norm(x.into_dispatch(), gain, bias, epsilon as f32);
             return Tensor::from_dispatch(out);
         }
         let x = x.clone() - x.mean_dim(D - 1);
-        let factor = (x.clone().square().mean_dim(D - 1) + epsilon).sqrt().recip();
+        let factor = (x.clone().square().mean_dim(D - 1) + epsilon)
+            .sqrt()
+            .recip();
         let x = x * factor;
         let x = match gain {
             Some(gain) => x * gain.unsqueeze(),
@@ -62,7 +71,10 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, size: f64, epsilon: f64) -> Tensor
             return Tensor::from_dispatch(out);
         }
         // The size goes into the factors, one a row, where it costs nothing.
-        let factors = (x.clone().square().mean_dim(D - 1) + epsilon).sqrt().recip() * size;
+        let factors = (x.clone().square().mean_dim(D - 1) + epsilon)
+            .sqrt()
+            .recip()
+            * size;
         x * factors
     })
 }

@@ -17,16 +17,24 @@ use judged::{leaf, results, wave};
 /// Panics unless `function`, of inputs with so many elements, is the same both ways.
 fn same(lens: &[usize], function: impl Fn(&[Tensor<1>]) -> Tensor<1>) {
     let leaves = |dtype| -> Vec<_> {
-        lens.iter().enumerate().map(|(which, len)| leaf(&wave(*len, which), dtype)).collect()
+        lens.iter()
+            .enumerate()
+            .map(|(which, len)| leaf(&wave(*len, which), dtype))
+            .collect()
     };
     let found = results(&leaves(DType::F32), &function);
     let expected = results(&leaves(DType::F64), &function);
     for (which, (found, expected)) in found.iter().zip(&expected).enumerate() {
         assert_eq!(found.len(), expected.len());
-        let size = expected.iter().fold(1.0, |size: f64, value| size.max(value.abs()));
+        let size = expected
+            .iter()
+            .fold(1.0, |size: f64, value| size.max(value.abs()));
         for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
-            let name =
-                if which == 0 { "the result".to_owned() } else { format!("gradient {which}") };
+            let name = if which == 0 {
+                "the result".to_owned()
+            } else {
+                format!("gradient {which}")
+            };
             assert!(
                 (found - expected).abs() < 3e-6 * size,
                 "{name} at {at}: {found}, not {expected}"
@@ -54,7 +62,9 @@ fn norms() {
         let of = |x: &Tensor<1>| x.clone().reshape([rows, width]);
         let flat = |y: Tensor<2>| y.flatten::<1>(0, 1);
         same(&[rows * width], |x| flat(rms_norm(of(&x[0]), 1.7, 1e-6)));
-        same(&[rows * width], |x| flat(layer_norm(of(&x[0]), None, None, 1e-5)));
+        same(&[rows * width], |x| {
+            flat(layer_norm(of(&x[0]), None, None, 1e-5))
+        });
         same(&[rows * width, width], |x| {
             flat(layer_norm(of(&x[0]), Some(x[1].clone()), None, 1e-5))
         });
@@ -62,7 +72,12 @@ fn norms() {
             flat(layer_norm(of(&x[0]), None, Some(x[1].clone()), 1e-5))
         });
         same(&[rows * width, width, width], |x| {
-            flat(layer_norm(of(&x[0]), Some(x[1].clone()), Some(x[2].clone()), 1e-5))
+            flat(layer_norm(
+                of(&x[0]),
+                Some(x[1].clone()),
+                Some(x[2].clone()),
+                1e-5,
+            ))
         });
     }
 }
@@ -92,7 +107,10 @@ fn weighted_sums() {
         same(&[1, len, 1, len], |t| {
             // The gradients of the weights are sums over everything.
             let scale = 1.0 / len as f64;
-            mix((t[0].clone(), t[1].clone() * scale), (t[2].clone(), t[3].clone() * scale))
+            mix(
+                (t[0].clone(), t[1].clone() * scale),
+                (t[2].clone(), t[3].clone() * scale),
+            )
         });
     }
 }
@@ -103,7 +121,10 @@ fn rotary_positions() {
         same(&[batch * seq_len * heads * size], |t| {
             let x = t[0].clone().reshape([batch, seq_len, heads, size]);
             let angles = Tensor::arange(0..(seq_len * size / 2) as i64, &t[0].device());
-            let angles = angles.float().cast(t[0].dtype()).reshape([seq_len, size / 2]);
+            let angles = angles
+                .float()
+                .cast(t[0].dtype())
+                .reshape([seq_len, size / 2]);
             rotary(x, angles.clone().cos(), angles.sin()).flatten(0, 3)
         });
     }
@@ -120,8 +141,13 @@ fn attention_with_windows_and_shared_keys() {
             same(&[queries, keys, keys], |t| {
                 let of = |x: &Tensor<1>, heads| x.clone().reshape([batch, seq_len, heads, size]);
                 let mask = Mask::window(200, back, &t[0].device());
-                let read =
-                    attention(of(&t[0], heads), of(&t[1], shared), of(&t[2], shared), &mask, 0.4);
+                let read = attention(
+                    of(&t[0], heads),
+                    of(&t[1], shared),
+                    of(&t[2], shared),
+                    &mask,
+                    0.4,
+                );
                 read.flatten(0, 3)
             });
         }
@@ -143,7 +169,13 @@ fn nats_of_targets_with_some_that_do_not_count() {
     for (batch, seq_len, vocab) in [(1, 2, 3), (2, 50, 1000)] {
         same(&[batch * seq_len * vocab], |t| {
             let targets: Vec<i32> = (0..batch * seq_len)
-                .map(|k| if k % 5 == 1 { -1 } else { (k * 7 % vocab) as i32 })
+                .map(|k| {
+                    if k % 5 == 1 {
+                        -1
+                    } else {
+                        (k * 7 % vocab) as i32
+                    }
+                })
                 .collect();
             let targets = TensorData::new(targets, [batch, seq_len]);
             let targets = Tensor::<2, Int>::from_data(targets, &t[0].device());
@@ -203,31 +235,48 @@ fn products_of_heads() {
 #[test]
 fn gradient_checkpointing_changes_nothing() {
     let gradient = |device: &Device| {
-        let x =
-            Tensor::<1>::from_data(TensorData::from(wave(60, 1).as_slice()), (device, DType::F32));
+        let x = Tensor::<1>::from_data(
+            TensorData::from(wave(60, 1).as_slice()),
+            (device, DType::F32),
+        );
         let x = x.require_grad();
         // Ours between burn's own, which are computed again in the backward pass.
         let hidden = (gelu(x.clone().exp() * 0.1) + 1.0).sqrt().reshape([3, 20]);
         let out = rms_norm(hidden.clone().tanh(), 1.0, 1e-6) * hidden;
         let gradients = out.sum().backward();
-        x.grad(&gradients).expect("a gradient").into_data().iter::<f32>().collect::<Vec<_>>()
+        x.grad(&gradients)
+            .expect("a gradient")
+            .into_data()
+            .iter::<f32>()
+            .collect::<Vec<_>>()
     };
     let kept = gradient(&Device::flex().autodiff());
-    assert_eq!(gradient(&Device::flex().autodiff().gradient_checkpointing()), kept);
+    assert_eq!(
+        gradient(&Device::flex().autodiff().gradient_checkpointing()),
+        kept
+    );
 }
 
 #[test]
 fn constants_and_tensors_without_a_tape_mix_with_others() {
     let (plain, training) = (Device::flex(), Device::flex().autodiff());
     let numbers = |len, which, device: &Device| {
-        Tensor::<1>::from_data(TensorData::from(wave(len, which).as_slice()), (device, DType::F32))
+        Tensor::<1>::from_data(
+            TensorData::from(wave(len, which).as_slice()),
+            (device, DType::F32),
+        )
     };
     let x = numbers(12, 1, &plain).reshape([3, 4]);
     let weight = numbers(8, 2, &training).require_grad();
     let out = linear(x.clone(), weight.clone().reshape([4, 2]), None);
     let gradients = out.sum().backward();
     let found = weight.grad(&gradients).expect("a gradient").into_data();
-    let expected = x.sum_dim(0).reshape([4, 1]).repeat_dim(1, 2).reshape([8]).into_data();
+    let expected = x
+        .sum_dim(0)
+        .reshape([4, 1])
+        .repeat_dim(1, 2)
+        .reshape([8])
+        .into_data();
     found.assert_approx_eq::<f32>(&expected, burn::tensor::Tolerance::default());
 }
 
@@ -240,6 +289,10 @@ fn tensors_without_elements_are_nobodys_trouble() {
         assert_eq!(rms_norm(empty(), 1.0, 1e-6).dims(), shape);
         assert_eq!(layer_norm(empty(), None, None, 1e-5).dims(), shape);
     }
-    let out = linear(Tensor::<2>::zeros([0, 3], &device), Tensor::zeros([3, 2], &device), None);
+    let out = linear(
+        Tensor::<2>::zeros([0, 3], &device),
+        Tensor::zeros([3, 2], &device),
+        None,
+    );
     assert_eq!(out.dims(), [0, 2]);
 }

@@ -32,7 +32,10 @@ fn same(results: impl Fn() -> Vec<Vec<u32>> + Sync) {
         assert!(found.iter().all(|values| !values.is_empty()));
         let expected = of_one.get_or_insert_with(|| found.clone());
         for (which, (found, expected)) in found.iter().zip(&*expected).enumerate() {
-            assert!(found == expected, "result {which} is another one on {threads} threads");
+            assert!(
+                found == expected,
+                "result {which} is another one on {threads} threads"
+            );
         }
     }
 }
@@ -46,7 +49,11 @@ fn with_gradients<const D: usize, const E: usize, const F: usize>(
     let out = function(a.clone(), b.clone());
     let gradients = (out.clone() * wave(out.dims(), 9)).sum().backward();
     let (of_a, of_b) = (a.grad(&gradients), b.grad(&gradients));
-    vec![bits(out.inner()), bits(of_a.expect("a gradient")), bits(of_b.expect("a gradient"))]
+    vec![
+        bits(out.inner()),
+        bits(of_a.expect("a gradient")),
+        bits(of_b.expect("a gradient")),
+    ]
 }
 
 #[test]
@@ -55,7 +62,9 @@ fn products_of_matrices() {
     for (rows, inputs, outputs) in [(1000, 96, 130), (301, 1500, 70), (64, 700, 901)] {
         let x = || wave([1, rows, inputs], 1);
         same(|| {
-            with_gradients((x(), wave([inputs, outputs], 2)), |x, weight| linear(x, weight, None))
+            with_gradients((x(), wave([inputs, outputs], 2)), |x, weight| {
+                linear(x, weight, None)
+            })
         });
         same(|| with_gradients((x(), wave([outputs, inputs], 2)), tied_head));
     }
@@ -72,16 +81,27 @@ fn attention_of_both_kinds() {
             attention(queries, keys.clone(), keys, &mask, 0.2)
         })
     });
-    same(|| with_gradients((wave([4, 2, 300, 64], 1), wave([2, 300, 48], 2)), linear_attention));
+    same(|| {
+        with_gradients(
+            (wave([4, 2, 300, 64], 1), wave([2, 300, 48], 2)),
+            linear_attention,
+        )
+    });
 }
 
 #[test]
 fn passes_over_elements() {
     let rows = || wave([900, 70], 1);
     same(|| {
-        with_gradients((rows(), wave([70], 2)), |x, gain| layer_norm(x, Some(gain), None, 1e-5))
+        with_gradients((rows(), wave([70], 2)), |x, gain| {
+            layer_norm(x, Some(gain), None, 1e-5)
+        })
     });
-    same(|| with_gradients((rows(), wave([900, 70], 2)), |x, y| gelu(x) + rms_norm(y, 1.0, 1e-6)));
+    same(|| {
+        with_gradients((rows(), wave([900, 70], 2)), |x, y| {
+            gelu(x) + rms_norm(y, 1.0, 1e-6)
+        })
+    });
     same(|| {
         let targets = Tensor::<1, Int>::arange(0..900, &Device::flex().autodiff()) % 70;
         let targets = targets.reshape([1, 900]);
@@ -101,7 +121,12 @@ fn steps_of_optimizers() {
         vec![bits(second)]
     });
     same(|| {
-        let how = MuonStep { momentum: 0.9, beta2: 0.9, lr: 0.1, decay: 0.1 };
+        let how = MuonStep {
+            momentum: 0.9,
+            beta2: 0.9,
+            lr: 0.1,
+            decay: 0.1,
+        };
         let (weight, momentum, variance) = muon_step(matrix(1), matrix(2), matrix(3), None, how);
         vec![bits(weight), bits(momentum), bits(variance)]
     });

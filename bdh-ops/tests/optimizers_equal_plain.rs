@@ -17,7 +17,10 @@ fn numbers(tensor: &Tensor<2>) -> Vec<f64> {
 fn assert_close(found: &Tensor<2>, expected: &Tensor<2>, what: &str) {
     assert_eq!(found.dims(), expected.dims(), "{what}");
     for (at, (found, expected)) in numbers(found).iter().zip(numbers(expected)).enumerate() {
-        assert!((found - expected).abs() < 2e-5, "{what} at {at}: {found}, not {expected}");
+        assert!(
+            (found - expected).abs() < 2e-5,
+            "{what} at {at}: {found}, not {expected}"
+        );
     }
 }
 
@@ -27,7 +30,12 @@ fn muon() {
     for shape in [[4, 6], [6, 4], [5, 5], [200, 90], [90, 200]] {
         for decay in [0.0, 0.1] {
             let [found, expected] = [DType::F32, DType::F64].map(|dtype| {
-                let how = MuonStep { momentum: 0.9, beta2: 0.95, lr: 0.3, decay };
+                let how = MuonStep {
+                    momentum: 0.9,
+                    beta2: 0.95,
+                    lr: 0.3,
+                    decay,
+                };
                 let zeros = matrix(shape, 0, dtype).zeros_like();
                 let (mut weight, mut momentum, mut variance) =
                     (matrix(shape, 1, dtype), zeros, None);
@@ -39,7 +47,11 @@ fn muon() {
                 [weight, momentum, variance.expect("after a step")]
             });
             for (part, what) in ["weight", "momentum", "variance"].into_iter().enumerate() {
-                assert_close(&found[part], &expected[part], &format!("{what} of {shape:?}"));
+                assert_close(
+                    &found[part],
+                    &expected[part],
+                    &format!("{what} of {shape:?}"),
+                );
             }
         }
     }
@@ -49,7 +61,11 @@ fn muon() {
 fn adamw() {
     for shape in [[1, 1], [3, 5], [300, 100]] {
         let [found, expected] = [DType::F32, DType::F64].map(|dtype| {
-            let rule = AdamW { betas: (0.8, 0.95), epsilon: 1e-8, weight_decay: 0.1 };
+            let rule = AdamW {
+                betas: (0.8, 0.95),
+                epsilon: 1e-8,
+                weight_decay: 0.1,
+            };
             let (mut weight, mut state) = (matrix(shape, 1, dtype), None);
             for step in 2..6 {
                 (weight, state) = rule.step(0.01, weight, matrix(shape, step, dtype), state);

@@ -35,24 +35,37 @@ fn close(inputs: &[Input], bounds: &[f64], function: impl Fn(&[Tensor<1>]) -> Te
     let values = |which: usize| match inputs[which] {
         Activity(len) | Weight(len) => rounded(&wave(len, which)),
     };
-    let leaves =
-        |dtype| -> Vec<_> { (0..inputs.len()).map(|which| leaf(&values(which), dtype)).collect() };
+    let leaves = |dtype| -> Vec<_> {
+        (0..inputs.len())
+            .map(|which| leaf(&values(which), dtype))
+            .collect()
+    };
     let narrow = |leaves: &[Tensor<1>]| {
         let cast = |(input, leaf): (&Input, &Tensor<1>)| match input {
             Activity(_) => Precision::Bf16.cast(leaf.clone()),
             Weight(_) => leaf.clone(),
         };
         let output = function(&inputs.iter().zip(leaves).map(cast).collect::<Vec<_>>());
-        assert_eq!(output.dtype(), DType::BF16, "what comes back is in what was given");
+        assert_eq!(
+            output.dtype(),
+            DType::BF16,
+            "what comes back is in what was given"
+        );
         output
     };
     let found = results(&leaves(DType::F32), narrow);
     let expected = results(&leaves(DType::F64), &function);
     assert_eq!((found.len(), expected.len()), (bounds.len(), bounds.len()));
     for (which, ((found, expected), bound)) in found.iter().zip(&expected).zip(bounds).enumerate() {
-        let largest = expected.iter().fold(0.0, |size: f64, value| size.max(value.abs()));
+        let largest = expected
+            .iter()
+            .fold(0.0, |size: f64, value| size.max(value.abs()));
         for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
-            let size = if *bound > ONCE { largest } else { expected.abs() };
+            let size = if *bound > ONCE {
+                largest
+            } else {
+                expected.abs()
+            };
             assert!(
                 (found - expected).abs() <= bound / 256.0 * size + 1e-5 * largest,
                 "{which} (0 is the result) at {at}: {found}, not {expected}, to {bound} times 2⁻⁸"
@@ -72,7 +85,9 @@ fn functions_of_single_elements_are_rounded_once() {
         one(relu);
         one(relu_squared);
         one(|x| soft_cap(x, 1.7));
-        close(&[Activity(len); 2], &[ONCE; 3], |x| gated(x[0].clone(), x[1].clone(), 0.0));
+        close(&[Activity(len); 2], &[ONCE; 3], |x| {
+            gated(x[0].clone(), x[1].clone(), 0.0)
+        });
     }
 }
 
@@ -81,8 +96,12 @@ fn norms_are_rounded_once_and_their_gains_not_at_all() {
     for (rows, width) in [(3, 5), (300, 33), (2, 5_000)] {
         let of = |x: &Tensor<1>| x.clone().reshape([rows, width]);
         let all = Activity(rows * width);
-        close(&[all], &[ONCE, ONCE], |x| rms_norm(of(&x[0]), 1.7, 1e-6).flatten(0, 1));
-        close(&[all], &[ONCE, ONCE], |x| layer_norm(of(&x[0]), None, None, 1e-5).flatten(0, 1));
+        close(&[all], &[ONCE, ONCE], |x| {
+            rms_norm(of(&x[0]), 1.7, 1e-6).flatten(0, 1)
+        });
+        close(&[all], &[ONCE, ONCE], |x| {
+            layer_norm(of(&x[0]), None, None, 1e-5).flatten(0, 1)
+        });
         let gained = [all, Weight(width), Weight(width)];
         close(&gained, &[ONCE, ONCE, EXACT, EXACT], |x| {
             layer_norm(of(&x[0]), Some(x[1].clone()), Some(x[2].clone()), 1e-5).flatten(0, 1)
@@ -94,18 +113,29 @@ fn norms_are_rounded_once_and_their_gains_not_at_all() {
 fn rows_with_a_large_mean_keep_their_spread() {
     // From 100 up to 103.5 in halves, the gap between the numbers that bf16 has there: a mean in bf16 would be off by 0.25.
     let (rows, width) = (4, 1_000);
-    let values: Vec<f64> = (0..rows * width).map(|k| 100.0 + 0.5 * f64::from(k * k % 8)).collect();
+    let values: Vec<f64> = (0..rows * width)
+        .map(|k| 100.0 + 0.5 * f64::from(k * k % 8))
+        .collect();
     assert_eq!(rounded(&values), values);
     let normed = |dtype, x: Tensor<1>| {
         let x = x.cast(dtype).reshape([rows, width]);
         layer_norm(x, None, None, 1e-5).flatten::<1>(0, 1)
     };
-    let found = results(&[leaf(&values, DType::F32)], |x| normed(DType::BF16, x[0].clone()));
-    let expected = results(&[leaf(&values, DType::F64)], |x| normed(DType::F64, x[0].clone()));
+    let found = results(&[leaf(&values, DType::F32)], |x| {
+        normed(DType::BF16, x[0].clone())
+    });
+    let expected = results(&[leaf(&values, DType::F64)], |x| {
+        normed(DType::F64, x[0].clone())
+    });
     for (found, expected) in found.iter().zip(&expected) {
-        let size = expected.iter().fold(0.0, |size: f64, value| size.max(value.abs()));
+        let size = expected
+            .iter()
+            .fold(0.0, |size: f64, value| size.max(value.abs()));
         for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() <= size / 256.0, "{found}, not {expected}");
+            assert!(
+                (found - expected).abs() <= size / 256.0,
+                "{found}, not {expected}"
+            );
         }
     }
 }
@@ -114,7 +144,11 @@ fn rows_with_a_large_mean_keep_their_spread() {
 fn products_with_weights_are_rounded_once_and_once_more_with_a_bias() {
     for (batch, rows, inputs, outputs) in [(1, 1, 1, 1), (2, 3, 5, 4), (3, 64, 130, 70)] {
         let x = |x: &Tensor<1>| x.clone().reshape([batch, rows, inputs]);
-        let all = [Activity(batch * rows * inputs), Weight(inputs * outputs), Weight(outputs)];
+        let all = [
+            Activity(batch * rows * inputs),
+            Weight(inputs * outputs),
+            Weight(outputs),
+        ];
         close(&all, &[2.0 * ONCE, ONCE, ONCE, ONCE], |t| {
             let weight = t[1].clone().reshape([inputs, outputs]);
             linear(x(&t[0]), weight, Some(t[2].clone())).flatten(0, 2)
@@ -132,14 +166,22 @@ fn products_with_weights_are_rounded_once_and_once_more_with_a_bias() {
 fn products_of_heads_are_rounded_once_and_their_sums_once_more() {
     let (heads, rows, width, neurons) = (3, 70, 5, 300);
     let weight = Weight(heads * width * neurons);
-    close(&[Activity(rows * width), weight], &[ONCE, 1.5 * ONCE, ONCE], |t| {
-        let x = t[0].clone().reshape([1, rows, width]);
-        relu_heads(x, t[1].clone().reshape([heads, width, neurons])).flatten(0, 2)
-    });
-    close(&[Activity(heads * rows * neurons), weight], &[1.5 * ONCE, ONCE, ONCE], |t| {
-        let x = t[0].clone().reshape([heads, rows, neurons]);
-        sum_heads(x, t[1].clone().reshape([heads, neurons, width])).flatten(0, 2)
-    });
+    close(
+        &[Activity(rows * width), weight],
+        &[ONCE, 1.5 * ONCE, ONCE],
+        |t| {
+            let x = t[0].clone().reshape([1, rows, width]);
+            relu_heads(x, t[1].clone().reshape([heads, width, neurons])).flatten(0, 2)
+        },
+    );
+    close(
+        &[Activity(heads * rows * neurons), weight],
+        &[1.5 * ONCE, ONCE, ONCE],
+        |t| {
+            let x = t[0].clone().reshape([heads, rows, neurons]);
+            sum_heads(x, t[1].clone().reshape([heads, neurons, width])).flatten(0, 2)
+        },
+    );
 }
 
 #[test]
@@ -167,13 +209,17 @@ fn a_weight_of_a_sum_keeps_the_digits_that_bf16_does_not_have() {
 #[test]
 fn rotary_positions_are_rounded_once() {
     for (batch, seq_len, heads, size) in [(1, 1, 1, 2), (2, 100, 3, 10)] {
-        close(&[Activity(batch * seq_len * heads * size)], &[ONCE, ONCE], |t| {
-            let x = t[0].clone().reshape([batch, seq_len, heads, size]);
-            let angles = Tensor::arange(0..(seq_len * size / 2) as i64, &t[0].device()).float();
-            let angles = widened(angles.cast(DType::F32)).reshape([seq_len, size / 2]);
-            // The same tables for both: f32's.
-            rotary(x, angles.clone().cos(), angles.sin()).flatten(0, 3)
-        });
+        close(
+            &[Activity(batch * seq_len * heads * size)],
+            &[ONCE, ONCE],
+            |t| {
+                let x = t[0].clone().reshape([batch, seq_len, heads, size]);
+                let angles = Tensor::arange(0..(seq_len * size / 2) as i64, &t[0].device()).float();
+                let angles = widened(angles.cast(DType::F32)).reshape([seq_len, size / 2]);
+                // The same tables for both: f32's.
+                rotary(x, angles.clone().cos(), angles.sin()).flatten(0, 3)
+            },
+        );
     }
 }
 
@@ -184,11 +230,15 @@ fn attention_is_rounded_at_its_scores_its_weights_and_its_result() {
             let (batch, size) = (2, 6);
             let of = |x: &Tensor<1>, heads| x.clone().reshape([batch, seq_len, heads, size]);
             let keys = Activity(batch * seq_len * shared * size);
-            close(&[Activity(batch * seq_len * heads * size), keys, keys], &[2.5; 4], |t| {
-                let mask = Mask::window(200, back, &t[0].device());
-                let (keys, values) = (of(&t[1], shared), of(&t[2], shared));
-                attention(of(&t[0], heads), keys, values, &mask, 0.4).flatten(0, 3)
-            });
+            close(
+                &[Activity(batch * seq_len * heads * size), keys, keys],
+                &[2.5; 4],
+                |t| {
+                    let mask = Mask::window(200, back, &t[0].device());
+                    let (keys, values) = (of(&t[1], shared), of(&t[2], shared));
+                    attention(of(&t[0], heads), keys, values, &mask, 0.4).flatten(0, 3)
+                },
+            );
         }
     }
     let (batch, seq_len, heads, width) = (2, 70, 3, 24);
@@ -206,8 +256,16 @@ fn attention_has_the_scale_that_it_is_given() {
     let device = Device::flex();
     let pairs = 20_000;
     let share = |k: usize, step: f64| (k as f64 * step).fract();
-    let queries = rounded(&(0..pairs).map(|k| 1.0 + share(k, 0.618_034)).collect::<Vec<_>>());
-    let keys = rounded(&(0..pairs).map(|k| 0.5 + share(k, 0.414_214)).collect::<Vec<_>>());
+    let queries = rounded(
+        &(0..pairs)
+            .map(|k| 1.0 + share(k, 0.618_034))
+            .collect::<Vec<_>>(),
+    );
+    let keys = rounded(
+        &(0..pairs)
+            .map(|k| 0.5 + share(k, 0.414_214))
+            .collect::<Vec<_>>(),
+    );
     let tensor = |pairs: Vec<[f64; 2]>| {
         let data = TensorData::new(pairs.concat(), [pairs.len(), 2, 1, 1]);
         Tensor::<4>::from_data(data, (&device, DType::BF16))
@@ -219,7 +277,10 @@ fn attention_has_the_scale_that_it_is_given() {
         &Mask::causal(2, &device),
         1.1111,
     );
-    let found = numbers(read.flatten(0, 3)).chunks(2).map(|pair| pair[1]).sum::<f64>();
+    let found = numbers(read.flatten(0, 3))
+        .chunks(2)
+        .map(|pair| pair[1])
+        .sum::<f64>();
     let weight = |(query, key): (&f64, &f64)| 1.0 / (1.0 + (-1.1111 * query * key).exp());
     let expected = queries.iter().zip(&keys).map(weight).sum::<f64>();
     let apart = (found - expected) / pairs as f64;
@@ -243,14 +304,24 @@ fn attention_without_a_softmax_is_rounded_at_its_scores_and_its_result() {
 fn what_is_left_of_a_dropout_is_as_large_on_average() {
     let device = Device::flex();
     device.seed(3);
-    let values = wave(40_000, 1).iter().map(|value| 1.5 + value.abs()).collect::<Vec<_>>();
+    let values = wave(40_000, 1)
+        .iter()
+        .map(|value| 1.5 + value.abs())
+        .collect::<Vec<_>>();
     let x = Tensor::<1>::from_data(TensorData::from(values.as_slice()), (&device, DType::BF16));
     let kept = numbers(gated(x.clone(), x.ones_like(), 0.1));
     let (mut before, mut after, mut count) = (0.0, 0.0, 0);
-    for (kept, x) in kept.iter().zip(numbers(x)).filter(|(kept, _)| **kept != 0.0) {
+    for (kept, x) in kept
+        .iter()
+        .zip(numbers(x))
+        .filter(|(kept, _)| **kept != 0.0)
+    {
         (before, after, count) = (before + x, after + kept, count + 1);
     }
-    assert!((35_500..36_500).contains(&count), "{count} of 36,000 are left");
+    assert!(
+        (35_500..36_500).contains(&count),
+        "{count} of 36,000 are left"
+    );
     // A factor in bf16 would be 1.109 or 1.117, two or five thousandths off.
     let factor = after / before;
     assert!((factor * 0.9 - 1.0).abs() < 3e-4, "{factor}, not 1.1111");
@@ -259,14 +330,23 @@ fn what_is_left_of_a_dropout_is_as_large_on_average() {
 #[test]
 fn nats_of_narrow_logits_are_those_of_the_same_logits_in_f32() {
     let (batch, seq_len, vocab) = (2, 50, 1_000);
-    let logits =
-        rounded(&wave(batch * seq_len * vocab, 0).iter().map(|x| x * 4.0).collect::<Vec<_>>());
+    let logits = rounded(
+        &wave(batch * seq_len * vocab, 0)
+            .iter()
+            .map(|x| x * 4.0)
+            .collect::<Vec<_>>(),
+    );
     let of = |narrow: bool| {
         let leaf = leaf(&logits, DType::F32);
         results(&[leaf], |x| {
             let x = x[0].clone().reshape([batch, seq_len, vocab]);
-            let targets =
-                (0..batch * seq_len).map(|k| if k % 5 == 1 { -1 } else { (k * 7 % vocab) as i32 });
+            let targets = (0..batch * seq_len).map(|k| {
+                if k % 5 == 1 {
+                    -1
+                } else {
+                    (k * 7 % vocab) as i32
+                }
+            });
             let targets = TensorData::new(targets.collect::<Vec<_>>(), [batch, seq_len]);
             let targets = Tensor::<2, Int>::from_data(targets, &x.device());
             let nats = token_nats(if narrow { Precision::Bf16.cast(x) } else { x }, targets);

@@ -36,15 +36,31 @@ fn an_optimizer_with_another_parameters_memory() {
 #[test]
 #[should_panic(expected = "the weight's shape")]
 fn muon_with_another_matrix_gradient() {
-    let how = MuonStep { momentum: 0.9, beta2: 0.9, lr: 0.1, decay: 0.1 };
+    let how = MuonStep {
+        momentum: 0.9,
+        beta2: 0.9,
+        lr: 0.1,
+        decay: 0.1,
+    };
     let _ = muon_step(zeros([4, 6]), zeros([6, 4]), zeros([4, 6]), None, how);
 }
 
 #[test]
 #[should_panic(expected = "the longer side")]
 fn muon_with_another_matrix_memory() {
-    let how = MuonStep { momentum: 0.9, beta2: 0.9, lr: 0.1, decay: 0.1 };
-    let _ = muon_step(zeros([4, 6]), zeros([4, 6]), zeros([4, 6]), Some(zeros([4, 1])), how);
+    let how = MuonStep {
+        momentum: 0.9,
+        beta2: 0.9,
+        lr: 0.1,
+        decay: 0.1,
+    };
+    let _ = muon_step(
+        zeros([4, 6]),
+        zeros([4, 6]),
+        zeros([4, 6]),
+        Some(zeros([4, 1])),
+        how,
+    );
 }
 
 #[test]
@@ -58,5 +74,11 @@ fn a_sequence_that_is_longer_than_its_mask() {
 #[should_panic(expected = "keys are like queries")]
 fn keys_of_another_size() {
     let mask = Mask::causal(8, &Device::flex());
-    let _ = attention(zeros([1, 8, 2, 4]), zeros([1, 8, 2, 3]), zeros([1, 8, 2, 3]), &mask, 1.0);
+    let _ = attention(
+        zeros([1, 8, 2, 4]),
+        zeros([1, 8, 2, 3]),
+        zeros([1, 8, 2, 3]),
+        &mask,
+        1.0,
+    );
 }

@@ -56,13 +56,19 @@ impl Bayes {
         let mut random = || (0..dimensions).map(|_| rng.random()).collect::<Vec<f64>>();
         let first = random();
         let recent = &self.values[self.window()..];
-        let finite = recent.iter().flatten().filter(|value| value.is_finite()).count();
+        let finite = recent
+            .iter()
+            .flatten()
+            .filter(|value| value.is_finite())
+            .count();
         let Some(process) = (finite >= FIRST).then(|| self.process()).flatten() else {
             return first;
         };
         let candidates = std::iter::repeat_with(random).take(CANDIDATES);
         let rated = candidates.map(|point| (process.expected_improvement(&point), point));
-        rated.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(first, |(_, point)| point)
+        rated
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map_or(first, |(_, point)| point)
     }
 
     /// Where the trials that are looked at begin.
@@ -74,7 +80,9 @@ impl Bayes {
     fn process(&self) -> Option<Process<'_>> {
         let from = self.window();
         let (points, values) = (&self.points[from..], normalized(&self.values[from..]));
-        let settings = LENGTHS.iter().flat_map(|length| NOISES.map(|noise| (*length, noise)));
+        let settings = LENGTHS
+            .iter()
+            .flat_map(|length| NOISES.map(|noise| (*length, noise)));
         let processes =
             settings.filter_map(|(length, noise)| Process::fit(points, &values, length, noise));
         processes.max_by(|a, b| a.likelihood.total_cmp(&b.likelihood))
@@ -83,10 +91,18 @@ impl Bayes {
 
 /// Mean 0 and variance 1; failures are the worst, running trials the mean.
 fn normalized(values: &[Option<f64>]) -> Vec<f64> {
-    let finite: Vec<f64> = values.iter().flatten().copied().filter(|x| x.is_finite()).collect();
+    let finite: Vec<f64> = values
+        .iter()
+        .flatten()
+        .copied()
+        .filter(|x| x.is_finite())
+        .collect();
     let worst = finite.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let done: Vec<f64> =
-        values.iter().flatten().map(|x| if x.is_finite() { *x } else { worst }).collect();
+    let done: Vec<f64> = values
+        .iter()
+        .flatten()
+        .map(|x| if x.is_finite() { *x } else { worst })
+        .collect();
     let mean = done.iter().sum::<f64>() / done.len() as f64;
     let variance = done.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / done.len() as f64;
     let std = if variance > 0.0 { variance.sqrt() } else { 1.0 };
@@ -122,13 +138,23 @@ impl<'a> Process<'a> {
         let fit: f64 = half.iter().map(|x| x * x).sum();
         let weights = backward(&factor, half);
         let best = values.iter().copied().fold(f64::INFINITY, f64::min);
-        Some(Self { points, length, factor, weights, best, likelihood: -0.5 * fit - log_det })
+        Some(Self {
+            points,
+            length,
+            factor,
+            weights,
+            best,
+            likelihood: -0.5 * fit - log_det,
+        })
     }
 
     /// By how much the best is undercut there on average, in standard deviations of the values.
     fn expected_improvement(&self, point: &[f64]) -> f64 {
-        let kernel: Vec<f64> =
-            self.points.iter().map(|known| matern(known, point, self.length)).collect();
+        let kernel: Vec<f64> = self
+            .points
+            .iter()
+            .map(|known| matern(known, point, self.length))
+            .collect();
         let mean: f64 = kernel.iter().zip(&self.weights).map(|(k, w)| k * w).sum();
         let explained: f64 = forward(&self.factor, &kernel).iter().map(|x| x * x).sum();
         let std = (1.0 - explained).max(1e-12).sqrt();
@@ -153,7 +179,11 @@ mod tests {
         let mut search = Bayes::default();
         let mut best = f64::INFINITY;
         for index in 0..25 {
-            let known = if guided { search.clone() } else { Bayes::default() };
+            let known = if guided {
+                search.clone()
+            } else {
+                Bayes::default()
+            };
             let point = known.next(2, seed, index);
             let value = (point[0] - 0.3).powi(2) + 2.0 * (point[1] - 0.7).powi(2);
             best = best.min(value);
@@ -164,8 +194,9 @@ mod tests {
 
     #[test]
     fn it_beats_chance_on_a_bowl() {
-        let wins =
-            (0..20).filter(|seed| best_of_25(*seed, true) < best_of_25(*seed, false)).count();
+        let wins = (0..20)
+            .filter(|seed| best_of_25(*seed, true) < best_of_25(*seed, false))
+            .count();
         assert!(wins >= 18, "{wins} of 20");
         let mut guided: Vec<_> = (0..20).map(|seed| best_of_25(seed, true)).collect();
         guided.sort_by(f64::total_cmp);
@@ -179,7 +210,11 @@ mod tests {
         search.done(vec![0.2, 0.1], 1.0);
         search.running(vec![0.2, 0.1]); // the same point twice
         search.done(vec![0.9, 0.9], f64::INFINITY);
-        assert_eq!(search.next(2, 1, 4), Bayes::default().next(2, 1, 4), "one value is too few");
+        assert_eq!(
+            search.next(2, 1, 4),
+            Bayes::default().next(2, 1, 4),
+            "one value is too few"
+        );
         search.done(vec![0.5, 0.5], 0.5);
         let next = search.next(2, 1, 5);
         assert!(next.iter().all(|x| (0.0..1.0).contains(x)), "{next:?}");

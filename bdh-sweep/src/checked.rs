@@ -14,7 +14,10 @@ where
     T: TryFrom<W, Error = String>,
     D: Deserializer<'de>,
 {
-    from.deserialize_map(Checked { expects, types: PhantomData::<(W, T)> })
+    from.deserialize_map(Checked {
+        expects,
+        types: PhantomData::<(W, T)>,
+    })
 }
 
 struct Checked<W, T> {

@@ -43,7 +43,9 @@ impl Sweep {
         // Without a command, a program by its bare name is this one: it is in no search path.
         let program = self.program.as_deref().filter(|_| self.command.is_some());
         let program = program.unwrap_or(this_program);
-        let words = command.iter().map(|word| expand(word, values, program, json_file));
+        let words = command
+            .iter()
+            .map(|word| expand(word, values, program, json_file));
         Ok(words.collect::<Result<Vec<_>, _>>()?.concat())
     }
 }
@@ -55,7 +57,10 @@ fn expand(
     json_file: &Path,
 ) -> Result<Vec<String>, SweepError> {
     let each = |spell: &dyn Fn(&str, &Value) -> Vec<String>| {
-        values.iter().flat_map(|(key, value)| spell(key, value)).collect()
+        values
+            .iter()
+            .flat_map(|(key, value)| spell(key, value))
+            .collect()
     };
     let joined = |before: &'static str| {
         each(&|key, value| vec![format!("{before}{key}={}", python::str(value))])
@@ -83,8 +88,12 @@ fn expand(
 /// Puts in what stands for `${envvar:NAME}`.
 fn with_variables(word: &str) -> Result<String, SweepError> {
     let invalid = |what: String| Err(SweepError::Invalid(what));
-    let Some((before, rest)) = word.split_once("${") else { return Ok(word.to_owned()) };
-    let Some((name, after)) = rest.split_once('}') else { return Ok(word.to_owned()) };
+    let Some((before, rest)) = word.split_once("${") else {
+        return Ok(word.to_owned());
+    };
+    let Some((name, after)) = rest.split_once('}') else {
+        return Ok(word.to_owned());
+    };
     let Some(name) = name.strip_prefix("envvar:") else {
         return invalid(format!(
             "`command` has the macro `${{{name}}}` in `{word}`: a whole word can be ${{program}}, ${{args}}, \

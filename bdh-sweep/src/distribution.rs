@@ -105,8 +105,10 @@ impl Distribution {
         if probes.into_iter().all(|p| self.value(p).is_number()) {
             Ok(self)
         } else {
-            Err("some of its values are beyond the largest number of 64 bits: use smaller bounds"
-                .to_owned())
+            Err(
+                "some of its values are beyond the largest number of 64 bits: use smaller bounds"
+                    .to_owned(),
+            )
         }
     }
 
@@ -124,9 +126,10 @@ impl Distribution {
             Self::Constant(_) => Some(1),
             Self::Categorical(values) => Some(values.len() as u64),
             Self::IntUniform { min, max } => Some(max.abs_diff(*min).saturating_add(1)),
-            Self::Continuous { law: Law::Uniform { min, max }, step: Some(step) } => {
-                Some(((max - min) / step.as_f64()?).ceil() as u64)
-            }
+            Self::Continuous {
+                law: Law::Uniform { min, max },
+                step: Some(step),
+            } => Some(((max - min) / step.as_f64()?).ceil() as u64),
             Self::Weighted(_) | Self::Continuous { .. } => None,
         }
     }
@@ -136,10 +139,17 @@ impl Distribution {
         match self {
             Self::Categorical(values) => values[index as usize].clone(),
             Self::IntUniform { min, .. } => min.saturating_add_unsigned(index).into(),
-            Self::Continuous { law: Law::Uniform { min, .. }, step: Some(step) } => {
+            Self::Continuous {
+                law: Law::Uniform { min, .. },
+                step: Some(step),
+            } => {
                 let value = min + index as f64 * step.as_f64().unwrap_or(1.0);
                 let is_whole = step.is_i64() && min.fract() == 0.0;
-                if is_whole { (value as i64).into() } else { value.into() }
+                if is_whole {
+                    (value as i64).into()
+                } else {
+                    value.into()
+                }
             }
             _ => self.value(0.5),
         }
@@ -151,7 +161,11 @@ fn quantile(p: f64, count: u64) -> u64 {
     let index = (p * count as f64).ceil() as u64;
     let index = index.clamp(1, count) - 1;
     // Rounding may have carried `p * count` just beyond a bound.
-    if index > 0 && index as f64 / count as f64 >= p { index - 1 } else { index }
+    if index > 0 && index as f64 / count as f64 >= p {
+        index - 1
+    } else {
+        index
+    }
 }
 
 fn weighted(values: &[(Value, f64)], p: f64) -> Value {
@@ -169,7 +183,11 @@ fn rounded(x: f64, step: Option<&Number>) -> Value {
     let Some(step) = step else { return x.into() };
     let width = step.as_f64().unwrap_or(1.0);
     let multiple = (x / width).round_ties_even() * width;
-    if step.is_i64() || step.is_u64() { (multiple as i64).into() } else { multiple.into() }
+    if step.is_i64() || step.is_u64() {
+        (multiple as i64).into()
+    } else {
+        multiple.into()
+    }
 }
 
 impl Law {

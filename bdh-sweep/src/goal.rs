@@ -16,7 +16,9 @@ pub enum Goal {
 impl Goal {
     /// A number of which less is better; what is no finite value is the worst.
     pub(crate) fn rank(self, value: Option<f64>) -> f64 {
-        value.filter(|value| value.is_finite()).map_or(f64::INFINITY, |value| self.sign() * value)
+        value
+            .filter(|value| value.is_finite())
+            .map_or(f64::INFINITY, |value| self.sign() * value)
     }
 
     /// What makes less the better of a value.

@@ -74,7 +74,7 @@ impl TryFrom<Words> for Hyperband {
             }
             _ => {
                 return Err(
-                    "hyperband needs `min_iter` of at least 1, or `max_iter` and `s`".to_owned()
+                    "hyperband needs `min_iter` of at least 1, or `max_iter` and `s`".to_owned(),
                 );
             }
         };
@@ -82,7 +82,11 @@ impl TryFrom<Words> for Hyperband {
             return Err("there is no band: raise max_iter or s, or lower eta".to_owned());
         }
         let bands = bands.into_iter().map(|band| band as usize).collect();
-        Ok(Self { bands, eta, strict: words.strict.unwrap_or(true) })
+        Ok(Self {
+            bands,
+            eta,
+            strict: words.strict.unwrap_or(true),
+        })
     }
 }
 
@@ -102,7 +106,13 @@ impl Hyperband {
         let sign = if goal == Goal::Maximize { -1.0 } else { 1.0 };
         let histories: Vec<Vec<f64>> = runs
             .iter()
-            .map(|run| run.history.iter().filter(|x| x.is_finite()).map(|x| sign * x).collect())
+            .map(|run| {
+                run.history
+                    .iter()
+                    .filter(|x| x.is_finite())
+                    .map(|x| sign * x)
+                    .collect()
+            })
             .collect();
         let decide = |(run, history): (&Progress, &Vec<f64>)| {
             run.is_running && self.is_behind(history, &histories)
@@ -112,16 +122,27 @@ impl Hyperband {
 
     /// Whether a run was worse than the best of all at the last band that it reached.
     fn is_behind(&self, history: &[f64], all: &[Vec<f64>]) -> bool {
-        let Some(&band) = self.bands.iter().take_while(|band| **band <= history.len()).last()
+        let Some(&band) = self
+            .bands
+            .iter()
+            .take_while(|band| **band <= history.len())
+            .last()
         else {
             return false;
         };
-        let mut values: Vec<_> =
-            all.iter().filter_map(|other| other.get(band - 1)).copied().collect();
+        let mut values: Vec<_> = all
+            .iter()
+            .filter_map(|other| other.get(band - 1))
+            .copied()
+            .collect();
         values.sort_by(f64::total_cmp);
         let threshold = values[((1.0 / self.eta) * values.len() as f64) as usize];
         let best = || history.iter().copied().fold(f64::INFINITY, f64::min);
-        let judged = if self.strict { history[band - 1] } else { best() };
+        let judged = if self.strict {
+            history[band - 1]
+        } else {
+            best()
+        };
         judged > threshold
     }
 }

@@ -46,9 +46,14 @@ impl Ledger {
     pub fn open(dir: impl AsRef<Path>, yaml: &str, seed: u64) -> Result<Self, SweepError> {
         let dir = dir.as_ref();
         let absolute = std::path::absolute(dir).map_err(failed(dir))?;
-        let ledger = Self { dir: absolute, seed };
+        let ledger = Self {
+            dir: absolute,
+            seed,
+        };
         fs::create_dir_all(ledger.dir.join("trials")).map_err(failed(dir))?;
-        ledger.settle("seed", &format!("{seed}\n"), |theirs| theirs.trim() == seed.to_string())?;
+        ledger.settle("seed", &format!("{seed}\n"), |theirs| {
+            theirs.trim() == seed.to_string()
+        })?;
         let ours: Sweep = yaml.parse()?;
         ledger.settle("sweep.yaml", yaml, |theirs| {
             Sweep::of_folder(theirs).is_ok_and(|theirs| theirs.draws_as(&ours))
@@ -117,7 +122,9 @@ impl Ledger {
 
     /// Takes a trial that is new; `None` if somebody was faster.
     pub(crate) fn begin(&self, trial: Trial) -> Result<Option<Claim>, SweepError> {
-        let Some(lock) = self.lock(trial.number)? else { return Ok(None) };
+        let Some(lock) = self.lock(trial.number)? else {
+            return Ok(None);
+        };
         let path = self.path(trial.number, "json");
         let is_ours = appear(&path, &json(&trial)).map_err(failed(&path))?;
         Ok(is_ours.then_some(Claim { trial, path, lock }))
@@ -125,10 +132,14 @@ impl Ledger {
 
     /// Takes a trial whose process died or was interrupted; `None` if another process runs it, or its file is gone.
     pub(crate) fn take_up(&self, number: u64) -> Result<Option<Claim>, SweepError> {
-        let Some(lock) = self.lock(number)? else { return Ok(None) };
+        let Some(lock) = self.lock(number)? else {
+            return Ok(None);
+        };
         let path = self.path(number, "json");
         // Once more: it may have ended just now.
-        let Some(trial) = read_if_there(&self.trials_dir(), number)? else { return Ok(None) };
+        let Some(trial) = read_if_there(&self.trials_dir(), number)? else {
+            return Ok(None);
+        };
         let is_left = match trial.status {
             Status::Interrupted => true,
             Status::Running => lock.is_sure,
@@ -192,11 +203,21 @@ struct Lock {
 impl Lock {
     /// `None` if somebody else has it.
     fn take(path: &Path) -> io::Result<Option<Self>> {
-        let file = File::options().create(true).read(true).append(true).open(path)?;
+        let file = File::options()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { file, is_sure: true })),
+            Ok(()) => Ok(Some(Self {
+                file,
+                is_sure: true,
+            })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(_)) => Ok(Some(Self { file, is_sure: false })),
+            Err(TryLockError::Error(_)) => Ok(Some(Self {
+                file,
+                is_sure: false,
+            })),
         }
     }
 }
@@ -250,13 +271,17 @@ fn read(dir: &Path, number: u64) -> Result<Trial, SweepError> {
         Ok(text) => text,
         // A link or a folder: it holds no trial and stands where one is to be.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            return Err(invalid(format!("{error}, and so no trial: move it elsewhere")));
+            return Err(invalid(format!(
+                "{error}, and so no trial: move it elsewhere"
+            )));
         }
         Err(error) => return Err(failed(&path)(error)),
     };
     let trial: Trial = serde_json::from_slice(&text).map_err(|error| {
         let path = path.display();
-        invalid(format!("`{path}` is no trial ({error}): delete it, and it is run anew"))
+        invalid(format!(
+            "`{path}` is no trial ({error}): delete it, and it is run anew"
+        ))
     })?;
     if trial.number == number {
         return Ok(trial);
@@ -273,7 +298,10 @@ fn json(trial: &Trial) -> Vec<u8> {
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> SweepError + use<> {
     let path = path.to_owned();
-    move |source| SweepError::Folder { path: path.clone(), source }
+    move |source| SweepError::Folder {
+        path: path.clone(),
+        source,
+    }
 }
 
 #[cfg(all(test, unix))]

@@ -34,7 +34,13 @@ struct Reading {
 impl Follower {
     pub(crate) fn new(run_dir: &Path, key: &str) -> Self {
         let (run_dir, key) = (run_dir.to_owned(), key.to_owned());
-        Self { run_dir, key, read: None, step: 0, history: Vec::new() }
+        Self {
+            run_dir,
+            key,
+            read: None,
+            step: 0,
+            history: Vec::new(),
+        }
     }
 
     /// The metric as last recorded.
@@ -79,7 +85,11 @@ impl Follower {
         let mut file = self.open()?;
         let identity = Identity::of(&file)?;
         let mut text = Vec::new();
-        if let Some(reading) = self.read.as_ref().filter(|reading| reading.file == identity) {
+        if let Some(reading) = self
+            .read
+            .as_ref()
+            .filter(|reading| reading.file == identity)
+        {
             // In one read with what is new, so that the file cannot be cut in between.
             file.seek(SeekFrom::Start(reading.last_at))?;
             file.read_to_end(&mut text)?;
@@ -91,13 +101,19 @@ impl Follower {
         file.seek(SeekFrom::Start(0))?;
         file.read_to_end(&mut text)?;
         self.forget(); // only now: a read that fails costs nothing
-        self.read = Some(Reading { file: identity, last_at: 0, last: Vec::new() });
+        self.read = Some(Reading {
+            file: identity,
+            last_at: 0,
+            last: Vec::new(),
+        });
         Ok(text)
     }
 
     /// Takes the values of whole lines.
     fn take(&mut self, text: &[u8]) {
-        for line in text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"))
+        for line in text
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| line.ends_with(b"\n"))
         {
             if let Some(reading) = &mut self.read {
                 reading.last_at += reading.last.len() as u64;
@@ -105,7 +121,9 @@ impl Follower {
             }
             let parsed: Option<Value> = serde_json::from_slice(line).ok();
             let Some(record) = parsed else { continue };
-            let Some(step) = record.get("step").and_then(Value::as_u64) else { continue };
+            let Some(step) = record.get("step").and_then(Value::as_u64) else {
+                continue;
+            };
             self.step = step;
             if let Some(value) = record.get(&self.key).and_then(number::from_json) {
                 self.history.push((step, value));
@@ -145,7 +163,9 @@ mod tests {
 
     /// Records of some steps, one a second.
     fn lines(steps: std::ops::RangeInclusive<u64>, began: f64) -> String {
-        steps.map(|step| line(step, 10.0 - step as f64, began + step as f64)).collect()
+        steps
+            .map(|step| line(step, 10.0 - step as f64, began + step as f64))
+            .collect()
     }
 
     struct Place {
@@ -175,7 +195,11 @@ mod tests {
         /// The last step, the number of values, the last of them.
         fn look(&mut self) -> (u64, usize, Option<f64>) {
             self.follower.look().expect("it can be read");
-            (self.follower.step, self.follower.history.len(), self.follower.last())
+            (
+                self.follower.step,
+                self.follower.history.len(),
+                self.follower.last(),
+            )
         }
     }
 
@@ -216,7 +240,11 @@ mod tests {
             assert_eq!(place.follower.history[0], (1, 8.0));
         }
         fs::remove_file(place.path()).expect("the file");
-        assert_eq!(place.look(), (0, 0, None), "a run that was removed has recorded nothing");
+        assert_eq!(
+            place.look(),
+            (0, 0, None),
+            "a run that was removed has recorded nothing"
+        );
         place.write(&lines(1..=2, 0.0));
         assert_eq!(place.look(), (2, 2, Some(8.0)));
     }
@@ -228,11 +256,18 @@ mod tests {
         fs::create_dir(place.path()).expect("a folder in its place");
         place.follower.look().expect_err("it is no file");
         place.follower.read_anew();
-        assert_eq!((place.follower.step, place.follower.last()), (19, Some(-9.0)));
+        assert_eq!(
+            (place.follower.step, place.follower.last()),
+            (19, Some(-9.0))
+        );
 
         fs::remove_dir(place.path()).expect("the folder");
         place.follower.read_anew();
-        assert_eq!((place.follower.step, place.follower.last()), (0, None), "it is gone");
+        assert_eq!(
+            (place.follower.step, place.follower.last()),
+            (0, None),
+            "it is gone"
+        );
     }
 
     #[test]

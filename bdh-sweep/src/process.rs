@@ -21,7 +21,9 @@ const GRACE: Duration = Duration::from_secs(30);
 /// ([`Resume::Auto`](bdh::Resume::Auto)), can be swept.
 #[must_use]
 pub fn trial_dir() -> Option<PathBuf> {
-    std::env::var_os(TRIAL_DIR).filter(|dir| !dir.is_empty()).map(PathBuf::from)
+    std::env::var_os(TRIAL_DIR)
+        .filter(|dir| !dir.is_empty())
+        .map(PathBuf::from)
 }
 
 /// The process of a trial.
@@ -54,8 +56,15 @@ impl Process {
         start: Start<'_>,
     ) -> Result<Self, SweepError> {
         let log = ledger.log(number);
-        let failed = |source| SweepError::Folder { path: log.clone(), source };
-        let file = File::options().create(true).append(true).open(&log).map_err(&failed)?;
+        let failed = |source| SweepError::Folder {
+            path: log.clone(),
+            source,
+        };
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .map_err(&failed)?;
         let log_from = file.metadata().map_err(&failed)?.len();
         let [program, args @ ..] = start.words else {
             return Err(SweepError::Invalid("`command` has no words".to_owned()));
@@ -63,7 +72,9 @@ impl Process {
         let mut command = Command::new(program);
         command.args(args).env(TRIAL_DIR, ledger.run_dir(number));
         command.stdin(start.lock.map_or_else(Stdio::null, Stdio::from)); // it is empty
-        command.stdout(file.try_clone().map_err(&failed)?).stderr(file);
+        command
+            .stdout(file.try_clone().map_err(&failed)?)
+            .stderr(file);
         if let Some(device) = start.device {
             command.env("CUDA_VISIBLE_DEVICES", device.to_string());
         }
@@ -78,7 +89,12 @@ impl Process {
                 "`{program}`, the program of `command`, cannot be started: {error}"
             ))
         })?;
-        Ok(Self { child, log, log_from, asked: None })
+        Ok(Self {
+            child,
+            log,
+            log_from,
+            asked: None,
+        })
     }
 
     /// Its number, for people.

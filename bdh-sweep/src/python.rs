@@ -50,7 +50,11 @@ fn number_repr(number: &Number) -> String {
 
 /// In single quotes, unless the text has some and no double ones.
 fn quoted(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     let mut quoted = String::from(quote);
     for char in text.chars() {
         match char {

@@ -17,7 +17,10 @@ const MOST: usize = 500;
 pub(crate) fn reason(log: &Path, from: u64) -> Option<String> {
     let text = tail(log, from).ok()?;
     let text = without_controls(&String::from_utf8_lossy(&text));
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     let Some(first) = lines.iter().rposition(|line| names_mistake(line)) else {
         return Some(shortened(lines.last()?.trim()));
     };
@@ -26,7 +29,11 @@ pub(crate) fn reason(log: &Path, from: u64) -> Option<String> {
         if !words.ends_with(':') && !goes_on(line) {
             break;
         }
-        words.push_str(if words.ends_with([':', ',', ';']) { " " } else { "; " });
+        words.push_str(if words.ends_with([':', ',', ';']) {
+            " "
+        } else {
+            "; "
+        });
         words.push_str(line.trim());
     }
     Some(shortened(&words))
@@ -45,10 +52,15 @@ fn tail(log: &Path, from: u64) -> io::Result<Vec<u8>> {
 fn names_mistake(line: &str) -> bool {
     let line = line.trim_start();
     let lower = line.to_lowercase();
-    let is_error =
-        |kind: &str| lower.strip_prefix(kind).is_some_and(|rest| rest.starts_with([':', '[']));
+    let is_error = |kind: &str| {
+        lower
+            .strip_prefix(kind)
+            .is_some_and(|rest| rest.starts_with([':', '[']))
+    };
     let word = line.split(':').next().unwrap_or_default();
-    let is_name = word.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    let is_name = word
+        .chars()
+        .all(|c| c.is_alphanumeric() || c == '_' || c == '.');
     is_error("error")
         || is_error("fatal")
         || lower.contains(": error: ")
@@ -140,7 +152,10 @@ mod tests {
                 "train.py: error: unrecognized arguments: --lrr=1",
             ),
             ("error: first\nstep 9\nerror: second\n", "error: second"),
-            ("step 1\nsh: 1: trian: not found\n\n", "sh: 1: trian: not found"),
+            (
+                "step 1\nsh: 1: trian: not found\n\n",
+                "sh: 1: trian: not found",
+            ),
         ] {
             assert_eq!(of(log, 0).as_deref(), Some(expected));
         }
@@ -149,7 +164,11 @@ mod tests {
     #[test]
     fn a_reason_is_of_this_start_plain_and_short() {
         assert_eq!(of("error: before\nstep 3\n", 14).as_deref(), Some("step 3"));
-        assert_eq!(of("error: before\n", 14), None, "it was killed and printed nothing");
+        assert_eq!(
+            of("error: before\n", 14),
+            None,
+            "it was killed and printed nothing"
+        );
         assert_eq!(of("", 99), None);
         let colored = "10%\r20%\r\u{1b}[1;31merror\u{1b}[0m:\u{7} no\u{1b}]0;title\u{7} data\n";
         assert_eq!(of(colored, 0).as_deref(), Some("error: no data"));

@@ -30,7 +30,13 @@ pub struct Runner {
 
 impl Default for Runner {
     fn default() -> Self {
-        Self { count: None, jobs: 1, timeout: None, devices: Vec::new(), more: Vec::new() }
+        Self {
+            count: None,
+            jobs: 1,
+            timeout: None,
+            devices: Vec::new(),
+            more: Vec::new(),
+        }
     }
 }
 

@@ -72,7 +72,16 @@ impl Keys {
     /// All of them, the metric first.
     #[must_use]
     pub fn all(&self) -> [&str; 7] {
-        let Self { metric, loss, lr, weight_norm, grad_norm, flops, core, .. } = self;
+        let Self {
+            metric,
+            loss,
+            lr,
+            weight_norm,
+            grad_norm,
+            flops,
+            core,
+            ..
+        } = self;
         [metric, loss, lr, weight_norm, grad_norm, flops, core].map(String::as_str)
     }
 }

@@ -105,8 +105,10 @@ impl Sweep {
     /// [`SweepError`], with the key, the line, and what would be valid there.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, SweepError> {
         let path = path.as_ref();
-        let text = fs::read_to_string(path)
-            .map_err(|source| SweepError::Unreadable { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path).map_err(|source| SweepError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
         text.parse()
     }
 
@@ -144,14 +146,19 @@ impl Sweep {
                 "`early_terminate` needs `metric: { name: …, goal: minimize }`".to_owned(),
             );
         }
-        if self.command.as_ref().is_some_and(|words| !words.iter().any(|word| passes_values(word)))
+        if self
+            .command
+            .as_ref()
+            .is_some_and(|words| !words.iter().any(|word| passes_values(word)))
         {
             return invalid(
                 "`command` passes no values, so that all trials would be the same: add the word '${args}'".to_owned(),
             );
         }
         if self.method == Method::Grid {
-            self.space().grid().map_err(|error| SweepError::Invalid(error.to_string()))?;
+            self.space()
+                .grid()
+                .map_err(|error| SweepError::Invalid(error.to_string()))?;
         }
         Ok(())
     }
@@ -176,7 +183,10 @@ pub(crate) enum Parameter {
 
 impl<'de> Deserialize<'de> for Parameter {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        checked::<Words, _, _>(from, "the settings of a parameter, such as `{ value: 0.1 }`")
+        checked::<Words, _, _>(
+            from,
+            "the settings of a parameter, such as `{ value: 0.1 }`",
+        )
     }
 }
 
@@ -256,14 +266,24 @@ impl Kind {
             |number: &Option<Number>| number.as_ref().is_some_and(|n| n.is_i64() || n.is_u64());
         Ok(match words {
             Words { value: Some(_), .. } => Self::Constant,
-            Words { values: Some(_), probabilities: Some(_), .. } => {
-                Self::CategoricalWProbabilities
-            }
-            Words { values: Some(_), .. } => Self::Categorical,
-            Words { min: Some(_), max: Some(_), .. } if whole(&words.min) && whole(&words.max) => {
-                Self::IntUniform
-            }
-            Words { min: Some(_), max: Some(_), .. } => Self::Uniform,
+            Words {
+                values: Some(_),
+                probabilities: Some(_),
+                ..
+            } => Self::CategoricalWProbabilities,
+            Words {
+                values: Some(_), ..
+            } => Self::Categorical,
+            Words {
+                min: Some(_),
+                max: Some(_),
+                ..
+            } if whole(&words.min) && whole(&words.max) => Self::IntUniform,
+            Words {
+                min: Some(_),
+                max: Some(_),
+                ..
+            } => Self::Uniform,
             _ => {
                 return Err("a parameter needs `value`, `values`, `min` and `max`, `distribution` or `parameters`".to_owned());
             }
@@ -312,7 +332,9 @@ impl Words {
             ("b", self.b.is_some()),
             ("parameters", self.parameters.is_some()),
         ];
-        said.into_iter().filter(|(_, is_said)| *is_said).map(|(key, _)| key)
+        said.into_iter()
+            .filter(|(_, is_said)| *is_said)
+            .map(|(key, _)| key)
     }
 
     /// `min` and `max`.
@@ -320,7 +342,10 @@ impl Words {
         let (Some(min), Some(max)) = (&self.min, &self.max) else {
             return Err("it needs `min` and `max`".to_owned());
         };
-        let (low, high) = (min.as_f64().unwrap_or(f64::NAN), max.as_f64().unwrap_or(f64::NAN));
+        let (low, high) = (
+            min.as_f64().unwrap_or(f64::NAN),
+            max.as_f64().unwrap_or(f64::NAN),
+        );
         if low < high {
             Ok((low, high))
         } else {
@@ -362,7 +387,9 @@ impl Words {
         if sigma >= 0.0 && sigma.is_finite() && mu.is_finite() {
             Ok((mu, sigma))
         } else {
-            Err(format!("mu {mu} must be a number and sigma {sigma} not below 0"))
+            Err(format!(
+                "mu {mu} must be a number and sigma {sigma} not below 0"
+            ))
         }
     }
 
@@ -386,7 +413,10 @@ impl Words {
             }
             Kind::InvLogUniformValues => {
                 let (min, max) = self.log_bounds()?;
-                Law::InvLogUniform { min: -max, max: -min }
+                Law::InvLogUniform {
+                    min: -max,
+                    max: -min,
+                }
             }
             Kind::Normal | Kind::QNormal => {
                 let (mu, sigma) = self.spread()?;
@@ -408,8 +438,10 @@ impl Words {
     }
 
     fn weighted(self) -> Result<Distribution, String> {
-        let (values, shares) =
-            (self.values.unwrap_or_default(), self.probabilities.unwrap_or_default());
+        let (values, shares) = (
+            self.values.unwrap_or_default(),
+            self.probabilities.unwrap_or_default(),
+        );
         if values.len() != shares.len() {
             return Err(format!(
                 "there are {} values and {} probabilities",
@@ -420,9 +452,13 @@ impl Words {
         let sum: f64 = shares.iter().sum();
         let is_share = |share: &f64| *share >= 0.0;
         if !(shares.iter().all(is_share) && (sum - 1.0).abs() <= 1e-5) {
-            return Err(format!("the probabilities {shares:?} sum to {sum} and not to 1"));
+            return Err(format!(
+                "the probabilities {shares:?} sum to {sum} and not to 1"
+            ));
         }
-        Ok(Distribution::Weighted(values.into_iter().zip(shares).collect()))
+        Ok(Distribution::Weighted(
+            values.into_iter().zip(shares).collect(),
+        ))
     }
 
     fn distribution(self, kind: Kind) -> Result<Distribution, String> {
@@ -443,7 +479,9 @@ impl Words {
             }
             _ => {
                 let law = self.law(kind)?;
-                let step = self.q.unwrap_or_else(|| Number::from_f64(1.0).expect("1 is finite"));
+                let step = self
+                    .q
+                    .unwrap_or_else(|| Number::from_f64(1.0).expect("1 is finite"));
                 if kind.has_step() && step.as_f64() <= Some(0.0) {
                     return Err(format!("q {step} must be above 0"));
                 }

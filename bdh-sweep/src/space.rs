@@ -40,7 +40,10 @@ impl Space {
     }
 
     fn searched(&self) -> impl Iterator<Item = &Distribution> {
-        self.dimensions.iter().map(|(_, values)| values).filter(|values| !values.is_constant())
+        self.dimensions
+            .iter()
+            .map(|(_, values)| values)
+            .filter(|values| !values.is_constant())
     }
 
     /// The values at a point of the unit cube, one number for each dimension in which there is something to search;
@@ -49,7 +52,11 @@ impl Space {
     pub fn at(&self, point: &[f64]) -> Map<String, Value> {
         let mut point = point.iter();
         let values = self.dimensions.iter().map(|(_, distribution)| {
-            let p = if distribution.is_constant() { None } else { point.next() };
+            let p = if distribution.is_constant() {
+                None
+            } else {
+                point.next()
+            };
             distribution.value(p.copied().unwrap_or(0.5))
         });
         self.named(values)
@@ -76,11 +83,20 @@ impl Space {
     /// If the values of a parameter cannot be counted.
     pub fn grid(&self) -> Result<Grid<'_>, GridError> {
         let counts = self.dimensions.iter().map(|(path, distribution)| {
-            distribution.grid_len().ok_or_else(|| GridError { name: path.join(".") })
+            distribution.grid_len().ok_or_else(|| GridError {
+                name: path.join("."),
+            })
         });
         let counts: Vec<u64> = counts.collect::<Result<_, _>>()?;
-        let count = counts.iter().fold(1_u64, |all, count| all.saturating_mul(*count));
-        Ok(Grid { space: self, counts, count, next: 0 })
+        let count = counts
+            .iter()
+            .fold(1_u64, |all, count| all.saturating_mul(*count));
+        Ok(Grid {
+            space: self,
+            counts,
+            count,
+            next: 0,
+        })
     }
 
     fn named(&self, values: impl Iterator<Item = Value>) -> Map<String, Value> {
@@ -98,7 +114,9 @@ fn insert(into: &mut Map<String, Value>, path: &[String], value: Value) {
         [] => {}
         [name] => drop(into.insert(name.clone(), value)),
         [name, rest @ ..] => {
-            let below = into.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));
+            let below = into
+                .entry(name.clone())
+                .or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(below) = below {
                 insert(below, rest, value);
             }

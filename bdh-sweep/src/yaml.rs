@@ -31,7 +31,10 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, SweepError> {
     serde_norway::from_str::<IgnoredAny>(text)?;
     for plain in scan.plain {
         if let Some(why) = word::why_not(plain.text) {
-            return Err(SweepError::Invalid(format!("{why}, at line {}", plain.line)));
+            return Err(SweepError::Invalid(format!(
+                "{why}, at line {}",
+                plain.line
+            )));
         }
     }
     Ok(serde_norway::from_str(text)?)

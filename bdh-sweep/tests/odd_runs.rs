@@ -16,7 +16,10 @@ fn finished() -> (tempfile::TempDir, PathBuf) {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("run");
     let run = tiny::run(6).run_dir(&dir).checkpoint(every(3) | last());
-    run.build().expect("a valid run").fit().expect("a run that completes");
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     (scratch, dir)
 }
 

@@ -31,8 +31,13 @@ fn keys() -> Keys {
 fn five() -> TempDir {
     let root = tempfile::tempdir().expect("a temporary directory");
     let dir = |name: &str| root.path().join(name);
-    let ended =
-        |value: f64| [line(0, &json!(8.0)), line(2, &json!(value + 1.0)), line(4, &json!(value))];
+    let ended = |value: f64| {
+        [
+            line(0, &json!(8.0)),
+            line(2, &json!(value + 1.0)),
+            line(4, &json!(value)),
+        ]
+    };
     let args = |depth: u64, lr: f64| json!({ "depth": depth, "lr": lr, "width": 64, "name": format!("d{depth}") });
     write(&dir("good"), "completed", &args(4, 1e-3), &ended(2.0));
     write(&dir("deep/er"), "completed", &args(2, 1e-3), &ended(3.0));
@@ -42,8 +47,18 @@ fn five() -> TempDir {
         &args(2, 9.0),
         &[line(0, &json!(8.0)), line(4, &json!("NaN"))],
     );
-    write(&dir("broken"), "failed", &args(3, 1e-4), &[line(0, &json!(8.0))]);
-    write(&dir("gone"), "running", &args(3, 2e-3), &[line(0, &json!(8.0)), line(2, &json!(2.5))]);
+    write(
+        &dir("broken"),
+        "failed",
+        &args(3, 1e-4),
+        &[line(0, &json!(8.0))],
+    );
+    write(
+        &dir("gone"),
+        "running",
+        &args(3, 2e-3),
+        &[line(0, &json!(8.0)), line(2, &json!(2.5))],
+    );
     root
 }
 
@@ -53,8 +68,11 @@ fn every_run_is_a_row_the_best_first_and_those_without_a_value_last() {
     let found = runs::read_all([root.path()], &keys());
     assert!(found.errors.is_empty());
     let table = Table::of(&found.runs, &keys());
-    let names: Vec<_> =
-        table.rows.iter().map(|row| (row.name.as_str(), row.status.to_string())).collect();
+    let names: Vec<_> = table
+        .rows
+        .iter()
+        .map(|row| (row.name.as_str(), row.status.to_string()))
+        .collect();
     let expected = [
         ("good", "completed"),
         ("gone", "died"),
@@ -62,16 +80,36 @@ fn every_run_is_a_row_the_best_first_and_those_without_a_value_last() {
         ("broken", "failed"),
         ("wild", "diverged"),
     ];
-    assert_eq!(names, expected.map(|(name, status)| (name, status.to_owned())));
-    assert_eq!(table.settings, ["depth", "lr"], "what differs, without what a run is called");
+    assert_eq!(
+        names,
+        expected.map(|(name, status)| (name, status.to_owned()))
+    );
+    assert_eq!(
+        table.settings,
+        ["depth", "lr"],
+        "what differs, without what a run is called"
+    );
     let good = &table.rows[0];
     assert_eq!(good.settings, [json!(4), json!(1e-3)]);
-    assert_eq!((good.steps, good.last_step, good.tokens, good.seconds), (4, 4, 40, 2.0));
-    assert_eq!((good.end.metric, good.best, good.rates["matrix"]), (Some(2.0), Some(2.0), 0.02));
+    assert_eq!(
+        (good.steps, good.last_step, good.tokens, good.seconds),
+        (4, 4, 40, 2.0)
+    );
+    assert_eq!(
+        (good.end.metric, good.best, good.rates["matrix"]),
+        (Some(2.0), Some(2.0), 0.02)
+    );
     assert_eq!(table.cuts, ["12.5%", "25%", "50%"]);
     let at: Vec<_> = good.at.iter().map(|at| at.metric).collect();
-    assert_eq!(at, [Some(8.0), Some(8.0), Some(3.0)], "the last value until then");
-    assert_eq!(table.rows[3].at[2].metric, None, "what was never reached is no snapshot");
+    assert_eq!(
+        at,
+        [Some(8.0), Some(8.0), Some(3.0)],
+        "the last value until then"
+    );
+    assert_eq!(
+        table.rows[3].at[2].metric, None,
+        "what was never reached is no snapshot"
+    );
 }
 
 #[test]
@@ -90,7 +128,12 @@ fn more_can_be_better() {
 fn only_what_was_asked_for_is_read_and_torn_lines_are_passed_over() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let dir = root.path().join("run");
-    write(&dir, "completed", &json!({}), &[line(1, &json!("Infinity")), line(2, &json!(-1e-3))]);
+    write(
+        &dir,
+        "completed",
+        &json!({}),
+        &[line(1, &json!("Infinity")), line(2, &json!(-1e-3))],
+    );
     let path = dir.join("metrics.jsonl");
     let text = fs::read_to_string(&path).expect("lines");
     fs::write(
@@ -100,17 +143,41 @@ fn only_what_was_asked_for_is_read_and_torn_lines_are_passed_over() {
     .expect("lines");
     let run = Run::read(&dir, &["val_bpb", "nothing"]).expect("a run");
     assert_eq!(run.series("val_bpb"), [(1, f64::INFINITY), (2, -1e-3)]);
-    assert_eq!((run.last_step, run.series("train/loss").len(), run.last("nothing")), (3, 0, None));
-    assert_eq!((run.at("val_bpb", 0), run.at("val_bpb", 9)), (None, Some(-1e-3)));
+    assert_eq!(
+        (
+            run.last_step,
+            run.series("train/loss").len(),
+            run.last("nothing")
+        ),
+        (3, 0, None)
+    );
+    assert_eq!(
+        (run.at("val_bpb", 0), run.at("val_bpb", 9)),
+        (None, Some(-1e-3))
+    );
     assert_eq!(run.config["groups.matrix.schedule.peak"], 0.02);
     assert_eq!(run.status, RunStatus::Completed);
 
     fs::remove_file(path).expect("removed");
-    assert!(Run::read(&dir, &["val_bpb"]).expect("a run without records").series.is_empty());
+    assert!(
+        Run::read(&dir, &["val_bpb"])
+            .expect("a run without records")
+            .series
+            .is_empty()
+    );
     fs::write(dir.join("run.json"), "{}").expect("a file");
-    let error = Run::read(&dir, &["val_bpb"]).expect_err("no run").to_string();
-    assert!(error.contains("run.json` does not describe a run"), "{error}");
-    assert_eq!(runs::read_all([root.path()], &keys()).errors.len(), 1, "and the others are read");
+    let error = Run::read(&dir, &["val_bpb"])
+        .expect_err("no run")
+        .to_string();
+    assert!(
+        error.contains("run.json` does not describe a run"),
+        "{error}"
+    );
+    assert_eq!(
+        runs::read_all([root.path()], &keys()).errors.len(),
+        1,
+        "and the others are read"
+    );
 }
 
 #[test]
@@ -121,13 +188,28 @@ fn the_csv_has_everything_once_and_can_be_sorted_by() {
     let lines = |table: &Table| {
         let csv = table.csv();
         let mut reader = csv::Reader::from_reader(csv.as_bytes());
-        let rows: Vec<Vec<String>> = reader.deserialize().map(|row| row.expect("a row")).collect();
-        (reader.headers().expect("names").iter().map(str::to_owned).collect::<Vec<_>>(), rows)
+        let rows: Vec<Vec<String>> = reader
+            .deserialize()
+            .map(|row| row.expect("a row"))
+            .collect();
+        (
+            reader
+                .headers()
+                .expect("names")
+                .iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+            rows,
+        )
     };
     let (columns, rows) = lines(&table);
     assert_eq!(rows.len(), 5);
     let cell = |rows: &[Vec<String>], row: usize, name: &str| {
-        rows[row][columns.iter().position(|column| column == name).expect(name)].clone()
+        rows[row][columns
+            .iter()
+            .position(|column| column == name)
+            .expect(name)]
+        .clone()
     };
     assert_eq!(cell(&rows, 0, "val_bpb"), "2");
     assert_eq!(cell(&rows, 0, "val_bpb@50%"), "3");
@@ -142,7 +224,10 @@ fn the_csv_has_everything_once_and_can_be_sorted_by() {
     let depths: Vec<_> = (0..5).map(|row| cell(&rows, row, "depth")).collect();
     assert_eq!(depths, ["2", "2", "3", "3", "4"]);
     let error = table.sort_by("width").expect_err("all runs have the same");
-    assert!(error.contains("no column `width`") && error.contains("depth, lr"), "{error}");
+    assert!(
+        error.contains("no column `width`") && error.contains("depth, lr"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -152,12 +237,14 @@ fn the_table_fits_a_terminal_and_says_what_it_leaves_out() {
     let mut found = found.runs;
     for run in &mut found {
         for number in 0..12 {
-            run.chosen.insert(format!("some_long_setting_{number}"), json!(number));
+            run.chosen
+                .insert(format!("some_long_setting_{number}"), json!(number));
         }
     }
     let text = Table::of(&found, &keys()).to_string();
     assert!(
-        text.lines().all(|line| line.starts_with("too wide") || line.chars().count() <= 100),
+        text.lines()
+            .all(|line| line.starts_with("too wide") || line.chars().count() <= 100),
         "{text}"
     );
     assert!(
@@ -171,7 +258,12 @@ fn the_table_fits_a_terminal_and_says_what_it_leaves_out() {
 fn the_page_is_one_file_that_nothing_in_a_run_can_break_out_of() {
     let root = five();
     let bad = "</script><script>alert(1)</script> $DATA";
-    write(&root.path().join("bad"), "completed", &json!({ "depth": bad }), &[line(1, &json!(1.0))]);
+    write(
+        &root.path().join("bad"),
+        "completed",
+        &json!({ "depth": bad }),
+        &[line(1, &json!(1.0))],
+    );
     let found = runs::read_all([root.path()], &keys());
     let html = Table::of(&found.runs, &keys()).html("a <b> $DATA", &found.runs, &keys());
     assert_eq!(html.matches("</script>").count(), 2, "its own two");
@@ -180,12 +272,22 @@ fn the_page_is_one_file_that_nothing_in_a_run_can_break_out_of() {
         "no network"
     );
     assert!(html.contains("<h1>a &lt;b> &#36;DATA</h1>"));
-    let data = html.split("id=\"data\">").nth(1).and_then(|rest| rest.split("</script>").next());
+    let data = html
+        .split("id=\"data\">")
+        .nth(1)
+        .and_then(|rest| rest.split("</script>").next());
     let data: Value = serde_json::from_str(data.expect("data")).expect("JSON");
     assert_eq!(data["rows"].as_array().map(Vec::len), Some(6));
-    assert_eq!(data["curves"]["val_bpb"][1], json!([[0, 8.0], [2, 3.0], [4, 2.0]]));
+    assert_eq!(
+        data["curves"]["val_bpb"][1],
+        json!([[0, 8.0], [2, 3.0], [4, 2.0]])
+    );
     assert_eq!(data["curves"]["val_bpb"][5], json!([[0, 8.0], [4, "NaN"]]));
-    assert!(data["settings"].as_array().is_some_and(|names| names.contains(&json!("depth"))));
+    assert!(
+        data["settings"]
+            .as_array()
+            .is_some_and(|names| names.contains(&json!("depth")))
+    );
 }
 
 struct Silent;
@@ -200,13 +302,18 @@ fn trials_of_a_sweep_that_left_no_run_are_rows_with_their_reason() {
                 command: [sh, -c, 'echo too little memory; exit 3', '${args}']}";
     let sweep: Sweep = yaml.parse().expect("a sweep");
     let ledger = Ledger::open(root.path(), yaml, 1).expect("a ledger");
-    Runner::default().run(&sweep, &ledger, &mut Silent).expect("two failures");
+    Runner::default()
+        .run(&sweep, &ledger, &mut Silent)
+        .expect("two failures");
     let found = runs::read_all([root.path()], &keys());
     let table = Table::of(&found.runs, &keys());
     assert_eq!(table.settings, ["x"]);
     assert_eq!(table.rows.len(), 2);
     let why = RunStatus::Failed("exit status: 3: too little memory".to_owned());
-    assert_eq!((&table.rows[0].status, &table.rows[1].settings), (&why, &vec![json!(2)]));
+    assert_eq!(
+        (&table.rows[0].status, &table.rows[1].settings),
+        (&why, &vec![json!(2)])
+    );
 }
 
 #[test]
@@ -221,7 +328,12 @@ fn trials_are_matched_to_the_runs_of_their_own_sweep() {
         }
         fs::create_dir(dir.join("trials")).expect("a directory");
         // The third left no run and failed, so did the second, later; the fourth has only begun.
-        for (number, status) in [(1, "completed"), (2, "failed"), (3, "failed"), (4, "running")] {
+        for (number, status) in [
+            (1, "completed"),
+            (2, "failed"),
+            (3, "failed"),
+            (4, "running"),
+        ] {
             let trial = json!({
                 "number": number, "values": { "x": 10 * x + number }, "point": [], "status": status, "value": null,
                 "why": format!("{sweep}{number}"), "host": "", "began_at": 0.0, "seconds": 1.0,
@@ -232,7 +344,11 @@ fn trials_are_matched_to_the_runs_of_their_own_sweep() {
     }
     let found = runs::read_all([root.path()], &keys());
     let said = found.runs.iter().map(|run| {
-        let why = if let RunStatus::Failed(why) = &run.status { why } else { "-" };
+        let why = if let RunStatus::Failed(why) = &run.status {
+            why
+        } else {
+            "-"
+        };
         format!("{} {} {why}", run.name, run.chosen["x"])
     });
     let expected = [
@@ -253,8 +369,17 @@ fn a_run_of_an_earlier_version_is_a_row_as_any_other() {
     let found = runs::read_all([dir.as_path()], &keys);
     assert!(found.errors.is_empty(), "{:?}", found.errors);
     let table = Table::of(&found.runs, &keys);
-    let [row] = &table.rows[..] else { panic!("{} rows", table.rows.len()) };
-    assert_eq!((row.name.as_str(), &row.status), ("first_edition", &RunStatus::Stopped));
+    let [row] = &table.rows[..] else {
+        panic!("{} rows", table.rows.len())
+    };
+    assert_eq!(
+        (row.name.as_str(), &row.status),
+        ("first_edition", &RunStatus::Stopped)
+    );
     assert_eq!((row.steps, row.last_step), (12, 6));
-    assert!(row.end.metric.is_some_and(f64::is_finite), "{:?}", row.end.metric);
+    assert!(
+        row.end.metric.is_some_and(f64::is_finite),
+        "{:?}",
+        row.end.metric
+    );
 }

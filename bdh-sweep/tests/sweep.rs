@@ -24,7 +24,9 @@ fn sweep(method: &str, parameters: &Value) -> Value {
 
 fn read(file: &Value) -> Result<Sweep, String> {
     // YAML contains JSON.
-    file.to_string().parse().map_err(|error: bdh_sweep::SweepError| error.to_string())
+    file.to_string()
+        .parse()
+        .map_err(|error: bdh_sweep::SweepError| error.to_string())
 }
 
 fn same(ours: &Value, theirs: &Value) -> bool {
@@ -73,12 +75,19 @@ fn every_distribution_has_the_quantiles_of_sweeps() {
         .iter()
         .map(|parameter| json!({ "ask": "quantiles", "parameter": parameter, "at": at }))
         .collect();
-    let Some(answers) = ask(&questions) else { return };
+    let Some(answers) = ask(&questions) else {
+        return;
+    };
     for (parameter, theirs) in parameters.iter().zip(&answers) {
-        let space = read(&sweep("random", &json!({ "x": parameter }))).expect("valid").space();
+        let space = read(&sweep("random", &json!({ "x": parameter })))
+            .expect("valid")
+            .space();
         for (p, theirs) in at.iter().zip(theirs.as_array().expect("a list")) {
             let ours = &space.at(&[*p])["x"];
-            assert!(same(ours, theirs), "{parameter} at {p}: {ours}, and sweeps has {theirs}");
+            assert!(
+                same(ours, theirs),
+                "{parameter} at {p}: {ours}, and sweeps has {theirs}"
+            );
         }
     }
 }
@@ -99,7 +108,15 @@ fn a_grid_goes_in_the_order_of_sweeps() {
     let space = read(&file).expect("valid").space();
     let ours: Vec<_> = space.grid().expect("a grid").map(Value::Object).collect();
     assert_eq!(ours.len(), 2 * 3 * 2 * 2 * 2);
-    assert_eq!(space.grid().expect("a grid").nth(17).map(Value::Object).as_ref(), ours.get(17));
+    assert_eq!(
+        space
+            .grid()
+            .expect("a grid")
+            .nth(17)
+            .map(Value::Object)
+            .as_ref(),
+        ours.get(17)
+    );
     assert_eq!(space.grid().expect("a grid").nth(48), None);
     let Some(answers) = ask(&[json!({ "ask": "grid", "sweep": file, "count": ours.len() })]) else {
         return;
@@ -111,13 +128,19 @@ fn a_grid_goes_in_the_order_of_sweeps() {
 fn a_grid_of_more_points_than_fit_into_memory_is_no_trouble() {
     let all = json!({ "min": i64::MIN, "max": i64::MAX });
     let tiny_steps = json!({ "min": 0.0, "max": 1.0, "q": 1e-12, "distribution": "q_uniform" });
-    let file = sweep("grid", &json!({ "a": all, "b": tiny_steps, "c": { "values": [1, 2] } }));
+    let file = sweep(
+        "grid",
+        &json!({ "a": all, "b": tiny_steps, "c": { "values": [1, 2] } }),
+    );
     let text = file.to_string().replace("1e-12", "1.0e-12"); // without a dot it is a text to W&B
     let space = text.parse::<Sweep>().expect("valid").space();
     let mut grid = space.grid().expect("a grid");
     assert_eq!(grid.next().expect("the first")["a"], json!(i64::MIN));
     let point = grid.nth(2_000_000_000_001).expect("one far away");
-    assert_eq!((&point["a"], &point["c"]), (&json!(i64::MIN + 1), &json!(1)));
+    assert_eq!(
+        (&point["a"], &point["c"]),
+        (&json!(i64::MIN + 1), &json!(1))
+    );
 }
 
 #[test]
@@ -129,7 +152,10 @@ fn hyperband_ends_the_runs_that_sweeps_ends() {
         json!({ "type": "hyperband", "max_iter": 20, "s": 3, "eta": 2, "strict": true }),
     ];
     let value = proptest::num::f64::NORMAL.prop_map(|x| (x % 10.0).abs());
-    let run = (proptest::collection::vec(value, 0..30), proptest::bool::weighted(0.7));
+    let run = (
+        proptest::collection::vec(value, 0..30),
+        proptest::bool::weighted(0.7),
+    );
     let runs = proptest::collection::vec(run, 1..12);
     let mut runner = TestRunner::deterministic();
     let mut cases = Vec::new();
@@ -139,15 +165,19 @@ fn hyperband_ends_the_runs_that_sweeps_ends() {
                 let runs = runs.new_tree(&mut runner).expect("runs").current();
                 let runs: Vec<_> = runs
                     .into_iter()
-                    .map(|(history, is_running)| Progress { history, is_running })
+                    .map(|(history, is_running)| Progress {
+                        history,
+                        is_running,
+                    })
                     .collect();
                 cases.push((rule, goal, runs));
             }
         }
     }
     let question = |(rule, goal, runs): &(&Value, &str, Vec<Progress>)| {
-        let runs =
-            runs.iter().map(|run| json!({ "history": run.history, "is_running": run.is_running }));
+        let runs = runs
+            .iter()
+            .map(|run| json!({ "history": run.history, "is_running": run.is_running }));
         let metric = json!({ "name": "loss", "goal": goal });
         let file = json!({
             "method": "random", "metric": metric, "early_terminate": rule, "parameters": { "x": { "min": 0.0, "max": 1.0 } },
@@ -155,11 +185,17 @@ fn hyperband_ends_the_runs_that_sweeps_ends() {
         json!({ "ask": "ends", "sweep": file, "runs": runs.collect::<Vec<_>>() })
     };
     let questions: Vec<_> = cases.iter().map(question).collect();
-    let Some(answers) = ask(&questions) else { return };
+    let Some(answers) = ask(&questions) else {
+        return;
+    };
     let mut ended = 0;
     for ((rule, goal, runs), theirs) in cases.iter().zip(&answers) {
         let hyperband: Hyperband = serde_json::from_value((*rule).clone()).expect("valid");
-        let goal = if *goal == "minimize" { Goal::Minimize } else { Goal::Maximize };
+        let goal = if *goal == "minimize" {
+            Goal::Minimize
+        } else {
+            Goal::Maximize
+        };
         let ours = hyperband.ends(runs, goal);
         let ours: Vec<_> = (0..runs.len()).filter(|index| ours[*index]).collect();
         assert_eq!(json!(ours), *theirs, "{rule} {goal:?} {runs:#?}");
@@ -197,9 +233,13 @@ fn what_sweeps_finds_valid_is_valid() {
         json!({ "method": "bayes", "metric": { "name": "loss", "goal": "maximize" }, "run_cap": 5, "parameters": { "x": { "min": 0, "max": 9 } },
                 "project": "p", "entity": "e", "description": "d", "name": "n", "program": "p", "command": ["${program}", "${args}"] }),
     ];
-    let questions: Vec<_> =
-        files.iter().map(|file| json!({ "ask": "is_valid", "sweep": file })).collect();
-    let Some(answers) = ask(&questions) else { return };
+    let questions: Vec<_> = files
+        .iter()
+        .map(|file| json!({ "ask": "is_valid", "sweep": file }))
+        .collect();
+    let Some(answers) = ask(&questions) else {
+        return;
+    };
     for (file, theirs) in files.iter().zip(&answers) {
         let ours = read(file);
         assert_eq!(ours.is_ok(), *theirs == json!(true), "{file}: {ours:?}");
@@ -216,38 +256,68 @@ fn a_mistake_is_told_with_its_key_its_line_and_what_would_be_valid() {
         ),
         (
             "  lr:\n    min: 2.0\n    max: 1.0\n",
-            &["parameters.lr", "min 2.0 is not less than max 1.0", "line 6"],
+            &[
+                "parameters.lr",
+                "min 2.0 is not less than max 1.0",
+                "line 6",
+            ],
         ),
         (
             "  lr:\n    min: 0.1\n    max: 1.0\n    distribution: log_unifrom\n",
-            &["parameters.lr", "`log_unifrom`", "`log_uniform_values`", "line 8"],
+            &[
+                "parameters.lr",
+                "`log_unifrom`",
+                "`log_uniform_values`",
+                "line 8",
+            ],
         ),
         (
             "  lr:\n    values: [1]\n    q: 2\n",
-            &["parameters.lr", "`q` is not for this distribution, which takes values", "line 6"],
+            &[
+                "parameters.lr",
+                "`q` is not for this distribution, which takes values",
+                "line 6",
+            ],
         ),
         ("  lr: 0.1\n", &["parameters.lr", "0.1", "line 5"]),
         (
             "  lr:\n    min: 1\n    max: 1000\n    distribution: log_uniform\n",
-            &["parameters.lr", "exponents of e", "`distribution: log_uniform_values`"],
+            &[
+                "parameters.lr",
+                "exponents of e",
+                "`distribution: log_uniform_values`",
+            ],
         ),
         ("eta: 3\n", &["`eta`", "`run_cap`", "line 5"]),
-        ("early_terminate:\n  type: hyperband\n", &["early_terminate", "`min_iter`", "line 6"]),
+        (
+            "early_terminate:\n  type: hyperband\n",
+            &["early_terminate", "`min_iter`", "line 6"],
+        ),
     ] {
-        let error = format!("{head}{rest}").parse::<Sweep>().expect_err(rest).to_string();
+        let error = format!("{head}{rest}")
+            .parse::<Sweep>()
+            .expect_err(rest)
+            .to_string();
         for part in parts {
             assert!(error.contains(part), "`{part}` is missing in: {error}");
         }
     }
     let uncountable = "method: grid\nparameters:\n  lr: { min: 0.1, max: 1.0 }\n";
-    let error = uncountable.parse::<Sweep>().expect_err("no grid").to_string();
-    assert!(error.contains("`lr`") && error.contains("q_uniform"), "{error}");
+    let error = uncountable
+        .parse::<Sweep>()
+        .expect_err("no grid")
+        .to_string();
+    assert!(
+        error.contains("`lr`") && error.contains("q_uniform"),
+        "{error}"
+    );
 }
 
 /// A search over `lr` with these settings in the file.
 fn with_lr(settings: &str) -> Result<Sweep, String> {
     let yaml = format!("method: random\nparameters:\n  lr: {{ {settings} }}\n");
-    yaml.parse().map_err(|error: bdh_sweep::SweepError| error.to_string())
+    yaml.parse()
+        .map_err(|error: bdh_sweep::SweepError| error.to_string())
 }
 
 /// Asserts that something is refused in words that have these parts.
@@ -269,7 +339,10 @@ fn a_value_is_the_same_to_wandb_or_is_refused_with_its_line() {
         ("Yes", "`Yes` is true to W&B"),
         ("524_288", "is 524288 to W&B"),
         ("010", "is 8 to W&B"),
-        ("1e-3", "`1e-3` is a text to W&B, which reads YAML 1.1, and 0.001 here: write 0.001"),
+        (
+            "1e-3",
+            "`1e-3` is a text to W&B, which reads YAML 1.1, and 0.001 here: write 0.001",
+        ),
         ("12:30", "is 750 to W&B"),
         ("2026-11-30", "a date to W&B"),
     ] {
@@ -288,10 +361,16 @@ fn a_value_is_the_same_to_wandb_or_is_refused_with_its_line() {
     }
     // Keys, too; and W&B's own words.
     let key = "method: random\nparameters:\n  off: { value: 1 }\n".parse::<Sweep>();
-    refused(key.map_err(|error| error.to_string()), &["`off` is false to W&B", "line 3"]);
+    refused(
+        key.map_err(|error| error.to_string()),
+        &["`off` is false to W&B", "line 3"],
+    );
     let name =
         "name: 2026-11-30\nmethod: random\nparameters: { lr: { value: 1 } }\n".parse::<Sweep>();
-    refused(name.map_err(|error| error.to_string()), &["a date to W&B", "line 1"]);
+    refused(
+        name.map_err(|error| error.to_string()),
+        &["a date to W&B", "line 1"],
+    );
 }
 
 #[test]
@@ -299,20 +378,35 @@ fn merge_keys_and_repeated_keys_are_refused_and_a_byte_order_mark_is_read_over()
     let parse = |text: &str| text.parse::<Sweep>().map_err(|error| error.to_string());
     let lr = "lr: { min: 0.1, max: 1.0 }";
     let marked = parse(&format!("\u{feff}method: random\nparameters: {{ {lr} }}\n"));
-    assert_eq!(marked, parse(&format!("method: random\nparameters: {{ {lr} }}\n")));
+    assert_eq!(
+        marked,
+        parse(&format!("method: random\nparameters: {{ {lr} }}\n"))
+    );
     assert!(marked.is_ok());
     let merged =
         format!("method: random\nparameters:\n  a: &a {{ value: 1 }}\n  <<: {{ {lr} }}\n  b: *a\n");
     refused(parse(&merged), &["`<<` merges keys in W&B only", "line 4"]);
-    refused(parse("method: random\nparameters:\n  b:\n    <<: { value: 1 }\n"), &["<<", "line 4"]);
+    refused(
+        parse("method: random\nparameters:\n  b:\n    <<: { value: 1 }\n"),
+        &["<<", "line 4"],
+    );
     let twice = |below: &str| parse(&format!("method: random\nparameters:\n{below}"));
-    refused(twice(&format!("  {lr}\n  {lr}\n")), &["`lr` stands here twice", "line 3"]);
+    refused(
+        twice(&format!("  {lr}\n  {lr}\n")),
+        &["`lr` stands here twice", "line 3"],
+    );
     refused(
         twice("  a: { parameters: { b: { value: 1 }, b: { value: 2 } } }\n"),
         &["`b` stands here twice"],
     );
-    refused(twice("  a: { value: 1, value: 2 }\n"), &["duplicate field `value`", "line 3"]);
-    refused(parse("method: random\nmethod: grid\n"), &["duplicate field `method`"]);
+    refused(
+        twice("  a: { value: 1, value: 2 }\n"),
+        &["duplicate field `value`", "line 3"],
+    );
+    refused(
+        parse("method: random\nmethod: grid\n"),
+        &["duplicate field `method`"],
+    );
 }
 
 #[test]
@@ -389,18 +483,26 @@ fn the_words_of_a_file_are_read_as_pyyaml_reads_them() {
         "e5",
         "0.1e-5",
     ];
-    let Some(answers) = ask(&[json!({ "ask": "yaml", "words": words })]) else { return };
+    let Some(answers) = ask(&[json!({ "ask": "yaml", "words": words })]) else {
+        return;
+    };
     let mut refusals = 0;
     for (word, theirs) in words.iter().zip(answers[0].as_array().expect("a list")) {
         match with_lr(&format!("value: {word}")) {
             Ok(sweep) => assert_eq!(sweep.space().at(&[])["lr"], *theirs, "{word}"),
             Err(why) => {
-                assert!(why.contains(&format!("`{word}`")) && why.contains("line 3"), "{why}");
+                assert!(
+                    why.contains(&format!("`{word}`")) && why.contains("line 3"),
+                    "{why}"
+                );
                 refusals += 1;
             }
         }
     }
-    assert!((20..40).contains(&refusals), "{refusals}: what means the same everywhere is accepted");
+    assert!(
+        (20..40).contains(&refusals),
+        "{refusals}: what means the same everywhere is accepted"
+    );
 }
 
 #[test]
@@ -428,9 +530,16 @@ fn a_command_that_passes_no_values_is_refused() {
         text.parse::<Sweep>().map_err(|error| error.to_string())
     };
     for command in ["[train]", "[]", "[train, '${program}', args]"] {
-        refused(parse(command), &["`command` passes no values", "add the word '${args}'"]);
+        refused(
+            parse(command),
+            &["`command` passes no values", "add the word '${args}'"],
+        );
     }
-    for command in ["[train, '${args}']", "['${args_json_file}']", "['${args_no_boolean_flags}']"] {
+    for command in [
+        "[train, '${args}']",
+        "['${args_json_file}']",
+        "['${args_no_boolean_flags}']",
+    ] {
         assert!(parse(command).is_ok(), "{command}");
     }
 }
@@ -439,9 +548,20 @@ fn a_command_that_passes_no_values_is_refused() {
 fn settings_at_their_extremes_are_refused_or_work_and_never_take_long() {
     let began = std::time::Instant::now();
     let finite = |settings: &str| {
-        let space = with_lr(settings).unwrap_or_else(|error| panic!("{settings}: {error}")).space();
+        let space = with_lr(settings)
+            .unwrap_or_else(|error| panic!("{settings}: {error}"))
+            .space();
         let mut before = f64::NEG_INFINITY;
-        for p in [0.0, f64::EPSILON / 2.0, 1e-9, 0.1, 0.5, 0.9, 1.0 - 1e-9, 1.0] {
+        for p in [
+            0.0,
+            f64::EPSILON / 2.0,
+            1e-9,
+            0.1,
+            0.5,
+            0.9,
+            1.0 - 1e-9,
+            1.0,
+        ] {
             let value = space.at(&[p])["lr"].as_f64().unwrap_or(f64::NAN);
             assert!(
                 value.is_finite() && value >= before - 1e-12,
@@ -463,10 +583,22 @@ fn settings_at_their_extremes_are_refused_or_work_and_never_take_long() {
         finite(settings);
     }
     for (settings, part) in [
-        ("distribution: beta, a: 1.0e-300, b: 1.0", "must be from 0.001 to 1000000"),
-        ("distribution: beta, a: 1.0, b: 1.0e+300", "must be from 0.001 to 1000000"),
-        ("distribution: log_normal, sigma: 1.0e+9", "beyond the largest number"),
-        ("distribution: normal, sigma: 1.0e+308", "beyond the largest number"),
+        (
+            "distribution: beta, a: 1.0e-300, b: 1.0",
+            "must be from 0.001 to 1000000",
+        ),
+        (
+            "distribution: beta, a: 1.0, b: 1.0e+300",
+            "must be from 0.001 to 1000000",
+        ),
+        (
+            "distribution: log_normal, sigma: 1.0e+9",
+            "beyond the largest number",
+        ),
+        (
+            "distribution: normal, sigma: 1.0e+308",
+            "beyond the largest number",
+        ),
         ("min: -1.7e+308, max: 1.7e+308", "beyond the largest number"),
     ] {
         refused(with_lr(settings), &[part, "line 3"]);
@@ -481,10 +613,21 @@ fn settings_at_their_extremes_are_refused_or_work_and_never_take_long() {
         stops("max_iter: 1.0e+300, s: 1.0e+18, eta: 1.0000001"),
         &["more than 100 bands", "line 4"],
     );
-    refused(stops("max_iter: 27, s: -1.0e+18"), &["there is no band", "line 4"]);
-    let widest =
-        stops("max_iter: 27, s: 1.0e+18").expect("three bands").early_terminate.expect("a rule");
-    let runs = vec![Progress { history: vec![1.0; 100], is_running: true }; 3];
+    refused(
+        stops("max_iter: 27, s: -1.0e+18"),
+        &["there is no band", "line 4"],
+    );
+    let widest = stops("max_iter: 27, s: 1.0e+18")
+        .expect("three bands")
+        .early_terminate
+        .expect("a rule");
+    let runs = vec![
+        Progress {
+            history: vec![1.0; 100],
+            is_running: true
+        };
+        3
+    ];
     assert_eq!(widest.ends(&runs, Goal::Minimize), [false; 3]);
     assert!(stops("min_iter: 1.0e+300, eta: 1.0e+300").is_ok());
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
@@ -505,18 +648,49 @@ fn a_file_of_a_megabyte_is_read_or_refused_at_once() {
         (deep("[", "]"), false),
         (deep("{a: ", "}"), false),
         (deep("\n  - ", ""), false),
-        (format!("method: random\nparameters:\n  lr:\n  {}1\n", "- ".repeat(200_000)), false),
-        (format!("method: random\nparameters:\n  lr:\n  {}1\n", "? ".repeat(200_000)), false),
-        (format!("method: random\nparameters:\n  lr: {}1\n", "&a ".repeat(200_000)), false),
-        (format!("method: random\nparameters:\n  lr: {{ values: [{}] }}\n", many.join(", ")), true),
+        (
+            format!(
+                "method: random\nparameters:\n  lr:\n  {}1\n",
+                "- ".repeat(200_000)
+            ),
+            false,
+        ),
+        (
+            format!(
+                "method: random\nparameters:\n  lr:\n  {}1\n",
+                "? ".repeat(200_000)
+            ),
+            false,
+        ),
+        (
+            format!(
+                "method: random\nparameters:\n  lr: {}1\n",
+                "&a ".repeat(200_000)
+            ),
+            false,
+        ),
+        (
+            format!(
+                "method: random\nparameters:\n  lr: {{ values: [{}] }}\n",
+                many.join(", ")
+            ),
+            true,
+        ),
         (nested(40), true),
         (nested(5_000), false),
     ] {
         let began = std::time::Instant::now();
-        let read = text.parse::<Sweep>().map(drop).map_err(|error| error.to_string());
+        let read = text
+            .parse::<Sweep>()
+            .map(drop)
+            .map_err(|error| error.to_string());
         assert_eq!(read.is_ok(), is_valid, "{read:?}");
         let head: String = text.chars().take(60).collect();
-        assert!(began.elapsed().as_secs() < 10, "{:?} for {head}", began.elapsed());
+        assert!(
+            began.elapsed().as_secs() < 10,
+            "{:?} for {head}",
+            began.elapsed()
+        );
     }
 }
 
@@ -526,7 +700,10 @@ fn the_file_at_the_root_is_the_requests_search() {
     let sweep = Sweep::read(path).expect("a sweep");
     assert_eq!(sweep.method, Method::Random);
     let metric = sweep.metric.as_ref().expect("a metric");
-    assert_eq!((metric.name.as_str(), metric.goal), ("val_bpb", Goal::Minimize));
+    assert_eq!(
+        (metric.name.as_str(), metric.goal),
+        ("val_bpb", Goal::Minimize)
+    );
     let space = sweep.space();
     let names: Vec<_> = space.random(42, 0).keys().cloned().collect();
     assert_eq!(names, ["depth", "lr_override", "n_embd_override"]);
@@ -539,9 +716,19 @@ fn the_file_at_the_root_is_the_requests_search() {
             [256, 384, 512, 768].contains(&trial["n_embd_override"].as_i64().expect("a number"))
         );
     }
-    let below = trials.iter().filter(|trial| trial["lr_override"].as_f64() < Some(1e-3)).count();
-    assert!((70..=130).contains(&below), "half of the trials are in each decade: {below} of 200");
-    assert_eq!(space.random(42, 5), trials[5], "a trial depends on its number alone");
+    let below = trials
+        .iter()
+        .filter(|trial| trial["lr_override"].as_f64() < Some(1e-3))
+        .count();
+    assert!(
+        (70..=130).contains(&below),
+        "half of the trials are in each decade: {below} of 200"
+    );
+    assert_eq!(
+        space.random(42, 5),
+        trials[5],
+        "a trial depends on its number alone"
+    );
 }
 
 #[test]
@@ -555,7 +742,14 @@ fn values_are_spelled_as_python_spells_them() {
         json!(u64::MAX),
         json!("a b"),
         json!("it's"),
-        json!(["it's", "\"both\" it's", "back\\slash", "line\nbreak\ttab", "ünï", "\u{1}"]),
+        json!([
+            "it's",
+            "\"both\" it's",
+            "back\\slash",
+            "line\nbreak\ttab",
+            "ünï",
+            "\u{1}"
+        ]),
         json!({ "depth": 2, "in": { "lr": 1e-5, "on": false }, "list": [1.0, null, []], "empty": {} }),
     ];
     values.extend(
@@ -577,15 +771,21 @@ fn values_are_spelled_as_python_spells_them() {
         ]
         .map(|x| json!(x)),
     );
-    let Some(theirs) = ask(&[json!({ "ask": "spelled", "values": values })]) else { return };
-    let file: Sweep = read(&json!({ "method": "random", "parameters": { "x": { "value": 1 } },
-                                    "command": ["${args_no_equals}"] }))
+    let Some(theirs) = ask(&[json!({ "ask": "spelled", "values": values })]) else {
+        return;
+    };
+    let file: Sweep = read(
+        &json!({ "method": "random", "parameters": { "x": { "value": 1 } },
+                                    "command": ["${args_no_equals}"] }),
+    )
     .expect("a sweep");
     let ours: Vec<String> = values
         .iter()
         .map(|value| {
             let values = Map::from_iter([("x".to_owned(), value.clone())]);
-            file.command_line(&values, "", std::path::Path::new("")).expect("words").remove(1)
+            file.command_line(&values, "", std::path::Path::new(""))
+                .expect("words")
+                .remove(1)
         })
         .collect();
     assert_eq!(json!(ours), theirs[0]);

@@ -23,8 +23,11 @@ impl Place {
     fn new(script: &str, args: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("trial.sh");
-        fs::write(&path, format!("mkdir -p \"$BDH_TRIAL_DIR\"; cd \"$BDH_TRIAL_DIR\"\n{script}"))
-            .expect("a script");
+        fs::write(
+            &path,
+            format!("mkdir -p \"$BDH_TRIAL_DIR\"; cd \"$BDH_TRIAL_DIR\"\n{script}"),
+        )
+        .expect("a script");
         let yaml = format!(
             "method: grid\nmetric: {{ name: loss }}\nparameters: {{ x: {{ values: [1, 2, 3] }} }}\n\
              command: [sh, {}, '{args}']\n",
@@ -48,13 +51,18 @@ impl Place {
         let ledger =
             Ledger::open(self.sweep(), &self.yaml, 1).map_err(|error| error.to_string())?;
         let sweep: Sweep = self.yaml.parse().expect("a sweep");
-        Runner::default().run(&sweep, &ledger, &mut Silent).map_err(|error| error.to_string())
+        Runner::default()
+            .run(&sweep, &ledger, &mut Silent)
+            .map_err(|error| error.to_string())
     }
 
     /// The value of each trial; all of them are completed.
     fn values(&self) -> Vec<f64> {
         let trials = Ledger::read(self.sweep()).expect("trials");
-        assert!(trials.iter().all(|trial| trial.status == Status::Completed), "{trials:?}");
+        assert!(
+            trials.iter().all(|trial| trial.status == Status::Completed),
+            "{trials:?}"
+        );
         trials.into_iter().filter_map(|trial| trial.value).collect()
     }
 }
@@ -100,7 +108,11 @@ fn refused(place: &Place, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "`{part}` is missing in: {error}");
     }
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
@@ -111,14 +123,26 @@ fn what_stands_in_the_place_of_a_trial_is_refused_in_one_sentence() {
         place
     };
     let dangling = with(&|path| symlink("nowhere", path).expect("a link"));
-    refused(&dangling, &["0002.json` is, or leads through, a link", "no trial: move it elsewhere"]);
+    refused(
+        &dangling,
+        &[
+            "0002.json` is, or leads through, a link",
+            "no trial: move it elsewhere",
+        ],
+    );
     let folder = with(&|path| fs::create_dir(path).expect("a folder"));
-    refused(&folder, &["0002.json` is not a regular file", "move it elsewhere"]);
+    refused(
+        &folder,
+        &["0002.json` is not a regular file", "move it elsewhere"],
+    );
 
     let place = Place::new(RECORD, "${args}");
     assert_eq!(place.run(), Ok(SweepOutcome::Complete));
     fs::copy(place.trial_file("0001.json"), place.trial_file("0002.json")).expect("a copy");
-    refused(&place, &["0002.json` is a copy of trial 1: delete it, and trial 2 is run"]);
+    refused(
+        &place,
+        &["0002.json` is a copy of trial 1: delete it, and trial 2 is run"],
+    );
     fs::remove_file(place.trial_file("0002.json")).expect("the copy");
     assert_eq!(place.run(), Ok(SweepOutcome::Complete));
     assert_eq!(place.values(), [1.0, 2.0, 3.0]);
@@ -136,7 +160,10 @@ fn a_trial_whose_file_was_deleted_while_it_runs_is_waited_for_and_run_anew() {
         while Ledger::read(place.sweep())
             .is_ok_and(|trials| trials.iter().filter(|t| t.status.is_over()).count() < 2)
         {
-            assert!(began.elapsed() < Duration::from_secs(30), "the others are not waited for");
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "the others are not waited for"
+            );
             thread::sleep(Duration::from_millis(10));
         }
         assert!(!sweep.is_finished());
@@ -170,7 +197,11 @@ done
         };
         format!("{{\"train\":1.5,\"step\":{step},\"elapsed\":100.25{loss}}}\n")
     };
-    fs::write(run.join("metrics.jsonl"), (1..=19).map(line).collect::<String>()).expect("records");
+    fs::write(
+        run.join("metrics.jsonl"),
+        (1..=19).map(line).collect::<String>(),
+    )
+    .expect("records");
     fs::write(run.join("run.json"), r#"{"status":"running","steps":20}"#).expect("a run");
     let left = r#"{"number":1,"values":{"x":1},"point":[],"status":"running","value":null,"why":null,
                    "host":"elsewhere","pid":1,"began_at":0,"seconds":1}"#;

@@ -49,7 +49,9 @@ impl Place {
 
     fn run(&self, runner: &Runner) -> SweepOutcome {
         let sweep: Sweep = self.yaml.parse().expect("a sweep");
-        runner.run(&sweep, &self.ledger(), &mut Silent).expect("a sweep that runs")
+        runner
+            .run(&sweep, &self.ledger(), &mut Silent)
+            .expect("a sweep that runs")
     }
 
     fn trials(&self) -> Vec<Trial> {
@@ -80,7 +82,13 @@ fn statuses(trials: &[Trial]) -> Vec<Status> {
 #[test]
 fn each_point_of_a_grid_is_one_process_and_one_row() {
     let place = Place::grid(SQUARE);
-    assert_eq!(place.run(&Runner { jobs: 2, ..Runner::default() }), SweepOutcome::Complete);
+    assert_eq!(
+        place.run(&Runner {
+            jobs: 2,
+            ..Runner::default()
+        }),
+        SweepOutcome::Complete
+    );
     assert_eq!(place.notes(), ["--x=1", "--x=2", "--x=3", "--x=4"]);
     assert_eq!(place.values(), [1.0, 4.0, 9.0, 16.0].map(Some));
     assert_eq!(statuses(&place.trials()), [Status::Completed; 4]);
@@ -92,18 +100,40 @@ fn each_point_of_a_grid_is_one_process_and_one_row() {
 #[test]
 fn a_count_and_a_cap_end_a_random_sweep_and_without_either_it_is_refused() {
     let place = Place::new(SQUARE, "method: random\nrun_cap: 3\n");
-    place.run(&Runner { count: Some(2), ..Runner::default() });
+    place.run(&Runner {
+        count: Some(2),
+        ..Runner::default()
+    });
     assert_eq!(place.trials().len(), 2);
-    place.run(&Runner { count: Some(9), ..Runner::default() });
+    place.run(&Runner {
+        count: Some(9),
+        ..Runner::default()
+    });
     assert_eq!(place.trials().len(), 3, "the cap is in the file");
-    let draws: Vec<_> = place.trials().iter().map(|trial| trial.values.clone()).collect();
+    let draws: Vec<_> = place
+        .trials()
+        .iter()
+        .map(|trial| trial.values.clone())
+        .collect();
 
     let endless = Place::new(SQUARE, "method: random\n");
     let sweep: Sweep = endless.yaml.parse().expect("a sweep");
     let error = Runner::default().run(&sweep, &endless.ledger(), &mut Silent);
-    assert!(error.expect_err("endless").to_string().contains("give a count, or `run_cap`"));
-    endless.run(&Runner { count: Some(3), ..Runner::default() });
-    let again: Vec<_> = endless.trials().iter().map(|trial| trial.values.clone()).collect();
+    assert!(
+        error
+            .expect_err("endless")
+            .to_string()
+            .contains("give a count, or `run_cap`")
+    );
+    endless.run(&Runner {
+        count: Some(3),
+        ..Runner::default()
+    });
+    let again: Vec<_> = endless
+        .trials()
+        .iter()
+        .map(|trial| trial.values.clone())
+        .collect();
     assert_eq!(draws, again, "the same seed draws the same");
 }
 
@@ -119,12 +149,20 @@ case $1 in
 esac
 "#;
     let place = Place::grid(script);
-    let runner = Runner { timeout: Some(Duration::from_secs(3)), ..Runner::default() };
+    let runner = Runner {
+        timeout: Some(Duration::from_secs(3)),
+        ..Runner::default()
+    };
     assert_eq!(place.run(&runner), SweepOutcome::Complete);
     let trials = place.trials();
     assert_eq!(
         statuses(&trials),
-        [Status::Completed, Status::Failed, Status::Diverged, Status::Failed]
+        [
+            Status::Completed,
+            Status::Failed,
+            Status::Diverged,
+            Status::Failed
+        ]
     );
     let why = |index: usize| trials[index].why.clone().unwrap_or_default();
     assert_eq!(why(1), "exit status: 7: error: out of memory");
@@ -132,7 +170,10 @@ esac
     assert!(trials[3].seconds < 20.0, "{}", trials[3].seconds);
 
     let silent = Place::grid("case $1 in --x=1) exit 0;; esac\n");
-    silent.run(&Runner { count: Some(1), ..Runner::default() });
+    silent.run(&Runner {
+        count: Some(1),
+        ..Runner::default()
+    });
     let why = silent.trials()[0].why.clone().unwrap_or_default();
     assert_eq!(why, "it recorded no `loss` in its metrics.jsonl");
 }
@@ -141,27 +182,48 @@ esac
 fn a_sweep_whose_first_trials_all_fail_gives_up_and_says_what_they_said() {
     let place = Place::grid("echo 'error: no such flag' >&2; exit 2\n");
     let outcome = place.run(&Runner::default());
-    assert_eq!(outcome, SweepOutcome::GaveUp("exit status: 2: error: no such flag".to_owned()));
+    assert_eq!(
+        outcome,
+        SweepOutcome::GaveUp("exit status: 2: error: no such flag".to_owned())
+    );
     assert_eq!(place.trials().len(), 3);
 }
 
 #[test]
 fn another_sweep_is_not_mixed_into_a_folder() {
     let place = Place::grid(SQUARE);
-    place.run(&Runner { count: Some(1), ..Runner::default() });
+    place.run(&Runner {
+        count: Some(1),
+        ..Runner::default()
+    });
     let open = |yaml: &str, seed| {
         Ledger::open(place.dir.path().join("sweep"), yaml, seed)
             .map(drop)
             .map_err(|e| e.to_string())
     };
     let other = place.yaml.replace("[1, 2, 3, 4]", "[1, 2]");
-    assert!(open(&other, 1).expect_err("other values").contains("begun with another sweep.yaml"));
-    assert!(open(&place.yaml, 2).expect_err("another seed").contains("begun with another seed"));
-    assert_eq!(open(&format!("{}run_cap: 9\n", place.yaml), 1), Ok(()), "a cap may change");
+    assert!(
+        open(&other, 1)
+            .expect_err("other values")
+            .contains("begun with another sweep.yaml")
+    );
+    assert!(
+        open(&place.yaml, 2)
+            .expect_err("another seed")
+            .contains("begun with another seed")
+    );
+    assert_eq!(
+        open(&format!("{}run_cap: 9\n", place.yaml), 1),
+        Ok(()),
+        "a cap may change"
+    );
 
     fs::write(place.dir.path().join("sweep/trials/0001.json"), "{").expect("a damaged trial");
     let error = place.ledger().trials().expect_err("damaged").to_string();
-    assert!(error.contains("0001.json` is no trial") && error.contains("delete it"), "{error}");
+    assert!(
+        error.contains("0001.json` is no trial") && error.contains("delete it"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -200,20 +262,29 @@ fn every_word_of_a_command_is_what_wandbs_agent_makes_of_it() {
     let apart: Vec<_> = all("--")
         .iter()
         .filter_map(|word| {
-            word.split_once('=').map(|(key, value)| [key.to_owned(), value.to_owned()])
+            word.split_once('=')
+                .map(|(key, value)| [key.to_owned(), value.to_owned()])
         })
         .flatten()
         .collect();
     assert_eq!(words("['${args_no_equals}']"), Ok(apart));
-    let switches: Vec<_> =
-        all("--").iter().map(|word| word.replace("--bias=True", "--bias")).collect();
-    let switches: Vec<_> = switches.into_iter().filter(|word| word != "--off=False").collect();
+    let switches: Vec<_> = all("--")
+        .iter()
+        .map(|word| word.replace("--bias=True", "--bias"))
+        .collect();
+    let switches: Vec<_> = switches
+        .into_iter()
+        .filter(|word| word != "--off=False")
+        .collect();
     assert_eq!(words("['${args_no_boolean_flags}']"), Ok(switches));
     let fixed = words("['${env}', '${interpreter}', '${program}', plain, '${args_json_file}']");
     let expected = ["/usr/bin/env", "python", "train", "plain", "/t/args.json"];
     assert_eq!(fixed, Ok(expected.map(str::to_owned).to_vec()));
     let json = words("['${args_json}']").expect("one word");
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&json[0]).expect("JSON"), json!(values));
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&json[0]).expect("JSON"),
+        json!(values)
+    );
     let home = std::env::var("PATH").expect("every machine has one");
     let set = words("['a${envvar:PATH}b', '${args_json_file}']").expect("words");
     assert_eq!(set[0], format!("a{home}b"));
@@ -228,8 +299,12 @@ fn every_word_of_a_command_is_what_wandbs_agent_makes_of_it() {
             .contains("a whole word can be")
     );
 
-    let none: Sweep = "{method: random, parameters: {a: {value: 1}}}".parse().expect("a sweep");
-    let line = none.command_line(values, "this", Path::new("f")).expect("words");
+    let none: Sweep = "{method: random, parameters: {a: {value: 1}}}"
+        .parse()
+        .expect("a sweep");
+    let line = none
+        .command_line(values, "this", Path::new("f"))
+        .expect("words");
     assert_eq!((line[0].as_str(), line[1].as_str()), ("this", "--lr=1e-05"));
 }
 
@@ -247,14 +322,29 @@ while [ $i -lt 40 ]; do
   sleep 0.1
 done
 "#;
-    let place =
-        Place::new(script, "method: grid\nearly_terminate: { type: hyperband, min_iter: 3 }\n");
-    let runner = Runner { jobs: 2, count: Some(2), ..Runner::default() };
+    let place = Place::new(
+        script,
+        "method: grid\nearly_terminate: { type: hyperband, min_iter: 3 }\n",
+    );
+    let runner = Runner {
+        jobs: 2,
+        count: Some(2),
+        ..Runner::default()
+    };
     assert_eq!(place.run(&runner), SweepOutcome::Complete);
     let trials = place.trials();
     assert_eq!(statuses(&trials), [Status::Completed, Status::EndedEarly]);
-    assert!(trials[1].why.as_deref().is_some_and(|why| why.starts_with("hyperband: ")));
-    assert_eq!(place.values(), [Some(1.0), Some(2.0)], "what it reached is kept");
+    assert!(
+        trials[1]
+            .why
+            .as_deref()
+            .is_some_and(|why| why.starts_with("hyperband: "))
+    );
+    assert_eq!(
+        place.values(),
+        [Some(1.0), Some(2.0)],
+        "what it reached is kept"
+    );
 }
 
 /// Ends the second trial when it has recorded something.
@@ -263,8 +353,13 @@ struct EndTheSecond(Vec<Running>);
 impl Watcher for EndTheSecond {
     fn looked(&mut self, running: &[Running]) -> Vec<(u64, String)> {
         self.0.extend_from_slice(running);
-        let second = running.iter().find(|running| running.trial.number == 2 && running.step > 0);
-        second.map(|running| (running.trial.number, "seen enough".to_owned())).into_iter().collect()
+        let second = running
+            .iter()
+            .find(|running| running.trial.number == 2 && running.step > 0);
+        second
+            .map(|running| (running.trial.number, "seen enough".to_owned()))
+            .into_iter()
+            .collect()
     }
 }
 
@@ -279,11 +374,23 @@ case $1 in --x=2) exec sleep 600;; esac
     let place = Place::grid(script);
     let sweep: Sweep = place.yaml.parse().expect("a sweep");
     let mut watcher = EndTheSecond(Vec::new());
-    let runner = Runner { count: Some(2), ..Runner::default() };
-    runner.run(&sweep, &place.ledger(), &mut watcher).expect("a sweep that runs");
-    assert_eq!(statuses(&place.trials()), [Status::Completed, Status::EndedEarly]);
+    let runner = Runner {
+        count: Some(2),
+        ..Runner::default()
+    };
+    runner
+        .run(&sweep, &place.ledger(), &mut watcher)
+        .expect("a sweep that runs");
+    assert_eq!(
+        statuses(&place.trials()),
+        [Status::Completed, Status::EndedEarly]
+    );
     assert_eq!(place.trials()[1].why.as_deref(), Some("seen enough"));
-    let seen = watcher.0.iter().find(|running| running.step == 1).expect("a trajectory");
+    let seen = watcher
+        .0
+        .iter()
+        .find(|running| running.step == 1)
+        .expect("a trajectory");
     assert_eq!((seen.steps, &seen.history[..]), (Some(7), &[(1, 3.0)][..]));
 }
 
@@ -291,7 +398,12 @@ case $1 in --x=2) exec sleep 600;; esac
 fn sweep_process(place: &Place) -> Child {
     let program = std::env::current_exe().expect("the path of this test");
     Command::new(program)
-        .args(["--exact", "only_a_process_for_other_tests", "--include-ignored", "--quiet"])
+        .args([
+            "--exact",
+            "only_a_process_for_other_tests",
+            "--include-ignored",
+            "--quiet",
+        ])
         .env("SWEEP_YAML", &place.yaml)
         .env("SWEEP_DIR", place.dir.path().join("sweep"))
         .spawn()
@@ -306,14 +418,22 @@ fn only_a_process_for_other_tests() {
     };
     let ledger = Ledger::open(dir, &yaml, 1).expect("a ledger");
     let sweep: Sweep = yaml.parse().expect("a sweep");
-    let runner = Runner { jobs: 2, ..Runner::default() };
-    runner.run(&sweep, &ledger, &mut Silent).expect("a sweep that runs");
+    let runner = Runner {
+        jobs: 2,
+        ..Runner::default()
+    };
+    runner
+        .run(&sweep, &ledger, &mut Silent)
+        .expect("a sweep that runs");
 }
 
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_mins(1), "{what}: not within a minute");
+        assert!(
+            began.elapsed() < Duration::from_mins(1),
+            "{what}: not within a minute"
+        );
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -332,8 +452,9 @@ echo '{"status":"completed"}' > "$BDH_TRIAL_DIR/run.json"
 
 /// Every step of every trial, once.
 fn all_steps() -> Vec<String> {
-    let mut all: Vec<_> =
-        (1..=4).flat_map(|x| (1..=10).map(move |step| format!("--x={x} {step}"))).collect();
+    let mut all: Vec<_> = (1..=4)
+        .flat_map(|x| (1..=10).map(move |step| format!("--x={x} {step}")))
+        .collect();
     all.sort();
     all
 }
@@ -347,7 +468,10 @@ fn a_sweep_that_is_killed_goes_on_where_it_was_and_nothing_is_repeated() {
         process.kill().expect("killed"); // its trials go on without it
         process.wait().expect("dead");
     }
-    assert!(place.notes().len() < 40, "it was to be killed before the end");
+    assert!(
+        place.notes().len() < 40,
+        "it was to be killed before the end"
+    );
     assert!(sweep_process(&place).wait().expect("the end").success());
     assert_eq!(place.notes(), all_steps());
     assert_eq!(statuses(&place.trials()), [Status::Completed; 4]);
@@ -360,13 +484,28 @@ fn an_interrupted_sweep_asks_its_trials_to_save_and_takes_them_up_again() {
     let mut process = sweep_process(&place);
     wait_until("some steps", || place.notes().len() >= 5);
     let pid = process.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill")
+            .success()
+    );
     assert!(process.wait().expect("the end").success());
     let trials = place.trials();
-    assert!(trials.iter().any(|trial| trial.status == Status::Interrupted), "{trials:?}");
+    assert!(
+        trials
+            .iter()
+            .any(|trial| trial.status == Status::Interrupted),
+        "{trials:?}"
+    );
     let steps = place.notes().len();
     thread::sleep(Duration::from_millis(300));
-    assert_eq!(place.notes().len(), steps, "nobody goes on behind our backs");
+    assert_eq!(
+        place.notes().len(),
+        steps,
+        "nobody goes on behind our backs"
+    );
 
     assert!(sweep_process(&place).wait().expect("the end").success());
     assert_eq!(place.notes(), all_steps());
@@ -381,14 +520,22 @@ echo '{"step":1,"loss":1}' >> "$BDH_TRIAL_DIR/metrics.jsonl"
 "#;
     let place = Place::new(script, "method: random\nrun_cap: 24\n");
     let mut processes: Vec<_> = (0..4).map(|_| sweep_process(&place)).collect();
-    assert!(processes.iter_mut().all(|process| process.wait().expect("the end").success()));
+    assert!(
+        processes
+            .iter_mut()
+            .all(|process| process.wait().expect("the end").success())
+    );
     let trials = place.trials();
     let numbers: Vec<_> = trials.iter().map(|trial| trial.number).collect();
     assert_eq!(numbers, (1..=24).collect::<Vec<_>>());
     assert_eq!(place.notes().len(), 24);
     assert!(trials.iter().all(|trial| trial.status == Status::Completed));
     let workers: BTreeSet<_> = place.notes().into_iter().collect();
-    assert_eq!(workers.len(), 4, "none went home because another was faster");
+    assert_eq!(
+        workers.len(),
+        4,
+        "none went home because another was faster"
+    );
 }
 
 #[test]
@@ -405,7 +552,13 @@ sleep 600 & wait
     let mut process = sweep_process(&place);
     wait_until("it has begun", || !place.notes().is_empty());
     let pid = process.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill")
+            .success()
+    );
     process.wait().expect("the end");
     assert_eq!(statuses(&place.trials()), [Status::Interrupted]);
     place.run(&Runner::default());
@@ -444,7 +597,11 @@ echo '{"step":1,"loss":3}' > "$BDH_TRIAL_DIR/metrics.jsonl"
 "#;
     let place = Place::grid(script);
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    place.run(&Runner { jobs: 2, devices: vec![4, 6], ..Runner::default() });
+    place.run(&Runner {
+        jobs: 2,
+        devices: vec![4, 6],
+        ..Runner::default()
+    });
     let share = (cores / 2).max(1);
     let gpus: Vec<_> = [4, 4, 6, 6].map(|gpu| format!("{gpu} {share}")).to_vec();
     assert_eq!(place.notes(), gpus);
@@ -458,14 +615,25 @@ x=${1#--x=}
 awk "BEGIN { printf \"{\\\"step\\\":1,\\\"loss\\\":%f}\n\", ($x - 0.7) ^ 2 }" > "$BDH_TRIAL_DIR/metrics.jsonl"
 "#;
     let place = Place::new(script, "");
-    let yaml = place.yaml.replace("values: [1, 2, 3, 4]", "min: 0.0, max: 1.0");
+    let yaml = place
+        .yaml
+        .replace("values: [1, 2, 3, 4]", "min: 0.0, max: 1.0");
     let best = |method: &str| {
         let yaml = format!("{yaml}method: {method}\n");
         let ledger = Ledger::open(place.dir.path().join(method), &yaml, 3).expect("a ledger");
         let sweep: Sweep = yaml.parse().expect("a sweep");
-        let runner = Runner { count: Some(12), ..Runner::default() };
-        runner.run(&sweep, &ledger, &mut Silent).expect("a sweep that runs");
-        let values = ledger.trials().expect("trials").into_iter().filter_map(|trial| trial.value);
+        let runner = Runner {
+            count: Some(12),
+            ..Runner::default()
+        };
+        runner
+            .run(&sweep, &ledger, &mut Silent)
+            .expect("a sweep that runs");
+        let values = ledger
+            .trials()
+            .expect("trials")
+            .into_iter()
+            .filter_map(|trial| trial.value);
         values.fold(f64::INFINITY, f64::min)
     };
     let (bayes, random) = (best("bayes"), best("random"));

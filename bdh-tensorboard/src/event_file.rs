@@ -33,7 +33,9 @@ pub(crate) struct EventFile {
 impl EventFile {
     /// Begins a file that no other writer has, and that readers read after all that are there.
     pub(crate) fn create(dir: &Path) -> io::Result<Self> {
-        let stamps = event_files(dir)?.into_iter().filter_map(|path| stamp(&path));
+        let stamps = event_files(dir)?
+            .into_iter()
+            .filter_map(|path| stamp(&path));
         let newest = stamps.max().map_or(0, |newest| newest + 1);
         let stamp = newest.max(now() as u64);
         let process = std::process::id();
@@ -44,7 +46,12 @@ impl EventFile {
             match OpenOptions::new().append(true).create_new(true).open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 opened => {
-                    return Ok(Self { file: opened?, path, len: 0, frames: Vec::new() });
+                    return Ok(Self {
+                        file: opened?,
+                        path,
+                        len: 0,
+                        frames: Vec::new(),
+                    });
                 }
             }
         }
@@ -89,15 +96,26 @@ impl EventFile {
 
 /// The event files of a directory, in the order in which TensorBoard reads them.
 pub(crate) fn event_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let paths = dir.read_dir()?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    let mut paths: Vec<_> = paths.into_iter().filter(|path| stamp(path).is_some()).collect();
+    let paths = dir
+        .read_dir()?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?;
+    let mut paths: Vec<_> = paths
+        .into_iter()
+        .filter(|path| stamp(path).is_some())
+        .collect();
     paths.sort();
     Ok(paths)
 }
 
 /// The time in a file's name, in seconds since 1970. It has ten digits until 2286; longer ones sort wrongly.
 fn stamp(path: &Path) -> Option<u64> {
-    let stamp = path.file_name()?.to_str()?.strip_prefix(PREFIX)?.split('.').next()?;
+    let stamp = path
+        .file_name()?
+        .to_str()?
+        .strip_prefix(PREFIX)?
+        .split('.')
+        .next()?;
     stamp.parse().ok().filter(|stamp| *stamp < 9_999_999_999)
 }
 
@@ -115,7 +133,10 @@ fn push_frame(frames: &mut Vec<u8>, event: &Event) {
 
 /// TensorFlow's checksum: CRC-32C, changed so that a checksum of data with checksums in it stays good.
 fn masked_crc(bytes: &[u8]) -> [u8; 4] {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+    crc32c::crc32c(bytes)
+        .rotate_right(15)
+        .wrapping_add(0xa282_ead8)
+        .to_le_bytes()
 }
 
 /// The events of a file, each with the place where it begins: up to the end, or to one that is torn or
@@ -132,7 +153,11 @@ impl Events {
     /// The events of a file that is open for reading.
     pub(crate) fn of(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        Ok(Self { file: BufReader::new(file), place: 0, len })
+        Ok(Self {
+            file: BufReader::new(file),
+            place: 0,
+            len,
+        })
     }
 }
 
@@ -179,7 +204,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut file = EventFile::create(dir.path()).expect("a new file");
         for step in 1..=3 {
-            file.write(&[Event::values(step, Vec::new())]).expect("space");
+            file.write(&[Event::values(step, Vec::new())])
+                .expect("space");
         }
         let path = event_files(dir.path()).expect("a directory").remove(0);
         let whole = std::fs::read(&path).expect("the file");
@@ -227,8 +253,11 @@ mod tests {
     #[test]
     fn names_that_are_no_event_files_and_times_far_away_are_passed_over() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        for name in ["metrics.jsonl", "events.out.tfevents.x", "events.out.tfevents.99999999999.a"]
-        {
+        for name in [
+            "metrics.jsonl",
+            "events.out.tfevents.x",
+            "events.out.tfevents.99999999999.a",
+        ] {
             std::fs::write(dir.path().join(name), "").expect("space");
         }
         EventFile::create(dir.path()).expect("a new file");

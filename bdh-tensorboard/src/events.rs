@@ -11,7 +11,9 @@ impl Event {
     pub(crate) fn version(writer: &str) -> Self {
         Self {
             file_version: Some("brain.Event:2".to_owned()),
-            source_metadata: Some(SourceMetadata { writer: writer.to_owned() }),
+            source_metadata: Some(SourceMetadata {
+                writer: writer.to_owned(),
+            }),
             ..Self::at(0)
         }
     }
@@ -20,16 +22,26 @@ impl Event {
     ///
     /// TensorBoard's Python reader goes by it from the second one that it sees, so each file needs one.
     pub(crate) fn session_start(step: u64) -> Self {
-        Self { session_log: Some(SessionLog { status: START }), ..Self::at(step) }
+        Self {
+            session_log: Some(SessionLog { status: START }),
+            ..Self::at(step)
+        }
     }
 
     /// Values of one step.
     pub(crate) fn values(step: u64, value: Vec<Value>) -> Self {
-        Self { summary: Some(Summary { value }), ..Self::at(step) }
+        Self {
+            summary: Some(Summary { value }),
+            ..Self::at(step)
+        }
     }
 
     fn at(step: u64) -> Self {
-        Self { wall_time: now(), step: step as i64, ..Self::default() }
+        Self {
+            wall_time: now(),
+            step: step as i64,
+            ..Self::default()
+        }
     }
 }
 

@@ -29,8 +29,14 @@ impl Layout {
         title: &str,
         keys: impl IntoIterator<Item = K>,
     ) -> Self {
-        let lines = Multiline { tag: keys.into_iter().map(Into::into).collect() };
-        let chart = Chart { title: title.to_owned(), multiline: Some(lines), margin: None };
+        let lines = Multiline {
+            tag: keys.into_iter().map(Into::into).collect(),
+        };
+        let chart = Chart {
+            title: title.to_owned(),
+            multiline: Some(lines),
+            margin: None,
+        };
         self.chart(section, chart)
     }
 
@@ -38,16 +44,32 @@ impl Layout {
     #[must_use]
     pub fn band(self, section: &str, title: &str, key: &str, lower: &str, upper: &str) -> Self {
         let [value, lower, upper] = [key, lower, upper].map(str::to_owned);
-        let band = Margin { series: vec![Series { value, lower, upper }] };
-        let chart = Chart { title: title.to_owned(), multiline: None, margin: Some(band) };
+        let band = Margin {
+            series: vec![Series {
+                value,
+                lower,
+                upper,
+            }],
+        };
+        let chart = Chart {
+            title: title.to_owned(),
+            multiline: None,
+            margin: Some(band),
+        };
         self.chart(section, chart)
     }
 
     fn chart(mut self, section: &str, chart: Chart) -> Self {
         let categories = &mut self.0.category;
-        match categories.iter_mut().find(|category| category.title == section) {
+        match categories
+            .iter_mut()
+            .find(|category| category.title == section)
+        {
             Some(category) => category.chart.push(chart),
-            None => categories.push(Category { title: section.to_owned(), chart: vec![chart] }),
+            None => categories.push(Category {
+                title: section.to_owned(),
+                chart: vec![chart],
+            }),
         }
         self
     }

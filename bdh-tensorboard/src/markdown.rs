@@ -11,15 +11,29 @@ pub(crate) fn plain(text: &str) -> String {
 
 /// A table; rows that are too short are filled up.
 pub(crate) fn table(columns: &[String], rows: &[Vec<String>]) -> String {
-    let width = rows.iter().map(Vec::len).max().unwrap_or(0).max(columns.len()).max(1);
+    let width = rows
+        .iter()
+        .map(Vec::len)
+        .max()
+        .unwrap_or(0)
+        .max(columns.len())
+        .max(1);
     let rule = vec!["---".to_owned(); width];
-    let lines = [line(columns, width, escaped), line(&rule, width, str::to_owned)];
-    let lines = lines.into_iter().chain(rows.iter().map(|row| line(row, width, escaped)));
+    let lines = [
+        line(columns, width, escaped),
+        line(&rule, width, str::to_owned),
+    ];
+    let lines = lines
+        .into_iter()
+        .chain(rows.iter().map(|row| line(row, width, escaped)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 fn line(cells: &[String], width: usize, show: fn(&str) -> String) -> String {
-    let cells = cells.iter().map(|cell| show(cell)).chain(repeat_n(String::new(), width));
+    let cells = cells
+        .iter()
+        .map(|cell| show(cell))
+        .chain(repeat_n(String::new(), width));
     format!("| {} |", cells.take(width).collect::<Vec<_>>().join(" | "))
 }
 
@@ -53,7 +67,10 @@ mod tests {
             plain("a\r\n  b   c\td"),
             "<code>a<br>&#160;&#160;b &#160;&#160;c&#160;&#160;&#160; d</code>"
         );
-        assert_eq!(plain("# <b>*x*</b>"), "<code># &#60;b&#62;&#42;x&#42;&#60;/b&#62;</code>");
+        assert_eq!(
+            plain("# <b>*x*</b>"),
+            "<code># &#60;b&#62;&#42;x&#42;&#60;/b&#62;</code>"
+        );
     }
 
     #[test]

@@ -66,13 +66,19 @@ impl TensorBoard {
     /// keeps its own, and `tensorboard.json` in the run directory says which these are.
     #[must_use]
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: Some(dir.into()), ..Self::default() }
+        Self {
+            dir: Some(dir.into()),
+            ..Self::default()
+        }
     }
 
     /// Arranges scalars into charts on the page Custom Scalars, which is empty otherwise.
     #[must_use]
     pub fn layout(self, layout: Layout) -> Self {
-        Self { layout: Some(layout), ..self }
+        Self {
+            layout: Some(layout),
+            ..self
+        }
     }
 }
 
@@ -82,7 +88,11 @@ impl Sink for TensorBoard {
     }
 
     fn files(&self) -> Vec<String> {
-        let name = if self.dir.is_some() { writer_name::FILE } else { "events.out.tfevents.*" };
+        let name = if self.dir.is_some() {
+            writer_name::FILE
+        } else {
+            "events.out.tfevents.*"
+        };
         vec![name.to_owned()]
     }
 
@@ -97,7 +107,10 @@ impl Sink for TensorBoard {
         let rewind = |step| rewind::to(dir, &writer, step);
         let last = run.resumed_at.map(rewind).transpose()?.flatten();
         // A checkpoint appears before its step is recorded; who was killed in between lacks the record.
-        let missing = run.resumed_record.as_ref().filter(|_| last < run.resumed_at);
+        let missing = run
+            .resumed_record
+            .as_ref()
+            .filter(|_| last < run.resumed_at);
         let first = missing.map_or(run.resumed_at.map_or(0, |step| step + 1), |r| r.clock.step);
 
         let mut about = vec![hparams::start(run)];
@@ -108,25 +121,36 @@ impl Sink for TensorBoard {
             Event::session_start(first),
             Event::values(0, about),
         ])?;
-        let writer =
-            Writer { file, summaries: Summaries::default(), step: 0, run: run.feedback.clone() };
+        let writer = Writer {
+            file,
+            summaries: Summaries::default(),
+            step: 0,
+            run: run.feedback.clone(),
+        };
         let writer = self.writer.insert(writer);
         missing.map_or(Ok(()), |record| writer.write(record))
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
-        self.writer.as_mut().ok_or("TensorBoard is not open")?.write(record)
+        self.writer
+            .as_mut()
+            .ok_or("TensorBoard is not open")?
+            .write(record)
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
-        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
         writer.file.flush()?;
         writer.tell();
         Ok(())
     }
 
     fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {
-        let Some(mut writer) = self.writer.take() else { return Ok(()) };
+        let Some(mut writer) = self.writer.take() else {
+            return Ok(());
+        };
         let end = vec![hparams::end(outcome, now())];
         writer.file.write(&[Event::values(writer.step, end)])?;
         Ok(writer.file.sync()?)
@@ -147,7 +171,9 @@ impl Writer {
 
     /// Reports the first fault of the disk that ended nothing.
     fn tell(&mut self) {
-        let Some(error) = self.file.faults.untold() else { return };
+        let Some(error) = self.file.faults.untold() else {
+            return;
+        };
         self.run.tell(Problem {
             who: "tensorboard".to_owned(),
             during: "write".to_owned(),
@@ -163,15 +189,28 @@ fn shown(record: &Record) -> impl Iterator<Item = (&str, Shown<'_>)> {
     record.values.iter().filter_map(|(key, value)| {
         let shown = match value {
             Value::Scalar(value) => Shown::Scalar(*value),
-            Value::Histogram(Histogram { edges, counts, non_finite }) => {
-                Shown::Histogram { edges, counts, non_finite: *non_finite }
-            }
+            Value::Histogram(Histogram {
+                edges,
+                counts,
+                non_finite,
+            }) => Shown::Histogram {
+                edges,
+                counts,
+                non_finite: *non_finite,
+            },
             Value::Text(text) => Shown::Text(text.into()),
             Value::Table { columns, rows } => Shown::Table { columns, rows },
             Value::Image(png) => Shown::Image(png),
-            Value::File { path, kind, aliases } => {
+            Value::File {
+                path,
+                kind,
+                aliases,
+            } => {
                 let words = std::iter::once(format!("{kind}: {}", path.display()));
-                let line = words.chain(aliases.iter().cloned()).collect::<Vec<_>>().join(" ");
+                let line = words
+                    .chain(aliases.iter().cloned())
+                    .collect::<Vec<_>>()
+                    .join(" ");
                 Shown::Text(line.into())
             }
             _ => return None,

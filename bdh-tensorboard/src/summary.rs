@@ -25,18 +25,31 @@ impl Plugin {
             Self::Text => ("text", DataClass::Tensor),
             Self::CustomScalars => ("custom_scalars", DataClass::Tensor),
         };
-        let plugin = PluginData { plugin_name: name.to_owned(), content: Vec::new() };
-        Metadata { plugin_data: Some(plugin), data_class: class.into() }
+        let plugin = PluginData {
+            plugin_name: name.to_owned(),
+            content: Vec::new(),
+        };
+        Metadata {
+            plugin_data: Some(plugin),
+            data_class: class.into(),
+        }
     }
 
     /// A value under a tag that is new in its file.
     pub(crate) fn first_value(self, tag: &str, tensor: Tensor) -> Value {
-        Value { metadata: Some(self.metadata()), ..later_value(tag, tensor) }
+        Value {
+            metadata: Some(self.metadata()),
+            ..later_value(tag, tensor)
+        }
     }
 }
 
 fn later_value(tag: &str, tensor: Tensor) -> Value {
-    Value { tag: tag.to_owned(), tensor: Some(tensor), metadata: None }
+    Value {
+        tag: tag.to_owned(),
+        tensor: Some(tensor),
+        metadata: None,
+    }
 }
 
 /// What one file holds of each tag so far.
@@ -56,7 +69,11 @@ impl Summaries {
             if let Some((plugin, tensor)) = tensor_of(&shown) {
                 values.extend(self.value(key, plugin, tensor));
             }
-            if let Shown::Histogram { non_finite: count @ 1.., .. } = shown {
+            if let Shown::Histogram {
+                non_finite: count @ 1..,
+                ..
+            } = shown
+            {
                 let count = scalar(count as f64);
                 values.extend(self.value(&format!("{key}/nonfinite"), Plugin::Scalars, count));
             }
@@ -86,12 +103,18 @@ fn tensor_of(shown: &Shown<'_>) -> Option<(Plugin, Tensor)> {
 
 /// Single precision is all that TensorBoard's default reader takes.
 fn scalar(value: f64) -> Tensor {
-    Tensor { floats: vec![value as f32], ..tensor(DataType::Float, &[]) }
+    Tensor {
+        floats: vec![value as f32],
+        ..tensor(DataType::Float, &[])
+    }
 }
 
 /// A string that is not in a list.
 pub(crate) fn text(text: impl Into<Vec<u8>>) -> Tensor {
-    Tensor { strings: vec![text.into()], ..tensor(DataType::String, &[]) }
+    Tensor {
+        strings: vec![text.into()],
+        ..tensor(DataType::String, &[])
+    }
 }
 
 /// Rows of left edge, right edge and count, `[bins, 3]`.
@@ -101,7 +124,10 @@ fn histogram(edges: &[f64], counts: &[u64]) -> Tensor {
     let rows = rows.flat_map(|((left, right), count)| [left, right, count as f64]);
     let content: Vec<u8> = rows.flat_map(f64::to_le_bytes).collect();
     let bins = content.len() / (3 * size_of::<f64>());
-    Tensor { content, ..tensor(DataType::Double, &[bins, 3]) }
+    Tensor {
+        content,
+        ..tensor(DataType::Double, &[bins, 3])
+    }
 }
 
 /// Edges that can be drawn: one that is not finite becomes the other, and no width is negative.
@@ -120,10 +146,20 @@ fn image(png: &[u8]) -> Option<Tensor> {
     let sides = [width, height].map(|side| side.to_string().into_bytes());
     let parts = sides.into_iter().chain([png.to_vec()]).collect();
     let is_empty = width == 0 || height == 0;
-    (!is_empty).then(|| Tensor { strings: parts, ..tensor(DataType::String, &[3]) })
+    (!is_empty).then(|| Tensor {
+        strings: parts,
+        ..tensor(DataType::String, &[3])
+    })
 }
 
 fn tensor(dtype: DataType, shape: &[usize]) -> Tensor {
-    let dim = shape.iter().map(|size| Dim { size: *size as i64 }).collect();
-    Tensor { dtype: dtype.into(), shape: Some(Shape { dim }), ..Tensor::default() }
+    let dim = shape
+        .iter()
+        .map(|size| Dim { size: *size as i64 })
+        .collect();
+    Tensor {
+        dtype: dtype.into(),
+        shape: Some(Shape { dim }),
+        ..Tensor::default()
+    }
 }

@@ -48,7 +48,10 @@ impl EventWriter {
         fs::create_dir_all(&dir)?;
         let mut file = EventFile::create(dir.as_ref())?;
         file.write(&[Event::version(NAME), Event::session_start(0)])?;
-        Ok(Self { file, summaries: Summaries::default() })
+        Ok(Self {
+            file,
+            summaries: Summaries::default(),
+        })
     }
 
     /// The file.
@@ -78,7 +81,11 @@ impl EventWriter {
         values: impl IntoIterator<Item = (&'a str, Shown<'a>)>,
     ) -> io::Result<()> {
         let values = self.summaries.of(values);
-        if values.is_empty() { Ok(()) } else { self.file.write(&[Event::values(step, values)]) }
+        if values.is_empty() {
+            Ok(())
+        } else {
+            self.file.write(&[Event::values(step, values)])
+        }
     }
 
     /// Waits until everything is on the disk.
@@ -103,11 +110,20 @@ mod tests {
         let mut writer = EventWriter::create(dir.path().join("run")).expect("a new file");
         let layout = Layout::default().lines("loss", "both", ["loss", "val"]);
         writer.layout(&layout).expect("space");
-        let histogram =
-            Shown::Histogram { edges: &[0.0, 1.0, 2.0], counts: &[3, 4], non_finite: 5 };
-        writer.write(1, [("loss", Shown::Scalar(2.5)), ("h", histogram)]).expect("space");
-        writer.write(2, [("loss", Shown::Text("another kind".into()))]).expect("space");
-        writer.write(3, [("loss", Shown::Scalar(f64::NAN))]).expect("space");
+        let histogram = Shown::Histogram {
+            edges: &[0.0, 1.0, 2.0],
+            counts: &[3, 4],
+            non_finite: 5,
+        };
+        writer
+            .write(1, [("loss", Shown::Scalar(2.5)), ("h", histogram)])
+            .expect("space");
+        writer
+            .write(2, [("loss", Shown::Text("another kind".into()))])
+            .expect("space");
+        writer
+            .write(3, [("loss", Shown::Scalar(f64::NAN))])
+            .expect("space");
         writer.sync().expect("a disk");
 
         let files = event_files(&dir.path().join("run")).expect("a directory");
@@ -115,7 +131,10 @@ mod tests {
         let events = Events::of(File::open(writer.path()).expect("a file")).expect("a file");
         let tags = |event: Event| {
             let values = event.summary.into_iter().flat_map(|summary| summary.value);
-            (event.step, values.map(|value| value.tag).collect::<Vec<_>>().join(" "))
+            (
+                event.step,
+                values.map(|value| value.tag).collect::<Vec<_>>().join(" "),
+            )
         };
         let all: Vec<_> = events.map(|(_, event)| tags(event)).collect();
         let expected = [

@@ -22,7 +22,11 @@ const PIXEL: &[u8] =
 /// Numbers that look random and are the same every time.
 fn noise(count: usize) -> impl Iterator<Item = f32> {
     let step = |state: &u64| {
-        Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
+        Some(
+            state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407),
+        )
     };
     std::iter::successors(Some(42), step)
         .skip(1)
@@ -39,13 +43,26 @@ fn json_number(value: f64) -> Json {
     } else {
         "-Infinity"
     };
-    if value.is_finite() { json!(value) } else { json!(name) }
+    if value.is_finite() {
+        json!(value)
+    } else {
+        json!(name)
+    }
 }
 
 #[test]
 fn values_are_byte_for_byte_those_of_tensorboards_own_functions() {
     let Some(judge) = Judge::modern() else { return };
-    let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e-45, 3.5e38, 0.1 + 0.2];
+    let special = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        0.0,
+        -0.0,
+        1e-45,
+        3.5e38,
+        0.1 + 0.2,
+    ];
     let scalars: Vec<f64> = noise(20).map(f64::from).chain(special).collect();
 
     let bad = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
@@ -54,7 +71,10 @@ fn values_are_byte_for_byte_those_of_tensorboards_own_functions() {
         ("random", noise(10_000).collect(), 64),
         (
             "normal",
-            noise(12_000).zip(noise(13_000).skip(9)).map(|(a, b)| a.ln() * (b).cos()).collect(),
+            noise(12_000)
+                .zip(noise(13_000).skip(9))
+                .map(|(a, b)| a.ln() * (b).cos())
+                .collect(),
             30,
         ),
         ("constant", vec![-1.25; 50], 30),
@@ -63,7 +83,11 @@ fn values_are_byte_for_byte_those_of_tensorboards_own_functions() {
         ("only_nan", bad.to_vec(), 5),
         ("one", vec![3.0], 1),
         ("edges", (0..=64).map(|edge| edge as f32).collect(), 64),
-        ("range", vec![f32::MIN, -1.0, 0.0, f32::MIN_POSITIVE, 1.0, f32::MAX], 7),
+        (
+            "range",
+            vec![f32::MIN, -1.0, 0.0, f32::MIN_POSITIVE, 1.0, f32::MAX],
+            7,
+        ),
     ];
     let texts = [
         ("plain", "one\ntwo  spaces\n\n    four more\nlast"),
@@ -78,7 +102,10 @@ fn values_are_byte_for_byte_those_of_tensorboards_own_functions() {
     let user = json!({ "lr": 0.01, "depth": 12, "tied": true, "name": "größe", "data": { "mix": [1, 2] }, "none": null });
 
     let value = |(name, values, bins): &(&str, Vec<f32>, usize)| {
-        (name.to_string(), Value::Histogram(Histogram::of(values, *bins)))
+        (
+            name.to_string(),
+            Value::Histogram(Histogram::of(values, *bins)),
+        )
     };
     let first = histograms.iter().map(value);
     let first =
@@ -94,10 +121,16 @@ fn values_are_byte_for_byte_those_of_tensorboards_own_functions() {
     let mut hparams = settings;
     hparams["seed"] = json!(7);
     let floats = |values: &[f32]| {
-        values.iter().map(|value| json_number((*value).into())).collect::<Vec<_>>()
+        values
+            .iter()
+            .map(|value| json_number((*value).into()))
+            .collect::<Vec<_>>()
     };
     let case = |(name, values, bins): &(&str, Vec<f32>, usize)| {
-        ((*name).to_owned(), json!({ "values": floats(values), "bins": bins }))
+        (
+            (*name).to_owned(),
+            json!({ "values": floats(values), "bins": bins }),
+        )
     };
     let values = json!({
         "scalars": { "loss": scalars.iter().copied().map(json_number).collect::<Vec<_>>() },
@@ -110,14 +143,20 @@ fn values_are_byte_for_byte_those_of_tensorboards_own_functions() {
     std::fs::write(&path, values.to_string()).expect("space");
     let verdict = judge.json("tensorboard_equal.py", [dir.path(), &path]);
     assert_eq!(verdict["differences"], json!([]));
-    assert_eq!(verdict["compared"], scalars.len() + histograms.len() + 2 + texts.len() + 1);
+    assert_eq!(
+        verdict["compared"],
+        scalars.len() + histograms.len() + 2 + texts.len() + 1
+    );
 }
 
 /// One of everything, on steps 0 to 3.
 fn records() -> Vec<Record> {
     let table = Value::Table {
         columns: vec!["name".to_owned(), "a|b".to_owned()],
-        rows: vec![vec!["*x*".to_owned(), "1\n2".to_owned()], vec!["<i>".to_owned()]],
+        rows: vec![
+            vec!["*x*".to_owned(), "1\n2".to_owned()],
+            vec!["<i>".to_owned()],
+        ],
     };
     let file = Value::File {
         path: "checkpoints/early".into(),
@@ -130,12 +169,22 @@ fn records() -> Vec<Record> {
         non_finite: 0,
     };
     vec![
-        record(0, [("val/loss", Value::Scalar(5.5)), ("table", table), ("file", file)]),
+        record(
+            0,
+            [
+                ("val/loss", Value::Scalar(5.5)),
+                ("table", table),
+                ("file", file),
+            ],
+        ),
         record(
             1,
             [
                 ("train/loss", Value::Scalar(f64::NAN)),
-                ("hist", Value::Histogram(Histogram::of(&[1.0, 2.0, 5.0, f32::NAN], 2))),
+                (
+                    "hist",
+                    Value::Histogram(Histogram::of(&[1.0, 2.0, 5.0, f32::NAN], 2)),
+                ),
                 ("page", Value::Html("<h1>x</h1>".to_owned())),
                 ("sample", Value::Text("a\n b".to_owned())),
             ],
@@ -199,14 +248,20 @@ fn both_servers_and_the_accumulator_read_everything_alike() {
     for (kind, expected) in expected() {
         assert_eq!(read[kind], expected, "{kind}");
     }
-    assert_eq!(read["texts"]["sample"], json!([[1, "<code>a<br>&#160;b</code>"]]));
+    assert_eq!(
+        read["texts"]["sample"],
+        json!([[1, "<code>a<br>&#160;b</code>"]])
+    );
     for loader in LOADERS {
         let shown = Board::start(&judge, runs.path(), loader).shows(1, 3);
         for (kind, expected) in expected() {
             assert_eq!(shown[kind]["first"], expected, "{kind} {loader:?}");
         }
         let texts = &shown["texts"]["first"];
-        assert_eq!(texts["sample"], json!([[1, "<p><code>a<br>&#160;b</code></p>"]]));
+        assert_eq!(
+            texts["sample"],
+            json!([[1, "<p><code>a<br>&#160;b</code></p>"]])
+        );
         assert_eq!(
             texts["file"],
             json!([[0, "<p><code>model: checkpoints/early early-250</code></p>"]])
@@ -215,10 +270,21 @@ fn both_servers_and_the_accumulator_read_everything_alike() {
             text_of(&texts["table"][0][1]),
             "name|a&#124;b|&#42;x&#42;|1<br>2|&#60;i&#62;||"
         );
-        assert_eq!(texts.as_object().map(serde_json::Map::len), Some(3), "{texts}");
-        assert_eq!(shown["images"], json!({ "first": { "image": [2] } }), "{loader:?}");
+        assert_eq!(
+            texts.as_object().map(serde_json::Map::len),
+            Some(3),
+            "{texts}"
+        );
+        assert_eq!(
+            shown["images"],
+            json!({ "first": { "image": [2] } }),
+            "{loader:?}"
+        );
         let charts = &shown["charts"]["category"][0];
-        assert_eq!(charts["chart"][0]["multiline"]["tag"], json!(["train/loss", "val/loss"]));
+        assert_eq!(
+            charts["chart"][0]["multiline"]["tag"],
+            json!(["train/loss", "val/loss"])
+        );
         assert_eq!(charts["chart"][1]["margin"]["series"][0]["upper"], "c");
     }
 }
@@ -229,7 +295,8 @@ fn text_of(html: &Json) -> String {
     let ends = html.replace("</th>", "|").replace("</td>", "|");
     let tags = ["table", "thead", "tbody", "tr", "th", "td"];
     tags.iter().fold(ends, |text, tag| {
-        text.replace(&format!("<{tag}>"), "").replace(&format!("</{tag}>"), "")
+        text.replace(&format!("<{tag}>"), "")
+            .replace(&format!("</{tag}>"), "")
     })
 }
 
@@ -256,11 +323,16 @@ fn several_writers_in_one_folder_at_once_keep_their_own_files() {
     let files = event_files(dir.path());
     let files: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
     let read = accumulated(&judge, &files);
-    let expected: Vec<_> = (1..=50).map(|step| json!([step, f64::from(step)])).collect();
+    let expected: Vec<_> = (1..=50)
+        .map(|step| json!([step, f64::from(step)]))
+        .collect();
     let mut tags = Vec::new();
     for file in &read {
-        let [(tag, points)] =
-            file["scalars"].as_object().into_iter().flatten().collect::<Vec<_>>()[..]
+        let [(tag, points)] = file["scalars"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()[..]
         else {
             panic!("{file}")
         };
@@ -272,9 +344,13 @@ fn several_writers_in_one_folder_at_once_keep_their_own_files() {
 }
 
 fn event_files(dir: &Path) -> Vec<std::path::PathBuf> {
-    let entries = dir.read_dir().expect("a directory").map(|entry| entry.expect("an entry").path());
-    let mut files: Vec<_> =
-        entries.filter(|path| path.to_string_lossy().contains("tfevents")).collect();
+    let entries = dir
+        .read_dir()
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<_> = entries
+        .filter(|path| path.to_string_lossy().contains("tfevents"))
+        .collect();
     files.sort();
     files
 }
@@ -296,12 +372,24 @@ fn a_torn_file_is_read_up_to_the_tear_and_the_next_one_after_it() {
     let mut resumed = run(&dir, &json!({}));
     resumed.resumed_at = Some(4);
     resumed.resumed_record = Some(scalar(4));
-    write(TensorBoard::default(), &resumed, &[scalar(5), scalar(6)], &Outcome::Completed);
+    write(
+        TensorBoard::default(),
+        &resumed,
+        &[scalar(5), scalar(6)],
+        &Outcome::Completed,
+    );
     let expected: Vec<_> = (1..=6).map(|step| json!([step, f64::from(step)])).collect();
-    assert_eq!(accumulated(&judge, &[&dir])[0]["scalars"]["loss"], json!(expected));
+    assert_eq!(
+        accumulated(&judge, &[&dir])[0]["scalars"]["loss"],
+        json!(expected)
+    );
     for loader in LOADERS {
         let shown = Board::start(&judge, runs.path(), loader).shows(1, 6);
-        assert_eq!(shown["scalars"]["torn"]["loss"], json!(expected), "{loader:?}");
+        assert_eq!(
+            shown["scalars"]["torn"]["loss"],
+            json!(expected),
+            "{loader:?}"
+        );
     }
 }
 
@@ -310,13 +398,24 @@ fn what_cannot_be_written_is_an_error_that_says_why() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut nowhere = run(dir.path(), &json!({}));
     nowhere.dir = None;
-    let error = TensorBoard::default().open(&nowhere).expect_err("there is no directory");
-    assert!(error.to_string().contains("`TensorBoard::at(…)`"), "{error}");
-    TensorBoard::at(dir.path().join("own")).open(&nowhere).expect("a directory of its own");
+    let error = TensorBoard::default()
+        .open(&nowhere)
+        .expect_err("there is no directory");
+    assert!(
+        error.to_string().contains("`TensorBoard::at(…)`"),
+        "{error}"
+    );
+    TensorBoard::at(dir.path().join("own"))
+        .open(&nowhere)
+        .expect("a directory of its own");
 
     let file = dir.path().join("file");
     std::fs::write(&file, "").expect("space");
-    TensorBoard::at(file.join("below")).open(&nowhere).expect_err("a file has no folders");
+    TensorBoard::at(file.join("below"))
+        .open(&nowhere)
+        .expect_err("a file has no folders");
     let record = record(1, [("loss", Value::Scalar(1.0))]);
-    TensorBoard::default().write(&record).expect_err("it is not open");
+    TensorBoard::default()
+        .write(&record)
+        .expect_err("it is not open");
 }

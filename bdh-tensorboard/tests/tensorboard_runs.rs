@@ -19,7 +19,10 @@ use std::path::Path;
 fn loss(step: u64, loss: f64) -> Record {
     let text = ("sample", Value::Text(format!("{loss}")));
     let text = step.is_multiple_of(2).then_some(text);
-    record(step, [("loss", Value::Scalar(loss))].into_iter().chain(text))
+    record(
+        step,
+        [("loss", Value::Scalar(loss))].into_iter().chain(text),
+    )
 }
 
 #[test]
@@ -29,31 +32,73 @@ fn runs_with_other_settings_are_all_in_one_table_with_their_metrics_and_ends() {
     let failed = Outcome::Failed("out of memory".to_owned());
     let stopped = Outcome::Stopped(bdh::StopReason::Signal);
     let cases = [
-        ("a", json!({ "lr": 0.1, "depth": 2 }), 3.0, Outcome::Completed, "STATUS_SUCCESS"),
-        ("b", json!({ "lr": 0.2, "opt": { "name": "muon" } }), 2.0, stopped, "STATUS_SUCCESS"),
-        ("c", json!({ "tied": true, "depth": null }), f64::INFINITY, failed, "STATUS_FAILURE"),
+        (
+            "a",
+            json!({ "lr": 0.1, "depth": 2 }),
+            3.0,
+            Outcome::Completed,
+            "STATUS_SUCCESS",
+        ),
+        (
+            "b",
+            json!({ "lr": 0.2, "opt": { "name": "muon" } }),
+            2.0,
+            stopped,
+            "STATUS_SUCCESS",
+        ),
+        (
+            "c",
+            json!({ "tied": true, "depth": null }),
+            f64::INFINITY,
+            failed,
+            "STATUS_FAILURE",
+        ),
     ];
     for (name, user, last, end, _) in &cases {
         let records = [loss(1, 9.0), loss(2, *last)];
-        write(TensorBoard::default(), &run(&runs.path().join(name), user), &records, end);
+        write(
+            TensorBoard::default(),
+            &run(&runs.path().join(name), user),
+            &records,
+            end,
+        );
     }
     let mut killed = TensorBoard::default();
-    killed.open(&run(&runs.path().join("d"), &json!({ "lr": 0.4 }))).expect("a directory");
+    killed
+        .open(&run(&runs.path().join("d"), &json!({ "lr": 0.4 })))
+        .expect("a directory");
     killed.write(&loss(2, 4.0)).expect("space");
     drop(killed);
     for loader in LOADERS {
         let shown = Board::start(&judge, runs.path(), loader).shows(4, 2);
         let table = &shown["hparams"];
-        assert_eq!(table.as_object().map(serde_json::Map::len), Some(4), "{loader:?} {table}");
+        assert_eq!(
+            table.as_object().map(serde_json::Map::len),
+            Some(4),
+            "{loader:?} {table}"
+        );
         assert_eq!(table["d"]["status"], "STATUS_UNKNOWN");
-        assert_eq!(table["a"]["settings"], json!({ "lr": 0.1, "depth": 2.0, "seed": 7.0 }));
-        assert_eq!(table["b"]["settings"], json!({ "lr": 0.2, "opt.name": "muon", "seed": 7.0 }));
+        assert_eq!(
+            table["a"]["settings"],
+            json!({ "lr": 0.1, "depth": 2.0, "seed": 7.0 })
+        );
+        assert_eq!(
+            table["b"]["settings"],
+            json!({ "lr": 0.2, "opt.name": "muon", "seed": 7.0 })
+        );
         assert_eq!(table["c"]["settings"], json!({ "tied": true, "seed": 7.0 }));
         for (name, _, last, _, status) in &cases {
             let row = &table[*name];
-            let last = if last.is_finite() { json!(last) } else { json!("Infinity") };
+            let last = if last.is_finite() {
+                json!(last)
+            } else {
+                json!("Infinity")
+            };
             assert_eq!(row["metrics"], json!({ "loss": last }), "{loader:?} {name}");
-            assert_eq!((&row["status"], &row["has_times"]), (&json!(status), &json!(true)));
+            assert_eq!(
+                (&row["status"], &row["has_times"]),
+                (&json!(status), &json!(true))
+            );
         }
     }
 }
@@ -61,7 +106,8 @@ fn runs_with_other_settings_are_all_in_one_table_with_their_metrics_and_ends() {
 /// A run that got to step 7, of which a checkpoint of step 4 is left.
 fn first_life(dir: &Path, end: Option<&Outcome>) {
     let mut sink = TensorBoard::default();
-    sink.open(&run(dir, &json!({ "lr": 0.1 }))).expect("a directory");
+    sink.open(&run(dir, &json!({ "lr": 0.1 })))
+        .expect("a directory");
     for step in 0..=7 {
         sink.write(&loss(step, 1.0)).expect("space");
     }
@@ -74,17 +120,28 @@ fn first_life(dir: &Path, end: Option<&Outcome>) {
 
 fn resumed(dir: &Path, step: u64) -> RunInfo {
     let record = Some(loss(step, 2.0));
-    RunInfo { resumed_at: Some(step), resumed_record: record, ..run(dir, &json!({ "lr": 0.1 })) }
+    RunInfo {
+        resumed_at: Some(step),
+        resumed_record: record,
+        ..run(dir, &json!({ "lr": 0.1 }))
+    }
 }
 
 fn second_life(dir: &Path, from: u64) {
     let records: Vec<_> = (from + 1..=10).map(|step| loss(step, 2.0)).collect();
-    write(TensorBoard::default(), &resumed(dir, from), &records, &Outcome::Completed);
+    write(
+        TensorBoard::default(),
+        &resumed(dir, from),
+        &records,
+        &Outcome::Completed,
+    );
 }
 
 /// Steps up to `last` of the first life, then the second.
 fn once_each(last: u64) -> Vec<(u64, f64)> {
-    (0..=10).map(|step| (step, if step <= last { 1.0 } else { 2.0 })).collect()
+    (0..=10)
+        .map(|step| (step, if step <= last { 1.0 } else { 2.0 }))
+        .collect()
 }
 
 #[test]
@@ -95,13 +152,17 @@ fn a_resumed_run_shows_each_step_once_whenever_one_looks() {
     first_life(&dir, Some(&Outcome::Failed("killed".to_owned())));
     let early = LOADERS.map(|loader| Board::start(&judge, runs.path(), loader));
     for board in &early {
-        assert_eq!(board.shows(1, 7)["hparams"]["run"]["status"], "STATUS_FAILURE");
+        assert_eq!(
+            board.shows(1, 7)["hparams"]["run"]["status"],
+            "STATUS_FAILURE"
+        );
     }
     second_life(&dir, 4);
     let late = LOADERS.map(|loader| Board::start(&judge, runs.path(), loader));
     let even = once_each(4).into_iter().step_by(2);
-    let texts: Json =
-        even.map(|(step, loss)| json!([step, format!("<p><code>{loss}</code></p>")])).collect();
+    let texts: Json = even
+        .map(|(step, loss)| json!([step, format!("<p><code>{loss}</code></p>")]))
+        .collect();
     for board in early.iter().chain(&late) {
         let shown = board.shows(1, 10);
         assert_eq!(points(&shown, "run", "loss"), once_each(4));
@@ -109,15 +170,28 @@ fn a_resumed_run_shows_each_step_once_whenever_one_looks() {
     }
     for board in &late {
         let shown = board.shows(1, 10);
-        assert_eq!(points(&shown, "run", "late"), [], "a key that did not come again");
+        assert_eq!(
+            points(&shown, "run", "late"),
+            [],
+            "a key that did not come again"
+        );
         assert_eq!(shown["hparams"]["run"]["status"], "STATUS_SUCCESS");
-        assert_eq!(shown["hparams"]["run"]["settings"], json!({ "lr": 0.1, "seed": 7.0 }));
+        assert_eq!(
+            shown["hparams"]["run"]["settings"],
+            json!({ "lr": 0.1, "seed": 7.0 })
+        );
     }
-    assert_eq!(accumulated(&judge, &[&dir])[0]["scalars"]["loss"], pairs(&once_each(4)));
+    assert_eq!(
+        accumulated(&judge, &[&dir])[0]["scalars"]["loss"],
+        pairs(&once_each(4))
+    );
 }
 
 fn pairs(points: &[(u64, f64)]) -> Json {
-    points.iter().map(|(step, value)| json!([step, value])).collect()
+    points
+        .iter()
+        .map(|(step, value)| json!([step, value]))
+        .collect()
 }
 
 #[test]
@@ -138,7 +212,11 @@ fn a_record_that_was_lost_between_checkpoint_and_kill_is_written_on_resume() {
     for loader in LOADERS {
         let shown = Board::start(&judge, runs.path(), loader).shows(3, 10);
         assert_eq!(points(&shown, "killed", "loss"), once_each(7), "{loader:?}");
-        assert_eq!(points(&shown, "moved", "loss"), once_each(7)[8..], "{loader:?}");
+        assert_eq!(
+            points(&shown, "moved", "loss"),
+            once_each(7)[8..],
+            "{loader:?}"
+        );
         assert_eq!(points(&shown, "third", "loss"), once_each(4), "{loader:?}");
     }
 }
@@ -153,7 +231,12 @@ fn a_resumed_run_leaves_the_files_of_another_in_the_same_directory_alone() {
         let run = from.map_or_else(|| run(&dir, &json!({})), |step| resumed(&dir, step));
         let records = (from.map_or(0, |step| step + 1)..=7).map(|step| loss(step, 1.0));
         let records: Vec<_> = records.collect();
-        write(TensorBoard::at(&shared), &run, &records, &Outcome::Completed);
+        write(
+            TensorBoard::at(&shared),
+            &run,
+            &records,
+            &Outcome::Completed,
+        );
     };
     let files = || {
         let paths = std::fs::read_dir(&shared).expect("the directory").flatten();
@@ -168,6 +251,11 @@ fn a_resumed_run_leaves_the_files_of_another_in_the_same_directory_alone() {
     let after = files();
     assert_eq!((of_a.len(), both.len(), after.len()), (1, 2, 3));
     for (path, len) in both {
-        assert_eq!(after[&path] == len, of_a.contains_key(&path), "{}", path.display());
+        assert_eq!(
+            after[&path] == len,
+            of_a.contains_key(&path),
+            "{}",
+            path.display()
+        );
     }
 }

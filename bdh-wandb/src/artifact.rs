@@ -87,15 +87,26 @@ impl Source {
     fn of(path: &Path, run_dir: Option<&Path>) -> io::Result<Self> {
         let run_dir = run_dir.map(std::path::absolute).transpose()?;
         let checkpoints = run_dir.as_ref().map(|dir| dir.join("checkpoints"));
-        let is_final = checkpoints.as_ref().is_some_and(|dir| path.starts_with(dir));
-        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+        let is_final = checkpoints
+            .as_ref()
+            .is_some_and(|dir| path.starts_with(dir));
+        let folder = if path.is_dir() {
+            path
+        } else {
+            path.parent().unwrap_or(path)
+        };
         let roots = checkpoints.into_iter().chain(run_dir);
         let root = roots.into_iter().find(|root| folder.starts_with(root));
         let root = root.unwrap_or_else(|| folder.to_owned());
         let below = |path: &Path| path.strip_prefix(&root).map(Path::to_owned);
         let within = below(path).map_err(io::Error::other)?;
         let top = below(folder).map_err(io::Error::other)?;
-        Ok(Self { root, within, top, is_final })
+        Ok(Self {
+            root,
+            within,
+            top,
+            is_final,
+        })
     }
 }
 
@@ -115,15 +126,25 @@ fn collect(root: &Path, within: &Path, files: &mut Vec<PathBuf>) -> io::Result<(
 
 fn stage_file(source: &Source, file: &Path, staging: &Path) -> io::Result<ManifestEntry> {
     let named = file.strip_prefix(&source.top).map_err(io::Error::other)?;
-    let name = named.to_str().ok_or_else(|| io::Error::other("its name is not Unicode"))?;
+    let name = named
+        .to_str()
+        .ok_or_else(|| io::Error::other("its name is not Unicode"))?;
     let mut opened = bdh::files::open(&source.root, file)?;
     let staged = staging.join(named);
     fs::create_dir_all(staged.parent().unwrap_or(staging))?;
     let is_linked = source.is_final && link(&source.root.join(file), &opened, &staged);
-    let copy = if is_linked { None } else { Some(File::create_new(&staged)?) };
+    let copy = if is_linked {
+        None
+    } else {
+        Some(File::create_new(&staged)?)
+    };
     let (digest, size) = md5_of(&mut opened, copy)?;
     Ok(ManifestEntry {
-        path: if cfg!(windows) { name.replace('\\', "/") } else { name.to_owned() },
+        path: if cfg!(windows) {
+            name.replace('\\', "/")
+        } else {
+            name.to_owned()
+        },
         digest: STANDARD.encode(digest),
         size: size as i64,
         local_path: staged.to_str().map(str::to_owned).unwrap_or_default(),
@@ -196,19 +217,34 @@ mod tests {
         fs::write(checkpoint.join("state.json"), "{}").expect("a file");
         let aliases = ["early-250".to_owned()];
         let staging = dir.path().join("staging");
-        let artifact = stage(&checkpoint, "model", &aliases, "abc", &staging, Some(dir.path()));
+        let artifact = stage(
+            &checkpoint,
+            "model",
+            &aliases,
+            "abc",
+            &staging,
+            Some(dir.path()),
+        );
         let artifact = artifact.expect("an artifact");
         // Of `wandb.Artifact(..).add_dir(..)`, wandb 0.31.0, over the same two files.
         assert_eq!(artifact.digest, "078680b3916e0fbd403233b118fa9da5");
         let contents = artifact.manifest.expect("a manifest").contents;
-        let digests: Vec<_> = contents.iter().map(|entry| (&*entry.path, &*entry.digest)).collect();
-        let expected =
-            [("model.bin", "XUFAKrxLKna5cZ2REBfFkg=="), ("state.json", "mZFLkyvTelC5g8XnyQrpOw==")];
+        let digests: Vec<_> = contents
+            .iter()
+            .map(|entry| (&*entry.path, &*entry.digest))
+            .collect();
+        let expected = [
+            ("model.bin", "XUFAKrxLKna5cZ2REBfFkg=="),
+            ("state.json", "mZFLkyvTelC5g8XnyQrpOw=="),
+        ];
         assert_eq!(digests, expected);
         assert_eq!(artifact.aliases, ["latest", "early-250"]);
 
         fs::remove_dir_all(&checkpoint).expect("a rotated checkpoint");
-        assert_eq!(fs::read_to_string(&contents[0].local_path).expect("the staged file"), "hello");
+        assert_eq!(
+            fs::read_to_string(&contents[0].local_path).expect("the staged file"),
+            "hello"
+        );
     }
 
     #[test]
@@ -222,16 +258,29 @@ mod tests {
         let artifact = staged(None).expect("an artifact");
         fs::write(&file, "second").expect("a file that is written again");
         let contents = artifact.manifest.expect("a manifest").contents;
-        assert_eq!(fs::read_to_string(&contents[0].local_path).expect("the staged file"), "first");
-        assert!(staged(Some(dir.path())).is_err(), "the folder is there already");
+        assert_eq!(
+            fs::read_to_string(&contents[0].local_path).expect("the staged file"),
+            "first"
+        );
+        assert!(
+            staged(Some(dir.path())).is_err(),
+            "the folder is there already"
+        );
         assert_eq!(fs::read_to_string(&file).expect("the file"), "second");
     }
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let error = stage(&dir.path().join("gone"), "model", &[], "abc", dir.path(), None)
-            .expect_err("no file");
+        let error = stage(
+            &dir.path().join("gone"),
+            "model",
+            &[],
+            "abc",
+            dir.path(),
+            None,
+        )
+        .expect_err("no file");
         assert!(error.to_string().contains("gone`: "), "{error}");
     }
 
@@ -248,7 +297,9 @@ mod tests {
         fs::write(step.join("state.json"), "{}").expect("a file");
         symlink(&outside, run.join("checkpoints/step_00000002")).expect("a link");
         symlink(&outside, run.join("notes")).expect("a link");
-        let made = std::process::Command::new("mkfifo").arg(run.join("fifo")).status();
+        let made = std::process::Command::new("mkfifo")
+            .arg(run.join("fifo"))
+            .status();
         assert!(made.expect("mkfifo").success());
         symlink("/dev/zero", run.join("zero")).expect("a link");
 
@@ -260,15 +311,29 @@ mod tests {
             staged.map(|_| ()).map_err(|error| error.to_string())
         };
         assert_eq!(staged("checkpoints/step_00000001"), Ok(()));
-        let through =
-            ["checkpoints/step_00000002", "checkpoints/step_00000002/key", "notes/key", "zero"];
+        let through = [
+            "checkpoints/step_00000002",
+            "checkpoints/step_00000002/key",
+            "notes/key",
+            "zero",
+        ];
         for within in through {
             let error = staged(within).expect_err("a link");
-            assert!(error.ends_with("is, or leads through, a link"), "{within}: {error}");
+            assert!(
+                error.ends_with("is, or leads through, a link"),
+                "{within}: {error}"
+            );
         }
-        assert!(staged("fifo").expect_err("a FIFO").ends_with("is not a regular file"));
+        assert!(
+            staged("fifo")
+                .expect_err("a FIFO")
+                .ends_with("is not a regular file")
+        );
         symlink(outside.join("key"), step.join("model.bin")).expect("a link");
         let error = staged("checkpoints/step_00000001").expect_err("a link");
-        assert!(error.ends_with("model.bin` is, or leads through, a link"), "{error}");
+        assert!(
+            error.ends_with("model.bin` is, or leads through, a link"),
+            "{error}"
+        );
     }
 }

@@ -36,7 +36,10 @@ pub(super) const MAX_NOTE: u64 = 1 << 20;
 pub(super) fn unfinished(base: &Path) -> Option<String> {
     let text = files::read(&wandb_dir(base), UNFINISHED, MAX_NOTE).ok()?;
     let note: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    note["run_id"].as_str().filter(|run_id| is_run_id(run_id)).map(str::to_owned)
+    note["run_id"]
+        .as_str()
+        .filter(|run_id| is_run_id(run_id))
+        .map(str::to_owned)
 }
 
 impl Folder {
@@ -48,10 +51,15 @@ impl Folder {
         run: Option<&Path>,
     ) -> io::Result<Self> {
         let all = wandb_dir(base);
-        let time = Timestamp::now().to_zoned(TimeZone::system()).strftime("%Y%m%d_%H%M%S");
+        let time = Timestamp::now()
+            .to_zoned(TimeZone::system())
+            .strftime("%Y%m%d_%H%M%S");
         let prefix = if online { "run" } else { "offline-run" };
         let name = format!("{prefix}-{time}-{run_id}");
-        let folder = Self { root: all.join(&name), run_id };
+        let folder = Self {
+            root: all.join(&name),
+            run_id,
+        };
         if run.is_some_and(|run| all.starts_with(run)) {
             refuse_link(&all)?;
         }
@@ -72,7 +80,9 @@ impl Folder {
     pub(super) fn of_run(run: &Path, base: &Path) -> Option<Self> {
         let text = files::read(run, POINTER, MAX_NOTE).ok()?;
         let Pointer { run_id, folder } = serde_json::from_slice(&text).ok()?;
-        let is_plain = folder.components().all(|part| matches!(part, Component::Normal(_)));
+        let is_plain = folder
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
         let all = std::path::absolute(wandb_dir(base)).ok()?;
         let (root, within) = match folder.file_name() {
             _ if is_plain => (run, folder.as_path()),
@@ -83,12 +93,17 @@ impl Folder {
             return None;
         }
         files::open(root, within.join(log_name(&run_id))).ok()?;
-        Some(Self { root: root.join(within), run_id })
+        Some(Self {
+            root: root.join(within),
+            run_id,
+        })
     }
 
     /// Notes that the run has not finished.
     pub(super) fn is_begun(&self) -> io::Result<()> {
-        let Some(all) = self.root.parent() else { return Ok(()) };
+        let Some(all) = self.root.parent() else {
+            return Ok(());
+        };
         let note = serde_json::json!({ "run_id": self.run_id });
         write_atomically(&all.join(UNFINISHED), note.to_string().as_bytes())
     }
@@ -125,7 +140,10 @@ impl Folder {
             Ok(within) => within.to_owned(),
             Err(_) => std::path::absolute(&self.root)?,
         };
-        let pointer = Pointer { run_id: self.run_id.clone(), folder };
+        let pointer = Pointer {
+            run_id: self.run_id.clone(),
+            folder,
+        };
         write_atomically(&run.join(POINTER), &serde_json::to_vec(&pointer)?)
     }
 }
@@ -169,7 +187,9 @@ pub(super) fn read_note(path: &Path) -> io::Result<Vec<u8>> {
 
 fn split(path: &Path) -> io::Result<(&Path, &Path)> {
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     Ok((folder.unwrap_or(Path::new(".")), Path::new(name)))
 }
 

@@ -26,10 +26,20 @@ impl Journal {
     pub(super) fn create(path: &Path, run_id: &str) -> io::Result<Self> {
         let writer = LogWriter::create(path)?;
         let run_id = run_id.to_owned();
-        let mut journal = Self { writer, entries: 0, run_id, bytes: Vec::new() };
+        let mut journal = Self {
+            writer,
+            entries: 0,
+            run_id,
+            bytes: Vec::new(),
+        };
         let producer = concat!("bdh-", env!("CARGO_PKG_VERSION")).to_owned();
-        let version = Version { producer, min_consumer: MIN_CONSUMER.to_owned() };
-        journal.put(Kind::Header(Header { version: Some(version) }))?;
+        let version = Version {
+            producer,
+            min_consumer: MIN_CONSUMER.to_owned(),
+        };
+        journal.put(Kind::Header(Header {
+            version: Some(version),
+        }))?;
         Ok(journal)
     }
 
@@ -57,14 +67,28 @@ impl Journal {
         note::lower(path, len)?; // first: a note that is too low sends a file twice, one too high never
         let writer = LogWriter::go_on(path, len)?;
         let run_id = run_id.to_owned();
-        Ok((Self { writer, entries, run_id, bytes: Vec::new() }, rows))
+        Ok((
+            Self {
+                writer,
+                entries,
+                run_id,
+                bytes: Vec::new(),
+            },
+            rows,
+        ))
     }
 
     /// Writes one entry.
     pub(super) fn put(&mut self, kind: Kind) -> io::Result<()> {
-        let info = Some(Info { stream_id: self.run_id.clone() });
+        let info = Some(Info {
+            stream_id: self.run_id.clone(),
+        });
         let num = self.entries + 1;
-        let record = Record { num, kind: Some(kind), info };
+        let record = Record {
+            num,
+            kind: Some(kind),
+            info,
+        };
         self.bytes.clear();
         record.encode(&mut self.bytes).map_err(io::Error::other)?;
         self.writer.append(&self.bytes)?;
@@ -94,7 +118,9 @@ fn end_of(path: &Path, step: u64) -> Result<u64, LogError> {
     let mut end = None;
     loop {
         let before = reader.offset();
-        let Some(bytes) = reader.next_record()? else { return Ok(end.unwrap_or(before)) };
+        let Some(bytes) = reader.next_record()? else {
+            return Ok(end.unwrap_or(before));
+        };
         if let Some(Kind::History(row)) = decode(&bytes) {
             if step_of(&row) > Some(step) {
                 return Ok(end.unwrap_or(before));

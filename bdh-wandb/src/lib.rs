@@ -32,7 +32,10 @@ mod rows;
 mod session;
 #[cfg_attr(
     not(feature = "online"),
-    allow(dead_code, reason = "offline, what is for the server is checked and not used")
+    allow(
+        dead_code,
+        reason = "offline, what is for the server is checked and not used"
+    )
 )]
 mod settings;
 mod sink;

@@ -31,10 +31,14 @@ mod tests {
     #[test]
     fn the_first_five_of_a_kind_are_shown_and_the_fifth_says_that_it_is_the_last() {
         let limit = Limit::default();
-        let shown: Vec<_> =
-            (1..=20).filter_map(|row| limit.clone().pass("row", format!("row {row}"))).collect();
+        let shown: Vec<_> = (1..=20)
+            .filter_map(|row| limit.clone().pass("row", format!("row {row}")))
+            .collect();
         let last = "row 5 (more of this kind are not shown)";
         assert_eq!(shown, ["row 1", "row 2", "row 3", "row 4", last]);
-        assert_eq!(limit.pass("file", "a file".to_owned()), Some("a file".to_owned()));
+        assert_eq!(
+            limit.pass("file", "a file".to_owned()),
+            Some("a file".to_owned())
+        );
     }
 }

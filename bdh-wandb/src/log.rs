@@ -64,7 +64,13 @@ impl LogWriter {
     }
 
     fn new(file: File, path: &Path, len: u64) -> Self {
-        Self { file, path: path.to_owned(), len, waiting: Vec::new(), faults: Faults::default() }
+        Self {
+            file,
+            path: path.to_owned(),
+            len,
+            waiting: Vec::new(),
+            faults: Faults::default(),
+        }
     }
 
     /// Appends one record. If it has no room, it waits for the next call, up to 16 MiB of them.
@@ -75,7 +81,10 @@ impl LogWriter {
     /// a reader.
     pub(crate) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         if record.len() > MAX_RECORD {
-            let what = format!("an entry of {} bytes; {MAX_RECORD} are the most", record.len());
+            let what = format!(
+                "an entry of {} bytes; {MAX_RECORD} are the most",
+                record.len()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         frame(record, self.len, &mut self.waiting);
@@ -190,7 +199,10 @@ impl fmt::Display for LogError {
             Self::Io(error) => error.fmt(f),
             Self::NotALog => f.write_str("it does not begin as a W&B log does"),
             Self::Damaged { at } => {
-                write!(f, "it is damaged at byte {at}; a repair keeps all records but that one")
+                write!(
+                    f,
+                    "it is damaged at byte {at}; a repair keeps all records but that one"
+                )
             }
         }
     }
@@ -225,7 +237,12 @@ impl LogReader {
             Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error.into()),
             _ => return Err(LogError::NotALog),
         }
-        Ok(Self { file, offset: MAGIC.len() as u64, block: Vec::new(), block_at: 0 })
+        Ok(Self {
+            file,
+            offset: MAGIC.len() as u64,
+            block: Vec::new(),
+            block_at: 0,
+        })
     }
 
     /// Where the next record begins, in bytes; everything before it has been read.
@@ -258,7 +275,9 @@ impl LogReader {
         let mut at = self.offset;
         let mut is_first = true;
         loop {
-            let Some(chunk) = self.chunk(at)? else { return Ok(None) };
+            let Some(chunk) = self.chunk(at)? else {
+                return Ok(None);
+            };
             if is_first != matches!(chunk.kind, FULL | FIRST) {
                 return Err(LogError::Damaged { at });
             }
@@ -369,10 +388,17 @@ mod tests {
         for before in 0..24 {
             let fill = BLOCK as usize - 7 - 7 - before;
             let sizes = [fill, 0, 1, 6, 7, 8, 100, 40_000, 1_000_000, 0, 5];
-            let records: Vec<_> =
-                sizes.iter().enumerate().map(|(salt, len)| record(*len, salt)).collect();
+            let records: Vec<_> = sizes
+                .iter()
+                .enumerate()
+                .map(|(salt, len)| record(*len, salt))
+                .collect();
             let (_dir, path) = log_of(&records);
-            assert_eq!(read(&path), records, "{before} bytes left in the first block");
+            assert_eq!(
+                read(&path),
+                records,
+                "{before} bytes left in the first block"
+            );
         }
     }
 
@@ -392,7 +418,11 @@ mod tests {
             let whole = ends.iter().filter(|end| **end <= cut as u64).count();
             let mut reader = LogReader::open(&path).expect("a log");
             let mut read = 0;
-            while reader.next_record().expect("no damage, only an end").is_some() {
+            while reader
+                .next_record()
+                .expect("no damage, only an end")
+                .is_some()
+            {
                 read += 1;
             }
             assert_eq!(read, whole, "cut at {cut}");
@@ -409,7 +439,9 @@ mod tests {
         let (_dir, path) = log_of(&[record(50, 1)]);
         let len = std::fs::metadata(&path).expect("the log").len();
         let mut writer = LogWriter::go_on(&path, len).expect("a log");
-        let error = writer.append(&vec![0; MAX_RECORD + 1]).expect_err("too long");
+        let error = writer
+            .append(&vec![0; MAX_RECORD + 1])
+            .expect_err("too long");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         writer.append(&record(50, 2)).expect("an appended record");
         assert_eq!(read(&path), [record(50, 1), record(50, 2)]);
@@ -421,11 +453,17 @@ mod tests {
         let (_dir, path) = log_of(&[record(50, 1)]);
         let len = std::fs::metadata(&path).expect("the log").len();
         let mut writer = LogWriter::go_on(&path, len).expect("a log");
-        let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has one");
+        let full = OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .expect("Linux has one");
         let disk = std::mem::replace(&mut writer.file, full);
         writer.append(&record(50, 2)).expect("room in memory");
         writer.flush().expect("hope");
-        assert!(writer.faults.untold().is_some() && writer.faults.untold().is_none(), "told once");
+        assert!(
+            writer.faults.untold().is_some() && writer.faults.untold().is_none(),
+            "told once"
+        );
         writer.sync().expect_err("it is full");
         writer.file = disk;
         writer.flush().expect("space");
@@ -440,7 +478,10 @@ mod tests {
         bytes[20] ^= 1;
         std::fs::write(&path, &bytes).expect("a log that is half written");
         let mut reader = LogReader::open(&path).expect("a log");
-        assert!(matches!(reader.next_record(), Err(LogError::Damaged { at: 7 })));
+        assert!(matches!(
+            reader.next_record(),
+            Err(LogError::Damaged { at: 7 })
+        ));
         std::fs::write(&path, &good).expect("the other half");
         assert_eq!(reader.next_record().expect("a record"), Some(record(50, 1)));
     }
@@ -468,8 +509,15 @@ mod tests {
                 }
             }
             let of_padding = damaged == 0 && good[at] == 0;
-            assert_eq!(kept.len(), records.len() - usize::from(!of_padding), "byte {at}");
-            assert!(kept.iter().all(|record| records.contains(record)), "byte {at}");
+            assert_eq!(
+                kept.len(),
+                records.len() - usize::from(!of_padding),
+                "byte {at}"
+            );
+            assert!(
+                kept.iter().all(|record| records.contains(record)),
+                "byte {at}"
+            );
         }
     }
 }

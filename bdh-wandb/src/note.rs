@@ -45,7 +45,11 @@ impl Note {
 /// Takes note that a log is cut to `len` bytes: what will stand behind them has not been sent.
 pub(super) fn lower(log: &Path, len: u64) -> io::Result<()> {
     match Note::about(log) {
-        Some(note) if note.offset > len => Note { offset: len, ..note }.save(log),
+        Some(note) if note.offset > len => Note {
+            offset: len,
+            ..note
+        }
+        .save(log),
         _ => Ok(()),
     }
 }

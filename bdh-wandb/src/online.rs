@@ -73,14 +73,23 @@ impl Default for Pace {
     fn default() -> Self {
         let [first, period, heartbeat, retry, retry_max, farewell] =
             [1, 15, 30, 2, 60, 30].map(Duration::from_secs);
-        Self { first, period, heartbeat, retry, retry_max, farewell }
+        Self {
+            first,
+            period,
+            heartbeat,
+            retry,
+            retry_max,
+            farewell,
+        }
     }
 }
 
 impl Pace {
     /// How long to wait after so many requests.
     fn after(&self, posts: u32) -> Duration {
-        self.first.saturating_mul(1 << posts.min(16)).min(self.period)
+        self.first
+            .saturating_mul(1 << posts.min(16))
+            .min(self.period)
     }
 }
 
@@ -164,13 +173,21 @@ impl Uploader {
         let sent = Arc::new(Sent::default());
         let (signal, shared) = (Arc::clone(&link.signal), Arc::clone(&sent));
         let (sender, ended) = channel();
-        thread::Builder::new().name("wandb upload".to_owned()).spawn(move || {
-            let Upload { log, run, settings, .. } = upload;
-            let mut uploader =
-                uploader::Uploader::new(link.clone(), settings, (log, tail), run, shared);
-            let _ = sender.send(tell_end(&link, uploader.run())); // nobody waits after a drop
-        })?;
-        Ok(Self { signal, sent, ended })
+        thread::Builder::new()
+            .name("wandb upload".to_owned())
+            .spawn(move || {
+                let Upload {
+                    log, run, settings, ..
+                } = upload;
+                let mut uploader =
+                    uploader::Uploader::new(link.clone(), settings, (log, tail), run, shared);
+                let _ = sender.send(tell_end(&link, uploader.run())); // nobody waits after a drop
+            })?;
+        Ok(Self {
+            signal,
+            sent,
+            ended,
+        })
     }
 
     /// Waits until the whole log is on the server, its exit included; for `timeout` at most, and for less
@@ -185,7 +202,10 @@ impl Uploader {
         let began = Instant::now();
         let left = loop {
             let waited = began.elapsed();
-            match self.ended.recv_timeout(TURN.min(timeout.saturating_sub(waited))) {
+            match self
+                .ended
+                .recv_timeout(TURN.min(timeout.saturating_sub(waited)))
+            {
                 Ok(Ok(())) => break self.not_taken(),
                 Ok(Err(why)) => break Some(why),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -200,12 +220,17 @@ impl Uploader {
                 Err(RecvTimeoutError::Timeout) => {}
             }
         };
-        Finished { left, rows: self.sent.rows.load(Ordering::Relaxed) }
+        Finished {
+            left,
+            rows: self.sent.rows.load(Ordering::Relaxed),
+        }
     }
 
     fn not_taken(&self) -> Option<String> {
         let (count, why) = self.sent.failed()?;
-        Some(format!("files or artifacts were not taken, {count} of them: {why}"))
+        Some(format!(
+            "files or artifacts were not taken, {count} of them: {why}"
+        ))
     }
 }
 

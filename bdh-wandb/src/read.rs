@@ -55,7 +55,9 @@ pub fn read_run(log: &Path, keys: &[&str]) -> Result<Run, LogError> {
             }
             Err(error) => return Err(error),
         };
-        let Ok(record) = Record::decode(bytes.as_slice()) else { continue };
+        let Ok(record) = Record::decode(bytes.as_slice()) else {
+            continue;
+        };
         match record.kind {
             Some(Kind::Run(of)) => configure(&mut run, &of.config.unwrap_or_default().update),
             Some(Kind::Config(config)) => configure(&mut run, &config.update),
@@ -80,8 +82,9 @@ fn search(dir: &Path, depth: usize, into: &mut Vec<PathBuf>) {
         return; // its records say more than its log
     }
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut paths: Vec<_> =
-        entries.filter_map(|entry| Some((entry.path(), entry.file_type().ok()?))).collect();
+    let mut paths: Vec<_> = entries
+        .filter_map(|entry| Some((entry.path(), entry.file_type().ok()?)))
+        .collect();
     paths.sort_by(|a, b| a.0.cmp(&b.0));
     for (path, kind) in paths {
         if kind.is_dir() && depth > 0 {
@@ -94,7 +97,11 @@ fn search(dir: &Path, depth: usize, into: &mut Vec<PathBuf>) {
 
 /// The key of an item: Python's client gives its parts.
 fn key(item: &Item) -> String {
-    if item.key.is_empty() { item.nested_key.join(".") } else { item.key.clone() }
+    if item.key.is_empty() {
+        item.nested_key.join(".")
+    } else {
+        item.key.clone()
+    }
 }
 
 fn configure(run: &mut Run, items: &[Item]) {
@@ -112,7 +119,12 @@ fn add(run: &mut Run, row: &History, keys: &[&str]) {
         "-Infinity" => Some(f64::NEG_INFINITY),
         text => text.parse::<f64>().ok(),
     };
-    let of = |name: &str| row.item.iter().find(|item| key(item) == name).and_then(number);
+    let of = |name: &str| {
+        row.item
+            .iter()
+            .find(|item| key(item) == name)
+            .and_then(number)
+    };
     let counted = || of("_step").or_else(|| Some(row.step.as_ref()?.num as f64));
     let Some(step) = step_of(row).or_else(|| of("step").or_else(counted).map(|step| step as u64))
     else {

@@ -71,7 +71,11 @@ fn scan(
     mut keep: impl FnMut(&[u8], u64) -> Result<(), LogError>,
 ) -> Result<Repaired, LogError> {
     let mut reader = LogReader::open(log)?;
-    let mut found = Repaired { kept: 0, damaged: 0, lost: 0 };
+    let mut found = Repaired {
+        kept: 0,
+        damaged: 0,
+        lost: 0,
+    };
     loop {
         match reader.next_record() {
             Ok(Some(record)) => {
@@ -104,7 +108,14 @@ mod tests {
 
         let found = repair(&log).expect("a log");
         assert_eq!((found.kept, found.damaged, found.lost), (8, 1, 102));
-        assert_eq!(repair(&log).expect("a log"), Repaired { kept: 8, damaged: 0, lost: 0 });
+        assert_eq!(
+            repair(&log).expect("a log"),
+            Repaired {
+                kept: 8,
+                damaged: 0,
+                lost: 0
+            }
+        );
         let names = fs::read_dir(dir.path()).expect("its folder").count();
         assert_eq!(names, 2, "the log, and what it was");
     }

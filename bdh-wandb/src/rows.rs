@@ -40,7 +40,10 @@ impl Rows {
 
     /// The entries for one row: a definition for each new key, then the row. Values are JSON.
     pub(super) fn row(&mut self, at: Moment, values: Vec<(String, String)>) -> Vec<Kind> {
-        let mut kinds: Vec<_> = values.iter().filter_map(|(key, _)| self.define(key)).collect();
+        let mut kinds: Vec<_> = values
+            .iter()
+            .filter_map(|(key, _)| self.define(key))
+            .collect();
         kinds.extend(self.define("tokens"));
         let own = [
             at.step.to_string(),
@@ -50,9 +53,15 @@ impl Rows {
             self.count.to_string(),
         ];
         let own = OWN_KEYS.map(str::to_owned).into_iter().zip(own);
-        let item: Vec<_> =
-            values.into_iter().chain(own).map(|(key, value)| item(key, value)).collect();
-        let row = Kind::History(History { item, step: Some(Step { num: self.count }) });
+        let item: Vec<_> = values
+            .into_iter()
+            .chain(own)
+            .map(|(key, value)| item(key, value))
+            .collect();
+        let row = Kind::History(History {
+            item,
+            step: Some(Step { num: self.count }),
+        });
         self.replay(&row);
         kinds.push(row);
         kinds
@@ -62,15 +71,27 @@ impl Rows {
     pub(super) fn summary(&mut self) -> Option<Kind> {
         let mut keys: Vec<_> = self.unsaved.drain().collect();
         keys.sort_unstable();
-        let value =
-            |key: String| self.summary.get(&key).map(|value| item(key.clone(), value.clone()));
+        let value = |key: String| {
+            self.summary
+                .get(&key)
+                .map(|value| item(key.clone(), value.clone()))
+        };
         let update: Vec<_> = keys.into_iter().filter_map(value).collect();
-        (!update.is_empty()).then(|| Kind::Summary(Items { update, remove: Vec::new() }))
+        (!update.is_empty()).then(|| {
+            Kind::Summary(Items {
+                update,
+                remove: Vec::new(),
+            })
+        })
     }
 
     /// The whole summary as one JSON object.
     pub(super) fn summary_json(&self) -> String {
-        super::text::object(self.summary.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+        super::text::object(
+            self.summary
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str())),
+        )
     }
 
     /// Takes note of an entry that is in the log.
@@ -81,11 +102,15 @@ impl Rows {
             }
             Kind::History(row) => {
                 // Not one more than before: after a repair, rows may be missing.
-                self.count =
-                    row.step.as_ref().map_or(self.count, |step| step.num).saturating_add(1);
+                self.count = row
+                    .step
+                    .as_ref()
+                    .map_or(self.count, |step| step.num)
+                    .saturating_add(1);
                 self.last_step = step_of(row).or(self.last_step);
                 for item in &row.item {
-                    self.summary.insert(item.key.clone(), item.value_json.clone());
+                    self.summary
+                        .insert(item.key.clone(), item.value_json.clone());
                     self.unsaved.insert(item.key.clone());
                 }
             }
@@ -98,7 +123,10 @@ impl Rows {
         if !self.defined.insert(key.to_owned()) {
             return None;
         }
-        let options = MetricOptions { defined: true, ..MetricOptions::default() };
+        let options = MetricOptions {
+            defined: true,
+            ..MetricOptions::default()
+        };
         Some(Kind::Metric(Metric {
             name: key.to_owned(),
             step_metric: "step".to_owned(),
@@ -110,7 +138,12 @@ impl Rows {
 
 /// The trainer's step of a row.
 pub(super) fn step_of(row: &History) -> Option<u64> {
-    row.item.iter().find(|item| item.key == "step")?.value_json.parse().ok()
+    row.item
+        .iter()
+        .find(|item| item.key == "step")?
+        .value_json
+        .parse()
+        .ok()
 }
 
 /// W&B's own step of a row: it counts the rows of a log from 0.
@@ -118,12 +151,20 @@ pub(super) fn step_of(row: &History) -> Option<u64> {
 pub(super) fn count_of(row: &History) -> Option<u64> {
     let counted = row.item.iter().find(|item| item.key == "_step");
     let counted = counted.and_then(|item| item.value_json.parse().ok());
-    counted.or_else(|| row.step.as_ref().and_then(|step| u64::try_from(step.num).ok()))
+    counted.or_else(|| {
+        row.step
+            .as_ref()
+            .and_then(|step| u64::try_from(step.num).ok())
+    })
 }
 
 /// A key with its value in JSON.
 pub(super) fn item(key: String, value_json: String) -> Item {
-    Item { key, nested_key: Vec::new(), value_json }
+    Item {
+        key,
+        nested_key: Vec::new(),
+        value_json,
+    }
 }
 
 #[cfg(test)]
@@ -132,7 +173,12 @@ mod tests {
 
     #[test]
     fn rows_are_counted_on_behind_one_that_is_missing() {
-        let at = Moment { step: 5, tokens: 0, runtime: 0.0, timestamp: 0.0 };
+        let at = Moment {
+            step: 5,
+            tokens: 0,
+            runtime: 0.0,
+            timestamp: 0.0,
+        };
         let mut first = Rows::default();
         let written: Vec<_> = (0..4).flat_map(|_| first.row(at, Vec::new())).collect();
         let (mut second, mut row) = (Rows::default(), 0);

@@ -74,9 +74,14 @@ impl Session {
     /// The entries before the first row.
     fn introduce(&mut self, run: &RunInfo, is_new: bool) -> Result<(), BoxError> {
         let config = config(run, &self.settings.sweep_params);
-        let update =
-            config.iter().map(|(key, value)| item(key.clone(), value.to_string())).collect();
-        let config_items = Items { update, remove: Vec::new() };
+        let update = config
+            .iter()
+            .map(|(key, value)| item(key.clone(), value.to_string()))
+            .collect();
+        let config_items = Items {
+            update,
+            remove: Vec::new(),
+        };
         if is_new {
             self.put(Kind::Run(self.run(run, config_items)))?;
         } else {
@@ -119,7 +124,12 @@ impl Session {
     fn metadata(&self, run: &RunInfo) -> Json {
         let started =
             jiff::Timestamp::from_second(run.started_at as i64).map(|time| time.to_string());
-        let Settings { git_commit, git_remote_url, disable_git, .. } = &self.settings;
+        let Settings {
+            git_commit,
+            git_remote_url,
+            disable_git,
+            ..
+        } = &self.settings;
         let git = (!disable_git).then(|| json!({ "commit": git_commit, "remote": git_remote_url }));
         json!({ "program": concat!("bdh ", env!("CARGO_PKG_VERSION")), "startedAt": started.ok(), "git": git })
     }
@@ -131,7 +141,11 @@ impl Session {
         let mut encoded = Encoded::new(self.step, &files);
         for (key, value) in &record.values {
             match value {
-                Value::File { path, kind, aliases } => self.artifact(path, kind, aliases)?,
+                Value::File {
+                    path,
+                    kind,
+                    aliases,
+                } => self.artifact(path, kind, aliases)?,
                 _ if OWN_KEYS.contains(&key.as_str()) => {}
                 _ => {
                     if let Err(error) = encoded.add(key, value)
@@ -209,7 +223,14 @@ impl Session {
         let artifacts = folder::make(&self.folder.root, "artifacts")?;
         let staging = artifacts.join(format!("{}-{}", self.step, random_name(8)));
         let run_id = &self.folder.run_id;
-        artifact::stage(path, kind, aliases, run_id, &staging, self.run_dir.as_deref())
+        artifact::stage(
+            path,
+            kind,
+            aliases,
+            run_id,
+            &staging,
+            self.run_dir.as_deref(),
+        )
     }
 
     fn summarize(&mut self) -> Result<(), BoxError> {
@@ -226,7 +247,11 @@ impl Session {
             return Ok(());
         }
         let line = format!("{line}\n");
-        Ok(self.put(Kind::Output(Output { stream: 1, timestamp: Some(time(now())), line }))?)
+        Ok(self.put(Kind::Output(Output {
+            stream: 1,
+            timestamp: Some(time(now())),
+            line,
+        }))?)
     }
 
     /// Makes all that was written survive the machine.
@@ -285,7 +310,9 @@ fn resumed(
     settings: &Settings,
     run: &RunInfo,
 ) -> Result<Option<(Folder, Journal, Rows)>, BoxError> {
-    let (Some(step), Some(dir)) = (run.resumed_at, &run.dir) else { return Ok(None) };
+    let (Some(step), Some(dir)) = (run.resumed_at, &run.dir) else {
+        return Ok(None);
+    };
     let asked = settings.run_id.as_ref();
     let is_asked_for = |folder: &Folder| asked.is_none_or(|asked| *asked == folder.run_id);
     let Some(folder) =
@@ -305,7 +332,11 @@ fn begin(
     online: bool,
 ) -> Result<(Folder, Journal, Rows), BoxError> {
     let here = Path::new(".");
-    let base = settings.dir.as_deref().or(run.dir.as_deref()).unwrap_or(here);
+    let base = settings
+        .dir
+        .as_deref()
+        .or(run.dir.as_deref())
+        .unwrap_or(here);
     let run_id = run_id(settings, base);
     #[cfg(feature = "online")]
     if online {
@@ -324,36 +355,60 @@ fn begin(
 fn run_id(settings: &Settings, base: &Path) -> String {
     let is_auto = settings.resume == Some(Resume::Auto);
     let unfinished = || is_auto.then(|| folder::unfinished(base)).flatten();
-    settings.run_id.clone().or_else(unfinished).unwrap_or_else(|| random_name(8))
+    settings
+        .run_id
+        .clone()
+        .or_else(unfinished)
+        .unwrap_or_else(|| random_name(8))
 }
 
 /// The configuration: the user's own keys, `bdh` for the trainer's, and over both what a sweep has chosen.
 fn config(run: &RunInfo, sweep: &Map<String, Json>) -> Map<String, Json> {
     let mut all = run.config.clone();
-    let user = all.as_object_mut().and_then(|all| all.remove("user")).unwrap_or_default();
+    let user = all
+        .as_object_mut()
+        .and_then(|all| all.remove("user"))
+        .unwrap_or_default();
     let mut config = match user {
         Json::Object(user) => user,
         Json::Null => Map::new(),
         other => Map::from_iter([("config".to_owned(), other)]),
     };
     config.insert("bdh".to_owned(), all);
-    config.extend(sweep.iter().map(|(key, value)| (key.clone(), value.clone())));
+    config.extend(
+        sweep
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone())),
+    );
     config
 }
 
 /// `config.yaml`, in the form that W&B's programs give it.
 fn config_yaml(config: Map<String, Json>) -> Result<String, BoxError> {
     let mut all = Map::from_iter([("wandb_version".to_owned(), json!(1))]);
-    all.extend(config.into_iter().map(|(key, value)| (key, json!({ "value": value }))));
+    all.extend(
+        config
+            .into_iter()
+            .map(|(key, value)| (key, json!({ "value": value }))),
+    );
     Ok(serde_norway::to_string(&all)?)
 }
 
 /// The entry for files that are W&B's own; policy 0 uploads now, 1 at the end.
 fn own_files(names: &[&str], policy: i32) -> Kind {
-    let file = |name: &&str| FileItem { path: (*name).to_owned(), policy, kind: 1 };
-    Kind::Files(Files { files: names.iter().map(file).collect() })
+    let file = |name: &&str| FileItem {
+        path: (*name).to_owned(),
+        policy,
+        kind: 1,
+    };
+    Kind::Files(Files {
+        files: names.iter().map(file).collect(),
+    })
 }
 
 fn time(seconds: f64) -> Time {
-    Time { seconds: seconds as i64, nanos: (seconds.fract() * 1e9) as i32 }
+    Time {
+        seconds: seconds as i64,
+        nanos: (seconds.fract() * 1e9) as i32,
+    }
 }

@@ -63,7 +63,10 @@ pub(crate) struct Given {
 
 /// What a run goes by, every source taken together and checked.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a variable of W&B's own")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a variable of W&B's own"
+)]
 pub(crate) struct Settings {
     pub(crate) mode: Mode,
     /// Only where the mode is online.
@@ -127,7 +130,10 @@ impl Settings {
             Some(_) => &sweep::without_path(given, &mut warnings),
             None => given,
         };
-        let base_url = check(look.of(given.base_url.as_ref(), "base_url"), rules::base_url)?;
+        let base_url = check(
+            look.of(given.base_url.as_ref(), "base_url"),
+            rules::base_url,
+        )?;
         let base_url = base_url.unwrap_or_else(|| rules::BASE_URL.to_owned());
         let (mode, api_key) = mode_and_key(given.mode, &look, &base_url, &mut warnings)?;
         let project = check(look.of(given.project.as_ref(), "project"), rules::project)?;
@@ -153,7 +159,10 @@ impl Settings {
             sweep_id,
             sweep_params: sweep_params.unwrap_or_default(),
             host: text("WANDB_HOST"),
-            dir: given.dir.clone().or_else(|| text("WANDB_DIR").map(|dir| look.expand(&dir))),
+            dir: given
+                .dir
+                .clone()
+                .or_else(|| text("WANDB_DIR").map(|dir| look.expand(&dir))),
             quiet: look.flag("WANDB_QUIET")?,
             silent: look.flag("WANDB_SILENT")?,
             console: check(look.env("WANDB_CONSOLE"), rules::console)?.unwrap_or(true),
@@ -176,13 +185,21 @@ impl Settings {
 
 /// Whether a text can be the id of a run.
 pub(crate) fn is_run_id(text: &str) -> bool {
-    rules::run_id(&Found { place: String::new(), text: text.to_owned() }).is_ok()
+    rules::run_id(&Found {
+        place: String::new(),
+        text: text.to_owned(),
+    })
+    .is_ok()
 }
 
 /// The folder of all runs in `root`: `wandb`, or `.wandb` where there is one.
 pub(crate) fn wandb_dir(root: &Path) -> PathBuf {
     let hidden = root.join(".wandb");
-    if hidden.exists() { hidden } else { root.join("wandb") }
+    if hidden.exists() {
+        hidden
+    } else {
+        root.join("wandb")
+    }
 }
 
 /// What a rule makes of a value that was found.

@@ -178,8 +178,12 @@ impl Sink for Wandb {
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
-        let Some(session) = &mut self.session else { return Ok(()) };
-        session.write(record).map_err(|error| with_command(session, &*error))
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        session
+            .write(record)
+            .map_err(|error| with_command(session, &*error))
     }
 
     fn problem(&mut self, problem: &Problem) {
@@ -193,12 +197,18 @@ impl Sink for Wandb {
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
-        let Some(session) = &mut self.session else { return Ok(()) };
-        session.flush().map_err(|error| with_command(session, &*error))
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        session
+            .flush()
+            .map_err(|error| with_command(session, &*error))
     }
 
     fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {
-        let Some(mut session) = self.session.take() else { return Ok(()) };
+        let Some(mut session) = self.session.take() else {
+            return Ok(());
+        };
         session.close(outcome)?;
         #[cfg(feature = "online")]
         if let Some(live) = self.live.take() {
@@ -211,7 +221,9 @@ impl Sink for Wandb {
     }
 
     fn patience(&self) -> Duration {
-        self.finish_timeout.unwrap_or(FINISH_TIMEOUT).saturating_add(Duration::from_secs(30))
+        self.finish_timeout
+            .unwrap_or(FINISH_TIMEOUT)
+            .saturating_add(Duration::from_secs(30))
     }
 }
 

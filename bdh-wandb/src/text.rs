@@ -46,7 +46,10 @@ pub(super) fn object<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> St
 /// A part of a file name or of an artifact's: of at most 80 characters that are safe everywhere.
 pub(super) fn safe(name: &str) -> String {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    name.chars().map(|c| if is_safe(c) { c } else { '_' }).take(80).collect()
+    name.chars()
+        .map(|c| if is_safe(c) { c } else { '_' })
+        .take(80)
+        .collect()
 }
 
 /// A name of random small letters and digits, from the randomness that the standard library seeds its maps with.

@@ -39,7 +39,12 @@ struct Media<'a> {
 impl<'a> Encoded<'a> {
     /// Nothing yet, of a row of `step`, whose files go under `folder`.
     pub(super) fn new(step: u64, folder: &'a Path) -> Self {
-        Self { step, folder, values: Vec::new(), files: Vec::new() }
+        Self {
+            step,
+            folder,
+            values: Vec::new(),
+            files: Vec::new(),
+        }
     }
 
     /// Puts a value into its form, and writes its file, if it has one.
@@ -48,9 +53,12 @@ impl<'a> Encoded<'a> {
             Value::Scalar(scalar) => number(*scalar),
             Value::Histogram(of) => {
                 if of.non_finite > 0 {
-                    self.values.push((format!("{key}/nonfinite"), of.non_finite.to_string()));
+                    self.values
+                        .push((format!("{key}/nonfinite"), of.non_finite.to_string()));
                 }
-                let Some(json) = histogram(of) else { return Ok(()) };
+                let Some(json) = histogram(of) else {
+                    return Ok(());
+                };
                 json
             }
             Value::Text(text) => {
@@ -67,7 +75,9 @@ impl<'a> Encoded<'a> {
                 self.table(key, columns, &rows.iter().map(row).collect::<Vec<_>>())?
             }
             Value::Image(bytes) => {
-                let Some((width, height)) = png::size(bytes) else { return Ok(()) };
+                let Some((width, height)) = png::size(bytes) else {
+                    return Ok(());
+                };
                 let fields = [
                     ("format", quoted("png")),
                     ("width", width.to_string()),
@@ -76,13 +86,28 @@ impl<'a> Encoded<'a> {
                 let kind = "image-file";
                 self.media(
                     key,
-                    &Media { kind, under: "images", ending: "png", bytes, fields: &fields },
+                    &Media {
+                        kind,
+                        under: "images",
+                        ending: "png",
+                        bytes,
+                        fields: &fields,
+                    },
                 )?
             }
             Value::Html(html) => {
                 let bytes = html.as_bytes();
                 let kind = "html-file";
-                self.media(key, &Media { kind, under: "html", ending: "html", bytes, fields: &[] })?
+                self.media(
+                    key,
+                    &Media {
+                        kind,
+                        under: "html",
+                        ending: "html",
+                        bytes,
+                        fields: &[],
+                    },
+                )?
             }
             _ => return Ok(()), // a file is an artifact, and not of the row
         };
@@ -101,17 +126,32 @@ impl<'a> Encoded<'a> {
         let columns_json = array(columns.iter().map(|column| quoted(column)));
         let data = array(rows.iter().cloned());
         let json = format!("{{\"columns\":{columns_json},\"data\":{data}}}");
-        let fields = [("ncols", columns.len().to_string()), ("nrows", rows.len().to_string())];
+        let fields = [
+            ("ncols", columns.len().to_string()),
+            ("nrows", rows.len().to_string()),
+        ];
         let (kind, bytes) = ("table-file", json.as_bytes());
         self.media(
             key,
-            &Media { kind, under: "table", ending: "table.json", bytes, fields: &fields },
+            &Media {
+                kind,
+                under: "table",
+                ending: "table.json",
+                bytes,
+                fields: &fields,
+            },
         )
     }
 
     /// Writes a file, and describes it.
     fn media(&mut self, key: &str, media: &Media<'_>) -> io::Result<String> {
-        let Media { kind, under, ending, bytes, fields } = media;
+        let Media {
+            kind,
+            under,
+            ending,
+            bytes,
+            fields,
+        } = media;
         let digest = hex(Sha256::digest(bytes));
         let name = format!("{}_{}_{}", safe(key), self.step, &digest[..20]);
         let path = format!("media/{under}/{name}.{ending}");
@@ -126,8 +166,15 @@ impl<'a> Encoded<'a> {
             ("sha256", quoted(&digest)),
             ("size", bytes.len().to_string()),
         ];
-        self.files.push(FileItem { path, policy: 0, kind: 2 });
-        let fields = own.iter().chain(*fields).map(|(key, value)| (*key, value.as_str()));
+        self.files.push(FileItem {
+            path,
+            policy: 0,
+            kind: 2,
+        });
+        let fields = own
+            .iter()
+            .chain(*fields)
+            .map(|(key, value)| (*key, value.as_str()));
         Ok(object(fields))
     }
 }
@@ -139,11 +186,22 @@ fn histogram(histogram: &Histogram) -> Option<String> {
         return None;
     }
     let together = counts.len().div_ceil(BINS);
-    let values = counts.chunks(together).map(|chunk| chunk.iter().sum::<u64>().to_string());
-    let first = edges.iter().step_by(together).take(counts.len().div_ceil(together));
+    let values = counts
+        .chunks(together)
+        .map(|chunk| chunk.iter().sum::<u64>().to_string());
+    let first = edges
+        .iter()
+        .step_by(together)
+        .take(counts.len().div_ceil(together));
     let bins = first.chain(edges.last()).map(|edge| number(*edge));
-    let fields = [("_type", quoted("histogram")), ("values", array(values)), ("bins", array(bins))];
-    Some(object(fields.iter().map(|(key, value)| (*key, value.as_str()))))
+    let fields = [
+        ("_type", quoted("histogram")),
+        ("values", array(values)),
+        ("bins", array(bins)),
+    ];
+    Some(object(
+        fields.iter().map(|(key, value)| (*key, value.as_str())),
+    ))
 }
 
 #[cfg(test)]
@@ -162,25 +220,42 @@ mod tests {
     fn a_histogram_of_many_bins_is_put_together_without_losing_a_count() {
         for bins in [1_usize, 2, 64, 512, 513, 1_000, 5_000] {
             let edges: Vec<_> = (0..=bins).map(|edge| edge as f64).collect();
-            let of = Histogram { edges, counts: vec![3; bins], non_finite: 0 };
+            let of = Histogram {
+                edges,
+                counts: vec![3; bins],
+                non_finite: 0,
+            };
             let mut encoded = Encoded::new(7, Path::new("not needed"));
             encoded.add(KEY, &Value::Histogram(of)).expect("no file");
             let json = json(&encoded);
             let values = json["values"].as_array().expect("values");
             let edges = json["bins"].as_array().expect("edges");
-            assert!(values.len() <= 512 && edges.len() == values.len() + 1, "{bins} bins");
+            assert!(
+                values.len() <= 512 && edges.len() == values.len() + 1,
+                "{bins} bins"
+            );
             let total: u64 = values.iter().filter_map(serde_json::Value::as_u64).sum();
             assert_eq!((total, edges[0].as_f64()), (3 * bins as u64, Some(0.0)));
-            assert_eq!(edges.last().and_then(serde_json::Value::as_f64), Some(bins as f64));
+            assert_eq!(
+                edges.last().and_then(serde_json::Value::as_f64),
+                Some(bins as f64)
+            );
         }
     }
 
     #[test]
     fn what_is_not_finite_is_counted_beside_the_histogram() {
-        let of = Histogram { edges: Vec::new(), counts: Vec::new(), non_finite: 9 };
+        let of = Histogram {
+            edges: Vec::new(),
+            counts: Vec::new(),
+            non_finite: 9,
+        };
         let mut encoded = Encoded::new(7, Path::new("not needed"));
         encoded.add(KEY, &Value::Histogram(of)).expect("no file");
-        assert_eq!(encoded.values, [("group/a key/nonfinite".to_owned(), "9".to_owned())]);
+        assert_eq!(
+            encoded.values,
+            [("group/a key/nonfinite".to_owned(), "9".to_owned())]
+        );
     }
 
     #[test]
@@ -188,7 +263,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let mut encoded = Encoded::new(7, folder.path());
         let text = "to be\n\"or\" not";
-        encoded.add(KEY, &Value::Text(text.to_owned())).expect("a written file");
+        encoded
+            .add(KEY, &Value::Text(text.to_owned()))
+            .expect("a written file");
         let json = json(&encoded);
         let bytes =
             fs::read(folder.path().join(json["path"].as_str().expect("a path"))).expect("its file");
@@ -217,7 +294,10 @@ mod tests {
         ];
         let texts = texts.map(str::to_owned);
         let rows: Vec<_> = texts.iter().map(|text| vec![text.clone()]).collect();
-        let table = Value::Table { columns: vec!["text".to_owned()], rows };
+        let table = Value::Table {
+            columns: vec!["text".to_owned()],
+            rows,
+        };
         let values = texts.iter().map(|text| Value::Text(text.clone()));
         for value in values.chain([table]) {
             let mut encoded = Encoded::new(7, folder.path());
@@ -236,11 +316,16 @@ mod tests {
 
     #[test]
     fn a_picture_that_is_none_is_passed_over() {
-        for bytes in
-            [&b""[..], b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0"]
-        {
+        for bytes in [
+            &b""[..],
+            b"\x89PNG\r\n\x1a\n",
+            b"GIF89a",
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0",
+        ] {
             let mut encoded = Encoded::new(7, Path::new("not needed"));
-            encoded.add(KEY, &Value::Image(bytes.to_vec())).expect("no file");
+            encoded
+                .add(KEY, &Value::Image(bytes.to_vec()))
+                .expect("no file");
             assert!(encoded.values.is_empty() && encoded.files().is_none());
         }
     }

@@ -25,7 +25,11 @@ fn logged(dir: &Path) -> PathBuf {
 }
 
 fn resumed(dir: &Path) -> RunInfo {
-    RunInfo { resumed_at: Some(5), resumed_record: Some(sink::scalars(5)), ..sink::run(dir) }
+    RunInfo {
+        resumed_at: Some(5),
+        resumed_record: Some(sink::scalars(5)),
+        ..sink::run(dir)
+    }
 }
 
 fn refusal(run: &RunInfo) -> String {
@@ -49,7 +53,11 @@ fn a_run_directory_whose_wandb_folder_is_a_link_is_refused_and_nothing_is_writte
     // A folder that the user has chosen may be behind a link.
     let chosen = dir.path().join("chosen");
     symlink(&outside, &chosen).expect("a link");
-    sink::log(&mut wandb().dir(&chosen), &sink::run(&run), &[sink::scalars(1)]);
+    sink::log(
+        &mut wandb().dir(&chosen),
+        &sink::run(&run),
+        &[sink::scalars(1)],
+    );
     assert!(outside.join("wandb").is_dir());
 }
 
@@ -63,12 +71,19 @@ fn a_resume_cuts_no_log_behind_a_link() {
     fs::rename(run.join("wandb"), &elsewhere).expect("a folder that moves");
     symlink(&elsewhere, run.join("wandb")).expect("a link");
     let log = |folder: &Path| {
-        let mut all = fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());
-        all.find(|path| path.extension().is_some_and(|ending| ending == "wandb")).expect("a log")
+        let mut all = fs::read_dir(folder)
+            .expect("a folder")
+            .flatten()
+            .map(|entry| entry.path());
+        all.find(|path| path.extension().is_some_and(|ending| ending == "wandb"))
+            .expect("a log")
     };
     let before = fs::read(log(&elsewhere.join(&name))).expect("the log");
     assert!(refusal(&resumed(&run)).contains("is a link, through which nothing is written"));
-    assert_eq!(fs::read(log(&elsewhere.join(&name))).expect("the log"), before);
+    assert_eq!(
+        fs::read(log(&elsewhere.join(&name))).expect("the log"),
+        before
+    );
 
     // The log alone is a link: the run gets a new one.
     fs::remove_file(run.join("wandb")).expect("the link");
@@ -79,7 +94,9 @@ fn a_resume_cuts_no_log_behind_a_link() {
     symlink(&kept, &path).expect("a link");
     sink::log(&mut wandb(), &resumed(&run), &[sink::scalars(6)]);
     assert_eq!(fs::read(&kept).expect("the log"), before);
-    let error = read_run(&path, &["train/loss"]).expect_err("a link").to_string();
+    let error = read_run(&path, &["train/loss"])
+        .expect_err("a link")
+        .to_string();
     assert!(error.ends_with("is, or leads through, a link"), "{error}");
     assert!(repair(&path).is_err() && path.is_symlink());
 }
@@ -91,7 +108,12 @@ fn files_of_a_resumed_run_are_replaced_where_a_link_was_planted() {
     let folder = logged(&run);
     let outside = dir.path().join("mine");
     fs::write(&outside, "mine").expect("a file");
-    for name in ["config.yaml", "config.tmp", "wandb-metadata.json", "wandb-summary.json"] {
+    for name in [
+        "config.yaml",
+        "config.tmp",
+        "wandb-metadata.json",
+        "wandb-summary.json",
+    ] {
         let path = folder.join("files").join(name);
         let _ = fs::remove_file(&path); // the scratch file is not there
         symlink(&outside, path).expect("a link");
@@ -109,7 +131,8 @@ fn files_of_a_resumed_run_are_replaced_where_a_link_was_planted() {
     let mut sink = wandb();
     sink.open(&resumed(&run)).expect("an open sink");
     let text = sink::record(7, vec![("sample", Value::Text("text".to_owned()))]);
-    sink.write(&text).expect("a run that goes on without the text");
+    sink.write(&text)
+        .expect("a run that goes on without the text");
     drop(sink);
     fs::rename(folder.join("files"), folder.join("old")).expect("a folder that moves");
     symlink(&private, folder.join("files")).expect("a link");
@@ -124,17 +147,31 @@ fn a_checkpoint_record_that_names_a_link_takes_nothing_into_an_artifact() {
     fs::create_dir_all(run.join("checkpoints/step_00000005")).expect("a folder");
     fs::create_dir(&outside).expect("a folder");
     fs::write(outside.join("id_rsa"), "private").expect("a file");
-    symlink(outside.join("id_rsa"), run.join("checkpoints/step_00000005/state.json"))
-        .expect("a link");
+    symlink(
+        outside.join("id_rsa"),
+        run.join("checkpoints/step_00000005/state.json"),
+    )
+    .expect("a link");
     symlink(&outside, run.join("checkpoints/step_00000006")).expect("a link");
     let file = |name: &str| {
         let path = run.join("checkpoints").join(name);
-        Value::File { path, kind: "model".to_owned(), aliases: Vec::new() }
+        Value::File {
+            path,
+            kind: "model".to_owned(),
+            aliases: Vec::new(),
+        }
     };
-    let names =
-        ["step_00000005", "step_00000005/state.json", "step_00000006", "step_00000006/id_rsa"];
+    let names = [
+        "step_00000005",
+        "step_00000005/state.json",
+        "step_00000006",
+        "step_00000006/id_rsa",
+    ];
     let record = sink::record(5, names.map(|name| (name, file(name))).to_vec());
-    let crafted = RunInfo { resumed_record: Some(record), ..resumed(&run) };
+    let crafted = RunInfo {
+        resumed_record: Some(record),
+        ..resumed(&run)
+    };
     let mut sink = wandb();
     sink.open(&crafted).expect("an open sink");
     sink.close(&Outcome::Completed).expect("a closed sink");
@@ -146,7 +183,10 @@ fn holds(dir: &Path, bytes: &[u8]) -> bool {
     fs::read_dir(dir).expect("a folder").flatten().any(|entry| {
         let kind = entry.file_type().expect("a kind");
         let in_file = || {
-            fs::read(entry.path()).expect("a file").windows(bytes.len()).any(|part| part == bytes)
+            fs::read(entry.path())
+                .expect("a file")
+                .windows(bytes.len())
+                .any(|part| part == bytes)
         };
         (kind.is_dir() && holds(&entry.path(), bytes)) || (kind.is_file() && in_file())
     })
@@ -158,12 +198,20 @@ fn a_log_or_a_note_that_is_a_fifo_or_a_device_hangs_nothing() {
     let log = dir.path().join("run-x.wandb");
     let mkfifo = |path: &Path| Command::new("mkfifo").arg(path).status().expect("mkfifo");
     assert!(mkfifo(&log).success());
-    assert!(repair(&log).expect_err("a FIFO").to_string().ends_with("is not a regular file"));
+    assert!(
+        repair(&log)
+            .expect_err("a FIFO")
+            .to_string()
+            .ends_with("is not a regular file")
+    );
     assert!(read_run(Path::new("/dev/zero"), &["x"]).is_err());
 
     let run = dir.path().join("run");
     fs::create_dir(&run).expect("a run directory");
     assert!(mkfifo(&run.join("wandb.json")).success());
     sink::log(&mut wandb(), &resumed(&run), &[sink::scalars(6)]);
-    assert!(run.join("wandb.json").is_file(), "the pointer to the new log took its place");
+    assert!(
+        run.join("wandb.json").is_file(),
+        "the pointer to the new log took its place"
+    );
 }

@@ -15,7 +15,10 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 fn wandb() -> Wandb {
-    Wandb::from_env().mode(Mode::Offline).project("p").tags(["a tag", "b"])
+    Wandb::from_env()
+        .mode(Mode::Offline)
+        .project("p")
+        .tags(["a tag", "b"])
 }
 
 /// A run directory with a log of records of every kind in it.
@@ -33,29 +36,41 @@ fn log_of(dir: &Path) -> PathBuf {
         serde_json::from_slice(&fs::read(dir.join("wandb.json")).expect("wandb.json"))
             .expect("JSON");
     let text = |key: &str| pointer[key].as_str().expect("a text").to_owned();
-    dir.join(text("folder")).join(format!("run-{}.wandb", text("run_id")))
+    dir.join(text("folder"))
+        .join(format!("run-{}.wandb", text("run_id")))
 }
 
 /// Whether a row of history is a record, to the bit.
 fn assert_row(row: &Json, record: &Record, index: usize) {
     let number = |key: &str| -> f64 {
-        let text = row[key].as_str().unwrap_or_else(|| panic!("{key} of {record:?} in {row}"));
+        let text = row[key]
+            .as_str()
+            .unwrap_or_else(|| panic!("{key} of {record:?} in {row}"));
         text.parse().expect("a number")
     };
     for (key, scalar) in record.scalars() {
         let same =
             number(key).to_bits() == scalar.to_bits() || (scalar.is_nan() && row[key] == "NaN");
-        assert!(same, "{key} of step {}: {} for {scalar}", record.clock.step, row[key]);
+        assert!(
+            same,
+            "{key} of step {}: {} for {scalar}",
+            record.clock.step, row[key]
+        );
     }
     assert_eq!(row["step"], record.clock.step.to_string());
     assert_eq!(row["tokens"], record.clock.tokens.to_string());
     assert_eq!(row["_step"], index.to_string());
-    assert_eq!(number("_runtime").to_bits(), record.clock.elapsed.as_secs_f64().to_bits());
+    assert_eq!(
+        number("_runtime").to_bits(),
+        record.clock.elapsed.as_secs_f64().to_bits()
+    );
 }
 
 #[test]
 fn the_data_store_of_wandb_0_19_reads_every_row_to_the_bit() {
-    let Some(judge) = Judge::wandb_0_19() else { return };
+    let Some(judge) = Judge::wandb_0_19() else {
+        return;
+    };
     let (dir, records) = logged();
     let found = judge.json("wandb_datastore.py", [log_of(dir.path())]);
     let rows = found["history"].as_array().expect("rows");
@@ -67,10 +82,16 @@ fn the_data_store_of_wandb_0_19_reads_every_row_to_the_bit() {
     assert_eq!(found["order"][1], "run");
     assert_eq!(found["exit"], 0);
     assert_eq!(found["run"]["tags"], serde_json::json!(["a tag", "b"]));
-    assert_eq!((&found["run"]["project"], &found["run"]["host"]), (&"p".into(), &"".into()));
+    assert_eq!(
+        (&found["run"]["project"], &found["run"]["host"]),
+        (&"p".into(), &"".into())
+    );
     assert_eq!(found["config"]["model"], r#"{"width":64,"bias":false}"#);
     assert_eq!(found["config"]["name"], "\"tiny ü\"");
-    assert_eq!(found["metrics"]["train/loss"], "step", "keys are drawn over the trainer's step");
+    assert_eq!(
+        found["metrics"]["train/loss"], "step",
+        "keys are drawn over the trainer's step"
+    );
     assert!(found["metrics"].get("step").is_none());
 
     let last = &rows[records.len() - 1];
@@ -89,7 +110,11 @@ fn the_data_store_of_wandb_0_19_reads_every_row_to_the_bit() {
         assert_eq!(media["_type"], kind);
         let path = media["path"].as_str().expect("a path");
         assert!(
-            found["files"].as_array().expect("files").iter().any(|file| file == path),
+            found["files"]
+                .as_array()
+                .expect("files")
+                .iter()
+                .any(|file| file == path),
             "{path}"
         );
         let file = log_of(dir.path()).with_file_name("files").join(path);
@@ -140,10 +165,17 @@ fn assert_inspected(row: &Json, record: &Record, index: usize) {
                     })
             }
         };
-        assert!(same, "{key} of step {}: {found} for {scalar}", record.clock.step);
+        assert!(
+            same,
+            "{key} of step {}: {found} for {scalar}",
+            record.clock.step
+        );
     }
     let clock = &record.clock;
-    assert_eq!((&row["step"], &row["tokens"]), (&clock.step.into(), &clock.tokens.into()));
+    assert_eq!(
+        (&row["step"], &row["tokens"]),
+        (&clock.step.into(), &clock.tokens.into())
+    );
     assert_eq!(row["_step"], index);
     let runtime = row["_runtime"].as_f64().map(f64::to_bits);
     assert_eq!(runtime, Some(clock.elapsed.as_secs_f64().to_bits()));
@@ -162,26 +194,54 @@ fn the_browser_of_wandb_0_31_reads_the_same() {
         .expect("wandb starts");
     let text = String::from_utf8(output.stdout).expect("text");
     let rows: Vec<_> = text.lines().filter_map(inspected_row).collect();
-    assert_eq!(rows.len(), records.len(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        rows.len(),
+        records.len(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     for (index, (row, record)) in rows.iter().zip(&records).enumerate() {
         assert_inspected(row, record, index);
     }
-    for kind in ["header", "run", "metric", "summary", "files", "artifact", "output_raw", "exit"] {
-        assert!(text.contains(&format!(r#""type":"{kind}""#)), "{kind} in {text}");
+    for kind in [
+        "header",
+        "run",
+        "metric",
+        "summary",
+        "files",
+        "artifact",
+        "output_raw",
+        "exit",
+    ] {
+        assert!(
+            text.contains(&format!(r#""type":"{kind}""#)),
+            "{kind} in {text}"
+        );
     }
 }
 
 #[test]
 fn a_cut_log_is_repaired_to_every_record_before_the_cut() {
-    let Some(judge) = Judge::wandb_0_19() else { return };
+    let Some(judge) = Judge::wandb_0_19() else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let records: Vec<_> = (0..200).map(sink::scalars).collect();
     sink::log(&mut wandb(), &sink::run(dir.path()), &records);
     let log = log_of(dir.path());
     let bytes = fs::read(&log).expect("the log");
     let ends = judge.json("wandb_ends.py", [&log]);
-    let ends: Vec<_> = ends.as_array().expect("ends").iter().filter_map(Json::as_u64).collect();
-    assert_eq!(ends.last(), Some(&(bytes.len() as u64)), "the log ends with a whole record");
+    let ends: Vec<_> = ends
+        .as_array()
+        .expect("ends")
+        .iter()
+        .filter_map(Json::as_u64)
+        .collect();
+    assert_eq!(
+        ends.last(),
+        Some(&(bytes.len() as u64)),
+        "the log ends with a whole record"
+    );
     let scratch = dir.path().join("cut.wandb");
     let last_block = bytes.len() - bytes.len() % 32_768;
     assert!(last_block > 32_768, "a log of several blocks");
@@ -195,7 +255,9 @@ fn a_cut_log_is_repaired_to_every_record_before_the_cut() {
 
 #[test]
 fn a_repaired_log_is_read_to_its_end() {
-    let Some(judge) = Judge::wandb_0_19() else { return };
+    let Some(judge) = Judge::wandb_0_19() else {
+        return;
+    };
     let (dir, records) = logged();
     let log = log_of(dir.path());
     let mut bytes = fs::read(&log).expect("the log");
@@ -205,7 +267,11 @@ fn a_repaired_log_is_read_to_its_end() {
     let repaired = repair(&log).expect("a log");
     assert_eq!(repaired.damaged, 1);
     assert!(log.with_extension("wandb.damaged").is_file());
-    assert_eq!(repair(&log).expect("a log").damaged, 0, "there is nothing left to repair");
+    assert_eq!(
+        repair(&log).expect("a log").damaged,
+        0,
+        "there is nothing left to repair"
+    );
     // The numbers of the entries have a gap now, which the judge's script would not accept; ends tell as much.
     let ends = judge.json("wandb_ends.py", [&log]);
     assert_eq!(ends.as_array().map(Vec::len), Some(repaired.kept as usize));
@@ -214,7 +280,9 @@ fn a_repaired_log_is_read_to_its_end() {
 
 #[test]
 fn a_resumed_run_goes_on_in_its_log_and_has_each_step_once() {
-    let Some(judge) = Judge::wandb_0_19() else { return };
+    let Some(judge) = Judge::wandb_0_19() else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = sink::run(dir.path());
     let mut first = wandb();
@@ -224,12 +292,27 @@ fn a_resumed_run_goes_on_in_its_log_and_has_each_step_once() {
     }
     drop(first); // killed: no summary, no exit
 
-    let resumed =
-        RunInfo { resumed_at: Some(20), resumed_record: Some(sink::scalars(20)), ..run.clone() };
-    sink::log(&mut wandb(), &resumed, &(21..=40).map(sink::scalars).collect::<Vec<_>>());
+    let resumed = RunInfo {
+        resumed_at: Some(20),
+        resumed_record: Some(sink::scalars(20)),
+        ..run.clone()
+    };
+    sink::log(
+        &mut wandb(),
+        &resumed,
+        &(21..=40).map(sink::scalars).collect::<Vec<_>>(),
+    );
     // Once more, from a checkpoint whose own step never got there.
-    let resumed = RunInfo { resumed_at: Some(41), resumed_record: Some(sink::scalars(41)), ..run };
-    sink::log(&mut wandb(), &resumed, &(42..=45).map(sink::scalars).collect::<Vec<_>>());
+    let resumed = RunInfo {
+        resumed_at: Some(41),
+        resumed_record: Some(sink::scalars(41)),
+        ..run
+    };
+    sink::log(
+        &mut wandb(),
+        &resumed,
+        &(42..=45).map(sink::scalars).collect::<Vec<_>>(),
+    );
 
     let found = judge.json("wandb_datastore.py", [log_of(dir.path())]);
     let rows = found["history"].as_array().expect("rows");
@@ -237,7 +320,11 @@ fn a_resumed_run_goes_on_in_its_log_and_has_each_step_once() {
     for (index, row) in rows.iter().enumerate() {
         assert_row(row, &sink::scalars(index as u64 + 1), index);
     }
-    let exits = found["order"].as_array().expect("kinds").iter().filter(|kind| *kind == "exit");
+    let exits = found["order"]
+        .as_array()
+        .expect("kinds")
+        .iter()
+        .filter(|kind| *kind == "exit");
     assert_eq!((exits.count(), &found["exit"]), (1, &0.into()));
     assert_eq!(found["summary"]["step"], "45");
     let folders = fs::read_dir(dir.path().join("wandb")).expect("its folder");
@@ -246,19 +333,35 @@ fn a_resumed_run_goes_on_in_its_log_and_has_each_step_once() {
 
 #[test]
 fn a_run_that_failed_says_so_and_a_disabled_one_leaves_nothing() {
-    let Some(judge) = Judge::wandb_0_19() else { return };
+    let Some(judge) = Judge::wandb_0_19() else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut failing = wandb();
     failing.open(&sink::run(dir.path())).expect("an open sink");
-    failing.close(&Outcome::Failed("the loss is NaN".to_owned())).expect("a closed sink");
+    failing
+        .close(&Outcome::Failed("the loss is NaN".to_owned()))
+        .expect("a closed sink");
     let found = judge.json("wandb_datastore.py", [log_of(dir.path())]);
     assert_eq!(found["exit"], 1);
-    assert_eq!(found["output"], serde_json::json!(["run failed: the loss is NaN\n"]));
+    assert_eq!(
+        found["output"],
+        serde_json::json!(["run failed: the loss is NaN\n"])
+    );
 
     let nothing = tempfile::tempdir().expect("a temporary directory");
     let mut disabled = wandb().mode(Mode::Disabled);
-    sink::log(&mut disabled, &sink::run(nothing.path()), &[sink::scalars(1)]);
-    assert_eq!(fs::read_dir(nothing.path()).expect("the run directory").count(), 0);
+    sink::log(
+        &mut disabled,
+        &sink::run(nothing.path()),
+        &[sink::scalars(1)],
+    );
+    assert_eq!(
+        fs::read_dir(nothing.path())
+            .expect("the run directory")
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -272,7 +375,10 @@ fn a_file_is_logged_under_any_path_and_one_that_is_missing_ends_nothing() {
     }
     let here = std::env::current_dir().expect("a current directory");
     let relative = Path::new("Cargo.toml");
-    assert!(here.join(relative).is_file(), "tests run in the crate's folder");
+    assert!(
+        here.join(relative).is_file(),
+        "tests run in the crate's folder"
+    );
     let missing = dir.path().join("missing").join("y".repeat(300));
     let file = |path: &Path| {
         let value = Value::File {
@@ -285,12 +391,16 @@ fn a_file_is_logged_under_any_path_and_one_that_is_missing_ends_nothing() {
     let records: Vec<_> = [&*odd, &*deep, relative, &*missing].map(file).into();
     sink::log(&mut wandb(), &sink::run(dir.path()), &records);
 
-    let Some(judge) = Judge::wandb_0_19() else { return };
+    let Some(judge) = Judge::wandb_0_19() else {
+        return;
+    };
     let found = judge.json("wandb_datastore.py", [log_of(dir.path())]);
     let artifacts = found["artifacts"].as_array().expect("artifacts");
     assert_eq!(artifacts.len(), 3, "all but the one that is missing");
     assert_eq!(artifacts[2]["files"][0][0], "Cargo.toml");
     assert!(artifacts.iter().all(|artifact| {
-        artifact["name"].as_str().is_some_and(|name| name.starts_with("a_kind_of-"))
+        artifact["name"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("a_kind_of-"))
     }));
 }

@@ -22,7 +22,10 @@ fn our_own_log_says_what_our_records_say() {
     let (mut runs, errors) = read_runs(dir.path(), &Keys::new(keys[0]));
     assert!(errors.is_empty() && runs.len() == 1, "{errors:?} {runs:?}");
     let run = runs.remove(0);
-    let mut log = fs::read_dir(&run.dir).expect("the folder").flatten().map(|entry| entry.path());
+    let mut log = fs::read_dir(&run.dir)
+        .expect("the folder")
+        .flatten()
+        .map(|entry| entry.path());
     let log = log.find(|path| path.extension().is_some_and(|ending| ending == "wandb"));
     let run = read_run(&log.expect("a log"), &keys).expect("a run");
     for key in keys {
@@ -31,7 +34,11 @@ fn our_own_log_says_what_our_records_say() {
             .filter_map(|record| Some((record.clock.step, record.scalar(key)?)))
             .collect();
         // NaN is not equal to itself, its text is.
-        assert_eq!(format!("{:?}", run.series(key)), format!("{expected:?}"), "{key}");
+        assert_eq!(
+            format!("{:?}", run.series(key)),
+            format!("{expected:?}"),
+            "{key}"
+        );
     }
 
     fs::write(dir.path().join("run.json"), "{}").expect("a file");
@@ -46,21 +53,34 @@ fn a_run_of_pythons_client_is_a_row_like_any_other() {
     let Some(judge) = Judge::modern() else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
     for exit in ["0", "3"] {
-        let made = judge.python("wandb_offline.py", [dir.path().to_str().expect("UTF-8"), exit]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let made = judge.python(
+            "wandb_offline.py",
+            [dir.path().to_str().expect("UTF-8"), exit],
+        );
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
     }
     let keys = Keys::new("val_bpb");
     let (runs, errors) = read_runs(dir.path(), &keys);
     assert!(errors.is_empty(), "{errors:?}");
     assert_eq!(runs.len(), 2);
     let statuses: Vec<_> = runs.iter().map(|run| run.status.clone()).collect();
-    assert!(statuses.contains(&RunStatus::Diverged), "its last value is NaN");
+    assert!(
+        statuses.contains(&RunStatus::Diverged),
+        "its last value is NaN"
+    );
     assert!(statuses.contains(&RunStatus::Failed("exit code 3".to_owned())));
     let run = &runs[0];
     assert_eq!(run.series("val_bpb")[..2], [(0, 3.0), (20, 2.5)]);
     assert!(run.last("val_bpb").is_some_and(f64::is_nan));
     assert_eq!((run.series("train/loss").len(), run.last_step), (5, 40));
-    assert_eq!((&run.config["lr"], &run.config["model.depth"]), (&json!(0.001), &json!(4)));
+    assert_eq!(
+        (&run.config["lr"], &run.config["model.depth"]),
+        (&json!(0.001), &json!(4))
+    );
     assert_eq!(Table::of(&runs, &keys).rows.len(), 2);
 }
 
@@ -70,10 +90,15 @@ fn what_is_no_log_is_told() {
     fs::write(dir.path().join("run-x.wandb"), "no log").expect("a file");
     let (runs, errors) = read_runs(dir.path(), &Keys::new("val_bpb"));
     assert!(runs.is_empty());
-    let told: Vec<(PathBuf, String)> =
-        errors.into_iter().map(|(path, error)| (path, error.to_string())).collect();
+    let told: Vec<(PathBuf, String)> = errors
+        .into_iter()
+        .map(|(path, error)| (path, error.to_string()))
+        .collect();
     assert_eq!(
         told,
-        [(dir.path().join("run-x.wandb"), "it does not begin as a W&B log does".to_owned())]
+        [(
+            dir.path().join("run-x.wandb"),
+            "it does not begin as a W&B log does".to_owned()
+        )]
     );
 }

@@ -22,10 +22,16 @@ const KEY: &str = "c0ffee5ec2e7c0ffee5ec2e7c0ffee5ec2e7c0ff";
 
 /// A run directory with a log in it, and what was logged.
 fn logged() -> (TempDir, Vec<Record>) {
-    let dir = tempfile::Builder::new().prefix("a run ").tempdir().expect("a temporary directory");
+    let dir = tempfile::Builder::new()
+        .prefix("a run ")
+        .tempdir()
+        .expect("a temporary directory");
     let mut records: Vec<_> = (0..40).map(sink::scalars).collect();
     records.push(sink::everything(250, &sink::checkpoint(dir.path())));
-    let mut wandb = Wandb::from_env().mode(Mode::Offline).project("p").tags(["a tag", "b"]);
+    let mut wandb = Wandb::from_env()
+        .mode(Mode::Offline)
+        .project("p")
+        .tags(["a tag", "b"]);
     sink::log(&mut wandb, &sink::run(dir.path()), &records);
     (dir, records)
 }
@@ -60,22 +66,33 @@ fn assert_all_there(dump: &Json, records: &[Record]) {
     let ours = problems.filter(|problem| !problem.to_string().contains("/sdk/otel/")); // its own telemetry
     assert_eq!(ours.collect::<Vec<_>>(), [&Json::Null; 0]);
     let runs = dump["runs"].as_object().expect("runs");
-    let run = runs.values().find(|run| run["history"][0].is_object()).expect("the run");
+    let run = runs
+        .values()
+        .find(|run| run["history"][0].is_object())
+        .expect("the run");
     let rows = run["history"].as_array().expect("rows");
     assert_eq!(rows.len(), records.len());
     for (row, record) in rows.iter().zip(records) {
         assert_eq!(row["step"], record.clock.step);
         for (key, scalar) in record.scalars() {
             let found = &row[key];
-            let is_same = found.as_f64().is_some_and(|found| found.to_bits() == scalar.to_bits());
+            let is_same = found
+                .as_f64()
+                .is_some_and(|found| found.to_bits() == scalar.to_bits());
             let is_named = !scalar.is_finite() && found.as_str() == Some(&name(scalar));
             assert!(is_same || is_named, "{key}: {found} for {scalar}");
         }
     }
-    assert_eq!((&run["exitcode"], &run["complete"]), (&json!(0), &json!(true)));
+    assert_eq!(
+        (&run["exitcode"], &run["complete"]),
+        (&json!(0), &json!(true))
+    );
     assert_eq!(run["meta"]["tags"], json!(["a tag", "b"]));
     assert_eq!(run["config"]["depth"]["value"], 4);
-    assert_eq!(run["config"]["model"]["value"], json!({ "width": 64, "bias": false }));
+    assert_eq!(
+        run["config"]["model"]["value"],
+        json!({ "width": 64, "bias": false })
+    );
     assert_eq!(run["summary"]["train/loss"], 0.25);
     assert_eq!(run["summary"]["step"], 250);
 
@@ -88,13 +105,17 @@ fn assert_all_there(dump: &Json, records: &[Record]) {
     for file in ["wandb-metadata.json", "wandb-summary.json", "config.yaml"] {
         assert!(has(file), "{file}");
     }
-    let artifact =
-        dump["artifacts"].as_object().and_then(|all| all.values().next()).expect("the artifact");
+    let artifact = dump["artifacts"]
+        .as_object()
+        .and_then(|all| all.values().next())
+        .expect("the artifact");
     assert_eq!(artifact["committed"], true);
     assert_eq!(artifact["files"]["model.safetensors"]["size"], 3_000);
     let aliases = artifact["input"]["aliases"].as_array().expect("aliases");
-    let aliases: Vec<_> =
-        aliases.iter().map(|alias| alias["alias"].as_str().expect("a name")).collect();
+    let aliases: Vec<_> = aliases
+        .iter()
+        .map(|alias| alias["alias"].as_str().expect("a name"))
+        .collect();
     assert_eq!(
         (&artifact["input"]["artifactTypeName"], aliases),
         (&json!("model"), vec!["latest", "early-250"])
@@ -103,19 +124,27 @@ fn assert_all_there(dump: &Json, records: &[Record]) {
 
 /// What Python calls a number that JSON does not have.
 fn name(scalar: f64) -> String {
-    if scalar.is_nan() { "NaN".to_owned() } else { scalar.to_string().replace("inf", "Infinity") }
+    if scalar.is_nan() {
+        "NaN".to_owned()
+    } else {
+        scalar.to_string().replace("inf", "Infinity")
+    }
 }
 
 #[test]
 fn wandb_0_31_sends_the_whole_log() {
-    let (Some(judge), Some(server)) = (Judge::modern(), Server::start(&[])) else { return };
+    let (Some(judge), Some(server)) = (Judge::modern(), Server::start(&[])) else {
+        return;
+    };
     let (dir, records) = logged();
     assert_all_there(&sync(&judge, &server, dir.path()), &records);
 }
 
 #[test]
 fn wandb_0_19_sends_the_whole_log() {
-    let (Some(judge), Some(server)) = (Judge::wandb_0_19(), Server::start(&[])) else { return };
+    let (Some(judge), Some(server)) = (Judge::wandb_0_19(), Server::start(&[])) else {
+        return;
+    };
     let (dir, records) = logged();
     assert_all_there(&sync(&judge, &server, dir.path()), &records);
 }

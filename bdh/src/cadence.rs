@@ -161,12 +161,16 @@ impl Cadence {
     /// Whether [`firings`](Self::firings) is exact: no part of the cadence reads the time.
     #[must_use]
     pub fn is_predictable(&self) -> bool {
-        self.spans().iter().all(|span| !matches!(span, Span::Time(_)))
+        self.spans()
+            .iter()
+            .all(|span| !matches!(span, Span::Time(_)))
     }
 
     /// Whether when it fires depends on how much a batch holds.
     pub(crate) fn counts_data(&self) -> bool {
-        self.spans().iter().any(|span| matches!(span, Span::Tokens(_) | Span::Samples(_)))
+        self.spans()
+            .iter()
+            .any(|span| matches!(span, Span::Tokens(_) | Span::Samples(_)))
     }
 
     fn spans(&self) -> Vec<Span> {
@@ -279,7 +283,11 @@ mod tests {
 
     /// The firings of a run in which every step sees 300 tokens and 4 samples.
     fn firings(cadence: &Cadence, horizon: u64) -> Vec<u64> {
-        let per_step = Clock { tokens: 300, samples: 4, ..Clock::default() };
+        let per_step = Clock {
+            tokens: 300,
+            samples: 4,
+            ..Clock::default()
+        };
         cadence.firings(&per_step, horizon).collect()
     }
 
@@ -306,7 +314,10 @@ mod tests {
 
     #[test]
     fn every_tenth_of_the_run_ends_with_the_run() {
-        assert_eq!(firings(&every(fraction(0.1)), 30), [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]);
+        assert_eq!(
+            firings(&every(fraction(0.1)), 30),
+            [3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
+        );
         assert_eq!(firings(&every(fraction(0.3)), 10), [3, 6, 9]);
         assert_eq!(firings(&every(fraction(0.001)), 3), [1, 2, 3]);
         assert_eq!(firings(&at([fraction(0.1), fraction(1.0)]), 30), [3, 30]);
@@ -337,7 +348,10 @@ mod tests {
             let power = |i: i32| 10_f64.powf(f64::from(i) / f64::from(per_decade)).round() as u64;
             let powers: BTreeSet<u64> = (0..=per_decade * 3).map(power).collect();
             let fired = firings(&log_spaced(per_decade.unsigned_abs()), 1_000);
-            assert!(fired.iter().eq(&powers), "{per_decade} per decade: {fired:?}");
+            assert!(
+                fired.iter().eq(&powers),
+                "{per_decade} per decade: {fired:?}"
+            );
         }
     }
 
@@ -350,7 +364,12 @@ mod tests {
 
     #[test]
     fn senseless_cadences_are_quiet_rather_than_fatal() {
-        for cadence in [every(0), every(fraction(0.0)), every(fraction(f64::NAN)), log_spaced(0)] {
+        for cadence in [
+            every(0),
+            every(fraction(0.0)),
+            every(fraction(f64::NAN)),
+            log_spaced(0),
+        ] {
             assert!(firings(&cadence, 5).is_empty(), "{cadence:?}");
         }
     }

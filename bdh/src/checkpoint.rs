@@ -116,7 +116,10 @@ impl Checkpoint {
             folder.add(&name_of_copy(callback), |path| tensors::write(path, copy))?;
         }
         folder.add(STATE, |path| {
-            let failed = |source| CheckpointError::Io { path: path.to_owned(), source };
+            let failed = |source| CheckpointError::Io {
+                path: path.to_owned(),
+                source,
+            };
             let state = serde_json::to_vec_pretty(&self.state).map_err(|e| failed(e.into()))?;
             std::fs::write(path, state).map_err(failed)
         })?;
@@ -131,14 +134,19 @@ impl Checkpoint {
     /// manifest says.
     pub fn read(dir: &Path) -> Result<Self, CheckpointError> {
         let files = folder::checked_files(dir)?;
-        let copies = files.iter().filter_map(|name| Some((callback_of_copy(name)?, name)));
+        let copies = files
+            .iter()
+            .filter_map(|name| Some((callback_of_copy(name)?, name)));
         let read = |name: &str| tensors::read_from(folder::open(dir, name)?, &dir.join(name));
         let state: State = serde_json::from_slice(&folder::read(dir, STATE)?)
             .map_err(|error| damaged(&dir.join(STATE), &error.into()))?;
         let step = folder::step(dir)?;
         // A resume deletes checkpoints of later steps by what their manifests say, and would delete its own.
         if step != state.clock.step {
-            let what = format!("it is of step {}, and its manifest says {step}", state.clock.step);
+            let what = format!(
+                "it is of step {}, and its manifest says {step}",
+                state.clock.step
+            );
             return Err(damaged(&dir.join(STATE), &what.into()));
         }
         Ok(Self {
@@ -162,7 +170,10 @@ impl Checkpoint {
         let mut folder = Folder::begin(to, lock)?;
         for name in files {
             folder.add(&name, |path| {
-                let failed = |source| CheckpointError::Io { path: path.to_owned(), source };
+                let failed = |source| CheckpointError::Io {
+                    path: path.to_owned(),
+                    source,
+                };
                 let mut source = folder::open(from, &name)?;
                 let mut copy = File::create_new(path).map_err(failed)?;
                 io::copy(&mut source, &mut copy).map(drop).map_err(failed)
@@ -179,7 +190,13 @@ impl Checkpoint {
 
 /// The name of a callback as part of a file's name. Names may hold anything; file names may not.
 pub(crate) fn name_in_file(callback: &str) -> String {
-    let plain = |letter: char| if letter.is_alphanumeric() { letter } else { '_' };
+    let plain = |letter: char| {
+        if letter.is_alphanumeric() {
+            letter
+        } else {
+            '_'
+        }
+    };
     callback.chars().map(plain).collect()
 }
 
@@ -193,7 +210,10 @@ fn callback_of_copy(file: &str) -> Option<&str> {
 }
 
 fn damaged(path: &Path, error: &BoxError) -> CheckpointError {
-    CheckpointError::Damaged { path: path.to_owned(), what: error.to_string() }
+    CheckpointError::Damaged {
+        path: path.to_owned(),
+        what: error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -209,7 +229,10 @@ mod tests {
             optimizer: BTreeMap::from([("weight.moment".to_owned(), weight)]),
             copies: BTreeMap::new(),
             state: State {
-                clock: Clock { step, ..Clock::default() },
+                clock: Clock {
+                    step,
+                    ..Clock::default()
+                },
                 seed: 7,
                 data: Value::Null,
                 optimizer: BTreeMap::new(),
@@ -223,7 +246,11 @@ mod tests {
     }
 
     fn bytes(checkpoint: &Checkpoint) -> Vec<&[u8]> {
-        checkpoint.model.values().map(TensorData::as_bytes).collect()
+        checkpoint
+            .model
+            .values()
+            .map(TensorData::as_bytes)
+            .collect()
     }
 
     #[test]
@@ -233,8 +260,15 @@ mod tests {
         written.write(&path, false).expect("written");
         written.write(&path, false).expect("written over");
         let read = Checkpoint::read(&path).expect("read");
-        assert_eq!((bytes(&read), &read.state), (bytes(&written), &written.state));
-        assert_eq!(fs::read_dir(dir.path()).expect("a listing").count(), 1, "no scratch remains");
+        assert_eq!(
+            (bytes(&read), &read.state),
+            (bytes(&written), &written.state)
+        );
+        assert_eq!(
+            fs::read_dir(dir.path()).expect("a listing").count(),
+            1,
+            "no scratch remains"
+        );
     }
 
     #[test]
@@ -257,7 +291,9 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         checkpoint(1).write(&at("early"), true).expect("written");
         for step in 2..=4 {
-            checkpoint(step).write(&at(&format!("step_{step}")), false).expect("written");
+            checkpoint(step)
+                .write(&at(&format!("step_{step}")), false)
+                .expect("written");
         }
         fs::create_dir(at("step_5")).expect("one that is not complete");
         assert_eq!(latest_checkpoint(dir.path()), Some(at("step_4")));
@@ -281,14 +317,21 @@ mod tests {
         fs::create_dir_all(&theirs).expect("another run that is at the same step");
         fs::write(theirs.join(MODEL), "theirs").expect("a file");
 
-        mine.add(OPTIMIZER, |_| panic!("it would be theirs")).expect_err("lost");
+        mine.add(OPTIMIZER, |_| panic!("it would be theirs"))
+            .expect_err("lost");
         let error = mine.finish(1, false).expect_err("lost");
-        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        let cause = std::error::Error::source(&error)
+            .expect("a cause")
+            .to_string();
         assert!(cause.ends_with("was replaced by another one"), "{cause}");
         assert_eq!(fs::read(theirs.join(MODEL)).expect("a file"), b"theirs");
         assert!(!theirs.join("manifest.json").exists());
-        checkpoint(1).write(&dir.join("old"), false).expect("theirs");
-        checkpoint(2).write(&dir.join("new"), false).expect("theirs");
+        checkpoint(1)
+            .write(&dir.join("old"), false)
+            .expect("theirs");
+        checkpoint(2)
+            .write(&dir.join("new"), false)
+            .expect("theirs");
         folder::rotate(&dir, 1, Some(&lock)).expect_err("lost");
         assert_eq!(list_checkpoints(&dir).len(), 2);
     }

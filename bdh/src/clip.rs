@@ -19,7 +19,11 @@ impl Clipping {
     pub(crate) fn to(max: f64, gradients: &Stats<'_>, device: &Device) -> Self {
         let norm = gradients.l2_on(&device.clone().inner());
         let factor = ((norm + 1e-6).recip() * max).clamp_max(1.0);
-        Self { norm: gradients.l2(), coefficient: Deferred::from(factor.clone()), factor }
+        Self {
+            norm: gradients.l2(),
+            coefficient: Deferred::from(factor.clone()),
+            factor,
+        }
     }
 }
 
@@ -43,7 +47,10 @@ mod tests {
             });
             let clipping = Clipping::to(1.0, &gradients, &device);
             let _ = clipping.factor * 2.0;
-            let _ = gradients.iter().map(|param| param.std() / param.l2()).collect::<Vec<_>>();
+            let _ = gradients
+                .iter()
+                .map(|param| param.std() / param.l2())
+                .collect::<Vec<_>>();
             scope.complete([], [])
         });
         assert!(graph.expect("a capture device").graph.operations.len() > 10);

@@ -44,7 +44,9 @@ impl Clock {
             micro_batches: self.micro_batches.saturating_mul(steps),
             tokens: self.tokens.saturating_mul(steps),
             samples: self.samples.saturating_mul(steps),
-            elapsed: self.elapsed.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX)),
+            elapsed: self
+                .elapsed
+                .saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX)),
         }
     }
 }
@@ -98,7 +100,8 @@ impl Span {
 
     /// Whether `clock` has come this far; the start of the run has come as far as nothing.
     pub(crate) fn is_reached(self, clock: &Clock, horizon: u64) -> bool {
-        self.periods(clock, horizon).is_none_or(|periods| periods > 0)
+        self.periods(clock, horizon)
+            .is_none_or(|periods| periods > 0)
     }
 
     /// Whether this end lies behind `other`, as far as their units tell.
@@ -152,7 +155,11 @@ pub fn samples(n: u64) -> Span {
 /// Seconds of training time; less than nothing counts as nothing.
 #[must_use]
 pub fn secs(seconds: f64) -> Span {
-    let too_long_or_negative = if seconds > 0.0 { Duration::MAX } else { Duration::ZERO };
+    let too_long_or_negative = if seconds > 0.0 {
+        Duration::MAX
+    } else {
+        Duration::ZERO
+    };
     Span::Time(Duration::try_from_secs_f64(seconds).unwrap_or(too_long_or_negative))
 }
 
@@ -187,10 +194,19 @@ mod tests {
     #[test]
     fn clock_survives_json_to_the_nanosecond() {
         let elapsed = Duration::new(1_000_000, 123_456_789);
-        let clock = Clock { step: 3, micro_batches: 12, tokens: 96, samples: 6, elapsed };
+        let clock = Clock {
+            step: 3,
+            micro_batches: 12,
+            tokens: 96,
+            samples: 6,
+            elapsed,
+        };
         let text = serde_json::to_string(&clock).expect("a clock is plain numbers");
         assert!(text.contains(r#""elapsed":1000000.12345678"#), "{text}");
-        assert_eq!(serde_json::from_str::<Clock>(&text).expect("as written above"), clock);
+        assert_eq!(
+            serde_json::from_str::<Clock>(&text).expect("as written above"),
+            clock
+        );
     }
 
     #[test]
@@ -205,7 +221,11 @@ mod tests {
             for parts in [2_u32, 3, 7, 10] {
                 let part = fraction(1.0 / f64::from(parts));
                 let periods = |step| part.periods(&at(step), horizon);
-                assert_eq!(periods(horizon), Some(u64::from(parts)), "{parts} parts of {horizon}");
+                assert_eq!(
+                    periods(horizon),
+                    Some(u64::from(parts)),
+                    "{parts} parts of {horizon}"
+                );
                 assert_eq!(periods(horizon - 1), Some(u64::from(parts) - 1));
             }
         }

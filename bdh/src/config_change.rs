@@ -19,7 +19,13 @@ impl fmt::Display for ConfigChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown =
             |value: &Option<Value>| value.as_ref().map_or("unset".to_owned(), Value::to_string);
-        write!(f, "{}: {} then, {} now", self.key, shown(&self.was), shown(&self.is))
+        write!(
+            f,
+            "{}: {} then, {} now",
+            self.key,
+            shown(&self.was),
+            shown(&self.is)
+        )
     }
 }
 
@@ -46,7 +52,8 @@ pub(crate) fn is_allowed(allowed: &[String], key: &str) -> bool {
 }
 
 fn covers(name: &str, key: &str) -> bool {
-    key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    key.strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Objects are compared by their keys, all else as a whole.
@@ -54,24 +61,38 @@ fn compare(key: &str, was: Option<&Value>, is: Option<&Value>, changes: &mut Vec
     if let (Some(Value::Object(was)), Some(Value::Object(is))) = (was, is) {
         let new = is.keys().filter(|name| !was.contains_key(*name));
         for name in was.keys().chain(new) {
-            let below = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            let below = if key.is_empty() {
+                name.clone()
+            } else {
+                format!("{key}.{name}")
+            };
             compare(&below, was.get(name), is.get(name), changes);
         }
     } else if was != is {
-        changes.push(ConfigChange { key: key.to_owned(), was: was.cloned(), is: is.cloned() });
+        changes.push(ConfigChange {
+            key: key.to_owned(),
+            was: was.cloned(),
+            is: is.cloned(),
+        });
     }
 }
 
 /// The changes one a line, and how to allow them.
 pub(crate) fn explain(changes: &[ConfigChange]) -> String {
-    let lines: Vec<_> = changes.iter().map(|change| format!("\n  {change}")).collect();
+    let lines: Vec<_> = changes
+        .iter()
+        .map(|change| format!("\n  {change}"))
+        .collect();
     let lines = lines.concat();
     if changes.iter().any(|change| change.key == PARAMETERS) {
         return format!(
             "{lines}\nIts weights do not fit this model: give the old values, or begin a new run"
         );
     }
-    let keys: Vec<_> = changes.iter().map(|change| format!("{:?}", change.key)).collect();
+    let keys: Vec<_> = changes
+        .iter()
+        .map(|change| format!("{:?}", change.key))
+        .collect();
     format!(
         "{lines}\nGive the old values, or allow the new ones: `.allow_changed([{}])`",
         keys.join(", ")
@@ -85,16 +106,25 @@ mod tests {
 
     fn keys(was: &Value, is: &Value, allowed: &[&str]) -> Vec<String> {
         let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
-        between(was, is, &allowed).into_iter().map(|change| change.key).collect()
+        between(was, is, &allowed)
+            .into_iter()
+            .map(|change| change.key)
+            .collect()
     }
 
     #[test]
     fn what_differs_is_named_by_its_path_and_what_is_allowed_is_not() {
         let was = json!({ "trainer": { "steps": 10, "seed": 1, "checkpoint": "last" }, "user": { "lr": 0.1 } });
         let is = json!({ "trainer": { "steps": 20, "seed": 1, "checkpoint": "never" }, "user": { "depth": 2 } });
-        assert_eq!(keys(&was, &is, &[]), ["trainer.steps", "user.lr", "user.depth"]);
+        assert_eq!(
+            keys(&was, &is, &[]),
+            ["trainer.steps", "user.lr", "user.depth"]
+        );
         assert_eq!(keys(&was, &is, &["user"]), ["trainer.steps"]);
-        assert_eq!(keys(&was, &is, &["user.l", "trainer.steps"]), ["user.lr", "user.depth"]);
+        assert_eq!(
+            keys(&was, &is, &["user.l", "trainer.steps"]),
+            ["user.lr", "user.depth"]
+        );
         assert_eq!(keys(&was, &was, &[]), Vec::<String>::new());
     }
 

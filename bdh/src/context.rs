@@ -113,7 +113,9 @@ impl<'a> Cx<'a> {
     /// }
     /// ```
     pub fn file(&self, name: &str) -> io::Result<Option<PathBuf>> {
-        let Some(dir) = self.run_dir else { return Ok(None) };
+        let Some(dir) = self.run_dir else {
+            return Ok(None);
+        };
         let name = self.step_log.prefixed_file(name);
         for (end, _) in name.match_indices('/') {
             ensure_dir(&dir.join(&name[..end]))?;
@@ -189,7 +191,8 @@ impl<'a> Cx<'a> {
     /// Continues a prompt with the model as it is; `None` where the task cannot generate.
     #[must_use]
     pub fn generate(&self, prompt: &str, how: &Sampling) -> Option<Result<String, BoxError>> {
-        self.sample(prompt, how).map(|sample| sample.map(|sample| sample.text))
+        self.sample(prompt, how)
+            .map(|sample| sample.map(|sample| sample.text))
     }
 
     /// The same, with the tokens and how likely the model found them.
@@ -216,7 +219,12 @@ impl<'a> Cx<'a> {
             let tokens = |((_, how), sample): (&(&str, Sampling), &Generated)| {
                 how.max_tokens.min(sample.tokens.len() + 1) as u64
             };
-            let reads = prompts.iter().zip(&samples).map(tokens).max().unwrap_or_default();
+            let reads = prompts
+                .iter()
+                .zip(&samples)
+                .map(tokens)
+                .max()
+                .unwrap_or_default();
             self.step_log.reads.set(self.step_log.reads.get() + reads);
             Ok(samples)
         }))

@@ -61,7 +61,10 @@ impl Leaf {
     }
 
     fn from(source: Source) -> Arc<Self> {
-        Arc::new(Self { source, read: OnceLock::new() })
+        Arc::new(Self {
+            source,
+            read: OnceLock::new(),
+        })
     }
 
     /// The square root of the sum of the values, on `device`, `[1]`, for computing on.
@@ -105,7 +108,11 @@ impl Deferred {
     }
 
     fn zip(self, other: Self, function: fn(f64, f64) -> f64) -> Self {
-        Self(Arc::new(Node::Zip(self.settled(), other.settled(), function)))
+        Self(Arc::new(Node::Zip(
+            self.settled(),
+            other.settled(),
+            function,
+        )))
     }
 
     /// The bare number once it is known: a mean that is carried on from step to step would otherwise
@@ -131,9 +138,10 @@ impl Deferred {
     pub fn value(&self) -> Option<f64> {
         match &*self.0 {
             Node::Known(value) => Some(*value),
-            Node::Element(leaf, index) => {
-                leaf.read.get().map(|values| values.get(*index).copied().unwrap_or(f64::NAN))
-            }
+            Node::Element(leaf, index) => leaf
+                .read
+                .get()
+                .map(|values| values.get(*index).copied().unwrap_or(f64::NAN)),
             Node::Sum(leaf) => leaf.read.get().map(|values| values.iter().sum()),
             Node::SumOf(leaf, indices) => {
                 let values = leaf.read.get()?;
@@ -175,7 +183,9 @@ pub(crate) fn read_all<'a>(
     let mut leaves = Vec::new();
     values.for_each(|value| value.collect(&mut leaves));
     leaves.retain(|leaf| leaf.read.get().is_none());
-    let histograms: Vec<_> = histograms.filter(|histogram| !histogram.is_known()).collect();
+    let histograms: Vec<_> = histograms
+        .filter(|histogram| !histogram.is_known())
+        .collect();
     if leaves.is_empty() && histograms.is_empty() {
         return Ok(false);
     }
@@ -186,7 +196,9 @@ pub(crate) fn read_all<'a>(
         Source::Host(_) => reads,
     };
     let reads = leaves.iter().fold(Transaction::default(), register);
-    let reads = histograms.iter().fold(reads, |reads, histogram| histogram.register(reads));
+    let reads = histograms
+        .iter()
+        .fold(reads, |reads, histogram| histogram.register(reads));
     let mut read = read::transaction(reads)?.into_iter();
     let missing = "the device gave less than it was asked for";
     for leaf in leaves {

@@ -144,7 +144,9 @@ pub enum ConfigError {
 
 impl From<derive_builder::UninitializedFieldError> for ConfigError {
     fn from(error: derive_builder::UninitializedFieldError) -> Self {
-        Self::Missing { field: error.field_name() }
+        Self::Missing {
+            field: error.field_name(),
+        }
     }
 }
 

@@ -172,7 +172,10 @@ impl EvalReport {
     /// One metric by name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.metrics.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+        self.metrics
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| *value)
     }
 }
 
@@ -230,8 +233,12 @@ impl EvalEnd<'_> {
             Some(Logged::Deferred(value)) => self.read(&value),
             Some(Logged::Ready(Value::Scalar(value))) => Ok(value),
             _ => {
-                let known: Vec<_> =
-                    self.report.metrics.iter().map(|(name, _)| name.as_str()).collect();
+                let known: Vec<_> = self
+                    .report
+                    .metrics
+                    .iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect();
                 let known = known.join(", ");
                 Err(format!("there is no metric {name:?}; the eval has {known}").into())
             }
@@ -239,7 +246,8 @@ impl EvalEnd<'_> {
     }
 
     fn logged_metric(&self, name: &str) -> Option<Logged> {
-        self.step_log.last(|key| key.strip_prefix("val/") == Some(name))
+        self.step_log
+            .last(|key| key.strip_prefix("val/") == Some(name))
     }
 }
 

@@ -27,7 +27,13 @@ impl Feedback {
     /// A feedback and the end at which it arrives.
     pub(crate) fn channel() -> (Self, Receiver<Said>) {
         let (sender, receiver) = channel();
-        (Self { run: Some(sender), is_hurried: Arc::default() }, receiver)
+        (
+            Self {
+                run: Some(sender),
+                is_hurried: Arc::default(),
+            },
+            receiver,
+        )
     }
 
     /// Tells of something that failed without ending the sink: all sinks hear of it, and it is in the
@@ -43,7 +49,10 @@ impl Feedback {
 
     /// Asks the run to stop after the step under way, as somebody did from outside of the program.
     pub fn stop(&self, by: impl Into<String>, why: impl Into<String>) {
-        self.say(Said::Stop(StopReason::Asked { by: by.into(), why: why.into() }));
+        self.say(Said::Stop(StopReason::Asked {
+            by: by.into(),
+            why: why.into(),
+        }));
     }
 
     /// Whether a signal, such as Ctrl-C, came while the sinks were closing: a sink that waits for something in

@@ -59,9 +59,13 @@ pub fn read(root: &Path, path: impl AsRef<Path>, max_bytes: u64) -> io::Result<V
     let path = path.as_ref();
     let file = open(root, path)?;
     let mut bytes = Vec::new();
-    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
-        let what = format!("`{}` is longer than {max_bytes} bytes", root.join(path).display());
+        let what = format!(
+            "`{}` is longer than {max_bytes} bytes",
+            root.join(path).display()
+        );
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
     }
     Ok(bytes)
@@ -125,10 +129,13 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// Returns bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes whatever is written to it");
-        text
-    })
+    digest
+        .as_ref()
+        .iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a string takes whatever is written to it");
+            text
+        })
 }
 
 /// Opens each folder on the way without following a link, so that no other process can exchange one in between.
@@ -175,7 +182,10 @@ fn explain(error: io::Error, root: &Path, path: &Path) -> io::Error {
 
 fn refused(root: &Path, path: &Path, what: &str) -> io::Error {
     let path = root.join(path);
-    io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` {what}", path.display()))
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("`{}` {what}", path.display()),
+    )
 }
 
 #[cfg(all(test, unix))]
@@ -200,21 +210,33 @@ mod tests {
 
         assert_eq!(read(root, "inside/file", 4).expect("the file"), b"text");
         for path in ["folder_link/file", "file_link", "dangling"] {
-            assert!(refusal(root, path).ends_with("is, or leads through, a link"), "{path}");
+            assert!(
+                refusal(root, path).ends_with("is, or leads through, a link"),
+                "{path}"
+            );
         }
         let root_link = root.join("folder_link");
-        assert_eq!(read(&root_link, "file", 4).expect("the root may be a link"), b"text");
+        assert_eq!(
+            read(&root_link, "file", 4).expect("the root may be a link"),
+            b"text"
+        );
     }
 
     #[test]
     fn what_is_no_regular_file_is_refused_at_once() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = dir.path();
-        let made = Command::new("mkfifo").arg(root.join("fifo")).status().expect("mkfifo");
+        let made = Command::new("mkfifo")
+            .arg(root.join("fifo"))
+            .status()
+            .expect("mkfifo");
         assert!(made.success());
         fs::create_dir(root.join("folder")).expect("a folder");
         for path in ["fifo", "folder"] {
-            assert!(refusal(root, path).ends_with("is not a regular file"), "{path}");
+            assert!(
+                refusal(root, path).ends_with("is not a regular file"),
+                "{path}"
+            );
         }
         assert!(refusal(Path::new("/dev"), "zero").ends_with("is not a regular file"));
     }

@@ -17,6 +17,9 @@ impl Flushing {
             answer.recv_timeout(left) == Err(RecvTimeoutError::Timeout)
         };
         let sinks = self.0.iter().enumerate();
-        sinks.filter(|(_, sink)| is_late(sink)).map(|(index, _)| index).collect()
+        sinks
+            .filter(|(_, sink)| is_late(sink))
+            .map(|(index, _)| index)
+            .collect()
     }
 }

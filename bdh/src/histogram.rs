@@ -34,14 +34,22 @@ impl Histogram {
         let bins = bins.max(1);
         let Some((low, high)) = extent(values) else {
             let non_finite = values.len() as u64;
-            return Self { edges: vec![0.0; bins + 1], counts: vec![0; bins], non_finite };
+            return Self {
+                edges: vec![0.0; bins + 1],
+                counts: vec![0; bins],
+                non_finite,
+            };
         };
         let width = (high - low) / bins as f64;
         let mut edges: Vec<_> = (0..=bins).map(|edge| low + edge as f64 * width).collect();
         edges[bins] = high; // which the sum may miss by a rounding
         let mut counts = count(values, bins, low, width);
         let non_finite = counts.pop().unwrap_or(0);
-        Self { edges, counts, non_finite }
+        Self {
+            edges,
+            counts,
+            non_finite,
+        }
     }
 }
 
@@ -54,10 +62,18 @@ fn extent(values: &[f32]) -> Option<(f64, f64)> {
     last[..rest.len()].copy_from_slice(rest);
     for chunk in chunks.iter().chain([&last]) {
         for lane in 0..LANES {
-            let value = if chunk[lane].is_finite() { chunk[lane] } else { f32::NAN };
+            let value = if chunk[lane].is_finite() {
+                chunk[lane]
+            } else {
+                f32::NAN
+            };
             // A comparison with NaN is false, and this one becomes a vector's.
             low[lane] = if value < low[lane] { value } else { low[lane] };
-            high[lane] = if value > high[lane] { value } else { high[lane] };
+            high[lane] = if value > high[lane] {
+                value
+            } else {
+                high[lane]
+            };
         }
     }
     let low = low.into_iter().fold(f32::INFINITY, f32::min);
@@ -74,7 +90,11 @@ fn count(values: &[f32], bins: usize, low: f64, width: f64) -> Vec<u64> {
         for (place, value) in places.iter_mut().zip(chunk) {
             // Values that are all alike make 0 / 0, which is NaN; the lesser of that and `last` is `last`.
             let bin = ((f64::from(*value) - low) / width).min(last);
-            *place = if value.is_finite() { bin as u32 } else { bins as u32 };
+            *place = if value.is_finite() {
+                bin as u32
+            } else {
+                bins as u32
+            };
         }
         for place in &places[..chunk.len()] {
             counts[*place as usize] += 1;
@@ -95,7 +115,10 @@ mod tests {
     #[test]
     fn a_value_on_an_edge_is_in_the_bin_above_and_the_greatest_in_the_last() {
         let values = [0.0, 1.0, 1.5, 2.0, 3.0, 4.0];
-        assert_eq!(counts(&values, 4), (vec![0.0, 1.0, 2.0, 3.0, 4.0], vec![1, 2, 1, 2], 0));
+        assert_eq!(
+            counts(&values, 4),
+            (vec![0.0, 1.0, 2.0, 3.0, 4.0], vec![1, 2, 1, 2], 0)
+        );
         assert_eq!(counts(&values, 0), (vec![0.0, 4.0], vec![6], 0));
     }
 

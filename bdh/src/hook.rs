@@ -92,13 +92,17 @@ impl Hooks {
     #[doc(hidden)]
     #[must_use]
     pub fn among(methods: &[&str]) -> Self {
-        let hooks = Hook::ALL.iter().filter(|hook| methods.contains(&hook.name()));
+        let hooks = Hook::ALL
+            .iter()
+            .filter(|hook| methods.contains(&hook.name()));
         hooks.fold(Self::NONE, |hooks, hook| hooks.with(*hook))
     }
 
     /// The hooks of the set that are called whatever the callback's cadence.
     pub(crate) fn always_called(self) -> Self {
-        self.iter().filter(|hook| hook.is_always_called()).fold(Self::NONE, Self::with)
+        self.iter()
+            .filter(|hook| hook.is_always_called())
+            .fold(Self::NONE, Self::with)
     }
 
     /// This set and one more hook.
@@ -121,7 +125,10 @@ impl Hooks {
 
     /// The hooks in the set, in the order of a step.
     pub fn iter(self) -> impl Iterator<Item = Hook> {
-        Hook::ALL.iter().copied().filter(move |hook| self.contains(*hook))
+        Hook::ALL
+            .iter()
+            .copied()
+            .filter(move |hook| self.contains(*hook))
     }
 }
 
@@ -139,7 +146,10 @@ mod tests {
     #[test]
     fn each_hook_is_found_by_the_name_of_its_method_and_no_other_method_is_a_hook() {
         for hook in Hook::ALL {
-            assert_eq!(Hooks::among(&["name", hook.name(), "state"]), Hooks::NONE.with(*hook));
+            assert_eq!(
+                Hooks::among(&["name", hook.name(), "state"]),
+                Hooks::NONE.with(*hook)
+            );
         }
         assert_eq!(Hooks::among(&["cadence", "on_error", "files"]), Hooks::NONE);
     }

@@ -89,7 +89,9 @@ pub(crate) fn check_names(interventions: &[Box<dyn Intervention>]) -> Result<(),
     let mut names: Vec<_> = interventions.iter().map(|i| i.name()).collect();
     names.sort();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(ConfigError::DuplicateCallback { name: pair[0].clone() }),
+        Some(pair) => Err(ConfigError::DuplicateCallback {
+            name: pair[0].clone(),
+        }),
         None => Ok(()),
     }
 }

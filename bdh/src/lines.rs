@@ -31,7 +31,12 @@ impl Lines {
     /// Lines of a run that begins now: one every so many steps, or with `None` none but the last step's.
     #[must_use]
     pub fn new(every: Option<u64>, run: &RunInfo) -> Self {
-        Self { every, steps: run.steps, from: None, loss: Mean::default() }
+        Self {
+            every,
+            steps: run.steps,
+            from: None,
+            loss: Mean::default(),
+        }
     }
 
     /// The lines of a record, if it has any.
@@ -52,13 +57,21 @@ impl Lines {
     /// `Step: 100/3000 loss 2.45  23,014 tok/s  eta 1m20s`, if it is time for one.
     fn step_line(&mut self, record: &Record) -> Option<String> {
         let step = record.clock.step;
-        let is_regular = self.every.is_some_and(|every| step == 1 || step.is_multiple_of(every));
+        let is_regular = self
+            .every
+            .is_some_and(|every| step == 1 || step.is_multiple_of(every));
         if step == 0 || !(is_regular || step == self.steps) {
             return None;
         }
         let loss = std::mem::take(&mut self.loss).mean();
-        let loss = loss.map(|loss| format!(" loss {}", three_digits(loss))).unwrap_or_default();
-        Some(format!("Step: {step}/{}{loss}{}", self.steps, self.pace(record)))
+        let loss = loss
+            .map(|loss| format!(" loss {}", three_digits(loss)))
+            .unwrap_or_default();
+        Some(format!(
+            "Step: {step}/{}{loss}{}",
+            self.steps,
+            self.pace(record)
+        ))
     }
 
     /// `  23,014 tok/s  eta 1m20s`, as far as known.
@@ -67,7 +80,9 @@ impl Lines {
         let rate = self.tokens_per_second(record);
         let rate = rate.map(|rate| format!("  {} tok/s", with_commas(rate)));
         let left = self.time_left(&record.clock);
-        rate.into_iter().chain(left.map(|left| format!("  eta {}", short(left)))).collect()
+        rate.into_iter()
+            .chain(left.map(|left| format!("  eta {}", short(left))))
+            .collect()
     }
 
     /// The run's own figure if it records one; otherwise tokens over the training time since the first step.
@@ -76,11 +91,17 @@ impl Lines {
             let tokens = record.clock.tokens.checked_sub(self.from?.tokens)?;
             Some(tokens as f64 / self.time_since(&record.clock)?.as_secs_f64())
         };
-        record.scalar("train/tok_per_sec").or_else(since_the_first).filter(|rate| *rate > 0.0)
+        record
+            .scalar("train/tok_per_sec")
+            .or_else(since_the_first)
+            .filter(|rate| *rate > 0.0)
     }
 
     fn time_left(&self, now: &Clock) -> Option<Duration> {
-        let done = now.step.checked_sub(self.from?.step).filter(|done| *done > 0)?;
+        let done = now
+            .step
+            .checked_sub(self.from?.step)
+            .filter(|done| *done > 0)?;
         let left = self.steps.checked_sub(now.step).filter(|left| *left > 0)?;
         let seconds = self.time_since(now)?.as_secs_f64() * (left as f64 / done as f64);
         Duration::try_from_secs_f64(seconds).ok()
@@ -88,7 +109,9 @@ impl Lines {
 
     /// Training time since the first step, if there is any.
     fn time_since(&self, now: &Clock) -> Option<Duration> {
-        now.elapsed.checked_sub(self.from?.elapsed).filter(|time| !time.is_zero())
+        now.elapsed
+            .checked_sub(self.from?.elapsed)
+            .filter(|time| !time.is_zero())
     }
 }
 
@@ -150,13 +173,26 @@ mod tests {
 
     fn record(step: u64, seconds: u64) -> Record {
         let elapsed = Duration::from_secs(seconds);
-        let clock = Clock { step, tokens: step * 1_000, elapsed, ..Clock::default() };
-        Record { clock, values: vec![("train/loss".to_owned(), Value::Scalar(1.0))] }
+        let clock = Clock {
+            step,
+            tokens: step * 1_000,
+            elapsed,
+            ..Clock::default()
+        };
+        Record {
+            clock,
+            values: vec![("train/loss".to_owned(), Value::Scalar(1.0))],
+        }
     }
 
     /// The paces of records that come all at once.
     fn paces(records: &[(u64, u64)]) -> Vec<String> {
-        let mut lines = Lines { every: Some(1), steps: 100, from: None, loss: Mean::default() };
+        let mut lines = Lines {
+            every: Some(1),
+            steps: 100,
+            from: None,
+            loss: Mean::default(),
+        };
         let pace = |(step, seconds): &(u64, u64)| {
             let record = record(*step, *seconds);
             lines.of(&record);
@@ -168,7 +204,10 @@ mod tests {
     #[test]
     fn rates_are_by_the_records_own_time_however_fast_they_come() {
         let paces = paces(&[(0, 0), (1, 0), (11, 20), (51, 100)]);
-        assert_eq!(paces, ["", "", "  500 tok/s  eta 2m58s", "  500 tok/s  eta 1m38s"]);
+        assert_eq!(
+            paces,
+            ["", "", "  500 tok/s  eta 2m58s", "  500 tok/s  eta 1m38s"]
+        );
     }
 
     #[test]
@@ -179,8 +218,12 @@ mod tests {
 
     #[test]
     fn a_run_of_more_steps_than_time_has_seconds_has_lines_without_a_remaining_time() {
-        let mut lines =
-            Lines { every: Some(1), steps: u64::MAX, from: None, loss: Mean::default() };
+        let mut lines = Lines {
+            every: Some(1),
+            steps: u64::MAX,
+            from: None,
+            loss: Mean::default(),
+        };
         lines.of(&record(1, 0));
         let second = record(2, 3);
         lines.of(&second);
@@ -191,7 +234,13 @@ mod tests {
     fn times_rates_and_losses_are_short() {
         let times = [59.4, 60.0, 7_500.0].map(|s| short(Duration::from_secs_f64(s)));
         assert_eq!(times, ["59s", "1m00s", "2h05m"]);
-        assert_eq!([5.6449, 2.4, 0.9876].map(three_digits), ["5.64", "2.40", "0.988"]);
-        assert_eq!([0.0, 999.0, 1_234_567.0].map(with_commas), ["0", "999", "1,234,567"]);
+        assert_eq!(
+            [5.6449, 2.4, 0.9876].map(three_digits),
+            ["5.64", "2.40", "0.988"]
+        );
+        assert_eq!(
+            [0.0, 999.0, 1_234_567.0].map(with_commas),
+            ["0", "999", "1,234,567"]
+        );
     }
 }

@@ -39,7 +39,11 @@ pub fn to_json(number: f64) -> Value {
     } else if number.is_nan() {
         json!("NaN")
     } else {
-        json!(if number > 0.0 { "Infinity" } else { "-Infinity" })
+        json!(if number > 0.0 {
+            "Infinity"
+        } else {
+            "-Infinity"
+        })
     }
 }
 
@@ -97,9 +101,19 @@ mod tests {
 
     #[test]
     fn null_is_nan_where_a_number_must_be_and_none_where_one_may_be_and_a_word_is_an_error() {
-        assert!(serde_json::from_str::<Number>("null").expect("a number").0.is_nan());
-        assert_eq!(serde_json::from_str::<Option<Number>>("null").expect("none"), None);
-        let error = serde_json::from_str::<Number>("\"inf\"").expect_err("a word").to_string();
+        assert!(
+            serde_json::from_str::<Number>("null")
+                .expect("a number")
+                .0
+                .is_nan()
+        );
+        assert_eq!(
+            serde_json::from_str::<Option<Number>>("null").expect("none"),
+            None
+        );
+        let error = serde_json::from_str::<Number>("\"inf\"")
+            .expect_err("a word")
+            .to_string();
         assert!(error.contains("\"inf\" stands where a number"), "{error}");
     }
 

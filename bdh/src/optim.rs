@@ -52,7 +52,10 @@ impl Group {
         schedule: impl Into<Schedule>,
     ) -> Self {
         let kind = short_type_name::<O>();
-        Self { kind, ..Self::boxed(name, claims, Box::new(optimizer), schedule) }
+        Self {
+            kind,
+            ..Self::boxed(name, claims, Box::new(optimizer), schedule)
+        }
     }
 
     /// The same, for an optimizer whose type is not known at compile time.
@@ -63,7 +66,13 @@ impl Group {
         schedule: impl Into<Schedule>,
     ) -> Self {
         let (name, schedule) = (name.into(), schedule.into());
-        Self { name, claims: Box::new(claims), optimizer, kind: "boxed".to_owned(), schedule }
+        Self {
+            name,
+            claims: Box::new(claims),
+            optimizer,
+            kind: "boxed".to_owned(),
+            schedule,
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -104,7 +113,11 @@ fn why_idle(groups: &[Group], idle: usize, table: &ParamTable, all: &ParamTable)
             frozen.name
         );
     }
-    let known: Vec<_> = table.iter().take(3).map(|param| format!("`{}`", param.name)).collect();
+    let known: Vec<_> = table
+        .iter()
+        .take(3)
+        .map(|param| format!("`{}`", param.name))
+        .collect();
     format!(
         "group `{name}` has no parameter: it claims none of the model's {}, such as {}",
         table.len(),
@@ -127,7 +140,12 @@ impl Optimizers {
     ) -> Result<Self, ConfigError> {
         let membership = table
             .iter()
-            .map(|param| groups.iter().position(|group| (group.claims)(param)).ok_or(param))
+            .map(|param| {
+                groups
+                    .iter()
+                    .position(|group| (group.claims)(param))
+                    .ok_or(param)
+            })
             .collect::<Result<Vec<_>, _>>()
             .map_err(|param| {
                 let name = &param.name;
@@ -139,18 +157,29 @@ impl Optimizers {
             return Err(ConfigError::Groups(why_idle(&groups, idle, table, all)));
         }
         let states = table.iter().map(|_| None).collect();
-        Ok(Self { groups, membership, states })
+        Ok(Self {
+            groups,
+            membership,
+            states,
+        })
     }
 
     /// The name of each group and its learning rate for `update` of `steps`.
     pub(crate) fn lrs(&self, update: u64, steps: u64) -> Vec<(&str, f64)> {
-        self.groups.iter().map(|g| (g.name.as_str(), g.schedule.lr(update, steps))).collect()
+        self.groups
+            .iter()
+            .map(|g| (g.name.as_str(), g.schedule.lr(update, steps)))
+            .collect()
     }
 
     /// The name, schedule and number of elements of each group, for the plan and `run.json`.
     pub(crate) fn describe(&self, table: &ParamTable) -> Vec<GroupSummary> {
-        let of_group =
-            |index| table.iter().zip(&self.membership).filter(move |(_, group)| **group == index);
+        let of_group = |index| {
+            table
+                .iter()
+                .zip(&self.membership)
+                .filter(move |(_, group)| **group == index)
+        };
         self.groups
             .iter()
             .enumerate()
@@ -166,14 +195,24 @@ impl Optimizers {
 
     /// Updates `model` by one step; parameters without a gradient stay as they are.
     pub(crate) fn step<M: Module>(&mut self, model: M, grads: GradientsParams, lrs: &[f64]) -> M {
-        model.map(&mut Update { optimizers: self, grads, lrs, index: 0 })
+        model.map(&mut Update {
+            optimizers: self,
+            grads,
+            lrs,
+            index: 0,
+        })
     }
 
     /// Reads what the optimizers remember; as many device reads as they have tensors.
     pub(crate) fn state(&self, table: &ParamTable) -> Result<OptimizerState, String> {
         let OptimizerState { tensors, scalars } = read::caught(|| self.unread_state(table))?;
-        let tensors = tensors.into_iter().map(|(name, data)| Ok((name, read::settled(data)?)));
-        Ok(OptimizerState { tensors: tensors.collect::<Result<_, String>>()?, scalars })
+        let tensors = tensors
+            .into_iter()
+            .map(|(name, data)| Ok((name, read::settled(data)?)));
+        Ok(OptimizerState {
+            tensors: tensors.collect::<Result<_, String>>()?,
+            scalars,
+        })
     }
 
     /// The same as burn gives it, which on a GPU reads nothing: until somebody looks, the bytes are whatever the device's
@@ -195,7 +234,10 @@ impl Optimizers {
                 .unwrap_or(Value::Null);
             (name, value)
         });
-        OptimizerState { tensors: sink.tensors, scalars: scalars.collect() }
+        OptimizerState {
+            tensors: sink.tensors,
+            scalars: scalars.collect(),
+        }
     }
 
     /// Has the optimizers begin anew.
@@ -212,9 +254,17 @@ impl Optimizers {
         device: &Device,
     ) -> Result<(), String> {
         let names = saved.names();
-        let forms = saved.tensors.iter().map(|(name, data)| (name.clone(), Form::of(data)));
-        let mut check =
-            Check { optimizers: self, table, saved: forms.collect(), index: 0, wrong: Vec::new() };
+        let forms = saved
+            .tensors
+            .iter()
+            .map(|(name, data)| (name.clone(), Form::of(data)));
+        let mut check = Check {
+            optimizers: self,
+            table,
+            saved: forms.collect(),
+            index: 0,
+            wrong: Vec::new(),
+        };
         model.visit(&mut check);
         if !check.wrong.is_empty() {
             return Err(check.wrong.join("; "));
@@ -247,7 +297,10 @@ impl Optimizers {
                 optimizer.state_unflatten(param.rank(), &param.name, &mut source, device)
             });
             self.states[index] = catch_unwind(unflatten).map_err(|_| {
-                format!("the optimizer's state of `{}` is of another shape", param.name)
+                format!(
+                    "the optimizer's state of `{}` is of another shape",
+                    param.name
+                )
             })?;
         }
         match names.difference(&self.unread_state(table).names()).next() {
@@ -259,7 +312,12 @@ impl Optimizers {
 
 impl OptimizerState {
     fn names(&self) -> BTreeSet<String> {
-        self.tensors.iter().map(|(name, _)| name).chain(self.scalars.keys()).cloned().collect()
+        self.tensors
+            .iter()
+            .map(|(name, _)| name)
+            .chain(self.scalars.keys())
+            .cloned()
+            .collect()
     }
 }
 
@@ -287,7 +345,10 @@ struct Form {
 
 impl Form {
     fn of(data: &TensorData) -> Self {
-        Self { shape: data.shape().to_vec(), dtype: data.dtype() }
+        Self {
+            shape: data.shape().to_vec(),
+            dtype: data.dtype(),
+        }
     }
 }
 
@@ -303,11 +364,14 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn compare(&mut self, name: &str, here: &Form) {
-        let Some(there) = self.saved.get(name) else { return };
+        let Some(there) = self.saved.get(name) else {
+            return;
+        };
         if there.shape != here.shape {
             let (there, here) = (&there.shape, &here.shape);
-            self.wrong
-                .push(format!("the optimizer's `{name}` is {there:?} there and {here:?} here"));
+            self.wrong.push(format!(
+                "the optimizer's `{name}` is {there:?} there and {here:?} here"
+            ));
         } else if there.dtype.is_float() != here.dtype.is_float() {
             let (there, here) = (there.dtype, here.dtype);
             self.wrong.push(format!(
@@ -398,9 +462,15 @@ mod tests {
     fn refused(groups: Vec<Group>) -> String {
         let device = Device::flex().autodiff();
         let linear = || LinearConfig::new(3, 2).init(&device);
-        let net = Net { body: linear().no_grad(), head: linear() };
+        let net = Net {
+            body: linear().no_grad(),
+            head: linear(),
+        };
         let (table, all) = (ParamTable::of(&net), ParamTable::with_frozen(&net));
-        Optimizers::new(groups, &table, &all).err().expect("an idle group").to_string()
+        Optimizers::new(groups, &table, &all)
+            .err()
+            .expect("an idle group")
+            .to_string()
     }
 
     fn group(name: &'static str, claims: impl Fn(&ParamInfo) -> bool + Send + 'static) -> Group {

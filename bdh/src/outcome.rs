@@ -70,8 +70,17 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { who, during, step, error, consequence } = self;
-        write!(f, "`{who}` failed in `{during}` at step {step}: {error}; {consequence}")
+        let Self {
+            who,
+            during,
+            step,
+            error,
+            consequence,
+        } = self;
+        write!(
+            f,
+            "`{who}` failed in `{during}` at step {step}: {error}; {consequence}"
+        )
     }
 }
 

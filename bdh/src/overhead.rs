@@ -62,7 +62,10 @@ impl Overhead {
     /// keep it below.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.rows.iter().filter_map(|row| self.warning(row)).collect()
+        self.rows
+            .iter()
+            .filter_map(|row| self.warning(row))
+            .collect()
     }
 
     fn warning(&self, row: &OverheadRow) -> Option<String> {
@@ -98,8 +101,10 @@ impl Overhead {
 /// The next of 1, 2, 5, 10, 20, 50, …: a number of steps that a person would choose.
 fn round_up(steps: f64) -> f64 {
     let power = 10_f64.powf(steps.max(1.0).log10().floor());
-    let round =
-        [1.0, 2.0, 5.0].map(|digit| digit * power).into_iter().find(|round| *round >= steps);
+    let round = [1.0, 2.0, 5.0]
+        .map(|digit| digit * power)
+        .into_iter()
+        .find(|round| *round >= steps);
     round.unwrap_or(10.0 * power)
 }
 
@@ -115,16 +120,32 @@ impl fmt::Display for Overhead {
             "{:<24} {:>9} {:>10} {:>7} {:>6} {:>6}",
             "where the time went", "calls", "ms", "% run", "reads", "errors"
         )?;
-        for (name, part) in
-            [("steps", self.steps), ("eval", self.eval), ("checkpoints", self.checkpoints)]
-        {
+        for (name, part) in [
+            ("steps", self.steps),
+            ("eval", self.eval),
+            ("checkpoints", self.checkpoints),
+        ] {
             writeln!(f, "{name:<24} {:>9} {} {:>6} {:>6}", "", time(part), "", "")?;
         }
-        for OverheadRow { name, calls, host, reads, errors, .. } in &self.rows {
-            writeln!(f, "{name:<24} {calls:>9} {} {reads:>6} {errors:>6}", time(*host))?;
+        for OverheadRow {
+            name,
+            calls,
+            host,
+            reads,
+            errors,
+            ..
+        } in &self.rows
+        {
+            writeln!(
+                f,
+                "{name:<24} {calls:>9} {} {reads:>6} {errors:>6}",
+                time(*host)
+            )?;
         }
         write!(f, "device reads for all that was logged: {}", self.reads)?;
-        self.warnings().iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
+        self.warnings()
+            .iter()
+            .try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 
@@ -145,17 +166,34 @@ mod tests {
             ..OverheadRow::default()
         };
         let steps = Duration::from_secs(1) + host_when_due;
-        Overhead { steps, num_steps: 100, budget: 5.0, rows: vec![row], ..Overhead::default() }
+        Overhead {
+            steps,
+            num_steps: 100,
+            budget: 5.0,
+            rows: vec![row],
+            ..Overhead::default()
+        }
     }
 
     #[test]
     fn what_is_within_its_budget_is_not_warned_of() {
         assert_eq!(overhead(100, 50, 0).warnings(), [""; 0]);
         assert_eq!(overhead(0, 0, 50).warnings(), [""; 0]);
-        let replay = Overhead { num_steps: 0, ..overhead(100, 5_000, 0) };
-        assert_eq!(replay.warnings(), [""; 0], "without a step there is none to slow");
+        let replay = Overhead {
+            num_steps: 0,
+            ..overhead(100, 5_000, 0)
+        };
         assert_eq!(
-            Overhead { budget: f64::INFINITY, ..overhead(100, 5_000, 0) }.warnings(),
+            replay.warnings(),
+            [""; 0],
+            "without a step there is none to slow"
+        );
+        assert_eq!(
+            Overhead {
+                budget: f64::INFINITY,
+                ..overhead(100, 5_000, 0)
+            }
+            .warnings(),
             [""; 0]
         );
     }
@@ -202,7 +240,10 @@ mod tests {
     fn warnings_stand_below_the_table() {
         let table = overhead(100, 120, 0).to_string();
         let last = table.lines().last().expect("lines");
-        assert!(last.starts_with("warning: `slow` slows the steps by 12.0 %"), "{table}");
+        assert!(
+            last.starts_with("warning: `slow` slows the steps by 12.0 %"),
+            "{table}"
+        );
         assert!(!overhead(100, 0, 0).to_string().contains("warning"));
     }
 }

@@ -65,14 +65,21 @@ impl ParamTable {
     }
 
     fn list<M: Module>(model: &M, frozen: bool) -> Self {
-        let mut lister = Lister { path: ModulePath::default(), frozen, params: Vec::new() };
+        let mut lister = Lister {
+            path: ModulePath::default(),
+            frozen,
+            params: Vec::new(),
+        };
         model.visit(&mut lister);
         Self(lister.params)
     }
 
     /// Two parameters that are one tensor, if there are any.
     pub(crate) fn tied(&self) -> Option<(&ParamInfo, &ParamInfo)> {
-        let mut pairs = self.iter().enumerate().map(|(index, param)| (param, &self.0[..index]));
+        let mut pairs = self
+            .iter()
+            .enumerate()
+            .map(|(index, param)| (param, &self.0[..index]));
         pairs.find_map(|(param, before)| {
             Some((before.iter().find(|known| known.id == param.id)?, param))
         })
@@ -138,9 +145,15 @@ impl ModulePath {
 
     fn torch_name(&self) -> String {
         let mut names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
-        if ["LayerNorm", "RmsNorm", "GroupNorm", "BatchNorm", "InstanceNorm"]
-            .iter()
-            .any(|norm| self.is_in(&format!("Struct:{norm}")))
+        if [
+            "LayerNorm",
+            "RmsNorm",
+            "GroupNorm",
+            "BatchNorm",
+            "InstanceNorm",
+        ]
+        .iter()
+        .any(|norm| self.is_in(&format!("Struct:{norm}")))
             && let Some(last) = names.last_mut()
         {
             *last = match *last {
@@ -163,7 +176,13 @@ struct Lister {
 impl Lister {
     fn add(&mut self, id: ParamId, shape: Vec<usize>, dtype: DType) {
         let transposed = shape.len() == 2 && self.path.is_in("Struct:Linear");
-        self.params.push(ParamInfo { name: self.path.torch_name(), shape, id, dtype, transposed });
+        self.params.push(ParamInfo {
+            name: self.path.torch_name(),
+            shape,
+            id,
+            dtype,
+            transposed,
+        });
     }
 }
 
@@ -255,7 +274,13 @@ mod tests {
     fn names_are_those_of_pytorch() {
         let table = ParamTable::of(&block());
         let names: Vec<_> = table.iter().map(|param| param.name.as_str()).collect();
-        let expected = ["norm.weight", "norm.bias", "layers.0.weight", "layers.0.bias", "gain"];
+        let expected = [
+            "norm.weight",
+            "norm.bias",
+            "layers.0.weight",
+            "layers.0.bias",
+            "gain",
+        ];
         assert_eq!(names, expected);
         assert_eq!(table.num_elements(), 3 + 3 + 6 + 2 + 4);
     }

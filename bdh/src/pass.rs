@@ -47,8 +47,15 @@ impl Pass {
         let value = loss.clone().inner();
 
         // Backward sums over micro-batches; this makes it their mean.
-        let share = if self.count > 1 { loss / self.count as f64 } else { loss };
-        Sums { loss: value, grads: GradientsParams::from_grads(share.backward(), model) }
+        let share = if self.count > 1 {
+            loss / self.count as f64
+        } else {
+            loss
+        };
+        Sums {
+            loss: value,
+            grads: GradientsParams::from_grads(share.backward(), model),
+        }
     }
 }
 
@@ -57,6 +64,9 @@ impl Sums {
     pub(crate) fn add<M: Module>(self, model: &M, more: Self) -> Self {
         let Self { loss, mut grads } = self;
         params::accumulate(model, &mut grads, more.grads);
-        Self { loss: loss + more.loss, grads }
+        Self {
+            loss: loss + more.loss,
+            grads,
+        }
     }
 }

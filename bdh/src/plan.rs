@@ -70,7 +70,13 @@ impl PlanRow {
             .or(needs_no_size.as_ref())
             .filter(|_| cadence.is_predictable() && steps <= MOST_STEPS)
             .map(|per_step| cadence.firings(per_step, steps).collect());
-        Self { name: name.into(), hooks, cadence, firings, keys }
+        Self {
+            name: name.into(),
+            hooks,
+            cadence,
+            firings,
+            keys,
+        }
     }
 
     /// Whether it only has hooks that are called whatever the cadence.
@@ -83,9 +89,15 @@ impl PlanRow {
         if self.is_passive() {
             return "whenever that happens".to_owned();
         }
-        let Some(firings) = &self.firings else { return "when the time comes".to_owned() };
+        let Some(firings) = &self.firings else {
+            return "when the time comes".to_owned();
+        };
         let first: Vec<_> = firings.iter().take(4).map(ToString::to_string).collect();
-        let more = if firings.len() > first.len() { ", …" } else { "" };
+        let more = if firings.len() > first.len() {
+            ", …"
+        } else {
+            ""
+        };
         format!("{}{more} ({}×)", first.join(", "), firings.len())
     }
 }
@@ -93,11 +105,19 @@ impl PlanRow {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tensors, elements) = self.params;
-        write!(f, "{} steps of {} micro-batch(es)", self.steps, self.grad_accum_steps)?;
+        write!(
+            f,
+            "{} steps of {} micro-batch(es)",
+            self.steps, self.grad_accum_steps
+        )?;
         match self.devices {
             1 => write!(f, "; ")?,
             devices => {
-                write!(f, ", {} on each of {devices} devices; ", self.grad_accum_steps / devices)?;
+                write!(
+                    f,
+                    ", {} on each of {devices} devices; ",
+                    self.grad_accum_steps / devices
+                )?;
             }
         }
         write!(f, "{elements} parameters in {tensors} tensors; ")?;
@@ -106,14 +126,37 @@ impl fmt::Display for Plan {
             None => writeln!(f, "gradients not clipped")?,
         }
         for group in &self.groups {
-            let GroupSummary { name, schedule, tensors, elements, .. } = group;
+            let GroupSummary {
+                name,
+                schedule,
+                tensors,
+                elements,
+                ..
+            } = group;
             let peak = schedule.peak();
-            writeln!(f, "  group {name}: {elements} in {tensors} tensors, peak lr {peak:.3e}")?;
+            writeln!(
+                f,
+                "  group {name}: {elements} in {tensors} tensors, peak lr {peak:.3e}"
+            )?;
         }
-        writeln!(f, "{:<20} {:<32} {:<26} hooks", "what", "cadence", "on steps")?;
+        writeln!(
+            f,
+            "{:<20} {:<32} {:<26} hooks",
+            "what", "cadence", "on steps"
+        )?;
         for row in self.rows.iter().filter(|row| row.cadence != Cadence::Never) {
-            let cadence = if row.is_passive() { String::new() } else { row.cadence.to_string() };
-            writeln!(f, "{:<20} {cadence:<32} {:<26} {}", row.name, row.when(), row.hooks)?;
+            let cadence = if row.is_passive() {
+                String::new()
+            } else {
+                row.cadence.to_string()
+            };
+            writeln!(
+                f,
+                "{:<20} {cadence:<32} {:<26} {}",
+                row.name,
+                row.when(),
+                row.hooks
+            )?;
             if !row.keys.is_empty() {
                 writeln!(f, "  records {}", row.keys.join(" "))?;
             }
@@ -123,10 +166,16 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "sinks: {}", or_none(&self.sinks))?;
         write!(f, "files: {}", or_none(&self.files))?;
-        self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
+        self.notes
+            .iter()
+            .try_for_each(|note| write!(f, "\nnote: {note}"))
     }
 }
 
 fn or_none(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }

@@ -47,7 +47,11 @@ mod tests {
     fn no_control_character_but_line_ends_and_tabs_comes_through() {
         let all: String = ('\0'..='\u{3000}').collect();
         let shown = printable(&all);
-        assert!(shown.chars().all(|c| !c.is_control() || c == '\n' || c == '\t'));
+        assert!(
+            shown
+                .chars()
+                .all(|c| !c.is_control() || c == '\n' || c == '\t')
+        );
         assert!(!shown.contains('\u{202e}') && shown.contains("\\u{202e}") && shown.contains('ö'));
         assert_eq!(printable(&shown), shown, "shown twice, it is the same");
     }

@@ -71,7 +71,11 @@ impl<'a> Probe<'a> {
         if let Some(taps) = self.taps {
             let values = widened(activation.clone().inner().reshape([-1]));
             let units = activation.dims()[D - 1];
-            taps.borrow_mut().push(Tap { name: name.to_string(), values, units });
+            taps.borrow_mut().push(Tap {
+                name: name.to_string(),
+                values,
+                units,
+            });
         }
     }
 }
@@ -89,7 +93,11 @@ mod tests {
             let shown = shown.clone().cast(dtype);
             Probe::into_taps(&taps).tap("shown", &shown);
             let Tap { values, units, .. } = taps.borrow_mut().pop().expect("a tap");
-            let kept = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+            let kept = if dtype == DType::F64 {
+                DType::F64
+            } else {
+                DType::F32
+            };
             assert_eq!((values.dtype(), units), (kept, 5));
             let same = shown.cast(kept).reshape([-1]).into_data();
             assert_eq!(values.into_data(), same);

@@ -15,7 +15,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) fn vectors(
     vectors: impl IntoIterator<Item = Tensor<1>>,
 ) -> Result<Vec<TensorData>, String> {
-    transaction(vectors.into_iter().fold(Transaction::default(), Transaction::register))
+    transaction(
+        vectors
+            .into_iter()
+            .fold(Transaction::default(), Transaction::register),
+    )
 }
 
 /// Reads what is registered, in one device read.
@@ -47,7 +51,11 @@ pub(crate) fn settled(data: TensorData) -> Result<TensorData, String> {
         return Ok(data);
     }
     let bytes = caught(|| data.as_bytes().to_vec())?;
-    Ok(TensorData::from_bytes_vec(bytes, data.shape().clone(), data.dtype()))
+    Ok(TensorData::from_bytes_vec(
+        bytes,
+        data.shape().clone(),
+        data.dtype(),
+    ))
 }
 
 #[cfg(test)]

@@ -26,13 +26,20 @@ impl Record {
     /// About how many bytes it holds in memory.
     #[must_use]
     pub fn size(&self) -> usize {
-        let heap = self.values.iter().map(|(key, value)| key.len() + value.heap());
+        let heap = self
+            .values
+            .iter()
+            .map(|(key, value)| key.len() + value.heap());
         size_of::<Self>() + self.values.len() * size_of::<(String, Value)>() + heap.sum::<usize>()
     }
 
     /// The record with its pictures as images, once they are all drawn; one that failed is left out and told.
     pub(crate) fn developed(&self, mut lost: impl FnMut(&str, &str)) -> Cow<'_, Self> {
-        if !self.values.iter().any(|(_, value)| matches!(value, Value::Picture(_))) {
+        if !self
+            .values
+            .iter()
+            .any(|(_, value)| matches!(value, Value::Picture(_)))
+        {
             return Cow::Borrowed(self);
         }
         let develop = |(key, value): &(String, Value)| match value {
@@ -48,7 +55,10 @@ impl Record {
             other => Some((key.clone(), other.clone())),
         };
         let values = self.values.iter().filter_map(develop).collect();
-        Cow::Owned(Self { clock: self.clock, values })
+        Cow::Owned(Self {
+            clock: self.clock,
+            values,
+        })
     }
 
     /// The scalar under `key`, if there is one.

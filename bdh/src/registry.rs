@@ -64,13 +64,23 @@ pub fn registered_callbacks() -> Vec<&'static CallbackEntry> {
 fn registered(name: &str) -> Result<&'static CallbackEntry, ConfigError> {
     let mut entries = registered_callbacks();
     let known = || {
-        let mut names: Vec<_> = registered_callbacks().iter().map(|entry| entry.name).collect();
+        let mut names: Vec<_> = registered_callbacks()
+            .iter()
+            .map(|entry| entry.name)
+            .collect();
         names.dedup();
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
     };
     entries.retain(|entry| entry.name == name);
     match entries[..] {
-        [] => Err(ConfigError::UnknownCallback { name: name.to_owned(), known: known() }),
+        [] => Err(ConfigError::UnknownCallback {
+            name: name.to_owned(),
+            known: known(),
+        }),
         [entry] => Ok(entry),
         _ => {
             let places: Vec<_> = entries.iter().map(|entry| entry.place).collect();
@@ -142,9 +152,20 @@ pub fn callbacks_from_yaml(text: &str) -> Result<Vec<Box<dyn Callback>>, ConfigE
 }
 
 fn build(config: CallbackConfig) -> Result<Box<dyn Callback>, ConfigError> {
-    let CallbackConfig { r#use: wanted, name, prefix, every, on_error, settings } = config;
-    let mut callback = (registered(&wanted)?.build)(Value::Object(settings))
-        .map_err(|error| ConfigError::Callback { name: wanted, source: error.into() })?;
+    let CallbackConfig {
+        r#use: wanted,
+        name,
+        prefix,
+        every,
+        on_error,
+        settings,
+    } = config;
+    let mut callback = (registered(&wanted)?.build)(Value::Object(settings)).map_err(|error| {
+        ConfigError::Callback {
+            name: wanted,
+            source: error.into(),
+        }
+    })?;
     if let Some(every) = every {
         callback = Box::new(callback.every(every));
     }
@@ -187,7 +208,10 @@ mod tests {
         let begin =
             "two callbacks are registered as `registered_twice`, in bdh::registry::tests::first (";
         assert!(error.starts_with(begin), "{error}");
-        assert!(error.contains(" and bdh::registry::tests::second ("), "{error}");
+        assert!(
+            error.contains(" and bdh::registry::tests::second ("),
+            "{error}"
+        );
         let lines = error.matches("registry.rs:").count();
         assert_eq!(lines, 2, "{error}");
     }

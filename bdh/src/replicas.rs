@@ -57,7 +57,11 @@ impl Lost {
         let Self { replica, text } = self;
         match replica {
             0 => TrainError::Device { step, reason: text },
-            replica => TrainError::Replica { replica, step, text },
+            replica => TrainError::Replica {
+                replica,
+                step,
+                text,
+            },
         }
     }
 }
@@ -84,12 +88,21 @@ impl<T: Task> Replicas<T> {
         transport: Transport,
         table: &Arc<ParamTable>,
     ) -> std::io::Result<Self> {
-        let shared = devices.iter().enumerate().any(|(at, device)| devices[..at].contains(device));
+        let shared = devices
+            .iter()
+            .enumerate()
+            .any(|(at, device)| devices[..at].contains(device));
         let draws = shared.then(Arc::default);
-        let mut replicas = Self { transport, draws, ..Self::none(table) };
+        let mut replicas = Self {
+            transport,
+            draws,
+            ..Self::none(table)
+        };
         for (number, device) in devices.iter().enumerate().skip(1) {
             let replica = Replica::on(device, table);
-            replicas.workers.push(Worker::start(format!("replica {number}"), replica)?);
+            replicas
+                .workers
+                .push(Worker::start(format!("replica {number}"), replica)?);
         }
         Ok(replicas)
     }
@@ -99,15 +112,22 @@ impl<T: Task> Replicas<T> {
     pub(crate) fn load(&mut self, model: &T::Model) -> Result<(), Lost> {
         for (index, worker) in self.workers.iter().enumerate() {
             let model = model.clone();
-            let loaded = worker.ask(|replica: &mut Replica<_>| replica.load(model)).wait();
-            loaded.map_err(|text| Lost { replica: index + 1, text })?;
+            let loaded = worker
+                .ask(|replica: &mut Replica<_>| replica.load(model))
+                .wait();
+            loaded.map_err(|text| Lost {
+                replica: index + 1,
+                text,
+            })?;
         }
         Ok(())
     }
 
     /// Tries an exchange, so that a machine whose GPUs cannot have one is told before anything runs.
     pub(crate) fn try_exchange(&mut self, device: &Device) -> Result<(), String> {
-        let Transport::Nccl(devices) = self.transport.clone() else { return Ok(()) };
+        let Transport::Nccl(devices) = self.transport.clone() else {
+            return Ok(());
+        };
         let one = |device: &Device| vec![Tensor::<1>::ones([1], &device.clone().inner())];
         let theirs = self.ask(|| {
             let devices = devices.clone();
@@ -132,7 +152,12 @@ impl<T: Task> Replicas<T> {
 
     /// The passes of a step of `count` micro-batches.
     pub(crate) fn pass(&self, seed: u64, step: u64, count: usize) -> Pass {
-        Pass { seed, step, count, draws: self.draws.clone() }
+        Pass {
+            seed,
+            step,
+            count,
+            draws: self.draws.clone(),
+        }
     }
 
     /// Deals out what each replica gets: the first one, the trainer's own, the first thing, the next one the next.
@@ -173,7 +198,10 @@ impl<T: Task> Replicas<T> {
         // Nobody comes to an exchange before all have answered: the others would wait there for who does not come.
         let mut wanted = exchange::present(&own, model);
         for present in self.wait(theirs)? {
-            wanted.iter_mut().zip(present).for_each(|(wanted, present)| *wanted |= present);
+            wanted
+                .iter_mut()
+                .zip(present)
+                .for_each(|(wanted, present)| *wanted |= present);
         }
         self.prove(&own, model)?;
         let wanted = Arc::new(wanted);
@@ -239,7 +267,10 @@ impl<T: Task> Replicas<T> {
                 });
                 // The trainer's model takes what arrives, too: of a negative zero a sum makes a positive one.
                 let weights = exchange::sum_over(&devices, exchange::weights(&model));
-                (params::with_weights(model, weights), self.wait(theirs).map(drop))
+                (
+                    params::with_weights(model, weights),
+                    self.wait(theirs).map(drop),
+                )
             }
         }
     }
@@ -279,7 +310,11 @@ impl<T: Task> Replicas<T> {
         device: &Device,
     ) -> Result<(), Lost> {
         for (name, sum, weight) in self.wait_for(theirs)?.into_iter().flatten() {
-            totals.add(name, Tensor::from_floats([sum], &device.clone().inner()), weight);
+            totals.add(
+                name,
+                Tensor::from_floats([sum], &device.clone().inner()),
+                weight,
+            );
         }
         Ok(())
     }
@@ -294,8 +329,14 @@ impl<T: Task> Replicas<T> {
         let theirs = self.wait_for(theirs)?;
         let mut all = theirs.iter().enumerate();
         Ok(all.find_map(|(index, digests)| {
-            let parameter = own.iter().zip(digests).position(|(own, digest)| own != digest)?;
-            Some((index + 1, ParamTable::with_frozen(model)[parameter].name.clone()))
+            let parameter = own
+                .iter()
+                .zip(digests)
+                .position(|(own, digest)| own != digest)?;
+            Some((
+                index + 1,
+                ParamTable::with_frozen(model)[parameter].name.clone(),
+            ))
         }))
     }
 
@@ -303,14 +344,23 @@ impl<T: Task> Replicas<T> {
     where
         J: FnOnce(&mut Replica<T::Model>) -> R + Send + 'static,
     {
-        Answers(self.workers.iter().map(|worker| worker.ask(job())).collect())
+        Answers(
+            self.workers
+                .iter()
+                .map(|worker| worker.ask(job()))
+                .collect(),
+        )
     }
 
     /// Waits for the replicas.
     fn wait<R>(&mut self, answers: Answers<R>) -> Result<Vec<R>, Lost> {
         let answers = answers.0.into_iter().enumerate();
-        let answers = answers
-            .map(|(index, answer)| answer.wait().map_err(|text| Lost { replica: index + 1, text }));
+        let answers = answers.map(|(index, answer)| {
+            answer.wait().map_err(|text| Lost {
+                replica: index + 1,
+                text,
+            })
+        });
         let answers: Result<Vec<R>, Lost> = answers.collect();
         if answers.is_err() && matches!(self.transport, Transport::Nccl(_)) {
             self.abandon();
@@ -327,7 +377,12 @@ impl<T: Task> Replicas<T> {
     fn wait_for<R>(&mut self, answers: Answers<Result<R, String>>) -> Result<Vec<R>, Lost> {
         let answers = self.wait(answers)?.into_iter().enumerate();
         answers
-            .map(|(index, answer)| answer.map_err(|text| Lost { replica: index + 1, text }))
+            .map(|(index, answer)| {
+                answer.map_err(|text| Lost {
+                    replica: index + 1,
+                    text,
+                })
+            })
             .collect()
     }
 }
@@ -352,7 +407,10 @@ mod tests {
         }
 
         fn size(&self, (): &()) -> BatchSize {
-            BatchSize { samples: 1, tokens: 1 }
+            BatchSize {
+                samples: 1,
+                tokens: 1,
+            }
         }
 
         fn loss(&self, model: &Linear, (): &(), _: &Probe<'_>) -> Tensor<1> {
@@ -375,7 +433,10 @@ mod tests {
         let mut bias = weights[1].try_to_vec::<f32>().expect("f32");
         bias[1] = f32::from_bits(bias[1].to_bits() ^ 1);
         weights[1] = bias.as_slice().into();
-        params::with_weights(model.clone(), exchange::put(&weights, &model.weight.device()))
+        params::with_weights(
+            model.clone(),
+            exchange::put(&weights, &model.weight.device()),
+        )
     }
 
     #[test]
@@ -384,7 +445,10 @@ mod tests {
         let apart = |replicas: &mut Replicas<_>, model: &Linear| replicas.apart(model).ok();
         assert_eq!(apart(&mut replicas, &model), Some(None));
         let flipped = flipped(&model);
-        assert_eq!(apart(&mut replicas, &flipped), Some(Some((1, "bias".to_owned()))));
+        assert_eq!(
+            apart(&mut replicas, &flipped),
+            Some(Some((1, "bias".to_owned())))
+        );
     }
 
     #[test]
@@ -397,7 +461,10 @@ mod tests {
         assert!(replicas.load(&model).is_ok());
         assert_eq!(replicas.apart(&model).ok(), Some(None));
         let other = LinearConfig::new(3, 2).init(&devices[0]).no_grad();
-        assert_eq!(replicas.apart(&other).ok(), Some(Some((1, "weight".to_owned()))));
+        assert_eq!(
+            replicas.apart(&other).ok(),
+            Some(Some((1, "weight".to_owned())))
+        );
     }
 
     #[test]

@@ -83,9 +83,19 @@ pub(crate) fn write_end(
         Outcome::Failed(_) => "failed",
     };
     let metrics = last.map(|record| {
-        record.scalars().map(|(key, scalar)| (key.to_owned(), number::to_json(scalar))).collect()
+        record
+            .scalars()
+            .map(|(key, scalar)| (key.to_owned(), number::to_json(scalar)))
+            .collect()
     });
-    write(info, status, Some(outcome), metrics, problems, Some(overhead))
+    write(
+        info,
+        status,
+        Some(outcome),
+        metrics,
+        problems,
+        Some(overhead),
+    )
 }
 
 fn write(
@@ -118,14 +128,21 @@ fn git_commit() -> Option<String> {
 }
 
 fn commit_of(here: &Path) -> Option<String> {
-    let git = here.ancestors().map(|dir| dir.join(".git")).find(|git| git.is_dir())?;
+    let git = here
+        .ancestors()
+        .map(|dir| dir.join(".git"))
+        .find(|git| git.is_dir())?;
     let head = git_text(&git, "HEAD")?;
-    let Some(branch) = head.trim().strip_prefix("ref: ") else { return commit(&head) };
+    let Some(branch) = head.trim().strip_prefix("ref: ") else {
+        return commit(&head);
+    };
     if let Some(text) = git_text(&git, branch) {
         return commit(&text);
     }
     let packed = git_text(&git, "packed-refs")?;
-    let line = packed.lines().find(|line| line.split(' ').nth(1) == Some(branch))?;
+    let line = packed
+        .lines()
+        .find(|line| line.split(' ').nth(1) == Some(branch))?;
     commit(line.split(' ').next()?)
 }
 

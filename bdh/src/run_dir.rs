@@ -41,12 +41,16 @@ pub fn holds_run(dir: impl AsRef<Path>) -> bool {
 
 /// Makes the run directory unless it is there, and takes it for a run that begins.
 pub(crate) fn claim(dir: &Path) -> Result<RunLock, ConfigError> {
-    fs::create_dir_all(dir)
-        .map_err(|source| ConfigError::RunDir { path: dir.to_owned(), source })?;
+    fs::create_dir_all(dir).map_err(|source| ConfigError::RunDir {
+        path: dir.to_owned(),
+        source,
+    })?;
     let lock = RunLock::take(dir)?;
     // Now that no other process can: one may have begun a run there since somebody looked.
     if holds_run(dir) {
-        return Err(ConfigError::RunExists { path: dir.to_owned() });
+        return Err(ConfigError::RunExists {
+            path: dir.to_owned(),
+        });
     }
     Ok(lock)
 }
@@ -59,7 +63,9 @@ pub(crate) fn claim(dir: &Path) -> Result<RunLock, ConfigError> {
 pub fn status(dir: &Path) -> Option<String> {
     let file: Option<Value> = match files::read(dir, FILE, files::MAX_JSON) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        text => text.ok().and_then(|text| serde_json::from_slice(&text).ok()),
+        text => text
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok()),
     };
     let status = file.and_then(|file| Some(file.get("status")?.as_str()?.to_owned()));
     Some(status.unwrap_or_else(|| "unknown".to_owned()))
@@ -79,7 +85,9 @@ pub(crate) fn move_aside(dir: &Path) -> Result<PathBuf, ConfigError> {
     let mut names = (1..=9_999).map(|n| dir.with_file_name(format!("{name}.died-{n}")));
     let free = names.find(|path| fs::symlink_metadata(path).is_err());
     let aside = free.unwrap_or_else(|| dir.with_file_name(format!("{name}.died")));
-    fs::rename(dir, &aside)
-        .map_err(|source| ConfigError::RunDir { path: dir.to_owned(), source })?;
+    fs::rename(dir, &aside).map_err(|source| ConfigError::RunDir {
+        path: dir.to_owned(),
+        source,
+    })?;
     Ok(aside)
 }

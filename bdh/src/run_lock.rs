@@ -48,10 +48,17 @@ impl RunLock {
             match Self::try_take(path) {
                 Ok(Some(lock)) => return Ok(lock),
                 Ok(None) => thread::sleep(Duration::from_millis(10)),
-                Err(source) => return Err(ConfigError::RunDir { path: path.to_owned(), source }),
+                Err(source) => {
+                    return Err(ConfigError::RunDir {
+                        path: path.to_owned(),
+                        source,
+                    });
+                }
             }
         }
-        Err(ConfigError::RunInUse { path: path.to_owned() })
+        Err(ConfigError::RunInUse {
+            path: path.to_owned(),
+        })
     }
 
     /// Takes the directory unless another process has it, or is about to move it aside and begin anew.
@@ -63,7 +70,10 @@ impl RunLock {
         if matches!(dir.as_file().try_lock(), Err(TryLockError::WouldBlock)) {
             return Ok(None);
         }
-        let lock = Self(Arc::new(Held { path: path.to_owned(), dir }));
+        let lock = Self(Arc::new(Held {
+            path: path.to_owned(),
+            dir,
+        }));
         // It may have been moved between the two.
         Ok(lock.verify().is_ok().then_some(lock))
     }
@@ -89,7 +99,11 @@ impl RunLock {
             // A folder above it is closed, or its disk fails: nothing can be written there either.
             Err(_) => return Ok(()),
         };
-        Err(LostDir { path: path.clone(), how, now_at: now_at(dir) })
+        Err(LostDir {
+            path: path.clone(),
+            how,
+            now_at: now_at(dir),
+        })
     }
 }
 
@@ -100,7 +114,10 @@ impl From<LostDir> for io::Error {
 }
 
 fn is_absence(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// Compares numbers: opening what stands there could need a permission that the run no longer has, or wait for a FIFO.
@@ -171,7 +188,10 @@ mod tests {
         fs::rename(&path, &other).expect("moved");
         assert_eq!(lost(&lock).how, DirLoss::Moved);
         if cfg!(target_os = "linux") {
-            assert_eq!(lost(&lock).now_at, Some(other.canonicalize().expect("a path")));
+            assert_eq!(
+                lost(&lock).now_at,
+                Some(other.canonicalize().expect("a path"))
+            );
         }
         fs::create_dir(&path).expect("another directory");
         assert_eq!(lost(&lock).how, DirLoss::Replaced);
@@ -180,6 +200,9 @@ mod tests {
         lock.verify().expect("its path leads to it");
         fs::remove_file(&path).expect("deleted");
         fs::remove_dir(&other).expect("deleted");
-        assert_eq!((lost(&lock).how, lost(&lock).now_at), (DirLoss::Deleted, None));
+        assert_eq!(
+            (lost(&lock).how, lost(&lock).now_at),
+            (DirLoss::Deleted, None)
+        );
     }
 }

@@ -35,25 +35,41 @@ enum Decay {
 /// A learning rate that never changes.
 #[must_use]
 pub fn constant(lr: f64) -> Schedule {
-    Schedule { peak: lr, warmup: 0, decay: Decay::None, final_fraction: 0.0 }
+    Schedule {
+        peak: lr,
+        warmup: 0,
+        decay: Decay::None,
+        final_fraction: 0.0,
+    }
 }
 
 /// Rises linearly to `peak` over `warmup` updates and stays there.
 #[must_use]
 pub fn warmup_constant(peak: f64, warmup: u64) -> Schedule {
-    Schedule { warmup, ..constant(peak) }
+    Schedule {
+        warmup,
+        ..constant(peak)
+    }
 }
 
 /// Rises linearly to `peak` over `warmup` updates, then falls linearly to zero at the end of the run.
 #[must_use]
 pub fn warmup_linear(peak: f64, warmup: u64) -> Schedule {
-    Schedule { warmup, decay: Decay::Linear, ..constant(peak) }
+    Schedule {
+        warmup,
+        decay: Decay::Linear,
+        ..constant(peak)
+    }
 }
 
 /// Rises linearly to `peak` over `warmup` updates, then falls along half a cosine to zero at the end.
 #[must_use]
 pub fn warmup_cosine(peak: f64, warmup: u64) -> Schedule {
-    Schedule { warmup, decay: Decay::Cosine, ..constant(peak) }
+    Schedule {
+        warmup,
+        decay: Decay::Cosine,
+        ..constant(peak)
+    }
 }
 
 /// Warmup, stable, decay: rises over `warmup` updates, holds `peak`, and falls linearly to zero over the
@@ -62,14 +78,21 @@ pub fn warmup_cosine(peak: f64, warmup: u64) -> Schedule {
 /// Source: nanochat's `get_lr_multiplier`, with `warmdown` 0.65 and a final fraction of 0.05.
 #[must_use]
 pub fn warmup_stable_decay(peak: f64, warmup: u64, warmdown: f64) -> Schedule {
-    Schedule { warmup, decay: Decay::Warmdown(warmdown), ..constant(peak) }
+    Schedule {
+        warmup,
+        decay: Decay::Warmdown(warmdown),
+        ..constant(peak)
+    }
 }
 
 impl Schedule {
     /// Ends at this fraction of the peak instead of at zero.
     #[must_use]
     pub fn to(self, final_fraction: f64) -> Self {
-        Self { final_fraction, ..self }
+        Self {
+            final_fraction,
+            ..self
+        }
     }
 
     /// The learning rate of update `update` (0 is the first) in a run of `steps` updates.

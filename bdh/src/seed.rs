@@ -27,7 +27,9 @@ pub fn seed(device: &Device, seed: u64) {
 
 /// The seed of the forward pass of one micro-batch: dropout and whatever else it draws.
 pub(crate) fn forward(seed: u64, step: u64, micro_batch: u64) -> u64 {
-    [step, micro_batch].into_iter().fold(mix(seed), |state, part| mix(state ^ part))
+    [step, micro_batch]
+        .into_iter()
+        .fold(mix(seed), |state, part| mix(state ^ part))
 }
 
 /// The seed of one intervention's turn: counted from the other end, where no micro-batch is.
@@ -43,7 +45,9 @@ pub(crate) fn data(seed: u64, step: u64) -> u64 {
 /// The seed of something random that training knows nothing of, such as a sampled text.
 pub(crate) fn purpose(seed: u64, step: u64, purpose: &str) -> u64 {
     let state = mix(mix(seed) ^ step);
-    purpose.bytes().fold(state, |state, byte| mix(state ^ u64::from(byte)))
+    purpose
+        .bytes()
+        .fold(state, |state, byte| mix(state ^ u64::from(byte)))
 }
 
 /// A number in `[0, 1)` from a seed and a counter.
@@ -69,7 +73,9 @@ mod tests {
     #[test]
     fn no_two_moments_share_a_seed() {
         let moments = (0..20_u64).flat_map(|step| (0..20).map(move |micro| (step, micro)));
-        let seeds: HashSet<_> = moments.map(|(step, micro)| forward(3, step, micro)).collect();
+        let seeds: HashSet<_> = moments
+            .map(|(step, micro)| forward(3, step, micro))
+            .collect();
         assert_eq!(seeds.len(), 400);
     }
 
@@ -77,8 +83,9 @@ mod tests {
     fn no_two_purposes_share_a_seed() {
         let purposes = ["", "a", "b", "ab", "ba"];
         let moments = (0..20).flat_map(|step| purposes.map(|purpose| (step, purpose)));
-        let seeds: HashSet<_> =
-            moments.map(|(step, purpose)| super::purpose(3, step, purpose)).collect();
+        let seeds: HashSet<_> = moments
+            .map(|(step, purpose)| super::purpose(3, step, purpose))
+            .collect();
         assert_eq!(seeds.len(), 100);
     }
 }

@@ -70,8 +70,16 @@ impl<'a> Stats<'a> {
 
     /// The parameters that have a tensor here; one that took no part in the loss has no gradient.
     pub fn iter(&self) -> impl Iterator<Item = ParamStats<'_>> {
-        let present = self.tensors().iter().enumerate().filter(|(_, tensor)| tensor.is_some());
-        present.enumerate().map(|(row, (index, _))| ParamStats { stats: self, index, row })
+        let present = self
+            .tensors()
+            .iter()
+            .enumerate()
+            .filter(|(_, tensor)| tensor.is_some());
+        present.enumerate().map(|(row, (index, _))| ParamStats {
+            stats: self,
+            index,
+            row,
+        })
     }
 
     /// The L2 norm over all parameters together.
@@ -83,7 +91,10 @@ impl<'a> Stats<'a> {
     /// The L2 norm over some parameters together, chosen by name or shape; 0 for none.
     #[must_use]
     pub fn l2_of(&self, choose: impl Fn(&ParamInfo) -> bool) -> Deferred {
-        let chosen = self.iter().filter(|param| choose(param.info())).map(|param| param.row);
+        let chosen = self
+            .iter()
+            .filter(|param| choose(param.info()))
+            .map(|param| param.row);
         Deferred::sum_of(self.row(Statistic::SumOfSquares), chosen.collect()).sqrt()
     }
 
@@ -106,25 +117,40 @@ impl<'a> Stats<'a> {
     /// A statistic of every present tensor, as one vector `[present]`.
     fn row(&self, statistic: Statistic) -> &Arc<Leaf> {
         self.rows[statistic as usize].get_or_init(|| {
-            self.on_host(statistic).map_or_else(|| self.on_device(statistic), Leaf::of_host)
+            self.on_host(statistic)
+                .map_or_else(|| self.on_device(statistic), Leaf::of_host)
         })
     }
 
     /// `None` if it is to be worked out where the tensors are.
     fn on_host(&self, statistic: Statistic) -> Option<Vec<f64>> {
-        Some(self.moments()?.iter().map(|moments| statistic.of_moments(moments)).collect())
+        Some(
+            self.moments()?
+                .iter()
+                .map(|moments| statistic.of_moments(moments))
+                .collect(),
+        )
     }
 
     /// At least one tensor is present: a step without any gradient ends the run before anybody can ask.
     fn on_device(&self, statistic: Statistic) -> Arc<Leaf> {
-        let values = self.tensors().iter().flatten().map(|tensor| statistic.of_tensor(&**tensor));
+        let values = self
+            .tensors()
+            .iter()
+            .flatten()
+            .map(|tensor| statistic.of_tensor(&**tensor));
         Leaf::new(Tensor::cat(values.collect(), 0))
     }
 
     /// Those of every present tensor, if they are in host memory.
     fn moments(&self) -> Option<&[Moments]> {
-        let of_all =
-            || self.tensors().iter().flatten().map(|tensor| Moments::of(&tensor.flat())).collect();
+        let of_all = || {
+            self.tensors()
+                .iter()
+                .flatten()
+                .map(|tensor| Moments::of(&tensor.flat()))
+                .collect()
+        };
         self.moments.get_or_init(of_all).as_deref()
     }
 }
@@ -205,6 +231,8 @@ impl<'s> ParamStats<'s> {
     }
 
     fn tensor(&self) -> &dyn AnyRank {
-        self.stats.tensors()[self.index].as_deref().expect("`iter` yields present tensors only")
+        self.stats.tensors()[self.index]
+            .as_deref()
+            .expect("`iter` yields present tensors only")
     }
 }

@@ -46,7 +46,11 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn ask_for_checkpoint(&mut self, by: String, request: CheckpointRequest) {
-        match self.checkpoints.iter_mut().find(|(_, known)| known.name == request.name) {
+        match self
+            .checkpoints
+            .iter_mut()
+            .find(|(_, known)| known.name == request.name)
+        {
             Some((_, known)) => known.pinned |= request.pinned,
             None => self.checkpoints.push((by, request)),
         }
@@ -82,7 +86,10 @@ impl StepLog {
 
     /// Adds a line for a person, made when its numbers have been read.
     pub(crate) fn say(&self, values: Vec<Deferred>, text: impl FnOnce() -> String + 'static) {
-        self.said.borrow_mut().push(Line { values, text: Box::new(text) });
+        self.said.borrow_mut().push(Line {
+            values,
+            text: Box::new(text),
+        });
     }
 
     /// Has a number read with the next device read.
@@ -100,7 +107,11 @@ impl StepLog {
     /// The value logged last under a key.
     pub(crate) fn last(&self, is_key: impl Fn(&str) -> bool) -> Option<Logged> {
         let logged = self.logged.borrow();
-        logged.iter().rev().find(|(key, _)| is_key(key)).map(|(_, value)| value.clone())
+        logged
+            .iter()
+            .rev()
+            .find(|(key, _)| is_key(key))
+            .map(|(_, value)| value.clone())
     }
 
     /// Lends all that was logged, to take out keys that a callback may not record.
@@ -188,7 +199,8 @@ impl StepLog {
     }
 
     fn count(&self, was_needed: bool) {
-        self.shared_reads.set(self.shared_reads.get() + u64::from(was_needed));
+        self.shared_reads
+            .set(self.shared_reads.get() + u64::from(was_needed));
     }
 }
 
@@ -196,8 +208,12 @@ impl StepLog {
 fn resolve(logged: Vec<(String, Logged)>) -> Vec<(String, Value)> {
     let mut places = HashMap::with_capacity(logged.len());
     let first = |(index, (key, _))| *places.entry(key).or_insert(index);
-    let logged_at: Vec<usize> =
-        logged.iter().map(|(key, value)| (key.as_str(), value)).enumerate().map(first).collect();
+    let logged_at: Vec<usize> = logged
+        .iter()
+        .map(|(key, value)| (key.as_str(), value))
+        .enumerate()
+        .map(first)
+        .collect();
 
     let mut values: Vec<Option<(String, Value)>> = Vec::new();
     values.resize_with(logged.len(), || None);

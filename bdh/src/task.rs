@@ -188,7 +188,9 @@ impl Totals {
         let sums = read::vectors(self.0.iter().map(|(_, sum, _)| sum.clone()))?;
         let number = |data: TensorData| data.iter::<f32>().next().unwrap_or(f32::NAN);
         let totals = self.0.into_iter().zip(sums);
-        Ok(totals.map(|((name, _, weight), sum)| (name, number(sum), weight)).collect())
+        Ok(totals
+            .map(|((name, _, weight), sum)| (name, number(sum), weight))
+            .collect())
     }
 
     /// Sum over weight, for each total in the order of first arrival.

@@ -52,10 +52,17 @@ use std::thread;
 /// bdh::testing::sink_conforms(|_| bdh::Jsonl::default());
 /// ```
 pub fn sink_conforms<S: Sink>(make: impl Fn(&Path) -> S) {
-    let asked = StopReason::Asked { by: "a person".to_owned(), why: "it is late".to_owned() };
+    let asked = StopReason::Asked {
+        by: "a person".to_owned(),
+        why: "it is late".to_owned(),
+    };
     let failed = Outcome::Failed("step 3:\nthe loss is NaN".to_owned());
-    let ends =
-        [Outcome::Completed, Outcome::Stopped(asked), Outcome::Stopped(StopReason::Signal), failed];
+    let ends = [
+        Outcome::Completed,
+        Outcome::Stopped(asked),
+        Outcome::Stopped(StopReason::Signal),
+        failed,
+    ];
     for end in &ends {
         takes_anything(&make, end);
         may_stay_empty(&make, end);

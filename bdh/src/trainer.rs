@@ -136,13 +136,27 @@ impl<T: Task> Trainer<T> {
         let Updated { skipped, lrs } = self.update(backward, &previous)?;
         self.compare_replicas(&previous)?;
 
-        let Engine { compute, observers, laps, .. } = &mut self.engine;
-        let timing = Timing { step: laps.lap(), data };
+        let Engine {
+            compute,
+            observers,
+            laps,
+            ..
+        } = &mut self.engine;
+        let timing = Timing {
+            step: laps.lap(),
+            data,
+        };
         observers.overhead.reads += compute.replicas.take_reads();
         observers.overhead.steps += timing.step;
         observers.overhead.num_steps += 1;
         laps.data += timing.data;
-        Ok(StepOutput { previous: Some(previous), loss: Some(loss), lrs, skipped, timing })
+        Ok(StepOutput {
+            previous: Some(previous),
+            loss: Some(loss),
+            lrs,
+            skipped,
+            timing,
+        })
     }
 }
 

@@ -64,7 +64,10 @@ pub fn load_weights_except<M: Module>(
         Some("pt" | "pth" | "bin") => torch(path)?,
         _ => read_tensors(path)?,
     };
-    let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
+    let mismatch = |what| CheckpointError::Mismatch {
+        path: path.to_owned(),
+        what,
+    };
     let mut wanted = Tensors::new();
     for (name, data) in tensors {
         let name = plain(&name);
@@ -72,7 +75,9 @@ pub fn load_weights_except<M: Module>(
             continue;
         }
         if wanted.insert(name.to_owned(), data).is_some() {
-            return Err(mismatch(format!("it has `{name}` twice, once under a wrapper's name")));
+            return Err(mismatch(format!(
+                "it has `{name}` twice, once under a wrapper's name"
+            )));
         }
     }
     let table = ParamTable::with_frozen(&model);
@@ -85,7 +90,10 @@ fn check_is_file(path: &Path) -> Result<(), CheckpointError> {
     let why = match path.metadata() {
         Ok(found) if found.is_file() => return Ok(()),
         Ok(found) if found.is_dir() && path.join(checkpoint::MODEL).is_file() => {
-            format!("it is a directory; give the file `{}` in it", checkpoint::MODEL)
+            format!(
+                "it is a directory; give the file `{}` in it",
+                checkpoint::MODEL
+            )
         }
         Ok(found) if found.is_dir() => "it is a directory; give the file with the weights, \
                                         such as `model.safetensors` of a checkpoint"
@@ -96,16 +104,25 @@ fn check_is_file(path: &Path) -> Result<(), CheckpointError> {
         }
         Err(error) => error.to_string(),
     };
-    Err(CheckpointError::NoWeights { path: path.to_owned(), why })
+    Err(CheckpointError::NoWeights {
+        path: path.to_owned(),
+        why,
+    })
 }
 
 /// Whether a name is one that a pattern stands for; a `*` in it is any letters, or none.
 fn matches(pattern: &str, name: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut name) = name.strip_prefix(first) else { return false };
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(mut name) = name.strip_prefix(first) else {
+        return false;
+    };
     let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
     for part in middle.split('*') {
-        let Some(at) = name.find(part) else { return false };
+        let Some(at) = name.find(part) else {
+            return false;
+        };
         name = &name[at + part.len()..];
     }
     name.ends_with(last)
@@ -128,7 +145,9 @@ fn torch(path: &Path) -> Result<Tensors, CheckpointError> {
     };
     // A training script saves more than weights: they are then one entry of a dictionary.
     let nested = ["model", "state_dict"].into_iter().find_map(|key| {
-        PytorchReader::with_top_level_key(path, key).ok().filter(|r| !r.is_empty())
+        PytorchReader::with_top_level_key(path, key)
+            .ok()
+            .filter(|r| !r.is_empty())
     });
     let reader = match nested {
         Some(reader) => reader,
@@ -149,7 +168,10 @@ fn torch(path: &Path) -> Result<Tensors, CheckpointError> {
             other => return Err(damaged(&format!("`{name}` is of type {other:?}"))),
         };
         let bytes = tensor.read().map_err(|error| damaged(&error))?;
-        Ok((name, TensorData::from_bytes_vec(bytes, tensor.shape().to_vec(), dtype)))
+        Ok((
+            name,
+            TensorData::from_bytes_vec(bytes, tensor.shape().to_vec(), dtype),
+        ))
     };
     reader.into_tensors().into_iter().map(tensor).collect()
 }
@@ -158,5 +180,8 @@ fn torch(path: &Path) -> Result<Tensors, CheckpointError> {
 fn torch(path: &Path) -> Result<Tensors, CheckpointError> {
     let what =
         "files of `torch.save` are read with the feature `pytorch`; or save them with safetensors";
-    Err(CheckpointError::Mismatch { path: path.to_owned(), what: what.to_owned() })
+    Err(CheckpointError::Mismatch {
+        path: path.to_owned(),
+        what: what.to_owned(),
+    })
 }

@@ -9,7 +9,10 @@ use std::fs;
 use std::path::Path;
 
 fn run(dir: &Path) -> tiny::Builder {
-    tiny::run(6).run_dir(dir).checkpoint(every(2) | last()).resume("auto")
+    tiny::run(6)
+        .run_dir(dir)
+        .checkpoint(every(2) | last())
+        .resume("auto")
 }
 
 fn refused(run: tiny::Builder) -> ConfigError {
@@ -29,9 +32,17 @@ fn a_run_that_is_not_there_begins_and_one_that_is_complete_stays_as_it_is() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
-    let first = run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+    let first = run(&dir)
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     let lines = fs::read(dir.join("metrics.jsonl")).expect("records");
-    let again = run(&dir).build().expect("a valid run").fit().expect("nothing to do");
+    let again = run(&dir)
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("nothing to do");
     assert_eq!(tiny::weights(&again.model), tiny::weights(&first.model));
     assert_eq!(fs::read(dir.join("metrics.jsonl")).expect("records"), lines);
 }
@@ -41,14 +52,29 @@ fn a_run_that_died_before_its_first_checkpoint_is_moved_aside_and_begun_again() 
     let _alone = tiny::alone();
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("run");
-    run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+    run(&dir)
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     let lines = fs::read(dir.join("metrics.jsonl")).expect("records");
     fs::remove_dir_all(dir.join("checkpoints")).expect("a directory");
     pretend_killed(&dir);
-    let again = run(&dir).build().expect("a valid run").fit().expect("a run that completes");
-    assert!(again.problems[0].consequence.contains("run.died-1"), "{:?}", again.problems);
+    let again = run(&dir)
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
+    assert!(
+        again.problems[0].consequence.contains("run.died-1"),
+        "{:?}",
+        again.problems
+    );
     let aside = scratch.path().join("run.died-1");
-    assert_eq!(fs::read(aside.join("metrics.jsonl")).expect("records"), lines);
+    assert_eq!(
+        fs::read(aside.join("metrics.jsonl")).expect("records"),
+        lines
+    );
     assert!(dir.join("checkpoints/step_00000006").exists());
 }
 
@@ -58,14 +84,22 @@ fn a_run_without_a_checkpoint_whose_file_is_lost_or_damaged_is_moved_aside_and_b
     for is_lost in [true, false] {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let dir = scratch.path().join("run");
-        run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+        run(&dir)
+            .build()
+            .expect("a valid run")
+            .fit()
+            .expect("a run that completes");
         fs::remove_dir_all(dir.join("checkpoints")).expect("a directory");
         if is_lost {
             fs::remove_file(dir.join("run.json")).expect("a file");
         } else {
             fs::write(dir.join("run.json"), "").expect("a damaged file");
         }
-        run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+        run(&dir)
+            .build()
+            .expect("a valid run")
+            .fit()
+            .expect("a run that completes");
         assert!(scratch.path().join("run.died-1/metrics.jsonl").exists());
         assert!(dir.join("checkpoints/step_00000006").exists());
     }
@@ -76,10 +110,20 @@ fn a_run_that_ended_without_a_checkpoint_is_not_touched() {
     let _alone = tiny::alone();
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("run");
-    run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+    run(&dir)
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     fs::remove_dir_all(dir.join("checkpoints")).expect("a directory");
-    assert!(matches!(refused(run(&dir)), ConfigError::NothingToResume { .. }));
-    assert!(matches!(refused(tiny::run(6).resume("auto")), ConfigError::Missing { .. }));
+    assert!(matches!(
+        refused(run(&dir)),
+        ConfigError::NothingToResume { .. }
+    ));
+    assert!(matches!(
+        refused(tiny::run(6).resume("auto")),
+        ConfigError::Missing { .. }
+    ));
 }
 
 #[test]
@@ -88,7 +132,11 @@ fn two_runs_in_one_directory_are_one_too_many() {
     let _alone = tiny::alone();
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("run");
-    run(&dir).build().expect("a valid run").fit().expect("a run that completes");
+    run(&dir)
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     let first = run(&dir).build().expect("a run to go on with");
     let error = refused(run(&dir)).to_string();
     assert!(error.contains("in use by another run"), "{error}");
@@ -126,11 +174,18 @@ fn a_tensor_that_stands_in_two_places_of_a_model_is_refused() {
     }
 
     let first = LinearConfig::new(2, 2).init(&bdh::device("cpu").expect("the CPU"));
-    let model = Tied { second: first.clone(), first };
+    let model = Tied {
+        second: first.clone(),
+        first,
+    };
     let run = bdh::Trainer::builder(Nothing, model)
         .optimizer(bdh::burn::optim::SgdConfig::new().build(), 0.1)
         .steps(1);
-    let error = run.build().err().expect("one tensor in two places").to_string();
+    let error = run
+        .build()
+        .err()
+        .expect("one tensor in two places")
+        .to_string();
     let expected = "`model` is with `first.weight` and `second.weight` as one tensor, which an update would \
                     untie; keep one of them, and use it in both places";
     assert_eq!(error, expected);

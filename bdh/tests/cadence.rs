@@ -236,9 +236,14 @@ fn nothing_but_the_start_is_due_before_training() {
     for cadence in [start(), at([0, 500]), between(0, 100), start() | last()] {
         assert!(cadence.is_due(None, &clock, 1_000), "{cadence}");
     }
-    for cadence in
-        [Cadence::EVERY_STEP, every(100), first(), last(), log_spaced(4), Cadence::pythia()]
-    {
+    for cadence in [
+        Cadence::EVERY_STEP,
+        every(100),
+        first(),
+        last(),
+        log_spaced(4),
+        Cadence::pythia(),
+    ] {
         assert!(!cadence.is_due(None, &clock, 1_000), "{cadence}");
     }
 }

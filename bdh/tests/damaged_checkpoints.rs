@@ -13,31 +13,47 @@ use std::path::{Path, PathBuf};
 
 /// Twelve steps with a checkpoint at each third, all kept.
 fn run(dir: &Path) -> tiny::Builder {
-    tiny::run_with(0.2, 12).run_dir(dir).checkpoint(every(3)).keep_checkpoints(9)
+    tiny::run_with(0.2, 12)
+        .run_dir(dir)
+        .checkpoint(every(3))
+        .keep_checkpoints(9)
 }
 
 fn fit(run: tiny::Builder) -> bdh::Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }
 
 /// A number below `below`, from a sequence that is the same in every run of the test.
 fn random(state: &mut u64, below: usize) -> usize {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
     (*state >> 33) as usize % below
 }
 
 fn files(checkpoint: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(checkpoint).expect("a directory");
-    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     files.sort();
     files
 }
 
 /// All that a checkpoint holds, to the bit.
 fn contents(checkpoint: &Checkpoint) -> (Vec<Vec<u8>>, String) {
-    let tensors = checkpoint.model.values().chain(checkpoint.optimizer.values());
+    let tensors = checkpoint
+        .model
+        .values()
+        .chain(checkpoint.optimizer.values());
     let state = serde_json::to_string(&checkpoint.state).expect("JSON");
-    (tensors.map(|data| data.as_bytes().to_vec()).collect(), state)
+    (
+        tensors.map(|data| data.as_bytes().to_vec()).collect(),
+        state,
+    )
 }
 
 #[test]
@@ -82,11 +98,25 @@ fn the_newest_whole_one_is_taken_and_the_damaged_ones_are_told() {
     fs::write(&manifest, text.replace("\"step\": 6", "\"step\": 60")).expect("a file");
     let fitted = fit(run(dir.path()).resume("auto"));
     assert_eq!(tiny::weights(&fitted.model), undisturbed);
-    let told: Vec<_> = fitted.problems.iter().map(|p| (p.who.as_str(), p.error.clone())).collect();
+    let told: Vec<_> = fitted
+        .problems
+        .iter()
+        .map(|p| (p.who.as_str(), p.error.clone()))
+        .collect();
     let names: Vec<_> = told.iter().map(|(who, _)| *who).collect();
     assert_eq!(names, ["step_00000006", "step_00000012", "step_00000009"]);
-    assert!(told[0].1.contains("its checksum is not that of what it says"), "{told:?}");
-    assert!(told[1].1.contains("model.safetensors` is damaged: it has 11 bytes"), "{told:?}");
+    assert!(
+        told[0]
+            .1
+            .contains("its checksum is not that of what it says"),
+        "{told:?}"
+    );
+    assert!(
+        told[1]
+            .1
+            .contains("model.safetensors` is damaged: it has 11 bytes"),
+        "{told:?}"
+    );
     assert!(told[2].1.contains("state.json"), "{told:?}");
 }
 
@@ -98,9 +128,19 @@ fn where_none_is_whole_the_run_is_not_begun_again() {
     for path in list_checkpoints(&dir.path().join("checkpoints")) {
         fs::write(path.join("manifest.json"), "{").expect("a file");
     }
-    let error = run(dir.path()).resume("auto").build().err().expect("nothing to go on from");
-    let text = format!("{error}: {}", std::error::Error::source(&error).expect("a cause"));
-    assert!(text.starts_with("cannot resume: ") && text.contains("step_00000012"), "{text}");
+    let error = run(dir.path())
+        .resume("auto")
+        .build()
+        .err()
+        .expect("nothing to go on from");
+    let text = format!(
+        "{error}: {}",
+        std::error::Error::source(&error).expect("a cause")
+    );
+    assert!(
+        text.starts_with("cannot resume: ") && text.contains("step_00000012"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -118,7 +158,9 @@ fn a_manifest_that_names_files_elsewhere_is_refused() {
         crafted["files"][name] = crafted["files"]["state.json"].clone();
         seal(&mut crafted);
         fs::write(newest.join("manifest.json"), crafted.to_string()).expect("a file");
-        let error = Checkpoint::read(&newest).expect_err("a file elsewhere").to_string();
+        let error = Checkpoint::read(&newest)
+            .expect_err("a file elsewhere")
+            .to_string();
         assert!(error.contains("is not a file of it"), "{name}: {error}");
     }
     #[cfg(unix)]
@@ -126,8 +168,13 @@ fn a_manifest_that_names_files_elsewhere_is_refused() {
         fs::write(newest.join("manifest.json"), &manifest).expect("a file");
         fs::remove_file(newest.join("state.json")).expect("a file");
         std::os::unix::fs::symlink(&secret, newest.join("state.json")).expect("a link");
-        let error = Checkpoint::read(&newest).expect_err("a link to elsewhere").to_string();
-        assert!(error.contains("`state.json` is not a file of it"), "{error}");
+        let error = Checkpoint::read(&newest)
+            .expect_err("a link to elsewhere")
+            .to_string();
+        assert!(
+            error.contains("`state.json` is not a file of it"),
+            "{error}"
+        );
     }
 }
 
@@ -138,13 +185,23 @@ fn what_a_dying_process_left_is_cleared_and_what_it_had_moved_aside_comes_back()
     fit(run(dir.path()));
     let folder = dir.path().join("checkpoints");
     // Killed between the two renames of a checkpoint that is written anew, and while it wrote another.
-    fs::rename(folder.join("step_00000012"), folder.join(".step_00000012.old")).expect("renamed");
+    fs::rename(
+        folder.join("step_00000012"),
+        folder.join(".step_00000012.old"),
+    )
+    .expect("renamed");
     fs::create_dir(folder.join(".step_00000015.tmp")).expect("a directory");
     fs::create_dir(folder.join(".step_00000001.gone")).expect("a directory"); // and while it deleted a third
     assert_eq!(fit(run(dir.path()).resume("auto")).problems, []);
     let mut names: Vec<_> = fs::read_dir(&folder)
         .expect("a directory")
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("letters"))
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("letters")
+        })
         .collect();
     names.sort();
     assert_eq!(names, [3, 6, 9, 12].map(|step| format!("step_{step:08}")));
@@ -163,7 +220,9 @@ fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right()
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = || {
         let run = tiny::compose(tiny::task(2), tiny::Tiny::new(0.0), 6);
-        run.optimizer(ops::AdamW::default(), 0.01).run_dir(dir.path()).checkpoint(every(3))
+        run.optimizer(ops::AdamW::default(), 0.01)
+            .run_dir(dir.path())
+            .checkpoint(every(3))
     };
     fit(run());
     let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
@@ -172,12 +231,20 @@ fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right()
         let mut changed = whole.clone();
         change(&mut changed);
         changed.write(&newest, false).expect("written");
-        let error = run().resume(newest.as_path()).build().err().expect("other tensors");
-        std::error::Error::source(&error).expect("a cause").to_string()
+        let error = run()
+            .resume(newest.as_path())
+            .build()
+            .err()
+            .expect("other tensors");
+        std::error::Error::source(&error)
+            .expect("a cause")
+            .to_string()
     };
     let text = refused(&|saved| {
         let average = turned(&saved.optimizer["head.weight.average"]);
-        saved.optimizer.insert("head.weight.average".to_owned(), average);
+        saved
+            .optimizer
+            .insert("head.weight.average".to_owned(), average);
     });
     let told = "the optimizer's `head.weight.average` is [11, 8] there and [8, 11] here";
     assert!(text.ends_with(told), "{text}");
@@ -189,7 +256,10 @@ fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right()
     assert!(text.ends_with(told), "{text}");
     let text = refused(&|saved| {
         let square = saved.optimizer["embed.weight.square"].clone();
-        saved.optimizer.insert("embed.weight.square".to_owned(), square.convert_dtype(DType::I32));
+        saved.optimizer.insert(
+            "embed.weight.square".to_owned(),
+            square.convert_dtype(DType::I32),
+        );
     });
     let told = "the optimizer's `embed.weight.square` is of I32 there and of F32 here";
     assert!(text.ends_with(told), "{text}");
@@ -202,7 +272,10 @@ fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right()
         assert!(text.ends_with(&told), "{text}");
     }
     whole.write(&newest, false).expect("written");
-    run().resume(newest.as_path()).build().expect("the tensors are those of the run");
+    run()
+        .resume(newest.as_path())
+        .build()
+        .expect("the tensors are those of the run");
 }
 
 #[test]
@@ -217,9 +290,18 @@ fn a_checkpoint_whose_manifest_is_of_another_step_is_refused_and_stays() {
     crafted["step"] = 999.into();
     seal(&mut crafted);
     fs::write(&path, crafted.to_string()).expect("a file");
-    let error = run(dir.path()).resume(newest.as_path()).build().err().expect("two steps");
-    let text = std::error::Error::source(&error).expect("a cause").to_string();
-    assert!(text.ends_with("is damaged: it is of step 12, and its manifest says 999"), "{text}");
+    let error = run(dir.path())
+        .resume(newest.as_path())
+        .build()
+        .err()
+        .expect("two steps");
+    let text = std::error::Error::source(&error)
+        .expect("a cause")
+        .to_string();
+    assert!(
+        text.ends_with("is damaged: it is of step 12, and its manifest says 999"),
+        "{text}"
+    );
     assert!(newest.join("model.safetensors").exists());
 }
 
@@ -229,13 +311,19 @@ fn a_count_of_steps_at_its_end_is_no_panic() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = |steps| {
         let run = tiny::compose(tiny::task(2), tiny::Tiny::new(0.0), steps);
-        let run = run.optimizer(ops::AdamW::default(), 0.01).run_dir(dir.path());
+        let run = run
+            .optimizer(ops::AdamW::default(), 0.01)
+            .run_dir(dir.path());
         run.checkpoint(every(3)).allow_changed(["trainer.steps"])
     };
     fit(run(3));
     let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
     let mut saved = Checkpoint::read(&newest).expect("whole");
-    saved.state.optimizer.values_mut().for_each(|steps| *steps = u64::MAX.into());
+    saved
+        .state
+        .optimizer
+        .values_mut()
+        .for_each(|steps| *steps = u64::MAX.into());
     saved.write(&newest, false).expect("written");
     fit(run(6).resume(newest.as_path()));
 }

@@ -32,7 +32,11 @@ fn each_mistake_is_told_where_it_was_made() {
             (line, column) == (at, from) && message.starts_with(begin)
         };
         let is_right = found.len() == expected.len() && found.iter().zip(&expected).all(is_told);
-        assert!(is_right, "{}: found {found:#?}, expected {expected:#?}", case.display());
+        assert!(
+            is_right,
+            "{}: found {found:#?}, expected {expected:#?}",
+            case.display()
+        );
     }
 }
 
@@ -43,7 +47,10 @@ fn folder() -> PathBuf {
 /// The newest build of `bdh`; this test's own cannot be told from others.
 fn library() -> Option<PathBuf> {
     let program = env::current_exe().ok()?;
-    let beside = fs::read_dir(program.parent()?).ok()?.flatten().map(|entry| entry.path());
+    let beside = fs::read_dir(program.parent()?)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
     let is_bdh = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("libbdh-") && name.ends_with(".rlib")
@@ -61,7 +68,12 @@ fn errors(case: &Path, library: &Path) -> Vec<Diagnostic> {
     let dependencies = library.parent().expect("a library is in a directory");
     let compiler = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let told = Command::new(compiler)
-        .args(["--edition=2024", "--crate-type=lib", "--emit=metadata", "--error-format=json"])
+        .args([
+            "--edition=2024",
+            "--crate-type=lib",
+            "--emit=metadata",
+            "--error-format=json",
+        ])
         .arg("--out-dir")
         .arg(out.path())
         .arg("--extern")
@@ -72,8 +84,12 @@ fn errors(case: &Path, library: &Path) -> Vec<Diagnostic> {
         .output()
         .expect("the compiler can be started");
     let lines = String::from_utf8(told.stderr).expect("the compiler speaks UTF-8");
-    let diagnostics = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    diagnostics.filter_map(|diagnostic| error(&diagnostic)).collect()
+    let diagnostics = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    diagnostics
+        .filter_map(|diagnostic| error(&diagnostic))
+        .collect()
 }
 
 /// An error with a place; the last one, which counts the others, has none.
@@ -86,7 +102,11 @@ fn error(diagnostic: &Value) -> Option<Diagnostic> {
     }
     let place = spans.iter().find(|span| span["is_primary"] == true);
     let number = |what| place.and_then(|place| place[what].as_u64()).unwrap_or(0);
-    Some((number("line_start"), number("column_start"), message.to_owned()))
+    Some((
+        number("line_start"),
+        number("column_start"),
+        message.to_owned(),
+    ))
 }
 
 /// The errors that the comments of a file foretell.

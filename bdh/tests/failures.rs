@@ -1,6 +1,9 @@
 //! What fails beside the training neither stops nor changes it, and is told once.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
@@ -14,7 +17,10 @@ use std::time::Duration;
 use tiny::Seen;
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }
 
 fn undisturbed() -> Vec<Vec<u32>> {
@@ -102,7 +108,10 @@ fn check_switched_off(fail: impl Fn() -> Result<(), BoxError> + Send + 'static, 
     let fitted = fit(tiny::run(12)
         .callback(failing.named("failing"))
         .callback(working.named("working"))
-        .sink(Listener { seen: heard.clone(), is_terminal: false })
+        .sink(Listener {
+            seen: heard.clone(),
+            is_terminal: false,
+        })
         .sink(memory.clone()));
 
     assert_eq!(fitted.outcome, Outcome::Completed);
@@ -115,10 +124,18 @@ fn check_switched_off(fail: impl Fn() -> Result<(), BoxError> + Send + 'static, 
     };
     assert_eq!(fitted.problems, std::slice::from_ref(&problem));
     assert_eq!(heard.all(), [problem], "told once, to the sinks too");
-    let rows: Vec<_> =
-        fitted.overhead.rows.iter().map(|row| (&*row.name, row.calls, row.errors)).collect();
+    let rows: Vec<_> = fitted
+        .overhead
+        .rows
+        .iter()
+        .map(|row| (&*row.name, row.calls, row.errors))
+        .collect();
     assert_eq!(rows, [("failing", 7, 1), ("working", 12, 0)]);
-    assert_eq!(memory.series("failing/calls").len(), 7, "what it logged before is kept");
+    assert_eq!(
+        memory.series("failing/calls").len(),
+        7,
+        "what it logged before is kept"
+    );
     assert_eq!(memory.series("working/calls").len(), 12);
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
 }
@@ -147,7 +164,11 @@ fn a_callback_may_fail_in_any_hook_without_changing_the_run() {
         .callback(tiny::on_eval_batch(move |_| oops()))
         .callback(tiny::on_eval(move |_| oops()))
         .callback(tiny::on_fit_end(move |_| oops())));
-    let told: Vec<_> = fitted.problems.iter().map(|p| (p.during.as_str(), p.step)).collect();
+    let told: Vec<_> = fitted
+        .problems
+        .iter()
+        .map(|p| (p.during.as_str(), p.step))
+        .collect();
     let expected = [
         ("on_fit_start", 0),
         ("on_step_start", 1),
@@ -167,11 +188,13 @@ fn a_callback_may_fail_in_any_hook_without_changing_the_run() {
 #[test]
 fn a_value_that_cannot_be_read_is_recorded_as_nan() {
     let memory = MemorySink::default();
-    fit(tiny::run(1).sink(memory.clone()).callback(tiny::on_step(|at| {
-        let empty = bdh::burn::tensor::Tensor::<1>::zeros([0], &at.device().clone().inner());
-        at.log("empty", empty);
-        Ok(())
-    })));
+    fit(tiny::run(1)
+        .sink(memory.clone())
+        .callback(tiny::on_step(|at| {
+            let empty = bdh::burn::tensor::Tensor::<1>::zeros([0], &at.device().clone().inner());
+            at.log("empty", empty);
+            Ok(())
+        })));
     assert!(memory.series("empty")[0].1.is_nan());
 }
 
@@ -181,7 +204,11 @@ fn a_run_that_was_told_to_abort_fails_and_names_the_callback() {
     let note = ends.clone();
     for hook in ["after_backward", "on_step"] {
         let abort = |step: u64| -> Result<(), BoxError> {
-            if step == 7 { Err("no more ink".into()) } else { Ok(()) }
+            if step == 7 {
+                Err("no more ink".into())
+            } else {
+                Ok(())
+            }
         };
         let run = tiny::run(12).callback(tiny::on_fit_end({
             let note = note.clone();
@@ -194,8 +221,15 @@ fn a_run_that_was_told_to_abort_fails_and_names_the_callback() {
             let failing = tiny::after_backward(move |at| abort(at.step()));
             run.callback(failing.named("pen").or_else(OnError::Abort))
         };
-        let error = run.build().expect("a valid run").fit().expect_err("the pen aborts it");
-        assert_eq!(error.to_string(), format!("`pen` failed in `{hook}` at step 7: no more ink"));
+        let error = run
+            .build()
+            .expect("a valid run")
+            .fit()
+            .expect_err("the pen aborts it");
+        assert_eq!(
+            error.to_string(),
+            format!("`pen` failed in `{hook}` at step 7: no more ink")
+        );
         assert!(matches!(error, TrainError::Callback { step: 7, .. }));
     }
     // Everybody hears of the end, even of one in the middle of a step.
@@ -226,7 +260,11 @@ impl Intervention for Breaks {
 fn an_intervention_that_panics_fails_the_run_with_its_name() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
-    let run = tiny::run(12).run_dir(&dir).intervention(Breaks(3)).build().expect("a valid run");
+    let run = tiny::run(12)
+        .run_dir(&dir)
+        .intervention(Breaks(3))
+        .build()
+        .expect("a valid run");
     let error = run.fit().expect_err("it breaks");
     assert_eq!(
         error.to_string(),
@@ -249,7 +287,10 @@ fn check_sink(sink: impl Sink + 'static) -> Problem {
     fit(tiny::run(12).sink(undisturbed.clone()));
     let fitted = fit(tiny::run(12).sink(sink).sink(memory.clone()));
     assert_eq!(fitted.outcome, Outcome::Completed);
-    assert_eq!(memory.series("train/loss"), undisturbed.series("train/loss"));
+    assert_eq!(
+        memory.series("train/loss"),
+        undisturbed.series("train/loss")
+    );
     assert_eq!(fitted.problems.len(), 1, "{:?}", fitted.problems);
     assert_eq!(fitted.problems[0].who, "doing");
     fitted.problems[0].clone()
@@ -258,7 +299,11 @@ fn check_sink(sink: impl Sink + 'static) -> Problem {
 #[test]
 fn a_sink_that_fails_is_closed_and_the_run_goes_on() {
     let fails = |record: &Record| -> Result<(), BoxError> {
-        if record.clock.step == 5 { Err("the disk is full".into()) } else { Ok(()) }
+        if record.clock.step == 5 {
+            Err("the disk is full".into())
+        } else {
+            Ok(())
+        }
     };
     let problem = check_sink(Doing(fails, || Ok(())));
     assert_eq!((problem.during.as_str(), problem.step), ("write", 5));
@@ -278,7 +323,10 @@ fn a_sink_that_panics_is_closed_and_the_run_goes_on() {
 #[test]
 fn a_sink_that_cannot_be_closed_is_told_in_the_outcome() {
     let problem = check_sink(Doing(|_: &Record| Ok(()), || Err("cut off".into())));
-    assert_eq!((problem.during.as_str(), problem.error.as_str()), ("close", "cut off"));
+    assert_eq!(
+        (problem.during.as_str(), problem.error.as_str()),
+        ("close", "cut off")
+    );
 }
 
 #[test]
@@ -293,7 +341,11 @@ fn a_slow_sink_gets_every_record_without_holding_the_steps_up() {
     let fitted = fit(tiny::run(30).sink(Doing(slow, || Ok(()))));
     assert_eq!(seen.all(), (1..=30).collect::<Vec<_>>());
     assert_eq!(fitted.problems, []);
-    assert!(fitted.overhead.steps < Duration::from_millis(600), "{:?}", fitted.overhead.steps);
+    assert!(
+        fitted.overhead.steps < Duration::from_millis(600),
+        "{:?}",
+        fitted.overhead.steps
+    );
 }
 
 #[test]
@@ -304,9 +356,18 @@ fn a_sink_that_cannot_be_opened_fails_the_run_before_its_first_step() {
     let note = seen.clone();
     let start = tiny::on_fit_start(move |_| Ok(note.push("started".to_owned())));
     let run = tiny::run(3).run_dir(&dir).callback(start).sink(Closed);
-    let error = run.build().expect("a valid run").fit().expect_err("the sink is closed");
-    let cause = std::error::Error::source(&error).expect("a cause").to_string();
-    assert!(cause.contains("closed") && cause.contains("the door is locked"), "{cause}");
+    let error = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect_err("the sink is closed");
+    let cause = std::error::Error::source(&error)
+        .expect("a cause")
+        .to_string();
+    assert!(
+        cause.contains("closed") && cause.contains("the door is locked"),
+        "{cause}"
+    );
     assert_eq!(seen.text(), "");
 
     // Nothing has run, so the directory is free for the next attempt.
@@ -321,7 +382,10 @@ fn a_checkpoint_that_cannot_be_written_is_reported_and_a_later_one_makes_up_for_
     let away = tiny::on_step(move |_| Ok(std::fs::remove_file(&folder)?));
     // With a callback that looks for the files, the run waits for the disk.
     let waits = tiny::on_checkpoint(|_| Ok(()));
-    let run = tiny::run(12).run_dir(dir.path()).checkpoint(every(6)).callback(waits);
+    let run = tiny::run(12)
+        .run_dir(dir.path())
+        .checkpoint(every(6))
+        .callback(waits);
     let fitted = fit(run.callback(away.every(at([8]))));
     assert_eq!(fitted.outcome, Outcome::Completed);
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
@@ -344,11 +408,20 @@ fn a_run_whose_last_checkpoint_cannot_be_written_fails_after_all_else_was_closed
             .checkpoint(every(6))
             .sink(memory.clone())
             .callback(stops.then(|| asks.every(at([6])).named("stop")))
-            .callback(tiny::on_fit_end(move |at| Ok(note.push(at.outcome.to_string()))));
+            .callback(tiny::on_fit_end(move |at| {
+                Ok(note.push(at.outcome.to_string()))
+            }));
         let step = if stops { 6 } else { 12 };
-        let error = run.build().expect("a valid run").fit().expect_err("its end is lost");
+        let error = run
+            .build()
+            .expect("a valid run")
+            .fit()
+            .expect_err("its end is lost");
         let text = format!("the last checkpoint, of step {step}, could not be written");
-        assert!(error.to_string().starts_with(&format!("{text}: ")), "{error}");
+        assert!(
+            error.to_string().starts_with(&format!("{text}: ")),
+            "{error}"
+        );
         assert!(matches!(error, TrainError::Unsaved { step: at, .. } if at == step));
         assert_eq!(memory.records().len() as u64, step);
         let ends = ends.text();
@@ -359,7 +432,10 @@ fn a_run_whose_last_checkpoint_cannot_be_written_fails_after_all_else_was_closed
         let file: Value = serde_json::from_slice(&file).expect("JSON");
         assert_eq!(file["status"], "failed");
         assert_eq!(
-            format!("failed: {}", file["outcome"]["failed"].as_str().expect("a text")),
+            format!(
+                "failed: {}",
+                file["outcome"]["failed"].as_str().expect("a text")
+            ),
             ends
         );
         assert_eq!(file["problems"][0]["who"], "checkpoint");
@@ -374,11 +450,17 @@ fn an_end_that_cannot_be_noted_in_run_json_is_shown_on_the_terminal() {
         std::fs::remove_file(&path)?;
         Ok(std::fs::create_dir(&path)?)
     });
-    let run =
-        tiny::run(3).run_dir(dir.path()).sink(Listener { seen: shown.clone(), is_terminal: true });
+    let run = tiny::run(3).run_dir(dir.path()).sink(Listener {
+        seen: shown.clone(),
+        is_terminal: true,
+    });
     let fitted = fit(run.callback(in_the_way.every(at([2]))));
     assert_eq!(shown.all(), fitted.problems);
-    let told: Vec<_> = fitted.problems.iter().map(|p| (&*p.who, &*p.during, p.step)).collect();
+    let told: Vec<_> = fitted
+        .problems
+        .iter()
+        .map(|p| (&*p.who, &*p.during, p.step))
+        .collect();
     assert_eq!(told, [("run.json", "close", 3)]);
 }
 
@@ -390,14 +472,23 @@ fn run_json_says_how_a_run_ended_before_a_sink_takes_its_time_to_close() {
     let note = seen.clone();
     let looks = move || -> Result<(), BoxError> {
         let file: Value = serde_json::from_slice(&std::fs::read(path.join("run.json"))?)?;
-        let lines = std::fs::read_to_string(path.join("metrics.jsonl"))?.lines().count();
+        let lines = std::fs::read_to_string(path.join("metrics.jsonl"))?
+            .lines()
+            .count();
         note.push((file["status"].to_string(), lines));
         Err("cut off".into())
     };
     let run = tiny::run(3).run_dir(dir.path());
     fit(run.sink(Doing(|_: &Record| Ok(()), looks)));
-    assert_eq!(seen.all(), [("\"completed\"".to_owned(), 3)], "and every record is there");
+    assert_eq!(
+        seen.all(),
+        [("\"completed\"".to_owned(), 3)],
+        "and every record is there"
+    );
     let file = std::fs::read(dir.path().join("run.json")).expect("run.json");
     let file: Value = serde_json::from_slice(&file).expect("JSON");
-    assert_eq!(file["problems"][0]["error"], "cut off", "what closing brought is in it, too");
+    assert_eq!(
+        file["problems"][0]["error"], "cut off",
+        "what closing brought is in it, too"
+    );
 }

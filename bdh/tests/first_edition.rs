@@ -32,7 +32,11 @@ fn losses(path: &Path) -> Vec<(u64, f64, Option<f64>)> {
     let read = |line: &str| {
         let line: Value = serde_json::from_str(line).expect("a record");
         let step = line["step"].as_u64().expect("a step");
-        (step, line["train/loss"].as_f64().expect("a loss"), line["val/loss"].as_f64())
+        (
+            step,
+            line["train/loss"].as_f64().expect("a loss"),
+            line["val/loss"].as_f64(),
+        )
     };
     text.lines().map(read).collect()
 }
@@ -45,16 +49,33 @@ fn a_run_of_an_earlier_version_goes_on_where_it_stopped_with_the_same_numbers() 
     let before = losses(&dir.join("metrics.jsonl"));
     assert_eq!(before.last().map(|(step, ..)| *step), Some(6));
 
-    let run = tiny_run(12).callback(on_step(|_| Ok(()))).eval(every(3)).checkpoint(every(3));
-    run.run_dir(&dir).resume("auto").build().expect("it fits").fit().expect("a whole run");
+    let run = tiny_run(12)
+        .callback(on_step(|_| Ok(())))
+        .eval(every(3))
+        .checkpoint(every(3));
+    run.run_dir(&dir)
+        .resume("auto")
+        .build()
+        .expect("it fits")
+        .fit()
+        .expect("a whole run");
 
     let expected = losses(&data().join("first_edition.jsonl"));
     let found = losses(&dir.join("metrics.jsonl"));
     assert_eq!(found.len(), 12);
     for (found, expected) in found.iter().zip(&expected) {
         assert_eq!(found.0, expected.0);
-        assert!((found.1 - expected.1).abs() < 1e-6, "{found:?} is not {expected:?}");
-        let is_close = found.2.zip(expected.2).is_none_or(|(a, b)| (a - b).abs() < 1e-6);
-        assert!(found.2.is_some() == expected.2.is_some() && is_close, "{found:?}, {expected:?}");
+        assert!(
+            (found.1 - expected.1).abs() < 1e-6,
+            "{found:?} is not {expected:?}"
+        );
+        let is_close = found
+            .2
+            .zip(expected.2)
+            .is_none_or(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(
+            found.2.is_some() == expected.2.is_some() && is_close,
+            "{found:?}, {expected:?}"
+        );
     }
 }

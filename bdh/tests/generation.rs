@@ -12,7 +12,9 @@ struct Ending(Option<i32>);
 
 impl Vocabulary for Ending {
     fn encode(&self, text: &str) -> Vec<i32> {
-        text.bytes().map(|byte| i32::from(byte - b'a') % tiny::VOCAB as i32).collect()
+        text.bytes()
+            .map(|byte| i32::from(byte - b'a') % tiny::VOCAB as i32)
+            .collect()
     }
 
     fn decode(&self, ids: &[i32]) -> String {
@@ -31,13 +33,20 @@ impl Vocabulary for Ending {
 const PROMPTS: [&str; 4] = ["abcdefgh", "d", "kij", "d"];
 
 fn prompts(max_tokens: usize) -> Vec<(&'static str, Sampling)> {
-    let how = |seed| Sampling { max_tokens, temperature: 1.0, seed, ..Sampling::default() };
+    let how = |seed| Sampling {
+        max_tokens,
+        temperature: 1.0,
+        seed,
+        ..Sampling::default()
+    };
     PROMPTS.into_iter().zip((10..).map(how)).collect()
 }
 
 fn generate(bos: Option<i32>, prompts: &[(&str, Sampling)]) -> Vec<Generated> {
     let task = NextToken::new(tiny::Rows::of(1), Vec::new()).vocabulary(Ending(bos));
-    let texts = task.generate(&Tiny::new(0.0), prompts).expect("there is a vocabulary");
+    let texts = task
+        .generate(&Tiny::new(0.0), prompts)
+        .expect("there is a vocabulary");
     texts.expect("texts")
 }
 
@@ -73,12 +82,25 @@ fn a_batch_costs_one_read_a_token_however_many_prompts_there_are() {
     let sample = tiny::on_step(move |step| {
         heard.push(step.sample_all(&prompts(12)).ok_or("no vocabulary")??);
         let (prompt, how) = &prompts(12)[2];
-        assert_eq!(step.sample(prompt, how).ok_or("no vocabulary")??, heard.all()[0][2]);
+        assert_eq!(
+            step.sample(prompt, how).ok_or("no vocabulary")??,
+            heard.all()[0][2]
+        );
         Ok(())
     });
-    let run = tiny::run(2).sink(memory).callback(bdh::Attach::every(sample, at([2])));
-    let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+    let run = tiny::run(2)
+        .sink(memory)
+        .callback(bdh::Attach::every(sample, at([2])));
+    let fitted = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     assert_eq!(fitted.problems, []);
-    assert_eq!(fitted.overhead.rows[0].reads, 2 * 12, "one call of four prompts and one of one");
+    assert_eq!(
+        fitted.overhead.rows[0].reads,
+        2 * 12,
+        "one call of four prompts and one of one"
+    );
     assert_eq!(seen.all()[0].len(), 4);
 }

@@ -1,6 +1,9 @@
 //! Gradients, updates and their statistics are what their names say.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
@@ -25,7 +28,10 @@ impl Slope {
     fn at(weight: &[f32]) -> Self {
         let device = tiny::device();
         let one = Param::from_tensor(Tensor::ones([1], &device));
-        Self { weight: Param::from_tensor(Tensor::from_floats(weight, &device)), one }
+        Self {
+            weight: Param::from_tensor(Tensor::from_floats(weight, &device)),
+            one,
+        }
     }
 }
 
@@ -45,7 +51,10 @@ impl Task for Slopes {
     }
 
     fn size(&self, _: &Vec<f32>) -> BatchSize {
-        BatchSize { samples: 1, tokens: 1 }
+        BatchSize {
+            samples: 1,
+            tokens: 1,
+        }
     }
 
     fn loss(&self, model: &Slope, batch: &Vec<f32>, _: &Probe<'_>) -> Tensor<1> {
@@ -68,13 +77,19 @@ fn floats(tensor: Tensor<1>) -> Vec<f32> {
 
 /// All tensors of a kind of statistics, one after the other.
 fn values(stats: &Stats<'_>) -> Vec<f32> {
-    stats.iter().flat_map(|param| floats(param.values())).collect()
+    stats
+        .iter()
+        .flat_map(|param| floats(param.values()))
+        .collect()
 }
 
 fn close(found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() <= tolerance, "{found} instead of {expected}");
+        assert!(
+            (found - expected).abs() <= tolerance,
+            "{found} instead of {expected}"
+        );
     }
 }
 
@@ -84,7 +99,9 @@ fn the_gradient_of_accumulated_micro_batches_is_their_mean() {
     let note = seen.clone();
     run(&[1.0, 1.0], &[&[3.0, -1.0], &[5.0, 2.0]])
         .grad_accum_steps(2)
-        .callback(tiny::after_backward(move |at| Ok(note.push(values(at.gradients)))))
+        .callback(tiny::after_backward(move |at| {
+            Ok(note.push(values(at.gradients)))
+        }))
         .build()
         .expect("a valid run")
         .fit()
@@ -100,13 +117,18 @@ fn micro_batches_add_up_to_one_big_batch() {
         tiny::compose(tiny::task(rows), tiny::Tiny::new(0.0), 3)
             .optimizer(SgdConfig::new().build(), 0.1)
             .grad_accum_steps(micro_batches)
-            .callback(tiny::after_backward(move |at| Ok(note.push(values(at.gradients)))))
+            .callback(tiny::after_backward(move |at| {
+                Ok(note.push(values(at.gradients)))
+            }))
             .sink(memory.clone())
             .build()
             .expect("a valid run")
             .fit()
             .expect("a run that completes");
-        let losses = memory.series("train/loss").into_iter().map(|(_, loss)| loss as f32);
+        let losses = memory
+            .series("train/loss")
+            .into_iter()
+            .map(|(_, loss)| loss as f32);
         (seen.all().concat(), losses.collect::<Vec<_>>())
     };
     let (whole, loss_of_whole) = gradients_and_loss(6, 1);
@@ -122,11 +144,16 @@ fn clipping_scales_a_3_4_5_triangle_to_the_norm_asked_for() {
     let memory = MemorySink::default();
     run(&[1.0, 1.0], &[&[3.0, 4.0]])
         .clip_grad_norm(1.0)
-        .callback(tiny::after_backward(move |at| Ok(raw.push(values(at.gradients)))))
+        .callback(tiny::after_backward(move |at| {
+            Ok(raw.push(values(at.gradients)))
+        }))
         .callback(tiny::before_optimizer_step(move |at| {
             clipped.push(values(at.gradients));
             at.log("norm", at.grad_norm.expect("clipping is on").clone());
-            at.log("factor", at.clip_coefficient.expect("clipping is on").clone());
+            at.log(
+                "factor",
+                at.clip_coefficient.expect("clipping is on").clone(),
+            );
             assert_eq!(at.lrs, [("default".to_owned(), 0.5)]);
             Ok(())
         }))
@@ -157,7 +184,9 @@ fn gradients_within_the_norm_are_left_as_they_are() {
     let note = seen.clone();
     run(&[1.0, 1.0], &[&[3.0, 4.0]])
         .clip_grad_norm(5.1)
-        .callback(tiny::before_optimizer_step(move |at| Ok(note.push(values(at.gradients)))))
+        .callback(tiny::before_optimizer_step(move |at| {
+            Ok(note.push(values(at.gradients)))
+        }))
         .build()
         .expect("a valid run")
         .fit()
@@ -206,14 +235,26 @@ fn statistics_are_those_of_double_precision_on_the_host() {
         let square: f64 = values.iter().map(|value| value * value).sum();
         about(&format!("{kind}/weight/l2"), square.sqrt());
         about(&format!("{kind}/weight/mean"), mean);
-        about(&format!("{kind}/weight/abs_max"), values.iter().fold(0.0, |a, b| a.max(b.abs())));
-        let (std, expected) =
-            (logged(&format!("{kind}/weight/std")), (spread / (count - 1.0)).sqrt());
-        assert!((std / expected - 1.0).abs() < 1e-4, "{std} instead of {expected}"); // f32 mean of 100.3
+        about(
+            &format!("{kind}/weight/abs_max"),
+            values.iter().fold(0.0, |a, b| a.max(b.abs())),
+        );
+        let (std, expected) = (
+            logged(&format!("{kind}/weight/std")),
+            (spread / (count - 1.0)).sqrt(),
+        );
+        assert!(
+            (std / expected - 1.0).abs() < 1e-4,
+            "{std} instead of {expected}"
+        ); // f32 mean of 100.3
         assert_eq!(logged(&format!("{kind}/weight/non_finite")), 0.0);
         let one = if kind == "weight" { 1.0 } else { 0.0 };
         about(&format!("{kind}/l2"), (square + one).sqrt());
-        assert_eq!(logged(&format!("{kind}/one/std")), 0.0, "one element has no spread");
+        assert_eq!(
+            logged(&format!("{kind}/one/std")),
+            0.0,
+            "one element has no spread"
+        );
     }
 }
 
@@ -236,7 +277,10 @@ fn elements_that_are_not_finite_are_counted() {
         .fit()
         .expect("a run that completes");
     let logged = |key| memory.series(key)[0].1;
-    assert_eq!(["all", "weight", "one", "weights"].map(logged), [3.0, 3.0, 0.0, 0.0]);
+    assert_eq!(
+        ["all", "weight", "one", "weights"].map(logged),
+        [3.0, 3.0, 0.0, 0.0]
+    );
 }
 
 #[test]
@@ -253,7 +297,10 @@ fn a_parameter_without_a_gradient_is_passed_over() {
         }
 
         fn size(&self, (): &()) -> BatchSize {
-            BatchSize { samples: 1, tokens: 1 }
+            BatchSize {
+                samples: 1,
+                tokens: 1,
+            }
         }
 
         fn loss(&self, model: &Slope, (): &(), _: &Probe<'_>) -> Tensor<1> {
@@ -270,7 +317,11 @@ fn a_parameter_without_a_gradient_is_passed_over() {
         .stop_on_signals(false)
         .callback(tiny::after_backward(move |at| {
             let names = |stats: &Stats<'_>| {
-                stats.iter().map(|param| param.name().to_owned()).collect::<Vec<_>>().join(",")
+                stats
+                    .iter()
+                    .map(|param| param.name().to_owned())
+                    .collect::<Vec<_>>()
+                    .join(",")
             };
             note.push(names(at.gradients));
             note.push(names(at.weights));
@@ -305,13 +356,21 @@ fn each_group_has_its_own_optimizer_and_learning_rate() {
             SgdConfig::new().build(),
             warmup_constant(0.25, 2),
         ))
-        .optimizer(AdamWConfig::new().with_weight_decay(0.0).with_epsilon(1e-12).build(), 0.01)
+        .optimizer(
+            AdamWConfig::new()
+                .with_weight_decay(0.0)
+                .with_epsilon(1e-12)
+                .build(),
+            0.01,
+        )
         .eval(never())
         .callback(tiny::before_optimizer_step({
             let note = note.clone();
             move |at| Ok(note.push(values(at.gradients)))
         }))
-        .callback(tiny::after_optimizer_step(move |at| Ok(note.push(values(at.updates)))))
+        .callback(tiny::after_optimizer_step(move |at| {
+            Ok(note.push(values(at.updates)))
+        }))
         .sink(memory.clone())
         .build()
         .expect("a valid run")
@@ -324,14 +383,33 @@ fn each_group_has_its_own_optimizer_and_learning_rate() {
 
     let (gradients, updates) = (&seen.all()[0], &seen.all()[1]);
     let embed = tiny::VOCAB * 8;
-    for (gradient, update) in gradients[embed..2 * embed].iter().zip(&updates[embed..2 * embed]) {
-        assert!((update + 0.125 * gradient).abs() < 1e-6, "descent at half the peak");
+    for (gradient, update) in gradients[embed..2 * embed]
+        .iter()
+        .zip(&updates[embed..2 * embed])
+    {
+        assert!(
+            (update + 0.125 * gradient).abs() < 1e-6,
+            "descent at half the peak"
+        );
     }
     for (gradient, update) in gradients[..embed].iter().zip(&updates[..embed]) {
-        let expected = if *gradient == 0.0 { 0.0 } else { -0.01 * gradient.signum() };
-        assert!((update - expected).abs() < 1e-5, "Adam's first step is the sign of the gradient");
+        let expected = if *gradient == 0.0 {
+            0.0
+        } else {
+            -0.01 * gradient.signum()
+        };
+        assert!(
+            (update - expected).abs() < 1e-5,
+            "Adam's first step is the sign of the gradient"
+        );
     }
-    let lrs = |key| memory.series(key).into_iter().map(|(_, lr)| lr).collect::<Vec<_>>();
+    let lrs = |key| {
+        memory
+            .series(key)
+            .into_iter()
+            .map(|(_, lr)| lr)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(lrs("lr/descent"), [0.125, 0.25, 0.25, 0.25]);
     assert_eq!(lrs("lr/default"), [0.01; 4]);
     assert_eq!(lrs("lr/frozen"), [0.0; 4]);
@@ -355,7 +433,11 @@ fn a_parameter_that_no_group_claims_is_named() {
 fn a_group_without_parameters_is_named() {
     let sgd = || SgdConfig::new().build();
     let late = tiny::run(1).group(Group::new("late", |_| true, sgd(), 0.1));
-    let error = late.build().err().expect("the default group has taken all").to_string();
+    let error = late
+        .build()
+        .err()
+        .expect("the default group has taken all")
+        .to_string();
     assert!(
         error.contains("`late`") && error.contains("which was added before it, takes all"),
         "{error}"
@@ -366,10 +448,22 @@ fn a_group_without_parameters_is_named() {
 fn a_model_without_a_tape_is_told_where_to_get_one() {
     let device = tiny::device().inner();
     let ones = || Param::from_tensor(Tensor::ones([1], &device));
-    let task = Slopes { slopes: vec![vec![1.0]], next: 0 };
-    let run = Trainer::builder(task, Slope { weight: ones(), one: ones() })
-        .optimizer(SgdConfig::new().build(), 0.1)
-        .steps(1);
+    let task = Slopes {
+        slopes: vec![vec![1.0]],
+        next: 0,
+    };
+    let run = Trainer::builder(
+        task,
+        Slope {
+            weight: ones(),
+            one: ones(),
+        },
+    )
+    .optimizer(SgdConfig::new().build(), 0.1)
+    .steps(1);
     let error = run.build().err().expect("nothing to train").to_string();
-    assert!(error.contains("`model`") && error.contains("`bdh::device`"), "{error}");
+    assert!(
+        error.contains("`model`") && error.contains("`bdh::device`"),
+        "{error}"
+    );
 }

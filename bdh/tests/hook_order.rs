@@ -1,6 +1,9 @@
 //! Hooks are called in the order that the crate's documentation promises, and only those written.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
@@ -12,7 +15,10 @@ use bdh::{
 use tiny::Seen;
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }
 
 #[test]
@@ -39,7 +45,10 @@ fn all_eleven_hooks_come_in_the_documented_order() {
 fn an_eval_comes_before_the_checkpoint_of_its_step() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let hooks = HookLog::default();
-    fit(tiny::run(1).checkpoint(last()).run_dir(dir.path().join("run")).callback(hooks.callback()));
+    fit(tiny::run(1)
+        .checkpoint(last())
+        .run_dir(dir.path().join("run"))
+        .callback(hooks.callback()));
     hooks.expect(
         "0: on_fit_start
          1: on_step_start on_micro_batch after_backward before_optimizer_step after_optimizer_step on_step
@@ -50,7 +59,9 @@ fn an_eval_comes_before_the_checkpoint_of_its_step() {
 #[test]
 fn hooks_between_steps_come_always_and_those_of_a_step_by_cadence() {
     let hooks = HookLog::default();
-    fit(tiny::run(4).eval(every(1)).callback(hooks.callback().every(every(2))));
+    fit(tiny::run(4)
+        .eval(every(1))
+        .callback(hooks.callback().every(every(2))));
     hooks.expect(
         "0: on_fit_start
          1: on_eval_batch*2 on_eval
@@ -101,14 +112,20 @@ fn hooks_that_were_not_written_are_never_called() {
 fn the_attribute_lists_the_hooks_that_were_written() {
     let hooks = |callback: &dyn Callback| callback.hooks().to_string();
     assert_eq!(hooks(&tiny::after_backward(|_| Ok(()))), "after_backward");
-    assert_eq!(hooks(&HookLog::default().callback()), Hooks::ALL.to_string());
+    assert_eq!(
+        hooks(&HookLog::default().callback()),
+        Hooks::ALL.to_string()
+    );
     assert_eq!(hooks(&None::<OnStepOnly>), "");
 }
 
 #[test]
 fn an_option_and_a_list_are_called_like_their_members() {
     let (hooks, some) = (HookLog::default(), HookLog::default());
-    let list = vec![hooks.callback().every(every(2)), hooks.callback().every(every(3))];
+    let list = vec![
+        hooks.callback().every(every(2)),
+        hooks.callback().every(every(3)),
+    ];
     fit(tiny::run(3)
         .eval(never())
         .callback(list)
@@ -127,6 +144,8 @@ fn an_option_and_a_list_are_called_like_their_members() {
 fn a_cadence_given_where_an_option_is_added_replaces_its_own() {
     let hooks = HookLog::default();
     let inner = hooks.of(OnStepOnly).every(every(5));
-    fit(tiny::run(3).eval(never()).callback(Some(inner).every(at([2]))));
+    fit(tiny::run(3)
+        .eval(never())
+        .callback(Some(inner).every(at([2]))));
     hooks.expect("2: on_step");
 }

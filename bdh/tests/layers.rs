@@ -19,9 +19,15 @@ fn no_module_imports_through_the_root() {
 fn a_circle_and_an_import_through_the_root_are_found() {
     let text = |module: &str, text: &str| (module.to_owned(), text.to_owned());
     let sources = [
-        text("a", "use crate::{b::B, Public}; /// See [`crate::d`].\nstruct A;"),
+        text(
+            "a",
+            "use crate::{b::B, Public}; /// See [`crate::d`].\nstruct A;",
+        ),
         text("b", "fn f() -> crate::c::C { todo!() }"),
-        text("c", "mod deep { use crate::a::A; } #[cfg(test)] mod tests { use crate::d::D; }"),
+        text(
+            "c",
+            "mod deep { use crate::a::A; } #[cfg(test)] mod tests { use crate::d::D; }",
+        ),
         text("d", ""),
     ];
     let imports = imports_of(&sources);

@@ -27,7 +27,11 @@ struct Count<const D: usize> {
 impl<const D: usize> RecordState for Count<D> {
     fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
         let lazy = Bytes::from_file(&self.memory, size_of::<f32>() as u64, 0);
-        out.push_tensor(prefix, "steps", TensorData::from_bytes(lazy, [1], DType::F32));
+        out.push_tensor(
+            prefix,
+            "steps",
+            TensorData::from_bytes(lazy, [1], DType::F32),
+        );
     }
 
     fn state_unflatten(_: &str, _: &mut StateSource, _: &Device) -> Option<Self> {
@@ -47,7 +51,13 @@ impl Optimizer for Counting {
     ) -> (Tensor<D>, Option<Count<D>>) {
         let steps = state.map_or(0, |state| state.steps) + 1;
         std::fs::write(&self.memory, (steps as f32).to_ne_bytes()).expect("a file");
-        (tensor, Some(Count { steps, memory: self.memory.clone() }))
+        (
+            tensor,
+            Some(Count {
+                steps,
+                memory: self.memory.clone(),
+            }),
+        )
     }
 
     fn to_device<const D: usize>(state: Count<D>, _: &Device) -> Count<D> {
@@ -80,19 +90,29 @@ impl Sink for Slow {
 fn saved(dir: &Path, step: u64) -> Vec<f32> {
     let path = dir.join(format!("checkpoints/step_{step:08}"));
     let checkpoint = Checkpoint::read(&path).expect("a checkpoint");
-    checkpoint.optimizer.values().flat_map(|data| data.iter::<f32>().collect::<Vec<_>>()).collect()
+    checkpoint
+        .optimizer
+        .values()
+        .flat_map(|data| data.iter::<f32>().collect::<Vec<_>>())
+        .collect()
 }
 
 #[test]
 fn what_an_optimizer_remembers_is_saved_as_it_was_at_the_checkpoint() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let optimizer = Counting { memory: dir.path().join("device_memory") };
+    let optimizer = Counting {
+        memory: dir.path().join("device_memory"),
+    };
     let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 4)
         .optimizer(optimizer, constant(0.1))
         .checkpoint(every(2))
         .run_dir(dir.path().join("run"))
         .sink(Slow);
-    let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+    let fitted = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     assert_eq!(fitted.outcome, Outcome::Completed);
     for step in [2, 4] {
         assert_eq!(saved(&dir.path().join("run"), step), [step as f32; 3]);

@@ -21,7 +21,10 @@ const NOTICED: std::ops::RangeInclusive<u64> = FAULT..=9;
 
 /// Checkpoints at steps 3, 6, 9 and 12.
 fn run(dir: &Path) -> tiny::Builder {
-    tiny::run_with(0.2, STEPS).run_dir(dir).checkpoint(every(3)).keep_checkpoints(9)
+    tiny::run_with(0.2, STEPS)
+        .run_dir(dir)
+        .checkpoint(every(3))
+        .keep_checkpoints(9)
 }
 
 /// Has something happen at a step, when all checkpoints before it are on the disk.
@@ -38,7 +41,11 @@ fn happens(mut fault: impl FnMut() + Send + 'static) -> impl bdh::Callback {
 fn fails(run: tiny::Builder) -> TrainError {
     // With `on_checkpoint` a run waits until the checkpoint is on the disk.
     let run = run.callback(tiny::on_checkpoint(|_| Ok(())));
-    run.build().expect("a valid run").fit().map(|_| ()).expect_err("a run that loses its directory")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .map(|_| ())
+        .expect_err("a run that loses its directory")
 }
 
 /// Every file below a directory, with what is in it.
@@ -66,7 +73,11 @@ fn replace(dir: &Path, other: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn two_places() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let (dir, other) = (scratch.path().join("run"), scratch.path().join("other"));
-    run(&other).build().expect("a valid run").fit().expect("a run that completes");
+    run(&other)
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     (scratch, dir, other)
 }
 
@@ -78,7 +89,14 @@ fn a_run_whose_directory_is_deleted_ends_and_makes_it_not_again() {
     let gone = dir.clone();
     let fault = happens(move || fs::remove_dir_all(&gone).expect("deleted"));
     let error = fails(run(&dir).callback(fault));
-    let TrainError::DirLost { how: DirLoss::Deleted, step, .. } = error else { panic!("{error}") };
+    let TrainError::DirLost {
+        how: DirLoss::Deleted,
+        step,
+        ..
+    } = error
+    else {
+        panic!("{error}")
+    };
     assert!(NOTICED.contains(&step), "{step}");
     let expected = format!(
         "the run directory `{}` was deleted, which was noticed after step {step}; no checkpoint of the run can be found",
@@ -96,29 +114,55 @@ fn a_run_whose_directory_is_moved_ends_and_says_where_its_last_checkpoint_is() {
     let (dir, moved) = (scratch.join("run"), scratch.join("moved"));
     let (from, to) = (dir.clone(), moved.clone());
     let error = fails(run(&dir).callback(happens(move || fs::rename(&from, &to).expect("moved"))));
-    let TrainError::DirLost { how, step, last_checkpoint, .. } = error else { panic!("{error}") };
+    let TrainError::DirLost {
+        how,
+        step,
+        last_checkpoint,
+        ..
+    } = error
+    else {
+        panic!("{error}")
+    };
     assert_eq!(how, DirLoss::Moved);
     assert!(NOTICED.contains(&step), "{step}");
     if cfg!(target_os = "linux") {
-        assert_eq!(last_checkpoint, Some(moved.join("checkpoints/step_00000006")));
+        assert_eq!(
+            last_checkpoint,
+            Some(moved.join("checkpoints/step_00000006"))
+        );
     }
     assert!(!dir.exists());
 
     // What was moved is a run like any other.
     fs::rename(&moved, &dir).expect("moved back");
-    let resumed = run(&dir).resume("auto").callback(tiny::on_checkpoint(|_| Ok(())));
-    let resumed = resumed.build().expect("a run to go on with").fit().expect("it completes");
-    let undisturbed = tiny::run_with(0.2, STEPS).build().expect("a valid run").fit();
+    let resumed = run(&dir)
+        .resume("auto")
+        .callback(tiny::on_checkpoint(|_| Ok(())));
+    let resumed = resumed
+        .build()
+        .expect("a run to go on with")
+        .fit()
+        .expect("it completes");
+    let undisturbed = tiny::run_with(0.2, STEPS)
+        .build()
+        .expect("a valid run")
+        .fit();
     let undisturbed = undisturbed.expect("it completes");
-    assert_eq!(tiny::weights(&resumed.model), tiny::weights(&undisturbed.model));
+    assert_eq!(
+        tiny::weights(&resumed.model),
+        tiny::weights(&undisturbed.model)
+    );
 }
 
 #[test]
 fn a_run_whose_directory_is_replaced_leaves_the_other_run_as_it_is() {
     let _alone = tiny::alone();
     // The loss is met by the next checkpoint, by the end of the run, and after an error of the run's own.
-    for (checkpoint, fails_at) in [(every(3), 0), (Cadence::Never, 0), (Cadence::Never, FAULT + 1)]
-    {
+    for (checkpoint, fails_at) in [
+        (every(3), 0),
+        (Cadence::Never, 0),
+        (Cadence::Never, FAULT + 1),
+    ] {
         let (_scratch, dir, other) = two_places();
         let (from, to) = (other.clone(), dir.clone());
         let before = std::sync::Arc::new(std::sync::Mutex::new(BTreeMap::new()));
@@ -129,13 +173,24 @@ fn a_run_whose_directory_is_replaced_leaves_the_other_run_as_it_is() {
             _ => Ok(()),
         });
         let breaks = breaks.or_else(OnError::Abort).named("breaks");
-        let error = fails(run(&dir).checkpoint(checkpoint).callback(fault).callback(breaks));
+        let error = fails(
+            run(&dir)
+                .checkpoint(checkpoint)
+                .callback(fault)
+                .callback(breaks),
+        );
         match error {
-            TrainError::DirLost { how: DirLoss::Replaced, .. } => {}
+            TrainError::DirLost {
+                how: DirLoss::Replaced,
+                ..
+            } => {}
             TrainError::Callback { step, .. } if step == fails_at => {}
             other => panic!("{other}"),
         }
-        assert!(files(&dir) == *before.lock().expect("a lock"), "another run's files");
+        assert!(
+            files(&dir) == *before.lock().expect("a lock"),
+            "another run's files"
+        );
     }
 }
 
@@ -174,6 +229,18 @@ fn a_checkpoint_that_is_being_written_spares_the_run_that_came_in_its_place() {
     let before: Vec<_> = files(&other).into_values().collect();
     let fault = Replaces(Some((dir.clone(), other)));
     let error = fails(run(&dir).sink(fault));
-    assert!(matches!(error, TrainError::DirLost { how: DirLoss::Replaced, .. }), "{error}");
-    assert!(files(&dir).into_values().collect::<Vec<_>>() == before, "another run's files");
+    assert!(
+        matches!(
+            error,
+            TrainError::DirLost {
+                how: DirLoss::Replaced,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(
+        files(&dir).into_values().collect::<Vec<_>>() == before,
+        "another run's files"
+    );
 }

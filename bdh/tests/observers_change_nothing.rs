@@ -21,7 +21,11 @@ struct Nasty {
 
 impl Nasty {
     fn meddle(&mut self, hook: &str, at: &Cx<'_>) -> HookResult {
-        let how = Sampling { max_tokens: 3, temperature: 1.0, ..Sampling::default() };
+        let how = Sampling {
+            max_tokens: 3,
+            temperature: 1.0,
+            ..Sampling::default()
+        };
         let text = at.generate("abc", &how).expect("the task generates")?;
         assert_eq!(text.len(), 3);
         let scores = at.score(&[&[1, 2, 3]]).expect("the task scores")?;
@@ -41,7 +45,10 @@ impl Nasty {
             at.log(format!("nasty/{what}/mean/{name}"), param.mean());
             at.log(format!("nasty/{what}/std/{name}"), param.std());
             at.log(format!("nasty/{what}/abs_max/{name}"), param.abs_max());
-            at.log(format!("nasty/{what}/non_finite/{name}"), param.non_finite());
+            at.log(
+                format!("nasty/{what}/non_finite/{name}"),
+                param.non_finite(),
+            );
             at.read(&param.l2())?;
             self.kept.push(param.values());
         }
@@ -70,7 +77,8 @@ impl Callback for Nasty {
 
     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
         assert_eq!(at.activations[0].name, "embed");
-        self.kept.extend(at.activations.iter().map(|tap| tap.values.clone()));
+        self.kept
+            .extend(at.activations.iter().map(|tap| tap.values.clone()));
         self.log_and_keep("weights", at.weights, at)?;
         self.log_and_keep("raw", at.gradients, at)?;
         self.meddle("after_backward", at)
@@ -139,15 +147,25 @@ fn outcome(dir: &Path, compose: impl FnOnce(tiny::Builder) -> tiny::Builder) -> 
         .checkpoint(every(5) | last())
         .run_dir(dir)
         .sink(memory.clone());
-    let fitted = compose(run).build().expect("a valid run").fit().expect("a run that completes");
+    let fitted = compose(run)
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     assert_eq!(fitted.problems, []);
 
     let losses = memory.series("train/loss");
     let losses = losses.into_iter().map(|(_, loss)| loss.to_bits()).collect();
     let checkpoint = dir.join("checkpoints/step_00000012");
     let files = ["model.safetensors", "optimizer.safetensors"];
-    let files = files.map(|name| std::fs::read(checkpoint.join(name)).expect("a file")).into();
-    Outcome { weights: tiny::weights(&fitted.model), losses, files }
+    let files = files
+        .map(|name| std::fs::read(checkpoint.join(name)).expect("a file"))
+        .into();
+    Outcome {
+        weights: tiny::weights(&fitted.model),
+        losses,
+        files,
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -162,7 +180,9 @@ fn weights_optimizer_state_and_losses_are_bit_identical_with_a_nasty_observer() 
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let alone = outcome(&dir.path().join("alone"), |run| run);
-    let watched = outcome(&dir.path().join("watched"), |run| run.callback(Nasty::default()));
+    let watched = outcome(&dir.path().join("watched"), |run| {
+        run.callback(Nasty::default())
+    });
     assert_eq!(alone.losses.len(), 12);
     assert!(alone == watched);
 }
@@ -184,5 +204,8 @@ fn another_seed_gives_another_run() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let seven = outcome(&dir.path().join("seven"), |run| run);
     let eight = outcome(&dir.path().join("eight"), |run| run.seed(8));
-    assert!(seven.weights != eight.weights, "dropout is on, and does not depend on the seed");
+    assert!(
+        seven.weights != eight.weights,
+        "dropout is on, and does not depend on the seed"
+    );
 }

@@ -18,11 +18,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 fn run(dir: &Path) -> tiny::Builder {
-    tiny::run(6).run_dir(dir).checkpoint(every(3) | last()).keep_checkpoints(9).resume("auto")
+    tiny::run(6)
+        .run_dir(dir)
+        .checkpoint(every(3) | last())
+        .keep_checkpoints(9)
+        .resume("auto")
 }
 
 fn fit(run: tiny::Builder) -> bdh::Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }
 
 /// A finished run in a folder of its own, beside which there may be other files.
@@ -41,7 +48,12 @@ fn why(error: &(dyn std::error::Error + 'static)) -> String {
 #[test]
 fn a_checkpoint_with_odd_files_is_refused_at_once() {
     let _alone = tiny::alone();
-    for name in ["manifest.json", "state.json", "model.safetensors", "optimizer.safetensors"] {
+    for name in [
+        "manifest.json",
+        "state.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+    ] {
         for with in ODD {
             let (_scratch, dir) = finished();
             let newest = dir.join("checkpoints/step_00000006");
@@ -69,8 +81,15 @@ fn a_checkpoint_that_is_a_link_is_no_checkpoint_of_the_run_unless_their_folder_i
     let before = fs::read(elsewhere.join("manifest.json")).expect("a manifest");
     let fitted = fit(run(&dir));
     assert_eq!(fitted.problems.len(), 1, "{:?}", fitted.problems);
-    assert!(fitted.problems[0].error.contains("it is a link"), "{:?}", fitted.problems);
-    assert_eq!(fs::read(elsewhere.join("manifest.json")).expect("a manifest"), before);
+    assert!(
+        fitted.problems[0].error.contains("it is a link"),
+        "{:?}",
+        fitted.problems
+    );
+    assert_eq!(
+        fs::read(elsewhere.join("manifest.json")).expect("a manifest"),
+        before
+    );
 
     // Where all are links, the run is not begun again.
     let (scratch, dir) = finished();
@@ -80,7 +99,10 @@ fn a_checkpoint_that_is_a_link_is_no_checkpoint_of_the_run_unless_their_folder_i
     for name in ["step_00000003", "step_00000006"] {
         symlink(all.join(name), dir.join("checkpoints").join(name)).expect("a link");
     }
-    assert!(matches!(run(&dir).build().err(), Some(ConfigError::Resume(_))));
+    assert!(matches!(
+        run(&dir).build().err(),
+        Some(ConfigError::Resume(_))
+    ));
 
     fs::remove_dir_all(dir.join("checkpoints")).expect("a folder");
     symlink(&all, dir.join("checkpoints")).expect("a link");
@@ -93,7 +115,9 @@ fn a_run_whose_odd_file_says_nothing_begins_again() {
     let (_scratch, dir) = finished();
     fs::remove_dir_all(dir.join("checkpoints")).expect("a folder");
     spoil(&dir.join("run.json"), "zero");
-    run(&dir).build().expect("a run to begin again, with the odd file moved aside");
+    run(&dir)
+        .build()
+        .expect("a run to begin again, with the odd file moved aside");
     assert!(matches!(
         tiny::run(6).run_dir(&dir).build().err(),
         Some(ConfigError::RunExists { .. })
@@ -133,21 +157,42 @@ fn a_checkpoints_record_names_no_file_that_a_link_leads_to() {
 
     let newest = dir.join("checkpoints/step_00000006");
     let ours = ["plain", "checkpoints/step_00000003"];
-    let theirs =
-        ["file_link", "folder_link/key", "folder_link", "folder", "../secret/key", "missing"];
+    let theirs = [
+        "file_link",
+        "folder_link/key",
+        "folder_link",
+        "folder",
+        "../secret/key",
+        "missing",
+    ];
     let mut checkpoint = Checkpoint::read(&newest).expect("a whole one");
     let clock = checkpoint.state.clock;
     let values = ours.iter().chain(&theirs).map(|name| {
         let kind = "model".to_owned();
-        ((*name).to_owned(), Value::File { path: dir.join(name), kind, aliases: Vec::new() })
+        (
+            (*name).to_owned(),
+            Value::File {
+                path: dir.join(name),
+                kind,
+                aliases: Vec::new(),
+            },
+        )
     });
-    checkpoint.state.record = Record { clock, values: values.collect() }.to_json();
+    checkpoint.state.record = Record {
+        clock,
+        values: values.collect(),
+    }
+    .to_json();
     checkpoint.write(&newest, false).expect("written");
 
     let noted = Arc::new(Mutex::new(None));
     fit(run(&dir).sink(Notes(Arc::clone(&noted))));
     let record = noted.lock().expect("a lock").take().expect("a record");
-    let names: Vec<_> = record.values.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<_> = record
+        .values
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(names, ours);
 }
 

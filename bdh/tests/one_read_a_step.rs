@@ -1,6 +1,9 @@
 //! However much is logged, the device is asked once a step; whoever asks it alone is charged.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
@@ -19,7 +22,10 @@ impl Callback for Chatty {
         at.log("chatty/loss", at.loss.clone());
         at.log("chatty/perplexity", at.loss.exp());
         for param in at.weights.iter().chain(at.gradients.iter()) {
-            at.log(format!("chatty/{}", param.name()), param.l2() / param.std() + param.mean());
+            at.log(
+                format!("chatty/{}", param.name()),
+                param.l2() / param.std() + param.mean(),
+            );
         }
         Ok(())
     }
@@ -27,7 +33,10 @@ impl Callback for Chatty {
     fn before_optimizer_step(&mut self, at: &BeforeOptimizerStep<'_>) -> HookResult {
         at.log("chatty/clipped", at.gradients.l2());
         at.log("chatty/norm", at.grad_norm.expect("clipping is on").clone());
-        at.log("chatty/factor", at.clip_coefficient.expect("clipping is on").clone());
+        at.log(
+            "chatty/factor",
+            at.clip_coefficient.expect("clipping is on").clone(),
+        );
         Ok(())
     }
 
@@ -44,7 +53,11 @@ impl Callback for Chatty {
 }
 
 fn overhead(run: tiny::Builder) -> Overhead {
-    run.build().expect("a valid run").fit().expect("a run that completes").overhead
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
+        .overhead
 }
 
 fn chatty(name: &str) -> impl Callback + use<> {
@@ -61,14 +74,20 @@ fn the_device_is_read_once_a_step_whatever_is_logged() {
 
 #[test]
 fn an_eval_needs_no_second_read() {
-    let run = tiny::run(10).clip_grad_norm(1.0).eval(every(1)).callback(Chatty);
+    let run = tiny::run(10)
+        .clip_grad_norm(1.0)
+        .eval(every(1))
+        .callback(Chatty);
     assert_eq!(overhead(run).reads, 10);
 }
 
 #[test]
 fn a_checkpoint_needs_no_second_read_of_what_was_logged() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let run = tiny::run(4).clip_grad_norm(1.0).eval(never()).callback(Chatty);
+    let run = tiny::run(4)
+        .clip_grad_norm(1.0)
+        .eval(never())
+        .callback(Chatty);
     let run = run.run_dir(dir.path().join("run")).checkpoint(every(1));
     assert_eq!(overhead(run).reads, 4);
 }
@@ -110,13 +129,21 @@ fn a_line_for_a_person_comes_after_its_record_and_needs_no_read_of_its_own() {
     let listener = Listener(tiny::Seen::new());
     let says = tiny::after_backward(|at| {
         let step = at.step();
-        Ok(at.say([at.loss.clone(), at.weights.l2()], move |[loss, norm]| {
-            format!("{step}:{}", loss > 0.0 && norm > 0.0)
-        }))
+        Ok(
+            at.say([at.loss.clone(), at.weights.l2()], move |[loss, norm]| {
+                format!("{step}:{}", loss > 0.0 && norm > 0.0)
+            }),
+        )
     });
-    let run = tiny::run(4).eval(never()).log(every(2)).sink(listener.clone());
+    let run = tiny::run(4)
+        .eval(never())
+        .log(every(2))
+        .sink(listener.clone());
     assert_eq!(overhead(run.callback(says)).reads, 4);
-    assert_eq!(listener.0.text(), "1:true record 2 2:true 3:true record 4 4:true");
+    assert_eq!(
+        listener.0.text(),
+        "1:true record 2 2:true 3:true record 4 4:true"
+    );
 }
 
 #[test]
@@ -128,7 +155,11 @@ fn what_is_read_along_waits_for_a_read_and_is_known_when_a_checkpoint_is_written
         let norm = at.gradients.l2();
         at.read_along(&norm);
         kept.push(norm);
-        let known = kept.all().iter().filter(|norm| norm.value().is_some()).count();
+        let known = kept
+            .all()
+            .iter()
+            .filter(|norm| norm.value().is_some())
+            .count();
         Ok(note.push(format!("{}:{known}", at.step())))
     });
     let run = tiny::run(8).eval(never()).log(at([4])).checkpoint(at([6]));
@@ -152,10 +183,19 @@ fn a_callback_that_reads_is_charged_for_it() {
         Ok(())
     });
     let run = tiny::run(6).eval(never()).sink(memory.clone());
-    let overhead =
-        overhead(run.callback(greedy.named("greedy")).callback(tiny::on_step(|_| Ok(()))));
-    let reads: Vec<_> = overhead.rows.iter().map(|row| (row.name.as_str(), row.reads)).collect();
+    let overhead = overhead(
+        run.callback(greedy.named("greedy"))
+            .callback(tiny::on_step(|_| Ok(()))),
+    );
+    let reads: Vec<_> = overhead
+        .rows
+        .iter()
+        .map(|row| (row.name.as_str(), row.reads))
+        .collect();
     assert_eq!(reads, [("greedy", 6), ("AtStep", 0)]);
-    assert_eq!(overhead.reads, 0, "the loss was known, so the record needed no read");
+    assert_eq!(
+        overhead.reads, 0,
+        "the loss was known, so the record needed no read"
+    );
     assert_eq!(memory.series("greedy/loss"), memory.series("train/loss"));
 }

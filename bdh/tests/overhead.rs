@@ -1,6 +1,9 @@
 //! The table at the end of a run warns of a callback that costs more than it may, and says what would help.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
@@ -12,14 +15,24 @@ use std::time::Duration;
 /// What 40 steps cost that take 1 ms each, and with a callback 5 ms more on the steps on which it is due.
 fn overhead(compose: impl FnOnce(tiny::Builder) -> tiny::Builder) -> Overhead {
     let work = tiny::on_step_start(|_| Ok(sleep(Duration::from_millis(1)))).named("work");
-    let slow = tiny::on_step(|_| Ok(sleep(Duration::from_millis(5)))).named("slow").every(every(2));
+    let slow = tiny::on_step(|_| Ok(sleep(Duration::from_millis(5))))
+        .named("slow")
+        .every(every(2));
     let run = tiny::run(40).eval(never()).callback(work).callback(slow);
-    compose(run).build().expect("a valid run").fit().expect("a run that completes").overhead
+    compose(run)
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
+        .overhead
 }
 
 /// What it says of the slow callback.
 fn warning(overhead: &Overhead) -> Option<String> {
-    overhead.warnings().into_iter().find(|warning| warning.starts_with("`slow`"))
+    overhead
+        .warnings()
+        .into_iter()
+        .find(|warning| warning.starts_with("`slow`"))
 }
 
 #[test]
@@ -32,23 +45,46 @@ fn a_slow_callback_is_warned_of_with_the_cadence_that_would_do() {
     let warning = warning(&overhead).expect("it takes longer than a step");
     assert!(warning.starts_with("`slow` slows the steps by ") && warning.contains(" (budget 5 %)"));
     let words: Vec<_> = warning.split([' ', ',']).collect();
-    let after = |word| words.iter().skip_while(|known| **known != word).nth(2).expect("a number");
+    let after = |word| {
+        words
+            .iter()
+            .skip_while(|known| **known != word)
+            .nth(2)
+            .expect("a number")
+    };
     let rarer: f64 = after("acting").parse().expect("a number of steps");
     assert!((5.0..=500.0).contains(&rarer), "{warning}");
     assert!(warning.contains(" instead of every 2, "), "{warning}");
-    let then = warning.rsplit(' ').nth(1).and_then(|percent| percent.parse::<f64>().ok());
+    let then = warning
+        .rsplit(' ')
+        .nth(1)
+        .and_then(|percent| percent.parse::<f64>().ok());
     assert!(then.expect("a percentage") <= 5.0, "{warning}");
-    assert!(overhead.to_string().contains(&format!("\nwarning: {warning}")));
+    assert!(
+        overhead
+            .to_string()
+            .contains(&format!("\nwarning: {warning}"))
+    );
 }
 
 #[test]
 fn the_budget_is_the_runs_own() {
-    assert_eq!(warning(&overhead(|run| run.overhead_budget(f64::INFINITY))), None);
+    assert_eq!(
+        warning(&overhead(|run| run.overhead_budget(f64::INFINITY))),
+        None
+    );
     let strict = warning(&overhead(|run| run.overhead_budget(0.5))).expect("it costs more");
     assert!(strict.contains("(budget 0.5 %)"), "{strict}");
     for budget in [-1.0, f64::NAN] {
-        let error = tiny::run(1).overhead_budget(budget).build().err().expect("no budget");
-        assert!(error.to_string().starts_with("`overhead_budget` is "), "{error}");
+        let error = tiny::run(1)
+            .overhead_budget(budget)
+            .build()
+            .err()
+            .expect("no budget");
+        assert!(
+            error.to_string().starts_with("`overhead_budget` is "),
+            "{error}"
+        );
     }
 }
 
@@ -57,6 +93,12 @@ fn the_cost_of_hooks_between_steps_is_not_blamed_on_the_cadence() {
     let slow = tiny::on_eval(|_| Ok(sleep(Duration::from_millis(5))));
     let run = |run: tiny::Builder| run.eval(every(2)).callback(slow.named("judge"));
     let warnings = overhead(run).warnings();
-    let judge = warnings.iter().find(|warning| warning.starts_with("`judge`"));
-    assert!(judge.expect("5 ms for 2 steps of 1 ms").contains("with evals and checkpoints"));
+    let judge = warnings
+        .iter()
+        .find(|warning| warning.starts_with("`judge`"));
+    assert!(
+        judge
+            .expect("5 ms for 2 steps of 1 ms")
+            .contains("with evals and checkpoints")
+    );
 }

@@ -24,7 +24,10 @@ impl Task for Breaks {
     }
 
     fn size(&self, _: &u32) -> BatchSize {
-        BatchSize { samples: 1, tokens: 1 }
+        BatchSize {
+            samples: 1,
+            tokens: 1,
+        }
     }
 
     fn loss(&self, model: &Linear, batch: &u32, _: &Probe<'_>) -> Tensor<1> {
@@ -61,7 +64,10 @@ fn a_panic_of_the_task_is_told_in_on_fit_end_and_in_run_json_and_then_passed_on(
     assert_eq!(text, "batch 3 is too much");
 
     let told = "the task or the model panicked at step 3: batch 3 is too much";
-    assert_eq!(*heard.lock().expect("nobody panics here"), Some(Outcome::Failed(told.to_owned())));
+    assert_eq!(
+        *heard.lock().expect("nobody panics here"),
+        Some(Outcome::Failed(told.to_owned()))
+    );
     let run = std::fs::read_to_string(dir.path().join("run/run.json")).expect("a run.json");
     let run: serde_json::Value = serde_json::from_str(&run).expect("JSON");
     assert_eq!(run["status"], "failed");
@@ -77,7 +83,11 @@ fn the_record_of_a_step_is_written_before_lines_that_panic() {
         at.say([], |[]| panic!("no words"));
         Ok(())
     });
-    let trainer = tiny_run(3).callback(says).sink(memory.clone()).build().expect("a valid run");
+    let trainer = tiny_run(3)
+        .callback(says)
+        .sink(memory.clone())
+        .build()
+        .expect("a valid run");
     assert!(catch_unwind(AssertUnwindSafe(|| trainer.fit())).is_err());
     assert_eq!(memory.series("mine"), [(1, 1.0)]);
 }

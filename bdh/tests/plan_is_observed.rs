@@ -1,6 +1,9 @@
 //! What the plan says will fire is what fires.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
@@ -33,11 +36,16 @@ fn cadence() -> impl Strategy<Value = Cadence> {
         Just(first()),
         Just(last()),
     ];
-    leaf.prop_recursive(2, 6, 2, |inner| (inner.clone(), inner).prop_map(|(a, b)| a | b))
+    leaf.prop_recursive(2, 6, 2, |inner| {
+        (inner.clone(), inner).prop_map(|(a, b)| a | b)
+    })
 }
 
 fn planned(rows: &[PlanRow], name: &str) -> Vec<u64> {
-    let row = rows.iter().find(|row| row.name == name).expect("a row for each");
+    let row = rows
+        .iter()
+        .find(|row| row.name == name)
+        .expect("a row for each");
     row.firings.clone().expect("every span is counted")
 }
 
@@ -90,11 +98,24 @@ proptest! {
 fn files_below(dir: &std::path::Path) -> BTreeSet<String> {
     let names = |dir: &std::path::Path| -> Vec<String> {
         let entries = std::fs::read_dir(dir).into_iter().flatten();
-        entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+        entries
+            .map(|e| {
+                e.expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect()
     };
     let checkpoints = names(&dir.join("checkpoints"));
-    let checkpoints = checkpoints.into_iter().map(|name| format!("checkpoints/{name}"));
-    names(dir).into_iter().filter(|name| name != "checkpoints").chain(checkpoints).collect()
+    let checkpoints = checkpoints
+        .into_iter()
+        .map(|name| format!("checkpoints/{name}"));
+    names(dir)
+        .into_iter()
+        .filter(|name| name != "checkpoints")
+        .chain(checkpoints)
+        .collect()
 }
 
 /// Batches whose size nobody tells.
@@ -122,9 +143,21 @@ fn steps_are_foretold_even_where_the_size_of_a_batch_is_not_known() {
     let trainer = bdh::Trainer::builder(task, tiny::Tiny::new(0.0))
         .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01)
         .steps(20)
-        .callback(tiny::on_step(|_| Ok(())).every(every(5) | every(fraction(0.5))).named("steps"))
-        .callback(tiny::on_step(|_| Ok(())).every(every(tokens(100))).named("tokens"))
-        .callback(tiny::on_step(|_| Ok(())).every(every(bdh::secs(1.0))).named("time"))
+        .callback(
+            tiny::on_step(|_| Ok(()))
+                .every(every(5) | every(fraction(0.5)))
+                .named("steps"),
+        )
+        .callback(
+            tiny::on_step(|_| Ok(()))
+                .every(every(tokens(100)))
+                .named("tokens"),
+        )
+        .callback(
+            tiny::on_step(|_| Ok(()))
+                .every(every(bdh::secs(1.0)))
+                .named("time"),
+        )
         .build()
         .expect("a valid run");
     let rows = &trainer.plan().rows;
@@ -141,13 +174,28 @@ fn steps_are_foretold_even_where_the_size_of_a_batch_is_not_known() {
 #[test]
 fn a_cadence_that_never_fires_is_refused_before_the_run_with_the_name_of_whose_it_is() {
     let late = tiny::on_step(|_| Ok(())).every(every(21)).named("late");
-    let error = tiny::run(20).callback(late).build().err().expect("it never fires");
-    let cause = std::error::Error::source(&error).expect("a cause").to_string();
-    assert_eq!(error.to_string(), format!("the cadence of late cannot work: {cause}"));
-    assert!(cause.contains("every 21 steps") && cause.contains("at most 20 steps"), "{cause}");
+    let error = tiny::run(20)
+        .callback(late)
+        .build()
+        .err()
+        .expect("it never fires");
+    let cause = std::error::Error::source(&error)
+        .expect("a cause")
+        .to_string();
+    assert_eq!(
+        error.to_string(),
+        format!("the cadence of late cannot work: {cause}")
+    );
+    assert!(
+        cause.contains("every 21 steps") && cause.contains("at most 20 steps"),
+        "{cause}"
+    );
 
     let tokens = tiny::on_step(|_| Ok(())).every(every(tokens(1_000)));
-    assert!(tiny::run(20).callback(tokens).build().is_err(), "20 steps see 160 tokens");
+    assert!(
+        tiny::run(20).callback(tokens).build().is_err(),
+        "20 steps see 160 tokens"
+    );
 }
 
 #[test]
@@ -157,7 +205,11 @@ fn the_plan_is_a_page_that_names_everything() {
         .clip_grad_norm(1.0)
         .checkpoint(every(8))
         .run_dir(dir.path().join("run"))
-        .callback(tiny::after_backward(|_| Ok(())).every(every(5)).named("gradients"))
+        .callback(
+            tiny::after_backward(|_| Ok(()))
+                .every(every(5))
+                .named("gradients"),
+        )
         .sink(bdh::MemorySink::default())
         .build()
         .expect("a valid run");

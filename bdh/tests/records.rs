@@ -1,6 +1,9 @@
 //! One record a step, in order; on disk what sinks were given; `run.json` from the start to the end.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
@@ -12,12 +15,17 @@ use serde_json::json;
 use std::path::Path;
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }
 
 fn lines(dir: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics.jsonl");
-    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
 }
 
 fn run_json(dir: &Path) -> serde_json::Value {
@@ -49,7 +57,10 @@ fn there_is_one_record_a_step_however_many_hooks_log() {
     assert_eq!(keys(&records[2])[5..9], val);
     assert_eq!(keys(&records[2])[9], "d");
     let clock = records[6].clock;
-    assert_eq!((clock.micro_batches, clock.samples, clock.tokens), (6, 12, 48));
+    assert_eq!(
+        (clock.micro_batches, clock.samples, clock.tokens),
+        (6, 12, 48)
+    );
 }
 
 #[test]
@@ -68,23 +79,43 @@ fn a_metric_that_a_callback_logs_before_the_first_eval_is_the_trainers_from_then
 #[test]
 fn a_step_on_which_nothing_is_logged_leaves_no_record() {
     let memory = MemorySink::default();
-    fit(tiny::run(20).log(every(fraction(0.25))).eval(never()).sink(memory.clone()));
+    fit(tiny::run(20)
+        .log(every(fraction(0.25)))
+        .eval(never())
+        .sink(memory.clone()));
     assert_eq!(steps(&memory.records()), [5, 10, 15, 20]);
 }
 
 #[test]
 fn the_last_step_is_recorded_whatever_the_cadence_and_the_plan_shows_it() {
     let memory = MemorySink::default();
-    let run = tiny::run(20).log(every(7)).eval(never()).sink(memory.clone());
+    let run = tiny::run(20)
+        .log(every(7))
+        .eval(never())
+        .sink(memory.clone());
     let trainer = run.build().expect("a valid run");
-    let row = trainer.plan().rows.iter().find(|row| row.name == "record").expect("its row");
+    let row = trainer
+        .plan()
+        .rows
+        .iter()
+        .find(|row| row.name == "record")
+        .expect("its row");
     assert_eq!(row.firings.as_deref(), Some(&[7, 14, 20][..]));
     let fitted = trainer.fit().expect("a run that completes");
     assert_eq!(steps(&memory.records()), [7, 14, 20]);
-    assert!(fitted.last.expect("a record").scalar("train/loss").is_some());
+    assert!(
+        fitted
+            .last
+            .expect("a record")
+            .scalar("train/loss")
+            .is_some()
+    );
 
     let memory = MemorySink::default();
-    fit(tiny::run(20).log(never()).eval(never()).sink(memory.clone()));
+    fit(tiny::run(20)
+        .log(never())
+        .eval(never())
+        .sink(memory.clone()));
     assert_eq!(memory.records(), [], "never is never");
 }
 
@@ -92,7 +123,9 @@ fn the_last_step_is_recorded_whatever_the_cadence_and_the_plan_shows_it() {
 fn the_step_on_which_a_run_is_stopped_is_recorded_until_the_run_is_resumed() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let run = |name: &str| {
-        let counts = tiny::on_step(|at| Ok(at.log("calls", 1.0))).every(every(2)).named("counts");
+        let counts = tiny::on_step(|at| Ok(at.log("calls", 1.0)))
+            .every(every(2))
+            .named("counts");
         let run = tiny::run(8).log(every(3)).checkpoint(every(3) | last());
         run.callback(counts).run_dir(scratch.path().join(name))
     };
@@ -102,7 +135,10 @@ fn the_step_on_which_a_run_is_stopped_is_recorded_until_the_run_is_resumed() {
         let (name, dir) = (format!("{stop}"), scratch.path().join(stop.to_string()));
         let save_and_stop = tiny::on_step(move |at| {
             let name = format!("at_{}", at.step());
-            at.checkpoint(bdh::CheckpointRequest { name, pinned: false });
+            at.checkpoint(bdh::CheckpointRequest {
+                name,
+                pinned: false,
+            });
             Ok(at.stop("it is time"))
         });
         let stopped = fit(run(&name).callback(save_and_stop.every(at([stop])).named("stop")));
@@ -136,7 +172,11 @@ fn a_key_that_is_logged_twice_keeps_the_last_value() {
         .callback(tiny::on_fit_end(|at| Ok(at.log("late", 7.0)))));
     assert_eq!(memory.series("twice"), [(1, 2.0)]);
     let last = fitted.last.expect("a record");
-    assert_eq!(last.scalar("late"), Some(7.0), "what on_fit_end logs joins the last record");
+    assert_eq!(
+        last.scalar("late"),
+        Some(7.0),
+        "what on_fit_end logs joins the last record"
+    );
 }
 
 #[test]
@@ -144,7 +184,11 @@ fn the_file_on_disk_holds_what_a_sink_was_given() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let memory = MemorySink::default();
-    let histogram = Histogram { edges: vec![0.0, 1.0, 2.0], counts: vec![3, 4], non_finite: 1 };
+    let histogram = Histogram {
+        edges: vec![0.0, 1.0, 2.0],
+        counts: vec![3, 4],
+        non_finite: 1,
+    };
     let rich = tiny::on_step(move |at| {
         at.log("text", Value::Text("once".to_owned()));
         at.log("histogram", Value::Histogram(histogram.clone()));
@@ -154,7 +198,10 @@ fn the_file_on_disk_holds_what_a_sink_was_given() {
         at.log("step", 0.5); // not the clock's
         Ok(())
     });
-    fit(tiny::run(5).run_dir(&dir).sink(memory.clone()).callback(rich.every(at([3]))));
+    fit(tiny::run(5)
+        .run_dir(&dir)
+        .sink(memory.clone())
+        .callback(rich.every(at([3]))));
 
     let (lines, records) = (lines(&dir), memory.records());
     assert_eq!(lines.len(), records.len());
@@ -162,13 +209,19 @@ fn the_file_on_disk_holds_what_a_sink_was_given() {
         assert_eq!(line["step"], record.clock.step);
         assert_eq!(line["tokens"], record.clock.tokens);
         for (key, scalar) in record.scalars().filter(|(_, scalar)| scalar.is_finite()) {
-            assert!(key == "step" || line[key].as_f64() == Some(scalar), "{key}: {line}");
+            assert!(
+                key == "step" || line[key].as_f64() == Some(scalar),
+                "{key}: {line}"
+            );
         }
     }
     let rich = &lines[2];
     assert_eq!(rich["text"], json!({ "text": "once" }));
     assert_eq!(rich["histogram"]["counts"], json!([3, 4]));
-    assert_eq!((&rich["nan"], &rich["less"]), (&json!("NaN"), &json!("-Infinity")));
+    assert_eq!(
+        (&rich["nan"], &rich["less"]),
+        (&json!("NaN"), &json!("-Infinity"))
+    );
     assert!(rich.get("image").is_none());
 }
 
@@ -183,7 +236,10 @@ fn run_json_says_running_from_the_start_and_how_it_ended_at_the_end() {
         assert_eq!(file["outcome"], serde_json::Value::Null);
         Ok(())
     });
-    let run = tiny::run(3).run_dir(&dir).seed(5).config(json!({ "depth": 2 }));
+    let run = tiny::run(3)
+        .run_dir(&dir)
+        .seed(5)
+        .config(json!({ "depth": 2 }));
     let fitted = fit(run.callback(running.named("look")));
     assert_eq!(fitted.problems, []);
 
@@ -192,18 +248,26 @@ fn run_json_says_running_from_the_start_and_how_it_ended_at_the_end() {
     assert_eq!((&file["steps"], &file["seed"]), (&json!(3), &json!(5)));
     assert_eq!(file["config"]["user"]["depth"], 2);
     assert_eq!(file["config"]["trainer"]["grad_accum_steps"], 1);
-    assert_eq!((&file["status"], &file["outcome"]), (&json!("completed"), &json!("completed")));
+    assert_eq!(
+        (&file["status"], &file["outcome"]),
+        (&json!("completed"), &json!("completed"))
+    );
     assert_eq!(file["overhead"]["rows"][0]["name"], "look");
     assert_eq!(file["overhead"]["reads"], 3);
     let last = fitted.last.expect("a record");
-    assert_eq!(file["final_metrics"]["train/loss"].as_f64(), last.scalar("train/loss"));
+    assert_eq!(
+        file["final_metrics"]["train/loss"].as_f64(),
+        last.scalar("train/loss")
+    );
 }
 
 #[test]
 fn metrics_that_are_not_finite_are_told_apart_at_the_end() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
-    fit(tiny::run(1).run_dir(&dir).callback(tiny::on_step(|at| Ok(at.log("nan", f64::NAN)))));
+    fit(tiny::run(1)
+        .run_dir(&dir)
+        .callback(tiny::on_step(|at| Ok(at.log("nan", f64::NAN)))));
     assert_eq!(run_json(&dir)["final_metrics"]["nan"], "NaN");
 }
 
@@ -211,7 +275,11 @@ fn metrics_that_are_not_finite_are_told_apart_at_the_end() {
 fn a_directory_that_holds_a_run_is_not_written_over() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(1).run_dir(dir.path()));
-    let error = tiny::run(1).run_dir(dir.path()).build().err().expect("the directory is taken");
+    let error = tiny::run(1)
+        .run_dir(dir.path())
+        .build()
+        .err()
+        .expect("the directory is taken");
     assert!(error.to_string().contains("exists already"), "{error}");
 }
 
@@ -229,9 +297,14 @@ fn a_mean_that_a_callback_carries_on_for_ever_stays_small() {
         mean = Some(next);
         Ok(())
     });
-    fit(tiny::run(300).eval(last()).sink(memory.clone()).callback(smooth));
+    fit(tiny::run(300)
+        .eval(last())
+        .sink(memory.clone())
+        .callback(smooth));
     let losses = memory.series("train/loss");
-    let expected = losses[1..].iter().fold(losses[0].1, |mean, (_, loss)| mean * 0.9 + loss * 0.1);
+    let expected = losses[1..]
+        .iter()
+        .fold(losses[0].1, |mean, (_, loss)| mean * 0.9 + loss * 0.1);
     assert_eq!(memory.series("smooth")[299].1, expected);
 }
 
@@ -257,6 +330,10 @@ fn every_file_of_a_run_has_the_mode_that_the_umask_gives() {
     let mut found = Vec::new();
     modes(dir.path(), &mut found);
     assert!(found.len() >= 7, "{found:?}");
-    let expected = found.iter().find(|(path, _)| path.ends_with("another")).expect("it").1;
+    let expected = found
+        .iter()
+        .find(|(path, _)| path.ends_with("another"))
+        .expect("it")
+        .1;
     assert!(found.iter().all(|(_, mode)| *mode == expected), "{found:?}");
 }

@@ -2,7 +2,10 @@
 //!
 //! The devices are the CPU, n times: what is dealt out, summed and compared is the same on GPUs.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/replicas.rs"]
 mod replicas;
@@ -22,8 +25,19 @@ use tiny::{ROWS, Seen, Tiny};
 fn trained(run: tiny::Builder) -> (Vec<f32>, Vec<f64>) {
     let memory = MemorySink::default();
     let model = fit(run.sink(memory.clone())).model;
-    let weights = tiny::weights(&model).into_iter().flatten().map(f32::from_bits).collect();
-    (weights, memory.series("train/loss").into_iter().map(|(_, loss)| loss).collect())
+    let weights = tiny::weights(&model)
+        .into_iter()
+        .flatten()
+        .map(f32::from_bits)
+        .collect();
+    (
+        weights,
+        memory
+            .series("train/loss")
+            .into_iter()
+            .map(|(_, loss)| loss)
+            .collect(),
+    )
 }
 
 /// Panics unless numbers are equal up to the rounding of sums in another order, relative to their size.
@@ -45,7 +59,9 @@ fn close_runs(found: (Vec<f32>, Vec<f64>), expected: (Vec<f32>, Vec<f64>)) {
 fn n_replicas_of_b_rows_train_like_one_model_on_n_times_b() {
     let with = |rows: usize, replicas: usize| {
         let run = tiny::compose(tiny::task(rows), Tiny::new(0.0), 30);
-        let run = run.optimizer(AdamWConfig::new().build(), 0.01).clip_grad_norm(0.5);
+        let run = run
+            .optimizer(AdamWConfig::new().build(), 0.01)
+            .clip_grad_norm(0.5);
         trained(run.grad_accum_steps(replicas).devices(devices(replicas)))
     };
     let single = with(8, 1);
@@ -71,8 +87,14 @@ fn one_device_is_the_run_without_any_to_the_bit() {
 fn replicas_are_equal_to_the_bit_after_each_of_100_steps_whatever_watches_them() {
     let norms = tiny::before_optimizer_step(|at| Ok(at.log("norm", at.gradients.l2())));
     let updates = tiny::after_optimizer_step(|at| Ok(at.log("update", at.updates.l2())));
-    let run = tiny::run(100).clip_grad_norm(0.1).grad_accum_steps(6).devices(devices(3));
-    fit(run.check_replicas(every(1)).callback(norms).callback(updates));
+    let run = tiny::run(100)
+        .clip_grad_norm(0.1)
+        .grad_accum_steps(6)
+        .devices(devices(3));
+    fit(run
+        .check_replicas(every(1))
+        .callback(norms)
+        .callback(updates));
 }
 
 #[test]
@@ -86,7 +108,11 @@ fn callbacks_of_a_run_on_several_devices_see_the_whole_step() {
             Ok(at.log("norm", at.gradients.l2()))
         });
         fit(run.callback(norms).sink(memory.clone()));
-        let norms: Vec<_> = memory.series("norm").into_iter().map(|(_, norm)| norm).collect();
+        let norms: Vec<_> = memory
+            .series("norm")
+            .into_iter()
+            .map(|(_, norm)| norm)
+            .collect();
         (seen.all(), norms)
     };
     let ((seen, norms), (of_single, norms_of_single)) = (with(2), with(1));
@@ -100,11 +126,20 @@ fn each_micro_batch_and_each_validation_batch_goes_to_one_replica() {
     let (seen, log) = (Seen::new(), Seen::new());
     let pushed = seen.clone();
     let run = watched(2, move |thread, batch| {
-        let thread = if thread.starts_with("replica") { thread } else { "trainer" };
+        let thread = if thread.starts_with("replica") {
+            thread
+        } else {
+            "trainer"
+        };
         pushed.push((thread.to_owned(), batch.targets().to_vec()));
     });
     fit(run.grad_accum_steps(4).devices(devices(2)));
-    let on = |name: &str| seen.all().into_iter().filter(|(thread, _)| thread == name).count();
+    let on = |name: &str| {
+        seen.all()
+            .into_iter()
+            .filter(|(thread, _)| thread == name)
+            .count()
+    };
     assert_eq!((on("trainer"), on("replica 1")), (5, 5)); // 2 steps of 2 micro-batches, and an eval's half
 
     // All of them together are what one device would have seen.
@@ -122,10 +157,16 @@ fn each_micro_batch_and_each_validation_batch_goes_to_one_replica() {
 fn an_eval_that_replicas_share_finds_what_one_model_finds() {
     let metrics = |replicas| {
         let memory = MemorySink::default();
-        let run = tiny::run(4).grad_accum_steps(4).devices(devices(replicas)).eval(every(2));
+        let run = tiny::run(4)
+            .grad_accum_steps(4)
+            .devices(devices(replicas))
+            .eval(every(2));
         fit(run.sink(memory.clone()));
         let of = |key: &str| memory.series(key).into_iter().map(|(_, value)| value);
-        ["val/loss", "val/accuracy", "val/perplexity", "val/bpb"].into_iter().flat_map(of).collect()
+        ["val/loss", "val/accuracy", "val/perplexity", "val/bpb"]
+            .into_iter()
+            .flat_map(of)
+            .collect()
     };
     let single: Vec<f64> = metrics(1);
     assert_eq!(single.len(), 8);
@@ -135,9 +176,16 @@ fn an_eval_that_replicas_share_finds_what_one_model_finds() {
 
 #[test]
 fn the_plan_says_who_does_how_much() {
-    let trainer = tiny::run(10).grad_accum_steps(6).devices(devices(3)).build().expect("valid");
+    let trainer = tiny::run(10)
+        .grad_accum_steps(6)
+        .devices(devices(3))
+        .build()
+        .expect("valid");
     let plan = trainer.plan().to_string();
-    assert!(plan.contains("6 micro-batch(es), 2 on each of 3 devices"), "{plan}");
+    assert!(
+        plan.contains("6 micro-batch(es), 2 on each of 3 devices"),
+        "{plan}"
+    );
 }
 
 #[test]
@@ -171,14 +219,21 @@ impl Intervention for Meddle {
         if step.is_multiple_of(3) {
             at.scale_lr(0.5);
         }
-        Ok(if step.is_multiple_of(5) { Verdict::Skip } else { Verdict::Apply })
+        Ok(if step.is_multiple_of(5) {
+            Verdict::Skip
+        } else {
+            Verdict::Apply
+        })
     }
 }
 
 #[test]
 fn interventions_act_once_on_the_sum_of_all_replicas() {
     let with = |replicas: usize| {
-        let run = tiny::run(30).grad_accum_steps(2).clip_grad_norm(0.3).intervention(Meddle);
+        let run = tiny::run(30)
+            .grad_accum_steps(2)
+            .clip_grad_norm(0.3)
+            .intervention(Meddle);
         trained(run.devices(devices(replicas)).check_replicas(every(1)))
     };
     close_runs(with(2), with(1));
@@ -190,8 +245,13 @@ fn a_resumed_run_on_several_devices_ends_as_if_it_had_never_stopped() {
     let run = |steps: u64, name: &str| {
         let schedule = Schedule::from(0.01);
         let run = tiny::compose(tiny::task(ROWS), Tiny::new(0.0), steps);
-        let run = run.optimizer(AdamWConfig::new().build(), schedule).grad_accum_steps(4);
-        run.devices(devices(2)).run_dir(dir.join(name)).checkpoint(every(5)).eval(never())
+        let run = run
+            .optimizer(AdamWConfig::new().build(), schedule)
+            .grad_accum_steps(4);
+        run.devices(devices(2))
+            .run_dir(dir.join(name))
+            .checkpoint(every(5))
+            .eval(never())
     };
     let whole = tiny::weights(&fit(run(20, "whole")).model);
     let stop = tiny::on_step(|at| {
@@ -201,14 +261,23 @@ fn a_resumed_run_on_several_devices_ends_as_if_it_had_never_stopped() {
         Ok(())
     });
     let stopped = fit(run(20, "halves").callback(stop));
-    assert!(matches!(stopped.outcome, Outcome::Stopped(StopReason::Asked { .. })));
-    let resumed = run(20, "halves").resume("auto").allow_changed(["callbacks"]);
+    assert!(matches!(
+        stopped.outcome,
+        Outcome::Stopped(StopReason::Asked { .. })
+    ));
+    let resumed = run(20, "halves")
+        .resume("auto")
+        .allow_changed(["callbacks"]);
     let resumed = fit(resumed.check_replicas(every(1)));
     assert_eq!(tiny::weights(&resumed.model), whole);
 
     // On another number of devices it is another run, which has to be allowed.
     let elsewhere = |dir: &str| run(30, dir).resume("auto").devices(Vec::new());
-    let error = elsewhere("whole").build().err().expect("one device").to_string();
+    let error = elsewhere("whole")
+        .build()
+        .err()
+        .expect("one device")
+        .to_string();
     assert!(error.contains("trainer.devices"), "{error}");
     let allowed = ["trainer.steps", "trainer.devices", "callbacks"];
     fit(elsewhere("whole").allow_changed(allowed));
@@ -233,13 +302,19 @@ mod branches {
     impl Branches {
         pub(super) fn new() -> Self {
             let one = || Param::from_tensor(Tensor::ones([2], &tiny::device()));
-            Self { always: one(), odd: one(), never: one() }
+            Self {
+                always: one(),
+                odd: one(),
+                never: one(),
+            }
         }
 
         pub(super) fn values(&self) -> Vec<f32> {
             let all = [&self.always, &self.odd, &self.never];
             let values = |param: &Param<Tensor<1>>| param.val().into_data().iter::<f32>().collect();
-            all.into_iter().flat_map(|param| -> Vec<f32> { values(param) }).collect()
+            all.into_iter()
+                .flat_map(|param| -> Vec<f32> { values(param) })
+                .collect()
         }
     }
 
@@ -255,12 +330,19 @@ mod branches {
         }
 
         fn size(&self, _: &u64) -> BatchSize {
-            BatchSize { samples: 1, tokens: 1 }
+            BatchSize {
+                samples: 1,
+                tokens: 1,
+            }
         }
 
         fn loss(&self, model: &Branches, batch: &u64, _: &Probe<'_>) -> Tensor<1> {
             let loss = model.always.val().sum() * 0.5;
-            if batch.is_multiple_of(2) { loss } else { loss + model.odd.val().sum() }
+            if batch.is_multiple_of(2) {
+                loss
+            } else {
+                loss + model.odd.val().sum()
+            }
         }
     }
 }
@@ -270,8 +352,14 @@ fn a_parameter_that_only_some_replicas_use_moves_and_one_that_none_uses_does_not
     let with = |replicas: usize| {
         let decays = AdamWConfig::new().with_weight_decay(0.5).build();
         let run = Trainer::builder(branches::Count(0), branches::Branches::new());
-        let run = run.optimizer(decays, 0.1).steps(3).grad_accum_steps(2).stop_on_signals(false);
-        fit(run.devices(devices(replicas)).check_replicas(every(1))).model.values()
+        let run = run
+            .optimizer(decays, 0.1)
+            .steps(3)
+            .grad_accum_steps(2)
+            .stop_on_signals(false);
+        fit(run.devices(devices(replicas)).check_replicas(every(1)))
+            .model
+            .values()
     };
     let (pair, single) = (with(2), with(1));
     assert_eq!(pair, single);
@@ -282,8 +370,14 @@ fn a_parameter_that_only_some_replicas_use_moves_and_one_that_none_uses_does_not
 #[test]
 fn what_the_exchange_reads_is_counted_and_a_skipped_step_exchanges_no_weights() {
     let reads = |replicas: usize| {
-        let run = tiny::run(5).grad_accum_steps(2).intervention(Meddle).log(never()).eval(never());
-        fit(run.devices(devices(replicas)).check_replicas(never())).overhead.reads
+        let run = tiny::run(5)
+            .grad_accum_steps(2)
+            .intervention(Meddle)
+            .log(never())
+            .eval(never());
+        fit(run.devices(devices(replicas)).check_replicas(never()))
+            .overhead
+            .reads
     };
     assert_eq!(reads(1), 0);
     assert_eq!(reads(2), 5 + 4); // the fifth step is skipped

@@ -1,6 +1,9 @@
 //! No replica is lost unnoticed, and what replicas cannot train is refused before anything runs.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/replicas.rs"]
 mod replicas;
@@ -20,21 +23,36 @@ fn a_replica_that_panics_ends_the_run_with_its_name_and_without_a_hang() {
     let seen = Seen::new();
     let told = seen.clone();
     let run = watched(10, |thread, batch| {
-        assert!(thread != "replica 2" || batch.targets()[0] != 5, "no more paper");
+        assert!(
+            thread != "replica 2" || batch.targets()[0] != 5,
+            "no more paper"
+        );
     });
     let end = tiny::on_fit_end(move |at| Ok(told.push(at.outcome.clone())));
     let run = run.grad_accum_steps(3).devices(devices(3)).callback(end);
     let error = try_fit(run).expect_err("a replica panics");
-    let TrainError::Replica { replica: 2, step, text } = &error else { panic!("{error}") };
+    let TrainError::Replica {
+        replica: 2,
+        step,
+        text,
+    } = &error
+    else {
+        panic!("{error}")
+    };
     assert!(*step >= 1 && text == "no more paper", "{error}");
-    assert!(error.to_string().starts_with("replica 2 failed at step"), "{error}");
+    assert!(
+        error.to_string().starts_with("replica 2 failed at step"),
+        "{error}"
+    );
     assert!(matches!(&seen.all()[..], [Outcome::Failed(text)] if text.contains("no more paper")));
     assert!(began.elapsed() < Duration::from_mins(1));
 }
 
 #[test]
 fn the_trainers_own_panic_ends_the_run_as_on_one_device() {
-    let run = watched(10, |thread, _| assert!(thread.starts_with("replica"), "out of ink"));
+    let run = watched(10, |thread, _| {
+        assert!(thread.starts_with("replica"), "out of ink")
+    });
     let run = run.grad_accum_steps(2).devices(devices(2));
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(try_fit(run))));
     let panic = panic.expect_err("the panic is passed on");
@@ -44,8 +62,17 @@ fn the_trainers_own_panic_ends_the_run_as_on_one_device() {
 #[test]
 fn work_that_cannot_be_shared_evenly_is_refused_before_anything_runs() {
     let run = tiny::run(10).grad_accum_steps(3).devices(devices(2));
-    let error = run.build().err().expect("3 micro-batches for 2").to_string();
-    for part in ["grad_accum_steps", "3", "2 devices", "4 would be 2 for each"] {
+    let error = run
+        .build()
+        .err()
+        .expect("3 micro-batches for 2")
+        .to_string();
+    for part in [
+        "grad_accum_steps",
+        "3",
+        "2 devices",
+        "4 would be 2 for each",
+    ] {
         assert!(error.contains(part), "`{part}` in: {error}");
     }
 }
@@ -58,7 +85,10 @@ impl bdh::Source for Uneven {
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
         self.0 += 1;
-        Ok(TokenBatch::from_rows(&vec![vec![1, 2, 3]; 1 + (self.0 % 2) as usize]))
+        Ok(TokenBatch::from_rows(&vec![
+            vec![1, 2, 3];
+            1 + (self.0 % 2) as usize
+        ]))
     }
 
     fn position(&self) -> Value {
@@ -81,7 +111,9 @@ fn micro_batches_of_different_sizes_are_refused_before_they_are_dealt_out() {
             .stop_on_signals(false)
     };
     let error = try_fit(run(2)).expect_err("uneven");
-    let TrainError::Data { step: 1, source } = &error else { panic!("{error}") };
+    let TrainError::Data { step: 1, source } = &error else {
+        panic!("{error}")
+    };
     let text = source.to_string();
     assert!(text.contains("one has 2 sample(s), another 1"), "{text}");
     fit(run(1)); // on one device they are averaged, as before
@@ -91,8 +123,9 @@ fn micro_batches_of_different_sizes_are_refused_before_they_are_dealt_out() {
 #[cfg(target_os = "linux")]
 fn threads(name: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux lists its threads");
-    let names =
-        tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    let names = tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
     names.filter(|comm| comm.trim() == name).count()
 }
 
@@ -101,12 +134,17 @@ fn threads(name: &str) -> usize {
 fn no_thread_outlives_its_run() {
     // Nobody else has nine replicas.
     let watch = tiny::on_step(|_| Ok(assert_eq!(threads("replica 8"), 1)));
-    let run = tiny::run(2).grad_accum_steps(9).devices(devices(9)).callback(watch);
+    let run = tiny::run(2)
+        .grad_accum_steps(9)
+        .devices(devices(9))
+        .callback(watch);
     let fitted = fit(run);
     assert_eq!(fitted.problems, []);
     assert_eq!(threads("replica 8"), 0);
 
-    let run = watched(2, |thread, _| assert!(thread != "replica 3", "no more paper"));
+    let run = watched(2, |thread, _| {
+        assert!(thread != "replica 3", "no more paper")
+    });
     try_fit(run.grad_accum_steps(9).devices(devices(9))).expect_err("a replica panics");
     assert_eq!(threads("replica 8"), 0);
 }
@@ -126,7 +164,9 @@ mod counting {
 
     impl Counting {
         pub(super) fn new() -> Self {
-            Self { norm: BatchNormConfig::new(2).init(&super::tiny::device()) }
+            Self {
+                norm: BatchNormConfig::new(2).init(&super::tiny::device()),
+            }
         }
     }
 
@@ -141,7 +181,10 @@ mod counting {
         }
 
         fn size(&self, (): &()) -> BatchSize {
-            BatchSize { samples: 1, tokens: 1 }
+            BatchSize {
+                samples: 1,
+                tokens: 1,
+            }
         }
 
         fn loss(&self, model: &Counting, (): &(), _: &Probe<'_>) -> Tensor<1> {
@@ -155,17 +198,29 @@ mod counting {
 fn a_model_that_remembers_batches_is_refused_on_several_devices() {
     let run = |replicas: usize| {
         let run = Trainer::builder(counting::Ones, counting::Counting::new()).steps(1);
-        let run = run.optimizer(SgdConfig::new().build(), 0.1).grad_accum_steps(2);
-        run.devices(devices(replicas)).stop_on_signals(false).build()
+        let run = run
+            .optimizer(SgdConfig::new().build(), 0.1)
+            .grad_accum_steps(2);
+        run.devices(devices(replicas))
+            .stop_on_signals(false)
+            .build()
     };
     assert!(run(1).is_ok());
     let error = run(2).err().expect("running means").to_string();
-    assert!(error.contains("norm.running_mean") && error.contains("one device"), "{error}");
+    assert!(
+        error.contains("norm.running_mean") && error.contains("one device"),
+        "{error}"
+    );
 }
 
 #[test]
 fn devices_without_a_tape_are_refused() {
     let bare = vec![tiny::device(), tiny::device().inner()];
-    let error = tiny::run(1).grad_accum_steps(2).devices(bare).build().err().expect("no tape");
+    let error = tiny::run(1)
+        .grad_accum_steps(2)
+        .devices(bare)
+        .build()
+        .err()
+        .expect("no tape");
     assert!(error.to_string().contains("without autodiff"), "{error}");
 }

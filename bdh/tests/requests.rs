@@ -1,6 +1,9 @@
 //! Callbacks may ask the run to stop, to evaluate and to save; it heeds them on that very step.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
@@ -13,7 +16,10 @@ use bdh::{
 use tiny::Seen;
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }
 
 fn asked(by: &str, why: &str) -> Outcome {
@@ -29,8 +35,9 @@ fn a_run_that_is_asked_to_stop_ends_after_that_step_and_tells_who_asked() {
         at.stop("seen enough");
         Ok(())
     });
-    let fitted =
-        fit(tiny::run(9).sink(memory.clone()).callback(stop.every(at([4])).named("impatient")));
+    let fitted = fit(tiny::run(9)
+        .sink(memory.clone())
+        .callback(stop.every(at([4])).named("impatient")));
     assert_eq!(fitted.outcome, asked("impatient", "seen enough"));
     assert_eq!(memory.series("train/loss").len(), 4);
     assert_eq!(fitted.last.expect("a record").clock.step, 4);
@@ -46,7 +53,10 @@ fn everybody_is_heard_before_a_stop_takes_effect_and_the_first_reason_counts() {
         Ok(())
     }));
     let third = hooks.of(tiny::on_eval(|at| Ok(at.stop("third"))));
-    let fitted = fit(tiny::run(9).callback(first.named("first")).callback(second).callback(third));
+    let fitted = fit(tiny::run(9)
+        .callback(first.named("first"))
+        .callback(second)
+        .callback(third));
     assert_eq!(fitted.outcome, asked("first", "first"));
     hooks.expect("1: on_step on_eval");
 }
@@ -76,7 +86,13 @@ fn an_eval_that_was_asked_for_comes_on_that_very_step() {
         .callback(ask.every(at([2, 5])))
         .callback(report));
     assert_eq!(seen.text(), "on_eval@2 on_eval@5");
-    let steps = |key| memory.series(key).into_iter().map(|(step, _)| step).collect::<Vec<_>>();
+    let steps = |key| {
+        memory
+            .series(key)
+            .into_iter()
+            .map(|(step, _)| step)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(steps("val/loss"), [2, 5]);
     assert_eq!(steps("val/bpb"), [2, 5]);
 }
@@ -94,12 +110,18 @@ fn an_eval_that_is_due_and_asked_for_is_made_once() {
 fn a_checkpoint_that_was_asked_for_is_written_under_its_name_on_that_very_step() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
-    let request = |pinned| CheckpointRequest { name: "precious".to_owned(), pinned };
+    let request = |pinned| CheckpointRequest {
+        name: "precious".to_owned(),
+        pinned,
+    };
     let ask = tiny::on_step(move |at| Ok(at.checkpoint(request(true))));
     let ask_again = tiny::on_step(move |at| Ok(at.checkpoint(request(false))));
     let best = tiny::on_eval(|at| {
         let name = format!("best_at_{}", at.step());
-        Ok(at.checkpoint(CheckpointRequest { name, pinned: false }))
+        Ok(at.checkpoint(CheckpointRequest {
+            name,
+            pinned: false,
+        }))
     });
     let seen = Seen::new();
     let note = seen.clone();
@@ -116,22 +138,39 @@ fn a_checkpoint_that_was_asked_for_is_written_under_its_name_on_that_very_step()
         .callback(ask_again.every(at([2])).named("ask again"))
         .callback(best)
         .callback(told));
-    assert_eq!(seen.text(), "precious@2:true best_at_3@3:false step_00000005@5:false");
+    assert_eq!(
+        seen.text(),
+        "precious@2:true best_at_3@3:false step_00000005@5:false"
+    );
     let clock = |name: &str| {
         let read = bdh::Checkpoint::read(&dir.join("checkpoints").join(name));
         read.expect("a whole checkpoint").state.clock.step
     };
-    assert_eq!((clock("precious"), clock("best_at_3"), clock("step_00000005")), (2, 3, 5));
+    assert_eq!(
+        (
+            clock("precious"),
+            clock("best_at_3"),
+            clock("step_00000005")
+        ),
+        (2, 3, 5)
+    );
 }
 
 #[test]
 fn a_checkpoint_without_a_run_directory_is_told_instead_of_being_lost_silently() {
     let ask = tiny::on_step(|at| {
-        Ok(at.checkpoint(CheckpointRequest { name: "nowhere".to_owned(), pinned: true }))
+        Ok(at.checkpoint(CheckpointRequest {
+            name: "nowhere".to_owned(),
+            pinned: true,
+        }))
     });
     let fitted = fit(tiny::run(5).callback(ask));
     assert_eq!(fitted.problems.len(), 1, "{:?}", fitted.problems);
-    assert!(fitted.problems[0].to_string().contains("nowhere"), "{}", fitted.problems[0]);
+    assert!(
+        fitted.problems[0].to_string().contains("nowhere"),
+        "{}",
+        fitted.problems[0]
+    );
 }
 
 #[test]
@@ -141,9 +180,15 @@ fn a_name_that_is_no_directory_name_fails_the_callback_and_touches_nothing() {
     for name in ["", ".", "..", "a/b", "/x"] {
         let name = name.to_owned();
         let ask = tiny::on_step(move |at| {
-            Ok(at.checkpoint(CheckpointRequest { name: name.clone(), pinned: true }))
+            Ok(at.checkpoint(CheckpointRequest {
+                name: name.clone(),
+                pinned: true,
+            }))
         });
-        let run = tiny::run(3).checkpoint(at([1])).run_dir(&dir).callback(ask.every(at([2])));
+        let run = tiny::run(3)
+            .checkpoint(at([1]))
+            .run_dir(&dir)
+            .callback(ask.every(at([2])));
         let fitted = fit(run);
         assert_eq!(fitted.problems[0].who, "AtStep");
         assert!(dir.join("checkpoints/step_00000001").exists());

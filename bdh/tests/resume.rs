@@ -1,6 +1,9 @@
 //! A resumed run is the run that was never interrupted: weights, optimizer state and records.
 
-#![expect(clippy::unit_arg, reason = "a hook that cannot fail reads best on one line")]
+#![expect(
+    clippy::unit_arg,
+    reason = "a hook that cannot fail reads best on one line"
+)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
@@ -84,7 +87,10 @@ fn run(dir: &Path) -> tiny::Builder {
 }
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }
 
 fn saved(dir: &Path, step: u64) -> PathBuf {
@@ -141,9 +147,16 @@ struct Dirs {
 /// A place for two runs, the first of which is there already and was never interrupted.
 fn dirs() -> Dirs {
     let temporary = tempfile::tempdir().expect("a temporary directory");
-    let (whole, resumed) = (temporary.path().join("whole"), temporary.path().join("resumed"));
+    let (whole, resumed) = (
+        temporary.path().join("whole"),
+        temporary.path().join("resumed"),
+    );
     fit(run(&whole));
-    Dirs { _temporary: temporary, whole, resumed }
+    Dirs {
+        _temporary: temporary,
+        whole,
+        resumed,
+    }
 }
 
 #[test]
@@ -155,7 +168,10 @@ fn a_resumed_run_is_bit_equal_to_the_uninterrupted_one() {
     check_same(whole, resumed);
     let whole = Checkpoint::read(&saved(whole, 12)).expect("a whole checkpoint");
     let weights = tiny::weights(&fitted.model);
-    let embed: Vec<u32> = whole.model["embed.weight"].iter::<f32>().map(f32::to_bits).collect();
+    let embed: Vec<u32> = whole.model["embed.weight"]
+        .iter::<f32>()
+        .map(f32::to_bits)
+        .collect();
     assert_eq!(weights[0], embed);
 }
 
@@ -207,7 +223,9 @@ fn a_run_resumed_twice_is_still_the_same() {
         at.stop("interrupted again");
         Ok(())
     });
-    fit(run(resumed).resume(saved(resumed, 3)).callback(stop.every(at([10]))));
+    fit(run(resumed)
+        .resume(saved(resumed, 3))
+        .callback(stop.every(at([10]))));
     let newest = latest_checkpoint(&resumed.join("checkpoints")).expect("checkpoints");
     assert_eq!(newest, saved(resumed, 9));
     fit(run(resumed).resume(newest));
@@ -223,7 +241,9 @@ fn checkpoints_of_a_future_that_was_given_up_do_not_outlive_it() {
         at.stop("enough");
         Ok(())
     });
-    let again = run(dir.path()).keep_checkpoints(1).resume(saved(dir.path(), 3));
+    let again = run(dir.path())
+        .keep_checkpoints(1)
+        .resume(saved(dir.path(), 3));
     fit(again.callback(stop.every(at([7]))));
     let newest = latest_checkpoint(&dir.path().join("checkpoints")).expect("checkpoints");
     assert_eq!(newest, saved(dir.path(), 6));
@@ -234,11 +254,24 @@ fn training_time_goes_on_where_it_was() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     interrupted(dir.path(), 6);
-    let before = Checkpoint::read(&saved(dir.path(), 6)).expect("whole").state.clock.elapsed;
+    let before = Checkpoint::read(&saved(dir.path(), 6))
+        .expect("whole")
+        .state
+        .clock
+        .elapsed;
     let memory = MemorySink::default();
-    fit(run(dir.path()).resume(saved(dir.path(), 6)).sink(memory.clone()));
-    let elapsed: Vec<_> = memory.records().iter().map(|record| record.clock.elapsed).collect();
-    assert!(elapsed[0] >= before && elapsed.is_sorted(), "{before:?} {elapsed:?}");
+    fit(run(dir.path())
+        .resume(saved(dir.path(), 6))
+        .sink(memory.clone()));
+    let elapsed: Vec<_> = memory
+        .records()
+        .iter()
+        .map(|record| record.clock.elapsed)
+        .collect();
+    assert!(
+        elapsed[0] >= before && elapsed.is_sorted(),
+        "{before:?} {elapsed:?}"
+    );
 }
 
 #[test]
@@ -246,9 +279,16 @@ fn a_checkpoint_with_a_loss_that_is_not_a_number_can_be_read() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let log = || tiny::on_step(|at| Ok(at.log("broken", f64::NAN)));
-    let run = || tiny::run(4).run_dir(dir.path()).checkpoint(every(2)).callback(log());
+    let run = || {
+        tiny::run(4)
+            .run_dir(dir.path())
+            .checkpoint(every(2))
+            .callback(log())
+    };
     fit(run());
-    let state = Checkpoint::read(&saved(dir.path(), 2)).expect("a whole checkpoint").state;
+    let state = Checkpoint::read(&saved(dir.path(), 2))
+        .expect("a whole checkpoint")
+        .state;
     assert_eq!(state.record["broken"], "NaN");
     fit(run().resume(saved(dir.path(), 2)));
 }
@@ -267,12 +307,18 @@ fn refusal(
 
 /// Goes on with a finished run of two steps, for two more.
 fn longer(dir: &Path) -> tiny::Builder {
-    tiny::run(4).allow_changed(["trainer.steps"]).run_dir(dir).resume(saved(dir, 2))
+    tiny::run(4)
+        .allow_changed(["trainer.steps"])
+        .run_dir(dir)
+        .resume(saved(dir, 2))
 }
 
 fn mismatch(run: tiny::Builder) -> String {
     let error = run.build().err().expect("the checkpoint does not fit");
-    assert!(matches!(error, ConfigError::Resume(CheckpointError::Mismatch { .. })), "{error:?}");
+    assert!(
+        matches!(error, ConfigError::Resume(CheckpointError::Mismatch { .. })),
+        "{error:?}"
+    );
     error.source().expect("a cause").to_string()
 }
 
@@ -281,7 +327,10 @@ fn a_callback_whose_state_is_missing_is_named() {
     let _alone = tiny::alone();
     let text = refusal(|run| run, |run| run.callback(Counter::default()));
     let advice = "`.allow_changed([\"callbacks.Counter\"])` resumes without it";
-    assert!(text.ends_with(&format!("it has no state for callback `Counter`; {advice}")), "{text}");
+    assert!(
+        text.ends_with(&format!("it has no state for callback `Counter`; {advice}")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -289,7 +338,10 @@ fn a_state_of_a_callback_that_is_not_there_is_named() {
     let _alone = tiny::alone();
     let text = refusal(|run| run.callback(Counter::default()), |run| run);
     let advice = "`.allow_changed([\"callbacks.Counter\"])` resumes without it";
-    assert!(text.ends_with(&format!("this run has no callback `Counter`; {advice}")), "{text}");
+    assert!(
+        text.ends_with(&format!("this run has no callback `Counter`; {advice}")),
+        "{text}"
+    );
 }
 
 /// Goes by the name of `Counter`, and has another kind of state.
@@ -313,7 +365,10 @@ impl Callback for Other {
 #[test]
 fn a_state_that_a_callback_does_not_take_back_is_named() {
     let _alone = tiny::alone();
-    let text = refusal(|run| run.callback(Other), |run| run.callback(Counter::default()));
+    let text = refusal(
+        |run| run.callback(Other),
+        |run| run.callback(Counter::default()),
+    );
     let expected = "the state of callback `Counter`: a count is a whole number";
     assert!(text.ends_with(expected), "{text}");
 }
@@ -325,8 +380,13 @@ fn an_intervention_that_was_left_out_or_added_is_named() {
                    resume: fn(tiny::Builder) -> tiny::Builder| {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fit(first(tiny::run(2).run_dir(dir.path()).checkpoint(last())));
-        let run = tiny::run(2).run_dir(dir.path()).resume(saved(dir.path(), 2));
-        let error = resume(run).build().err().expect("the configuration is another");
+        let run = tiny::run(2)
+            .run_dir(dir.path())
+            .resume(saved(dir.path(), 2));
+        let error = resume(run)
+            .build()
+            .err()
+            .expect("the configuration is another");
         assert!(matches!(error, ConfigError::Changed { .. }), "{error:?}");
         error.to_string()
     };
@@ -340,8 +400,17 @@ fn an_intervention_that_was_left_out_or_added_is_named() {
 fn another_configuration_is_refused_with_what_differs_and_how_to_allow_it() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()).config(json!({ "depth": 2 })));
-    let resume = || tiny::run(4).run_dir(dir.path()).seed(1).resume("auto").checkpoint(every(1));
+    fit(tiny::run(2)
+        .run_dir(dir.path())
+        .checkpoint(last())
+        .config(json!({ "depth": 2 })));
+    let resume = || {
+        tiny::run(4)
+            .run_dir(dir.path())
+            .seed(1)
+            .resume("auto")
+            .checkpoint(every(1))
+    };
     let error = resume().build().err().expect("another configuration");
     let expected = format!(
         "`{}` was made with another configuration:\n  trainer.steps: 2 then, 4 now\n  \
@@ -366,12 +435,22 @@ fn another_optimizer_is_refused_as_a_change_and_starts_anew_where_it_is_allowed(
         .optimizer(AdamWConfig::new().build(), 0.1);
     fit(run_adam.run_dir(dir.path()).checkpoint(last()));
     let resumed = || run(SgdConfig::new()).resume("auto");
-    let error = resumed().build().err().expect("another optimizer").to_string();
+    let error = resumed()
+        .build()
+        .err()
+        .expect("another optimizer")
+        .to_string();
     let change = "groups.default.optimizer: \"AdamW\" then, \"Sgd\" now";
     assert!(error.contains(change), "{error}");
-    let resumed = resumed().allow_changed(["groups"]).build().expect("an allowed change");
+    let resumed = resumed()
+        .allow_changed(["groups"])
+        .build()
+        .expect("an allowed change");
     let plan = resumed.plan().to_string();
-    assert!(plan.contains("the optimizer starts anew: it is another one"), "{plan}");
+    assert!(
+        plan.contains("the optimizer starts anew: it is another one"),
+        "{plan}"
+    );
 }
 
 /// Changes `state.json` or a tensor of a saved run, with checksums that agree.
@@ -389,15 +468,27 @@ fn a_position_that_only_the_checkpoint_or_only_the_task_has_is_not_enough() {
     let path = saved(dir.path(), 2);
 
     let task = NextToken::new(tiny::Lost(tiny::Rows::of(tiny::ROWS)), tiny::val());
-    let run = Trainer::builder(task, tiny::Tiny::new(0.0)).stop_on_signals(false).steps(2);
-    let run = run.optimizer(AdamWConfig::new().build(), 0.01).run_dir(dir.path()).resume(&*path);
-    let error = run.allow_changed(["trainer", "groups"]).build().err().expect("no position");
+    let run = Trainer::builder(task, tiny::Tiny::new(0.0))
+        .stop_on_signals(false)
+        .steps(2);
+    let run = run
+        .optimizer(AdamWConfig::new().build(), 0.01)
+        .run_dir(dir.path())
+        .resume(&*path);
+    let error = run
+        .allow_changed(["trainer", "groups"])
+        .build()
+        .err()
+        .expect("no position");
     let text = error.to_string();
     assert!(text.contains("and this run's task does not"), "{text}");
 
     change(&path, |saved| saved.state.data = Value::Null);
     let text = mismatch(longer(dir.path()));
-    assert!(text.contains("the task had no `position` when it was saved"), "{text}");
+    assert!(
+        text.contains("the task had no `position` when it was saved"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -410,7 +501,10 @@ fn weights_of_a_removed_callback_are_allowed_by_its_name_whatever_letters_that_h
         saved.copies.insert("ema.slow".to_owned(), copy); // its file is `weights_ema_slow.safetensors`
     });
     let text = mismatch(longer(dir.path()));
-    assert!(text.ends_with("this run has no callback `ema_slow`, which keeps weights"), "{text}");
+    assert!(
+        text.ends_with("this run has no callback `ema_slow`, which keeps weights"),
+        "{text}"
+    );
     fit(longer(dir.path()).allow_changed(["callbacks.ema.slow"]));
 }
 
@@ -423,7 +517,11 @@ fn a_parameter_of_another_shape_or_name_is_named() {
     let resume = || mismatch(longer(dir.path()));
 
     let whole = Checkpoint::read(&path).expect("a whole checkpoint");
-    assert_eq!(whole.model["head.weight"].shape().to_vec(), [11, 8], "out by in, as in PyTorch");
+    assert_eq!(
+        whole.model["head.weight"].shape().to_vec(),
+        [11, 8],
+        "out by in, as in PyTorch"
+    );
 
     change(&path, |saved| {
         let embed = saved.model["embed.weight"].clone();
@@ -431,7 +529,10 @@ fn a_parameter_of_another_shape_or_name_is_named() {
         saved.model.insert("head.bias".to_owned(), embed);
     });
     let text = resume();
-    assert!(text.contains("`head.bias` is [11, 8] there and [11] here"), "{text}");
+    assert!(
+        text.contains("`head.bias` is [11, 8] there and [11] here"),
+        "{text}"
+    );
 
     whole.write(&path, false).expect("written");
     change(&path, |saved| drop(saved.model.remove("head.bias")));
@@ -444,7 +545,10 @@ fn a_parameter_of_another_shape_or_name_is_named() {
         saved.model.insert("tail.bias".to_owned(), bias);
     });
     let text = resume();
-    assert!(text.contains("this model has no parameter `tail.bias`"), "{text}");
+    assert!(
+        text.contains("this model has no parameter `tail.bias`"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -463,7 +567,10 @@ fn a_damaged_or_missing_checkpoint_is_refused() {
     *bytes.last_mut().expect("not empty") ^= 1;
     std::fs::write(&file, bytes).expect("damaged");
     let text = resume(&path);
-    assert!(text.contains("optimizer.safetensors") && text.contains("is damaged"), "{text}");
+    assert!(
+        text.contains("optimizer.safetensors") && text.contains("is damaged"),
+        "{text}"
+    );
 
     std::fs::remove_file(&file).expect("a file");
     assert!(resume(&path).contains("optimizer.safetensors"));
@@ -474,13 +581,25 @@ fn a_damaged_or_missing_checkpoint_is_refused() {
 fn a_resumed_run_does_not_write_over_another_run() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (first, second, third) =
-        (dir.path().join("first"), dir.path().join("second"), dir.path().join("third"));
+    let (first, second, third) = (
+        dir.path().join("first"),
+        dir.path().join("second"),
+        dir.path().join("third"),
+    );
     fit(tiny::run(2).run_dir(&first).checkpoint(last()));
     fit(tiny::run(6).run_dir(&second));
-    let error = tiny::run(4).run_dir(&second).resume(saved(&first, 2)).build();
-    let error = error.err().expect("the directory is another run's").to_string();
-    assert!(error.contains("second") && error.contains("exists already"), "{error}");
+    let error = tiny::run(4)
+        .run_dir(&second)
+        .resume(saved(&first, 2))
+        .build();
+    let error = error
+        .err()
+        .expect("the directory is another run's")
+        .to_string();
+    assert!(
+        error.contains("second") && error.contains("exists already"),
+        "{error}"
+    );
 
     // A directory of its own is fine: that is how a run branches off.
     let branch = tiny::run(4).run_dir(&third).resume(saved(&first, 2));

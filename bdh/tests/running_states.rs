@@ -25,8 +25,14 @@ fn device() -> Device {
 fn net() -> Net {
     let head = LinearConfig::new(2, 1).init(&device());
     let weight = Tensor::from_floats([[0.5], [-0.25]], &device()).require_grad();
-    let head = Linear { weight: head.weight.map(|_| weight), bias: None };
-    Net { norm: BatchNormConfig::new(2).init(&device()), head }
+    let head = Linear {
+        weight: head.weight.map(|_| weight),
+        bias: None,
+    };
+    Net {
+        norm: BatchNormConfig::new(2).init(&device()),
+        head,
+    }
 }
 
 /// Learns a difference of two numbers.
@@ -36,7 +42,10 @@ struct Difference {
 }
 
 fn task() -> Difference {
-    Difference { next: 0, val: vec![1000, 2000] }
+    Difference {
+        next: 0,
+        val: vec![1000, 2000],
+    }
 }
 
 /// Four pairs of numbers, further from zero in each batch.
@@ -55,13 +64,18 @@ impl Task for Difference {
     }
 
     fn size(&self, _: &u64) -> BatchSize {
-        BatchSize { samples: 4, tokens: 4 }
+        BatchSize {
+            samples: 4,
+            tokens: 4,
+        }
     }
 
     fn loss(&self, model: &Net, batch: &u64, _: &Probe<'_>) -> Tensor<1> {
         let pairs = pairs(*batch, &model.head.weight.device());
         let wanted = pairs.clone().narrow(1, 0, 1) - pairs.clone().narrow(1, 1, 1);
-        (model.head.forward(model.norm.forward(pairs)) - wanted).square().mean()
+        (model.head.forward(model.norm.forward(pairs)) - wanted)
+            .square()
+            .mean()
     }
 
     fn val_batches(&self) -> &[u64] {
@@ -103,7 +117,11 @@ fn saved(dir: &Path, step: u64) -> [TensorData; 2] {
 }
 
 fn fit(run: TrainerBuilder<Difference>) -> Net {
-    run.build().expect("a valid run").fit().expect("a run that completes").model
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
+        .model
 }
 
 #[test]
@@ -111,8 +129,14 @@ fn a_replay_with_gradients_repeats_the_evals_and_gives_back_the_model_as_it_was_
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (recorded, replayed) = (MemorySink::default(), MemorySink::default());
     fit(run(dir.path(), net()).sink(recorded.clone()));
-    let replay = Replay::builder(task(), net()).checkpoints(dir.path()).eval(true).gradients(true);
-    let replay = replay.sink(replayed.clone()).build().expect("a valid replay");
+    let replay = Replay::builder(task(), net())
+        .checkpoints(dir.path())
+        .eval(true)
+        .gradients(true);
+    let replay = replay
+        .sink(replayed.clone())
+        .build()
+        .expect("a valid replay");
     let fitted = replay.run().expect("a replay that completes");
     assert_eq!(recorded.series("val/loss").len(), 3);
     assert_eq!(replayed.series("val/loss"), recorded.series("val/loss"));
@@ -125,7 +149,9 @@ fn weights_get_into_a_model_that_has_trained_and_leave_its_clones_alone() {
     let trained = fit(run(dir.path(), net()));
     let end = running(&trained);
     assert_eq!(end, saved(dir.path(), 6));
-    let early = dir.path().join("checkpoints/step_00000002/model.safetensors");
+    let early = dir
+        .path()
+        .join("checkpoints/step_00000002/model.safetensors");
     let loaded = load_weights(trained.clone(), early).expect("its own weights");
     assert_eq!(running(&loaded), saved(dir.path(), 2));
     assert_eq!(running(&trained), end);

@@ -23,13 +23,20 @@ fn by_hand(row: &[i32]) -> Vec<TokenScore> {
             is_likeliest: logits.iter().all(|other| *other <= logit),
         }
     };
-    logits.chunks(tiny::VOCAB).zip(&row[1..]).map(score).collect()
+    logits
+        .chunks(tiny::VOCAB)
+        .zip(&row[1..])
+        .map(score)
+        .collect()
 }
 
 fn assert_close(ours: &[TokenScore], expected: &[TokenScore]) {
     assert_eq!(ours.len(), expected.len());
     for (ours, expected) in ours.iter().zip(expected) {
-        assert!((ours.nats - expected.nats).abs() < 1e-5, "{ours:?} {expected:?}");
+        assert!(
+            (ours.nats - expected.nats).abs() < 1e-5,
+            "{ours:?} {expected:?}"
+        );
         assert_eq!(ours.is_likeliest, expected.is_likeliest);
     }
 }
@@ -38,12 +45,22 @@ fn assert_close(ours: &[TokenScore], expected: &[TokenScore]) {
 fn each_token_but_the_first_has_its_loss_whatever_else_is_in_the_batch() {
     let model = Tiny::new(0.0);
     let together = score(&model, &ROWS).expect("scores");
-    assert_eq!(together.iter().map(Vec::len).collect::<Vec<_>>(), [3, 0, 1, 0]);
-    for (row, scores) in ROWS.iter().zip(&together).filter(|(row, _)| !row.is_empty()) {
+    assert_eq!(
+        together.iter().map(Vec::len).collect::<Vec<_>>(),
+        [3, 0, 1, 0]
+    );
+    for (row, scores) in ROWS
+        .iter()
+        .zip(&together)
+        .filter(|(row, _)| !row.is_empty())
+    {
         assert_close(scores, &by_hand(row));
         assert_close(scores, &score(&model, &[*row]).expect("scores")[0]);
     }
-    assert_eq!(score(&model, &[]).expect("scores"), Vec::<Vec<TokenScore>>::new());
+    assert_eq!(
+        score(&model, &[]).expect("scores"),
+        Vec::<Vec<TokenScore>>::new()
+    );
 }
 
 #[test]
@@ -52,8 +69,14 @@ fn the_models_own_predictions_are_the_likeliest() {
     let rows: Vec<[i32; 2]> = follow.iter().map(|id| [4, *id]).collect();
     let rows: Vec<&[i32]> = rows.iter().map(<[i32; 2]>::as_slice).collect();
     let scores = score(&Tiny::new(0.0), &rows).expect("scores");
-    let best = scores.iter().min_by(|a, b| a[0].nats.total_cmp(&b[0].nats)).expect("some");
-    assert_eq!(scores.iter().filter(|score| score[0].is_likeliest).count(), 1);
+    let best = scores
+        .iter()
+        .min_by(|a, b| a[0].nats.total_cmp(&b[0].nats))
+        .expect("some");
+    assert_eq!(
+        scores.iter().filter(|score| score[0].is_likeliest).count(),
+        1
+    );
     assert!(best[0].is_likeliest);
 }
 
@@ -78,7 +101,11 @@ fn a_callback_scores_with_the_model_as_it_is_for_one_read() {
         Ok(())
     });
     let run = tiny::run(3).callback(bdh::Attach::every(look, at([3])));
-    let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+    let fitted = run
+        .build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
     assert_eq!(fitted.problems, []);
     assert_eq!(fitted.overhead.rows[0].reads, 1);
     assert_eq!(seen.all(), [score(&fitted.model, &ROWS).expect("scores")]);

@@ -18,7 +18,8 @@ struct Bigram {
 
 impl CausalLm for Bigram {
     fn logits(&self, tokens: Tensor<2, Int>, _: &Probe<'_>) -> Tensor<3> {
-        self.head.forward(self.dropout.forward(self.embed.forward(tokens)))
+        self.head
+            .forward(self.dropout.forward(self.embed.forward(tokens)))
     }
 }
 
@@ -40,8 +41,15 @@ fn losses(seed: u64) -> Vec<u64> {
         .seed(seed)
         .stop_on_signals(false)
         .sink(memory.clone());
-    run.build().expect("a valid run").fit().expect("a run that completes");
-    memory.series("train/loss").into_iter().map(|(_, loss)| loss.to_bits()).collect()
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
+    memory
+        .series("train/loss")
+        .into_iter()
+        .map(|(_, loss)| loss.to_bits())
+        .collect()
 }
 
 // One test: the CPU has one generator, and tests share the process.

@@ -22,14 +22,20 @@ const STUCK: &str = "BDH_TEST_STUCK";
 /// The child's part; without the variable there is nothing to do.
 #[test]
 fn child_that_trains() {
-    let Ok(dir) = std::env::var(RUN_DIR) else { return };
+    let Ok(dir) = std::env::var(RUN_DIR) else {
+        return;
+    };
     let is_stuck = std::env::var(STUCK).is_ok();
     let wait = tiny::on_step(move |at| {
         let is_last = is_stuck && at.step() == 3;
         if is_last {
             std::fs::write(at.run_dir().expect("a run directory").join("stuck"), "")?;
         }
-        std::thread::sleep(if is_last { Duration::from_mins(5) } else { Duration::from_millis(2) });
+        std::thread::sleep(if is_last {
+            Duration::from_mins(5)
+        } else {
+            Duration::from_millis(2)
+        });
         Ok(())
     });
     let fitted = tiny::run(1_000_000)
@@ -46,7 +52,9 @@ fn child_that_trains() {
 
 fn child(dir: &Path, is_stuck: bool) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this test"));
-    command.args(["child_that_trains", "--exact", "--nocapture"]).env(RUN_DIR, dir);
+    command
+        .args(["child_that_trains", "--exact", "--nocapture"])
+        .env(RUN_DIR, dir);
     command.stdout(std::process::Stdio::null());
     if is_stuck {
         command.env(STUCK, "");
@@ -55,7 +63,9 @@ fn child(dir: &Path, is_stuck: bool) -> Child {
 }
 
 fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status();
     assert!(sent.expect("`kill` runs").success());
 }
 
@@ -78,7 +88,9 @@ fn end(child: &mut Child) -> ExitStatus {
 
 fn lines(dir: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 fn run_json(dir: &Path) -> Value {
@@ -98,10 +110,18 @@ fn check_clean_end(name: &str) {
         (&file["status"], &file["outcome"]["stopped"]),
         (&"stopped".into(), &"signal".into())
     );
-    let last = lines(&dir).pop().expect("records")["step"].as_u64().expect("a step");
+    let last = lines(&dir).pop().expect("records")["step"]
+        .as_u64()
+        .expect("a step");
     let newest = bdh::latest_checkpoint(&dir.join("checkpoints")).expect("a checkpoint");
-    let clock = bdh::Checkpoint::read(&newest).expect("a whole checkpoint").state.clock;
-    assert_eq!(clock.step, last, "the checkpoint is of the last step that was recorded");
+    let clock = bdh::Checkpoint::read(&newest)
+        .expect("a whole checkpoint")
+        .state
+        .clock;
+    assert_eq!(
+        clock.step, last,
+        "the checkpoint is of the last step that was recorded"
+    );
 
     // From there it goes on.
     let stop = tiny::on_step(move |at| {
@@ -116,7 +136,10 @@ fn check_clean_end(name: &str) {
         .build()
         .expect("a run to resume");
     resumed.fit().expect("a run that stops");
-    let steps: Vec<_> = lines(&dir).iter().map(|line| line["step"].as_u64()).collect();
+    let steps: Vec<_> = lines(&dir)
+        .iter()
+        .map(|line| line["step"].as_u64())
+        .collect();
     assert_eq!(steps, (1..=last + 2).map(Some).collect::<Vec<_>>());
 }
 
@@ -138,7 +161,10 @@ fn a_second_sigint_ends_the_process_at_once() {
     wait_until(&mut child, |_| dir.join("stuck").exists());
     signal(&child, "INT");
     std::thread::sleep(Duration::from_millis(100)); // two at once would be one
-    assert!(child.try_wait().expect("a child").is_none(), "the first one waits for the step");
+    assert!(
+        child.try_wait().expect("a child").is_none(),
+        "the first one waits for the step"
+    );
     signal(&child, "INT");
     assert_eq!(end(&mut child).signal(), Some(2));
     assert_eq!(run_json(&dir)["status"], "running");

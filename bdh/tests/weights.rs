@@ -34,7 +34,11 @@ fn file_of<const SIZE: usize>(
         ((*name).to_owned(), view)
     };
     let path = dir.join("weights.safetensors");
-    let views: Vec<_> = tensors.iter().zip(bytes.iter().map(Vec::as_slice)).map(view).collect();
+    let views: Vec<_> = tensors
+        .iter()
+        .zip(bytes.iter().map(Vec::as_slice))
+        .map(view)
+        .collect();
     serialize_to_file(views, None, &path).expect("a file");
     path
 }
@@ -43,8 +47,13 @@ fn file_of<const SIZE: usize>(
 fn a_safetensors_file_under_pytorchs_names_loads_transposed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let weight = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-    let path =
-        file(dir.path(), &[("weight", vec![2, 3], &weight), ("bias", vec![2], &[0.5, -0.5])]);
+    let path = file(
+        dir.path(),
+        &[
+            ("weight", vec![2, 3], &weight),
+            ("bias", vec![2], &[0.5, -0.5]),
+        ],
+    );
     let loaded = load_weights(linear(3), path).expect("the same names and shapes");
     let expected = TensorData::from([[1.0_f32, 4.0], [2.0, 5.0], [3.0, 6.0]]);
     assert_eq!(loaded.weight.val().into_data(), expected);
@@ -65,8 +74,16 @@ fn a_file_of_torch_save_loads_its_model_without_the_names_of_wrappers() {
 #[test]
 fn whatever_does_not_fit_is_listed_at_once() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = file(dir.path(), &[("weight", vec![2, 3], &[0.0; 6]), ("scale", vec![1], &[1.0])]);
-    let error = load_weights(linear(4), &path).expect_err("another model's").to_string();
+    let path = file(
+        dir.path(),
+        &[
+            ("weight", vec![2, 3], &[0.0; 6]),
+            ("scale", vec![1], &[1.0]),
+        ],
+    );
+    let error = load_weights(linear(4), &path)
+        .expect_err("another model's")
+        .to_string();
     let expected = format!(
         "`{}` does not fit this run: `weight` is [2, 3] there and [2, 4] here; it has no parameter `bias`; \
          this model has no parameter `scale`",
@@ -80,7 +97,10 @@ fn a_file_of_nonsense_is_refused_before_memory_is_reserved_for_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     for (name, bytes) in [
         ("a.safetensors", u64::MAX.to_le_bytes().to_vec()),
-        ("b.safetensors", [50_u64.to_le_bytes().to_vec(), vec![b'{'; 20]].concat()),
+        (
+            "b.safetensors",
+            [50_u64.to_le_bytes().to_vec(), vec![b'{'; 20]].concat(),
+        ),
         ("c.safetensors", b"short".to_vec()),
         ("d.pt", vec![0x80, 2, b'c']),
     ] {
@@ -88,21 +108,31 @@ fn a_file_of_nonsense_is_refused_before_memory_is_reserved_for_it() {
         std::fs::write(&path, bytes).expect("a file");
         let error = load_weights(linear(3), &path).expect_err("nonsense");
         let is_told = error.to_string().contains(name);
-        assert!(is_told && !matches!(error, CheckpointError::Device(_)), "{error}");
+        assert!(
+            is_told && !matches!(error, CheckpointError::Device(_)),
+            "{error}"
+        );
     }
 }
 
 #[test]
 fn floats_of_64_bits_are_converted_and_integers_are_refused() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let tensors: [(&str, Vec<usize>, &[f32]); 2] =
-        [("weight", vec![2, 1], &[0.1, 2.0]), ("bias", vec![2], &[0.5, -0.5])];
+    let tensors: [(&str, Vec<usize>, &[f32]); 2] = [
+        ("weight", vec![2, 1], &[0.1, 2.0]),
+        ("bias", vec![2], &[0.5, -0.5]),
+    ];
     let doubles = |value: f32| f64::from(value).to_le_bytes();
     let path = file_of(dir.path(), Dtype::F64, doubles, &tensors);
     let loaded = load_weights(linear(1), path).expect("the same names and shapes");
-    assert_eq!(loaded.weight.val().into_data(), TensorData::from([[0.1_f32, 2.0]]));
+    assert_eq!(
+        loaded.weight.val().into_data(),
+        TensorData::from([[0.1_f32, 2.0]])
+    );
     let path = file_of(dir.path(), Dtype::I32, f32::to_le_bytes, &tensors);
-    let error = load_weights(linear(1), path).expect_err("no weights").to_string();
+    let error = load_weights(linear(1), path)
+        .expect_err("no weights")
+        .to_string();
     let told = "`weight` is of I32 there and of F32 here; `bias` is of I32 there and of F32 here";
     assert!(error.ends_with(told), "{error}");
 }
@@ -110,7 +140,11 @@ fn floats_of_64_bits_are_converted_and_integers_are_refused() {
 #[test]
 fn a_path_without_a_file_is_refused_with_what_would_work() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let error = |path: &Path| load_weights(linear(1), path).expect_err("no file").to_string();
+    let error = |path: &Path| {
+        load_weights(linear(1), path)
+            .expect_err("no file")
+            .to_string()
+    };
     let (missing, shown) = (dir.path().join("no.safetensors"), dir.path().display());
     let expected = format!(
         "cannot read weights from `{shown}/no.safetensors`: there is no such file; a checkpoint has its weights in \
@@ -130,7 +164,11 @@ fn a_path_without_a_file_is_refused_with_what_would_work() {
 fn a_star_in_an_exception_stands_for_any_letters() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let with = |name| -> [(&str, Vec<usize>, &[f32]); 3] {
-        [("weight", vec![2, 1], &[0.0; 2]), ("bias", vec![2], &[0.0; 2]), (name, vec![1], &[3.0])]
+        [
+            ("weight", vec![2, 1], &[0.0; 2]),
+            ("bias", vec![2], &[0.0; 2]),
+            (name, vec![1], &[3.0]),
+        ]
     };
     let path = file(dir.path(), &with("layer.0.bn.num_batches_tracked"));
     for fits in [
@@ -143,12 +181,25 @@ fn a_star_in_an_exception_stands_for_any_letters() {
         let loaded = load_weights_except(linear(1), &path, &[fits]);
         assert_eq!(loaded.is_ok(), fits != "*", "{fits}"); // which leaves the weights out too
     }
-    for unfit in ["num_batches_tracked", "*.num_batches", "layer.1*", "*tracked*tracked", ""] {
-        let error = load_weights_except(linear(1), &path, &[unfit]).expect_err(unfit).to_string();
+    for unfit in [
+        "num_batches_tracked",
+        "*.num_batches",
+        "layer.1*",
+        "*tracked*tracked",
+        "",
+    ] {
+        let error = load_weights_except(linear(1), &path, &[unfit])
+            .expect_err(unfit)
+            .to_string();
         let told = "this model has no parameter `layer.0.bn.num_batches_tracked`";
         assert!(error.ends_with(told), "{unfit}: {error}");
     }
     let path = file(dir.path(), &with("module.bias"));
-    let error = load_weights(linear(1), path).expect_err("two of one name").to_string();
-    assert!(error.ends_with("it has `bias` twice, once under a wrapper's name"), "{error}");
+    let error = load_weights(linear(1), path)
+        .expect_err("two of one name")
+        .to_string();
+    assert!(
+        error.ends_with("it has `bias` twice, once under a wrapper's name"),
+        "{error}"
+    );
 }

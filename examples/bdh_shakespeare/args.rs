@@ -15,7 +15,12 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
 pub(crate) struct Args {
     /// tiny (0.4M parameters), small (1.6M) or paper (25M) [default: tiny on the CPU, paper on a GPU]
-    #[arg(long, value_name = "SIZE", hide_possible_values = true, help_heading = "Model")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        hide_possible_values = true,
+        help_heading = "Model"
+    )]
     pub(crate) preset: Option<Preset>,
     /// How often the weights are gone through [default: by preset]
     #[arg(long, value_name = "LAYERS", value_parser = count, help_heading = "Model")]
@@ -133,7 +138,7 @@ pub(crate) struct Args {
 fn prompt(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err(
-            "there is nothing to continue: give at least one byte, such as a line break".into()
+            "there is nothing to continue: give at least one byte, such as a line break".into(),
         );
     }
     Ok(text.to_owned())
@@ -143,7 +148,9 @@ fn prompt(text: &str) -> Result<String, String> {
 fn top_k(text: &str) -> Result<usize, String> {
     let bytes = count(text).map_err(|error| error.to_string())?;
     if bytes > VOCABULARY {
-        return Err(format!("there are {VOCABULARY} bytes to sample from: give 1 to {VOCABULARY}"));
+        return Err(format!(
+            "there are {VOCABULARY} bytes to sample from: give 1 to {VOCABULARY}"
+        ));
     }
     Ok(bytes)
 }
@@ -174,7 +181,8 @@ pub(crate) fn parse_over(saved: &Value) -> Args {
 
 impl Args {
     pub(crate) fn preset(&self) -> Preset {
-        self.preset.unwrap_or_else(|| Preset::usual(self.hardware.is_cpu()))
+        self.preset
+            .unwrap_or_else(|| Preset::usual(self.hardware.is_cpu()))
     }
 
     /// The sizes of the preset, under those given.

@@ -22,11 +22,17 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args = args::parse();
-    let args = if args.resume { resumed(&args) } else { Ok(args) };
+    let args = if args.resume {
+        resumed(&args)
+    } else {
+        Ok(args)
+    };
     program::end(args.and_then(|args| run::main(&args)))
 }
 
 /// The flags of the run that is to go on, under those given now.
 fn resumed(args: &args::Args) -> Result<args::Args, BoxError> {
-    Ok(args::parse_over(&run_dir::saved_args(&args.runs.join(args.run_name()))?))
+    Ok(args::parse_over(&run_dir::saved_args(
+        &args.runs.join(args.run_name()),
+    )?))
 }

@@ -12,12 +12,18 @@ pub(crate) fn check(args: &Args) -> Result<String, BoxError> {
     let (config, sizes) = (args.config(), args.sizes());
     let needs = |rows| config.training_bytes(rows, sizes.block_size) / GIB;
     let needed = needs(sizes.batch_size);
-    let has = if args.hardware.is_cpu() { available() } else { None };
+    let has = if args.hardware.is_cpu() {
+        available()
+    } else {
+        None
+    };
     let Some(has) = has.map(|bytes| bytes / GIB) else {
         return Ok(format!("about {needed:.1} GiB"));
     };
     if needed <= has {
-        return Ok(format!("about {needed:.1} GiB of the {has:.1} that are free"));
+        return Ok(format!(
+            "about {needed:.1} GiB of the {has:.1} that are free"
+        ));
     }
     let fitting = (1..sizes.batch_size).rev().find(|rows| needs(*rows) <= has);
     let instead = match fitting {

@@ -33,8 +33,13 @@ impl Preset {
     }
 
     pub(crate) fn sizes(self) -> Sizes {
-        let BdhConfig { n_layer, n_embd, mlp_internal_dim_multiplier: multiplier, context, .. } =
-            BdhConfig::default();
+        let BdhConfig {
+            n_layer,
+            n_embd,
+            mlp_internal_dim_multiplier: multiplier,
+            context,
+            ..
+        } = BdhConfig::default();
         match self {
             Self::Tiny => Sizes {
                 n_layer: 3,

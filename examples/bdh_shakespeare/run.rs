@@ -33,9 +33,19 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     args.config().check()?;
     args.hardware.open()?;
     let memory = memory::check(args)?;
-    let dir = RunDir::choose(&args.runs, &args.run_name(), args.name.is_some(), args.resume)?;
+    let dir = RunDir::choose(
+        &args.runs,
+        &args.run_name(),
+        args.name.is_some(),
+        args.resume,
+    )?;
     dir.check_steps(args.sizes().max_iters, "--max-iters")?;
-    let corpus = args.data.as_deref().unwrap_or_default().parse::<DataSpec>()?.load()?;
+    let corpus = args
+        .data
+        .as_deref()
+        .unwrap_or_default()
+        .parse::<DataSpec>()?
+        .load()?;
     let dir = if args.dry_run { dir } else { dir.claim()? };
     let trainer = compose(args, &corpus, &dir)?.build()?;
     print_beforehand(args, &corpus, &dir, &memory);
@@ -61,7 +71,10 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
     let log = every(args.log_train_freq) | every(LINE_EVERY) | first() | last();
     let seldom = every(args.eval_freq) | last();
     let lr = warmup_cosine(args.learning_rate, args.warmup_iters).to(args.final_lr_frac);
-    let adamw = AdamW { weight_decay: args.weight_decay, ..AdamW::default() };
+    let adamw = AdamW {
+        weight_decay: args.weight_decay,
+        ..AdamW::default()
+    };
     let mut builder = Trainer::builder(NextToken::new(train, val).vocabulary(PlainBytes), model)
         .optimizer(adamw, lr)
         .steps(sizes.max_iters)
@@ -81,7 +94,12 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
                 .named("each_norm"),
         )
         .callback(Activations::builder().cadence(seldom.clone()).build()?)
-        .callback(Histograms::builder().params(ParamFilter::all()).cadence(seldom).build()?)
+        .callback(
+            Histograms::builder()
+                .params(ParamFilter::all())
+                .cadence(seldom)
+                .build()?,
+        )
         .callback(samples(args)?)
         .callback(Artifacts::default())
         .sinks(sinks(args)?)
@@ -101,9 +119,17 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
 
 /// Global norms, and those of each part of the model.
 fn norms(cadence: Cadence) -> Result<Norms, BoxError> {
-    let parts = [("embed", "embed.*"), ("encoder", "encoder"), ("encoder_v", "encoder_v")];
-    let parts = parts.into_iter().chain([("decoder", "decoder"), ("lm_head", "lm_head")]);
-    let norms = parts.fold(Norms::builder(), |norms, (name, params)| norms.group(name, params));
+    let parts = [
+        ("embed", "embed.*"),
+        ("encoder", "encoder"),
+        ("encoder_v", "encoder_v"),
+    ];
+    let parts = parts
+        .into_iter()
+        .chain([("decoder", "decoder"), ("lm_head", "lm_head")]);
+    let norms = parts.fold(Norms::builder(), |norms, (name, params)| {
+        norms.group(name, params)
+    });
     Ok(norms.cadence(cadence).build()?)
 }
 
@@ -136,7 +162,10 @@ fn sinks(args: &Args) -> Result<Vec<Box<dyn Sink>>, BoxError> {
 
 fn wandb(args: &Args) -> Wandb {
     let is_named = std::env::var_os("WANDB_PROJECT").is_some_and(|name| !name.is_empty());
-    let project = args.wandb_project.as_deref().or((!is_named).then_some(PROJECT));
+    let project = args
+        .wandb_project
+        .as_deref()
+        .or((!is_named).then_some(PROJECT));
     let wandb = project.into_iter().fold(Wandb::from_env(), Wandb::project);
     args.wandb_entity.iter().fold(wandb, Wandb::entity)
 }
@@ -159,18 +188,35 @@ fn print_beforehand(args: &Args, corpus: &Corpus, dir: &RunDir, memory: &str) {
         sizes.block_size,
         per_token * tokens as f64 * sizes.max_iters as f64
     ));
-    let prompts: Vec<_> = args.prompts.iter().map(|prompt| format!("{prompt:?}")).collect();
+    let prompts: Vec<_> = args
+        .prompts
+        .iter()
+        .map(|prompt| format!("{prompt:?}"))
+        .collect();
     say(format_args!("prompts  {}", prompts.join(", ")));
     say(format_args!("memory   {memory}"));
-    say(format_args!("run      {} on {}\n", dir.path.display(), args.hardware));
+    say(format_args!(
+        "run      {} on {}\n",
+        dir.path.display(),
+        args.hardware
+    ));
 }
 
 fn print_afterwards(fitted: &Fitted<Bdh>, args: &Args, dir: &RunDir) {
     say(format_args!("\n{}\n", fitted.overhead));
-    for text in fitted.last.iter().flat_map(|record| &record.values).filter_map(sample) {
+    for text in fitted
+        .last
+        .iter()
+        .flat_map(|record| &record.values)
+        .filter_map(sample)
+    {
         say(format_args!("{text}\n"));
     }
-    say(format_args!("run {}; everything it left is in {}", fitted.outcome, dir.path.display()));
+    say(format_args!(
+        "run {}; everything it left is in {}",
+        fitted.outcome,
+        dir.path.display()
+    ));
     if args.log_backend.contains("tensorboard") {
         say(format_args!("tensorboard --logdir {}", args.runs.display()));
     }
@@ -178,7 +224,9 @@ fn print_afterwards(fitted: &Fitted<Bdh>, args: &Args, dir: &RunDir) {
         && let Some(name) = dir.path.file_name()
     {
         let (runs, name) = (args.runs.display(), name.display());
-        say(format_args!("go on with it: --resume --runs {runs} --name {name}"));
+        say(format_args!(
+            "go on with it: --resume --runs {runs} --name {name}"
+        ));
     }
 }
 

@@ -8,7 +8,10 @@
 //! than 2 s on two cores.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run shall say so at once"
+)]
 
 #[path = "../../bdh-forecast/tests/support/curves.rs"]
 mod curves;
@@ -23,11 +26,16 @@ use std::hint::black_box;
 const ROUNDS: usize = 5;
 
 fn forecast(runs: &[Run]) -> Forecast {
-    Forecast::of(runs.to_vec()).unwrap().cuts(Cut::SHARES).unwrap()
+    Forecast::of(runs.to_vec())
+        .unwrap()
+        .cuts(Cut::SHARES)
+        .unwrap()
 }
 
 fn main() {
-    let sweeps: Vec<Vec<Run>> = [20, 60, 200].map(|runs| Law::default().sweep(runs, 1)).into();
+    let sweeps: Vec<Vec<Run>> = [20, 60, 200]
+        .map(|runs| Law::default().sweep(runs, 1))
+        .into();
     let past = Past::new(sweeps[2].clone()).unwrap();
     let mut variants: Vec<Variant<'_>> = Vec::new();
     for runs in &sweeps {
@@ -53,7 +61,10 @@ fn main() {
         "to first"
     );
     for (variant, of_variant) in variants.iter().zip(&times) {
-        let (ms, ratio) = (of_variant.median().as_secs_f64() * 1e3, of_variant.ratio(&times[0]));
+        let (ms, ratio) = (
+            of_variant.median().as_secs_f64() * 1e3,
+            of_variant.ratio(&times[0]),
+        );
         println!("{:<34} {ms:>10.1} {ratio:>10.2}", variant.name);
     }
 }

@@ -9,7 +9,10 @@
 //! same texts, or the comparison would be of different work.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run shall say so at once"
+)]
 
 #[path = "support/paired.rs"]
 mod paired;
@@ -25,7 +28,11 @@ use paired::{Variant, measure, time};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const PROMPTS: [&str; 3] = ["To be or not to be", "Once upon a time", "In a galaxy far, far away"];
+const PROMPTS: [&str; 3] = [
+    "To be or not to be",
+    "Once upon a time",
+    "In a galaxy far, far away",
+];
 const TOKENS: usize = 64;
 const ROUNDS: usize = 9;
 
@@ -39,25 +46,41 @@ fn model(depth: usize, width: usize) -> Gpt {
         n_embd: width,
         ..GptConfig::default()
     };
-    config.init(42, &bdh::device("cpu").unwrap()).unwrap().valid()
+    config
+        .init(42, &bdh::device("cpu").unwrap())
+        .unwrap()
+        .valid()
 }
 
 fn main() {
     let source = RandomCrops::of_bytes("no data is asked for", 1, 2, 0).unwrap();
     let task = bdh::NextToken::<Gpt, _>::new(source, Vec::new()).vocabulary(Tokenizer::Bytes);
-    let how = |seed| Sampling { max_tokens: TOKENS, temperature: 1.0, seed, ..Sampling::default() };
+    let how = |seed| Sampling {
+        max_tokens: TOKENS,
+        temperature: 1.0,
+        seed,
+        ..Sampling::default()
+    };
     let prompts: Vec<_> = PROMPTS.into_iter().zip((0..).map(how)).collect();
-    println!("{:<24} {:>14} {:>14} {:>8}", "three prompts", "alone, ms", "together, ms", "gain");
+    println!(
+        "{:<24} {:>14} {:>14} {:>8}",
+        "three prompts", "alone, ms", "together, ms", "gain"
+    );
     for (depth, width) in [(2, 64), (4, 256)] {
         let model = model(depth, width);
         let together = || task.generate(&model, &prompts).unwrap().unwrap();
         let alone = || -> Vec<Generated> {
-            prompts.chunks(1).flat_map(|one| task.generate(&model, one).unwrap().unwrap()).collect()
+            prompts
+                .chunks(1)
+                .flat_map(|one| task.generate(&model, one).unwrap().unwrap())
+                .collect()
         };
         let texts = |all: Vec<Generated>| all.into_iter().map(|one| one.text).collect::<Vec<_>>();
         assert_eq!(texts(alone()), texts(together()));
         let mut variants = [
-            Variant::new(format!("depth {depth}, width {width}"), || time(|| drop(alone()))),
+            Variant::new(format!("depth {depth}, width {width}"), || {
+                time(|| drop(alone()))
+            }),
             Variant::new("together", || time(|| drop(together()))),
         ];
         let times = measure(&mut variants, ROUNDS);

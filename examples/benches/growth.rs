@@ -9,7 +9,10 @@
 //! 2 is quadratic. Of callbacks it is of the time over that of none.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run shall say so at once"
+)]
 
 #[path = "support/grown.rs"]
 mod grown;
@@ -58,8 +61,9 @@ fn steps(size: u64) -> u64 {
 }
 
 fn with_callbacks(count: u64) -> Duration {
-    let trainer =
-        (0..count).fold(bare(1, STEPS), |run, index| run.callback(Idle.named(format!("{index}"))));
+    let trainer = (0..count).fold(bare(1, STEPS), |run, index| {
+        run.callback(Idle.named(format!("{index}")))
+    });
     fit(trainer) / STEPS as u32
 }
 
@@ -119,21 +123,51 @@ fn read(dir: &Path, runs: u64) -> Vec<Run> {
 fn main() {
     let dir = tempfile::tempdir().unwrap();
     let powers = [10, 100, 1_000, 10_000];
-    grow("a step with idle callbacks", "callback", &[0, 1, 10, 100], 9, with_callbacks);
-    grow("a step by burn alone, parameters", "parameter", &powers, 3, by_hand);
-    grow("a step of the bare loop, parameters", "parameter", &powers, 3, |count| {
-        with_params(count, |run| run)
-    });
-    grow("a step with global norms, parameters", "parameter", &powers, 3, |count| {
-        with_params(count, |run| run.callback(Norms::default()))
-    });
-    grow("a step with a record in memory, keys", "key", &powers, 3, |count| {
-        with_keys(count, |run| run.sink(MemorySink::default()))
-    });
-    grow("a step with a record in metrics.jsonl, keys", "key", &powers, 3, |count| {
-        let run_dir = tempfile::tempdir_in(&dir).unwrap();
-        with_keys(count, |run| run.run_dir(run_dir.path()))
-    });
+    grow(
+        "a step with idle callbacks",
+        "callback",
+        &[0, 1, 10, 100],
+        9,
+        with_callbacks,
+    );
+    grow(
+        "a step by burn alone, parameters",
+        "parameter",
+        &powers,
+        3,
+        by_hand,
+    );
+    grow(
+        "a step of the bare loop, parameters",
+        "parameter",
+        &powers,
+        3,
+        |count| with_params(count, |run| run),
+    );
+    grow(
+        "a step with global norms, parameters",
+        "parameter",
+        &powers,
+        3,
+        |count| with_params(count, |run| run.callback(Norms::default())),
+    );
+    grow(
+        "a step with a record in memory, keys",
+        "key",
+        &powers,
+        3,
+        |count| with_keys(count, |run| run.sink(MemorySink::default())),
+    );
+    grow(
+        "a step with a record in metrics.jsonl, keys",
+        "key",
+        &powers,
+        3,
+        |count| {
+            let run_dir = tempfile::tempdir_in(&dir).unwrap();
+            with_keys(count, |run| run.run_dir(run_dir.path()))
+        },
+    );
     compare(dir.path());
 }
 
@@ -148,13 +182,25 @@ fn compare(dir: &Path) {
     grow("runs of a sweep, read", "run", &sizes, 3, |count| {
         time(|| drop(black_box(read(&of(count), count))))
     });
-    grow("runs, made a table and its CSV", "run", &sizes, 3, |count| {
-        let runs = read(&of(count), count);
-        time(|| drop(black_box(Table::of(&runs, &keys).csv())))
-    });
-    grow("runs, made a page with importances", "run", &sizes, 1, |count| {
-        let runs = read(&of(count), count);
-        let table = Table::of(&runs, &keys);
-        time(|| drop(black_box(table.html("bench", &runs, &keys))))
-    });
+    grow(
+        "runs, made a table and its CSV",
+        "run",
+        &sizes,
+        3,
+        |count| {
+            let runs = read(&of(count), count);
+            time(|| drop(black_box(Table::of(&runs, &keys).csv())))
+        },
+    );
+    grow(
+        "runs, made a page with importances",
+        "run",
+        &sizes,
+        1,
+        |count| {
+            let runs = read(&of(count), count);
+            let table = Table::of(&runs, &keys);
+            time(|| drop(black_box(table.html("bench", &runs, &keys))))
+        },
+    );
 }

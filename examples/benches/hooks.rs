@@ -8,7 +8,10 @@
 //! own cost. Variants run alternately; figures are medians, as microseconds over the bare loop.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run shall say so at once"
+)]
 
 #[path = "support/many.rs"]
 mod many;
@@ -42,11 +45,19 @@ impl Callback for ReadEach {
 }
 
 fn histograms() -> Histograms {
-    Histograms::builder().cadence(every(1)).params(ParamFilter::all()).build().unwrap()
+    Histograms::builder()
+        .cadence(every(1))
+        .params(ParamFilter::all())
+        .build()
+        .unwrap()
 }
 
 fn ratios() -> Ratios {
-    Ratios::builder().cadence(every(1)).params(ParamFilter::all()).build().unwrap()
+    Ratios::builder()
+        .cadence(every(1))
+        .params(ParamFilter::all())
+        .build()
+        .unwrap()
 }
 
 fn bare() -> TrainerBuilder<SumUp> {
@@ -75,12 +86,24 @@ fn main() {
     let mut variants = vec![
         Variant::new("the bare loop", || fit(bare())),
         Variant::new("20 callbacks, not due", || fit(idle(bare(), &last()))),
-        Variant::new("20 callbacks with 11 empty hooks", || fit(idle(bare(), &every_step))),
-        Variant::new("global norms of 100 parameters", || fit(bare().callback(Norms::default()))),
-        Variant::new("and a norm of each, twice", || fit(bare().callback(Norms::per_parameter()))),
-        Variant::new("the same with a read for each", || fit(bare().callback(ReadEach))),
-        Variant::new("ratios of 100 parameters, and lines", || fit(bare().callback(ratios()))),
-        Variant::new("200 histograms of 64 bins", || fit(bare().callback(histograms()))),
+        Variant::new("20 callbacks with 11 empty hooks", || {
+            fit(idle(bare(), &every_step))
+        }),
+        Variant::new("global norms of 100 parameters", || {
+            fit(bare().callback(Norms::default()))
+        }),
+        Variant::new("and a norm of each, twice", || {
+            fit(bare().callback(Norms::per_parameter()))
+        }),
+        Variant::new("the same with a read for each", || {
+            fit(bare().callback(ReadEach))
+        }),
+        Variant::new("ratios of 100 parameters, and lines", || {
+            fit(bare().callback(ratios()))
+        }),
+        Variant::new("200 histograms of 64 bins", || {
+            fit(bare().callback(histograms()))
+        }),
         Variant::new("loss and lr into memory", || {
             fit(bare().log(every_step.clone()).sink(MemorySink::default()))
         }),
@@ -91,11 +114,17 @@ fn main() {
     let times = measure(&mut variants, ROUNDS);
     let per_step = |time: Duration| time.as_secs_f64() * 1e6 / STEPS as f64;
     let base = per_step(times[0].median());
-    println!("{:<36} {:>10} {:>12} {:>8}", "per step", "µs", "µs more", "ratio");
+    println!(
+        "{:<36} {:>10} {:>12} {:>8}",
+        "per step", "µs", "µs more", "ratio"
+    );
     for (variant, of_variant) in variants.iter().zip(&times) {
         let micros = per_step(of_variant.median());
         let (more, ratio) = (micros - base, of_variant.ratio(&times[0]));
-        println!("{:<36} {micros:>10.1} {more:>12.2} {ratio:>8.3}", variant.name);
+        println!(
+            "{:<36} {micros:>10.1} {more:>12.2} {ratio:>8.3}",
+            variant.name
+        );
     }
     drop(variants);
     std::fs::remove_dir_all(&dir).unwrap();

@@ -47,16 +47,44 @@ fn main() {
         dropout: 0.0,
         ..BdhConfig::default()
     };
-    let paper = BdhConfig { dropout: 0.0, ..BdhConfig::default() };
+    let paper = BdhConfig {
+        dropout: 0.0,
+        ..BdhConfig::default()
+    };
     let sizes = [
-        Size { name: "tiny", config: of(3, 64), rows: 8, seq_len: 64, new: 100, rounds: 7 },
-        Size { name: "small", config: of(4, 128), rows: 8, seq_len: 128, new: 100, rounds: 7 },
+        Size {
+            name: "tiny",
+            config: of(3, 64),
+            rows: 8,
+            seq_len: 64,
+            new: 100,
+            rounds: 7,
+        },
+        Size {
+            name: "small",
+            config: of(4, 128),
+            rows: 8,
+            seq_len: 128,
+            new: 100,
+            rounds: 7,
+        },
         // One row and a quarter of the text: a CPU takes minutes for a whole step.
-        Size { name: "paper", config: paper, rows: 1, seq_len: 128, new: 20, rounds: 3 },
+        Size {
+            name: "paper",
+            config: paper,
+            rows: 1,
+            seq_len: 128,
+            new: 20,
+            rounds: 3,
+        },
     ];
-    let asked: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    for size in
-        sizes.iter().filter(|size| asked.is_empty() || asked.iter().any(|name| name == size.name))
+    let asked: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    for size in sizes
+        .iter()
+        .filter(|size| asked.is_empty() || asked.iter().any(|name| name == size.name))
     {
         train(size);
         generate(size);
@@ -65,7 +93,13 @@ fn main() {
 
 /// Forward and backward, beside the formula.
 fn train(size: &Size) {
-    let Size { name, config, rows, seq_len, .. } = size;
+    let Size {
+        name,
+        config,
+        rows,
+        seq_len,
+        ..
+    } = size;
     let (rows, seq_len) = (*rows, *seq_len);
     let device = Device::flex().autodiff();
     let model = config.init(0, &device).expect("the settings are sound");
@@ -74,7 +108,10 @@ fn train(size: &Size) {
         let loss = token_nats(logits, tokens.clone()).mean();
         drop(loss.backward());
     };
-    let dropout = BdhConfig { dropout: 0.1, ..config.clone() };
+    let dropout = BdhConfig {
+        dropout: 0.1,
+        ..config.clone()
+    };
     let dropout = dropout.init(0, &device).expect("the settings are sound");
     let models = [("ours", &model), ("with dropout", &dropout)];
     let plain = || time(|| backward(plain::logits(&model, tokens.clone())));
@@ -97,8 +134,19 @@ fn train(size: &Size) {
 }
 
 /// Tokens after a prompt, with the state and by recomputation.
-fn generate(Size { name, config, new, rounds, .. }: &Size) {
-    let model = config.init(0, &Device::flex()).expect("the settings are sound").no_grad();
+fn generate(
+    Size {
+        name,
+        config,
+        new,
+        rounds,
+        ..
+    }: &Size,
+) {
+    let model = config
+        .init(0, &Device::flex())
+        .expect("the settings are sound")
+        .no_grad();
     let ids: Vec<i32> = (0..PROMPT + new).map(|at| (at * 7 % 256) as i32).collect();
     let mut variants = [
         Variant::new("recomputed", || time(|| recompute(&model, &ids))),
@@ -120,7 +168,12 @@ fn recompute(model: &Bdh, ids: &[i32]) {
     for len in PROMPT..ids.len() {
         let tokens = TensorData::new(ids[..len].to_vec(), [1, len]);
         let tokens = Tensor::<2, Int>::from_data(tokens, &Device::flex());
-        drop(model.logits(tokens, &Probe::off()).narrow(1, len - 1, 1).into_data());
+        drop(
+            model
+                .logits(tokens, &Probe::off())
+                .narrow(1, len - 1, 1)
+                .into_data(),
+        );
     }
 }
 
@@ -132,6 +185,8 @@ fn stream(model: &Bdh, ids: &[i32]) {
 }
 
 fn text(rows: usize, seq_len: usize, device: &Device) -> Tensor<2, Int> {
-    let ids: Vec<i32> = (0..rows * seq_len).map(|at| (at * at % 251) as i32).collect();
+    let ids: Vec<i32> = (0..rows * seq_len)
+        .map(|at| (at * at % 251) as i32)
+        .collect();
     Tensor::from_data(TensorData::new(ids, [rows, seq_len]), device)
 }

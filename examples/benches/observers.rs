@@ -12,7 +12,10 @@
 //! What happens on every 100th step is in every tenth stretch, which is counted for a tenth.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run shall say so at once"
+)]
 
 #[path = "support/interrupted.rs"]
 mod interrupted;
@@ -55,7 +58,10 @@ impl Callback for ReadEach {
                 squares += f64::from(values.clone().square().sum().try_into_scalar::<f32>()?);
                 let mean = values.clone().mean();
                 let std = (values - mean.clone()).square().mean().sqrt();
-                let [mean, std] = [mean.try_into_scalar::<f32>()?, std.try_into_scalar::<f32>()?];
+                let [mean, std] = [
+                    mean.try_into_scalar::<f32>()?,
+                    std.try_into_scalar::<f32>()?,
+                ];
                 at.log(format!("mean/{kind}/{}", param.name()), f64::from(mean));
                 at.log(format!("std/{kind}/{}", param.name()), f64::from(std));
             }
@@ -91,10 +97,14 @@ type Variant = (&'static str, fn(Run) -> Run);
 
 const VARIANTS: [Variant; 6] = [
     ("no callbacks", alone),
-    ("every callback, default cadence", |run| observed(run).callback(Samples::default())),
+    ("every callback, default cadence", |run| {
+        observed(run).callback(Samples::default())
+    }),
     ("norms at every step", |run| run.callback(Norms::default())),
     ("no callbacks, again", alone),
-    ("norm, means, stds at every step", |run| run.callback(ReadTogether)),
+    ("norm, means, stds at every step", |run| {
+        run.callback(ReadTogether)
+    }),
     ("the same, a read for each", |run| run.callback(ReadEach)),
 ];
 
@@ -110,7 +120,10 @@ fn measure(preset: &Preset, steps: u64, dir: &Path) -> Vec<Vec<Took>> {
                 scope.spawn(move || {
                     let before = Paced::new(turns, index, STRETCH);
                     let times = before.times();
-                    let batches = Interrupted { source: preset.batches(), before };
+                    let batches = Interrupted {
+                        source: preset.batches(),
+                        before,
+                    };
                     let enough = bdh::on_step(move |at| {
                         if at.step() == steps {
                             at.stop("measured");
@@ -125,7 +138,10 @@ fn measure(preset: &Preset, steps: u64, dir: &Path) -> Vec<Vec<Took>> {
                 })
             })
             .collect();
-        variants.into_iter().map(|variant| variant.join().unwrap()).collect()
+        variants
+            .into_iter()
+            .map(|variant| variant.join().unwrap())
+            .collect()
     })
 }
 
@@ -138,13 +154,17 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
 /// Of one variant, the ratios of its stretches to those of the base, with their numbers.
 fn ratios(times: &[Took], base: &[Took]) -> Vec<(usize, f64)> {
     let pairs = times.iter().zip(base).enumerate().skip(1); // the first warms everything up
-    pairs.map(|(index, (a, b))| (index, a.time.as_secs_f64() / b.time.as_secs_f64())).collect()
+    pairs
+        .map(|(index, (a, b))| (index, a.time.as_secs_f64() / b.time.as_secs_f64()))
+        .collect()
 }
 
 /// The median of those without a 100th step for nine tenths, of those with one for the last.
 fn ratio(ratios: &[(usize, f64)]) -> f64 {
     let median = |is_hundredth: bool| {
-        let of = ratios.iter().filter(|(index, _)| (index % 10 == 9) == is_hundredth);
+        let of = ratios
+            .iter()
+            .filter(|(index, _)| (index % 10 == 9) == is_hundredth);
         let of = sorted(of.map(|(_, ratio)| *ratio));
         of[of.len() / 2]
     };
@@ -159,7 +179,12 @@ fn spread(ratios: &[(usize, f64)]) -> f64 {
 
 /// Of processor time over all stretches but the first.
 fn cpu_ratio(times: &[Took], base: &[Took]) -> f64 {
-    let sum = |times: &[Took]| times[1..].iter().map(|took| took.cpu.as_secs_f64()).sum::<f64>();
+    let sum = |times: &[Took]| {
+        times[1..]
+            .iter()
+            .map(|took| took.cpu.as_secs_f64())
+            .sum::<f64>()
+    };
     sum(times) / sum(base)
 }
 
@@ -170,7 +195,10 @@ fn table(preset: &Preset, steps: u64, dir: &Path) {
     for ((name, _), of_variant) in VARIANTS.iter().zip(&times) {
         let seconds = sorted(of_variant.iter().map(|took| took.time.as_secs_f64()));
         let rate = STRETCH as f64 / seconds[seconds.len() / 2];
-        let (ratios, cpu) = (ratios(of_variant, &times[0]), cpu_ratio(of_variant, &times[0]));
+        let (ratios, cpu) = (
+            ratios(of_variant, &times[0]),
+            cpu_ratio(of_variant, &times[0]),
+        );
         let (ratio, spread) = (ratio(&ratios), spread(&ratios));
         println!("{name:<34}{rate:>10.2}{ratio:>10.4}{spread:>10.4}{cpu:>10.4}");
     }
@@ -179,7 +207,15 @@ fn table(preset: &Preset, steps: u64, dir: &Path) {
 fn main() {
     let dir = std::env::temp_dir().join(format!("bdh-bench-{}", std::process::id()));
     // The toy of the README: two layers of width 64. Its horizon is long, so that nothing is due for being the last.
-    table(&Preset::new("d2 w64, 2 x 256", [2, 64, 2], 100_000), 510, &dir);
-    table(&Preset::new("d4 w256, 4 x 256", [4, 256, 4], 100_000), 110, &dir);
+    table(
+        &Preset::new("d2 w64, 2 x 256", [2, 64, 2], 100_000),
+        510,
+        &dir,
+    );
+    table(
+        &Preset::new("d4 w256, 4 x 256", [4, 256, 4], 100_000),
+        110,
+        &dir,
+    );
     std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -14,7 +14,10 @@
 //! `overhead` trains without callbacks and with all of them, and prints one line: seconds and device reads of a step.
 //! `peak` prints what a device could do at best: `h100-bf16` is 989.4e12 operations per second.
 
-#![expect(clippy::print_stdout, reason = "a bench answers on its standard output")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a bench answers on its standard output"
+)]
 
 #[path = "support/beside.rs"]
 mod beside;
@@ -93,13 +96,24 @@ fn main_of(command: Command) -> Result<(), BoxError> {
             let (preset, device) = open(&preset, &hardware)?;
             preset.with(&device, Obey(device.clone()))
         }
-        Command::Overhead { preset, hardware, steps, rounds } => {
+        Command::Overhead {
+            preset,
+            hardware,
+            steps,
+            rounds,
+        } => {
             let (preset, device) = open(&preset, &hardware)?;
             let dir = tempfile::tempdir()?;
             // The warm-up ends with a read, as what counts does.
             let warmup = 2 * LOSS_EVERY;
             let runs = dir.path().to_owned();
-            let job = Overhead { device: device.clone(), warmup, steps, rounds, runs };
+            let job = Overhead {
+                device: device.clone(),
+                warmup,
+                steps,
+                rounds,
+                runs,
+            };
             preset.with(&device, job)
         }
         Command::Peak { name } => {

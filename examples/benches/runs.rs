@@ -23,7 +23,11 @@ fn main() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let bytes: usize = (0..runs)
             .map(|number| {
-                written::run(&dir.path().join(format!("run-{number:04}")), number, RECORDS)
+                written::run(
+                    &dir.path().join(format!("run-{number:04}")),
+                    number,
+                    RECORDS,
+                )
             })
             .sum();
         let keys = Keys::new("val_bpb");

@@ -9,7 +9,10 @@
 //! and tensorboardX count until the file is closed and on the disk, wandb the calls of `run.log` alone.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run shall say so at once"
+)]
 
 #[path = "../../bdh-callbacks/tests/support/judges.rs"]
 mod judges;
@@ -83,8 +86,15 @@ fn scalars(step: u64, count: u64) -> Record {
         let value = 1.0 / (step + number + 3) as f64;
         (format!("group/metric_{number}"), Value::Scalar(value))
     };
-    let clock = Clock { step, tokens: 512 * step, ..Clock::default() };
-    Record { clock, values: (0..count).map(value).collect() }
+    let clock = Clock {
+        step,
+        tokens: 512 * step,
+        ..Clock::default()
+    };
+    Record {
+        clock,
+        values: (0..count).map(value).collect(),
+    }
 }
 
 /// Writes `steps` records through a sink. What makes the records is not counted.
@@ -111,8 +121,15 @@ fn write_histograms(dir: PathBuf, steps: u64, values: &[f32]) -> Duration {
     time(|| {
         for step in 1..=steps {
             let histogram = Value::Histogram(Histogram::of(values, BINS));
-            let clock = Clock { step, ..Clock::default() };
-            sink.write(&Record { clock, values: vec![("weights".to_owned(), histogram)] }).unwrap();
+            let clock = Clock {
+                step,
+                ..Clock::default()
+            };
+            sink.write(&Record {
+                clock,
+                values: vec![("weights".to_owned(), histogram)],
+            })
+            .unwrap();
         }
         sink.close(&Outcome::Completed).unwrap();
     })
@@ -133,19 +150,39 @@ fn rows<'a>(
     originals: Option<&'a RefCell<Originals>>,
 ) -> Vec<Row<'a>> {
     let ours = |name: &str, count, original, once: Box<dyn FnMut() -> Duration + 'a>| Row {
-        variant: Variant { name: name.to_owned(), once },
+        variant: Variant {
+            name: name.to_owned(),
+            once,
+        },
         count,
         original,
     };
     let to_board = |steps: u64, each: u64| {
         Box::new(move || {
-            write(TensorBoard::default(), dirs.next(), steps, |step| scalars(step, each))
+            write(TensorBoard::default(), dirs.next(), steps, |step| {
+                scalars(step, each)
+            })
         })
     };
     let mut rows = vec![
-        ours("scalars into event files, 1 a step", 100_000, Some(5), to_board(100_000, 1)),
-        ours("scalars into event files, 5 a step", 200_000, Some(5), to_board(40_000, 5)),
-        ours("scalars into event files, 20 a step", 400_000, Some(5), to_board(20_000, 20)),
+        ours(
+            "scalars into event files, 1 a step",
+            100_000,
+            Some(5),
+            to_board(100_000, 1),
+        ),
+        ours(
+            "scalars into event files, 5 a step",
+            200_000,
+            Some(5),
+            to_board(40_000, 5),
+        ),
+        ours(
+            "scalars into event files, 20 a step",
+            400_000,
+            Some(5),
+            to_board(20_000, 20),
+        ),
         ours("histograms of 65,536 values, counted", 500, Some(6), {
             Box::new(move || write_histograms(dirs.next(), 500, values))
         }),
@@ -153,14 +190,20 @@ fn rows<'a>(
             Box::new(move || write(wandb(), dirs.next(), 20_000, |step| scalars(step, 5)))
         }),
     ];
-    let Some(originals) = originals else { return rows };
+    let Some(originals) = originals else {
+        return rows;
+    };
     for (name, kind, count) in [
         ("tensorboardX: scalars", "scalars", 10_000),
         ("tensorboardX: histograms", "histograms", 100),
         ("wandb: run.log of 5 metrics", "rows", 3_000),
     ] {
         let once = move || originals.borrow_mut().time(kind, count, &dirs.next());
-        rows.push(Row { variant: Variant::new(name, once), count, original: None });
+        rows.push(Row {
+            variant: Variant::new(name, once),
+            count,
+            original: None,
+        });
     }
     rows
 }
@@ -183,7 +226,11 @@ fn hand_over(
     before: Before,
 ) -> Vec<Duration> {
     let mut queue = Queue::open(sinks, run(dir)).unwrap();
-    let bytes = if let Before::Memory(bytes) = before { bytes } else { 0 };
+    let bytes = if let Before::Memory(bytes) = before {
+        bytes
+    } else {
+        0
+    };
     let mut memory = vec![0_u64; bytes / size_of::<u64>()];
     let once = |step| {
         let record = Arc::new(scalars(step, 5)); // which the trainer makes with or without sinks
@@ -204,11 +251,17 @@ fn hand_over(
 }
 
 fn all_sinks() -> Vec<Box<dyn Sink>> {
-    vec![Box::new(Jsonl::default()), Box::new(TensorBoard::default()), Box::new(wandb())]
+    vec![
+        Box::new(Jsonl::default()),
+        Box::new(TensorBoard::default()),
+        Box::new(wandb()),
+    ]
 }
 
 fn print_rates(dirs: &Dirs) {
-    let values: Vec<f32> = (0..VALUES).map(|index| (1.7 * index as f32).sin()).collect();
+    let values: Vec<f32> = (0..VALUES)
+        .map(|index| (1.7 * index as f32).sin())
+        .collect();
     let originals = Originals::start().map(RefCell::new);
     let rows = rows(dirs, &values, originals.as_ref());
     let counts: Vec<_> = rows.iter().map(|row| (row.count, row.original)).collect();
@@ -221,12 +274,19 @@ fn print_rates(dirs: &Dirs) {
             let factor = *count as f64 / counts.get(original)?.0 as f64;
             Some(format!("{:.1}", factor * times[original].ratio(of_variant)))
         });
-        println!("{:<40} {rate:>12.0} {:>12}", variant.name, ratio.unwrap_or_default());
+        println!(
+            "{:<40} {rate:>12.0} {:>12}",
+            variant.name,
+            ratio.unwrap_or_default()
+        );
     }
 }
 
 fn print_costs(dirs: &Dirs) {
-    println!("{:<40} {:>9} {:>9} {:>9}", "µs for a record of 5 metrics", "median", "p99", "most");
+    println!(
+        "{:<40} {:>9} {:>9} {:>9}",
+        "µs for a record of 5 metrics", "median", "p99", "most"
+    );
     let (one, ten) = (Duration::from_millis(1), Duration::from_millis(10));
     for (name, records, before) in [
         ("at once", 20_000, Before::Nothing),
@@ -251,12 +311,20 @@ fn print_cost(name: &str, times: &[Duration]) {
         let time = times[(times.len() * percent / 100).min(times.len() - 1)];
         time.as_secs_f64() * 1e6
     };
-    println!("{name:<40} {:>9.2} {:>9.2} {:>9.1}", micros(50), micros(99), micros(100));
+    println!(
+        "{name:<40} {:>9.2} {:>9.2} {:>9.1}",
+        micros(50),
+        micros(99),
+        micros(100)
+    );
 }
 
 fn main() {
     let root = std::env::temp_dir().join(format!("bdh-bench-{}", std::process::id()));
-    let dirs = Dirs { root, count: Cell::new(0) };
+    let dirs = Dirs {
+        root,
+        count: Cell::new(0),
+    };
     print_costs(&dirs);
     print_rates(&dirs);
 }

@@ -8,7 +8,10 @@
 //! weights' size through the median time.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run shall say so at once"
+)]
 
 #[path = "support/paired.rs"]
 mod paired;
@@ -44,11 +47,19 @@ impl Task for SumUp {
     }
 
     fn size(&self, (): &()) -> BatchSize {
-        BatchSize { samples: 1, tokens: 1 }
+        BatchSize {
+            samples: 1,
+            tokens: 1,
+        }
     }
 
     fn loss(&self, model: &Matrices, (): &(), _: &Probe<'_>) -> Tensor<1> {
-        model.params.iter().map(|param| param.val().mean()).reduce(|sum, mean| sum + mean).unwrap()
+        model
+            .params
+            .iter()
+            .map(|param| param.val().mean())
+            .reduce(|sum, mean| sum + mean)
+            .unwrap()
     }
 }
 
@@ -72,11 +83,19 @@ fn timed(params: usize, ask: Ask) -> (Duration, Vec<f64>) {
     let device = bdh::device("cpu").unwrap();
     // Each parameter is the same: random ones would take longer than all that is measured.
     let shape = [ELEMENTS / params / 64, 64];
-    let values = (0..ELEMENTS / params).map(|index| (index % 1009) as f32 / 1009.0 - 0.4).collect();
+    let values = (0..ELEMENTS / params)
+        .map(|index| (index % 1009) as f32 / 1009.0 - 0.4)
+        .collect();
     let values = Tensor::<2>::from_data(TensorData::new(values, shape), &device);
-    let params = (0..params).map(|_| Param::from_tensor(values.clone() * 1.0)).collect();
+    let params = (0..params)
+        .map(|_| Param::from_tensor(values.clone() * 1.0))
+        .collect();
     let run = Trainer::builder(SumUp, Matrices { params }).optimizer(SgdConfig::new().build(), 0.1);
-    let run = run.steps(1).log(Cadence::Never).stop_on_signals(false).callback(look);
+    let run = run
+        .steps(1)
+        .log(Cadence::Never)
+        .stop_on_signals(false)
+        .callback(look);
     run.build().unwrap().fit().unwrap();
     let mut noted = noted.lock().unwrap();
     std::mem::take(&mut *noted)
@@ -93,7 +112,10 @@ fn all(at: &AfterBackward<'_>) -> Vec<Deferred> {
 
 /// Values of one statistic of each parameter, to be read together.
 fn each(at: &AfterBackward<'_>, of: fn(Tensor<1>) -> Tensor<1>) -> Tensor<1> {
-    Tensor::cat(at.weights.iter().map(|param| of(param.values())).collect(), 0)
+    Tensor::cat(
+        at.weights.iter().map(|param| of(param.values())).collect(),
+        0,
+    )
 }
 
 fn norm_by_operations(at: &AfterBackward<'_>) -> Vec<Deferred> {
@@ -109,10 +131,14 @@ fn all_by_operations(at: &AfterBackward<'_>) -> Vec<Deferred> {
         each(at, |values| values.square().sum()).sqrt(),
         each(at, Tensor::mean),
         each(at, variance).sqrt(),
-        each(at, |values| values.is_finite().bool_not().int().sum().float()),
+        each(at, |values| {
+            values.is_finite().bool_not().int().sum().float()
+        }),
     ];
     let of = |param: usize| {
-        statistics.each_ref().map(|values| values.clone().slice(param..=param).into())
+        statistics
+            .each_ref()
+            .map(|values| values.clone().slice(param..=param).into())
     };
     (0..at.weights.iter().count()).flat_map(of).collect()
 }
@@ -121,7 +147,10 @@ fn agree(params: usize, ours: Ask, by_operations: Ask) {
     let (ours, theirs) = (timed(params, ours).1, timed(params, by_operations).1);
     assert_eq!(ours.len(), theirs.len());
     for (ours, theirs) in ours.iter().zip(&theirs) {
-        assert!((ours - theirs).abs() <= 1e-3 * theirs.abs(), "{ours} and {theirs}");
+        assert!(
+            (ours - theirs).abs() <= 1e-3 * theirs.abs(),
+            "{ours} and {theirs}"
+        );
     }
 }
 
@@ -137,17 +166,31 @@ fn table(params: usize) {
             took
         }),
         Variant::new("the global norm", || timed(params, norm).0),
-        Variant::new("the same by operations", || timed(params, norm_by_operations).0),
+        Variant::new("the same by operations", || {
+            timed(params, norm_by_operations).0
+        }),
         Variant::new("norm, mean, std, finite of each", || timed(params, all).0),
-        Variant::new("the same by operations", || timed(params, all_by_operations).0),
+        Variant::new("the same by operations", || {
+            timed(params, all_by_operations).0
+        }),
     ];
     let times = measure(&mut variants, ROUNDS);
     let title = format!("{params} x {} weights", ELEMENTS / params);
-    println!("\n{title:<34} {:>8} {:>8} {:>10}", "ms", "GB/s", "to a copy");
+    println!(
+        "\n{title:<34} {:>8} {:>8} {:>10}",
+        "ms", "GB/s", "to a copy"
+    );
     for (variant, of_variant) in variants.iter().zip(&times) {
-        let (seconds, ratio) = (of_variant.median().as_secs_f64(), of_variant.ratio(&times[0]));
+        let (seconds, ratio) = (
+            of_variant.median().as_secs_f64(),
+            of_variant.ratio(&times[0]),
+        );
         let rate = (ELEMENTS * size_of::<f32>()) as f64 / seconds / 1e9;
-        println!("{:<34} {:>8.2} {rate:>8.2} {ratio:>10.2}", variant.name, seconds * 1e3);
+        println!(
+            "{:<34} {:>8.2} {rate:>8.2} {ratio:>10.2}",
+            variant.name,
+            seconds * 1e3
+        );
     }
 }
 

@@ -9,7 +9,10 @@
 //! a ms a MB; `growth` is as in the bench of that name: 1 is linear, 2 is quadratic.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run shall say so at once"
+)]
 
 #[path = "support/grown.rs"]
 mod grown;
@@ -49,10 +52,17 @@ fn main() {
         |tokenizer: &Tokenizer, text: String| time(|| drop(black_box(tokenizer.encode(&text))));
     for (name, tokenizer) in [("ours", &ours), ("GPT-2's", &gpt2)] {
         let what = |text| format!("{name}, {text}, KB");
-        grow(&what("letters"), "KB", &SIZES, 3, |size| encode(tokenizer, cut(size)));
-        grow(&what("one letter"), "KB", &SIZES, 3, |size| encode(tokenizer, one(size)));
+        grow(&what("letters"), "KB", &SIZES, 3, |size| {
+            encode(tokenizer, cut(size))
+        });
+        grow(&what("one letter"), "KB", &SIZES, 3, |size| {
+            encode(tokenizer, one(size))
+        });
         grow(&what("as it is"), "KB", &SIZES, 3, |size| {
-            encode(tokenizer, text[..text.floor_char_boundary(1_000 * size as usize)].to_owned())
+            encode(
+                tokenizer,
+                text[..text.floor_char_boundary(1_000 * size as usize)].to_owned(),
+            )
         });
     }
     grow("ours, trained on letters, KB", "KB", &SIZES, 1, |size| {

@@ -9,7 +9,10 @@
 //! Both loops must end with the same weights to the bit, or the comparison would be of different work.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(clippy::unwrap_used, reason = "a bench that cannot run shall say so at once")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot run shall say so at once"
+)]
 
 #[path = "support/paired.rs"]
 mod paired;
@@ -78,7 +81,10 @@ fn fit(trainer: Run) -> Duration {
 fn with_all(preset: &Preset) -> Run {
     let due_later = EarlyCheckpoints::when(Cadence::Never);
     let trainer = bare(preset).log(Cadence::EVERY_STEP);
-    trainer.callback(Norms::default()).callback(Throughput::default()).callback(due_later)
+    trainer
+        .callback(Norms::default())
+        .callback(Throughput::default())
+        .callback(due_later)
 }
 
 fn main() {
@@ -87,7 +93,10 @@ fn main() {
 
     let by_trainer = bare(&small).build().unwrap().fit().unwrap().model;
     let same = parity::weights(&by_trainer) == parity::weights(&by_hand(&small).1);
-    assert!(same, "the two loops end with different weights, so their times mean nothing");
+    assert!(
+        same,
+        "the two loops end with different weights, so their times mean nothing"
+    );
 
     let dir = std::env::temp_dir().join(format!("bdh-bench-{}", std::process::id()));
     let mut round = 0;
@@ -106,19 +115,29 @@ fn main() {
         }),
     ];
     let times = measure(&mut variants, ROUNDS);
-    println!("{:<36} {:>10} {:>10} {:>12}", small.name, "ms a step", "to hand", "to Trainer");
+    println!(
+        "{:<36} {:>10} {:>10} {:>12}",
+        small.name, "ms a step", "to hand", "to Trainer"
+    );
     for (variant, of_variant) in variants.iter().zip(&times) {
         let millis = of_variant.median().as_secs_f64() * 1e3 / STEPS as f64;
         let (to_hand, to_trainer) = (of_variant.ratio(&times[0]), of_variant.ratio(&times[1]));
-        println!("{:<36} {millis:>10.2} {to_hand:>10.4} {to_trainer:>12.4}", variant.name);
+        println!(
+            "{:<36} {millis:>10.2} {to_hand:>10.4} {to_trainer:>12.4}",
+            variant.name
+        );
     }
     drop(variants);
     std::fs::remove_dir_all(&dir).unwrap();
 
-    println!("\n{:<36} {:>10} {:>10}", "all callbacks", "ms a step", "tokens/s");
+    println!(
+        "\n{:<36} {:>10} {:>10}",
+        "all callbacks", "ms a step", "tokens/s"
+    );
     let presets = [small, larger];
-    let mut variants =
-        presets.each_ref().map(|preset| Variant::new(preset.name, || fit(with_all(preset))));
+    let mut variants = presets
+        .each_ref()
+        .map(|preset| Variant::new(preset.name, || fit(with_all(preset))));
     for (preset, times) in presets.iter().zip(measure(&mut variants, 5)) {
         let seconds = times.median().as_secs_f64() / STEPS as f64;
         let rate = preset.recipe.total_batch_size as f64 / seconds;

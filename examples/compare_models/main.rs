@@ -78,17 +78,29 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), BoxError> {
     let corpus = args.data.parse::<DataSpec>()?.load()?;
-    say(format_args!("{corpus}; {} steps of {} bytes\n", args.steps, ROWS * SEQ_LEN));
+    say(format_args!(
+        "{corpus}; {} steps of {} bytes\n",
+        args.steps,
+        ROWS * SEQ_LEN
+    ));
     let bench = Bench {
         train: stream(&PlainBytes, &corpus.train).into(),
-        val: fixed_crops(stream(&PlainBytes, &corpus.val), ROWS, SEQ_LEN, EVAL_BATCHES)?,
+        val: fixed_crops(
+            stream(&PlainBytes, &corpus.val),
+            ROWS,
+            SEQ_LEN,
+            EVAL_BATCHES,
+        )?,
         steps: args.steps,
         seed: args.seed,
     };
     let results = models::all(&bench)?;
     print(&results);
     std::fs::write(&args.out, chart::draw(&results))?;
-    say(format_args!("\nvalidation losses are drawn in {}", args.out.display()));
+    say(format_args!(
+        "\nvalidation losses are drawn in {}",
+        args.out.display()
+    ));
     Ok(())
 }
 
@@ -113,15 +125,24 @@ impl Bench {
             .callback(Throughput::builder().every(last()).build()?)
             .callback(Activations::builder().cadence(last()).build()?)
             .sink(memory.clone());
-        groups.into_iter().fold(builder, TrainerBuilder::group).build()?.fit()?;
+        groups
+            .into_iter()
+            .fold(builder, TrainerBuilder::group)
+            .build()?
+            .fit()?;
 
         let norms = memory.series("train/weight_norm");
         let ends = [norms.first(), norms.last()].map(|end| end.map_or(f64::NAN, |(_, norm)| *norm));
-        let last = memory.series("train/tok_per_sec").last().map_or(f64::NAN, |(_, rate)| *rate);
+        let last = memory
+            .series("train/tok_per_sec")
+            .last()
+            .map_or(f64::NAN, |(_, rate)| *rate);
         let records = memory.records();
         let scalars = records.last().into_iter().flat_map(bdh::Record::scalars);
         let suffix = format!("{hidden}/zeros");
-        let zeros = scalars.filter(|(key, _)| key.ends_with(&suffix)).map(|(_, zeros)| zeros);
+        let zeros = scalars
+            .filter(|(key, _)| key.ends_with(&suffix))
+            .map(|(_, zeros)| zeros);
         Ok(Trained {
             name,
             parameters,
@@ -138,7 +159,11 @@ fn print(results: &[Trained]) {
     say("|---|---|---|---|---|---|");
     for result in results {
         let loss = result.losses.last().map_or(f64::NAN, |(_, loss)| *loss);
-        let zeros: Vec<_> = result.zeros.iter().map(|share| format!("{share:.2}")).collect();
+        let zeros: Vec<_> = result
+            .zeros
+            .iter()
+            .map(|share| format!("{share:.2}"))
+            .collect();
         let [first, last] = result.weight_norms;
         say(format_args!(
             "| {} | {} | {loss:.3} | {:.0} | {first:.1} to {last:.1} | {} |",

@@ -21,16 +21,33 @@ fn bdh(bench: &Bench) -> Result<Trained, BoxError> {
         ..BdhConfig::default()
     };
     let model = config.init(bench.seed, &bdh::device("cpu")?)?;
-    let adamw = AdamW { weight_decay: 0.1, ..AdamW::default() };
-    bench.train("BDH", model, [Group::new("default", |_| true, adamw, constant(1e-3))], ".xy")
+    let adamw = AdamW {
+        weight_decay: 0.1,
+        ..AdamW::default()
+    };
+    bench.train(
+        "BDH",
+        model,
+        [Group::new("default", |_| true, adamw, constant(1e-3))],
+        ".xy",
+    )
 }
 
 /// AdamW with build-nanogpt's groups and cosine, at nanoGPT's 1e-3 for models this small.
 fn gpt2(bench: &Bench) -> Result<Trained, BoxError> {
-    let config = Gpt2Config { block_size: SEQ_LEN, vocab_size: 256, ..Gpt2Config::sized(4, 3, 90) };
+    let config = Gpt2Config {
+        block_size: SEQ_LEN,
+        vocab_size: 256,
+        ..Gpt2Config::sized(4, 3, 90)
+    };
     let model = config.init(bench.seed, &bdh::device("cpu")?)?;
     let warmup = bench.steps / 20;
-    bench.train("GPT-2", model, gpt2::groups(0.1, gpt2::schedule(1e-3, warmup)), ".mlp")
+    bench.train(
+        "GPT-2",
+        model,
+        gpt2::groups(0.1, gpt2::schedule(1e-3, warmup)),
+        ".mlp",
+    )
 }
 
 /// Muon and AdamW with nanochat's rates for this batch, and a decay of 0.1: its law is for larger models.

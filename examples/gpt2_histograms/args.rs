@@ -86,6 +86,11 @@ impl Args {
     pub(crate) fn config(&self, vocab_size: usize) -> Gpt2Config {
         let sized = Gpt2Config::sized(self.n_layer, self.n_head, self.n_embd);
         let precision = self.hardware.precision();
-        Gpt2Config { block_size: self.block_size, vocab_size, precision, ..sized }
+        Gpt2Config {
+            block_size: self.block_size,
+            vocab_size,
+            precision,
+            ..sized
+        }
     }
 }

@@ -28,7 +28,10 @@ impl Sink for LogTxt {
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
-        let (step, file) = (record.clock.step, self.0.as_mut().ok_or("log.txt is not open")?);
+        let (step, file) = (
+            record.clock.step,
+            self.0.as_mut().ok_or("log.txt is not open")?,
+        );
         if let Some(loss) = record.scalar("train/loss") {
             writeln!(file, "{step} train {loss:.6}")?;
             say(step_line(record, loss));
@@ -49,7 +52,10 @@ impl Sink for LogTxt {
     }
 
     fn close(&mut self, _: &Outcome) -> Result<(), BoxError> {
-        Ok(self.0.as_ref().map_or(Ok(()), |file| file.get_ref().sync_all())?)
+        Ok(self
+            .0
+            .as_ref()
+            .map_or(Ok(()), |file| file.get_ref().sync_all())?)
     }
 }
 

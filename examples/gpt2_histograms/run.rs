@@ -23,12 +23,25 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     args.hardware.open()?;
     let (config, vocabulary) = model_and_words(args)?;
     let dir = run_dir(&args.log_dir)?;
-    let corpus = args.data.as_deref().unwrap_or_default().parse::<DataSpec>()?.load()?;
+    let corpus = args
+        .data
+        .as_deref()
+        .unwrap_or_default()
+        .parse::<DataSpec>()?
+        .load()?;
     let dir = if args.dry_run { dir } else { dir.claim()? };
     let trainer = compose(args, &config, vocabulary, &corpus, &dir)?.build()?;
     say(format_args!("text     {corpus}"));
-    say(format_args!("model    {} parameters, {} tokens", config.num_params(), config.vocab_size));
-    say(format_args!("run      {} on {}\n", dir.path.display(), args.hardware));
+    say(format_args!(
+        "model    {} parameters, {} tokens",
+        config.num_params(),
+        config.vocab_size
+    ));
+    say(format_args!(
+        "run      {} on {}\n",
+        dir.path.display(),
+        args.hardware
+    ));
     if args.dry_run {
         say(trainer.plan());
         return Ok(ExitCode::SUCCESS);
@@ -41,13 +54,20 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
 /// The settings of the model, and what its tokens mean.
 fn model_and_words(args: &Args) -> Result<(Gpt2Config, Arc<dyn Vocabulary + Sync>), BoxError> {
     let bytes = PlainBytes.token_bytes().len();
-    let Some(dir) = args.weights.as_deref().filter(|dir| dir.join("config.json").exists()) else {
+    let Some(dir) = args
+        .weights
+        .as_deref()
+        .filter(|dir| dir.join("config.json").exists())
+    else {
         let config = args.config(bytes);
         config.check()?;
         return Ok((config, Arc::new(PlainBytes)));
     };
     let precision = args.hardware.precision();
-    let config = Gpt2Config { precision, ..Gpt2Config::from_dir(dir)? };
+    let config = Gpt2Config {
+        precision,
+        ..Gpt2Config::from_dir(dir)?
+    };
     if args.block_size > config.block_size {
         return Err(format!(
             "--block-size {} is longer than the {} tokens that the model in `{}` was made for",
@@ -75,7 +95,9 @@ fn model_and_words(args: &Args) -> Result<(Gpt2Config, Arc<dyn Vocabulary + Sync
 
 /// A directory of its own for the run.
 fn run_dir(asked: &Path) -> Result<RunDir, BoxError> {
-    let name = asked.file_name().ok_or("--log-dir needs a name, such as log")?;
+    let name = asked
+        .file_name()
+        .ok_or("--log-dir needs a name, such as log")?;
     let below = asked.parent().unwrap_or(Path::new(""));
     RunDir::choose(below, &name.to_string_lossy(), false, false)
 }
@@ -89,7 +111,12 @@ fn compose(
     dir: &RunDir,
 ) -> Result<TrainerBuilder<Task>, BoxError> {
     let (rows, seq_len) = (args.batch_size, args.block_size);
-    let val = fixed_crops(stream(&*vocabulary, &corpus.val), rows, seq_len, args.eval_iters)?;
+    let val = fixed_crops(
+        stream(&*vocabulary, &corpus.val),
+        rows,
+        seq_len,
+        args.eval_iters,
+    )?;
     let train = stream(&*vocabulary, &corpus.train);
     let crops = RandomCrops::new(train, rows, seq_len, args.seed)?;
     let task = NextToken::new(crops, val).vocabulary(vocabulary);
@@ -100,8 +127,10 @@ fn compose(
     };
 
     let seldom = every(args.histogram_freq) | last();
-    let params =
-        args.max_histograms.into_iter().fold(ParamFilter::representative(), ParamFilter::limit);
+    let params = args
+        .max_histograms
+        .into_iter()
+        .fold(ParamFilter::representative(), ParamFilter::limit);
     let builder = Trainer::builder(task, model)
         .steps(args.max_steps)
         .grad_accum_steps(args.hardware.count()) // a batch for each device
@@ -110,15 +139,28 @@ fn compose(
         .eval(start() | every(args.eval_freq) | last())
         .callback(Norms::default())
         .callback(Throughput::default())
-        .callback(Histograms::builder().params(params.clone()).cadence(seldom.clone()).build()?)
-        .callback(Overlay::builder().params(params.clone()).cadence(seldom.clone()).build()?)
+        .callback(
+            Histograms::builder()
+                .params(params.clone())
+                .cadence(seldom.clone())
+                .build()?,
+        )
+        .callback(
+            Overlay::builder()
+                .params(params.clone())
+                .cadence(seldom.clone())
+                .build()?,
+        )
         .callback(Ratios::builder().params(params).cadence(seldom).build()?)
         .sink(TensorBoard::default())
         .sink(LogTxt::default())
         .run_dir(dir.path.clone())
         .config(json!({ "args": args, "model": config, "text": corpus.name }));
     let builder = args.hardware.share(builder)?;
-    let groups = groups(args.weight_decay as f32, schedule(args.max_lr, args.warmup_steps));
+    let groups = groups(
+        args.weight_decay as f32,
+        schedule(args.max_lr, args.warmup_steps),
+    );
     Ok(groups.into_iter().fold(builder, TrainerBuilder::group))
 }
 

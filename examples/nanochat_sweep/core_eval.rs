@@ -64,7 +64,10 @@ pub(crate) fn normalized(words: Vec<OsString>) -> Vec<OsString> {
     let command = CoreArgs::augment_args(clap::Command::new("core"));
     let mut words = words.into_iter();
     let program = words.next();
-    program.into_iter().chain(normalize(words.collect(), command)).collect()
+    program
+        .into_iter()
+        .chain(normalize(words.collect(), command))
+        .collect()
 }
 
 /// Evaluates the run that the arguments name.
@@ -79,7 +82,11 @@ pub(crate) fn main(args: &CoreArgs) -> Result<ExitCode, BoxError> {
     let report = evaluate(&trained, &bundle, args.device_batch_size)?;
     say(format_args!("\n{report}"));
     let path = save(args, &trained, &report)?;
-    say(format_args!("{} in {:.1} s", path.display(), began.elapsed().as_secs_f64()));
+    say(format_args!(
+        "{} in {:.1} s",
+        path.display(),
+        began.elapsed().as_secs_f64()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -87,14 +94,19 @@ pub(crate) fn main(args: &CoreArgs) -> Result<ExitCode, BoxError> {
 pub(crate) fn print_foretold(report: &bdh_forecast::Report) {
     let ends = report.runs.iter().filter_map(|run| run.end);
     let foretold = report.predictions.iter().map(|prediction| prediction.value);
-    let Some(best) = ends.chain(foretold).min_by(f64::total_cmp) else { return };
+    let Some(best) = ends.chain(foretold).min_by(f64::total_cmp) else {
+        return;
+    };
     match core_from_bpb(best) {
         Ok(core) => say(format_args!(
             "CORE from the best val_bpb, {best:.4}: {:.3} ± {:.3}, the noise of seeds",
             core.core, core.floor
         )),
         Err(error) => {
-            remark("note", format_args!("no CORE from the best val_bpb, {best:.4}: {error}"));
+            remark(
+                "note",
+                format_args!("no CORE from the best val_bpb, {best:.4}: {error}"),
+            );
         }
     }
 }
@@ -126,21 +138,36 @@ impl Trained {
         precision: Option<Precision>,
     ) -> Result<Self, BoxError> {
         let path = latest_checkpoint(&run.join("checkpoints")).ok_or_else(|| {
-            format!("`{}` has no complete checkpoint: is it the directory of a run?", run.display())
+            format!(
+                "`{}` has no complete checkpoint: is it the directory of a run?",
+                run.display()
+            )
         })?;
         let state = Checkpoint::read(&path)?.state; // which checks all its files
-        let (args, recipe) = (&state.config["user"]["args"], &state.config["user"]["recipe"]);
+        let (args, recipe) = (
+            &state.config["user"]["args"],
+            &state.config["user"]["recipe"],
+        );
         let strange = || format!("`{}` is no checkpoint of nanochat_sweep", path.display());
         let mut config = GptConfig::deserialize(&recipe["config"]).map_err(|_| strange())?;
         config.precision = precision.unwrap_or(config.precision);
-        let hardware =
-            Hardware { device, precision: Some(config.precision), ..Hardware::default() };
+        let hardware = Hardware {
+            device,
+            precision: Some(config.precision),
+            ..Hardware::default()
+        };
         let device = hardware.open()?.remove(0);
         let micro_batch = recipe["micro_batch"].as_u64().ok_or_else(strange)? as usize;
 
         let tokenizer = tokenizer(args::from_saved(args)?, &config, &state.data)?;
         let model = load_weights(config.init(0, &device)?, path.join("model.safetensors"))?;
-        Ok(Self { checkpoint: path, step: state.clock.step, model, tokenizer, micro_batch })
+        Ok(Self {
+            checkpoint: path,
+            step: state.clock.step,
+            model,
+            tokenizer,
+            micro_batch,
+        })
     }
 }
 

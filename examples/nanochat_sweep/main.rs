@@ -29,8 +29,11 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// This program, for what the subcommands advise.
-const PROGRAM: Program<'static> =
-    Program { command: "cargo run --example nanochat_sweep --", metric: METRIC, trains: true };
+const PROGRAM: Program<'static> = Program {
+    command: "cargo run --example nanochat_sweep --",
+    metric: METRIC,
+    trains: true,
+};
 
 /// Metric of nanochat's models.
 const METRIC: &str = "val_bpb";
@@ -99,5 +102,7 @@ fn one_run() -> Result<ExitCode, BoxError> {
 
 /// The flags of the run that is to go on, under those given now.
 fn resumed(args: &Args) -> Result<Args, BoxError> {
-    Ok(args::parse_over(&run_dir::saved_args(&args.runs.join(args.run_name()))?))
+    Ok(args::parse_over(&run_dir::saved_args(
+        &args.runs.join(args.run_name()),
+    )?))
 }

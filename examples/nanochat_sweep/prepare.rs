@@ -25,7 +25,11 @@ impl Text {
             args::Tokenizer::Bpe => Tokenizer::bpe(&corpus.train, args.vocab_size())?,
         };
         let levels = corpus.levels();
-        Ok(Self { corpus, levels, tokenizer: Arc::new(tokenizer) })
+        Ok(Self {
+            corpus,
+            levels,
+            tokenizer: Arc::new(tokenizer),
+        })
     }
 
     /// What the model learns from and what it is measured on; the latter is the same for every run of a shape.
@@ -37,7 +41,10 @@ impl Text {
         let (rows, seq_len) = (recipe.micro_batch, recipe.config.sequence_len);
         let cut = |documents: &[String]| passages(&self.tokenizer, documents, seq_len + 1);
         let val = val_batches(&cut(&self.corpus.val), rows, seq_len, args.eval_tokens())?;
-        Ok((Packed::new(cut(&self.corpus.train), rows, seq_len, args.seed)?, val))
+        Ok((
+            Packed::new(cut(&self.corpus.train), rows, seq_len, args.seed)?,
+            val,
+        ))
     }
 
     /// What a reader needs in order to judge a model on this text.

@@ -29,7 +29,12 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     from_file(args)?;
     let dir = match bdh_sweep::trial_dir() {
         Some(path) => RunDir::of_trial(path),
-        None => RunDir::choose(&args.runs, &args.run_name(), args.name.is_some(), args.resume)?,
+        None => RunDir::choose(
+            &args.runs,
+            &args.run_name(),
+            args.name.is_some(),
+            args.resume,
+        )?,
     };
     let text = Text::load(args)?;
     let recipe = Recipe::derive(&args.request(text.tokenizer.vocab_size()))?;
@@ -40,7 +45,11 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     }
     let dir = dir.claim()?;
     let builder = compose(args, &text, &recipe, &dir)?;
-    let builder = if args.quiet { builder } else { builder.sink(console(args, &recipe)) };
+    let builder = if args.quiet {
+        builder
+    } else {
+        builder.sink(console(args, &recipe))
+    };
     let trainer = builder.build()?;
     if !args.quiet {
         print_beforehand(args, &text, &recipe, &dir);
@@ -54,16 +63,28 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     }
     // An agent of W&B's that ends a run wants no run that failed.
     let is_agents = std::env::var_os("WANDB_SWEEP_ID").is_some_and(|id| !id.is_empty());
-    Ok(if is_agents { ExitCode::SUCCESS } else { program::exit_code(&fitted.outcome) })
+    Ok(if is_agents {
+        ExitCode::SUCCESS
+    } else {
+        program::exit_code(&fitted.outcome)
+    })
 }
 
 /// The callbacks that the file of `--callbacks` names.
 fn from_file(args: &Args) -> Result<Vec<Box<dyn Callback>>, BoxError> {
-    let Some(path) = &args.callbacks else { return Ok(Vec::new()) };
+    let Some(path) = &args.callbacks else {
+        return Ok(Vec::new());
+    };
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;
-    let is_yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
-    let build = if is_yaml { bdh::callbacks_from_yaml } else { bdh::callbacks_from_toml };
+    let is_yaml = path
+        .extension()
+        .is_some_and(|ending| ending == "yaml" || ending == "yml");
+    let build = if is_yaml {
+        bdh::callbacks_from_yaml
+    } else {
+        bdh::callbacks_from_toml
+    };
     Ok(build(&text)?)
 }
 
@@ -111,7 +132,10 @@ pub(crate) fn compose(
     let lr = |peak| {
         warmup_stable_decay(peak, args.warmup_steps, args.warmdown_ratio).to(args.final_lr_frac)
     };
-    let muons = Schedule { warmdown_ratio: args.warmdown_ratio, ..Schedule::new(steps) };
+    let muons = Schedule {
+        warmdown_ratio: args.warmdown_ratio,
+        ..Schedule::new(steps)
+    };
     for group in recipe.groups(muons) {
         builder = builder.group(group.scheduled(lr));
     }
@@ -130,7 +154,13 @@ fn core_metric(args: &Args, text: &Text, recipe: &Recipe) -> Result<Option<CoreM
     let bundle = Bundle::open(dir, args.core_max_per_task)?;
     let (context, rows) = (recipe.config.sequence_len, recipe.micro_batch);
     let cadence = and_last(args.core_metric_every);
-    Ok(Some(CoreMetric::new(bundle, text.tokenizer.clone(), context, rows, cadence)))
+    Ok(Some(CoreMetric::new(
+        bundle,
+        text.tokenizer.clone(),
+        context,
+        rows,
+        cadence,
+    )))
 }
 
 /// Where records go; the console is another matter.
@@ -146,10 +176,19 @@ fn model(args: &Args, recipe: &Recipe) -> Result<Gpt, BoxError> {
     if !args.dry_run {
         return Ok(recipe.config.init(args.seed, &args.hardware.open()?[0])?);
     }
-    let config =
-        GptConfig { n_layer: 2, n_head: 1, n_kv_head: 1, n_embd: 64, ..GptConfig::default() };
+    let config = GptConfig {
+        n_layer: 2,
+        n_head: 1,
+        n_kv_head: 1,
+        n_embd: 64,
+        ..GptConfig::default()
+    };
     let vocab_size = recipe.config.vocab_size; // the text's tokens are checked against it
-    let config = GptConfig { vocab_size, sequence_len: 64, ..config };
+    let config = GptConfig {
+        vocab_size,
+        sequence_len: 64,
+        ..config
+    };
     // The CPU, which a laptop has; the fastest device otherwise.
     let device = bdh::device("cpu");
     let device = device.or_else(|_| Hardware::default().open().map(|mut found| found.remove(0)))?;
@@ -204,7 +243,11 @@ fn dry_run(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) -> Result<Ex
 fn print_beforehand(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) {
     text.print();
     say(recipe);
-    say(format_args!("run      {} on {}", dir.path.display(), args.hardware));
+    say(format_args!(
+        "run      {} on {}",
+        dir.path.display(),
+        args.hardware
+    ));
     if let Some(checkpoint) = &dir.checkpoint {
         say(format_args!("resumes  {}", checkpoint.display()));
     }
@@ -212,7 +255,12 @@ fn print_beforehand(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) {
         remark("note", reduced);
     }
     let steps = recipe.num_iterations;
-    let beyond: Vec<_> = args.early_save().beyond(steps).iter().map(ToString::to_string).collect();
+    let beyond: Vec<_> = args
+        .early_save()
+        .beyond(steps)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     if !beyond.is_empty() {
         let beyond = beyond.join(", ");
         remark(
@@ -231,15 +279,25 @@ fn print_beforehand(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) {
 
 fn print_afterwards(fitted: &Fitted<Gpt>, text: &Text, dir: &RunDir) {
     say(format_args!("\n{}\n", fitted.overhead));
-    let bpb = fitted.last.as_ref().and_then(|record| record.scalar("val_bpb"));
+    let bpb = fitted
+        .last
+        .as_ref()
+        .and_then(|record| record.scalar("val_bpb"));
     if let Some(bpb) = bpb {
         say(format_args!("val_bpb  {bpb:.4}"));
         say(format_args!("levels   {}", text.levels));
     }
     if bpb.is_some_and(|bpb| !bpb.is_finite()) {
-        remark("warning", "the run diverged; a lower --lr-override may help");
+        remark(
+            "warning",
+            "the run diverged; a lower --lr-override may help",
+        );
     }
-    say(format_args!("run {}; everything it left is in {}", fitted.outcome, dir.path.display()));
+    say(format_args!(
+        "run {}; everything it left is in {}",
+        fitted.outcome,
+        dir.path.display()
+    ));
     if fitted.outcome == Outcome::Stopped(StopReason::Signal)
         && let Some(name) = dir.path.file_name()
     {

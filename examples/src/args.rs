@@ -58,14 +58,24 @@ pub struct Args {
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Model")]
     pub max_seq_len: Option<usize>,
     /// Attention window of each layer, tiled: L the whole context, S a quarter
-    #[arg(long, value_name = "PATTERN", default_value = "SSSL", help_heading = "Model")]
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        default_value = "SSSL",
+        help_heading = "Model"
+    )]
     pub window_pattern: String,
 
     /// A file, a directory, `shakespeare` or `synthetic` [default: burn's Rust sources]
     #[arg(long, value_name = "TEXT", help_heading = "Data")]
     pub data: Option<String>,
     /// How text becomes token ids: `bytes` or `bpe` [default: bpe, or bytes on the CPU]
-    #[arg(long, value_name = "KIND", hide_possible_values = true, help_heading = "Data")]
+    #[arg(
+        long,
+        value_name = "KIND",
+        hide_possible_values = true,
+        help_heading = "Data"
+    )]
     pub tokenizer: Option<Tokenizer>,
     /// Token ids of the bpe tokenizer [default: 32768; bytes always have 257]
     #[arg(long, value_name = "IDS", value_parser = count, help_heading = "Data")]
@@ -126,13 +136,23 @@ pub struct Args {
     pub final_lr_frac: f64,
 
     /// Steps between evaluations, besides the first and the last; -1 for none
-    #[arg(long, value_name = "STEPS", default_value = "250", help_heading = "Evaluation")]
+    #[arg(
+        long,
+        value_name = "STEPS",
+        default_value = "250",
+        help_heading = "Evaluation"
+    )]
     pub eval_every: Every,
     /// Tokens that one evaluation sees [default: 41943040, or 32768 on the CPU]
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Evaluation")]
     pub eval_tokens: Option<usize>,
     /// Steps between evaluations on CORE, besides the last; takes --core-bundle; -1 for none
-    #[arg(long, value_name = "STEPS", default_value = "-1", help_heading = "Evaluation")]
+    #[arg(
+        long,
+        value_name = "STEPS",
+        default_value = "-1",
+        help_heading = "Evaluation"
+    )]
     pub core_metric_every: Every,
     /// Directory with CORE's tasks: nanochat's eval_bundle, or the folders in its eval_data [default: none]
     #[arg(long, value_name = "DIR", help_heading = "Evaluation")]
@@ -144,7 +164,12 @@ pub struct Args {
     )]
     pub core_max_per_task: usize,
     /// Steps between checkpoints, besides the last; -1 for none
-    #[arg(long, value_name = "STEPS", default_value = "-1", help_heading = "Checkpoints")]
+    #[arg(
+        long,
+        value_name = "STEPS",
+        default_value = "-1",
+        help_heading = "Checkpoints"
+    )]
     pub save_every: Every,
     /// Checkpoints kept for good: steps, shares such as 10%,25%, or off [default: 250,500,1000]
     #[arg(long, value_name = "STEPS", help_heading = "Checkpoints")]
@@ -153,7 +178,12 @@ pub struct Args {
     #[arg(long, help_heading = "Checkpoints")]
     pub resume: bool,
     /// Lets a resumed run differ from its checkpoint in these settings, such as trainer.steps [default: none]
-    #[arg(long, value_name = "KEYS", value_delimiter = ',', help_heading = "Checkpoints")]
+    #[arg(
+        long,
+        value_name = "KEYS",
+        value_delimiter = ',',
+        help_heading = "Checkpoints"
+    )]
     pub allow_changed: Vec<String>,
 
     /// Where it computes, and how.
@@ -211,8 +241,11 @@ pub fn command() -> Command {
 /// What an agent of W&B's has chosen wins: its file has the values with their types, the command line only texts.
 #[must_use]
 pub fn parse() -> Args {
-    let chosen = sweep_values()
-        .unwrap_or_else(|error| command().error(ErrorKind::InvalidValue, error.to_string()).exit());
+    let chosen = sweep_values().unwrap_or_else(|error| {
+        command()
+            .error(ErrorKind::InvalidValue, error.to_string())
+            .exit()
+    });
     let chosen = chosen.unwrap_or_default();
     let chosen = chosen
         .iter()
@@ -246,7 +279,9 @@ fn as_python(flag: &str, value: &Value) -> String {
 /// Reads the program's own arguments on top of those of the run that they resume, or ends it.
 #[must_use]
 pub fn parse_over(saved: &Value) -> Args {
-    read_over(command(), saved).and_then(Args::checked).unwrap_or_else(|error| error.exit())
+    read_over(command(), saved)
+        .and_then(Args::checked)
+        .unwrap_or_else(|error| error.exit())
 }
 
 /// The arguments of a run, as it saved them.
@@ -286,7 +321,10 @@ impl Args {
                     "--vocab-size {ids} needs --tokenizer bpe; bytes always have {BYTE_VOCAB} ids"
                 ),
             )),
-            _ => self.hardware.check(command).and_then(|()| self.check_core()),
+            _ => self
+                .hardware
+                .check(command)
+                .and_then(|()| self.check_core()),
         }
     }
 
@@ -316,7 +354,11 @@ impl Args {
     #[must_use]
     pub fn log_backend(&self) -> &str {
         let is_agents = std::env::var_os("WANDB_SWEEP_ID").is_some_and(|id| !id.is_empty());
-        let usual = if is_agents { "tensorboard,wandb" } else { "tensorboard" };
+        let usual = if is_agents {
+            "tensorboard,wandb"
+        } else {
+            "tensorboard"
+        };
         self.log_backend.as_deref().unwrap_or(usual)
     }
 
@@ -327,23 +369,35 @@ impl Args {
     /// [`ValueError::NeverFires`] for steps that were asked for and lie beyond the run. The default early
     /// checkpoints may: a short run has none.
     pub fn check_steps(&self, steps: u64) -> Result<(), ValueError> {
-        let never =
-            |flag, given, instead| Err(ValueError::NeverFires { flag, given, steps, instead });
+        let never = |flag, given, instead| {
+            Err(ValueError::NeverFires {
+                flag,
+                given,
+                steps,
+                instead,
+            })
+        };
         match &self.early_save {
             Some(early) if !early.beyond(steps).is_empty() && early.cadence(steps).is_none() => {
                 let instead = format!("steps up to {steps}, shares such as 10%,25%,50%, or off");
                 never("--early-save", early.to_string(), instead)
             }
-            _ if self.log_every > steps => {
-                never("--log-every", self.log_every.to_string(), format!("{steps} or less"))
-            }
+            _ if self.log_every > steps => never(
+                "--log-every",
+                self.log_every.to_string(),
+                format!("{steps} or less"),
+            ),
             _ => Ok(()),
         }
     }
 
     /// What the device decides.
     fn defaults(&self) -> Defaults {
-        if self.hardware.is_cpu() { ON_CPU } else { ON_GPU }
+        if self.hardware.is_cpu() {
+            ON_CPU
+        } else {
+            ON_GPU
+        }
     }
 
     /// How text becomes token ids.
@@ -379,8 +433,14 @@ impl Args {
         if let Some(name) = &self.name {
             return name.clone();
         }
-        let width = self.n_embd_override.map(|width| format!("-w{width}")).unwrap_or_default();
-        let lr = self.lr_override.map(|lr| format!("-lr{lr}")).unwrap_or_default();
+        let width = self
+            .n_embd_override
+            .map(|width| format!("-w{width}"))
+            .unwrap_or_default();
+        let lr = self
+            .lr_override
+            .map(|lr| format!("-lr{lr}"))
+            .unwrap_or_default();
         format!("d{}{width}{lr}", self.depth)
     }
 
@@ -389,12 +449,17 @@ impl Args {
     pub fn request(&self, vocab_size: usize) -> Request {
         let defaults = self.defaults();
         let sequence_len = self.max_seq_len();
-        let micro_batch = self
-            .device_batch_size
-            .map_or(MicroBatch::AtMost(defaults.micro_batch), MicroBatch::Exactly);
+        let micro_batch = self.device_batch_size.map_or(
+            MicroBatch::AtMost(defaults.micro_batch),
+            MicroBatch::Exactly,
+        );
         let devices = self.hardware.count();
-        let at_once =
-            || micro_batch.sequences().saturating_mul(sequence_len).saturating_mul(devices);
+        let at_once = || {
+            micro_batch
+                .sequences()
+                .saturating_mul(sequence_len)
+                .saturating_mul(devices)
+        };
         Request {
             depth: self.depth,
             vocab_size,
@@ -447,8 +512,12 @@ impl Args {
                 here.eval_tokens, nanochat.eval_tokens
             ));
         }
-        (!lines.is_empty())
-            .then(|| format!("smaller on the CPU than nanochat's own: {}", lines.join(", ")))
+        (!lines.is_empty()).then(|| {
+            format!(
+                "smaller on the CPU than nanochat's own: {}",
+                lines.join(", ")
+            )
+        })
     }
 }
 

@@ -21,7 +21,11 @@ pub fn fit<T: Task>(trainer: Trainer<T>) -> Result<Fitted<T::Model>, BoxError> {
 #[must_use]
 pub fn exit_code(outcome: &Outcome) -> ExitCode {
     let interrupted = *outcome == Outcome::Stopped(StopReason::Signal);
-    if interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS }
+    if interrupted {
+        ExitCode::from(INTERRUPTED)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// Prints a program's error, if it ends with one: exit code 2 for what a user can correct, 1 for a run that began.

@@ -50,7 +50,13 @@ impl RunDir {
 
     fn at(path: PathBuf, resumes: bool) -> Self {
         let checkpoint = latest_checkpoint(&path.join("checkpoints")).filter(|_| resumes);
-        Self { path, resumes, checkpoint, name: None, made: Vec::new() }
+        Self {
+            path,
+            resumes,
+            checkpoint,
+            name: None,
+            made: Vec::new(),
+        }
     }
 
     /// Makes the directory of a run without a given name, so that no other process takes the name. Unless something
@@ -60,7 +66,9 @@ impl RunDir {
     ///
     /// If the file system refuses.
     pub fn claim(mut self) -> Result<Self, BoxError> {
-        let Some(name) = self.name.clone() else { return Ok(self) };
+        let Some(name) = self.name.clone() else {
+            return Ok(self);
+        };
         let failed = |path: &Path, error: io::Error| {
             BoxError::from(format!("`{}` cannot be made: {error}", path.display()))
         };
@@ -97,7 +105,9 @@ impl RunDir {
     ///
     /// If there is not.
     pub fn check_steps(&self, steps: u64, flag: &str) -> Result<(), BoxError> {
-        let Some(checkpoint) = &self.checkpoint else { return Ok(()) };
+        let Some(checkpoint) = &self.checkpoint else {
+            return Ok(());
+        };
         // A run that died after its last checkpoint has still to record its last step, and how it ended.
         if run_dir::status(&self.path).as_deref() != Some("completed") {
             return Ok(());
@@ -130,7 +140,9 @@ fn first_free(name: &Path) -> PathBuf {
         PathBuf::from(path)
     };
     let mut names = std::iter::once(name.to_owned()).chain((2..).map(numbered));
-    names.find(|path| fs::symlink_metadata(path).is_err()).expect("there is no end of names")
+    names
+        .find(|path| fs::symlink_metadata(path).is_err())
+        .expect("there is no end of names")
 }
 
 /// The flags that a run was started with: none of one that was killed before it had noted them.
@@ -152,7 +164,9 @@ pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
     };
     // Each checkpoint has the run's configuration as well.
     let checkpoints = list_checkpoints(&run.join("checkpoints"));
-    let mut states = checkpoints.iter().filter_map(|path| args_of(path, "state.json").ok());
+    let mut states = checkpoints
+        .iter()
+        .filter_map(|path| args_of(path, "state.json").ok());
     match states.next() {
         Some(args) => Ok(args),
         None if error.kind() == io::ErrorKind::NotFound => Ok(Value::Null),
@@ -173,5 +187,9 @@ fn args_of(dir: &Path, name: &str) -> io::Result<Value> {
 }
 
 fn read(dir: &Path, name: &str) -> io::Result<Value> {
-    Ok(serde_json::from_slice(&files::read(dir, name, files::MAX_JSON)?)?)
+    Ok(serde_json::from_slice(&files::read(
+        dir,
+        name,
+        files::MAX_JSON,
+    )?)?)
 }

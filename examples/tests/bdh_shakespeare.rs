@@ -23,19 +23,32 @@ const SMALL: &str = "--device cpu --data text.txt --n_layer 2 --n_embd 16 --mlp-
 
 /// Keys of a line that begin so.
 fn keys<'a>(line: &'a Value, prefix: &str) -> Vec<&'a str> {
-    let keys = line.as_object().into_iter().flatten().map(|(key, _)| key.as_str());
+    let keys = line
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key.as_str());
     keys.filter(|key| key.starts_with(prefix)).collect()
 }
 
 /// Names of the files in a folder.
 fn names(place: &Place, dir: &str) -> Vec<String> {
     let files = fs::read_dir(place.at(dir)).expect("the folder");
-    files.map(|file| file.expect("a file").file_name().into_string().expect("UTF-8")).collect()
+    files
+        .map(|file| {
+            file.expect("a file")
+                .file_name()
+                .into_string()
+                .expect("UTF-8")
+        })
+        .collect()
 }
 
 /// The loss of a line of the original: `Step: 100/200 loss 4.32` and what we add.
 fn printed_loss<'a>(out: &'a str, step: &str) -> &'a str {
-    let line = out.lines().find_map(|line| line.strip_prefix(&format!("Step: {step} loss ")));
+    let line = out
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("Step: {step} loss ")));
     line.expect(step).split(' ').next().expect("a loss")
 }
 
@@ -60,7 +73,8 @@ fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
         ],
     );
     assert!(
-        out.lines().any(|line| line.starts_with("Step: 100/200") && line.contains("eta ")),
+        out.lines()
+            .any(|line| line.starts_with("Step: 100/200") && line.contains("eta ")),
         "{out}"
     );
 
@@ -69,28 +83,48 @@ fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
         let steps = metrics
             .iter()
             .filter(move |line| (from..=to).contains(&line["step"].as_u64().unwrap_or(0)));
-        steps.map(|line| line["train/loss"].as_f64().expect("a loss")).collect::<Vec<_>>()
+        steps
+            .map(|line| line["train/loss"].as_f64().expect("a loss"))
+            .collect::<Vec<_>>()
     };
-    for (step, recorded) in
-        [("1/200", losses(1, 1)), ("100/200", losses(2, 100)), ("200/200", losses(101, 200))]
-    {
+    for (step, recorded) in [
+        ("1/200", losses(1, 1)),
+        ("100/200", losses(2, 100)),
+        ("200/200", losses(101, 200)),
+    ] {
         let mean = recorded.iter().sum::<f64>() / recorded.len() as f64;
         assert_eq!(printed_loss(&out, step), format!("{mean:.2}"), "{step}");
     }
     let with = |key: &str| {
         let lines = metrics.iter().filter(|line| !line[key].is_null());
-        lines.map(|line| line["step"].as_u64().expect("a step")).collect::<Vec<_>>()
+        lines
+            .map(|line| line["step"].as_u64().expect("a step"))
+            .collect::<Vec<_>>()
     };
     let by_20: Vec<_> = [1].into_iter().chain((20..=200).step_by(20)).collect();
-    for key in ["train/loss", "lr", "train/grad_norm", "train/grad_norm/encoder_v"] {
+    for key in [
+        "train/loss",
+        "lr",
+        "train/grad_norm",
+        "train/grad_norm/encoder_v",
+    ] {
         assert_eq!(with(key), by_20, "{key}");
     }
     assert_eq!(with("train/tok_per_sec"), by_20[1..]);
     assert_eq!(with("train/step_time"), by_20[1..]);
-    for key in ["val/loss", "val/perplexity", "val/accuracy", "norm/weight/decoder"] {
+    for key in [
+        "val/loss",
+        "val/perplexity",
+        "val/accuracy",
+        "norm/weight/decoder",
+    ] {
         assert_eq!(with(key), [40, 80, 120, 160, 200], "{key}");
     }
-    for key in ["activations/0.x/zeros", "activations/1.xy/zeros", "weights/encoder"] {
+    for key in [
+        "activations/0.x/zeros",
+        "activations/1.xy/zeros",
+        "weights/encoder",
+    ] {
         assert_eq!(with(key), [40, 80, 120, 160, 200], "{key}");
     }
     assert_eq!(with("samples/0"), [80, 160, 200]);
@@ -98,7 +132,10 @@ fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
     let last = &metrics[metrics.len() - 1];
     assert_eq!(keys(last, "activations/").len(), 2 * 3 * 5);
     let text = last["samples/2"]["text"].as_str().expect("a text");
-    assert!(text.starts_with("In a galaxy far, far away") && text.len() > 25, "{text}");
+    assert!(
+        text.starts_with("In a galaxy far, far away") && text.len() > 25,
+        "{text}"
+    );
     let zeros = |key: &str| last[key].as_f64().expect("a share");
     assert!(zeros("activations/1.xy/zeros") >= zeros("activations/1.x/zeros"));
     let perplexity = last["val/loss"].as_f64().expect("a loss").exp();
@@ -106,11 +143,18 @@ fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
         (last["val/perplexity"].as_f64().expect("a perplexity") / perplexity - 1.0).abs() < 1e-9
     );
 
-    assert!(names(&place, "runs/bdh-tiny").iter().any(|name| name.contains("tfevents")));
+    assert!(
+        names(&place, "runs/bdh-tiny")
+            .iter()
+            .any(|name| name.contains("tfevents"))
+    );
     let model = fs::read(place.at("runs/bdh-tiny/checkpoints/step_00000200/model.safetensors"));
     let model = model.expect("a checkpoint of the last step");
     let model = SafeTensors::deserialize(&model).expect("safetensors");
-    assert_eq!(model.tensor("encoder").expect("an encoder").shape(), [4, 16, 16]);
+    assert_eq!(
+        model.tensor("encoder").expect("an encoder").shape(),
+        [4, 16, 16]
+    );
     assert_eq!(model.len(), 5);
 }
 
@@ -122,12 +166,18 @@ fn the_requests_three_lines_work() {
              --generate_freq 1000",
             true,
         ),
-        ("--log_backend tensorboard --log_train_freq 10 --eval_freq 500", false),
+        (
+            "--log_backend tensorboard --log_train_freq 10 --eval_freq 500",
+            false,
+        ),
         ("--log_backend none", false),
     ] {
         let place = Place::new();
         let mut command = place.command(&format!("{SMALL} --max_iters 12 {words}"));
-        let ended = command.env("WANDB_MODE", "offline").output().expect("the program starts");
+        let ended = command
+            .env("WANDB_MODE", "offline")
+            .output()
+            .expect("the program starts");
         let out = String::from_utf8(ended.stdout).expect("UTF-8");
         assert_eq!(ended.status.code(), Some(0), "{words}\n{out}");
         contains(&out, &["Step: 12/12 loss ", "run completed"]);
@@ -141,11 +191,17 @@ fn both_backends_at_once_are_two_names_with_a_comma() {
     let place = Place::new();
     let words = format!("{SMALL} --max_iters 2 --log-backend wandb,tensorboard --wandb_entity us");
     let mut command = place.command(&words);
-    let ended = command.env("WANDB_MODE", "offline").output().expect("the program starts");
+    let ended = command
+        .env("WANDB_MODE", "offline")
+        .output()
+        .expect("the program starts");
     assert_eq!(ended.status.code(), Some(0));
     let names = names(&place, "runs/bdh-tiny");
     for part in ["wandb", "tfevents", "metrics.jsonl", "checkpoints"] {
-        assert!(names.iter().any(|name| name.contains(part)), "{part} is not in {names:?}");
+        assert!(
+            names.iter().any(|name| name.contains(part)),
+            "{part} is not in {names:?}"
+        );
     }
     assert_eq!(
         place.json("runs/bdh-tiny/run.json")["config"]["user"]["args"]["wandb_entity"],
@@ -172,7 +228,9 @@ fn every_flag_of_the_request_has_its_default_and_two_spellings() {
         ),
     ] {
         let hyphens = flag.replace('_', "-");
-        let (_, entry) = help.split_once(&format!("      --{hyphens} <")).expect(flag);
+        let (_, entry) = help
+            .split_once(&format!("      --{hyphens} <"))
+            .expect(flag);
         let entry = entry.lines().nth(1).expect("a description");
         contains(entry, &[&format!("[default: {default}]")]);
         for spelled in [flag, &hyphens] {
@@ -187,16 +245,28 @@ fn none_is_a_prompt_like_any_other_and_unsets_a_flag_without_a_default() {
     let place = Place::new();
     let words = format!("{SMALL} --max_iters 2 --log_backend none");
     // As a person types it, and as an agent of W&B's spells a parameter.
-    for (name, words_of_prompt) in
-        [("typed", "--prompt None"), ("agent", "--prompt=None"), ("alias", "--prompts None")]
-    {
+    for (name, words_of_prompt) in [
+        ("typed", "--prompt None"),
+        ("agent", "--prompt=None"),
+        ("alias", "--prompts None"),
+    ] {
         let out = place.succeeds(&format!("{words} --name {name} {words_of_prompt}"));
         contains(&out, &["prompts  \"None\"\n"]);
         let args = &place.json(&format!("runs/{name}/run.json"))["config"]["user"]["args"];
-        assert_eq!(args["prompt"], serde_json::json!(["None"]), "{words_of_prompt}");
-        let last = place.metrics(&format!("runs/{name}")).pop().expect("a record");
+        assert_eq!(
+            args["prompt"],
+            serde_json::json!(["None"]),
+            "{words_of_prompt}"
+        );
+        let last = place
+            .metrics(&format!("runs/{name}"))
+            .pop()
+            .expect("a record");
         let text = last["samples/0"]["text"].as_str().expect("a text");
-        assert!(text.starts_with("None") && last["samples/1"].is_null(), "{last}");
+        assert!(
+            text.starts_with("None") && last["samples/1"].is_null(),
+            "{last}"
+        );
     }
     let both = format!("{words} --dry_run --prompt None --prompt=To");
     contains(&place.succeeds(&both), &["prompts  \"None\", \"To\"\n"]);
@@ -207,7 +277,11 @@ fn none_is_a_prompt_like_any_other_and_unsets_a_flag_without_a_default() {
     ));
     contains(
         &out,
-        &["run      runs/bdh-tiny on cpu", "gradients not clipped", "\"Once upon a time\""],
+        &[
+            "run      runs/bdh-tiny on cpu",
+            "gradients not clipped",
+            "\"Once upon a time\"",
+        ],
     );
     // And one that has a default is never without it.
     for flag in ["--n_head", "--seed", "--temperature"] {
@@ -215,21 +289,31 @@ fn none_is_a_prompt_like_any_other_and_unsets_a_flag_without_a_default() {
         assert_eq!(ended.code, Some(2), "{flag}");
         contains(&ended.err, &["'None'", &flag.replace('_', "-")]);
     }
-    contains(&place.succeeds("--help"), &["None unsets a flag that has no default"]);
+    contains(
+        &place.succeeds("--help"),
+        &["None unsets a flag that has no default"],
+    );
 }
 
 #[test]
 fn the_size_of_the_original_is_refused_or_planned_with_its_memory() {
     let place = Place::new();
     let ended = place.run("--device cpu --data text.txt --preset paper --dry_run");
-    let said = if ended.code == Some(2) { ended.err } else { ended.out };
+    let said = if ended.code == Some(2) {
+        ended.err
+    } else {
+        ended.out
+    };
     contains(&said, &["about 121.4 GiB"]);
     let ended = place
         .run("--device cpu --data text.txt --preset paper --block_size 64 --batch_size 100000");
     assert_eq!(ended.code, Some(2), "{}", ended.out);
     contains(
         &ended.err,
-        &["a step of 100000 windows of 64 tokens needs about ", " GiB are free: "],
+        &[
+            "a step of 100000 windows of 64 tokens needs about ",
+            " GiB are free: ",
+        ],
     );
 }
 
@@ -240,10 +324,16 @@ fn a_schedule_of_the_learning_rate_is_recorded() {
         "{SMALL} --max_iters 20 --log_backend none --log_train_freq 1 --warmup_iters 5 --final_lr_frac 0.1 \
          --learning_rate 0.01 --name cosine"
     ));
-    let lrs: Vec<_> =
-        place.metrics("runs/cosine").iter().map(|line| line["lr"].as_f64().expect("lr")).collect();
+    let lrs: Vec<_> = place
+        .metrics("runs/cosine")
+        .iter()
+        .map(|line| line["lr"].as_f64().expect("lr"))
+        .collect();
     assert_eq!((lrs.len(), lrs[0], lrs[4]), (20, 0.002, 0.01));
-    assert!(lrs[5..].is_sorted_by(|a, b| a >= b) && (lrs[19] - 0.001).abs() < 1e-12, "{lrs:?}");
+    assert!(
+        lrs[5..].is_sorted_by(|a, b| a >= b) && (lrs[19] - 0.001).abs() < 1e-12,
+        "{lrs:?}"
+    );
 }
 
 #[test]
@@ -260,14 +350,20 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
     assert_eq!(refused.code, Some(2));
     contains(&refused.err, &["trainer.steps: 4 then, 8 now", &told]);
     place.succeeds(&format!("{longer} {told}")); // dropout and data go on where they were
-    place.refuses("--resume --name part", &["complete, at step 8 of 8", "--max-iters"]);
+    place.refuses(
+        "--resume --name part",
+        &["complete, at step 8 of 8", "--max-iters"],
+    );
     let wider = format!(
         "--resume --name part --n_embd 32 --max_iters 9 --allow-changed {changed},user.args.n_embd,\
                          user.model.n_embd,groups.default.elements,parameters"
     );
     let refused = place.run(&wider);
     assert_eq!(refused.code, Some(2));
-    contains(&refused.err, &["parameters: ", "Its weights do not fit this model"]);
+    contains(
+        &refused.err,
+        &["parameters: ", "Its weights do not fit this model"],
+    );
     let losses = |run: &str| {
         let metrics = place.metrics(run);
         metrics
@@ -289,14 +385,27 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
         ("--prompt=", &["--prompt", "nothing to continue"]),
         (
             "--block_size 3000",
-            &["`block_size` is 3000", "validation split has", "smaller --block-size"],
+            &[
+                "`block_size` is 3000",
+                "validation split has",
+                "smaller --block-size",
+            ],
         ),
         ("--n_embd 15", &["15 channels times 4", "multiple of 8"]),
         ("--dropout 1", &["dropout 1", "such as 0.1"]),
         ("--preset huge", &["'huge'"]),
-        ("--batch_size 1000000000", &["GiB are free", "--batch-size "]),
-        ("--log_backend tensorbord", &["tensorbord", "tensorboard, wandb"]),
-        ("--data none.txt", &["`none.txt`", "`--data` takes a text file"]),
+        (
+            "--batch_size 1000000000",
+            &["GiB are free", "--batch-size "],
+        ),
+        (
+            "--log_backend tensorbord",
+            &["tensorbord", "tensorboard, wandb"],
+        ),
+        (
+            "--data none.txt",
+            &["`none.txt`", "`--data` takes a text file"],
+        ),
         ("--device tpu", &["'tpu'", "cpu, cuda"]),
         ("--resume --name none", &["no run `runs/none`"]),
     ] {
@@ -314,6 +423,14 @@ fn a_preset_that_cannot_fit_is_refused_with_the_numbers() {
     );
     let out =
         place.succeeds("--device cpu --data text.txt --preset tiny --dry_run --log_backend none");
-    contains(&out, &["425984 parameters", "9.83e6 FLOPs a token", "400 of 512 tokens", "norms "]);
+    contains(
+        &out,
+        &[
+            "425984 parameters",
+            "9.83e6 FLOPs a token",
+            "400 of 512 tokens",
+            "norms ",
+        ],
+    );
     assert!(!place.at("runs").exists());
 }

@@ -18,7 +18,9 @@ fn three_models_of_nearly_one_size_are_compared_in_a_table_and_a_picture() {
     let place = program::Place::<Compare>::new();
     let out = place.succeeds("--data text.txt --steps 40 --out curves.svg");
     let row = |model: &str| {
-        let line = out.lines().find(|line| line.starts_with(&format!("| {model} | ")));
+        let line = out
+            .lines()
+            .find(|line| line.starts_with(&format!("| {model} | ")));
         line.expect(model)
             .split(" | ")
             .map(|cell| cell.trim_matches('|').trim().to_owned())
@@ -33,9 +35,23 @@ fn three_models_of_nearly_one_size_are_compared_in_a_table_and_a_picture() {
         // and nanochat's rates overshoot.)
         assert!((0.1..5.5).contains(&loss), "{cells:?}");
     }
-    assert_eq!(rows[0][5].split(", ").count(), 3, "a share of zeros for each layer: {:?}", rows[0]);
+    assert_eq!(
+        rows[0][5].split(", ").count(),
+        3,
+        "a share of zeros for each layer: {:?}",
+        rows[0]
+    );
 
     let svg = fs::read_to_string(place.at("curves.svg")).expect("a picture");
-    contains(&svg, &["<svg ", ">BDH</text>", ">GPT-2</text>", ">nanochat</text>", "</svg>"]);
+    contains(
+        &svg,
+        &[
+            "<svg ",
+            ">BDH</text>",
+            ">GPT-2</text>",
+            ">nanochat</text>",
+            "</svg>",
+        ],
+    );
     assert_eq!(svg.matches("<polyline ").count(), 3);
 }

@@ -25,7 +25,9 @@ impl programs::Name for Sweep {
 /// A place with a bundle of all tasks but two.
 fn place() -> Place {
     let place = Place::new();
-    core_bundle::write(&place.at("bundle"), |task| !["squad", "coqa"].contains(&task.label));
+    core_bundle::write(&place.at("bundle"), |task| {
+        !["squad", "coqa"].contains(&task.label)
+    });
     place
 }
 
@@ -35,14 +37,19 @@ fn a_run_is_evaluated_in_the_precision_that_it_was_trained_in_or_another() {
     place.succeeds(&format!("{SMALL} --precision bf16 --steps 2 --name a"));
     let words = "core --run runs/a --bundle=bundle --core_max_per_task 12 --device cpu";
     contains(&place.succeeds(words), &["step 2, in bf16"]);
-    contains(&place.succeeds(&format!("{words} --precision f32")), &["step 2, in f32"]);
+    contains(
+        &place.succeeds(&format!("{words} --precision f32")),
+        &["step 2, in f32"],
+    );
 }
 
 #[test]
 fn a_run_is_evaluated_by_its_newest_checkpoint_whatever_its_tokens_are() {
     for tokenizer in ["", "--tokenizer=bpe --vocab-size=300"] {
         let place = place();
-        place.succeeds(&format!("{SMALL} {tokenizer} --steps 3 --save-every 1 --name a"));
+        place.succeeds(&format!(
+            "{SMALL} {tokenizer} --steps 3 --save-every 1 --name a"
+        ));
         let words = "core --run runs/a --bundle=bundle --core_max_per_task 12 --device cpu";
         let out = place.succeeds(words);
         contains(
@@ -60,14 +67,19 @@ fn a_run_is_evaluated_by_its_newest_checkpoint_whatever_its_tokens_are() {
         assert!(out.lines().all(|line| line.chars().count() <= 130), "{out}");
 
         let file = place.json("runs/a/core.json");
-        assert_eq!((&file["step"], &file["max_per_task"]), (&3.into(), &12.into()));
+        assert_eq!(
+            (&file["step"], &file["max_per_task"]),
+            (&3.into(), &12.into())
+        );
         assert_eq!(file["core"]["name"], "CORE-20");
         let tasks = file["core"]["tasks"].as_array().expect("a list");
         assert_eq!(tasks.len(), 20);
         assert!(tasks.iter().all(|task| task["items"] == 12));
-        let mean =
-            tasks.iter().map(|task| task["centered"].as_f64().expect("a number")).sum::<f64>()
-                / 20.0;
+        let mean = tasks
+            .iter()
+            .map(|task| task["centered"].as_f64().expect("a number"))
+            .sum::<f64>()
+            / 20.0;
         assert!((file["core"]["score"].as_f64().expect("a number") - mean).abs() < 1e-12);
 
         assert_eq!(place.json("runs/a/core.json"), file);
@@ -83,16 +95,28 @@ fn core_during_training_is_recorded_with_a_validation_loss_and_changes_nothing()
     place.succeeds(&format!("{words} --name without"));
     let flags = "--core-metric-every 2 --core-bundle bundle --core-max-per-task 12";
     let out = place.succeeds(&format!("{words} {flags} --name with"));
-    contains(&out, &["step 2: CORE-20 ", "step 4: CORE-20 ", "step 5: CORE-20 "]);
+    contains(
+        &out,
+        &["step 2: CORE-20 ", "step 4: CORE-20 ", "step 5: CORE-20 "],
+    );
 
     let key = |line: &Value| line["core_metric_20"].is_f64();
     let metrics = place.metrics("runs/with");
-    let at: Vec<_> =
-        metrics.iter().filter(|line| key(line)).map(|line| line["step"].clone()).collect();
+    let at: Vec<_> = metrics
+        .iter()
+        .filter(|line| key(line))
+        .map(|line| line["step"].clone())
+        .collect();
     assert_eq!(at, [2, 4, 5]);
     for line in metrics.iter().filter(|line| key(line)) {
-        assert!(line["core/winograd"].is_f64() && line["core_metric_20_se"].is_f64(), "{line}");
-        assert!(line["val_bpb"].is_f64(), "a CORE has its loss beside it: {line}");
+        assert!(
+            line["core/winograd"].is_f64() && line["core_metric_20_se"].is_f64(),
+            "{line}"
+        );
+        assert!(
+            line["val_bpb"].is_f64(),
+            "a CORE has its loss beside it: {line}"
+        );
     }
     for (with, without) in metrics.iter().zip(place.metrics("runs/without")) {
         assert_eq!(with["train/loss"], without["train/loss"]);
@@ -118,7 +142,10 @@ fn all_22_tasks_are_called_core_and_recorded_as_nanochats_core_metric() {
     let out = place.succeeds(&format!("{SMALL} --steps 1 {flags} --name a"));
     contains(&out, &["step 1: CORE "]);
     let line = &place.metrics("runs/a")[1];
-    assert!(line["core_metric"].is_f64() && line["core_metric_se"].is_f64(), "{line}");
+    assert!(
+        line["core_metric"].is_f64() && line["core_metric_se"].is_f64(),
+        "{line}"
+    );
     let plan = place.succeeds(&format!("{SMALL} --steps 1 {flags} --dry-run"));
     contains(&plan, &["core_metric"]);
 }
@@ -126,7 +153,10 @@ fn all_22_tasks_are_called_core_and_recorded_as_nanochats_core_metric() {
 #[test]
 fn every_mistake_is_one_sentence_and_writes_nothing() {
     let place = place();
-    let broken = TASKS.iter().find(|task| task.kind == Kind::Schema).expect("a task");
+    let broken = TASKS
+        .iter()
+        .find(|task| task.kind == Kind::Schema)
+        .expect("a task");
     core_bundle::write_task(&place.at("broken"), broken, "{\"gold\": 0}\n");
     fs::create_dir_all(place.at("runs/empty")).expect("a directory");
     let training = format!("{SMALL} --steps 2");
@@ -135,21 +165,30 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
             format!("{training} --core-metric-every 2"),
             &["--core-metric-every 2 needs --core-bundle"][..],
         ),
-        (format!("{training} --core-bundle bundle"), &["needs --core-metric-every STEPS"]),
+        (
+            format!("{training} --core-bundle bundle"),
+            &["needs --core-metric-every STEPS"],
+        ),
         (
             format!("{training} --core-metric-every 1 --core-bundle none"),
             &["`none` has none of CORE's tasks"],
         ),
         (
             format!("{training} --core-metric-every 1 --core-bundle broken"),
-            &["winograd_wsc.jsonl`, line 1", "`context_options` is missing"],
+            &[
+                "winograd_wsc.jsonl`, line 1",
+                "`context_options` is missing",
+            ],
         ),
         (
             format!("{training} --core-metric-every 1 --core-bundle bundle --core-max-per-task 5"),
             &["task jeopardy has 5 items", "needs 11 or more"],
         ),
         ("core".to_owned(), &["--run <DIR>"]),
-        ("core --run runs/empty --bundle none".to_owned(), &["`none` has none of CORE's tasks"]),
+        (
+            "core --run runs/empty --bundle none".to_owned(),
+            &["`none` has none of CORE's tasks"],
+        ),
         (
             "core --run runs/empty --bundle bundle".to_owned(),
             &["`runs/empty` has no complete checkpoint"],
@@ -157,7 +196,12 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
     ] {
         let before = place.files();
         let ended = place.run(&words);
-        assert_eq!((ended.code, ended.out.as_str()), (Some(2), ""), "{words}\n{}", ended.err);
+        assert_eq!(
+            (ended.code, ended.out.as_str()),
+            (Some(2), ""),
+            "{words}\n{}",
+            ended.err
+        );
         for part in parts {
             assert!(
                 ended.err.contains(part),

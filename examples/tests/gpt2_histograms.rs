@@ -40,7 +40,13 @@ fn names(dir: &Path) -> Vec<String> {
 ///
 /// A sign in front of a number is passed over.
 fn check_shape(line: &str, shape: &str) {
-    let digit = |c: char| if c.is_ascii_digit() || "+-".contains(c) { '#' } else { c };
+    let digit = |c: char| {
+        if c.is_ascii_digit() || "+-".contains(c) {
+            '#'
+        } else {
+            c
+        }
+    };
     let plain: String = line.chars().map(digit).collect();
     let mut rest = plain.replace("mean ##", "mean #");
     for part in shape.split('*') {
@@ -68,7 +74,10 @@ fn everything_of_the_request_is_there_every_hundred_steps_and_at_the_last() {
         ],
     );
     // 13 matrices and tables: the token table, and four in each of h.0, h.5 and h.11.
-    let lines: Vec<_> = out.lines().filter(|line| line.starts_with("weight ")).collect();
+    let lines: Vec<_> = out
+        .lines()
+        .filter(|line| line.starts_with("weight "))
+        .collect();
     assert_eq!(lines.len(), 2 * 13, "{lines:#?}");
     for line in lines {
         check_shape(
@@ -76,8 +85,10 @@ fn everything_of_the_request_is_there_every_hundred_steps_and_at_the_last() {
             "weight transformer.*: mean #.####, std #.####e###, grad:data ratio #.####e###",
         );
     }
-    let second =
-        out.lines().find(|line| line.starts_with("step     2 |")).expect("a line for each step");
+    let second = out
+        .lines()
+        .find(|line| line.starts_with("step     2 |"))
+        .expect("a line for each step");
     check_shape(
         second,
         "step     # | loss: #.###### | lr #.####e### | norm: *.#### | dt: *.##ms | tok/sec: *.##",
@@ -86,13 +97,22 @@ fn everything_of_the_request_is_there_every_hundred_steps_and_at_the_last() {
         assert!(out.contains(&format!("weight transformer.{layer}mlp.c_fc.weight: mean ")));
     }
 
-    let expected = ["gradients_100.png", "gradients_130.png", "weights_100.png", "weights_130.png"];
+    let expected = [
+        "gradients_100.png",
+        "gradients_130.png",
+        "weights_100.png",
+        "weights_130.png",
+    ];
     assert_eq!(names(&place.at("log/histograms")), expected);
     for name in expected {
         let png = fs::read(place.at("log/histograms").join(name)).expect(name);
         assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{name}");
     }
-    assert!(names(&place.at("log")).iter().any(|name| name.contains("tfevents")));
+    assert!(
+        names(&place.at("log"))
+            .iter()
+            .any(|name| name.contains("tfevents"))
+    );
     let metrics = place.metrics("log");
     let steps: Vec<_> = metrics
         .iter()
@@ -126,7 +146,10 @@ fn log_txt_has_three_fields_a_line() {
     assert_eq!(trains, (1..=30).collect::<Vec<_>>());
     place.succeeds(&format!("{SMALL} --max_steps 1 --n_layer 1"));
     assert_eq!(
-        fs::read_to_string(place.at("log-2/log.txt")).expect("of its own").lines().count(),
+        fs::read_to_string(place.at("log-2/log.txt"))
+            .expect("of its own")
+            .lines()
+            .count(),
         3
     );
 }
@@ -134,10 +157,13 @@ fn log_txt_has_three_fields_a_line() {
 #[test]
 fn a_cap_shows_the_first_of_those_chosen() {
     let place = Place::new();
-    let out =
-        place.succeeds(&format!("{SMALL} --max_steps 2 --max_histograms 8 --log_dir some/where"));
-    let shown: Vec<_> =
-        out.lines().filter_map(|line| line.strip_prefix("weight transformer.")).collect();
+    let out = place.succeeds(&format!(
+        "{SMALL} --max_steps 2 --max_histograms 8 --log_dir some/where"
+    ));
+    let shown: Vec<_> = out
+        .lines()
+        .filter_map(|line| line.strip_prefix("weight transformer."))
+        .collect();
     assert_eq!(shown.len(), 8);
     // As in the request: the cap is reached in h.5, and h.11 is never seen.
     assert!(shown[7].starts_with("h.5.mlp.c_fc.weight"), "{shown:#?}");
@@ -157,16 +183,27 @@ fn letter(byte: u8) -> char {
 /// A directory as Hugging Face has them, with a model of 258 tokens: bytes, `li`, and the end of a text.
 fn pretrained(dir: &Path) {
     let device = Device::flex().autodiff();
-    let config = Gpt2Config { block_size: 16, vocab_size: 258, ..Gpt2Config::sized(2, 2, 8) };
+    let config = Gpt2Config {
+        block_size: 16,
+        vocab_size: 258,
+        ..Gpt2Config::sized(2, 2, 8)
+    };
     let model = config.init(7, &device).expect("the settings are sound");
-    gpt2_files::save(&gpt2_files::hugging_face(&model), &dir.join("model.safetensors"));
+    gpt2_files::save(
+        &gpt2_files::hugging_face(&model),
+        &dir.join("model.safetensors"),
+    );
     let settings = json!({
         "activation_function": "gelu_new", "n_positions": 16, "vocab_size": 258, "n_layer": 2, "n_head": 2, "n_embd": 8
     });
     fs::write(dir.join("config.json"), settings.to_string()).expect("a new file");
-    let words =
-        (0..=255).map(|byte| letter(byte).to_string()).chain(["li".into(), "<|endoftext|>".into()]);
-    let vocab: Map<_, _> = words.zip(0..).map(|(word, id)| (word, Value::from(id))).collect();
+    let words = (0..=255)
+        .map(|byte| letter(byte).to_string())
+        .chain(["li".into(), "<|endoftext|>".into()]);
+    let vocab: Map<_, _> = words
+        .zip(0..)
+        .map(|(word, id)| (word, Value::from(id)))
+        .collect();
     fs::write(dir.join("vocab.json"), Value::from(vocab).to_string()).expect("a new file");
     fs::write(dir.join("merges.txt"), "#version: 0.2\nl i\n").expect("a new file");
 }
@@ -177,8 +214,14 @@ fn weights_of_gpt_2_come_with_their_words() {
     fs::create_dir(place.at("gpt2")).expect("a new folder");
     pretrained(&place.at("gpt2"));
     let words = Tokenizer::gpt2(&place.at("gpt2")).expect("both files");
-    assert_eq!(words.encode("a line é"), [97, 32, 256, 110, 101, 32, 195, 169]);
-    assert_eq!(words.decode(&[97, 32, 256, 110, 101, 32, 195, 169, 257]), "a line é");
+    assert_eq!(
+        words.encode("a line é"),
+        [97, 32, 256, 110, 101, 32, 195, 169]
+    );
+    assert_eq!(
+        words.decode(&[97, 32, 256, 110, 101, 32, 195, 169, 257]),
+        "a line é"
+    );
     assert_eq!((words.bos(), words.vocab_size()), (257, 258));
     assert_eq!(words.token_bytes()[255..], [1, 2, 0]);
 
@@ -218,10 +261,15 @@ fn the_end_of_a_text_is_found_by_its_name() {
     let cause = |vocab: &Map<String, Value>| {
         fs::write(&path, Value::from(vocab.clone()).to_string()).expect("a file");
         let error = Tokenizer::gpt2(&place.at("gpt2")).expect_err("no words of GPT-2's");
-        std::error::Error::source(&error).expect("a cause").to_string()
+        std::error::Error::source(&error)
+            .expect("a cause")
+            .to_string()
     };
     vocab.insert("<|endoftext|>".into(), 300.into());
-    assert_eq!(cause(&vocab), "the vocabulary has 258 words and none with the id 256");
+    assert_eq!(
+        cause(&vocab),
+        "the vocabulary has 258 words and none with the id 256"
+    );
     vocab.remove("<|endoftext|>");
     vocab.insert("the".into(), 256.into());
     assert_eq!(cause(&vocab), "the vocabulary has no `<|endoftext|>`");
@@ -238,18 +286,43 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
     fs::remove_file(place.at("wordless/vocab.json")).expect("it was there");
     pretrained(&place.at("relu"));
     let settings = fs::read_to_string(place.at("relu/config.json")).expect("settings");
-    fs::write(place.at("relu/config.json"), settings.replace("gelu_new", "relu")).expect("a file");
+    fs::write(
+        place.at("relu/config.json"),
+        settings.replace("gelu_new", "relu"),
+    )
+    .expect("a file");
     fs::write(place.at("torn/config.json"), "{\"n_layer\": ").expect("a new file");
     for (words, parts) in [
-        ("--n_embd 9", &["n_embd 9 is not a multiple of n_head 2"][..]),
+        (
+            "--n_embd 9",
+            &["n_embd 9 is not a multiple of n_head 2"][..],
+        ),
         ("--eval_iters 0", &["--eval-iters", "at least 1"]),
-        ("--block_size 3000", &["`block_size` is 3000", "validation split has"]),
-        ("--weights none", &["cannot read `none` (No such file", "give a directory"]),
+        (
+            "--block_size 3000",
+            &["`block_size` is 3000", "validation split has"],
+        ),
+        (
+            "--weights none",
+            &["cannot read `none` (No such file", "give a directory"],
+        ),
         ("--weights empty", &["no *.safetensors file in `empty`"]),
-        ("--weights torn", &["`torn/config.json` cannot be understood"]),
-        ("--weights relu", &["`relu/config.json` sets `activation_function` to \"relu\""]),
-        ("--weights gpt2 --block_size 17", &["--block-size 17 is longer than the 16 tokens"]),
-        ("--weights wordless", &["no words for the model in `wordless`", "vocab.json"]),
+        (
+            "--weights torn",
+            &["`torn/config.json` cannot be understood"],
+        ),
+        (
+            "--weights relu",
+            &["`relu/config.json` sets `activation_function` to \"relu\""],
+        ),
+        (
+            "--weights gpt2 --block_size 17",
+            &["--block-size 17 is longer than the 16 tokens"],
+        ),
+        (
+            "--weights wordless",
+            &["no words for the model in `wordless`", "vocab.json"],
+        ),
         ("--data none.txt", &["`none.txt`"]),
         ("--max_steps 0", &["--max-steps", "at least 1"]),
     ] {

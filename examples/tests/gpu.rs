@@ -49,8 +49,10 @@ fn run<M: Micro>(device: &Device) -> (TrainerBuilder<impl bdh::Task<Model = M>>,
     let memory = MemorySink::default();
     let model = M::on(device, Precision::F32);
     let groups = model.groups();
-    let run =
-        Trainer::builder(task(), model).steps(STEPS).clip_grad_norm(1.0).stop_on_signals(false);
+    let run = Trainer::builder(task(), model)
+        .steps(STEPS)
+        .clip_grad_norm(1.0)
+        .stop_on_signals(false);
     let run = groups.into_iter().fold(run, TrainerBuilder::group);
     (run.sink(memory.clone()), memory)
 }
@@ -58,7 +60,12 @@ fn run<M: Micro>(device: &Device) -> (TrainerBuilder<impl bdh::Task<Model = M>>,
 /// Losses on the way, the norms of all gradients, and the loss on the validation split at the end.
 fn figures<M: Micro>(device: &Device) -> Vec<f64> {
     let (run, memory) = run::<M>(device);
-    let fitted = run.eval(last()).callback(Norms::default()).build().expect("a valid run").fit();
+    let fitted = run
+        .eval(last())
+        .callback(Norms::default())
+        .build()
+        .expect("a valid run")
+        .fit();
     let fitted = fitted.expect("a run that completes");
     assert_eq!(fitted.problems, []);
     let keys = ["train/loss", "norm/gradients", "val/loss"];
@@ -75,7 +82,10 @@ fn trains_as_on_the_cpu<M: Micro>() {
     assert!(expected.len() > STEPS as usize);
     for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let apart = (found - expected).abs() / expected.abs();
-        assert!(apart < 2e-3, "figure {at}: {found} on the GPU, {expected} on the CPU");
+        assert!(
+            apart < 2e-3,
+            "figure {at}: {found} on the GPU, {expected} on the CPU"
+        );
     }
 }
 
@@ -101,13 +111,20 @@ fn a_run_goes_on_from_its_checkpoint_on_the_gpu() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let fit = |resume: bool, name: &str| {
         let (run, memory) = run::<Gpt>(&gpu);
-        let run = run.eval(never()).checkpoint(every(2)).run_dir(dir.path().join(name));
+        let run = run
+            .eval(never())
+            .checkpoint(every(2))
+            .run_dir(dir.path().join(name));
         let run = if resume {
             run.resume(dir.path().join("whole/checkpoints/step_00000002"))
         } else {
             run
         };
-        let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+        let fitted = run
+            .build()
+            .expect("a valid run")
+            .fit()
+            .expect("a run that completes");
         assert_eq!(fitted.outcome, Outcome::Completed);
         memory.series("train/loss")
     };
@@ -128,17 +145,29 @@ fn statistics_are_those_of_the_cpu_and_cost_one_read_a_step() {
     let Some(gpu) = gpu() else { return };
     let figures = |device: &Device| {
         let (run, memory) = run::<Gpt2>(device);
-        let histograms = Histograms::builder().params(ParamFilter::all()).cadence(first());
+        let histograms = Histograms::builder()
+            .params(ParamFilter::all())
+            .cadence(first());
         let histograms = histograms.build().expect("a callback");
-        let run = run.eval(never()).callback(Norms::per_parameter()).callback(histograms);
-        let fitted = run.build().expect("a valid run").fit().expect("a run that completes");
+        let run = run
+            .eval(never())
+            .callback(Norms::per_parameter())
+            .callback(histograms);
+        let fitted = run
+            .build()
+            .expect("a valid run")
+            .fit()
+            .expect("a run that completes");
         assert_eq!(fitted.overhead.reads, STEPS);
         let records = memory.records();
         let scalars: Vec<f64> = records[0].scalars().map(|(_, value)| value).collect();
-        let histograms = records[0].values.iter().filter_map(|(_, value)| match value {
-            Value::Histogram(histogram) => Some(histogram.clone()),
-            _ => None,
-        });
+        let histograms = records[0]
+            .values
+            .iter()
+            .filter_map(|(_, value)| match value {
+                Value::Histogram(histogram) => Some(histogram.clone()),
+                _ => None,
+            });
         (scalars, histograms.collect::<Vec<_>>())
     };
     let (found, histograms) = figures(&gpu);
@@ -148,12 +177,20 @@ fn statistics_are_those_of_the_cpu_and_cost_one_read_a_step() {
     assert_eq!(histograms.len(), histograms_of_cpu.len());
     for (found, expected) in histograms.iter().zip(&histograms_of_cpu) {
         let total: u64 = expected.counts.iter().sum();
-        assert_eq!((found.counts.iter().sum::<u64>(), found.non_finite), (total, 0));
+        assert_eq!(
+            (found.counts.iter().sum::<u64>(), found.non_finite),
+            (total, 0)
+        );
         close(&found.edges, &expected.edges, 1e-3);
         let pairs = found.counts.iter().zip(&expected.counts);
-        let moved: u64 = pairs.map(|(found, expected)| found.abs_diff(*expected)).sum();
+        let moved: u64 = pairs
+            .map(|(found, expected)| found.abs_diff(*expected))
+            .sum();
         // The last digits differ, and with them the bin of who is at its edge.
-        assert!(moved <= 2 + total / 20, "{found:?}, and on the CPU {expected:?}");
+        assert!(
+            moved <= 2 + total / 20,
+            "{found:?}, and on the CPU {expected:?}"
+        );
     }
 }
 
@@ -162,7 +199,10 @@ fn close(found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
     for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
         let apart = (found - expected).abs() / expected.abs().max(1e-3);
-        assert!(apart <= tolerance, "number {at}: {found}, and on the CPU {expected}");
+        assert!(
+            apart <= tolerance,
+            "number {at}: {found}, and on the CPU {expected}"
+        );
     }
 }
 
@@ -172,11 +212,24 @@ fn two_replicas_on_a_gpu_train_like_one_and_stay_equal_to_the_bit() {
     let Some(gpu) = gpu() else { return };
     let losses = |replicas: usize| {
         let (run, memory) = run::<Gpt>(&gpu);
-        let run = run.grad_accum_steps(2).devices(vec![gpu.clone(); replicas]).eval(last());
-        let fitted = run.check_replicas(every(1)).build().expect("a valid run").fit();
-        assert_eq!(fitted.expect("a run that completes").outcome, Outcome::Completed);
+        let run = run
+            .grad_accum_steps(2)
+            .devices(vec![gpu.clone(); replicas])
+            .eval(last());
+        let fitted = run
+            .check_replicas(every(1))
+            .build()
+            .expect("a valid run")
+            .fit();
+        assert_eq!(
+            fitted.expect("a run that completes").outcome,
+            Outcome::Completed
+        );
         let of = |key| memory.series(key).into_iter().map(|(_, value)| value);
-        ["train/loss", "val/loss"].into_iter().flat_map(of).collect::<Vec<f64>>()
+        ["train/loss", "val/loss"]
+            .into_iter()
+            .flat_map(of)
+            .collect::<Vec<f64>>()
     };
     let (two, one) = (losses(2), losses(1));
     assert_eq!(one.len(), STEPS as usize + 1);
@@ -189,15 +242,23 @@ fn a_model_on_a_gpu_writes_the_text_that_it_writes_on_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let text = |device: &Device| {
         let (run, memory) = run::<Gpt2>(device);
-        let samples =
-            Samples::builder().prompts(["The ", "A"]).max_tokens(12_usize).temperature(0.0);
+        let samples = Samples::builder()
+            .prompts(["The ", "A"])
+            .max_tokens(12_usize)
+            .temperature(0.0);
         let samples = samples.cadence(first()).build().expect("a callback");
         let run = run.eval(never()).callback(samples);
-        run.build().expect("a valid run").fit().expect("a run that completes");
-        let text = memory.records()[0].values.iter().find_map(|(_, value)| match value {
-            Value::Text(text) => Some(text.clone()),
-            _ => None,
-        });
+        run.build()
+            .expect("a valid run")
+            .fit()
+            .expect("a run that completes");
+        let text = memory.records()[0]
+            .values
+            .iter()
+            .find_map(|(_, value)| match value {
+                Value::Text(text) => Some(text.clone()),
+                _ => None,
+            });
         text.expect("a sample")
     };
     assert_eq!(text(&gpu), text(&bdh::device("cpu").expect("the CPU")));
@@ -210,9 +271,15 @@ fn bf16_is_refused_in_a_sentence_where_the_gpu_cannot_compute_in_it() {
         eprintln!("skipped: this GPU computes in bf16");
         return;
     }
-    let device = ["metal", "vulkan", "wgpu"].into_iter().find(|api| bdh::device(api).is_ok());
+    let device = ["metal", "vulkan", "wgpu"]
+        .into_iter()
+        .find(|api| bdh::device(api).is_ok());
     let device = device.map(|api| api.parse().expect("a device"));
-    let hardware = Hardware { device, precision: Some(Precision::Bf16), ..Hardware::default() };
+    let hardware = Hardware {
+        device,
+        precision: Some(Precision::Bf16),
+        ..Hardware::default()
+    };
     let error = hardware.open().expect_err("bf16 is not there").to_string();
     assert!(error.contains("bf16") && error.contains("f32"), "{error}");
 }

@@ -31,21 +31,42 @@ fn records_go_where_log_backend_says() {
         ("console,tensorboard,wandb", [true; 2]),
     ] {
         let place = Place::new();
-        let mut command =
-            place.command(&format!("{SMALL} --max-iterations 2 --name a --log_backend {backend}"));
-        let ended =
-            Ended::from(command.env("WANDB_MODE", "offline").output().expect("the program starts"));
+        let mut command = place.command(&format!(
+            "{SMALL} --max-iterations 2 --name a --log_backend {backend}"
+        ));
+        let ended = Ended::from(
+            command
+                .env("WANDB_MODE", "offline")
+                .output()
+                .expect("the program starts"),
+        );
         assert_eq!(ended.code, Some(0), "{}", ended.err);
         let has_events = fs::read_dir(place.at("runs/a"))
             .expect("the run directory")
-            .any(|file| file.expect("a file").file_name().to_string_lossy().contains("tfevents"));
-        assert_eq!([has_events, place.at("runs/a/wandb").exists()], expected, "{backend}");
-        assert_eq!(ended.out.contains("wandb sync "), expected[1], "{}", ended.out);
+            .any(|file| {
+                file.expect("a file")
+                    .file_name()
+                    .to_string_lossy()
+                    .contains("tfevents")
+            });
+        assert_eq!(
+            [has_events, place.at("runs/a/wandb").exists()],
+            expected,
+            "{backend}"
+        );
+        assert_eq!(
+            ended.out.contains("wandb sync "),
+            expected[1],
+            "{}",
+            ended.out
+        );
     }
     let ended = Place::new().run(&format!("{SMALL} --log_backend tensorbord"));
     assert_eq!(ended.code, Some(2));
     assert!(
-        ended.err.contains("names of tensorboard, wandb, jsonl and console are known"),
+        ended
+            .err
+            .contains("names of tensorboard, wandb, jsonl and console are known"),
         "{}",
         ended.err
     );
@@ -56,12 +77,19 @@ fn callbacks_are_listed_with_their_keys_and_settings() {
     let place = Place::new();
     let ended = place.run("--list-callbacks");
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    let norms = ended.out.split("\n\n").find(|entry| entry.contains("use = \"norms\"\n"));
+    let norms = ended
+        .out
+        .split("\n\n")
+        .find(|entry| entry.contains("use = \"norms\"\n"));
     contains(
         norms.expect("norms are listed"),
         &["per_parameter = false", "# records train/weight_norm, "],
     );
-    assert!(ended.out.lines().all(|line| line.len() <= 130), "{}", ended.out);
+    assert!(
+        ended.out.lines().all(|line| line.len() <= 130),
+        "{}",
+        ended.out
+    );
     assert!(!place.at("runs").exists());
 }
 
@@ -72,8 +100,13 @@ fn the_list_of_callbacks_is_a_file_that_builds_each_as_it_is_by_default() {
     let known = bdh::registered_callbacks();
     assert_eq!(built.len(), known.len());
     for (built, entry) in built.iter().zip(known) {
-        let default = entry.default().expect("each of ours can do without settings");
-        assert_eq!((built.name(), built.config()), (entry.name.to_owned(), default.config()));
+        let default = entry
+            .default()
+            .expect("each of ours can do without settings");
+        assert_eq!(
+            (built.name(), built.config()),
+            (entry.name.to_owned(), default.config())
+        );
         let is_told = |option: &&str| {
             list.contains(&format!("\n{option} = ")) || list.contains(&format!("\n# {option} is"))
         };
@@ -109,18 +142,35 @@ fn the_requests_own_line_trains_and_leaves_a_complete_run() {
     ] {
         contains(&out, &[&format!("  {group:<13} lr {lr}")]);
     }
-    assert!(out.lines().all(|line| line.chars().count() <= 100), "a line is too wide:\n{out}");
+    assert!(
+        out.lines().all(|line| line.chars().count() <= 100),
+        "a line is too wide:\n{out}"
+    );
 
     let run = place.json("runs/d2-w64/run.json");
-    assert_eq!((&run["status"], &run["steps"]), (&"completed".into(), &10.into()));
-    assert!(run["final_metrics"]["val_bpb"].as_f64().is_some_and(|bpb| bpb < 8.1), "{run}");
+    assert_eq!(
+        (&run["status"], &run["steps"]),
+        (&"completed".into(), &10.into())
+    );
+    assert!(
+        run["final_metrics"]["val_bpb"]
+            .as_f64()
+            .is_some_and(|bpb| bpb < 8.1),
+        "{run}"
+    );
     assert_eq!(run["config"]["user"]["args"]["n_embd_override"], 64);
     assert!(run["config"]["user"]["text"]["levels"]["bigram"].is_f64());
 
     assert_eq!(place.steps("runs/d2-w64"), (0..=10).collect::<Vec<_>>());
     let metrics = place.metrics("runs/d2-w64");
     for line in &metrics[1..] {
-        for key in ["train/loss", "train/weight_norm", "train/grad_norm", "lr", "train/tokens"] {
+        for key in [
+            "train/loss",
+            "train/weight_norm",
+            "train/grad_norm",
+            "lr",
+            "train/tokens",
+        ] {
             assert!(line[key].is_f64(), "{key} in {line}");
         }
         assert!(line["train/flops"].is_f64(), "{line}");
@@ -138,7 +188,11 @@ fn the_requests_own_line_trains_and_leaves_a_complete_run() {
     let model = SafeTensors::deserialize(&model).expect("safetensors");
     let shape = |name: &str| model.tensor(name).expect(name).shape().to_vec();
     assert_eq!(shape("transformer.wte.weight"), [320, 64]);
-    assert_eq!(shape("transformer.h.1.mlp.c_fc.weight"), [256, 64], "PyTorch's [out, in]");
+    assert_eq!(
+        shape("transformer.h.1.mlp.c_fc.weight"),
+        [256, 64],
+        "PyTorch's [out, in]"
+    );
     assert_eq!(shape("lm_head.weight"), [320, 64]);
     assert_eq!(model.len(), 21);
 }
@@ -153,21 +207,34 @@ fn a_sweep_agents_spellings_are_understood() {
     contains(&out, &["  matrix        lr 0.000120 ", "Step: 2/2 loss"]);
     let run = place.json("runs/d2-w64-lr0.00012/run.json");
     assert_eq!(run["config"]["user"]["recipe"]["rates"]["matrix"], 0.00012);
-    assert_eq!(run["config"]["groups"]["matrix"]["schedule"]["peak"], 0.00012);
+    assert_eq!(
+        run["config"]["groups"]["matrix"]["schedule"]["peak"],
+        0.00012
+    );
 }
 
 #[test]
 fn early_checkpoints_stay_when_others_rotate() {
     let place = Place::new();
-    place
-        .succeeds(&format!("{SMALL} --steps 8 --early-save 50% --save-every 1 --lr-override 1e-3"));
+    place.succeeds(&format!(
+        "{SMALL} --steps 8 --early-save 50% --save-every 1 --lr-override 1e-3"
+    ));
     let checkpoints = place.at("runs/d2-w64-lr0.001/checkpoints");
     let mut names: Vec<_> = fs::read_dir(&checkpoints)
         .expect("checkpoints")
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("UTF-8")
+        })
         .collect();
     names.sort();
-    assert_eq!(names, ["ckpt_early_step_4", "step_00000007", "step_00000008"]);
+    assert_eq!(
+        names,
+        ["ckpt_early_step_4", "step_00000007", "step_00000008"]
+    );
 
     let early = checkpoints.join("ckpt_early_step_4");
     for file in ["model.safetensors", "optimizer.safetensors"] {
@@ -178,7 +245,10 @@ fn early_checkpoints_stay_when_others_rotate() {
     let state: Value = serde_json::from_slice(&state).expect("JSON");
     assert_eq!(state["clock"]["step"], 4);
     let args = &state["config"]["user"]["args"];
-    assert_eq!((&args["n_embd_override"], &args["lr_override"]), (&64.into(), &0.001.into()));
+    assert_eq!(
+        (&args["n_embd_override"], &args["lr_override"]),
+        (&64.into(), &0.001.into())
+    );
 }
 
 #[test]
@@ -203,19 +273,37 @@ fn a_run_that_is_interrupted_saves_itself_and_goes_on() {
         format!("{SMALL} --steps 300 --micro-batch 8 --name it --log-every 1 --eval-every -1");
     let mut child = place.command(&words).spawn().expect("the program starts");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let started = lines.by_ref().map_while(Result::ok).any(|line| line.starts_with("Step: 1/300"));
+    let started = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|line| line.starts_with("Step: 1/300"));
     assert!(started);
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
     assert!(kill.expect("kill").success());
     let rest: Vec<_> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("--resume --runs runs --name it")), "{rest:?}");
+    assert!(
+        rest.iter()
+            .any(|line| line.contains("--resume --runs runs --name it")),
+        "{rest:?}"
+    );
 
     let run = place.json("runs/it/run.json");
-    assert_eq!((&run["status"], &run["outcome"]["stopped"]), (&"stopped".into(), &"signal".into()));
+    assert_eq!(
+        (&run["status"], &run["outcome"]["stopped"]),
+        (&"stopped".into(), &"signal".into())
+    );
     let stopped = *place.steps("runs/it").last().expect("a step");
     assert!((1..300).contains(&stopped));
-    assert!(place.at(&format!("runs/it/checkpoints/step_{stopped:08}/manifest.json")).exists());
+    assert!(
+        place
+            .at(&format!(
+                "runs/it/checkpoints/step_{stopped:08}/manifest.json"
+            ))
+            .exists()
+    );
 
     // The flags are the run's own.
     let out = place.succeeds("--resume --name it");
@@ -223,7 +311,10 @@ fn a_run_that_is_interrupted_saves_itself_and_goes_on() {
     assert_eq!(place.json("runs/it/run.json")["status"], "completed");
     assert_eq!(place.steps("runs/it"), (0..=300).collect::<Vec<_>>());
 
-    place.refuses("--resume --name it", &["`runs/it` is complete, at step 300 of 300"]);
+    place.refuses(
+        "--resume --name it",
+        &["`runs/it` is complete, at step 300 of 300"],
+    );
 }
 
 #[test]
@@ -234,8 +325,14 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
     fs::write(place.at("short.txt"), "fifteen letters").expect("a file");
     for (name, settings) in [
         ("unknown.toml", "use = \"histogramm\""),
-        ("key.toml", "use = \"norms\"\nname = \"mine\"\nper_param = true"),
-        ("idle.toml", "use = \"norms\"\nname = \"mine\"\nevery = \"at 500 steps\""),
+        (
+            "key.toml",
+            "use = \"norms\"\nname = \"mine\"\nper_param = true",
+        ),
+        (
+            "idle.toml",
+            "use = \"norms\"\nname = \"mine\"\nevery = \"at 500 steps\"",
+        ),
     ] {
         fs::write(place.at(name), format!("[[callback]]\n{settings}\n")).expect("a file");
     }
@@ -243,27 +340,73 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
     fs::write(place.at("runs/broken/run.json"), "{\"config\": {}}").expect("a file");
     for (words, parts) in [
         ("--n_embd=64", &["'--n_embd'"][..]),
-        ("--n_embd_override 100", &["width 100", "head size 64", "use 64 or 128"]),
-        ("--max-iterations 0", &["'0'", "--num-iterations", "at least 1"]),
-        ("--max-iterations -5", &["'-5'", "--num-iterations", "at least 1"]),
+        (
+            "--n_embd_override 100",
+            &["width 100", "head size 64", "use 64 or 128"],
+        ),
+        (
+            "--max-iterations 0",
+            &["'0'", "--num-iterations", "at least 1"],
+        ),
+        (
+            "--max-iterations -5",
+            &["'-5'", "--num-iterations", "at least 1"],
+        ),
         ("--seed -1", &["'-1'", "--seed", "at least 0"]),
-        ("--data no-such.txt", &["`no-such.txt`", "`--data` takes a text file"]),
+        (
+            "--data no-such.txt",
+            &["`no-such.txt`", "`--data` takes a text file"],
+        ),
         ("--data empty.txt", &["`empty.txt` is empty"]),
         ("--data binary.txt", &["`binary.txt` is not UTF-8 text"]),
-        ("--data short.txt", &["val text has 3 tokens", "needs 33", "--max-seq-len"]),
+        (
+            "--data short.txt",
+            &["val text has 3 tokens", "needs 33", "--max-seq-len"],
+        ),
         ("--device tpu", &["'tpu'", "cpu, cuda"]),
-        ("--runs text.txt/runs", &["--runs text.txt/runs", "`text.txt` is a file"]),
-        ("--early-save 500", &["--early-save 500 never fires in a run of 10 steps", "up to 10"]),
-        ("--log-every 11", &["--log-every 11 never fires in a run of 10 steps", "10 or less"]),
+        (
+            "--runs text.txt/runs",
+            &["--runs text.txt/runs", "`text.txt` is a file"],
+        ),
+        (
+            "--early-save 500",
+            &[
+                "--early-save 500 never fires in a run of 10 steps",
+                "up to 10",
+            ],
+        ),
+        (
+            "--log-every 11",
+            &[
+                "--log-every 11 never fires in a run of 10 steps",
+                "10 or less",
+            ],
+        ),
         ("--callbacks none.toml", &["`none.toml` cannot be read"]),
-        ("--callbacks unknown.toml", &["unknown callback `histogramm`", "norms, "]),
+        (
+            "--callbacks unknown.toml",
+            &["unknown callback `histogramm`", "norms, "],
+        ),
         (
             "--callbacks key.toml",
-            &["callback `norms`", "unknown field `per_param`", "`per_parameter`"],
+            &[
+                "callback `norms`",
+                "unknown field `per_param`",
+                "`per_parameter`",
+            ],
         ),
-        ("--callbacks idle.toml", &["mine", "`at 500 steps` never fires in a run of 10 steps"]),
-        ("--resume --name none", &["no run `runs/none`", "leave --resume out"]),
-        ("--resume --name broken", &["`runs/broken/run.json` cannot be read", "another name"]),
+        (
+            "--callbacks idle.toml",
+            &["mine", "`at 500 steps` never fires in a run of 10 steps"],
+        ),
+        (
+            "--resume --name none",
+            &["no run `runs/none`", "leave --resume out"],
+        ),
+        (
+            "--resume --name broken",
+            &["`runs/broken/run.json` cannot be read", "another name"],
+        ),
     ] {
         place.refuses(&format!("{SMALL} --max-iterations 10 {words}"), parts);
     }
@@ -273,10 +416,14 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
 #[cfg(not(feature = "cuda"))]
 fn a_device_that_is_not_compiled_in_names_its_feature() {
     let place = Place::new();
-    place.refuses(&format!("{SMALL} --device cuda"), &["without `cuda`", "--features cuda"]);
+    place.refuses(
+        &format!("{SMALL} --device cuda"),
+        &["without `cuda`", "--features cuda"],
+    );
     // What the run would be can be told all the same.
-    let out = place
-        .succeeds(&format!("{SMALL} --device cuda --depth 24 --total-batch-size 64 --dry-run"));
+    let out = place.succeeds(&format!(
+        "{SMALL} --device cuda --depth 24 --total-batch-size 64 --dry-run"
+    ));
     contains(&out, &["depth 24", "on cuda in bf16", "--features cuda"]);
 }
 
@@ -285,12 +432,27 @@ fn a_dry_run_says_what_would_be_and_writes_nothing() {
     let place = Place::new();
     let before = place.files();
     let out = place.succeeds(&format!("{SMALL} --steps 600 --dry-run"));
-    contains(&out, &["horizon  600 steps", "  matrix        lr", "0, 250, 500, 600 (4×)"]);
-    contains(&out, &["ckpt_early_step_500", "no early checkpoint at 1000"]);
+    contains(
+        &out,
+        &[
+            "horizon  600 steps",
+            "  matrix        lr",
+            "0, 250, 500, 600 (4×)",
+        ],
+    );
+    contains(
+        &out,
+        &["ckpt_early_step_500", "no early checkpoint at 1000"],
+    );
     assert_eq!(place.files(), before);
     contains(
         &place.succeeds("--help"),
-        &["--n-embd-override", "Without any flag", "compare", "forecast"],
+        &[
+            "--n-embd-override",
+            "Without any flag",
+            "compare",
+            "forecast",
+        ],
     );
     assert_eq!(place.files(), before);
 }
@@ -300,28 +462,53 @@ fn a_run_on_four_devices_is_the_run_on_one_with_the_same_batch() {
     let place = Place::new();
     let with = |flags: &str, name: &str| {
         let total = "--total-batch-size 256 --max-iterations 12 --eval-tokens 256";
-        let out =
-            place.succeeds(&format!("{SMALL} {total} {flags} --log-backend none --name {name}"));
+        let out = place.succeeds(&format!(
+            "{SMALL} {total} {flags} --log-backend none --name {name}"
+        ));
         let run = place.json(&format!("runs/{name}/run.json"));
-        (out, run["final_metrics"]["val_bpb"].as_f64().expect("bits per byte"))
+        (
+            out,
+            run["final_metrics"]["val_bpb"]
+                .as_f64()
+                .expect("bits per byte"),
+        )
     };
     let (_, single) = with("", "one");
     let (out, four) = with("--devices 4", "four");
     contains(&out, &["accumulation 4", "on cpu:0-3 in f32"]);
     assert!((four / single - 1.0).abs() < 1e-4, "{four} and {single}");
-    assert_eq!(place.json("runs/four/run.json")["config"]["trainer"]["devices"], 4);
+    assert_eq!(
+        place.json("runs/four/run.json")["config"]["trainer"]["devices"],
+        4
+    );
 
     // By default each device gets a micro-batch.
-    let out = place.succeeds(&format!("{SMALL} --devices 3 --max-iterations 1 --name three"));
-    contains(&out, &["batch    192 tokens = micro-batch 2 x context 32 x accumulation 3"]);
+    let out = place.succeeds(&format!(
+        "{SMALL} --devices 3 --max-iterations 1 --name three"
+    ));
+    contains(
+        &out,
+        &["batch    192 tokens = micro-batch 2 x context 32 x accumulation 3"],
+    );
 }
 
 #[test]
 fn devices_that_cannot_share_the_work_are_refused() {
     let place = Place::new();
-    place
-        .refuses(&format!("{SMALL} --devices 3 --total-batch-size 256"), &["on each of 3 devices"]);
-    place.refuses("--device cuda:0-3 --devices 8", &["8 devices", "`cuda:0-3` is 4"]);
-    place.refuses("--device cuda:0-3,2", &["unknown device `cuda:0-3,2`", "cuda:0-7"]);
-    place.refuses("--precision f16", &["unknown precision `f16`", "f32 or bf16"]);
+    place.refuses(
+        &format!("{SMALL} --devices 3 --total-batch-size 256"),
+        &["on each of 3 devices"],
+    );
+    place.refuses(
+        "--device cuda:0-3 --devices 8",
+        &["8 devices", "`cuda:0-3` is 4"],
+    );
+    place.refuses(
+        "--device cuda:0-3,2",
+        &["unknown device `cuda:0-3,2`", "cuda:0-7"],
+    );
+    place.refuses(
+        "--precision f16",
+        &["unknown precision `f16`", "f32 or bf16"],
+    );
 }

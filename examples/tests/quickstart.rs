@@ -42,22 +42,45 @@ fn losses() -> (String, Losses) {
         (step, line["train/loss"].clone(), line["val/loss"].clone())
     };
     let recorded = place.metrics(&run).iter().map(record).collect();
-    (run, Losses { printed: printed.collect(), recorded })
+    (
+        run,
+        Losses {
+            printed: printed.collect(),
+            recorded,
+        },
+    )
 }
 
 /// The name of the run.
 fn run_of(dir: &Path) -> String {
-    let names = fs::read_dir(dir).expect("the folder").map(|entry| entry.expect("an entry"));
+    let names = fs::read_dir(dir)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry"));
     let mut names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    names.find(|name| name.starts_with("quickstart-")).expect("a run")
+    names
+        .find(|name| name.starts_with("quickstart-"))
+        .expect("a run")
 }
 
 #[test]
 fn three_runs_of_the_program_print_and_record_the_same_loss_at_every_step() {
     let [(run, first), others @ ..] = [losses(), losses(), losses()];
-    assert_eq!(first.printed.len(), 8, "4 of training, 4 evals: {:?}", first.printed);
-    let trained = first.recorded.iter().filter(|(_, train, _)| train.is_f64()).count();
-    let evals = first.recorded.iter().filter(|(.., val)| val.is_f64()).count();
+    assert_eq!(
+        first.printed.len(),
+        8,
+        "4 of training, 4 evals: {:?}",
+        first.printed
+    );
+    let trained = first
+        .recorded
+        .iter()
+        .filter(|(_, train, _)| train.is_f64())
+        .count();
+    let evals = first
+        .recorded
+        .iter()
+        .filter(|(.., val)| val.is_f64())
+        .count();
     assert_eq!((first.recorded.len(), trained, evals), (301, 300, 4));
     for (other_run, other) in others {
         assert_ne!(other_run, run, "each has a directory of its own");

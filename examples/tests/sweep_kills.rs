@@ -54,24 +54,37 @@ fn records(place: &Place) -> usize {
 
 /// Starts the sweep and kills it, and its trial, when so many records are there; whether a trial was killed.
 fn killed_at(place: &Place, count: usize) -> bool {
-    let mut sweep =
-        place.command(SWEEP).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a sweep");
+    let mut sweep = place
+        .command(SWEEP)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a sweep");
     let began = Instant::now();
     while records(place) < count {
         if sweep.try_wait().expect("a process").is_some() {
             return false;
         }
-        assert!(began.elapsed() < Duration::from_mins(1), "{count} records: not within a minute");
+        assert!(
+            began.elapsed() < Duration::from_mins(1),
+            "{count} records: not within a minute"
+        );
         thread::sleep(Duration::from_millis(1));
     }
     sweep.kill().expect("killed");
     sweep.wait().expect("dead");
-    let running = trials(place).into_iter().filter(|trial| trial.status == Status::Running);
-    running.filter_map(|trial| trial.pid).fold(false, |killed, pid| {
-        let kill =
-            Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
-        killed | kill.expect("kill").success()
-    })
+    let running = trials(place)
+        .into_iter()
+        .filter(|trial| trial.status == Status::Running);
+    running
+        .filter_map(|trial| trial.pid)
+        .fold(false, |killed, pid| {
+            let kill = Command::new("kill")
+                .args(["-9", &pid.to_string()])
+                .stderr(Stdio::null())
+                .status();
+            killed | kill.expect("kill").success()
+        })
 }
 
 /// The values and the records of both trials, without what the clock decides.
@@ -101,13 +114,19 @@ fn every_trial_of_a_killed_sweep_has_the_value_of_the_undisturbed_one() {
             "{value:?}, and the last record has {recorded:?}"
         );
     }
-    let kills = std::env::var("BDH_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5);
+    let kills = std::env::var("BDH_KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or(5);
     let mut killed = 0;
     for round in 0_usize.. {
         if killed >= kills {
             break;
         }
-        assert!(round < 10 * kills, "only {killed} trials were killed: they are too fast");
+        assert!(
+            round < 10 * kills,
+            "only {killed} trials were killed: they are too fast"
+        );
         let place = place();
         // First behind the last checkpoint, one record before the end; then anywhere.
         let mut at = if round == 0 { 20 } else { 1 + round * 13 % 19 };
@@ -116,6 +135,10 @@ fn every_trial_of_a_killed_sweep_has_the_value_of_the_undisturbed_one() {
             at += 1 + killed * 7 % 17;
         }
         place.succeeds(SWEEP);
-        assert_eq!(ends(&place), expected, "after {killed} kills, in round {round}");
+        assert_eq!(
+            ends(&place),
+            expected,
+            "after {killed} kills, in round {round}"
+        );
     }
 }

@@ -50,7 +50,13 @@ fn a_sweep_file_runs_offline_goes_on_and_is_compared() {
         place.succeeds("sweep tiny.yaml --count 2 --jobs 2 -- --num-iterations 3 --eval-every 1");
     contains(
         &out,
-        &["2 trials, 2 at once, in runs/tiny", "trial   1/2", "val_bpb", "completed", "trial-0002"],
+        &[
+            "2 trials, 2 at once, in runs/tiny",
+            "trial   1/2",
+            "val_bpb",
+            "completed",
+            "trial-0002",
+        ],
     );
     assert!(out.lines().all(|line| line.chars().count() <= 130), "{out}");
     let first = place.json("runs/tiny/trial-0001/run.json");
@@ -58,11 +64,25 @@ fn a_sweep_file_runs_offline_goes_on_and_is_compared() {
     assert_eq!(place.steps("runs/tiny/trial-0001"), [0, 1, 2, 3]);
 
     let out = place.succeeds("sweep tiny.yaml --count 3 -- --num-iterations 3 --eval-every 1");
-    contains(&out, &["goes on  2 of them are there already", "trial   3/3"]);
-    assert!(!out.contains("trial   1/3"), "what is done is not done again\n{out}");
+    contains(
+        &out,
+        &["goes on  2 of them are there already", "trial   3/3"],
+    );
+    assert!(
+        !out.contains("trial   1/3"),
+        "what is done is not done again\n{out}"
+    );
 
     let out = place.succeeds("compare runs/tiny --csv all.csv --html all.html --sort lr_override");
-    contains(&out, &["lr_override", "trial-0003", "wrote all.csv", "wrote all.html"]);
+    contains(
+        &out,
+        &[
+            "lr_override",
+            "trial-0003",
+            "wrote all.csv",
+            "wrote all.html",
+        ],
+    );
     let csv = fs::read_to_string(place.at("all.csv")).expect("a table");
     assert_eq!(csv.lines().count(), 4);
     assert!(
@@ -71,7 +91,10 @@ fn a_sweep_file_runs_offline_goes_on_and_is_compared() {
         ),
         "{csv}"
     );
-    place.refuses("compare runs/tiny --sort nothing", &["no column `nothing`", "lr_override"]);
+    place.refuses(
+        "compare runs/tiny --sort nothing",
+        &["no column `nothing`", "lr_override"],
+    );
     place.refuses("compare runs/none", &["there are no runs in runs/none"]);
 }
 
@@ -82,7 +105,9 @@ const SYNTHETIC: &str = "--depth 2 --n_embd_override 64 --device cpu --data synt
 #[test]
 fn compare_shows_the_values_of_the_last_step_where_steps_are_recorded_seldom() {
     let place = Place::new();
-    place.succeeds(&format!("{SYNTHETIC} --steps 20 --log-every 7 --eval-every 7 --name a"));
+    place.succeeds(&format!(
+        "{SYNTHETIC} --steps 20 --log-every 7 --eval-every 7 --name a"
+    ));
     assert_eq!(place.steps("runs/a"), [0, 7, 14, 20]);
     let metrics = place.metrics("runs/a");
     let recorded = |key: &str| [&metrics[2], &metrics[3]].map(|line| line[key].as_f64());
@@ -90,7 +115,9 @@ fn compare_shows_the_values_of_the_last_step_where_steps_are_recorded_seldom() {
     let out = place.succeeds("compare runs --csv all.csv");
     let csv = fs::read_to_string(place.at("all.csv")).expect("a table");
     let rows: Vec<Vec<_>> = csv.lines().map(|line| line.split(',').collect()).collect();
-    let [names, row] = &rows[..] else { panic!("{csv}") };
+    let [names, row] = &rows[..] else {
+        panic!("{csv}")
+    };
     let shown = |name: &str| {
         let place = names.iter().position(|column| *column == name).expect(name);
         row[place].parse::<f64>().ok()
@@ -102,8 +129,15 @@ fn compare_shows_the_values_of_the_last_step_where_steps_are_recorded_seldom() {
     }
     assert_eq!(shown("last_step"), Some(20.0));
     let last = recorded("val_bpb")[1].expect("a number");
-    let line = out.lines().find(|line| line.starts_with("1 ")).expect("the run");
-    assert_eq!(line.split_whitespace().nth(1), Some(&*format!("{last:.4}")), "{out}");
+    let line = out
+        .lines()
+        .find(|line| line.starts_with("1 "))
+        .expect("the run");
+    assert_eq!(
+        line.split_whitespace().nth(1),
+        Some(&*format!("{last:.4}")),
+        "{out}"
+    );
 }
 
 #[test]
@@ -117,25 +151,47 @@ fn every_file_of_a_sweep_and_of_its_runs_has_the_mode_that_the_umask_gives() {
         // The umask belongs to a process, so a shell sets it for the program alone.
         let program = place.command("").get_program().to_owned();
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"]).arg(program);
+        shell
+            .args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"])
+            .arg(program);
         let words = "sweep tiny.yaml --count 2 -- --num-iterations 2 --save-every 1";
         shell.args(words.split(' ')).current_dir(place.0.path());
         let ended = Ended::from(shell.output().expect("a shell"));
         assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{}", ended.out);
 
-        let made: Vec<_> =
-            place.files().into_keys().filter(|path| path.starts_with(place.at("runs"))).collect();
-        for name in
-            ["tiny/sweep.yaml", "tiny/seed", "tiny/trials/0001.json", "tiny/trial-0001/run.json"]
-        {
-            assert!(made.contains(&place.at("runs").join(name)), "{name} is not in {made:?}");
+        let made: Vec<_> = place
+            .files()
+            .into_keys()
+            .filter(|path| path.starts_with(place.at("runs")))
+            .collect();
+        for name in [
+            "tiny/sweep.yaml",
+            "tiny/seed",
+            "tiny/trials/0001.json",
+            "tiny/trial-0001/run.json",
+        ] {
+            assert!(
+                made.contains(&place.at("runs").join(name)),
+                "{name} is not in {made:?}"
+            );
         }
         let checkpoint = place.at("runs/tiny/trial-0001/checkpoints/step_00000002");
-        assert!(made.iter().filter(|path| path.starts_with(&checkpoint)).count() > 3, "{made:?}");
+        assert!(
+            made.iter()
+                .filter(|path| path.starts_with(&checkpoint))
+                .count()
+                > 3,
+            "{made:?}"
+        );
         for path in made {
             let bits = path.metadata().expect("it is there").permissions().mode() & 0o777;
             let expected = if path.is_dir() { of_folders } else { of_files };
-            assert_eq!(bits, expected, "{} is {bits:o} where the umask is {umask}", path.display());
+            assert_eq!(
+                bits,
+                expected,
+                "{} is {bits:o} where the umask is {umask}",
+                path.display()
+            );
         }
     }
 }
@@ -146,13 +202,19 @@ fn a_trial_that_cannot_work_is_a_row_and_stops_no_other() {
     sweep_file(&place, "");
     let yaml = fs::read_to_string(place.at("tiny.yaml")).expect("the file");
     // 100 channels make no whole heads of 64.
-    let yaml =
-        yaml.replace("method: random", "method: grid").replace("values: [64]", "values: [100, 64]");
-    let yaml =
-        yaml.replace("distribution: log_uniform_values, min: 0.0001, max: 0.01", "value: 0.001");
+    let yaml = yaml
+        .replace("method: random", "method: grid")
+        .replace("values: [64]", "values: [100, 64]");
+    let yaml = yaml.replace(
+        "distribution: log_uniform_values, min: 0.0001, max: 0.01",
+        "value: 0.001",
+    );
     fs::write(place.at("tiny.yaml"), yaml).expect("a file");
     let out = place.succeeds("sweep tiny.yaml -- --num-iterations 2");
-    contains(&out, &["trial   1/2  failed", "width 100", "trial   2/2  completed"]);
+    contains(
+        &out,
+        &["trial   1/2  failed", "width 100", "trial   2/2  completed"],
+    );
     let trials = Ledger::read(place.at("runs/tiny")).expect("trials");
     let statuses: Vec<_> = trials.iter().map(|trial| trial.status).collect();
     assert_eq!(statuses, [Status::Failed, Status::Completed]);
@@ -163,16 +225,28 @@ fn a_misspelt_parameter_is_named_in_the_reason() {
     let place = Place::new();
     sweep_file(&place, "");
     let yaml = fs::read_to_string(place.at("tiny.yaml")).expect("the file");
-    fs::write(place.at("tiny.yaml"), yaml.replace("lr_override", "lr_overide")).expect("a file");
+    fs::write(
+        place.at("tiny.yaml"),
+        yaml.replace("lr_override", "lr_overide"),
+    )
+    .expect("a file");
     let ended = place.run("sweep tiny.yaml --count 3 -- --num-iterations 1");
     assert_eq!(ended.code, Some(2), "{}", ended.out);
     contains(
         &ended.err,
-        &["unexpected argument '--lr_overide", "tip: a similar argument exists: '--lr-override'"],
+        &[
+            "unexpected argument '--lr_overide",
+            "tip: a similar argument exists: '--lr-override'",
+        ],
     );
-    let why =
-        Ledger::read(place.at("runs/tiny")).expect("trials")[0].why.clone().unwrap_or_default();
-    assert!(why.contains("--lr_overide") && !why.contains("--help"), "{why}");
+    let why = Ledger::read(place.at("runs/tiny")).expect("trials")[0]
+        .why
+        .clone()
+        .unwrap_or_default();
+    assert!(
+        why.contains("--lr_overide") && !why.contains("--help"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -183,7 +257,10 @@ fn mistakes_in_a_sweep_are_one_sentence_and_write_nothing() {
         .expect("the file")
         .replace("min: 0.0001", "mim: 0.0001");
     fs::write(place.at("bad.yaml"), bad).expect("a file");
-    place.refuses("sweep bad.yaml --count 1", &["`bad.yaml`: ", "unknown field `mim`", "line 6"]);
+    place.refuses(
+        "sweep bad.yaml --count 1",
+        &["`bad.yaml`: ", "unknown field `mim`", "line 6"],
+    );
     place.refuses("sweep none.yaml", &["`none.yaml` cannot be read"]);
     place.refuses("sweep tiny.yaml", &["give a count, or `run_cap`"]);
     for (flags, part) in [
@@ -199,7 +276,14 @@ fn mistakes_in_a_sweep_are_one_sentence_and_write_nothing() {
     }
     assert!(!place.at("runs").exists());
     let out = place.succeeds("sweep tiny.yaml --count 2 --dry-run -- --steps 7");
-    contains(&out, &["2 trials", "--depth=2 --lr_override=0.0", "--n_embd_override=64 --steps 7"]);
+    contains(
+        &out,
+        &[
+            "2 trials",
+            "--depth=2 --lr_override=0.0",
+            "--n_embd_override=64 --steps 7",
+        ],
+    );
     assert!(!place.at("runs").exists());
 }
 
@@ -210,12 +294,20 @@ fn a_live_sweep_foretells_its_trials_and_can_end_those_that_are_behind() {
     let yaml = fs::read_to_string(place.at("tiny.yaml")).expect("the file");
     // Eight that are through, and one with a rate at which two of them have learned little.
     let rates = "values: [0.004, 0.003, 0.002, 0.001, 0.0003, 0.0001, 0.00003, 0.00001, 0.00002]";
-    let yaml = yaml.replace("distribution: log_uniform_values, min: 0.0001, max: 0.01", rates);
-    fs::write(place.at("tiny.yaml"), yaml.replace("method: random", "method: grid"))
-        .expect("a file");
+    let yaml = yaml.replace(
+        "distribution: log_uniform_values, min: 0.0001, max: 0.01",
+        rates,
+    );
+    fs::write(
+        place.at("tiny.yaml"),
+        yaml.replace("method: random", "method: grid"),
+    )
+    .expect("a file");
     let more = "--num-iterations 600 --warmup-steps 10 --eval-every 30";
     place.succeeds(&format!("sweep tiny.yaml --count 8 --jobs 2 -- {more}"));
-    let out = place.succeeds(&format!("sweep tiny.yaml --live --stop-regret 0.01 -- {more}"));
+    let out = place.succeeds(&format!(
+        "sweep tiny.yaml --live --stop-regret 0.01 -- {more}"
+    ));
     contains(
         &out,
         &[
@@ -225,12 +317,18 @@ fn a_live_sweep_foretells_its_trials_and_can_end_those_that_are_behind() {
         ],
     );
     let ended = place.run("sweep tiny.yaml --stop-regret 0.01");
-    assert!(ended.code == Some(2) && ended.err.contains("--live"), "{}", ended.err);
+    assert!(
+        ended.code == Some(2) && ended.err.contains("--live"),
+        "{}",
+        ended.err
+    );
 }
 
 /// The study in the repository.
 fn study(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../studies/early").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../studies/early")
+        .join(file);
     path.to_str().expect("UTF-8").to_owned()
 }
 
@@ -240,7 +338,10 @@ fn the_report_of_the_study_is_what_forecast_prints_of_its_data() {
     let place = Place::new();
     let out = place.succeeds(&format!("forecast {} --json all.json", study("runs.json")));
     let report = fs::read_to_string(study("report.txt")).expect("the report");
-    let printed: Vec<_> = out.lines().filter(|line| !line.starts_with("wrote ")).collect();
+    let printed: Vec<_> = out
+        .lines()
+        .filter(|line| !line.starts_with("wrote "))
+        .collect();
     for (printed, told) in printed.iter().zip(report.lines()) {
         assert_eq!(*printed, told);
     }
@@ -250,7 +351,14 @@ fn the_report_of_the_study_is_what_forecast_prints_of_its_data() {
     assert!(json["tests"][0]["cuts"][0]["cells"][1]["score"]["error"]["rmse"].is_f64());
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/forecasting.md");
     let docs = fs::read_to_string(docs).expect("the page");
-    contains(&docs, &["64 random trials", "Seed noise: 0.0184", "60 of 70 runs, saved 80 %"]);
+    contains(
+        &docs,
+        &[
+            "64 random trials",
+            "Seed noise: 0.0184",
+            "60 of 70 runs, saved 80 %",
+        ],
+    );
 }
 
 #[test]
@@ -259,15 +367,25 @@ fn runs_that_are_there_are_forecast_saved_and_forecast_again() {
     sweep_file(&place, "");
     place.succeeds("sweep tiny.yaml --count 3 -- --num-iterations 8 --eval-every 1");
     let out = place.succeeds("forecast runs --cuts 25%,50% --save runs.json --html runs.html");
-    contains(&out, &["forecast of 3 runs", "wrote runs.json", "wrote runs.html"]);
+    contains(
+        &out,
+        &["forecast of 3 runs", "wrote runs.json", "wrote runs.html"],
+    );
     let again = place.succeeds("forecast runs.json --cuts 25%,50%");
     assert_eq!(again.lines().next(), out.lines().next());
     let page = fs::read_to_string(place.at("runs.html")).expect("the page");
     assert!(page.contains("\"forecast\":{") && page.contains("settings only"));
     place.refuses("forecast nothing", &["there are no runs in nothing"]);
-    place.refuses("forecast text.txt", &["`text.txt` is no file that --save has written"]);
+    place.refuses(
+        "forecast text.txt",
+        &["`text.txt` is no file that --save has written"],
+    );
     let ended = place.run("forecast runs --cuts 0%");
-    assert!(ended.code == Some(2) && ended.err.contains("a share like"), "{}", ended.err);
+    assert!(
+        ended.code == Some(2) && ended.err.contains("a share like"),
+        "{}",
+        ended.err
+    );
 }
 
 /// The words of the root `sweep.yaml` for some values, without the program.
@@ -275,8 +393,13 @@ fn root_words(values: &Value) -> Vec<String> {
     let sweep = Sweep::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../sweep.yaml"))
         .expect("the root file");
     let values = values.as_object().expect("an object");
-    let words = sweep.command_line(values, "?", Path::new("?")).expect("a command");
-    assert_eq!(words[0], "target/release/examples/nanochat_sweep", "what the README builds");
+    let words = sweep
+        .command_line(values, "?", Path::new("?"))
+        .expect("a command");
+    assert_eq!(
+        words[0], "target/release/examples/nanochat_sweep",
+        "what the README builds"
+    );
     words[1..].to_vec()
 }
 
@@ -284,9 +407,14 @@ fn root_words(values: &Value) -> Vec<String> {
 fn the_root_sweep_file_starts_this_program() {
     let place = Place::new();
     let words = root_words(&json!({ "depth": 8, "n_embd_override": 256, "lr_override": 1e-5 }));
-    let out = place
-        .succeeds(&format!("{} --dry-run --data=synthetic --tokenizer=bytes", words.join(" ")));
-    contains(&out, &["model    depth 8, width 256", "  matrix        lr 0.000010"]);
+    let out = place.succeeds(&format!(
+        "{} --dry-run --data=synthetic --tokenizer=bytes",
+        words.join(" ")
+    ));
+    contains(
+        &out,
+        &["model    depth 8, width 256", "  matrix        lr 0.000010"],
+    );
 }
 
 #[test]
@@ -304,13 +432,24 @@ fn what_an_agent_has_chosen_wins_over_the_command_line() {
          --log_backend=None --name=a"
     );
     let ended = run(&words, "chosen.yaml");
-    assert_eq!((ended.code, ended.out.as_str()), (Some(0), ""), "{}", ended.err);
+    assert_eq!(
+        (ended.code, ended.out.as_str()),
+        (Some(0), ""),
+        "{}",
+        ended.err
+    );
     let args = &place.json("runs/a/run.json")["config"]["user"]["args"];
-    assert_eq!((&args["lr_override"], &args["quiet"]), (&json!(0.003), &json!(true)));
+    assert_eq!(
+        (&args["lr_override"], &args["quiet"]),
+        (&json!(0.003), &json!(true))
+    );
 
     for (text, part) in [
         ("wandb_version: 1\nn_layer:\n  value: 4\n", "'--n_layer"),
-        ("wandb_version: 1\nmodel:\n  value: {depth: 4}\n", "'--model"),
+        (
+            "wandb_version: 1\nmodel:\n  value: {depth: 4}\n",
+            "'--model",
+        ),
         ("wandb_version: 1\ndepth: 4\n", "`depth` has no `value`"),
     ] {
         fs::write(place.at("chosen.yaml"), text).expect("a file");
@@ -335,36 +474,58 @@ impl Agency {
         let server = Server::start(&["--sweep-runs", "2"])?;
         let place = Place::new();
         let root = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../sweep.yaml"));
-        let mut more: Vec<_> = SMALL.split(' ').map(|word| format!("  - {word}\n")).collect();
+        let mut more: Vec<_> = SMALL
+            .split(' ')
+            .map(|word| format!("  - {word}\n"))
+            .collect();
         more.push(format!("  - --num-iterations={steps}\n"));
-        let yaml = root
-            .expect("the root file")
-            .replace("  - ${args}\n", &format!("{}  - ${{args}}\n", more.concat()));
+        let yaml = root.expect("the root file").replace(
+            "  - ${args}\n",
+            &format!("{}  - ${{args}}\n", more.concat()),
+        );
         assert!(yaml.contains("--num-iterations"));
         fs::write(place.at("sweep.yaml"), yaml).expect("a file");
         let examples = place.at("target/release/examples");
         fs::create_dir_all(&examples).expect("a directory");
         let program = place.command("").get_program().to_owned();
         fs::copy(program, examples.join("nanochat_sweep")).expect("the program");
-        Some(Self { place, server, judge })
+        Some(Self {
+            place,
+            server,
+            judge,
+        })
     }
 
     /// A call of W&B's own program, on the loopback server.
     fn wandb(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.judge.bin("wandb"));
-        command.args(words).current_dir(self.place.0.path()).stdin(Stdio::null());
-        command.env("WANDB_BASE_URL", self.server.url()).env("WANDB_API_KEY", "0".repeat(40));
-        command.env("HOME", self.place.0.path()).env("WANDB_ERROR_REPORTING", "false");
+        command
+            .args(words)
+            .current_dir(self.place.0.path())
+            .stdin(Stdio::null());
+        command
+            .env("WANDB_BASE_URL", self.server.url())
+            .env("WANDB_API_KEY", "0".repeat(40));
+        command
+            .env("HOME", self.place.0.path())
+            .env("WANDB_ERROR_REPORTING", "false");
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
 
     /// Makes the sweep, and gives the words that start an agent.
     fn sweep(&self) -> String {
-        let made = self.wandb(&["sweep", "--entity", "e", "--project", "p", "sweep.yaml"]).output();
+        let made = self
+            .wandb(&["sweep", "--entity", "e", "--project", "p", "sweep.yaml"])
+            .output();
         let said = String::from_utf8_lossy(&made.expect("wandb starts").stderr).into_owned();
-        let agent = said.lines().find_map(|line| line.split("wandb agent ").nth(1));
-        agent.unwrap_or_else(|| panic!("no agent to start:\n{said}")).trim().to_owned()
+        let agent = said
+            .lines()
+            .find_map(|line| line.split("wandb agent ").nth(1));
+        agent
+            .unwrap_or_else(|| panic!("no agent to start:\n{said}"))
+            .trim()
+            .to_owned()
     }
 
     fn runs(&self) -> Vec<(String, Value)> {
@@ -376,34 +537,61 @@ impl Agency {
 
 #[test]
 fn wandbs_agent_runs_the_root_sweep_file() {
-    let Some(agency) = Agency::new("2") else { return };
+    let Some(agency) = Agency::new("2") else {
+        return;
+    };
     let path = agency.sweep();
-    let said = agency.wandb(&["agent", &path]).output().expect("the agent starts");
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let said = agency
+        .wandb(&["agent", &path])
+        .output()
+        .expect("the agent starts");
+    assert!(
+        said.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said.stderr)
+    );
     let runs = agency.runs();
     assert_eq!(runs.len(), 2);
     let sweep_id = path.rsplit('/').next().expect("an id");
     let mut widths = BTreeSet::new();
     for (name, run) in &runs {
-        assert_eq!((&run["exitcode"], &run["complete"]), (&json!(0), &json!(true)), "{name}");
+        assert_eq!(
+            (&run["exitcode"], &run["complete"]),
+            (&json!(0), &json!(true)),
+            "{name}"
+        );
         assert_eq!(run["sweep"], sweep_id, "{name}");
         let value = |key: &str| run["config"][key]["value"].clone();
-        assert_eq!((value("depth"), value("lr_override")), (json!(8), json!(0.0001)), "{name}");
+        assert_eq!(
+            (value("depth"), value("lr_override")),
+            (json!(8), json!(0.0001)),
+            "{name}"
+        );
         widths.insert(value("n_embd_override").to_string());
-        assert!(run["summary"]["val_bpb"].as_f64().is_some_and(|bpb| bpb > 1.0), "{name}");
+        assert!(
+            run["summary"]["val_bpb"]
+                .as_f64()
+                .is_some_and(|bpb| bpb > 1.0),
+            "{name}"
+        );
         assert!(
             run["history"]
                 .as_array()
                 .is_some_and(|rows| rows.iter().any(|row| row["val_bpb"].is_f64()))
         );
     }
-    assert_eq!(widths, ["256", "384"].map(str::to_owned).into_iter().collect());
+    assert_eq!(
+        widths,
+        ["256", "384"].map(str::to_owned).into_iter().collect()
+    );
 }
 
 #[test]
 #[cfg(unix)]
 fn an_agent_that_is_told_to_stop_ends_its_run_cleanly() {
-    let Some(agency) = Agency::new("100000") else { return };
+    let Some(agency) = Agency::new("100000") else {
+        return;
+    };
     let path = agency.sweep();
     let mut agent = agency
         .wandb(&["agent", "--forward-signals", &path])
@@ -417,11 +605,22 @@ fn an_agent_that_is_told_to_stop_ends_its_run_cleanly() {
             .any(|(_, run)| run["history"].as_array().is_some_and(|rows| rows.len() > 3))
     });
     let pid = agent.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill")
+            .success()
+    );
     agent.wait().expect("the agent ends");
-    wait_until("the run ends", || agency.runs().iter().all(|(_, run)| run["complete"] == true));
+    wait_until("the run ends", || {
+        agency.runs().iter().all(|(_, run)| run["complete"] == true)
+    });
     let (_, run) = agency.runs().swap_remove(0);
-    assert_eq!(run["exitcode"], 0, "an end that was asked for is no failure");
+    assert_eq!(
+        run["exitcode"], 0,
+        "an end that was asked for is no failure"
+    );
     let dir = fs::read_dir(agency.place.at("runs"))
         .expect("runs")
         .next()

@@ -38,7 +38,11 @@ impl Chart {
     }
 
     fn plot(&self, area: &Area<'_>) -> Result<(), BoxError> {
-        let curves: Vec<_> = self.lines.iter().map(|(_, histogram)| density(histogram)).collect();
+        let curves: Vec<_> = self
+            .lines
+            .iter()
+            .map(|(_, histogram)| density(histogram))
+            .collect();
         let points = || curves.iter().flatten();
         let (low, high) = range(points().map(|point| point.0));
         let top = points().map(|point| point.1).fold(0.0, f64::max);
@@ -80,7 +84,11 @@ impl Chart {
             let style = self.style(index).stroke_width(3);
             area.draw(&PathElement::new(vec![(x, y), (x + 24, y)], style))?;
             let text = label(name, histogram);
-            area.draw(&Text::new(text, (x + 30, y - size as i32 / 2), ("plot", size)))?;
+            area.draw(&Text::new(
+                text,
+                (x + 30, y - size as i32 / 2),
+                ("plot", size),
+            ))?;
         }
         let unnamed = self.lines.len() - self.named().len();
         if unnamed > 0 {
@@ -107,7 +115,11 @@ impl Chart {
     fn legend_width(&self) -> u32 {
         let (rows, size) = self.legend_shape();
         let columns = self.named().len().div_ceil(rows).max(1);
-        let longest = self.named().iter().map(|(name, of)| label(name, of).chars().count()).max();
+        let longest = self
+            .named()
+            .iter()
+            .map(|(name, of)| label(name, of).chars().count())
+            .max();
         let letters = (longest.unwrap_or(0) * columns) as f64;
         let width = letters * LETTER * f64::from(size) + 44.0 * columns as f64;
         (width as u32).min(SIZE.0 / 2)
@@ -145,9 +157,14 @@ fn density(histogram: &Histogram) -> Vec<(f64, f64)> {
     let total: u64 = histogram.counts.iter().sum();
     let bins = histogram.edges.windows(2).zip(&histogram.counts);
     let point = |(edges, count): (&[f64], &u64)| {
-        (edges[0], *count as f64 / (total as f64 * (edges[1] - edges[0])))
+        (
+            edges[0],
+            *count as f64 / (total as f64 * (edges[1] - edges[0])),
+        )
     };
-    bins.map(point).filter(|(_, density)| density.is_finite()).collect()
+    bins.map(point)
+        .filter(|(_, density)| density.is_finite())
+        .collect()
 }
 
 fn label(name: &str, histogram: &Histogram) -> String {
@@ -166,10 +183,15 @@ mod tests {
 
     /// A bell of a width, with the spread of its maximum around `center`.
     fn bell(center: f64, width: f64) -> Histogram {
-        let edges: Vec<f64> =
-            (0..=50).map(|edge| center + width * (f64::from(edge) / 12.5 - 2.0)).collect();
+        let edges: Vec<f64> = (0..=50)
+            .map(|edge| center + width * (f64::from(edge) / 12.5 - 2.0))
+            .collect();
         let count = |edge: &f64| (1e4 * (-2.0 * ((edge - center) / width).powi(2)).exp()) as u64;
-        Histogram { counts: edges[..50].iter().map(count).collect(), edges, non_finite: 0 }
+        Histogram {
+            counts: edges[..50].iter().map(count).collect(),
+            edges,
+            non_finite: 0,
+        }
     }
 
     fn chart(lines: usize) -> Chart {
@@ -197,7 +219,10 @@ mod tests {
         let flat = Histogram::of(&[1.0, 1.0, f32::NAN], 50);
         assert_eq!(density(&flat), []);
         assert_eq!(label("w", &flat), "w (1 not finite)");
-        let lines = vec![("flat".to_owned(), flat), ("none".to_owned(), Histogram::of(&[], 50))];
+        let lines = vec![
+            ("flat".to_owned(), flat),
+            ("none".to_owned(), Histogram::of(&[], 50)),
+        ];
         assert!(Chart { lines, ..chart(0) }.draw().is_ok());
     }
 

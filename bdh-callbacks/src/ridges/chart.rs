@@ -38,7 +38,10 @@ impl Chart {
     }
 
     fn plot(&self, root: &Area<'_>) -> Result<(), BoxError> {
-        let ends = self.curves.iter().flat_map(|curve| [curve.extent.0, curve.extent.1]);
+        let ends = self
+            .curves
+            .iter()
+            .flat_map(|curve| [curve.extent.0, curve.extent.1]);
         let (low, high) = range(ends);
         let mut chart = ChartBuilder::on(root)
             .caption(self.caption(), ("plot", 20))
@@ -75,8 +78,10 @@ impl Chart {
     fn ridge(&self, chart: &mut Plot<'_, '_>, row: usize, curve: &Curve) -> Result<(), BoxError> {
         let base = self.base(row);
         let height = self.height();
-        let line: Vec<_> =
-            outline(curve).into_iter().map(|(x, y)| (x, base + y * height)).collect();
+        let line: Vec<_> = outline(curve)
+            .into_iter()
+            .map(|(x, y)| (x, base + y * height))
+            .collect();
         let color = self.color(row);
         chart.draw_series([Polygon::new(line.clone(), color.filled())])?;
         let edge = RGBColor(color.0 / 2, color.1 / 2, color.2 / 2);
@@ -92,11 +97,18 @@ impl Chart {
                 let (x, y) = chart.backend_coord(&(high, self.base(row)));
                 let lost = if curve.non_finite > 0 { " NaN" } else { "" };
                 let text = format!("{}{lost}", curve.step);
-                root.draw(&PathElement::new(vec![(x, y), (x + 6, y)], RGBColor(90, 90, 90)))?;
+                root.draw(&PathElement::new(
+                    vec![(x, y), (x + 6, y)],
+                    RGBColor(90, 90, 90),
+                ))?;
                 root.draw(&Text::new(text, (x + 10, y - 8), ("plot", 14)))?;
             }
         }
-        root.draw(&Text::new("step", (SIZE.0 as i32 - LABELS as i32 + 10, 26), ("plot", 14)))?;
+        root.draw(&Text::new(
+            "step",
+            (SIZE.0 as i32 - LABELS as i32 + 10, 26),
+            ("plot", 14),
+        ))?;
         Ok(())
     }
 
@@ -135,7 +147,11 @@ fn outline(curve: &Curve) -> Vec<(f64, f64)> {
     let bins = curve.counts.iter().enumerate();
     let center =
         |(bin, count): (usize, &u64)| (low + (bin as f64 + 0.5) * width, *count as f64 / peak);
-    [(low, 0.0)].into_iter().chain(bins.map(center)).chain([(high, 0.0)]).collect()
+    [(low, 0.0)]
+        .into_iter()
+        .chain(bins.map(center))
+        .chain([(high, 0.0)])
+        .collect()
 }
 
 #[cfg(test)]
@@ -158,7 +174,10 @@ mod tests {
 
     fn chart(curves: u64) -> Chart {
         let title = "transformer.h.0.attn.c_q.weight".to_owned();
-        Chart { title, curves: (0..curves).map(|index| curve(index, curves)).collect() }
+        Chart {
+            title,
+            curves: (0..curves).map(|index| curve(index, curves)).collect(),
+        }
     }
 
     #[test]
@@ -172,13 +191,23 @@ mod tests {
         }
         let alike = Curve::new(0, 0, Histogram::of(&[0.1; 9], 50));
         let lost = Curve::new(250, 1, Histogram::of(&[f32::NAN; 9], 50));
-        assert!(Chart { curves: vec![alike, lost, curve(2, 3)], ..chart(0) }.draw().is_ok());
+        assert!(
+            Chart {
+                curves: vec![alike, lost, curve(2, 3)],
+                ..chart(0)
+            }
+            .draw()
+            .is_ok()
+        );
     }
 
     #[test]
     fn a_curve_goes_through_the_middles_of_its_bins_and_its_peak_is_one_high() {
         let curve = Curve::new(0, 0, Histogram::of(&[0.0, 1.0, 1.0, 4.0], 2));
-        assert_eq!(outline(&curve), [(0.0, 0.0), (1.0, 1.0), (3.0, 1.0 / 3.0), (4.0, 0.0)]);
+        assert_eq!(
+            outline(&curve),
+            [(0.0, 0.0), (1.0, 1.0), (3.0, 1.0 / 3.0), (4.0, 0.0)]
+        );
         let spike = outline(&Curve::new(0, 0, Histogram::of(&[2.0; 3], 2)));
         assert_eq!(spike, [(2.0, 0.0), (2.0, 0.0), (2.0, 1.0), (2.0, 0.0)]);
     }

@@ -50,7 +50,11 @@ impl Quality {
 /// Different n-grams among all of them; 1 where there is none.
 fn distinct(tokens: &[i32], n: usize) -> f64 {
     let grams: HashSet<&[i32]> = tokens.windows(n).collect();
-    if grams.is_empty() { 1.0 } else { grams.len() as f64 / tokens.windows(n).len() as f64 }
+    if grams.is_empty() {
+        1.0
+    } else {
+        grams.len() as f64 / tokens.windows(n).len() as f64
+    }
 }
 
 /// The length of the longest span that begins at two places. Takes the square of the length in time.
@@ -61,7 +65,11 @@ fn longest_repeat(tokens: &[i32]) -> usize {
     for here in 1..tokens.len() {
         for earlier in (0..here).rev() {
             let before = earlier.checked_sub(1).map_or(0, |before| agree[before]);
-            agree[earlier] = if tokens[earlier] == tokens[here] { before + 1 } else { 0 };
+            agree[earlier] = if tokens[earlier] == tokens[here] {
+                before + 1
+            } else {
+                0
+            };
             longest = longest.max(agree[earlier]);
         }
     }
@@ -75,7 +83,12 @@ fn entropy(tokens: &[i32]) -> f64 {
     let mut counts: Vec<_> = sorted.chunk_by(|a, b| a == b).map(<[i32]>::len).collect();
     counts.sort_unstable(); // sums of floats depend on their order, which shall not depend on the ids
     let share = |count: &usize| *count as f64 / tokens.len() as f64;
-    counts.iter().map(share).map(|share| share * -share.log2()).sum::<f64>() + 0.0
+    counts
+        .iter()
+        .map(share)
+        .map(|share| share * -share.log2())
+        .sum::<f64>()
+        + 0.0
 }
 
 #[cfg(test)]
@@ -109,27 +122,43 @@ mod tests {
     #[test]
     fn nothing_is_neither_repetitive_nor_degenerate() {
         let quality = of("");
-        assert_eq!((quality.distinct, quality.repetition, quality.entropy), ([1.0; 3], 0.0, 0.0));
+        assert_eq!(
+            (quality.distinct, quality.repetition, quality.entropy),
+            ([1.0; 3], 0.0, 0.0)
+        );
         assert!(quality.log_prob.is_nan() && !quality.is_degenerate(0.0));
     }
 
     #[test]
     fn loops_are_degenerate_and_sentences_are_not() {
-        for text in
-            ["aaaaaaaaaaaaaaaaaaaa", "the the the the the the ", "and so on, and so on, and so on"]
-        {
+        for text in [
+            "aaaaaaaaaaaaaaaaaaaa",
+            "the the the the the the ",
+            "and so on, and so on, and so on",
+        ] {
             assert!(of(text).is_degenerate(0.5), "{text}");
         }
-        for text in ["aaaaaaaaaa", "It was the best of times, it was the worst of times"] {
+        for text in [
+            "aaaaaaaaaa",
+            "It was the best of times, it was the worst of times",
+        ] {
             assert!(!of(text).is_degenerate(0.5), "{text}");
         }
     }
 
     /// The same by the definition, in the fourth power of the length.
     fn longest_by_definition(tokens: &[i32]) -> usize {
-        let occurs_twice =
-            |span: &[i32]| tokens.windows(span.len()).filter(|other| *other == span).count() > 1;
-        (1..tokens.len()).rev().find(|n| tokens.windows(*n).any(occurs_twice)).unwrap_or(0)
+        let occurs_twice = |span: &[i32]| {
+            tokens
+                .windows(span.len())
+                .filter(|other| *other == span)
+                .count()
+                > 1
+        };
+        (1..tokens.len())
+            .rev()
+            .find(|n| tokens.windows(*n).any(occurs_twice))
+            .unwrap_or(0)
     }
 
     proptest! {

@@ -19,7 +19,11 @@ pub struct Console {
 
 impl Default for Console {
     fn default() -> Self {
-        Self { line_every: 100, bar: None, lines: None }
+        Self {
+            line_every: 100,
+            bar: None,
+            lines: None,
+        }
     }
 }
 
@@ -28,7 +32,10 @@ impl Console {
     /// the last step are printed always.
     #[must_use]
     pub fn line_every(self, steps: u64) -> Self {
-        Self { line_every: steps.max(1), ..self }
+        Self {
+            line_every: steps.max(1),
+            ..self
+        }
     }
 
     /// A line that stands above the bar, or just a line. It may hold what a server or a file said.
@@ -69,7 +76,9 @@ impl Sink for Console {
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
         let lines = self.lines.as_mut().ok_or("the console is not open")?;
         if let Some(bar) = &self.bar {
-            let loss = record.scalar("train/loss").map(|loss| format!("loss {loss:.4}"));
+            let loss = record
+                .scalar("train/loss")
+                .map(|loss| format!("loss {loss:.4}"));
             bar.set_position(record.clock.step);
             bar.set_message(loss.unwrap_or_default() + &lines.pace(record));
         }

@@ -48,12 +48,17 @@ impl Gpus {
         let seen = Arc::default();
         let to = Arc::clone(&seen);
         // Without a thread there are no figures; the run does not depend on them.
-        let _ = std::thread::Builder::new().name("gpus".to_owned()).spawn(move || {
-            if let Some(driver) = open() {
-                driver.look_again_and_again(&to, &stop);
-            }
-        });
-        Self { seen, _running: running }
+        let _ = std::thread::Builder::new()
+            .name("gpus".to_owned())
+            .spawn(move || {
+                if let Some(driver) = open() {
+                    driver.look_again_and_again(&to, &stop);
+                }
+            });
+        Self {
+            seen,
+            _running: running,
+        }
     }
 
     /// What is known of each, by number.
@@ -85,14 +90,22 @@ impl Driver {
     fn nvidia() -> Option<Self> {
         let library = Nvml::init().ok()?;
         let count = library.device_count().ok().filter(|count| *count > 0)?;
-        Some(Self::Nvidia { library: Box::new(library), count })
+        Some(Self::Nvidia {
+            library: Box::new(library),
+            count,
+        })
     }
 
     /// Finds the cards that report how busy they are; `card0-DP-1` and the like are their connectors.
     fn amd(cards: &Path) -> Option<Self> {
         let entries = std::fs::read_dir(cards).ok()?.flatten();
         let numbered = entries.filter_map(|entry| {
-            let number: u32 = entry.file_name().to_str()?.strip_prefix("card")?.parse().ok()?;
+            let number: u32 = entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("card")?
+                .parse()
+                .ok()?;
             Some((number, entry.path().join("device")))
         });
         let amd = numbered.filter(|(_, device)| device.join("gpu_busy_percent").exists());
@@ -118,9 +131,11 @@ impl Driver {
                 let all = (0..*count).map(|index| (index as usize, nvidia_gpu(library, index)));
                 all.filter_map(|(index, gpu)| Some((index, gpu?))).collect()
             }
-            Self::Amd(folders) => {
-                folders.iter().map(|folder| amd_gpu(folder)).enumerate().collect()
-            }
+            Self::Amd(folders) => folders
+                .iter()
+                .map(|folder| amd_gpu(folder))
+                .enumerate()
+                .collect(),
         }
     }
 }
@@ -130,7 +145,10 @@ fn nvidia_gpu(library: &Nvml, index: u32) -> Option<Gpu> {
     let device = library.device_by_index(index).ok()?;
     let memory = device.memory_info().ok();
     Some(Gpu {
-        busy: device.utilization_rates().ok().map(|rates| f64::from(rates.gpu)),
+        busy: device
+            .utilization_rates()
+            .ok()
+            .map(|rates| f64::from(rates.gpu)),
         used: memory.as_ref().map(|memory| memory.used as f64),
         total: memory.as_ref().map(|memory| memory.total as f64),
     })
@@ -138,7 +156,13 @@ fn nvidia_gpu(library: &Nvml, index: u32) -> Option<Gpu> {
 
 /// Source: the kernel's documentation of amdgpu, "GPU Power/Thermal Controls and Monitoring" and "memory".
 fn amd_gpu(folder: &Path) -> Gpu {
-    let number = |file| std::fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok();
+    let number = |file| {
+        std::fs::read_to_string(folder.join(file))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    };
     Gpu {
         busy: number("gpu_busy_percent"),
         used: number("mem_info_vram_used"),
@@ -176,8 +200,15 @@ mod tests {
         write("card2/device/mem_info_vram_total", "4194304\n");
         write("card2-DP-1/device/gpu_busy_percent", "1\n");
         write("renderD128/device/gpu_busy_percent", "2\n");
-        let first = Gpu { busy: Some(25.0), used: Some(MIB), total: Some(4.0 * MIB) };
-        let second = Gpu { busy: Some(80.0), ..Gpu::default() };
+        let first = Gpu {
+            busy: Some(25.0),
+            used: Some(MIB),
+            total: Some(4.0 * MIB),
+        };
+        let second = Gpu {
+            busy: Some(80.0),
+            ..Gpu::default()
+        };
         let cards = dir.path().to_owned();
         let gpus = Gpus::watch_with(move || Driver::amd(&cards));
         assert_eq!(seen(&gpus), [(0, first), (1, second)]);
@@ -193,7 +224,9 @@ mod tests {
     #[test]
     fn what_was_seen_long_ago_is_not_told() {
         let gpus = Gpus::watch_with(|| Driver::amd("/nonexistent/drm".as_ref()));
-        let Some(long_ago) = Instant::now().checked_sub(STALE) else { return };
+        let Some(long_ago) = Instant::now().checked_sub(STALE) else {
+            return;
+        };
         lock(&gpus.seen).insert(0, (long_ago, Gpu::default()));
         lock(&gpus.seen).insert(1, (Instant::now(), Gpu::default()));
         assert_eq!(gpus.now(), [(1, Gpu::default())]);

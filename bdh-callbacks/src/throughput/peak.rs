@@ -128,12 +128,17 @@ mod tests {
             ("rtx4090", 165.2),
             ("rtx3090", 71.0),
         ];
-        let bf16 = DevicePeak::ALL.iter().filter(|peak| peak.name().ends_with("-bf16"));
+        let bf16 = DevicePeak::ALL
+            .iter()
+            .filter(|peak| peak.name().ends_with("-bf16"));
         assert_eq!(bf16.count(), nanochat.len());
         for (name, teraflops) in nanochat {
             let name = format!("{name}-bf16");
             let peak: DevicePeak = serde_json::from_value(name.clone().into()).expect("known");
-            assert!((peak.flops() / 1e12 / teraflops - 1.0).abs() < 1e-3, "{name}");
+            assert!(
+                (peak.flops() / 1e12 / teraflops - 1.0).abs() < 1e-3,
+                "{name}"
+            );
         }
     }
 
@@ -141,9 +146,16 @@ mod tests {
     #[test]
     fn peaks_of_tf32_are_half_of_those_of_bf16() {
         let of = |name: String| DevicePeak::ALL.iter().find(|peak| peak.name() == name);
-        for peak in DevicePeak::ALL.iter().filter(|peak| peak.name().ends_with("-tf32")) {
+        for peak in DevicePeak::ALL
+            .iter()
+            .filter(|peak| peak.name().ends_with("-tf32"))
+        {
             let bf16 = of(peak.name().replace("tf32", "bf16")).expect("the same device's");
-            assert!((2.0 * peak.flops() / bf16.flops() - 1.0).abs() < 0.02, "{}", peak.name());
+            assert!(
+                (2.0 * peak.flops() / bf16.flops() - 1.0).abs() < 0.02,
+                "{}",
+                peak.name()
+            );
         }
     }
 

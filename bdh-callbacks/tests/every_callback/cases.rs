@@ -72,7 +72,10 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "norms",
         build: || {
-            let norms = Norms::builder().cadence(every(3) | last()).per_parameter(true).build();
+            let norms = Norms::builder()
+                .cadence(every(3) | last())
+                .per_parameter(true)
+                .build();
             Box::new(norms.expect("valid settings"))
         },
         settings: "cadence = \"every 3 steps | last\"\nper_parameter = true",
@@ -90,7 +93,10 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "throughput",
         build: || {
-            let throughput = Throughput::builder().warmup_steps(2_u64).peak_flops(1e9).build();
+            let throughput = Throughput::builder()
+                .warmup_steps(2_u64)
+                .peak_flops(1e9)
+                .build();
             Box::new(throughput.expect("valid settings"))
         },
         settings: "warmup_steps = 2\npeak_flops = 1e9",
@@ -124,8 +130,14 @@ pub(crate) const CASES: [Case; 25] = [
         name: "histograms",
         build: || {
             let params = ParamFilter::from(["head*"]).limit(1);
-            let histograms = Histograms::builder().params(params).bins(8_usize).cadence(every(2));
-            let histograms = histograms.clipped_gradients(true).updates(true).activations(true);
+            let histograms = Histograms::builder()
+                .params(params)
+                .bins(8_usize)
+                .cadence(every(2));
+            let histograms = histograms
+                .clipped_gradients(true)
+                .updates(true)
+                .activations(true);
             Box::new(histograms.weights(false).build().expect("valid settings"))
         },
         settings: "cadence = 2\nparams = { names = \"head*\", limit = 1 }\nbins = 8\nweights = false\n\
@@ -140,7 +152,10 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "norms",
         build: || {
-            let norms = Norms::builder().clipped(true).updates(true).per_parameter(true);
+            let norms = Norms::builder()
+                .clipped(true)
+                .updates(true)
+                .per_parameter(true);
             let norms = norms.params("embed*").group("out", "head*").build();
             Box::new(norms.expect("valid settings"))
         },
@@ -169,15 +184,32 @@ pub(crate) const CASES: [Case; 25] = [
     },
     Case {
         name: "overlay",
-        build: || Box::new(Overlay::builder().cadence(every(5)).build().expect("valid settings")),
+        build: || {
+            Box::new(
+                Overlay::builder()
+                    .cadence(every(5))
+                    .build()
+                    .expect("valid settings"),
+            )
+        },
         settings: "cadence = 5",
         keys: &["histograms/weights", "histograms/gradients"],
     },
     Case {
         name: "ridges",
-        build: || Box::new(Ridges::builder().cadence(every(5)).build().expect("valid settings")),
+        build: || {
+            Box::new(
+                Ridges::builder()
+                    .cadence(every(5))
+                    .build()
+                    .expect("valid settings"),
+            )
+        },
         settings: "cadence = 5",
-        keys: &["histograms/ridge/embed.weight", "histograms/ridge/head.weight"],
+        keys: &[
+            "histograms/ridge/embed.weight",
+            "histograms/ridge/head.weight",
+        ],
     },
     Case {
         name: "activations",
@@ -200,8 +232,18 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "ratios",
         build: || {
-            let ratios = Ratios::builder().cadence(every(2)).params("*bias").l2(true).log10(true);
-            Box::new(ratios.updates(true).lines(false).build().expect("valid settings"))
+            let ratios = Ratios::builder()
+                .cadence(every(2))
+                .params("*bias")
+                .l2(true)
+                .log10(true);
+            Box::new(
+                ratios
+                    .updates(true)
+                    .lines(false)
+                    .build()
+                    .expect("valid settings"),
+            )
         },
         settings: "cadence = 2\nparams = \"*bias\"\nl2 = true\nlog10 = true\nupdates = true\nlines = false",
         keys: &[
@@ -214,8 +256,15 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "samples",
         build: || {
-            let samples = Samples::builder().cadence(every(5) | last()).prompts(["abc", "d"]);
-            Box::new(samples.max_tokens(20_usize).build().expect("valid settings"))
+            let samples = Samples::builder()
+                .cadence(every(5) | last())
+                .prompts(["abc", "d"]);
+            Box::new(
+                samples
+                    .max_tokens(20_usize)
+                    .build()
+                    .expect("valid settings"),
+            )
         },
         settings: "cadence = \"every 5 steps | last\"\nprompts = [\"abc\", \"d\"]\nmax_tokens = 20",
         keys: &[
@@ -235,7 +284,10 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "early_stop",
         build: || {
-            let stop = EarlyStop::builder().patience(9_u32).stop_on_nan(false).build();
+            let stop = EarlyStop::builder()
+                .patience(9_u32)
+                .stop_on_nan(false)
+                .build();
             Box::new(stop.expect("valid settings"))
         },
         settings: "patience = 9\nstop_on_nan = false",
@@ -245,7 +297,12 @@ pub(crate) const CASES: [Case; 25] = [
         name: "ema",
         build: || Box::new(Ema::builder().decay(0.9).build().expect("a decay below 1")),
         settings: "decay = 0.9",
-        keys: &["val/ema_loss", "val/ema_perplexity", "val/ema_accuracy", "val/ema_bpb"],
+        keys: &[
+            "val/ema_loss",
+            "val/ema_perplexity",
+            "val/ema_accuracy",
+            "val/ema_bpb",
+        ],
     },
     Case {
         name: "finite",
@@ -276,7 +333,10 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "checkpoints",
         build: || {
-            let best = Checkpoints::builder().metric("accuracy").mode(Mode::Max).keep(2_usize);
+            let best = Checkpoints::builder()
+                .metric("accuracy")
+                .mode(Mode::Max)
+                .keep(2_usize);
             Box::new(best.build().expect("valid settings"))
         },
         settings: "metric = \"accuracy\"\nmode = \"max\"\nkeep = 2",
@@ -307,12 +367,21 @@ pub(crate) const CASES: [Case; 25] = [
             Box::new(noise.expect("valid settings"))
         },
         settings: "decay = 0.9",
-        keys: &["noise/scale", "noise/scale_tokens", "noise/grad_sq", "noise/trace"],
+        keys: &[
+            "noise/scale",
+            "noise/scale_tokens",
+            "noise/grad_sq",
+            "noise/trace",
+        ],
     },
     Case {
         name: "profile",
         build: || {
-            let profile = Profile::builder().first_step(3_u64).steps(4_u64).sync(true).build();
+            let profile = Profile::builder()
+                .first_step(3_u64)
+                .steps(4_u64)
+                .sync(true)
+                .build();
             Box::new(profile.expect("valid settings"))
         },
         settings: "first_step = 3\nsteps = 4\nsync = true",
@@ -329,6 +398,10 @@ pub(crate) const CASES: [Case; 25] = [
         name: "artifacts",
         build: || Box::new(Artifacts::best_by("bpb")),
         settings: "metric = \"bpb\"",
-        keys: &["checkpoint/step_00000004", "checkpoint/step_00000008", "checkpoint/step_00000012"],
+        keys: &[
+            "checkpoint/step_00000004",
+            "checkpoint/step_00000008",
+            "checkpoint/step_00000012",
+        ],
     },
 ];

@@ -49,7 +49,11 @@ fn each_survives_losses_and_gradients_that_are_not_numbers() {
 #[test]
 fn no_registered_callback_is_left_out() {
     for entry in registered_callbacks() {
-        assert!(CASES.iter().any(|case| case.name == entry.name), "{}", entry.name);
+        assert!(
+            CASES.iter().any(|case| case.name == entry.name),
+            "{}",
+            entry.name
+        );
     }
 }
 
@@ -57,7 +61,11 @@ fn no_registered_callback_is_left_out() {
 fn steps_with(memory: &MemorySink, key: &str) -> Vec<u64> {
     let records = memory.records();
     let has = |record: &&bdh::Record| record.values.iter().any(|(known, _)| known == key);
-    records.iter().filter(has).map(|record| record.clock.step).collect()
+    records
+        .iter()
+        .filter(has)
+        .map(|record| record.clock.step)
+        .collect()
 }
 
 #[test]
@@ -67,13 +75,23 @@ fn each_records_on_every_step_of_its_plan() {
         // Checkpoints and evals have cadences of their own.
         let others = ["checkpoint/", "val/", "forecast/"];
         let of_steps = |key: &&&str| !others.iter().any(|other| key.starts_with(other));
-        let Some(key) = case.keys.first().filter(of_steps) else { continue };
+        let Some(key) = case.keys.first().filter(of_steps) else {
+            continue;
+        };
         let dir = tempfile::tempdir().expect("a temporary directory");
         let memory = MemorySink::default();
-        let run = tiny::run(12).grad_accum_steps(2).clip_grad_norm(0.5).run_dir(dir.path());
+        let run = tiny::run(12)
+            .grad_accum_steps(2)
+            .clip_grad_norm(0.5)
+            .run_dir(dir.path());
         let trainer = run.sink(memory.clone()).callback((case.build)()).build();
         let trainer = trainer.expect("a valid run");
-        let row = trainer.plan().rows.last().expect("a row for the callback").clone();
+        let row = trainer
+            .plan()
+            .rows
+            .last()
+            .expect("a row for the callback")
+            .clone();
         trainer.fit().expect("a run that completes");
         let planned = row.firings.expect("counted in steps");
         assert_eq!(steps_with(&memory, key), planned, "{}", case.name);
@@ -97,13 +115,19 @@ fn training_is_bit_identical_with_all_of_them_at_once() {
         files.map(|file| std::fs::read(path.join(file)).expect("a file"))
     };
     fit(run("alone"));
-    let all = CASES.iter().enumerate().fold(run("watched"), |run, (index, case)| {
-        run.callback((case.build)().prefix(index.to_string()))
-    });
+    let all = CASES
+        .iter()
+        .enumerate()
+        .fold(run("watched"), |run, (index, case)| {
+            run.callback((case.build)().prefix(index.to_string()))
+        });
     assert_eq!(fit(all).problems, []);
     assert!(saved("watched") == saved("alone"));
 }
 
 fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
-    run.build().expect("a valid run").fit().expect("a run that completes")
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes")
 }

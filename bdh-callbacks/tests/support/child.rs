@@ -17,9 +17,15 @@ pub(crate) fn dir() -> Option<PathBuf> {
 /// A command that runs the one test `name` again, as a child that works in `dir`. `through` stands before it, such as
 /// a shell that sets a limit; it gets the program and its arguments appended.
 pub(crate) fn command(name: &str, dir: &Path, through: &[&str]) -> Command {
-    let program = std::env::current_exe().expect("the test program").into_os_string();
+    let program = std::env::current_exe()
+        .expect("the test program")
+        .into_os_string();
     let args = ["--exact", name, "--nocapture", "--test-threads=1"].map(OsString::from);
-    let mut words = through.iter().map(OsString::from).chain([program]).chain(args);
+    let mut words = through
+        .iter()
+        .map(OsString::from)
+        .chain([program])
+        .chain(args);
     let mut command = Command::new(words.next().expect("a program"));
     command.args(words).env(DIR, dir).stdin(Stdio::null());
     command
@@ -27,8 +33,16 @@ pub(crate) fn command(name: &str, dir: &Path, through: &[&str]) -> Command {
 
 /// The same as somebody who is not root, if root may become somebody else here and they may run the program.
 pub(crate) fn command_as_nobody(name: &str, dir: &Path) -> Option<Command> {
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let program = std::env::current_exe().expect("the test program").display().to_string();
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let program = std::env::current_exe()
+        .expect("the test program")
+        .display()
+        .to_string();
     works(&[&nobody[..], &[&program, "--list"]].concat()).then(|| {
         let mut child = command(name, dir, &nobody);
         child.env("HOME", dir); // and not root's, with settings that they may not read
@@ -48,6 +62,10 @@ pub(crate) fn passes(mut command: Command) {
 /// Whether a command works here.
 pub(crate) fn works(words: &[&str]) -> bool {
     let mut command = Command::new(words[0]);
-    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(&words[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }

@@ -82,7 +82,11 @@ impl Judge {
 
     fn of(recipe: &Recipe) -> Option<Self> {
         let wish = wish();
-        let made = if wish == "off" { Err("BDH_JUDGES=off".to_owned()) } else { recipe.make() };
+        let made = if wish == "off" {
+            Err("BDH_JUDGES=off".to_owned())
+        } else {
+            recipe.make()
+        };
         let why = match made {
             Ok(dir) => return Some(Self { dir }),
             Err(why) => format!("no judge `{}`: {why}", recipe.name),
@@ -106,7 +110,9 @@ impl Judge {
         script: &str,
         args: impl IntoIterator<Item = A>,
     ) -> Output {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges").join(script);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/judges")
+            .join(script);
         Command::new(self.bin("python"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .arg(script)
@@ -164,10 +170,21 @@ impl Recipe {
     }
 
     fn build(&self, dir: &Path) -> Result<(), String> {
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(dir))?;
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        run(Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(dir))?;
+        let pip = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ];
         let hurry = ["--retries", "1", "--timeout", "20"]; // without a network, say so soon
-        run(Command::new(bin(dir, "python")).args(pip).args(hurry).args(self.packages))
+        run(Command::new(bin(dir, "python"))
+            .args(pip)
+            .args(hurry)
+            .args(self.packages))
     }
 }
 
@@ -177,8 +194,10 @@ fn folder() -> Result<PathBuf, String> {
         return Ok(Path::new(scratch).with_file_name("judges"));
     }
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let target =
-        program.ancestors().nth(3).ok_or("the test program lies in no target directory")?;
+    let target = program
+        .ancestors()
+        .nth(3)
+        .ok_or("the test program lies in no target directory")?;
     Ok(target.join("judges"))
 }
 
@@ -187,24 +206,38 @@ fn wish() -> String {
 }
 
 fn recent_failure(note: &Path) -> Option<String> {
-    let age = fs::metadata(note).ok()?.modified().ok()?.elapsed().unwrap_or_default();
+    let age = fs::metadata(note)
+        .ok()?
+        .modified()
+        .ok()?
+        .elapsed()
+        .unwrap_or_default();
     (age < RETRY_AFTER).then(|| fs::read_to_string(note).unwrap_or_default())
 }
 
 /// A program of a virtual environment.
 fn bin(dir: &Path, name: &str) -> PathBuf {
-    let (folder, ending) = if cfg!(windows) { ("Scripts", ".exe") } else { ("bin", "") };
+    let (folder, ending) = if cfg!(windows) {
+        ("Scripts", ".exe")
+    } else {
+        ("bin", "")
+    };
     dir.join(folder).join(format!("{name}{ending}"))
 }
 
 /// Runs a command to its end; an error is the last line that it wrote.
 fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| format!("`{program}`: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("`{program}`: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it failed");
+    let last = said
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or("it failed");
     Err(format!("`{program}`: {last}"))
 }

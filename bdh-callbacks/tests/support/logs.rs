@@ -12,7 +12,9 @@ pub(crate) type Row = (u64, f64);
 /// The whole lines of `metrics.jsonl`. Panics at one that is not JSON.
 pub(crate) fn jsonl(dir: &Path) -> Vec<Row> {
     let text = fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics.jsonl");
-    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let whole = text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'));
     let row = |line: &str| -> Option<Row> {
         let line: Json =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -23,7 +25,9 @@ pub(crate) fn jsonl(dir: &Path) -> Vec<Row> {
 
 /// Whether the last line of `metrics.jsonl` is whole.
 pub(crate) fn jsonl_is_whole(dir: &Path) -> bool {
-    fs::read(dir.join("metrics.jsonl")).expect("metrics.jsonl").ends_with(b"\n")
+    fs::read(dir.join("metrics.jsonl"))
+        .expect("metrics.jsonl")
+        .ends_with(b"\n")
 }
 
 /// Whether `metrics.jsonl` has whole lines, or none, or is not there.
@@ -37,14 +41,18 @@ pub(crate) fn wandb_log(dir: &Path) -> PathBuf {
     let pointer = fs::read(dir.join("wandb.json")).expect("wandb.json");
     let pointer: Json = serde_json::from_slice(&pointer).expect("JSON");
     let text = |key: &str| pointer[key].as_str().expect("a text").to_owned();
-    dir.join(text("folder")).join(format!("run-{}.wandb", text("run_id")))
+    dir.join(text("folder"))
+        .join(format!("run-{}.wandb", text("run_id")))
 }
 
 /// The rows of a W&B log, up to its end or to an entry that is not whole.
 pub(crate) fn wandb(log: &Path) -> Vec<Row> {
     let bytes = fs::read(log).expect("the log");
     let entries = wandb_entries(&bytes);
-    entries.iter().filter_map(|entry| wandb_row(entry)).collect()
+    entries
+        .iter()
+        .filter_map(|entry| wandb_row(entry))
+        .collect()
 }
 
 /// The entries of a W&B log: the framing of a `LevelDB` log, in blocks of 32 KiB from the file's first byte on.
@@ -54,9 +62,13 @@ fn wandb_entries(bytes: &[u8]) -> Vec<Vec<u8>> {
     loop {
         let left = 32_768 - at % 32_768;
         at += if left < 7 { left } else { 0 };
-        let Some(head) = bytes.get(at..at + 7) else { return entries };
+        let Some(head) = bytes.get(at..at + 7) else {
+            return entries;
+        };
         let length = usize::from(u16::from_le_bytes([head[4], head[5]]));
-        let Some(content) = bytes.get(at + 7..at + 7 + length) else { return entries };
+        let Some(content) = bytes.get(at + 7..at + 7 + length) else {
+            return entries;
+        };
         entry.extend(content);
         at += 7 + length;
         if matches!(head[6], 1 | 4) {
@@ -68,12 +80,18 @@ fn wandb_entries(bytes: &[u8]) -> Vec<Vec<u8>> {
 fn wandb_row(entry: &[u8]) -> Option<Row> {
     let history = message(entry, 2)?;
     let text = |key: &str| {
-        let item = fields(history).filter(|(number, _)| *number == 1).find_map(|(_, item)| {
-            (message(item.bytes()?, 1)? == key.as_bytes()).then(|| message(item.bytes()?, 16))?
-        });
+        let item = fields(history)
+            .filter(|(number, _)| *number == 1)
+            .find_map(|(_, item)| {
+                (message(item.bytes()?, 1)? == key.as_bytes())
+                    .then(|| message(item.bytes()?, 16))?
+            });
         Some(str::from_utf8(item?).expect("JSON is Unicode"))
     };
-    Some((text("step")?.parse().ok()?, text("train/loss")?.parse().ok()?))
+    Some((
+        text("step")?.parse().ok()?,
+        text("train/loss")?.parse().ok()?,
+    ))
 }
 
 /// The rows of all event files of a directory, each up to its end or to an event that is not whole.
@@ -100,8 +118,9 @@ pub(crate) fn events_are_whole(dir: &Path) -> bool {
 }
 
 fn event_paths(dir: &Path) -> Vec<PathBuf> {
-    let names =
-        fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+    let names = fs::read_dir(dir)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").path());
     let is_ours = |path: &PathBuf| path.display().to_string().contains("/events.out.tfevents.");
     let mut paths: Vec<_> = names.filter(is_ours).collect();
     paths.sort();
@@ -112,7 +131,9 @@ fn event_file(bytes: &[u8]) -> Vec<Row> {
     let (mut at, mut rows) = (0, Vec::new());
     while let Some(length) = bytes.get(at..at + 8) {
         let length = u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize;
-        let Some(event) = bytes.get(at + 12..at + 12 + length) else { break };
+        let Some(event) = bytes.get(at + 12..at + 12 + length) else {
+            break;
+        };
         if bytes.len() < at + 16 + length {
             break; // its checksum is not there
         }
@@ -125,11 +146,13 @@ fn event_file(bytes: &[u8]) -> Vec<Row> {
 fn event_row(event: &[u8]) -> Option<Row> {
     let step = fields(event).find_map(|(number, field)| (number == 2).then(|| field.number())?);
     let values = fields(message(event, 5)?).filter(|(number, _)| *number == 1);
-    let loss = values.filter_map(|(_, value)| value.bytes()).find_map(|value| {
-        let floats = message(message(value, 8)?, 5)?;
-        let is_loss = message(value, 1)? == b"train/loss";
-        is_loss.then(|| f32::from_le_bytes(floats.try_into().expect("one float")))
-    });
+    let loss = values
+        .filter_map(|(_, value)| value.bytes())
+        .find_map(|value| {
+            let floats = message(message(value, 8)?, 5)?;
+            let is_loss = message(value, 1)? == b"train/loss";
+            is_loss.then(|| f32::from_le_bytes(floats.try_into().expect("one float")))
+        });
     Some((step?, loss?.into()))
 }
 
@@ -142,11 +165,19 @@ enum Field<'a> {
 
 impl<'a> Field<'a> {
     fn number(self) -> Option<u64> {
-        if let Self::Number(number) = self { Some(number) } else { None }
+        if let Self::Number(number) = self {
+            Some(number)
+        } else {
+            None
+        }
     }
 
     fn bytes(self) -> Option<&'a [u8]> {
-        if let Self::Bytes(bytes) = self { Some(bytes) } else { None }
+        if let Self::Bytes(bytes) = self {
+            Some(bytes)
+        } else {
+            None
+        }
     }
 }
 

@@ -28,10 +28,17 @@ pub(crate) const STEP: u64 = 5;
 // ── Text ─────────────────────────────────────────────────────────────────────────────────────────────
 
 pub(crate) fn cadence(bytes: &[u8]) {
-    let Some(cadence) = text(bytes).and_then(|text| text.parse::<Cadence>().ok()) else { return };
+    let Some(cadence) = text(bytes).and_then(|text| text.parse::<Cadence>().ok()) else {
+        return;
+    };
     let written = cadence.to_string();
     assert_eq!(written.parse(), Ok(cadence.clone()), "{written}");
-    let per_step = Clock { step: 1, tokens: u64::MAX / 3, samples: 4, ..Clock::default() };
+    let per_step = Clock {
+        step: 1,
+        tokens: u64::MAX / 3,
+        samples: 4,
+        ..Clock::default()
+    };
     let _ = cadence.check(&per_step, 20);
     let _ = cadence.firings(&per_step, 20).count();
 }
@@ -50,26 +57,37 @@ pub(crate) fn callbacks_yaml(bytes: &[u8]) {
 
 /// What a sweep file says is drawn, too.
 pub(crate) fn sweep(bytes: &[u8]) {
-    let Some(sweep) = text(bytes).and_then(|text| text.parse::<Sweep>().ok()) else { return };
+    let Some(sweep) = text(bytes).and_then(|text| text.parse::<Sweep>().ok()) else {
+        return;
+    };
     let space = sweep.space();
     let _ = space.random(7, 3);
     if let Ok(mut grid) = space.grid() {
         let _ = (grid.next(), grid.nth(1_000_000));
     }
     if let Some(hyperband) = sweep.early_terminate {
-        let run = Progress { history: vec![1.0; 30], is_running: true };
+        let run = Progress {
+            history: vec![1.0; 30],
+            is_running: true,
+        };
         let _ = hyperband.ends(&[run], Goal::Minimize);
     }
 }
 
 /// Records that `compare` and `forecast` read, of a run that says it is through.
 pub(crate) fn run_records(bytes: &[u8]) {
-    compared(br#"{"steps":4,"status":"completed","config":{"user":{"lr":1}}}"#, bytes);
+    compared(
+        br#"{"steps":4,"status":"completed","config":{"user":{"lr":1}}}"#,
+        bytes,
+    );
 }
 
 /// What such a run says it is.
 pub(crate) fn run_file(bytes: &[u8]) {
-    compared(bytes, b"{\"val_bpb\":3.0,\"step\":2}\n{\"val_bpb\":2.0,\"step\":4}\n");
+    compared(
+        bytes,
+        b"{\"val_bpb\":3.0,\"step\":2}\n{\"val_bpb\":2.0,\"step\":4}\n",
+    );
 }
 
 fn compared(run: &[u8], records: &[u8]) {
@@ -82,7 +100,11 @@ fn compared(run: &[u8], records: &[u8]) {
     let keys = Keys::new("val_bpb");
     let found = read_all([dir.path()], &keys);
     let table = Table::of(&found.runs, &keys);
-    let _ = (table.to_string(), table.csv(), table.html("runs", &found.runs, &keys));
+    let _ = (
+        table.to_string(),
+        table.csv(),
+        table.html("runs", &found.runs, &keys),
+    );
     if let Ok(forecast) = Forecast::of(to_forecast(&found.runs, &keys)) {
         let _ = forecast.report().to_string();
     }
@@ -99,7 +121,9 @@ pub(crate) fn trial(bytes: &[u8]) {
 
 pub(crate) fn record(bytes: &[u8]) {
     let line = serde_json::from_slice::<Json>(bytes).ok();
-    let Some(record) = line.and_then(|line| Record::from_json(&line)) else { return };
+    let Some(record) = line.and_then(|line| Record::from_json(&line)) else {
+        return;
+    };
     let written = record.to_json();
     let again = Record::from_json(&written).expect("what was written can be read");
     assert_eq!(again.to_json(), written);
@@ -121,7 +145,11 @@ pub(crate) fn a_checkpoint() -> Checkpoint {
         optimizer: BTreeMap::new(),
         copies: BTreeMap::from([("ema".to_owned(), tensors)]),
         state: State {
-            clock: Clock { step: STEP, tokens: 40, ..Clock::default() },
+            clock: Clock {
+                step: STEP,
+                tokens: 40,
+                ..Clock::default()
+            },
             seed: 7,
             data: json!({ "row": 10 }),
             optimizer: BTreeMap::from([("weight.time".to_owned(), json!(5))]),
@@ -143,7 +171,9 @@ pub(crate) fn a_file_of_it(name: &str) -> Vec<u8> {
 /// A folder of checkpoints with one in it.
 fn written() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    a_checkpoint().write(&dir.path().join("step_5"), false).expect("written");
+    a_checkpoint()
+        .write(&dir.path().join("step_5"), false)
+        .expect("written");
     dir
 }
 
@@ -178,14 +208,23 @@ fn check_checkpoint(name: &str, bytes: &[u8]) {
     let dir = written();
     let path = dir.path().join("step_5");
     replace(&path, name, bytes);
-    let Ok(read) = Checkpoint::read(&path) else { return };
+    let Ok(read) = Checkpoint::read(&path) else {
+        return;
+    };
     let copy = dir.path().join("copy");
-    read.write(&copy, false).expect("what was read can be written");
+    read.write(&copy, false)
+        .expect("what was read can be written");
     let again = Checkpoint::read(&copy).expect("what was written can be read");
     let bits = |checkpoint: &Checkpoint| -> Vec<(String, Vec<usize>, Vec<u8>)> {
         let tensors = checkpoint.model.iter();
         tensors
-            .map(|(name, data)| (name.clone(), data.shape().to_vec(), data.as_bytes().to_vec()))
+            .map(|(name, data)| {
+                (
+                    name.clone(),
+                    data.shape().to_vec(),
+                    data.as_bytes().to_vec(),
+                )
+            })
             .collect()
     };
     assert_eq!(bits(&again), bits(&read));
@@ -230,7 +269,10 @@ fn go_on(mut sink: impl Sink, name: &str, bytes: &[u8], more: impl Fn(&Path)) ->
     fs::write(&path, bytes).expect("a file");
     more(&dir);
     if sink.open(&resumed_run(&dir)).is_ok() {
-        let clock = Clock { step: STEP + 1, ..Clock::default() };
+        let clock = Clock {
+            step: STEP + 1,
+            ..Clock::default()
+        };
         let values = vec![("train/loss".to_owned(), bdh::Value::Scalar(0.5))];
         let _ = sink.write(&Record { clock, values });
         let _ = sink.close(&Outcome::Completed);
@@ -243,7 +285,12 @@ fn go_on(mut sink: impl Sink, name: &str, bytes: &[u8], more: impl Fn(&Path)) ->
 pub(crate) fn jsonl(bytes: &[u8]) {
     let left = go_on(Jsonl::default(), Jsonl::FILE, bytes, |_| {}).expect("metrics.jsonl");
     // The last line is new, and the one before may be: that of the resumed step, as the checkpoint has it.
-    let mut ends = left.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').skip(2);
+    let mut ends = left
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, byte)| **byte == b'\n')
+        .skip(2);
     let kept = ends.next().map_or(0, |(end, _)| end + 1);
     assert!(bytes.starts_with(&left[..kept]), "only the end is cut");
 }
@@ -259,18 +306,32 @@ pub(crate) fn event(message: &[u8]) {
     let length = (message.len() as u64).to_le_bytes();
     let first = an_event_file();
     let first = &first[..16 + usize::from(first[0])]; // says whose file it is
-    events(&[first, &length, &masked_crc(&length), message, &masked_crc(message)].concat());
+    events(
+        &[
+            first,
+            &length,
+            &masked_crc(&length),
+            message,
+            &masked_crc(message),
+        ]
+        .concat(),
+    );
 }
 
 /// `TFRecord`'s checksum.
 pub(crate) fn masked_crc(bytes: &[u8]) -> [u8; 4] {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+    crc32c::crc32c(bytes)
+        .rotate_right(15)
+        .wrapping_add(0xa282_ead8)
+        .to_le_bytes()
 }
 
 /// An entry of a W&B log whose chunk is right about it, behind valid ones and before the log's end.
 pub(crate) fn wandb_entry(message: &[u8]) {
     let log = a_wandb_log();
-    let Ok(length) = u16::try_from(message.len()) else { return };
+    let Ok(length) = u16::try_from(message.len()) else {
+        return;
+    };
     if log.len() + 7 + message.len() > 32 << 10 {
         return; // it would have to be cut into chunks
     }
@@ -303,12 +364,18 @@ pub(crate) fn wandb_log(bytes: &[u8]) {
     let _ = read_run(&log, &["val_bpb", "train/loss"]);
     if let Ok(found) = repair(&log) {
         let again = repair(&log).expect("a log");
-        assert_eq!((again.kept, again.damaged), (found.kept, 0), "what was repaired is whole");
+        assert_eq!(
+            (again.kept, again.damaged),
+            (found.kept, 0),
+            "what was repaired is whole"
+        );
     }
 }
 
 pub(crate) fn wandb_pointer(bytes: &[u8]) {
-    go_on(offline(), "wandb.json", bytes, |dir| fs::create_dir_all(dir).expect("a folder"));
+    go_on(offline(), "wandb.json", bytes, |dir| {
+        fs::create_dir_all(dir).expect("a folder")
+    });
 }
 
 pub(crate) fn wandb_note(bytes: &[u8]) {
@@ -321,7 +388,12 @@ pub(crate) fn wandb_note(bytes: &[u8]) {
 
 pub(crate) fn tensorboard_note(bytes: &[u8]) {
     let elsewhere = tempfile::tempdir().expect("a temporary directory");
-    go_on(TensorBoard::at(elsewhere.path()), "tensorboard.json", bytes, |_| {});
+    go_on(
+        TensorBoard::at(elsewhere.path()),
+        "tensorboard.json",
+        bytes,
+        |_| {},
+    );
 }
 
 // ── Valid files to begin with ────────────────────────────────────────────────────────────────────────
@@ -329,10 +401,20 @@ pub(crate) fn tensorboard_note(bytes: &[u8]) {
 /// What a sink writes of a run of eight steps; `find` gives its file.
 fn written_by(mut sink: impl Sink, find: impl Fn(&Path) -> bool) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    sink.open(&RunInfo { resumed_at: None, ..resumed_run(dir.path()) }).expect("an open sink");
+    sink.open(&RunInfo {
+        resumed_at: None,
+        ..resumed_run(dir.path())
+    })
+    .expect("an open sink");
     for step in 1..=8 {
-        let clock = Clock { step, ..Clock::default() };
-        let values = vec![("train/loss".to_owned(), bdh::Value::Scalar(1.0 / step as f64))];
+        let clock = Clock {
+            step,
+            ..Clock::default()
+        };
+        let values = vec![(
+            "train/loss".to_owned(),
+            bdh::Value::Scalar(1.0 / step as f64),
+        )];
         sink.write(&Record { clock, values }).expect("a record");
     }
     sink.close(&Outcome::Completed).expect("a closed sink");
@@ -352,7 +434,9 @@ fn written_by(mut sink: impl Sink, find: impl Fn(&Path) -> bool) -> Vec<u8> {
 }
 
 pub(crate) fn an_event_file() -> Vec<u8> {
-    written_by(TensorBoard::default(), |path| path.to_string_lossy().contains("tfevents"))
+    written_by(TensorBoard::default(), |path| {
+        path.to_string_lossy().contains("tfevents")
+    })
 }
 
 pub(crate) fn a_wandb_log() -> Vec<u8> {

@@ -13,10 +13,16 @@ fn the_default_is_the_source_of_burn_and_the_same_every_time() -> Result<(), Dat
     }
     assert_eq!(corpus, DataSpec::default().load()?);
     let share = corpus.val_bytes() as f64 / (corpus.train_bytes() + corpus.val_bytes()) as f64;
-    assert!(corpus.train_bytes() > 2_000_000 && (0.04..0.12).contains(&share), "{corpus}");
+    assert!(
+        corpus.train_bytes() > 2_000_000 && (0.04..0.12).contains(&share),
+        "{corpus}"
+    );
 
     let levels = corpus.levels();
-    assert!(levels.unigram > levels.bigram && levels.bigram > levels.four_gram, "{levels}");
+    assert!(
+        levels.unigram > levels.bigram && levels.bigram > levels.four_gram,
+        "{levels}"
+    );
     assert!((1.5..3.0).contains(&levels.four_gram), "{levels}");
     eprintln!("{corpus}\n{levels}");
     Ok(())
@@ -24,7 +30,10 @@ fn the_default_is_the_source_of_burn_and_the_same_every_time() -> Result<(), Dat
 
 #[test]
 fn levels_of_shakespeare_are_those_measured_elsewhere() -> Result<(), DataError> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/tinyshakespeare.txt");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../shared/data/tinyshakespeare.txt"
+    );
     let Ok(bytes) = fs::read(path) else {
         eprintln!("skipped: there is no {path}");
         return Ok(());
@@ -32,12 +41,22 @@ fn levels_of_shakespeare_are_those_measured_elsewhere() -> Result<(), DataError>
     SHAKESPEARE.check(bytes, path)?;
     let corpus = Corpus::from_file(Path::new(path))?;
     // nanoGPT's split.
-    assert_eq!((corpus.train_bytes(), corpus.val_bytes()), (1_003_854, 111_540));
+    assert_eq!(
+        (corpus.train_bytes(), corpus.val_bytes()),
+        (1_003_854, 111_540)
+    );
     // Counted in Python over the same split with another smoothing, hence the tolerance.
-    let Levels { unigram, bigram, four_gram } = corpus.levels();
+    let Levels {
+        unigram,
+        bigram,
+        four_gram,
+    } = corpus.levels();
     eprintln!("{}", corpus.levels());
     for (level, measured) in [(unigram, 4.834), (bigram, 3.578), (four_gram, 2.565)] {
-        assert!((level - measured).abs() < 0.03, "{level} is not near {measured}");
+        assert!(
+            (level - measured).abs() < 0.03,
+            "{level} is not near {measured}"
+        );
     }
     Ok(())
 }
@@ -75,7 +94,10 @@ fn a_directory_gives_its_text_files_and_names_the_rest_with_reasons() -> Result<
 fn a_corpus_introduces_itself_in_one_line() -> Result<(), DataError> {
     let line = DataSpec::Synthetic.load()?.to_string();
     assert!(line.starts_with("synthetic · 0.9"), "{line}");
-    assert!(line.ends_with("a seeded Markov source · true entropy 2.4236 bits per byte"), "{line}");
+    assert!(
+        line.ends_with("a seeded Markov source · true entropy 2.4236 bits per byte"),
+        "{line}"
+    );
     Ok(())
 }
 

@@ -26,7 +26,12 @@ fn serve(status: &'static str, body: &'static str) -> String {
 }
 
 fn remote(url: &str) -> Remote<'_> {
-    Remote { url, file_name: "text.txt", bytes: TEXT.len() as u64, sha256: SHA256 }
+    Remote {
+        url,
+        file_name: "text.txt",
+        bytes: TEXT.len() as u64,
+        sha256: SHA256,
+    }
 }
 
 fn files_in(dir: &Path) -> usize {
@@ -57,7 +62,9 @@ fn a_wrong_checksum_is_refused_and_nothing_is_left_behind() {
 fn too_long_an_answer_is_cut_off() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let url = serve("200 OK", "to be or not to be, that is the question\n");
-    let error = remote(&url).cached_in(dir.path()).expect_err("more than announced");
+    let error = remote(&url)
+        .cached_in(dir.path())
+        .expect_err("more than announced");
     assert!(matches!(error, DataError::Download { .. }), "{error}");
     assert_eq!(files_in(dir.path()), 0);
 }
@@ -66,8 +73,15 @@ fn too_long_an_answer_is_cut_off() {
 fn a_missing_page_says_what_to_do_instead() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let url = serve("404 Not Found", "no such page");
-    let error = remote(&url).cached_in(dir.path()).expect_err("no such page");
-    assert!(error.to_string().ends_with("give the copy as `--data FILE`"), "{error}");
+    let error = remote(&url)
+        .cached_in(dir.path())
+        .expect_err("no such page");
+    assert!(
+        error
+            .to_string()
+            .ends_with("give the copy as `--data FILE`"),
+        "{error}"
+    );
     assert_eq!(files_in(dir.path()), 0);
 }
 

@@ -6,7 +6,10 @@ use std::fs;
 use std::path::Path;
 
 fn error_of(path: &Path) -> String {
-    DataSpec::Path(path.to_owned()).load().expect_err("a mistake").to_string()
+    DataSpec::Path(path.to_owned())
+        .load()
+        .expect_err("a mistake")
+        .to_string()
 }
 
 #[test]
@@ -25,14 +28,20 @@ fn empty_binary_and_tiny_files_are_told_apart() {
     for (bytes, message) in [
         (&b""[..], "is empty"),
         (b"text\0text", "is not UTF-8 text"),
-        (b"caf\xe9 au lait", "is not UTF-8 text (not UTF-8 from byte 3 on, perhaps Latin-1)"),
+        (
+            b"caf\xe9 au lait",
+            "is not UTF-8 text (not UTF-8 from byte 3 on, perhaps Latin-1)",
+        ),
         (b"\x1f\x8b\x08\0", "is not UTF-8 text (compressed by gzip)"),
         (b"\xff\xfea\0", "is not UTF-8 text (UTF-16)"),
         (b"x", "has 1 bytes of text, too few"),
     ] {
         fs::write(&file, bytes).expect("a file");
         let error = error_of(&file);
-        assert!(error.starts_with(&format!("`{}` {message}", file.display())), "{error}");
+        assert!(
+            error.starts_with(&format!("`{}` {message}", file.display())),
+            "{error}"
+        );
     }
 }
 
@@ -55,7 +64,10 @@ fn text_shorter_than_a_row_says_how_much_a_row_needs() {
          smaller `--max-seq-len`"
     );
     let error = val_batches(&documents, 1, 16, 100).expect_err("one id too few");
-    assert!(error.to_string().starts_with("the val text has 16 tokens"), "{error}");
+    assert!(
+        error.to_string().starts_with("the val text has 16 tokens"),
+        "{error}"
+    );
     assert!(Packed::new(documents, 1, 15, 0).is_ok());
 }
 
@@ -72,7 +84,12 @@ fn an_empty_batch_is_refused() {
 #[test]
 fn a_vocabulary_without_room_for_every_byte_is_refused() {
     let error = Tokenizer::bpe(&["text".to_owned()], 256).expect_err("no room for BOS");
-    assert!(error.to_string().starts_with("a vocabulary of 256 tokens is too small"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("a vocabulary of 256 tokens is too small"),
+        "{error}"
+    );
     let bytes_only = Tokenizer::bpe(&["text".to_owned()], 257).expect("every byte and BOS");
     assert_eq!(bytes_only.vocab_size(), 257);
 }
@@ -81,7 +98,10 @@ fn a_vocabulary_without_room_for_every_byte_is_refused() {
 fn no_text_at_all_trains_a_tokenizer_of_bytes() {
     let tokenizer = Tokenizer::bpe(&[], 300).expect("the bytes need no text");
     assert_eq!(
-        (tokenizer.vocab_size(), tokenizer.decode(&tokenizer.encode("é"))),
+        (
+            tokenizer.vocab_size(),
+            tokenizer.decode(&tokenizer.encode("é"))
+        ),
         (257, "é".into())
     );
 }
@@ -105,6 +125,9 @@ fn a_file_that_shrinks_mid_run_changes_no_batch_and_a_resume_with_what_is_left_i
         }
         assert_eq!(next(&mut source), next(&mut undisturbed), "batch {batch}");
     }
-    let error = load().seek(&source.position()).expect_err("another text").to_string();
+    let error = load()
+        .seek(&source.position())
+        .expect_err("another text")
+        .to_string();
     assert_eq!(error, DataError::Position.to_string());
 }

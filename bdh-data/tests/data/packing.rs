@@ -10,7 +10,9 @@ const BOS: i32 = 256;
 /// Documents of the given lengths, BOS included; every id but BOS tells the document and the place in it.
 fn documents(lengths: &[usize]) -> Arc<[Vec<i32>]> {
     let document = |(i, &length): (usize, &usize)| {
-        let mut ids: Vec<i32> = (0..length).map(|j| 1000 * (i as i32 + 1) + j as i32).collect();
+        let mut ids: Vec<i32> = (0..length)
+            .map(|j| 1000 * (i as i32 + 1) + j as i32)
+            .collect();
         ids[0] = BOS;
         ids
     };
@@ -145,7 +147,9 @@ fn plain_row(
             row.extend(buffer.remove(best));
         } else {
             let shortest = buffer.iter().map(Vec::len).min()?;
-            let first = buffer.iter().position(|document| document.len() == shortest)?;
+            let first = buffer
+                .iter()
+                .position(|document| document.len() == shortest)?;
             row.extend(&buffer.remove(first)[..room]);
         }
     }
@@ -161,7 +165,10 @@ fn training_order(documents: usize) -> impl Iterator<Item = usize> {
 
 fn validation_order(documents: usize) -> impl Iterator<Item = usize> {
     let batches = val_batches(&of_two_ids(documents), 1, 1, usize::MAX);
-    batches.expect("documents of two ids").into_iter().map(|batch| batch.targets()[0] as usize)
+    batches
+        .expect("documents of two ids")
+        .into_iter()
+        .map(|batch| batch.targets()[0] as usize)
 }
 
 fn of_two_ids(documents: usize) -> Arc<[Vec<i32>]> {
@@ -170,7 +177,10 @@ fn of_two_ids(documents: usize) -> Arc<[Vec<i32>]> {
 
 #[test]
 fn every_row_starts_with_bos() -> Result<(), BoxError> {
-    let text = ["one document".to_owned(), "another, which is a good deal longer".to_owned()];
+    let text = [
+        "one document".to_owned(),
+        "another, which is a good deal longer".to_owned(),
+    ];
     let documents = passages(&Tokenizer::Bytes, &text, 9);
     let device = bdh::burn::tensor::Device::default();
     let mut source = Packed::new(documents, 4, 8, 0)?;
@@ -218,7 +228,10 @@ fn a_position_of_other_data_is_refused() -> Result<(), BoxError> {
     let position = packed(&documents(&[9; 30]), 1, 8).position();
     let mut changed = documents(&[9; 30]).to_vec();
     changed[29][8] += 1;
-    assert!(packed(&changed.into(), 1, 8).seek(&position).is_err(), "as many and as long");
+    assert!(
+        packed(&changed.into(), 1, 8).seek(&position).is_err(),
+        "as many and as long"
+    );
     let mut other = packed(&documents(&[9; 31]), 1, 8);
     assert!(other.seek(&position).is_err());
     assert!(other.seek(&serde_json::json!({ "step": 3 })).is_err());

@@ -61,8 +61,11 @@ fn text_is_split_as_nanochat_splits_it() {
     // Merges do not cross pieces: numbers come in pairs of digits, a word takes the space before it.
     let text = vec!["2024 2024 hello hello".repeat(50)];
     let tokenizer = Tokenizer::bpe(&text, 1000).expect("text to train on");
-    let pieces: Vec<_> =
-        tokenizer.encode("2024 hello").iter().map(|&id| tokenizer.decode(&[id])).collect();
+    let pieces: Vec<_> = tokenizer
+        .encode("2024 hello")
+        .iter()
+        .map(|&id| tokenizer.decode(&[id]))
+        .collect();
     assert_eq!(pieces, ["20", "24", " hello"]);
 }
 
@@ -76,8 +79,9 @@ fn bos_in_somebodys_text_is_text() {
 fn unbroken(bytes: usize) -> String {
     let mut state = 1_u64;
     let mut letter = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         char::from(b'a' + (state >> 59) as u8 % 4)
     };
     (0..bytes).map(|_| letter()).collect()

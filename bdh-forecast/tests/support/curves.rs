@@ -25,7 +25,13 @@ pub(crate) struct Law {
 
 impl Default for Law {
     fn default() -> Self {
-        Self { exponent: 0.5, memory: 0.99, gain: 0.004, noise: 0.01, spread: 0.0 }
+        Self {
+            exponent: 0.5,
+            memory: 0.99,
+            gain: 0.004,
+            noise: 0.01,
+            spread: 0.0,
+        }
     }
 }
 
@@ -71,8 +77,11 @@ impl Law {
             metric,
             loss,
             lr: (0..=HORIZON).step_by(5).map(lr).collect(),
-            norms: [("weight_norm".to_owned(), (0..=HORIZON).step_by(10).map(norm).collect())]
-                .into(),
+            norms: [(
+                "weight_norm".to_owned(),
+                (0..=HORIZON).step_by(10).map(norm).collect(),
+            )]
+            .into(),
             cost: 0.0,
             end: End::Finished(end),
         }

@@ -50,7 +50,9 @@ impl Bundle {
             }
         }
         if tasks.is_empty() {
-            return Err(CoreError::NoTasks { dir: dir.to_owned() });
+            return Err(CoreError::NoTasks {
+                dir: dir.to_owned(),
+            });
         }
         Ok(Self { tasks, missing })
     }
@@ -79,7 +81,11 @@ impl TaskItems {
                 what,
             })
         };
-        let mut items: Vec<_> = text.lines().enumerate().map(parse).collect::<Result<_, _>>()?;
+        let mut items: Vec<_> = text
+            .lines()
+            .enumerate()
+            .map(parse)
+            .collect::<Result<_, _>>()?;
         PythonRandom::new(ORDER_SEED).shuffle(&mut items);
         items.truncate(max_per_task);
         if items.len() <= task.shots {
@@ -105,21 +111,33 @@ impl TaskItems {
     #[must_use]
     pub fn shots(&self, item: usize) -> Vec<&Item> {
         let mut random = PythonRandom::new(1234 + item as u64);
-        let others = random.sample(self.items.len() - 1, self.task.shots).into_iter();
-        others.map(|other| &self.items[other + usize::from(other >= item)]).collect()
+        let others = random
+            .sample(self.items.len() - 1, self.task.shots)
+            .into_iter();
+        others
+            .map(|other| &self.items[other + usize::from(other >= item)])
+            .collect()
     }
 }
 
 fn read(path: &Path) -> Result<String, CoreError> {
-    let failed = |source| CoreError::Unreadable { path: path.to_owned(), source };
+    let failed = |source| CoreError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
     if !path.is_file() {
         return Err(failed(io::Error::other("it is not a file")));
     }
     let mut text = String::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(failed)?;
+    file.take(FILE_LIMIT + 1)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
     if text.len() as u64 > FILE_LIMIT {
-        return Err(CoreError::TooLarge { path: path.to_owned(), limit: FILE_LIMIT });
+        return Err(CoreError::TooLarge {
+            path: path.to_owned(),
+            limit: FILE_LIMIT,
+        });
     }
     Ok(text)
 }

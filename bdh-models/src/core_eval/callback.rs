@@ -41,7 +41,13 @@ impl CoreMetric {
         batch_rows: usize,
         cadence: Cadence,
     ) -> Self {
-        Self { bundle, tokenizer, context, batch_rows, cadence }
+        Self {
+            bundle,
+            tokenizer,
+            context,
+            batch_rows,
+            cadence,
+        }
     }
 
     fn key(&self) -> String {
@@ -59,7 +65,11 @@ impl CoreMetric {
             batch_rows: self.batch_rows,
         };
         let score = |rows: &[&[i32]]| at.score(rows).ok_or("this task cannot score texts")?;
-        let scores = self.bundle.tasks().iter().map(|task| evaluator.evaluate(task, score));
+        let scores = self
+            .bundle
+            .tasks()
+            .iter()
+            .map(|task| evaluator.evaluate(task, score));
         let scores: Vec<TaskScore> = scores.collect::<Result<_, _>>()?;
         Ok(Report::new(scores, self.bundle.missing()))
     }
@@ -78,7 +88,10 @@ impl Callback for CoreMetric {
     fn keys(&self) -> Vec<String> {
         let key = self.key();
         let tasks = self.labels().map(|label| format!("core/{label}"));
-        [key.clone(), format!("{key}_se")].into_iter().chain(tasks).collect()
+        [key.clone(), format!("{key}_se")]
+            .into_iter()
+            .chain(tasks)
+            .collect()
     }
 
     fn config(&self) -> Value {

@@ -40,10 +40,17 @@ impl Evaluator<'_> {
             let first = part * ITEMS_AT_ONCE;
             let mut texts = Vec::with_capacity(items.len());
             for (number, item) in (first..).zip(items) {
-                let mut rows =
-                    rows(task.task(), item, number, &task.shots(number), self.vocabulary)?;
+                let mut rows = rows(
+                    task.task(),
+                    item,
+                    number,
+                    &task.shots(number),
+                    self.vocabulary,
+                )?;
                 // Each row is cropped: `any` would stop at the first.
-                let is_cut = rows.iter_mut().fold(false, |cut, row| row.crop(self.context) | cut);
+                let is_cut = rows
+                    .iter_mut()
+                    .fold(false, |cut, row| row.crop(self.context) | cut);
                 cut += usize::from(is_cut);
                 texts.push(rows);
             }
@@ -53,7 +60,10 @@ impl Evaluator<'_> {
             for (number, (item, rows)) in (first..).zip(items.iter().zip(&texts)) {
                 let answers: Vec<_> = rows.iter().zip(scores.by_ref()).map(judged).collect();
                 let is_correct = is_correct(item, &answers);
-                let not_a_number = CoreError::NotANumber { task: task.task().label, item: number };
+                let not_a_number = CoreError::NotANumber {
+                    task: task.task().label,
+                    item: number,
+                };
                 correct.push(is_correct.ok_or(not_a_number)?);
             }
         }
@@ -72,7 +82,10 @@ impl Evaluator<'_> {
         for batch in order.chunks(self.batch_rows.max(1)) {
             let ids: Vec<&[i32]> = batch.iter().map(|row| rows[*row].ids.as_slice()).collect();
             let answers = score(&ids).map_err(CoreError::Model)?;
-            batch.iter().zip(answers).for_each(|(row, answer)| scores[*row] = answer);
+            batch
+                .iter()
+                .zip(answers)
+                .for_each(|(row, answer)| scores[*row] = answer);
         }
         Ok(scores)
     }
@@ -95,14 +108,22 @@ fn is_correct(item: &Item, answers: &[Vec<TokenScore>]) -> Option<bool> {
         }
         Item::Text { .. } => {
             let is_likeliest = |token: &TokenScore| token.is_likeliest;
-            Some(answers.iter().all(|tokens| !tokens.is_empty() && tokens.iter().all(is_likeliest)))
+            Some(
+                answers
+                    .iter()
+                    .all(|tokens| !tokens.is_empty() && tokens.iter().all(is_likeliest)),
+            )
         }
     }
 }
 
 /// The mean loss; NaN of no tokens, as a choice has none that is the beginning of all others.
 fn mean_nats(tokens: &[TokenScore]) -> f64 {
-    tokens.iter().map(|token| f64::from(token.nats)).sum::<f64>() / tokens.len() as f64
+    tokens
+        .iter()
+        .map(|token| f64::from(token.nats))
+        .sum::<f64>()
+        / tokens.len() as f64
 }
 
 /// The index of the least number, the first of several. As with Python's `min`, a NaN is the least where it comes first,
@@ -130,15 +151,24 @@ mod tests {
 
     #[test]
     fn a_text_is_right_if_every_token_of_it_is() {
-        let item = Item::Text { context: "a".to_owned(), continuation: "b".to_owned() };
+        let item = Item::Text {
+            context: "a".to_owned(),
+            continuation: "b".to_owned(),
+        };
         let tokens = |likeliest: &[bool]| {
-            let token = |is: &bool| TokenScore { nats: 1.0, is_likeliest: *is };
+            let token = |is: &bool| TokenScore {
+                nats: 1.0,
+                is_likeliest: *is,
+            };
             vec![likeliest.iter().map(token).collect::<Vec<_>>()]
         };
         assert_eq!(is_correct(&item, &tokens(&[true, true])), Some(true));
         assert_eq!(is_correct(&item, &tokens(&[true, false])), Some(false));
         assert_eq!(is_correct(&item, &tokens(&[])), Some(false));
-        let broken = vec![vec![TokenScore { nats: f32::NAN, is_likeliest: true }]];
+        let broken = vec![vec![TokenScore {
+            nats: f32::NAN,
+            is_likeliest: true,
+        }]];
         assert_eq!(is_correct(&item, &broken), None);
     }
 }

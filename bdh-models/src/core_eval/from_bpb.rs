@@ -64,7 +64,10 @@ pub fn core_from_bpb(bpb: f64) -> Result<CoreFromBpb, NoForecast> {
         return Err(NoForecast { bpb, best, worst });
     }
     let (mean_bpb, mean_core, slope) = line();
-    Ok(CoreFromBpb { core: mean_core + slope * (bpb - mean_bpb), floor: FLOOR })
+    Ok(CoreFromBpb {
+        core: mean_core + slope * (bpb - mean_bpb),
+        floor: FLOOR,
+    })
 }
 
 /// Least squares: the middle of the points, and the slope through it.
@@ -74,7 +77,10 @@ fn line() -> (f64, f64, f64) {
     let mean_core = PUBLISHED.iter().map(|(_, core)| core).sum::<f64>() / count;
     let product = |(bpb, core): &(f64, f64)| (bpb - mean_bpb) * (core - mean_core);
     let covariance: f64 = PUBLISHED.iter().map(product).sum();
-    let variance: f64 = PUBLISHED.iter().map(|(bpb, _)| (bpb - mean_bpb).powi(2)).sum();
+    let variance: f64 = PUBLISHED
+        .iter()
+        .map(|(bpb, _)| (bpb - mean_bpb).powi(2))
+        .sum();
     (mean_bpb, mean_core, covariance / variance)
 }
 
@@ -86,7 +92,11 @@ mod tests {
     fn every_published_pair_is_within_the_floor_of_the_line() {
         for (bpb, core) in PUBLISHED {
             let expected = core_from_bpb(bpb).expect("it was published");
-            assert!((expected.core - core).abs() < expected.floor, "{bpb}: {}", expected.core);
+            assert!(
+                (expected.core - core).abs() < expected.floor,
+                "{bpb}: {}",
+                expected.core
+            );
         }
     }
 
@@ -104,6 +114,9 @@ mod tests {
             assert!(core_from_bpb(bpb).is_err(), "{bpb}");
         }
         let told = core_from_bpb(2.8).expect_err("a toy").to_string();
-        assert!(told.contains("2.8 bits per byte: it is known from 0.718 to 0.838"), "{told}");
+        assert!(
+            told.contains("2.8 bits per byte: it is known from 0.718 to 0.838"),
+            "{told}"
+        );
     }
 }

@@ -49,28 +49,41 @@ impl Item {
             Kind::MultipleChoice => {
                 let choices = texts(&item, "choices")?;
                 let gold = index(&item, choices.len())?;
-                Ok(Self::Choices { query: text(&item, "query")?, choices, gold })
+                Ok(Self::Choices {
+                    query: text(&item, "query")?,
+                    choices,
+                    gold,
+                })
             }
             Kind::Schema => {
                 let contexts = texts(&item, "context_options")?;
                 let gold = index(&item, contexts.len())?;
-                Ok(Self::Contexts { contexts, continuation: continuation(&item)?, gold })
+                Ok(Self::Contexts {
+                    contexts,
+                    continuation: continuation(&item)?,
+                    gold,
+                })
             }
             Kind::LanguageModeling => {
                 let context = text(&item, "context")?;
-                Ok(Self::Text { context, continuation: continuation(&item)? })
+                Ok(Self::Text {
+                    context,
+                    continuation: continuation(&item)?,
+                })
             }
         }
     }
 }
 
 fn field<'a>(item: &'a Value, name: &str) -> Result<&'a Value, String> {
-    item.get(name).ok_or_else(|| format!("the field `{name}` is missing"))
+    item.get(name)
+        .ok_or_else(|| format!("the field `{name}` is missing"))
 }
 
 fn text(item: &Value, name: &str) -> Result<String, String> {
     let text = field(item, name)?.as_str();
-    text.map(str::to_owned).ok_or_else(|| format!("the field `{name}` is not a text"))
+    text.map(str::to_owned)
+        .ok_or_else(|| format!("the field `{name}` is not a text"))
 }
 
 /// What is judged must be something.
@@ -83,15 +96,23 @@ fn continuation(item: &Value) -> Result<String, String> {
 
 fn texts(item: &Value, name: &str) -> Result<Vec<String>, String> {
     let wrong = || format!("the field `{name}` is not a list of two texts or more");
-    let list = field(item, name)?.as_array().filter(|list| list.len() >= 2).ok_or_else(wrong)?;
-    list.iter().map(|text| text.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+    let list = field(item, name)?
+        .as_array()
+        .filter(|list| list.len() >= 2)
+        .ok_or_else(wrong)?;
+    list.iter()
+        .map(|text| text.as_str().map(str::to_owned).ok_or_else(wrong))
+        .collect()
 }
 
 fn index(item: &Value, count: usize) -> Result<usize, String> {
     let gold = field(item, "gold")?;
     let index = gold.as_u64().and_then(|gold| usize::try_from(gold).ok());
     index.filter(|index| *index < count).ok_or_else(|| {
-        format!("the field `gold` is {gold}, and must be a whole number from 0 to {}", count - 1)
+        format!(
+            "the field `gold` is {gold}, and must be a whole number from 0 to {}",
+            count - 1
+        )
     })
 }
 
@@ -106,20 +127,52 @@ mod tests {
         for (kind, line, part) in [
             (Kind::MultipleChoice, "", "no JSON"),
             (Kind::MultipleChoice, "[1]", "not an object"),
-            (Kind::MultipleChoice, r#"{"choices": ["a", "b"], "gold": 0}"#, "`query` is missing"),
-            (Kind::MultipleChoice, r#"{"query": "q", "choices": ["a"], "gold": 0}"#, "`choices`"),
+            (
+                Kind::MultipleChoice,
+                r#"{"choices": ["a", "b"], "gold": 0}"#,
+                "`query` is missing",
+            ),
+            (
+                Kind::MultipleChoice,
+                r#"{"query": "q", "choices": ["a"], "gold": 0}"#,
+                "`choices`",
+            ),
             (
                 Kind::MultipleChoice,
                 r#"{"query": "q", "choices": ["a", 1], "gold": 0}"#,
                 "`choices`",
             ),
-            (Kind::MultipleChoice, r#"{"query": 1, "choices": ["a", "b"], "gold": 0}"#, "`query`"),
-            (Kind::MultipleChoice, r#"{"choices": ["a", "b"], "gold": 2}"#, "`gold` is 2"),
-            (Kind::MultipleChoice, r#"{"choices": ["a", "b"], "gold": -1}"#, "from 0 to 1"),
-            (Kind::MultipleChoice, r#"{"choices": ["a", "b"], "gold": 0.5}"#, "`gold` is 0.5"),
+            (
+                Kind::MultipleChoice,
+                r#"{"query": 1, "choices": ["a", "b"], "gold": 0}"#,
+                "`query`",
+            ),
+            (
+                Kind::MultipleChoice,
+                r#"{"choices": ["a", "b"], "gold": 2}"#,
+                "`gold` is 2",
+            ),
+            (
+                Kind::MultipleChoice,
+                r#"{"choices": ["a", "b"], "gold": -1}"#,
+                "from 0 to 1",
+            ),
+            (
+                Kind::MultipleChoice,
+                r#"{"choices": ["a", "b"], "gold": 0.5}"#,
+                "`gold` is 0.5",
+            ),
             (Kind::Schema, choices, "`context_options` is missing"),
-            (Kind::LanguageModeling, r#"{"context": "c", "continuation": ""}"#, "is empty"),
-            (Kind::LanguageModeling, r#"{"context": "c"}"#, "`continuation` is missing"),
+            (
+                Kind::LanguageModeling,
+                r#"{"context": "c", "continuation": ""}"#,
+                "is empty",
+            ),
+            (
+                Kind::LanguageModeling,
+                r#"{"context": "c"}"#,
+                "`continuation` is missing",
+            ),
         ] {
             let error = Item::parse(kind, line).expect_err(line);
             assert!(error.contains(part), "{line}: {error}");

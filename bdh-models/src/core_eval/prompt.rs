@@ -37,14 +37,22 @@ pub fn render(task: &CoreTask, item: &Item, shots: &[&Item]) -> Vec<String> {
     };
     let shown = shots.iter().fold(String::new(), show);
     match item {
-        Item::Choices { query, choices, .. } => {
-            choices.iter().map(|choice| format!("{shown}{query}{between}{choice}")).collect()
-        }
-        Item::Contexts { contexts, continuation, .. } => {
+        Item::Choices { query, choices, .. } => choices
+            .iter()
+            .map(|choice| format!("{shown}{query}{between}{choice}"))
+            .collect(),
+        Item::Contexts {
+            contexts,
+            continuation,
+            ..
+        } => {
             let text = |context| format!("{shown}{context}{between}{continuation}");
             contexts.iter().map(text).collect()
         }
-        Item::Text { context, continuation } => {
+        Item::Text {
+            context,
+            continuation,
+        } => {
             let without = format!("{shown}{}{between}", strip(context));
             // A space at the end would be a token of its own; with the continuation it is part of the next.
             vec![strip(&without).to_owned(), without + continuation]
@@ -55,9 +63,20 @@ pub fn render(task: &CoreTask, item: &Item, shots: &[&Item]) -> Vec<String> {
 /// A context and what truly follows.
 fn solved(item: &Item) -> (&str, &str) {
     match item {
-        Item::Choices { query, choices, gold } => (query, &choices[*gold]),
-        Item::Contexts { contexts, continuation, gold } => (&contexts[*gold], continuation),
-        Item::Text { context, continuation } => (strip(context), continuation),
+        Item::Choices {
+            query,
+            choices,
+            gold,
+        } => (query, &choices[*gold]),
+        Item::Contexts {
+            contexts,
+            continuation,
+            gold,
+        } => (&contexts[*gold], continuation),
+        Item::Text {
+            context,
+            continuation,
+        } => (strip(context), continuation),
     }
 }
 
@@ -81,7 +100,11 @@ pub fn rows(
     vocabulary: &dyn Vocabulary,
 ) -> Result<Vec<Row>, CoreError> {
     let ids = |text: String| -> Vec<i32> {
-        vocabulary.bos().into_iter().chain(vocabulary.encode(&text)).collect()
+        vocabulary
+            .bos()
+            .into_iter()
+            .chain(vocabulary.encode(&text))
+            .collect()
     };
     let texts: Vec<Vec<i32>> = render(task, item, shots).into_iter().map(ids).collect();
     match item {
@@ -90,15 +113,26 @@ pub fn rows(
             Ok(texts.into_iter().map(|ids| Row { ids, start }).collect())
         }
         Item::Contexts { .. } => {
-            let end = shared(&texts, |ids, place| ids.get(ids.len().checked_sub(place + 1)?));
-            let row = |ids: Vec<i32>| Row { start: ids.len() - end, ids };
+            let end = shared(&texts, |ids, place| {
+                ids.get(ids.len().checked_sub(place + 1)?)
+            });
+            let row = |ids: Vec<i32>| Row {
+                start: ids.len() - end,
+                ids,
+            };
             Ok(texts.into_iter().map(row).collect())
         }
         Item::Text { .. } => match &texts[..] {
             [without, with] if with.starts_with(without) && with.len() > without.len() => {
-                Ok(vec![Row { ids: with.clone(), start: without.len() }])
+                Ok(vec![Row {
+                    ids: with.clone(),
+                    start: without.len(),
+                }])
             }
-            _ => Err(CoreError::Tokens { task: task.label, item: number }),
+            _ => Err(CoreError::Tokens {
+                task: task.label,
+                item: number,
+            }),
         },
     }
 }
@@ -118,7 +152,10 @@ mod tests {
 
     #[test]
     fn a_row_that_is_too_long_keeps_its_end_and_says_whether_that_is_all_that_is_judged() {
-        let row = Row { ids: (0..10).collect(), start: 6 };
+        let row = Row {
+            ids: (0..10).collect(),
+            start: 6,
+        };
         let cropped = |context| {
             let mut row = row.clone();
             let is_cut = row.crop(context);
@@ -126,7 +163,11 @@ mod tests {
         };
         assert_eq!(cropped(10), (0, 6, false));
         assert_eq!(cropped(5), (5, 1, false));
-        assert_eq!(cropped(4), (6, 1, true), "the first that is judged has none before it");
+        assert_eq!(
+            cropped(4),
+            (6, 1, true),
+            "the first that is judged has none before it"
+        );
         assert_eq!(cropped(2), (8, 1, true));
     }
 }

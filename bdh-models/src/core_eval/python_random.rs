@@ -50,9 +50,16 @@ impl PythonRandom {
     ///
     /// If there are not so many to choose from.
     pub fn sample(&mut self, population: usize, count: usize) -> Vec<usize> {
-        assert!(count <= population, "{count} of {population} cannot be sampled");
+        assert!(
+            count <= population,
+            "{count} of {population} cannot be sampled"
+        );
         // CPython takes whichever of list and set is smaller in its memory, and each draws in its own way.
-        let set_size = if count > 5 { 21 + power_of_4_from(3 * count) } else { 21 };
+        let set_size = if count > 5 {
+            21 + power_of_4_from(3 * count)
+        } else {
+            21
+        };
         if population <= set_size {
             self.sample_from_list(population, count)
         } else {
@@ -72,7 +79,10 @@ impl PythonRandom {
     fn sample_with_set(&mut self, population: usize, count: usize) -> Vec<usize> {
         let mut seen = HashSet::with_capacity(count);
         let draws = std::iter::repeat_with(|| self.below(population));
-        draws.filter(|&index| seen.insert(index)).take(count).collect()
+        draws
+            .filter(|&index| seen.insert(index))
+            .take(count)
+            .collect()
     }
 
     /// `_randbelow(n)`: a number below `n`, which is at least 1.
@@ -99,7 +109,11 @@ impl PythonRandom {
 /// The least power of 4 that is `least` or more.
 fn power_of_4_from(least: usize) -> usize {
     let power = least.next_power_of_two();
-    if power.trailing_zeros().is_multiple_of(2) { power } else { power * 2 }
+    if power.trailing_zeros().is_multiple_of(2) {
+        power
+    } else {
+        power * 2
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +128,11 @@ mod tests {
         assert_eq!(items, [6, 0, 1, 4, 10, 7, 3, 11, 2, 5, 8, 9]);
         let sample = |population| PythonRandom::new(1234).sample(population, 10);
         assert_eq!(sample(85), [56, 14, 0, 11, 74, 4, 10, 12, 45, 30]);
-        assert_eq!(sample(86), [56, 14, 0, 11, 74, 4, 85, 10, 12, 45], "a set takes over here");
+        assert_eq!(
+            sample(86),
+            [56, 14, 0, 11, 74, 4, 85, 10, 12, 45],
+            "a set takes over here"
+        );
         assert_eq!(sample(499), [494, 398, 225, 59, 3, 46, 466, 482, 480, 413]);
         assert_eq!(PythonRandom::new(0).random(), 0.844_421_851_525_048_1);
     }

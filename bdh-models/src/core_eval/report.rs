@@ -24,7 +24,11 @@ impl TaskScore {
     /// The share of items that were right.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
-        let right = self.correct.iter().filter(|is_correct| **is_correct).count();
+        let right = self
+            .correct
+            .iter()
+            .filter(|is_correct| **is_correct)
+            .count();
         right as f64 / self.correct.len() as f64
     }
 
@@ -92,7 +96,10 @@ impl Report {
     /// The report on one task at least; `missing` are those that the bundle did not have.
     #[must_use]
     pub fn new(tasks: Vec<TaskScore>, missing: &[&'static str]) -> Self {
-        Self { tasks, missing: missing.to_vec() }
+        Self {
+            tasks,
+            missing: missing.to_vec(),
+        }
     }
 
     /// `CORE`, or where tasks are missing `CORE-18` for 18: another score, which other CORE-18 of the same tasks may be
@@ -113,7 +120,11 @@ impl Report {
     /// Another seed of the same training moves a CORE of 0.24 by as much again: by 0.006, in 20 runs of nanochat.
     #[must_use]
     pub fn standard_error(&self) -> f64 {
-        let variance: f64 = self.tasks.iter().map(|task| task.standard_error().powi(2)).sum();
+        let variance: f64 = self
+            .tasks
+            .iter()
+            .map(|task| task.standard_error().powi(2))
+            .sum();
         variance.sqrt() / self.tasks.len() as f64
     }
 
@@ -147,7 +158,11 @@ impl Report {
 
 /// The score's name, of so many tasks.
 fn name(tasks: usize) -> String {
-    if tasks == TASKS.len() { "CORE".to_owned() } else { format!("CORE-{tasks}") }
+    if tasks == TASKS.len() {
+        "CORE".to_owned()
+    } else {
+        format!("CORE-{tasks}")
+    }
 }
 
 /// The score's key in a record, of so many tasks: nanochat's `core_metric`, or `core_metric_18` for 18.
@@ -168,7 +183,10 @@ impl fmt::Display for Report {
         match (sum(|task| task.cut), sum(|task| task.correct.len())) {
             (0, _) => Ok(()),
             (cut, items) => {
-                write!(f, "\npart of the answer did not fit the context: {cut} of {items} items")
+                write!(
+                    f,
+                    "\npart of the answer did not fit the context: {cut} of {items} items"
+                )
             }
         }
     }
@@ -202,7 +220,11 @@ mod tests {
         for (right, centered) in [(25, 0.0), (100, 1.0), (40, 0.2), (10, -0.2)] {
             assert!((scored(0, right, 100).centered() - centered).abs() < 1e-12);
         }
-        assert_eq!(scored(1, 0, 100).centered(), 0.0, "jeopardy cannot be guessed");
+        assert_eq!(
+            scored(1, 0, 100).centered(),
+            0.0,
+            "jeopardy cannot be guessed"
+        );
     }
 
     /// The spread of scores over many draws of items, against the formula that is given one draw.
@@ -219,7 +241,10 @@ mod tests {
         };
         let scores: Vec<f64> = (0..4000).map(|_| draw(50).score()).collect();
         let mean = scores.iter().sum::<f64>() / scores.len() as f64;
-        let spread = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>();
+        let spread = scores
+            .iter()
+            .map(|score| (score - mean).powi(2))
+            .sum::<f64>();
         let spread = (spread / scores.len() as f64).sqrt();
         let told: f64 = (0..100).map(|_| draw(50).standard_error()).sum::<f64>() / 100.0;
         assert!((told / spread - 1.0).abs() < 0.05, "{told} {spread}");
@@ -228,10 +253,19 @@ mod tests {
     #[test]
     fn a_score_of_fewer_tasks_has_another_name_and_lists_what_is_missing() {
         let all: Vec<_> = (0..22).map(|index| scored(index, 50, 100)).collect();
-        assert_eq!((Report::new(all, &[]).name(), key(22)), ("CORE".into(), "core_metric".into()));
-        let guesses = TaskScore { cut: 7, ..scored(0, 26, 100) };
+        assert_eq!(
+            (Report::new(all, &[]).name(), key(22)),
+            ("CORE".into(), "core_metric".into())
+        );
+        let guesses = TaskScore {
+            cut: 7,
+            ..scored(0, 26, 100)
+        };
         let report = Report::new(vec![guesses, scored(1, 0, 100)], &["squad", "coqa"]);
-        assert_eq!((report.name(), key(2)), ("CORE-2".to_owned(), "core_metric_2".to_owned()));
+        assert_eq!(
+            (report.name(), key(2)),
+            ("CORE-2".to_owned(), "core_metric_2".to_owned())
+        );
         assert_eq!(
             report.to_string(),
             "CORE-2 0.0067 ± 0.0292 (standard error of item sampling), within 2 standard errors of 0: \
@@ -240,20 +274,31 @@ mod tests {
         );
         let json = serde_json::to_value(&report).expect("JSON");
         assert_eq!(json["tasks"][0]["task"], "hellaswag_zeroshot");
-        assert_eq!((&json["is_chance"], &json["missing"][1]), (&true.into(), &"coqa".into()));
+        assert_eq!(
+            (&json["is_chance"], &json["missing"][1]),
+            (&true.into(), &"coqa".into())
+        );
     }
 
     #[test]
     fn a_score_below_0_is_told_to_be_no_better_than_guessing() {
         let report = Report::new(vec![scored(5, 10, 100)], &[]);
         assert!(report.is_chance());
-        assert!(report.headline().ends_with("), below 0: no better than guessing"), "{report}");
+        assert!(
+            report
+                .headline()
+                .ends_with("), below 0: no better than guessing"),
+            "{report}"
+        );
     }
 
     #[test]
     fn a_score_well_above_chance_is_told_without_a_word() {
         let report = Report::new(vec![scored(0, 60, 100), scored(1, 30, 100)], &[]);
         assert!(!report.is_chance());
-        assert_eq!(report.to_string(), "CORE-2 0.3833 ± 0.0399 (standard error of item sampling)");
+        assert_eq!(
+            report.to_string(),
+            "CORE-2 0.3833 ± 0.0399 (standard error of item sampling)"
+        );
     }
 }

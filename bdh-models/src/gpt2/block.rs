@@ -138,7 +138,9 @@ pub(super) fn norm(
     device: &Device,
 ) -> LayerNorm {
     let width = config.n_embd;
-    let mut norm = LayerNormConfig::new(width).with_bias(config.bias).init(device);
+    let mut norm = LayerNormConfig::new(width)
+        .with_bias(config.bias)
+        .init(device);
     norm.gamma = weights.param(&format!("{name}.weight"), [width], Law::One);
     norm.beta = bias(name, width, config, weights);
     norm
@@ -158,7 +160,10 @@ fn linear(
     weights: &Weights<'_>,
 ) -> Linear {
     let layer = weights.linear(name, shape, Law::Normal(deviation));
-    Linear { bias: bias(name, shape[1], config, weights), ..layer }
+    Linear {
+        bias: bias(name, shape[1], config, weights),
+        ..layer
+    }
 }
 
 fn bias(
@@ -167,5 +172,7 @@ fn bias(
     config: &Gpt2Config,
     weights: &Weights<'_>,
 ) -> Option<Param<Tensor<1>>> {
-    config.bias.then(|| weights.param(&format!("{name}.bias"), [outputs], Law::Zero))
+    config
+        .bias
+        .then(|| weights.param(&format!("{name}.bias"), [outputs], Law::Zero))
 }

@@ -117,7 +117,10 @@ impl Gpt2Config {
     /// How many parameters the model has. The head is the token table and counts once.
     #[must_use]
     pub fn num_params(&self) -> usize {
-        self.parameters().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+        self.parameters()
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
     }
 
     /// Training cost of one token in floating-point operations, forward and backward.
@@ -134,8 +137,14 @@ impl Gpt2Config {
     pub(super) fn parameters(&self) -> Vec<(String, Vec<usize>)> {
         let width = self.n_embd;
         let mut all = vec![
-            ("transformer.wte.weight".to_owned(), vec![self.vocab_size, width]),
-            ("transformer.wpe.weight".to_owned(), vec![self.block_size, width]),
+            (
+                "transformer.wte.weight".to_owned(),
+                vec![self.vocab_size, width],
+            ),
+            (
+                "transformer.wpe.weight".to_owned(),
+                vec![self.block_size, width],
+            ),
         ];
         for layer in 0..self.n_layer {
             let of_layer = [
@@ -173,7 +182,13 @@ mod tests {
     fn the_sizes_of_gpt_2_have_their_parameters() {
         let sizes = [
             (Gpt2Config::default(), 124_439_808),
-            (Gpt2Config { vocab_size: 50_304, ..Gpt2Config::default() }, 124_475_904),
+            (
+                Gpt2Config {
+                    vocab_size: 50_304,
+                    ..Gpt2Config::default()
+                },
+                124_475_904,
+            ),
             (Gpt2Config::sized(24, 16, 1024), 354_823_168),
             (Gpt2Config::sized(36, 20, 1280), 774_030_080),
             (Gpt2Config::sized(48, 25, 1600), 1_557_611_200),
@@ -186,22 +201,42 @@ mod tests {
     #[test]
     fn the_list_from_the_settings_is_the_list_of_the_module() {
         for bias in [true, false] {
-            let small =
-                Gpt2Config { block_size: 8, vocab_size: 10, bias, ..Gpt2Config::sized(2, 2, 4) };
-            let model = small.init(0, &Device::flex().autodiff()).expect("the settings are sound");
+            let small = Gpt2Config {
+                block_size: 8,
+                vocab_size: 10,
+                bias,
+                ..Gpt2Config::sized(2, 2, 4)
+            };
+            let model = small
+                .init(0, &Device::flex().autodiff())
+                .expect("the settings are sound");
             let table = ParamTable::of(&model);
             let listed = |(name, shape): &(String, Vec<usize>)| (name.clone(), shape.clone());
-            let module = table.iter().map(|param| (param.name.clone(), param.shape.clone()));
+            let module = table
+                .iter()
+                .map(|param| (param.name.clone(), param.shape.clone()));
             let settings = small.parameters();
-            assert_eq!(module.collect::<Vec<_>>(), settings.iter().map(listed).collect::<Vec<_>>());
+            assert_eq!(
+                module.collect::<Vec<_>>(),
+                settings.iter().map(listed).collect::<Vec<_>>()
+            );
         }
     }
 
     #[test]
     fn a_setting_that_cannot_work_is_named_with_one_that_would() {
-        let uneven = Gpt2Config::sized(2, 3, 64).check().expect_err("64 over 3").to_string();
-        assert_eq!(uneven, "n_embd 64 is not a multiple of n_head 3; n_embd 66 would be");
-        let zero = Gpt2Config { block_size: 0, ..Gpt2Config::default() };
+        let uneven = Gpt2Config::sized(2, 3, 64)
+            .check()
+            .expect_err("64 over 3")
+            .to_string();
+        assert_eq!(
+            uneven,
+            "n_embd 64 is not a multiple of n_head 3; n_embd 66 would be"
+        );
+        let zero = Gpt2Config {
+            block_size: 0,
+            ..Gpt2Config::default()
+        };
         let zero = zero.check().expect_err("no tokens").to_string();
         assert_eq!(zero, "`block_size` is 0, and the model needs at least 1");
     }

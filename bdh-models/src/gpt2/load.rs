@@ -135,7 +135,11 @@ impl fmt::Display for Misfits {
 fn shortened(names: &[String]) -> String {
     const SHOWN: usize = 6;
     let shown = names[..names.len().min(SHOWN)].join(", ");
-    if names.len() > SHOWN { format!("{shown}, …") } else { shown }
+    if names.len() > SHOWN {
+        format!("{shown}, …")
+    } else {
+        shown
+    }
 }
 
 impl Gpt2Config {
@@ -155,7 +159,10 @@ impl Gpt2Config {
         let mut found = BTreeMap::new();
         for path in files(dir)? {
             let bytes = read(&path)?;
-            let broken = |why: String| Gpt2LoadError::Broken { path: path.clone(), why };
+            let broken = |why: String| Gpt2LoadError::Broken {
+                path: path.clone(),
+                why,
+            };
             let file =
                 SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
             for (name, view) in file.iter().filter(|(name, _)| !is_mask(name)) {
@@ -172,13 +179,18 @@ impl Gpt2Config {
             }
         }
         if let Some(head) = found.remove(HEAD)
-            && found.get("transformer.wte.weight").is_some_and(|table| !table.is_equal(&head))
+            && found
+                .get("transformer.wte.weight")
+                .is_some_and(|table| !table.is_equal(&head))
         {
-            return Err(Gpt2LoadError::Untied { path: dir.to_owned() });
+            return Err(Gpt2LoadError::Untied {
+                path: dir.to_owned(),
+            });
         }
-        let values = self
-            .fit(found)
-            .map_err(|misfits| Gpt2LoadError::Misfit { path: dir.to_owned(), misfits })?;
+        let values = self.fit(found).map_err(|misfits| Gpt2LoadError::Misfit {
+            path: dir.to_owned(),
+            misfits,
+        })?;
         Ok(Gpt2::new(self, &Weights::given(&values, device), device))
     }
 
@@ -202,14 +214,24 @@ impl Gpt2Config {
                 shape.reverse();
             }
             if tensor.shape == shape {
-                values
-                    .insert(name, if is_transposed { tensor.transposed() } else { tensor.values });
+                values.insert(
+                    name,
+                    if is_transposed {
+                        tensor.transposed()
+                    } else {
+                        tensor.values
+                    },
+                );
             } else {
                 misfits.shapes.push((name, tensor.shape, shape));
             }
         }
         misfits.unexpected = found.into_keys().collect();
-        if misfits.is_empty() { Ok(values) } else { Err(misfits) }
+        if misfits.is_empty() {
+            Ok(values)
+        } else {
+            Err(misfits)
+        }
     }
 }
 
@@ -231,7 +253,10 @@ impl Found {
         };
         let shape = view.shape().to_vec();
         let data = TensorData::from_bytes_vec(view.data().to_vec(), shape.clone(), dtype);
-        Some(Self { shape, values: data.iter::<f32>().collect() })
+        Some(Self {
+            shape,
+            values: data.iter::<f32>().collect(),
+        })
     }
 
     /// Whether both are the same to the bit.
@@ -258,36 +283,57 @@ const HEAD: &str = "lm_head.weight";
 
 fn full_name(name: &str) -> String {
     let is_full = name.starts_with("transformer.") || name == HEAD;
-    if is_full { name.to_owned() } else { format!("transformer.{name}") }
+    if is_full {
+        name.to_owned()
+    } else {
+        format!("transformer.{name}")
+    }
 }
 
 /// The safetensors files of a directory that hold its weights.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, Gpt2LoadError> {
-    let (whole, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
+    let (whole, index) = (
+        dir.join("model.safetensors"),
+        dir.join("model.safetensors.index.json"),
+    );
     if whole.is_file() {
         return Ok(vec![whole]);
     }
     if index.is_file() {
         return listed(dir, &index);
     }
-    let unreadable = |source| Gpt2LoadError::Unreadable { path: dir.to_owned(), source };
+    let unreadable = |source| Gpt2LoadError::Unreadable {
+        path: dir.to_owned(),
+        source,
+    };
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         // A checkpoint of ours has the optimizer's state beside the model.
-        let is_weights = path.file_name().is_some_and(|name| name != "optimizer.safetensors");
-        if is_weights && path.extension().is_some_and(|ending| ending == "safetensors") {
+        let is_weights = path
+            .file_name()
+            .is_some_and(|name| name != "optimizer.safetensors");
+        if is_weights
+            && path
+                .extension()
+                .is_some_and(|ending| ending == "safetensors")
+        {
             files.push(path);
         }
     }
     match files.len() {
-        0 => Err(Gpt2LoadError::NoFile { path: dir.to_owned() }),
+        0 => Err(Gpt2LoadError::NoFile {
+            path: dir.to_owned(),
+        }),
         1 => Ok(files),
         _ => {
             let name = |path: &PathBuf| path.file_name().map(|name| name.display().to_string());
             let mut names: Vec<_> = files.iter().filter_map(name).collect();
             names.sort(); // a listing has no order of its own
-            Err(Gpt2LoadError::Several { path: dir.to_owned(), names: shortened(&names) })
+            Err(Gpt2LoadError::Several {
+                path: dir.to_owned(),
+                names: shortened(&names),
+            })
         }
     }
 }
@@ -298,18 +344,27 @@ fn listed(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Gpt2LoadError> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let broken = |why| Gpt2LoadError::Broken { path: index.to_owned(), why };
+    let broken = |why| Gpt2LoadError::Broken {
+        path: index.to_owned(),
+        why,
+    };
     let Index { weight_map } =
         serde_json::from_slice(&read(index)?).map_err(|error| broken(error.to_string()))?;
     let names: BTreeSet<_> = weight_map.into_values().collect();
-    if let Some(name) =
-        names.iter().find(|name| Path::new(name).file_name() != Some(OsStr::new(name)))
+    if let Some(name) = names
+        .iter()
+        .find(|name| Path::new(name).file_name() != Some(OsStr::new(name)))
     {
-        return Err(broken(format!("it lists `{name}`, which is no file beside it")));
+        return Err(broken(format!(
+            "it lists `{name}`, which is no file beside it"
+        )));
     }
     Ok(names.iter().map(|name| dir.join(name)).collect())
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Gpt2LoadError> {
-    fs::read(path).map_err(|source| Gpt2LoadError::Unreadable { path: path.to_owned(), source })
+    fs::read(path).map_err(|source| Gpt2LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
 }

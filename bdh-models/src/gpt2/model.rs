@@ -51,7 +51,9 @@ impl Gpt2 {
             transformer: Transformer {
                 wte: weights.table("transformer.wte", [config.vocab_size, width], usual),
                 wpe: weights.table("transformer.wpe", [config.block_size, width], usual),
-                h: (0..config.n_layer).map(|layer| Block::new(config, layer, weights)).collect(),
+                h: (0..config.n_layer)
+                    .map(|layer| Block::new(config, layer, weights))
+                    .collect(),
                 ln_f: norm("transformer.ln_f", config, weights, device),
             },
             mask: Mask::causal(config.block_size, device),

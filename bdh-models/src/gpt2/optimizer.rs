@@ -11,7 +11,12 @@ use bdh::{Group, Schedule, warmup_cosine};
 #[must_use]
 pub fn groups(weight_decay: f32, schedule: Schedule) -> [Group; 2] {
     [
-        Group::new("decay", |param| param.rank() >= 2, adamw(weight_decay), schedule),
+        Group::new(
+            "decay",
+            |param| param.rank() >= 2,
+            adamw(weight_decay),
+            schedule,
+        ),
         Group::new("no_decay", |_| true, adamw(0.0), schedule),
     ]
 }
@@ -26,7 +31,11 @@ pub fn schedule(peak: f64, warmup: u64) -> Schedule {
 }
 
 fn adamw(weight_decay: f32) -> AdamW {
-    AdamW { betas: (0.9, 0.95), epsilon: 1e-8, weight_decay: weight_decay.into() }
+    AdamW {
+        betas: (0.9, 0.95),
+        epsilon: 1e-8,
+        weight_decay: weight_decay.into(),
+    }
 }
 
 #[cfg(test)]

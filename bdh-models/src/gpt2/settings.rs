@@ -87,7 +87,10 @@ impl Gpt2Config {
     pub fn from_dir(dir: &Path) -> Result<Self, Gpt2LoadError> {
         let path = dir.join("config.json");
         let text = read(&path)?;
-        let broken = |why: String| Gpt2LoadError::Broken { path: path.clone(), why };
+        let broken = |why: String| Gpt2LoadError::Broken {
+            path: path.clone(),
+            why,
+        };
         let mut settings: Map<String, Value> =
             serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
         let mut count = |name: &str| {
@@ -127,7 +130,11 @@ impl Gpt2Config {
             match config.fixed(&name) {
                 Some(ours) if ours == value => {}
                 Some(ours) => {
-                    return Err(refused(&name, value, format!("this model computes with {ours}")));
+                    return Err(refused(
+                        &name,
+                        value,
+                        format!("this model computes with {ours}"),
+                    ));
                 }
                 None => {
                     let unknown =

@@ -83,7 +83,13 @@ impl BdhConfig {
     ///
     /// The first [`BdhConfigError`] that applies; its message says what would work.
     pub fn check(&self) -> Result<(), BdhConfigError> {
-        let Self { n_embd, n_head, mlp_internal_dim_multiplier: multiplier, dropout, .. } = *self;
+        let Self {
+            n_embd,
+            n_head,
+            mlp_internal_dim_multiplier: multiplier,
+            dropout,
+            ..
+        } = *self;
         let counts = [
             ("n_layer", self.n_layer),
             ("n_embd", n_embd),
@@ -96,7 +102,12 @@ impl BdhConfig {
         }
         let neurons = self.neurons();
         if !neurons.is_multiple_of(2 * n_head) {
-            return Err(BdhConfigError::UnevenHeads { neurons, n_embd, multiplier, n_head });
+            return Err(BdhConfigError::UnevenHeads {
+                neurons,
+                n_embd,
+                multiplier,
+                n_head,
+            });
         }
         if !(0.0..1.0).contains(&dropout) {
             return Err(BdhConfigError::Dropout { dropout });
@@ -132,7 +143,13 @@ impl BdhConfig {
     /// gone through L times, so six operations a parameter, the usual rule, would be wrong by a factor of about ten.
     #[must_use]
     pub fn flops_per_token(&self, seq_len: usize) -> f64 {
-        let Self { n_layer, n_embd, n_head, vocab_size, .. } = *self;
+        let Self {
+            n_layer,
+            n_embd,
+            n_head,
+            vocab_size,
+            ..
+        } = *self;
         let neurons = self.neurons();
         let attention = 2 * seq_len * neurons + 2 * n_head * seq_len * n_embd;
         let forward = n_layer * (6 * n_embd * neurons + attention) + 2 * n_embd * vocab_size;
@@ -182,13 +199,19 @@ mod tests {
             vocab_size: 16,
             ..BdhConfig::default()
         };
-        let model = config.init(0, &Device::flex()).expect("the settings are sound");
+        let model = config
+            .init(0, &Device::flex())
+            .expect("the settings are sound");
         assert_eq!(model.num_params(), config.num_params());
     }
 
     #[test]
     fn a_setting_that_cannot_work_is_named_with_one_that_would() {
-        let odd = BdhConfig { n_embd: 3, mlp_internal_dim_multiplier: 3, ..BdhConfig::default() };
+        let odd = BdhConfig {
+            n_embd: 3,
+            mlp_internal_dim_multiplier: 3,
+            ..BdhConfig::default()
+        };
         let cases = [
             (
                 odd,
@@ -196,16 +219,24 @@ mod tests {
                  n_embd times mlp_internal_dim_multiplier must be a multiple of 8",
             ),
             (
-                BdhConfig { dropout: 1.0, ..BdhConfig::default() },
+                BdhConfig {
+                    dropout: 1.0,
+                    ..BdhConfig::default()
+                },
                 "dropout 1 is not a share from 0 up to 1, such as 0.1",
             ),
             (
-                BdhConfig { n_head: 0, ..BdhConfig::default() },
+                BdhConfig {
+                    n_head: 0,
+                    ..BdhConfig::default()
+                },
                 "`n_head` is 0, and the model needs at least 1",
             ),
         ];
         for (config, message) in cases {
-            let error = config.check().expect_err("the settings contradict each other");
+            let error = config
+                .check()
+                .expect_err("the settings contradict each other");
             assert_eq!(error.to_string(), message);
         }
     }

@@ -49,7 +49,12 @@ impl Bdh {
 
     /// The model with the given weights; `config` has passed its checks.
     pub(super) fn new(config: &BdhConfig, weights: &Weights<'_>) -> Self {
-        let BdhConfig { n_embd, n_head, vocab_size, .. } = *config;
+        let BdhConfig {
+            n_embd,
+            n_head,
+            vocab_size,
+            ..
+        } = *config;
         let (all, usual) = (config.neurons(), Law::Normal(0.02));
         let encoder = [n_head, n_embd, all / n_head];
         Self {
@@ -70,7 +75,11 @@ impl Bdh {
             encoder: first_apart(self.encoder.val()),
             encoder_v: first_apart(self.encoder_v.val()),
             decoder: rows_first_apart(self.decoder.val(), self.config.n_head),
-            dropout: if self.trains() { self.dropout.prob } else { 0.0 },
+            dropout: if self.trains() {
+                self.dropout.prob
+            } else {
+                0.0
+            },
         }
     }
 
@@ -152,7 +161,10 @@ impl Layer {
             let [heads, _, _, channels] = x.dims();
             x.reshape([heads, batch * tokens, channels])
         };
-        let firing = by_row(fires(x.clone().reshape([1, batch * tokens, width]), &self.encoder));
+        let firing = by_row(fires(
+            x.clone().reshape([1, batch * tokens, width]),
+            &self.encoder,
+        ));
         show("x", &firing);
         let read = norm(linear_attention(rope.turn(firing.clone()), x.clone()));
         let read_firing = by_row(fires(at_once(read), &self.encoder_v));
@@ -181,7 +193,10 @@ pub(super) fn fires(x: Tensor<3>, encoder: &Tensor<3>) -> Tensor<3> {
 /// `[heads, batch, tokens, neurons]` with all neurons of a token in a row: `[batch, tokens, heads * neurons]`.
 fn by_token(activity: &Tensor<4>) -> Tensor<3> {
     let [heads, batch, tokens, neurons] = activity.dims();
-    activity.clone().permute([1, 2, 0, 3]).reshape([batch, tokens, heads * neurons])
+    activity
+        .clone()
+        .permute([1, 2, 0, 3])
+        .reshape([batch, tokens, heads * neurons])
 }
 
 /// Layer normalisation without weights. Where nothing was read it leaves zeros: the variance has a floor.

@@ -30,13 +30,25 @@ impl Bdh {
         let neurons = config.neurons() / config.n_head;
         let state = |_| Tensor::zeros([config.n_head, 1, neurons, config.n_embd], &device);
         let states = (0..config.n_layer).map(state).collect();
-        Recurrent { model: self, layer: self.layer(), states, position: 0, device }
+        Recurrent {
+            model: self,
+            layer: self.layer(),
+            states,
+            position: 0,
+            device,
+        }
     }
 }
 
 impl TokenStream for Recurrent<'_> {
     fn read(&mut self, token: i32) -> Tensor<1> {
-        let Self { model, layer, states, position, device } = self;
+        let Self {
+            model,
+            layer,
+            states,
+            position,
+            device,
+        } = self;
         let token = Tensor::<2, Int>::from_data(TensorData::from([[token]]), &*device);
         let rope = model.rope.at(*position, 1);
         let mut x = model.embedded(token); // [1, 1, n_embd]

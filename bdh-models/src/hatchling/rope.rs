@@ -29,14 +29,19 @@ impl Rope {
             .map(|pair| 1.0 / BASE.powf((2 * pair) as f32 / neurons as f32) / TAU)
             .collect();
         let angles = (start..start + len).flat_map(|position| {
-            turns.iter().map(move |turn| (position as f32 * turn).fract() * TAU)
+            turns
+                .iter()
+                .map(move |turn| (position as f32 * turn).fract() * TAU)
         });
         let angles: Vec<f32> = angles.collect();
         let table = |of: fn(f32) -> f32| {
             let values: Vec<f32> = angles.iter().map(|angle| of(*angle)).collect();
             Tensor::from_data(TensorData::new(values, [len, half]), device)
         };
-        Self { cos: table(f32::cos), minus_sin: table(|angle| -angle.sin()) }
+        Self {
+            cos: table(f32::cos),
+            minus_sin: table(|angle| -angle.sin()),
+        }
     }
 
     /// The tables of `len` positions from `start` on: a part of these, or new ones beyond.
@@ -46,7 +51,10 @@ impl Rope {
             return Self::new(start, len, 2 * half, &self.cos.device());
         }
         let narrow = |table: &Tensor<2>| table.clone().narrow(0, start, len);
-        Self { cos: narrow(&self.cos), minus_sin: narrow(&self.minus_sin) }
+        Self {
+            cos: narrow(&self.cos),
+            minus_sin: narrow(&self.minus_sin),
+        }
     }
 
     /// Turns the pairs of neurons, `[heads, batch, tokens, neurons]`, the first ones of all pairs before the second, by the
@@ -68,7 +76,10 @@ mod tests {
         let device = Device::flex();
         let first = |neurons| {
             let angles = -Rope::new(1, 1, neurons, &device).minus_sin;
-            angles.into_data().try_to_vec::<f32>().expect("the CPU computes in f32")
+            angles
+                .into_data()
+                .try_to_vec::<f32>()
+                .expect("the CPU computes in f32")
         };
         let sines = first(8192);
         assert!((sines[0] - 1_f32.sin()).abs() < 1e-7); // 0.159 turns are one radian

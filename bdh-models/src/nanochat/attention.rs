@@ -47,7 +47,11 @@ impl Attention {
             c_v: linear("c_v", [width, kv_width], spread),
             c_proj: linear("c_proj", [width, width], Law::Zero),
             ve_gate: config.has_value_embedding(layer).then(|| {
-                linear("ve_gate", [VALUE_GATE_CHANNELS, config.n_kv_head], Law::Uniform(0.0, 0.02))
+                linear(
+                    "ve_gate",
+                    [VALUE_GATE_CHANNELS, config.n_kv_head],
+                    Law::Uniform(0.0, 0.02),
+                )
             }),
             n_head: config.n_head,
             n_kv_head: config.n_kv_head,

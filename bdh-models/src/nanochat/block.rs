@@ -27,7 +27,10 @@ pub struct Block {
 
 impl Block {
     pub(super) fn new(config: &GptConfig, layer: usize, weights: &Weights<'_>) -> Self {
-        Self { attn: Attention::new(config, layer, weights), mlp: Mlp::new(config, layer, weights) }
+        Self {
+            attn: Attention::new(config, layer, weights),
+            mlp: Mlp::new(config, layer, weights),
+        }
     }
 
     /// Takes the residual stream, `[batch, seq_len, n_embd]`, through layer number `layer`.
@@ -37,8 +40,15 @@ impl Block {
         inputs: BlockInputs<'_>,
         probe: &Probe<'_>,
     ) -> Tensor<3> {
-        let BlockInputs { layer, value_embedding, rope, mask } = inputs;
-        let read = self.attn.forward(norm(x.clone()), value_embedding, rope, mask);
+        let BlockInputs {
+            layer,
+            value_embedding,
+            rope,
+            mask,
+        } = inputs;
+        let read = self
+            .attn
+            .forward(norm(x.clone()), value_embedding, rope, mask);
         probe.tap(format_args!("h.{layer}.attn"), &read);
         let x = x + read;
         let hidden = self.mlp.hidden(norm(x.clone()));

@@ -118,7 +118,12 @@ impl GptConfig {
     ///
     /// The first [`GptConfigError`] that applies; its message says what would work.
     pub fn check(&self) -> Result<(), GptConfigError> {
-        let Self { n_embd, n_head, n_kv_head, .. } = *self;
+        let Self {
+            n_embd,
+            n_head,
+            n_kv_head,
+            ..
+        } = *self;
         self.check_counts()?;
         if !n_embd.is_multiple_of(n_head) {
             return Err(GptConfigError::UnevenHeads { n_embd, n_head });
@@ -135,7 +140,9 @@ impl GptConfig {
         if self.window_pattern.is_empty()
             || self.window_pattern.contains(|letter| !is_window(letter))
         {
-            return Err(GptConfigError::WindowPattern { pattern: self.window_pattern.clone() });
+            return Err(GptConfigError::WindowPattern {
+                pattern: self.window_pattern.clone(),
+            });
         }
         Ok(())
     }
@@ -191,12 +198,18 @@ impl GptConfig {
         let letters = self.window_pattern.as_bytes();
         let long =
             layer + 1 == self.n_layer || letters[layer % letters.len()].eq_ignore_ascii_case(&b'L');
-        if long { self.sequence_len } else { self.short_window() }
+        if long {
+            self.sequence_len
+        } else {
+            self.short_window()
+        }
     }
 
     /// The window that `S` stands for: a quarter of the sequence, in whole tiles of 128 tokens.
     pub(super) fn short_window(&self) -> usize {
-        self.sequence_len.div_ceil(4).next_multiple_of(WINDOW_MULTIPLE)
+        self.sequence_len
+            .div_ceil(4)
+            .next_multiple_of(WINDOW_MULTIPLE)
     }
 
     /// Whether `layer` adds an embedding of the token to its values: every other layer, the last included.
@@ -215,12 +228,21 @@ mod tests {
     use super::*;
 
     fn small() -> GptConfig {
-        GptConfig { n_layer: 2, n_head: 2, n_kv_head: 1, n_embd: 32, ..GptConfig::default() }
+        GptConfig {
+            n_layer: 2,
+            n_head: 2,
+            n_kv_head: 1,
+            n_embd: 32,
+            ..GptConfig::default()
+        }
     }
 
     #[test]
     fn short_windows_are_a_quarter_in_whole_tiles_and_the_last_layer_sees_all() {
-        let mut config = GptConfig { n_layer: 6, ..GptConfig::default() };
+        let mut config = GptConfig {
+            n_layer: 6,
+            ..GptConfig::default()
+        };
         let windows: Vec<_> = (0..6).map(|layer| config.window(layer)).collect();
         assert_eq!(windows, [512, 512, 512, 2048, 512, 2048]);
         config.sequence_len = 512;
@@ -232,8 +254,13 @@ mod tests {
     #[test]
     fn every_other_layer_up_to_the_last_has_a_value_embedding() {
         let of = |n_layer| {
-            let config = GptConfig { n_layer, ..GptConfig::default() };
-            (0..n_layer).filter(|&layer| config.has_value_embedding(layer)).collect::<Vec<_>>()
+            let config = GptConfig {
+                n_layer,
+                ..GptConfig::default()
+            };
+            (0..n_layer)
+                .filter(|&layer| config.has_value_embedding(layer))
+                .collect::<Vec<_>>()
         };
         assert_eq!((of(1), of(2), of(3)), (vec![0], vec![1], vec![0, 2]));
     }
@@ -242,31 +269,55 @@ mod tests {
     fn a_setting_that_cannot_work_is_named_with_one_that_would() {
         let cases = [
             (
-                GptConfig { n_embd: 33, ..small() },
+                GptConfig {
+                    n_embd: 33,
+                    ..small()
+                },
                 "n_embd 33 is not a multiple of n_head 2; n_embd 34 would be",
             ),
             (
-                GptConfig { n_embd: 34, ..small() },
+                GptConfig {
+                    n_embd: 34,
+                    ..small()
+                },
                 "n_embd 34 over n_head 2 gives heads of 17 channels, and rotary embeddings need an even number; \
                  n_embd 36 would give 18",
             ),
             (
-                GptConfig { n_embd: 16, ..small() },
+                GptConfig {
+                    n_embd: 16,
+                    ..small()
+                },
                 "n_embd 16 is too narrow: the smear gate reads the first 24 channels, so n_embd must be 24 or \
                  more",
             ),
             (
-                GptConfig { n_head: 4, n_kv_head: 3, ..small() },
+                GptConfig {
+                    n_head: 4,
+                    n_kv_head: 3,
+                    ..small()
+                },
                 "n_head 4 is not a multiple of n_kv_head 3; n_kv_head 1 or 4 would work",
             ),
             (
-                GptConfig { window_pattern: "SLM".into(), ..small() },
+                GptConfig {
+                    window_pattern: "SLM".into(),
+                    ..small()
+                },
                 "window_pattern `SLM` is not made of S and L, one letter a layer, such as SSSL or L",
             ),
-            (GptConfig { n_head: 0, ..small() }, "`n_head` is 0, and the model needs at least 1"),
+            (
+                GptConfig {
+                    n_head: 0,
+                    ..small()
+                },
+                "`n_head` is 0, and the model needs at least 1",
+            ),
         ];
         for (config, message) in cases {
-            let error = config.check().expect_err("the settings contradict each other");
+            let error = config
+                .check()
+                .expect_err("the settings contradict each other");
             assert_eq!(error.to_string(), message);
         }
         assert_eq!(small().check(), Ok(()));
@@ -276,6 +327,12 @@ mod tests {
     fn a_config_reads_back_from_json_with_defaults_for_what_is_left_out() {
         let config: GptConfig =
             serde_json::from_str(r#"{"n_layer": 2}"#).expect("a partial config is one");
-        assert_eq!(config, GptConfig { n_layer: 2, ..GptConfig::default() });
+        assert_eq!(
+            config,
+            GptConfig {
+                n_layer: 2,
+                ..GptConfig::default()
+            }
+        );
     }
 }

@@ -38,8 +38,9 @@ impl GptConfig {
     /// How many parameters the model has, by the part that they are in.
     #[must_use]
     pub fn num_params(&self) -> ParamCounts {
-        let value_layers =
-            (0..self.n_layer).filter(|&layer| self.has_value_embedding(layer)).count();
+        let value_layers = (0..self.n_layer)
+            .filter(|&layer| self.has_value_embedding(layer))
+            .count();
         let attention = 2 * self.n_embd * self.n_embd + 2 * self.n_embd * self.kv_width();
         let mlp = 8 * self.n_embd * self.n_embd;
         ParamCounts {
@@ -59,7 +60,9 @@ impl GptConfig {
     #[must_use]
     pub fn flops_per_token(&self, seq_len: usize) -> f64 {
         let multiplied = self.num_params().scaling() + SMEAR_GATE_CHANNELS;
-        let seen: usize = (0..self.n_layer).map(|layer| self.window(layer).min(seq_len)).sum();
+        let seen: usize = (0..self.n_layer)
+            .map(|layer| self.window(layer).min(seq_len))
+            .sum();
         (6 * multiplied) as f64 + (12 * self.n_embd * seen) as f64
     }
 }
@@ -72,7 +75,13 @@ mod tests {
     fn depth(depth: usize, head_size: usize) -> GptConfig {
         let n_embd = (depth * 64).next_multiple_of(head_size);
         let n_head = n_embd / head_size;
-        GptConfig { n_layer: depth, n_embd, n_head, n_kv_head: n_head, ..GptConfig::default() }
+        GptConfig {
+            n_layer: depth,
+            n_embd,
+            n_head,
+            n_kv_head: n_head,
+            ..GptConfig::default()
+        }
     }
 
     #[test]
@@ -103,9 +112,17 @@ mod tests {
         for (layers, total, scaling, flops) in table {
             let config = depth(layers, 128);
             let counts = config.num_params();
-            assert_eq!((counts.total(), counts.scaling()), (total, scaling), "depth {layers}");
+            assert_eq!(
+                (counts.total(), counts.scaling()),
+                (total, scaling),
+                "depth {layers}"
+            );
             let error = config.flops_per_token(2048) / flops - 1.0;
-            assert!(error.abs() < 5e-3, "depth {layers}: {}", config.flops_per_token(2048)); // three digits
+            assert!(
+                error.abs() < 5e-3,
+                "depth {layers}: {}",
+                config.flops_per_token(2048)
+            ); // three digits
         }
     }
 }

@@ -79,7 +79,9 @@ impl Gpt {
         Self {
             transformer: Transformer {
                 wte: weights.table("transformer.wte", [vocab, width], Law::Normal(0.8)),
-                h: (0..config.n_layer).map(|layer| Block::new(config, layer, &weights)).collect(),
+                h: (0..config.n_layer)
+                    .map(|layer| Block::new(config, layer, &weights))
+                    .collect(),
             },
             lm_head: weights.linear("lm_head", [width, vocab], Law::Normal(0.001)),
             resid_lambdas: weights.vector(ramp(config.n_layer, 1.15, 1.05)),
@@ -100,7 +102,10 @@ impl Gpt {
 
     /// The residual stream that enters the blocks, `[batch, seq_len, n_embd]`.
     fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        let x = self.config.precision.cast(norm(self.transformer.wte.forward(tokens)));
+        let x = self
+            .config
+            .precision
+            .cast(norm(self.transformer.wte.forward(tokens)));
         let [_, seq_len, _] = x.dims();
         if seq_len == 1 { x } else { self.smear(x) }
     }
@@ -127,12 +132,24 @@ impl Gpt {
         let mut middle = None;
         for (layer, block) in self.transformer.h.iter().enumerate() {
             let weight = |of: &Param<Tensor<1>>| of.val().narrow(0, layer, 1);
-            x = mix((weight(&self.resid_lambdas), x), (weight(&self.x0_lambdas), embedded.clone()));
+            x = mix(
+                (weight(&self.resid_lambdas), x),
+                (weight(&self.x0_lambdas), embedded.clone()),
+            );
             let value_embedding = self.value_embeds[layer].as_ref();
             let value_embedding =
                 value_embedding.map(|table| precision.cast(table.forward(tokens.clone())));
             let mask = self.masks.of(self.config.window(layer));
-            x = block.forward(x, BlockInputs { layer, value_embedding, rope: &rope, mask }, probe);
+            x = block.forward(
+                x,
+                BlockInputs {
+                    layer,
+                    value_embedding,
+                    rope: &rope,
+                    mask,
+                },
+                probe,
+            );
             if layer == self.config.n_layer / 2 {
                 middle = Some(x.clone());
             }
@@ -163,7 +180,9 @@ impl CausalLm for Gpt {
         );
 
         let logits = through(&self.lm_head, self.hidden(&tokens, probe));
-        let logits = logits.narrow(2, 0, self.config.vocab_size).cast(FloatDType::F32);
+        let logits = logits
+            .narrow(2, 0, self.config.vocab_size)
+            .cast(FloatDType::F32);
         soft_cap(logits, SOFT_CAP)
     }
 
@@ -183,7 +202,9 @@ impl CausalLm for Gpt {
 /// `n_layer` values from `first` at the first layer to `last` at the last, in equal steps.
 fn ramp(n_layer: usize, first: f64, last: f64) -> Vec<f32> {
     let steps = n_layer.saturating_sub(1).max(1) as f64;
-    (0..n_layer).map(|layer| (first + (last - first) * layer as f64 / steps) as f32).collect()
+    (0..n_layer)
+        .map(|layer| (first + (last - first) * layer as f64 / steps) as f32)
+        .collect()
 }
 
 #[cfg(test)]
@@ -207,7 +228,10 @@ mod tests {
     }
 
     fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-        tensor.into_data().try_to_vec().expect("a float tensor holds f32 on the CPU")
+        tensor
+            .into_data()
+            .try_to_vec()
+            .expect("a float tensor holds f32 on the CPU")
     }
 
     fn tokens(ids: &[i32], device: &Device) -> Tensor<2, Int> {
@@ -217,7 +241,9 @@ mod tests {
 
     #[test]
     fn the_count_from_the_settings_is_the_count_of_the_module() {
-        let model = tiny().init(1, &Device::flex()).expect("the settings are sound");
+        let model = tiny()
+            .init(1, &Device::flex())
+            .expect("the settings are sound");
         assert_eq!(model.num_params(), tiny().num_params().total());
     }
 
@@ -261,7 +287,10 @@ mod tests {
     #[test]
     fn a_token_sees_those_before_it_and_none_after() {
         let device = Device::flex();
-        let model = tiny().init(1, &device).expect("the settings are sound").map(&mut Shake);
+        let model = tiny()
+            .init(1, &device)
+            .expect("the settings are sound")
+            .map(&mut Shake);
         let logits = |ids: &[i32]| values(model.logits(tokens(ids, &device), &Probe::off()));
         let first = logits(&[3, 1, 4, 1, 5]);
         assert_eq!(first[..3 * 70], logits(&[3, 1, 4, 9, 9])[..3 * 70]);
@@ -292,8 +321,15 @@ mod tests {
     #[test]
     fn prompts_are_continued_together_as_each_is_alone() {
         let device = Device::flex();
-        let config = GptConfig { vocab_size: 26, window_pattern: "SL".into(), ..tiny() };
-        let model = config.init(1, &device).expect("the settings are sound").map(&mut Shake);
+        let config = GptConfig {
+            vocab_size: 26,
+            window_pattern: "SL".into(),
+            ..tiny()
+        };
+        let model = config
+            .init(1, &device)
+            .expect("the settings are sound")
+            .map(&mut Shake);
         let source = RandomCrops::of_bytes("no data is asked for", 1, 2, 0).expect("a text");
         let task = NextToken::<Gpt, _>::new(source, Vec::new()).vocabulary(Letters);
         // Longer than the context, as long, shorter, and none; each with a seed and a way of its own.
@@ -306,10 +342,17 @@ mod tests {
             ..Sampling::default()
         };
         let prompts: Vec<_> = (0..5).map(|index| (prompts[index], how(index))).collect();
-        let generate = |some| task.generate(&model, some).expect("a vocabulary").expect("texts");
+        let generate = |some| {
+            task.generate(&model, some)
+                .expect("a vocabulary")
+                .expect("texts")
+        };
         let together = generate(&prompts);
         let ends_early = |index: usize| together[index].tokens.len() < prompts[index].1.max_tokens;
-        assert!((0..5).any(ends_early) && !(0..5).all(ends_early), "{together:?}");
+        assert!(
+            (0..5).any(ends_early) && !(0..5).all(ends_early),
+            "{together:?}"
+        );
         assert_ne!(together[2].text, together[4].text, "the seeds differ");
         for (prompt, sample) in prompts.iter().zip(&together) {
             let alone = generate(std::slice::from_ref(prompt)).remove(0);
@@ -323,7 +366,10 @@ mod tests {
     #[test]
     fn one_token_is_enough_for_an_input() {
         let device = Device::flex();
-        let model = tiny().init(1, &device).expect("the settings are sound").map(&mut Shake);
+        let model = tiny()
+            .init(1, &device)
+            .expect("the settings are sound")
+            .map(&mut Shake);
         let alone = values(model.logits(tokens(&[3], &device), &Probe::off()));
         let first = &values(model.logits(tokens(&[3, 1], &device), &Probe::off()))[..70];
         assert!(alone.iter().zip(first).all(|(a, b)| (a - b).abs() < 1e-6));
@@ -340,7 +386,10 @@ mod tests {
     #[test]
     fn the_tables_follow_the_model_into_training_and_out_of_it() {
         let (plain, training) = (Device::flex(), Device::flex().autodiff());
-        let model = tiny().init(1, &plain).expect("the settings are sound").map(&mut Shake);
+        let model = tiny()
+            .init(1, &plain)
+            .expect("the settings are sound")
+            .map(&mut Shake);
         let logits = |model: &Gpt, device| model.logits(tokens(&[3, 1, 4], device), &Probe::off());
         let expected = values(logits(&model, &plain));
         for trained in [model.clone().train(), model.clone().fork(&training)] {

@@ -25,7 +25,13 @@ pub struct LearningRates {
 
 impl Default for LearningRates {
     fn default() -> Self {
-        Self { embedding: 0.3, unembedding: 0.008, matrix: 0.02, scalar: 0.5, smear: 0.2 }
+        Self {
+            embedding: 0.3,
+            unembedding: 0.008,
+            matrix: 0.02,
+            scalar: 0.5,
+            smear: 0.2,
+        }
     }
 }
 
@@ -35,13 +41,19 @@ impl LearningRates {
     /// `scale` is the square root of the ratio of batch sizes. The smear's rate stays as it is.
     #[must_use]
     pub fn scaled(self, scale: f64) -> Self {
-        Self { smear: self.smear, ..self.times(scale) }
+        Self {
+            smear: self.smear,
+            ..self.times(scale)
+        }
     }
 
     /// The rates with `matrix` set, and every other, the smear's too, in its usual proportion to that.
     #[must_use]
     pub fn with_matrix(self, matrix: f64) -> Self {
-        Self { matrix, ..self.times(matrix / self.matrix) } // the very number that was asked for
+        Self {
+            matrix,
+            ..self.times(matrix / self.matrix)
+        } // the very number that was asked for
     }
 
     fn times(self, factor: f64) -> Self {
@@ -105,8 +117,15 @@ impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<13} lr {:<10.6} ", self.name, self.lr)?;
         match self.rule {
-            Rule::AdamW(AdamW { betas: (beta_1, beta_2), weight_decay, .. }) => {
-                write!(f, "AdamW betas {beta_1} {beta_2} weight decay {weight_decay}")
+            Rule::AdamW(AdamW {
+                betas: (beta_1, beta_2),
+                weight_decay,
+                ..
+            }) => {
+                write!(
+                    f,
+                    "AdamW betas {beta_1} {beta_2} weight decay {weight_decay}"
+                )
             }
             Rule::Muon(muon) => write!(f, "Muon weight decay {:.4}", muon.weight_decay(0)),
         }
@@ -127,7 +146,13 @@ pub fn groups(
     schedule: Option<Schedule>,
 ) -> Vec<Group> {
     let by_width = (config.n_embd as f64 / 768.0).powf(-0.5);
-    let LearningRates { embedding, unembedding, matrix, scalar, smear } = rates;
+    let LearningRates {
+        embedding,
+        unembedding,
+        matrix,
+        scalar,
+        smear,
+    } = rates;
     let muon = schedule.map_or(Muon::new(weight_decay), |schedule| {
         Muon::new(weight_decay).with_schedule(schedule)
     });
@@ -172,13 +197,22 @@ pub fn groups(
             name: "smear",
             lr: smear,
             rule: adamw((0.8, 0.95), 0.0),
-            owns: |name| matches!(name, "smear_gate.weight" | "smear_lambda" | "backout_lambda"),
+            owns: |name| {
+                matches!(
+                    name,
+                    "smear_gate.weight" | "smear_lambda" | "backout_lambda"
+                )
+            },
         },
     ]
 }
 
 fn adamw(betas: (f64, f64), weight_decay: f64) -> Rule {
-    Rule::AdamW(AdamW { betas, epsilon: 1e-10, weight_decay })
+    Rule::AdamW(AdamW {
+        betas,
+        epsilon: 1e-10,
+        weight_decay,
+    })
 }
 
 #[cfg(test)]
@@ -191,7 +225,10 @@ mod tests {
 
     #[test]
     fn rates_follow_the_width_and_print_on_a_line() {
-        let config = GptConfig { n_embd: 192, ..GptConfig::default() };
+        let config = GptConfig {
+            n_embd: 192,
+            ..GptConfig::default()
+        };
         let groups = groups(&config, LearningRates::default(), 0.28, None);
         let lines: Vec<_> = groups.iter().map(ToString::to_string).collect();
         let expected = [

@@ -41,9 +41,15 @@ mod tests {
 
     #[test]
     fn a_short_window_that_hides_nothing_has_no_mask_of_its_own() {
-        let config = GptConfig { sequence_len: 100, ..GptConfig::default() };
+        let config = GptConfig {
+            sequence_len: 100,
+            ..GptConfig::default()
+        };
         assert!(Masks::new(&config, &Device::flex()).short.is_none());
-        let config = GptConfig { sequence_len: 130, ..GptConfig::default() };
+        let config = GptConfig {
+            sequence_len: 130,
+            ..GptConfig::default()
+        };
         let masks = Masks::new(&config, &Device::flex());
         assert_eq!(masks.of(128).back(), 128);
         assert_eq!(masks.of(130).back(), 130);

@@ -54,8 +54,14 @@ impl Kept {
     /// For each score: the inputs of the exponential and of the division in f32, and the weights in the precision.
     fn of(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self { channel: 4.0 * (5.0 + 18.5), score: 4.0 + 4.0 + 4.0 },
-            Precision::Bf16 => Self { channel: 4.0 * 6.0 + 2.0 * 18.5, score: 4.0 + 4.0 + 2.0 },
+            Precision::F32 => Self {
+                channel: 4.0 * (5.0 + 18.5),
+                score: 4.0 + 4.0 + 4.0,
+            },
+            Precision::Bf16 => Self {
+                channel: 4.0 * 6.0 + 2.0 * 18.5,
+                score: 4.0 + 4.0 + 2.0,
+            },
         }
     }
 }
@@ -105,8 +111,17 @@ mod tests {
     fn depth(n_layer: usize, precision: Precision) -> GptConfig {
         let n_embd = (n_layer * 64).next_multiple_of(128);
         let heads = n_embd / 128;
-        let shape = GptConfig { n_layer, n_embd, n_head: heads, ..GptConfig::default() };
-        GptConfig { n_kv_head: heads, precision, ..shape }
+        let shape = GptConfig {
+            n_layer,
+            n_embd,
+            n_head: heads,
+            ..GptConfig::default()
+        };
+        GptConfig {
+            n_kv_head: heads,
+            precision,
+            ..shape
+        }
     }
 
     /// Parameters of the model in millions; GB of its state, of each row of 2048 tokens, and rows that fit.
@@ -125,7 +140,11 @@ mod tests {
     fn the_table_of_the_guide_is_what_the_formula_gives() {
         let guide = include_str!("../../../docs/cuda.md");
         for layers in [4, 8, 12, 16, 20, 24, 26] {
-            assert!(guide.contains(&row(layers)), "docs/cuda.md has no row\n{}", row(layers));
+            assert!(
+                guide.contains(&row(layers)),
+                "docs/cuda.md has no row\n{}",
+                row(layers)
+            );
         }
     }
 

@@ -25,25 +25,37 @@ impl Muon {
     /// Muon with a momentum of 0.95 and the given weight decay, both constant.
     #[must_use]
     pub fn new(weight_decay: f64) -> Self {
-        Self { momentum: 0.95, beta2: 0.9, weight_decay, schedule: None }
+        Self {
+            momentum: 0.95,
+            beta2: 0.9,
+            weight_decay,
+            schedule: None,
+        }
     }
 
     /// Lets `schedule` set the momentum and scale the weight decay, by the number of updates so far.
     #[must_use]
     pub fn with_schedule(self, schedule: Schedule) -> Self {
-        Self { schedule: Some(schedule), ..self }
+        Self {
+            schedule: Some(schedule),
+            ..self
+        }
     }
 
     /// Momentum of the update that follows `steps` others.
     #[must_use]
     pub fn momentum(&self, steps: u64) -> f64 {
-        self.schedule.map_or(self.momentum, |schedule| schedule.momentum(steps))
+        self.schedule
+            .map_or(self.momentum, |schedule| schedule.momentum(steps))
     }
 
     /// Weight decay of the update that follows `steps` others.
     #[must_use]
     pub fn weight_decay(&self, steps: u64) -> f64 {
-        self.weight_decay * self.schedule.map_or(1.0, |schedule| schedule.decay_multiplier(steps))
+        self.weight_decay
+            * self
+                .schedule
+                .map_or(1.0, |schedule| schedule.decay_multiplier(steps))
     }
 }
 
@@ -69,7 +81,11 @@ impl<const D: usize> RecordState for MuonState<D> {
         let steps = src.take_scalar(prefix, "steps")?.try_into().ok()?;
         let momentum = Tensor::from_data(src.take_tensor(prefix, "momentum")?, device);
         let variance = Tensor::from_data(src.take_tensor(prefix, "variance")?, device);
-        Some(Self { steps, momentum, variance })
+        Some(Self {
+            steps,
+            momentum,
+            variance,
+        })
     }
 }
 
@@ -88,7 +104,10 @@ impl Optimizer for Muon {
         grad: Tensor<D>,
         state: Option<MuonState<D>>,
     ) -> (Tensor<D>, Option<MuonState<D>>) {
-        assert_eq!(D, 2, "Muon moves matrices: give a parameter of rank {D} to another group");
+        assert_eq!(
+            D, 2,
+            "Muon moves matrices: give a parameter of rank {D} to another group"
+        );
         let (inputs, outputs) = (grad.dims()[0], grad.dims()[1]);
         let (steps, momentum, variance) = match state {
             Some(state) => (state.steps, state.momentum, Some(state.variance)),
@@ -103,7 +122,14 @@ impl Optimizer for Muon {
             decay: lr * self.weight_decay(steps),
         };
         let (tensor, momentum, variance) = muon_step(tensor, grad, momentum, variance, how);
-        (tensor, Some(MuonState { steps: steps.saturating_add(1), momentum, variance }))
+        (
+            tensor,
+            Some(MuonState {
+                steps: steps.saturating_add(1),
+                momentum,
+                variance,
+            }),
+        )
     }
 
     fn to_device<const D: usize>(state: MuonState<D>, device: &Device) -> MuonState<D> {
@@ -121,13 +147,17 @@ mod tests {
     use bdh::burn::tensor::TensorData;
 
     fn matrix(shape: [usize; 2]) -> Tensor<2> {
-        let values =
-            (0..shape[0] * shape[1]).map(|k| (0.37 * (k * k) as f32 + 0.1).sin()).collect();
+        let values = (0..shape[0] * shape[1])
+            .map(|k| (0.37 * (k * k) as f32 + 0.1).sin())
+            .collect();
         Tensor::from_data(TensorData::new(values, shape), &Device::flex())
     }
 
     fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-        tensor.into_data().try_to_vec().expect("a float tensor holds f32 on the CPU")
+        tensor
+            .into_data()
+            .try_to_vec()
+            .expect("a float tensor holds f32 on the CPU")
     }
 
     #[test]

@@ -24,21 +24,28 @@ impl Rope {
     /// Tables for `seq_len` positions of heads with `head_size` channels.
     pub(super) fn new(seq_len: usize, head_size: usize, device: &Device) -> Self {
         let half = head_size / 2;
-        let turns: Vec<f32> =
-            (0..half).map(|pair| 1.0 / BASE.powf((2 * pair) as f32 / head_size as f32)).collect();
+        let turns: Vec<f32> = (0..half)
+            .map(|pair| 1.0 / BASE.powf((2 * pair) as f32 / head_size as f32))
+            .collect();
         let angles =
             (0..seq_len).flat_map(|position| turns.iter().map(move |turn| position as f32 * turn));
         let table = |of: fn(f32) -> f32| {
             let values: Vec<_> = angles.clone().map(of).collect();
             Tensor::from_data(TensorData::new(values, [seq_len, half]), device)
         };
-        Self { cos: table(f32::cos), sin: table(f32::sin) }
+        Self {
+            cos: table(f32::cos),
+            sin: table(f32::sin),
+        }
     }
 
     /// The tables of the first `seq_len` positions.
     pub(super) fn narrow(&self, seq_len: usize) -> Self {
         let narrow = |table: &Tensor<2>| table.clone().narrow(0, 0, seq_len);
-        Self { cos: narrow(&self.cos), sin: narrow(&self.sin) }
+        Self {
+            cos: narrow(&self.cos),
+            sin: narrow(&self.sin),
+        }
     }
 
     /// Turns the heads in `x`, `[batch, seq_len, heads, head_size]`, by minus the angle of their position.
@@ -59,7 +66,10 @@ mod tests {
         data.extend(channels);
         let x = Tensor::from_data(TensorData::new(data, [1, position + 1, 1, 4]), &device);
         let y = Rope::new(8, 4, &device).narrow(position + 1).turn(x);
-        let y = y.into_data().try_to_vec::<f32>().expect("a float tensor holds f32 on the CPU");
+        let y = y
+            .into_data()
+            .try_to_vec::<f32>()
+            .expect("a float tensor holds f32 on the CPU");
         y[4 * position..].to_vec()
     }
 
@@ -83,7 +93,11 @@ mod tests {
     fn scores_depend_on_the_distance_alone() {
         let dot = |query: usize, key: usize| -> f32 {
             let query = turned([0.3, -1.0, 2.0, 0.7], query);
-            query.iter().zip(turned([1.0, 0.5, -0.2, 0.9], key)).map(|(q, k)| q * k).sum()
+            query
+                .iter()
+                .zip(turned([1.0, 0.5, -0.2, 0.9], key))
+                .map(|(q, k)| q * k)
+                .sum()
         };
         assert!((dot(5, 3) - dot(4, 2)).abs() < 1e-5);
     }

@@ -24,7 +24,11 @@ impl Schedule {
     /// nanochat's schedule for a run of `num_iterations` updates.
     #[must_use]
     pub fn new(num_iterations: u64) -> Self {
-        Self { num_iterations, momentum_warmup: 400, warmdown_ratio: 0.65 }
+        Self {
+            num_iterations,
+            momentum_warmup: 400,
+            warmdown_ratio: 0.65,
+        }
     }
 
     /// Muon's momentum at `step`: it rises even where the warmdown has begun.
@@ -97,10 +101,16 @@ mod tests {
     #[test]
     fn weight_decay_follows_half_a_cosine() {
         let schedule = Schedule::new(1000);
-        for (step, multiplier) in
-            [(0, 1.0), (250, 0.5 + 0.5 * (PI / 4.0).cos()), (500, 0.5), (1000, 0.0)]
-        {
-            assert!(close(schedule.decay_multiplier(step), multiplier), "step {step}");
+        for (step, multiplier) in [
+            (0, 1.0),
+            (250, 0.5 + 0.5 * (PI / 4.0).cos()),
+            (500, 0.5),
+            (1000, 0.0),
+        ] {
+            assert!(
+                close(schedule.decay_multiplier(step), multiplier),
+                "step {step}"
+            );
         }
     }
 

@@ -28,15 +28,23 @@ impl MicroBatch {
         devices: usize,
     ) -> Result<usize, RecipeError> {
         let cuts = |micro_batch: usize| {
-            let at_once = micro_batch.saturating_mul(sequence_len).saturating_mul(devices);
+            let at_once = micro_batch
+                .saturating_mul(sequence_len)
+                .saturating_mul(devices);
             total.is_multiple_of(at_once)
         };
         let (fits, smallest) = match self {
-            Self::Exactly(sequences) => {
-                (Some(sequences).filter(|&sequences| cuts(sequences)), sequences)
-            }
+            Self::Exactly(sequences) => (
+                Some(sequences).filter(|&sequences| cuts(sequences)),
+                sequences,
+            ),
             Self::AtMost(most) => ((1..=most).rev().find(|&sequences| cuts(sequences)), 1),
         };
-        fits.ok_or(RecipeError::UnevenBatch { total, micro_batch: smallest, sequence_len, devices })
+        fits.ok_or(RecipeError::UnevenBatch {
+            total,
+            micro_batch: smallest,
+            sequence_len,
+            devices,
+        })
     }
 }

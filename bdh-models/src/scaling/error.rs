@@ -109,9 +109,15 @@ impl Request {
         size("context length", self.sequence_len, MAX_SIZE)?;
         size("aspect ratio", self.aspect_ratio, MAX_SIZE)?;
         size("micro-batch", self.micro_batch.sequences(), MAX_SIZE)?;
-        size("total batch size", self.total_batch_size.unwrap_or(1), MAX_TOKENS)?;
+        size(
+            "total batch size",
+            self.total_batch_size.unwrap_or(1),
+            MAX_TOKENS,
+        )?;
         if self.num_iterations == Some(0) {
-            return Err(RecipeError::Zero { name: "number of steps" });
+            return Err(RecipeError::Zero {
+                name: "number of steps",
+            });
         }
         positive("data to parameter ratio", self.target_param_data_ratio)?;
         positive("target FLOPs", self.target_flops.unwrap_or(1.0))?;
@@ -162,7 +168,11 @@ fn positive(name: &'static str, value: f64) -> Result<(), RecipeError> {
 
 /// The end of a sentence about what every device does.
 fn on_each(devices: usize) -> String {
-    if devices == 1 { String::new() } else { format!(" on each of {devices} devices") }
+    if devices == 1 {
+        String::new()
+    } else {
+        format!(" on each of {devices} devices")
+    }
 }
 
 /// The multiples of `unit` around `value`, as a suggestion.

@@ -49,7 +49,10 @@ impl Recipe {
     pub fn warnings(&self) -> Vec<Warning> {
         let (lr, weight_decay) = (self.rates.matrix, self.weight_decay);
         let too_fast = lr * weight_decay > FAST_DECAY;
-        too_fast.then_some(Warning::FastDecay { lr, weight_decay }).into_iter().collect()
+        too_fast
+            .then_some(Warning::FastDecay { lr, weight_decay })
+            .into_iter()
+            .collect()
     }
 }
 

@@ -19,7 +19,11 @@ pub(super) fn reference(request: &Request) -> Result<GptConfig, RecipeError> {
 
 fn by_law(request: &Request, depth: usize) -> Result<GptConfig, RecipeError> {
     let width = depth * request.aspect_ratio;
-    config(request, depth, width.next_multiple_of(head_dim(request).max(1)))
+    config(
+        request,
+        depth,
+        width.next_multiple_of(head_dim(request).max(1)),
+    )
 }
 
 fn config(request: &Request, depth: usize, width: usize) -> Result<GptConfig, RecipeError> {
@@ -27,7 +31,9 @@ fn config(request: &Request, depth: usize, width: usize) -> Result<GptConfig, Re
     error::width(width, head_dim)?;
     let pattern = request.window_pattern.to_ascii_uppercase();
     if pattern.is_empty() || pattern.contains(|letter| letter != 'S' && letter != 'L') {
-        return Err(RecipeError::WindowPattern { pattern: request.window_pattern.clone() });
+        return Err(RecipeError::WindowPattern {
+            pattern: request.window_pattern.clone(),
+        });
     }
     Ok(GptConfig {
         n_layer: depth,
@@ -43,5 +49,7 @@ fn config(request: &Request, depth: usize, width: usize) -> Result<GptConfig, Re
 
 /// nanochat's heads have 128 channels; with a width of one's own they have 64, so that small widths divide.
 fn head_dim(request: &Request) -> usize {
-    request.head_dim.unwrap_or(if request.n_embd.is_some() { 64 } else { 128 })
+    request
+        .head_dim
+        .unwrap_or(if request.n_embd.is_some() { 64 } else { 128 })
 }

@@ -1,6 +1,9 @@
 //! The laws against what nanochat computes for the same settings.
 
-#![expect(clippy::float_cmp, reason = "what is passed through, or a power of two, is exact")]
+#![expect(
+    clippy::float_cmp,
+    reason = "what is passed through, or a power of two, is exact"
+)]
 
 use super::*;
 use std::collections::BTreeMap;
@@ -10,7 +13,9 @@ fn derive(request: &Request) -> Recipe {
 }
 
 fn error(request: &Request) -> String {
-    Recipe::derive(request).expect_err("the request is invalid").to_string()
+    Recipe::derive(request)
+        .expect_err("the request is invalid")
+        .to_string()
 }
 
 /// Relative difference of at most 1e-12.
@@ -34,9 +39,15 @@ const MEASURED: &str = "\
 #[test]
 fn every_depth_of_the_measured_table() {
     for row in MEASURED.lines() {
-        let depth =
-            row.split(' ').next().and_then(|depth| depth.parse().ok()).expect("a row has a depth");
-        let recipe = derive(&Request { depth, ..Request::default() });
+        let depth = row
+            .split(' ')
+            .next()
+            .and_then(|depth| depth.parse().ok())
+            .expect("a row has a depth");
+        let recipe = derive(&Request {
+            depth,
+            ..Request::default()
+        });
         let (config, params) = (&recipe.config, recipe.config.num_params());
         let computed = format!(
             "{} {} {} {} {:.2e} {} {:.4} {:.4} {} {:.2e} {:.2e}",
@@ -54,8 +65,15 @@ fn every_depth_of_the_measured_table() {
         );
         assert_eq!(computed, row);
         assert!(recipe.total_batch_size.is_power_of_two());
-        assert_eq!((config.n_head, config.head_size()), (config.n_embd / 128, 128));
-        assert_eq!(recipe.warnings(), [], "nanochat's own depths need no warning");
+        assert_eq!(
+            (config.n_head, config.head_size()),
+            (config.n_embd / 128, 128)
+        );
+        assert_eq!(
+            recipe.warnings(),
+            [],
+            "nanochat's own depths need no warning"
+        );
     }
 }
 
@@ -69,10 +87,18 @@ fn every_cell_of_the_sweep_grid() {
     ];
     for (depth, cells) in grid {
         for (width, (steps, log_batch)) in widths.into_iter().zip(cells) {
-            let recipe = derive(&Request { depth, n_embd: Some(width), ..Request::default() });
+            let recipe = derive(&Request {
+                depth,
+                n_embd: Some(width),
+                ..Request::default()
+            });
             assert_eq!(recipe.config.n_head, width / 64, "the request's own rule");
             assert_eq!(recipe.num_iterations, steps, "depth {depth}, width {width}");
-            assert_eq!(recipe.total_batch_size, 1 << log_batch, "depth {depth}, width {width}");
+            assert_eq!(
+                recipe.total_batch_size,
+                1 << log_batch,
+                "depth {depth}, width {width}"
+            );
         }
     }
 }
@@ -80,7 +106,10 @@ fn every_cell_of_the_sweep_grid() {
 /// The final learning rate of each group.
 fn lrs(recipe: &Recipe) -> BTreeMap<&'static str, f64> {
     let groups = recipe.groups(Schedule::new(recipe.num_iterations));
-    groups.into_iter().map(|group| (group.name, group.lr)).collect()
+    groups
+        .into_iter()
+        .map(|group| (group.name, group.lr))
+        .collect()
 }
 
 #[test]
@@ -129,8 +158,15 @@ fn width_and_batch_scale_the_rates_but_smear() {
 #[test]
 fn one_learning_rate_replaces_batch_scaling_everywhere() {
     let lr = 0.000_123;
-    let plain = derive(&Request { depth: 8, ..Request::default() });
-    let moved = derive(&Request { depth: 8, lr: Some(lr), ..Request::default() });
+    let plain = derive(&Request {
+        depth: 8,
+        ..Request::default()
+    });
+    let moved = derive(&Request {
+        depth: 8,
+        lr: Some(lr),
+        ..Request::default()
+    });
     assert_eq!(moved.rates.matrix, lr, "to the last bit");
     let (before, after) = (lrs(&plain), lrs(&moved));
     assert!(same(after["smear"], 0.2 * lr / 0.02));
@@ -154,7 +190,11 @@ fn base_rates_are_scaled_like_the_defaults() {
         scalar: 0.2,
         ..LearningRates::default()
     };
-    let recipe = derive(&Request { rates, total_batch_size: Some(1 << 17), ..Request::default() });
+    let recipe = derive(&Request {
+        rates,
+        total_batch_size: Some(1 << 17),
+        ..Request::default()
+    });
     let lrs = lrs(&recipe);
     assert_eq!((lrs["wte"], lrs["lm_head"]), (0.05, 0.002));
     assert_eq!((lrs["matrix"], lrs["x0_lambdas"]), (0.005, 0.1));
@@ -163,19 +203,33 @@ fn base_rates_are_scaled_like_the_defaults() {
 #[test]
 fn steps_win_over_flops_and_flops_over_data() {
     let flops = Some(1e18);
-    let by_steps =
-        derive(&Request { num_iterations: Some(100), target_flops: flops, ..Request::default() });
+    let by_steps = derive(&Request {
+        num_iterations: Some(100),
+        target_flops: flops,
+        ..Request::default()
+    });
     assert_eq!(by_steps.num_iterations, 100);
-    assert_eq!(by_steps.rates, derive(&Request::default()).rates, "the laws still go by D");
+    assert_eq!(
+        by_steps.rates,
+        derive(&Request::default()).rates,
+        "the laws still go by D"
+    );
 
-    let by_flops = derive(&Request { target_flops: flops, ..Request::default() });
+    let by_flops = derive(&Request {
+        target_flops: flops,
+        ..Request::default()
+    });
     let step = by_flops.flops_per_token() * by_flops.total_batch_size as f64;
     assert!((by_flops.total_flops() - 1e18).abs() <= step / 2.0);
 }
 
 #[test]
 fn an_explicit_weight_decay_is_final() {
-    let recipe = derive(&Request { depth: 4, weight_decay: Some(0.1), ..Request::default() });
+    let recipe = derive(&Request {
+        depth: 4,
+        weight_decay: Some(0.1),
+        ..Request::default()
+    });
     assert_eq!(recipe.weight_decay, 0.1);
 }
 
@@ -197,10 +251,19 @@ fn weight_decay_that_explodes_at_toy_scale_is_told() {
     let recipe = toy(32_768, None);
     // 0.28 / 4 * 85,181,280 / 118,796: the reference model has the same vocabulary, as in nanochat.
     assert!((recipe.weight_decay - 50.193).abs() < 1e-3);
-    let [warning] = recipe.warnings()[..] else { panic!("one warning") };
+    let [warning] = recipe.warnings()[..] else {
+        panic!("one warning")
+    };
     insist(
         &warning.to_string(),
-        &["50.193", "5.000e-3", "25.1 %", "within 4 steps", "`--weight-decay 0.1`", "0.05 %"],
+        &[
+            "50.193",
+            "5.000e-3",
+            "25.1 %",
+            "within 4 steps",
+            "`--weight-decay 0.1`",
+            "0.05 %",
+        ],
     );
     assert_eq!(toy(32_768, Some(0.1)).warnings(), []);
 }
@@ -218,55 +281,156 @@ fn a_default_micro_batch_shrinks_to_fit_and_a_given_one_does_not() {
     assert_eq!(fit(MicroBatch::AtMost(32), 256 * 96), Ok(32));
     assert_eq!(fit(MicroBatch::AtMost(32), 256 * 7), Ok(7));
     assert_eq!(fit(MicroBatch::Exactly(4), 2048), Ok(4));
-    let message = fit(MicroBatch::Exactly(3), 2048).expect_err("3 does not divide 8").to_string();
-    insist(&message, &["2048 tokens", "3 x 256 = 768", "--total-batch-size 1536 or 2304"]);
+    let message = fit(MicroBatch::Exactly(3), 2048)
+        .expect_err("3 does not divide 8")
+        .to_string();
+    insist(
+        &message,
+        &[
+            "2048 tokens",
+            "3 x 256 = 768",
+            "--total-batch-size 1536 or 2304",
+        ],
+    );
 
     assert_eq!(MicroBatch::AtMost(32).fit(2048, 256, 4), Ok(2));
-    let message =
-        MicroBatch::Exactly(4).fit(2048, 256, 4).expect_err("2 for 4 devices").to_string();
-    insist(&message, &["4 x 256 = 1024 tokens on each of 4 devices", "--total-batch-size 4096"]);
+    let message = MicroBatch::Exactly(4)
+        .fit(2048, 256, 4)
+        .expect_err("2 for 4 devices")
+        .to_string();
+    insist(
+        &message,
+        &[
+            "4 x 256 = 1024 tokens on each of 4 devices",
+            "--total-batch-size 4096",
+        ],
+    );
 }
 
 #[test]
 fn each_bad_value_is_named_with_what_works() {
     let d = Request::default;
-    let width = |n_embd| error(&Request { n_embd: Some(n_embd), ..d() });
+    let width = |n_embd| {
+        error(&Request {
+            n_embd: Some(n_embd),
+            ..d()
+        })
+    };
     insist(&width(100), &["width 100", "head size 64", "use 64 or 128"]);
     insist(&width(32), &["width 32", "use 64,"]);
     insist(&width(0), &["width is 0"]);
     insist(&width(usize::MAX), &["width is", "at most 1048576"]);
 
-    let narrow = error(&Request { n_embd: Some(16), head_dim: Some(16), ..d() });
+    let narrow = error(&Request {
+        n_embd: Some(16),
+        head_dim: Some(16),
+        ..d()
+    });
     insist(&narrow, &["width 16", "below 24", "use 32"]);
-    insist(&error(&Request { head_dim: Some(0), ..d() }), &["head size is 0"]);
-    insist(&error(&Request { head_dim: Some(7), ..d() }), &["head size 7 is odd", "use 8"]);
-
-    insist(&error(&Request { depth: 0, ..d() }), &["depth is 0", "at least 1"]);
-    insist(&error(&Request { depth: usize::MAX, ..d() }), &["depth is", "at most 10000"]);
-    insist(&error(&Request { sequence_len: 0, ..d() }), &["context length is 0"]);
-    insist(&error(&Request { vocab_size: 0, ..d() }), &["vocabulary size is 0"]);
-    insist(&error(&Request { micro_batch: MicroBatch::Exactly(0), ..d() }), &["micro-batch is 0"]);
-    insist(&error(&Request { total_batch_size: Some(0), ..d() }), &["total batch size is 0"]);
-    insist(&error(&Request { num_iterations: Some(0), ..d() }), &["number of steps is 0"]);
-    insist(&error(&Request { window_pattern: "SXL".into(), ..d() }), &["`SXL`", "SSSL"]);
-    insist(&error(&Request { window_pattern: String::new(), ..d() }), &["window pattern"]);
     insist(
-        &error(&Request { total_batch_size: Some(1000), ..d() }),
+        &error(&Request {
+            head_dim: Some(0),
+            ..d()
+        }),
+        &["head size is 0"],
+    );
+    insist(
+        &error(&Request {
+            head_dim: Some(7),
+            ..d()
+        }),
+        &["head size 7 is odd", "use 8"],
+    );
+
+    insist(
+        &error(&Request { depth: 0, ..d() }),
+        &["depth is 0", "at least 1"],
+    );
+    insist(
+        &error(&Request {
+            depth: usize::MAX,
+            ..d()
+        }),
+        &["depth is", "at most 10000"],
+    );
+    insist(
+        &error(&Request {
+            sequence_len: 0,
+            ..d()
+        }),
+        &["context length is 0"],
+    );
+    insist(
+        &error(&Request {
+            vocab_size: 0,
+            ..d()
+        }),
+        &["vocabulary size is 0"],
+    );
+    insist(
+        &error(&Request {
+            micro_batch: MicroBatch::Exactly(0),
+            ..d()
+        }),
+        &["micro-batch is 0"],
+    );
+    insist(
+        &error(&Request {
+            total_batch_size: Some(0),
+            ..d()
+        }),
+        &["total batch size is 0"],
+    );
+    insist(
+        &error(&Request {
+            num_iterations: Some(0),
+            ..d()
+        }),
+        &["number of steps is 0"],
+    );
+    insist(
+        &error(&Request {
+            window_pattern: "SXL".into(),
+            ..d()
+        }),
+        &["`SXL`", "SSSL"],
+    );
+    insist(
+        &error(&Request {
+            window_pattern: String::new(),
+            ..d()
+        }),
+        &["window pattern"],
+    );
+    insist(
+        &error(&Request {
+            total_batch_size: Some(1000),
+            ..d()
+        }),
         &["1000 tokens", "--total-batch-size 2048"],
     );
     insist(
-        &error(&Request { target_flops: Some(1.0), ..d() }),
+        &error(&Request {
+            target_flops: Some(1.0),
+            ..d()
+        }),
         &["524288 tokens", "--num-iterations"],
     );
     for lr in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         insist(
-            &error(&Request { lr: Some(lr), ..d() }),
+            &error(&Request {
+                lr: Some(lr),
+                ..d()
+            }),
             &["learning rate is", "finite number above 0"],
         );
     }
     for decay in [-0.1, f64::NAN] {
         insist(
-            &error(&Request { weight_decay: Some(decay), ..d() }),
+            &error(&Request {
+                weight_decay: Some(decay),
+                ..d()
+            }),
             &["weight decay is", "0 turns it off"],
         );
     }

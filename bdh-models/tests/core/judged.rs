@@ -36,12 +36,17 @@ fn draws_are_cpythons_for_many_seeds_and_sizes() {
             json!({ "ask": "draws", "seed": seed, "shuffle": shuffle, "samples": samples(seed) })
         })
         .collect();
-    let Some(answers) = ask(&questions) else { return };
+    let Some(answers) = ask(&questions) else {
+        return;
+    };
     for (&seed, theirs) in seeds.iter().zip(&answers) {
         let mut random = PythonRandom::new(seed);
         let mut items: Vec<u64> = (0..seed % 1000).collect();
         random.shuffle(&mut items);
-        let drawn: Vec<_> = samples(seed).into_iter().map(|[n, k]| random.sample(n, k)).collect();
+        let drawn: Vec<_> = samples(seed)
+            .into_iter()
+            .map(|[n, k]| random.sample(n, k))
+            .collect();
         let numbers: Vec<f64> = (0..5).map(|_| random.random()).collect();
         assert_eq!(&json!([items, drawn, numbers]), theirs, "seed {seed}");
     }
@@ -52,9 +57,14 @@ fn sums(rows: &[&[i32]]) -> Vec<Vec<TokenScore>> {
     let score = |(before, ids): (usize, &[i32])| {
         let (last, id, place) = (ids[0], ids[1], before as i32 + 1);
         let nats = ((id * 31 + last * 7 + place * 13) % 64) as f32 / 16.0;
-        TokenScore { nats, is_likeliest: (id * 3 + last + place) % 8 != 0 }
+        TokenScore {
+            nats,
+            is_likeliest: (id * 3 + last + place) % 8 != 0,
+        }
     };
-    rows.iter().map(|ids| ids.windows(2).enumerate().map(score).collect()).collect()
+    rows.iter()
+        .map(|ids| ids.windows(2).enumerate().map(score).collect())
+        .collect()
 }
 
 fn digest(ids: &[i32]) -> u64 {
@@ -66,7 +76,10 @@ fn digest(ids: &[i32]) -> u64 {
 fn seen(task: &TaskItems, context: usize) -> Value {
     let crop = |row: Row| {
         let cut = row.ids.len().saturating_sub(context);
-        json!([digest(&row.ids[cut..]), row.start.saturating_sub(cut).max(1)])
+        json!([
+            digest(&row.ids[cut..]),
+            row.start.saturating_sub(cut).max(1)
+        ])
     };
     let item = |number: usize| {
         let (item, shots) = (&task.items()[number], task.shots(number));
@@ -91,19 +104,38 @@ fn assert_as_judged(dir: &Path, max_per_task: usize, context: usize) {
         })
     };
     let questions: Vec<_> = bundle.tasks().iter().map(question).collect();
-    let Some(answers) = ask(&questions) else { return };
-    let evaluator = Evaluator { vocabulary: &Tokenizer::Bytes, context, batch_rows: 7 };
+    let Some(answers) = ask(&questions) else {
+        return;
+    };
+    let evaluator = Evaluator {
+        vocabulary: &Tokenizer::Bytes,
+        context,
+        batch_rows: 7,
+    };
     let mut right = 0;
     for (task, theirs) in bundle.tasks().iter().zip(&answers) {
         let label = task.task().label;
         assert_eq!(seen(task, context), theirs[0], "prompts of {label}");
-        let score = evaluator.evaluate(task, |rows| Ok(sums(rows))).expect("a score");
+        let score = evaluator
+            .evaluate(task, |rows| Ok(sums(rows)))
+            .expect("a score");
         assert_eq!(json!(score.correct), theirs[1], "answers of {label}");
-        assert_eq!(json!(score.cut), theirs[2], "answers of {label} that did not fit");
-        right += score.correct.iter().filter(|is_correct| **is_correct).count();
+        assert_eq!(
+            json!(score.cut),
+            theirs[2],
+            "answers of {label} that did not fit"
+        );
+        right += score
+            .correct
+            .iter()
+            .filter(|is_correct| **is_correct)
+            .count();
     }
     let asked: usize = bundle.tasks().iter().map(|task| task.items().len()).sum();
-    assert!((asked / 10..asked * 9 / 10).contains(&right), "{right} of {asked} tell nothing");
+    assert!(
+        (asked / 10..asked * 9 / 10).contains(&right),
+        "{right} of {asked} tell nothing"
+    );
 }
 
 #[test]
@@ -117,21 +149,38 @@ fn made_up_tasks_are_asked_and_judged_as_nanochat_does() {
 
 #[test]
 fn the_real_tasks_are_asked_and_judged_as_nanochat_does() {
-    let Some((_dir, core)) = core_bundle::real() else { return };
+    let Some((_dir, core)) = core_bundle::real() else {
+        return;
+    };
     assert_as_judged(&core, 16, 2048);
     let bundle = Bundle::open(&core, 500).expect("18 tasks");
-    assert_eq!(bundle.missing(), ["hellaswag_zeroshot", "hellaswag", "squad", "coqa"]);
-    let items: Vec<_> = bundle.tasks().iter().map(|task| task.items().len()).collect();
+    assert_eq!(
+        bundle.missing(),
+        ["hellaswag_zeroshot", "hellaswag", "squad", "coqa"]
+    );
+    let items: Vec<_> = bundle
+        .tasks()
+        .iter()
+        .map(|task| task.items().len())
+        .collect();
     assert_eq!(items.iter().filter(|items| **items == 500).count(), 13);
 }
 
 #[test]
 fn white_space_is_what_python_takes_for_it() {
-    let Some(answers) = ask(&[json!({ "ask": "spaces" })]) else { return };
-    let task = TASKS.iter().find(|task| task.kind == Kind::LanguageModeling).expect("one");
+    let Some(answers) = ask(&[json!({ "ask": "spaces" })]) else {
+        return;
+    };
+    let task = TASKS
+        .iter()
+        .find(|task| task.kind == Kind::LanguageModeling)
+        .expect("one");
     let is_stripped = |letter: char| {
         let context = format!("{letter}a{letter}");
-        let item = bdh_models::core_eval::Item::Text { context, continuation: "b".to_owned() };
+        let item = bdh_models::core_eval::Item::Text {
+            context,
+            continuation: "b".to_owned(),
+        };
         bdh_models::core_eval::render(task, &item, &[])[1].starts_with("a\n")
     };
     let ours: Vec<u32> = (0..=0x10_FFFF)

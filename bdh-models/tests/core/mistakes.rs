@@ -16,7 +16,10 @@ fn a_directory_without_any_task_says_what_is_looked_for() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     for path in [dir.path(), &dir.path().join("none")] {
         let told = error(path, 500);
-        assert!(told.contains("`eval_bundle`") && told.contains("arc_easy.jsonl"), "{told}");
+        assert!(
+            told.contains("`eval_bundle`") && told.contains("arc_easy.jsonl"),
+            "{told}"
+        );
     }
 }
 
@@ -28,7 +31,11 @@ fn both_layouts_are_read_and_missing_tasks_are_named() {
     schemas(&dir.path().join("bare"));
     for name in ["bundle", "bare"] {
         let bundle = Bundle::open(&dir.path().join(name), 500).expect("two tasks");
-        let labels: Vec<_> = bundle.tasks().iter().map(|task| task.task().label).collect();
+        let labels: Vec<_> = bundle
+            .tasks()
+            .iter()
+            .map(|task| task.task().label)
+            .collect();
         assert_eq!(labels, ["winograd", "winogrande"]);
         assert_eq!(bundle.missing().len(), 20);
         assert_eq!(bundle.tasks()[0].items().len(), core_bundle::ITEMS);
@@ -38,10 +45,16 @@ fn both_layouts_are_read_and_missing_tasks_are_named() {
 #[test]
 fn an_item_that_is_wrong_is_told_with_file_line_and_field() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let copa = TASKS.iter().find(|task| task.label == "copa").expect("a task");
+    let copa = TASKS
+        .iter()
+        .find(|task| task.label == "copa")
+        .expect("a task");
     let good = r#"{"query": "q", "choices": ["a", "b"], "gold": 0}"#;
     for (line, part) in [
-        (r#"{"query": "q", "choices": ["a", "b"], "gold": 4}"#, "`gold` is 4"),
+        (
+            r#"{"query": "q", "choices": ["a", "b"], "gold": 4}"#,
+            "`gold` is 4",
+        ),
         (r#"{"query": "q", "gold": 0}"#, "`choices` is missing"),
         ("", "no JSON"),
         (r#"{"query": "#, "no JSON"),
@@ -56,7 +69,10 @@ fn an_item_that_is_wrong_is_told_with_file_line_and_field() {
 #[test]
 fn files_that_are_no_text_are_refused() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let copa = TASKS.iter().find(|task| task.label == "copa").expect("a task");
+    let copa = TASKS
+        .iter()
+        .find(|task| task.label == "copa")
+        .expect("a task");
     core_bundle::write_task(dir.path(), copa, "");
     let path = dir.path().join(copa.file);
     fs::write(&path, [0xff, 0xfe]).expect("a file");

@@ -16,7 +16,9 @@ pub(crate) const ITEMS: usize = 24;
 /// Writes the tasks that `is_there` says, in the layout of nanochat's `eval_data`.
 pub(crate) fn write(dir: &Path, is_there: impl Fn(&CoreTask) -> bool) {
     for task in TASKS.iter().filter(|task| is_there(task)) {
-        let lines: Vec<_> = (0..ITEMS).map(|item| line(task.kind, item).to_string()).collect();
+        let lines: Vec<_> = (0..ITEMS)
+            .map(|item| line(task.kind, item).to_string())
+            .collect();
         write_task(dir, task, &(lines.join("\n") + "\n"));
     }
 }
@@ -64,12 +66,21 @@ pub(crate) fn real() -> Option<(TempDir, PathBuf)> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let unpack = || {
         let mut tar = Command::new("tar");
-        tar.arg("xzf").arg(&archive).arg("-C").arg(dir.path()).status().is_ok_and(|s| s.success())
+        tar.arg("xzf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(dir.path())
+            .status()
+            .is_ok_and(|s| s.success())
     };
     if !archive.exists() || !unpack() {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
         // Past the capture of the test harness: who skips must say so.
-        let _ = writeln!(io::stderr(), "skipped: {test}: no {} to unpack", archive.display());
+        let _ = writeln!(
+            io::stderr(),
+            "skipped: {test}: no {} to unpack",
+            archive.display()
+        );
         return None;
     }
     let core = dir.path().join("core");

@@ -98,7 +98,10 @@ impl<M: Original> Variant<M> {
             serde_json::from_slice(&expected).expect("expected.json has the known form");
         let (model, params) = M::build(expected.config.clone(), device);
         let given = folder.join("weights.safetensors");
-        let (io, grads) = (folder.join("io.safetensors"), folder.join("grads.safetensors"));
+        let (io, grads) = (
+            folder.join("io.safetensors"),
+            folder.join("grads.safetensors"),
+        );
         Self {
             name: folder
                 .file_name()
@@ -107,7 +110,9 @@ impl<M: Original> Variant<M> {
             params,
             inputs: ids(integers(&io, "idx"), expected.batch, device),
             targets: ids(integers(&io, "targets"), expected.batch, device),
-            logits: floats(&io).remove("logits").expect("io.safetensors has the logits"),
+            logits: floats(&io)
+                .remove("logits")
+                .expect("io.safetensors has the logits"),
             grads: grads.exists().then(|| floats(&grads)),
             expected,
         }
@@ -125,16 +130,28 @@ impl<M: Original> Variant<M> {
     /// Logits and loss are within 1e-5 of the original's.
     pub(crate) fn compare_logits(&self) {
         let logits = self.model.logits(self.inputs.clone(), &Probe::off());
-        let logits: Vec<f32> = logits.into_data().try_to_vec().expect("the CPU computes in f32");
+        let logits: Vec<f32> = logits
+            .into_data()
+            .try_to_vec()
+            .expect("the CPU computes in f32");
         assert_eq!(logits.len(), self.logits.len());
         let pairs = logits.iter().zip(&self.logits);
-        let worst =
-            pairs.map(|(measured, expected)| (measured - expected).abs()).fold(0.0, f32::max);
+        let worst = pairs
+            .map(|(measured, expected)| (measured - expected).abs())
+            .fold(0.0, f32::max);
         let loss = loss(&self.model, &self.inputs, &self.targets).into_scalar::<f32>();
         let loss_error = (f64::from(loss) - self.expected.loss).abs();
-        eprintln!("{}: logits {worst:.1e} apart, loss {loss_error:.1e}", self.name);
+        eprintln!(
+            "{}: logits {worst:.1e} apart, loss {loss_error:.1e}",
+            self.name
+        );
         assert!(worst < 1e-5, "{}: logits are {worst:e} apart", self.name);
-        assert!(loss_error < 1e-5, "{}: loss {loss}, not {}", self.name, self.expected.loss);
+        assert!(
+            loss_error < 1e-5,
+            "{}: loss {loss}, not {}",
+            self.name,
+            self.expected.loss
+        );
     }
 
     /// Gradients are within 1e-4 of the original's.
@@ -146,13 +163,23 @@ impl<M: Original> Variant<M> {
         // nanochat's `backout_lambda` has a gradient of many terms that nearly cancel: in float32, PyTorch's is
         // 1.3e-4 from its own in float64.
         let tolerance = (2.0 * self.expected.float32_noise.vs_float64.grad_norm_max_rel).max(1e-4);
-        assert!(norms < tolerance, "{}: the gradient norms are {norms:e} apart", self.name);
+        assert!(
+            norms < tolerance,
+            "{}: the gradient norms are {norms:e} apart",
+            self.name
+        );
         let mut worst = 0_f64;
         for (name, expected) in self.grads.iter().flatten() {
             let pairs = grads[name].iter().zip(expected);
-            let apart: Vec<f32> = pairs.map(|(measured, expected)| measured - expected).collect();
+            let apart: Vec<f32> = pairs
+                .map(|(measured, expected)| measured - expected)
+                .collect();
             let error = norm(&apart) / norm(expected);
-            assert!(error < tolerance, "{}: the gradient of {name} is {error:e} apart", self.name);
+            assert!(
+                error < tolerance,
+                "{}: the gradient of {name} is {error:e} apart",
+                self.name
+            );
             worst = worst.max(error);
         }
         eprintln!("{}: gradients {worst:.1e} apart (relative)", self.name);
@@ -187,31 +214,54 @@ impl<M: Original> Variant<M> {
         expected: &Training,
     ) {
         assert_eq!(losses.len(), expected.losses.len());
-        let noise = &self.expected.float32_noise.vs_float64.adamw_losses_abs_by_step;
+        let noise = &self
+            .expected
+            .float32_noise
+            .vs_float64
+            .adamw_losses_abs_by_step;
         for (step, (measured, expected)) in losses.iter().zip(&expected.losses).enumerate() {
             let apart = (measured - expected).abs();
             eprintln!("{}: {what}: loss {step} is {apart:.1e} apart", self.name);
             // BDH's `tiny` is 8e-4 from itself in float64 after five steps; elsewhere the noise is below 1e-6.
             let tolerance = (2.0 * noise[step]).max(1e-4);
-            assert!(apart < tolerance, "{}: {what}: loss {measured}, not {expected}", self.name);
+            assert!(
+                apart < tolerance,
+                "{}: {what}: loss {measured}, not {expected}",
+                self.name
+            );
         }
         let norms = self.worst_norm(&after, &expected.weight_norms_after_5);
-        eprintln!("{}: {what}: weight norms {norms:.1e} apart (relative)", self.name);
-        assert!(norms < 1e-4, "{}: {what}: the weight norms are {norms:e} apart", self.name);
+        eprintln!(
+            "{}: {what}: weight norms {norms:.1e} apart (relative)",
+            self.name
+        );
+        assert!(
+            norms < 1e-4,
+            "{}: {what}: the weight norms are {norms:e} apart",
+            self.name
+        );
     }
 
     /// The largest relative distance of the norms of `values` from those expected.
     fn worst_norm(&self, values: &Values, expected: &BTreeMap<String, f64>) -> f64 {
         let names: Vec<_> = values.keys().collect();
         assert_eq!(names, expected.keys().collect::<Vec<_>>(), "{}", self.name);
-        let pairs = values.iter().map(|(name, values)| (norm(values), expected[name]));
-        pairs.map(|(measured, expected)| relative(measured, expected)).fold(0.0, f64::max)
+        let pairs = values
+            .iter()
+            .map(|(name, values)| (norm(values), expected[name]));
+        pairs
+            .map(|(measured, expected)| relative(measured, expected))
+            .fold(0.0, f64::max)
     }
 }
 
 /// The AdamW that the files were made with.
 pub(crate) fn adamw(weight_decay: f64) -> AdamW {
-    AdamW { betas: (0.9, 0.95), epsilon: 1e-8, weight_decay }
+    AdamW {
+        betas: (0.9, 0.95),
+        epsilon: 1e-8,
+        weight_decay,
+    }
 }
 
 fn tensors<T>(path: &Path, read: impl FnOnce(&SafeTensors<'_>) -> T) -> T {
@@ -225,9 +275,14 @@ fn floats(path: &Path) -> Values {
         let tensors = file.iter().filter(|(_, view)| view.dtype() == Dtype::F32);
         let values = |data: &[u8]| {
             let (numbers, _) = data.as_chunks::<4>();
-            numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+            numbers
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect()
         };
-        tensors.map(|(name, view)| (name.to_owned(), values(view.data()))).collect()
+        tensors
+            .map(|(name, view)| (name.to_owned(), values(view.data())))
+            .collect()
     })
 }
 
@@ -237,7 +292,9 @@ fn integers(path: &Path, name: &str) -> Vec<i32> {
         let view = file.tensor(name).expect("io.safetensors has the ids");
         let (numbers, _) = view.data().as_chunks::<8>();
         let numbers = numbers.iter().map(|bytes| i64::from_le_bytes(*bytes));
-        numbers.map(|id| i32::try_from(id).expect("ids are small")).collect()
+        numbers
+            .map(|id| i32::try_from(id).expect("ids are small"))
+            .collect()
     })
 }
 
@@ -252,7 +309,9 @@ pub(crate) fn folders(model: &str) -> Vec<PathBuf> {
         eprintln!("skipped: no {model} fixtures in {root}; set BDH_FIXTURES to their folder");
         return Vec::new();
     };
-    let mut folders: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut folders: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
     folders.retain(|folder| folder.join("expected.json").exists());
     folders.sort();
     assert!(!folders.is_empty(), "{} has no variant", root.display());

@@ -30,7 +30,11 @@ pub(crate) fn hugging_face(model: &Gpt2) -> File {
     let mut file = File::new();
     for (name, (shape, values)) in state_dict(model) {
         let is_linear = shape.len() == 2 && name.contains(".h.");
-        let tensor = if is_linear { flipped(&shape, &values) } else { (shape, values) };
+        let tensor = if is_linear {
+            flipped(&shape, &values)
+        } else {
+            (shape, values)
+        };
         file.insert(name.trim_start_matches("transformer.").to_owned(), tensor);
     }
     file.insert("lm_head.weight".into(), file["wte.weight"].clone());
@@ -52,7 +56,10 @@ pub(crate) fn save(file: &File, path: &Path) {
         .collect();
     let view = |(name, (shape, _)): (&String, &(Vec<usize>, Vec<f32>))| {
         let view = TensorView::new(Dtype::F32, shape.clone(), &bytes[name]);
-        (name.clone(), view.expect("as many values as the shape says"))
+        (
+            name.clone(),
+            view.expect("as many values as the shape says"),
+        )
     };
     safetensors::serialize_to_file(file.iter().map(view), None, path).expect("a new file");
 }

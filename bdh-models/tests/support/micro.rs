@@ -25,8 +25,12 @@ pub(crate) trait Micro: CausalLm + Sized {
 impl Micro for Gpt2 {
     fn on(device: &Device, precision: Precision) -> Self {
         let config = Gpt2Config::sized(2, 2, 32);
-        let config =
-            Gpt2Config { vocab_size: VOCABULARY, block_size: SEQ_LEN, precision, ..config };
+        let config = Gpt2Config {
+            vocab_size: VOCABULARY,
+            block_size: SEQ_LEN,
+            precision,
+            ..config
+        };
         config.init(3, device).expect("a model")
     }
 
@@ -52,7 +56,10 @@ impl Micro for Gpt {
 
     fn groups(&self) -> Vec<Group> {
         let groups = nanochat::groups(self.config(), LearningRates::default(), 0.1, None);
-        groups.iter().map(|group| group.scheduled(|lr| constant(0.1 * lr))).collect()
+        groups
+            .iter()
+            .map(|group| group.scheduled(|lr| constant(0.1 * lr)))
+            .collect()
     }
 }
 
@@ -72,7 +79,12 @@ impl Micro for Bdh {
     }
 
     fn groups(&self) -> Vec<Group> {
-        vec![Group::new("all", |_| true, AdamW::default(), constant(3e-3))]
+        vec![Group::new(
+            "all",
+            |_| true,
+            AdamW::default(),
+            constant(3e-3),
+        )]
     }
 }
 

@@ -23,7 +23,11 @@ pub(crate) fn loss<M: CausalLm>(
     let counted = targets.clone().greater_equal_scalar(0);
     let picked =
         log_softmax(logits.reshape([batch * seq_len, vocab]), 1).gather(1, targets.clamp_min(0));
-    picked.mask_fill(counted.clone().bool_not(), 0.0).sum().neg() / counted.float().sum()
+    picked
+        .mask_fill(counted.clone().bool_not(), 0.0)
+        .sum()
+        .neg()
+        / counted.float().sum()
 }
 
 /// The gradients of [`loss`], with its value.
@@ -64,12 +68,18 @@ impl Path {
     }
 
     fn is_in_linear(&self) -> bool {
-        self.containers.last().is_some_and(|container| container == "Struct:Linear")
+        self.containers
+            .last()
+            .is_some_and(|container| container == "Struct:Linear")
     }
 
     /// Between burn's layout and PyTorch's, either way.
     fn flipped<const D: usize>(&self, tensor: Tensor<D>) -> Tensor<D> {
-        if D == 2 && self.is_in_linear() { tensor.transpose() } else { tensor }
+        if D == 2 && self.is_in_linear() {
+            tensor.transpose()
+        } else {
+            tensor
+        }
     }
 }
 
@@ -82,7 +92,10 @@ pub(crate) fn weights<M: Module>(model: &M) -> Values {
 
 /// The gradients; a parameter without one is left out.
 pub(crate) fn gradients<M: Module>(model: &M, grads: &GradientsParams) -> Values {
-    let mut reader = Reader { grads: Some(grads), ..Reader::default() };
+    let mut reader = Reader {
+        grads: Some(grads),
+        ..Reader::default()
+    };
     model.visit(&mut reader);
     reader.values
 }
@@ -122,7 +135,10 @@ impl ModuleVisitor for Reader<'_> {
 
 /// The model with every weight replaced by that of its name; panics if one has no value.
 pub(crate) fn load<M: Module>(model: M, values: &Values) -> M {
-    model.map(&mut Writer { path: Path::default(), values })
+    model.map(&mut Writer {
+        path: Path::default(),
+        values,
+    })
 }
 
 struct Writer<'a> {
@@ -141,14 +157,20 @@ impl ModuleMapper for Writer<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = self.path.name();
-        let values = self.values.get(&name).unwrap_or_else(|| panic!("no value for `{name}`"));
+        let values = self
+            .values
+            .get(&name)
+            .unwrap_or_else(|| panic!("no value for `{name}`"));
         let (id, tensor, mapper) = param.consume();
         let (device, mut shape) = (tensor.device(), tensor.dims());
         if self.path.is_in_linear() {
             shape.reverse(); // of a bias, nothing changes
         }
         let loaded = Tensor::<D>::from_data(TensorData::new(values.clone(), shape), &device);
-        let loaded = self.path.flipped(loaded).set_require_grad(tensor.is_require_grad());
+        let loaded = self
+            .path
+            .flipped(loaded)
+            .set_require_grad(tensor.is_require_grad());
         Param::from_mapped_value(id, loaded, mapper)
     }
 }
@@ -162,12 +184,19 @@ pub(crate) struct Trainer<R> {
 impl<R: Fn(&str) -> (Box<dyn DynOptimizer>, f64)> Trainer<R> {
     /// Moves each parameter by what `rule` says for its name.
     pub(crate) fn new(rule: R) -> Self {
-        Self { rule, states: HashMap::new() }
+        Self {
+            rule,
+            states: HashMap::new(),
+        }
     }
 
     /// One update of every parameter that has a gradient.
     pub(crate) fn step<M: Module>(&mut self, model: M, grads: GradientsParams) -> M {
-        model.map(&mut Step { path: Path::default(), trainer: self, grads })
+        model.map(&mut Step {
+            path: Path::default(),
+            trainer: self,
+            grads,
+        })
     }
 }
 
@@ -193,8 +222,13 @@ impl<R: Fn(&str) -> (Box<dyn DynOptimizer>, f64)> ModuleMapper for Step<'_, R> {
         };
         let (optimizer, lr) = (self.trainer.rule)(&self.path.name());
         let state = self.trainer.states.remove(&id);
-        let (moved, state) =
-            optimizer.step_dyn(D, lr, tensor.inner().into_bridge(), grad.into_bridge(), state);
+        let (moved, state) = optimizer.step_dyn(
+            D,
+            lr,
+            tensor.inner().into_bridge(),
+            grad.into_bridge(),
+            state,
+        );
         self.trainer.states.extend(state.map(|state| (id, state)));
         let moved = Tensor::<D>::from_inner(Tensor::from_bridge(moved)).require_grad();
         Param::from_mapped_value(id, moved, mapper)
@@ -203,7 +237,11 @@ impl<R: Fn(&str) -> (Box<dyn DynOptimizer>, f64)> ModuleMapper for Step<'_, R> {
 
 /// The L2 norm, summed in f64.
 pub(crate) fn norm(values: &[f32]) -> f64 {
-    values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt()
+    values
+        .iter()
+        .map(|&value| f64::from(value).powi(2))
+        .sum::<f64>()
+        .sqrt()
 }
 
 /// The distance of `measured` from `expected`, in parts of `expected`.

@@ -12,7 +12,9 @@ pub(crate) fn logits(model: &Bdh, tokens: Tensor<2, Int>) -> Tensor<3> {
     let (heads, neurons) = (config.n_head, config.neurons() / config.n_head);
     let device = model.lm_head.val().device();
     let (cos, sin) = rotations(seq_len, neurons, &device);
-    let before = Tensor::<2>::ones([seq_len, seq_len], &device).tril(-1).unsqueeze::<4>();
+    let before = Tensor::<2>::ones([seq_len, seq_len], &device)
+        .tril(-1)
+        .unsqueeze::<4>();
     let encoder = model.encoder.val().unsqueeze::<4>(); // [1, heads, n_embd, neurons]
     let encoder_v = model.encoder_v.val().unsqueeze::<4>();
     let decoder = model.decoder.val().unsqueeze::<3>();
@@ -25,7 +27,9 @@ pub(crate) fn logits(model: &Bdh, tokens: Tensor<2, Int>) -> Tensor<3> {
         let scores = turned.clone().matmul(turned.swap_dims(2, 3)) * before.clone();
         let read = norm(scores.matmul(stream));
         let both = firing * relu(read.matmul(encoder_v.clone()));
-        let both = both.swap_dims(1, 2).reshape([batch, seq_len, heads * neurons]);
+        let both = both
+            .swap_dims(1, 2)
+            .reshape([batch, seq_len, heads * neurons]);
         x = norm(x + norm(both.matmul(decoder.clone())));
     }
     x.matmul(model.lm_head.val().unsqueeze())

@@ -20,14 +20,33 @@ pub(crate) fn attention(
 ) -> Tensor<4> {
     let [batch, seq_len, heads, size] = queries.dims();
     let [.., shared, _] = keys.dims();
-    let shape = Shape { batch, seq_len, heads, shared, size, back, scale };
-    Tensor::from_dispatch(run(Separate(shape), [queries, keys, values].map(Tensor::into_dispatch)))
+    let shape = Shape {
+        batch,
+        seq_len,
+        heads,
+        shared,
+        size,
+        back,
+        scale,
+    };
+    Tensor::from_dispatch(run(
+        Separate(shape),
+        [queries, keys, values].map(Tensor::into_dispatch),
+    ))
 }
 
 pub(crate) fn self_attention(all: Tensor<3>, heads: usize, back: usize, scale: f32) -> Tensor<3> {
     let [batch, seq_len, width] = all.dims();
     let size = width / 3 / heads;
-    let shape = Shape { batch, seq_len, heads, shared: heads, size, back, scale };
+    let shape = Shape {
+        batch,
+        seq_len,
+        heads,
+        shared: heads,
+        size,
+        back,
+        scale,
+    };
     Tensor::from_dispatch(run(Together(shape), [all.into_dispatch()]))
 }
 
@@ -86,7 +105,11 @@ impl Separate {
             stride: heads * self.0.size,
         };
         let [queries, keys, values] = inputs;
-        [heads(queries, self.0.heads), heads(keys, self.0.shared), heads(values, self.0.shared)]
+        [
+            heads(queries, self.0.heads),
+            heads(keys, self.0.shared),
+            heads(values, self.0.shared),
+        ]
     }
 }
 
@@ -120,11 +143,17 @@ impl Kernel<3> for Separate {
         gradient: Array,
         _: [bool; 3],
     ) -> [Option<Array>; 3] {
-        let gradients = self.0.backward(&self.parts(&inputs), &read, &gradient, &log_sums);
+        let gradients = self
+            .0
+            .backward(&self.parts(&inputs), &read, &gradient, &log_sums);
         let mut of = gradients.iter();
         inputs.map(|input| {
             let heads = input.shape()[2];
-            let blocks = of.next().map(|of| Blocks { offset: 0, heads, of });
+            let blocks = of.next().map(|of| Blocks {
+                offset: 0,
+                heads,
+                of,
+            });
             let values = self.0.interleave(heads * self.0.size, blocks.as_slice());
             Some(Array::of(values, input.shape()))
         })
@@ -135,7 +164,13 @@ impl Kernel<1> for Together {
     type Saved = Saved<1>;
 
     fn forward(&self, inputs: [Array; 1]) -> (Array, Saved<1>) {
-        let Shape { batch, seq_len, heads, size, .. } = self.0;
+        let Shape {
+            batch,
+            seq_len,
+            heads,
+            size,
+            ..
+        } = self.0;
         let (read, log_sums) = self.0.forward(&self.parts(&inputs[0]));
         let read = Array::of(read, &[batch, seq_len, heads * size]);
         (read.clone(), (inputs, read, log_sums))
@@ -147,14 +182,19 @@ impl Kernel<1> for Together {
         gradient: Array,
         _: [bool; 1],
     ) -> [Option<Array>; 1] {
-        let gradients = self.0.backward(&self.parts(&all), &read, &gradient, &log_sums);
+        let gradients = self
+            .0
+            .backward(&self.parts(&all), &read, &gradient, &log_sums);
         let width = self.0.heads * self.0.size;
         let blocks = [0, 1, 2].map(|part| Blocks {
             offset: part * width,
             heads: self.0.heads,
             of: &gradients[part],
         });
-        [Some(Array::of(self.0.interleave(3 * width, &blocks), all.shape()))]
+        [Some(Array::of(
+            self.0.interleave(3 * width, &blocks),
+            all.shape(),
+        ))]
     }
 }
 
@@ -175,7 +215,11 @@ impl Shape {
             |task| self.read(parts, task / self.heads, task % self.heads),
         );
         let (read, log_sums): (Vec<_>, Vec<_>) = heads.into_iter().unzip();
-        let blocks = Blocks { offset: 0, heads: self.heads, of: &read };
+        let blocks = Blocks {
+            offset: 0,
+            heads: self.heads,
+            of: &read,
+        };
         (self.interleave(self.heads * self.size, &[blocks]), log_sums)
     }
 
@@ -184,8 +228,10 @@ impl Shape {
         let mut out = vec![0.0; self.batch * self.seq_len * stride];
         on_rows(&mut out, stride, |first, rows| {
             for (place, row) in rows.chunks_exact_mut(stride).enumerate() {
-                let (batch, token) =
-                    ((first + place) / self.seq_len, (first + place) % self.seq_len);
+                let (batch, token) = (
+                    (first + place) / self.seq_len,
+                    (first + place) % self.seq_len,
+                );
                 for Blocks { offset, heads, of } in blocks {
                     let row = row[*offset..].chunks_exact_mut(self.size);
                     for (out, head) in row.zip(&of[batch * heads..][..*heads]) {
@@ -240,8 +286,11 @@ impl Shape {
         log_sums: &[Vec<f32>],
     ) -> [Vec<Vec<f32>>; 3] {
         let stride = self.heads * self.size;
-        let [read, gradient] =
-            [read, gradient].map(|array| Heads { values: array.values(), offset: 0, stride });
+        let [read, gradient] = [read, gradient].map(|array| Heads {
+            values: array.values(),
+            offset: 0,
+            stride,
+        });
         let tasks = on_tasks(
             self.batch * self.shared,
             #[inline(always)]
@@ -293,7 +342,9 @@ impl Shape {
 
             Self::scores(&mut weights, own, keys);
             Self::scores(&mut of_scores, own_gradient, values);
-            let rows = weights.chunks_exact_mut(width).zip(of_scores.chunks_exact_mut(width));
+            let rows = weights
+                .chunks_exact_mut(width)
+                .zip(of_scores.chunks_exact_mut(width));
             for (query, (weights, of_scores)) in block.clone().zip(rows) {
                 let visible = self.visible(query, &seen);
                 self.weigh_again(weights, visible.clone(), log_sums[query]);
@@ -310,8 +361,16 @@ impl Shape {
             let add =
                 |out: &mut [f32], a, b| product(out, size, Before::AddedTo, a, b, Threads::One);
             add(&mut of_queries[block.start * size..], of_scores, keys);
-            add(&mut of_keys[seen.start * size..], of_scores.transposed(), own);
-            add(&mut of_values[seen.start * size..], weights.transposed(), own_gradient);
+            add(
+                &mut of_keys[seen.start * size..],
+                of_scores.transposed(),
+                own,
+            );
+            add(
+                &mut of_values[seen.start * size..],
+                weights.transposed(),
+                own_gradient,
+            );
         }
     }
 
@@ -319,7 +378,14 @@ impl Shape {
     fn scores(out: &mut Vec<f32>, queries: Matrix<'_>, keys: Matrix<'_>) {
         let keys = keys.transposed();
         out.resize(queries.rows() * keys.columns(), 0.0);
-        product(out, keys.columns(), Before::Replaced, queries, keys, Threads::One);
+        product(
+            out,
+            keys.columns(),
+            Before::Replaced,
+            queries,
+            keys,
+            Threads::One,
+        );
     }
 
     /// Scores to weights; the logarithm of their sum before they were divided by it.
@@ -347,7 +413,9 @@ impl Shape {
 
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
         let (step, end) = (BLOCK, self.seq_len);
-        (0..end).step_by(step).map(move |start| start..end.min(start + step))
+        (0..end)
+            .step_by(step)
+            .map(move |start| start..end.min(start + step))
     }
 
     /// The keys that some query of a block sees.

@@ -9,7 +9,12 @@ pub(crate) fn gated(factors: [DispatchTensor; 2], dropout: f64, seed: u64) -> Di
     let kept = 1.0 - dropout;
     let bound = (kept * 2_f64.powi(32)).min(f64::from(u32::MAX)) as u32;
     let scale = (1.0 / kept) as f32;
-    let fates = Fates { seed: (seed ^ seed >> 32) as u32, bound, scale, all: dropout == 0.0 };
+    let fates = Fates {
+        seed: (seed ^ seed >> 32) as u32,
+        bound,
+        scale,
+        all: dropout == 0.0,
+    };
     run(Gated(fates), factors)
 }
 
@@ -108,7 +113,12 @@ mod tests {
 
     fn fates(kept: f64, seed: u32) -> Vec<f32> {
         let bound = (kept * 2_f64.powi(32)) as u32;
-        let fates = Fates { seed, bound, scale: (1.0 / kept) as f32, all: false };
+        let fates = Fates {
+            seed,
+            bound,
+            scale: (1.0 / kept) as f32,
+            all: false,
+        };
         let mut values = vec![1.0; 1_000_000];
         fates.decide(0, &mut values);
         values
@@ -130,7 +140,11 @@ mod tests {
     #[test]
     fn neither_neighbours_nor_seeds_decide_alike() {
         let near = 5.0 / 1e3; // five standard deviations of a correlation of a million
-        let signs = |seed| fates(0.5, seed).into_iter().map(|factor| f64::from(factor - 1.0));
+        let signs = |seed| {
+            fates(0.5, seed)
+                .into_iter()
+                .map(|factor| f64::from(factor - 1.0))
+        };
         let correlation = |a: &[f64], b: &[f64]| {
             a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / a.len().min(b.len()) as f64
         };

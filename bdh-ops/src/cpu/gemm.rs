@@ -27,7 +27,13 @@ impl<'a> Matrix<'a> {
         columns: usize,
         row_stride: usize,
     ) -> Self {
-        Self { values, rows, columns, row_stride, column_stride: 1 }
+        Self {
+            values,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
     }
 
     /// The same values, as columns.
@@ -44,7 +50,11 @@ impl<'a> Matrix<'a> {
     /// Some of its rows.
     pub(crate) fn only(self, rows: Range<usize>) -> Self {
         let begin = (rows.start * self.row_stride).min(self.values.len());
-        Self { values: &self.values[begin..], rows: rows.len(), ..self }
+        Self {
+            values: &self.values[begin..],
+            rows: rows.len(),
+            ..self
+        }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -120,7 +130,11 @@ pub(crate) fn product(
     threads: Threads,
 ) {
     let is_large = a.rows * b.columns * a.columns >= WORTH_THREADS;
-    let threads = if threads == Threads::All && is_large { current_num_threads() } else { 1 };
+    let threads = if threads == Threads::All && is_large {
+        current_num_threads()
+    } else {
+        1
+    };
     let rows = a.rows.div_ceil(threads).next_multiple_of(ROWS_AT_ONCE);
     if threads == 1 || rows >= a.rows {
         return product_here(out, row_stride, before, a, b);
@@ -139,10 +153,22 @@ pub(crate) fn product(
 )]
 fn product_here(out: &mut [f32], row_stride: usize, before: Before, a: Matrix<'_>, b: Matrix<'_>) {
     let (rows, columns, inner) = (a.rows, b.columns, a.columns);
-    assert_eq!(inner, b.rows, "a row of the first matrix meets a column of the second");
-    assert!(a.is_within_its_slice() && b.is_within_its_slice(), "a matrix is within its slice");
-    assert!(reaches(rows, row_stride, columns, 1) <= out.len(), "the result is within its slice");
-    assert!(row_stride >= columns || rows <= 1, "the rows of the result do not overlap");
+    assert_eq!(
+        inner, b.rows,
+        "a row of the first matrix meets a column of the second"
+    );
+    assert!(
+        a.is_within_its_slice() && b.is_within_its_slice(),
+        "a matrix is within its slice"
+    );
+    assert!(
+        reaches(rows, row_stride, columns, 1) <= out.len(),
+        "the result is within its slice"
+    );
+    assert!(
+        row_stride >= columns || rows <= 1,
+        "the rows of the result do not overlap"
+    );
     let (kept, new) = before.factors();
     // SAFETY: `gemm` reads `a` and `b` and reads and writes `out` at the places that the three assertions above have
     // found within their slices, and nowhere else; `out` is borrowed mutably, so that it overlaps neither of the others.
@@ -224,7 +250,14 @@ mod tests {
     fn a_matrix_beyond_its_slice_is_refused() {
         let (values, mut out) = ([0.0; 5], [0.0; 4]);
         let matrix = Matrix::new(&values, 2, 3);
-        product(&mut out, 2, Before::Replaced, matrix, matrix.transposed(), Threads::One);
+        product(
+            &mut out,
+            2,
+            Before::Replaced,
+            matrix,
+            matrix.transposed(),
+            Threads::One,
+        );
     }
 
     #[test]
@@ -232,6 +265,13 @@ mod tests {
     fn a_result_beyond_its_slice_is_refused() {
         let (values, mut out) = ([0.0; 6], [0.0; 3]);
         let matrix = Matrix::new(&values, 2, 3);
-        product(&mut out, 2, Before::Replaced, matrix, matrix.transposed(), Threads::One);
+        product(
+            &mut out,
+            2,
+            Before::Replaced,
+            matrix,
+            matrix.transposed(),
+            Threads::One,
+        );
     }
 }

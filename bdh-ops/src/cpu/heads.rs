@@ -9,14 +9,21 @@ use burn::tensor::Tensor;
 
 pub(crate) fn relu_heads(x: Tensor<3>, weight: Tensor<3>) -> Tensor<3> {
     let ([given, _, width], [heads, inputs, _]) = (x.dims(), weight.dims());
-    assert!(given == heads || given == 1, "rows for each of {heads} heads, or the same for all");
+    assert!(
+        given == heads || given == 1,
+        "rows for each of {heads} heads, or the same for all"
+    );
     assert_eq!(width, inputs, "a row of x meets a column of the weight");
     Tensor::from_dispatch(run(ReluHeads, [x.into_dispatch(), weight.into_dispatch()]))
 }
 
 pub(crate) fn sum_heads(x: Tensor<3>, weight: Tensor<3>) -> Tensor<3> {
     let ([heads, _, neurons], [heads_too, inputs, _]) = (x.dims(), weight.dims());
-    assert_eq!((heads, neurons), (heads_too, inputs), "x has the weight's heads and neurons");
+    assert_eq!(
+        (heads, neurons),
+        (heads_too, inputs),
+        "x has the weight's heads and neurons"
+    );
     Tensor::from_dispatch(run(SumHeads, [x.into_dispatch(), weight.into_dispatch()]))
 }
 
@@ -24,7 +31,11 @@ pub(crate) fn sum_heads(x: Tensor<3>, weight: Tensor<3>) -> Tensor<3> {
 fn head(array: &Array, head: usize) -> Matrix<'_> {
     let (heads, rows, columns) = sizes(array);
     let size = rows * columns;
-    Matrix::new(&array.values()[head % heads * size..][..size], rows, columns)
+    Matrix::new(
+        &array.values()[head % heads * size..][..size],
+        rows,
+        columns,
+    )
 }
 
 fn sizes(array: &Array) -> (usize, usize, usize) {
@@ -66,7 +77,14 @@ impl Kernel<2> for ReluHeads {
                     let count = (rows - begin).min(out.len() / neurons);
                     let (own, rest) = out.split_at_mut(count * neurons);
                     let x = head(&x, number).only(begin..begin + count);
-                    product(own, neurons, Before::Replaced, x, head(&weight, number), Threads::One);
+                    product(
+                        own,
+                        neurons,
+                        Before::Replaced,
+                        x,
+                        head(&weight, number),
+                        Threads::One,
+                    );
                     for value in own {
                         *value = if *value < 0.0 { 0.0 } else { *value };
                     }
@@ -115,7 +133,14 @@ fn of_weights(x: &Array, weight: &Array, gradient: &Array) -> Array {
     let mut out = Array::of(vec![0.0; weight.values().len()], weight.shape());
     each_head(&mut out, |number, columns, out| {
         let x = head(x, number).transposed();
-        product(out, columns, Before::Replaced, x, head(gradient, number), Threads::All);
+        product(
+            out,
+            columns,
+            Before::Replaced,
+            x,
+            head(gradient, number),
+            Threads::All,
+        );
     });
     out
 }

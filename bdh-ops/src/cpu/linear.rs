@@ -53,15 +53,30 @@ impl Linear {
     /// `[inputs, outputs]`.
     fn weights<'a>(&self, weight: &'a Array) -> Matrix<'a> {
         let matrix = matrix(weight);
-        if self.transposed { matrix.transposed() } else { matrix }
+        if self.transposed {
+            matrix.transposed()
+        } else {
+            matrix
+        }
     }
 
     /// In the weight's own layout.
     fn gradient_of_weight(&self, x: &Array, weight: &Array, gradient: &Array) -> Array {
         let (x, gradient) = (matrix(x), matrix(gradient));
-        let (left, right) = if self.transposed { (gradient, x) } else { (x, gradient) };
+        let (left, right) = if self.transposed {
+            (gradient, x)
+        } else {
+            (x, gradient)
+        };
         let mut out = vec![0.0; weight.values().len()];
-        product(&mut out, weight.width(), Before::Replaced, left.transposed(), right, Threads::All);
+        product(
+            &mut out,
+            weight.width(),
+            Before::Replaced,
+            left.transposed(),
+            right,
+            Threads::All,
+        );
         Array::of(out, weight.shape())
     }
 }
@@ -114,7 +129,14 @@ fn outputs(x: &Array, weights: Matrix<'_>, bias: Option<&[f32]>) -> Array {
 fn gradient_of_x(x: &Array, weights: Matrix<'_>, gradient: &Array) -> Array {
     let mut out = vec![0.0; x.values().len()];
     let weights = weights.transposed();
-    product(&mut out, x.width(), Before::Replaced, matrix(gradient), weights, Threads::All);
+    product(
+        &mut out,
+        x.width(),
+        Before::Replaced,
+        matrix(gradient),
+        weights,
+        Threads::All,
+    );
     Array::of(out, x.shape())
 }
 

@@ -13,8 +13,18 @@ const BLOCK: usize = 64;
 pub(crate) fn linear_attention(keys: Tensor<4>, values: Tensor<3>) -> Tensor<4> {
     let [heads, batch, seq_len, neurons] = keys.dims();
     let [.., width] = values.dims();
-    assert_eq!(values.dims(), [batch, seq_len, width], "a value for each token");
-    let shape = LinearAttention { heads, batch, seq_len, neurons, width };
+    assert_eq!(
+        values.dims(),
+        [batch, seq_len, width],
+        "a value for each token"
+    );
+    let shape = LinearAttention {
+        heads,
+        batch,
+        seq_len,
+        neurons,
+        width,
+    };
     Tensor::from_dispatch(run(shape, [keys.into_dispatch(), values.into_dispatch()]))
 }
 
@@ -32,7 +42,9 @@ impl Kernel<2> for LinearAttention {
 
     fn forward(&self, [keys, values]: [Array; 2]) -> (Array, Self::Saved) {
         let mut read = vec![0.0; self.heads * self.batch * self.seq_len * self.width];
-        let heads = read.par_chunks_mut((self.seq_len * self.width).max(1)).enumerate();
+        let heads = read
+            .par_chunks_mut((self.seq_len * self.width).max(1))
+            .enumerate();
         heads.for_each(|(head, read)| self.read(self.head(&keys, &values, head), read));
         let read = Array::of(read, &[self.heads, self.batch, self.seq_len, self.width]);
         (read, [keys, values])
@@ -46,7 +58,9 @@ impl Kernel<2> for LinearAttention {
     ) -> [Option<Array>; 2] {
         let size = self.seq_len * self.width;
         let mut of_keys = vec![0.0; keys.values().len()];
-        let heads = of_keys.par_chunks_mut((self.seq_len * self.neurons).max(1)).enumerate();
+        let heads = of_keys
+            .par_chunks_mut((self.seq_len * self.neurons).max(1))
+            .enumerate();
         let of_head = |(head, of_keys): (usize, &mut [f32])| {
             let gradient = &gradient.values()[head * size..][..size];
             self.backward_head(self.head(&keys, &values, head), gradient, of_keys)
@@ -71,23 +85,38 @@ impl LinearAttention {
     fn head<'a>(&self, keys: &'a Array, values: &'a Array, head: usize) -> Head<'a> {
         let (keys_size, values_size) = (self.seq_len * self.neurons, self.seq_len * self.width);
         let keys = &keys.values()[head * keys_size..][..keys_size];
-        (keys, &values.values()[head % self.batch * values_size..][..values_size])
+        (
+            keys,
+            &values.values()[head % self.batch * values_size..][..values_size],
+        )
     }
 
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
         let end = self.seq_len;
-        (0..end).step_by(BLOCK).map(move |start| start..end.min(start + BLOCK))
+        (0..end)
+            .step_by(BLOCK)
+            .map(move |start| start..end.min(start + BLOCK))
     }
 
     fn read(&self, (keys, values): Head<'_>, read: &mut [f32]) {
         let mut scores = Vec::new();
         for block in self.blocks() {
-            let (own, seen) = (self.keys(keys, block.clone()), self.keys(keys, 0..block.end));
+            let (own, seen) = (
+                self.keys(keys, block.clone()),
+                self.keys(keys, 0..block.end),
+            );
             before(&mut scores, own, seen.transposed(), block.start);
             let scores = Matrix::new(&scores, block.len(), block.end);
             let values = Matrix::new(values, block.end, self.width);
             let read = &mut read[block.start * self.width..];
-            product(read, self.width, Before::Replaced, scores, values, Threads::One);
+            product(
+                read,
+                self.width,
+                Before::Replaced,
+                scores,
+                values,
+                Threads::One,
+            );
         }
     }
 
@@ -101,7 +130,10 @@ impl LinearAttention {
         let mut of_values = vec![0.0; values.len()];
         let (mut scores, mut of_scores) = (Vec::new(), Vec::new());
         for block in self.blocks() {
-            let (own, seen) = (self.keys(keys, block.clone()), self.keys(keys, 0..block.end));
+            let (own, seen) = (
+                self.keys(keys, block.clone()),
+                self.keys(keys, 0..block.end),
+            );
             let values = Matrix::new(values, block.end, self.width);
             let gradient = &gradient[block.start * self.width..];
             let gradient = Matrix::new(gradient, block.len(), self.width);
@@ -114,7 +146,12 @@ impl LinearAttention {
                 product(out, width, Before::AddedTo, a, b, Threads::One);
             };
             // A key is a query as well.
-            add(&mut of_keys[block.start * self.neurons..], self.neurons, of_scores, seen);
+            add(
+                &mut of_keys[block.start * self.neurons..],
+                self.neurons,
+                of_scores,
+                seen,
+            );
             add(of_keys, self.neurons, of_scores.transposed(), own);
             add(&mut of_values, self.width, scores.transposed(), gradient);
         }
@@ -122,7 +159,11 @@ impl LinearAttention {
     }
 
     fn keys<'a>(&self, keys: &'a [f32], tokens: Range<usize>) -> Matrix<'a> {
-        Matrix::new(&keys[tokens.start * self.neurons..], tokens.len(), self.neurons)
+        Matrix::new(
+            &keys[tokens.start * self.neurons..],
+            tokens.len(),
+            self.neurons,
+        )
     }
 }
 

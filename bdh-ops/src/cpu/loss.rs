@@ -11,10 +11,17 @@ use burn::tensor::{Int, Tensor};
 /// If a target is not below the size of the vocabulary, or there are not as many as rows.
 pub(crate) fn token_nats(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<2> {
     let [batch, seq_len, vocab] = logits.dims();
-    assert_eq!(targets.dims(), [batch, seq_len], "a target for each row of logits");
+    assert_eq!(
+        targets.dims(),
+        [batch, seq_len],
+        "a target for each row of logits"
+    );
     let targets: Vec<i64> = targets.into_data().iter().collect();
     let unknown = targets.iter().find(|target| **target >= vocab as i64);
-    assert!(unknown.is_none(), "the target {unknown:?} is not below the {vocab} logits of a row");
+    assert!(
+        unknown.is_none(),
+        "the target {unknown:?} is not below the {vocab} logits of a row"
+    );
     Tensor::from_dispatch(run(TokenNats { targets }, [logits.into_dispatch()]))
 }
 

@@ -21,7 +21,11 @@ pub(crate) fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4; // few digits, so that its products are exact
     const LN_2_LOW: f32 = -2.121_944_4e-4; // the rest
     let bounded = if x > OVERFLOW { OVERFLOW } else { x };
-    let bounded = if bounded < UNDERFLOW { UNDERFLOW } else { bounded };
+    let bounded = if bounded < UNDERFLOW {
+        UNDERFLOW
+    } else {
+        bounded
+    };
     let shifted = bounded.mul_add(LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, bounded));
@@ -34,7 +38,10 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r * r, r) + 1.0;
     // Half the power at a time: at 2^128 the whole is not a number, while its product with `p` is. Arithmetic that checks
     // for overflow would branch.
-    let whole = shifted.to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
+    let whole = shifted
+        .to_bits()
+        .wrapping_sub(ROUND.to_bits())
+        .cast_signed();
     let half = whole >> 1;
     let power = |n: i32| f32::from_bits((n.wrapping_add(127) << 23).cast_unsigned());
     let result = p * power(half) * power(whole.wrapping_sub(half));
@@ -98,7 +105,8 @@ pub(crate) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
             lanes[lane] += term(chunk[lane]);
         }
     }
-    rest.iter().fold(fold(lanes), |sum, value| sum + term(*value))
+    rest.iter()
+        .fold(fold(lanes), |sum, value| sum + term(*value))
 }
 
 /// The sum of `term` over two slices of one length.
@@ -111,7 +119,10 @@ pub(crate) fn sum_of_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32)
             lanes[lane] += term(a[lane], b[lane]);
         }
     }
-    a_rest.iter().zip(b_rest).fold(fold(lanes), |sum, (a, b)| sum + term(*a, *b))
+    a_rest
+        .iter()
+        .zip(b_rest)
+        .fold(fold(lanes), |sum, (a, b)| sum + term(*a, *b))
 }
 
 /// The largest of some values; minus infinity of none.
@@ -160,8 +171,20 @@ mod tests {
 
     /// Every so many-th of all `f32`, and the special ones.
     fn all() -> impl Iterator<Item = f32> {
-        let special = [0.0, -0.0, 0.625, 4.0, -4.0, UNDERFLOW, OVERFLOW, f32::INFINITY];
-        (0..=u32::MAX).step_by(9_973).map(f32::from_bits).chain(special)
+        let special = [
+            0.0,
+            -0.0,
+            0.625,
+            4.0,
+            -4.0,
+            UNDERFLOW,
+            OVERFLOW,
+            f32::INFINITY,
+        ];
+        (0..=u32::MAX)
+            .step_by(9_973)
+            .map(f32::from_bits)
+            .chain(special)
     }
 
     /// The largest error of `found` in units of the last place of the true value, and where.
@@ -191,7 +214,10 @@ mod tests {
         let (error, x) = worst(exp, f64::exp);
         assert!(error < 2.0, "{error} at {x}");
         assert_eq!(exp(0.0), 1.0);
-        assert_eq!((exp(f32::NEG_INFINITY), exp(f32::INFINITY)), (0.0, f32::INFINITY));
+        assert_eq!(
+            (exp(f32::NEG_INFINITY), exp(f32::INFINITY)),
+            (0.0, f32::INFINITY)
+        );
     }
 
     #[test]
@@ -223,7 +249,10 @@ mod tests {
             assert_eq!(sum(&values, |x| x), expected);
             let expected: f32 = values.iter().map(|x| x * x).sum();
             assert_eq!(sum_of_pairs(&values, &values, |a, b| a * b), expected);
-            assert_eq!(max(&values), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            assert_eq!(
+                max(&values),
+                values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+            );
         }
     }
 }

@@ -20,7 +20,12 @@ pub(crate) fn step(
     let (mut weight, gradient, mut momentum) = (array(weight), array(gradient), array(momentum));
     let shape = Shape::of(&weight);
     let mut update = vec![0.0; shape.inputs * shape.outputs];
-    accelerate(&gradient, momentum.values_mut(), &mut update, how.momentum as f32);
+    accelerate(
+        &gradient,
+        momentum.values_mut(),
+        &mut update,
+        how.momentum as f32,
+    );
     shape.equalize(&mut update);
     let update = shape.orthogonalize(update);
 
@@ -55,7 +60,9 @@ struct Shape {
 
 impl Shape {
     fn of(array: &Array) -> Self {
-        let [inputs, outputs] = *array.shape() else { unreachable!("`muon_step` takes matrices") };
+        let [inputs, outputs] = *array.shape() else {
+            unreachable!("`muon_step` takes matrices")
+        };
         Self { inputs, outputs }
     }
 
@@ -65,7 +72,11 @@ impl Shape {
     }
 
     fn no_variance(self) -> Array {
-        let shape = if self.is_by_input() { [self.inputs, 1] } else { [1, self.outputs] };
+        let shape = if self.is_by_input() {
+            [self.inputs, 1]
+        } else {
+            [1, self.outputs]
+        };
         Array::of(vec![0.0; shape[0] * shape[1]], &shape)
     }
 
@@ -75,7 +86,10 @@ impl Shape {
         let mean = (squares.iter().sum::<f32>() / self.outputs as f32).sqrt();
         let to_mean = |square: &f32| mean / square.sqrt().max(NORM_FLOOR as f32);
         let mut factors: Vec<_> = squares.iter().map(to_mean).collect();
-        let size = squares.iter().zip(&factors).map(|(square, factor)| square * factor * factor);
+        let size = squares
+            .iter()
+            .zip(&factors)
+            .map(|(square, factor)| square * factor * factor);
         let size = size.sum::<f32>().sqrt() * POLAR_MARGIN as f32 + NORM_FLOOR as f32;
         for factor in &mut factors {
             *factor /= size;
@@ -103,8 +117,11 @@ impl Shape {
         for factors in POLAR_EXPRESS {
             let [a, b, c] = factors.map(|factor| factor as f32);
             let own = Matrix::new(&x, inputs, outputs);
-            let (left, right) =
-                if inputs < outputs { (own, own.transposed()) } else { (own.transposed(), own) };
+            let (left, right) = if inputs < outputs {
+                (own, own.transposed())
+            } else {
+                (own.transposed(), own)
+            };
             product(&mut gram, side, Before::Replaced, left, right, Threads::All);
             inner.copy_from_slice(&gram);
             let before = Before::Mixed { kept: b, new: c };
@@ -134,7 +151,10 @@ impl Shape {
         let (squares, count) = if self.is_by_input() {
             (sums_of_rows(update, self.outputs), self.outputs)
         } else {
-            (sums_of_columns(update, self.outputs, |x| x * x), self.inputs)
+            (
+                sums_of_columns(update, self.outputs, |x| x * x),
+                self.inputs,
+            )
         };
         let wanted = (self.inputs.min(self.outputs) as f32).sqrt();
         let scale = wanted / squares.iter().sum::<f32>().sqrt().max(NORM_FLOOR as f32);
@@ -183,7 +203,11 @@ impl Shape {
 
 #[inline(always)]
 fn moved(weight: f32, update: f32, lr: f32, decay: f32) -> f32 {
-    let shrink = if update * weight < 0.0 { 0.0 } else { weight * decay };
+    let shrink = if update * weight < 0.0 {
+        0.0
+    } else {
+        weight * decay
+    };
     weight - update * lr - shrink
 }
 

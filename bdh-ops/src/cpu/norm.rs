@@ -12,7 +12,11 @@ pub(crate) fn layer_norm(
     bias: Option<DispatchTensor>,
     epsilon: f32,
 ) -> DispatchTensor {
-    let kernel = LayerNorm { epsilon, has_gain: gain.is_some(), has_bias: bias.is_some() };
+    let kernel = LayerNorm {
+        epsilon,
+        has_gain: gain.is_some(),
+        has_bias: bias.is_some(),
+    };
     match (gain, bias) {
         (None, None) => run(kernel, [x]),
         (Some(one), None) | (None, Some(one)) => run(kernel, [x, one]),
@@ -53,7 +57,10 @@ impl<const N: usize> Kernel<N> for LayerNorm {
 
     fn forward(&self, inputs: [Array; N]) -> (Array, Self::Saved) {
         let (x, width) = (inputs[0].values(), inputs[0].width());
-        let (gain, bias) = (self.gain(&inputs), self.has_bias.then(|| inputs[N - 1].values()));
+        let (gain, bias) = (
+            self.gain(&inputs),
+            self.has_bias.then(|| inputs[N - 1].values()),
+        );
         let mut out = vec![0.0; x.len()];
         let rows = on_rows(
             &mut out,
@@ -111,8 +118,10 @@ impl<const N: usize> Kernel<N> for LayerNorm {
                 sums
             },
         );
-        let (of_gain, of_bias): (Vec<_>, Vec<_>) =
-            sums.into_iter().map(|[of_gain, of_bias]| (of_gain, of_bias)).unzip();
+        let (of_gain, of_bias): (Vec<_>, Vec<_>) = sums
+            .into_iter()
+            .map(|[of_gain, of_bias]| (of_gain, of_bias))
+            .unzip();
         let mut gradients = [const { None }; N];
         if self.has_bias {
             gradients[N - 1] = Some(Array::of(add_up(of_bias), &[width]));

@@ -7,7 +7,11 @@ use burn::tensor::Tensor;
 
 pub(crate) fn rotary(x: Tensor<4>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<4> {
     let [_, seq_len, _, head_size] = x.dims();
-    assert_eq!(cos.dims(), [seq_len, head_size / 2], "a cosine for each position and pair");
+    assert_eq!(
+        cos.dims(),
+        [seq_len, head_size / 2],
+        "a cosine for each position and pair"
+    );
     assert_eq!(cos.dims(), sin.dims(), "as many sines as cosines");
     let [cos, sin] = [cos, sin].map(|table| Array::new(plain(table.into_dispatch())));
     Tensor::from_dispatch(run(Rotary { cos, sin }, [x.into_dispatch()]))
@@ -66,7 +70,11 @@ impl Rotary {
 fn turn_head(out: &mut [f32], head: &[f32], cos: &[f32], sin: &[f32], turn: f32) {
     let ((first, second), (x, y)) = (out.split_at_mut(cos.len()), head.split_at(cos.len()));
     let angles = cos.iter().zip(sin);
-    let places = first.iter_mut().zip(second).zip(x.iter().zip(y)).zip(angles);
+    let places = first
+        .iter_mut()
+        .zip(second)
+        .zip(x.iter().zip(y))
+        .zip(angles);
     for (((first, second), (x, y)), (cos, sin)) in places {
         let sin = turn * sin;
         *first = x * cos + y * sin;

@@ -21,7 +21,13 @@ pub(crate) fn adamw(
     let pieces = pieces.zip(average.values_mut().par_chunks_mut(PIECE));
     let pieces = pieces.zip(square.values_mut().par_chunks_mut(PIECE));
     pieces.for_each(|(((weight, gradient), average), square)| {
-        Arch::new().dispatch(AdamWPiece { weight, gradient, average, square, factors });
+        Arch::new().dispatch(AdamWPiece {
+            weight,
+            gradient,
+            average,
+            square,
+            factors,
+        });
     });
     [weight, average, square].map(tensor)
 }
@@ -39,7 +45,13 @@ impl WithSimd for AdamWPiece<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Factors { keep, betas, lr, correction, epsilon } = self.factors;
+        let Factors {
+            keep,
+            betas,
+            lr,
+            correction,
+            epsilon,
+        } = self.factors;
         let [keep, lr, scale, epsilon] = [keep, lr, 1.0 / correction, epsilon].map(|x| x as f32);
         let [kept, new] = [betas.0, 1.0 - betas.0].map(|x| x as f32);
         let [kept_square, new_square] = [betas.1, 1.0 - betas.1].map(|x| x as f32);
@@ -56,5 +68,8 @@ impl WithSimd for AdamWPiece<'_> {
 /// Without autodiff.
 pub(super) fn tensor(array: Array) -> DispatchTensor {
     let kind = DispatchTensorKind::Flex(BackendTensor::Float(array.into_tensor()));
-    DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled }
+    DispatchTensor {
+        kind,
+        autodiff: DispatchAutodiffContext::Disabled,
+    }
 }

@@ -34,9 +34,15 @@ pub(crate) fn run<K: Kernel<N>, const N: usize>(
     kernel: K,
     inputs: [DispatchTensor; N],
 ) -> DispatchTensor {
-    let context = inputs.iter().fold(DispatchAutodiffContext::Disabled, |context, input| {
-        if context == DispatchAutodiffContext::Disabled { input.autodiff } else { context }
-    });
+    let context = inputs
+        .iter()
+        .fold(DispatchAutodiffContext::Disabled, |context, input| {
+            if context == DispatchAutodiffContext::Disabled {
+                input.autodiff
+            } else {
+                context
+            }
+        });
     let kind = if context == DispatchAutodiffContext::Disabled {
         let (output, _) = kernel.forward(inputs.map(|input| Array::new(plain(input))));
         DispatchTensorKind::Flex(BackendTensor::Float(output.into_tensor()))
@@ -45,7 +51,10 @@ pub(crate) fn run<K: Kernel<N>, const N: usize>(
         let inner = DispatchTensorKind::Flex(BackendTensor::Autodiff(output));
         DispatchTensorKind::Autodiff(Box::new(inner))
     };
-    DispatchTensor { kind, autodiff: context }
+    DispatchTensor {
+        kind,
+        autodiff: context,
+    }
 }
 
 type Tracked = FloatTensor<Autodiff<Flex>>;
@@ -54,7 +63,11 @@ fn record<K: Kernel<N>, const N: usize>(kernel: K, inputs: [Tracked; N]) -> Trac
     let guards = inputs.each_ref().map(Tracked::node);
     let (output, saved) = kernel.forward(inputs.map(|input| Array::new(input.into_primitive())));
     // Nothing is recomputed in the backward pass under either strategy: each kernel keeps the little that it needs.
-    match OnTape(kernel).prepare::<NoCheckpointing>(guards).compute_bound().stateful() {
+    match OnTape(kernel)
+        .prepare::<NoCheckpointing>(guards)
+        .compute_bound()
+        .stateful()
+    {
         OpsKind::Tracked(step) => step.finish(saved, output.into_tensor()),
         OpsKind::UnTracked(step) => step.finish(output.into_tensor()),
     }

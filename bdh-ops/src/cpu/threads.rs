@@ -18,7 +18,9 @@ pub(crate) fn start() -> io::Result<()> {
     let refused = REFUSED.get_or_init(|| {
         let error = ThreadPoolBuilder::new().build_global().err()?;
         let cause = error.source()?; // none where they were started before
-        let kind = cause.downcast_ref().map_or(io::ErrorKind::Other, io::Error::kind);
+        let kind = cause
+            .downcast_ref()
+            .map_or(io::ErrorKind::Other, io::Error::kind);
         Some((kind, cause.to_string()))
     });
     match refused {
@@ -44,12 +46,20 @@ pub(super) fn on_rows<T: Send>(
     work: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> Vec<T> {
     let rows = rows_of_piece(width);
-    let on_piece =
-        |(piece, out)| Arch::new().dispatch(Piece { work: &work, first: piece * rows, out });
+    let on_piece = |(piece, out)| {
+        Arch::new().dispatch(Piece {
+            work: &work,
+            first: piece * rows,
+            out,
+        })
+    };
     if out.len() <= PIECE {
         return vec![on_piece((0, out))];
     }
-    out.par_chunks_mut(rows * width.max(1)).enumerate().map(on_piece).collect()
+    out.par_chunks_mut(rows * width.max(1))
+        .enumerate()
+        .map(on_piece)
+        .collect()
 }
 
 /// Does `work` on pieces of two slices of one length: it is given the number of their first element.
@@ -58,9 +68,17 @@ pub(super) fn on_pairs(
     right: &mut [f32],
     work: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
 ) {
-    let pieces = left.par_chunks_mut(PIECE).zip(right.par_chunks_mut(PIECE)).enumerate();
+    let pieces = left
+        .par_chunks_mut(PIECE)
+        .zip(right.par_chunks_mut(PIECE))
+        .enumerate();
     pieces.for_each(|(piece, (left, right))| {
-        Arch::new().dispatch(Pair { work: &work, first: piece * PIECE, left, right });
+        Arch::new().dispatch(Pair {
+            work: &work,
+            first: piece * PIECE,
+            left,
+            right,
+        });
     });
 }
 

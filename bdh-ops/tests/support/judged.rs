@@ -5,12 +5,17 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 /// Values that are neither regular nor random: different for each input.
 pub(crate) fn wave(len: usize, which: usize) -> Vec<f64> {
     let angle = |k: usize| 0.7 * (k * k) as f64 + 1.3 * (which + 1) as f64;
-    (0..len).map(|k| 1.5 * angle(k).sin() + 0.3 * (0.01 * k as f64).cos()).collect()
+    (0..len)
+        .map(|k| 1.5 * angle(k).sin() + 0.3 * (0.01 * k as f64).cos())
+        .collect()
 }
 
 /// Values as bf16 has them, so that a cast to it changes nothing.
 pub(crate) fn rounded(values: &[f64]) -> Vec<f64> {
-    TensorData::from(values).convert_dtype(DType::BF16).iter().collect()
+    TensorData::from(values)
+        .convert_dtype(DType::BF16)
+        .iter()
+        .collect()
 }
 
 /// A tensor that gets a gradient.
@@ -35,12 +40,18 @@ pub(crate) fn results(
     let dtype = leaves[0].dtype();
     let output = function(leaves).cast(dtype);
     let weights = rounded(&wave(output.dims()[0], 9));
-    let weights =
-        Tensor::from_data(TensorData::from(weights.as_slice()), (&output.device(), dtype));
+    let weights = Tensor::from_data(
+        TensorData::from(weights.as_slice()),
+        (&output.device(), dtype),
+    );
     let gradients = (output.clone() * weights).sum().backward();
     let of = leaves.iter().map(|leaf| {
         let gradient = leaf.grad(&gradients).expect("a gradient");
-        assert_eq!(gradient.dtype(), leaf.dtype(), "a gradient is in what its leaf is in");
+        assert_eq!(
+            gradient.dtype(),
+            leaf.dtype(),
+            "a gradient is in what its leaf is in"
+        );
         numbers(gradient)
     });
     std::iter::once(numbers(output.inner())).chain(of).collect()

@@ -33,7 +33,14 @@ pub(super) enum Why {
 
 impl Active {
     pub(super) fn new(claim: Claim, slot: usize, process: Process, follower: Follower) -> Self {
-        Self { claim, slot, process, follower, began: Instant::now(), why: None }
+        Self {
+            claim,
+            slot,
+            process,
+            follower,
+            began: Instant::now(),
+            why: None,
+        }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -62,17 +69,20 @@ impl Active {
             _ if traces.status().is_some_and(|status| status == "completed") => {
                 traces.by_value(&self.follower)
             }
-            Some(Why::Timeout(most)) => {
-                (Status::Failed, Some(format!("it ran for longer than {} s", most.as_secs_f64())))
-            }
+            Some(Why::Timeout(most)) => (
+                Status::Failed,
+                Some(format!("it ran for longer than {} s", most.as_secs_f64())),
+            ),
             Some(Why::Behind(why)) => (Status::EndedEarly, Some(why.clone())),
             Some(Why::Interrupted) => (Status::Interrupted, None),
             // Not by us: by a queue that takes its machine back, say.
             None if was_asked(exit) => (Status::Interrupted, None),
             None if exit.success() => traces.by_value(&self.follower),
             None => {
-                let words =
-                    self.process.reason().unwrap_or_else(|| "it printed nothing".to_owned());
+                let words = self
+                    .process
+                    .reason()
+                    .unwrap_or_else(|| "it printed nothing".to_owned());
                 (Status::Failed, Some(format!("{exit}: {words}")))
             }
         }
@@ -108,7 +118,9 @@ impl Traces<'_> {
 
     /// What its last value makes of a trial that ran to its end.
     fn by_value(&self, follower: &Follower) -> (Status, Option<String>) {
-        let Some(metric) = self.metric else { return (Status::Completed, None) };
+        let Some(metric) = self.metric else {
+            return (Status::Completed, None);
+        };
         match follower.last() {
             Some(value) if value.is_finite() => (Status::Completed, None),
             Some(_) => (Status::Diverged, None),

@@ -28,7 +28,11 @@ pub(super) fn draw(
 
 /// What the trials so far tell.
 fn known(sweep: &Sweep, trials: &[Trial]) -> Bayes {
-    let goal = sweep.metric.as_ref().map(|metric| metric.goal).unwrap_or_default();
+    let goal = sweep
+        .metric
+        .as_ref()
+        .map(|metric| metric.goal)
+        .unwrap_or_default();
     let mut known = Bayes::default();
     for trial in trials {
         let point = trial.point.clone();

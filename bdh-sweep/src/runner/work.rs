@@ -55,7 +55,10 @@ impl<'a> Work<'a> {
         Ok(Self {
             total: runner.total(sweep)?,
             // Once: after a rebuild the system would call it deleted.
-            program: std::env::current_exe().unwrap_or_default().display().to_string(),
+            program: std::env::current_exe()
+                .unwrap_or_default()
+                .display()
+                .to_string(),
             runner,
             sweep,
             ledger,
@@ -70,7 +73,9 @@ impl<'a> Work<'a> {
     pub(super) fn run(&mut self) -> Result<SweepOutcome, SweepError> {
         let outcome = self.until_the_end();
         // After an error of ours; else there is nobody left.
-        self.active.iter_mut().for_each(|active| active.end(Why::Interrupted));
+        self.active
+            .iter_mut()
+            .for_each(|active| active.end(Why::Interrupted));
         outcome
     }
 
@@ -80,10 +85,15 @@ impl<'a> Work<'a> {
         let mut may_begin = true;
         loop {
             let is_interrupted = signals.as_ref().is_some_and(SignalWatch::asked);
-            let gave_up = self.failures.as_ref().filter(|failures| failures.len() >= FAILURES);
+            let gave_up = self
+                .failures
+                .as_ref()
+                .filter(|failures| failures.len() >= FAILURES);
             let gave_up = gave_up.and_then(|failures| failures.last()).cloned();
             if is_interrupted {
-                self.active.iter_mut().for_each(|active| active.end(Why::Interrupted));
+                self.active
+                    .iter_mut()
+                    .for_each(|active| active.end(Why::Interrupted));
             } else if gave_up.is_none() && may_begin {
                 while self.active.len() < self.runner.jobs.max(1) && self.begin_one()? {}
             }
@@ -114,23 +124,31 @@ impl<'a> Work<'a> {
 
     /// Begins or takes up a trial, if there is one for us.
     fn begin_one(&mut self) -> Result<bool, SweepError> {
-        let Some(mut claim) = self.claim()? else { return Ok(false) };
+        let Some(mut claim) = self.claim()? else {
+            return Ok(false);
+        };
         let number = claim.trial.number;
         let key = self.sweep.metric.as_ref().map_or("", |metric| &metric.name);
         let run_dir = self.ledger.run_dir(number);
         let mut follower = Follower::new(&run_dir, key);
-        let traces = Traces { run_dir: &run_dir, metric: self.sweep.metric.as_ref() };
+        let traces = Traces {
+            run_dir: &run_dir,
+            metric: self.sweep.metric.as_ref(),
+        };
         if let Some((status, why)) = traces.outcome(&mut follower) {
             let seconds = claim.trial.seconds; // how long it went on by itself nobody knows
             self.end(claim, &follower, seconds, status, why)?;
             return Ok(true);
         }
         let taken: Vec<_> = self.active.iter().map(|active| active.slot).collect();
-        let slot = (0..=taken.len()).find(|slot| !taken.contains(slot)).unwrap_or_default();
+        let slot = (0..=taken.len())
+            .find(|slot| !taken.contains(slot))
+            .unwrap_or_default();
         let process = self.start(&claim, slot)?;
         claim.trial.pid = Some(process.id());
         claim.save()?;
-        self.active.push(Active::new(claim, slot, process, follower));
+        self.active
+            .push(Active::new(claim, slot, process, follower));
         Ok(true)
     }
 
@@ -154,7 +172,9 @@ impl<'a> Work<'a> {
     /// A trial whose process died, or that was interrupted.
     fn left_behind(&self, trials: &[Trial]) -> Result<Option<Claim>, SweepError> {
         let is_ours = |number| self.active.iter().any(|active| active.number() == number);
-        let open = trials.iter().filter(|trial| !trial.status.is_over() && !is_ours(trial.number));
+        let open = trials
+            .iter()
+            .filter(|trial| !trial.status.is_over() && !is_ours(trial.number));
         for trial in open {
             if let Some(mut claim) = self.ledger.take_up(trial.number)? {
                 claim.trial.status = Status::Running;
@@ -200,14 +220,20 @@ impl<'a> Work<'a> {
     fn after(&mut self, mut active: Active) -> Result<Option<Active>, SweepError> {
         let number = active.number();
         let run_dir = self.ledger.run_dir(number);
-        let failed = |source| SweepError::Folder { path: run_dir.clone(), source };
+        let failed = |source| SweepError::Folder {
+            path: run_dir.clone(),
+            source,
+        };
         let Some(exit) = active.process.ended().map_err(failed)? else {
             if let Some(timeout) = self.runner.timeout.filter(|most| active.elapsed() > *most) {
                 active.end(Why::Timeout(timeout));
             }
             return Ok(Some(active));
         };
-        let traces = Traces { run_dir: &run_dir, metric: self.sweep.metric.as_ref() };
+        let traces = Traces {
+            run_dir: &run_dir,
+            metric: self.sweep.metric.as_ref(),
+        };
         let (status, why) = active.judge(exit, &traces);
         let seconds = active.elapsed().as_secs_f64();
         self.end(active.claim, &active.follower, seconds, status, why)?;
@@ -217,11 +243,17 @@ impl<'a> Work<'a> {
     fn start(&self, claim: &Claim, slot: usize) -> Result<Process, SweepError> {
         let number = claim.trial.number;
         let file = self.ledger.path(number, "args.json");
-        let mut words = self.sweep.command_line(&claim.trial.values, &self.program, &file)?;
+        let mut words = self
+            .sweep
+            .command_line(&claim.trial.values, &self.program, &file)?;
         if words.iter().any(|word| *word == file.display().to_string()) {
             let json = Value::Object(claim.trial.values.clone()).to_string();
-            files::write_atomically(&file, json.as_bytes())
-                .map_err(|source| SweepError::Folder { path: file.clone(), source })?;
+            files::write_atomically(&file, json.as_bytes()).map_err(|source| {
+                SweepError::Folder {
+                    path: file.clone(),
+                    source,
+                }
+            })?;
         }
         words.extend(self.runner.more.iter().cloned());
         let devices = &self.runner.devices;
@@ -267,7 +299,13 @@ impl<'a> Work<'a> {
         for active in &mut self.active {
             let _ = active.follower.look(); // one that cannot be read now has nothing new
         }
-        let steps = |number| Traces { run_dir: &self.ledger.run_dir(number), metric: None }.steps();
+        let steps = |number| {
+            Traces {
+                run_dir: &self.ledger.run_dir(number),
+                metric: None,
+            }
+            .steps()
+        };
         let running = |active: &Active| Running {
             trial: active.claim.trial.clone(),
             step: active.follower.step,
@@ -279,7 +317,10 @@ impl<'a> Work<'a> {
         let mut ends = self.watcher.looked(&running);
         ends.extend(self.behind()?);
         for (number, why) in ends {
-            let active = self.active.iter_mut().find(|active| active.number() == number);
+            let active = self
+                .active
+                .iter_mut()
+                .find(|active| active.number() == number);
             if let Some(active) = active {
                 active.end(Why::Behind(why));
             }
@@ -294,11 +335,14 @@ impl<'a> Work<'a> {
             return Ok(Vec::new());
         };
         let trials = self.ledger.trials()?;
-        self.recorded.retain(|number, _| trials.iter().any(|trial| trial.number == *number));
+        self.recorded
+            .retain(|number, _| trials.iter().any(|trial| trial.number == *number));
         for trial in trials {
             let run_dir = self.ledger.run_dir(trial.number);
             let follower = self.recorded.entry(trial.number);
-            let _ = follower.or_insert_with(|| Follower::new(&run_dir, &metric.name)).look();
+            let _ = follower
+                .or_insert_with(|| Follower::new(&run_dir, &metric.name))
+                .look();
         }
         let is_ours = |number: u64| self.active.iter().any(|active| active.number() == number);
         let progress = |(number, follower): (&u64, &Follower)| Progress {
@@ -309,7 +353,9 @@ impl<'a> Work<'a> {
         let ends = hyperband.ends(&progress, metric.goal);
         let behind = self.recorded.keys().zip(ends).filter(|(_, ends)| *ends);
         let why = "hyperband: others were better after as many evaluations";
-        Ok(behind.map(|(number, _)| (*number, why.to_owned())).collect())
+        Ok(behind
+            .map(|(number, _)| (*number, why.to_owned()))
+            .collect())
     }
 }
 

@@ -20,12 +20,19 @@ pub(super) fn settings(runs: &[Run]) -> Vec<String> {
         return chosen.into_iter().cloned().collect();
     }
     let differing = PLACES.map(|place| differing(runs, place));
-    differing.into_iter().find(|keys| !keys.is_empty()).unwrap_or_default()
+    differing
+        .into_iter()
+        .find(|keys| !keys.is_empty())
+        .unwrap_or_default()
 }
 
 /// The value of a setting.
 pub(super) fn setting<'a>(run: &'a Run, key: &str) -> Option<&'a Value> {
-    let configured = || PLACES.iter().find_map(|place| run.config.get(&format!("{place}{key}")));
+    let configured = || {
+        PLACES
+            .iter()
+            .find_map(|place| run.config.get(&format!("{place}{key}")))
+    };
     run.chosen.get(key).or_else(configured)
 }
 
@@ -38,7 +45,10 @@ fn differing(runs: &[Run], place: &str) -> Vec<String> {
         let first = runs.first().and_then(|run| run.config.get(**key));
         runs.iter().any(|run| run.config.get(**key) != first)
     };
-    let below = keys.iter().filter(|key| key.starts_with(place)).filter(differs);
+    let below = keys
+        .iter()
+        .filter(|key| key.starts_with(place))
+        .filter(differs);
     let names = below.map(|key| key[place.len()..].to_owned());
     names.filter(|key| !NAMES.contains(&key.as_str())).collect()
 }

@@ -51,7 +51,9 @@ pub fn read_all<P: AsRef<Path>>(roots: impl IntoIterator<Item = P>, keys: &Keys)
         found.runs.append(&mut runs);
         found.errors.extend(errors);
     }
-    found.runs.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.dir.cmp(&b.dir)));
+    found
+        .runs
+        .sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.dir.cmp(&b.dir)));
     found.runs.dedup_by(|a, b| a.dir == b.dir); // of a folder and one below it
     found
 }
@@ -75,7 +77,9 @@ impl Below {
         if dir.join("trials").is_dir() {
             self.sweeps.push(dir.to_owned());
         }
-        let Some(depth) = depth.checked_sub(1) else { return };
+        let Some(depth) = depth.checked_sub(1) else {
+            return;
+        };
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         let mut below: Vec<_> = entries
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
@@ -96,10 +100,15 @@ fn read_each(dirs: &[PathBuf], keys: &Keys) -> (Vec<Run>, Vec<RunError>) {
     let work = || {
         while let Some(dir) = dirs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let run = Run::read(dir, &keys.all());
-            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(run);
+            results
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push(run);
         }
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(dirs.len().max(1));
+    let threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(dirs.len().max(1));
     thread::scope(|scope| {
         for _ in 1..threads {
             // Where the system has no thread to give, this one does it all.
@@ -107,7 +116,9 @@ fn read_each(dirs: &[PathBuf], keys: &Keys) -> (Vec<Run>, Vec<RunError>) {
         }
         work();
     });
-    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let results = results
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let (mut runs, mut errors) = (Vec::new(), Vec::new());
     for result in results {
         match result {
@@ -120,7 +131,10 @@ fn read_each(dirs: &[PathBuf], keys: &Keys) -> (Vec<Run>, Vec<RunError>) {
 
 /// What sweeps know of their trials.
 fn add_trials(sweeps: &[PathBuf], runs: &mut Vec<Run>) {
-    let places = runs.iter().enumerate().map(|(place, run)| (run.dir.clone(), place));
+    let places = runs
+        .iter()
+        .enumerate()
+        .map(|(place, run)| (run.dir.clone(), place));
     let mut places: HashMap<PathBuf, usize> = places.collect();
     for root in sweeps {
         for trial in Ledger::read(root).unwrap_or_default() {

@@ -47,7 +47,8 @@ impl<'de> Visitor<'de> for Picked<'_> {
                 }
                 ("elapsed", _) => line.elapsed = map.next_value_seed(Number)?.unwrap_or_default(),
                 (_, Some(place)) => {
-                    line.values.extend(map.next_value_seed(Number)?.map(|value| (place, value)));
+                    line.values
+                        .extend(map.next_value_seed(Number)?.map(|value| (place, value)));
                 }
                 (_, None) => drop(map.next_value::<IgnoredAny>()?),
             }

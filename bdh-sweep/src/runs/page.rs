@@ -47,15 +47,24 @@ impl Table {
                 .rows
                 .iter()
                 .map(|row| {
-                    by_name.get(&*row.name).map_or(json!([]), |run| thinned(run.series(key)))
+                    by_name
+                        .get(&*row.name)
+                        .map_or(json!([]), |run| thinned(run.series(key)))
                 })
                 .collect();
             ((*key).to_owned(), Value::Array(curves))
         };
-        let drawn = [&keys.metric, &keys.loss, &keys.weight_norm, &keys.grad_norm, &keys.lr];
+        let drawn = [
+            &keys.metric,
+            &keys.loss,
+            &keys.weight_norm,
+            &keys.grad_norm,
+            &keys.lr,
+        ];
         let drawn = drawn.map(String::as_str);
-        let recorded =
-            drawn.iter().filter(|key| runs.iter().any(|run| !run.series(key).is_empty()));
+        let recorded = drawn
+            .iter()
+            .filter(|key| runs.iter().any(|run| !run.series(key).is_empty()));
         let data = json!({
             "metric": self.metric,
             "maximize": self.goal == Goal::Maximize,
@@ -71,27 +80,47 @@ impl Table {
         });
         // What a run is called must not end the script that it stands in.
         let data = data.to_string().replace('<', "\\u003c");
-        let title = title.replace('&', "&amp;").replace('<', "&lt;").replace('$', "&#36;");
+        let title = title
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('$', "&#36;");
         // The data last: a name of a run may look like one of our places.
-        let page =
-            PAGE.replace("$STYLE", STYLE).replace("$SCRIPT", SCRIPT).replace("$TITLE", &title);
+        let page = PAGE
+            .replace("$STYLE", STYLE)
+            .replace("$SCRIPT", SCRIPT)
+            .replace("$TITLE", &title);
         page.replacen("$DATA", &data, 1)
     }
 
     fn summary(&self) -> String {
-        let finite = self.rows.iter().filter_map(|row| row.end.metric).filter(|x| x.is_finite());
-        let with_value = self.rows.iter().filter(|row| row.end.metric.is_some_and(f64::is_finite));
+        let finite = self
+            .rows
+            .iter()
+            .filter_map(|row| row.end.metric)
+            .filter(|x| x.is_finite());
+        let with_value = self
+            .rows
+            .iter()
+            .filter(|row| row.end.metric.is_some_and(f64::is_finite));
         let rank = |row: &&Row| self.goal.rank(row.end.metric);
         let best = with_value.min_by(|a, b| rank(a).total_cmp(&rank(b)));
         let best = best.map_or_else(String::new, |row| {
-            format!("; the best is {} with {:.4}", row.name, row.end.metric.unwrap_or(f64::NAN))
+            format!(
+                "; the best is {} with {:.4}",
+                row.name,
+                row.end.metric.unwrap_or(f64::NAN)
+            )
         });
         format!(
             "{} runs, {} of them with a final {} ({}){best}.",
             self.rows.len(),
             finite.count(),
             self.metric,
-            if self.goal == Goal::Maximize { "more is better" } else { "less is better" },
+            if self.goal == Goal::Maximize {
+                "more is better"
+            } else {
+                "less is better"
+            },
         )
     }
 }
@@ -103,14 +132,21 @@ fn bars(importance: &[Importance]) -> Vec<Value> {
 
 /// Predictions beside the truth: of the settings alone once, of the early value and of everything at each cut.
 fn panels(report: &Report) -> Vec<Value> {
-    let Some(test) = report.tests.first() else { return Vec::new() };
+    let Some(test) = report.tests.first() else {
+        return Vec::new();
+    };
     let once = test.cuts.first().map(|cut| (cut, Predictor::Settings));
     let shown = [Predictor::Affine, Predictor::CurveSettings];
-    let each = test.cuts.iter().flat_map(|cut| shown.map(|predictor| (cut, predictor)));
+    let each = test
+        .cuts
+        .iter()
+        .flat_map(|cut| shown.map(|predictor| (cut, predictor)));
     let panel = |(cut, predictor): (&CutTest, Predictor)| {
         let cell = cut.cell(predictor)?;
         let point = |point: &Point| {
-            let interval = point.interval.map_or([None; 2], |of| [Some(of.low), Some(of.high)]);
+            let interval = point
+                .interval
+                .map_or([None; 2], |of| [Some(of.low), Some(of.high)]);
             let name = report.runs.get(point.run).map(|run| &run.name);
             json!({ "name": name, "truth": point.truth, "value": point.predicted,
                     "low": interval[0], "high": interval[1] })
@@ -130,6 +166,10 @@ fn panels(report: &Report) -> Vec<Value> {
 fn thinned(series: &[(u64, f64)]) -> Value {
     let apart = series.len().div_ceil(POINTS).max(1);
     let last = series.len().saturating_sub(1);
-    let kept = series.iter().enumerate().filter(|(index, _)| index % apart == 0 || *index == last);
-    kept.map(|(_, (step, value))| json!([step, number::to_json(*value)])).collect()
+    let kept = series
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| index % apart == 0 || *index == last);
+    kept.map(|(_, (step, value))| json!([step, number::to_json(*value)]))
+        .collect()
 }

@@ -142,8 +142,12 @@ impl Run {
     pub fn read(dir: impl AsRef<Path>, keys: &[&str]) -> Result<Self, RunError> {
         let dir = dir.as_ref();
         let path = dir.join(run_dir::FILE);
-        let text = files::read(dir, run_dir::FILE, files::MAX_JSON)
-            .map_err(|source| RunError::Unreadable { path: path.clone(), source })?;
+        let text = files::read(dir, run_dir::FILE, files::MAX_JSON).map_err(|source| {
+            RunError::Unreadable {
+                path: path.clone(),
+                source,
+            }
+        })?;
         let file: RunFile =
             serde_json::from_slice(&text).map_err(|source| RunError::NoRun { path, source })?;
         let mut run = Self::new(dir.file_name().unwrap_or_default().to_string_lossy());
@@ -155,7 +159,10 @@ impl Run {
     }
 
     fn read_records(&mut self, keys: &[&str]) -> Result<(), RunError> {
-        let unreadable = |source| RunError::Unreadable { path: self.dir.join(Jsonl::FILE), source };
+        let unreadable = |source| RunError::Unreadable {
+            path: self.dir.join(Jsonl::FILE),
+            source,
+        };
         let file = match files::open(&self.dir, Jsonl::FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file.map_err(unreadable)?,
@@ -169,7 +176,9 @@ impl Run {
             if read.map_err(unreadable)? == 0 {
                 break;
             }
-            let Some(line) = lines::read(&text, keys) else { continue };
+            let Some(line) = lines::read(&text, keys) else {
+                continue;
+            };
             let Some(step) = line.step else { continue };
             (self.last_step, self.tokens, self.seconds) = (step, line.tokens, line.elapsed);
             for (place, value) in line.values {
@@ -182,7 +191,9 @@ impl Run {
     }
 
     fn status_of(&self, file: &RunFile, metric: Option<&str>) -> RunStatus {
-        let diverged = metric.and_then(|key| self.last(key)).is_some_and(|last| !last.is_finite());
+        let diverged = metric
+            .and_then(|key| self.last(key))
+            .is_some_and(|last| !last.is_finite());
         match file.status.as_str() {
             "completed" if diverged => RunStatus::Diverged,
             "completed" => RunStatus::Completed,
@@ -222,7 +233,11 @@ fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(entries) => {
             for (name, value) in entries {
-                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let below = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
                 flatten(&below, value, into);
             }
         }

@@ -83,13 +83,19 @@ impl Table {
     #[must_use]
     pub fn of(runs: &[Run], keys: &Keys) -> Self {
         let settings = settings(runs);
-        let are_long = runs.iter().filter(|run| run.steps > 0).all(|run| run.steps > STEPS[2]);
+        let are_long = runs
+            .iter()
+            .filter(|run| run.steps > 0)
+            .all(|run| run.steps > STEPS[2]);
         let cuts = if are_long {
             STEPS.map(|step| step.to_string())
         } else {
             SHARES.map(|share| format!("{}%", share * 100.0))
         };
-        let rows = runs.iter().map(|run| row(run, keys, &settings, are_long)).collect();
+        let rows = runs
+            .iter()
+            .map(|run| row(run, keys, &settings, are_long))
+            .collect();
         let mut table = Self {
             metric: keys.metric.clone(),
             goal: keys.goal,
@@ -97,9 +103,11 @@ impl Table {
             cuts: cuts.to_vec(),
             rows,
         };
-        table
-            .rows
-            .sort_by(|a, b| keys.goal.rank(a.end.metric).total_cmp(&keys.goal.rank(b.end.metric)));
+        table.rows.sort_by(|a, b| {
+            keys.goal
+                .rank(a.end.metric)
+                .total_cmp(&keys.goal.rank(b.end.metric))
+        });
         table
     }
 
@@ -120,11 +128,19 @@ impl Table {
         let key = |row: &Row| {
             let cell = cells(row, &rates).swap_remove(place);
             let number = cell.parse::<f64>().ok().filter(|number| !number.is_nan());
-            (cell.is_empty(), number.is_none(), number.unwrap_or_default(), cell)
+            (
+                cell.is_empty(),
+                number.is_none(),
+                number.unwrap_or_default(),
+                cell,
+            )
         };
         self.rows.sort_by(|a, b| {
             let (a, b) = (key(a), key(b));
-            (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)).then_with(|| a.3.cmp(&b.3))
+            (a.0, a.1)
+                .cmp(&(b.0, b.1))
+                .then(a.2.total_cmp(&b.2))
+                .then_with(|| a.3.cmp(&b.3))
         });
         Ok(())
     }
@@ -164,7 +180,11 @@ impl Table {
         columns.extend(self.settings.iter().cloned());
         columns.extend(snapshot(""));
         columns.extend([format!("best {}", self.metric), "core".to_owned()]);
-        columns.extend(self.cuts.iter().flat_map(|cut| snapshot(&format!("@{cut}"))));
+        columns.extend(
+            self.cuts
+                .iter()
+                .flat_map(|cut| snapshot(&format!("@{cut}"))),
+        );
         columns.extend(fixed.map(str::to_owned));
         columns.extend(rates.iter().map(|name| format!("lr/{name}")));
         columns.push("why".to_owned());
@@ -176,7 +196,11 @@ impl Table {
 fn cells(row: &Row, rates: &[String]) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     let snapshot = |at: &Snapshot| [at.metric, at.loss, at.weight_norm, at.grad_norm].map(number);
-    let why = if let RunStatus::Failed(why) = &row.status { why.clone() } else { String::new() };
+    let why = if let RunStatus::Failed(why) = &row.status {
+        why.clone()
+    } else {
+        String::new()
+    };
     let mut cells = vec![row.name.clone(), row.status.to_string()];
     cells.extend(row.settings.iter().map(plain));
     cells.extend(snapshot(&row.end));
@@ -184,7 +208,11 @@ fn cells(row: &Row, rates: &[String]) -> Vec<String> {
     cells.extend(row.at.iter().flat_map(snapshot));
     cells.extend([row.steps, row.last_step, row.tokens].map(|count| count.to_string()));
     cells.extend([number(row.flops), row.seconds.to_string()]);
-    cells.extend(rates.iter().map(|name| number(row.rates.get(name).copied())));
+    cells.extend(
+        rates
+            .iter()
+            .map(|name| number(row.rates.get(name).copied())),
+    );
     cells.push(why);
     cells
 }
@@ -206,16 +234,29 @@ fn row(run: &Run, keys: &Keys, names: &[String], are_long: bool) -> Row {
         grad_norm: run.at(&keys.grad_norm, step),
     };
     let in_steps = |share: f64| (share * run.steps as f64).round() as u64;
-    let cuts = if are_long { STEPS } else { SHARES.map(in_steps) };
+    let cuts = if are_long {
+        STEPS
+    } else {
+        SHARES.map(in_steps)
+    };
     // What lies beyond a run that died is no snapshot of it.
-    let reached = |step: u64| if step <= run.last_step { at(step) } else { Snapshot::default() };
+    let reached = |step: u64| {
+        if step <= run.last_step {
+            at(step)
+        } else {
+            Snapshot::default()
+        }
+    };
     let finite = run.series(&keys.metric).iter().map(|(_, value)| *value);
     let best = finite.filter(|value| value.is_finite());
     let rank = |value: &f64| keys.goal.rank(Some(*value));
     Row {
         name: run.name.clone(),
         status: run.status.clone(),
-        settings: names.iter().map(|key| setting(run, key).cloned().unwrap_or_default()).collect(),
+        settings: names
+            .iter()
+            .map(|key| setting(run, key).cloned().unwrap_or_default())
+            .collect(),
         steps: run.steps,
         last_step: run.last_step,
         tokens: run.tokens,
@@ -232,7 +273,9 @@ fn row(run: &Run, keys: &Keys, names: &[String], are_long: bool) -> Row {
 /// The peak of each parameter group's schedule.
 fn rates(run: &Run) -> BTreeMap<String, f64> {
     let peak = |(key, value): (&String, &Value)| {
-        let name = key.strip_prefix("groups.")?.strip_suffix(".schedule.peak")?;
+        let name = key
+            .strip_prefix("groups.")?
+            .strip_suffix(".schedule.peak")?;
         Some((name.to_owned(), value.as_f64()?))
     };
     run.config.iter().filter_map(peak).collect()

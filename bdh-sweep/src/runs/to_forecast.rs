@@ -17,7 +17,8 @@ pub fn to_forecast(runs: &[Run], keys: &Keys) -> Vec<bdh_forecast::Run> {
     let names = settings(runs);
     let texts: BTreeSet<(&str, &str)> = (names.iter())
         .flat_map(|name| {
-            runs.iter().filter_map(move |run| Some((&**name, setting(run, name)?.as_str()?)))
+            runs.iter()
+                .filter_map(move |run| Some((&**name, setting(run, name)?.as_str()?)))
         })
         .collect();
     let with_horizon = runs.iter().filter(|run| run.steps > 0);
@@ -59,19 +60,32 @@ fn numbers(run: &Run, names: &[String], texts: &BTreeSet<(&str, &str)>) -> BTree
 }
 
 fn signed(series: &[(u64, f64)], goal: Goal) -> Vec<(u64, f64)> {
-    series.iter().map(|(step, value)| (*step, goal.sign() * value)).collect()
+    series
+        .iter()
+        .map(|(step, value)| (*step, goal.sign() * value))
+        .collect()
 }
 
 fn norms(run: &Run, keys: &Keys) -> BTreeMap<String, Vec<(u64, f64)>> {
-    let norms = [("weight_norm", &keys.weight_norm), ("grad_norm", &keys.grad_norm)];
+    let norms = [
+        ("weight_norm", &keys.weight_norm),
+        ("grad_norm", &keys.grad_norm),
+    ];
     let named = norms.map(|(name, key)| (name.to_owned(), run.series(key).to_vec()));
-    named.into_iter().filter(|(_, series)| !series.is_empty()).collect()
+    named
+        .into_iter()
+        .filter(|(_, series)| !series.is_empty())
+        .collect()
 }
 
 /// Of the whole run: FLOPs, or else seconds; what a run that is not through has used is scaled up.
 fn cost(run: &Run, keys: &Keys) -> f64 {
     let used = run.last(&keys.flops).unwrap_or(run.seconds);
-    if run.last_step == 0 { 0.0 } else { used * run.steps as f64 / run.last_step as f64 }
+    if run.last_step == 0 {
+        0.0
+    } else {
+        used * run.steps as f64 / run.last_step as f64
+    }
 }
 
 fn end(run: &Run, keys: &Keys) -> End {
@@ -86,6 +100,9 @@ fn end(run: &Run, keys: &Keys) -> End {
 
 /// From which step on a series has no finite value any more.
 fn lost_at(series: &[(u64, f64)]) -> Option<u64> {
-    let lost = series.iter().rev().take_while(|(_, value)| !value.is_finite());
+    let lost = series
+        .iter()
+        .rev()
+        .take_while(|(_, value)| !value.is_finite());
     lost.last().map(|(step, _)| *step)
 }

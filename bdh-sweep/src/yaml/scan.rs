@@ -33,7 +33,11 @@ pub(super) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     pub(super) fn of(text: &'a str) -> Self {
-        let mut scan = Self { text, line: 1, ..Self::default() };
+        let mut scan = Self {
+            text,
+            line: 1,
+            ..Self::default()
+        };
         while let Some(byte) = scan.peek(0) {
             scan.token(byte);
         }
@@ -184,8 +188,11 @@ impl<'a> Scan<'a> {
     }
 
     fn plain(&mut self) {
-        let (column, line, is_tagged) =
-            (self.column(), self.line, std::mem::take(&mut self.is_tagged));
+        let (column, line, is_tagged) = (
+            self.column(),
+            self.line,
+            std::mem::take(&mut self.is_tagged),
+        );
         let text = self.plain_line();
         let mut is_one_line = true;
         while self.goes_on_below() {
@@ -229,7 +236,9 @@ impl<'a> Scan<'a> {
         }
         let rest = &self.text[self.at..];
         let next = rest.trim_start();
-        let Some(first) = next.bytes().next() else { return false };
+        let Some(first) = next.bytes().next() else {
+            return false;
+        };
         if self.open > 0 {
             return !b",[]{}#:".contains(&first);
         }
@@ -244,7 +253,11 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Vec<(&str, usize)> {
-        Scan::of(text).plain.into_iter().map(|plain| (plain.text, plain.line)).collect()
+        Scan::of(text)
+            .plain
+            .into_iter()
+            .map(|plain| (plain.text, plain.line))
+            .collect()
     }
 
     #[test]
@@ -258,24 +271,45 @@ mod tests {
                 "{\"a\":off, 'b':[on,\n no], c: x:y}",
                 &[("off", 1), ("on", 1), ("no", 2), ("c", 2), ("x:y", 2)],
             ),
-            ("- off\n- - on\n-\n  no\n", &[("off", 1), ("on", 2), ("no", 4)]),
+            (
+                "- off\n- - on\n-\n  no\n",
+                &[("off", 1), ("on", 2), ("no", 4)],
+            ),
             (
                 "a: |\n  off\n\n  on: no\nb: >-\n  yes\nc: on\n",
                 &[("a", 1), ("b", 5), ("c", 7), ("on", 7)],
             ),
             ("- |\n  off\n- on\n", &[("on", 3)]),
-            ("- a: |\n    off\n  b: on\n", &[("a", 1), ("b", 3), ("on", 3)]),
+            (
+                "- a: |\n    off\n  b: on\n",
+                &[("a", 1), ("b", 3), ("on", 3)],
+            ),
             (
                 "a: x\n  off\nb:\n  y\n  on\n\n  no\nc: z\n",
                 &[("a", 1), ("b", 3), ("c", 8), ("z", 8)],
             ),
             ("[x\n off, on]", &[("on", 2)]),
-            ("a: !!str off\nb: &n no\nc: *n\n", &[("a", 1), ("b", 2), ("no", 2), ("c", 3)]),
-            ("%YAML 1.1\n---\na: http://x # y\n...\n", &[("a", 3), ("http://x", 3)]),
-            ("a: it's\nb: 'it''s: off'\n", &[("a", 1), ("it's", 1), ("b", 2)]),
-            ("- -1\n- --x=on\n- ?x\n", &[("-1", 1), ("--x=on", 2), ("?x", 3)]),
+            (
+                "a: !!str off\nb: &n no\nc: *n\n",
+                &[("a", 1), ("b", 2), ("no", 2), ("c", 3)],
+            ),
+            (
+                "%YAML 1.1\n---\na: http://x # y\n...\n",
+                &[("a", 3), ("http://x", 3)],
+            ),
+            (
+                "a: it's\nb: 'it''s: off'\n",
+                &[("a", 1), ("it's", 1), ("b", 2)],
+            ),
+            (
+                "- -1\n- --x=on\n- ?x\n",
+                &[("-1", 1), ("--x=on", 2), ("?x", 3)],
+            ),
             ("\"a\" : off\n", &[("off", 1)]),
-            ("a: off\r\nb: on\r\n", &[("a", 1), ("off", 1), ("b", 2), ("on", 2)]),
+            (
+                "a: off\r\nb: on\r\n",
+                &[("a", 1), ("off", 1), ("b", 2), ("on", 2)],
+            ),
         ] {
             assert_eq!(words(text), expected, "{text}");
         }

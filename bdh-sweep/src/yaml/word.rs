@@ -10,10 +10,14 @@ pub(super) fn why_not(word: &str) -> Option<String> {
             return Some("`<<` merges keys in W&B only: write them out".to_owned());
         }
         Meaning::Broken(why) => {
-            return Some(format!("`{word}` is {why}: write \"{word}\" in quotes if it is a text"));
+            return Some(format!(
+                "`{word}` is {why}: write \"{word}\" in quotes if it is a text"
+            ));
         }
         Meaning::Float(float) if !float.is_finite() => {
-            return Some(format!("`{word}` is no finite number, and no trial can have it"));
+            return Some(format!(
+                "`{word}` is no finite number, and no trial can have it"
+            ));
         }
         _ if theirs.is(&ours(word)) => return None,
         Meaning::Text => ("a text".to_owned(), spelled(&ours(word))),
@@ -43,7 +47,9 @@ fn spelled(value: &Value) -> String {
 /// A number that YAML 1.1 takes for one, too: with a dot, and with a sign in its exponent.
 fn float(x: f64) -> String {
     let text = format!("{x:?}");
-    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    let Some((digits, exponent)) = text.split_once('e') else {
+        return text;
+    };
     let dot = if digits.contains('.') { "" } else { ".0" };
     let sign = if exponent.starts_with('-') { "" } else { "+" };
     format!("{digits}{dot}e{sign}{exponent}")
@@ -114,7 +120,10 @@ impl Meaning {
             (Self::Null, Value::Null) | (Self::Text, Value::String(_)) => true,
             (Self::Bool(theirs), Value::Bool(ours)) => theirs == *ours,
             (Self::Int(theirs), Value::Number(ours)) => {
-                let ours = ours.as_i64().map(i128::from).or(ours.as_u64().map(i128::from));
+                let ours = ours
+                    .as_i64()
+                    .map(i128::from)
+                    .or(ours.as_u64().map(i128::from));
                 ours == Some(theirs)
             }
             (Self::Float(theirs), Value::Number(ours)) => {
@@ -180,7 +189,11 @@ fn fraction(word: &str) -> Option<f64> {
         let digits = exponent.strip_prefix(['-', '+']).unwrap_or_default();
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     };
-    let is_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+    let is_digits = |digits: &str| {
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'_')
+    };
     let begins = if before.is_empty() { digits } else { before };
     let begins = begins.starts_with(|c: char| c.is_ascii_digit());
     let is_number =
@@ -191,13 +204,19 @@ fn fraction(word: &str) -> Option<f64> {
 /// `190:20:30.15`, to the base 60.
 fn sixtieths(before: &str, after: &str) -> Option<f64> {
     let (first, rest) = before.split_once(':')?;
-    let is_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+    let is_digits = |digits: &str| {
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'_')
+    };
     let is_number = first.starts_with(|c: char| c.is_ascii_digit()) && is_digits(first);
     if !(is_number && rest.split(':').all(is_sixtieth) && is_digits(after)) {
         return None;
     }
     let text = format!("{before}.{after}").replace('_', "");
-    text.split(':').try_fold(0.0, |value, part| Some(value * 60.0 + part.parse::<f64>().ok()?))
+    text.split(':').try_fold(0.0, |value, part| {
+        Some(value * 60.0 + part.parse::<f64>().ok()?)
+    })
 }
 
 /// Whether it begins as `2026-11-30` does, and is nothing but date and time.
@@ -207,14 +226,18 @@ fn is_date(word: &str) -> bool {
         return false;
     };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
     let (day, time) = rest.split_at(end);
     let is_day = year.len() == 4
         && month.len() <= 2
         && day.len() <= 2
         && [year, month, day].into_iter().all(digits);
-    let is_time =
-        time.contains(':') && time.bytes().all(|byte| b"0123456789:.+- \tTtZz".contains(&byte));
+    let is_time = time.contains(':')
+        && time
+            .bytes()
+            .all(|byte| b"0123456789:.+- \tTtZz".contains(&byte));
     is_day && ((time.is_empty() && month.len() == 2 && day.len() == 2) || is_time)
 }
 
@@ -257,7 +280,10 @@ mod tests {
         ("12:5", Some(Meaning::Int(725))),
         ("0:30", None),
         ("1:2:", None),
-        ("9223372036854775808", Some(Meaning::Int(9_223_372_036_854_775_808))),
+        (
+            "9223372036854775808",
+            Some(Meaning::Int(9_223_372_036_854_775_808)),
+        ),
         ("1.", Some(Meaning::Float(1.0))),
         ("0.5", Some(Meaning::Float(0.5))),
         (".5", Some(Meaning::Float(0.5))),
@@ -294,8 +320,15 @@ mod tests {
             let meaning = Meaning::of(word).filter(|meaning| *meaning != Meaning::Text);
             assert_eq!(meaning, expected, "{word}");
         }
-        for date in ["2026-11-30", "2026-1-3T4:05:06", "2026-11-30 12:00:00.5 +1:00"] {
-            assert!(matches!(Meaning::of(date), Some(Meaning::Broken(_))), "{date}");
+        for date in [
+            "2026-11-30",
+            "2026-1-3T4:05:06",
+            "2026-11-30 12:00:00.5 +1:00",
+        ] {
+            assert!(
+                matches!(Meaning::of(date), Some(Meaning::Broken(_))),
+                "{date}"
+            );
         }
     }
 
@@ -314,12 +347,18 @@ mod tests {
         for (word, parts) in [
             (
                 "off",
-                &["is false to W&B", "the text \"off\" here", "write false, or \"off\" in quotes"]
-                    [..],
+                &[
+                    "is false to W&B",
+                    "the text \"off\" here",
+                    "write false, or \"off\" in quotes",
+                ][..],
             ),
             ("010", &["is 8 to W&B", "write 8"]),
             ("524_288", &["is 524288 to W&B", "write 524288"]),
-            ("1e-3", &["is a text to W&B", "and 0.001 here", "write 0.001"]),
+            (
+                "1e-3",
+                &["is a text to W&B", "and 0.001 here", "write 0.001"],
+            ),
             ("1e-7", &["write 1.0e-7"]),
             ("2.5e20", &["write 2.5e+20"]),
             ("0o17", &["is a text to W&B", "write 15"]),
@@ -329,12 +368,18 @@ mod tests {
             (".nan", &["no finite number"]),
             ("<<", &["merges keys"]),
             ("2026-11-30", &["a date to W&B", "in quotes"]),
-            ("999999999999999999999999999999999999999999", &["whole number"]),
+            (
+                "999999999999999999999999999999999999999999",
+                &["whole number"],
+            ),
             ("99999999999999999999", &["W&B"]),
         ] {
             let why = why_not(word).unwrap_or_else(|| panic!("{word} is accepted"));
             for part in parts {
-                assert!(why.contains(part), "`{part}` is missing for {word} in: {why}");
+                assert!(
+                    why.contains(part),
+                    "`{part}` is missing for {word} in: {why}"
+                );
             }
         }
     }

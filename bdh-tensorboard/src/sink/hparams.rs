@@ -23,27 +23,61 @@ const FAILURE: i32 = 2;
 
 /// What the run was given.
 pub(super) fn start(run: &RunInfo) -> Value {
-    let info = SessionStart { hparams: settings(run), start_time_secs: run.started_at };
-    value(START, &HParams { session_start_info: Some(info), session_end_info: None })
+    let info = SessionStart {
+        hparams: settings(run),
+        start_time_secs: run.started_at,
+    };
+    value(
+        START,
+        &HParams {
+            session_start_info: Some(info),
+            session_end_info: None,
+        },
+    )
 }
 
 /// How it ended, at `time` in seconds since 1970.
 pub(super) fn end(outcome: &Outcome, time: f64) -> Value {
-    let status = if matches!(outcome, Outcome::Failed(_)) { FAILURE } else { SUCCESS };
-    let info = SessionEnd { status, end_time_secs: time };
-    value(END, &HParams { session_start_info: None, session_end_info: Some(info) })
+    let status = if matches!(outcome, Outcome::Failed(_)) {
+        FAILURE
+    } else {
+        SUCCESS
+    };
+    let info = SessionEnd {
+        status,
+        end_time_secs: time,
+    };
+    value(
+        END,
+        &HParams {
+            session_start_info: None,
+            session_end_info: Some(info),
+        },
+    )
 }
 
 /// All is in the metadata; the tensor is there because there must be one.
 fn value(tag: &str, content: &HParams) -> Value {
-    let plugin = PluginData { plugin_name: "hparams".to_owned(), content: content.encode_to_vec() };
+    let plugin = PluginData {
+        plugin_name: "hparams".to_owned(),
+        content: content.encode_to_vec(),
+    };
     let tensor = Tensor {
         dtype: DataType::Float.into(),
-        shape: Some(Shape { dim: vec![Dim { size: 0 }] }),
+        shape: Some(Shape {
+            dim: vec![Dim { size: 0 }],
+        }),
         ..Tensor::default()
     };
-    let metadata = Metadata { plugin_data: Some(plugin), data_class: DataClass::Tensor.into() };
-    Value { tag: tag.to_owned(), tensor: Some(tensor), metadata: Some(metadata) }
+    let metadata = Metadata {
+        plugin_data: Some(plugin),
+        data_class: DataClass::Tensor.into(),
+    };
+    Value {
+        tag: tag.to_owned(),
+        tensor: Some(tensor),
+        metadata: Some(metadata),
+    }
 }
 
 /// The user's own configuration, or the trainer's and each group's schedule; and the seed.
@@ -52,10 +86,17 @@ fn settings(run: &RunInfo) -> BTreeMap<String, HParam> {
     let user = &run.config["user"];
     if user.is_null() {
         flatten(String::new(), &run.config["trainer"], &mut settings);
-        for group in run.config["groups"].as_object().into_iter().flat_map(|groups| groups.values())
+        for group in run.config["groups"]
+            .as_object()
+            .into_iter()
+            .flat_map(|groups| groups.values())
         {
             let name = group["name"].as_str().unwrap_or_default();
-            flatten(format!("schedule.{name}"), &group["schedule"], &mut settings);
+            flatten(
+                format!("schedule.{name}"),
+                &group["schedule"],
+                &mut settings,
+            );
         }
     } else {
         flatten(String::new(), user, &mut settings);
@@ -70,7 +111,11 @@ fn flatten(key: String, value: &Json, into: &mut BTreeMap<String, HParam>) {
         Json::Null => return,
         Json::Object(map) => {
             for (name, value) in map {
-                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                let key = if key.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{key}.{name}")
+                };
                 flatten(key, value, into);
             }
             return;
@@ -80,7 +125,11 @@ fn flatten(key: String, value: &Json, into: &mut BTreeMap<String, HParam>) {
         Json::String(text) => Kind::String(text.clone()),
         Json::Array(_) => Kind::String(value.to_string()),
     };
-    let key = if key.is_empty() { "config".to_owned() } else { key };
+    let key = if key.is_empty() {
+        "config".to_owned()
+    } else {
+        key
+    };
     into.insert(key, HParam { kind: Some(kind) });
 }
 
@@ -88,7 +137,11 @@ fn flatten(key: String, value: &Json, into: &mut BTreeMap<String, HParam>) {
 fn to_number(number: &serde_json::Number) -> Kind {
     let float = number.as_f64().unwrap_or(f64::NAN);
     let is_exact = number.is_f64() || float.abs() < (1_u64 << 53) as f64;
-    if is_exact { Kind::Number(float) } else { Kind::String(number.to_string()) }
+    if is_exact {
+        Kind::Number(float)
+    } else {
+        Kind::String(number.to_string())
+    }
 }
 
 #[cfg(test)]
@@ -128,7 +181,10 @@ mod tests {
         });
         let expected =
             r#"data.files="[\"x\",1]" data.mix.code=0.5 depth=2 lr=0.1 name="a" seed=7 tied=true"#;
-        assert_eq!(shown(json!({ "user": user, "trainer": { "steps": 3 } }), 7), expected);
+        assert_eq!(
+            shown(json!({ "user": user, "trainer": { "steps": 3 } }), 7),
+            expected
+        );
         assert_eq!(shown(json!({ "user": 5 }), 7), "config=5 seed=7");
     }
 

@@ -52,7 +52,9 @@ pub(super) fn open(path: &Path) -> io::Result<Events> {
 impl Event {
     /// Whether a file that begins with this one is of a writer.
     pub(super) fn is_of(&self, writer: &str) -> bool {
-        self.source_metadata.as_ref().is_some_and(|source| source.writer == writer)
+        self.source_metadata
+            .as_ref()
+            .is_some_and(|source| source.writer == writer)
     }
 
     /// Whether it tells how the run ended.
@@ -63,10 +65,15 @@ impl Event {
     /// The step, if it holds what was logged on one.
     pub(super) fn logged_step(&self) -> Option<u64> {
         let about_run = [hparams::START, hparams::END, layout::TAG];
-        self.tags().any(|tag| !about_run.contains(&tag)).then_some(self.step as u64)
+        self.tags()
+            .any(|tag| !about_run.contains(&tag))
+            .then_some(self.step as u64)
     }
 
     fn tags(&self) -> impl Iterator<Item = &str> {
-        self.summary.iter().flat_map(|summary| &summary.value).map(|value| value.tag.as_str())
+        self.summary
+            .iter()
+            .flat_map(|summary| &summary.value)
+            .map(|value| value.tag.as_str())
     }
 }

@@ -16,7 +16,10 @@ pub(super) struct RunFile {
 impl RunFile {
     /// Begins a file that no other writer has.
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
-        Ok(Self { file: EventFile::create(dir)?, faults: Faults::default() })
+        Ok(Self {
+            file: EventFile::create(dir)?,
+            faults: Faults::default(),
+        })
     }
 
     /// Appends events. Those that have no room wait for the next call, up to 16 MiB of them.
@@ -55,22 +58,33 @@ mod tests {
     fn events_without_room_wait_for_it_and_a_disk_that_stays_full_is_an_error() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut file = RunFile::create(dir.path()).expect("a new file");
-        let full = OpenOptions::new().append(true).open("/dev/full").expect("Linux has one");
+        let full = OpenOptions::new()
+            .append(true)
+            .open("/dev/full")
+            .expect("Linux has one");
         let disk = std::mem::replace(&mut file.file.file, full);
         for step in 1..=2 {
-            file.write(&[Event::values(step, Vec::new())]).expect("room in memory");
+            file.write(&[Event::values(step, Vec::new())])
+                .expect("room in memory");
         }
         let error = file.sync().expect_err("it is full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         file.flush().expect("hope");
-        assert!(file.faults.untold().is_some() && file.faults.untold().is_none(), "told once");
+        assert!(
+            file.faults.untold().is_some() && file.faults.untold().is_none(),
+            "told once"
+        );
         file.file.file = disk;
         file.write(&[Event::values(3, Vec::new())]).expect("space");
         assert_eq!(steps(&file), [1, 2, 3]);
 
         std::fs::write(
             &file.file.path,
-            [std::fs::read(&file.file.path).expect("the file"), vec![7; 9]].concat(),
+            [
+                std::fs::read(&file.file.path).expect("the file"),
+                vec![7; 9],
+            ]
+            .concat(),
         )
         .expect("a torn frame that could not be taken back");
         file.write(&[Event::values(4, Vec::new())]).expect("space");

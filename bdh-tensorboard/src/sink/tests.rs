@@ -24,7 +24,10 @@ fn said(tensor: &Tensor) -> Said {
         DataType::Float => Said::Scalar(tensor.floats[0].to_bits()),
         DataType::Double => {
             let (doubles, _) = tensor.content.as_chunks::<8>();
-            let doubles: Vec<_> = doubles.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+            let doubles: Vec<_> = doubles
+                .iter()
+                .map(|bytes| u64::from_le_bytes(*bytes))
+                .collect();
             let (rows, rest) = doubles.as_chunks::<3>();
             assert!(rest.is_empty());
             Said::Rows(rows.to_vec())
@@ -54,7 +57,10 @@ fn expected(value: &Value) -> Option<(Plugin, Said)> {
                 let bytes = png[at..at + 4].try_into().expect("four bytes");
                 u32::from_be_bytes(bytes).to_string().into_bytes()
             };
-            Some((Plugin::Images, Said::Strings(vec![size(16), size(20), png.clone()])))
+            Some((
+                Plugin::Images,
+                Said::Strings(vec![size(16), size(20), png.clone()]),
+            ))
         }
         _ => None,
     }
@@ -70,7 +76,11 @@ fn any_value() -> impl Strategy<Value = Value> {
         vec(-1e9..1e9, 0..20).prop_map(|mut edges| {
             edges.sort_by(f64::total_cmp);
             let counts = (1..edges.len() as u64).collect();
-            Value::Histogram(Histogram { edges, counts, non_finite: 0 })
+            Value::Histogram(Histogram {
+                edges,
+                counts,
+                non_finite: 0,
+            })
         }),
         ".*".prop_map(Value::Text),
         png.prop_map(Value::Image),
@@ -87,7 +97,10 @@ fn any_records() -> impl Strategy<Value = Vec<Record>> {
         let record = |(steps, values): (u64, Vec<(String, Value)>)| {
             clock.step += steps;
             let values: HashMap<_, _> = values.into_iter().collect(); // a record has a key once
-            Record { clock, values: values.into_iter().collect() }
+            Record {
+                clock,
+                values: values.into_iter().collect(),
+            }
         };
         records.into_iter().map(record).collect()
     })
@@ -118,7 +131,10 @@ fn write(dir: &Path, records: &[Record]) {
 }
 
 fn read(path: &Path) -> Vec<Event> {
-    rewind::open(path).expect("a file").map(|(_, event)| event).collect()
+    rewind::open(path)
+        .expect("a file")
+        .map(|(_, event)| event)
+        .collect()
 }
 
 /// Records as they should come back: metadata on the first of a tag, and nothing of another kind after it.
@@ -128,7 +144,9 @@ fn all_expected(records: &[Record]) -> Vec<Step> {
     for record in records {
         let mut values = Vec::new();
         for (key, value) in &record.values {
-            let Some((plugin, said)) = expected(value) else { continue };
+            let Some((plugin, said)) = expected(value) else {
+                continue;
+            };
             let is_new = !plugins.contains_key(key);
             if *plugins.entry(key.clone()).or_insert(plugin) == plugin {
                 values.push((key.clone(), said, is_new));
@@ -141,12 +159,18 @@ fn all_expected(records: &[Record]) -> Vec<Step> {
 }
 
 fn all_said(events: &[Event]) -> Vec<Step> {
-    let events = events.iter().filter_map(|event| Some((event.logged_step()?, event)));
+    let events = events
+        .iter()
+        .filter_map(|event| Some((event.logged_step()?, event)));
     let values = events.map(|(step, event)| {
-        let values = event.summary.iter().flat_map(|summary| &summary.value).map(|value| {
-            let tensor = value.tensor.as_ref().expect("each value has one");
-            (value.tag.clone(), said(tensor), value.metadata.is_some())
-        });
+        let values = event
+            .summary
+            .iter()
+            .flat_map(|summary| &summary.value)
+            .map(|value| {
+                let tensor = value.tensor.as_ref().expect("each value has one");
+                (value.tag.clone(), said(tensor), value.metadata.is_some())
+            });
         (step, values.collect())
     });
     values.collect()
@@ -211,13 +235,23 @@ fn fifos_and_links_under_the_names_of_our_files_neither_block_a_resume_nor_lead_
     fs::create_dir(&dir).expect("a run directory");
     fs::write(&outside, "mine").expect("a file");
     let fifo = dir.join("events.out.tfevents.0000000001.x");
-    let made = std::process::Command::new("mkfifo").arg(fifo).status().expect("mkfifo");
+    let made = std::process::Command::new("mkfifo")
+        .arg(fifo)
+        .status()
+        .expect("mkfifo");
     assert!(made.success());
-    let links = ["events.out.tfevents.0000000002.x", writer_name::FILE, "tensorboard.tmp"];
+    let links = [
+        "events.out.tfevents.0000000002.x",
+        writer_name::FILE,
+        "tensorboard.tmp",
+    ];
     for name in links {
         std::os::unix::fs::symlink(&outside, dir.join(name)).expect("a link");
     }
-    let info = RunInfo { resumed_at: Some(3), ..run(&dir) };
+    let info = RunInfo {
+        resumed_at: Some(3),
+        ..run(&dir)
+    };
     let mut sink = TensorBoard::at(&dir);
     sink.open(&info).expect("an open sink");
     sink.close(&Outcome::Completed).expect("a closed sink");

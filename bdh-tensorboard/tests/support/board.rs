@@ -36,7 +36,14 @@ impl<'j> Board<'j> {
     pub(crate) fn start(judge: &'j Judge, runs: &Path, loader: Loader) -> Self {
         let fast = matches!(loader, Loader::Fast);
         let mut process = Command::new(judge.bin("tensorboard"))
-            .args(["--host", "127.0.0.1", "--port", "0", "--reload_interval", "1"])
+            .args([
+                "--host",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--reload_interval",
+                "1",
+            ])
             .arg(format!("--load_fast={fast}"))
             .arg("--logdir")
             .arg(runs)
@@ -51,11 +58,19 @@ impl<'j> Board<'j> {
         let mut lines = BufReader::new(errors).lines().map_while(Result::ok);
         let address = |line: String| {
             let (_, url) = line.split_once(" at http://")?;
-            url.split_whitespace().next().map(|url| format!("http://{url}"))
+            url.split_whitespace()
+                .next()
+                .map(|url| format!("http://{url}"))
         };
-        let url = lines.find_map(address).expect("TensorBoard says where it is");
+        let url = lines
+            .find_map(address)
+            .expect("TensorBoard says where it is");
         std::thread::spawn(move || lines.for_each(drop)); // lest it wait for a reader
-        Self { judge, process, url }
+        Self {
+            judge,
+            process,
+            url,
+        }
     }
 
     /// What it shows, once it has read so many runs, each up to `last_step`.
@@ -98,8 +113,17 @@ pub(crate) fn record<K: Into<String>>(
     step: u64,
     values: impl IntoIterator<Item = (K, Value)>,
 ) -> Record {
-    let values = values.into_iter().map(|(key, value)| (key.into(), value)).collect();
-    Record { clock: Clock { step, ..Clock::default() }, values }
+    let values = values
+        .into_iter()
+        .map(|(key, value)| (key.into(), value))
+        .collect();
+    Record {
+        clock: Clock {
+            step,
+            ..Clock::default()
+        },
+        values,
+    }
 }
 
 /// Writes a whole run.
@@ -113,7 +137,13 @@ pub(crate) fn write(mut sink: TensorBoard, run: &RunInfo, records: &[Record], en
 
 /// Points of a scalar, as steps and values.
 pub(crate) fn points(shown: &Json, run: &str, tag: &str) -> Vec<(u64, f64)> {
-    let points = shown["scalars"][run][tag].as_array().cloned().unwrap_or_default();
+    let points = shown["scalars"][run][tag]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let step_and_value = |point: &Json| Some((point[0].as_u64()?, point[1].as_f64()?));
-    points.iter().map(|point| step_and_value(point).expect("a point")).collect()
+    points
+        .iter()
+        .map(|point| step_and_value(point).expect("a point"))
+        .collect()
 }

@@ -40,7 +40,11 @@ fn records_of_0_to_100_bytes_and_one_of_a_megabyte_come_back_around_every_edge()
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("run-x.wandb");
     let writer = LogWriter::create(&path).expect("a new log");
-    let mut made = Made { records: Vec::new(), ends: Vec::new(), writer };
+    let mut made = Made {
+        records: Vec::new(),
+        ends: Vec::new(),
+        writer,
+    };
     made.push(1_000_000);
     for size in 0..=100 {
         for before in BEFORE {
@@ -55,7 +59,9 @@ fn records_of_0_to_100_bytes_and_one_of_a_megabyte_come_back_around_every_edge()
     }
     assert!(reader.next_record().expect("an undamaged log").is_none());
 
-    let Some(judge) = Judge::wandb_0_19() else { return };
+    let Some(judge) = Judge::wandb_0_19() else {
+        return;
+    };
     let read = judge.json("wandb_records.py", [&path]);
     let read = read.as_array().expect("records");
     assert_eq!(read.len(), made.records.len());

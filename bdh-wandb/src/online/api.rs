@@ -54,7 +54,12 @@ impl Api {
             .user_agent(concat!("bdh/", env!("CARGO_PKG_VERSION")))
             .build();
         let (base_url, timeout) = (settings.base_url.clone(), settings.http_timeout);
-        Self { agent: config.new_agent(), base_url, key, timeout }
+        Self {
+            agent: config.new_agent(),
+            base_url,
+            key,
+            timeout,
+        }
     }
 
     /// Asks the GraphQL endpoint; gives back `data`.
@@ -68,11 +73,20 @@ impl Api {
             "operationName": operation, "query": query, "variables": variables,
         });
         let mut answer = self.post("/graphql", &body.to_string())?;
-        match answer.get("errors").and_then(Json::as_array).filter(|errors| !errors.is_empty()) {
-            Some(errors) => Err(Failure::Refused { status: 200, text: brief(&messages(errors)) }),
+        match answer
+            .get("errors")
+            .and_then(Json::as_array)
+            .filter(|errors| !errors.is_empty())
+        {
+            Some(errors) => Err(Failure::Refused {
+                status: 200,
+                text: brief(&messages(errors)),
+            }),
             None => match answer.get_mut("data").map(Json::take) {
                 Some(data @ Json::Object(_)) => Ok(data),
-                _ => Err(Failure::Temporary(format!("the answer to {operation} has no data"))),
+                _ => Err(Failure::Temporary(format!(
+                    "the answer to {operation} has no data"
+                ))),
             },
         }
     }
@@ -91,15 +105,17 @@ impl Api {
         let answer = accept(request.send(json), &url, &self.base_url)?;
         match serde_json::from_slice(&answer) {
             Ok(object @ Json::Object(_)) => Ok(object),
-            _ => {
-                Err(Failure::Temporary(format!("the answer is {}, not W&B's", described(&answer))))
-            }
+            _ => Err(Failure::Temporary(format!(
+                "the answer is {}, not W&B's",
+                described(&answer)
+            ))),
         }
     }
 
     /// How long a request may take that brings so many bytes.
     fn time_for(&self, size: u64) -> Duration {
-        self.timeout.saturating_add(Duration::from_secs(size / SLOWEST_UPLOAD))
+        self.timeout
+            .saturating_add(Duration::from_secs(size / SLOWEST_UPLOAD))
     }
 
     /// Sends a file to the address that the server gave for it. The key stays here: the address is that of a
@@ -114,27 +130,43 @@ impl Api {
         let (size, reader) = body.open().map_err(Failure::File)?;
         let mut reader = Stoppable { reader, signal };
         // Some servers give addresses on themselves, without their own name.
-        let base = if url.starts_with('/') { &self.base_url } else { "" };
+        let base = if url.starts_with('/') {
+            &self.base_url
+        } else {
+            ""
+        };
         let url = format!("{base}{}", legal(url));
         let mut request = self.agent.put(&url).header("Content-Length", size);
         for (name, value) in headers.iter().filter_map(|header| header.split_once(':')) {
             request = request.header(name.trim(), value.trim());
         }
-        let request = request.config().timeout_global(Some(self.time_for(size))).build();
-        accept(request.send(SendBody::from_reader(&mut reader)), &url, &self.base_url).map(drop)
+        let request = request
+            .config()
+            .timeout_global(Some(self.time_for(size)))
+            .build();
+        accept(
+            request.send(SendBody::from_reader(&mut reader)),
+            &url,
+            &self.base_url,
+        )
+        .map(drop)
     }
 }
 
 /// Authorities of the file that `SSL_CERT_FILE` names, in place of the public ones that are built in.
 fn tls(settings: &Settings) -> TlsConfig {
-    let Some(pem) = &settings.authorities else { return TlsConfig::default() };
+    let Some(pem) = &settings.authorities else {
+        return TlsConfig::default();
+    };
     let authorities: Vec<Certificate<'static>> = parse_pem(pem)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(authority)) => Some(authority),
             _ => None,
         })
         .collect();
-    TlsConfig::builder().root_certs(RootCerts::new_with_certs(&authorities)).build()
+    TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&authorities))
+        .build()
 }
 
 /// What a PUT sends.
@@ -195,11 +227,18 @@ fn accept(
 ) -> Result<Vec<u8>, Failure> {
     let mut answer = answer.map_err(|error| network::failure(&error, url))?;
     let status = answer.status();
-    let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
+    let body = answer
+        .body_mut()
+        .with_config()
+        .limit(MAX_ANSWER)
+        .read_to_vec();
     if status.is_success() {
         return body.map_err(|error| network::failure(&error, url));
     }
-    let to = answer.headers().get("Location").and_then(|to| to.to_str().ok());
+    let to = answer
+        .headers()
+        .get("Location")
+        .and_then(|to| to.to_str().ok());
     let text = match (to, said(&body.unwrap_or_default())) {
         (Some(to), _) if status.is_redirection() => {
             format!("{status}: {}", redirected(url, base_url, to))
@@ -219,7 +258,10 @@ fn accept(
 /// Where a redirect leads, and what to do about it. What stands behind a `?` or before an `@` may be a secret.
 fn redirected(url: &str, base_url: &str, to: &str) -> String {
     let to = without_user(to.split(['?', '#']).next().unwrap_or_default());
-    match url.strip_prefix(base_url).filter(|path| path.starts_with('/')) {
+    match url
+        .strip_prefix(base_url)
+        .filter(|path| path.starts_with('/'))
+    {
         Some(path) => {
             let base = brief(to.strip_suffix(path).unwrap_or(&to));
             format!("it redirects to `{base}`; if W&B is there, set WANDB_BASE_URL to that")
@@ -230,7 +272,9 @@ fn redirected(url: &str, base_url: &str, to: &str) -> String {
 
 /// An address without the name and the password in it.
 fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("//") else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("//") else {
+        return url.to_owned();
+    };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = host.rsplit('@').next().unwrap_or(host);
     format!("{scheme}//{host}{path}")
@@ -240,7 +284,10 @@ fn without_user(url: &str) -> String {
 fn said(body: &[u8]) -> String {
     let parsed: Option<Json> = serde_json::from_slice(body).ok();
     let message = parsed.as_ref().and_then(|json| {
-        let errors = json.get("errors").and_then(Json::as_array).map(|errors| messages(errors));
+        let errors = json
+            .get("errors")
+            .and_then(Json::as_array)
+            .map(|errors| messages(errors));
         errors.or_else(|| json.get("error")?.as_str().map(str::to_owned))
     });
     match message {
@@ -256,8 +303,9 @@ fn described(body: &[u8]) -> String {
     match text.trim() {
         "" => "empty".to_owned(),
         _ if is_html(body) => {
-            let title =
-                text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+            let title = text
+                .split_once("<title>")
+                .and_then(|(_, rest)| rest.split_once("</title>"));
             let title = title.map(|(title, _)| format!(" (\"{}\")", brief(title)));
             format!("a page for a browser{}", title.unwrap_or_default())
         }

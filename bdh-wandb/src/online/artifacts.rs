@@ -47,14 +47,19 @@ pub(super) fn send(
     artifact: &Artifact,
 ) -> Result<Done, GaveUp> {
     let refused = |why: &str| GaveUp::Refused(why.to_owned());
-    let manifest = artifact.manifest.as_ref().ok_or_else(|| refused("it has no list of files"))?;
+    let manifest = artifact
+        .manifest
+        .as_ref()
+        .ok_or_else(|| refused("it has no list of files"))?;
     let paths = staged(run, manifest)?;
     let created = link.insist(&[409], |api| create(api, place, artifact))?;
     if created.is_there {
         return Ok(Done::Sent(None));
     }
     let list = |digest: &str, upload| {
-        link.insist(&[], |api| announce_list(api, place, &created, digest, upload))
+        link.insist(&[], |api| {
+            announce_list(api, place, &created, digest, upload)
+        })
     };
     let list_id = list("", false)?.0;
     for (file, path) in manifest.contents.iter().zip(&paths) {
@@ -112,7 +117,9 @@ fn create(api: &Api, place: &Place, artifact: &Artifact) -> Result<Created, Fail
     }});
     let data = api.graphql("CreateArtifact", CREATE, &variables)?;
     let created = &data["createArtifact"]["artifact"];
-    let id = created["id"].as_str().ok_or_else(|| refused("no artifact came back"))?;
+    let id = created["id"]
+        .as_str()
+        .ok_or_else(|| refused("no artifact came back"))?;
     let base = created["artifactSequence"]["latestArtifact"]["id"].as_str();
     Ok(Created {
         id: id.to_owned(),
@@ -136,9 +143,14 @@ fn announce_list(
     });
     let data = api.graphql("CreateArtifactManifest", MANIFEST, &variables)?;
     let list = &data["createArtifactManifest"]["artifactManifest"];
-    let id = list["id"].as_str().ok_or_else(|| refused("no manifest came back"))?;
+    let id = list["id"]
+        .as_str()
+        .ok_or_else(|| refused("no manifest came back"))?;
     let url = list["file"]["uploadUrl"].as_str().map(str::to_owned);
-    let address = url.map(|url| Address { url, headers: headers(&list["file"]["uploadHeaders"]) });
+    let address = url.map(|url| Address {
+        url,
+        headers: headers(&list["file"]["uploadHeaders"]),
+    });
     Ok((id.to_owned(), address))
 }
 
@@ -156,7 +168,10 @@ fn file_address(
     let node = &data["createArtifactFiles"]["files"]["edges"][0]["node"];
     let url = node["uploadUrl"].as_str();
     let url = url.ok_or_else(|| refused(format!("no address came back for `{}`", file.path)))?;
-    Ok(Address { url: url.to_owned(), headers: headers(&node["uploadHeaders"]) })
+    Ok(Address {
+        url: url.to_owned(),
+        headers: headers(&node["uploadHeaders"]),
+    })
 }
 
 /// The list of files as W&B's programs write it, without where they lay on this machine.

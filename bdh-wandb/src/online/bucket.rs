@@ -44,7 +44,10 @@ pub(super) struct Known {
 impl Known {
     /// A `_step` that goes behind all that is there.
     pub(super) fn next(&self) -> u64 {
-        self.counts.rows.max(self.next_of_rows).max(self.next_of_summary)
+        self.counts
+            .rows
+            .max(self.next_of_rows)
+            .max(self.next_of_summary)
     }
 }
 
@@ -57,34 +60,50 @@ pub(super) fn known(
 ) -> Result<Option<Known>, Failure> {
     let variables = json!({ "entity": entity, "project": project, "name": run_id });
     let data = api.graphql("RunResumeStatus", RESUME_STATUS, &variables)?;
-    let model =
-        data.get("model").ok_or_else(|| refused("it does not say what it has of the run"))?;
+    let model = data
+        .get("model")
+        .ok_or_else(|| refused("it does not say what it has of the run"))?;
     let bucket = &model["bucket"];
     if bucket.is_null() {
         return Ok(None);
     }
     let text = |key: &str| bucket[key].as_str().unwrap_or_default();
     let tail: Vec<String> = serde_json::from_str(text("historyTail")).unwrap_or_default();
-    let next_of_rows = tail.iter().map(|row| next_step(row)).max().unwrap_or_default();
+    let next_of_rows = tail
+        .iter()
+        .map(|row| next_step(row))
+        .max()
+        .unwrap_or_default();
     let next_of_summary = next_step(text("summaryMetrics"));
-    let counts =
-        Counts { rows: count(bucket, "historyLineCount")?, lines: count(bucket, "logLineCount")? };
+    let counts = Counts {
+        rows: count(bucket, "historyLineCount")?,
+        lines: count(bucket, "logLineCount")?,
+    };
     for next in [next_of_rows, next_of_summary] {
         if next > MAX_COUNT {
-            return Err(refused(format!("it has a `_step` of {next}, which no run can have")));
+            return Err(refused(format!(
+                "it has a `_step` of {next}, which no run can have"
+            )));
         }
     }
-    Ok(Some(Known { counts, next_of_rows, next_of_summary }))
+    Ok(Some(Known {
+        counts,
+        next_of_rows,
+        next_of_summary,
+    }))
 }
 
 /// A count of the server's. One that cannot be is refused: with a wrong one, rows would be written over.
 fn count(bucket: &Json, key: &str) -> Result<u64, Failure> {
     match &bucket[key] {
         Json::Null => Ok(0),
-        json => json.as_u64().filter(|count| *count <= MAX_COUNT).ok_or_else(|| {
-            let text: String = json.to_string().chars().take(40).collect();
-            refused(format!("it has a `{key}` of {text}, which no run can have"))
-        }),
+        json => json
+            .as_u64()
+            .filter(|count| *count <= MAX_COUNT)
+            .ok_or_else(|| {
+                let text: String = json.to_string().chars().take(40).collect();
+                refused(format!("it has a `{key}` of {text}, which no run can have"))
+            }),
     }
 }
 
@@ -92,7 +111,9 @@ fn count(bucket: &Json, key: &str) -> Result<u64, Failure> {
 fn next_step(object: &str) -> u64 {
     let number = |rest: &str| -> Option<u64> {
         let rest = rest.trim_start();
-        rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+        rest[..rest.find(|c: char| !c.is_ascii_digit())?]
+            .parse()
+            .ok()
     };
     object
         .split("\"_step\":")
@@ -142,7 +163,10 @@ impl Bucket {
             None => self.metrics.push(metric),
         }
         if !step_metric.is_empty() && !self.metrics.iter().any(|known| known.name == step_metric) {
-            self.metrics.push(Metric { name: step_metric, ..Metric::default() });
+            self.metrics.push(Metric {
+                name: step_metric,
+                ..Metric::default()
+            });
         }
         self.is_stale = true;
     }
@@ -193,9 +217,17 @@ impl Bucket {
     /// metrics.
     fn config(&self) -> String {
         let client = concat!("bdh-", env!("CARGO_PKG_VERSION")); // it must say something
-        let metrics: Vec<_> = self.metrics.iter().map(|metric| self.metric(metric)).collect();
+        let metrics: Vec<_> = self
+            .metrics
+            .iter()
+            .map(|metric| self.metric(metric))
+            .collect();
         let own = json!({ "t": { "12": client }, "m": metrics }).to_string();
-        let mut fields: Vec<_> = self.config.fields().filter(|(key, _)| *key != "_wandb").collect();
+        let mut fields: Vec<_> = self
+            .config
+            .fields()
+            .filter(|(key, _)| *key != "_wandb")
+            .collect();
         fields.push(("_wandb", own));
         for (_, value) in &mut fields {
             let is_json = serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
@@ -213,14 +245,25 @@ impl Bucket {
             _ => ("2", &metric.glob_name),
         };
         json[field] = json!(name);
-        if let Some(index) = self.metrics.iter().position(|step| step.name == metric.step_metric)
+        if let Some(index) = self
+            .metrics
+            .iter()
+            .position(|step| step.name == metric.step_metric)
             && !metric.step_metric.is_empty()
         {
             json["5"] = json!(index + 1);
         }
         let options = metric.options.unwrap_or_default();
-        let options = [(options.step_sync, 1), (options.hidden, 2), (options.defined, 3)];
-        json["6"] = options.into_iter().filter(|(on, _)| *on).map(|(_, number)| number).collect();
+        let options = [
+            (options.step_sync, 1),
+            (options.hidden, 2),
+            (options.defined, 3),
+        ];
+        json["6"] = options
+            .into_iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, number)| number)
+            .collect();
         json
     }
 }

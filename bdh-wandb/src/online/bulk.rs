@@ -59,7 +59,10 @@ impl Bulk {
         thread::Builder::new()
             .name("wandb files".to_owned())
             .spawn(move || work(&link, &place, &run, &mut ledger, &queue, &sender))?;
-        Ok(Self { jobs: Some(jobs), done })
+        Ok(Self {
+            jobs: Some(jobs),
+            done,
+        })
     }
 
     /// Hands over a job; it comes back if there are too many already.
@@ -106,7 +109,11 @@ fn work(
             }
             What::Artifact(artifact) => {
                 let sent = artifacts::send(link, place, run, &artifact);
-                ("upload of an artifact", format!("artifact `{}`", artifact.name), sent)
+                (
+                    "upload of an artifact",
+                    format!("artifact `{}`", artifact.name),
+                    sent,
+                )
             }
         };
         let became = match sent {

@@ -60,22 +60,33 @@ pub(super) fn put(
 }
 
 fn address(api: &Api, place: &Place, name: &str) -> Result<Address, Failure> {
-    let Place { entity, project, run_id } = place;
+    let Place {
+        entity,
+        project,
+        run_id,
+    } = place;
     let variables = json!({ "entity": entity, "project": project, "run": run_id, "files": [name] });
     let data = api.graphql("CreateRunFiles", CREATE, &variables)?;
     let created = &data["createRunFiles"];
     let url = created["files"][0]["uploadUrl"].as_str();
     let url = url.ok_or_else(|| refused(format!("no address came back for `{name}`")))?;
-    Ok(Address { url: url.to_owned(), headers: headers(&created["uploadHeaders"]) })
+    Ok(Address {
+        url: url.to_owned(),
+        headers: headers(&created["uploadHeaders"]),
+    })
 }
 
 /// A list of `Name:value`.
 pub(super) fn headers(json: &Json) -> Vec<String> {
     let all = json.as_array().into_iter().flatten();
-    all.filter_map(|header| header.as_str().map(str::to_owned)).collect()
+    all.filter_map(|header| header.as_str().map(str::to_owned))
+        .collect()
 }
 
 /// An answer without what was asked for.
 pub(super) fn refused(text: impl Into<String>) -> Failure {
-    Failure::Refused { status: 200, text: text.into() }
+    Failure::Refused {
+        status: 200,
+        text: text.into(),
+    }
 }

@@ -30,9 +30,18 @@ impl Ledger {
         let note = noted.unwrap_or_else(|| begin(log, server, known.unwrap_or_default()));
         // Whoever cuts the log lowers the note; this is for a log that lost its end in another way.
         let len = fs::metadata(log).map_or(0, |log| log.len());
-        let note = Note { offset: note.offset.min(len), ..note };
+        let note = Note {
+            offset: note.offset.min(len),
+            ..note
+        };
         let (log, trouble) = (log.to_owned(), None);
-        let mut ledger = Self { log, note, has_gap: false, trouble, is_told: false };
+        let mut ledger = Self {
+            log,
+            note,
+            has_gap: false,
+            trouble,
+            is_told: false,
+        };
         ledger.save();
         ledger
     }
@@ -74,11 +83,17 @@ impl Ledger {
 
     /// Why the note could not be saved, once.
     pub(super) fn trouble(&mut self) -> Option<String> {
-        self.trouble.take().filter(|_| !std::mem::replace(&mut self.is_told, true))
+        self.trouble
+            .take()
+            .filter(|_| !std::mem::replace(&mut self.is_told, true))
     }
 
     fn save(&mut self) {
-        self.trouble = self.note.save(&self.log).err().map(|error| error.to_string());
+        self.trouble = self
+            .note
+            .save(&self.log)
+            .err()
+            .map(|error| error.to_string());
     }
 }
 
@@ -88,7 +103,12 @@ fn begin(log: &Path, server: &str, known: Known) -> Note {
     let is_synced = PathBuf::from(format!("{}.synced", log.display())).exists();
     let known = if is_synced { Known::default() } else { known };
     let (before, shift) = (known.counts, known.next());
-    Note { server: server.to_owned(), offset: 0, before, shift }
+    Note {
+        server: server.to_owned(),
+        offset: 0,
+        before,
+        shift,
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +119,11 @@ mod tests {
     const KNOWN: Option<Known> = Some(of_rows(7));
 
     const fn of_rows(rows: u64) -> Known {
-        Known { counts: Counts { rows, lines: 2 }, next_of_rows: 0, next_of_summary: 0 }
+        Known {
+            counts: Counts { rows, lines: 2 },
+            next_of_rows: 0,
+            next_of_summary: 0,
+        }
     }
 
     #[test]
@@ -140,7 +164,11 @@ mod tests {
     fn a_note_that_cannot_be_saved_is_told_once() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut ledger = Ledger::open(&dir.path().join("gone/run-x.wandb"), "here", KNOWN);
-        assert!(ledger.trouble().is_some_and(|why| why.contains("os error 2")));
+        assert!(
+            ledger
+                .trouble()
+                .is_some_and(|why| why.contains("os error 2"))
+        );
         ledger.settle(10, true);
         assert_eq!(ledger.trouble(), None);
         let mut ledger = Ledger::open(&dir.path().join("run-x.wandb"), "here", KNOWN);

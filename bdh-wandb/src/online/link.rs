@@ -98,7 +98,9 @@ impl Link {
         error: String,
         consequence: &str,
     ) {
-        let Some(error) = self.limit.pass(kind, error) else { return };
+        let Some(error) = self.limit.pass(kind, error) else {
+            return;
+        };
         (self.tell)(News::Problem(Problem {
             who: "wandb".to_owned(),
             during: printable(during).into_owned(),

@@ -7,9 +7,10 @@ use ureq::Error;
 /// Cause of a failed request to the server at `url`.
 pub(super) fn failure(error: &Error, url: &str) -> Failure {
     match error {
-        Error::BadUri(_) | Error::Http(_) => {
-            Failure::Refused { status: 0, text: bdh::printable(&error.to_string()).into_owned() }
-        }
+        Error::BadUri(_) | Error::Http(_) => Failure::Refused {
+            status: 0,
+            text: bdh::printable(&error.to_string()).into_owned(),
+        },
         error => Failure::Temporary(in_words(error, host(url))),
     }
 }
@@ -21,7 +22,11 @@ fn host(url: &str) -> &str {
 }
 
 fn in_words(error: &Error, host: &str) -> String {
-    let kind = if let Error::Io(error) = error { Some(error.kind()) } else { None };
+    let kind = if let Error::Io(error) = error {
+        Some(error.kind())
+    } else {
+        None
+    };
     let text = error.to_string();
     let says = |word: &str| text.contains(word);
     match (error, kind) {
@@ -89,5 +94,8 @@ fn certificate(text: &str, host: &str) -> String {
             "the certificate of `{host}` is for another name; ask the server by that name in WANDB_BASE_URL"
         );
     }
-    format!("the certificate of `{host}` is not accepted ({})", bdh::printable(text))
+    format!(
+        "the certificate of `{host}` is not accepted ({})",
+        bdh::printable(text)
+    )
 }

@@ -24,7 +24,12 @@ pub(super) struct OutputLog {
 
 impl OutputLog {
     pub(super) fn new(run: &Path) -> Self {
-        Self { run: run.to_owned(), file: None, rest: String::new(), is_empty: true }
+        Self {
+            run: run.to_owned(),
+            file: None,
+            rest: String::new(),
+            is_empty: true,
+        }
     }
 
     /// Takes an entry; gives back the lines that it completes, as the server takes them.
@@ -36,7 +41,9 @@ impl OutputLog {
             let _ = file.write_all(entry.line.as_bytes()); // the log has it, the file is a convenience
         }
         self.rest.push_str(&entry.line);
-        let Some(end) = self.rest.rfind('\n') else { return Vec::new() };
+        let Some(end) = self.rest.rfind('\n') else {
+            return Vec::new();
+        };
         let whole: String = self.rest.drain(..=end).collect();
         whole.lines().map(|line| stamped(entry, line)).collect()
     }
@@ -69,13 +76,24 @@ mod tests {
     fn lines_are_stamped_when_they_end_and_the_file_has_them_as_they_came() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut log = OutputLog::new(dir.path());
-        let timestamp = Some(Time { seconds: 1_795_248_017, nanos: 945_189_999 });
-        let mut take =
-            |stream, line: &str| log.take(&Output { stream, timestamp, line: line.to_owned() });
+        let timestamp = Some(Time {
+            seconds: 1_795_248_017,
+            nanos: 945_189_999,
+        });
+        let mut take = |stream, line: &str| {
+            log.take(&Output {
+                stream,
+                timestamp,
+                line: line.to_owned(),
+            })
+        };
         assert_eq!(take(1, "half "), [""; 0]);
         assert_eq!(
             take(1, "a line\nand one\n"),
-            ["2026-11-21T08:00:17.945189 half a line", "2026-11-21T08:00:17.945189 and one"]
+            [
+                "2026-11-21T08:00:17.945189 half a line",
+                "2026-11-21T08:00:17.945189 and one"
+            ]
         );
         assert_eq!(take(0, "oh\n"), ["ERROR 2026-11-21T08:00:17.945189 oh"]);
         assert_eq!(log.finish(), Some("output.log"));

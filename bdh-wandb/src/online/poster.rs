@@ -111,7 +111,9 @@ impl Poster {
         while let Some(batch) = self.stream.batch() {
             self.post(&batch.body)?;
             self.stream.arrived(&batch);
-            self.sent.rows.store(self.stream.rows_sent(), Ordering::Relaxed);
+            self.sent
+                .rows
+                .store(self.stream.rows_sent(), Ordering::Relaxed);
         }
         if self.silence() >= self.link.pace.heartbeat {
             self.post("{}")?;
@@ -125,12 +127,16 @@ impl Poster {
     }
 
     fn post(&mut self, body: &str) -> Result<(), GaveUp> {
-        let Some(path) = &self.path else { return Ok(()) };
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
         let answer = self.link.insist(&[], |api| api.post(path, body))?;
         self.posts += 1;
         self.last = Instant::now();
         if answer["stopped"] == Json::Bool(true) && !std::mem::replace(&mut self.is_stopped, true) {
-            (self.link.tell)(News::Stop("stopped from the W&B page of the run".to_owned()));
+            (self.link.tell)(News::Stop(
+                "stopped from the W&B page of the run".to_owned(),
+            ));
         }
         Ok(())
     }

@@ -36,11 +36,18 @@ pub(crate) fn check_resume(settings: &Settings, run_id: &str) -> Result<(), Resu
         Some(Resume::Allow | Resume::Auto) | None => return Ok(()),
     };
     let silent = Arc::new(|_| {});
-    let Some(link) = link(settings, Pace::default(), silent, Some(settings.init_timeout)) else {
+    let Some(link) = link(
+        settings,
+        Pace::default(),
+        silent,
+        Some(settings.init_timeout),
+    ) else {
         return Ok(());
     };
     let entity = settings.entity.as_deref();
-    let found = link.insist(&[], |api| bucket::known(api, entity, &settings.project, run_id));
+    let found = link.insist(&[], |api| {
+        bucket::known(api, entity, &settings.project, run_id)
+    });
     let run_id = run_id.to_owned();
     match found {
         Ok(found) if found.is_some() == wanted => Ok(()),

@@ -103,7 +103,13 @@ impl Stream {
             let _ = write!(body, ",\"uploaded\":{names}"); // a String takes everything
         }
         body.push('}');
-        Some(Batch { body, rows, output, summary, uploaded })
+        Some(Batch {
+            body,
+            rows,
+            output,
+            summary,
+            uploaded,
+        })
     }
 
     /// Lets go of what a request brought to the server.
@@ -145,13 +151,21 @@ impl Lines {
 
     fn drop_first(&mut self, count: usize) {
         self.first += count as u64;
-        self.bytes -= self.waiting.drain(..count).map(|line| line.len() + 1).sum::<usize>();
+        self.bytes -= self
+            .waiting
+            .drain(..count)
+            .map(|line| line.len() + 1)
+            .sum::<usize>();
     }
 }
 
 /// A line that the server takes.
 pub(super) fn check(line: &str) -> Result<(), TooLong> {
-    if line.len() > MAX_LINE { Err(TooLong(line.len())) } else { Ok(()) }
+    if line.len() > MAX_LINE {
+        Err(TooLong(line.len()))
+    } else {
+        Ok(())
+    }
 }
 
 /// Appends lines of a file, from a number on, to a body that ends with the object of all files.
@@ -163,7 +177,10 @@ fn write_chunk<'a>(
 ) {
     let comma = if body.ends_with('{') { "" } else { "," };
     // A String takes everything.
-    let _ = write!(body, "{comma}\"{name}\":{{\"offset\":{offset},\"content\":[");
+    let _ = write!(
+        body,
+        "{comma}\"{name}\":{{\"offset\":{offset},\"content\":["
+    );
     for (index, line) in lines.enumerate() {
         if index > 0 {
             body.push(',');
@@ -201,8 +218,11 @@ mod tests {
         stream.push_output("a line");
         stream.summarize("{}").expect("a short summary");
         let batch = stream.batch().expect("a request");
-        let expected =
-            [("wandb-history.jsonl", 7, 1), ("output.log", 2, 1), ("wandb-summary.json", 0, 1)];
+        let expected = [
+            ("wandb-history.jsonl", 7, 1),
+            ("output.log", 2, 1),
+            ("wandb-summary.json", 0, 1),
+        ];
         let expected = expected.map(|(name, offset, lines)| (name.to_owned(), offset, lines));
         assert_eq!(offsets(&batch), expected);
         stream.push_row("{}");

@@ -91,7 +91,10 @@ pub enum SyncError {
 ///
 /// [`SyncError`] says which of log, settings and server was in the way.
 pub fn sync(log: &Path) -> Result<Synced, SyncError> {
-    let given = Given { mode: Some(Mode::Online), ..Given::default() };
+    let given = Given {
+        mode: Some(Mode::Online),
+        ..Given::default()
+    };
     let settings = Settings::resolve(&given, |name| std::env::var(name).ok())?;
     sync_with(log, settings, Pace::default(), PATIENCE)
 }
@@ -120,8 +123,16 @@ pub(super) fn sync_with(
     }
     // As `wandb sync` does, which then passes the run over.
     folder::create(&PathBuf::from(format!("{}.synced", log.display())))?;
-    let (rows, files) = (sent.rows.load(Ordering::Relaxed), sent.files.load(Ordering::Relaxed));
-    Ok(Synced { url: heard.url, rows, files, remarks: heard.remarks })
+    let (rows, files) = (
+        sent.rows.load(Ordering::Relaxed),
+        sent.files.load(Ordering::Relaxed),
+    );
+    Ok(Synced {
+        url: heard.url,
+        rows,
+        files,
+        remarks: heard.remarks,
+    })
 }
 
 /// What an uploader said.
@@ -151,9 +162,12 @@ fn find(path: &Path) -> Result<PathBuf, SyncError> {
     if path.is_file() {
         return Ok(Path::new(".").join(path)); // so that it has a folder
     }
-    let no_log = || SyncError::NoLog { path: path.to_owned() };
-    let inside =
-        fs::read_dir(path).map_err(|_| no_log())?.filter_map(|entry| Some(entry.ok()?.path()));
+    let no_log = || SyncError::NoLog {
+        path: path.to_owned(),
+    };
+    let inside = fs::read_dir(path)
+        .map_err(|_| no_log())?
+        .filter_map(|entry| Some(entry.ok()?.path()));
     let mut logs = inside.filter(|path| path.extension().is_some_and(|end| end == "wandb"));
     match (logs.next(), logs.next()) {
         (Some(log), None) => Ok(log),
@@ -165,7 +179,9 @@ fn broken(why: Broken) -> SyncError {
     match why {
         Broken::GaveUp(GaveUp::Refused(why)) => SyncError::Refused { why },
         Broken::GaveUp(GaveUp::Unreachable(why)) => SyncError::Unreachable { why },
-        Broken::GaveUp(GaveUp::Stopped) => SyncError::Unreachable { why: "stopped".to_owned() },
+        Broken::GaveUp(GaveUp::Stopped) => SyncError::Unreachable {
+            why: "stopped".to_owned(),
+        },
         Broken::Log(error) => SyncError::Log(error),
         Broken::NoRun => SyncError::NoRun,
         Broken::Thread(error) => SyncError::Io(error),

@@ -25,7 +25,10 @@ pub(super) enum Next {
 
 impl Tail {
     pub(super) fn open(log: &Path) -> Result<Self, LogError> {
-        Ok(Self { reader: LogReader::open(log)?, doubt: None })
+        Ok(Self {
+            reader: LogReader::open(log)?,
+            doubt: None,
+        })
     }
 
     /// Where the last entry ends, in bytes.
@@ -42,8 +45,9 @@ impl Tail {
             match self.reader.next_record() {
                 Ok(None) if may_grow || self.reader.is_at_end()? => return Ok(Next::End),
                 Ok(Some(bytes)) => {
-                    if let Some(kind) =
-                        Record::decode(bytes.as_slice()).ok().and_then(|record| record.kind)
+                    if let Some(kind) = Record::decode(bytes.as_slice())
+                        .ok()
+                        .and_then(|record| record.kind)
                     {
                         return Ok(Next::Entry(Box::new(kind)));
                     }
@@ -74,15 +78,30 @@ mod tests {
         let path = dir.path().join("run-x.wandb");
         let mut writer = LogWriter::create(&path).expect("a new log");
         for exit_code in 1..=3 {
-            let kind = Some(Kind::Exit(Exit { exit_code, runtime: 7 }));
-            writer.append(&Record { kind, ..Record::default() }.encode_to_vec()).expect("space");
+            let kind = Some(Kind::Exit(Exit {
+                exit_code,
+                runtime: 7,
+            }));
+            writer
+                .append(
+                    &Record {
+                        kind,
+                        ..Record::default()
+                    }
+                    .encode_to_vec(),
+                )
+                .expect("space");
         }
         (dir, path)
     }
 
     fn code(next: Next) -> Option<i32> {
         let Next::Entry(kind) = next else { return None };
-        if let Kind::Exit(exit) = *kind { Some(exit.exit_code) } else { None }
+        if let Kind::Exit(exit) = *kind {
+            Some(exit.exit_code)
+        } else {
+            None
+        }
     }
 
     #[test]
@@ -107,7 +126,10 @@ mod tests {
         fs::write(&path, &bytes).expect("a damaged log");
         let mut tail = Tail::open(&path).expect("a log");
         assert_eq!(code(tail.next(false).expect("an entry")), Some(1));
-        assert!(matches!(tail.next(true), Ok(Next::End)), "the rest may come yet");
+        assert!(
+            matches!(tail.next(true), Ok(Next::End)),
+            "the rest may come yet"
+        );
         assert!(matches!(tail.next(false), Ok(Next::Damage(bytes)) if bytes == entry as u64));
         assert_eq!(code(tail.next(false).expect("an entry")), Some(3));
         assert!(matches!(tail.next(false), Ok(Next::End)));

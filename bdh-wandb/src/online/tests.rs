@@ -19,7 +19,9 @@ const LONG: Duration = Duration::from_mins(1);
 
 fn rows(run: &Json) -> Vec<u64> {
     let rows = run["history"].as_array().expect("rows");
-    rows.iter().map(|row| row["_step"].as_u64().expect("a row")).collect()
+    rows.iter()
+        .map(|row| row["_step"].as_u64().expect("a row"))
+        .collect()
 }
 
 fn is_complete(finished: &Finished) {
@@ -28,15 +30,27 @@ fn is_complete(finished: &Finished) {
 
 #[test]
 fn a_run_arrives_while_it_goes_on_and_its_page_is_told() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     logged.rows(3);
     let (uploader, ears) = logged.upload(&server.url());
-    let arrived =
-        |count| move |run: &Json| run["history"].as_array().is_some_and(|rows| rows.len() == count);
+    let arrived = |count| {
+        move |run: &Json| {
+            run["history"]
+                .as_array()
+                .is_some_and(|rows| rows.len() == count)
+        }
+    };
     let has = |count: usize| {
         let dump = server.dump();
-        dump["runs"].as_object().expect("runs").values().next().is_some_and(arrived(count))
+        dump["runs"]
+            .as_object()
+            .expect("runs")
+            .values()
+            .next()
+            .is_some_and(arrived(count))
     };
     wait_until("three rows", || has(3));
     logged.rows(2);
@@ -49,7 +63,13 @@ fn a_run_arrives_while_it_goes_on_and_its_page_is_told() {
     assert!(silent >= 4, "no sign of life: {silent} requests");
     logged.exit(3);
     let finished = uploader.finish_in(LONG);
-    assert_eq!(finished, Finished { left: None, rows: 5 });
+    assert_eq!(
+        finished,
+        Finished {
+            left: None,
+            rows: 5
+        }
+    );
     let run = server.run();
     assert_eq!(
         (rows(&run), &run["exitcode"], &run["complete"]),
@@ -59,22 +79,35 @@ fn a_run_arrives_while_it_goes_on_and_its_page_is_told() {
 
 #[test]
 fn a_configuration_that_is_no_json_is_null_and_the_rest_of_it_stays() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     logged.configure(&[("odd", "NaN"), ("model", "{\"depth\":3}")]);
     logged.exit(0);
     is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     let config = server.run()["config"].clone();
     let value = |key: &str| config[key]["value"].clone();
-    assert_eq!(["lr", "odd", "model"].map(value), [json!(0.1), json!(null), json!({ "depth": 3 })]);
-    assert!(config["_wandb"]["value"]["t"].is_object(), "such a run counts as never started");
+    assert_eq!(
+        ["lr", "odd", "model"].map(value),
+        [json!(0.1), json!(null), json!({ "depth": 3 })]
+    );
+    assert!(
+        config["_wandb"]["value"]["t"].is_object(),
+        "such a run counts as never started"
+    );
 }
 
 #[test]
 fn a_server_that_fails_and_is_slow_gets_everything_once_it_works() {
-    let Some(server) =
-        Server::start(&["--fail-filestream", "5", "--fail-graphql", "4", "--slow", "0.1"])
-    else {
+    let Some(server) = Server::start(&[
+        "--fail-filestream",
+        "5",
+        "--fail-graphql",
+        "4",
+        "--slow",
+        "0.1",
+    ]) else {
         return;
     };
     let mut logged = Logged::new();
@@ -92,7 +125,9 @@ fn a_server_that_fails_and_is_slow_gets_everything_once_it_works() {
 
 #[test]
 fn a_server_that_is_away_for_half_a_minute_misses_nothing() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let line = Line::to(server.port);
     let mut logged = Logged::new();
     let (uploader, ears) = logged.upload(&line.url());
@@ -107,7 +142,10 @@ fn a_server_that_is_away_for_half_a_minute_misses_nothing() {
         }
         let began = Instant::now();
         logged.rows(10);
-        assert!(began.elapsed() < Duration::from_millis(500), "the writer waited");
+        assert!(
+            began.elapsed() < Duration::from_millis(500),
+            "the writer waited"
+        );
     }
     logged.file("notes.txt", "written while the server was away", 0);
     logged.exit(0);
@@ -117,13 +155,18 @@ fn a_server_that_is_away_for_half_a_minute_misses_nothing() {
     assert_eq!(run["files"]["notes.txt"]["size"], 33);
     let remarks = ears.remarks();
     assert_eq!(remarks.len(), 1, "{remarks:?}");
-    assert!(remarks[0].ends_with("what it has not got waits in the log"), "{remarks:?}");
+    assert!(
+        remarks[0].ends_with("what it has not got waits in the log"),
+        "{remarks:?}"
+    );
     same::assert_same_as_wandb_sync(&server, &logged);
 }
 
 #[test]
 fn a_request_to_stop_is_passed_on_once() {
-    let Some(server) = Server::start(&["--stop-after", "3"]) else { return };
+    let Some(server) = Server::start(&["--stop-after", "3"]) else {
+        return;
+    };
     let mut logged = Logged::new();
     let (uploader, ears) = logged.upload(&server.url());
     for _ in 0..8 {
@@ -132,10 +175,15 @@ fn a_request_to_stop_is_passed_on_once() {
     }
     logged.exit(0);
     is_complete(&uploader.finish_in(LONG));
-    let stops = ears.heard().into_iter().filter(|news| matches!(news, News::Stop(_)));
+    let stops = ears
+        .heard()
+        .into_iter()
+        .filter(|news| matches!(news, News::Stop(_)));
     assert_eq!(
         stops.collect::<Vec<_>>(),
-        [News::Stop("stopped from the W&B page of the run".to_owned())]
+        [News::Stop(
+            "stopped from the W&B page of the run".to_owned()
+        )]
     );
     assert_eq!(rows(&server.run()).len(), 8);
     same::assert_same_as_wandb_sync(&server, &logged);
@@ -143,7 +191,9 @@ fn a_request_to_stop_is_passed_on_once() {
 
 #[test]
 fn two_hundred_thousand_rows_go_in_requests_of_at_most_ten_mebibytes() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     let filler = format!("\"{}\"", "x".repeat(120));
     for _ in 0..200_000 {
@@ -160,5 +210,8 @@ fn two_hundred_thousand_rows_go_in_requests_of_at_most_ten_mebibytes() {
     );
     let run = server.run();
     let history = run["history"].as_array().expect("rows");
-    assert_eq!((history.len(), &history[199_999]["_step"]), (200_000, &json!(199_999)));
+    assert_eq!(
+        (history.len(), &history[199_999]["_step"]),
+        (200_000, &json!(199_999))
+    );
 }

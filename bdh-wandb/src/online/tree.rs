@@ -101,7 +101,11 @@ mod tests {
 
     fn item(path: &[&str], value: &str) -> Item {
         let nested_key = path.iter().map(|&key| key.to_owned()).collect();
-        Item { key: String::new(), nested_key, value_json: value.to_owned() }
+        Item {
+            key: String::new(),
+            nested_key,
+            value_json: value.to_owned(),
+        }
     }
 
     #[test]

@@ -213,7 +213,9 @@ impl Uploader {
         tell_trouble(&self.link, &mut ledger);
         let place = self.upsert()?;
         self.poster.begin(&place, known.counts);
-        let url = self.settings.run_url(&place.entity, &place.project, &place.run_id);
+        let url = self
+            .settings
+            .run_url(&place.entity, &place.project, &place.run_id);
         (self.link.tell)(News::Url(url));
         let bulk = Bulk::start(self.link.clone(), place.clone(), self.run.clone(), ledger);
         self.bulk = Some(bulk.map_err(Broken::Thread)?);
@@ -226,13 +228,17 @@ impl Uploader {
         let run = self.bucket.run();
         let entity = Some(run.entity.as_str()).filter(|entity| !entity.is_empty());
         let entity = entity.or(self.settings.entity.as_deref());
-        self.link.insist(&[], |api| bucket::known(api, entity, &run.project, &run.run_id))
+        self.link.insist(&[], |api| {
+            bucket::known(api, entity, &run.project, &run.run_id)
+        })
     }
 
     fn upsert(&mut self) -> Result<Place, GaveUp> {
         let entity = self.settings.entity.as_deref();
         // A conflict is with another request about the same run, and passes.
-        let place = self.link.insist(&[409], |api| self.bucket.upsert(api, entity))?;
+        let place = self
+            .link
+            .insist(&[409], |api| self.bucket.upsert(api, entity))?;
         self.bucket.is_told();
         Ok(place)
     }
@@ -246,7 +252,8 @@ impl Uploader {
             Err(GaveUp::Refused(why)) => {
                 self.bucket.is_told();
                 let during = "upload of the configuration";
-                self.link.problem(during, during, why, "the server has an older one");
+                self.link
+                    .problem(during, during, why, "the server has an older one");
                 Ok(())
             }
             told => told.map(drop),
@@ -260,7 +267,8 @@ impl Uploader {
         let count = count_of(&row);
         if let Some(count) = count {
             // As `wandb sync` does: the last entry of a summary may be older than the last row.
-            self.poster.summarize(&count_items(count.saturating_add(self.shift)));
+            self.poster
+                .summarize(&count_items(count.saturating_add(self.shift)));
         }
         if count.is_some_and(|count| count < self.rows_from) {
             return;
@@ -293,7 +301,10 @@ impl Uploader {
     fn queue(&mut self, what: What) {
         let end = self.tail.offset();
         if end > self.files_from {
-            self.held.push_back(Job { what, end: Some(end) });
+            self.held.push_back(Job {
+                what,
+                end: Some(end),
+            });
         }
     }
 
@@ -325,7 +336,10 @@ impl Uploader {
         let mut files = std::mem::take(&mut self.at_end);
         files.extend(self.output.finish().map(str::to_owned));
         for name in files {
-            self.held.push_back(Job { what: What::File(name), end: None });
+            self.held.push_back(Job {
+                what: What::File(name),
+                end: None,
+            });
         }
         self.wait_for_room()?;
         self.wait_for_files()?;
@@ -344,7 +358,9 @@ impl Uploader {
     }
 
     fn wait_for_files(&mut self) -> Result<(), Broken> {
-        let Some(mut bulk) = self.bulk.take() else { return Ok(()) };
+        let Some(mut bulk) = self.bulk.take() else {
+            return Ok(());
+        };
         bulk.close();
         loop {
             match bulk.done.recv_timeout(TURN) {
@@ -369,7 +385,10 @@ impl Uploader {
 
 /// What a row changes of the summary.
 fn count_items(count: u64) -> Items {
-    Items { update: vec![item("_step".to_owned(), count.to_string())], remove: Vec::new() }
+    Items {
+        update: vec![item("_step".to_owned(), count.to_string())],
+        remove: Vec::new(),
+    }
 }
 
 /// Adds to the `_step` among items.

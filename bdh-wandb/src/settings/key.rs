@@ -18,7 +18,10 @@ impl fmt::Debug for ApiKey {
 impl ApiKey {
     /// The value of the header `Authorization`.
     pub(crate) fn authorization(&self) -> String {
-        format!("Basic {}", BASE64_STANDARD.encode(format!("api:{}", self.0)))
+        format!(
+            "Basic {}",
+            BASE64_STANDARD.encode(format!("api:{}", self.0))
+        )
     }
 
     /// Checks the form: 40 letters, digits, `_` or `-`, maybe after a prefix and a `-`; or a JSON web token.
@@ -47,25 +50,39 @@ impl ApiKey {
 }
 
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 /// The key for a server: `WANDB_API_KEY`, else what `NETRC`, `~/.netrc` or `~/_netrc` has for its host.
 pub(super) fn find(look: &Lookup<'_>, base_url: &str) -> Result<Option<ApiKey>, SettingsError> {
-    let found = look.env("WANDB_API_KEY").or_else(|| in_netrc(look, base_url));
+    let found = look
+        .env("WANDB_API_KEY")
+        .or_else(|| in_netrc(look, base_url));
     found.as_ref().map(ApiKey::new).transpose()
 }
 
 fn in_netrc(look: &Lookup<'_>, base_url: &str) -> Option<Found> {
     let at_home = || {
         let home = look.home()?;
-        [".netrc", "_netrc"].map(|name| home.join(name)).into_iter().find(|path| path.exists())
+        [".netrc", "_netrc"]
+            .map(|name| home.join(name))
+            .into_iter()
+            .find(|path| path.exists())
     };
-    let path = look.env("NETRC").map(|path| look.expand(&path.text)).or_else(at_home)?;
+    let path = look
+        .env("NETRC")
+        .map(|path| look.expand(&path.text))
+        .or_else(at_home)?;
     let text = read_text(&path).ok()?;
     let host = base_url.split_once("://")?.1.split('/').next()?;
     let text = names(host).iter().find_map(|host| password(&text, host))?;
-    Some(Found { place: format!("the password of `{host}` in `{}`", path.display()), text })
+    Some(Found {
+        place: format!("the password of `{host}` in `{}`", path.display()),
+        text,
+    })
 }
 
 /// The public server has two names, and `wandb login` writes the one that its version calls it by.
@@ -80,9 +97,12 @@ fn names(host: &str) -> Vec<&str> {
 
 /// The password that a netrc text has for a machine.
 fn password(netrc: &str, host: &str) -> Option<String> {
-    let lines = netrc.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let mut words =
-        lines.flat_map(str::split_whitespace).map(|word| word.trim_matches(['"', '\'']));
+    let lines = netrc
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    let mut words = lines
+        .flat_map(str::split_whitespace)
+        .map(|word| word.trim_matches(['"', '\'']));
     let mut inside = false;
     while let Some(word) = words.next() {
         match word {

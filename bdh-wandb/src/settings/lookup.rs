@@ -59,9 +59,16 @@ impl<'a> Lookup<'a> {
     ///
     /// If one is there and cannot be read.
     pub(super) fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
-        let mut look = Self { env, files: BTreeMap::new() };
-        let root = look.env("WANDB_DIR").map_or(PathBuf::from("."), |dir| look.expand(&dir.text));
-        let config = look.env("WANDB_CONFIG_DIR").map(|dir| look.expand(&dir.text));
+        let mut look = Self {
+            env,
+            files: BTreeMap::new(),
+        };
+        let root = look
+            .env("WANDB_DIR")
+            .map_or(PathBuf::from("."), |dir| look.expand(&dir.text));
+        let config = look
+            .env("WANDB_CONFIG_DIR")
+            .map(|dir| look.expand(&dir.text));
         let config = config.or_else(|| Some(look.home()?.join(".config/wandb")));
         for dir in config.into_iter().chain([wandb_dir(&root)]) {
             look.files.extend(read(&dir.join("settings"))?);
@@ -72,21 +79,29 @@ impl<'a> Lookup<'a> {
     /// A variable of the environment that is set and not empty.
     pub(super) fn env(&self, name: &str) -> Option<Found> {
         let text = (self.env)(name).filter(|text| !text.is_empty())?;
-        Some(Found { place: name.to_owned(), text })
+        Some(Found {
+            place: name.to_owned(),
+            text,
+        })
     }
 
     /// What the builder was given, else `WANDB_KEY`, else `key` of a settings file.
     pub(super) fn of(&self, given: Option<&String>, key: &str) -> Option<Found> {
         let place = || format!("the builder's `{key}`");
         given
-            .map(|text| Found { place: place(), text: text.clone() })
+            .map(|text| Found {
+                place: place(),
+                text: text.clone(),
+            })
             .or_else(|| self.env(&format!("WANDB_{}", key.to_uppercase())))
             .or_else(|| self.files.get(key).cloned())
     }
 
     /// Whether a variable says yes.
     pub(super) fn flag(&self, name: &str) -> Result<bool, SettingsError> {
-        let Some(found) = self.env(name) else { return Ok(false) };
+        let Some(found) = self.env(name) else {
+            return Ok(false);
+        };
         match found.text.to_lowercase().as_str() {
             "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
             "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
@@ -96,7 +111,9 @@ impl<'a> Lookup<'a> {
 
     /// A variable that holds a time in seconds.
     pub(super) fn seconds(&self, name: &str, default: Duration) -> Result<Duration, SettingsError> {
-        let Some(found) = self.env(name) else { return Ok(default) };
+        let Some(found) = self.env(name) else {
+            return Ok(default);
+        };
         let seconds: Option<f64> = found.text.trim().parse().ok();
         seconds
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
@@ -106,7 +123,9 @@ impl<'a> Lookup<'a> {
 
     /// The user's own folder.
     pub(super) fn home(&self) -> Option<PathBuf> {
-        self.env("HOME").or_else(|| self.env("USERPROFILE")).map(|home| home.text.into())
+        self.env("HOME")
+            .or_else(|| self.env("USERPROFILE"))
+            .map(|home| home.text.into())
     }
 
     /// A path, with `~/` as the user's folder.
@@ -133,7 +152,10 @@ pub(super) fn read_chosen(path: &Path) -> io::Result<Vec<u8>> {
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
     let text = String::from_utf8(read_chosen(path)?);
     let text = text.map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    Ok(text
+        .strip_prefix('\u{feff}')
+        .map(str::to_owned)
+        .unwrap_or(text))
 }
 
 /// The `[default]` section of a settings file; nothing if there is no such file.
@@ -158,8 +180,9 @@ fn section(text: &str, path: &Path) -> BTreeMap<String, Found> {
         if line.starts_with('[') {
             inside = line == "[default]";
         }
-        let pair =
-            line.split_once(['=', ':']).filter(|_| inside && !line.starts_with(['#', ';', '[']));
+        let pair = line
+            .split_once(['=', ':'])
+            .filter(|_| inside && !line.starts_with(['#', ';', '[']));
         let Some((key, value)) = pair else { continue };
         let (key, text) = (key.trim().to_lowercase(), value.trim().to_owned());
         if !text.is_empty() {

@@ -87,10 +87,13 @@ pub(super) fn tags<'a>(
         let length = tag.chars().count();
         if length > 64 {
             let start: String = tag.chars().take(20).collect();
-            let found = Found { place: place.to_owned(), text: format!("{start}…") };
-            return Err(
-                found.wrong(format!("use tags of at most 64 characters, this one has {length}"))
-            );
+            let found = Found {
+                place: place.to_owned(),
+                text: format!("{start}…"),
+            };
+            return Err(found.wrong(format!(
+                "use tags of at most 64 characters, this one has {length}"
+            )));
         }
         if !tags.iter().any(|known| known == tag) {
             tags.push(tag.to_owned());
@@ -105,7 +108,10 @@ pub(super) fn base_url(found: &Found) -> Result<String, SettingsError> {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains('@') {
-        let found = Found { text: format!("{scheme}://…@…"), place: found.place.clone() };
+        let found = Found {
+            text: format!("{scheme}://…@…"),
+            place: found.place.clone(),
+        };
         return Err(found.wrong("leave user and password out; the key goes into WANDB_API_KEY"));
     }
     let strange = |c: char| c.is_whitespace() || c.is_control() || "?#\\\"<>".contains(c);
@@ -121,12 +127,17 @@ pub(super) fn base_url(found: &Found) -> Result<String, SettingsError> {
 
 /// Where the pages of a server are, from where it is asked.
 pub(super) fn app_url(base_url: &str) -> String {
-    if let Some(host) =
-        base_url.strip_prefix("https://api.").filter(|host| host.contains("forge.coreweave.com"))
+    if let Some(host) = base_url
+        .strip_prefix("https://api.")
+        .filter(|host| host.contains("forge.coreweave.com"))
     {
         return format!("https://{host}/wandb");
     }
-    let to = if base_url.contains("://api.wandb.") { "://" } else { "://app." };
+    let to = if base_url.contains("://api.wandb.") {
+        "://"
+    } else {
+        "://app."
+    };
     base_url.replace("://api.", to)
 }
 

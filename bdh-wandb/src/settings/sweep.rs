@@ -19,7 +19,11 @@ pub fn sweep_values() -> Result<Option<Map<String, Value>>, SettingsError> {
     let Some(text) = std::env::var(PARAMS).ok().filter(|path| !path.is_empty()) else {
         return Ok(None);
     };
-    params(&Found { place: PARAMS.to_owned(), text }).map(Some)
+    params(&Found {
+        place: PARAMS.to_owned(),
+        text,
+    })
+    .map(Some)
 }
 
 /// The builder's settings without those that the sweep decides, and a warning for each of these.
@@ -32,7 +36,9 @@ pub(super) fn without_path(given: &Given, warnings: &mut Vec<String>) -> Given {
     ];
     for (name, value) in decided {
         if let Some(value) = value.take() {
-            warnings.push(format!("{name} `{value}` is ignored: the run belongs to a sweep"));
+            warnings.push(format!(
+                "{name} `{value}` is ignored: the run belongs to a sweep"
+            ));
         }
     }
     given

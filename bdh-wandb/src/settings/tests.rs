@@ -14,7 +14,10 @@ struct Machine {
 impl Machine {
     fn new(env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut machine = Self { dir, env: HashMap::new() };
+        let mut machine = Self {
+            dir,
+            env: HashMap::new(),
+        };
         let root = machine.dir.path().to_string_lossy().into_owned();
         for (name, value) in [("HOME", &*root), ("WANDB_DIR", &root)].iter().chain(env) {
             machine.env.insert((*name).to_owned(), (*value).to_owned());
@@ -38,7 +41,9 @@ impl Machine {
     }
 
     fn error(&self) -> String {
-        self.resolve(&Given::default()).expect_err("settings that cannot work").to_string()
+        self.resolve(&Given::default())
+            .expect_err("settings that cannot work")
+            .to_string()
     }
 }
 
@@ -122,12 +127,36 @@ fn a_bad_value_is_named_with_its_place_and_what_would_work() {
             "use online, offline or disabled (or run, dryrun, their old names)",
         ),
         ("WANDB_DISABLED", "maybe", "use true or false"),
-        ("WANDB_BASE_URL", "api.wandb.ai", "use an address such as https://api.wandb.ai"),
-        ("WANDB_BASE_URL", "ftp://x", "use an address such as https://api.wandb.ai"),
-        ("WANDB_BASE_URL", "http://api.wandb.ai", "use https://api.wandb.ai"),
-        ("WANDB_BASE_URL", "https://wandb.ai", "use https://api.wandb.ai"),
-        ("WANDB_PROJECT", "a/b", r"use 1 to 128 characters, none of them one of `/\#?%:`"),
-        ("WANDB_PROJECT", &long, r"use 1 to 128 characters, none of them one of `/\#?%:`"),
+        (
+            "WANDB_BASE_URL",
+            "api.wandb.ai",
+            "use an address such as https://api.wandb.ai",
+        ),
+        (
+            "WANDB_BASE_URL",
+            "ftp://x",
+            "use an address such as https://api.wandb.ai",
+        ),
+        (
+            "WANDB_BASE_URL",
+            "http://api.wandb.ai",
+            "use https://api.wandb.ai",
+        ),
+        (
+            "WANDB_BASE_URL",
+            "https://wandb.ai",
+            "use https://api.wandb.ai",
+        ),
+        (
+            "WANDB_PROJECT",
+            "a/b",
+            r"use 1 to 128 characters, none of them one of `/\#?%:`",
+        ),
+        (
+            "WANDB_PROJECT",
+            &long,
+            r"use 1 to 128 characters, none of them one of `/\#?%:`",
+        ),
         ("WANDB_ENTITY", "a/b", "use the name of a user or of a team"),
         (
             "WANDB_RUN_ID",
@@ -139,16 +168,36 @@ fn a_bad_value_is_named_with_its_place_and_what_would_work() {
             " a",
             r"use a text without any of `:;,#?/'\`, and without spaces at its ends",
         ),
-        ("WANDB_SWEEP_ID", "a ", "use the sweep's name, without spaces at its ends"),
+        (
+            "WANDB_SWEEP_ID",
+            "a ",
+            "use the sweep's name, without spaces at its ends",
+        ),
         ("WANDB_RESUME", "yes", "use allow, must, never or auto"),
         ("WANDB_CONSOLE", "loud", "use auto or off"),
         ("WANDB_SILENT", "2", "use true or false"),
         ("WANDB_QUIET", "-", "use true or false"),
         ("WANDB_DISABLE_GIT", "maybe", "use true or false"),
-        ("WANDB_INIT_TIMEOUT", "soon", "use a number of seconds from 0.001 to 1000000, such as 30"),
-        ("WANDB_INIT_TIMEOUT", "0", "use a number of seconds from 0.001 to 1000000, such as 30"),
-        ("WANDB_HTTP_TIMEOUT", "-1", "use a number of seconds from 0.001 to 1000000, such as 30"),
-        ("WANDB_HTTP_TIMEOUT", "NaN", "use a number of seconds from 0.001 to 1000000, such as 30"),
+        (
+            "WANDB_INIT_TIMEOUT",
+            "soon",
+            "use a number of seconds from 0.001 to 1000000, such as 30",
+        ),
+        (
+            "WANDB_INIT_TIMEOUT",
+            "0",
+            "use a number of seconds from 0.001 to 1000000, such as 30",
+        ),
+        (
+            "WANDB_HTTP_TIMEOUT",
+            "-1",
+            "use a number of seconds from 0.001 to 1000000, such as 30",
+        ),
+        (
+            "WANDB_HTTP_TIMEOUT",
+            "NaN",
+            "use a number of seconds from 0.001 to 1000000, such as 30",
+        ),
         (
             "WANDB_HTTP_TIMEOUT",
             "1e300",
@@ -173,10 +222,22 @@ fn a_bad_value_is_named_with_its_place_and_what_would_work() {
 #[test]
 fn the_builders_values_are_checked_too() {
     let machine = Machine::new(&[]);
-    let given = Given { project: Some("a/b".to_owned()), ..Given::default() };
-    let error = machine.resolve(&given).expect_err("a bad project").to_string();
-    assert!(error.starts_with("the builder's `project` is `a/b`; use 1 to 128"), "{error}");
-    let given = Given { tags: Some(vec!["t".repeat(65)]), ..Given::default() };
+    let given = Given {
+        project: Some("a/b".to_owned()),
+        ..Given::default()
+    };
+    let error = machine
+        .resolve(&given)
+        .expect_err("a bad project")
+        .to_string();
+    assert!(
+        error.starts_with("the builder's `project` is `a/b`; use 1 to 128"),
+        "{error}"
+    );
+    let given = Given {
+        tags: Some(vec!["t".repeat(65)]),
+        ..Given::default()
+    };
     let error = machine.resolve(&given).expect_err("a bad tag").to_string();
     assert!(error.starts_with("the builder's `tags` is `ttt"), "{error}");
 }
@@ -205,7 +266,10 @@ fn files_lose_to_the_environment_and_that_to_the_builder() {
         ..Given::default()
     };
     let settings = machine.resolve(&given).expect("good settings");
-    assert_eq!((settings.project.as_str(), settings.mode), ("c", Mode::Disabled));
+    assert_eq!(
+        (settings.project.as_str(), settings.mode),
+        ("c", Mode::Disabled)
+    );
     assert_eq!(settings.tags, ["mine"]);
 }
 
@@ -222,7 +286,10 @@ fn a_hidden_folder_is_used_where_there_is_one() {
     let machine = Machine::new(&[("WANDB_MODE", "offline")])
         .file(".wandb/settings", "[default]\nproject = hidden\n");
     assert_eq!(machine.settings().project, "hidden");
-    assert_eq!(wandb_dir(machine.dir.path()), machine.dir.path().join(".wandb"));
+    assert_eq!(
+        wandb_dir(machine.dir.path()),
+        machine.dir.path().join(".wandb")
+    );
 }
 
 #[test]
@@ -230,8 +297,14 @@ fn modes_have_old_names_and_an_old_switch() {
     for (value, mode) in [("dryrun", Mode::Offline), ("disabled", Mode::Disabled)] {
         assert_eq!(with(&[("WANDB_MODE", value)]).mode, mode);
     }
-    assert_eq!(with(&[("WANDB_DISABLED", "true"), ("WANDB_MODE", "run")]).mode, Mode::Disabled);
-    assert_eq!(with(&[("WANDB_DISABLED", "false"), ("WANDB_MODE", "offline")]).mode, Mode::Offline);
+    assert_eq!(
+        with(&[("WANDB_DISABLED", "true"), ("WANDB_MODE", "run")]).mode,
+        Mode::Disabled
+    );
+    assert_eq!(
+        with(&[("WANDB_DISABLED", "false"), ("WANDB_MODE", "offline")]).mode,
+        Mode::Offline
+    );
 }
 
 #[cfg(feature = "online")]
@@ -258,11 +331,16 @@ fn a_bad_key_is_described_and_not_shown() {
          `/authorize` of the server shows it"
     );
     let strange = Machine::new(&[("WANDB_API_KEY", &format!("{KEY}?"))]).error();
-    assert!(strange.starts_with("WANDB_API_KEY is a text with other characters than"), "{strange}");
+    assert!(
+        strange.starts_with("WANDB_API_KEY is a text with other characters than"),
+        "{strange}"
+    );
     let machine =
         Machine::new(&[]).file(".netrc", "machine api.wandb.ai login user password s3cret");
     assert!(
-        machine.error().starts_with("the password of `api.wandb.ai` in `"),
+        machine
+            .error()
+            .starts_with("the password of `api.wandb.ai` in `"),
         "{}",
         machine.error()
     );
@@ -283,7 +361,10 @@ fn a_key_comes_from_the_netrc_of_the_servers_host() {
         let settings = Machine::new(&env).file(name, &netrc).settings();
         let header = settings.api_key.as_ref().expect("a key").authorization();
         assert_eq!((header[..6].to_owned(), settings.mode), expected);
-        assert_eq!(header[6..], *"YXBpOjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc=");
+        assert_eq!(
+            header[6..],
+            *"YXBpOjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc="
+        );
     }
     let elsewhere = Machine::new(&[("WANDB_BASE_URL", "http://nowhere")]).file(".netrc", &netrc);
     assert_eq!(elsewhere.settings().mode, Mode::Offline);
@@ -296,7 +377,10 @@ fn a_key_comes_from_the_netrc_of_the_servers_host() {
 #[test]
 fn the_public_server_is_found_by_either_of_its_names() {
     let netrc = format!("machine api.forge.coreweave.com login user password {KEY}");
-    assert_eq!(Machine::new(&[]).file(".netrc", &netrc).settings().mode, Mode::Online);
+    assert_eq!(
+        Machine::new(&[]).file(".netrc", &netrc).settings().mode,
+        Mode::Online
+    );
 }
 
 #[test]
@@ -319,7 +403,10 @@ fn a_sweep_decides_run_id_project_entity_and_parameters() {
     .file("config.yaml", "wandb_version: 1\n\nlr:\n  value: 1.0e-05\nmodel:\n  value:\n    depth: 2\nbias:\n  value: null\n");
     let path = machine.dir.path().join("config.yaml");
     let mut machine = machine;
-    machine.env.insert("WANDB_SWEEP_PARAM_PATH".to_owned(), path.to_string_lossy().into_owned());
+    machine.env.insert(
+        "WANDB_SWEEP_PARAM_PATH".to_owned(),
+        path.to_string_lossy().into_owned(),
+    );
     let given = Given {
         project: Some("mine".to_owned()),
         entity: Some("me".to_owned()),
@@ -330,7 +417,10 @@ fn a_sweep_decides_run_id_project_entity_and_parameters() {
     let settings = machine.resolve(&given).expect("good settings");
     assert_eq!(settings.sweep_id.as_deref(), Some("swp1"));
     assert_eq!(settings.run_id.as_deref(), Some("trial1"));
-    assert_eq!((settings.project.as_str(), settings.entity), ("swept", None));
+    assert_eq!(
+        (settings.project.as_str(), settings.entity),
+        ("swept", None)
+    );
     assert_eq!(settings.name.as_deref(), Some("named"));
     let params = serde_json::json!({ "lr": 1e-5, "model": { "depth": 2 }, "bias": null });
     assert_eq!(Value::Object(settings.sweep_params), params);
@@ -354,16 +444,23 @@ fn a_strange_parameter_file_is_an_error_that_says_what_it_should_hold() {
         let machine = Machine::new(&[]).file("config.yaml", text);
         let path = machine.dir.path().join("config.yaml");
         let mut machine = machine;
-        machine
-            .env
-            .insert("WANDB_SWEEP_PARAM_PATH".to_owned(), path.to_string_lossy().into_owned());
+        machine.env.insert(
+            "WANDB_SWEEP_PARAM_PATH".to_owned(),
+            path.to_string_lossy().into_owned(),
+        );
         let error = machine.error();
-        assert!(error.contains(why) && error.ends_with("for each parameter"), "{error}");
+        assert!(
+            error.contains(why) && error.ends_with("for each parameter"),
+            "{error}"
+        );
     }
     let empty = Machine::new(&[("WANDB_MODE", "offline")]).file("config.yaml", "wandb_version: 1");
     let path = empty.dir.path().join("config.yaml");
     let mut empty = empty;
-    empty.env.insert("WANDB_SWEEP_PARAM_PATH".to_owned(), path.to_string_lossy().into_owned());
+    empty.env.insert(
+        "WANDB_SWEEP_PARAM_PATH".to_owned(),
+        path.to_string_lossy().into_owned(),
+    );
     assert!(empty.settings().sweep_params.is_empty());
 }
 
@@ -371,8 +468,14 @@ fn a_strange_parameter_file_is_an_error_that_says_what_it_should_hold() {
 fn pages_are_where_the_server_has_them() {
     for (base, page) in [
         ("https://api.wandb.ai", "https://wandb.ai/e/p%20q/runs/r"),
-        ("https://api.forge.coreweave.com", "https://forge.coreweave.com/wandb/e/p%20q/runs/r"),
-        ("https://api.example.com", "https://app.example.com/e/p%20q/runs/r"),
+        (
+            "https://api.forge.coreweave.com",
+            "https://forge.coreweave.com/wandb/e/p%20q/runs/r",
+        ),
+        (
+            "https://api.example.com",
+            "https://app.example.com/e/p%20q/runs/r",
+        ),
         ("http://127.0.0.1:80", "http://127.0.0.1:80/e/p%20q/runs/r"),
     ] {
         let settings = with(&[("WANDB_BASE_URL", base), ("WANDB_MODE", "offline")]);
@@ -383,15 +486,24 @@ fn pages_are_where_the_server_has_them() {
 #[test]
 fn times_at_their_extremes_are_refused_with_a_sentence() {
     for name in ["WANDB_INIT_TIMEOUT", "WANDB_HTTP_TIMEOUT"] {
-        for value in
-            ["1e19", "1e7", "inf", "1e-300", "0.0001", "-0", "18446744073709551616", "0x10"]
-        {
+        for value in [
+            "1e19",
+            "1e7",
+            "inf",
+            "1e-300",
+            "0.0001",
+            "-0",
+            "18446744073709551616",
+            "0x10",
+        ] {
             let error = Machine::new(&[(name, value)]).error();
             let expected = "use a number of seconds from 0.001 to 1000000, such as 30";
             assert_eq!(error, format!("{name} is `{value}`; {expected}"));
         }
         assert_eq!(
-            Machine::new(&[("WANDB_MODE", "offline"), (name, "1000000")]).settings().mode,
+            Machine::new(&[("WANDB_MODE", "offline"), (name, "1000000")])
+                .settings()
+                .mode,
             Mode::Offline
         );
     }
@@ -408,7 +520,10 @@ fn a_mark_of_byte_order_before_settings_is_passed_over() {
 #[test]
 fn a_netrc_that_an_editor_began_with_a_mark_of_byte_order_has_its_key() {
     let netrc = format!("\u{feff}machine api.wandb.ai login user password {KEY}\r\n");
-    assert_eq!(Machine::new(&[]).file(".netrc", &netrc).settings().mode, Mode::Online);
+    assert_eq!(
+        Machine::new(&[]).file(".netrc", &netrc).settings().mode,
+        Mode::Online
+    );
 }
 
 #[cfg(unix)]
@@ -423,28 +538,54 @@ fn settings_that_are_no_regular_file_are_an_error_at_once_and_a_link_to_one_is_r
     assert_eq!(machine.settings().project, "linked");
     fs::remove_file(&path).expect("the link");
     symlink("/dev/zero", &path).expect("a link");
-    assert!(machine.error().contains("is not a regular file"), "{}", machine.error());
+    assert!(
+        machine.error().contains("is not a regular file"),
+        "{}",
+        machine.error()
+    );
     fs::remove_file(&path).expect("the link");
-    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+    let made = std::process::Command::new("mkfifo")
+        .arg(&path)
+        .status()
+        .expect("mkfifo");
     assert!(made.success() && machine.error().contains("is not a regular file"));
 }
 
 #[cfg(feature = "online")]
 #[test]
 fn a_file_of_authorities_that_cannot_be_used_is_a_warning() {
-    let env = [("WANDB_API_KEY", KEY), ("SSL_CERT_FILE", "~/authorities.pem")];
+    let env = [
+        ("WANDB_API_KEY", KEY),
+        ("SSL_CERT_FILE", "~/authorities.pem"),
+    ];
     let warning = |machine: &Machine| machine.settings().warnings.join("\n");
     let machine = Machine::new(&env);
-    assert!(warning(&machine).contains("cannot be read"), "{}", warning(&machine));
+    assert!(
+        warning(&machine).contains("cannot be read"),
+        "{}",
+        warning(&machine)
+    );
     let machine = machine.file("authorities.pem", "none");
-    assert!(warning(&machine).contains("holds no certificate in PEM"), "{}", warning(&machine));
-    for body in
-        ["", "\nnot base64!\n-----END CERTIFICATE-----\n", "\nAAAA\n-----END CERTIFICATE-----\n"]
-    {
+    assert!(
+        warning(&machine).contains("holds no certificate in PEM"),
+        "{}",
+        warning(&machine)
+    );
+    for body in [
+        "",
+        "\nnot base64!\n-----END CERTIFICATE-----\n",
+        "\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
         let pem = format!("-----BEGIN CERTIFICATE-----{body}");
         let machine = Machine::new(&env).file("authorities.pem", &pem);
-        assert!(warning(&machine).contains("holds no certificate in PEM"), "{body}");
-        assert!(machine.settings().authorities.is_none(), "the usual ones are used");
+        assert!(
+            warning(&machine).contains("holds no certificate in PEM"),
+            "{body}"
+        );
+        assert!(
+            machine.settings().authorities.is_none(),
+            "the usual ones are used"
+        );
     }
     let pem = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
     let machine = Machine::new(&env).file("authorities.pem", pem);

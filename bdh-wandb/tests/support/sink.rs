@@ -10,7 +10,9 @@ use std::time::Duration;
 /// A run of 100 steps in `dir`.
 pub(crate) fn run(dir: &Path) -> RunInfo {
     RunInfo {
-        name: dir.file_name().map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
+        name: dir
+            .file_name()
+            .map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
         dir: Some(dir.to_owned()),
         steps: 100,
         seed: 7,
@@ -35,7 +37,10 @@ pub(crate) fn record(step: u64, values: Vec<(&str, Value)>) -> Record {
     };
     Record {
         clock,
-        values: values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        values: values
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
     }
 }
 
@@ -46,7 +51,14 @@ pub(crate) fn scalars(step: u64) -> Record {
         step,
         vec![
             ("train/loss", Value::Scalar(1.0 / (x + 3.0))),
-            ("val/bpb", Value::Scalar(if step.is_multiple_of(3) { f64::NAN } else { x.exp() })),
+            (
+                "val/bpb",
+                Value::Scalar(if step.is_multiple_of(3) {
+                    f64::NAN
+                } else {
+                    x.exp()
+                }),
+            ),
             ("high", Value::Scalar(f64::INFINITY)),
             ("low", Value::Scalar(f64::NEG_INFINITY)),
             ("small", Value::Scalar(f64::MIN_POSITIVE * x)),
@@ -57,24 +69,36 @@ pub(crate) fn scalars(step: u64) -> Record {
 
 /// A record with a value of every kind; `checkpoint` is a folder.
 pub(crate) fn everything(step: u64, checkpoint: &Path) -> Record {
-    let histogram =
-        Histogram { edges: vec![-1.0, 0.0, 0.5, 2.0], counts: vec![3, 0, 9], non_finite: 2 };
+    let histogram = Histogram {
+        edges: vec![-1.0, 0.0, 0.5, 2.0],
+        counts: vec![3, 0, 9],
+        non_finite: 2,
+    };
     let cells = |row: &[&str]| row.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let table =
-        Value::Table { columns: cells(&["prompt", "score"]), rows: vec![cells(&["to be", "0.5"])] };
+    let table = Value::Table {
+        columns: cells(&["prompt", "score"]),
+        rows: vec![cells(&["to be", "0.5"])],
+    };
     let aliases = cells(&["early-250"]);
     record(
         step,
         vec![
             ("train/loss", Value::Scalar(0.25)),
             ("weights/wte", Value::Histogram(histogram)),
-            ("sample/0", Value::Text("Once upon a time\n  there was \"a\" ü".to_owned())),
+            (
+                "sample/0",
+                Value::Text("Once upon a time\n  there was \"a\" ü".to_owned()),
+            ),
             ("samples", table),
             ("plot", Value::Image(png())),
             ("page", Value::Html("<b>bold</b>".to_owned())),
             (
                 "checkpoint/early",
-                Value::File { path: checkpoint.to_owned(), kind: "model".to_owned(), aliases },
+                Value::File {
+                    path: checkpoint.to_owned(),
+                    kind: "model".to_owned(),
+                    aliases,
+                },
             ),
         ],
     )

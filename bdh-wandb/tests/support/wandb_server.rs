@@ -39,10 +39,17 @@ impl Server {
             .stderr(Stdio::null())
             .spawn();
         let Ok(child) = child else {
-            let _ = writeln!(io::stderr(), "skipped: there is no python3 for the W&B server");
+            let _ = writeln!(
+                io::stderr(),
+                "skipped: there is no python3 for the W&B server"
+            );
             return None;
         };
-        let mut server = Self { child, dir, port: 0 };
+        let mut server = Self {
+            child,
+            dir,
+            port: 0,
+        };
         wait_until("the server starts", || port_file.exists());
         let port = fs::read_to_string(port_file).expect("the port");
         server.port = port.trim().parse().expect("a port");
@@ -56,9 +63,15 @@ impl Server {
     /// All that it has received.
     pub(crate) fn dump(&self) -> Json {
         let agent = ureq::Agent::new_with_defaults();
-        let mut answer =
-            agent.get(format!("{}/dump", self.url())).call().expect("the server's dump");
-        let body = answer.body_mut().with_config().limit(1 << 30).read_to_string();
+        let mut answer = agent
+            .get(format!("{}/dump", self.url()))
+            .call()
+            .expect("the server's dump");
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(1 << 30)
+            .read_to_string();
         let text = body.expect("the server's dump");
         let text = with_names_quoted(&text);
         serde_json::from_str(&text).expect("JSON")
@@ -77,7 +90,9 @@ impl Server {
     /// One JSON object a request.
     pub(crate) fn requests(&self) -> Vec<Json> {
         let text = fs::read_to_string(self.dir.path().join("log")).expect("the server's log");
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
     }
 
     /// Offset and number of the lines of each request that had rows.
@@ -109,8 +124,11 @@ fn with_names_quoted(text: &str) -> String {
 }
 
 fn names_quoted(text: &str) -> String {
-    let text = text.replace("-Infinity", "\"-I\"").replace("Infinity", "\"Infinity\"");
-    text.replace("\"-I\"", "\"-Infinity\"").replace("NaN", "\"NaN\"")
+    let text = text
+        .replace("-Infinity", "\"-I\"")
+        .replace("Infinity", "\"Infinity\"");
+    text.replace("\"-I\"", "\"-Infinity\"")
+        .replace("NaN", "\"NaN\"")
 }
 
 impl Drop for Server {
@@ -163,9 +181,13 @@ impl Line {
 }
 
 fn connect(client: TcpStream, port: u16, open: &Mutex<Vec<TcpStream>>) {
-    let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
+    let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else {
+        return;
+    };
     let clone = |stream: &TcpStream| stream.try_clone().expect("a second handle");
-    open.lock().expect("no panic").extend([clone(&client), clone(&server)]);
+    open.lock()
+        .expect("no panic")
+        .extend([clone(&client), clone(&server)]);
     for (mut from, mut to) in [(clone(&client), clone(&server)), (server, client)] {
         thread::spawn(move || {
             let _ = io::copy(&mut from, &mut to);
@@ -219,8 +241,9 @@ fn request(client: &mut TcpStream) -> String {
         let text = String::from_utf8_lossy(&bytes[..len]);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let head = head.to_lowercase();
-        let size =
-            head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+        let size = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
         let is_tls = !bytes[0].is_ascii_alphabetic(); // its end is not known here
         if read == 0 || is_tls || (text.contains("\r\n\r\n") && body.len() >= size.unwrap_or(0)) {
             return text.into_owned();
@@ -231,7 +254,10 @@ fn request(client: &mut TcpStream) -> String {
 pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(began.elapsed() < Duration::from_mins(1), "{what}: not within a minute");
+        assert!(
+            began.elapsed() < Duration::from_mins(1),
+            "{what}: not within a minute"
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }

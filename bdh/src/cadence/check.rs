@@ -95,7 +95,11 @@ impl Cadence {
             return Ok(());
         }
         let advice = self.advice(&per_step.after(horizon));
-        Err(CadenceError::NeverFires { cadence: self.to_string(), horizon, advice })
+        Err(CadenceError::NeverFires {
+            cadence: self.to_string(),
+            horizon,
+            advice,
+        })
     }
 
     /// What needs no run to be wrong.
@@ -129,7 +133,9 @@ impl Cadence {
         if spans.iter().all(is_inside) {
             return Ok(());
         }
-        Err(CadenceError::OutsideRun { cadence: self.to_string() })
+        Err(CadenceError::OutsideRun {
+            cadence: self.to_string(),
+        })
     }
 
     /// What would fire instead, in a run that ends at `end`.
@@ -163,8 +169,14 @@ mod tests {
     use crate::clock::{Clock, fraction, secs, tokens};
 
     fn complaint(cadence: &Cadence) -> String {
-        let per_step = Clock { tokens: 512, samples: 4, ..Clock::default() };
-        cadence.check(&per_step, 100).map_or_else(|error| error.to_string(), |()| String::new())
+        let per_step = Clock {
+            tokens: 512,
+            samples: 4,
+            ..Clock::default()
+        };
+        cadence
+            .check(&per_step, 100)
+            .map_or_else(|error| error.to_string(), |()| String::new())
     }
 
     #[test]
@@ -205,13 +217,31 @@ mod tests {
     fn values_that_make_sense_in_no_run_are_refused() {
         for (cadence, start) in [
             (every(0), "cadence `every 0 steps` repeats after nothing"),
-            (last() | every(secs(0.0)), "cadence `every 0s` repeats after nothing"),
-            (every(fraction(0.0)), "cadence `every 0%` repeats after nothing"),
-            (log_spaced(0), "cadence `log-spaced 0 per decade` repeats after nothing"),
+            (
+                last() | every(secs(0.0)),
+                "cadence `every 0s` repeats after nothing",
+            ),
+            (
+                every(fraction(0.0)),
+                "cadence `every 0%` repeats after nothing",
+            ),
+            (
+                log_spaced(0),
+                "cadence `log-spaced 0 per decade` repeats after nothing",
+            ),
             (Cadence::At(vec![]), "cadence `at` has an empty list"),
-            (every(fraction(1.5)), "cadence `every 150%` reaches outside the run"),
-            (at([fraction(-0.5)]), "cadence `at -50%` reaches outside the run"),
-            (at([fraction(f64::NAN)]), "cadence `at NaN%` reaches outside the run"),
+            (
+                every(fraction(1.5)),
+                "cadence `every 150%` reaches outside the run",
+            ),
+            (
+                at([fraction(-0.5)]),
+                "cadence `at -50%` reaches outside the run",
+            ),
+            (
+                at([fraction(f64::NAN)]),
+                "cadence `at NaN%` reaches outside the run",
+            ),
             (
                 between(500, 100),
                 "cadence `between 500 and 100 steps` ends before it begins; \

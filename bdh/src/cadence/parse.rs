@@ -32,7 +32,11 @@ impl FromStr for Cadence {
     type Err = CadenceError;
 
     fn from_str(text: &str) -> Result<Self, CadenceError> {
-        let mut parser = Parser { text, rest: text, joints: 0 };
+        let mut parser = Parser {
+            text,
+            rest: text,
+            joints: 0,
+        };
         let cadence = parser.any()?;
         let end = parser.peek();
         if !end.word.is_empty() {
@@ -188,10 +192,16 @@ impl<'a> Parser<'a> {
             "sample" | "samples" => digits.parse().map(Span::Samples).ok(),
             // As decimal text, because dividing by 100.0 would round a second time.
             "%" => format!("{digits}e-2").parse().map(Span::Fraction).ok(),
-            _ => time_unit(unit).and_then(|size| time(&digits, size)).map(Span::Time),
+            _ => time_unit(unit)
+                .and_then(|size| time(&digits, size))
+                .map(Span::Time),
         };
         let may_have_decimals = unit == "%" || time_unit(unit).is_some();
-        let expected = if may_have_decimals { NUMBER } else { WHOLE_NUMBER };
+        let expected = if may_have_decimals {
+            NUMBER
+        } else {
+            WHOLE_NUMBER
+        };
         span.ok_or_else(|| self.unexpected(number, expected))
     }
 
@@ -214,7 +224,11 @@ impl<'a> Parser<'a> {
 
     fn expect(&mut self, word: &str, expected: &'static str) -> Result<(), CadenceError> {
         let token = self.advance();
-        if token.word == word { Ok(()) } else { Err(self.unexpected(token, expected)) }
+        if token.word == word {
+            Ok(())
+        } else {
+            Err(self.unexpected(token, expected))
+        }
     }
 
     fn advance(&mut self) -> Token<'a> {
@@ -233,7 +247,10 @@ impl<'a> Parser<'a> {
             None => Some(0),
         };
         let word = &rest[..length.unwrap_or(rest.len())];
-        Token { word, offset: self.text.len() - rest.len() }
+        Token {
+            word,
+            offset: self.text.len() - rest.len(),
+        }
     }
 
     fn unexpected(&self, token: Token<'a>, expected: &'static str) -> CadenceError {
@@ -242,7 +259,12 @@ impl<'a> Parser<'a> {
             word => format!("`{word}`"),
         };
         let column = self.text[..token.offset].chars().count() + 1;
-        CadenceError::Syntax { text: self.text.to_string(), found, column, expected }
+        CadenceError::Syntax {
+            text: self.text.to_string(),
+            found,
+            column,
+            expected,
+        }
     }
 }
 
@@ -280,7 +302,10 @@ fn time_unit(word: &str) -> Option<u128> {
         "second" | "seconds" | "sec" | "secs" => "s",
         short => short,
     };
-    TIME_UNITS.iter().find(|(unit, _)| *unit == short).map(|(_, size)| *size)
+    TIME_UNITS
+        .iter()
+        .find(|(unit, _)| *unit == short)
+        .map(|(_, size)| *size)
 }
 
 /// A whole number of units exactly, `1.5h` to the nearest nanosecond.
@@ -301,7 +326,8 @@ mod tests {
     use crate::clock::{fraction, minutes, secs, steps, tokens};
 
     fn parse(text: &str) -> Result<Cadence, String> {
-        text.parse().map_err(|error: CadenceError| error.to_string())
+        text.parse()
+            .map_err(|error: CadenceError| error.to_string())
     }
 
     #[test]
@@ -330,26 +356,63 @@ mod tests {
     fn errors_point_at_the_word_and_say_what_fits() {
         for (text, problem) in [
             ("", "found the end at column 1, expected `every`, `at`"),
-            ("ever 100 steps", "found `ever` at column 1, expected `every`, `at`"),
-            ("every 100 stesp", "found `stesp` at column 11, expected `steps`, `tokens`"),
+            (
+                "ever 100 steps",
+                "found `ever` at column 1, expected `every`, `at`",
+            ),
+            (
+                "every 100 stesp",
+                "found `stesp` at column 11, expected `steps`, `tokens`",
+            ),
             ("every", "found the end at column 6, expected a number"),
-            ("every 1.5 steps", "found `1.5` at column 7, expected a whole number below 2^64"),
-            ("every 1.2.3h", "found `1.2.3` at column 7, expected a number, as in"),
-            ("at 10%,20", "found `20` at column 8, expected a number with its unit"),
-            ("between 10% and 20", "found `20` at column 17, expected a number with its unit"),
-            ("every 99999999999999999999 steps", "column 7, expected a whole number below 2^64"),
-            ("at 250 500", "found `500` at column 8, expected `|`, `&` or the end"),
+            (
+                "every 1.5 steps",
+                "found `1.5` at column 7, expected a whole number below 2^64",
+            ),
+            (
+                "every 1.2.3h",
+                "found `1.2.3` at column 7, expected a number, as in",
+            ),
+            (
+                "at 10%,20",
+                "found `20` at column 8, expected a number with its unit",
+            ),
+            (
+                "between 10% and 20",
+                "found `20` at column 17, expected a number with its unit",
+            ),
+            (
+                "every 99999999999999999999 steps",
+                "column 7, expected a whole number below 2^64",
+            ),
+            (
+                "at 250 500",
+                "found `500` at column 8, expected `|`, `&` or the end",
+            ),
             ("at 250,", "found the end at column 8, expected a number"),
             ("between 1", "found the end at column 10, expected `and`"),
-            ("log-spaced 4", "found the end at column 13, expected `per decade`"),
-            ("(first", "found the end at column 7, expected `|`, `&` or `)`"),
-            ("first)", "found `)` at column 6, expected `|`, `&` or the end"),
+            (
+                "log-spaced 4",
+                "found the end at column 13, expected `per decade`",
+            ),
+            (
+                "(first",
+                "found the end at column 7, expected `|`, `&` or `)`",
+            ),
+            (
+                "first)",
+                "found `)` at column 6, expected `|`, `&` or the end",
+            ),
             ("é last", "found `é` at column 1"),
             ("first | # last", "found `#` at column 9"),
             ("every 0 steps", "repeats after nothing"),
             ("at 150%", "reaches outside the run"),
         ] {
-            assert!(parse(text).is_err_and(|error| error.contains(problem)), "{:?}", parse(text));
+            assert!(
+                parse(text).is_err_and(|error| error.contains(problem)),
+                "{:?}",
+                parse(text)
+            );
         }
     }
 
@@ -358,7 +421,10 @@ mod tests {
         let deep = format!("{}first{}", "(".repeat(100_000), ")".repeat(100_000));
         let long = vec!["first"; 100_000].join(" | ");
         for text in [deep, long] {
-            assert_eq!(text.parse::<Cadence>(), Err(CadenceError::TooLong { limit: 200 }));
+            assert_eq!(
+                text.parse::<Cadence>(),
+                Err(CadenceError::TooLong { limit: 200 })
+            );
         }
         assert!(vec!["first"; 200].join(" | ").parse::<Cadence>().is_ok());
     }

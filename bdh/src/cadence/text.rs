@@ -26,11 +26,25 @@ impl Display for Cadence {
             Self::Last => f.write_str("last"),
             Self::Every(Span::Steps(1)) => f.write_str("every step"),
             Self::Every(span) => write!(f, "every {span}"),
-            Self::At(spans) => write!(f, "at {}", List { spans, separator: "," }),
+            Self::At(spans) => write!(
+                f,
+                "at {}",
+                List {
+                    spans,
+                    separator: ","
+                }
+            ),
             Self::LogSpaced { per_decade } => write!(f, "log-spaced {per_decade} per decade"),
             Self::Between(from, until) => {
                 let spans = &[*from, *until];
-                write!(f, "between {}", List { spans, separator: " and " })
+                write!(
+                    f,
+                    "between {}",
+                    List {
+                        spans,
+                        separator: " and "
+                    }
+                )
             }
             Self::Or(a, b) => write!(f, "{} | {}", Operand(a, 0), Operand(b, 1)),
             Self::And(a, b) => write!(f, "{} & {}", Operand(a, 1), Operand(b, 2)),
@@ -51,7 +65,11 @@ impl Display for Operand<'_> {
             Cadence::And(..) => 1,
             _ => 2,
         };
-        if tightness < *least { write!(f, "({cadence})") } else { write!(f, "{cadence}") }
+        if tightness < *least {
+            write!(f, "({cadence})")
+        } else {
+            write!(f, "{cadence}")
+        }
     }
 }
 
@@ -128,7 +146,11 @@ fn percent(part: f64) -> String {
         "" => "0",
         whole => whole,
     };
-    if decimals.is_empty() { whole.to_string() } else { format!("{whole}.{decimals}") }
+    if decimals.is_empty() {
+        whole.to_string()
+    } else {
+        format!("{whole}.{decimals}")
+    }
 }
 
 /// Writes a whole number of the longest unit that allows one: `90min`, `1500ms`.
@@ -202,7 +224,10 @@ mod tests {
             (at([250, 500, 1_000]), "at 250,500,1000 steps"),
             (at([1]), "at 1 step"),
             (at([fraction(0.1), fraction(1.0)]), "at 10%,100%"),
-            (at([steps(1), steps(2), tokens(9), fraction(0.5)]), "at 1,2 steps,9 tokens,50%"),
+            (
+                at([steps(1), steps(2), tokens(9), fraction(0.5)]),
+                "at 1,2 steps,9 tokens,50%",
+            ),
             (between(100, 500), "between 100 and 500 steps"),
             (between(100, fraction(0.5)), "between 100 steps and 50%"),
             (start() | first() | last(), "start | first | last"),
@@ -219,7 +244,10 @@ mod tests {
     #[test]
     fn configuration_files_hold_text_or_a_number_of_steps() {
         let read = |json: &str| serde_json::from_str::<Cadence>(json).map_err(|e| e.to_string());
-        assert_eq!(read(r#""every 10% | last""#), Ok(every(fraction(0.1)) | last()));
+        assert_eq!(
+            read(r#""every 10% | last""#),
+            Ok(every(fraction(0.1)) | last())
+        );
         assert_eq!(read("100"), Ok(every(100)));
         assert!(read("0").is_err_and(|error| error.contains("`every 0 steps`")));
         assert!(read("true").is_err_and(|error| error.contains("a number of steps, or a cadence")));

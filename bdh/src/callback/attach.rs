@@ -27,12 +27,18 @@ pub struct Attached<C> {
 pub trait Attach: Callback + Sized {
     /// Acts on these steps instead of the callback's own; `100` means every 100 steps.
     fn every(self, cadence: impl Into<Cadence>) -> Attached<Self> {
-        Attached { cadence: Some(cadence.into()), ..bare(self) }
+        Attached {
+            cadence: Some(cadence.into()),
+            ..bare(self)
+        }
     }
 
     /// Goes by this name, so that two callbacks of one kind can be told apart.
     fn named(self, name: impl Into<String>) -> Attached<Self> {
-        Attached { name: Some(name.into()), ..bare(self) }
+        Attached {
+            name: Some(name.into()),
+            ..bare(self)
+        }
     }
 
     /// Puts a prefix before the names that it records, within their groups: `val/ema_loss` becomes
@@ -42,17 +48,29 @@ pub trait Attach: Callback + Sized {
     ///
     /// So two callbacks of one kind record side by side.
     fn prefix(self, prefix: impl Into<String>) -> Attached<Self> {
-        Attached { prefix: Some(prefix.into()), ..bare(self) }
+        Attached {
+            prefix: Some(prefix.into()),
+            ..bare(self)
+        }
     }
 
     /// Treats a failure this way.
     fn or_else(self, on_error: OnError) -> Attached<Self> {
-        Attached { on_error: Some(on_error), ..bare(self) }
+        Attached {
+            on_error: Some(on_error),
+            ..bare(self)
+        }
     }
 }
 
 impl<C: Callback> Attach for C {}
 
 fn bare<C>(inner: C) -> Attached<C> {
-    Attached { inner, name: None, prefix: None, cadence: None, on_error: None }
+    Attached {
+        inner,
+        name: None,
+        prefix: None,
+        cadence: None,
+        on_error: None,
+    }
 }

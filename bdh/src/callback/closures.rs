@@ -44,7 +44,10 @@ mod tests {
             at.stop("enough");
             Ok(())
         });
-        assert_eq!((stop.name(), stop.hooks().to_string()), ("on_step".into(), "on_step".into()));
+        assert_eq!(
+            (stop.name(), stop.hooks().to_string()),
+            ("on_step".into(), "on_step".into())
+        );
         let norm = after_backward(|at| {
             at.log("norm", at.gradients.l2());
             Ok(())

@@ -104,7 +104,10 @@ impl<C: Callback + ?Sized> Callback for Box<C> {
 }
 
 macro_rules! to_attached {
-    ($self:ident, $at:ident, $hook:expr, $method:ident) => {{ $at.step_log.under_prefix($self.prefix.as_deref(), || $self.inner.$method($at)) }};
+    ($self:ident, $at:ident, $hook:expr, $method:ident) => {{
+        $at.step_log
+            .under_prefix($self.prefix.as_deref(), || $self.inner.$method($at))
+    }};
 }
 
 impl<C: Callback> Callback for Attached<C> {
@@ -135,7 +138,10 @@ impl<C: Callback> Callback for Attached<C> {
     fn files(&self, steps: u64) -> Vec<String> {
         let files = self.inner.files(steps);
         match &self.prefix {
-            Some(prefix) => files.iter().map(|file| prefixed_file(file, prefix)).collect(),
+            Some(prefix) => files
+                .iter()
+                .map(|file| prefixed_file(file, prefix))
+                .collect(),
             None => files,
         }
     }
@@ -172,21 +178,33 @@ macro_rules! to_each {
 /// given to the list as a whole only narrows them.
 impl<C: Callback> Callback for Vec<C> {
     fn name(&self) -> String {
-        self.iter().map(Callback::name).collect::<Vec<_>>().join("+")
+        self.iter()
+            .map(Callback::name)
+            .collect::<Vec<_>>()
+            .join("+")
     }
 
     fn hooks(&self) -> Hooks {
-        self.iter().fold(Hooks::NONE, |hooks, member| hooks.union(member.hooks()))
+        self.iter()
+            .fold(Hooks::NONE, |hooks, member| hooks.union(member.hooks()))
     }
 
     fn cadence(&self) -> Cadence {
         let cadences = self.iter().map(Callback::cadence);
-        cadences.reduce(|any, one| any | one).unwrap_or(Cadence::Never)
+        cadences
+            .reduce(|any, one| any | one)
+            .unwrap_or(Cadence::Never)
     }
 
     fn on_error(&self) -> OnError {
-        let aborts = self.iter().any(|member| member.on_error() == OnError::Abort);
-        if aborts { OnError::Abort } else { OnError::Disable }
+        let aborts = self
+            .iter()
+            .any(|member| member.on_error() == OnError::Abort);
+        if aborts {
+            OnError::Abort
+        } else {
+            OnError::Disable
+        }
     }
 
     fn keys(&self) -> Vec<String> {
@@ -221,7 +239,9 @@ impl<C: Callback> Callback for Vec<C> {
             let (saved, now) = (states.len(), self.len());
             return Err(format!("the list had {saved} callbacks and has {now} now").into());
         }
-        self.iter_mut().zip(states).try_for_each(|(member, state)| member.load_state(state))
+        self.iter_mut()
+            .zip(states)
+            .try_for_each(|(member, state)| member.load_state(state))
     }
 
     /// The copy of the one member that keeps any.
@@ -230,7 +250,9 @@ impl<C: Callback> Callback for Vec<C> {
     }
 
     fn load_weights(&mut self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
-        let tries = self.iter_mut().map(|member| member.load_weights(weights.clone()));
+        let tries = self
+            .iter_mut()
+            .map(|member| member.load_weights(weights.clone()));
         match tries.flatten().count() {
             1 => Ok(()),
             0 => Err("none of the list keeps a copy of the parameters".into()),
@@ -251,7 +273,8 @@ macro_rules! to_some {
 /// `None` is a callback that does nothing.
 impl<C: Callback> Callback for Option<C> {
     fn name(&self) -> String {
-        self.as_ref().map_or_else(|| "none".to_owned(), Callback::name)
+        self.as_ref()
+            .map_or_else(|| "none".to_owned(), Callback::name)
     }
 
     fn hooks(&self) -> Hooks {

@@ -29,13 +29,25 @@ struct Manifest {
 
 impl Manifest {
     fn new(step: u64, pinned: bool, files: BTreeMap<String, FileEntry>) -> Self {
-        let mut manifest = Self { format: FORMAT, step, pinned, files, sha256: String::new() };
+        let mut manifest = Self {
+            format: FORMAT,
+            step,
+            pinned,
+            files,
+            sha256: String::new(),
+        };
         manifest.sha256 = manifest.checksum();
         manifest
     }
 
     fn checksum(&self) -> String {
-        let Self { format, step, pinned, files, .. } = self;
+        let Self {
+            format,
+            step,
+            pinned,
+            files,
+            ..
+        } = self;
         let rest = serde_json::to_vec(&(format, step, pinned, files));
         sha256(&rest.unwrap_or_default())
     }
@@ -68,8 +80,16 @@ impl<'a> Folder<'a> {
         verify(lock)
             .and_then(|()| remove(&scratch)) // left by a process that died
             .and_then(|()| make_dir(&scratch, lock))
-            .map_err(|source| CheckpointError::Io { path: target.to_owned(), source })?;
-        Ok(Self { target, scratch, files: BTreeMap::new(), lock })
+            .map_err(|source| CheckpointError::Io {
+                path: target.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            target,
+            scratch,
+            files: BTreeMap::new(),
+            lock,
+        })
     }
 
     /// Lets `write` make a file, puts it on the disk, and notes its size and checksum.
@@ -79,8 +99,10 @@ impl<'a> Folder<'a> {
         write: impl FnOnce(&Path) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
         let path = self.scratch.join(name);
-        verify(self.lock)
-            .map_err(|source| CheckpointError::Io { path: self.target.to_owned(), source })?;
+        verify(self.lock).map_err(|source| CheckpointError::Io {
+            path: self.target.to_owned(),
+            source,
+        })?;
         write(&path)?;
         let entry = File::open(&path).and_then(|mut file| {
             file.sync_all()?;
@@ -89,7 +111,10 @@ impl<'a> Folder<'a> {
         let entry = entry.map_err(|source| CheckpointError::Io { path, source })?;
         if self.files.insert(name.to_owned(), entry).is_some() {
             let what = format!("two files of it would be called `{name}`");
-            return Err(CheckpointError::Mismatch { path: self.target.to_owned(), what });
+            return Err(CheckpointError::Mismatch {
+                path: self.target.to_owned(),
+                what,
+            });
         }
         Ok(())
     }
@@ -106,7 +131,10 @@ impl<'a> Folder<'a> {
             verify(self.lock)?; // it took a while: by now another run's checkpoint may stand there
             replace_dir(&self.scratch, self.target)
         };
-        finish().map_err(|source| CheckpointError::Io { path: self.target.to_owned(), source })
+        finish().map_err(|source| CheckpointError::Io {
+            path: self.target.to_owned(),
+            source,
+        })
     }
 }
 
@@ -144,7 +172,10 @@ impl FileEntry {
             digest.update(&part[..read]);
             bytes += read as u64;
         }
-        Ok(Self { bytes, sha256: hex(digest.finalize()) })
+        Ok(Self {
+            bytes,
+            sha256: hex(digest.finalize()),
+        })
     }
 }
 
@@ -193,7 +224,11 @@ fn remove(dir: &Path) -> io::Result<()> {
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
     // Windows cannot open a directory as a file, and makes renames durable by itself.
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) {
+        File::open(dir)?.sync_all()
+    } else {
+        Ok(())
+    }
 }
 
 // ── Reading ──────────────────────────────────────────────────────────────────────────────────────────
@@ -209,7 +244,10 @@ pub(super) fn checked_files(dir: &Path) -> Result<Vec<String>, CheckpointError> 
     for name in [MODEL, OPTIMIZER, STATE] {
         if !manifest.files.contains_key(name) {
             let what = format!("it does not list {name}");
-            return Err(CheckpointError::Damaged { path: dir.join(MANIFEST), what });
+            return Err(CheckpointError::Damaged {
+                path: dir.join(MANIFEST),
+                what,
+            });
         }
     }
     for (name, expected) in &manifest.files {
@@ -217,10 +255,15 @@ pub(super) fn checked_files(dir: &Path) -> Result<Vec<String>, CheckpointError> 
         // A manifest is somebody's file: it must not make us read whatever it names.
         if !is_plain_name(name) || path.is_symlink() {
             let what = format!("`{name}` is not a file of it");
-            return Err(CheckpointError::Damaged { path: dir.join(MANIFEST), what });
+            return Err(CheckpointError::Damaged {
+                path: dir.join(MANIFEST),
+                what,
+            });
         }
-        let found = FileEntry::of(&mut open(dir, name)?)
-            .map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+        let found = FileEntry::of(&mut open(dir, name)?).map_err(|source| CheckpointError::Io {
+            path: path.clone(),
+            source,
+        })?;
         if found.bytes != expected.bytes {
             let what = format!("it has {} bytes instead of {}", found.bytes, expected.bytes);
             return Err(CheckpointError::Damaged { path, what });
@@ -238,7 +281,10 @@ fn read_manifest(dir: &Path) -> Result<Manifest, CheckpointError> {
     let manifest: Manifest = serde_json::from_slice(&read(dir, MANIFEST)?)
         .map_err(|error| damaged(&path, &error.into()))?;
     if manifest.format != FORMAT {
-        let what = format!("its format is {}, this program reads {FORMAT}", manifest.format);
+        let what = format!(
+            "its format is {}, this program reads {FORMAT}",
+            manifest.format
+        );
         return Err(CheckpointError::Mismatch { path, what });
     }
     if manifest.sha256 != manifest.checksum() {
@@ -262,9 +308,10 @@ pub(super) fn read(dir: &Path, name: &str) -> Result<Vec<u8>, CheckpointError> {
 fn unreadable_file(dir: &Path, name: &str, source: io::Error) -> CheckpointError {
     let path = dir.join(name);
     match source.kind() {
-        io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => {
-            CheckpointError::Damaged { path, what: source.to_string() }
-        }
+        io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => CheckpointError::Damaged {
+            path,
+            what: source.to_string(),
+        },
         _ => CheckpointError::Io { path, source },
     }
 }
@@ -292,18 +339,25 @@ pub(crate) fn find(path: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> 
     }
     let folder = path.join(FOLDER);
     let found = list(if folder.is_dir() { &folder } else { path }).into_iter();
-    Ok(found.map(|(path, manifest)| (manifest.step, path)).collect())
+    Ok(found
+        .map(|(path, manifest)| (manifest.step, path))
+        .collect())
 }
 
 /// Deletes all but the newest `keep` of the checkpoints that are not pinned.
 pub(crate) fn rotate(dir: &Path, keep: usize, lock: Option<&RunLock>) -> io::Result<()> {
-    let old = list(dir).into_iter().filter(|(_, manifest)| !manifest.pinned).skip(keep.max(1));
+    let old = list(dir)
+        .into_iter()
+        .filter(|(_, manifest)| !manifest.pinned)
+        .skip(keep.max(1));
     delete(old.map(|(path, _)| path), lock)
 }
 
 /// Deletes the checkpoints of later steps, which belong to a future that a resume gives up.
 pub(crate) fn forget_after(dir: &Path, step: u64, lock: Option<&RunLock>) -> io::Result<()> {
-    let later = list(dir).into_iter().filter(|(_, manifest)| manifest.step > step);
+    let later = list(dir)
+        .into_iter()
+        .filter(|(_, manifest)| manifest.step > step);
     delete(later.map(|(path, _)| path), lock)
 }
 
@@ -317,10 +371,14 @@ fn delete(mut paths: impl Iterator<Item = PathBuf>, lock: Option<&RunLock>) -> i
 /// Clears up after a process that died while it wrote: a checkpoint that was moved aside comes back if
 /// nothing took its place, and what was never finished goes.
 pub(crate) fn recover(dir: &Path) -> io::Result<()> {
-    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Ok(());
+    };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let hidden = name.strip_prefix('.').and_then(|name| name.rsplit_once('.'));
+        let hidden = name
+            .strip_prefix('.')
+            .and_then(|name| name.rsplit_once('.'));
         match hidden {
             Some((name, "old")) if !dir.join(name).exists() => fs::rename(&path, dir.join(name))?,
             Some((_, "old" | "tmp" | "gone")) => remove(&path)?,
@@ -332,16 +390,18 @@ pub(crate) fn recover(dir: &Path) -> io::Result<()> {
 
 /// Newest first; of one step, in the order of their names.
 fn list(dir: &Path) -> Vec<(PathBuf, Manifest)> {
-    let mut found: Vec<_> =
-        manifests(dir).filter_map(|(path, manifest)| Some((path, manifest.ok()?))).collect();
+    let mut found: Vec<_> = manifests(dir)
+        .filter_map(|(path, manifest)| Some((path, manifest.ok()?)))
+        .collect();
     found.sort_by(|(a, left), (b, right)| right.step.cmp(&left.step).then_with(|| a.cmp(b)));
     found
 }
 
 /// The directories below `dir` that should be checkpoints, and whose manifests cannot be read.
 pub(crate) fn unreadable(dir: &Path) -> Vec<(PathBuf, CheckpointError)> {
-    let mut found: Vec<_> =
-        manifests(dir).filter_map(|(path, manifest)| Some((path, manifest.err()?))).collect();
+    let mut found: Vec<_> = manifests(dir)
+        .filter_map(|(path, manifest)| Some((path, manifest.err()?)))
+        .collect();
     found.sort_by(|(a, _), (b, _)| b.cmp(a));
     found
 }
@@ -350,19 +410,27 @@ pub(crate) fn unreadable(dir: &Path) -> Vec<(PathBuf, CheckpointError)> {
 /// error here: a run that has nothing but such links must not begin anew.
 fn manifests(dir: &Path) -> impl Iterator<Item = (PathBuf, Result<Manifest, CheckpointError>)> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let paths = entries.map(|entry| entry.path()).filter(|path| path.join(MANIFEST).exists());
+    let paths = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.join(MANIFEST).exists());
     let is_hidden = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'))
     };
-    paths.filter(move |path| !is_hidden(path) && !names_a_sibling(path)).map(|path| {
-        let manifest = if path.is_symlink() {
-            let what = "it is a link; put the folder itself there".to_owned();
-            Err(CheckpointError::Damaged { path: path.clone(), what })
-        } else {
-            read_manifest(&path)
-        };
-        (path, manifest)
-    })
+    paths
+        .filter(move |path| !is_hidden(path) && !names_a_sibling(path))
+        .map(|path| {
+            let manifest = if path.is_symlink() {
+                let what = "it is a link; put the folder itself there".to_owned();
+                Err(CheckpointError::Damaged {
+                    path: path.clone(),
+                    what,
+                })
+            } else {
+                read_manifest(&path)
+            };
+            (path, manifest)
+        })
 }
 
 /// Whether it is a link to another entry of its folder, such as a person's `best`: that one is listed by itself.
@@ -372,12 +440,17 @@ fn names_a_sibling(path: &Path) -> bool {
 
 /// Whether a run directory has checkpoints: whole ones, damaged ones, and one that was moved aside and comes back.
 pub(crate) fn has_any(run_dir: &Path) -> bool {
-    let entries = fs::read_dir(run_dir.join(FOLDER)).into_iter().flatten().flatten();
+    let entries = fs::read_dir(run_dir.join(FOLDER))
+        .into_iter()
+        .flatten()
+        .flatten();
     // Other hidden names are those begun, or half deleted, by a process that died.
     let is_rest = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with('.') && path.extension().is_none_or(|end| end != "old")
     };
     let has_manifest = |path: &Path| fs::symlink_metadata(path.join(MANIFEST)).is_ok();
-    entries.map(|entry| entry.path()).any(|path| !is_rest(&path) && has_manifest(&path))
+    entries
+        .map(|entry| entry.path())
+        .any(|path| !is_rest(&path) && has_manifest(&path))
 }

@@ -58,13 +58,18 @@ impl Saver {
         let step = job.checkpoint.state.clock.step;
         let (hand, taken) = channel::<Job>();
         let work = move || taken.recv().map(Job::run).unwrap_or_default();
-        self.0 = Some(match thread::Builder::new().name("checkpoint".to_owned()).spawn(work) {
-            Ok(thread) => {
-                let _ = hand.send(job); // the thread waits for it
-                Saving::Elsewhere(step, thread)
-            }
-            Err(_) => Saving::Done(job.run()),
-        });
+        self.0 = Some(
+            match thread::Builder::new()
+                .name("checkpoint".to_owned())
+                .spawn(work)
+            {
+                Ok(thread) => {
+                    let _ = hand.send(job); // the thread waits for it
+                    Saving::Elsewhere(step, thread)
+                }
+                Err(_) => Saving::Done(job.run()),
+            },
+        );
     }
 
     /// Whether there is something to be heard without waiting.
@@ -83,18 +88,36 @@ impl Saver {
         };
         Some(thread.join().unwrap_or_else(|panic| {
             let what = format!("its writer panicked: {}", panic_text(&*panic));
-            let error = CheckpointError::Mismatch { path: PathBuf::new(), what };
-            Saved { step, failed: vec![("checkpoint".to_owned(), error)], ..Saved::default() }
+            let error = CheckpointError::Mismatch {
+                path: PathBuf::new(),
+                what,
+            };
+            Saved {
+                step,
+                failed: vec![("checkpoint".to_owned(), error)],
+                ..Saved::default()
+            }
         }))
     }
 }
 
 impl Job {
     fn run(self) -> Saved {
-        let Self { dir, checkpoint, requests, keep, flushing, lock } = self;
+        let Self {
+            dir,
+            checkpoint,
+            requests,
+            keep,
+            flushing,
+            lock,
+        } = self;
         let lock = lock.as_ref();
         let step = checkpoint.state.clock.step;
-        let mut saved = Saved { step, late: flushing.wait(), ..Saved::default() };
+        let mut saved = Saved {
+            step,
+            late: flushing.wait(),
+            ..Saved::default()
+        };
         for (by, CheckpointRequest { name, pinned }) in requests {
             let path = dir.join(name);
             match checkpoint.write_in_run(&path, pinned, lock) {

@@ -41,7 +41,11 @@ impl DeferredHistogram {
         } else {
             count_on_device(values, bins)
         };
-        Self(Arc::new(Pending { bins, source: Mutex::new(source), counted: OnceLock::new() }))
+        Self(Arc::new(Pending {
+            bins,
+            source: Mutex::new(source),
+            counted: OnceLock::new(),
+        }))
     }
 
     /// The histogram, once the step has been read.
@@ -106,13 +110,21 @@ fn count_on_device(values: Tensor<1>, bins: usize) -> Source {
     let values = widened(values); // bf16 has no 303, which may be a bin
     let (device, shape) = (values.device(), values.shape());
     let is_lost = values.clone().is_finite().bool_not();
-    let low = values.clone().mask_fill(is_lost.clone(), f32::INFINITY).min();
-    let high = values.clone().mask_fill(is_lost.clone(), f32::NEG_INFINITY).max();
+    let low = values
+        .clone()
+        .mask_fill(is_lost.clone(), f32::INFINITY)
+        .min();
+    let high = values
+        .clone()
+        .mask_fill(is_lost.clone(), f32::NEG_INFINITY)
+        .max();
     let width = (high.clone() - low.clone()) / bins as f64;
     let place = (values - low.clone()) / width;
     // Values that are all alike make 0 / 0; they belong into the last bin.
     let is_alike = place.clone().is_nan();
-    let place = place.mask_fill(is_alike, (bins - 1) as f64).clamp(0.0, (bins - 1) as f64);
+    let place = place
+        .mask_fill(is_alike, (bins - 1) as f64)
+        .clamp(0.0, (bins - 1) as f64);
     let place = place.mask_fill(is_lost, bins as f64).int();
     let ones = Tensor::<1, Int>::ones(shape, &device);
     let counts = Tensor::<1, Int>::zeros([bins + 1], &device);
@@ -130,7 +142,11 @@ fn counted(extent: &[f64], counts: Vec<i64>) -> Option<Histogram> {
     let width = (high - low) / bins as f64;
     let mut edges: Vec<_> = (0..=bins).map(|edge| low + edge as f64 * width).collect();
     edges[bins] = high;
-    Some(Histogram { edges, counts, non_finite })
+    Some(Histogram {
+        edges,
+        counts,
+        non_finite,
+    })
 }
 
 #[cfg(test)]
@@ -147,7 +163,11 @@ mod tests {
     fn counted_from(values: Tensor<1>, bins: usize) -> Histogram {
         let source = count_on_device(values, bins);
         let source = Mutex::new(source);
-        let pending = Pending { bins, source, counted: OnceLock::new() };
+        let pending = Pending {
+            bins,
+            source,
+            counted: OnceLock::new(),
+        };
         let deferred = DeferredHistogram(Arc::new(pending));
         let read = deferred.register(Transaction::default()).execute();
         deferred.take(&mut read.into_iter()).expect("counts");
@@ -157,7 +177,12 @@ mod tests {
     #[test]
     fn the_device_counts_as_the_host_does() {
         let bad = [f32::NAN, 1.0, f32::INFINITY, -1.0, f32::NEG_INFINITY, 3.0];
-        for values in [&bad[..], &[2.5; 7], &[f32::NAN; 3], &[0.0, 1.0, 2.0, 3.0, 4.0]] {
+        for values in [
+            &bad[..],
+            &[2.5; 7],
+            &[f32::NAN; 3],
+            &[0.0, 1.0, 2.0, 3.0, 4.0],
+        ] {
             assert_eq!(on_device(values, 4), Histogram::of(values, 4), "{values:?}");
         }
     }

@@ -57,7 +57,11 @@ impl Kind {
 
     /// The cargo feature that brings this kind.
     fn feature(self) -> &'static str {
-        if self == Self::Cpu { "flex" } else { self.name() }
+        if self == Self::Cpu {
+            "flex"
+        } else {
+            self.name()
+        }
     }
 
     fn is_built(self) -> bool {
@@ -99,9 +103,10 @@ impl DeviceSpec {
         let first = self.indices.first().copied().unwrap_or(0);
         match self.count() {
             now if now == count => Ok(self),
-            1 if (1..=MOST).contains(&count) => {
-                Ok(Self { indices: (first..first + count).collect(), ..self })
-            }
+            1 if (1..=MOST).contains(&count) => Ok(Self {
+                indices: (first..first + count).collect(),
+                ..self
+            }),
             now => Err(ConfigError::Device(format!(
                 "{count} devices are asked for, and `{self}` is {now}; give the number or the list, not both"
             ))),
@@ -128,14 +133,21 @@ impl DeviceSpec {
         if let Some(beyond) = self.indices.iter().find(|index| **index >= number) {
             return Err(ConfigError::Device(format!(
                 "no device {name}:{beyond}: there {}, up to {name}:{}",
-                if number == 1 { "is one".to_owned() } else { format!("are {number}") },
+                if number == 1 {
+                    "is one".to_owned()
+                } else {
+                    format!("are {number}")
+                },
                 number - 1
             )));
         }
         let devices = if self.indices.is_empty() {
             vec![best(self.kind).unwrap_or_else(|| found.swap_remove(0))]
         } else {
-            self.indices.iter().map(|index| found[*index].clone()).collect()
+            self.indices
+                .iter()
+                .map(|index| found[*index].clone())
+                .collect()
         };
         Ok(devices.into_iter().map(Device::autodiff).collect())
     }
@@ -144,8 +156,14 @@ impl DeviceSpec {
 impl Default for DeviceSpec {
     /// The fastest device that this program was built for: whoever turned a GPU's feature on wants it used.
     fn default() -> Self {
-        let kind = KINDS.into_iter().find(|kind| kind.is_built()).unwrap_or(Kind::Cpu);
-        Self { kind, indices: BTreeSet::new() }
+        let kind = KINDS
+            .into_iter()
+            .find(|kind| kind.is_built())
+            .unwrap_or(Kind::Cpu);
+        Self {
+            kind,
+            indices: BTreeSet::new(),
+        }
     }
 }
 
@@ -219,13 +237,20 @@ impl Serialize for DeviceSpec {
 
 impl<'de> Deserialize<'de> for DeviceSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 
 /// All devices of a kind, or which feature is missing.
 fn found(kind: Kind) -> Result<Vec<Device>, ConfigError> {
-    #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
+    #[cfg(any(
+        feature = "cuda",
+        feature = "wgpu",
+        feature = "vulkan",
+        feature = "metal"
+    ))]
     use burn::tensor::DeviceType;
     match kind {
         #[cfg(feature = "flex")]
@@ -246,7 +271,10 @@ fn found(kind: Kind) -> Result<Vec<Device>, ConfigError> {
         Kind::Vulkan => Ok(Device::enumerate(DeviceType::Vulkan).to_vec()),
         #[cfg(feature = "metal")]
         Kind::Metal => Ok(Device::enumerate(DeviceType::Metal).to_vec()),
-        #[allow(unreachable_patterns, reason = "with all features there is no kind left")]
+        #[allow(
+            unreachable_patterns,
+            reason = "with all features there is no kind left"
+        )]
         _ => Err(ConfigError::Device(format!(
             "this program was built without `{0}`; build it with `--features {0}`",
             kind.feature()
@@ -275,7 +303,8 @@ mod tests {
     use crate::device::{device, devices};
 
     fn parse(text: &str) -> DeviceSpec {
-        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     #[test]
@@ -300,20 +329,37 @@ mod tests {
         ];
         for name in unknown {
             let error = device(name).expect_err("unknown").to_string();
-            assert!(error.contains(name) && error.contains("use cpu, cuda"), "{error}");
+            assert!(
+                error.contains(name) && error.contains("use cpu, cuda"),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn devices_print_as_they_are_read() {
-        for text in ["cpu", "cpu:0-3", "cuda", "cuda:3", "cuda:0-7", "cuda:0,2-3,7", "vulkan:1"] {
+        for text in [
+            "cpu",
+            "cpu:0-3",
+            "cuda",
+            "cuda:3",
+            "cuda:0-7",
+            "cuda:0,2-3,7",
+            "vulkan:1",
+        ] {
             assert_eq!(parse(text).to_string(), text);
             let json = serde_json::to_string(&parse(text)).expect("a string");
-            assert_eq!(serde_json::from_str::<DeviceSpec>(&json).expect("a device"), parse(text));
+            assert_eq!(
+                serde_json::from_str::<DeviceSpec>(&json).expect("a device"),
+                parse(text)
+            );
         }
         assert!(serde_json::from_str::<DeviceSpec>("\"tpu\"").is_err());
         assert_eq!(parse("cuda:3,1,2").to_string(), "cuda:1-3");
-        assert_eq!((parse("mps"), parse("flex")), (parse("metal"), parse("cpu")));
+        assert_eq!(
+            (parse("mps"), parse("flex")),
+            (parse("metal"), parse("cpu"))
+        );
     }
 
     #[test]
@@ -326,7 +372,10 @@ mod tests {
         assert_eq!(counted("cpu", 1).expect("one"), "cpu");
         assert!(counted("cuda", 0).is_err());
         let error = counted("cuda:0-3", 8).expect_err("two answers").to_string();
-        assert!(error.contains("8 devices") && error.contains("`cuda:0-3` is 4"), "{error}");
+        assert!(
+            error.contains("8 devices") && error.contains("`cuda:0-3` is 4"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -46,7 +46,10 @@ mod tests {
     use std::io;
 
     fn refused() -> ConfigError {
-        ConfigError::Cadence { whose: "eval".to_owned(), source: CadenceError::EmptyList }
+        ConfigError::Cadence {
+            whose: "eval".to_owned(),
+            source: CadenceError::EmptyList,
+        }
     }
 
     #[test]
@@ -54,19 +57,37 @@ mod tests {
         let report: Report = TrainError::from(refused()).into();
         let expected = "the trainer is not configured correctly: the cadence of eval cannot work: \
                         cadence `at` has an empty list; use `never`, or a list such as `at 250,500 steps`";
-        assert_eq!((report.to_string(), format!("{report:?}")), (expected.into(), expected.into()));
+        assert_eq!(
+            (report.to_string(), format!("{report:?}")),
+            (expected.into(), expected.into())
+        );
     }
 
     #[test]
     fn every_error_with_a_cause_shows_it_in_its_own_text() {
         let cause = || -> BoxError { "the cause".into() };
         let disk = || io::Error::other("the cause");
-        let saved = || crate::error::CheckpointError::Io { path: "a/b".into(), source: disk() };
+        let saved = || crate::error::CheckpointError::Io {
+            path: "a/b".into(),
+            source: disk(),
+        };
         let errors: [BoxError; 10] = [
-            ConfigError::Callback { name: "a".into(), source: cause() }.into(),
+            ConfigError::Callback {
+                name: "a".into(),
+                source: cause(),
+            }
+            .into(),
             ConfigError::Syntax(cause()).into(),
-            ConfigError::ValData { batch: 0, source: cause() }.into(),
-            ConfigError::RunDir { path: "a".into(), source: disk() }.into(),
+            ConfigError::ValData {
+                batch: 0,
+                source: cause(),
+            }
+            .into(),
+            ConfigError::RunDir {
+                path: "a".into(),
+                source: disk(),
+            }
+            .into(),
             ConfigError::Resume(saved()).into(),
             TrainError::Callback {
                 callback: "a".into(),
@@ -75,14 +96,26 @@ mod tests {
                 source: cause(),
             }
             .into(),
-            TrainError::Data { step: 1, source: cause() }.into(),
-            TrainError::Unsaved { step: 1, source: saved() }.into(),
+            TrainError::Data {
+                step: 1,
+                source: cause(),
+            }
+            .into(),
+            TrainError::Unsaved {
+                step: 1,
+                source: saved(),
+            }
+            .into(),
             TrainError::Replay(saved()).into(),
             saved().into(),
         ];
         for error in errors {
             assert!(error.to_string().ends_with(": the cause"), "{error}");
-            assert_eq!(with_causes(&*error), error.to_string(), "a cause is told once");
+            assert_eq!(
+                with_causes(&*error),
+                error.to_string(),
+                "a cause is told once"
+            );
         }
     }
 }

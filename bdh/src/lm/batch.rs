@@ -42,8 +42,15 @@ impl TokenBatch {
     /// If there is no row, rows differ in length, or a row has fewer than two ids.
     #[must_use]
     pub fn from_rows<R: AsRef<[i32]>>(rows: &[R]) -> Self {
-        let width = rows.first().expect("a batch has at least one row").as_ref().len();
-        assert!(width >= 2, "a row needs an input and a target, so two ids or more");
+        let width = rows
+            .first()
+            .expect("a batch has at least one row")
+            .as_ref()
+            .len();
+        assert!(
+            width >= 2,
+            "a row needs an input and a target, so two ids or more"
+        );
         let mut inputs = Vec::with_capacity(rows.len() * (width - 1));
         let mut targets = Vec::with_capacity(rows.len() * (width - 1));
         for row in rows {
@@ -52,7 +59,11 @@ impl TokenBatch {
             inputs.extend_from_slice(&row[..width - 1]);
             targets.extend_from_slice(&row[1..]);
         }
-        Self { inputs, targets, rows: rows.len() }
+        Self {
+            inputs,
+            targets,
+            rows: rows.len(),
+        }
     }
 
     /// Sequences in the batch.
@@ -76,7 +87,10 @@ impl TokenBatch {
     /// Targets that count: those that are not ignored.
     #[must_use]
     pub fn num_counted(&self) -> usize {
-        self.targets.iter().filter(|target| **target != Self::IGNORED).count()
+        self.targets
+            .iter()
+            .filter(|target| **target != Self::IGNORED)
+            .count()
     }
 
     /// The target ids, row after row; [`IGNORED`](Self::IGNORED) where there is none.
@@ -104,7 +118,11 @@ impl TokenBatch {
     pub fn check(&self, vocab_size: usize) -> Result<(), UnknownToken> {
         let is_known = |id: i32| usize::try_from(id).is_ok_and(|id| id < vocab_size);
         let input = self.inputs.iter().position(|&id| !is_known(id));
-        let target = || self.targets.iter().position(|&id| id != Self::IGNORED && !is_known(id));
+        let target = || {
+            self.targets
+                .iter()
+                .position(|&id| id != Self::IGNORED && !is_known(id))
+        };
         let unknown = |what, ids: &[i32], at| UnknownToken {
             id: ids[at],
             what,
@@ -148,10 +166,26 @@ mod tests {
 
     #[test]
     fn ids_that_a_model_does_not_know_are_found_with_their_place() {
-        assert_eq!(told(&[[0, 1, 2, 3], [4, 4, 4, -1]]), None, "an ignored target is none");
-        assert_eq!(told(&[[0, 1, 2, 3], [4, 5, 4, 4]]), Some((5, "an input", 1, 1)));
-        assert_eq!(told(&[[0, 1, 2, 3], [4, -1, 4, 4]]), Some((-1, "an input", 1, 1)));
-        assert_eq!(told(&[[0, 1, 2, -7], [4, 4, 4, 4]]), Some((-7, "a target", 0, 2)));
-        assert_eq!(told(&[[0, 1, 2, i32::MAX]]), Some((i32::MAX, "a target", 0, 2)));
+        assert_eq!(
+            told(&[[0, 1, 2, 3], [4, 4, 4, -1]]),
+            None,
+            "an ignored target is none"
+        );
+        assert_eq!(
+            told(&[[0, 1, 2, 3], [4, 5, 4, 4]]),
+            Some((5, "an input", 1, 1))
+        );
+        assert_eq!(
+            told(&[[0, 1, 2, 3], [4, -1, 4, 4]]),
+            Some((-1, "an input", 1, 1))
+        );
+        assert_eq!(
+            told(&[[0, 1, 2, -7], [4, 4, 4, 4]]),
+            Some((-7, "a target", 0, 2))
+        );
+        assert_eq!(
+            told(&[[0, 1, 2, i32::MAX]]),
+            Some((i32::MAX, "a target", 0, 2))
+        );
     }
 }

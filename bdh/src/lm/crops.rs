@@ -59,7 +59,11 @@ impl RandomCrops {
     ) -> Result<Self, ConfigError> {
         let tokens = tokens.into();
         let invalid = |field, value: String, expected: &str| {
-            Err(ConfigError::Invalid { field, value, expected: expected.to_owned() })
+            Err(ConfigError::Invalid {
+                field,
+                value,
+                expected: expected.to_owned(),
+            })
         };
         if rows == 0 || seq_len == 0 {
             let expected = "a batch has one row of one token or more";
@@ -73,7 +77,14 @@ impl RandomCrops {
             return invalid("seq_len", seq_len.to_string(), &expected);
         }
         let fingerprint = fingerprint([&*tokens]);
-        Ok(Self { tokens, fingerprint, rows, seq_len, seed, next: 0 })
+        Ok(Self {
+            tokens,
+            fingerprint,
+            rows,
+            seq_len,
+            seed,
+            next: 0,
+        })
     }
 
     /// Crops of a text whose tokens are its bytes.
@@ -102,23 +113,38 @@ impl Source for RandomCrops {
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
         let first = self.next * self.rows as u64;
-        let rows: Vec<_> = (first..first + self.rows as u64).map(|row| self.crop(row)).collect();
+        let rows: Vec<_> = (first..first + self.rows as u64)
+            .map(|row| self.crop(row))
+            .collect();
         let batch = TokenBatch::from_rows(&rows);
         self.next += 1;
         Ok(batch)
     }
 
     fn batch_size(&self) -> Option<BatchSize> {
-        Some(BatchSize { samples: self.rows, tokens: self.rows * self.seq_len })
+        Some(BatchSize {
+            samples: self.rows,
+            tokens: self.rows * self.seq_len,
+        })
     }
 
     fn position(&self) -> Value {
-        let Self { next, fingerprint, .. } = *self;
-        json!(Position { batch: next, tokens: self.tokens.len(), fingerprint })
+        let Self {
+            next, fingerprint, ..
+        } = *self;
+        json!(Position {
+            batch: next,
+            tokens: self.tokens.len(),
+            fingerprint
+        })
     }
 
     fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        let Position { batch, tokens, fingerprint } = Position::deserialize(position)?;
+        let Position {
+            batch,
+            tokens,
+            fingerprint,
+        } = Position::deserialize(position)?;
         let have = self.tokens.len();
         if tokens != have {
             return Err(format!("the text had {tokens} tokens and has {have} now").into());
@@ -148,10 +174,14 @@ impl Source for RandomCrops {
 #[must_use]
 pub fn fingerprint<'a>(documents: impl IntoIterator<Item = &'a [i32]>) -> u64 {
     let add = |sum: u64, value: u64| (sum ^ value).wrapping_mul(0x0100_0000_01b3);
-    documents.into_iter().fold(0xcbf2_9ce4_8422_2325, |sum, tokens| {
-        let sum = add(sum, tokens.len() as u64);
-        tokens.iter().fold(sum, |sum, token| add(sum, u64::from(token.cast_unsigned())))
-    })
+    documents
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, tokens| {
+            let sum = add(sum, tokens.len() as u64);
+            tokens
+                .iter()
+                .fold(sum, |sum, token| add(sum, u64::from(token.cast_unsigned())))
+        })
 }
 
 /// The bytes of a text as token ids, 0 to 255.
@@ -166,8 +196,13 @@ pub fn bytes(text: &str) -> Vec<i32> {
 pub fn windows(tokens: &[i32], rows: usize, seq_len: usize) -> Vec<TokenBatch> {
     // Windows overlap by one token: the target of one window's last input begins the next.
     let starts = (0..tokens.len().saturating_sub(seq_len)).step_by(seq_len.max(1));
-    let windows: Vec<_> = starts.map(|start| &tokens[start..=start + seq_len]).collect();
-    windows.chunks(rows.max(1)).map(TokenBatch::from_rows).collect()
+    let windows: Vec<_> = starts
+        .map(|start| &tokens[start..=start + seq_len])
+        .collect();
+    windows
+        .chunks(rows.max(1))
+        .map(TokenBatch::from_rows)
+        .collect()
 }
 
 #[cfg(test)]
@@ -195,7 +230,10 @@ mod tests {
     fn a_position_in_another_text_is_refused() {
         let mut position = crops().position();
         let mut shorter = RandomCrops::new((0..90).collect::<Vec<_>>(), 3, 8, 1).expect("enough");
-        let error = shorter.seek(&position).expect_err("another text").to_string();
+        let error = shorter
+            .seek(&position)
+            .expect_err("another text")
+            .to_string();
         assert_eq!(error, "the text had 100 tokens and has 90 now");
         let other = (1..101).collect::<Vec<_>>();
         let mut other = RandomCrops::new(other, 3, 8, 1).expect("enough");
@@ -210,7 +248,10 @@ mod tests {
     fn crops_reach_both_ends_of_the_text() {
         let crops = crops();
         let starts: Vec<_> = (0..2_000).map(|number| crops.crop(number)[0]).collect();
-        assert_eq!((starts.iter().min(), starts.iter().max()), (Some(&0), Some(&91)));
+        assert_eq!(
+            (starts.iter().min(), starts.iter().max()),
+            (Some(&0), Some(&91))
+        );
     }
 
     #[test]
@@ -223,7 +264,12 @@ mod tests {
 
     #[test]
     fn a_text_shorter_than_one_crop_is_refused_with_both_lengths() {
-        let error = RandomCrops::of_bytes("short", 1, 8, 0).expect_err("too short").to_string();
-        assert!(error.contains("`seq_len` is 8") && error.contains("5 tokens"), "{error}");
+        let error = RandomCrops::of_bytes("short", 1, 8, 0)
+            .expect_err("too short")
+            .to_string();
+        assert!(
+            error.contains("`seq_len` is 8") && error.contains("5 tokens"),
+            "{error}"
+        );
     }
 }

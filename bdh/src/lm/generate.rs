@@ -62,7 +62,9 @@ pub(super) fn generate<M: CausalLm>(
     vocabulary: &dyn Vocabulary,
     prompts: &[(&str, Sampling)],
 ) -> Result<Vec<Generated>, BoxError> {
-    let rows = prompts.iter().map(|(prompt, how)| Row::new(model, vocabulary, prompt, how));
+    let rows = prompts
+        .iter()
+        .map(|(prompt, how)| Row::new(model, vocabulary, prompt, how));
     let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
     loop {
         let mut open: Vec<_> = rows.iter_mut().filter(|row| row.is_open()).collect();
@@ -105,10 +107,15 @@ impl<'a> Row<'a> {
         if ids.is_empty() {
             return Err("a prompt needs at least one token".into());
         }
-        let known = model.vocab_size().unwrap_or_else(|| vocabulary.token_bytes().len());
+        let known = model
+            .vocab_size()
+            .unwrap_or_else(|| vocabulary.token_bytes().len());
         check_ids(prompt, &ids, known)?;
         let start = ids.len();
-        let max_context = how.max_context.min(model.max_context().unwrap_or(usize::MAX)).max(1);
+        let max_context = how
+            .max_context
+            .min(model.max_context().unwrap_or(usize::MAX))
+            .max(1);
         let fits = start.saturating_add(how.max_tokens) <= max_context;
         let stream = fits.then(|| model.stream()).flatten();
         Ok(Self {
@@ -157,7 +164,11 @@ impl<'a> Row<'a> {
     fn finish(mut self, vocabulary: &dyn Vocabulary) -> Generated {
         let tokens = self.ids.split_off(self.start);
         let text = escape(&vocabulary.decode_bytes(&tokens));
-        Generated { text, tokens, log_probs: self.log_probs }
+        Generated {
+            text,
+            tokens,
+            log_probs: self.log_probs,
+        }
     }
 }
 
@@ -176,12 +187,20 @@ fn check_ids(prompt: &str, ids: &[i32], count: usize) -> Result<(), BoxError> {
 
 /// What the model expects after each text, `[rows][vocab]`, in one device read.
 fn next_logits<M: CausalLm>(model: &M, rows: &mut [&mut Row]) -> Result<Vec<Vec<f32>>, BoxError> {
-    let whole = rows.iter().filter(|row| row.stream.is_none()).map(|row| row.context());
+    let whole = rows
+        .iter()
+        .filter(|row| row.stream.is_none())
+        .map(|row| row.context());
     let mut whole = last_logits(model, &whole.collect::<Vec<_>>()).into_iter();
-    let last = rows.iter_mut().filter_map(|row| row.read_on().or_else(|| whole.next()));
+    let last = rows
+        .iter_mut()
+        .filter_map(|row| row.read_on().or_else(|| whole.next()));
     let logits = Tensor::cat(last.collect(), 0);
     let vocab = logits.dims()[1];
-    Ok(super::values(logits)?.chunks(vocab).map(<[f32]>::to_vec).collect())
+    Ok(super::values(logits)?
+        .chunks(vocab)
+        .map(<[f32]>::to_vec)
+        .collect())
 }
 
 /// The logits after each context, `[1, vocab]`, from one forward pass over all of them.
@@ -191,7 +210,12 @@ fn last_logits<M: CausalLm>(model: &M, contexts: &[&[i32]]) -> Vec<Tensor<2>> {
     };
     let fill = |context: &&[i32]| {
         let last = context.last().copied(); // any id that is in the vocabulary
-        context.iter().copied().chain(last.into_iter().cycle()).take(longest).collect::<Vec<_>>()
+        context
+            .iter()
+            .copied()
+            .chain(last.into_iter().cycle())
+            .take(longest)
+            .collect::<Vec<_>>()
     };
     let tokens: Vec<i32> = contexts.iter().flat_map(fill).collect();
     let tokens = TensorData::new(tokens, [contexts.len(), longest]);
@@ -200,7 +224,10 @@ fn last_logits<M: CausalLm>(model: &M, contexts: &[&[i32]]) -> Vec<Tensor<2>> {
     let vocab = logits.dims()[2];
     let last = contexts.iter().enumerate().map(|(row, context)| {
         let end = context.len();
-        logits.clone().slice([row..row + 1, end - 1..end, 0..vocab]).reshape([1, vocab])
+        logits
+            .clone()
+            .slice([row..row + 1, end - 1..end, 0..vocab])
+            .reshape([1, vocab])
     });
     last.collect()
 }
@@ -227,8 +254,10 @@ mod tests {
     impl CausalLm for Counts {
         fn logits(&self, tokens: Tensor<2, Int>, _: &Probe<'_>) -> Tensor<3> {
             let [rows, length] = tokens.dims();
-            let first =
-                Tensor::from_floats([[[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]], &tokens.device());
+            let first = Tensor::from_floats(
+                [[[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]],
+                &tokens.device(),
+            );
             first.repeat(&[rows, length, 1])
         }
 
@@ -252,7 +281,9 @@ mod tests {
 
     impl Vocabulary for Letters {
         fn encode(&self, text: &str) -> Vec<i32> {
-            text.bytes().map(|letter| i32::from(letter - b'a')).collect()
+            text.bytes()
+                .map(|letter| i32::from(letter - b'a'))
+                .collect()
         }
 
         fn decode(&self, ids: &[i32]) -> String {
@@ -270,9 +301,15 @@ mod tests {
 
     #[test]
     fn a_text_that_fits_the_context_is_read_token_by_token_and_each_token_once() {
-        let model = Counts { device: Param::from_tensor(Tensor::zeros([1], &Device::flex())) };
+        let model = Counts {
+            device: Param::from_tensor(Tensor::zeros([1], &Device::flex())),
+        };
         let text = |max_context| {
-            let how = Sampling { max_tokens: 4, max_context, ..Sampling::default() };
+            let how = Sampling {
+                max_tokens: 4,
+                max_context,
+                ..Sampling::default()
+            };
             let texts = generate(&model, &Letters, &[("abc", how)]).expect("the CPU does not fail");
             texts[0].text.clone()
         };
@@ -282,11 +319,16 @@ mod tests {
 
     #[test]
     fn a_prompt_outside_the_vocabulary_is_one_sentence() {
-        let model = Counts { device: Param::from_tensor(Tensor::zeros([1], &Device::flex())) };
+        let model = Counts {
+            device: Param::from_tensor(Tensor::zeros([1], &Device::flex())),
+        };
         let error = generate(&model, &Letters, &[("abz", Sampling::default())]);
         let expected = "the prompt \"abz\" has id 25, which is outside the vocabulary of 8: \
                         leave out what the model was not made for, or give it a larger vocabulary";
-        assert_eq!(error.expect_err("z is no letter here").to_string(), expected);
+        assert_eq!(
+            error.expect_err("z is no letter here").to_string(),
+            expected
+        );
     }
 
     #[test]

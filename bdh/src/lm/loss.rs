@@ -22,7 +22,10 @@ mod tests {
         let device = Device::flex();
         let logits = Tensor::<3>::zeros([1, 3, 5], &device);
         let targets = Tensor::<2, Int>::from_data(TensorData::from([[4, -1, 0]]), &device);
-        let nats: Vec<f32> = token_nats(logits, targets).into_data().try_to_vec().expect("f32");
+        let nats: Vec<f32> = token_nats(logits, targets)
+            .into_data()
+            .try_to_vec()
+            .expect("f32");
         assert_eq!(nats, [5.0_f32.ln(), 0.0, 5.0_f32.ln()]);
     }
 
@@ -31,7 +34,10 @@ mod tests {
         let device = Device::flex();
         let logits = Tensor::<3>::from_data(TensorData::from([[[1000.0_f32, -1000.0]]]), &device);
         let targets = Tensor::<2, Int>::from_data(TensorData::from([[1]]), &device);
-        let nats: Vec<f32> = token_nats(logits, targets).into_data().try_to_vec().expect("f32");
+        let nats: Vec<f32> = token_nats(logits, targets)
+            .into_data()
+            .try_to_vec()
+            .expect("f32");
         assert_eq!(nats, [2000.0]);
     }
 }

@@ -35,14 +35,24 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> NextToken<M, S> {
     /// A task on training batches from `source`, judged on the batches of `val` (empty for no eval).
     pub fn new(source: S, val: Vec<TokenBatch>) -> Self {
         let source = Mutex::new(source);
-        Self { source, val, vocabulary: None, token_bytes: Vec::new(), model: PhantomData }
+        Self {
+            source,
+            val,
+            vocabulary: None,
+            token_bytes: Vec::new(),
+            model: PhantomData,
+        }
     }
 
     /// Says what the tokens mean in bytes: gives `val/bpb`, and lets callbacks generate text.
     #[must_use]
     pub fn vocabulary(self, vocabulary: impl Vocabulary + 'static) -> Self {
         let token_bytes = vocabulary.token_bytes();
-        Self { vocabulary: Some(Box::new(vocabulary)), token_bytes, ..self }
+        Self {
+            vocabulary: Some(Box::new(vocabulary)),
+            token_bytes,
+            ..self
+        }
     }
 
     fn source(&self) -> MutexGuard<'_, S> {
@@ -51,7 +61,11 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> NextToken<M, S> {
 
     /// Bytes behind a target; 0 for ignored and special ones.
     fn bytes_of(&self, target: i32) -> u32 {
-        usize::try_from(target).ok().and_then(|id| self.token_bytes.get(id)).copied().unwrap_or(0)
+        usize::try_from(target)
+            .ok()
+            .and_then(|id| self.token_bytes.get(id))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Nats and bytes of the targets that stand for text; bits per byte is defined over those.
@@ -60,7 +74,11 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> NextToken<M, S> {
     fn add_bits(&self, batch: &TokenBatch, nats: Tensor<2>, totals: &mut Totals) {
         let is_text = |target: &i32| f32::from(u8::from(self.bytes_of(*target) > 0));
         let mask: Vec<f32> = batch.targets().iter().map(is_text).collect();
-        let bytes: f64 = batch.targets().iter().map(|t| f64::from(self.bytes_of(*t))).sum();
+        let bytes: f64 = batch
+            .targets()
+            .iter()
+            .map(|t| f64::from(self.bytes_of(*t)))
+            .sum();
         let mask = Tensor::<1>::from_floats(mask.as_slice(), &nats.device());
         let nats = (nats.reshape([-1]) * mask).sum();
         totals.add("bpb", nats, bytes * std::f64::consts::LN_2);
@@ -72,15 +90,23 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        self.source.get_mut().unwrap_or_else(PoisonError::into_inner).next_batch()
+        self.source
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next_batch()
     }
 
     fn check(&self, model: &M, batch: &TokenBatch) -> Result<(), BoxError> {
-        Ok(model.vocab_size().map_or(Ok(()), |vocab_size| batch.check(vocab_size))?)
+        Ok(model
+            .vocab_size()
+            .map_or(Ok(()), |vocab_size| batch.check(vocab_size))?)
     }
 
     fn size(&self, batch: &TokenBatch) -> BatchSize {
-        BatchSize { samples: batch.rows(), tokens: batch.tokens() }
+        BatchSize {
+            samples: batch.rows(),
+            tokens: batch.tokens(),
+        }
     }
 
     fn batch_size(&self) -> Option<BatchSize> {
@@ -103,7 +129,11 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
         let counted = batch.num_counted() as f64;
 
         // An ignored target is −1, which no prediction equals.
-        let right = logits.clone().argmax(2).squeeze_dim::<2>(2).equal(targets.clone());
+        let right = logits
+            .clone()
+            .argmax(2)
+            .squeeze_dim::<2>(2)
+            .equal(targets.clone());
         let nats = loss::token_nats(logits, targets);
         totals.add("loss", nats.clone().sum(), counted);
         totals.add("accuracy", right.float().sum(), counted);
@@ -122,8 +152,16 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
 
     fn metrics(&self) -> Option<Vec<String>> {
         let bpb = self.vocabulary.as_ref().map(|_| "bpb");
-        let names = ["loss", "accuracy"].into_iter().chain(bpb).chain(["perplexity"]);
-        Some(names.filter(|_| !self.val.is_empty()).map(str::to_owned).collect())
+        let names = ["loss", "accuracy"]
+            .into_iter()
+            .chain(bpb)
+            .chain(["perplexity"]);
+        Some(
+            names
+                .filter(|_| !self.val.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
     }
 
     fn flops_per_token(&self, model: &M) -> Option<f64> {
@@ -148,6 +186,9 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
     }
 
     fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.source.get_mut().unwrap_or_else(PoisonError::into_inner).seek(position)
+        self.source
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .seek(position)
     }
 }

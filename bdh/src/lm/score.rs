@@ -25,24 +25,44 @@ pub fn score<M: CausalLm>(model: &M, rows: &[&[i32]]) -> Result<Vec<Vec<TokenSco
     let model = model.valid(); // on a tape, a pass would keep every activation
     let (inputs, targets) = shifted(rows, longest - 1, &crate::device::of(&model));
     let logits = model.logits(inputs, &Probe::off());
-    let likeliest = logits.clone().argmax(2).squeeze_dim::<2>(2).equal(targets.clone());
+    let likeliest = logits
+        .clone()
+        .argmax(2)
+        .squeeze_dim::<2>(2)
+        .equal(targets.clone());
     let nats = loss::token_nats(logits, targets);
     let read = super::values(Tensor::cat(vec![nats, likeliest.float()], 1))?; // [rows, both of them, longest - 1]
-    let scores = rows.iter().zip(read.chunks_exact(2 * (longest - 1))).map(|(row, read)| {
-        let (nats, likeliest) = read.split_at(longest - 1);
-        let tokens = nats.iter().zip(likeliest).take(row.len().saturating_sub(1));
-        tokens.map(|(&nats, &is)| TokenScore { nats, is_likeliest: is == 1.0 }).collect()
-    });
+    let scores = rows
+        .iter()
+        .zip(read.chunks_exact(2 * (longest - 1)))
+        .map(|(row, read)| {
+            let (nats, likeliest) = read.split_at(longest - 1);
+            let tokens = nats.iter().zip(likeliest).take(row.len().saturating_sub(1));
+            tokens
+                .map(|(&nats, &is)| TokenScore {
+                    nats,
+                    is_likeliest: is == 1.0,
+                })
+                .collect()
+        });
     Ok(scores.collect())
 }
 
 /// Refuses ids that the model does not know: what it would make of them depends on the device.
 fn check<M: CausalLm>(model: &M, rows: &[&[i32]]) -> Result<(), UnknownToken> {
-    let Some(vocab_size) = model.vocab_size() else { return Ok(()) };
+    let Some(vocab_size) = model.vocab_size() else {
+        return Ok(());
+    };
     let is_known = |id: &i32| usize::try_from(*id).is_ok_and(|id| id < vocab_size);
     let unknown = rows.iter().enumerate().find_map(|(row, ids)| {
         let position = ids.iter().position(|id| !is_known(id))?;
-        Some(UnknownToken { id: ids[position], what: "to be scored", row, position, vocab_size })
+        Some(UnknownToken {
+            id: ids[position],
+            what: "to be scored",
+            row,
+            position,
+            vocab_size,
+        })
     });
     unknown.map_or(Ok(()), Err)
 }
@@ -50,12 +70,20 @@ fn check<M: CausalLm>(model: &M, rows: &[&[i32]]) -> Result<(), UnknownToken> {
 /// Every id but the last of each row, and the one that follows each; `[rows, width]` both.
 fn shifted(rows: &[&[i32]], width: usize, device: &Device) -> (Tensor<2, Int>, Tensor<2, Int>) {
     let fill = |ids: &[i32], with: i32| -> Vec<i32> {
-        ids.iter().copied().chain(std::iter::repeat(with)).take(width).collect()
+        ids.iter()
+            .copied()
+            .chain(std::iter::repeat(with))
+            .take(width)
+            .collect()
     };
     let known = |row: &[i32]| row.last().copied().unwrap_or_default(); // any id that there is
-    let inputs = rows.iter().flat_map(|row| fill(row, known(row))).collect::<Vec<_>>();
-    let targets =
-        rows.iter().flat_map(|row| fill(row.get(1..).unwrap_or_default(), TokenBatch::IGNORED));
+    let inputs = rows
+        .iter()
+        .flat_map(|row| fill(row, known(row)))
+        .collect::<Vec<_>>();
+    let targets = rows
+        .iter()
+        .flat_map(|row| fill(row.get(1..).unwrap_or_default(), TokenBatch::IGNORED));
     let on = |ids| Tensor::from_data(TensorData::new(ids, [rows.len(), width]), device);
     (on(inputs), on(targets.collect()))
 }

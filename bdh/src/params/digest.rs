@@ -20,10 +20,15 @@ pub(crate) fn digests<M: Module>(model: &M) -> Result<(Vec<u64>, u64), String> {
 }
 
 fn digests_by<M: Module>(at_once: usize, model: &M) -> Result<(Vec<u64>, u64), String> {
-    let mut digests = Digests { at_once, ..Digests::default() };
+    let mut digests = Digests {
+        at_once,
+        ..Digests::default()
+    };
     model.valid().visit(&mut digests);
     digests.flush();
-    let Digests { done, read, failed, .. } = digests;
+    let Digests {
+        done, read, failed, ..
+    } = digests;
     failed.map_or(Ok((done, read)), Err)
 }
 
@@ -94,10 +99,15 @@ mod tests {
     #[test]
     fn pieces_of_any_size_have_the_same_digests_in_the_tables_order() {
         let device = Device::flex().autodiff();
-        let model =
-            vec![LinearConfig::new(3, 2).init(&device), LinearConfig::new(2, 3).init(&device)];
+        let model = vec![
+            LinearConfig::new(3, 2).init(&device),
+            LinearConfig::new(2, 3).init(&device),
+        ];
         let (whole, reads) = digests(&model).expect("the CPU reads");
-        assert_eq!((whole.len(), reads), (ParamTable::with_frozen(&model).len(), 1));
+        assert_eq!(
+            (whole.len(), reads),
+            (ParamTable::with_frozen(&model).len(), 1)
+        );
         for at_once in [1, 2, 6, 8, 9, 17] {
             let (pieces, reads) = digests_by(at_once, &model).expect("the CPU reads");
             assert_eq!(pieces, whole);

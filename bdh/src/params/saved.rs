@@ -29,7 +29,11 @@ pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Tensor
     impl ModuleVisitor for Capture<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let value = param.val();
-            let value = if self.is_transposed() { value.swap_dims(0, 1) } else { value };
+            let value = if self.is_transposed() {
+                value.swap_dims(0, 1)
+            } else {
+                value
+            };
             self.add(|reads| reads.register(value));
         }
 
@@ -44,12 +48,21 @@ pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Tensor
         }
     }
 
-    let mut capture = Capture { table: table.iter(), reads: Some(Transaction::default()) };
+    let mut capture = Capture {
+        table: table.iter(),
+        reads: Some(Transaction::default()),
+    };
     // Without a tape; and a running mean of this thread's last batch is not in its tensor before that.
     model.valid().visit(&mut capture);
-    let reads = capture.reads.expect("every visit puts the transaction back");
+    let reads = capture
+        .reads
+        .expect("every visit puts the transaction back");
     let values = read::transaction(reads)?.into_iter().map(native);
-    Ok(table.iter().map(|param| param.name.clone()).zip(values).collect())
+    Ok(table
+        .iter()
+        .map(|param| param.name.clone())
+        .zip(values)
+        .collect())
 }
 
 /// A bool as a byte: on a GPU it is an integer of the device's choice, which no file has a form for.
@@ -80,8 +93,15 @@ pub(crate) fn restore<M: Module>(
     impl Restore<'_> {
         fn next(&mut self) -> TensorData {
             let info = self.table.next().expect("the table lists all of the model");
-            let data = self.values.remove(&info.name).expect("names have been compared");
-            if info.transposed { transpose(&data) } else { data }
+            let data = self
+                .values
+                .remove(&info.name)
+                .expect("names have been compared");
+            if info.transposed {
+                transpose(&data)
+            } else {
+                data
+            }
         }
     }
 
@@ -114,7 +134,10 @@ pub(crate) fn restore<M: Module>(
     check(table, &values)?;
     let own = with_own_states(&model);
     drop(model); // before the new values are made
-    Ok(own.map(&mut Restore { table: table.iter(), values }))
+    Ok(own.map(&mut Restore {
+        table: table.iter(),
+        values,
+    }))
 }
 
 /// Reads a copy of the trained parameters, `[elements]` each, in one device read and in PyTorch's layout.
@@ -123,7 +146,14 @@ pub(crate) fn capture_copy(copy: Vec<Tensor<1>>, table: &ParamTable) -> Result<T
     let shaped = table.iter().zip(values).map(|(param, data)| {
         let dtype = data.dtype();
         let data = TensorData::from_bytes(data.into_bytes(), param.shape.clone(), dtype);
-        (param.name.clone(), if param.transposed { transpose(&data) } else { data })
+        (
+            param.name.clone(),
+            if param.transposed {
+                transpose(&data)
+            } else {
+                data
+            },
+        )
     });
     Ok(shaped.collect())
 }
@@ -140,8 +170,14 @@ pub(crate) fn restore_copy(
 ) -> Result<Vec<Tensor<1>>, String> {
     compare(table, &values, is_of_kind)?; // a copy may be in `f32` where the model is in `bf16`
     let flat = table.iter().map(|param| {
-        let data = values.remove(&param.name).expect("names have been compared");
-        let data = if param.transposed { transpose(&data) } else { data };
+        let data = values
+            .remove(&param.name)
+            .expect("names have been compared");
+        let data = if param.transposed {
+            transpose(&data)
+        } else {
+            data
+        };
         let dtype = data.dtype();
         let data = TensorData::from_bytes(data.into_bytes(), [param.num_elements()], dtype);
         Tensor::from_data(data, (device, dtype))
@@ -197,13 +233,19 @@ fn compare(
             differences.push(format!("`{name}` is {there:?} there and {here:?} here"));
         } else if !fits(param.dtype, there.dtype()) {
             let (there, here) = (there.dtype(), param.dtype);
-            differences.push(format!("`{name}` is of {there:?} there and of {here:?} here"));
+            differences.push(format!(
+                "`{name}` is of {there:?} there and of {here:?} here"
+            ));
         }
     }
     let known: std::collections::HashSet<_> = table.iter().map(|param| &param.name).collect();
     let unknown = saved.keys().filter(|name| !known.contains(name));
     differences.extend(unknown.map(|name| format!("this model has no parameter `{name}`")));
-    if differences.is_empty() { Ok(()) } else { Err(differences.join("; ")) }
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(differences.join("; "))
+    }
 }
 
 impl ParamInfo {
@@ -252,12 +294,22 @@ mod tests {
         let table = ParamTable::with_frozen(&from);
         let captured = capture(&from, &table).expect("the device reads");
         assert_eq!(captured["trained.weight"].shape().as_slice(), [2, 3]);
-        assert_ne!(captured["norm.running_mean"], TensorData::from([0.0_f32, 0.0]));
+        assert_ne!(
+            captured["norm.running_mean"],
+            TensorData::from([0.0_f32, 0.0])
+        );
 
         let into = restore(into, &table, captured.clone()).expect("the same names and shapes");
-        assert_eq!(capture(&into, &ParamTable::with_frozen(&into)), Ok(captured));
+        assert_eq!(
+            capture(&into, &ParamTable::with_frozen(&into)),
+            Ok(captured)
+        );
         assert!(into.trained.weight.is_require_grad() && !into.frozen.weight.is_require_grad());
-        assert_eq!(ParamTable::of(&into).len(), 4, "two of the linear layer, two of the norm");
+        assert_eq!(
+            ParamTable::of(&into).len(),
+            4,
+            "two of the linear layer, two of the norm"
+        );
     }
 
     #[test]

@@ -94,7 +94,10 @@ mod tests {
         assert_ne!(capture(&own, &table), Ok(before));
         let strategy = |net: &Net| net.trained.weight.val().gradient_checkpointing_strategy();
         assert_eq!(strategy(&own), strategy(&net));
-        assert_eq!(strategy(&own), Some(GradientCheckpointingStrategy::Balanced));
+        assert_eq!(
+            strategy(&own),
+            Some(GradientCheckpointingStrategy::Balanced)
+        );
         assert!(own.table.val().is_autodiff() && own.norm.training.is_enabled());
     }
 

@@ -86,7 +86,8 @@ pub(crate) fn gradients<M: Module>(model: &M, grads: &GradientsParams) -> PerPar
     impl ModuleVisitor for Gradients<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if param.is_require_grad() {
-                self.1.push(self.0.get::<D>(param.id).map(|grad| Box::new(grad) as _));
+                self.1
+                    .push(self.0.get::<D>(param.id).map(|grad| Box::new(grad) as _));
             }
         }
     }

@@ -84,7 +84,11 @@ pub(crate) fn replace_gradients<M: Module>(
             self.index += 1;
         }
     }
-    model.visit(&mut Replace { grads, make: replace, index: 0 });
+    model.visit(&mut Replace {
+        grads,
+        make: replace,
+        index: 0,
+    });
 }
 
 /// Gradients of `model`'s parameters: `value` gives each one's, `[elements]`, by the index in the table.
@@ -106,14 +110,21 @@ pub(crate) fn put_gradients<M: Module>(
             if let Some(value) = (self.value)(self.index) {
                 let grad = value.reshape(weight.dims());
                 let is_narrow = grad.dtype() != weight.dtype();
-                let grad =
-                    if is_narrow { grad.cast(FloatDType::from(weight.dtype())) } else { grad };
+                let grad = if is_narrow {
+                    grad.cast(FloatDType::from(weight.dtype()))
+                } else {
+                    grad
+                };
                 self.grads.register(param.id, grad);
             }
             self.index += 1;
         }
     }
-    let mut put = Put { value, grads: GradientsParams::new(), index: 0 };
+    let mut put = Put {
+        value,
+        grads: GradientsParams::new(),
+        index: 0,
+    };
     model.visit(&mut put);
     put.grads
 }
@@ -149,7 +160,9 @@ impl OnTape {
     }
 
     pub(crate) fn put<const D: usize>(self, value: Tensor<D>) -> Tensor<D> {
-        let Some(strategy) = self.checkpointing else { return value };
+        let Some(strategy) = self.checkpointing else {
+            return value;
+        };
         // As burn's own optimizer wrapper does: without the strategy the next forward pass would meet
         // parameters under two strategies, which autodiff refuses.
         let value = Tensor::from_inner(value).with_gradient_checkpointing_strategy(strategy);
@@ -166,7 +179,9 @@ mod tests {
     #[test]
     fn a_gradient_in_bf16_is_clipped_and_stays_in_bf16() {
         let device = Device::flex();
-        let model = LinearConfig::new(3, 2).with_bias(false).init(&device.clone().autodiff());
+        let model = LinearConfig::new(3, 2)
+            .with_bias(false)
+            .init(&device.clone().autodiff());
         let mut grads = GradientsParams::new();
         let sevens = Tensor::<2>::ones([3, 2], &device) * 7.0;
         grads.register(model.weight.id, sevens.cast(FloatDType::BF16));
@@ -174,6 +189,11 @@ mod tests {
         let clipped = grads.get::<2>(model.weight.id).expect("a gradient");
         assert_eq!(clipped.dtype(), DType::BF16);
         // The bf16 nearest to 2.1; with the factor in bf16, too, it would be the next.
-        assert!(clipped.into_data().iter::<f32>().all(|value| value == 2.093_75));
+        assert!(
+            clipped
+                .into_data()
+                .iter::<f32>()
+                .all(|value| value == 2.093_75)
+        );
     }
 }

@@ -64,12 +64,17 @@ mod tests {
         let error = checked([&["x", "y"], &["z", "y"]]).expect_err("one would be lost");
         let text = error.to_string();
         assert!(text.starts_with("`a` and `b` both record `y`"), "{text}");
-        assert!(checked([&["val/ema_*"], &["val/ema_*"]]).is_err(), "every metric of both");
+        assert!(
+            checked([&["val/ema_*"], &["val/ema_*"]]).is_err(),
+            "every metric of both"
+        );
     }
 
     #[test]
     fn one_key_of_two_callbacks_of_a_list_is_refused_with_its_name() {
-        let text = checked([&["x"], &["y", "y"]]).expect_err("one would be lost").to_string();
+        let text = checked([&["x"], &["y", "y"]])
+            .expect_err("one would be lost")
+            .to_string();
         assert!(text.starts_with("`b` and `b` both record `y`"), "{text}");
     }
 
@@ -81,8 +86,13 @@ mod tests {
     #[test]
     fn what_the_trainer_records_is_its_own() {
         for key in ["lr", "val/loss"] {
-            let text = checked([&["x"], &[key]]).expect_err("one would be lost").to_string();
-            assert!(text.starts_with(&format!("`trainer` and `b` both record `{key}`")), "{text}");
+            let text = checked([&["x"], &[key]])
+                .expect_err("one would be lost")
+                .to_string();
+            assert!(
+                text.starts_with(&format!("`trainer` and `b` both record `{key}`")),
+                "{text}"
+            );
         }
     }
 }

@@ -14,7 +14,10 @@ pub(crate) struct Metrics<'a> {
 
 impl<'a> Metrics<'a> {
     pub(crate) fn new(find: &'a dyn Fn() -> Vec<String>) -> Self {
-        Self { find, found: OnceCell::new() }
+        Self {
+            find,
+            found: OnceCell::new(),
+        }
     }
 
     pub(super) fn names(&self) -> &[String] {
@@ -75,12 +78,15 @@ impl Outlook<'_> {
         if let Some(later) = (self.row + 1..rows.len()).find(records) {
             let later = &rows[later].name;
             return Err(
-                format!("callback `{later}` records {name:?}; add it before this one").into()
+                format!("callback `{later}` records {name:?}; add it before this one").into(),
             );
         }
         let known: Vec<_> = of_task.iter().chain(&earlier).map(String::as_str).collect();
-        Err(format!("there is no metric {name:?}; an eval of this run has {}", known.join(", "))
-            .into())
+        Err(format!(
+            "there is no metric {name:?}; an eval of this run has {}",
+            known.join(", ")
+        )
+        .into())
     }
 
     /// Notes, in the plan, what the callback cannot do in this run: a sentence that goes on from its name, such as
@@ -91,9 +97,12 @@ impl Outlook<'_> {
 
     /// The metrics that the callbacks of some rows record; `*` stands for each of the task's.
     fn recorded(&self, rows: std::ops::RangeInclusive<usize>) -> Vec<String> {
-        let of_callback = self.plan.rows[rows].iter().filter(|row| row.hooks != Hooks::NONE);
-        let names =
-            of_callback.flat_map(|row| &row.keys).filter_map(|key| key.strip_prefix("val/"));
+        let of_callback = self.plan.rows[rows]
+            .iter()
+            .filter(|row| row.hooks != Hooks::NONE);
+        let names = of_callback
+            .flat_map(|row| &row.keys)
+            .filter_map(|key| key.strip_prefix("val/"));
         let each = |name: &str| -> Vec<String> {
             if name.contains('*') {
                 let metrics = self.metrics.names().iter();

@@ -24,7 +24,11 @@ impl Record {
         }
         // Last: a key `step` of somebody's own must not pass for the clock's, by which a resume cuts.
         let clock = &self.clock;
-        let counts = [json!(clock.step), json!(clock.tokens), json!(clock.elapsed.as_secs_f64())];
+        let counts = [
+            json!(clock.step),
+            json!(clock.tokens),
+            json!(clock.elapsed.as_secs_f64()),
+        ];
         line.extend(CLOCK.map(str::to_owned).into_iter().zip(counts));
         Json::Object(line)
     }
@@ -41,9 +45,14 @@ impl Record {
             elapsed: Duration::try_from_secs_f64(elapsed).unwrap_or_default(),
             ..Clock::default()
         };
-        let values = line.iter().filter(|(key, _)| !CLOCK.contains(&key.as_str()));
+        let values = line
+            .iter()
+            .filter(|(key, _)| !CLOCK.contains(&key.as_str()));
         let values = values.filter_map(|(key, value)| Some((key.clone(), value_from_json(value)?)));
-        Some(Self { clock, values: values.collect() })
+        Some(Self {
+            clock,
+            values: values.collect(),
+        })
     }
 }
 
@@ -59,7 +68,11 @@ fn value_to_json(value: &Value) -> Option<Json> {
         Value::Html(html) => json!({ "html": html }),
         Value::Table { columns, rows } => json!({ "columns": columns, "rows": rows }),
         Value::Image(_) | Value::Picture(_) => return None,
-        Value::File { path, kind, aliases } => {
+        Value::File {
+            path,
+            kind,
+            aliases,
+        } => {
             json!({ "file": path.display().to_string(), "kind": kind, "aliases": aliases })
         }
     })
@@ -78,11 +91,19 @@ fn value_from_json(value: &Json) -> Option<Value> {
     }
     if let Some(file) = text("file") {
         let aliases = value.get("aliases").and_then(strings).unwrap_or_default();
-        return Some(Value::File { path: file.into(), kind: text("kind")?, aliases });
+        return Some(Value::File {
+            path: file.into(),
+            kind: text("kind")?,
+            aliases,
+        });
     }
     if let Some(edges) = value.get("edges") {
         return Some(Value::Histogram(Histogram {
-            edges: edges.as_array()?.iter().map(number::from_json).collect::<Option<_>>()?,
+            edges: edges
+                .as_array()?
+                .iter()
+                .map(number::from_json)
+                .collect::<Option<_>>()?,
             counts: value
                 .get("counts")?
                 .as_array()?
@@ -92,12 +113,24 @@ fn value_from_json(value: &Json) -> Option<Value> {
             non_finite: value.get("non_finite")?.as_u64()?,
         }));
     }
-    let rows = value.get("rows")?.as_array()?.iter().map(strings).collect::<Option<_>>()?;
-    Some(Value::Table { columns: strings(value.get("columns")?)?, rows })
+    let rows = value
+        .get("rows")?
+        .as_array()?
+        .iter()
+        .map(strings)
+        .collect::<Option<_>>()?;
+    Some(Value::Table {
+        columns: strings(value.get("columns")?)?,
+        rows,
+    })
 }
 
 fn strings(array: &Json) -> Option<Vec<String>> {
-    array.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
+    array
+        .as_array()?
+        .iter()
+        .map(|text| text.as_str().map(str::to_owned))
+        .collect()
 }
 
 #[cfg(test)]
@@ -114,9 +147,18 @@ mod tests {
             ("page", Value::Html("<b>1</b>".to_owned())),
             (
                 "table",
-                Value::Table { columns: vec!["a".to_owned()], rows: vec![vec!["1".to_owned()]] },
+                Value::Table {
+                    columns: vec!["a".to_owned()],
+                    rows: vec![vec!["1".to_owned()]],
+                },
             ),
-            ("empty", Value::Table { columns: Vec::new(), rows: Vec::new() }),
+            (
+                "empty",
+                Value::Table {
+                    columns: Vec::new(),
+                    rows: Vec::new(),
+                },
+            ),
             (
                 "hist",
                 Value::Histogram(Histogram {
@@ -150,6 +192,10 @@ mod tests {
             format!("{record:?}"),
             "NaN is not equal to itself, its text is"
         );
-        assert_eq!(Record::from_json(&json!({ "train/loss": 1.0 })), None, "a line without a step");
+        assert_eq!(
+            Record::from_json(&json!({ "train/loss": 1.0 })),
+            None,
+            "a line without a step"
+        );
     }
 }

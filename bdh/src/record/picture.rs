@@ -35,22 +35,46 @@ impl Picture {
         histograms: Vec<DeferredHistogram>,
         draw: impl FnOnce(Vec<Histogram>) -> Result<Vec<u8>, BoxError> + Send + 'static,
     ) -> Self {
-        let pending = Pending { of: histograms, draw: Box::new(draw) };
+        let pending = Pending {
+            of: histograms,
+            draw: Box::new(draw),
+        };
         let pending = Mutex::new(Some(pending));
-        Self(Arc::new(Inner { pending, drawn: OnceLock::new(), is_told: AtomicBool::new(false) }))
+        Self(Arc::new(Inner {
+            pending,
+            drawn: OnceLock::new(),
+            is_told: AtomicBool::new(false),
+        }))
     }
 
     /// What has to be read before it can be drawn.
     pub(crate) fn histograms(&self) -> Vec<DeferredHistogram> {
-        let pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.as_ref().map(|pending| pending.of.clone()).unwrap_or_default()
+        let pending = self
+            .0
+            .pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        pending
+            .as_ref()
+            .map(|pending| pending.of.clone())
+            .unwrap_or_default()
     }
 
     /// Begins to draw, now that the step has been read. Does nothing the second time.
     pub(crate) fn begin(&self) {
-        let pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Pending { of, draw }) = pending else { return };
-        let read = of.iter().map(|histogram| histogram.value().unwrap_or_default()).collect();
+        let pending = self
+            .0
+            .pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(Pending { of, draw }) = pending else {
+            return;
+        };
+        let read = of
+            .iter()
+            .map(|histogram| histogram.value().unwrap_or_default())
+            .collect();
         let inner = Arc::clone(&self.0);
         let work = move || {
             let drawn = catch_unwind(AssertUnwindSafe(|| draw(read)));
@@ -59,14 +83,26 @@ impl Picture {
             });
             let _ = inner.drawn.set(drawn.map_err(|error| error.to_string()));
         };
-        if let Err(error) = thread::Builder::new().name("picture".to_owned()).spawn(work) {
-            let _ = self.0.drawn.set(Err(format!("there is no thread to draw on: {error}")));
+        if let Err(error) = thread::Builder::new()
+            .name("picture".to_owned())
+            .spawn(work)
+        {
+            let _ = self
+                .0
+                .drawn
+                .set(Err(format!("there is no thread to draw on: {error}")));
         }
     }
 
     /// The PNG, once it is there. A picture that nobody has begun to draw is an error at once.
     pub(crate) fn wait(&self) -> Result<&[u8], &str> {
-        if self.0.pending.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self
+            .0
+            .pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some()
+        {
             return Err("nobody has begun to draw it");
         }
         self.0.drawn.wait().as_deref().map_err(String::as_str)

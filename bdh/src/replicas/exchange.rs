@@ -25,14 +25,22 @@ pub(crate) type Present = Vec<bool>;
 
 /// Which parameters have a gradient here.
 pub(super) fn present<M: Module>(sums: &Sums, model: &M) -> Present {
-    params::gradients(model, &sums.grads).iter().map(Option::is_some).collect()
+    params::gradients(model, &sums.grads)
+        .iter()
+        .map(Option::is_some)
+        .collect()
 }
 
 /// Waits until loss and gradients are there: one small device read, which tells of an allocation that failed.
 pub(super) fn prove<M: Module>(sums: &Sums, model: &M) -> Result<(), String> {
     let gradients = params::gradients(model, &sums.grads);
-    let first = gradients.iter().flatten().map(|gradient| gradient.flat().narrow(0, 0, 1));
-    let all = first.chain([sums.loss.clone()]).map(|vector| vector.cast(FloatDType::F32));
+    let first = gradients
+        .iter()
+        .flatten()
+        .map(|gradient| gradient.flat().narrow(0, 0, 1));
+    let all = first
+        .chain([sums.loss.clone()])
+        .map(|vector| vector.cast(FloatDType::F32));
     read::vectors([Tensor::cat(all.collect(), 0)]).map(drop)
 }
 
@@ -45,26 +53,43 @@ pub(super) fn flat<M: Module>(
 ) -> Vec<Tensor<1>> {
     let device = sums.loss.device();
     let gradients = params::gradients(model, &sums.grads);
-    let wanted = gradients.iter().zip(table).zip(wanted).filter(|(_, wanted)| **wanted);
+    let wanted = gradients
+        .iter()
+        .zip(table)
+        .zip(wanted)
+        .filter(|(_, wanted)| **wanted);
     let flat = wanted.map(|((gradient, param), _)| match gradient {
         Some(gradient) => gradient.flat(),
         None => Tensor::zeros([param.num_elements()], &device),
     });
-    flat.chain([sums.loss.clone()]).map(|vector| vector.cast(FloatDType::F32)).collect()
+    flat.chain([sums.loss.clone()])
+        .map(|vector| vector.cast(FloatDType::F32))
+        .collect()
 }
 
 /// The other way round.
 pub(super) fn shaped<M: Module>(model: &M, wanted: &Present, values: Vec<Tensor<1>>) -> Sums {
     let mut values = values.into_iter();
     let grads = params::put_gradients(model, |index| {
-        wanted[index].then(|| values.next().expect("a vector for each parameter that is wanted"))
+        wanted[index].then(|| {
+            values
+                .next()
+                .expect("a vector for each parameter that is wanted")
+        })
     });
-    Sums { loss: values.next().expect("the loss is behind the gradients"), grads }
+    Sums {
+        loss: values.next().expect("the loss is behind the gradients"),
+        grads,
+    }
 }
 
 /// The trained parameters, `[elements]` each.
 pub(super) fn weights<M: Module>(model: &M) -> Vec<Tensor<1>> {
-    params::weights(model).iter().flatten().map(|weight| weight.flat()).collect()
+    params::weights(model)
+        .iter()
+        .flatten()
+        .map(|weight| weight.flat())
+        .collect()
 }
 
 /// Puts vectors that were read onto a device.
@@ -85,7 +110,10 @@ pub(super) fn sum(all: impl IntoIterator<Item = Vec<TensorData>>) -> Vec<TensorD
         total
     };
     let total = all.into_iter().map(values).reduce(add).unwrap_or_default();
-    total.into_iter().map(|values| TensorData::from(values.as_slice())).collect()
+    total
+        .into_iter()
+        .map(|values| TensorData::from(values.as_slice()))
+        .collect()
 }
 
 /// The sums of the vectors that every one of these devices brings; each of them has to come here.
@@ -144,7 +172,10 @@ mod tests {
         grads.register(model.weight.id, weight);
         let bias = Tensor::<1>::ones([2], &device).cast(FloatDType::BF16);
         grads.register(model.bias.as_ref().expect("a bias").id, bias);
-        let sums = Sums { loss: Tensor::ones([1], &device), grads };
+        let sums = Sums {
+            loss: Tensor::ones([1], &device),
+            grads,
+        };
         let table = ParamTable::of(&model);
         let read = read::vectors(flat(&sums, &model, &table, &vec![true; 2]));
         let read = read.expect("the CPU reads");
@@ -159,6 +190,9 @@ mod tests {
         let expected = |x: f32| [TensorData::from([x, 3.0]), TensorData::from([x])];
         let small = 2.0_f32.powi(-24);
         assert_eq!(sum([of(1.0), of(small), of(small)]), expected(1.0));
-        assert_eq!(sum([of(small), of(small), of(1.0)]), expected(1.0 + 2.0 * small));
+        assert_eq!(
+            sum([of(small), of(small), of(1.0)]),
+            expected(1.0 + 2.0 * small)
+        );
     }
 }

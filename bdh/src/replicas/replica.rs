@@ -25,7 +25,12 @@ pub(crate) type HostTotals = Vec<(&'static str, f32, f64)>;
 
 impl<M: Module> Replica<M> {
     pub(super) fn on(device: &Device, table: &Arc<ParamTable>) -> Self {
-        Self { model: None, device: device.clone(), table: Arc::clone(table), sums: None }
+        Self {
+            model: None,
+            device: device.clone(),
+            table: Arc::clone(table),
+            sums: None,
+        }
     }
 
     /// Copies a model to its device. On the replica's own thread: on a GPU, memory is that of the thread that asked for it.
@@ -38,7 +43,9 @@ impl<M: Module> Replica<M> {
     }
 
     fn model(&self) -> &M {
-        self.model.as_ref().expect("a replica is loaded before it is asked")
+        self.model
+            .as_ref()
+            .expect("a replica is loaded before it is asked")
     }
 
     pub(super) fn backward<T: Task<Model = M>>(
@@ -51,7 +58,10 @@ impl<M: Module> Replica<M> {
         let run = |(index, batch): &(usize, _)| {
             pass.run((task, model), &self.device, (*index, batch), &Probe::off())
         };
-        let sums = batches.iter().map(run).reduce(|sum, more| sum.add(model, more));
+        let sums = batches
+            .iter()
+            .map(run)
+            .reduce(|sum, more| sum.add(model, more));
         let sums = sums.expect("each replica has as many micro-batches");
         let present = exchange::present(&sums, model);
         self.sums = Some(sums);
@@ -60,13 +70,19 @@ impl<M: Module> Replica<M> {
 
     /// Waits until the backward pass has been taken.
     pub(super) fn prove(&self) -> Result<(), String> {
-        let sums = self.sums.as_ref().expect("a backward pass precedes the exchange");
+        let sums = self
+            .sums
+            .as_ref()
+            .expect("a backward pass precedes the exchange");
         exchange::prove(sums, self.model())
     }
 
     /// Gradients and loss of the backward pass, which are given away.
     fn flat(&mut self, wanted: &Present) -> Vec<Tensor<1>> {
-        let sums = self.sums.take().expect("a backward pass precedes the exchange");
+        let sums = self
+            .sums
+            .take()
+            .expect("a backward pass precedes the exchange");
         exchange::flat(&sums, self.model(), &self.table, wanted)
     }
 
@@ -82,15 +98,24 @@ impl<M: Module> Replica<M> {
     /// Takes weights that were read from the first replica.
     pub(super) fn take(&mut self, weights: &[TensorData]) {
         let weights = exchange::put(weights, &self.device);
-        self.model = self.model.take().map(|model| params::with_weights(model, weights));
+        self.model = self
+            .model
+            .take()
+            .map(|model| params::with_weights(model, weights));
     }
 
     /// Takes the first replica's weights from an exchange to which the others bring zeros.
     pub(super) fn receive(&mut self, devices: &[Device]) {
         let device = self.device.clone().inner();
-        let zeros = self.table.iter().map(|param| Tensor::zeros([param.num_elements()], &device));
+        let zeros = self
+            .table
+            .iter()
+            .map(|param| Tensor::zeros([param.num_elements()], &device));
         let weights = exchange::sum_over(devices, zeros.collect());
-        self.model = self.model.take().map(|model| params::with_weights(model, weights));
+        self.model = self
+            .model
+            .take()
+            .map(|model| params::with_weights(model, weights));
     }
 
     pub(super) fn eval<T: Task<Model = M>>(

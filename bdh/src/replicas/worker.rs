@@ -23,7 +23,10 @@ impl<S: Send + 'static> Worker<S> {
         let (jobs, orders) = channel::<Job<S>>();
         let work = move || orders.into_iter().for_each(|job| job(&mut owned));
         let thread = thread::Builder::new().name(name).spawn(work)?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
     }
 
     /// Has it do something; what it panics with is its answer.
@@ -51,7 +54,9 @@ impl<R> Pending<R> {
     ///
     /// What the job panicked with.
     pub(super) fn wait(self) -> Result<R, String> {
-        self.0.recv().unwrap_or_else(|_| Err("its thread is gone".to_owned()))
+        self.0
+            .recv()
+            .unwrap_or_else(|_| Err("its thread is gone".to_owned()))
     }
 }
 

@@ -24,7 +24,10 @@ impl Before {
         Self {
             dir: dir.to_owned(),
             names: names(dir).ok(),
-            missing: missing.take_while(|path| !path.exists()).map(Path::to_owned).collect(),
+            missing: missing
+                .take_while(|path| !path.exists())
+                .map(Path::to_owned)
+                .collect(),
         }
     }
 
@@ -34,7 +37,11 @@ impl Before {
         if let (Some(before), Ok(now)) = (&self.names, names(&self.dir)) {
             for path in now.difference(before).map(|name| self.dir.join(name)) {
                 let is_dir = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
-                let _ = if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+                let _ = if is_dir {
+                    fs::remove_dir_all(path)
+                } else {
+                    fs::remove_file(path)
+                };
             }
         }
         for dir in &self.missing {

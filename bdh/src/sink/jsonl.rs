@@ -44,7 +44,10 @@ impl Sink for Jsonl {
     }
 
     fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
-        let dir = run.dir.as_ref().ok_or("metrics.jsonl needs a run directory")?;
+        let dir = run
+            .dir
+            .as_ref()
+            .ok_or("metrics.jsonl needs a run directory")?;
         let path = dir.join(Self::FILE);
         let (file, last) = match run.resumed_at {
             Some(step) => continue_after(&path, step, run.resumed_record.as_ref())?,
@@ -64,13 +67,17 @@ impl Sink for Jsonl {
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
-        let Some(log) = &mut self.0 else { return Ok(()) };
+        let Some(log) = &mut self.0 else {
+            return Ok(());
+        };
         let flushed = log.catch_up().and_then(|()| log.file.sync_data());
         flushed.or_else(|error| log.bear(&error))
     }
 
     fn close(&mut self, _outcome: &Outcome) -> Result<(), BoxError> {
-        let Some(log) = &mut self.0 else { return Ok(()) };
+        let Some(log) = &mut self.0 else {
+            return Ok(());
+        };
         let flushed = log.catch_up().and_then(|()| log.file.sync_data());
         flushed.map_err(|error| log.lost(&error).into())
     }
@@ -145,15 +152,26 @@ impl Log {
 
     /// Looks into the file if another program has written to it: an editor may put back an older text in place, too.
     fn rejoin_if_changed(&mut self) -> io::Result<()> {
-        if self.file.metadata()?.len() == self.len { Ok(()) } else { self.rejoin() }
+        if self.file.metadata()?.len() == self.len {
+            Ok(())
+        } else {
+            self.rejoin()
+        }
     }
 
     fn replace(&mut self) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).append(true).create(true).open(self.path())?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(self.path())?;
         let identity = Handle::from_file(file.try_clone()?)?;
         let named = Handle::from_file(files::open(&self.dir, Jsonl::FILE)?)?;
         if identity != named {
-            return Err(io::Error::other(format!("`{}` is being replaced", self.path().display())));
+            return Err(io::Error::other(format!(
+                "`{}` is being replaced",
+                self.path().display()
+            )));
         }
         (self.file, self.identity) = (file, identity);
         self.rejoin()
@@ -168,7 +186,9 @@ impl Log {
         self.file.set_len(whole.bytes)?;
         self.len = whole.bytes;
         if let Some(gone) = self.lines.rewind(whole.step) {
-            let since = whole.step.map_or("the start".to_owned(), |step| format!("step {step}"));
+            let since = whole
+                .step
+                .map_or("the start".to_owned(), |step| format!("step {step}"));
             let path = self.path();
             let what = format!(
                 "`{}` was replaced and lacks records since {since}, up to step {gone}",
@@ -186,7 +206,11 @@ impl Log {
         }
         if !std::mem::replace(&mut self.has_told, true) {
             let step = self.lines.last_step().unwrap_or(0);
-            self.tell(step, error.to_string(), "it is tried again with each record");
+            self.tell(
+                step,
+                error.to_string(),
+                "it is tried again with each record",
+            );
         }
         Ok(())
     }

@@ -22,14 +22,20 @@ impl MemorySink {
     /// The records so far, in order.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The steps and values of one scalar key.
     #[must_use]
     pub fn series(&self, key: &str) -> Vec<(u64, f64)> {
         let records = self.records();
-        records.iter().filter_map(|r| Some((r.clock.step, r.scalar(key)?))).collect()
+        records
+            .iter()
+            .filter_map(|r| Some((r.clock.step, r.scalar(key)?)))
+            .collect()
     }
 }
 
@@ -43,7 +49,10 @@ impl Sink for MemorySink {
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record.clone());
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(record.clone());
         Ok(())
     }
 }

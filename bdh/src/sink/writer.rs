@@ -61,7 +61,11 @@ impl Writers {
         said: Receiver<Said>,
     ) -> Self {
         let start = |sink| Writer::start(sink, feedback);
-        Self { all: sinks.into_iter().map(start).collect(), said: Some(said), stop: None }
+        Self {
+            all: sinks.into_iter().map(start).collect(),
+            said: Some(said),
+            stop: None,
+        }
     }
 
     /// Hands a record to every sink; waits for none.
@@ -169,7 +173,11 @@ impl Writers {
     /// take longer than their patience.
     fn is_closing(&mut self, shows: bool, began: Instant, step: u64) -> bool {
         let mut is_closing = false;
-        for writer in self.all.iter_mut().filter(|writer| writer.may_thin == shows) {
+        for writer in self
+            .all
+            .iter_mut()
+            .filter(|writer| writer.may_thin == shows)
+        {
             if began.elapsed() >= writer.patience && writer.is_at_work() {
                 writer.lose_patience(step); // the thread stays behind, and the program can end
             }
@@ -208,8 +216,16 @@ impl Writer {
             Ok(thread) => (Some(thread), None),
             Err(error) => (None, Some(error)),
         };
-        let mut writer =
-            Self { name, patience, may_thin, queue, behind, thread, run, gave_up: false };
+        let mut writer = Self {
+            name,
+            patience,
+            may_thin,
+            queue,
+            behind,
+            thread,
+            run,
+            gave_up: false,
+        };
         if let Some(error) = failed {
             writer.give_up(0, format!("it gets no thread: {error}"));
         }
@@ -249,7 +265,11 @@ impl Writer {
     }
 
     fn is_at_work(&self) -> bool {
-        !self.gave_up && self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        !self.gave_up
+            && self
+                .thread
+                .as_ref()
+                .is_some_and(|thread| !thread.is_finished())
     }
 
     fn lose_patience(&mut self, step: u64) {
@@ -397,7 +417,13 @@ mod tests {
 
     fn record(step: u64, bytes: usize) -> Record {
         let values = vec![("sample".to_owned(), Value::Text("x".repeat(bytes)))];
-        Record { clock: Clock { step, ..Clock::default() }, values }
+        Record {
+            clock: Clock {
+                step,
+                ..Clock::default()
+            },
+            values,
+        }
     }
 
     /// Writers of a sink that hangs and of one that does not, and what keeps the first one hanging.
@@ -410,7 +436,10 @@ mod tests {
     }
 
     fn told(problems: &[Problem]) -> Vec<(&str, &str, u64)> {
-        problems.iter().map(|p| (&*p.who, &*p.error, p.step)).collect()
+        problems
+            .iter()
+            .map(|p| (&*p.who, &*p.error, p.step))
+            .collect()
     }
 
     #[test]
@@ -445,7 +474,10 @@ mod tests {
             }
         }
         writers.hear(&mut problems);
-        assert_eq!(told(&problems), [("hung", "it is 256 MiB of records behind", 1)]);
+        assert_eq!(
+            told(&problems),
+            [("hung", "it is 256 MiB of records behind", 1)]
+        );
         writers.close(&Outcome::Completed, 1, &mut problems, None, |_| None);
         assert_eq!((problems.len(), memory.records().len()), (1, 12));
     }

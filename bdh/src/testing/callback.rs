@@ -112,7 +112,12 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     /// Checks callbacks made like this. It is called for each run, and makes one that acts, and records all of its
     /// keys, within 12 steps.
     pub fn of(make: F) -> Self {
-        Self { make, by_name: None, records: None, measured: Vec::new() }
+        Self {
+            make,
+            by_name: None,
+            records: None,
+            measured: Vec::new(),
+        }
     }
 
     /// A configuration builds the same under this name, with these settings in TOML.
@@ -158,7 +163,10 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         let name = self.name();
         let diverged = fit(&Scratch::new().run, diverging_run().callback((self.make)()));
         let problems = &diverged.fitted.problems;
-        assert!(problems.is_empty(), "`{name}` does not survive a loss of NaN: {problems:?}");
+        assert!(
+            problems.is_empty(),
+            "`{name}` does not survive a loss of NaN: {problems:?}"
+        );
     }
 
     fn name(&self) -> String {

@@ -67,7 +67,10 @@ pub struct HookLog(Arc<Mutex<Vec<Call>>>);
 impl HookLog {
     /// The callback, with every call of a hook of it written down here.
     pub fn of<C: Callback>(&self, callback: C) -> impl Callback + use<C> {
-        Logged { inner: callback, log: self.clone() }
+        Logged {
+            inner: callback,
+            log: self.clone(),
+        }
     }
 
     /// A callback that has all eleven hooks, and does nothing but write down their calls here.
@@ -95,11 +98,17 @@ impl HookLog {
     }
 
     fn note(&self, hook: Hook, step: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Call { step, hook });
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Call { step, hook });
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 

@@ -41,7 +41,12 @@ impl<'a, S: Sink> Life<'a, S> {
             started_at: 1_700_000_000.25,
             feedback: Feedback::default(),
         };
-        Self { name: sink.name(), sink, scratch, run }
+        Self {
+            name: sink.name(),
+            sink,
+            scratch,
+            run,
+        }
     }
 
     /// The same, opened.
@@ -93,18 +98,29 @@ impl<'a, S: Sink> Life<'a, S> {
     }
 
     pub(super) fn close(mut self, end: &Outcome) {
-        self.must(&format!("`close` of a run that {end}"), |sink| sink.close(end));
+        self.must(&format!("`close` of a run that {end}"), |sink| {
+            sink.close(end)
+        });
         self.end("after `close`");
     }
 
     /// Ends it, as the end of the program would.
     pub(super) fn end(self, when: &str) {
-        let Self { sink, name, scratch, .. } = self;
+        let Self {
+            sink,
+            name,
+            scratch,
+            ..
+        } = self;
         let files = sink.files();
         let what = format!("being dropped {when}");
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(sink)));
         if let Err(panic) = dropped {
-            violated(&name, &what, &format!("it panicked: {}", panic_text(&*panic)));
+            violated(
+                &name,
+                &what,
+                &format!("it panicked: {}", panic_text(&*panic)),
+            );
         }
         check(&name, &what, scratch, &files);
     }
@@ -114,16 +130,24 @@ impl<'a, S: Sink> Life<'a, S> {
         let began = Instant::now();
         match catch_unwind(AssertUnwindSafe(|| call(&mut self.sink))) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                violated(&self.name, what, &format!("it failed: {}", with_causes(&*error)))
-            }
-            Err(panic) => {
-                violated(&self.name, what, &format!("it panicked: {}", panic_text(&*panic)))
-            }
+            Ok(Err(error)) => violated(
+                &self.name,
+                what,
+                &format!("it failed: {}", with_causes(&*error)),
+            ),
+            Err(panic) => violated(
+                &self.name,
+                what,
+                &format!("it panicked: {}", panic_text(&*panic)),
+            ),
         }
         let (took, patience) = (began.elapsed(), self.sink.patience());
         if took > patience {
-            violated(&self.name, what, &format!("it took {took:?} of a patience of {patience:?}"));
+            violated(
+                &self.name,
+                what,
+                &format!("it took {took:?} of a patience of {patience:?}"),
+            );
         }
         check(&self.name, what, self.scratch, &self.sink.files());
     }

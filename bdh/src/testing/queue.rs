@@ -20,7 +20,9 @@ pub struct Queue {
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").field("step", &self.step).finish_non_exhaustive()
+        f.debug_struct("Queue")
+            .field("step", &self.step)
+            .finish_non_exhaustive()
     }
 }
 
@@ -35,7 +37,11 @@ impl Queue {
         run.feedback = feedback.clone();
         sinks.iter_mut().try_for_each(|sink| sink.open(&run))?;
         let writers = Writers::start(sinks, &feedback, said);
-        Ok(Self { writers, problems: Vec::new(), step: 0 })
+        Ok(Self {
+            writers,
+            problems: Vec::new(),
+            step: 0,
+        })
     }
 
     /// Hands a record to every sink and waits for none, as the training thread does after each step.
@@ -55,7 +61,8 @@ impl Queue {
     /// Ends the run and waits for the sinks. Tells what failed.
     #[must_use]
     pub fn close(mut self, outcome: &Outcome) -> Vec<Problem> {
-        self.writers.close(outcome, self.step, &mut self.problems, None, |_| None);
+        self.writers
+            .close(outcome, self.step, &mut self.problems, None, |_| None);
         self.problems
     }
 }

@@ -79,9 +79,17 @@ const TWICE: &str = "run twice and never interrupted (something is random withou
                      this process trains at the same time: `cargo test -- --test-threads 1`)";
 
 fn fit<T: Task>(run: TrainerBuilder<T>) {
-    let trainer = run.build().unwrap_or_else(|error| panic!("the run is not valid: {error}"));
-    let fitted = trainer.fit().unwrap_or_else(|error| panic!("the run failed: {error}"));
-    assert!(fitted.problems.is_empty(), "the run had problems: {:?}", fitted.problems);
+    let trainer = run
+        .build()
+        .unwrap_or_else(|error| panic!("the run is not valid: {error}"));
+    let fitted = trainer
+        .fit()
+        .unwrap_or_else(|error| panic!("the run failed: {error}"));
+    assert!(
+        fitted.problems.is_empty(),
+        "the run had problems: {:?}",
+        fitted.problems
+    );
 }
 
 /// What a run leaves behind, without what is measured by the clock on the wall.
@@ -101,12 +109,19 @@ impl End {
         });
         let last = latest_checkpoint(&dir.join("checkpoints")).expect("the last checkpoint");
         let mut last = Checkpoint::read(&last).expect("a checkpoint of our own");
-        let record = last.state.record.to_string().replace(&*dir.to_string_lossy(), "");
+        let record = last
+            .state
+            .record
+            .to_string()
+            .replace(&*dir.to_string_lossy(), "");
         let record = serde_json::from_str(&record).expect("a record of our own");
         last.state.record = without(record, measured);
         last.state.clock.elapsed = Duration::ZERO;
         last.state.callbacks.values_mut().for_each(forget_time);
-        Self { records: records.collect(), last }
+        Self {
+            records: records.collect(),
+            last,
+        }
     }
 
     /// Panics at the first difference; `how` says what was done to this run.
@@ -119,10 +134,17 @@ impl End {
         assert_eq!(steps[0], steps[1], "{}", found("the number of records"));
 
         let files = |end: &Self| {
-            let Checkpoint { model, optimizer, copies, .. } = &end.last;
+            let Checkpoint {
+                model,
+                optimizer,
+                copies,
+                ..
+            } = &end.last;
             let copies = copies.iter().map(|(name, copy)| (name.clone(), bits(copy)));
-            let main =
-                [("model".to_owned(), bits(model)), ("optimizer".to_owned(), bits(optimizer))];
+            let main = [
+                ("model".to_owned(), bits(model)),
+                ("optimizer".to_owned(), bits(optimizer)),
+            ];
             main.into_iter().chain(copies).collect::<Vec<_>>()
         };
         let [ours, theirs] = [self, whole].map(files);
@@ -146,7 +168,10 @@ impl End {
 }
 
 fn bits(tensors: &Tensors) -> Vec<(String, Vec<u8>)> {
-    tensors.iter().map(|(name, data)| (name.clone(), data.as_bytes().to_vec())).collect()
+    tensors
+        .iter()
+        .map(|(name, data)| (name.clone(), data.as_bytes().to_vec()))
+        .collect()
 }
 
 /// Names the first key of two objects that differs, with both values.
@@ -154,10 +179,16 @@ fn assert_same(resumed: &Value, expected: &Value, found: &str) {
     if let (Value::Object(resumed), Value::Object(expected)) = (resumed, expected) {
         for key in expected.keys().chain(resumed.keys()) {
             let [is, was] = [resumed, expected].map(|object| object.get(key));
-            assert!(is == was, "{found}: `{key}` is {is:?} instead of {was:?}, in {expected:?}");
+            assert!(
+                is == was,
+                "{found}: `{key}` is {is:?} instead of {was:?}, in {expected:?}"
+            );
         }
     }
-    assert!(resumed == expected, "{found}: {resumed} instead of {expected}");
+    assert!(
+        resumed == expected,
+        "{found}: {resumed} instead of {expected}"
+    );
 }
 
 /// Takes out of a state when its steps were taken.
@@ -203,7 +234,10 @@ mod tests {
             resume_exact([1], &[], || tiny_run(2).callback(on_step(counts)));
         });
         let said = panic_text(&*said.expect_err("it is never the same"));
-        assert!(said.starts_with("run twice and never interrupted"), "{said}");
+        assert!(
+            said.starts_with("run twice and never interrupted"),
+            "{said}"
+        );
         assert!(
             said.contains("`calls` is Some(Number(2.0)) instead of Some(Number(0.0))"),
             "{said}"

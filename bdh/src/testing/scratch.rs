@@ -29,9 +29,18 @@ impl Scratch {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("bdh-sink-conforms-{}-{number}", std::process::id());
         let root = std::env::temp_dir().join(name);
-        let run = (0..DEPTH).fold(root.clone(), |dir, _| dir.join("d")).join("run");
-        let mut scratch = Self { root, run, others: Snapshot::new(), here: here() };
-        scratch.furnish().expect("a temporary directory can be written to");
+        let run = (0..DEPTH)
+            .fold(root.clone(), |dir, _| dir.join("d"))
+            .join("run");
+        let mut scratch = Self {
+            root,
+            run,
+            others: Snapshot::new(),
+            here: here(),
+        };
+        scratch
+            .furnish()
+            .expect("a temporary directory can be written to");
         scratch
     }
 
@@ -49,7 +58,9 @@ impl Scratch {
     pub(super) fn own_bytes(&self) -> usize {
         let mut found = Snapshot::new();
         let _ = look(&self.run, &mut found); // `check` reports what cannot be read
-        let own = found.iter().filter(|(path, _)| !self.others.contains_key(*path));
+        let own = found
+            .iter()
+            .filter(|(path, _)| !self.others.contains_key(*path));
         own.map(|(_, held)| held.len()).sum()
     }
 
@@ -68,22 +79,36 @@ impl Scratch {
             .map_err(|error| format!("its files cannot be read: {error}"))?;
         let outside = |path: &&PathBuf| !path.starts_with(&self.run);
         if let Some(path) = found.keys().find(outside) {
-            return Err(format!("it wrote `{}`, outside of the run directory", path.display()));
+            return Err(format!(
+                "it wrote `{}`, outside of the run directory",
+                path.display()
+            ));
         }
         if let Some(path) = here().iter().find(|path| !self.here.contains(path)) {
-            return Err(format!("it wrote `{}`, in the current directory", path.display()));
+            return Err(format!(
+                "it wrote `{}`, in the current directory",
+                path.display()
+            ));
         }
-        if let Some((path, _)) =
-            self.others.iter().find(|(path, held)| found.get(*path) != Some(held))
+        if let Some((path, _)) = self
+            .others
+            .iter()
+            .find(|(path, held)| found.get(*path) != Some(held))
         {
-            return Err(format!("it touched `{}`, which is not its own", path.display()));
+            return Err(format!(
+                "it touched `{}`, which is not its own",
+                path.display()
+            ));
         }
         let own = found.keys().filter(|path| !self.others.contains_key(*path));
         let unnamed = own
             .filter_map(|path| path.strip_prefix(&self.run).ok())
             .find(|path| !files.iter().any(|file| is_named(path, file)));
         match unnamed {
-            Some(path) => Err(format!("it wrote `{}`, and `files` says {files:?}", path.display())),
+            Some(path) => Err(format!(
+                "it wrote `{}`, and `files` says {files:?}",
+                path.display()
+            )),
             None => Ok(()),
         }
     }
@@ -111,7 +136,11 @@ fn look(dir: &Path, into: &mut Snapshot) -> io::Result<()> {
         if kind.is_dir() {
             look(&path, into)?;
         } else {
-            let held = if kind.is_file() { fs::read(&path)? } else { Vec::new() };
+            let held = if kind.is_file() {
+                fs::read(&path)?
+            } else {
+                Vec::new()
+            };
             into.insert(path, held);
         }
     }
@@ -120,6 +149,13 @@ fn look(dir: &Path, into: &mut Snapshot) -> io::Result<()> {
 
 /// The names in the current directory, as far as it can be read, but for hidden ones: an editor may be at work.
 fn here() -> Vec<PathBuf> {
-    let names = fs::read_dir(".").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    names.filter(|name| !name.as_encoded_bytes().starts_with(b".")).map(PathBuf::from).collect()
+    let names = fs::read_dir(".")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name());
+    names
+        .filter(|name| !name.as_encoded_bytes().starts_with(b"."))
+        .map(PathBuf::from)
+        .collect()
 }

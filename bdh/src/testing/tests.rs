@@ -69,7 +69,10 @@ impl Drop for Last {
 /// What the check says of a sink; nothing if it conforms.
 fn said(make: impl Fn() -> Bad) -> String {
     let checked = catch_unwind(AssertUnwindSafe(|| sink_conforms(|_| make())));
-    checked.err().map(|panic| crate::failure::panic_text(&*panic)).unwrap_or_default()
+    checked
+        .err()
+        .map(|panic| crate::failure::panic_text(&*panic))
+        .unwrap_or_default()
 }
 
 /// Checks that a sink that does this is refused, and why.
@@ -94,22 +97,52 @@ fn a_sink_that_fails_or_panics_is_refused_and_the_value_named() {
         _ => Ok(()),
     };
     let whys = ["`write` of step", "with NaN: it failed: not a number"];
-    refused(|| Bad { write: Some(fails), ..Bad::default() }, &whys);
+    refused(
+        || Bad {
+            write: Some(fails),
+            ..Bad::default()
+        },
+        &whys,
+    );
 
     let panics = |_: &Path, record: &Record| {
-        assert!(record.values.iter().all(|(key, _)| key.len() < 300), "a long key");
+        assert!(
+            record.values.iter().all(|(key, _)| key.len() < 300),
+            "a long key"
+        );
         Ok(())
     };
     let whys = ["a scalar under the key \"xxx", "it panicked: a long key"];
-    refused(|| Bad { write: Some(panics), ..Bad::default() }, &whys);
-    refused(|| Bad { last: Last(true), ..Bad::default() }, &["being dropped", "it will not go"]);
+    refused(
+        || Bad {
+            write: Some(panics),
+            ..Bad::default()
+        },
+        &whys,
+    );
+    refused(
+        || Bad {
+            last: Last(true),
+            ..Bad::default()
+        },
+        &["being dropped", "it will not go"],
+    );
 }
 
 #[test]
 fn a_sink_that_cannot_be_resumed_or_told_how_the_run_ended_is_refused() {
-    let open = |run: &RunInfo| run.resumed_at.map_or(Ok(()), |_| Err("there is a file".into()));
+    let open = |run: &RunInfo| {
+        run.resumed_at
+            .map_or(Ok(()), |_| Err("there is a file".into()))
+    };
     let whys = ["`open` of a run resumed at step 12: it failed: there is a file"];
-    refused(|| Bad { open: Some(open), ..Bad::default() }, &whys);
+    refused(
+        || Bad {
+            open: Some(open),
+            ..Bad::default()
+        },
+        &whys,
+    );
 
     let begins_anew = |run: &RunInfo| {
         let dir = run.dir.as_ref().ok_or("no run directory")?;
@@ -119,15 +152,30 @@ fn a_sink_that_cannot_be_resumed_or_told_how_the_run_ended_is_refused() {
         let mut file = fs::File::options().append(true).open(dir.join("own.csv"))?;
         Ok(writeln!(file, "{}", record.clock.step)?)
     };
-    let whys =
-        ["`open` of a run resumed at step 40", "of 20 bytes that it had written before, 5 are"];
-    refused(|| Bad { open: Some(begins_anew), write: Some(appends), ..Bad::default() }, &whys);
+    let whys = [
+        "`open` of a run resumed at step 40",
+        "of 20 bytes that it had written before, 5 are",
+    ];
+    refused(
+        || Bad {
+            open: Some(begins_anew),
+            write: Some(appends),
+            ..Bad::default()
+        },
+        &whys,
+    );
 
     let close = |end: &Outcome| match end {
         Outcome::Failed(why) => Err(why.clone().into()),
         _ => Ok(()),
     };
-    refused(|| Bad { close: Some(close), ..Bad::default() }, &["`close` of a run that failed: "]);
+    refused(
+        || Bad {
+            close: Some(close),
+            ..Bad::default()
+        },
+        &["`close` of a run that failed: "],
+    );
 }
 
 #[test]
@@ -136,26 +184,53 @@ fn a_sink_that_writes_where_it_should_not_is_refused() {
         Some((key, _)) if key.starts_with("../") => Ok(fs::write(dir.join(key), "")?),
         _ => Ok(()),
     };
-    let whys = ["a scalar under the key \"../x\": it wrote `", "/x`, outside of the run directory"];
-    refused(|| Bad { write: Some(climbs), ..Bad::default() }, &whys);
+    let whys = [
+        "a scalar under the key \"../x\": it wrote `",
+        "/x`, outside of the run directory",
+    ];
+    refused(
+        || Bad {
+            write: Some(climbs),
+            ..Bad::default()
+        },
+        &whys,
+    );
 
     let unnamed = |dir: &Path| Ok(fs::write(dir.join("other.txt"), "")?);
     let whys = ["in `flush`: it wrote `other.txt`, and `files` says [\"logs/\", \"own.*\"]"];
-    refused(|| Bad { flush: Some(unnamed), ..Bad::default() }, &whys);
+    refused(
+        || Bad {
+            flush: Some(unnamed),
+            ..Bad::default()
+        },
+        &whys,
+    );
 
     let tidies = |dir: &Path| {
         let _ = fs::remove_dir_all(dir.join("checkpoints"));
         Ok(())
     };
     let whys = ["it touched `", "model.safetensors`, which is not its own"];
-    refused(|| Bad { flush: Some(tidies), ..Bad::default() }, &whys);
+    refused(
+        || Bad {
+            flush: Some(tidies),
+            ..Bad::default()
+        },
+        &whys,
+    );
 
     let named = |dir: &Path| {
         fs::create_dir_all(dir.join("logs/deep"))?;
         fs::write(dir.join("logs/deep/a.txt"), "")?;
         Ok(fs::write(dir.join("own.1"), "")?)
     };
-    assert_eq!(said(|| Bad { flush: Some(named), ..Bad::default() }), "");
+    assert_eq!(
+        said(|| Bad {
+            flush: Some(named),
+            ..Bad::default()
+        }),
+        ""
+    );
 }
 
 #[test]
@@ -164,5 +239,11 @@ fn a_sink_that_is_slower_than_it_says_is_refused() {
         thread::sleep(Duration::from_millis(600));
         Ok(())
     };
-    refused(|| Bad { flush: Some(slow), ..Bad::default() }, &["of a patience of 500ms"]);
+    refused(
+        || Bad {
+            flush: Some(slow),
+            ..Bad::default()
+        },
+        &["of a patience of 500ms"],
+    );
 }

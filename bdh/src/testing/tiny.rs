@@ -49,7 +49,11 @@ pub(super) struct Rows(u64);
 impl Rows {
     fn batch(from: u64) -> TokenBatch {
         let id = |row: u64, place: u64| ((row * 7 + place * (row + 3)) % VOCAB as u64) as i32;
-        let row = |row| (0..=SEQ_LEN as u64).map(|place| id(row, place)).collect::<Vec<_>>();
+        let row = |row| {
+            (0..=SEQ_LEN as u64)
+                .map(|place| id(row, place))
+                .collect::<Vec<_>>()
+        };
         TokenBatch::from_rows(&(from..from + ROWS).map(row).collect::<Vec<_>>())
     }
 }
@@ -63,7 +67,10 @@ impl Source for Rows {
     }
 
     fn batch_size(&self) -> Option<BatchSize> {
-        Some(BatchSize { samples: ROWS as usize, tokens: ROWS as usize * SEQ_LEN })
+        Some(BatchSize {
+            samples: ROWS as usize,
+            tokens: ROWS as usize * SEQ_LEN,
+        })
     }
 
     fn position(&self) -> Value {
@@ -81,7 +88,9 @@ struct Letters;
 
 impl Vocabulary for Letters {
     fn encode(&self, text: &str) -> Vec<i32> {
-        text.bytes().map(|byte| i32::from(byte % VOCAB as u8)).collect()
+        text.bytes()
+            .map(|byte| i32::from(byte % VOCAB as u8))
+            .collect()
     }
 
     fn decode(&self, ids: &[i32]) -> String {
@@ -129,7 +138,9 @@ pub fn tiny_run(steps: u64) -> TrainerBuilder<impl Task> {
 pub(super) fn run(steps: u64) -> TrainerBuilder<TinyTask> {
     let device = crate::device("cpu").expect("tests of callbacks run on the CPU: feature `flex`");
     let wave = |phase: f32, count: usize| -> Vec<f32> {
-        (0..count).map(|i| 0.5 * (phase + 1.7 * i as f32).sin()).collect()
+        (0..count)
+            .map(|i| 0.5 * (phase + 1.7 * i as f32).sin())
+            .collect()
     };
     let matrix = |phase, [rows, columns]: [usize; 2]| {
         let data = TensorData::new(wave(phase, rows * columns), [rows, columns]);
@@ -137,9 +148,16 @@ pub(super) fn run(steps: u64) -> TrainerBuilder<TinyTask> {
     };
     let bias = Param::from_tensor(Tensor::from_floats(wave(3.0, VOCAB).as_slice(), &device));
     let model = Tiny {
-        embed: nn::Embedding { weight: matrix(1.0, [VOCAB, WIDTH]) },
-        head: nn::Linear { weight: matrix(2.0, [WIDTH, VOCAB]), bias: Some(bias) },
+        embed: nn::Embedding {
+            weight: matrix(1.0, [VOCAB, WIDTH]),
+        },
+        head: nn::Linear {
+            weight: matrix(2.0, [WIDTH, VOCAB]),
+            bias: Some(bias),
+        },
     };
     let task = NextToken::new(Rows(0), vec![Rows::batch(1_000), Rows::batch(2_000)]);
-    Trainer::builder(task.vocabulary(Letters), model).steps(steps).stop_on_signals(false)
+    Trainer::builder(task.vocabulary(Letters), model)
+        .steps(steps)
+        .stop_on_signals(false)
 }

@@ -129,7 +129,11 @@ pub(super) struct TrainerConfig<T: Task> {
 
 impl<T: Task> TrainerBuilder<T> {
     pub(super) fn new(task: T, model: T::Model) -> Self {
-        Self { task: Some(task), model: Some(model), ..Self::default() }
+        Self {
+            task: Some(task),
+            model: Some(model),
+            ..Self::default()
+        }
     }
 
     /// Updates all parameters that no earlier group claims with one of burn's optimizers, such as
@@ -150,7 +154,9 @@ impl<T: Task> TrainerBuilder<T> {
 
     /// Adds a callback. Callbacks are called in the order in which they were added.
     pub fn callback(mut self, callback: impl Callback + 'static) -> Self {
-        self.callbacks.get_or_insert_default().push(Box::new(callback));
+        self.callbacks
+            .get_or_insert_default()
+            .push(Box::new(callback));
         self
     }
 
@@ -163,7 +169,9 @@ impl<T: Task> TrainerBuilder<T> {
 
     /// Adds an intervention. Interventions act in the order in which they were added.
     pub fn intervention(mut self, intervention: impl Intervention + 'static) -> Self {
-        self.interventions.get_or_insert_default().push(Box::new(intervention));
+        self.interventions
+            .get_or_insert_default()
+            .push(Box::new(intervention));
         self
     }
 
@@ -183,7 +191,9 @@ impl<T: Task> TrainerBuilder<T> {
     /// below them: `"trainer.steps"`, `"callbacks"`, `"user.depth"`. Otherwise a difference is refused; what
     /// no number depends on (sinks, the checkpoint cadence) may change anyway.
     pub fn allow_changed(mut self, keys: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.allowed_changes.get_or_insert_default().extend(keys.into_iter().map(Into::into));
+        self.allowed_changes
+            .get_or_insert_default()
+            .extend(keys.into_iter().map(Into::into));
         self
     }
 
@@ -230,7 +240,11 @@ impl<T: Task> TrainerBuilder<T> {
         io.stop_on_signals = parts.stop_on_signals;
         let observers = Observers::new(callbacks, parts.overhead_budget);
         let engine = Engine::new(compute, observers, io, plan, settings.seed);
-        let mut trainer = Trainer { engine, interventions: parts.interventions, settings };
+        let mut trainer = Trainer {
+            engine,
+            interventions: parts.interventions,
+            settings,
+        };
         if let Some(from) = parts.resume {
             trainer.resume(from, &parts.allowed_changes)?;
         }
@@ -242,7 +256,11 @@ impl<T: Task> TrainerConfig<T> {
     fn check(&self) -> Result<(), ConfigError> {
         let invalid = |field, value: &dyn ToString, expected: &str| {
             let (value, expected) = (value.to_string(), expected.to_owned());
-            Err(ConfigError::Invalid { field, value, expected })
+            Err(ConfigError::Invalid {
+                field,
+                value,
+                expected,
+            })
         };
         if self.steps == 0 {
             return invalid("steps", &self.steps, "a run takes 1 step or more");
@@ -252,8 +270,15 @@ impl<T: Task> TrainerConfig<T> {
             return invalid("grad_accum_steps", &self.grad_accum_steps, expected);
         }
         self.check_devices()?;
-        if let Some(norm) = self.clip_grad_norm.filter(|norm| *norm <= 0.0 || norm.is_nan()) {
-            return invalid("clip_grad_norm", &norm, "a norm to clip to is above 0; 1.0 is usual");
+        if let Some(norm) = self
+            .clip_grad_norm
+            .filter(|norm| *norm <= 0.0 || norm.is_nan())
+        {
+            return invalid(
+                "clip_grad_norm",
+                &norm,
+                "a norm to clip to is above 0; 1.0 is usual",
+            );
         }
         if self.overhead_budget < 0.0 || self.overhead_budget.is_nan() {
             let expected =
@@ -264,7 +289,10 @@ impl<T: Task> TrainerConfig<T> {
             return Err(ConfigError::Missing { field: "optimizer" });
         }
         let peaks = self.groups.iter().map(|group| group.schedule().peak());
-        if let Some(peak) = peaks.into_iter().find(|peak| !peak.is_finite() || *peak < 0.0) {
+        if let Some(peak) = peaks
+            .into_iter()
+            .find(|peak| !peak.is_finite() || *peak < 0.0)
+        {
             return invalid(
                 "learning rate",
                 &peak,
@@ -285,9 +313,13 @@ impl<T: Task> TrainerConfig<T> {
 
     /// Whether the checkpoint to continue from is one of this directory's own.
     fn resumes_in(&self, dir: &Path) -> bool {
-        let Some(Resume::From(resume)) = &self.resume else { return self.resume.is_some() };
+        let Some(Resume::From(resume)) = &self.resume else {
+            return self.resume.is_some();
+        };
         // A checkpoint that cannot be found is told of when it is read.
-        let Ok(resume) = resume.canonicalize() else { return true };
+        let Ok(resume) = resume.canonicalize() else {
+            return true;
+        };
         // The folder of the checkpoints may be a link to another disk.
         [dir.to_owned(), dir.join(checkpoint::FOLDER)]
             .iter()
@@ -300,10 +332,15 @@ pub(super) fn metrics_of<T: Task>(task: &T, model: &T::Model) -> Vec<String> {
     if let Some(names) = task.metrics() {
         return names;
     }
-    let Some(batch) = task.val_batches().first() else { return Vec::new() };
+    let Some(batch) = task.val_batches().first() else {
+        return Vec::new();
+    };
     let mut totals = Totals::default();
     task.eval(&model.valid(), batch, &mut totals);
-    task.summarize(&totals).into_iter().map(|(name, _)| name).collect()
+    task.summarize(&totals)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// Has a run with a directory keep the truth, unless its user saw to that.
@@ -316,7 +353,8 @@ pub(super) fn add_jsonl(sinks: &mut Vec<Box<dyn Sink>>) {
 /// Asks the task of each validation batch, so that a bad one does not end the run at its first eval.
 pub(super) fn check_val<T: Task>(task: &T, model: &T::Model) -> Result<(), ConfigError> {
     let check = |(batch, data)| {
-        task.check(model, data).map_err(|source| ConfigError::ValData { batch, source })
+        task.check(model, data)
+            .map_err(|source| ConfigError::ValData { batch, source })
     };
     task.val_batches().iter().enumerate().try_for_each(check)
 }
@@ -327,12 +365,20 @@ pub(super) fn table_of(model: &impl Module) -> Result<Arc<ParamTable>, ConfigErr
     if table.is_empty() {
         let value = "without a parameter that gets gradients".to_owned();
         let expected = "make it on a device from `bdh::device`, which has a tape".to_owned();
-        return Err(ConfigError::Invalid { field: "model", value, expected });
+        return Err(ConfigError::Invalid {
+            field: "model",
+            value,
+            expected,
+        });
     }
     if let Some((first, second)) = table.tied() {
         let value = format!("with `{}` and `{}` as one tensor", first.name, second.name);
         let expected = "which an update would untie; keep one of them, and use it in both places";
-        return Err(ConfigError::Invalid { field: "model", value, expected: expected.to_owned() });
+        return Err(ConfigError::Invalid {
+            field: "model",
+            value,
+            expected: expected.to_owned(),
+        });
     }
     Ok(Arc::new(table))
 }

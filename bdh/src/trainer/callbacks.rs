@@ -55,14 +55,28 @@ impl Callbacks {
                 return Err(ConfigError::DuplicateCallback { name });
             }
             let cadence = callback.cadence();
-            let cost = OverheadRow { name, ..OverheadRow::default() };
-            slots.push(Slot { callback, hooks, cadence, is_due: false, is_off: false, cost });
+            let cost = OverheadRow {
+                name,
+                ..OverheadRow::default()
+            };
+            slots.push(Slot {
+                callback,
+                hooks,
+                cadence,
+                is_due: false,
+                is_off: false,
+                cost,
+            });
         }
         let mut owners = Owners::default();
         for (index, slot) in slots.iter().enumerate() {
             owners.add_announced(index, slot.callback.keys());
         }
-        Ok(Self { slots, owners, ..Self::default() })
+        Ok(Self {
+            slots,
+            owners,
+            ..Self::default()
+        })
     }
 
     /// Asks each whether it can do its work in the planned run, and adds what they note to the plan.
@@ -76,12 +90,26 @@ impl Callbacks {
         let first = plan.rows.len() - self.slots.len(); // before them are the trainer's own rows
         for (index, slot) in self.slots.iter().enumerate() {
             let row = first + index;
-            let run = Outlook { plan, row, has_run_dir, metrics, notes: RefCell::default() };
+            let run = Outlook {
+                plan,
+                row,
+                has_run_dir,
+                metrics,
+                notes: RefCell::default(),
+            };
             slot.callback
                 .check(&run)
-                .map_err(|source| ConfigError::Callback { name: slot.cost.name.clone(), source })?;
+                .map_err(|source| ConfigError::Callback {
+                    name: slot.cost.name.clone(),
+                    source,
+                })?;
             let name = &slot.cost.name;
-            notes.extend(run.notes.take().into_iter().map(|note| format!("`{name}` {note}")));
+            notes.extend(
+                run.notes
+                    .take()
+                    .into_iter()
+                    .map(|note| format!("`{name}` {note}")),
+            );
         }
         plan.notes.extend(notes);
         Ok(())
@@ -98,8 +126,12 @@ impl Callbacks {
 
     /// The settings of each that tells any, by name, for the run's configuration.
     pub(crate) fn configs(&self) -> Map<String, Value> {
-        let configs = self.iter().map(|callback| (callback.name(), callback.config()));
-        configs.filter(|(_, settings)| !settings.is_null()).collect()
+        let configs = self
+            .iter()
+            .map(|callback| (callback.name(), callback.config()));
+        configs
+            .filter(|(_, settings)| !settings.is_null())
+            .collect()
     }
 
     pub(crate) fn costs(&self) -> Vec<OverheadRow> {
@@ -108,7 +140,9 @@ impl Callbacks {
 
     /// Decides which callbacks are due on the step that ends at `now`.
     pub(crate) fn select_due(&mut self, previous: Option<&Clock>, now: &Clock, steps: u64) {
-        self.select(previous.is_some(), |cadence| cadence.is_due(previous, now, steps));
+        self.select(previous.is_some(), |cadence| {
+            cadence.is_due(previous, now, steps)
+        });
     }
 
     /// Makes all callbacks due, whatever their cadence.
@@ -122,7 +156,11 @@ impl Callbacks {
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_off) {
             slot.is_due = is_due(&slot.cadence);
             slot.cost.due += u64::from(slot.is_due && in_training);
-            let wanted = if slot.is_due { slot.hooks } else { slot.hooks.always_called() };
+            let wanted = if slot.is_due {
+                slot.hooks
+            } else {
+                slot.hooks.always_called()
+            };
             self.wanted = self.wanted.union(wanted);
             self.listening |= slot.is_due && slot.callback.listens();
         }
@@ -167,7 +205,12 @@ impl Callbacks {
             let callback = slot.cost.name.clone();
             if slot.callback.on_error() == OnError::Abort {
                 let hook = hook.name();
-                let abort = TrainError::Callback { callback, hook, step, source: error };
+                let abort = TrainError::Callback {
+                    callback,
+                    hook,
+                    step,
+                    source: error,
+                };
                 aborted = aborted.and(Err(abort));
                 continue;
             }
@@ -184,14 +227,19 @@ impl Callbacks {
                 format!("`{}`", self.slots[owner].cost.name)
             });
             let who = &self.slots[who].cost.name;
-            log.problems.borrow_mut().push(owners::problem(who, &owner, &key, hook.name(), step));
+            log.problems
+                .borrow_mut()
+                .push(owners::problem(who, &owner, &key, hook.name(), step));
         }
         aborted
     }
 
     /// The state of every callback that has one, by name.
     pub(crate) fn states(&self) -> BTreeMap<String, Value> {
-        let states = self.slots.iter().map(|slot| (slot.cost.name.clone(), slot.callback.state()));
+        let states = self
+            .slots
+            .iter()
+            .map(|slot| (slot.cost.name.clone(), slot.callback.state()));
         states.filter(|(_, state)| !state.is_null()).collect()
     }
 
@@ -199,7 +247,9 @@ impl Callbacks {
     pub(crate) fn copies(&self, table: &ParamTable) -> Result<BTreeMap<String, Tensors>, String> {
         let slots = self.slots.iter();
         let copies = slots.filter_map(|slot| Some((&slot.cost.name, slot.callback.weights()?)));
-        copies.map(|(name, copy)| Ok((name.clone(), params::capture_copy(copy, table)?))).collect()
+        copies
+            .map(|(name, copy)| Ok((name.clone(), params::capture_copy(copy, table)?)))
+            .collect()
     }
 
     /// Gives the copies back; strict about one that no callback keeps, unless that callback may be gone.
@@ -211,7 +261,9 @@ impl Callbacks {
     ) -> Result<(), String> {
         for slot in &mut self.slots {
             let name = &slot.cost.name;
-            let Some(copy) = saved.take_copy(name) else { continue };
+            let Some(copy) = saved.take_copy(name) else {
+                continue;
+            };
             let copy = params::restore_copy(copy, table, device)
                 .map_err(|what| format!("the weights of callback `{name}`: {what}"))?;
             slot.callback
@@ -220,12 +272,16 @@ impl Callbacks {
         }
         // A checkpoint has the names of files, which are plainer than those of callbacks.
         let is_allowed = |gone: &str| {
-            let mut names = allowed.iter().filter_map(|key| key.strip_prefix("callbacks."));
+            let mut names = allowed
+                .iter()
+                .filter_map(|key| key.strip_prefix("callbacks."));
             config_change::is_allowed(allowed, &format!("callbacks.{gone}"))
                 || names.any(|name| checkpoint::name_in_file(name) == gone)
         };
         match saved.copies.keys().find(|name| !is_allowed(name)) {
-            Some(name) => Err(format!("this run has no callback `{name}`, which keeps weights")),
+            Some(name) => Err(format!(
+                "this run has no callback `{name}`, which keeps weights"
+            )),
             None => Ok(()),
         }
     }
@@ -241,12 +297,18 @@ impl Callbacks {
             let Slot { callback, cost, .. } = slot;
             (cost.name.clone(), callback)
         });
-        let kind = Stateful { kind: "callback", group: "callbacks", allowed };
+        let kind = Stateful {
+            kind: "callback",
+            group: "callbacks",
+            allowed,
+        };
         let mut notes = Vec::new();
         for (name, callback) in slots {
             match states.remove(&name) {
                 Some(state) => {
-                    callback.load_state(state).map_err(|error| kind.unfit(&name, &*error))?;
+                    callback
+                        .load_state(state)
+                        .map_err(|error| kind.unfit(&name, &*error))?;
                 }
                 None if callback.state().is_null() => {}
                 None => notes.push(kind.is_new(&name)?),
@@ -270,14 +332,20 @@ pub(super) struct Stateful<'a> {
 impl Stateful<'_> {
     /// The error for a state that is not taken.
     pub(super) fn unfit(&self, name: &str, error: &(dyn std::error::Error + 'static)) -> String {
-        format!("the state of {} `{name}`: {}", self.kind, with_causes(error))
+        format!(
+            "the state of {} `{name}`: {}",
+            self.kind,
+            with_causes(error)
+        )
     }
 
     /// The note on one that the checkpoint does not know, if that is allowed.
     pub(super) fn is_new(&self, name: &str) -> Result<String, String> {
         let kind = self.kind;
         self.allow(name, &format!("it has no state for {kind} `{name}`"))?;
-        Ok(format!("{kind} `{name}` starts anew: the checkpoint has no state of it"))
+        Ok(format!(
+            "{kind} `{name}` starts anew: the checkpoint has no state of it"
+        ))
     }
 
     /// The note on one that this run does not have, if that is allowed.
@@ -294,6 +362,8 @@ impl Stateful<'_> {
         if config_change::is_allowed(self.allowed, &key) {
             return Ok(());
         }
-        Err(format!("{what}; `.allow_changed([{key:?}])` resumes without it"))
+        Err(format!(
+            "{what}; `.allow_changed([{key:?}])` resumes without it"
+        ))
     }
 }

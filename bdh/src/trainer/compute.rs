@@ -69,9 +69,13 @@ impl<T: Task> Compute<T> {
                  `exchange_on_host(true)`, or `--exchange-on-host`, does without"
             ))
         })?;
-        self.replicas.load(&self.model).map_err(|Lost { replica, text }| {
-            ConfigError::Device(format!("replica {replica} could not be given the model: {text}"))
-        })
+        self.replicas
+            .load(&self.model)
+            .map_err(|Lost { replica, text }| {
+                ConfigError::Device(format!(
+                    "replica {replica} could not be given the model: {text}"
+                ))
+            })
     }
 
     /// Frees the replicas' memory and ends their threads.
@@ -105,7 +109,12 @@ impl<T: Task> Compute<T> {
 
     /// Adds the sums of all replicas to this device's.
     pub(super) fn reduce(&mut self, theirs: Answers<Present>, own: Sums) -> Result<Sums, Lost> {
-        let Self { model, replicas, device, .. } = self;
+        let Self {
+            model,
+            replicas,
+            device,
+            ..
+        } = self;
         replicas.reduce(theirs, own, (&**model, device))
     }
 
@@ -120,7 +129,12 @@ impl<T: Task> Compute<T> {
 
     /// Moves the parameters against the gradients, on every device; `rates` has a learning rate for each group.
     pub(super) fn step(&mut self, grads: GradientsParams, rates: &[f64]) -> Result<(), Lost> {
-        let Self { model, optimizers, replicas, .. } = self;
+        let Self {
+            model,
+            optimizers,
+            replicas,
+            ..
+        } = self;
         model.change(|model| replicas.follow(optimizers.step(model, grads, rates)))
     }
 }
@@ -142,8 +156,13 @@ impl<T: Task> TextModel for Compute<T> {
 
 /// Refuses micro-batches that several devices cannot share evenly. On one device they are as they were put together.
 fn check_even<B>(batches: &[(B, BatchSize)]) -> Result<(), BoxError> {
-    let Some(((_, first), others)) = batches.split_first() else { return Ok(()) };
-    match others.iter().find(|(_, size)| size.samples != first.samples) {
+    let Some(((_, first), others)) = batches.split_first() else {
+        return Ok(());
+    };
+    match others
+        .iter()
+        .find(|(_, size)| size.samples != first.samples)
+    {
         None => Ok(()),
         Some((_, other)) => Err(format!(
             "several devices need micro-batches of one size; one has {} sample(s), another {}",

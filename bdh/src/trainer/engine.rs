@@ -58,7 +58,10 @@ impl Laps {
     /// and would otherwise be attributed to no step.
     pub(super) fn lap(&mut self) -> Duration {
         let now = Instant::now();
-        let since = self.lap_began.replace(now).map_or(Duration::ZERO, |began| now - began);
+        let since = self
+            .lap_began
+            .replace(now)
+            .map_or(Duration::ZERO, |began| now - began);
         since.saturating_sub(std::mem::take(&mut self.away))
     }
 }
@@ -126,13 +129,15 @@ impl<T: Task> Engine<T> {
 
     /// Decides which callbacks are due on the step that the clock shows.
     pub(super) fn select_due(&mut self, previous: Option<&Clock>) {
-        self.observers.select_due(previous, &self.clock, self.plan.steps);
+        self.observers
+            .select_due(previous, &self.clock, self.plan.steps);
     }
 
     /// Begins the run: run directory, replicas, sinks, signals.
     pub(super) fn open(&mut self) -> Result<(), ConfigError> {
         self.laps.run_began = Some(Instant::now());
-        self.io.open(&self.plan.notes, || self.compute.start_replicas())
+        self.io
+            .open(&self.plan.notes, || self.compute.start_replicas())
     }
 
     pub(super) fn on_fit_start(&mut self) -> Result<(), TrainError> {
@@ -140,21 +145,31 @@ impl<T: Task> Engine<T> {
         let cx = self.cx(None);
         let resumed = self.io.info.resumed_at.is_some();
         let (plan, params) = (&self.plan, &*self.compute.table);
-        self.observers.fire(&FitStart { cx, plan, params, resumed })
+        self.observers.fire(&FitStart {
+            cx,
+            plan,
+            params,
+            resumed,
+        })
     }
 
     pub(super) fn on_step(&self, done: &StepOutput) -> Result<(), TrainError> {
         let (Some(loss), true) = (&done.loss, self.observers.want(Hook::OnStep)) else {
             return Ok(());
         };
-        let weights = Stats::new(&self.compute.table, || params::weights(&*self.compute.model));
+        let weights = Stats::new(&self.compute.table, || {
+            params::weights(&*self.compute.model)
+        });
         self.observers.fire(&StepEnd {
             cx: self.cx(done.previous.as_ref()),
             loss,
             weights: &weights,
             skipped: done.skipped,
             timing: done.timing,
-            timing_total: Timing { step: self.observers.overhead.steps, data: self.laps.data },
+            timing_total: Timing {
+                step: self.observers.overhead.steps,
+                data: self.laps.data,
+            },
             flops_per_token: self.flops_per_token,
         })
     }
@@ -163,19 +178,28 @@ impl<T: Task> Engine<T> {
     pub(super) fn record(&mut self) -> Result<(), TrainError> {
         let Flushed { values, lines } = self.flush()?;
         if !values.is_empty() {
-            self.io.write(Record { clock: self.clock, values });
+            self.io.write(Record {
+                clock: self.clock,
+                values,
+            });
         }
         self.io.remark(lines);
         Ok(())
     }
 
     fn flush(&self) -> Result<Flushed, TrainError> {
-        self.observers.log.flush().map_err(|reason| self.device_failed(reason))
+        self.observers
+            .log
+            .flush()
+            .map_err(|reason| self.device_failed(reason))
     }
 
     /// The error for a device that failed in the step under way.
     pub(super) fn device_failed(&self, reason: String) -> TrainError {
-        TrainError::Device { step: self.clock.step, reason }
+        TrainError::Device {
+            step: self.clock.step,
+            reason,
+        }
     }
 
     /// Reports failures of callbacks, to the sinks and in the outcome.
@@ -208,7 +232,11 @@ impl<T: Task> Engine<T> {
         mut self,
         mut ended: Result<Outcome, TrainError>,
     ) -> Result<Fitted<T::Model>, TrainError> {
-        let total = self.laps.run_began.map(|began| began.elapsed()).unwrap_or_default();
+        let total = self
+            .laps
+            .run_began
+            .map(|began| began.elapsed())
+            .unwrap_or_default();
         self.compute.stop_replicas();
         if ended.is_err() {
             let _ = self.record(); // the values that the failing step had logged; it failed already
@@ -231,7 +259,13 @@ impl<T: Task> Engine<T> {
         ended.and_then(|outcome| is_there.map(|()| outcome))?;
         let model = self.compute.model.into_inner();
         let (last, problems) = self.io.into_result();
-        Ok(Fitted { model, outcome, last, overhead, problems })
+        Ok(Fitted {
+            model,
+            outcome,
+            last,
+            overhead,
+            problems,
+        })
     }
 
     /// Values logged here join the last record in [`Fitted::last`] and in `run.json`; the sinks have theirs already.
@@ -240,7 +274,10 @@ impl<T: Task> Engine<T> {
         if self.compute.model.get().is_none() {
             return Ok(());
         }
-        self.observers.fire(&FitEnd { cx: self.cx(None), outcome })?;
+        self.observers.fire(&FitEnd {
+            cx: self.cx(None),
+            outcome,
+        })?;
         let Flushed { values, lines } = self.flush()?;
         self.io.remark(lines);
         self.io.add_to_last(values);

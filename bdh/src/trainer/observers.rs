@@ -26,7 +26,10 @@ impl Observers {
         Self {
             callbacks: RefCell::new(callbacks),
             log: StepLog::default(),
-            overhead: Overhead { budget: overhead_budget, ..Overhead::default() },
+            overhead: Overhead {
+                budget: overhead_budget,
+                ..Overhead::default()
+            },
             all_due: false,
         }
     }

@@ -108,10 +108,22 @@ impl<T: Task> Replay<T> {
     /// Puts the model, the clock and the seed of a checkpoint in place.
     fn load(&mut self, path: &Path) -> Result<State, TrainError> {
         let Checkpoint { model, state, .. } = Checkpoint::read(path)?;
-        let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
-        let Engine { compute, clock, elapsed_before, seed, .. } = &mut self.engine;
+        let mismatch = |what| CheckpointError::Mismatch {
+            path: path.to_owned(),
+            what,
+        };
+        let Engine {
+            compute,
+            clock,
+            elapsed_before,
+            seed,
+            ..
+        } = &mut self.engine;
         let whole = &compute.saved;
-        compute.model.try_change(|old| params::restore(old, whole, model)).map_err(mismatch)?;
+        compute
+            .model
+            .try_change(|old| params::restore(old, whole, model))
+            .map_err(mismatch)?;
         *seed = state.seed;
         *elapsed_before = state.clock.elapsed;
         *clock = state.clock;
@@ -122,8 +134,13 @@ impl<T: Task> Replay<T> {
     /// Shows the end of the checkpoint's step.
     fn look(&mut self, state: &State) -> Result<(), TrainError> {
         let record = Record::from_json(&state.record);
-        let loss = record.and_then(|record| record.scalar("train/loss")).unwrap_or(f64::NAN);
-        self.engine.on_step(&StepOutput { loss: Some(loss.into()), ..StepOutput::untrained() })?;
+        let loss = record
+            .and_then(|record| record.scalar("train/loss"))
+            .unwrap_or(f64::NAN);
+        self.engine.on_step(&StepOutput {
+            loss: Some(loss.into()),
+            ..StepOutput::untrained()
+        })?;
         if self.eval {
             self.engine.eval(None)?;
         }
@@ -146,8 +163,12 @@ impl<T: Task> Replay<T> {
         let step = engine.clock.step + 1;
         let sought = engine.compute.task_mut().seek(&state.data);
         sought.map_err(|source| TrainError::Data { step, source })?;
-        let micro_batches = state.config["trainer"]["grad_accum_steps"].as_u64().unwrap_or(1);
-        let batches = engine.compute.fetch(engine.seed, step, micro_batches as usize)?;
+        let micro_batches = state.config["trainer"]["grad_accum_steps"]
+            .as_u64()
+            .unwrap_or(1);
+        let batches = engine
+            .compute
+            .fetch(engine.seed, step, micro_batches as usize)?;
         let previous = engine.advance(&batches);
         let backward = engine.backward(batches, &previous)?;
         let table = Arc::clone(&engine.compute.table);

@@ -44,7 +44,11 @@ pub enum Resume {
 
 impl From<PathBuf> for Resume {
     fn from(path: PathBuf) -> Self {
-        if path == Path::new("auto") { Self::Auto } else { Self::From(path) }
+        if path == Path::new("auto") {
+            Self::Auto
+        } else {
+            Self::From(path)
+        }
     }
 }
 
@@ -78,7 +82,9 @@ fn is_lasting(error: &CheckpointError) -> bool {
 /// not make a sink read, and perhaps upload, whatever it names, or whatever a link in the directory leads to.
 fn without_others_files(mut record: Record, dir: &Path) -> Record {
     let is_ours = |path: &Path| {
-        let Ok(path) = path.strip_prefix(dir) else { return false };
+        let Ok(path) = path.strip_prefix(dir) else {
+            return false;
+        };
         // The folder of the checkpoints may be a link to another disk.
         match path.strip_prefix(checkpoint::FOLDER) {
             Ok(below) => files::is_plain(&dir.join(checkpoint::FOLDER), below),
@@ -99,8 +105,12 @@ impl<T: Task> Trainer<T> {
         // A directory without a run is taken when the run begins, as one that has still to be made.
         if let Some(dir) = dir.as_ref().filter(|dir| run_dir::holds_run(dir)) {
             self.engine.io.lock = Some(RunLock::take(dir)?);
-            checkpoint::recover(&dir.join(checkpoint::FOLDER))
-                .map_err(|source| ConfigError::RunDir { path: dir.clone(), source })?;
+            checkpoint::recover(&dir.join(checkpoint::FOLDER)).map_err(|source| {
+                ConfigError::RunDir {
+                    path: dir.clone(),
+                    source,
+                }
+            })?;
         }
         match from {
             Resume::From(path) => self.restore(&path, Checkpoint::read(&path)?, allowed),
@@ -129,18 +139,28 @@ impl<T: Task> Trainer<T> {
                 Err(error) => damaged.push((path, error)),
             }
         }
-        if let Some(at) =
-            damaged.iter().position(|(_, error)| whole.is_none() || !is_lasting(error))
+        if let Some(at) = damaged
+            .iter()
+            .position(|(_, error)| whole.is_none() || !is_lasting(error))
         {
             return Err(damaged.swap_remove(at).1.into());
         }
-        self.engine.io.problems.extend(damaged.iter().map(|(path, error)| Problem {
-            who: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            during: "resume".to_owned(),
-            step: 0,
-            error: with_causes(error),
-            consequence: "the run goes on from an older one".to_owned(),
-        }));
+        self.engine
+            .io
+            .problems
+            .extend(damaged.iter().map(|(path, error)| {
+                Problem {
+                    who: path
+                        .file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned(),
+                    during: "resume".to_owned(),
+                    step: 0,
+                    error: with_causes(error),
+                    consequence: "the run goes on from an older one".to_owned(),
+                }
+            }));
         Ok(whole)
     }
 
@@ -156,7 +176,9 @@ impl<T: Task> Trainer<T> {
                 self.engine.io.is_begun_again = true;
                 Ok(())
             }
-            Some(_) => Err(ConfigError::NothingToResume { path: dir.to_owned() }),
+            Some(_) => Err(ConfigError::NothingToResume {
+                path: dir.to_owned(),
+            }),
         }
     }
 
@@ -167,11 +189,17 @@ impl<T: Task> Trainer<T> {
         mut saved: Checkpoint,
         allowed: &[String],
     ) -> Result<(), ConfigError> {
-        let mismatch = |what| CheckpointError::Mismatch { path: path.to_owned(), what };
+        let mismatch = |what| CheckpointError::Mismatch {
+            path: path.to_owned(),
+            what,
+        };
         let config = &self.engine.io.info.config;
         let changes = config_change::between(&saved.state.config, config, allowed);
         if !changes.is_empty() {
-            return Err(ConfigError::Changed { path: path.to_owned(), changes });
+            return Err(ConfigError::Changed {
+                path: path.to_owned(),
+                changes,
+            });
         }
         let position = self.engine.compute.task.position();
         if let Some(what) = missing_position(&saved.state.data, &position) {
@@ -179,15 +207,28 @@ impl<T: Task> Trainer<T> {
         }
         let mut notes = self.load_callbacks(&mut saved, allowed).map_err(mismatch)?;
         let is_other_optimizer = self.has_other_optimizers(&saved.state.config);
-        let Checkpoint { model, optimizer, state, .. } = saved;
+        let Checkpoint {
+            model,
+            optimizer,
+            state,
+            ..
+        } = saved;
         let compute = &mut self.engine.compute;
         let device = compute.device.clone().inner();
         let whole = &compute.saved;
-        compute.model.try_change(|fresh| params::restore(fresh, whole, model)).map_err(mismatch)?;
+        compute
+            .model
+            .try_change(|fresh| params::restore(fresh, whole, model))
+            .map_err(mismatch)?;
 
-        let moments =
-            OptimizerState { tensors: optimizer.into_iter().collect(), scalars: state.optimizer };
-        match compute.optimizers.load(moments, &compute.table, &*compute.model, &device) {
+        let moments = OptimizerState {
+            tensors: optimizer.into_iter().collect(),
+            scalars: state.optimizer,
+        };
+        match compute
+            .optimizers
+            .load(moments, &compute.table, &*compute.model, &device)
+        {
             Err(_) if is_other_optimizer => {
                 compute.optimizers.forget();
                 notes.push("the optimizer starts anew: it is another one".to_owned());
@@ -198,9 +239,18 @@ impl<T: Task> Trainer<T> {
             .task_mut()
             .seek(&state.data)
             .map_err(|error| mismatch(format!("the data position: {error}")))?;
-        notes.extend(self.load_interventions(state.interventions, allowed).map_err(mismatch)?);
+        notes.extend(
+            self.load_interventions(state.interventions, allowed)
+                .map_err(mismatch)?,
+        );
 
-        let Engine { io, plan, clock, elapsed_before, .. } = &mut self.engine;
+        let Engine {
+            io,
+            plan,
+            clock,
+            elapsed_before,
+            ..
+        } = &mut self.engine;
         plan.notes.extend(notes);
         io.resumed_from = Some((path.to_owned(), state.saved_as));
         *elapsed_before = state.clock.elapsed;
@@ -219,7 +269,9 @@ impl<T: Task> Trainer<T> {
         saved: &mut Checkpoint,
         allowed: &[String],
     ) -> Result<Vec<String>, String> {
-        let Engine { compute, observers, .. } = &mut self.engine;
+        let Engine {
+            compute, observers, ..
+        } = &mut self.engine;
         let callbacks = observers.callbacks.get_mut();
         let states = std::mem::take(&mut saved.state.callbacks);
         let notes = callbacks.load_states(states, allowed)?;
@@ -243,13 +295,19 @@ impl<T: Task> Trainer<T> {
         mut states: BTreeMap<String, serde_json::Value>,
         allowed: &[String],
     ) -> Result<Vec<String>, String> {
-        let kind = Stateful { kind: "intervention", group: "interventions", allowed };
+        let kind = Stateful {
+            kind: "intervention",
+            group: "interventions",
+            allowed,
+        };
         let mut notes = Vec::new();
         for intervention in &mut self.interventions {
             let name = intervention.name();
             match states.remove(&name) {
                 Some(state) => {
-                    intervention.load_state(state).map_err(|error| kind.unfit(&name, &*error))?;
+                    intervention
+                        .load_state(state)
+                        .map_err(|error| kind.unfit(&name, &*error))?;
                 }
                 None if intervention.state().is_null() => {}
                 None => notes.push(kind.is_new(&name)?),

@@ -78,7 +78,11 @@ impl RunIo {
         notes: &[String],
         start_devices: impl FnOnce() -> Result<(), ConfigError>,
     ) -> Result<(), ConfigError> {
-        let aside = if self.is_begun_again { Some(self.move_aside()?) } else { None };
+        let aside = if self.is_begun_again {
+            Some(self.move_aside()?)
+        } else {
+            None
+        };
         let before = self.info.dir.as_deref().map(run_dir::Before::of);
         let begun = self.begin(notes, start_devices);
         if begun.is_err()
@@ -118,7 +122,11 @@ impl RunIo {
             let (field, value) = ("sink", sink.name());
             sink.open(&self.info).map_err(|error| {
                 let expected = format!("which cannot be opened: {}", with_causes(&*error));
-                ConfigError::Invalid { field, value, expected }
+                ConfigError::Invalid {
+                    field,
+                    value,
+                    expected,
+                }
             })?;
         }
         self.verify_dir()?;
@@ -140,16 +148,23 @@ impl RunIo {
 
     /// Locks the run directory. Of a run that continues, checkpoints of later steps are deleted.
     fn claim_dir(&mut self) -> Result<(), ConfigError> {
-        let Some(dir) = self.info.dir.clone() else { return Ok(()) };
+        let Some(dir) = self.info.dir.clone() else {
+            return Ok(());
+        };
         if self.lock.is_none() {
             self.lock = Some(run_dir::claim(&dir)?);
         }
         self.verify_dir()?;
-        let Some(step) = self.info.resumed_at else { return Ok(()) };
+        let Some(step) = self.info.resumed_at else {
+            return Ok(());
+        };
         // Before the sinks cut their records: a process that dies in between must not leave a checkpoint of a later
         // step than the records.
         let (folder, lock) = (dir.join(checkpoint::FOLDER), self.lock.as_ref());
-        let failed = |source| ConfigError::RunDir { path: dir.clone(), source };
+        let failed = |source| ConfigError::RunDir {
+            path: dir.clone(),
+            source,
+        };
         checkpoint::forget_after(&folder, step, lock).map_err(failed)?;
         self.complete_checkpoints(&folder)?;
         checkpoint::rotate(&folder, self.keep_checkpoints, lock).map_err(failed)
@@ -157,7 +172,9 @@ impl RunIo {
 
     /// Makes the checkpoints of the step to continue from that a process which died did not get to.
     fn complete_checkpoints(&self, dir: &Path) -> Result<(), ConfigError> {
-        let Some((from, saved_as)) = &self.resumed_from else { return Ok(()) };
+        let Some((from, saved_as)) = &self.resumed_from else {
+            return Ok(());
+        };
         // A run that branches off into a directory of its own leaves the other one as it is.
         if from.parent() != Some(dir) {
             return Ok(());
@@ -174,9 +191,13 @@ impl RunIo {
 
     /// Checks, before anything is done in the run directory, that it is still there.
     fn verify_dir(&self) -> Result<(), ConfigError> {
-        let Some(lock) = &self.lock else { return Ok(()) };
-        lock.verify()
-            .map_err(|lost| ConfigError::RunDir { path: lost.path.clone(), source: lost.into() })
+        let Some(lock) = &self.lock else {
+            return Ok(());
+        };
+        lock.verify().map_err(|lost| ConfigError::RunDir {
+            path: lost.path.clone(),
+            source: lost.into(),
+        })
     }
 
     /// Ends a run whose directory is no longer there: what it writes would be lost, or would spoil another run's files.
@@ -189,13 +210,22 @@ impl RunIo {
         self.info.dir = None; // for what callbacks, and the end of the run, would still write
         let last_checkpoint =
             now_at.and_then(|dir| checkpoint::latest_checkpoint(&dir.join(checkpoint::FOLDER)));
-        Err(TrainError::DirLost { path, how, step, last_checkpoint })
+        Err(TrainError::DirLost {
+            path,
+            how,
+            step,
+            last_checkpoint,
+        })
     }
 
     /// Checks the run directory now and then.
     pub(super) fn look_at_dir(&mut self, step: u64) -> Result<(), TrainError> {
         let since = self.looked_at_dir.map(|looked| looked.elapsed());
-        if since.is_none_or(|since| since >= LOOK_AT_DIR) { self.check_dir(step) } else { Ok(()) }
+        if since.is_none_or(|since| since >= LOOK_AT_DIR) {
+            self.check_dir(step)
+        } else {
+            Ok(())
+        }
     }
 
     /// Sends a record to the sinks.
@@ -207,8 +237,11 @@ impl RunIo {
 
     /// Puts values into the last record that came after it was sent: for the outcome and `run.json`.
     pub(super) fn add_to_last(&mut self, late: Vec<(String, crate::record::Value)>) {
-        let Some(last) = self.last.as_mut().map(Arc::make_mut) else { return };
-        last.values.retain(|(key, _)| late.iter().all(|(late, _)| late != key));
+        let Some(last) = self.last.as_mut().map(Arc::make_mut) else {
+            return;
+        };
+        last.values
+            .retain(|(key, _)| late.iter().all(|(late, _)| late != key));
         last.values.extend(late);
     }
 
@@ -274,8 +307,15 @@ impl RunIo {
     /// Waits until the checkpoint being written is on the disk, and reports failures. Returns the checkpoints that are
     /// complete now, and whether they are pinned.
     pub(super) fn wait_for_saver(&mut self) -> Vec<(PathBuf, bool)> {
-        let Some(saved) = self.saver.wait() else { return Vec::new() };
-        let Saved { step, written, failed, late } = saved;
+        let Some(saved) = self.saver.wait() else {
+            return Vec::new();
+        };
+        let Saved {
+            step,
+            written,
+            failed,
+            late,
+        } = saved;
         self.writers.lose_patience(&late, step);
         for (who, error) in &failed {
             self.tell(Problem {
@@ -317,7 +357,15 @@ impl RunIo {
 
     /// Writes how the run ended to `run.json`, and waits for the sinks.
     pub(super) fn close(&mut self, outcome: &Outcome, step: u64, overhead: &Overhead) {
-        let Self { info, lock, writers, problems, signals, last, .. } = self;
+        let Self {
+            info,
+            lock,
+            writers,
+            problems,
+            signals,
+            last,
+            ..
+        } = self;
         let note = |problems: &[Problem]| {
             // Sinks may take a while to close, and the directory may be another run's by then.
             if lock.as_ref().is_some_and(|lock| lock.verify().is_err()) {
@@ -345,7 +393,11 @@ impl RunIo {
 /// The problem of a run that was killed before it had saved anything.
 fn died_early(dir: &Path, aside: &Path) -> Problem {
     Problem {
-        who: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        who: dir
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         during: "resume".to_owned(),
         step: 0,
         error: "it died before its first checkpoint was complete".to_owned(),

@@ -24,7 +24,13 @@ impl<T: Task> Trainer<T> {
         requests: Vec<(String, CheckpointRequest)>,
     ) -> Result<(), TrainError> {
         let step = self.engine.clock.step;
-        let Some(dir) = self.engine.io.info.dir.as_ref().map(|dir| dir.join(checkpoint::FOLDER))
+        let Some(dir) = self
+            .engine
+            .io
+            .info
+            .dir
+            .as_ref()
+            .map(|dir| dir.join(checkpoint::FOLDER))
         else {
             self.engine.io.warn_of_no_dir(&requests, step);
             return Ok(());
@@ -32,14 +38,22 @@ impl<T: Task> Trainer<T> {
         let began = Instant::now();
         self.engine.io.check_dir(step)?;
         self.engine.io.wait_for_saver(); // before the next copy of the state is made
-        let saved_as = requests.iter().map(|(_, r)| (r.name.clone(), r.pinned)).collect();
-        let checkpoint =
-            self.capture(saved_as).map_err(|reason| TrainError::Device { step, reason })?;
+        let saved_as = requests
+            .iter()
+            .map(|(_, r)| (r.name.clone(), r.pinned))
+            .collect();
+        let checkpoint = self
+            .capture(saved_as)
+            .map_err(|reason| TrainError::Device { step, reason })?;
         self.engine.io.save(dir, checkpoint, requests);
         if self.engine.observers.want(Hook::OnCheckpoint) {
             for (path, pinned) in self.engine.io.wait_for_saver() {
                 let cx = self.engine.cx(done.previous.as_ref());
-                self.engine.observers.fire(&Checkpointed { cx, path: &path, pinned })?;
+                self.engine.observers.fire(&Checkpointed {
+                    cx,
+                    path: &path,
+                    pinned,
+                })?;
             }
         }
         self.engine.observers.overhead.checkpoints += began.elapsed();
@@ -54,7 +68,10 @@ impl<T: Task> Trainer<T> {
     fn capture(&self, saved_as: BTreeMap<String, bool>) -> Result<Checkpoint, String> {
         let engine = &self.engine;
         let compute = &engine.compute;
-        let record = Record { clock: engine.clock, values: engine.observers.log.so_far()? };
+        let record = Record {
+            clock: engine.clock,
+            values: engine.observers.log.so_far()?,
+        };
         let model = params::capture(&*compute.model, &compute.saved)?;
         let callbacks = engine.observers.callbacks.borrow();
         let copies = callbacks.copies(&compute.table)?;
@@ -70,7 +87,9 @@ impl<T: Task> Trainer<T> {
                 data: compute.task.position(),
                 optimizer: scalars,
                 callbacks: callbacks.states(),
-                interventions: interventions.filter(|(_, state)| !state.is_null()).collect(),
+                interventions: interventions
+                    .filter(|(_, state)| !state.is_null())
+                    .collect(),
                 saved_as,
                 record: record.to_json(),
                 config: engine.io.info.config.clone(),

@@ -41,7 +41,10 @@ impl<T: Task> Trainer<T> {
         let from_outside = signalled || engine.io.sink_asks_to_stop();
         let mut requests = engine.observers.log.requests.take();
         if is_due || (from_outside && engine.io.info.dir.is_some()) {
-            let own = CheckpointRequest { name: checkpoint_name(engine.clock.step), pinned: false };
+            let own = CheckpointRequest {
+                name: checkpoint_name(engine.clock.step),
+                pinned: false,
+            };
             requests.ask_for_checkpoint("checkpoint".to_owned(), own);
         }
         let stop = match requests.stop {
@@ -71,7 +74,11 @@ impl<T: Task> Trainer<T> {
             own.push(("lr".to_owned(), Logged::from(*lr)));
         }
         if done.lrs.len() > 1 {
-            own.extend(done.lrs.iter().map(|(name, lr)| (format!("lr/{name}"), Logged::from(*lr))));
+            own.extend(
+                done.lrs
+                    .iter()
+                    .map(|(name, lr)| (format!("lr/{name}"), Logged::from(*lr))),
+            );
         }
         if done.skipped {
             own.push(("train/skipped".to_owned(), Logged::from(1.0)));
@@ -80,6 +87,10 @@ impl<T: Task> Trainer<T> {
     }
 
     fn is_due(&self, cadence: &Cadence, done: &StepOutput) -> bool {
-        cadence.is_due(done.previous.as_ref(), &self.engine.clock, self.settings.steps)
+        cadence.is_due(
+            done.previous.as_ref(),
+            &self.engine.clock,
+            self.settings.steps,
+        )
     }
 }

@@ -38,7 +38,11 @@ impl<T: Task> Trainer<T> {
         backward: Backward,
         previous: &Clock,
     ) -> Result<Updated, TrainError> {
-        let Ready { grads, verdict, lrs } = self.prepare(backward, previous)?;
+        let Ready {
+            grads,
+            verdict,
+            lrs,
+        } = self.prepare(backward, previous)?;
         if verdict == Verdict::Skip {
             self.after_optimizer_step(&self.engine.compute.model, previous)?;
             return Ok(Updated { skipped: true, lrs });
@@ -48,11 +52,17 @@ impl<T: Task> Trainer<T> {
         let before = is_wanted.then(|| T::Model::clone(&self.engine.compute.model));
         let rates: Vec<_> = lrs.iter().map(|(_, lr)| *lr).collect();
         let step = self.engine.clock.step;
-        self.engine.compute.step(grads, &rates).map_err(|lost| lost.at_step(step))?;
+        self.engine
+            .compute
+            .step(grads, &rates)
+            .map_err(|lost| lost.at_step(step))?;
         if let Some(before) = before {
             self.after_optimizer_step(&before, previous)?;
         }
-        Ok(Updated { skipped: false, lrs })
+        Ok(Updated {
+            skipped: false,
+            lrs,
+        })
     }
 
     /// Everything about a step that comes between the backward pass and the optimizer.
@@ -81,7 +91,11 @@ impl<T: Task> Trainer<T> {
         let given = Stats::new(&table, || params::gradients(model, &grads));
         self.before_optimizer_step(previous, &given, clipping.as_ref(), &lrs)?;
         drop(given); // the optimizer shall be the last to hold the gradients
-        Ok(Ready { grads, verdict, lrs })
+        Ok(Ready {
+            grads,
+            verdict,
+            lrs,
+        })
     }
 
     /// Ends the run if the replicas are no longer equal, on the steps on which they are compared.
@@ -89,14 +103,23 @@ impl<T: Task> Trainer<T> {
         let compute = &mut self.engine.compute;
         let clock = &self.engine.clock;
         let is_due =
-            self.settings.check_replicas.is_due(Some(previous), clock, self.settings.steps);
+            self.settings
+                .check_replicas
+                .is_due(Some(previous), clock, self.settings.steps);
         if !is_due || compute.replicas.count() == 1 {
             return Ok(());
         }
         let step = clock.step;
-        let apart = compute.replicas.apart(&compute.model).map_err(|lost| lost.at_step(step))?;
+        let apart = compute
+            .replicas
+            .apart(&compute.model)
+            .map_err(|lost| lost.at_step(step))?;
         match apart {
-            Some((replica, param)) => Err(TrainError::ReplicasApart { replica, param, step }),
+            Some((replica, param)) => Err(TrainError::ReplicasApart {
+                replica,
+                param,
+                step,
+            }),
             None => Ok(()),
         }
     }
@@ -110,8 +133,14 @@ impl<T: Task> Trainer<T> {
     /// Each group's learning rate for the step under way.
     fn lrs(&self, factor: f64) -> Vec<(String, f64)> {
         let done = self.engine.clock.step - 1;
-        let lrs = self.engine.compute.optimizers.lrs(done, self.settings.steps);
-        lrs.into_iter().map(|(name, lr)| (name.to_owned(), lr * factor)).collect()
+        let lrs = self
+            .engine
+            .compute
+            .optimizers
+            .lrs(done, self.settings.steps);
+        lrs.into_iter()
+            .map(|(name, lr)| (name.to_owned(), lr * factor))
+            .collect()
     }
 
     /// Lets every intervention act; returns whether to go on with the step, and the factor on learning rates.
@@ -120,18 +149,30 @@ impl<T: Task> Trainer<T> {
         previous: &Clock,
         grads: &mut GradientsParams,
     ) -> Result<(Verdict, f64), TrainError> {
-        let Self { engine, interventions, .. } = self;
+        let Self {
+            engine,
+            interventions,
+            ..
+        } = self;
         let (mut verdict, mut lr_factor) = (Verdict::Apply, 1.0);
         let cx = engine.cx(Some(previous));
         let (model, step) = (&*engine.compute.model, engine.clock.step);
         for (index, intervention) in interventions.iter_mut().enumerate() {
             // So that its draws do not depend on what observers drew before.
-            engine.compute.device.seed(seed::intervention(engine.seed, step, index as u64));
+            engine
+                .compute
+                .device
+                .seed(seed::intervention(engine.seed, step, index as u64));
             let mut replace = |make: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1>| {
                 params::replace_gradients(model, grads, make);
             };
             let (table, lr_factor) = (&*engine.compute.table, &mut lr_factor);
-            let mut at = Intervene { cx, table, replace: &mut replace, lr_factor };
+            let mut at = Intervene {
+                cx,
+                table,
+                replace: &mut replace,
+                lr_factor,
+            };
             let result = catch_unwind(AssertUnwindSafe(|| intervention.intervene(&mut at)));
             let result = result.unwrap_or_else(|panic| {
                 Err(format!("it panicked: {}", panic_text(&*panic)).into())
@@ -195,8 +236,10 @@ mod tests {
     fn replicas_that_differ_end_the_run_on_the_steps_on_which_they_are_compared() {
         let devices = crate::device::devices("cpu:0-1").expect("the CPU");
         let run = testing::tiny_run(10).grad_accum_steps(2).devices(devices);
-        let mut trainer =
-            run.check_replicas(crate::cadence::every(5)).build().expect("a valid run");
+        let mut trainer = run
+            .check_replicas(crate::cadence::every(5))
+            .build()
+            .expect("a valid run");
         trainer.engine.open().expect("nothing to write");
         trainer.engine.compute.model.change(|model| {
             let weights = params::weights(&model).into_iter().flatten();
@@ -204,12 +247,20 @@ mod tests {
             (params::with_weights(model, halved), ())
         });
         let mut compare = |step| {
-            let previous = Clock { step: step - 1, ..Clock::default() };
+            let previous = Clock {
+                step: step - 1,
+                ..Clock::default()
+            };
             trainer.engine.clock.step = step;
             trainer.compare_replicas(&previous)
         };
         assert!(compare(4).is_ok());
-        let Err(TrainError::ReplicasApart { replica: 1, param, step: 5 }) = compare(5) else {
+        let Err(TrainError::ReplicasApart {
+            replica: 1,
+            param,
+            step: 5,
+        }) = compare(5)
+        else {
             panic!("they differ")
         };
         assert_eq!(param, "embed.weight");

@@ -17,7 +17,10 @@ pub(crate) fn check_circles(least: usize) {
     let modules: BTreeSet<_> = imports.keys().cloned().collect();
     assert!(modules.len() > least, "only {modules:?} were read");
     if let Some(circle) = circle(&imports) {
-        panic!("these modules import each other in a circle: {}", circle.join(" -> "));
+        panic!(
+            "these modules import each other in a circle: {}",
+            circle.join(" -> ")
+        );
     }
 }
 
@@ -25,8 +28,10 @@ pub(crate) fn check_circles(least: usize) {
 pub(crate) fn check_roots() {
     let imports = imports_of(&sources());
     for (module, names) in &imports {
-        let through_root: Vec<_> =
-            names.iter().filter(|name| !imports.contains_key(*name)).collect();
+        let through_root: Vec<_> = names
+            .iter()
+            .filter(|name| !imports.contains_key(*name))
+            .collect();
         assert!(
             through_root.is_empty(),
             "`{module}` imports {through_root:?} from the root of the crate: import them from the modules that define them"
@@ -77,7 +82,9 @@ pub(crate) fn imports_of(sources: &[(String, String)]) -> Imports {
 }
 
 fn is_unit_test(item: &syn::Item) -> bool {
-    let syn::Item::Mod(module) = item else { return false };
+    let syn::Item::Mod(module) = item else {
+        return false;
+    };
     module.attrs.iter().any(|attr| {
         attr.path().is_ident("cfg") && attr.to_token_stream().to_string().contains("test")
     })
@@ -86,7 +93,11 @@ fn is_unit_test(item: &syn::Item) -> bool {
 /// The item itself; of an inline module, its items without unit tests.
 fn without_tests(item: &syn::Item) -> syn::Item {
     let mut item = item.clone();
-    if let syn::Item::Mod(syn::ItemMod { content: Some((_, items)), .. }) = &mut item {
+    if let syn::Item::Mod(syn::ItemMod {
+        content: Some((_, items)),
+        ..
+    }) = &mut item
+    {
         items.retain(|item| !is_unit_test(item));
     }
     item

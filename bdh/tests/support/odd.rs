@@ -11,7 +11,13 @@ pub(crate) fn spoil(path: &Path, with: &str) {
     fs::rename(path, &kept).expect("renamed");
     match with {
         "link" => symlink(&kept, path).expect("a link"),
-        "fifo" => assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success()),
+        "fifo" => assert!(
+            Command::new("mkfifo")
+                .arg(path)
+                .status()
+                .expect("mkfifo")
+                .success()
+        ),
         "zero" => symlink("/dev/zero", path).expect("a link"),
         _ => fs::create_dir(path).expect("a folder"),
     }

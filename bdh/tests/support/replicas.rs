@@ -67,8 +67,14 @@ pub(crate) fn watched<F: Fn(&str, &TokenBatch) + Send + Sync + 'static>(
     steps: u64,
     at_batch: F,
 ) -> TrainerBuilder<Watched<F>> {
-    Trainer::builder(Watched { task: tiny::task(ROWS), at_batch }, Tiny::new(0.0))
-        .optimizer(SgdConfig::new().build(), 0.1)
-        .steps(steps)
-        .stop_on_signals(false)
+    Trainer::builder(
+        Watched {
+            task: tiny::task(ROWS),
+            at_batch,
+        },
+        Tiny::new(0.0),
+    )
+    .optimizer(SgdConfig::new().build(), 0.1)
+    .steps(steps)
+    .stop_on_signals(false)
 }

@@ -36,9 +36,14 @@ pub(crate) struct Tiny {
 impl Tiny {
     pub(crate) fn new(dropout: f64) -> Self {
         Self {
-            embed: Embedding { weight: wave([VOCAB, WIDTH], 1.0) },
+            embed: Embedding {
+                weight: wave([VOCAB, WIDTH], 1.0),
+            },
             dropout: DropoutConfig::new(dropout).init(),
-            head: Linear { weight: wave([WIDTH, VOCAB], 2.0), bias: Some(wave([VOCAB], 3.0)) },
+            head: Linear {
+                weight: wave([WIDTH, VOCAB], 2.0),
+                bias: Some(wave([VOCAB], 3.0)),
+            },
         }
     }
 }
@@ -66,7 +71,9 @@ pub(crate) fn device() -> Device {
 /// A parameter that looks random and is the same every time.
 fn wave<const D: usize>(shape: [usize; D], phase: f32) -> Param<Tensor<D>> {
     let count: usize = shape.iter().product();
-    let values: Vec<f32> = (0..count).map(|i| 0.5 * (phase + 1.7 * i as f32).sin()).collect();
+    let values: Vec<f32> = (0..count)
+        .map(|i| 0.5 * (phase + 1.7 * i as f32).sin())
+        .collect();
     Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &device()))
 }
 
@@ -142,7 +149,9 @@ pub(crate) struct Letters;
 
 impl Vocabulary for Letters {
     fn encode(&self, text: &str) -> Vec<i32> {
-        text.bytes().map(|byte| i32::from(byte - b'a') % VOCAB as i32).collect()
+        text.bytes()
+            .map(|byte| i32::from(byte - b'a') % VOCAB as i32)
+            .collect()
     }
 
     fn decode(&self, ids: &[i32]) -> String {
@@ -181,7 +190,9 @@ pub(crate) fn run_with(dropout: f64, steps: u64) -> Builder {
 
 /// The same without an optimizer.
 pub(crate) fn compose(task: Task, model: Tiny, steps: u64) -> Builder {
-    Trainer::builder(task, model).steps(steps).stop_on_signals(false)
+    Trainer::builder(task, model)
+        .steps(steps)
+        .stop_on_signals(false)
 }
 
 /// The parameters to the bit.
@@ -211,11 +222,17 @@ impl<T: Clone> Seen<T> {
     }
 
     pub(crate) fn push(&self, item: T) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(item);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(item);
     }
 
     pub(crate) fn all(&self) -> Vec<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -280,5 +297,8 @@ closures! {
 
 /// How much one micro-batch of `rows` rows holds.
 pub(crate) fn size(rows: usize) -> BatchSize {
-    BatchSize { samples: rows, tokens: rows * SEQ_LEN }
+    BatchSize {
+        samples: rows,
+        tokens: rows * SEQ_LEN,
+    }
 }

@@ -90,14 +90,22 @@ impl Preset {
             .log(every(LOSS_EVERY))
             .stop_on_signals(false)
             .sink(records);
-        let run = if self.model == "gpt2" { run.clip_grad_norm(1.0) } else { run };
+        let run = if self.model == "gpt2" {
+            run.clip_grad_norm(1.0)
+        } else {
+            run
+        };
         Ok(self.groups()?.into_iter().fold(run, TrainerBuilder::group))
     }
 
     /// Random windows of the text.
     pub(crate) fn crops(&self) -> Result<RandomCrops, BoxError> {
-        let ids = self.config["vocab_size"].as_u64().ok_or("a preset without a vocab_size")?;
-        let text: Vec<_> = (0..TEXT).map(|at| ((at * at + at / 7) % ids) as i32).collect();
+        let ids = self.config["vocab_size"]
+            .as_u64()
+            .ok_or("a preset without a vocab_size")?;
+        let text: Vec<_> = (0..TEXT)
+            .map(|at| ((at * at + at / 7) % ids) as i32)
+            .collect();
         Ok(RandomCrops::new(text, self.rows, self.seq_len, SEED)?)
     }
 
@@ -115,17 +123,26 @@ impl Preset {
                 let schedule = Some(Schedule::new(HORIZON));
                 let groups = nanochat::groups(&self.config()?, rates, 0.1, schedule);
                 let lr = |peak| bdh::warmup_stable_decay(peak, 40, 0.65).to(0.05);
-                groups.into_iter().map(|group| group.scheduled(lr)).collect()
+                groups
+                    .into_iter()
+                    .map(|group| group.scheduled(lr))
+                    .collect()
             }
             _ => {
-                let adamw = AdamW { weight_decay: 0.1, ..AdamW::default() };
+                let adamw = AdamW {
+                    weight_decay: 0.1,
+                    ..AdamW::default()
+                };
                 vec![Group::new("all", |_| true, adamw, constant(1e-3))]
             }
         })
     }
 
     fn gpt2(&self) -> Result<Gpt2Config, BoxError> {
-        Ok(Gpt2Config { gelu: Gelu::Erf, ..self.config()? }) // nanoGPT's
+        Ok(Gpt2Config {
+            gelu: Gelu::Erf,
+            ..self.config()?
+        }) // nanoGPT's
     }
 
     fn config<C: for<'de> Deserialize<'de>>(&self) -> Result<C, BoxError> {

@@ -25,7 +25,10 @@ impl Job for Obey {
             took: Vec::new(),
             records: records.clone(),
         };
-        let source = Interrupted { source: preset.crops()?, before };
+        let source = Interrupted {
+            source: preset.crops()?,
+            before,
+        };
         preset.trainer(model, source, records)?.build()?.fit()?;
         Ok(())
     }
@@ -49,7 +52,11 @@ struct Commanded {
 impl Commanded {
     /// Answers, and waits for the next command. At the end of the input the program ends.
     fn obey(&mut self) -> Result<u64, BoxError> {
-        let loss = self.records.series("train/loss").last().map(|(_, loss)| *loss);
+        let loss = self
+            .records
+            .series("train/loss")
+            .last()
+            .map(|(_, loss)| *loss);
         let answer = json!({
             "seconds": std::mem::take(&mut self.took),
             "loss": loss,
@@ -61,7 +68,10 @@ impl Commanded {
         if std::io::stdin().read_line(&mut line)? == 0 {
             std::process::exit(0);
         }
-        let steps = line.trim().strip_prefix("run ").ok_or("a command is `run STEPS`")?;
+        let steps = line
+            .trim()
+            .strip_prefix("run ")
+            .ok_or("a command is `run STEPS`")?;
         Ok(steps.parse()?)
     }
 }
@@ -71,7 +81,8 @@ impl BeforeBatch for Commanded {
         if self.left == 0 {
             self.device.sync().map_err(|error| error.to_string())?;
         }
-        self.took.extend(self.began.map(|began| began.elapsed().as_secs_f64()));
+        self.took
+            .extend(self.began.map(|began| began.elapsed().as_secs_f64()));
         while self.left == 0 {
             self.left = self.obey()?;
         }

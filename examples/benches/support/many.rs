@@ -17,7 +17,9 @@ impl Many {
     pub(crate) fn of(count: u64) -> Self {
         let device = bdh::device("cpu").unwrap();
         let param = |_| Param::from_tensor(Tensor::ones([16, 16], &device));
-        Self { params: (0..count).map(param).collect() }
+        Self {
+            params: (0..count).map(param).collect(),
+        }
     }
 }
 
@@ -33,11 +35,18 @@ impl Task for SumUp {
     }
 
     fn size(&self, (): &()) -> BatchSize {
-        BatchSize { samples: 1, tokens: 1 }
+        BatchSize {
+            samples: 1,
+            tokens: 1,
+        }
     }
 
     fn loss(&self, model: &Many, (): &(), _: &Probe<'_>) -> Tensor<1> {
-        let all = model.params.iter().map(Param::val).reduce(|sum, param| sum + param);
+        let all = model
+            .params
+            .iter()
+            .map(Param::val)
+            .reduce(|sum, param| sum + param);
         all.unwrap().mean()
     }
 }

@@ -26,7 +26,11 @@ impl Originals {
             .unwrap();
         let questions = process.stdin.take().unwrap();
         let answers = BufReader::new(process.stdout.take().unwrap());
-        Some(Self { process, questions, answers })
+        Some(Self {
+            process,
+            questions,
+            answers,
+        })
     }
 
     /// How long it takes for `count` of a kind, into `dir`.

@@ -65,10 +65,20 @@ impl Overhead {
         let (mark, marks) = channel();
         let marked = [self.warmup, self.warmup + self.steps];
         let device = self.device.clone();
-        let before = Marks { device, given: 0, marked, mark };
-        let source = Interrupted { source: preset.crops()?, before };
+        let before = Marks {
+            device,
+            given: 0,
+            marked,
+            mark,
+        };
+        let source = Interrupted {
+            source: preset.crops()?,
+            before,
+        };
         let run = preset.trainer(model, source, MemorySink::default())?;
-        let run = self.stopping(run).run_dir(self.runs.join(format!("{watched}-{round}")));
+        let run = self
+            .stopping(run)
+            .run_dir(self.runs.join(format!("{watched}-{round}")));
         let fitted = if watched { observed(run) } else { run }.build()?.fit()?;
         fitted.problems.iter().for_each(bdh_examples::page::warn);
         let (began, ended) = (marks.recv()?, marks.recv()?);

@@ -13,7 +13,10 @@ pub(crate) struct Variant<'a> {
 impl<'a> Variant<'a> {
     /// A variant that measures itself.
     pub(crate) fn new(name: impl Into<String>, once: impl FnMut() -> Duration + 'a) -> Self {
-        Self { name: name.into(), once: Box::new(once) }
+        Self {
+            name: name.into(),
+            once: Box::new(once),
+        }
     }
 }
 
@@ -31,7 +34,9 @@ impl Times {
     /// How many times as long as `base` it took, in the middle of the rounds.
     pub(crate) fn ratio(&self, base: &Self) -> f64 {
         let pairs = self.0.iter().zip(&base.0);
-        let mut ratios: Vec<_> = pairs.map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect();
+        let mut ratios: Vec<_> = pairs
+            .map(|(a, b)| a.as_secs_f64() / b.as_secs_f64())
+            .collect();
         ratios.sort_by(f64::total_cmp);
         ratios[ratios.len() / 2]
     }
@@ -40,7 +45,10 @@ impl Times {
 /// Runs all variants `rounds` times in turn, after one round that does not count. Every other round goes
 /// through them backwards, so that none is always the one after the slowest.
 pub(crate) fn measure(variants: &mut [Variant<'_>], rounds: usize) -> Vec<Times> {
-    let mut times: Vec<_> = variants.iter().map(|_| Times(Vec::with_capacity(rounds))).collect();
+    let mut times: Vec<_> = variants
+        .iter()
+        .map(|_| Times(Vec::with_capacity(rounds)))
+        .collect();
     for round in 0..=rounds {
         let mut order: Vec<_> = variants.iter_mut().zip(&mut times).collect();
         if round % 2 == 1 {

@@ -32,11 +32,19 @@ impl Preset {
         };
         let corpus = DataSpec::Synthetic.load().unwrap();
         let text = passages(&Tokenizer::Bytes, &corpus.train, 257);
-        Self { name, recipe: Recipe::derive(&request).unwrap(), steps, text }
+        Self {
+            name,
+            recipe: Recipe::derive(&request).unwrap(),
+            steps,
+            text,
+        }
     }
 
     pub(crate) fn model(&self) -> Gpt {
-        self.recipe.config.init(SEED, &bdh::device("cpu").unwrap()).unwrap()
+        self.recipe
+            .config
+            .init(SEED, &bdh::device("cpu").unwrap())
+            .unwrap()
     }
 
     pub(crate) fn batches(&self) -> Packed {

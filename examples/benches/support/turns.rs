@@ -14,13 +14,20 @@ pub(crate) struct Turns {
 
 impl Turns {
     pub(crate) fn of(players: usize) -> Self {
-        Self { now: Arc::default(), players }
+        Self {
+            now: Arc::default(),
+            players,
+        }
     }
 
     /// Who has the turn of this number: every other round goes backwards, so that none is always after the slowest.
     fn player(&self, turn: usize) -> usize {
         let (round, place) = (turn / self.players, turn % self.players);
-        if round.is_multiple_of(2) { place } else { self.players - 1 - place }
+        if round.is_multiple_of(2) {
+            place
+        } else {
+            self.players - 1 - place
+        }
     }
 
     fn pass_on(&self) {
@@ -30,7 +37,12 @@ impl Turns {
 
     fn wait_for(&self, player: usize) {
         let turn = self.now.0.lock().unwrap();
-        drop(self.now.1.wait_while(turn, |turn| self.player(*turn) != player).unwrap());
+        drop(
+            self.now
+                .1
+                .wait_while(turn, |turn| self.player(*turn) != player)
+                .unwrap(),
+        );
     }
 }
 
@@ -69,7 +81,14 @@ pub(crate) struct Paced {
 impl Paced {
     /// A run that takes `stretch` steps a turn.
     pub(crate) fn new(turns: Turns, player: usize, stretch: u64) -> Self {
-        Self { turns, player, stretch, given: 0, began: None, times: Times::default() }
+        Self {
+            turns,
+            player,
+            stretch,
+            given: 0,
+            began: None,
+            times: Times::default(),
+        }
     }
 
     pub(crate) fn times(&self) -> Times {
@@ -81,7 +100,10 @@ impl BeforeBatch for Paced {
     fn before_batch(&mut self) -> Result<(), BoxError> {
         if self.given.is_multiple_of(self.stretch) {
             if let Some((began, before)) = self.began {
-                let took = Took { time: began.elapsed(), cpu: cpu().saturating_sub(before) };
+                let took = Took {
+                    time: began.elapsed(),
+                    cpu: cpu().saturating_sub(before),
+                };
                 self.times.0.lock().unwrap().push(took);
                 self.turns.pass_on();
             }
@@ -102,8 +124,14 @@ impl Drop for Paced {
 
 /// The program's processor time so far. Source: proc_pid_stat(5), fields 14 and 15, in hundredths of a second.
 fn cpu() -> Duration {
-    let Ok(text) = std::fs::read_to_string("/proc/self/stat") else { return Duration::ZERO };
+    let Ok(text) = std::fs::read_to_string("/proc/self/stat") else {
+        return Duration::ZERO;
+    };
     let fields = text.rsplit_once(')').unwrap().1.split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum();
     Duration::from_millis(10 * ticks)
 }

@@ -14,8 +14,15 @@ pub(crate) fn run(dir: &Path, number: u64, records: u64) -> usize {
         number % 5
     );
     fs::write(dir.join("run.json"), config).expect("a file");
-    let groups =
-        ["matrix", "lm_head", "wte", "value_embeds", "resid_lambdas", "x0_lambdas", "smear"];
+    let groups = [
+        "matrix",
+        "lm_head",
+        "wte",
+        "value_embeds",
+        "resid_lambdas",
+        "x0_lambdas",
+        "smear",
+    ];
     let mut text = String::new();
     for step in 0..records {
         let loss = 2.0 + 3.0 / (1.0 + step as f64).sqrt() + lr;
@@ -36,7 +43,10 @@ pub(crate) fn run(dir: &Path, number: u64, records: u64) -> usize {
             ",\"train/tok_per_sec\":25083.058236,\"train/step_time\":0.020412184,\"train/data_wait\":0.00137"
         );
         if step.is_multiple_of(eval_every) {
-            let _ = write!(text, ",\"val/loss\":{loss},\"val/bpb\":{loss},\"val_bpb\":{loss}");
+            let _ = write!(
+                text,
+                ",\"val/loss\":{loss},\"val/bpb\":{loss},\"val_bpb\":{loss}"
+            );
         }
         let _ = writeln!(
             text,

@@ -20,7 +20,11 @@ pub struct SmoothLoss {
 impl SmoothLoss {
     /// Records on these steps an average of some 50.
     pub fn recorded(on: impl Into<Cadence>) -> Self {
-        Self { record: on.into(), decay: 0.98, average: None }
+        Self {
+            record: on.into(),
+            decay: 0.98,
+            average: None,
+        }
     }
 }
 

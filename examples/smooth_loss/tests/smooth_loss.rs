@@ -12,7 +12,10 @@ fn it_keeps_what_callbacks_promise() {
 #[test]
 fn it_looks_at_every_step() -> Result<(), BoxError> {
     let hooks = HookLog::default();
-    tiny_run(3).callback(hooks.of(SmoothLoss::default())).build()?.fit()?;
+    tiny_run(3)
+        .callback(hooks.of(SmoothLoss::default()))
+        .build()?
+        .fit()?;
     hooks.expect("1: on_step  2: on_step  3: on_step");
     Ok(())
 }
@@ -22,7 +25,11 @@ fn the_average_is_that_of_the_losses() -> Result<(), BoxError> {
     let memory = MemorySink::default();
     let mut half = SmoothLoss::recorded(every(2));
     half.decay = 0.5;
-    tiny_run(2).sink(memory.clone()).callback(half).build()?.fit()?;
+    tiny_run(2)
+        .sink(memory.clone())
+        .callback(half)
+        .build()?
+        .fit()?;
     let losses = memory.series("train/loss");
     let average = 0.5 * losses[0].1 + 0.5 * losses[1].1;
     assert_eq!(memory.series("train/loss_smooth"), [(2, average)]);

@@ -52,7 +52,10 @@ pub fn read_over<A: FromArgMatches + Serialize>(
 fn over(saved: &Value, defaults: &Value) -> Vec<OsString> {
     let mut argv = std::env::args_os();
     let program = argv.next().into_iter();
-    program.chain(flags(saved, defaults).into_iter().map(OsString::from)).chain(argv).collect()
+    program
+        .chain(flags(saved, defaults).into_iter().map(OsString::from))
+        .chain(argv)
+        .collect()
 }
 
 /// The flags that make these arguments, as a run saved them.
@@ -60,7 +63,9 @@ pub(super) fn flags(saved: &Value, defaults: &Value) -> Vec<String> {
     let given = saved.as_object().into_iter().flatten();
     let given = given.filter(|(flag, value)| defaults[flag.as_str()] != **value);
     let given = given.filter(|(flag, _)| !OF_ONE_CALL.contains(&flag.as_str()));
-    given.flat_map(|(flag, value)| spelled(flag, value)).collect()
+    given
+        .flat_map(|(flag, value)| spelled(flag, value))
+        .collect()
 }
 
 /// A flag with its value; a list is as many flags.
@@ -69,19 +74,38 @@ fn spelled(flag: &str, value: &Value) -> Vec<String> {
         Value::Bool(true) => vec![format!("--{flag}")],
         Value::String(text) => vec![format!("--{flag}={text}")],
         Value::Number(number) => vec![format!("--{flag}={number}")],
-        Value::Array(values) => values.iter().flat_map(|value| spelled(flag, value)).collect(),
+        Value::Array(values) => values
+            .iter()
+            .flat_map(|value| spelled(flag, value))
+            .collect(),
         _ => Vec::new(),
     }
 }
 
 /// What a resumed run does not take over.
-const OF_ONE_CALL: [&str; 7] =
-    ["name", "runs", "resume", "allow_changed", "dry_run", "quiet", "list_callbacks"];
+const OF_ONE_CALL: [&str; 7] = [
+    "name",
+    "runs",
+    "resume",
+    "allow_changed",
+    "dry_run",
+    "quiet",
+    "list_callbacks",
+];
 
 /// The settings in which a resumed run may differ without asking, for [`bdh::TrainerBuilder::allow_changed`]: how it is
 /// called and where records go. And `more`, which the user allows.
 pub fn may_change(more: &[String]) -> impl Iterator<Item = String> {
-    let sinks = ["log_backend", "wandb_project", "wandb_entity", "save_every", "save_freq"];
-    let flags = OF_ONE_CALL.into_iter().chain(sinks).map(|flag| format!("user.args.{flag}"));
+    let sinks = [
+        "log_backend",
+        "wandb_project",
+        "wandb_entity",
+        "save_every",
+        "save_freq",
+    ];
+    let flags = OF_ONE_CALL
+        .into_iter()
+        .chain(sinks)
+        .map(|flag| format!("user.args.{flag}"));
     flags.chain(more.iter().cloned())
 }

@@ -32,7 +32,11 @@ impl EarlySave {
     /// The points as a cadence, if a run of so many steps reaches any.
     #[must_use]
     pub fn cadence(&self, steps: u64) -> Option<Cadence> {
-        let reached = self.0.iter().filter(|point| !is_beyond(point, steps)).copied();
+        let reached = self
+            .0
+            .iter()
+            .filter(|point| !is_beyond(point, steps))
+            .copied();
         let reached: Vec<_> = reached.collect();
         (!reached.is_empty()).then(|| at(reached))
     }
@@ -60,7 +64,11 @@ impl FromStr for EarlySave {
         if text == "off" {
             return Ok(Self(Vec::new()));
         }
-        text.split(',').map(point).collect::<Option<_>>().map(Self).ok_or(ValueError::NotASavePoint)
+        text.split(',')
+            .map(point)
+            .collect::<Option<_>>()
+            .map(Self)
+            .ok_or(ValueError::NotASavePoint)
     }
 }
 
@@ -82,7 +90,11 @@ impl fmt::Display for EarlySave {
             share => share.to_string(),
         };
         let points: Vec<_> = self.0.iter().map(point).collect();
-        if points.is_empty() { f.write_str("off") } else { f.write_str(&points.join(",")) }
+        if points.is_empty() {
+            f.write_str("off")
+        } else {
+            f.write_str(&points.join(","))
+        }
     }
 }
 
@@ -99,8 +111,13 @@ mod tests {
 
     fn firings(text: &str, steps: u64) -> Vec<u64> {
         let early: EarlySave = text.parse().expect("save points");
-        let one_step = Clock { step: 1, ..Clock::default() };
-        early.cadence(steps).map_or(Vec::new(), |at| at.firings(&one_step, steps).collect())
+        let one_step = Clock {
+            step: 1,
+            ..Clock::default()
+        };
+        early
+            .cadence(steps)
+            .map_or(Vec::new(), |at| at.firings(&one_step, steps).collect())
     }
 
     #[test]
@@ -115,10 +132,17 @@ mod tests {
     #[test]
     fn it_prints_as_it_is_read() {
         for text in ["off", "5", "250,500,1000", "12.5%,50%", "3,50%"] {
-            assert_eq!(text.parse::<EarlySave>().map(|early| early.to_string()), Ok(text.into()));
+            assert_eq!(
+                text.parse::<EarlySave>().map(|early| early.to_string()),
+                Ok(text.into())
+            );
         }
         for text in ["", "x", "0", "-5", "0%", "101%", "5,", "5 steps", "1.5"] {
-            assert_eq!(text.parse::<EarlySave>(), Err(ValueError::NotASavePoint), "{text}");
+            assert_eq!(
+                text.parse::<EarlySave>(),
+                Err(ValueError::NotASavePoint),
+                "{text}"
+            );
         }
     }
 }

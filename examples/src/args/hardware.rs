@@ -13,7 +13,12 @@ use super::values::count;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, clap::Args)]
 pub struct Hardware {
     /// cpu, cuda, cuda:1, cuda:0-7, wgpu, vulkan or metal [default: the fastest built in]
-    #[arg(long, value_name = "DEVICE", help_heading = "Run", visible_alias = "device-type")]
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        help_heading = "Run",
+        visible_alias = "device-type"
+    )]
     pub device: Option<DeviceSpec>,
     /// Devices that share the work, from --device on; each has a replica of the model [default: 1]
     #[arg(long, value_name = "COUNT", value_parser = count, help_heading = "Run")]
@@ -52,7 +57,10 @@ impl Hardware {
         let dtype = self.precision().dtype();
         self.check_precision(devices.iter().all(|device| device.supports_dtype(dtype)))?;
         if self.gradient_checkpointing {
-            devices = devices.into_iter().map(Device::gradient_checkpointing).collect();
+            devices = devices
+                .into_iter()
+                .map(Device::gradient_checkpointing)
+                .collect();
         }
         Ok(devices)
     }
@@ -71,7 +79,11 @@ impl Hardware {
     /// What is computed in.
     #[must_use]
     pub fn precision(&self) -> Precision {
-        let usual = if self.named().is_cuda() { Precision::Bf16 } else { Precision::F32 };
+        let usual = if self.named().is_cuda() {
+            Precision::Bf16
+        } else {
+            Precision::F32
+        };
         self.precision.unwrap_or(usual)
     }
 
@@ -92,7 +104,9 @@ impl Hardware {
     ///
     /// As [`open`](Self::open).
     pub fn share<T: Task>(&self, run: TrainerBuilder<T>) -> Result<TrainerBuilder<T>, ConfigError> {
-        Ok(run.devices(self.open()?).exchange_on_host(self.exchange_on_host))
+        Ok(run
+            .devices(self.open()?)
+            .exchange_on_host(self.exchange_on_host))
     }
 
     /// How many devices a run has.
@@ -114,7 +128,12 @@ impl Hardware {
 
 impl fmt::Display for Hardware {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}", self.spec().unwrap_or_else(|_| self.named()), self.precision())
+        write!(
+            f,
+            "{} in {}",
+            self.spec().unwrap_or_else(|_| self.named()),
+            self.precision()
+        )
     }
 }
 
@@ -123,12 +142,19 @@ mod tests {
     use super::*;
 
     fn hardware(device: &str, devices: Option<usize>) -> Hardware {
-        Hardware { device: Some(device.parse().expect("a device")), devices, ..Hardware::default() }
+        Hardware {
+            device: Some(device.parse().expect("a device")),
+            devices,
+            ..Hardware::default()
+        }
     }
 
     #[test]
     fn a_count_is_of_the_device_that_is_named() {
-        assert_eq!(hardware("cuda", Some(8)).spec().expect("eight").to_string(), "cuda:0-7");
+        assert_eq!(
+            hardware("cuda", Some(8)).spec().expect("eight").to_string(),
+            "cuda:0-7"
+        );
         assert_eq!(hardware("cuda:0-3", None).count(), 4);
         assert_eq!(hardware("cpu", Some(2)).open().expect("the CPU").len(), 2);
         assert!(hardware("cuda:0-3", Some(8)).spec().is_err());
@@ -138,16 +164,30 @@ mod tests {
     fn bf16_is_usual_on_cuda_alone() {
         let usual = |device| hardware(device, None).precision();
         assert_eq!(usual("cuda:0-7"), Precision::Bf16);
-        assert!(["cpu", "vulkan", "wgpu", "metal"].map(usual).iter().all(|p| *p == Precision::F32));
+        assert!(
+            ["cpu", "vulkan", "wgpu", "metal"]
+                .map(usual)
+                .iter()
+                .all(|p| *p == Precision::F32)
+        );
     }
 
     #[test]
     fn a_precision_that_a_device_lacks_is_one_sentence_with_what_would_work() {
-        let asked = Hardware { precision: Some(Precision::Bf16), ..hardware("vulkan:1", None) };
-        let error = asked.check_precision(false).expect_err("not supported").to_string();
+        let asked = Hardware {
+            precision: Some(Precision::Bf16),
+            ..hardware("vulkan:1", None)
+        };
+        let error = asked
+            .check_precision(false)
+            .expect_err("not supported")
+            .to_string();
         let expected = "`vulkan:1` does not compute in bf16; give --precision f32, or a device that does: cuda or cpu";
         assert_eq!(error, expected);
-        let on_cpu = Hardware { precision: Some(Precision::Bf16), ..hardware("cpu", None) };
+        let on_cpu = Hardware {
+            precision: Some(Precision::Bf16),
+            ..hardware("cpu", None)
+        };
         assert_eq!(on_cpu.open().expect("the CPU has every precision").len(), 1);
     }
 }

@@ -54,8 +54,10 @@ impl Known {
     fn of(mut command: Command) -> Self {
         command.build(); // adds --help and --version
         let flags = command.get_arguments().flat_map(|arg| {
-            let names =
-                arg.get_long().into_iter().chain(arg.get_all_aliases().into_iter().flatten());
+            let names = arg
+                .get_long()
+                .into_iter()
+                .chain(arg.get_all_aliases().into_iter().flatten());
             names.map(|name| {
                 let flag = Flag {
                     takes_value: arg.get_action().takes_values(),
@@ -74,18 +76,25 @@ impl Known {
         word: OsString,
         rest: &mut Peekable<impl Iterator<Item = OsString>>,
     ) -> Option<OsString> {
-        let Some(text) = word.to_str() else { return Some(word) };
+        let Some(text) = word.to_str() else {
+            return Some(word);
+        };
         let (name, inline) = match text.split_once('=') {
             Some((name, value)) => (name, Some(OsString::from(value))),
             None => (text, None),
         };
         let hyphenated = name.replace('_', "-");
-        match hyphenated.strip_prefix("--").and_then(|name| self.0.get(name)) {
+        match hyphenated
+            .strip_prefix("--")
+            .and_then(|name| self.0.get(name))
+        {
             None if inline.is_some() => Some(word),
             None => Some(join(name, rest.next_if(|next| is_value(next)))),
             Some(flag) if flag.takes_value => {
                 let value = inline.or_else(|| rest.next_if(|next| is_value(next)));
-                let given = value.as_deref().is_none_or(|value| !flag.leaves_open(value));
+                let given = value
+                    .as_deref()
+                    .is_none_or(|value| !flag.leaves_open(value));
                 given.then(|| join(&hyphenated, value))
             }
             Some(_) => {
@@ -110,7 +119,9 @@ impl Flag {
 /// Whether a word is no flag: anything without a leading hyphen, or a negative number.
 fn is_value(word: &OsStr) -> bool {
     !word.as_encoded_bytes().starts_with(b"-")
-        || word.to_str().is_some_and(|text| text.parse::<f64>().is_ok())
+        || word
+            .to_str()
+            .is_some_and(|text| text.parse::<f64>().is_ok())
 }
 
 /// Python's word for a switch that is on, off or unset.
@@ -139,7 +150,9 @@ mod tests {
 
     /// Normalises words separated by spaces.
     fn read(words: &str) -> String {
-        let argv = std::iter::once("program").chain(words.split_whitespace()).map(OsString::from);
+        let argv = std::iter::once("program")
+            .chain(words.split_whitespace())
+            .map(OsString::from);
         let read: Vec<_> = normalize(argv.collect(), super::super::command())
             .into_iter()
             .skip(1)
@@ -159,28 +172,61 @@ mod tests {
             read("--depth=2 --n-embd-override=64 --device=cpu --max_iterations=10"),
             expected
         );
-        assert_eq!(read("--name=a_b --name c_d"), "--name=a_b --name=c_d", "values keep theirs");
+        assert_eq!(
+            read("--name=a_b --name c_d"),
+            "--name=a_b --name=c_d",
+            "values keep theirs"
+        );
     }
 
     #[test]
     fn python_values_are_understood() {
-        assert_eq!(read("--lr_override=None --n_embd_override None --depth=8"), "--depth=8");
-        assert_eq!(read("--dry_run=True --quiet True --resume"), "--dry-run --quiet --resume");
+        assert_eq!(
+            read("--lr_override=None --n_embd_override None --depth=8"),
+            "--depth=8"
+        );
+        assert_eq!(
+            read("--dry_run=True --quiet True --resume"),
+            "--dry-run --quiet --resume"
+        );
         assert_eq!(read("--dry_run=False --quiet None --resume=false"), "");
-        assert_eq!(read("--dry_run=maybe"), "--dry-run=maybe", "clap says what is wrong");
+        assert_eq!(
+            read("--dry_run=maybe"),
+            "--dry-run=maybe",
+            "clap says what is wrong"
+        );
         assert_eq!(read("--lr_override=1e-05"), "--lr-override=1e-05");
     }
 
     #[test]
     fn none_unsets_only_what_python_leaves_at_none() {
-        assert_eq!(read("--head_dim=None --early_save None --device None --tokenizer=None"), "");
-        for flag in ["--name", "--data", "--core_bundle", "--log-backend", "--callbacks"] {
-            assert_eq!(read(&format!("{flag}=None")), "", "as a sweep writes a null");
+        assert_eq!(
+            read("--head_dim=None --early_save None --device None --tokenizer=None"),
+            ""
+        );
+        for flag in [
+            "--name",
+            "--data",
+            "--core_bundle",
+            "--log-backend",
+            "--callbacks",
+        ] {
+            assert_eq!(
+                read(&format!("{flag}=None")),
+                "",
+                "as a sweep writes a null"
+            );
         }
-        let prompt = clap::Arg::new("prompt").long("prompt").default_value("To be or not to be");
+        let prompt = clap::Arg::new("prompt")
+            .long("prompt")
+            .default_value("To be or not to be");
         let argv = ["program", "--prompt", "None"].map(OsString::from).to_vec();
         let argv = normalize(argv, Command::new("program").arg(prompt));
-        assert_eq!(argv, ["program", "--prompt=None"], "a text can be called so");
+        assert_eq!(
+            argv,
+            ["program", "--prompt=None"],
+            "a text can be called so"
+        );
         assert_eq!(
             read("--depth None --seed=None"),
             "--depth=None --seed=None",
@@ -190,7 +236,10 @@ mod tests {
 
     #[test]
     fn negative_numbers_are_values() {
-        assert_eq!(read("--max-iterations -5 --seed -1"), "--max-iterations=-5 --seed=-1");
+        assert_eq!(
+            read("--max-iterations -5 --seed -1"),
+            "--max-iterations=-5 --seed=-1"
+        );
         assert_eq!(read("--eval-every -1"), "--eval-every=-1");
     }
 
@@ -206,12 +255,18 @@ mod tests {
     fn a_missing_value_is_not_taken_from_elsewhere() {
         assert_eq!(read("--depth --quiet 5"), "5 --depth --quiet");
         assert_eq!(read("--depth --lr=None 5"), "5 --depth --lr=None");
-        assert_eq!(read("--quiet -- --depth_x True"), "--quiet -- --depth_x True");
+        assert_eq!(
+            read("--quiet -- --depth_x True"),
+            "--quiet -- --depth_x True"
+        );
     }
 
     #[test]
     fn unknown_flags_stay_as_they_were_typed() {
-        assert_eq!(read("--n_embd 64 --foo=None -depth 8"), "--n_embd=64 --foo=None -depth=8");
+        assert_eq!(
+            read("--n_embd 64 --foo=None -depth 8"),
+            "--n_embd=64 --foo=None -depth=8"
+        );
     }
 
     proptest! {

@@ -14,7 +14,9 @@ fn read(words: &str) -> Result<Args, clap::Error> {
 
 /// Asserts that a command line is refused with code 2, on stderr, in words that hold these parts.
 fn refused(words: &str, parts: &[&str]) {
-    let Err(error) = read(words) else { panic!("`{words}` should be refused") };
+    let Err(error) = read(words) else {
+        panic!("`{words}` should be refused")
+    };
     let text = error.to_string();
     assert_eq!((error.exit_code(), error.use_stderr()), (2, true), "{text}");
     for part in parts {
@@ -34,12 +36,21 @@ fn the_definition_holds_together() {
 #[test]
 fn the_line_that_the_request_gives_for_a_laptop() {
     let args = parse("--depth 2 --n_embd_override 64 --device cpu --max-iterations 10");
-    assert_eq!((args.depth, args.n_embd_override, args.num_iterations), (2, Some(64), Some(10)));
-    assert_eq!((args.hardware.is_cpu(), args.tokenizer()), (true, Tokenizer::Bytes));
+    assert_eq!(
+        (args.depth, args.n_embd_override, args.num_iterations),
+        (2, Some(64), Some(10))
+    );
+    assert_eq!(
+        (args.hardware.is_cpu(), args.tokenizer()),
+        (true, Tokenizer::Bytes)
+    );
 
     let recipe = recipe(&args);
     assert_eq!((recipe.config.n_head, recipe.config.vocab_size), (1, 257));
-    assert_eq!((recipe.total_batch_size, recipe.grad_accum_steps()), (2048, 1));
+    assert_eq!(
+        (recipe.total_batch_size, recipe.grad_accum_steps()),
+        (2048, 1)
+    );
     assert_eq!(recipe.num_iterations, 10);
     // Ten steps and two evaluations (forward is a third of the FLOPs): a minute's work even at 1e9 a second.
     let evaluations = 2.0 * recipe.flops_per_token() * args.eval_tokens() as f64 / 3.0;
@@ -62,10 +73,16 @@ fn the_line_that_a_sweep_agent_writes() {
 #[test]
 fn nothing_given_is_nanochats_twelve_layers() {
     let args = parse("--device cuda:1");
-    let on_cuda = Request { precision: Precision::Bf16, ..Request::default() };
+    let on_cuda = Request {
+        precision: Precision::Bf16,
+        ..Request::default()
+    };
     assert_eq!(args.request(BPE_VOCAB), on_cuda);
     assert_eq!(args.hardware.spec().expect("a GPU").to_string(), "cuda:1");
-    assert_eq!((args.seed, args.eval_every.to_string()), (42, "250".to_owned()));
+    assert_eq!(
+        (args.seed, args.eval_every.to_string()),
+        (42, "250".to_owned())
+    );
     assert_eq!(args.early_save(), EarlySave::default());
     assert_eq!((args.save_every, args.warmup_steps), (Every::Never, 40));
     assert_eq!(args.eval_tokens(), 41_943_040);
@@ -77,7 +94,10 @@ fn python_values_and_repeated_flags() {
     let args = parse(
         "--depth=8 --lr_override=None --dry_run=True --quiet=False --depth=4 --eval_tokens=1e5",
     );
-    assert_eq!((args.depth, args.lr_override, args.dry_run, args.quiet), (4, None, true, false));
+    assert_eq!(
+        (args.depth, args.lr_override, args.dry_run, args.quiet),
+        (4, None, true, false)
+    );
     assert_eq!(args.eval_tokens(), 100_000);
     assert_eq!(parse("--lr_override=1e-05").lr_override, Some(1e-5));
 }
@@ -86,25 +106,45 @@ fn python_values_and_repeated_flags() {
 fn nanochats_minus_one_means_what_it_means_there() {
     let args =
         parse("--num-iterations=-1 --target-flops=-1.0 --total_batch_size -1 --eval-every -1");
-    assert_eq!((args.num_iterations, args.target_flops, args.total_batch_size), (None, None, None));
+    assert_eq!(
+        (
+            args.num_iterations,
+            args.target_flops,
+            args.total_batch_size
+        ),
+        (None, None, None)
+    );
     assert_eq!(args.eval_every, Every::Never);
 }
 
 #[test]
 fn every_alias_reaches_its_flag() {
-    for flag in
-        ["--num-iterations", "--max-iterations", "--max_iterations", "--steps", "--num_iterations"]
-    {
-        assert_eq!(parse(&format!("{flag} 7")).num_iterations, Some(7), "{flag}");
+    for flag in [
+        "--num-iterations",
+        "--max-iterations",
+        "--max_iterations",
+        "--steps",
+        "--num_iterations",
+    ] {
+        assert_eq!(
+            parse(&format!("{flag} 7")).num_iterations,
+            Some(7),
+            "{flag}"
+        );
     }
     assert_eq!(parse("--micro-batch 4").device_batch_size, Some(4));
-    let metal = parse("--device_type mps").hardware.spec().expect("a Mac's GPU");
+    let metal = parse("--device_type mps")
+        .hardware
+        .spec()
+        .expect("a Mac's GPU");
     assert_eq!(metal.to_string(), "metal");
 }
 
 #[test]
 fn the_cpu_is_told_what_was_made_smaller_and_only_that() {
-    let note = parse("--device cpu").reduced().expect("the CPU has defaults of its own");
+    let note = parse("--device cpu")
+        .reduced()
+        .expect("the CPU has defaults of its own");
     for part in [
         "on the CPU",
         "context 256 (--max-seq-len 2048)",
@@ -123,9 +163,14 @@ fn the_cpu_is_told_what_was_made_smaller_and_only_that() {
 #[test]
 fn the_cpus_batch_is_one_micro_batch_of_whatever_size() {
     let sizes = |words: &str| {
-        let recipe =
-            recipe(&parse(&format!("--device cpu --depth 2 --n-embd-override 64 {words}")));
-        (recipe.micro_batch, recipe.total_batch_size, recipe.grad_accum_steps())
+        let recipe = recipe(&parse(&format!(
+            "--device cpu --depth 2 --n-embd-override 64 {words}"
+        )));
+        (
+            recipe.micro_batch,
+            recipe.total_batch_size,
+            recipe.grad_accum_steps(),
+        )
     };
     assert_eq!(sizes("--micro-batch 4 --max-seq-len 64"), (4, 256, 1));
     assert_eq!(sizes("--total-batch-size 16384"), (8, 16_384, 8));
@@ -133,7 +178,10 @@ fn the_cpus_batch_is_one_micro_batch_of_whatever_size() {
 
 #[test]
 fn an_unknown_flag_is_named_with_its_nearest_neighbour() {
-    refused("--n_embd_overide=384", &["'--n_embd_overide'", "'--n-embd-override'"]);
+    refused(
+        "--n_embd_overide=384",
+        &["'--n_embd_overide'", "'--n-embd-override'"],
+    );
     refused("--detph 8", &["'--detph'", "'--depth'"]);
     refused("--lr 0.1", &["'--lr'"]);
     refused("stray --depth 8", &["'stray'"]);
@@ -141,15 +189,24 @@ fn an_unknown_flag_is_named_with_its_nearest_neighbour() {
 
 #[test]
 fn each_bad_value_is_named_with_what_works() {
-    refused("--max-iterations -5", &["'-5'", "--num-iterations", "must be at least 1"]);
+    refused(
+        "--max-iterations -5",
+        &["'-5'", "--num-iterations", "must be at least 1"],
+    );
     refused("--max-iterations 0", &["'0'", "must be at least 1"]);
-    refused("--max-iterations", &["--num-iterations", "value is required"]);
+    refused(
+        "--max-iterations",
+        &["--num-iterations", "value is required"],
+    );
     refused("--seed -1", &["'-1'", "--seed", "must be at least 0"]);
     refused("--depth 0", &["'0'", "--depth", "must be at least 1"]);
     refused("--depth eight", &["'eight'", "whole number"]);
     refused("--depth 1.5", &["'1.5'", "whole number"]);
     refused("--depth=", &["--depth"]);
-    refused("--lr_override=nan", &["'nan'", "--lr-override", "finite number above 0"]);
+    refused(
+        "--lr_override=nan",
+        &["'nan'", "--lr-override", "finite number above 0"],
+    );
     refused("--lr-override=fast", &["'fast'", "expected a number"]);
     refused("--weight-decay=-1", &["'-1'", "0 or more"]);
     refused("--warmdown-ratio=2", &["'2'", "between 0 and 1"]);
@@ -163,10 +220,19 @@ fn each_bad_value_is_named_with_what_works() {
 
 #[test]
 fn flags_that_contradict_each_other_are_refused() {
-    refused("--lr-override 0.01 --matrix-lr 0.02", &["--lr-override", "--matrix-lr"]);
-    refused("--tokenizer bytes --vocab-size 512", &["--vocab-size 512", "--tokenizer bpe", "257"]);
+    refused(
+        "--lr-override 0.01 --matrix-lr 0.02",
+        &["--lr-override", "--matrix-lr"],
+    );
+    refused(
+        "--tokenizer bytes --vocab-size 512",
+        &["--vocab-size 512", "--tokenizer bpe", "257"],
+    );
     refused("--device cpu --vocab-size 512", &["--tokenizer bpe"]);
-    assert_eq!(parse("--device cpu --tokenizer bpe --vocab-size 512").vocab_size(), 512);
+    assert_eq!(
+        parse("--device cpu --tokenizer bpe --vocab-size 512").vocab_size(),
+        512
+    );
 }
 
 #[test]
@@ -190,8 +256,18 @@ fn a_run_that_is_resumed_gives_back_its_flags() {
     let plain = |args: &Args| serde_json::to_value(args).expect("arguments are plain data");
     let flags = flags(&plain(&before), &plain(&parse("")));
     let again = parse(&flags.join(" "));
-    assert_eq!(Args { name: again.name.clone(), quiet: false, ..before }, again);
-    assert_eq!(super::flags(&plain(&parse("")), &plain(&parse(""))), [""; 0]);
+    assert_eq!(
+        Args {
+            name: again.name.clone(),
+            quiet: false,
+            ..before
+        },
+        again
+    );
+    assert_eq!(
+        super::flags(&plain(&parse("")), &plain(&parse(""))),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -213,12 +289,19 @@ fn help_is_grouped_and_says_every_default() {
         assert!(text.contains(heading), "{heading}");
     }
     for argument in command().get_arguments() {
-        let says =
-            |part: &str| argument.get_help().is_some_and(|help| help.to_string().contains(part));
+        let says = |part: &str| {
+            argument
+                .get_help()
+                .is_some_and(|help| help.to_string().contains(part))
+        };
         let open = argument.get_default_values().is_empty() && argument.get_action().takes_values();
         let law =
             ["num_iterations", "target_flops", "lr_override"].contains(&argument.get_id().as_str());
-        assert!(!open || law || says("[default: "), "{} has a default to tell", argument.get_id());
+        assert!(
+            !open || law || says("[default: "),
+            "{} has a default to tell",
+            argument.get_id()
+        );
     }
 }
 

@@ -97,7 +97,11 @@ pub fn natural(text: &str) -> Result<u64, ValueError> {
 /// [`ValueError::NotANumber`] or [`ValueError::NotPositive`].
 pub fn positive(text: &str) -> Result<f64, ValueError> {
     let value = number(text)?;
-    if value.is_finite() && value > 0.0 { Ok(value) } else { Err(ValueError::NotPositive) }
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        Err(ValueError::NotPositive)
+    }
 }
 
 /// Parses a number that is not below zero.
@@ -107,7 +111,11 @@ pub fn positive(text: &str) -> Result<f64, ValueError> {
 /// [`ValueError::NotANumber`] or [`ValueError::Negative`].
 pub fn not_negative(text: &str) -> Result<f64, ValueError> {
     let value = number(text)?;
-    if value.is_finite() && value >= 0.0 { Ok(value) } else { Err(ValueError::Negative) }
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        Err(ValueError::Negative)
+    }
 }
 
 /// Parses a share of a whole.
@@ -117,7 +125,11 @@ pub fn not_negative(text: &str) -> Result<f64, ValueError> {
 /// [`ValueError::NotANumber`] or [`ValueError::NotAFraction`].
 pub fn fraction(text: &str) -> Result<f64, ValueError> {
     let value = number(text)?;
-    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err(ValueError::NotAFraction) }
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(ValueError::NotAFraction)
+    }
 }
 
 /// Parses the name of a run, which must stay within the directory of runs.
@@ -127,7 +139,11 @@ pub fn fraction(text: &str) -> Result<f64, ValueError> {
 /// [`ValueError::NotAName`].
 pub fn run_name(text: &str) -> Result<String, ValueError> {
     let leaves = text.is_empty() || text.starts_with('.') || text.contains(['/', '\\']);
-    if leaves { Err(ValueError::NotAName) } else { Ok(text.to_owned()) }
+    if leaves {
+        Err(ValueError::NotAName)
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 /// Takes the names of sinks, if they are some; kept as they were written.
@@ -136,8 +152,12 @@ pub fn run_name(text: &str) -> Result<String, ValueError> {
 ///
 /// [`ValueError::NoSinks`].
 pub fn log_backend(text: &str) -> Result<String, ValueError> {
-    let wrong = |error: bdh::ConfigError| ValueError::NoSinks { why: error.to_string() };
-    bdh_callbacks::sinks(text).map(|_| text.to_owned()).map_err(wrong)
+    let wrong = |error: bdh::ConfigError| ValueError::NoSinks {
+        why: error.to_string(),
+    };
+    bdh_callbacks::sinks(text)
+        .map(|_| text.to_owned())
+        .map_err(wrong)
 }
 
 fn number(text: &str) -> Result<f64, ValueError> {
@@ -156,7 +176,11 @@ fn whole(text: &str, least: u64) -> Result<u64, ValueError> {
             _ => return Err(ValueError::NotWhole),
         },
     };
-    if value < least { Err(ValueError::TooSmall { least }) } else { Ok(value) }
+    if value < least {
+        Err(ValueError::TooSmall { least })
+    } else {
+        Ok(value)
+    }
 }
 
 /// How often something happens; nanochat writes never as -1.
@@ -176,7 +200,9 @@ impl FromStr for Every {
             return Ok(Self::Never);
         }
         let steps = whole(text, 1).map_err(|_| ValueError::NotACadence)?;
-        NonZeroU64::new(steps).map(Self::Steps).ok_or(ValueError::NotACadence)
+        NonZeroU64::new(steps)
+            .map(Self::Steps)
+            .ok_or(ValueError::NotACadence)
     }
 }
 
@@ -214,7 +240,16 @@ mod tests {
         assert_eq!(steps("0"), too_small(1));
         assert_eq!(steps("-5"), too_small(1));
         assert_eq!(natural("-1"), too_small(0));
-        for text in ["", "ten", "1.5", "1e-05", "1e300", "nan", "inf", "9007199254740993.0e1"] {
+        for text in [
+            "",
+            "ten",
+            "1.5",
+            "1e-05",
+            "1e300",
+            "nan",
+            "inf",
+            "9007199254740993.0e1",
+        ] {
             assert_eq!(steps(text), Err(ValueError::NotWhole), "{text}");
         }
     }
@@ -245,7 +280,10 @@ mod tests {
     fn never_has_nanochats_spelling_too() {
         assert_eq!("-1".parse(), Ok(Every::Never));
         assert_eq!("never".parse(), Ok(Every::Never));
-        assert_eq!("250".parse::<Every>().map(|every| every.to_string()), Ok("250".to_owned()));
+        assert_eq!(
+            "250".parse::<Every>().map(|every| every.to_string()),
+            Ok("250".to_owned())
+        );
         assert_eq!("-2".parse::<Every>(), Err(ValueError::NotACadence));
     }
 }

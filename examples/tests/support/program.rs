@@ -27,8 +27,13 @@ pub(crate) struct Ended {
 
 impl<P: Name> Place<P> {
     pub(crate) fn new() -> Self {
-        let place = Self(tempfile::tempdir().expect("a temporary directory"), PhantomData);
-        let lines: Vec<_> = (0..400).map(|line| format!("line {line} of a text")).collect();
+        let place = Self(
+            tempfile::tempdir().expect("a temporary directory"),
+            PhantomData,
+        );
+        let lines: Vec<_> = (0..400)
+            .map(|line| format!("line {line} of a text"))
+            .collect();
         fs::write(place.at("text.txt"), lines.join("\n")).expect("a text");
         place
     }
@@ -39,8 +44,13 @@ impl<P: Name> Place<P> {
 
     pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(program(P::NAME));
-        command.args(words.split_whitespace()).current_dir(self.0.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(words.split_whitespace())
+            .current_dir(self.0.path());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -65,7 +75,10 @@ impl<P: Name> Place<P> {
         let sentence = ended.err.lines().next().unwrap_or_default();
         assert!(sentence.starts_with("error: "), "{words}: {}", ended.err);
         for part in parts {
-            assert!(sentence.contains(part), "`{part}` is missing for `{words}` in: {sentence}");
+            assert!(
+                sentence.contains(part),
+                "`{part}` is missing for `{words}` in: {sentence}"
+            );
         }
         assert_eq!(self.files(), before, "{words} wrote something");
     }
@@ -96,27 +109,45 @@ impl<P: Name> Place<P> {
     /// The lines of a run's `metrics.jsonl`.
     pub(crate) fn metrics(&self, run: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.at(run).join("metrics.jsonl")).expect("metrics");
-        text.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("a whole line"))
+            .collect()
     }
 
     pub(crate) fn steps(&self, run: &str) -> Vec<u64> {
-        self.metrics(run).iter().map(|line| line["step"].as_u64().expect("a step")).collect()
+        self.metrics(run)
+            .iter()
+            .map(|line| line["step"].as_u64().expect("a step"))
+            .collect()
     }
 }
 
 impl From<Output> for Ended {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        Self {
+            code: output.status.code(),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
     }
 }
 
 /// The program, which cargo builds beside the tests.
 fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
-    let profile = test.ancestors().nth(2).expect("tests are in target/<profile>/deps");
-    let program = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(program.exists(), "{} is not built: run `cargo build --examples`", program.display());
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("tests are in target/<profile>/deps");
+    let program = profile
+        .join("examples")
+        .join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        program.exists(),
+        "{} is not built: run `cargo build --examples`",
+        program.display()
+    );
     program
 }
 

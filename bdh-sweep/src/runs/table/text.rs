@@ -16,7 +16,11 @@ impl fmt::Display for Table {
             let mut cells = vec![(index + 1).to_string(), shown(row.end.metric)];
             cells.extend(row.settings.iter().map(short));
             cells.extend(row.at.iter().map(|at| shown(at.metric)));
-            cells.extend([format!("{:.1}", row.seconds), row.status.to_string(), row.name.clone()]);
+            cells.extend([
+                format!("{:.1}", row.seconds),
+                row.status.to_string(),
+                row.name.clone(),
+            ]);
             cells.iter().map(|cell| one_line(cell)).collect()
         });
         let mut heads = vec!["#".to_owned(), self.metric.clone()];
@@ -25,16 +29,24 @@ impl fmt::Display for Table {
         heads.extend(["s", "status", "run"].map(str::to_owned));
         let lines: Vec<Vec<String>> = std::iter::once(heads).chain(ranked).collect();
         let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-        let widths: Vec<_> = (0..lines[0].len()).map(|column| width(column).unwrap_or(0)).collect();
+        let widths: Vec<_> = (0..lines[0].len())
+            .map(|column| width(column).unwrap_or(0))
+            .collect();
         let (kept, left_out) = self.fitting(&widths);
         for line in &lines {
-            let cells: Vec<_> =
-                kept.iter().map(|&at| pad(&line[at], widths[at], at, line)).collect();
+            let cells: Vec<_> = kept
+                .iter()
+                .map(|&at| pad(&line[at], widths[at], at, line))
+                .collect();
             writeln!(f, "{}", cells.join("  ").trim_end())?;
         }
         if !left_out.is_empty() {
             let names: Vec<_> = left_out.iter().map(|&at| lines[0][at].as_str()).collect();
-            writeln!(f, "too wide for a terminal, but in the CSV: {}", names.join(", "))?;
+            writeln!(
+                f,
+                "too wide for a terminal, but in the CSV: {}",
+                names.join(", ")
+            )?;
         }
         self.rows.iter().try_for_each(|row| failure(f, row))
     }
@@ -62,7 +74,11 @@ impl Table {
 
 /// Numbers to the right, status and name to the left.
 fn pad(cell: &str, width: usize, column: usize, line: &[String]) -> String {
-    if column + 2 >= line.len() { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+    if column + 2 >= line.len() {
+        format!("{cell:<width$}")
+    } else {
+        format!("{cell:>width$}")
+    }
 }
 
 fn failure(f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
@@ -89,9 +105,10 @@ fn short(value: &Value) -> String {
         Some(number) if number != 0.0 && !(1e-3..1e6).contains(&number.abs()) => {
             format!("{number:.2e}")
         }
-        Some(number) => {
-            format!("{number:.5}").trim_end_matches('0').trim_end_matches('.').to_owned()
-        }
+        Some(number) => format!("{number:.5}")
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned(),
         None if value.is_null() => "-".to_owned(),
         None => plain(value),
     }

@@ -45,20 +45,39 @@ fn what_is_no_object_of_w_and_bs_is_no_acknowledgement() {
     assert_eq!(yes("200 OK", "[]"), "the answer is `[]`, not W&B's");
     assert_eq!(yes("200 OK", ""), "the answer is empty, not W&B's");
     assert_eq!(yes("204 No Content", ""), "the answer is empty, not W&B's");
-    assert_eq!(yes("201 Created", "{}"), "the answer to RunResumeStatus has no data");
-    assert_eq!(yes("200 OK", "{\"data\":null}"), "the answer to RunResumeStatus has no data");
+    assert_eq!(
+        yes("201 Created", "{}"),
+        "the answer to RunResumeStatus has no data"
+    );
+    assert_eq!(
+        yes("200 OK", "{\"data\":null}"),
+        "the answer to RunResumeStatus has no data"
+    );
     let neither = yes("200 OK", "{\"data\":{}}");
     assert_eq!(neither, "refused: no run came back");
     let page = "<html><title>Log in\n\x1b[31m</title>\x1b]0;mine\x07</html>";
     let shown = "a page for a browser (\"Log in \\u{1b}[31m\")";
-    assert_eq!(yes("200 OK", page), format!("the answer is {shown}, not W&B's"));
-    assert_eq!(yes("502 Bad Gateway", page), format!("502 Bad Gateway: {shown}"));
-    let no = refusal(http("403 Forbidden", "", "{\"error\":\"no\\u001b[2J\\u0007\"}"));
+    assert_eq!(
+        yes("200 OK", page),
+        format!("the answer is {shown}, not W&B's")
+    );
+    assert_eq!(
+        yes("502 Bad Gateway", page),
+        format!("502 Bad Gateway: {shown}")
+    );
+    let no = refusal(http(
+        "403 Forbidden",
+        "",
+        "{\"error\":\"no\\u001b[2J\\u0007\"}",
+    ));
     assert_eq!(no, "refused: 403 Forbidden: no\\u{1b}[2J\\u{7}");
     let long = yes("500 Internal Server Error", &"x".repeat(1 << 20));
     assert!(long.len() < 300, "{} bytes", long.len());
     let endless = yes("200 OK", &" ".repeat((32 << 20) + 1));
-    assert!(endless.ends_with("is longer than 33554432 bytes"), "{endless}");
+    assert!(
+        endless.ends_with("is longer than 33554432 bytes"),
+        "{endless}"
+    );
 }
 
 /// What a server says to the requests before the rows.
@@ -79,17 +98,26 @@ fn rows_are_not_called_sent_when_their_post_was_redirected_or_answered_by_null()
         let (url, asked) = answers(move |request| {
             // The page that the redirect leads to would say yes to anything.
             let page = request.starts_with("GET").then(|| http("200 OK", "", "{}"));
-            introduction(request, "null").or(page).or_else(|| Some(answer.clone()))
+            introduction(request, "null")
+                .or(page)
+                .or_else(|| Some(answer.clone()))
         });
         let mut logged = Logged::new();
         logged.rows(2);
         logged.exit(0);
         let patience = Duration::from_millis(200);
         let error = sync_with(&logged.log(), settings(&url), PACE, patience);
-        assert!(matches!(error, Err(SyncError::Unreachable { .. })), "{error:?}");
+        assert!(
+            matches!(error, Err(SyncError::Unreachable { .. })),
+            "{error:?}"
+        );
         assert!(!logged.dir.path().join("run-abc12345.wandb.synced").exists());
         let asked = asked.lock().expect("no panic");
-        assert!(asked.iter().any(|request| request.contains("wandb-history.jsonl")));
+        assert!(
+            asked
+                .iter()
+                .any(|request| request.contains("wandb-history.jsonl"))
+        );
         assert!(asked.iter().all(|request| request.starts_with("POST")));
     }
 }
@@ -109,7 +137,10 @@ fn counts_that_no_run_can_have_are_refused_and_the_largest_that_can_be_is_not() 
             r#"{"historyLineCount":18446744073709551615}"#,
             "`historyLineCount` of 18446744073709551615",
         ),
-        (r#"{"historyLineCount":1e300}"#, "`historyLineCount` of 1e+300"),
+        (
+            r#"{"historyLineCount":1e300}"#,
+            "`historyLineCount` of 1e+300",
+        ),
         (r#"{"historyLineCount":-1}"#, "`historyLineCount` of -1"),
         (r#"{"logLineCount":"5"}"#, "`logLineCount` of \"5\""),
         (
@@ -121,8 +152,13 @@ fn counts_that_no_run_can_have_are_refused_and_the_largest_that_can_be_is_not() 
             "`_step` of 18446744073709551615",
         ),
     ] {
-        let error = sync(bucket).expect_err("a count that cannot be").to_string();
-        assert_eq!(error, format!("the server refused: it has a {what}, which no run can have"));
+        let error = sync(bucket)
+            .expect_err("a count that cannot be")
+            .to_string();
+        assert_eq!(
+            error,
+            format!("the server refused: it has a {what}, which no run can have")
+        );
     }
     let most = sync(r#"{"historyLineCount":9007199254740992,"logLineCount":9007199254740992}"#);
     assert_eq!(most.expect("a sync").rows, 9_007_199_254_740_994);
@@ -134,7 +170,10 @@ fn a_log_with_the_largest_steps_there_are_is_sent_without_a_panic() {
     let bucket = r#"{"historyLineCount":7}"#;
     let (url, _) = answers(move |request| introduction(request, bucket).or_else(yes));
     let mut logged = Logged::new();
-    logged.row(&[("_step", "18446744073709551615"), ("step", "18446744073709551615")]);
+    logged.row(&[
+        ("_step", "18446744073709551615"),
+        ("step", "18446744073709551615"),
+    ]);
     logged.exit(0);
     let note = logged.dir.path().join("run-abc12345.wandb.uploaded");
     let text = format!(
@@ -159,7 +198,10 @@ fn warnings_of_one_kind_are_few() {
     is_complete(&uploader.finish_in(LONG));
     let remarks = ears.remarks();
     assert_eq!(remarks.len(), 5, "{remarks:?}");
-    assert!(remarks[4].ends_with("(more of this kind are not shown)"), "{remarks:?}");
+    assert!(
+        remarks[4].ends_with("(more of this kind are not shown)"),
+        "{remarks:?}"
+    );
 }
 
 /// Why one request to an address fails.
@@ -237,11 +279,19 @@ impl Https {
         };
         super::wait_until("the server starts", || path("port").exists());
         let port = std::fs::read_to_string(path("port")).expect("the port");
-        Some(Self { child, dir, url: format!("https://127.0.0.1:{port}") })
+        Some(Self {
+            child,
+            dir,
+            url: format!("https://127.0.0.1:{port}"),
+        })
     }
 
     fn certificate(&self) -> String {
-        self.dir.path().join("certificate.pem").display().to_string()
+        self.dir
+            .path()
+            .join("certificate.pem")
+            .display()
+            .to_string()
     }
 }
 
@@ -255,7 +305,9 @@ impl Drop for Https {
 #[test]
 fn a_certificate_that_is_not_accepted_comes_with_its_remedy_which_works() {
     let here = "IP:127.0.0.1";
-    let Some(server) = Https::start("TRUE", here) else { return };
+    let Some(server) = Https::start("TRUE", here) else {
+        return;
+    };
     let text = failure(&server.url, &[]);
     assert!(
         text.contains("is self-signed as an authority's (CA:TRUE)")
@@ -263,7 +315,9 @@ fn a_certificate_that_is_not_accepted_comes_with_its_remedy_which_works() {
         "{text}"
     );
 
-    let Some(server) = Https::start("FALSE", here) else { return };
+    let Some(server) = Https::start("FALSE", here) else {
+        return;
+    };
     let text = failure(&server.url, &[]);
     assert!(
         text.contains("is of an authority that is not known here, or self-signed; name a PEM file"),
@@ -271,10 +325,18 @@ fn a_certificate_that_is_not_accepted_comes_with_its_remedy_which_works() {
     );
     let certificate = server.certificate();
     let trusting = [("SSL_CERT_FILE", certificate.as_str())];
-    assert_eq!(failure(&server.url, &trusting), "the answer is `null`, not W&B's");
+    assert_eq!(
+        failure(&server.url, &trusting),
+        "the answer is `null`, not W&B's"
+    );
 
-    let Some(server) = Https::start("FALSE", "DNS:elsewhere.example") else { return };
+    let Some(server) = Https::start("FALSE", "DNS:elsewhere.example") else {
+        return;
+    };
     let certificate = server.certificate();
     let text = failure(&server.url, &[("SSL_CERT_FILE", &certificate)]);
-    assert!(text.contains("is for another name; ask the server by that name"), "{text}");
+    assert!(
+        text.contains("is for another name; ask the server by that name"),
+        "{text}"
+    );
 }

@@ -12,14 +12,22 @@ use std::time::Duration;
 
 #[test]
 fn a_row_that_w_and_b_would_not_take_is_left_out_and_told() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     logged.rows(1);
     logged.row(&[("text", &format!("\"{}\"", "x".repeat(10_383_360)))]);
     logged.rows(1);
     logged.exit(0);
     let (uploader, ears) = logged.upload(&server.url());
-    assert_eq!(uploader.finish_in(LONG), Finished { left: None, rows: 2 });
+    assert_eq!(
+        uploader.finish_in(LONG),
+        Finished {
+            left: None,
+            rows: 2
+        }
+    );
     assert_eq!(rows(&server.run()), [0, 2]);
     let remarks = ears.remarks();
     assert!(
@@ -35,7 +43,9 @@ fn a_row_that_w_and_b_would_not_take_is_left_out_and_told() {
 
 #[test]
 fn a_damaged_entry_of_a_log_is_told_and_the_others_arrive() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     logged.rows(1);
     let before = fs::metadata(logged.log()).expect("the log").len();
@@ -48,12 +58,17 @@ fn a_damaged_entry_of_a_log_is_told_and_the_others_arrive() {
     is_complete(&uploader.finish_in(LONG));
     assert_eq!(rows(&server.run()), [0, 2]);
     let remarks = ears.remarks();
-    assert!(remarks.len() == 1 && remarks[0].starts_with("the W&B log is damaged"), "{remarks:?}");
+    assert!(
+        remarks.len() == 1 && remarks[0].starts_with("the W&B log is damaged"),
+        "{remarks:?}"
+    );
 }
 
 #[test]
 fn a_log_on_the_disk_is_sent_as_a_whole_and_the_next_time_only_what_is_new() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     logged.rows(4);
     let sync = |path: &std::path::Path| sync_with(path, settings(&server.url()), PACE, LONG);
@@ -70,7 +85,10 @@ fn a_log_on_the_disk_is_sent_as_a_whole_and_the_next_time_only_what_is_new() {
     let synced = sync(&logged.log()).expect("a sync");
     assert_eq!((synced.rows, synced.files), (6, 1));
     let run = server.run();
-    assert_eq!((rows(&run), &run["exitcode"]), ((0..6).collect(), &json!(0)));
+    assert_eq!(
+        (rows(&run), &run["exitcode"]),
+        ((0..6).collect(), &json!(0))
+    );
 }
 
 #[test]
@@ -80,8 +98,16 @@ fn a_sync_that_cannot_work_says_why() {
     let error = sync_with(empty.path(), settings("http://127.0.0.1:1"), PACE, LONG);
     assert!(matches!(error, Err(SyncError::NoLog { .. })), "{error:?}");
     let patience = Duration::from_millis(100);
-    let error = sync_with(&logged.log(), settings("http://127.0.0.1:1"), PACE, patience);
-    assert!(matches!(error, Err(SyncError::Unreachable { .. })), "{error:?}");
+    let error = sync_with(
+        &logged.log(),
+        settings("http://127.0.0.1:1"),
+        PACE,
+        patience,
+    );
+    assert!(
+        matches!(error, Err(SyncError::Unreachable { .. })),
+        "{error:?}"
+    );
     fs::File::create(empty.path().join("x.wandb"))
         .and_then(|mut file| file.write_all(b"no log"))
         .expect("a file");
@@ -91,7 +117,9 @@ fn a_sync_that_cannot_work_says_why() {
 
 #[test]
 fn a_log_that_does_not_say_which_run_it_is_of_is_not_called_sent() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     let begin = fs::metadata(logged.log()).expect("the log").len() as usize;
     logged.rows(2);

@@ -24,11 +24,22 @@ fn a_key_that_is_refused_is_told_once_and_is_in_no_file_and_no_text() {
     wait_until("the refusal", || !ears.heard().is_empty());
     let finished = uploader.finish_in(LONG);
     assert!(
-        finished.left.as_ref().is_some_and(|why| why.starts_with("401 Unauthorized")),
+        finished
+            .left
+            .as_ref()
+            .is_some_and(|why| why.starts_with("401 Unauthorized")),
         "{finished:?}"
     );
     let heard = ears.heard();
-    let [News::Problem(Problem { who, during, consequence, .. })] = heard.as_slice() else {
+    let [
+        News::Problem(Problem {
+            who,
+            during,
+            consequence,
+            ..
+        }),
+    ] = heard.as_slice()
+    else {
         panic!("{heard:?}");
     };
     assert_eq!((who.as_str(), during.as_str()), ("wandb", "upload"));
@@ -69,7 +80,9 @@ fn a_server_that_refuses_to_say_what_it_has_leaves_the_note_as_it_is() {
 
 #[test]
 fn the_key_goes_nowhere_but_to_the_server_itself() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     logged.all_kinds();
     let (uploader, ears) = logged.upload(&server.url());
@@ -95,16 +108,25 @@ fn nobody_waits_for_a_server_that_does_not_answer() {
     let left = Some("it was not sent in 300ms".to_owned());
     assert_eq!(finished, Finished { left, rows: 0 });
     drop(logged.upload(&url));
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
 fn the_end_of_a_run_does_not_wait_long_for_a_server_that_is_away() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let line = Line::to(server.port);
     let mut logged = Logged::new();
     logged.rows(2);
-    let pace = Pace { farewell: Duration::from_millis(500), ..PACE };
+    let pace = Pace {
+        farewell: Duration::from_millis(500),
+        ..PACE
+    };
     let (uploader, ears) = logged.upload_at(&line.url(), pace);
     wait_until("the first rows", || !server.row_requests().is_empty());
     thread::sleep(PACE.period * 3); // and until the answer is back
@@ -115,19 +137,34 @@ fn the_end_of_a_run_does_not_wait_long_for_a_server_that_is_away() {
     logged.exit(0);
     let began = Instant::now();
     let finished = uploader.finish_in(LONG);
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert!(finished.left.is_some() && finished.rows == 2, "{finished:?}");
-    assert_eq!(ears.problems(), [""; 0], "whoever waits for the end tells it");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(
+        finished.left.is_some() && finished.rows == 2,
+        "{finished:?}"
+    );
+    assert_eq!(
+        ears.problems(),
+        [""; 0],
+        "whoever waits for the end tells it"
+    );
 
     line.mend();
     is_complete(&logged.upload(&line.url()).0.finish_in(LONG));
-    assert_eq!((rows(&server.run()).len(), &server.run()["complete"]), (3, &json!(true)));
+    assert_eq!(
+        (rows(&server.run()).len(), &server.run()["complete"]),
+        (3, &json!(true))
+    );
 }
 
 #[test]
 fn an_uploader_that_is_dropped_ends_soon() {
-    let (url, asked) =
-        always(Some("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"));
+    let (url, asked) = always(Some(
+        "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    ));
     let logged = Logged::new();
     let (uploader, _) = logged.upload(&url);
     let count = || asked.lock().expect("no panic").len();
@@ -141,7 +178,9 @@ fn an_uploader_that_is_dropped_ends_soon() {
 
 #[test]
 fn must_and_never_ask_the_server_before_the_run_begins() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     logged.exit(0);
     is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
@@ -162,7 +201,9 @@ fn must_and_never_ask_the_server_before_the_run_begins() {
     let error =
         check_resume(&settings_with("http://127.0.0.1:1", &more), "new").expect_err("nobody there");
     assert!(
-        error.to_string().starts_with("W&B was asked whether there is a run `new`: "),
+        error
+            .to_string()
+            .starts_with("W&B was asked whether there is a run `new`: "),
         "{error}"
     );
 }
@@ -170,9 +211,18 @@ fn must_and_never_ask_the_server_before_the_run_begins() {
 #[test]
 fn without_a_key_nothing_starts() {
     let logged = Logged::new();
-    let settings = crate::settings::Settings { api_key: None, ..settings("http://127.0.0.1:1") };
-    let upload =
-        Upload { log: logged.log(), run: logged.dir.path().to_owned(), settings, pace: PACE };
-    let error = Uploader::start(upload, Ears::default().tell()).err().expect("no key");
+    let settings = crate::settings::Settings {
+        api_key: None,
+        ..settings("http://127.0.0.1:1")
+    };
+    let upload = Upload {
+        log: logged.log(),
+        run: logged.dir.path().to_owned(),
+        settings,
+        pace: PACE,
+    };
+    let error = Uploader::start(upload, Ears::default().tell())
+        .err()
+        .expect("no key");
     assert_eq!(error.to_string(), "there is no API key");
 }

@@ -9,11 +9,17 @@ use std::{fs, thread};
 
 #[test]
 fn a_resumed_upload_sends_no_row_twice() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     let output = |logged: &mut Logged, line: &str| {
         use crate::proto::{Kind, Output};
-        logged.put(Kind::Output(Output { stream: 1, timestamp: None, line: format!("{line}\n") }));
+        logged.put(Kind::Output(Output {
+            stream: 1,
+            timestamp: None,
+            line: format!("{line}\n"),
+        }));
     };
     logged.rows(40);
     output(&mut logged, "first");
@@ -27,11 +33,31 @@ fn a_resumed_upload_sends_no_row_twice() {
     thread::sleep(PACE.period * 3);
     logged.rows(5);
     logged.exit(1);
-    assert_eq!(uploader.finish_in(LONG), Finished { left: None, rows: 70 });
+    assert_eq!(
+        uploader.finish_in(LONG),
+        Finished {
+            left: None,
+            rows: 70
+        }
+    );
     let run = server.run();
-    assert_eq!((rows(&run), &run["exitcode"]), ((0..70).collect(), &json!(1)));
-    let lines: Vec<_> = run["output"].as_object().expect("lines").values().cloned().collect();
-    assert_eq!(lines, ["1970-01-01T00:00:00.000000 first", "1970-01-01T00:00:00.000000 second"]);
+    assert_eq!(
+        (rows(&run), &run["exitcode"]),
+        ((0..70).collect(), &json!(1))
+    );
+    let lines: Vec<_> = run["output"]
+        .as_object()
+        .expect("lines")
+        .values()
+        .cloned()
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "1970-01-01T00:00:00.000000 first",
+            "1970-01-01T00:00:00.000000 second"
+        ]
+    );
     let mut next = 0;
     for (offset, count) in server.row_requests() {
         assert_eq!(offset, next, "a row was sent twice, or left out");
@@ -42,7 +68,9 @@ fn a_resumed_upload_sends_no_row_twice() {
 
 #[test]
 fn a_new_log_under_an_old_id_comes_after_the_rows_that_are_there() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     for session in 0..2 {
         logged = Logged::new();
@@ -67,7 +95,9 @@ fn a_new_log_under_an_old_id_comes_after_the_rows_that_are_there() {
 
 #[test]
 fn a_new_log_goes_behind_a_summary_that_is_further_than_its_rows() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     for _ in 0..2 {
         let mut logged = Logged::new();
         logged.rows(3);
@@ -81,11 +111,18 @@ fn a_new_log_goes_behind_a_summary_that_is_further_than_its_rows() {
 
 #[test]
 fn a_resumed_upload_sends_no_file_twice_unless_the_server_lost_the_run() {
-    let [Some(server), Some(other)] = [Server::start(&[]), Server::start(&[])] else { return };
+    let [Some(server), Some(other)] = [Server::start(&[]), Server::start(&[])] else {
+        return;
+    };
     let puts = |server: &Server| {
-        let puts = server.requests().into_iter().filter(|request| request["kind"] == "put");
+        let puts = server
+            .requests()
+            .into_iter()
+            .filter(|request| request["kind"] == "put");
         let name = |put: Json| {
-            put["path"].as_str().and_then(|path| Some(path.rsplit_once('/')?.1.to_owned()))
+            put["path"]
+                .as_str()
+                .and_then(|path| Some(path.rsplit_once('/')?.1.to_owned()))
         };
         puts.filter_map(name).collect::<Vec<_>>()
     };
@@ -107,7 +144,9 @@ fn a_resumed_upload_sends_no_file_twice_unless_the_server_lost_the_run() {
 
 #[test]
 fn files_of_a_resumed_run_are_sent_where_its_log_was_cut_and_grew_again() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     logged.rows(3);
     logged.file("early.txt", "early", 0);
@@ -124,14 +163,19 @@ fn files_of_a_resumed_run_are_sent_where_its_log_was_cut_and_grew_again() {
     is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
     let dump = server.dump();
     assert_eq!(server.run()["files"]["late.txt"]["text"], "late");
-    assert_eq!(dump["artifacts"].as_object().map(serde_json::Map::len), Some(2));
+    assert_eq!(
+        dump["artifacts"].as_object().map(serde_json::Map::len),
+        Some(2)
+    );
     assert_eq!(rows(&server.run()), (0..63).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_repaired_log_is_sent_on_without_a_gap_and_without_a_row_twice() {
     for is_sent in [true, false] {
-        let Some(server) = Server::start(&[]) else { return };
+        let Some(server) = Server::start(&[]) else {
+            return;
+        };
         let mut logged = Logged::new();
         logged.rows(2);
         let before = fs::metadata(logged.log()).expect("the log").len();
@@ -161,6 +205,11 @@ fn a_repaired_log_is_sent_on_without_a_gap_and_without_a_row_twice() {
         let all = (0..13).filter(|row| is_sent || *row != 2);
         assert_eq!(rows(&server.run()), all.collect::<Vec<_>>());
         assert_eq!(server.run()["files"]["late.txt"]["text"], "late");
-        assert_eq!(server.dump()["artifacts"].as_object().map(serde_json::Map::len), Some(2));
+        assert_eq!(
+            server.dump()["artifacts"]
+                .as_object()
+                .map(serde_json::Map::len),
+            Some(2)
+        );
     }
 }

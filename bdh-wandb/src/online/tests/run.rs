@@ -40,7 +40,11 @@ impl Logged {
         fs::create_dir(dir.path().join("files")).expect("a folder");
         let journal =
             Journal::create(&dir.path().join("run-abc12345.wandb"), "abc12345").expect("a new log");
-        let mut logged = Self { dir, journal, rows: 0 };
+        let mut logged = Self {
+            dir,
+            journal,
+            rows: 0,
+        };
         logged.put(Kind::Run(run()));
         logged
     }
@@ -81,30 +85,59 @@ impl Logged {
             ("_runtime", format!("{:?}", row as f64 / 4.0)),
         ];
         let own = own.map(|(key, value)| item(key.to_owned(), value));
-        let more = more.iter().map(|(key, value)| item((*key).to_owned(), (*value).to_owned()));
+        let more = more
+            .iter()
+            .map(|(key, value)| item((*key).to_owned(), (*value).to_owned()));
         let item = own.into_iter().chain(more).collect();
-        self.put(Kind::History(History { item, step: Some(Step { num: row }) }));
+        self.put(Kind::History(History {
+            item,
+            step: Some(Step { num: row }),
+        }));
     }
 
     /// One of everything that a log can hold, and its end.
     pub(super) fn all_kinds(&mut self) {
-        let options = Some(MetricOptions { defined: true, ..MetricOptions::default() });
+        let options = Some(MetricOptions {
+            defined: true,
+            ..MetricOptions::default()
+        });
         for name in ["train/loss", "nan"] {
             let (name, step_metric) = (name.to_owned(), "step".to_owned());
-            self.put(Kind::Metric(Metric { name, step_metric, options, ..Metric::default() }));
+            self.put(Kind::Metric(Metric {
+                name,
+                step_metric,
+                options,
+                ..Metric::default()
+            }));
         }
         self.file("wandb-metadata.json", "{\"program\": \"bdh\"}", 0);
         self.file("media/html/page_1.html", "<b>page</b>", 0);
         self.rows(5);
         let page = r#"{"_type":"html-file","path":"media/html/page_1.html","size":11}"#;
-        self.row(&[("nan", "NaN"), ("inf", "-Infinity"), ("page", page), ("a\"b", "\"ü\\n\"")]);
+        self.row(&[
+            ("nan", "NaN"),
+            ("inf", "-Infinity"),
+            ("page", page),
+            ("a\"b", "\"ü\\n\""),
+        ]);
         self.configure(&[("later", "5")]);
         for line in ["a line\n", "\n", "half ", "of one\n", "ünï\n"] {
-            let timestamp = Some(Time { seconds: 1_795_248_017, nanos: 5_000 });
-            self.put(Kind::Output(Output { stream: 1, timestamp, line: line.to_owned() }));
+            let timestamp = Some(Time {
+                seconds: 1_795_248_017,
+                nanos: 5_000,
+            });
+            self.put(Kind::Output(Output {
+                stream: 1,
+                timestamp,
+                line: line.to_owned(),
+            }));
         }
         self.artifact("checkpoint");
-        self.put(Kind::Summary(items(&[("train/loss", "0.2"), ("nan", "NaN"), ("_step", "5")])));
+        self.put(Kind::Summary(items(&[
+            ("train/loss", "0.2"),
+            ("nan", "NaN"),
+            ("_step", "5"),
+        ])));
         self.file("wandb-summary.json", "{}", 1);
         self.file("config.yaml", "wandb_version: 1\n", 1);
         self.exit(0);
@@ -119,12 +152,19 @@ impl Logged {
     }
 
     pub(super) fn exit(&mut self, exit_code: i32) {
-        self.put(Kind::Exit(Exit { exit_code, runtime: 7 }));
+        self.put(Kind::Exit(Exit {
+            exit_code,
+            runtime: 7,
+        }));
     }
 
     pub(super) fn file(&mut self, name: &str, text: &str, policy: i32) {
         self.write(name, text);
-        let file = FileItem { path: name.to_owned(), policy, kind: 1 };
+        let file = FileItem {
+            path: name.to_owned(),
+            policy,
+            kind: 1,
+        };
         self.put(Kind::Files(Files { files: vec![file] }));
     }
 
@@ -133,8 +173,14 @@ impl Logged {
         for name in names {
             self.write(name, name);
         }
-        let file = |name: &String| FileItem { path: name.clone(), policy: 0, kind: 2 };
-        self.put(Kind::Files(Files { files: names.iter().map(file).collect() }));
+        let file = |name: &String| FileItem {
+            path: name.clone(),
+            policy: 0,
+            kind: 2,
+        };
+        self.put(Kind::Files(Files {
+            files: names.iter().map(file).collect(),
+        }));
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -170,7 +216,10 @@ impl Logged {
             settings: settings(url),
             pace,
         };
-        (Uploader::start(upload, ears.tell()).expect("an uploader"), ears)
+        (
+            Uploader::start(upload, ears.tell()).expect("an uploader"),
+            ears,
+        )
     }
 }
 
@@ -194,14 +243,22 @@ fn run() -> Run {
         tags: vec!["a".to_owned(), "b c".to_owned()],
         sweep_id: "swp1".to_owned(),
         host: "box".to_owned(),
-        start_time: Some(Time { seconds: 1_700_000_000, nanos: 0 }),
+        start_time: Some(Time {
+            seconds: 1_700_000_000,
+            nanos: 0,
+        }),
         git: None,
     }
 }
 
 fn items(pairs: &[(&str, &str)]) -> Items {
-    let update = pairs.iter().map(|(key, value)| item((*key).to_owned(), (*value).to_owned()));
-    Items { update: update.collect(), remove: Vec::new() }
+    let update = pairs
+        .iter()
+        .map(|(key, value)| item((*key).to_owned(), (*value).to_owned()));
+    Items {
+        update: update.collect(),
+        remove: Vec::new(),
+    }
 }
 
 /// Settings for a server, and nothing from this machine.
@@ -215,7 +272,10 @@ pub(super) fn settings_with(url: &str, more: &[(&str, &str)]) -> Settings {
         "WANDB_API_KEY" => Some(KEY.to_owned()),
         "WANDB_DIR" | "HOME" => Some("/nowhere/at/all".to_owned()),
         "WANDB_PROJECT" => Some("birds of prey".to_owned()),
-        name => more.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()),
+        name => more
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).to_owned()),
     };
     Settings::resolve(&Given::default(), env).expect("good settings")
 }
@@ -235,13 +295,24 @@ impl Ears {
     }
 
     pub(super) fn remarks(&self) -> Vec<String> {
-        let remark = |news| if let News::Remark(text) = news { Some(text) } else { None };
+        let remark = |news| {
+            if let News::Remark(text) = news {
+                Some(text)
+            } else {
+                None
+            }
+        };
         self.heard().into_iter().filter_map(remark).collect()
     }
 
     pub(super) fn problems(&self) -> Vec<String> {
-        let problem =
-            |news| if let News::Problem(problem) = news { Some(problem.to_string()) } else { None };
+        let problem = |news| {
+            if let News::Problem(problem) = news {
+                Some(problem.to_string())
+            } else {
+                None
+            }
+        };
         self.heard().into_iter().filter_map(problem).collect()
     }
 }
@@ -267,6 +338,8 @@ pub(super) fn holds(dir: &Path, text: &str) -> bool {
             return holds(&path, text);
         }
         let bytes = fs::read(path).expect("a file");
-        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        bytes
+            .windows(text.len())
+            .any(|window| window == text.as_bytes())
     })
 }

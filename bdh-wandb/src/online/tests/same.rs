@@ -32,28 +32,49 @@ fn normal(dump: &Json) -> Json {
             }
         }
     }
-    let artifacts =
-        dump["artifacts"].as_object().expect("artifacts").values().map(artifact).collect();
+    let artifacts = dump["artifacts"]
+        .as_object()
+        .expect("artifacts")
+        .values()
+        .map(artifact)
+        .collect();
     let runs = dump["runs"].take();
-    Json::Object(Map::from_iter([("runs".to_owned(), runs), ("artifacts".to_owned(), artifacts)]))
+    Json::Object(Map::from_iter([
+        ("runs".to_owned(), runs),
+        ("artifacts".to_owned(), artifacts),
+    ]))
 }
 
 /// Metrics by name, with the name of each one's step metric: they are in any order.
 fn metrics(all: &Json) -> Json {
     let name = |metric: &Json| metric["1"].as_str().expect("a name").to_owned();
     let metrics = all.as_array().expect("metrics").iter().map(|metric| {
-        let step = metric["5"].as_u64().map(|number| name(&all[number as usize - 1]));
-        (name(metric), serde_json::json!([step, metric["6"], metric["7"]]))
+        let step = metric["5"]
+            .as_u64()
+            .map(|number| name(&all[number as usize - 1]));
+        (
+            name(metric),
+            serde_json::json!([step, metric["6"], metric["7"]]),
+        )
     });
     Json::Object(metrics.collect())
 }
 
 fn artifact(artifact: &Json) -> Json {
     let mut artifact = artifact.clone();
-    artifact["input"].as_object_mut().expect("an input").retain(|_, value| !value.is_null());
-    let list = artifact["files"]["manifest.json"]["text"].as_str().expect("a manifest");
+    artifact["input"]
+        .as_object_mut()
+        .expect("an input")
+        .retain(|_, value| !value.is_null());
+    let list = artifact["files"]["manifest.json"]["text"]
+        .as_str()
+        .expect("a manifest");
     let mut list: Json = serde_json::from_str(list).expect("JSON");
-    for entry in list["contents"].as_object_mut().expect("files").values_mut() {
+    for entry in list["contents"]
+        .as_object_mut()
+        .expect("files")
+        .values_mut()
+    {
         let entry = entry.as_object_mut().expect("a file");
         entry.remove("local_path"); // of this machine
         entry.remove("skip_cache"); // of that program
@@ -64,7 +85,9 @@ fn artifact(artifact: &Json) -> Json {
 
 #[test]
 fn the_server_gets_what_wandb_sync_of_the_same_log_sends() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
     let mut logged = Logged::new();
     logged.all_kinds();
     is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
@@ -73,7 +96,9 @@ fn the_server_gets_what_wandb_sync_of_the_same_log_sends() {
 
 /// Checks that a server has what `wandb sync` of the log sends to another, where there is that program.
 pub(super) fn assert_same_as_wandb_sync(server: &Server, logged: &Logged) {
-    let (Some(judge), Some(theirs)) = (Judge::modern(), Server::start(&[])) else { return };
+    let (Some(judge), Some(theirs)) = (Judge::modern(), Server::start(&[])) else {
+        return;
+    };
     let copied = tempfile::tempdir().expect("a temporary directory");
     let folder = copied.path().join("offline-run-20261121_000000-abc12345");
     copy(logged.dir.path(), &folder);
@@ -87,13 +112,21 @@ pub(super) fn assert_same_as_wandb_sync(server: &Server, logged: &Logged) {
         .current_dir(copied.path())
         .output()
         .expect("wandb starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let (ours, theirs) = (server.dump(), theirs.dump());
     assert_eq!(ours["problems"], serde_json::json!([]));
     let [ours, theirs] = [ours, theirs].map(|dump| normal(&dump));
     let mut differences = Vec::new();
     compare("", &ours, &theirs, &mut differences);
-    assert!(differences.is_empty(), "ours, theirs:\n{}", differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "ours, theirs:\n{}",
+        differences.join("\n")
+    );
 }
 
 /// Where two dumps differ, a line each.
@@ -101,7 +134,12 @@ fn compare(path: &str, ours: &Json, theirs: &Json, differences: &mut Vec<String>
     if let (Json::Object(left), Json::Object(right)) = (ours, theirs) {
         let keys: BTreeSet<_> = left.keys().chain(right.keys()).collect();
         for key in keys {
-            compare(&format!("{path}/{key}"), &ours[key], &theirs[key], differences);
+            compare(
+                &format!("{path}/{key}"),
+                &ours[key],
+                &theirs[key],
+                differences,
+            );
         }
     } else if let (Json::Array(left), Json::Array(right)) = (ours, theirs)
         && left.len() == right.len()

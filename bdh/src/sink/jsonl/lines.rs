@@ -25,7 +25,9 @@ impl Lines {
 
     /// The first line that waits.
     pub(super) fn next(&self) -> Option<&[u8]> {
-        self.all.get(self.num_written).map(|(_, line)| line.as_slice())
+        self.all
+            .get(self.num_written)
+            .map(|(_, line)| line.as_slice())
     }
 
     /// Moves on to the next line, and lets old ones go.

@@ -9,7 +9,11 @@ use std::path::Path;
 
 /// Opens a new file. One that stands there already is another run's, unless nothing ever came of that.
 pub(super) fn begin(path: &Path) -> Result<File, BoxError> {
-    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)?;
     if file.metadata()?.len() > 0 {
         return Err(format!("`{}` holds another run's records", path.display()).into());
     }
@@ -31,13 +35,19 @@ pub(super) fn continue_after(
         let what = "is a link, and a resume cuts its file; put the file itself there";
         return Err(format!("`{}` {what}", path.display()).into());
     }
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
     let whole = Whole::of(&text, step);
     file.set_len(whole.bytes)?;
     if whole.step != Some(step) {
-        let Some(record) = record else { return Ok((file, whole.step)) };
+        let Some(record) = record else {
+            return Ok((file, whole.step));
+        };
         file.write_all(&line(record)?)?;
         return Ok((file, Some(step)));
     }
@@ -83,7 +93,14 @@ pub(super) struct Whole {
 impl Whole {
     /// Finds the records up to that of `last`. Lines that cannot be read are kept if a record follows them.
     pub(super) fn of(text: &[u8], last: u64) -> Self {
-        let (mut read, mut whole) = (0, Self { bytes: 0, last_line: 0, step: None });
+        let (mut read, mut whole) = (
+            0,
+            Self {
+                bytes: 0,
+                last_line: 0,
+                step: None,
+            },
+        );
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             let last_line = read;
             read += line.len() as u64;
@@ -91,7 +108,11 @@ impl Whole {
             match parsed.and_then(|line| line.get("step")?.as_u64()) {
                 Some(step) if step > last => break,
                 Some(step) if line.ends_with(b"\n") => {
-                    whole = Self { bytes: read, last_line, step: Some(step) };
+                    whole = Self {
+                        bytes: read,
+                        last_line,
+                        step: Some(step),
+                    };
                 }
                 _ => {}
             }

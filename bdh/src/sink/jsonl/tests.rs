@@ -7,15 +7,24 @@ use std::fs;
 use std::sync::mpsc::Receiver;
 
 fn record(step: u64, loss: f64) -> Record {
-    let clock = Clock { step, ..Clock::default() };
-    Record { clock, values: vec![("train/loss".to_owned(), Value::Scalar(loss))] }
+    let clock = Clock {
+        step,
+        ..Clock::default()
+    };
+    Record {
+        clock,
+        values: vec![("train/loss".to_owned(), Value::Scalar(loss))],
+    }
 }
 
 /// A sink with a new file in `dir`, and the end at which its problems arrive.
 fn begun(dir: &Path) -> (Jsonl, Receiver<Said>) {
     let (run, said) = Feedback::channel();
     let file = begin(&dir.join(Jsonl::FILE)).expect("a new file");
-    (Jsonl(Some(Log::new(dir, file, &run).expect("a file"))), said)
+    (
+        Jsonl(Some(Log::new(dir, file, &run).expect("a file"))),
+        said,
+    )
 }
 
 fn write(sink: &mut Jsonl, steps: std::ops::RangeInclusive<u64>) {
@@ -29,7 +38,9 @@ fn steps(path: &Path) -> Vec<u64> {
     let step = |line| -> Option<u64> {
         serde_json::from_str::<serde_json::Value>(line).expect("JSON")["step"].as_u64()
     };
-    text.lines().map(|line| step(line).expect("a step")).collect()
+    text.lines()
+        .map(|line| step(line).expect("a step"))
+        .collect()
 }
 
 fn told(said: &Receiver<Said>) -> Vec<String> {
@@ -103,14 +114,21 @@ fn records_that_a_new_file_lacks_and_that_are_kept_no_more_are_named() {
     let (mut sink, said) = begun(dir.path());
     write(&mut sink, 1..=2);
     let long = Value::Text("x".repeat(RECENT));
-    sink.write(&Record { values: vec![("a".to_owned(), long)], ..record(3, 0.0) }).expect("a line");
+    sink.write(&Record {
+        values: vec![("a".to_owned(), long)],
+        ..record(3, 0.0)
+    })
+    .expect("a line");
     write(&mut sink, 4..=4);
     fs::remove_file(&path).expect("a deleted file");
     write(&mut sink, 5..=5);
     assert_eq!(steps(&path), [4, 5]);
     let told = told(&said);
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("lacks records since the start, up to step 3"), "{told:?}");
+    assert!(
+        told[0].contains("lacks records since the start, up to step 3"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -130,7 +148,10 @@ fn records_of_before_a_resume_that_a_new_file_lacks_are_named() {
     assert_eq!(steps(&path), [4, 5]);
     let told = told(&said);
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("lacks records since the start, up to step 3"), "{told:?}");
+    assert!(
+        told[0].contains("lacks records since the start, up to step 3"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -148,9 +169,18 @@ fn a_link_in_the_place_of_the_file_is_not_followed_and_the_lines_wait() {
     assert_eq!(fs::read(&elsewhere).expect("another file"), b"");
     let told = told(&said);
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].ends_with("a link; it is tried again with each record"), "{told:?}");
-    let error = sink.close(&Outcome::Completed).expect_err("lines are missing").to_string();
-    assert!(error.ends_with("the records from step 2 to step 3 are missing"), "{error}");
+    assert!(
+        told[0].ends_with("a link; it is tried again with each record"),
+        "{told:?}"
+    );
+    let error = sink
+        .close(&Outcome::Completed)
+        .expect_err("lines are missing")
+        .to_string();
+    assert!(
+        error.ends_with("the records from step 2 to step 3 are missing"),
+        "{error}"
+    );
     fs::remove_file(&path).expect("a deleted link");
     write(&mut sink, 4..=4);
     assert_eq!(steps(&path), [1, 2, 3, 4]);
@@ -174,15 +204,24 @@ fn lines_without_room_wait_for_it_up_to_a_bound() {
 
     sink.0.as_mut().expect("it is open").file = File::open(&path).expect("the file");
     let quarter = Value::Text("x".repeat(BACKLOG / 4));
-    let large =
-        |step| Record { values: vec![("a".to_owned(), quarter.clone())], ..record(step, 0.0) };
+    let large = |step| Record {
+        values: vec![("a".to_owned(), quarter.clone())],
+        ..record(step, 0.0)
+    };
     for step in 5..8 {
         sink.write(&large(step)).expect("room in memory");
     }
     let error = sink.write(&large(8)).expect_err("too much").to_string();
-    assert!(error.ends_with("the records from step 5 to step 8 are missing"), "{error}");
+    assert!(
+        error.ends_with("the records from step 5 to step 8 are missing"),
+        "{error}"
+    );
     assert_eq!(steps(&path), [1, 2, 3, 4], "whole lines");
-    assert_eq!(told(&said).len(), 1, "the second outage is reported once, too");
+    assert_eq!(
+        told(&said).len(),
+        1,
+        "the second outage is reported once, too"
+    );
 }
 
 #[test]
@@ -206,7 +245,13 @@ fn a_file_moved_with_its_directory_goes_on_there_and_the_next_run_is_left_alone(
     assert_eq!(steps(&home.join(Jsonl::FILE)), [1]);
 
     fs::remove_dir_all(moved).expect("a deleted directory");
-    let error = sink.write(&record(4, 1.0)).expect_err("it can be found nowhere").to_string();
-    assert!(error.ends_with("metrics.jsonl` has been deleted"), "{error}");
+    let error = sink
+        .write(&record(4, 1.0))
+        .expect_err("it can be found nowhere")
+        .to_string();
+    assert!(
+        error.ends_with("metrics.jsonl` has been deleted"),
+        "{error}"
+    );
     assert_eq!(steps(&home.join(Jsonl::FILE)), [1]);
 }

@@ -12,14 +12,22 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     ///
     /// If it does not, with what is different.
     pub fn is_built_by_name(&self) {
-        let Some((name, settings)) = &self.by_name else { return };
+        let Some((name, settings)) = &self.by_name else {
+            return;
+        };
         let text = format!("[[callback]]\nuse = \"{name}\"\n{settings}");
         let built = callbacks_from_toml(&text).map(|mut callbacks| callbacks.remove(0));
         let built = built.unwrap_or_else(|error| panic!("`{name}` cannot be built: {error:?}"));
         assert_same(name, "by name", &*built, &(self.make)());
-        assert_eq!(built.name(), *name, "`{name}` is registered under another name than its own");
+        assert_eq!(
+            built.name(),
+            *name,
+            "`{name}` is registered under another name than its own"
+        );
 
-        let entry = registered_callbacks().into_iter().find(|entry| entry.name == name);
+        let entry = registered_callbacks()
+            .into_iter()
+            .find(|entry| entry.name == name);
         let again = entry.expect("it was built by name").build;
         let again = again(built.config()).unwrap_or_else(|error| {
             panic!("`{name}` cannot be built from its own `config`: {error}")

@@ -30,7 +30,11 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
             panic!("`{name}` is not called as the plan says: {difference}\n");
         }
 
-        for file in (self.make)().files(whole.steps()).iter().filter(|file| !file.contains('*')) {
+        for file in (self.make)()
+            .files(whole.steps())
+            .iter()
+            .filter(|file| !file.contains('*'))
+        {
             assert!(
                 scratch.run.join(file).exists(),
                 "`{name}` announces `{file}`, which is not there"
@@ -46,15 +50,29 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
 /// The calls that a plan foretells of a callback in a run of so many steps, evals and checkpoints aside.
 fn planned_calls(plan: &Plan, name: &str, steps: u64) -> Option<Vec<Call>> {
     let row = plan.rows.iter().find(|row| row.name == name)?;
-    let firings = row.firings.as_ref()?.iter().copied().filter(|step| *step <= steps);
+    let firings = row
+        .firings
+        .as_ref()?
+        .iter()
+        .copied()
+        .filter(|step| *step <= steps);
     let of_a_step = |step| {
         let hooks = row.hooks.iter().filter(|hook| !hook.is_always_called());
         hooks.flat_map(move |hook| {
-            let times = if hook == Hook::OnMicroBatch { MICRO_BATCHES } else { 1 };
+            let times = if hook == Hook::OnMicroBatch {
+                MICRO_BATCHES
+            } else {
+                1
+            };
             std::iter::repeat_n(Call { step, hook }, times)
         })
     };
     let once = |step, hook| row.hooks.contains(hook).then_some(Call { step, hook });
     let start = once(0, Hook::OnFitStart).into_iter();
-    Some(start.chain(firings.flat_map(of_a_step)).chain(once(steps, Hook::OnFitEnd)).collect())
+    Some(
+        start
+            .chain(firings.flat_map(of_a_step))
+            .chain(once(steps, Hook::OnFitEnd))
+            .collect(),
+    )
 }

@@ -22,7 +22,11 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         let (watched, unwatched) = self.runs(&name);
         let own = unwatched.keys();
         let recorded: BTreeSet<_> = watched.keys().difference(&own).cloned().collect();
-        assert_covers(&(self.make)().keys(), &recorded, &format!("`{name}` announces"));
+        assert_covers(
+            &(self.make)().keys(),
+            &recorded,
+            &format!("`{name}` announces"),
+        );
         if let Some(expected) = &self.records {
             assert_covers(expected, &recorded, &format!("`{name}` is to record"));
         }
@@ -37,13 +41,20 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     pub fn changes_nothing(&self) {
         let name = self.name();
         let (watched, unwatched) = self.runs(&name);
-        assert!(watched.weights() == unwatched.weights(), "`{name}` changes training");
+        assert!(
+            watched.weights() == unwatched.weights(),
+            "`{name}` changes training"
+        );
         for line in &unwatched.lines {
             let step = &line["step"];
             let same = watched.lines.iter().find(|other| other["step"] == *step);
             for (key, value) in line.iter().filter(|(key, _)| *key != "elapsed") {
                 let other = same.and_then(|other| other.get(key));
-                assert_eq!(other, Some(value), "`{name}` changes `{key}` of step {step}");
+                assert_eq!(
+                    other,
+                    Some(value),
+                    "`{name}` changes `{key}` of step {step}"
+                );
             }
         }
     }
@@ -70,13 +81,23 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         if !checkpoint.exists() {
             return; // it ends the run before
         }
-        self.takes_its_state(&name, &Checkpoint::read(&checkpoint).expect("a whole checkpoint"));
+        self.takes_its_state(
+            &name,
+            &Checkpoint::read(&checkpoint).expect("a whole checkpoint"),
+        );
         let resumed = fit(&scratch.run, run().resume(checkpoint));
         resumed.check(&name);
         let whole = fit(&Scratch::new().run, run());
-        assert_eq!(resumed.steps(), whole.steps(), "`{name}` ends a resumed run on another step");
+        assert_eq!(
+            resumed.steps(),
+            whole.steps(),
+            "`{name}` ends a resumed run on another step"
+        );
         let counts = [&resumed, &whole].map(|run| run.lines.len());
-        assert_eq!(counts[0], counts[1], "`{name}` loses records, or has some twice, by a resume");
+        assert_eq!(
+            counts[0], counts[1],
+            "`{name}` loses records, or has some twice, by a resume"
+        );
         for (line, other) in whole.lines.iter().zip(&resumed.lines) {
             let (line, other) = (self.computed(line), self.computed(other));
             assert!(
@@ -91,17 +112,26 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     fn runs(&self, name: &str) -> (Run, Run) {
         let watched = fit(&Scratch::new().run, run().callback((self.make)()));
         watched.check(name);
-        let unwatched = fit(&Scratch::new().run, run().callback(stop_at(watched.steps())));
+        let unwatched = fit(
+            &Scratch::new().run,
+            run().callback(stop_at(watched.steps())),
+        );
         (watched, unwatched)
     }
 
     fn takes_its_state(&self, name: &str, saved: &Checkpoint) {
-        let Some(state) = saved.state.callbacks.get(name) else { return };
+        let Some(state) = saved.state.callbacks.get(name) else {
+            return;
+        };
         let mut again = (self.make)();
         if let Err(error) = again.load_state(state.clone()) {
             panic!("`{name}` does not take its own state: {error}");
         }
-        assert_eq!(again.state(), *state, "`{name}` has another state than the one it was given");
+        assert_eq!(
+            again.state(),
+            *state,
+            "`{name}` has another state than the one it was given"
+        );
     }
 
     /// What a line of `metrics.jsonl` holds that is the same in every run.
@@ -110,7 +140,9 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
             self.measured.iter().any(|pattern| matches(pattern, key)) || key == "elapsed"
         };
         let values = line.iter().filter(|(key, _)| !is_measured(key));
-        values.map(|(key, value)| (key.clone(), value.clone())).collect()
+        values
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
     }
 }
 
@@ -125,9 +157,15 @@ fn stop_at(step: u64) -> impl Callback {
 
 /// Whether a pattern, in which `*` stands for anything, is a key.
 pub(in crate::testing) fn matches(pattern: &str, key: &str) -> bool {
-    let Some((begin, rest)) = pattern.split_once('*') else { return pattern == key };
-    let Some(after) = key.strip_prefix(begin) else { return false };
-    (0..=after.len()).filter(|at| after.is_char_boundary(*at)).any(|at| matches(rest, &after[at..]))
+    let Some((begin, rest)) = pattern.split_once('*') else {
+        return pattern == key;
+    };
+    let Some(after) = key.strip_prefix(begin) else {
+        return false;
+    };
+    (0..=after.len())
+        .filter(|at| after.is_char_boundary(*at))
+        .any(|at| matches(rest, &after[at..]))
 }
 
 /// Panics unless every pattern has a key and every key a pattern.
@@ -138,6 +176,9 @@ fn assert_covers(patterns: &[String], recorded: &BTreeSet<String>, who: &str) {
     }
     for pattern in patterns {
         let is_recorded = recorded.iter().any(|key| matches(pattern, key));
-        assert!(is_recorded, "{who} `{pattern}`, and it records {recorded:?}");
+        assert!(
+            is_recorded,
+            "{who} `{pattern}`, and it records {recorded:?}"
+        );
     }
 }

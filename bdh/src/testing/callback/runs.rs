@@ -44,7 +44,9 @@ pub(super) fn run() -> TrainerBuilder<TinyTask> {
 
 /// One whose loss is NaN from its second or third step on.
 pub(super) fn diverging_run() -> TrainerBuilder<TinyTask> {
-    tiny::run(STEPS).optimizer(SgdConfig::new().build(), f64::MAX).eval(every(4))
+    tiny::run(STEPS)
+        .optimizer(SgdConfig::new().build(), f64::MAX)
+        .eval(every(4))
 }
 
 /// Runs to the end, in a directory.
@@ -53,12 +55,25 @@ pub(super) fn fit(dir: &Path, run: TrainerBuilder<TinyTask>) -> Run {
     let trainer = run.run_dir(dir).sink(memory.clone()).build();
     let trainer = trainer.unwrap_or_else(|error| panic!("the run is not valid: {error:?}"));
     let plan = trainer.plan().clone();
-    let fitted = trainer.fit().unwrap_or_else(|error| panic!("the run failed: {error:?}"));
-    assert!(!matches!(fitted.outcome, Outcome::Failed(_)), "{}", fitted.outcome);
+    let fitted = trainer
+        .fit()
+        .unwrap_or_else(|error| panic!("the run failed: {error:?}"));
+    assert!(
+        !matches!(fitted.outcome, Outcome::Failed(_)),
+        "{}",
+        fitted.outcome
+    );
     let lines = fs::read_to_string(dir.join(Jsonl::FILE)).expect("a run has records");
     let lines = lines.replace(&*dir.to_string_lossy(), "run"); // no two runs are in one place
-    let lines = lines.lines().map(|line| serde_json::from_str(line).expect("a line is JSON"));
-    Run { fitted, plan, records: memory.records(), lines: lines.collect() }
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line is JSON"));
+    Run {
+        fitted,
+        plan,
+        records: memory.records(),
+        lines: lines.collect(),
+    }
 }
 
 impl Run {
@@ -70,7 +85,10 @@ impl Run {
 
     /// The last step.
     pub(super) fn steps(&self) -> u64 {
-        self.fitted.last.as_ref().map_or(0, |record| record.clock.step)
+        self.fitted
+            .last
+            .as_ref()
+            .map_or(0, |record| record.clock.step)
     }
 
     /// The parameters to the bit.
@@ -78,7 +96,10 @@ impl Run {
         let table = ParamTable::with_frozen(&self.fitted.model);
         let tensors =
             params::capture(&self.fitted.model, &table).expect("parameters of a model on the CPU");
-        tensors.values().map(|tensor| tensor.as_bytes().to_vec()).collect()
+        tensors
+            .values()
+            .map(|tensor| tensor.as_bytes().to_vec())
+            .collect()
     }
 
     /// Every key that was recorded.

@@ -56,7 +56,10 @@ impl Callback for Average {
 }
 
 fn bad(how: &'static str) -> Bad {
-    Bad { how, ..Bad::default() }
+    Bad {
+        how,
+        ..Bad::default()
+    }
 }
 
 #[callback]
@@ -67,16 +70,32 @@ impl Callback for Bad {
 
     fn cadence(&self) -> Cadence {
         self.asked.set(self.asked.get() + 1);
-        every(if self.how == "wavers" { self.asked.get() } else { 1 })
+        every(if self.how == "wavers" {
+            self.asked.get()
+        } else {
+            1
+        })
     }
 
     fn keys(&self) -> Vec<String> {
-        let more = if self.how == "is silent" { &["bad/other"][..] } else { &[] };
-        ["bad/steps"].iter().chain(more).map(ToString::to_string).collect()
+        let more = if self.how == "is silent" {
+            &["bad/other"][..]
+        } else {
+            &[]
+        };
+        ["bad/steps"]
+            .iter()
+            .chain(more)
+            .map(ToString::to_string)
+            .collect()
     }
 
     fn files(&self, _: u64) -> Vec<String> {
-        let files = if self.how == "announces" { &["bad.txt"][..] } else { &[] };
+        let files = if self.how == "announces" {
+            &["bad.txt"][..]
+        } else {
+            &[]
+        };
         files.iter().map(ToString::to_string).collect()
     }
 
@@ -105,7 +124,11 @@ impl Callback for Bad {
     }
 
     fn state(&self) -> Value {
-        if self.how == "has no state" { Value::Null } else { json!(self.steps) }
+        if self.how == "has no state" {
+            Value::Null
+        } else {
+            json!(self.steps)
+        }
     }
 
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
@@ -120,7 +143,10 @@ impl Callback for Bad {
 
 /// What a check says of it; nothing if it conforms.
 fn said(check: impl FnOnce()) -> String {
-    catch_unwind(AssertUnwindSafe(check)).err().map(|panic| panic_text(&*panic)).unwrap_or_default()
+    catch_unwind(AssertUnwindSafe(check))
+        .err()
+        .map(|panic| panic_text(&*panic))
+        .unwrap_or_default()
 }
 
 #[test]
@@ -135,14 +161,27 @@ fn each_promise_is_checked_and_a_broken_one_named() {
     let of = |how| CallbackCheck::of(move || bad(how));
     let fires = |how| said(|| of(how).fires_as_planned());
     let wavers = fires("wavers");
-    assert!(wavers.starts_with("`bad` is not called as the plan says: the first diff"), "{wavers}");
+    assert!(
+        wavers.starts_with("`bad` is not called as the plan says: the first diff"),
+        "{wavers}"
+    );
     let expected = "`bad` does not keep to its files: it wrote `bad.txt`, and `files` says ";
     assert!(fires("writes").starts_with(expected), "{}", fires("writes"));
-    assert_eq!(fires("announces"), "`bad` announces `bad.txt`, which is not there");
-    assert!(fires("fails").starts_with("`bad` failed: "), "{}", fires("fails"));
+    assert_eq!(
+        fires("announces"),
+        "`bad` announces `bad.txt`, which is not there"
+    );
+    assert!(
+        fires("fails").starts_with("`bad` failed: "),
+        "{}",
+        fires("fails")
+    );
 
     let records = |how| said(|| of(how).records_its_keys());
-    assert_eq!(records("records"), r#"`bad` announces ["bad/steps"], and it records `undeclared`"#);
+    assert_eq!(
+        records("records"),
+        r#"`bad` announces ["bad/steps"], and it records `undeclared`"#
+    );
     assert_eq!(
         records("is silent"),
         r#"`bad` announces `bad/other`, and it records {"bad/steps"}"#
@@ -157,10 +196,21 @@ fn each_promise_is_checked_and_a_broken_one_named() {
     );
 
     let resumes = |how| said(|| of(how).comes_through_a_resume());
-    assert_eq!(resumes("refuses"), "`bad` does not take its own state: whose is this?");
-    assert!(resumes("forgets").contains("`bad` has another state"), "{}", resumes("forgets"));
+    assert_eq!(
+        resumes("refuses"),
+        "`bad` does not take its own state: whose is this?"
+    );
+    assert!(
+        resumes("forgets").contains("`bad` has another state"),
+        "{}",
+        resumes("forgets")
+    );
     for how in ["has no state", "measures"] {
-        assert!(resumes(how).contains("`bad` records other values"), "{}", resumes(how));
+        assert!(
+            resumes(how).contains("`bad` records other values"),
+            "{}",
+            resumes(how)
+        );
     }
     of("measures").measures(["bad/*"]).comes_through_a_resume();
 
@@ -168,13 +218,19 @@ fn each_promise_is_checked_and_a_broken_one_named() {
     assert!(late.contains("`average` records other values"), "{late}");
 
     let nan = said(|| of("panics").survives_nan());
-    assert!(nan.contains("`bad` does not survive a loss of NaN"), "{nan}");
+    assert!(
+        nan.contains("`bad` does not survive a loss of NaN"),
+        "{nan}"
+    );
 }
 
 #[test]
 fn the_run_that_is_to_diverge_does() {
     let run = fit(&Scratch::new().run, diverging_run());
-    let losses = run.records.iter().filter_map(|record| record.scalar("train/loss"));
+    let losses = run
+        .records
+        .iter()
+        .filter_map(|record| record.scalar("train/loss"));
     assert!(losses.skip(2).all(f64::is_nan) && run.steps() == 12);
 }
 
@@ -211,16 +267,25 @@ fn a_configuration_that_builds_another_is_told_by_what_is_different() {
         "{}",
         built(5, "width = 5")
     );
-    let other =
-        said(|| CallbackCheck::of(|| bad("behaves")).by_name("sized", "size = 5").conforms());
-    assert_eq!(other, "built by name, the name of `sized` are `sized` and not `bad`");
+    let other = said(|| {
+        CallbackCheck::of(|| bad("behaves"))
+            .by_name("sized", "size = 5")
+            .conforms()
+    });
+    assert_eq!(
+        other,
+        "built by name, the name of `sized` are `sized` and not `bad`"
+    );
 }
 
 #[test]
 fn a_star_stands_for_anything() {
-    for (pattern, key, is_one) in
-        [("a/*", "a/b.c", true), ("a", "a/b", false), ("*/x", "a/x", true), ("a*c", "abd", false)]
-    {
+    for (pattern, key, is_one) in [
+        ("a/*", "a/b.c", true),
+        ("a", "a/b", false),
+        ("*/x", "a/x", true),
+        ("a*c", "abd", false),
+    ] {
         assert_eq!(matches(pattern, key), is_one, "{pattern} {key}");
     }
 }

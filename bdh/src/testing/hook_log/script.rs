@@ -22,8 +22,9 @@ pub(super) fn parse(script: &str) -> Result<Vec<Call>, String> {
     let mut step = None;
     for word in script.split_whitespace() {
         if let Some(number) = word.strip_suffix(':') {
-            let number =
-                number.parse().map_err(|_| format!("`{word}` is no step, such as `1:`"))?;
+            let number = number
+                .parse()
+                .map_err(|_| format!("`{word}` is no step, such as `1:`"))?;
             step = Some(number);
             continue;
         }
@@ -37,10 +38,19 @@ pub(super) fn parse(script: &str) -> Result<Vec<Call>, String> {
 /// What `on_micro_batch*2` says.
 fn hook_and_times(word: &str) -> Result<(Hook, usize), String> {
     let (name, times) = word.split_once('*').unwrap_or((word, "1"));
-    let names = || Hook::ALL.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
+    let names = || {
+        Hook::ALL
+            .iter()
+            .map(|hook| hook.name())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let hook = Hook::ALL.iter().copied().find(|hook| hook.name() == name);
     let hook = hook.ok_or_else(|| format!("`{name}` is no hook; hooks are {}", names()))?;
-    let times = times.parse().ok().filter(|times| (1..=1_000_000).contains(times));
+    let times = times
+        .parse()
+        .ok()
+        .filter(|times| (1..=1_000_000).contains(times));
     let times =
         times.ok_or_else(|| format!("`{word}` has no number of times, such as `{name}*2`"))?;
     Ok((hook, times))
@@ -52,13 +62,21 @@ pub(super) fn text(calls: &[Call]) -> String {
         let words: Vec<_> = calls.chunk_by(|a, b| a == b).map(word).collect();
         format!("{}: {}", calls[0].step, words.join(" "))
     };
-    calls.chunk_by(|a, b| a.step == b.step).map(line).collect::<Vec<_>>().join("\n")
+    calls
+        .chunk_by(|a, b| a.step == b.step)
+        .map(line)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Calls of one hook in a row.
 fn word(calls: &[Call]) -> String {
     let name = calls[0].hook.name();
-    if calls.len() == 1 { name.to_owned() } else { format!("{name}*{}", calls.len()) }
+    if calls.len() == 1 {
+        name.to_owned()
+    } else {
+        format!("{name}*{}", calls.len())
+    }
 }
 
 /// Rows that are shown before and after the first difference.
@@ -69,8 +87,14 @@ const AFTER: usize = 4;
 pub(in crate::testing) fn difference(expected: &[Call], called: &[Call]) -> Option<String> {
     let all = expected.len().max(called.len());
     let first = (0..all).find(|&index| expected.get(index) != called.get(index))?;
-    let step = called.get(first).or_else(|| expected.get(first)).map_or(0, |call| call.step);
-    let mut text = format!("the first difference is call {} of {all}, on step {step}\n", first + 1);
+    let step = called
+        .get(first)
+        .or_else(|| expected.get(first))
+        .map_or(0, |call| call.step);
+    let mut text = format!(
+        "the first difference is call {} of {all}, on step {step}\n",
+        first + 1
+    );
     let rows = first.saturating_sub(BEFORE)..all.min(first + AFTER + 1);
     let (left, right) = (cells(expected, rows.clone()), cells(called, rows.clone()));
     let width = left.iter().map(String::len).max().unwrap_or_default();
@@ -115,10 +139,18 @@ mod tests {
     #[test]
     fn what_is_no_script_is_told_by_the_word() {
         let why = |script: &str| parse(script).expect_err("no script");
-        assert_eq!(why("on_step"), "`on_step` has no step; begin with `1: on_step`");
+        assert_eq!(
+            why("on_step"),
+            "`on_step` has no step; begin with `1: on_step`"
+        );
         assert_eq!(why("one: on_step"), "`one:` is no step, such as `1:`");
         assert!(why("1: on_stp").starts_with("`on_stp` is no hook; hooks are on_fit_start, "));
-        for word in ["on_step*", "on_step*0", "on_step*x", "on_step*99999999999999"] {
+        for word in [
+            "on_step*",
+            "on_step*0",
+            "on_step*x",
+            "on_step*99999999999999",
+        ] {
             let expected = format!("`{word}` has no number of times, such as `on_step*2`");
             assert_eq!(why(&format!("1: {word}")), expected);
         }
@@ -145,11 +177,19 @@ mod tests {
     #[test]
     fn a_step_too_many_too_few_or_elsewhere_is_a_difference() {
         let script = calls("1: on_step 2: on_step");
-        for other in ["1: on_step", "1: on_step 2: on_step*2", "1: on_step 3: on_step", ""] {
+        for other in [
+            "1: on_step",
+            "1: on_step 2: on_step*2",
+            "1: on_step 3: on_step",
+            "",
+        ] {
             let text = difference(&script, &calls(other)).expect("a difference");
             assert!(text.contains("->"), "{text}");
         }
         let text = difference(&script, &calls("1: on_step 2: on_step*9")).expect("a difference");
-        assert!(text.contains("call 3 of 10, on step 2") && text.ends_with('…'), "{text}");
+        assert!(
+            text.contains("call 3 of 10, on step 2") && text.ends_with('…'),
+            "{text}"
+        );
     }
 }

@@ -11,22 +11,34 @@ impl<T: Task> TrainerConfig<T> {
     /// Whether the devices can share a step, and the model is where it is expected.
     pub(super) fn check_devices(&self) -> Result<(), ConfigError> {
         let count = self.devices.len().max(1);
-        let invalid = |field, value, expected| Err(ConfigError::Invalid { field, value, expected });
+        let invalid = |field, value, expected| {
+            Err(ConfigError::Invalid {
+                field,
+                value,
+                expected,
+            })
+        };
         if !self.grad_accum_steps.is_multiple_of(count) {
             let whole = self.grad_accum_steps.next_multiple_of(count);
             let expected = format!(
                 "which {count} devices cannot share evenly; {whole} would be {} for each",
                 whole / count
             );
-            return invalid("grad_accum_steps", self.grad_accum_steps.to_string(), expected);
+            return invalid(
+                "grad_accum_steps",
+                self.grad_accum_steps.to_string(),
+                expected,
+            );
         }
         if let Some(device) = self.devices.iter().find(|device| !device.is_autodiff()) {
             let expected = "a device without autodiff; `bdh::devices` gives those to train on";
             return invalid("devices", format!("{device:?}"), expected.to_owned());
         }
         let running = |param: &&ParamInfo| param.name.ends_with("running_mean");
-        if let Some(param) =
-            ParamTable::with_frozen(&self.model).iter().find(running).filter(|_| count > 1)
+        if let Some(param) = ParamTable::with_frozen(&self.model)
+            .iter()
+            .find(running)
+            .filter(|_| count > 1)
         {
             let value = format!("{count}, and the model has `{}`", param.name);
             let expected = "which each replica would count by itself; use a norm without memory, or one device";
@@ -35,7 +47,11 @@ impl<T: Task> TrainerConfig<T> {
         match self.devices.first() {
             Some(first) if *first != device::of(&self.model) => {
                 let expected = "the device that the model is on; make it on the first of them";
-                invalid("devices", format!("beginning with {first:?}"), expected.to_owned())
+                invalid(
+                    "devices",
+                    format!("beginning with {first:?}"),
+                    expected.to_owned(),
+                )
             }
             _ => Ok(()),
         }
@@ -51,6 +67,11 @@ impl<T: Task> TrainerConfig<T> {
         {
             return Transport::Host;
         }
-        Transport::Nccl(devices.iter().map(|device| device.clone().inner()).collect())
+        Transport::Nccl(
+            devices
+                .iter()
+                .map(|device| device.clone().inner())
+                .collect(),
+        )
     }
 }

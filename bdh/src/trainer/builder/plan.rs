@@ -23,16 +23,27 @@ impl<T: Task> TrainerConfig<T> {
         callbacks: &Callbacks,
         own_keys: &[String],
     ) -> Result<Plan, ConfigError> {
-        let per_step = self.task.batch_size().map(|size| self.clock_of_one_step(size));
+        let per_step = self
+            .task
+            .batch_size()
+            .map(|size| self.clock_of_one_step(size));
         let row = |name: &str, hooks, cadence: &Cadence, keys: &[&str]| {
             let keys = keys.iter().map(ToString::to_string).collect();
-            let row =
-                PlanRow::new(name, hooks, cadence.clone(), keys, per_step.as_ref(), self.steps);
+            let row = PlanRow::new(
+                name,
+                hooks,
+                cadence.clone(),
+                keys,
+                per_step.as_ref(),
+                self.steps,
+            );
             check_cadence(name, cadence, per_step.as_ref(), self.steps).map(|()| row)
         };
         // Step 0 is no step of training: it has an eval and a checkpoint, but no loss and no hooks.
         let of_training = |mut row: PlanRow| {
-            row.firings.iter_mut().for_each(|firings| firings.retain(|step| *step > 0));
+            row.firings
+                .iter_mut()
+                .for_each(|firings| firings.retain(|step| *step > 0));
             let is_idle = row.firings.as_ref().is_some_and(Vec::is_empty);
             if is_idle && row.cadence != Cadence::Never && !row.is_passive() {
                 return Err(only_at_the_start(&row, self.steps));
@@ -42,7 +53,14 @@ impl<T: Task> TrainerConfig<T> {
         let mut rows = vec![
             row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"])
                 .and_then(of_training)
-                .and_then(|_| row("record", Hooks::NONE, &settings.record, &["train/loss", "lr"]))
+                .and_then(|_| {
+                    row(
+                        "record",
+                        Hooks::NONE,
+                        &settings.record,
+                        &["train/loss", "lr"],
+                    )
+                })
                 .and_then(of_training)?,
             row("eval", Hooks::NONE, &settings.eval, &["val/*"])?,
             row("checkpoint", Hooks::NONE, &settings.checkpoint, &[])?,
@@ -50,7 +68,12 @@ impl<T: Task> TrainerConfig<T> {
         for callback in callbacks.iter() {
             let keys = callback.keys();
             let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-            let row = row(&callback.name(), callback.hooks(), &callback.cadence(), &keys)?;
+            let row = row(
+                &callback.name(),
+                callback.hooks(),
+                &callback.cadence(),
+                &keys,
+            )?;
             rows.push(of_training(row)?);
         }
         let find_metrics = || metrics_of(&self.task, &self.model);
@@ -83,11 +106,18 @@ impl<T: Task> TrainerConfig<T> {
                  than one window makes none)"
             ));
         }
-        let groups = optimizers.describe(table).into_iter().map(|group| group.schedule.warmup());
+        let groups = optimizers
+            .describe(table)
+            .into_iter()
+            .map(|group| group.schedule.warmup());
         let warmups: Vec<u64> = groups.filter(|warmup| *warmup > self.steps).collect();
         if let Some(longest) = warmups.iter().max() {
             let (count, steps) = (warmups.len(), self.steps);
-            let groups = if count == 1 { "1 group".to_owned() } else { format!("{count} groups") };
+            let groups = if count == 1 {
+                "1 group".to_owned()
+            } else {
+                format!("{count} groups")
+            };
             notes.push(format!(
                 "{groups} will not reach the peak learning rate: {longest} updates of warmup, {steps} steps"
             ));
@@ -124,7 +154,11 @@ impl<T: Task> TrainerConfig<T> {
         let mut files = vec!["run.json".to_owned()];
         files.extend(self.sinks.iter().flat_map(|sink| sink.files()));
         files.extend(newest.map(|step| format!("checkpoints/{}", checkpoint_name(*step))));
-        files.extend(callbacks.iter().flat_map(|callback| callback.files(self.steps)));
+        files.extend(
+            callbacks
+                .iter()
+                .flat_map(|callback| callback.files(self.steps)),
+        );
         files
     }
 }
@@ -136,7 +170,10 @@ fn only_at_the_start(row: &PlanRow, steps: u64) -> ConfigError {
         horizon: steps,
         advice: format!("a step from 1 to {steps}; before the first there is nothing to see"),
     };
-    ConfigError::Cadence { whose: row.name.clone(), source }
+    ConfigError::Cadence {
+        whose: row.name.clone(),
+        source,
+    }
 }
 
 fn check_cadence(
@@ -146,8 +183,16 @@ fn check_cadence(
     steps: u64,
 ) -> Result<(), ConfigError> {
     // Where the size of a batch is not known beforehand, cadences by tokens get the benefit of the doubt.
-    let plenty = Clock { step: 1, tokens: 1 << 32, samples: 1 << 32, ..Clock::default() };
+    let plenty = Clock {
+        step: 1,
+        tokens: 1 << 32,
+        samples: 1 << 32,
+        ..Clock::default()
+    };
     cadence
         .check(per_step.unwrap_or(&plenty), steps)
-        .map_err(|source| ConfigError::Cadence { whose: whose.to_owned(), source })
+        .map_err(|source| ConfigError::Cadence {
+            whose: whose.to_owned(),
+            source,
+        })
 }

@@ -88,10 +88,15 @@ fn with_last(log: &Cadence) -> Cadence {
 pub(super) fn own_keys(groups: &[Group]) -> Vec<String> {
     let of_groups = groups.iter().map(|group| format!("lr/{}", group.name()));
     let own = ["train/loss", "train/skipped", "lr"].map(str::to_owned);
-    own.into_iter().chain(of_groups.filter(|_| groups.len() > 1)).collect()
+    own.into_iter()
+        .chain(of_groups.filter(|_| groups.len() > 1))
+        .collect()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands out references"
+)]
 fn is_one(count: &usize) -> bool {
     *count == 1
 }

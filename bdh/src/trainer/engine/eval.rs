@@ -20,7 +20,9 @@ impl<T: Task> Engine<T> {
         let mut totals = Totals::default();
         let theirs = self.compute.replicas.eval(&self.compute.task);
         self.eval_own(&without_tape, &mut totals, previous)?;
-        self.compute.add_up(theirs, &mut totals).map_err(|lost| lost.at_step(step))?;
+        self.compute
+            .add_up(theirs, &mut totals)
+            .map_err(|lost| lost.at_step(step))?;
 
         let task = &*self.compute.task;
         let metrics = task.summarize(&totals);
@@ -28,12 +30,21 @@ impl<T: Task> Engine<T> {
         let keys = metrics.iter().map(|(name, _)| format!("val/{name}"));
         self.observers.callbacks.get_mut().keep_for_trainer(keys);
         for (name, value) in &metrics {
-            self.observers.log.log(format!("val/{name}"), value.clone().into());
+            self.observers
+                .log
+                .log(format!("val/{name}"), value.clone().into());
         }
-        self.observers.log.read().map_err(|reason| self.device_failed(reason))?;
-        let metrics =
-            metrics.into_iter().map(|(name, metric)| (name, metric.value().unwrap_or(f64::NAN)));
-        let report = EvalReport { metrics: metrics.collect(), took: began.elapsed() };
+        self.observers
+            .log
+            .read()
+            .map_err(|reason| self.device_failed(reason))?;
+        let metrics = metrics
+            .into_iter()
+            .map(|(name, metric)| (name, metric.value().unwrap_or(f64::NAN)));
+        let report = EvalReport {
+            metrics: metrics.collect(),
+            took: began.elapsed(),
+        };
         self.observers.overhead.eval += report.took;
 
         let eval_of = |weights: &[Tensor<1>]| {
@@ -44,7 +55,11 @@ impl<T: Task> Engine<T> {
             }
             task.summarize(&totals)
         };
-        self.observers.fire(&EvalEnd { cx: self.cx(previous), report: &report, eval_of: &eval_of })
+        self.observers.fire(&EvalEnd {
+            cx: self.cx(previous),
+            report: &report,
+            eval_of: &eval_of,
+        })
     }
 
     /// Measures this device's part of the validation batches.
@@ -56,10 +71,18 @@ impl<T: Task> Engine<T> {
     ) -> Result<(), TrainError> {
         let batches = self.compute.task.val_batches();
         let cx = self.cx(previous);
-        for (index, batch) in batches.iter().enumerate().step_by(self.compute.replicas.count()) {
+        for (index, batch) in batches
+            .iter()
+            .enumerate()
+            .step_by(self.compute.replicas.count())
+        {
             self.compute.task.eval(model, batch, totals);
             if self.observers.want(Hook::OnEvalBatch) {
-                self.observers.fire(&EvalBatch { cx, index, count: batches.len() })?;
+                self.observers.fire(&EvalBatch {
+                    cx,
+                    index,
+                    count: batches.len(),
+                })?;
             }
         }
         Ok(())

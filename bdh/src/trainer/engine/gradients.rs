@@ -38,7 +38,9 @@ impl<T: Task> Engine<T> {
             tokens: previous.tokens.saturating_add(sum(|size| size.tokens)),
             samples: previous.samples.saturating_add(sum(|size| size.samples)),
             // Fixed here, so that cadences by time are decided once for the whole step.
-            elapsed: self.elapsed_before.saturating_add(self.observers.overhead.steps),
+            elapsed: self
+                .elapsed_before
+                .saturating_add(self.observers.overhead.steps),
         };
         previous
     }
@@ -67,8 +69,17 @@ impl<T: Task> Engine<T> {
         let mut sums: Option<Sums> = None;
         for (index, batch) in own {
             let listens = self.observers.listen() && Some(index) == last;
-            let probe = if listens { Probe::into_taps(&taps) } else { Probe::off() };
-            let more = pass.run((&*compute.task, model), &compute.device, (index, &batch), &probe);
+            let probe = if listens {
+                Probe::into_taps(&taps)
+            } else {
+                Probe::off()
+            };
+            let more = pass.run(
+                (&*compute.task, model),
+                &compute.device,
+                (index, &batch),
+                &probe,
+            );
             if self.observers.want(Hook::OnMicroBatch) {
                 let loss = Deferred::from(more.loss.clone());
                 let gradients =
@@ -89,13 +100,19 @@ impl<T: Task> Engine<T> {
             });
         }
         let sums = sums.expect("the builder refuses 0 micro-batches");
-        let Sums { loss, grads } =
-            self.compute.reduce(theirs, sums).map_err(|lost| lost.at_step(step))?;
+        let Sums { loss, grads } = self
+            .compute
+            .reduce(theirs, sums)
+            .map_err(|lost| lost.at_step(step))?;
         if grads.is_empty() {
             return Err(TrainError::NoGradients { step });
         }
         let loss = Deferred::from(loss) / count as f64;
-        Ok(Backward { loss, grads, taps: taps.into_inner() })
+        Ok(Backward {
+            loss,
+            grads,
+            taps: taps.into_inner(),
+        })
     }
 
     /// Shows the mean gradients, before clipping, to the callbacks that are due.
@@ -108,7 +125,9 @@ impl<T: Task> Engine<T> {
         if !self.observers.want(Hook::AfterBackward) {
             return Ok(());
         }
-        let weights = Stats::new(&self.compute.table, || params::weights(&*self.compute.model));
+        let weights = Stats::new(&self.compute.table, || {
+            params::weights(&*self.compute.model)
+        });
         self.observers.fire(&AfterBackward {
             cx: self.cx(Some(previous)),
             loss: &backward.loss,

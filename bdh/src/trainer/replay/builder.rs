@@ -120,7 +120,10 @@ impl<T: Task> ReplayBuilder<T> {
         let first = Checkpoint::read(path).map_err(|error| unusable(path, &error))?;
         let last = checkpoints.last().map_or(0, |(step, _)| *step);
         // As long as the run of the checkpoint.
-        let steps = first.state.config["trainer"]["steps"].as_u64().unwrap_or_default().max(last);
+        let steps = first.state.config["trainer"]["steps"]
+            .as_u64()
+            .unwrap_or_default()
+            .max(last);
         let callbacks = Callbacks::new(std::mem::take(&mut self.callbacks))?;
         let config = json!({
             "replay": { "checkpoints": self.paths, "eval": self.eval, "gradients": self.gradients },
@@ -147,7 +150,12 @@ impl<T: Task> ReplayBuilder<T> {
         observers.all_due = true;
         let io = RunIo::new(info, self.sinks);
         let engine = Engine::new(compute, observers, io, plan, first.state.seed);
-        Ok(Replay { engine, checkpoints, eval: self.eval, gradients: self.gradients })
+        Ok(Replay {
+            engine,
+            checkpoints,
+            eval: self.eval,
+            gradients: self.gradients,
+        })
     }
 
     /// Which checkpoints are looked at, and what is recorded of them.
@@ -168,7 +176,11 @@ impl<T: Task> ReplayBuilder<T> {
         };
         let mut rows = Vec::new();
         if self.eval {
-            rows.push(row("eval".to_owned(), Hooks::NONE, vec!["val/*".to_owned()]));
+            rows.push(row(
+                "eval".to_owned(),
+                Hooks::NONE,
+                vec!["val/*".to_owned()],
+            ));
         }
         rows.extend(callbacks.iter().map(|c| row(c.name(), c.hooks(), c.keys())));
         Plan {
@@ -189,15 +201,24 @@ impl<T: Task> ReplayBuilder<T> {
     fn check(&self) -> Result<(), ConfigError> {
         if self.eval && self.task.val_batches().is_empty() {
             let expected = "and the task has no validation batches".to_owned();
-            return Err(ConfigError::Invalid { field: "eval", value: "true".to_owned(), expected });
+            return Err(ConfigError::Invalid {
+                field: "eval",
+                value: "true".to_owned(),
+                expected,
+            });
         }
-        self.callbacks.iter().try_for_each(|callback| self.check_callback(&**callback))
+        self.callbacks
+            .iter()
+            .try_for_each(|callback| self.check_callback(&**callback))
     }
 
     /// Refuses a callback of which no hook would be called, but for the first and the last.
     fn check_callback(&self, callback: &dyn Callback) -> Result<(), ConfigError> {
-        let acts_in: Vec<_> =
-            callback.hooks().iter().filter(|hook| !FRAME.contains(hook)).collect();
+        let acts_in: Vec<_> = callback
+            .hooks()
+            .iter()
+            .filter(|hook| !FRAME.contains(hook))
+            .collect();
         let is_called = |hook: &Hook| match hook {
             Hook::OnStep => true,
             hook if EVAL.contains(hook) => self.eval,
@@ -214,14 +235,20 @@ impl<T: Task> ReplayBuilder<T> {
         };
         let hooks = acts_in.into_iter().fold(Hooks::NONE, Hooks::with);
         let expected = format!("which acts only in {hooks}, {why}");
-        Err(ConfigError::Invalid { field: "callback", value: callback.name(), expected })
+        Err(ConfigError::Invalid {
+            field: "callback",
+            value: callback.name(),
+            expected,
+        })
     }
 }
 
 /// The checkpoints at some paths, in the order of steps, and one of each step.
 fn find(paths: &[PathBuf]) -> Result<Vec<(u64, PathBuf)>, ConfigError> {
     if paths.is_empty() {
-        return Err(ConfigError::Missing { field: "checkpoints" });
+        return Err(ConfigError::Missing {
+            field: "checkpoints",
+        });
     }
     let mut found = Vec::new();
     for path in paths {
@@ -245,5 +272,9 @@ fn find(paths: &[PathBuf]) -> Result<Vec<(u64, PathBuf)>, ConfigError> {
 fn unusable(path: &Path, error: &CheckpointError) -> ConfigError {
     let value = path.display().to_string();
     let expected = format!("which cannot be replayed: {}", with_causes(error));
-    ConfigError::Invalid { field: "checkpoints", value, expected }
+    ConfigError::Invalid {
+        field: "checkpoints",
+        value,
+        expected,
+    }
 }
