@@ -1,13 +1,15 @@
-//! A callback of your own, in a minute: it records, for each parameter, how much of its gradient is signal.
-//! Here it is built by its name, as a configuration file would.
+//! A custom callback, which records the signal-to-noise ratio of each parameter's gradient.
+//!
+//! The program creates it by its name, like a configuration file would.
 
 use bdh::burn::{self, module::Module, nn, optim::AdamWConfig, tensor::Int, tensor::Tensor};
+use bdh::hooks::AfterBackward;
 use bdh::lm::{RandomCrops, bytes, windows};
-use bdh::{AfterBackward, Callback, CausalLm, HookResult, MemorySink, NextToken, Probe, Trainer};
-use bdh::{callback, callbacks_from_toml};
-use serde::Deserialize;
+use bdh::{Callback, CausalLm, HookResult, MemorySink, NextToken, Probe, Trainer};
+use bdh::{callback, registry};
+use serde::{Deserialize, Serialize};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct SignalToNoise {
     min_elements: usize, // smaller parameters are too noisy to be worth a curve
@@ -15,14 +17,12 @@ struct SignalToNoise {
 
 #[callback("signal_to_noise")] // registered: a configuration file can now name it
 impl Callback for SignalToNoise {
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        for param in at
-            .gradients
-            .iter()
-            .filter(|param| param.info().num_elements() >= self.min_elements)
-        {
-            // Still on the device: everything that a step logs is read at once, later.
-            at.log(format!("snr/{}", param.name()), param.mean() / param.std());
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        for param in ctx.gradients.iter() {
+            if param.info().num_elements() >= self.min_elements {
+                // Still on the device: all values of a step are read together, later.
+                ctx.log(format!("snr/{}", param.name()), param.mean() / param.std());
+            }
         }
         Ok(())
     }
@@ -50,7 +50,7 @@ fn main() -> bdh::Result {
         embed,
         head: nn::LinearConfig::new(32, 256).init(&device),
     };
-    let file = "[[callback]]\nuse = \"signal_to_noise\"\nevery = 50\nmin_elements = 1_000";
+    let file = "[[callback]]\nuse = \"signal_to_noise\"\non = 50\nmin_elements = 1_000";
     let memory = MemorySink::default();
     let run = Trainer::builder(
         NextToken::new(RandomCrops::of_bytes(text, 16, 64, 0)?, val),
@@ -58,7 +58,7 @@ fn main() -> bdh::Result {
     )
     .optimizer(AdamWConfig::new().build(), 0.01)
     .steps(300)
-    .callbacks(callbacks_from_toml(file)?)
+    .callbacks(registry::from_toml(file)?)
     .sink(memory.clone());
     run.build()?.fit()?;
     for (step, snr) in memory.series("snr/embed.weight") {

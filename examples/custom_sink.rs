@@ -1,4 +1,4 @@
-//! A sink of your own: every scalar as a row of `metrics.csv`.
+//! A custom sink, which writes every scalar as a row of `metrics.csv`.
 //!
 //! ```text
 //! cargo run --example custom_sink
@@ -37,7 +37,7 @@ impl Sink for Csv {
             .open(path)?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // A resumed run gives up what came after its checkpoint, and a line that a crash has torn.
+        // A resumed run drops rows after its checkpoint, and an incomplete row of a crash.
         let step = |line: &str| {
             line.split(',')
                 .next()
@@ -53,7 +53,7 @@ impl Sink for Csv {
             file.write_all(b"step,key,value\n")?;
         }
         self.0 = Some(file);
-        // The checkpoint's own record, which a crash may have kept from getting here.
+        // A crash may have lost the record of the checkpoint's own step.
         let missing = run
             .resumed_record
             .as_ref()
@@ -68,16 +68,17 @@ impl Sink for Csv {
             rows += &format!("{},\"{key}\",{value}\n", record.clock.step);
         }
         let file = self.0.as_mut().ok_or("it is not open")?;
-        Ok(file.write_all(rows.as_bytes())?) // at once: who is killed has written whole records
+        Ok(file.write_all(rows.as_bytes())?) // in one call, so that a killed run has written whole records
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
-        Ok(self.0.as_ref().map_or(Ok(()), File::sync_data)?) // and a dead machine, whole checkpoints
+        // Called before a checkpoint, so that its records survive a crash of the machine.
+        Ok(self.0.as_ref().map_or(Ok(()), File::sync_data)?)
     }
 }
 
 #[test]
-fn it_keeps_what_a_sink_promises() {
+fn csv_sink_passes_the_conformance_suite() {
     bdh::testing::sink_conforms(|_| Csv::default());
 }
 

@@ -1,9 +1,12 @@
-//! Twenty lines that train something: a bigram model of this repository's own documentation, byte by byte.
-//! It needs one method; loss, validation, checkpoints and records come with the trainer.
+//! A short training program: a bigram model of the bytes of this repository's documentation.
+//!
+//! The model needs one method. The trainer adds loss, validation, checkpoints and records.
 
 use bdh::burn::{self, module::Module, nn, optim::AdamWConfig, tensor::Int, tensor::Tensor};
+use bdh::cadence::{every, last, start};
 use bdh::lm::{RandomCrops, bytes, windows};
-use bdh::{CausalLm, NextToken, Probe, Trainer, every, last, start, warmup_cosine};
+use bdh::schedule::warmup_cosine;
+use bdh::{CausalLm, NextToken, Probe, Trainer};
 use bdh_callbacks::{Console, EarlyCheckpoints, Norms};
 
 #[derive(Module, Debug)]
@@ -22,7 +25,7 @@ fn main() -> bdh::Result {
     let (train, val) = text.split_at(text.floor_char_boundary(text.len() * 9 / 10));
     let val = windows(&bytes(val), 8, 64);
     let device = bdh::device("cpu")?;
-    bdh::seed(&device, 0); // the first weights, which are drawn before the run and its own seed
+    bdh::seed(&device, 0); // initial weights are drawn before the run, so its own seed does not affect them
     let model = Bigram {
         next: nn::EmbeddingConfig::new(256, 256).init(&device),
     };
@@ -36,7 +39,7 @@ fn main() -> bdh::Result {
         .sink(Console::default())
         .run_dir(std::env::temp_dir().join(format!("quickstart-{}", std::process::id())))
         .build()?;
-    eprintln!("{}", trainer.plan()); // what will fire when, and which files it leaves
+    eprintln!("{}", trainer.plan()); // the steps of each callback, and the files of the run
     eprintln!("{}", trainer.fit()?.overhead);
     Ok(())
 }

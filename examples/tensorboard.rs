@@ -1,4 +1,4 @@
-//! Runs to compare in TensorBoard: scalars, weights as histograms, samples of text, and a table of settings.
+//! Runs for TensorBoard: scalars, histograms of weights, samples of text, and a table of settings.
 //!
 //! ```text
 //! cargo run --example tensorboard -- --lr 0.01
@@ -7,15 +7,18 @@
 //! ```
 
 use bdh::burn::{self, module::Module, nn, optim::AdamWConfig, tensor::Int, tensor::Tensor};
+use bdh::cadence::{every, last, start};
+use bdh::hooks::AfterOptimizerStep;
 use bdh::lm::{RandomCrops, Sampling, bytes, windows};
-use bdh::{AfterOptimizerStep, Callback, CausalLm, HookResult, NextToken};
-use bdh::{Cadence, Probe, Trainer, Value, callback, every, last, start, warmup_cosine};
+use bdh::schedule::warmup_cosine;
+use bdh::{Cadence, Probe, Trainer, Value, callback};
+use bdh::{Callback, CausalLm, HookResult, NextToken};
 use bdh_callbacks::{Layout, Norms, TensorBoard};
 use bdh_data::Tokenizer;
 use clap::Parser;
 use serde_json::json;
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator that reuses the memory of the previous step's tensors, while the system's returns large blocks.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -23,9 +26,10 @@ const TEXT: &str = include_str!("../docs/architecture.md");
 
 #[derive(Parser)]
 struct Args {
-    /// Where runs go, each into a directory named after its learning rate.
+    /// Directory of all runs; each gets a directory named after its learning rate
     #[arg(long, default_value = "runs")]
     runs: std::path::PathBuf,
+    /// Peak learning rate
     #[arg(long, default_value_t = 0.1)]
     lr: f64,
 }
@@ -41,7 +45,7 @@ impl CausalLm for Bigram {
     }
 }
 
-/// Records how the weights are distributed, and what the model would write.
+/// Callback that records histograms of the weights, and a sample of text.
 struct Look;
 
 #[callback]
@@ -50,17 +54,17 @@ impl Callback for Look {
         every(25)
     }
 
-    fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
-        for param in at.weights.iter() {
-            at.log(param.name(), param.histogram(64));
+    fn after_optimizer_step(&mut self, ctx: &AfterOptimizerStep<'_>) -> HookResult {
+        for param in ctx.weights.iter() {
+            ctx.log(param.name(), param.histogram(64));
         }
         let how = Sampling {
             max_tokens: 200,
             temperature: 0.5,
             ..Sampling::default()
         };
-        if let Some(text) = at.generate("A run ", &how) {
-            at.log("sample", Value::Text(text?));
+        if let Some(text) = ctx.text() {
+            ctx.log("sample", Value::Text(text.generate("A run ", &how)?));
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! Sends or repairs the W&B log of a run, without any program of W&B's: `bdh wandb` as a program of its own.
+//! Sends or repairs the W&B log of a run, without programs of W&B. It is `bdh wandb` as a separate program.
 
 use bdh_cli::wandb::Command;
 use bdh_examples::page;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator of the example programs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

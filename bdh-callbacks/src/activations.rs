@@ -1,7 +1,7 @@
-//! What goes through the model: how large activations are, how many are zero, which units are dead.
+//! Activations of the model: their size, their zeros, and dead units.
 //!
-//! A model offers them through its [`Probe`](bdh::Probe), as `probe.tap("h.0.mlp", &hidden)`. A share of zeros that
-//! grows, or units that never fire, tell that a ReLU has stopped learning; an RMS that grows from layer to layer
+//! A model exposes them through its [`Probe`](bdh::Probe), as `probe.tap("h.0.mlp", &hidden)`. A growing share of
+//! zeros, or units that never fire, mean that a ReLU has stopped learning. An RMS that grows from layer to layer means
 //! that the residual stream is running away.
 //!
 //! | key                       | unit                        | recorded on every due step                     |
@@ -10,89 +10,65 @@
 //! | `activations/<tap>/std`   |                             | always; `n - 1` in the denominator             |
 //! | `activations/<tap>/rms`   |                             | always; the root of the mean square            |
 //! | `activations/<tap>/zeros` | share of values, 0 to 1     | always                                         |
-//! | `activations/<tap>/dead`  | share of units, 0 to 1      | always; all zero for every token               |
+//! | `activations/<tap>/dead`  | share of units, 0 to 1      | always; units that are zero for every token    |
 //!
-//! All are of the step's last micro-batch. A unit is a place in an activation's last dimension.
+//! All values are of the step's last micro-batch. A unit is an index of an activation's last dimension.
 
-use bdh::burn::tensor::Tensor;
-use bdh::{
-    AfterBackward, Cadence, Callback, ConfigError, Deferred, HookResult, Tap, callback, every, last,
-};
-use derive_builder::Builder;
+use bdh::cadence::{every, last};
+use bdh::hooks::AfterBackward;
+use bdh::stats::Tap;
+use bdh::{Cadence, Callback, Deferred, HookResult, callback};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-/// Records mean, spread, RMS, zeros and dead units of what the model shows of itself.
+/// Records mean, standard deviation, RMS, zeros and dead units of the model's activations.
 ///
-/// Costs some passes over the activations on a due step, and no device read of its own. On any other step a tap is
+/// Costs a few passes over the activations on a due step, and no device read of its own. On other steps a tap costs
 /// one branch.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::{Callback, every};
+/// use bdh::Callback;
+/// use bdh::cadence::every;
 /// use bdh_callbacks::Activations;
 ///
-/// let often = Activations::builder().cadence(every(10)).build()?;
-/// assert!(often.listens());
-/// # Ok::<(), bdh::ConfigError>(())
+/// let often = Activations::default().on(every(10));
+/// assert!(often.wants_activations());
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct Activations {
     /// Steps on which to measure. Defaults to every 100 steps and the last.
-    cadence: Cadence,
+    on: Cadence,
 }
 
 impl Default for Activations {
     fn default() -> Self {
         Self {
-            cadence: every(100) | last(),
+            on: every(100) | last(),
         }
     }
 }
 
-impl Activations {
-    /// Begins with the defaults.
-    pub fn builder() -> ActivationsBuilder {
-        ActivationsBuilder::default()
-    }
-}
-
-#[callback("activations")]
+#[callback("activations", on)]
 impl Callback for Activations {
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
-    }
-
-    fn config(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
     fn keys(&self) -> Vec<String> {
         vec!["activations/*".to_owned()]
     }
 
-    fn listens(&self) -> bool {
+    fn wants_activations(&self) -> bool {
         true
     }
 
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        // What has no values has no mean either.
-        for tap in at
-            .activations
-            .iter()
-            .filter(|tap| tap.values.shape().num_elements() > 0)
-        {
-            for (what, value) in measure(tap) {
-                at.log(format!("activations/{}/{what}", tap.name), value);
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        for tap in ctx.activations {
+            if tap.values.shape().num_elements() == 0 {
+                continue; // an empty tensor has no mean
+            }
+            for (name, value) in measure(tap) {
+                ctx.log(format!("activations/{}/{name}", tap.name), value);
             }
         }
         Ok(())
@@ -100,22 +76,27 @@ impl Callback for Activations {
 }
 
 fn measure(tap: &Tap) -> [(&'static str, Deferred); 5] {
-    let values = || tap.values.clone();
-    let count = values().shape().num_elements() as f64;
-    let mean = values().mean();
-    let spread = (values() - mean.clone()).square().sum();
-    // Per unit, whether any token has a value there; a value that is not a number is one.
-    let zeros = values().equal_elem(0.0).int();
-    let by_unit = zeros.clone().reshape([-1, tap.units as i64]).min_dim(0);
-    let share = |count: Tensor<1>, of: f64| Deferred::from(count) / of;
+    let values = &tap.values;
+    let count = values.shape().num_elements() as f64;
+    let mean = values.clone().mean();
+    let squares = (values.clone() - mean.clone()).square().sum();
+    let variance = Deferred::from(squares) / (count - 1.0).max(1.0);
+    let mean_square = Deferred::from(values.clone().square().mean());
+    let (zeros, dead) = zeros_and_dead(tap);
     [
         ("mean", mean.into()),
-        (
-            "std",
-            (Deferred::from(spread) / (count - 1.0).max(1.0)).sqrt(),
-        ),
-        ("rms", Deferred::from(values().square().mean()).sqrt()),
-        ("zeros", share(zeros.sum().float(), count)),
-        ("dead", share(by_unit.sum().float(), tap.units as f64)),
+        ("std", variance.sqrt()),
+        ("rms", mean_square.sqrt()),
+        ("zeros", zeros / count),
+        ("dead", dead / tap.units as f64),
     ]
+}
+
+/// Counts the values that are zero, and the units that are zero for every token. NaN is not zero.
+fn zeros_and_dead(tap: &Tap) -> (Deferred, Deferred) {
+    let is_zero = tap.values.clone().equal_elem(0.0).int();
+    let zeros = is_zero.clone().sum().float();
+    // The least entry of a unit over all tokens is 1 if the unit is zero everywhere.
+    let by_unit = is_zero.reshape([-1, tap.units as i64]).min_dim(0);
+    (zeros.into(), by_unit.sum().float().into())
 }

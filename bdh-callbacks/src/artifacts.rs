@@ -1,22 +1,21 @@
-//! Checkpoints as artifacts: every one that the run writes is handed to the sinks.
+//! Checkpoints as artifacts in the sinks.
 //!
-//! W&B makes versions of one artifact of them, `model-<run id>`; TensorBoard and `metrics.jsonl` note the path.
+//! W&B stores them as versions of one artifact, `model-<run id>`. TensorBoard and `metrics.jsonl` record the path.
 //!
 //! | key                  | value                                     | recorded                   |
 //! |----------------------|-------------------------------------------|----------------------------|
-//! | `checkpoint/<name>`  | the folder, of kind `model`, with aliases | whenever one was written   |
+//! | `checkpoint/<name>`  | the folder, of kind `model`, with aliases | after each checkpoint      |
 //!
-//! Aliases are `latest`; `early-250` for `ckpt_early_step_250`; and `best` where the step was evaluated and no
+//! Aliases are `latest`, `early-250` for `ckpt_early_step_250`, and `best` if the step was evaluated and no
 //! earlier checkpoint had a lower value of the metric.
 
-use bdh::{
-    BoxError, Callback, Checkpointed, EvalEnd, FitStart, HookResult, Outlook, Value, callback,
-};
+use bdh::hooks::{Checkpointed, EvalEnd, FitStart};
+use bdh::{BoxError, Callback, HookResult, Outlook, Value, callback};
 use serde::{Deserialize, Serialize};
 
-/// Hands checkpoints to the sinks, with the names by which people look for them.
+/// Passes checkpoints to the sinks as artifacts, under the aliases `latest`, `best` and `early-<step>`.
 ///
-/// Costs nothing on the training thread; a sink that keeps artifacts reads the files on its own.
+/// Costs nothing on the training thread: a sink that stores artifacts reads the files on a thread of its own.
 ///
 /// # Examples
 ///
@@ -29,38 +28,40 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Artifacts {
-    /// The metric of the eval by which one is the best, without its `val/`; the lowest is. Defaults to `loss`.
+    /// Metric of the eval, without `val/`, whose lowest value marks the best checkpoint. Defaults to `loss`.
     metric: String,
     #[serde(skip)]
     seen: Seen,
 }
 
-/// What the run had so far.
+/// Evals and checkpoints so far.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Seen {
-    /// The last eval: its step and the metric.
+    /// Step and metric of the last eval.
     last: Option<(u64, f64)>,
-    /// The metric of the best checkpoint.
+    /// Metric of the best checkpoint.
     best: Option<f64>,
 }
 
 impl Seen {
-    /// Whether a checkpoint of `step` is the best so far; from then on it is the one to beat.
-    fn is_best(&mut self, step: u64) -> bool {
-        let Some((_, value)) = self.last.filter(|(evaluated, _)| *evaluated == step) else {
-            return false;
-        };
-        let is_best = self.best.is_none_or(|best| value <= best);
-        if is_best {
-            self.best = Some(value);
+    /// Enters the checkpoint of a step, and returns whether it is the best so far.
+    fn enter(&mut self, step: u64) -> bool {
+        match self.last {
+            Some((evaluated, value)) if evaluated == step => {
+                let is_best = self.best.is_none_or(|best| value <= best);
+                if is_best {
+                    self.best = Some(value);
+                }
+                is_best
+            }
+            _ => false,
         }
-        is_best
     }
 
-    /// Catches up after a resume: the state was saved before its own checkpoint was told of.
-    fn go_on(&mut self) {
+    /// Enters the checkpoint that a run was resumed from. Its state was saved before `on_checkpoint` was called.
+    fn enter_resumed(&mut self) {
         if let Some((step, _)) = self.last {
-            self.is_best(step);
+            self.enter(step);
         }
     }
 }
@@ -72,7 +73,7 @@ impl Default for Artifacts {
 }
 
 impl Artifacts {
-    /// The best checkpoint is the one with the lowest value of this metric, such as `bpb`.
+    /// Marks as best the checkpoint with the lowest value of this metric, such as `bpb`.
     #[must_use]
     pub fn best_by(metric: impl Into<String>) -> Self {
         Self {
@@ -82,30 +83,26 @@ impl Artifacts {
     }
 
     fn aliases(&mut self, name: &str, step: u64) -> Vec<String> {
-        let early = name
-            .strip_prefix("ckpt_early_step_")
-            .map(|step| format!("early-{step}"));
-        let best = self.seen.is_best(step).then(|| "best".to_owned());
-        [Some("latest".to_owned()), early, best]
-            .into_iter()
-            .flatten()
-            .collect()
+        let mut aliases = vec!["latest".to_owned()];
+        if let Some(step) = name.strip_prefix("ckpt_early_step_") {
+            aliases.push(format!("early-{step}"));
+        }
+        if self.seen.enter(step) {
+            aliases.push("best".to_owned());
+        }
+        aliases
     }
 }
 
 #[callback("artifacts")]
 impl Callback for Artifacts {
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         if !run.has_run_dir() {
-            run.note("hands on nothing: this run has no `run_dir`, and so no checkpoints");
+            run.note("passes on nothing: this run has no `run_dir`, and so no checkpoints");
         }
         if run.evals() == Some(0) {
             run.note(format!(
-                "calls no checkpoint the best by `{}`: this run evaluates nothing",
+                "marks no checkpoint as best by `{}`: this run has no evals",
                 self.metric
             ));
             return Ok(());
@@ -117,31 +114,28 @@ impl Callback for Artifacts {
         vec!["checkpoint/*".to_owned()]
     }
 
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        if at.resumed {
-            self.seen.go_on();
+    fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
+        if ctx.resumed {
+            self.seen.enter_resumed();
         }
         Ok(())
     }
 
-    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        let value = at.metric(&self.metric)?;
-        self.seen.last = value.is_finite().then_some((at.step(), value));
+    fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
+        let value = ctx.metric(&self.metric)?;
+        self.seen.last = value.is_finite().then_some((ctx.step(), value));
         Ok(())
     }
 
-    fn on_checkpoint(&mut self, at: &Checkpointed<'_>) -> HookResult {
-        let name = at
-            .path
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let aliases = self.aliases(&name, at.step());
+    fn on_checkpoint(&mut self, ctx: &Checkpointed<'_>) -> HookResult {
+        let name = ctx.path.file_name().unwrap_or_default().to_string_lossy();
+        let aliases = self.aliases(&name, ctx.step());
         let value = Value::File {
-            path: at.path.to_owned(),
+            path: ctx.path.to_owned(),
             kind: "model".to_owned(),
             aliases,
         };
-        at.log(format!("checkpoint/{name}"), value);
+        ctx.log(format!("checkpoint/{name}"), value);
         Ok(())
     }
 
@@ -160,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_is_the_lowest_of_those_that_were_evaluated_and_saved() {
+    fn best_is_the_lowest_of_all_evaluated_checkpoints() {
         let mut artifacts = Artifacts::default();
         let mut aliases = |evaluated: Option<f64>, name: &str, step| {
             if let Some(loss) = evaluated {
@@ -179,8 +173,8 @@ mod tests {
         let mut resumed = Artifacts::default();
         resumed
             .load_state(artifacts.state())
-            .expect("its own state");
-        resumed.seen.go_on();
+            .expect("a valid state");
+        resumed.seen.enter_resumed();
         resumed.seen.last = Some((700, 1.5));
         assert_eq!(
             resumed.aliases("step_00000700", 700),

@@ -1,26 +1,24 @@
 //! The best checkpoints by a metric.
 //!
-//! What the trainer does by itself needs no callback: checkpoints at a cadence, by time too
-//! (`.checkpoint(every(minutes(30.0)))`), and the newest N of them (`.keep_checkpoints(n)`). Early ones that stay
-//! are [`EarlyCheckpoints`](crate::EarlyCheckpoints); all of them go to the sinks with
-//! [`Artifacts`](crate::Artifacts).
+//! The trainer itself writes checkpoints at a cadence, also by time (`.checkpoint(every(minutes(30.0)))`), and keeps
+//! the newest (`.keep_checkpoints(n)`). [`EarlyCheckpoints`](crate::EarlyCheckpoints) writes early ones that stay, and
+//! [`Artifacts`](crate::Artifacts) passes all of them to the sinks.
 //!
-//! Records no keys. Leaves `checkpoints/best_<metric>_step_<step>`, pinned: rotation leaves them alone.
+//! Records no keys. Writes `checkpoints/best_<metric>_step_<step>`, pinned, so that rotation does not delete them.
 
 use crate::early_stop::Mode;
 use crate::settings::within;
-use bdh::{
-    BoxError, Callback, CheckpointRequest, Checkpointed, ConfigError, Cx, EvalEnd, FitStart,
-    HookResult, OnError, Outlook, callback, delete_checkpoint,
-};
-use derive_builder::Builder;
+use bdh::checkpoint::CheckpointRequest;
+use bdh::hooks::{Checkpointed, EvalEnd, FitStart};
+use bdh::{BoxError, Callback, Context, ErrorPolicy, HookResult, Outlook, callback, checkpoint};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Keeps the best `keep` checkpoints by a metric of the eval, and deletes those that no longer are.
+/// Keeps the best `keep` checkpoints by a metric of the eval, and deletes older ones that are no longer among them.
 ///
-/// A checkpoint goes only after a better one is complete on disk. Saves after an eval whose metric is among the
-/// best so far, so that `eval` decides how often; NaN and infinities are never among them.
+/// Saves after each eval whose metric is among the best so far, so the cadence of `eval` is that of the saves. NaN and
+/// infinities never count as best. A checkpoint is deleted only after a better one is complete on disk.
 ///
 /// # Examples
 ///
@@ -28,37 +26,30 @@ use std::path::Path;
 /// use bdh_callbacks::{Checkpoints, Mode};
 ///
 /// let best = Checkpoints::default(); // the one with the lowest val/loss
-/// let three = Checkpoints::builder().metric("accuracy").mode(Mode::Max).keep(3).build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+/// let three = Checkpoints::default().metric("accuracy").mode(Mode::Max).keep(3);
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct Checkpoints {
-    /// The metric of the eval, without its `val/`. Defaults to `loss`.
+    /// Metric of the eval, without `val/`. Defaults to `loss`.
     metric: String,
-    /// Whether less or more of it is better. Defaults to less.
+    /// Whether less or more of the metric is better. Defaults to less.
     mode: Mode,
-    /// How many to keep. Defaults to 1.
-    #[builder(setter(into = false))]
+    /// Number of checkpoints to keep. Defaults to 1.
+    #[setters(into = false)]
     keep: usize,
-    #[builder(setter(skip))]
+    #[setters(skip)]
     #[serde(skip)]
     seen: Seen,
 }
 
-/// The checkpoints that there are.
+/// Checkpoints on disk.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Seen {
-    /// Metric and name, best first.
+    /// Metric and name of each, best first.
     best: Vec<(f64, String)>,
-    /// Those to be deleted once the next one is complete.
+    /// Names of checkpoints to delete once the next one is complete.
     old: Vec<String>,
 }
 
@@ -74,11 +65,6 @@ impl Default for Checkpoints {
 }
 
 impl Checkpoints {
-    /// Begins with the defaults.
-    pub fn builder() -> CheckpointsBuilder {
-        CheckpointsBuilder::default()
-    }
-
     fn name(&self, step: u64) -> String {
         format!(
             "best_{}_step_{step}",
@@ -86,73 +72,62 @@ impl Checkpoints {
         )
     }
 
-    /// Enters a value; gives the name to save it under, if it is among the best. Of equals the first stays.
+    /// Enters the metric of an eval. Returns the name to save under if it is among the best; of equals the first stays.
     fn enter(&mut self, value: f64, step: u64) -> Option<String> {
-        let is_better = |(other, _): &(f64, String)| self.mode.gain(*other, value) >= 0.0;
-        let rank = self
-            .seen
-            .best
+        let best = &self.seen.best;
+        // Not a binary search: after a change of `mode` the list is sorted the other way.
+        let rank = best
             .iter()
-            .take_while(|known| is_better(known))
+            .take_while(|(other, _)| self.mode.gain(*other, value) >= 0.0)
             .count();
         if rank >= self.keep || !value.is_finite() {
             return None;
         }
         let name = self.name(step);
         self.seen.best.insert(rank, (value, name.clone()));
-        let beaten = self
-            .seen
-            .best
-            .split_off(self.keep.min(self.seen.best.len()));
-        self.seen
-            .old
-            .extend(beaten.into_iter().map(|(_, name)| name));
+        let kept = self.keep.min(self.seen.best.len());
+        for (_, old) in self.seen.best.split_off(kept) {
+            self.seen.old.push(old);
+        }
         Some(name)
     }
-}
 
-impl Checkpoints {
-    /// Deletes the checkpoints that are no longer among the best. One that cannot be deleted is no reason to end the run:
-    /// it is tried again after the next.
-    fn delete_old(&mut self, at: &Cx<'_>, dir: &Path) {
-        self.seen
-            .old
-            .retain(|name| match delete_checkpoint(&dir.join(name)) {
-                Ok(()) => false,
-                Err(error) => {
-                    at.remark(format!("checkpoint `{name}` cannot be deleted: {error}"));
-                    true
-                }
-            });
+    /// Deletes the checkpoints that are no longer among the best. A failure does not end the run: the deletion is
+    /// tried again after the next checkpoint.
+    fn delete_old(&mut self, ctx: &Context<'_>, dir: &Path) {
+        self.seen.old.retain(|name| {
+            let deleted = checkpoint::delete(&dir.join(name));
+            if let Err(error) = &deleted {
+                ctx.notice(format!("cannot delete checkpoint `{name}`: {error}"));
+            }
+            deleted.is_err()
+        });
     }
 }
 
 #[callback("checkpoints")]
 impl Callback for Checkpoints {
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         within("keep", self.keep, 1.., "use 1 or more")?;
         if !run.has_run_dir() {
             run.note("saves nothing: this run has no `run_dir`");
         }
         if run.evals() == Some(0) {
-            run.note("saves nothing: this run evaluates nothing");
+            run.note("saves nothing: this run has no evals");
             return Ok(());
         }
         run.check_metric(&self.metric)
     }
 
-    /// A run without its best checkpoint would go on as if all were well.
-    fn on_error(&self) -> OnError {
-        OnError::Abort
+    /// Aborts: a run without its best checkpoint must not continue as if all were well.
+    fn error_policy(&self) -> ErrorPolicy {
+        ErrorPolicy::Abort
     }
 
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        // A resume may have given up a future, or moved to a new directory: what is not there is not the best.
-        let Some(dir) = at.run_dir().map(|dir| dir.join("checkpoints")) else {
+    fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
+        // The run may have been resumed from an older checkpoint, or moved to a new directory. A checkpoint that is
+        // not on disk is not among the best.
+        let Some(dir) = ctx.run_dir().map(|dir| dir.join("checkpoints")) else {
             return Ok(());
         };
         let known = self.seen.best.len();
@@ -160,25 +135,25 @@ impl Callback for Checkpoints {
         if self.seen.best.len() < known {
             return Ok(());
         }
-        // The process may have died when the better ones were complete, and these not deleted yet.
-        self.delete_old(at, &dir);
+        // The process may have died after the better ones were complete and before the old ones were deleted.
+        self.delete_old(ctx, &dir);
         Ok(())
     }
 
-    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        let value = at.metric(&self.metric)?;
-        if let Some(name) = self.enter(value, at.step()) {
-            at.checkpoint(CheckpointRequest { name, pinned: true });
+    fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
+        let value = ctx.metric(&self.metric)?;
+        if let Some(name) = self.enter(value, ctx.step()) {
+            ctx.checkpoint(CheckpointRequest { name, pinned: true });
         }
         Ok(())
     }
 
-    fn on_checkpoint(&mut self, at: &Checkpointed<'_>) -> HookResult {
-        let is_written = at.path.ends_with(self.name(at.step()));
-        let Some(dir) = at.path.parent().filter(|_| is_written) else {
-            return Ok(());
-        };
-        self.delete_old(at, dir);
+    fn on_checkpoint(&mut self, ctx: &Checkpointed<'_>) -> HookResult {
+        if ctx.path.ends_with(self.name(ctx.step()))
+            && let Some(dir) = ctx.path.parent()
+        {
+            self.delete_old(ctx, dir);
+        }
         Ok(())
     }
 
@@ -188,20 +163,19 @@ impl Callback for Checkpoints {
 
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
         let seen: Seen = serde_json::from_value(state)?;
-        // A checkpoint is somebody's file, and what it calls old is deleted.
-        let mut names = seen
-            .old
-            .iter()
-            .chain(seen.best.iter().map(|(_, name)| name));
-        if let Some(name) = names.find(|name| !is_ours(name)) {
-            return Err(format!("{name:?} is no checkpoint of this callback").into());
+        // The file may have been edited, and everything that it lists as old is deleted.
+        let best = seen.best.iter().map(|(_, name)| name);
+        for name in seen.old.iter().chain(best) {
+            if !is_ours(name) {
+                return Err(format!("{name:?} is not a checkpoint of this callback").into());
+            }
         }
         self.seen = seen;
         Ok(())
     }
 }
 
-/// Whether a name is one that [`Checkpoints`] gives, and stays in its folder.
+/// Whether [`Checkpoints`] gives such names, and the name leads to no other folder.
 fn is_ours(name: &str) -> bool {
     name.starts_with("best_") && !name.contains(['/', '\\', ':'])
 }
@@ -211,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_are_kept_in_order_and_the_first_of_equals_stays() {
+    fn best_are_kept_in_order_and_the_first_of_equals_stays() {
         let mut two = Checkpoints {
             keep: 2,
             ..Checkpoints::default()
@@ -236,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn more_can_be_better() {
+    fn mode_max_keeps_the_highest() {
         let mut one = Checkpoints {
             mode: Mode::Max,
             ..Checkpoints::default()

@@ -1,46 +1,48 @@
-//! How often and how hard gradients are clipped.
+//! Frequency and strength of gradient clipping.
 //!
-//! A run that is clipped on nearly every step has in truth a smaller learning rate than the one it was given;
-//! one that is clipped on a few steps only is being saved from bad batches.
+//! A run that is clipped on nearly every step trains with a smaller learning rate than the configured one. A run that
+//! is clipped on a few steps is protected from bad batches.
 //!
 //! | key                      | unit                       | recorded                                  |
 //! |--------------------------|----------------------------|-------------------------------------------|
 //! | `train/clip_coefficient` | factor, at most 1          | on every due step, where clipping is on   |
 //! | `train/clip_fraction`    | share of the steps, 0 to 1 | on every due step, where clipping is on   |
 //!
-//! The fraction is of the steps since the last due one. The norms are those of [`Norms`](crate::Norms).
+//! The fraction covers the steps since the last due one. [`Norms`](crate::Norms) records the norms.
 
+use bdh::cadence::{every, last};
+use bdh::hooks::BeforeOptimizerStep;
 use bdh::number::Number;
-use bdh::{
-    BeforeOptimizerStep, BoxError, Cadence, Callback, Deferred, HookResult, Outlook, callback,
-    every, last,
-};
+use bdh::{BoxError, Cadence, Callback, Deferred, HookResult, Outlook, callback};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Records the share of steps on which gradients were clipped, and by what factor.
+/// Records the share of steps on which gradients were clipped, and the clipping factor.
 ///
-/// It looks at every step, which costs one addition; the number that a step has clipped or not is read along with
-/// whatever else is read.
+/// Counts every step, at the cost of one addition. The counts are fetched with the next device read, so there is no
+/// device read of its own.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::every;
+/// use bdh::cadence::every;
 /// use bdh_callbacks::Clipping;
 ///
-/// let every_ten_steps = Clipping::recorded(every(10));
+/// let every_ten_steps = Clipping::default().on(every(10));
 /// ```
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Clipping {
-    /// Steps on which to record. Defaults to every 100 steps and the last.
-    record: Cadence,
+    /// Steps on which to record. Defaults to every 100 steps and the last; every step is counted.
+    #[setters(into)]
+    on: Cadence,
+    #[setters(skip)]
     #[serde(skip)]
     since: Since,
 }
 
-/// What happened since the last record.
+/// Steps since the last record, and how many of them were clipped.
 #[derive(Debug, Clone)]
 struct Since {
     steps: u64,
@@ -56,18 +58,19 @@ impl Default for Since {
     }
 }
 
-impl Default for Clipping {
-    fn default() -> Self {
-        Self::recorded(every(100) | last())
+impl Since {
+    /// Adds a step with this clipping factor.
+    fn add(&mut self, coefficient: &Deferred) {
+        let is_clipped = coefficient.map(|coefficient| f64::from(u8::from(coefficient < 1.0)));
+        self.steps += 1;
+        self.clipped = self.clipped.clone() + is_clipped;
     }
 }
 
-impl Clipping {
-    /// Records on these steps what happened since the one before.
-    #[must_use]
-    pub fn recorded(on: impl Into<Cadence>) -> Self {
+impl Default for Clipping {
+    fn default() -> Self {
         Self {
-            record: on.into(),
+            on: every(100) | last(),
             since: Since::default(),
         }
     }
@@ -75,10 +78,6 @@ impl Clipping {
 
 #[callback("clipping")]
 impl Callback for Clipping {
-    fn config(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         if run.plan().clip_grad_norm.is_none() {
             run.note("records nothing: gradients are not clipped (`clip_grad_norm`)");
@@ -92,22 +91,17 @@ impl Callback for Clipping {
             .to_vec()
     }
 
-    fn before_optimizer_step(&mut self, at: &BeforeOptimizerStep<'_>) -> HookResult {
-        let Some(coefficient) = at.clip_coefficient else {
+    fn before_optimizer_step(&mut self, ctx: &BeforeOptimizerStep<'_>) -> HookResult {
+        let Some(coefficient) = ctx.clip_coefficient else {
             return Ok(());
         };
-        let is_clipped = coefficient.map(|coefficient| f64::from(u8::from(coefficient < 1.0)));
-        let Since { steps, clipped } = std::mem::take(&mut self.since);
-        let since = Since {
-            steps: steps + 1,
-            clipped: clipped + is_clipped,
-        };
-        if at.is_due(&self.record) {
-            at.log("train/clip_coefficient", coefficient.clone());
-            at.log("train/clip_fraction", since.clipped / since.steps as f64);
+        self.since.add(coefficient);
+        if ctx.is_due(&self.on) {
+            let Since { steps, clipped } = std::mem::take(&mut self.since);
+            ctx.log("train/clip_coefficient", coefficient.clone());
+            ctx.log("train/clip_fraction", clipped / steps as f64);
         } else {
-            at.read_along(&since.clipped);
-            self.since = since;
+            ctx.read_along(&self.since.clipped); // so that `state` has it at the next checkpoint
         }
         Ok(())
     }
@@ -117,11 +111,11 @@ impl Callback for Clipping {
     }
 
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
-        let (steps, clipped) =
-            serde_json::from_value::<(u64, Number)>(json!([state["steps"], state["clipped"]]))?;
+        let fields = json!([state["steps"], state["clipped"]]);
+        let (steps, Number(clipped)): (u64, Number) = serde_json::from_value(fields)?;
         self.since = Since {
             steps,
-            clipped: Deferred::from(clipped.0),
+            clipped: Deferred::from(clipped),
         };
         Ok(())
     }

@@ -1,27 +1,28 @@
 //! Checkpoints from the beginning of training, kept for good.
 //!
-//! Training moves fastest at the start; what a run is like at steps 250, 500 and 1000 tells much about
-//! how it will end. Each checkpoint is a directory `checkpoints/ckpt_early_step_<step>` in the run
-//! directory, with model, optimizer, step and effective configuration, and rotation leaves it alone.
+//! Training moves fastest at the start, and the state of a run at steps 250, 500 and 1000 predicts much of its end.
+//! Each checkpoint is a directory `checkpoints/ckpt_early_step_<step>` in the run directory, with model, optimizer,
+//! step and effective configuration. Rotation does not delete it.
 //!
 //! Records no keys.
 
 use crate::settings;
-use bdh::{
-    BoxError, Cadence, Callback, CheckpointRequest, HookResult, Outlook, Span, StepEnd, at,
-    callback,
-};
+use bdh::cadence::{Span, at};
+use bdh::checkpoint::CheckpointRequest;
+use bdh::hooks::StepEnd;
+use bdh::{BoxError, Cadence, Callback, HookResult, Outlook, callback};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Saves the run at chosen early steps.
 ///
-/// Steps beyond the end of a run are passed over; the plan lists those that remain.
+/// Steps beyond the end of the run are skipped; the plan lists the rest.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::{Callback, fraction};
+/// use bdh::Callback;
+/// use bdh::cadence::fraction;
 /// use bdh_callbacks::EarlyCheckpoints;
 ///
 /// let early = EarlyCheckpoints::default(); // 250, 500 and 1000
@@ -30,32 +31,27 @@ use serde_json::Value;
 /// let scaled = EarlyCheckpoints::at([fraction(0.1), fraction(0.5)]);
 /// assert_eq!(scaled.files(80)[0], "checkpoints/ckpt_early_step_8");
 /// ```
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyCheckpoints {
-    /// When to save.
+    /// Steps on which to save. Defaults to 250, 500 and 1000.
+    #[setters(into)]
     #[serde(default = "default_steps")]
-    at: Cadence,
+    on: Cadence,
 }
 
 impl EarlyCheckpoints {
-    /// Saves at these steps, or at these fractions of the run.
+    /// Saves at the given steps, or at the given fractions of the run.
     #[must_use]
     pub fn at<S: Into<Span>>(steps: impl IntoIterator<Item = S>) -> Self {
-        Self { at: at(steps) }
-    }
-
-    /// Saves whenever `cadence` is due.
-    #[must_use]
-    pub fn when(cadence: Cadence) -> Self {
-        Self { at: cadence }
+        Self { on: at(steps) }
     }
 }
 
 impl Default for EarlyCheckpoints {
     fn default() -> Self {
         Self {
-            at: default_steps(),
+            on: default_steps(),
         }
     }
 }
@@ -68,12 +64,8 @@ fn name(step: u64) -> String {
     format!("ckpt_early_step_{step}")
 }
 
-#[callback("early_checkpoints")]
+#[callback("early_checkpoints", on)]
 impl Callback for EarlyCheckpoints {
-    fn cadence(&self) -> Cadence {
-        self.at.clone()
-    }
-
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         if !run.has_run_dir() {
             run.note("saves nothing: this run has no `run_dir`");
@@ -81,19 +73,14 @@ impl Callback for EarlyCheckpoints {
         Ok(())
     }
 
-    fn config(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
     fn files(&self, steps: u64) -> Vec<String> {
-        settings::files(&self.at, steps, |step| {
-            format!("checkpoints/{}", name(step))
-        })
+        let path = |step| format!("checkpoints/{}", name(step));
+        settings::files(&self.on, steps, path)
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        at.checkpoint(CheckpointRequest {
-            name: name(at.step()),
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        ctx.checkpoint(CheckpointRequest {
+            name: name(ctx.step()),
             pinned: true,
         });
         Ok(())

@@ -1,24 +1,22 @@
-//! Ends a run that no longer gets better, is good enough, or has diverged.
+//! Ends a run that has stopped improving, is good enough, or has diverged.
 //!
-//! Records no keys: why a run was stopped is in its outcome, in `run.json` and in every sink.
+//! Records no keys. The reason is in the run's outcome, in `run.json` and in every sink.
 //!
-//! | stops when                                               | looked at               | setting      |
+//! | stops when                                               | checked                 | setting      |
 //! |----------------------------------------------------------|-------------------------|--------------|
-//! | the metric did not improve for so many evals             | after each eval         | `patience`   |
-//! | the metric is as good as wanted                          | after each eval         | `threshold`  |
-//! | the metric is NaN, or worse than a bound                 | after each eval         | `stop_on_nan`, `divergence` |
-//! | the training loss is NaN, or above the same bound        | one step late           | `stop_on_nan`, `divergence` |
+//! | the metric has not improved for `patience` evals         | after each eval         | `patience`   |
+//! | the metric has reached `threshold`                       | after each eval         | `threshold`  |
+//! | the metric is NaN, or worse than `divergence`            | after each eval         | `stop_on_nan`, `divergence` |
+//! | the training loss is NaN, or above `divergence`          | one step late           | `stop_on_nan`, `divergence` |
 
 use crate::settings::within;
+use bdh::hooks::{EvalEnd, StepEnd};
 use bdh::number::Number;
-use bdh::{
-    BoxError, Callback, ConfigError, Deferred, EvalEnd, HookResult, OnError, Outlook, StepEnd,
-    callback,
-};
-use derive_builder::Builder;
+use bdh::{BoxError, Callback, Deferred, ErrorPolicy, HookResult, Outlook, callback};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
-/// Which way a metric is to go.
+/// Direction in which a metric improves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -30,7 +28,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// How much better `new` is than `old`; below 0, worse.
+    /// Returns by how much `new` is better than `old`. Negative if it is worse.
     pub(crate) fn gain(self, new: f64, old: f64) -> f64 {
         match self {
             Self::Min => old - new,
@@ -39,78 +37,69 @@ impl Mode {
     }
 }
 
-/// Asks the run to stop when an eval says that going on is pointless.
+/// Stops a run when an eval shows that more training is pointless.
 ///
-/// The training loss is watched without a device read of its own: that of a step is looked at on the next one,
-/// if the trainer recorded it (its `log` cadence; by default it does). A resumed run goes on counting where
-/// the checkpoint was written.
+/// Costs no device read. The training loss of a step is checked on the next step, if the trainer recorded it
+/// (its `log` cadence, by default every step). A resumed run continues to count from the checkpoint.
 ///
 /// # Examples
 ///
 /// ```
 /// use bdh_callbacks::{EarlyStop, Mode};
 ///
-/// let by_loss = EarlyStop::default(); // after 5 evals without a lower val/loss, or a NaN
-/// let by_accuracy = EarlyStop::builder()
+/// let by_loss = EarlyStop::default(); // stops after 5 evals without a lower val/loss, or at NaN
+/// let by_accuracy = EarlyStop::default()
 ///     .metric("accuracy")
 ///     .mode(Mode::Max)
 ///     .patience(3)
 ///     .min_delta(0.001)
-///     .threshold(0.95)
-///     .build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+///     .threshold(0.95);
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct EarlyStop {
-    /// The metric of the eval, without its `val/`: one of the task's, or one that a callback added before records, such
+    /// Metric of the eval, without `val/`: one of the task's metrics, or one that a callback added earlier records, such
     /// as `ema_loss`. Defaults to `loss`.
     metric: String,
-    /// Whether less or more of it is better. Defaults to less.
+    /// Whether less or more of the metric is better. Defaults to less.
     mode: Mode,
     /// Evals without improvement after which to stop. Defaults to 5.
-    #[builder(setter(into = false))]
+    #[setters(into = false)]
     patience: u32,
-    /// By how much the metric must be better than the best for it to count. Defaults to 0: by anything.
+    /// Least change of the metric that counts as an improvement. Defaults to 0, any improvement.
     min_delta: f64,
-    /// As good as is wanted: a metric that gets there ends the run. Defaults to none.
-    #[builder(setter(strip_option))]
+    /// Value of the metric that is good enough and ends the run. Defaults to none.
+    #[setters(strip_option)]
     threshold: Option<f64>,
-    /// The bound beyond which metric and training loss mean divergence. Defaults to none.
-    #[builder(setter(strip_option))]
+    /// Bound beyond which the metric or the training loss has diverged. Defaults to none.
+    #[setters(strip_option)]
     divergence: Option<f64>,
-    /// Whether NaN, of metric or training loss, ends the run. Defaults to yes.
+    /// Whether a NaN metric or training loss ends the run. Defaults to yes.
     stop_on_nan: bool,
-    #[builder(setter(skip))]
+    #[setters(skip)]
     #[serde(skip)]
     seen: Seen,
-    /// The loss of the step before, read by now if it was recorded.
-    #[builder(setter(skip))]
+    /// Loss of the previous step, known by now if the trainer recorded it.
+    #[setters(skip)]
     #[serde(skip)]
     pending: Option<(u64, Deferred)>,
 }
 
-/// What the run had so far.
+/// Evals so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Seen {
-    /// The best metric.
+    /// Best value of the metric.
     best: Option<Number>,
-    /// Evals since then.
+    /// Evals since the best one.
     waited: u32,
 }
 
-/// What a checkpoint holds.
+/// State in a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct State {
     seen: Seen,
-    /// The loss of the step, which the next one judges.
+    /// Loss of the saved step, which is checked on the next step.
     pending: Option<(u64, Number)>,
 }
 
@@ -131,124 +120,142 @@ impl Default for EarlyStop {
 }
 
 impl EarlyStop {
-    /// Begins with the defaults.
-    pub fn builder() -> EarlyStopBuilder {
-        EarlyStopBuilder::default()
-    }
-
-    /// Why to stop after this value of the metric, if it is a reason to.
+    /// Counts an eval. Returns a reason to stop, if there is one.
     fn judge(&mut self, value: f64) -> Option<String> {
         let name = format!("val/{}", self.metric);
         if self.has_diverged(value) {
             return Some(format!("{name} is {value}"));
         }
-        if self
-            .threshold
-            .is_some_and(|wanted| self.mode.gain(value, wanted) >= 0.0)
-        {
+        if self.is_good_enough(value) {
             return Some(format!("{name} is {value}, which is good enough"));
         }
-        let is_better = |Number(best)| self.mode.gain(value, best) > self.min_delta;
-        if !value.is_nan() && self.seen.best.is_none_or(is_better) {
+        if self.is_improvement(value) {
             self.seen = Seen {
                 best: Some(Number(value)),
                 waited: 0,
             };
             return None;
         }
+        self.wait(&name)
+    }
+
+    /// Counts an eval without an improvement. Returns a reason to stop once patience has run out.
+    fn wait(&mut self, name: &str) -> Option<String> {
         self.seen.waited += 1;
-        let (waited, best) = (
-            self.seen.waited,
-            self.seen.best.map_or(f64::NAN, |best| best.0),
-        );
-        (waited >= self.patience)
-            .then(|| format!("{name} did not get better than {best} for {waited} evals"))
+        if self.seen.waited < self.patience {
+            return None;
+        }
+        let Seen { best, waited } = &self.seen;
+        let best = best.map_or(f64::NAN, |Number(best)| best);
+        Some(format!(
+            "{name} did not improve on {best} for {waited} evals"
+        ))
     }
 
     fn has_diverged(&self, value: f64) -> bool {
-        let is_worse = |bound| self.mode.gain(value, bound) < 0.0;
-        value.is_nan() && self.stop_on_nan || self.divergence.is_some_and(is_worse)
+        if value.is_nan() && self.stop_on_nan {
+            return true;
+        }
+        self.divergence
+            .is_some_and(|bound| self.mode.gain(value, bound) < 0.0)
     }
 
-    /// The same of a training loss; a bound on an accuracy says nothing about that.
-    fn is_lost(&self, loss: f64) -> bool {
+    fn is_good_enough(&self, value: f64) -> bool {
+        self.threshold
+            .is_some_and(|wanted| self.mode.gain(value, wanted) >= 0.0)
+    }
+
+    fn is_improvement(&self, value: f64) -> bool {
+        match self.seen.best {
+            _ if value.is_nan() => false,
+            Some(Number(best)) => self.mode.gain(value, best) > self.min_delta,
+            None => true,
+        }
+    }
+
+    /// Whether a training loss means divergence. With [`Mode::Max`] the bound is that of another metric, such as an
+    /// accuracy, and only NaN counts.
+    fn has_diverged_in_training(&self, loss: f64) -> bool {
         match self.mode {
             Mode::Min => self.has_diverged(loss),
             Mode::Max => loss.is_nan() && self.stop_on_nan,
         }
     }
-}
 
-#[callback("early_stop")]
-impl Callback for EarlyStop {
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+    fn check_settings(&self) -> Result<(), BoxError> {
         within("patience", self.patience, 1.., "use 1 or more")?;
         within("min_delta", self.min_delta, 0.0.., "use 0 or more")?;
         for (field, bound) in [
             ("threshold", self.threshold),
             ("divergence", self.divergence),
         ] {
-            within(
-                field,
-                bound.unwrap_or(0.0),
-                f64::NEG_INFINITY..,
-                "use a number",
-            )?;
+            let bound = bound.unwrap_or(0.0);
+            within(field, bound, f64::NEG_INFINITY.., "use a number")?;
         }
-        match run.evals() {
-            Some(0) => {
-                run.note("watches the training loss only: this run evaluates nothing");
-                return Ok(());
-            }
-            Some(evals) if evals as u64 <= u64::from(self.patience) => run.note(format!(
-                "cannot run out of patience: it waits for {} evals without a gain, and this run has {evals}",
+        Ok(())
+    }
+}
+
+#[callback("early_stop")]
+impl Callback for EarlyStop {
+    fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
+        self.check_settings()?;
+        let Some(evals) = run.evals() else {
+            return run.check_metric(&self.metric);
+        };
+        if evals == 0 {
+            run.note("watches the training loss only: this run has no evals");
+            return Ok(());
+        }
+        if evals as u64 <= u64::from(self.patience) {
+            run.note(format!(
+                "never runs out of patience: `patience` is {} evals, and this run has {evals}",
                 self.patience
-            )),
-            _ => {}
+            ));
         }
         run.check_metric(&self.metric)
     }
 
-    /// A run that it was to stop, and could not, would go on as if all were well.
-    fn on_error(&self) -> OnError {
-        OnError::Abort
+    /// Aborts: a run that should have been stopped must not continue as if all were well.
+    fn error_policy(&self) -> ErrorPolicy {
+        ErrorPolicy::Abort
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        let pending = self.pending.replace((at.step(), at.loss.clone()));
-        let known = pending.and_then(|(step, loss)| Some((step, loss.value()?)));
-        if let Some((step, loss)) = known.filter(|(_, loss)| self.is_lost(*loss)) {
-            at.stop(format!("train/loss was {loss} at step {step}"));
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        let Some((step, loss)) = self.pending.replace((ctx.step(), ctx.loss.clone())) else {
+            return Ok(());
+        };
+        if let Some(loss) = loss.value()
+            && self.has_diverged_in_training(loss)
+        {
+            ctx.stop(format!("train/loss was {loss} at step {step}"));
         }
         Ok(())
     }
 
-    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        let value = at.metric(&self.metric)?;
+    fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
+        let value = ctx.metric(&self.metric)?;
         if let Some(why) = self.judge(value) {
-            at.stop(why);
+            ctx.stop(why);
         }
         Ok(())
     }
 
     fn state(&self) -> serde_json::Value {
-        let known = |(step, loss): &(u64, Deferred)| Some((*step, Number(loss.value()?)));
-        let pending = self.pending.as_ref().and_then(known);
-        serde_json::to_value(State {
-            seen: self.seen.clone(),
-            pending,
-        })
-        .unwrap_or_default()
+        let mut pending = None;
+        if let Some((step, loss)) = &self.pending
+            && let Some(loss) = loss.value()
+        {
+            pending = Some((*step, Number(loss)));
+        }
+        let seen = self.seen.clone();
+        serde_json::to_value(State { seen, pending }).unwrap_or_default()
     }
 
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
         let State { seen, pending } = serde_json::from_value(state)?;
         self.seen = seen;
-        self.pending = pending.map(|(step, loss)| (step, loss.0.into()));
+        self.pending = pending.map(|(step, Number(loss))| (step, loss.into()));
         Ok(())
     }
 }
@@ -257,7 +264,7 @@ impl Callback for EarlyStop {
 mod tests {
     use super::*;
 
-    /// Which of these values stops the run, and why.
+    /// Returns the index of the value that stops the run, and the reason.
     fn stops(mut stop: EarlyStop, values: &[f64]) -> Option<(usize, String)> {
         values
             .iter()
@@ -277,13 +284,13 @@ mod tests {
         let stopped = stops(patient(2), &[3.0, 2.0, 2.5, 1.5, 1.6, 1.5, 1.0]);
         assert_eq!(
             stopped,
-            Some((5, "val/loss did not get better than 1.5 for 2 evals".into()))
+            Some((5, "val/loss did not improve on 1.5 for 2 evals".into()))
         );
         assert_eq!(stops(patient(2), &[3.0, 2.0, 2.5, 1.5, 1.6]), None);
     }
 
     #[test]
-    fn a_gain_below_the_least_is_none() {
+    fn gain_below_min_delta_is_no_improvement() {
         let stop = EarlyStop {
             min_delta: 0.25,
             ..patient(2)
@@ -300,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_better_depends_on_the_mode() {
+    fn mode_decides_what_is_better() {
         let stop = EarlyStop {
             mode: Mode::Max,
             ..patient(1)
@@ -322,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn nan_and_what_is_beyond_the_bound_are_divergence() {
+    fn nan_and_values_beyond_the_bound_are_divergence() {
         for bad in [f64::NAN, 7.5, f64::INFINITY] {
             let stop = EarlyStop {
                 divergence: Some(7.0),

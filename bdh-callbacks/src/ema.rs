@@ -2,20 +2,22 @@
 //!
 //! | key              | value                                                   | recorded         |
 //! |------------------|---------------------------------------------------------|------------------|
-//! | `val/ema_<name>` | each metric of the eval, of the averaged model          | at every eval    |
+//! | `val/ema_<name>` | each metric of the eval, for the averaged model         | at every eval    |
 //!
-//! Checkpoints hold the average as `weights_ema.safetensors`, under the model's own names.
+//! Checkpoints contain the average as `weights_ema.safetensors`, under the model's parameter names.
 
+use crate::settings::within;
 use bdh::burn::tensor::Tensor;
-use bdh::{BoxError, Callback, ConfigError, Deferred, EvalEnd, HookResult, StepEnd, callback};
-use derive_builder::Builder;
+use bdh::hooks::{EvalEnd, StepEnd};
+use bdh::{BoxError, Callback, HookResult, Outlook, callback};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
 /// Keeps `average = decay · average + (1 − decay) · weights`, updated after every step.
 ///
-/// The average of a noisy walk is often better than its last point; the last of a long schedule rarely is.
-/// Training itself does not see it. So that the first weights, which are random, do not linger, the decay of
-/// update `t` is at most `(1 + t) / (10 + t)`, as in TensorFlow's and timm's averages.
+/// The averaged model is often better than the last weights of a noisy run. Training does not use it. The decay of
+/// update `t` is at most `(1 + t) / (10 + t)`, as in TensorFlow and timm, so that the random initial weights fade
+/// quickly.
 ///
 /// Costs one copy of the parameters on the device, two passes over it a step, and one more eval at each eval.
 ///
@@ -25,26 +27,19 @@ use serde::{Deserialize, Serialize};
 /// use bdh_callbacks::Ema;
 ///
 /// let usual = Ema::default(); // 0.999
-/// let long = Ema::builder().decay(0.9999).build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+/// let long = Ema::default().decay(0.9999);
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    build_fn(error = "ConfigError", validate = "Self::check")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ema {
-    /// How much of the average an update keeps, from 0 to below 1. Defaults to 0.999.
-    #[serde(deserialize_with = "decay")]
+    /// Share of the average that an update keeps, from 0 to below 1. Defaults to 0.999.
     decay: f64,
-    #[builder(setter(skip))]
+    #[setters(skip)]
     #[serde(skip)]
     updates: u64,
     /// `[elements]` each, in the order of the parameter table; empty before the first update.
-    #[builder(setter(skip))]
+    #[setters(skip)]
     #[serde(skip)]
     average: Vec<Tensor<1>>,
 }
@@ -60,11 +55,6 @@ impl Default for Ema {
 }
 
 impl Ema {
-    /// Begins with the defaults.
-    pub fn builder() -> EmaBuilder {
-        EmaBuilder::default()
-    }
-
     /// The decay of the next update.
     fn next_decay(&self) -> f64 {
         let t = self.updates as f64;
@@ -72,67 +62,48 @@ impl Ema {
     }
 }
 
-impl EmaBuilder {
-    fn check(&self) -> Result<(), ConfigError> {
-        let is_possible = self.decay.is_none_or(|decay| (0.0..1.0).contains(&decay));
-        let decay = self.decay.unwrap_or_default().to_string();
-        let expected = "which is to be from 0 to below 1, such as 0.999".to_owned();
-        if is_possible {
-            Ok(())
-        } else {
-            Err(ConfigError::Invalid {
-                field: "decay",
-                value: decay,
-                expected,
-            })
-        }
-    }
-}
-
-fn decay<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    let decay = f64::deserialize(deserializer)?;
-    let built = Ema::builder().decay(decay).build();
-    built.map(|ema| ema.decay).map_err(serde::de::Error::custom)
-}
-
 #[callback("ema")]
 impl Callback for Ema {
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
+    fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
+        within(
+            "decay",
+            self.decay,
+            0.0..1.0,
+            "use 0 to below 1, such as 0.999",
+        )
     }
 
     fn keys(&self) -> Vec<String> {
         vec!["val/ema_*".to_owned()]
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        let weights = at.weights.iter().map(|param| param.values());
-        self.average = if self.average.is_empty() {
-            weights.collect()
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        let decay = self.next_decay();
+        let weights = ctx.weights.iter().map(|param| param.values());
+        let old = std::mem::take(&mut self.average);
+        if old.is_empty() {
+            self.average = weights.collect();
         } else {
-            let decay = self.next_decay();
-            let average = std::mem::take(&mut self.average).into_iter();
-            average
-                .zip(weights)
+            // The old average is moved, not cloned, so that the backend can reuse its memory.
+            let pairs = old.into_iter().zip(weights);
+            self.average = pairs
                 .map(|(old, new)| old * decay + new * (1.0 - decay))
-                .collect()
-        };
+                .collect();
+        }
         self.updates += 1;
         Ok(())
     }
 
-    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        // Before the first update the average is the weights as they are, which the eval has measured.
-        let metrics = if self.average.is_empty() {
-            let known = at.report.metrics.iter();
-            known
-                .map(|(metric, value)| (metric.clone(), Deferred::from(*value)))
-                .collect()
-        } else {
-            at.eval_of(&self.average)
-        };
-        for (metric, value) in metrics {
-            at.log(format!("val/ema_{metric}"), value);
+    fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
+        if self.average.is_empty() {
+            // Before the first update the average equals the weights, which this eval has measured.
+            for (metric, value) in &ctx.report.metrics {
+                ctx.log(format!("val/ema_{metric}"), *value);
+            }
+            return Ok(());
+        }
+        for (metric, value) in ctx.eval_of(&self.average) {
+            ctx.log(format!("val/ema_{metric}"), value);
         }
         Ok(())
     }
@@ -144,7 +115,7 @@ impl Callback for Ema {
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
         self.updates = state
             .as_u64()
-            .ok_or("a number of updates is a whole number")?;
+            .ok_or("the number of updates is not a whole number")?;
         Ok(())
     }
 
@@ -161,6 +132,7 @@ impl Callback for Ema {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bdh::testing::tiny_run;
 
     #[test]
     fn early_updates_keep_less_of_the_average() {
@@ -174,14 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn a_decay_that_cannot_work_is_refused_with_one_that_does() {
-        let error = Ema::builder()
-            .decay(1.0)
-            .build()
-            .expect_err("1 keeps the first for ever");
+    fn decay_of_1_is_refused_with_a_decay_that_works() {
+        let run = tiny_run(2).callback(Ema::default().decay(1.0));
+        let error = run.build().expect_err("the first weights would stay");
         assert_eq!(
             error.to_string(),
-            "`decay` is 1, which is to be from 0 to below 1, such as 0.999"
+            "the settings of callback `ema` are wrong: \
+             `decay` is 1; use 0 to below 1, such as 0.999"
         );
     }
 }

@@ -1,150 +1,168 @@
-//! Watches for numbers that are none: NaN and infinities in the loss and in the gradients.
+//! NaN and infinities in the loss and in the gradients.
 //!
 //! | key           | unit     | recorded                                                      |
 //! |---------------|----------|---------------------------------------------------------------|
-//! | `finite/grad` | elements | NaN or infinite ones in the raw gradients, on every due step  |
+//! | `finite/grad` | elements | NaN and infinities in the raw gradients, on every due step    |
 //! | `finite/loss` | 0 or 1   | whether the loss is NaN or infinite, on every due step        |
 //!
-//! [`Finite`] reports or stops. To leave out the updates that would spoil the weights changes training, and is
-//! an intervention: [`SkipNonFinite`].
+//! [`NonFiniteGuard`] reports or stops. [`SkipNonFinite`] is an intervention, since it changes training: it skips
+//! updates that would spoil the weights.
 
 use bdh::burn::tensor::Tensor;
+use bdh::hooks::{AfterBackward, FitEnd, StepEnd};
 use bdh::{
-    AfterBackward, BoxError, Cadence, Callback, ConfigError, Deferred, FitEnd, HookResult,
-    Intervene, Intervention, OnError, ParamStats, StepEnd, Verdict, callback,
+    BoxError, Cadence, Callback, Deferred, ErrorPolicy, HookResult, Intervention,
+    InterventionContext, UpdateDecision, callback,
 };
-use derive_builder::Builder;
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// What [`Finite`] does about numbers that are none.
+/// Reaction of [`NonFiniteGuard`] to NaN and infinities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnNonFinite {
-    /// Tells the sinks, when it begins, which parameters are concerned; the run goes on.
+    /// Sends a notice with the names of the parameters when it begins. The run continues.
     #[default]
     Report,
-    /// Ends the run with the same text as its reason.
+    /// Ends the run, with the same text as the reason.
     Stop,
 }
 
 /// Counts NaN and infinities in the gradients, and names the parameters.
 ///
-/// Counted on the device and read with everything else that the step records: no device read of its own, in
-/// either mode. The price is that they are known, and the run is stopped, one step late. The weights are spoilt
-/// by then in any case; [`SkipNonFinite`] is what keeps them whole.
+/// Costs no device read of its own: the counts are made on the device, and read with everything else that the step
+/// records. They are therefore known, and the run is stopped, one step late, when the weights are spoilt already. Use
+/// [`SkipNonFinite`] to keep the weights intact.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh_callbacks::{Finite, OnNonFinite};
+/// use bdh_callbacks::{NonFiniteGuard, OnNonFinite};
 ///
-/// let stop = Finite::builder().action(OnNonFinite::Stop).build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+/// let stop = NonFiniteGuard::default().action(OnNonFinite::Stop);
 /// ```
-#[derive(Debug, Clone, Default, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Default, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
-pub struct Finite {
-    /// Steps on which to look. Defaults to every step.
-    cadence: Cadence,
+pub struct NonFiniteGuard {
+    /// Steps on which to count. Defaults to every step.
+    on: Cadence,
     /// Whether to report or to stop. Defaults to reporting.
     action: OnNonFinite,
-    /// What the last due step logged, to be looked at once it has been read.
-    #[builder(setter(skip))]
+    /// Counts of the last due step, checked once they have been read.
+    #[setters(skip)]
     #[serde(skip)]
     pending: Option<Pending>,
-    /// What was found wrong on this step, of an earlier one.
-    #[builder(setter(skip))]
+    /// Finding of this step about an earlier one.
+    #[setters(skip)]
     #[serde(skip)]
     reason: Option<String>,
-    /// Whether the last step that was looked at had non-finite numbers.
-    #[builder(setter(skip))]
+    /// Whether the last checked step had NaN or infinities.
+    #[setters(skip)]
     #[serde(skip)]
     was_bad: bool,
 }
 
-/// The counts of one step, on the device until the step's read.
+/// Counts of one step, on the device until the step's read.
 #[derive(Debug, Clone)]
 struct Pending {
     step: u64,
     loss: Deferred,
-    /// Elements of the same vector on the device as their sum: known when that is.
+    /// Name and count of each parameter. The counts are elements of one vector on the device, read with its sum.
     params: Vec<(String, Deferred)>,
 }
 
-/// What a checkpoint holds: of the step, what the next one judges.
+/// State in a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct State {
     was_bad: bool,
-    pending: Option<Judged>,
+    /// Counts of the saved step, which the next step checks.
+    pending: Option<Known>,
 }
 
+/// Counts of one step, read from the device.
 #[derive(Serialize, Deserialize)]
-struct Judged {
+struct Known {
     step: u64,
     #[serde(with = "bdh::number")]
     loss: f64,
+    /// Name and count of each parameter with NaN or infinities.
     params: Vec<(String, f64)>,
 }
 
 impl Pending {
-    /// What is wrong, in words, if anything is.
-    fn verdict(&self) -> Option<String> {
-        let is_bad = |count: &Deferred| count.value().is_some_and(|count| count != 0.0);
-        let bad = self.params.iter().filter(|(_, count)| is_bad(count));
-        let names: Vec<_> = bad.map(|(name, _)| format!("`{name}`")).collect();
-        let (step, loss) = (self.step, self.loss.value().unwrap_or(0.0));
-        match names.as_slice() {
-            [] if loss.is_finite() => None,
-            [] => Some(format!("the loss of step {step} is {loss}")),
-            [_] | [_, _] | [_, _, _] => Some(format!(
-                "gradients of step {step} are not finite: {}",
-                names.join(", ")
-            )),
-            [first, second, rest @ ..] => Some(format!(
-                "gradients of step {step} are not finite: {first}, {second} and {} more",
-                rest.len()
-            )),
+    /// Returns the counts. A value that has not been read counts as 0.
+    fn known(&self) -> Known {
+        let mut params = Vec::new();
+        for (name, count) in &self.params {
+            let count = count.value().unwrap_or(0.0);
+            if count != 0.0 {
+                params.push((name.clone(), count));
+            }
+        }
+        Known {
+            step: self.step,
+            loss: self.loss.value().unwrap_or(0.0),
+            params,
         }
     }
 }
 
-impl Finite {
-    /// Begins with the defaults: every step, reporting.
-    pub fn builder() -> FiniteBuilder {
-        FiniteBuilder::default()
-    }
-
-    /// Looks at what has been read since; gives a text when something is newly wrong.
-    fn look(&mut self) -> Option<String> {
-        let verdict = self.pending.take()?.verdict();
-        let was_bad = std::mem::replace(&mut self.was_bad, verdict.is_some());
-        verdict.filter(|_| !was_bad)
+impl Known {
+    /// Describes the problem, if there is one.
+    fn finding(&self) -> Option<String> {
+        let Self { step, loss, params } = self;
+        if params.is_empty() {
+            return (!loss.is_finite()).then(|| format!("the loss of step {step} is {loss}"));
+        }
+        Some(format!(
+            "gradients of step {step} are not finite: {}",
+            list_names(params)
+        ))
     }
 }
 
-#[callback("finite")]
-impl Callback for Finite {
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
+impl From<Known> for Pending {
+    fn from(Known { step, loss, params }: Known) -> Self {
+        let params = params.into_iter();
+        Self {
+            step,
+            loss: loss.into(),
+            params: params.map(|(name, count)| (name, count.into())).collect(),
+        }
     }
+}
 
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
+/// Lists up to three names, or two and the number of the others.
+fn list_names(params: &[(String, f64)]) -> String {
+    let shown = if params.len() > 3 { 2 } else { params.len() };
+    let names: Vec<_> = params[..shown]
+        .iter()
+        .map(|(name, _)| format!("`{name}`"))
+        .collect();
+    match params.len() - shown {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
+}
 
-    /// A run that it was to stop, and could not, would go on as if all were well.
-    fn on_error(&self) -> OnError {
+impl NonFiniteGuard {
+    /// Checks the last counts. Returns the finding when numbers stop being finite, and not again while they stay so.
+    fn check_pending(&mut self) -> Option<String> {
+        let finding = self.pending.take()?.known().finding();
+        let was_bad = std::mem::replace(&mut self.was_bad, finding.is_some());
+        if was_bad { None } else { finding }
+    }
+}
+
+#[callback("finite", on)]
+impl Callback for NonFiniteGuard {
+    /// Aborts with [`OnNonFinite::Stop`]: a run that should have been stopped must not continue as if all were well.
+    fn error_policy(&self) -> ErrorPolicy {
         match self.action {
-            OnNonFinite::Stop => OnError::Abort,
-            OnNonFinite::Report => OnError::Disable,
+            OnNonFinite::Stop => ErrorPolicy::Abort,
+            OnNonFinite::Report => ErrorPolicy::Disable,
         }
     }
 
@@ -152,83 +170,59 @@ impl Callback for Finite {
         ["finite/grad", "finite/loss"].map(str::to_owned).into()
     }
 
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        let count = |param: ParamStats<'_>| (param.name().to_owned(), param.non_finite());
-        let params = at.gradients.iter().map(count).collect();
-        at.log("finite/grad", at.gradients.non_finite());
-        at.log(
-            "finite/loss",
-            at.loss.map(|loss| f64::from(u8::from(!loss.is_finite()))),
-        );
-        let pending = Pending {
-            step: at.step(),
-            loss: at.loss.clone(),
-            params,
-        };
-        self.reason = self.look();
-        self.pending = Some(pending);
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        ctx.log("finite/grad", ctx.gradients.non_finite());
+        let is_bad = ctx.loss.map(|loss| f64::from(u8::from(!loss.is_finite())));
+        ctx.log("finite/loss", is_bad);
+        self.reason = self.check_pending();
+        let gradients = ctx.gradients.iter();
+        self.pending = Some(Pending {
+            step: ctx.step(),
+            loss: ctx.loss.clone(),
+            params: gradients
+                .map(|param| (param.name().to_owned(), param.non_finite()))
+                .collect(),
+        });
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
         match (self.reason.take(), self.action) {
-            (Some(reason), OnNonFinite::Stop) => at.stop(reason),
-            (Some(reason), OnNonFinite::Report) => at.remark(reason),
+            (Some(reason), OnNonFinite::Stop) => ctx.stop(reason),
+            (Some(reason), OnNonFinite::Report) => ctx.notice(reason),
             (None, _) => {}
         }
         Ok(())
     }
 
     fn state(&self) -> serde_json::Value {
-        let known = |value: &Deferred| value.value().unwrap_or(0.0);
-        let pending = self.pending.as_ref().map(|Pending { step, loss, params }| {
-            let params = params
-                .iter()
-                .map(|(name, count)| (name.clone(), known(count)));
-            let params = params.filter(|(_, count)| *count != 0.0).collect();
-            Judged {
-                step: *step,
-                loss: known(loss),
-                params,
-            }
-        });
-        serde_json::to_value(State {
+        let state = State {
             was_bad: self.was_bad,
-            pending,
-        })
-        .unwrap_or_default()
+            pending: self.pending.as_ref().map(Pending::known),
+        };
+        serde_json::to_value(state).unwrap_or_default()
     }
 
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
         let State { was_bad, pending } = serde_json::from_value(state)?;
         self.was_bad = was_bad;
-        self.pending = pending.map(|Judged { step, loss, params }| {
-            let params = params
-                .into_iter()
-                .map(|(name, count)| (name, count.into()))
-                .collect();
-            Pending {
-                step,
-                loss: loss.into(),
-                params,
-            }
-        });
+        self.pending = pending.map(Pending::from);
         Ok(())
     }
 
-    fn on_fit_end(&mut self, at: &FitEnd<'_>) -> HookResult {
-        if let Some(reason) = self.look() {
-            at.remark(reason);
+    fn on_fit_end(&mut self, ctx: &FitEnd<'_>) -> HookResult {
+        if let Some(reason) = self.check_pending() {
+            ctx.notice(reason);
         }
         Ok(())
     }
 }
 
-/// Leaves out updates whose gradients are not finite; the step counts all the same.
+/// Skips updates whose gradients are not finite.
 ///
-/// The weights and the optimizer stay as they are, and the trainer records `train/skipped`. Whether to skip must
-/// be known before the optimizer runs: this costs one device read a step, in which the device waits for the host.
-/// Clipping then computes its norm once more, since an intervention may have changed the gradients.
+/// The step counts, the weights and the optimizer stay as they are, and the trainer records `train/skipped`. Costs one
+/// device read a step, for which the device waits, since the decision is needed before the optimizer runs. Clipping
+/// computes its norm once more, since an intervention may have changed the gradients.
 ///
 /// # Examples
 ///
@@ -251,7 +245,7 @@ impl Default for SkipNonFinite {
 }
 
 impl SkipNonFinite {
-    /// Skips so many steps in a row; one more ends the run, since weights that stay the same stay bad.
+    /// Skips at most this many steps in a row. One more ends the run, since weights that do not change stay bad.
     #[must_use]
     pub fn at_most(steps: u32) -> Self {
         Self {
@@ -270,26 +264,17 @@ impl Intervention for SkipNonFinite {
         json!({ "at_most": self.at_most })
     }
 
-    fn intervene(&mut self, at: &mut Intervene<'_>) -> Result<Verdict, BoxError> {
-        let mut counts = Vec::new();
-        at.replace_gradients(|_, gradient| {
-            counts.push(gradient.clone().is_finite().bool_not().int().sum().float());
-            gradient
-        });
-        let count = Deferred::from(Tensor::cat(counts, 0).sum());
-        if at.cx().read(&count)? == 0.0 {
+    fn intervene(&mut self, ctx: &mut InterventionContext<'_>) -> Result<UpdateDecision, BoxError> {
+        if count_non_finite(ctx)? == 0.0 {
             self.in_a_row = 0;
-            return Ok(Verdict::Apply);
+            return Ok(UpdateDecision::Apply);
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.in_a_row > self.at_most {
-            return Err(format!(
-                "gradients of {} steps in a row were not finite",
-                self.in_a_row
-            )
-            .into());
+            let steps = self.in_a_row;
+            return Err(format!("gradients of {steps} steps in a row were not finite").into());
         }
-        Ok(Verdict::Skip)
+        Ok(UpdateDecision::Skip)
     }
 
     fn state(&self) -> Value {
@@ -300,4 +285,16 @@ impl Intervention for SkipNonFinite {
         self.in_a_row = serde_json::from_value(state)?;
         Ok(())
     }
+}
+
+/// Counts NaN and infinities in all gradients, with one device read.
+fn count_non_finite(ctx: &mut InterventionContext<'_>) -> Result<f64, BoxError> {
+    let mut counts = Vec::new();
+    // Visits each gradient, and leaves it as it is.
+    ctx.replace_gradients(|_, gradient| {
+        counts.push(gradient.clone().is_finite().bool_not().int().sum().float());
+        gradient
+    });
+    let count = Deferred::from(Tensor::cat(counts, 0).sum());
+    ctx.ctx().read(&count)
 }

@@ -1,23 +1,26 @@
-//! Foretells where the run will end, from runs that are through.
+//! Predicts the final metric of a run from finished runs.
 //!
-//! | key                      | unit      | when            |
+//! | key                      | value     | recorded        |
 //! |--------------------------|-----------|-----------------|
-//! | `forecast/val_bpb`       | of the metric | at each eval after the untrained model's |
-//! | `forecast/val_bpb_settings_only` | the same, from the settings alone: a baseline, as is the value itself | with eight past runs or more |
-//! | `forecast/val_bpb_low`, `forecast/val_bpb_high` | the same: 80 % of runs end between them | with eight past runs or more |
+//! | `forecast/val_bpb`       | predicted final value, in the metric's unit | at each eval, except that of the untrained model |
+//! | `forecast/val_bpb_settings_only` | prediction from the settings alone: a baseline | with eight past runs or more |
+//! | `forecast/val_bpb_low`, `forecast/val_bpb_high` | bounds of an 80 % interval | with eight past runs or more |
 
-use bdh::{BoxError, Callback, EvalEnd, FitStart, HookResult, Outlook, callback};
-use bdh_forecast::Past;
+use bdh::hooks::{EvalEnd, FitStart};
+use bdh::{BoxError, Callback, HookResult, Outlook, callback};
+use bdh_forecast::{Forecaster, Prediction};
 use bdh_sweep::runs::{Keys, Run, read_all, to_forecast};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// Records at each eval where the run is likely to end, learned from the runs below a folder.
+/// Records at each eval a prediction of the final metric, learned from the runs below a folder.
 ///
-/// What it learns from is read when the run begins: the past runs' evals, the settings in which they and this run
-/// differ, and how they ended. How far to trust it, `nanochat_sweep forecast` says of the same folder; a value of this
-/// kind without the baselines beside it is no claim. The forecasts of a resumed run may differ where the folder does.
+/// The past runs are read when the run begins: their evals, their results, and the settings in which they and this run
+/// differ. Compare each prediction with its baselines: the settings-only prediction and the last value.
+/// `nanochat_sweep forecast` reports the accuracy for the same folder. A resumed run reads the folder again, so its
+/// predictions may change.
 ///
 /// # Examples
 ///
@@ -26,34 +29,37 @@ use std::path::PathBuf;
 ///
 /// let forecast = ForecastEnd::from_runs("runs/sweep").metric("bpb"); // records forecast/val_bpb
 /// ```
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct ForecastEnd {
-    /// The folder with past runs. Defaults to `runs`.
+    /// Folder with past runs. Defaults to `runs`.
+    #[setters(skip)]
     runs: PathBuf,
-    /// The metric of the eval, without its `val/`; less is better. Defaults to `bpb`.
+    /// Metric of the eval to predict, without `val/`; less is better. Defaults to `bpb`.
     metric: String,
+    #[setters(skip)]
     #[serde(skip)]
-    past: Option<Past>,
+    forecaster: Option<Forecaster>,
     /// This run, with its evals so far.
+    #[setters(skip)]
     #[serde(skip)]
     now: bdh_forecast::Run,
 }
 
 impl Default for ForecastEnd {
     fn default() -> Self {
-        let (runs, metric) = ("runs".into(), "bpb".to_owned());
         Self {
-            runs,
-            metric,
-            past: None,
+            runs: "runs".into(),
+            metric: "bpb".to_owned(),
+            forecaster: None,
             now: bdh_forecast::Run::default(),
         }
     }
 }
 
 impl ForecastEnd {
-    /// Learns from the runs below this folder.
+    /// Predicts from the runs below this folder.
     #[must_use]
     pub fn from_runs(runs: impl Into<PathBuf>) -> Self {
         Self {
@@ -62,16 +68,7 @@ impl ForecastEnd {
         }
     }
 
-    /// Foretells this metric of the evals, such as `bpb` or `loss`.
-    #[must_use]
-    pub fn metric(self, metric: impl Into<String>) -> Self {
-        Self {
-            metric: metric.into(),
-            ..self
-        }
-    }
-
-    /// What is read of past runs. Only what this run knows of itself by the time of an eval: no training loss.
+    /// Returns the keys to read from past runs: the metric alone, as this run itself knows no more at an eval.
     fn wanted(&self) -> Keys {
         let mut keys = Keys::new(format!("val/{}", self.metric));
         for key in [
@@ -85,16 +82,46 @@ impl ForecastEnd {
         keys
     }
 
+    /// Reads the runs below the folder, without this run, whose directory may be among theirs.
+    fn past_runs(&self, ctx: &FitStart<'_>) -> Vec<Run> {
+        let mut runs = read_all([&self.runs], &self.wanted()).runs;
+        if let Some(dir) = ctx.run_dir() {
+            let own = std::path::absolute(dir).unwrap_or_default();
+            runs.retain(|run| std::path::absolute(&run.dir).ok().as_ref() != Some(&own));
+        }
+        runs
+    }
+
     fn key(&self, ending: &str) -> String {
         format!("forecast/val_{}{ending}", self.metric)
     }
+
+    fn log(&self, ctx: &EvalEnd<'_>, prediction: &Prediction) {
+        ctx.log(self.key(""), prediction.value);
+        if let Some(settings_only) = prediction.settings_only {
+            ctx.log(self.key("_settings_only"), settings_only);
+        }
+        if let Some(interval) = &prediction.interval {
+            ctx.log(self.key("_low"), interval.low);
+            ctx.log(self.key("_high"), interval.high);
+        }
+    }
+}
+
+/// Reads the settings of the run under way from its directory.
+fn this_run(ctx: &FitStart<'_>) -> Run {
+    let saved = ctx.run_dir().and_then(|dir| Run::read(dir, &[]).ok());
+    let mut run = saved.unwrap_or_else(|| Run::new(""));
+    run.name = "this run".into(); // the names of past runs are paths, so no other has this one
+    run.steps = ctx.steps().max(1);
+    run
 }
 
 #[callback("forecast")]
 impl Callback for ForecastEnd {
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         if run.evals() == Some(0) {
-            run.note("forecasts nothing: this run evaluates nothing");
+            run.note("predicts nothing: this run has no evals");
             return Ok(());
         }
         run.check_metric(&self.metric)
@@ -106,61 +133,37 @@ impl Callback for ForecastEnd {
             .to_vec()
     }
 
-    fn config(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        let own = at
-            .run_dir()
-            .map(|dir| std::path::absolute(dir).unwrap_or_default());
-        let mut runs = read_all([&self.runs], &self.wanted()).runs;
-        runs.retain(|run| std::path::absolute(&run.dir).ok() != own);
-        // Of this run too, what its directory says it was told to be.
-        let told = at.run_dir().and_then(|dir| Run::read(dir, &[]).ok());
-        let mut now = told.unwrap_or_else(|| Run::new(""));
-        now.name = "this run".into(); // no other is called so: theirs are paths
-        now.steps = at.steps().max(1);
-        runs.push(now);
-        let mut runs = to_forecast(&runs, &self.wanted());
-        let now = runs.pop().unwrap_or_default();
-        let metric = std::mem::take(&mut self.now.metric); // that of the checkpoint
-        self.now = bdh_forecast::Run { metric, ..now };
-        self.past = Some(Past::new(runs)?);
+    fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
+        let mut runs = self.past_runs(ctx);
+        // This run goes last, so that its settings become features together with those of the past runs.
+        runs.push(this_run(ctx));
+        let mut past = to_forecast(&runs, &self.wanted());
+        let mut now = past.pop().unwrap_or_default();
+        now.metric = std::mem::take(&mut self.now.metric); // restored from a checkpoint on a resume
+        self.now = now;
+        self.forecaster = Some(Forecaster::new(past)?);
         Ok(())
     }
 
-    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        let value = at.metric(&self.metric)?;
-        self.now.metric.push((at.step(), value));
-        if at.step() == 0 {
-            return Ok(()); // of the untrained model: the same for all
+    fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
+        let value = ctx.metric(&self.metric)?;
+        self.now.metric.push((ctx.step(), value));
+        if ctx.step() == 0 {
+            return Ok(()); // the untrained model has the same value in every run
         }
-        let Some(past) = &self.past else {
-            return Ok(());
-        };
-        let Ok(foretold) = past.predict(&self.now) else {
-            return Ok(());
-        };
-        at.log(self.key(""), foretold.value);
-        if let Some(settings_only) = foretold.settings_only {
-            at.log(self.key("_settings_only"), settings_only);
-        }
-        if let Some(interval) = foretold.interval {
-            at.log(self.key("_low"), interval.low);
-            at.log(self.key("_high"), interval.high);
+        if let Some(forecaster) = &self.forecaster
+            && let Ok(prediction) = forecaster.predict(&self.now)
+        {
+            self.log(ctx, &prediction);
         }
         Ok(())
     }
 
     fn state(&self) -> Value {
-        // JSON has no others, and no forecast looks at them.
-        let finite = self
-            .now
-            .metric
-            .iter()
-            .filter(|(_, value)| value.is_finite());
-        serde_json::to_value(finite.collect::<Vec<_>>()).unwrap_or_default()
+        // JSON has no NaN and no infinities, and predictions ignore them.
+        let mut metric = self.now.metric.clone();
+        metric.retain(|(_, value)| value.is_finite());
+        serde_json::to_value(metric).unwrap_or_default()
     }
 
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
@@ -172,14 +175,15 @@ impl Callback for ForecastEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bdh::MemorySink;
+    use bdh::cadence::{every, last};
     use bdh::testing::tiny_run;
-    use bdh::{MemorySink, every, last};
     use bdh_sweep::runs::Series;
     use serde_json::json;
     use std::fs;
     use std::path::Path;
 
-    /// A run that is through, of which the loss ends 0.5 below what it was at half of its steps.
+    /// Writes a finished run, whose loss at the end is 0.5 below that at half of its steps.
     fn past(dir: &Path, number: u32) {
         let (dir, half) = (dir.join(number.to_string()), 2.0 + 0.1 * f64::from(number));
         fs::create_dir_all(&dir).expect("a directory");
@@ -190,7 +194,7 @@ mod tests {
         fs::write(dir.join("run.json"), run.to_string()).expect("a run");
     }
 
-    /// The losses, the forecasts, the lower ends of their intervals.
+    /// Trains a run, and returns its losses, its predictions, and the lower bounds of their intervals.
     fn forecasts(past: &Path) -> [Series; 3] {
         let memory = MemorySink::default();
         let run = tiny_run(8).eval(every(4) | last()).sink(memory.clone());
@@ -210,27 +214,27 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_foretold_from_how_others_went_on() {
+    fn end_is_predicted_from_how_past_runs_continued() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         (0..12).for_each(|number| past(dir.path(), number));
-        let [loss, foretold, low] = forecasts(dir.path());
-        let (at, half) = loss[0];
-        assert_eq!(at, 4);
+        let [loss, predicted, low] = forecasts(dir.path());
+        let (step, half) = loss[0];
+        assert_eq!(step, 4);
         assert!(
-            (foretold[0].1 - (half - 0.5)).abs() < 0.1,
-            "{half} -> {foretold:?}"
+            (predicted[0].1 - (half - 0.5)).abs() < 0.1,
+            "{half} -> {predicted:?}"
         );
-        assert_eq!((foretold.len(), low.len()), (2, 2));
-        assert!(low[0].1 < foretold[0].1);
+        assert_eq!((predicted.len(), low.len()), (2, 2));
+        assert!(low[0].1 < predicted[0].1);
     }
 
     #[test]
-    fn without_past_runs_it_is_the_last_value_and_no_interval() {
+    fn without_past_runs_the_prediction_is_the_last_value() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let [loss, foretold, low] = forecasts(dir.path());
+        let [loss, predicted, low] = forecasts(dir.path());
         assert_eq!(
-            foretold, loss,
-            "which `nanochat_sweep forecast` calls a baseline"
+            predicted, loss,
+            "the last value is a baseline of `nanochat_sweep forecast`"
         );
         assert!(low.is_empty());
     }

@@ -1,85 +1,111 @@
-//! How noisy gradients are, and with it how large a batch is worth its price.
+//! Gradient noise scale: the batch size beyond which a larger batch hardly helps.
 //!
 //! | key                  | unit            | recorded                                                     |
 //! |----------------------|-----------------|--------------------------------------------------------------|
-//! | `noise/scale`        | samples         | the simple noise scale, on every due step                    |
-//! | `noise/scale_tokens` | tokens          | the same in tokens                                           |
-//! | `noise/grad_sq`      | squared L2      | of the true gradient, estimated and smoothed                 |
-//! | `noise/trace`        | squared L2      | trace of the covariance of one sample's gradient, likewise   |
+//! | `noise/scale`        | samples         | on every due step; the simple noise scale                    |
+//! | `noise/scale_tokens` | tokens          | on every due step; the simple noise scale                    |
+//! | `noise/grad_sq`      | squared L2      | on every due step; smoothed, for the true gradient           |
+//! | `noise/trace`        | squared L2      | on every due step; smoothed, covariance of one sample's gradient |
 //!
-//! Batches far below the scale average little noise away, ones far above it repeat themselves.
+//! A batch far below the scale averages little noise away. A batch far above it is mostly redundant.
 //!
-//! Source: McCandlish et al., 2018, *An Empirical Model of Large-Batch Training* (arXiv:1812.06162), appendix A.1:
-//! the squared norms of a small and a large batch's gradient, `|g|² = |G|² + tr(Σ) / batch`, give two equations
-//! with two unknowns. The small batches are here the micro-batches of a step, the large one is all of them. Both
-//! unknowns are estimated without bias and smoothed before their ratio is taken, which has one otherwise.
+//! Source: McCandlish et al., 2018, *An Empirical Model of Large-Batch Training* (arXiv:1812.06162), appendix A.1.
+//! The squared gradient norms of a small and a large batch, `|g|² = |G|² + tr(Σ) / batch`, give two equations with
+//! two unknowns. Here the small batches are the micro-batches of a step, and the large one is the whole step. Both
+//! estimates are unbiased, and smoothed before their ratio is taken: the ratio of single estimates is biased.
 
 use crate::settings::within;
-use bdh::{
-    AfterBackward, BoxError, Cadence, Callback, ConfigError, Deferred, HookResult, MicroBatch,
-    Outlook, callback,
-};
-use derive_builder::Builder;
+use bdh::hooks::{AfterBackward, MicroBatch};
+use bdh::{BoxError, Cadence, Callback, Deferred, HookResult, Outlook, Stats, callback};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
 /// Records the gradient noise scale, from the gradients of a step's micro-batches.
 ///
-/// Needs `grad_accum_steps` of 2 or more; with 1 it says so and records nothing. Costs a pass over the gradients
-/// for each micro-batch, and no device read of its own. The first figures, before the smoothing has something
-/// to smooth, can be negative: estimates of one step are about as large as their errors.
+/// Needs `grad_accum_steps` of 2 or more; with 1 it records nothing, and the plan has a note. Costs a pass over the
+/// gradients for each micro-batch, and no device read of its own. The first values can be negative, since the estimates
+/// of one step are about as large as their errors.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::every;
+/// use bdh::cadence::every;
 /// use bdh_callbacks::GradientNoise;
 ///
-/// let noise = GradientNoise::builder().cadence(every(10)).decay(0.95).build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+/// let noise = GradientNoise::default().on(every(10)).decay(0.95);
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradientNoise {
     /// Steps on which to measure. Defaults to every step.
-    cadence: Cadence,
-    /// What remains of the average of earlier estimates at each new one. Defaults to 0.99.
+    on: Cadence,
+    /// Share of the average of earlier estimates that each new one keeps, from 0 to below 1. Defaults to 0.99.
     decay: f64,
-    /// The micro-batches of this step so far.
-    #[builder(setter(skip))]
+    /// Micro-batches of this step so far.
+    #[setters(skip)]
     #[serde(skip)]
-    step: Small,
-    #[builder(setter(skip))]
+    step: MicroBatches,
+    #[setters(skip)]
     #[serde(skip)]
     average: Average,
-    /// The average with the last due step, once it has been read.
-    #[builder(setter(skip))]
+    /// Average up to the last due step, on the device until the step's read.
+    #[setters(skip)]
     #[serde(skip)]
     pending: Option<Pending>,
 }
 
 /// Sums over the micro-batches of a step.
 #[derive(Debug, Clone, Default)]
-struct Small {
-    /// Those seen: on several devices those of the first.
+struct MicroBatches {
+    /// Number of micro-batches seen. With several devices, those of the first device.
     count: usize,
-    /// Those of the step.
+    /// Number of micro-batches of the step, on all devices.
     all: usize,
-    /// Squared norms of the gradients of their mean losses.
+    /// Sum of the squared norms of the gradients of the mean losses.
     squares: Option<Deferred>,
-    /// One over their samples.
+    /// Sum of `1 / samples`.
     inverse_sizes: f64,
     samples: usize,
     tokens: usize,
 }
 
-/// Exponential sums of both estimates, and of the weights in them: an average of few is not drawn to 0.
+impl MicroBatches {
+    fn add(&mut self, ctx: &MicroBatch<'_>) {
+        // The gradients are the micro-batch's share of the step's mean, that is, divided by `count`.
+        let own = square(&(ctx.gradients.l2() * ctx.count as f64));
+        self.squares = Some(match self.squares.take() {
+            Some(sum) => sum + own,
+            None => own,
+        });
+        self.count += 1;
+        self.all = ctx.count;
+        self.inverse_sizes += 1.0 / ctx.size.samples.max(1) as f64;
+        self.samples += ctx.size.samples;
+        self.tokens += ctx.size.tokens;
+    }
+
+    /// Estimates the squared norm of the true gradient and the covariance trace, from the gradients of the whole step.
+    /// `None` without micro-batches.
+    fn estimate(&self, gradients: &Stats<'_>) -> Option<(Deferred, Deferred)> {
+        let n = self.count as f64;
+        let small = self.squares.clone()? / n;
+        let big = square(&gradients.l2());
+        Some(estimate(
+            small,
+            big,
+            self.all as f64,
+            self.inverse_sizes / n,
+        ))
+    }
+
+    fn tokens_per_sample(&self) -> f64 {
+        self.tokens as f64 / self.samples.max(1) as f64
+    }
+}
+
+/// Exponential sums of both estimates and of their weights. Dividing by the weight removes the pull towards 0 of a
+/// young average.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Average {
     #[serde(with = "bdh::number")]
@@ -90,7 +116,7 @@ struct Average {
     weight: f64,
 }
 
-/// The same with a step that may still be on the device.
+/// [`Average`] including a step whose estimates may still be on the device.
 #[derive(Debug, Clone)]
 struct Pending {
     grad_sq: Deferred,
@@ -101,19 +127,40 @@ struct Pending {
 impl Default for GradientNoise {
     fn default() -> Self {
         Self {
-            cadence: Cadence::EVERY_STEP,
+            on: Cadence::EVERY_STEP,
             decay: 0.99,
-            step: Small::default(),
+            step: MicroBatches::default(),
             average: Average::default(),
             pending: None,
         }
     }
 }
 
-/// Unbiased estimates of the squared norm of the true gradient and of the trace of a sample's covariance.
+impl Pending {
+    fn log(&self, ctx: &AfterBackward<'_>, tokens_per_sample: f64) {
+        let scale = self.trace.clone() / self.grad_sq.clone();
+        ctx.log("noise/scale", scale.clone());
+        ctx.log("noise/scale_tokens", scale * tokens_per_sample);
+        ctx.log("noise/grad_sq", self.grad_sq.clone() / self.weight);
+        ctx.log("noise/trace", self.trace.clone() / self.weight);
+    }
+
+    /// Returns the average if it has been read and is finite.
+    fn known(&self) -> Option<Average> {
+        let average = Average {
+            grad_sq: self.grad_sq.value()?,
+            trace: self.trace.value()?,
+            weight: self.weight,
+        };
+        let is_finite = average.grad_sq.is_finite() && average.trace.is_finite();
+        is_finite.then_some(average)
+    }
+}
+
+/// Returns unbiased estimates of the squared norm of the true gradient and of the covariance trace of one sample.
 ///
-/// `small` is the mean squared norm of `n` gradients of independent batches, `big` that of their mean, and
-/// `inverse_size` the mean of one over the batches' sizes, which may differ.
+/// `small` is the mean squared norm of `n` gradients of independent batches, `big` the squared norm of their mean, and
+/// `inverse_size` the mean of `1 / size` over the batches, whose sizes may differ.
 fn estimate(small: Deferred, big: Deferred, n: f64, inverse_size: f64) -> (Deferred, Deferred) {
     let grad_sq = (big.clone() * n - small.clone()) / (n - 1.0);
     let trace = (small - big) / (inverse_size * (1.0 - 1.0 / n));
@@ -121,26 +168,13 @@ fn estimate(small: Deferred, big: Deferred, n: f64, inverse_size: f64) -> (Defer
 }
 
 impl GradientNoise {
-    /// Begins with the defaults.
-    pub fn builder() -> GradientNoiseBuilder {
-        GradientNoiseBuilder::default()
-    }
-
-    /// The average up to the last due step; one that was not finite is left out.
+    /// Returns the average up to the last due step, without that step if its estimates were not finite.
     fn known(&self) -> Average {
-        let of = |pending: &Pending| {
-            let (grad_sq, trace) = (pending.grad_sq.value()?, pending.trace.value()?);
-            let is_finite = grad_sq.is_finite() && trace.is_finite();
-            is_finite.then_some(Average {
-                grad_sq,
-                trace,
-                weight: pending.weight,
-            })
-        };
-        self.pending.as_ref().and_then(of).unwrap_or(self.average)
+        let pending = self.pending.as_ref().and_then(Pending::known);
+        pending.unwrap_or(self.average)
     }
 
-    /// The average with one more estimate.
+    /// Returns the average with one more estimate.
     fn smooth(&self, grad_sq: Deferred, trace: Deferred) -> Pending {
         let (old, new) = (self.decay, 1.0 - self.decay);
         Pending {
@@ -155,16 +189,8 @@ fn square(norm: &Deferred) -> Deferred {
     norm.map(|norm| norm * norm)
 }
 
-#[callback("gradient_noise")]
+#[callback("gradient_noise", on)]
 impl Callback for GradientNoise {
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
-    }
-
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         within(
             "decay",
@@ -173,9 +199,7 @@ impl Callback for GradientNoise {
             "use a number from 0 to below 1, such as 0.99",
         )?;
         if run.plan().grad_accum_steps < 2 {
-            run.note(
-                "measures nothing: that takes 2 micro-batches a step or more (`grad_accum_steps`)",
-            );
+            run.note("records nothing: it needs `grad_accum_steps` of 2 or more");
         }
         Ok(())
     }
@@ -186,50 +210,25 @@ impl Callback for GradientNoise {
             .into()
     }
 
-    fn on_micro_batch(&mut self, at: &MicroBatch<'_>) -> HookResult {
-        if at.index == 0 {
-            self.step = Small::default();
+    fn on_micro_batch(&mut self, ctx: &MicroBatch<'_>) -> HookResult {
+        if ctx.index == 0 {
+            self.step = MicroBatches::default();
         }
-        if at.count < 2 {
-            return Ok(()); // one batch has no smaller one to be compared with
+        // A single micro-batch has no smaller batch to compare with.
+        if ctx.count >= 2 {
+            self.step.add(ctx);
         }
-        let own = square(&(at.gradients.l2() * at.count as f64)); // it was given as a share of the mean
-        let squares = self.step.squares.take();
-        self.step.squares = Some(squares.map_or(own.clone(), |sum| sum + own));
-        self.step.count += 1;
-        self.step.all = at.count;
-        self.step.inverse_sizes += 1.0 / at.size.samples.max(1) as f64;
-        self.step.samples += at.size.samples;
-        self.step.tokens += at.size.tokens;
         Ok(())
     }
 
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
         self.average = self.known();
-        let Small {
-            count,
-            all,
-            squares,
-            inverse_sizes,
-            samples,
-            tokens,
-        } = std::mem::take(&mut self.step);
-        let Some(squares) = squares else {
-            return Ok(());
-        };
-        let n = count as f64;
-        let big = square(&at.gradients.l2());
-        let (grad_sq, trace) = estimate(squares / n, big, all as f64, inverse_sizes / n);
-        let average = self.smooth(grad_sq, trace);
-        let scale = average.trace.clone() / average.grad_sq.clone();
-        at.log("noise/scale", scale.clone());
-        at.log(
-            "noise/scale_tokens",
-            scale * (tokens as f64 / samples.max(1) as f64),
-        );
-        at.log("noise/grad_sq", average.grad_sq.clone() / average.weight);
-        at.log("noise/trace", average.trace.clone() / average.weight);
-        self.pending = Some(average);
+        let step = std::mem::take(&mut self.step);
+        if let Some((grad_sq, trace)) = step.estimate(ctx.gradients) {
+            let average = self.smooth(grad_sq, trace);
+            average.log(ctx, step.tokens_per_sample());
+            self.pending = Some(average);
+        }
         Ok(())
     }
 
@@ -248,7 +247,7 @@ impl Callback for GradientNoise {
 mod tests {
     use super::*;
 
-    /// Numbers that look random, about normal with variance 1: twelve uniform ones, less their mean.
+    /// Returns a pseudo-random number, about normal with variance 1: the sum of twelve uniform numbers, less its mean.
     fn normal(state: &mut u64) -> f64 {
         let mut uniform = || {
             *state = state
@@ -270,9 +269,9 @@ mod tests {
     }
 
     #[test]
-    fn synthetic_gradients_give_back_the_noise_that_was_put_in() {
-        // 50 dimensions, a true gradient of squared norm 4.5, noise of trace 50 · 2² = 200 a sample; batches of
-        // 3 and 5 samples by turns.
+    fn estimates_recover_the_noise_of_synthetic_gradients() {
+        // 50 dimensions, a true gradient of squared norm 4.5, noise of trace 50 · 2² = 200 a sample, and batches of
+        // 3 and 5 samples in turn.
         let (dimensions, deviation, steps) = (50, 2.0, 4_000);
         let mut state = 7;
         let (mut grad_sq, mut trace) = (0.0, 0.0);
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn averages_have_no_pull_to_zero_and_leave_out_what_is_not_finite() {
+    fn averages_have_no_pull_to_zero_and_skip_nan() {
         let mut noise = GradientNoise::default();
         for (grad_sq, trace) in [
             (2.0, 8.0),

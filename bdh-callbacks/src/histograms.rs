@@ -1,52 +1,45 @@
-//! How weights, gradients, updates and activations are distributed.
+//! Distributions of weights, gradients, updates and activations.
 //!
-//! A distribution shows what a norm hides: weights that pile up at a bound, gradients that are nearly all
-//! zero, one layer whose updates are a hundred times those of its neighbours.
+//! A distribution shows what a norm hides, such as weights that pile up at a bound, gradients that are nearly all
+//! zero, or a layer whose updates are a hundred times those of its neighbours.
 //!
 //! | key                         | value     | recorded                                             |
 //! |-----------------------------|-----------|------------------------------------------------------|
 //! | `weights/<param>`           | histogram | on every due step, after the update                  |
 //! | `gradients/<param>`         | histogram | on every due step, before clipping                   |
-//! | `gradients_clipped/<param>` | histogram | with `clipped_gradients`: what the optimizer gets    |
+//! | `gradients_clipped/<param>` | histogram | with `clipped_gradients`: after clipping             |
 //! | `updates/<param>`           | histogram | with `updates`: new minus old                        |
-//! | `activations/<tap>`         | histogram | with `activations`: those of the last micro-batch    |
+//! | `activations/<tap>`         | histogram | with `activations`: of the last micro-batch          |
 
 use crate::ParamFilter;
 use crate::param_filter::Watched;
 use crate::settings::within;
-use bdh::{
-    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, BoxError, Cadence, Callback,
-    ConfigError, Cx, FitStart, Hook, HookResult, Hooks, Outlook, Stats, StepEnd, callback, every,
-    last,
+use bdh::cadence::{every, last};
+use bdh::hooks::{
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, FitStart, Hook, Hooks, StepEnd,
 };
-use derive_builder::Builder;
+use bdh::{BoxError, Cadence, Callback, Context, HookResult, Outlook, Stats, callback};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-/// Records distributions, in bins of one width from the least value to the greatest.
+/// Records distributions, in bins of equal width from the least value to the greatest.
 ///
-/// Costs no device read of its own. On a CPU it is two passes over each tensor; on a GPU the values are counted
-/// there, and only the counts are read. `updates` keeps a copy of the model on due steps.
+/// Costs no device read of its own. A CPU makes two passes over each tensor; a GPU counts the values itself, and only
+/// the counts are read. `updates` keeps a copy of the model on due steps.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::{Callback, every};
+/// use bdh::Callback;
+/// use bdh::cadence::every;
 /// use bdh_callbacks::{Histograms, ParamFilter};
 ///
 /// let matrices = ParamFilter::all().min_rank(2);
-/// let detailed = Histograms::builder().params(matrices).updates(true).cadence(every(500)).build()?;
+/// let detailed = Histograms::default().params(matrices).updates(true).on(every(500));
 /// assert_eq!(detailed.keys(), ["weights/*", "gradients/*", "updates/*"]);
-/// # Ok::<(), bdh::ConfigError>(())
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -54,23 +47,23 @@ use serde_json::Value;
 )]
 pub struct Histograms {
     /// Steps on which to record. Defaults to every 100 steps and the last.
-    cadence: Cadence,
-    /// Which parameters. Defaults to [`ParamFilter::representative`].
+    on: Cadence,
+    /// Parameters to record. Defaults to [`ParamFilter::representative`].
     params: ParamFilter,
-    /// How many bins. Defaults to 64.
-    #[builder(setter(into = false))]
+    /// Number of bins. Defaults to 64.
+    #[setters(into = false)]
     bins: usize,
-    /// The weights, after the update. Defaults to yes.
+    /// Whether to record the weights after the update. Defaults to yes.
     weights: bool,
-    /// The mean gradients of the step, before clipping. Defaults to yes.
+    /// Whether to record the mean gradients of the step, before clipping. Defaults to yes.
     gradients: bool,
-    /// The gradients that the optimizer gets, after clipping. Defaults to no.
+    /// Whether to record the gradients after clipping. Defaults to no.
     clipped_gradients: bool,
-    /// What the optimizer adds to the weights. Defaults to no.
+    /// Whether to record the updates, new weights minus old. Defaults to no.
     updates: bool,
-    /// What the model [shows](bdh::Probe) of its last micro-batch, whatever `params` says. Defaults to no.
+    /// Whether to record all activations that the model [exposes](bdh::Probe), of the last micro-batch. Defaults to no.
     activations: bool,
-    #[builder(setter(skip))]
+    #[setters(skip)]
     #[serde(skip)]
     watched: Watched,
 }
@@ -78,7 +71,7 @@ pub struct Histograms {
 impl Default for Histograms {
     fn default() -> Self {
         Self {
-            cadence: every(100) | last(),
+            on: every(100) | last(),
             params: ParamFilter::representative(),
             bins: 64,
             weights: true,
@@ -92,42 +85,29 @@ impl Default for Histograms {
 }
 
 impl Histograms {
-    /// Begins with the defaults: weights and gradients of some representative matrices.
-    pub fn builder() -> HistogramsBuilder {
-        HistogramsBuilder::default()
-    }
-
-    fn log(&self, at: &Cx<'_>, kind: &str, stats: &Stats<'_>) {
+    fn log(&self, ctx: &Context<'_>, kind: &str, stats: &Stats<'_>) {
         for param in self.watched.of(stats) {
-            at.log(
-                format!("{kind}/{}", param.name()),
-                param.histogram(self.bins),
-            );
+            let histogram = param.histogram(self.bins);
+            ctx.log(format!("{kind}/{}", param.name()), histogram);
         }
     }
 }
 
-#[callback("histograms")]
+#[callback("histograms", on)]
 impl Callback for Histograms {
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
-    }
-
     fn hooks(&self) -> Hooks {
-        let hooks = [
+        let mut hooks = Hooks::NONE.with(Hook::OnFitStart);
+        for (is_wanted, hook) in [
             (self.gradients || self.activations, Hook::AfterBackward),
             (self.clipped_gradients, Hook::BeforeOptimizerStep),
             (self.updates, Hook::AfterOptimizerStep),
             (self.weights, Hook::OnStep),
-        ];
-        let wanted = hooks.into_iter().filter(|(is_wanted, _)| *is_wanted);
-        wanted.fold(Hooks::NONE.with(Hook::OnFitStart), |hooks, (_, hook)| {
-            hooks.with(hook)
-        })
-    }
-
-    fn config(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
+        ] {
+            if is_wanted {
+                hooks = hooks.with(hook);
+            }
+        }
+        hooks
     }
 
     fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
@@ -136,53 +116,55 @@ impl Callback for Histograms {
     }
 
     fn keys(&self) -> Vec<String> {
-        let keys = [
+        let mut keys = Vec::new();
+        for (is_wanted, key) in [
             (self.weights, "weights/*"),
             (self.gradients, "gradients/*"),
             (self.clipped_gradients, "gradients_clipped/*"),
             (self.updates, "updates/*"),
             (self.activations, "activations/*"),
-        ];
-        let keys = keys.iter().filter(|(is_wanted, _)| *is_wanted);
-        keys.map(|(_, key)| (*key).to_owned()).collect()
+        ] {
+            if is_wanted {
+                keys.push(key.to_owned());
+            }
+        }
+        keys
     }
 
-    fn listens(&self) -> bool {
+    fn wants_activations(&self) -> bool {
         self.activations
     }
 
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        self.watched = self.params.select(at.params)?;
+    fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
+        self.watched = self.params.select(ctx.params)?;
         Ok(())
     }
 
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
         if self.gradients {
-            self.log(at, "gradients", at.gradients);
+            self.log(ctx, "gradients", ctx.gradients);
         }
         if self.activations {
-            for tap in at.activations {
-                at.log(
-                    format!("activations/{}", tap.name),
-                    tap.histogram(self.bins),
-                );
+            for tap in ctx.activations {
+                let histogram = tap.histogram(self.bins);
+                ctx.log(format!("activations/{}", tap.name), histogram);
             }
         }
         Ok(())
     }
 
-    fn before_optimizer_step(&mut self, at: &BeforeOptimizerStep<'_>) -> HookResult {
-        self.log(at, "gradients_clipped", at.gradients);
+    fn before_optimizer_step(&mut self, ctx: &BeforeOptimizerStep<'_>) -> HookResult {
+        self.log(ctx, "gradients_clipped", ctx.gradients);
         Ok(())
     }
 
-    fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
-        self.log(at, "updates", at.updates);
+    fn after_optimizer_step(&mut self, ctx: &AfterOptimizerStep<'_>) -> HookResult {
+        self.log(ctx, "updates", ctx.updates);
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        self.log(at, "weights", at.weights);
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        self.log(ctx, "weights", ctx.weights);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 /// Clones share the counters. On Linux the first reading raises the process's soft limit of open files to the hard one.
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
+    /// Locked, since clones share it: a callback is `Send` and `Clone`.
     system: Arc<Mutex<System>>,
     pid: Pid,
 }
@@ -48,13 +49,13 @@ impl Host {
     }
 
     fn refresh(&self, system: &mut System, what: ProcessRefreshKind) {
-        // Without its tasks: on Linux each thread would be read as well.
+        // Without tasks: on Linux every thread of the process would be read as well.
         let what = what.without_tasks();
         system.refresh_processes_specifics(ProcessesToUpdate::Some(&[self.pid]), false, what);
     }
 
     fn lock(&self) -> MutexGuard<'_, System> {
-        // A panic while refreshing leaves old numbers behind, which the next refresh replaces.
+        // A panic during a refresh leaves old numbers, which the next refresh replaces.
         self.system.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -67,7 +68,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn memory_grows_by_what_is_written_to() {
+    fn memory_grows_by_the_pages_that_are_written() {
         let host = Host::open().expect("a known system");
         let before = host.resident_bytes().expect("this process");
         let block = vec![1_u8; 64 << 20];
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_thread_is_counted() {
+    fn busy_thread_is_counted() {
         let host = Host::open().expect("a known system");
         host.busy_share();
         let (began, from) = (Instant::now(), host.cpu_time().expect("this process"));

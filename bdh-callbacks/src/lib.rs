@@ -1,49 +1,49 @@
-//! Callbacks and sinks for [`bdh`]: one file each, each with a table of the keys it records.
+//! Callbacks and sinks for [`bdh`], one file each, each with a table of the keys that it records.
 //!
-//! | callback | registered as | what it watches |
+//! | callback | registered as | does |
 //! |---|---|---|
-//! | [`Norms`] | `norms` | L2 of weights, gradients and updates: global, of groups, per parameter |
-//! | [`Clipping`] | `clipping` | how often and how hard gradients are clipped |
-//! | [`Ratios`] | `ratios` | gradients and updates beside their weights; a line on the terminal |
-//! | [`Histograms`] | `histograms` | distributions of weights, gradients, updates, activations |
-//! | [`Overlay`] | `overlay` | pictures of many distributions on one axis (feature `plots`) |
-//! | [`Ridges`] | `ridges` | a picture of each parameter's distribution over the run (feature `plots`) |
-//! | [`Activations`] | `activations` | mean, spread, RMS, zeros and dead units of what the model shows |
-//! | [`Throughput`] | `throughput` | tokens per second, step time, data wait, MFU |
-//! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps, for good |
-//! | [`Samples`] | `samples` | continues prompts: the text, and how repetitive it is |
-//! | [`EarlyStop`] | `early_stop` | ends a run that gets no better, is good enough, or has diverged |
-//! | [`Finite`] | `finite` | NaN and infinities in loss and gradients: reports or stops; [`SkipNonFinite`] skips |
-//! | [`ForecastEnd`] | `forecast` | where the run will end, learned from past runs |
-//! | [`Spikes`] | `spikes` | how far loss and gradient norm jump, and on which batch |
-//! | [`Ema`] | `ema` | a moving average of the weights, evaluated beside them |
+//! | [`Norms`] | `norms` | records L2 norms of weights, gradients and updates: global, of groups, per parameter |
+//! | [`Clipping`] | `clipping` | records how often and how strongly gradients are clipped |
+//! | [`UpdateRatios`] | `ratios` | records ratios of gradients and updates to their weights, also as a console line |
+//! | [`Histograms`] | `histograms` | records distributions of weights, gradients, updates, activations |
+//! | [`Overlay`] | `overlay` | draws many distributions on one axis (feature `plots`) |
+//! | [`Ridges`] | `ridges` | draws each parameter's distribution over the run (feature `plots`) |
+//! | [`Activations`] | `activations` | records mean, spread, RMS, zeros and dead units of the model's activations |
+//! | [`Throughput`] | `throughput` | records tokens per second, step time, data wait, MFU |
+//! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps; these checkpoints are never deleted |
+//! | [`Samples`] | `samples` | continues prompts, and measures how repetitive the text is |
+//! | [`EarlyStop`] | `early_stop` | stops a run that no longer improves, is good enough, or has diverged |
+//! | [`NonFiniteGuard`] | `finite` | reports NaN and infinities in loss and gradients, or stops; [`SkipNonFinite`] skips the update |
+//! | [`ForecastEnd`] | `forecast` | predicts where the run will end, from past runs |
+//! | [`LossSpikes`] | `spikes` | records jumps of loss and gradient norm, and their batch |
+//! | [`Ema`] | `ema` | keeps a moving average of the weights, and evaluates it |
 //! | [`Checkpoints`] | `checkpoints` | keeps the best checkpoints by a metric |
-//! | [`Memory`] | `memory` | memory of the process and the device, and leaks |
-//! | [`System`] | `system` | how busy the CPU and the GPUs are |
-//! | [`GradientNoise`] | `gradient_noise` | the noise scale, from micro-batches: how large a batch is worth it |
-//! | [`Profile`] | `profile` | where the time of a step goes |
-//! | [`Artifacts`] | `artifacts` | hands checkpoints to the sinks, as `latest`, `early-250`, `best` |
+//! | [`MemoryMonitor`] | `memory` | records memory of the process and the device, and finds leaks |
+//! | [`SystemMonitor`] | `system` | records the load of the CPU and the GPUs |
+//! | [`GradientNoise`] | `gradient_noise` | records the gradient noise scale, from micro-batches: the largest useful batch |
+//! | [`StepProfiler`] | `profile` | records the time of each part of a step |
+//! | [`Artifacts`] | `artifacts` | passes checkpoints to the sinks, as `latest`, `early-250`, `best` |
 //!
-//! The trainer itself records `train/loss` and the learning rates (`lr`, and `lr/<group>` where there are several
-//! groups), keeps the newest checkpoints, and writes one at any cadence, by time too.
+//! The trainer itself records `train/loss` and the learning rates (`lr`, and `lr/<group>` if there are several groups). It
+//! writes checkpoints at any cadence, including time, and keeps the newest.
 //!
-//! | sink | by name | where | feature |
+//! | sink | registered as | writes to | feature |
 //! |---|---|---|---|
 //! | [`Console`] | `console` | the terminal | |
 //! | [`TensorBoard`] | `tensorboard` | event files in the run directory | `tensorboard` |
-//! | [`Wandb`] | `wandb` | Weights & Biases: its log on disk, and online | `wandb`, `wandb-online` |
-//! | [`bdh::Jsonl`] | `jsonl` | `metrics.jsonl`, which every run directory has | |
+//! | [`Wandb`] | `wandb` | Weights & Biases: a log on disk, and online | `wandb`, `wandb-online` |
+//! | [`bdh::Jsonl`] | `jsonl` | `metrics.jsonl`, in every run directory | |
 //!
-//! [`sinks`] makes them by name.
+//! [`sinks`] builds them by name.
 //!
 //! # Features
 //!
-//! | feature | brings | default |
+//! | feature | adds | default |
 //! |---|---|---|
 //! | `plots` | pictures of distributions: [`Overlay`], [`Ridges`] | yes |
 //! | `tensorboard` | the sink [`TensorBoard`] | yes |
 //! | `wandb` | the sink [`Wandb`], offline | yes |
-//! | `wandb-online` | and its upload | |
+//! | `wandb-online` | the upload to W&B | |
 //! | `flex` | the CPU, in pure Rust | yes |
 //! | `wgpu`, `vulkan`, `metal`, `cuda` | GPUs, as in [`bdh`] | |
 
@@ -84,33 +84,33 @@ pub use bdh_tensorboard::{Layout, TensorBoard};
 #[cfg(feature = "wandb")]
 pub use bdh_wandb::{self as wandb, Wandb};
 
-pub use activations::{Activations, ActivationsBuilder};
+pub use activations::Activations;
 pub use artifacts::Artifacts;
-pub use checkpoints::{Checkpoints, CheckpointsBuilder};
+pub use checkpoints::Checkpoints;
 pub use clipping::Clipping;
 pub use early_checkpoints::EarlyCheckpoints;
-pub use early_stop::{EarlyStop, EarlyStopBuilder, Mode};
-pub use ema::{Ema, EmaBuilder};
-pub use finite::{Finite, FiniteBuilder, OnNonFinite, SkipNonFinite};
+pub use early_stop::{EarlyStop, Mode};
+pub use ema::Ema;
+pub use finite::{NonFiniteGuard, OnNonFinite, SkipNonFinite};
 pub use forecast::ForecastEnd;
-pub use gradient_noise::{GradientNoise, GradientNoiseBuilder};
-pub use histograms::{Histograms, HistogramsBuilder};
-pub use memory::{Memory, MemoryBuilder};
-pub use norms::{Norms, NormsBuilder};
+pub use gradient_noise::GradientNoise;
+pub use histograms::Histograms;
+pub use memory::MemoryMonitor;
+pub use norms::Norms;
 #[cfg(feature = "plots")]
-pub use overlay::{Overlay, OverlayBuilder};
+pub use overlay::Overlay;
 pub use param_filter::ParamFilter;
-pub use profile::{Profile, ProfileBuilder};
-pub use ratios::{Ratios, RatiosBuilder, scientific};
+pub use profile::StepProfiler;
+pub use ratios::{UpdateRatios, scientific};
 #[cfg(feature = "plots")]
-pub use ridges::{Ridges, RidgesBuilder};
-pub use samples::{Samples, SamplesBuilder};
+pub use ridges::Ridges;
+pub use samples::Samples;
 pub use sinks::{Console, sinks};
-pub use spikes::{Spikes, SpikesBuilder};
-pub use system::{System, SystemBuilder};
-pub use throughput::{DevicePeak, Throughput, ThroughputBuilder};
+pub use spikes::LossSpikes;
+pub use system::SystemMonitor;
+pub use throughput::{DevicePeak, Throughput};
 
-/// The code of both READMEs compiles.
+/// Compiles the code of both READMEs.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 #[doc = include_str!("../README.md")]

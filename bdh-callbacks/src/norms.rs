@@ -1,59 +1,52 @@
-//! How large the weights, the gradients and the updates are.
+//! Norms of weights, gradients and updates.
 //!
-//! A gradient norm that creeps upward is often the first sign of a run about to diverge, well before the
-//! loss shows it; a weight norm that does not settle says that weight decay is too weak.
+//! A gradient norm that creeps upward is often the first sign of a run about to diverge, well before the loss shows
+//! it. A weight norm that does not settle means that weight decay is too weak.
 //!
 //! | key                         | unit | recorded on every due step                         |
 //! |-----------------------------|------|----------------------------------------------------|
 //! | `train/weight_norm`         | L2   | unless `no_global`; after the update               |
 //! | `train/grad_norm`           | L2   | unless `no_global`; before clipping                |
-//! | `train/grad_norm_clipped`   | L2   | with `clipped`: what the optimizer gets            |
-//! | `train/update_norm`         | L2   | with `updates`: new weights minus old              |
-//! | `train/<kind>_norm/<group>` | L2   | for each of `groups`, and each kind above          |
-//! | `norm/<kind>/<param>`       | L2   | with `per_parameter`, for each kind above          |
+//! | `train/grad_norm_clipped`   | L2   | with `clipped`, unless `no_global`; after clipping |
+//! | `train/update_norm`         | L2   | with `updates`, unless `no_global`; new minus old  |
+//! | `<key above>/<group>`       | L2   | for each of `groups`, also with `no_global`        |
+//! | `norm/<kind>/<param>`       | L2   | with `per_parameter`, for each kind                |
 //!
-//! Kinds are `weight`, `grad`, `grad_clipped` and `update` in keys of parameters. How often gradients are clipped
-//! is told by [`Clipping`](crate::Clipping).
+//! A group `attn` has keys such as `train/grad_norm/attn`. The kinds are `weight`, `grad`, with `clipped` also
+//! `grad_clipped`, and with `updates` also `update`. [`Clipping`](crate::Clipping) records how often gradients are clipped.
 
 use crate::ParamFilter;
 use crate::param_filter::Watched;
-use bdh::{
-    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, BoxError, Cadence, Callback,
-    ConfigError, Cx, FitStart, Hook, HookResult, Hooks, Outlook, Stats, StepEnd, callback,
+use bdh::hooks::{
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, FitStart, Hook, Hooks, StepEnd,
 };
-use derive_builder::Builder;
+use bdh::{BoxError, Cadence, Callback, Context, HookResult, Outlook, Stats, callback};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Records L2 norms: global, of named groups, and per parameter.
 ///
-/// Gradients are taken right after the backward pass, before clipping; weights at the end of the step, as an eval or
-/// a checkpoint of that step has them. Costs no device read of its own, however many parameters the model has. What
-/// is not asked for is not computed; `updates` keeps a copy of the model on due steps.
+/// Gradients are measured right after the backward pass, before clipping. Weights are measured at the end of the step,
+/// as an eval or a checkpoint of that step has them. Costs no device read of its own, however many parameters the model
+/// has. Norms that are not recorded are not computed. `updates` keeps a copy of the model on due steps.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::{Callback, every};
+/// use bdh::Callback;
+/// use bdh::cadence::every;
 /// use bdh_callbacks::Norms;
 ///
 /// let every_step = Norms::default();
-/// let detailed = Norms::builder().cadence(every(100)).per_parameter(true).build()?;
+/// let detailed = Norms::default().on(every(100)).per_parameter(true);
 /// assert_eq!(detailed.cadence().to_string(), "every 100 steps");
 ///
-/// let grouped = Norms::builder().group("attn", "*attn*").group("mlp", "*mlp*").build()?;
+/// let grouped = Norms::default().group("attn", "*attn*").group("mlp", "*mlp*");
 /// assert!(grouped.keys().contains(&"train/grad_norm/attn".to_owned()));
-/// # Ok::<(), bdh::ConfigError>(())
 /// ```
-#[derive(Debug, Clone, Default, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Default, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -61,113 +54,90 @@ use std::collections::BTreeMap;
 )]
 pub struct Norms {
     /// Steps on which to measure. Defaults to every step.
-    cadence: Cadence,
+    on: Cadence,
     /// Whether to record one norm per parameter as well. Defaults to no.
     per_parameter: bool,
-    /// Whether to leave out the norms of all parameters together, which another `Norms` records at its own cadence.
-    /// Defaults to no.
+    /// Whether to leave out the norms over all parameters, such as when another `Norms` records them at its own
+    /// cadence. Defaults to no.
     no_global: bool,
-    /// Of which parameters, with `per_parameter`. Defaults to all.
+    /// Parameters to record with `per_parameter`. Defaults to all.
     params: ParamFilter,
-    /// Names for groups of parameters that are measured together. Defaults to none.
-    #[builder(setter(custom))]
+    /// Groups of parameters that are measured together, by name. Defaults to none.
+    #[setters(skip)]
     groups: BTreeMap<String, ParamFilter>,
     /// Whether to measure the gradients after clipping too. Defaults to no.
     clipped: bool,
     /// Whether to measure the updates. Defaults to no.
     updates: bool,
-    /// The parameters of `params`, and of each group.
-    #[builder(setter(skip))]
+    /// Parameters that `params` matches in the model.
+    #[setters(skip)]
     #[serde(skip)]
-    watched: (Watched, Vec<(String, Watched)>),
+    watched: Watched,
+    /// Parameters of each group in the model.
+    #[setters(skip)]
+    #[serde(skip)]
+    watched_groups: Vec<(String, Watched)>,
 }
 
 impl Norms {
-    /// Begins with the defaults: every step, global norms only.
-    pub fn builder() -> NormsBuilder {
-        NormsBuilder::default()
-    }
-
-    /// Global and per-parameter norms.
+    /// Measures some parameters together, under a name.
     #[must_use]
-    pub fn per_parameter() -> Self {
-        Self {
-            per_parameter: true,
-            ..Self::default()
+    pub fn group(mut self, name: impl Into<String>, params: impl Into<ParamFilter>) -> Self {
+        self.groups.insert(name.into(), params.into());
+        self
+    }
+
+    /// Returns the kinds of norms that are recorded, as in keys.
+    fn kinds(&self) -> Vec<&'static str> {
+        let mut kinds = vec!["weight", "grad"];
+        if self.clipped {
+            kinds.push("grad_clipped");
         }
-    }
-
-    /// What is measured, as keys say it.
-    fn kinds(&self) -> impl Iterator<Item = &'static str> {
-        let kinds = [
-            (true, "weight"),
-            (true, "grad"),
-            (self.clipped, "grad_clipped"),
-            (self.updates, "update"),
-        ];
+        if self.updates {
+            kinds.push("update");
+        }
         kinds
-            .into_iter()
-            .filter_map(|(is_wanted, kind)| is_wanted.then_some(kind))
     }
 
-    fn log(&self, at: &Cx<'_>, kind: &str, stats: &Stats<'_>) {
-        let (each, groups) = &self.watched;
+    fn log(&self, ctx: &Context<'_>, kind: &str, stats: &Stats<'_>) {
         let key = global_key(kind);
         if !self.no_global {
-            at.log(&*key, stats.l2());
+            ctx.log(&*key, stats.l2());
         }
-        for (group, watched) in groups {
+        for (group, watched) in &self.watched_groups {
             let norm = stats.l2_of(|param| watched.contains(&param.name));
-            at.log(format!("{key}/{group}"), norm);
+            ctx.log(format!("{key}/{group}"), norm);
         }
         if self.per_parameter {
-            for param in each.of(stats) {
-                at.log(format!("norm/{kind}/{}", param.name()), param.l2());
+            for param in self.watched.of(stats) {
+                ctx.log(format!("norm/{kind}/{}", param.name()), param.l2());
             }
         }
     }
 }
 
-impl NormsBuilder {
-    /// Measures some parameters together, under a name.
-    pub fn group(mut self, name: impl Into<String>, params: impl Into<ParamFilter>) -> Self {
-        self.groups
-            .get_or_insert_default()
-            .insert(name.into(), params.into());
-        self
-    }
-}
-
-/// `train/grad_norm_clipped` of `grad_clipped`: what is measured first, how last.
+/// Returns the key of a global norm, such as `train/grad_norm_clipped` for `grad_clipped`.
 fn global_key(kind: &str) -> String {
     match kind.split_once('_') {
-        Some((what, how)) => format!("train/{what}_norm_{how}"),
+        Some((quantity, stage)) => format!("train/{quantity}_norm_{stage}"),
         None => format!("train/{kind}_norm"),
     }
 }
 
-#[callback("norms")]
+#[callback("norms", on)]
 impl Callback for Norms {
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
-    }
-
-    fn config(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
     fn hooks(&self) -> Hooks {
-        let hooks = [
-            (
-                self.per_parameter || !self.groups.is_empty(),
-                Hook::OnFitStart,
-            ),
-            (self.clipped, Hook::BeforeOptimizerStep),
-            (self.updates, Hook::AfterOptimizerStep),
-        ];
-        let wanted = hooks.into_iter().filter(|(is_wanted, _)| *is_wanted);
-        let always = Hooks::NONE.with(Hook::AfterBackward).with(Hook::OnStep);
-        wanted.fold(always, |hooks, (_, hook)| hooks.with(hook))
+        let mut hooks = Hooks::NONE.with(Hook::AfterBackward).with(Hook::OnStep);
+        if self.per_parameter || !self.groups.is_empty() {
+            hooks = hooks.with(Hook::OnFitStart);
+        }
+        if self.clipped {
+            hooks = hooks.with(Hook::BeforeOptimizerStep);
+        }
+        if self.updates {
+            hooks = hooks.with(Hook::AfterOptimizerStep);
+        }
+        hooks
     }
 
     fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
@@ -176,41 +146,47 @@ impl Callback for Norms {
     }
 
     fn keys(&self) -> Vec<String> {
-        let global = self.kinds().filter(|_| !self.no_global).map(global_key);
-        let of_groups = |key: String| self.groups.keys().map(move |name| format!("{key}/{name}"));
-        let groups = self.kinds().flat_map(|kind| of_groups(global_key(kind)));
-        let each = self
-            .kinds()
-            .filter(|_| self.per_parameter)
-            .map(|kind| format!("norm/{kind}/*"));
-        global.chain(groups).chain(each).collect()
+        let (mut global, mut groups, mut each) = (Vec::new(), Vec::new(), Vec::new());
+        for kind in self.kinds() {
+            let key = global_key(kind);
+            groups.extend(self.groups.keys().map(|name| format!("{key}/{name}")));
+            if !self.no_global {
+                global.push(key);
+            }
+            if self.per_parameter {
+                each.push(format!("norm/{kind}/*"));
+            }
+        }
+        [global, groups, each].concat()
     }
 
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        let group =
-            |(name, params): (&String, &ParamFilter)| Ok((name.clone(), params.select(at.params)?));
-        let groups: Result<_, bdh::BoxError> = self.groups.iter().map(group).collect();
-        self.watched = (self.params.select(at.params)?, groups?);
+    fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
+        self.watched = self.params.select(ctx.params)?;
+        self.watched_groups.clear();
+        for (name, params) in &self.groups {
+            let watched = params.select(ctx.params)?;
+            self.watched_groups.push((name.clone(), watched));
+        }
         Ok(())
     }
 
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        self.log(at, "grad", at.gradients);
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        self.log(ctx, "grad", ctx.gradients);
         Ok(())
     }
 
-    fn before_optimizer_step(&mut self, at: &BeforeOptimizerStep<'_>) -> HookResult {
-        self.log(at, "grad_clipped", at.gradients);
+    fn before_optimizer_step(&mut self, ctx: &BeforeOptimizerStep<'_>) -> HookResult {
+        self.log(ctx, "grad_clipped", ctx.gradients);
         Ok(())
     }
 
-    fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
-        self.log(at, "update", at.updates);
+    fn after_optimizer_step(&mut self, ctx: &AfterOptimizerStep<'_>) -> HookResult {
+        self.log(ctx, "update", ctx.updates);
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        self.log(at, "weight", at.weights);
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        self.log(ctx, "weight", ctx.weights);
         Ok(())
     }
 }

@@ -1,117 +1,125 @@
-//! Pictures of many distributions on one axis.
+//! Pictures of parameter distributions on one axis.
 //!
 //! | key                      | value | recorded                                         |
 //! |--------------------------|-------|--------------------------------------------------|
 //! | `histograms/weights`     | image | on every due step; the weights after the update  |
 //! | `histograms/gradients`   | image | on every due step; the gradients before clipping |
 //!
-//! The same pictures are in the run directory, as `histograms/weights_{step}.png` and
-//! `histograms/gradients_{step}.png`.
+//! The run directory gets the pictures as `histograms/weights_{step}.png` and `histograms/gradients_{step}.png`.
 
 mod chart;
 
 use crate::param_filter::Watched;
 use crate::{ParamFilter, plot};
-use bdh::{
-    AfterBackward, BoxError, Cadence, Callback, ConfigError, Cx, FitStart, Histogram, HookResult,
-    Outlook, Picture, Stats, StepEnd, callback, every, last,
-};
+use bdh::cadence::{every, last};
+use bdh::hooks::{AfterBackward, FitStart, StepEnd};
+use bdh::record::Picture;
+use bdh::stats::Histogram;
+use bdh::{BoxError, Cadence, Callback, Context, HookResult, Outlook, Stats, callback};
 use chart::Chart;
-use derive_builder::Builder;
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
-/// How many bins a distribution has; the request's 50.
+/// Bins of a distribution. 50 is the figure of the original request.
 const BINS: usize = 50;
 
-/// Draws the distributions of weights and of gradients, a line for each parameter.
+/// Draws the distributions of weights and of gradients, one line per parameter.
 ///
-/// Costs no device read of its own; the pictures are drawn on threads of their own, and a record waits for its
-/// pictures on the way to the sinks, so none is lost at the end of a run.
+/// Costs no device read of its own. Pictures are drawn on other threads, and a record waits for its pictures on the way
+/// to the sinks, so none is lost at the end of a run.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::every;
+/// use bdh::cadence::every;
 /// use bdh_callbacks::{Overlay, ParamFilter};
 ///
 /// let matrices = ParamFilter::all().min_rank(2).limit(40);
-/// let overlay = Overlay::builder().params(matrices).cadence(every(500)).build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+/// let overlay = Overlay::default().params(matrices).on(every(500));
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct Overlay {
     /// Steps on which to draw. Defaults to every 100 steps and the last.
-    cadence: Cadence,
-    /// Which parameters. Defaults to [`ParamFilter::representative`].
+    on: Cadence,
+    /// Parameters to draw. Defaults to [`ParamFilter::representative`].
     params: ParamFilter,
-    #[builder(setter(skip))]
+    #[setters(skip)]
     #[serde(skip)]
     watched: Watched,
 }
 
 impl Default for Overlay {
     fn default() -> Self {
-        let (cadence, params) = (every(100) | last(), ParamFilter::representative());
         Self {
-            cadence,
-            params,
+            on: every(100) | last(),
+            params: ParamFilter::representative(),
             watched: Watched::default(),
         }
     }
 }
 
-impl Overlay {
-    /// Begins with the defaults.
-    pub fn builder() -> OverlayBuilder {
-        OverlayBuilder::default()
+/// Tensors of a picture.
+#[derive(Clone, Copy)]
+enum Tensors {
+    Weights,
+    Gradients,
+}
+
+impl Tensors {
+    /// Returns the name in keys and files.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Weights => "weights",
+            Self::Gradients => "gradients",
+        }
     }
 
-    fn log(&self, at: &Cx<'_>, kind: &str, of: &'static str, stats: &Stats<'_>) -> HookResult {
-        let step = at.step();
-        let path = at.file(&format!("histograms/{kind}_{step}.png"))?;
-        let params: Vec<_> = self.watched.of(stats).collect();
-        let names: Vec<_> = params.iter().map(|param| param.name().to_owned()).collect();
-        let histograms = params.iter().map(|param| param.histogram(BINS)).collect();
-        let draw = move |histograms: Vec<Histogram>| -> Result<Vec<u8>, BoxError> {
-            let (title, x_label) = (
-                format!("{of} Distribution (Step {step})"),
-                format!("{of} Value"),
-            );
-            let lines: Vec<_> = names.into_iter().zip(histograms).collect();
-            let png = Chart {
-                title,
-                x_label,
-                lines,
-            }
-            .draw()?;
-            if let Some(path) = &path {
-                plot::write(path, &png)?;
-            }
-            Ok(png)
+    fn chart(self, step: u64, lines: Vec<(String, Histogram)>) -> Chart {
+        let noun = match self {
+            Self::Weights => "Weight",
+            Self::Gradients => "Gradient",
         };
-        at.log(format!("histograms/{kind}"), Picture::of(histograms, draw));
+        Chart {
+            title: format!("{noun} Distribution (Step {step})"),
+            x_label: format!("{noun} Value"),
+            lines,
+        }
+    }
+}
+
+impl Overlay {
+    fn log(&self, ctx: &Context<'_>, tensors: Tensors, stats: &Stats<'_>) -> HookResult {
+        let kind = tensors.kind();
+        let step = ctx.step();
+        let path = ctx.file(&format!("histograms/{kind}_{step}.png"))?;
+        let (mut names, mut histograms) = (Vec::new(), Vec::new());
+        for param in self.watched.of(stats) {
+            names.push(param.name().to_owned());
+            histograms.push(param.histogram(BINS));
+        }
+        let picture = Picture::of(histograms, move |histograms| {
+            let lines = names.into_iter().zip(histograms).collect();
+            draw(&tensors.chart(step, lines), path.as_deref())
+        });
+        ctx.log(format!("histograms/{kind}"), picture);
         Ok(())
     }
 }
 
-#[callback("overlay")]
+/// Draws a chart as a PNG, and writes the PNG to its file, if there is one.
+fn draw(chart: &Chart, path: Option<&Path>) -> Result<Vec<u8>, BoxError> {
+    let png = chart.draw()?;
+    if let Some(path) = path {
+        plot::write(path, &png)?;
+    }
+    Ok(png)
+}
+
+#[callback("overlay", on)]
 impl Callback for Overlay {
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
-    }
-
     fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
         self.params.check()
     }
@@ -119,32 +127,33 @@ impl Callback for Overlay {
     fn keys(&self) -> Vec<String> {
         ["histograms/weights", "histograms/gradients"]
             .map(str::to_owned)
-            .to_vec()
+            .into()
     }
 
     fn files(&self, steps: u64) -> Vec<String> {
-        if !self.cadence.is_predictable() {
+        if !self.on.is_predictable() {
             return Vec::new();
         }
-        let due = self
-            .cadence
-            .firings(&bdh::Clock::default(), steps)
-            .filter(|step| *step > 0);
-        let kinds =
-            |step| ["weights", "gradients"].map(|kind| format!("histograms/{kind}_{step}.png"));
-        due.flat_map(kinds).collect()
+        let mut files = Vec::new();
+        for step in self.on.firings(&bdh::Clock::default(), steps) {
+            if step > 0 {
+                files.push(format!("histograms/weights_{step}.png"));
+                files.push(format!("histograms/gradients_{step}.png"));
+            }
+        }
+        files
     }
 
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        self.watched = self.params.select(at.params)?;
+    fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
+        self.watched = self.params.select(ctx.params)?;
         Ok(())
     }
 
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        self.log(at, "gradients", "Gradient", at.gradients)
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        self.log(ctx, Tensors::Gradients, ctx.gradients)
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        self.log(at, "weights", "Weight", at.weights)
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        self.log(ctx, Tensors::Weights, ctx.weights)
     }
 }

@@ -1,14 +1,15 @@
-//! Which parameters a callback watches.
+//! Selection of the parameters that a callback records.
 
 use crate::settings::within;
-use bdh::{BoxError, ParamInfo, ParamStats, ParamTable, Stats};
+use bdh::stats::{ParamStats, ParamTable};
+use bdh::{BoxError, Stats};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
-/// Picks parameters by name, by rank, and up to a number, in the order of the model.
+/// Selects parameters by name and rank, up to a limit, in the order of the model.
 ///
-/// A pattern stands for the whole name, `*` in it for any characters. In a configuration file a filter is a
-/// pattern, a list of them, or a table: `"*attn*"`, `["*wte*", "*lm_head*"]`,
+/// A pattern matches the whole name, and `*` in it matches any characters. In a configuration file a filter is a
+/// pattern, a list of patterns, or a table: `"*attn*"`, `["*wte*", "*lm_head*"]`,
 /// `{ names = ["*h.0.*"], min_rank = 2, limit = 8 }`.
 ///
 /// # Examples
@@ -17,26 +18,25 @@ use std::collections::HashSet;
 /// use bdh_callbacks::{Histograms, ParamFilter};
 ///
 /// let matrices_of_attention = ParamFilter::from("*attn*").min_rank(2);
-/// let histograms = Histograms::builder().params(matrices_of_attention).build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+/// let histograms = Histograms::default().params(matrices_of_attention);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(from = "Form")]
 pub struct ParamFilter {
-    /// With none, every name matches.
+    /// Patterns. Without any, every name matches.
     names: Vec<String>,
     min_rank: usize,
     limit: Option<usize>,
-    /// Whether these are patterns for some models, of which another need not have any.
+    /// Whether the patterns are a guess, and need not match anything in a given model.
     #[serde(skip)]
     is_guess: bool,
 }
 
-/// What a configuration file says.
+/// Filter as written in a configuration file.
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected a pattern, a list of them, or names, min_rank and limit"
+    expecting = "expected a pattern, a list of patterns, or a table with names, min_rank and limit"
 )]
 enum Form {
     One(String),
@@ -55,7 +55,7 @@ struct Table {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a pattern or a list of them")]
+#[serde(untagged, expecting = "expected a pattern or a list of patterns")]
 enum Names {
     One(String),
     List(Vec<String>),
@@ -67,27 +67,26 @@ impl Default for Names {
     }
 }
 
+impl From<Names> for Vec<String> {
+    fn from(names: Names) -> Self {
+        match names {
+            Names::One(name) => vec![name],
+            Names::List(names) => names,
+        }
+    }
+}
+
 impl From<Form> for ParamFilter {
     fn from(form: Form) -> Self {
         match form {
             Form::One(name) => Self::from(name.as_str()),
             Form::List(names) => Self::from(names),
-            Form::Table(Table {
-                names,
-                min_rank,
-                limit,
-            }) => {
-                let names = match names {
-                    Names::One(name) => vec![name],
-                    Names::List(names) => names,
-                };
-                Self {
-                    names,
-                    min_rank,
-                    limit,
-                    is_guess: false,
-                }
-            }
+            Form::Table(table) => Self {
+                names: table.names.into(),
+                min_rank: table.min_rank,
+                limit: table.limit,
+                is_guess: false,
+            },
         }
     }
 }
@@ -114,17 +113,17 @@ impl<const N: usize> From<[&str; N]> for ParamFilter {
 }
 
 impl ParamFilter {
-    /// Every parameter; the default.
+    /// Selects every parameter. This is the default.
     #[must_use]
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// The embedding, the head, and the matrices of a first, a middle and a last block, as GPT-2 calls them:
-    /// `*h.0.*`, `*h.5.*`, `*h.11.*`, `*wte*`, `*lm_head*`, of rank 2 at least.
+    /// Selects the embedding, the head, and the matrices of a first, a middle and a last block, by their names in GPT-2:
+    /// `*h.0.*`, `*h.5.*`, `*h.11.*`, `*wte*`, `*lm_head*`, of rank 2 or more.
     ///
-    /// A model may lack some of these names; one that has none of them is watched in all its matrices. There is
-    /// no limit: the list was once used with one of 8, and the last block and the head were never seen.
+    /// A model may lack some of these names. In a model without any of them, all matrices are selected. There is no
+    /// limit: with a limit of 8 the last block and the head were never recorded.
     #[must_use]
     pub fn representative() -> Self {
         let names = ["*h.0.*", "*h.5.*", "*h.11.*", "*wte*", "*lm_head*"];
@@ -135,7 +134,7 @@ impl ParamFilter {
         }
     }
 
-    /// Leaves out parameters of fewer dimensions: 2 keeps matrices, and drops biases and gains.
+    /// Excludes parameters of fewer dimensions: 2 keeps matrices, and drops biases and gains.
     #[must_use]
     pub fn min_rank(self, rank: usize) -> Self {
         Self {
@@ -144,7 +143,7 @@ impl ParamFilter {
         }
     }
 
-    /// Takes the first so many of those that match.
+    /// Limits the selection to the first matches in the order of the model.
     #[must_use]
     pub fn limit(self, limit: usize) -> Self {
         Self {
@@ -153,47 +152,69 @@ impl ParamFilter {
         }
     }
 
-    /// Refuses a filter that leaves no parameter, whatever the model.
+    /// Returns an error for a filter that matches nothing in any model.
     pub(crate) fn check(&self) -> Result<(), BoxError> {
         within("limit", self.limit.unwrap_or(1), 1.., "use 1 or more")
     }
 
-    /// Finds the parameters of a model. Each pattern must match one at least, whatever the limit.
+    /// Selects parameters of a model.
+    ///
+    /// # Errors
+    ///
+    /// If a pattern matches no parameter, even one beyond the limit.
     pub(crate) fn select(&self, params: &ParamTable) -> Result<Watched, BoxError> {
-        let has_rank = |param: &&ParamInfo| param.rank() >= self.min_rank;
-        let candidates: Vec<_> = params.iter().filter(has_rank).collect();
-        let found = |pattern: &str| candidates.iter().any(|param| matches(pattern, &param.name));
-        let missing = self.names.iter().find(|pattern| !found(pattern));
-        if let (Some(pattern), false) = (missing, self.is_guess) {
-            return Err(self.nothing_matches(pattern, params).into());
+        let candidates = self.of_min_rank(params);
+        if !self.is_guess {
+            self.check_patterns(&candidates, params)?;
         }
-        let is_named = |param: &ParamInfo| {
-            self.names
-                .iter()
-                .any(|pattern| matches(pattern, &param.name))
+        let mut matching = candidates.clone();
+        matching.retain(|name| self.is_named(name));
+        // Without patterns, or if no guess is right, all candidates are selected.
+        let selected = if matching.is_empty() {
+            candidates
+        } else {
+            matching
         };
-        let takes_all = !candidates.iter().any(|param| is_named(param)); // no names, or none of the guesses
-        let chosen = candidates
-            .iter()
-            .filter(|param| takes_all || is_named(param));
-        let chosen = chosen.take(self.limit.unwrap_or(usize::MAX));
-        Ok(Watched(chosen.map(|param| param.name.clone()).collect()))
+        let limit = self.limit.unwrap_or(usize::MAX);
+        let names = selected.into_iter().take(limit).map(str::to_owned);
+        Ok(Watched(names.collect()))
     }
 
-    fn nothing_matches(&self, pattern: &str, params: &ParamTable) -> String {
-        let names: Vec<_> = params.iter().map(|param| param.name.as_str()).collect();
-        let rank = match self.min_rank {
-            0 => String::new(),
-            rank => format!(" of rank {rank} at least"),
-        };
-        format!(
-            "no parameter{rank} matches `{pattern}`; there are {}",
-            names.join(", ")
-        )
+    /// Returns the names of the parameters of the least rank or more.
+    fn of_min_rank<'a>(&self, params: &'a ParamTable) -> Vec<&'a str> {
+        let mut names = Vec::new();
+        for param in params {
+            if param.rank() >= self.min_rank {
+                names.push(param.name.as_str());
+            }
+        }
+        names
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.names.iter().any(|pattern| matches(pattern, name))
+    }
+
+    fn check_patterns(&self, candidates: &[&str], params: &ParamTable) -> Result<(), BoxError> {
+        for pattern in &self.names {
+            if candidates.iter().any(|name| matches(pattern, name)) {
+                continue;
+            }
+            let known: Vec<_> = params.iter().map(|param| param.name.as_str()).collect();
+            let known = known.join(", ");
+            let rank = match self.min_rank {
+                0 => String::new(),
+                rank => format!(" of rank {rank} or more"),
+            };
+            return Err(
+                format!("no parameter{rank} matches `{pattern}`; the model has {known}").into(),
+            );
+        }
+        Ok(())
     }
 }
 
-/// The parameters that a filter has found in a model.
+/// Names of the parameters that a filter selected in a model.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watched(HashSet<String>);
 
@@ -202,13 +223,13 @@ impl Watched {
         self.0.contains(name)
     }
 
-    /// Those of them that have a tensor here, in the order of the model.
+    /// Returns the selected parameters that have a tensor in `stats`, in the order of the model.
     pub(crate) fn of<'s>(&self, stats: &'s Stats<'s>) -> impl Iterator<Item = ParamStats<'s>> {
         stats.iter().filter(|param| self.contains(param.name()))
     }
 }
 
-/// Whether a pattern stands for a name: `*` for any characters, everything else for itself.
+/// Whether a pattern matches a name. `*` matches any characters.
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == name;
@@ -217,7 +238,7 @@ fn matches(pattern: &str, name: &str) -> bool {
         return false;
     };
     let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
-    // Each piece where it is found first leaves most for those after it.
+    // The earliest match of a piece leaves the most text for the pieces after it, so no backtracking is needed.
     for piece in middle.split('*') {
         match name.split_once(piece) {
             Some((_, after)) => name = after,
@@ -230,7 +251,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bdh::burn; // by which `derive(Module)` finds it
+    use bdh::burn; // `derive(Module)` writes paths that begin with `burn`
     use bdh::burn::module::Module;
     use bdh::burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 
@@ -265,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_any_characters_and_the_rest_for_itself() {
+    fn star_matches_any_characters() {
         let hits = [
             ("a.b", "a.b"),
             ("*", ""),
@@ -295,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_picked_by_name_by_rank_and_up_to_a_limit() {
+    fn parameters_are_selected_by_name_rank_and_limit() {
         let biases = "h.0.bias h.1.bias h.2.bias h.3.bias h.4.bias h.5.bias out.bias";
         assert_eq!(names(&"*.bias".into()), biases);
         assert_eq!(names(&ParamFilter::from("*.bias").limit(1)), "h.0.bias");
@@ -307,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_representative_ones_are_those_that_a_model_has_or_else_all_matrices() {
+    fn representative_falls_back_to_all_matrices() {
         assert_eq!(
             names(&ParamFilter::representative()),
             "wte.weight h.0.weight h.5.weight"
@@ -320,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_matches_nothing_is_told_with_what_there_is() {
+    fn pattern_that_matches_nothing_is_refused_with_the_names() {
         let error = |filter: ParamFilter| {
             filter
                 .select(&table())
@@ -329,17 +350,17 @@ mod tests {
         };
         let text = error(["out*", "*attn*"].into());
         assert!(
-            text.starts_with("no parameter matches `*attn*`; there are wte.weight, h.0.weight")
+            text.starts_with("no parameter matches `*attn*`; the model has wte.weight, h.0.weight")
         );
         let text = error(ParamFilter::from("*bias").min_rank(2));
         assert!(
-            text.starts_with("no parameter of rank 2 at least matches `*bias`"),
+            text.starts_with("no parameter of rank 2 or more matches `*bias`"),
             "{text}"
         );
     }
 
     #[test]
-    fn a_file_says_a_pattern_a_list_or_a_table() {
+    fn file_may_have_a_pattern_a_list_or_a_table() {
         let read = |json: &str| serde_json::from_str::<ParamFilter>(json);
         assert_eq!(read("\"*a*\"").expect("a pattern"), "*a*".into());
         assert_eq!(read("[\"a\", \"b\"]").expect("a list"), ["a", "b"].into());

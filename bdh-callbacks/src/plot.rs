@@ -1,7 +1,10 @@
-//! What pictures of distributions have in common: a canvas, a font, numbers on an axis, a file.
+//! Canvas, font, axis labels and files of the pictures of distributions.
 
 use bdh::BoxError;
+use plotters::chart::ChartContext;
 use plotters::coord::Shift;
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::types::RangedCoordf64;
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::prelude::BitMapBackend;
 use plotters::style::{FontStyle, WHITE, register_font};
@@ -10,7 +13,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// A subset of DejaVu Sans, so that there is text on a machine without fonts. See `FONT-LICENSE.txt`.
+/// Whether the font could be registered: a subset of DejaVu Sans, so that pictures have text on a machine without
+/// fonts. See `FONT-LICENSE.txt`.
 static HAS_FONT: LazyLock<bool> = LazyLock::new(|| {
     register_font(
         "plot",
@@ -22,13 +26,17 @@ static HAS_FONT: LazyLock<bool> = LazyLock::new(|| {
 
 pub(crate) type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
-/// A PNG of `size` in pixels. The font is called `plot`.
+/// Chart with its axes, to draw curves into.
+pub(crate) type Plot<'a, 'b> =
+    ChartContext<'a, BitMapBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Draws a PNG of `size` in pixels. The font is called `plot`.
 pub(crate) fn png(
     size: (u32, u32),
     draw: impl FnOnce(&Area<'_>) -> Result<(), BoxError>,
 ) -> Result<Vec<u8>, BoxError> {
     if !*HAS_FONT {
-        return Err("the font cannot be used".into());
+        return Err("the built-in font cannot be registered".into());
     }
     let mut pixels = vec![0; (size.0 * size.1 * 3) as usize];
     {
@@ -49,23 +57,23 @@ fn encode(size: (u32, u32), pixels: &[u8]) -> Result<Vec<u8>, BoxError> {
     Ok(bytes)
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically: readers see all of it or none.
 pub(crate) fn write(path: &Path, png: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("png.partial");
     bdh::files::ensure_dir(path.parent().unwrap_or(Path::new(".")))?;
-    let _ = fs::remove_file(&partial); // a link, maybe: writing through it would change a file elsewhere
+    let _ = fs::remove_file(&partial); // it may be a link, and writing through a link changes another file
     File::create_new(&partial)?.write_all(png)?;
     fs::rename(partial, path)
 }
 
-/// From the least to the greatest, and never nothing.
+/// Returns the least and the greatest value, or -1 and 1 if they are equal or missing.
 pub(crate) fn range(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let low = values.clone().fold(f64::INFINITY, f64::min);
     let high = values.fold(f64::NEG_INFINITY, f64::max);
     if low < high { (low, high) } else { (-1.0, 1.0) }
 }
 
-/// A tick's label, with the digits that tell it from its neighbours.
+/// Formats the label of a tick, with enough digits to distinguish it from its neighbours.
 pub(crate) fn short(value: f64, range: f64) -> String {
     let digits = 1.0 - range.log10().floor();
     if value.abs() < range * 1e-9 {
@@ -82,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_is_not_written_through_a_link() {
+    fn picture_is_not_written_through_a_link() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let outside = dir.path().join("mine");
         fs::write(&outside, "mine").expect("a file");

@@ -1,7 +1,7 @@
-//! How large gradients and updates are beside the weights that they change.
+//! Ratios of gradients and updates to weights.
 //!
-//! An update of about a thousandth of its weights is healthy: log10 near −3. A matrix far above is being thrown
-//! about, one far below hardly learns. The gradient's ratio tells the same before the optimizer has scaled it.
+//! A healthy update is about a thousandth of its weights, log10 near −3. A matrix far above that is unstable, and one
+//! far below hardly learns. The gradient ratio is measured before the optimizer scales the gradient.
 //!
 //! | key                         | unit            | recorded on every due step                               |
 //! |-----------------------------|-----------------|----------------------------------------------------------|
@@ -10,10 +10,10 @@
 //! | `ratio/update_std/<param>`  | update:weight   | with `updates`; the weights are those before the update  |
 //! | `ratio/update_l2/<param>`   | update:weight   | with `updates` and `l2`                                  |
 //!
-//! With `log10` it is the logarithm, under `ratio/log10_grad_std/<param>` and so on. Without `std` the keys of
-//! standard deviations are left out.
+//! With `log10` the keys are `ratio/log10_grad_std/<param>` and so on, and the values logarithms. Without `std` the keys
+//! of standard deviations are left out.
 //!
-//! On the terminal there is a line for each parameter, unless `lines` is off:
+//! The terminal shows a line for each parameter, unless `lines` is off:
 //!
 //! ```text
 //! weight wte.weight: mean +0.0003, std 2.0012e-02, grad:data ratio 1.2340e-02
@@ -21,78 +21,70 @@
 
 use crate::ParamFilter;
 use crate::param_filter::Watched;
-use bdh::{
-    AfterBackward, AfterOptimizerStep, BoxError, Cadence, Callback, ConfigError, Cx, Deferred,
-    FitStart, Hook, HookResult, Hooks, Outlook, ParamStats, callback, every, last,
-};
-use derive_builder::Builder;
+use bdh::cadence::{every, last};
+use bdh::hooks::{AfterBackward, AfterOptimizerStep, FitStart, Hook, Hooks};
+use bdh::stats::ParamStats;
+use bdh::{BoxError, Cadence, Callback, Context, Deferred, HookResult, Outlook, callback};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::HashMap;
 
-/// Records the ratios of gradients and of updates to weights, and says them on the terminal.
+/// Records the ratios of gradients and of updates to weights, and prints them on the terminal.
 ///
-/// Costs no device read of its own. Standard deviations have `n - 1` in the denominator; both are those of this
-/// step, the gradients before clipping. `updates` keeps a copy of the model on due steps.
+/// Costs no device read of its own. Gradients are measured before clipping. Standard deviations have `n - 1` in the
+/// denominator. `updates` keeps a copy of the model on due steps.
 ///
 /// # Examples
 ///
 /// ```
 /// use bdh::Callback;
-/// use bdh_callbacks::Ratios;
+/// use bdh_callbacks::UpdateRatios;
 ///
-/// let of_updates = Ratios::builder().updates(true).log10(true).lines(false).build()?;
+/// let of_updates = UpdateRatios::default().updates(true).log10(true).lines(false);
 /// assert_eq!(of_updates.keys(), ["ratio/log10_grad_std/*", "ratio/log10_update_std/*"]);
-/// # Ok::<(), bdh::ConfigError>(())
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each switches one form of the ratios on or off"
 )]
-pub struct Ratios {
+pub struct UpdateRatios {
     /// Steps on which to record. Defaults to every 100 steps and the last.
-    cadence: Cadence,
-    /// Which parameters. Defaults to [`ParamFilter::representative`].
+    on: Cadence,
+    /// Parameters to record. Defaults to [`ParamFilter::representative`].
     params: ParamFilter,
-    /// Ratios of standard deviations. Defaults to yes.
+    /// Whether to record ratios of standard deviations. Defaults to yes.
     std: bool,
-    /// Ratios of L2 norms. Defaults to no.
+    /// Whether to record ratios of L2 norms. Defaults to no.
     l2: bool,
-    /// Ratios of updates, beside those of gradients. Defaults to no.
+    /// Whether to record the ratios of updates too. Defaults to no.
     updates: bool,
-    /// Logarithms to the base of ten in place of the ratios. Defaults to no.
+    /// Whether to record base-10 logarithms instead of ratios. Defaults to no.
     log10: bool,
-    /// A line for each parameter on the terminal. Defaults to yes.
+    /// Whether to print a line for each parameter on the terminal. Defaults to yes.
     lines: bool,
-    #[builder(setter(skip))]
+    #[setters(skip)]
     #[serde(skip)]
     watched: Watched,
-    /// Standard deviation and norm of each weight before the update, by name.
-    #[builder(setter(skip))]
+    /// Sizes of the weights before the update, by name.
+    #[setters(skip)]
     #[serde(skip)]
     before: HashMap<String, Sizes>,
 }
 
-/// How large a tensor is, in the ways that are asked for.
+/// Sizes of a tensor, as far as they are recorded.
 #[derive(Debug, Clone)]
 struct Sizes {
     std: Option<Deferred>,
     l2: Option<Deferred>,
 }
 
-impl Default for Ratios {
+impl Default for UpdateRatios {
     fn default() -> Self {
         Self {
-            cadence: every(100) | last(),
+            on: every(100) | last(),
             params: ParamFilter::representative(),
             std: true,
             l2: false,
@@ -105,12 +97,7 @@ impl Default for Ratios {
     }
 }
 
-impl Ratios {
-    /// Begins with the defaults: gradient to weight by standard deviations, and a line for each.
-    pub fn builder() -> RatiosBuilder {
-        RatiosBuilder::default()
-    }
-
+impl UpdateRatios {
     fn sizes(&self, param: ParamStats<'_>) -> Sizes {
         Sizes {
             std: self.std.then(|| param.std()),
@@ -118,39 +105,36 @@ impl Ratios {
         }
     }
 
-    /// `ratio/grad_std/` for `grad` and `std`.
-    fn key(&self, what: &str, how: &str) -> String {
+    /// Returns the start of a key, such as `ratio/grad_std/` for `grad` and `std`.
+    fn key(&self, change: &str, size: &str) -> String {
         let log10 = if self.log10 { "log10_" } else { "" };
-        format!("ratio/{log10}{what}_{how}/")
+        format!("ratio/{log10}{change}_{size}/")
     }
 
-    fn log(&self, at: &Cx<'_>, what: &str, name: &str, sizes: (&Sizes, &Sizes)) {
-        let (changes, weights) = sizes;
-        let forms = [
-            ("std", &changes.std, &weights.std),
-            ("l2", &changes.l2, &weights.l2),
-        ];
-        for (how, change, weight) in forms {
-            let (Some(change), Some(weight)) = (change, weight) else {
-                continue;
-            };
-            let ratio = change.clone() / weight.clone();
-            let ratio = if self.log10 {
-                ratio.map(f64::log10)
-            } else {
-                ratio
-            };
-            at.log(self.key(what, how) + name, ratio);
+    /// Records the ratios of one change, a `grad` or an `update`, to the weights of a parameter.
+    fn log(&self, ctx: &Context<'_>, kind: &str, change: ParamStats<'_>, weight: &Sizes) {
+        let name = change.name();
+        let change = self.sizes(change);
+        if let (Some(change), Some(weight)) = (change.std, &weight.std) {
+            ctx.log(self.key(kind, "std") + name, self.ratio(change, weight));
+        }
+        if let (Some(change), Some(weight)) = (change.l2, &weight.l2) {
+            ctx.log(self.key(kind, "l2") + name, self.ratio(change, weight));
+        }
+    }
+
+    fn ratio(&self, change: Deferred, weight: &Deferred) -> Deferred {
+        let ratio = change / weight.clone();
+        if self.log10 {
+            ratio.map(f64::log10)
+        } else {
+            ratio
         }
     }
 }
 
-#[callback("ratios")]
-impl Callback for Ratios {
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
-    }
-
+#[callback("ratios", on)]
+impl Callback for UpdateRatios {
     fn hooks(&self) -> Hooks {
         let hooks = Hooks::NONE.with(Hook::OnFitStart).with(Hook::AfterBackward);
         if self.updates {
@@ -160,71 +144,72 @@ impl Callback for Ratios {
         }
     }
 
-    fn config(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
     fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
         self.params.check()
     }
 
     fn keys(&self) -> Vec<String> {
-        let what = ["grad", "update"]
-            .into_iter()
-            .filter(|what| self.updates || *what == "grad");
-        let forms = [(self.std, "std"), (self.l2, "l2")];
-        let forms = forms
-            .iter()
-            .filter_map(|(is_wanted, how)| is_wanted.then_some(how));
-        what.flat_map(|what| forms.clone().map(move |how| self.key(what, how) + "*"))
-            .collect()
+        let changes: &[&str] = if self.updates {
+            &["grad", "update"]
+        } else {
+            &["grad"]
+        };
+        let mut keys = Vec::new();
+        for change in changes {
+            if self.std {
+                keys.push(self.key(change, "std") + "*");
+            }
+            if self.l2 {
+                keys.push(self.key(change, "l2") + "*");
+            }
+        }
+        keys
     }
 
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        self.watched = self.params.select(at.params)?;
+    fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
+        self.watched = self.params.select(ctx.params)?;
         Ok(())
     }
 
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        let weights = self
-            .watched
-            .of(at.weights)
-            .map(|weight| (weight.name(), weight));
-        let weights: HashMap<_, _> = weights.collect();
-        for grad in self.watched.of(at.gradients) {
-            let name = grad.name();
-            let Some(weight) = weights.get(name) else {
-                continue;
-            };
-            self.log(at, "grad", name, (&self.sizes(grad), &self.sizes(*weight)));
-            if self.lines {
-                say(at, *weight, grad);
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        let mut weights = HashMap::new();
+        for weight in self.watched.of(ctx.weights) {
+            weights.insert(weight.name(), weight);
+        }
+        for grad in self.watched.of(ctx.gradients) {
+            if let Some(weight) = weights.get(grad.name()) {
+                self.log(ctx, "grad", grad, &self.sizes(*weight));
+                if self.lines {
+                    print(ctx, *weight, grad);
+                }
             }
         }
         if self.updates {
-            let before = |(name, weight): (&str, _)| (name.to_owned(), self.sizes(weight));
-            self.before = weights.into_iter().map(before).collect();
+            self.before.clear();
+            for (name, weight) in weights {
+                self.before.insert(name.to_owned(), self.sizes(weight));
+            }
         }
         Ok(())
     }
 
-    fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
+    fn after_optimizer_step(&mut self, ctx: &AfterOptimizerStep<'_>) -> HookResult {
         let before = std::mem::take(&mut self.before);
-        for update in self.watched.of(at.updates) {
+        for update in self.watched.of(ctx.updates) {
             if let Some(weight) = before.get(update.name()) {
-                self.log(at, "update", update.name(), (&self.sizes(update), weight));
+                self.log(ctx, "update", update, weight);
             }
         }
         Ok(())
     }
 }
 
-fn say(at: &Cx<'_>, weight: ParamStats<'_>, grad: ParamStats<'_>) {
+fn print(ctx: &Context<'_>, weight: ParamStats<'_>, grad: ParamStats<'_>) {
     let name = weight.name().to_owned();
-    at.say(
-        [weight.mean(), weight.std(), grad.std()],
-        move |[mean, std, grad]| line(&name, mean, std, grad / std),
-    );
+    let values = [weight.mean(), weight.std(), grad.std()];
+    ctx.notice_with(values, move |[mean, std, grad]| {
+        line(&name, mean, std, grad / std)
+    });
 }
 
 fn line(name: &str, mean: f64, std: f64, ratio: f64) -> String {
@@ -237,9 +222,9 @@ fn line(name: &str, mean: f64, std: f64, ratio: f64) -> String {
     format!("weight {name}: mean {mean}, std {std}, grad:data ratio {ratio}")
 }
 
-/// `1.2340e-02`, as Python's `.4e` has it: a sign, and two digits of the exponent at least.
+/// Formats a number as Python's `.4e` does: the exponent has a sign and at least two digits, as in `1.2340e-02`.
 ///
-/// For sinks whose lines are read by what reads those of a Python program.
+/// Tools that parse the output of a Python program can then parse the lines too.
 ///
 /// # Examples
 ///
@@ -248,7 +233,7 @@ fn line(name: &str, mean: f64, std: f64, ratio: f64) -> String {
 /// ```
 #[must_use]
 pub fn scientific(value: f64) -> String {
-    let text = format!("{value:.4e}").to_lowercase(); // NaN is `nan` there
+    let text = format!("{value:.4e}").to_lowercase(); // Python prints `nan`, Rust `NaN`
     let Some((digits, exponent)) = text.split_once('e') else {
         return text;
     };
@@ -263,9 +248,9 @@ pub fn scientific(value: f64) -> String {
 mod tests {
     use super::*;
 
-    /// What Python 3.11 prints with `f'{value:.4e}'`.
+    /// Expected texts: output of Python 3.11 for `f'{value:.4e}'`.
     #[test]
-    fn numbers_are_written_as_python_writes_them() {
+    fn scientific_is_the_same_as_in_python() {
         let python = [
             (0.01234, "1.2340e-02"),
             (0.0, "0.0000e+00"),
@@ -292,9 +277,9 @@ mod tests {
         assert_eq!(edges, ["nan", "inf", "-inf"]);
     }
 
-    /// What Python 3.11 prints with the f-string of the request.
+    /// Expected texts: output of Python 3.11 for the f-string of the original request.
     #[test]
-    fn the_line_is_that_of_the_request() {
+    fn line_is_that_of_the_original_request() {
         let lines = [
             (
                 ("transformer.wte.weight", 0.00031, 0.020_012, 0.01234),

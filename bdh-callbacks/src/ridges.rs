@@ -1,97 +1,85 @@
-//! Pictures of how each parameter's distribution changes over a run.
+//! Pictures of each parameter's distribution over the run.
 //!
 //! | key                        | value | recorded                                                            |
 //! |----------------------------|-------|---------------------------------------------------------------------|
-//! | `histograms/ridge/<param>` | image | on every due step: the weights after it, and on the due steps before |
+//! | `histograms/ridge/<param>` | image | on every due step; the weights of this and of earlier due steps      |
 //!
-//! The newest picture of each is in the run directory, as `histograms/ridge_<param>.png`.
+//! The run directory gets the newest picture of each parameter as `histograms/ridge_<param>.png`.
 
 mod chart;
 
 use crate::param_filter::Watched;
 use crate::{ParamFilter, plot};
-use bdh::{
-    BoxError, Cadence, Callback, ConfigError, DeferredHistogram, FitStart, Histogram, HookResult,
-    Outlook, Picture, StepEnd, callback, every, fraction,
-};
+use bdh::cadence::{every, fraction};
+use bdh::hooks::{FitStart, StepEnd};
+use bdh::record::Picture;
+use bdh::stats::{DeferredHistogram, Histogram};
+use bdh::{BoxError, Cadence, Callback, HookResult, Outlook, callback};
 use chart::Chart;
-use derive_builder::Builder;
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How many bins a distribution has, as in an overlay.
+/// Bins of a distribution, the same number as in an [`Overlay`](crate::Overlay).
 const BINS: usize = 50;
 
-/// The curves of a picture at most. Of more, every other one is left out, so that the others stay evenly spaced.
-const MOST: usize = 40;
+/// Largest number of curves in a picture. When it is reached, every other curve is dropped, so the rest stay evenly
+/// spaced.
+const MAX_CURVES: usize = 40;
 
 /// Draws the distribution of each parameter over the run: a curve for each due step, the oldest at the back.
 ///
-/// In a [`Replay`](bdh::Replay) it draws the run's checkpoints. Each due step leaves one picture a parameter, drawn on
-/// a thread of its own; it costs no device read of its own. A resumed run goes on with the curves that it had.
+/// Each due step makes one picture per parameter, drawn on another thread. Costs no device read of its own. A resumed run
+/// keeps its curves. In a [`Replay`](bdh::Replay) it draws the run's checkpoints.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::every;
+/// use bdh::cadence::every;
 /// use bdh_callbacks::{ParamFilter, Ridges};
 ///
 /// let matrices = ParamFilter::all().min_rank(2).limit(8);
-/// let ridges = Ridges::builder().params(matrices).cadence(every(500)).build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+/// let ridges = Ridges::default().params(matrices).on(every(500));
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ridges {
     /// Steps on which to add a curve and draw. Defaults to every twentieth of the run.
-    cadence: Cadence,
-    /// Which parameters. Defaults to [`ParamFilter::representative`].
+    on: Cadence,
+    /// Parameters to draw. Defaults to [`ParamFilter::representative`].
     params: ParamFilter,
-    #[builder(setter(skip))]
+    #[setters(skip)]
     #[serde(skip)]
     watched: Watched,
-    /// By the parameter's name.
-    #[builder(setter(skip))]
+    /// Curves so far, by the parameter's name.
+    #[setters(skip)]
     #[serde(skip)]
     series: BTreeMap<String, Series>,
 }
 
 impl Default for Ridges {
     fn default() -> Self {
-        let (cadence, params) = (every(fraction(0.05)), ParamFilter::representative());
         Self {
-            cadence,
-            params,
+            on: every(fraction(0.05)),
+            params: ParamFilter::representative(),
             watched: Watched::default(),
             series: BTreeMap::new(),
         }
     }
 }
 
-impl Ridges {
-    /// Begins with the defaults.
-    pub fn builder() -> RidgesBuilder {
-        RidgesBuilder::default()
-    }
-}
-
-/// A distribution on one step.
+/// Distribution on one step.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 struct Curve {
     step: u64,
-    /// How many were taken before.
+    /// Number of curves before this one, dropped ones included.
     index: u64,
-    /// The least and the greatest value.
+    /// Least and greatest value.
     extent: (f64, f64),
     counts: Vec<u64>,
     non_finite: u64,
@@ -99,69 +87,69 @@ struct Curve {
 
 impl Curve {
     fn new(step: u64, index: u64, histogram: Histogram) -> Self {
-        let Histogram {
-            edges,
-            counts,
-            non_finite,
-        } = histogram;
-        let edge = |edge: Option<&f64>| edge.copied().unwrap_or(0.0);
-        let extent = (edge(edges.first()), edge(edges.last()));
+        let extent = match histogram.edges.as_slice() {
+            [low, .., high] => (*low, *high),
+            _ => (0.0, 0.0),
+        };
         Self {
             step,
             index,
             extent,
-            counts,
-            non_finite,
+            counts: histogram.counts,
+            non_finite: histogram.non_finite,
         }
     }
 }
 
-/// The distributions of one parameter so far, in a bounded number of curves.
+/// Distributions of one parameter so far, in a bounded number of curves.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 struct Series {
-    /// Those that are kept, evenly spaced.
+    /// Curves that are kept, evenly spaced.
     curves: Vec<Curve>,
-    /// Of how many that are taken one is kept: a power of 2.
+    /// A curve is kept if its index is a multiple of this power of 2.
     stride: u64,
+    /// Number of curves so far, dropped ones included.
     taken: u64,
-    /// The last one, which is always shown; read with its step.
+    /// Newest distribution, which every picture shows, on the device until its step's read.
     #[serde(skip)]
     newest: Option<(u64, DeferredHistogram)>,
-    /// The step of the picture on the disk.
+    /// File of the newest picture.
     #[serde(skip)]
-    on_disk: Arc<Mutex<u64>>,
+    file: File,
 }
 
 impl Default for Series {
     fn default() -> Self {
-        let (curves, on_disk) = (Vec::new(), Arc::default());
         Self {
-            curves,
+            curves: Vec::new(),
             stride: 1,
             taken: 0,
             newest: None,
-            on_disk,
+            file: File::default(),
         }
     }
 }
 
 impl Series {
-    /// Adds the distribution of a step; with it come the curves that are drawn behind it.
+    /// Adds the distribution of a step. Returns the curves to draw behind it.
     fn take(&mut self, step: u64, histogram: DeferredHistogram) -> Vec<Curve> {
         self.curves.extend(self.last());
-        self.curves
-            .retain(|curve| curve.index.is_multiple_of(self.stride));
-        if self.curves.len() >= MOST {
+        self.thin_out();
+        if self.curves.len() >= MAX_CURVES {
             self.stride *= 2;
-            self.curves
-                .retain(|curve| curve.index.is_multiple_of(self.stride));
+            self.thin_out();
         }
         self.taken += 1;
         self.newest = Some((step, histogram));
         self.curves.clone()
     }
 
-    /// Adds the distribution of a step, and draws it before those that there are.
+    fn thin_out(&mut self) {
+        self.curves
+            .retain(|curve| curve.index.is_multiple_of(self.stride));
+    }
+
+    /// Adds the distribution of a step. Returns a picture with that curve in front of the earlier ones.
     fn picture(
         &mut self,
         name: &str,
@@ -171,50 +159,55 @@ impl Series {
     ) -> Picture {
         let mut curves = self.take(step, histogram.clone());
         let (title, index) = (name.to_owned(), self.taken - 1);
-        let on_disk = Arc::clone(&self.on_disk);
-        let draw = move |new: Vec<Histogram>| -> Result<Vec<u8>, BoxError> {
-            curves.extend(new.into_iter().map(|new| Curve::new(step, index, new)));
+        let file = self.file.clone();
+        Picture::of(vec![histogram], move |histograms| {
+            for histogram in histograms {
+                curves.push(Curve::new(step, index, histogram));
+            }
             let png = Chart { title, curves }.draw()?;
             if let Some(path) = &path {
-                // Of two that are drawn at once the newer one stays.
-                let mut on_disk = on_disk.lock().unwrap_or_else(PoisonError::into_inner);
-                if step >= *on_disk {
-                    plot::write(path, &png)?;
-                    *on_disk = step;
-                }
+                file.write(path, step, &png)?;
             }
             Ok(png)
-        };
-        Picture::of(vec![histogram], draw)
+        })
     }
 
-    /// The newest curve, once its step has been read.
+    /// Returns the newest curve, if its step has been read.
     fn last(&self) -> Option<Curve> {
         let (step, histogram) = self.newest.as_ref()?;
         Some(Curve::new(*step, self.taken - 1, histogram.value()?))
     }
 
-    /// What a resumed run goes on with.
+    /// Returns the state for a checkpoint, with the newest curve among the others.
     fn saved(&self) -> Self {
-        let curves = self.curves.iter().cloned().chain(self.last()).collect();
-        Self {
-            curves,
-            newest: None,
-            ..self.clone()
-        }
+        let mut saved = self.clone();
+        saved.curves.extend(self.last());
+        saved.newest = None;
+        saved
     }
 }
 
-#[callback("ridges")]
+/// Picture file of one parameter, shared by the threads that draw.
+///
+/// The lock holds the step of the picture on disk. Pictures of two steps may be drawn at the same time and finish in any
+/// order; the file keeps the newer one.
+#[derive(Debug, Clone, Default)]
+struct File(Arc<Mutex<u64>>);
+
+impl File {
+    fn write(&self, path: &Path, step: u64, png: &[u8]) -> io::Result<()> {
+        // A panic while writing leaves the step of the last whole file.
+        let mut on_disk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if step >= *on_disk {
+            plot::write(path, png)?;
+            *on_disk = step;
+        }
+        Ok(())
+    }
+}
+
+#[callback("ridges", on)]
 impl Callback for Ridges {
-    fn config(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
-    }
-
     fn files(&self, _steps: u64) -> Vec<String> {
         vec!["histograms/ridge_*.png".to_owned()]
     }
@@ -228,10 +221,9 @@ impl Callback for Ridges {
     }
 
     fn state(&self) -> Value {
-        let saved: BTreeMap<_, _> = self
-            .series
-            .iter()
-            .map(|(name, of)| (name, of.saved()))
+        let series = self.series.iter();
+        let saved: BTreeMap<_, _> = series
+            .map(|(name, series)| (name, series.saved()))
             .collect();
         serde_json::to_value(saved).unwrap_or_default()
     }
@@ -241,18 +233,18 @@ impl Callback for Ridges {
         Ok(())
     }
 
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        self.watched = self.params.select(at.params)?;
+    fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
+        self.watched = self.params.select(ctx.params)?;
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        for param in self.watched.of(at.weights) {
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        for param in self.watched.of(ctx.weights) {
             let name = param.name();
             let series = self.series.entry(name.to_owned()).or_default();
-            let path = at.file(&format!("histograms/ridge_{name}.png"))?;
-            let picture = series.picture(name, at.step(), param.histogram(BINS), path);
-            at.log(format!("histograms/ridge/{name}"), picture);
+            let path = ctx.file(&format!("histograms/ridge_{name}.png"))?;
+            let picture = series.picture(name, ctx.step(), param.histogram(BINS), path);
+            ctx.log(format!("histograms/ridge/{name}"), picture);
         }
         Ok(())
     }
@@ -263,7 +255,7 @@ mod tests {
     use super::*;
     use bdh::burn::tensor::Tensor;
 
-    /// The steps of a series after curves on every tenth step.
+    /// Adds curves on every tenth step. Returns the steps of the last picture's curves, and the series.
     fn steps(taken: u64) -> (Vec<u64>, Series) {
         let device = bdh::device("cpu").expect("the CPU is compiled in");
         let histogram = DeferredHistogram::of(Tensor::from_floats([1.0, 2.0], &device), BINS);
@@ -272,7 +264,7 @@ mod tests {
         for step in (0..taken).map(|index| 10 * index) {
             let behind = series.take(step, histogram.clone()).into_iter();
             shown = behind.map(|curve| curve.step).chain([step]).collect();
-            // What a read would do, without one.
+            // Stands in for the device read, which makes the newest curve known.
             series
                 .curves
                 .push(Curve::new(step, series.taken - 1, Histogram::default()));
@@ -282,13 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_has_the_first_curve_the_newest_and_evenly_spaced_ones_between() {
+    fn picture_has_first_newest_and_evenly_spaced_curves() {
         assert_eq!(steps(1).0, [0]);
         assert_eq!(steps(5).0, [0, 10, 20, 30, 40]);
         for taken in [40, 41, 80, 81, 83, 1_000, 100_003] {
             let (shown, _) = steps(taken);
             assert!(
-                (MOST / 2..=MOST + 1).contains(&shown.len()),
+                (MAX_CURVES / 2..=MAX_CURVES + 1).contains(&shown.len()),
                 "{taken}: {}",
                 shown.len()
             );
@@ -304,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_goes_on_from_its_state_as_if_it_had_not_been_saved() {
+    fn series_is_the_same_after_saving_and_loading() {
         let (_, series) = steps(57);
         let json = serde_json::to_value(series.saved()).expect("JSON");
         let again: Series = serde_json::from_value(json).expect("a series");

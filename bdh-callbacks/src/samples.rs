@@ -1,101 +1,92 @@
-//! What the model writes: fixed prompts, continued on chosen steps, with figures on how good it is.
+//! Text samples: continuations of fixed prompts, with measures of their quality.
 //!
 //! | key                      | unit                     | recorded                                       |
 //! |--------------------------|--------------------------|------------------------------------------------|
-//! | `samples/distinct_<n>`   | share, 0 to 1            | different n-grams, n of 1 to 3                 |
-//! | `samples/repetition`     | share, 0 to 1            | 4-grams that were there before                 |
+//! | `samples/distinct_<n>`   | share, 0 to 1            | distinct n-grams, n of 1 to 3                  |
+//! | `samples/repetition`     | share, 0 to 1            | 4-grams that occurred before                   |
 //! | `samples/longest_repeat` | tokens                   | longest span that occurs twice                 |
 //! | `samples/entropy`        | bits per token           | of the tokens' frequencies                     |
-//! | `samples/log_prob`       | nats per token           | under the model, whatever they were drawn with |
-//! | `samples/degenerate`     | 0 or 1                   | at least half of the samples are loops         |
-//! | `samples/<i>`            | text                     | prompt and continuation, counted from 0        |
-//! | `samples`                | table                    | prompt, text and measures, a row for each      |
+//! | `samples/log_prob`       | nats per token           | under the model, before temperature and cuts   |
+//! | `samples/degenerate`     | 0 or 1                   | whether at least half of the samples loop      |
+//! | `samples/<i>`            | text                     | prompt `i`, from 0, and its continuation       |
+//! | `samples`                | table                    | prompt, text and measures, one row per prompt  |
 //!
-//! All on every due step; figures are means over the prompts. Each due step also leaves `samples/<step>.md` in
-//! the run directory, if there is one. Two `Samples` in one run take a prefix: under `.prefix("cold")` the keys are
+//! All are recorded on every due step; numbers are means over the prompts. Each due step also writes `samples/<step>.md`
+//! to the run directory, if there is one. Two `Samples` in one run need a prefix: with `.prefix("cold")` the keys are
 //! `samples/cold/…` and the files `samples/cold/<step>.md`.
 
 mod quality;
 
 use crate::settings::{self, within};
-use bdh::lm::{Generated, Sampling};
-use bdh::{
-    BoxError, Cadence, Callback, ConfigError, Cx, FitEnd, HookResult, Outcome, Outlook, StepEnd,
-    Value, callback, every, last,
-};
-use derive_builder::Builder;
+use bdh::cadence::{every, last};
+use bdh::hooks::{FitEnd, StepEnd};
+use bdh::text::Sampling;
+use bdh::{BoxError, Cadence, Callback, Context, HookResult, Outcome, Outlook, Value, callback};
+use derive_setters::Setters;
 use quality::Quality;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Continues prompts with the model as it is, and measures what comes out.
+/// Continues prompts with the current model, and measures the continuations.
 ///
-/// Seeds come from the run's seed, the step and the prompt, and generation draws from nothing else: training
-/// is the same with and without it. A run that is stopped is sampled once more at its end; that goes to the
-/// file and to `run.json`, since the sinks have had their last record. Needs a task that can generate, such as
-/// [`NextToken`](bdh::NextToken) with a vocabulary.
+/// Needs a task with [text](bdh::Task::text), such as [`NextToken`](bdh::NextToken) with a vocabulary. Seeds come from
+/// the run's seed, the step and the prompt, and generation uses no other randomness, so training is the same with and
+/// without samples. A run that is stopped is sampled once more at its end. Those samples go to the file and to
+/// `run.json`, since the sinks have received their last record.
 ///
-/// All prompts go through the model in one batch: a due step costs `max_tokens` forward passes over the contexts,
-/// and as many device reads, however many prompts there are. Bytes that are not valid UTF-8 are shown as `\xff`.
+/// All prompts go through the model in one batch. A due step costs `max_tokens` forward passes over the contexts, and
+/// `max_tokens` device reads, for any number of prompts. Bytes that are not valid UTF-8 are shown as `\xff`.
 ///
-/// Two in one run, such as at two temperatures, need a [prefix](bdh::Attach::prefix), or `build` refuses them: they
-/// would record under the same keys. With `.prefix("cold")` one of them writes `samples/cold/<step>.md`, and neither
-/// overwrites the other's files.
+/// Two `Samples` in one run, such as at two temperatures, would record under the same keys, so `build` refuses them
+/// without a [prefix](bdh::CallbackExt::prefix). A prefix also separates their files.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::{Callback, every, last};
+/// use bdh::Callback;
+/// use bdh::cadence::{every, last};
 /// use bdh_callbacks::Samples;
 ///
-/// let samples = Samples::builder()
-///     .cadence(every(500) | last())
+/// let samples = Samples::default()
+///     .on(every(500) | last())
 ///     .prompts(["The capital of France is", "Once upon a time"])
 ///     .temperature(0.8)
-///     .top_p(0.95)
-///     .build()?;
+///     .top_p(0.95);
 /// assert_eq!(samples.files(1_000), ["samples/500.md", "samples/1000.md"]);
-/// # Ok::<(), bdh::ConfigError>(())
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct Samples {
-    /// Steps on which to sample. Defaults to every 1000 steps and the last one.
-    cadence: Cadence,
-    /// What to continue. Defaults to "To be or not to be", "Once upon a time" and "In a galaxy far, far away".
-    #[builder(setter(custom))]
+    /// Steps on which to sample. Defaults to every 1000 steps and the last.
+    on: Cadence,
+    /// Prompts to continue.
+    #[setters(skip)]
     prompts: Vec<String>,
     /// Tokens to add to each prompt. Defaults to 100.
-    #[builder(setter(into = false))]
+    #[setters(into = false)]
     max_tokens: usize,
-    /// Defaults to 1, the model's own distribution; 0 takes the likeliest token always.
+    /// Temperature of sampling; 0 always takes the likeliest token. Defaults to 1, the model's own distribution.
     temperature: f64,
-    /// Samples among this many likeliest tokens only. Defaults to all.
-    #[builder(setter(strip_option, into = false))]
+    /// Number of likeliest tokens to sample from. Defaults to all.
+    #[setters(strip_option, into = false)]
     top_k: Option<usize>,
-    /// Samples among the fewest likeliest tokens that hold this share of the probability. Defaults to all.
-    #[builder(setter(strip_option))]
+    /// Share of the probability, 0 to 1, held by the likeliest tokens to sample from. Defaults to all tokens.
+    #[setters(strip_option)]
     top_p: Option<f64>,
-    /// Tokens of context that the model sees at most. Defaults to 256.
-    #[builder(setter(into = false))]
+    /// Largest number of context tokens. Defaults to 256.
+    #[setters(into = false)]
     max_context: usize,
-    /// The share of a continuation that its longest repeated span takes up in a loop. Defaults to 0.5.
+    /// Least share of a continuation, from 0 to 1, that a repeated span takes up in a loop. Defaults to 0.5.
     alarm: f64,
-    /// The step of the last samples.
-    #[builder(setter(skip))]
+    /// Step of the last samples.
+    #[setters(skip)]
     #[serde(skip)]
     sampled: Option<u64>,
-    /// Whether the last samples were degenerate; said once, when it begins.
-    #[builder(setter(skip))]
+    /// Whether the last samples were degenerate, so that a notice is sent only when this begins.
+    #[setters(skip)]
     #[serde(skip)]
     was_degenerate: bool,
 }
@@ -108,7 +99,7 @@ impl Default for Samples {
             "In a galaxy far, far away",
         ];
         Self {
-            cadence: every(1_000) | last(),
+            on: every(1_000) | last(),
             prompts: prompts.map(str::to_owned).into(),
             max_tokens: 100,
             temperature: 1.0,
@@ -122,88 +113,92 @@ impl Default for Samples {
     }
 }
 
-impl SamplesBuilder {
-    /// What to continue. Defaults to "To be or not to be", "Once upon a time" and "In a galaxy far, far away".
+impl Samples {
+    /// Prompts to continue. Defaults to "To be or not to be", "Once upon a time" and "In a galaxy far, far away".
+    #[must_use]
     pub fn prompts<P: Into<String>>(self, prompts: impl IntoIterator<Item = P>) -> Self {
         Self {
-            prompts: Some(prompts.into_iter().map(Into::into).collect()),
+            prompts: prompts.into_iter().map(Into::into).collect(),
             ..self
+        }
+    }
+
+    fn sample(&mut self, ctx: &Context<'_>) -> HookResult {
+        let step = ctx.step();
+        self.sampled = Some(step);
+        let samples = self.generate(ctx)?;
+        let loops = self.count_loops(&samples);
+        let is_degenerate = loops > 0 && 2 * loops >= samples.len();
+        log(ctx, &samples, is_degenerate);
+        if is_degenerate && !self.was_degenerate {
+            let all = samples.len();
+            ctx.notice(format!(
+                "{loops} of {all} samples repeat themselves at step {step}"
+            ));
+        }
+        self.was_degenerate = is_degenerate;
+        if let Some(path) = ctx.file(&format!("samples/{step}.md"))? {
+            write(&path, step, &samples)?;
+        }
+        Ok(())
+    }
+
+    fn count_loops(&self, samples: &[Sample]) -> usize {
+        let mut loops = 0;
+        for sample in samples {
+            loops += usize::from(sample.quality.is_degenerate(self.alarm));
+        }
+        loops
+    }
+
+    /// Continues all prompts in one batch.
+    fn generate(&self, ctx: &Context<'_>) -> Result<Vec<Sample>, BoxError> {
+        let text = ctx
+            .text()
+            .ok_or("the task has no text; `samples` needs a language model")?;
+        let mut prompts = Vec::new();
+        for prompt in &self.prompts {
+            prompts.push((prompt.as_str(), self.sampling(ctx.seed_for(prompt))));
+        }
+        let mut samples = Vec::new();
+        for (prompt, generated) in self.prompts.iter().zip(text.sample_all(&prompts)?) {
+            samples.push(Sample {
+                prompt: prompt.clone(),
+                quality: Quality::of(&generated.tokens, &generated.log_probs),
+                text: generated.text,
+            });
+        }
+        Ok(samples)
+    }
+
+    fn sampling(&self, seed: u64) -> Sampling {
+        Sampling {
+            max_tokens: self.max_tokens,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            seed,
+            max_context: self.max_context,
         }
     }
 }
 
-/// One continued prompt.
+/// Prompt and its continuation.
 struct Sample {
     prompt: String,
     text: String,
     quality: Quality,
 }
 
-impl Samples {
-    /// Begins with the defaults.
-    pub fn builder() -> SamplesBuilder {
-        SamplesBuilder::default()
-    }
-
-    fn sample(&mut self, at: &Cx<'_>) -> HookResult {
-        self.sampled = Some(at.step());
-        let samples = self.continued(at)?;
-        let loops = samples
-            .iter()
-            .filter(|sample| sample.quality.is_degenerate(self.alarm))
-            .count();
-        let is_degenerate = loops > 0 && 2 * loops >= samples.len();
-        log(at, &samples, is_degenerate);
-        if is_degenerate && !self.was_degenerate {
-            let (step, all) = (at.step(), samples.len());
-            at.remark(format!(
-                "samples of step {step} go round in circles: {loops} of {all}"
-            ));
-        }
-        self.was_degenerate = is_degenerate;
-        let path = at.file(&format!("samples/{}.md", at.step()))?;
-        path.map_or(Ok(()), |path| Ok(write(&path, at.step(), &samples)?))
-    }
-
-    /// All prompts, continued in one batch.
-    fn continued(&self, at: &Cx<'_>) -> Result<Vec<Sample>, BoxError> {
-        let how = |prompt: &str| Sampling {
-            max_tokens: self.max_tokens,
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            seed: at.seed_for(prompt),
-            max_context: self.max_context,
-        };
-        let prompts: Vec<_> = self
-            .prompts
-            .iter()
-            .map(|prompt| (prompt.as_str(), how(prompt)))
-            .collect();
-        let samples = at.sample_all(&prompts);
-        let samples = samples.ok_or("the task cannot generate text; does it have a vocabulary?")?;
-        let sample = |(
-            prompt,
-            Generated {
-                text,
-                tokens,
-                log_probs,
-            },
-        ): (&String, _)| {
-            let quality = Quality::of(&tokens, &log_probs);
-            Sample {
-                prompt: prompt.clone(),
-                text,
-                quality,
-            }
-        };
-        Ok(self.prompts.iter().zip(samples?).map(sample).collect())
+impl Sample {
+    fn whole_text(&self) -> String {
+        format!("{}{}", self.prompt, self.text)
     }
 }
 
 type Measure = fn(&Quality) -> f64;
 
-/// Names of the measures and how to get them, as they are recorded.
+/// Name and value of each measure, in the order of the table.
 const MEASURES: [(&str, Measure); 7] = [
     ("distinct_1", |quality| quality.distinct[0]),
     ("distinct_2", |quality| quality.distinct[1]),
@@ -214,36 +209,32 @@ const MEASURES: [(&str, Measure); 7] = [
     ("log_prob", |quality| quality.log_prob),
 ];
 
-fn log(at: &Cx<'_>, samples: &[Sample], is_degenerate: bool) {
+fn log(ctx: &Context<'_>, samples: &[Sample], is_degenerate: bool) {
     for (name, measure) in MEASURES {
         let sum: f64 = samples.iter().map(|sample| measure(&sample.quality)).sum();
-        at.log(format!("samples/{name}"), sum / samples.len() as f64);
+        ctx.log(format!("samples/{name}"), sum / samples.len() as f64);
     }
-    at.log("samples/degenerate", f64::from(u8::from(is_degenerate)));
-    for (index, Sample { prompt, text, .. }) in samples.iter().enumerate() {
-        at.log(
-            format!("samples/{index}"),
-            Value::Text(format!("{prompt}{text}")),
-        );
+    ctx.log("samples/degenerate", f64::from(u8::from(is_degenerate)));
+    for (index, sample) in samples.iter().enumerate() {
+        let text = Value::Text(sample.whole_text());
+        ctx.log(format!("samples/{index}"), text);
     }
-    let columns = ["prompt", "text"]
-        .into_iter()
-        .chain(MEASURES.map(|(name, _)| name));
-    let rows = samples.iter().map(|sample| {
-        let texts = [sample.prompt.clone(), sample.text.clone()];
-        texts.into_iter().chain(figures(&sample.quality)).collect()
-    });
-    let columns = columns.map(str::to_owned).collect();
-    at.log(
-        "samples",
-        Value::Table {
-            columns,
-            rows: rows.collect(),
-        },
-    );
+    ctx.log("samples", table(samples));
 }
 
-/// The measures as a person reads them.
+fn table(samples: &[Sample]) -> Value {
+    let mut columns = vec!["prompt".to_owned(), "text".to_owned()];
+    columns.extend(MEASURES.map(|(name, _)| name.to_owned()));
+    let mut rows = Vec::new();
+    for sample in samples {
+        let mut row = vec![sample.prompt.clone(), sample.text.clone()];
+        row.extend(figures(&sample.quality));
+        rows.push(row);
+    }
+    Value::Table { columns, rows }
+}
+
+/// Formats the measures: whole numbers as they are, all others with three decimals.
 fn figures(quality: &Quality) -> [String; 7] {
     MEASURES.map(|(_, measure)| {
         let figure = measure(quality);
@@ -255,107 +246,80 @@ fn figures(quality: &Quality) -> [String; 7] {
     })
 }
 
-/// Writes the page of one step; whoever looks sees it whole or not at all.
+/// Writes the page of one step atomically: readers see all of it or none.
 fn write(path: &Path, step: u64, samples: &[Sample]) -> io::Result<()> {
     let scratch = path.with_file_name(format!(".{step}.md.tmp"));
-    let _ = fs::remove_file(&scratch); // a link, maybe: writing through it would change a file elsewhere
+    let _ = fs::remove_file(&scratch); // it may be a link, and writing through a link changes another file
     File::create_new(&scratch)?.write_all(page(step, samples).as_bytes())?;
     fs::rename(&scratch, path)
 }
 
 fn page(step: u64, samples: &[Sample]) -> String {
     let mut page = format!("# Samples of step {step}\n");
-    for (
-        index,
-        Sample {
-            prompt,
-            text,
-            quality,
-        },
-    ) in samples.iter().enumerate()
-    {
-        let whole = format!("{prompt}{text}");
-        let fence = fence(&whole);
-        let figures: Vec<_> = MEASURES
-            .iter()
-            .zip(figures(quality))
-            .map(|((name, _), figure)| format!("{name} {figure}"))
-            .collect();
-        let figures = figures.join(", ");
-        page += &format!("\n## {index}\n\n{fence}text\n{whole}\n{fence}\n\n{figures}\n");
+    for (index, sample) in samples.iter().enumerate() {
+        let text = sample.whole_text();
+        let fence = fence(&text);
+        let figures = named_figures(&sample.quality);
+        page += &format!("\n## {index}\n\n{fence}text\n{text}\n{fence}\n\n{figures}\n");
     }
     page
 }
 
-/// Longer than any row of backticks in the text, which could otherwise end its own quotation.
+fn named_figures(quality: &Quality) -> String {
+    let mut parts = Vec::new();
+    for ((name, _), figure) in MEASURES.iter().zip(figures(quality)) {
+        parts.push(format!("{name} {figure}"));
+    }
+    parts.join(", ")
+}
+
+/// Returns a fence longer than any row of backticks in the text, so that the text cannot end its own code block.
 fn fence(text: &str) -> String {
-    let longest = text
-        .split(|letter| letter != '`')
-        .map(str::len)
-        .max()
-        .unwrap_or(0);
+    let rows = text.split(|letter| letter != '`');
+    let longest = rows.map(str::len).max().unwrap_or(0);
     "`".repeat(longest.max(2) + 1)
 }
 
-#[callback("samples")]
+#[callback("samples", on)]
 impl Callback for Samples {
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
-    }
-
     fn check(&self, _: &Outlook<'_>) -> Result<(), BoxError> {
         if self.prompts.is_empty() {
-            return Err(
-                "`prompts` is empty, and there is nothing to continue; give one or more".into(),
-            );
+            return Err("`prompts` is empty; give at least one".into());
         }
-        let most = "use 1 to 100000";
-        within("max_tokens", self.max_tokens, 1..=100_000, most)?;
+        let (share, finite) = (0.0..=1.0, 0.0..=f64::MAX);
+        let (top_k, top_p) = (self.top_k.unwrap_or(1), self.top_p.unwrap_or(1.0));
+        let number = "use 1 to 100000";
+        within("max_tokens", self.max_tokens, 1..=100_000, number)?;
         within("max_context", self.max_context, 1.., "use 1 or more")?;
-        within(
-            "temperature",
-            self.temperature,
-            0.0..=f64::MAX,
-            "use a finite number, 0 or more",
-        )?;
-        within("top_k", self.top_k.unwrap_or(1), 1.., "use 1 or more")?;
-        within(
-            "top_p",
-            self.top_p.unwrap_or(1.0),
-            0.0..=1.0,
-            "use a share from 0 to 1",
-        )?;
-        within("alarm", self.alarm, 0.0.., "use a share from 0 to 1")?;
-        Ok(())
+        let number = "use a finite number, 0 or more";
+        within("temperature", self.temperature, finite, number)?;
+        within("top_k", top_k, 1.., "use 1 or more")?;
+        within("top_p", top_p, share, "use a share from 0 to 1")?;
+        within("alarm", self.alarm, 0.0.., "use a share from 0 to 1")
     }
 
     fn keys(&self) -> Vec<String> {
-        let measures = MEASURES.iter().map(|(name, _)| format!("samples/{name}"));
-        let texts = (0..self.prompts.len()).map(|index| format!("samples/{index}"));
-        let others = ["samples/degenerate", "samples"].map(str::to_owned);
-        measures.chain(texts).chain(others).collect()
+        let mut keys = MEASURES.map(|(name, _)| format!("samples/{name}")).to_vec();
+        keys.extend((0..self.prompts.len()).map(|index| format!("samples/{index}")));
+        keys.extend(["samples/degenerate", "samples"].map(str::to_owned));
+        keys
     }
 
     fn files(&self, steps: u64) -> Vec<String> {
-        settings::files(&self.cadence, steps, |step| format!("samples/{step}.md"))
+        settings::files(&self.on, steps, |step| format!("samples/{step}.md"))
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        self.sample(at)
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        self.sample(ctx)
     }
 
-    fn on_fit_end(&mut self, at: &FitEnd<'_>) -> HookResult {
-        let was_stopped = matches!(at.outcome, Outcome::Stopped(_));
-        let is_new = at.step() > 0 && self.sampled != Some(at.step());
+    fn on_fit_end(&mut self, ctx: &FitEnd<'_>) -> HookResult {
+        let was_stopped = matches!(ctx.outcome, Outcome::Stopped(_));
+        let is_new = ctx.step() > 0 && self.sampled != Some(ctx.step());
         if was_stopped && is_new {
-            self.sample(at)
-        } else {
-            Ok(())
+            self.sample(ctx)?;
         }
+        Ok(())
     }
 }
 
@@ -365,7 +329,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_page_is_not_written_through_a_link() {
+    fn page_is_not_written_through_a_link() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let outside = dir.path().join("mine");
         fs::write(&outside, "mine").expect("a file");
@@ -380,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_quotes_a_text_that_quotes() {
+    fn page_quotes_a_text_with_backticks() {
         let quality = Quality::of(&[1, 2, 1], &[-1.0; 3]);
         let text = "say ```so```\nor not".to_owned();
         let page = page(

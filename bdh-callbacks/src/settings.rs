@@ -1,10 +1,13 @@
-//! Settings that cannot work, refused in a sentence.
+//! Checks of settings, and the files that a cadence announces.
 
 use bdh::{BoxError, Cadence, Clock};
 use std::fmt::Display;
 use std::ops::RangeBounds;
 
-/// Refuses a value outside of a range; NaN is outside of each. `expected` ends the sentence.
+/// Above this many steps no files are listed, as the plan lists no steps of such a run.
+const MAX_LISTED_STEPS: u64 = 10_000_000;
+
+/// Returns an error for a value outside a range, with `expected` as the advice. NaN is outside every range.
 pub(crate) fn within<T: PartialOrd + Display + Copy>(
     field: &str,
     value: T,
@@ -17,15 +20,15 @@ pub(crate) fn within<T: PartialOrd + Display + Copy>(
     Err(format!("`{field}` is {value}; {expected}").into())
 }
 
-/// The files that a callback leaves, one for each step but step 0 on which `cadence` is due, for the plan.
+/// Lists, for the plan, the files of a callback that writes one on each due step except step 0.
 pub(crate) fn files(cadence: &Cadence, steps: u64, name: impl Fn(u64) -> String) -> Vec<String> {
-    if steps > 10_000_000 {
-        return Vec::new(); // nor does the plan list the steps of such a run
+    if steps > MAX_LISTED_STEPS {
+        return Vec::new();
     }
     let one_step = Clock {
         step: 1,
         ..Clock::default()
     };
-    let firings = cadence.firings(&one_step, steps).filter(|step| *step > 0);
-    firings.map(name).collect()
+    let due = cadence.firings(&one_step, steps);
+    due.filter(|step| *step > 0).map(name).collect()
 }

@@ -1,17 +1,17 @@
-//! Where records go, beside `metrics.jsonl`.
+//! Sinks for records, in addition to `metrics.jsonl`.
 
 mod console;
 pub use console::Console;
 
 use bdh::{ConfigError, Jsonl, Sink};
 
-/// Makes sinks by name: `tensorboard`, `wandb`, `jsonl`, `console`, with commas between them, or `none`.
+/// Makes sinks by name: `tensorboard`, `wandb`, `jsonl`, `console`, separated by commas, or `none`.
 ///
-/// `none` leaves what a run directory has anyway, `metrics.jsonl`, and so does `jsonl`.
+/// A run directory has `metrics.jsonl` in any case, so `none` and `jsonl` are the same there.
 ///
 /// # Errors
 ///
-/// [`ConfigError::Invalid`] for a name that is unknown, given twice, or of a feature that is not compiled in.
+/// [`ConfigError::Invalid`] if a name is unknown, given twice, or of a feature that is not compiled in.
 ///
 /// # Examples
 ///
@@ -22,40 +22,44 @@ use bdh::{ConfigError, Jsonl, Sink};
 /// # Ok::<(), bdh::ConfigError>(())
 /// ```
 pub fn sinks(names: &str) -> Result<Vec<Box<dyn Sink>>, ConfigError> {
-    let wrong = |expected: &str| ConfigError::Invalid {
-        field: "sinks",
-        value: format!("`{names}`"),
-        expected: expected.to_owned(),
-    };
     if names == "none" {
         return Ok(Vec::new());
     }
+    match make_all(names) {
+        Ok(sinks) => Ok(sinks),
+        Err(problem) => {
+            let value = format!("`{names}`");
+            Err(ConfigError::invalid("sinks", value, problem))
+        }
+    }
+}
+
+fn make_all(names: &str) -> Result<Vec<Box<dyn Sink>>, &'static str> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-    for name in names.split(',').map(str::trim) {
-        let sink: Box<dyn Sink> = match name {
-            "console" => Box::new(Console::default()),
-            "jsonl" => Box::new(Jsonl::default()),
-            #[cfg(feature = "tensorboard")]
-            "tensorboard" => Box::new(bdh_tensorboard::TensorBoard::default()),
-            #[cfg(feature = "wandb")]
-            "wandb" => Box::new(bdh_wandb::Wandb::from_env()),
-            _ if ["tensorboard", "wandb"].contains(&name) => {
-                return Err(wrong(
-                    "and tensorboard and wandb need the features of their names",
-                ));
-            }
-            _ => {
-                return Err(wrong(
-                    "where names of tensorboard, wandb, jsonl and console are known, or none",
-                ));
-            }
-        };
+    for name in names.split(',') {
+        let sink = make(name.trim())?;
         if sinks.iter().any(|other| other.name() == sink.name()) {
-            return Err(wrong("where each name may stand once"));
+            return Err("a name is given twice");
         }
         sinks.push(sink);
     }
     Ok(sinks)
+}
+
+fn make(name: &str) -> Result<Box<dyn Sink>, &'static str> {
+    match name {
+        "console" => Ok(Box::new(Console::default())),
+        "jsonl" => Ok(Box::new(Jsonl::default())),
+        #[cfg(feature = "tensorboard")]
+        "tensorboard" => Ok(Box::new(bdh_tensorboard::TensorBoard::default())),
+        #[cfg(feature = "wandb")]
+        "wandb" => Ok(Box::new(bdh_wandb::Wandb::from_env())),
+        #[cfg(not(feature = "tensorboard"))]
+        "tensorboard" => Err("build with the feature `tensorboard` of bdh-callbacks"),
+        #[cfg(not(feature = "wandb"))]
+        "wandb" => Err("build with the feature `wandb` of bdh-callbacks"),
+        _ => Err("use tensorboard, wandb, jsonl and console, separated by commas, or none"),
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sinks_have_names_and_a_wrong_one_is_told_with_those_that_work() {
+    fn sinks_are_made_by_name_and_unknown_names_are_refused() {
         let names = |list| {
             sinks(list).map(|sinks| sinks.iter().map(|sink| sink.name()).collect::<Vec<_>>())
         };

@@ -1,78 +1,70 @@
-//! Spikes of the loss and of the gradient norm, and where the batch is that made them.
+//! Spikes of the loss and the gradient norm, with the position of their batches.
 //!
 //! | key               | unit                | recorded                                                     |
 //! |-------------------|---------------------|--------------------------------------------------------------|
 //! | `spike/loss`      | standard deviations | above the recent mean, on every due step                     |
-//! | `spike/grad_norm` | standard deviations | the same, of the global L2 norm before clipping              |
-//! | `spikes`          | table               | on the due step after a spike: value, and position in the data |
+//! | `spike/grad_norm` | standard deviations | above the recent mean, on every due step; before clipping    |
+//! | `spikes`          | table               | on the due step after a spike; value, and position in the data |
 //!
-//! Mean and deviation are those of the due steps before, over an exponential window; during the warm-up the
-//! figures are 0.
+//! Mean and deviation are taken over the earlier due steps, in an exponential window. During the warm-up the values
+//! are 0.
 
 use crate::settings::within;
+use bdh::hooks::{AfterBackward, FitEnd};
 use bdh::number::Number;
 use bdh::{
-    AfterBackward, BoxError, Cadence, Callback, Clock, ConfigError, Cx, Deferred, FitEnd,
-    HookResult, Outlook, Value, callback,
+    BoxError, Cadence, Callback, Clock, Context, Deferred, HookResult, Outlook, Value, callback,
 };
-use derive_builder::Builder;
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
-/// Says how far loss and gradient norm are from what they recently were, and which batch was behind a spike.
+/// Records how far loss and gradient norm are above their recent means, and the batches of spikes.
 ///
-/// Figures are computed on the host from values that the step records, so that there is no device read of its
-/// own; on steps on which the trainer records nothing (its `log` cadence) they are what the read is for. They
-/// are known after the step: a spike is told, with the micro-batches and samples that the step saw, on the
-/// next due one. A spike enters the window as if it were just at the threshold, so that one does not hide the
-/// next; NaN and infinities are spikes, and do not enter it.
+/// The values are computed on the host from numbers that the step records, so there is no device read of its own. On
+/// steps on which the trainer records nothing (its `log` cadence), they cause that step's read. They are known after the
+/// step, so a spike is reported on the next due step, with the micro-batches and samples that its step used. A spike
+/// enters the window as if it were at the threshold, so that it does not hide the next one. NaN and infinities are spikes
+/// and do not enter the window.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh_callbacks::Spikes;
+/// use bdh_callbacks::LossSpikes;
 ///
-/// let spikes = Spikes::builder().window(200).threshold(6.0).build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+/// let spikes = LossSpikes::default().window(200).threshold(6.0);
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
-pub struct Spikes {
-    /// Steps on which to look. Defaults to every step.
-    cadence: Cadence,
-    /// Due steps over which the window fades to 1/e. Defaults to 100.
-    #[builder(setter(into = false))]
+pub struct LossSpikes {
+    /// Steps on which to measure. Defaults to every step.
+    on: Cadence,
+    /// Due steps after which a value's weight in the window has faded to 1/e. Defaults to 100.
+    #[setters(into = false)]
     window: u32,
-    /// Due steps before anything is called a spike. Defaults to 20.
-    #[builder(setter(into = false))]
+    /// Due steps before the first value that can be a spike. Defaults to 20.
+    #[setters(into = false)]
     warmup: u32,
     /// Standard deviations above the mean that make a spike. Defaults to 5.
     threshold: f64,
-    /// Loss and gradient norm.
-    #[builder(setter(skip))]
+    /// Windows of loss and gradient norm.
+    #[setters(skip)]
     #[serde(skip)]
     windows: [Window; 2],
-    /// The last due step, its values read by the time of the next.
-    #[builder(setter(skip))]
+    /// Last due step, whose values are read before the next one.
+    #[setters(skip)]
     #[serde(skip)]
     pending: Option<Pending>,
 }
 
-impl Default for Spikes {
+impl Default for LossSpikes {
     fn default() -> Self {
-        let (cadence, windows) = (Cadence::EVERY_STEP, <[Window; 2]>::default());
         Self {
-            cadence,
+            on: Cadence::EVERY_STEP,
             window: 100,
             warmup: 20,
             threshold: 5.0,
-            windows,
+            windows: <[Window; 2]>::default(),
             pending: None,
         }
     }
@@ -89,7 +81,7 @@ struct Window {
 }
 
 impl Window {
-    /// Takes a value in: the plain mean at first, an exponential one when there are more than `length`.
+    /// Adds a value. The mean is plain up to `length` values, and exponential beyond.
     ///
     /// Source: Finch, 2009, *Incremental calculation of weighted mean and variance*, section 9.
     fn push(&mut self, value: f64, length: u32) {
@@ -100,25 +92,31 @@ impl Window {
         self.variance = (1.0 - share) * (self.variance + share * delta * delta);
     }
 
-    /// The standard deviation, at least a millionth of the mean: of a constant, nothing is a spike.
+    /// Returns the standard deviation, at least a millionth of the mean, so that rounding errors of a constant are not
+    /// spikes.
     fn deviation(&self) -> f64 {
-        self.variance
-            .sqrt()
-            .max(1e-6 * self.mean.abs())
-            .max(f64::MIN_POSITIVE)
+        let least = (1e-6 * self.mean.abs()).max(f64::MIN_POSITIVE);
+        self.variance.sqrt().max(least)
+    }
+
+    /// Returns the number of deviations by which a value is above the mean.
+    fn score(&self, value: f64) -> f64 {
+        (value - self.mean) / self.deviation()
     }
 }
 
-/// A step whose values are still on the device.
+/// Step whose values may still be on the device.
 #[derive(Debug, Clone)]
 struct Pending {
+    /// Clock before the step.
     before: Clock,
+    /// Clock after the step.
     after: Clock,
     /// Loss and gradient norm.
     values: [Deferred; 2],
 }
 
-/// What a resumed run needs.
+/// State in a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct State {
     windows: [Window; 2],
@@ -127,69 +125,113 @@ struct State {
 
 const NAMES: [&str; 2] = ["loss", "grad_norm"];
 
-impl Spikes {
-    /// Begins with the defaults.
-    pub fn builder() -> SpikesBuilder {
-        SpikesBuilder::default()
-    }
-
+impl LossSpikes {
     fn is_warm(&self, window: &Window) -> bool {
         window.count >= self.warmup.max(2)
     }
 
-    /// How many deviations a value is above the mean.
+    /// Returns the recorded score of a value that is still on the device.
     fn score(&self, window: &Window, value: &Deferred) -> Deferred {
         if self.is_warm(window) {
             (value.clone() - window.mean) / window.deviation()
         } else {
-            value.map(|_| 0.0) // still read: the window needs it
+            value.map(|_| 0.0) // depends on the value, so that it is read: the window needs it
         }
     }
 
-    /// Takes the values of the last due step in; gives a row of the table for each spike.
-    fn settle(&mut self) -> Vec<Vec<String>> {
+    /// Enters the values of the last due step into the windows. Returns its spikes.
+    fn enter_pending(&mut self) -> Vec<Spike> {
+        let mut spikes = Vec::new();
         let Some(Pending {
             before,
             after,
             values,
         }) = self.pending.take()
         else {
-            return Vec::new();
+            return spikes;
         };
-        let mut rows = Vec::new();
         for (index, value) in values.iter().enumerate() {
-            let window = self.windows[index];
             let Some(value) = value.value() else { continue };
-            let score = (value - window.mean) / window.deviation();
-            let is_far = score > self.threshold || score.is_nan();
-            let is_spike = is_far && self.is_warm(&window);
-            if is_spike {
-                rows.push(row(NAMES[index], value, score, &before, &after));
-            }
-            let most = window.mean + self.threshold * window.deviation();
-            let taken = if is_spike { value.min(most) } else { value };
-            if value.is_finite() {
-                self.windows[index].push(taken, self.window);
+            if let Some(score) = self.enter(index, value) {
+                spikes.push(Spike {
+                    name: NAMES[index],
+                    value,
+                    score,
+                    before,
+                    after,
+                });
             }
         }
-        rows
+        spikes
     }
 
-    fn tell(&mut self, at: &Cx<'_>) {
-        let rows = self.settle();
-        if rows.is_empty() {
+    /// Enters a value into a window. Returns its score if it is a spike.
+    fn enter(&mut self, index: usize, value: f64) -> Option<f64> {
+        let window = self.windows[index];
+        let score = window.score(value);
+        let is_far = score > self.threshold || score.is_nan();
+        let is_spike = is_far && self.is_warm(&window);
+        if value.is_finite() {
+            let most = window.mean + self.threshold * window.deviation();
+            let entered = if is_spike { value.min(most) } else { value };
+            self.windows[index].push(entered, self.window);
+        }
+        is_spike.then_some(score)
+    }
+
+    /// Reports the spikes of the last due step.
+    fn report(&mut self, ctx: &Context<'_>) {
+        let spikes = self.enter_pending();
+        if spikes.is_empty() {
             return;
         }
-        for row in &rows {
-            let [what, value, score, step, _, samples, _] = row.as_slice() else {
-                continue;
-            };
-            at.remark(format!(
-                "{what} of step {step} is {value}, {score} deviations up; samples {samples}"
-            ));
+        for spike in &spikes {
+            ctx.notice(spike.notice());
         }
-        let columns = COLUMNS.map(str::to_owned).into();
-        at.log("spikes", Value::Table { columns, rows });
+        let table = Value::Table {
+            columns: COLUMNS.map(str::to_owned).into(),
+            rows: spikes.iter().map(Spike::row).collect(),
+        };
+        ctx.log("spikes", table);
+    }
+}
+
+/// Value far above the mean, and the step that it belongs to.
+struct Spike {
+    name: &'static str,
+    value: f64,
+    /// Deviations above the mean.
+    score: f64,
+    before: Clock,
+    after: Clock,
+}
+
+impl Spike {
+    fn notice(&self) -> String {
+        let step = self.after.step;
+        let samples = self.span(|clock| clock.samples);
+        format!(
+            "{} of step {step} is {}, {:.1} standard deviations above the mean; samples {samples}",
+            self.name, self.value, self.score
+        )
+    }
+
+    /// Returns the row of the table, in the order of [`COLUMNS`].
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.name.to_owned(),
+            self.value.to_string(),
+            format!("{:.1}", self.score),
+            self.after.step.to_string(),
+            self.span(|clock| clock.micro_batches),
+            self.span(|clock| clock.samples),
+            self.span(|clock| clock.tokens),
+        ]
+    }
+
+    /// Formats positions in the data, `first..end`: counted from 0, without `end`.
+    fn span(&self, count: fn(&Clock) -> u64) -> String {
+        format!("{}..{}", count(&self.before), count(&self.after))
     }
 }
 
@@ -203,42 +245,16 @@ const COLUMNS: [&str; 7] = [
     "tokens",
 ];
 
-/// Positions count from 0, the end left out: they are what the data source had given before the step, and after.
-fn row(what: &str, value: f64, score: f64, before: &Clock, after: &Clock) -> Vec<String> {
-    let span = |count: fn(&Clock) -> u64| format!("{}..{}", count(before), count(after));
-    vec![
-        what.to_owned(),
-        value.to_string(),
-        format!("{score:.1}"),
-        after.step.to_string(),
-        span(|clock| clock.micro_batches),
-        span(|clock| clock.samples),
-        span(|clock| clock.tokens),
-    ]
-}
-
-#[callback("spikes")]
-impl Callback for Spikes {
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
-    }
-
+#[callback("spikes", on)]
+impl Callback for LossSpikes {
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         within("window", self.window, 1.., "use 1 or more")?;
-        within(
-            "threshold",
-            self.threshold,
-            0.0..,
-            "use 0 or more, such as 5",
-        )?;
-        if u64::from(self.warmup) >= run.plan().steps {
-            let (warmup, steps) = (self.warmup, run.plan().steps);
+        let advice = "use 0 or more, such as 5";
+        within("threshold", self.threshold, 0.0.., advice)?;
+        let (warmup, steps) = (self.warmup, run.plan().steps);
+        if u64::from(warmup) >= steps {
             run.note(format!(
-                "finds no spike: `warmup` is {warmup}, and the run takes {steps} steps"
+                "finds no spikes: `warmup` is {warmup} steps, and the run takes {steps}"
             ));
         }
         Ok(())
@@ -250,37 +266,35 @@ impl Callback for Spikes {
             .into()
     }
 
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        self.tell(at);
-        let values = [at.loss.clone(), at.gradients.l2()];
-        for ((name, window), value) in NAMES.iter().zip(&self.windows).zip(&values) {
-            at.log(format!("spike/{name}"), self.score(window, value));
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        self.report(ctx);
+        let values = [ctx.loss.clone(), ctx.gradients.l2()];
+        for (index, value) in values.iter().enumerate() {
+            let score = self.score(&self.windows[index], value);
+            ctx.log(format!("spike/{}", NAMES[index]), score);
         }
-        let (before, after) = (at.previous().copied().unwrap_or_default(), *at.clock());
         self.pending = Some(Pending {
-            before,
-            after,
+            before: ctx.previous().copied().unwrap_or_default(),
+            after: *ctx.clock(),
             values,
         });
         Ok(())
     }
 
-    fn on_fit_end(&mut self, at: &FitEnd<'_>) -> HookResult {
-        self.tell(at);
+    fn on_fit_end(&mut self, ctx: &FitEnd<'_>) -> HookResult {
+        self.report(ctx);
         Ok(())
     }
 
     fn state(&self) -> serde_json::Value {
-        let known = |pending: &Pending| {
-            let values = pending
-                .values
-                .each_ref()
-                .map(|v| Number(v.value().unwrap_or(f64::NAN)));
-            (pending.before, pending.after, values)
-        };
+        let pending = self.pending.as_ref().map(|pending| {
+            let values = pending.values.each_ref();
+            let known = values.map(|value| Number(value.value().unwrap_or(f64::NAN)));
+            (pending.before, pending.after, known)
+        });
         let state = State {
             windows: self.windows,
-            pending: self.pending.as_ref().map(known),
+            pending,
         };
         serde_json::to_value(state).unwrap_or_default()
     }
@@ -288,13 +302,10 @@ impl Callback for Spikes {
     fn load_state(&mut self, state: serde_json::Value) -> Result<(), BoxError> {
         let State { windows, pending } = serde_json::from_value(state)?;
         self.windows = windows;
-        self.pending = pending.map(|(before, after, values)| {
-            let values = values.map(|value| Deferred::from(value.0));
-            Pending {
-                before,
-                after,
-                values,
-            }
+        self.pending = pending.map(|(before, after, values)| Pending {
+            before,
+            after,
+            values: values.map(|Number(value)| value.into()),
         });
         Ok(())
     }
@@ -305,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_begins_as_mean_and_variance_and_then_fades() {
+    fn window_begins_as_mean_and_variance_and_then_fades() {
         let mut window = Window::default();
         for value in [2.0, 4.0, 6.0] {
             window.push(value, 10);
@@ -317,7 +328,8 @@ mod tests {
         assert!((window.mean - 1.0).abs() < 1e-6 && window.variance < 1e-6);
     }
 
-    fn settled(spikes: &mut Spikes, loss: f64) -> usize {
+    /// Enters a loss. Returns the number of spikes.
+    fn enter(spikes: &mut LossSpikes, loss: f64) -> usize {
         let clock = Clock::default();
         let values = [Deferred::from(loss), Deferred::from(1.0)];
         spikes.pending = Some(Pending {
@@ -325,20 +337,17 @@ mod tests {
             after: clock,
             values,
         });
-        spikes.settle().len()
+        spikes.enter_pending().len()
     }
 
     #[test]
-    fn only_what_is_far_above_the_mean_is_a_spike_and_one_does_not_hide_the_next() {
-        let mut spikes = Spikes::default();
+    fn values_far_above_the_mean_are_spikes_that_hide_no_other() {
+        let mut spikes = LossSpikes::default();
         let quiet = (0..50).map(|step| 2.0 + 0.1 * f64::from(step % 3));
+        assert_eq!(quiet.map(|loss| enter(&mut spikes, loss)).sum::<usize>(), 0);
+        let losses = [9.0, 2.1, 9.0, -9.0, f64::NAN, f64::INFINITY, 2.1];
         assert_eq!(
-            quiet.map(|loss| settled(&mut spikes, loss)).sum::<usize>(),
-            0
-        );
-        let told = [9.0, 2.1, 9.0, -9.0, f64::NAN, f64::INFINITY, 2.1];
-        assert_eq!(
-            told.map(|loss| settled(&mut spikes, loss)),
+            losses.map(|loss| enter(&mut spikes, loss)),
             [1, 0, 1, 0, 1, 1, 0]
         );
     }

@@ -1,79 +1,72 @@
-//! How busy the CPU and the GPUs are.
+//! Utilization of the CPU and the GPUs.
 //!
 //! | key                                   | unit          | recorded on every due step                     |
 //! |---------------------------------------|---------------|------------------------------------------------|
-//! | `system/cpu_process`                  | busy cores    | of this process                                |
-//! | `system/cpu_machine`                  | share, 0 to 1 | of all cores, by all processes together        |
-//! | `system/gpu.<n>.gpu`                  | %             | of the time, in which something ran on the GPU |
-//! | `system/gpu.<n>.memoryAllocated`      | %             | of the GPU's memory, by all processes together |
-//! | `system/gpu.<n>.memoryAllocatedBytes` | bytes         | the same                                       |
+//! | `system/cpu_process`                  | busy cores    | by this process                                |
+//! | `system/cpu_machine`                  | share, 0 to 1 | of all cores, by all processes                 |
+//! | `system/gpu.<n>.gpu`                  | %             | of the time a kernel was running               |
+//! | `system/gpu.<n>.memoryAllocated`      | %             | of the GPU's memory, by all processes          |
+//! | `system/gpu.<n>.memoryAllocatedBytes` | bytes         | of the GPU's memory, by all processes          |
 //!
-//! The figures of the CPU are means since the last due step, over 200 ms at least: the system counts in coarse steps. NaN
-//! before the first 200 ms are over.
+//! CPU values are means since the last due step, over at least 200 ms, since the system counts coarsely. They are NaN
+//! during the first 200 ms.
 //!
-//! GPUs are those that NVIDIA's driver lists, by the numbers of `nvidia-smi` and whichever of them the run uses; where the
-//! driver is not installed or finds none, those of AMD's driver on Linux; where there are neither, nothing is recorded. Names
-//! and units are those that W&B gives its own measurements. The figures are up to 2 s old, and the first come once the
-//! driver has been opened. A GPU on which one small kernel after the other runs is busy too: `train/mfu` of
-//! [`Throughput`](crate::Throughput) is the better figure.
+//! GPUs are those that NVIDIA's driver lists, by their numbers in `nvidia-smi`, used by the run or not. Without that driver
+//! or its GPUs, they are those of AMD's driver on Linux. Without either, nothing is recorded. Names and units are those of
+//! W&B's own system metrics. Values are up to 2 s old, and the first come once the driver has been opened. A GPU that runs
+//! small kernels one after the other counts as busy too: `train/mfu` of [`Throughput`](crate::Throughput) is the better
+//! measure.
 
 mod gpus;
 
 use crate::host::Host;
-use bdh::{
-    Cadence, Callback, ConfigError, FitEnd, FitStart, HookResult, StepEnd, callback, every, last,
-};
-use derive_builder::Builder;
+use bdh::cadence::{every, last};
+use bdh::hooks::{FitEnd, FitStart, StepEnd};
+use bdh::{Cadence, Callback, HookResult, callback};
+use derive_setters::Setters;
 use gpus::{Gpu, Gpus};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
 
-/// Records how busy the process and the machine keep the CPU, and how busy the GPUs are.
+/// Records the CPU load of the process and the machine, and the load and memory of the GPUs.
 ///
-/// Asks the system on a due step, if the last look is more than 200 ms ago. GPUs are watched by a thread of its own for as
-/// long as the run takes.
+/// Costs no device read. A due step queries the operating system if the last measurement is more than 200 ms old. A
+/// thread of its own polls the GPUs during the run.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::every;
-/// use bdh_callbacks::System;
+/// use bdh::cadence::every;
+/// use bdh_callbacks::SystemMonitor;
 ///
-/// let system = System::builder().cadence(every(50)).build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+/// let system = SystemMonitor::default().on(every(50));
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
-pub struct System {
-    /// Steps on which to look. Defaults to every 10 steps and the last one.
-    cadence: Cadence,
-    /// The look that the next mean begins with.
-    #[builder(setter(skip))]
+pub struct SystemMonitor {
+    /// Steps on which to record. Defaults to every 10 steps and the last.
+    on: Cadence,
+    /// Start of the interval that the next mean covers.
+    #[setters(skip)]
     #[serde(skip)]
-    from: Option<Look>,
-    /// Cores and share, as last measured.
-    #[builder(setter(skip))]
+    from: Option<Reading>,
+    /// Last load that was measured.
+    #[setters(skip)]
     #[serde(skip)]
-    load: Option<(f64, f64)>,
-    /// While the run goes on.
-    #[builder(setter(skip))]
+    load: Option<Load>,
+    /// Thread that polls the GPUs, while the run is running.
+    #[setters(skip)]
     #[serde(skip)]
     gpus: Option<Arc<Gpus>>,
 }
 
-impl Default for System {
+impl Default for SystemMonitor {
     fn default() -> Self {
         Self {
-            cadence: every(10) | last(),
+            on: every(10) | last(),
             from: None,
             load: None,
             gpus: None,
@@ -81,100 +74,105 @@ impl Default for System {
     }
 }
 
-/// Processor time of the process at one instant; the machine's is kept by the host.
+/// Load of the CPU over an interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Load {
+    /// Busy cores of the process.
+    process: f64,
+    /// Busy share of all cores, 0 to 1.
+    machine: f64,
+}
+
+/// Counters of the CPU at one instant.
 #[derive(Debug, Clone)]
-struct Look {
+struct Reading {
     host: Host,
     when: Instant,
+    /// Processor time of the process.
     process: Duration,
+    /// Busy share of all cores since the previous reading, 0 to 1; the host remembers that one.
+    machine: f64,
 }
 
-impl Look {
-    fn now(host: Host) -> Option<(f64, Self)> {
+impl Reading {
+    fn now(host: Host) -> Option<Self> {
         let machine = host.busy_share();
         let process = host.cpu_time()?;
-        Some((
+        Some(Self {
+            host,
+            when: Instant::now(),
+            process,
             machine,
-            Self {
-                host,
-                when: Instant::now(),
-                process,
-            },
-        ))
+        })
+    }
+
+    fn load_since(&self, from: &Self) -> Load {
+        let process = self.process.saturating_sub(from.process);
+        Load {
+            process: process.div_duration_f64(self.when - from.when),
+            machine: self.machine,
+        }
     }
 }
 
-impl System {
-    /// Begins with the defaults.
-    pub fn builder() -> SystemBuilder {
-        SystemBuilder::default()
-    }
-
-    /// Busy cores of the process and busy share of the machine, measured anew if the last look is long enough ago.
-    fn load(&mut self) -> Option<(f64, f64)> {
+impl SystemMonitor {
+    /// Returns the load, measured again if the last reading is old enough, and NaN before the first measurement.
+    fn load(&mut self) -> Option<Load> {
         let from = self.from.as_ref()?;
         if from.when.elapsed() >= MINIMUM_CPU_UPDATE_INTERVAL
-            && let Some((machine, now)) = Look::now(from.host.clone())
+            && let Some(now) = Reading::now(from.host.clone())
         {
-            let process = now.process.saturating_sub(from.process);
-            let cores = process.div_duration_f64(now.when - from.when);
-            (self.load, self.from) = (Some((cores, machine)), Some(now));
+            self.load = Some(now.load_since(from));
+            self.from = Some(now);
         }
-        Some(self.load.unwrap_or((f64::NAN, f64::NAN)))
+        Some(self.load.unwrap_or(Load {
+            process: f64::NAN,
+            machine: f64::NAN,
+        }))
     }
 }
 
-/// What is known of a GPU, under W&B's names.
-fn log_gpu(at: &StepEnd<'_>, index: usize, gpu: Gpu) {
-    let share = gpu
-        .used
-        .zip(gpu.total)
-        .map(|(used, total)| 100.0 * used / total);
+/// Records the values of a GPU under W&B's names.
+fn log_gpu(ctx: &StepEnd<'_>, index: usize, gpu: Gpu) {
     let values = [
         ("gpu", gpu.busy),
-        ("memoryAllocated", share),
+        ("memoryAllocated", gpu.used_percent()),
         ("memoryAllocatedBytes", gpu.used),
     ];
     for (name, value) in values {
         if let Some(value) = value {
-            at.log(format!("system/gpu.{index}.{name}"), value);
+            ctx.log(format!("system/gpu.{index}.{name}"), value);
         }
     }
 }
 
-#[callback("system")]
-impl Callback for System {
-    fn config(&self) -> serde_json::Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
-    fn cadence(&self) -> Cadence {
-        self.cadence.clone()
-    }
-
+#[callback("system", on)]
+impl Callback for SystemMonitor {
     fn keys(&self) -> Vec<String> {
-        vec!["system/*".to_owned()] // which GPUs there are is known when the run begins
+        vec!["system/*".to_owned()] // the GPUs are found when the run begins
     }
 
     fn on_fit_start(&mut self, _: &FitStart<'_>) -> HookResult {
-        self.from = Host::open().and_then(Look::now).map(|(_, look)| look);
+        self.from = Host::open().and_then(Reading::now);
         self.gpus = Some(Arc::new(Gpus::watch()));
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        if let Some((process, machine)) = self.load() {
-            at.log("system/cpu_process", process);
-            at.log("system/cpu_machine", machine);
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        if let Some(load) = self.load() {
+            ctx.log("system/cpu_process", load.process);
+            ctx.log("system/cpu_machine", load.machine);
         }
-        for (index, gpu) in self.gpus.iter().flat_map(|gpus| gpus.now()) {
-            log_gpu(at, index, gpu);
+        if let Some(gpus) = &self.gpus {
+            for (index, gpu) in gpus.latest() {
+                log_gpu(ctx, index, gpu);
+            }
         }
         Ok(())
     }
 
     fn on_fit_end(&mut self, _: &FitEnd<'_>) -> HookResult {
-        self.gpus = None;
+        self.gpus = None; // ends the thread
         Ok(())
     }
 }
@@ -184,31 +182,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn load_is_counted_between_looks_that_are_far_enough_apart() {
+    fn load_is_measured_between_readings_far_enough_apart() {
         let began = Instant::now();
-        let look = Host::open()
-            .and_then(Look::now)
-            .map(|(_, look)| look)
-            .expect("a known system");
-        let mut system = System {
-            from: Some(look),
-            ..System::default()
+        let first = Host::open().and_then(Reading::now);
+        let mut system = SystemMonitor {
+            from: Some(first.expect("a known system")),
+            ..SystemMonitor::default()
         };
-        let (cores, share) = system.load().expect("a first look");
+        let load = system.load().expect("a first reading");
         if began.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL {
-            assert!(cores.is_nan() && share.is_nan(), "{cores} and {share}");
+            assert!(load.process.is_nan() && load.machine.is_nan(), "{load:?}");
         }
         while began.elapsed() < 2 * MINIMUM_CPU_UPDATE_INTERVAL {
             std::hint::spin_loop();
         }
-        let second = system.load().expect("a second look");
+        let second = system.load().expect("a second reading");
         assert!(
-            second.0 > 0.0 && (0.0..=1.0).contains(&second.1),
+            second.process > 0.0 && (0.0..=1.0).contains(&second.machine),
             "{second:?}"
         );
-        let looked = Instant::now();
-        let third = system.load().expect("the second look again");
-        if looked.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL {
+        let read_at = Instant::now();
+        let third = system.load().expect("the second reading again");
+        if read_at.elapsed() < MINIMUM_CPU_UPDATE_INTERVAL {
             assert_eq!(third, second);
         }
     }

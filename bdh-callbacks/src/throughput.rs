@@ -1,4 +1,4 @@
-//! How fast the run is, without asking the device anything.
+//! Speed of the run: tokens per second, step time, wait for data, and MFU.
 //!
 //! | key                  | unit                        | recorded                              |
 //! |----------------------|-----------------------------|---------------------------------------|
@@ -6,84 +6,76 @@
 //! | `train/step_time`    | seconds                     | on every due step after the warm-up   |
 //! | `train/data_wait`    | share of the time, 0 to 1   | on every due step after the warm-up   |
 //! | `train/tokens`       | tokens since the beginning  | on every due step                     |
-//! | `train/flops`        | operations since the beginning | where the task knows its cost      |
-//! | `train/mfu`          | share of the peak, 0 to 1   | where cost and peak are known         |
+//! | `train/flops`        | operations since the beginning | on every due step, if the task knows its cost |
+//! | `train/mfu`          | share of the peak, 0 to 1   | after the warm-up, if cost and peak are known |
 //!
-//! Figures are means over the steps since the last due one. Eval and checkpoints are not in them. On a
-//! GPU the wait for the device is in whichever step reads what was logged, so that means are right where
-//! a single step's time is not.
+//! Rates are means over the steps since the last due one, without evals and checkpoints. On a GPU the step that reads the
+//! logged values also waits for the device, so only means over several steps are accurate.
 
 mod peak;
 
 pub use peak::DevicePeak;
 
 use crate::settings::within;
-use bdh::{
-    BoxError, Cadence, Callback, ConfigError, FitStart, HookResult, Outlook, StepEnd, Timing, at,
-    callback,
-};
-use derive_builder::Builder;
+use bdh::cadence::at;
+use bdh::hooks::{FitStart, StepEnd, Timing};
+use bdh::{BoxError, Cadence, Callback, HookResult, Outlook, callback};
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use std::time::Duration;
 
-/// Records tokens per second, step time, waiting for data, and MFU.
+/// Records tokens per second, step time, wait for data, and MFU.
+///
+/// Costs no device read.
 ///
 /// # Examples
 ///
 /// ```
 /// use bdh_callbacks::{DevicePeak, Throughput};
 ///
-/// let on_an_h100 = Throughput::builder().device_peak(DevicePeak::H100Bf16).build()?;
-/// let on_something_new = Throughput::builder().peak_flops(3.5e15).build()?;
-/// # Ok::<(), bdh::ConfigError>(())
+/// let on_an_h100 = Throughput::default().device_peak(DevicePeak::H100Bf16);
+/// let on_something_new = Throughput::default().peak_flops(3.5e15);
 /// ```
-#[derive(Debug, Clone, Builder, Deserialize, Serialize)]
-#[builder(
-    pattern = "owned",
-    default,
-    setter(into),
-    build_fn(error = "ConfigError")
-)]
-#[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
+#[derive(Debug, Clone, Setters, Deserialize, Serialize)]
+#[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct Throughput {
-    /// Steps on which to record the mean since the last time. Defaults to every step.
-    every: Cadence,
-    /// Steps left out at the beginning, while kernels are compiled and tuned. Defaults to 1.
-    #[builder(setter(into = false))]
+    /// Steps on which to record means since the last due step. Defaults to every step.
+    on: Cadence,
+    /// Steps to leave out at the beginning, while kernels are compiled and tuned. Defaults to 1.
+    #[setters(into = false)]
     warmup_steps: u64,
-    /// The device, for MFU: its peak is taken from a table. By name in a file: `device_peak = "h100-bf16"`.
-    #[builder(setter(strip_option))]
+    /// Device whose peak is the reference for MFU. In a file it is a name, such as `device_peak = "h100-bf16"`. Defaults
+    /// to none.
+    #[setters(strip_option)]
     device_peak: Option<DevicePeak>,
-    /// Operations per second that one device could do at best, for MFU, where the table does not know it or knows
-    /// it wrongly; goes before `device_peak`.
-    #[builder(setter(strip_option))]
+    /// Peak of one device in operations per second, for MFU. Takes precedence over `device_peak`. Defaults to none.
+    #[setters(strip_option)]
     peak_flops: Option<f64>,
-    /// Where the steps begin that have not been recorded yet.
-    #[builder(setter(skip))]
+    /// Start of the steps that have not been recorded.
+    #[setters(skip)]
     #[serde(skip)]
     from: Mark,
-    /// The last step of the warm-up.
-    #[builder(setter(skip))]
+    /// Last step of the warm-up.
+    #[setters(skip)]
     #[serde(skip)]
     warm_at: u64,
 }
 
 impl Default for Throughput {
     fn default() -> Self {
-        let (every, from) = (Cadence::EVERY_STEP, Mark::default());
         Self {
-            every,
+            on: Cadence::EVERY_STEP,
             warmup_steps: 1,
             device_peak: None,
             peak_flops: None,
-            from,
+            from: Mark::default(),
             warm_at: 0,
         }
     }
 }
 
-/// How far the run was at some moment.
+/// Progress of the run after some step.
 #[derive(Debug, Clone, Default)]
 struct Mark {
     step: u64,
@@ -92,104 +84,99 @@ struct Mark {
 }
 
 impl Throughput {
-    /// Begins with the defaults.
-    pub fn builder() -> ThroughputBuilder {
-        ThroughputBuilder::default()
-    }
-
-    fn record(&self, at: &StepEnd<'_>, now: &Mark) {
-        let (before, after) = (self.from.timing, now.timing);
-        let seconds = after
-            .step
-            .saturating_sub(before.step)
-            .as_secs_f64()
-            .max(f64::MIN_POSITIVE);
-        let rate = (now.tokens - self.from.tokens) as f64 / seconds;
-        at.log("train/tok_per_sec", rate);
-        at.log(
-            "train/step_time",
-            seconds / (now.step - self.from.step) as f64,
-        );
-        let waiting = after.data.saturating_sub(before.data).as_secs_f64();
-        at.log("train/data_wait", waiting / seconds);
-        let peak = self.peak_flops.or(self.device_peak.map(DevicePeak::flops));
-        if let (Some(cost), Some(peak)) = (at.flops_per_token, peak) {
-            at.log("train/mfu", rate * cost / (peak * at.num_devices() as f64));
+    /// Records the total tokens and operations.
+    fn log_totals(ctx: &StepEnd<'_>) {
+        let tokens = ctx.clock().tokens as f64;
+        ctx.log("train/tokens", tokens);
+        if let Some(cost) = ctx.flops_per_token {
+            ctx.log("train/flops", tokens * cost);
         }
     }
+
+    /// Records the means over the steps from `self.from` to `now`.
+    fn log_means(&self, ctx: &StepEnd<'_>, now: &Mark) {
+        let from = &self.from;
+        let seconds = seconds_between(from.timing.step, now.timing.step).max(f64::MIN_POSITIVE);
+        let waited = seconds_between(from.timing.data, now.timing.data);
+        let rate = (now.tokens - from.tokens) as f64 / seconds;
+        let steps = (now.step - from.step) as f64;
+        ctx.log("train/tok_per_sec", rate);
+        ctx.log("train/step_time", seconds / steps);
+        ctx.log("train/data_wait", waited / seconds);
+        if let (Some(cost), Some(peak)) = (ctx.flops_per_token, self.peak()) {
+            ctx.log("train/mfu", rate * cost / (peak * ctx.num_devices() as f64));
+        }
+    }
+
+    /// Returns the peak of one device in operations per second.
+    fn peak(&self) -> Option<f64> {
+        self.peak_flops.or(self.device_peak.map(DevicePeak::flops))
+    }
+}
+
+fn seconds_between(from: Duration, to: Duration) -> f64 {
+    to.saturating_sub(from).as_secs_f64()
 }
 
 #[callback("throughput")]
 impl Callback for Throughput {
     fn cadence(&self) -> Cadence {
-        self.every.clone() | at([self.warmup_steps]) // from there on it counts
-    }
-
-    fn config(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
+        self.on.clone() | at([self.warmup_steps]) // due there too, since the first mean begins there
     }
 
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         let peak = self.peak_flops.unwrap_or(1.0);
-        within(
-            "peak_flops",
-            peak,
-            f64::MIN_POSITIVE..=f64::MAX,
-            "use a finite number above 0",
-        )?;
-        if self.warmup_steps >= run.plan().steps {
+        let positive = f64::MIN_POSITIVE..=f64::MAX;
+        within("peak_flops", peak, positive, "use a finite number above 0")?;
+        let (warmup, steps) = (self.warmup_steps, run.plan().steps);
+        if warmup >= steps {
             run.note(format!(
-                "records no rates: `warmup_steps` is {}, and the run takes {}",
-                self.warmup_steps,
-                run.plan().steps
+                "records no rates: `warmup_steps` is {warmup}, and the run takes {steps} steps"
             ));
         }
         Ok(())
     }
 
     fn keys(&self) -> Vec<String> {
-        let keys = [
-            "tok_per_sec",
-            "step_time",
-            "data_wait",
-            "tokens",
-            "flops",
-            "mfu",
-        ];
-        keys.iter().map(|key| format!("train/{key}")).collect()
+        [
+            "train/tok_per_sec",
+            "train/step_time",
+            "train/data_wait",
+            "train/tokens",
+            "train/flops",
+            "train/mfu",
+        ]
+        .map(str::to_owned)
+        .into()
     }
 
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        let (step, tokens) = (at.step(), at.clock().tokens);
+    fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
+        let step = ctx.step();
         self.from = Mark {
             step,
-            tokens,
+            tokens: ctx.clock().tokens,
             timing: Timing::default(),
         };
         self.warm_at = step.saturating_add(self.warmup_steps); // a resumed run compiles its kernels again
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        let tokens = at.clock().tokens;
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
         let now = Mark {
-            step: at.step(),
-            tokens,
-            timing: at.timing_total,
+            step: ctx.step(),
+            tokens: ctx.clock().tokens,
+            timing: ctx.timing_total,
         };
-        let is_due = at.is_due(&self.every);
-        if is_due {
-            at.log("train/tokens", tokens as f64);
-            if let Some(cost) = at.flops_per_token {
-                at.log("train/flops", tokens as f64 * cost);
-            }
-        }
+        let is_due = ctx.is_due(&self.on);
         let is_warm = now.step > self.warm_at;
-        // A mean that the warm-up is part of is better than none at the end of a run.
-        let is_clean = self.from.step >= self.warm_at || now.step == at.steps();
-        let has_run = now.timing.step > self.from.timing.step; // a replay takes no steps
-        if is_warm && is_clean && is_due && has_run {
-            self.record(at, &now);
+        if is_due {
+            Self::log_totals(ctx);
+            // At the end of a run a mean that includes the warm-up is better than none.
+            let excludes_warmup = self.from.step >= self.warm_at || now.step == ctx.steps();
+            let has_run = now.timing.step > self.from.timing.step; // a replay takes no steps
+            if is_warm && excludes_warmup && has_run {
+                self.log_means(ctx, &now);
+            }
         }
         if is_due || !is_warm {
             self.from = now;

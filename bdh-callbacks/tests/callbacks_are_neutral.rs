@@ -1,12 +1,12 @@
-//! Training is the same to the bit with no callbacks and with any of them, at any cadence.
+//! Training is bit-identical without callbacks and with any of them, at any cadence.
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{
-    Attach, Callback, CallbackEntry, Checkpoint, at, every, last, latest_checkpoint,
-    registered_callbacks,
-};
+use bdh::cadence::{at, every, last};
+use bdh::checkpoint::Checkpoint;
+use bdh::registry::CallbackEntry;
+use bdh::{Callback, CallbackExt, checkpoint, registry};
 use bdh_callbacks as _;
 use proptest::prelude::*;
 use serde_json::json;
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 type Bits = BTreeMap<String, Vec<u8>>;
 
-/// Weights and optimizer at the end of a run of ten steps.
+/// Returns weights and optimizer state at the end of a run of ten steps.
 fn train(callbacks: Vec<Box<dyn Callback>>) -> (Bits, Bits) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = tiny::run_with(0.3, 10)
@@ -30,12 +30,12 @@ fn train(callbacks: Vec<Box<dyn Callback>>) -> (Bits, Bits) {
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    assert_eq!(fitted.problems, []);
-    let path = latest_checkpoint(&dir.path().join("run/checkpoints")).expect("the last one");
+    assert_eq!(fitted.warnings, []);
+    let path = checkpoint::latest(&dir.path().join("run/checkpoints")).expect("the last one");
     let Checkpoint {
         model, optimizer, ..
     } = Checkpoint::read(&path).expect("a whole one");
-    let bits = |tensors: bdh::Tensors| -> Bits {
+    let bits = |tensors: bdh::stats::Tensors| -> Bits {
         tensors
             .into_iter()
             .map(|(name, data)| (name, data.as_bytes().to_vec()))
@@ -44,7 +44,7 @@ fn train(callbacks: Vec<Box<dyn Callback>>) -> (Bits, Bits) {
     (bits(model), bits(optimizer))
 }
 
-/// With its defaults; only a prompt has to be of the tiny model's alphabet.
+/// Builds a callback with its defaults, except for prompts in the tiny model's alphabet.
 fn built(entry: &CallbackEntry) -> Box<dyn Callback> {
     let settings = match entry.name {
         "samples" => json!({ "prompts": ["ab"], "max_tokens": 4 }),
@@ -53,14 +53,14 @@ fn built(entry: &CallbackEntry) -> Box<dyn Callback> {
     (entry.build)(settings).unwrap_or_else(|error| panic!("{}: {error}", entry.name))
 }
 
-/// The callbacks whose bit is set in `chosen`, each at a cadence of its own.
+/// Builds the callbacks whose bit is set in `chosen`, each at its own cadence.
 fn subset(chosen: u64, cadences: &[u64]) -> Vec<Box<dyn Callback>> {
-    let entries = registered_callbacks().into_iter().enumerate();
+    let entries = registry::all().into_iter().enumerate();
     entries
         .filter(|(index, _)| chosen >> index & 1 == 1)
         .map(|(index, entry)| {
             let cadence = every(cadences[index % cadences.len()]);
-            Box::new(built(entry).every(cadence)) as _
+            Box::new(built(entry).on(cadence)) as _
         })
         .collect()
 }
@@ -69,7 +69,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
 
     #[test]
-    fn any_subset_at_any_cadence_leaves_weights_and_optimizer_as_they_are(
+    fn any_subset_at_any_cadence_leaves_training_unchanged(
         chosen in any::<u64>(), cadences in prop::collection::vec(1_u64..6, 7),
     ) {
         let _alone = tiny::alone();
@@ -78,8 +78,8 @@ proptest! {
 }
 
 #[test]
-fn all_of_them_leave_weights_and_optimizer_as_they_are() {
+fn all_callbacks_leave_training_unchanged() {
     let _alone = tiny::alone();
-    assert!(registered_callbacks().len() >= 19);
+    assert!(registry::all().len() >= 19);
     assert!(train(subset(u64::MAX, &[1])) == train(Vec::new()));
 }

@@ -1,10 +1,11 @@
-//! A resume with other callbacks or interventions does what the refusal advises.
+//! A resume with other callbacks or interventions works as the refusal advises.
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
 use bdh::burn::optim::SgdConfig;
-use bdh::{ConfigError, Fitted, every};
+use bdh::cadence::every;
+use bdh::{ConfigError, TrainResult};
 use bdh_callbacks::{Ema, Norms, SkipNonFinite};
 use std::path::Path;
 use tiny::Tiny;
@@ -16,22 +17,21 @@ fn run(dir: &Path, steps: u64) -> tiny::Builder {
         .resume("auto")
 }
 
-fn fit(run: tiny::Builder) -> (Fitted<Tiny>, Vec<String>) {
+fn fit(run: tiny::Builder) -> (TrainResult<Tiny>, Vec<String>) {
     let trainer = run
         .allow_changed(["trainer.steps"])
         .build()
-        .expect("what was advised");
+        .expect("the advised keys");
     let notes = trainer.plan().notes.clone();
     (trainer.fit().expect("a fit"), notes)
 }
 
-/// The keys that a refusal advises to allow.
+/// Returns the keys that a refusal advises to allow.
 fn advised(run: tiny::Builder) -> Vec<String> {
     let error = run
         .allow_changed(["trainer.steps"])
         .build()
-        .err()
-        .expect("it was changed");
+        .expect_err("a refusal");
     assert!(matches!(error, ConfigError::Changed { .. }), "{error}");
     let text = error.to_string();
     let (_, keys) = text.split_once(".allow_changed([").expect("advice");
@@ -40,7 +40,7 @@ fn advised(run: tiny::Builder) -> Vec<String> {
 }
 
 #[test]
-fn an_average_that_is_added_begins_anew() {
+fn added_callback_starts_anew() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path(), 4));
     let changed = || run(dir.path(), 8).callback(Ema::default());
@@ -52,13 +52,13 @@ fn an_average_that_is_added_begins_anew() {
         ["callback `ema` starts anew: the checkpoint has no state of it"]
     );
     assert_eq!(
-        (fitted.problems, fitted.last.map(|last| last.clock.step)),
+        (fitted.warnings, fitted.last.map(|last| last.clock.step)),
         (vec![], Some(8))
     );
 }
 
 #[test]
-fn an_average_that_is_removed_is_dropped_with_its_weights() {
+fn removed_callback_is_dropped_with_its_weights() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path(), 4)
         .callback(Ema::default())
@@ -72,7 +72,7 @@ fn an_average_that_is_removed_is_dropped_with_its_weights() {
 }
 
 #[test]
-fn an_intervention_comes_and_goes_likewise() {
+fn interventions_are_added_and_removed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path(), 4));
     let skipping = || run(dir.path(), 6).intervention(SkipNonFinite::default());
@@ -92,7 +92,7 @@ fn an_intervention_comes_and_goes_likewise() {
 }
 
 #[test]
-fn another_optimizer_begins_anew() {
+fn other_optimizer_starts_anew() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path(), 4));
     let changed = || {
@@ -102,5 +102,8 @@ fn another_optimizer_begins_anew() {
     };
     let keys = advised(changed());
     let (_, notes) = fit(changed().allow_changed(keys));
-    assert_eq!(notes, ["the optimizer starts anew: it is another one"]);
+    assert_eq!(
+        notes,
+        ["the optimizer starts anew: it is not the checkpoint's"]
+    );
 }

@@ -1,9 +1,10 @@
-//! Whichever call of the file system fails, once or for good, a run ends as it says, and the same command completes it.
+//! If any call of the file system fails, once or from then on, the run reports its end truly, and the same command
+//! completes it.
 //!
-//! A library in C, compiled here and loaded before the system's, lets the n-th `write`, `fsync`, `rename` or `open` of a
-//! child process fail with EIO or ENOSPC, be interrupted (EINTR) or write a half. Where there is no `cc`, the test is skipped
-//! with a line that says so. `BDH_FAULTS=1 cargo test --workspace --test disk_with_faults` strikes every call; without it,
-//! some of each kind.
+//! A C library, compiled here and loaded before the system's, makes the n-th `write`, `fsync`, `rename` or `open` of a child
+//! process fail with EIO or ENOSPC, be interrupted (EINTR), or write half of its bytes. Without `cc` the test is skipped with
+//! a line that reports it. `BDH_FAULTS=1 cargo test --workspace --test disk_with_faults` makes every call fail in turn. By
+//! default some calls of each kind fail.
 #![cfg(all(target_os = "linux", feature = "tensorboard", feature = "wandb"))]
 
 #[path = "support/child.rs"]
@@ -13,7 +14,9 @@ mod logs;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{Checkpoint, Outcome, TrainError, every, list_checkpoints};
+use bdh::cadence::every;
+use bdh::checkpoint::Checkpoint;
+use bdh::{Outcome, TrainError, checkpoint};
 use bdh_callbacks::wandb::{Mode, repair};
 use bdh_callbacks::{TensorBoard, Wandb};
 use serde_json::Value as Json;
@@ -22,20 +25,19 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const NAME: &str =
-    "whatever_fails_the_end_is_reported_truly_and_the_same_command_completes_the_run";
+const NAME: &str = "failing_calls_are_reported_and_the_run_can_be_completed";
 const STEPS: u64 = 9;
 
-/// Calls of each kind that fail, spread over the run, unless all are asked for.
+/// Number of failing calls of each kind, spread over the run, without `BDH_FAULTS`.
 const STRIKES: usize = 4;
 
 const EINTR: i32 = 4;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
-/// Not an error: half of a write.
+/// Stands for a write of half of the bytes, which is not an error.
 const SHORT: i32 = 0;
 
-/// Calls that go wrong.
+/// Range of calls that fail.
 #[derive(Debug, Clone, Copy)]
 struct Strike {
     call: &'static str,
@@ -44,7 +46,7 @@ struct Strike {
     last: usize,
 }
 
-/// What the child does: it trains, and says how that ended.
+/// Work of a child: trains, and writes how the run ended.
 fn train(dir: &Path) {
     let run = tiny::run(STEPS)
         .run_dir(dir.join("run"))
@@ -59,19 +61,19 @@ fn train(dir: &Path) {
     {
         Ok(fitted) => {
             let names: Vec<_> = fitted
-                .problems
+                .warnings
                 .iter()
-                .map(|problem| &*problem.who)
+                .map(|warning| &*warning.source)
                 .collect();
             assert_eq!(fitted.outcome, Outcome::Completed);
             format!("completed {}", names.join(" "))
         }
         Err(error) => format!("failed {error:?}"),
     };
-    fs::write(dir.join("end"), end).expect("outside of what fails");
+    fs::write(dir.join("end"), end).expect("a file outside of the run");
 }
 
-/// Compiles the library; `None` if that is impossible.
+/// Compiles the library. `None` if that is impossible.
 fn library(dir: &Path) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/faults.c");
     let library = dir.join("faults.so");
@@ -85,7 +87,7 @@ fn library(dir: &Path) -> Option<PathBuf> {
         .then_some(library)
 }
 
-/// Runs the child where `strike` goes wrong, and gives what it says of its end. It never panics.
+/// Runs the child with failing calls. Returns its report of the end.
 fn run(dir: &Path, library: &Path, strike: Option<Strike>) -> String {
     let mut command = child::command(NAME, dir, &[]);
     if let Some(Strike {
@@ -107,23 +109,23 @@ fn run(dir: &Path, library: &Path, strike: Option<Strike>) -> String {
         command.env("BDH_FAULT_COUNT", dir.join("count"));
     }
     child::passes(command);
-    fs::read_to_string(dir.join("end")).expect("how it ended")
+    fs::read_to_string(dir.join("end")).expect("the report of the end")
 }
 
 fn status(dir: &Path) -> (String, Vec<String>) {
     let file = fs::read(dir.join("run/run.json")).expect("run.json");
     let file: Json = serde_json::from_slice(&file).expect("a whole file");
     let problems = file["problems"].as_array().expect("a list").iter();
-    let who = problems.map(|problem| problem["who"].as_str().expect("a name").to_owned());
+    let sources = problems.map(|problem| problem["who"].as_str().expect("a name").to_owned());
     (
         file["status"].as_str().expect("a status").to_owned(),
-        who.collect(),
+        sources.collect(),
     )
 }
 
-/// The weights of the last checkpoint, after reading all of them.
+/// Reads all checkpoints. Returns the weights of the last one.
 fn weights(dir: &Path) -> Vec<u8> {
-    let all = list_checkpoints(&dir.join("run/checkpoints"));
+    let all = checkpoint::list(&dir.join("run/checkpoints"));
     let all = all
         .iter()
         .map(|path| Checkpoint::read(path).expect("a whole checkpoint"));
@@ -132,27 +134,27 @@ fn weights(dir: &Path) -> Vec<u8> {
     fs::read(dir.join("run/checkpoints/step_00000009/model.safetensors")).expect("the model")
 }
 
-/// Checks what a run left that met a fault.
+/// Checks the files of a run after a fault.
 fn check_left(dir: &Path, end: &str, what: &str) {
     if !dir.join("run/run.json").exists() {
         assert!(end.starts_with("failed Config"), "{what}: {end}");
-        return; // it never began
+        return; // the run never began
     }
-    let (status, told) = status(dir);
+    let (status, sources) = status(dir);
     if let Some(names) = end.strip_prefix("completed ") {
         let is_noted = names.split(' ').any(|name| name == "run.json");
         assert!(
             status == "completed" || is_noted && status == "running",
             "{what}: {status}"
         );
-        assert!(weights(dir).len() > 100, "{what}: its end is on the disk");
+        assert!(weights(dir).len() > 100, "{what}: the last checkpoint");
         let has_all = logs::jsonl(dir.join("run").as_path()).len() as u64 == STEPS;
         assert!(
             has_all || names.contains("jsonl"),
-            "{what}: records are missing, and {names:?}"
+            "{what}: missing records were not reported: {names:?}"
         );
         if !is_noted {
-            assert_eq!(told.join(" "), names, "{what}");
+            assert_eq!(sources.join(" "), names, "{what}");
         }
     } else {
         let is_true = status == "failed" || end.starts_with("failed Config") || status == "running";
@@ -168,13 +170,13 @@ fn check_left(dir: &Path, end: &str, what: &str) {
     }
 }
 
-/// Past the capture of the test harness: who skips must say so.
+/// Prints past the capture of the test harness, so that a skipped test is visible.
 fn skip(why: &str) {
     let _ = writeln!(io::stderr(), "skipped: {NAME}: {why}");
 }
 
 #[test]
-fn whatever_fails_the_end_is_reported_truly_and_the_same_command_completes_the_run() {
+fn failing_calls_are_reported_and_the_run_can_be_completed() {
     if let Some(dir) = child::dir() {
         return train(&dir);
     }
@@ -231,19 +233,19 @@ fn whatever_fails_the_end_is_reported_truly_and_the_same_command_completes_the_r
                 }),
             );
             if [EINTR, SHORT].contains(&errno) {
-                assert_eq!(end, "completed ", "{what}: it is no fault");
+                assert_eq!(end, "completed ", "{what}: not a fault");
             }
             check_left(&dir, &end, &what);
 
             let again = run(&dir, &library, None);
-            // One that died before its first checkpoint says that it is begun anew.
+            // A run without a first checkpoint reports that it starts anew.
             let is_well = ["completed ", "completed run"].contains(&&*again);
             assert!(is_well, "{what}: the same command again: {again}");
             assert!(weights(&dir) == expected.1, "{what}: the weights");
             let missing = expected.0.len() - logs::jsonl(&dir.join("run")).len();
             assert!(
                 missing == 0 || end.contains("jsonl"),
-                "{what}: {missing} records are gone"
+                "{what}: {missing} records are missing"
             );
             assert_eq!(
                 repair(&logs::wandb_log(&dir.join("run")))
@@ -256,8 +258,5 @@ fn whatever_fails_the_end_is_reported_truly_and_the_same_command_completes_the_r
         }
     }
     assert!(struck >= 7 * STRIKES - 7, "{struck} strikes");
-    assert!(
-        felt >= STRIKES,
-        "{felt} of {struck} runs had anything to report"
-    );
+    assert!(felt >= STRIKES, "{felt} of {struck} runs reported a fault");
 }

@@ -1,13 +1,13 @@
-//! Early checkpoints come when they were asked for, stay, and open elsewhere.
+//! Early checkpoints are written on the chosen steps, are kept, and open in Python.
 
 #[path = "support/judges.rs"]
 mod judges;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{
-    Attach, Callback, Checkpoint, at, callbacks_from_toml, every, fraction, latest_checkpoint,
-};
+use bdh::cadence::{at, every, fraction};
+use bdh::checkpoint::Checkpoint;
+use bdh::{Callback, CallbackExt, checkpoint, registry};
 use bdh_callbacks::EarlyCheckpoints;
 use judges::Judge;
 use safetensors::SafeTensors;
@@ -33,9 +33,9 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn early_checkpoints_come_at_250_500_and_1000_unless_told_otherwise() {
+fn early_checkpoints_are_at_250_500_and_1000_by_default() {
     let _alone = tiny::alone();
-    let by_name = callbacks_from_toml("[[callback]]\nuse = \"early_checkpoints\"");
+    let by_name = registry::from_toml("[[callback]]\nuse = \"early_checkpoints\"");
     let by_name = by_name.expect("a valid configuration").remove(0);
     for cadence in [EarlyCheckpoints::default().cadence(), by_name.cadence()] {
         assert_eq!(cadence, at([250, 500, 1_000]));
@@ -44,47 +44,49 @@ fn early_checkpoints_come_at_250_500_and_1000_unless_told_otherwise() {
     let dir = dir.path().join("run");
     let run = tiny::run(510)
         .log(every(100))
-        .eval(bdh::never())
+        .eval(bdh::cadence::never())
         .run_dir(&dir);
     fit(run.callback(EarlyCheckpoints::default()));
     assert_eq!(names(&dir), ["ckpt_early_step_250", "ckpt_early_step_500"]);
 }
 
 #[test]
-fn early_checkpoints_at_fractions_stay_when_others_are_rotated_away() {
+fn early_checkpoints_survive_rotation() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let early = EarlyCheckpoints::at([fraction(0.1), fraction(0.25)]);
     let run = tiny::run(20)
         .checkpoint(every(1))
-        .keep_checkpoints(1_usize)
+        .keep_checkpoints(1)
         .run_dir(&dir);
     fit(run.callback(early));
     assert_eq!(
         names(&dir),
         ["ckpt_early_step_2", "ckpt_early_step_5", "step_00000020"]
     );
-    let newest = latest_checkpoint(&dir.join("checkpoints")).expect("checkpoints");
+    let newest = checkpoint::latest(&dir.join("checkpoints")).expect("checkpoints");
     assert!(newest.ends_with("step_00000020"));
 }
 
 #[test]
-fn an_early_checkpoint_has_model_optimizer_step_and_configuration_and_opens_in_python() {
+fn early_checkpoint_is_complete_and_opens_in_python() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let seen = tiny::Seen::new();
     let note = seen.clone();
-    let look = tiny::on_step(move |at| {
-        note.push(tiny::weights(at.model::<tiny::Tiny>().expect("its model")));
+    let look = tiny::on_step(move |ctx| {
+        note.push(tiny::weights(
+            ctx.model::<tiny::Tiny>().expect("the model of the run"),
+        ));
         Ok(())
     });
     fit(tiny::run(6)
         .run_dir(&dir)
         .config(serde_json::json!({ "depth": 2 }))
         .callback(EarlyCheckpoints::at([4]))
-        .callback(look.every(at([4]))));
+        .callback(look.on(at([4]))));
     let path = dir.join("checkpoints/ckpt_early_step_4");
 
     let bytes = std::fs::read(path.join("model.safetensors")).expect("the model");

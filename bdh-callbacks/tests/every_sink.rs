@@ -1,4 +1,4 @@
-//! The suite that every sink passes: ours, and those that people write.
+//! Checks of `bdh::testing` for every sink of the crate.
 
 use bdh::testing::sink_conforms;
 use bdh::{Jsonl, MemorySink};
@@ -10,12 +10,12 @@ fn jsonl_conforms() {
 }
 
 #[test]
-fn the_memory_conforms() {
+fn memory_conforms() {
     sink_conforms(|_| MemorySink::default());
 }
 
 #[test]
-fn the_console_conforms() {
+fn console_conforms() {
     sink_conforms(|_| Console::default().line_every(1));
 }
 

@@ -1,16 +1,15 @@
-//! Settings at their extremes are refused in a sentence, or work: no panic, no abort, no memory without end.
+//! Extreme settings work, or are refused with a sentence: no panic, no abort, no unbounded memory.
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{Callback, OnError, Problem, callbacks_from_toml, every, registered_callbacks};
+use bdh::cadence::every;
+use bdh::{Callback, ErrorPolicy, Warning, registry};
 use serde_json::{Map, Value, json};
 
-/// Trains the tiny model with a callback of these settings; gives the refusal, or what failed.
-fn outcome(name: &str, settings: &Map<String, Value>) -> Result<Vec<Problem>, String> {
-    let entry = registered_callbacks()
-        .into_iter()
-        .find(|entry| entry.name == name);
+/// Trains the tiny model with a callback of these settings. Returns the run's warnings, or the error.
+fn outcome(name: &str, settings: &Map<String, Value>) -> Result<Vec<Warning>, String> {
+    let entry = registry::all().into_iter().find(|entry| entry.name == name);
     let entry = entry.expect("a registered callback");
     let callback =
         (entry.build)(Value::Object(settings.clone())).map_err(|error| error.to_string())?;
@@ -26,11 +25,11 @@ fn outcome(name: &str, settings: &Map<String, Value>) -> Result<Vec<Problem>, St
         .map_err(|error| error.to_string())?;
     trainer
         .fit()
-        .map(|fitted| fitted.problems)
+        .map(|fitted| fitted.warnings)
         .map_err(|error| error.to_string())
 }
 
-/// The values that a number in a configuration may have.
+/// Returns extreme values of a numeric setting.
 fn extremes(usual: &Value) -> Vec<Value> {
     match usual {
         Value::Number(number) if number.is_f64() => [0.0, 1.0, -1.0, 1e300, 5e-324, -1e300]
@@ -47,7 +46,7 @@ fn extremes(usual: &Value) -> Vec<Value> {
     }
 }
 
-/// Every setting of every callback that is a number, or may be one.
+/// Returns every numeric setting of every callback, optional ones included.
 fn numbers() -> Vec<(&'static str, String, Value)> {
     let optional = [
         ("early_stop", "threshold", json!(0.5)),
@@ -60,7 +59,7 @@ fn numbers() -> Vec<(&'static str, String, Value)> {
         .into_iter()
         .map(|(name, key, value)| (name, key.to_owned(), value))
         .collect();
-    for entry in registered_callbacks() {
+    for entry in registry::all() {
         let config = entry
             .default()
             .map(|callback| callback.config())
@@ -75,7 +74,7 @@ fn numbers() -> Vec<(&'static str, String, Value)> {
 }
 
 #[test]
-fn every_number_of_every_callback_at_its_extremes_is_refused_in_a_sentence_or_works() {
+fn extreme_numbers_work_or_are_refused_with_a_sentence() {
     let _alone = tiny::alone();
     let numbers = numbers();
     assert!(numbers.len() > 20, "{numbers:?}");
@@ -84,15 +83,15 @@ fn every_number_of_every_callback_at_its_extremes_is_refused_in_a_sentence_or_wo
             let mut settings = Map::from_iter([(key.clone(), value.clone())]);
             if name == "samples" {
                 settings.entry("max_tokens").or_insert(json!(3));
-                settings.insert("cadence".to_owned(), json!("last"));
+                settings.insert("on".to_owned(), json!("last"));
                 settings.insert("prompts".to_owned(), json!(["abc"]));
             }
             match outcome(name, &settings) {
-                Ok(problems) => {
-                    let is_panic = |problem: &Problem| problem.error.contains("panicked");
+                Ok(warnings) => {
+                    let is_panic = |warning: &Warning| warning.cause.contains("panicked");
                     assert!(
-                        !problems.iter().any(is_panic),
-                        "{name} with {key} = {value}: {problems:?}"
+                        !warnings.iter().any(is_panic),
+                        "{name} with {key} = {value}: {warnings:?}"
                     );
                 }
                 Err(text) => {
@@ -107,7 +106,7 @@ fn every_number_of_every_callback_at_its_extremes_is_refused_in_a_sentence_or_wo
 }
 
 #[test]
-fn what_cannot_work_is_refused_with_the_value_and_what_would() {
+fn refusals_have_the_value_and_values_that_work() {
     let refused = |name: &str, key: &str, value: Value| {
         outcome(name, &Map::from_iter([(key.to_owned(), value)])).expect_err("it cannot work")
     };
@@ -133,9 +132,9 @@ fn what_cannot_work_is_refused_with_the_value_and_what_would() {
 }
 
 #[test]
-fn cadences_at_their_extremes_are_refused_in_a_sentence_or_work() {
+fn extreme_cadences_work_or_are_refused_with_a_sentence() {
     let _alone = tiny::alone();
-    for every in [
+    for on in [
         "every 18446744073709551615 steps | last",
         "every 18446744073709551615 tokens | last",
         "every 1e300s | last",
@@ -145,18 +144,18 @@ fn cadences_at_their_extremes_are_refused_in_a_sentence_or_work() {
         "at 0,18446744073709551615 steps",
         "between 0 and 18446744073709551615 steps",
     ] {
-        let text = format!("[[callback]]\nuse = \"norms\"\nevery = \"{every}\"");
-        let built = callbacks_from_toml(&text)
+        let text = format!("[[callback]]\nuse = \"norms\"\non = \"{on}\"");
+        let built = registry::from_toml(&text)
             .and_then(|callbacks| tiny::run(6).callbacks(callbacks).build());
         match built {
-            Ok(trainer) => assert_eq!(trainer.fit().expect("a fit").problems, [], "{every}"),
-            Err(error) => assert!(error.to_string().contains("cadence"), "{every}: {error}"),
+            Ok(trainer) => assert_eq!(trainer.fit().expect("a fit").warnings, [], "{on}"),
+            Err(error) => assert!(error.to_string().contains("cadence"), "{on}: {error}"),
         }
     }
 }
 
 #[test]
-fn a_run_without_end_is_planned() {
+fn endless_run_is_planned() {
     let callbacks: [Box<dyn Callback>; 2] = [
         Box::new(bdh_callbacks::Samples::default()),
         Box::new(bdh_callbacks::EarlyCheckpoints::default()),
@@ -164,11 +163,11 @@ fn a_run_without_end_is_planned() {
     let trainer = tiny::run(u64::MAX)
         .callbacks(callbacks)
         .build()
-        .expect("until it is stopped");
+        .expect("a valid run");
     assert_eq!(trainer.plan().rows[1].firings, None);
 }
 
-/// The tiny model, which sees no more than 4 tokens.
+/// The tiny model with a context of 4 tokens.
 #[derive(bdh::burn::module::Module, Debug)]
 struct Short {
     inner: tiny::Tiny,
@@ -192,12 +191,11 @@ impl bdh::CausalLm for Short {
 }
 
 #[test]
-fn samples_of_a_model_that_sees_less_than_their_context_are_made_from_what_it_sees() {
-    let samples = bdh_callbacks::Samples::builder()
+fn samples_keep_to_the_context_of_the_model() {
+    let samples = bdh_callbacks::Samples::default()
         .prompts(["abcdefgh"])
-        .max_tokens(20)
-        .build();
-    let samples = bdh::Attach::or_else(samples.expect("valid settings"), OnError::Abort);
+        .max_tokens(20);
+    let samples = bdh::CallbackExt::on_error(samples, ErrorPolicy::Abort);
     let task = bdh::NextToken::new(tiny::Rows::of(2), tiny::val()).vocabulary(tiny::Letters);
     let run = bdh::Trainer::builder(
         task,

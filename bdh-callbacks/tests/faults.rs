@@ -1,7 +1,7 @@
-//! What breaks around a run: it ends, says what was wrong, and has lost nothing that was on the disk.
+//! Faults around a run: the run ends, reports the fault, and loses nothing that was on disk.
 //!
-//! docs/reliability.md has the table of all faults, and the other tests. What cannot be brought about on a machine is
-//! skipped with a line that says so.
+//! docs/reliability.md has the table of all faults, and the other tests. A fault that a machine cannot produce is skipped
+//! with a line that reports it.
 #![cfg(all(unix, feature = "tensorboard"))]
 
 #[path = "support/child.rs"]
@@ -11,10 +11,12 @@ mod logs;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
+use bdh::cadence::every;
+use bdh::checkpoint::Checkpoint;
+use bdh::hooks::StepEnd;
 use bdh::{
-    BoxError, Callback, Checkpoint, ConfigError, Fitted, HookResult, MemorySink, NextToken,
-    Outcome, Problem, Record, RunInfo, Sink, Source, StepEnd, TokenBatch, TrainError, callback,
-    every, list_checkpoints,
+    BoxError, Callback, ConfigError, HookResult, MemorySink, Message, NextToken, Outcome, Record,
+    RunInfo, Sink, Source, TokenBatch, TrainError, TrainResult, Warning, callback, checkpoint,
 };
 use bdh_callbacks::TensorBoard;
 use serde_json::Value as Json;
@@ -29,7 +31,7 @@ use std::time::Duration;
 
 const STEPS: u64 = 12;
 
-/// The step at which something happens: two checkpoints are on the disk by then, and two are to come.
+/// Step of the fault. Two checkpoints are on disk by then, and two are still to come.
 const FAULT: u64 = 7;
 
 /// Checkpoints at steps 3, 6, 9 and 12.
@@ -41,7 +43,7 @@ fn run(dir: &Path) -> tiny::Builder {
         .resume("auto")
 }
 
-fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()
@@ -52,7 +54,7 @@ fn undisturbed() -> Vec<Vec<u32>> {
     tiny::weights(&fit(tiny::run_with(0.2, STEPS)).model)
 }
 
-/// The steps of the checkpoints that are there, each of them read and so checked.
+/// Reads, and so checks, every checkpoint. Returns their steps.
 fn whole_checkpoints(dir: &Path) -> Vec<u64> {
     let step = |path: PathBuf| {
         Checkpoint::read(&path)
@@ -61,7 +63,7 @@ fn whole_checkpoints(dir: &Path) -> Vec<u64> {
             .clock
             .step
     };
-    let mut steps: Vec<_> = list_checkpoints(&dir.join("checkpoints"))
+    let mut steps: Vec<_> = checkpoint::list(&dir.join("checkpoints"))
         .into_iter()
         .map(step)
         .collect();
@@ -69,23 +71,23 @@ fn whole_checkpoints(dir: &Path) -> Vec<u64> {
     steps
 }
 
-/// Who told of what at which step, in order.
-fn told(fitted: &Fitted<tiny::Tiny>) -> Vec<(&str, u64, &str)> {
+/// Returns source, step and cause of each warning, in order.
+fn warnings(fitted: &TrainResult<tiny::Tiny>) -> Vec<(&str, u64, &str)> {
     fitted
-        .problems
+        .warnings
         .iter()
-        .map(|p| (&*p.who, p.step, &*p.error))
+        .map(|p| (&*p.source, p.step, &*p.cause))
         .collect()
 }
 
-/// Past the capture of the test harness: who skips must say so.
+/// Prints past the capture of the test harness, so that a skipped test is visible.
 fn skip(test: &str, why: &str) {
     let _ = writeln!(io::stderr(), "skipped: {test}: {why}");
 }
 
 // ── The disk ─────────────────────────────────────────────────────────────────────────────────────────
 
-/// Lets something happen at the step [`FAULT`], and has from then on as much state as a test wants.
+/// Callback that causes a fault at step [`FAULT`], and has a state of a given size from then on.
 struct Fault<F> {
     happen: Option<F>,
     state: usize,
@@ -107,8 +109,8 @@ impl<F: FnOnce() + Send> Callback for Fault<F> {
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        self.step = at.step();
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        self.step = ctx.step();
         if self.step == FAULT
             && let Some(happen) = self.happen.take()
         {
@@ -119,7 +121,7 @@ impl<F: FnOnce() + Send> Callback for Fault<F> {
     }
 }
 
-/// Nothing happens; or, with much state, the checkpoints to come are larger than a file may be.
+/// Returns a [`Fault`]. A large state makes the later checkpoints larger than a file may be.
 fn fault(state: usize, happen: impl FnOnce() + Send) -> impl Callback {
     Fault {
         happen: Some(happen),
@@ -128,49 +130,49 @@ fn fault(state: usize, happen: impl FnOnce() + Send) -> impl Callback {
     }
 }
 
-/// A run on a disk that has no room for the last two checkpoints.
+/// Trains on a disk without room for the last two checkpoints.
 fn loses_checkpoints(dir: &Path, fault: impl Callback + 'static) {
     let memory = MemorySink::default();
-    let heard = Problems::default();
+    let sink = Warnings::default();
     let run = run(dir)
         .callback(fault)
         .sink(memory.clone())
-        .sink(heard.clone());
+        .sink(sink.clone());
     let error = run
         .build()
         .expect("a valid run")
         .fit()
-        .expect_err("its end is on no disk");
+        .expect_err("its end is not on disk");
     assert!(
         matches!(error, TrainError::Unsaved { step: 12, .. }),
         "{error:?}"
     );
     assert_eq!(memory.records().len() as u64, STEPS, "all steps were taken");
-    let told = heard.0.lock().expect("no test panics with it");
+    let warnings = sink.0.lock().expect("no test panics with the lock");
     for step in [9, 12] {
-        let is_told = told.iter().any(|problem| {
-            let error = &problem.error;
+        let is_reported = warnings.iter().any(|warning| {
+            let error = &warning.cause;
             let why = error.contains("os error 27") || error.contains("os error 28");
-            (&*problem.who, problem.step) == ("checkpoint", step)
+            (&*warning.source, warning.step) == ("checkpoint", step)
                 && error.contains(&format!("step_{step:08}"))
                 && why
         });
-        assert!(is_told, "{told:?} has no checkpoint {step}");
+        assert!(is_reported, "{warnings:?} has no checkpoint {step}");
     }
     assert_eq!(whole_checkpoints(dir), [3, 6], "older ones stay whole");
     let left = fs::read_dir(dir.join("checkpoints"))
         .expect("the folder")
         .count();
-    assert_eq!(left, 2, "what was not finished gives its room back");
+    assert_eq!(left, 2, "unfinished checkpoints are deleted");
 }
 
-/// A sink that keeps the problems that it is told of.
+/// Sink that keeps the warnings.
 #[derive(Clone, Default)]
-struct Problems(Arc<Mutex<Vec<Problem>>>);
+struct Warnings(Arc<Mutex<Vec<Warning>>>);
 
-impl Sink for Problems {
+impl Sink for Warnings {
     fn name(&self) -> String {
-        "problems".to_owned()
+        "warnings".to_owned()
     }
 
     fn open(&mut self, _: &RunInfo) -> Result<(), BoxError> {
@@ -181,19 +183,19 @@ impl Sink for Problems {
         Ok(())
     }
 
-    fn problem(&mut self, problem: &Problem) {
-        self.0
-            .lock()
-            .expect("no test panics with it")
-            .push(problem.clone());
+    fn message(&mut self, message: &Message) {
+        if let Message::Warning(warning) = message {
+            let mut warnings = self.0.lock().expect("no test panics with the lock");
+            warnings.push(warning.clone());
+        }
     }
 }
 
-/// The same command again, where there is room.
+/// Runs the same command again, with room on the disk.
 fn goes_on(dir: &Path) {
     let fitted = fit(run(dir).callback(fault(1, || {})));
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
-    assert_eq!(told(&fitted), []);
+    assert_eq!(warnings(&fitted), []);
     assert_eq!(whole_checkpoints(dir), [3, 6, 9, 12]);
     let other = tempfile::tempdir().expect("a temporary directory");
     fit(run(other.path()));
@@ -211,9 +213,8 @@ fn fill(dir: &Path) {
 }
 
 #[test]
-fn a_disk_that_fills_during_a_checkpoint_costs_that_one_and_a_resume_with_room_is_exact() {
-    const NAME: &str =
-        "a_disk_that_fills_during_a_checkpoint_costs_that_one_and_a_resume_with_room_is_exact";
+fn full_disk_loses_new_checkpoints_and_a_resume_is_exact() {
+    const NAME: &str = "full_disk_loses_new_checkpoints_and_a_resume_is_exact";
     match child::dir() {
         Some(dir) if dir.ends_with("small") => {
             let (run, full) = (dir.join("run"), dir.clone());
@@ -225,7 +226,7 @@ fn a_disk_that_fills_during_a_checkpoint_costs_that_one_and_a_resume_with_room_i
         None => {}
     }
     let _alone = tiny::alone();
-    // A file may have 128 blocks of 512 bytes (1,024 in some shells); the signal that says so is ignored.
+    // A file may have 128 blocks of 512 bytes (1,024 in some shells); the signal for larger files is ignored.
     let limit = ["sh", "-c", r#"trap "" XFSZ; ulimit -f 128; exec "$0" "$@""#];
     let dir = tempfile::tempdir().expect("a temporary directory");
     child::passes(child::command(NAME, dir.path(), &limit));
@@ -258,7 +259,7 @@ fn a_disk_that_fills_during_a_checkpoint_costs_that_one_and_a_resume_with_room_i
 }
 
 #[test]
-fn a_place_where_nothing_can_be_written_is_refused_before_the_first_step() {
+fn unwritable_run_directory_is_refused_before_the_first_step() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("file");
     fs::write(&file, "in the way").expect("a file");
@@ -274,20 +275,20 @@ fn a_place_where_nothing_can_be_written_is_refused_before_the_first_step() {
     assert!(cause.contains("file/run` cannot be written"), "{cause}");
 }
 
-/// What a child does that is not root: the folder is made read-only in the middle of its run.
+/// Work of a child that is not root: the folder becomes read-only in the middle of its run.
 fn loses_permission(dir: &Path) {
     let run_dir = dir.join("run");
     let set_mode = |mode| {
         let folder = run_dir.join("checkpoints");
-        fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("its owner may");
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode))
+            .expect("the owner of the folder");
     };
     let locked = run_dir.join("checkpoints");
-    let heard = Problems::default();
-    let run = run(&run_dir)
-        .sink(heard.clone())
-        .callback(fault(1, move || {
-            fs::set_permissions(locked, fs::Permissions::from_mode(0o555)).expect("its owner may");
-        }));
+    let sink = Warnings::default();
+    let run = run(&run_dir).sink(sink.clone()).callback(fault(1, move || {
+        fs::set_permissions(locked, fs::Permissions::from_mode(0o555))
+            .expect("the owner of the folder");
+    }));
     let error = run
         .build()
         .expect("a valid run")
@@ -297,33 +298,38 @@ fn loses_permission(dir: &Path) {
         matches!(error, TrainError::Unsaved { step: 12, .. }),
         "{error:?}"
     );
-    let told = heard.0.lock().expect("no test panics with it");
+    let warnings = sink.0.lock().expect("no test panics with the lock");
     assert!(
-        told.iter()
-            .all(|problem| problem.error.contains("os error 13")),
-        "{told:?}"
+        warnings
+            .iter()
+            .all(|warning| warning.cause.contains("os error 13")),
+        "{warnings:?}"
     );
-    let steps: Vec<_> = told
+    let steps: Vec<_> = warnings
         .iter()
-        .map(|problem| (&*problem.who, problem.step))
+        .map(|warning| (&*warning.source, warning.step))
         .collect();
-    assert_eq!(steps, [("checkpoint", 9), ("checkpoint", 12)], "{told:?}");
+    assert_eq!(
+        steps,
+        [("checkpoint", 9), ("checkpoint", 12)],
+        "{warnings:?}"
+    );
     assert_eq!(whole_checkpoints(&run_dir), [3, 6]);
     set_mode(0o755);
     goes_on(&run_dir);
 }
 
 #[test]
-fn a_folder_that_becomes_read_only_costs_the_checkpoints_to_come_and_a_resume_is_exact() {
-    const NAME: &str =
-        "a_folder_that_becomes_read_only_costs_the_checkpoints_to_come_and_a_resume_is_exact";
+fn read_only_folder_loses_new_checkpoints_and_a_resume_is_exact() {
+    const NAME: &str = "read_only_folder_loses_new_checkpoints_and_a_resume_is_exact";
     if let Some(dir) = child::dir() {
         return loses_permission(&dir);
     }
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let set_mode = |path: &Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its owner may");
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .expect("the owner of the folder");
     };
     set_mode(dir.path(), 0o777);
     let closed = dir.path().join("closed");
@@ -336,18 +342,18 @@ fn a_folder_that_becomes_read_only_costs_the_checkpoints_to_come_and_a_resume_is
         Some(child) => child::passes(child),
         None => skip(
             NAME,
-            "root may do anything, and cannot become somebody else here",
+            "root may do anything, and cannot change the user here",
         ),
     }
 }
 
-// ── Others ───────────────────────────────────────────────────────────────────────────────────────────
+// ── Processes, threads, sinks and callbacks ───────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn a_second_process_is_refused_while_the_first_one_trains() {
-    const NAME: &str = "a_second_process_is_refused_while_the_first_one_trains";
+fn second_process_is_refused_while_the_first_trains() {
+    const NAME: &str = "second_process_is_refused_while_the_first_trains";
     if let Some(dir) = child::dir() {
-        let refused = |run: tiny::Builder| run.build().err().expect("it is in use").to_string();
+        let refused = |run: tiny::Builder| run.build().expect_err("a refusal").to_string();
         let again = refused(run(&dir).callback(fault(1, || {})));
         assert!(again.contains("in use by another run"), "{again}");
         let anew = refused(tiny::run(STEPS).run_dir(&dir));
@@ -359,17 +365,17 @@ fn a_second_process_is_refused_while_the_first_one_trains() {
     let dir = scratch.path().join("run");
     let second = dir.clone();
     let fitted = fit(run(&dir).callback(fault(1, move || {
-        child::passes(child::command(NAME, &second, &["env"]))
+        child::passes(child::command(NAME, &second, &["env"]));
     })));
     assert_eq!(
-        told(&fitted),
+        warnings(&fitted),
         [],
-        "the second one was refused, and the first one noticed nothing"
+        "the second process affected the first"
     );
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
 }
 
-/// What a child does that may have no thread but the one it has.
+/// Work of a child that may start no thread.
 fn has_no_thread() {
     if thread::Builder::new().spawn(|| ()).is_ok() {
         return skip(NO_THREAD, "a limit of threads does not hold here");
@@ -387,24 +393,23 @@ fn has_no_thread() {
     );
 }
 
-/// What a child does that has the threads of a run, and none for its checkpoints.
+/// Work of a child that has threads for the run, and none for its checkpoints.
 fn saves_without_a_thread(dir: &Path) {
-    let looks = tiny::on_step(|at| {
-        if at.step() == 1 && thread::Builder::new().spawn(|| ()).is_ok() {
+    let looks = tiny::on_step(|ctx| {
+        if ctx.step() == 1 && thread::Builder::new().spawn(|| ()).is_ok() {
             skip(NO_THREAD, "there is a thread for checkpoints");
         }
         Ok(())
     });
     let fitted = fit(run(dir).callback(looks));
-    assert_eq!(told(&fitted), []);
+    assert_eq!(warnings(&fitted), []);
     assert_eq!(whole_checkpoints(dir), [3, 6, 9, 12]);
 }
 
-const NO_THREAD: &str =
-    "without_a_thread_there_is_a_reason_or_the_checkpoints_are_written_on_the_way";
+const NO_THREAD: &str = "lack_of_threads_is_reported_or_worked_around";
 
 #[test]
-fn without_a_thread_there_is_a_reason_or_the_checkpoints_are_written_on_the_way() {
+fn lack_of_threads_is_reported_or_worked_around() {
     match child::dir() {
         Some(dir) if dir.ends_with("none") => return has_no_thread(),
         Some(dir) => return saves_without_a_thread(&dir),
@@ -412,15 +417,16 @@ fn without_a_thread_there_is_a_reason_or_the_checkpoints_are_written_on_the_way(
     }
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("its owner may");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777))
+        .expect("the owner of the folder");
     if child::command_as_nobody(NO_THREAD, dir.path()).is_none() {
         return skip(
             NO_THREAD,
-            "root has no limit of threads, and cannot become somebody else here",
+            "root has no limit of threads, and cannot change the user here",
         );
     }
-    // Somebody who has no other process: the limit counts all of a user's. The second has threads for the test, for
-    // computing and for `metrics.jsonl`.
+    // Users without other processes, since the limit counts all processes of a user. The second has threads for the test,
+    // for computing and for `metrics.jsonl`.
     for (user, name, limit) in [("65533", "none", 1), ("65532", "few", 4)] {
         let limit = format!(r#"ulimit -u {limit}; exec "$0" "$@""#);
         let ids = [format!("--reuid={user}"), format!("--regid={user}")];
@@ -439,14 +445,14 @@ fn without_a_thread_there_is_a_reason_or_the_checkpoints_are_written_on_the_way(
     }
 }
 
-/// A sink that never comes back from one of its methods.
+/// Sink that never returns from one of its methods.
 struct Hangs(&'static str);
 
 impl Hangs {
     fn at(&self, place: &str) {
         if self.0 == place {
             loop {
-                thread::park(); // which may return without a reason
+                thread::park(); // may return without a reason, hence the loop
             }
         }
     }
@@ -478,22 +484,22 @@ impl Sink for Hangs {
         Ok(())
     }
 
-    fn patience(&self) -> Duration {
+    fn flush_timeout(&self) -> Duration {
         Duration::from_millis(300)
     }
 }
 
 #[test]
-fn a_sink_that_hangs_for_ever_is_named_and_holds_up_neither_run_nor_checkpoints() {
+fn hanging_sink_is_named_and_does_not_hold_up_the_run() {
     let _alone = tiny::alone();
     for place in ["write", "flush", "close"] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let fitted = fit(run(dir.path()).sink(Hangs(place)));
         assert_eq!(fitted.outcome, Outcome::Completed);
-        let told = told(&fitted);
-        assert_eq!(told.len(), 1, "{place}: {told:?}");
+        let warnings = warnings(&fitted);
+        assert_eq!(warnings.len(), 1, "{place}: {warnings:?}");
         assert_eq!(
-            (told[0].0, told[0].2),
+            (warnings[0].0, warnings[0].2),
             ("hangs", "it did not finish in 300ms"),
             "{place}"
         );
@@ -504,7 +510,7 @@ fn a_sink_that_hangs_for_ever_is_named_and_holds_up_neither_run_nor_checkpoints(
 }
 
 #[test]
-fn a_callback_may_panic_in_any_hook_without_changing_the_run() {
+fn panic_in_any_hook_does_not_change_the_run() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let fitted = fit(run(dir.path())
@@ -519,10 +525,10 @@ fn a_callback_may_panic_in_any_hook_without_changing_the_run() {
         .callback(tiny::on_eval(|_| panic!("after the eval")))
         .callback(tiny::on_checkpoint(|_| panic!("after a checkpoint")))
         .callback(tiny::on_fit_end(|_| panic!("at the end"))));
-    let told: Vec<_> = fitted
-        .problems
+    let warnings: Vec<_> = fitted
+        .warnings
         .iter()
-        .map(|p| (&*p.during, p.step, &*p.error))
+        .map(|p| (&*p.phase, p.step, &*p.cause))
         .collect();
     let expected = [
         ("on_fit_start", 0, "it panicked: at the start"),
@@ -537,14 +543,14 @@ fn a_callback_may_panic_in_any_hook_without_changing_the_run() {
         ("on_eval", 12, "it panicked: after the eval"),
         ("on_fit_end", 12, "it panicked: at the end"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(warnings, expected);
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
     assert_eq!(whole_checkpoints(dir.path()), [3, 6, 9, 12]);
 }
 
 // ── Data ─────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Batches that are good until one has an id that no model knows.
+/// Source whose batches are good until one has an unknown id.
 struct Spoilt(tiny::Rows, i32, u64);
 
 impl Source for Spoilt {
@@ -571,7 +577,7 @@ impl Source for Spoilt {
 }
 
 #[test]
-fn token_ids_out_of_range_end_the_run_with_id_place_and_vocabulary() {
+fn token_ids_out_of_range_end_the_run_with_a_reason() {
     let _alone = tiny::alone();
     for id in [11, 300, -2, i32::MIN] {
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -587,8 +593,8 @@ fn token_ids_out_of_range_end_the_run_with_id_place_and_vocabulary() {
             .fit()
             .expect_err("an id of nothing");
         let expected = format!(
-            "token id {id} (an input, row 1, position 2) is not in the vocabulary, whose ids are 0 to 10; \
-             is the text of another tokenizer?"
+            "token id {id} (an input, row 1, position 2) is outside the model's vocabulary, ids 0 to 10: \
+             use the tokenizer that the model was made for"
         );
         assert_eq!(
             error.to_string(),
@@ -599,7 +605,7 @@ fn token_ids_out_of_range_end_the_run_with_id_place_and_vocabulary() {
 }
 
 #[test]
-fn validation_data_with_ids_out_of_range_is_refused_before_the_run_begins() {
+fn validation_ids_out_of_range_are_refused_before_the_run() {
     let bad = TokenBatch::from_rows(&[[1, 2, 3, 11]]);
     let task = NextToken::new(
         tiny::Rows::of(1),
@@ -608,7 +614,7 @@ fn validation_data_with_ids_out_of_range_is_refused_before_the_run_begins() {
     let run = tiny::compose(task, tiny::Tiny::new(0.0), STEPS)
         .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01);
     let Some(ConfigError::ValData { batch: 1, source }) = run.build().err() else {
-        panic!("it has ids that no model knows")
+        panic!("its ids are unknown")
     };
     assert!(
         source
@@ -620,7 +626,7 @@ fn validation_data_with_ids_out_of_range_is_refused_before_the_run_begins() {
 
 // ── The clock ────────────────────────────────────────────────────────────────────────────────────────
 
-/// The sources below a folder that read the wall clock, themselves or by `bdh::now`.
+/// Finds the sources below a folder that read the wall clock, directly or with `bdh::clock::now`.
 fn wall_clock(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).expect("a folder of sources") {
         let path = entry.expect("an entry").path();
@@ -632,7 +638,7 @@ fn wall_clock(folder: &Path, found: &mut BTreeSet<String>) {
             continue; // a font, or unit tests
         }
         let text = fs::read_to_string(&path).expect("a source file");
-        // The monotonic clock, a function of this name, a method of something else, and `yield_now`.
+        // Other matches: the monotonic clock, a function of this name, a method of another type, and `yield_now`.
         let others = ["Instant::", "fn ", ".", "_"];
         let is_other = |before: &str| others.iter().any(|other| before.ends_with(other));
         let mut calls = text.match_indices("now()").map(|(at, _)| &text[..at]);
@@ -647,9 +653,9 @@ fn wall_clock(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Everything that is measured or due by time is so by the monotonic clock, which never goes back.
+/// Times are measured, and cadences by time are due, by the monotonic clock, which never goes back.
 #[test]
-fn the_wall_clock_is_read_for_time_stamps_and_names_only() {
+fn wall_clock_is_read_for_time_stamps_and_names_only() {
     let mut found = BTreeSet::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for name in [
@@ -662,20 +668,20 @@ fn the_wall_clock_is_read_for_time_stamps_and_names_only() {
         wall_clock(&root.join(name).join("src"), &mut found);
     }
     let expected = [
-        "clock.rs",      // `bdh::now` itself
+        "clock.rs",      // `bdh::clock::now` itself
         "event_file.rs", // the names of event files
         "events.rs",     // time stamps of events
         "folder.rs",     // the name of a run's folder
         "session.rs",    // time stamps of W&B's rows
         "settings.rs",   // when a run began
         "sink.rs",       // when TensorBoard's session ended
-        "work.rs",       // when a trial began
+        "sweep_loop.rs", // when a trial began
     ];
     assert_eq!(Vec::from_iter(&found), expected);
 }
 
 #[test]
-fn a_wall_clock_that_went_back_before_a_resume_keeps_event_files_in_order() {
+fn event_files_stay_in_order_if_the_wall_clock_goes_back() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path()).sink(TensorBoard::default()));
@@ -694,12 +700,12 @@ fn a_wall_clock_that_went_back_before_a_resume_keeps_event_files_in_order() {
     fs::rename(&files()[0], &ahead).expect("a file");
     fs::remove_dir_all(dir.path().join("checkpoints/step_00000012")).expect("a checkpoint");
     let fitted = fit(run(dir.path()).sink(TensorBoard::default()));
-    assert_eq!(told(&fitted), []);
+    assert_eq!(warnings(&fitted), []);
     let files = files();
     assert_eq!(
         (files.len(), &files[0]),
         (2, &ahead),
-        "readers take them in the order of names"
+        "readers sort the files by name"
     );
     let steps: Vec<_> = logs::events(dir.path())
         .iter()

@@ -1,6 +1,6 @@
-//! `system` asks NVIDIA's driver for GPUs by the driver's own library.
+//! `system` reads GPUs through the library of NVIDIA's driver.
 //!
-//! A small library in C stands in for it; the run is in a process of its own, which finds that one first.
+//! A small C library replaces it. The run is in a process of its own, which finds the replacement first.
 #![cfg(target_os = "linux")]
 
 #[path = "support/child.rs"]
@@ -8,36 +8,34 @@ mod child;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{MemorySink, every};
-use bdh_callbacks::System;
+use bdh::MemorySink;
+use bdh::cadence::every;
+use bdh_callbacks::SystemMonitor;
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Waits at most ten seconds for something.
-fn comes_true(what: impl Fn() -> bool) -> bool {
+/// Waits up to ten seconds for a condition. Returns whether it came true.
+fn comes_true(condition: impl Fn() -> bool) -> bool {
     let began = Instant::now();
-    while !what() && began.elapsed() < Duration::from_secs(10) {
+    while !condition() && began.elapsed() < Duration::from_secs(10) {
         sleep(Duration::from_millis(5));
     }
-    what()
+    condition()
 }
 
-/// Trains two steps, the first of which takes until `is_ready`.
+/// Trains two steps. The first waits for `is_ready`.
 fn records(is_ready: impl Fn() -> bool + Send + 'static) -> MemorySink {
     let memory = MemorySink::default();
-    let wait = tiny::on_step(move |at| {
-        if at.step() == 1 {
-            assert!(comes_true(&is_ready), "the driver's library was not asked");
-            sleep(Duration::from_millis(500)); // its figures come right after
+    let wait = tiny::on_step(move |ctx| {
+        if ctx.step() == 1 {
+            assert!(comes_true(&is_ready), "the driver's library was not opened");
+            sleep(Duration::from_millis(500)); // the first values come right after
         }
         Ok(())
     });
-    let system = System::builder()
-        .cadence(every(1))
-        .build()
-        .expect("valid settings");
+    let system = SystemMonitor::default().on(every(1));
     let run = tiny::run(2)
         .sink(memory.clone())
         .callback(wait)
@@ -47,7 +45,7 @@ fn records(is_ready: impl Fn() -> bool + Send + 'static) -> MemorySink {
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     memory
 }
 
@@ -58,14 +56,14 @@ fn last(memory: &MemorySink, key: &str) -> Option<f64> {
         .map(|last| last.1)
 }
 
-/// A process whose dynamic linker looks in `dir` first.
+/// Runs a test in a process whose dynamic linker searches `dir` first.
 fn passes_with_libraries(name: &str, dir: &Path) {
     let mut command = child::command(name, dir, &[]);
     command.env("LD_LIBRARY_PATH", dir);
     child::passes(command);
 }
 
-/// Compiles the stand-in; `false` where there is no compiler.
+/// Compiles the replacement. `false` without a compiler.
 fn compile(dir: &Path) -> bool {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/nvml.c");
     let mut cc = Command::new("cc");
@@ -76,7 +74,7 @@ fn compile(dir: &Path) -> bool {
 }
 
 #[test]
-fn gpus_are_recorded_under_the_names_of_wandb_and_the_library_is_closed_with_the_run() {
+fn gpus_are_recorded_and_the_library_is_closed() {
     if let Some(dir) = child::dir() {
         let (opened, closed) = (dir.join("opened"), dir.join("closed"));
         let memory = records(move || opened.exists());
@@ -101,14 +99,11 @@ fn gpus_are_recorded_under_the_names_of_wandb_and_the_library_is_closed_with_the
         eprintln!("skipped: no C compiler");
         return;
     }
-    passes_with_libraries(
-        "gpus_are_recorded_under_the_names_of_wandb_and_the_library_is_closed_with_the_run",
-        dir.path(),
-    );
+    passes_with_libraries("gpus_are_recorded_and_the_library_is_closed", dir.path());
 }
 
 #[test]
-fn a_library_that_is_none_leaves_the_run_without_gpus() {
+fn invalid_library_leaves_the_run_without_gpus() {
     if child::dir().is_some() {
         let memory = records(|| true);
         assert_eq!(last(&memory, "0.gpu"), None);
@@ -116,13 +111,10 @@ fn a_library_that_is_none_leaves_the_run_without_gpus() {
         return;
     }
     if Path::new("/sys/class/drm/card0/device/gpu_busy_percent").exists() {
-        eprintln!("skipped: a GPU of AMD's is here");
+        eprintln!("skipped: this machine has an AMD GPU");
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(dir.path().join("libnvidia-ml.so.1"), "no library").expect("a file");
-    passes_with_libraries(
-        "a_library_that_is_none_leaves_the_run_without_gpus",
-        dir.path(),
-    );
+    passes_with_libraries("invalid_library_leaves_the_run_without_gpus", dir.path());
 }

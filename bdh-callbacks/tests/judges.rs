@@ -1,4 +1,4 @@
-//! Whether the judges can be had: `.ci/run` asks this first, and then insists on them.
+//! Availability of the judges. `.ci/run` runs this first, and then requires them.
 
 #[path = "support/judges.rs"]
 mod judges;
@@ -6,13 +6,13 @@ mod judges;
 use judges::Judge;
 
 #[test]
-fn the_modern_judge_is_there() {
+fn modern_judge_is_available() {
     let Some(judge) = Judge::modern() else { return };
     assert!(judge.bin("tensorboard").exists() && judge.bin("wandb").exists());
 }
 
 #[test]
-fn the_judge_with_wandb_0_19_is_there() {
+fn wandb_0_19_judge_is_available() {
     let Some(judge) = Judge::wandb_0_19() else {
         return;
     };

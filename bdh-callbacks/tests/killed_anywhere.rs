@@ -1,15 +1,17 @@
-//! A process killed with SIGKILL at any instant, started again with the same command, gives the undisturbed run.
+//! A process that is killed with SIGKILL at any instant and started again with the same command completes the same run.
 //!
-//! `BDH_KILLS=200 cargo test --workspace --test killed_anywhere` kills as often as docs/reliability.md reports;
-//! without it, 12 times.
+//! `BDH_KILLS=200 cargo test --workspace --test killed_anywhere` kills as often as docs/reliability.md reports. The default
+//! is 12 kills.
 
 #[path = "support/child.rs"]
 mod child;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{Checkpoint, TrainError, Value as Logged, every, last, latest_checkpoint, start};
-use bdh_callbacks::{Checkpoints, EarlyCheckpoints, Ema, Histograms, Norms, Spikes};
+use bdh::cadence::{every, last, start};
+use bdh::checkpoint::Checkpoint;
+use bdh::{TrainError, Value as Logged, checkpoint};
+use bdh_callbacks::{Checkpoints, EarlyCheckpoints, Ema, Histograms, LossSpikes, Norms};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -17,10 +19,10 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-const NAME: &str = "a_run_killed_at_any_instant_is_the_undisturbed_run";
+const NAME: &str = "run_killed_at_any_instant_equals_the_undisturbed_run";
 const STEPS: u64 = 60;
 
-/// How often processes are killed in all.
+/// Returns the total number of kills.
 fn kills() -> u64 {
     std::env::var("BDH_KILLS")
         .ok()
@@ -28,12 +30,12 @@ fn kills() -> u64 {
         .unwrap_or(12)
 }
 
-/// What every process does, the first and the last: one command for all.
+/// Work of every child: one command that starts or resumes the run.
 fn train(dir: &Path) {
-    let paced = tiny::on_step(|at| {
-        thread::sleep(Duration::from_millis(2)); // so that kills meet training and not only the start
-        if at.step() % 7 == 3 {
-            at.log("sample", Logged::Text("größe ".repeat(50)));
+    let paced = tiny::on_step(|ctx| {
+        thread::sleep(Duration::from_millis(2)); // so that kills hit training and not only the start
+        if ctx.step() % 7 == 3 {
+            ctx.log("sample", Logged::Text("größe ".repeat(50)));
         }
         Ok(())
     });
@@ -47,7 +49,7 @@ fn train(dir: &Path) {
         .callback(paced)
         .callback(Norms::default())
         .callback(Histograms::default())
-        .callback(Spikes::default())
+        .callback(LossSpikes::default())
         .callback(Ema::default())
         .callback(Checkpoints::default())
         .callback(EarlyCheckpoints::at([5, 30]))
@@ -57,7 +59,7 @@ fn train(dir: &Path) {
         .expect("a run that completes");
 }
 
-/// Every record, without what depends on the clock on the wall.
+/// Returns every record, without elapsed times.
 fn records(dir: &Path) -> Vec<Value> {
     let text = fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics.jsonl");
     let line = |line: &str| {
@@ -68,9 +70,9 @@ fn records(dir: &Path) -> Vec<Value> {
     text.lines().map(line).collect()
 }
 
-/// What the last checkpoint holds, without what depends on the clock on the wall.
+/// Returns tensors and state of the last checkpoint, without elapsed times.
 fn end(dir: &Path) -> (Vec<Vec<u8>>, Value) {
-    let path = latest_checkpoint(&dir.join("checkpoints")).expect("the last checkpoint");
+    let path = checkpoint::latest(&dir.join("checkpoints")).expect("the last checkpoint");
     let files = [
         "model.safetensors",
         "optimizer.safetensors",
@@ -83,7 +85,7 @@ fn end(dir: &Path) -> (Vec<Vec<u8>>, Value) {
     (files.into(), state)
 }
 
-/// Takes out of a state when its steps were taken.
+/// Removes elapsed times from a state.
 fn forget_time(state: &mut Value) {
     match state {
         Value::Object(fields) => {
@@ -95,9 +97,9 @@ fn forget_time(state: &mut Value) {
     }
 }
 
-/// Names of the checkpoints, whole ones only.
+/// Returns the names of the complete checkpoints.
 fn names(dir: &Path) -> Vec<String> {
-    let found = bdh::list_checkpoints(&dir.join("checkpoints")).into_iter();
+    let found = bdh::checkpoint::list(&dir.join("checkpoints")).into_iter();
     found
         .map(|path| {
             path.file_name()
@@ -108,7 +110,7 @@ fn names(dir: &Path) -> Vec<String> {
         .collect()
 }
 
-/// A number below `below`, from a sequence that is the same in every run of the test.
+/// Returns a pseudo-random number below `below`, from the same sequence in every run of the test.
 fn random(state: &mut u64, below: u64) -> u64 {
     *state = state
         .wrapping_mul(6_364_136_223_846_793_005)
@@ -117,7 +119,7 @@ fn random(state: &mut u64, below: u64) -> u64 {
 }
 
 #[test]
-fn a_run_killed_at_any_instant_is_the_undisturbed_run() {
+fn run_killed_at_any_instant_equals_the_undisturbed_run() {
     if let Some(dir) = child::dir() {
         return train(&dir);
     }
@@ -136,7 +138,7 @@ fn a_run_killed_at_any_instant_is_the_undisturbed_run() {
     while killed < kills() {
         let dir = scratch.path().join(format!("run-{runs}"));
         runs += 1;
-        // A run is killed up to eight times, each within the time that an undisturbed one takes.
+        // A run is killed up to eight times, each time within the duration of an undisturbed run.
         for _ in 0..8 {
             let mut command = child::command(NAME, &dir, &[]);
             command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -170,7 +172,7 @@ fn a_run_killed_at_any_instant_is_the_undisturbed_run() {
     eprintln!("{killed} kills in {runs} runs, {early} of them before a first checkpoint");
 }
 
-/// A run of few steps, taken up or begun.
+/// Returns a short run, which is resumed or started.
 fn short(dir: &Path, resumes: bool) -> tiny::Builder {
     let paced = tiny::on_step(|_| {
         thread::sleep(Duration::from_millis(2));
@@ -184,11 +186,11 @@ fn short(dir: &Path, resumes: bool) -> tiny::Builder {
 }
 
 #[test]
-fn a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name() {
-    const NAME: &str = "a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name";
+fn run_killed_at_its_start_can_be_started_or_resumed() {
+    const NAME: &str = "run_killed_at_its_start_can_be_started_or_resumed";
     if let Some(dir) = child::dir() {
-        // Without `resume` wherever that is possible.
-        let run = short(&dir, bdh::holds_run(&dir));
+        // Without `resume` if possible.
+        let run = short(&dir, bdh::run_dir::holds_run(&dir));
         run.build()
             .expect("a valid run")
             .fit()
@@ -205,7 +207,7 @@ fn a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name() {
             .stderr(Stdio::null())
             .spawn()
             .expect("a process");
-        // Half of them at once after the directory is there, where a run has not noted itself.
+        // Half of the kills come right after the directory is made, before the run has written `run.json`.
         let began = std::time::Instant::now();
         while number % 2 == 0 && !dir.exists() && began.elapsed() < Duration::from_secs(5) {
             std::hint::spin_loop();
@@ -215,7 +217,7 @@ fn a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name() {
         ));
         process.kill().expect("a signal");
         process.wait().expect("a process that is gone");
-        without_a_run += u64::from(dir.exists() && !bdh::holds_run(&dir));
+        without_a_run += u64::from(dir.exists() && !bdh::run_dir::holds_run(&dir));
         if number % 4 < 2 {
             child::passes(child::command(NAME, &dir, &[]));
         } else {
@@ -227,16 +229,16 @@ fn a_run_killed_as_it_begins_can_be_begun_or_resumed_by_its_name() {
         }
         assert_eq!(records(&dir).len(), 20, "run {number}");
     }
-    eprintln!("{without_a_run} of 20 had a directory and nothing in it");
+    eprintln!("{without_a_run} of 20 had an empty directory");
 }
 
 #[test]
 #[expect(
     clippy::print_stdout,
-    reason = "the parent reads how its children ended"
+    reason = "the parent reads the results of its children"
 )]
-fn two_resumes_at_once_of_a_run_that_died_early_are_one_run() {
-    const NAME: &str = "two_resumes_at_once_of_a_run_that_died_early_are_one_run";
+fn concurrent_resumes_of_a_dead_run_are_one_run() {
+    const NAME: &str = "concurrent_resumes_of_a_dead_run_are_one_run";
     if let Some(dir) = child::dir() {
         match short(&dir, true).build().map(bdh::Trainer::fit) {
             Ok(Ok(_)) => println!("completed"),

@@ -1,4 +1,4 @@
-//! What is measured of gradients, time and memory, held against the same worked out by hand.
+//! Measurements of gradients, time and memory agree with calculations by hand.
 
 #![expect(
     clippy::unit_arg,
@@ -8,34 +8,37 @@
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{Callback, Fitted, MemorySink, Value, callbacks_from_toml, every};
-use bdh_callbacks::{DevicePeak, GradientNoise, Memory, Profile, System, Throughput};
+use bdh::cadence::every;
+use bdh::{Callback, MemorySink, TrainResult, Value, registry};
+use bdh_callbacks::{
+    DevicePeak, GradientNoise, MemoryMonitor, StepProfiler, SystemMonitor, Throughput,
+};
 use std::time::Duration;
 use tiny::{Listener, Seen};
 
-fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     let fitted = run
         .build()
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     fitted
 }
 
 #[test]
-fn the_noise_scale_is_that_of_the_micro_batches_norms() {
+fn noise_scale_follows_from_the_norms_of_micro_batches() {
     let _alone = tiny::alone();
     let memory = MemorySink::default();
-    let small = bdh::on_micro_batch(|at| {
-        at.log(
-            format!("small/{}", at.index),
-            at.gradients.l2() * at.count as f64,
+    let small = bdh::hooks::on_micro_batch(|ctx| {
+        ctx.log(
+            format!("small/{}", ctx.index),
+            ctx.gradients.l2() * ctx.count as f64,
         );
         Ok(())
     });
-    let big = bdh::after_backward(|at| {
-        at.log("big", at.gradients.l2());
+    let big = bdh::hooks::after_backward(|ctx| {
+        ctx.log("big", ctx.gradients.l2());
         Ok(())
     });
     let run = tiny::run(3)
@@ -68,32 +71,28 @@ fn the_noise_scale_is_that_of_the_micro_batches_norms() {
 }
 
 #[test]
-fn one_micro_batch_has_no_noise_scale_and_that_is_said() {
+fn one_micro_batch_has_no_noise_scale_but_a_note() {
     let _alone = tiny::alone();
-    let (memory, heard) = (MemorySink::default(), Seen::new());
+    let (memory, messages) = (MemorySink::default(), Seen::new());
     let run = tiny::run(2)
         .sink(memory.clone())
-        .sink(Listener(heard.clone()));
+        .sink(Listener(messages.clone()));
     fit(run.callback(GradientNoise::default()));
     assert_eq!(memory.series("noise/scale"), []);
-    assert_eq!(heard.all().len(), 1, "{:?}", heard.all());
+    assert_eq!(messages.all().len(), 1, "{:?}", messages.all());
 }
 
 #[test]
-fn a_profile_tells_the_slow_phase_and_its_parts_are_the_whole() {
+fn profile_finds_the_slow_phase_and_its_shares_add_up() {
     let _alone = tiny::alone();
     let memory = MemorySink::default();
-    let slow = bdh::on_micro_batch(|_| {
+    let slow = bdh::hooks::on_micro_batch(|_| {
         std::thread::sleep(Duration::from_millis(5));
         Ok(())
     });
-    let profile = Profile::builder()
-        .first_step(2_u64)
-        .steps(99_u64)
-        .sync(true)
-        .build();
+    let profile = StepProfiler::default().first_step(2).steps(99).sync(true);
     let run = tiny::run(5).sink(memory.clone()).callback(slow);
-    fit(run.callback(profile.expect("valid settings")));
+    fit(run.callback(profile));
     assert_eq!(memory.series("profile/other").len(), 4);
     let slow = memory.series("profile/forward_backward");
     assert!(
@@ -117,7 +116,7 @@ fn a_profile_tells_the_slow_phase_and_its_parts_are_the_whole() {
 }
 
 #[test]
-fn a_device_by_name_has_the_peak_of_the_table_unless_one_is_given() {
+fn peak_flops_takes_precedence_over_device_peak() {
     let _alone = tiny::alone();
     let mfu = |throughput: Throughput| {
         let memory = MemorySink::default();
@@ -125,25 +124,19 @@ fn a_device_by_name_has_the_peak_of_the_table_unless_one_is_given() {
         let rate = memory.series("train/tok_per_sec")[0].1;
         memory.series("train/mfu")[0].1 / rate
     };
-    let named = || Throughput::builder().device_peak(DevicePeak::A100Bf16);
+    let named = || Throughput::default().device_peak(DevicePeak::A100Bf16);
     let both = [named(), named().peak_flops(312e11)];
-    let [named, given] = both.map(|builder| mfu(builder.build().expect("valid settings")));
+    let [named, given] = both.map(mfu);
     assert!((given / named - 10.0).abs() < 1e-9);
 }
 
 #[test]
-fn memory_and_load_are_of_a_size_that_can_be() {
+fn memory_and_load_are_plausible() {
     let _alone = tiny::alone();
     let memory = MemorySink::default();
-    let look = Memory::builder()
-        .cadence(bdh::every(1))
-        .build()
-        .expect("valid settings");
-    let load = System::builder()
-        .cadence(bdh::every(1))
-        .build()
-        .expect("valid settings");
-    let busy = bdh::on_step(|_| {
+    let look = MemoryMonitor::default().on(bdh::cadence::every(1));
+    let load = SystemMonitor::default().on(bdh::cadence::every(1));
+    let busy = bdh::hooks::on_step(|_| {
         let until = std::time::Instant::now() + std::time::Duration::from_millis(150);
         while std::time::Instant::now() < until {
             std::hint::spin_loop();
@@ -164,7 +157,7 @@ fn memory_and_load_are_of_a_size_that_can_be() {
 
 const LONG: Duration = Duration::from_millis(20);
 
-/// Mean step times in seconds as `throughput` records them in a run in which something takes long.
+/// Returns the mean step times in seconds that `throughput` records in a run with a slow callback.
 fn step_times(
     throughput: impl Callback + 'static,
     slow: impl Callback + 'static,
@@ -193,7 +186,7 @@ fn steps(times: &[(u64, f64)]) -> Vec<u64> {
 }
 
 #[test]
-fn throughput_counts_neither_evals_nor_checkpoints() {
+fn throughput_excludes_evals_and_checkpoints() {
     let _alone = tiny::alone();
     let slow = tiny::on_eval_batch(|_| Ok(std::thread::sleep(LONG)));
     let times = step_times(Throughput::default(), slow);
@@ -213,7 +206,7 @@ fn throughput_counts_neither_evals_nor_checkpoints() {
 }
 
 #[test]
-fn throughput_counts_whatever_a_step_waits_for() {
+fn throughput_includes_all_waits_of_a_step() {
     let _alone = tiny::alone();
     let slow = tiny::on_step(|_| Ok(std::thread::sleep(LONG)));
     let times = step_times(Throughput::default(), slow);
@@ -224,22 +217,24 @@ fn throughput_counts_whatever_a_step_waits_for() {
 }
 
 #[test]
-fn throughput_is_the_same_at_whatever_cadence_and_from_wherever_that_comes() {
+fn throughput_is_the_same_at_any_cadence() {
     let _alone = tiny::alone();
     let slow = || tiny::on_step_start(|_| Ok(std::thread::sleep(LONG)));
-    let set = Throughput::builder()
-        .every(every(4))
-        .build()
-        .expect("valid settings");
-    let file = "[[callback]]\nuse = \"throughput\"\nevery = 4";
-    let file = callbacks_from_toml(file)
+    let set = Throughput::default().on(every(4));
+    let file = "[[callback]]\nuse = \"throughput\"\non = 4";
+    let file = registry::from_toml(file)
         .expect("a valid configuration")
         .remove(0);
-    let (set, file) = (step_times(set, slow()), step_times(file, slow()));
+    let outer = bdh::CallbackExt::on(Throughput::default(), every(4));
+    let set = step_times(set, slow());
+    let file = step_times(file, slow());
+    let outer = step_times(outer, slow());
     assert_eq!(steps(&set), [4, 8]);
-    // From outside it cannot tell the warm-up from the rest of its first stretch, and leaves both out.
-    assert_eq!(steps(&file), [8]);
-    for (_, time) in set.iter().chain(&file) {
-        assert!(*time >= LONG.as_secs_f64(), "{time}");
+    assert_eq!(steps(&file), [4, 8]);
+    // With an outer cadence the callback is not called at the end of the warm-up, so the first four steps include it and
+    // are left out.
+    assert_eq!(steps(&outer), [8]);
+    for (_, time) in [set, file, outer].concat() {
+        assert!(time >= LONG.as_secs_f64(), "{time}");
     }
 }

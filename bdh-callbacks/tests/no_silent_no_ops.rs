@@ -1,28 +1,31 @@
-//! A setting that could do nothing is refused before the run, or noted in its plan.
+//! A setting without any effect is refused before the run, or noted in its plan.
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::OnError::{Abort, Disable};
+use bdh::ErrorPolicy::{Abort, Disable};
 use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::Tensor;
+use bdh::cadence::{every, last, start};
+use bdh::hooks::on_eval;
+use bdh::schedule::warmup_cosine;
 use bdh::{
     BatchSize, BoxError, Callback, NextToken, Probe, Task, TokenBatch, Totals, TrainError, Trainer,
-    callback, every, last, on_eval, start, warmup_cosine,
+    callback,
 };
 use bdh_callbacks::{
-    Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, Finite, ForecastEnd,
-    GradientNoise, OnNonFinite, Spikes, Throughput,
+    Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, ForecastEnd, GradientNoise,
+    LossSpikes, NonFiniteGuard, OnNonFinite, Throughput,
 };
 use serde_json::{Value, json};
 use tiny::{Seen, Tiny};
 
 fn refused(run: tiny::Builder) -> String {
-    run.build().err().expect("it could not work").to_string()
+    run.build().expect_err("a refusal").to_string()
 }
 
 fn notes(run: tiny::Builder) -> Vec<String> {
-    run.build().expect("it can run").plan().notes.clone()
+    run.build().expect("a valid run").plan().notes.clone()
 }
 
 /// A run of the tiny model without validation data.
@@ -34,12 +37,9 @@ fn without_val() -> tiny::Builder {
 // ── Metrics ──────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn a_misspelt_metric_is_refused_with_those_that_there_are() {
-    let stop = EarlyStop::builder().metric("los").build().expect("a name");
-    let best = Checkpoints::builder()
-        .metric("los")
-        .build()
-        .expect("a name");
+fn misspelt_metric_is_refused_with_the_known_ones() {
+    let stop = EarlyStop::default().metric("los");
+    let best = Checkpoints::default().metric("los");
     let callbacks: [(&str, Box<dyn Callback>); 4] = [
         ("early_stop", Box::new(stop)),
         ("checkpoints", Box::new(best)),
@@ -51,14 +51,14 @@ fn a_misspelt_metric_is_refused_with_those_that_there_are() {
     ];
     for (name, callback) in callbacks {
         let expected = format!(
-            "the settings of callback `{name}` are wrong: there is no metric \"los\"; \
-             an eval of this run has loss, accuracy, bpb, perplexity"
+            "the settings of callback `{name}` are wrong: unknown metric \"los\": \
+             this run evaluates loss, accuracy, bpb, perplexity"
         );
         assert_eq!(refused(tiny::run(10).callback(callback)), expected);
     }
 }
 
-/// The tiny task, which does not give the names of its metrics before an eval.
+/// The tiny task, without the names of its metrics before an eval.
 struct Mute(tiny::Task);
 
 impl Task for Mute {
@@ -92,9 +92,9 @@ fn mute() -> bdh::TrainerBuilder<Mute> {
 }
 
 #[test]
-fn the_metrics_of_a_task_that_does_not_name_them_are_those_of_its_first_batch() {
+fn unnamed_metrics_are_found_with_the_first_batch() {
     let run = |metric: &str| {
-        let stop = EarlyStop::builder().metric(metric).build().expect("a name");
+        let stop = EarlyStop::default().metric(metric);
         mute().callback(stop).build().map(|_| ())
     };
     assert!(run("surprise").is_ok());
@@ -102,28 +102,21 @@ fn the_metrics_of_a_task_that_does_not_name_them_are_those_of_its_first_batch() 
         .expect_err("the task measures something else")
         .to_string();
     assert!(
-        error.ends_with("there is no metric \"loss\"; an eval of this run has surprise"),
+        error.ends_with("unknown metric \"loss\": this run evaluates surprise"),
         "{error}"
     );
 }
 
 #[test]
-fn a_metric_of_the_average_can_end_a_run_and_choose_the_best() {
+fn metric_of_the_average_can_stop_a_run_and_choose_the_best() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let stop = EarlyStop::builder()
-        .metric("ema_loss")
-        .threshold(100.0)
-        .build();
-    let best = Checkpoints::builder()
-        .metric("ema_loss")
-        .build()
-        .expect("a name");
+    let stop = EarlyStop::default().metric("ema_loss").threshold(100.0);
+    let best = Checkpoints::default().metric("ema_loss");
     let run = || tiny::run(6).eval(start() | every(2)).run_dir(dir.path());
-    let stop = stop.expect("a name");
 
     let late = refused(run().callback(stop.clone()).callback(Ema::default()));
     assert!(
-        late.ends_with("callback `ema` records \"ema_loss\"; add it before this one"),
+        late.ends_with("callback `ema` records \"ema_loss\": add it before this one"),
         "{late}"
     );
 
@@ -138,24 +131,21 @@ fn a_metric_of_the_average_can_end_a_run_and_choose_the_best() {
         "{}",
         fitted.outcome
     );
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     assert!(dir.path().join("checkpoints/best_ema_loss_step_0").is_dir());
 }
 
 // ── Callbacks ────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn what_callbacks_cannot_do_is_noted_once_in_the_plan() {
-    let spikes = Spikes::builder().warmup(10).build().expect("a warm-up");
-    let throughput = Throughput::builder()
-        .warmup_steps(10)
-        .build()
-        .expect("a warm-up");
+fn limits_of_callbacks_are_noted_once_in_the_plan() {
+    let spikes = LossSpikes::default().warmup(10);
+    let throughput = Throughput::default().warmup_steps(10);
     let cases: [(&str, Box<dyn Callback>, &str); 7] = [
         (
             "without an eval",
             Box::new(EarlyStop::default()),
-            "`early_stop` watches the training loss only: this run evaluates nothing",
+            "`early_stop` watches the training loss only: this run has no evals",
         ),
         (
             "without a directory",
@@ -165,7 +155,7 @@ fn what_callbacks_cannot_do_is_noted_once_in_the_plan() {
         (
             "without an eval",
             Box::new(ForecastEnd::default()),
-            "`forecast` forecasts nothing: this run evaluates nothing",
+            "`forecast` predicts nothing: this run has no evals",
         ),
         (
             "without clipping",
@@ -175,17 +165,17 @@ fn what_callbacks_cannot_do_is_noted_once_in_the_plan() {
         (
             "one micro-batch",
             Box::new(GradientNoise::default()),
-            "`gradient_noise` measures nothing: that takes 2 micro-batches a step or more (`grad_accum_steps`)",
+            "`gradient_noise` records nothing: it needs `grad_accum_steps` of 2 or more",
         ),
         (
             "10 steps",
             Box::new(spikes),
-            "`spikes` finds no spike: `warmup` is 10, and the run takes 10 steps",
+            "`spikes` finds no spikes: `warmup` is 10 steps, and the run takes 10",
         ),
         (
             "10 steps",
             Box::new(throughput),
-            "`throughput` records no rates: `warmup_steps` is 10, and the run takes 10",
+            "`throughput` records no rates: `warmup_steps` is 10, and the run takes 10 steps",
         ),
     ];
     for (what, callback, note) in cases {
@@ -198,7 +188,8 @@ fn what_callbacks_cannot_do_is_noted_once_in_the_plan() {
         "no eval and no directory: {checkpoints:?}"
     );
     let patient = notes(tiny::run(10).eval(every(2)).callback(EarlyStop::default()));
-    let expected = "`early_stop` cannot run out of patience: it waits for 5 evals without a gain, and this run has 5";
+    let expected =
+        "`early_stop` never runs out of patience: `patience` is 5 evals, and this run has 5";
     assert_eq!(patient, [expected]);
     assert_eq!(
         notes(tiny::run(12).eval(every(2)).callback(EarlyStop::default())),
@@ -209,10 +200,10 @@ fn what_callbacks_cannot_do_is_noted_once_in_the_plan() {
 // ── The trainer's own settings ───────────────────────────────────────────────────────────────────────
 
 #[test]
-fn an_eval_without_data_and_a_warmup_beyond_the_run_are_noted() {
+fn eval_without_data_and_too_long_warmup_are_noted() {
     let eval = notes(without_val().eval(every(5)));
     assert!(
-        eval[0].starts_with("`eval` is `every 5 steps`, but nothing is evaluated"),
+        eval[0].starts_with("`eval` is `every 5 steps`, but there is no eval"),
         "{eval:?}"
     );
     assert_eq!(notes(without_val()), [""; 0], "no eval was asked for");
@@ -221,18 +212,18 @@ fn an_eval_without_data_and_a_warmup_beyond_the_run_are_noted() {
         let run = tiny::compose(tiny::task(2), Tiny::new(0.0), 10);
         notes(run.optimizer(AdamWConfig::new().build(), warmup_cosine(1e-3, warmup)))
     };
-    let expected = "1 group will not reach the peak learning rate: 11 updates of warmup, 10 steps";
+    let expected = "1 group will not reach the peak learning rate: the warmup takes 11 updates, the run 10 steps";
     assert_eq!(run(11), [expected]);
     assert_eq!(run(10), [""; 0]);
 }
 
 #[test]
-fn notes_are_printed_with_the_plan_shown_to_sinks_once_and_kept_in_run_json() {
+fn notes_are_in_the_plan_the_sinks_and_run_json() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let heard = Seen::new();
+    let messages = Seen::new();
     let run = tiny::run(4)
         .run_dir(dir.path())
-        .sink(tiny::Listener(heard.clone()));
+        .sink(tiny::Listener(messages.clone()));
     let trainer = run
         .callback(Clipping::default())
         .build()
@@ -245,7 +236,7 @@ fn notes_are_printed_with_the_plan_shown_to_sinks_once_and_kept_in_run_json() {
             .ends_with(&format!("\nnote: {note}"))
     );
     trainer.fit().expect("a fit");
-    assert_eq!(heard.all(), [format!("note: {note}")]);
+    assert_eq!(messages.all(), [format!("note: {note}")]);
     let file = std::fs::read(dir.path().join("run.json")).expect("a run");
     let file: Value = serde_json::from_slice(&file).expect("JSON");
     assert_eq!(file["notes"], json!([note]));
@@ -254,21 +245,20 @@ fn notes_are_printed_with_the_plan_shown_to_sinks_once_and_kept_in_run_json() {
 // ── A task without a position ────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn a_run_whose_task_has_no_position_is_not_resumed() {
+fn run_without_a_position_of_its_task_is_not_resumed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = || mute().run_dir(dir.path()).checkpoint(every(2));
     let trainer = run().build().expect("a valid run");
-    let note = "no checkpoint of this run can be resumed: the task does not say where its data stands (`Task::position`)";
+    let note = "no checkpoint of this run can be resumed: the task does not report its data position (`Task::position`)";
     assert_eq!(trainer.plan().notes, [note]);
     trainer.fit().expect("a fit");
     let error = run()
         .resume("auto")
         .build()
-        .err()
-        .expect("its data would begin anew")
+        .expect_err("a refusal")
         .to_string();
-    let expected = "does not fit this run: it does not say where the training data stood, which would begin anew; let \
-                    the task implement `position` and `seek` (any value but null will do where all batches are alike)";
+    let expected = "does not fit this run: it holds no data position, so the training data would start anew; the task \
+                    must implement `position` and `seek` (any value but null will do if all batches are alike)";
     assert!(
         error.starts_with("cannot resume: ") && error.ends_with(expected),
         "{error}"
@@ -276,7 +266,7 @@ fn a_run_whose_task_has_no_position_is_not_resumed() {
 }
 
 #[test]
-fn a_run_whose_source_has_no_position_is_not_resumed() {
+fn run_without_a_position_of_its_source_is_not_resumed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = || {
         let task = NextToken::new(tiny::Lost(tiny::Rows::of(2)), tiny::val());
@@ -291,18 +281,14 @@ fn a_run_whose_source_has_no_position_is_not_resumed() {
     let error = run()
         .resume("auto")
         .build()
-        .err()
-        .expect("its data would begin anew")
+        .expect_err("a refusal")
         .to_string();
-    assert!(
-        error.contains("it does not say where the training data stood"),
-        "{error}"
-    );
+    assert!(error.contains("it holds no data position"), "{error}");
 }
 
 // ── Callbacks that decide ────────────────────────────────────────────────────────────────────────────
 
-/// Announces a metric that it never records.
+/// Callback that announces a metric and never records it.
 struct Promises;
 
 #[callback]
@@ -311,24 +297,21 @@ impl Callback for Promises {
         vec!["val/promised".to_owned()]
     }
 
-    fn on_eval(&mut self, _: &bdh::EvalEnd<'_>) -> bdh::HookResult {
+    fn on_eval(&mut self, _: &bdh::hooks::EvalEnd<'_>) -> bdh::HookResult {
         Ok(())
     }
 }
 
 #[test]
-fn a_callback_that_decides_ends_the_run_when_it_fails() {
-    let stop = EarlyStop::builder()
-        .metric("promised")
-        .build()
-        .expect("a name");
+fn failure_of_a_deciding_callback_ends_the_run() {
+    let stop = EarlyStop::default().metric("promised");
     let run = tiny::run(4)
         .eval(every(2))
         .callback(Promises)
         .callback(stop);
     let error = run
         .build()
-        .expect("it is announced")
+        .expect("a metric that is announced")
         .fit()
         .expect_err("it was to decide");
     assert!(
@@ -336,24 +319,24 @@ fn a_callback_that_decides_ends_the_run_when_it_fails() {
     );
     let text = error.to_string();
     assert!(
-        text.contains("there is no metric \"promised\"; the eval has loss"),
+        text.contains("unknown metric \"promised\": this eval has loss"),
         "{text}"
     );
 
-    let stops = Finite::builder()
-        .action(OnNonFinite::Stop)
-        .build()
-        .expect("an action");
+    let stops = NonFiniteGuard::default().action(OnNonFinite::Stop);
     assert_eq!(
-        (stops.on_error(), Finite::default().on_error()),
+        (
+            stops.error_policy(),
+            NonFiniteGuard::default().error_policy()
+        ),
         (Abort, Disable)
     );
     assert_eq!(
         (
-            Checkpoints::default().on_error(),
-            EarlyStop::default().on_error()
+            Checkpoints::default().error_policy(),
+            EarlyStop::default().error_policy()
         ),
         (Abort, Abort)
     );
-    assert_eq!(on_eval(|_| Ok(())).on_error(), Disable);
+    assert_eq!(on_eval(|_| Ok(())).error_policy(), Disable);
 }

@@ -1,5 +1,5 @@
-//! Files that others may have touched are read, or refused with a reason: no panic, no memory for what they only claim
-//! to hold, nothing outside of the run directory.
+//! Files that others may have changed are read, or refused with a reason: no panic, no memory for data that they only
+//! claim to contain, no access outside of the run directory.
 #![cfg(all(unix, feature = "tensorboard", feature = "wandb"))]
 
 #[path = "support/parsers.rs"]
@@ -7,7 +7,9 @@ mod parsers;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{BoxError, Checkpoint, Jsonl, Record, RunInfo, Sink, every};
+use bdh::cadence::every;
+use bdh::checkpoint::Checkpoint;
+use bdh::{BoxError, Jsonl, Record, RunInfo, Sink};
 use bdh_callbacks as _; // its callbacks, by their names
 use bdh_callbacks::TensorBoard;
 use parsers::{a_file_of_it, resumed_run};
@@ -16,9 +18,9 @@ use serde_json::{Value as Json, json};
 use std::fs;
 use std::path::Path;
 
-// ── Anything ─────────────────────────────────────────────────────────────────────────────────────────
+// ── Any bytes ─────────────────────────────────────────────────────────────────────────────────────────
 
-/// What reads numbers and lists may stumble over.
+/// Values that are difficult for parsers of numbers and lists.
 const ODD: [&[u8]; 14] = [
     b"18446744073709551615",
     b"9223372036854775807",
@@ -41,7 +43,7 @@ enum Edit {
     Flip(u8),
     Cut,
     Put(usize),
-    /// Puts something odd in the place of the number, or of the byte, that stands there.
+    /// Replaces the number or the byte at a place by an odd value.
     Replace(usize),
 }
 
@@ -55,7 +57,7 @@ fn edit() -> impl Strategy<Value = (prop::sample::Index, Edit)> {
     (any::<prop::sample::Index>(), edit)
 }
 
-/// A valid file with some damage, or no such file at all.
+/// Generates a valid file with damage, or arbitrary bytes.
 fn touched(valid: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let damaged = prop::collection::vec(edit(), 1..6).prop_map(move |edits| {
         let mut bytes = valid.clone();
@@ -80,7 +82,7 @@ fn touched(valid: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![9 => damaged, 1 => prop::collection::vec(any::<u8>(), 0..200)]
 }
 
-/// Words of cadences in any order, with numbers.
+/// Generates words of cadences in any order, with numbers.
 fn words() -> impl Strategy<Value = Vec<u8>> {
     let words = [
         "every",
@@ -118,12 +120,12 @@ fn words() -> impl Strategy<Value = Vec<u8>> {
     some.prop_map(|words| words.join(" ").into_bytes())
 }
 
-const TOML: &str = "[[callback]]\nuse = \"norms\"\nevery = \"every 10 steps | last\"\nname = \"n\"\n\n\
+const TOML: &str = "[[callback]]\nuse = \"norms\"\non = \"every 10 steps | last\"\nname = \"n\"\n\n\
                     [[callback]]\nuse = \"spikes\"\non_error = \"abort\"\n";
-const YAML: &str = "callback:\n  - use: norms\n    every: every 10 steps | last\n    name: &n n\n  \
+const YAML: &str = "callback:\n  - use: norms\n    on: every 10 steps | last\n    name: &n n\n  \
                     - use: spikes\n    on_error: abort\n    name: *n\n";
 
-/// On short lines, so that damage meets each of them.
+/// Sweep file with short lines, so that damage hits each of them.
 const SWEEP: &str = "method: grid\nmetric: {name: l}\nparameters:\n a: {values: [1, 2]}\n b: {min: 1, max: 9}\n \
     c: {min: 0.5, max: 9, q: 2, distribution: q_uniform}\n d: {parameters: {e: {value: null}}}\n\
     early_terminate: {type: hyperband, min_iter: 3, eta: 2}\n";
@@ -135,7 +137,7 @@ const RUN: &str =
 const TRIAL: &str = r#"{"number":1,"values":{"lr":0.1},"point":[0.5],"status":"failed","value":null,"why":"x",
     "host":"h","began_at":1.5,"seconds":2.5}"#;
 
-/// A property test for each parser: its name, and files to begin with.
+/// Defines a property test for each parser: name, parser, and generated files.
 macro_rules! never_panics {
     ($($name:ident: $parser:ident($strategy:expr);)+) => {$(
         proptest! {
@@ -148,23 +150,23 @@ macro_rules! never_panics {
 }
 
 never_panics! {
-    any_words_are_a_cadence_that_is_written_as_it_was_read_or_an_error: cadence(words());
+    any_words_are_a_cadence_or_an_error: cadence(words());
     any_text_is_a_cadence_or_an_error: cadence(touched(b"at 1_0,20 steps | every 7.5% & (last | never)".to_vec()));
     any_toml_is_callbacks_or_an_error: callbacks_toml(touched(TOML.into()));
     any_yaml_is_callbacks_or_an_error: callbacks_yaml(touched(YAML.into()));
-    any_text_is_a_sweep_whose_trials_can_be_drawn_or_an_error: sweep(touched(SWEEP.into()));
+    any_text_is_a_sweep_or_an_error: sweep(touched(SWEEP.into()));
     any_records_are_compared_and_forecast: run_records(touched(METRICS.into()));
-    any_run_file_is_compared_or_passed_over: run_file(touched(RUN.into()));
+    any_run_file_is_compared_or_skipped: run_file(touched(RUN.into()));
     any_trial_is_read_or_refused: trial(touched(TRIAL.into()));
     any_line_is_a_record_or_none: record(touched(parsers::a_metrics_file()));
     any_manifest_is_read_or_refused: manifest(touched(a_file_of_it("manifest.json")));
     any_state_is_read_or_refused: state(touched(a_file_of_it("state.json")));
     any_tensors_are_read_or_refused: tensors(touched(a_file_of_it("model.safetensors")));
-    any_metrics_file_is_gone_on_with_or_refused: jsonl(touched(parsers::a_metrics_file()));
-    any_event_file_is_gone_on_with_or_refused: events(touched(parsers::an_event_file()));
-    any_message_in_an_event_file_is_read_or_passed_over: event(touched(b"\x09\0\0\0\0\0\0\0\0\x10\x06\x2a\x05\x0a\x03\x0a\x01a".to_vec()));
-    any_wandb_log_is_gone_on_with_or_refused: wandb_log(touched(parsers::a_wandb_log()));
-    any_message_in_a_wandb_log_is_read_or_passed_over: wandb_entry(touched(
+    any_metrics_file_is_continued_or_refused: jsonl(touched(parsers::a_metrics_file()));
+    any_event_file_is_continued_or_refused: events(touched(parsers::an_event_file()));
+    any_message_in_an_event_file_is_read_or_skipped: event(touched(b"\x09\0\0\0\0\0\0\0\0\x10\x06\x2a\x05\x0a\x03\x0a\x01a".to_vec()));
+    any_wandb_log_is_continued_or_refused: wandb_log(touched(parsers::a_wandb_log()));
+    any_message_in_a_wandb_log_is_read_or_skipped: wandb_entry(touched(
         b"\x08\x02\x12\x18\x0a\x0a\x0a\x04step\x82\x01\x013\x12\x0a\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f".to_vec()
     ));
     any_wandb_pointer_is_followed_or_refused: wandb_pointer(touched(br#"{"run_id":"x","folder":"wandb/offline-run-1-x"}"#.to_vec()));
@@ -176,10 +178,10 @@ never_panics! {
 
 // ── Claims of gigabytes ──────────────────────────────────────────────────────────────────────────────
 
-/// The most virtual memory that the process has had, in KiB.
+/// Returns the peak virtual memory of the process in KiB.
 #[cfg(target_os = "linux")]
 fn peak() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let status = fs::read_to_string("/proc/self/status").expect("a file of every Linux process");
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmPeak:"))
@@ -190,7 +192,7 @@ fn peak() -> u64 {
         .expect("a number")
 }
 
-/// A safetensors file with this header.
+/// Returns a safetensors file with this header.
 fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
     [
         &(header.len() as u64).to_le_bytes(),
@@ -202,7 +204,7 @@ fn safetensors(header: &str, data: &[u8]) -> Vec<u8> {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn what_a_file_only_claims_to_hold_takes_no_memory() {
+fn claimed_sizes_take_no_memory() {
     let before = peak();
     for length in [u64::MAX, 1 << 62, 1 << 40, 100_000_000, 99_999_999] {
         parsers::tensors(&length.to_le_bytes());
@@ -240,7 +242,7 @@ fn what_a_file_only_claims_to_hold_takes_no_memory() {
         }
         parsers::tensors(&safetensors(&text, &[]));
     }
-    // Each line has ten times what the one before it has.
+    // Each line has ten times as many elements as the line before it ("billion laughs").
     let laughs = (1..12).map(|n| {
         format!(
             "a{n}: &a{n} [{}]\n",
@@ -258,7 +260,7 @@ fn what_a_file_only_claims_to_hold_takes_no_memory() {
 }
 
 #[test]
-fn headers_of_safetensors_that_contradict_themselves_are_refused() {
+fn contradictory_safetensors_headers_are_refused() {
     let one = r#"{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
     let entry = |dtype: &str, shape: &str, offsets: &str| {
         format!(r#"{{"w":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
@@ -299,7 +301,7 @@ fn run(dir: &Path) -> tiny::Builder {
     tiny::run(4).run_dir(dir).checkpoint(every(2))
 }
 
-/// A run of four steps with its checkpoint of step 2 only.
+/// Trains a run of four steps, and keeps only its checkpoint of step 2.
 fn a_run() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     run(dir.path())
@@ -319,7 +321,7 @@ fn change_state(checkpoint: &Path, change: impl Fn(&mut Json)) {
 }
 
 #[test]
-fn a_state_with_absurd_numbers_is_refused_or_gone_on_with_but_never_a_panic() {
+fn states_with_absurd_numbers_are_refused_or_resumed() {
     let _alone = tiny::alone();
     let changes = [
         ("/clock/step", json!(u64::MAX)),
@@ -337,7 +339,7 @@ fn a_state_with_absurd_numbers_is_refused_or_gone_on_with_but_never_a_panic() {
             "/saved_as",
             json!({ "../../x": true, "/tmp/x": true, "": false, ".": false }),
         ),
-        ("/callbacks", json!({ "nobody": 1 })),
+        ("/callbacks", json!({ "unknown": 1 })),
         ("/config", json!(null)),
         ("/record", json!([1, 2])),
     ];
@@ -365,10 +367,10 @@ fn a_state_with_absurd_numbers_is_refused_or_gone_on_with_but_never_a_panic() {
 }
 
 #[test]
-fn moments_that_are_missing_or_of_another_shape_are_refused_by_name() {
+fn missing_or_misshapen_moments_are_refused_by_name() {
     use bdh::burn::tensor::TensorData;
     let _alone = tiny::alone();
-    let changes: [fn(&mut bdh::Tensors, String); 3] = [
+    let changes: [fn(&mut bdh::stats::Tensors, String); 3] = [
         |tensors, name| drop(tensors.remove(&name)),
         |tensors, name| drop(tensors.insert(name, TensorData::from([1.0_f32, 2.0]))),
         |tensors, name| drop(tensors.insert(name, TensorData::from([[[1_i64]]]))),
@@ -387,8 +389,7 @@ fn moments_that_are_missing_or_of_another_shape_are_refused_by_name() {
         let refused = run(dir.path())
             .resume("auto")
             .build()
-            .err()
-            .expect("another optimizer's");
+            .expect_err("another optimizer's");
         let cause = std::error::Error::source(&refused)
             .expect("a cause")
             .to_string();
@@ -396,12 +397,12 @@ fn moments_that_are_missing_or_of_another_shape_are_refused_by_name() {
     }
 }
 
-/// Keeps what it is told of the run that it goes on with.
-struct Told(tiny::Seen<Option<Record>>);
+/// Sink that keeps the record with which a run is resumed.
+struct Resumed(tiny::Seen<Option<Record>>);
 
-impl Sink for Told {
+impl Sink for Resumed {
     fn name(&self) -> String {
-        "told".to_owned()
+        "resumed".to_owned()
     }
 
     fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
@@ -415,7 +416,7 @@ impl Sink for Told {
 }
 
 #[test]
-fn a_checkpoint_cannot_make_a_sink_read_files_outside_of_the_run_directory() {
+fn checkpoint_cannot_point_outside_of_the_run_directory() {
     let _alone = tiny::alone();
     let dir = a_run();
     let at = |name: &str| json!({ "file": dir.path().join(name), "kind": "model", "aliases": [] });
@@ -428,7 +429,7 @@ fn a_checkpoint_cannot_make_a_sink_read_files_outside_of_the_run_directory() {
     let seen = tiny::Seen::new();
     let trainer = run(dir.path())
         .resume("auto")
-        .sink(Told(seen.clone()))
+        .sink(Resumed(seen.clone()))
         .build()
         .expect("a run");
     trainer.fit().expect("a run that completes");
@@ -438,7 +439,7 @@ fn a_checkpoint_cannot_make_a_sink_read_files_outside_of_the_run_directory() {
 }
 
 #[test]
-fn files_of_a_run_that_lead_elsewhere_are_neither_followed_nor_cut() {
+fn links_out_of_a_run_are_neither_followed_nor_cut() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let at = |name: &str| scratch.path().join(name);
     for name in ["run", "elsewhere/wandb/offline-run-1-x/files"] {

@@ -1,15 +1,15 @@
-//! A configuration file composes callbacks by name; naming the crate is enough to link them.
+//! Callbacks by name from configuration files. Naming the crate is enough to link its callbacks.
 
-// Nothing else of the crate is named here.
+// The only mention of the crate in this test.
 use bdh_callbacks as _;
 
-use bdh::{Callback, ConfigError, callbacks_from_toml, callbacks_from_yaml, registered_callbacks};
+use bdh::{Callback, ConfigError, registry};
 use std::error::Error;
 
 const TOML: &str = r#"
 [[callback]]
 use = "norms"
-every = "every 100 steps | last"
+on = "every 100 steps | last"
 per_parameter = true
 
 [[callback]]
@@ -21,13 +21,13 @@ on_error = "abort"
 
 [[callback]]
 use = "early_checkpoints"
-at = "at 10%,50%"
+on = "at 10%,50%"
 "#;
 
 const YAML: &str = "
 callback:
   - use: norms
-    every: every 100 steps | last
+    on: every 100 steps | last
     per_parameter: true
   - use: throughput
     name: speed
@@ -35,16 +35,16 @@ callback:
     warmup_steps: 5
     on_error: abort
   - use: early_checkpoints
-    at: at 10%,50%
+    on: at 10%,50%
 ";
 
-/// Name, cadence, policy and keys of each.
+/// Returns name, cadence, error policy and keys of each callback.
 fn describe(callbacks: &[Box<dyn Callback>]) -> Vec<String> {
     let line = |callback: &dyn Callback| {
         let (name, cadence) = (callback.name(), callback.cadence());
         format!(
             "{name}; {cadence}; {:?}; {}",
-            callback.on_error(),
+            callback.error_policy(),
             callback.keys().join(" ")
         )
     };
@@ -52,31 +52,26 @@ fn describe(callbacks: &[Box<dyn Callback>]) -> Vec<String> {
 }
 
 fn known() -> Vec<&'static str> {
-    registered_callbacks()
-        .iter()
-        .map(|entry| entry.name)
-        .collect()
+    registry::all().iter().map(|entry| entry.name).collect()
 }
 
 #[test]
-fn every_callback_tells_its_settings_and_what_they_are_by_default() {
-    for entry in registered_callbacks() {
-        let default = entry
-            .default()
-            .expect("each of ours can do without settings");
+fn every_callback_reports_its_default_settings() {
+    for entry in registry::all() {
+        let default = entry.default().expect("each can be built without settings");
         let config = default.config();
         let config = config
             .as_object()
-            .unwrap_or_else(|| panic!("`{}` tells no settings", entry.name));
-        let told: Vec<_> = config.keys().map(String::as_str).collect();
-        assert_eq!(told, (entry.options)(), "{}", entry.name);
-        let again = (entry.build)(default.config()).expect("its own settings");
+            .unwrap_or_else(|| panic!("`{}` reports no settings", entry.name));
+        let options: Vec<_> = config.keys().map(String::as_str).collect();
+        assert_eq!(options, (entry.options)(), "{}", entry.name);
+        let again = (entry.build)(default.config()).expect("valid settings");
         assert_eq!(again.config(), default.config(), "{}", entry.name);
     }
 }
 
 #[test]
-fn every_callback_of_the_crate_is_registered_under_its_name() {
+fn every_callback_is_registered_under_its_name() {
     let known = known();
     for name in [
         "activations",
@@ -92,13 +87,13 @@ fn every_callback_of_the_crate_is_registered_under_its_name() {
     }
     assert!(
         known.is_sorted_by(|name, next| name < next),
-        "no two have one name: {known:?}"
+        "names are not unique: {known:?}"
     );
 }
 
 #[test]
-fn callbacks_are_built_by_name_from_toml_and_yaml_alike() {
-    let callbacks = callbacks_from_toml(TOML).expect("a valid configuration");
+fn toml_and_yaml_build_the_same_callbacks() {
+    let callbacks = registry::from_toml(TOML).expect("a valid configuration");
     let described = describe(&callbacks);
     assert_eq!(
         described[0],
@@ -112,24 +107,24 @@ fn callbacks_are_built_by_name_from_toml_and_yaml_alike() {
     );
     assert_eq!(callbacks[2].files(80)[0], "checkpoints/ckpt_early_step_8");
 
-    let from_yaml = callbacks_from_yaml(YAML).expect("a valid configuration");
+    let from_yaml = registry::from_yaml(YAML).expect("a valid configuration");
     assert_eq!(describe(&from_yaml), described);
 }
 
 #[test]
-fn an_unknown_callback_is_told_the_known_ones() {
-    let error = callbacks_from_toml("[[callback]]\nuse = \"norm\"")
+fn unknown_callback_is_refused_with_the_known_names() {
+    let error = registry::from_toml("[[callback]]\nuse = \"norm\"")
         .err()
         .expect("a typing error");
     assert!(matches!(error, ConfigError::UnknownCallback { .. }));
     let text = error.to_string();
     assert!(
-        text.starts_with("unknown callback `norm`; known are "),
+        text.starts_with("unknown callback `norm`: registered are "),
         "{text}"
     );
     let known = known().join(", ");
     assert!(
-        known.contains("norms") && text.contains(&format!("known are {known}; ")),
+        known.contains("norms") && text.contains(&format!("registered are {known}; ")),
         "{text}"
     );
     assert!(
@@ -139,19 +134,19 @@ fn an_unknown_callback_is_told_the_known_ones() {
 }
 
 #[test]
-fn an_unknown_key_is_told_the_valid_ones() {
+fn unknown_key_is_refused_with_the_valid_keys() {
     for (settings, valid) in [
         (
             "use = \"norms\"\nper_param = true",
-            &["cadence", "per_parameter"][..],
+            &["on", "per_parameter"][..],
         ),
         (
             "use = \"throughput\"\npeak = 1.0",
-            &["every", "warmup_steps", "peak_flops"],
+            &["on", "warmup_steps", "peak_flops"],
         ),
-        ("use = \"early_checkpoints\"\nsteps = 5", &["at"]),
+        ("use = \"early_checkpoints\"\nsteps = 5", &["on"]),
     ] {
-        let error = callbacks_from_toml(&format!("[[callback]]\n{settings}"));
+        let error = registry::from_toml(&format!("[[callback]]\n{settings}"));
         let error = error.err().expect("an unknown key");
         let cause = error.source().expect("a cause").to_string();
         assert!(cause.contains("unknown field"), "{cause}");
@@ -167,18 +162,18 @@ fn an_unknown_key_is_told_the_valid_ones() {
 }
 
 #[test]
-fn what_is_no_list_of_callbacks_is_refused() {
+fn files_without_a_list_of_callbacks_are_refused() {
     for text in [
         "[[callbak]]\nuse = \"norms\"",
-        "[[callback]]\nevery = 5",
+        "[[callback]]\non = 5",
         "callback = 3",
         "==",
     ] {
-        let error = callbacks_from_toml(text).err().expect("no configuration");
+        let error = registry::from_toml(text).err().expect("no configuration");
         assert!(matches!(error, ConfigError::Syntax(_)), "{error:?}");
     }
-    let cadence = "[[callback]]\nuse = \"norms\"\nevery = \"every now and then\"";
-    let error = callbacks_from_toml(cadence).err().expect("no cadence");
+    let cadence = "[[callback]]\nuse = \"norms\"\non = \"every now and then\"";
+    let error = registry::from_toml(cadence).err().expect("no cadence");
     assert!(
         error.source().expect("a cause").to_string().contains("now"),
         "{error:?}"

@@ -1,12 +1,10 @@
-//! A replay shows a checkpoint as the run showed it.
+//! A replay records the same values as the run that wrote the checkpoints.
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{
-    Attach, Callback, ConfigError, MemorySink, Record, Replay, ReplayBuilder, Value, at, every,
-    start,
-};
+use bdh::cadence::{at, every, start};
+use bdh::{Callback, CallbackExt, ConfigError, MemorySink, Record, Replay, ReplayBuilder, Value};
 use bdh_callbacks::{
     Activations, Clipping, GradientNoise, Histograms, Norms, Ridges, Samples, Throughput,
 };
@@ -14,52 +12,39 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tiny::{Seen, Task, Tiny};
 
-/// What looks at a model and at nothing else.
+/// Callbacks that need the model alone.
 fn of_weights() -> Vec<Box<dyn Callback>> {
-    let histograms = Histograms::builder()
-        .cadence(every(300) | every(1))
+    let histograms = Histograms::default()
+        .on(every(300) | every(1))
         .gradients(false);
-    let samples = Samples::builder()
-        .cadence(every(4))
+    let samples = Samples::default()
+        .on(every(4))
         .prompts(["abc", "d"])
-        .max_tokens(20_usize);
-    let ridges = Ridges::builder()
-        .cadence(every(4))
-        .build()
-        .expect("valid settings");
+        .max_tokens(20);
+    let ridges = Ridges::default().on(every(4));
     vec![
         Box::new(ridges),
-        Box::new(
-            Norms::builder()
-                .per_parameter(true)
-                .build()
-                .expect("valid settings"),
-        ),
-        Box::new(histograms.build().expect("valid settings")),
-        Box::new(samples.build().expect("valid settings")),
+        Box::new(Norms::default().per_parameter(true)),
+        Box::new(histograms),
+        Box::new(samples),
     ]
 }
 
-/// What looks at gradients or activations.
+/// Callbacks that need gradients or activations.
 fn of_gradients() -> Vec<Box<dyn Callback>> {
-    let histograms = Histograms::builder()
-        .cadence(every(1))
+    let histograms = Histograms::default()
+        .on(every(1))
         .weights(false)
         .activations(true);
     vec![
-        Box::new(Norms::per_parameter()),
-        Box::new(histograms.build().expect("valid settings")),
-        Box::new(
-            Activations::builder()
-                .cadence(every(1))
-                .build()
-                .expect("valid settings"),
-        ),
+        Box::new(Norms::default().per_parameter(true)),
+        Box::new(histograms),
+        Box::new(Activations::default().on(every(1))),
         Box::new(GradientNoise::default()),
     ]
 }
 
-/// Trains twelve steps with dropout and keeps every checkpoint that is due; its records.
+/// Trains twelve steps with dropout, keeping every checkpoint. Returns the records.
 fn train(dir: &Path, checkpoint: bdh::Cadence, callbacks: Vec<Box<dyn Callback>>) -> Vec<Record> {
     let memory = MemorySink::default();
     let run = tiny::run_with(0.3, 12)
@@ -68,7 +53,7 @@ fn train(dir: &Path, checkpoint: bdh::Cadence, callbacks: Vec<Box<dyn Callback>>
         .seed(3)
         .eval(every(4))
         .checkpoint(checkpoint)
-        .keep_checkpoints(20_usize)
+        .keep_checkpoints(20)
         .run_dir(dir)
         .sink(memory.clone())
         .callbacks(callbacks);
@@ -77,7 +62,7 @@ fn train(dir: &Path, checkpoint: bdh::Cadence, callbacks: Vec<Box<dyn Callback>>
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     memory.records()
 }
 
@@ -85,15 +70,15 @@ fn replay(dir: &Path) -> ReplayBuilder<Task> {
     Replay::builder(tiny::task(tiny::ROWS), Tiny::new(0.3)).checkpoints(dir)
 }
 
-/// The records of a replay that meets no problem.
+/// Returns the records of a replay without warnings.
 fn records(replay: ReplayBuilder<Task>) -> Vec<Record> {
     let memory = MemorySink::default();
     let replay = replay.sink(memory.clone()).build().expect("a valid replay");
-    assert_eq!(replay.run().expect("a replay that completes").problems, []);
+    assert_eq!(replay.run().expect("a replay that completes").warnings, []);
     memory.records()
 }
 
-/// A run directory, which does not exist yet.
+/// Returns the path of a run directory that does not exist yet.
 fn scratch() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = dir.path().join("run");
@@ -112,7 +97,7 @@ fn find<'r>(record: &'r Record, key: &str) -> Option<&'r Value> {
         .map(|(_, value)| value)
 }
 
-/// Whether the run recorded all that the replay did, and the same to the bit.
+/// Checks that the run recorded everything that the replay did, bit-identically.
 fn assert_same(replayed: &Record, run: &[Record], keys: &[&str]) {
     let step = replayed.clock.step;
     let recorded = run
@@ -131,7 +116,7 @@ fn assert_same(replayed: &Record, run: &[Record], keys: &[&str]) {
 }
 
 #[test]
-fn weights_evals_and_samples_are_to_the_bit_those_that_the_run_recorded() {
+fn replay_repeats_weights_evals_and_samples_bit_for_bit() {
     let _alone = tiny::alone();
     let (_keep, dir) = scratch();
     let run = train(&dir, every(4), of_weights());
@@ -163,12 +148,12 @@ fn weights_evals_and_samples_are_to_the_bit_those_that_the_run_recorded() {
 }
 
 #[test]
-fn gradients_and_activations_are_those_of_the_step_that_the_run_took_next() {
+fn replay_has_the_gradients_of_the_next_step() {
     let _alone = tiny::alone();
     let (_keep, dir) = scratch();
     let run = train(&dir, every(4) | at([5]), of_gradients());
     let replayed = records(replay(&dir).callbacks(of_gradients()).gradients(true));
-    // Nobody took the step after the last one; what is logged at 5 of two checkpoints is one record.
+    // The run took no step after 12. Values that two checkpoints log at step 5 are one record.
     assert_eq!(steps(&replayed), [4, 5, 6, 8, 9, 12, 13]);
     let gradients = [
         "train/grad_norm",
@@ -209,27 +194,27 @@ fn gradients_and_activations_are_those_of_the_step_that_the_run_took_next() {
 }
 
 #[test]
-fn every_callback_acts_on_every_checkpoint_whatever_its_cadence() {
+fn every_callback_is_due_on_every_checkpoint() {
     let _alone = tiny::alone();
     let (_keep, dir) = scratch();
     train(&dir, start() | at([3, 7]), Vec::new());
     let seen = Seen::new();
     let note = |name: &'static str| {
         let seen = seen.clone();
-        tiny::on_step(move |at| {
-            seen.push(format!("{name}@{}", at.step()));
+        tiny::on_step(move |ctx| {
+            seen.push(format!("{name}@{}", ctx.step()));
             Ok(())
         })
     };
-    let rare = note("rare").every(every(300)).named("rare");
-    let listed = vec![note("listed").every(every(300))];
+    let rare = note("rare").on(every(300)).named("rare");
+    let listed = vec![note("listed").on(every(300))];
     let replay = replay(&dir)
         .callback(rare)
         .callback(listed)
         .build()
         .expect("a valid replay");
     let fitted = replay.run().expect("a replay that completes");
-    assert!(fitted.last.is_none() && fitted.problems.is_empty());
+    assert!(fitted.last.is_none() && fitted.warnings.is_empty());
     let expected = "rare@0 listed@0 rare@3 listed@3 rare@7 listed@7";
     assert_eq!(seen.text(), expected);
     let due: Vec<_> = fitted.overhead.rows.iter().map(|row| row.due).collect();
@@ -237,7 +222,7 @@ fn every_callback_acts_on_every_checkpoint_whatever_its_cadence() {
 }
 
 #[test]
-fn one_checkpoint_of_a_step_is_looked_at_and_single_ones_can_be_given() {
+fn one_checkpoint_per_step_is_replayed() {
     let _alone = tiny::alone();
     let (_keep, dir) = scratch();
     let early = bdh_callbacks::EarlyCheckpoints::at([2, 4]);
@@ -257,7 +242,7 @@ fn one_checkpoint_of_a_step_is_looked_at_and_single_ones_can_be_given() {
 }
 
 #[test]
-fn it_writes_a_run_directory_of_its_own_and_nothing_into_the_old_one() {
+fn replay_writes_only_to_its_own_run_directory() {
     let _alone = tiny::alone();
     let (_keep, dir) = scratch();
     train(&dir, every(4), Vec::new());
@@ -312,7 +297,7 @@ fn refusal(replay: ReplayBuilder<Task>) -> String {
 }
 
 #[test]
-fn a_callback_that_would_never_be_called_is_refused_by_name() {
+fn callback_that_is_never_called_is_refused_by_name() {
     let _alone = tiny::alone();
     let (_keep, dir) = scratch();
     train(&dir, every(4), Vec::new());
@@ -322,29 +307,32 @@ fn a_callback_that_would_never_be_called_is_refused_by_name() {
             replay(&dir)
                 .callback(norms())
                 .gradients(true)
-                .callback(Clipping::recorded(every(1)))
+                .callback(Clipping::default().on(every(1)))
         ),
-        "`callback` is clipping, which acts only in before_optimizer_step, which a replay never comes to: it \
-         updates and saves nothing"
+        "`callback` is clipping: it acts in before_optimizer_step only, and a replay updates and saves nothing, so it \
+         is never called"
     );
     assert_eq!(
         refusal(replay(&dir).callback(Activations::default())),
-        "`callback` is activations, which acts only in after_backward, for which a replay needs `.gradients(true)`"
+        "`callback` is activations: it acts in after_backward only, and a replay calls it with `.gradients(true)` only"
     );
     let watch = tiny::on_eval(|_| Ok(())).named("watch");
     assert_eq!(
         refusal(replay(&dir).callback(watch)),
-        "`callback` is watch, which acts only in on_eval, for which a replay needs `.eval(true)`"
+        "`callback` is watch: it acts in on_eval only, and a replay calls it with `.eval(true)` only"
     );
 }
 
 #[test]
-fn what_cannot_be_replayed_is_refused_before_anything_is_written() {
+fn invalid_replays_are_refused_before_anything_is_written() {
     let _alone = tiny::alone();
     let (_keep, dir) = scratch();
     train(&dir, every(4), Vec::new());
     let none = dir.with_file_name("none");
-    assert!(refusal(replay(&none)).ends_with("give a checkpoint, or a run directory with some"));
+    assert!(
+        refusal(replay(&none))
+            .ends_with("give a checkpoint, or the directory of a run with checkpoints")
+    );
     let without = Replay::builder(tiny::task(1), Tiny::new(0.0));
     assert_eq!(refusal(without), "`checkpoints` is required");
     let mute = bdh::NextToken::new(tiny::Rows::of(2), Vec::new());
@@ -353,16 +341,16 @@ fn what_cannot_be_replayed_is_refused_before_anything_is_written() {
         .eval(true);
     assert_eq!(
         refusal(mute),
-        "`eval` is true, and the task has no validation batches"
+        "`eval` is true: the task has no validation batches"
     );
 
     let mut other = Tiny::new(0.0);
     other.head.bias = None;
     let other = Replay::builder(tiny::task(1), other).checkpoints(&dir);
-    let told = refusal(other);
+    let refused = refusal(other);
     assert!(
-        told.ends_with("does not fit this run: this model has no parameter `head.bias`"),
-        "{told}"
+        refused.ends_with("does not fit this run: this model has no parameter `head.bias`"),
+        "{refused}"
     );
 
     let model = dir.join("checkpoints/step_00000008/model.safetensors");
@@ -378,32 +366,32 @@ fn what_cannot_be_replayed_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn hooks_come_in_the_order_of_a_run_and_requests_change_nothing() {
+fn hooks_are_called_in_order_and_requests_are_ignored() {
     let _alone = tiny::alone();
     let (_keep, dir) = scratch();
     let run = train(&dir, every(4), Vec::new());
     let seen = Seen::new();
     let (step, eval, end) = (seen.clone(), seen.clone(), seen.clone());
-    let asks = tiny::on_step(move |at| {
-        at.stop("enough");
-        at.evaluate();
-        at.checkpoint(bdh::CheckpointRequest {
+    let asks = tiny::on_step(move |ctx| {
+        ctx.stop("enough");
+        ctx.evaluate();
+        ctx.checkpoint(bdh::checkpoint::CheckpointRequest {
             name: "again".to_owned(),
             pinned: true,
         });
         step.push(format!(
             "on_step@{} of loss {:?}",
-            at.step(),
-            at.read(at.loss)?
+            ctx.step(),
+            ctx.read(ctx.loss)?
         ));
         Ok(())
     });
-    let evals = tiny::on_eval(move |at| {
-        eval.push(format!("on_eval@{}", at.step()));
+    let evals = tiny::on_eval(move |ctx| {
+        eval.push(format!("on_eval@{}", ctx.step()));
         Ok(())
     });
-    let ends = tiny::on_fit_end(move |at| {
-        end.push(format!("on_fit_end@{}: {}", at.step(), at.outcome));
+    let ends = tiny::on_fit_end(move |ctx| {
+        end.push(format!("on_fit_end@{}: {}", ctx.step(), ctx.outcome));
         Ok(())
     });
     let again = dir.with_file_name("again");
@@ -427,7 +415,7 @@ fn hooks_come_in_the_order_of_a_run_and_requests_change_nothing() {
 }
 
 #[test]
-fn nothing_is_fast_that_took_no_time() {
+fn throughput_records_no_rates_in_a_replay() {
     let _alone = tiny::alone();
     let (_keep, dir) = scratch();
     train(&dir, every(4), Vec::new());

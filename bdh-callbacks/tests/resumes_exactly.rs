@@ -1,20 +1,22 @@
-//! A run with every callback of this crate, interrupted and resumed, is the undisturbed run to the bit.
+//! A run with every callback of this crate is bit-identical after an interruption and a resume.
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
 use bdh::burn::optim::SgdConfig;
+use bdh::cadence::{every, start};
+use bdh::registry::CallbackEntry;
 use bdh::testing::resume_exact;
-use bdh::{Attach, Callback, CallbackEntry, every, registered_callbacks, start};
+use bdh::{Callback, CallbackExt, registry};
 use bdh_callbacks as _;
 use serde_json::json;
 
-/// What watches the clock on the wall and the machine, which are not the same twice.
+/// Callbacks that measure time and the machine, whose values differ between two equal runs.
 const MEASURING: [&str; 4] = ["throughput", "memory", "system", "profile"];
 
-/// The keys of those.
+/// Returns the keys of the callbacks in [`MEASURING`].
 fn measured() -> Vec<String> {
-    let entries = registered_callbacks().into_iter();
+    let entries = registry::all().into_iter();
     entries
         .filter(|entry| MEASURING.contains(&entry.name))
         .flat_map(|e| built(e).keys())
@@ -28,7 +30,7 @@ fn check(stops: &[u64], accumulation: usize) {
     resume_exact(stops.iter().copied(), &measured, || run(accumulation));
 }
 
-/// With its defaults; only a prompt has to be of the tiny model's alphabet.
+/// Builds a callback with its defaults, except for prompts in the tiny model's alphabet.
 fn built(entry: &CallbackEntry) -> Box<dyn Callback> {
     let settings = match entry.name {
         "samples" => json!({ "prompts": ["ab"], "max_tokens": 4 }),
@@ -37,14 +39,14 @@ fn built(entry: &CallbackEntry) -> Box<dyn Callback> {
     (entry.build)(settings).unwrap_or_else(|error| panic!("{}: {error}", entry.name))
 }
 
-/// Each with its defaults, often enough for a short run.
+/// Builds all callbacks with their defaults, at cadences for a short run.
 fn all() -> impl Iterator<Item = Box<dyn Callback>> {
-    let entries = registered_callbacks().into_iter();
+    let entries = registry::all().into_iter();
     entries.map(|entry| {
         let callback = built(entry);
         let has_cadence = callback.cadence() != bdh::Cadence::EVERY_STEP;
         let often = if has_cadence { every(2) } else { every(1) };
-        Box::new(callback.every(often)) as _
+        Box::new(callback.on(often)) as _
     })
 }
 
@@ -58,22 +60,22 @@ fn run(accumulation: usize) -> tiny::Builder {
 }
 
 #[test]
-fn a_run_with_every_callback_dropout_and_accumulation() {
+fn resume_is_exact_with_dropout_and_gradient_accumulation() {
     check(&[1, 4, 7, 11], 2);
 }
 
 #[test]
-fn a_run_that_is_stopped_in_the_middle_of_an_epoch() {
+fn resume_is_exact_in_the_middle_of_an_epoch() {
     check(&[2, 5], 1);
 }
 
 #[test]
-fn a_run_that_ends_because_of_nan_ends_on_the_same_step() {
+fn resumed_run_is_stopped_by_nan_on_the_same_step() {
     let _alone = tiny::alone();
-    // At this rate the weights overflow in the second or third step.
+    // At this learning rate the weights overflow in the second or third step.
     for watch in ["finite", "early_stop"] {
         let run = || {
-            let entries = registered_callbacks()
+            let entries = registry::all()
                 .into_iter()
                 .filter(|entry| entry.name == watch);
             let callbacks = entries.map(|entry| {
@@ -88,6 +90,6 @@ fn a_run_that_ends_because_of_nan_ends_on_the_same_step() {
             run.optimizer(SgdConfig::new().build(), f64::MAX)
                 .callbacks(callbacks)
         };
-        resume_exact([1, 2], &[], run); // what step 2 brought is judged in step 3, which is the last
+        resume_exact([1, 2], &[], run); // step 3, the last, checks the numbers of step 2
     }
 }

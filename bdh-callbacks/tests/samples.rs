@@ -1,24 +1,24 @@
-//! What `samples` leaves behind, and what it does not touch.
+//! Records and files of `samples`.
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{Attach, MemorySink, Record, Value, at, every};
-use bdh_callbacks::{Samples, SamplesBuilder};
+use bdh::cadence::{at, every};
+use bdh::{CallbackExt, MemorySink, Record, Value};
+use bdh_callbacks::Samples;
 use std::path::Path;
 use tiny::{Listener, Seen};
 
-fn samples() -> SamplesBuilder {
-    Samples::builder()
-        .cadence(every(2))
+fn samples() -> Samples {
+    Samples::default()
+        .on(every(2))
         .prompts(["abc", "d"])
-        .max_tokens(20_usize)
+        .max_tokens(20)
 }
 
-/// The records of a run of four steps.
-fn records(samples: SamplesBuilder, seed: u64) -> Vec<Record> {
+/// Returns the records of a run of four steps.
+fn records(samples: Samples, seed: u64) -> Vec<Record> {
     let memory = MemorySink::default();
-    let samples = samples.build().expect("valid settings");
     let run = tiny::run(4)
         .seed(seed)
         .sink(memory.clone())
@@ -28,7 +28,7 @@ fn records(samples: SamplesBuilder, seed: u64) -> Vec<Record> {
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     memory.records()
 }
 
@@ -75,29 +75,25 @@ fn seeds_come_from_the_run_the_step_and_the_prompt() {
 }
 
 #[test]
-fn loops_raise_an_alarm_that_is_told_once() {
-    let (memory, heard) = (MemorySink::default(), Seen::new());
-    let greedy = samples()
-        .temperature(0.0)
-        .max_tokens(60_usize)
-        .build()
-        .expect("valid settings");
+fn loops_are_reported_once() {
+    let (memory, messages) = (MemorySink::default(), Seen::new());
+    let greedy = samples().temperature(0.0).max_tokens(60);
     let run = tiny::run(6)
         .sink(memory.clone())
-        .sink(Listener(heard.clone()))
+        .sink(Listener(messages.clone()))
         .callback(greedy);
     run.build()
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    // The model knows only the token before: its likeliest text is a circle of at most 11.
+    // The model sees only the previous token, so its likeliest text is a loop of at most 11 tokens.
     assert_eq!(
         memory.series("samples/degenerate"),
         [(2, 1.0), (4, 1.0), (6, 1.0)]
     );
     assert_eq!(
-        heard.all(),
-        ["samples of step 2 go round in circles: 2 of 2"]
+        messages.all(),
+        ["2 of 2 samples repeat themselves at step 2"]
     );
 }
 
@@ -112,18 +108,17 @@ fn pages(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_stopped_run_is_sampled_where_it_ended() {
+fn stopped_run_is_sampled_at_its_end() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
-    let stop = tiny::on_step(|at| {
-        at.stop("enough");
+    let stop = tiny::on_step(|ctx| {
+        ctx.stop("enough");
         Ok(())
     });
-    let samples = samples().build().expect("valid settings");
     let run = tiny::run(9)
         .run_dir(&dir)
-        .callback(samples)
-        .callback(stop.every(at([5])));
+        .callback(samples())
+        .callback(stop.on(at([5])));
     let fitted = run
         .build()
         .expect("a valid run")
@@ -145,35 +140,30 @@ fn a_stopped_run_is_sampled_where_it_ended() {
 }
 
 #[test]
-fn two_in_one_run_each_have_keys_and_files_of_their_own() {
+fn prefixes_separate_keys_and_files() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let memory = MemorySink::default();
-    let at = |temperature: f64| {
-        samples()
-            .temperature(temperature)
-            .build()
-            .expect("a temperature")
-    };
+    let warm = || samples().temperature(1.0);
+    let cold = || samples().temperature(0.0);
     let run = || {
         tiny::run(4)
             .run_dir(&dir)
             .sink(memory.clone())
-            .callback(at(1.0))
+            .callback(warm())
     };
     let refused = run()
-        .callback(at(0.0).named("cold"))
+        .callback(cold().named("cold"))
         .build()
-        .err()
-        .expect("the same keys");
+        .expect_err("the same keys");
     assert!(refused.to_string().contains("`.prefix("), "{refused}");
 
-    let coldest = at(0.0).prefix("coldest").prefix("cold");
+    let coldest = cold().prefix("coldest").prefix("cold");
     let run = run()
-        .callback(at(0.0).prefix("cold"))
+        .callback(cold().prefix("cold"))
         .callback(coldest)
         .build();
-    let run = run.expect("each has keys and files of its own");
+    let run = run.expect("each has its own keys and files");
     let files = &run.plan().files;
     let pages: Vec<_> = files
         .iter()
@@ -188,7 +178,7 @@ fn two_in_one_run_each_have_keys_and_files_of_their_own() {
         "samples/cold/coldest/4.md",
     ];
     assert_eq!(pages, expected.each_ref());
-    assert_eq!(run.fit().expect("a run that completes").problems, []);
+    assert_eq!(run.fit().expect("a run that completes").warnings, []);
 
     let record = &memory.records()[3];
     for (folder, group) in [("samples", "samples"), ("samples/cold", "samples/cold")] {
@@ -212,7 +202,7 @@ fn two_in_one_run_each_have_keys_and_files_of_their_own() {
 }
 
 #[test]
-fn a_prefix_that_leads_out_of_the_run_directory_is_refused() {
+fn prefix_outside_of_the_run_directory_is_refused() {
     for prefix in [
         "",
         "..",
@@ -222,52 +212,48 @@ fn a_prefix_that_leads_out_of_the_run_directory_is_refused() {
         "cold/",
         "c:cold",
     ] {
-        let samples = samples().build().expect("valid settings").prefix(prefix);
         let error = tiny::run(4)
-            .callback(samples)
+            .callback(samples().prefix(prefix))
             .build()
-            .err()
-            .expect(prefix)
+            .expect_err(prefix)
             .to_string();
         assert!(
-            error.contains(&format!("its prefix is `{prefix}`; use a name such as")),
+            error.contains(&format!(
+                "the prefix `{prefix}` is not a plain name: use one such as"
+            )),
             "{error}"
         );
     }
 }
 
 #[test]
-fn a_callback_that_fails_under_its_prefix_leaves_the_next_one_without_it() {
+fn failure_under_a_prefix_does_not_affect_the_next_callback() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let fails = tiny::on_step(|_| panic!("broken")).prefix("broken");
     let run = tiny::run(2).run_dir(dir.path().join("run")).callback(fails);
-    let run = run
-        .callback(samples().build().expect("valid settings"))
-        .build();
-    run.expect("a valid run")
+    run.callback(samples())
+        .build()
+        .expect("a valid run")
         .fit()
         .expect("a run that completes");
     assert_eq!(pages(&dir.path().join("run")), ["2.md"]);
 }
 
 #[test]
-fn a_task_that_cannot_generate_says_so() {
-    let samples = samples().build().expect("valid settings");
+fn task_without_vocabulary_is_reported() {
     let mute = bdh::NextToken::new(tiny::Rows::of(2), tiny::val());
     let run = tiny::compose(mute, tiny::Tiny::new(0.0), 4);
     let run = run
         .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01)
-        .callback(samples);
+        .callback(samples());
     let fitted = run
         .build()
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
+    let cause = &fitted.warnings[0].cause;
     assert!(
-        fitted.problems[0]
-            .error
-            .contains("does it have a vocabulary?"),
-        "{:?}",
-        fitted.problems
+        cause.contains("set a vocabulary with `NextToken::vocabulary`"),
+        "{cause}"
     );
 }

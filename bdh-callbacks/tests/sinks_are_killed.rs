@@ -1,7 +1,7 @@
-//! A run may be killed at any moment: what it had recorded by then is on the disk, and it can go on from there.
+//! A run that is killed at any moment has its records on disk, and can be resumed.
 //!
-//! Real processes get SIGKILL. A sink's thread looks into its queue every 20 ms; what was handed over 250 ms before
-//! the end has to be there on a busy machine too. Our own readers say so, and where it can be had, W&B's.
+//! Processes are killed with SIGKILL. A sink's thread polls its queue every 20 ms, so records that a sink received 250 ms
+//! before the end must be on disk, even on a busy machine. Our own readers check this, and W&B's if it is available.
 #![cfg(all(feature = "tensorboard", feature = "wandb"))]
 
 #[path = "support/child.rs"]
@@ -13,7 +13,8 @@ mod logs;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{MemorySink, Outcome, Value, every, latest_checkpoint};
+use bdh::cadence::every;
+use bdh::{MemorySink, Outcome, Value, checkpoint};
 use bdh_callbacks::wandb::{Mode, repair};
 use bdh_callbacks::{TensorBoard, Wandb};
 use judges::Judge;
@@ -25,50 +26,51 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const NAME: &str = "what_was_handed_over_250_ms_before_a_kill_is_in_every_file";
+const NAME: &str = "records_of_250_ms_before_a_kill_are_in_every_file";
 
-/// Of the moments at which runs are killed.
+/// Seed of the moments of the kills.
 const SEED: u64 = 42;
 
-/// Runs, and how often each is killed. After that it ends well.
+/// Number of runs.
 const RUNS: usize = 5;
+/// Kills of each run, before it runs to its end.
 const KILLS: usize = 4;
 
-/// The latest moment of a kill, after the process was started.
+/// Latest moment of a kill, in milliseconds after the start of the process.
 const LATEST: u64 = 900;
 
-/// Twelve turns of a sink's thread.
+/// Twelve polls of a sink's thread.
 const MARGIN: Duration = Duration::from_millis(250);
 
-/// Says to a child that it is the last one, which ends well.
+/// File whose presence lets a child run to its end.
 const LAST: &str = "last";
 
-/// What a child does: train, from the latest checkpoint if there is one, and say which step has been handed over.
+/// Work of a child: trains, from the latest checkpoint if there is one, and prints each step that the sinks received.
 fn train(dir: &Path) {
     let is_last = dir.with_file_name(LAST).exists();
-    let checkpoint = latest_checkpoint(&dir.join("checkpoints"));
+    let checkpoint = checkpoint::latest(&dir.join("checkpoints"));
     if checkpoint.is_none() {
-        let _ = fs::remove_dir_all(dir); // killed before its first checkpoint: it begins anew
+        let _ = fs::remove_dir_all(dir); // killed before its first checkpoint, so it starts anew
     }
     let mut steps_here = 0;
-    let paced = tiny::on_step(move |at| {
+    let paced = tiny::on_step(move |ctx| {
         thread::sleep(Duration::from_millis(1));
-        if at.step().is_multiple_of(20) {
-            at.log("sample", Value::Text("größe ".repeat(200)));
+        if ctx.step().is_multiple_of(20) {
+            ctx.log("sample", Value::Text("größe ".repeat(200)));
         }
         steps_here += 1;
         if is_last && steps_here == 20 {
-            at.stop("that will do");
+            ctx.stop("that will do");
         }
         Ok(())
     });
     // The next step begins when the record of this one is in the queue.
-    let tells = tiny::on_step_start(|at| Ok(writeln!(io::stdout(), "{}", at.step() - 1)?));
+    let prints = tiny::on_step_start(|ctx| Ok(writeln!(io::stdout(), "{}", ctx.step() - 1)?));
     let run = tiny::run(1_000_000)
         .run_dir(dir)
         .checkpoint(every(50))
         .callback(paced)
-        .callback(tells)
+        .callback(prints)
         .sink(TensorBoard::default())
         .sink(Wandb::from_env().mode(Mode::Offline).project("p"));
     let run = match checkpoint {
@@ -80,15 +82,15 @@ fn train(dir: &Path) {
         .expect("a valid run")
         .fit()
         .expect("a run that is stopped");
-    assert!(matches!(fitted.outcome, Outcome::Stopped(_)) && fitted.problems.is_empty());
+    assert!(matches!(fitted.outcome, Outcome::Stopped(_)) && fitted.warnings.is_empty());
 }
 
-/// Runs a child, kills it some time after its start, and tells which step it had surely handed over by then.
+/// Runs a child and kills it some time after its start. Returns the last step that its sinks had surely received.
 fn run_and_kill(dir: &Path, after: Duration) -> u64 {
     let began = Instant::now();
     let mut command = child::command(NAME, dir, &[]);
     let mut process = command.stdout(Stdio::piped()).spawn().expect("a process");
-    let lines = BufReader::new(process.stdout.take().expect("its output")).lines();
+    let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
     let listener = thread::spawn(move || -> Vec<(Instant, u64)> {
         let step = |line: String| line.rsplit(' ').next().and_then(|word| word.parse().ok());
         lines
@@ -101,14 +103,16 @@ fn run_and_kill(dir: &Path, after: Duration) -> u64 {
     let killed = Instant::now();
     process.kill().expect("a process that was there");
     process.wait().expect("a process that is gone");
-    let told = listener.join().expect("what it said");
-    let surely = told
-        .into_iter()
-        .filter(|(heard, _)| *heard + MARGIN <= killed);
-    surely.map(|(_, step)| step).max().unwrap_or(0)
+    let mut last = 0;
+    for (printed, step) in listener.join().expect("the lines that were read") {
+        if printed + MARGIN <= killed {
+            last = last.max(step);
+        }
+    }
+    last
 }
 
-/// Lets a child run to its end.
+/// Runs a child to its end.
 fn run_to_the_end(dir: &Path) {
     let sign = dir.with_file_name(LAST);
     fs::write(&sign, "").expect("a file");
@@ -116,11 +120,11 @@ fn run_to_the_end(dir: &Path) {
     fs::remove_file(sign).expect("a file");
 }
 
-/// Checks that rows are the first of the run, each once and to the bit, and that `handed` of them are there.
+/// Checks that the rows are the first of the run, each once and bit-identical, and at least `handed` of them.
 fn assert_rows(rows: &[logs::Row], handed: u64, undisturbed: &[logs::Row], what: &str) {
     assert!(
         rows.len() as u64 >= handed,
-        "{what} has {} rows, {handed} were handed over",
+        "{what} has {} rows of {handed}",
         rows.len()
     );
     assert_eq!(rows, &undisturbed[..rows.len()], "{what}");
@@ -133,7 +137,7 @@ fn assert_files(dir: &Path, handed: u64, undisturbed: &[logs::Row]) {
     assert_rows(&logs::wandb(&log), handed, undisturbed, "the W&B log");
 }
 
-/// A W&B log as a kill left it, and the step that was surely handed over.
+/// W&B log after a kill, and the last step that it must contain.
 struct Left {
     log: PathBuf,
     handed: u64,
@@ -142,7 +146,7 @@ struct Left {
 /// Checks that W&B's own reader finds the same rows.
 fn judge_rows(judge: &Judge, left: &[Left], undisturbed: &[logs::Row]) {
     for Left { log, .. } in left {
-        // A write is whole unless the kill met the kernel between two pages of it.
+        // A write is whole, unless the kill came while the kernel was between two of its pages.
         assert!(repair(log).expect("a log").damaged <= 1);
     }
     let found = judge.json("wandb_losses.py", left.iter().map(|left| &left.log));
@@ -157,16 +161,11 @@ fn judge_rows(judge: &Judge, left: &[Left], undisturbed: &[logs::Row]) {
         let rows: Vec<_> = rows
             .map(|json| row(json).expect("a step and a loss"))
             .collect();
-        assert_rows(
-            &rows,
-            left.handed,
-            undisturbed,
-            "the W&B log, in W&B's eyes,",
-        );
+        assert_rows(&rows, left.handed, undisturbed, "the W&B log, read by W&B,");
     }
 }
 
-/// Numbers that look random: those of a linear congruential generator, by Knuth.
+/// Linear congruential generator, with Knuth's constants.
 struct Random(u64);
 
 impl Random {
@@ -180,7 +179,7 @@ impl Random {
 }
 
 #[test]
-fn what_was_handed_over_250_ms_before_a_kill_is_in_every_file() {
+fn records_of_250_ms_before_a_kill_are_in_every_file() {
     if let Some(dir) = child::dir() {
         return train(&dir);
     }
@@ -200,7 +199,7 @@ fn what_was_handed_over_250_ms_before_a_kill_is_in_every_file() {
         for kill in 0..KILLS {
             let after = Duration::from_millis(random.below(LATEST));
             let handed = run_and_kill(&dir, after);
-            eprintln!("run {number}, kill {kill} after {after:?}: {handed} steps were handed over");
+            eprintln!("run {number}, kill {kill} after {after:?}: {handed} steps were received");
             if handed > 0 {
                 assert_files(&dir, handed, &undisturbed);
                 let log = temporary.path().join(format!("{number}-{kill}.wandb"));
@@ -219,8 +218,8 @@ fn what_was_handed_over_250_ms_before_a_kill_is_in_every_file() {
     }
     assert!(
         rows > 100,
-        "the machine is too slow to say anything: {rows} rows"
-    ); // here it is 5,000
+        "the machine is too slow for this test: {rows} rows"
+    ); // about 5,000 on a development machine
 
     let Some(judge) = Judge::wandb_0_19() else {
         return;

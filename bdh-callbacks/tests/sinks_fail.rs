@@ -1,6 +1,6 @@
-//! Whatever happens to the files of a run, training ends as it would have, and each sink that lost something says so.
+//! Faults of a run's files do not change training, and each sink that loses something reports it.
 //!
-//! What cannot be brought about on a machine is skipped with a line that says so.
+//! A fault that a machine cannot produce is skipped with a line that reports it.
 #![cfg(all(unix, feature = "tensorboard", feature = "wandb"))]
 
 #[path = "support/child.rs"]
@@ -10,10 +10,10 @@ mod logs;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{
-    BoxError, DirLoss, Fitted, Histogram, MemorySink, Outcome, Record, RunInfo, Sink, StepEnd,
-    TrainError, Value,
-};
+use bdh::error::DirLoss;
+use bdh::hooks::StepEnd;
+use bdh::stats::Histogram;
+use bdh::{BoxError, MemorySink, Outcome, Record, RunInfo, Sink, TrainError, TrainResult, Value};
 use bdh_callbacks::wandb::{Mode, repair};
 use bdh_callbacks::{Console, TensorBoard, Wandb};
 use std::fs;
@@ -25,13 +25,13 @@ use std::time::Duration;
 
 const STEPS: u64 = 60;
 
-/// The step after which something happens. All sinks have written it by then.
+/// Step after which the fault happens. All sinks have written it by then.
 const FAULT: u64 = 30;
 
-/// More than a sink's thread sleeps (20 ms) and then needs for what it finds, on a busy machine too.
+/// More than a sink's thread sleeps (20 ms) and needs for the records that it finds, even on a busy machine.
 const A_TURN: Duration = Duration::from_millis(500);
 
-/// A run with `metrics.jsonl` and every sink there is, in `dir`.
+/// Returns a run with `metrics.jsonl` and all other sinks, in `dir`.
 fn run(dir: &Path) -> tiny::Builder {
     tiny::run(STEPS)
         .run_dir(dir)
@@ -40,20 +40,20 @@ fn run(dir: &Path) -> tiny::Builder {
         .sink(Console::default())
 }
 
-fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()
         .expect("a run that completes")
 }
 
-/// Logs a text, a picture and a histogram, some 3 KB a step, and lets `fault` happen once.
+/// Logs a text, a page and a histogram, about 3 KB a step, and causes `fault` once.
 fn logs_and(fault: impl FnOnce() + Send) -> impl bdh::Callback {
     let mut fault = Some(fault);
-    tiny::on_step(move |at: &StepEnd<'_>| {
-        let counts = vec![at.step(); 64];
+    tiny::on_step(move |ctx: &StepEnd<'_>| {
+        let counts = vec![ctx.step(); 64];
         let edges = (0..=64).map(|edge| f64::from(edge) / 3.0).collect();
-        at.log(
+        ctx.log(
             "weights",
             Value::Histogram(Histogram {
                 edges,
@@ -61,9 +61,9 @@ fn logs_and(fault: impl FnOnce() + Send) -> impl bdh::Callback {
                 non_finite: 1,
             }),
         );
-        at.log("sample", Value::Text("größe ".repeat(100)));
-        at.log("page", Value::Html("<b>bold</b>".to_owned()));
-        if at.step() == FAULT + 1
+        ctx.log("sample", Value::Text("größe ".repeat(100)));
+        ctx.log("page", Value::Html("<b>bold</b>".to_owned()));
+        if ctx.step() == FAULT + 1
             && let Some(fault) = fault.take()
         {
             thread::sleep(A_TURN);
@@ -73,35 +73,31 @@ fn logs_and(fault: impl FnOnce() + Send) -> impl bdh::Callback {
     })
 }
 
-/// Checks that training was not disturbed, and tells who lost what: names, in order, and errors.
-fn told(fitted: &Fitted<tiny::Tiny>) -> Vec<(&str, &str)> {
+/// Checks that training was not disturbed. Returns source and cause of each warning, sorted.
+fn warnings(fitted: &TrainResult<tiny::Tiny>) -> Vec<(&str, &str)> {
     assert_eq!(fitted.outcome, Outcome::Completed);
     let undisturbed = fit(tiny::run(STEPS));
     assert_eq!(
         tiny::weights(&fitted.model),
         tiny::weights(&undisturbed.model)
     );
-    let mut told: Vec<_> = fitted
-        .problems
+    let mut warnings: Vec<_> = fitted
+        .warnings
         .iter()
-        .map(|p| (&*p.who, &*p.error))
+        .map(|p| (&*p.source, &*p.cause))
         .collect();
-    told.sort_unstable();
-    told
+    warnings.sort_unstable();
+    warnings
 }
 
-fn names<'a>(told: &[(&'a str, &str)]) -> Vec<&'a str> {
-    told.iter().map(|(who, _)| *who).collect()
+/// Returns each source once: a sink may report a fault when it happens, and at the end the records that it lost.
+fn sources<'a>(warnings: &[(&'a str, &str)]) -> Vec<&'a str> {
+    let mut sources: Vec<_> = warnings.iter().map(|(source, _)| *source).collect();
+    sources.dedup();
+    sources
 }
 
-/// The same names, each once: a sink reports what it bears, and at the end what it has lost.
-fn who<'a>(told: &[(&'a str, &str)]) -> Vec<&'a str> {
-    let mut names = names(told);
-    names.dedup();
-    names
-}
-
-/// Checks that these are the first steps of the run, `least` or more, and that no loss was changed on the way.
+/// Checks that the rows are the first steps of the run, `least` or more, with unchanged losses.
 fn assert_rows(rows: &[logs::Row], least: u64, memory: &MemorySink, what: &str) {
     let all = memory.series("train/loss");
     assert_eq!(all.len() as u64, STEPS);
@@ -110,10 +106,10 @@ fn assert_rows(rows: &[logs::Row], least: u64, memory: &MemorySink, what: &str) 
         "{what} has {} rows of {least}",
         rows.len()
     );
-    assert_eq!(rows, &all[..rows.len().min(all.len())], "{what}"); // a loss is of single precision everywhere
+    assert_eq!(rows, &all[..rows.len().min(all.len())], "{what}"); // every file has losses of single precision
 }
 
-/// Checks that all three files hold the first `least` steps or more.
+/// Checks that all three files have the first `least` steps or more.
 fn assert_files(dir: &Path, least: u64, memory: &MemorySink) {
     assert!(logs::jsonl_is_whole(dir));
     assert!(logs::events_are_whole(dir));
@@ -126,7 +122,7 @@ fn assert_files(dir: &Path, least: u64, memory: &MemorySink) {
     assert!(repaired.kept > least);
 }
 
-/// Past the capture of the test harness: who skips must say so.
+/// Prints past the capture of the test harness, so that a skipped test is visible.
 fn skip(test: &str, why: &str) {
     let _ = writeln!(io::stderr(), "skipped: {test}: {why}");
 }
@@ -138,27 +134,27 @@ fn all_sinks_work_in_one_run_directory() {
     let fitted = fit(run(dir.path())
         .callback(logs_and(|| {}))
         .sink(memory.clone()));
-    assert_eq!(told(&fitted), []);
+    assert_eq!(warnings(&fitted), []);
     assert_files(dir.path(), STEPS, &memory);
 }
 
-/// What a child does where files have no room beyond some size, or where `fault` takes all the room there is.
+/// Work of a child whose files have a limited size, or whose `fault` fills the disk.
 fn runs_out_of_room(dir: &Path, fault: impl FnOnce() + Send + 'static, least: u64) {
     let memory = MemorySink::default();
     let fitted = fit(run(dir).callback(logs_and(fault)).sink(memory.clone()));
-    let told = told(&fitted);
-    let mut lost = who(&told);
-    lost.retain(|who| *who != "run.json"); // small, and written last: on a full disk it is lost too
-    // Each says at once that it waits for room; at the end `metrics.jsonl` says which records are missing.
-    assert_eq!(lost, ["jsonl", "tensorboard", "wandb"], "{told:?}");
+    let warnings = warnings(&fitted);
+    let mut lost = sources(&warnings);
+    lost.retain(|source| *source != "run.json"); // small, and written last: lost on a full disk too
+    // Each sink reports at once that it waits for room. At the end `metrics.jsonl` reports the missing records.
+    assert_eq!(lost, ["jsonl", "tensorboard", "wandb"], "{warnings:?}");
     let missing = format!("to step {STEPS} are missing");
-    assert!(
-        told.iter()
-            .any(|(who, error)| *who == "jsonl" && error.ends_with(&missing)),
-        "{told:?}"
-    );
-    let says_so = |error: &str| error.contains("os error 28") || error.contains("os error 27");
-    assert!(told.iter().all(|(_, error)| says_so(error)), "{told:?}");
+    let is_missing =
+        |(source, cause): &(&str, &str)| *source == "jsonl" && cause.ends_with(&missing);
+    assert!(warnings.iter().any(is_missing), "{warnings:?}");
+    for (_, cause) in &warnings {
+        let is_no_room = cause.contains("os error 28") || cause.contains("os error 27");
+        assert!(is_no_room, "{warnings:?}");
+    }
     assert_files(dir, least, &memory);
 }
 
@@ -169,8 +165,8 @@ fn fill(dir: &Path) {
 }
 
 #[test]
-fn a_disk_without_room_ends_every_sink_that_writes_and_nothing_else() {
-    const NAME: &str = "a_disk_without_room_ends_every_sink_that_writes_and_nothing_else";
+fn full_disk_ends_only_the_sinks_that_write() {
+    const NAME: &str = "full_disk_ends_only_the_sinks_that_write";
     match child::dir() {
         Some(dir) if dir.ends_with("small") => {
             return runs_out_of_room(&dir.join("run"), move || fill(&dir), FAULT);
@@ -178,7 +174,7 @@ fn a_disk_without_room_ends_every_sink_that_writes_and_nothing_else() {
         Some(dir) => return runs_out_of_room(&dir.join("run"), || {}, 5),
         None => {}
     }
-    // A file may have 64 blocks of 512 bytes (1,024 in some shells); the signal that says so is ignored.
+    // A file may have 64 blocks of 512 bytes (1,024 in some shells); the signal for larger files is ignored.
     let limit = ["sh", "-c", r#"trap "" XFSZ; ulimit -f 64; exec "$0" "$@""#];
     let dir = tempfile::tempdir().expect("a temporary directory");
     child::passes(child::command(NAME, dir.path(), &limit));
@@ -211,7 +207,7 @@ fn a_disk_without_room_ends_every_sink_that_writes_and_nothing_else() {
 }
 
 #[test]
-fn a_run_directory_that_is_deleted_ends_the_run_whatever_its_sinks_still_hold() {
+fn deleted_run_directory_ends_the_run() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let gone = dir.clone();
@@ -231,10 +227,10 @@ fn a_run_directory_that_is_deleted_ends_the_run_whatever_its_sinks_still_hold() 
         ),
         "{error}"
     );
-    assert!(!dir.exists(), "nothing was made again");
+    assert!(!dir.exists(), "the directory was made again");
 }
 
-/// What a child does that is not root.
+/// Work of a child that is not root.
 fn loses_permission(dir: &Path) {
     let memory = MemorySink::default();
     fs::create_dir_all(dir).expect("a directory");
@@ -242,24 +238,22 @@ fn loses_permission(dir: &Path) {
     let fault = move || set_mode(&locked, 0o000);
     let fitted = fit(run(dir).callback(logs_and(fault)).sink(memory.clone()));
     set_mode(dir, 0o755);
-    // Files that are open stay open; W&B makes new ones for texts and pages.
-    let told = told(&fitted);
-    assert_eq!(who(&told), ["run.json", "wandb"], "{told:?}");
-    assert!(
-        told.iter().all(|(_, error)| error.contains("os error 13")),
-        "{told:?}"
-    );
+    // Open files stay open. W&B needs new ones for texts and pages.
+    let warnings = warnings(&fitted);
+    assert_eq!(sources(&warnings), ["run.json", "wandb"], "{warnings:?}");
+    let is_denied = |(_, cause): &(&str, &str)| cause.contains("os error 13");
+    assert!(warnings.iter().all(is_denied), "{warnings:?}");
     assert_rows(&logs::jsonl(dir), STEPS, &memory, "metrics.jsonl");
     assert_files(dir, FAULT, &memory);
 }
 
 fn set_mode(dir: &Path, mode: u32) {
-    fs::set_permissions(dir, fs::Permissions::from_mode(mode)).expect("its owner may");
+    fs::set_permissions(dir, fs::Permissions::from_mode(mode)).expect("the owner of the folder");
 }
 
 #[test]
-fn a_run_directory_without_permission_ends_the_sink_that_needs_new_files() {
-    const NAME: &str = "a_run_directory_without_permission_ends_the_sink_that_needs_new_files";
+fn lost_permission_ends_the_sink_that_needs_new_files() {
+    const NAME: &str = "lost_permission_ends_the_sink_that_needs_new_files";
     if let Some(dir) = child::dir() {
         return loses_permission(&dir.join("run"));
     }
@@ -271,17 +265,17 @@ fn a_run_directory_without_permission_ends_the_sink_that_needs_new_files() {
     if fs::read_dir(&closed).is_err() {
         return loses_permission(&dir.path().join("run"));
     }
-    // Root may do anything. Somebody else may not, if root can become somebody else and the program lets them in.
+    // Root has every permission, so the child runs as another user, if possible.
     match child::command_as_nobody(NAME, dir.path()) {
         Some(child) => child::passes(child),
         None => skip(
             NAME,
-            "root may do anything, and cannot become somebody else here",
+            "root may do anything, and cannot change the user here",
         ),
     }
 }
 
-/// A sink that panics once the fault has happened.
+/// Sink that panics after the fault.
 struct Panics;
 
 impl Sink for Panics {
@@ -304,7 +298,7 @@ impl Sink for Panics {
 }
 
 #[test]
-fn a_sink_that_panics_takes_no_other_along() {
+fn panicking_sink_does_not_affect_the_others() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let memory = MemorySink::default();
     let fitted = fit(run(dir.path())
@@ -312,22 +306,22 @@ fn a_sink_that_panics_takes_no_other_along() {
         .sink(Panics)
         .sink(memory.clone()));
     assert_eq!(
-        told(&fitted),
+        warnings(&fitted),
         [("panics", "it panicked: step 31 is too much")]
     );
-    assert_eq!(fitted.problems[0].step, FAULT + 1);
+    assert_eq!(fitted.warnings[0].step, FAULT + 1);
     assert_files(dir.path(), STEPS, &memory);
 }
 
-/// The folder of the W&B run, found as soon as it is there.
+/// Returns the folder of the W&B run.
 fn wandb_folder(dir: &Path) -> PathBuf {
     logs::wandb_log(dir).parent().expect("a folder").to_owned()
 }
 
 #[test]
-fn a_wandb_folder_that_is_deleted_or_spoilt_ends_that_sink_alone() {
-    // A folder that was deleted is not made again.
-    for (is_deleted, said) in [
+fn damaged_wandb_folder_ends_that_sink_alone() {
+    // The sink does not make a deleted folder again.
+    for (is_deleted, expected) in [
         (true, ".json`: No such file"),
         (false, ".json`: Not a directory"),
     ] {
@@ -346,12 +340,10 @@ fn a_wandb_folder_that_is_deleted_or_spoilt_ends_that_sink_alone() {
         let fitted = fit(run(dir.path())
             .callback(logs_and(fault))
             .sink(memory.clone()));
-        let told = told(&fitted);
-        assert_eq!(who(&told), ["wandb"], "{told:?}");
-        assert!(
-            told.iter().any(|(_, error)| error.contains(said)),
-            "{told:?}"
-        );
+        let warnings = warnings(&fitted);
+        assert_eq!(sources(&warnings), ["wandb"], "{warnings:?}");
+        let is_expected = |(_, cause): &(&str, &str)| cause.contains(expected);
+        assert!(warnings.iter().any(is_expected), "{warnings:?}");
         assert_rows(&logs::jsonl(dir.path()), STEPS, &memory, "metrics.jsonl");
         assert_rows(&logs::events(dir.path()), STEPS, &memory, "the event file");
         if logs::wandb_log(dir.path()).is_file() {
@@ -361,7 +353,7 @@ fn a_wandb_folder_that_is_deleted_or_spoilt_ends_that_sink_alone() {
 }
 
 #[test]
-fn files_of_any_name_are_recorded_and_those_that_are_not_there_are_named() {
+fn files_of_any_name_are_recorded_and_missing_ones_named() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let deep = (0..6).fold(dir.path().to_owned(), |dir, _| dir.join("x".repeat(60)));
     let odd = [
@@ -383,10 +375,10 @@ fn files_of_any_name_are_recorded_and_those_that_are_not_there_are_named() {
     let memory = MemorySink::default();
     let run_dir = dir.path().join("run");
     let paths: Vec<_> = there.iter().chain(&missing).cloned().collect();
-    let files = tiny::on_step(move |at: &StepEnd<'_>| {
-        if let Some(path) = paths.get(at.step() as usize) {
+    let files = tiny::on_step(move |ctx: &StepEnd<'_>| {
+        if let Some(path) = paths.get(ctx.step() as usize) {
             let (path, kind) = (path.clone(), "model".to_owned());
-            at.log(
+            ctx.log(
                 "file",
                 Value::File {
                     path,
@@ -400,18 +392,17 @@ fn files_of_any_name_are_recorded_and_those_that_are_not_there_are_named() {
     let first = there.len() + missing.len();
     let fitted = fit(run(&run_dir).callback(files).sink(memory.clone()));
 
-    let told = told(&fitted);
+    let warnings = warnings(&fitted);
     assert_eq!(
-        names(&told),
-        ["wandb"; 2],
-        "the others only write down where it is: {told:?}"
+        warnings.len(),
+        2,
+        "other sinks record the path alone: {warnings:?}"
     );
+    assert_eq!(sources(&warnings), ["wandb"], "{warnings:?}");
     for path in &missing {
         let name = path.display().to_string();
-        assert!(
-            told.iter().any(|(_, error)| error.contains(&name)),
-            "{told:?} lacks {name}"
-        );
+        let has_name = |(_, cause): &(&str, &str)| cause.contains(&name);
+        assert!(warnings.iter().any(has_name), "{warnings:?} lacks {name}");
     }
     assert_files(&run_dir, STEPS, &memory);
     let artifacts = fs::read_dir(wandb_folder(&run_dir).join("artifacts")).expect("artifacts");

@@ -1,14 +1,15 @@
-//! What a callback remembers comes back from a checkpoint to the bit, NaN and the infinities too.
+//! States of callbacks are bit-identical after saving and loading, including NaN and infinities.
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{Callback, Checkpoint, latest_checkpoint, registered_callbacks};
+use bdh::checkpoint::Checkpoint;
+use bdh::{Callback, checkpoint, registry};
 use bdh_callbacks as _;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// The callbacks whose states have numbers that a run may make infinite, or NaN.
+/// Callbacks whose states contain numbers that may become infinite or NaN in a run.
 const NAMES: [&str; 5] = [
     "clipping",
     "early_stop",
@@ -18,25 +19,25 @@ const NAMES: [&str; 5] = [
 ];
 
 fn built(name: &str) -> Box<dyn Callback> {
-    let entry = registered_callbacks()
-        .into_iter()
-        .find(|entry| entry.name == name);
+    let entry = registry::all().into_iter().find(|entry| entry.name == name);
     (entry.expect("a registered name").build)(json!({})).expect("the defaults are valid")
 }
 
-/// The state of each callback after a few steps and an eval.
+/// Returns the state of each callback after a few steps and an eval.
 fn states() -> Vec<(&'static str, Value)> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = tiny::run(4)
         .grad_accum_steps(2)
         .clip_grad_norm(0.5)
         .run_dir(dir.path());
-    let run = run.checkpoint(bdh::last()).callbacks(NAMES.map(built));
+    let run = run
+        .checkpoint(bdh::cadence::last())
+        .callbacks(NAMES.map(built));
     run.build()
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    let path = latest_checkpoint(&dir.path().join("checkpoints")).expect("a checkpoint");
+    let path = checkpoint::latest(&dir.path().join("checkpoints")).expect("a checkpoint");
     let mut saved = Checkpoint::read(&path)
         .expect("a whole checkpoint")
         .state
@@ -46,7 +47,7 @@ fn states() -> Vec<(&'static str, Value)> {
         .into()
 }
 
-/// Puts the next of `numbers` in the place of each number that is not a count; gives how many there are.
+/// Replaces each number that is not a count by the next of `numbers`. Returns how many it replaced.
 fn replace(state: &mut Value, numbers: &mut impl Iterator<Item = f64>) -> usize {
     match state {
         Value::Array(items) => items.iter_mut().map(|item| replace(item, numbers)).sum(),
@@ -55,7 +56,7 @@ fn replace(state: &mut Value, numbers: &mut impl Iterator<Item = f64>) -> usize 
             fields.map(|(_, field)| replace(field, numbers)).sum()
         }
         Value::Number(number) if number.is_f64() => {
-            let number = bdh::number::Number(numbers.next().expect("there is no end of them"));
+            let number = bdh::number::Number(numbers.next().expect("the iterator is endless"));
             *state = serde_json::to_value(number).expect("JSON");
             1
         }
@@ -64,7 +65,7 @@ fn replace(state: &mut Value, numbers: &mut impl Iterator<Item = f64>) -> usize 
 }
 
 #[test]
-fn any_numbers_in_a_state_come_back() {
+fn states_with_any_numbers_are_restored() {
     let _alone = tiny::alone();
     let states = states();
     let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, -0.0];
@@ -82,7 +83,7 @@ fn any_numbers_in_a_state_come_back() {
 }
 
 #[test]
-fn a_state_of_an_older_version_with_null_for_nan_is_read() {
+fn older_states_with_null_for_nan_are_read() {
     let old = [
         (
             "early_stop",
@@ -102,19 +103,20 @@ fn a_state_of_an_older_version_with_null_for_nan_is_read() {
 }
 
 #[test]
-fn a_run_whose_best_is_infinite_completes_after_a_resume_as_it_would_have() {
+fn resumed_run_with_an_infinite_best_completes() {
     for (mode, best) in [("min", "Infinity"), ("max", "-Infinity")] {
         let mut stop = built("early_stop");
         let state = json!({ "seen": { "best": best, "waited": 4 }, "pending": [1, "Infinity"] });
-        stop.load_state(state).expect("its own state");
+        stop.load_state(state).expect("a valid state");
         let mode: Value = json!({ "metric": "loss", "mode": mode });
-        let entry = registered_callbacks()
+        let entry = registry::all()
             .into_iter()
             .find(|entry| entry.name == "early_stop");
-        let mut stop_in_mode = (entry.expect("it").build)(mode).expect("valid settings");
+        let mut stop_in_mode =
+            (entry.expect("a registered name").build)(mode).expect("valid settings");
         stop_in_mode
             .load_state(stop.state())
-            .expect("its own state");
+            .expect("a valid state");
         let run = tiny::run(4).callbacks([stop_in_mode]);
         let fitted = run
             .build()

@@ -1,4 +1,4 @@
-//! What the callbacks that measure parameters and activations promise, beside the suite.
+//! Values recorded by the callbacks that measure parameters and activations.
 
 #![expect(
     clippy::unit_arg,
@@ -8,20 +8,20 @@
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::burn; // by which `derive(Module)` finds it
+use bdh::burn; // `derive(Module)` writes paths that begin with `burn`
 use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::Tensor;
+use bdh::cadence::{at, every, last, never};
+use bdh::stats::Histogram;
 use bdh::{
-    Attach, BatchSize, BoxError, Callback, Fitted, Histogram, MemorySink, Probe, Record, RunInfo,
-    Sink, Task, Trainer, Value, at, callbacks_from_toml, every, last, never,
+    BatchSize, BoxError, Callback, CallbackExt, MemorySink, Message, Probe, Record, RunInfo, Sink,
+    Task, TrainResult, Trainer, Value, registry,
 };
-use bdh_callbacks::{
-    Activations, Clipping, Histograms, Norms, Overlay, ParamFilter, Ratios, Ridges,
-};
+use bdh_callbacks::{Activations, Clipping, Histograms, Norms, Overlay, Ridges, UpdateRatios};
 use std::path::Path;
 
-fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()
@@ -30,12 +30,12 @@ fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
 
 fn from_toml(settings: &str) -> Box<dyn Callback> {
     let text = format!("[[callback]]\n{settings}");
-    callbacks_from_toml(&text)
+    registry::from_toml(&text)
         .expect("a valid configuration")
         .remove(0)
 }
 
-/// What the last record has under a key.
+/// Returns the value of a key in the last record.
 fn newest(memory: &MemorySink, key: &str) -> Value {
     let values = memory.records().pop().expect("a record").values;
     values
@@ -46,12 +46,9 @@ fn newest(memory: &MemorySink, key: &str) -> Value {
 }
 
 #[test]
-fn a_histogram_counts_the_weights_after_the_update() {
+fn histogram_has_the_weights_after_the_update() {
     let memory = MemorySink::default();
-    let histograms = Histograms::builder()
-        .cadence(every(1))
-        .build()
-        .expect("valid settings");
+    let histograms = Histograms::default().on(every(1));
     let fitted = fit(tiny::run(2)
         .eval(never())
         .sink(memory.clone())
@@ -64,14 +61,16 @@ fn a_histogram_counts_the_weights_after_the_update() {
 }
 
 #[test]
-fn norms_are_those_of_weights_after_the_update_and_of_gradients_before_clipping() {
+fn norms_are_of_updated_weights_and_unclipped_gradients() {
     let memory = MemorySink::default();
-    let by_hand = tiny::before_optimizer_step(|at| {
-        at.log("by_hand", at.grad_norm.expect("clipping is on").clone());
+    let by_hand = tiny::before_optimizer_step(|ctx| {
+        ctx.log("by_hand", ctx.grad_norm.expect("clipping is on").clone());
         Ok(())
     });
     let run = tiny::run(3).clip_grad_norm(1e-3).sink(memory.clone());
-    let fitted = fit(run.callback(by_hand).callback(Norms::per_parameter()));
+    let fitted = fit(run
+        .callback(by_hand)
+        .callback(Norms::default().per_parameter(true)));
     assert_eq!(memory.series("train/grad_norm"), memory.series("by_hand"));
 
     let square = |bits: &u32| f64::from(f32::from_bits(*bits)).powi(2);
@@ -91,22 +90,23 @@ fn norms_are_those_of_weights_after_the_update_and_of_gradients_before_clipping(
 }
 
 #[test]
-fn a_pattern_that_matches_nothing_is_told_and_the_run_goes_on() {
+fn pattern_without_a_match_is_reported_and_the_run_continues() {
     let settings = "use = \"histograms\"\nparams = [\"*embed*\", \"*attn*\"]";
     let fitted = fit(tiny::run(2).callback(from_toml(settings)));
-    let told = fitted.problems[0].to_string();
-    let expected = "no parameter matches `*attn*`; there are embed.weight, head.weight, head.bias";
-    assert!(told.contains(expected), "{told}");
+    let warning = fitted.warnings[0].to_string();
+    let expected =
+        "no parameter matches `*attn*`; the model has embed.weight, head.weight, head.bias";
+    assert!(warning.contains(expected), "{warning}");
 }
 
 #[test]
-fn the_norm_of_groups_that_share_no_parameter_add_up_to_the_global_one() {
+fn norms_of_disjoint_groups_add_up_to_the_global_norm() {
     let memory = MemorySink::default();
-    let norms = Norms::builder()
+    let norms = Norms::default()
         .group("in", "embed*")
         .group("out", ["head*"])
-        .updates(true);
-    let norms = norms.per_parameter(true).build().expect("valid settings");
+        .updates(true)
+        .per_parameter(true);
     fit(tiny::run(3).sink(memory.clone()).callback(norms));
     let last = |key: &str| memory.series(key)[2].1;
     for key in ["train/weight_norm", "train/grad_norm", "train/update_norm"] {
@@ -124,13 +124,9 @@ fn the_norm_of_groups_that_share_no_parameter_add_up_to_the_global_one() {
 }
 
 #[test]
-fn clipped_gradients_are_as_long_as_they_may_be_and_updates_as_the_optimizer_makes_them() {
+fn clipped_gradients_and_updates_have_the_expected_norms() {
     let memory = MemorySink::default();
-    let norms = Norms::builder()
-        .clipped(true)
-        .updates(true)
-        .build()
-        .expect("valid settings");
+    let norms = Norms::default().clipped(true).updates(true);
     let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 3)
         .optimizer(SgdConfig::new().build(), 0.5);
     fit(run
@@ -147,7 +143,7 @@ fn clipped_gradients_are_as_long_as_they_may_be_and_updates_as_the_optimizer_mak
     }
 }
 
-/// A norm that is exceeded on some of the steps.
+/// Returns a norm that the gradients exceed on some of the steps.
 fn medium_norm() -> f64 {
     let memory = MemorySink::default();
     fit(tiny::run(12)
@@ -162,7 +158,7 @@ fn medium_norm() -> f64 {
     norms[6]
 }
 
-/// The shares of clipped steps of a run that reads only when something of them is recorded or saved.
+/// Returns the shares of clipped steps of a run that reads only when they are recorded or saved.
 fn clip_fractions(dir: &Path, from: Option<&Path>) -> Vec<(u64, f64)> {
     let memory = MemorySink::default();
     let run = tiny::run(12)
@@ -171,16 +167,16 @@ fn clip_fractions(dir: &Path, from: Option<&Path>) -> Vec<(u64, f64)> {
         .eval(never());
     let run = run.checkpoint(at([6])).run_dir(dir).sink(memory.clone());
     let run = from.into_iter().fold(run, tiny::Builder::resume);
-    fit(run.callback(Clipping::recorded(every(4))));
+    fit(run.callback(Clipping::default().on(every(4))));
     memory.series("train/clip_fraction")
 }
 
 #[test]
-fn the_clip_fraction_counts_all_steps_since_the_last_record_and_survives_a_resume() {
+fn clip_fraction_covers_all_steps_and_survives_a_resume() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let memory = MemorySink::default();
-    let each = Clipping::recorded(every(1));
+    let each = Clipping::default().on(every(1));
     fit(tiny::run(12)
         .clip_grad_norm(medium_norm())
         .sink(memory.clone())
@@ -205,7 +201,7 @@ fn the_clip_fraction_counts_all_steps_since_the_last_record_and_survives_a_resum
     assert_eq!(resumed, whole[1..]);
 }
 
-/// Keeps what is said to people.
+/// Sink that keeps the messages.
 #[derive(Clone)]
 struct Listener(tiny::Seen<String>);
 
@@ -222,38 +218,38 @@ impl Sink for Listener {
         Ok(())
     }
 
-    fn remark(&mut self, text: &str) {
-        self.0.push(text.to_owned());
+    fn message(&mut self, message: &Message) {
+        self.0.push(message.to_string());
     }
 }
 
 #[test]
-fn ratios_are_quotients_and_a_line_for_each_weight_reaches_the_terminal() {
+fn ratios_are_quotients_and_are_printed() {
     let (memory, listener) = (MemorySink::default(), Listener(tiny::Seen::new()));
-    let by_hand = tiny::after_backward(|at| {
-        for (weight, grad) in at.weights.iter().zip(at.gradients.iter()) {
-            at.log(
+    let by_hand = tiny::after_backward(|ctx| {
+        for (weight, grad) in ctx.weights.iter().zip(ctx.gradients.iter()) {
+            ctx.log(
                 format!("by_hand/{}", weight.name()),
                 grad.std() / weight.std(),
             );
-            at.log(format!("norms/{}", weight.name()), weight.l2());
+            ctx.log(format!("norms/{}", weight.name()), weight.l2());
         }
         Ok(())
     });
-    let updates = tiny::after_optimizer_step(|at| {
-        let norms = at
+    let updates = tiny::after_optimizer_step(|ctx| {
+        let norms = ctx
             .updates
             .iter()
             .map(|update| (update.name().to_owned(), update.l2()));
-        Ok(norms.for_each(|(name, norm)| at.log(format!("updates/{name}"), norm)))
+        Ok(norms.for_each(|(name, norm)| ctx.log(format!("updates/{name}"), norm)))
     });
-    let ratios = Ratios::builder().cadence(at([2])).l2(true).updates(true);
+    let ratios = UpdateRatios::default().on(at([2])).l2(true).updates(true);
     let run = tiny::run(3)
         .eval(never())
         .sink(memory.clone())
         .sink(listener.clone());
     let run = run.callback(by_hand).callback(updates);
-    let fitted = fit(run.callback(ratios.build().expect("valid settings")));
+    let fitted = fit(run.callback(ratios));
     assert_eq!(fitted.overhead.reads, 3);
 
     let second = |key: &str| {
@@ -288,7 +284,7 @@ fn ratios_are_quotients_and_a_line_for_each_weight_reaches_the_terminal() {
     );
 }
 
-/// Shows the same two tokens of four units on each step, and learns one number.
+/// Task that exposes the same two tokens of four units on each step, and learns one number.
 struct Shows([f32; 8]);
 
 #[derive(Module, Debug)]
@@ -318,7 +314,7 @@ impl Task for Shows {
     }
 }
 
-/// Mean, standard deviation, RMS, share of zeros, and share of dead units.
+/// Returns mean, standard deviation, RMS, share of zeros, and share of dead units.
 fn activations(values: [f32; 8]) -> Vec<f64> {
     let memory = MemorySink::default();
     let model = Number {
@@ -336,7 +332,7 @@ fn activations(values: [f32; 8]) -> Vec<f64> {
 }
 
 #[test]
-fn a_unit_is_dead_if_every_token_has_zero_there() {
+fn unit_is_dead_if_it_is_zero_for_every_token() {
     let half = activations([0.0, 1.0, 0.0, 2.0, 0.0, 0.0, 0.0, -3.0]);
     assert_eq!(
         half,
@@ -346,7 +342,7 @@ fn a_unit_is_dead_if_every_token_has_zero_there() {
 }
 
 #[test]
-fn activations_that_are_not_numbers_are_neither_zero_nor_dead() {
+fn nan_activations_are_neither_zero_nor_dead() {
     let broken = activations([f32::NAN, 0.0, 0.0, 1.0, 0.0, 0.0, f32::INFINITY, 1.0]);
     assert!(
         broken[..3].iter().all(|value| !value.is_finite()),
@@ -356,20 +352,17 @@ fn activations_that_are_not_numbers_are_neither_zero_nor_dead() {
 }
 
 #[test]
-fn pictures_reach_the_sinks_in_the_record_of_their_step_and_are_whole_when_the_run_ends() {
+fn pictures_are_in_the_record_of_their_step() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let memory = MemorySink::default();
-    let overlay = Overlay::builder()
-        .cadence(at([2]) | last())
-        .build()
-        .expect("valid settings");
+    let overlay = Overlay::default().on(at([2]) | last());
     let run = tiny::run(3)
         .eval(never())
         .run_dir(&dir)
         .sink(memory.clone());
     let fitted = fit(run.callback(overlay));
-    assert_eq!((fitted.overhead.reads, fitted.problems), (3, vec![]));
+    assert_eq!((fitted.overhead.reads, fitted.warnings), (3, vec![]));
     for (record, step) in memory.records()[1..].iter().zip([2, 3]) {
         for kind in ["weights", "gradients"] {
             let key = format!("histograms/{kind}");
@@ -389,33 +382,22 @@ fn pictures_reach_the_sinks_in_the_record_of_their_step_and_are_whole_when_the_r
 }
 
 #[test]
-fn pictures_of_two_in_one_run_are_in_folders_of_their_own() {
+fn prefixes_separate_the_folders_of_pictures() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
-    let of = |params: &str| {
-        let overlay = Overlay::builder()
-            .cadence(last())
-            .params(ParamFilter::from(params))
-            .build();
-        let ridges = Ridges::builder()
-            .cadence(last())
-            .params(ParamFilter::from(params))
-            .build();
-        (
-            overlay.expect("valid settings"),
-            ridges.expect("valid settings"),
-        )
-    };
-    let ((overlay, ridges), (other_overlay, other_ridges)) = (of("embed*"), of("head.weight"));
-    let run = tiny::run(2).run_dir(&dir).sink(MemorySink::default());
-    let run = run.callback(overlay).callback(other_overlay.prefix("head"));
-    let run = run
-        .callback(ridges)
-        .callback(other_ridges.prefix("head"))
+    let overlay = |params: &str| Overlay::default().on(last()).params(params);
+    let ridges = |params: &str| Ridges::default().on(last()).params(params);
+    let run = tiny::run(2)
+        .run_dir(&dir)
+        .sink(MemorySink::default())
+        .callback(overlay("embed*"))
+        .callback(overlay("head.weight").prefix("head"))
+        .callback(ridges("embed*"))
+        .callback(ridges("head.weight").prefix("head"))
         .build();
-    let run = run.expect("each has keys and files of its own");
+    let run = run.expect("each has its own keys and files");
     let announced = run.plan().files.clone();
-    assert_eq!(run.fit().expect("a run that completes").problems, []);
+    assert_eq!(run.fit().expect("a run that completes").warnings, []);
     for file in ["weights_2.png", "gradients_2.png", "ridge_embed.weight.png"] {
         assert!(dir.join("histograms").join(file).is_file(), "{file}");
     }
@@ -433,11 +415,11 @@ fn pictures_of_two_in_one_run_are_in_folders_of_their_own() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_written_is_told_once_and_the_run_goes_on() {
+fn picture_that_cannot_be_written_is_reported_once() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
-    let blocks = tiny::on_fit_start(|at| {
-        let dir = at.run_dir().expect("a run directory");
+    let blocks = tiny::on_fit_start(|ctx| {
+        let dir = ctx.run_dir().expect("a run directory");
         Ok(std::fs::write(dir.join("histograms"), "in the way")?)
     });
     let run = tiny::run(2)
@@ -445,24 +427,21 @@ fn a_picture_that_cannot_be_written_is_told_once_and_the_run_goes_on() {
         .sink(MemorySink::default())
         .callback(blocks);
     let fitted = fit(run.callback(Overlay::default()));
-    let told: Vec<_> = fitted
-        .problems
+    let sources: Vec<_> = fitted
+        .warnings
         .iter()
-        .map(|problem| problem.who.as_str())
+        .map(|warning| warning.source.as_str())
         .collect();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told.contains(&"histograms/weights") && told.contains(&"histograms/gradients"));
+    assert_eq!(sources.len(), 2, "{sources:?}");
+    for key in ["histograms/weights", "histograms/gradients"] {
+        assert!(sources.contains(&key), "{sources:?}");
+    }
 }
 
 #[test]
-fn a_resumed_run_draws_the_ridges_that_it_would_have_drawn() {
+fn resumed_run_draws_the_same_ridges() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let ridges = || {
-        Ridges::builder()
-            .cadence(every(2))
-            .build()
-            .expect("valid settings")
-    };
+    let ridges = || Ridges::default().on(every(2));
     let run = |name: &str| {
         tiny::run(12)
             .checkpoint(every(5))
@@ -483,9 +462,9 @@ fn a_resumed_run_draws_the_ridges_that_it_would_have_drawn() {
     assert!(picture("whole") == drawn && picture("resumed") == drawn);
     fit(tiny::run(12)
         .run_dir(dir.path().join("half"))
-        .callback(ridges().every(at([2, 12]))));
+        .callback(ridges().on(at([2, 12]))));
     assert!(
         picture("half") != drawn,
-        "the curves between would not be missed"
+        "missing curves make no difference"
     );
 }

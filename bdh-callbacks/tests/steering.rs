@@ -1,32 +1,35 @@
-//! What stops a run, skips its updates, keeps its best checkpoints, and tells of its spikes.
+//! Early stopping, skipped updates, best checkpoints and loss spikes.
 
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
 use bdh::burn::optim::SgdConfig;
+use bdh::cadence::{at, every};
 use bdh::{
-    Attach, Callback, Fitted, Intervene, Intervention, MemorySink, Outcome, StopReason, Value,
-    Verdict, at, every,
+    Callback, Intervention, InterventionContext, MemorySink, Outcome, StopReason, TrainResult,
+    UpdateDecision, Value,
 };
-use bdh_callbacks::{Checkpoints, EarlyStop, Finite, OnNonFinite, SkipNonFinite, Spikes};
+use bdh_callbacks::{
+    Checkpoints, EarlyStop, LossSpikes, NonFiniteGuard, OnNonFinite, SkipNonFinite,
+};
 use std::path::Path;
 use tiny::{Listener, Seen};
 
-fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()
         .expect("a run that ends well")
 }
 
-/// A run whose second update blows the weights up: the loss is NaN from step 3 on.
+/// Returns a run whose second update makes the weights overflow, so that the loss is NaN from step 3 on.
 fn diverging() -> tiny::Builder {
     let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 9);
     run.optimizer(SgdConfig::new().build(), 1e38)
 }
 
-fn stopped(fitted: &Fitted<tiny::Tiny>) -> (u64, &str, &str) {
-    assert_eq!(fitted.problems, []);
+fn stopped(fitted: &TrainResult<tiny::Tiny>) -> (u64, &str, &str) {
+    assert_eq!(fitted.warnings, []);
     let Outcome::Stopped(StopReason::Asked { by, why }) = &fitted.outcome else {
         panic!("{:?}", fitted.outcome)
     };
@@ -34,25 +37,18 @@ fn stopped(fitted: &Fitted<tiny::Tiny>) -> (u64, &str, &str) {
 }
 
 #[test]
-fn early_stop_ends_a_run_that_gets_no_better() {
-    let patient = EarlyStop::builder()
-        .patience(2_u32)
-        .min_delta(1e9)
-        .build()
-        .expect("valid settings");
+fn early_stop_ends_a_run_without_improvement() {
+    let patient = EarlyStop::default().patience(2).min_delta(1e9);
     let fitted = fit(tiny::run(20).eval(every(3)).callback(patient));
     let (step, by, why) = stopped(&fitted);
-    assert_eq!((step, by), (9, "early_stop")); // the first eval is the best, the next two are waited for
-    assert!(
-        why.starts_with("val/loss did not get better than "),
-        "{why}"
-    );
+    assert_eq!((step, by), (9, "early_stop")); // the first eval is the best, and patience covers the next two
+    assert!(why.starts_with("val/loss did not improve on "), "{why}");
 }
 
 #[test]
-fn early_stop_sees_a_training_loss_that_is_nan_one_step_late() {
+fn early_stop_notices_a_nan_training_loss_one_step_late() {
     let memory = MemorySink::default();
-    let run = diverging().eval(bdh::never()).sink(memory.clone());
+    let run = diverging().eval(bdh::cadence::never()).sink(memory.clone());
     let fitted = fit(run.callback(EarlyStop::default()));
     let first = memory
         .series("train/loss")
@@ -66,16 +62,16 @@ fn early_stop_sees_a_training_loss_that_is_nan_one_step_late() {
 }
 
 #[test]
-fn early_stop_goes_on_counting_after_a_resume() {
+fn early_stop_continues_to_count_after_a_resume() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = |name: &str| {
-        let stop = EarlyStop::builder().patience(4_u32).min_delta(1e9).build();
+        let stop = EarlyStop::default().patience(4).min_delta(1e9);
         let dir = dir.path().join(name);
         tiny::run(20)
             .eval(every(2))
             .checkpoint(every(6))
             .run_dir(dir)
-            .callback(stop.expect("valid settings"))
+            .callback(stop)
     };
     let whole = fit(run("whole"));
     let resumed = fit(run("resumed").resume(dir.path().join("whole/checkpoints/step_00000006")));
@@ -84,14 +80,11 @@ fn early_stop_goes_on_counting_after_a_resume() {
 }
 
 #[test]
-fn finite_names_the_parameters_and_stops_one_step_late_without_a_read() {
+fn finite_stops_one_step_late_and_names_the_parameters() {
     let memory = MemorySink::default();
-    let strict = Finite::builder()
-        .action(OnNonFinite::Stop)
-        .build()
-        .expect("valid settings");
+    let strict = NonFiniteGuard::default().action(OnNonFinite::Stop);
     let fitted = fit(diverging()
-        .eval(bdh::never())
+        .eval(bdh::cadence::never())
         .sink(memory.clone())
         .callback(strict));
     let counts = memory.series("finite/grad");
@@ -112,20 +105,20 @@ fn finite_names_the_parameters_and_stops_one_step_late_without_a_read() {
 
 #[test]
 fn finite_reports_once_when_it_begins() {
-    let heard = Seen::new();
+    let messages = Seen::new();
     let fitted = fit(diverging()
-        .sink(Listener(heard.clone()))
-        .callback(Finite::default()));
+        .sink(Listener(messages.clone()))
+        .callback(NonFiniteGuard::default()));
     assert_eq!(fitted.outcome, Outcome::Completed);
-    assert_eq!(heard.all().len(), 1, "{:?}", heard.all());
+    let messages = messages.all();
+    assert_eq!(messages.len(), 1, "{messages:?}");
     assert!(
-        heard.all()[0].contains("are not finite: `embed.weight`"),
-        "{:?}",
-        heard.all()
+        messages[0].contains("are not finite: `embed.weight`"),
+        "{messages:?}"
     );
 }
 
-/// Puts NaN into the gradients of some steps.
+/// Intervention that puts NaN into the gradients of some steps.
 struct Poison(Vec<u64>);
 
 impl Intervention for Poison {
@@ -137,16 +130,19 @@ impl Intervention for Poison {
         serde_json::json!(self.0)
     }
 
-    fn intervene(&mut self, at: &mut Intervene<'_>) -> Result<Verdict, bdh::BoxError> {
-        if self.0.contains(&at.cx().step()) {
-            at.replace_gradients(|_, gradient| gradient * f32::NAN);
+    fn intervene(
+        &mut self,
+        ctx: &mut InterventionContext<'_>,
+    ) -> Result<UpdateDecision, bdh::BoxError> {
+        if self.0.contains(&ctx.ctx().step()) {
+            ctx.replace_gradients(|_, gradient| gradient * f32::NAN);
         }
-        Ok(Verdict::Apply)
+        Ok(UpdateDecision::Apply)
     }
 }
 
 #[test]
-fn updates_with_gradients_that_are_not_finite_are_skipped_and_others_are_not_touched() {
+fn updates_with_nan_gradients_are_skipped_and_others_unchanged() {
     let memory = MemorySink::default();
     let run = |steps: &[u64]| tiny::run(6).intervention(Poison(steps.to_vec()));
     let fitted = fit(run(&[2, 3])
@@ -173,7 +169,7 @@ fn updates_with_gradients_that_are_not_finite_are_skipped_and_others_are_not_tou
 }
 
 #[test]
-fn skipping_gives_up_after_so_many_steps_in_a_row() {
+fn skipping_ends_the_run_after_too_many_steps_in_a_row() {
     let run = tiny::run(9).intervention(Poison(vec![2, 4, 5, 6, 7]));
     let error = run
         .intervention(SkipNonFinite::at_most(2))
@@ -198,20 +194,17 @@ fn best(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_best_checkpoints_stay_and_the_others_go() {
+fn best_checkpoints_are_kept_and_others_deleted() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let memory = MemorySink::default();
-    let two = Checkpoints::builder()
-        .keep(2_usize)
-        .build()
-        .expect("valid settings");
+    let two = Checkpoints::default().keep(2);
     let run = tiny::run(9)
         .eval(every(1))
         .checkpoint(every(2))
-        .keep_checkpoints(1_usize);
+        .keep_checkpoints(1);
     let fitted = fit(run.run_dir(&dir).sink(memory.clone()).callback(two));
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     let mut losses = memory.series("val/loss");
     losses.sort_by(|a, b| a.1.total_cmp(&b.1));
     let mut expected: Vec<_> = losses[..2]
@@ -223,7 +216,7 @@ fn the_best_checkpoints_stay_and_the_others_go() {
 }
 
 #[test]
-fn a_resumed_run_knows_the_best_that_are_still_there() {
+fn resumed_run_knows_the_best_checkpoints_on_disk() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let run = || {
@@ -235,13 +228,13 @@ fn a_resumed_run_knows_the_best_that_are_still_there() {
     };
     fit(run());
     let whole = best(&dir);
-    // What came later is given up by the resume and made again.
+    // The resume discards the later checkpoints, and the run writes them again.
     let fitted = fit(run().resume(dir.join("checkpoints/step_00000004")));
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     assert_eq!((best(&dir), whole.len()), (whole, 1));
 }
 
-/// The rows of the tables of spikes, with the steps that they were recorded on.
+/// Returns the rows of the tables of spikes, with the steps on which they were recorded.
 fn spikes(memory: &MemorySink) -> Vec<(u64, Vec<String>)> {
     let mut rows = Vec::new();
     for record in memory.records() {
@@ -255,13 +248,9 @@ fn spikes(memory: &MemorySink) -> Vec<(u64, Vec<String>)> {
 }
 
 #[test]
-fn a_spike_is_told_on_the_next_step_with_the_position_of_its_batch() {
-    let (memory, heard) = (MemorySink::default(), Seen::new());
-    let look = Spikes::builder()
-        .warmup(5_u32)
-        .threshold(8.0)
-        .build()
-        .expect("valid settings");
+fn spike_is_reported_on_the_next_step_with_its_batch() {
+    let (memory, messages) = (MemorySink::default(), Seen::new());
+    let look = LossSpikes::default().warmup(5).threshold(8.0);
     // A huge learning rate on one step spoils the weights for the next.
     let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 40).grad_accum_steps(3);
     let run = run
@@ -269,26 +258,26 @@ fn a_spike_is_told_on_the_next_step_with_the_position_of_its_batch() {
         .intervention(Jolt(20));
     let fitted = fit(run
         .sink(memory.clone())
-        .sink(Listener(heard.clone()))
+        .sink(Listener(messages.clone()))
         .callback(look));
-    let (told, row) = &spikes(&memory)[0];
+    let (reported, row) = &spikes(&memory)[0];
     assert_eq!(
-        (*told, row[0].as_str(), row[3].as_str()),
+        (*reported, row[0].as_str(), row[3].as_str()),
         (22, "loss", "21")
     );
     assert_eq!(row[4..], ["60..63", "120..126", "480..504"]); // 3 micro-batches of 2 rows of 4 tokens
     let loss = memory.series("train/loss")[20].1;
     assert_eq!(row[1], loss.to_string());
     assert!(memory.series("spike/loss")[20].1 > 8.0);
+    let messages = messages.all();
     assert!(
-        heard.all()[0].starts_with(&format!("loss of step 21 is {loss}, ")),
-        "{:?}",
-        heard.all()
+        messages[0].starts_with(&format!("loss of step 21 is {loss}, ")),
+        "{messages:?}"
     );
     assert_eq!(fitted.overhead.rows[0].reads, 0);
 }
 
-/// Multiplies the learning rate of one step by a million.
+/// Intervention that multiplies the learning rate of one step by a million.
 struct Jolt(u64);
 
 impl Intervention for Jolt {
@@ -300,35 +289,29 @@ impl Intervention for Jolt {
         self.0.into()
     }
 
-    fn intervene(&mut self, at: &mut Intervene<'_>) -> Result<Verdict, bdh::BoxError> {
-        if at.cx().step() == self.0 {
-            at.scale_lr(1e6);
+    fn intervene(
+        &mut self,
+        ctx: &mut InterventionContext<'_>,
+    ) -> Result<UpdateDecision, bdh::BoxError> {
+        if ctx.ctx().step() == self.0 {
+            ctx.scale_lr(1e6);
         }
-        Ok(Verdict::Apply)
+        Ok(UpdateDecision::Apply)
     }
 }
 
 #[test]
-fn a_spike_on_the_last_step_is_told_at_the_end() {
-    let heard = Seen::new();
-    let look = Spikes::builder()
-        .warmup(5_u32)
-        .threshold(8.0)
-        .build()
-        .expect("valid settings");
+fn spike_on_the_last_step_is_reported_at_the_end() {
+    let messages = Seen::new();
+    let look = LossSpikes::default().warmup(5).threshold(8.0);
     let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 21);
     let run = run
         .optimizer(SgdConfig::new().build(), 1e-3)
         .intervention(Jolt(20));
-    let look = look.every(every(1));
+    let look = look.on(every(1));
     assert_eq!(look.name(), "spikes");
-    fit(run.sink(Listener(heard.clone())).callback(look));
-    assert!(
-        heard
-            .all()
-            .iter()
-            .any(|text| text.starts_with("loss of step 21 is ")),
-        "{:?}",
-        heard.all()
-    );
+    fit(run.sink(Listener(messages.clone())).callback(look));
+    let messages = messages.all();
+    let is_spike = |text: &String| text.starts_with("loss of step 21 is ");
+    assert!(messages.iter().any(is_spike), "{messages:?}");
 }

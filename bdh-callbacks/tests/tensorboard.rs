@@ -1,4 +1,4 @@
-//! A run that is trained for real, in TensorBoard.
+//! A trained run in TensorBoard.
 
 #![cfg(feature = "tensorboard")]
 
@@ -9,7 +9,8 @@ mod judges;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{MemorySink, every};
+use bdh::MemorySink;
+use bdh::cadence::every;
 use bdh_callbacks::{Norms, TensorBoard};
 use board::{Board, LOADERS, points};
 use judges::Judge;
@@ -17,7 +18,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 #[test]
-fn a_trained_and_resumed_run_shows_what_it_recorded() {
+fn tensorboard_shows_the_records_of_a_resumed_run() {
     let Some(judge) = Judge::modern() else { return };
     let runs = tempfile::tempdir().expect("a temporary directory");
     let dir = runs.path().join("trained");
@@ -36,7 +37,7 @@ fn a_trained_and_resumed_run_shows_what_it_recorded() {
             run = run.allow_changed(["trainer.steps"]);
         }
         let fitted = run.build().expect("a valid run").fit().expect("a run");
-        assert_eq!(fitted.problems, []);
+        assert_eq!(fitted.warnings, []);
     };
     train(6, false);
     train(9, true);

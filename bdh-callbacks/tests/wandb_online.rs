@@ -1,6 +1,6 @@
-//! A run that is online: what reaches the server, and what the run notices of it, which is nothing.
+//! Online runs: the server receives everything, and training is not affected.
 //!
-//! Each run is a process of its own, since W&B is set up by the environment.
+//! Each run is a process of its own, since W&B is configured by the environment.
 #![cfg(feature = "wandb-online")]
 
 #[path = "../../bdh/tests/support/tiny.rs"]
@@ -8,7 +8,8 @@ mod tiny;
 #[path = "../../bdh-wandb/tests/support/wandb_server.rs"]
 mod wandb_server;
 
-use bdh::{Fitted, every};
+use bdh::TrainResult;
+use bdh::cadence::every;
 use bdh_callbacks::{Artifacts, Wandb};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -20,31 +21,31 @@ use wandb_server::{Server, always};
 
 const KEY: &str = "c0ffee5ec2e7c0ffee5ec2e7c0ffee5ec2e7c0ff";
 
-/// What a run is to do.
+/// Settings of a run in a child process.
 #[derive(Serialize, Deserialize)]
 struct Order {
     steps: u64,
-    /// How long a step takes, in milliseconds.
+    /// Duration of a step in milliseconds.
     step_ms: u64,
-    /// Whether to go on from the last checkpoint.
+    /// Whether to resume from the last checkpoint.
     resume: bool,
-    /// How long its end may take, in seconds.
+    /// Timeout of the last upload in seconds.
     finish_s: u64,
 }
 
-/// What it says of itself.
+/// Report of a run in a child process.
 #[derive(Debug, Serialize, Deserialize)]
 struct Report {
     outcome: String,
-    problems: Vec<String>,
-    /// From the first step to the last, in milliseconds.
+    warnings: Vec<String>,
+    /// Time from the first step to the last, in milliseconds.
     training_ms: u128,
     whole_ms: u128,
 }
 
-/// Runs in a process of its own, and only where that was asked for.
+/// Work of a child; does nothing in the test process.
 #[test]
-fn a_run_as_ordered() {
+fn run_as_ordered() {
     let Ok(order) = std::env::var("BDH_TEST_ORDER") else {
         return;
     };
@@ -68,7 +69,7 @@ fn a_run_as_ordered() {
     if order.resume {
         run = run.resume("auto").allow_changed(["trainer.steps"]);
     }
-    let fitted: Fitted<_> = run
+    let fitted: TrainResult<_> = run
         .build()
         .expect("a valid run")
         .fit()
@@ -76,7 +77,7 @@ fn a_run_as_ordered() {
     let steps = steps.all();
     let report = Report {
         outcome: fitted.outcome.to_string(),
-        problems: fitted.problems.iter().map(ToString::to_string).collect(),
+        warnings: fitted.warnings.iter().map(ToString::to_string).collect(),
         training_ms: steps
             .last()
             .map_or(0, |last| (*last - steps[0]).as_millis()),
@@ -85,10 +86,10 @@ fn a_run_as_ordered() {
     fs::write("report.json", serde_json::to_vec(&report).expect("JSON")).expect("a report");
 }
 
-/// Has a run done by a process whose environment is W&B's; neither its output nor its files hold the key.
+/// Trains in a child process with W&B's environment. Checks that neither its output nor its files contain the key.
 fn run(dir: &Path, url: &str, order: &Order) -> Report {
     let output = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "a_run_as_ordered", "--nocapture"])
+        .args(["--exact", "run_as_ordered", "--nocapture"])
         .current_dir(dir)
         .env_clear()
         .env("HOME", "/nowhere/at/all")
@@ -101,19 +102,19 @@ fn run(dir: &Path, url: &str, order: &Order) -> Report {
         .env("WANDB_PROJECT", "birds")
         .output()
         .expect("a process");
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(output.status.success(), "{said}");
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    assert!(output.status.success(), "{printed}");
     assert!(
-        !said.contains(KEY) && !holds(dir, KEY),
-        "the key was written somewhere"
+        !printed.contains(KEY) && !contains(dir, KEY),
+        "the key was printed or written"
     );
     let report = fs::read(dir.join("report.json")).expect("a report");
     serde_json::from_slice(&report).expect("JSON")
 }
 
-/// Whether any file below a folder holds a text.
-fn holds(dir: &Path, text: &str) -> bool {
+/// Whether any file below a folder contains a text.
+fn contains(dir: &Path, text: &str) -> bool {
     let found = |path: &Path| {
         let bytes = fs::read(path).unwrap_or_default();
         bytes
@@ -126,14 +127,14 @@ fn holds(dir: &Path, text: &str) -> bool {
         .map(|entry| entry.path());
     entries.any(|path| {
         if path.is_dir() {
-            holds(&path, text)
+            contains(&path, text)
         } else {
             found(&path)
         }
     })
 }
 
-/// The trainer's steps that the server has, and whether W&B's own count goes with them.
+/// Returns the trainer's steps on the server. Checks that W&B's own step counts the rows.
 fn steps(run: &Json) -> Vec<u64> {
     let rows = run["history"].as_array().expect("rows");
     let counted = rows
@@ -147,7 +148,7 @@ fn steps(run: &Json) -> Vec<u64> {
 }
 
 #[test]
-fn a_run_arrives_whole_with_its_checkpoints() {
+fn complete_run_and_its_checkpoints_reach_the_server() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -160,7 +161,7 @@ fn a_run_arrives_whole_with_its_checkpoints() {
     };
     let report = run(dir.path(), &server.url(), &order);
     assert_eq!(
-        (report.outcome.as_str(), report.problems),
+        (report.outcome.as_str(), report.warnings),
         ("completed", vec![])
     );
     let run = server.run();
@@ -192,7 +193,7 @@ fn a_run_arrives_whole_with_its_checkpoints() {
 }
 
 #[test]
-fn a_run_notices_nothing_of_a_server_that_does_not_answer() {
+fn silent_server_does_not_affect_the_run() {
     let (url, asked) = always(None);
     let offline = tempfile::tempdir().expect("a temporary directory");
     let order = Order {
@@ -204,12 +205,12 @@ fn a_run_notices_nothing_of_a_server_that_does_not_answer() {
     let report = run(offline.path(), &url, &order);
     assert!(
         !asked.lock().expect("no panic").is_empty(),
-        "it was never asked"
+        "the server received no request"
     );
     assert!(report.training_ms < 5_000, "{report:?}");
     assert!(report.whole_ms < 10_000, "{report:?}");
     assert_eq!(
-        (report.outcome.as_str(), report.problems.len()),
+        (report.outcome.as_str(), report.warnings.len()),
         ("completed", 1)
     );
     let folder = fs::read_dir(offline.path().join("wandb"))
@@ -219,15 +220,15 @@ fn a_run_notices_nothing_of_a_server_that_does_not_answer() {
         .map(|entry| entry.path())
         .find(|path| !path.is_symlink())
         .expect("a run");
-    let (problem, folder) = (&report.problems[0], folder.display());
+    let (warning, folder) = (&report.warnings[0], folder.display());
     assert!(
-        problem.contains(&format!("wandb sync {folder}")),
-        "{problem}"
+        warning.contains(&format!("wandb sync {folder}")),
+        "{warning}"
     );
 }
 
 #[test]
-fn a_run_that_is_stopped_on_its_page_ends_after_the_step_under_way() {
+fn run_stopped_on_its_page_ends_after_the_current_step() {
     let Some(server) = Server::start(&["--stop-after", "3"]) else {
         return;
     };
@@ -253,7 +254,7 @@ fn a_run_that_is_stopped_on_its_page_ends_after_the_step_under_way() {
 }
 
 #[test]
-fn a_resumed_run_is_one_run_with_each_row_once() {
+fn resumed_run_is_one_run_with_each_row_once() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -272,7 +273,7 @@ fn a_resumed_run_is_one_run_with_each_row_once() {
     };
     let report = run(dir.path(), &server.url(), &order);
     assert_eq!(
-        (report.outcome.as_str(), report.problems),
+        (report.outcome.as_str(), report.warnings),
         ("completed", vec![])
     );
     let run = server.run();

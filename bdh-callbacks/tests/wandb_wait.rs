@@ -1,4 +1,4 @@
-//! The end of a run that waits for a server: what is on the disk by then, what is shown, and how a signal ends it.
+//! The wait for a server at the end of a run: files on disk by then, printed lines, and signals that end the wait.
 #![cfg(all(unix, feature = "wandb-online"))]
 
 #[path = "../../bdh/tests/support/tiny.rs"]
@@ -20,9 +20,9 @@ use wandb_server::always;
 
 const KEY: &str = "c0ffee5ec2e7c0ffee5ec2e7c0ffee5ec2e7c0ff";
 
-/// The child's part: so many steps, and then whatever its sinks wait for.
+/// Work of a child: trains, then waits for its sinks.
 #[test]
-fn a_run_that_waits() {
+fn run_that_waits() {
     let Ok(steps) = std::env::var("BDH_TEST_STEPS") else {
         return;
     };
@@ -31,7 +31,7 @@ fn a_run_that_waits() {
         Ok(())
     });
     let run = tiny::run(steps.parse().expect("a number"))
-        .eval(bdh::never())
+        .eval(bdh::cadence::never())
         .run_dir("run")
         .stop_on_signals(true)
         .callback(paced)
@@ -51,7 +51,7 @@ struct Run {
 impl Run {
     fn start(dir: &Path, url: &str, steps: u64) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "a_run_that_waits", "--nocapture"])
+            .args(["--exact", "run_that_waits", "--nocapture"])
             .current_dir(dir)
             .env_clear()
             .env("HOME", "/nowhere/at/all")
@@ -61,17 +61,17 @@ impl Run {
             .stdout(Stdio::piped())
             .spawn()
             .expect("a child");
-        let output = BufReader::new(child.stdout.take().expect("its output"));
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
         let (sender, lines) = channel();
         thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
-                let _ = sender.send(line); // a test that has failed reads no more
+                let _ = sender.send(line); // fails if the test has ended
             }
         });
         Self { child, lines }
     }
 
-    /// The first line from now on that holds a text.
+    /// Returns the next line that contains a text.
     fn line(&self, text: &str) -> String {
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
@@ -93,7 +93,7 @@ impl Run {
         assert!(sent.expect("`kill` runs").success());
     }
 
-    /// Interrupts the wait, and checks that it ends well, and soon, with the command that sends the rest.
+    /// Interrupts the wait. Checks that the process succeeds within 10 s, and prints the command that sends the rest.
     fn ends_its_wait(mut self, dir: &Path) {
         let folder = fs::read_link(dir.join("run/wandb/latest-run")).expect("the link to the run");
         let began = Instant::now();
@@ -122,7 +122,7 @@ fn run_json(dir: &Path) -> Json {
 }
 
 #[test]
-fn a_wait_without_an_end_is_no_panic() {
+fn endless_timeout_does_not_panic() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let wandb = Wandb::from_env()
         .mode(Mode::Offline)
@@ -133,11 +133,11 @@ fn a_wait_without_an_end_is_no_panic() {
         .expect("a valid run")
         .fit()
         .expect("a run that ends well");
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
 }
 
 #[test]
-fn the_wait_is_shown_after_run_json_is_written_and_one_signal_ends_it() {
+fn wait_comes_after_run_json_and_one_signal_ends_it() {
     let (url, _) = always(None);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = Run::start(dir.path(), &url, 3);
@@ -155,7 +155,7 @@ fn the_wait_is_shown_after_run_json_is_written_and_one_signal_ends_it() {
 }
 
 #[test]
-fn a_signal_that_stopped_the_run_leaves_the_wait_for_a_second_one_to_end() {
+fn signal_that_stops_the_run_does_not_end_the_wait() {
     let (url, _) = always(None);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = Run::start(dir.path(), &url, 1_000_000);

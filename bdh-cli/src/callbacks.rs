@@ -1,68 +1,68 @@
-//! Callbacks that a file can name, printed as such a file.
+//! A list of the registered callbacks, printed as a file for `--callbacks`.
 
 use crate::page::say;
-use bdh::{CallbackEntry, registered_callbacks};
-use serde_json::Value;
+use bdh::registry;
+use bdh::registry::CallbackEntry;
+use serde_json::{Map, Value};
 
 const HEAD: &str = "\
-# The callbacks that a file for --callbacks can name, in the form of such a file: take what you need.
-# The settings are what they are if you leave them out. Each also takes `every`, such as
-# \"every 100 steps | last\", in place of its own cadence; `name`; and `on_error = \"abort\"`.";
+# All callbacks that a file for --callbacks can name. Copy what you need.
+# Each setting is shown with its default. Every callback also takes `name`, `on_error = \"abort\"`
+# and `on`, such as \"every 100 steps | last\", which replaces its own cadence.";
 
-/// Columns of a list of keys.
+/// Widest line of a list of keys, in columns of the terminal.
 const COLUMNS: usize = 100;
 
 /// Prints each callback that the program has registered, with its keys and its settings.
 pub fn print() {
     say(HEAD);
-    for entry in registered_callbacks() {
+    for entry in registry::all() {
         say(format_args!("\n{}", describe(entry)));
     }
 }
 
-/// A few lines of TOML: the name, what it records, and each setting with its default.
+/// Returns a few lines of TOML: the name, each setting with its default, and the keys that the callback records.
 fn describe(entry: &CallbackEntry) -> String {
-    let default = entry.default();
-    let keys = default
-        .as_ref()
-        .map(|callback| callback.keys())
-        .unwrap_or_default();
-    let config = default.map_or(Value::Null, |callback| callback.config());
-    let settings = (entry.options)()
-        .iter()
-        .map(|option| match toml(&config[option]) {
-            Some(value) => format!("{option} = {value}"),
-            None => format!("# {option} is not set"),
-        });
-    let head = [
+    let (config, keys) = match entry.default() {
+        Some(callback) => (callback.config(), callback.keys()),
+        None => (Value::Null, Vec::new()), // it has settings without a default
+    };
+    let mut lines = vec![
         "[[callback]]".to_owned(),
         format!("use = \"{}\"", entry.name),
     ];
-    let lines = head.into_iter().chain(settings).chain(records(&keys));
-    lines.collect::<Vec<_>>().join("\n")
+    for option in (entry.options)() {
+        lines.push(setting(option, &config[option]));
+    }
+    lines.extend(comments(&keys));
+    lines.join("\n")
 }
 
-/// The keys as comments, as many on a line as fit.
-fn records(keys: &[String]) -> Vec<String> {
+/// Returns the line of a setting; a comment if its value is null.
+fn setting(name: &str, value: &Value) -> String {
+    match toml(value) {
+        Some(value) => format!("{name} = {value}"),
+        None => format!("# {name} is not set"),
+    }
+}
+
+/// Returns the keys as lines of comments, filled up to [`COLUMNS`].
+fn comments(keys: &[String]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for key in keys {
-        let begin = if lines.is_empty() {
-            "# records "
-        } else {
-            "#         "
-        };
-        match lines
-            .last_mut()
-            .filter(|line| line.len() + key.len() + 2 <= COLUMNS)
-        {
-            Some(line) => *line += &format!(", {key}"),
-            None => lines.push(format!("{begin}{key}")),
+        match lines.last_mut() {
+            Some(line) if line.len() + key.len() + 2 <= COLUMNS => {
+                line.push_str(", ");
+                line.push_str(key);
+            }
+            Some(_) => lines.push(format!("#         {key}")),
+            None => lines.push(format!("# records {key}")),
         }
     }
     lines
 }
 
-/// A value as a file says it; none for one that is not set.
+/// Returns a value in TOML; `None` for one that is not set.
 fn toml(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
@@ -70,15 +70,22 @@ fn toml(value: &Value) -> Option<String> {
             let values: Vec<_> = values.iter().filter_map(toml).collect();
             Some(format!("[{}]", values.join(", ")))
         }
-        Value::Object(fields) => {
-            let field = |(name, value)| Some(format!("{name} = {}", toml(value)?));
-            let fields: Vec<_> = fields.iter().filter_map(field).collect();
-            Some(if fields.is_empty() {
-                "{}".into()
-            } else {
-                format!("{{ {} }}", fields.join(", "))
-            })
-        }
-        value => Some(value.to_string()), // a number, `true`, or a text in quotes are the same in JSON
+        Value::Object(fields) => Some(table(fields)),
+        // TOML writes numbers, booleans and quoted text as JSON does.
+        value => Some(value.to_string()),
     }
+}
+
+/// Returns the fields of an object as an inline table.
+fn table(fields: &Map<String, Value>) -> String {
+    let mut settings = Vec::new();
+    for (name, value) in fields {
+        if let Some(value) = toml(value) {
+            settings.push(format!("{name} = {value}"));
+        }
+    }
+    if settings.is_empty() {
+        return "{}".to_owned();
+    }
+    format!("{{ {} }}", settings.join(", "))
 }

@@ -1,14 +1,14 @@
-//! The command `bdh` as a library: its subcommands, for programs that offer them as their own.
+//! The subcommands of `bdh` as a library, for programs that offer them as their own.
 //!
-//! | module | has |
+//! | module | does |
 //! |---|---|
-//! | [`sweep`] | the trials of a sweep file, each a process of any program |
-//! | [`compare`] | runs side by side: terminal, CSV, a page for a browser |
-//! | [`forecast`] | where runs will end, and how far to trust that |
-//! | [`wandb`] | sends and repairs W&B's logs |
-//! | [`callbacks`] | the callbacks that a file can name |
-//! | [`runs`] | which runs, by what metric |
-//! | [`page`] | lines for a terminal |
+//! | [`sweep`] | runs the trials of a sweep file, each as a process of any program |
+//! | [`compare`] | compares runs on the terminal, as CSV or as a page for a browser |
+//! | [`forecast`] | predicts how runs will end, and measures how accurate that is |
+//! | [`wandb`] | uploads and repairs W&B logs |
+//! | [`callbacks`] | lists the callbacks that a file can name |
+//! | [`runs`] | arguments that select runs and their metric |
+//! | [`page`] | prints lines on a terminal |
 //!
 //! Each subcommand is a type that derives [`clap::Args`] or [`clap::Subcommand`], with a method `run`.
 //!
@@ -18,7 +18,7 @@
 //!
 //! /// Trains my models.
 //! #[derive(Parser)]
-//! enum Words {
+//! enum Command {
 //!     Sweep(sweep::Args),
 //!     #[command(mut_arg("metric", |metric| metric.default_value("accuracy")))]
 //!     Compare(compare::Args),
@@ -26,9 +26,9 @@
 //!
 //! fn main() -> bdh::Result<()> {
 //!     let program = Program { command: "my-program", metric: "accuracy", trains: true };
-//!     let _code = match Words::parse() {
-//!         Words::Sweep(args) => args.run(&program)?,
-//!         Words::Compare(args) => args.run()?,
+//!     let _code = match Command::parse() {
+//!         Command::Sweep(args) => args.run(&program)?,
+//!         Command::Compare(args) => args.run()?,
 //!     };
 //!     Ok(())
 //! }
@@ -45,17 +45,17 @@ pub mod runs;
 pub mod sweep;
 pub mod wandb;
 
-/// Exit code of a program that Ctrl-C or SIGTERM ended, as a shell reports it.
+/// Exit code of a program that Ctrl-C or SIGTERM ended: 128 plus the number of SIGINT, as a shell reports it.
 pub const INTERRUPTED: u8 = 130;
 
 /// Program that offers the subcommands.
 #[derive(Debug, Clone, Copy)]
 pub struct Program<'a> {
-    /// How it is called, for advice on what to call next: `bdh`, or `cargo run --example name --`.
+    /// Command line that starts the program, printed in advice: `bdh`, or `cargo run --example name --`.
     pub command: &'a str,
     /// Metric of a sweep file that names none.
     pub metric: &'a str,
-    /// Whether the program itself trains a run, and so is the one to call for a sweep file without `command`.
+    /// Whether the program trains runs itself, so that a sweep file without `command` calls it.
     pub trains: bool,
 }
 

@@ -5,7 +5,7 @@ use bdh_cli::{Program, compare, forecast, page, sweep, wandb};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Sweeps over any program, runs side by side, forecasts of their ends, and W&B's logs
+/// Runs sweeps over any program, compares runs, predicts how they will end, and uploads W&B logs
 #[derive(Debug, Parser)]
 #[command(name = "bdh", version)]
 struct Args {
@@ -18,7 +18,7 @@ enum Command {
     Sweep(sweep::Args),
     Compare(compare::Args),
     Forecast(forecast::Args),
-    /// Sends or repairs the W&B log of a run
+    /// Uploads or repairs the W&B log of a run
     #[command(subcommand)]
     Wandb(wandb::Command),
 }

@@ -1,29 +1,32 @@
-//! Lines that fit a terminal.
+//! Lines for a terminal.
 
-use bdh::{printable, with_causes};
+use bdh::error::with_causes;
+use bdh::lines::printable;
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
 
-/// Columns of the widest line.
+/// Widest line of a note or a warning, in columns of the terminal.
 const COLUMNS: usize = 100;
 
-/// Prints a line. A pipe that was closed, as by `head`, is no reason to end a run.
+/// Prints a line on stdout, with control characters escaped.
+///
+/// Errors are ignored: a pipe that is closed, as by `head`, should not end a run.
 pub fn say(line: impl Display) {
     print(io::stdout(), &line.to_string());
 }
 
-/// Prints a line on stderr, which may hold text from elsewhere.
+/// Prints a line on stderr, with control characters escaped.
 pub fn to_stderr(line: impl Display) {
     print(io::stderr(), &line.to_string());
 }
 
-/// Prints text that may hold what a server, a file or another program said.
 fn print(mut to: impl Write, text: &str) {
+    // The text may come from a server, a file or another program: escape sequences in it must not reach the terminal.
     drop(writeln!(to, "{}", printable(text)));
 }
 
-/// Prints `note: …` or `warning: …`, with the lines after the first indented.
+/// Prints a paragraph of `kind`, such as `note: …` or `warning: …`, wrapped and indented.
 pub fn remark(kind: &str, text: impl Display) {
     say(wrapped(&format!("{kind}: {text}")));
 }
@@ -33,7 +36,7 @@ pub fn error(error: &(dyn Error + 'static)) {
     to_stderr(format_args!("error: {}", with_causes(error)));
 }
 
-/// Prints a warning on stderr, where a quiet run has nothing else to say.
+/// Prints a warning on stderr, which a quiet run prints too.
 pub fn warn(text: impl Display) {
     to_stderr(format_args!("warning: {text}"));
 }

@@ -1,4 +1,4 @@
-//! Runs on the command line: which, by what metric, and read from their folders.
+//! Arguments that select runs and their metric, and the runs read from their folders.
 
 use crate::page::{remark, say};
 use bdh::BoxError;
@@ -7,24 +7,24 @@ use bdh_sweep::Goal;
 use bdh_sweep::runs::{self, Keys, Run};
 use bdh_wandb as wandb;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Runs, and the metric that they are judged by.
+/// Arguments that select runs, and the metric to compare them by.
 #[derive(Debug, clap::Args)]
 pub struct RunsArgs {
-    /// Folders with runs or sweeps; for a forecast also one file that its --save has written
+    /// Reads the runs below these folders; `forecast` also accepts one file written by its --save
     #[arg(required = true, value_name = "DIR")]
     pub dirs: Vec<PathBuf>,
-    /// Metric that the runs are judged by
+    /// Compares the runs by this metric
     #[arg(long, value_name = "KEY", default_value = "val/loss")]
     pub metric: String,
-    /// More of it is better, and not less
+    /// Treats a larger metric as better [default: a smaller one is]
     #[arg(long)]
     pub maximize: bool,
 }
 
 impl RunsArgs {
-    /// The names under which the runs have recorded.
+    /// Returns the keys to read from the runs.
     pub(crate) fn keys(&self) -> Keys {
         let mut keys = Keys::new(&self.metric);
         keys.goal = if self.maximize {
@@ -35,40 +35,57 @@ impl RunsArgs {
         keys
     }
 
-    /// The folders, for a title or a sentence.
+    /// Returns the folders with commas between them.
     pub(crate) fn names(&self) -> String {
-        let names = self.dirs.iter().map(|dir| dir.display().to_string());
-        names.collect::<Vec<_>>().join(", ")
+        let mut names = Vec::new();
+        for dir in &self.dirs {
+            names.push(dir.display().to_string());
+        }
+        names.join(", ")
     }
 }
 
-/// Every run below some folders, of ours and from W&B's logs.
+/// Reads every run below some folders: those with a `run.json`, and those of W&B logs.
 pub(crate) fn read(of: &RunsArgs, keys: &Keys) -> Result<Vec<Run>, BoxError> {
     let dirs = &of.dirs;
     let mut found = runs::read_all(dirs, keys);
     for error in &found.errors {
-        remark("warning", bdh::with_causes(error));
+        remark("warning", bdh::error::with_causes(error));
     }
     for dir in dirs {
-        let (mut logs, errors) = wandb::read_runs(dir, keys);
+        let mut logs = read_logs(dir, keys);
+        // Logs of two folders may have the same name, which a forecast refuses.
         if dirs.len() > 1 {
-            for run in &mut logs {
-                run.name = dir.join(&run.name).display().to_string();
-            }
+            add_folder(&mut logs, dir);
         }
         found.runs.append(&mut logs);
-        for (log, error) in errors {
-            remark("warning", format_args!("`{}`: {error}", log.display()));
-        }
     }
     if found.runs.is_empty() {
-        let what = "a run has a run.json, or a log of W&B's";
-        return Err(format!("there are no runs in {}: {what}", of.names()).into());
+        let names = of.names();
+        return Err(
+            format!("there are no runs in {names}: a run has a run.json, or a W&B log").into(),
+        );
     }
     Ok(found.runs)
 }
 
-/// Writes a file, and says so.
+/// Puts a folder in front of the names of its runs.
+fn add_folder(runs: &mut [Run], dir: &Path) {
+    for run in runs {
+        run.name = dir.join(&run.name).display().to_string();
+    }
+}
+
+/// Reads the W&B logs below a folder, and prints a warning for each unreadable one.
+fn read_logs(dir: &Path, keys: &Keys) -> Vec<Run> {
+    let (runs, errors) = wandb::read_runs(dir, keys);
+    for (log, error) in errors {
+        remark("warning", format_args!("`{}`: {error}", log.display()));
+    }
+    runs
+}
+
+/// Writes a file, and prints its path.
 pub(crate) fn write(path: &PathBuf, text: &str) -> Result<(), BoxError> {
     fs::write(path, text)
         .map_err(|error| format!("`{}` cannot be written: {error}", path.display()))?;
@@ -76,12 +93,12 @@ pub(crate) fn write(path: &PathBuf, text: &str) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Which settings matter, if there are enough runs to say so.
+/// Prints which settings matter; nothing if the runs are too few to estimate it.
 pub(crate) fn print_importance(importance: &[Importance]) {
     if importance.is_empty() {
         return;
     }
-    say("importance of a setting: how much worse its absence makes what the settings foretell");
+    say("importance of a setting: how much worse predictions from settings become without it");
     for of in importance {
         let (value, low, high) = (of.value, of.between.low, of.between.high);
         say(format_args!(

@@ -1,149 +1,133 @@
 //! `sweep`: the trials of a sweep file, without a server.
 
-use crate::live::Live;
-use crate::page::{remark, say};
+mod terminal;
+mod values;
+
+use crate::live::LivePredictor;
+use crate::page::say;
 use crate::{INTERRUPTED, Program};
 use bdh::BoxError;
 use bdh_sweep::runs::{self, Keys, Table};
-use bdh_sweep::{Ledger, Method, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
-use indicatif::{ProgressBar, ProgressStyle};
-use jiff::SignedDuration;
-use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use bdh_sweep::{Method, Runner, Status, Sweep, SweepOutcome, Trial, TrialStore};
+use serde_json::{Map, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use terminal::Terminal;
+use values::Devices;
 
-/// Runs the trials of a sweep file, each as a process of its own, and ranks them.
+/// Number of command lines that `--dry-run` prints.
+const DRY_RUN_TRIALS: u64 = 5;
+
+/// Runs the trials of a sweep file, each in its own process, and ranks them.
 ///
-/// Called again, it goes on where it was; called on several machines with one shared --dir, they share the trials.
+/// Run the same command again to resume. Run it on several machines with one shared --dir to share the trials.
 #[derive(Debug, clap::Args)]
 #[command(next_line_help = true)]
 pub struct Args {
-    /// The sweep file, as `wandb sweep` takes it
+    /// Sweep file, in the format of `wandb sweep`
     file: PathBuf,
-    /// Trials in all, on all machines together [default: the file's `run_cap`, or all of a grid]
+    /// Runs this many trials in total, over all machines [default: the file's `run_cap`, or the whole grid]
     #[arg(long, value_name = "TRIALS", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Trials at once on this machine [default: one, or one a device]
-    #[arg(long, value_name = "TRIALS", value_parser = at_once)]
+    /// Runs this many trials at a time on this machine [default: one per device of --devices, else 1]
+    #[arg(long, value_name = "TRIALS", value_parser = values::jobs)]
     jobs: Option<usize>,
-    /// How long one trial may run, such as 90s, 30m or 2h [default: as long as it wants]
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Fails a trial that takes longer than this, such as 90s, 30m or 2h [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = values::timeout)]
     timeout: Option<Duration>,
-    /// GPUs over which the trials are spread, such as cuda:0-7 or cuda:0,cuda:2 [default: none]
-    #[arg(long, value_name = "DEVICES", value_parser = devices)]
+    /// Spreads the trials over these GPUs, such as cuda:0-7 or cuda:0,cuda:2 [default: none]
+    #[arg(long, value_name = "DEVICES", value_parser = values::devices)]
     devices: Option<Devices>,
-    /// The folder of the sweep [default: runs/ and the file's name]
+    /// Writes the sweep to this folder [default: runs/ and the name of the file]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Seed of what is drawn
+    /// Seeds the random choice of values
     #[arg(long, default_value = "42")]
     seed: u64,
-    /// Foretells where the running trials will end, from those that are through
+    /// Predicts how the running trials will end, from the finished ones
     #[arg(long)]
     live: bool,
-    /// Ends trials that will not better the best by more than this, with --live [default: none is ended]
-    #[arg(long, value_name = "METRIC", requires = "live", value_parser = regret)]
+    /// With --live, stops trials predicted not to beat the best by more than this [default: stops none]
+    #[arg(long, value_name = "METRIC", requires = "live", value_parser = values::regret)]
     stop_regret: Option<f64>,
-    /// Prints the commands of the first trials, drawn at random for bayes, and stops
+    /// Prints the commands of the first trials and runs none (for bayes, values are drawn at random)
     #[arg(long)]
     dry_run: bool,
-    /// Words for every trial's command line, after those of the file
-    #[arg(last = true, value_name = "WORDS")]
-    more: Vec<String>,
+    /// Appends these arguments to every trial's command line
+    #[arg(last = true, value_name = "ARGS")]
+    extra: Vec<String>,
 }
 
-/// Numbers of CUDA devices.
-#[derive(Debug, Clone, PartialEq)]
-struct Devices(Vec<u32>);
-
 impl Args {
-    /// Runs the trials to the end, each a process of its own, and prints a line for each and a table of all.
+    /// Runs all trials, each in its own process, and prints a line for each and a table of all.
     ///
     /// The exit code is [`INTERRUPTED`] after Ctrl-C, and 1 if no trial has a result.
     ///
     /// # Errors
     ///
-    /// If the file is no sweep, its folder cannot be used or belongs to another, or the first trials all fail.
+    /// If the file is not a sweep, its folder cannot be used or belongs to another sweep, or the first trials all fail.
     pub fn run(self, program: &Program<'_>) -> Result<ExitCode, BoxError> {
+        let (yaml, sweep) = self.read(program)?;
+        let runner = self.runner();
+        if self.dry_run {
+            return dry_run(&sweep, &runner, self.seed);
+        }
+        let dir = self.dir();
+        let live = self.live_predictor(&dir, keys(&sweep, program));
+        let job = Job {
+            program,
+            yaml: &yaml,
+            runner: &runner,
+            dir: &dir,
+            seed: self.seed,
+        };
+        job.run(&sweep, live)
+    }
+
+    /// Reads the sweep file, and returns its text and the sweep.
+    fn read(&self, program: &Program<'_>) -> Result<(String, Sweep), BoxError> {
+        let file = self.file.display();
         let yaml = fs::read_to_string(&self.file)
-            .map_err(|error| format!("`{}` cannot be read: {error}", self.file.display()))?;
+            .map_err(|error| format!("`{file}` cannot be read: {error}"))?;
+        let sweep = parse(&yaml, program).map_err(|error| format!("`{file}`: {error}"))?;
+        Ok((yaml, sweep))
+    }
+
+    /// Returns the folder of the sweep.
+    fn dir(&self) -> PathBuf {
+        if let Some(dir) = &self.dir {
+            return dir.clone();
+        }
         let stem = self.file.file_stem().unwrap_or_default();
-        let dir = self.dir.unwrap_or_else(|| Path::new("runs").join(stem));
-        let devices = self
-            .devices
-            .map(|Devices(devices)| devices)
-            .unwrap_or_default();
-        let runner = Runner {
+        Path::new("runs").join(stem)
+    }
+
+    fn live_predictor(&self, dir: &Path, keys: Keys) -> Option<LivePredictor> {
+        if !self.live {
+            return None;
+        }
+        Some(LivePredictor::new(dir.to_owned(), keys, self.stop_regret))
+    }
+
+    fn runner(&self) -> Runner {
+        let Devices(devices) = self.devices.clone().unwrap_or_default();
+        Runner {
             count: self.count,
             jobs: self.jobs.unwrap_or(devices.len().max(1)),
             timeout: self.timeout,
             devices,
-            more: self.more,
-        };
-        let sweep =
-            read(&yaml, program).map_err(|error| format!("`{}`: {error}", self.file.display()))?;
-        if self.dry_run {
-            return dry_run(&sweep, &runner, self.seed);
-        }
-        let live = self
-            .live
-            .then(|| Live::new(dir.clone(), keys(&sweep, program), self.stop_regret));
-        run_trials(program, &yaml, &runner, &dir, self.seed, live)
-    }
-}
-
-/// Reads a sweep file; one without `command` is to call its `program`, unless this program trains by itself.
-fn read(yaml: &str, program: &Program<'_>) -> Result<Sweep, BoxError> {
-    let mut sweep: Sweep = yaml.parse()?;
-    if program.trains {
-        return Ok(sweep);
-    }
-    let names_it = |words: &Vec<String>| words.iter().any(|word| word == "${program}");
-    if sweep.program.is_none() && sweep.command.as_ref().is_none_or(names_it) {
-        return Err(
-            "it names no program: add `program: train.py`, or `command: [./train, '${args}']`"
-                .into(),
-        );
-    }
-    if let (None, Some(file)) = (&sweep.command, &sweep.program) {
-        let words: &[&str] = match Path::new(file).extension() {
-            Some(ending) if ending == "py" => {
-                &["${env}", "${interpreter}", "${program}", "${args}"]
-            }
-            _ => &["${program}", "${args}"],
-        };
-        sweep.command = Some(words.iter().map(ToString::to_string).collect());
-        if !file.contains('/') && Path::new(file).is_file() {
-            sweep.program = Some(format!("./{file}")); // by its bare name it would be looked for elsewhere
+            extra_args: self.extra.clone(),
         }
     }
-    Ok(sweep)
 }
 
-/// The names under which the trials of a sweep record.
-fn keys(sweep: &Sweep, program: &Program<'_>) -> Keys {
-    let mut keys = Keys::new(
-        sweep
-            .metric
-            .as_ref()
-            .map_or(program.metric, |metric| &metric.name),
-    );
-    keys.goal = sweep
-        .metric
-        .as_ref()
-        .map(|metric| metric.goal)
-        .unwrap_or_default();
-    keys
-}
-
-/// Runs a sweep whose file is the text `yaml` to its end, as [`Args::run`] does.
+/// Runs a sweep whose file contains the text `yaml`, as [`Args::run`] does.
 ///
 /// # Errors
 ///
-/// The same errors as those of [`Args::run`].
+/// Fails like [`Args::run`].
 pub fn run(
     program: &Program<'_>,
     yaml: &str,
@@ -151,58 +135,73 @@ pub fn run(
     dir: &Path,
     seed: u64,
 ) -> Result<ExitCode, BoxError> {
-    run_trials(program, yaml, runner, dir, seed, None)
+    let sweep = parse(yaml, program)?;
+    let job = Job {
+        program,
+        yaml,
+        runner,
+        dir,
+        seed,
+    };
+    job.run(&sweep, None)
 }
 
-fn run_trials(
-    program: &Program<'_>,
-    yaml: &str,
-    runner: &Runner,
-    dir: &Path,
-    seed: u64,
-    live: Option<Live>,
-) -> Result<ExitCode, BoxError> {
-    let sweep = read(yaml, program)?;
-    let keys = keys(&sweep, program);
-    let total = runner.total(&sweep)?;
-    check_dir("--dir", dir)?;
-    let ledger = Ledger::open(dir, yaml, seed)?;
-    let over = ledger
-        .trials()?
-        .iter()
-        .filter(|trial| trial.status.is_over())
-        .count() as u64;
-    say(format_args!(
-        "sweep    {total} trials, {} at once, in {}",
-        runner.jobs,
-        dir.display()
-    ));
-    if over > 0 {
-        say(format_args!("goes on  {over} of them are there already"));
+/// Reads a sweep file.
+///
+/// A file without `command` gets one that calls its `program`, unless `program` trains runs itself.
+fn parse(yaml: &str, program: &Program<'_>) -> Result<Sweep, BoxError> {
+    let mut sweep: Sweep = yaml.parse()?;
+    if program.trains {
+        return Ok(sweep);
     }
-    let mut terminal = Terminal::new(&keys.metric, total, over, runner.jobs, live);
-    let outcome = runner.run(&sweep, &ledger, &mut terminal)?;
-    terminal.bar.finish_and_clear();
-    print_table(program, dir, &keys);
-    if let Some(saving) = terminal.live.as_ref().and_then(Live::saving) {
-        say(saving);
+    let Some(file) = sweep.program.clone() else {
+        check_command(&sweep)?;
+        return Ok(sweep);
+    };
+    if sweep.command.is_none() {
+        sweep.command = Some(default_command(&file));
+        if !file.contains('/') && Path::new(&file).is_file() {
+            sweep.program = Some(format!("./{file}")); // a bare name would be searched for on PATH
+        }
     }
-    Ok(match outcome {
-        SweepOutcome::Interrupted => {
-            say("interrupted: the same command goes on with it");
-            ExitCode::from(INTERRUPTED)
-        }
-        SweepOutcome::GaveUp(why) => {
-            return Err(
-                format!("the first trials have all failed, so the sweep ends: {why}").into(),
-            );
-        }
-        _ if ledger.trials()?.iter().any(has_result) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    Ok(sweep)
 }
 
-/// Checks that directories can be made below `dir`, which `flag` has given, as far as can be told without making one.
+/// Checks that the command of a sweep file without `program` does not need one.
+fn check_command(sweep: &Sweep) -> Result<(), BoxError> {
+    match &sweep.command {
+        Some(words) if !words.iter().any(|word| word == "${program}") => Ok(()),
+        _ => Err(
+            "no program is named: add `program: train.py`, or `command: [./train, '${args}']`"
+                .into(),
+        ),
+    }
+}
+
+/// Returns the command line of a sweep file that names its program only, as W&B's agent has it.
+fn default_command(program: &str) -> Vec<String> {
+    let is_python = Path::new(program)
+        .extension()
+        .is_some_and(|ending| ending == "py");
+    let words: &[&str] = if is_python {
+        &["${env}", "${interpreter}", "${program}", "${args}"]
+    } else {
+        &["${program}", "${args}"]
+    };
+    words.iter().map(ToString::to_string).collect()
+}
+
+/// Returns the keys under which the trials of a sweep record.
+fn keys(sweep: &Sweep, program: &Program<'_>) -> Keys {
+    let Some(metric) = &sweep.metric else {
+        return Keys::new(program.metric);
+    };
+    let mut keys = Keys::new(&metric.name);
+    keys.goal = metric.goal;
+    keys
+}
+
+/// Checks, without making one, that directories can be made below `dir`, the value of `flag`.
 ///
 /// # Errors
 ///
@@ -219,233 +218,120 @@ pub fn check_dir(flag: &str, dir: &Path) -> Result<(), BoxError> {
     }
 }
 
-fn has_result(trial: &Trial) -> bool {
-    matches!(trial.status, Status::Completed | Status::EndedEarly)
-}
-
-fn print_table(program: &Program<'_>, dir: &Path, keys: &Keys) {
-    let found = runs::read_all([dir], keys);
-    if found.runs.is_empty() {
-        return;
-    }
-    say(format_args!("\n{}", Table::of(&found.runs, keys)));
-    say(format_args!(
-        "Each trial's run is in {0}; what it printed is in {0}/trials.\n\
-         More of it:  {1} compare {0} --csv runs.csv --html runs.html",
-        dir.display(),
-        program.command
-    ));
-}
-
-/// The command lines of the first trials.
+/// Prints the command lines of the first trials.
 fn dry_run(sweep: &Sweep, runner: &Runner, seed: u64) -> Result<ExitCode, BoxError> {
-    const SHOWN: u64 = 5;
     let total = runner.total(sweep)?;
+    let jobs = runner.jobs;
     say(format_args!(
-        "{total} trials, {} at once; the first of them:",
-        runner.jobs
+        "{total} trials, {jobs} at once; the first commands:"
     ));
-    let space = sweep.space();
     let program = std::env::current_exe()?.display().to_string();
-    for index in 0..total.min(SHOWN) {
-        let from_grid = space.grid().ok().filter(|_| sweep.method == Method::Grid);
-        let values = from_grid.and_then(|mut grid| grid.nth(index as usize));
-        let values = values.unwrap_or_else(|| space.random(seed, index));
-        let mut words = sweep.command_line(&values, &program, Path::new("args.json"))?;
-        words.extend(runner.more.iter().cloned());
-        say(words.join(" "));
+    for index in 0..total.min(DRY_RUN_TRIALS) {
+        let values = first_values(sweep, seed, index);
+        print_command(sweep, runner, &values, &program)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line for each trial that is over, and how far the others are.
-struct Terminal {
-    metric: String,
-    bar: ProgressBar,
-    total: u64,
-    /// Trials that are over, before this call too.
-    over: u64,
-    /// How long those of this call took.
-    took: Vec<f64>,
-    jobs: usize,
-    live: Option<Live>,
-    /// How many steps the running trials take.
-    steps: BTreeMap<u64, u64>,
-    /// The running trials whose forecast was told.
-    told: BTreeSet<u64>,
+/// Prints the command line of a trial with these values.
+fn print_command(
+    sweep: &Sweep,
+    runner: &Runner,
+    values: &Map<String, Value>,
+    program: &str,
+) -> Result<(), BoxError> {
+    let mut words = sweep.command_line(values, program, Path::new("args.json"))?;
+    words.extend(runner.extra_args.iter().cloned());
+    say(words.join(" "));
+    Ok(())
 }
 
-impl Terminal {
-    fn new(metric: &str, total: u64, over: u64, jobs: usize, live: Option<Live>) -> Self {
-        let bar = ProgressBar::new(total);
-        let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {wide_msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_position(over);
-        Self {
-            metric: metric.to_owned(),
-            bar,
-            total,
-            over,
-            took: Vec::new(),
-            jobs,
-            live,
-            steps: BTreeMap::new(),
-            told: BTreeSet::new(),
+/// Returns the values of the trial at `index` of a new sweep.
+fn first_values(sweep: &Sweep, seed: u64, index: u64) -> Map<String, Value> {
+    let space = sweep.space();
+    if sweep.method == Method::Grid
+        && let Ok(mut grid) = space.grid()
+        && let Some(values) = grid.nth(index as usize)
+    {
+        return values;
+    }
+    space.random(seed, index)
+}
+
+/// Call of the command for one sweep.
+struct Job<'a> {
+    program: &'a Program<'a>,
+    /// Text of the sweep file; the folder keeps a copy.
+    yaml: &'a str,
+    runner: &'a Runner,
+    dir: &'a Path,
+    seed: u64,
+}
+
+impl Job<'_> {
+    fn run(&self, sweep: &Sweep, live: Option<LivePredictor>) -> Result<ExitCode, BoxError> {
+        let keys = keys(sweep, self.program);
+        let total = self.runner.total(sweep)?;
+        check_dir("--dir", self.dir)?;
+        let store = TrialStore::open(self.dir, self.yaml, self.seed)?;
+        let over = num_over(&store)?;
+        self.print_start(total, over);
+        let mut terminal = Terminal::new(&keys.metric, total, over, self.runner.jobs, live);
+        let outcome = self.runner.run(sweep, &store, &mut terminal)?;
+        terminal.clear(); // the bar would otherwise be drawn over the table
+        self.print_table(&keys);
+        if let Some(saving) = terminal.saving() {
+            say(saving);
+        }
+        exit_code(outcome, &store)
+    }
+
+    /// Prints the number of trials, `total`, and of those that are `over`.
+    fn print_start(&self, total: u64, over: u64) {
+        let (jobs, dir) = (self.runner.jobs, self.dir.display());
+        say(format_args!(
+            "sweep    {total} trials, {jobs} at once, in {dir}"
+        ));
+        if over > 0 {
+            say(format_args!("resumes  {over} of them are finished already"));
         }
     }
 
-    /// Tells each forecast once, when a quarter of the trial is through: a log has no bar.
-    fn tell(&mut self, running: &[Running]) {
-        let Some(live) = &self.live else { return };
-        for trial in running {
-            let (number, steps) = (trial.trial.number, trial.steps.unwrap_or(u64::MAX));
-            let foretold = live.shown(number);
-            if trial.step >= steps / 4 && !foretold.is_empty() && self.told.insert(number) {
-                let last = trial.history.last().map_or(f64::NAN, |(_, value)| *value);
-                let total = self.total;
-                let told = format!(
-                    "trial {number:>3}/{total}  {}/{steps} {last:.3}{foretold}",
-                    trial.step
-                );
-                self.bar.suspend(|| say(told));
-            }
+    fn print_table(&self, keys: &Keys) {
+        let found = runs::read_all([self.dir], keys);
+        if found.runs.is_empty() {
+            return;
         }
-    }
-
-    /// Seconds until the end, if the trials to come take as long as those that are over.
-    fn eta(&self) -> f64 {
-        let mean = self.took.iter().sum::<f64>() / self.took.len().max(1) as f64;
-        mean * self.total.saturating_sub(self.over) as f64 / self.jobs.max(1) as f64
+        say(format_args!("\n{}", Table::of(&found.runs, keys)));
+        say(format_args!(
+            "Each trial's run is in {0}, and its output in {0}/trials.\n\
+             Compare them:  {1} compare {0} --csv runs.csv --html runs.html",
+            self.dir.display(),
+            self.program.command
+        ));
     }
 }
 
-impl Watcher for Terminal {
-    fn ended(&mut self, trial: &Trial) {
-        if trial.status.is_over() {
-            self.over += 1;
-            self.took.push(trial.seconds);
+fn num_over(store: &TrialStore) -> Result<u64, BoxError> {
+    let trials = store.trials()?;
+    let over = trials.iter().filter(|trial| trial.status.is_over());
+    Ok(over.count() as u64)
+}
+
+fn exit_code(outcome: SweepOutcome, store: &TrialStore) -> Result<ExitCode, BoxError> {
+    match outcome {
+        SweepOutcome::Interrupted => {
+            say("interrupted: run the same command again to resume");
+            Ok(ExitCode::from(INTERRUPTED))
         }
-        let value = trial
-            .value
-            .map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
-        let line = format!(
-            "trial {:>3}/{}  {:<11} {} {value:<8} {:>6.1} s  eta {:.0} s  {}",
-            trial.number,
-            self.total,
-            trial.status,
-            self.metric,
-            trial.seconds,
-            self.eta(),
-            settings(trial),
-        );
-        self.bar.set_position(self.over);
-        self.bar.suspend(|| {
-            say(line.trim_end());
-            match (trial.status, &trial.why) {
-                (Status::Failed, Some(why)) => {
-                    remark("warning", format_args!("trial {}: {why}", trial.number));
-                }
-                (_, Some(why)) => remark("note", format_args!("trial {}: {why}", trial.number)),
-                (_, None) => {}
-            }
-        });
-        let steps = self.steps.remove(&trial.number);
-        if let (Some(live), true) = (&mut self.live, trial.status.is_over()) {
-            live.ended(trial.number, steps.unwrap_or_default());
+        SweepOutcome::GaveUp(why) => {
+            Err(format!("the first trials all failed, so the sweep stops: {why}").into())
         }
-    }
-
-    fn looked(&mut self, running: &[Running]) -> Vec<(u64, String)> {
-        let ends = self
-            .live
-            .as_mut()
-            .map(|live| live.look(running))
-            .unwrap_or_default();
-        self.tell(running);
-        let state = |running: &Running| {
-            let number = running.trial.number;
-            let steps = running
-                .steps
-                .map_or_else(String::new, |steps| format!("/{steps}"));
-            let last = running.history.last();
-            let value = last.map_or_else(String::new, |(_, value)| format!(" {value:.3}"));
-            let foretold = self
-                .live
-                .as_ref()
-                .map(|live| live.shown(number))
-                .unwrap_or_default();
-            format!("#{number} {}{steps}{value}{foretold}", running.step)
-        };
-        self.bar
-            .set_message(running.iter().map(state).collect::<Vec<_>>().join("  "));
-        self.steps.extend(
-            running
-                .iter()
-                .filter_map(|of| Some((of.trial.number, of.steps?))),
-        );
-        ends
+        _ if store.trials()?.iter().any(has_result) => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::FAILURE),
     }
 }
 
-/// What was tried, in few words.
-fn settings(trial: &Trial) -> String {
-    let short = |value: &Value| match value.as_f64().filter(|_| value.is_f64()) {
-        Some(number) => format!("{number:.3e}"),
-        None => value.to_string().replace('"', ""),
-    };
-    let settings = trial
-        .values
-        .iter()
-        .map(|(key, value)| format!("{key}={}", short(value)));
-    settings.collect::<Vec<_>>().join(" ")
-}
-
-fn at_once(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|jobs| *jobs > 0)
-        .ok_or_else(|| "use a number from 1".to_owned())
-}
-
-fn regret(text: &str) -> Result<f64, String> {
-    let regret = text
-        .parse()
-        .ok()
-        .filter(|regret: &f64| regret.is_finite() && *regret >= 0.0);
-    regret.ok_or_else(|| "use a number from 0, in units of the metric".to_owned())
-}
-
-/// A time with its unit.
-fn time(text: &str) -> Result<Duration, String> {
-    let time = text
-        .parse::<SignedDuration>()
-        .ok()
-        .filter(SignedDuration::is_positive);
-    let time = time.and_then(|time| Duration::try_from(time).ok());
-    time.ok_or_else(|| "use a number with s, m or h, such as 90s, 30m or 1.5h".to_owned())
-}
-
-/// `cuda:0-7`, or several of them with commas.
-fn devices(text: &str) -> Result<Devices, String> {
-    const MOST: u32 = 64;
-    let wrong = || {
-        format!(
-            "`{text}` is no list of CUDA devices: use cuda:0-7 or cuda:0,cuda:2 (others cannot be given to one process each)"
-        )
-    };
-    let mut devices = Vec::new();
-    for part in text.split(',') {
-        let numbers = part.trim().strip_prefix("cuda:").ok_or_else(wrong)?;
-        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        let (first, last): (u32, u32) = first
-            .parse()
-            .ok()
-            .zip(last.parse().ok())
-            .ok_or_else(wrong)?;
-        if first > last || last >= MOST {
-            return Err(wrong());
-        }
-        devices.extend(first..=last);
-    }
-    Ok(Devices(devices))
+fn has_result(trial: &Trial) -> bool {
+    matches!(trial.status, Status::Completed | Status::EndedEarly)
 }

@@ -1,31 +1,31 @@
-//! `wandb sync` and `wandb repair`: the W&B log of a run, without any program of W&B's.
+//! `wandb sync` and `wandb repair`: W&B logs uploaded and repaired, without W&B's own client.
 
 use crate::page::say;
 use bdh::BoxError;
-use bdh::with_causes;
+use bdh::error::with_causes;
 use bdh_wandb as wandb;
 use clap::Subcommand;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Task for a W&B log.
+/// Command on a W&B log.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Sends a run's log to the server; what is there already is not sent again
+    /// Uploads a run's log to the server, without sending again what the server already has
     Sync {
-        /// The run's folder, such as runs/first/wandb/latest-run
+        /// Folder of the run, such as runs/first/wandb/latest-run
         run: PathBuf,
     },
-    /// Rewrites a damaged log with every record that can still be read
+    /// Rewrites a damaged log with every record that is still readable, and keeps the old file
     Repair {
-        /// The log, such as runs/first/wandb/latest-run/run-ab12cd34.wandb
+        /// Log to repair, such as runs/first/wandb/latest-run/run-ab12cd34.wandb
         log: PathBuf,
     },
 }
 
 impl Command {
-    /// Does it, and prints what came of it.
+    /// Runs the command, and prints the result.
     ///
     /// # Errors
     ///
@@ -40,30 +40,32 @@ impl Command {
 }
 
 fn sync(run: &Path) -> Result<(), BoxError> {
-    let synced = wandb::sync(run).map_err(|error| at(run, &error))?;
-    synced.remarks.iter().for_each(say);
+    let synced = wandb::sync(run).map_err(|error| in_file(run, &error))?;
+    for notice in &synced.notices {
+        say(notice);
+    }
     let url = synced.url.unwrap_or_default();
     say(format_args!(
-        "{} rows and {} files or artifacts are at {url}",
+        "uploaded to {url}: {} rows, {} files or artifacts",
         synced.rows, synced.files
     ));
     Ok(())
 }
 
 fn repair(log: &Path) -> Result<(), BoxError> {
-    let repaired = wandb::repair(log).map_err(|error| at(log, &error))?;
+    let repaired = wandb::repair(log).map_err(|error| in_file(log, &error))?;
     say(format_args!(
-        "{} records kept; damaged places: {}, with {} bytes lost",
-        repaired.kept, repaired.damaged, repaired.lost
+        "kept {} records; lost {} bytes in {} damaged places",
+        repaired.kept, repaired.lost, repaired.damaged
     ));
     if repaired.damaged > 0 {
         let damaged = log.with_extension("wandb.damaged");
-        say(format_args!("the log as it was: {}", damaged.display()));
+        say(format_args!("the old log is {}", damaged.display()));
     }
     Ok(())
 }
 
-/// The error with the path that it is about, and its causes.
-fn at(path: &Path, error: &(dyn Error + 'static)) -> String {
+/// Returns the message of an error and its causes, after the path.
+fn in_file(path: &Path, error: &(dyn Error + 'static)) -> String {
     format!("`{}`: {}", path.display(), with_causes(error))
 }

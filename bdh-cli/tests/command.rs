@@ -1,4 +1,4 @@
-//! The command `bdh` with runs and programs that are not ours.
+//! The command `bdh` with runs and programs that do not use this library.
 #![cfg(unix)] // the trials are shell scripts
 
 use serde_json::json;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A program that knows nothing of this library: it writes a curve that ends at `x * x`, and who it was.
+/// A program without this library: it writes a curve that ends at `x * x`, and its settings.
 const TRIAL: &str = r#"
 x=${1#--x=}
 [ "$x" = 3 ] && { echo "Error: 3 is not allowed"; exit 1; }
@@ -26,7 +26,7 @@ parameters: { x: { values: [2, 1, 3] } }
 command: [sh, '${program}', '${args}']
 ";
 
-/// A folder that the command runs in.
+/// Folder in which the command runs.
 struct Place(TempDir);
 
 impl Place {
@@ -58,37 +58,35 @@ impl Place {
 
     fn succeeds(&self, words: &str) -> String {
         let output = self.run(words);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words}: {said}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words}: {errors}");
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// The message of a command that is refused with code 2.
+    /// Returns the message of a command that fails with exit code 2.
     fn refuses(&self, words: &str) -> String {
         let output = self.run(words);
         assert_eq!(output.status.code(), Some(2), "{words}");
         String::from_utf8(output.stderr).expect("text")
     }
 
-    /// A run whose loss falls from 4 towards an end that its setting decides.
+    /// Writes a run whose loss falls from 4 towards an end that depends on its setting.
     fn write_run(&self, number: u32) {
         let lr = f64::from(number) / 10.0;
         let end = 1.0 + (lr - 0.5).powi(2);
-        let lines = (0..=64).map(|step| {
+        let mut metrics = String::new();
+        for step in 0..=64 {
             let loss = end + 3.0 * f64::from(65 - step).powi(2) / 65.0_f64.powi(2);
-            json!({ "val/loss": loss, "train/loss": loss, "step": step, "elapsed": step })
-                .to_string()
-        });
-        let lines: Vec<_> = lines.collect();
+            let line =
+                json!({ "val/loss": loss, "train/loss": loss, "step": step, "elapsed": step });
+            metrics += &format!("{line}\n");
+        }
         let run = json!({
             "steps": 64, "status": "completed", "started_at": number,
             "config": { "user": { "args": { "lr": lr } } },
         });
         self.write(&format!("runs/{number:02}/run.json"), &run.to_string());
-        self.write(
-            &format!("runs/{number:02}/metrics.jsonl"),
-            &(lines.join("\n") + "\n"),
-        );
+        self.write(&format!("runs/{number:02}/metrics.jsonl"), &metrics);
     }
 }
 
@@ -99,7 +97,7 @@ fn contains(text: &str, parts: &[&str]) {
 }
 
 #[test]
-fn help_lists_the_subcommands_and_a_misspelt_one_is_refused() {
+fn help_lists_subcommands_and_refuses_unknown_ones() {
     let place = Place::new();
     contains(
         &place.succeeds("--help"),
@@ -122,7 +120,7 @@ fn help_lists_the_subcommands_and_a_misspelt_one_is_refused() {
 }
 
 #[test]
-fn a_sweep_drives_any_program_and_its_runs_are_compared() {
+fn any_program_can_be_swept_and_compared() {
     let place = Place::new();
     place.write("trial.sh", TRIAL);
     place.write("squares.yaml", SWEEP);
@@ -142,7 +140,7 @@ fn a_sweep_drives_any_program_and_its_runs_are_compared() {
     ];
     contains(&out, &shown);
     let again = place.succeeds("sweep squares.yaml");
-    contains(&again, &["3 of them are there already"]);
+    contains(&again, &["resumes  3 of them are finished already"]);
 
     let out = place.succeeds("compare runs/squares --metric loss --csv all.csv --html all.html");
     contains(
@@ -169,7 +167,7 @@ fn a_sweep_drives_any_program_and_its_runs_are_compared() {
 }
 
 #[test]
-fn a_sweep_file_without_a_command_calls_its_program() {
+fn sweep_file_without_command_calls_its_program() {
     let place = Place::new();
     let file = |program: &str| {
         format!(
@@ -188,12 +186,12 @@ fn a_sweep_file_without_a_command_calls_its_program() {
     place.write("sweep.yaml", &file(""));
     contains(
         &place.refuses("sweep sweep.yaml"),
-        &["`sweep.yaml`: it names no program"],
+        &["`sweep.yaml`: no program is named"],
     );
 }
 
 #[test]
-fn mistakes_in_a_sweep_are_refused_in_a_sentence() {
+fn mistakes_in_a_sweep_have_clear_errors() {
     let place = Place::new();
     contains(
         &place.refuses("sweep none.yaml"),
@@ -217,7 +215,7 @@ fn mistakes_in_a_sweep_are_refused_in_a_sentence() {
 }
 
 #[test]
-fn runs_are_forecast_saved_and_forecast_again() {
+fn saved_runs_are_forecast_like_their_folder() {
     let place = Place::new();
     (0..10).for_each(|number| place.write_run(number));
     let words = "--cuts 25%,50% --group lr";
@@ -228,14 +226,9 @@ fn runs_are_forecast_saved_and_forecast_again() {
         &out,
         &["forecast of 10 runs", "wrote saved.json", "wrote all.html"],
     );
-    assert!(!out.contains("CORE"), "that is for nanochat's models");
+    assert!(!out.contains("CORE"), "CORE is for nanochat's models only");
     let again = place.succeeds(&format!("forecast saved.json {words} --json all.json"));
-    let table = |out: &str| {
-        out.lines()
-            .take_while(|line| !line.starts_with("wrote"))
-            .count()
-    };
-    assert_eq!(table(&out), table(&again));
+    assert_eq!(num_table_lines(&out), num_table_lines(&again));
     let report: serde_json::Value = serde_json::from_str(&place.read("all.json")).expect("JSON");
     assert_eq!(report["runs"].as_array().map(Vec::len), Some(10));
     contains(
@@ -244,8 +237,14 @@ fn runs_are_forecast_saved_and_forecast_again() {
     );
 }
 
+fn num_table_lines(out: &str) -> usize {
+    out.lines()
+        .take_while(|line| !line.starts_with("wrote"))
+        .count()
+}
+
 #[test]
-fn a_log_that_is_not_there_is_named() {
+fn error_names_the_missing_log() {
     let place = Place::new();
     contains(
         &place.refuses("wandb sync runs/none"),

@@ -1,21 +1,24 @@
-//! Fills rows with the documents that fit best.
+//! Best-fit packing of documents into rows.
 //!
-//! Source: nanochat's `dataloader.py`. Rows have no padding: what does not fit a row is cut off, and taking
-//! the largest document that fits keeps the cuts few.
+//! Rows have no padding. A document that does not fit is cut off at the end of the row. Taking the largest document
+//! that fits keeps these cuts rare.
+//!
+//! Source: nanochat's `dataloader.py`.
 
-/// Documents a choice is made from; nanochat's number.
+/// Number of documents to choose from. Source: nanochat.
 pub(super) const SHELF: usize = 1000;
 
-/// Documents waiting for a row, in the order they came.
+/// Documents that wait for a row, in their order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shelf {
-    /// Places in the list of documents.
+    /// Indices into the list of documents.
     ids: Vec<u32>,
-    /// Their lengths: a choice reads all of them, so they lie together.
+    /// Lengths of the documents, in an array of their own because each choice reads all of them.
     lengths: Vec<u32>,
 }
 
 impl Shelf {
+    /// Adds a document by its index.
     pub(super) fn push(&mut self, id: u32, documents: &[Vec<i32>]) {
         self.ids.push(id);
         self.lengths.push(documents[id as usize].len() as u32);
@@ -31,8 +34,8 @@ impl Shelf {
 
     /// Fills a row of `width` ids; `restock` is called before each choice.
     ///
-    /// Takes the largest document that fits, again and again; when none does, the shortest one, of which
-    /// the row keeps the beginning. The first on the shelf wins a tie. Returns `None` if the shelf runs out.
+    /// Each choice takes the largest document that fits. If none fits, it takes the beginning of the shortest one. Ties
+    /// go to the first document on the shelf. Returns `None` if the shelf becomes empty.
     pub(super) fn row(
         &mut self,
         width: usize,
@@ -85,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_that_fits_comes_first_and_ties_go_to_the_first() {
+    fn largest_fitting_document_comes_first_and_ties_keep_order() {
         assert_eq!(rows(&[2, 3, 3, 2], 5), [[1, 1, 1, 0, 0], [2, 2, 2, 3, 3]]);
     }
 
     #[test]
-    fn when_none_fits_the_shortest_is_cropped_and_its_tail_is_gone() {
+    fn shortest_document_is_cropped_if_none_fits() {
         assert_eq!(rows(&[3, 9, 4], 5), [[2, 2, 2, 2, 0], [1, 1, 1, 1, 1]]);
     }
 }

@@ -1,8 +1,8 @@
-//! Documents, split into those a model learns from and those it is measured on.
+//! Documents, split into training and validation text.
 
 use crate::error::DataError;
-use crate::left_out::{LeftOut, why_no_text};
-use crate::ngram::Levels;
+use crate::left_out::{LeftOut, why_not_text};
+use crate::ngram::NgramBaselines;
 use sha2::{Digest, Sha256};
 use std::ffi::OsStr;
 use std::fmt;
@@ -10,61 +10,48 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How many documents of 256 go to `val`: a tenth.
+/// Number of documents of 256 that go to `val`: about a tenth.
 const VAL_OF_256: u8 = 26;
 
-/// Text with its split, and a word on where it came from.
+/// Text in two splits, with a description of its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Corpus {
-    /// A short name: `rust`, `synthetic`, `shakespeare`, or the path given.
+    /// Short name: `rust`, `synthetic`, `shakespeare`, or the given path.
     pub name: String,
-    /// Where the text came from, in words for people.
+    /// Origin of the text, in words.
     pub origin: String,
-    /// Documents to learn from.
+    /// Documents for training.
     pub train: Vec<String>,
-    /// Documents to be measured on.
+    /// Documents for validation.
     pub val: Vec<String>,
-    /// What no model can beat, in bits per byte; known for synthetic text only.
+    /// Entropy in bits per byte, the lowest possible loss. Only known for synthetic text.
     pub entropy: Option<f64>,
 }
 
 impl Corpus {
-    /// Reads one file as one document; its last tenth is `val`.
+    /// Reads one file as one document, whose last tenth is `val`.
     ///
     /// # Errors
     ///
     /// [`DataError::Unreadable`], [`Empty`](DataError::Empty), [`Binary`](DataError::Binary), or
-    /// [`NoSplit`](DataError::NoSplit) if a tenth of it is no character.
+    /// [`NoSplit`](DataError::NoSplit) if the text is too short to split.
     pub fn from_file(path: &Path) -> Result<Self, DataError> {
         let name = path.display().to_string();
         Self::from_text(name.clone(), format!("the file {name}"), &read_text(path)?)
     }
 
-    /// Reads every text file below a directory as a document; some files, chosen by name, are `val`.
+    /// Reads every text file below a directory as a document. A hash of the name decides which files are `val`.
     ///
-    /// Files are taken in the order of their paths. Hidden files are passed over; `origin` names the first of the other
-    /// files that are left out, with the reason: empty ones, those that are no UTF-8 text, and links to directories or to
-    /// nothing. A file stays in its split when other files come or go, except that neither split is left empty: a single
-    /// file is cut as by [`from_file`](Self::from_file).
+    /// Files are in the order of their paths. Hidden files are skipped. Empty files, files that are not UTF-8 text,
+    /// links to directories and broken links are left out; `origin` names the first of them with the reason. A file
+    /// stays in its split when other files are added or removed, except where a split would be empty. A single file is
+    /// split like by [`from_file`](Self::from_file).
     ///
     /// # Errors
     ///
     /// [`DataError::Unreadable`], or [`DataError::NoText`] if no file is text.
     pub fn from_dir(path: &Path) -> Result<Self, DataError> {
-        let Below { files, others } = files_below(path)?;
-        let (mut documents, mut left_out) = (Vec::new(), LeftOut::default());
-        for file in files {
-            let name = relative_name(&file, path);
-            match read_text(&file) {
-                Ok(text) => documents.push((name, text)),
-                Err(DataError::Empty { .. }) => left_out.add(name, "empty"),
-                Err(DataError::Binary { why, .. }) => left_out.add(name, why),
-                Err(error) => return Err(error),
-            }
-        }
-        for (other, why) in others {
-            left_out.add(relative_name(&other, path), why);
-        }
+        let (documents, left_out) = read_documents(path)?;
         if documents.is_empty() {
             return Err(DataError::NoText {
                 path: path.to_owned(),
@@ -76,7 +63,7 @@ impl Corpus {
         Self::from_documents(name, origin, documents)
     }
 
-    /// Splits one text by position, nine to one.
+    /// Splits one text by position, nine to one, between two characters.
     pub(super) fn from_text(name: String, origin: String, text: &str) -> Result<Self, DataError> {
         let cut = text.floor_char_boundary(text.len() / 10 * 9 + text.len() % 10 * 9 / 10);
         let (train, val) = text.split_at(cut);
@@ -107,24 +94,13 @@ impl Corpus {
         {
             return Self::from_text(name, origin, &text);
         }
-        let hashes: Vec<_> = documents
-            .iter()
-            .map(|(name, _)| Sha256::digest(name))
-            .collect();
-        let mut is_val: Vec<_> = hashes.iter().map(|hash| hash[0] < VAL_OF_256).collect();
-        // A handful of documents may all fall on one side.
-        if let Some(first) = (0..hashes.len()).min_by_key(|&i| hashes[i]) {
-            is_val[first] = true;
-        }
-        if let Some(last) = (0..hashes.len()).max_by_key(|&i| hashes[i]) {
-            is_val[last] = false;
-        }
         let (mut train, mut val) = (Vec::new(), Vec::new());
+        let is_val = choose_val(&documents);
         for ((_, text), is_val) in documents.into_iter().zip(is_val) {
             if is_val {
-                val.push(text)
+                val.push(text);
             } else {
-                train.push(text)
+                train.push(text);
             }
         }
         Ok(Self {
@@ -136,29 +112,29 @@ impl Corpus {
         })
     }
 
-    /// Bytes of text to learn from.
+    /// Returns the bytes of training text.
     #[must_use]
     pub fn train_bytes(&self) -> usize {
         self.train.iter().map(String::len).sum()
     }
 
-    /// Bytes of text to be measured on.
+    /// Returns the bytes of validation text.
     #[must_use]
     pub fn val_bytes(&self) -> usize {
         self.val.iter().map(String::len).sum()
     }
 
-    /// Measures what counting bytes achieves on `val`; about a second for a few megabytes.
+    /// Measures n-gram models of `train` on `val`. Takes about a second for a few megabytes.
     #[must_use]
-    pub fn levels(&self) -> Levels {
-        Levels::of(&self.train, &self.val)
+    pub fn ngram_baselines(&self) -> NgramBaselines {
+        NgramBaselines::of(&self.train, &self.val)
     }
 }
 
 impl fmt::Display for Corpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mega = |bytes: usize| bytes as f64 / 1e6;
-        let (train, val) = (mega(self.train_bytes()), mega(self.val_bytes()));
+        let train = self.train_bytes() as f64 / 1e6;
+        let val = self.val_bytes() as f64 / 1e6;
         write!(
             f,
             "{} · {train:.2} MB train · {val:.2} MB val · {}",
@@ -169,6 +145,42 @@ impl fmt::Display for Corpus {
         }
         Ok(())
     }
+}
+
+/// Reads the text files below a directory, with their names, and lists the other files.
+fn read_documents(dir: &Path) -> Result<(Vec<(String, String)>, LeftOut), DataError> {
+    let Below { files, others } = files_below(dir)?;
+    let (mut documents, mut left_out) = (Vec::new(), LeftOut::default());
+    for file in files {
+        let name = relative_name(&file, dir);
+        match read_text(&file) {
+            Ok(text) => documents.push((name, text)),
+            Err(DataError::Empty { .. }) => left_out.add(name, "empty"),
+            Err(DataError::Binary { why, .. }) => left_out.add(name, why),
+            Err(error) => return Err(error),
+        }
+    }
+    for (other, why) in others {
+        left_out.add(relative_name(&other, dir), why);
+    }
+    Ok((documents, left_out))
+}
+
+/// Decides for each document whether it belongs to `val`, by a hash of its name.
+fn choose_val(documents: &[(String, String)]) -> Vec<bool> {
+    let mut hashes = Vec::with_capacity(documents.len());
+    for (name, _) in documents {
+        hashes.push(Sha256::digest(name));
+    }
+    let mut is_val: Vec<_> = hashes.iter().map(|hash| hash[0] < VAL_OF_256).collect();
+    // Both splits need a document, and the hashes of a few documents may all be on one side.
+    if let Some(first) = (0..hashes.len()).min_by_key(|&i| hashes[i]) {
+        is_val[first] = true;
+    }
+    if let Some(last) = (0..hashes.len()).max_by_key(|&i| hashes[i]) {
+        is_val[last] = false;
+    }
+    is_val
 }
 
 /// Reads a file that must be text.
@@ -182,29 +194,45 @@ pub(super) fn read_text(path: &Path) -> Result<String, DataError> {
     text_of(bytes, path)
 }
 
-/// Takes the bytes of a file for text, if they are.
+/// Converts the bytes of a file to text.
 pub(super) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, DataError> {
-    let binary = |why| DataError::Binary {
+    let why = match why_not_text(&bytes) {
+        Some(why) => why,
+        None => match String::from_utf8(bytes) {
+            Ok(text) => return Ok(text),
+            Err(error) => error.to_string(),
+        },
+    };
+    Err(DataError::Binary {
         path: path.to_owned(),
         why,
-    };
-    match why_no_text(&bytes) {
-        Some(why) => Err(binary(why)),
-        None => String::from_utf8(bytes).map_err(|error| binary(error.to_string())),
-    }
+    })
 }
 
-/// What lies below a directory, in the order of the paths.
+/// Contents of a directory tree, in the order of the paths.
+#[derive(Default)]
 pub(super) struct Below {
-    /// Files that can be opened, also by a link.
+    /// Regular files, and links to regular files.
     pub(super) files: Vec<PathBuf>,
-    /// All else but directories, and why it is no file.
+    /// Other entries except directories, with a description.
     pub(super) others: Vec<(PathBuf, &'static str)>,
 }
 
-/// Lists what is below a directory, hidden files left out.
+impl Below {
+    /// Adds an entry that is not a directory.
+    fn add(&mut self, path: PathBuf) {
+        match path.metadata() {
+            Ok(found) if found.is_file() => self.files.push(path),
+            Ok(found) if found.is_dir() => self.others.push((path, "a link to a directory")),
+            Ok(_) => self.others.push((path, "not a regular file")),
+            Err(_) => self.others.push((path, "a broken link")),
+        }
+    }
+}
+
+/// Lists the files below a directory, without hidden ones.
 pub(super) fn files_below(dir: &Path) -> Result<Below, DataError> {
-    let (mut files, mut others) = (Vec::new(), Vec::new());
+    let mut below = Below::default();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).map_err(|source| unreadable(&dir, source))? {
@@ -213,25 +241,20 @@ pub(super) fn files_below(dir: &Path) -> Result<Below, DataError> {
             if path.file_name().is_some_and(is_hidden) {
                 continue;
             }
-            // The entry's own type: a link to a directory above would never end.
+            // The entry's own type: a link to a parent directory would recurse without end.
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 dirs.push(path);
             } else {
-                match path.metadata() {
-                    Ok(found) if found.is_file() => files.push(path),
-                    Ok(found) if found.is_dir() => others.push((path, "a link to a directory")),
-                    Ok(_) => others.push((path, "no regular file")),
-                    Err(_) => others.push((path, "a link to nothing")),
-                }
+                below.add(path);
             }
         }
     }
-    files.sort();
-    others.sort();
-    Ok(Below { files, others })
+    below.files.sort();
+    below.others.sort();
+    Ok(below)
 }
 
-/// Names a file by its path below `dir`, with `/` on every system.
+/// Returns the path of a file below `dir`, with `/` on every system.
 pub(super) fn relative_name(file: &Path, dir: &Path) -> String {
     let below = file.strip_prefix(dir).unwrap_or(file);
     let parts: Vec<_> = below.iter().map(OsStr::to_string_lossy).collect();
@@ -264,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_keep_their_split_when_others_come_and_go() {
+    fn documents_keep_their_split_when_others_change() {
         let (all, even) = (
             split(documents(0..1000)),
             split(documents((0..1000).step_by(2))),
@@ -279,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_split_is_empty_however_few_documents_there_are() {
+    fn no_split_is_empty_with_two_or_more_documents() {
         for from in 0..200 {
             for count in 2..5 {
                 let corpus = split(documents(from..from + count));
@@ -289,8 +312,8 @@ mod tests {
     }
 
     #[test]
-    fn one_text_is_cut_nine_to_one_between_characters() {
-        let text = "é".repeat(15); // 30 bytes, cut at 27, which is inside a character
+    fn single_text_is_split_nine_to_one_between_characters() {
+        let text = "é".repeat(15); // 30 bytes; byte 27 is inside a character
         let corpus = Corpus::from_text(String::new(), String::new(), &text).expect("long enough");
         assert_eq!((corpus.train_bytes(), corpus.val_bytes()), (26, 4));
     }

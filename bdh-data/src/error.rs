@@ -1,10 +1,10 @@
-//! What can be wrong with somebody's text.
+//! Errors of texts, tokenizers and downloads.
 
 use crate::left_out::LeftOut;
 use std::io;
 use std::path::PathBuf;
 
-/// Why there is no text to train on, or no batch to make of it.
+/// Error of loading text, or of making batches of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -13,44 +13,44 @@ pub enum DataError {
         "cannot read `{path}` ({source}): `--data` takes a text file, a directory, `shakespeare` or `synthetic`"
     )]
     Unreadable {
-        /// What was asked for.
+        /// The file or directory.
         path: PathBuf,
-        /// The system's word on it.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The file holds no bytes.
-    #[error("`{path}` is empty: give a file with text in it, the more the better")]
+    /// A file has no bytes.
+    #[error("`{path}` is empty: give a file with text")]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// The file holds NUL bytes or invalid UTF-8.
+    /// A file has NUL bytes or invalid UTF-8.
     #[error("`{path}` is not UTF-8 text ({why}): unpack or convert it, then give the text file")]
     Binary {
         /// The file.
         path: PathBuf,
-        /// What it is, as far as its bytes show.
+        /// Probable format of the file.
         why: String,
     },
-    /// No file below the directory is text.
+    /// A directory has no text file.
     #[error("no UTF-8 text file in `{path}` (hidden files do not count){left_out}")]
     NoText {
         /// The directory.
         path: PathBuf,
-        /// Its other files.
+        /// Files that are not text.
         left_out: LeftOut,
     },
-    /// The text is too short to be split in two.
+    /// The text is too short for two splits.
     #[error(
-        "`{name}` has {bytes} bytes of text, too few to keep some for validation: give more text"
+        "`{name}` has {bytes} bytes of text, too few for a training and a validation split: give more text"
     )]
     NoSplit {
         /// The corpus.
         name: String,
-        /// All of its text, in bytes.
+        /// Size of its text in bytes.
         bytes: usize,
     },
-    /// The text does not fill one row.
+    /// The text is shorter than one row.
     #[error(
         "the {split} text has {tokens} tokens, and one row of seq_len {seq_len} needs {}: \
          give more text or a smaller `--max-seq-len`",
@@ -59,76 +59,74 @@ pub enum DataError {
     TooShort {
         /// `train` or `val`.
         split: &'static str,
-        /// Tokens there are, BOS tokens included.
+        /// Number of tokens, including BOS.
         tokens: usize,
-        /// Tokens asked for in a row, targets not counted.
+        /// Requested tokens of a row, without the last target.
         seq_len: usize,
     },
-    /// A batch was asked for that holds nothing.
+    /// The requested batch has no tokens.
     #[error("a micro-batch of {rows} rows and seq_len {seq_len} is empty: both must be 1 or more")]
     EmptyBatch {
-        /// Rows asked for.
+        /// Requested rows.
         rows: usize,
-        /// Tokens asked for in a row.
+        /// Requested tokens of a row.
         seq_len: usize,
     },
-    /// A saved position belongs to other text, or to the same text cut differently.
+    /// A saved position belongs to other text, or to the same text in other passages.
     #[error(
-        "the saved position is not one of this text: resume with the `--data` of the first run"
+        "the saved position belongs to another text: resume with the `--data` of the first run"
     )]
     Position,
-    /// The vocabulary cannot hold all bytes and BOS.
-    #[error(
-        "a vocabulary of {size} tokens is too small: 257 hold every byte and BOS, so ask for more"
-    )]
+    /// The vocabulary is too small for all bytes and BOS.
+    #[error("a vocabulary of {size} tokens is too small: every byte and BOS need 257, so use more")]
     Vocabulary {
-        /// Tokens asked for.
+        /// Requested tokens.
         size: usize,
     },
-    /// A tokenizer's files are missing or broken.
+    /// The files of a tokenizer are missing or damaged.
     #[error(
-        "no words for the model in `{path}` ({source}): its `vocab.json` and `merges.txt`, as GPT-2 has them, must lie there"
+        "cannot read the tokenizer in `{path}` ({source}): the directory needs GPT-2's `vocab.json` and `merges.txt`"
     )]
-    Words {
+    Tokenizer {
         /// The directory.
         path: PathBuf,
-        /// What is wrong.
+        /// Error of a file, or of its contents.
         source: bdh::BoxError,
     },
-    /// The tokenizer could not be trained.
-    #[error("no tokenizer could be trained on the text ({0}): use bytes instead")]
+    /// The training of a tokenizer failed.
+    #[error("cannot train a tokenizer on the text ({0}): use bytes instead")]
     Training(#[source] bdh::BoxError),
-    /// A download did not arrive.
+    /// A download failed.
     #[error(
-        "could not download `{url}` ({source}): fetch it elsewhere and give the copy as `--data FILE`"
+        "cannot download `{url}` ({source}): download it elsewhere and give the copy with `--data FILE`"
     )]
     Download {
-        /// Where from.
+        /// Address of the file.
         url: String,
-        /// What happened on the way.
+        /// Error of the network or the server.
         source: Box<ureq::Error>,
     },
-    /// A file is not the one that was meant.
+    /// A file has another checksum than expected.
     #[error("`{from}` is not the expected file: sha256 {found}, expected {expected}")]
     Checksum {
-        /// The address or path.
+        /// Address or path of the file.
         from: String,
-        /// Its SHA-256.
+        /// SHA-256 of the file.
         found: String,
-        /// The SHA-256 of the right file.
+        /// SHA-256 of the expected file.
         expected: String,
     },
-    /// A download could not be kept.
+    /// A download cannot be written to the cache.
     #[error(
-        "cannot write `{path}` ({source}): point `XDG_CACHE_HOME` at a directory with room in it"
+        "cannot write `{path}` ({source}): set `XDG_CACHE_HOME` to a writable directory with free space"
     )]
     Unwritable {
         /// The file in the cache.
         path: PathBuf,
-        /// The system's word on it.
+        /// Error of the system.
         source: io::Error,
     },
-    /// There is nowhere to keep a download.
-    #[error("no home directory to keep downloads in: set `XDG_CACHE_HOME`, or give `--data FILE`")]
+    /// There is no cache directory for a download.
+    #[error("no home directory for downloads: set `XDG_CACHE_HOME`, or give `--data FILE`")]
     NoCache,
 }

@@ -1,11 +1,11 @@
-//! Files that are no text, and why: whoever gives a directory should see what of it is not learned from.
+//! Files of a directory that are not used as text, with the reasons.
 
 use std::fmt;
 
-/// Names that are shown; the rest is counted.
+/// Number of names that are printed. The others are counted.
 const SHOWN: usize = 5;
 
-/// How files begin that are often taken for text.
+/// First bytes of formats that are often mistaken for text.
 const SIGNS: [(&[u8], &str); 7] = [
     (b"\x1f\x8b", "compressed by gzip"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
@@ -16,7 +16,9 @@ const SIGNS: [(&[u8], &str); 7] = [
     (b"\xfe\xff", "UTF-16"),
 ];
 
-/// Files of a directory that are not read as text, each with its reason. Displays as the end of a sentence.
+/// Files of a directory that are not read as text, each with the reason.
+///
+/// `Display` writes the end of a sentence, or nothing for no files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut(Vec<(String, String)>);
 
@@ -31,13 +33,11 @@ impl fmt::Display for LeftOut {
         if self.0.is_empty() {
             return Ok(());
         }
-        // Quoted as in Rust: a name may hold anything, also what a terminal would obey.
-        let shown = self
-            .0
-            .iter()
-            .take(SHOWN)
-            .map(|(name, why)| format!("{name:?} ({why})"));
-        let shown: Vec<_> = shown.collect();
+        let mut shown = Vec::new();
+        for (name, why) in self.0.iter().take(SHOWN) {
+            // Escaped: a name may contain control sequences of a terminal.
+            shown.push(format!("{name:?} ({why})"));
+        }
         write!(f, "; left out: {}", shown.join(", "))?;
         match self.0.len().saturating_sub(SHOWN) {
             0 => Ok(()),
@@ -46,22 +46,20 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// Why bytes are no text, as far as they show it; `None` if they are UTF-8 without a NUL.
-pub(super) fn why_no_text(bytes: &[u8]) -> Option<String> {
-    let broken = std::str::from_utf8(bytes).err();
-    // NUL is valid UTF-8, and the plainest sign of a binary file.
+/// Returns why bytes are not text, or `None` if they are UTF-8 without a NUL.
+pub(super) fn why_not_text(bytes: &[u8]) -> Option<String> {
+    let invalid = std::str::from_utf8(bytes).err();
+    // NUL is valid UTF-8, but occurs only in binary files.
     let has_nul = bytes.contains(&0);
-    if broken.is_none() && !has_nul {
+    if invalid.is_none() && !has_nul {
         return None;
     }
-    let sign = SIGNS.iter().find(|(sign, _)| bytes.starts_with(sign));
-    Some(match (sign, broken) {
-        (Some((_, what)), _) => (*what).to_owned(),
-        (None, Some(broken)) if !has_nul => {
-            format!(
-                "not UTF-8 from byte {} on, perhaps Latin-1",
-                broken.valid_up_to()
-            )
+    let format = SIGNS.iter().find(|(sign, _)| bytes.starts_with(sign));
+    Some(match (format, invalid) {
+        (Some((_, name)), _) => (*name).to_owned(),
+        (None, Some(invalid)) if !has_nul => {
+            let byte = invalid.valid_up_to();
+            format!("not UTF-8 from byte {byte} on, perhaps Latin-1")
         }
         _ => "it has NUL bytes".to_owned(),
     })

@@ -1,14 +1,14 @@
-//! Text to train on, and how it becomes batches.
+//! Training text, tokenizers and batches.
 //!
 //! ```text
 //! DataSpec ──load──> Corpus ──passages──> ids ──Packed──────> TokenBatch, endless, resumable
 //! (--data)           train, val   ↑             └─val_batches─> TokenBatch, the same every time
 //!                      │       Tokenizer
-//!                      └─Levels::of──> what counting alone achieves, in bits per byte
+//!                      └─NgramBaselines::of──> losses of n-gram models, in bits per byte
 //! ```
 //!
-//! Nothing has to be downloaded or prepared: without `--data`, the text is the Rust source of burn itself,
-//! which cargo unpacked on the way to building this program.
+//! Nothing has to be downloaded or prepared: without `--data`, the text is the Rust source of burn, which cargo has
+//! already downloaded to build the program.
 
 #![forbid(unsafe_code)]
 
@@ -30,7 +30,7 @@ mod tokenizer;
 pub use corpus::Corpus;
 pub use error::DataError;
 pub use left_out::LeftOut;
-pub use ngram::Levels;
+pub use ngram::NgramBaselines;
 pub use packing::{Packed, val_batches};
 pub use passages::passages;
 pub use remote::{Remote, SHAKESPEARE};

@@ -1,46 +1,40 @@
-//! What counting achieves: levels to hold a model against.
+//! Losses of n-gram models, as baselines for a language model.
 //!
-//! A loss says little alone. A model above the bigram level has learned less than a table of byte pairs;
-//! many a toy model stays above a 4-gram.
+//! A model with a higher loss than the bigram baseline has learned less than a table of byte pairs. Many toy models
+//! do not reach the 4-gram baseline.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// The longest run of bytes that is counted.
+/// Length of the longest n-gram, in bytes.
 const LONGEST: usize = 4;
 
-/// Bits per byte of validation text under counts of the training text.
+/// Losses of n-gram models of the training text on the validation text, in bits per byte.
 #[derive(serde::Serialize, Debug, Clone, Copy, PartialEq)]
-pub struct Levels {
-    /// From how frequent each byte is.
+pub struct NgramBaselines {
+    /// Loss without context, from the frequency of each byte.
     pub unigram: f64,
-    /// From the byte before.
+    /// Loss with the previous byte as context.
     pub bigram: f64,
-    /// From the three bytes before.
+    /// Loss with the previous three bytes as context.
     pub four_gram: f64,
 }
 
-impl Levels {
-    /// Counts `train` and measures `val`; each item is a document, and no context reaches across.
+impl NgramBaselines {
+    /// Counts the n-grams of `train` and measures them on `val`. Contexts do not cross document borders.
     ///
-    /// Smoothed by interpolation with shorter contexts, down to one chance in 256 for every byte, so no
-    /// level is infinite. NaN if `val` holds no byte. Source: Witten and Bell, 1991, method C.
+    /// Probabilities are interpolated with those of shorter contexts, down to 1/256 for every byte, so no loss is
+    /// infinite. The losses are NaN if `val` has no bytes. Source: Witten and Bell, 1991, method C.
     #[must_use]
     pub fn of<T: AsRef<[u8]>>(train: &[T], val: &[T]) -> Self {
         let counts = Counts::of(train);
         let mut bits = [0.0; LONGEST];
-        let mut bytes = 0_u64;
+        let mut bytes = 0;
         for document in val {
-            let mut recent = 0;
-            for (i, &byte) in document.as_ref().iter().enumerate() {
-                recent = recent << 8 | u32::from(byte);
-                let probabilities = counts.probabilities(recent, i + 1);
-                bits.iter_mut()
-                    .zip(probabilities)
-                    .for_each(|(bits, p)| *bits -= p.log2());
-                bytes += 1;
-            }
+            let document = document.as_ref();
+            counts.add_bits(document, &mut bits);
+            bytes += document.len();
         }
         let [unigram, bigram, _, four_gram] = bits.map(|bits| bits / bytes as f64);
         Self {
@@ -51,7 +45,7 @@ impl Levels {
     }
 }
 
-impl fmt::Display for Levels {
+impl fmt::Display for NgramBaselines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             unigram,
@@ -65,19 +59,19 @@ impl fmt::Display for Levels {
     }
 }
 
-/// How often runs of 1 to 4 bytes occur. A run is a number, its last byte lowest.
+/// Counts of n-grams of 1 to 4 bytes. An n-gram is a number with its last byte lowest.
 #[derive(Default)]
 struct Counts {
-    runs: [Table<u64>; LONGEST],
-    /// Keyed by the bytes before the last one.
+    ngrams: [Table<u64>; LONGEST],
+    /// Counts by context: the bytes before the last one.
     contexts: [Table<Context>; LONGEST],
 }
 
 #[derive(Default)]
 struct Context {
-    /// Bytes that followed it.
+    /// Number of bytes that followed the context.
     total: u64,
-    /// Different ones among them.
+    /// Number of different bytes that followed the context.
     distinct: u64,
 }
 
@@ -89,40 +83,60 @@ impl Counts {
             for (i, &byte) in document.as_ref().iter().enumerate() {
                 recent = recent << 8 | u32::from(byte);
                 let length = LONGEST.min(i + 1);
-                *counts.runs[length - 1]
-                    .entry(last(recent, length))
-                    .or_default() += 1;
+                let ngram = last(recent, length);
+                *counts.ngrams[length - 1].entry(ngram).or_default() += 1;
             }
         }
-        // A byte was counted in its longest run only, which ends in the shorter ones.
+        counts.add_shorter_ngrams();
+        counts.count_contexts();
+        counts
+    }
+
+    /// Adds the counts of shorter n-grams: each byte was counted only in its longest n-gram, which ends in the shorter.
+    fn add_shorter_ngrams(&mut self) {
         for length in (2..=LONGEST).rev() {
-            let [shorter, longer] = &mut counts.runs[length - 2..length] else {
+            let [shorter, longer] = &mut self.ngrams[length - 2..length] else {
                 continue;
             };
-            for (&run, count) in &*longer {
-                *shorter.entry(last(run, length - 1)).or_default() += count;
+            for (&ngram, count) in &*longer {
+                *shorter.entry(last(ngram, length - 1)).or_default() += count;
             }
         }
-        for (runs, contexts) in counts.runs.iter().zip(&mut counts.contexts) {
-            for (run, count) in runs {
-                let context = contexts.entry(run >> 8).or_default();
+    }
+
+    /// Counts the bytes that followed each context.
+    fn count_contexts(&mut self) {
+        for (ngrams, contexts) in self.ngrams.iter().zip(&mut self.contexts) {
+            for (ngram, count) in ngrams {
+                let context = contexts.entry(ngram >> 8).or_default();
                 context.total += count;
                 context.distinct += 1;
             }
         }
-        counts
     }
 
-    /// The probability of the last byte of `recent` from 0 to 3 bytes before it, `known` at most.
+    /// Adds the bits that each model needs for a document.
+    fn add_bits(&self, document: &[u8], bits: &mut [f64; LONGEST]) {
+        let mut recent = 0;
+        for (i, &byte) in document.iter().enumerate() {
+            recent = recent << 8 | u32::from(byte);
+            let probabilities = self.probabilities(recent, i + 1);
+            for (bits, probability) in bits.iter_mut().zip(probabilities) {
+                *bits -= probability.log2();
+            }
+        }
+    }
+
+    /// Returns the probability of the last byte of `recent` given 0 to 3 bytes before it; only `known` bytes exist.
     fn probabilities(&self, recent: u32, known: usize) -> [f64; LONGEST] {
         let mut p = 1.0 / 256.0;
         std::array::from_fn(|i| {
-            let run = last(recent, i + 1);
-            // At the start of a document, and after what never occurred, the shorter context must do.
+            let ngram = last(recent, i + 1);
+            // At the start of a document and after an unknown context, the shorter context decides.
             if i < known
-                && let Some(context) = self.contexts[i].get(&(run >> 8))
+                && let Some(context) = self.contexts[i].get(&(ngram >> 8))
             {
-                let count = self.runs[i].get(&run).copied().unwrap_or_default() as f64;
+                let count = self.ngrams[i].get(&ngram).copied().unwrap_or_default() as f64;
                 let (total, distinct) = (context.total as f64, context.distinct as f64);
                 p = (count + distinct * p) / (total + distinct);
             }
@@ -131,18 +145,20 @@ impl Counts {
     }
 }
 
-/// The last `length` bytes of a run.
-fn last(run: u32, length: usize) -> u32 {
-    run & (u32::MAX >> (8 * (LONGEST - length)))
+/// Returns the last `length` bytes of an n-gram.
+fn last(ngram: u32, length: usize) -> u32 {
+    ngram & (u32::MAX >> (8 * (LONGEST - length)))
 }
 
-type Table<V> = HashMap<u32, V, BuildHasherDefault<Spread>>;
+type Table<V> = HashMap<u32, V, BuildHasherDefault<Multiplicative>>;
 
-/// Hashes one `u32` by a multiplication: several times faster than the default, and nobody attacks here.
+/// Hasher of one `u32` by a multiplication, several times faster than the default.
+///
+/// The default protects against chosen keys, which do not matter here.
 #[derive(Default)]
-struct Spread(u64);
+struct Multiplicative(u64);
 
-impl Hasher for Spread {
+impl Hasher for Multiplicative {
     fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.write_u32(u32::from(byte));
@@ -154,7 +170,7 @@ impl Hasher for Spread {
     }
 
     fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32 // the upper bits are the mixed ones, and tables use the lower
+        self.0 ^ self.0 >> 32 // multiplication mixes the upper bits, and tables use the lower ones
     }
 }
 
@@ -166,7 +182,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     #[test]
-    fn all_levels_of_independent_bytes_approach_their_entropy() {
+    fn baselines_of_independent_bytes_approach_their_entropy() {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let mut text = |n: usize| {
             (0..n)
@@ -175,35 +191,35 @@ mod tests {
         };
         let (train, val) = ([text(400_000)], [text(400_000)]);
         let entropy = 1.298_794_940_695_398; // of 1/8, 2/8, 5/8
-        let levels = Levels::of(&train, &val);
-        for level in [levels.unigram, levels.bigram, levels.four_gram] {
-            assert!((level - entropy).abs() < 0.005, "{levels:?}");
+        let baselines = NgramBaselines::of(&train, &val);
+        for loss in [baselines.unigram, baselines.bigram, baselines.four_gram] {
+            assert!((loss - entropy).abs() < 0.005, "{baselines:?}");
         }
     }
 
     #[test]
-    fn a_deterministic_text_costs_nothing_once_the_context_tells_the_rest() {
+    fn deterministic_text_costs_nothing_with_enough_context() {
         let text = ["abcd".repeat(10_000)];
-        let levels = Levels::of(&text, &text);
-        assert!((levels.unigram - 2.0).abs() < 0.01, "{levels:?}");
+        let baselines = NgramBaselines::of(&text, &text);
+        assert!((baselines.unigram - 2.0).abs() < 0.01, "{baselines:?}");
         assert!(
-            levels.bigram < 0.01 && levels.four_gram < 0.01,
-            "{levels:?}"
+            baselines.bigram < 0.01 && baselines.four_gram < 0.01,
+            "{baselines:?}"
         );
     }
 
     #[test]
     fn contexts_do_not_reach_across_documents() {
-        let apart = Levels::of(&["a", "b"].repeat(1000), &["ab"]);
+        let apart = NgramBaselines::of(&["a", "b"].repeat(1000), &["ab"]);
         assert!(apart.bigram > 1.0 - 0.01 && (apart.bigram - apart.four_gram).abs() < 1e-12);
     }
 
     #[test]
-    fn what_never_occurred_costs_something_finite_and_no_text_is_nan() {
+    fn unknown_bytes_have_a_finite_loss_and_no_text_is_nan() {
         let none: [&str; 0] = [];
-        assert!((Levels::of(&none, &["x"]).four_gram - 8.0).abs() < 1e-12);
-        assert!(Levels::of(&["aaaa"], &["z"]).unigram.is_finite());
-        assert!(Levels::of(&["aaaa"], &none).unigram.is_nan());
+        assert!((NgramBaselines::of(&none, &["x"]).four_gram - 8.0).abs() < 1e-12);
+        assert!(NgramBaselines::of(&["aaaa"], &["z"]).unigram.is_finite());
+        assert!(NgramBaselines::of(&["aaaa"], &none).unigram.is_nan());
     }
 
     #[test]
@@ -211,8 +227,8 @@ mod tests {
         let counts = Counts::of(&["to be or not to be"]);
         for context in [*b"to ", *b" be", *b"xyz"] {
             let sums = (0..=255).fold([0.0; LONGEST], |mut sums, byte| {
-                let run = u32::from_be_bytes([context[0], context[1], context[2], byte]);
-                let p = counts.probabilities(run, 4);
+                let ngram = u32::from_be_bytes([context[0], context[1], context[2], byte]);
+                let p = counts.probabilities(ngram, 4);
                 sums.iter_mut().zip(p).for_each(|(sum, p)| *sum += p);
                 sums
             });
@@ -221,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn levels_read_as_one_line() {
-        let levels = Levels {
+    fn baselines_print_on_one_line() {
+        let baselines = NgramBaselines {
             unigram: 4.871,
             bigram: 3.508,
             four_gram: 2.3,
         };
         let line = "unigram 4.87 · bigram 3.51 · 4-gram 2.30 bits per byte";
-        assert_eq!(levels.to_string(), line);
+        assert_eq!(baselines.to_string(), line);
     }
 }

@@ -1,14 +1,14 @@
-//! Random choices that come out the same everywhere, this year and next.
+//! Random choices that are the same on every machine and in every version.
 //!
-//! `rand` may change how it draws from a range; the words of ChaCha do not change, so we draw from them.
+//! `rand` may change how it draws from a range. The words of ChaCha do not change, so we draw from these.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The order of the documents in one pass over them.
+/// Returns the order of the documents in one epoch.
 pub(super) fn epoch_order(seed: u64, epoch: u64, documents: usize) -> Vec<u32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(epoch); // each epoch its own, so that any of them can be resumed without the ones before
+    rng.set_stream(epoch); // so that an epoch can be resumed without drawing the earlier ones
     let mut order: Vec<u32> = (0..documents as u32).collect();
     shuffle(&mut order, &mut rng);
     order
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_epoch_visits_every_document_once_in_an_order_of_its_own() {
+    fn each_epoch_visits_all_documents_in_its_own_order() {
         let (first, second) = (epoch_order(7, 0, 100), epoch_order(7, 1, 100));
         assert_ne!(first, second);
         assert_eq!(first, epoch_order(7, 0, 100));

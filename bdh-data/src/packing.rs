@@ -1,4 +1,4 @@
-//! Batches of rows packed from documents, endless for training and fixed for validation.
+//! Batches of packed rows, endless for training and fixed for validation.
 
 use crate::best_fit::Shelf;
 use crate::error::DataError;
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The order in which validation takes its documents, the same for every run.
+/// Seed of the order of validation documents, the same for every run.
 const VAL_SEED: u64 = 0;
 
-/// An endless stream of micro-batches from documents, without padding.
+/// Endless stream of micro-batches from documents, without padding.
 ///
-/// A row holds `seq_len + 1` ids: whole documents as long as any fits, then the beginning of one that does
-/// not (the rule is nanochat's, and `best_fit.rs` has it). Documents should start with BOS and be no longer
-/// than a row, as [`passages`](crate::passages::passages) makes them: the end of a longer one is never seen.
+/// A row has `seq_len + 1` ids: whole documents while any fits, then the beginning of one more (nanochat's rule, see
+/// `best_fit.rs`). Documents should start with BOS and be no longer than a row, like those of
+/// [`passages`](crate::passages::passages): the end of a longer document is never used.
 ///
-/// Each epoch has an order of its own, fixed by the seed. A position names the documents that were waiting
-/// for a row, about 5 kB of JSON, so a resumed run sees the very same rows.
+/// The seed decides the order of documents, which differs in each epoch. A saved position includes the documents that
+/// wait for a row, about 5 kB of JSON, so a resumed run continues with exactly the same rows.
 #[derive(Debug, Clone)]
 pub struct Packed {
     documents: Arc<[Vec<i32>]>,
@@ -29,44 +29,44 @@ pub struct Packed {
     shelf: Shelf,
 }
 
-/// The batches asked for, once it is certain that the documents fill one row at least.
+/// Shape of batches, checked against the number of tokens.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     rows: usize,
     seq_len: usize,
-    /// Ids in all documents.
+    /// Number of ids in all documents.
     tokens: usize,
 }
 
-/// Document after document, epoch after epoch.
+/// Endless stream of documents, one epoch after another.
 #[derive(Debug, Clone)]
 struct Stream {
     seed: u64,
     epoch: u64,
-    /// Place in `order` of the document to come.
+    /// Index in `order` of the next document.
     next: usize,
     order: Vec<u32>,
 }
 
-/// What [`Packed::position`] saves.
+/// Saved state of a [`Packed`].
 #[derive(Debug, Serialize, Deserialize)]
 struct Position {
     epoch: u64,
     next: usize,
     /// Documents on the shelf, in their order.
     waiting: Vec<u32>,
-    /// Documents and tokens in all, to recognize the data by.
+    /// Number of documents; with `tokens` and `fingerprint` it identifies the data.
     documents: usize,
     tokens: usize,
     fingerprint: u64,
 }
 
 impl Packed {
-    /// Prepares micro-batches of `rows` rows with `seq_len` inputs and targets each.
+    /// Creates a stream of micro-batches with `rows` rows of `seq_len` inputs and targets.
     ///
     /// # Errors
     ///
-    /// [`DataError::EmptyBatch`] if either is 0; [`DataError::TooShort`] if the documents together do not
+    /// [`DataError::EmptyBatch`] if `rows` or `seq_len` is 0; [`DataError::TooShort`] if the documents together do not
     /// fill one row.
     pub fn new(
         documents: Arc<[Vec<i32>]>,
@@ -84,6 +84,17 @@ impl Packed {
             stream,
             shelf: Shelf::default(),
         })
+    }
+
+    /// Whether a saved position belongs to these documents.
+    fn has_position(&self, position: &Position) -> bool {
+        let documents = self.documents.len();
+        let same_data = position.documents == documents
+            && position.tokens == self.shape.tokens
+            && position.fingerprint == self.fingerprint;
+        let in_range = position.next < documents
+            && position.waiting.iter().all(|&id| (id as usize) < documents);
+        same_data && in_range
     }
 
     fn row(&mut self) -> Option<Vec<i32>> {
@@ -106,10 +117,11 @@ impl Source for Packed {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        let rows: Option<Vec<_>> = (0..self.shape.rows).map(|_| self.row()).collect();
-        Ok(TokenBatch::from_rows(
-            &rows.expect("a shelf that is restocked does not run out"),
-        ))
+        let mut rows = Vec::with_capacity(self.shape.rows);
+        for _ in 0..self.shape.rows {
+            rows.push(self.row().expect("the shelf is restocked without end"));
+        }
+        Ok(TokenBatch::from_rows(&rows))
     }
 
     fn batch_size(&self) -> Option<BatchSize> {
@@ -134,33 +146,28 @@ impl Source for Packed {
 
     fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
         let position = Position::deserialize(position).map_err(|_| DataError::Position)?;
-        let documents = self.documents.len();
-        let same_data = position.documents == documents
-            && position.tokens == self.shape.tokens
-            && position.fingerprint == self.fingerprint;
-        let in_range = position.next < documents
-            && position.waiting.iter().all(|&id| (id as usize) < documents);
-        if !same_data || !in_range {
+        if !self.has_position(&position) {
             return Err(DataError::Position.into());
         }
+        let documents = self.documents.len();
         self.stream = Stream::at(self.stream.seed, position.epoch, position.next, documents);
         self.shelf = Shelf::default();
-        position
-            .waiting
-            .iter()
-            .for_each(|&id| self.shelf.push(id, &self.documents));
+        for id in position.waiting {
+            self.shelf.push(id, &self.documents);
+        }
         Ok(())
     }
 }
 
-/// Packs documents into batches of up to `max_tokens` tokens in all, the same ones every time.
+/// Packs documents into batches of at most `max_tokens` tokens together, the same ones in every run.
 ///
-/// No document is taken twice; what does not fill a batch is left out, except that there is always at
-/// least one batch, of fewer rows if need be.
+/// No document is used twice. Rows that do not fill a batch are left out, but there is always at least one batch, with
+/// fewer rows if necessary.
 ///
 /// # Errors
 ///
-/// [`DataError::EmptyBatch`] and [`DataError::TooShort`], as [`Packed::new`].
+/// [`DataError::EmptyBatch`] if `rows` or `seq_len` is 0; [`DataError::TooShort`] if the documents together do not fill
+/// one row.
 pub fn val_batches(
     documents: &[Vec<i32>],
     rows: usize,
@@ -168,21 +175,8 @@ pub fn val_batches(
     max_tokens: usize,
 ) -> Result<Vec<TokenBatch>, DataError> {
     Shape::of(documents, rows, seq_len, "val")?;
-    let mut coming = epoch_order(VAL_SEED, 0, documents.len()).into_iter();
-    let mut shelf = Shelf::default();
-    let mut row = || {
-        shelf.row(seq_len + 1, documents, |shelf| {
-            while !shelf.is_full()
-                && let Some(id) = coming.next()
-            {
-                shelf.push(id, documents);
-            }
-        })
-    };
-    let most = (max_tokens / seq_len / rows).max(1);
-    let packed: Vec<_> = std::iter::from_fn(&mut row)
-        .take(most.saturating_mul(rows))
-        .collect();
+    let most_batches = (max_tokens / seq_len / rows).max(1);
+    let packed = val_rows(documents, seq_len, most_batches.saturating_mul(rows));
     if packed.len() < rows {
         return Ok(vec![TokenBatch::from_rows(&packed)]);
     }
@@ -192,7 +186,29 @@ pub fn val_batches(
         .collect())
 }
 
+/// Packs validation documents into at most `most` rows of `seq_len + 1` ids.
+fn val_rows(documents: &[Vec<i32>], seq_len: usize, most: usize) -> Vec<Vec<i32>> {
+    let mut order = epoch_order(VAL_SEED, 0, documents.len()).into_iter();
+    let mut shelf = Shelf::default();
+    let mut rows = Vec::new();
+    while rows.len() < most {
+        let row = shelf.row(seq_len + 1, documents, |shelf| {
+            while !shelf.is_full()
+                && let Some(id) = order.next()
+            {
+                shelf.push(id, documents);
+            }
+        });
+        match row {
+            Some(row) => rows.push(row),
+            None => break, // all documents are used
+        }
+    }
+    rows
+}
+
 impl Shape {
+    /// Checks that the documents of a split fill at least one row.
     fn of(
         documents: &[Vec<i32>],
         rows: usize,

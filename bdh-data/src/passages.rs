@@ -1,16 +1,15 @@
-//! Documents as token ids, in pieces that fit a row.
+//! Documents as token ids, in passages that fit a row.
 
 use crate::tokenizer::Tokenizer;
 use std::sync::Arc;
 
-/// Encodes documents and cuts them into passages of at most `longest` ids, BOS included.
+/// Encodes documents and cuts them into passages of at most `longest` ids, including BOS.
 ///
-/// Every passage starts with BOS, also inside a document. With `longest = seq_len + 1` a passage fits a
-/// row whole: [`Packed`](crate::packing::Packed) keeps no more of a document than one row, so without the cut
-/// a file of a megabyte would give its first row and nothing else. `usize::MAX` cuts nothing (nanochat's
-/// way, with documents in the millions).
+/// Every passage starts with BOS, also inside a document. With `longest = seq_len + 1` each passage fits a row.
+/// [`Packed`](crate::packing::Packed) uses at most one row of a document, so of an uncut file of a megabyte it would
+/// use only the first row. `usize::MAX` cuts nothing, like nanochat, which has millions of documents.
 ///
-/// The ids are behind an [`Arc`] because the runs of a sweep share them.
+/// The ids are in an [`Arc`] because the runs of a sweep share them.
 #[must_use]
 pub fn passages(tokenizer: &Tokenizer, documents: &[String], longest: usize) -> Arc<[Vec<i32>]> {
     let room = longest.saturating_sub(1).max(1); // BOS takes one
@@ -32,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_documents_are_cut_and_no_token_is_lost() {
+    fn long_documents_are_cut_without_losing_tokens() {
         let documents = ["abcdefg".to_owned(), String::new(), "hi".to_owned()];
         let cut = passages(&Tokenizer::Bytes, &documents, 4);
         let text: Vec<_> = cut.iter().map(|ids| Tokenizer::Bytes.decode(ids)).collect();

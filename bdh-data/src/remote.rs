@@ -1,4 +1,4 @@
-//! A file from the network, downloaded once and checked every time.
+//! Files from the network, downloaded once and checked on every use.
 
 use crate::corpus::text_of;
 use crate::error::DataError;
@@ -14,10 +14,10 @@ use std::process;
 use std::time::Duration;
 use ureq::Agent;
 
-/// Long enough for a megabyte over a slow line, short enough to notice that there is none.
+/// Time limit of a download: enough for a megabyte on a slow connection.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// All of Shakespeare, as the char-rnn repository has it: 1,115,394 bytes in 65 symbols.
+/// Shakespeare's plays from the char-rnn repository: 1,115,394 bytes with 65 different symbols.
 pub const SHAKESPEARE: Remote<'static> = Remote {
     url: "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
     file_name: "tinyshakespeare.txt",
@@ -25,16 +25,16 @@ pub const SHAKESPEARE: Remote<'static> = Remote {
     sha256: "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
 };
 
-/// A text on the network whose every byte is known beforehand.
+/// Text on the network with a known checksum.
 #[derive(Debug, Clone, Copy)]
 pub struct Remote<'a> {
-    /// Where it is, `https://…`.
+    /// Address, `https://…`.
     pub url: &'a str,
-    /// What it is called in the cache.
+    /// File name in the cache.
     pub file_name: &'a str,
-    /// Its size; a longer answer is cut off as an error.
+    /// Size in bytes; a longer response is an error.
     pub bytes: u64,
-    /// Its SHA-256, in lower-case hexadecimal.
+    /// SHA-256 in lower-case hexadecimal.
     pub sha256: &'a str,
 }
 
@@ -43,18 +43,18 @@ impl Remote<'_> {
     ///
     /// # Errors
     ///
-    /// As [`cached_in`](Self::cached_in), and [`DataError::NoCache`] if there is no such directory.
+    /// [`DataError::NoCache`] without a home directory, or any error of [`cached_in`](Self::cached_in).
     pub fn cached(&self) -> Result<String, DataError> {
         let dir = cache_dir(env::var_os("XDG_CACHE_HOME"), env::home_dir());
         self.cached_in(&dir.ok_or(DataError::NoCache)?)
     }
 
-    /// Reads the text from a directory, or downloads it there; a copy that is not right is replaced.
+    /// Reads the text from a directory, or downloads it there. A copy with another checksum is replaced.
     ///
     /// # Errors
     ///
-    /// [`DataError::Download`] if it does not arrive within a minute, [`DataError::Checksum`] if something
-    /// else arrives, [`DataError::Unwritable`] if it cannot be kept. Nothing is left behind then.
+    /// [`DataError::Download`] if the download fails or takes more than a minute, [`DataError::Checksum`] if it is
+    /// another file, [`DataError::Unwritable`] if it cannot be written. A failed download leaves no file.
     pub fn cached_in(&self, dir: &Path) -> Result<String, DataError> {
         let path = dir.join(self.file_name);
         if let Ok(bytes) = fs::read(&path)
@@ -67,20 +67,18 @@ impl Remote<'_> {
         Ok(text)
     }
 
-    /// Takes bytes for the text if they are.
+    /// Checks the bytes of a file and converts them to text; errors name the file with `from`.
     ///
     /// # Errors
     ///
-    /// [`DataError::Checksum`] naming where they are `from`; [`DataError::Binary`] if the right bytes are
-    /// no text.
+    /// [`DataError::Checksum`] for another file; [`DataError::Binary`] if the file is not text.
     pub fn check(&self, bytes: Vec<u8>, from: impl Display) -> Result<String, DataError> {
         let found = hex(Sha256::digest(&bytes));
         if found != self.sha256 {
-            let expected = self.sha256.to_owned();
             return Err(DataError::Checksum {
                 from: from.to_string(),
                 found,
-                expected,
+                expected: self.sha256.to_owned(),
             });
         }
         text_of(bytes, self.file_name.as_ref())
@@ -91,7 +89,7 @@ impl Remote<'_> {
             .timeout_global(Some(TIMEOUT))
             .build()
             .new_agent();
-        // One byte more than there should be: the limit has to be passed for ureq to complain.
+        // One more byte than expected: ureq reports an error only above its limit.
         let body = agent.get(self.url).call().and_then(|mut answer| {
             answer
                 .body_mut()
@@ -106,7 +104,7 @@ impl Remote<'_> {
     }
 }
 
-/// Writes beside the file and renames, so that no half of it is ever read.
+/// Writes another file and renames it, so that no process reads a part of the text.
 fn keep(path: &Path, text: &str) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
@@ -120,7 +118,7 @@ fn keep(path: &Path, text: &str) -> io::Result<()> {
 }
 
 fn cache_dir(xdg: Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
-    let xdg = xdg.map(PathBuf::from).filter(|dir| dir.is_absolute()); // relative ones are to be ignored
+    let xdg = xdg.map(PathBuf::from).filter(|dir| dir.is_absolute()); // the XDG specification ignores relative paths
     Some(xdg.or_else(|| Some(home?.join(".cache")))?.join("bdh"))
 }
 
@@ -129,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cache_is_where_the_xdg_specification_puts_it() {
+    fn cache_directory_follows_the_xdg_specification() {
         let home = || Some(PathBuf::from("/home/ada"));
         let in_home = Some(PathBuf::from("/home/ada/.cache/bdh"));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What `--data` means.
+//! Values of `--data`.
 
 use crate::corpus::Corpus;
 use crate::error::DataError;
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A choice of text, as given to `--data`.
+/// Choice of text, in the form of `--data`.
 ///
 /// # Examples
 ///
@@ -23,26 +23,26 @@ use std::str::FromStr;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DataSpec {
-    /// The Rust source of burn, which is on every machine that built this program.
+    /// Rust source of burn, which every machine that built this program has.
     #[default]
     Rust,
-    /// A seeded source of known entropy.
+    /// Synthetic text from a seed, with a known entropy.
     Synthetic,
-    /// All of Shakespeare in one megabyte, downloaded once.
+    /// Shakespeare's plays, one megabyte, downloaded once.
     Shakespeare,
-    /// A text file, or a directory of text files.
+    /// Text file, or directory of text files.
     Path(PathBuf),
 }
 
 impl DataSpec {
-    /// Reads the text, and downloads it where need be.
+    /// Reads the text, and downloads it if necessary.
     ///
-    /// `shakespeare` is looked for in the file that `BDH_SHAKESPEARE` names, then in the cache
-    /// (`$XDG_CACHE_HOME/bdh` or `~/.cache/bdh`), then on the network.
+    /// `shakespeare` is the file that `BDH_SHAKESPEARE` names, or else a copy in the cache (`$XDG_CACHE_HOME/bdh` or
+    /// `~/.cache/bdh`), or else downloaded.
     ///
     /// # Errors
     ///
-    /// Any [`DataError`] that reading or downloading can give.
+    /// Any [`DataError`] of reading or downloading.
     pub fn load(&self) -> Result<Corpus, DataError> {
         match self {
             Self::Rust => rust_or_synthetic(),
@@ -67,6 +67,7 @@ impl FromStr for DataSpec {
     }
 }
 
+/// Returns burn's source, or synthetic text if cargo has not unpacked it.
 fn rust_or_synthetic() -> Result<Corpus, DataError> {
     match rust_sources::folders() {
         Ok(folders) => rust_sources::corpus(&folders),
@@ -79,13 +80,17 @@ fn rust_or_synthetic() -> Result<Corpus, DataError> {
 }
 
 fn shakespeare() -> Result<Corpus, DataError> {
-    let text = match env::var_os("BDH_SHAKESPEARE").map(PathBuf::from) {
-        Some(path) => match fs::read(&path) {
-            Ok(bytes) => SHAKESPEARE.check(bytes, path.display())?,
-            Err(source) => return Err(DataError::Unreadable { path, source }),
-        },
-        None => SHAKESPEARE.cached()?,
-    };
+    let text = shakespeare_text()?;
     let origin = "Shakespeare's plays, as collected for char-rnn".to_owned();
     Corpus::from_text("shakespeare".to_owned(), origin, &text)
+}
+
+fn shakespeare_text() -> Result<String, DataError> {
+    let Some(path) = env::var_os("BDH_SHAKESPEARE").map(PathBuf::from) else {
+        return SHAKESPEARE.cached();
+    };
+    match fs::read(&path) {
+        Ok(bytes) => SHAKESPEARE.check(bytes, path.display()),
+        Err(source) => Err(DataError::Unreadable { path, source }),
+    }
 }

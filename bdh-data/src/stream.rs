@@ -1,10 +1,10 @@
-//! Text as one long stream of bytes, the way BDH and nanoGPT read theirs.
+//! Text as one long stream of tokens, like in BDH and nanoGPT.
 
 use bdh::BoxError;
 use bdh::lm::{RandomCrops, TokenBatch, Vocabulary};
 use bdh::{ConfigError, Source};
 
-/// The bytes themselves: 256 ids, none of which begins a document.
+/// Vocabulary of the 256 bytes, without an id that begins a document.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PlainBytes;
 
@@ -30,20 +30,20 @@ impl Vocabulary for PlainBytes {
     }
 }
 
-/// Documents one after the other, with a line break between them.
+/// Encodes documents as one stream, with a line break between them.
 #[must_use]
 pub fn stream(vocabulary: &dyn Vocabulary, documents: &[String]) -> Vec<i32> {
     vocabulary.encode(&documents.join("\n"))
 }
 
-/// Where a validation split is cut, the same for every run.
+/// Seed of the validation crops, the same for every run.
 const SEED: u64 = 1337;
 
-/// Batches of random crops of a stream, the same ones every time: what a validation split is measured on.
+/// Returns validation batches: random crops of a stream, the same ones in every run.
 ///
 /// # Errors
 ///
-/// As [`RandomCrops::new`]; a split shorter than one window among them.
+/// [`ConfigError::Invalid`] if the stream is shorter than one window, or an error of [`RandomCrops::new`].
 pub fn fixed_crops(
     tokens: Vec<i32>,
     rows: usize,
@@ -52,15 +52,11 @@ pub fn fixed_crops(
 ) -> Result<Vec<TokenBatch>, BoxError> {
     let have = tokens.len();
     if have <= seq_len {
-        return Err(ConfigError::Invalid {
-            field: "block_size",
-            value: seq_len.to_string(),
-            expected: format!(
-                "and the validation split has {have} tokens, of which a window takes one more than that: \
-                 give more text, or a smaller --block-size"
-            ),
-        }
-        .into());
+        let problem = format!(
+            "the validation split has {have} tokens, and a window takes one more than a block; \
+             give more text, or a smaller --block-size"
+        );
+        return Err(ConfigError::invalid("block_size", seq_len, problem).into());
     }
     let mut crops = RandomCrops::new(tokens, rows, seq_len, SEED)?;
     (0..batches).map(|_| crops.next_batch()).collect()
@@ -71,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_comes_back_and_documents_are_joined_by_lines() {
+    fn bytes_decode_to_themselves_and_documents_are_joined_by_lines() {
         let all: Vec<i32> = (0..256).collect();
         assert_eq!(
             PlainBytes.decode_bytes(&all),
@@ -85,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_is_measured_on_the_same_crops_every_time() {
+    fn validation_crops_are_the_same_every_time() {
         let crops = |seq_len| fixed_crops((0..50).collect(), 2, seq_len, 3);
         let batches = crops(8).expect("long enough");
         assert_eq!(batches, crops(8).expect("long enough"));

@@ -1,7 +1,7 @@
-//! Text whose entropy is known exactly.
+//! Synthetic text with a known entropy.
 //!
-//! A model's loss on real text has no known floor; here it has one, so a curve can be held against the
-//! truth: no model gets below `Markov::ENTROPY_RATE` except by chance.
+//! The lowest possible loss on real text is unknown. On this text it is `Markov::ENTROPY_RATE`, so a loss curve can be
+//! compared with it.
 
 use crate::corpus::Corpus;
 use crate::order::{below, shuffle, unit};
@@ -10,32 +10,31 @@ use rand_chacha::ChaCha8Rng;
 
 const SYMBOLS: &[u8; 16] = b" etaoinshrdlucm\n";
 
-/// Each symbol is this much as likely as the one ranked before it.
+/// Ratio of the probabilities of two successive ranks.
 const RATIO: f64 = 0.6;
 
-/// Seed of the corpus that `--data synthetic` gives.
+/// Seed of the corpus of `--data synthetic`.
 const SEED: u64 = 20_240_229;
 
 const DOCUMENTS: usize = 512;
 
-/// A seeded source of text: the last two bytes decide how likely each next byte is.
+/// Markov source of text, where the last two bytes decide the probabilities of the next byte.
 ///
-/// Every context ranks the same 16 symbols, from likeliest to rarest, in an order of its own, and the
-/// probabilities of the ranks are the same everywhere. So each byte costs the same number of bits on
-/// average, from the first byte of a document on, and the entropy rate is that of one distribution.
-/// Orders resemble each other, those that share the last byte most: a unigram model learns a little, a
-/// bigram model more, and only what looks two bytes back learns all there is.
+/// Every context ranks the same 16 symbols in its own order. The probabilities of the ranks are the same in all
+/// contexts, so the entropy rate is the entropy of one distribution, from the first byte of a document on. The orders
+/// are similar, most of all those with the same last byte. So a unigram model learns a little, a bigram model more, and
+/// only a model with two bytes of context can reach the entropy rate.
 #[derive(Debug, Clone)]
 struct Markov {
-    /// For each context, the symbols (as places in [`SYMBOLS`]) by rank.
+    /// Symbols of each context by rank, as indices into [`SYMBOLS`].
     ranked: Vec<[u8; 16]>,
 }
 
 impl Markov {
-    /// Bits per byte of the best possible model: the entropy of 16 probabilities, each 0.6 of the last.
+    /// Entropy in bits per byte: that of 16 probabilities, each 0.6 of the previous one.
     const ENTROPY_RATE: f64 = 2.423_641_992_379_963;
 
-    /// Makes the source that `seed` names.
+    /// Creates the source of a seed.
     fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut common: [u8; 16] = std::array::from_fn(|symbol| symbol as u8);
@@ -50,7 +49,7 @@ impl Markov {
         Self { ranked }
     }
 
-    /// Draws a text of so many bytes, all of them ASCII.
+    /// Draws an ASCII text of `bytes` bytes.
     fn sample(&self, bytes: usize, rng: &mut impl Rng) -> String {
         let likely = probabilities();
         let mut context = 0;
@@ -61,7 +60,7 @@ impl Markov {
                 left -= p;
                 left < 0.0
             });
-            // Rounding may leave a sliver past the last rank.
+            // By rounding, the probabilities may sum to slightly less than 1.
             let symbol = self.ranked[context][rank.unwrap_or(15)];
             text.push(char::from(SYMBOLS[usize::from(symbol)]));
             context = next_context(context, symbol);
@@ -69,7 +68,7 @@ impl Markov {
         text
     }
 
-    /// The bits that the true source needs for a text; infinite for one it cannot draw.
+    /// Returns the bits that this source needs for a text; infinite for a text that it cannot draw.
     #[cfg(test)]
     fn code_length(&self, text: &str) -> f64 {
         let bits = probabilities().map(|p| -p.log2());
@@ -89,16 +88,9 @@ impl Markov {
     }
 }
 
-/// About a megabyte in documents of 64 to 4,031 bytes.
+/// Creates about a megabyte of text, in documents of 64 to 4,031 bytes.
 pub(super) fn corpus() -> Corpus {
-    let source = Markov::new(SEED);
-    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
-    rng.set_stream(1); // stream 0 made the source
-    let mut document = || {
-        let bytes = 64 + below(3_968, &mut rng);
-        source.sample(bytes, &mut rng)
-    };
-    let documents: Vec<_> = (0..DOCUMENTS).map(|_| document()).collect();
+    let documents = draw_documents();
     let (val, train) = documents.split_at(DOCUMENTS / 10);
     Corpus {
         name: "synthetic".to_owned(),
@@ -109,7 +101,19 @@ pub(super) fn corpus() -> Corpus {
     }
 }
 
-/// The probability of each rank.
+fn draw_documents() -> Vec<String> {
+    let source = Markov::new(SEED);
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    rng.set_stream(1); // the source was drawn from stream 0
+    let mut documents = Vec::with_capacity(DOCUMENTS);
+    for _ in 0..DOCUMENTS {
+        let bytes = 64 + below(3_968, &mut rng);
+        documents.push(source.sample(bytes, &mut rng));
+    }
+    documents
+}
+
+/// Returns the probability of each rank.
 fn probabilities() -> [f64; 16] {
     let mut weights = [1.0; 16];
     for rank in 1..16 {
@@ -119,6 +123,7 @@ fn probabilities() -> [f64; 16] {
     weights.map(|weight| weight / sum)
 }
 
+/// Returns the order after a number of random swaps.
 fn swapped(mut order: [u8; 16], times: usize, rng: &mut impl Rng) -> [u8; 16] {
     for _ in 0..times {
         order.swap(below(16, rng), below(16, rng));
@@ -126,7 +131,7 @@ fn swapped(mut order: [u8; 16], times: usize, rng: &mut impl Rng) -> [u8; 16] {
     order
 }
 
-/// The last two symbols, the older one first.
+/// Returns the context after a symbol: the last two symbols, with the older one first.
 fn next_context(context: usize, symbol: u8) -> usize {
     context % 16 * 16 + usize::from(symbol)
 }
@@ -136,18 +141,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stated_rate_is_the_entropy_of_the_ranks() {
+    fn entropy_rate_is_the_entropy_of_the_ranks() {
         let entropy: f64 = probabilities().iter().map(|p| -p * p.log2()).sum();
         assert!((entropy - Markov::ENTROPY_RATE).abs() < 1e-12, "{entropy}");
     }
 
     #[test]
-    fn the_code_length_of_a_long_sample_converges_to_the_stated_rate() {
+    fn code_length_of_a_long_sample_approaches_the_entropy_rate() {
         let source = Markov::new(3);
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         for bytes in [10_000, 1_000_000] {
             let rate = source.code_length(&source.sample(bytes, &mut rng)) / bytes as f64;
-            // One byte's cost has a standard deviation of 1.41 bits, and costs are independent.
+            // The cost of a byte has a standard deviation of 1.41 bits, and costs are independent.
             let tolerance = 4.0 * 1.42 / (bytes as f64).sqrt();
             assert!(
                 (rate - Markov::ENTROPY_RATE).abs() < tolerance,
@@ -158,15 +163,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_model_that_looks_two_bytes_back_comes_near_the_entropy() {
+    fn only_a_model_with_two_bytes_of_context_reaches_the_entropy() {
         let corpus = corpus();
         assert_eq!(corpus, super::corpus());
-        let levels = corpus.levels();
-        assert!(levels.unigram > levels.bigram + 0.1, "{levels}");
-        assert!(levels.bigram > levels.four_gram + 0.1, "{levels}");
+        let baselines = corpus.ngram_baselines();
+        assert!(baselines.unigram > baselines.bigram + 0.1, "{baselines}");
+        assert!(baselines.bigram > baselines.four_gram + 0.1, "{baselines}");
         assert!(
-            (0.0..0.1).contains(&(levels.four_gram - Markov::ENTROPY_RATE)),
-            "{levels}"
+            (0.0..0.1).contains(&(baselines.four_gram - Markov::ENTROPY_RATE)),
+            "{baselines}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Text as ids, and back.
+//! Tokenizers: text to token ids, and back.
 
 use crate::error::DataError;
 use std::path::Path;
@@ -7,31 +7,31 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{
-    DecoderWrapper, Model, NormalizerWrapper, PostProcessorWrapper, SplitDelimiterBehavior,
-    TokenizerImpl,
+    DecoderWrapper, Encoding, Model, NormalizerWrapper, PostProcessorWrapper,
+    SplitDelimiterBehavior, TokenizerImpl,
 };
 
-/// How nanochat splits text before it merges: GPT-4's pattern, with numbers in pairs of digits.
+/// Pattern that splits text before merging. Source: nanochat; it is GPT-4's, with at most two digits per number.
 const SPLIT: &str = concat!(
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}",
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
 );
 
-/// The longest piece in which merges are counted, in characters: the rest of it is a piece of its own.
+/// Pattern that cuts long pieces after 256 characters.
 ///
-/// A merge looks through the whole piece, so that text without spaces, of which a megabyte is one piece, would take the
-/// square of its length. Words are shorter; GPT-2's merges, which are only applied, need no such cut.
+/// Each merge reads a whole piece. So the time for text without spaces, which is one piece, would grow with the square
+/// of its length. Words are shorter than 256 characters. GPT-2's merges are only applied, not trained, and need no cut.
 const LONGEST: &str = r"[\s\S]{1,256}";
 
-/// GPT-2's name for the id between two documents.
+/// GPT-2's name of the id between two documents.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// Text that merges are counted on; more changes few of them and takes longer.
+/// Bytes of text for training a tokenizer. More text changes few merges and takes longer.
 const TRAINING_BYTES: usize = 8 << 20;
 
-/// Turns text into ids and ids into text.
+/// Tokenizer of bytes or of byte pairs.
 ///
-/// One id is BOS, which starts a document and stands for no text: the last one, or GPT-2's `<|endoftext|>`.
+/// One id is BOS, which starts a document and has no text: the last id, or GPT-2's `<|endoftext|>`.
 ///
 /// # Examples
 ///
@@ -44,16 +44,16 @@ const TRAINING_BYTES: usize = 8 << 20;
 /// ```
 #[derive(Debug, Clone)]
 pub enum Tokenizer {
-    /// One id a byte: 257 ids, and bits per byte are bits per token.
+    /// One id for each byte, 257 ids with BOS. Bits per byte are bits per token.
     Bytes,
-    /// Merges of bytes that are frequent in the text it was trained on.
+    /// Byte-pair encoding.
     Bpe(Box<Bpe>),
 }
 
 impl Tokenizer {
-    /// Trains byte-pair merges until there are `vocab_size` ids, BOS included, or nothing left to merge.
+    /// Trains byte-pair merges until there are `vocab_size` ids, including BOS, or no more pairs to merge.
     ///
-    /// Counts the first 8 MiB of the documents. The same text gives the same tokenizer.
+    /// The first 8 MiB of the documents are used. The same text gives the same tokenizer.
     ///
     /// # Errors
     ///
@@ -67,20 +67,21 @@ impl Tokenizer {
         )))
     }
 
-    /// Reads GPT-2's own merges from a directory with its `vocab.json` and `merges.txt`.
+    /// Reads GPT-2's tokenizer from a directory with `vocab.json` and `merges.txt`.
     ///
-    /// Its `<|endoftext|>`, the last id as a rule, is BOS.
+    /// BOS is `<|endoftext|>`, usually the last id.
     ///
     /// # Errors
     ///
-    /// [`DataError::Words`] if a file is missing or not what its name says, or if there is no `<|endoftext|>`.
+    /// [`DataError::Tokenizer`] if a file is missing or damaged, or if there is no `<|endoftext|>`.
     pub fn gpt2(dir: &Path) -> Result<Self, DataError> {
-        let bpe = Bpe::gpt2(dir);
-        let bpe = bpe.map_err(|source| DataError::Words {
-            path: dir.to_owned(),
-            source,
-        })?;
-        Ok(Self::Bpe(Box::new(bpe)))
+        match Bpe::gpt2(dir) {
+            Ok(bpe) => Ok(Self::Bpe(Box::new(bpe))),
+            Err(source) => Err(DataError::Tokenizer {
+                path: dir.to_owned(),
+                source,
+            }),
+        }
     }
 
     /// Encodes a text, without BOS.
@@ -92,7 +93,7 @@ impl Tokenizer {
         }
     }
 
-    /// Encodes documents, on all cores where that takes time.
+    /// Encodes documents, on all cores for byte pairs.
     #[must_use]
     pub fn encode_all(&self, documents: &[String]) -> Vec<Vec<i32>> {
         match self {
@@ -101,13 +102,13 @@ impl Tokenizer {
         }
     }
 
-    /// Decodes ids; those of no text are passed over, and broken UTF-8 becomes `�`.
+    /// Decodes ids. Ids without text are skipped, and invalid UTF-8 becomes `�`.
     #[must_use]
     pub fn decode(&self, ids: &[i32]) -> String {
         String::from_utf8_lossy(&self.decode_bytes(ids)).into_owned()
     }
 
-    /// The bytes of ids; those of no text are passed over.
+    /// Decodes ids to bytes. Ids without text are skipped.
     #[must_use]
     pub fn decode_bytes(&self, ids: &[i32]) -> Vec<u8> {
         match self {
@@ -116,7 +117,7 @@ impl Tokenizer {
         }
     }
 
-    /// The id that starts a document.
+    /// Returns the id that starts a document.
     #[must_use]
     pub fn bos(&self) -> i32 {
         match self {
@@ -125,7 +126,7 @@ impl Tokenizer {
         }
     }
 
-    /// All ids there are, BOS included.
+    /// Returns the number of ids, including BOS.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         match self {
@@ -134,7 +135,7 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes each id stands for, 0 for BOS; what bits per byte divide by.
+    /// Returns the number of bytes of each id, 0 for BOS. Bits per byte are computed from it.
     #[must_use]
     pub fn token_bytes(&self) -> Vec<u32> {
         match self {
@@ -166,11 +167,11 @@ impl bdh::lm::Vocabulary for Tokenizer {
     }
 }
 
-/// A byte-level BPE; made by [`Tokenizer::bpe`] or [`Tokenizer::gpt2`].
+/// Byte-pair encoding, created by [`Tokenizer::bpe`] or [`Tokenizer::gpt2`].
 #[derive(Debug, Clone)]
 pub struct Bpe {
     inner: Inner,
-    /// The bytes of each id, none for BOS.
+    /// Bytes of each id, empty for BOS.
     tokens: Vec<Vec<u8>>,
     bos: i32,
 }
@@ -178,21 +179,10 @@ pub struct Bpe {
 type Inner = TokenizerImpl<BPE, NormalizerWrapper, Sequence, PostProcessorWrapper, DecoderWrapper>;
 
 impl Bpe {
-    fn train(documents: &[String], tokens: usize) -> Result<Self, bdh::BoxError> {
-        let pieces = |pattern: &str| {
-            let pattern = SplitPattern::Regex(pattern.to_owned());
-            Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
-        };
-        let (split, cut) = (pieces(SPLIT)?, pieces(LONGEST)?);
-        let bytes = ByteLevel::new(false, true, false); // no space before the text; we have split already
-        let mut inner = Inner::new(BPE::default());
-        inner.with_pre_tokenizer(Some(Sequence::new(vec![
-            split.into(),
-            cut.into(),
-            bytes.into(),
-        ])));
+    fn train(documents: &[String], num_tokens: usize) -> Result<Self, bdh::BoxError> {
+        let mut inner = tokenizer(BPE::default(), pre_tokenizer()?);
         let mut trainer = BpeTrainer::builder()
-            .vocab_size(tokens)
+            .vocab_size(num_tokens)
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .show_progress(false)
             .build();
@@ -204,27 +194,17 @@ impl Bpe {
     }
 
     fn gpt2(dir: &Path) -> Result<Self, bdh::BoxError> {
-        let [vocab, merges] =
-            ["vocab.json", "merges.txt"].map(|name| dir.join(name).to_string_lossy().into_owned());
-        let model = BPE::from_file(&vocab, &merges).build()?;
-        let bytes = ByteLevel::new(false, true, true); // no space before the text, split by GPT-2's pattern
-        let size = model.get_vocab_size() as u32;
-        if let Some(id) = (0..size).find(|id| model.id_to_token(*id).is_none()) {
-            return Err(
-                format!("the vocabulary has {size} words and none with the id {id}").into(),
-            );
-        }
-        let bos = model.token_to_id(END_OF_TEXT);
-        let bos = bos.ok_or_else(|| format!("the vocabulary has no `{END_OF_TEXT}`"))?;
+        let model = read_model(dir)?;
+        check_ids(&model)?;
+        let Some(bos) = model.token_to_id(END_OF_TEXT) else {
+            return Err(format!("the vocabulary has no `{END_OF_TEXT}`").into());
+        };
         let mut tokens = bytes_of_tokens(&model);
-        tokens[bos as usize].clear(); // it is no text
-        if (0..=u8::MAX).any(|byte| !tokens.contains(&vec![byte])) {
-            return Err("the vocabulary lacks some bytes".into());
-        }
-        let mut inner = Inner::new(model);
-        inner.with_pre_tokenizer(Some(Sequence::new(vec![bytes.into()])));
+        tokens[bos as usize].clear(); // BOS has no text
+        check_bytes(&tokens)?;
+        let bytes = ByteLevel::new(false, true, true); // adds no leading space, splits by GPT-2's pattern
         Ok(Self {
-            inner,
+            inner: tokenizer(model, Sequence::new(vec![bytes.into()])),
             tokens,
             bos: bos as i32,
         })
@@ -232,27 +212,76 @@ impl Bpe {
 
     fn encode(&self, text: &str) -> Vec<i32> {
         let encoding = self.inner.encode_fast(text, false);
-        let encoding = encoding.expect("a vocabulary with every byte encodes every text");
-        encoding.get_ids().iter().map(|&id| id as i32).collect()
+        ids(&encoding.expect("a vocabulary with every byte encodes every text"))
     }
 
     fn encode_all(&self, documents: &[String]) -> Vec<Vec<i32>> {
         let texts = documents.iter().map(String::as_str).collect();
         let encodings = self.inner.encode_batch_fast(texts, false);
         let encodings = encodings.expect("a vocabulary with every byte encodes every text");
-        encodings
-            .iter()
-            .map(|e| e.get_ids().iter().map(|&id| id as i32).collect())
-            .collect()
+        encodings.iter().map(ids).collect()
     }
 
+    /// Returns the bytes of an id, none for an unknown one.
     fn token(&self, id: i32) -> &[u8] {
-        let token = usize::try_from(id).ok().and_then(|id| self.tokens.get(id));
-        token.map_or(&[], Vec::as_slice)
+        match usize::try_from(id) {
+            Ok(id) if id < self.tokens.len() => &self.tokens[id],
+            _ => &[],
+        }
     }
 }
 
-/// The beginning of the documents, so many bytes in all.
+/// Returns a tokenizer that splits text by these steps and merges inside each piece.
+fn tokenizer(model: BPE, steps: Sequence) -> Inner {
+    let mut inner = Inner::new(model);
+    inner.with_pre_tokenizer(Some(steps));
+    inner
+}
+
+/// Returns the steps that split training text into pieces; merges stay inside a piece.
+fn pre_tokenizer() -> Result<Sequence, bdh::BoxError> {
+    let split = split_by(SPLIT)?;
+    let cut = split_by(LONGEST)?;
+    let bytes = ByteLevel::new(false, true, false); // adds no leading space, does not split again
+    let steps = vec![split.into(), cut.into(), bytes.into()];
+    Ok(Sequence::new(steps))
+}
+
+/// Returns a step that splits text into the matches of a pattern and the parts between them.
+fn split_by(pattern: &str) -> Result<Split, bdh::BoxError> {
+    let pattern = SplitPattern::Regex(pattern.to_owned());
+    Split::new(pattern, SplitDelimiterBehavior::Isolated, false)
+}
+
+/// Reads GPT-2's `vocab.json` and `merges.txt`.
+fn read_model(dir: &Path) -> Result<BPE, bdh::BoxError> {
+    let vocab = dir.join("vocab.json").to_string_lossy().into_owned();
+    let merges = dir.join("merges.txt").to_string_lossy().into_owned();
+    BPE::from_file(&vocab, &merges).build()
+}
+
+/// Checks that a vocabulary has every id below its size.
+fn check_ids(model: &BPE) -> Result<(), bdh::BoxError> {
+    let size = model.get_vocab_size() as u32;
+    match (0..size).find(|id| model.id_to_token(*id).is_none()) {
+        Some(id) => Err(format!("the vocabulary has {size} tokens, but not the id {id}").into()),
+        None => Ok(()),
+    }
+}
+
+/// Checks that each byte is a token, so that every text can be encoded.
+fn check_bytes(tokens: &[Vec<u8>]) -> Result<(), bdh::BoxError> {
+    if (0..=u8::MAX).any(|byte| !tokens.contains(&vec![byte])) {
+        return Err("the vocabulary lacks some bytes".into());
+    }
+    Ok(())
+}
+
+fn ids(encoding: &Encoding) -> Vec<i32> {
+    encoding.get_ids().iter().map(|&id| id as i32).collect()
+}
+
+/// Returns the beginning of the documents, at most `bytes` bytes together.
 fn capped(documents: &[String], bytes: usize) -> impl Iterator<Item = &str> {
     let mut left = bytes;
     documents.iter().map_while(move |text| {
@@ -260,7 +289,7 @@ fn capped(documents: &[String], bytes: usize) -> impl Iterator<Item = &str> {
             return None;
         }
         let start = &text[..text.floor_char_boundary(left)];
-        // A document that was cut is the last one, also if the cut left a byte or two to spare.
+        // A cut document is the last one, even if the cut at a character left a few bytes.
         left = if start.len() < text.len() {
             0
         } else {
@@ -270,16 +299,18 @@ fn capped(documents: &[String], bytes: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Spells each token of a byte-level vocabulary in bytes, in the order of the ids.
+/// Returns the bytes of each token of a byte-level vocabulary, in the order of the ids.
 fn bytes_of_tokens(model: &BPE) -> Vec<Vec<u8>> {
-    let spelled = |id| {
+    let size = model.get_vocab_size() as u32;
+    let mut tokens = Vec::with_capacity(size as usize);
+    for id in 0..size {
         let token = model.id_to_token(id).unwrap_or_default();
-        token.chars().map(byte_of).collect()
-    };
-    (0..model.get_vocab_size() as u32).map(spelled).collect()
+        tokens.push(token.chars().map(byte_of).collect());
+    }
+    tokens
 }
 
-/// Undoes GPT-2's spelling of bytes: printable ones are themselves, the others follow from U+0100 on.
+/// Decodes GPT-2's letter of a byte: printable bytes are themselves, the others are letters from U+0100 on.
 ///
 /// Source: `bytes_to_unicode` in GPT-2's `encoder.py`.
 fn byte_of(letter: char) -> u8 {
@@ -297,13 +328,13 @@ mod tests {
     use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
     #[test]
-    fn every_byte_has_a_letter_and_comes_back_from_it() {
+    fn letter_of_every_byte_decodes_to_the_byte() {
         let mut bytes: Vec<_> = ByteLevel::alphabet().into_iter().map(byte_of).collect();
         bytes.sort_unstable();
         assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
     }
 
-    /// What merging a text takes at worst: each merge of a piece looks through all of it.
+    /// Returns the largest possible cost of merging a text: each merge reads a whole piece.
     fn work(text: &str) -> usize {
         let bpe = Bpe::train(&[], 256).expect("the bytes need no text");
         let mut pieces = PreTokenizedString::from(text);
@@ -316,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn text_without_spaces_is_as_much_more_work_as_it_is_longer() {
+    fn work_on_text_without_spaces_is_linear_in_its_length() {
         for text in ["letters", "文", "  ", "=-"] {
             let (short, long) = (text.repeat(200_000), text.repeat(400_000));
             assert!(work(&long) < 3 * work(&short), "{text}"); // the square would be 4
@@ -324,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn training_text_is_capped_between_characters() {
+    fn training_text_is_cut_between_characters() {
         let documents = ["abc", "", "dé", "f"].map(str::to_owned);
         assert_eq!(capped(&documents, 5).collect::<Vec<_>>(), ["abc", "", "d"]);
         assert_eq!(capped(&documents, 6).collect::<Vec<_>>(), ["abc", "", "dé"]);

@@ -1,47 +1,47 @@
-//! How much a figure owes to which runs there happen to be.
+//! The bootstrap: how much a figure depends on which runs there happen to be.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-/// The range that holds a figure in 95 % of the samples which one may draw from the same runs, with replacement.
+/// A 95 % bootstrap interval: the range of a figure over samples of the same runs, drawn with replacement.
 ///
 /// Source: B. Efron, "Bootstrap methods: another look at the jackknife", 1979.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Between {
-    /// Its lower end.
+pub struct BootstrapInterval {
+    /// Lower end.
     pub low: f64,
-    /// Its upper end.
+    /// Upper end.
     pub high: f64,
 }
 
-/// Samples that are drawn.
+/// Number of bootstrap samples.
 const SAMPLES: usize = 1_000;
 
-impl Between {
-    /// Of the figures of all samples; `None` without any.
+impl BootstrapInterval {
+    /// Returns the interval of the figures of all samples; `None` without any figure.
     pub(super) fn of(mut figures: Vec<f64>) -> Option<Self> {
         figures.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            figures
-                .get((share * figures.len() as f64) as usize)
-                .copied()
-        };
+        let count = figures.len() as f64;
         Some(Self {
-            low: at(0.025)?,
-            high: at(0.975)?,
+            low: *figures.get((0.025 * count) as usize)?,
+            high: *figures.get((0.975 * count) as usize)?,
         })
     }
 }
 
-/// How many times each of `n` runs is in each sample. They are always the same, so that figures of two predictors can
-/// be compared sample by sample.
+/// Draws the bootstrap samples of `n` runs: how often each run occurs in each sample.
+///
+/// Samples depend on `n` alone, so figures of two predictors can be compared sample by sample.
 pub(super) fn resamples(n: usize) -> Vec<Vec<u32>> {
     let mut rng = ChaCha8Rng::seed_from_u64(n as u64);
-    let sample = |_| {
+    let mut samples = Vec::with_capacity(SAMPLES);
+    for _ in 0..SAMPLES {
         let mut times = vec![0; n];
-        (0..n).for_each(|_| times[rng.random_range(0..n)] += 1);
-        times
-    };
-    (0..SAMPLES).map(sample).collect()
+        for _ in 0..n {
+            times[rng.random_range(0..n)] += 1;
+        }
+        samples.push(times);
+    }
+    samples
 }

@@ -1,9 +1,9 @@
-//! Systems of equations with a symmetric, positive definite matrix.
+//! Cholesky factorization of small matrices.
 //!
-//! They are small, at most some hundred rows, so plain loops do. Source: G. Golub and C. Van Loan, "Matrix
+//! Matrices have at most a few hundred rows, so plain loops are fast enough. Source: G. Golub and C. Van Loan, "Matrix
 //! Computations", 4th edition, algorithm 4.2.2.
 
-/// The lower triangle whose product with its transpose is a symmetric matrix; `None` if that is not positive definite.
+/// Returns the lower triangular factor `L` of a symmetric matrix `L Lᵀ`; `None` if the matrix is not positive definite.
 #[must_use]
 pub fn cholesky(size: usize, matrix: impl Fn(usize, usize) -> f64) -> Option<Vec<Vec<f64>>> {
     let mut rows: Vec<Vec<f64>> = Vec::with_capacity(size);
@@ -45,7 +45,7 @@ pub fn backward(factor: &[Vec<f64>], mut right: Vec<f64>) -> Vec<f64> {
     right
 }
 
-/// The inner product of two vectors; what the longer one has more does not count.
+/// Returns the inner product of two vectors, ignoring the surplus entries of the longer one.
 #[must_use]
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()

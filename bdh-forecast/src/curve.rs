@@ -1,67 +1,75 @@
-//! What the beginning of a curve says.
+//! Features of the beginning of a curve.
 
 use super::early::{Early, until};
 use std::f64::consts::LN_2;
 
-/// Features of the beginning; one that a run does not have is `None`.
+/// Returns the features of a run's beginning; `None` for each one that the run does not have.
 ///
-/// | feature | is |
+/// | feature | meaning |
 /// |---|---|
-/// | value | the last evaluation |
+/// | value | last evaluation |
 /// | slope | its change per logarithm of the steps, since half of them |
-/// | bend | by how much the slope changed since it was taken at half of them |
-/// | loss | the mean training loss of the last eighth of the steps |
+/// | bend | change of the slope since it was taken at half of the steps |
+/// | loss | mean training loss of the last eighth of the steps |
 pub(super) fn features(run: Early<'_>) -> [Option<f64>; 4] {
-    let value = run.metric().last();
-    let now = slope(run.metric());
-    let before = value.and_then(|(step, _)| slope(until(run.metric(), step / 2)));
-    let bend = now.zip(before).map(|(now, before)| now - before);
-    [value.map(|(_, value)| *value), now, bend, recent_loss(run)]
-}
-
-/// The value of a norm, and its slope, both of logarithms; `None` where it was not above 0.
-pub(super) fn norm_features(run: Early<'_>, name: &str) -> [Option<f64>; 2] {
-    let log = |entry: &(u64, f64)| Some((entry.0, entry.1.ln())).filter(|(_, log)| log.is_finite());
-    let series = run.norm(name);
-    let Some(logs) = half(series).map(|(before, last)| [log(&before), log(&last)]) else {
-        return [series.last().and_then(log).map(|(_, log)| log), None];
+    let Some((step, value)) = run.metric().last() else {
+        return [None, None, None, recent_loss(run)];
     };
-    let [before, last] = logs;
-    let change = before
-        .zip(last)
-        .map(|(before, last)| per_doubling(before, last));
-    [last.map(|(_, log)| log), change]
+    let now = slope(run.metric());
+    let before = slope(until(run.metric(), step / 2));
+    let bend = match (now, before) {
+        (Some(now), Some(before)) => Some(now - before),
+        _ => None,
+    };
+    [Some(*value), now, bend, recent_loss(run)]
 }
 
-/// The change per e-fold of the steps, from half of them to the last.
+/// Returns the logarithm of a norm and its change per doubling of the steps; `None` where the norm was not above 0.
+pub(super) fn norm_features(run: Early<'_>, name: &str) -> [Option<f64>; 2] {
+    let series = run.norm(name);
+    let Some(last) = series.last().and_then(log_of) else {
+        return [None; 2];
+    };
+    let before = at_half(series).and_then(|entry| log_of(&entry));
+    [
+        Some(last.1),
+        before.map(|before| per_doubling(before, last)),
+    ]
+}
+
+/// Takes the logarithm of a value; `None` if it is not finite.
+fn log_of((step, value): &(u64, f64)) -> Option<(u64, f64)> {
+    let log = value.ln();
+    log.is_finite().then_some((*step, log))
+}
+
+/// Returns the change per e-fold of the steps, from half of them to the last.
 fn slope(series: &[(u64, f64)]) -> Option<f64> {
-    half(series).map(|(before, last)| per_doubling(before, last) / LN_2)
+    let last = *series.last()?;
+    let before = at_half(series)?;
+    Some(per_doubling(before, last) / LN_2)
 }
 
-/// The last entry, and the one before or at half its step.
-fn half(series: &[(u64, f64)]) -> Option<((u64, f64), (u64, f64))> {
+/// Returns the last entry after step 0 and up to half of the steps.
+fn at_half(series: &[(u64, f64)]) -> Option<(u64, f64)> {
     let last = series.last()?;
-    let before = until(series, last.0 / 2)
-        .last()
-        .filter(|(step, _)| *step > 0)?;
-    Some((*before, *last))
+    let before = *until(series, last.0 / 2).last()?;
+    (before.0 > 0).then_some(before)
 }
 
-/// The change while the number of steps doubles.
+/// Returns the change while the number of steps doubles.
 fn per_doubling(before: (u64, f64), last: (u64, f64)) -> f64 {
     (last.1 - before.1) / (last.0 as f64 / before.0 as f64).log2()
 }
 
+/// Returns the mean training loss of the last eighth of the steps, or the last loss if they have none.
 fn recent_loss(run: Early<'_>) -> Option<f64> {
     let losses = run.loss();
     let last = losses.last()?.0;
-    let recent = &losses[losses.partition_point(|(step, _)| *step <= last - last / 8)..];
-    let recent = if recent.is_empty() {
-        &losses[losses.len() - 1..]
-    } else {
-        recent
-    };
-    Some(recent.iter().map(|(_, loss)| loss).sum::<f64>() / recent.len() as f64)
+    let from = losses.partition_point(|(step, _)| *step <= last - last / 8);
+    let recent = &losses[from.min(losses.len() - 1)..];
+    let sum: f64 = recent.iter().map(|(_, loss)| loss).sum();
+    Some(sum / recent.len() as f64)
 }
 
 #[cfg(test)]
@@ -69,9 +77,9 @@ mod tests {
     use super::super::run::Run;
     use super::*;
 
-    /// 8 - log2 of the step has the slope -1 / ln 2 and no bend.
+    /// The curve `8 - log2(step)` has the slope `-1 / ln 2` and no bend.
     #[test]
-    fn a_logarithm_has_a_slope_and_no_bend() {
+    fn logarithm_has_a_slope_and_no_bend() {
         let metric = (0..8).map(|k| (1 << k, 8.0 - f64::from(k))).collect();
         let loss = (1..=64).map(|step| (step, step as f64)).collect();
         let norms = [(

@@ -1,16 +1,18 @@
-//! The beginning of a run, and nothing of its end.
+//! Cuts, and the part of a run up to a cut.
 
 use super::run::{End, ForecastError, HORIZON, Run, SEED};
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
-/// How far into a run one looks. As text: `12.5%` or `0.125` of the run, or `250` steps.
+/// A point inside a run, up to which predictors see it.
+///
+/// As text: a share of the run such as `12.5%` or `0.125`, or a step such as `250`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cut {
     /// A share of the horizon, between 0 and 1.
     Fraction(f64),
-    /// A step. Runs that end there or before are left out.
+    /// A step. Runs that end at or before this step are left out.
     Step(u64),
 }
 
@@ -24,11 +26,11 @@ impl Cut {
         Self::Fraction(0.75),
     ];
 
-    /// The last step that is seen of a run with this horizon; `None` if all of it would be seen, or nothing.
+    /// Returns the last visible step of a run with this horizon; `None` if the cut is not inside the run.
     #[must_use]
     pub fn step(self, horizon: u64) -> Option<u64> {
         let step = match self {
-            // Not a step less because 0.07 of 100 is 6.999…
+            // The factor undoes rounding: 0.07 of 100 is 6.999…, and has to be step 7.
             Self::Fraction(share) => (share * horizon as f64 * (1.0 + 1e-12)) as u64,
             Self::Step(step) => step,
         };
@@ -40,6 +42,20 @@ impl Cut {
             Self::Fraction(share) => share > 0.0 && share < 1.0,
             Self::Step(step) => step > 0,
         }
+    }
+
+    /// Parses a cut without checking that it is inside a run.
+    fn parse(text: &str) -> Option<Self> {
+        let number = text.trim();
+        let number = number.strip_prefix("step").unwrap_or(number).trim();
+        if let Some(percent) = number.strip_suffix('%') {
+            let percent: f64 = percent.trim().parse().ok()?;
+            return Some(Self::Fraction(percent / 100.0));
+        }
+        if let Ok(step) = number.parse() {
+            return Some(Self::Step(step));
+        }
+        number.parse().ok().map(Self::Fraction)
     }
 }
 
@@ -58,19 +74,10 @@ impl FromStr for Cut {
     type Err = ForecastError;
 
     fn from_str(text: &str) -> Result<Self, ForecastError> {
-        let trimmed = text.trim();
-        let trimmed = trimmed.strip_prefix("step").unwrap_or(trimmed).trim();
-        let cut = match trimmed.strip_suffix('%') {
-            Some(percent) => percent
-                .trim()
-                .parse()
-                .ok()
-                .map(|share: f64| Self::Fraction(share / 100.0)),
-            None => (trimmed.parse().ok().map(Self::Step))
-                .or_else(|| trimmed.parse().ok().map(Self::Fraction)),
-        };
-        cut.filter(|cut| cut.is_valid())
-            .ok_or_else(|| ForecastError::BadCut(text.to_owned()))
+        match Self::parse(text) {
+            Some(cut) if cut.is_valid() => Ok(cut),
+            _ => Err(ForecastError::BadCut(text.to_owned())),
+        }
     }
 }
 
@@ -80,11 +87,11 @@ impl Serialize for Cut {
     }
 }
 
-/// What a run shows up to a step. Predictors get this instead of the run, so that they cannot look ahead.
+/// The part of a run up to a step. Predictors get this instead of the run, so they cannot look ahead.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Early<'a> {
     run: &'a Run,
-    /// The last step that is seen.
+    /// Last visible step.
     pub(super) step: u64,
 }
 
@@ -97,8 +104,17 @@ impl<'a> Early<'a> {
         self.run.horizon
     }
 
+    /// Visible share of the run.
+    pub(super) fn share(self) -> f64 {
+        self.step as f64 / self.run.horizon as f64
+    }
+
     pub(super) fn metric(self) -> &'a [(u64, f64)] {
         until(&self.run.metric, self.step)
+    }
+
+    pub(super) fn has_metric(self) -> bool {
+        !self.metric().is_empty()
     }
 
     pub(super) fn loss(self) -> &'a [(u64, f64)] {
@@ -110,43 +126,40 @@ impl<'a> Early<'a> {
     }
 
     pub(super) fn norm(self, name: &str) -> &'a [(u64, f64)] {
-        self.run
-            .norms
-            .get(name)
-            .map_or(&[], |series| until(series, self.step))
+        match self.run.norms.get(name) {
+            Some(series) => until(series, self.step),
+            None => &[],
+        }
     }
 
-    /// Names of what is recorded at all.
+    /// Names of the recorded norms.
     pub(super) fn norms(self) -> impl Iterator<Item = &'a str> {
         self.run.norms.keys().map(String::as_str)
     }
 
-    /// A setting that may be a feature, or the number of steps.
+    /// Returns the value of a setting; the number of steps is one of them.
     pub(super) fn setting(self, name: &str) -> Option<f64> {
-        match name {
-            HORIZON => Some(self.run.horizon as f64),
-            _ => self.run.settings.get(name).copied(),
+        if name == HORIZON {
+            return Some(self.run.horizon as f64);
         }
+        self.run.settings.get(name).copied()
     }
 
-    /// Names of all that [`setting`](Self::setting) knows.
+    /// Names of the settings that may be features: all but the seed, and the number of steps.
     pub(super) fn settings(self) -> impl Iterator<Item = &'a str> {
-        let own = self
-            .run
-            .settings
-            .keys()
-            .map(String::as_str)
-            .filter(|name| *name != SEED);
-        own.filter(|name| *name != HORIZON).chain([HORIZON])
+        let names = self.run.settings.keys().map(String::as_str);
+        names
+            .filter(|name| *name != SEED && *name != HORIZON)
+            .chain([HORIZON])
     }
 
-    /// Whether it has diverged, as far as is known by then.
+    /// Whether the run is known to have diverged by this step.
     pub(super) fn has_diverged(self) -> bool {
         matches!(self.run.end, End::Diverged { step } if step <= self.step)
     }
 }
 
-/// The values up to a step.
+/// Returns the values up to a step.
 pub(super) fn until(series: &[(u64, f64)], step: u64) -> &[(u64, f64)] {
     &series[..series.partition_point(|(at, _)| *at <= step)]
 }
@@ -156,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_reads_what_it_writes() {
+    fn cut_parses_its_own_text() {
         for cut in Cut::SHARES.into_iter().chain([Cut::Step(250)]) {
             assert_eq!(cut.to_string().parse(), Ok(cut), "{cut}");
         }
@@ -170,10 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_a_run_ends_at_a_step_of_it() {
+    fn share_of_a_run_ends_at_one_of_its_steps() {
         assert_eq!(Cut::Fraction(0.07).step(100), Some(7));
         assert_eq!(Cut::Fraction(0.5).step(7), Some(3));
-        assert_eq!(Cut::Step(250).step(250), None, "all of it would be seen");
+        assert_eq!(
+            Cut::Step(250).step(250),
+            None,
+            "the whole run would be visible"
+        );
         for horizon in 2..2_000 {
             for step in 1..horizon {
                 assert_eq!(

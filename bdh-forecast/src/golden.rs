@@ -1,8 +1,8 @@
-//! Numbers of others to be held against.
+//! Reference numbers from SciPy and scikit-learn.
 
 use serde::Deserialize;
 
-/// What SciPy 1.17 and scikit-learn 1.9 say, by `tests/judges/forecast_oracle.py`.
+/// Results of SciPy 1.17 and scikit-learn 1.9, written by `tests/judges/forecast_oracle.py`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Golden {
     pub(super) rows: Vec<Vec<f64>>,
@@ -49,7 +49,7 @@ impl Golden {
     }
 }
 
-/// Whether both agree to nine digits.
+/// Whether both numbers agree to nine digits.
 pub(super) fn agree(ours: f64, theirs: f64) -> bool {
     (ours - theirs).abs() <= 1e-9 * (1.0 + theirs.abs())
 }

@@ -1,49 +1,57 @@
-//! Between which values a run will end.
+//! Prediction intervals.
 
 use serde::Serialize;
 
-/// Where a value lies, with probability [`LEVEL`](Interval::LEVEL).
+/// A range that contains a run's end with probability [`LEVEL`](Interval::LEVEL).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Interval {
-    /// Its lower end.
+    /// Lower end.
     pub low: f64,
-    /// Its upper end.
+    /// Upper end.
     pub high: f64,
 }
 
 impl Interval {
-    /// How often intervals are meant to hold the truth. Not more, because 90 % take at least nine other runs to come
-    /// by, and sweeps are small.
+    /// Share of intervals that should contain the true end.
+    ///
+    /// Not higher, because a 90 % interval needs at least nine other runs, and sweeps are small.
     pub const LEVEL: f64 = 0.8;
 
-    /// Whether a value lies in it.
+    /// Whether the interval contains a value.
     #[must_use]
     pub fn holds(&self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
 
-    /// The jackknife+ interval. For each of the others: what is predicted without it, and by how much that misses it.
+    /// Returns the jackknife+ interval; `None` if there are too few runs for one.
     ///
-    /// Whatever the law of the values, it holds the truth in `2 * LEVEL - 1` of cases at least, and in `LEVEL` of them
-    /// unless fits are unstable. `None` if the others are too few for that. Source: R. Barber et al., "Predictive
+    /// `without_each` has, for each run that was learned from, the prediction of a fit without it and the absolute
+    /// error of that fit on it. For any distribution of the values, the interval contains the true end in at least `2 *
+    /// LEVEL - 1` of cases, and in `LEVEL` of cases unless fits are unstable. Source: R. Barber et al., "Predictive
     /// inference with the jackknife+", 2021 (arXiv:1905.02928).
     pub(super) fn jackknife(without_each: &[(f64, f64)]) -> Option<Self> {
+        // The 1e-9 keeps rounding from lowering a rank that is a whole number.
         let rank = ((1.0 - Self::LEVEL) * (without_each.len() + 1) as f64 + 1e-9) as usize;
         let below = rank.checked_sub(1)?;
-        let sorted = |side: f64| {
-            let mut ends: Vec<f64> = without_each
-                .iter()
-                .map(|(value, miss)| value + side * miss)
-                .collect();
-            ends.sort_by(f64::total_cmp);
-            ends
-        };
-        let (lows, highs) = (sorted(-1.0), sorted(1.0));
+        let lows = sorted(without_each.iter().map(|(value, miss)| value - miss));
+        let highs = sorted(without_each.iter().map(|(value, miss)| value + miss));
         Some(Self {
             low: lows[below],
             high: highs[highs.len() - rank],
         })
     }
+
+    /// Returns the jackknife+ interval of a prediction that does not depend on the runs with these absolute errors.
+    pub(super) fn around(value: f64, misses: &[f64]) -> Option<Self> {
+        let without_each: Vec<_> = misses.iter().map(|miss| (value, *miss)).collect();
+        Self::jackknife(&without_each)
+    }
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
 }
 
 #[cfg(test)]

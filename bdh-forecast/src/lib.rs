@@ -1,22 +1,23 @@
-//! Forecasts: where runs will end, from their beginnings, and how far such a claim can be trusted.
+//! Forecasts: where runs will end, predicted from their beginnings, and how far to trust such a prediction.
 //!
-//! | file | has |
+//! | item | content |
 //! |---|---|
 //! | [`Run`] | a run as plain numbers |
-//! | [`Cut`] | how far into a run one looks |
-//! | [`Predictor`] | who predicts: from the mean of the others to a Gaussian process |
-//! | [`Protocol`] | who is predicted from whom |
-//! | [`Score`] | how good predictions were: errors, ranks, what promoting the best would cost |
-//! | [`Interval`] | between which values a run will end |
-//! | [`Between`] | how much a figure owes to chance: the bootstrap |
-//! | [`SeedNoise`] | how much the seed alone changes |
-//! | [`Report`] | all of it, as data and as text |
-//! | [`Past`] | predicts a run that goes on |
+//! | [`Cut`] | a point inside a run, up to which predictors see it |
+//! | [`Predictor`] | the predictors, from the mean of the others to a Gaussian process |
+//! | [`Protocol`] | which runs are predicted from which |
+//! | [`Score`] | quality of predictions: errors, ranks, the cost of promoting the best |
+//! | [`Interval`] | a range that contains a run's end |
+//! | [`BootstrapInterval`] | how much a figure depends on chance: the bootstrap |
+//! | [`SeedNoise`] | how much the end changes with the seed alone |
+//! | [`Report`] | all results, as data and as text |
+//! | [`Forecaster`] | predictions for runs in progress |
 //! | [`Importance`] | which settings matter |
 //! | [`StopRule`] | which trials are not worth their remaining steps |
 //!
-//! A curve's last value and a run's settings alone often say nearly all there is to say. So these two baselines stand
-//! beside every figure, and "better" is said only of what resampling the runs does not explain.
+//! A curve's last value and a run's settings alone are often nearly as good as any predictor. These two baselines are
+//! therefore reported next to every figure, and a predictor counts as better only if resampling the runs does not
+//! explain the difference.
 //!
 //! ```
 //! use bdh_forecast::{Cut, End, Forecast, Predictor, Run};
@@ -49,12 +50,13 @@ mod annealing;
 mod bootstrap;
 mod curve;
 mod early;
+mod forecaster;
 #[cfg(test)]
 mod golden;
 mod importance;
 mod interval;
 mod lines;
-mod live;
+mod no_prediction;
 mod noise;
 mod power;
 mod predictor;
@@ -69,33 +71,33 @@ mod schedule;
 mod score;
 mod sentences;
 mod settings;
-mod silence;
 mod stop;
 mod table;
 mod test;
 mod text;
 
-pub use bootstrap::Between;
+pub use bootstrap::BootstrapInterval;
 pub use early::Cut;
+pub use forecaster::Forecaster;
 pub use importance::Importance;
 pub use interval::Interval;
-pub use live::Past;
+pub use no_prediction::NoPrediction;
 pub use noise::SeedNoise;
 pub use predictor::Predictor;
 pub use protocol::Protocol;
 pub use report::{Cell, Comparison, CutTest, Prediction, Report, RunRow, Test, Versus};
 pub use run::{End, ForecastError, Run};
-pub use score::{Error, Point, Promotion, Ranks, Score};
-pub use silence::Silence;
+pub use score::{ErrorMetrics, Point, Promotion, Ranks, Score};
 pub use stop::{Saving, StopRule, Stopped};
 
 use annealing::Annealing;
-use test::Sight;
+use std::collections::BTreeSet;
+use test::CutView;
 
-/// Finished runs that errors and intervals take. With fewer there is a ranking, and no more.
+/// Number of finished runs needed for errors and intervals. With fewer, only ranks are reported.
 const ENOUGH: usize = 8;
 
-/// Finished runs to learn from and to test predictors on, and runs to predict.
+/// A test of all predictors on finished runs, and a prediction for each unfinished run.
 #[derive(Debug, Clone)]
 #[must_use = "a forecast does nothing until `report` is called"]
 pub struct Forecast {
@@ -106,26 +108,25 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// Of these runs, at [`Cut::SHARES`], leaving one `depth` out where depths differ.
+    /// Creates a forecast of these runs, at [`Cut::SHARES`], leaving one `depth` out if depths differ.
     ///
     /// # Errors
     ///
     /// [`ForecastError::SameName`], [`ForecastError::NoHorizon`].
     pub fn of(runs: Vec<Run>) -> Result<Self, ForecastError> {
-        let runs = run::tidy_all(runs)?;
         Ok(Self {
-            runs,
+            runs: run::tidy_all(runs)?,
             cuts: Cut::SHARES.to_vec(),
             group: "depth".to_owned(),
             stop: None,
         })
     }
 
-    /// Looks at these cuts instead.
+    /// Replaces the cuts.
     ///
     /// # Errors
     ///
-    /// [`ForecastError::BadCut`] for one that is not inside a run.
+    /// [`ForecastError::BadCut`] for a cut that is not inside a run.
     pub fn cuts(mut self, cuts: impl IntoIterator<Item = Cut>) -> Result<Self, ForecastError> {
         self.cuts = cuts.into_iter().collect();
         match self.cuts.iter().find(|cut| !cut.is_valid()) {
@@ -134,112 +135,153 @@ impl Forecast {
         }
     }
 
-    /// Leaves out runs by this setting, to see how predictions extrapolate.
+    /// Leaves out runs by this setting, to test how predictions extrapolate. Defaults to `depth`.
     pub fn group(mut self, setting: impl Into<String>) -> Self {
         self.group = setting.into();
         self
     }
 
-    /// Replays this stop rule. Its regret is by default the noise of seeds, or 0 if that is not known.
+    /// Replays this stop rule. By default its regret is the seed noise, or 0 if that is unknown.
     pub fn stop(mut self, rule: StopRule) -> Self {
         self.stop = Some(rule);
         self
     }
 
-    /// Predicts, compares, and says how well that went. It depends neither on the order in which runs were given nor on
-    /// the number of cores.
+    /// Predicts, compares and scores.
+    ///
+    /// The report depends neither on the order of the runs nor on the number of cores.
     #[must_use]
     pub fn report(&self) -> Report {
         let runs = &self.runs;
-        let count = |of: fn(&Run) -> bool| runs.iter().filter(|run| of(run)).count();
-        let finished = count(|run| run.final_value().is_some());
+        let finished = runs.iter().filter(|run| run.is_finished()).count();
+        let ended = self.num_ended();
         let noise = SeedNoise::of(runs);
-        let sights: Vec<_> = self.cuts.iter().map(|cut| Sight::of(runs, *cut)).collect();
-        let (mut notes, protocols) = (Vec::new(), self.protocols());
-        if !protocols.contains(&Protocol::LeaveGroupOut(self.group.clone())) {
-            notes.push(format!(
-                "`{}` does not differ between runs: none is left out by it",
-                self.group
-            ));
-        }
-        if !protocols.contains(&Protocol::Prequential) {
-            notes.push("too few runs for the prequential protocol, which takes 16".to_owned());
-        }
-        let unfinished = runs.iter().filter(|run| run.end == End::Unfinished);
-        let past: Vec<&Run> = runs
-            .iter()
-            .filter(|run| run.end != End::Unfinished)
-            .collect();
-        let mut predictions = Vec::new();
-        for run in unfinished {
-            match live::predict_at(&past, run, run.latest_step()) {
-                Ok(prediction) => predictions.push(prediction),
-                Err(error) => notes.push(error.to_string()),
-            }
-        }
-        let rule = self.stop.unwrap_or(StopRule {
-            regret: noise.map_or(0.0, |noise| noise.std),
-        });
-        let annealing = Annealing::of(runs);
-        let test = |protocol| test::run(runs, &annealing, &sights, protocol);
-        let table = sights.first().map(|sight| &sight.table);
+        let views = self.views();
+        let protocols = self.protocols();
+        let mut notes = self.skipped_protocols(&protocols);
+        let predictions = self.predictions(&mut notes);
+        let (settings, partial_settings) = settings_of(&views);
         Report {
             finished,
-            diverged: count(|run| matches!(run.end, End::Diverged { .. })),
-            unfinished: count(|run| run.end == End::Unfinished),
+            diverged: ended - finished,
+            unfinished: runs.len() - ended,
             noise,
-            settings: table.map_or_else(Vec::new, |table| table.labels.clone()),
-            partial_settings: table.map_or_else(Vec::new, |table| table.partial.clone()),
-            tests: protocols.into_iter().map(test).collect(),
+            settings,
+            partial_settings,
+            tests: self.tests(&views, protocols),
             predictions,
-            stopping: (finished >= ENOUGH).then(|| rule.replay_tidy(runs, &self.cuts)),
+            stopping: (finished >= ENOUGH).then(|| self.replay(noise)),
             notes,
             runs: runs.iter().map(RunRow::of).collect(),
         }
     }
 
-    /// The test by [`Protocol::LeaveOneOut`] alone, which is quicker.
+    /// Returns the number of runs that finished or diverged.
+    fn num_ended(&self) -> usize {
+        self.runs.iter().filter(|run| run.has_ended()).count()
+    }
+
+    /// Tests all predictors by some protocols.
+    fn tests(&self, views: &[CutView<'_>], protocols: Vec<Protocol>) -> Vec<Test> {
+        let annealing = Annealing::of(&self.runs);
+        let mut tests = Vec::with_capacity(protocols.len());
+        for protocol in protocols {
+            tests.push(test::run(&self.runs, &annealing, views, protocol));
+        }
+        tests
+    }
+
+    /// Replays the stop rule.
+    fn replay(&self, noise: Option<SeedNoise>) -> Saving {
+        let rule = self.stop.unwrap_or(StopRule {
+            regret: noise.map_or(0.0, |noise| noise.std),
+        });
+        rule.replay_tidy(&self.runs, &self.cuts)
+    }
+
+    /// Runs only the test by [`Protocol::LeaveOneOut`], which is quicker.
     #[must_use]
     pub fn leave_one_out(&self) -> Test {
-        let sights: Vec<_> = self
-            .cuts
-            .iter()
-            .map(|cut| Sight::of(&self.runs, *cut))
-            .collect();
-        test::run(
-            &self.runs,
-            &Annealing::of(&self.runs),
-            &sights,
-            Protocol::LeaveOneOut,
-        )
+        let annealing = Annealing::of(&self.runs);
+        test::run(&self.runs, &annealing, &self.views(), Protocol::LeaveOneOut)
     }
 
-    /// Those that these runs allow of.
-    fn protocols(&self) -> Vec<Protocol> {
-        let over = || self.runs.iter().filter(|run| run.end != End::Unfinished);
-        let groups = over().map(|run| run.settings.get(&self.group).map(|value| value.to_bits()));
-        let has_groups = groups.collect::<std::collections::BTreeSet<_>>().len() > 1;
-        let has_order = over().count() >= protocol::FIRST + ENOUGH;
-        let group = has_groups.then(|| Protocol::LeaveGroupOut(self.group.clone()));
-        let order = has_order.then_some(Protocol::Prequential);
-        [Some(Protocol::LeaveOneOut), group, order]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-}
-
-impl RunRow {
-    fn of(run: &Run) -> Self {
-        Self {
-            name: run.name.clone(),
-            end: run.final_value(),
-            diverged: matches!(run.end, End::Diverged { .. }),
+    /// Returns the visible parts of the runs at each cut.
+    fn views(&self) -> Vec<CutView<'_>> {
+        let mut views = Vec::with_capacity(self.cuts.len());
+        for cut in &self.cuts {
+            views.push(CutView::of(&self.runs, *cut));
         }
+        views
+    }
+
+    /// Returns the protocols that these runs allow.
+    fn protocols(&self) -> Vec<Protocol> {
+        let mut protocols = vec![Protocol::LeaveOneOut];
+        if self.num_groups() > 1 {
+            protocols.push(Protocol::LeaveGroupOut(self.group.clone()));
+        }
+        if self.num_ended() >= protocol::FIRST + ENOUGH {
+            protocols.push(Protocol::Prequential);
+        }
+        protocols
+    }
+
+    /// Returns the number of values that the group's setting has among the runs that have ended.
+    fn num_groups(&self) -> usize {
+        let mut groups = BTreeSet::new();
+        for run in &self.runs {
+            if run.has_ended() {
+                let value = run.settings.get(&self.group);
+                groups.insert(value.map(|value| value.to_bits()));
+            }
+        }
+        groups.len()
+    }
+
+    /// Returns a note for each protocol that is skipped.
+    fn skipped_protocols(&self, protocols: &[Protocol]) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !protocols.contains(&Protocol::LeaveGroupOut(self.group.clone())) {
+            notes.push(format!(
+                "`{}` has the same value in all runs: the test that leaves one value out is skipped",
+                self.group
+            ));
+        }
+        if !protocols.contains(&Protocol::Prequential) {
+            notes.push(format!(
+                "too few runs for the prequential protocol: it needs {}",
+                protocol::FIRST + ENOUGH
+            ));
+        }
+        notes
+    }
+
+    /// Predicts the ends of the unfinished runs; adds a note for each one that cannot be predicted.
+    fn predictions(&self, notes: &mut Vec<String>) -> Vec<Prediction> {
+        let (past, unfinished): (Vec<&Run>, Vec<&Run>) =
+            self.runs.iter().partition(|run| run.has_ended());
+        let mut predictions = Vec::with_capacity(unfinished.len());
+        for run in unfinished {
+            match forecaster::predict_at(&past, run, run.latest_step()) {
+                Ok(prediction) => predictions.push(prediction),
+                Err(error) => notes.push(error.to_string()),
+            }
+        }
+        predictions
     }
 }
 
-/// The README's code compiles.
+/// Returns the names of the settings that are used, and of those that only some runs have.
+fn settings_of(views: &[CutView<'_>]) -> (Vec<String>, Vec<String>) {
+    // Settings are the same at every cut.
+    match views.first() {
+        Some(view) => (view.table.labels.clone(), view.table.partial.clone()),
+        None => (Vec::new(), Vec::new()),
+    }
+}
+
+/// The code of the README compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

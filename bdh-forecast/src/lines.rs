@@ -1,11 +1,11 @@
-//! Numbers and lines for people.
+//! Numbers and lines of the report for the terminal.
 
 use std::fmt;
 
 /// Columns of a line.
 pub(super) const WIDTH: usize = 100;
 
-/// Three significant digits, but at most four decimals.
+/// Formats a number with three significant digits, but at most four decimals.
 pub(super) fn short(value: f64) -> String {
     let digits = value.abs().log10().floor();
     match digits {
@@ -15,7 +15,7 @@ pub(super) fn short(value: f64) -> String {
     }
 }
 
-/// Two decimals without the zero before them, or `1.0`.
+/// Formats a correlation with two decimals and no leading zero, or as `1.0`.
 pub(super) fn correlation(value: f64) -> String {
     if value.abs() >= 0.995 {
         format!("{value:.1}")
@@ -24,16 +24,15 @@ pub(super) fn correlation(value: f64) -> String {
     }
 }
 
-/// A line with all items, if there are any.
+/// Writes a line with all items; nothing if there are none.
 pub(super) fn list(f: &mut fmt::Formatter<'_>, what: &str, items: &[String]) -> fmt::Result {
     if items.is_empty() {
-        Ok(())
-    } else {
-        wrapped(f, "", &format!("{what}: {}", items.join(", ")))
+        return Ok(());
     }
+    wrapped(f, "", &format!("{what}: {}", items.join(", ")))
 }
 
-/// A text in lines, all but the first indented.
+/// Writes a text, wrapped to [`WIDTH`], with all lines but the first indented.
 pub(super) fn wrapped(f: &mut fmt::Formatter<'_>, before: &str, text: &str) -> fmt::Result {
     let mut line = before.to_owned();
     let mut is_empty = true;

@@ -2,68 +2,74 @@
 
 use super::annealing::Annealing;
 use super::interval::Interval;
+use super::no_prediction::NoPrediction;
 use super::process::Process;
 use super::ridge::Ridge;
-use super::silence::Silence;
 use super::table::{Row, Table};
 use serde::Serialize;
 use std::fmt;
 
-/// A way to say where a run will end. As text: its name in the report.
+/// A way to predict where a run will end. As text: its name in the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Predictor {
-    /// The mean of the others. Its rank correlation is -1 by construction, so it gets none.
+    /// Mean of the other runs. Its rank correlation is -1 by construction, so none is reported.
     Mean,
-    /// Ridge regression on settings: what is known before the run begins. A baseline.
+    /// Baseline: ridge regression on settings, which are known before the run begins.
     Settings,
-    /// A Gaussian process over settings: what the same says that is no straight line. A baseline, too, without which a
-    /// process over curve and settings would be praised for what it knows of the settings alone.
+    /// Baseline: a Gaussian process over settings, which also captures nonlinear effects.
+    ///
+    /// Without it, a process over curve and settings would get credit for what it knows from settings alone.
     SettingsProcess,
-    /// The last value seen, as it is. A baseline, and a strong one for ranks.
+    /// Baseline: the last value before the cut, a strong predictor of ranks.
     LastValue,
-    /// A line through last values and ends.
+    /// Line that maps last values to ends.
     Affine,
-    /// The power law through three evaluations whose steps double, in closed form.
+    /// Power law through three evaluations whose steps double, in closed form.
     ClosedForm,
-    /// The power law through all evaluations, robust to outliers.
+    /// Power law through all evaluations, robust to outliers.
     PowerLaw,
-    /// The power law over the sum of learning rates, less what annealing gains.
+    /// Power law over the sum of learning rates, less the gain from annealing.
     Annealing,
     /// Ridge regression on features of the curve.
     Curve,
-    /// The same on features of the curve and on settings.
+    /// Ridge regression on features of the curve and on settings.
     CurveSettings,
-    /// The same with norms: shows whether norms add anything.
+    /// Ridge regression on curve, settings and norms: shows whether norms add anything.
     Norms,
-    /// A Gaussian process over features of the curve and settings.
+    /// Gaussian process over features of the curve and settings.
     Process,
 }
 
-/// What is said of a run.
+/// The end of one run as predicted by one predictor.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Saying {
+pub(super) struct Estimate {
     pub(super) value: f64,
     pub(super) interval: Option<Interval>,
-    /// The predictor had nothing to say, and this is the last value.
+    /// Whether the predictor fell back to the last value.
     pub(super) is_last_value: bool,
 }
 
-/// Who is learned from, with how they ended, and who is predicted: rows of a table.
+/// The rows of a table to learn from, and those to predict.
 #[derive(Debug, Clone)]
 pub(super) struct Fold {
+    /// Training rows, each with the end of its run.
     pub(super) train: Vec<(usize, f64)>,
+    /// Rows to predict.
     pub(super) targets: Vec<usize>,
 }
 
-/// Others that a fit of many features takes.
+/// Minimum number of training runs for a fit of many features.
 const FEWEST: usize = 5;
 
-/// Others that a line takes.
+/// Minimum number of training runs for a line.
 const FEWEST_OF_LINE: usize = 3;
 
+/// Minimum number of training runs for a mean.
+const FEWEST_OF_MEAN: usize = 2;
+
 impl Predictor {
-    /// All of them, weakest first.
+    /// All predictors, weakest first.
     pub const ALL: [Self; 12] = [
         Self::Mean,
         Self::Settings,
@@ -79,167 +85,211 @@ impl Predictor {
         Self::Process,
     ];
 
-    /// Whether it is one of those that any other has to beat.
+    /// Whether this is a baseline, which other predictors have to beat.
     #[must_use]
     pub fn is_baseline(self) -> bool {
         self.sees_settings_only() || self == Self::LastValue
     }
 
-    /// Whether it knows what is known before a run begins, and no more.
+    /// Whether this predictor uses only settings, which are known before a run begins.
     pub(super) fn sees_settings_only(self) -> bool {
         matches!(self, Self::Settings | Self::SettingsProcess)
     }
 
-    /// Of each target, in order.
-    pub(super) fn say(
+    fn needs_curve(self) -> bool {
+        self != Self::Mean && !self.sees_settings_only()
+    }
+
+    fn needs_settings(self) -> bool {
+        self.sees_settings_only() || matches!(self, Self::CurveSettings | Self::Norms)
+    }
+
+    /// Predicts the targets of a fold, in order.
+    pub(super) fn predict(
         self,
         table: &Table<'_>,
         annealing: &Annealing,
         fold: &Fold,
-    ) -> Vec<Result<Saying, Silence>> {
+    ) -> Vec<Result<Estimate, NoPrediction>> {
         match self {
-            Self::LastValue => own(table, fold, |row| Ok((row.last?, false))),
-            Self::PowerLaw => own(table, fold, |row| Ok((row.robust()?, false))),
-            Self::ClosedForm => own(table, fold, |row| {
-                row.closed_form()
-                    .map(|found| (found.value, found.is_last_value))
+            Self::LastValue => extrapolate(table, fold, |row| plain(row.last)),
+            Self::PowerLaw => extrapolate(table, fold, |row| plain(row.robust())),
+            Self::ClosedForm => extrapolate(table, fold, |row| {
+                let found = row.closed_form()?;
+                Ok((found.value, found.is_last_value))
             }),
-            Self::Annealing => annealed(table, annealing, fold),
-            Self::Process | Self::SettingsProcess => self.process(table, fold),
-            _ => self.ridge(table, fold),
+            Self::Annealing => anneal(table, annealing, fold),
+            Self::Process | Self::SettingsProcess => self.predict_by_process(table, fold),
+            _ => self.predict_by_ridge(table, fold),
         }
     }
 
-    /// The columns that it looks at, if there is something in all that it claims to look at.
-    fn features<'t>(self, table: &Table<'_>, row: &'t Row<'_>) -> Result<&'t [f64], Silence> {
+    fn predict_by_ridge(
+        self,
+        table: &Table<'_>,
+        fold: &Fold,
+    ) -> Vec<Result<Estimate, NoPrediction>> {
+        let ridge = self.fit_ridge(table, fold);
+        fold.predict_each(table, |row| {
+            let features = self.features(table, row)?;
+            let ridge = ridge.as_ref().map_err(|reason| *reason)?;
+            Ok(Estimate {
+                value: ridge.predict(features),
+                interval: Interval::jackknife(&ridge.without_each(features)),
+                is_last_value: false,
+            })
+        })
+    }
+
+    fn fit_ridge(self, table: &Table<'_>, fold: &Fold) -> Result<Ridge, NoPrediction> {
+        let needed = match self {
+            Self::Mean => FEWEST_OF_MEAN,
+            Self::Affine => FEWEST_OF_LINE,
+            _ => FEWEST,
+        };
+        let (rows, ends) = self.train(table, fold, needed)?;
+        let ridge = match self {
+            Self::Mean | Self::Affine => Ridge::plain(&rows, &ends),
+            _ => Ridge::fit(&rows, &ends),
+        };
+        ridge.ok_or(NoPrediction::NoFit)
+    }
+
+    fn predict_by_process(
+        self,
+        table: &Table<'_>,
+        fold: &Fold,
+    ) -> Vec<Result<Estimate, NoPrediction>> {
+        let process = self.fit_process(table, fold);
+        fold.predict_each(table, |row| {
+            let features = self.features(table, row)?;
+            let process = process.as_ref().map_err(|reason| *reason)?;
+            Ok(Estimate {
+                value: process.predict(features).0,
+                interval: process.interval(features),
+                is_last_value: false,
+            })
+        })
+    }
+
+    fn fit_process(self, table: &Table<'_>, fold: &Fold) -> Result<Process, NoPrediction> {
+        let (rows, ends) = self.train(table, fold, FEWEST)?;
+        let curve = if self == Self::Process {
+            table.curve
+        } else {
+            0
+        };
+        Process::fit(&rows, &ends, curve).ok_or(NoPrediction::NoFit)
+    }
+
+    /// Returns the features and the ends of the training runs.
+    fn train<'t>(
+        self,
+        table: &'t Table<'_>,
+        fold: &Fold,
+        needed: usize,
+    ) -> Result<(Vec<&'t [f64]>, Vec<f64>), NoPrediction> {
+        if fold.train.len() < needed {
+            return Err(NoPrediction::FewRuns { needed });
+        }
+        let (mut rows, mut ends) = (Vec::new(), Vec::new());
+        for (row, end) in &fold.train {
+            rows.push(self.features(table, &table.rows[*row])?);
+            ends.push(*end);
+        }
+        Ok((rows, ends))
+    }
+
+    /// Returns the features that this predictor uses; an error if a kind of feature that it is named after is missing.
+    fn features<'t>(self, table: &Table<'_>, row: &'t Row<'_>) -> Result<&'t [f64], NoPrediction> {
+        self.check_features(table, row)?;
         let (settings_from, norms_from) = (table.curve, table.curve + table.settings);
-        let needs_settings =
-            self.sees_settings_only() || matches!(self, Self::CurveSettings | Self::Norms);
-        let needs_curve = self != Self::Mean && !self.sees_settings_only();
-        if needs_curve {
-            row.last?;
-        }
-        if needs_settings && table.settings == 0 {
-            return Err(Silence::NoSettings);
-        }
         Ok(match self {
             Self::Settings | Self::SettingsProcess => &row.features[settings_from..norms_from],
             Self::Affine => &row.features[..table.curve.min(1)],
             Self::Curve => &row.features[..settings_from],
-            Self::Norms if table.norms == 0 => return Err(Silence::NoNorms),
             Self::Norms => &row.features,
             Self::CurveSettings | Self::Process => &row.features[..norms_from],
             _ => &[],
         })
     }
 
-    fn ridge(self, table: &Table<'_>, fold: &Fold) -> Vec<Result<Saying, Silence>> {
-        let fit = || {
-            let needed = match self {
-                Self::Mean => 2,
-                Self::Affine => FEWEST_OF_LINE,
-                _ => FEWEST,
-            };
-            let (rows, values) = self.known(table, fold, needed)?;
-            let fit = match self {
-                Self::Mean | Self::Affine => Ridge::plain(&rows, &values),
-                _ => Ridge::fit(&rows, &values),
-            };
-            fit.ok_or(Silence::NoFit)
-        };
-        let fit = fit();
-        let say = |target: &usize| {
-            let features = self.features(table, &table.rows[*target])?;
-            let fit = fit.as_ref().map_err(|silence| *silence)?;
-            let interval = Interval::jackknife(&fit.without_each(features));
-            Ok(Saying {
-                value: fit.predict(features),
-                interval,
-                is_last_value: false,
-            })
-        };
-        fold.targets.iter().map(say).collect()
-    }
-
-    fn process(self, table: &Table<'_>, fold: &Fold) -> Vec<Result<Saying, Silence>> {
-        let fit = || {
-            let (rows, values) = self.known(table, fold, FEWEST)?;
-            let curve = if self == Self::Process {
-                table.curve
-            } else {
-                0
-            };
-            Process::fit(&rows, &values, curve).ok_or(Silence::NoFit)
-        };
-        let fit = fit();
-        let say = |target: &usize| {
-            let features = self.features(table, &table.rows[*target])?;
-            let fit = fit.as_ref().map_err(|silence| *silence)?;
-            let (value, _) = fit.predict(features);
-            Ok(Saying {
-                value,
-                interval: fit.interval(features),
-                is_last_value: false,
-            })
-        };
-        fold.targets.iter().map(say).collect()
-    }
-
-    /// Features and ends of those that are learned from.
-    fn known<'t>(
-        self,
-        table: &'t Table<'_>,
-        fold: &Fold,
-        needed: usize,
-    ) -> Result<(Vec<&'t [f64]>, Vec<f64>), Silence> {
-        if fold.train.len() < needed {
-            return Err(Silence::FewRuns { needed });
+    fn check_features(self, table: &Table<'_>, row: &Row<'_>) -> Result<(), NoPrediction> {
+        if self.needs_curve() {
+            row.last?;
         }
-        let features = |(row, _): &(usize, f64)| self.features(table, &table.rows[*row]);
-        let rows = fold.train.iter().map(features).collect::<Result<_, _>>()?;
-        Ok((rows, fold.train.iter().map(|(_, end)| *end).collect()))
+        if self.needs_settings() && table.settings == 0 {
+            return Err(NoPrediction::NoSettings);
+        }
+        if self == Self::Norms && table.norms == 0 {
+            return Err(NoPrediction::NoNorms);
+        }
+        Ok(())
     }
 }
 
-/// What needs the run's own curve only; the others show how far off it is.
-fn own(
+impl Fold {
+    /// Predicts each target row.
+    fn predict_each(
+        &self,
+        table: &Table<'_>,
+        predict: impl Fn(&Row<'_>) -> Result<Estimate, NoPrediction>,
+    ) -> Vec<Result<Estimate, NoPrediction>> {
+        let mut estimates = Vec::with_capacity(self.targets.len());
+        for target in &self.targets {
+            estimates.push(predict(&table.rows[*target]));
+        }
+        estimates
+    }
+}
+
+/// Predicts from each run's own curve; the training runs only show how far off that is.
+///
+/// `end_of` returns the value, and whether it is the last one.
+fn extrapolate(
     table: &Table<'_>,
     fold: &Fold,
-    of: impl Fn(&Row<'_>) -> Result<(f64, bool), Silence>,
-) -> Vec<Result<Saying, Silence>> {
-    let misses: Vec<f64> = fold
-        .train
-        .iter()
-        .filter_map(|(row, end)| Some((end - of(&table.rows[*row]).ok()?.0).abs()))
-        .collect();
-    let say = |target: &usize| {
-        let (value, is_last_value) = of(&table.rows[*target])?;
-        let without_each: Vec<_> = misses.iter().map(|miss| (value, *miss)).collect();
-        Ok(Saying {
+    end_of: impl Fn(&Row<'_>) -> Result<(f64, bool), NoPrediction>,
+) -> Vec<Result<Estimate, NoPrediction>> {
+    let mut misses = Vec::with_capacity(fold.train.len());
+    for (row, end) in &fold.train {
+        if let Ok((value, _)) = end_of(&table.rows[*row]) {
+            misses.push((end - value).abs());
+        }
+    }
+    fold.predict_each(table, |row| {
+        let (value, is_last_value) = end_of(row)?;
+        Ok(Estimate {
             value,
-            interval: Interval::jackknife(&without_each),
+            interval: Interval::around(value, &misses),
             is_last_value,
         })
-    };
-    fold.targets.iter().map(say).collect()
+    })
 }
 
-fn annealed(table: &Table<'_>, annealing: &Annealing, fold: &Fold) -> Vec<Result<Saying, Silence>> {
-    let train: Vec<usize> = fold
-        .train
-        .iter()
-        .map(|(row, _)| table.rows[*row].run)
-        .collect();
+/// Marks a value as the predictor's own.
+fn plain(value: Result<f64, NoPrediction>) -> Result<(f64, bool), NoPrediction> {
+    Ok((value?, false))
+}
+
+/// Predicts by the law of the learning-rate schedule.
+fn anneal(
+    table: &Table<'_>,
+    annealing: &Annealing,
+    fold: &Fold,
+) -> Vec<Result<Estimate, NoPrediction>> {
+    let mut train = Vec::with_capacity(fold.train.len());
+    for (row, _) in &fold.train {
+        train.push(table.rows[*row].run);
+    }
     let common = annealing.common(&train);
-    let say = |target: &usize| {
-        let value = annealing.predict(common?, &train, table.rows[*target].early)?;
-        Ok(Saying {
-            value,
+    fold.predict_each(table, |row| {
+        Ok(Estimate {
+            value: annealing.predict(common?, &train, row.early)?,
             interval: None,
             is_last_value: false,
         })
-    };
-    fold.targets.iter().map(say).collect()
+    })
 }
 
 impl fmt::Display for Predictor {
@@ -249,7 +299,7 @@ impl fmt::Display for Predictor {
             Self::Settings => "settings only",
             Self::SettingsProcess => "settings only, process",
             Self::LastValue => "value at the cut",
-            Self::Affine => "line on it",
+            Self::Affine => "line on the last value",
             Self::ClosedForm => "power law, closed form",
             Self::PowerLaw => "power law, robust",
             Self::Annealing => "law of the LR schedule",

@@ -1,149 +1,163 @@
-//! What a forecast has to say, as data.
+//! The report of a forecast, as data.
 
-use super::bootstrap::Between;
+use super::bootstrap::BootstrapInterval;
 use super::early::Cut;
 use super::interval::Interval;
+use super::no_prediction::NoPrediction;
 use super::noise::SeedNoise;
 use super::predictor::Predictor;
 use super::protocol::Protocol;
+use super::run::{End, Run};
 use super::score::{Point, Score};
-use super::silence::Silence;
 use super::stop::Saving;
 use serde::Serialize;
 
-/// How well the ends of runs can be foretold from their beginnings. Printed, it is the report for the terminal, in lines
-/// of at most 100 columns; serialized, it has all that plots need.
+/// How well the ends of runs can be predicted from their beginnings.
+///
+/// Printed, this is the report for the terminal, in lines of at most 100 columns; serialized, it has all that plots
+/// need.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// All runs, in the order of their names.
     pub runs: Vec<RunRow>,
-    /// Runs that finished. Fewer than eight: ranks only.
+    /// Number of finished runs. With fewer than eight only ranks are reported.
     pub finished: usize,
-    /// Runs that diverged: the worst.
+    /// Number of diverged runs, which rank worst.
     pub diverged: usize,
-    /// Runs that are not through.
+    /// Number of unfinished runs.
     pub unfinished: usize,
-    /// How much the end changes by nothing but the seed; `None` without replicates.
+    /// Spread of ends that differ only in the seed; `None` without replicates.
     pub noise: Option<SeedNoise>,
-    /// What of the settings is learned from, such as `log lr`.
+    /// Features made of settings, such as `log lr`.
     pub settings: Vec<String>,
-    /// Settings that only some runs have, and that are therefore not learned from.
+    /// Settings that only some runs have, which are therefore not used.
     pub partial_settings: Vec<String>,
-    /// Predictions put to the test, protocol by protocol.
+    /// Tests of the predictors, one per protocol.
     pub tests: Vec<Test>,
-    /// The ends of runs that are not through.
+    /// Predicted ends of the unfinished runs.
     pub predictions: Vec<Prediction>,
-    /// What the stop rule would have saved; `None` if fewer than eight runs finished.
+    /// Savings of the stop rule; `None` if fewer than eight runs finished.
     pub stopping: Option<Saving>,
-    /// What a reader should know.
+    /// Notes for the reader.
     pub notes: Vec<String>,
 }
 
-/// One run.
+/// One run in a report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunRow {
-    /// Its name.
+    /// Name of the run.
     pub name: String,
-    /// Where it ended; `None` if it did not finish.
+    /// End of the run; `None` if it did not finish.
     pub end: Option<f64>,
-    /// Whether it diverged.
+    /// Whether the run diverged.
     pub diverged: bool,
 }
 
-/// One protocol, at all cuts.
+/// The test of all predictors by one protocol.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Test {
-    /// Who was predicted from whom.
+    /// The protocol.
     pub protocol: Protocol,
-    /// In the order in which they were asked for.
+    /// One test per cut, in the order given.
     pub cuts: Vec<CutTest>,
 }
 
-/// One protocol at one cut.
+/// The test of all predictors by one protocol at one cut.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CutTest {
-    /// How far into the runs one looks.
+    /// The cut.
     pub cut: Cut,
-    /// Runs that were predicted.
+    /// Number of predicted runs.
     pub predicted: usize,
-    /// Runs that had been seen to diverge by then; they count in ranks.
+    /// Number of runs that had diverged by the cut; they count in ranks only.
     pub diverged_by_then: usize,
-    /// Runs that had ended by then; left out.
+    /// Number of runs that had ended by the cut; left out.
     pub ended_by_then: usize,
-    /// Runs that had not been evaluated by then, while others had; left out.
+    /// Number of runs without an evaluation before the cut, while others had one; left out.
     pub unseen_by_then: usize,
-    /// One for each predictor, weakest first.
+    /// One cell per predictor, weakest first.
     pub cells: Vec<Cell>,
-    /// Whether the best beats the baselines; `None` if fewer than eight runs finished.
+    /// Comparison of the best predictor with the baselines; `None` if fewer than eight runs finished.
     pub comparison: Option<Comparison>,
 }
 
-/// One predictor at one cut.
+/// The predictions of one predictor at one cut.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Cell {
-    /// Who predicts.
+    /// The predictor.
     pub predictor: Predictor,
-    /// What it said, run by run.
+    /// One point per predicted run.
     pub points: Vec<Point>,
-    /// How many of these are the last value, because it had nothing to say.
+    /// Number of points that are last values, because the predictor fell back to them.
     pub last_values: usize,
-    /// How many runs it says nothing of, and why of the first of them. It then has no score: one over other runs would
-    /// not compare.
-    pub silent: Option<(usize, Silence)>,
-    /// How good it was.
+    /// Number of runs without a prediction, and the reason for the first of them.
+    ///
+    /// The cell then has no score, because a score over other runs would not be comparable.
+    pub silent: Option<(usize, NoPrediction)>,
+    /// Quality of the predictions.
     pub score: Option<Score>,
 }
 
-/// The best predictor beside the two baselines: what claims are made of.
+/// The best predictor next to the two baselines: the basis of all claims.
 ///
-/// The value at the cut has its due as an error only after a line has brought it to the scale of ends, so it counts with
-/// the better of both errors.
+/// The value at the cut is judged fairly only after a line has brought it to the scale of ends, so that baseline counts
+/// with the smaller of both errors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The one with the least error that is no baseline, nor the mean, nor the line.
+    /// Predictor with the least error, other than the baselines, the mean and the line.
     pub best: Predictor,
-    /// Its mean absolute error.
+    /// Mean absolute error of the best predictor.
     pub mae: f64,
-    /// Each baseline that speaks, with its error.
+    /// The baselines that have an error.
     pub against: Vec<Versus>,
 }
 
-/// A baseline.
+/// A baseline in a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Versus {
-    /// Which.
+    /// The baseline.
     pub baseline: Predictor,
-    /// Its mean absolute error.
+    /// Mean absolute error of the baseline.
     pub mae: f64,
-    /// By how much its mean absolute error is greater than the best's, in 95 % of resamples.
-    pub gain: Between,
+    /// 95 % bootstrap interval of how much greater the baseline's error is than the best predictor's.
+    pub gain: BootstrapInterval,
 }
 
-/// Where one run will end.
+/// Predicted end of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Prediction {
-    /// The run's name.
+    /// Name of the run.
     pub run: String,
-    /// Up to which step it was looked at.
+    /// Latest step used for the prediction.
     pub step: u64,
     /// Steps of the whole run.
     pub horizon: u64,
-    /// Where it is said to end.
+    /// Predicted end.
     pub value: f64,
-    /// Between which values; `None` if fewer than eight others have finished.
+    /// Interval of the end; `None` if fewer than eight other runs have finished.
     pub interval: Option<Interval>,
-    /// The value at that step: a baseline.
+    /// Baseline: the value at that step.
     pub last: Option<f64>,
-    /// Where its settings alone say that it ends: the other one; `None` if fewer than eight others have finished.
+    /// Baseline: the end as predicted from settings only; `None` if fewer than eight other runs have finished.
     pub settings_only: Option<f64>,
-    /// Who says so.
+    /// Predictor that made the prediction.
     pub predictor: Predictor,
-    /// Others that were learned from.
+    /// Number of other runs learned from.
     pub others: usize,
 }
 
+impl RunRow {
+    pub(super) fn of(run: &Run) -> Self {
+        Self {
+            name: run.name.clone(),
+            end: run.final_value(),
+            diverged: matches!(run.end, End::Diverged { .. }),
+        }
+    }
+}
+
 impl Comparison {
-    /// Whether the best has a lower error than all baselines, by more than resampling the runs explains.
+    /// Whether the best predictor has a lower error than all baselines, by more than resampling the runs explains.
     #[must_use]
     pub fn is_clear(&self) -> bool {
         self.against.iter().all(|versus| versus.gain.low > 0.0)
@@ -151,7 +165,7 @@ impl Comparison {
 }
 
 impl CutTest {
-    /// What this predictor said.
+    /// Returns the predictions of this predictor.
     #[must_use]
     pub fn cell(&self, predictor: Predictor) -> Option<&Cell> {
         self.cells.iter().find(|cell| cell.predictor == predictor)
@@ -159,13 +173,13 @@ impl CutTest {
 }
 
 impl Cell {
-    /// Its mean absolute error, if it has one.
+    /// Returns the mean absolute error, if there is one.
     #[must_use]
     pub fn mae(&self) -> Option<f64> {
         Some(self.score.as_ref()?.error.as_ref()?.mae)
     }
 
-    /// Its rank correlation, if it has one.
+    /// Returns the rank correlation, if there is one.
     #[must_use]
     pub fn spearman(&self) -> Option<f64> {
         self.score.as_ref()?.ranks.as_ref()?.spearman

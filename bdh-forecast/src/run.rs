@@ -1,92 +1,93 @@
-//! What is known of a run.
+//! Runs as plain numbers.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// One run as plain numbers. Of its metric, less is better: negate what is to be maximized.
+/// One run as plain numbers. Lower values of the metric are better: negate a metric to maximize.
 ///
-/// A series is a list of (step, value). Steps need not be in order; of several values at one step the last counts, and
+/// A series is a list of (step, value). Steps may be in any order; of several values at one step the last counts, and
 /// values that are not finite are left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Different from those of all other runs.
+    /// Unique name.
     pub name: String,
-    /// Its place in time: the number of the trial, say. The prequential protocol and the stop rule go by it.
+    /// Position in time, such as the trial's number. The prequential protocol and the stop rule use this order.
     pub order: u64,
-    /// Numeric settings: `depth`, `lr` … Runs that differ in nothing but `seed` are replicates.
+    /// Numeric settings: `depth`, `lr`, … Runs that differ only in `seed` are replicates.
     pub settings: BTreeMap<String, f64>,
     /// Steps of the whole run, at least 1.
     pub horizon: u64,
-    /// Evaluations of what is to be predicted.
+    /// Evaluations of the metric to predict.
     pub metric: Vec<(u64, f64)>,
-    /// Losses of training.
+    /// Training losses.
     pub loss: Vec<(u64, f64)>,
-    /// Learning rates, or multiples of one. May be empty: the law of the schedule then says nothing. A plan for steps to
-    /// come does no harm, and no good: what is after a cut is not read.
+    /// Learning rates, or multiples of one. May be empty: the law of the schedule then makes no prediction.
+    ///
+    /// Planned values of future steps may be included; values after a cut are never read.
     pub lr: Vec<(u64, f64)>,
-    /// Norms and the like, all above 0, by name: `weight_norm`, `grad_norm` … May be empty.
+    /// Positive series by name, such as `weight_norm` and `grad_norm`. May be empty.
     pub norms: BTreeMap<String, Vec<(u64, f64)>>,
     /// Cost of the whole run, in FLOPs, seconds or money; 0 if it is unknown.
     pub cost: f64,
-    /// How it ended.
+    /// End of the run.
     pub end: End,
 }
 
-/// How a run ended.
+/// End of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// With this value of the metric at the horizon. One that is not finite counts as diverged there.
+    /// Finished, with this value of the metric at the horizon. A value that is not finite counts as diverged there.
     Finished(f64),
-    /// It diverged, which was known from this step on.
+    /// Diverged.
     Diverged {
-        /// The first step at which it was known.
+        /// First step at which the divergence was known.
         step: u64,
     },
-    /// It goes on, or was cut off: nothing is to be learned from it.
+    /// Still in progress, or interrupted: other runs do not learn from it.
     #[default]
     Unfinished,
 }
 
-/// Why nothing can be forecast.
+/// Errors in the input of a forecast.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ForecastError {
-    /// Names tell runs apart, in reports and in their order.
-    #[error("two runs are called `{0}`; each needs a name of its own")]
+    /// Two runs have the same name; reports identify runs by name.
+    #[error("two runs are called `{0}`: give each run a unique name")]
     SameName(String),
-    /// Nobody knows where the run would end.
-    #[error("run `{0}` has a horizon of 0 steps; it must be the number of steps of the whole run")]
+    /// The number of steps of a run is 0.
+    #[error("run `{0}` has a horizon of 0 steps: set it to the number of steps of the whole run")]
     NoHorizon(String),
-    /// A cut is inside a run.
-    #[error("cut `{0}` is none; what works: a share like `12.5%` or `0.125`, or a step like `250`")]
+    /// A cut is not inside a run, or its text is not one.
+    #[error("invalid cut `{0}`: give a share like `12.5%` or `0.125`, or a step like `250`")]
     BadCut(String),
-    /// Neither a value of its own nor enough others.
+    /// The run has no evaluation, and too few other runs have ended.
     #[error(
-        "nothing can be said of run `{run}` at step {step}: it has no evaluation yet, and only {past} others have ended \
-         (8 would do)"
+        "run `{run}` cannot be predicted at step {step}: it has no evaluation yet, and only {past} other runs have \
+         ended (8 are needed)"
     )]
     NothingKnown {
-        /// The run.
+        /// Name of the run.
         run: String,
-        /// Its latest step.
+        /// Latest step of the run.
         step: u64,
-        /// Runs that have ended.
+        /// Number of runs that have ended.
         past: usize,
     },
 }
 
 impl Run {
-    /// The same with its series in order and without what is not finite.
+    /// Sorts the series and drops values that are not finite.
     pub(super) fn tidy(mut self) -> Result<Self, ForecastError> {
         if self.horizon == 0 {
             return Err(ForecastError::NoHorizon(self.name));
         }
         self.settings.retain(|_, value| value.is_finite());
-        let norms = self.norms.values_mut();
-        norms
-            .chain([&mut self.metric, &mut self.loss, &mut self.lr])
-            .for_each(tidy);
+        let series = [&mut self.metric, &mut self.loss, &mut self.lr];
+        for series in series.into_iter().chain(self.norms.values_mut()) {
+            tidy_series(series);
+        }
         if !(self.cost.is_finite() && self.cost > 0.0) {
             self.cost = 0.0;
         }
@@ -96,7 +97,7 @@ impl Run {
         Ok(self)
     }
 
-    /// The value at the horizon, of a run that got there.
+    /// Returns the metric at the horizon; `None` unless the run finished.
     #[must_use]
     pub fn final_value(&self) -> Option<f64> {
         if let End::Finished(value) = self.end {
@@ -106,52 +107,87 @@ impl Run {
         }
     }
 
-    /// The latest step of which anything is recorded but the learning rate, which may be a plan.
-    pub(super) fn latest_step(&self) -> u64 {
-        let series = [&self.metric, &self.loss]
-            .into_iter()
-            .chain(self.norms.values());
-        series
-            .filter_map(|series| Some(series.last()?.0))
-            .max()
-            .unwrap_or(0)
+    pub(super) fn is_finished(&self) -> bool {
+        self.final_value().is_some()
     }
 
-    /// What replicates have in common: everything but the seed.
+    /// Whether the run finished or diverged.
+    pub(super) fn has_ended(&self) -> bool {
+        self.end != End::Unfinished
+    }
+
+    /// Returns the last step with any recorded value other than the learning rate, which may be a plan.
+    pub(super) fn latest_step(&self) -> u64 {
+        let mut latest = 0;
+        for series in [&self.metric, &self.loss]
+            .into_iter()
+            .chain(self.norms.values())
+        {
+            if let Some((step, _)) = series.last() {
+                latest = latest.max(*step);
+            }
+        }
+        latest
+    }
+
+    /// Returns all settings but the seed, and the horizon: the identity of replicates.
     pub(super) fn configuration(&self) -> Vec<(&str, u64)> {
-        let settings = self.settings.iter().filter(|(name, _)| *name != SEED);
-        let bits = settings.map(|(name, value)| (name.as_str(), (value + 0.0).to_bits()));
-        bits.chain([(HORIZON, self.horizon)]).collect()
+        let mut bits = Vec::with_capacity(self.settings.len() + 1);
+        for (name, value) in &self.settings {
+            if name != SEED {
+                // Adding 0 turns -0 into 0, which is the same setting.
+                bits.push((name.as_str(), (value + 0.0).to_bits()));
+            }
+        }
+        bits.push((HORIZON, self.horizon));
+        bits
     }
 }
 
-/// The setting that is no hyperparameter.
+/// Name of the setting that is not a hyperparameter.
 pub(super) const SEED: &str = "seed";
 
-/// What the number of steps is called among the settings.
+/// Name of the number of steps among the settings.
 pub(super) const HORIZON: &str = "horizon";
 
-fn tidy(series: &mut Vec<(u64, f64)>) {
+/// Sorts a series by step, keeping the last finite value of each step.
+fn tidy_series(series: &mut Vec<(u64, f64)>) {
     series.retain(|(_, value)| value.is_finite());
-    series.sort_by_key(|(step, _)| *step); // stable: the later of two at one step stays behind
+    // The sort is stable, so of two values at one step the one given later comes last.
+    series.sort_by_key(|(step, _)| *step);
     series.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        if same {
+        let is_same_step = next.0 == kept.0;
+        if is_same_step {
             kept.1 = next.1;
         }
-        same
+        is_same_step
     });
 }
 
-/// All runs, tidy, in the order of their names: whatever follows cannot depend on the order of rows.
+/// Tidies all runs and sorts them by name, so that no result depends on the order of the input.
 pub(super) fn tidy_all(runs: Vec<Run>) -> Result<Vec<Run>, ForecastError> {
-    let mut runs = runs
-        .into_iter()
-        .map(Run::tidy)
-        .collect::<Result<Vec<_>, _>>()?;
-    runs.sort_by(|a, b| a.name.cmp(&b.name));
-    match runs.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        Some(pair) => Err(ForecastError::SameName(pair[0].name.clone())),
-        None => Ok(runs),
+    let mut tidied = Vec::with_capacity(runs.len());
+    for run in runs {
+        tidied.push(run.tidy()?);
     }
+    tidied.sort_by(|a, b| a.name.cmp(&b.name));
+    for pair in tidied.windows(2) {
+        if pair[0].name == pair[1].name {
+            return Err(ForecastError::SameName(pair[0].name.clone()));
+        }
+    }
+    Ok(tidied)
+}
+
+/// Returns the lowest end of the finished runs.
+pub(super) fn best_end<'r>(runs: impl IntoIterator<Item = &'r Run>) -> Option<f64> {
+    let mut best: Option<f64> = None;
+    for run in runs {
+        if let Some(end) = run.final_value()
+            && best.is_none_or(|best| end.total_cmp(&best).is_lt())
+        {
+            best = Some(end);
+        }
+    }
+    best
 }

@@ -1,48 +1,84 @@
-//! Features with mean 0 and variance 1.
+//! Standardization: features with mean 0 and variance 1.
 
-/// How the rows that are fitted are standardized, and then those that are predicted.
+/// The standardization of the training rows, applied to the rows to predict as well.
 ///
-/// A feature that does not vary among the fitted rows is left out: nothing is to be learned from it.
+/// A feature that does not vary among the training rows is left out: nothing can be learned from it.
 #[derive(Debug, Clone)]
 pub(super) struct Scale {
-    /// Feature, mean and standard deviation, of those that vary.
-    kept: Vec<(usize, f64, f64)>,
+    kept: Vec<Column>,
+}
+
+/// A feature that varies.
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    feature: usize,
+    mean: f64,
+    std: f64,
 }
 
 impl Scale {
-    /// Of rows of one length.
+    /// Standardizes rows of equal length.
     pub(super) fn of(rows: &[&[f64]]) -> Self {
-        let n = rows.len() as f64;
         let features = rows.first().map_or(0, |row| row.len());
-        let kept = (0..features).filter_map(|feature| {
-            let column = || rows.iter().map(|row| row[feature]);
-            let mean = column().sum::<f64>() / n;
-            let std = (column().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
-            // Rounding alone leaves that much of a constant.
-            (std > 1e-12 * mean.abs()).then_some((feature, mean, std))
-        });
-        Self {
-            kept: kept.collect(),
+        let mut kept = Vec::with_capacity(features);
+        for feature in 0..features {
+            let column = Column::of(rows, feature);
+            // Rounding alone leaves up to this much variation in a constant.
+            if column.std > 1e-12 * column.mean.abs() {
+                kept.push(column);
+            }
         }
+        Self { kept }
     }
 
-    /// How many features vary.
+    /// Number of features that vary.
     pub(super) fn len(&self) -> usize {
         self.kept.len()
     }
 
+    /// Returns the standardized features of a row.
     pub(super) fn apply(&self, row: &[f64]) -> Vec<f64> {
         self.kept
             .iter()
-            .map(|(feature, mean, std)| (row[*feature] - mean) / std)
+            .map(|column| (row[column.feature] - column.mean) / column.std)
             .collect()
     }
 
-    /// How many of the first `features` vary.
-    pub(super) fn among(&self, features: usize) -> usize {
-        self.kept
-            .iter()
-            .filter(|(feature, ..)| *feature < features)
-            .count()
+    /// Returns the standardized features of several rows.
+    pub(super) fn apply_all(&self, rows: &[&[f64]]) -> Vec<Vec<f64>> {
+        rows.iter().map(|row| self.apply(row)).collect()
     }
+
+    /// Number of the first `features` features that vary.
+    pub(super) fn among(&self, features: usize) -> usize {
+        // Columns are in the order of features.
+        self.kept
+            .partition_point(|column| column.feature < features)
+    }
+}
+
+impl Column {
+    fn of(rows: &[&[f64]], feature: usize) -> Self {
+        let n = rows.len() as f64;
+        let mut mean = 0.0;
+        for row in rows {
+            mean += row[feature];
+        }
+        mean /= n;
+        let mut squares: f64 = 0.0;
+        for row in rows {
+            squares += (row[feature] - mean).powi(2);
+        }
+        Self {
+            feature,
+            mean,
+            std: (squares / n).sqrt(),
+        }
+    }
+}
+
+/// Returns the mean of some values, and the values less their mean.
+pub(super) fn centred(values: &[f64]) -> (f64, Vec<f64>) {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    (mean, values.iter().map(|value| value - mean).collect())
 }

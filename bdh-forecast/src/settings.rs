@@ -1,4 +1,4 @@
-//! Which settings become features, and how.
+//! Features made of the settings.
 
 use super::early::Early;
 use std::collections::BTreeSet;
@@ -8,49 +8,52 @@ use std::collections::BTreeSet;
 pub(super) struct SettingFeature {
     name: String,
     is_log: bool,
-    /// The square of the distance from here.
+    /// If set, the feature is the squared distance from this value.
     square_around: Option<f64>,
 }
 
-/// From this ratio of largest to smallest value on, what counts is the factor between two values, and the feature is
-/// their logarithm. Below, a logarithm is nearly a line, and the plain number reads better.
+/// Ratio of largest to smallest value from which the feature is the logarithm of the setting.
+///
+/// From this ratio on, what counts is the factor between two values. Below, a logarithm is nearly a line, and the plain
+/// number reads better.
 const LOG_FROM: f64 = 3.0;
 
-/// With so many distinct values or more, as a learning rate has that was drawn at random, there may be a best one in
-/// between: the square is a feature too. Through fewer, a parabola would just pass.
+/// Number of distinct values from which the square is a feature, too.
+///
+/// A setting drawn at random, such as a learning rate, has that many, and its best value may lie in between. A parabola
+/// through fewer values would just interpolate.
 const SQUARE_FROM: usize = 6;
 
-/// Features of all settings that differ between the runs and that every run has; the settings only some have.
+/// Returns features of the settings that all runs have and that differ, and the names of settings that only some have.
 ///
-/// Settings are known before a run begins, so those of runs yet to be predicted may be looked at.
+/// Settings are known before a run begins, so those of runs yet to be predicted may be used.
 pub(super) fn features(runs: &[Early<'_>]) -> (Vec<SettingFeature>, Vec<String>) {
-    let names: BTreeSet<&str> = runs.iter().flat_map(|run| run.settings()).collect();
     let (mut features, mut partial) = (Vec::new(), Vec::new());
-    for name in names {
+    for name in all_names(runs) {
         let values: Option<Vec<f64>> = runs.iter().map(|run| run.setting(name)).collect();
         match values {
-            Some(values) => features.extend(of_values(name, &values)),
+            Some(values) => features.extend(features_of(name, &values)),
             None => partial.push(name.to_owned()),
         }
     }
+    // One setting may have two names: equal columns teach nothing twice.
     let mut seen = BTreeSet::new();
-    // A setting may be there under two names: the same numbers teach nothing twice.
-    features.retain(|feature| {
-        let column: Vec<u64> = runs
-            .iter()
-            .map(|run| feature.value(*run).to_bits())
-            .collect();
-        seen.insert(column)
-    });
+    features.retain(|feature| seen.insert(feature.column(runs)));
     (features, partial)
 }
 
-fn of_values(name: &str, values: &[f64]) -> Vec<SettingFeature> {
-    let (low, high) = values
-        .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
-            (low.min(*x), high.max(*x))
-        });
+/// Returns the names of the settings that any run has.
+fn all_names<'a>(runs: &[Early<'a>]) -> BTreeSet<&'a str> {
+    let mut names = BTreeSet::new();
+    for run in runs {
+        names.extend(run.settings());
+    }
+    names
+}
+
+/// Returns the features of one setting; none if all values are equal.
+fn features_of(name: &str, values: &[f64]) -> Vec<SettingFeature> {
+    let (low, high) = range(values);
     if low == high {
         return Vec::new();
     }
@@ -61,32 +64,50 @@ fn of_values(name: &str, values: &[f64]) -> Vec<SettingFeature> {
         square_around: None,
     };
     let distinct: BTreeSet<u64> = values.iter().map(|value| value.to_bits()).collect();
-    let middle = if is_log {
-        f64::midpoint(low.ln(), high.ln())
-    } else {
-        f64::midpoint(low, high)
-    };
-    let square = SettingFeature {
-        square_around: Some(middle),
-        ..plain.clone()
-    };
-    let has_square = distinct.len() >= SQUARE_FROM;
-    [plain]
-        .into_iter()
-        .chain(has_square.then_some(square))
-        .collect()
+    if distinct.len() < SQUARE_FROM {
+        return vec![plain];
+    }
+    let square = plain.squared(low, high);
+    vec![plain, square]
+}
+
+/// Returns the least and the greatest value.
+fn range(values: &[f64]) -> (f64, f64) {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    (low, high)
 }
 
 impl SettingFeature {
-    /// Of a run that has the setting.
-    pub(super) fn value(&self, run: Early<'_>) -> f64 {
-        let value = run.setting(&self.name).unwrap_or(f64::NAN);
-        let value = if self.is_log { value.ln() } else { value };
-        self.square_around
-            .map_or(value, |middle| (value - middle).powi(2))
+    /// Returns the squared distance from the middle of the range.
+    fn squared(&self, low: f64, high: f64) -> Self {
+        let middle = if self.is_log {
+            f64::midpoint(low.ln(), high.ln())
+        } else {
+            f64::midpoint(low, high)
+        };
+        Self {
+            square_around: Some(middle),
+            ..self.clone()
+        }
     }
 
-    /// Such as `depth`, `log lr` and `(log lr)²`.
+    /// Returns the feature of a run that has the setting.
+    pub(super) fn value(&self, run: Early<'_>) -> f64 {
+        let setting = run.setting(&self.name).unwrap_or(f64::NAN);
+        let value = if self.is_log { setting.ln() } else { setting };
+        match self.square_around {
+            Some(middle) => (value - middle).powi(2),
+            None => value,
+        }
+    }
+
+    /// Returns the bits of the feature of each run.
+    fn column(&self, runs: &[Early<'_>]) -> Vec<u64> {
+        runs.iter().map(|run| self.value(*run).to_bits()).collect()
+    }
+
+    /// Returns the feature's name, such as `depth`, `log lr` or `(log lr)²`.
     pub(super) fn label(&self) -> String {
         let name = &self.name;
         match (self.is_log, self.square_around.is_some()) {
@@ -113,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_becomes_a_feature_by_its_range_and_its_distinct_values() {
+    fn range_and_distinct_values_decide_the_features() {
         let mut runs: Vec<Run> = (0..8)
             .map(|i| Run {
                 horizon: 9,

@@ -1,58 +1,60 @@
-//! Which trials are not worth their remaining steps.
+//! Stopping trials that are not worth their remaining steps.
 
 use super::early::Cut;
-use super::live::predict_at;
+use super::forecaster::predict_at;
 use super::report::Prediction;
-use super::run::{End, ForecastError, Run, tidy_all};
+use super::run::{End, ForecastError, Run, best_end, tidy_all};
 use serde::Serialize;
 
-/// Stops a trial when even the lower end of its interval would better the best finished run by less than `regret`.
+/// Stops a trial if even the lower end of its interval improves on the best finished run by less than `regret`.
 ///
-/// So with each stop there is a chance of at most 10 % or so (one tail of an interval that holds the truth in 80 % of
-/// cases) that the sweep's best becomes worse by more than `regret` than it would have been. Without eight finished
-/// runs there is no interval, and no stop.
+/// With each stop the chance is about 10 % (one tail of an 80 % interval) that the sweep's best ends up worse by more
+/// than `regret`. Without eight finished runs there is no interval, and no stop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct StopRule {
-    /// By how much the best of the sweep may become worse, in units of the metric. The noise of seeds is a good choice:
-    /// what is within it is not better.
+    /// How much worse the sweep's best may become, in units of the metric.
+    ///
+    /// The seed noise is a good choice: a difference within it is no improvement.
     pub regret: f64,
 }
 
-/// What a stop rule saves, and what it costs.
+/// Savings and cost of a stop rule.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Saving {
     /// The rule.
     pub rule: StopRule,
     /// Runs that it stopped.
     pub stopped: Vec<Stopped>,
-    /// The share of the sweep's cost that is saved.
+    /// Share of the sweep's cost that is saved.
     pub saved: f64,
-    /// By how much the best run that it let finish is worse than the best of all.
+    /// How much worse the best run that finished is than the best of all.
     pub regret: f64,
 }
 
-/// A run that was stopped.
+/// A run that the rule stopped.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stopped {
-    /// What was predicted, and when.
+    /// The prediction that stopped it.
     pub prediction: Prediction,
-    /// The best finished run by then.
+    /// Lowest end of a finished run by then.
     pub best: f64,
-    /// Where the run ended, as it was not stopped; `None` if it diverged.
+    /// Actual end of the run; `None` if it diverged.
     pub truth: Option<f64>,
 }
 
 impl StopRule {
-    /// Whether a trial of which this is predicted should stop, while `best` is the best end of a finished one.
+    /// Whether to stop a trial with this prediction while `best` is the lowest end of a finished one.
     #[must_use]
     pub fn stops(self, prediction: &Prediction, best: f64) -> bool {
-        prediction
-            .interval
-            .is_some_and(|interval| interval.low > best - self.regret)
+        match prediction.interval {
+            Some(interval) => interval.low > best - self.regret,
+            None => false,
+        }
     }
 
-    /// Goes through runs that have ended as if they had come one after the other, in their order, and this rule had
-    /// looked at each of them at each cut. Of those that it stops, no later prediction knows the end.
+    /// Replays the rule on runs that have ended, as if they had run one after the other, in their order.
+    ///
+    /// The rule looks at each run at each cut. Later predictions do not know the ends of runs that it stops.
     ///
     /// # Errors
     ///
@@ -62,29 +64,22 @@ impl StopRule {
     }
 
     pub(super) fn replay_tidy(self, runs: &[Run], cuts: &[Cut]) -> Saving {
-        let ended = runs.iter().filter(|run| run.end != End::Unfinished);
-        let mut runs: Vec<&Run> = ended.collect();
-        runs.sort_by_key(|run| run.order); // stable: equal ones stay in the order of names
-        let known = runs.iter().all(|run| run.cost > 0.0);
-        let cost = |run: &Run| if known { run.cost } else { 1.0 };
-        let (mut past, mut stopped, mut spent, mut whole) = (Vec::new(), Vec::new(), 0.0, 0.0);
-        for run in &runs {
-            let to = match run.end {
-                End::Diverged { step } => step.min(run.horizon),
-                _ => run.horizon,
-            };
-            let share = |step: u64| step as f64 / run.horizon as f64;
-            whole += cost(run) * share(to);
-            let stop = self.first_stop(&past, run, cuts, to);
-            spent += cost(run) * share(stop.as_ref().map_or(to, |stop| stop.prediction.step));
-            if stop.is_none() {
+        let ended = ended_in_order(runs);
+        let are_costs_known = ended.iter().all(|run| run.cost > 0.0);
+        let (mut past, mut stopped) = (Vec::new(), Vec::new());
+        let (mut spent, mut whole) = (0.0, 0.0);
+        for run in &ended {
+            let cost = if are_costs_known { run.cost } else { 1.0 };
+            let mut steps = last_step(run);
+            whole += cost * share_of(run, steps);
+            if let Some(stopping) = self.first_stop(&past, run, cuts) {
+                steps = stopping.prediction.step;
+                stopped.push(stopping);
+            } else {
                 past.push(*run);
             }
-            stopped.extend(stop);
+            spent += cost * share_of(run, steps);
         }
-        let regret = best(&past)
-            .zip(best(&runs))
-            .map_or(0.0, |(kept, all)| kept - all);
         let saved = if whole > 0.0 {
             1.0 - spent / whole
         } else {
@@ -94,36 +89,67 @@ impl StopRule {
             rule: self,
             stopped,
             saved,
-            regret,
+            regret: regret(past, ended),
         }
     }
 
-    /// Where it stops a run that would go on to a step.
-    fn first_stop(self, past: &[&Run], run: &Run, cuts: &[Cut], to: u64) -> Option<Stopped> {
-        let best = best(past)?;
-        let mut steps: Vec<u64> = cuts
-            .iter()
-            .filter_map(|cut| cut.step(run.horizon))
-            .collect();
-        steps.sort_unstable();
-        let prediction = steps
-            .into_iter()
-            .filter(|step| *step < to)
-            .find_map(|step| {
-                let prediction = predict_at(past, run, step).ok()?;
-                self.stops(&prediction, best).then_some(prediction)
-            })?;
-        Some(Stopped {
-            prediction,
-            best,
-            truth: run.final_value(),
-        })
+    /// Returns the first stop of a run that has ended; `None` if the rule lets it finish.
+    fn first_stop(self, past: &[&Run], run: &Run, cuts: &[Cut]) -> Option<Stopped> {
+        let best = best_end(past.iter().copied())?;
+        for step in steps_of_cuts(run, cuts) {
+            if let Ok(prediction) = predict_at(past, run, step)
+                && self.stops(&prediction, best)
+            {
+                return Some(Stopped {
+                    prediction,
+                    best,
+                    truth: run.final_value(),
+                });
+            }
+        }
+        None
     }
 }
 
-/// The best end of finished runs.
-fn best(runs: &[&Run]) -> Option<f64> {
-    runs.iter()
-        .filter_map(|run| run.final_value())
-        .min_by(f64::total_cmp)
+/// Returns the steps at which the rule looks at a run that has ended, in order.
+fn steps_of_cuts(run: &Run, cuts: &[Cut]) -> Vec<u64> {
+    let mut steps = Vec::with_capacity(cuts.len());
+    for cut in cuts {
+        if let Some(step) = cut.step(run.horizon)
+            && step < last_step(run)
+        {
+            steps.push(step);
+        }
+    }
+    steps.sort_unstable();
+    steps
+}
+
+/// Returns the runs that have ended, in their order in time.
+fn ended_in_order(runs: &[Run]) -> Vec<&Run> {
+    let mut ended: Vec<&Run> = runs.iter().filter(|run| run.has_ended()).collect();
+    // The sort is stable: runs with the same position in time stay in the order of names.
+    ended.sort_by_key(|run| run.order);
+    ended
+}
+
+/// Returns the share of a run's steps.
+fn share_of(run: &Run, steps: u64) -> f64 {
+    steps as f64 / run.horizon as f64
+}
+
+/// Returns how much worse the best of the runs that were kept is than the best of all; 0 without a finished run.
+fn regret(kept: Vec<&Run>, all: Vec<&Run>) -> f64 {
+    match (best_end(kept), best_end(all)) {
+        (Some(kept), Some(all)) => kept - all,
+        _ => 0.0,
+    }
+}
+
+/// Returns the last step of a run that has ended.
+fn last_step(run: &Run) -> u64 {
+    match run.end {
+        End::Diverged { step } => step.min(run.horizon),
+        _ => run.horizon,
+    }
 }

@@ -3,287 +3,345 @@
 use super::ENOUGH;
 use super::interval::Interval;
 use super::lines::{WIDTH, correlation, list, short, wrapped};
-use super::noise::SeedNoise;
 use super::predictor::Predictor;
 use super::protocol::Protocol;
 use super::report::{Cell, CutTest, Report, Test};
+use super::score::Promotion;
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 
-/// Columns of a predictor's name, and of a figure.
+/// Columns of a predictor's name.
 const NAME: usize = 30;
+/// Columns of a figure.
 const FIGURE: usize = 14;
 
-/// Figures beside each other.
+/// Number of figures next to each other.
 const MOST_CUTS: usize = (WIDTH - NAME) / FIGURE;
 
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            finished,
-            diverged,
-            unfinished,
-            ..
-        } = self;
-        writeln!(
-            f,
-            "forecast of {} runs: {finished} finished, {diverged} diverged, {unfinished} unfinished; less is better",
-            self.runs.len()
-        )?;
-        let noise = self.noise.map(|noise| {
-            let SeedNoise {
-                std,
-                runs,
-                configurations,
-            } = noise;
-            format!(
-                "{}, the standard deviation of {runs} runs of {configurations} configuration(s)",
-                short(std)
-            )
-        });
-        let unknown = || "unknown, as no two runs differ in nothing but `seed`".to_owned();
-        writeln!(f, "seed noise: {}", noise.unwrap_or_else(unknown))?;
-        list(f, "settings learned from", &self.settings)?;
-        list(
-            f,
-            "settings that only some runs have, left out",
-            &self.partial_settings,
-        )?;
-        if *finished < ENOUGH {
+        self.fmt_summary(f)?;
+        let has_errors = self.finished >= ENOUGH;
+        if !has_errors {
             writeln!(
                 f,
-                "fewer than {ENOUGH} runs finished: ranks only, and nothing is claimed"
+                "fewer than {ENOUGH} runs finished: only ranks are reported"
             )?;
-            self.ranking(f)?;
+            self.fmt_ranking(f)?;
         }
-        let mut told = BTreeSet::new();
+        let mut printed = BTreeSet::new();
         for test in &self.tests {
-            test.print(f, *finished >= ENOUGH, &mut told)?;
+            test.fmt(f, has_errors, &mut printed)?;
         }
-        if !self.predictions.is_empty() {
-            writeln!(f, "\nruns that are not through")?;
-        }
-        self.predictions
-            .iter()
-            .try_for_each(|prediction| wrapped(f, "  ", &prediction.to_string()))?;
+        self.fmt_predictions(f)?;
         if let Some(saving) = &self.stopping {
             wrapped(f, "\n", &saving.to_string())?;
         }
-        self.notes
-            .iter()
-            .try_for_each(|note| wrapped(f, "", &format!("note: {note}")))
+        for note in &self.notes {
+            wrapped(f, "", &format!("note: {note}"))?;
+        }
+        Ok(())
     }
 }
 
 impl Report {
-    /// The names of all runs by their last values at the latest cut that has any.
-    fn ranking(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cuts = self.tests.iter().take(1).flat_map(|test| &test.cuts).rev();
-        let ranked = cuts.filter_map(|cut| Some((cut.cut, cut.cell(Predictor::LastValue)?)));
-        let mut ranked = ranked.filter(|(_, cell)| !cell.points.is_empty());
-        let Some((cut, cell)) = ranked.next() else {
-            return Ok(());
-        };
-        let mut points = cell.points.clone();
-        points.sort_by(|a, b| a.predicted.total_cmp(&b.predicted));
-        let names: Vec<_> = points
-            .iter()
-            .map(|point| self.runs[point.run].name.clone())
-            .collect();
+    /// Writes the number of runs, the seed noise and the settings.
+    fn fmt_summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "forecast of {} runs: {} finished, {} diverged, {} unfinished; lower is better",
+            self.runs.len(),
+            self.finished,
+            self.diverged,
+            self.unfinished
+        )?;
+        self.fmt_noise(f)?;
+        list(f, "settings used", &self.settings)?;
         list(
             f,
-            &format!("ranking by the value at {cut}, best first"),
-            &names,
+            "settings not used, because only some runs have them",
+            &self.partial_settings,
         )
+    }
+
+    fn fmt_noise(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.noise {
+            Some(noise) => writeln!(
+                f,
+                "seed noise: {}, the standard deviation of {} runs of {} configuration(s)",
+                short(noise.std),
+                noise.runs,
+                noise.configurations
+            ),
+            None => writeln!(
+                f,
+                "seed noise: unknown, because no two runs differ only in `seed`"
+            ),
+        }
+    }
+
+    /// Writes the predictions of the unfinished runs.
+    fn fmt_predictions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.predictions.is_empty() {
+            writeln!(f, "\nunfinished runs")?;
+        }
+        for prediction in &self.predictions {
+            wrapped(f, "  ", &prediction.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Writes the names of all runs, ranked by their last values at the latest cut that has any.
+    fn fmt_ranking(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(test) = self.tests.first() else {
+            return Ok(());
+        };
+        for cut in test.cuts.iter().rev() {
+            let Some(cell) = cut.cell(Predictor::LastValue) else {
+                continue;
+            };
+            if cell.points.is_empty() {
+                continue;
+            }
+            let what = format!("ranking by the value at {}, best first", cut.cut);
+            return list(f, &what, &self.ranked_names(cell));
+        }
+        Ok(())
+    }
+
+    /// Returns the names of predicted runs, the lowest prediction first.
+    fn ranked_names(&self, cell: &Cell) -> Vec<String> {
+        let mut points = cell.points.clone();
+        points.sort_by(|a, b| a.predicted.total_cmp(&b.predicted));
+        let mut names = Vec::with_capacity(points.len());
+        for point in &points {
+            names.push(self.runs[point.run].name.clone());
+        }
+        names
     }
 }
 
 impl Test {
-    /// What is in `told` is not told again.
-    fn print(
+    /// Writes the test, without remarks that were already `printed`.
+    fn fmt(
         &self,
         f: &mut fmt::Formatter<'_>,
         has_errors: bool,
-        told: &mut BTreeSet<String>,
+        printed: &mut BTreeSet<String>,
     ) -> fmt::Result {
+        self.fmt_heading(f, has_errors)?;
+        self.fmt_table(f, &self.lines(error_and_rank))?;
+        for remark in self.remarks() {
+            if printed.insert(remark.clone()) {
+                wrapped(f, "", &remark)?;
+            }
+        }
+        for cut in &self.cuts {
+            cut.fmt_left_out(f)?;
+            cut.fmt_comparison(f)?;
+        }
+        if self.protocol == Protocol::LeaveOneOut {
+            self.fmt_promotion(f)?;
+            if has_errors {
+                self.fmt_intervals(f)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fmt_heading(&self, f: &mut fmt::Formatter<'_>, has_errors: bool) -> fmt::Result {
         let figures = if has_errors {
             "mean absolute error (rank correlation)"
         } else {
             "(rank correlation)"
         };
-        writeln!(f, "\n{}: {figures}; * are the baselines", self.protocol)?;
-        let rows = self.rows(|cell| {
-            let rho = cell.spearman().map(|rho| format!("({})", correlation(rho)));
-            let figures = [cell.mae().map(short), rho];
-            let told: Vec<String> = figures.into_iter().flatten().collect();
-            (!told.is_empty()).then(|| told.join(" "))
-        });
-        self.table(f, rows)?;
-        let new = self
-            .silences()
-            .into_iter()
-            .filter(|line| told.insert(line.clone()));
-        new.collect::<Vec<_>>()
-            .iter()
-            .try_for_each(|line| wrapped(f, "", line))?;
-        for cut in &self.cuts {
-            cut.counts(f)?;
-            if let Some(comparison) = &cut.comparison {
-                wrapped(f, "", &format!("{}: {comparison}", cut.cut))?;
-            }
-        }
-        if self.protocol == Protocol::LeaveOneOut {
-            self.details(f, has_errors)
-        } else {
-            Ok(())
-        }
+        writeln!(f, "\n{}: {figures}; * marks baselines", self.protocol)
     }
 
-    /// What it would mean to act on the predictions, and whether intervals keep their word.
-    fn details(&self, f: &mut fmt::Formatter<'_>, has_errors: bool) -> fmt::Result {
+    /// Writes the result of continuing only the runs predicted best.
+    fn fmt_promotion(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\ngoing on with the predicted best 1 / best 3 only: regret, and cost of the sweep"
+            "\ncontinuing only the predicted best 1 / best 3: regret, and cost of the sweep"
         )?;
-        let promoted = |cell: &Cell| Some(cell.score.as_ref()?.ranks.as_ref()?.promoted);
-        let mut rows = self.rows(|cell| {
-            let [one, three] = promoted(cell)?;
-            Some(format!("{}/{}", short(one.regret), short(three.regret)))
+        let mut lines = self.lines(regrets);
+        lines.push(Line {
+            name: "  its cost".to_owned(),
+            figures: self.cuts.iter().map(CutTest::costs).collect(),
         });
-        let cost = |cut: &CutTest| {
-            let [one, three] = promoted(cut.cell(Predictor::LastValue)?)?;
-            Some(format!(
-                "{:.0}%/{:.0}%",
-                100.0 * one.spent,
-                100.0 * three.spent
-            ))
-        };
-        rows.push((
-            "  its cost".to_owned(),
-            self.cuts.iter().map(cost).collect(),
-        ));
-        self.table(f, rows)?;
-        if has_errors {
-            let level = 100.0 * Interval::LEVEL;
-            writeln!(
-                f,
-                "\n{level:.0} % intervals: how many hold the end (mean width)"
-            )?;
-            let rows = self.rows(|cell| {
-                let error = cell.score.as_ref()?.error.as_ref()?;
-                Some(format!(
-                    "{:.0}% ({})",
-                    100.0 * error.coverage?,
-                    short(error.width?)
-                ))
-            });
-            self.table(f, rows)?;
-        }
-        Ok(())
+        self.fmt_table(f, &lines)
     }
 
-    /// A row for each predictor that has any figure, of one for each cut.
-    fn rows(&self, figure: impl Fn(&Cell) -> Option<String>) -> Vec<Row> {
-        let row = |predictor: Predictor| {
-            let mark = if predictor.is_baseline() { '*' } else { ' ' };
-            let of = |cut: &CutTest| cut.cell(predictor).and_then(&figure);
-            (
-                format!("{mark} {predictor}"),
-                self.cuts.iter().map(of).collect(),
-            )
-        };
-        let rows = Predictor::ALL.map(row).into_iter();
-        rows.filter(|(_, figures): &Row| figures.iter().any(Option::is_some))
-            .collect()
+    /// Writes how often intervals contain the true end.
+    fn fmt_intervals(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let level = 100.0 * Interval::LEVEL;
+        writeln!(
+            f,
+            "\n{level:.0} % intervals: share that contains the true end (mean width)"
+        )?;
+        self.fmt_table(f, &self.lines(coverage_and_width))
     }
 
-    /// Rows under the cuts, as many as there is room for and the others below.
-    fn table(&self, f: &mut fmt::Formatter<'_>, mut rows: Vec<Row>) -> fmt::Result {
-        let cuts = self
-            .cuts
-            .iter()
-            .map(|cut| Some(cut.cut.to_string()))
-            .collect();
-        rows.insert(0, (String::new(), cuts));
-        for from in (0..self.cuts.len()).step_by(MOST_CUTS) {
-            for (name, figures) in &rows {
-                let figure = |figure: &Option<String>| {
-                    format!("{:<FIGURE$}", figure.as_deref().unwrap_or("–"))
-                };
-                let line: String = figures
-                    .iter()
-                    .skip(from)
-                    .take(MOST_CUTS)
-                    .map(figure)
-                    .collect();
-                writeln!(f, "{}", format!("{name:<NAME$}{line}").trim_end())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Why a dash is one, and which figures are of last values.
-    fn silences(&self) -> Vec<String> {
+    /// Returns a line for each predictor that has any figure.
+    fn lines(&self, figure: fn(&Cell) -> Option<String>) -> Vec<Line> {
         let mut lines = Vec::new();
         for predictor in Predictor::ALL {
-            let cells = self
-                .cuts
-                .iter()
-                .filter_map(|cut| Some((cut, cut.cell(predictor)?)));
-            let mut told: Vec<(String, Vec<String>)> = Vec::new();
-            for (cut, cell) in cells {
-                let text = match cell.silent {
-                    Some((runs, why)) if runs < cut.predicted => {
-                        format!("silent on {runs} of {} runs: {why}", cut.predicted)
-                    }
-                    Some((_, why)) => format!("silent: {why}"),
-                    None if cell.last_values > 0 => {
-                        format!(
-                            "the last value for {} of {} runs",
-                            cell.last_values, cut.predicted
-                        )
-                    }
-                    None => continue,
-                };
-                match told.iter_mut().find(|(known, _)| *known == text) {
-                    Some((_, cuts)) => cuts.push(cut.cut.to_string()),
-                    None => told.push((text, vec![cut.cut.to_string()])),
-                }
+            let mut figures = Vec::with_capacity(self.cuts.len());
+            for cut in &self.cuts {
+                figures.push(cut.cell(predictor).and_then(figure));
             }
-            let line = |(text, cuts): (String, Vec<String>)| {
-                format!("{predictor}, {}: {text}", cuts.join(", "))
-            };
-            lines.extend(told.into_iter().map(line));
+            if figures.iter().any(Option::is_some) {
+                let mark = if predictor.is_baseline() { '*' } else { ' ' };
+                let name = format!("{mark} {predictor}");
+                lines.push(Line { name, figures });
+            }
         }
         lines
     }
-}
 
-impl CutTest {
-    /// Which runs count otherwise.
-    fn counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
-            (self.ended_by_then, "had ended by then and are left out"),
-            (
-                self.unseen_by_then,
-                "had not been evaluated by then and are left out",
-            ),
-            (
-                self.diverged_by_then,
-                "had diverged by then and count in ranks only",
-            ),
-        ];
-        let told = parts.into_iter().filter(|(runs, _)| *runs > 0);
-        let told: Vec<_> = told
-            .map(|(runs, what)| format!("{runs} run(s) {what}"))
-            .collect();
-        if told.is_empty() {
-            Ok(())
-        } else {
-            wrapped(f, "", &format!("{}: {}", self.cut, told.join("; ")))
+    /// Writes lines below a header with the cuts, in blocks of [`MOST_CUTS`] columns.
+    fn fmt_table(&self, f: &mut fmt::Formatter<'_>, lines: &[Line]) -> fmt::Result {
+        let mut header = Line::default();
+        for cut in &self.cuts {
+            header.figures.push(Some(cut.cut.to_string()));
         }
+        for from in (0..self.cuts.len()).step_by(MOST_CUTS) {
+            header.fmt(f, from)?;
+            for line in lines {
+                line.fmt(f, from)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Explains missing figures and figures that are last values, one remark per predictor and reason.
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        for predictor in Predictor::ALL {
+            for (reason, cuts) in self.reasons(predictor) {
+                remarks.push(format!("{predictor}, {}: {reason}", cuts.join(", ")));
+            }
+        }
+        remarks
+    }
+
+    /// Returns each remark on a predictor with the cuts that it is about, in the order of their first cut.
+    fn reasons(&self, predictor: Predictor) -> Vec<(String, Vec<String>)> {
+        let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+        for cut in &self.cuts {
+            let Some(reason) = cut.remark(predictor) else {
+                continue;
+            };
+            let name = cut.cut.to_string();
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, cuts)) => cuts.push(name),
+                None => reasons.push((reason, vec![name])),
+            }
+        }
+        reasons
     }
 }
 
 /// A name, and a figure for each cut.
-type Row = (String, Vec<Option<String>>);
+#[derive(Debug, Default)]
+struct Line {
+    name: String,
+    figures: Vec<Option<String>>,
+}
+
+impl Line {
+    /// Writes the name and up to [`MOST_CUTS`] figures, beginning with the figure at this index.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>, from: usize) -> fmt::Result {
+        let mut text = format!("{:<NAME$}", self.name);
+        for figure in self.figures.iter().skip(from).take(MOST_CUTS) {
+            text += &format!("{:<FIGURE$}", figure.as_deref().unwrap_or("–"));
+        }
+        writeln!(f, "{}", text.trim_end())
+    }
+}
+
+fn error_and_rank(cell: &Cell) -> Option<String> {
+    let rank = cell.spearman().map(correlation);
+    match (cell.mae().map(short), rank) {
+        (Some(error), Some(rank)) => Some(format!("{error} ({rank})")),
+        (Some(error), None) => Some(error),
+        (None, Some(rank)) => Some(format!("({rank})")),
+        (None, None) => None,
+    }
+}
+
+fn regrets(cell: &Cell) -> Option<String> {
+    let [one, three] = promoted(cell)?;
+    Some(format!("{}/{}", short(one.regret), short(three.regret)))
+}
+
+fn promoted(cell: &Cell) -> Option<[Promotion; 2]> {
+    Some(cell.score.as_ref()?.ranks.as_ref()?.promoted)
+}
+
+fn coverage_and_width(cell: &Cell) -> Option<String> {
+    let error = cell.score.as_ref()?.error.as_ref()?;
+    let (coverage, width) = (error.coverage?, error.width?);
+    Some(format!("{:.0}% ({})", 100.0 * coverage, short(width)))
+}
+
+impl CutTest {
+    /// Returns the costs of continuing the best one and the best three; they depend on the number of runs alone.
+    fn costs(&self) -> Option<String> {
+        let [one, three] = promoted(self.cell(Predictor::LastValue)?)?;
+        Some(format!(
+            "{:.0}%/{:.0}%",
+            100.0 * one.spent,
+            100.0 * three.spent
+        ))
+    }
+
+    /// Explains why a predictor has no figure here, or for how many runs it fell back to the last value.
+    fn remark(&self, predictor: Predictor) -> Option<String> {
+        let cell = self.cell(predictor)?;
+        match cell.silent {
+            Some((runs, reason)) if runs < self.predicted => Some(format!(
+                "no prediction for {runs} of {} runs: {reason}",
+                self.predicted
+            )),
+            Some((_, reason)) => Some(format!("no prediction: {reason}")),
+            None if cell.last_values > 0 => Some(format!(
+                "fell back to the last value for {} of {} runs",
+                cell.last_values, self.predicted
+            )),
+            None => None,
+        }
+    }
+
+    /// Writes the comparison with the baselines, if there is one.
+    fn fmt_comparison(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.comparison {
+            Some(comparison) => wrapped(f, "", &format!("{}: {comparison}", self.cut)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes how many runs are left out, or count in ranks only.
+    fn fmt_left_out(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        for (runs, what) in [
+            (self.ended_by_then, "ended before the cut and are left out"),
+            (
+                self.unseen_by_then,
+                "had no evaluation before the cut and are left out",
+            ),
+            (
+                self.diverged_by_then,
+                "diverged before the cut and count in ranks only",
+            ),
+        ] {
+            if runs > 0 {
+                parts.push(format!("{runs} run(s) {what}"));
+            }
+        }
+        if parts.is_empty() {
+            return Ok(());
+        }
+        wrapped(f, "", &format!("{}: {}", self.cut, parts.join("; ")))
+    }
+}

@@ -1,10 +1,10 @@
-//! What forecasts promise: no look ahead, no number without ground, no claim without baselines.
+//! Promises of forecasts: no look-ahead, a reason for each missing number, no claim without baselines.
 
 #[path = "support/curves.rs"]
 mod curves;
 
 use bdh_forecast::{
-    Cut, CutTest, End, Forecast, ForecastError, Importance, Past, Point, Predictor, Protocol,
+    Cut, CutTest, End, Forecast, ForecastError, Forecaster, Importance, Point, Predictor, Protocol,
     Report, Run, SeedNoise, StopRule,
 };
 use curves::{HORIZON, Law};
@@ -18,30 +18,31 @@ fn report(runs: &[Run]) -> Report {
 
 fn test<'r>(report: &'r Report, protocol: &Protocol) -> &'r CutTest {
     let test = report.tests.iter().find(|test| test.protocol == *protocol);
-    &test.expect("the runs allow of this protocol").cuts[0]
+    &test.expect("the runs allow this protocol").cuts[0]
 }
 
 fn point(test: &CutTest, predictor: Predictor, run: usize) -> Option<Point> {
-    let cell = test.cell(predictor).expect("all predictors are there");
+    let cell = test.cell(predictor).expect("each predictor has a cell");
     cell.points.iter().find(|point| point.run == run).copied()
 }
 
-/// Spoils all that is recorded after half of the run.
+/// Spoils all records after half of the run.
 fn spoil(run: &mut Run) {
-    let spoil = |series: &mut Vec<(u64, f64)>| {
-        series
-            .iter_mut()
-            .filter(|(step, _)| *step > HORIZON / 2)
-            .for_each(|entry| entry.1 = 1e3);
-    };
-    run.norms
+    for series in run
+        .norms
         .values_mut()
         .chain([&mut run.metric, &mut run.loss, &mut run.lr])
-        .for_each(spoil);
+    {
+        for (step, value) in series {
+            if *step > HORIZON / 2 {
+                *value = 1e3;
+            }
+        }
+    }
 }
 
 #[test]
-fn nothing_after_the_cut_is_looked_at() {
+fn nothing_after_the_cut_is_read() {
     let runs = Law::default().sweep(20, 1);
     let before = report(&runs);
     let ends = [
@@ -66,14 +67,14 @@ fn nothing_after_the_cut_is_looked_at() {
                 };
                 let (honest, spoiled) = (of(&test.cuts[0]), of(&spoiled.cuts[0]));
                 assert_eq!(honest, spoiled, "{predictor}, {}", test.protocol);
-                assert!(honest.is_some() || run < 8, "{predictor} speaks");
+                assert!(honest.is_some() || run < 8, "{predictor} predicts");
             }
         }
     }
 }
 
 #[test]
-fn of_the_others_only_the_end_is_known_and_of_the_annealing_law_the_curve() {
+fn only_the_annealing_law_reads_whole_curves_of_others() {
     let mut runs = Law::default().sweep(20, 2);
     let before = report(&runs);
     runs.iter_mut().for_each(spoil);
@@ -92,7 +93,7 @@ fn of_the_others_only_the_end_is_known_and_of_the_annealing_law_the_curve() {
 }
 
 #[test]
-fn no_protocol_lets_a_run_see_what_it_should_not() {
+fn protocols_hide_the_ends_they_should_hide() {
     let runs = Law::default().sweep(20, 3);
     let before = report(&runs);
     let protocols = [
@@ -100,7 +101,7 @@ fn no_protocol_lets_a_run_see_what_it_should_not() {
         Protocol::Prequential,
     ];
     for protocol in protocols {
-        // From run 12: those of its depth, or those that come later; itself too.
+        // Run 12 must not see runs of its own depth, or later runs; both include itself.
         let is_hidden = |run: usize| match protocol {
             Protocol::Prequential => run >= 12,
             _ => run.is_multiple_of(3),
@@ -123,7 +124,7 @@ fn no_protocol_lets_a_run_see_what_it_should_not() {
 }
 
 #[test]
-fn the_order_of_rows_changes_nothing_to_the_bit() {
+fn report_is_the_same_for_any_order_of_runs() {
     let mut runs = Law::default().sweep(18, 4);
     runs[5].end = End::Diverged { step: 300 };
     runs[6].end = End::Unfinished;
@@ -137,63 +138,64 @@ fn the_order_of_rows_changes_nothing_to_the_bit() {
 }
 
 #[test]
-fn who_cannot_speak_gives_a_reason_and_no_number() {
+fn missing_predictions_have_a_reason_and_no_score() {
     let mut runs = Law::default().sweep(10, 5);
     for run in &mut runs {
         run.metric
-            .retain(|(step, _)| [0, 150, 350, 450].contains(step)); // nothing doubles
+            .retain(|(step, _)| [0, 150, 350, 450].contains(step)); // no steps double
         run.norms.clear();
     }
     runs[7].lr.clear();
     let report = report(&runs);
     let text = report.to_string();
-    let told = [
+    let expected = [
         (
             Predictor::ClosedForm,
             10,
-            "no three evaluations at steps t, 2t, 4t by then",
+            "no three evaluations at steps t, 2t, 4t before the cut",
         ),
         (
             Predictor::PowerLaw,
             10,
-            "fewer than 4 evaluations after step 0 by then",
+            "fewer than 4 evaluations between step 0 and the cut",
         ),
         (
             Predictor::Norms,
             10,
-            "no norm is recorded in all runs by then",
+            "no norm is recorded before the cut in all runs",
         ),
         (
             Predictor::Annealing,
             1,
-            "no finished run with a learning rate like its own so far",
+            "no finished run with a similar learning-rate schedule so far",
         ),
     ];
-    for (predictor, silent, reason) in told {
+    for (predictor, missing, reason) in expected {
         let cell = test(&report, &Protocol::LeaveOneOut)
             .cell(predictor)
             .expect("it is there");
-        let (runs, why) = cell.silent.expect("it is silent");
+        let (runs, why) = cell.silent.expect("a prediction is missing");
         assert_eq!(
             (runs, why.to_string().as_str()),
-            (silent, reason),
+            (missing, reason),
             "{predictor}"
         );
-        assert_eq!(cell.points.len(), 10 - silent);
+        assert_eq!(cell.points.len(), 10 - missing);
         assert_eq!(
             cell.score, None,
-            "a score over other runs would not compare"
+            "a score over other runs would not be comparable"
         );
-        let told = text.replace("\n    ", " ");
+        let unwrapped = text.replace("\n    ", " ");
         assert!(
-            told.contains(&format!("{predictor}, 50 %: silent")) && told.contains(reason),
+            unwrapped.contains(&format!("{predictor}, 50 %: no prediction"))
+                && unwrapped.contains(reason),
             "{text}"
         );
     }
 }
 
 #[test]
-fn fewer_than_eight_finished_runs_get_a_ranking_and_no_claim() {
+fn fewer_than_eight_finished_runs_are_only_ranked() {
     let mut runs = Law::default().sweep(9, 6);
     runs[7].end = End::Diverged { step: 900 };
     runs[8].end = End::Unfinished;
@@ -214,7 +216,7 @@ fn fewer_than_eight_finished_runs_get_a_ranking_and_no_claim() {
     );
     let text = seven.to_string();
     assert!(
-        text.contains("fewer than 8 runs finished: ranks only, and nothing is claimed"),
+        text.contains("fewer than 8 runs finished: only ranks are reported"),
         "{text}"
     );
     assert!(
@@ -231,7 +233,7 @@ fn fewer_than_eight_finished_runs_get_a_ranking_and_no_claim() {
 }
 
 #[test]
-fn every_figure_stands_beside_both_baselines() {
+fn every_table_has_both_baselines() {
     let mut runs = Law::default().sweep(20, 8);
     let text = report(&runs).to_string();
     for part in text
@@ -242,13 +244,13 @@ fn every_figure_stands_beside_both_baselines() {
             assert!(part.contains(baseline), "{part}");
         }
     }
-    // Where settings do not differ, that baseline is silent, and a claim says so.
+    // If settings do not differ, that baseline is missing, and the report explains why.
     for run in &mut runs {
         run.settings.clear();
     }
     let text = report(&runs).to_string();
     assert!(
-        text.contains("settings only, 50 %: silent: no setting differs between the runs"),
+        text.contains("settings only, 50 %: no prediction: no setting differs between the runs"),
         "{text}"
     );
     assert!(
@@ -258,21 +260,21 @@ fn every_figure_stands_beside_both_baselines() {
 }
 
 #[test]
-fn the_mean_of_the_others_gets_no_rank() {
+fn mean_of_the_others_has_no_ranks() {
     let report = report(&Law::default().sweep(12, 9));
     let cells = &test(&report, &Protocol::LeaveOneOut).cells;
-    let score = |cell: &bdh_forecast::Cell| cell.score.clone().expect("all speak");
+    let score = |cell: &bdh_forecast::Cell| cell.score.clone().expect("all predict");
     assert!(
         score(&cells[0]).ranks.is_none(),
-        "it would be -1 by construction"
+        "the correlation would be -1 by construction"
     );
     assert!(cells[1..].iter().all(|cell| score(cell).ranks.is_some()));
     let error = score(&cells[0]).error.expect("twelve runs");
-    assert_eq!(error.r2, Some(0.0), "others are compared with it");
+    assert_eq!(error.r2, Some(0.0), "the mean is the reference");
 }
 
 #[test]
-fn runs_that_diverged_stay_in_as_the_worst() {
+fn diverged_runs_count_as_the_worst() {
     let mut runs = Law::default().sweep(14, 10);
     runs[2].end = End::Diverged { step: 200 };
     runs[3].end = End::Diverged { step: 900 };
@@ -290,7 +292,7 @@ fn runs_that_diverged_stay_in_as_the_worst() {
         let diverged = cell.points.iter().filter(|point| point.truth.is_none());
         assert_eq!(diverged.map(|point| point.run).collect::<Vec<_>>(), [3, 4]);
     }
-    // They count in ranks: of the three that diverged, a perfect ranker knows one.
+    // They count in ranks; only one of the three had diverged by the cut.
     let last = test
         .cell(Predictor::LastValue)
         .and_then(bdh_forecast::Cell::spearman);
@@ -298,7 +300,7 @@ fn runs_that_diverged_stay_in_as_the_worst() {
 }
 
 #[test]
-fn replicates_tell_the_noise_and_do_not_give_each_other_away() {
+fn replicates_give_the_noise_and_do_not_leak() {
     let mut runs = Law::default().sweep(12, 11);
     let settings = runs[0].settings.clone();
     for (seed, end) in [(0, 1.0), (1, 1.2), (2, 1.4)] {
@@ -325,9 +327,9 @@ fn replicates_tell_the_noise_and_do_not_give_each_other_away() {
     }
 }
 
-/// Ten runs of cost 1 to 10 whose value at half of the run is their end, but for the second best, which looks best.
+/// Ten runs of cost 1 to 10. The value at half of each run is its end, except that the second best looks best.
 #[test]
-fn promotion_costs_what_arithmetic_says() {
+fn promotion_has_the_computed_cost_and_regret() {
     let run = |index: u32| Run {
         name: format!("{index:02}"),
         horizon: 100,
@@ -345,7 +347,7 @@ fn promotion_costs_what_arithmetic_says() {
         let ranks = cell
             .score
             .clone()
-            .expect("it speaks")
+            .expect("it predicts")
             .ranks
             .expect("ten runs");
         assert_eq!(ranks.recall_3, 1.0);
@@ -361,7 +363,7 @@ fn promotion_costs_what_arithmetic_says() {
         (three.spent - (0.5 * 55.0 + 0.5 * 6.0) / 55.0).abs() < 1e-12,
         "{three:?}"
     );
-    runs[0].cost = 0.0; // unknown: all count the same, c/N + (k/n)(1 - c/N)
+    runs[0].cost = 0.0; // unknown cost: all runs count the same, c/N + (k/n)(1 - c/N)
     let [one, three] = promoted(&runs);
     assert!((one.spent - 0.55).abs() < 1e-12 && (three.spent - 0.65).abs() < 1e-12);
 }
@@ -384,12 +386,12 @@ fn runs_that_ended_before_a_step_are_left_out_and_counted() {
     assert!(
         report
             .to_string()
-            .contains("3 run(s) had ended by then and are left out")
+            .contains("3 run(s) ended before the cut and are left out")
     );
 }
 
 #[test]
-fn a_run_that_goes_on_is_predicted_by_what_there_is_to_learn_from() {
+fn run_in_progress_is_predicted_from_what_is_available() {
     let mut runs = Law::default().sweep(30, 13);
     let mut now = runs.pop().expect("thirty runs");
     let truth = now.final_value().expect("it finished");
@@ -403,8 +405,8 @@ fn a_run_that_goes_on_is_predicted_by_what_there_is_to_learn_from() {
             .for_each(|series| series.retain(|entry| entry.0 <= step));
         run
     };
-    let past = Past::new(runs.clone()).expect("names differ");
-    let early = past.predict(&until(500)).expect("it was evaluated");
+    let forecaster = Forecaster::new(runs.clone()).expect("names differ");
+    let early = forecaster.predict(&until(500)).expect("it was evaluated");
     assert_eq!(
         (early.step, early.predictor, early.others),
         (500, Predictor::Process, 29)
@@ -420,7 +422,7 @@ fn a_run_that_goes_on_is_predicted_by_what_there_is_to_learn_from() {
         loss: Vec::new(),
         ..until(0)
     };
-    let from_settings = past.predict(&nothing).expect("settings say something");
+    let from_settings = forecaster.predict(&nothing).expect("settings differ");
     assert_eq!(
         (from_settings.step, from_settings.predictor),
         (0, Predictor::SettingsProcess)
@@ -430,28 +432,28 @@ fn a_run_that_goes_on_is_predicted_by_what_there_is_to_learn_from() {
         (None, Some(from_settings.value))
     );
     assert_eq!(early.last, Some(until(500).metric[10].1));
-    let at_the_end = past.predict(&until(1_000)).expect("it was evaluated");
+    let at_the_end = forecaster.predict(&until(1_000)).expect("it was evaluated");
     assert!((at_the_end.value - truth).abs() < 0.01, "{at_the_end:?}");
 
-    let few = Past::new(runs[..5].to_vec()).expect("names differ");
+    let few = Forecaster::new(runs[..5].to_vec()).expect("names differ");
     let line = few.predict(&until(500)).expect("it was evaluated");
     assert_eq!((line.predictor, line.interval), (Predictor::Affine, None));
-    let none = Past::new(Vec::new()).expect("no names");
+    let none = Forecaster::new(Vec::new()).expect("no names");
     let last = none.predict(&until(500)).expect("it was evaluated");
     assert_eq!(
         (last.predictor, last.value),
         (Predictor::LastValue, until(500).metric[10].1)
     );
-    let error = none.predict(&nothing).expect_err("nobody knows");
+    let error = none.predict(&nothing).expect_err("nothing is known");
     assert_eq!(
         error.to_string(),
-        "nothing can be said of run `trial-029` at step 0: it has no evaluation yet, and only 0 others have ended (8 \
-         would do)"
+        "run `trial-029` cannot be predicted at step 0: it has no evaluation yet, and only 0 other runs have ended (8 are \
+         needed)"
     );
 }
 
 #[test]
-fn the_stop_rule_saves_what_it_does_not_run() {
+fn stop_rule_saves_the_steps_it_does_not_run() {
     let mut runs = Law::default().sweep(40, 14);
     runs[20].end = End::Diverged { step: 100 };
     let whole = 39.0 + 0.1;
@@ -483,7 +485,11 @@ fn the_stop_rule_saves_what_it_does_not_run() {
         "without eight finished runs there is no interval"
     );
     for stop in &saving.stopped {
-        let low = stop.prediction.interval.expect("no stop without one").low;
+        let low = stop
+            .prediction
+            .interval
+            .expect("a stop needs an interval")
+            .low;
         assert!(low > stop.best - 0.01, "{stop:?}");
     }
     let none = StopRule { regret: -1e9 }
@@ -493,15 +499,15 @@ fn the_stop_rule_saves_what_it_does_not_run() {
 }
 
 #[test]
-fn what_is_no_run_or_no_cut_is_an_error_or_nothing_and_never_a_panic() {
+fn odd_runs_and_cuts_never_panic() {
     let runs = Law::default().sweep(9, 15);
     let twice = [runs.clone(), runs[..1].to_vec()].concat();
-    let error = Forecast::of(twice).expect_err("a name is there twice");
+    let error = Forecast::of(twice).expect_err("a name occurs twice");
     assert_eq!(
         error.to_string(),
-        "two runs are called `trial-000`; each needs a name of its own"
+        "two runs are called `trial-000`: give each run a unique name"
     );
-    let error = Forecast::of(vec![Run::default()]).expect_err("nobody knows where it ends");
+    let error = Forecast::of(vec![Run::default()]).expect_err("the horizon is 0");
     assert_eq!(error, ForecastError::NoHorizon(String::new()));
     let bad = Forecast::of(runs.clone()).and_then(|f| f.cuts([Cut::Fraction(f64::NAN)]));
     assert!(matches!(bad, Err(ForecastError::BadCut(_))));
@@ -537,8 +543,8 @@ fn what_is_no_run_or_no_cut_is_an_error_or_nothing_and_never_a_panic() {
             "{index}"
         );
         for run in &runs {
-            let past = Past::new(runs.clone()).expect("names differ");
-            let value = past.predict(run).map(|prediction| prediction.value);
+            let forecaster = Forecaster::new(runs.clone()).expect("names differ");
+            let value = forecaster.predict(run).map(|prediction| prediction.value);
             assert!(
                 value.is_ok_and(f64::is_finite) || run.metric.iter().all(|x| !x.1.is_finite()),
                 "{index}"
@@ -549,11 +555,11 @@ fn what_is_no_run_or_no_cut_is_an_error_or_nothing_and_never_a_panic() {
     for run in &mut reversed {
         run.metric.reverse();
     }
-    assert_eq!(report(&reversed), report(&runs), "series are put in order");
+    assert_eq!(report(&reversed), report(&runs), "series are sorted");
 }
 
 #[test]
-fn the_text_fits_into_a_hundred_columns() {
+fn text_fits_into_a_hundred_columns() {
     let mut runs = Law::default().sweep(25, 16);
     runs[3].end = End::Diverged { step: 100 };
     runs[4].end = End::Unfinished;
@@ -574,7 +580,7 @@ fn the_text_fits_into_a_hundred_columns() {
 }
 
 #[test]
-fn of_many_runs_a_draw_tells_which_setting_matters_most() {
+fn importance_from_a_draw_finds_the_same_setting() {
     let most = |runs: usize| {
         let runs = Law::default().sweep(runs, 1);
         let importance = Importance::of(&runs).expect("runs of different names");

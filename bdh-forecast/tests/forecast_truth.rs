@@ -3,7 +3,7 @@
 #[path = "support/curves.rs"]
 mod curves;
 
-use bdh_forecast::{Cell, Cut, CutTest, End, Forecast, Past, Predictor, Run, StopRule};
+use bdh_forecast::{Cell, Cut, CutTest, End, Forecast, Forecaster, Predictor, Run, StopRule};
 use curves::{Law, normal};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -20,12 +20,12 @@ fn leave_one_out(runs: Vec<Run>, cut: Cut) -> CutTest {
 fn mae(test: &CutTest, predictor: Predictor) -> f64 {
     test.cell(predictor)
         .and_then(Cell::mae)
-        .expect("it speaks of at least eight runs")
+        .expect("at least eight runs finished")
 }
 
 /// λ and α lie between the nodes of the grid.
 #[test]
-fn the_law_of_the_schedule_is_recovered_from_a_quarter_of_the_run() {
+fn schedule_law_is_recovered_from_a_quarter_of_the_run() {
     let law = Law {
         exponent: 0.525,
         memory: 0.985,
@@ -38,7 +38,7 @@ fn the_law_of_the_schedule_is_recovered_from_a_quarter_of_the_run() {
     assert!(error < 0.005, "{error}");
     assert!(
         error < 0.2 * mae(&test, Predictor::PowerLaw),
-        "which knows of no annealing"
+        "the power law ignores annealing"
     );
     let comparison = test.comparison.as_ref().expect("twenty runs");
     assert!(
@@ -48,7 +48,7 @@ fn the_law_of_the_schedule_is_recovered_from_a_quarter_of_the_run() {
     assert_eq!(comparison.against.len(), 2, "{comparison:?}");
 }
 
-/// Without annealing the curve is `L0 + A t^-α` but for the warm-up, which is left out here.
+/// Curves without annealing and warm-up: `L0 + A t^-α`.
 #[test]
 fn power_laws_recover_a_power_law() {
     let mut runs = Law::default().sweep(12, 2);
@@ -63,10 +63,11 @@ fn power_laws_recover_a_power_law() {
     assert!(mae(&test, Predictor::LastValue) > 0.1);
 }
 
-/// One run of each draw, so that draws are independent. 80 % of 200 have a standard deviation of 2.8 %; jackknife+ is
-/// a little cautious by design.
+/// Checks one run of each draw, so that draws are independent.
+///
+/// A share of 80 % of 200 has a standard deviation of 2.8 %; jackknife+ is a little cautious by design.
 #[test]
-fn intervals_hold_the_end_at_their_rate_over_200_draws() {
+fn intervals_contain_the_end_at_their_nominal_rate() {
     let mut held = [0; Predictor::ALL.len()];
     for seed in 0..200 {
         let runs = Law {
@@ -91,9 +92,9 @@ fn intervals_hold_the_end_at_their_rate_over_200_draws() {
     }
 }
 
-/// Ends, curves and settings have nothing to do with each other: whoever is best is so by chance.
+/// Ends are independent of curves and settings here, so the best predictor is best by chance.
 #[test]
-fn chance_is_rarely_claimed_to_be_skill() {
+fn chance_is_rarely_reported_as_skill() {
     let mut claims = 0;
     for seed in 0..40 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -107,9 +108,9 @@ fn chance_is_rarely_claimed_to_be_skill() {
     assert!(claims <= 4, "{claims} of 40");
 }
 
-/// Each stop is wrong with a chance of 10 % at most, by the tail of its interval.
+/// Each stop is wrong with a probability of at most 10 %, the tail of its interval.
 #[test]
-fn the_stop_rule_keeps_its_word() {
+fn stops_are_rarely_wrong() {
     let (mut stops, mut wrong, mut saved) = (0, 0, 0.0);
     for seed in 0..20 {
         let runs = Law::default().sweep(30, 3_000 + seed);
@@ -124,16 +125,18 @@ fn the_stop_rule_keeps_its_word() {
     assert!(wrong * 20 <= stops, "{wrong} of {stops} were wrong");
 }
 
-/// A source with three symbols, each drawn by the one before. Counts of what followed what are a model of it, whose loss
-/// falls to the entropy of the source as 1/t. A run is the mean of 1,000 such models.
+/// Predicts the entropy of a Markov source with three symbols.
+///
+/// Bigram counts are a model of the source, whose loss falls to the source's entropy as 1/t. A run is the mean of 1,000
+/// such models.
 #[test]
-fn the_entropy_of_a_source_is_foretold() {
+fn entropy_of_a_source_is_predicted() {
     const SOURCE: [[f64; 3]; 3] = [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.25, 0.25, 0.5]];
     let mut shares = [1.0 / 3.0; 3];
     for _ in 0..200 {
         shares = std::array::from_fn(|to| (0..3).map(|from| shares[from] * SOURCE[from][to]).sum());
     }
-    // Bits a symbol, of a model that expects these.
+    // Bits per symbol of a model with these transition probabilities.
     let loss = |model: &[[f64; 3]; 3]| -> f64 {
         let bits = |from: usize| -> f64 {
             SOURCE[from]
@@ -184,21 +187,21 @@ fn the_entropy_of_a_source_is_foretold() {
 }
 
 #[test]
-fn a_prediction_gets_better_as_a_run_goes_on() {
+fn predictions_improve_as_a_run_continues() {
     let mut runs = Law {
         spread: 0.2,
         ..Law::default()
     }
     .sweep(40, 4);
     let now = runs.split_off(30);
-    let past = Past::new(runs).expect("names differ");
+    let forecaster = Forecaster::new(runs).expect("names differ");
     let error = |step: u64| {
         let miss = |run: &Run| {
             let mut early = run.clone();
             early.metric.retain(|entry| entry.0 <= step);
             early.loss.retain(|entry| entry.0 <= step);
             (early.lr, early.norms) = (Vec::new(), [].into());
-            let prediction = past.predict(&early).expect("it was evaluated");
+            let prediction = forecaster.predict(&early).expect("it was evaluated");
             assert_eq!(prediction.step, step);
             (prediction.value - run.final_value().expect("it finished")).abs()
         };

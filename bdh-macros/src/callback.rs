@@ -1,79 +1,161 @@
-//! `#[callback]`: from the hooks in an impl block to `hooks()`, `name()` and a registration.
+//! Expansion of `#[callback]`: adds `hooks()`, `name()`, `config()`, `cadence()` and a registration to an impl block.
 
 use proc_macro2::TokenStream;
-use quote::quote;
-use syn::{Error, ImplItem, Item, ItemImpl, LitStr, Result, parse2};
+use quote::{quote, quote_spanned};
+use syn::parse::{Parse, ParseStream};
+use syn::spanned::Spanned;
+use syn::{
+    Error, Ident, ImplItem, ImplItemFn, Item, ItemImpl, LitStr, Result, Token, Type, parse2,
+};
 
-const PLACE: &str = "#[callback] goes on `impl Callback for …`, where the hooks are written";
+const PLACE: &str = "#[callback] belongs on `impl Callback for …`, the block with the hooks";
+const ARGUMENTS: &str =
+    "expected no argument, a name, `on`, or both: #[callback(\"grad_norm\", on)]";
+
+/// Arguments of the attribute: `"name"`, `on`, both or none.
+#[derive(Default)]
+struct Arguments {
+    name: Option<LitStr>,
+    /// Whether `cadence()` returns the field `on`.
+    has_cadence: bool,
+}
+
+impl Parse for Arguments {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut arguments = Self::default();
+        if input.peek(LitStr) {
+            arguments.name = Some(input.parse()?);
+            if input.is_empty() {
+                return Ok(arguments);
+            }
+            input.parse::<Token![,]>()?;
+        }
+        let on: Ident = input.parse()?;
+        if on != "on" || !input.is_empty() {
+            return Err(Error::new(on.span(), ARGUMENTS));
+        }
+        arguments.has_cadence = true;
+        Ok(arguments)
+    }
+}
 
 pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let name: Option<LitStr> = if arguments.is_empty() {
-        None
-    } else {
-        let expected = "expected a name, such as #[callback(\"norms\")], or nothing";
-        Some(parse2(arguments).map_err(|error| Error::new(error.span(), expected))?)
-    };
+    let Arguments { name, has_cadence } = parse_arguments(arguments)?;
     let mut block = match parse2(item)? {
         Item::Impl(block) => block,
         other => return Err(Error::new_spanned(other, PLACE)),
     };
     check_trait(&block)?;
-    let methods = methods(&block);
-
-    if !methods.iter().any(|method| method == "hooks") {
-        block.items.push(parse2(quote! {
-            fn hooks(&self) -> ::bdh::Hooks {
-                ::bdh::Hooks::among(&[#(#methods),*])
-            }
-        })?);
+    let written = methods(&block);
+    add_method(&mut block, &written, hooks(&written))?;
+    if has_cadence {
+        add_method(&mut block, &written, cadence())?;
     }
-    let Some(name) = name else {
-        return Ok(quote!(#block));
-    };
+    match name {
+        Some(name) => register(block, &written, &name),
+        None => Ok(quote!(#block)),
+    }
+}
 
-    check_name(&name)?;
+fn parse_arguments(arguments: TokenStream) -> Result<Arguments> {
+    if arguments.is_empty() {
+        return Ok(Arguments::default());
+    }
+    parse2(arguments).map_err(|error| Error::new(error.span(), ARGUMENTS))
+}
+
+/// Adds the methods of a registered callback, and the registration after the block.
+fn register(mut block: ItemImpl, written: &[String], name: &LitStr) -> Result<TokenStream> {
+    check_name(name)?;
     check_not_generic(&block)?;
-    if !methods.iter().any(|method| method == "name") {
-        block.items.push(parse2(quote! {
-            fn name(&self) -> ::std::string::String {
-                ::std::string::String::from(#name)
-            }
-        })?);
-    }
-    let callback = &block.self_ty;
-    Ok(quote! {
-        #block
+    add_method(&mut block, written, name_of(name))?;
+    let config = config(&block.self_ty);
+    add_method(&mut block, written, config)?;
+    let entry = entry(name, &block.self_ty);
+    Ok(quote! { #block #entry })
+}
 
+/// Adds a method, unless the block has one of that name.
+fn add_method(block: &mut ItemImpl, written: &[String], method: TokenStream) -> Result<()> {
+    let method: ImplItemFn = parse2(method)?;
+    if !written.contains(&method.sig.ident.to_string()) {
+        block.items.push(method.into());
+    }
+    Ok(())
+}
+
+fn hooks(methods: &[String]) -> TokenStream {
+    quote! {
+        fn hooks(&self) -> ::bdh::hooks::Hooks {
+            ::bdh::hooks::Hooks::among(&[#(#methods),*])
+        }
+    }
+}
+
+fn cadence() -> TokenStream {
+    quote! {
+        fn cadence(&self) -> ::bdh::Cadence {
+            ::core::clone::Clone::clone(&self.on)
+        }
+    }
+}
+
+fn name_of(name: &LitStr) -> TokenStream {
+    quote! {
+        fn name(&self) -> ::std::string::String {
+            ::std::string::String::from(#name)
+        }
+    }
+}
+
+fn config(callback: &Type) -> TokenStream {
+    // At the user's type, where the compiler then reports that it does not implement `Serialize`.
+    let config =
+        quote_spanned! { callback.span() => ::bdh::registry::config_of::<#callback>(self) };
+    quote! {
+        fn config(&self) -> ::bdh::registry::Config {
+            #config
+        }
+    }
+}
+
+fn entry(name: &LitStr, callback: &Type) -> TokenStream {
+    quote! {
         ::bdh::inventory::submit! {
-            ::bdh::CallbackEntry {
+            ::bdh::registry::CallbackEntry {
                 name: #name,
                 place: ::core::concat!(
                     ::core::module_path!(), " (", ::core::file!(), ":", ::core::line!(), ")"
                 ),
-                build: ::bdh::CallbackEntry::build_as::<#callback>,
-                options: ::bdh::CallbackEntry::options_of::<#callback>,
+                build: ::bdh::registry::CallbackEntry::build_as::<#callback>,
+                options: ::bdh::registry::CallbackEntry::options_of::<#callback>,
             }
         }
-    })
+    }
 }
 
+/// Returns the names of the methods in the block.
 fn methods(block: &ItemImpl) -> Vec<String> {
-    let name = |item: &ImplItem| match item {
-        ImplItem::Fn(method) => Some(method.sig.ident.to_string()),
-        _ => None,
-    };
-    block.items.iter().filter_map(name).collect()
+    let mut names = Vec::new();
+    for item in &block.items {
+        if let ImplItem::Fn(method) = item {
+            names.push(method.sig.ident.to_string());
+        }
+    }
+    names
 }
 
 fn check_trait(block: &ItemImpl) -> Result<()> {
-    let is_callback = block
-        .trait_
-        .as_ref()
-        .and_then(|(_, path, _)| path.segments.last());
-    match is_callback {
-        Some(last) if last.ident == "Callback" => Ok(()),
-        _ => Err(Error::new_spanned(&block.self_ty, PLACE)),
+    // By its last segment, because a macro cannot resolve paths: `Callback` or `bdh::Callback`.
+    if let Some((_, path, _)) = &block.trait_
+        && path
+            .segments
+            .last()
+            .is_some_and(|last| last.ident == "Callback")
+    {
+        return Ok(());
     }
+    Err(Error::new_spanned(&block.self_ty, PLACE))
 }
 
 fn check_name(name: &LitStr) -> Result<()> {
@@ -82,9 +164,10 @@ fn check_name(name: &LitStr) -> Result<()> {
     if !text.is_empty() && text.chars().all(valid) {
         return Ok(());
     }
-    let expected =
-        "a callback's name has lower-case letters, digits and `_`, such as \"grad_norm\"";
-    Err(Error::new(name.span(), expected))
+    let error = format!(
+        "invalid name {text:?}: use lower-case letters, digits and `_`, such as \"grad_norm\""
+    );
+    Err(Error::new(name.span(), error))
 }
 
 fn check_not_generic(block: &ItemImpl) -> Result<()> {
@@ -93,7 +176,7 @@ fn check_not_generic(block: &ItemImpl) -> Result<()> {
     }
     Err(Error::new_spanned(
         &block.generics,
-        "a registered callback is one type; write #[callback] without a name, or use a type alias",
+        "a generic callback cannot be registered: write #[callback] without a name, or implement it for one type",
     ))
 }
 
@@ -101,9 +184,10 @@ fn check_not_generic(block: &ItemImpl) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// What the attribute makes of an item, as code without blanks.
+    /// Expands an item and returns the code without whitespace.
     fn expanded(arguments: &str, item: &str) -> String {
-        dense(&try_expand(arguments, item).expect("it expands").to_string())
+        let code = try_expand(arguments, item).expect("the item is valid");
+        dense(&code.to_string())
     }
 
     fn dense(code: &str) -> String {
@@ -115,22 +199,22 @@ mod tests {
         expand(tokens(arguments), tokens(item))
     }
 
-    fn complaint(arguments: &str, item: &str) -> String {
+    fn error(arguments: &str, item: &str) -> String {
         try_expand(arguments, item)
-            .expect_err("it is refused")
+            .expect_err("the item is not valid")
             .to_string()
     }
 
     const NORMS: &str = "impl Callback for Norms {
         fn cadence(&self) -> Cadence { Cadence::EVERY_STEP }
-        fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult { Ok(()) }
-        fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult { Ok(()) }
+        fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult { Ok(()) }
+        fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult { Ok(()) }
     }";
 
     #[test]
-    fn the_hooks_are_those_that_were_written_and_nothing_is_registered_without_a_name() {
+    fn hooks_are_the_methods_in_the_block() {
         let code = expanded("", NORMS);
-        let hooks = r#"::bdh::Hooks::among(&["cadence","on_step","after_backward"])"#;
+        let hooks = r#"::bdh::hooks::Hooks::among(&["cadence","on_step","after_backward"])"#;
         assert!(code.contains(hooks), "{code}");
         assert!(
             !code.contains("fnname") && !code.contains("inventory"),
@@ -139,22 +223,40 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_written_and_registered() {
+    fn name_is_written_and_registered() {
         let code = expanded("\"norms\"", NORMS);
         let name =
             "fn name(&self) -> ::std::string::String { ::std::string::String::from(\"norms\") }";
         assert!(code.contains(&dense(name)), "{code}");
-        let entry = "::bdh::inventory::submit! { ::bdh::CallbackEntry {
+        let entry = "::bdh::inventory::submit! { ::bdh::registry::CallbackEntry {
             name: \"norms\",
             place: ::core::concat!(::core::module_path!(), \" (\", ::core::file!(), \":\", ::core::line!(), \")\"),
-            build: ::bdh::CallbackEntry::build_as::<Norms>,
-            options: ::bdh::CallbackEntry::options_of::<Norms>,
+            build: ::bdh::registry::CallbackEntry::build_as::<Norms>,
+            options: ::bdh::registry::CallbackEntry::options_of::<Norms>,
         } }";
         assert!(code.contains(&dense(entry)), "{code}");
     }
 
     #[test]
-    fn what_was_written_by_hand_stays() {
+    fn argument_on_makes_the_field_on_the_cadence() {
+        let cadence =
+            dense("fn cadence(&self) -> ::bdh::Cadence { ::core::clone::Clone::clone(&self.on) }");
+        let item = "impl Callback for Norms { fn on_step(&mut self) {} }";
+        for arguments in ["on", "\"norms\", on"] {
+            assert!(expanded(arguments, item).contains(&cadence), "{arguments}");
+        }
+        assert!(!expanded("\"norms\"", item).contains("fncadence"));
+    }
+
+    #[test]
+    fn registered_callback_gets_a_config() {
+        let item = "impl Callback for Norms {}";
+        assert!(expanded("\"norms\"", item).contains("::bdh::registry::config_of::<Norms>(self)"));
+        assert!(!expanded("", item).contains("config_of"));
+    }
+
+    #[test]
+    fn methods_in_the_block_are_kept() {
         let item = "impl bdh::Callback for Norms {
             fn name(&self) -> String { String::new() }
             fn hooks(&self) -> Hooks { Hooks::ALL }
@@ -165,45 +267,42 @@ mod tests {
     }
 
     #[test]
-    fn a_callback_without_a_name_may_be_generic() {
+    fn callback_without_a_name_may_be_generic() {
         let item = "impl<F: FnMut() + Send> Callback for Calls<F> { fn on_step() {} }";
         assert!(expanded("", item).contains("on_step"));
     }
 
     #[test]
-    fn it_goes_on_the_impl_block_of_the_trait_and_says_so() {
-        let impls = [
+    fn attribute_on_another_item_is_refused() {
+        for item in [
             "impl Norms { fn on_step(&mut self) {} }",
             "impl Sink for Norms {}",
-        ];
-        for item in impls
-            .into_iter()
-            .chain(["struct Norms;", "fn on_step() {}"])
-        {
-            assert_eq!(complaint("", item), PLACE, "{item}");
+            "struct Norms;",
+            "fn on_step() {}",
+        ] {
+            assert_eq!(error("", item), PLACE, "{item}");
         }
     }
 
     #[test]
-    fn a_name_that_no_file_should_say_is_refused_with_one_that_it_could() {
+    fn invalid_name_is_refused_with_a_valid_one() {
         for name in ["\"\"", "\"Norms\"", "\"grad norm\"", "\"grad-norm\""] {
-            let text = complaint(name, NORMS);
+            let text = error(name, NORMS);
             assert!(text.ends_with("such as \"grad_norm\""), "{text}");
         }
     }
 
     #[test]
-    fn anything_but_a_name_is_refused() {
+    fn unknown_arguments_are_refused() {
         for arguments in ["norms", "name = \"norms\"", "\"norms\", \"more\"", "3"] {
-            let expected = "expected a name, such as #[callback(\"norms\")], or nothing";
-            assert_eq!(complaint(arguments, NORMS), expected);
+            assert_eq!(error(arguments, NORMS), ARGUMENTS);
         }
     }
 
     #[test]
-    fn a_generic_callback_cannot_be_registered() {
+    fn generic_callback_cannot_be_registered() {
         let item = "impl<F: Send> Callback for Calls<F> { fn on_step() {} }";
-        let text = complaint("\"calls\"", item);
+        let text = error("\"calls\"", item);
         assert!(text.contains("write #[callback] without a name"), "{text}");
     }
 }

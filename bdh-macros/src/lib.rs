@@ -1,4 +1,4 @@
-//! The `#[callback]` attribute of `bdh`. Use it through `bdh::callback`.
+//! The attribute macro `#[callback]` of `bdh`. Use it as `bdh::callback`.
 
 #![forbid(unsafe_code)]
 
@@ -6,14 +6,17 @@ mod callback;
 
 use proc_macro::TokenStream;
 
-/// Goes on an `impl Callback for …`: records which hooks it wrote, and registers it under a name.
+/// Completes an `impl Callback for …` block, and registers the callback if the attribute has a name.
 ///
-/// - `#[callback]` writes `hooks()`, so that hooks which were not written cost nothing.
-/// - `#[callback("norms")]` also writes `name()` and lets configuration files say `use = "norms"`; the
-///   type must then implement `serde::Deserialize`, best with `#[serde(deny_unknown_fields)]`.
+/// - `#[callback]` adds `hooks()`, the list of the hooks in the block. Hooks that are not in it cost nothing.
+/// - `#[callback(on)]` also adds `cadence()`, which returns the type's field `on`, a `bdh::Cadence`.
+/// - `#[callback("grad_norm")]` also adds `name()` and `config()`, and registers the type: a configuration file can
+///   contain `use = "grad_norm"`. The type must implement `serde::Serialize` and `serde::Deserialize`, preferably with
+///   `#[serde(deny_unknown_fields)]`, so that misspelt settings are errors.
+/// - `#[callback("grad_norm", on)]` does all of this.
 ///
-/// It does nothing that you could not write by hand: the two methods, and
-/// `bdh::inventory::submit! { bdh::CallbackEntry { … } }`.
+/// Methods that the block already has are kept. The registration expands to
+/// `bdh::inventory::submit! { bdh::registry::CallbackEntry { … } }`.
 #[proc_macro_attribute]
 pub fn callback(arguments: TokenStream, item: TokenStream) -> TokenStream {
     callback::expand(arguments.into(), item.into())

@@ -1,23 +1,23 @@
-//! CORE: 22 tasks that tell what a language model can do, as nanochat evaluates them.
+//! CORE, a benchmark of 22 tasks for language models, evaluated like in nanochat.
 //!
 //! ```text
-//! directory ──Bundle::open──> items ──Evaluator──> TaskScore ──Report──> CORE, or CORE-18 where four are missing
+//! directory ──Bundle::open──> items ──Evaluator──> TaskScore ──Report──> CORE, or CORE-18 if four tasks are missing
 //!              (strict)         │        ↑
-//!             few-shot examples └ prompts, ids, which of them are judged; the model's scores of those ids
+//!             few-shot examples └ prompts, ids, scored range; the model's scores of these ids
 //! ```
 //!
-//! | file               | what it has                                                          |
+//! | file               | contents                                                             |
 //! |--------------------|----------------------------------------------------------------------|
 //! | `tasks.rs`         | the 22 tasks: files, shots, baselines, delimiters                    |
-//! | `bundle.rs`        | reads a directory with their items; `item.rs`: one line of a file    |
-//! | `python_random.rs` | CPython's `random`, which decides the order and the few-shot examples |
+//! | `bundle.rs`        | reads a directory of items; `item.rs`: one line of a file            |
+//! | `python_random.rs` | CPython's `random`, for the order and the few-shot examples          |
 //! | `prompt.rs`        | items as texts and ids                                               |
-//! | `evaluate.rs`      | batches through a model, and who is right                            |
+//! | `evaluate.rs`      | runs batches through a model, and marks its answers                  |
 //! | `report.rs`        | accuracies, centered accuracies, standard errors                     |
-//! | `callback.rs`      | the same during training                                             |
-//! | `from_bpb.rs`      | what CORE to expect of a validation loss                             |
+//! | `callback.rs`      | CORE during training                                                 |
+//! | `from_bpb.rs`      | expected CORE of a validation loss                                   |
 //!
-//! A task's accuracy is centered so that chance is 0 and perfection 1, and CORE is the mean over the tasks.
+//! The accuracy of a task is centered: 0 is chance, 1 is perfect. CORE is the mean over the tasks.
 //! Source: Li et al., 2024, *DataComp-LM* (arXiv:2406.11794); karpathy/nanochat, `nanochat/core_eval.py`.
 
 mod bundle;
@@ -35,8 +35,8 @@ pub use bundle::{Bundle, TaskItems};
 pub use callback::CoreMetric;
 pub use error::CoreError;
 pub use evaluate::Evaluator;
-pub use from_bpb::{CoreFromBpb, NoForecast, core_from_bpb};
-pub use item::Item;
+pub use from_bpb::{CoreFromBpb, NoPrediction, core_from_bpb};
+pub use item::{Item, ItemError};
 pub use prompt::{Row, render, rows};
 pub use python_random::PythonRandom;
 pub use report::{Report, TaskScore};

@@ -1,12 +1,13 @@
-//! GPT-2, to the numbers of the original.
+//! GPT-2.
 //!
-//! | file           | what it has                                                             |
+//! | file           | contents                                                                |
 //! |----------------|-------------------------------------------------------------------------|
 //! | `config.rs`    | the settings, their checks, parameters and FLOPs                        |
 //! | `model.rs`     | the model: two tables, blocks, a head that is the token table           |
 //! | `block.rs`     | one layer: attention, MLP                                               |
-//! | `optimizer.rs` | which parameters decay, and how fast all move                           |
-//! | `load.rs`      | weights from safetensors files, Hugging Face's too                      |
+//! | `optimizer.rs` | parameter groups and the learning rate schedule                         |
+//! | `load.rs`      | weights from safetensors files, including Hugging Face's                |
+//! | `settings.rs`  | settings from Hugging Face's `config.json`                              |
 //!
 //! Logits, gradients and optimizer steps agree with karpathy/nanoGPT at 3adf61e in float32: see `tests/gpt2.rs`.
 //!

@@ -1,7 +1,7 @@
-//! First weights: drawn on the host from a stream of their own for each parameter, or given by name.
+//! Initial weights: drawn on the host, or given by name.
 //!
-//! A stream is keyed by the run's seed and the parameter's name, so a weight depends on nothing else: not on
-//! the device, the order of construction, or what another thread draws from a shared generator.
+//! Each parameter is drawn from its own random stream, keyed by the run's seed and the parameter's name. So a weight
+//! does not depend on the device, the order of construction, or other threads that use a shared generator.
 
 use bdh::burn::module::Param;
 use bdh::burn::nn::{Embedding, Linear};
@@ -12,43 +12,43 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::f64::consts::TAU;
 
-/// How the elements of a parameter are drawn.
+/// Distribution of the initial elements of a parameter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Law {
-    /// All zero, so that the branch starts as if it were not there.
+    /// All zero: the branch contributes nothing at first.
     Zero,
-    /// All one: a gain that changes nothing yet.
+    /// All one: the gain has no effect at first.
     One,
     /// Uniform between two bounds.
     Uniform(f32, f32),
-    /// Normal around 0, with this standard deviation.
+    /// Normal with mean 0 and this standard deviation.
     Normal(f64),
 }
 
 impl Law {
-    /// Uniform in `±bound`.
+    /// Returns the uniform distribution on `±bound`.
     pub(crate) fn within(bound: f32) -> Self {
         Self::Uniform(-bound, bound)
     }
 }
 
-/// Makes the parameters of one model.
+/// Factory of the parameters of one model.
 #[derive(Debug)]
 pub(crate) struct Weights<'a> {
     source: Source<'a>,
     device: &'a Device,
 }
 
-/// Where values come from.
+/// Origin of the values.
 #[derive(Debug)]
 enum Source<'a> {
     Seed(u64),
-    /// Every parameter's, by name.
+    /// The values of each parameter by name.
     Given(&'a HashMap<String, Vec<f32>>),
 }
 
 impl<'a> Weights<'a> {
-    /// Weights that `seed` stands for, on `device`.
+    /// Draws weights from `seed`, on `device`.
     pub(crate) fn new(seed: u64, device: &'a Device) -> Self {
         Self {
             source: Source::Seed(seed),
@@ -56,7 +56,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Weights that are there already, on `device`: each parameter's values by name, in burn's layout.
+    /// Uses existing weights, on `device`: the values of each parameter by name, in burn's layout.
     pub(crate) fn given(values: &'a HashMap<String, Vec<f32>>, device: &'a Device) -> Self {
         Self {
             source: Source::Given(values),
@@ -64,12 +64,12 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Where the weights are made.
+    /// Returns the device that the weights are created on.
     pub(crate) fn device(&self) -> &Device {
         self.device
     }
 
-    /// A layer from `inputs` channels to `outputs`, without bias.
+    /// Creates a layer from `inputs` channels to `outputs`, without bias.
     pub(crate) fn linear(&self, name: &str, [inputs, outputs]: [usize; 2], law: Law) -> Linear {
         Linear {
             weight: self.param(&format!("{name}.weight"), [inputs, outputs], law),
@@ -77,20 +77,20 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// A table of `rows` vectors with `width` channels.
+    /// Creates a table of `rows` vectors with `width` channels.
     pub(crate) fn table(&self, name: &str, [rows, width]: [usize; 2], law: Law) -> Embedding {
         Embedding {
             weight: self.param(&format!("{name}.weight"), [rows, width], law),
         }
     }
 
-    /// A vector of the given values.
+    /// Creates a vector of the given values.
     pub(crate) fn vector(&self, values: Vec<f32>) -> Param<Tensor<1>> {
         let len = values.len();
         Param::from_data(TensorData::new(values, [len]), self.device)
     }
 
-    /// The parameter of this name.
+    /// Creates the parameter of this name.
     pub(crate) fn param<const D: usize>(
         &self,
         name: &str,
@@ -99,13 +99,13 @@ impl<'a> Weights<'a> {
     ) -> Param<Tensor<D>> {
         let values = match &self.source {
             Source::Seed(seed) => draw(*seed, name, shape.iter().product(), law),
-            Source::Given(values) => values[name].clone(), // whoever gave them has checked the names
+            Source::Given(values) => values[name].clone(), // the loader has checked the names
         };
         Param::from_data(TensorData::new(values, shape), self.device)
     }
 }
 
-/// The `count` values that `seed` and `name` stand for under `law`.
+/// Draws the `count` values of the parameter `name` for `seed`.
 fn draw(seed: u64, name: &str, count: usize, law: Law) -> Vec<f32> {
     let key = Sha256::new()
         .chain_update(seed.to_le_bytes())
@@ -129,7 +129,7 @@ fn draw(seed: u64, name: &str, count: usize, law: Law) -> Vec<f32> {
     }
 }
 
-/// Two independent standard normal values (Box and Muller, 1958).
+/// Draws two independent standard normal values (Box and Muller, 1958).
 fn normal_pair(rng: &mut ChaCha8Rng) -> [f64; 2] {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt(); // 1 - u is never 0, so the logarithm is finite
     let (sin, cos) = (TAU * rng.random::<f64>()).sin_cos();
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_weight_depends_on_the_seed_and_the_name_alone() {
+    fn weight_depends_only_on_seed_and_name() {
         let first = draw(7, "a.weight", 100, Law::Normal(1.0));
         assert_eq!(first, draw(7, "a.weight", 100, Law::Normal(1.0)));
         assert_ne!(first, draw(8, "a.weight", 100, Law::Normal(1.0)));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_normal_weight_has_the_deviation_asked_for() {
+    fn normal_weight_has_the_requested_deviation() {
         let values = draw(1, "wte.weight", 100_001, Law::Normal(0.8));
         assert_eq!(values.len(), 100_001);
         let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / 100_001.0;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uniform_weight_fills_its_bounds() {
+    fn uniform_weight_fills_its_bounds() {
         let values = draw(1, "c_q.weight", 10_000, Law::Uniform(-0.5, 0.25));
         let low = values.iter().copied().fold(f32::MAX, f32::min);
         let high = values.iter().copied().fold(f32::MIN, f32::max);

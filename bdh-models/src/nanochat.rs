@@ -1,20 +1,19 @@
-//! nanochat's GPT and its optimizer, to the numbers of the original.
+//! nanochat's GPT and its optimizer.
 //!
-//! | file           | what it has                                                             |
+//! | file           | contents                                                                |
 //! |----------------|-------------------------------------------------------------------------|
 //! | `config.rs`    | the settings and their checks                                           |
 //! | `counts.rs`    | parameters and FLOPs, from the settings alone                           |
-//! | `memory.rs`    | the GPU memory that training takes, from the settings alone             |
+//! | `memory.rs`    | the GPU memory of training, from the settings alone                     |
 //! | `gpt.rs`       | the model: embedding and smear, blocks, backout, head                   |
 //! | `block.rs`     | one layer: attention, MLP                                               |
 //! | `attention.rs` | value embeddings, normed queries and keys                               |
 //! | `rope.rs`      | rotary positions, from tables computed once                             |
 //! | `mask.rs`      | which tokens a query may see                                            |
-//! | `norm.rs`      | RMS normalisation without weights                                       |
-//! | `init.rs`      | first weights from a seed                                               |
-//! | `groups.rs`    | which optimizer moves which parameter, and how fast                     |
+//! | `norm.rs`      | RMS normalization without weights                                       |
+//! | `groups.rs`    | optimizer and learning rate of each parameter                           |
 //! | `muon.rs`      | the optimizer of the matrices                                           |
-//! | `schedule.rs`  | Muon's momentum and weight decay by step                                |
+//! | `schedule.rs`  | learning rates, and Muon's momentum and weight decay, by step           |
 //!
 //! Logits, gradients and optimizer steps agree with karpathy/nanochat at 92d63d4 in float32: see
 //! `tests/nanochat_golden.rs` and `tests/nanochat_fixtures.rs`.
@@ -23,7 +22,7 @@
 //!
 //! ```
 //! use bdh::burn::{module::Module, tensor::Device};
-//! use bdh_models::nanochat::{GptConfig, LearningRates, Schedule, groups};
+//! use bdh_models::nanochat::{GptConfig, LearningRates, MuonSchedule, groups};
 //!
 //! let config = GptConfig {
 //!     sequence_len: 64,
@@ -37,7 +36,7 @@
 //! };
 //! let model = config.init(1337, &Device::flex())?;
 //! assert_eq!(model.num_params(), config.num_params().total());
-//! for group in groups(&config, LearningRates::default(), 0.1, Some(Schedule::new(500))) {
+//! for group in groups(&config, LearningRates::default(), 0.1, Some(MuonSchedule::new(500))) {
 //!     eprintln!("{group}");
 //! }
 //! # Ok::<(), bdh_models::nanochat::GptConfigError>(())
@@ -62,7 +61,7 @@ pub(crate) use config::SMEAR_GATE_CHANNELS;
 pub use config::{GptConfig, GptConfigError};
 pub use counts::ParamCounts;
 pub use gpt::{Gpt, Transformer};
-pub use groups::{Group, LearningRates, Rule, groups};
+pub use groups::{GroupSpec, LearningRates, Rule, groups};
 pub use memory::TrainingMemory;
 pub use muon::{Muon, MuonState};
-pub use schedule::Schedule;
+pub use schedule::{LrSchedule, MuonSchedule};

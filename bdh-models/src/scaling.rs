@@ -1,17 +1,17 @@
-//! nanochat's scaling laws: one number, the depth, decides a whole run.
+//! nanochat's scaling laws: the depth decides a whole run.
 //!
-//! Depth gives the width; width and depth give the parameters; parameters give the tokens to train on; tokens
-//! give the batch size; and the batch size gives the learning rates and the weight decay. Every one of them can
-//! be overridden, and what is overridden later in that chain leaves what comes before it untouched.
+//! Depth gives the width. Width and depth give the parameters, parameters the tokens to train on, tokens the batch
+//! size, and the batch size gives the learning rates and the weight decay. Each value can be overridden. An override
+//! does not change the values before it in this chain.
 //!
-//! Everything here is arithmetic on a [`Request`]: no tensor, no device, no data, so that a dry run can print
-//! what a 24-layer model would cost on a laptop that could never hold it.
+//! Everything here is arithmetic on a [`Request`], without tensors, devices or data. So a dry run on a laptop can print
+//! the cost of a 24-layer model.
 //!
 //! Source: karpathy/nanochat at commit 92d63d4 (`scripts/base_train.py`, `nanochat/gpt.py`).
 //!
 //! | symbol  | law                                                                  |
 //! |---------|----------------------------------------------------------------------|
-//! | `P`     | parameters of the blocks and of the head; no embedding counts        |
+//! | `P`     | parameters of the blocks and of the head, without embeddings         |
 //! | `D`     | `12 * P` tokens                                                      |
 //! | `B`     | `2^19 * (D / D_ref)^0.383` tokens, to the nearest power of two       |
 //! | `lr`    | each base rate times `sqrt(B / 2^19)`                                |
@@ -25,7 +25,7 @@ mod error;
 mod report;
 mod shape;
 
-use crate::nanochat::{GptConfig, Group, LearningRates, Schedule, groups};
+use crate::nanochat::{GptConfig, GroupSpec, LearningRates, LrSchedule, MuonSchedule, groups};
 use bdh::ops::Precision;
 use serde::Serialize;
 
@@ -39,10 +39,10 @@ pub const REFERENCE_BATCH: usize = 1 << 19;
 pub const REFERENCE_DEPTH: usize = 12;
 /// Muon's weight decay at the reference model and batch.
 pub const REFERENCE_WEIGHT_DECAY: f64 = 0.28;
-/// How the best batch grows with the tokens of a run (Bergsma et al., 2025, *Power Lines*, arXiv:2505.13738).
+/// Exponent of the best batch size over the tokens of a run (Bergsma et al., 2025, *Power Lines*, arXiv:2505.13738).
 const BATCH_EXPONENT: f64 = 0.383;
 
-/// What a run asks for; the laws fill in whatever is `None`.
+/// Requested settings of a run. The laws decide the settings that are `None`.
 ///
 /// The default is nanochat's 12-layer model.
 ///
@@ -58,9 +58,9 @@ const BATCH_EXPONENT: f64 = 0.383;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// Transformer blocks.
+    /// Number of transformer blocks.
     pub depth: usize,
-    /// Token ids, before the table is padded to a multiple of 64.
+    /// Number of token ids, before the table is padded to a multiple of 64.
     pub vocab_size: usize,
     /// Context length in tokens.
     pub sequence_len: usize,
@@ -68,29 +68,29 @@ pub struct Request {
     pub window_pattern: String,
     /// Width per layer, before rounding up to whole heads.
     pub aspect_ratio: usize,
-    /// Channels of one attention head: 128, or 64 when `n_embd` is set.
+    /// Channels of one attention head. Defaults to 128, or to 64 with `n_embd`.
     pub head_dim: Option<usize>,
-    /// What the model computes in.
+    /// Precision of the model's activations.
     pub precision: Precision,
     /// Tokens to train on for each scaling parameter.
     pub target_param_data_ratio: f64,
-    /// Width, instead of `depth * aspect_ratio`.
+    /// Width in channels. Defaults to `depth * aspect_ratio`.
     pub n_embd: Option<usize>,
-    /// Final learning rate of Muon, instead of batch scaling; moves every other group by the same factor.
-    pub lr: Option<f64>,
+    /// Peak learning rate of Muon, without batch scaling; all other groups change by the same factor.
+    pub lr_override: Option<f64>,
     /// Learning rates before any scaling.
     pub rates: LearningRates,
     /// Sequences in one forward and backward pass.
     pub micro_batch: MicroBatch,
-    /// Devices that share a step, with as many micro-batches each.
+    /// Devices that share each step, with the same number of micro-batches each.
     pub devices: usize,
-    /// Tokens in one step, instead of the law's.
+    /// Tokens in one step. Defaults to the law's.
     pub total_batch_size: Option<usize>,
-    /// Steps, instead of the law's; goes before `target_flops`.
+    /// Number of steps. Takes precedence over `target_flops`; without both the law decides.
     pub num_iterations: Option<u64>,
-    /// Compute to spend, from which the number of steps follows.
+    /// Floating-point operations to spend, which decide the number of steps.
     pub target_flops: Option<f64>,
-    /// Muon's weight decay as it is used, instead of the law's.
+    /// Muon's weight decay, without scaling. Defaults to the law's.
     pub weight_decay: Option<f64>,
 }
 
@@ -106,7 +106,7 @@ impl Default for Request {
             precision: Precision::default(),
             target_param_data_ratio: 12.0,
             n_embd: None,
-            lr: None,
+            lr_override: None,
             rates: LearningRates::default(),
             micro_batch: MicroBatch::AtMost(32),
             devices: 1,
@@ -118,14 +118,14 @@ impl Default for Request {
     }
 }
 
-/// Everything that a run needs to know before it builds a model.
+/// Resolved settings of a run.
 ///
-/// Its `Display` is the page that a program prints before training.
+/// `Display` writes the page that a program prints before training.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recipe {
-    /// The model.
+    /// Settings of the model.
     pub config: GptConfig,
-    /// `D`: tokens that the laws would train on, whatever the number of steps.
+    /// `D`: tokens to train on by the laws, for any number of steps.
     pub target_tokens: u64,
     /// `B`: tokens in one step, over all micro-batches.
     pub total_batch_size: usize,
@@ -133,9 +133,9 @@ pub struct Recipe {
     pub micro_batch: usize,
     /// `N`: optimizer updates.
     pub num_iterations: u64,
-    /// What every base learning rate was multiplied by: `sqrt(B / 2^19)`, or `lr / 0.02` when `lr` was set.
+    /// Factor of the base learning rates: `sqrt(B / 2^19)`, or `lr_override / 0.02`.
     pub lr_multiplier: f64,
-    /// Learning rates, scaled to the batch but not yet to the width: [`groups`](Self::groups) does that.
+    /// Learning rates scaled to the batch. [`groups`](Self::groups) scales them to the width.
     pub rates: LearningRates,
     /// Muon's weight decay at the first step.
     pub weight_decay: f64,
@@ -146,31 +146,28 @@ impl Recipe {
     ///
     /// # Errors
     ///
-    /// A [`RecipeError`] that names the value and says what would work.
+    /// A [`RecipeError`] with the wrong value and a suggestion.
     pub fn derive(request: &Request) -> Result<Self, RecipeError> {
         request.check()?;
         let config = shape::of(request)?;
-        let horizon = |config: &GptConfig| {
-            request.target_param_data_ratio * config.num_params().scaling() as f64
-        };
-        // As in nanochat, D is cut to whole tokens and D_ref is not.
-        let target_tokens = horizon(&config).trunc();
-        let ratio = target_tokens / horizon(&shape::reference(request)?);
+        let reference = shape::reference(request)?;
+        // nanochat cuts D to whole tokens, but not D_ref.
+        let target_tokens = tokens_by_law(request, &config).trunc();
+        let ratio = target_tokens / tokens_by_law(request, &reference);
 
-        let total_batch_size = request
-            .total_batch_size
-            .unwrap_or_else(|| best_batch(ratio));
-        let fit =
-            |batch: MicroBatch| batch.fit(total_batch_size, config.sequence_len, request.devices);
-        let micro_batch = fit(request.micro_batch)?;
+        let total_batch_size = match request.total_batch_size {
+            Some(tokens) => tokens,
+            None => best_batch(ratio),
+        };
+        let micro_batch =
+            request
+                .micro_batch
+                .fit(total_batch_size, config.sequence_len, request.devices)?;
         let batch_scale = (total_batch_size as f64 / REFERENCE_BATCH as f64).sqrt();
         let weight_decay = request
             .weight_decay
             .unwrap_or(REFERENCE_WEIGHT_DECAY * batch_scale / ratio);
-        let (rates, lr_multiplier) = match request.lr {
-            Some(lr) => (request.rates.with_matrix(lr), lr / request.rates.matrix),
-            None => (request.rates.scaled(batch_scale), batch_scale),
-        };
+        let (rates, lr_multiplier) = rates(request, batch_scale);
 
         Ok(Self {
             num_iterations: num_iterations(request, &config, target_tokens, total_batch_size)?,
@@ -184,46 +181,75 @@ impl Recipe {
         })
     }
 
-    /// Every parameter group with its final learning rate; Muon's momentum and decay follow `schedule`.
+    /// Returns every parameter group with its peak learning rate; Muon's momentum and weight decay follow `schedule`.
     #[must_use]
-    pub fn groups(&self, schedule: Schedule) -> Vec<Group> {
+    pub fn groups(&self, schedule: MuonSchedule) -> Vec<GroupSpec> {
         groups(&self.config, self.rates, self.weight_decay, Some(schedule))
     }
 
-    /// Training cost of one token, forward and backward.
+    /// Returns the groups of a trainer, whose learning rates follow `schedule`.
+    ///
+    /// Muon's momentum falls in the warmdown of the learning rates.
+    #[must_use]
+    pub fn scheduled_groups(&self, schedule: LrSchedule) -> Vec<bdh::Group> {
+        let muon = MuonSchedule {
+            warmdown_ratio: schedule.warmdown_ratio,
+            ..MuonSchedule::new(self.num_iterations)
+        };
+        let mut scheduled = Vec::new();
+        for group in self.groups(muon) {
+            scheduled.push(group.scheduled(|peak_lr| schedule.with_peak(peak_lr)));
+        }
+        scheduled
+    }
+
+    /// Returns the training cost of one token in floating-point operations, forward and backward.
     #[must_use]
     pub fn flops_per_token(&self) -> f64 {
         self.config.flops_per_token(self.config.sequence_len)
     }
 
-    /// Micro-batches averaged into one update.
+    /// Returns the number of micro-batches averaged into one update.
     #[must_use]
     pub fn grad_accum_steps(&self) -> usize {
         self.total_batch_size / (self.micro_batch * self.config.sequence_len)
     }
 
-    /// Tokens that the run sees, from its first step to its last.
+    /// Returns the number of tokens of the whole run.
     #[must_use]
     pub fn total_tokens(&self) -> f64 {
         // A float: the products of the largest models do not fit 64 bits.
         self.total_batch_size as f64 * self.num_iterations as f64
     }
 
-    /// Floating-point operations of the whole run, forward and backward.
+    /// Returns the floating-point operations of the whole run, forward and backward.
     #[must_use]
     pub fn total_flops(&self) -> f64 {
         self.flops_per_token() * self.total_tokens()
     }
 }
 
-/// Best batch, in tokens, for a run `ratio` times as long as the reference.
+/// Returns the learning rates and their factor, from the override or from the batch.
+fn rates(request: &Request, batch_scale: f64) -> (LearningRates, f64) {
+    match request.lr_override {
+        Some(lr) => (request.rates.with_matrix(lr), lr / request.rates.matrix),
+        None => (request.rates.scaled(batch_scale), batch_scale),
+    }
+}
+
+/// Returns the tokens to train a model on: a fixed number for each scaling parameter.
+fn tokens_by_law(request: &Request, config: &GptConfig) -> f64 {
+    request.target_param_data_ratio * config.num_params().scaling() as f64
+}
+
+/// Returns the best batch in tokens for a run `ratio` times as long as the reference.
 fn best_batch(ratio: f64) -> usize {
     let batch = REFERENCE_BATCH as f64 * ratio.powf(BATCH_EXPONENT);
-    // Python rounds halves to even. The clamp only matters for models that no machine could hold.
+    // Python rounds halves to even. The clamp only matters for models too large for any machine.
     1 << (batch.log2().round_ties_even().clamp(0.0, 40.0) as u32)
 }
 
-/// Steps of the run: those given, else those that spend the FLOPs, else those that see `D` tokens.
+/// Returns the steps of the run: as given, or by the FLOPs to spend, or by `D` tokens, in this order of precedence.
 fn num_iterations(
     request: &Request,
     config: &GptConfig,
@@ -239,7 +265,7 @@ fn num_iterations(
         (None, None) => (target_tokens / batch).floor() as u64,
     };
     if steps == 0 {
-        Err(RecipeError::ShortHorizon { total_batch_size })
+        Err(RecipeError::NoSteps { total_batch_size })
     } else {
         Ok(steps)
     }

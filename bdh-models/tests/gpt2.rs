@@ -1,4 +1,4 @@
-//! GPT-2 against files made by the originals, and weights read from files.
+//! GPT-2 compared with files of the originals, and loading of weights.
 
 #[path = "support/fixtures.rs"]
 mod fixtures;
@@ -8,7 +8,9 @@ mod gpt2_files;
 mod parity;
 
 use bdh::burn::tensor::{Device, Int, Tensor};
-use bdh::{BatchSize, BoxError, CausalLm, MemorySink, ParamTable, Probe, Task, Trainer, constant};
+use bdh::schedule::constant;
+use bdh::stats::ParamTable;
+use bdh::{BatchSize, BoxError, CausalLm, MemorySink, Probe, Task, Trainer};
 use bdh_models::gpt2::{Gelu, Gpt2, Gpt2Config, groups};
 use fixtures::{Original, Variant, each_variant};
 use gpt2_files::{hugging_face, save, state_dict};
@@ -33,26 +35,26 @@ impl Original for Gpt2 {
 }
 
 #[test]
-fn weights_take_the_place_and_the_norm_of_the_originals() {
+fn initial_weights_have_the_shapes_and_norms_of_the_original() {
     each_variant(Variant::<Gpt2>::compare_weights);
 }
 
 #[test]
-fn logits_and_loss_are_those_of_the_original() {
+fn logits_and_loss_match_the_original() {
     each_variant(Variant::<Gpt2>::compare_logits);
 }
 
 #[test]
-fn gradients_are_those_of_the_original() {
+fn gradients_match_the_original() {
     each_variant(Variant::<Gpt2>::compare_gradients);
 }
 
 #[test]
-fn five_steps_of_adamw_go_where_those_of_the_original_go() {
+fn five_steps_of_adamw_match_the_original() {
     each_variant(Variant::<Gpt2>::compare_adamw);
 }
 
-/// The batch of a variant, again and again; its targets do not follow from its inputs, so it is no `TokenBatch`.
+/// Task that repeats the batch of a variant. Its targets are not the next inputs, so it cannot be a `TokenBatch`.
 struct OneBatch {
     inputs: Tensor<2, Int>,
     targets: Tensor<2, Int>,
@@ -80,7 +82,7 @@ impl Task for OneBatch {
 }
 
 #[test]
-fn the_trainer_with_the_two_groups_goes_where_the_original_goes() {
+fn trainer_with_two_groups_matches_the_original() {
     each_variant::<Gpt2>(
         |Variant {
              expected,
@@ -125,12 +127,12 @@ fn the_trainer_with_the_two_groups_goes_where_the_original_goes() {
 }
 
 #[test]
-fn decay_is_for_the_50_tensors_of_the_original() {
+fn decay_applies_to_the_50_tensors_of_the_original() {
     let config = Gpt2Config {
         vocab_size: 50_304,
         ..Gpt2Config::default()
     };
-    // Shapes do not depend on the width; the whole model would take half a gigabyte.
+    // Ranks do not depend on the width; the whole model would take half a gigabyte.
     let narrow = Gpt2Config {
         n_embd: 12,
         block_size: 8,
@@ -142,14 +144,14 @@ fn decay_is_for_the_50_tensors_of_the_original() {
         .expect("the settings are sound");
     let ranks: Vec<_> = ParamTable::of(&model)
         .iter()
-        .map(bdh::ParamInfo::rank)
+        .map(bdh::stats::ParamInfo::rank)
         .collect();
     let decayed = ranks.iter().filter(|rank| **rank >= 2).count();
     assert_eq!((decayed, ranks.len() - decayed), (50, 98));
 }
 
 #[test]
-fn first_weights_have_the_deviations_of_the_original() {
+fn initial_weights_have_the_deviations_of_the_original() {
     let config = Gpt2Config {
         block_size: 64,
         vocab_size: 200,
@@ -175,7 +177,7 @@ fn first_weights_have_the_deviations_of_the_original() {
 }
 
 #[test]
-fn the_head_is_the_token_table() {
+fn head_is_the_token_table() {
     let model = small()
         .init(7, &Device::flex().autodiff())
         .expect("the settings are sound");
@@ -210,7 +212,7 @@ fn logits(model: &Gpt2) -> Vec<f32> {
 }
 
 #[test]
-fn weights_come_back_from_files_of_hugging_face_of_nanogpt_and_of_our_own() {
+fn weights_load_from_hugging_face_nanogpt_and_our_own_files() {
     let device = Device::flex().autodiff();
     let model = small().init(7, &device).expect("the settings are sound");
     for file in [hugging_face(&model), state_dict(&model)] {
@@ -222,7 +224,7 @@ fn weights_come_back_from_files_of_hugging_face_of_nanogpt_and_of_our_own() {
 }
 
 #[test]
-fn weights_may_lie_in_several_files_with_the_settings_beside_them() {
+fn weights_load_from_several_files_with_their_settings() {
     let device = Device::flex().autodiff();
     let model = small().init(7, &device).expect("the settings are sound");
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -263,7 +265,7 @@ fn weights_may_lie_in_several_files_with_the_settings_beside_them() {
 }
 
 #[test]
-fn weights_that_do_not_fit_are_all_named() {
+fn all_misfitting_weights_are_named() {
     let device = Device::flex().autodiff();
     let mut file = hugging_face(&small().init(7, &device).expect("the settings are sound"));
     file.remove("h.1.mlp.c_fc.bias");
@@ -296,13 +298,13 @@ fn weights_that_do_not_fit_are_all_named() {
         .expect_err("no safetensors")
         .to_string();
     assert!(
-        error.contains("cannot be understood") && error.contains("fetch it anew"),
+        error.contains("is damaged") && error.contains("download it again"),
         "{error}"
     );
 }
 
 #[test]
-fn our_own_model_is_read_and_its_average_beside_it_is_not() {
+fn model_file_is_preferred_to_the_average_weights() {
     let device = Device::flex().autodiff();
     let [model, average] = [7, 8].map(|seed| small().init(seed, &device).expect("sound settings"));
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -326,7 +328,7 @@ fn our_own_model_is_read_and_its_average_beside_it_is_not() {
 }
 
 #[test]
-fn a_head_of_its_own_and_a_name_twice_are_refused() {
+fn separate_head_and_duplicate_name_are_errors() {
     let device = Device::flex().autodiff();
     let model = small().init(7, &device).expect("the settings are sound");
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -340,7 +342,9 @@ fn a_head_of_its_own_and_a_name_twice_are_refused() {
     let mut untied = hugging_face(&model);
     untied.get_mut("lm_head.weight").expect("a head").1[3] += 1.0;
     let text = error(&untied);
-    assert!(text.starts_with("`lm_head.weight` in ") && text.contains("is not the token table"));
+    assert!(
+        text.starts_with("`lm_head.weight` in ") && text.contains("differs from the token table")
+    );
     let mut twice = hugging_face(&model);
     twice.insert("transformer.ln_f.bias".into(), (vec![8], vec![0.0; 8]));
     let text = error(&twice);
@@ -351,9 +355,9 @@ fn a_head_of_its_own_and_a_name_twice_are_refused() {
 }
 
 #[test]
-fn settings_of_another_computation_are_refused_by_name() {
+fn unsupported_settings_are_named_in_the_error() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    // As in Hugging Face's own `gpt2`.
+    // The settings of Hugging Face's `gpt2`.
     let usual = json!({
         "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,
         "bos_token_id": 50256, "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02,

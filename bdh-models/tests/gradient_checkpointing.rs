@@ -1,17 +1,18 @@
-//! Computing activations again in the backward pass changes no number, on one device and on several.
+//! Gradient checkpointing changes no loss, on one device and on several.
 
 #[path = "support/micro.rs"]
 mod micro;
 
 use bdh::burn::tensor::Device;
+use bdh::cadence::never;
 use bdh::ops::Precision;
-use bdh::{MemorySink, Trainer, TrainerBuilder, never};
+use bdh::{MemorySink, Trainer, TrainerBuilder};
+use bdh_models::bdh_model::Bdh;
 use bdh_models::gpt2::Gpt2;
-use bdh_models::hatchling::Bdh;
 use bdh_models::nanochat::Gpt;
 use micro::{Micro, task};
 
-/// The losses of some steps, on so many replicas that share the CPU.
+/// Returns the losses of some steps on `replicas` replicas, which share the CPU.
 fn losses<M: Micro>(
     gradient_checkpointing: bool,
     precision: Precision,
@@ -51,7 +52,7 @@ fn losses<M: Micro>(
 }
 
 fn changes_nothing<M: Micro>() {
-    // In f32 the CPU has kernels of its own; in bf16 it goes the way that a GPU goes.
+    // In f32 the CPU uses its own kernels; in bf16 it uses the operations of a GPU.
     for precision in [Precision::F32, Precision::Bf16] {
         for replicas in [1, 2] {
             let found = losses::<M>(true, precision, replicas);
@@ -63,16 +64,16 @@ fn changes_nothing<M: Micro>() {
 }
 
 #[test]
-fn the_losses_of_gpt_2_are_the_same() {
+fn losses_of_gpt_2_are_the_same() {
     changes_nothing::<Gpt2>();
 }
 
 #[test]
-fn the_losses_of_nanochat_are_the_same() {
+fn losses_of_nanochat_are_the_same() {
     changes_nothing::<Gpt>();
 }
 
 #[test]
-fn the_losses_of_bdh_are_the_same() {
+fn losses_of_bdh_are_the_same() {
     changes_nothing::<Bdh>();
 }

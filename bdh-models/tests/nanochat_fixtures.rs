@@ -1,4 +1,4 @@
-//! nanochat against files made by the original.
+//! nanochat compared with files of the original.
 
 #[path = "support/fixtures.rs"]
 mod fixtures;
@@ -6,7 +6,7 @@ mod fixtures;
 mod parity;
 
 use bdh::burn::tensor::Device;
-use bdh_models::nanochat::{Gpt, GptConfig, Group, LearningRates, Rule, groups};
+use bdh_models::nanochat::{Gpt, GptConfig, GroupSpec, LearningRates, Rule, groups};
 use fixtures::{Original, TorchGroup, Variant, each_variant};
 use parity::relative;
 use serde_json::Value;
@@ -23,15 +23,15 @@ impl Original for Gpt {
     }
 }
 
-fn assert_same_settings(ours: &Group, theirs: &TorchGroup, param: &str) {
-    assert!(relative(ours.lr, theirs.lr) < 1e-12, "{param}: {ours}");
+fn assert_same_settings(ours: &GroupSpec, theirs: &TorchGroup, param: &str) {
+    assert!(relative(ours.peak_lr, theirs.lr) < 1e-12, "{param}: {ours}");
     let weight_decay = match (ours.rule, theirs.betas) {
         (Rule::AdamW(adamw), Some([first, second])) => {
             assert_eq!(adamw.betas, (first, second), "{param}: {ours}");
             adamw.weight_decay
         }
         (Rule::Muon(muon), None) => muon.weight_decay(0),
-        _ => panic!("{param} is in the wrong kind of group: {ours}"),
+        _ => panic!("{param} has the wrong optimizer: {ours}"),
     };
     assert!(
         (weight_decay - theirs.weight_decay).abs() < 1e-12,
@@ -40,29 +40,29 @@ fn assert_same_settings(ours: &Group, theirs: &TorchGroup, param: &str) {
 }
 
 #[test]
-fn weights_take_the_place_and_the_norm_of_the_originals() {
+fn initial_weights_have_the_shapes_and_norms_of_the_original() {
     each_variant(Variant::<Gpt>::compare_weights);
 }
 
 #[test]
-fn logits_and_loss_are_those_of_the_original() {
+fn logits_and_loss_match_the_original() {
     each_variant(Variant::<Gpt>::compare_logits);
 }
 
 #[test]
-fn gradients_are_those_of_the_original() {
+fn gradients_match_the_original() {
     each_variant(Variant::<Gpt>::compare_gradients);
 }
 
 #[test]
-fn five_steps_of_adamw_go_where_those_of_the_original_go() {
+fn five_steps_of_adamw_match_the_original() {
     each_variant(Variant::<Gpt>::compare_adamw);
 }
 
 #[test]
-fn five_steps_of_muon_and_adamw_go_where_those_of_the_original_go() {
+fn five_steps_of_muon_and_adamw_match_the_original() {
     each_variant::<Gpt>(|variant| {
-        // The defaults of `setup_optimizer`, which the files were made with; training scripts pass others.
+        // The files were made with the defaults of `setup_optimizer`; training scripts pass other values.
         let rates = LearningRates {
             embedding: 0.2,
             unembedding: 0.004,
@@ -81,7 +81,7 @@ fn five_steps_of_muon_and_adamw_go_where_those_of_the_original_go() {
                 assert_same_settings(owner(param), original, param);
             }
         }
-        let trained = variant.train(|name| (owner(name).optimizer(), owner(name).lr));
+        let trained = variant.train(|name| (owner(name).optimizer(), owner(name).peak_lr));
         variant.compare_training("Muon and AdamW", trained, expected);
     });
 }

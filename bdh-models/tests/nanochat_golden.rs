@@ -1,4 +1,4 @@
-//! nanochat's numbers, from weights that a formula gives: no file is needed.
+//! nanochat's numbers for weights from a formula, without files.
 //!
 //! Measured with the original module (karpathy/nanochat at 92d63d4, PyTorch on the CPU in float32). Element `k`
 //! of the `i`-th parameter, both from 0, names sorted, is `0.1 * sin(0.37 * k + 0.1 * (i + 1))`.
@@ -10,7 +10,7 @@ use bdh::burn::tensor::{Device, Int, Tensor};
 use bdh::{BoxError, MemorySink, NextToken, Source, TokenBatch};
 use bdh::{CausalLm, Probe};
 use bdh_callbacks::Norms;
-use bdh_models::nanochat::{Gpt, GptConfig, LearningRates, Schedule, groups};
+use bdh_models::nanochat::{Gpt, GptConfig, LearningRates, MuonSchedule, groups};
 use parity::{Trainer, Values, backward, gradients, ids, load, norm, relative, weights};
 
 const NAMES: [&str; 21] = [
@@ -76,7 +76,7 @@ fn assert_close(what: &str, measured: f64, expected: f64, tolerance: f64) {
     );
 }
 
-/// The L2 norm of all values together.
+/// Returns the L2 norm of all values together.
 fn total_norm(values: &Values) -> f64 {
     values
         .values()
@@ -93,7 +93,7 @@ fn parameters_have_the_names_of_the_original() {
 }
 
 #[test]
-fn logits_and_loss_are_those_of_the_original() {
+fn logits_and_loss_match_the_original() {
     let device = Device::flex();
     let (model, (inputs, targets)) = (golden_model(&device), golden_batch(&device));
     let logits = model.logits(inputs.clone(), &Probe::off());
@@ -126,7 +126,7 @@ fn logits_and_loss_are_those_of_the_original() {
 }
 
 #[test]
-fn gradients_are_those_of_the_original() {
+fn gradients_match_the_original() {
     let device = Device::flex().autodiff();
     let (model, (inputs, targets)) = (golden_model(&device), golden_batch(&device));
     let (_, grads) = backward(&model, &inputs, &targets);
@@ -153,17 +153,17 @@ fn gradients_are_those_of_the_original() {
 }
 
 #[test]
-fn two_optimizer_steps_go_where_those_of_the_original_go() {
+fn two_optimizer_steps_match_the_original() {
     let device = Device::flex().autodiff();
     let (mut model, (inputs, targets)) = (golden_model(&device), golden_batch(&device));
-    // Of a run this long, the first two updates have momenta of .85 and .8503, and the whole decay.
-    let schedule = Schedule::new(1_000_000);
+    // In a run of this length, the first two updates have momenta of 0.85 and 0.8503, and the full weight decay.
+    let schedule = MuonSchedule::new(1_000_000);
     let groups = groups(&config(), LearningRates::default(), 0.28, Some(schedule));
     let mut trainer = Trainer::new(|name: &str| {
         let mut owners = groups.iter().filter(|group| group.owns(name));
         let owner = owners.next().expect("a parameter is in a group");
         assert!(owners.next().is_none(), "`{name}` is in one group only");
-        (owner.optimizer(), owner.lr)
+        (owner.optimizer(), owner.peak_lr)
     });
 
     let (_, grads) = backward(&model, &inputs, &targets);
@@ -208,7 +208,7 @@ fn two_optimizer_steps_go_where_those_of_the_original_go() {
     assert_close("loss after two steps", loss.into(), 2.425_351_86, 1e-4);
 }
 
-/// The golden batch, again and again.
+/// Source that repeats the golden batch.
 struct OneBatch;
 
 impl Source for OneBatch {
@@ -232,12 +232,12 @@ fn golden_tokens() -> TokenBatch {
 }
 
 #[test]
-fn the_trainer_takes_the_same_two_steps() {
+fn trainer_takes_the_same_two_steps() {
     let device = Device::flex().autodiff();
     let memory = MemorySink::default();
     let task = NextToken::new(OneBatch, vec![golden_tokens()]);
-    let before = bdh::after_backward(|at| {
-        at.log("weight_norm_before", at.weights.l2());
+    let before = bdh::hooks::after_backward(|ctx| {
+        ctx.log("weight_norm_before", ctx.weights.l2());
         Ok(())
     });
     let mut builder = bdh::Trainer::builder(task, golden_model(&device))
@@ -249,9 +249,9 @@ fn the_trainer_takes_the_same_two_steps() {
         &config(),
         LearningRates::default(),
         0.28,
-        Some(Schedule::new(1_000_000)),
+        Some(MuonSchedule::new(1_000_000)),
     ) {
-        builder = builder.group(group.scheduled(bdh::constant));
+        builder = builder.group(group.scheduled(bdh::schedule::constant));
     }
     builder
         .build()

@@ -1,7 +1,7 @@
-//! Nothing in a step waits for the device: models, loss and optimizers ask it for no number.
+//! Models, loss and optimizers read nothing from the device during a step.
 //!
-//! The judge is burn's capture device. It records operations and computes nothing, so that whoever reads a computed
-//! number from it panics. It has no tape: what is captured is the forward pass, and the optimizers' steps.
+//! The tests use burn's capture device, which records operations without computing them, and panics on a read. It has
+//! no autodiff, so the tests cover the forward pass and the steps of optimizers.
 
 #[path = "support/micro.rs"]
 mod micro;
@@ -11,12 +11,12 @@ use bdh::burn::tensor::{Device, Tensor};
 use bdh::lm::cross_entropy;
 use bdh::ops::{AdamW, Precision};
 use bdh::{Probe, Task};
+use bdh_models::bdh_model::Bdh;
 use bdh_models::gpt2::Gpt2;
-use bdh_models::hatchling::Bdh;
 use bdh_models::nanochat::{Gpt, Muon};
 use micro::{Micro, task};
 
-/// How many operations `work` gives the device; panics if it reads one's result.
+/// Returns the number of operations that `work` submits. Panics if it reads a result.
 fn recorded(work: impl FnOnce(&Device)) -> usize {
     let device = Device::capture();
     let graph = device.capture_scope(|scope| {
@@ -40,21 +40,21 @@ fn forward<M: Micro>() {
 }
 
 #[test]
-fn the_forward_pass_of_gpt_2() {
+fn forward_pass_of_gpt_2_reads_nothing() {
     forward::<Gpt2>();
 }
 
 #[test]
-fn the_forward_pass_of_nanochat() {
+fn forward_pass_of_nanochat_reads_nothing() {
     forward::<Gpt>();
 }
 
 #[test]
-fn the_forward_pass_of_bdh() {
+fn forward_pass_of_bdh_reads_nothing() {
     forward::<Bdh>();
 }
 
-/// Two steps of an optimizer on a matrix, the second with what the first left.
+/// Runs two steps of an optimizer on a matrix, the second with the state of the first.
 fn two_steps(optimizer: &impl Optimizer) -> usize {
     recorded(|device| {
         let matrix = || Tensor::<2>::ones([6, 4], device) * 2.0;
@@ -64,13 +64,13 @@ fn two_steps(optimizer: &impl Optimizer) -> usize {
 }
 
 #[test]
-fn the_steps_of_adamw_and_muon() {
+fn steps_of_adamw_and_muon_read_nothing() {
     assert!(two_steps(&AdamW::default()) > 20);
     assert!(two_steps(&Muon::new(0.1)) > 60);
 }
 
 #[test]
-fn a_read_would_be_found() {
+fn device_read_is_detected() {
     let read = std::panic::catch_unwind(|| {
         recorded(|device| {
             let _ = (Tensor::<1>::ones([2], device) * 2.0).into_data();

@@ -1,4 +1,4 @@
-//! The three models in bf16: with parameters, gradients and optimizer in f32, they go where they go in f32.
+//! The three models in bf16 train like in f32, with parameters, gradients and optimizer state in f32.
 
 #[path = "support/micro.rs"]
 mod micro;
@@ -8,15 +8,14 @@ mod parity;
 use bdh::burn::module::{Module, ModuleVisitor, Param};
 use bdh::burn::optim::GradientsParams;
 use bdh::burn::tensor::{DType, Device, Tensor};
+use bdh::cadence::{first, last};
 use bdh::lm::{Sampling, TokenBatch, TokenStream, score};
 use bdh::ops::Precision;
-use bdh::{
-    CausalLm, MemorySink, Probe, Task, Trainer, TrainerBuilder, first, last, latest_checkpoint,
-    load_weights,
-};
+use bdh::text::TextTask;
+use bdh::{CausalLm, MemorySink, Probe, Trainer, TrainerBuilder, checkpoint, load_weights};
 use bdh_callbacks::Activations;
+use bdh_models::bdh_model::Bdh;
 use bdh_models::gpt2::Gpt2;
-use bdh_models::hatchling::Bdh;
 use bdh_models::nanochat::Gpt;
 use micro::{Micro, SEQ_LEN, task, text};
 use parity::Values;
@@ -29,7 +28,7 @@ fn cpu() -> Device {
     bdh::device("cpu").expect("a CPU")
 }
 
-/// A model after some steps, and what was recorded.
+/// Model after some steps, with its records.
 struct Trained<M> {
     model: M,
     memory: MemorySink,
@@ -45,12 +44,7 @@ impl<M: Micro> Trained<M> {
             .clip_grad_norm(1.0)
             .eval(last())
             .checkpoint(last())
-            .callback(
-                Activations::builder()
-                    .cadence(first())
-                    .build()
-                    .expect("a callback"),
-            )
+            .callback(Activations::default().on(first()))
             .sink(memory.clone())
             .run_dir(run_dir);
         let run = groups.into_iter().fold(run, TrainerBuilder::group);
@@ -72,7 +66,7 @@ impl<M: Micro> Trained<M> {
     }
 }
 
-/// The types of the parameters, and of the gradients that there are.
+/// Types of the parameters and of their gradients.
 struct Types<'a> {
     gradients: Option<&'a GradientsParams>,
     found: Vec<DType>,
@@ -104,7 +98,7 @@ fn relative(found: &[f32], expected: &[f32]) -> f64 {
     parity::norm(&apart) / parity::norm(expected)
 }
 
-/// Panics unless `found` is `expected`, to a share of it.
+/// Panics unless `found` equals `expected` to the relative tolerance `share`.
 fn check(what: &str, found: f64, expected: f64, share: f64) {
     assert!(
         parity::relative(found, expected) < share,
@@ -116,7 +110,7 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("f32")
 }
 
-/// Loss, logits and gradients of a batch.
+/// Loss, logits and gradients of one batch.
 struct Pass {
     loss: f64,
     logits: Vec<f32>,
@@ -124,7 +118,7 @@ struct Pass {
 }
 
 impl Pass {
-    /// Of the untrained model, or of one with the given weights.
+    /// Runs the untrained model, or a model with the given weights.
     fn new<M: Micro>(precision: Precision, weights: Option<&Values>) -> Self {
         let model = M::on(&cpu(), precision);
         let model = weights.into_iter().fold(model, parity::load);
@@ -152,8 +146,8 @@ impl Pass {
     }
 }
 
-/// Passes through models with the same weights, in both precisions. The gradients of an untrained model are largely 0.
-fn pass_is_that_of_f32<M: Micro>(weights: Option<&Values>) {
+/// Compares both precisions with the same weights. Most gradients of an untrained model are 0.
+fn check_pass_matches_f32<M: Micro>(weights: Option<&Values>) {
     let [narrow, wide] = [Precision::Bf16, Precision::F32].map(|how| Pass::new::<M>(how, weights));
     check("the loss", narrow.loss, wide.loss, 0.01);
     let apart = relative(&narrow.logits, &wide.logits);
@@ -169,9 +163,9 @@ fn pass_is_that_of_f32<M: Micro>(weights: Option<&Values>) {
     }
 }
 
-/// From the first step to a checkpoint.
-fn trains_as_in_f32<M: Micro>() {
-    pass_is_that_of_f32::<M>(None);
+/// Compares training in both precisions, from the first step to a checkpoint.
+fn check_training_matches_f32<M: Micro>() {
+    check_pass_matches_f32::<M>(None);
     let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a temporary directory"));
     let narrow = Trained::<M>::new(Precision::Bf16, dirs[0].path());
     let wide = Trained::<M>::new(Precision::F32, dirs[1].path());
@@ -183,13 +177,13 @@ fn trains_as_in_f32<M: Micro>() {
         wide.val_loss()
     );
     check("the last loss", narrow.val_loss(), wide.val_loss(), 0.02);
-    shows_what_f32_shows(&narrow, &wide);
-    leaves_a_checkpoint_in_f32(&narrow.model, dirs[0].path());
-    pass_is_that_of_f32::<M>(Some(&parity::weights(&wide.model)));
+    check_taps_match_f32(&narrow, &wide);
+    check_checkpoint_is_f32(&narrow.model, dirs[0].path());
+    check_pass_matches_f32::<M>(Some(&parity::weights(&wide.model)));
 }
 
-/// What a probe is shown in bf16 is measured in f32.
-fn shows_what_f32_shows<M: Micro>(narrow: &Trained<M>, wide: &Trained<M>) {
+/// Checks that activations in bf16 have statistics close to those in f32.
+fn check_taps_match_f32<M: Micro>(narrow: &Trained<M>, wide: &Trained<M>) {
     let records = wide.memory.records();
     let keys = records
         .iter()
@@ -206,10 +200,10 @@ fn shows_what_f32_shows<M: Micro>(narrow: &Trained<M>, wide: &Trained<M>) {
     }
 }
 
-fn leaves_a_checkpoint_in_f32<M: Micro>(model: &M, run_dir: &Path) {
+fn check_checkpoint_is_f32<M: Micro>(model: &M, run_dir: &Path) {
     let types = Types::of(model, None);
     assert!(types.iter().all(|dtype| *dtype == DType::F32), "{types:?}");
-    let checkpoint = latest_checkpoint(&run_dir.join("checkpoints")).expect("a checkpoint");
+    let checkpoint = checkpoint::latest(&run_dir.join("checkpoints")).expect("a checkpoint");
     for file in ["model.safetensors", "optimizer.safetensors"] {
         let bytes = fs::read(checkpoint.join(file)).expect(file);
         let tensors = SafeTensors::deserialize(&bytes).expect(file);
@@ -226,8 +220,8 @@ fn leaves_a_checkpoint_in_f32<M: Micro>(model: &M, run_dir: &Path) {
     assert_eq!(parity::weights(&loaded), parity::weights(model));
 }
 
-/// Texts of a model, and what it thinks of texts.
-fn writes_and_scores<M: Micro>() {
+/// Generates and scores texts in both precisions.
+fn check_generation_and_scores<M: Micro>() {
     let model = M::on(&cpu(), Precision::Bf16).valid();
     let how = Sampling {
         max_tokens: 8,
@@ -235,7 +229,7 @@ fn writes_and_scores<M: Micro>() {
         ..Sampling::default()
     };
     let texts = task::<M>().generate(&model, &[("to be", how.clone()), ("s", how)]);
-    let texts = texts.expect("a vocabulary").expect("texts");
+    let texts = texts.expect("texts");
     assert!(
         texts
             .iter()
@@ -251,29 +245,29 @@ fn writes_and_scores<M: Micro>() {
 }
 
 #[test]
-fn a_gpt_2_trains_as_in_f32() {
-    trains_as_in_f32::<Gpt2>();
+fn gpt_2_in_bf16_trains_like_in_f32() {
+    check_training_matches_f32::<Gpt2>();
 }
 
 #[test]
-fn a_nanochat_trains_as_in_f32() {
-    trains_as_in_f32::<Gpt>();
+fn nanochat_in_bf16_trains_like_in_f32() {
+    check_training_matches_f32::<Gpt>();
 }
 
 #[test]
-fn a_bdh_trains_as_in_f32() {
-    trains_as_in_f32::<Bdh>();
+fn bdh_in_bf16_trains_like_in_f32() {
+    check_training_matches_f32::<Bdh>();
 }
 
 #[test]
-fn all_three_write_and_score_texts() {
-    writes_and_scores::<Gpt2>();
-    writes_and_scores::<Gpt>();
-    writes_and_scores::<Bdh>();
+fn all_models_generate_and_score_text_in_bf16() {
+    check_generation_and_scores::<Gpt2>();
+    check_generation_and_scores::<Gpt>();
+    check_generation_and_scores::<Bdh>();
 }
 
 #[test]
-fn a_bdh_reads_token_by_token_what_it_reads_at_once() {
+fn bdh_in_bf16_reads_token_by_token_like_the_whole_text() {
     const TOKENS: usize = 1_000;
     let narrow = Bdh::on(&cpu(), Precision::Bf16).valid();
     let wide = Bdh::on(&cpu(), Precision::F32).valid();
@@ -295,11 +289,11 @@ fn a_bdh_reads_token_by_token_what_it_reads_at_once() {
 }
 
 #[test]
-fn weights_of_streams_move_the_logits_by_less_than_bf16_can_tell() {
+fn stream_weights_have_more_digits_than_bf16() {
     let model = Gpt::on(&cpu(), Precision::Bf16).valid();
     let mut weights = parity::weights(&model);
     for values in weights.values_mut() {
-        // The untrained model has zeros, behind which streams are all the same.
+        // With the zeros of the untrained model, the streams would all be the same.
         values
             .iter_mut()
             .enumerate()

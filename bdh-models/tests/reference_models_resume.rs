@@ -1,24 +1,26 @@
-//! Each reference model, with its own data and optimizers, resumes to the bit.
+//! Each reference model resumes bit for bit with its own data and optimizers.
 
 use bdh::burn::optim::AdamWConfig;
+use bdh::cadence::{every, start};
 use bdh::lm::RandomCrops;
+use bdh::schedule::warmup_cosine;
 use bdh::testing::resume_exact;
-use bdh::{NextToken, Task, Trainer, TrainerBuilder, every, start, warmup_cosine};
-use bdh_callbacks::{Activations, Clipping, Ema, Histograms, Norms, Ratios, Spikes};
+use bdh::{NextToken, Task, Trainer, TrainerBuilder};
+use bdh_callbacks::{Activations, Clipping, Ema, Histograms, LossSpikes, Norms, UpdateRatios};
 use bdh_data::{Corpus, DataSpec, Packed, PlainBytes, Tokenizer, passages, stream};
+use bdh_models::bdh_model::BdhConfig;
 use bdh_models::gpt2::{self, Gpt2Config};
-use bdh_models::hatchling::BdhConfig;
-use bdh_models::nanochat::Schedule;
+use bdh_models::nanochat::MuonSchedule;
 use bdh_models::scaling::{MicroBatch, Recipe, Request};
 use std::sync::{Mutex, PoisonError};
 
 const STEPS: u64 = 8;
 const SEQ_LEN: usize = 32;
 
-/// Stops after these steps: early, after an evaluation, in the middle of accumulation's epoch, just before the end.
+/// Steps after which the run stops: early, after an evaluation, within an epoch, and just before the end.
 const STOPS: [u64; 3] = [1, 4, 7];
 
-/// burn's random numbers on the CPU are the process's, and BDH has dropout.
+/// Lock for burn's random numbers on the CPU: they belong to the process, and BDH has dropout.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn check<T: Task>(make: impl Fn() -> TrainerBuilder<T>) {
@@ -26,7 +28,7 @@ fn check<T: Task>(make: impl Fn() -> TrainerBuilder<T>) {
     resume_exact(STOPS, &[], make);
 }
 
-/// What is the same for the three: accumulation, clipping, evaluation, and callbacks with and without state.
+/// Adds the common settings: accumulation, clipping, evaluation, and callbacks with and without state.
 fn watched<T: Task>(run: TrainerBuilder<T>) -> TrainerBuilder<T> {
     run.steps(STEPS)
         .grad_accum_steps(2)
@@ -37,21 +39,21 @@ fn watched<T: Task>(run: TrainerBuilder<T>) -> TrainerBuilder<T> {
         .callback(Ema::default())
         .callback(Histograms::default())
         .callback(Norms::default())
-        .callback(Ratios::default())
-        .callback(Spikes::default())
+        .callback(UpdateRatios::default())
+        .callback(LossSpikes::default())
 }
 
 fn corpus() -> Corpus {
     DataSpec::Synthetic.load().expect("text that is made here")
 }
 
-/// Crops of the text, two a batch.
+/// Returns random crops of the text, two per batch.
 fn crops() -> RandomCrops {
     RandomCrops::new(stream(&PlainBytes, &corpus().train), 2, SEQ_LEN, 3).expect("enough text")
 }
 
 #[test]
-fn nanochat_with_muon_and_packed_documents() {
+fn nanochat_with_muon_and_packed_documents_resumes() {
     let request = Request {
         depth: 2,
         n_embd: Some(64),
@@ -72,14 +74,14 @@ fn nanochat_with_muon_and_packed_documents() {
             .init(3, &bdh::device("cpu").expect("a CPU"))
             .expect("a model");
         let run = Trainer::builder(NextToken::new(batches, Vec::new()), model);
-        let groups = recipe.groups(Schedule::new(STEPS)).into_iter();
+        let groups = recipe.groups(MuonSchedule::new(STEPS)).into_iter();
         let groups = groups.map(|group| group.scheduled(|lr| warmup_cosine(lr, 2)));
         groups.fold(watched(run), TrainerBuilder::group)
     });
 }
 
 #[test]
-fn bdh_with_dropout_and_random_crops() {
+fn bdh_with_dropout_and_random_crops_resumes() {
     let config = BdhConfig {
         n_layer: 2,
         n_embd: 32,
@@ -98,7 +100,7 @@ fn bdh_with_dropout_and_random_crops() {
 }
 
 #[test]
-fn gpt2_with_its_decay_groups_and_schedule() {
+fn gpt2_with_decay_groups_and_schedule_resumes() {
     let config = Gpt2Config {
         vocab_size: 256,
         block_size: SEQ_LEN,

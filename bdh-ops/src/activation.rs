@@ -1,4 +1,4 @@
-//! What stands between two products.
+//! Activation functions.
 
 #[cfg(feature = "flex")]
 use crate::cpu;
@@ -6,8 +6,9 @@ use crate::precision::in_f32;
 use burn::tensor::Tensor;
 use burn::tensor::activation;
 
-/// `x · Φ(x)`, with the error function: PyTorch's default GELU. Computed in f32 where `x` is in less, and given back in
-/// what `x` is in.
+/// Computes the GELU `x · Φ(x)` with the error function, like PyTorch's default.
+///
+/// Below f32 it computes in f32 and casts the result back.
 ///
 /// Source: Hendrycks and Gimpel, 2016, *Gaussian Error Linear Units* (arXiv:1606.08415).
 #[must_use]
@@ -21,8 +22,10 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     })
 }
 
-/// `x/2 · (1 + tanh(√(2/π)·(x + 0.044715 x³)))`, the GELU of GPT-2's first weights; PyTorch's `approximate="tanh"`.
-/// Computed in f32 where `x` is in less, and given back in what `x` is in.
+/// Computes the approximate GELU `x/2 · (1 + tanh(√(2/π)·(x + 0.044715 x³)))`.
+///
+/// GPT-2 was trained with it; in PyTorch it is `approximate="tanh"`. Below f32 it computes in f32 and casts the result
+/// back.
 #[must_use]
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     in_f32(x, |x| {
@@ -30,7 +33,7 @@ pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
         if cpu::takes(&x) {
             return Tensor::from_dispatch(cpu::activation::gelu_tanh(x.into_dispatch()));
         }
-        // Written with the sigmoid, as the tangent of half of what that is of.
+        // (1 + tanh(y)) / 2 is the sigmoid of 2y.
         let cubic = x.clone().square() * 0.044_715 + 1.0;
         x.clone() * activation::sigmoid(x * cubic * TWICE_SQRT_2_OVER_PI)
     })
@@ -39,7 +42,7 @@ pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// `2·√(2/π)`.
 pub(crate) const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_2;
 
-/// `max(x, 0)`, in place where nobody else holds `x`; in what `x` is in.
+/// Computes `max(x, 0)`, in place if `x` is not shared.
 #[must_use]
 pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
@@ -49,7 +52,7 @@ pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     activation::relu(x)
 }
 
-/// `max(x, 0)²`, as nanochat has it; in what `x` is in.
+/// Computes `max(x, 0)²`, nanochat's activation.
 ///
 /// Source: So et al., 2021, *Primer* (arXiv:2109.08668).
 #[must_use]
@@ -61,8 +64,9 @@ pub fn relu_squared<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     activation::relu(x).square()
 }
 
-/// `cap · tanh(x / cap)`: bends `x` smoothly into plus and minus `cap`. Computed in f32 where `x` is in less, and given
-/// back in what `x` is in.
+/// Limits `x` smoothly to the range from `-cap` to `cap`, as `cap · tanh(x / cap)`.
+///
+/// Below f32 it computes in f32 and casts the result back.
 #[must_use]
 pub fn soft_cap<const D: usize>(x: Tensor<D>, cap: f64) -> Tensor<D> {
     in_f32(x, |x| {

@@ -1,22 +1,22 @@
-//! AdamW in one pass over a parameter and what it remembers.
+//! AdamW, in one pass over a parameter and its state.
 
 #[cfg(feature = "flex")]
 use crate::cpu;
 use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor};
 
-/// AdamW, by PyTorch's formula and with PyTorch's defaults: betas 0.9 and 0.999, an epsilon of 1e-8, a decay of 0.01.
+/// AdamW with PyTorch's formula and defaults: betas 0.9 and 0.999, an epsilon of 1e-8, a weight decay of 0.01.
 ///
-/// burn's own makes some ten tensors for each parameter; on the CPU this makes none.
+/// burn's AdamW allocates about ten tensors for each parameter. On the CPU this one allocates none.
 ///
 /// Source: Loshchilov and Hutter, 2017, *Decoupled Weight Decay Regularization* (arXiv:1711.05101).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
-    /// How much of the average gradient, and of the average square, each step keeps.
+    /// Shares of the average gradient and of the average square that each step keeps.
     pub betas: (f64, f64),
     /// Added to the root of the average square.
     pub epsilon: f64,
-    /// The part of a weight that a step of learning rate 1 takes away.
+    /// Share of a weight that a step with a learning rate of 1 removes.
     pub weight_decay: f64,
 }
 
@@ -30,17 +30,17 @@ impl Default for AdamW {
     }
 }
 
-/// What [`AdamW`] remembers of one parameter.
+/// State of [`AdamW`] for one parameter.
 #[derive(Debug, Clone)]
 pub struct AdamWState<const D: usize> {
     steps: u64,
-    /// Average of the gradients.
+    /// Moving average of the gradients.
     average: Tensor<D>,
-    /// Average of their squares.
+    /// Moving average of the squared gradients.
     square: Tensor<D>,
 }
 
-// By hand: burn's derive names paths that exist in its own crates only.
+// By hand: burn's derive uses paths that exist only in its own crates.
 impl<const D: usize> RecordState for AdamWState<D> {
     fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
         out.push_scalar(prefix, "steps", self.steps.into());
@@ -60,28 +60,29 @@ impl<const D: usize> RecordState for AdamWState<D> {
     }
 }
 
-/// The numbers of one step, the same for all elements.
+/// Numbers of one step, the same for all elements.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Factors {
-    /// What is left of a weight.
+    /// Share of a weight that remains after weight decay.
     pub(crate) keep: f64,
     pub(crate) betas: (f64, f64),
-    /// The learning rate over what is missing from the average so early.
+    /// Learning rate divided by the bias correction of the average gradient.
     pub(crate) lr: f64,
-    /// The root of what is missing from the average square.
+    /// Root of the bias correction of the average square.
     pub(crate) correction: f64,
     pub(crate) epsilon: f64,
 }
 
 impl AdamW {
-    /// For the step that follows `steps` others.
+    /// Returns the numbers of the step after `steps` updates.
     fn factors(&self, lr: f64, steps: u64) -> Factors {
-        let missing = |beta: f64| 1.0 - beta.powf(steps as f64 + 1.0);
+        let count = steps as f64 + 1.0;
+        let (beta_1, beta_2) = self.betas;
         Factors {
             keep: 1.0 - lr * self.weight_decay,
             betas: self.betas,
-            lr: lr / missing(self.betas.0),
-            correction: missing(self.betas.1).sqrt(),
+            lr: lr / (1.0 - beta_1.powf(count)),
+            correction: (1.0 - beta_2.powf(count)).sqrt(),
             epsilon: self.epsilon,
         }
     }
@@ -127,7 +128,7 @@ impl Optimizer for AdamW {
     }
 }
 
-/// The parameter and both averages, a step later.
+/// Returns the parameter and both averages after a step.
 fn step<const D: usize>(
     weight: Tensor<D>,
     gradient: Tensor<D>,
@@ -139,7 +140,7 @@ fn step<const D: usize>(
         assert_eq!(
             part.dims(),
             weight.dims(),
-            "AdamW remembers a parameter of its shape"
+            "AdamW: gradient and state must have the parameter's shape"
         );
     }
     #[cfg(feature = "flex")]
@@ -152,6 +153,17 @@ fn step<const D: usize>(
         let tensor = Tensor::from_dispatch;
         return (tensor(weight), tensor(average), tensor(square));
     }
+    plain_step(weight, gradient, average, square, factors)
+}
+
+/// Computes a step with burn's operations.
+fn plain_step<const D: usize>(
+    weight: Tensor<D>,
+    gradient: Tensor<D>,
+    average: Tensor<D>,
+    square: Tensor<D>,
+    factors: Factors,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
     let Factors {
         keep,
         betas,

@@ -7,56 +7,63 @@ use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Added to a score, it leaves a weight of 0; a finite number would underflow, which is slow on a CPU.
+/// Added to scores of hidden tokens, so that their weights are 0. A finite number would underflow, which is slow on a
+/// CPU.
 const HIDDEN: f32 = f32::NEG_INFINITY;
 
-/// Which tokens a token sees: itself and so many before it. Not a parameter, and in no checkpoint.
+/// Causal attention mask: each token sees itself and a number of earlier tokens.
+///
+/// A mask is not a parameter and not in checkpoints.
 #[derive(Module, Debug)]
 pub struct Mask {
-    /// What is added to scores, `[1, 1, seq_len, seq_len]`: 0, or minus infinity where nothing is seen.
+    /// Added to scores, `[1, 1, seq_len, seq_len]`: 0 for visible tokens, minus infinity for hidden ones.
     added: Tensor<4>,
     back: usize,
 }
 
 impl Mask {
-    /// Every token before it, for inputs of up to `seq_len` tokens.
+    /// Creates a mask where each token sees all earlier tokens, for inputs of up to `seq_len` tokens.
     #[must_use]
     pub fn causal(seq_len: usize, device: &Device) -> Self {
         Self::window(seq_len, seq_len, device)
     }
 
-    /// The `back` tokens before it.
+    /// Creates a mask where each token sees the `back` tokens before it, for inputs of up to `seq_len` tokens.
     #[must_use]
     pub fn window(seq_len: usize, back: usize, device: &Device) -> Self {
-        let sees = |query: usize, key: usize| key <= query && query - key <= back;
-        let rows = (0..seq_len).flat_map(|query| {
-            (0..seq_len).map(move |key| if sees(query, key) { 0.0 } else { HIDDEN })
-        });
-        let added = TensorData::new(rows.collect::<Vec<_>>(), [1, 1, seq_len, seq_len]);
+        let mut added = vec![HIDDEN; seq_len * seq_len];
+        for query in 0..seq_len {
+            for key in query.saturating_sub(back)..=query {
+                added[query * seq_len + key] = 0.0;
+            }
+        }
+        let added = TensorData::new(added, [1, 1, seq_len, seq_len]);
         Self {
             added: Tensor::from_data(added, device),
             back,
         }
     }
 
-    /// How many tokens before itself a token sees.
+    /// Returns the number of earlier tokens that a token sees.
     #[must_use]
     pub fn back(&self) -> usize {
         self.back
     }
 
+    /// Checks the length of an input.
+    ///
     /// # Panics
     ///
-    /// If the mask is for shorter inputs.
+    /// If the input is longer than the mask.
     fn check(&self, seq_len: usize) {
         let [.., longest] = self.added.dims();
         assert!(
             seq_len <= longest,
-            "{seq_len} tokens, and a mask for up to {longest}"
+            "an input of {seq_len} tokens is longer than the mask of {longest}"
         );
     }
 
-    /// `scores`, `[batch, heads, seq_len, seq_len]`, without those of what is hidden.
+    /// Sets the scores of hidden tokens to minus infinity: `[batch, heads, seq_len, seq_len]`.
     fn hide(&self, scores: Tensor<4>) -> Tensor<4> {
         let [.., seq_len] = scores.dims();
         let added = self
@@ -69,22 +76,22 @@ impl Mask {
     }
 }
 
-/// What each query reads: the average of the values it sees, weighted by the softmax of `scale · query · key`.
+/// Computes attention: for each query the average of the visible values, weighted by the softmax of
+/// `scale · query · key`.
 ///
-/// `queries` are `[batch, seq_len, heads, head_size]`, keys and values the same with as many heads or with a divisor of
-/// them, each of which then serves as many query heads as stand next to each other; what comes back has the queries' shape.
+/// `queries` are `[batch, seq_len, heads, head_size]`; the result has the same shape. Keys and values may have fewer
+/// heads, a divisor of `heads`. Each key head then serves a group of successive query heads.
 ///
-/// The two products are in what queries, keys and values are in; the softmax between them, and the scale, in f32 where
-/// that is less.
+/// The two products are computed in the inputs' precision, the scale and the softmax in f32 at least.
 ///
-/// On the CPU no `[seq_len, seq_len]` matrix is kept for the backward pass, and what the mask hides is not computed.
+/// On the CPU, hidden scores are not computed, and no `[seq_len, seq_len]` matrix is kept for the backward pass.
 ///
 /// Source: Vaswani et al., 2017 (arXiv:1706.03762); the backward pass from Dao et al., 2022, *FlashAttention*
 /// (arXiv:2205.14135), algorithm 4.
 ///
 /// # Panics
 ///
-/// If the shapes do not belong together, or the sequence is longer than the mask.
+/// If the shapes do not match, or the sequence is longer than the mask.
 #[must_use]
 pub fn attention(
     queries: Tensor<4>,
@@ -98,19 +105,36 @@ pub fn attention(
     assert_eq!(
         keys.dims(),
         [batch, seq_len, shared, head_size],
-        "keys are like queries, but for heads"
+        "keys must have the shape of queries, except for heads"
     );
-    assert_eq!(values.dims(), keys.dims(), "values are like keys");
+    assert_eq!(
+        values.dims(),
+        keys.dims(),
+        "values must have the shape of keys"
+    );
     assert!(
         heads.is_multiple_of(shared),
-        "{shared} key heads serve {heads} query heads"
+        "{heads} query heads are not a multiple of {shared} key heads"
     );
     mask.check(seq_len);
     #[cfg(feature = "flex")]
     if [&queries, &keys, &values].into_iter().all(cpu::takes) {
         return cpu::attention::attention(queries, keys, values, mask.back, scale as f32);
     }
-    // Query heads that share a key head are stacked along the sequence, so keys are never copied.
+    plain(queries, keys, values, mask, scale)
+}
+
+/// Computes attention with burn's operations.
+fn plain(
+    queries: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    mask: &Mask,
+    scale: f64,
+) -> Tensor<4> {
+    let [batch, seq_len, heads, head_size] = queries.dims();
+    let [_, _, shared, _] = keys.dims();
+    // Query heads that share a key head are stacked along the sequence, so that keys are not copied.
     let stack = |x: Tensor<4>, [heads_now, rows, width]: [usize; 3]| {
         if heads == shared {
             x
@@ -130,18 +154,20 @@ pub fn attention(
     stack(read, [heads, seq_len, head_size]).swap_dims(1, 2)
 }
 
-/// The same with queries, keys and values next to each other, `[batch, seq_len, 3 * width]`, as one product makes them;
-/// what comes back is `[batch, seq_len, width]`. Scores are divided by the root of the heads' size.
+/// Computes attention with queries, keys and values in one tensor, `[batch, seq_len, 3 * width]`.
+///
+/// The result is `[batch, seq_len, width]`. Scores are divided by the root of the head size. Otherwise it equals
+/// [`attention`].
 ///
 /// # Panics
 ///
-/// If `heads` do not divide the width, or the sequence is longer than the mask.
+/// If the width is not a multiple of `heads`, or the sequence is longer than the mask.
 #[must_use]
 pub fn self_attention(all: Tensor<3>, heads: usize, mask: &Mask) -> Tensor<3> {
     let [batch, seq_len, width] = all.dims();
     assert!(
         width.is_multiple_of(3 * heads),
-        "{heads} heads share {width} channels in three parts"
+        "{width} channels are not three parts of {heads} heads"
     );
     mask.check(seq_len);
     let width = width / 3;
@@ -157,11 +183,11 @@ pub fn self_attention(all: Tensor<3>, heads: usize, mask: &Mask) -> Tensor<3> {
     attention(part(0), part(1), part(2), mask, scale).reshape([batch, seq_len, width])
 }
 
-/// Attention without a softmax, `tril(K Kᵀ, −1) V`: each token reads the values of those before it, and not its own,
-/// weighted by the product of its key with theirs.
+/// Computes attention without a softmax, `tril(K Kᵀ, −1) V`.
 ///
-/// `keys` are `[heads, batch, seq_len, neurons]`, `values` `[batch, seq_len, width]`, the same for all heads; what comes
-/// back is `[heads, batch, seq_len, width]`. Computed in what they are in.
+/// Each token sums the values of earlier tokens, weighted by the product of both keys. `keys` are
+/// `[heads, batch, seq_len, neurons]`; `values` are `[batch, seq_len, width]`, the same for all heads. The result is
+/// `[heads, batch, seq_len, width]`, in the inputs' precision.
 ///
 /// Source: Kosowski et al., 2025, *The Dragon Hatchling* (arXiv:2509.26507).
 #[must_use]

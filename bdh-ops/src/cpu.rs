@@ -1,7 +1,7 @@
-//! The CPU's way: kernels on slices, put on burn's tape.
+//! CPU kernels on slices, with backward passes for burn's autodiff.
 //!
-//! Nothing in here is generic over what a caller chooses, such as the rank of a tensor: a generic function is compiled with
-//! the crate that calls it, and with that crate's optimization level, which in a debug build is none.
+//! Functions here are not generic over the caller's types, such as the rank of a tensor. A generic function is compiled
+//! in the calling crate, with that crate's optimization level, which is 0 in a debug build.
 
 pub(crate) mod activation;
 mod array;
@@ -26,12 +26,12 @@ pub(crate) use threads::start as start_threads;
 
 use burn::tensor::{DType, Device, Tensor};
 
-/// Whether a tensor is one that the kernels take: of `f32`, in this process's memory, with elements.
+/// Returns whether the kernels accept a tensor: `f32`, in this process's memory, and not empty.
 pub(crate) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
     is_here(x) && x.dims().iter().all(|axis| *axis > 0)
 }
 
-/// Whether a tensor is of `f32` in this process's memory.
+/// Returns whether a tensor is `f32` in this process's memory.
 pub(crate) fn is_here<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device().inner() == Device::flex()
 }

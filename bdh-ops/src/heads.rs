@@ -1,16 +1,16 @@
-//! Products with a weight for each head.
+//! Products with one weight for each head.
 
 #[cfg(feature = "flex")]
 use crate::cpu;
 use burn::tensor::Tensor;
 use burn::tensor::activation;
 
-/// `max(x · weight, 0)` for each head: `x` is `[heads, rows, width]`, or `[1, rows, width]` for all heads, the weight
-/// `[heads, width, neurons]`; what comes back is `[heads, rows, neurons]`.
+/// Computes `max(x · weight, 0)` for each head.
 ///
-/// Computed in what `x` is in, to which the weight is cast.
+/// `x` is `[heads, rows, width]`, or `[1, rows, width]` for all heads; the weight is `[heads, width, neurons]`. The
+/// result is `[heads, rows, neurons]` in the precision of `x`, to which the weight is cast.
 ///
-/// On the CPU the products are bent while they are still in a core's cache.
+/// On the CPU the ReLU is applied to products while they are still in a core's cache.
 #[must_use]
 pub fn relu_heads(x: Tensor<3>, weight: Tensor<3>) -> Tensor<3> {
     let weight = weight.cast(x.dtype());
@@ -21,10 +21,10 @@ pub fn relu_heads(x: Tensor<3>, weight: Tensor<3>) -> Tensor<3> {
     activation::relu(x.matmul(weight))
 }
 
-/// The sum over heads of `x · weight`: `x` is `[heads, rows, neurons]`, the weight `[heads, neurons, width]`; what comes
-/// back is `[1, rows, width]`.
+/// Computes the sum of `x · weight` over all heads.
 ///
-/// Computed in what `x` is in, to which the weight is cast.
+/// `x` is `[heads, rows, neurons]`, the weight is `[heads, neurons, width]`. The result is `[1, rows, width]` in the
+/// precision of `x`, to which the weight is cast.
 #[must_use]
 pub fn sum_heads(x: Tensor<3>, weight: Tensor<3>) -> Tensor<3> {
     let weight = weight.cast(x.dtype());

@@ -1,7 +1,7 @@
-//! The operations that language models are made of, each as one function that any burn model may call.
+//! Fused operations of language models, each as one function for any burn model.
 //!
-//! On the CPU each is a single vectorized pass with a backward pass of its own, on all cores; elsewhere it is burn's
-//! plain operations, which a GPU's compiler fuses. Both give the same values and gradients up to rounding
+//! On the CPU each operation is a single vectorized pass with its own backward pass, on all cores. On other devices it
+//! uses burn's plain operations, which a GPU's compiler fuses. Both give the same values and gradients up to rounding
 //! (`tests/equals_plain.rs`), so a model is written once:
 //!
 //! ```
@@ -17,30 +17,31 @@
 //! assert_eq!(weight.grad(&gradients).expect("of a leaf").dims(), [16, 64]);
 //! ```
 //!
-//! The fast way is taken for `f32` tensors on burn's `flex` device, with the feature `flex`. What is summed is cut into
-//! pieces of one size whatever the number of threads is, so results do not depend on it.
+//! The CPU kernels are used for `f32` tensors on burn's `flex` device, with the feature `flex`. Sums are cut into
+//! pieces of one fixed size, so results do not depend on the number of threads.
 //!
 //! # Precision
 //!
-//! The activations decide: an operation computes in what its first argument is in, casts weights to that in the forward
-//! pass, and gives their gradients back in what they are in. What sums over many numbers, or has to be exact, is computed
-//! in `f32` where activations are in less, and cast back; each operation says which it is. So a model trains in `bf16`
-//! with weights, gradients and optimizer in `f32` once it has cast its activations ([`Precision`]).
+//! The activations decide the precision. An operation computes in the type of its first argument, casts weights to it
+//! in the forward pass, and returns their gradients in the type of the weights. Sums over many numbers, and parts that
+//! have to be exact, are computed in `f32` if activations have less, and cast back; the docs of each operation list
+//! them. A model that casts its activations to `bf16` therefore trains with weights, gradients and optimizer in `f32`
+//! ([`Precision`]).
 //!
-//! # Why not burn's own
+//! # Compared with burn's operations
 //!
-//! burn's operations are right and general, and each makes a tensor: a GELU with its backward pass is some fifteen of
-//! them on a CPU, each a pass over memory that was just obtained from the system. docs/performance.md has the figures.
+//! burn's operations are correct and general, and each makes a tensor. A GELU with its backward pass takes about
+//! fifteen of them on a CPU, each a pass over newly allocated memory. docs/performance.md has the figures.
 //!
 //! # Features
 //!
-//! | feature | brings | default |
+//! | feature | adds | default |
 //! |---|---|---|
-//! | `flex` | the CPU kernels, with matrix products in AVX-512 where the processor has it | yes |
+//! | `flex` | the CPU kernels, with matrix products in AVX-512 on processors that have it | yes |
 
 #![allow(
     clippy::inline_always,
-    reason = "vector code is one function with everything it calls inside (src/cpu/threads.rs)"
+    reason = "vector code must be one function with all its calls inlined (src/cpu/threads.rs)"
 )]
 
 mod activation;
@@ -65,20 +66,21 @@ pub use attention::{Mask, attention, linear_attention, self_attention};
 pub use gated::gated;
 pub use heads::{relu_heads, sum_heads};
 pub use linear::{linear, tied_head};
-pub use loss::{IGNORED, token_nats};
+pub use loss::{IGNORED, token_nll};
 pub use moments::Moments;
 pub use muon::{MuonStep, muon_step};
 pub use norm::{layer_norm, rms_norm};
-pub use precision::{Precision, UnknownPrecision, widened};
-pub use residual::mix;
+pub use precision::{Precision, UnknownPrecision, upcast_f32};
+pub use residual::residual_mix;
 pub use rotary::rotary;
 
-/// Starts the threads that the CPU computes on, if they have not been started: whatever is computed later would panic
-/// where the system has none to give.
+/// Starts the threads of the CPU kernels, unless they are running.
+///
+/// Without this call, the first operation starts them, and panics if the system refuses.
 ///
 /// # Errors
 ///
-/// If the system refused, the first time or now.
+/// If the system refuses to start a thread, in this call or in an earlier one.
 #[cfg(feature = "flex")]
 pub fn start_threads() -> std::io::Result<()> {
     cpu::start_threads()

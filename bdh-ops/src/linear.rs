@@ -4,11 +4,11 @@
 use crate::cpu;
 use burn::tensor::Tensor;
 
-/// `x · weight + bias`: `[…, inputs]` with a weight of `[inputs, outputs]` to `[…, outputs]`.
+/// Computes `x · weight + bias`: `[…, inputs]` with a weight of `[inputs, outputs]` to `[…, outputs]`.
 ///
-/// Computed in what `x` is in: weight and bias are cast to it, and their gradients come back in what they are in.
+/// The result has the precision of `x`. Weight and bias are cast to it, and their gradients are in their own precision.
 ///
-/// On the CPU the bias is what the product is added to, and the backward pass is two products over all rows at once.
+/// On the CPU the product is added to the bias in one operation, and the backward pass is two products over all rows.
 ///
 /// # Panics
 ///
@@ -32,8 +32,10 @@ pub fn linear<const D: usize>(
     plain(x, weight, bias)
 }
 
-/// `x · tableᵀ`: the scores of tokens by the table that embeds them, `[…, width]` with a table of `[vocab, width]` to
-/// `[…, vocab]`, in what `x` is in, to which the table is cast.
+/// Computes the logits of tokens by their embedding table, `x · tableᵀ`.
+///
+/// `x` is `[…, width]`, the table is `[vocab, width]`. The result is `[…, vocab]` in the precision of `x`, to which the
+/// table is cast.
 ///
 /// # Panics
 ///
@@ -49,8 +51,10 @@ pub fn tied_head<const D: usize>(x: Tensor<D>, table: Tensor<2>) -> Tensor<D> {
     plain(x, table.transpose(), None)
 }
 
-/// All rows in one product, and so is the gradient of the weight: burn's own makes one for each sequence where their length
-/// is a multiple of 32, and adds them up in what they are in.
+/// Computes a linear layer as one product over all rows.
+///
+/// burn's own makes one product for each sequence if its length is a multiple of 32, and adds the gradients of the
+/// weight in the activations' precision.
 fn plain<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     let mut shape = x.dims();
     let rows = shape[..D - 1].iter().product();

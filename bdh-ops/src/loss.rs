@@ -1,26 +1,27 @@
-//! Cross-entropy of next tokens, with targets that do not count.
+//! Cross-entropy of next tokens, with ignored targets.
 
 #[cfg(feature = "flex")]
 use crate::cpu;
-use crate::widened;
+use crate::upcast_f32;
 use burn::tensor::{Int, Tensor};
 
-/// A target that costs nothing.
+/// Target without a loss.
 pub const IGNORED: i32 = -1;
 
-/// Nats of each target token, `[batch, seq_len]`: 0 where the target is [`IGNORED`].
+/// Computes the negative log-likelihood of each target token in nats, `[batch, seq_len]`: 0 for [`IGNORED`] targets.
 ///
-/// `logits` are `[batch, seq_len, vocab]`, `targets` ids below `vocab`. Computed as log-sum-exp minus the target's
-/// logit, in f32 where logits are in less, and the nats are in f32 then. On the CPU the backward pass writes over the logits, of which there is one copy at any time.
+/// `logits` are `[batch, seq_len, vocab]`, `targets` are ids below `vocab`. The loss is log-sum-exp minus the target's
+/// logit, in f32 at least. On the CPU the backward pass overwrites the logits, so there is never more than one copy of
+/// them.
 #[must_use]
-pub fn token_nats(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<2> {
-    let logits = widened(logits);
+pub fn token_nll(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<2> {
+    let logits = upcast_f32(logits);
     #[cfg(feature = "flex")]
     if cpu::takes(&logits) {
-        return cpu::loss::token_nats(logits, targets);
+        return cpu::loss::token_nll(logits, targets);
     }
     let ignored = targets.clone().equal_elem(IGNORED);
-    let targets = targets.mask_fill(ignored.clone(), 0).unsqueeze_dim::<3>(2); // any id that exists
+    let targets = targets.mask_fill(ignored.clone(), 0).unsqueeze_dim::<3>(2); // `gather` needs a valid id
     let peak = logits.clone().max_dim(2).detach();
     let log_sum = (logits.clone() - peak.clone()).exp().sum_dim(2).log() + peak;
     let nats = (log_sum - logits.gather(2, targets)).squeeze_dim::<2>(2);

@@ -1,37 +1,37 @@
-//! The sums that statistics are made of, over values in host memory, in one pass over them.
+//! Sums for statistics over values in host memory, in one pass.
 
 #[cfg(feature = "flex")]
 use crate::cpu;
 use burn::tensor::{FloatDType, Tensor};
 
-/// How many values are looked at together, 32 KiB: few enough to stay next to the core while it goes through them twice.
+/// Number of values of a piece, 32 KiB: small enough for the cache of a core, which reads them twice.
 #[cfg(feature = "flex")]
 pub(crate) const PIECE: usize = 8 * 1024;
 
-/// Sums over some values: in single precision over a piece of them, in double precision over all pieces.
+/// Sums over values: in single precision within a piece, in double precision over all pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Moments {
-    /// How many values there are.
+    /// Number of values.
     pub count: f64,
-    /// Their sum.
+    /// Sum of the values.
     pub sum: f64,
-    /// The sum of their squares.
+    /// Sum of the squares.
     pub sum_of_squares: f64,
-    /// The sum of squared distances from the mean.
+    /// Sum of squared distances from the mean.
     ///
-    /// Kept beside the other two, which it follows from: where the mean is large against the spread, nothing would be
-    /// left of it.
+    /// Computed separately: as a difference of the other sums it would lose all digits where the mean is much larger
+    /// than the spread.
     pub squared_deviations: f64,
-    /// The largest magnitude; NaN if a value is.
+    /// Largest magnitude; NaN if a value is NaN.
     pub abs_max: f64,
-    /// How many values are NaN or infinite.
+    /// Number of values that are NaN or infinite.
     pub non_finite: f64,
 }
 
 impl Moments {
-    /// Those of a tensor in host memory, `[elements]`; `None` if it is elsewhere.
+    /// Computes the sums of a tensor in host memory, `[elements]`; returns `None` for other tensors.
     ///
-    /// One pass over memory, on all cores if there are many values.
+    /// One pass over memory, on all cores for many values.
     #[must_use]
     pub fn of(values: &Tensor<1>) -> Option<Self> {
         let values = values.clone().cast(FloatDType::F32);
@@ -39,11 +39,11 @@ impl Moments {
         if cpu::is_here(&values) {
             return Some(cpu::moments::moments(values.into_dispatch()));
         }
-        let _ = values; // without the feature, nothing is in host memory
+        let _ = values; // without the feature, no tensor is in host memory
         None
     }
 
-    /// Those of a piece whose squares are finite in single precision.
+    /// Completes the sums of a piece whose squares are finite in single precision.
     #[cfg(feature = "flex")]
     pub(crate) fn of_sums(count: usize, sum: f64, squared_deviations: f64, abs_max: f32) -> Self {
         let count = count as f64;
@@ -59,7 +59,7 @@ impl Moments {
         }
     }
 
-    /// Those of values that are not finite, or whose squares are not in single precision.
+    /// Computes the sums of a piece in double precision, for values or squares that are not finite in single precision.
     #[cfg(feature = "flex")]
     pub(crate) fn of_extremes(values: &[f32]) -> Self {
         let wide = || values.iter().map(|value| f64::from(*value));
@@ -74,7 +74,7 @@ impl Moments {
         }
     }
 
-    /// Those of both together.
+    /// Returns the sums over both sets of values together.
     ///
     /// Source: Chan, Golub and LeVeque, 1983, *Algorithms for Computing the Sample Variance*, equation 1.5.
     #[must_use]
@@ -95,20 +95,20 @@ impl Moments {
         }
     }
 
-    /// NaN of no values.
+    /// Returns the mean; NaN without values.
     #[must_use]
     pub fn mean(&self) -> f64 {
         self.sum / self.count
     }
 
-    /// With `n - 1` in the denominator; 0 of a single value.
+    /// Returns the variance with `n - 1` in the denominator; 0 for a single value.
     #[must_use]
     pub fn variance(&self) -> f64 {
         self.squared_deviations / (self.count - 1.0).max(1.0)
     }
 }
 
-/// The larger; NaN if one is.
+/// Returns the larger number, or NaN if one of them is NaN.
 fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b { a } else { b }
 }
@@ -128,7 +128,7 @@ mod tests {
         (found - expected).abs() <= tolerance * expected.abs() || found == expected
     }
 
-    /// Mean, variance and sum of squares, two passes each, in double precision.
+    /// Returns mean, variance and sum of squares, computed in two passes in double precision.
     fn by_hand(values: &[f32]) -> (f64, f64, f64) {
         let wide = || values.iter().map(|value| f64::from(*value));
         let (count, sum) = (values.len() as f64, wide().sum::<f64>());
@@ -176,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn gains_and_biases_that_nobody_has_trained_have_no_variance() {
+    fn equal_values_have_no_variance() {
         for value in [0.0, 1.0] {
             assert_eq!(of(&vec![value; 100_001]).variance(), 0.0, "{value}");
         }
     }
 
     #[test]
-    fn nothing_and_one_value_are_what_burn_makes_of_them() {
+    fn no_value_and_one_value_have_burns_statistics() {
         let none = of(&[]);
         assert_eq!(
             (none.count, none.sum_of_squares, none.variance()),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_counted_wherever_it_stands_and_shows_in_the_sums() {
+    fn non_finite_values_are_counted_and_change_the_sums() {
         for place in [0, 5, PIECE - 1, PIECE, 2 * PIECE + 3] {
             let mut values: Vec<f32> = noise(2 * PIECE + 4).collect();
             values[place] = f32::NEG_INFINITY;
@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_put_together_are_the_whole(values in values(), cut in 0_usize..200) {
+        fn sums_of_parts_combine_to_sums_of_all(values in values(), cut in 0_usize..200) {
             let (left, right) = values.split_at(cut.min(values.len()));
             let (parts, whole) = (of(left).and(of(right)), of(&values));
             let (size, squares) = (values.iter().map(|value| value.abs()).sum::<f32>(), whole.sum_of_squares);
@@ -256,11 +256,11 @@ mod tests {
         }
 
         #[test]
-        fn a_shift_moves_the_mean_alone(
+        fn shift_changes_only_the_mean(
             values in prop::collection::vec(-512_i16..512, 1..200),
             shift in -64_i16..64,
         ) {
-            // Of multiples of 1/64 of this size, single precision rounds no sum.
+            // Single precision does not round sums of multiples of 1/64 of this size.
             let of_shifted = |shift: i16| -> Vec<f32> {
                 values.iter().map(|value| f32::from(*value) / 64.0 + f32::from(shift)).collect()
             };
@@ -270,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn a_power_of_two_scales_to_the_bit(values in values(), power in -8_i32..8) {
+        fn power_of_two_scales_bit_for_bit(values in values(), power in -8_i32..8) {
             let factor = f64::from(power).exp2();
             let scaled: Vec<f32> = values.iter().map(|value| value * factor as f32).collect();
             let (from, to) = (of(&values), of(&scaled));
@@ -280,19 +280,19 @@ mod tests {
         }
 
         #[test]
-        fn of_any_values_the_broken_ones_are_counted_and_the_others_summed(
+        fn any_values_have_correct_counts_and_sums(
             values in prop::collection::vec(prop::num::f32::ANY, 1..50),
         ) {
             let (found, (mean, variance, squares)) = (of(&values), by_hand(&values));
             let broken = values.iter().filter(|value| !value.is_finite()).count();
             prop_assert_eq!(found.non_finite, broken as f64);
-            let size = (squares / found.count).sqrt(); // numbers that cancel are summed no better than this
+            let size = (squares / found.count).sqrt(); // scale of the rounding errors when values cancel
             for (found, expected, tolerance) in [
                 (found.mean(), mean, 1e-6 * size),
                 (found.variance(), variance, 1e-5 * variance),
                 (found.sum_of_squares, squares, 1e-5 * squares),
             ] {
-                let is_close = (found - expected).abs() <= tolerance + 1e-36; // squares below may be lost
+                let is_close = (found - expected).abs() <= tolerance + 1e-36; // smaller squares may underflow
                 let is_same = found == expected || found.is_nan() && expected.is_nan();
                 prop_assert!(is_same || is_close, "{} instead of {}", found, expected);
             }

@@ -1,4 +1,4 @@
-//! A step of Muon as nanochat runs it.
+//! One step of nanochat's Muon.
 
 #[cfg(feature = "flex")]
 use crate::cpu;
@@ -34,38 +34,40 @@ pub(crate) const POLAR_EXPRESS: [[f64; 3]; 5] = [
         0.423_235_511_693_053_23,
     ],
 ];
-/// How much room the first iteration leaves above the largest singular value.
+/// Factor that keeps the largest singular value below 1 before the first iteration. Source: nanochat.
 pub(crate) const POLAR_MARGIN: f64 = 1.01;
-/// Floor of a norm that is divided by.
+/// Smallest norm in a denominator. Source: nanochat.
 pub(crate) const NORM_FLOOR: f64 = 1e-6;
-/// Floor of the second moment, and of the norm of what it scaled.
+/// Smallest second moment, and smallest norm after the variance reduction. Source: nanochat.
 pub(crate) const MOMENT_FLOOR: f64 = 1e-10;
 
-/// The numbers of one step.
+/// Numbers of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MuonStep {
-    /// How much of the average gradient the step keeps.
+    /// Share of the average gradient that the step keeps.
     pub momentum: f64,
-    /// How much of the average squared update.
+    /// Share of the average squared update that the step keeps.
     pub beta2: f64,
-    /// The size of the step.
+    /// Learning rate.
     pub lr: f64,
-    /// The part of a weight that is taken away where the update makes it smaller anyway.
+    /// Share of a weight that decays, where the update shrinks the weight too.
     pub decay: f64,
 }
 
-/// Moves a matrix, `[inputs, outputs]`, by an orthogonal step; it, the averages of its gradients, `[inputs, outputs]`, and
-/// of its squared updates, `[1, outputs]` or `[inputs, 1]`, a step later.
+/// Updates a matrix, `[inputs, outputs]`, by an orthogonal step.
 ///
-/// In order: Nesterov momentum; every output's gradient to the same norm (MuonEq); five Polar Express iterations; a
-/// Frobenius norm of `√min(inputs, outputs)` (Muon+); variance reduction along the longer side (NorMuon); decay only where
-/// the step also shrinks the weight. On the CPU what is not a product of matrices is five passes.
+/// Returns the matrix, the average of its gradients, `[inputs, outputs]`, and the average of its squared updates,
+/// `[1, outputs]` or `[inputs, 1]`.
+///
+/// In order: Nesterov momentum; equal norms for the gradients of all outputs (MuonEq); five Polar Express iterations; a
+/// Frobenius norm of `√min(inputs, outputs)` (Muon+); variance reduction along the longer side (NorMuon); decay only
+/// where the step also shrinks the weight. On the CPU, all except the matrix products takes five passes.
 ///
 /// Source: `nanochat/optim.py` of karpathy/nanochat at 92d63d4.
 ///
 /// # Panics
 ///
-/// If the tensors are not matrices of these shapes.
+/// If a tensor is not a matrix of its shape.
 #[must_use]
 pub fn muon_step<const D: usize>(
     weight: Tensor<D>,
@@ -74,23 +76,7 @@ pub fn muon_step<const D: usize>(
     variance: Option<Tensor<D>>,
     how: MuonStep,
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
-    assert_eq!(D, 2, "Muon moves matrices");
-    for part in [&gradient, &momentum] {
-        assert_eq!(
-            part.dims(),
-            weight.dims(),
-            "Muon remembers a matrix of the weight's shape"
-        );
-    }
-    if let Some(variance) = &variance {
-        let mut shape = weight.dims();
-        shape[usize::from(shape[1] < shape[0])] = 1;
-        assert_eq!(
-            variance.dims(),
-            shape,
-            "Muon remembers a square for each of the longer side"
-        );
-    }
+    check_shapes(&weight, [&gradient, &momentum], variance.as_ref());
     #[cfg(feature = "flex")]
     if [&weight, &gradient, &momentum].into_iter().all(cpu::takes) {
         let parts = [weight, gradient, momentum].map(Tensor::into_dispatch);
@@ -109,17 +95,42 @@ pub fn muon_step<const D: usize>(
     (weight, momentum, variance)
 }
 
-/// `from` moved towards `to` by `part` of the way.
+/// Panics unless the tensors are matrices of the right shapes.
+fn check_shapes<const D: usize>(
+    weight: &Tensor<D>,
+    others: [&Tensor<D>; 2],
+    variance: Option<&Tensor<D>>,
+) {
+    assert_eq!(D, 2, "Muon needs matrices");
+    for other in others {
+        assert_eq!(
+            other.dims(),
+            weight.dims(),
+            "Muon: gradient and momentum must have the weight's shape"
+        );
+    }
+    if let Some(variance) = variance {
+        let mut shape = weight.dims();
+        shape[usize::from(shape[1] < shape[0])] = 1;
+        assert_eq!(
+            variance.dims(),
+            shape,
+            "Muon: the variance must have one element for each row or column of the longer side"
+        );
+    }
+}
+
+/// Interpolates linearly between `from` and `to`.
 fn lerp<const D: usize>(from: Tensor<D>, to: Tensor<D>, part: f64) -> Tensor<D> {
     from * (1.0 - part) + to * part
 }
 
-/// The Frobenius norm, `[1, 1]`.
+/// Computes the Frobenius norm, `[1, 1]`.
 fn norm<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.square().sum().sqrt().unsqueeze()
 }
 
-/// Gives every output's row of inputs the norm that they have on average.
+/// Scales the gradient of each output to the average norm.
 fn equalize<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let outputs = x.dims()[1] as f64;
     let norms = x.clone().square().sum_dim(0).sqrt().clamp_min(NORM_FLOOR); // [1, out]
@@ -127,14 +138,14 @@ fn equalize<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x * (mean / norms)
 }
 
-/// The orthogonal matrix nearest to `x`, nearly, with a Frobenius norm of `√min(in, out)`.
+/// Computes approximately the orthogonal matrix nearest to `x`, with a Frobenius norm of `√min(in, out)`.
 fn orthogonalize<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let [inputs, outputs] = [x.dims()[0], x.dims()[1]];
     let size = norm(x.clone()) * POLAR_MARGIN + NORM_FLOOR;
     let mut x = x / size;
     for [a, b, c] in POLAR_EXPRESS {
         let transposed = x.clone().transpose();
-        // The Gram matrix of the shorter side; the iteration is the same from either side.
+        // The Gram matrix of the shorter side is smaller; the iteration is the same from both sides.
         x = if inputs < outputs {
             let gram = x.clone().matmul(transposed);
             (gram.clone().matmul(gram.clone()) * c + gram * b).matmul(x.clone()) + x * a
@@ -150,7 +161,9 @@ fn orthogonalize<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x * (size.recip() * wanted)
 }
 
-/// Divides each output's (or input's, if there are more of them) update by its usual size, keeping the norm.
+/// Divides the update of each output by its usual size, and keeps the norm of the whole.
+///
+/// With more inputs than outputs it divides the update of each input.
 fn reduce_variance<const D: usize>(
     update: Tensor<D>,
     before: Option<Tensor<D>>,
@@ -176,7 +189,7 @@ fn reduce_variance<const D: usize>(
     )
 }
 
-/// Steps by `update`, and shrinks the weights whose sign the update shares.
+/// Subtracts the update, and decays the weights with the same sign as the update.
 fn decay_cautiously<const D: usize>(
     tensor: Tensor<D>,
     update: Tensor<D>,
@@ -208,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_orthogonal_update_has_singular_values_near_one_on_either_side() {
+    fn orthogonal_update_has_singular_values_near_one() {
         for shape in [[4, 6], [6, 4], [4, 4]] {
             let x = orthogonalize(equalize(matrix(shape)));
             let transposed = x.clone().transpose();
@@ -224,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_keeps_its_norm_when_its_variance_is_reduced() {
+    fn variance_reduction_keeps_the_norm() {
         for shape in [[4, 6], [6, 4]] {
             let update = matrix(shape);
             let (reduced, variance) = reduce_variance(update.clone(), None, 0.9);
@@ -241,12 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn decay_spares_weights_that_the_step_makes_larger() {
+    fn decay_skips_weights_that_the_step_makes_larger() {
         let device = Device::flex();
         let weight = Tensor::<2>::from_floats([[1.0, -1.0, 2.0]], &device);
         let update = Tensor::<2>::from_floats([[0.5, 0.5, 0.0]], &device);
         let moved = values(decay_cautiously(weight, update, 0.1, 0.2));
-        let expected = [1.0 - 0.05 - 0.2, -1.0 - 0.05, 2.0 - 0.4]; // an update of 0 shrinks as well
+        let expected = [1.0 - 0.05 - 0.2, -1.0 - 0.05, 2.0 - 0.4]; // weights with an update of 0 decay too
         assert!(
             moved
                 .iter()

@@ -1,21 +1,21 @@
-//! Norms along the last axis.
+//! Normalization along the last axis.
 
 #[cfg(feature = "flex")]
 use crate::cpu;
 use crate::precision::in_f32;
 use burn::tensor::Tensor;
 
-/// Shifts each row of `x`, `[…, width]`, to a mean of 0 and scales it to a variance of 1; then scales by `gain` and
-/// shifts by `bias`, `[width]`, where there are any.
+/// Normalizes each row of `x`, `[…, width]`, to a mean of 0 and a variance of 1, then applies `gain` and `bias`,
+/// `[width]`.
 ///
-/// `epsilon` is added to the variance, which has the width in its denominator. Computed in f32 where `x` is in less, gain
-/// and bias included, and given back in what `x` is in.
+/// `epsilon` is added to the variance, which has the width in its denominator. Below f32 it computes in f32, including
+/// gain and bias, and casts the result back.
 ///
 /// Source: Ba et al., 2016, *Layer Normalization* (arXiv:1607.06450).
 ///
 /// # Panics
 ///
-/// If `gain` or `bias` is of another width than a row.
+/// If `gain` or `bias` has another width than a row.
 #[must_use]
 pub fn layer_norm<const D: usize>(
     x: Tensor<D>,
@@ -27,7 +27,7 @@ pub fn layer_norm<const D: usize>(
         assert_eq!(
             part.dims(),
             [x.dims()[D - 1]],
-            "a gain and a bias for each element of a row"
+            "gain and bias must have the width of a row"
         );
     }
     in_f32(x, |x| {
@@ -42,24 +42,32 @@ pub fn layer_norm<const D: usize>(
             let out = cpu::norm::layer_norm(x.into_dispatch(), gain, bias, epsilon as f32);
             return Tensor::from_dispatch(out);
         }
-        let x = x.clone() - x.mean_dim(D - 1);
-        let factor = (x.clone().square().mean_dim(D - 1) + epsilon)
-            .sqrt()
-            .recip();
-        let x = x * factor;
-        let x = match gain {
-            Some(gain) => x * gain.unsqueeze(),
-            None => x,
-        };
-        match bias {
-            Some(bias) => x + bias.unsqueeze(),
-            None => x,
-        }
+        plain_layer_norm(x, gain, bias, epsilon)
     })
 }
 
-/// Scales each row of `x`, `[…, width]`, to a root mean square of `size`; `epsilon` is added to the mean square. Computed
-/// in f32 where `x` is in less, and given back in what `x` is in.
+/// Computes the layer norm with burn's operations.
+fn plain_layer_norm<const D: usize>(
+    x: Tensor<D>,
+    gain: Option<Tensor<1>>,
+    bias: Option<Tensor<1>>,
+    epsilon: f64,
+) -> Tensor<D> {
+    let centered = x.clone() - x.mean_dim(D - 1);
+    let variance = centered.clone().square().mean_dim(D - 1);
+    let mut normed = centered * (variance + epsilon).sqrt().recip();
+    if let Some(gain) = gain {
+        normed = normed * gain.unsqueeze();
+    }
+    if let Some(bias) = bias {
+        normed = normed + bias.unsqueeze();
+    }
+    normed
+}
+
+/// Scales each row of `x`, `[…, width]`, to a root mean square of `size`.
+///
+/// `epsilon` is added to the mean square. Below f32 it computes in f32 and casts the result back.
 ///
 /// Source: Zhang and Sennrich, 2019, *Root Mean Square Layer Normalization* (arXiv:1910.07467), without gains.
 #[must_use]
@@ -70,7 +78,7 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, size: f64, epsilon: f64) -> Tensor
             let out = cpu::norm::rms_norm(x.into_dispatch(), size as f32, epsilon as f32);
             return Tensor::from_dispatch(out);
         }
-        // The size goes into the factors, one a row, where it costs nothing.
+        // `size` multiplies the factors, one for each row, instead of every element.
         let factors = (x.clone().square().mean_dim(D - 1) + epsilon)
             .sqrt()
             .recip()

@@ -1,15 +1,15 @@
-//! What a model computes in.
+//! Precision of a model's activations.
 
 use burn::tensor::{DType, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// What a model computes in; its parameters, their gradients and the optimizer's memory are `f32` either way.
+/// Precision of a model's activations. Parameters, gradients and optimizer state are always `f32`.
 ///
-/// A model casts its activations once, behind the embedding; from there on the operations of this crate cast each weight
-/// to what they are given, in the forward pass, so that its gradient comes back in `f32`. What sums over many numbers
-/// (norms, softmax, cross-entropy) is computed in `f32` all the same; [`widened`] is for a model's own sums.
+/// A model casts its activations once, after the embedding. The operations of this crate then cast each weight to the
+/// activations' precision in the forward pass, so that its gradient is in `f32`. Sums over many numbers (norms,
+/// softmax, cross-entropy) are computed in `f32`; a model uses [`upcast_f32`] for its own sums.
 ///
 /// # Examples
 ///
@@ -31,15 +31,15 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 24 bits of significand: 7 digits.
+    /// 24 bits of significand, about 7 digits.
     #[default]
     F32,
-    /// 8 bits of significand, the range of `f32`: half the memory, and the matrix units of NVIDIA's GPUs since Ampere.
+    /// 8 bits of significand and the range of `f32`: half the memory, and matrix units on NVIDIA's GPUs since Ampere.
     Bf16,
 }
 
 impl Precision {
-    /// burn's name for it, for instance for [`Device::supports_dtype`](burn::tensor::Device::supports_dtype).
+    /// Returns burn's type, for example for [`Device::supports_dtype`](burn::tensor::Device::supports_dtype).
     #[must_use]
     pub fn dtype(self) -> FloatDType {
         match self {
@@ -48,7 +48,7 @@ impl Precision {
         }
     }
 
-    /// `x` in this precision.
+    /// Casts `x` to this precision.
     #[must_use]
     pub fn cast<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         x.cast(self.dtype())
@@ -64,13 +64,13 @@ impl fmt::Display for Precision {
     }
 }
 
-/// A text that names no [`Precision`].
+/// Error of a text that is not a [`Precision`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownPrecision(String);
 
 impl fmt::Display for UnknownPrecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown precision `{}`; use f32 or bf16", self.0)
+        write!(f, "unknown precision `{}`: use f32 or bf16", self.0)
     }
 }
 
@@ -79,7 +79,7 @@ impl std::error::Error for UnknownPrecision {}
 impl FromStr for Precision {
     type Err = UnknownPrecision;
 
-    /// `f32` or `bf16`, or PyTorch's `float32` and `bfloat16`.
+    /// Parses `f32` or `bf16`, or PyTorch's names `float32` and `bfloat16`.
     fn from_str(text: &str) -> Result<Self, UnknownPrecision> {
         match text {
             "f32" | "float32" => Ok(Self::F32),
@@ -89,20 +89,20 @@ impl FromStr for Precision {
     }
 }
 
-/// `x` in `f32` if it is in less, `bf16` or `f16`; as it is otherwise. Its gradient comes back in what `x` has.
+/// Casts `bf16` and `f16` to `f32`, and returns other tensors unchanged. The gradient has the precision of `x`.
 #[must_use]
-pub fn widened<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub fn upcast_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     match x.dtype() {
         DType::BF16 | DType::F16 => x.cast(FloatDType::F32),
         _ => x,
     }
 }
 
-/// Computes in `f32` what is given in less, and gives the result back in what `x` has.
+/// Computes a function in `f32` at least, and casts the result to the precision of `x`.
 pub(crate) fn in_f32<const D: usize>(
     x: Tensor<D>,
     function: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
     let given = x.dtype();
-    function(widened(x)).cast(given)
+    function(upcast_f32(x)).cast(given)
 }

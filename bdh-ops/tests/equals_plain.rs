@@ -1,20 +1,20 @@
-//! Each operation on the CPU gives the values and the gradients of burn's plain operations.
+//! Each CPU kernel gives the values and gradients of burn's plain operations.
 //!
-//! The judge is the same function in double precision: the kernels take `f32` only, so it goes the way that it goes on a
-//! GPU, by plain operations and burn's own backward passes.
+//! The reference is the same function in double precision. The kernels accept only `f32`, so the function then uses
+//! plain operations and burn's own backward passes, like on a GPU.
 
 #[path = "support/judged.rs"]
 mod judged;
 
 use bdh_ops::{
-    Mask, attention, gated, gelu, gelu_tanh, layer_norm, linear, linear_attention, mix, relu,
-    relu_heads, relu_squared, rms_norm, rotary, self_attention, soft_cap, sum_heads, tied_head,
-    token_nats,
+    Mask, attention, gated, gelu, gelu_tanh, layer_norm, linear, linear_attention, relu,
+    relu_heads, relu_squared, residual_mix, rms_norm, rotary, self_attention, soft_cap, sum_heads,
+    tied_head, token_nll,
 };
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use judged::{leaf, results, wave};
 
-/// Panics unless `function`, of inputs with so many elements, is the same both ways.
+/// Panics unless `function` has equal values and gradients in both implementations, for inputs of `lens` elements.
 fn same(lens: &[usize], function: impl Fn(&[Tensor<1>]) -> Tensor<1>) {
     let leaves = |dtype| -> Vec<_> {
         lens.iter()
@@ -44,8 +44,8 @@ fn same(lens: &[usize], function: impl Fn(&[Tensor<1>]) -> Tensor<1>) {
 }
 
 #[test]
-fn functions_of_single_elements() {
-    // More than one piece of work, and a rest that fills no register.
+fn elementwise_functions_equal_plain() {
+    // More than one piece of work, and a rest that does not fill a register.
     for len in [1, 37, 40_003] {
         same(&[len], |x| gelu(x[0].clone() * 3.0));
         same(&[len], |x| gelu_tanh(x[0].clone() * 3.0));
@@ -57,7 +57,7 @@ fn functions_of_single_elements() {
 }
 
 #[test]
-fn norms() {
+fn norms_equal_plain() {
     for (rows, width) in [(3, 5), (700, 33), (2, 20_000)] {
         let of = |x: &Tensor<1>| x.clone().reshape([rows, width]);
         let flat = |y: Tensor<2>| y.flatten::<1>(0, 1);
@@ -83,7 +83,7 @@ fn norms() {
 }
 
 #[test]
-fn products_with_weights() {
+fn linear_layers_equal_plain() {
     for (batch, rows, inputs, outputs) in [(1, 1, 1, 1), (2, 3, 5, 4), (3, 200, 130, 70)] {
         let x = |x: &Tensor<1>| x.clone().reshape([batch, rows, inputs]);
         let sizes = [batch * rows * inputs, inputs * outputs, outputs];
@@ -102,12 +102,12 @@ fn products_with_weights() {
 }
 
 #[test]
-fn weighted_sums() {
+fn weighted_sums_equal_plain() {
     for len in [1, 50_001] {
         same(&[1, len, 1, len], |t| {
-            // The gradients of the weights are sums over everything.
+            // The gradients of the weights are sums over all elements.
             let scale = 1.0 / len as f64;
-            mix(
+            residual_mix(
                 (t[0].clone(), t[1].clone() * scale),
                 (t[2].clone(), t[3].clone() * scale),
             )
@@ -116,7 +116,7 @@ fn weighted_sums() {
 }
 
 #[test]
-fn rotary_positions() {
+fn rotary_positions_equal_plain() {
     for (batch, seq_len, heads, size) in [(1, 1, 1, 2), (2, 7, 3, 10), (3, 100, 4, 64)] {
         same(&[batch * seq_len * heads * size], |t| {
             let x = t[0].clone().reshape([batch, seq_len, heads, size]);
@@ -131,8 +131,8 @@ fn rotary_positions() {
 }
 
 #[test]
-fn attention_with_windows_and_shared_keys() {
-    // One token; less than a block; several, the last not full; a window within a block and one across blocks.
+fn attention_with_windows_and_shared_keys_equals_plain() {
+    // One token; less than a block; several blocks with a partial one; a window within a block and one across blocks.
     for (seq_len, back) in [(1, 1), (9, 9), (150, 150), (150, 5), (150, 70)] {
         for (heads, shared) in [(1, 1), (4, 4), (4, 2)] {
             let (batch, size) = (2, 6);
@@ -155,7 +155,7 @@ fn attention_with_windows_and_shared_keys() {
 }
 
 #[test]
-fn attention_of_one_tensor() {
+fn self_attention_equals_plain() {
     let (batch, seq_len, heads, width) = (2, 70, 3, 24);
     same(&[batch * seq_len * 3 * width], |t| {
         let mask = Mask::causal(100, &t[0].device());
@@ -165,7 +165,7 @@ fn attention_of_one_tensor() {
 }
 
 #[test]
-fn nats_of_targets_with_some_that_do_not_count() {
+fn token_nll_with_ignored_targets_equals_plain() {
     for (batch, seq_len, vocab) in [(1, 2, 3), (2, 50, 1000)] {
         same(&[batch * seq_len * vocab], |t| {
             let targets: Vec<i32> = (0..batch * seq_len)
@@ -180,13 +180,13 @@ fn nats_of_targets_with_some_that_do_not_count() {
             let targets = TensorData::new(targets, [batch, seq_len]);
             let targets = Tensor::<2, Int>::from_data(targets, &t[0].device());
             let logits = t[0].clone().reshape([batch, seq_len, vocab]) * 4.0;
-            token_nats(logits, targets).flatten(0, 1)
+            token_nll(logits, targets).flatten(0, 1)
         });
     }
 }
 
 #[test]
-fn attention_without_a_softmax() {
+fn linear_attention_equals_plain() {
     for (seq_len, neurons) in [(1, 2), (9, 4), (150, 6)] {
         let (heads, batch, width) = (3, 2, 5);
         let sizes = [heads * batch * seq_len * neurons, batch * seq_len * width];
@@ -199,7 +199,7 @@ fn attention_without_a_softmax() {
 }
 
 #[test]
-fn what_is_dropped_is_dropped_backwards_too() {
+fn dropout_uses_one_mask_forward_and_backward() {
     let device = Device::flex().autodiff();
     device.seed(3);
     let ones = || Tensor::<1>::ones([40_000], &device).require_grad();
@@ -218,7 +218,7 @@ fn what_is_dropped_is_dropped_backwards_too() {
 }
 
 #[test]
-fn products_of_heads() {
+fn products_of_heads_equal_plain() {
     let (heads, rows, width, neurons) = (3, 70, 5, 300);
     for given in [1, heads] {
         same(&[given * rows * width, heads * width * neurons], |t| {
@@ -240,7 +240,7 @@ fn gradient_checkpointing_changes_nothing() {
             (device, DType::F32),
         );
         let x = x.require_grad();
-        // Ours between burn's own, which are computed again in the backward pass.
+        // Our operations between burn's own, which the backward pass computes again.
         let hidden = (gelu(x.clone().exp() * 0.1) + 1.0).sqrt().reshape([3, 20]);
         let out = rms_norm(hidden.clone().tanh(), 1.0, 1e-6) * hidden;
         let gradients = out.sum().backward();
@@ -258,7 +258,7 @@ fn gradient_checkpointing_changes_nothing() {
 }
 
 #[test]
-fn constants_and_tensors_without_a_tape_mix_with_others() {
+fn constants_and_tensors_without_autodiff_are_accepted() {
     let (plain, training) = (Device::flex(), Device::flex().autodiff());
     let numbers = |len, which, device: &Device| {
         Tensor::<1>::from_data(
@@ -281,7 +281,7 @@ fn constants_and_tensors_without_a_tape_mix_with_others() {
 }
 
 #[test]
-fn tensors_without_elements_are_nobodys_trouble() {
+fn empty_tensors_are_accepted() {
     let device = Device::flex();
     for shape in [[0, 3], [3, 0]] {
         let empty = || Tensor::<2>::zeros(shape, &device);

@@ -1,16 +1,16 @@
-//! Results do not depend on how many threads there are, to the bit.
+//! Results do not depend on the number of threads, bit for bit.
 
 use bdh_ops::{
     AdamW, Mask, MuonStep, attention, gelu, layer_norm, linear, linear_attention, muon_step,
-    relu_heads, rms_norm, sum_heads, tied_head, token_nats,
+    relu_heads, rms_norm, sum_heads, tied_head, token_nll,
 };
 use burn::optim::Optimizer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// As many threads as a laptop has, or a small server.
+/// Numbers of threads from a laptop to a small server.
 const THREADS: [usize; 4] = [1, 2, 3, 7];
 
-/// Values that are neither regular nor random: different for each input.
+/// Returns values that are neither regular nor random, different for each input.
 fn wave<const D: usize>(shape: [usize; D], which: usize) -> Tensor<D> {
     let values = (0..shape.iter().product())
         .map(|k: usize| (0.7 * (k * k % 9973) as f32 + 1.3 * which as f32).sin());
@@ -23,7 +23,7 @@ fn bits<const D: usize>(tensor: Tensor<D>) -> Vec<u32> {
     values.into_iter().map(f32::to_bits).collect()
 }
 
-/// Panics unless `results` are the same on every number of threads.
+/// Panics unless `results` are the same for every number of threads.
 fn same(results: impl Fn() -> Vec<Vec<u32>> + Sync) {
     let mut of_one = None;
     for threads in THREADS {
@@ -40,7 +40,7 @@ fn same(results: impl Fn() -> Vec<Vec<u32>> + Sync) {
     }
 }
 
-/// The value of a function of leaves, and the gradient of each.
+/// Returns the value of a function of leaves, and the gradient of each leaf.
 fn with_gradients<const D: usize, const E: usize, const F: usize>(
     (a, b): (Tensor<D>, Tensor<E>),
     function: impl Fn(Tensor<D>, Tensor<E>) -> Tensor<F>,
@@ -57,8 +57,9 @@ fn with_gradients<const D: usize, const E: usize, const F: usize>(
 }
 
 #[test]
-fn products_of_matrices() {
-    // Large enough for threads; more inner elements than a block of a product has; rows that no number divides.
+fn matrix_products_do_not_depend_on_threads() {
+    // Large enough for threads; more inner elements than a block of a product; a number of rows that threads do not
+    // divide.
     for (rows, inputs, outputs) in [(1000, 96, 130), (301, 1500, 70), (64, 700, 901)] {
         let x = || wave([1, rows, inputs], 1);
         same(|| {
@@ -73,7 +74,7 @@ fn products_of_matrices() {
 }
 
 #[test]
-fn attention_of_both_kinds() {
+fn attention_does_not_depend_on_threads() {
     let mask = Mask::causal(300, &Device::flex());
     same(|| {
         let (queries, keys) = (wave([2, 300, 4, 32], 1), wave([2, 300, 2, 32], 2));
@@ -90,7 +91,7 @@ fn attention_of_both_kinds() {
 }
 
 #[test]
-fn passes_over_elements() {
+fn elementwise_passes_do_not_depend_on_threads() {
     let rows = || wave([900, 70], 1);
     same(|| {
         with_gradients((rows(), wave([70], 2)), |x, gain| {
@@ -106,14 +107,14 @@ fn passes_over_elements() {
         let targets = Tensor::<1, Int>::arange(0..900, &Device::flex().autodiff()) % 70;
         let targets = targets.reshape([1, 900]);
         with_gradients((wave([1, 900, 70], 1), wave([1], 2)), |logits, factor| {
-            let nats = token_nats(logits, targets.clone());
+            let nats = token_nll(logits, targets.clone());
             nats * factor.reshape([1, 1])
         })
     });
 }
 
 #[test]
-fn steps_of_optimizers() {
+fn optimizer_steps_do_not_depend_on_threads() {
     let matrix = |which| wave([300, 500], which).inner();
     same(|| {
         let (first, state) = AdamW::default().step(0.1, matrix(1), matrix(2), None);

@@ -1,4 +1,4 @@
-//! Optimizers' steps on the CPU go where burn's plain operations go, in double precision.
+//! Steps of optimizers on the CPU equal burn's plain operations in double precision.
 
 use bdh_ops::{AdamW, MuonStep, muon_step};
 use burn::optim::Optimizer;
@@ -25,7 +25,7 @@ fn assert_close(found: &Tensor<2>, expected: &Tensor<2>, what: &str) {
 }
 
 #[test]
-fn muon() {
+fn muon_equals_plain() {
     // Wide, tall and square; more than one piece of work.
     for shape in [[4, 6], [6, 4], [5, 5], [200, 90], [90, 200]] {
         for decay in [0.0, 0.1] {
@@ -58,7 +58,7 @@ fn muon() {
 }
 
 #[test]
-fn adamw() {
+fn adamw_equals_plain() {
     for shape in [[1, 1], [3, 5], [300, 100]] {
         let [found, expected] = [DType::F32, DType::F64].map(|dtype| {
             let rule = AdamW {
@@ -77,7 +77,7 @@ fn adamw() {
 }
 
 #[test]
-fn a_weight_that_somebody_else_holds_stays_as_it_is() {
+fn shared_weight_is_not_overwritten() {
     let weight = matrix([3, 5], 1, DType::F32);
     let (before, held) = (numbers(&weight), weight.clone());
     let (moved, _) = AdamW::default().step(0.1, weight, matrix([3, 5], 2, DType::F32), None);

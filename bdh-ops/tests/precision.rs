@@ -1,20 +1,20 @@
-//! Each operation in bf16 is within a few roundings of the same in double precision, and weights get gradients in f32.
+//! Each operation in bf16 is within a few roundings of double precision, and weights get gradients in f32.
 //!
-//! Leaves are in f32 and hold numbers that bf16 has, so that the cast of a model's activations loses nothing and all that
-//! differs is the operation's own. A number that is rounded to bf16 once is off by at most 2⁻⁸ of itself.
+//! Leaves are in f32, with values that bf16 represents exactly. So the cast of activations loses nothing, and every
+//! difference comes from the operation. One rounding to bf16 has a relative error of at most 2⁻⁸.
 
 #[path = "support/judged.rs"]
 mod judged;
 
 use bdh_ops::{
-    Mask, Precision, attention, gated, gelu, gelu_tanh, layer_norm, linear, linear_attention, mix,
-    relu, relu_heads, relu_squared, rms_norm, rotary, self_attention, soft_cap, sum_heads,
-    tied_head, token_nats, widened,
+    Mask, Precision, attention, gated, gelu, gelu_tanh, layer_norm, linear, linear_attention, relu,
+    relu_heads, relu_squared, residual_mix, rms_norm, rotary, self_attention, soft_cap, sum_heads,
+    tied_head, token_nll, upcast_f32,
 };
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use judged::{leaf, numbers, results, rounded, wave};
 
-/// What an operation is given, with so many elements.
+/// Input of an operation with its number of elements.
 #[derive(Clone, Copy)]
 enum Input {
     /// In bf16.
@@ -24,13 +24,15 @@ enum Input {
 }
 use Input::{Activity, Weight};
 
-/// Rounded once.
+/// Bound for one rounding.
 const ONCE: f64 = 1.0;
-/// As exact as f32.
+/// Bound for a result computed in f32.
 const EXACT: f64 = 0.0;
 
-/// Panics unless `function` is the same in bf16 as in f64, to so many times 2⁻⁸: of a number itself up to [`ONCE`], of the
-/// largest number beyond that. The first bound is for the result, the others for the gradient of each input.
+/// Panics unless `function` in bf16 is close to f64, within multiples of 2⁻⁸.
+///
+/// Up to [`ONCE`] the error is relative to each number, beyond that to the largest one. The first bound is for the
+/// result, the others for the gradient of each input.
 fn close(inputs: &[Input], bounds: &[f64], function: impl Fn(&[Tensor<1>]) -> Tensor<1>) {
     let values = |which: usize| match inputs[which] {
         Activity(len) | Weight(len) => rounded(&wave(len, which)),
@@ -49,7 +51,7 @@ fn close(inputs: &[Input], bounds: &[f64], function: impl Fn(&[Tensor<1>]) -> Te
         assert_eq!(
             output.dtype(),
             DType::BF16,
-            "what comes back is in what was given"
+            "the result has the precision of the input"
         );
         output
     };
@@ -75,7 +77,7 @@ fn close(inputs: &[Input], bounds: &[f64], function: impl Fn(&[Tensor<1>]) -> Te
 }
 
 #[test]
-fn functions_of_single_elements_are_rounded_once() {
+fn elementwise_functions_are_rounded_once() {
     for len in [1, 37, 40_003] {
         let one = |function: fn(Tensor<1>) -> Tensor<1>| {
             close(&[Activity(len)], &[ONCE, ONCE], |x| function(x[0].clone()));
@@ -92,7 +94,7 @@ fn functions_of_single_elements_are_rounded_once() {
 }
 
 #[test]
-fn norms_are_rounded_once_and_their_gains_not_at_all() {
+fn norms_are_rounded_once_and_their_gains_never() {
     for (rows, width) in [(3, 5), (300, 33), (2, 5_000)] {
         let of = |x: &Tensor<1>| x.clone().reshape([rows, width]);
         let all = Activity(rows * width);
@@ -111,7 +113,7 @@ fn norms_are_rounded_once_and_their_gains_not_at_all() {
 
 #[test]
 fn rows_with_a_large_mean_keep_their_spread() {
-    // From 100 up to 103.5 in halves, the gap between the numbers that bf16 has there: a mean in bf16 would be off by 0.25.
+    // From 100 to 103.5 in steps of 0.5, the spacing of bf16 there: a mean in bf16 would have an error of 0.25.
     let (rows, width) = (4, 1_000);
     let values: Vec<f64> = (0..rows * width)
         .map(|k| 100.0 + 0.5 * f64::from(k * k % 8))
@@ -141,7 +143,7 @@ fn rows_with_a_large_mean_keep_their_spread() {
 }
 
 #[test]
-fn products_with_weights_are_rounded_once_and_once_more_with_a_bias() {
+fn linear_layers_are_rounded_once_and_again_with_a_bias() {
     for (batch, rows, inputs, outputs) in [(1, 1, 1, 1), (2, 3, 5, 4), (3, 64, 130, 70)] {
         let x = |x: &Tensor<1>| x.clone().reshape([batch, rows, inputs]);
         let all = [
@@ -163,7 +165,7 @@ fn products_with_weights_are_rounded_once_and_once_more_with_a_bias() {
 }
 
 #[test]
-fn products_of_heads_are_rounded_once_and_their_sums_once_more() {
+fn products_of_heads_are_rounded_once_and_their_sums_again() {
     let (heads, rows, width, neurons) = (3, 70, 5, 300);
     let weight = Weight(heads * width * neurons);
     close(
@@ -185,22 +187,22 @@ fn products_of_heads_are_rounded_once_and_their_sums_once_more() {
 }
 
 #[test]
-fn weighted_sums_are_rounded_once_and_their_weights_not_at_all() {
+fn weighted_sums_are_rounded_once_and_their_weights_never() {
     for len in [1, 50_001] {
         let inputs = [Weight(1), Activity(len), Weight(1), Activity(len)];
         close(&inputs, &[ONCE, EXACT, ONCE, EXACT, ONCE], |t| {
-            mix((t[0].clone(), t[1].clone()), (t[2].clone(), t[3].clone()))
+            residual_mix((t[0].clone(), t[1].clone()), (t[2].clone(), t[3].clone()))
         });
     }
 }
 
 #[test]
-fn a_weight_of_a_sum_keeps_the_digits_that_bf16_does_not_have() {
+fn weight_of_a_sum_keeps_its_f32_digits() {
     let device = Device::flex();
     let x = || Tensor::<1>::full([1], 1024.0, (&device, DType::BF16));
     let weight = |value: f32| Tensor::<1>::from_floats([value], &device);
     // In bf16, 1.003 would be 1.
-    let [mixed] = numbers(mix((weight(1.003), x()), (weight(-1.0), x())))[..] else {
+    let [mixed] = numbers(residual_mix((weight(1.003), x()), (weight(-1.0), x())))[..] else {
         panic!("one number")
     };
     assert!((mixed - 3.072).abs() < 0.01, "{mixed}");
@@ -215,8 +217,8 @@ fn rotary_positions_are_rounded_once() {
             |t| {
                 let x = t[0].clone().reshape([batch, seq_len, heads, size]);
                 let angles = Tensor::arange(0..(seq_len * size / 2) as i64, &t[0].device()).float();
-                let angles = widened(angles.cast(DType::F32)).reshape([seq_len, size / 2]);
-                // The same tables for both: f32's.
+                let angles = upcast_f32(angles.cast(DType::F32)).reshape([seq_len, size / 2]);
+                // The same f32 tables for both.
                 rotary(x, angles.clone().cos(), angles.sin()).flatten(0, 3)
             },
         );
@@ -224,7 +226,7 @@ fn rotary_positions_are_rounded_once() {
 }
 
 #[test]
-fn attention_is_rounded_at_its_scores_its_weights_and_its_result() {
+fn attention_rounds_scores_weights_and_result() {
     for (seq_len, back) in [(1, 1), (9, 9), (150, 150), (150, 70)] {
         for (heads, shared) in [(4, 4), (4, 2)] {
             let (batch, size) = (2, 6);
@@ -250,9 +252,9 @@ fn attention_is_rounded_at_its_scores_its_weights_and_its_result() {
 }
 
 #[test]
-fn attention_has_the_scale_that_it_is_given() {
-    // Each second token weighs the first, of value 1, against itself, with a key and a value of 0. In bf16, a scale of 1.1111
-    // would be 1.109; of many weights, roundings cancel and that does not.
+fn attention_scale_is_not_rounded_to_bf16() {
+    // Each second token weighs the first one, with a value of 1, against itself, with a key and a value of 0. In bf16 a
+    // scale of 1.1111 would be 1.109. Over many weights, roundings cancel, but a wrong scale does not.
     let device = Device::flex();
     let pairs = 20_000;
     let share = |k: usize, step: f64| (k as f64 * step).fract();
@@ -288,7 +290,7 @@ fn attention_has_the_scale_that_it_is_given() {
 }
 
 #[test]
-fn attention_without_a_softmax_is_rounded_at_its_scores_and_its_result() {
+fn linear_attention_rounds_scores_and_result() {
     for (seq_len, neurons) in [(9, 4), (150, 6)] {
         let (heads, batch, width) = (3, 2, 5);
         let keys = Activity(heads * batch * seq_len * neurons);
@@ -301,7 +303,7 @@ fn attention_without_a_softmax_is_rounded_at_its_scores_and_its_result() {
 }
 
 #[test]
-fn what_is_left_of_a_dropout_is_as_large_on_average() {
+fn dropout_in_bf16_keeps_the_mean() {
     let device = Device::flex();
     device.seed(3);
     let values = wave(40_000, 1)
@@ -322,13 +324,13 @@ fn what_is_left_of_a_dropout_is_as_large_on_average() {
         (35_500..36_500).contains(&count),
         "{count} of 36,000 are left"
     );
-    // A factor in bf16 would be 1.109 or 1.117, two or five thousandths off.
+    // A factor in bf16 would be 1.109 or 1.117, an error of 0.002 or 0.005.
     let factor = after / before;
     assert!((factor * 0.9 - 1.0).abs() < 3e-4, "{factor}, not 1.1111");
 }
 
 #[test]
-fn nats_of_narrow_logits_are_those_of_the_same_logits_in_f32() {
+fn token_nll_of_bf16_logits_is_computed_in_f32() {
     let (batch, seq_len, vocab) = (2, 50, 1_000);
     let logits = rounded(
         &wave(batch * seq_len * vocab, 0)
@@ -349,7 +351,7 @@ fn nats_of_narrow_logits_are_those_of_the_same_logits_in_f32() {
             });
             let targets = TensorData::new(targets.collect::<Vec<_>>(), [batch, seq_len]);
             let targets = Tensor::<2, Int>::from_data(targets, &x.device());
-            let nats = token_nats(if narrow { Precision::Bf16.cast(x) } else { x }, targets);
+            let nats = token_nll(if narrow { Precision::Bf16.cast(x) } else { x }, targets);
             assert_eq!(nats.dtype(), DType::F32);
             nats.flatten(0, 1)
         })

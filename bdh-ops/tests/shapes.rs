@@ -1,4 +1,4 @@
-//! Tensors that do not belong together are refused, and never cut to what fits.
+//! Tensors with shapes that do not match panic, and are never cut to fit.
 
 use bdh_ops::{AdamW, Mask, MuonStep, attention, layer_norm, muon_step, self_attention};
 use burn::optim::Optimizer;
@@ -9,33 +9,33 @@ fn zeros<const D: usize>(shape: [usize; D]) -> Tensor<D> {
 }
 
 #[test]
-#[should_panic(expected = "each element of a row")]
-fn a_norm_with_too_short_a_gain() {
+#[should_panic(expected = "gain and bias must have the width of a row")]
+fn norm_with_too_short_a_gain_panics() {
     let _ = layer_norm(zeros([2, 8]), Some(zeros([7])), None, 1e-5);
 }
 
 #[test]
-#[should_panic(expected = "each element of a row")]
-fn a_norm_with_too_long_a_bias() {
+#[should_panic(expected = "gain and bias must have the width of a row")]
+fn norm_with_too_long_a_bias_panics() {
     let _ = layer_norm(zeros([2, 8]), None, Some(zeros([9])), 1e-5);
 }
 
 #[test]
-#[should_panic(expected = "of its shape")]
-fn an_optimizer_with_another_parameters_gradient() {
+#[should_panic(expected = "must have the parameter's shape")]
+fn adamw_with_a_gradient_of_another_shape_panics() {
     let _ = AdamW::default().step(0.1, zeros([8]), zeros([7]), None);
 }
 
 #[test]
-#[should_panic(expected = "of its shape")]
-fn an_optimizer_with_another_parameters_memory() {
+#[should_panic(expected = "must have the parameter's shape")]
+fn adamw_with_a_state_of_another_shape_panics() {
     let (_, state) = AdamW::default().step(0.1, zeros([9]), zeros([9]), None);
     let _ = AdamW::default().step(0.1, zeros([8]), zeros([8]), state);
 }
 
 #[test]
 #[should_panic(expected = "the weight's shape")]
-fn muon_with_another_matrix_gradient() {
+fn muon_with_a_gradient_of_another_shape_panics() {
     let how = MuonStep {
         momentum: 0.9,
         beta2: 0.9,
@@ -47,7 +47,7 @@ fn muon_with_another_matrix_gradient() {
 
 #[test]
 #[should_panic(expected = "the longer side")]
-fn muon_with_another_matrix_memory() {
+fn muon_with_a_state_of_another_shape_panics() {
     let how = MuonStep {
         momentum: 0.9,
         beta2: 0.9,
@@ -64,15 +64,15 @@ fn muon_with_another_matrix_memory() {
 }
 
 #[test]
-#[should_panic(expected = "9 tokens, and a mask for up to 8")]
-fn a_sequence_that_is_longer_than_its_mask() {
+#[should_panic(expected = "an input of 9 tokens is longer than the mask of 8")]
+fn sequence_longer_than_its_mask_panics() {
     let mask = Mask::causal(8, &Device::flex());
     let _ = self_attention(zeros([1, 9, 12]), 2, &mask);
 }
 
 #[test]
-#[should_panic(expected = "keys are like queries")]
-fn keys_of_another_size() {
+#[should_panic(expected = "keys must have the shape of queries")]
+fn keys_of_another_size_panic() {
     let mask = Mask::causal(8, &Device::flex());
     let _ = attention(
         zeros([1, 8, 2, 4]),

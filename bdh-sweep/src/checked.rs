@@ -1,34 +1,34 @@
-//! Settings that are checked while the reader still knows their key and their line.
+//! Validation while the reader still knows the key and the line.
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
-use std::fmt;
+use std::fmt::{self, Display};
 use std::marker::PhantomData;
 
-/// Reads a mapping as `W` and makes a `T` of it.
+/// Reads a mapping as `R` and converts it to a `T`.
 ///
-/// Serde's own `try_from` does so after the mapping was left, where an error would be told of what is around it.
-pub(crate) fn checked<'de, W, T, D>(from: D, expects: &'static str) -> Result<T, D::Error>
+/// Serde's own `try_from` converts after the reader has left the mapping, so its errors point to the enclosing key.
+pub(crate) fn checked<'de, R, T, D>(from: D, expects: &'static str) -> Result<T, D::Error>
 where
-    W: Deserialize<'de>,
-    T: TryFrom<W, Error = String>,
+    R: Deserialize<'de>,
+    T: TryFrom<R, Error: Display>,
     D: Deserializer<'de>,
 {
     from.deserialize_map(Checked {
         expects,
-        types: PhantomData::<(W, T)>,
+        types: PhantomData::<(R, T)>,
     })
 }
 
-struct Checked<W, T> {
+struct Checked<R, T> {
     expects: &'static str,
-    types: PhantomData<(W, T)>,
+    types: PhantomData<(R, T)>,
 }
 
-impl<'de, W, T> Visitor<'de> for Checked<W, T>
+impl<'de, R, T> Visitor<'de> for Checked<R, T>
 where
-    W: Deserialize<'de>,
-    T: TryFrom<W, Error = String>,
+    R: Deserialize<'de>,
+    T: TryFrom<R, Error: Display>,
 {
     type Value = T;
 
@@ -37,7 +37,7 @@ where
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        let words = W::deserialize(MapAccessDeserializer::new(map))?;
-        T::try_from(words).map_err(A::Error::custom)
+        let raw = R::deserialize(MapAccessDeserializer::new(map))?;
+        T::try_from(raw).map_err(A::Error::custom)
     }
 }

@@ -1,88 +1,88 @@
-//! Where the values of one parameter come from.
+//! Distributions of one parameter's values.
 
 use serde_json::{Number, Value};
 use statrs::distribution::{Beta, ContinuousCDF, Normal};
 use std::ops::RangeInclusive;
 
-/// A parameter's values, each with its probability.
+/// The values of one parameter, each with its probability.
 ///
-/// Every distribution is told by its quantile function: [`value`](Self::value) turns a number between 0 and 1 into a
+/// Each distribution is given by its quantile function: [`value`](Self::value) turns a number between 0 and 1 into a
 /// value, so that a point of the unit cube is a point of any search space.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Distribution {
-    /// Always this.
+    /// One fixed value.
     Constant(Value),
-    /// One of these, all as likely.
+    /// Equally likely values.
     Categorical(Vec<Value>),
-    /// One of these, with these probabilities, which sum to 1.
+    /// Values with their probabilities, which sum to 1.
     Weighted(Vec<(Value, f64)>),
-    /// A whole number from `min` to `max`, both included.
+    /// Equally likely whole numbers from `min` to `max`, both included.
     IntUniform {
-        /// The smallest.
+        /// Smallest value.
         min: i64,
-        /// The largest.
+        /// Largest value.
         max: i64,
     },
-    /// A number.
+    /// A number from a continuous law.
     Continuous {
-        /// How it is distributed.
+        /// Law of the number.
         law: Law,
-        /// It is rounded to a multiple of this, half to even; a whole step gives whole numbers.
+        /// If set, the number is rounded to a multiple of this, half to even; a whole step gives whole numbers.
         step: Option<Number>,
     },
 }
 
-/// How a number is distributed.
+/// Continuous law of a number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Law {
-    /// Evenly.
+    /// Uniform.
     Uniform {
-        /// The smallest.
+        /// Smallest value.
         min: f64,
-        /// The largest.
+        /// Largest value.
         max: f64,
     },
-    /// Its logarithm evenly.
+    /// Uniform in the logarithm.
     LogUniform {
-        /// The logarithm, to the base e, of the smallest.
+        /// Natural logarithm of the smallest value.
         min: f64,
-        /// That of the largest.
+        /// Natural logarithm of the largest value.
         max: f64,
     },
-    /// The logarithm of its inverse evenly: the same numbers, in the other order.
+    /// Uniform in the logarithm of the inverse: the values of [`Self::LogUniform`] in reverse order.
     InvLogUniform {
-        /// The logarithm of the inverse of the largest.
+        /// Natural logarithm of the inverse of the largest value.
         min: f64,
-        /// That of the smallest.
+        /// Natural logarithm of the inverse of the smallest value.
         max: f64,
     },
-    /// Normally.
+    /// Normal.
     Normal {
-        /// The mean.
+        /// Mean.
         mu: f64,
-        /// The standard deviation.
+        /// Standard deviation.
         sigma: f64,
     },
-    /// Its logarithm normally.
+    /// Normal in the logarithm.
     LogNormal {
-        /// The mean of the logarithm.
+        /// Mean of the logarithm.
         mu: f64,
-        /// Its standard deviation.
+        /// Standard deviation of the logarithm.
         sigma: f64,
     },
-    /// Between 0 and 1 with a beta distribution.
+    /// Beta, between 0 and 1.
     Beta {
-        /// The weight towards 1.
+        /// Weight towards 1.
         a: f64,
-        /// The weight towards 0.
+        /// Weight towards 0.
         b: f64,
     },
 }
 
 impl Distribution {
-    /// The value below which a share `p` of the probability lies; `p` is held between 0 and 1.
+    /// Returns the value below which a share `p` of the probability lies; `p` is clamped to 0..=1.
     #[must_use]
     pub fn value(&self, p: f64) -> Value {
         let p = p.clamp(0.0, 1.0);
@@ -98,28 +98,23 @@ impl Distribution {
         }
     }
 
-    /// The distribution, if all its values are numbers that JSON has.
-    pub(crate) fn if_finite(self) -> Result<Self, String> {
-        // A quantile function rises: what is finite at the ends and in the middle is finite.
-        let probes = [0.0, f64::EPSILON, 0.5, 1.0 - f64::EPSILON, 1.0];
-        if probes.into_iter().all(|p| self.value(p).is_number()) {
-            Ok(self)
-        } else {
-            Err(
-                "some of its values are beyond the largest number of 64 bits: use smaller bounds"
-                    .to_owned(),
-            )
-        }
+    /// Whether all values are finite numbers, the only ones that JSON has.
+    pub(crate) fn is_finite(&self) -> bool {
+        // A quantile function increases, so values that are finite at the ends and in the middle are finite everywhere.
+        [0.0, f64::EPSILON, 0.5, 1.0 - f64::EPSILON, 1.0]
+            .iter()
+            .all(|p| self.value(*p).is_number())
     }
 
-    /// Whether it has but one value, so that there is nothing to search.
+    /// Whether there is only one value, so that there is nothing to search.
     #[must_use]
     pub fn is_constant(&self) -> bool {
         matches!(self, Self::Constant(_))
     }
 
-    /// How many values a grid has of it, if they can be counted: those of a list, whole numbers, or an even
-    /// distribution in steps, whose upper bound is not one of them.
+    /// Returns the number of values on a grid; `None` if they cannot be counted.
+    ///
+    /// A grid takes the values of a list, whole numbers, or a uniform law in steps, without its upper bound.
     #[must_use]
     pub fn grid_len(&self) -> Option<u64> {
         match self {
@@ -134,7 +129,7 @@ impl Distribution {
         }
     }
 
-    /// The value with this number, from 0, in the order of a grid.
+    /// Returns the value with this index, from 0, in the order of a grid.
     pub(crate) fn grid_value(&self, index: u64) -> Value {
         match self {
             Self::Categorical(values) => values[index as usize].clone(),
@@ -144,23 +139,18 @@ impl Distribution {
                 step: Some(step),
             } => {
                 let value = min + index as f64 * step.as_f64().unwrap_or(1.0);
-                let is_whole = step.is_i64() && min.fract() == 0.0;
-                if is_whole {
-                    (value as i64).into()
-                } else {
-                    value.into()
-                }
+                number(value, step.is_i64() && min.fract() == 0.0)
             }
             _ => self.value(0.5),
         }
     }
 }
 
-/// Which of `count` equal parts `p` lies in, a bound belonging to the part below it.
+/// Returns which of `count` equal parts `p` lies in; a bound belongs to the part below it.
 fn quantile(p: f64, count: u64) -> u64 {
     let index = (p * count as f64).ceil() as u64;
     let index = index.clamp(1, count) - 1;
-    // Rounding may have carried `p * count` just beyond a bound.
+    // Rounding may have moved `p * count` just beyond a bound.
     if index > 0 && index as f64 / count as f64 >= p {
         index - 1
     } else {
@@ -169,32 +159,41 @@ fn quantile(p: f64, count: u64) -> u64 {
 }
 
 fn weighted(values: &[(Value, f64)], p: f64) -> Value {
-    let mut sum = 0.0;
-    let hit = values.iter().find(|(_, probability)| {
+    let (mut sum, mut last) = (0.0, &Value::Null);
+    for (value, probability) in values {
         sum += probability;
-        p < sum
-    });
+        if p < sum {
+            return value.clone();
+        }
+        if *probability > 0.0 {
+            last = value;
+        }
+    }
     // Rounding may leave the sum below 1.
-    let hit = hit.or_else(|| values.iter().rfind(|(_, probability)| *probability > 0.0));
-    hit.map_or(Value::Null, |(value, _)| value.clone())
+    last.clone()
 }
 
 fn rounded(x: f64, step: Option<&Number>) -> Value {
     let Some(step) = step else { return x.into() };
     let width = step.as_f64().unwrap_or(1.0);
     let multiple = (x / width).round_ties_even() * width;
-    if step.is_i64() || step.is_u64() {
-        (multiple as i64).into()
+    number(multiple, step.is_i64() || step.is_u64())
+}
+
+/// Returns a number in JSON, as an integer if it is whole.
+fn number(x: f64, is_whole: bool) -> Value {
+    if is_whole {
+        (x as i64).into()
     } else {
-        multiple.into()
+        x.into()
     }
 }
 
 impl Law {
-    /// Weights of a beta distribution whose quantiles are found in 64 bits.
+    /// Weights of a beta distribution whose quantiles can be computed in 64-bit floats.
     pub(crate) const BETA: RangeInclusive<f64> = 1e-3..=1e6;
 
-    /// The number below which a share `p` of the probability lies.
+    /// Returns the number below which a share `p` of the probability lies.
     fn quantile(self, p: f64) -> f64 {
         match self {
             Self::Uniform { min, max } => min + p * (max - min),
@@ -208,7 +207,7 @@ impl Law {
 }
 
 fn standard_normal(p: f64) -> f64 {
-    // At 0 and 1 it is infinite; a draw can be 0, once in 2^53.
+    // The quantile is infinite at 0 and 1; a draw can be 0, once in 2^53.
     let p = p.clamp(f64::EPSILON / 2.0, 1.0 - f64::EPSILON / 2.0);
     Normal::standard().inverse_cdf(p)
 }

@@ -2,27 +2,31 @@
 
 use serde::Deserialize;
 
-/// Whether less or more is better.
+/// Whether lower or higher values of a metric are better.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Goal {
-    /// Less is better.
+    /// Lower is better.
     #[default]
     Minimize,
-    /// More is better.
+    /// Higher is better.
     Maximize,
 }
 
 impl Goal {
-    /// A number of which less is better; what is no finite value is the worst.
+    /// Returns a number to minimize; a missing or non-finite value is the worst.
     pub(crate) fn rank(self, value: Option<f64>) -> f64 {
-        value
-            .filter(|value| value.is_finite())
-            .map_or(f64::INFINITY, |value| self.sign() * value)
+        match value {
+            Some(value) if value.is_finite() => self.sign() * value,
+            _ => f64::INFINITY,
+        }
     }
 
-    /// What makes less the better of a value.
+    /// Returns the factor that turns a value into one to minimize.
     pub(crate) fn sign(self) -> f64 {
-        if self == Self::Maximize { -1.0 } else { 1.0 }
+        match self {
+            Self::Maximize => -1.0,
+            Self::Minimize => 1.0,
+        }
     }
 }

@@ -1,27 +1,28 @@
-//! Which runs are not worth their next steps.
+//! Early termination of unpromising runs.
 
 use crate::checked::checked;
 use crate::goal::Goal;
 use serde::{Deserialize, Deserializer};
 
-/// Ends a run whose metric, at some number of evaluations, is not among the best 1/`eta` of all runs that came so far.
+/// Ends a run whose metric, at some number of evaluations, is not among the best 1/`eta` of all runs so far.
 ///
 /// The numbers of evaluations, called bands, are `min_iter * eta^i`, or `max_iter / eta^i` for `i` in `1..=s`. As in
-/// W&B, an evaluation is one value of the metric that was recorded, whatever its step. Source: L. Li et al.,
-/// "Hyperband", JMLR 2018, in the form that the `sweeps` package gives it.
+/// W&B, an evaluation is one recorded value of the metric, at any step. Source: L. Li et al., "Hyperband", JMLR
+/// 2018, in the form of the `sweeps` package.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hyperband {
+    /// Bands, increasing.
     bands: Vec<usize>,
-    /// One in so many runs goes on.
+    /// Inverse of the share of runs that continue.
     eta: f64,
     /// Judges by the value at the band instead of the best so far.
     strict: bool,
 }
 
-/// All that can be said of early termination.
+/// The keys of `early_terminate`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Words {
+struct RawHyperband {
     #[serde(rename = "type")]
     _kind: Kind,
     min_iter: Option<f64>,
@@ -37,112 +38,136 @@ enum Kind {
     Hyperband,
 }
 
+/// Errors in the settings of early termination.
+#[derive(Debug, thiserror::Error)]
+enum HyperbandError {
+    #[error("eta {0} must be above 1")]
+    Eta(f64),
+    #[error("s {s} and eta {eta} make more than {MAX_BANDS} bands: lower s, or raise eta")]
+    TooManyBands { s: f64, eta: f64 },
+    #[error("hyperband needs `min_iter` of at least 1, or `max_iter` and `s`")]
+    Missing,
+    #[error("there is no band: raise max_iter or s, or lower eta")]
+    NoBand,
+}
+
 impl<'de> Deserialize<'de> for Hyperband {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        checked::<Words, _, _>(from, "settings such as `{ type: hyperband, min_iter: 3 }`")
+        checked::<RawHyperband, _, _>(from, "settings such as `{ type: hyperband, min_iter: 3 }`")
     }
 }
 
-/// Bands beyond which nobody trains.
+/// Largest number of bands; training runs have far fewer.
 const MAX_BANDS: usize = 100;
 
-impl TryFrom<Words> for Hyperband {
-    type Error = String;
+impl TryFrom<RawHyperband> for Hyperband {
+    type Error = HyperbandError;
 
-    fn try_from(words: Words) -> Result<Self, String> {
-        let eta = words.eta.unwrap_or(3.0);
+    fn try_from(raw: RawHyperband) -> Result<Self, HyperbandError> {
+        let eta = raw.eta.unwrap_or(3.0);
         if !(eta.is_finite() && eta > 1.0) {
-            return Err(format!("eta {eta} must be above 1"));
+            return Err(HyperbandError::Eta(eta));
         }
-        let bands: Vec<f64> = match (words.min_iter, words.max_iter, words.s) {
-            (_, Some(max), Some(s)) => {
-                let bands = std::iter::successors(Some(max / eta), |band| Some(band / eta));
-                let wanted = (s as usize).min(MAX_BANDS + 1);
-                let mut bands: Vec<_> =
-                    bands.take(wanted).take_while(|band| *band >= 1.0).collect();
-                if bands.len() > MAX_BANDS {
-                    return Err(format!(
-                        "s {s} and eta {eta} make more than {MAX_BANDS} bands: lower s, or raise eta"
-                    ));
-                }
-                bands.reverse();
-                bands
-            }
-            (Some(min), None, _) if min >= 1.0 => {
-                let bands = std::iter::successors(Some(min), |band| Some(band * eta));
-                bands.take(MAX_BANDS).collect()
-            }
-            _ => {
-                return Err(
-                    "hyperband needs `min_iter` of at least 1, or `max_iter` and `s`".to_owned(),
-                );
-            }
-        };
+        let bands = bands(&raw, eta)?;
         if bands.is_empty() {
-            return Err("there is no band: raise max_iter or s, or lower eta".to_owned());
+            return Err(HyperbandError::NoBand);
         }
-        let bands = bands.into_iter().map(|band| band as usize).collect();
         Ok(Self {
             bands,
             eta,
-            strict: words.strict.unwrap_or(true),
+            strict: raw.strict.unwrap_or(true),
         })
     }
 }
 
-/// How far a run has come.
+fn bands(raw: &RawHyperband, eta: f64) -> Result<Vec<usize>, HyperbandError> {
+    match (raw.min_iter, raw.max_iter, raw.s) {
+        (_, Some(max), Some(s)) => bands_below(max, s, eta),
+        (Some(min), None, _) if min >= 1.0 => Ok(bands_from(min, eta)),
+        _ => Err(HyperbandError::Missing),
+    }
+}
+
+/// Returns up to `s` bands below `max_iter`.
+fn bands_below(max_iter: f64, s: f64, eta: f64) -> Result<Vec<usize>, HyperbandError> {
+    let (mut bands, mut band) = (Vec::new(), max_iter / eta);
+    while bands.len() < s as usize && band >= 1.0 {
+        if bands.len() == MAX_BANDS {
+            return Err(HyperbandError::TooManyBands { s, eta });
+        }
+        bands.push(band as usize);
+        band /= eta;
+    }
+    bands.reverse();
+    Ok(bands)
+}
+
+/// Returns the bands from `min_iter` on.
+fn bands_from(min_iter: f64, eta: f64) -> Vec<usize> {
+    let (mut bands, mut band) = (Vec::with_capacity(MAX_BANDS), min_iter);
+    for _ in 0..MAX_BANDS {
+        bands.push(band as usize);
+        band *= eta;
+    }
+    bands
+}
+
+/// Progress of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
-    /// The metric, evaluation by evaluation; what is not finite does not count.
+    /// The metric, evaluation by evaluation; values that are not finite do not count.
     pub history: Vec<f64>,
-    /// Whether it can still be ended.
+    /// Whether the run can still be ended.
     pub is_running: bool,
 }
 
+/// Returns the finite values of a run, negated if higher is better.
+fn values_to_minimize(run: &Progress, goal: Goal) -> Vec<f64> {
+    let mut values = run.history.clone();
+    values.retain(|value| value.is_finite());
+    for value in &mut values {
+        *value *= goal.sign();
+    }
+    values
+}
+
 impl Hyperband {
-    /// For each run, whether it should be ended now.
+    /// Returns for each run whether to end it now.
     #[must_use]
     pub fn ends(&self, runs: &[Progress], goal: Goal) -> Vec<bool> {
-        let sign = if goal == Goal::Maximize { -1.0 } else { 1.0 };
-        let histories: Vec<Vec<f64>> = runs
-            .iter()
-            .map(|run| {
-                run.history
-                    .iter()
-                    .filter(|x| x.is_finite())
-                    .map(|x| sign * x)
-                    .collect()
-            })
-            .collect();
-        let decide = |(run, history): (&Progress, &Vec<f64>)| {
-            run.is_running && self.is_behind(history, &histories)
-        };
-        runs.iter().zip(&histories).map(decide).collect()
+        let mut histories = Vec::with_capacity(runs.len());
+        for run in runs {
+            histories.push(values_to_minimize(run, goal));
+        }
+        let mut ends = Vec::with_capacity(runs.len());
+        for (run, history) in runs.iter().zip(&histories) {
+            ends.push(run.is_running && self.is_behind(history, &histories));
+        }
+        ends
     }
 
-    /// Whether a run was worse than the best of all at the last band that it reached.
+    /// Whether a run was not among the best at the last band that it reached.
     fn is_behind(&self, history: &[f64], all: &[Vec<f64>]) -> bool {
-        let Some(&band) = self
-            .bands
-            .iter()
-            .take_while(|band| **band <= history.len())
-            .last()
-        else {
+        let reached = self.bands.partition_point(|band| *band <= history.len());
+        let Some(band) = self.bands[..reached].last() else {
             return false;
         };
-        let mut values: Vec<_> = all
-            .iter()
-            .filter_map(|other| other.get(band - 1))
-            .copied()
-            .collect();
-        values.sort_by(f64::total_cmp);
-        let threshold = values[((1.0 / self.eta) * values.len() as f64) as usize];
-        let best = || history.iter().copied().fold(f64::INFINITY, f64::min);
+        let threshold = self.threshold(*band, all);
         let judged = if self.strict {
             history[band - 1]
         } else {
-            best()
+            history.iter().copied().fold(f64::INFINITY, f64::min)
         };
         judged > threshold
+    }
+
+    /// Returns the worst value at a band with which a run continues.
+    fn threshold(&self, band: usize, all: &[Vec<f64>]) -> f64 {
+        let mut values: Vec<f64> = Vec::with_capacity(all.len());
+        for history in all {
+            values.extend(history.get(band - 1));
+        }
+        values.sort_by(f64::total_cmp);
+        values[((1.0 / self.eta) * values.len() as f64) as usize]
     }
 }

@@ -1,18 +1,18 @@
-//! Sweeps: the search that a `sweep.yaml` of W&B describes, without a server.
+//! Sweeps: the search that a W&B `sweep.yaml` describes, without a server.
 //!
-//! | file | has |
+//! | item | represents |
 //! |---|---|
 //! | [`Sweep`] | the file: method, metric, parameters, command; read strictly, with the line of each mistake |
-//! | [`Distribution`] | where the values of one parameter come from |
-//! | [`Space`] | all parameters: the points of a grid, the points at random |
-//! | [`Bayes`] | points where an improvement is to be expected, from those that are done |
-//! | [`Hyperband`] | which runs are not worth their next steps |
-//! | [`Ledger`], [`Trial`] | the folder of a sweep: its trials, who runs them, how they ended |
-//! | [`Runner`], [`Watcher`] | each trial as a process of its own |
-//! | [`runs`] | runs read back: one row and one trajectory each, as a table, as CSV, as a page |
+//! | [`Distribution`] | the values of one parameter |
+//! | [`Space`] | all parameters: points of a grid, random points |
+//! | [`Bayes`] | the search for points that should improve on finished trials |
+//! | [`Hyperband`] | the decision to stop unpromising runs early |
+//! | [`TrialStore`], [`Trial`] | the folder of a sweep: its trials, their workers and results |
+//! | [`Runner`], [`Watcher`] | trials as processes |
+//! | [`runs`] | recorded runs: one row and one trajectory each, as a table, as CSV, as a page |
 //!
-//! What is drawn depends on the sweep's seed and on the number of the trial, and for bayes on what the trials so far have
-//! reached: a grid or a random sweep that was killed goes on with the same trials.
+//! The values of a trial depend only on the sweep's seed and the trial's number, and for bayes on the results of
+//! earlier trials. A grid or random sweep that was killed therefore continues with the same trials.
 //!
 //! ```
 //! use bdh_sweep::Sweep;
@@ -38,8 +38,8 @@ mod distribution;
 mod error;
 mod goal;
 mod hyperband;
-mod ledger;
 mod metric;
+mod parameter;
 mod process;
 mod python;
 mod reason;
@@ -47,6 +47,7 @@ mod runner;
 mod schema;
 mod space;
 mod trial;
+mod trial_store;
 mod yaml;
 
 pub mod runs;
@@ -56,14 +57,14 @@ pub use distribution::{Distribution, Law};
 pub use error::SweepError;
 pub use goal::Goal;
 pub use hyperband::{Hyperband, Progress};
-pub use ledger::Ledger;
 pub use process::trial_dir;
 pub use runner::{Runner, Running, SweepOutcome, Watcher};
 pub use schema::{Method, Metric, Sweep};
 pub use space::{GridError, Space};
 pub use trial::{Status, Trial};
+pub use trial_store::TrialStore;
 
-/// The README's code compiles.
+/// The code of the README compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! What a run has recorded so far, read while it grows.
+//! The records of a run, read while it writes them.
 
 use bdh::{Jsonl, files, number};
 use serde_json::Value;
@@ -8,51 +8,50 @@ use std::path::{Path, PathBuf};
 
 /// Follows one metric in a run's `metrics.jsonl`.
 ///
-/// A resumed run cuts the file and records some steps again, and a run that is started anew has another file. Both are
-/// noticed at the next look, also when the file has grown beyond its old length by then, and everything is read anew.
+/// A resumed run truncates the file and records some steps again, and a restarted run has another file. Each look
+/// detects both, even if the file has grown beyond its old length by then, and reads everything again.
 #[derive(Debug)]
 pub(crate) struct Follower {
     run_dir: PathBuf,
     key: String,
     read: Option<Reading>,
-    /// The last step that was recorded.
+    /// Last recorded step.
     pub(crate) step: u64,
     /// Each value of the metric, with its step.
     pub(crate) history: Vec<(u64, f64)>,
 }
 
-/// How much of which file has been read.
+/// Position in the file that is being read.
 #[derive(Debug)]
 struct Reading {
     file: Identity,
-    /// Where the last whole line begins.
+    /// Offset of the last whole line.
     last_at: u64,
-    /// That line. A line has its time in it: one that was recorded again is another.
+    /// The last whole line. A line includes its time, so a step that is recorded again has another line.
     last: Vec<u8>,
 }
 
 impl Follower {
     pub(crate) fn new(run_dir: &Path, key: &str) -> Self {
-        let (run_dir, key) = (run_dir.to_owned(), key.to_owned());
         Self {
-            run_dir,
-            key,
+            run_dir: run_dir.to_owned(),
+            key: key.to_owned(),
             read: None,
             step: 0,
             history: Vec::new(),
         }
     }
 
-    /// The metric as last recorded.
+    /// Last recorded value of the metric.
     pub(crate) fn last(&self) -> Option<f64> {
         self.history.last().map(|(_, value)| *value)
     }
 
-    /// Reads what is new. A file that is gone has nothing.
+    /// Reads new lines. A file that is gone counts as empty.
     ///
     /// # Errors
     ///
-    /// If the file is there and cannot be read; what was read before is kept.
+    /// If the file exists and cannot be read; earlier values are kept.
     pub(crate) fn look(&mut self) -> io::Result<()> {
         match self.new_lines() {
             Ok(text) => self.take(&text),
@@ -62,10 +61,10 @@ impl Follower {
         Ok(())
     }
 
-    /// Reads the whole file: at the end of a run, when its value is decided.
-    pub(crate) fn read_anew(&mut self) {
+    /// Reads the whole file again, at the end of a run, when its value is decided.
+    pub(crate) fn reread(&mut self) {
         let mut anew = Self::new(&self.run_dir, &self.key);
-        // A file that is there and cannot be read now keeps what was read of it before.
+        // If the file exists and cannot be read now, the earlier values are kept.
         if anew.look().is_ok() {
             *self = anew;
         }
@@ -80,17 +79,15 @@ impl Follower {
         self.history.clear();
     }
 
-    /// The text behind the last line that was read, or all of it if that line is no longer there.
+    /// Returns the text after the last line read, or the whole text if that line is no longer there.
     fn new_lines(&mut self) -> io::Result<Vec<u8>> {
         let mut file = self.open()?;
         let identity = Identity::of(&file)?;
         let mut text = Vec::new();
-        if let Some(reading) = self
-            .read
-            .as_ref()
-            .filter(|reading| reading.file == identity)
+        if let Some(reading) = &self.read
+            && reading.file == identity
         {
-            // In one read with what is new, so that the file cannot be cut in between.
+            // One read gets that line and the new ones, so that the file cannot be truncated in between.
             file.seek(SeekFrom::Start(reading.last_at))?;
             file.read_to_end(&mut text)?;
             if text.starts_with(&reading.last) {
@@ -100,7 +97,7 @@ impl Follower {
         }
         file.seek(SeekFrom::Start(0))?;
         file.read_to_end(&mut text)?;
-        self.forget(); // only now: a read that fails costs nothing
+        self.forget(); // after the read, so that a failed read loses nothing
         self.read = Some(Reading {
             file: identity,
             last_at: 0,
@@ -109,32 +106,38 @@ impl Follower {
         Ok(text)
     }
 
-    /// Takes the values of whole lines.
+    /// Takes the values of whole lines; a last line without its end is still being written.
     fn take(&mut self, text: &[u8]) {
-        for line in text
-            .split_inclusive(|byte| *byte == b'\n')
-            .filter(|line| line.ends_with(b"\n"))
-        {
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            if !line.ends_with(b"\n") {
+                break;
+            }
             if let Some(reading) = &mut self.read {
                 reading.last_at += reading.last.len() as u64;
                 line.clone_into(&mut reading.last);
             }
-            let parsed: Option<Value> = serde_json::from_slice(line).ok();
-            let Some(record) = parsed else { continue };
-            let Some(step) = record.get("step").and_then(Value::as_u64) else {
-                continue;
-            };
-            self.step = step;
-            if let Some(value) = record.get(&self.key).and_then(number::from_json) {
-                self.history.push((step, value));
-            }
+            self.take_line(line);
+        }
+    }
+
+    /// Takes the step and the value of one line; a line without a step is skipped.
+    fn take_line(&mut self, line: &[u8]) {
+        let Ok(record) = serde_json::from_slice::<Value>(line) else {
+            return;
+        };
+        let Some(step) = record.get("step").and_then(Value::as_u64) else {
+            return;
+        };
+        self.step = step;
+        if let Some(value) = record.get(&self.key).and_then(number::from_json) {
+            self.history.push((step, value));
         }
     }
 }
 
-/// Which file it is, whatever its name; nothing where the system does not say.
+/// Identity of a file regardless of its name; all files are equal where the system does not report one.
 ///
-/// The file is not kept open for this: a sweep follows as many runs as it has trials.
+/// The file is not kept open for this, because a sweep follows the runs of all its trials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity(#[cfg(unix)] [u64; 2]);
 
@@ -161,7 +164,7 @@ mod tests {
         format!("{{\"loss\":{loss},\"step\":{step},\"elapsed\":{elapsed}}}\n")
     }
 
-    /// Records of some steps, one a second.
+    /// Returns the records of some steps, one a second.
     fn lines(steps: std::ops::RangeInclusive<u64>, began: f64) -> String {
         steps
             .map(|step| line(step, 10.0 - step as f64, began + step as f64))
@@ -174,7 +177,7 @@ mod tests {
     }
 
     impl Place {
-        /// A run of 19 steps, which has been read.
+        /// Creates a run of 19 steps and reads it.
         fn new() -> Self {
             let dir = tempfile::tempdir().expect("a temporary directory");
             let follower = Follower::new(dir.path(), "loss");
@@ -192,9 +195,9 @@ mod tests {
             fs::write(self.path(), text).expect("a file");
         }
 
-        /// The last step, the number of values, the last of them.
+        /// Returns the last step, the number of values, and the last value.
         fn look(&mut self) -> (u64, usize, Option<f64>) {
-            self.follower.look().expect("it can be read");
+            self.follower.look().expect("the file can be read");
             (
                 self.follower.step,
                 self.follower.history.len(),
@@ -215,13 +218,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_cut_and_grew_beyond_its_old_length_is_read_anew() {
+    fn file_truncated_and_grown_again_is_reread() {
         let mut place = Place::new();
-        // As a resume at step 15 does it: in place. The clock ran on, so the lines have other lengths.
+        // A resume at step 15 truncates in place. Its times are later, so the lines have other lengths.
         place.write(&(lines(1..=15, 0.0) + &lines(16..=20, 100.25)));
         assert_eq!(place.look(), (20, 20, Some(-10.0)));
 
-        // Recorded again to the same length.
+        // The same steps again, with lines of the same length.
         place.write(&(lines(1..=15, 0.0) + &lines(16..=20, 200.25)));
         assert_eq!(place.look(), (20, 20, Some(-10.0)));
         place.write(&(lines(1..=15, 0.0) + &line(16, 7.5, 0.5)));
@@ -229,9 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn another_file_under_the_name_is_read_anew() {
+    fn replaced_file_is_reread() {
         let mut place = Place::new();
-        // As `sed -i` does it: the last line is as before, an earlier one is not.
+        // `sed -i` replaces the file: the last line is as before, an earlier one is not.
         let other = place.dir.path().join("other");
         fs::write(&other, lines(1..=19, 0.0).replacen(":9,", ":8,", 1)).expect("a file");
         fs::rename(other, place.path()).expect("a rename");
@@ -240,44 +243,40 @@ mod tests {
             assert_eq!(place.follower.history[0], (1, 8.0));
         }
         fs::remove_file(place.path()).expect("the file");
-        assert_eq!(
-            place.look(),
-            (0, 0, None),
-            "a run that was removed has recorded nothing"
-        );
+        assert_eq!(place.look(), (0, 0, None), "a removed run has no records");
         place.write(&lines(1..=2, 0.0));
         assert_eq!(place.look(), (2, 2, Some(8.0)));
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_now_keeps_what_was_read_of_it() {
+    fn unreadable_file_keeps_earlier_values() {
         let mut place = Place::new();
         fs::remove_file(place.path()).expect("the file");
         fs::create_dir(place.path()).expect("a folder in its place");
-        place.follower.look().expect_err("it is no file");
-        place.follower.read_anew();
+        place.follower.look().expect_err("a folder is not a file");
+        place.follower.reread();
         assert_eq!(
             (place.follower.step, place.follower.last()),
             (19, Some(-9.0))
         );
 
         fs::remove_dir(place.path()).expect("the folder");
-        place.follower.read_anew();
+        place.follower.reread();
         assert_eq!(
             (place.follower.step, place.follower.last()),
             (0, None),
-            "it is gone"
+            "the file is gone"
         );
     }
 
     #[test]
-    fn at_the_end_the_whole_file_counts() {
+    fn whole_file_counts_at_the_end() {
         let mut place = Place::new();
-        // No clock in the lines: only the whole file shows that the middle is another.
+        // The last line is the same: only the whole file shows that the middle has changed.
         let text = lines(1..=19, 0.0);
         place.write(&text.replacen(":5,", ":6,", 1));
         assert_eq!(place.look().1, 19);
-        place.follower.read_anew();
+        place.follower.reread();
         assert_eq!(place.follower.history[4], (5, 6.0));
     }
 }

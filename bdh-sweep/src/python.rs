@@ -1,8 +1,8 @@
-//! Values in the spelling of Python's `str`, which is how an agent of W&B writes them on a command line.
+//! Values formatted by Python's `str`, as W&B's agent writes them on a command line.
 
 use serde_json::{Number, Value};
 
-/// What `str(value)` prints: texts as they are, `True`, `None`, `1e-05`.
+/// Formats a value as `str(value)` does: strings without quotes, `True`, `None`, `1e-05`.
 pub(crate) fn str(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -10,7 +10,7 @@ pub(crate) fn str(value: &Value) -> String {
     }
 }
 
-/// What `repr(value)` prints: texts in quotes.
+/// Formats a value as `repr(value)` does: strings in quotes.
 fn repr(value: &Value) -> String {
     match value {
         Value::Null => "None".to_owned(),
@@ -23,15 +23,17 @@ fn repr(value: &Value) -> String {
             format!("[{}]", items.join(", "))
         }
         Value::Object(entries) => {
-            let entry =
-                |(key, value): (&String, &Value)| format!("{}: {}", quoted(key), repr(value));
-            let entries: Vec<_> = entries.iter().map(entry).collect();
-            format!("{{{}}}", entries.join(", "))
+            let mut pairs = Vec::with_capacity(entries.len());
+            for (key, value) in entries {
+                pairs.push(format!("{}: {}", quoted(key), repr(value)));
+            }
+            format!("{{{}}}", pairs.join(", "))
         }
     }
 }
 
-/// Whole numbers as they are; others with the fewest digits that mean the same, with an exponent below 1e-4 and from 1e16.
+/// Formats a number: a float has the fewest digits that read back as the same, with an exponent below 1e-4 and from
+/// 1e16.
 fn number_repr(number: &Number) -> String {
     let Some(float) = number.as_f64().filter(|_| number.is_f64()) else {
         return number.to_string();
@@ -41,20 +43,26 @@ fn number_repr(number: &Number) -> String {
     match exponent.parse::<i32>() {
         Ok(-4..16) if float.fract() == 0.0 => format!("{float:.1}"),
         Ok(-4..16) | Err(_) => float.to_string(),
-        Ok(exponent) => {
-            let sign = if exponent < 0 { '-' } else { '+' };
-            format!("{digits}e{sign}{:02}", exponent.abs())
-        }
+        Ok(exponent) => with_exponent(digits, exponent),
     }
 }
 
-/// In single quotes, unless the text has some and no double ones.
-fn quoted(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') {
+fn with_exponent(digits: &str, exponent: i32) -> String {
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+fn quote_for(text: &str) -> char {
+    if text.contains('\'') && !text.contains('"') {
         '"'
     } else {
         '\''
-    };
+    }
+}
+
+/// Puts a text in single quotes, or in double ones if it has single quotes only.
+fn quoted(text: &str) -> String {
+    let quote = quote_for(text);
     let mut quoted = String::from(quote);
     for char in text.chars() {
         match char {

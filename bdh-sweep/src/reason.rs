@@ -1,42 +1,43 @@
-//! Why a trial failed, taken from what it printed.
+//! The reason why a trial failed, taken from its output.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Bytes at the end of a log that are searched; a backtrace may follow the mistake.
+/// Bytes at the end of a log that are searched; a long backtrace may follow the error message.
 const LAST: u64 = 64 << 10;
 
-/// Characters of a reason at most.
+/// Largest number of characters of a reason.
 const MOST: usize = 500;
 
-/// The lines that name the mistake, in what was printed behind the first `from` bytes of a log; else the last line.
+/// Returns the error message after the first `from` bytes of a log; without one, the last line.
 ///
 /// The last line alone is often advice: "For more information, try '--help'." after a misspelt flag, or the note on
 /// backtraces after a panic.
 pub(crate) fn reason(log: &Path, from: u64) -> Option<String> {
-    let text = tail(log, from).ok()?;
-    let text = without_controls(&String::from_utf8_lossy(&text));
-    let lines: Vec<_> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    let Some(first) = lines.iter().rposition(|line| names_mistake(line)) else {
+    let tail = tail(log, from).ok()?;
+    let text = without_controls(&String::from_utf8_lossy(&tail));
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.retain(|line| !line.trim().is_empty());
+    let Some(first) = lines.iter().rposition(|line| begins_message(line)) else {
         return Some(shortened(lines.last()?.trim()));
     };
-    let mut words = lines[first].trim().to_owned();
-    for line in &lines[first + 1..] {
-        if !words.ends_with(':') && !goes_on(line) {
+    Some(shortened(&message(&lines[first..])?))
+}
+
+/// Joins the lines of the message that begins with the first line; `None` without lines.
+fn message(lines: &[&str]) -> Option<String> {
+    let (first, rest) = lines.split_first()?;
+    let mut message = first.trim().to_owned();
+    for line in rest {
+        if !message.ends_with(':') && !continues_message(line) {
             break;
         }
-        words.push_str(if words.ends_with([':', ',', ';']) {
-            " "
-        } else {
-            "; "
-        });
-        words.push_str(line.trim());
+        let has_separator = message.ends_with([':', ',', ';']);
+        message.push_str(if has_separator { " " } else { "; " });
+        message.push_str(line.trim());
     }
-    Some(shortened(&words))
+    Some(message)
 }
 
 fn tail(log: &Path, from: u64) -> io::Result<Vec<u8>> {
@@ -44,36 +45,41 @@ fn tail(log: &Path, from: u64) -> io::Result<Vec<u8>> {
     let len = file.metadata()?.len();
     file.seek(SeekFrom::Start(from.max(len.saturating_sub(LAST))))?;
     let mut tail = Vec::new();
+    // The trial's own children may still write, so the length is limited again.
     file.take(LAST).read_to_end(&mut tail)?;
     Ok(tail)
 }
 
-/// Whether a line begins as the message of clap, anyhow, rustc, argparse, a panic or a Python exception does.
-fn names_mistake(line: &str) -> bool {
+/// Whether a line begins an error message: of clap, anyhow, rustc, argparse, a panic or a Python exception.
+fn begins_message(line: &str) -> bool {
     let line = line.trim_start();
     let lower = line.to_lowercase();
-    let is_error = |kind: &str| {
-        lower
-            .strip_prefix(kind)
-            .is_some_and(|rest| rest.starts_with([':', '[']))
-    };
-    let word = line.split(':').next().unwrap_or_default();
-    let is_name = word
+    for kind in ["error", "fatal"] {
+        if let Some(rest) = lower.strip_prefix(kind)
+            && rest.starts_with([':', '['])
+        {
+            return true;
+        }
+    }
+    let is_panic = line.starts_with("thread '") && line.contains(" panicked at ");
+    is_panic || lower.contains(": error: ") || is_python_exception(line)
+}
+
+/// Whether a line begins with a name such as `torch.OutOfMemoryError`.
+fn is_python_exception(line: &str) -> bool {
+    let name = line.split(':').next().unwrap_or_default();
+    let is_name = name
         .chars()
         .all(|c| c.is_alphanumeric() || c == '_' || c == '.');
-    is_error("error")
-        || is_error("fatal")
-        || lower.contains(": error: ")
-        || (line.starts_with("thread '") && line.contains(" panicked at "))
-        || (is_name && (word.ends_with("Error") || word.ends_with("Exception")))
+    is_name && (name.ends_with("Error") || name.ends_with("Exception"))
 }
 
 /// Whether a line belongs to the message above it: clap's tips, anyhow's causes, the two sides of an assertion.
-fn goes_on(line: &str) -> bool {
+fn continues_message(line: &str) -> bool {
     line.starts_with(' ') || line.starts_with("Caused by")
 }
 
-/// Only the text: without colors, other control sequences, and what a progress bar has overwritten.
+/// Removes colors and other control sequences, and starts a new line at each carriage return of a progress bar.
 fn without_controls(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();
@@ -98,10 +104,10 @@ fn skip_sequence(chars: &mut std::str::Chars<'_>) {
     }
 }
 
-fn shortened(words: &str) -> String {
-    match words.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &words[..end]),
-        None => words.to_owned(),
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
     }
 }
 
@@ -118,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_that_name_the_mistake_are_the_reason() {
+    fn error_message_is_the_reason() {
         for (log, expected) in [
             (
                 "step 1\nerror: unexpected argument '--detph' found\n\n  tip: a similar argument exists: '--depth'\n\n\
@@ -162,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_of_this_start_plain_and_short() {
+    fn reason_is_plain_short_and_of_this_process() {
         assert_eq!(of("error: before\nstep 3\n", 14).as_deref(), Some("step 3"));
         assert_eq!(
             of("error: before\n", 14),
             None,
-            "it was killed and printed nothing"
+            "the process printed nothing"
         );
         assert_eq!(of("", 99), None);
         let colored = "10%\r20%\r\u{1b}[1;31merror\u{1b}[0m:\u{7} no\u{1b}]0;title\u{7} data\n";

@@ -1,31 +1,31 @@
-//! Runs the trials of a sweep, each as a process of its own.
+//! Runs the trials of a sweep as processes.
 
 mod active;
 mod choice;
-mod work;
+mod sweep_loop;
 
 use crate::error::SweepError;
-use crate::ledger::Ledger;
 use crate::schema::{Method, Sweep};
 use crate::trial::Trial;
+use crate::trial_store::TrialStore;
 use std::time::Duration;
-use work::Work;
+use sweep_loop::SweepLoop;
 
-/// How the trials of a sweep are run on this machine.
+/// Settings for running the trials of a sweep on this machine.
 ///
-/// Several machines, or several processes on one, may run the same sweep in one folder: each trial is run once.
+/// Several machines, or several processes on one machine, may run the same sweep in one folder: each trial runs once.
 #[derive(Debug, Clone)]
 pub struct Runner {
-    /// No more trials than this, on all machines together; the sweep's `run_cap` and a grid have an end of their own.
+    /// Largest number of trials, on all machines together. The file's `run_cap` and the size of a grid apply too.
     pub count: Option<u64>,
-    /// Trials at once on this machine.
+    /// Number of concurrent trials on this machine.
     pub jobs: usize,
-    /// How long a trial may run; one that hangs is a failed row, and not a sweep that hangs.
+    /// Longest run time of a trial. A trial that runs longer is ended and counts as failed.
     pub timeout: Option<Duration>,
-    /// CUDA devices, over which the trials are spread; each trial sees its own only, as device 0.
+    /// CUDA devices, one for each concurrent trial in turn; a trial sees only its own, as device 0.
     pub devices: Vec<u32>,
-    /// Words after those of `command`.
-    pub more: Vec<String>,
+    /// Arguments to append to `command`.
+    pub extra_args: Vec<String>,
 }
 
 impl Default for Runner {
@@ -35,78 +35,83 @@ impl Default for Runner {
             jobs: 1,
             timeout: None,
             devices: Vec::new(),
-            more: Vec::new(),
+            extra_args: Vec::new(),
         }
     }
 }
 
-/// Sees the trials of a sweep come and go.
+/// Observer of a sweep's trials.
 pub trait Watcher {
-    /// A trial is over, or was interrupted.
+    /// Called when a trial is over, or was interrupted.
     fn ended(&mut self, _trial: &Trial) {}
 
-    /// Once a second: how far the trials of this machine are. Ends those whose numbers it returns, with the reason.
+    /// Called once a second with the progress of the trials on this machine.
+    ///
+    /// Returns the numbers of trials to end, each with the reason.
     fn looked(&mut self, _running: &[Running]) -> Vec<(u64, String)> {
         Vec::new()
     }
 }
 
-/// How far a trial is.
+/// Progress of a trial.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Running {
     /// The trial.
     pub trial: Trial,
-    /// Its last recorded step.
+    /// Last recorded step.
     pub step: u64,
-    /// The steps that it will take, if it has said so.
+    /// Steps of the whole run; `None` before the trial has recorded them.
     pub steps: Option<u64>,
     /// Each value of the metric, with its step.
     pub history: Vec<(u64, f64)>,
-    /// How long it has run.
+    /// Run time so far.
     pub elapsed: Duration,
 }
 
-/// How a sweep came to an end on this machine.
+/// Result of a sweep on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SweepOutcome {
-    /// There is no trial left to begin.
+    /// No trial is left to begin.
     Complete,
-    /// A signal ended it; the same call goes on with it.
+    /// A signal ended the sweep; the same call continues it.
     Interrupted,
-    /// The first trials have all failed; this is what the last of them said.
+    /// The first trials all failed; contains the reason of the last one.
     GaveUp(String),
 }
 
 impl Runner {
-    /// Runs trials until there are none left to begin.
+    /// Runs trials until none is left to begin. The failure of a trial is not an error of the sweep.
     ///
     /// # Errors
     ///
-    /// If the folder cannot be used, the command has no such program, or nothing says how many trials there are to be.
-    /// What goes wrong in a trial is the trial's own affair.
+    /// If the folder cannot be used, the program of the command cannot be started, or the number of trials is not
+    /// given.
     pub fn run(
         &self,
         sweep: &Sweep,
-        ledger: &Ledger,
+        store: &TrialStore,
         watcher: &mut dyn Watcher,
     ) -> Result<SweepOutcome, SweepError> {
-        Work::new(self, sweep, ledger, watcher)?.run()
+        SweepLoop::new(self, sweep, store, watcher)?.run()
     }
 
-    /// How many trials there are to be.
+    /// Returns the number of trials: the least of the count, the file's `run_cap` and the size of a grid.
     ///
     /// # Errors
     ///
-    /// If nothing says so.
+    /// If none of them is given.
     pub fn total(&self, sweep: &Sweep) -> Result<u64, SweepError> {
         let grid = match sweep.method {
             Method::Grid => sweep.space().grid().ok().map(|grid| grid.len() as u64),
             Method::Random | Method::Bayes => None,
         };
-        let all = [self.count, sweep.run_cap, grid];
-        all.into_iter().flatten().min().ok_or_else(|| {
+        let total = [self.count, sweep.run_cap, grid]
+            .into_iter()
+            .flatten()
+            .min();
+        total.ok_or_else(|| {
             SweepError::Invalid(
                 "a random or bayes sweep has no end of its own: give a count, or `run_cap` in the file".to_owned(),
             )

@@ -1,10 +1,10 @@
-//! Runs that are over, or still under way, read back from their directories: one row and one trajectory each.
+//! Recorded runs, finished or in progress, read back from their directories: one row and one trajectory each.
 //!
-//! | type | has |
+//! | type | contains |
 //! |---|---|
-//! | [`Run`] | what a run was, what it recorded, how it ended |
-//! | [`Keys`] | the names of what is read: the metric, the loss, the norms |
-//! | [`Table`] | many runs side by side: on the terminal, as CSV, as a page for a browser |
+//! | [`Run`] | a run's settings, records and end |
+//! | [`Keys`] | the keys to read: the metric, the loss, the norms |
+//! | [`Table`] | a comparison of runs: on the terminal, as CSV, as a page for a browser |
 //!
 //! ```no_run
 //! use bdh_sweep::runs::{self, Keys, Table};
@@ -26,35 +26,35 @@ mod to_forecast;
 
 pub use find::{Found, read_all};
 pub use run::{Run, RunError, RunStatus, Series};
-pub use table::{Row, Snapshot, Table};
+pub use table::{Row, Snapshot, Table, UnknownColumn};
 pub use to_forecast::to_forecast;
 
 use crate::goal::Goal;
 
-/// The names under which runs have recorded what is compared.
+/// Keys under which runs have recorded the values to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Keys {
-    /// What runs are judged by, such as `val_bpb`.
+    /// Metric that runs are judged by, such as `val_bpb`.
     pub metric: String,
-    /// Whether less or more of it is better.
+    /// Whether lower or higher values of the metric are better.
     pub goal: Goal,
-    /// The training loss.
+    /// Training loss.
     pub loss: String,
-    /// The learning rate.
+    /// Learning rate.
     pub lr: String,
-    /// The L2 norm of the weights.
+    /// L2 norm of the weights.
     pub weight_norm: String,
-    /// The L2 norm of the gradients.
+    /// L2 norm of the gradients.
     pub grad_norm: String,
     /// Floating-point operations so far.
     pub flops: String,
-    /// A score of the finished model, such as CORE. One over a part of its tasks has another name, and is not taken for it.
+    /// Score of the finished model, such as CORE. A score over a part of the tasks has another key.
     pub core: String,
 }
 
 impl Keys {
-    /// The names that this library's own callbacks record under, with this metric, of which less is better.
+    /// Returns the keys of this library's own callbacks, with a metric to minimize.
     #[must_use]
     pub fn new(metric: impl Into<String>) -> Self {
         Self {
@@ -69,19 +69,17 @@ impl Keys {
         }
     }
 
-    /// All of them, the metric first.
+    /// Returns all keys, the metric first.
     #[must_use]
     pub fn all(&self) -> [&str; 7] {
-        let Self {
-            metric,
-            loss,
-            lr,
-            weight_norm,
-            grad_norm,
-            flops,
-            core,
-            ..
-        } = self;
-        [metric, loss, lr, weight_norm, grad_norm, flops, core].map(String::as_str)
+        [
+            &self.metric,
+            &self.loss,
+            &self.lr,
+            &self.weight_norm,
+            &self.grad_norm,
+            &self.flops,
+            &self.core,
+        ]
     }
 }

@@ -1,4 +1,4 @@
-//! All parameters of a sweep together.
+//! The search space: all parameters of a sweep.
 
 use crate::distribution::Distribution;
 use rand::{RngExt, SeedableRng};
@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 /// The parameters of a sweep, each a dimension of the unit cube, in alphabetical order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Space {
+    /// Paths of names, and distributions.
     dimensions: Vec<(Vec<String>, Distribution)>,
 }
 
@@ -18,7 +19,7 @@ pub struct Space {
      `distribution: q_uniform`"
 )]
 pub struct GridError {
-    /// The parameter, with the names above it.
+    /// Name of the parameter, behind the names above it.
     pub name: String,
 }
 
@@ -27,10 +28,14 @@ impl Space {
         Self { dimensions }
     }
 
-    /// Dimensions in which there is something to search.
+    /// Number of dimensions to search, without constant parameters.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.searched().count()
+        let constant = self
+            .dimensions
+            .iter()
+            .filter(|(_, values)| values.is_constant());
+        self.dimensions.len() - constant.count()
     }
 
     /// Whether there is nothing to search.
@@ -39,30 +44,25 @@ impl Space {
         self.len() == 0
     }
 
-    fn searched(&self) -> impl Iterator<Item = &Distribution> {
-        self.dimensions
-            .iter()
-            .map(|(_, values)| values)
-            .filter(|values| !values.is_constant())
-    }
-
-    /// The values at a point of the unit cube, one number for each dimension in which there is something to search;
-    /// parameters below parameters are objects below objects.
+    /// Returns the values at a point of the unit cube, with one coordinate for each dimension to search.
+    ///
+    /// Nested parameters are nested objects.
     #[must_use]
     pub fn at(&self, point: &[f64]) -> Map<String, Value> {
-        let mut point = point.iter();
-        let values = self.dimensions.iter().map(|(_, distribution)| {
+        let mut coordinates = point.iter();
+        let mut all = Map::new();
+        for (path, distribution) in &self.dimensions {
             let p = if distribution.is_constant() {
                 None
             } else {
-                point.next()
+                coordinates.next()
             };
-            distribution.value(p.copied().unwrap_or(0.5))
-        });
-        self.named(values)
+            insert(&mut all, path, distribution.value(*p.unwrap_or(&0.5)));
+        }
+        all
     }
 
-    /// A random point of the unit cube: that of trial `index`, from 0, of the sweep with this seed.
+    /// Returns the random point of trial `index`, from 0, of the sweep with this seed.
     #[must_use]
     pub fn random_point(&self, seed: u64, index: u64) -> Vec<f64> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -70,41 +70,34 @@ impl Space {
         (0..self.len()).map(|_| rng.random()).collect()
     }
 
-    /// The values at that point.
+    /// Returns the values at the random point of trial `index`, from 0, of the sweep with this seed.
     #[must_use]
     pub fn random(&self, seed: u64, index: u64) -> Map<String, Value> {
         self.at(&self.random_point(seed, index))
     }
 
-    /// Every combination, the last parameter varying fastest.
+    /// Returns all combinations of values, the last parameter varying fastest.
     ///
     /// # Errors
     ///
     /// If the values of a parameter cannot be counted.
     pub fn grid(&self) -> Result<Grid<'_>, GridError> {
-        let counts = self.dimensions.iter().map(|(path, distribution)| {
-            distribution.grid_len().ok_or_else(|| GridError {
-                name: path.join("."),
-            })
-        });
-        let counts: Vec<u64> = counts.collect::<Result<_, _>>()?;
-        let count = counts
-            .iter()
-            .fold(1_u64, |all, count| all.saturating_mul(*count));
+        let mut counts = Vec::with_capacity(self.dimensions.len());
+        let mut count: u64 = 1;
+        for (path, distribution) in &self.dimensions {
+            let Some(values) = distribution.grid_len() else {
+                let name = path.join(".");
+                return Err(GridError { name });
+            };
+            counts.push(values);
+            count = count.saturating_mul(values);
+        }
         Ok(Grid {
             space: self,
             counts,
             count,
             next: 0,
         })
-    }
-
-    fn named(&self, values: impl Iterator<Item = Value>) -> Map<String, Value> {
-        let mut all = Map::new();
-        for ((path, _), value) in self.dimensions.iter().zip(values) {
-            insert(&mut all, path, value);
-        }
-        all
     }
 }
 
@@ -124,30 +117,31 @@ fn insert(into: &mut Map<String, Value>, path: &[String], value: Value) {
     }
 }
 
-/// The combinations of a grid, in order; `nth` goes to any of them at once.
+/// The combinations of a grid, in order; `nth` takes constant time.
 #[derive(Debug)]
 pub struct Grid<'a> {
     space: &'a Space,
-    /// Values of each parameter.
+    /// Number of values of each parameter.
     counts: Vec<u64>,
     count: u64,
     next: u64,
 }
 
 impl Grid<'_> {
-    /// The combination with this number, from 0.
-    fn combination(&self, number: u64) -> Map<String, Value> {
-        let mut rest = number;
-        let dimensions = self.space.dimensions.iter().zip(&self.counts).rev();
-        let mut values: Vec<_> = dimensions
-            .map(|((_, distribution), count)| {
-                let value = distribution.grid_value(rest % count);
-                rest /= count;
-                value
-            })
-            .collect();
-        values.reverse();
-        self.space.named(values.into_iter())
+    /// Returns the combination with this index, from 0.
+    fn combination(&self, index: u64) -> Map<String, Value> {
+        // The last parameter varies fastest, so its index is the last digit.
+        let mut rest = index;
+        let mut indices = vec![0; self.counts.len()];
+        for (digit, count) in indices.iter_mut().zip(&self.counts).rev() {
+            *digit = rest % count;
+            rest /= count;
+        }
+        let mut all = Map::new();
+        for ((path, distribution), index) in self.space.dimensions.iter().zip(indices) {
+            insert(&mut all, path, distribution.grid_value(index));
+        }
+        all
     }
 }
 

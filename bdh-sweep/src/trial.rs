@@ -1,58 +1,58 @@
-//! One trial of a sweep, as its file tells it.
+//! One trial of a sweep, as in its file.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
 
-/// One trial: what was tried, how far it came, how it ended.
+/// One trial: its values, its progress, its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Trial {
-    /// Its number in the sweep, from 1.
+    /// Number in the sweep, from 1.
     pub number: u64,
-    /// What is searched, by name.
+    /// Values of the parameters, by name.
     pub values: Map<String, Value>,
-    /// Where that is in the unit cube; empty for a point of a grid.
+    /// Position in the unit cube; empty for a point of a grid.
     pub point: Vec<f64>,
-    /// How it stands.
+    /// Status.
     pub status: Status,
-    /// The metric as last recorded, if that was a finite number.
+    /// Last recorded value of the metric, if it was finite.
     pub value: Option<f64>,
-    /// Why it failed or was ended.
+    /// Reason why the trial failed or was ended.
     pub why: Option<String>,
-    /// The machine that it ran on.
+    /// Machine that ran the trial last.
     pub host: String,
-    /// Its process there, once it has one.
+    /// Process on that machine; `None` before its start and after its end.
     #[serde(default)]
     pub pid: Option<u32>,
-    /// When it began, in seconds since 1970.
+    /// Time of the first start, in seconds since 1970.
     pub began_at: f64,
-    /// How long it ran, in seconds, interruptions left out.
+    /// Run time in seconds, without interruptions.
     pub seconds: f64,
 }
 
-/// How a trial stands.
+/// Status of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Status {
-    /// It runs; or whoever ran it died, and it is taken up again.
+    /// Running; a sweep resumes the trial if its process died.
     Running,
-    /// The sweep was interrupted; it is taken up again.
+    /// Interrupted with the sweep, which resumes it.
     Interrupted,
-    /// It ran to its end.
+    /// Finished.
     Completed,
-    /// It ran to its end, and what it recorded last is no finite number.
+    /// Finished, with a last value that is not finite.
     Diverged,
-    /// It was not worth its next steps.
+    /// Ended because its next steps were not worth their cost.
     EndedEarly,
-    /// It crashed, hung, or recorded nothing to judge it by.
+    /// Crashed, timed out, or recorded no value of the metric.
     Failed,
 }
 
 impl Status {
-    /// Whether nothing more is to come.
+    /// Whether the trial will not run again.
     #[must_use]
     pub fn is_over(self) -> bool {
         !matches!(self, Self::Running | Self::Interrupted)

@@ -1,7 +1,7 @@
-//! YAML that means the same to W&B and here, or is refused with its line.
+//! YAML that means the same to W&B and here; other YAML is rejected with its line.
 //!
-//! `wandb sweep` reads with PyYAML, which is YAML 1.1: there `off` is false, `010` is 8 and `1e-3` a text. The reader here
-//! is YAML 1.2. A search that silently differs is worse than a file that is refused.
+//! `wandb sweep` reads with PyYAML, which implements YAML 1.1: there `off` is false, `010` is 8 and `1e-3` is a string. The
+//! reader here implements YAML 1.2. A search that silently differs is worse than a rejected file.
 
 mod scan;
 mod word;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Collections within collections: libyaml's time grows with the square of that, and no search has so many.
+/// Deepest nesting of collections; libyaml's time grows with the square of the depth, and no real file is that deep.
 const MAX_DEPTH: usize = 100;
 
 /// Reads a file.
@@ -27,25 +27,29 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, SweepError> {
             "line {line} has more than {MAX_DEPTH} lists and mappings inside one another"
         )));
     }
-    // First whether it is YAML at all: of another text, the scan says nothing.
+    // Checks first that the text is YAML; the scan of any other text is meaningless.
     serde_norway::from_str::<IgnoredAny>(text)?;
-    for plain in scan.plain {
-        if let Some(why) = word::why_not(plain.text) {
-            return Err(SweepError::Invalid(format!(
-                "{why}, at line {}",
-                plain.line
-            )));
-        }
-    }
+    check_words(&scan)?;
     Ok(serde_norway::from_str(text)?)
 }
 
-/// The text behind the byte order mark that some editors put first.
+/// Rejects the first word that means something else to W&B.
+fn check_words(scan: &Scan<'_>) -> Result<(), SweepError> {
+    for plain in &scan.plain {
+        if let Some(why) = word::why_not(plain.text) {
+            let line = plain.line;
+            return Err(SweepError::Invalid(format!("{why}, at line {line}")));
+        }
+    }
+    Ok(())
+}
+
+/// Removes the byte order mark that some editors write first.
 pub(crate) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-/// Reads a mapping whose keys may not come twice, where the reader would keep the last of them.
+/// Reads a mapping and rejects repeated keys; the reader alone would silently keep the last value.
 pub(crate) fn without_repeats<'de, D, V>(from: D) -> Result<BTreeMap<String, V>, D::Error>
 where
     D: Deserializer<'de>,
@@ -54,7 +58,7 @@ where
     from.deserialize_map(Once(PhantomData))
 }
 
-/// [`without_repeats`] for a mapping that may be absent.
+/// Reads an optional mapping that is present and rejects repeated keys.
 pub(crate) fn given_without_repeats<'de, D, V>(
     from: D,
 ) -> Result<Option<BTreeMap<String, V>>, D::Error>
@@ -77,8 +81,9 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for Once<V> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut all = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
+            // Checked before the value is read, while the reader is still at the line of the key.
             if all.contains_key(&name) {
-                return Err(A::Error::custom(format!("`{name}` stands here twice")));
+                return Err(A::Error::custom(format!("`{name}` occurs here twice")));
             }
             let value = map.next_value()?;
             all.insert(name, value);

@@ -1,4 +1,4 @@
-//! The modules of `bdh-sweep` form layers: none imports one that stands above it, and none imports through the crate's root.
+//! Modules of `bdh-sweep` form layers: no module imports one above it, or through the crate's root.
 
 #[path = "../../bdh/tests/support/layers.rs"]
 mod layers;

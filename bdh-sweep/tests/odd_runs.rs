@@ -1,4 +1,4 @@
-//! A run directory that was crafted is an error for those who read it back: nothing waits, and nothing has no end.
+//! Reading a crafted run directory is an error: no reader waits, and none reads without end.
 #![cfg(unix)]
 
 #[path = "../../bdh/tests/support/odd.rs"]
@@ -6,12 +6,12 @@ mod odd;
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
-use bdh::{every, last};
+use bdh::cadence::{every, last};
 use bdh_sweep::runs::{self, Keys, Run};
 use odd::{ODD, spoil};
 use std::path::PathBuf;
 
-/// A finished run in a folder of its own.
+/// Trains a run in a folder of its own.
 fn finished() -> (tempfile::TempDir, PathBuf) {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("run");
@@ -29,7 +29,7 @@ fn why(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 #[test]
-fn a_run_with_odd_files_is_an_error_for_its_readers() {
+fn run_with_odd_files_is_an_error() {
     let _alone = tiny::alone();
     for name in ["run.json", "metrics.jsonl"] {
         for with in ODD {
@@ -38,8 +38,8 @@ fn a_run_with_odd_files_is_an_error_for_its_readers() {
             let error = why(&Run::read(&dir, &["train/loss"]).expect_err("an odd file"));
             assert!(error.contains(name), "{with}: {error}");
             let found = runs::read_all([scratch.path()], &Keys::new("train/loss"));
-            let is_told = !found.errors.is_empty() || (name, with) == ("run.json", "folder");
-            assert!(is_told, "{with} as {name}");
+            let is_reported = !found.errors.is_empty() || (name, with) == ("run.json", "folder");
+            assert!(is_reported, "{with} as {name}");
         }
     }
 }

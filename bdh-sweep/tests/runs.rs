@@ -1,13 +1,13 @@
-//! Runs are read back as they were, and compared without losing any.
+//! Reading runs back from their directories, and comparing them.
 
 use bdh_sweep::runs::{self, Keys, Run, RunStatus, Table};
-use bdh_sweep::{Goal, Ledger, Runner, Sweep, Watcher};
+use bdh_sweep::{Goal, Runner, Sweep, TrialStore, Watcher};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A run directory, written by hand.
+/// Writes a run directory by hand.
 fn write(dir: &Path, status: &str, args: &Value, lines: &[Value]) {
     fs::create_dir_all(dir).expect("a directory");
     let groups = json!({ "matrix": { "schedule": { "peak": 0.02 } } });
@@ -27,7 +27,7 @@ fn keys() -> Keys {
     Keys::new("val_bpb")
 }
 
-/// Five runs: two that completed, one that diverged, one that failed, one that died.
+/// Writes five runs: two completed, one diverged, one failed, one died.
 fn five() -> TempDir {
     let root = tempfile::tempdir().expect("a temporary directory");
     let dir = |name: &str| root.path().join(name);
@@ -63,7 +63,7 @@ fn five() -> TempDir {
 }
 
 #[test]
-fn every_run_is_a_row_the_best_first_and_those_without_a_value_last() {
+fn rows_are_sorted_with_missing_values_last() {
     let root = five();
     let found = runs::read_all([root.path()], &keys());
     assert!(found.errors.is_empty());
@@ -84,11 +84,7 @@ fn every_run_is_a_row_the_best_first_and_those_without_a_value_last() {
         names,
         expected.map(|(name, status)| (name, status.to_owned()))
     );
-    assert_eq!(
-        table.settings,
-        ["depth", "lr"],
-        "what differs, without what a run is called"
-    );
+    assert_eq!(table.settings, ["depth", "lr"], "names are not settings");
     let good = &table.rows[0];
     assert_eq!(good.settings, [json!(4), json!(1e-3)]);
     assert_eq!(
@@ -104,16 +100,16 @@ fn every_run_is_a_row_the_best_first_and_those_without_a_value_last() {
     assert_eq!(
         at,
         [Some(8.0), Some(8.0), Some(3.0)],
-        "the last value until then"
+        "a snapshot has the last value before it"
     );
     assert_eq!(
         table.rows[3].at[2].metric, None,
-        "what was never reached is no snapshot"
+        "a step that was never reached has no snapshot"
     );
 }
 
 #[test]
-fn more_can_be_better() {
+fn higher_can_be_better() {
     let root = five();
     let mut keys = keys();
     keys.goal = Goal::Maximize;
@@ -125,7 +121,7 @@ fn more_can_be_better() {
 }
 
 #[test]
-fn only_what_was_asked_for_is_read_and_torn_lines_are_passed_over() {
+fn only_requested_keys_are_read_and_torn_lines_skipped() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let dir = root.path().join("run");
     write(
@@ -176,12 +172,12 @@ fn only_what_was_asked_for_is_read_and_torn_lines_are_passed_over() {
     assert_eq!(
         runs::read_all([root.path()], &keys()).errors.len(),
         1,
-        "and the others are read"
+        "only that run has an error"
     );
 }
 
 #[test]
-fn the_csv_has_everything_once_and_can_be_sorted_by() {
+fn csv_has_all_columns_and_can_be_sorted() {
     let root = five();
     let found = runs::read_all([root.path()], &keys());
     let mut table = Table::of(&found.runs, &keys());
@@ -223,7 +219,10 @@ fn the_csv_has_everything_once_and_can_be_sorted_by() {
     let (_, rows) = lines(&table);
     let depths: Vec<_> = (0..5).map(|row| cell(&rows, row, "depth")).collect();
     assert_eq!(depths, ["2", "2", "3", "3", "4"]);
-    let error = table.sort_by("width").expect_err("all runs have the same");
+    let error = table
+        .sort_by("width")
+        .expect_err("all runs have the same width")
+        .to_string();
     assert!(
         error.contains("no column `width`") && error.contains("depth, lr"),
         "{error}"
@@ -231,7 +230,7 @@ fn the_csv_has_everything_once_and_can_be_sorted_by() {
 }
 
 #[test]
-fn the_table_fits_a_terminal_and_says_what_it_leaves_out() {
+fn table_fits_a_terminal_and_lists_omitted_columns() {
     let root = five();
     let found = runs::read_all([root.path()], &keys());
     let mut found = found.runs;
@@ -255,7 +254,7 @@ fn the_table_fits_a_terminal_and_says_what_it_leaves_out() {
 }
 
 #[test]
-fn the_page_is_one_file_that_nothing_in_a_run_can_break_out_of() {
+fn page_is_one_file_and_escapes_the_contents_of_runs() {
     let root = five();
     let bad = "</script><script>alert(1)</script> $DATA";
     write(
@@ -266,7 +265,11 @@ fn the_page_is_one_file_that_nothing_in_a_run_can_break_out_of() {
     );
     let found = runs::read_all([root.path()], &keys());
     let html = Table::of(&found.runs, &keys()).html("a <b> $DATA", &found.runs, &keys());
-    assert_eq!(html.matches("</script>").count(), 2, "its own two");
+    assert_eq!(
+        html.matches("</script>").count(),
+        2,
+        "the page has two scripts of its own"
+    );
     assert!(
         !html.contains("src=") && !html.contains("href=") && !html.contains("<link"),
         "no network"
@@ -296,14 +299,14 @@ impl Watcher for Silent {}
 
 #[test]
 #[cfg(unix)]
-fn trials_of_a_sweep_that_left_no_run_are_rows_with_their_reason() {
+fn failed_trials_without_a_run_are_rows_with_a_reason() {
     let root = tempfile::tempdir().expect("a temporary directory");
     let yaml = "{method: grid, metric: {name: val_bpb}, parameters: {x: {values: [1, 2]}}, \
                 command: [sh, -c, 'echo too little memory; exit 3', '${args}']}";
     let sweep: Sweep = yaml.parse().expect("a sweep");
-    let ledger = Ledger::open(root.path(), yaml, 1).expect("a ledger");
+    let store = TrialStore::open(root.path(), yaml, 1).expect("a trial store");
     Runner::default()
-        .run(&sweep, &ledger, &mut Silent)
+        .run(&sweep, &store, &mut Silent)
         .expect("two failures");
     let found = runs::read_all([root.path()], &keys());
     let table = Table::of(&found.runs, &keys());
@@ -317,7 +320,7 @@ fn trials_of_a_sweep_that_left_no_run_are_rows_with_their_reason() {
 }
 
 #[test]
-fn trials_are_matched_to_the_runs_of_their_own_sweep() {
+fn trials_match_the_runs_of_their_own_sweep() {
     let root = tempfile::tempdir().expect("a temporary directory");
     for (sweep, x) in [("a", 1), ("b", 2)] {
         let dir = root.path().join(sweep);
@@ -327,7 +330,7 @@ fn trials_are_matched_to_the_runs_of_their_own_sweep() {
             fs::write(run.join("run.json"), r#"{"steps":1,"status":"completed"}"#).expect("a file");
         }
         fs::create_dir(dir.join("trials")).expect("a directory");
-        // The third left no run and failed, so did the second, later; the fourth has only begun.
+        // The second failed with a run, the third without one; the fourth is running.
         for (number, status) in [
             (1, "completed"),
             (2, "failed"),
@@ -343,7 +346,7 @@ fn trials_are_matched_to_the_runs_of_their_own_sweep() {
         }
     }
     let found = runs::read_all([root.path()], &keys());
-    let said = found.runs.iter().map(|run| {
+    let rows = found.runs.iter().map(|run| {
         let why = if let RunStatus::Failed(why) = &run.status {
             why
         } else {
@@ -359,11 +362,11 @@ fn trials_are_matched_to_the_runs_of_their_own_sweep() {
         "b/trial-0002 22 b2",
         "b/trial-0003 23 b3",
     ];
-    assert_eq!(said.collect::<Vec<_>>(), expected);
+    assert_eq!(rows.collect::<Vec<_>>(), expected);
 }
 
 #[test]
-fn a_run_of_an_earlier_version_is_a_row_as_any_other() {
+fn run_of_an_earlier_version_is_a_row() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bdh/tests/data/first_edition");
     let keys = Keys::new("val/loss");
     let found = runs::read_all([dir.as_path()], &keys);

@@ -1,4 +1,4 @@
-//! Sweep files mean what they mean to W&B: its own `sweeps` package is the judge.
+//! Sweep files mean the same as to W&B, by its own `sweeps` package.
 
 #[path = "../../bdh-callbacks/tests/support/judges.rs"]
 mod judges;
@@ -9,7 +9,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 
-/// What the judge answers, question by question; `None` where there is no judge.
+/// Returns the answers of the `sweeps` package; `None` if it is not installed.
 fn ask(questions: &[Value]) -> Option<Vec<Value>> {
     let judge = Judge::modern()?;
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -40,7 +40,7 @@ fn same(ours: &Value, theirs: &Value) -> bool {
 }
 
 #[test]
-fn every_distribution_has_the_quantiles_of_sweeps() {
+fn quantiles_match_the_sweeps_package() {
     let parameters = [
         json!({ "value": "adam" }),
         json!({ "value": null }),
@@ -69,7 +69,7 @@ fn every_distribution_has_the_quantiles_of_sweeps() {
         json!({ "distribution": "beta" }),
         json!({ "a": 0.5, "b": 0.5, "q": 0.1, "distribution": "q_beta" }),
     ];
-    // No multiples of a part of a list: there, the last bit decides.
+    // Avoids multiples of 1 / list length, where the last bit decides.
     let at: Vec<f64> = (0..200).map(|i| (f64::from(i) + 0.37) / 200.0).collect();
     let questions: Vec<_> = parameters
         .iter()
@@ -93,7 +93,7 @@ fn every_distribution_has_the_quantiles_of_sweeps() {
 }
 
 #[test]
-fn a_grid_goes_in_the_order_of_sweeps() {
+fn grid_order_matches_the_sweeps_package() {
     let parameters = json!({
         "width": { "values": [256, 384] },
         "depth": { "min": 2, "max": 4 },
@@ -125,14 +125,14 @@ fn a_grid_goes_in_the_order_of_sweeps() {
 }
 
 #[test]
-fn a_grid_of_more_points_than_fit_into_memory_is_no_trouble() {
+fn grid_may_have_more_points_than_fit_into_memory() {
     let all = json!({ "min": i64::MIN, "max": i64::MAX });
     let tiny_steps = json!({ "min": 0.0, "max": 1.0, "q": 1e-12, "distribution": "q_uniform" });
     let file = sweep(
         "grid",
         &json!({ "a": all, "b": tiny_steps, "c": { "values": [1, 2] } }),
     );
-    let text = file.to_string().replace("1e-12", "1.0e-12"); // without a dot it is a text to W&B
+    let text = file.to_string().replace("1e-12", "1.0e-12"); // without a dot W&B reads a text
     let space = text.parse::<Sweep>().expect("valid").space();
     let mut grid = space.grid().expect("a grid");
     assert_eq!(grid.next().expect("the first")["a"], json!(i64::MIN));
@@ -144,7 +144,7 @@ fn a_grid_of_more_points_than_fit_into_memory_is_no_trouble() {
 }
 
 #[test]
-fn hyperband_ends_the_runs_that_sweeps_ends() {
+fn hyperband_matches_the_sweeps_package() {
     let rules = [
         json!({ "type": "hyperband", "min_iter": 3 }),
         json!({ "type": "hyperband", "min_iter": 2, "eta": 2, "strict": false }),
@@ -205,7 +205,7 @@ fn hyperband_ends_the_runs_that_sweeps_ends() {
 }
 
 #[test]
-fn what_sweeps_finds_valid_is_valid() {
+fn validation_matches_the_sweeps_package() {
     let one = |parameter: Value| sweep("random", &json!({ "x": parameter }));
     let files = [
         one(json!({ "min": 0.0, "max": 1.0 })),
@@ -247,7 +247,7 @@ fn what_sweeps_finds_valid_is_valid() {
 }
 
 #[test]
-fn a_mistake_is_told_with_its_key_its_line_and_what_would_be_valid() {
+fn errors_have_the_key_the_line_and_a_correction() {
     let head = "method: random\nmetric: { name: loss }\nparameters:\n  depth: { values: [2, 4] }\n";
     for (rest, parts) in [
         (
@@ -313,14 +313,14 @@ fn a_mistake_is_told_with_its_key_its_line_and_what_would_be_valid() {
     );
 }
 
-/// A search over `lr` with these settings in the file.
+/// Parses a search over `lr` with these settings.
 fn with_lr(settings: &str) -> Result<Sweep, String> {
     let yaml = format!("method: random\nparameters:\n  lr: {{ {settings} }}\n");
     yaml.parse()
         .map_err(|error: bdh_sweep::SweepError| error.to_string())
 }
 
-/// Asserts that something is refused in words that have these parts.
+/// Asserts that the result is an error with these parts.
 fn refused<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str]) {
     let error = result.expect_err(parts[0]);
     for part in parts {
@@ -329,12 +329,12 @@ fn refused<T: std::fmt::Debug>(result: Result<T, String>, parts: &[&str]) {
 }
 
 #[test]
-fn a_value_is_the_same_to_wandb_or_is_refused_with_its_line() {
+fn values_that_differ_for_wandb_are_rejected_with_a_line() {
     let one = |value: &str| with_lr(&format!("values: [0.5, {value}]"));
     for (value, part) in [
-        (".inf", "no finite number"),
-        ("-.INF", "no finite number"),
-        (".nan", "no finite number"),
+        (".inf", "not a finite number"),
+        ("-.INF", "not a finite number"),
+        (".nan", "not a finite number"),
         ("off", "`off` is false to W&B"),
         ("Yes", "`Yes` is true to W&B"),
         ("524_288", "is 524288 to W&B"),
@@ -359,7 +359,7 @@ fn a_value_is_the_same_to_wandb_or_is_refused_with_its_line() {
         let space = one(value).expect("the same everywhere").space();
         assert_eq!(space.at(&[0.9])["lr"], expected);
     }
-    // Keys, too; and W&B's own words.
+    // Keys are checked too, and values of W&B's own keys.
     let key = "method: random\nparameters:\n  off: { value: 1 }\n".parse::<Sweep>();
     refused(
         key.map_err(|error| error.to_string()),
@@ -374,7 +374,7 @@ fn a_value_is_the_same_to_wandb_or_is_refused_with_its_line() {
 }
 
 #[test]
-fn merge_keys_and_repeated_keys_are_refused_and_a_byte_order_mark_is_read_over() {
+fn merge_and_repeated_keys_are_rejected_and_a_bom_is_skipped() {
     let parse = |text: &str| text.parse::<Sweep>().map_err(|error| error.to_string());
     let lr = "lr: { min: 0.1, max: 1.0 }";
     let marked = parse(&format!("\u{feff}method: random\nparameters: {{ {lr} }}\n"));
@@ -393,11 +393,11 @@ fn merge_keys_and_repeated_keys_are_refused_and_a_byte_order_mark_is_read_over()
     let twice = |below: &str| parse(&format!("method: random\nparameters:\n{below}"));
     refused(
         twice(&format!("  {lr}\n  {lr}\n")),
-        &["`lr` stands here twice", "line 3"],
+        &["`lr` occurs here twice", "line 3"],
     );
     refused(
         twice("  a: { parameters: { b: { value: 1 }, b: { value: 2 } } }\n"),
-        &["`b` stands here twice"],
+        &["`b` occurs here twice"],
     );
     refused(
         twice("  a: { value: 1, value: 2 }\n"),
@@ -410,7 +410,7 @@ fn merge_keys_and_repeated_keys_are_refused_and_a_byte_order_mark_is_read_over()
 }
 
 #[test]
-fn the_words_of_a_file_are_read_as_pyyaml_reads_them() {
+fn words_of_a_file_are_read_as_by_pyyaml() {
     let words = vec![
         "yes",
         "Yes",
@@ -501,12 +501,12 @@ fn the_words_of_a_file_are_read_as_pyyaml_reads_them() {
     }
     assert!(
         (20..40).contains(&refusals),
-        "{refusals}: what means the same everywhere is accepted"
+        "{refusals}: unambiguous words are accepted"
     );
 }
 
 #[test]
-fn an_exponent_that_is_meant_for_a_rate_is_refused() {
+fn learning_rate_given_as_an_exponent_is_rejected() {
     for law in ["log_uniform", "q_log_uniform", "inv_log_uniform"] {
         let error = with_lr(&format!("distribution: {law}, min: 0.0001, max: 0.01"));
         refused(
@@ -522,7 +522,7 @@ fn an_exponent_that_is_meant_for_a_rate_is_refused() {
 }
 
 #[test]
-fn a_command_that_passes_no_values_is_refused() {
+fn command_without_values_is_rejected() {
     let parse = |command: &str| {
         let text = format!(
             "method: grid\nparameters: {{ lr: {{ values: [1, 2] }} }}\ncommand: {command}\n"
@@ -545,7 +545,7 @@ fn a_command_that_passes_no_values_is_refused() {
 }
 
 #[test]
-fn settings_at_their_extremes_are_refused_or_work_and_never_take_long() {
+fn extreme_settings_work_or_are_rejected_quickly() {
     let began = std::time::Instant::now();
     let finite = |settings: &str| {
         let space = with_lr(settings)
@@ -634,7 +634,7 @@ fn settings_at_their_extremes_are_refused_or_work_and_never_take_long() {
 }
 
 #[test]
-fn a_file_of_a_megabyte_is_read_or_refused_at_once() {
+fn megabyte_file_is_read_or_rejected_quickly() {
     let deep = |open: &str, close: &str| {
         let (open, close) = (open.repeat(200_000), close.repeat(200_000));
         format!("method: random\nparameters:\n  lr: {open}{close}\n")
@@ -695,7 +695,7 @@ fn a_file_of_a_megabyte_is_read_or_refused_at_once() {
 }
 
 #[test]
-fn the_file_at_the_root_is_the_requests_search() {
+fn sweep_file_at_the_root_is_the_requested_search() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../sweep.yaml");
     let sweep = Sweep::read(path).expect("a sweep");
     assert_eq!(sweep.method, Method::Random);
@@ -722,17 +722,17 @@ fn the_file_at_the_root_is_the_requests_search() {
         .count();
     assert!(
         (70..=130).contains(&below),
-        "half of the trials are in each decade: {below} of 200"
+        "about half of the trials are in each decade: {below} of 200"
     );
     assert_eq!(
         space.random(42, 5),
         trials[5],
-        "a trial depends on its number alone"
+        "a trial depends only on its number"
     );
 }
 
 #[test]
-fn values_are_spelled_as_python_spells_them() {
+fn values_are_formatted_as_by_python() {
     let mut values = vec![
         json!(null),
         json!(true),

@@ -1,7 +1,7 @@
-//! The folder of a sweep: which of its files are trials, and what a trial that is taken up again has reached.
+//! The folder of a sweep: which files are trials, and the values of resumed trials.
 #![cfg(unix)] // the trials are shell scripts
 
-use bdh_sweep::{Ledger, Runner, Status, Sweep, SweepOutcome, Watcher};
+use bdh_sweep::{Runner, Status, Sweep, SweepOutcome, TrialStore, Watcher};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A grid of three trials, each a call of a shell script in the folder `$BDH_TRIAL_DIR`.
+/// A grid of three trials; each runs a shell script in the folder `$BDH_TRIAL_DIR`.
 struct Place {
     dir: TempDir,
     yaml: String,
@@ -40,7 +40,7 @@ impl Place {
         self.dir.path().join("sweep")
     }
 
-    /// A file in the folder of the trials, which is made for it.
+    /// Returns the path of a file in the folder of the trials, which it creates.
     fn trial_file(&self, name: &str) -> PathBuf {
         let trials = self.sweep().join("trials");
         fs::create_dir_all(&trials).expect("a directory");
@@ -48,17 +48,17 @@ impl Place {
     }
 
     fn run(&self) -> Result<SweepOutcome, String> {
-        let ledger =
-            Ledger::open(self.sweep(), &self.yaml, 1).map_err(|error| error.to_string())?;
+        let store =
+            TrialStore::open(self.sweep(), &self.yaml, 1).map_err(|error| error.to_string())?;
         let sweep: Sweep = self.yaml.parse().expect("a sweep");
         Runner::default()
-            .run(&sweep, &ledger, &mut Silent)
+            .run(&sweep, &store, &mut Silent)
             .map_err(|error| error.to_string())
     }
 
-    /// The value of each trial; all of them are completed.
+    /// Returns the value of each trial; all trials must be completed.
     fn values(&self) -> Vec<f64> {
-        let trials = Ledger::read(self.sweep()).expect("trials");
+        let trials = TrialStore::read(self.sweep()).expect("trials");
         assert!(
             trials.iter().all(|trial| trial.status == Status::Completed),
             "{trials:?}"
@@ -71,7 +71,7 @@ impl Place {
 const RECORD: &str = r#"echo "{\"step\":1,\"loss\":${1#--x=}}" > metrics.jsonl"#;
 
 #[test]
-fn files_that_are_named_otherwise_are_no_trials() {
+fn files_with_other_names_are_not_trials() {
     // The value is in the file that `${args_json_file}` names: {"x":2}.
     let script = r#"x=$(tr -dc 0-9 < "$1"); echo "{\"step\":1,\"loss\":$x}" > metrics.jsonl"#;
     let place = Place::new(script, "${args_json_file}");
@@ -96,12 +96,12 @@ fn files_that_are_named_otherwise_are_no_trials() {
         assert_eq!(
             fs::read_to_string(place.trial_file(name)).expect("a file"),
             "{",
-            "{name} is left alone"
+            "{name} is unchanged"
         );
     }
 }
 
-/// Asserts that the sweep ends at once, with a sentence that has these parts.
+/// Asserts that the sweep fails at once, with an error that has these parts.
 fn refused(place: &Place, parts: &[&str]) {
     let began = Instant::now();
     let error = place.run().expect_err(parts[0]);
@@ -116,7 +116,7 @@ fn refused(place: &Place, parts: &[&str]) {
 }
 
 #[test]
-fn what_stands_in_the_place_of_a_trial_is_refused_in_one_sentence() {
+fn wrong_file_in_place_of_a_trial_is_an_error() {
     let with = |put: &dyn Fn(&Path)| {
         let place = Place::new(RECORD, "${args}");
         put(&place.trial_file("0002.json"));
@@ -127,7 +127,7 @@ fn what_stands_in_the_place_of_a_trial_is_refused_in_one_sentence() {
         &dangling,
         &[
             "0002.json` is, or leads through, a link",
-            "no trial: move it elsewhere",
+            "not a trial: move it elsewhere",
         ],
     );
     let folder = with(&|path| fs::create_dir(path).expect("a folder"));
@@ -141,7 +141,7 @@ fn what_stands_in_the_place_of_a_trial_is_refused_in_one_sentence() {
     fs::copy(place.trial_file("0001.json"), place.trial_file("0002.json")).expect("a copy");
     refused(
         &place,
-        &["0002.json` is a copy of trial 1: delete it, and trial 2 is run"],
+        &["0002.json` is a copy of trial 1: delete it to run trial 2"],
     );
     fs::remove_file(place.trial_file("0002.json")).expect("the copy");
     assert_eq!(place.run(), Ok(SweepOutcome::Complete));
@@ -149,20 +149,20 @@ fn what_stands_in_the_place_of_a_trial_is_refused_in_one_sentence() {
 }
 
 #[test]
-fn a_trial_whose_file_was_deleted_while_it_runs_is_waited_for_and_run_anew() {
+fn deleted_running_trial_is_awaited_and_run_again() {
     let place = Place::new(RECORD, "${args}");
-    // As the process of the trial holds it.
+    // The process of the trial would hold this lock.
     let lock = fs::File::create(place.trial_file("0002.lock")).expect("a lock");
     lock.lock().expect("locked");
     thread::scope(|scope| {
         let sweep = scope.spawn(|| place.run());
         let began = Instant::now();
-        while Ledger::read(place.sweep())
+        while TrialStore::read(place.sweep())
             .is_ok_and(|trials| trials.iter().filter(|t| t.status.is_over()).count() < 2)
         {
             assert!(
                 began.elapsed() < Duration::from_secs(30),
-                "the others are not waited for"
+                "the other trials should not wait"
             );
             thread::sleep(Duration::from_millis(10));
         }
@@ -174,9 +174,9 @@ fn a_trial_whose_file_was_deleted_while_it_runs_is_waited_for_and_run_anew() {
 }
 
 #[test]
-fn a_trial_that_is_taken_up_again_has_the_value_that_its_run_recorded_last() {
-    // As a resume from the checkpoint of step 15 does it: the file is cut in place and grows beyond its old length,
-    // which was in the middle of what is now the last line.
+fn resumed_trial_has_the_last_recorded_value() {
+    // A resume from the checkpoint of step 15 truncates the file in place. The file then grows beyond its old length,
+    // which was in the middle of the new last line.
     let script = r#"
 record() { echo "{\"train\":1.5,\"step\":$1,\"elapsed\":$2$3}" >> metrics.jsonl; }
 [ -e metrics.jsonl ] && { head -n 15 metrics.jsonl > kept; cat kept > metrics.jsonl; }
@@ -207,11 +207,11 @@ done
                    "host":"elsewhere","pid":1,"began_at":0,"seconds":1}"#;
     fs::write(place.trial_file("0001.json"), left).expect("a trial");
     assert_eq!(place.run(), Ok(SweepOutcome::Complete));
-    assert_eq!(place.values(), [80.0; 3], "85 is that of step 15");
+    assert_eq!(place.values(), [80.0; 3], "85 is the value of step 15");
 }
 
 #[test]
-fn a_folder_that_was_begun_with_a_value_that_is_refused_now_goes_on_with_the_corrected_file() {
+fn old_folder_with_a_rejected_value_accepts_the_corrected_file() {
     let mut place = Place::new(RECORD, "${args}");
     place.yaml = place.yaml.replace("[1, 2, 3]", "[0.001]");
     assert_eq!(place.run(), Ok(SweepOutcome::Complete));

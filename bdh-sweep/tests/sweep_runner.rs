@@ -1,7 +1,7 @@
-//! A sweep runs each of its trials once, whatever dies on the way.
+//! A sweep runs each trial once, even if the sweep or a trial is killed.
 #![cfg(unix)] // the trials are shell scripts
 
-use bdh_sweep::{Ledger, Runner, Running, Status, Sweep, SweepOutcome, Trial, Watcher};
+use bdh_sweep::{Runner, Running, Status, Sweep, SweepOutcome, Trial, TrialStore, Watcher};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,9 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A trial that records `x * x`, and notes that it was run.
+/// A trial that records `x * x`, and notes its arguments.
 const SQUARE: &str = r#"
-echo "$1" >> "$LEDGER_NOTES"
+echo "$1" >> "$NOTES"
 mkdir -p "$BDH_TRIAL_DIR"
 x=${1#--x=}
 echo "{\"step\":1,\"loss\":$((x * x))}" >> "$BDH_TRIAL_DIR/metrics.jsonl"
@@ -29,7 +29,7 @@ impl Place {
     fn new(script: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let notes = dir.path().join("notes");
-        let script = script.replace("$LEDGER_NOTES", &notes.display().to_string());
+        let script = script.replace("$NOTES", &notes.display().to_string());
         fs::write(dir.path().join("trial.sh"), script).expect("a script");
         let yaml = format!(
             "metric: {{ name: loss }}\nparameters: {{ x: {{ values: [1, 2, 3, 4] }} }}\n\
@@ -43,22 +43,22 @@ impl Place {
         Self::new(script, "method: grid\n")
     }
 
-    fn ledger(&self) -> Ledger {
-        Ledger::open(self.dir.path().join("sweep"), &self.yaml, 1).expect("a ledger")
+    fn store(&self) -> TrialStore {
+        TrialStore::open(self.dir.path().join("sweep"), &self.yaml, 1).expect("a trial store")
     }
 
     fn run(&self, runner: &Runner) -> SweepOutcome {
         let sweep: Sweep = self.yaml.parse().expect("a sweep");
         runner
-            .run(&sweep, &self.ledger(), &mut Silent)
+            .run(&sweep, &self.store(), &mut Silent)
             .expect("a sweep that runs")
     }
 
     fn trials(&self) -> Vec<Trial> {
-        self.ledger().trials().expect("trials")
+        self.store().trials().expect("trials")
     }
 
-    /// The arguments of every process that was started, in no particular order.
+    /// Returns the notes of all processes, sorted.
     fn notes(&self) -> Vec<String> {
         let text = fs::read_to_string(self.dir.path().join("notes")).unwrap_or_default();
         let mut notes: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -80,7 +80,7 @@ fn statuses(trials: &[Trial]) -> Vec<Status> {
 }
 
 #[test]
-fn each_point_of_a_grid_is_one_process_and_one_row() {
+fn each_grid_point_is_one_process_and_one_trial() {
     let place = Place::grid(SQUARE);
     assert_eq!(
         place.run(&Runner {
@@ -98,7 +98,7 @@ fn each_point_of_a_grid_is_one_process_and_one_row() {
 }
 
 #[test]
-fn a_count_and_a_cap_end_a_random_sweep_and_without_either_it_is_refused() {
+fn random_sweep_needs_a_count_or_a_cap() {
     let place = Place::new(SQUARE, "method: random\nrun_cap: 3\n");
     place.run(&Runner {
         count: Some(2),
@@ -118,7 +118,7 @@ fn a_count_and_a_cap_end_a_random_sweep_and_without_either_it_is_refused() {
 
     let endless = Place::new(SQUARE, "method: random\n");
     let sweep: Sweep = endless.yaml.parse().expect("a sweep");
-    let error = Runner::default().run(&sweep, &endless.ledger(), &mut Silent);
+    let error = Runner::default().run(&sweep, &endless.store(), &mut Silent);
     assert!(
         error
             .expect_err("endless")
@@ -138,7 +138,7 @@ fn a_count_and_a_cap_end_a_random_sweep_and_without_either_it_is_refused() {
 }
 
 #[test]
-fn a_crash_a_hang_and_a_trial_without_a_result_are_failed_rows() {
+fn crashed_hanging_and_silent_trials_fail() {
     let script = r#"
 mkdir -p "$BDH_TRIAL_DIR"
 case $1 in
@@ -166,7 +166,7 @@ esac
     );
     let why = |index: usize| trials[index].why.clone().unwrap_or_default();
     assert_eq!(why(1), "exit status: 7: error: out of memory");
-    assert_eq!(why(3), "it ran for longer than 3 s");
+    assert_eq!(why(3), "the trial ran for longer than 3 s");
     assert!(trials[3].seconds < 20.0, "{}", trials[3].seconds);
 
     let silent = Place::grid("case $1 in --x=1) exit 0;; esac\n");
@@ -175,11 +175,11 @@ esac
         ..Runner::default()
     });
     let why = silent.trials()[0].why.clone().unwrap_or_default();
-    assert_eq!(why, "it recorded no `loss` in its metrics.jsonl");
+    assert_eq!(why, "the trial recorded no `loss` in its metrics.jsonl");
 }
 
 #[test]
-fn a_sweep_whose_first_trials_all_fail_gives_up_and_says_what_they_said() {
+fn sweep_gives_up_if_the_first_trials_all_fail() {
     let place = Place::grid("echo 'error: no such flag' >&2; exit 2\n");
     let outcome = place.run(&Runner::default());
     assert_eq!(
@@ -190,14 +190,14 @@ fn a_sweep_whose_first_trials_all_fail_gives_up_and_says_what_they_said() {
 }
 
 #[test]
-fn another_sweep_is_not_mixed_into_a_folder() {
+fn folder_rejects_another_sweep() {
     let place = Place::grid(SQUARE);
     place.run(&Runner {
         count: Some(1),
         ..Runner::default()
     });
     let open = |yaml: &str, seed| {
-        Ledger::open(place.dir.path().join("sweep"), yaml, seed)
+        TrialStore::open(place.dir.path().join("sweep"), yaml, seed)
             .map(drop)
             .map_err(|e| e.to_string())
     };
@@ -205,12 +205,12 @@ fn another_sweep_is_not_mixed_into_a_folder() {
     assert!(
         open(&other, 1)
             .expect_err("other values")
-            .contains("begun with another sweep.yaml")
+            .contains("belongs to another sweep.yaml")
     );
     assert!(
         open(&place.yaml, 2)
             .expect_err("another seed")
-            .contains("begun with another seed")
+            .contains("belongs to another seed")
     );
     assert_eq!(
         open(&format!("{}run_cap: 9\n", place.yaml), 1),
@@ -219,15 +219,15 @@ fn another_sweep_is_not_mixed_into_a_folder() {
     );
 
     fs::write(place.dir.path().join("sweep/trials/0001.json"), "{").expect("a damaged trial");
-    let error = place.ledger().trials().expect_err("damaged").to_string();
+    let error = place.store().trials().expect_err("damaged").to_string();
     assert!(
-        error.contains("0001.json` is no trial") && error.contains("delete it"),
+        error.contains("0001.json` is not a trial") && error.contains("delete it"),
         "{error}"
     );
 }
 
 #[test]
-fn every_word_of_a_command_is_what_wandbs_agent_makes_of_it() {
+fn command_is_expanded_as_by_wandbs_agent() {
     let sweep = |command: &str| {
         let yaml = format!(
             "{{method: random, program: train, parameters: {{a: {{value: 1}}}}, command: {command}}}"
@@ -237,7 +237,7 @@ fn every_word_of_a_command_is_what_wandbs_agent_makes_of_it() {
     let values = json!({ "lr": 1e-5, "bias": true, "off": false, "name": "a b", "none": null,
                          "model": { "depth": 2, "who": "it's" }, "list": [1, 2.0, 1e16, 0.0001] });
     let values = values.as_object().expect("an object");
-    let words = |command: &str| {
+    let argv = |command: &str| {
         sweep(command)
             .command_line(values, "this", Path::new("/t/args.json"))
             .map_err(|e| e.to_string())
@@ -255,10 +255,10 @@ fn every_word_of_a_command_is_what_wandbs_agent_makes_of_it() {
         .map(|word| format!("{before}{word}"))
         .to_vec()
     };
-    assert_eq!(words("['${args}']"), Ok(all("--")));
-    assert_eq!(words("['${args_no_hyphens}']"), Ok(all("")));
-    assert_eq!(words("['${args_append_hydra}']"), Ok(all("+")));
-    assert_eq!(words("['${args_override_hydra}']"), Ok(all("++")));
+    assert_eq!(argv("['${args}']"), Ok(all("--")));
+    assert_eq!(argv("['${args_no_hyphens}']"), Ok(all("")));
+    assert_eq!(argv("['${args_append_hydra}']"), Ok(all("+")));
+    assert_eq!(argv("['${args_override_hydra}']"), Ok(all("++")));
     let apart: Vec<_> = all("--")
         .iter()
         .filter_map(|word| {
@@ -267,7 +267,7 @@ fn every_word_of_a_command_is_what_wandbs_agent_makes_of_it() {
         })
         .flatten()
         .collect();
-    assert_eq!(words("['${args_no_equals}']"), Ok(apart));
+    assert_eq!(argv("['${args_no_equals}']"), Ok(apart));
     let switches: Vec<_> = all("--")
         .iter()
         .map(|word| word.replace("--bias=True", "--bias"))
@@ -276,25 +276,25 @@ fn every_word_of_a_command_is_what_wandbs_agent_makes_of_it() {
         .into_iter()
         .filter(|word| word != "--off=False")
         .collect();
-    assert_eq!(words("['${args_no_boolean_flags}']"), Ok(switches));
-    let fixed = words("['${env}', '${interpreter}', '${program}', plain, '${args_json_file}']");
+    assert_eq!(argv("['${args_no_boolean_flags}']"), Ok(switches));
+    let fixed = argv("['${env}', '${interpreter}', '${program}', plain, '${args_json_file}']");
     let expected = ["/usr/bin/env", "python", "train", "plain", "/t/args.json"];
     assert_eq!(fixed, Ok(expected.map(str::to_owned).to_vec()));
-    let json = words("['${args_json}']").expect("one word");
+    let json = argv("['${args_json}']").expect("one word");
     assert_eq!(
         serde_json::from_str::<serde_json::Value>(&json[0]).expect("JSON"),
         json!(values)
     );
-    let home = std::env::var("PATH").expect("every machine has one");
-    let set = words("['a${envvar:PATH}b', '${args_json_file}']").expect("words");
+    let home = std::env::var("PATH").expect("PATH is set");
+    let set = argv("['a${envvar:PATH}b', '${args_json_file}']").expect("a command line");
     assert_eq!(set[0], format!("a{home}b"));
     assert!(
-        words("['${envvar:NO_SUCH}', '${args}']")
+        argv("['${envvar:NO_SUCH}', '${args}']")
             .expect_err("unset")
             .contains("`NO_SUCH`, which is not set")
     );
     assert!(
-        words("['--x=${args}', '${args}']")
+        argv("['--x=${args}', '${args}']")
             .expect_err("inside a word")
             .contains("a whole word can be")
     );
@@ -304,13 +304,13 @@ fn every_word_of_a_command_is_what_wandbs_agent_makes_of_it() {
         .expect("a sweep");
     let line = none
         .command_line(values, "this", Path::new("f"))
-        .expect("words");
+        .expect("a command line");
     assert_eq!((line[0].as_str(), line[1].as_str()), ("this", "--lr=1e-05"));
 }
 
 #[test]
-fn early_termination_asks_the_trials_that_are_behind_to_end() {
-    // The second of two that run at once is worse from the beginning, and would never end by itself.
+fn early_termination_ends_trials_that_are_behind() {
+    // The second of two concurrent trials is worse from the beginning, and would never end by itself.
     let script = r#"
 mkdir -p "$BDH_TRIAL_DIR"
 x=${1#--x=}
@@ -343,11 +343,11 @@ done
     assert_eq!(
         place.values(),
         [Some(1.0), Some(2.0)],
-        "what it reached is kept"
+        "the value of an ended trial is kept"
     );
 }
 
-/// Ends the second trial when it has recorded something.
+/// Ends the second trial after its first record.
 struct EndTheSecond(Vec<Running>);
 
 impl Watcher for EndTheSecond {
@@ -364,7 +364,7 @@ impl Watcher for EndTheSecond {
 }
 
 #[test]
-fn a_watcher_sees_the_trajectories_and_can_end_a_trial() {
+fn watcher_sees_trajectories_and_can_end_a_trial() {
     let script = r#"
 mkdir -p "$BDH_TRIAL_DIR"
 echo '{"steps": 7}' > "$BDH_TRIAL_DIR/run.json"
@@ -379,7 +379,7 @@ case $1 in --x=2) exec sleep 600;; esac
         ..Runner::default()
     };
     runner
-        .run(&sweep, &place.ledger(), &mut watcher)
+        .run(&sweep, &place.store(), &mut watcher)
         .expect("a sweep that runs");
     assert_eq!(
         statuses(&place.trials()),
@@ -394,7 +394,7 @@ case $1 in --x=2) exec sleep 600;; esac
     assert_eq!((seen.steps, &seen.history[..]), (Some(7), &[(1, 3.0)][..]));
 }
 
-/// This test program once more, as the process that runs the sweep of a folder.
+/// Starts this test program again, as a process that runs the sweep.
 fn sweep_process(place: &Place) -> Child {
     let program = std::env::current_exe().expect("the path of this test");
     Command::new(program)
@@ -411,19 +411,19 @@ fn sweep_process(place: &Place) -> Child {
 }
 
 #[test]
-#[ignore = "not a test: other tests run it as a process of its own"]
+#[ignore = "not a test: other tests run this as a process"]
 fn only_a_process_for_other_tests() {
     let (Ok(yaml), Ok(dir)) = (std::env::var("SWEEP_YAML"), std::env::var("SWEEP_DIR")) else {
         return;
     };
-    let ledger = Ledger::open(dir, &yaml, 1).expect("a ledger");
+    let store = TrialStore::open(dir, &yaml, 1).expect("a trial store");
     let sweep: Sweep = yaml.parse().expect("a sweep");
     let runner = Runner {
         jobs: 2,
         ..Runner::default()
     };
     runner
-        .run(&sweep, &ledger, &mut Silent)
+        .run(&sweep, &store, &mut Silent)
         .expect("a sweep that runs");
 }
 
@@ -438,19 +438,19 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// A run of ten steps, which goes on where it was, and notes each step.
+/// A trial of ten steps that resumes where it was, and notes each step.
 const TEN_STEPS: &str = r#"
 mkdir -p "$BDH_TRIAL_DIR"
 m="$BDH_TRIAL_DIR/metrics.jsonl"; touch "$m"
 trap 'echo "{\"outcome\":{\"stopped\":\"signal\"}}" > "$BDH_TRIAL_DIR/run.json"; exit 130' TERM
 i=$(wc -l < "$m")
 while [ $i -lt 10 ]; do
-  i=$((i + 1)); echo "$1 $i" >> "$LEDGER_NOTES"; echo "{\"step\":$i,\"loss\":$i}" >> "$m"; sleep 0.1
+  i=$((i + 1)); echo "$1 $i" >> "$NOTES"; echo "{\"step\":$i,\"loss\":$i}" >> "$m"; sleep 0.1
 done
 echo '{"status":"completed"}' > "$BDH_TRIAL_DIR/run.json"
 "#;
 
-/// Every step of every trial, once.
+/// Returns the notes of every step of every trial, once.
 fn all_steps() -> Vec<String> {
     let mut all: Vec<_> = (1..=4)
         .flat_map(|x| (1..=10).map(move |step| format!("--x={x} {step}")))
@@ -460,17 +460,17 @@ fn all_steps() -> Vec<String> {
 }
 
 #[test]
-fn a_sweep_that_is_killed_goes_on_where_it_was_and_nothing_is_repeated() {
+fn killed_sweep_resumes_without_repeating_steps() {
     let place = Place::grid(TEN_STEPS);
     for kills in 1..=3 {
         let mut process = sweep_process(&place);
         wait_until("some more steps", || place.notes().len() >= kills * 7);
-        process.kill().expect("killed"); // its trials go on without it
+        process.kill().expect("killed"); // its trials continue
         process.wait().expect("dead");
     }
     assert!(
         place.notes().len() < 40,
-        "it was to be killed before the end"
+        "the sweep should be killed before its end"
     );
     assert!(sweep_process(&place).wait().expect("the end").success());
     assert_eq!(place.notes(), all_steps());
@@ -479,7 +479,7 @@ fn a_sweep_that_is_killed_goes_on_where_it_was_and_nothing_is_repeated() {
 }
 
 #[test]
-fn an_interrupted_sweep_asks_its_trials_to_save_and_takes_them_up_again() {
+fn interrupted_sweep_saves_and_resumes_its_trials() {
     let place = Place::grid(TEN_STEPS);
     let mut process = sweep_process(&place);
     wait_until("some steps", || place.notes().len() >= 5);
@@ -504,7 +504,7 @@ fn an_interrupted_sweep_asks_its_trials_to_save_and_takes_them_up_again() {
     assert_eq!(
         place.notes().len(),
         steps,
-        "nobody goes on behind our backs"
+        "no trial continues after the sweep"
     );
 
     assert!(sweep_process(&place).wait().expect("the end").success());
@@ -512,9 +512,9 @@ fn an_interrupted_sweep_asks_its_trials_to_save_and_takes_them_up_again() {
 }
 
 #[test]
-fn several_processes_share_a_sweep_without_doing_anything_twice() {
+fn several_processes_share_a_sweep() {
     let script = r#"
-echo "$PPID" >> "$LEDGER_NOTES"
+echo "$PPID" >> "$NOTES"
 mkdir -p "$BDH_TRIAL_DIR"; sleep 0.2
 echo '{"step":1,"loss":1}' >> "$BDH_TRIAL_DIR/metrics.jsonl"
 "#;
@@ -534,23 +534,23 @@ echo '{"step":1,"loss":1}' >> "$BDH_TRIAL_DIR/metrics.jsonl"
     assert_eq!(
         workers.len(),
         4,
-        "none went home because another was faster"
+        "no process ends because another was faster"
     );
 }
 
 #[test]
-fn a_trial_that_fails_after_an_interruption_is_a_failed_row_and_not_taken_up_for_ever() {
+fn trial_that_fails_after_a_resume_is_not_resumed_again() {
     let script = r#"
 mkdir -p "$BDH_TRIAL_DIR"
 [ -e "$BDH_TRIAL_DIR/run.json" ] && { echo "error: the checkpoint is damaged" >&2; exit 2; }
 trap 'exit 130' TERM
 echo '{"status":"stopped","outcome":{"stopped":"signal"}}' > "$BDH_TRIAL_DIR/run.json"
-echo begun >> "$LEDGER_NOTES"
+echo begun >> "$NOTES"
 sleep 600 & wait
 "#;
     let place = Place::new(script, "method: random\nrun_cap: 1\n");
     let mut process = sweep_process(&place);
-    wait_until("it has begun", || !place.notes().is_empty());
+    wait_until("the trial has begun", || !place.notes().is_empty());
     let pid = process.id().to_string();
     assert!(
         Command::new("kill")
@@ -568,10 +568,10 @@ sleep 600 & wait
 }
 
 #[test]
-fn a_trial_that_ended_by_itself_after_its_sweep_was_killed_is_not_run_again() {
+fn trial_that_ended_without_its_sweep_is_not_run_again() {
     let script = r#"
 mkdir -p "$BDH_TRIAL_DIR"
-echo "$1" >> "$LEDGER_NOTES"
+echo "$1" >> "$NOTES"
 sleep 1
 echo '{"step":1,"loss":2}' > "$BDH_TRIAL_DIR/metrics.jsonl"
 echo '{"status":"stopped","outcome":{"stopped":{"asked":{"by":"early_stop","why":"enough"}}}}' > "$BDH_TRIAL_DIR/run.json"
@@ -588,10 +588,10 @@ echo '{"status":"stopped","outcome":{"stopped":{"asked":{"by":"early_stop","why"
 }
 
 #[test]
-fn each_trial_has_a_gpu_and_its_share_of_the_cores() {
+fn each_trial_has_a_gpu_and_a_share_of_the_cores() {
     let script = r#"
 mkdir -p "$BDH_TRIAL_DIR"
-echo "$CUDA_VISIBLE_DEVICES ${RAYON_NUM_THREADS:-none}" >> "$LEDGER_NOTES"
+echo "$CUDA_VISIBLE_DEVICES ${RAYON_NUM_THREADS:-none}" >> "$NOTES"
 sleep 0.3
 echo '{"step":1,"loss":3}' > "$BDH_TRIAL_DIR/metrics.jsonl"
 "#;
@@ -608,7 +608,7 @@ echo '{"step":1,"loss":3}' > "$BDH_TRIAL_DIR/metrics.jsonl"
 }
 
 #[test]
-fn bayes_learns_from_the_trials_that_are_done() {
+fn bayes_learns_from_finished_trials() {
     let script = r#"
 mkdir -p "$BDH_TRIAL_DIR"
 x=${1#--x=}
@@ -620,16 +620,17 @@ awk "BEGIN { printf \"{\\\"step\\\":1,\\\"loss\\\":%f}\n\", ($x - 0.7) ^ 2 }" > 
         .replace("values: [1, 2, 3, 4]", "min: 0.0, max: 1.0");
     let best = |method: &str| {
         let yaml = format!("{yaml}method: {method}\n");
-        let ledger = Ledger::open(place.dir.path().join(method), &yaml, 3).expect("a ledger");
+        let store =
+            TrialStore::open(place.dir.path().join(method), &yaml, 3).expect("a trial store");
         let sweep: Sweep = yaml.parse().expect("a sweep");
         let runner = Runner {
             count: Some(12),
             ..Runner::default()
         };
         runner
-            .run(&sweep, &ledger, &mut Silent)
+            .run(&sweep, &store, &mut Silent)
             .expect("a sweep that runs");
-        let values = ledger
+        let values = store
             .trials()
             .expect("trials")
             .into_iter()

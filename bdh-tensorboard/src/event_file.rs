@@ -1,4 +1,4 @@
-//! Event files: `TFRecord` frames, each a length, a message and a checksum of either.
+//! Event files: `TFRecord` frames, each a length, a message and a checksum of each.
 
 use crate::events::now;
 use crate::proto::Event;
@@ -9,57 +9,58 @@ use std::io::{self, Write};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// What every name begins with; then come the time, a host, a process and a number.
+/// Prefix of every file name, which continues with the time, a writer, a process and a number.
 const PREFIX: &str = "events.out.tfevents.";
 
-/// Bytes before a message: its length, and the checksum of that.
+/// Bytes before a message: its length (8) and the checksum of the length (4).
 const HEADER: usize = 12;
 
 /// Bytes of the checksum after a message.
 #[cfg(any(test, feature = "sink"))]
 const FOOTER: usize = 4;
 
-/// A file that grows by whole events.
+/// Bound on time stamps: names are ordered as text, so a stamp of eleven digits would sort wrongly.
+const MAX_STAMP: u64 = 9_999_999_999;
+
+/// Event file that grows by whole events.
 #[derive(Debug)]
 pub(crate) struct EventFile {
     pub(crate) file: File,
     pub(crate) path: PathBuf,
     /// Bytes of whole frames in the file.
     len: u64,
-    /// Frames that are not in the file yet.
+    /// Frames that have not been written yet.
     frames: Vec<u8>,
 }
 
 impl EventFile {
-    /// Begins a file that no other writer has, and that readers read after all that are there.
+    /// Creates a file that no other writer uses, and that readers read after all existing ones.
     pub(crate) fn create(dir: &Path) -> io::Result<Self> {
-        let stamps = event_files(dir)?
-            .into_iter()
-            .filter_map(|path| stamp(&path));
-        let newest = stamps.max().map_or(0, |newest| newest + 1);
-        let stamp = newest.max(now() as u64);
+        let stamp = next_stamp(dir)?;
         let process = std::process::id();
         for number in 0.. {
-            // A host's name is nobody's business: files are shared.
+            // TensorFlow writes the host's name here. Event files are shared, so it is left out.
             let path = dir.join(format!("{PREFIX}{stamp:010}.bdh.{process}.{number}"));
-            // For appending: should a resumed run cut this file while we still write, it has no hole.
+            // Opened for appending, so that no hole appears if a resumed run cuts the file under a live writer.
             match OpenOptions::new().append(true).create_new(true).open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                opened => {
+                Ok(file) => {
                     return Ok(Self {
-                        file: opened?,
+                        file,
                         path,
                         len: 0,
                         frames: Vec::new(),
                     });
                 }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
             }
         }
-        unreachable!("some number is free")
+        unreachable!("a directory has fewer files than there are numbers")
     }
 
-    /// Appends events with one `write(2)`: a killed process has written all of them or none. Those that have no room wait
-    /// for the next call.
+    /// Appends events with one `write(2)`, so that a killed process has written all of them or none.
+    ///
+    /// Events that could not be written are kept for the next call.
     pub(crate) fn write(&mut self, events: &[Event]) -> io::Result<()> {
         for event in events {
             push_frame(&mut self.frames, event);
@@ -67,13 +68,13 @@ impl EventFile {
         self.catch_up()
     }
 
-    /// Writes the frames that wait, or none; what got there of them is taken back.
+    /// Writes all pending frames, or none of them: a part that was written is cut off again.
     pub(crate) fn catch_up(&mut self) -> io::Result<()> {
         if self.file.metadata()?.len() > self.len {
-            self.file.set_len(self.len)?; // a torn frame: readers would find none of those after it
+            self.file.set_len(self.len)?; // readers stop at a torn frame and miss everything after it
         }
         if let Err(error) = self.file.write_all(&self.frames) {
-            let _ = self.file.set_len(self.len); // the first error is the one to tell
+            let _ = self.file.set_len(self.len); // the first error is the one to report
             return Err(error);
         }
         self.len += self.frames.len() as u64;
@@ -81,9 +82,9 @@ impl EventFile {
         Ok(())
     }
 
-    /// Bytes of the frames that wait.
+    /// Returns the size of the pending frames, in bytes.
     #[cfg(feature = "sink")]
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) fn pending(&self) -> usize {
         self.frames.len()
     }
 
@@ -94,29 +95,35 @@ impl EventFile {
     }
 }
 
-/// The event files of a directory, in the order in which TensorBoard reads them.
+/// Returns the current time in seconds since 1970, or a later one that sorts after every existing file.
+fn next_stamp(dir: &Path) -> io::Result<u64> {
+    let mut next = now() as u64;
+    for path in event_files(dir)? {
+        if let Some(stamp) = stamp(&path) {
+            next = next.max(stamp + 1);
+        }
+    }
+    Ok(next)
+}
+
+/// Returns the event files of a directory in the order in which TensorBoard reads them.
 pub(crate) fn event_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let paths = dir
-        .read_dir()?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()?;
-    let mut paths: Vec<_> = paths
-        .into_iter()
-        .filter(|path| stamp(path).is_some())
-        .collect();
+    let mut paths = Vec::new();
+    for entry in dir.read_dir()? {
+        let path = entry?.path();
+        if stamp(&path).is_some() {
+            paths.push(path);
+        }
+    }
     paths.sort();
     Ok(paths)
 }
 
-/// The time in a file's name, in seconds since 1970. It has ten digits until 2286; longer ones sort wrongly.
+/// Returns the time in a file's name, in seconds since 1970; `None` for a file of another kind.
 fn stamp(path: &Path) -> Option<u64> {
-    let stamp = path
-        .file_name()?
-        .to_str()?
-        .strip_prefix(PREFIX)?
-        .split('.')
-        .next()?;
-    stamp.parse().ok().filter(|stamp| *stamp < 9_999_999_999)
+    let rest = path.file_name()?.to_str()?.strip_prefix(PREFIX)?;
+    let stamp = rest.split('.').next()?.parse().ok()?;
+    (stamp < MAX_STAMP).then_some(stamp)
 }
 
 fn push_frame(frames: &mut Vec<u8>, event: &Event) {
@@ -131,7 +138,9 @@ fn push_frame(frames: &mut Vec<u8>, event: &Event) {
     frames.extend(crc);
 }
 
-/// TensorFlow's checksum: CRC-32C, changed so that a checksum of data with checksums in it stays good.
+/// Returns TensorFlow's checksum: a CRC-32C, rotated and offset.
+///
+/// A plain CRC of data that contains CRCs is weak. Source: `masked_crc` in TensorFlow's `tsl/lib/hash/crc32c.h`.
 fn masked_crc(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes)
         .rotate_right(15)
@@ -139,18 +148,18 @@ fn masked_crc(bytes: &[u8]) -> [u8; 4] {
         .to_le_bytes()
 }
 
-/// The events of a file, each with the place where it begins: up to the end, or to one that is torn or
-/// damaged.
+/// Iterator over the events of a file, each with its offset in bytes; it stops at a torn or damaged one.
 #[cfg(any(test, feature = "sink"))]
 pub(crate) struct Events {
     file: BufReader<File>,
+    /// Offset of the next event.
     place: u64,
     len: u64,
 }
 
 #[cfg(any(test, feature = "sink"))]
 impl Events {
-    /// The events of a file that is open for reading.
+    /// Reads the events of a file that is open for reading.
     pub(crate) fn of(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
         Ok(Self {
@@ -176,9 +185,12 @@ impl Iterator for Events {
 
 #[cfg(any(test, feature = "sink"))]
 impl Events {
-    /// The next `count` bytes, if they and their checksum are there and agree.
+    /// Reads the next `count` bytes and their checksum; `None` if either is missing or they disagree.
     fn checked(&mut self, count: u64) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(count).ok().filter(|_| count <= self.len)?];
+        if count > self.len {
+            return None; // a damaged length must not allocate more than the file has
+        }
+        let mut bytes = vec![0; usize::try_from(count).ok()?];
         let mut crc = [0; 4];
         self.file.read_exact(&mut bytes).ok()?;
         self.file.read_exact(&mut crc).ok()?;
@@ -200,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_or_damaged_file_is_read_up_to_there() {
+    fn torn_or_damaged_file_is_read_up_to_the_damage() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut file = EventFile::create(dir.path()).expect("a new file");
         for step in 1..=3 {
@@ -224,12 +236,12 @@ mod tests {
         }
         let mut bytes = whole[..last].to_vec();
         bytes.extend([0; 100]);
-        std::fs::write(&path, bytes).expect("a file of a machine that lost power");
+        std::fs::write(&path, bytes).expect("a file left by a power cut");
         assert_eq!(steps(&path), [1, 2]);
     }
 
     #[test]
-    fn writers_in_one_folder_and_second_have_files_of_their_own_in_order() {
+    fn concurrent_writers_get_separate_files_in_order() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let begin = |step| {
             let mut file = EventFile::create(dir.path()).expect("a new file");
@@ -251,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_event_files_and_times_far_away_are_passed_over() {
+    fn other_file_names_and_far_times_are_skipped() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         for name in [
             "metrics.jsonl",

@@ -1,4 +1,4 @@
-//! The kinds of event that are written.
+//! Constructors of the events that are written.
 
 use crate::proto::{Event, SessionLog, SourceMetadata, Summary, Value};
 use std::time::SystemTime;
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 const START: i32 = 1;
 
 impl Event {
-    /// The first of a file, which says whose it is; readers go by it.
+    /// Returns the first event of a file, which names the format and the writer.
     pub(crate) fn version(writer: &str) -> Self {
         Self {
             file_version: Some("brain.Event:2".to_owned()),
@@ -18,9 +18,9 @@ impl Event {
         }
     }
 
-    /// Says that steps from `step` on follow, whatever was read of them before.
+    /// Returns the event after which steps from `step` on replace those read before.
     ///
-    /// TensorBoard's Python reader goes by it from the second one that it sees, so each file needs one.
+    /// TensorBoard's Python reader acts on the second one that it sees, so each file needs one.
     pub(crate) fn session_start(step: u64) -> Self {
         Self {
             session_log: Some(SessionLog { status: START }),
@@ -28,7 +28,7 @@ impl Event {
         }
     }
 
-    /// Values of one step.
+    /// Returns the event with the values of one step.
     pub(crate) fn values(step: u64, value: Vec<Value>) -> Self {
         Self {
             summary: Some(Summary { value }),
@@ -45,7 +45,7 @@ impl Event {
     }
 }
 
-/// Seconds since 1970.
+/// Returns the current time in seconds since 1970.
 pub(crate) fn now() -> f64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0.0, |since| since.as_secs_f64())

@@ -4,10 +4,10 @@ use crate::proto::{Category, Chart, Charts, Margin, Multiline, Series, Value};
 use crate::summary::{self, Plugin};
 use prost::Message;
 
-/// The tag under which TensorBoard looks for charts.
+/// Tag under which TensorBoard looks for charts.
 pub(crate) const TAG: &str = "custom_scalars__config__";
 
-/// Charts of several scalars, for the page Custom Scalars. Charts of one section stand together.
+/// Charts of several scalars, for the page Custom Scalars, which groups them by section.
 ///
 /// # Examples
 ///
@@ -21,7 +21,7 @@ pub(crate) const TAG: &str = "custom_scalars__config__";
 pub struct Layout(Charts);
 
 impl Layout {
-    /// A chart of every scalar whose key matches one of `keys`, which are regular expressions.
+    /// Adds a chart of every scalar whose key matches one of `keys`, which are regular expressions.
     #[must_use]
     pub fn lines<K: Into<String>>(
         self,
@@ -40,16 +40,16 @@ impl Layout {
         self.chart(section, chart)
     }
 
-    /// A chart of the scalar under `key` in a band between two others.
+    /// Adds a chart of the scalar under `key` in a band between two others.
     #[must_use]
     pub fn band(self, section: &str, title: &str, key: &str, lower: &str, upper: &str) -> Self {
-        let [value, lower, upper] = [key, lower, upper].map(str::to_owned);
+        let series = Series {
+            value: key.to_owned(),
+            lower: lower.to_owned(),
+            upper: upper.to_owned(),
+        };
         let band = Margin {
-            series: vec![Series {
-                value,
-                lower,
-                upper,
-            }],
+            series: vec![series],
         };
         let chart = Chart {
             title: title.to_owned(),
@@ -74,7 +74,7 @@ impl Layout {
         self
     }
 
-    /// What says all that in an event file.
+    /// Returns the value that describes the charts in an event file.
     pub(crate) fn value(&self) -> Value {
         Plugin::CustomScalars.first_value(TAG, summary::text(self.0.encode_to_vec()))
     }

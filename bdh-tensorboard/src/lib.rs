@@ -1,13 +1,13 @@
-//! TensorBoard's event files, written without TensorFlow: by a sink of [`bdh`], or by any program.
+//! TensorBoard event files, written without TensorFlow: by a sink of [`bdh`], or by any program.
 //!
-//! [`EventWriter`] needs no trainer; `TensorBoard`, a sink, needs the feature `sink`, which is there by default. Without
-//! it nothing of bdh and burn is compiled.
+//! [`EventWriter`] works without a trainer. The sink `TensorBoard` needs the feature `sink`; without that feature
+//! neither bdh nor burn is compiled.
 //!
 //! # Features
 //!
-//! | feature | brings | default |
+//! | feature | adds | default |
 //! |---|---|---|
-//! | `sink` | `TensorBoard`, for the runs of bdh | yes |
+//! | `sink` | `TensorBoard`, a sink for the runs of bdh | yes |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(feature = "sink"), doc = "\n[`bdh`]: https://crates.io/crates/bdh")]

@@ -1,43 +1,36 @@
-//! Texts for TensorBoard, which takes every text for Markdown.
+//! Texts for TensorBoard, which treats every text as Markdown.
 
-use std::iter::repeat_n;
-
-/// Markup that shows `text` as it was written, long lines wrapped.
+/// Returns markup that shows `text` as it was written, with long lines wrapped.
 ///
-/// A fenced block would not wrap them, and samples of a language model are long lines.
+/// A fenced block would not wrap long lines, which samples of a language model have.
 pub(crate) fn plain(text: &str) -> String {
     format!("<code>{}</code>", escaped(text))
 }
 
-/// A table; rows that are too short are filled up.
+/// Returns a Markdown table; rows that are too short get empty cells.
 pub(crate) fn table(columns: &[String], rows: &[Vec<String>]) -> String {
-    let width = rows
-        .iter()
-        .map(Vec::len)
-        .max()
-        .unwrap_or(0)
-        .max(columns.len())
-        .max(1);
+    let mut width = columns.len().max(1);
+    for row in rows {
+        width = width.max(row.len());
+    }
     let rule = vec!["---".to_owned(); width];
-    let lines = [
+    let mut lines = vec![
         line(columns, width, escaped),
         line(&rule, width, str::to_owned),
     ];
-    let lines = lines
-        .into_iter()
-        .chain(rows.iter().map(|row| line(row, width, escaped)));
-    lines.collect::<Vec<_>>().join("\n")
+    for row in rows {
+        lines.push(line(row, width, escaped));
+    }
+    lines.join("\n")
 }
 
 fn line(cells: &[String], width: usize, show: fn(&str) -> String) -> String {
-    let cells = cells
-        .iter()
-        .map(|cell| show(cell))
-        .chain(repeat_n(String::new(), width));
-    format!("| {} |", cells.take(width).collect::<Vec<_>>().join(" | "))
+    let mut shown: Vec<_> = cells.iter().map(|cell| show(cell)).collect();
+    shown.resize(width, String::new());
+    format!("| {} |", shown.join(" | "))
 }
 
-/// Text that means nothing to Markdown and HTML, on one line of source, every space kept.
+/// Escapes text for Markdown and HTML, on one line of source, with every space kept.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len() + text.len() / 4);
     let mut before = '\n';
@@ -45,7 +38,7 @@ fn escaped(text: &str) -> String {
         match char {
             '\n' => safe.push_str("<br>"),
             '\t' => safe.push_str("&#160;&#160;&#160; "),
-            // HTML shows the first of several spaces only.
+            // HTML shows only the first of several spaces.
             ' ' if matches!(before, ' ' | '\t' | '\n') => safe.push_str("&#160;"),
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '&' | '|' | '!' => {
                 safe.push_str(&format!("&#{};", u32::from(char)));
@@ -62,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_keeps_its_lines_and_spaces_and_is_no_markup() {
+    fn text_keeps_its_lines_and_spaces_without_markup() {
         assert_eq!(
             plain("a\r\n  b   c\td"),
             "<code>a<br>&#160;&#160;b &#160;&#160;c&#160;&#160;&#160; d</code>"
@@ -74,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_as_many_cells_in_every_row_and_no_markup_in_them() {
+    fn table_rows_have_equal_length_and_no_markup() {
         let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         let rows = [texts(&["1|2", "a\nb", "<b>"]), texts(&[])];
         let expected =

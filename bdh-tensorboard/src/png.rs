@@ -1,9 +1,15 @@
-//! What a PNG says of itself.
+//! Header of a PNG.
 
-/// Width and height in pixels, as the header says; `None` for what is no PNG.
+/// Returns the width and height in pixels that the header states; `None` if `png` is not a PNG.
 pub(crate) fn size(png: &[u8]) -> Option<(u32, u32)> {
     let chunk = png.strip_prefix(b"\x89PNG\r\n\x1a\n")?;
-    (chunk.get(4..8)? == b"IHDR").then_some(())?;
-    let side = |at: usize| Some(u32::from_be_bytes(chunk.get(at..at + 4)?.try_into().ok()?));
-    Some((side(8)?, side(12)?))
+    if chunk.get(4..8)? != b"IHDR" {
+        return None;
+    }
+    Some((side(chunk, 8)?, side(chunk, 12)?))
+}
+
+fn side(chunk: &[u8], offset: usize) -> Option<u32> {
+    let bytes = chunk.get(offset..offset + 4)?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }

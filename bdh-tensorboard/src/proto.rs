@@ -1,8 +1,10 @@
-//! TensorBoard's protobuf messages, as far as we write them. Numbers and types are from TensorFlow's `.proto` files.
+//! TensorBoard's protobuf messages, with the fields that are written here.
+//!
+//! Numbers and types are from TensorFlow's `.proto` files.
 
 use prost::Message;
 
-/// One record of an event file; besides time and step it has one of the other fields.
+/// Record of an event file: a time, a step, and one of the other fields.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Event {
     /// Seconds since 1970.
@@ -32,7 +34,7 @@ pub(crate) struct SourceMetadata {
     pub(crate) writer: String,
 }
 
-/// What was logged at one step.
+/// Values logged at one step.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Summary {
     #[prost(message, repeated, tag = "1")]
@@ -49,7 +51,7 @@ pub(crate) struct Value {
     pub(crate) metadata: Option<Metadata>,
 }
 
-/// Says to which plugin the values of a tag belong; readers keep the first of a tag.
+/// Plugin that shows the values of a tag; readers keep the first one of a tag.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Metadata {
     #[prost(message, optional, tag = "1")]

@@ -1,4 +1,4 @@
-//! What TensorBoard can show.
+//! Values that TensorBoard can show.
 
 use std::borrow::Cow;
 
@@ -6,27 +6,28 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Shown<'a> {
-    /// A number, kept in single precision; NaN and the infinities too.
+    /// Number, kept in single precision; NaN and infinities are allowed.
     Scalar(f64),
-    /// Counts of the bins between ascending edges, of which there is one more than of counts. How many values were not
-    /// finite is the scalar `<key>/nonfinite`, unless it is 0.
+    /// Histogram over bins between ascending edges.
+    ///
+    /// A non-zero `non_finite` is also written as the scalar `<key>/nonfinite`.
     Histogram {
-        /// The edges of the bins.
+        /// Edges of the bins, one more than there are bins.
         edges: &'a [f64],
-        /// How many values lie in each bin.
+        /// Number of values in each bin.
         counts: &'a [u64],
-        /// How many values lie in none, because they are NaN or infinite.
+        /// Number of values in no bin, because they are NaN or infinite.
         non_finite: u64,
     },
-    /// A text, shown as it is written: not as Markdown.
+    /// Text, shown as it is written and not as Markdown.
     Text(Cow<'a, str>),
-    /// A table, on the page Text.
+    /// Table, on the page Text.
     Table {
-        /// What stands above the columns.
+        /// Headings of the columns.
         columns: &'a [String],
-        /// The cells of each row.
+        /// Cells of each row.
         rows: &'a [Vec<String>],
     },
-    /// The bytes of a PNG; others are passed over.
+    /// Bytes of a PNG; bytes in another format are skipped.
     Image(&'a [u8]),
 }

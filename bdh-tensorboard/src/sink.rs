@@ -1,14 +1,14 @@
-//! The records of a run, as event files.
+//! Sink that writes the records of a run as event files.
 //!
 //! | value | page of TensorBoard |
 //! |---|---|
-//! | scalar | Scalars; NaN and the infinities too, all in single precision |
+//! | scalar | Scalars, in single precision, NaN and infinities included |
 //! | histogram | Histograms, Distributions; the number of non-finite values as scalar `<key>/nonfinite`, unless 0 |
-//! | text | Text, as it was written: not as Markdown |
+//! | text | Text, as it was written and not as Markdown |
 //! | table | Text |
-//! | image | Images; bytes that are no PNG are passed over |
+//! | image | Images; bytes that are not a PNG are skipped |
 //! | file | Text: its kind, path and aliases |
-//! | HTML | none: TensorBoard shows none |
+//! | HTML | none: TensorBoard cannot show it |
 
 mod hparams;
 mod rewind;
@@ -22,18 +22,20 @@ use crate::layout::Layout;
 use crate::proto::Event;
 use crate::shown::Shown;
 use crate::summary::Summaries;
-use bdh::{BoxError, Feedback, Histogram, Outcome, Problem, Record, RunInfo, Sink, Value};
+use bdh::sink::Feedback;
+
+use bdh::{BoxError, Outcome, Record, RunInfo, Sink, Value, Warning};
 use run_file::RunFile;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Writes event files for TensorBoard, into the run directory: `tensorboard --logdir runs` shows each run
-/// under the name of its directory.
+/// Sink that writes event files for TensorBoard into the run directory.
 ///
-/// A record is one `write(2)` and nothing is kept back, so that a killed process leaves whole steps. A
-/// resumed run begins a new file, and takes out of the older ones what they hold of later steps. The user's
-/// configuration is in the table of the HParams page, or the trainer's settings if there is none; so are the
-/// seed, the last value of each scalar, and how the run ended.
+/// `tensorboard --logdir runs` shows each run under the name of its directory.
+///
+/// Each record is one `write(2)` without a buffer, so that a killed process leaves whole steps. A resumed run begins a
+/// new file and removes later steps from the older ones. The HParams page shows the user's configuration, or the
+/// trainer's settings if there is none, with the seed, the last value of each scalar, and the outcome of the run.
 ///
 /// # Examples
 ///
@@ -54,16 +56,16 @@ pub struct TensorBoard {
 struct Writer {
     file: RunFile,
     summaries: Summaries,
-    /// The last one written.
+    /// Step of the last record.
     step: u64,
-    run: Feedback,
+    feedback: Feedback,
 }
 
 impl TensorBoard {
     /// Writes into `dir` instead of the run directory.
     ///
-    /// Runs should not share one: TensorBoard shows all files of a directory as one run. If they do, each still
-    /// keeps its own, and `tensorboard.json` in the run directory says which these are.
+    /// Runs should not share a directory: TensorBoard shows all files of a directory as one run. If they do, each run
+    /// still has its own files, and `tensorboard.json` in the run directory identifies them.
     #[must_use]
     pub fn at(dir: impl Into<PathBuf>) -> Self {
         Self {
@@ -97,45 +99,31 @@ impl Sink for TensorBoard {
     }
 
     fn open(&mut self, run: &RunInfo) -> Result<(), BoxError> {
-        let needs = "TensorBoard needs a run directory, or one of its own: `TensorBoard::at(…)`";
-        let dir = self.dir.as_ref().or(run.dir.as_ref()).ok_or(needs)?;
+        let dir = self.event_dir(run)?;
         fs::create_dir_all(dir)?;
         let writer = match self.dir {
             Some(_) => writer_name::of_run(run.dir.as_deref())?,
             None => writer_name::WRITER.to_owned(),
         };
-        let rewind = |step| rewind::to(dir, &writer, step);
-        let last = run.resumed_at.map(rewind).transpose()?.flatten();
-        // A checkpoint appears before its step is recorded; who was killed in between lacks the record.
-        let missing = run
-            .resumed_record
-            .as_ref()
-            .filter(|_| last < run.resumed_at);
-        let first = missing.map_or(run.resumed_at.map_or(0, |step| step + 1), |r| r.clock.step);
-
-        let mut about = vec![hparams::start(run)];
-        about.extend(self.layout.as_ref().map(Layout::value));
-        let mut file = RunFile::create(dir)?;
-        file.write(&[
-            Event::version(&writer),
-            Event::session_start(first),
-            Event::values(0, about),
-        ])?;
-        let writer = Writer {
-            file,
-            summaries: Summaries::default(),
-            step: 0,
-            run: run.feedback.clone(),
+        let last = match run.resumed_at {
+            Some(step) => rewind::to(dir, &writer, step)?,
+            None => None,
         };
-        let writer = self.writer.insert(writer);
-        missing.map_or(Ok(()), |record| writer.write(record))
+        let missing = missing_record(run, last);
+        let mut file = RunFile::create(dir)?;
+        file.write(&self.head(run, &writer, first_step(run, missing)))?;
+        self.writer = Some(Writer::new(file, run));
+        match missing {
+            Some(record) => self.write(record),
+            None => Ok(()),
+        }
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
-        self.writer
-            .as_mut()
-            .ok_or("TensorBoard is not open")?
-            .write(record)
+        match &mut self.writer {
+            Some(writer) => writer.write(record),
+            None => Err("the event file is not open".into()),
+        }
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
@@ -143,7 +131,7 @@ impl Sink for TensorBoard {
             return Ok(());
         };
         writer.file.flush()?;
-        writer.tell();
+        writer.report_fault();
         Ok(())
     }
 
@@ -157,64 +145,123 @@ impl Sink for TensorBoard {
     }
 }
 
+impl TensorBoard {
+    /// Returns the directory of the event files.
+    fn event_dir<'a>(&'a self, run: &'a RunInfo) -> Result<&'a Path, BoxError> {
+        match self.dir.as_ref().or(run.dir.as_ref()) {
+            Some(dir) => Ok(dir),
+            None => Err(
+                "the run has no directory for event files: name one with `TensorBoard::at(…)`"
+                    .into(),
+            ),
+        }
+    }
+
+    /// Returns the events at the beginning of a file whose first step is `first`.
+    fn head(&self, run: &RunInfo, writer: &str, first: u64) -> [Event; 3] {
+        let mut about = vec![hparams::start(run)];
+        about.extend(self.layout.as_ref().map(Layout::value));
+        [
+            Event::version(writer),
+            Event::session_start(first),
+            Event::values(0, about),
+        ]
+    }
+}
+
+/// Returns the record of the checkpoint from which a run resumes, if the files end before it.
+///
+/// A checkpoint appears before its step is recorded, so a run killed in between lacks that record.
+fn missing_record(run: &RunInfo, last: Option<u64>) -> Option<&Record> {
+    if last < run.resumed_at {
+        run.resumed_record.as_ref()
+    } else {
+        None
+    }
+}
+
+/// Returns the first step of a new file.
+fn first_step(run: &RunInfo, missing: Option<&Record>) -> u64 {
+    match (missing, run.resumed_at) {
+        (Some(record), _) => record.clock.step,
+        (None, Some(step)) => step + 1,
+        (None, None) => 0,
+    }
+}
+
 impl Writer {
+    fn new(file: RunFile, run: &RunInfo) -> Self {
+        Self {
+            file,
+            summaries: Summaries::default(),
+            step: 0,
+            feedback: run.feedback.clone(),
+        }
+    }
+
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
         self.step = record.clock.step;
         let values = self.summaries.of(shown(record));
         if values.is_empty() {
-            return Ok(()); // nothing of a kind that TensorBoard shows
+            return Ok(()); // TensorBoard shows none of these kinds
         }
         self.file.write(&[Event::values(self.step, values)])?;
-        self.tell();
+        self.report_fault();
         Ok(())
     }
 
-    /// Reports the first fault of the disk that ended nothing.
-    fn tell(&mut self) {
-        let Some(error) = self.file.faults.untold() else {
+    /// Sends a warning for the first disk fault after which the file can still be written.
+    fn report_fault(&mut self) {
+        let Some(error) = self.file.faults.unreported() else {
             return;
         };
-        self.run.tell(Problem {
-            who: "tensorboard".to_owned(),
-            during: "write".to_owned(),
+        self.feedback.warn(Warning {
+            source: "tensorboard".to_owned(),
+            phase: "write".to_owned(),
             step: self.step,
-            error,
-            consequence: "it is tried again with each record".to_owned(),
+            cause: error,
+            consequence: "the write is retried with each record".to_owned(),
         });
     }
 }
 
-/// What TensorBoard can show of a record.
-fn shown(record: &Record) -> impl Iterator<Item = (&str, Shown<'_>)> {
-    record.values.iter().filter_map(|(key, value)| {
-        let shown = match value {
-            Value::Scalar(value) => Shown::Scalar(*value),
-            Value::Histogram(Histogram {
-                edges,
-                counts,
-                non_finite,
-            }) => Shown::Histogram {
-                edges,
-                counts,
-                non_finite: *non_finite,
-            },
-            Value::Text(text) => Shown::Text(text.into()),
-            Value::Table { columns, rows } => Shown::Table { columns, rows },
-            Value::Image(png) => Shown::Image(png),
-            Value::File {
-                path,
-                kind,
-                aliases,
-            } => {
-                let words = std::iter::once(format!("{kind}: {}", path.display()));
-                let line = words
-                    .chain(aliases.iter().cloned())
-                    .collect::<Vec<_>>()
-                    .join(" ");
-                Shown::Text(line.into())
-            }
-            _ => return None,
-        };
-        Some((key.as_str(), shown))
+/// Returns the values of a record that TensorBoard can show, with their keys.
+fn shown(record: &Record) -> Vec<(&str, Shown<'_>)> {
+    let mut all = Vec::with_capacity(record.values.len());
+    for (key, value) in &record.values {
+        if let Some(value) = form(value) {
+            all.push((key.as_str(), value));
+        }
+    }
+    all
+}
+
+/// Returns the form in which TensorBoard shows a value; `None` if it cannot.
+fn form(value: &Value) -> Option<Shown<'_>> {
+    Some(match value {
+        Value::Scalar(value) => Shown::Scalar(*value),
+        Value::Histogram(histogram) => Shown::Histogram {
+            edges: &histogram.edges,
+            counts: &histogram.counts,
+            non_finite: histogram.non_finite,
+        },
+        Value::Text(text) => Shown::Text(text.into()),
+        Value::Table { columns, rows } => Shown::Table { columns, rows },
+        Value::Image(png) => Shown::Image(png),
+        Value::File {
+            path,
+            kind,
+            aliases,
+        } => Shown::Text(file_line(path, kind, aliases).into()),
+        _ => return None,
     })
+}
+
+fn file_line(path: &Path, kind: &str, aliases: &[String]) -> String {
+    let mut line = format!("{kind}: {}", path.display());
+    for alias in aliases {
+        line.push(' ');
+        line.push_str(alias);
+    }
+    line
 }

@@ -1,4 +1,4 @@
-//! What is shown as TensorBoard's values: a tensor each, and on the first of a key the plugin that shows it.
+//! Values as TensorBoard's messages: a tensor each, with the plugin that shows it on the first value of a key.
 
 use crate::markdown;
 use crate::png;
@@ -6,7 +6,7 @@ use crate::proto::{DataClass, DataType, Dim, Metadata, PluginData, Shape, Tensor
 use crate::shown::Shown;
 use std::collections::HashMap;
 
-/// The part of TensorBoard that shows a value.
+/// Part of TensorBoard that shows a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plugin {
     Scalars,
@@ -35,7 +35,7 @@ impl Plugin {
         }
     }
 
-    /// A value under a tag that is new in its file.
+    /// Returns the first value of a tag in its file.
     pub(crate) fn first_value(self, tag: &str, tensor: Tensor) -> Value {
         Value {
             metadata: Some(self.metadata()),
@@ -52,14 +52,14 @@ fn later_value(tag: &str, tensor: Tensor) -> Value {
     }
 }
 
-/// What one file holds of each tag so far.
+/// Plugin of each tag that one file contains.
 #[derive(Debug, Default)]
 pub(crate) struct Summaries {
     plugins: HashMap<String, Plugin>,
 }
 
 impl Summaries {
-    /// The values of a step, without those of which TensorBoard shows nothing.
+    /// Returns the messages for the values of a step, without those that TensorBoard would not show.
     pub(crate) fn of<'a>(
         &mut self,
         step: impl IntoIterator<Item = (&'a str, Shown<'a>)>,
@@ -81,13 +81,16 @@ impl Summaries {
         values
     }
 
-    /// `None` for a value of another kind than the first of its tag: no reader would show it.
+    /// Returns a value's message; `None` if its kind differs from the first of its tag: no reader would show it.
     fn value(&mut self, tag: &str, plugin: Plugin, tensor: Tensor) -> Option<Value> {
-        let Some(first) = self.plugins.get(tag) else {
-            self.plugins.insert(tag.to_owned(), plugin);
-            return Some(plugin.first_value(tag, tensor));
-        };
-        (*first == plugin).then(|| later_value(tag, tensor))
+        match self.plugins.get(tag) {
+            Some(first) if *first == plugin => Some(later_value(tag, tensor)),
+            Some(_) => None,
+            None => {
+                self.plugins.insert(tag.to_owned(), plugin);
+                Some(plugin.first_value(tag, tensor))
+            }
+        }
     }
 }
 
@@ -101,7 +104,7 @@ fn tensor_of(shown: &Shown<'_>) -> Option<(Plugin, Tensor)> {
     })
 }
 
-/// Single precision is all that TensorBoard's default reader takes.
+/// Returns a number in single precision: TensorBoard's default reader accepts no other.
 fn scalar(value: f64) -> Tensor {
     Tensor {
         floats: vec![value as f32],
@@ -109,7 +112,7 @@ fn scalar(value: f64) -> Tensor {
     }
 }
 
-/// A string that is not in a list.
+/// Returns a scalar tensor of one string.
 pub(crate) fn text(text: impl Into<Vec<u8>>) -> Tensor {
     Tensor {
         strings: vec![text.into()],
@@ -117,20 +120,26 @@ pub(crate) fn text(text: impl Into<Vec<u8>>) -> Tensor {
     }
 }
 
-/// Rows of left edge, right edge and count, `[bins, 3]`.
+/// Returns rows of left edge, right edge and count, `[bins, 3]`.
 fn histogram(edges: &[f64], counts: &[u64]) -> Tensor {
-    let bins = edges.windows(2).zip(counts);
-    let rows = bins.filter_map(|(edges, count)| Some((bin(edges[0], edges[1])?, *count)));
-    let rows = rows.flat_map(|((left, right), count)| [left, right, count as f64]);
-    let content: Vec<u8> = rows.flat_map(f64::to_le_bytes).collect();
-    let bins = content.len() / (3 * size_of::<f64>());
+    let mut content = Vec::new();
+    let mut num_bins = 0;
+    for (edges, count) in edges.windows(2).zip(counts) {
+        let Some((left, right)) = bin(edges[0], edges[1]) else {
+            continue;
+        };
+        for value in [left, right, *count as f64] {
+            content.extend(value.to_le_bytes());
+        }
+        num_bins += 1;
+    }
     Tensor {
         content,
-        ..tensor(DataType::Double, &[bins, 3])
+        ..tensor(DataType::Double, &[num_bins, 3])
     }
 }
 
-/// Edges that can be drawn: one that is not finite becomes the other, and no width is negative.
+/// Returns edges that can be drawn: a non-finite one is replaced by the other, and no width is negative.
 fn bin(left: f64, right: f64) -> Option<(f64, f64)> {
     match (left.is_finite(), right.is_finite()) {
         (true, true) => Some((left, right.max(left))),
@@ -140,13 +149,18 @@ fn bin(left: f64, right: f64) -> Option<(f64, f64)> {
     }
 }
 
-/// Width, height and the file itself; `None` for what is no PNG.
+/// Returns the width, the height and the file itself; `None` if `png` is not a PNG or has no pixels.
 fn image(png: &[u8]) -> Option<Tensor> {
     let (width, height) = png::size(png)?;
-    let sides = [width, height].map(|side| side.to_string().into_bytes());
-    let parts = sides.into_iter().chain([png.to_vec()]).collect();
-    let is_empty = width == 0 || height == 0;
-    (!is_empty).then(|| Tensor {
+    if width == 0 || height == 0 {
+        return None;
+    }
+    let parts = vec![
+        width.to_string().into_bytes(),
+        height.to_string().into_bytes(),
+        png.to_vec(),
+    ];
+    Some(Tensor {
         strings: parts,
         ..tensor(DataType::String, &[3])
     })

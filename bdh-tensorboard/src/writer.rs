@@ -1,4 +1,4 @@
-//! Event files of any program.
+//! Event files for programs without a trainer.
 
 use crate::event_file::EventFile;
 use crate::layout::Layout;
@@ -9,13 +9,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Who wrote the file, for its readers.
+/// Name of the writer in the file.
 const NAME: &str = "bdh-tensorboard";
 
 /// Writer of an event file, for programs without a trainer.
 ///
-/// Each call of [`write`](Self::write) is one `write(2)` and nothing is kept back, so that a killed process leaves
-/// whole steps. `tensorboard --logdir` shows all event files of a directory as one run.
+/// Each call of [`write`](Self::write) is one `write(2)` without a buffer, so that a killed process leaves whole steps.
+/// `tensorboard --logdir` shows all event files of a directory as one run.
 ///
 /// # Examples
 ///
@@ -39,11 +39,11 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// Begins a file in `dir`, which is made if it is not there; files of other writers stay as they are.
+    /// Creates a file in `dir`, and `dir` if it is missing; files of other writers stay as they are.
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// If the directory or the file cannot be created.
     pub fn create(dir: impl AsRef<Path>) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
         let mut file = EventFile::create(dir.as_ref())?;
@@ -54,7 +54,7 @@ impl EventWriter {
         })
     }
 
-    /// The file.
+    /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.file.path
@@ -64,17 +64,18 @@ impl EventWriter {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// If the file cannot be written.
     pub fn layout(&mut self, layout: &Layout) -> io::Result<()> {
         self.file.write(&[Event::values(0, vec![layout.value()])])
     }
 
-    /// Writes what is to be shown of a step. A value of another kind than the first of its key is left out, since no
-    /// reader would show it.
+    /// Writes the values of a step.
+    ///
+    /// A value whose kind differs from the first of its key is left out, since no reader would show it.
     ///
     /// # Errors
     ///
-    /// Those of the file system; what could not be written is tried again with the next step.
+    /// If the file cannot be written; the values are then written with those of the next step.
     pub fn write<'a>(
         &mut self,
         step: u64,
@@ -82,17 +83,16 @@ impl EventWriter {
     ) -> io::Result<()> {
         let values = self.summaries.of(values);
         if values.is_empty() {
-            Ok(())
-        } else {
-            self.file.write(&[Event::values(step, values)])
+            return Ok(());
         }
+        self.file.write(&[Event::values(step, values)])
     }
 
     /// Waits until everything is on the disk.
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// If the file cannot be written.
     pub fn sync(&mut self) -> io::Result<()> {
         self.file.sync()
     }
@@ -105,7 +105,7 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn what_is_written_without_a_trainer_comes_back_from_the_file() {
+    fn values_are_read_back_from_the_file() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut writer = EventWriter::create(dir.path().join("run")).expect("a new file");
         let layout = Layout::default().lines("loss", "both", ["loss", "val"]);

@@ -1,4 +1,4 @@
-//! What TensorBoard reads in our files: its own functions, its `EventAccumulator` and both its servers judge.
+//! Event files checked by TensorBoard's own functions, its `EventAccumulator` and both of its servers.
 
 #![cfg(feature = "sink")]
 
@@ -7,19 +7,20 @@ mod board;
 #[path = "../../bdh-callbacks/tests/support/judges.rs"]
 mod judges;
 
-use bdh::{Histogram, Outcome, Record, Sink, Value};
+use bdh::stats::Histogram;
+use bdh::{Outcome, Record, Sink, Value};
 use bdh_tensorboard::{Layout, TensorBoard};
 use board::{Board, LOADERS, accumulated, record, run, write};
 use judges::Judge;
 use serde_json::{Value as Json, json};
 use std::path::Path;
 
-/// The least PNG there is: one pixel.
+/// Smallest PNG: one pixel.
 const PIXEL: &[u8] =
     b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\x3a\x7e\x9b\x55\
     \0\0\0\nIDATx\x9cc`\0\0\0\x02\0\x01\x48\xaf\xa4\x71\0\0\0\0IEND\xaeB`\x82";
 
-/// Numbers that look random and are the same every time.
+/// Returns pseudo-random numbers that are the same on every call (Knuth's MMIX generator).
 fn noise(count: usize) -> impl Iterator<Item = f32> {
     let step = |state: &u64| {
         Some(
@@ -34,7 +35,7 @@ fn noise(count: usize) -> impl Iterator<Item = f32> {
         .take(count)
 }
 
-/// A number as JSON; NaN and the infinities, which it lacks, as strings.
+/// Returns a number as JSON; NaN and infinities, which JSON lacks, become strings.
 fn json_number(value: f64) -> Json {
     let name = if value.is_nan() {
         "NaN"
@@ -51,7 +52,7 @@ fn json_number(value: f64) -> Json {
 }
 
 #[test]
-fn values_are_byte_for_byte_those_of_tensorboards_own_functions() {
+fn values_equal_those_of_tensorboards_own_functions() {
     let Some(judge) = Judge::modern() else { return };
     let special = [
         f64::NAN,
@@ -149,7 +150,7 @@ fn values_are_byte_for_byte_those_of_tensorboards_own_functions() {
     );
 }
 
-/// One of everything, on steps 0 to 3.
+/// Returns a record of every kind, on steps 0 to 4.
 fn records() -> Vec<Record> {
     let table = Value::Table {
         columns: vec!["name".to_owned(), "a|b".to_owned()],
@@ -211,7 +212,7 @@ fn records() -> Vec<Record> {
     ]
 }
 
-/// What of that is shown, wherever it is read.
+/// Returns the scalars and histograms of [`records`] that every reader should show.
 fn expected() -> [(&'static str, Json); 2] {
     let scalars = json!({
         "val/loss": [[0, 5.5]],
@@ -233,7 +234,7 @@ fn layout() -> Layout {
 }
 
 #[test]
-fn both_servers_and_the_accumulator_read_everything_alike() {
+fn both_servers_and_the_accumulator_agree() {
     let Some(judge) = Judge::modern() else { return };
     let runs = tempfile::tempdir().expect("a temporary directory");
     let dir = runs.path().join("first");
@@ -289,7 +290,7 @@ fn both_servers_and_the_accumulator_read_everything_alike() {
     }
 }
 
-/// The cells of a table in HTML.
+/// Returns the cells of a table in HTML.
 fn text_of(html: &Json) -> String {
     let html = html.as_str().expect("HTML").replace('\n', "");
     let ends = html.replace("</th>", "|").replace("</td>", "|");
@@ -301,7 +302,7 @@ fn text_of(html: &Json) -> String {
 }
 
 #[test]
-fn several_writers_in_one_folder_at_once_keep_their_own_files() {
+fn concurrent_writers_in_one_folder_keep_separate_files() {
     let Some(judge) = Judge::modern() else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
     std::thread::scope(|scope| {
@@ -356,7 +357,7 @@ fn event_files(dir: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn a_torn_file_is_read_up_to_the_tear_and_the_next_one_after_it() {
+fn torn_file_is_read_up_to_the_tear_and_then_the_next() {
     let Some(judge) = Judge::modern() else { return };
     let runs = tempfile::tempdir().expect("a temporary directory");
     let dir = runs.path().join("torn");
@@ -394,7 +395,7 @@ fn a_torn_file_is_read_up_to_the_tear_and_the_next_one_after_it() {
 }
 
 #[test]
-fn what_cannot_be_written_is_an_error_that_says_why() {
+fn unwritable_files_are_errors_with_a_cause() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut nowhere = run(dir.path(), &json!({}));
     nowhere.dir = None;
@@ -407,7 +408,7 @@ fn what_cannot_be_written_is_an_error_that_says_why() {
     );
     TensorBoard::at(dir.path().join("own"))
         .open(&nowhere)
-        .expect("a directory of its own");
+        .expect("the sink has its own directory");
 
     let file = dir.path().join("file");
     std::fs::write(&file, "").expect("space");

@@ -1,4 +1,4 @@
-//! Runs in TensorBoard: compared in the HParams table, and resumed.
+//! Runs in TensorBoard: the HParams table, and resumed runs.
 
 #![cfg(feature = "sink")]
 
@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A loss, and on even steps a text: of those the slow reader shows ten.
+/// Returns a record of a loss, and on even steps of a text: the slow reader shows only ten texts.
 fn loss(step: u64, loss: f64) -> Record {
     let text = ("sample", Value::Text(format!("{loss}")));
     let text = step.is_multiple_of(2).then_some(text);
@@ -26,7 +26,7 @@ fn loss(step: u64, loss: f64) -> Record {
 }
 
 #[test]
-fn runs_with_other_settings_are_all_in_one_table_with_their_metrics_and_ends() {
+fn table_has_settings_metrics_and_outcome_of_each_run() {
     let Some(judge) = Judge::modern() else { return };
     let runs = tempfile::tempdir().expect("a temporary directory");
     let failed = Outcome::Failed("out of memory".to_owned());
@@ -103,7 +103,7 @@ fn runs_with_other_settings_are_all_in_one_table_with_their_metrics_and_ends() {
     }
 }
 
-/// A run that got to step 7, of which a checkpoint of step 4 is left.
+/// Writes a run up to step 7; its last checkpoint is of step 4.
 fn first_life(dir: &Path, end: Option<&Outcome>) {
     let mut sink = TensorBoard::default();
     sink.open(&run(dir, &json!({ "lr": 0.1 })))
@@ -137,7 +137,7 @@ fn second_life(dir: &Path, from: u64) {
     );
 }
 
-/// Steps up to `last` of the first life, then the second.
+/// Returns the expected losses: 1 up to step `last`, from the first life, then 2 from the second.
 fn once_each(last: u64) -> Vec<(u64, f64)> {
     (0..=10)
         .map(|step| (step, if step <= last { 1.0 } else { 2.0 }))
@@ -145,7 +145,7 @@ fn once_each(last: u64) -> Vec<(u64, f64)> {
 }
 
 #[test]
-fn a_resumed_run_shows_each_step_once_whenever_one_looks() {
+fn resumed_run_shows_each_step_once() {
     let Some(judge) = Judge::modern() else { return };
     let runs = tempfile::tempdir().expect("a temporary directory");
     let dir = runs.path().join("run");
@@ -173,7 +173,7 @@ fn a_resumed_run_shows_each_step_once_whenever_one_looks() {
         assert_eq!(
             points(&shown, "run", "late"),
             [],
-            "a key that did not come again"
+            "the key is not written again"
         );
         assert_eq!(shown["hparams"]["run"]["status"], "STATUS_SUCCESS");
         assert_eq!(
@@ -195,16 +195,16 @@ fn pairs(points: &[(u64, f64)]) -> Json {
 }
 
 #[test]
-fn a_record_that_was_lost_between_checkpoint_and_kill_is_written_on_resume() {
+fn record_lost_between_checkpoint_and_kill_is_written_on_resume() {
     let Some(judge) = Judge::modern() else { return };
     let runs = tempfile::tempdir().expect("a temporary directory");
-    // Killed after the checkpoint of step 8 was there, before its record was; or with no file at all.
+    // Killed after the checkpoint of step 8 and before its record, or resumed without the old event file.
     let killed = runs.path().join("killed");
     first_life(&killed, None);
     second_life(&killed, 8);
     let moved = runs.path().join("moved");
     second_life(&moved, 8);
-    // A third life repeats some of the second.
+    // A third life repeats some steps of the second.
     let third = runs.path().join("third");
     first_life(&third, None);
     second_life(&third, 4);
@@ -222,7 +222,7 @@ fn a_record_that_was_lost_between_checkpoint_and_kill_is_written_on_resume() {
 }
 
 #[test]
-fn a_resumed_run_leaves_the_files_of_another_in_the_same_directory_alone() {
+fn resumed_run_leaves_another_runs_files_alone() {
     let all = tempfile::tempdir().expect("a temporary directory");
     let shared = all.path().join("shared");
     let life = |name: &str, from: Option<u64>| {

@@ -2,23 +2,22 @@
 
 use crate::proto::{Artifact, Manifest, ManifestEntry, PolicyItem};
 use crate::text::{random_name, safe};
-use bdh::files::hex;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bdh::files::hex;
 use md5::{Digest, Md5};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Digits of the names by which W&B's programs tell artifacts apart before the server knows them.
+/// Length of the ids that W&B's client gives to artifacts before the server knows them, in characters.
 const CLIENT_ID: usize = 128;
 
-/// Takes what lies at `path` into `staging`, a folder that is not there yet, so that it is still there when it is
-/// sent, and describes it.
+/// Stages the file or folder at `path` in `staging`, a new folder, and returns its description as an artifact.
 ///
-/// Checkpoints of the run in `run_dir` are linked where the file system can; everything else is copied, since whoever
-/// rewrites it would rewrite the link. Nothing is taken through a link, which could lead to a private file.
+/// The staged copy still exists when it is sent, even if the original has been deleted. Checkpoints of the run in
+/// `run_dir` become hard links where the file system supports them. Everything else is copied, since rewriting the
+/// original would change a link too. Symbolic links are refused, as they could lead to a private file.
 pub(super) fn stage(
     path: &Path,
     kind: &str,
@@ -27,35 +26,14 @@ pub(super) fn stage(
     staging: &Path,
     run_dir: Option<&Path>,
 ) -> io::Result<Artifact> {
-    let path = std::path::absolute(path)?;
-    let source = Source::of(&path, run_dir)?;
-    let mut files = Vec::new();
-    collect(&source.root, &source.within, &mut files).map_err(|error| about(&path, error))?;
-    let staging = std::path::absolute(staging)?;
-    fs::create_dir(&staging)?; // another artifact's files must never be written over
-    let mut contents = Vec::with_capacity(files.len());
-    for file in files {
-        let entry = stage_file(&source, &file, &staging);
-        contents.push(entry.map_err(|error| about(&source.root.join(&file), error))?);
-    }
-    contents.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut all = vec!["latest".to_owned()];
-    all.extend(aliases.iter().filter(|alias| *alias != "latest").cloned());
+    let contents = stage_files(path, staging, run_dir)?;
     Ok(Artifact {
         run_id: run_id.to_owned(),
         kind: kind.to_owned(),
         name: format!("{}-{run_id}", safe(kind)),
         digest: digest(&contents),
-        aliases: all,
-        manifest: Some(Manifest {
-            version: 1,
-            storage_policy: "wandb-storage-policy-v1".to_owned(),
-            storage_policy_config: vec![PolicyItem {
-                key: "storageLayout".to_owned(),
-                value_json: "\"V2\"".to_owned(),
-            }],
-            contents,
-        }),
+        aliases: with_latest(aliases),
+        manifest: Some(manifest(contents)),
         finalize: true,
         client_id: random_name(CLIENT_ID),
         sequence_client_id: random_name(CLIENT_ID),
@@ -63,7 +41,52 @@ pub(super) fn stage(
     })
 }
 
-/// An error that says which file it is about; one about a link or a device says so itself.
+/// Returns `latest` and the other aliases.
+fn with_latest(aliases: &[String]) -> Vec<String> {
+    let mut all = vec!["latest".to_owned()];
+    for alias in aliases {
+        if alias != "latest" {
+            all.push(alias.clone());
+        }
+    }
+    all
+}
+
+/// Stages all files, and returns their entries in the order of their names.
+fn stage_files(
+    path: &Path,
+    staging: &Path,
+    run_dir: Option<&Path>,
+) -> io::Result<Vec<ManifestEntry>> {
+    let path = std::path::absolute(path)?;
+    let source = Source::of(&path, run_dir)?;
+    let mut files = Vec::new();
+    collect(&source.root, &source.within, &mut files).map_err(|error| about(&path, error))?;
+    let staging = std::path::absolute(staging)?;
+    fs::create_dir(&staging)?; // fails if it exists: another artifact's files must not be overwritten
+    let mut contents = Vec::with_capacity(files.len());
+    for file in files {
+        let entry = stage_file(&source, &file, &staging);
+        contents.push(entry.map_err(|error| about(&source.root.join(&file), error))?);
+    }
+    contents.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(contents)
+}
+
+fn manifest(contents: Vec<ManifestEntry>) -> Manifest {
+    let layout = PolicyItem {
+        key: "storageLayout".to_owned(),
+        value_json: "\"V2\"".to_owned(),
+    };
+    Manifest {
+        version: 1,
+        storage_policy: "wandb-storage-policy-v1".to_owned(),
+        storage_policy_config: vec![layout],
+        contents,
+    }
+}
+
+/// Returns an error that names its file; an error about a link or a device names it already.
 pub(super) fn about(path: &Path, error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::InvalidInput => error,
@@ -71,46 +94,56 @@ pub(super) fn about(path: &Path, error: io::Error) -> io::Error {
     }
 }
 
-/// Parts of an artifact.
+/// Location of the file or folder to stage.
 struct Source {
-    /// A folder that the user has chosen, which may be a link; no path below it contains one.
+    /// Trusted folder, which may itself be a link; no link is followed below it.
     root: PathBuf,
-    /// From there to the file or the folder.
+    /// Path from `root` to the file or folder.
     within: PathBuf,
-    /// The folder in `within` that names of files are relative to.
+    /// Folder below `root` to which the names in the artifact are relative.
     top: PathBuf,
-    /// Whether nothing is ever written there again.
+    /// Whether the files are never written again.
     is_final: bool,
 }
 
 impl Source {
     fn of(path: &Path, run_dir: Option<&Path>) -> io::Result<Self> {
-        let run_dir = run_dir.map(std::path::absolute).transpose()?;
-        let checkpoints = run_dir.as_ref().map(|dir| dir.join("checkpoints"));
-        let is_final = checkpoints
-            .as_ref()
-            .is_some_and(|dir| path.starts_with(dir));
         let folder = if path.is_dir() {
             path
         } else {
             path.parent().unwrap_or(path)
         };
-        let roots = checkpoints.into_iter().chain(run_dir);
-        let root = roots.into_iter().find(|root| folder.starts_with(root));
-        let root = root.unwrap_or_else(|| folder.to_owned());
-        let below = |path: &Path| path.strip_prefix(&root).map(Path::to_owned);
-        let within = below(path).map_err(io::Error::other)?;
-        let top = below(folder).map_err(io::Error::other)?;
+        let mut root = folder.to_owned();
+        let mut is_final = false;
+        if let Some(run_dir) = run_dir {
+            let run_dir = std::path::absolute(run_dir)?;
+            let checkpoints = run_dir.join("checkpoints");
+            is_final = path.starts_with(&checkpoints);
+            root = trusted_root(folder, run_dir, checkpoints);
+        }
+        let within = path.strip_prefix(&root).map_err(io::Error::other)?;
+        let top = folder.strip_prefix(&root).map_err(io::Error::other)?;
         Ok(Self {
+            within: within.to_owned(),
+            top: top.to_owned(),
             root,
-            within,
-            top,
             is_final,
         })
     }
 }
 
-/// All files at and below a path. What is neither a file nor a folder is refused where it is opened.
+/// Returns the trusted folder above a folder: the checkpoints, the run directory, or else the folder itself.
+fn trusted_root(folder: &Path, run_dir: PathBuf, checkpoints: PathBuf) -> PathBuf {
+    if folder.starts_with(&checkpoints) {
+        checkpoints
+    } else if folder.starts_with(&run_dir) {
+        run_dir
+    } else {
+        folder.to_owned()
+    }
+}
+
+/// Collects all files at and below a path; anything that is neither a file nor a folder is refused when it is opened.
 fn collect(root: &Path, within: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     let path = root.join(within);
     let is_root = within.as_os_str().is_empty(); // which may be a link
@@ -125,40 +158,53 @@ fn collect(root: &Path, within: &Path, files: &mut Vec<PathBuf>) -> io::Result<(
 }
 
 fn stage_file(source: &Source, file: &Path, staging: &Path) -> io::Result<ManifestEntry> {
-    let named = file.strip_prefix(&source.top).map_err(io::Error::other)?;
-    let name = named
-        .to_str()
-        .ok_or_else(|| io::Error::other("its name is not Unicode"))?;
-    let mut opened = bdh::files::open(&source.root, file)?;
-    let staged = staging.join(named);
-    fs::create_dir_all(staged.parent().unwrap_or(staging))?;
-    let is_linked = source.is_final && link(&source.root.join(file), &opened, &staged);
-    let copy = if is_linked {
-        None
-    } else {
-        Some(File::create_new(&staged)?)
+    let name = file.strip_prefix(&source.top).map_err(io::Error::other)?;
+    let Some(text) = name.to_str() else {
+        return Err(io::Error::other("the name of the file is not Unicode"));
     };
-    let (digest, size) = md5_of(&mut opened, copy)?;
+    let mut opened = bdh::files::open(&source.root, file)?; // first, as a refused file must leave no folder
+    let staged = staging.join(name);
+    fs::create_dir_all(staged.parent().unwrap_or(staging))?;
+    let (digest, size) = link_or_copy(source, file, &mut opened, &staged)?;
     Ok(ManifestEntry {
-        path: if cfg!(windows) {
-            name.replace('\\', "/")
-        } else {
-            name.to_owned()
-        },
+        path: with_slashes(text),
         digest: STANDARD.encode(digest),
         size: size as i64,
-        local_path: staged.to_str().map(str::to_owned).unwrap_or_default(),
+        local_path: staged.to_str().unwrap_or_default().to_owned(),
     })
 }
 
-/// Gives an open file a second name, if the file system can, and if `path` is still the name of that very file.
+/// Returns a path in W&B's form, which has slashes on every system.
+fn with_slashes(path: &str) -> String {
+    if cfg!(windows) {
+        path.replace('\\', "/")
+    } else {
+        path.to_owned()
+    }
+}
+
+/// Links an open file if it is final, or copies it, and returns its MD5 and size.
+fn link_or_copy(
+    source: &Source,
+    file: &Path,
+    opened: &mut File,
+    staged: &Path,
+) -> io::Result<([u8; 16], u64)> {
+    let mut copy = None;
+    if !source.is_final || !link(&source.root.join(file), opened, staged) {
+        copy = Some(File::create_new(staged)?);
+    }
+    md5_of(opened, copy)
+}
+
+/// Creates a hard link to an open file; `false` if the file system cannot, or if `path` now names another file.
 fn link(path: &Path, opened: &File, staged: &Path) -> bool {
     if fs::hard_link(path, staged).is_err() {
         return false;
     }
     let is_same = is_file_at(opened, staged).unwrap_or(false);
     if !is_same {
-        let _ = fs::remove_file(staged); // the copy that is made instead fails if it is there still
+        let _ = fs::remove_file(staged); // if it stays, the copy made instead fails
     }
     is_same
 }
@@ -170,13 +216,13 @@ fn is_file_at(opened: &File, path: &Path) -> io::Result<bool> {
     Ok((opened.dev(), opened.ino()) == (there.dev(), there.ino()))
 }
 
-/// The standard library does not tell one file from another here.
+/// Checks less than on Unix: the standard library has no file ids here.
 #[cfg(not(unix))]
 fn is_file_at(_: &File, path: &Path) -> io::Result<bool> {
     Ok(fs::symlink_metadata(path)?.is_file())
 }
 
-/// The MD5 and the size of a file, read piece by piece, each of which goes into the copy as well.
+/// Returns the MD5 and the size of a file, which is read once and written to `copy` at the same time.
 fn md5_of(file: &mut File, mut copy: Option<File>) -> io::Result<([u8; 16], u64)> {
     let mut hash = Md5::new();
     let mut piece = vec![0; 1 << 20];
@@ -194,7 +240,7 @@ fn md5_of(file: &mut File, mut copy: Option<File>) -> io::Result<([u8; 16], u64)
     }
 }
 
-/// The digest of an artifact: of the paths and digests of its files, in order.
+/// Returns the digest of an artifact, over the paths and digests of its files in order.
 fn digest(contents: &[ManifestEntry]) -> String {
     let mut hash = Md5::new();
     hash.update(b"wandb-artifact-manifest-v1\n");
@@ -209,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_are_those_that_the_python_package_computes() {
+    fn digests_equal_those_of_the_python_package() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let checkpoint = dir.path().join("checkpoints/a folder ü");
         fs::create_dir_all(&checkpoint).expect("a folder");
@@ -226,7 +272,7 @@ mod tests {
             Some(dir.path()),
         );
         let artifact = artifact.expect("an artifact");
-        // Of `wandb.Artifact(..).add_dir(..)`, wandb 0.31.0, over the same two files.
+        // From `wandb.Artifact(..).add_dir(..)` of wandb 0.31.0, over the same two files.
         assert_eq!(artifact.digest, "078680b3916e0fbd403233b118fa9da5");
         let contents = artifact.manifest.expect("a manifest").contents;
         let digests: Vec<_> = contents
@@ -248,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn no_staged_file_is_written_over_and_none_that_may_change_is_linked() {
+    fn staged_files_are_not_overwritten_or_linked() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir(dir.path().join("checkpoints")).expect("a folder");
         let file = dir.path().join("checkpoints/samples.txt");
@@ -264,13 +310,13 @@ mod tests {
         );
         assert!(
             staged(Some(dir.path())).is_err(),
-            "the folder is there already"
+            "the folder exists already"
         );
         assert_eq!(fs::read_to_string(&file).expect("the file"), "second");
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn error_names_a_missing_file() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let error = stage(
             &dir.path().join("gone"),
@@ -286,7 +332,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn no_link_and_no_odd_file_gets_into_an_artifact() {
+    fn links_and_special_files_are_refused() {
         use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (run, outside) = (dir.path().join("run"), dir.path().join("outside"));

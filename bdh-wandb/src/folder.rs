@@ -1,4 +1,4 @@
-//! Where a W&B run lies on the disk.
+//! Folder of a W&B run on the disk.
 
 use crate::settings::{is_run_id, wandb_dir};
 use bdh::files::{self, write_atomically};
@@ -8,42 +8,40 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// The folder of one run, as `wandb sync` takes it.
+/// Folder of one run, in the layout that `wandb sync` reads.
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) root: PathBuf,
     pub(super) run_id: String,
 }
 
-/// `wandb.json` in a run directory: which W&B run it is, for the day it is resumed.
+/// Content of `wandb.json` in a run directory, which names the W&B run to resume.
 #[derive(Serialize, Deserialize)]
 struct Pointer {
     run_id: String,
-    /// From the run directory, or absolute where it lies elsewhere.
+    /// Path relative to the run directory, or absolute for a folder elsewhere.
     folder: PathBuf,
 }
 
-/// The file in a run directory that tells which W&B run it is.
+/// File in a run directory that names its W&B run.
 pub(super) const POINTER: &str = "wandb.json";
 
-/// The file beside the runs that names the one that has not finished, for `WANDB_RESUME=auto`.
+/// File beside the runs that names the unfinished one, for `WANDB_RESUME=auto`.
 const UNFINISHED: &str = "wandb-resume.json";
 
-/// Bytes of the longest note, such as a pointer.
+/// Largest note that is read, in bytes; a pointer is a note too.
 pub(super) const MAX_NOTE: u64 = 1 << 20;
 
-/// The id of the run in `base` that has not finished.
+/// Returns the id of the unfinished run in `base`.
 pub(super) fn unfinished(base: &Path) -> Option<String> {
     let text = files::read(&wandb_dir(base), UNFINISHED, MAX_NOTE).ok()?;
     let note: serde_json::Value = serde_json::from_slice(&text).ok()?;
-    note["run_id"]
-        .as_str()
-        .filter(|run_id| is_run_id(run_id))
-        .map(str::to_owned)
+    let run_id = note["run_id"].as_str()?;
+    is_run_id(run_id).then(|| run_id.to_owned())
 }
 
 impl Folder {
-    /// Makes the folder of a run that begins, in `base`, and points to it from the run directory.
+    /// Creates the folder of a new run in `base`, and a pointer to it in the run directory.
     pub(super) fn create(
         base: &Path,
         run_id: String,
@@ -51,11 +49,7 @@ impl Folder {
         run: Option<&Path>,
     ) -> io::Result<Self> {
         let all = wandb_dir(base);
-        let time = Timestamp::now()
-            .to_zoned(TimeZone::system())
-            .strftime("%Y%m%d_%H%M%S");
-        let prefix = if online { "run" } else { "offline-run" };
-        let name = format!("{prefix}-{time}-{run_id}");
+        let name = folder_name(&run_id, online);
         let folder = Self {
             root: all.join(&name),
             run_id,
@@ -73,25 +67,22 @@ impl Folder {
         Ok(folder)
     }
 
-    /// The folder that a run directory points to, if its log is there.
+    /// Returns the folder to which a run directory points; `None` if its log is missing.
     ///
-    /// A pointer is somebody's file, and the log will be cut: it may lead into the run directory, or to where the
-    /// settings of this run have all folders (`base`), through no link, and nowhere else.
+    /// The pointer is not trusted, since the log will be cut. It may only lead into the run directory or into `base`,
+    /// where the settings of this run put all folders, and not through a link.
     pub(super) fn of_run(run: &Path, base: &Path) -> Option<Self> {
         let text = files::read(run, POINTER, MAX_NOTE).ok()?;
         let Pointer { run_id, folder } = serde_json::from_slice(&text).ok()?;
-        let is_plain = folder
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)));
-        let all = std::path::absolute(wandb_dir(base)).ok()?;
-        let (root, within) = match folder.file_name() {
-            _ if is_plain => (run, folder.as_path()),
-            Some(name) if folder.parent() == Some(&all) => (all.as_path(), Path::new(name)),
-            _ => return None,
-        };
         if !is_run_id(&run_id) {
             return None;
         }
+        let all = std::path::absolute(wandb_dir(base)).ok()?;
+        let (root, within) = match folder.file_name() {
+            _ if is_plain(&folder) => (run, folder.as_path()),
+            Some(name) if folder.parent() == Some(&all) => (all.as_path(), Path::new(name)),
+            _ => return None,
+        };
         files::open(root, within.join(log_name(&run_id))).ok()?;
         Some(Self {
             root: root.join(within),
@@ -99,8 +90,8 @@ impl Folder {
         })
     }
 
-    /// Notes that the run has not finished.
-    pub(super) fn is_begun(&self) -> io::Result<()> {
+    /// Writes a note that the run is unfinished.
+    pub(super) fn mark_unfinished(&self) -> io::Result<()> {
         let Some(all) = self.root.parent() else {
             return Ok(());
         };
@@ -108,29 +99,29 @@ impl Folder {
         write_atomically(&all.join(UNFINISHED), note.to_string().as_bytes())
     }
 
-    /// Takes back the note that the run has not finished.
-    pub(super) fn is_finished(&self) {
+    /// Removes the note that the run is unfinished.
+    pub(super) fn mark_finished(&self) {
         if let Some(all) = self.root.parent() {
             let _ = fs::remove_file(all.join(UNFINISHED)); // another run may have finished first
         }
     }
 
-    /// The log.
+    /// Returns the path of the log.
     pub(super) fn log(&self) -> PathBuf {
         self.root.join(log_name(&self.run_id))
     }
 
-    /// The mark that W&B's programs leave beside a log that has been sent.
+    /// Returns the path of the mark that W&B's client leaves beside a log that has been sent.
     pub(super) fn synced(&self) -> PathBuf {
         self.root.join(format!("run-{}.wandb.synced", self.run_id))
     }
 
-    /// The run's files; media among them.
+    /// Returns the folder of the run's files, including its media.
     pub(super) fn files(&self) -> PathBuf {
         self.root.join("files")
     }
 
-    /// What is kept of artifacts until they have been sent.
+    /// Returns the folder of the files that artifacts consist of, kept until they have been sent.
     pub(super) fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
     }
@@ -148,11 +139,26 @@ impl Folder {
     }
 }
 
+/// Returns the name of a new run's folder, which contains the current time.
+fn folder_name(run_id: &str, online: bool) -> String {
+    let now = Timestamp::now().to_zoned(TimeZone::system());
+    let prefix = if online { "run" } else { "offline-run" };
+    format!("{prefix}-{}-{run_id}", now.strftime("%Y%m%d_%H%M%S"))
+}
+
 fn log_name(run_id: &str) -> String {
     format!("run-{run_id}.wandb")
 }
 
-/// Makes the folders of `within` below `root`, each on its own: what is written into a link lands elsewhere.
+/// Whether a path is relative and does not go up.
+fn is_plain(path: &Path) -> bool {
+    path.components()
+        .all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Creates the folders of `within` below `root`.
+///
+/// Each is checked on its own: writing through a link would change files elsewhere.
 pub(super) fn make(root: &Path, within: impl AsRef<Path>) -> io::Result<PathBuf> {
     let mut folder = root.to_owned();
     for part in within.as_ref().components() {
@@ -165,7 +171,7 @@ pub(super) fn make(root: &Path, within: impl AsRef<Path>) -> io::Result<PathBuf>
     Ok(folder)
 }
 
-/// Creates a file anew. A link in its place is replaced, not followed.
+/// Creates a new file in place of an existing one; a link is replaced and not followed.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -173,13 +179,13 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Opens a regular file. Its folder is the caller's own choice; the file itself may be no link.
+/// Opens a regular file; its folder is trusted, and the file itself must not be a link.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let (folder, name) = split(path)?;
     files::open(folder, name)
 }
 
-/// Reads a note, as [`open`] opens it.
+/// Reads a note with the checks of [`open`].
 pub(super) fn read_note(path: &Path) -> io::Result<Vec<u8>> {
     let (folder, name) = split(path)?;
     files::read(folder, name, MAX_NOTE)
@@ -187,29 +193,34 @@ pub(super) fn read_note(path: &Path) -> io::Result<Vec<u8>> {
 
 fn split(path: &Path) -> io::Result<(&Path, &Path)> {
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    Ok((folder.unwrap_or(Path::new(".")), Path::new(name)))
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    Ok((folder, Path::new(name)))
 }
 
 fn refuse_link(folder: &Path) -> io::Result<()> {
     if !folder.is_symlink() {
         return Ok(());
     }
-    let what = "is a link, through which nothing is written; remove it, or name the folder you mean in WANDB_DIR";
-    let text = format!("`{}` {what}", folder.display());
+    let text = format!(
+        "`{}` is a link, and nothing is written through links; remove it, or set WANDB_DIR to the folder you mean",
+        folder.display()
+    );
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
-/// `latest-run`, which W&B's programs understand. A file system without links does without.
+/// Creates the link `latest-run`, which W&B's client understands; failures are ignored, as not every file system has
+/// links.
 fn link_latest(all: &Path, name: &str) {
     #[cfg(unix)]
     {
+        // Created under another name and renamed, so that readers never find it missing.
         let scratch = all.join(format!("latest-run.{}", std::process::id()));
         let linked = std::os::unix::fs::symlink(name, &scratch);
         if linked.is_ok() && fs::rename(&scratch, all.join("latest-run")).is_err() {
-            let _ = fs::remove_file(&scratch); // as said: without
+            let _ = fs::remove_file(&scratch);
         }
     }
     #[cfg(not(unix))]

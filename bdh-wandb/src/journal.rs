@@ -1,4 +1,4 @@
-//! The log of one run, entry by entry.
+//! Log of one run, entry by entry.
 
 use crate::log::{LogError, LogReader, LogWriter};
 use crate::note;
@@ -9,10 +9,10 @@ use prost::Message;
 use std::io;
 use std::path::Path;
 
-/// The oldest W&B program that reads what is written here.
+/// Oldest reader that W&B's format allows for these entries.
 const MIN_CONSUMER: &str = "0.70.0";
 
-/// Numbers the entries and writes them.
+/// Writer that numbers the entries of a run's log.
 #[derive(Debug)]
 pub(super) struct Journal {
     writer: LogWriter,
@@ -22,19 +22,11 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Begins the log of a run.
+    /// Creates the log of a new run.
     pub(super) fn create(path: &Path, run_id: &str) -> io::Result<Self> {
-        let writer = LogWriter::create(path)?;
-        let run_id = run_id.to_owned();
-        let mut journal = Self {
-            writer,
-            entries: 0,
-            run_id,
-            bytes: Vec::new(),
-        };
-        let producer = concat!("bdh-", env!("CARGO_PKG_VERSION")).to_owned();
+        let mut journal = Self::new(LogWriter::create(path)?, 0, run_id);
         let version = Version {
-            producer,
+            producer: concat!("bdh-", env!("CARGO_PKG_VERSION")).to_owned(),
             min_consumer: MIN_CONSUMER.to_owned(),
         };
         journal.put(Kind::Header(Header {
@@ -43,9 +35,19 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Goes on with the log of a run after its row of `step`; whatever came later is cut off. Gives back what its
-    /// rows have been, too.
-    pub(super) fn go_on(path: &Path, run_id: &str, step: u64) -> Result<(Self, Rows), LogError> {
+    fn new(writer: LogWriter, entries: i64, run_id: &str) -> Self {
+        Self {
+            writer,
+            entries,
+            run_id: run_id.to_owned(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Continues the log of a run after its row of `step`, and returns the state of its rows up to there.
+    ///
+    /// Later entries are cut off. A damaged log is repaired first.
+    pub(super) fn resume(path: &Path, run_id: &str, step: u64) -> Result<(Self, Rows), LogError> {
         let len = match end_of(path, step) {
             Err(LogError::Damaged { .. }) => {
                 repair(path)?;
@@ -53,29 +55,11 @@ impl Journal {
             }
             len => len?,
         };
-        let mut rows = Rows::default();
-        let mut reader = LogReader::open(path)?;
-        let mut entries = 0;
-        while reader.offset() < len
-            && let Some(bytes) = reader.next_record()?
-        {
-            entries += 1;
-            if let Some(kind) = decode(&bytes) {
-                rows.replay(&kind);
-            }
-        }
-        note::lower(path, len)?; // first: a note that is too low sends a file twice, one too high never
-        let writer = LogWriter::go_on(path, len)?;
-        let run_id = run_id.to_owned();
-        Ok((
-            Self {
-                writer,
-                entries,
-                run_id,
-                bytes: Vec::new(),
-            },
-            rows,
-        ))
+        let (entries, rows) = replay(path, len)?;
+        // Before the cut: if this is interrupted, a low note sends a file twice, and a high note would send it never.
+        note::lower(path, len)?;
+        let writer = LogWriter::resume(path, len)?;
+        Ok((Self::new(writer, entries, run_id), rows))
     }
 
     /// Writes one entry.
@@ -96,23 +80,23 @@ impl Journal {
         Ok(())
     }
 
-    /// Does the same as [`sync`](Self::sync), but bears a fault of the disk while there is room for what waits.
+    /// Syncs like [`sync`](Self::sync), but tolerates a disk fault while the pending entries fit in memory.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.writer.flush()
     }
 
-    /// The first fault of the disk that ended nothing, once.
-    pub(super) fn untold_fault(&mut self) -> Option<String> {
-        self.writer.faults.untold()
+    /// Returns the first tolerated disk fault, on the first call only.
+    pub(super) fn unreported_fault(&mut self) -> Option<String> {
+        self.writer.faults.unreported()
     }
 
-    /// Makes all entries survive the machine.
+    /// Waits until all entries are on the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.writer.sync()
     }
 }
 
-/// Where the last row that is no later than `step` ends; without one, where the first row begins.
+/// Returns the offset after the last row that is not later than `step`; without such a row, that of the first row.
 fn end_of(path: &Path, step: u64) -> Result<u64, LogError> {
     let mut reader = LogReader::open(path)?;
     let mut end = None;
@@ -130,7 +114,23 @@ fn end_of(path: &Path, step: u64) -> Result<u64, LogError> {
     }
 }
 
-/// An entry, if it is of a kind that is written here.
-fn decode(bytes: &[u8]) -> Option<Kind> {
+/// Returns the number of entries in the first `len` bytes of a log, and the state of the rows among them.
+fn replay(path: &Path, len: u64) -> Result<(i64, Rows), LogError> {
+    let mut rows = Rows::default();
+    let mut reader = LogReader::open(path)?;
+    let mut entries = 0;
+    while reader.offset() < len
+        && let Some(bytes) = reader.next_record()?
+    {
+        entries += 1;
+        if let Some(kind) = decode(&bytes) {
+            rows.replay(&kind);
+        }
+    }
+    Ok((entries, rows))
+}
+
+/// Decodes an entry; `None` for a kind that is not written here.
+pub(super) fn decode(bytes: &[u8]) -> Option<Kind> {
     Record::decode(bytes).ok()?.kind
 }

@@ -1,13 +1,13 @@
-//! Weights & Biases for the runs of [`bdh`]: a native `.wandb` log, written without any program of W&B's.
+//! Weights & Biases for the runs of [`bdh`]: a native `.wandb` log, written without W&B's own client.
 //!
-//! The log is the truth. It is written for every run, one `write(2)` an entry, and `wandb sync` sends it whenever
-//! somebody wants it sent. Online, a thread of its own reads the same log and sends it while the run goes on.
+//! Every run writes the log, with one `write(2)` per entry, and the log is the authoritative copy: `wandb sync` can
+//! upload it at any time. Online, a separate thread reads the same log and uploads it during the run.
 //!
 //! # Features
 //!
-//! | feature | brings | default |
+//! | feature | adds | default |
 //! |---|---|---|
-//! | `online` | the upload while a run goes on, and `sync`; without it there is no network code | |
+//! | `online` | the upload during a run, and `sync`; without it there is no network code | no |
 
 #![forbid(unsafe_code)]
 
@@ -34,7 +34,7 @@ mod session;
     not(feature = "online"),
     allow(
         dead_code,
-        reason = "offline, what is for the server is checked and not used"
+        reason = "settings for the server are checked offline too, and not used"
     )
 )]
 mod settings;

@@ -1,24 +1,25 @@
-//! Warnings of one kind, of which the first few are enough.
+//! Limit on the number of warnings of one kind.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Warnings of one kind that a person sees.
-const MOST: u32 = 5;
+/// Number of warnings of one kind that are shown.
+const MAX_SHOWN: u32 = 5;
 
-/// Counts warnings by their kind. Clones count together.
+/// Count of warnings by kind; clones share it.
+// A mutex: both threads of an uploader send warnings.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Limit(Arc<Mutex<HashMap<&'static str, u32>>>);
 
 impl Limit {
-    /// The text, if it is among the first of its kind. The last of these says that it is.
+    /// Returns the text if it is among the first of its kind, marked if it is the last one; `None` otherwise.
     pub(super) fn pass(&self, kind: &'static str, text: String) -> Option<String> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(kind).or_default();
         *count = count.saturating_add(1);
         match *count {
-            ..MOST => Some(text),
-            MOST => Some(format!("{text} (more of this kind are not shown)")),
+            ..MAX_SHOWN => Some(text),
+            MAX_SHOWN => Some(format!("{text} (more of this kind are not shown)")),
             _ => None,
         }
     }
@@ -29,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_five_of_a_kind_are_shown_and_the_fifth_says_that_it_is_the_last() {
+    fn first_five_of_a_kind_are_shown_and_the_fifth_is_marked() {
         let limit = Limit::default();
         let shown: Vec<_> = (1..=20)
             .filter_map(|row| limit.clone().pass("row", format!("row {row}")))

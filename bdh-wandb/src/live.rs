@@ -1,7 +1,7 @@
-//! The upload of a run that goes on.
+//! Upload of a run while it trains.
 
-use crate::folder;
-use crate::online::{News, Pace, Tell, Upload, Uploader, tell_run};
+use crate::folder::{self, Folder};
+use crate::online::{Notify, Pace, Upload, UploadMessage, Uploader, notify_run};
 use crate::session::Session;
 use crate::text::shell;
 use bdh::BoxError;
@@ -10,14 +10,14 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A wait that is shorter is not worth a line.
+/// Wait before a notice of it is sent: a shorter one is not worth a line.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 
-/// Sends the log of a session while it is written.
-pub(super) struct Live(Uploader);
+/// Upload of a session's log while it is written.
+pub(super) struct LiveUpload(Uploader);
 
-impl Live {
-    /// Starts to send.
+impl LiveUpload {
+    /// Starts the upload.
     pub(super) fn start(session: &Session) -> Result<Self, BoxError> {
         let upload = Upload {
             log: session.folder.log(),
@@ -25,56 +25,65 @@ impl Live {
             settings: session.settings.clone(),
             pace: Pace::default(),
         };
-        Ok(Self(Uploader::start(upload, tell(session))?))
+        Ok(Self(Uploader::start(upload, notify(session))?))
     }
 
-    /// Waits for the rest of the log to arrive, but no longer than `timeout`, and says how that ended.
+    /// Waits up to `timeout` for the rest of the log to arrive, and reports the result.
     pub(super) fn finish(self, session: &Session, timeout: Duration) {
         let mut is_shown = false;
         let finished = self.0.finish(timeout, |waited| {
             if waited >= SHOWN_AFTER && !std::mem::replace(&mut is_shown, true) {
-                session.say(waiting(session, timeout));
+                session.notice(waiting(session, timeout));
             }
             session.feedback.is_hurried()
         });
         let folder = &session.folder;
         let Some(why) = finished.left else {
-            // As `wandb sync` does, which then passes the run over; and what was kept for it has arrived.
-            let _ = folder::create(&folder.synced());
-            let _ = fs::remove_dir_all(folder.artifacts());
-            return session.say("wandb: the run is complete on the server");
+            mark_synced(folder);
+            return session.notice("wandb: the run is complete on the server");
         };
-        let sync = format!("wandb sync {}", shell(&folder.root));
-        let consequence = match finished.rows {
-            0 => format!("the log is complete; send it with: {sync}"),
-            rows => format!(
-                "the log is complete; send it with: {sync} (which sends the first {rows} rows again; \
-                 bdh_callbacks::wandb::sync sends the rest alone)"
-            ),
-        };
-        session.tell("upload", &why, &consequence);
+        let path = shell(&folder.root);
+        session.warn("upload", &why, &how_to_send(&path, finished.rows));
     }
 }
 
-/// The wait at the end of a run: for what, and how long.
+/// Marks a log that is complete on the server, and deletes the staged files, which have all arrived.
+fn mark_synced(folder: &Folder) {
+    // `wandb sync` leaves this mark too, and skips a run that has it.
+    let _ = folder::create(&folder.synced());
+    let _ = fs::remove_dir_all(folder.artifacts());
+}
+
+/// Returns the consequence of an incomplete upload: the commands that send the rest.
+fn how_to_send(path: &str, rows: u64) -> String {
+    let mut text = format!("the log is complete; send it with: wandb sync {path}");
+    if rows > 0 {
+        text += &format!(
+            " (which sends the first {rows} rows again; `bdh wandb sync` sends only the rest)"
+        );
+    }
+    text
+}
+
+/// Returns the notice of the wait at the end of a run.
 fn waiting(session: &Session, timeout: Duration) -> String {
     let server = &session.settings.base_url;
     let away = short(Pace::default().farewell.min(timeout));
     format!(
         "wandb: waiting for {server} to take the rest of the run: {} at most, {away} while it does not answer; Ctrl-C \
-         ends the wait, and the log stays",
+         ends the wait and keeps the log",
         short(timeout)
     )
 }
 
-/// Passes on what the uploader has to say; where the user wants silence, only what failed.
-fn tell(session: &Session) -> Tell {
-    let tell = tell_run(session.feedback.clone());
+/// Returns a function that forwards the uploader's messages to the run; for a quiet session, failures only.
+fn notify(session: &Session) -> Notify {
+    let notify = notify_run(session.feedback.clone());
     if session.is_silent() {
-        return Arc::new(move |news| match news {
-            News::Url(_) | News::Remark(_) => {}
-            news => tell(news),
+        return Arc::new(move |message| match message {
+            UploadMessage::Url(_) | UploadMessage::Notice(_) => {}
+            message => notify(message),
         });
     }
-    tell
+    notify
 }

@@ -1,8 +1,8 @@
-//! The `.wandb` log: protobuf records in the framing of a LevelDB log, as W&B's own programs read it.
+//! The `.wandb` log: protobuf records in the framing of a LevelDB log, as W&B's own client reads it.
 //!
-//! A file begins with 7 bytes of its own. From there on, and counted with them, it is blocks of 32 KiB. A record
-//! is one chunk, or several where it meets the end of a block; a chunk is a CRC-32, a length, a type, and its
-//! bytes, and never spans two blocks.
+//! A file is a header of 7 bytes, which counts as part of the first block, and blocks of 32 KiB. A record is one chunk,
+//! or several if it crosses the end of a block. A chunk is a CRC-32, a length, a type and its bytes, and never spans
+//! two blocks.
 
 use crate::folder;
 use bdh::files::{Faults, check_not_deleted};
@@ -11,15 +11,16 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// `:W&B`, a magic number, and the version of the format.
+/// Header of a file: `:W&B`, a magic number, and the version of the format.
 const MAGIC: [u8; 7] = [b':', b'W', b'&', b'B', 0xe1, 0xbe, 0];
 
+/// Size of a block, in bytes.
 const BLOCK: u64 = 32 << 10;
 
-/// Bytes of the longest record that is read; the trainer gives up a sink that is so far behind.
+/// Longest record that is read, in bytes; the trainer closes a sink that is this far behind.
 const MAX_RECORD: usize = 256 << 20;
 
-/// Bytes of a chunk before its content.
+/// Size of the head of a chunk, in bytes.
 const CHUNK_HEAD: u64 = 7;
 
 const FULL: u8 = 1;
@@ -27,36 +28,36 @@ const FIRST: u8 = 2;
 const MIDDLE: u8 = 3;
 const LAST: u8 = 4;
 
-/// Appends records to a log, each with one `write(2)`: a killed process leaves whole records.
+/// Writer that appends each record with one `write(2)`, so that a killed process leaves whole records.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     file: File,
     path: PathBuf,
     len: u64,
-    /// Chunks that are not in the file yet.
+    /// Chunks that have not been written yet.
     waiting: Vec<u8>,
     pub(super) faults: Faults,
 }
 
 impl LogWriter {
-    /// Begins a log at `path`, where there must be no file yet.
+    /// Creates a log at `path`, where no file must exist.
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// If the file system fails.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         file.write_all(&MAGIC)?;
         Ok(Self::new(file, path, MAGIC.len() as u64))
     }
 
-    /// Goes on with the log at `path` after its first `len` bytes, which end a record; the rest is cut off.
+    /// Continues the log at `path` after its first `len` bytes, which end a record; the rest is cut off.
     ///
     /// # Errors
     ///
-    /// Those of the file system.
-    pub(crate) fn go_on(path: &Path, len: u64) -> io::Result<Self> {
-        folder::open(path)?; // it will be cut, so it must be no link to another file
+    /// If the file system fails.
+    pub(crate) fn resume(path: &Path, len: u64) -> io::Result<Self> {
+        folder::open(path)?; // refuses a link: the file will be cut
         let mut file = OpenOptions::new().write(true).open(path)?;
         file.set_len(len)?;
         file.seek(SeekFrom::Start(len))?;
@@ -73,29 +74,31 @@ impl LogWriter {
         }
     }
 
-    /// Appends one record. If it has no room, it waits for the next call, up to 16 MiB of them.
+    /// Appends one record.
+    ///
+    /// A record that could not be written is kept for the next call, up to 16 MiB in all.
     ///
     /// # Errors
     ///
-    /// Errors of the file system, when too much waits; [`io::ErrorKind::InvalidData`] for a record that is too long for
-    /// a reader.
+    /// If the file system fails and more than 16 MiB are pending; [`io::ErrorKind::InvalidData`] for a record that is
+    /// too long for readers.
     pub(crate) fn append(&mut self, record: &[u8]) -> io::Result<()> {
         if record.len() > MAX_RECORD {
-            let what = format!(
-                "an entry of {} bytes; {MAX_RECORD} are the most",
+            let text = format!(
+                "the entry has {} bytes; at most {MAX_RECORD} are allowed",
                 record.len()
             );
-            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         frame(record, self.len, &mut self.waiting);
         let written = self.catch_up();
-        self.faults.bear(written, self.waiting.len())
+        self.faults.tolerate(written, self.waiting.len())
     }
 
-    /// Writes the records that wait, or none: what got there of them is taken back, so that the log stays whole.
+    /// Writes all pending records, or none of them: a part that was written is cut off again.
     fn catch_up(&mut self) -> io::Result<()> {
         if let Err(error) = self.file.write_all(&self.waiting) {
-            let _ = self.file.set_len(self.len); // the first error is the one to tell
+            let _ = self.file.set_len(self.len); // the first error is the one to report
             let _ = self.file.seek(SeekFrom::Start(self.len));
             return Err(error);
         }
@@ -104,27 +107,28 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Does the same as [`sync`](Self::sync), but bears a fault of the disk while there is room for what waits.
+    /// Syncs like [`sync`](Self::sync), but tolerates a disk fault while the pending records fit in memory.
     ///
     /// # Errors
     ///
-    /// Errors of [`append`](Self::append), and a log that has been deleted.
+    /// If the file system fails and more than 16 MiB are pending, or the log has been deleted.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         let synced = self.sync();
-        self.faults.bear(synced, self.waiting.len())
+        self.faults.tolerate(synced, self.waiting.len())
     }
 
-    /// The length of the log, in bytes.
+    /// Returns the length of the log, in bytes.
     #[must_use]
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Makes what was appended survive the machine, not only the process.
+    /// Waits until all records are on the disk.
     ///
     /// # Errors
     ///
-    /// Those of the file system; and a log that has been deleted, which takes records still and keeps none.
+    /// If the file system fails, or the log has been deleted: an open file still accepts writes then, and they are
+    /// lost.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.catch_up()?;
         check_not_deleted(&self.file, &self.path)?;
@@ -132,33 +136,40 @@ impl LogWriter {
     }
 }
 
-/// Puts a record into chunks, for a log of `len` bytes.
-fn frame(record: &[u8], len: u64, frame: &mut Vec<u8>) {
+/// Appends a record to `frames` as chunks that follow a log of `len` bytes.
+fn frame(record: &[u8], len: u64, frames: &mut Vec<u8>) {
     let mut rest = record;
     let mut is_first = true;
     loop {
-        let at = len + frame.len() as u64;
+        let at = len + frames.len() as u64;
         let mut space = BLOCK - at % BLOCK;
         if space < CHUNK_HEAD {
-            frame.resize(frame.len() + space as usize, 0);
+            frames.resize(frames.len() + space as usize, 0); // too little for a head: readers expect zeros
             space = BLOCK;
         }
         let (content, after) = rest.split_at(rest.len().min((space - CHUNK_HEAD) as usize));
-        let kind = match (is_first, after.is_empty()) {
-            (true, true) => FULL,
-            (true, false) => FIRST,
-            (false, false) => MIDDLE,
-            (false, true) => LAST,
-        };
-        frame.extend(checksum(kind, content).to_le_bytes());
-        frame.extend((content.len() as u16).to_le_bytes()); // less than a block
-        frame.push(kind);
-        frame.extend(content);
+        push_chunk(chunk_kind(is_first, after.is_empty()), content, frames);
         if after.is_empty() {
             return;
         }
         (rest, is_first) = (after, false);
     }
+}
+
+fn chunk_kind(is_first: bool, is_last: bool) -> u8 {
+    match (is_first, is_last) {
+        (true, true) => FULL,
+        (true, false) => FIRST,
+        (false, false) => MIDDLE,
+        (false, true) => LAST,
+    }
+}
+
+fn push_chunk(kind: u8, content: &[u8], frames: &mut Vec<u8>) {
+    frames.extend(checksum(kind, content).to_le_bytes());
+    frames.extend((content.len() as u16).to_le_bytes()); // fits: the content is smaller than a block
+    frames.push(kind);
+    frames.extend(content);
 }
 
 fn checksum(kind: u8, content: &[u8]) -> u32 {
@@ -168,27 +179,29 @@ fn checksum(kind: u8, content: &[u8]) -> u32 {
     crc.finalize()
 }
 
-/// Reads the records of a log, also of one that is being written.
+/// Reader of a log, which may still be growing.
 #[derive(Debug)]
 pub(crate) struct LogReader {
     file: File,
-    /// Where the next record begins.
+    /// Offset of the next record, in bytes.
     offset: u64,
+    /// Bytes of the current block that have been read.
     block: Vec<u8>,
+    /// Offset of the current block.
     block_at: u64,
 }
 
-/// Why a log cannot be read any further.
+/// Error of reading a log.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LogError {
     /// The file system failed.
     Io(io::Error),
-    /// The file is no `.wandb` log at all.
+    /// The file is not a `.wandb` log.
     NotALog,
-    /// What stands there is no chunk, or not the one that belongs there. [`repair`](super::repair) keeps the rest.
+    /// A record is damaged; [`repair`](super::repair) keeps all others.
     Damaged {
-        /// Where, in bytes.
+        /// Offset of the damage, in bytes.
         at: u64,
     },
 }
@@ -197,13 +210,11 @@ impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => error.fmt(f),
-            Self::NotALog => f.write_str("it does not begin as a W&B log does"),
-            Self::Damaged { at } => {
-                write!(
-                    f,
-                    "it is damaged at byte {at}; a repair keeps all records but that one"
-                )
-            }
+            Self::NotALog => f.write_str("the file is not a W&B log"),
+            Self::Damaged { at } => write!(
+                f,
+                "the log is damaged at byte {at}; `bdh wandb repair` keeps all other records"
+            ),
         }
     }
 }
@@ -216,19 +227,29 @@ impl From<io::Error> for LogError {
     }
 }
 
-/// One chunk of a block.
+/// Head of a chunk of the current block.
+struct ChunkHead {
+    checksum: u32,
+    kind: u8,
+    /// Place in the block.
+    content: std::ops::Range<usize>,
+}
+
+/// Chunk of the current block.
 struct Chunk {
     kind: u8,
+    /// Place in the block.
     content: std::ops::Range<usize>,
+    /// Offset in the file of the byte after the chunk.
     end: u64,
 }
 
 impl LogReader {
-    /// Opens a log and stands before its first record.
+    /// Opens a log before its first record.
     ///
     /// # Errors
     ///
-    /// [`LogError::NotALog`] if it is something else, or those of the file system.
+    /// [`LogError::NotALog`] for another kind of file; [`LogError::Io`] if the file system fails.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
         let mut file = folder::open(path)?;
         let mut magic = [0; MAGIC.len()];
@@ -245,27 +266,28 @@ impl LogReader {
         })
     }
 
-    /// Where the next record begins, in bytes; everything before it has been read.
+    /// Returns the offset of the next record, in bytes; everything before it has been read.
     #[must_use]
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The next record, or `None` where the file ends, be it within a record. A file that grows may be asked
-    /// again; in one that does not, a rest of which nothing can be read is damaged too.
+    /// Reads the next record; `None` at the end of the file, even within a record.
+    ///
+    /// A file that grows may have more later. In a complete file, bytes that are left over are damaged too.
     ///
     /// # Errors
     ///
-    /// [`LogError::Damaged`], again and again until [`resync`](Self::resync), or those of the file system.
+    /// [`LogError::Damaged`] on every call until [`resync`](Self::resync); [`LogError::Io`] if the file system fails.
     pub(crate) fn next_record(&mut self) -> Result<Option<Vec<u8>>, LogError> {
         let read = self.read_record();
         if matches!(read, Err(LogError::Damaged { .. })) {
-            self.block.clear(); // it may have been read while it was written: the next look is at the file
+            self.block.clear(); // it may have been read while it was written: the next call reads the file again
         }
         read
     }
 
-    /// Whether all of the file has been read, as long as it is now.
+    /// Whether the file has been read up to its current end.
     pub(crate) fn is_at_end(&self) -> io::Result<bool> {
         Ok(self.offset >= self.file.metadata()?.len())
     }
@@ -294,11 +316,11 @@ impl LogReader {
         }
     }
 
-    /// Goes to the next place where a record begins, after a damaged one. Returns the bytes it passed over.
+    /// Moves from a damaged record to the next valid one, and returns the number of skipped bytes.
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// If the file system fails.
     pub(crate) fn resync(&mut self) -> Result<u64, LogError> {
         let from = self.offset;
         let end = self.file.metadata()?.len();
@@ -316,36 +338,48 @@ impl LogReader {
         Ok(end.saturating_sub(from))
     }
 
-    /// The chunk at `at`, which is then in `self.block`; `None` if the file ends before it does.
+    /// Reads the chunk at `at` into `self.block`; `None` if the file ends before the chunk does.
     fn chunk(&mut self, mut at: u64) -> Result<Option<Chunk>, LogError> {
         let left = BLOCK - at % BLOCK;
         if left < CHUNK_HEAD {
             at += left;
         }
-        let within = (at % BLOCK) as usize;
-        if !self.load(at - at % BLOCK, within + CHUNK_HEAD as usize)? {
+        let Some(head) = self.chunk_head(at)? else {
             return Ok(None);
-        }
-        let &[c0, c1, c2, c3, l0, l1, kind] = &self.block[within..within + CHUNK_HEAD as usize]
-        else {
-            return Err(LogError::Damaged { at });
         };
-        let begin = within + CHUNK_HEAD as usize;
-        let content = begin..begin + usize::from(u16::from_le_bytes([l0, l1]));
-        if content.end as u64 > BLOCK || !(FULL..=LAST).contains(&kind) {
-            return Err(LogError::Damaged { at });
-        }
+        let ChunkHead { kind, content, .. } = head;
         if !self.load(self.block_at, content.end)? {
             return Ok(None);
         }
-        if checksum(kind, &self.block[content.clone()]) != u32::from_le_bytes([c0, c1, c2, c3]) {
+        if checksum(kind, &self.block[content.clone()]) != head.checksum {
             return Err(LogError::Damaged { at });
         }
         let end = self.block_at + content.end as u64;
         Ok(Some(Chunk { kind, content, end }))
     }
 
-    /// Has the first `len` bytes of the block at `at` in memory; tells whether there are as many.
+    /// Reads the head of the chunk at `at`; `None` if the file ends before the head does.
+    fn chunk_head(&mut self, at: u64) -> Result<Option<ChunkHead>, LogError> {
+        let within = (at % BLOCK) as usize;
+        let begin = within + CHUNK_HEAD as usize;
+        if !self.load(at - at % BLOCK, begin)? {
+            return Ok(None);
+        }
+        let &[c0, c1, c2, c3, l0, l1, kind] = &self.block[within..begin] else {
+            return Err(LogError::Damaged { at });
+        };
+        let content = begin..begin + usize::from(u16::from_le_bytes([l0, l1]));
+        if content.end as u64 > BLOCK || !(FULL..=LAST).contains(&kind) {
+            return Err(LogError::Damaged { at });
+        }
+        Ok(Some(ChunkHead {
+            checksum: u32::from_le_bytes([c0, c1, c2, c3]),
+            kind,
+            content,
+        }))
+    }
+
+    /// Loads the block at `at`; `false` if the file has fewer than `len` bytes of it.
     fn load(&mut self, at: u64, len: usize) -> Result<bool, LogError> {
         if self.block_at != at || self.block.len() < len {
             self.block.clear();
@@ -384,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_any_size_come_back_around_the_edges_of_blocks() {
+    fn records_of_any_size_are_read_back_across_blocks() {
         for before in 0..24 {
             let fill = BLOCK as usize - 7 - 7 - before;
             let sizes = [fill, 0, 1, 6, 7, 8, 100, 40_000, 1_000_000, 0, 5];
@@ -403,8 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_at_every_byte_of_its_last_block_loses_no_earlier_record_and_goes_on_when_it_grows()
-     {
+    fn file_cut_anywhere_keeps_earlier_records_and_can_grow() {
         let records: Vec<_> = (0..14).map(|salt| record(3_000, salt)).collect();
         let (_dir, path) = log_of(&records);
         let bytes = std::fs::read(&path).expect("the log");
@@ -435,10 +468,10 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_no_reader_takes_is_refused_and_the_log_goes_on() {
+    fn record_too_long_for_readers_is_refused() {
         let (_dir, path) = log_of(&[record(50, 1)]);
         let len = std::fs::metadata(&path).expect("the log").len();
-        let mut writer = LogWriter::go_on(&path, len).expect("a log");
+        let mut writer = LogWriter::resume(&path, len).expect("a log");
         let error = writer
             .append(&vec![0; MAX_RECORD + 1])
             .expect_err("too long");
@@ -449,20 +482,20 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_flush_bears_a_disk_that_is_full_and_a_sync_does_not() {
+    fn flush_tolerates_a_full_disk_and_sync_does_not() {
         let (_dir, path) = log_of(&[record(50, 1)]);
         let len = std::fs::metadata(&path).expect("the log").len();
-        let mut writer = LogWriter::go_on(&path, len).expect("a log");
+        let mut writer = LogWriter::resume(&path, len).expect("a log");
         let full = OpenOptions::new()
             .write(true)
             .open("/dev/full")
             .expect("Linux has one");
         let disk = std::mem::replace(&mut writer.file, full);
         writer.append(&record(50, 2)).expect("room in memory");
-        writer.flush().expect("hope");
+        writer.flush().expect("room in memory");
         assert!(
-            writer.faults.untold().is_some() && writer.faults.untold().is_none(),
-            "told once"
+            writer.faults.unreported().is_some() && writer.faults.unreported().is_none(),
+            "reported once"
         );
         writer.sync().expect_err("it is full");
         writer.file = disk;
@@ -471,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_place_that_was_written_since_is_read_as_it_is_now() {
+    fn damaged_place_is_read_again_after_a_write() {
         let (_dir, path) = log_of(&[record(50, 1), record(50, 2)]);
         let good = std::fs::read(&path).expect("the log");
         let mut bytes = good.clone();
@@ -487,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_told_of_and_passed_over_alone() {
+    fn only_the_damaged_record_is_skipped() {
         let records: Vec<_> = (0..60).map(|salt| record(1_500, salt)).collect();
         let (_dir, path) = log_of(&records);
         let good = std::fs::read(&path).expect("the log");
@@ -503,7 +536,7 @@ mod tests {
                     Ok(None) if reader.offset() >= good.len() as u64 => break,
                     Ok(None) | Err(LogError::Damaged { .. }) => {
                         damaged += 1;
-                        reader.resync().expect("a place to go on from");
+                        reader.resync().expect("a next record");
                     }
                     Err(error) => panic!("{error}"),
                 }

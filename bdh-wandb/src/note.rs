@@ -1,6 +1,6 @@
-//! The note beside a log: how much of it a server has, for the day the upload goes on.
+//! Note beside a log of how much of it a server has, so that an interrupted upload can resume.
 //!
-//! It counts bytes of the log, so whoever cuts the log lowers it, with or without the upload in this program.
+//! The note counts bytes of the log, so code that cuts the log must lower it, also when the feature `online` is off.
 
 use crate::folder::read_note;
 use bdh::files::write_atomically;
@@ -8,20 +8,20 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What stands in the file.
+/// Content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Note {
     pub(super) server: String,
-    /// Files and artifacts have been sent up to here, in bytes of the log.
+    /// Length of the log up to which files and artifacts have been sent, in bytes.
     pub(super) offset: u64,
-    /// What the server had before the first row of this log.
+    /// Counts on the server before the first row of this log.
     pub(super) before: Counts,
-    /// What is added to each `_step` of this log, so that it goes on after those of `before`.
+    /// Offset added to each `_step` of this log, so that it continues after those of `before`.
     #[serde(default)]
     pub(super) shift: u64,
 }
 
-/// What a server has of a run.
+/// Number of rows and lines of a run on a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Counts {
     /// Rows of history.
@@ -31,25 +31,24 @@ pub(super) struct Counts {
 }
 
 impl Note {
-    /// The note about a log, if there is one that can be read.
+    /// Returns the note about a log; `None` if there is no readable one.
     pub(super) fn about(log: &Path) -> Option<Self> {
         serde_json::from_slice(&read_note(&path(log)).ok()?).ok()
     }
 
-    /// Writes it beside its log.
+    /// Writes the note beside its log.
     pub(super) fn save(&self, log: &Path) -> io::Result<()> {
         write_atomically(&path(log), &serde_json::to_vec(self)?)
     }
 }
 
-/// Takes note that a log is cut to `len` bytes: what will stand behind them has not been sent.
+/// Lowers the note of a log that is cut to `len` bytes: new entries after them have not been sent.
 pub(super) fn lower(log: &Path, len: u64) -> io::Result<()> {
     match Note::about(log) {
-        Some(note) if note.offset > len => Note {
-            offset: len,
-            ..note
+        Some(mut note) if note.offset > len => {
+            note.offset = len;
+            note.save(log)
         }
-        .save(log),
         _ => Ok(()),
     }
 }

@@ -1,8 +1,8 @@
-//! The upload: a thread that reads the log and sends it while the run goes on.
+//! The upload: a thread that reads the log and sends it while the run trains.
 //!
-//! It knows nothing but the log on the disk, so what the server gets is what `wandb sync` would send, however
-//! long the server was away, and the memory that it takes is bounded. Row i of the log is line i of the
-//! server's history; what the server has already is not sent again.
+//! The thread reads only the log on the disk. The server therefore gets the same as from `wandb sync`, even if it was
+//! away for a while, and memory is bounded. Row i of the log is line i of the server's history; rows that the server
+//! already has are not sent again.
 
 mod api;
 mod artifacts;
@@ -29,9 +29,10 @@ use crate::limit::Limit;
 use crate::log::LogError;
 use crate::settings::Settings;
 use api::Api;
-use bdh::{Feedback, Problem};
+use bdh::Warning;
+use bdh::sink::Feedback;
 use link::{GaveUp, Link};
-use signal::{Signal, Wish};
+use signal::{Command, Signal};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,52 +41,52 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tail::Tail;
-use uploader::Broken;
+use uploader::{LogFile, UploadError};
 
-/// What is to be sent.
+/// Run to upload.
 pub(super) struct Upload {
-    /// The `.wandb` file. It may grow, and its first entry is there.
+    /// The `.wandb` file, which has its first entry and may grow.
     pub(super) log: PathBuf,
-    /// The run's folder.
+    /// Folder of the run.
     pub(super) run: PathBuf,
-    /// Online, so with a key.
+    /// Settings of an online run, with a key.
     pub(super) settings: Settings,
     pub(super) pace: Pace,
 }
 
-/// How often something is sent, and sent again.
+/// Times between requests.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    /// From the first request to the second; each time after that is twice as long, up to `period`.
+    /// Pause after the first request; each further pause is twice as long, up to `period`.
     pub(super) first: Duration,
+    /// Longest pause between two requests.
     pub(super) period: Duration,
-    /// After how long a silence the server is told that the run is alive.
+    /// Time without a request after which a heartbeat is sent.
     pub(super) heartbeat: Duration,
-    /// From a request that failed to the next attempt; each time after that is twice as long, up to `retry_max`.
+    /// Pause after a failed request; each further pause is twice as long, up to `retry_max`.
     pub(super) retry: Duration,
+    /// Longest pause after a failed request.
     pub(super) retry_max: Duration,
-    /// How long the end of a run tries to reach a server that does not answer.
+    /// Time after the end of a run in which a server that does not answer is retried.
     pub(super) farewell: Duration,
 }
 
 impl Default for Pace {
-    /// As W&B's own client.
+    /// Returns the times of W&B's own client.
     fn default() -> Self {
-        let [first, period, heartbeat, retry, retry_max, farewell] =
-            [1, 15, 30, 2, 60, 30].map(Duration::from_secs);
         Self {
-            first,
-            period,
-            heartbeat,
-            retry,
-            retry_max,
-            farewell,
+            first: Duration::from_secs(1),
+            period: Duration::from_secs(15),
+            heartbeat: Duration::from_secs(30),
+            retry: Duration::from_secs(2),
+            retry_max: Duration::from_mins(1),
+            farewell: Duration::from_secs(30),
         }
     }
 }
 
 impl Pace {
-    /// How long to wait after so many requests.
+    /// Returns the pause after `posts` requests.
     fn after(&self, posts: u32) -> Duration {
         self.first
             .saturating_mul(1 << posts.min(16))
@@ -93,96 +94,104 @@ impl Pace {
     }
 }
 
-/// What an uploader has to say while it works.
+/// Message from an uploader to the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum News {
-    /// The page of the run.
+pub(super) enum UploadMessage {
+    /// Address of the run's page.
     Url(String),
-    /// Something that a person may want to know.
-    Remark(String),
-    /// Something that failed for good.
-    Problem(Problem),
-    /// Somebody stopped the run on its page; why, in words.
+    /// Line of information for a person.
+    Notice(String),
+    /// Failure that will not be retried.
+    Warning(Warning),
+    /// Request to stop from the run's page, with its reason.
     Stop(String),
 }
 
-/// Who hears it, on a thread of the uploader's.
-pub(super) type Tell = Arc<dyn Fn(News) + Send + Sync>;
+/// Receiver of messages, called on the uploader's threads.
+pub(super) type Notify = Arc<dyn Fn(UploadMessage) + Send + Sync>;
 
-/// Passes news on to the run.
-pub(super) fn tell_run(feedback: Feedback) -> Tell {
-    Arc::new(move |news| match news {
-        News::Url(url) => feedback.remark(format!("wandb: {url}")),
-        News::Remark(text) => feedback.remark(format!("wandb: {text}")),
-        News::Problem(problem) => feedback.tell(problem),
-        News::Stop(why) => feedback.stop("wandb", why),
+/// Returns a function that forwards messages to the run.
+pub(super) fn notify_run(feedback: Feedback) -> Notify {
+    Arc::new(move |message| match message {
+        UploadMessage::Url(url) => feedback.notice(format!("wandb: {url}")),
+        UploadMessage::Notice(text) => feedback.notice(format!("wandb: {text}")),
+        UploadMessage::Warning(warning) => feedback.warn(warning),
+        UploadMessage::Stop(why) => feedback.stop("wandb", why),
     })
 }
 
-/// What has reached the server.
+/// Progress of an upload, written by its thread and read by the thread that waits for it.
 #[derive(Debug, Default)]
 struct Sent {
+    // Relaxed everywhere: these counters order no other data.
     rows: AtomicU64,
     files: AtomicU64,
-    /// How many files and artifacts were not taken, and what was said of the last.
-    failed: Mutex<(u64, String)>,
+    /// Files and artifacts that the server did not accept.
+    failed: Mutex<FailedFiles>,
+}
+
+/// Files and artifacts that could not be sent.
+#[derive(Debug, Clone, Default)]
+struct FailedFiles {
+    count: u64,
+    /// Error of the last one.
+    why: String,
 }
 
 impl Sent {
     fn fail(&self, why: String) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        *failed = (failed.0 + 1, why);
+        failed.count += 1;
+        failed.why = why;
     }
 
-    /// What was not taken, if anything.
-    fn failed(&self) -> Option<(u64, String)> {
+    /// Returns the files and artifacts that could not be sent; `None` if there are none.
+    fn failed(&self) -> Option<FailedFiles> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(failed.clone()).filter(|(count, _)| *count > 0)
+        (failed.count > 0).then(|| failed.clone())
     }
 }
 
-/// How often a wait for the end looks whether somebody wants it over.
+/// Time between two checks of whether a wait should end.
 const TURN: Duration = Duration::from_millis(50);
 
-/// The thread that sends. Dropping it ends it soon, without waiting for it.
+/// Handle of the thread that sends; dropping it ends the thread soon, without waiting for it.
 pub(super) struct Uploader {
     signal: Arc<Signal>,
     sent: Arc<Sent>,
-    ended: Receiver<Result<(), String>>,
+    /// Receives the result of the thread once it ends.
+    ended: Receiver<Result<(), UploadError>>,
 }
 
-/// How far an upload came.
+/// Result of an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finished {
-    /// Why something is left to send; nothing, if all of the log is on the server.
+    /// Why a part of the log has not been sent; `None` if all of it has.
     pub(super) left: Option<String>,
-    /// Rows of history that the server has.
+    /// Rows of history on the server.
     pub(super) rows: u64,
 }
 
 impl Uploader {
-    /// Starts to send.
+    /// Starts the upload.
     ///
     /// # Errors
     ///
-    /// If the log cannot be read, or there is no key, or no thread to be had.
-    pub(super) fn start(upload: Upload, tell: Tell) -> io::Result<Self> {
+    /// If the log cannot be read, the key is missing, or the thread cannot be started.
+    pub(super) fn start(upload: Upload, notify: Notify) -> io::Result<Self> {
         let tail = Tail::open(&upload.log).map_err(io::Error::other)?;
-        let link = link(&upload.settings, upload.pace, tell, None)
-            .ok_or_else(|| io::Error::other("there is no API key"))?;
+        let Some(link) = link(&upload.settings, upload.pace, notify, None) else {
+            return Err(io::Error::other("there is no API key"));
+        };
         let sent = Arc::new(Sent::default());
-        let (signal, shared) = (Arc::clone(&link.signal), Arc::clone(&sent));
-        let (sender, ended) = channel();
-        thread::Builder::new()
-            .name("wandb upload".to_owned())
-            .spawn(move || {
-                let Upload {
-                    log, run, settings, ..
-                } = upload;
-                let mut uploader =
-                    uploader::Uploader::new(link.clone(), settings, (log, tail), run, shared);
-                let _ = sender.send(tell_end(&link, uploader.run())); // nobody waits after a drop
-            })?;
+        let signal = Arc::clone(&link.signal);
+        let log = LogFile {
+            path: upload.log,
+            tail,
+        };
+        let (settings, run) = (upload.settings, upload.run);
+        let worker = uploader::Uploader::new(link.clone(), settings, log, run, Arc::clone(&sent));
+        let ended = spawn(link, worker)?;
         Ok(Self {
             signal,
             sent,
@@ -190,87 +199,110 @@ impl Uploader {
         })
     }
 
-    /// Waits until the whole log is on the server, its exit included; for `timeout` at most, and for less
-    /// where the server does not answer. `is_over`, asked many times a second with the time waited so far, ends the
-    /// wait, too.
+    /// Waits up to `timeout` until the whole log is on the server, including its exit.
+    ///
+    /// The wait is shorter if the server does not answer. It also ends when `is_over` returns `true`, which is called
+    /// every 50 ms with the time waited so far.
     pub(super) fn finish(
         self,
         timeout: Duration,
-        mut is_over: impl FnMut(Duration) -> bool,
+        is_over: impl FnMut(Duration) -> bool,
     ) -> Finished {
-        self.signal.want(Wish::Finish);
-        let began = Instant::now();
-        let left = loop {
-            let waited = began.elapsed();
-            match self
-                .ended
-                .recv_timeout(TURN.min(timeout.saturating_sub(waited)))
-            {
-                Ok(Ok(())) => break self.not_taken(),
-                Ok(Err(why)) => break Some(why),
-                Err(RecvTimeoutError::Disconnected) => {
-                    break Some("the uploader panicked".to_owned());
-                }
-                Err(RecvTimeoutError::Timeout) if began.elapsed() >= timeout => {
-                    break Some(format!("it was not sent in {timeout:?}"));
-                }
-                Err(RecvTimeoutError::Timeout) if is_over(waited) => {
-                    break Some("a signal ended the wait for the server".to_owned());
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        };
+        self.signal.raise(Command::Finish);
+        let left = self.wait(timeout, is_over);
         Finished {
             left,
             rows: self.sent.rows.load(Ordering::Relaxed),
         }
     }
 
-    fn not_taken(&self) -> Option<String> {
-        let (count, why) = self.sent.failed()?;
-        Some(format!(
-            "files or artifacts were not taken, {count} of them: {why}"
-        ))
+    /// Waits for the end of the thread, and returns why a part of the log has not been sent.
+    fn wait(&self, timeout: Duration, mut is_over: impl FnMut(Duration) -> bool) -> Option<String> {
+        let began = Instant::now();
+        loop {
+            let waited = began.elapsed();
+            let turn = TURN.min(timeout.saturating_sub(waited));
+            match self.ended.recv_timeout(turn) {
+                Ok(Ok(())) => return self.sent.failed().map(|failed| not_accepted(&failed)),
+                Ok(Err(error)) => return Some(error.to_string()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Some("the uploader panicked".to_owned());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if began.elapsed() >= timeout {
+                return Some(format!("the log was not sent within {timeout:?}"));
+            }
+            if is_over(waited) {
+                return Some("a signal ended the wait for the server".to_owned());
+            }
+        }
     }
+}
+
+/// Starts the thread that sends, and returns the receiver of its result.
+fn spawn(
+    link: Link,
+    mut worker: uploader::Uploader,
+) -> io::Result<Receiver<Result<(), UploadError>>> {
+    let (sender, ended) = channel();
+    // A thread, because the run must not wait for the server.
+    thread::Builder::new()
+        .name("wandb upload".to_owned())
+        .spawn(move || {
+            let result = worker.run();
+            if let Err(error) = &result {
+                warn_of_end(&link, error);
+            }
+            let _ = sender.send(result); // fails if the handle was dropped
+        })?;
+    Ok(ended)
+}
+
+fn not_accepted(failed: &FailedFiles) -> String {
+    let FailedFiles { count, why } = failed;
+    format!("some files or artifacts were not accepted ({count}): {why}")
 }
 
 impl Drop for Uploader {
     fn drop(&mut self) {
-        self.signal.want(Wish::Stop);
+        self.signal.raise(Command::Stop);
     }
 }
 
-/// A link to the server, if there is a key for it.
-fn link(settings: &Settings, pace: Pace, tell: Tell, patience: Option<Duration>) -> Option<Link> {
+/// Returns a link to the server; `None` without a key for it.
+fn link(
+    settings: &Settings,
+    pace: Pace,
+    notify: Notify,
+    timeout: Option<Duration>,
+) -> Option<Link> {
     Some(Link {
         api: Api::new(settings, settings.api_key.clone()?),
         signal: Arc::default(),
         pace,
-        tell,
-        patience,
+        notify,
+        timeout,
         is_away: Arc::new(AtomicBool::new(false)),
         step: Arc::new(AtomicU64::new(0)),
         limit: Limit::default(),
     })
 }
 
-/// Tells the run that nothing is sent any more; whoever wanted that knows it already.
-fn tell_end(link: &Link, ended: Result<(), Broken>) -> Result<(), String> {
-    let consequence = "the run goes on, and W&B gets nothing more of it; its log is complete";
-    let why = match ended {
-        Ok(()) => return Ok(()),
-        Err(Broken::GaveUp(GaveUp::Stopped)) => return Err("it was stopped".to_owned()),
-        Err(Broken::GaveUp(GaveUp::Unreachable(why))) => return Err(why), // the end of the run
-        Err(Broken::GaveUp(GaveUp::Refused(why))) => why,
-        Err(Broken::Log(error)) => error.to_string(),
-        Err(Broken::NoRun) => "the log does not say which run it is of".to_owned(),
-        Err(Broken::Thread(error)) => error.to_string(),
-    };
-    link.problem("upload", "upload", why.clone(), consequence);
-    Err(why)
+/// Warns the run that the upload has ended early, unless the run itself is ending: that end reports it.
+fn warn_of_end(link: &Link, error: &UploadError) {
+    match error {
+        UploadError::GaveUp(GaveUp::Stopped | GaveUp::Unreachable(_)) => {}
+        error => link.warn(
+            "upload",
+            "upload",
+            error.to_string(),
+            "the run continues without the upload; its log is complete",
+        ),
+    }
 }
 
-/// Part of a path in an address.
+/// Escapes one part of a path in an address.
 fn escape(part: &str) -> String {
     super::settings::escape(part)
 }

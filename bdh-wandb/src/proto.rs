@@ -1,15 +1,15 @@
-//! The messages of a `.wandb` log, as far as a training run writes them.
+//! Messages of a `.wandb` log, with the fields that a training run writes.
 //!
-//! Names and numbers are those of the format. What a reader meets beyond them it passes over.
+//! Names and numbers are those of the format. Fields that are not listed here are skipped when a log is read.
 
 #![expect(clippy::struct_field_names, reason = "the names are the format's")]
 
 use prost::{Message, Oneof};
 
-/// One entry of the log.
+/// Entry of the log.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Record {
-    /// Counts the entries, from 1.
+    /// Number of the entry, from 1.
     #[prost(int64, tag = "1")]
     pub(crate) num: i64,
     #[prost(oneof = "Kind", tags = "2, 3, 5, 6, 8, 12, 13, 17, 18, 21")]
@@ -42,7 +42,7 @@ pub(crate) enum Kind {
     Header(Header),
 }
 
-/// Which run an entry belongs to.
+/// Run to which an entry belongs.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Info {
     #[prost(string, tag = "1")]
@@ -101,7 +101,7 @@ pub(crate) struct Git {
     pub(crate) commit: String,
 }
 
-/// Since 1970.
+/// Time since 1970.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(crate) struct Time {
     #[prost(int64, tag = "1")]
@@ -110,7 +110,7 @@ pub(crate) struct Time {
     pub(crate) nanos: i32,
 }
 
-/// Keys with values: of the configuration, of the summary.
+/// Changes of the configuration or of the summary.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Items {
     #[prost(message, repeated, tag = "1")]
@@ -119,7 +119,7 @@ pub(crate) struct Items {
     pub(crate) remove: Vec<Item>,
 }
 
-/// A key, or a path of keys, and its value as JSON.
+/// Key, or path of keys, and its value as JSON.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Item {
     #[prost(string, tag = "1")]
@@ -130,7 +130,7 @@ pub(crate) struct Item {
     pub(crate) value_json: String,
 }
 
-/// One row of history.
+/// Row of history.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct History {
     #[prost(message, repeated, tag = "1")]
@@ -145,7 +145,7 @@ pub(crate) struct Step {
     pub(crate) num: i64,
 }
 
-/// How a key is shown and summarized.
+/// Definition of how a key is shown and summarized.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Metric {
     #[prost(string, tag = "1")]
@@ -174,7 +174,7 @@ pub(crate) struct Files {
     pub(crate) files: Vec<FileItem>,
 }
 
-/// A file under `files/` of the run's folder.
+/// File under `files/` of the run's folder.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct FileItem {
     #[prost(string, tag = "1")]
@@ -187,7 +187,7 @@ pub(crate) struct FileItem {
     pub(crate) kind: i32,
 }
 
-/// A line of the run's output, with its line feed.
+/// Line of the run's output, with its line feed.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Output {
     /// 1: standard output; 0: standard error.
@@ -203,12 +203,12 @@ pub(crate) struct Output {
 pub(crate) struct Exit {
     #[prost(int32, tag = "1")]
     pub(crate) exit_code: i32,
-    /// In seconds.
+    /// Duration in seconds.
     #[prost(int32, tag = "2")]
     pub(crate) runtime: i32,
 }
 
-/// A version of an artifact: what it is called, and the files it is made of.
+/// Version of an artifact: its names and its files.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Artifact {
     #[prost(string, tag = "1")]
@@ -265,16 +265,16 @@ pub(crate) struct PolicyItem {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ManifestEntry {
-    /// Its path in the artifact.
+    /// Path in the artifact.
     #[prost(string, tag = "1")]
     pub(crate) path: String,
-    /// MD5 of its content, in base 64.
+    /// MD5 of the content, in base 64.
     #[prost(string, tag = "2")]
     pub(crate) digest: String,
-    /// In bytes.
+    /// Size in bytes.
     #[prost(int64, tag = "4")]
     pub(crate) size: i64,
-    /// Where it lies on this machine.
+    /// Path on this machine.
     #[prost(string, tag = "6")]
     pub(crate) local_path: String,
 }

@@ -1,4 +1,4 @@
-//! Runs read back from W&B's logs: those that Python's client wrote, too.
+//! Runs read from W&B logs, including those of the Python client.
 
 use crate::log::{LogError, LogReader};
 use crate::proto::{History, Item, Kind, Record};
@@ -9,11 +9,12 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders below a folder that are searched for logs, at most.
+/// Levels of folders that are searched for logs.
 const DEPTH: usize = 8;
 
-/// Reads every W&B log below a folder that is not part of a run directory of ours, as
-/// [`runs::read_all`](bdh_sweep::runs::read_all) reads those. Logs that cannot be read come with the reason.
+/// Reads every W&B log below a folder, and returns the runs, and the paths of unreadable logs with the errors.
+///
+/// Run directories of bdh are skipped: [`runs::read_all`](bdh_sweep::runs::read_all) reads those.
 #[must_use]
 pub fn read_runs(root: &Path, keys: &Keys) -> (Vec<Run>, Vec<(PathBuf, LogError)>) {
     let mut logs = Vec::new();
@@ -32,61 +33,74 @@ pub fn read_runs(root: &Path, keys: &Keys) -> (Vec<Run>, Vec<(PathBuf, LogError)
     (runs, errors)
 }
 
-/// Reads one log; `keys` are those of its rows that are wanted, the first of them the metric. Damaged records are passed over.
+/// Reads the series of `keys` from one log; the first key is the metric.
 ///
-/// The configuration is what the run told W&B, the steps are those of its rows: `step` if they have one, else W&B's own
-/// count. How many steps a run was to take no log knows: it counts as finished at its last row.
+/// Damaged records are skipped. The configuration is the one that the run sent to W&B. The step of a row is its `step`,
+/// or W&B's own count if it has none. A log does not contain the planned number of steps, so a run counts as finished
+/// at its last row.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, or is no log.
+/// If the file cannot be read, or is not a log.
 pub fn read_run(log: &Path, keys: &[&str]) -> Result<Run, LogError> {
     let mut reader = LogReader::open(log)?;
     let mut run = Run::new(log.file_stem().unwrap_or_default().to_string_lossy());
     run.dir = log.parent().unwrap_or(log).into();
-    run.status = RunStatus::Died; // unless it says how it ended
-    loop {
-        let bytes = match reader.next_record() {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => break,
-            Err(LogError::Damaged { .. }) => {
-                reader.resync()?;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let Ok(record) = Record::decode(bytes.as_slice()) else {
-            continue;
-        };
-        match record.kind {
-            Some(Kind::Run(of)) => configure(&mut run, &of.config.unwrap_or_default().update),
-            Some(Kind::Config(config)) => configure(&mut run, &config.update),
-            Some(Kind::History(row)) => add(&mut run, &row, keys),
-            Some(Kind::Exit(exit)) if exit.exit_code == 0 => run.status = RunStatus::Completed,
-            Some(Kind::Exit(exit)) => {
-                run.status = RunStatus::Failed(format!("exit code {}", exit.exit_code));
-            }
-            _ => {}
-        }
-    }
+    run.status = RunStatus::Died; // until an exit entry is found
+    read_entries(&mut reader, &mut run, keys)?;
     run.steps = run.last_step;
-    let last = keys.first().and_then(|metric| run.last(metric));
-    if run.status == RunStatus::Completed && last.is_some_and(|last| !last.is_finite()) {
+    if run.status == RunStatus::Completed && is_diverged(&run, keys) {
         run.status = RunStatus::Diverged;
     }
     Ok(run)
 }
 
+/// Whether the last value of the metric is not finite.
+fn is_diverged(run: &Run, keys: &[&str]) -> bool {
+    let Some(metric) = keys.first() else {
+        return false;
+    };
+    run.last(metric).is_some_and(|last| !last.is_finite())
+}
+
+/// Adds the content of all readable entries to a run.
+fn read_entries(reader: &mut LogReader, run: &mut Run, keys: &[&str]) -> Result<(), LogError> {
+    loop {
+        match reader.next_record() {
+            Ok(Some(bytes)) => {
+                if let Ok(record) = Record::decode(bytes.as_slice()) {
+                    apply(run, record, keys);
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(LogError::Damaged { .. }) => {
+                reader.resync()?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Adds the content of one entry to a run.
+fn apply(run: &mut Run, record: Record, keys: &[&str]) {
+    match record.kind {
+        Some(Kind::Run(of)) => configure(run, &of.config.unwrap_or_default().update),
+        Some(Kind::Config(config)) => configure(run, &config.update),
+        Some(Kind::History(row)) => add_row(run, &row, keys),
+        Some(Kind::Exit(exit)) => run.status = status_of(exit.exit_code),
+        _ => {}
+    }
+}
+
 fn search(dir: &Path, depth: usize, into: &mut Vec<PathBuf>) {
     if dir.join("run.json").is_file() {
-        return; // its records say more than its log
+        return; // a run of bdh: its own records contain more than its log
     }
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut paths: Vec<_> = entries
-        .filter_map(|entry| Some((entry.path(), entry.file_type().ok()?)))
-        .collect();
-    paths.sort_by(|a, b| a.0.cmp(&b.0));
-    for (path, kind) in paths {
+    for entry in sorted_entries(dir) {
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        let path = entry.path();
         if kind.is_dir() && depth > 0 {
             search(&path, depth - 1, into);
         } else if kind.is_file() && path.extension().is_some_and(|ending| ending == "wandb") {
@@ -95,7 +109,24 @@ fn search(dir: &Path, depth: usize, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The key of an item: Python's client gives its parts.
+fn status_of(exit_code: i32) -> RunStatus {
+    match exit_code {
+        0 => RunStatus::Completed,
+        code => RunStatus::Failed(format!("exit code {code}")),
+    }
+}
+
+/// Returns the entries of a folder by path; none if it cannot be read.
+fn sorted_entries(dir: &Path) -> Vec<fs::DirEntry> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut entries: Vec<_> = entries.flatten().collect();
+    entries.sort_by_key(fs::DirEntry::path); // the order of a directory is arbitrary
+    entries
+}
+
+/// Returns the key of an item; the Python client writes it in parts.
 fn key(item: &Item) -> String {
     if item.key.is_empty() {
         item.nested_key.join(".")
@@ -105,40 +136,61 @@ fn key(item: &Item) -> String {
 }
 
 fn configure(run: &mut Run, items: &[Item]) {
-    for item in items.iter().filter(|item| !key(item).starts_with('_')) {
+    for item in items {
+        let key = key(item);
+        if key.starts_with('_') {
+            continue; // W&B's own
+        }
         if let Ok(value) = serde_json::from_str::<Value>(&item.value_json) {
-            run.configure(&key(item), &value);
+            run.configure(&key, &value);
         }
     }
 }
 
-fn add(run: &mut Run, row: &History, keys: &[&str]) {
-    let number = |item: &Item| match item.value_json.as_str() {
-        "NaN" => Some(f64::NAN),
-        "Infinity" => Some(f64::INFINITY),
-        "-Infinity" => Some(f64::NEG_INFINITY),
-        text => text.parse::<f64>().ok(),
-    };
-    let of = |name: &str| {
-        row.item
-            .iter()
-            .find(|item| key(item) == name)
-            .and_then(number)
-    };
-    let counted = || of("_step").or_else(|| Some(row.step.as_ref()?.num as f64));
-    let Some(step) = step_of(row).or_else(|| of("step").or_else(counted).map(|step| step as u64))
-    else {
+fn add_row(run: &mut Run, row: &History, keys: &[&str]) {
+    let Some(step) = step_of_any(row) else {
         return;
     };
     run.last_step = run.last_step.max(step);
-    run.seconds = of("_runtime").unwrap_or(run.seconds);
-    run.tokens = of("tokens").map_or(run.tokens, |tokens| tokens as u64);
+    if let Some(seconds) = number(row, "_runtime") {
+        run.seconds = seconds;
+    }
+    if let Some(tokens) = number(row, "tokens") {
+        run.tokens = tokens as u64;
+    }
     for name in keys {
-        if let Some(value) = of(name) {
-            let series = run.series.entry((*name).to_owned()).or_default();
-            if series.last().is_none_or(|(last, _)| *last < step) {
-                series.push((step, value));
-            }
+        if let Some(value) = number(row, name) {
+            add_value(run, name, step, value);
         }
+    }
+}
+
+/// Adds a value to a series, unless the series has one of this step or a later one.
+fn add_value(run: &mut Run, key: &str, step: u64, value: f64) {
+    let series = run.series.entry(key.to_owned()).or_default();
+    if series.last().is_none_or(|(last, _)| *last < step) {
+        series.push((step, value));
+    }
+}
+
+/// Returns the step of a row of any client: `step`, or W&B's own count.
+fn step_of_any(row: &History) -> Option<u64> {
+    if let Some(step) = step_of(row) {
+        return Some(step);
+    }
+    if let Some(step) = number(row, "step").or_else(|| number(row, "_step")) {
+        return Some(step as u64);
+    }
+    Some(row.step.as_ref()?.num as f64 as u64)
+}
+
+/// Returns the number under a key of a row; NaN and infinities have their Python names.
+fn number(row: &History, name: &str) -> Option<f64> {
+    let item = row.item.iter().find(|item| key(item) == name)?;
+    match item.value_json.as_str() {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        text => text.parse().ok(),
     }
 }

@@ -1,54 +1,60 @@
-//! Getting a damaged log back into shape.
+//! Repair of damaged logs.
 
 use crate::log::{LogError, LogReader, LogWriter};
 use crate::note::Note;
 use std::fs;
+use std::io;
 use std::path::Path;
 
-/// What a repair found.
+/// Result of a repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repaired {
-    /// Records in the log as it is now.
+    /// Number of records in the log now.
     pub kept: u64,
-    /// Places at which it was damaged or cut off.
+    /// Number of places at which the log was damaged or cut off.
     pub damaged: u64,
-    /// Bytes at those places that nothing could be made of.
+    /// Unreadable bytes at those places.
     pub lost: u64,
 }
 
-/// Rewrites a damaged `.wandb` log with every record that can still be read, so that `wandb sync` reads it to its
-/// end. The file as it was stays beside it, under the name with `.damaged` at its end.
+/// Rewrites a damaged `.wandb` log with every record that is still readable, so that `wandb sync` reads all of it.
 ///
-/// A log without damage is left alone. Must not run while the log is being written.
+/// The old file is kept beside it with the ending `.damaged`. A log without damage is left alone. The log must not be
+/// written during the repair.
 ///
 /// # Errors
 ///
-/// [`LogError::NotALog`], or those of the file system.
+/// [`LogError::NotALog`] for another kind of file; [`LogError::Io`] if the file system fails.
 pub fn repair(log: &Path) -> Result<Repaired, LogError> {
-    // To look first takes no room: the disk may be full, which may be why somebody repairs.
+    // Scanned before it is copied: a full disk may be the reason for the repair, and a scan needs no space.
     let found = scan(log, |_, _| Ok(()))?;
     if found.damaged == 0 {
         return Ok(found);
     }
     let repaired = log.with_extension("wandb.repaired");
-    let _ = fs::remove_file(&repaired); // of a repair that was cut short, if it is there
+    let _ = fs::remove_file(&repaired); // left by an interrupted repair
     let note = match copy(log, &repaired) {
         Ok(note) => note,
         Err(error) => {
-            let _ = fs::remove_file(&repaired); // the first error is the one to tell
+            let _ = fs::remove_file(&repaired); // the first error is the one to report
             return Err(error);
         }
     };
     if let Some(note) = note {
-        note.save(log)?; // before the log: one that is too low sends a file twice, one too high never
+        // Before the log: if this is interrupted, a low note sends a file twice, and a high note would send it never.
+        note.save(log)?;
     }
-    fs::rename(log, log.with_extension("wandb.damaged"))?;
-    fs::rename(&repaired, log)?;
+    replace(log, &repaired)?;
     Ok(found)
 }
 
-/// Writes what can be read of a log into another. Gives back the note about what has been sent, if there is one:
-/// the same records, which end elsewhere now.
+/// Puts the repaired log in the place of the damaged one, which is kept beside it.
+fn replace(log: &Path, repaired: &Path) -> io::Result<()> {
+    fs::rename(log, log.with_extension("wandb.damaged"))?;
+    fs::rename(repaired, log)
+}
+
+/// Copies the readable records of a log into another, and returns the note about it, adjusted to the new offsets.
 fn copy(log: &Path, into: &Path) -> Result<Option<Note>, LogError> {
     let mut writer = LogWriter::create(into)?;
     let note = Note::about(log);
@@ -65,7 +71,7 @@ fn copy(log: &Path, into: &Path) -> Result<Option<Note>, LogError> {
     Ok(note.map(|note| Note { offset, ..note }))
 }
 
-/// Hands each record that can be read to `keep`, with the place where it ends, and tells what there is besides.
+/// Calls `keep` with each readable record and the offset after it, and counts the damage.
 fn scan(
     log: &Path,
     mut keep: impl FnMut(&[u8], u64) -> Result<(), LogError>,
@@ -97,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repair_that_was_cut_short_does_not_stand_in_the_way_of_the_next() {
+    fn interrupted_repair_does_not_block_the_next() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let log = dir.path().join("run-x.wandb");
         let mut writer = LogWriter::create(&log).expect("a new log");
@@ -117,6 +123,6 @@ mod tests {
             }
         );
         let names = fs::read_dir(dir.path()).expect("its folder").count();
-        assert_eq!(names, 2, "the log, and what it was");
+        assert_eq!(names, 2, "the log and the old log");
     }
 }

@@ -1,27 +1,28 @@
-//! Records as rows of history, with the definitions and the summary that belong to them.
+//! Records as rows of history, with the definitions of their metrics and the summary.
 //!
-//! W&B drops a row whose `_step` went back. Here `_step` only counts rows, and the trainer's step is a metric of
-//! its own, `step`, by which every other one is defined to be drawn: nothing is dropped, and axes are right.
+//! W&B drops a row whose `_step` goes back. Here `_step` only counts rows. The trainer's step is a separate metric
+//! `step`, defined as the x axis of all others, so that nothing is dropped and axes are right.
 
 use crate::proto::{History, Item, Items, Kind, Metric, MetricOptions, Step};
+use crate::text::{number, object};
 use std::collections::{BTreeMap, HashSet};
 
-/// Keys that are the sink's own in every row.
+/// Keys that the sink adds to every row.
 pub(super) const OWN_KEYS: [&str; 5] = ["step", "tokens", "_timestamp", "_runtime", "_step"];
 
-/// What has been written so far.
+/// State of the rows that have been written.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     count: i64,
     last_step: Option<u64>,
     defined: HashSet<String>,
-    /// The last value of every key, as JSON.
+    /// Last value of every key, as JSON.
     summary: BTreeMap<String, String>,
-    /// The keys whose last value is not in the log's summary yet.
+    /// Keys whose last value is not in the log's summary yet.
     unsaved: HashSet<String>,
 }
 
-/// When a row was recorded.
+/// Time at which a row was recorded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) step: u64,
@@ -33,33 +34,20 @@ pub(super) struct Moment {
 }
 
 impl Rows {
-    /// The trainer's step of the last row.
+    /// Returns the trainer's step of the last row.
     pub(super) fn last_step(&self) -> Option<u64> {
         self.last_step
     }
 
-    /// The entries for one row: a definition for each new key, then the row. Values are JSON.
+    /// Returns the entries for one row of JSON values: a definition for each new key, then the row.
     pub(super) fn row(&mut self, at: Moment, values: Vec<(String, String)>) -> Vec<Kind> {
-        let mut kinds: Vec<_> = values
-            .iter()
-            .filter_map(|(key, _)| self.define(key))
-            .collect();
+        let mut kinds = Vec::new();
+        for (key, _) in &values {
+            kinds.extend(self.define(key));
+        }
         kinds.extend(self.define("tokens"));
-        let own = [
-            at.step.to_string(),
-            at.tokens.to_string(),
-            super::text::number(at.timestamp),
-            super::text::number(at.runtime),
-            self.count.to_string(),
-        ];
-        let own = OWN_KEYS.map(str::to_owned).into_iter().zip(own);
-        let item: Vec<_> = values
-            .into_iter()
-            .chain(own)
-            .map(|(key, value)| item(key, value))
-            .collect();
         let row = Kind::History(History {
-            item,
+            item: self.items(at, values),
             step: Some(Step { num: self.count }),
         });
         self.replay(&row);
@@ -67,58 +55,75 @@ impl Rows {
         kinds
     }
 
-    /// The keys of the summary that changed since the last call, if any did.
-    pub(super) fn summary(&mut self) -> Option<Kind> {
-        let mut keys: Vec<_> = self.unsaved.drain().collect();
-        keys.sort_unstable();
-        let value = |key: String| {
-            self.summary
-                .get(&key)
-                .map(|value| item(key.clone(), value.clone()))
-        };
-        let update: Vec<_> = keys.into_iter().filter_map(value).collect();
-        (!update.is_empty()).then(|| {
-            Kind::Summary(Items {
-                update,
-                remove: Vec::new(),
-            })
-        })
+    /// Returns the items of a row: the values, then those of [`OWN_KEYS`].
+    fn items(&self, at: Moment, values: Vec<(String, String)>) -> Vec<Item> {
+        let mut items = Vec::with_capacity(values.len() + OWN_KEYS.len());
+        for (key, value) in values {
+            items.push(item(key, value));
+        }
+        for (key, value) in OWN_KEYS.into_iter().zip(self.own_values(at)) {
+            items.push(item(key.to_owned(), value));
+        }
+        items
     }
 
-    /// The whole summary as one JSON object.
+    /// Returns the values of [`OWN_KEYS`].
+    fn own_values(&self, at: Moment) -> [String; 5] {
+        [
+            at.step.to_string(),
+            at.tokens.to_string(),
+            number(at.timestamp),
+            number(at.runtime),
+            self.count.to_string(),
+        ]
+    }
+
+    /// Returns the entry for the keys of the summary that changed since the last call; `None` if none did.
+    pub(super) fn summary(&mut self) -> Option<Kind> {
+        let mut keys: Vec<_> = self.unsaved.drain().collect();
+        keys.sort_unstable(); // a set has no order, and logs of the same run should be equal
+        let mut changes = Items::default();
+        for key in keys {
+            if let Some(value) = self.summary.get(&key) {
+                changes.update.push(item(key, value.clone()));
+            }
+        }
+        (!changes.update.is_empty()).then_some(Kind::Summary(changes))
+    }
+
+    /// Returns the whole summary as one JSON object.
     pub(super) fn summary_json(&self) -> String {
-        super::text::object(
+        object(
             self.summary
                 .iter()
                 .map(|(key, value)| (key.as_str(), value.as_str())),
         )
     }
 
-    /// Takes note of an entry that is in the log.
+    /// Updates the state with an entry that is in the log.
     pub(super) fn replay(&mut self, kind: &Kind) {
         match kind {
             Kind::Metric(metric) => {
                 self.defined.insert(metric.name.clone());
             }
-            Kind::History(row) => {
-                // Not one more than before: after a repair, rows may be missing.
-                self.count = row
-                    .step
-                    .as_ref()
-                    .map_or(self.count, |step| step.num)
-                    .saturating_add(1);
-                self.last_step = step_of(row).or(self.last_step);
-                for item in &row.item {
-                    self.summary
-                        .insert(item.key.clone(), item.value_json.clone());
-                    self.unsaved.insert(item.key.clone());
-                }
-            }
+            Kind::History(row) => self.replay_row(row),
             _ => {}
         }
     }
 
-    /// The definition of a key that is new: it is drawn over the trainer's step.
+    fn replay_row(&mut self, row: &History) {
+        // Counted from the row's own number: after a repair, rows may be missing.
+        let number = row.step.as_ref().map_or(self.count, |step| step.num);
+        self.count = number.saturating_add(1);
+        self.last_step = step_of(row).or(self.last_step);
+        for item in &row.item {
+            self.summary
+                .insert(item.key.clone(), item.value_json.clone());
+            self.unsaved.insert(item.key.clone());
+        }
+    }
+
+    /// Returns the definition of a new key, drawn over the trainer's step; `None` for a known key.
     fn define(&mut self, key: &str) -> Option<Kind> {
         if !self.defined.insert(key.to_owned()) {
             return None;
@@ -136,29 +141,26 @@ impl Rows {
     }
 }
 
-/// The trainer's step of a row.
+/// Returns the trainer's step of a row.
 pub(super) fn step_of(row: &History) -> Option<u64> {
-    row.item
-        .iter()
-        .find(|item| item.key == "step")?
-        .value_json
-        .parse()
-        .ok()
+    integer(row, "step")
 }
 
-/// W&B's own step of a row: it counts the rows of a log from 0.
+/// Returns W&B's own step of a row, which counts the rows of a log from 0.
 #[cfg(feature = "online")]
 pub(super) fn count_of(row: &History) -> Option<u64> {
-    let counted = row.item.iter().find(|item| item.key == "_step");
-    let counted = counted.and_then(|item| item.value_json.parse().ok());
-    counted.or_else(|| {
-        row.step
-            .as_ref()
-            .and_then(|step| u64::try_from(step.num).ok())
-    })
+    match integer(row, "_step") {
+        Some(count) => Some(count),
+        None => row.step.as_ref()?.num.try_into().ok(),
+    }
 }
 
-/// A key with its value in JSON.
+fn integer(row: &History, key: &str) -> Option<u64> {
+    let item = row.item.iter().find(|item| item.key == key)?;
+    item.value_json.parse().ok()
+}
+
+/// Returns a key with its value in JSON.
 pub(super) fn item(key: String, value_json: String) -> Item {
     Item {
         key,
@@ -172,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_counted_on_behind_one_that_is_missing() {
+    fn rows_are_counted_after_a_missing_one() {
         let at = Moment {
             step: 5,
             tokens: 0,

@@ -1,4 +1,4 @@
-//! One run, from the first entry of its log to the last.
+//! Log of one run, from its first entry to its last.
 
 use crate::artifact;
 use crate::folder::{self, Folder};
@@ -9,22 +9,24 @@ use crate::rows::{Moment, OWN_KEYS, Rows, item};
 use crate::settings::{Resume, Settings};
 use crate::text::random_name;
 use crate::values::Encoded;
+use bdh::clock::now;
 use bdh::files::write_atomically;
 use bdh::lines::Lines;
-use bdh::{BoxError, Feedback, Outcome, Problem, Record, RunInfo, Value, now};
+use bdh::sink::Feedback;
+use bdh::{BoxError, Outcome, Record, RunInfo, Value, Warning};
 use serde_json::{Map, Value as Json, json};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How often the summary goes into the log. W&B's own programs write it with every row, which doubles the log.
+/// Time between two entries of the summary. W&B's own client writes one with every row, which doubles the log.
 const SUMMARY_EVERY: Duration = Duration::from_secs(2);
 
 /// Steps between two lines of output.
 const LINE_EVERY: u64 = 100;
 
-/// A run that is being logged.
+/// Run that is being logged.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) folder: Folder,
@@ -40,21 +42,28 @@ pub(super) struct Session {
     step: u64,
 }
 
+/// Open log of a run.
+struct OpenLog {
+    folder: Folder,
+    journal: Journal,
+    rows: Rows,
+}
+
 impl Session {
-    /// Begins the log of a run, or goes on with that of a resumed one.
+    /// Begins the log of a run, or continues that of a resumed one.
     pub(super) fn open(settings: Settings, run: &RunInfo, online: bool) -> Result<Self, BoxError> {
         let resumed = resumed(&settings, run)?;
         let is_new = resumed.is_none();
-        let (folder, journal, rows) = match resumed {
-            Some(resumed) => resumed,
+        let log = match resumed {
+            Some(log) => log,
             None => begin(&settings, run, online)?,
         };
         let mut session = Self {
-            folder,
+            folder: log.folder,
             settings,
             feedback: run.feedback.clone(),
-            journal,
-            rows,
+            journal: log.journal,
+            rows: log.rows,
             lines: Lines::new(Some(LINE_EVERY), run),
             summarized: Instant::now(),
             started: Instant::now(),
@@ -62,115 +71,93 @@ impl Session {
             limit: Limit::default(),
             step: run.resumed_at.unwrap_or(0),
         };
-        session.introduce(run, is_new)?;
-        if let Some(record) = run.resumed_record.as_ref()
-            && session.rows.last_step() < Some(record.clock.step)
-        {
-            session.write(record)?;
-        }
+        session.write_head(run, is_new)?;
+        session.write_missing_record(run)?;
         Ok(session)
     }
 
-    /// The entries before the first row.
-    fn introduce(&mut self, run: &RunInfo, is_new: bool) -> Result<(), BoxError> {
-        let config = config(run, &self.settings.sweep_params);
-        let update = config
-            .iter()
-            .map(|(key, value)| item(key.clone(), value.to_string()))
-            .collect();
-        let config_items = Items {
-            update,
-            remove: Vec::new(),
-        };
-        if is_new {
-            self.put(Kind::Run(self.run(run, config_items)))?;
-        } else {
-            self.put(Kind::Config(config_items))?;
+    /// Writes the record of the resumed step, which a run killed between its checkpoint and that record lacks.
+    fn write_missing_record(&mut self, run: &RunInfo) -> Result<(), BoxError> {
+        if let Some(record) = run.resumed_record.as_ref()
+            && self.rows.last_step() < Some(record.clock.step)
+        {
+            self.write(record)?;
         }
+        Ok(())
+    }
+
+    /// Writes the entries before the first row: the run or its new configuration, and its metadata.
+    fn write_head(&mut self, run: &RunInfo, is_new: bool) -> Result<(), BoxError> {
+        let config = config(run, &self.settings.sweep_params);
+        let mut items = Items::default();
+        for (key, value) in &config {
+            items.update.push(item(key.clone(), value.to_string()));
+        }
+        if is_new {
+            self.put(Kind::Run(self.run(run, items)))?;
+        } else {
+            self.put(Kind::Config(items))?;
+        }
+        self.write_head_files(run, config)?;
+        Ok(self.put(own_files(&["wandb-metadata.json"], 0))?)
+    }
+
+    fn write_head_files(&self, run: &RunInfo, config: Map<String, Json>) -> Result<(), BoxError> {
         let files = folder::make(&self.folder.root, "files")?;
         write_atomically(&files.join("config.yaml"), config_yaml(config)?.as_bytes())?;
         let metadata = serde_json::to_vec_pretty(&self.metadata(run))?;
         write_atomically(&files.join("wandb-metadata.json"), &metadata)?;
-        Ok(self.put(own_files(&["wandb-metadata.json"], 0))?)
+        Ok(())
     }
 
     fn run(&self, run: &RunInfo, config: Items) -> Run {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let settings = &self.settings;
-        let is_git = !settings.disable_git
-            && (settings.git_commit.is_some() || settings.git_remote_url.is_some());
-        let git = is_git.then(|| Git {
-            remote_url: text(&settings.git_remote_url),
-            commit: text(&settings.git_commit),
-        });
         Run {
             run_id: self.folder.run_id.clone(),
-            entity: text(&settings.entity),
+            entity: settings.entity.clone().unwrap_or_default(),
             project: settings.project.clone(),
             config: Some(config),
-            group: text(&settings.group),
-            job_type: text(&settings.job_type),
+            group: settings.group.clone().unwrap_or_default(),
+            job_type: settings.job_type.clone().unwrap_or_default(),
             display_name: settings.name.clone().unwrap_or_else(|| run.name.clone()),
-            notes: text(&settings.notes),
+            notes: settings.notes.clone().unwrap_or_default(),
             tags: settings.tags.clone(),
-            sweep_id: text(&settings.sweep_id),
-            host: text(&settings.host),
+            sweep_id: settings.sweep_id.clone().unwrap_or_default(),
+            host: settings.host.clone().unwrap_or_default(),
             start_time: Some(time(run.started_at)),
-            git,
+            git: git(settings),
         }
     }
 
-    /// What `wandb-metadata.json` says: of the program and when it began, and nothing of the machine or its user.
+    /// Returns the content of `wandb-metadata.json`: the program and its start, nothing about the machine or its user.
     fn metadata(&self, run: &RunInfo) -> Json {
-        let started =
-            jiff::Timestamp::from_second(run.started_at as i64).map(|time| time.to_string());
-        let Settings {
-            git_commit,
-            git_remote_url,
-            disable_git,
-            ..
-        } = &self.settings;
-        let git = (!disable_git).then(|| json!({ "commit": git_commit, "remote": git_remote_url }));
-        json!({ "program": concat!("bdh ", env!("CARGO_PKG_VERSION")), "startedAt": started.ok(), "git": git })
+        let settings = &self.settings;
+        let started = jiff::Timestamp::from_second(run.started_at as i64).ok();
+        let mut git = Json::Null;
+        if !settings.disable_git {
+            git = json!({ "commit": settings.git_commit, "remote": settings.git_remote_url });
+        }
+        json!({
+            "program": concat!("bdh ", env!("CARGO_PKG_VERSION")),
+            "startedAt": started.map(|time| time.to_string()),
+            "git": git,
+        })
     }
 
-    /// Writes a record: its files, its artifacts, its row, its lines.
+    /// Writes a record: its artifacts, its files, its row and its lines of output.
     pub(super) fn write(&mut self, record: &Record) -> Result<(), BoxError> {
         self.step = record.clock.step;
         let files = self.folder.files();
         let mut encoded = Encoded::new(self.step, &files);
         for (key, value) in &record.values {
-            match value {
-                Value::File {
-                    path,
-                    kind,
-                    aliases,
-                } => self.artifact(path, kind, aliases)?,
-                _ if OWN_KEYS.contains(&key.as_str()) => {}
-                _ => {
-                    if let Err(error) = encoded.add(key, value)
-                        && let Some(error) = self.limit.pass("media", error.to_string())
-                    {
-                        let consequence = format!("the run goes on without this `{key}`");
-                        self.tell("write", &error, &consequence);
-                    }
-                }
-            }
+            self.add(key, value, &mut encoded)?;
         }
         if let Some(files) = encoded.files() {
             self.put(files)?;
         }
-        // Also where only a file was logged: a resume cuts the log behind a row.
+        // A record of files only gets a row too: a resume cuts the log after a row.
         if !record.values.is_empty() {
-            let at = Moment {
-                step: self.step,
-                tokens: record.clock.tokens,
-                runtime: record.clock.elapsed.as_secs_f64(),
-                timestamp: now(),
-            };
-            for kind in self.rows.row(at, encoded.values) {
-                self.put(kind)?;
-            }
+            self.put_row(record, encoded.values)?;
         }
         if self.summarized.elapsed() >= SUMMARY_EVERY {
             self.summarize()?;
@@ -178,16 +165,47 @@ impl Session {
         for line in self.lines.of(record) {
             self.output(&line)?;
         }
-        self.tell_fault();
+        self.warn_of_fault();
         Ok(())
     }
 
-    /// Writes an entry. One that is too long for a reader is reported and left out.
+    /// Writes the artifact of a value, or adds the value to a row.
+    fn add(&mut self, key: &str, value: &Value, row: &mut Encoded<'_>) -> Result<(), BoxError> {
+        match value {
+            Value::File {
+                path,
+                kind,
+                aliases,
+            } => self.artifact(path, kind, aliases)?,
+            _ if OWN_KEYS.contains(&key) => {}
+            _ => {
+                if let Err(error) = row.add(key, value) {
+                    self.warn_of_media(key, &error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_row(&mut self, record: &Record, values: Vec<(String, String)>) -> io::Result<()> {
+        let at = Moment {
+            step: self.step,
+            tokens: record.clock.tokens,
+            runtime: record.clock.elapsed.as_secs_f64(),
+            timestamp: now(),
+        };
+        for kind in self.rows.row(at, values) {
+            self.put(kind)?;
+        }
+        Ok(())
+    }
+
+    /// Writes an entry; one that is too long for readers is left out with a warning.
     fn put(&mut self, kind: Kind) -> io::Result<()> {
         match self.journal.put(kind) {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 if let Some(error) = self.limit.pass("entry", error.to_string()) {
-                    self.tell("write", &error, "the run goes on without this entry");
+                    self.warn("write", &error, "the run continues without this entry");
                 }
                 Ok(())
             }
@@ -195,14 +213,21 @@ impl Session {
         }
     }
 
-    /// Reports the first fault of the disk that ended nothing.
-    fn tell_fault(&mut self) {
-        if let Some(error) = self.journal.untold_fault() {
-            self.tell("write", &error, "it is tried again with each record");
+    fn warn_of_media(&self, key: &str, error: &io::Error) {
+        if let Some(error) = self.limit.pass("media", error.to_string()) {
+            let consequence = format!("the run continues without this `{key}`");
+            self.warn("write", &error, &consequence);
         }
     }
 
-    /// Stages what lies at a path; what cannot be staged is told, and the run goes on.
+    /// Sends a warning for the first disk fault after which the log can still be written.
+    fn warn_of_fault(&mut self) {
+        if let Some(error) = self.journal.unreported_fault() {
+            self.warn("write", &error, "the write is retried with each record");
+        }
+    }
+
+    /// Stages the file or folder at a path; one that cannot be staged is left out with a warning.
     fn artifact(&mut self, path: &Path, kind: &str, aliases: &[String]) -> Result<(), BoxError> {
         match self.stage(path, kind, aliases) {
             Ok(mut artifact) => {
@@ -211,26 +236,24 @@ impl Session {
                 Ok(self.put(Kind::Artifact(artifact))?)
             }
             Err(error) => {
-                if let Some(error) = self.limit.pass("artifact", error.to_string()) {
-                    self.tell("artifact", &error, "the run goes on without this artifact");
-                }
+                self.warn_of_artifact(&error);
                 Ok(())
             }
+        }
+    }
+
+    fn warn_of_artifact(&self, error: &io::Error) {
+        if let Some(error) = self.limit.pass("artifact", error.to_string()) {
+            let consequence = "the run continues without this artifact";
+            self.warn("artifact", &error, consequence);
         }
     }
 
     fn stage(&self, path: &Path, kind: &str, aliases: &[String]) -> io::Result<Artifact> {
         let artifacts = folder::make(&self.folder.root, "artifacts")?;
         let staging = artifacts.join(format!("{}-{}", self.step, random_name(8)));
-        let run_id = &self.folder.run_id;
-        artifact::stage(
-            path,
-            kind,
-            aliases,
-            run_id,
-            &staging,
-            self.run_dir.as_deref(),
-        )
+        let (run_id, run_dir) = (&self.folder.run_id, self.run_dir.as_deref());
+        artifact::stage(path, kind, aliases, run_id, &staging, run_dir)
     }
 
     fn summarize(&mut self) -> Result<(), BoxError> {
@@ -241,7 +264,7 @@ impl Session {
         }
     }
 
-    /// A line of the run's output.
+    /// Writes a line of the run's output.
     pub(super) fn output(&mut self, line: &str) -> Result<(), BoxError> {
         if !self.settings.console {
             return Ok(());
@@ -254,89 +277,87 @@ impl Session {
         }))?)
     }
 
-    /// Makes all that was written survive the machine.
+    /// Waits until everything is on the disk.
     pub(super) fn flush(&mut self) -> Result<(), BoxError> {
         self.summarize()?;
         self.journal.flush()?;
-        self.tell_fault();
+        self.warn_of_fault();
         Ok(())
     }
 
-    /// The last entries: the summary, how the run ended.
+    /// Writes the last entries: the summary, and how the run ended.
     pub(super) fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {
         let exit_code = i32::from(matches!(outcome, Outcome::Failed(_)));
         if *outcome != Outcome::Completed {
             self.output(&format!("run {outcome}"))?;
         }
         self.summarize()?;
-        let summary = self.folder.files().join("wandb-summary.json");
-        write_atomically(&summary, self.rows.summary_json().as_bytes())?;
-        self.put(own_files(&["wandb-summary.json", "config.yaml"], 1))?;
+        self.write_summary_file()?;
         let runtime = self.started.elapsed().as_secs() as i32;
         self.put(Kind::Exit(Exit { exit_code, runtime }))?;
         self.journal.sync()?;
         if *outcome == Outcome::Completed && self.settings.resume == Some(Resume::Auto) {
-            self.folder.is_finished();
+            self.folder.mark_finished();
         }
         Ok(())
     }
 
-    /// Whether the user wants to hear of nothing but failures.
+    fn write_summary_file(&mut self) -> io::Result<()> {
+        let summary = self.folder.files().join("wandb-summary.json");
+        write_atomically(&summary, self.rows.summary_json().as_bytes())?;
+        self.put(own_files(&["wandb-summary.json", "config.yaml"], 1))
+    }
+
+    /// Whether only failures are reported: `WANDB_QUIET` or `WANDB_SILENT`.
     pub(super) fn is_silent(&self) -> bool {
         self.settings.silent || self.settings.quiet
     }
 
-    /// Says something to a person who wants to hear it.
-    pub(super) fn say(&self, text: impl Into<String>) {
+    /// Sends a notice, unless the session is quiet.
+    pub(super) fn notice(&self, text: impl Into<String>) {
         if !self.is_silent() {
-            self.feedback.remark(text);
+            self.feedback.notice(text);
         }
     }
 
-    /// Tells the run of something that ends nothing.
-    pub(super) fn tell(&self, during: &str, error: &str, consequence: &str) {
-        self.feedback.tell(Problem {
-            who: "wandb".to_owned(),
-            during: during.to_owned(),
+    /// Sends a warning; the run continues.
+    pub(super) fn warn(&self, phase: &str, cause: &str, consequence: &str) {
+        self.feedback.warn(Warning {
+            source: "wandb".to_owned(),
+            phase: phase.to_owned(),
             step: self.step,
-            error: error.to_owned(),
+            cause: cause.to_owned(),
             consequence: consequence.to_owned(),
         });
     }
 }
 
-/// The log that a resumed run goes on with, if it is there and is the one that was asked for.
-fn resumed(
-    settings: &Settings,
-    run: &RunInfo,
-) -> Result<Option<(Folder, Journal, Rows)>, BoxError> {
+/// Opens the log of a resumed run; `None` if it is missing, or if the settings name another run id.
+fn resumed(settings: &Settings, run: &RunInfo) -> Result<Option<OpenLog>, BoxError> {
     let (Some(step), Some(dir)) = (run.resumed_at, &run.dir) else {
         return Ok(None);
     };
-    let asked = settings.run_id.as_ref();
-    let is_asked_for = |folder: &Folder| asked.is_none_or(|asked| *asked == folder.run_id);
-    let Some(folder) =
-        Folder::of_run(dir, settings.dir.as_deref().unwrap_or(dir)).filter(is_asked_for)
-    else {
+    let base = settings.dir.as_deref().unwrap_or(dir);
+    let Some(folder) = Folder::of_run(dir, base) else {
         return Ok(None);
     };
-    let (journal, rows) = Journal::go_on(&folder.log(), &folder.run_id, step)?;
-    let _ = fs::remove_file(folder.synced()); // it is no longer all on the server
-    Ok(Some((folder, journal, rows)))
+    if let Some(run_id) = &settings.run_id
+        && *run_id != folder.run_id
+    {
+        return Ok(None);
+    }
+    let (journal, rows) = Journal::resume(&folder.log(), &folder.run_id, step)?;
+    let _ = fs::remove_file(folder.synced()); // the server no longer has all of the log
+    Ok(Some(OpenLog {
+        folder,
+        journal,
+        rows,
+    }))
 }
 
-/// The log of a run that begins.
-fn begin(
-    settings: &Settings,
-    run: &RunInfo,
-    online: bool,
-) -> Result<(Folder, Journal, Rows), BoxError> {
-    let here = Path::new(".");
-    let base = settings
-        .dir
-        .as_deref()
-        .or(run.dir.as_deref())
-        .unwrap_or(here);
+/// Creates the log of a new run.
+fn begin(settings: &Settings, run: &RunInfo, online: bool) -> Result<OpenLog, BoxError> {
+    let base = base_dir(settings, run);
     let run_id = run_id(settings, base);
     #[cfg(feature = "online")]
     if online {
@@ -344,66 +365,86 @@ fn begin(
     }
     let folder = Folder::create(base, run_id, online, run.dir.as_deref())?;
     if settings.resume == Some(Resume::Auto) {
-        folder.is_begun()?;
+        folder.mark_unfinished()?;
     }
     let journal = Journal::create(&folder.log(), &folder.run_id)?;
-    Ok((folder, journal, Rows::default()))
+    Ok(OpenLog {
+        folder,
+        journal,
+        rows: Rows::default(),
+    })
 }
 
-/// The id of a run that begins: the one that was asked for, with `WANDB_RESUME=auto` that of a run that did not
-/// finish, or a new one.
+/// Returns the folder in which `wandb/` is created.
+fn base_dir<'a>(settings: &'a Settings, run: &'a RunInfo) -> &'a Path {
+    match (&settings.dir, &run.dir) {
+        (Some(dir), _) | (None, Some(dir)) => dir.as_path(),
+        (None, None) => Path::new("."),
+    }
+}
+
+/// Returns the id of a new run: that of the settings, with `WANDB_RESUME=auto` that of the unfinished run, or a new
+/// one.
 fn run_id(settings: &Settings, base: &Path) -> String {
-    let is_auto = settings.resume == Some(Resume::Auto);
-    let unfinished = || is_auto.then(|| folder::unfinished(base)).flatten();
-    settings
-        .run_id
-        .clone()
-        .or_else(unfinished)
-        .unwrap_or_else(|| random_name(8))
+    if let Some(run_id) = &settings.run_id {
+        return run_id.clone();
+    }
+    if settings.resume == Some(Resume::Auto)
+        && let Some(run_id) = folder::unfinished(base)
+    {
+        return run_id;
+    }
+    random_name(8)
 }
 
-/// The configuration: the user's own keys, `bdh` for the trainer's, and over both what a sweep has chosen.
+fn git(settings: &Settings) -> Option<Git> {
+    let (remote_url, commit) = (&settings.git_remote_url, &settings.git_commit);
+    if settings.disable_git || (remote_url.is_none() && commit.is_none()) {
+        return None;
+    }
+    Some(Git {
+        remote_url: remote_url.clone().unwrap_or_default(),
+        commit: commit.clone().unwrap_or_default(),
+    })
+}
+
+/// Returns the configuration: the user's keys, `bdh` with the trainer's settings, and over both the values of a sweep.
 fn config(run: &RunInfo, sweep: &Map<String, Json>) -> Map<String, Json> {
     let mut all = run.config.clone();
-    let user = all
-        .as_object_mut()
-        .and_then(|all| all.remove("user"))
-        .unwrap_or_default();
+    let user = match &mut all {
+        Json::Object(all) => all.remove("user").unwrap_or_default(),
+        _ => Json::Null,
+    };
     let mut config = match user {
         Json::Object(user) => user,
         Json::Null => Map::new(),
         other => Map::from_iter([("config".to_owned(), other)]),
     };
     config.insert("bdh".to_owned(), all);
-    config.extend(
-        sweep
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone())),
-    );
+    config.extend(sweep.clone());
     config
 }
 
-/// `config.yaml`, in the form that W&B's programs give it.
+/// Returns the text of `config.yaml`, in the form that W&B's client writes.
 fn config_yaml(config: Map<String, Json>) -> Result<String, BoxError> {
     let mut all = Map::from_iter([("wandb_version".to_owned(), json!(1))]);
-    all.extend(
-        config
-            .into_iter()
-            .map(|(key, value)| (key, json!({ "value": value }))),
-    );
+    for (key, value) in config {
+        all.insert(key, json!({ "value": value }));
+    }
     Ok(serde_norway::to_string(&all)?)
 }
 
-/// The entry for files that are W&B's own; policy 0 uploads now, 1 at the end.
+/// Returns the entry for W&B's own files; policy 0 uploads them now, 1 at the end.
 fn own_files(names: &[&str], policy: i32) -> Kind {
-    let file = |name: &&str| FileItem {
-        path: (*name).to_owned(),
-        policy,
-        kind: 1,
-    };
-    Kind::Files(Files {
-        files: names.iter().map(file).collect(),
-    })
+    let mut files = Vec::new();
+    for name in names {
+        files.push(FileItem {
+            path: (*name).to_owned(),
+            policy,
+            kind: 1, // W&B's own
+        });
+    }
+    Kind::Files(Files { files })
 }
 
 fn time(seconds: f64) -> Time {

@@ -1,8 +1,8 @@
-//! What W&B honours, and from where: settings files, the environment, the builder, a sweep.
+//! W&B's settings, read from settings files, the environment, the builder and a sweep.
 //!
-//! A later source wins: defaults, `~/.config/wandb/settings`, `wandb/settings` (of `WANDB_DIR`, or of the
-//! current directory), the environment, the builder. Inside a sweep the sweep's run id, project and entity
-//! win over the builder's. An empty variable counts as unset.
+//! Each source overrides those before it: defaults, `~/.config/wandb/settings`, `wandb/settings` (in `WANDB_DIR`, or in
+//! the current directory), the environment, the builder. In a sweep, the sweep's run id, project and entity override
+//! the builder's. An empty variable counts as unset.
 
 mod key;
 mod lookup;
@@ -20,31 +20,31 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the records of a run go.
+/// Destination of a run's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// To the log on disk, and from there to the server.
+    /// Log on disk, uploaded to the server during the run.
     Online,
-    /// To the log on disk, for `wandb sync` to send later.
+    /// Log on disk, for a later `wandb sync`.
     Offline,
-    /// Nowhere.
+    /// No logging.
     Disabled,
 }
 
-/// What to do about a run of the same id that the server has already.
+/// Treatment of a run whose id already exists on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resume {
-    /// Continue it if it is there.
+    /// Continues the run if it exists.
     Allow,
-    /// Continue it; it has to be there.
+    /// Continues the run, and fails if it does not exist.
     Must,
-    /// Begin; it must not be there.
+    /// Begins a new run, and fails if it exists.
     Never,
-    /// Continue this machine's last run in the same directory, if it did not finish.
+    /// Continues this machine's last run in the same directory, if it is unfinished.
     Auto,
 }
 
-/// What the builder was given; beats files and the environment.
+/// Values given to the builder, which override files and the environment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Given {
     pub(crate) mode: Option<Mode>,
@@ -61,25 +61,25 @@ pub(crate) struct Given {
     pub(crate) dir: Option<PathBuf>,
 }
 
-/// What a run goes by, every source taken together and checked.
+/// Settings of a run, merged from all sources and checked.
 #[derive(Debug, Clone)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a variable of W&B's own"
+    reason = "each is one of W&B's variables"
 )]
 pub(crate) struct Settings {
     pub(crate) mode: Mode,
-    /// Only where the mode is online.
+    /// Set if the mode is online.
     pub(crate) api_key: Option<ApiKey>,
-    /// The server, without a slash at the end. Defaults to `https://api.wandb.ai`.
+    /// Address of the server, without a slash at the end. Defaults to `https://api.wandb.ai`.
     pub(crate) base_url: String,
-    /// Where its pages are.
+    /// Address of the server's web pages.
     pub(crate) app_url: String,
     /// Defaults to `uncategorized`.
     pub(crate) project: String,
-    /// The server's default for the key when unset.
+    /// Chosen by the server for the key when unset.
     pub(crate) entity: Option<String>,
-    /// For the sink to make up when unset.
+    /// Chosen by the sink when unset.
     pub(crate) run_id: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) notes: Option<String>,
@@ -88,37 +88,38 @@ pub(crate) struct Settings {
     pub(crate) tags: Vec<String>,
     pub(crate) resume: Option<Resume>,
     pub(crate) sweep_id: Option<String>,
-    /// The sweep's choices, by key; they win over the run's own configuration.
+    /// Values of the sweep by key, which override the run's own configuration.
     pub(crate) sweep_params: Map<String, Value>,
-    /// The machine's name, if it is not to be asked.
+    /// Name of the machine, if the user set one.
     pub(crate) host: Option<String>,
-    /// What holds the folder `wandb/`, if somebody said so.
+    /// Folder in which `wandb/` is created, if the user set one.
     pub(crate) dir: Option<PathBuf>,
-    /// Whether to say less: `WANDB_QUIET`, or nothing at all: `WANDB_SILENT`.
+    /// Whether notices are left out: `WANDB_QUIET`.
     pub(crate) quiet: bool,
+    /// Whether notices are left out: `WANDB_SILENT`.
     pub(crate) silent: bool,
-    /// Whether the program's output belongs to the run.
+    /// Whether the program's output is logged.
     pub(crate) console: bool,
-    /// How long the run may wait for the server before it begins. Defaults to 90 s.
+    /// Time that the run may wait for the server before it begins. Defaults to 90 s.
     pub(crate) init_timeout: Duration,
-    /// How long one request may take. Defaults to 30 s.
+    /// Time that one request may take. Defaults to 30 s.
     pub(crate) http_timeout: Duration,
-    /// Certificates of the authorities that are trusted, as PEM, if they are not the public ones: `SSL_CERT_FILE`.
+    /// Certificates of trusted authorities as PEM, in place of the public ones: `SSL_CERT_FILE`.
     pub(crate) authorities: Option<Vec<u8>>,
-    /// Whether the state of a git checkout is left out.
+    /// Whether the git commit and remote are left out.
     pub(crate) disable_git: bool,
     pub(crate) git_commit: Option<String>,
     pub(crate) git_remote_url: Option<String>,
-    /// What was decided differently from what was asked; to be told once each.
+    /// Requests of the user that were not followed, to be reported once each.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Settings {
-    /// Puts the sources together. `env` looks up a variable of the environment.
+    /// Merges the sources; `env` looks up a variable of the environment.
     ///
     /// # Errors
     ///
-    /// [`SettingsError`] names the first value that cannot work, where it stands, and what would work.
+    /// [`SettingsError`] names the first invalid value, its place, and what would work.
     pub(crate) fn resolve(
         given: &Given,
         env: impl Fn(&str) -> Option<String>,
@@ -130,39 +131,28 @@ impl Settings {
             Some(_) => &sweep::without_path(given, &mut warnings),
             None => given,
         };
-        let base_url = check(
-            look.of(given.base_url.as_ref(), "base_url"),
-            rules::base_url,
-        )?;
-        let base_url = base_url.unwrap_or_else(|| rules::BASE_URL.to_owned());
+        let base_url = base_url(given, &look)?;
         let (mode, api_key) = mode_and_key(given.mode, &look, &base_url, &mut warnings)?;
-        let project = check(look.of(given.project.as_ref(), "project"), rules::project)?;
-        let sweep_params = check(look.env(sweep::PARAMS), sweep::params)?;
-        let text = |name| look.env(name).map(|found: Found| found.text);
         Ok(Self {
             mode,
             api_key,
-            app_url: text("WANDB_APP_URL").unwrap_or_else(|| rules::app_url(&base_url)),
+            app_url: look
+                .text("WANDB_APP_URL")
+                .unwrap_or_else(|| rules::app_url(&base_url)),
             base_url,
-            project: project.unwrap_or_else(|| rules::PROJECT.to_owned()),
+            project: project(given, &look)?,
             entity: check(look.of(given.entity.as_ref(), "entity"), rules::entity)?,
             run_id: check(look.of(given.run_id.as_ref(), "run_id"), rules::run_id)?,
-            name: given.name.clone().or_else(|| text("WANDB_NAME")),
-            notes: given.notes.clone().or_else(|| text("WANDB_NOTES")),
-            group: given.group.clone().or_else(|| text("WANDB_RUN_GROUP")),
-            job_type: given.job_type.clone().or_else(|| text("WANDB_JOB_TYPE")),
+            name: look.text_or(given.name.as_ref(), "WANDB_NAME"),
+            notes: look.text_or(given.notes.as_ref(), "WANDB_NOTES"),
+            group: look.text_or(given.group.as_ref(), "WANDB_RUN_GROUP"),
+            job_type: look.text_or(given.job_type.as_ref(), "WANDB_JOB_TYPE"),
             tags: tags(given.tags.as_deref(), &look)?,
-            resume: match given.resume {
-                Some(resume) => Some(resume),
-                None => check(look.env("WANDB_RESUME"), rules::resume)?,
-            },
+            resume: resume(given, &look)?,
             sweep_id,
-            sweep_params: sweep_params.unwrap_or_default(),
-            host: text("WANDB_HOST"),
-            dir: given
-                .dir
-                .clone()
-                .or_else(|| text("WANDB_DIR").map(|dir| look.expand(&dir))),
+            sweep_params: check(look.env(sweep::PARAMS), sweep::params)?.unwrap_or_default(),
+            host: look.text("WANDB_HOST"),
+            dir: dir(given, &look),
             quiet: look.flag("WANDB_QUIET")?,
             silent: look.flag("WANDB_SILENT")?,
             console: check(look.env("WANDB_CONSOLE"), rules::console)?.unwrap_or(true),
@@ -170,29 +160,29 @@ impl Settings {
             http_timeout: look.seconds("WANDB_HTTP_TIMEOUT", Duration::from_secs(30))?,
             authorities: authorities(mode, &look, &mut warnings),
             disable_git: look.flag("WANDB_DISABLE_GIT")?,
-            git_commit: text("WANDB_GIT_COMMIT"),
-            git_remote_url: text("WANDB_GIT_REMOTE_URL"),
+            git_commit: look.text("WANDB_GIT_COMMIT"),
+            git_remote_url: look.text("WANDB_GIT_REMOTE_URL"),
             warnings,
         })
     }
 
-    /// The page of a run. Entity and project are those that the server answered with.
+    /// Returns the address of a run's page; `entity` and `project` are those of the server's answer.
     pub(crate) fn run_url(&self, entity: &str, project: &str, run_id: &str) -> String {
         let [entity, project, run_id] = [entity, project, run_id].map(rules::escape);
         format!("{}/{entity}/{project}/runs/{run_id}", self.app_url)
     }
 }
 
-/// Whether a text can be the id of a run.
+/// Whether a text is a valid id of a run.
 pub(crate) fn is_run_id(text: &str) -> bool {
-    rules::run_id(&Found {
+    let found = Found {
         place: String::new(),
         text: text.to_owned(),
-    })
-    .is_ok()
+    };
+    rules::run_id(&found).is_ok()
 }
 
-/// The folder of all runs in `root`: `wandb`, or `.wandb` where there is one.
+/// Returns the folder of all runs in `root`: `.wandb` if it exists, else `wandb`.
 pub(crate) fn wandb_dir(root: &Path) -> PathBuf {
     let hidden = root.join(".wandb");
     if hidden.exists() {
@@ -202,7 +192,7 @@ pub(crate) fn wandb_dir(root: &Path) -> PathBuf {
     }
 }
 
-/// What a rule makes of a value that was found.
+/// Applies a rule to a value, if one was found.
 fn check<T>(
     found: Option<Found>,
     rule: impl Fn(&Found) -> Result<T, SettingsError>,
@@ -213,72 +203,120 @@ fn check<T>(
     }
 }
 
+fn base_url(given: &Given, look: &Lookup<'_>) -> Result<String, SettingsError> {
+    match look.of(given.base_url.as_ref(), "base_url") {
+        Some(found) => rules::base_url(&found),
+        None => Ok(rules::BASE_URL.to_owned()),
+    }
+}
+
+fn project(given: &Given, look: &Lookup<'_>) -> Result<String, SettingsError> {
+    match look.of(given.project.as_ref(), "project") {
+        Some(found) => rules::project(&found),
+        None => Ok(rules::PROJECT.to_owned()),
+    }
+}
+
+fn resume(given: &Given, look: &Lookup<'_>) -> Result<Option<Resume>, SettingsError> {
+    match given.resume {
+        Some(resume) => Ok(Some(resume)),
+        None => check(look.env("WANDB_RESUME"), rules::resume),
+    }
+}
+
+fn dir(given: &Given, look: &Lookup<'_>) -> Option<PathBuf> {
+    match &given.dir {
+        Some(dir) => Some(dir.clone()),
+        None => Some(look.expand(&look.text("WANDB_DIR")?)),
+    }
+}
+
 fn tags(given: Option<&[String]>, look: &Lookup<'_>) -> Result<Vec<String>, SettingsError> {
     if let Some(tags) = given {
         return rules::tags("the builder's `tags`", tags.iter().map(String::as_str));
     }
-    let found = look.env("WANDB_TAGS");
-    let rule = |found: &Found| rules::tags(&found.place, found.text.split(','));
-    Ok(check(found, rule)?.unwrap_or_default())
+    match look.env("WANDB_TAGS") {
+        Some(found) => rules::tags(&found.place, found.text.split(',')),
+        None => Ok(Vec::new()),
+    }
 }
 
-/// Online needs a key, and the code that sends; without them a run is offline, and is told so.
+/// Warning of an online run in a build without the upload.
+const NO_UPLOAD: &str = "the feature `wandb-online` is not compiled in: the run is logged offline";
+
+/// Returns the mode and the key for it.
+///
+/// A run without a key, or without the feature `online`, is offline; a warning reports it.
 fn mode_and_key(
     given: Option<Mode>,
     look: &Lookup<'_>,
     base_url: &str,
     warnings: &mut Vec<String>,
 ) -> Result<(Mode, Option<ApiKey>), SettingsError> {
-    let asked = match given {
-        Some(mode) => Some(mode),
-        None if look.flag("WANDB_DISABLED")? => Some(Mode::Disabled),
-        None => check(look.of(None, "mode"), rules::mode)?,
-    };
-    let mode = asked.unwrap_or(Mode::Online);
+    let requested = requested_mode(given, look)?;
+    let mode = requested.unwrap_or(Mode::Online);
     if mode != Mode::Online {
         return Ok((mode, None));
     }
     if !cfg!(feature = "online") {
-        if asked.is_some() || key::find(look, base_url)?.is_some() {
-            warnings.push(
-                "the feature `wandb-online` is not compiled in: the run is kept offline".to_owned(),
-            );
+        if requested.is_some() || key::find(look, base_url)?.is_some() {
+            warnings.push(NO_UPLOAD.to_owned());
         }
         return Ok((Mode::Offline, None));
     }
     let Some(key) = key::find(look, base_url)? else {
-        warnings.push(format!(
-            "there is no API key for {base_url}: the run is kept offline; set WANDB_API_KEY, or log in with \
-             `wandb login`"
-        ));
+        warnings.push(no_key(base_url));
         return Ok((Mode::Offline, None));
     };
     Ok((Mode::Online, Some(key)))
 }
 
-/// What `SSL_CERT_FILE` names. Other programs pass over a file that is missing, so that is no error here.
+/// Returns the warning of an online run without a key.
+fn no_key(base_url: &str) -> String {
+    format!(
+        "there is no API key for {base_url}: the run is logged offline; set WANDB_API_KEY, or run `wandb login`"
+    )
+}
+
+fn requested_mode(given: Option<Mode>, look: &Lookup<'_>) -> Result<Option<Mode>, SettingsError> {
+    if given.is_some() {
+        return Ok(given);
+    }
+    if look.flag("WANDB_DISABLED")? {
+        return Ok(Some(Mode::Disabled));
+    }
+    check(look.of(None, "mode"), rules::mode)
+}
+
+/// Returns the content of the file that `SSL_CERT_FILE` names.
+///
+/// A missing file is a warning and not an error, because other programs ignore it too.
 fn authorities(mode: Mode, look: &Lookup<'_>, warnings: &mut Vec<String>) -> Option<Vec<u8>> {
-    let found = look.env("SSL_CERT_FILE").filter(|_| mode == Mode::Online)?;
+    if mode != Mode::Online {
+        return None;
+    }
+    let found = look.env("SSL_CERT_FILE")?;
     let why = match lookup::read_chosen(&look.expand(&found.text)) {
         Ok(pem) if holds_certificate(&pem) => return Some(pem),
-        Ok(_) => "holds no certificate in PEM that can be read".to_owned(),
+        Ok(_) => "contains no readable certificate in PEM".to_owned(),
         Err(error) => format!("cannot be read ({error})"),
     };
     warnings.push(format!(
-        "SSL_CERT_FILE is `{}`, which {why}: the authorities that are built in are used",
+        "SSL_CERT_FILE is `{}`, which {why}: the built-in authorities are used",
         found.text
     ));
     None
 }
 
-/// Whether the uploader will find a certificate. In DER each one begins as a sequence.
+/// Whether the uploader will find a certificate.
 #[cfg(feature = "online")]
 fn holds_certificate(pem: &[u8]) -> bool {
     use ureq::tls::{PemItem, parse_pem};
 
-    let is_usable =
-        |item| matches!(item, Ok(PemItem::Certificate(of)) if of.der().starts_with(&[0x30]));
-    parse_pem(pem).any(is_usable)
+    parse_pem(pem).any(|item| match item {
+        Ok(PemItem::Certificate(of)) => of.der().starts_with(&[0x30]), // DER's tag of a sequence
+        _ => false,
+    })
 }
 
 #[cfg(not(feature = "online"))]

@@ -1,43 +1,44 @@
-//! Values as JSON, and the files of those that are more than a number.
+//! Values as JSON, and the files of media.
 
 use crate::artifact::about;
 use crate::folder;
 use crate::png;
 use crate::proto::{FileItem, Files, Kind};
 use crate::text::{array, number, object, quoted, safe};
+use bdh::Value;
 use bdh::files::hex;
-use bdh::{Histogram, Value};
+use bdh::stats::Histogram;
 use sha2::{Digest, Sha256};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// The most bins that W&B takes.
+/// Largest number of bins that W&B accepts.
 const BINS: usize = 512;
 
-/// The values of one row, and what the log has to say before it.
+/// Values of one row, and the files that must be in the log before it.
 #[derive(Debug)]
 pub(super) struct Encoded<'a> {
     step: u64,
-    /// Where files go.
+    /// Folder of the run's files.
     folder: &'a Path,
-    /// Keys and their values in JSON; none for what has no form in a row.
+    /// Keys and their values in JSON.
     pub(super) values: Vec<(String, String)>,
     files: Vec<FileItem>,
 }
 
-/// A value that is a file.
+/// Value that is stored in a file.
 struct Media<'a> {
-    kind: &'a str,
-    /// Its folder under `media/`.
-    under: &'a str,
-    ending: &'a str,
+    kind: &'static str,
+    /// Folder under `media/`.
+    under: &'static str,
+    ending: &'static str,
     bytes: &'a [u8],
-    /// What is said of it beside path, hash and size, in JSON.
-    fields: &'a [(&'a str, String)],
+    /// Fields beside path, hash and size, as JSON.
+    fields: Vec<(&'static str, String)>,
 }
 
 impl<'a> Encoded<'a> {
-    /// Nothing yet, of a row of `step`, whose files go under `folder`.
+    /// Returns an empty row of `step`, whose files go under `folder`.
     pub(super) fn new(step: u64, folder: &'a Path) -> Self {
         Self {
             step,
@@ -47,161 +48,171 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    /// Puts a value into its form, and writes its file, if it has one.
+    /// Adds a value to the row, and writes its file if it has one.
+    ///
+    /// A value that W&B cannot show, such as bytes that are not a PNG, is left out.
     pub(super) fn add(&mut self, key: &str, value: &Value) -> io::Result<()> {
         let json = match value {
-            Value::Scalar(scalar) => number(*scalar),
+            Value::Scalar(scalar) => Some(number(*scalar)),
             Value::Histogram(of) => {
-                if of.non_finite > 0 {
-                    self.values
-                        .push((format!("{key}/nonfinite"), of.non_finite.to_string()));
-                }
-                let Some(json) = histogram(of) else {
-                    return Ok(());
-                };
-                json
+                self.add_non_finite(key, of);
+                histogram(of)
             }
-            Value::Text(text) => {
-                let columns = ["step", "text"].map(str::to_owned);
-                self.table(
-                    key,
-                    &columns,
-                    &[array([self.step.to_string(), quoted(text)].into_iter())],
-                )?
-            }
-            Value::Table { columns, rows } => {
-                // Text, whatever it looks like: read as a number, "007" and "1e2" would be 7 and 100.
-                let row = |row: &Vec<String>| array(row.iter().map(|text| quoted(text)));
-                self.table(key, columns, &rows.iter().map(row).collect::<Vec<_>>())?
-            }
-            Value::Image(bytes) => {
-                let Some((width, height)) = png::size(bytes) else {
-                    return Ok(());
-                };
-                let fields = [
-                    ("format", quoted("png")),
-                    ("width", width.to_string()),
-                    ("height", height.to_string()),
-                ];
-                let kind = "image-file";
-                self.media(
-                    key,
-                    &Media {
-                        kind,
-                        under: "images",
-                        ending: "png",
-                        bytes,
-                        fields: &fields,
-                    },
-                )?
-            }
-            Value::Html(html) => {
-                let bytes = html.as_bytes();
-                let kind = "html-file";
-                self.media(
-                    key,
-                    &Media {
-                        kind,
-                        under: "html",
-                        ending: "html",
-                        bytes,
-                        fields: &[],
-                    },
-                )?
-            }
-            _ => return Ok(()), // a file is an artifact, and not of the row
+            Value::Text(text) => Some(self.text(key, text)?),
+            Value::Table { columns, rows } => Some(self.cells(key, columns, rows)?),
+            Value::Image(png) => self.image(key, png)?,
+            Value::Html(html) => Some(self.html(key, html)?),
+            _ => None, // a file becomes an artifact, which is not part of a row
         };
-        self.values.push((key.to_owned(), json));
+        if let Some(json) = json {
+            self.values.push((key.to_owned(), json));
+        }
         Ok(())
     }
 
-    /// The entry for the files, if there are any.
+    /// Adds the number of a histogram's values that are not finite, if there are any.
+    fn add_non_finite(&mut self, key: &str, histogram: &Histogram) {
+        if histogram.non_finite > 0 {
+            self.values
+                .push((format!("{key}/nonfinite"), histogram.non_finite.to_string()));
+        }
+    }
+
+    /// Returns the entry for the files; `None` if there are none.
     pub(super) fn files(&mut self) -> Option<Kind> {
         let files = std::mem::take(&mut self.files);
         (!files.is_empty()).then_some(Kind::Files(Files { files }))
     }
 
-    /// A table of rows that are JSON already.
+    /// Writes a text as a table of one row, and returns its description.
+    fn text(&mut self, key: &str, text: &str) -> io::Result<String> {
+        let columns = ["step", "text"].map(str::to_owned);
+        let row = array([self.step.to_string(), quoted(text)].into_iter());
+        self.table(key, &columns, &[row])
+    }
+
+    /// Writes a table, and returns its description.
+    fn cells(&mut self, key: &str, columns: &[String], rows: &[Vec<String>]) -> io::Result<String> {
+        // Cells stay text: read as numbers, "007" and "1e2" would become 7 and 100.
+        let mut json = Vec::with_capacity(rows.len());
+        for row in rows {
+            json.push(array(row.iter().map(|text| quoted(text))));
+        }
+        self.table(key, columns, &json)
+    }
+
+    /// Writes a table of rows that are JSON already, and returns its description.
     fn table(&mut self, key: &str, columns: &[String], rows: &[String]) -> io::Result<String> {
-        let columns_json = array(columns.iter().map(|column| quoted(column)));
-        let data = array(rows.iter().cloned());
-        let json = format!("{{\"columns\":{columns_json},\"data\":{data}}}");
-        let fields = [
+        let json = table_json(columns, rows);
+        let fields = vec![
             ("ncols", columns.len().to_string()),
             ("nrows", rows.len().to_string()),
         ];
-        let (kind, bytes) = ("table-file", json.as_bytes());
-        self.media(
-            key,
-            &Media {
-                kind,
-                under: "table",
-                ending: "table.json",
-                bytes,
-                fields: &fields,
-            },
-        )
+        let media = Media {
+            kind: "table-file",
+            under: "table",
+            ending: "table.json",
+            bytes: json.as_bytes(),
+            fields,
+        };
+        self.media(key, media)
     }
 
-    /// Writes a file, and describes it.
-    fn media(&mut self, key: &str, media: &Media<'_>) -> io::Result<String> {
-        let Media {
-            kind,
-            under,
-            ending,
-            bytes,
+    /// Writes an image, and returns its description; `None` if the bytes are not a PNG.
+    fn image(&mut self, key: &str, png: &[u8]) -> io::Result<Option<String>> {
+        let Some((width, height)) = png::size(png) else {
+            return Ok(None);
+        };
+        let fields = vec![
+            ("format", quoted("png")),
+            ("width", width.to_string()),
+            ("height", height.to_string()),
+        ];
+        let media = Media {
+            kind: "image-file",
+            under: "images",
+            ending: "png",
+            bytes: png,
             fields,
-        } = media;
-        let digest = hex(Sha256::digest(bytes));
+        };
+        self.media(key, media).map(Some)
+    }
+
+    /// Writes a page, and returns its description.
+    fn html(&mut self, key: &str, html: &str) -> io::Result<String> {
+        let media = Media {
+            kind: "html-file",
+            under: "html",
+            ending: "html",
+            bytes: html.as_bytes(),
+            fields: Vec::new(),
+        };
+        self.media(key, media)
+    }
+
+    /// Writes a file, and returns its description.
+    fn media(&mut self, key: &str, media: Media<'_>) -> io::Result<String> {
+        let digest = hex(Sha256::digest(media.bytes));
         let name = format!("{}_{}_{}", safe(key), self.step, &digest[..20]);
-        let path = format!("media/{under}/{name}.{ending}");
-        let file = self.folder.join(&path);
-        // Not by rename: nothing points to it before it is whole, and a sync to the disk for each would take its time.
-        folder::make(self.folder, format!("media/{under}"))
-            .and_then(|_| folder::create(&file)?.write_all(bytes))
-            .map_err(|error| about(&file, error))?;
-        let own = [
-            ("_type", quoted(kind)),
+        let path = format!("media/{}/{name}.{}", media.under, media.ending);
+        self.write_file(&path, &media)?;
+        let mut fields = vec![
+            ("_type", quoted(media.kind)),
             ("path", quoted(&path)),
             ("sha256", quoted(&digest)),
-            ("size", bytes.len().to_string()),
+            ("size", media.bytes.len().to_string()),
         ];
+        fields.extend(media.fields);
         self.files.push(FileItem {
             path,
-            policy: 0,
-            kind: 2,
+            policy: 0, // upload now
+            kind: 2,   // media
         });
-        let fields = own
-            .iter()
-            .chain(*fields)
-            .map(|(key, value)| (*key, value.as_str()));
-        Ok(object(fields))
+        Ok(object_of(&fields))
+    }
+
+    /// Writes the file of a value at a path within the folder.
+    fn write_file(&self, path: &str, media: &Media<'_>) -> io::Result<()> {
+        let file = self.folder.join(path);
+        // Without a rename: no entry names the file before it is whole, and a sync to the disk for each would be slow.
+        folder::make(self.folder, format!("media/{}", media.under))
+            .and_then(|_| folder::create(&file)?.write_all(media.bytes))
+            .map_err(|error| about(&file, error))
     }
 }
 
-/// Edges and counts; neighbouring bins are put together where there are too many. None for one without bins.
+/// Returns the content of a table's file.
+fn table_json(columns: &[String], rows: &[String]) -> String {
+    let columns = array(columns.iter().map(|column| quoted(column)));
+    let data = array(rows.iter().cloned());
+    format!("{{\"columns\":{columns},\"data\":{data}}}")
+}
+
+/// Returns the JSON object of some fields.
+fn object_of(fields: &[(&str, String)]) -> String {
+    object(fields.iter().map(|(key, value)| (*key, value.as_str())))
+}
+
+/// Returns edges and counts, with neighbouring bins merged down to [`BINS`]; `None` for a histogram without bins.
 fn histogram(histogram: &Histogram) -> Option<String> {
     let Histogram { edges, counts, .. } = histogram;
     if counts.is_empty() || edges.len() != counts.len() + 1 {
         return None;
     }
-    let together = counts.len().div_ceil(BINS);
-    let values = counts
-        .chunks(together)
-        .map(|chunk| chunk.iter().sum::<u64>().to_string());
-    let first = edges
-        .iter()
-        .step_by(together)
-        .take(counts.len().div_ceil(together));
-    let bins = first.chain(edges.last()).map(|edge| number(*edge));
+    let merged = counts.len().div_ceil(BINS);
+    let mut values = Vec::new();
+    let mut bins = Vec::new();
+    for (index, chunk) in counts.chunks(merged).enumerate() {
+        values.push(chunk.iter().sum::<u64>().to_string());
+        bins.push(number(edges[index * merged]));
+    }
+    bins.push(number(edges[counts.len()]));
     let fields = [
         ("_type", quoted("histogram")),
-        ("values", array(values)),
-        ("bins", array(bins)),
+        ("values", array(values.into_iter())),
+        ("bins", array(bins.into_iter())),
     ];
-    Some(object(
-        fields.iter().map(|(key, value)| (*key, value.as_str())),
-    ))
+    Some(object_of(&fields))
 }
 
 #[cfg(test)]
@@ -217,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_of_many_bins_is_put_together_without_losing_a_count() {
+    fn merged_bins_keep_every_count() {
         for bins in [1_usize, 2, 64, 512, 513, 1_000, 5_000] {
             let edges: Vec<_> = (0..=bins).map(|edge| edge as f64).collect();
             let of = Histogram {
@@ -244,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_counted_beside_the_histogram() {
+    fn non_finite_values_are_counted_beside_the_histogram() {
         let of = Histogram {
             edges: Vec::new(),
             counts: Vec::new(),
@@ -259,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_and_tables_are_files_whose_hash_and_size_are_told() {
+    fn texts_and_tables_are_files_with_hash_and_size() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let mut encoded = Encoded::new(7, folder.path());
         let text = "to be\n\"or\" not";
@@ -277,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_looks_like_a_number_stays_text_in_a_table() {
+    fn numeric_text_stays_text_in_a_table() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let texts = [
             "  7\n",
@@ -315,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_is_none_is_passed_over() {
+    fn bytes_that_are_not_a_png_are_skipped() {
         for bytes in [
             &b""[..],
             b"\x89PNG\r\n\x1a\n",

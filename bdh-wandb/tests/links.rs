@@ -1,4 +1,4 @@
-//! Nothing is written or read through a link in a run directory, which may be from elsewhere.
+//! Links in a run directory, which may come from elsewhere: nothing is written or read through them.
 #![cfg(unix)]
 
 #[path = "support/sink.rs"]
@@ -15,7 +15,7 @@ fn wandb() -> Wandb {
     Wandb::from_env().mode(Mode::Offline).project("p")
 }
 
-/// A run directory with a log of ten steps, and the folder of that log.
+/// Creates a run directory with a log of ten steps, and returns the folder of the log.
 fn logged(dir: &Path) -> PathBuf {
     fs::create_dir(dir).expect("a run directory");
     let records: Vec<_> = (1..=10).map(sink::scalars).collect();
@@ -37,7 +37,7 @@ fn refusal(run: &RunInfo) -> String {
 }
 
 #[test]
-fn a_run_directory_whose_wandb_folder_is_a_link_is_refused_and_nothing_is_written_there() {
+fn link_in_place_of_the_wandb_folder_is_refused() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (run, outside) = (dir.path().join("run"), dir.path().join("outside"));
     fs::create_dir(&outside).expect("a folder");
@@ -45,12 +45,12 @@ fn a_run_directory_whose_wandb_folder_is_a_link_is_refused_and_nothing_is_writte
     symlink(&outside, run.join("wandb")).expect("a link");
     let error = refusal(&sink::run(&run));
     assert!(
-        error.contains("wandb` is a link, through which nothing is written; remove it"),
+        error.contains("wandb` is a link, and nothing is written through links; remove it"),
         "{error}"
     );
     assert_eq!(fs::read_dir(&outside).expect("the folder").count(), 0);
 
-    // A folder that the user has chosen may be behind a link.
+    // A folder chosen by the user may be behind a link.
     let chosen = dir.path().join("chosen");
     symlink(&outside, &chosen).expect("a link");
     sink::log(
@@ -62,7 +62,7 @@ fn a_run_directory_whose_wandb_folder_is_a_link_is_refused_and_nothing_is_writte
 }
 
 #[test]
-fn a_resume_cuts_no_log_behind_a_link() {
+fn resume_cuts_no_log_behind_a_link() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = dir.path().join("run");
     let folder = logged(&run);
@@ -79,7 +79,7 @@ fn a_resume_cuts_no_log_behind_a_link() {
             .expect("a log")
     };
     let before = fs::read(log(&elsewhere.join(&name))).expect("the log");
-    assert!(refusal(&resumed(&run)).contains("is a link, through which nothing is written"));
+    assert!(refusal(&resumed(&run)).contains("is a link, and nothing is written through links"));
     assert_eq!(
         fs::read(log(&elsewhere.join(&name))).expect("the log"),
         before
@@ -102,7 +102,7 @@ fn a_resume_cuts_no_log_behind_a_link() {
 }
 
 #[test]
-fn files_of_a_resumed_run_are_replaced_where_a_link_was_planted() {
+fn links_in_place_of_files_are_replaced_on_resume() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = dir.path().join("run");
     let folder = logged(&run);
@@ -122,7 +122,7 @@ fn files_of_a_resumed_run_are_replaced_where_a_link_was_planted() {
     sink::log(&mut wandb(), &resumed(&run), &[text]);
     assert_eq!(fs::read_to_string(&outside).expect("the file"), "mine");
 
-    // Folders are not replaced: what is in them may be wanted.
+    // Folders are not replaced: their content may be needed.
     let private = dir.path().join("private");
     fs::create_dir(&private).expect("a folder");
     let tables = folder.join("files/media/table");
@@ -132,16 +132,18 @@ fn files_of_a_resumed_run_are_replaced_where_a_link_was_planted() {
     sink.open(&resumed(&run)).expect("an open sink");
     let text = sink::record(7, vec![("sample", Value::Text("text".to_owned()))]);
     sink.write(&text)
-        .expect("a run that goes on without the text");
+        .expect("a run that continues without the text");
     drop(sink);
     fs::rename(folder.join("files"), folder.join("old")).expect("a folder that moves");
     symlink(&private, folder.join("files")).expect("a link");
-    assert!(refusal(&resumed(&run)).contains("files` is a link, through which nothing is written"));
+    assert!(
+        refusal(&resumed(&run)).contains("files` is a link, and nothing is written through links")
+    );
     assert_eq!(fs::read_dir(&private).expect("the folder").count(), 0);
 }
 
 #[test]
-fn a_checkpoint_record_that_names_a_link_takes_nothing_into_an_artifact() {
+fn link_in_a_checkpoint_record_is_not_staged() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (run, outside) = (dir.path().join("run"), dir.path().join("outside"));
     fs::create_dir_all(run.join("checkpoints/step_00000005")).expect("a folder");
@@ -178,7 +180,7 @@ fn a_checkpoint_record_that_names_a_link_takes_nothing_into_an_artifact() {
     assert!(!holds(&run.join("wandb"), b"private"));
 }
 
-/// Whether any regular file below a folder holds some bytes.
+/// Whether any regular file below a folder contains some bytes.
 fn holds(dir: &Path, bytes: &[u8]) -> bool {
     fs::read_dir(dir).expect("a folder").flatten().any(|entry| {
         let kind = entry.file_type().expect("a kind");
@@ -193,7 +195,7 @@ fn holds(dir: &Path, bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn a_log_or_a_note_that_is_a_fifo_or_a_device_hangs_nothing() {
+fn fifos_and_devices_in_place_of_files_do_not_block() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let log = dir.path().join("run-x.wandb");
     let mkfifo = |path: &Path| Command::new("mkfifo").arg(path).status().expect("mkfifo");

@@ -1,4 +1,4 @@
-//! A `.wandb` log holds what was recorded, to the bit, in the eyes of W&B's own programs.
+//! Contents of `.wandb` logs, read by W&B's own client and equal to the records to the bit.
 
 #[path = "../../bdh-callbacks/tests/support/judges.rs"]
 mod judges;
@@ -21,7 +21,7 @@ fn wandb() -> Wandb {
         .tags(["a tag", "b"])
 }
 
-/// A run directory with a log of records of every kind in it.
+/// Creates a run directory with a log of records of every kind.
 fn logged() -> (TempDir, Vec<Record>) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut records: Vec<_> = (0..40).map(sink::scalars).collect();
@@ -30,7 +30,7 @@ fn logged() -> (TempDir, Vec<Record>) {
     (dir, records)
 }
 
-/// The one log of a run directory.
+/// Returns the log of a run directory.
 fn log_of(dir: &Path) -> PathBuf {
     let pointer: Json =
         serde_json::from_slice(&fs::read(dir.join("wandb.json")).expect("wandb.json"))
@@ -40,7 +40,7 @@ fn log_of(dir: &Path) -> PathBuf {
         .join(format!("run-{}.wandb", text("run_id")))
 }
 
-/// Whether a row of history is a record, to the bit.
+/// Checks that a row of history equals a record to the bit.
 fn assert_row(row: &Json, record: &Record, index: usize) {
     let number = |key: &str| -> f64 {
         let text = row[key]
@@ -67,7 +67,7 @@ fn assert_row(row: &Json, record: &Record, index: usize) {
 }
 
 #[test]
-fn the_data_store_of_wandb_0_19_reads_every_row_to_the_bit() {
+fn wandb_0_19_reads_every_row_to_the_bit() {
     let Some(judge) = Judge::wandb_0_19() else {
         return;
     };
@@ -123,7 +123,7 @@ fn the_data_store_of_wandb_0_19_reads_every_row_to_the_bit() {
             media["size"].as_u64().expect("a size")
         );
     }
-    // The summary is every key's last value.
+    // The summary has the last value of every key.
     for key in ["train/loss", "val/bpb", "step", "plot"] {
         let last = rows.iter().rev().find_map(|row| row.get(key));
         assert_eq!(found["summary"].get(key), last, "{key}");
@@ -139,7 +139,9 @@ fn the_data_store_of_wandb_0_19_reads_every_row_to_the_bit() {
     );
 }
 
-/// The values of a row that the browser prints, where a line is one. It prints NaN and the infinities as Python does.
+/// Returns the values of a row that W&B's browser printed; `None` for another line.
+///
+/// The browser prints NaN and infinities like Python.
 fn inspected_row(line: &str) -> Option<Json> {
     let names = ["NaN", "Infinity", "-Infinity"];
     let quoted = names.iter().fold(line.to_owned(), |line, name| {
@@ -150,7 +152,7 @@ fn inspected_row(line: &str) -> Option<Json> {
     entry["history"].get("item").cloned()
 }
 
-/// Whether a row that the browser printed is a record, to the bit.
+/// Checks that a row that W&B's browser printed equals a record to the bit.
 fn assert_inspected(row: &Json, record: &Record, index: usize) {
     for (key, scalar) in record.scalars() {
         let found = &row[key];
@@ -183,7 +185,7 @@ fn assert_inspected(row: &Json, record: &Record, index: usize) {
 }
 
 #[test]
-fn the_browser_of_wandb_0_31_reads_the_same() {
+fn browser_of_wandb_0_31_reads_every_row_to_the_bit() {
     let Some(judge) = Judge::modern() else { return };
     let (dir, records) = logged();
     let output = Command::new(judge.bin("wandb"))
@@ -221,7 +223,7 @@ fn the_browser_of_wandb_0_31_reads_the_same() {
 }
 
 #[test]
-fn a_cut_log_is_repaired_to_every_record_before_the_cut() {
+fn repair_of_a_cut_log_keeps_every_record_before_the_cut() {
     let Some(judge) = Judge::wandb_0_19() else {
         return;
     };
@@ -254,7 +256,7 @@ fn a_cut_log_is_repaired_to_every_record_before_the_cut() {
 }
 
 #[test]
-fn a_repaired_log_is_read_to_its_end() {
+fn repaired_log_is_read_to_its_end() {
     let Some(judge) = Judge::wandb_0_19() else {
         return;
     };
@@ -270,16 +272,16 @@ fn a_repaired_log_is_read_to_its_end() {
     assert_eq!(
         repair(&log).expect("a log").damaged,
         0,
-        "there is nothing left to repair"
+        "nothing is left to repair"
     );
-    // The numbers of the entries have a gap now, which the judge's script would not accept; ends tell as much.
+    // The entries' numbers have a gap now, which `wandb_datastore.py` would not accept, so only the ends are compared.
     let ends = judge.json("wandb_ends.py", [&log]);
     assert_eq!(ends.as_array().map(Vec::len), Some(repaired.kept as usize));
     assert!(repaired.kept as usize > records.len());
 }
 
 #[test]
-fn a_resumed_run_goes_on_in_its_log_and_has_each_step_once() {
+fn resumed_run_continues_its_log_with_each_step_once() {
     let Some(judge) = Judge::wandb_0_19() else {
         return;
     };
@@ -302,7 +304,7 @@ fn a_resumed_run_goes_on_in_its_log_and_has_each_step_once() {
         &resumed,
         &(21..=40).map(sink::scalars).collect::<Vec<_>>(),
     );
-    // Once more, from a checkpoint whose own step never got there.
+    // A second time, from a checkpoint whose own record is missing.
     let resumed = RunInfo {
         resumed_at: Some(41),
         resumed_record: Some(sink::scalars(41)),
@@ -332,7 +334,7 @@ fn a_resumed_run_goes_on_in_its_log_and_has_each_step_once() {
 }
 
 #[test]
-fn a_run_that_failed_says_so_and_a_disabled_one_leaves_nothing() {
+fn failed_run_has_its_outcome_and_a_disabled_one_no_files() {
     let Some(judge) = Judge::wandb_0_19() else {
         return;
     };
@@ -365,7 +367,7 @@ fn a_run_that_failed_says_so_and_a_disabled_one_leaves_nothing() {
 }
 
 #[test]
-fn a_file_is_logged_under_any_path_and_one_that_is_missing_ends_nothing() {
+fn files_with_odd_paths_are_logged_and_a_missing_one_is_skipped() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let odd = dir.path().join("a b/ü/it's");
     let deep = (0..6).fold(dir.path().to_owned(), |dir, _| dir.join("x".repeat(60)));
@@ -396,7 +398,7 @@ fn a_file_is_logged_under_any_path_and_one_that_is_missing_ends_nothing() {
     };
     let found = judge.json("wandb_datastore.py", [log_of(dir.path())]);
     let artifacts = found["artifacts"].as_array().expect("artifacts");
-    assert_eq!(artifacts.len(), 3, "all but the one that is missing");
+    assert_eq!(artifacts.len(), 3, "all except the missing one");
     assert_eq!(artifacts[2]["files"][0][0], "Cargo.toml");
     assert!(artifacts.iter().all(|artifact| {
         artifact["name"]

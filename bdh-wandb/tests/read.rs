@@ -1,4 +1,4 @@
-//! Runs are read back from W&B's logs, those of Python's client too.
+//! Runs read from W&B logs, including those of the Python client.
 
 #[path = "../../bdh-callbacks/tests/support/judges.rs"]
 mod judges;
@@ -13,7 +13,7 @@ use std::fs;
 use std::path::PathBuf;
 
 #[test]
-fn our_own_log_says_what_our_records_say() {
+fn runs_read_from_a_log_equal_the_records() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let records: Vec<_> = (0..40).map(sink::scalars).collect();
     let mut wandb = Wandb::from_env().mode(Mode::Offline).project("p");
@@ -33,7 +33,7 @@ fn our_own_log_says_what_our_records_say() {
             .iter()
             .filter_map(|record| Some((record.clock.step, record.scalar(key)?)))
             .collect();
-        // NaN is not equal to itself, its text is.
+        // Compared as text, because NaN is not equal to itself.
         assert_eq!(
             format!("{:?}", run.series(key)),
             format!("{expected:?}"),
@@ -44,12 +44,12 @@ fn our_own_log_says_what_our_records_say() {
     fs::write(dir.path().join("run.json"), "{}").expect("a file");
     assert!(
         read_runs(dir.path(), &Keys::new("x")).0.is_empty(),
-        "a run directory speaks for itself"
+        "a run directory is read from its own records"
     );
 }
 
 #[test]
-fn a_run_of_pythons_client_is_a_row_like_any_other() {
+fn runs_of_the_python_client_are_read_too() {
     let Some(judge) = Judge::modern() else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
     for exit in ["0", "3"] {
@@ -70,7 +70,7 @@ fn a_run_of_pythons_client_is_a_row_like_any_other() {
     let statuses: Vec<_> = runs.iter().map(|run| run.status.clone()).collect();
     assert!(
         statuses.contains(&RunStatus::Diverged),
-        "its last value is NaN"
+        "the last value is NaN"
     );
     assert!(statuses.contains(&RunStatus::Failed("exit code 3".to_owned())));
     let run = &runs[0];
@@ -85,20 +85,20 @@ fn a_run_of_pythons_client_is_a_row_like_any_other() {
 }
 
 #[test]
-fn what_is_no_log_is_told() {
+fn file_that_is_not_a_log_is_an_error() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fs::write(dir.path().join("run-x.wandb"), "no log").expect("a file");
     let (runs, errors) = read_runs(dir.path(), &Keys::new("val_bpb"));
     assert!(runs.is_empty());
-    let told: Vec<(PathBuf, String)> = errors
+    let messages: Vec<(PathBuf, String)> = errors
         .into_iter()
         .map(|(path, error)| (path, error.to_string()))
         .collect();
     assert_eq!(
-        told,
+        messages,
         [(
             dir.path().join("run-x.wandb"),
-            "it does not begin as a W&B log does".to_owned()
+            "the file is not a W&B log".to_owned()
         )]
     );
 }

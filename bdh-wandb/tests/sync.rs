@@ -1,4 +1,4 @@
-//! `wandb sync`, of today and of 0.19, sends the whole of our log.
+//! `wandb sync` of versions 0.31 and 0.19 sends a whole log of bdh.
 #![cfg(feature = "online")]
 
 #[path = "../../bdh-callbacks/tests/support/judges.rs"]
@@ -20,7 +20,7 @@ use wandb_server::Server;
 
 const KEY: &str = "c0ffee5ec2e7c0ffee5ec2e7c0ffee5ec2e7c0ff";
 
-/// A run directory with a log in it, and what was logged.
+/// Creates a run directory with a log, and returns the logged records too.
 fn logged() -> (TempDir, Vec<Record>) {
     let dir = tempfile::Builder::new()
         .prefix("a run ")
@@ -41,7 +41,7 @@ fn folder(dir: &Path) -> PathBuf {
         .join(fs::read_link(dir.join("wandb/latest-run")).expect("the link to the run"))
 }
 
-/// Lets a judge send the run to a server, and gives back what that got.
+/// Sends the run to a server with W&B's client, and returns everything that the server received.
 fn sync(judge: &Judge, server: &Server, dir: &Path) -> Json {
     let home = tempfile::tempdir().expect("an empty home");
     let output = Command::new(judge.bin("wandb"))
@@ -60,10 +60,10 @@ fn sync(judge: &Judge, server: &Server, dir: &Path) -> Json {
     server.dump()
 }
 
-/// Whether the server has every row and value, and that the run is over.
+/// Checks that the server has every row and value, and the end of the run.
 fn assert_all_there(dump: &Json, records: &[Record]) {
     let problems = dump["problems"].as_array().expect("problems").iter();
-    let ours = problems.filter(|problem| !problem.to_string().contains("/sdk/otel/")); // its own telemetry
+    let ours = problems.filter(|problem| !problem.to_string().contains("/sdk/otel/")); // telemetry of W&B's client
     assert_eq!(ours.collect::<Vec<_>>(), [&Json::Null; 0]);
     let runs = dump["runs"].as_object().expect("runs");
     let run = runs
@@ -96,7 +96,7 @@ fn assert_all_there(dump: &Json, records: &[Record]) {
     assert_eq!(run["summary"]["train/loss"], 0.25);
     assert_eq!(run["summary"]["step"], 250);
 
-    // The old client leaves the entity out where it asks for files; the server then books them apart.
+    // The old client asks for files without the entity, so the server stores them under another run.
     let has = |file: &str| runs.values().any(|run| run["files"].get(file).is_some());
     for key in ["sample/0", "samples", "plot", "page"] {
         let path = rows[rows.len() - 1][key]["path"].as_str().expect("a path");
@@ -122,7 +122,7 @@ fn assert_all_there(dump: &Json, records: &[Record]) {
     );
 }
 
-/// What Python calls a number that JSON does not have.
+/// Returns Python's name of a number that JSON does not have.
 fn name(scalar: f64) -> String {
     if scalar.is_nan() {
         "NaN".to_owned()

@@ -1,46 +1,48 @@
-//! On which steps to act.
+//! Cadences: the steps on which a callback, an eval or a checkpoint is due.
 //!
-//! A cadence is a pure function of the clock. It keeps no counter, so a resumed run acts on the steps
-//! on which the uninterrupted one would have, and a plan can be printed before anything runs.
+//! A cadence is a pure function of the clock. It keeps no counter, so a resumed run acts on the same steps
+//! as an uninterrupted one, and a plan can be printed before anything runs.
 
 mod check;
 mod parse;
 mod text;
 
+pub use crate::clock::{Span, fraction, minutes, samples, secs, steps, tokens};
 pub use check::CadenceError;
 
-use crate::clock::{Clock, Span};
+use crate::clock::Clock;
 use std::ops::{BitAnd, BitOr};
 
-/// Longer runs are not predicted step by step: the list alone would take a gigabyte.
+/// Longest run, in steps, whose firings are predicted one by one. Beyond it, time and memory would matter.
 pub(crate) const MOST_STEPS: u64 = 10_000_000;
 
 /// The steps on which a callback acts.
 ///
-/// `|` joins two cadences, `&` keeps the steps that they share. Each has a text form, for
-/// configuration files and plans, that reads back as the same cadence:
+/// `|` joins two cadences, `&` keeps the steps that they share. Configuration files and plans use the
+/// text form, which parses back to the same cadence:
 ///
 /// | text                                        | acts                                              |
 /// |---------------------------------------------|---------------------------------------------------|
 /// | `every step`, `every 100 steps`             | on steps 100, 200, …                              |
 /// | `every 1000000 tokens`, `every 64 samples`  | on the steps that complete a multiple             |
 /// | `every 10%`                                 | on each tenth of the run, the last step included  |
-/// | `every 30s`, `every 5min`, `every 2h`       | on the first step after each such stretch of time |
+/// | `every 30s`, `every 5min`, `every 2h`       | on the first step after each such period of time  |
 /// | `at 250,500,1000 steps`, `at 10%,50%`       | once at each                                      |
 /// | `between 100 and 500 steps`                 | on every step from 100 to 500                     |
 /// | `log-spaced 4 per decade`                   | on steps 1, 2, 3, 6, 10, 18, 32, 56, 100, …       |
 /// | `start`, `first`, `last`                    | on step 0 (the untrained model), step 1, the last |
 /// | `never`                                     | not at all                                        |
 /// | <code>every 500 steps &#124; last</code>    | on both                                           |
-/// | `every 10 steps & between 0% and 5%`        | on the steps of the first that the second has     |
+/// | `every 10 steps & between 0% and 5%`        | on every tenth step of the first 5% of the run    |
 ///
-/// `&` binds tighter than `|`; parentheses group. Of a list, the last unit is enough; without any, steps
-/// are meant, and without a word, `every`: `100` is `every 100 steps`.
+/// `&` binds tighter than `|`; parentheses group. In a list, a unit also applies to the numbers before it
+/// that have none. The default unit is steps and the default word is `every`: `100` is `every 100 steps`.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::{Cadence, Clock, every, first, last};
+/// use bdh::{Cadence, Clock};
+/// use bdh::cadence::{every, first, last};
 ///
 /// let cadence = every(250) | last();
 /// let per_step = Clock { tokens: 4_096, ..Clock::default() };
@@ -53,33 +55,33 @@ pub(crate) const MOST_STEPS: u64 = 10_000_000;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Cadence {
-    /// On no step.
+    /// No step.
     Never,
-    /// On step 0, the untrained model.
+    /// Step 0, the untrained model.
     Start,
-    /// On step 1.
+    /// Step 1.
     First,
-    /// On the last step that the run was given; one that is stopped early does not get there.
+    /// The last planned step; a run that is stopped early does not reach it.
     Last,
-    /// Each time the span is completed once more; not at the start.
+    /// Each step that completes another span; not step 0.
     Every(Span),
-    /// On the steps that reach these points of the run.
+    /// Steps that reach these points of the run.
     At(Vec<Span>),
-    /// On steps whose logarithms are evenly spaced: 10^(i / `per_decade`), rounded.
+    /// Steps 10^(i / `per_decade`), rounded: their logarithms are evenly spaced.
     LogSpaced {
         /// Firings from one power of ten to the next.
         per_decade: u32,
     },
-    /// On every step from the one that reaches the first point to the one that reaches the second.
+    /// Every step from the first point to the second, both included.
     Between(Span, Span),
-    /// On the steps of either.
+    /// Steps of either cadence.
     Or(Box<Self>, Box<Self>),
-    /// On the steps of both.
+    /// Steps that two cadences share.
     And(Box<Self>, Box<Self>),
 }
 
 impl Cadence {
-    /// On steps 1, 2, 3, …; not on step 0, which is no step of training.
+    /// Steps 1, 2, 3, …; not step 0, the untrained model.
     pub const EVERY_STEP: Self = Self::Every(Span::Steps(1));
 
     /// Acts on steps 1, 2, 4, …, 512, then on every 1,000th.
@@ -100,16 +102,17 @@ impl Cadence {
         at((0..10).map(|power| 1 << power)) | every(1_000)
     }
 
-    /// Whether the work in `(previous, now]` calls for an action, in a run of `horizon` steps.
+    /// Whether the cadence is due after the work in `(previous, now]`, in a run of `num_steps` steps.
     ///
-    /// On step 0 `previous` is `None`. The answer depends on the arguments alone, so it may be asked
-    /// before a step runs, with the clock as that step will leave it; `elapsed`, which nobody knows
-    /// yet, must then stay as it was when asked, or what falls due during the step is skipped.
+    /// On step 0 `previous` is `None`. The result depends on the arguments alone, so a trainer may call this
+    /// before a step runs, with the clock as the step will leave it. `elapsed` is not known then: the same
+    /// value must be `previous.elapsed` of the next call, or time that passes during the step is lost.
     ///
     /// # Examples
     ///
     /// ```
-    /// use bdh::{Clock, every, tokens};
+    /// use bdh::Clock;
+    /// use bdh::cadence::{every, tokens};
     ///
     /// let before = Clock { step: 3, tokens: 900, ..Clock::default() };
     /// let now = Clock { step: 4, tokens: 1_200, ..Clock::default() };
@@ -117,44 +120,44 @@ impl Cadence {
     /// assert!(!every(10).is_due(Some(&before), &now, 100));
     /// ```
     #[must_use]
-    pub fn is_due(&self, previous: Option<&Clock>, now: &Clock, horizon: u64) -> bool {
-        let was_reached =
-            |span: Span| previous.is_some_and(|clock| span.is_reached(clock, horizon));
-        let arrives = |span: Span| span.is_reached(now, horizon) && !was_reached(span);
+    pub fn is_due(&self, previous: Option<&Clock>, now: &Clock, num_steps: u64) -> bool {
+        let window = Window {
+            previous,
+            now,
+            num_steps,
+        };
+        self.is_due_in(&window)
+    }
+
+    fn is_due_in(&self, window: &Window<'_>) -> bool {
         match self {
             Self::Never => false,
-            Self::Start => arrives(Span::Steps(0)),
-            Self::First => arrives(Span::Steps(1)),
-            Self::Last => arrives(Span::Steps(horizon)),
-            Self::Every(span) => {
-                let before = previous.map_or(Some(0), |clock| span.periods(clock, horizon));
-                span.periods(now, horizon) > before
-            }
-            Self::At(spans) => spans.iter().any(|&span| arrives(span)),
-            Self::LogSpaced { per_decade } => {
-                let before = previous.map_or(0, |clock| log_points(clock.step, *per_decade));
-                log_points(now.step, *per_decade) > before
-            }
-            Self::Between(from, until) => from.is_reached(now, horizon) && !was_reached(*until),
-            Self::Or(a, b) => a.is_due(previous, now, horizon) || b.is_due(previous, now, horizon),
-            Self::And(a, b) => a.is_due(previous, now, horizon) && b.is_due(previous, now, horizon),
+            Self::Start => window.reaches(Span::Steps(0)),
+            Self::First => window.reaches(Span::Steps(1)),
+            Self::Last => window.reaches(Span::Steps(window.num_steps)),
+            Self::Every(span) => window.completes(*span),
+            Self::At(spans) => spans.iter().any(|span| window.reaches(*span)),
+            Self::LogSpaced { per_decade } => window.reaches_log_point(*per_decade),
+            Self::Between(from, until) => window.ends_after(*from) && !window.starts_after(*until),
+            Self::Or(a, b) => a.is_due_in(window) || b.is_due_in(window),
+            Self::And(a, b) => a.is_due_in(window) && b.is_due_in(window),
         }
     }
 
-    /// The steps, of 0 to `horizon`, on which it will act if each step completes `per_step`.
+    /// Returns the steps from 0 to `num_steps` that are due if each step completes `per_step`.
     ///
-    /// It asks [`is_due`](Self::is_due) of every step, some nanoseconds each, so the two cannot
-    /// disagree. Spans of time are as good as the guess in `per_step.elapsed`; see
+    /// Calls [`is_due`](Self::is_due) for every step, some nanoseconds each, so the two cannot disagree.
+    /// Spans of time are as accurate as the estimate in `per_step.elapsed`; see
     /// [`is_predictable`](Self::is_predictable).
     pub fn firings<'a>(
         &'a self,
         per_step: &Clock,
-        horizon: u64,
+        num_steps: u64,
     ) -> impl Iterator<Item = u64> + use<'a> {
         let per_step = *per_step;
-        (0..=horizon).filter(move |&step| {
+        (0..=num_steps).filter(move |&step| {
             let previous = step.checked_sub(1).map(|step| per_step.after(step));
-            self.is_due(previous.as_ref(), &per_step.after(step), horizon)
+            self.is_due(previous.as_ref(), &per_step.after(step), num_steps)
         })
     }
 
@@ -166,7 +169,7 @@ impl Cadence {
             .all(|span| !matches!(span, Span::Time(_)))
     }
 
-    /// Whether when it fires depends on how much a batch holds.
+    /// Whether the due steps depend on the size of the batches.
     pub(crate) fn counts_data(&self) -> bool {
         self.spans()
             .iter()
@@ -184,28 +187,68 @@ impl Cadence {
     }
 }
 
-/// How many of the points 10^(i / `per_decade`), rounded, are at most `step`.
+/// Work of one step: after `previous`, up to `now`.
+struct Window<'a> {
+    /// `None` on step 0.
+    previous: Option<&'a Clock>,
+    now: &'a Clock,
+    /// Length of the run, in steps.
+    num_steps: u64,
+}
+
+impl Window<'_> {
+    fn starts_after(&self, span: Span) -> bool {
+        self.previous
+            .is_some_and(|previous| span.is_reached(previous, self.num_steps))
+    }
+
+    fn ends_after(&self, span: Span) -> bool {
+        span.is_reached(self.now, self.num_steps)
+    }
+
+    fn reaches(&self, span: Span) -> bool {
+        self.ends_after(span) && !self.starts_after(span)
+    }
+
+    /// Returns whether another span is completed; false for a span of zero.
+    fn completes(&self, span: Span) -> bool {
+        let before = match self.previous {
+            Some(previous) => span.periods(previous, self.num_steps),
+            None => Some(0),
+        };
+        span.periods(self.now, self.num_steps) > before
+    }
+
+    fn reaches_log_point(&self, per_decade: u32) -> bool {
+        let before = self
+            .previous
+            .map_or(0, |previous| log_points(previous.step, per_decade));
+        log_points(self.now.step, per_decade) > before
+    }
+}
+
+/// Counts the points 10^(i / `per_decade`), rounded, that are at most `step`.
 fn log_points(step: u64, per_decade: u32) -> u64 {
     // A point rounds to at most `step` if it lies below `step + 0.5`; below 1 there is none.
     (f64::from(per_decade) * (step as f64 + 0.5).log10()).ceil() as u64
 }
 
-/// Every step.
 impl Default for Cadence {
+    /// Returns [`Cadence::EVERY_STEP`].
     fn default() -> Self {
         Self::EVERY_STEP
     }
 }
 
-/// Each time the span is completed once more.
 impl From<Span> for Cadence {
+    /// Converts a span to [`Cadence::Every`].
     fn from(span: Span) -> Self {
         Self::Every(span)
     }
 }
 
-/// Every `steps` steps.
 impl From<u64> for Cadence {
+    /// Converts a number of steps to [`Cadence::Every`].
     fn from(steps: u64) -> Self {
         Self::Every(Span::Steps(steps))
     }
@@ -227,7 +270,7 @@ impl BitAnd for Cadence {
     }
 }
 
-/// Acts each time a span is completed once more: `every(250)`, `every(tokens(1_000_000))`.
+/// Acts each time another span is completed: `every(250)`, `every(tokens(1_000_000))`.
 #[must_use]
 pub fn every(span: impl Into<Span>) -> Cadence {
     Cadence::Every(span.into())
@@ -245,7 +288,7 @@ pub fn between(from: impl Into<Span>, until: impl Into<Span>) -> Cadence {
     Cadence::Between(from.into(), until.into())
 }
 
-/// Acts on steps 10^(i / `per_decade`), rounded: often at first, then ever more rarely.
+/// Acts on steps 10^(i / `per_decade`), rounded: often at first, then less and less often.
 #[must_use]
 pub fn log_spaced(per_decade: u32) -> Cadence {
     Cadence::LogSpaced { per_decade }
@@ -281,18 +324,18 @@ mod tests {
     use crate::clock::{fraction, minutes, samples, secs, tokens};
     use std::collections::BTreeSet;
 
-    /// The firings of a run in which every step sees 300 tokens and 4 samples.
-    fn firings(cadence: &Cadence, horizon: u64) -> Vec<u64> {
+    /// Returns the due steps of a run with 300 tokens and 4 samples per step.
+    fn firings(cadence: &Cadence, num_steps: u64) -> Vec<u64> {
         let per_step = Clock {
             tokens: 300,
             samples: 4,
             ..Clock::default()
         };
-        cadence.firings(&per_step, horizon).collect()
+        cadence.firings(&per_step, num_steps).collect()
     }
 
     #[test]
-    fn each_cadence_fires_on_the_steps_it_names() {
+    fn each_cadence_fires_on_its_steps() {
         assert!(firings(&never(), 3).is_empty());
         assert_eq!(firings(&start(), 3), [0]);
         assert_eq!(firings(&first(), 3), [1]);
@@ -305,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn multiples_of_tokens_and_samples_fire_on_the_step_that_completes_them() {
+    fn token_and_sample_cadences_fire_on_completed_multiples() {
         assert_eq!(firings(&every(tokens(1_000)), 11), [4, 7, 10]);
         assert_eq!(firings(&every(tokens(100)), 3), [1, 2, 3]); // three multiples a step, one firing
         assert_eq!(firings(&every(samples(8)), 6), [2, 4, 6]);
@@ -324,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn time_fires_on_the_first_step_after_each_stretch() {
+    fn time_cadences_fire_on_the_first_step_after_each_period() {
         let clock = |step, seconds| Clock {
             elapsed: std::time::Duration::from_secs(seconds),
             ..Clock::default().after(step)
@@ -339,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn log_spaced_steps_are_rounded_powers_without_repeats() {
+    fn log_spaced_steps_are_distinct_rounded_powers() {
         assert_eq!(
             firings(&log_spaced(4), 1_000),
             [1, 2, 3, 6, 10, 18, 32, 56, 100, 178, 316, 562, 1_000]
@@ -356,14 +399,14 @@ mod tests {
     }
 
     #[test]
-    fn bare_integers_are_steps_wherever_a_span_or_a_cadence_goes() {
+    fn bare_integers_are_steps() {
         let cadence: Cadence = 100.into();
         assert_eq!(cadence, every(100));
         assert_eq!(Cadence::from(tokens(7)), every(tokens(7)));
     }
 
     #[test]
-    fn senseless_cadences_are_quiet_rather_than_fatal() {
+    fn invalid_cadences_never_fire_and_never_panic() {
         for cadence in [
             every(0),
             every(fraction(0.0)),

@@ -1,18 +1,19 @@
-//! Callbacks: eleven moments of a run at which your code can look.
+//! Callbacks: code that observes a run at eleven hooks.
 
-mod attach;
 mod closures;
 mod compose;
+mod configured;
+mod forward;
 
-pub use attach::{Attach, Attached};
 pub use closures::{
     after_backward, after_optimizer_step, before_optimizer_step, on_checkpoint, on_eval,
     on_eval_batch, on_fit_end, on_fit_start, on_micro_batch, on_step, on_step_start,
 };
-pub(crate) use compose::{forward, forward_hooks};
+pub use configured::{CallbackExt, Configured};
+pub(crate) use forward::{Forward, forward_hooks, forward_methods};
 
 use crate::cadence::Cadence;
-use crate::context::Cx;
+use crate::context::Context;
 use crate::failure::{BoxError, HookResult};
 use crate::hook::{Hook, Hooks, hook_table};
 use crate::names::short_type_name;
@@ -20,14 +21,14 @@ use crate::plan::Outlook;
 use burn::tensor::Tensor;
 use serde_json::Value;
 
-/// What a failing callback does to the run.
+/// Effect of a failing callback on the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// The callback is switched off, the failure told once, and training goes on.
+pub enum ErrorPolicy {
+    /// Switches the callback off, reports the failure once as a warning, and continues training.
     #[default]
     Disable,
-    /// The run ends with the callback's error.
+    /// Ends the run with the callback's error.
     Abort,
 }
 
@@ -37,57 +38,68 @@ macro_rules! hook_methods {
         ///
         /// # Errors
         ///
-        /// Of the callback's own making; treated by [`on_error`](Self::on_error).
-        fn $method(&mut self, at: &crate::event::$event<'_>) -> HookResult {
+        /// Any error of the callback. [`error_policy`](Self::error_policy) decides what it does to the run.
+        fn $method(&mut self, ctx: &crate::event::$event<'_>) -> HookResult {
             Ok(())
         }
     )+};
 }
 
-/// Something that watches a run: it measures, records, and may ask the run to stop, eval or save.
+/// An observer of a run: measures, records, and may ask the run to stop, evaluate or save.
 ///
-/// A callback gets shared references only, so it cannot change training; what may is an
-/// [`Intervention`](crate::Intervention). It is not generic over the model, so a configuration file can
-/// name one. Write the hooks you need; put `#[callback]` on the impl, and the others cost nothing.
+/// Implement the hooks you need and put `#[callback]` on the impl: hooks that are not implemented cost nothing.
+/// A callback gets shared references only, so it cannot change training; an
+/// [`Intervention`](crate::Intervention) can. The trait is not generic over the model, so a configuration file can
+/// name a callback.
 ///
-/// The hooks of one step, in order (`on_…` between steps, `before_…`/`after_…` inside one):
+/// # Cost
+///
+/// Statistics of tensors are [`Deferred`](crate::Deferred): `ctx.log` keeps them on the device, and the trainer
+/// fetches everything that a step logs with one device read. [`Context::read`](crate::Context::read) fetches a value
+/// at once: one more device read, which stalls the device.
+///
+/// # Hooks
+///
+/// In the order of a step (`on_…` are called between steps, `before_…` and `after_…` inside one):
 ///
 /// 1. [`on_fit_start`](Self::on_fit_start), once
 /// 2. [`on_step_start`](Self::on_step_start)
-/// 3. [`on_micro_batch`](Self::on_micro_batch), once a micro-batch
+/// 3. [`on_micro_batch`](Self::on_micro_batch), once per micro-batch
 /// 4. [`after_backward`](Self::after_backward): gradients before clipping
 /// 5. [`before_optimizer_step`](Self::before_optimizer_step): gradients after clipping
 /// 6. [`after_optimizer_step`](Self::after_optimizer_step): the update itself
 /// 7. [`on_step`](Self::on_step)
-/// 8. [`on_eval_batch`](Self::on_eval_batch), [`on_eval`](Self::on_eval), if there is an eval
-/// 9. [`on_checkpoint`](Self::on_checkpoint), if there is one
-/// 10. [`on_fit_end`](Self::on_fit_end), once, whatever happened
+/// 8. [`on_eval_batch`](Self::on_eval_batch) and [`on_eval`](Self::on_eval), if the step has an eval
+/// 9. [`on_checkpoint`](Self::on_checkpoint), if the step has a checkpoint
+/// 10. [`on_fit_end`](Self::on_fit_end), once, however the run ended
 ///
-/// Hooks 2 to 7 are called on the steps of the callback's [`cadence`](Self::cadence), the others whenever
-/// they happen.
+/// Hooks 2 to 7 are called on the steps of the callback's [`cadence`](Self::cadence); the others on every occasion.
 ///
-/// The run can be asked to stop, to evaluate or to save where it can heed that at once: in `on_step` and,
-/// but for evaluating, in `on_eval`. Elsewhere it does not compile:
+/// # Requests
+///
+/// `on_step` can ask the run to stop, to evaluate and to save; `on_eval` can ask it to stop and to save. The other
+/// hooks cannot, and code that tries does not compile:
 ///
 /// ```compile_fail,E0599
-/// fn ask(at: &bdh::AfterBackward<'_>) {
-///     at.stop("these gradients look bad"); // there is no such method
+/// fn ask(ctx: &bdh::hooks::AfterBackward<'_>) {
+///     ctx.stop("these gradients look bad"); // there is no such method
 /// }
 /// ```
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::{AfterBackward, Callback, HookResult, callback};
+/// use bdh::{Callback, HookResult, callback};
+/// use bdh::hooks::AfterBackward;
 ///
 /// /// Records how much of each gradient is signal.
 /// struct SignalToNoise;
 ///
 /// #[callback]
 /// impl Callback for SignalToNoise {
-///     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-///         for param in at.gradients.iter() {
-///             at.log(format!("snr/{}", param.name()), param.mean() / param.std());
+///     fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+///         for param in ctx.gradients.iter() {
+///             ctx.log(format!("snr/{}", param.name()), param.mean() / param.std());
 ///         }
 ///         Ok(())
 ///     }
@@ -96,98 +108,117 @@ macro_rules! hook_methods {
 /// assert_eq!(SignalToNoise.hooks().to_string(), "after_backward");
 /// ```
 ///
-/// What needs no type of its own is a closure, in one line:
+/// A callback without state can be a closure:
 ///
 /// ```
-/// use bdh::{Attach, every, on_step};
+/// use bdh::CallbackExt;
+/// use bdh::cadence::every;
+/// use bdh::hooks::on_step;
 ///
-/// let note = on_step(|at| Ok(at.log("tokens", at.clock().tokens as f64))).every(every(100));
+/// let note = on_step(|ctx| Ok(ctx.log("tokens", ctx.clock().tokens as f64))).on(every(100));
 /// ```
 #[expect(
     unused_variables,
-    reason = "a default hook ignores what it is handed, but names it in the docs"
+    reason = "a default hook ignores its parameter, but names it in the docs"
 )]
 pub trait Callback: Send {
-    /// Its name in the plan, the overhead table, checkpoints and errors; unique in a run.
+    /// Returns the callback's name, unique in a run, for the plan, the overhead table, checkpoints and errors.
     ///
-    /// `#[callback("name")]` writes it; otherwise it is the type's name.
+    /// `#[callback("name")]` writes this method. The default is the type's name.
     fn name(&self) -> String {
         short_type_name::<Self>()
     }
 
-    /// The hooks that are to be called. `#[callback]` writes it from the hooks in the impl.
+    /// Returns the hooks to call. `#[callback]` writes this method from the hooks in the impl.
     fn hooks(&self) -> Hooks {
         Hooks::ALL
     }
 
-    /// The steps on which it acts. Every step by default.
+    /// Returns the steps on which the callback acts. Defaults to every step.
+    ///
+    /// Hooks that belong to one step's training (2 to 7) follow the cadence. It must not change during a run.
     fn cadence(&self) -> Cadence {
         Cadence::EVERY_STEP
     }
 
-    /// What its failure does to the run.
-    fn on_error(&self) -> OnError {
-        OnError::default()
+    /// Returns the effect of the callback's failure on the run. Defaults to [`ErrorPolicy::Disable`].
+    ///
+    /// A hook fails when it returns an error or panics.
+    fn error_policy(&self) -> ErrorPolicy {
+        ErrorPolicy::default()
     }
 
-    /// The keys it records, `*` standing for a parameter's name, for the plan.
+    /// Returns the keys that the callback records, for the plan; `*` stands for a parameter's name.
+    ///
+    /// In a key under `val/` the `*` stands for every metric of the eval.
     fn keys(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// The files it leaves in a run of `steps` steps, relative to the run directory, for the plan. It writes each to the
-    /// path that [`Cx::file`](crate::Cx::file) gives, which has the callback's prefix.
+    /// Returns the files that the callback leaves in a run of `steps` steps, relative to the run directory, for the
+    /// plan.
+    ///
+    /// Write each file to the path that [`Context::file`](crate::Context::file) returns: it has the callback's prefix.
     fn files(&self, steps: u64) -> Vec<String> {
         Vec::new()
     }
 
-    /// Refuses a run in which it could not do its work, before anything runs; what it can do without, it
-    /// [notes](Outlook::note).
+    /// Checks, before the run, that the callback can work in it.
+    ///
+    /// Settings that merely have no effect in this run belong in a [note](Outlook::note).
     ///
     /// # Errors
     ///
-    /// A sentence: what is wrong, with the value, and what would work.
+    /// If the callback cannot work in this run. The text states what is wrong, with the value, and what would work.
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         Ok(())
     }
 
-    /// Its settings, as a configuration would give them, for the list of callbacks and the run's
-    /// configuration. For a type that serializes: `serde_json::to_value(self).unwrap_or_default()`.
+    /// Returns the callback's settings, as a configuration file would spell them, for `run.json`.
+    ///
+    /// `#[callback("name")]` writes this method for a type that implements `Serialize`. The default, `null`, is no
+    /// settings.
     fn config(&self) -> Value {
         Value::Null
     }
 
-    /// Whether it wants the activations that the model shows, in `after_backward`.
-    fn listens(&self) -> bool {
+    /// Whether the callback wants the model's activations in [`after_backward`](Self::after_backward).
+    ///
+    /// The model offers them with a [`Probe`](crate::Probe). They are kept on due steps only.
+    fn wants_activations(&self) -> bool {
         false
     }
 
-    /// What a resumed run needs of it.
+    /// Returns the state that a resumed run needs. Every checkpoint holds it. The default, `null`, is no state.
+    ///
+    /// A [`Deferred`](crate::Deferred) kept between steps has its value here if the callback passed it to
+    /// [`Context::read_along`](crate::Context::read_along).
     fn state(&self) -> Value {
         Value::Null
     }
 
-    /// Takes back what [`state`](Self::state) gave.
+    /// Restores a state that [`state`](Self::state) returned.
     ///
     /// # Errors
     ///
-    /// If the state is not its own.
+    /// If the state does not belong to this callback.
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
         Ok(())
     }
 
-    /// The copy of the parameters that it keeps, such as their average: `[elements]` each, in the order of
-    /// the parameter table. A checkpoint holds it in `weights_<name>.safetensors`, which opens in Python
-    /// like the model itself.
+    /// Returns the callback's copy of the parameters, such as their average, if it keeps one.
+    ///
+    /// One tensor, `[elements]`, for each parameter, in the order of the parameter table. A checkpoint holds the copy
+    /// in `weights_<name>.safetensors`, which opens in Python like the model itself.
     fn weights(&self) -> Option<Vec<Tensor<1>>> {
         None
     }
 
-    /// Takes back what [`weights`](Self::weights) gave, after [`load_state`](Self::load_state).
+    /// Restores a copy that [`weights`](Self::weights) returned. Called after [`load_state`](Self::load_state).
     ///
     /// # Errors
     ///
-    /// If it keeps no copy.
+    /// If the callback keeps no copy.
     fn load_weights(&mut self, weights: Vec<Tensor<1>>) -> Result<(), BoxError> {
         Err("it keeps no copy of the parameters".into())
     }
@@ -195,16 +226,16 @@ pub trait Callback: Send {
     hook_table!(hook_methods);
 }
 
-/// Something that happens in a run: what it is called, and how a callback hears of it.
+/// An occasion of a run on which callbacks are called.
 pub(crate) trait Event {
-    /// The hook that it is for.
+    /// The hook that receives the event.
     const HOOK: Hook;
 
-    /// What every hook can see.
-    fn cx(&self) -> &Cx<'_>;
+    /// Returns the context shared by all hooks.
+    fn ctx(&self) -> &Context<'_>;
 
-    /// Calls the hook.
-    fn call(&self, callback: &mut dyn Callback) -> HookResult;
+    /// Calls the hook of a callback.
+    fn call<C: Callback + ?Sized>(&self, callback: &mut C) -> HookResult;
 }
 
 macro_rules! impl_events {
@@ -212,11 +243,11 @@ macro_rules! impl_events {
         impl Event for crate::event::$event<'_> {
             const HOOK: Hook = Hook::$hook;
 
-            fn cx(&self) -> &Cx<'_> {
-                &self.cx
+            fn ctx(&self) -> &Context<'_> {
+                &self.ctx
             }
 
-            fn call(&self, callback: &mut dyn Callback) -> HookResult {
+            fn call<C: Callback + ?Sized>(&self, callback: &mut C) -> HookResult {
                 callback.$method(self)
             }
         }

@@ -1,24 +1,24 @@
-//! Checkpoints: directories that appear whole, open in Python, and say whether they are intact.
+//! Checkpoints: directories that appear complete, open in Python, and can be checked for damage.
 //!
 //! ```text
 //! checkpoints/step_00001000/
 //!   model.safetensors       parameters and buffers under PyTorch's names and in its layouts
-//!   optimizer.safetensors   what the optimizers remember, `<parameter>.<field>`
+//!   optimizer.safetensors   state tensors of the optimizers, `<parameter>.<field>`
 //!   weights_ema.safetensors a copy of the parameters that a callback keeps, here `ema`; like the model
 //!   state.json              clock, seed, data position, callback states, the record, the configuration
 //!   manifest.json           size and SHA-256 of each file; written last
 //! ```
 //!
-//! A checkpoint is written under another name and renamed when everything in it is on the disk, so a
-//! directory with the right name is complete.
+//! A checkpoint is written under a temporary name and renamed when all of it is on the disk, so a directory with the
+//! right name is complete.
 
 mod folder;
 mod saver;
 mod tensors;
 
 use crate::error::CheckpointError;
-pub use folder::{delete_checkpoint, latest_checkpoint, list_checkpoints};
-pub(crate) use folder::{find, forget_after, has_any, recover, rotate, unreadable};
+pub use folder::{delete, latest, list};
+pub(crate) use folder::{delete_after, find, has_any, recover, rotate, unreadable};
 pub(crate) use saver::{Job, Saved, Saver};
 pub(crate) use tensors::read as read_tensors;
 
@@ -34,12 +34,12 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// A checkpoint that a callback asks for.
+/// A request of a callback for a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointRequest {
     /// The directory's name, such as `ckpt_early_step_250`; no path.
     pub name: String,
-    /// Whether rotation must leave it alone.
+    /// Whether rotation must keep the checkpoint.
     pub pinned: bool,
 }
 
@@ -51,14 +51,14 @@ pub(crate) const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 
-/// Everything that a run needs in order to go on, on the host.
+/// The state that a run needs to resume, in host memory.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     /// Parameters and buffers by PyTorch's names, in PyTorch's layouts.
     pub model: Tensors,
-    /// What the optimizers remember.
+    /// State tensors of the optimizers, named `<parameter>.<field>`.
     pub optimizer: Tensors,
-    /// Copies of the parameters that callbacks keep, by the callback's name; each like the model's.
+    /// Copies of the parameters that callbacks keep, by callback name; names and layouts are the model's.
     pub copies: BTreeMap<String, Tensors>,
     /// Everything that is not a tensor.
     pub state: State,
@@ -69,9 +69,9 @@ pub struct Checkpoint {
 pub struct State {
     /// The work completed.
     pub clock: Clock,
-    /// The seed of everything random; with the clock it is all that randomness needs.
+    /// The seed of everything random. With the clock it determines all random numbers.
     pub seed: u64,
-    /// Where the training data stands, as the task tells it.
+    /// The position of the training data, as the task reports it.
     pub data: Value,
     /// Counters of the optimizers, `<parameter>.<field>`.
     pub optimizer: BTreeMap<String, Value>,
@@ -79,30 +79,30 @@ pub struct State {
     pub callbacks: BTreeMap<String, Value>,
     /// The state of each intervention, by name.
     pub interventions: BTreeMap<String, Value>,
-    /// The names under which this state was saved, and which of them are pinned. A process may die between two of
-    /// them; a resume makes those that are missing.
+    /// The names under which this state was saved, and whether each is pinned. If the process died before it had
+    /// written all of them, a resume writes the rest.
     pub saved_as: BTreeMap<String, bool>,
-    /// This step's line of `metrics.jsonl`, which gets there only after the checkpoint. A resume adds it
-    /// if the run was killed in between.
+    /// This step's line of `metrics.jsonl`, which is written after the checkpoint. If the run was killed in between, a
+    /// resume adds it.
     pub record: Value,
     /// The effective configuration of the run, overrides included.
     pub config: Value,
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint to `dir`, which appears when everything in it is on the disk.
+    /// Writes the checkpoint to `dir`, which appears when all of it is on the disk.
     ///
-    /// A checkpoint that stands there already is replaced. `pinned` ones are left alone by rotation. On
-    /// the host this takes no more memory than the checkpoint itself has.
+    /// An existing checkpoint at `dir` is replaced. A `pinned` one is kept by rotation. Writing makes no second copy of
+    /// the state in host memory.
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Io`] if the file system refuses; nothing appears then.
+    /// [`CheckpointError::Io`] if the file system fails; `dir` does not appear then.
     pub fn write(&self, dir: &Path, pinned: bool) -> Result<(), CheckpointError> {
         self.write_in_run(dir, pinned, None)
     }
 
-    /// Writes the checkpoint of a run that has the lock, for as long as the run directory is still there.
+    /// Writes the checkpoint of a run. It fails if the lock shows that the run directory is gone.
     pub(crate) fn write_in_run(
         &self,
         dir: &Path,
@@ -115,14 +115,7 @@ impl Checkpoint {
         for (callback, copy) in &self.copies {
             folder.add(&name_of_copy(callback), |path| tensors::write(path, copy))?;
         }
-        folder.add(STATE, |path| {
-            let failed = |source| CheckpointError::Io {
-                path: path.to_owned(),
-                source,
-            };
-            let state = serde_json::to_vec_pretty(&self.state).map_err(|e| failed(e.into()))?;
-            std::fs::write(path, state).map_err(failed)
-        })?;
+        folder.add(STATE, |path| write_state(path, &self.state))?;
         folder.finish(self.state.clock.step, pinned)
     }
 
@@ -130,36 +123,26 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`CheckpointError::Io`] if a file is missing, [`CheckpointError::Damaged`] if one is not what the
-    /// manifest says.
+    /// [`CheckpointError::Io`] if a file is missing, [`CheckpointError::Damaged`] if a file differs from the manifest.
     pub fn read(dir: &Path) -> Result<Self, CheckpointError> {
         let files = folder::checked_files(dir)?;
-        let copies = files
-            .iter()
-            .filter_map(|name| Some((callback_of_copy(name)?, name)));
+        let state = read_state(dir)?;
         let read = |name: &str| tensors::read_from(folder::open(dir, name)?, &dir.join(name));
-        let state: State = serde_json::from_slice(&folder::read(dir, STATE)?)
-            .map_err(|error| damaged(&dir.join(STATE), &error.into()))?;
-        let step = folder::step(dir)?;
-        // A resume deletes checkpoints of later steps by what their manifests say, and would delete its own.
-        if step != state.clock.step {
-            let what = format!(
-                "it is of step {}, and its manifest says {step}",
-                state.clock.step
-            );
-            return Err(damaged(&dir.join(STATE), &what.into()));
+        let mut copies = BTreeMap::new();
+        for name in &files {
+            if let Some(callback) = callback_of_copy(name) {
+                copies.insert(callback.to_owned(), read(name)?);
+            }
         }
         Ok(Self {
             model: read(MODEL)?,
             optimizer: read(OPTIMIZER)?,
-            copies: copies
-                .map(|(callback, name)| Ok((callback.to_owned(), read(name)?)))
-                .collect::<Result<_, CheckpointError>>()?,
+            copies,
             state,
         })
     }
 
-    /// Puts another copy of the checkpoint `from` at `to`.
+    /// Copies the checkpoint `from` to `to`.
     pub(crate) fn copy(
         from: &Path,
         to: &Path,
@@ -169,38 +152,59 @@ impl Checkpoint {
         let (files, step) = (folder::checked_files(from)?, folder::step(from)?);
         let mut folder = Folder::begin(to, lock)?;
         for name in files {
-            folder.add(&name, |path| {
-                let failed = |source| CheckpointError::Io {
-                    path: path.to_owned(),
-                    source,
-                };
-                let mut source = folder::open(from, &name)?;
-                let mut copy = File::create_new(path).map_err(failed)?;
-                io::copy(&mut source, &mut copy).map(drop).map_err(failed)
-            })?;
+            folder.add(&name, |path| copy_file(from, &name, path))?;
         }
         folder.finish(step, pinned)
     }
 
-    /// The copy of the parameters that a callback had saved, if it had.
+    /// Takes the copy of the parameters that a callback had saved, if there is one.
     pub(crate) fn take_copy(&mut self, callback: &str) -> Option<Tensors> {
         self.copies.remove(&name_in_file(callback))
     }
 }
 
-/// The name of a callback as part of a file's name. Names may hold anything; file names may not.
-pub(crate) fn name_in_file(callback: &str) -> String {
-    let plain = |letter: char| {
-        if letter.is_alphanumeric() {
-            letter
-        } else {
-            '_'
-        }
-    };
-    callback.chars().map(plain).collect()
+fn copy_file(from: &Path, name: &str, to: &Path) -> Result<(), CheckpointError> {
+    let mut source = folder::open(from, name)?;
+    match File::create_new(to).and_then(|mut copy| io::copy(&mut source, &mut copy)) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(CheckpointError::Io {
+            path: to.to_owned(),
+            source,
+        }),
+    }
 }
 
-/// The file that holds a callback's copy of the parameters.
+fn write_state(path: &Path, state: &State) -> Result<(), CheckpointError> {
+    let written = match serde_json::to_vec_pretty(state) {
+        Ok(text) => std::fs::write(path, text),
+        Err(error) => Err(error.into()),
+    };
+    written.map_err(|source| CheckpointError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn read_state(dir: &Path) -> Result<State, CheckpointError> {
+    let path = dir.join(STATE);
+    let state: State = serde_json::from_slice(&folder::read(dir, STATE)?)
+        .map_err(|error| damaged(&path, &error.into()))?;
+    let step = folder::step(dir)?;
+    // A resume deletes checkpoints of later steps by the steps in their manifests. With a wrong one it would delete the
+    // checkpoint it resumes from.
+    if step != state.clock.step {
+        let what = format!("its step is {}, the manifest's is {step}", state.clock.step);
+        return Err(damaged(&path, &what.into()));
+    }
+    Ok(state)
+}
+
+/// Converts a callback's name to a part of a file name: all characters except letters and digits become `_`.
+pub(crate) fn name_in_file(callback: &str) -> String {
+    callback.replace(|letter: char| !letter.is_alphanumeric(), "_")
+}
+
+/// Returns the name of the file that holds a callback's copy of the parameters.
 fn name_of_copy(callback: &str) -> String {
     format!("weights_{}.safetensors", name_in_file(callback))
 }
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_back_to_the_bit() {
+    fn a_checkpoint_is_read_back_bit_for_bit() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (path, written) = (dir.path().join("step_1"), checkpoint(1));
         written.write(&path, false).expect("written");
@@ -267,12 +271,12 @@ mod tests {
         assert_eq!(
             fs::read_dir(dir.path()).expect("a listing").count(),
             1,
-            "no scratch remains"
+            "no scratch directory remains"
         );
     }
 
     #[test]
-    fn a_flipped_bit_in_any_file_is_noticed() {
+    fn a_flipped_bit_in_any_file_is_detected() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("step_1");
         for name in [MODEL, OPTIMIZER, STATE] {
@@ -280,13 +284,13 @@ mod tests {
             let mut bytes = fs::read(path.join(name)).expect("a file");
             *bytes.last_mut().expect("not empty") ^= 1;
             fs::write(path.join(name), bytes).expect("damaged");
-            let error = Checkpoint::read(&path).expect_err("the damage is noticed");
+            let error = Checkpoint::read(&path).expect_err("the damage is detected");
             assert!(matches!(error, CheckpointError::Damaged { .. }), "{error}");
         }
     }
 
     #[test]
-    fn the_newest_complete_one_wins_and_rotation_spares_it_and_the_pinned() {
+    fn rotation_keeps_the_newest_and_pinned_checkpoints() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let at = |name: &str| dir.path().join(name);
         checkpoint(1).write(&at("early"), true).expect("written");
@@ -296,16 +300,16 @@ mod tests {
                 .expect("written");
         }
         fs::create_dir(at("step_5")).expect("one that is not complete");
-        assert_eq!(latest_checkpoint(dir.path()), Some(at("step_4")));
+        assert_eq!(latest(dir.path()), Some(at("step_4")));
 
         folder::rotate(dir.path(), 0, None).expect("rotated");
-        assert_eq!(latest_checkpoint(dir.path()), Some(at("step_4")));
+        assert_eq!(latest(dir.path()), Some(at("step_4")));
         assert!(at("early").exists() && !at("step_2").exists() && !at("step_3").exists());
     }
 
     #[test]
     #[cfg(unix)]
-    fn a_run_that_lost_its_directory_renames_and_deletes_nothing_there() {
+    fn a_run_without_its_directory_changes_nothing_at_that_path() {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let dir = scratch.path().join("run");
         fs::create_dir(&dir).expect("a directory");
@@ -317,7 +321,7 @@ mod tests {
         fs::create_dir_all(&theirs).expect("another run that is at the same step");
         fs::write(theirs.join(MODEL), "theirs").expect("a file");
 
-        mine.add(OPTIMIZER, |_| panic!("it would be theirs"))
+        mine.add(OPTIMIZER, |_| panic!("it would overwrite the other run's"))
             .expect_err("lost");
         let error = mine.finish(1, false).expect_err("lost");
         let cause = std::error::Error::source(&error)
@@ -333,6 +337,6 @@ mod tests {
             .write(&dir.join("new"), false)
             .expect("theirs");
         folder::rotate(&dir, 1, Some(&lock)).expect_err("lost");
-        assert_eq!(list_checkpoints(&dir).len(), 2);
+        assert_eq!(list(&dir).len(), 2);
     }
 }

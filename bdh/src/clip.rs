@@ -4,19 +4,19 @@ use crate::deferred::Deferred;
 use crate::stats::Stats;
 use burn::tensor::{Device, Tensor};
 
-/// What clipping does, on the device.
-pub(crate) struct Clipping {
+/// Gradient norm and clipping factor, on the device.
+pub(crate) struct ClipFactor {
     pub(crate) norm: Deferred,
     pub(crate) coefficient: Deferred,
-    /// What every gradient is to be multiplied by, `[1]`.
+    /// Factor for every gradient, `[1]`; at most 1.
     pub(crate) factor: Tensor<1>,
 }
 
-impl Clipping {
-    /// The factor that brings gradients down to a norm of `max`, without waiting for the norm they have.
+impl ClipFactor {
+    /// Computes the factor that limits the gradient norm to `max`, without a device read.
     ///
-    /// Source: PyTorch's `clip_grad_norm_`, its `1e-6` included.
-    pub(crate) fn to(max: f64, gradients: &Stats<'_>, device: &Device) -> Self {
+    /// Source: PyTorch's `clip_grad_norm_`, including its `1e-6`.
+    pub(crate) fn new(max: f64, gradients: &Stats<'_>, device: &Device) -> Self {
         let norm = gradients.l2_on(&device.clone().inner());
         let factor = ((norm + 1e-6).recip() * max).clamp_max(1.0);
         Self {
@@ -35,17 +35,17 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn clipping_and_statistics_ask_the_device_for_nothing() {
+    fn clipping_and_statistics_need_no_device_read() {
         let model = LinearConfig::new(3, 2).init(&Device::flex().autodiff());
         let table = Arc::new(ParamTable::of(&model));
-        let device = Device::capture(); // it computes nothing, so that whoever reads from it panics
+        let device = Device::capture(); // computes nothing, so a device read would panic
         let graph = device.capture_scope(|scope| {
             let gradients = Stats::new(&table, || {
                 let matrix = Tensor::<2>::ones([3, 2], &device) * 2.0;
                 let bias = Tensor::<1>::ones([2], &device) * 2.0;
                 vec![Some(Box::new(matrix)), Some(Box::new(bias))]
             });
-            let clipping = Clipping::to(1.0, &gradients, &device);
+            let clipping = ClipFactor::new(1.0, &gradients, &device);
             let _ = clipping.factor * 2.0;
             let _ = gradients
                 .iter()

@@ -1,15 +1,15 @@
-//! Time in a run: what has been completed, and spans of it.
+//! The clock of a run, and spans of training in steps, tokens, samples, time or fractions.
 //!
-//! Hooks, records, checkpoints and cadences all read the same clock, so that "step 500" is one
-//! moment everywhere.
+//! Hooks, records, checkpoints and cadences all read the same clock, so "step 500" is the same moment in
+//! all of them.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::time::{Duration, SystemTime};
 
-/// Counts the work that a run has completed.
+/// Work that a run has completed.
 ///
-/// `step` is the number of completed optimizer updates: step 0 is the untrained model, and what is
-/// measured with the gradients of the first update belongs to step 1.
+/// `step` is the number of completed optimizer updates: step 0 is the untrained model, and values
+/// measured with the gradients of the first update belong to step 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Clock {
     /// Completed optimizer updates.
@@ -20,13 +20,13 @@ pub struct Clock {
     pub tokens: u64,
     /// Samples (sequences, images) trained on.
     pub samples: u64,
-    /// Training time, in files as seconds; exact to the nanosecond for three weeks.
+    /// Training time; files have it in seconds, exact to the nanosecond for three weeks.
     #[serde(serialize_with = "save_seconds", deserialize_with = "load_seconds")]
     pub elapsed: Duration,
 }
 
 impl Clock {
-    /// The clock after `steps` steps, if each completes what this clock counts.
+    /// Returns the clock after `steps` steps, if each completes the work that this clock counts.
     ///
     /// # Examples
     ///
@@ -62,9 +62,9 @@ fn load_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, 
     Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
-/// A stretch of training, from its start or between two firings.
+/// Length of training: in steps, tokens, samples, time, or as a fraction of the run.
 ///
-/// Made by [`steps`], [`tokens`], [`samples`], [`secs`], [`minutes`] and [`fraction`]; a bare integer
+/// Created by [`steps`], [`tokens`], [`samples`], [`secs`], [`minutes`] and [`fraction`]; a bare integer
 /// means steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -75,15 +75,15 @@ pub enum Span {
     Tokens(u64),
     /// Samples trained on.
     Samples(u64),
-    /// Training time. What happens when cannot be known before the run.
+    /// Wall-clock training time. Cadences on it cannot be planned ahead.
     Time(Duration),
-    /// A part of the whole run, counted in steps: 0.1 is a tenth.
+    /// Fraction of the steps of the run: 0.1 is a tenth.
     Fraction(f64),
 }
 
 impl Span {
-    /// How often the span fits into what `clock` counts; `None` for a span of nothing.
-    pub(crate) fn periods(self, clock: &Clock, horizon: u64) -> Option<u64> {
+    /// Counts the completed spans on `clock`; `None` if the span is zero.
+    pub(crate) fn periods(self, clock: &Clock, num_steps: u64) -> Option<u64> {
         match self {
             Self::Steps(n) => clock.step.checked_div(n),
             Self::Tokens(n) => clock.tokens.checked_div(n),
@@ -91,20 +91,20 @@ impl Span {
             Self::Time(period) => nanos(clock.elapsed).checked_div(nanos(period)),
             Self::Fraction(part) => {
                 // 0.1 * 30.0 is 3.0000000000000004, yet step 3 completes the first tenth of 30. The
-                // factor forgives that, and is less than a step in any run below 10^12 steps.
-                let periods = clock.step as f64 / (part * horizon as f64) * (1.0 + 1e-12);
+                // factor makes up for the rounding; it is less than a step in any run below 10^12 steps.
+                let periods = clock.step as f64 / (part * num_steps as f64) * (1.0 + 1e-12);
                 (part > 0.0).then_some(periods as u64)
             }
         }
     }
 
-    /// Whether `clock` has come this far; the start of the run has come as far as nothing.
-    pub(crate) fn is_reached(self, clock: &Clock, horizon: u64) -> bool {
-        self.periods(clock, horizon)
+    /// Whether `clock` has reached the end of the span; a span of zero is reached at the start.
+    pub(crate) fn is_reached(self, clock: &Clock, num_steps: u64) -> bool {
+        self.periods(clock, num_steps)
             .is_none_or(|periods| periods > 0)
     }
 
-    /// Whether this end lies behind `other`, as far as their units tell.
+    /// Whether the span is longer than `other`; false if their units differ.
     pub(crate) fn is_past(self, other: Self) -> bool {
         match (self, other) {
             (Self::Steps(a), Self::Steps(b))
@@ -118,10 +118,10 @@ impl Span {
 }
 
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX) // five centuries
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX) // 584 years
 }
 
-/// The only conversion from an integer: with a second one, `every(250)` would be ambiguous.
+// The only conversion from an integer type: with a second one, `every(250)` would be ambiguous.
 impl From<u64> for Span {
     fn from(steps: u64) -> Self {
         Self::Steps(steps)
@@ -134,48 +134,48 @@ impl From<Duration> for Span {
     }
 }
 
-/// A number of optimizer updates.
+/// Creates a span of `n` optimizer updates.
 #[must_use]
 pub fn steps(n: u64) -> Span {
     Span::Steps(n)
 }
 
-/// A number of tokens trained on.
+/// Creates a span of `n` tokens of training.
 #[must_use]
 pub fn tokens(n: u64) -> Span {
     Span::Tokens(n)
 }
 
-/// A number of samples trained on.
+/// Creates a span of `n` samples of training.
 #[must_use]
 pub fn samples(n: u64) -> Span {
     Span::Samples(n)
 }
 
-/// Seconds of training time; less than nothing counts as nothing.
+/// Creates a span of seconds of training time; negative numbers and NaN count as 0.
 #[must_use]
 pub fn secs(seconds: f64) -> Span {
-    let too_long_or_negative = if seconds > 0.0 {
-        Duration::MAX
-    } else {
-        Duration::ZERO
+    let time = match Duration::try_from_secs_f64(seconds) {
+        Ok(time) => time,
+        Err(_) if seconds > 0.0 => Duration::MAX,
+        Err(_) => Duration::ZERO,
     };
-    Span::Time(Duration::try_from_secs_f64(seconds).unwrap_or(too_long_or_negative))
+    Span::Time(time)
 }
 
-/// Minutes of training time.
+/// Creates a span of minutes of training time; negative numbers and NaN count as 0.
 #[must_use]
 pub fn minutes(minutes: f64) -> Span {
     secs(minutes * 60.0)
 }
 
-/// A part of the whole run: `fraction(0.1)` is a tenth of its steps.
+/// Creates a span that is a fraction of the run: `fraction(0.1)` is a tenth of its steps.
 #[must_use]
 pub fn fraction(part: f64) -> Span {
     Span::Fraction(part)
 }
 
-/// Returns the seconds since 1970, as `run.json` has them; 0 on a clock that is set to before.
+/// Returns the Unix time in seconds, as in `run.json`; 0 if the system's clock is before 1970.
 #[must_use]
 pub fn now() -> f64 {
     SystemTime::now()
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_survives_json_to_the_nanosecond() {
+    fn clock_is_exact_to_the_nanosecond_in_json() {
         let elapsed = Duration::new(1_000_000, 123_456_789);
         let clock = Clock {
             step: 3,
@@ -216,25 +216,25 @@ mod tests {
     }
 
     #[test]
-    fn fractions_end_on_the_last_step_without_drift() {
-        for horizon in (10..2_000).chain([1_000_003, 999_999_999]) {
+    fn fractions_end_on_the_last_step() {
+        for num_steps in (10..2_000).chain([1_000_003, 999_999_999]) {
             for parts in [2_u32, 3, 7, 10] {
                 let part = fraction(1.0 / f64::from(parts));
-                let periods = |step| part.periods(&at(step), horizon);
+                let periods = |step| part.periods(&at(step), num_steps);
                 assert_eq!(
-                    periods(horizon),
+                    periods(num_steps),
                     Some(u64::from(parts)),
-                    "{parts} parts of {horizon}"
+                    "{parts} parts of {num_steps}"
                 );
-                assert_eq!(periods(horizon - 1), Some(u64::from(parts) - 1));
+                assert_eq!(periods(num_steps - 1), Some(u64::from(parts) - 1));
             }
         }
     }
 
     #[test]
     fn a_fraction_is_reached_on_the_step_that_completes_it() {
-        let first = |part, horizon| {
-            (0..=horizon).find(|&step| fraction(part).is_reached(&at(step), horizon))
+        let first = |part, num_steps| {
+            (0..=num_steps).find(|&step| fraction(part).is_reached(&at(step), num_steps))
         };
         assert_eq!(first(0.1, 30), Some(3)); // 0.1 * 30.0 > 3.0
         assert_eq!(first(2.0 / 3.0, 30), Some(20));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_seconds_become_the_nearest_possible() {
+    fn invalid_seconds_become_the_nearest_valid_time() {
         assert_eq!(secs(1.5), Span::Time(Duration::from_millis(1_500)));
         assert_eq!(minutes(2.0), Span::Time(Duration::from_mins(2)));
         assert_eq!(secs(-1.0), Span::Time(Duration::ZERO));

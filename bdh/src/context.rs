@@ -1,4 +1,4 @@
-//! The context that all hooks share: clock, log, reads, the model as text.
+//! The context that all hooks share: clock, log, device reads, the model.
 
 use crate::cadence::Cadence;
 use crate::clock::Clock;
@@ -8,15 +8,18 @@ use crate::files::ensure_dir;
 use crate::record::Logged;
 use crate::seed;
 use crate::step_log::StepLog;
-use crate::text::{Generated, Sampling, TokenScore};
+use crate::text::{Text, TextModel};
 use burn::tensor::Device;
 use std::any::Any;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What every hook can see and do.
+/// The context of a hook: the clock, the log, device reads, the model.
+///
+/// Every event dereferences to it.
 #[derive(Clone, Copy)]
-pub struct Cx<'a> {
+pub struct Context<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) previous: Option<&'a Clock>,
     pub(crate) steps: u64,
@@ -28,85 +31,88 @@ pub struct Cx<'a> {
     pub(crate) run_dir: Option<&'a Path>,
     pub(crate) step_log: &'a StepLog,
     pub(crate) model: &'a dyn Any,
-    pub(crate) text: &'a dyn TextModel,
+    pub(crate) text: Option<&'a dyn TextModel>,
 }
 
-/// A model that may continue and score texts, as its task can.
-pub(crate) trait TextModel {
-    /// [`Task::generate`](crate::Task::generate).
-    fn generate(&self, prompts: &[(&str, Sampling)]) -> Option<Result<Vec<Generated>, BoxError>>;
-
-    /// [`Task::score`](crate::Task::score).
-    fn score(&self, rows: &[&[i32]]) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>>;
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("clock", &self.clock)
+            .field("steps", &self.steps)
+            .field("run_dir", &self.run_dir)
+            .finish_non_exhaustive()
+    }
 }
 
-impl<'a> Cx<'a> {
-    /// The clock as it stands when the step is complete: its step, tokens and samples include this one.
+impl<'a> Context<'a> {
+    /// Returns the clock at the end of the step: its step, tokens and samples include this step's.
     #[must_use]
     pub fn clock(&self) -> &'a Clock {
         self.clock
     }
 
-    /// The clock before the step: what lies between the two is what the step saw. `None` where no step is under
-    /// way, as in `on_fit_start`.
+    /// Returns the clock before the step, so that the difference from [`clock`](Self::clock) is the step's own share.
+    ///
+    /// `None` where no step is under way, as in `on_fit_start`.
     #[must_use]
     pub fn previous(&self) -> Option<&'a Clock> {
         self.previous
     }
 
-    /// The step under way or just completed; 0 is the untrained model.
+    /// Returns the step under way or just completed; 0 is the untrained model.
     #[must_use]
     pub fn step(&self) -> u64 {
         self.clock.step
     }
 
-    /// How many steps the run takes.
+    /// Returns the number of steps of the run.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// The run's seed. Derive randomness from it, the step and a purpose, never from a shared stream.
+    /// Returns the run's seed. For randomness of a callback, prefer [`seed_for`](Self::seed_for).
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// The device that the model is on.
+    /// Returns the device of the model.
     #[must_use]
     pub fn device(&self) -> &'a Device {
         self.device
     }
 
-    /// How many devices train replicas of the model together.
+    /// Returns the number of devices that train replicas of the model together.
     #[must_use]
     pub fn num_devices(&self) -> usize {
         self.num_devices
     }
 
-    /// The run directory, if the run has one.
+    /// Returns the run directory, if the run has one.
     #[must_use]
     pub fn run_dir(&self) -> Option<&'a Path> {
         self.run_dir
     }
 
-    /// The path in the run directory of a file that the callback announces, such as `samples/500.md`, if the run has a
-    /// directory. The folders that it is in are made.
+    /// Returns the path, in the run directory, of a file that the callback announces, such as `samples/500.md`. Creates
+    /// its folders. `None` if the run has no directory.
     ///
-    /// Under [`.prefix("warm")`](crate::Attach::prefix) it is `samples/warm/500.md`, so two callbacks of one kind never
-    /// write over each other's files.
+    /// Under [`.prefix("warm")`](crate::CallbackExt::prefix) the path is `samples/warm/500.md`, so that two callbacks of one
+    /// kind never overwrite each other's files.
     ///
     /// # Errors
     ///
-    /// If a folder cannot be made; where the run directory was deleted, none is.
+    /// If a folder cannot be created, as when the run directory was deleted.
     ///
     /// # Examples
     ///
     /// ```
-    /// use bdh::{HookResult, StepEnd};
+    /// use bdh::HookResult;
+    /// use bdh::hooks::StepEnd;
     ///
-    /// fn on_step(at: &StepEnd<'_>) -> HookResult {
-    ///     if let Some(path) = at.file(&format!("notes/{}.txt", at.step()))? {
+    /// fn on_step(ctx: &StepEnd<'_>) -> HookResult {
+    ///     if let Some(path) = ctx.file(&format!("notes/{}.txt", ctx.step()))? {
     ///         std::fs::write(path, "a note")?;
     ///     }
     ///     Ok(())
@@ -123,7 +129,7 @@ impl<'a> Cx<'a> {
         Ok(Some(dir.join(name)))
     }
 
-    /// Whether a cadence is due on this step. In a [`Replay`](crate::Replay) every one is.
+    /// Whether a cadence is due on this step. In a [`Replay`](crate::Replay) every cadence is due.
     #[must_use]
     pub fn is_due(&self, cadence: &Cadence) -> bool {
         self.all_due || cadence.is_due(self.previous, self.clock, self.steps)
@@ -131,150 +137,98 @@ impl<'a> Cx<'a> {
 
     /// Records a value under a key such as `grad/norm/global`. Costs no device read of its own.
     ///
-    /// A key that is logged twice in a step keeps the last value. A key belongs to the callback that records it first,
-    /// and the trainer's (`train/loss`, `lr`, the metrics of an eval) to the trainer: what another callback logs under it
-    /// is left out, and reported once.
+    /// A key that is logged twice in a step keeps the last value. A key belongs to the callback that records it first;
+    /// `train/loss`, `lr` and the metrics of an eval belong to the trainer. Values that another callback logs under the
+    /// key are left out, which is reported once.
     pub fn log(&self, key: impl Into<String>, value: impl Into<Logged>) {
         self.step_log.log(key.into(), value.into());
     }
 
-    /// Has a value read along with the next device read there is, at the latest before a checkpoint.
+    /// Adds a value to the next device read, at the latest before a checkpoint. Costs no device read of its own.
     ///
-    /// For numbers that a callback keeps without recording them: in [`state`](crate::Callback::state) they
-    /// are known.
+    /// For numbers that a callback keeps without recording them: they are known when
+    /// [`state`](crate::Callback::state) is called.
     pub fn read_along(&self, value: &Deferred) {
         self.step_log.read_along(value);
     }
 
-    /// Says a line to a person, such as on the terminal, once its numbers have been read with everything that
-    /// the step logs. It is not recorded.
+    /// Sends a line for people, such as to the terminal, whose numbers are read together with everything that the step
+    /// logs. It is not recorded.
     ///
     /// # Examples
     ///
     /// ```
-    /// # use bdh::{AfterBackward, HookResult};
-    /// fn after_backward(at: &AfterBackward<'_>) -> HookResult {
-    ///     let step = at.step();
-    ///     at.say([at.weights.l2()], move |[norm]| format!("step {step}: weight norm {norm:.2}"));
+    /// # use bdh::HookResult;
+    /// # use bdh::hooks::AfterBackward;
+    /// fn after_backward(ctx: &AfterBackward<'_>) -> HookResult {
+    ///     let step = ctx.step();
+    ///     ctx.notice_with([ctx.weights.l2()], move |[norm]| format!("step {step}: weight norm {norm:.2}"));
     ///     Ok(())
     /// }
     /// ```
-    pub fn say<const N: usize>(
+    pub fn notice_with<const N: usize>(
         &self,
         values: [Deferred; N],
         line: impl FnOnce([f64; N]) -> String + 'static,
     ) {
         let known = values.clone();
         let text = move || line(known.map(|value| value.value().unwrap_or(f64::NAN)));
-        self.step_log.say(values.into(), text);
+        self.step_log.notice(values.into(), text);
     }
 
-    /// Reads a value now. It stalls the device, and is counted against this callback in the overhead
-    /// table; prefer [`log`](Self::log).
+    /// Reads a value now, for one device read, which stalls the device; prefer [`log`](Self::log).
+    ///
+    /// The read is counted for this callback in the overhead table.
     ///
     /// # Errors
     ///
     /// If the device failed.
     pub fn read(&self, value: &Deferred) -> Result<f64, BoxError> {
-        if deferred::read([value].into_iter())? {
+        if deferred::fetch([value].into_iter())? {
             self.step_log.reads.set(self.step_log.reads.get() + 1);
         }
-        Ok(value.value().unwrap_or(f64::NAN)) // it is there: it was read
+        Ok(value.value().unwrap_or(f64::NAN)) // known: it was read above
     }
 
-    /// The model, if its type is `M`. Change nothing through it.
+    /// Returns the model, if its type is `M`. A callback must not change it through interior mutability.
     #[must_use]
     pub fn model<M: 'static>(&self) -> Option<&'a M> {
         self.model.downcast_ref()
     }
 
-    /// Continues a prompt with the model as it is; `None` where the task cannot generate.
-    #[must_use]
-    pub fn generate(&self, prompt: &str, how: &Sampling) -> Option<Result<String, BoxError>> {
-        self.sample(prompt, how)
-            .map(|sample| sample.map(|sample| sample.text))
-    }
-
-    /// The same, with the tokens and how likely the model found them.
-    #[must_use]
-    pub fn sample(&self, prompt: &str, how: &Sampling) -> Option<Result<Generated, BoxError>> {
-        let samples = self.sample_all(&[(prompt, how.clone())])?;
-        Some(samples.map(|mut samples| samples.pop().unwrap_or_default())) // there is one for each
-    }
-
-    /// Continues several prompts in one batch, each in its own way: what each becomes does not depend on the others,
-    /// and together they cost as many device reads as the longest alone.
-    #[must_use]
-    pub fn sample_all(
-        &self,
-        prompts: &[(&str, Sampling)],
-    ) -> Option<Result<Vec<Generated>, BoxError>> {
-        let samples = self.text.generate(prompts)?;
-        Some(samples.and_then(|samples| {
-            if samples.len() != prompts.len() {
-                let (made, asked) = (samples.len(), prompts.len());
-                return Err(format!("the task continued {made} of {asked} prompts").into());
-            }
-            // One for each token of the longest, and one that tells where it ends.
-            let tokens = |((_, how), sample): (&(&str, Sampling), &Generated)| {
-                how.max_tokens.min(sample.tokens.len() + 1) as u64
-            };
-            let reads = prompts
-                .iter()
-                .zip(&samples)
-                .map(tokens)
-                .max()
-                .unwrap_or_default();
-            self.step_log.reads.set(self.step_log.reads.get() + reads);
-            Ok(samples)
-        }))
-    }
-
-    /// Tells how the model as it is finds texts that are given as ids: for each row, each token but the first.
-    /// `None` where the task cannot.
-    ///
-    /// For evaluations, such as which of four answers the model finds likeliest. All rows go through the model at
-    /// once, and cost one device read together; as many rows as a training batch has fit the device.
+    /// Returns the model as a language model, if the task offers [text](crate::Task::text).
     ///
     /// # Examples
     ///
     /// ```
-    /// use bdh::{EvalEnd, HookResult};
+    /// use bdh::HookResult;
+    /// use bdh::hooks::StepEnd;
+    /// use bdh::text::Sampling;
     ///
-    /// /// Records how much likelier the model finds one text than another, in nats a token.
-    /// fn on_eval(at: &EvalEnd<'_>, right: &[i32], wrong: &[i32]) -> HookResult {
-    ///     let Some(scores) = at.score(&[right, wrong]) else { return Ok(()) };
-    ///     let nats = scores?.into_iter().map(|row| {
-    ///         row.iter().map(|token| f64::from(token.nats)).sum::<f64>() / row.len() as f64
-    ///     });
-    ///     let nats: Vec<f64> = nats.collect();
-    ///     at.log("likelier", nats[1] - nats[0]);
+    /// fn on_step(ctx: &StepEnd<'_>) -> HookResult {
+    ///     if let Some(text) = ctx.text() {
+    ///         ctx.notice(text.generate("Once upon a time", &Sampling::default())?);
+    ///     }
     ///     Ok(())
     /// }
     /// ```
     #[must_use]
-    pub fn score(&self, rows: &[&[i32]]) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>> {
-        let scores = self.text.score(rows)?;
-        self.step_log
-            .reads
-            .set(self.step_log.reads.get() + u64::from(rows.iter().any(|row| row.len() > 1)));
-        Some(scores.and_then(|scores| match (scores.len(), rows.len()) {
-            (made, asked) if made != asked => {
-                Err(format!("the task scored {made} of {asked} rows").into())
-            }
-            _ => Ok(scores),
-        }))
+    pub fn text(&self) -> Option<Text<'a>> {
+        let (model, reads) = (self.text?, &self.step_log.reads);
+        Some(Text { model, reads })
     }
 
-    /// A seed for something random of one's own: from the run's seed, the step and a purpose.
+    /// Returns a seed for randomness of a callback, derived from the run's seed, the step and a purpose.
+    ///
+    /// A seed of its own keeps a callback from changing the random numbers of training.
     #[must_use]
     pub fn seed_for(&self, purpose: &str) -> u64 {
         seed::purpose(self.seed, self.clock.step, purpose)
     }
 
-    /// Says something that a person may want to know: every sink hears of it when the step is settled.
-    pub fn remark(&self, text: impl Into<String>) {
+    /// Sends a line for people to every sink at the end of the step.
+    pub fn notice(&self, text: impl Into<String>) {
         let text = text.into();
-        self.say([], move |[]| text);
+        self.notice_with([], move |[]| text);
     }
 }

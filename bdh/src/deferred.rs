@@ -1,20 +1,20 @@
-//! Numbers that are still on the device, read together, once.
+//! Numbers that are still on the device, fetched with one device read per step.
 //!
-//! A hook that read a value would stall the device once for each; so hooks pass [`Deferred`] numbers
-//! around, and the trainer reads all that were logged in a step with one [`Transaction`]. Arithmetic on
-//! them happens after the read, on the host, in `f64`.
+//! A hook that reads a value itself stalls the device. Hooks log [`Deferred`] numbers instead, and the trainer
+//! reads all numbers of a step with one [`Transaction`]. Arithmetic on them happens after the read, on the
+//! host, in `f64`.
 
 mod histogram;
 
 pub use histogram::DeferredHistogram;
 
-use crate::read;
-use burn::tensor::{Device, Tensor, Transaction};
+use crate::device_read::{self, DeviceError};
+use burn::tensor::{Device, Tensor, TensorData, Transaction};
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::{Arc, OnceLock};
 
-/// A number that the device has not been asked for yet.
+/// A number that may still be on the device; it has a value once its step has been read.
 ///
 /// # Examples
 ///
@@ -39,39 +39,62 @@ enum Node {
 
 /// A vector, `[values]`, that is known once it has been read.
 pub(crate) struct Leaf {
-    source: Source,
+    location: Location,
     read: OnceLock<Vec<f64>>,
 }
 
-/// Where the values of a vector are until then.
-enum Source {
+/// Location of the values of a [`Leaf`].
+enum Location {
     Device(Box<Tensor<1>>),
-    /// They are told with the step's read all the same, so that a callback which works on the CPU works on a GPU, and
-    /// is seen to cost there what it costs here.
+    /// Values in host memory. They become known with the step's read too, so a callback that works on the CPU works
+    /// on a GPU, and counts the same device reads on both.
     Host(Vec<f64>),
 }
 
 impl Leaf {
     pub(crate) fn new(values: Tensor<1>) -> Arc<Self> {
-        Self::from(Source::Device(Box::new(values.inner())))
+        Self::from(Location::Device(Box::new(values.inner())))
     }
 
     pub(crate) fn of_host(values: Vec<f64>) -> Arc<Self> {
-        Self::from(Source::Host(values))
+        Self::from(Location::Host(values))
     }
 
-    fn from(source: Source) -> Arc<Self> {
+    fn from(location: Location) -> Arc<Self> {
         Arc::new(Self {
-            source,
+            location,
             read: OnceLock::new(),
         })
     }
 
-    /// The square root of the sum of the values, on `device`, `[1]`, for computing on.
+    /// Returns the values if they have been read.
+    fn values(&self) -> Option<&[f64]> {
+        self.read.get().map(Vec::as_slice)
+    }
+
+    fn register(&self, reads: Transaction) -> Transaction {
+        match &self.location {
+            Location::Device(values) => reads.register(Tensor::clone(values)),
+            Location::Host(_) => reads,
+        }
+    }
+
+    /// Takes the values from the results of the registered reads; `None` if there are too few.
+    fn take(&self, results: &mut impl Iterator<Item = TensorData>) -> Option<()> {
+        let values = match &self.location {
+            Location::Device(_) => results.next()?.iter::<f64>().collect(),
+            Location::Host(values) => values.clone(),
+        };
+        // Fails only if another thread has read the same leaf meanwhile, with the same values.
+        let _ = self.read.set(values);
+        Some(())
+    }
+
+    /// Computes the square root of the sum of the values on `device`, `[1]`, without a device read.
     pub(crate) fn root_of_sum(&self, device: &Device) -> Tensor<1> {
-        match &self.source {
-            Source::Device(values) => Tensor::clone(values).sum().sqrt(),
-            Source::Host(values) => {
+        match &self.location {
+            Location::Device(values) => Tensor::clone(values).sum().sqrt(),
+            Location::Host(values) => {
                 Tensor::from_floats([values.iter().sum::<f64>().sqrt() as f32], device)
             }
         }
@@ -79,22 +102,22 @@ impl Leaf {
 }
 
 impl Deferred {
-    /// Element `index` of a vector on the device.
+    /// Returns element `index` of a vector.
     pub(crate) fn element(leaf: &Arc<Leaf>, index: usize) -> Self {
         Self(Arc::new(Node::Element(Arc::clone(leaf), index)))
     }
 
-    /// The sum of a vector on the device.
+    /// Returns the sum of a vector.
     pub(crate) fn sum(leaf: &Arc<Leaf>) -> Self {
         Self(Arc::new(Node::Sum(Arc::clone(leaf))))
     }
 
-    /// The sum of some elements of a vector on the device.
+    /// Returns the sum of some elements of a vector.
     pub(crate) fn sum_of(leaf: &Arc<Leaf>, indices: Vec<usize>) -> Self {
         Self(Arc::new(Node::SumOf(Arc::clone(leaf), indices)))
     }
 
-    /// A function of it, computed on the host once it is known.
+    /// Applies a function on the host once the number is known.
     ///
     /// # Examples
     ///
@@ -104,47 +127,47 @@ impl Deferred {
     /// ```
     #[must_use]
     pub fn map(&self, function: fn(f64) -> f64) -> Self {
-        Self(Arc::new(Node::Map(self.clone().settled(), function)))
+        Self(Arc::new(Node::Map(self.clone().simplified(), function)))
     }
 
     fn zip(self, other: Self, function: fn(f64, f64) -> f64) -> Self {
         Self(Arc::new(Node::Zip(
-            self.settled(),
-            other.settled(),
+            self.simplified(),
+            other.simplified(),
             function,
         )))
     }
 
-    /// The bare number once it is known: a mean that is carried on from step to step would otherwise
-    /// hold on to every step there was.
-    fn settled(self) -> Self {
+    /// Replaces a known number by its plain value. Without this a running mean would keep the numbers of every
+    /// earlier step in memory.
+    fn simplified(self) -> Self {
         self.value().map_or(self, Self::from)
     }
 
-    /// Its square root.
+    /// Returns the square root of the number.
     #[must_use]
     pub fn sqrt(&self) -> Self {
         self.map(f64::sqrt)
     }
 
-    /// Its exponential: nats per token become perplexity.
+    /// Returns the exponential of the number: nats per token become perplexity.
     #[must_use]
     pub fn exp(&self) -> Self {
         self.map(f64::exp)
     }
 
-    /// The number, if nothing it rests on is still on the device; NaN for an element of an empty tensor.
+    /// Returns the number if all its inputs have been read; NaN for an element of an empty tensor.
     #[must_use]
     pub fn value(&self) -> Option<f64> {
         match &*self.0 {
             Node::Known(value) => Some(*value),
-            Node::Element(leaf, index) => leaf
-                .read
-                .get()
-                .map(|values| values.get(*index).copied().unwrap_or(f64::NAN)),
-            Node::Sum(leaf) => leaf.read.get().map(|values| values.iter().sum()),
+            Node::Element(leaf, index) => {
+                let element = leaf.values()?.get(*index);
+                Some(element.copied().unwrap_or(f64::NAN))
+            }
+            Node::Sum(leaf) => Some(leaf.values()?.iter().sum()),
             Node::SumOf(leaf, indices) => {
-                let values = leaf.read.get()?;
+                let values = leaf.values()?;
                 Some(indices.iter().filter_map(|index| values.get(*index)).sum())
             }
             Node::Map(inner, function) => inner.value().map(function),
@@ -152,70 +175,85 @@ impl Deferred {
         }
     }
 
-    fn collect(&self, leaves: &mut Vec<Arc<Leaf>>) {
+    /// Adds the inputs that have not been read, each once.
+    fn collect_unread(&self, leaves: &mut Vec<Arc<Leaf>>) {
         match &*self.0 {
             Node::Known(_) => {}
             Node::Element(leaf, _) | Node::Sum(leaf) | Node::SumOf(leaf, _) => {
-                if !leaves.iter().any(|known| Arc::ptr_eq(known, leaf)) {
+                let is_listed = leaves.iter().any(|listed| Arc::ptr_eq(listed, leaf));
+                if !is_listed && leaf.values().is_none() {
                     leaves.push(Arc::clone(leaf));
                 }
             }
-            Node::Map(inner, _) => inner.collect(leaves),
+            Node::Map(inner, _) => inner.collect_unread(leaves),
             Node::Zip(left, right, _) => {
-                left.collect(leaves);
-                right.collect(leaves);
+                left.collect_unread(leaves);
+                right.collect_unread(leaves);
             }
         }
     }
 }
 
-/// Reads whatever `values` still need, in one device read; tells whether one was necessary.
-pub(crate) fn read<'a>(values: impl Iterator<Item = &'a Deferred>) -> Result<bool, String> {
-    read_all(values, std::iter::empty(), std::iter::empty())
+/// Reads the inputs of `values` in one device read; returns whether a read was necessary.
+pub(crate) fn fetch<'a>(values: impl Iterator<Item = &'a Deferred>) -> Result<bool, DeviceError> {
+    fetch_all(values, std::iter::empty(), std::iter::empty())
 }
 
-/// The same, for numbers and distributions together; `along` is read only if something else is.
-pub(crate) fn read_all<'a>(
+/// Reads numbers and histograms in one device read; returns whether a read was necessary.
+///
+/// `along` is read only if something else is.
+pub(crate) fn fetch_all<'a>(
     values: impl Iterator<Item = &'a Deferred>,
     histograms: impl Iterator<Item = &'a DeferredHistogram>,
     along: impl Iterator<Item = &'a Deferred>,
-) -> Result<bool, String> {
+) -> Result<bool, DeviceError> {
     let mut leaves = Vec::new();
-    values.for_each(|value| value.collect(&mut leaves));
-    leaves.retain(|leaf| leaf.read.get().is_none());
+    for value in values {
+        value.collect_unread(&mut leaves);
+    }
     let histograms: Vec<_> = histograms
         .filter(|histogram| !histogram.is_known())
         .collect();
     if leaves.is_empty() && histograms.is_empty() {
         return Ok(false);
     }
-    along.for_each(|value| value.collect(&mut leaves));
-    leaves.retain(|leaf| leaf.read.get().is_none());
-    let register = |reads: Transaction, leaf: &Arc<Leaf>| match &leaf.source {
-        Source::Device(values) => reads.register(Tensor::clone(values)),
-        Source::Host(_) => reads,
-    };
-    let reads = leaves.iter().fold(Transaction::default(), register);
-    let reads = histograms
-        .iter()
-        .fold(reads, |reads, histogram| histogram.register(reads));
-    let mut read = read::transaction(reads)?.into_iter();
-    let missing = "the device gave less than it was asked for";
-    for leaf in leaves {
-        let values = match &leaf.source {
-            Source::Device(_) => read.next().ok_or(missing)?.iter::<f64>().collect(),
-            Source::Host(values) => values.clone(),
-        };
-        // Already set only if another thread read the same leaf meanwhile, and then to the same values.
-        let _ = leaf.read.set(values);
+    for value in along {
+        value.collect_unread(&mut leaves);
     }
-    for histogram in &histograms {
-        histogram.take(&mut read).ok_or(missing)?;
+    fetch_inputs(&leaves, &histograms)?;
+    Ok(true)
+}
+
+/// Reads vectors and histograms in one device read.
+fn fetch_inputs(
+    leaves: &[Arc<Leaf>],
+    histograms: &[&DeferredHistogram],
+) -> Result<(), DeviceError> {
+    let reads = register_all(leaves, histograms);
+    let mut results = device_read::execute(reads)?.into_iter();
+    let missing = || DeviceError::new("it returned fewer tensors than requested");
+    for leaf in leaves {
+        leaf.take(&mut results).ok_or_else(missing)?;
     }
     for histogram in histograms {
-        histogram.release(); // after all were taken: one may be there twice
+        histogram.take(&mut results).ok_or_else(missing)?;
     }
-    Ok(true)
+    for histogram in histograms {
+        histogram.release(); // only now: the same histogram may be in the list twice
+    }
+    Ok(())
+}
+
+/// Registers the reads of vectors, then of histograms.
+fn register_all(leaves: &[Arc<Leaf>], histograms: &[&DeferredHistogram]) -> Transaction {
+    let mut reads = Transaction::default();
+    for leaf in leaves {
+        reads = leaf.register(reads);
+    }
+    for histogram in histograms {
+        reads = histogram.register(reads);
+    }
+    reads
 }
 
 impl From<f64> for Deferred {
@@ -225,13 +263,13 @@ impl From<f64> for Deferred {
 }
 
 impl From<Tensor<1>> for Deferred {
-    /// The first element of a tensor of one value.
+    /// Converts a tensor of one value to its first element.
     fn from(value: Tensor<1>) -> Self {
         Self::element(&Leaf::new(value), 0)
     }
 }
 
-/// Whether tensors of a device are where the program can go through them at once.
+/// Whether tensors of a device are in host memory, where they can be read without a copy.
 #[cfg(feature = "flex")]
 pub(crate) fn is_in_host_memory(device: &Device) -> bool {
     *device == Device::flex()
@@ -287,40 +325,40 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_a_value_before_the_read_and_everything_after_it() {
+    fn numbers_have_values_only_after_the_read() {
         let leaf = on_device(&[3.0, 4.0]);
         let sum = Deferred::sum(&leaf);
         let ratio = Deferred::element(&leaf, 0) / Deferred::element(&leaf, 1) + 1.0;
         assert_eq!((sum.value(), ratio.value()), (None, None));
 
-        assert_eq!(read([&sum, &ratio].into_iter()), Ok(true));
+        assert_eq!(fetch([&sum, &ratio].into_iter()), Ok(true));
         assert_eq!((sum.value(), ratio.value()), (Some(7.0), Some(1.75)));
     }
 
     #[test]
-    fn numbers_that_the_host_knows_wait_for_the_read_and_are_counted_as_one() {
+    fn numbers_on_the_host_also_wait_for_the_read() {
         let norm = Deferred::sum(&Leaf::of_host(vec![9.0, 16.0])).sqrt();
         let loss = Deferred::sum(&on_device(&[1.0, 2.0]));
         assert_eq!(norm.value(), None);
-        assert_eq!(read([&norm, &loss].into_iter()), Ok(true));
+        assert_eq!(fetch([&norm, &loss].into_iter()), Ok(true));
         assert_eq!((norm.value(), loss.value()), (Some(5.0), Some(3.0)));
         let alone = Deferred::element(&Leaf::of_host(vec![2.0]), 0);
-        assert_eq!(read([&alone].into_iter()), Ok(true));
+        assert_eq!(fetch([&alone].into_iter()), Ok(true));
         assert_eq!(alone.value(), Some(2.0));
     }
 
     #[test]
-    fn values_that_were_read_are_not_read_again() {
+    fn known_values_are_not_read_again() {
         let value = Deferred::sum(&on_device(&[1.0]));
-        assert_eq!(read([&value].into_iter()), Ok(true));
-        assert_eq!(read([&value, &Deferred::from(2.0)].into_iter()), Ok(false));
+        assert_eq!(fetch([&value].into_iter()), Ok(true));
+        assert_eq!(fetch([&value, &Deferred::from(2.0)].into_iter()), Ok(false));
     }
 
     #[test]
-    fn a_number_that_is_known_lets_go_of_what_it_came_from() {
+    fn known_numbers_release_their_inputs() {
         let leaf = on_device(&[1.0]);
         let mean = Deferred::element(&leaf, 0) * 0.5;
-        assert_eq!(read([&mean].into_iter()), Ok(true));
+        assert_eq!(fetch([&mean].into_iter()), Ok(true));
         let mean = mean * 0.9;
         assert_eq!(Arc::strong_count(&leaf), 1);
         assert_eq!(mean.value(), Some(0.45));

@@ -1,4 +1,4 @@
-//! Devices by name, chosen at run time among those that were compiled in.
+//! Devices by name, chosen at run time among the backends that were compiled in.
 
 mod spec;
 
@@ -8,7 +8,7 @@ use crate::error::ConfigError;
 use burn::module::Module;
 use burn::tensor::Device;
 
-/// Finds the device that a name stands for, ready for training (with autodiff).
+/// Opens the device of a name, for training (with autodiff).
 ///
 /// | name                        | device                                         | feature  |
 /// |-----------------------------|------------------------------------------------|----------|
@@ -19,8 +19,8 @@ use burn::tensor::Device;
 ///
 /// # Errors
 ///
-/// [`ConfigError::Device`] if the name is unknown or stands for several devices, if its feature was not compiled in,
-/// or if this machine has no such device; the text says what would work.
+/// [`ConfigError::Device`] if the name is unknown or names several devices, if its feature was not compiled in, or if
+/// this machine has no such device.
 ///
 /// # Examples
 ///
@@ -34,21 +34,22 @@ pub fn device(name: &str) -> Result<Device, ConfigError> {
     match found.pop() {
         Some(device) if found.is_empty() => Ok(device),
         _ => Err(ConfigError::Device(format!(
-            "`{name}` is {} devices where one is expected; `bdh::devices` gives them all, for \
-             `Trainer::builder(…).devices(…)`",
+            "`{name}` is {} devices, but one is expected; pass the result of `bdh::devices` to \
+             `Trainer::builder(…).devices(…)` to use them all",
             found.len() + 1
         ))),
     }
 }
 
-/// Finds the devices that a name stands for: `cuda:0-7`, `cuda:0,2,5`, or one as for [`device()`].
+/// Opens the devices of a name: `cuda:0-7`, `cuda:0,2,5`, or a name of one [`device()`].
 ///
-/// They are for [`TrainerBuilder::devices`](crate::TrainerBuilder::devices), which trains a replica of the model on each.
-/// `cpu:0-3` stands for the CPU four times: replicas that share it, for tests.
+/// [`TrainerBuilder::devices`](crate::TrainerBuilder::devices) trains a replica of the model on each. `cpu:0-3` is the CPU
+/// four times, for tests of replicas.
 ///
 /// # Errors
 ///
-/// As [`device()`], but for several devices.
+/// [`ConfigError::Device`] if the name is unknown, if its feature was not compiled in, or if this machine has no such
+/// devices.
 ///
 /// # Examples
 ///
@@ -60,14 +61,18 @@ pub fn devices(names: &str) -> Result<Vec<Device>, ConfigError> {
     names.parse::<DeviceSpec>()?.open()
 }
 
-/// Whether all of these are NVIDIA's GPUs, each another one.
+/// Returns whether all devices are NVIDIA GPUs, and all are different.
 pub(crate) fn are_cuda(devices: &[Device]) -> bool {
     #[cfg(feature = "cuda")]
     {
         use burn::tensor::DeviceType;
         let cuda = Device::enumerate(DeviceType::Cuda);
-        let is_new = |(at, device): (usize, &Device)| !devices[..at].contains(device);
-        devices.iter().all(|device| cuda.contains(device)) && devices.iter().enumerate().all(is_new)
+        for (index, device) in devices.iter().enumerate() {
+            if !cuda.contains(device) || devices[..index].contains(device) {
+                return false;
+            }
+        }
+        true
     }
     #[cfg(not(feature = "cuda"))]
     {
@@ -76,7 +81,7 @@ pub(crate) fn are_cuda(devices: &[Device]) -> bool {
     }
 }
 
-/// The device that a model's parameters are on.
+/// Returns the device of a model's parameters.
 pub(crate) fn of<M: Module>(model: &M) -> Device {
     model.devices().into_iter().next().unwrap_or_default()
 }

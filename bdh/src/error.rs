@@ -1,47 +1,57 @@
-//! What can go wrong, one enum for each thing a caller can do next.
+//! Errors, one enum for each thing that a caller can do next.
 
 mod report;
 
-use crate::failure::BoxError;
+pub use crate::config_change::ConfigChange;
+pub use crate::device_read::DeviceError;
+pub use crate::failure::with_causes;
 pub use report::{Report, Result};
 
-use crate::config_change::{self, ConfigChange};
-use crate::failure::with_causes;
+use crate::config_change;
+use crate::failure::BoxError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The settings of a run contradict each other, or ask for what is not there. Nothing has run yet.
+/// Settings of a run that contradict each other, or ask for something that does not exist. Nothing has run yet.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A required setting was not given.
     #[error("`{field}` is required")]
     Missing {
-        /// The builder's method.
+        /// The method of the builder.
         field: &'static str,
     },
     /// A setting has a value that cannot work.
-    #[error("`{field}` is {value}, {expected}")]
+    #[error("`{field}` is {value}: {problem}")]
     Invalid {
         /// The setting's name.
         field: &'static str,
         /// The value that was given.
         value: String,
-        /// What would work, as the end of the sentence.
-        expected: String,
+        /// A full clause: the reason why the value cannot work, and values that would.
+        problem: String,
     },
     /// A cadence cannot work in this run.
     #[error("the cadence of {whose} cannot work: {source}")]
     Cadence {
-        /// The callback or setting that has it.
+        /// The callback or setting of the cadence.
         whose: String,
-        /// What is wrong with it.
+        /// The fault of the cadence.
         source: crate::cadence::CadenceError,
     },
-    /// Two callbacks have one name, so their states and costs could not be told apart.
+    /// Two callbacks have one name, so their states and costs could not be kept apart.
     #[error("two callbacks are called `{name}`; give one another name with `.named(\"…\")`")]
     DuplicateCallback {
+        /// The shared name.
+        name: String,
+    },
+    /// Two interventions have one name, so their states could not be kept apart.
+    #[error(
+        "two interventions are called `{name}`; return another name from the `name` of one of them"
+    )]
+    DuplicateIntervention {
         /// The shared name.
         name: String,
     },
@@ -59,7 +69,7 @@ pub enum ConfigError {
     },
     /// A configuration names a callback that is not registered.
     #[error(
-        "unknown callback `{name}`; known are {known}; those of a crate are once the program says `use the_crate as _;`"
+        "unknown callback `{name}`: registered are {known}; a program registers the callbacks of a crate with `use the_crate as _;`"
     )]
     UnknownCallback {
         /// The name that was given.
@@ -67,17 +77,15 @@ pub enum ConfigError {
         /// Every registered name, in alphabetical order; `none` if there is none.
         known: String,
     },
-    /// Two callbacks were registered under the name that a configuration says.
-    #[error(
-        "two callbacks are registered as `{name}`, in {places}; one of them needs another name"
-    )]
+    /// A configuration names a callback that two types are registered as.
+    #[error("two callbacks are registered as `{name}`, in {places}; rename one of them")]
     AmbiguousCallback {
         /// The name that was given.
         name: String,
         /// Module, file and line of each.
         places: String,
     },
-    /// A callback's settings cannot work: in no run, or not in this one.
+    /// A callback's settings cannot work, in any run or in this one.
     #[error("the settings of callback `{name}` are wrong: {}", with_causes(&**source))]
     Callback {
         /// The callback's name.
@@ -89,15 +97,15 @@ pub enum ConfigError {
     /// A configuration text is not valid TOML or YAML, or not a list of callbacks.
     #[error("the callback configuration cannot be read: {}", with_causes(&**.0))]
     Syntax(#[source] BoxError),
-    /// The parameters and the groups do not fit together.
+    /// The parameters and the optimizer groups do not fit together.
     #[error("parameter groups: {0}")]
     Groups(String),
     /// The model cannot take a batch of the validation data.
     #[error("validation batch {batch} cannot be used: {}", with_causes(&**source))]
     ValData {
-        /// Its place among [`val_batches`](crate::Task::val_batches), from 0.
+        /// The place of the batch among [`val_batches`](crate::Task::val_batches), from 0.
         batch: usize,
-        /// What the task said.
+        /// The error of the task.
         source: BoxError,
     },
     /// The device is unknown, or not compiled in.
@@ -110,13 +118,13 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// Another process writes to the run directory.
-    #[error("`{}` is in use by another run; wait for its end, or choose another name", path.display())]
+    #[error("`{}` is in use by another run; wait until it ends, or choose another name", path.display())]
     RunInUse {
         /// The directory.
         path: PathBuf,
     },
-    /// A run is over, and left no checkpoint.
-    #[error("`{}` has no checkpoint to go on from; begin again under another name", path.display())]
+    /// A run has ended without a checkpoint.
+    #[error("`{}` has no checkpoint to continue from; start a new run under another name", path.display())]
     NothingToResume {
         /// The directory.
         path: PathBuf,
@@ -126,7 +134,7 @@ pub enum ConfigError {
     Changed {
         /// The checkpoint.
         path: PathBuf,
-        /// What differs.
+        /// The settings that differ.
         changes: Vec<ConfigChange>,
     },
     /// The run directory cannot be written.
@@ -134,12 +142,34 @@ pub enum ConfigError {
     RunDir {
         /// The directory.
         path: PathBuf,
-        /// The error of the system.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A checkpoint to start from cannot be used.
     #[error("cannot resume: {0}")]
     Resume(#[from] CheckpointError),
+}
+
+impl ConfigError {
+    /// Returns the error of a setting whose value cannot work; `problem` says why, and what would.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let error = bdh::ConfigError::invalid("steps", 0, "a run takes at least 1 step");
+    /// assert_eq!(error.to_string(), "`steps` is 0: a run takes at least 1 step");
+    /// ```
+    pub fn invalid(
+        field: &'static str,
+        value: impl fmt::Display,
+        problem: impl Into<String>,
+    ) -> Self {
+        Self::Invalid {
+            field,
+            value: value.to_string(),
+            problem: problem.into(),
+        }
+    }
 }
 
 impl From<derive_builder::UninitializedFieldError> for ConfigError {
@@ -150,7 +180,7 @@ impl From<derive_builder::UninitializedFieldError> for ConfigError {
     }
 }
 
-/// Why a checkpoint could not be written or read.
+/// A checkpoint that could not be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
@@ -159,7 +189,7 @@ pub enum CheckpointError {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// The error of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// There is no file of weights under a path.
@@ -167,38 +197,35 @@ pub enum CheckpointError {
     NoWeights {
         /// The path.
         path: PathBuf,
-        /// What is there, and what would work.
+        /// The reason, and the paths that would work.
         why: String,
     },
-    /// A file is not what the manifest says, or not what its name says.
+    /// A file differs from its entry in the manifest, or its content from its name.
     #[error("`{}` is damaged: {what}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         what: String,
     },
-    /// The checkpoint is whole, but of another model, task or set of callbacks.
+    /// The checkpoint is intact, but belongs to another model, task or set of callbacks.
     #[error("`{}` does not fit this run: {what}", path.display())]
     Mismatch {
         /// The checkpoint.
         path: PathBuf,
-        /// What differs.
+        /// The difference.
         what: String,
     },
-    /// The device failed while the parameters were read.
-    #[error("the device failed: {0}")]
-    Device(String),
 }
 
-/// Why a run that had begun could not go on.
+/// A failure that ended a run, or kept it from starting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
     /// Nothing ran: the settings contradict each other.
     #[error("the trainer is not configured correctly: {0}")]
     Config(#[from] ConfigError),
-    /// A callback whose policy is [`OnError::Abort`](crate::OnError::Abort), or an intervention, failed.
+    /// A callback whose policy is [`ErrorPolicy::Abort`](crate::ErrorPolicy::Abort), or an intervention, failed.
     #[error("`{callback}` failed in `{hook}` at step {step}: {}", with_causes(&**source))]
     Callback {
         /// The callback's or intervention's name.
@@ -207,7 +234,7 @@ pub enum TrainError {
         hook: &'static str,
         /// The step under way.
         step: u64,
-        /// What it said.
+        /// The error of the callback or intervention.
         source: BoxError,
     },
     /// The training data could not be read.
@@ -215,7 +242,7 @@ pub enum TrainError {
     Data {
         /// The step under way.
         step: u64,
-        /// What the task said.
+        /// The error of the task.
         source: BoxError,
     },
     /// The device failed while values were read from it.
@@ -223,64 +250,65 @@ pub enum TrainError {
     Device {
         /// The step under way.
         step: u64,
-        /// What burn said.
+        /// The error of burn.
         reason: String,
     },
     /// A replica on another device panicked, or its device failed; the others have stopped.
     #[error("replica {replica} failed at step {step}: {text}")]
     Replica {
-        /// Its number, which is its device's place in [`devices`](crate::TrainerBuilder::devices), from 0.
+        /// The place of its device among [`devices`](crate::TrainerBuilder::devices), from 0.
         replica: usize,
         /// The step under way.
         step: u64,
-        /// What the panic or the device said.
+        /// The text of the panic or of the device's error.
         text: String,
     },
-    /// Replicas of one model have come to differ, which they never should: a device computes otherwise, or wrongly.
+    /// Replicas of one model have diverged: a device computes differently, or wrongly.
     #[error(
         "`{param}` of replica {replica} is no longer that of replica 0 at step {step}; train on equal devices, or fewer"
     )]
     ReplicasApart {
-        /// The first replica that differs from the first one.
+        /// The first replica that differs from replica 0.
         replica: usize,
         /// The first parameter that differs.
         param: String,
         /// The step after which they were compared.
         step: u64,
     },
-    /// The task or the model panicked; `fit` passes the panic on after everybody has been told of this.
+    /// The task or the model panicked. `fit` resumes the panic after callbacks and sinks have received this error.
     #[error("the task or the model panicked at step {step}: {text}")]
     Panic {
         /// The step under way.
         step: u64,
-        /// What the panic said.
+        /// The text of the panic.
         text: String,
     },
-    /// The run's last checkpoint could not be written, so nothing on the disk holds what the run has reached. Older
-    /// checkpoints stay, and a resume goes on from the newest. The trained model is not returned.
+    /// The run's last checkpoint could not be written, so its final state is lost.
+    ///
+    /// Older checkpoints stay, and a resume continues from the newest. The trained model is not returned.
     #[error("the last checkpoint, of step {step}, could not be written: {source}")]
     Unsaved {
-        /// The step of which the state is lost.
+        /// The step whose state is lost.
         step: u64,
         /// The error of the writer.
         source: CheckpointError,
     },
-    /// A checkpoint that was to be looked at cannot be used.
+    /// A checkpoint to replay cannot be used.
     #[error("cannot replay: {0}")]
     Replay(#[from] CheckpointError),
-    /// The run directory was deleted, moved or replaced, so nothing more was written there.
+    /// The run directory was deleted, moved or replaced. Nothing more was written there.
     #[error("the run directory `{}` {how}, which was noticed after step {step}; {}", path.display(), last_checkpoint_is(last_checkpoint.as_deref()))]
     DirLost {
-        /// The path where the run wrote.
+        /// The path of the run directory.
         path: PathBuf,
         /// The way in which the directory was lost.
         how: DirLoss,
-        /// The step after which that was found out.
+        /// The step after which the loss was noticed.
         step: u64,
-        /// The newest checkpoint that is left, where the directory can still be found.
+        /// The newest remaining checkpoint, if the directory can still be found.
         last_checkpoint: Option<PathBuf>,
     },
-    /// No gradient reached any parameter, so training would change nothing.
+    /// No parameter received a gradient, so training would change nothing.
     #[error("no parameter received a gradient at step {step}; is the model on an autodiff device?")]
     NoGradients {
         /// The step under way.
@@ -288,15 +316,15 @@ pub enum TrainError {
     },
 }
 
-/// Ways in which a run loses its directory.
+/// Ways in which a run can lose its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DirLoss {
     /// The directory was deleted.
     Deleted,
-    /// The directory was moved, and nothing stands in its place.
+    /// The directory was moved, and nothing is in its place.
     Moved,
-    /// Another directory, of another run perhaps, stands in its place.
+    /// Another directory, perhaps of another run, is in its place.
     Replaced,
 }
 

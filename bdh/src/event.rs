@@ -1,11 +1,11 @@
-//! What each hook is handed: one type a hook, shared references only.
+//! Events: the parameters of the hooks, one type per hook, with shared references only.
 //!
-//! All of them give a [`Cx`]: the clock, `log`, `read`. What else there is depends on the moment:
-//! gradients where there are gradients, requests where the run can act on them. Asking to stop from
-//! inside a step does not compile.
+//! Every event dereferences to a [`Context`]: clock, `log`, `read`. Its own fields and methods depend on the hook:
+//! gradients after the backward pass, requests where the run can act on them at once. A request to stop inside a step
+//! does not compile.
 
 use crate::checkpoint::CheckpointRequest;
-use crate::context::Cx;
+use crate::context::Context;
 use crate::deferred::Deferred;
 use crate::failure::BoxError;
 use crate::names::is_plain_name;
@@ -17,6 +17,7 @@ use crate::record::{Logged, Value};
 use crate::stats::Stats;
 use crate::task::BatchSize;
 use burn::tensor::Tensor;
+use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
@@ -25,24 +26,32 @@ macro_rules! events {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $vis:vis $field:ident: $type:ty),* $(,)? })+) => {$(
         $(#[$doc])*
         pub struct $name<'a> {
-            pub(crate) cx: Cx<'a>,
+            pub(crate) ctx: Context<'a>,
             $($(#[$field_doc])* $vis $field: $type,)*
         }
 
-        impl<'a> Deref for $name<'a> {
-            type Target = Cx<'a>;
+        impl fmt::Debug for $name<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))
+                    .field("ctx", &self.ctx)
+                    .finish_non_exhaustive()
+            }
+        }
 
-            fn deref(&self) -> &Cx<'a> {
-                &self.cx
+        impl<'a> Deref for $name<'a> {
+            type Target = Context<'a>;
+
+            fn deref(&self) -> &Context<'a> {
+                &self.ctx
             }
         }
     )+};
 }
 
 events! {
-    /// [`Callback::on_fit_start`](crate::Callback::on_fit_start): the run begins, or goes on.
+    /// Event of [`Callback::on_fit_start`](crate::Callback::on_fit_start): a run begins or resumes.
     FitStart {
-        /// What will fire when.
+        /// The plan of the run.
         pub plan: &'a Plan,
         /// The model's parameters.
         pub params: &'a ParamTable,
@@ -50,126 +59,130 @@ events! {
         pub resumed: bool,
     }
 
-    /// [`Callback::on_step_start`](crate::Callback::on_step_start): the batches are here, nothing is
-    /// computed yet.
+    /// Event of [`Callback::on_step_start`](crate::Callback::on_step_start): the step's batches are loaded, and
+    /// nothing is computed yet.
     StepStart {}
 
-    /// [`Callback::on_micro_batch`](crate::Callback::on_micro_batch): one forward and backward is done.
+    /// Event of [`Callback::on_micro_batch`](crate::Callback::on_micro_batch): one forward and one backward pass are
+    /// done.
+    ///
+    /// With several devices only the micro-batches of the first one are reported.
     MicroBatch {
-        /// Counts from 0 within the step. Of several devices' micro-batches only the first one's are shown.
+        /// Number of the micro-batch within the step, from 0.
         pub index: usize,
-        /// How many micro-batches make up the step, on all devices.
+        /// Number of micro-batches in the step, over all devices.
         pub count: usize,
-        /// What it held.
+        /// Size of the micro-batch.
         pub size: BatchSize,
-        /// Its mean loss.
+        /// Mean loss of the micro-batch.
         pub loss: &'a Deferred,
-        /// Its share of the step's gradients: those of its mean loss, divided by `count`.
+        /// Gradients of that loss divided by `count`: the micro-batch's share of the step's gradients.
         pub gradients: &'a Stats<'a>,
     }
 
-    /// [`Callback::after_backward`](crate::Callback::after_backward): the gradients of the whole step,
-    /// averaged over micro-batches, before interventions and clipping.
+    /// Event of [`Callback::after_backward`](crate::Callback::after_backward): the gradients of the whole step, before
+    /// interventions and clipping.
     AfterBackward {
-        /// The step's mean loss.
+        /// Mean loss of the step.
         pub loss: &'a Deferred,
-        /// The parameters as they are before the update.
+        /// Parameters before the update.
         pub weights: &'a Stats<'a>,
-        /// The mean gradients.
+        /// Gradients, averaged over the step's micro-batches.
         pub gradients: &'a Stats<'a>,
-        /// What the model showed during the last micro-batch (on several devices the first one's), if a due callback
-        /// [listens](crate::Callback::listens).
+        /// Activations that the model offered during the last micro-batch (with several devices, the first one's), if a
+        /// due callback [wants them](crate::Callback::wants_activations); otherwise empty.
         pub activations: &'a [Tap],
     }
 
-    /// [`Callback::before_optimizer_step`](crate::Callback::before_optimizer_step): what the optimizer is
-    /// about to get.
+    /// Event of [`Callback::before_optimizer_step`](crate::Callback::before_optimizer_step): the optimizer's input.
     BeforeOptimizerStep {
-        /// The gradients after interventions and clipping.
+        /// Gradients after interventions and clipping.
         pub gradients: &'a Stats<'a>,
-        /// The global L2 norm before clipping, where clipping is on.
+        /// Global L2 norm before clipping, if the run clips.
         pub grad_norm: Option<&'a Deferred>,
-        /// The factor that clipping applied, at most 1, where clipping is on.
+        /// Factor that clipping applied, at most 1, if the run clips.
         pub clip_coefficient: Option<&'a Deferred>,
-        /// Each group's name and learning rate for this step.
+        /// Name and learning rate of each group on this step.
         pub lrs: &'a [(String, f64)],
     }
 
-    /// [`Callback::after_optimizer_step`](crate::Callback::after_optimizer_step): the parameters have moved.
+    /// Event of [`Callback::after_optimizer_step`](crate::Callback::after_optimizer_step): the parameters are updated.
     AfterOptimizerStep {
-        /// The parameters as they are now.
+        /// Parameters after the update.
         pub weights: &'a Stats<'a>,
-        /// New minus old.
+        /// New parameters minus old ones; zero if an intervention skipped the update.
         pub updates: &'a Stats<'a>,
     }
 
-    /// [`Callback::on_step`](crate::Callback::on_step): the step is complete.
+    /// Event of [`Callback::on_step`](crate::Callback::on_step): a step is complete.
     StepEnd {
-        /// The step's mean loss.
+        /// Mean loss of the step.
         pub loss: &'a Deferred,
-        /// The parameters as they are now, after the update: those that an eval or a checkpoint of this step sees.
+        /// Parameters after the update, as an eval or a checkpoint of this step sees them.
         pub weights: &'a Stats<'a>,
-        /// Whether an intervention left the parameters as they were.
+        /// Whether an intervention skipped the update.
         pub skipped: bool,
-        /// Where the step's time went.
+        /// Time of the step.
         pub timing: Timing,
-        /// The same, summed over all steps of this process; for means over the steps between two calls.
+        /// Time of all steps of this process. Differences between two calls give means over the steps between them.
         pub timing_total: Timing,
-        /// Training cost per token in floating-point operations, where the task knows it.
+        /// Floating-point operations of training per token, if the task knows them.
         pub flops_per_token: Option<f64>,
     }
 
-    /// [`Callback::on_eval_batch`](crate::Callback::on_eval_batch): one validation batch is done.
+    /// Event of [`Callback::on_eval_batch`](crate::Callback::on_eval_batch): one validation batch is evaluated.
+    ///
+    /// With several devices only the batches of the first one are reported.
     EvalBatch {
-        /// Counts from 0 within the eval. Of batches that several devices share only the first one's are shown.
+        /// Number of the batch within the eval, from 0.
         pub index: usize,
-        /// How many validation batches there are.
+        /// Number of validation batches, over all devices.
         pub count: usize,
     }
 
-    /// [`Callback::on_eval`](crate::Callback::on_eval): the validation split has been measured.
+    /// Event of [`Callback::on_eval`](crate::Callback::on_eval): an eval of this step is complete.
     EvalEnd {
-        /// What was measured, on this very step.
+        /// Result of the eval.
         pub report: &'a EvalReport,
         pub(crate) eval_of: &'a dyn Fn(&[Tensor<1>]) -> Vec<(String, Deferred)>,
     }
 
-    /// [`Callback::on_checkpoint`](crate::Callback::on_checkpoint): a checkpoint is complete on disk.
+    /// Event of [`Callback::on_checkpoint`](crate::Callback::on_checkpoint): a checkpoint is complete on disk.
     Checkpointed {
-        /// The checkpoint's directory.
+        /// Directory of the checkpoint.
         pub path: &'a Path,
-        /// Whether rotation leaves it alone.
+        /// Whether the checkpoint is kept for good, rather than deleted by rotation.
         pub pinned: bool,
     }
 
-    /// [`Callback::on_fit_end`](crate::Callback::on_fit_end): the run is over, whatever happened.
+    /// Event of [`Callback::on_fit_end`](crate::Callback::on_fit_end): the run has ended.
     FitEnd {
-        /// How it ended.
+        /// Completed, stopped or failed.
         pub outcome: &'a Outcome,
     }
 }
 
-/// Where the time of one step went, on the training thread.
+/// Time of one step, on the training thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timing {
-    /// From the end of the step before to the end of this one. Hooks and records are in it, and with them
-    /// the wait for the device; eval and checkpoints are not.
+    /// From the end of the previous step to the end of this one: with hooks, records and the wait for the device,
+    /// without evals and checkpoints.
     pub step: Duration,
-    /// Waiting for the data.
+    /// Part of `step` that was spent waiting for data.
     pub data: Duration,
 }
 
-/// What an eval measured.
+/// Result of an eval.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EvalReport {
-    /// Metrics without the `val/` of their keys, such as `loss` in nats per token.
+    /// Metrics by name, without the `val/` of their keys, such as `loss` in nats per token.
     pub metrics: Vec<(String, f64)>,
-    /// How long it took.
+    /// Duration of the eval.
     pub took: Duration,
 }
 
 impl EvalReport {
-    /// One metric by name.
+    /// Returns the metric with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<f64> {
         self.metrics
@@ -182,20 +195,20 @@ impl EvalReport {
 macro_rules! requests {
     ($($event:ident),+) => {$(
         impl $event<'_> {
-            /// Asks the run to end after this step. The first reason given is the one that is told.
+            /// Asks the run to stop after this step. If several callbacks ask, the run reports the first reason.
             pub fn stop(&self, why: impl Into<String>) {
                 let by = self.step_log.caller.borrow().clone();
                 self.step_log.requests.borrow_mut().stop.get_or_insert((by, why.into()));
             }
 
-            /// Asks for a checkpoint of this step. The same name asked for twice is written once.
+            /// Asks for a checkpoint of this step. Requests with one name make one checkpoint.
             ///
             /// # Panics
             ///
-            /// If the name is empty or a path; the callback is then switched off, like any that panics.
+            /// If the name is empty or a path. The run then treats the callback like any that panics.
             pub fn checkpoint(&self, request: CheckpointRequest) {
                 let name = &request.name;
-                assert!(is_plain_name(name), "a checkpoint cannot be called `{name}`");
+                assert!(is_plain_name(name), "`{name}` cannot name a checkpoint: use a plain name such as `best`");
                 let by = self.step_log.caller.borrow().clone();
                 self.step_log.requests.borrow_mut().ask_for_checkpoint(by, request);
             }
@@ -206,53 +219,54 @@ macro_rules! requests {
 requests!(StepEnd, EvalEnd);
 
 impl EvalEnd<'_> {
-    /// Measures the model with other weights in the place of its own, such as an average of theirs: `[elements]`
-    /// each, in the order of the parameter table. Costs as much as the eval itself; its metrics are read with what
-    /// the step has logged.
+    /// Evaluates the model with other weights, such as an average of its own.
+    ///
+    /// `weights` has one tensor, `[elements]`, for each parameter, in the order of the parameter table. Costs one more
+    /// pass over all validation batches, on this device, and no device read: the metrics are read with the other values
+    /// that the step logs.
     ///
     /// # Panics
     ///
-    /// If the weights are not as many, or not as large, as the model's.
+    /// If the number or the sizes of the weights are not the model's.
     #[must_use]
     pub fn eval_of(&self, weights: &[Tensor<1>]) -> Vec<(String, Deferred)> {
         (self.eval_of)(weights)
     }
 
-    /// One metric of this eval by name: of the report, or one that a callback added before has recorded as
-    /// `val/<name>`, which is then read here.
+    /// Returns a metric of this eval by name.
+    ///
+    /// The metric is in the report, or an earlier callback logged it as `val/<name>` in this step. A logged metric
+    /// costs one device read.
     ///
     /// # Errors
     ///
-    /// If there is none of that name, with those that there are; or if the device failed.
+    /// If there is no metric of that name (the text lists the report's), or the device failed.
     pub fn metric(&self, name: &str) -> Result<f64, BoxError> {
         if let Some(value) = self.report.get(name) {
             return Ok(value);
         }
-        let logged = self.logged_metric(name);
+        let logged = self
+            .step_log
+            .last(|key| key.strip_prefix("val/") == Some(name));
         match logged {
             Some(Logged::Deferred(value)) => self.read(&value),
             Some(Logged::Ready(Value::Scalar(value))) => Ok(value),
-            _ => {
-                let known: Vec<_> = self
-                    .report
-                    .metrics
-                    .iter()
-                    .map(|(name, _)| name.as_str())
-                    .collect();
-                let known = known.join(", ");
-                Err(format!("there is no metric {name:?}; the eval has {known}").into())
-            }
+            _ => Err(unknown_metric(name, self.report)),
         }
-    }
-
-    fn logged_metric(&self, name: &str) -> Option<Logged> {
-        self.step_log
-            .last(|key| key.strip_prefix("val/") == Some(name))
     }
 }
 
+fn unknown_metric(name: &str, report: &EvalReport) -> BoxError {
+    let mut known = Vec::new();
+    for (metric, _) in &report.metrics {
+        known.push(metric.as_str());
+    }
+    let known = known.join(", ");
+    format!("unknown metric {name:?}: this eval has {known}").into()
+}
+
 impl StepEnd<'_> {
-    /// Asks for an eval on this step, before it ends.
+    /// Asks for an eval of this step, whatever the run's own cadence.
     pub fn evaluate(&self) {
         self.step_log.requests.borrow_mut().evaluate = true;
     }

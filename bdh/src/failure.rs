@@ -1,27 +1,27 @@
 //! Errors and panics of unknown types, and their texts.
 
-/// An error of somebody else's making, with its cause.
+/// An error of any type, with its causes.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What every hook returns: an error is treated by the callback's [`OnError`](crate::OnError).
+/// The result of a hook. An error is handled by the callback's [`ErrorPolicy`](crate::ErrorPolicy).
 pub type HookResult = Result<(), BoxError>;
 
-/// Gives an error and all its causes as one sentence.
+/// Returns an error and all its causes as one sentence.
 ///
-/// A cause that the text before it contains is not repeated: our own errors contain their cause, others leave it to the
-/// program that prints them.
+/// A cause is not repeated if the text before it contains it: errors of this library contain their causes, while others
+/// leave printing the causes to the program.
 ///
 /// # Examples
 ///
 /// ```
 /// let missing = std::io::Error::other(bdh::BoxError::from("the disk is full"));
-/// assert_eq!(bdh::with_causes(&missing), "the disk is full");
+/// assert_eq!(bdh::error::with_causes(&missing), "the disk is full");
 ///
 /// #[derive(Debug, thiserror::Error)]
 /// #[error("`run.json` cannot be written")]
 /// struct Unwritten(#[source] std::io::Error);
 ///
-/// assert_eq!(bdh::with_causes(&Unwritten(missing)), "`run.json` cannot be written: the disk is full");
+/// assert_eq!(bdh::error::with_causes(&Unwritten(missing)), "`run.json` cannot be written: the disk is full");
 /// ```
 #[must_use]
 pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
@@ -35,11 +35,13 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// What a panic said, where it said something.
+/// Returns the message of a panic.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(ToString::to_string)
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        return (*text).to_owned();
+    }
+    match panic.downcast_ref::<String>() {
+        Some(text) => text.clone(),
+        None => "no message".to_owned(),
+    }
 }

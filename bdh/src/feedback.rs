@@ -1,75 +1,66 @@
-//! The way back from a sink to the run.
+//! Messages from a sink to its run.
 
-use crate::outcome::{Problem, StopReason};
+use crate::message::Message;
+use crate::outcome::{StopReason, Warning};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// Lets a sink, or a thread of its own, speak to the run while it goes on. Clones speak to the same run.
+/// The way for a sink, or a thread of its own, to send messages to its run.
 ///
-/// A sink finds it in [`RunInfo::feedback`](crate::RunInfo::feedback). What is said after the run has
-/// ended, or to the default value, is heard by nobody.
+/// A sink finds it in [`RunInfo::feedback`](crate::RunInfo::feedback). Clones send to the same run. Messages sent after
+/// the end of the run, or through the default value, are dropped.
 #[derive(Debug, Clone, Default)]
 pub struct Feedback {
-    run: Option<Sender<Said>>,
+    run: Option<Sender<Message>>,
     is_hurried: Arc<AtomicBool>,
 }
 
-/// What a sink can say.
-#[derive(Debug)]
-pub(crate) enum Said {
-    Problem(Problem),
-    Remark(String),
-    Stop(StopReason),
-}
-
 impl Feedback {
-    /// A feedback and the end at which it arrives.
-    pub(crate) fn channel() -> (Self, Receiver<Said>) {
+    /// Returns a feedback and the receiver of its messages.
+    pub(crate) fn channel() -> (Self, Receiver<Message>) {
         let (sender, receiver) = channel();
-        (
-            Self {
-                run: Some(sender),
-                is_hurried: Arc::default(),
-            },
-            receiver,
-        )
+        let feedback = Self {
+            run: Some(sender),
+            is_hurried: Arc::default(),
+        };
+        (feedback, receiver)
     }
 
-    /// Tells of something that failed without ending the sink: all sinks hear of it, and it is in the
-    /// outcome.
-    pub fn tell(&self, problem: Problem) {
-        self.say(Said::Problem(problem));
+    /// Reports a failure that does not end the sink. All sinks receive it, and it is in the result of the run.
+    pub fn warn(&self, warning: Warning) {
+        self.send(Message::Warning(warning));
     }
 
-    /// Says something that a person may want to know, such as where to look at the run.
-    pub fn remark(&self, text: impl Into<String>) {
-        self.say(Said::Remark(text.into()));
+    /// Sends a line that a person may want to know, such as the address of the run's page.
+    pub fn notice(&self, text: impl Into<String>) {
+        self.send(Message::Notice(text.into()));
     }
 
-    /// Asks the run to stop after the step under way, as somebody did from outside of the program.
+    /// Asks the run to stop after the step under way, for a request from outside of the program.
     pub fn stop(&self, by: impl Into<String>, why: impl Into<String>) {
-        self.say(Said::Stop(StopReason::Asked {
+        self.send(Message::StopRequested(StopReason::Asked {
             by: by.into(),
             why: why.into(),
         }));
     }
 
-    /// Whether a signal, such as Ctrl-C, came while the sinks were closing: a sink that waits for something in
-    /// [`close`](crate::Sink::close), such as a server, gives up and returns.
+    /// Whether a signal, such as Ctrl-C, arrived while the sinks were closing.
+    ///
+    /// A sink that waits in [`close`](crate::Sink::close), such as for a server, then gives up and returns.
     #[must_use]
     pub fn is_hurried(&self) -> bool {
         self.is_hurried.load(Ordering::Relaxed)
     }
 
-    /// Asks sinks that are closing to wait for nothing.
+    /// Asks sinks that are closing to stop waiting.
     pub(crate) fn hurry(&self) {
         self.is_hurried.store(true, Ordering::Relaxed);
     }
 
-    fn say(&self, said: Said) {
+    fn send(&self, message: Message) {
         if let Some(sender) = &self.run {
-            let _ = sender.send(said); // nobody listens once the run is over
+            let _ = sender.send(message); // fails only after the end of the run
         }
     }
 }

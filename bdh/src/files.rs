@@ -1,7 +1,7 @@
-//! Files of a run directory, read and written so that a damaged or crafted directory does no harm.
+//! Safe reading and writing of files in run directories, including damaged or malicious ones.
 //!
-//! A run directory may come from someone else: unpacked, downloaded, shared. A link in it could name a private file, a
-//! FIFO could block a reader for ever, a device has no end. Everything that reads a file of a run opens it here.
+//! A run directory may have been downloaded or unpacked from an archive. A link in it could lead to a private file, a
+//! FIFO could block a reader forever, and a device has no end. All readers of a run's files open them with this module.
 
 mod on_disk;
 
@@ -9,6 +9,7 @@ pub(crate) use on_disk::has_no_name;
 pub use on_disk::{BACKLOG, Faults, check_not_deleted};
 
 use sha2::{Digest, Sha256};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -19,12 +20,12 @@ pub const MAX_JSON: u64 = 256 << 20;
 
 /// Opens a regular file below `root` for reading.
 ///
-/// `root` is the caller's own choice and may be a link; `path`, relative to it, may not contain one.
+/// The caller chooses `root`, which may be a link; no part of the relative `path` may be one.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::NotFound`] if there is no such file; [`io::ErrorKind::InvalidInput`] if `path` leaves `root`, and if
-/// it is, or leads through, a link, or is a folder, a FIFO or a device.
+/// [`io::ErrorKind::NotFound`] if there is no such file; [`io::ErrorKind::InvalidInput`] if `path` leaves `root`, is or
+/// leads through a link, or is a folder, a FIFO or a device.
 ///
 /// # Examples
 ///
@@ -35,14 +36,9 @@ pub const MAX_JSON: u64 = 256 << 20;
 /// ```
 pub fn open(root: &Path, path: impl AsRef<Path>) -> io::Result<File> {
     let path = path.as_ref();
-    let mut names = Vec::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => names.push(name),
-            Component::CurDir => {}
-            _ => return Err(refused(root, path, "leads out of the folder")),
-        }
-    }
+    let Some(names) = names_below(path) else {
+        return Err(refused(root, path, "leads out of the folder"));
+    };
     let file = open_below(root, &names).map_err(|error| explain(error, root, path))?;
     if !file.metadata()?.is_file() {
         return Err(refused(root, path, "is not a regular file"));
@@ -50,17 +46,30 @@ pub fn open(root: &Path, path: impl AsRef<Path>) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads a regular file below `root`, of at most `max_bytes` bytes, as [`open`] opens it.
+/// Splits a relative path; `None` if it is absolute or has a `..`.
+fn names_below(path: &Path) -> Option<Vec<&OsStr>> {
+    let mut names = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => names.push(name),
+            Component::CurDir => {}
+            _ => return None,
+        }
+    }
+    Some(names)
+}
+
+/// Reads a regular file below `root`, of at most `max_bytes` bytes, with the checks of [`open`].
 ///
 /// # Errors
 ///
-/// As [`open`]; [`io::ErrorKind::FileTooLarge`] if the file is longer.
+/// The errors of [`open`], and [`io::ErrorKind::FileTooLarge`] if the file is longer.
 pub fn read(root: &Path, path: impl AsRef<Path>, max_bytes: u64) -> io::Result<Vec<u8>> {
     let path = path.as_ref();
-    let file = open(root, path)?;
     let mut bytes = Vec::new();
-    file.take(max_bytes.saturating_add(1))
-        .read_to_end(&mut bytes)?;
+    // One byte more than allowed, to detect a longer file without reading all of it.
+    let mut file = open(root, path)?.take(max_bytes.saturating_add(1));
+    file.read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         let what = format!(
             "`{}` is longer than {max_bytes} bytes",
@@ -71,31 +80,37 @@ pub fn read(root: &Path, path: impl AsRef<Path>, max_bytes: u64) -> io::Result<V
     Ok(bytes)
 }
 
-/// Whether `path` below `root` is a regular file, or a folder with nothing but those in it, and no link leads there.
+/// Returns whether `path` below `root` is a regular file, or a folder of only regular files, without any link.
 pub(crate) fn is_plain(root: &Path, path: &Path) -> bool {
-    let mut way = root.to_owned();
-    let is_link = |part: Component<'_>| {
-        way.push(part);
-        !matches!(part, Component::Normal(_)) || way.is_symlink()
-    };
-    !path.components().any(is_link) && holds_plain_files(&root.join(path))
-}
-
-fn holds_plain_files(path: &Path) -> bool {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::read_dir(path).is_ok_and(|mut entries| {
-            entries.all(|entry| entry.is_ok_and(|entry| holds_plain_files(&entry.path())))
-        }),
-        Ok(found) => found.is_file(),
-        Err(_) => false,
+    let mut parent = root.to_owned();
+    for part in path.components() {
+        parent.push(part);
+        if !matches!(part, Component::Normal(_)) || parent.is_symlink() {
+            return false;
+        }
     }
+    // Not `parent`: joined to an empty path, the root ends with a slash, so it may be a link.
+    holds_plain_files(&root.join(path)).unwrap_or(false)
 }
 
-/// Makes a folder unless it is there. The one above it must be: where a run directory was deleted, none is made again.
+fn holds_plain_files(path: &Path) -> io::Result<bool> {
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_dir() {
+        return Ok(found.is_file());
+    }
+    for entry in fs::read_dir(path)? {
+        if !holds_plain_files(&entry?.path())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Creates a folder unless it exists. Its parent must exist, so a deleted run directory is not created again.
 ///
 /// # Errors
 ///
-/// If the file system refuses.
+/// The error of the file system.
 pub fn ensure_dir(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -103,25 +118,30 @@ pub fn ensure_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
+/// Replaces a file atomically: a reader sees the old contents or the new ones.
 ///
 /// # Errors
 ///
-/// If the file system refuses; the old file is still there then.
+/// The error of the file system; the old file is unchanged then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let scratch = path.with_extension("tmp");
-    // Left by a process that died; or a link, and writing through it would change a file elsewhere.
+    // It may be left from a process that died, or be a link to a file elsewhere, which must not be overwritten.
     let _ = fs::remove_file(&scratch);
-    let write = || {
-        let mut file = File::create_new(&scratch)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&scratch, path)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&scratch)))
+    let written = write_and_rename(&scratch, bytes, path);
+    if written.is_err() {
+        let _ = fs::remove_file(&scratch);
+    }
+    written
 }
 
-/// The SHA-256 of some bytes, in hexadecimal digits.
+fn write_and_rename(scratch: &Path, bytes: &[u8], path: &Path) -> io::Result<()> {
+    let mut file = File::create_new(scratch)?;
+    file.write_all(bytes)?;
+    file.sync_all()?; // before the rename, or a crash could leave an empty file under the new name
+    fs::rename(scratch, path)
+}
+
+/// Computes the SHA-256 of bytes, in hexadecimal digits.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes))
 }
@@ -129,18 +149,18 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// Returns bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest
-        .as_ref()
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a string takes whatever is written to it");
-            text
-        })
+    let mut text = String::with_capacity(64); // of a SHA-256
+    for byte in digest.as_ref() {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+    }
+    text
 }
 
-/// Opens each folder on the way without following a link, so that no other process can exchange one in between.
+/// Opens a file below `root` folder by folder without following links.
+///
+/// Each folder is opened relative to the one before, so another process cannot replace one by a link in between.
 #[cfg(unix)]
-fn open_below(root: &Path, names: &[&std::ffi::OsStr]) -> io::Result<File> {
+fn open_below(root: &Path, names: &[&OsStr]) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, openat};
 
     let Some((last, folders)) = names.split_last() else {
@@ -151,13 +171,13 @@ fn open_below(root: &Path, names: &[&std::ffi::OsStr]) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         folder = openat(&folder, *name, flags, Mode::empty())?.into();
     }
-    // Without blocking: opening a FIFO would wait for a writer.
+    // `NONBLOCK`, since opening a FIFO would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(openat(&folder, *last, flags, Mode::empty())?.into())
 }
 
 #[cfg(not(unix))]
-fn open_below(root: &Path, names: &[&std::ffi::OsStr]) -> io::Result<File> {
+fn open_below(root: &Path, names: &[&OsStr]) -> io::Result<File> {
     let mut path = root.to_owned();
     for name in names {
         path.push(name);
@@ -168,7 +188,7 @@ fn open_below(root: &Path, names: &[&std::ffi::OsStr]) -> io::Result<File> {
     File::open(path)
 }
 
-/// Replaces the system's words for a link on the way, "too many levels of symbolic links" or "not a directory".
+/// Replaces the system's error for a link, "too many levels of symbolic links" or "not a directory", by a clear one.
 fn explain(error: io::Error, root: &Path, path: &Path) -> io::Error {
     let mut way = root.to_owned();
     for part in path.components() {
@@ -199,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_refused_wherever_they_stand() {
+    fn links_in_a_path_are_errors() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = dir.path();
         fs::create_dir(root.join("inside")).expect("a folder");
@@ -223,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_refused_at_once() {
+    fn fifos_folders_and_devices_are_errors() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = dir.path();
         let made = Command::new("mkfifo")
@@ -242,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_stay_below_their_root_and_files_below_their_limit() {
+    fn paths_outside_the_root_and_long_files_are_errors() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = dir.path();
         fs::write(root.join("file"), "12345").expect("a file");

@@ -1,25 +1,24 @@
-//! Waiting for sinks to make durable what they were given.
+//! Waiting for sinks to flush their records.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// Sinks that were asked to flush, each with its patience; any thread may wait for them.
+/// Flush requests to sinks, each with a timeout and a channel for the answer; any thread may wait for them.
 #[derive(Default)]
 pub(crate) struct Flushing(pub(crate) Vec<(Duration, Receiver<()>)>);
 
 impl Flushing {
-    /// Waits until each has answered or taken too long; gives the places of those.
+    /// Waits until each sink has answered or its timeout has passed; returns the indices of late sinks.
     pub(crate) fn wait(self) -> Vec<usize> {
-        let asked = Instant::now();
-        let is_late = |(patience, answer): &(Duration, Receiver<()>)| {
-            let left = patience.saturating_sub(asked.elapsed());
-            // An answer that can no longer come is one too: the sink has failed, and has told.
-            answer.recv_timeout(left) == Err(RecvTimeoutError::Timeout)
-        };
-        let sinks = self.0.iter().enumerate();
-        sinks
-            .filter(|(_, sink)| is_late(sink))
-            .map(|(index, _)| index)
-            .collect()
+        let started = Instant::now(); // one start for all: their timeouts do not add up
+        let mut late = Vec::new();
+        for (index, (timeout, answer)) in self.0.into_iter().enumerate() {
+            let left = timeout.saturating_sub(started.elapsed());
+            // A disconnected channel is not late: the sink has failed and has reported its error.
+            if answer.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+                late.push(index);
+            }
+        }
+        late
     }
 }

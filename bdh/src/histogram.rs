@@ -1,30 +1,30 @@
-//! Counting values into a histogram.
+//! Histograms of values on the host.
 
-/// Values that are looked at together, so that the compiler can use vectors.
+/// Values that a loop handles together, so that the compiler can use vector instructions.
 const LANES: usize = 16;
 
-/// Counts of values between edges.
+/// Counts of values in bins.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Histogram {
-    /// Ascending; one more than there are counts.
+    /// Edges of the bins, ascending; one more than there are counts.
     pub edges: Vec<f64>,
-    /// Values from an edge up to the next; the last bin includes its upper edge.
+    /// Number of values in each bin, from its lower edge up to the next; the last bin includes its upper edge.
     pub counts: Vec<u64>,
-    /// Values that are NaN or infinite, and so in no bin.
+    /// Number of values that are NaN or infinite, and so in no bin.
     pub non_finite: u64,
 }
 
 impl Histogram {
-    /// Counts `values` into `bins` bins of one width, from the least finite value to the greatest.
+    /// Counts `values` into `bins` bins of equal width, from the least finite value to the greatest.
     ///
-    /// All values alike are counted in the last of `bins` bins of no width; without a finite value all edges and
-    /// counts are 0. Fewer than one bin is one bin. Two passes, without a copy. Source: `tf.summary.histogram` of
+    /// Equal values are all counted in the last of `bins` bins of width 0; without a finite value all edges and
+    /// counts are 0. `bins` is at least 1. Takes two passes, without a copy. Source: `tf.summary.histogram` of
     /// TensorFlow 2.8 and later.
     ///
     /// # Examples
     ///
     /// ```
-    /// let histogram = bdh::Histogram::of(&[0.0, 0.5, 0.9, 2.0, f32::NAN], 2);
+    /// let histogram = bdh::stats::Histogram::of(&[0.0, 0.5, 0.9, 2.0, f32::NAN], 2);
     /// assert_eq!(histogram.edges, [0.0, 1.0, 2.0]);
     /// assert_eq!(histogram.counts, [3, 1]);
     /// assert_eq!(histogram.non_finite, 1);
@@ -33,27 +33,31 @@ impl Histogram {
     pub fn of(values: &[f32], bins: usize) -> Self {
         let bins = bins.max(1);
         let Some((low, high)) = extent(values) else {
-            let non_finite = values.len() as u64;
             return Self {
                 edges: vec![0.0; bins + 1],
                 counts: vec![0; bins],
-                non_finite,
+                non_finite: values.len() as u64,
             };
         };
-        let width = (high - low) / bins as f64;
-        let mut edges: Vec<_> = (0..=bins).map(|edge| low + edge as f64 * width).collect();
-        edges[bins] = high; // which the sum may miss by a rounding
-        let mut counts = count(values, bins, low, width);
+        let mut counts = count(values, bins, low, (high - low) / bins as f64);
         let non_finite = counts.pop().unwrap_or(0);
         Self {
-            edges,
+            edges: edges(low, high, bins),
             counts,
             non_finite,
         }
     }
 }
 
-/// The least and the greatest finite value.
+/// Returns the edges of `bins` bins of equal width.
+pub(crate) fn edges(low: f64, high: f64, bins: usize) -> Vec<f64> {
+    let width = (high - low) / bins as f64;
+    let mut edges: Vec<_> = (0..=bins).map(|edge| low + edge as f64 * width).collect();
+    edges[bins] = high; // the sum may miss it by a rounding error
+    edges
+}
+
+/// Returns the least and the greatest finite value.
 fn extent(values: &[f32]) -> Option<(f64, f64)> {
     let mut low = [f32::INFINITY; LANES];
     let mut high = [f32::NEG_INFINITY; LANES];
@@ -67,7 +71,7 @@ fn extent(values: &[f32]) -> Option<(f64, f64)> {
             } else {
                 f32::NAN
             };
-            // A comparison with NaN is false, and this one becomes a vector's.
+            // A comparison with NaN is false. Unlike `f32::min`, this form becomes a vector instruction.
             low[lane] = if value < low[lane] { value } else { low[lane] };
             high[lane] = if value > high[lane] {
                 value
@@ -81,14 +85,14 @@ fn extent(values: &[f32]) -> Option<(f64, f64)> {
     (low <= high).then_some((low.into(), high.into()))
 }
 
-/// How many values are in each bin; those that are not finite come last.
+/// Counts the values of each bin; the last count is of values that are not finite.
 fn count(values: &[f32], bins: usize, low: f64, width: f64) -> Vec<u64> {
     let mut counts = vec![0; bins + 1];
     let last = (bins - 1) as f64;
     for chunk in values.chunks(LANES) {
         let mut places = [0; LANES];
         for (place, value) in places.iter_mut().zip(chunk) {
-            // Values that are all alike make 0 / 0, which is NaN; the lesser of that and `last` is `last`.
+            // Equal values give 0 / 0, which is NaN; `min` returns `last` for it.
             let bin = ((f64::from(*value) - low) / width).min(last);
             *place = if value.is_finite() {
                 bin as u32
@@ -113,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_on_an_edge_is_in_the_bin_above_and_the_greatest_in_the_last() {
+    fn values_on_an_edge_are_counted_in_the_bin_above() {
         let values = [0.0, 1.0, 1.5, 2.0, 3.0, 4.0];
         assert_eq!(
             counts(&values, 4),
@@ -123,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn values_all_alike_are_in_the_last_bin_and_no_values_are_in_none() {
+    fn equal_values_are_counted_in_the_last_bin() {
         assert_eq!(counts(&[-2.5; 40], 3), (vec![-2.5; 4], vec![0, 0, 40], 0));
         assert_eq!(counts(&[], 3), (vec![0.0; 4], vec![0; 3], 0));
     }
 
     #[test]
-    fn values_that_are_not_finite_are_counted_apart_wherever_they_stand() {
+    fn non_finite_values_are_counted_separately() {
         let bad = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
         assert_eq!(counts(&bad, 2), (vec![0.0; 3], vec![0; 2], 3));
         for len in 0..40_usize {
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_range_of_single_precision_fits() {
+    fn the_whole_range_of_f32_fits() {
         let (edges, counts, non_finite) = counts(&[f32::MIN, 0.0, f32::MAX], 2);
         assert_eq!(edges, [f64::from(f32::MIN), 0.0, f64::from(f32::MAX)]);
         assert_eq!((counts, non_finite), (vec![1, 2], 0));

@@ -1,47 +1,50 @@
-//! The names of the hooks, and sets of them.
+//! Hooks by name, and sets of hooks.
 
 use std::fmt;
 
-/// The table of hooks, in the order of a step, handed to a macro (after an argument of its own): what the hook is for, its method, its name as a type,
-/// its event, and the steps on which it is called. `due` ones follow the callback's cadence; `always` ones are not about
-/// one step's training.
+/// Passes the table of hooks to a macro.
 ///
-/// A new hook is a line here, its event in `event.rs`, and its call in the trainer.
+/// Each row, in the order of a step: documentation, method, variant of [`Hook`], event, and `due` or `always`. Hooks
+/// marked `due` follow the callback's cadence. Hooks marked `always` do not belong to one step's training, and are
+/// called on every occasion.
+///
+/// To add a hook, add a row here, its event in `event.rs`, and its call in the trainer.
 macro_rules! hook_table {
-    ($macro:ident $(, $argument:ident)?) => {
-        $macro! { $($argument:)?
-            /// Called once, before the first step.
+    ($macro:ident) => {
+        $macro! {
+            /// Called once, before the run's first step.
             on_fit_start OnFitStart FitStart always,
 
-            /// Called when the step's batches are there.
+            /// Called when the step's batches have been loaded, before anything is computed.
             on_step_start OnStepStart StepStart due,
 
-            /// Called after each micro-batch's backward pass.
+            /// Called after the backward pass of each micro-batch.
             on_micro_batch OnMicroBatch MicroBatch due,
 
-            /// Called with the step's mean gradients, before clipping.
+            /// Called with the step's gradients, averaged over its micro-batches, before clipping.
             after_backward AfterBackward AfterBackward due,
 
-            /// Called with the gradients that the optimizer gets, after clipping.
+            /// Called with the gradients that the optimizer receives, after clipping.
             before_optimizer_step BeforeOptimizerStep BeforeOptimizerStep due,
 
-            /// Called with the update that was applied. On its due steps the old parameters are kept until then: one copy
-            /// of the model.
+            /// Called with the update that the optimizer applied.
+            ///
+            /// On due steps the old parameters stay in memory until then: one more copy of the model.
             after_optimizer_step AfterOptimizerStep AfterOptimizerStep due,
 
-            /// Called when a step is complete. Here the run can be asked to stop, eval or save.
+            /// Called when a step is complete. This hook can ask the run to stop, to evaluate or to save.
             on_step OnStep StepEnd due,
 
             /// Called after each validation batch.
             on_eval_batch OnEvalBatch EvalBatch always,
 
-            /// Called with the report of an eval of this very step. Here the run can be asked to stop or save.
+            /// Called with the report of an eval of this step. This hook can ask the run to stop or to save.
             on_eval OnEval EvalEnd always,
 
             /// Called when a checkpoint is complete on disk.
             on_checkpoint OnCheckpoint Checkpointed always,
 
-            /// Called once at the end, whether the run completed, stopped or failed.
+            /// Called once, at the end of the run, whether it completed, stopped or failed.
             on_fit_end OnFitEnd FitEnd always,
         }
     };
@@ -50,7 +53,7 @@ pub(crate) use hook_table;
 
 macro_rules! hooks {
     ($($(#[$doc:meta])* $method:ident $hook:ident $event:ident $when:ident,)+) => {
-        /// A moment of a run, named after the method of [`Callback`](crate::Callback) called then.
+        /// A hook of [`Callback`](crate::Callback), named after its method.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Hook {
             $(#[doc = concat!("`", stringify!($method), "`")] $hook,)+
@@ -60,13 +63,13 @@ macro_rules! hooks {
             /// Every hook, in the order of a step.
             pub const ALL: &[Self] = &[$(Self::$hook),+];
 
-            /// The method's name.
+            /// Returns the name of the method, such as `on_step`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$hook => stringify!($method)),+ }
             }
 
-            /// Whether it is called whatever the callback's cadence.
+            /// Whether the hook ignores the callback's cadence.
             pub(crate) const fn is_always_called(self) -> bool {
                 match self { $(Self::$hook => hooks!(@is_always $when)),+ }
             }
@@ -88,30 +91,33 @@ impl Hooks {
     /// Every hook.
     pub const ALL: Self = Self((1 << Hook::ALL.len()) - 1);
 
-    /// The hooks among the names of some methods, for `#[callback]`.
+    /// Returns the hooks among the names of some methods, for `#[callback]`.
     #[doc(hidden)]
     #[must_use]
     pub fn among(methods: &[&str]) -> Self {
-        let hooks = Hook::ALL
-            .iter()
-            .filter(|hook| methods.contains(&hook.name()));
-        hooks.fold(Self::NONE, |hooks, hook| hooks.with(*hook))
+        let mut hooks = Self::NONE;
+        for hook in Hook::ALL {
+            if methods.contains(&hook.name()) {
+                hooks = hooks.with(*hook);
+            }
+        }
+        hooks
     }
 
-    /// The hooks of the set that are called whatever the callback's cadence.
+    /// Returns the hooks of the set that ignore the callback's cadence.
     pub(crate) fn always_called(self) -> Self {
         self.iter()
             .filter(|hook| hook.is_always_called())
             .fold(Self::NONE, Self::with)
     }
 
-    /// This set and one more hook.
+    /// Returns the set with one more hook.
     #[must_use]
     pub const fn with(self, hook: Hook) -> Self {
         Self(self.0 | 1 << hook as u16)
     }
 
-    /// Both sets together.
+    /// Returns the union of two sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -123,7 +129,7 @@ impl Hooks {
         self.0 & (1 << hook as u16) != 0
     }
 
-    /// The hooks in the set, in the order of a step.
+    /// Iterates over the hooks in the set, in the order of a step.
     pub fn iter(self) -> impl Iterator<Item = Hook> {
         Hook::ALL
             .iter()
@@ -144,18 +150,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_hook_is_found_by_the_name_of_its_method_and_no_other_method_is_a_hook() {
+    fn hooks_are_found_by_the_names_of_their_methods() {
         for hook in Hook::ALL {
             assert_eq!(
                 Hooks::among(&["name", hook.name(), "state"]),
                 Hooks::NONE.with(*hook)
             );
         }
-        assert_eq!(Hooks::among(&["cadence", "on_error", "files"]), Hooks::NONE);
+        let others = ["cadence", "error_policy", "files"];
+        assert_eq!(Hooks::among(&others), Hooks::NONE);
     }
 
     #[test]
-    fn hooks_that_are_about_one_steps_training_follow_the_cadence() {
+    fn hooks_outside_of_training_ignore_the_cadence() {
         let always = "on_fit_start on_eval_batch on_eval on_checkpoint on_fit_end";
         assert_eq!(Hooks::ALL.always_called().to_string(), always);
     }

@@ -1,32 +1,55 @@
-//! A training framework on [burn](https://burn.dev): a loop one can read in a sitting, hooks one can
-//! write in a minute.
+//! Training framework for [burn](https://burn.dev): a loop that you can read in a sitting, and hooks that you can write in
+//! a minute.
 //!
-//! A [`Trainer`] runs the loop, [`Callback`]s watch it at named hooks, [`Sink`]s carry what they record to
-//! files, dashboards and the terminal. Callbacks and sinks for daily use are in `bdh-callbacks`.
+//! A [`Trainer`] runs the loop. [`Callback`]s watch it at named [hooks], and [`Sink`]s write what they record to files,
+//! dashboards and the terminal. Callbacks and sinks for daily use are in `bdh-callbacks`. The [prelude] has the names that
+//! most programs use.
 //!
 //! # The loop
 //!
 //! ```text
 //! fit:  on_fit_start
-//!       step 0 is the untrained model: evaluated and saved when a cadence says so
+//!       step 0 is the untrained model: evaluated and saved if a cadence is due
 //!       each step:
-//!         grad_accum_steps micro-batches are fetched; who is due?        -> on_step_start
-//!         each of them: loss, backward                                   -> on_micro_batch
-//!         the mean of their gradients                                    -> after_backward
+//!         fetch grad_accum_steps micro-batches; select due callbacks     -> on_step_start
+//!         each micro-batch: loss, backward                               -> on_micro_batch
+//!         mean of the gradients                                          -> after_backward
 //!         interventions: may change gradients or learning rates, or skip the update
 //!         global-norm clipping                                           -> before_optimizer_step
 //!         optimizer step                                                 -> after_optimizer_step
-//!         the clock has moved: step = completed updates                  -> on_step
-//!         eval if due or asked: each batch, then the report              -> on_eval_batch, on_eval
-//!         requests are heard: stop, checkpoint
-//!         checkpoint if due or asked: capture, write, rename             -> on_checkpoint
-//!         one device read for all that was logged, one record            -> sinks
-//!       on_fit_end, always, told how it ended
+//!         advance the clock: step = completed updates                    -> on_step
+//!         eval if due or requested: each batch, then the report          -> on_eval_batch, on_eval
+//!         handle requests: stop, checkpoint
+//!         checkpoint if due or requested: capture, write, rename         -> on_checkpoint
+//!         one device read for everything logged, one record              -> sinks
+//!       on_fit_end, always, with the outcome
 //! ```
+//!
+//! # Modules
+//!
+//! | module | contains |
+//! |---|---|
+//! | [`prelude`] | the names that most programs use |
+//! | [`hooks`] | the events of hooks, and callbacks made of closures |
+//! | [`cadence`], [`clock`] | the steps on which to act, and how far a run is |
+//! | [`schedule`], [`optim`] | learning rates, parameter groups |
+//! | [`lm`], [`text`] | language models: batches, tasks, generation, scoring |
+//! | [`stats`], [`record`] | statistics of parameters and gradients, and recorded values |
+//! | [`sink`], [`registry`] | outputs of a run, and callbacks from TOML and YAML |
+//! | [`checkpoint`], [`run_dir`] | files of a run |
+//! | [`plan`], [`overhead`] | the run before it starts, and the cost of callbacks after it |
+//! | [`error`] | errors of the library |
+//! | [`mod@device`], [`signal`], [`files`], [`lines`], [`number`] | devices by name, Ctrl-C, safe file access, console lines, JSON numbers |
+//! | [`testing`] | checks for your own callbacks, sinks and tasks |
+//!
+//! # Tracing
+//!
+//! A run opens `tracing` spans `run`, `step` (level DEBUG), `eval` and `checkpoint`. Notices and requests to stop are events
+//! at the level INFO, warnings at WARN. bdh installs no subscriber.
 //!
 //! # Features
 //!
-//! | feature   | brings                            | default |
+//! | feature   | adds                              | default |
 //! |-----------|-----------------------------------|---------|
 //! | `flex`    | the CPU, in pure Rust             | yes     |
 //! | `wgpu`    | GPUs through WebGPU               |         |
@@ -37,111 +60,89 @@
 
 #![forbid(unsafe_code)]
 
-// What `#[callback]` writes says `::bdh`, in this crate's own tests too.
+// `#[callback]` writes paths that begin with `::bdh`, also in this crate's own tests.
 extern crate self as bdh;
 
-mod cadence;
+pub mod cadence;
 mod callback;
-mod checkpoint;
+pub mod checkpoint;
 mod clip;
-mod clock;
+pub mod clock;
 mod config_change;
 mod context;
 mod deferred;
-mod device;
-mod error;
+pub mod device;
+mod device_read;
+pub mod error;
 mod event;
 mod failure;
 mod feedback;
+pub mod files;
 mod flushing;
 mod histogram;
 mod hook;
+pub mod hooks;
 mod intervention;
-mod names;
-mod optim;
-mod outcome;
-mod overhead;
-mod params;
-mod pass;
-mod plan;
-mod printable;
-mod probe;
-mod read;
-mod record;
-mod registry;
-mod replicas;
-mod run;
-mod run_lock;
-mod schedule;
-mod seed;
-mod signal;
-mod sink;
-mod source;
-mod stats;
-mod step_log;
-mod task;
-mod text;
-mod trainer;
-mod weights;
-
-pub mod files;
 pub mod lines;
 pub mod lm;
+mod message;
+mod names;
 pub mod number;
+pub mod optim;
+mod outcome;
+pub mod overhead;
+mod params;
+mod pass;
+pub mod plan;
+pub mod prelude;
+mod printable;
+mod probe;
+pub mod record;
+pub mod registry;
+mod replicas;
+mod run;
 pub mod run_dir;
+mod run_lock;
+pub mod schedule;
+mod seed;
+pub mod signal;
+pub mod sink;
+mod source;
+pub mod stats;
+mod step_log;
+mod task;
 pub mod testing;
+pub mod text;
+mod trainer;
+mod weights;
 
 pub use bdh_macros::callback;
 pub use bdh_ops as ops;
 pub use burn;
-pub use cadence::{
-    Cadence, CadenceError, at, between, every, first, last, log_spaced, never, start,
-};
-pub use callback::{Attach, Attached, Callback, OnError};
-pub use callback::{
-    after_backward, after_optimizer_step, before_optimizer_step, on_checkpoint, on_eval,
-    on_eval_batch, on_fit_end, on_fit_start, on_micro_batch, on_step, on_step_start,
-};
-pub use checkpoint::{
-    Checkpoint, CheckpointRequest, State, delete_checkpoint, latest_checkpoint, list_checkpoints,
-};
-pub use clock::{Clock, Span, fraction, minutes, now, samples, secs, steps, tokens};
-pub use config_change::ConfigChange;
-pub use context::Cx;
-pub use deferred::{Deferred, DeferredHistogram};
-pub use device::{DeviceSpec, device, devices};
-pub use error::{CheckpointError, ConfigError, DirLoss, Report, Result, TrainError};
-pub use event::{
-    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
-    EvalReport, FitEnd, FitStart, MicroBatch, StepEnd, StepStart, Timing,
-};
-pub use failure::{BoxError, HookResult, with_causes};
-pub use feedback::Feedback;
-pub use histogram::Histogram;
-pub use hook::{Hook, Hooks};
-pub use intervention::{Intervene, Intervention, Verdict};
+pub use cadence::Cadence;
+pub use callback::{Callback, CallbackExt, Configured, ErrorPolicy};
+pub use clock::Clock;
+pub use context::Context;
+pub use deferred::Deferred;
+pub use device::{device, devices};
+pub use error::{ConfigError, Result, TrainError};
+pub use failure::{BoxError, HookResult};
+pub use intervention::{Intervention, InterventionContext, UpdateDecision};
 #[doc(hidden)]
 pub use inventory;
 pub use lm::{CausalLm, NextToken, TokenBatch};
-pub use optim::{Group, GroupSummary};
-pub use outcome::{Fitted, Outcome, Problem, StopReason};
-pub use overhead::{Overhead, OverheadRow};
-pub use params::{ParamInfo, ParamTable, Tensors};
-pub use plan::{Outlook, Plan, PlanRow};
-pub use printable::printable;
-pub use probe::{Probe, Tap};
-pub use record::{Logged, Picture, Record, Value};
-pub use registry::{CallbackEntry, callbacks_from_toml, callbacks_from_yaml, registered_callbacks};
+pub use message::Message;
+pub use optim::Group;
+pub use outcome::{Outcome, StopReason, TrainResult, Warning};
+pub use plan::{Outlook, Plan};
+pub use probe::Probe;
+pub use record::{Record, Value};
 pub use run::RunInfo;
-pub use run_dir::holds_run;
-pub use schedule::{
-    Schedule, constant, warmup_constant, warmup_cosine, warmup_linear, warmup_stable_decay,
-};
+pub use schedule::Schedule;
 pub use seed::seed;
-pub use signal::SignalWatch;
 pub use sink::{Jsonl, MemorySink, Sink};
 pub use source::Source;
-pub use stats::{ParamStats, Stats};
+pub use stats::Stats;
 pub use task::{BatchSize, Task, Totals};
 pub use trainer::{Replay, ReplayBuilder, Resume, Trainer, TrainerBuilder};
 pub use weights::{load_weights, load_weights_except};

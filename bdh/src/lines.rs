@@ -1,26 +1,28 @@
-//! Lines that tell a person how a run is going: one every so many steps, and one for each eval.
+//! Progress lines of a run: one per number of steps, and one per eval.
+
+pub use crate::printable::printable;
 
 use crate::clock::Clock;
 use crate::record::Record;
 use crate::run::RunInfo;
 use std::time::Duration;
 
-/// Lines of records, as the console shows them and as W&B's log keeps them.
+/// Formatter of progress lines for the console and W&B's log.
 #[derive(Debug)]
 pub struct Lines {
-    /// Steps from one line to the next; the first and the last step have one always. With `None` the last
-    /// step alone has.
+    /// Steps from one line to the next; the first and the last step always have one. With `None` only the last step
+    /// has one.
     every: Option<u64>,
     steps: u64,
-    /// Where rates and the remaining time are counted from: the first step that this process took. Before it lie the
-    /// evaluation of the untrained model, or whatever a resumed run did in its earlier life.
+    /// Clock of the first step of this process, from which rates and the remaining time are computed. The eval of the
+    /// untrained model, and the part of a run before it was resumed, are before it.
     ///
-    /// Times are those of the records. By the clock on the wall, records that come in a burst would all be fast.
+    /// Times are those of the records: by wall-clock time, records that arrive in a burst would all seem fast.
     from: Option<Clock>,
     loss: Mean,
 }
 
-/// A mean since the last line.
+/// Mean of the loss since the last line.
 #[derive(Debug, Default)]
 struct Mean {
     sum: f64,
@@ -28,7 +30,7 @@ struct Mean {
 }
 
 impl Lines {
-    /// Lines of a run that begins now: one every so many steps, or with `None` none but the last step's.
+    /// Creates the formatter of a run, with a line every `every` steps; with `None` only the last step has one.
     #[must_use]
     pub fn new(every: Option<u64>, run: &RunInfo) -> Self {
         Self {
@@ -39,10 +41,10 @@ impl Lines {
         }
     }
 
-    /// The lines of a record, if it has any.
+    /// Returns the lines of a record: none, one, or two.
     pub fn of(&mut self, record: &Record) -> Vec<String> {
         if self.every.is_none() {
-            self.loss = Mean::default(); // a bar shows each step's own
+            self.loss = Mean::default(); // a progress bar shows the loss of each step
         }
         if let Some(loss) = record.scalar("train/loss") {
             self.loss.add(loss);
@@ -54,60 +56,66 @@ impl Lines {
         lines.into_iter().flatten().collect()
     }
 
-    /// `Step: 100/3000 loss 2.45  23,014 tok/s  eta 1m20s`, if it is time for one.
+    /// Returns the line of a step, such as `Step: 100/3000 loss 2.45  23,014 tok/s  eta 1m20s`, if one is due.
     fn step_line(&mut self, record: &Record) -> Option<String> {
         let step = record.clock.step;
-        let is_regular = self
-            .every
-            .is_some_and(|every| step == 1 || step.is_multiple_of(every));
-        if step == 0 || !(is_regular || step == self.steps) {
+        if !self.has_line(step) {
             return None;
         }
-        let loss = std::mem::take(&mut self.loss).mean();
-        let loss = loss
-            .map(|loss| format!(" loss {}", three_digits(loss)))
-            .unwrap_or_default();
-        Some(format!(
-            "Step: {step}/{}{loss}{}",
-            self.steps,
-            self.pace(record)
-        ))
+        let mut line = format!("Step: {step}/{}", self.steps);
+        if let Some(loss) = std::mem::take(&mut self.loss).mean() {
+            line += &format!(" loss {}", three_digits(loss));
+        }
+        Some(line + &self.pace(record))
     }
 
-    /// `  23,014 tok/s  eta 1m20s`, as far as known.
+    fn has_line(&self, step: u64) -> bool {
+        if step == 0 || step == self.steps {
+            return step > 0;
+        }
+        self.every
+            .is_some_and(|every| step == 1 || step.is_multiple_of(every))
+    }
+
+    /// Returns the rate and the remaining time, as far as known: `  23,014 tok/s  eta 1m20s`.
     #[must_use]
     pub fn pace(&self, record: &Record) -> String {
-        let rate = self.tokens_per_second(record);
-        let rate = rate.map(|rate| format!("  {} tok/s", with_commas(rate)));
-        let left = self.time_left(&record.clock);
-        rate.into_iter()
-            .chain(left.map(|left| format!("  eta {}", short(left))))
-            .collect()
+        let mut pace = String::new();
+        if let Some(rate) = self.tokens_per_second(record) {
+            pace += &format!("  {} tok/s", with_commas(rate));
+        }
+        if let Some(left) = self.time_left(&record.clock) {
+            pace += &format!("  eta {}", short(left));
+        }
+        pace
     }
 
-    /// The run's own figure if it records one; otherwise tokens over the training time since the first step.
+    /// Returns the recorded `train/tok_per_sec`, or tokens divided by the training time since the first step.
     fn tokens_per_second(&self, record: &Record) -> Option<f64> {
-        let since_the_first = || {
-            let tokens = record.clock.tokens.checked_sub(self.from?.tokens)?;
-            Some(tokens as f64 / self.time_since(&record.clock)?.as_secs_f64())
+        let rate = match record.scalar("train/tok_per_sec") {
+            Some(rate) => rate,
+            None => self.mean_rate(&record.clock)?,
         };
-        record
-            .scalar("train/tok_per_sec")
-            .or_else(since_the_first)
-            .filter(|rate| *rate > 0.0)
+        (rate > 0.0).then_some(rate)
     }
 
+    fn mean_rate(&self, now: &Clock) -> Option<f64> {
+        let tokens = now.tokens.checked_sub(self.from?.tokens)?;
+        Some(tokens as f64 / self.time_since(now)?.as_secs_f64())
+    }
+
+    /// Estimates the remaining time from the mean time of a step; `None` before the second step and after the last.
     fn time_left(&self, now: &Clock) -> Option<Duration> {
-        let done = now
-            .step
-            .checked_sub(self.from?.step)
-            .filter(|done| *done > 0)?;
-        let left = self.steps.checked_sub(now.step).filter(|left| *left > 0)?;
+        let done = now.step.checked_sub(self.from?.step)?;
+        let left = self.steps.checked_sub(now.step)?;
+        if done == 0 || left == 0 {
+            return None;
+        }
         let seconds = self.time_since(now)?.as_secs_f64() * (left as f64 / done as f64);
         Duration::try_from_secs_f64(seconds).ok()
     }
 
-    /// Training time since the first step, if there is any.
+    /// Returns the training time since the first step; `None` if it is zero.
     fn time_since(&self, now: &Clock) -> Option<Duration> {
         now.elapsed
             .checked_sub(self.from?.elapsed)
@@ -126,23 +134,28 @@ impl Mean {
     }
 }
 
-/// `Step 00250 | val loss 2.1034 | bpb 1.2345`.
+/// Returns the line of an eval, such as `Step 00250 | val loss 2.1034 | bpb 1.2345`.
 fn eval_line(record: &Record) -> Option<String> {
-    let metrics = record
-        .scalars()
-        .filter_map(|(key, value)| Some(format!("{} {value:.4}", key.strip_prefix("val/")?)));
-    let metrics: Vec<_> = metrics.collect();
+    let mut metrics = Vec::new();
+    for (key, value) in record.scalars() {
+        if let Some(name) = key.strip_prefix("val/") {
+            metrics.push(format!("{name} {value:.4}"));
+        }
+    }
+    if metrics.is_empty() {
+        return None;
+    }
     let step = record.clock.step;
-    (!metrics.is_empty()).then(|| format!("Step {step:05} | val {}", metrics.join(" | ")))
+    Some(format!("Step {step:05} | val {}", metrics.join(" | ")))
 }
 
-/// `5.64`, `0.987`: a loss as BDH's `train.py` prints it, which asks Python for three digits.
+/// Formats a loss with three digits, such as `5.64` or `0.987`, like `train.py` of the BDH model.
 fn three_digits(loss: f64) -> String {
     let decimals = if loss.abs() < 1.0 { 3 } else { 2 };
     format!("{loss:.decimals$}")
 }
 
-/// `12,345`.
+/// Formats a number with commas: `12,345`.
 fn with_commas(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
@@ -155,7 +168,7 @@ fn with_commas(number: f64) -> String {
     text
 }
 
-/// `45s`, `3m20s`, `2h05m`.
+/// Formats a duration briefly: `45s`, `3m20s`, `2h05m`.
 #[must_use]
 pub fn short(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
@@ -185,7 +198,7 @@ mod tests {
         }
     }
 
-    /// The paces of records that come all at once.
+    /// Returns the paces of records that arrive in one burst.
     fn paces(records: &[(u64, u64)]) -> Vec<String> {
         let mut lines = Lines {
             every: Some(1),
@@ -202,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_by_the_records_own_time_however_fast_they_come() {
+    fn rates_use_the_time_of_the_records() {
         let paces = paces(&[(0, 0), (1, 0), (11, 20), (51, 100)]);
         assert_eq!(
             paces,
@@ -211,13 +224,13 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_run_counts_from_its_first_step_not_from_its_earlier_life() {
+    fn rates_of_a_resumed_run_start_at_its_first_step() {
         let paces = paces(&[(51, 9_000), (61, 9_010)]);
         assert_eq!(paces, ["", "  1,000 tok/s  eta 39s"]);
     }
 
     #[test]
-    fn a_run_of_more_steps_than_time_has_seconds_has_lines_without_a_remaining_time() {
+    fn a_run_without_end_has_no_remaining_time() {
         let mut lines = Lines {
             every: Some(1),
             steps: u64::MAX,

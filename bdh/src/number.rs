@@ -1,4 +1,4 @@
-//! Numbers of a state and of a record, kept to the bit also where JSON has no form for them.
+//! JSON forms of floating-point numbers, including NaN and the infinities.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 /// Number in a [state](crate::Callback::state) that may be NaN or infinite, for options, lists and maps.
 ///
-/// `serde_json` writes those as `null`, which comes back as another number or as none. Here they are the strings `"NaN"`,
-/// `"Infinity"` and `"-Infinity"`, as in `metrics.jsonl`. A `null` of an older checkpoint is read as NaN. A field that is
-/// an `f64` needs no other type: `#[serde(with = "bdh::number")]`.
+/// `serde_json` writes these values as `null`, which loses them. This type writes the strings `"NaN"`,
+/// `"Infinity"` and `"-Infinity"`, as in `metrics.jsonl`. It reads `null`, from older checkpoints, as NaN. For a plain `f64`
+/// field, `#[serde(with = "bdh::number")]` does the same.
 ///
 /// # Examples
 ///
@@ -58,7 +58,7 @@ pub fn from_json(value: &Value) -> Option<f64> {
     }
 }
 
-/// Writes a number, or the name of what is none.
+/// Serializes a number in the form of [`to_json`].
 ///
 /// # Errors
 ///
@@ -67,19 +67,19 @@ pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::
     to_json(*value).serialize(serializer)
 }
 
-/// Reads what [`serialize`] wrote, and `null` as NaN.
+/// Deserializes a number that [`serialize`] wrote; reads `null` as NaN.
 ///
 /// # Errors
 ///
-/// For anything else.
+/// Fails for all other values.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let value = Value::deserialize(deserializer)?;
     if value.is_null() {
         return Ok(f64::NAN);
     }
     from_json(&value).ok_or_else(|| {
-        let known = "a number, \"NaN\", \"Infinity\" or \"-Infinity\"";
-        D::Error::custom(format!("{value} stands where {known} is expected"))
+        let expected = "a number, \"NaN\", \"Infinity\" or \"-Infinity\"";
+        D::Error::custom(format!("found {value}, expected {expected}"))
     })
 }
 
@@ -90,7 +90,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_number_comes_back_from_text(bits: u64) {
+        fn any_number_survives_json(bits: u64) {
             for number in [f64::from_bits(bits), f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0] {
                 let text = serde_json::to_string(&[Number(number)]).expect("JSON");
                 let [Number(back)] = serde_json::from_str(&text).expect("a number");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_nan_where_a_number_must_be_and_none_where_one_may_be_and_a_word_is_an_error() {
+    fn null_is_nan_for_a_number_and_none_for_an_option() {
         assert!(
             serde_json::from_str::<Number>("null")
                 .expect("a number")
@@ -114,11 +114,14 @@ mod tests {
         let error = serde_json::from_str::<Number>("\"inf\"")
             .expect_err("a word")
             .to_string();
-        assert!(error.contains("\"inf\" stands where a number"), "{error}");
+        assert!(
+            error.contains("found \"inf\", expected a number"),
+            "{error}"
+        );
     }
 
     #[test]
-    fn numbers_that_json_does_not_have_become_strings() {
+    fn non_finite_numbers_become_strings() {
         let texts =
             [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.1].map(|loss| to_json(loss).to_string());
         assert_eq!(texts, ["\"NaN\"", "\"Infinity\"", "\"-Infinity\"", "0.1"]);

@@ -1,21 +1,21 @@
-//! Parameter groups: which optimizer and which learning rate each parameter gets.
+//! Parameter groups, each with an optimizer and a learning rate schedule.
 //!
-//! The rules are burn's own optimizers. Their states are kept here, and not in burn's `ModuleOptimizer`,
+//! The update rules are burn's optimizers. This module keeps their states, instead of burn's `ModuleOptimizer`,
 //! for three reasons: states are saved by parameter name instead of by an id that a reload changes, they
-//! are loaded on the parameter's device instead of on the default one, and the learning rate of each
-//! group is a plain number.
+//! are loaded to the parameter's device instead of the default one, and each group has its own learning rate.
 
+use crate::device_read::{self, DeviceError};
 use crate::error::ConfigError;
 use crate::names::short_type_name;
 use crate::number;
-use crate::params::{OnTape, ParamInfo, ParamTable};
-use crate::read;
+use crate::params::{Mismatch, OnTape, ParamInfo, ParamTable};
 use crate::schedule::Schedule;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Parameters that share an optimizer and a learning rate.
@@ -28,15 +28,26 @@ pub struct Group {
     schedule: Schedule,
 }
 
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("name", &self.name)
+            .field("optimizer", &self.kind)
+            .field("schedule", &self.schedule)
+            .finish_non_exhaustive()
+    }
+}
+
 type Claim = Box<dyn Fn(&ParamInfo) -> bool + Send>;
 
 impl Group {
-    /// A group of the parameters for which `claims` is true, updated by one of burn's optimizers.
+    /// Creates a group of the parameters that `claims` accepts, updated by an optimizer of burn.
     ///
     /// # Examples
     ///
     /// ```
-    /// use bdh::{Group, burn::optim::AdamWConfig, warmup_cosine};
+    /// use bdh::{Group, burn::optim::AdamWConfig};
+    /// use bdh::schedule::warmup_cosine;
     ///
     /// let gains = Group::new(
     ///     "gains",
@@ -58,7 +69,9 @@ impl Group {
         }
     }
 
-    /// The same, for an optimizer whose type is not known at compile time.
+    /// Creates a group with an optimizer whose type is not known at compile time.
+    ///
+    /// `claims` and `schedule` are those of [`new`](Self::new).
     pub fn boxed(
         name: impl Into<String>,
         claims: impl Fn(&ParamInfo) -> bool + Send + 'static,
@@ -84,87 +97,88 @@ impl Group {
     }
 }
 
-/// The groups of a run, which parameter is in which, and the optimizers' states. None by default.
+/// Groups of a run, with the assignment of parameters and the states of their optimizers.
 #[derive(Default)]
 pub(crate) struct Optimizers {
     groups: Vec<Group>,
-    /// For each parameter of the table, its group.
+    /// Index of the group of each parameter, in the table's order.
     membership: Vec<usize>,
-    /// For each parameter of the table, what its optimizer remembers.
+    /// Optimizer state of each parameter, in the table's order; `None` before its first update.
     states: Vec<Option<DynState>>,
 }
 
-/// Why a group is left without a parameter, and what would work.
-fn why_idle(groups: &[Group], idle: usize, table: &ParamTable, all: &ParamTable) -> String {
-    let (name, claims) = (&groups[idle].name, &groups[idle].claims);
-    let claimed = table.iter().find(|param| claims(param));
-    let taker = claimed.and_then(|param| groups.iter().find(|group| (group.claims)(param)));
-    if let Some(Group { name: taker, .. }) = taker {
+/// Explains why a group has no parameter, and how to change that.
+fn why_idle(groups: &[Group], idle: &Group, table: &ParamTable, all: &ParamTable) -> String {
+    let name = &idle.name;
+    if let Some(taker) = earlier_claimant(groups, idle, table) {
         return format!(
-            "group `{name}` has no parameter: group `{taker}`, which was added before it, takes all that it claims; \
-             an `.optimizer(…)` takes every parameter that is left, so add it once, after each `.group(…)` that is to \
-             have some of them"
+            "group `{name}` has no parameter: group `{}` was added earlier and takes all that it claims; \
+             `.optimizer(…)` takes every remaining parameter, so add it once, after all `.group(…)`",
+            taker.name
         );
     }
-    if let Some(frozen) = all.iter().find(|param| claims(param)) {
+    if let Some(frozen) = all.iter().find(|param| (idle.claims)(param)) {
         return format!(
-            "group `{name}` has no parameter: those it claims, such as `{}`, are frozen; leave the group out, or \
-             let them be trained with `set_require_grad(true)`",
+            "group `{name}` has no parameter: those it claims, such as `{}`, are frozen; remove the group, or \
+             train them with `set_require_grad(true)`",
             frozen.name
         );
     }
-    let known: Vec<_> = table
-        .iter()
-        .take(3)
-        .map(|param| format!("`{}`", param.name))
-        .collect();
     format!(
-        "group `{name}` has no parameter: it claims none of the model's {}, such as {}",
+        "group `{name}` has no parameter: it claims none of the model's {} parameters, such as {}",
         table.len(),
-        known.join(", ")
+        first_names(table)
     )
 }
 
-/// What the optimizers remember, ready to be written: tensors by `parameter.field`, and counters.
+/// Returns the group that has a parameter which `idle` claims too.
+fn earlier_claimant<'a>(
+    groups: &'a [Group],
+    idle: &Group,
+    table: &ParamTable,
+) -> Option<&'a Group> {
+    let claimed = table.iter().find(|param| (idle.claims)(param))?;
+    groups.iter().find(|group| (group.claims)(claimed))
+}
+
+fn first_names(table: &ParamTable) -> String {
+    let mut names = Vec::new();
+    for param in table.iter().take(3) {
+        names.push(format!("`{}`", param.name));
+    }
+    names.join(", ")
+}
+
+/// Saved states of the optimizers: tensors and counters, by `parameter.field`.
 pub(crate) struct OptimizerState {
     pub(crate) tensors: Vec<(String, TensorData)>,
     pub(crate) scalars: BTreeMap<String, Value>,
 }
 
 impl Optimizers {
-    /// Assigns each parameter to the first group that claims it; `all` lists those that are frozen too.
+    /// Assigns each parameter to the first group that claims it.
+    ///
+    /// `all` is the table with frozen parameters, for error messages.
     pub(crate) fn new(
         groups: Vec<Group>,
         table: &ParamTable,
         all: &ParamTable,
     ) -> Result<Self, ConfigError> {
-        let membership = table
-            .iter()
-            .map(|param| {
-                groups
-                    .iter()
-                    .position(|group| (group.claims)(param))
-                    .ok_or(param)
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|param| {
-                let name = &param.name;
-                ConfigError::Groups(format!(
-                    "no group claims `{name}`; add one, or an `.optimizer(…)` for all that remain"
-                ))
-            })?;
-        if let Some(idle) = (0..groups.len()).find(|group| !membership.contains(group)) {
-            return Err(ConfigError::Groups(why_idle(&groups, idle, table, all)));
+        let membership = assign(&groups, table)?;
+        for (index, group) in groups.iter().enumerate() {
+            if !membership.contains(&index) {
+                let why = why_idle(&groups, group, table, all);
+                return Err(ConfigError::Groups(why));
+            }
         }
-        let states = table.iter().map(|_| None).collect();
         Ok(Self {
             groups,
             membership,
-            states,
+            states: table.iter().map(|_| None).collect(),
         })
     }
 
-    /// The name of each group and its learning rate for `update` of `steps`.
+    /// Returns the name and learning rate of each group at update `update` of `steps`.
     pub(crate) fn lrs(&self, update: u64, steps: u64) -> Vec<(&str, f64)> {
         self.groups
             .iter()
@@ -172,28 +186,30 @@ impl Optimizers {
             .collect()
     }
 
-    /// The name, schedule and number of elements of each group, for the plan and `run.json`.
+    /// Summarizes the groups for the plan and `run.json`.
     pub(crate) fn describe(&self, table: &ParamTable) -> Vec<GroupSummary> {
-        let of_group = |index| {
-            table
-                .iter()
-                .zip(&self.membership)
-                .filter(move |(_, group)| **group == index)
-        };
-        self.groups
-            .iter()
-            .enumerate()
-            .map(|(index, group)| GroupSummary {
+        let mut summaries = Vec::new();
+        for group in &self.groups {
+            summaries.push(GroupSummary {
                 name: group.name.clone(),
                 optimizer: group.kind.clone(),
                 schedule: group.schedule,
-                tensors: of_group(index).count(),
-                elements: of_group(index).map(|(param, _)| param.num_elements()).sum(),
-            })
-            .collect()
+                tensors: 0,
+                elements: 0,
+            });
+        }
+        for (param, group) in table.iter().zip(&self.membership) {
+            summaries[*group].tensors += 1;
+            summaries[*group].elements += param.num_elements();
+        }
+        summaries
     }
 
-    /// Updates `model` by one step; parameters without a gradient stay as they are.
+    fn optimizer(&self, param: usize) -> &dyn DynOptimizer {
+        &*self.groups[self.membership[param]].optimizer
+    }
+
+    /// Updates a model by one step; parameters without a gradient keep their values.
     pub(crate) fn step<M: Module>(&mut self, model: M, grads: GradientsParams, lrs: &[f64]) -> M {
         model.map(&mut Update {
             optimizers: self,
@@ -203,140 +219,200 @@ impl Optimizers {
         })
     }
 
-    /// Reads what the optimizers remember; as many device reads as they have tensors.
-    pub(crate) fn state(&self, table: &ParamTable) -> Result<OptimizerState, String> {
-        let OptimizerState { tensors, scalars } = read::caught(|| self.unread_state(table))?;
-        let tensors = tensors
-            .into_iter()
-            .map(|(name, data)| Ok((name, read::settled(data)?)));
-        Ok(OptimizerState {
-            tensors: tensors.collect::<Result<_, String>>()?,
-            scalars,
-        })
+    /// Reads the states of the optimizers, with one device read per tensor.
+    pub(crate) fn state(&self, table: &ParamTable) -> Result<OptimizerState, DeviceError> {
+        let mut state = device_read::caught(|| self.unread_state(table))?;
+        let mut tensors = Vec::with_capacity(state.tensors.len());
+        for (name, data) in state.tensors {
+            tensors.push((name, device_read::to_host(data)?));
+        }
+        state.tensors = tensors;
+        Ok(state)
     }
 
-    /// The same as burn gives it, which on a GPU reads nothing: until somebody looks, the bytes are whatever the device's
-    /// memory holds.
+    /// Returns the states with data as burn returns it: on a GPU, bytes that are read on first access.
     fn unread_state(&self, table: &ParamTable) -> OptimizerState {
         let mut sink = StateSink::default();
         for (index, state) in self.states.iter().enumerate() {
             if let Some(state) = state {
-                let optimizer = &self.groups[self.membership[index]].optimizer;
+                let optimizer = self.optimizer(index);
                 optimizer.state_flatten(&table[index].name, state, &mut sink);
             }
         }
-        let scalars = sink.scalars.into_iter().map(|(name, scalar)| {
-            let value = u64::try_from(scalar)
-                .map(Value::from)
-                .or_else(|_| i64::try_from(scalar).map(Value::from))
-                .or_else(|_| bool::try_from(scalar).map(Value::from))
-                .or_else(|_| f64::try_from(scalar).map(number::to_json))
-                .unwrap_or(Value::Null);
-            (name, value)
-        });
+        let mut scalars = BTreeMap::new();
+        for (name, scalar) in sink.scalars {
+            scalars.insert(name, scalar_to_json(scalar));
+        }
         OptimizerState {
             tensors: sink.tensors,
-            scalars: scalars.collect(),
+            scalars,
         }
     }
 
-    /// Has the optimizers begin anew.
+    /// Resets the states of all optimizers.
     pub(crate) fn forget(&mut self) {
         self.states.iter_mut().for_each(|state| *state = None);
     }
 
-    /// Puts back what [`state`](Self::state) read for `model`; all of it, or it is another optimizer's.
+    /// Loads states that [`state`](Self::state) returned.
+    ///
+    /// # Errors
+    ///
+    /// Lists the tensors that do not fit the model; an entry that no optimizer reads is an error too.
     pub(crate) fn load<M: Module>(
         &mut self,
         saved: OptimizerState,
         table: &ParamTable,
         model: &M,
         device: &Device,
-    ) -> Result<(), String> {
+    ) -> Result<(), Mismatch> {
+        self.check_saved(&saved, table, model)?;
         let names = saved.names();
-        let forms = saved
-            .tensors
-            .iter()
-            .map(|(name, data)| (name.clone(), Form::of(data)));
+        let mut source = saved.into_source();
+        for (index, param) in table.iter().enumerate() {
+            self.states[index] = unflatten(self.optimizer(index), param, &mut source, device)?;
+        }
+        self.check_all_read(&names, table)
+    }
+
+    /// Checks that each entry that was loaded is in the state of an optimizer.
+    fn check_all_read(&self, names: &BTreeSet<String>, table: &ParamTable) -> Result<(), Mismatch> {
+        match names.difference(&self.unread_state(table).names()).next() {
+            Some(name) => Err(Mismatch::new(format!(
+                "the optimizer of this run does not know `{name}`"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the shapes and types of saved tensors.
+    fn check_saved<M: Module>(
+        &self,
+        saved: &OptimizerState,
+        table: &ParamTable,
+        model: &M,
+    ) -> Result<(), Mismatch> {
+        let tensors = saved.tensors.iter();
         let mut check = Check {
             optimizers: self,
             table,
-            saved: forms.collect(),
+            saved: tensors
+                .map(|(name, data)| (name.clone(), Form::of(data)))
+                .collect(),
             index: 0,
             wrong: Vec::new(),
         };
         model.visit(&mut check);
-        if !check.wrong.is_empty() {
-            return Err(check.wrong.join("; "));
-        }
-        let mut source = StateSource::new(
-            saved
-                .scalars
-                .into_iter()
-                .filter_map(|(name, value)| {
-                    let scalar = match value {
-                        Value::Bool(flag) => flag.into(),
-                        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-                            (Some(count), _) => count.into(),
-                            (None, Some(count)) => count.into(),
-                            (None, None) => number.as_f64()?.into(),
-                        },
-                        other => number::from_json(&other)?.into(),
-                    };
-                    Some((name, scalar))
-                })
-                .collect(),
-        );
-        for (name, data) in saved.tensors {
-            source.insert_tensor(name, data);
-        }
-        for (index, param) in table.iter().enumerate() {
-            let optimizer = &self.groups[self.membership[index]].optimizer;
-            // burn panics at a tensor of another rank, and a checkpoint may be somebody else's.
-            let unflatten = AssertUnwindSafe(|| {
-                optimizer.state_unflatten(param.rank(), &param.name, &mut source, device)
-            });
-            self.states[index] = catch_unwind(unflatten).map_err(|_| {
-                format!(
-                    "the optimizer's state of `{}` is of another shape",
-                    param.name
-                )
-            })?;
-        }
-        match names.difference(&self.unread_state(table).names()).next() {
-            Some(name) => Err(format!("the optimizer of this run does not know `{name}`")),
-            None => Ok(()),
-        }
+        Mismatch::check(&check.wrong)
     }
+}
+
+/// Loads the state of one parameter.
+fn unflatten(
+    optimizer: &dyn DynOptimizer,
+    param: &ParamInfo,
+    source: &mut StateSource,
+    device: &Device,
+) -> Result<Option<DynState>, Mismatch> {
+    let load = || optimizer.state_unflatten(param.rank(), &param.name, source, device);
+    // burn panics on a tensor of another rank, which a checkpoint from elsewhere may have.
+    catch_unwind(AssertUnwindSafe(load)).map_err(|_| {
+        let name = &param.name;
+        Mismatch::new(format!(
+            "the optimizer's state of `{name}` has another shape"
+        ))
+    })
+}
+
+/// Converts a scalar of burn, whose type is not exported, to JSON.
+fn scalar_to_json<S: Copy>(scalar: S) -> Value
+where
+    u64: TryFrom<S>,
+    i64: TryFrom<S>,
+    bool: TryFrom<S>,
+    f64: TryFrom<S>,
+{
+    if let Ok(count) = u64::try_from(scalar) {
+        return count.into();
+    }
+    if let Ok(count) = i64::try_from(scalar) {
+        return count.into();
+    }
+    if let Ok(flag) = bool::try_from(scalar) {
+        return flag.into();
+    }
+    f64::try_from(scalar).map_or(Value::Null, number::to_json)
+}
+
+/// Converts JSON to a scalar of burn; `None` if it is not one.
+fn scalar_from_json<S>(value: &Value) -> Option<S>
+where
+    S: From<u64> + From<i64> + From<bool> + From<f64>,
+{
+    if let Some(count) = value.as_u64() {
+        return Some(count.into());
+    }
+    if let Some(count) = value.as_i64() {
+        return Some(count.into());
+    }
+    if let Some(flag) = value.as_bool() {
+        return Some(flag.into());
+    }
+    number::from_json(value).map(S::from)
+}
+
+/// Returns the index of the group of each parameter.
+fn assign(groups: &[Group], table: &ParamTable) -> Result<Vec<usize>, ConfigError> {
+    let mut membership = Vec::with_capacity(table.len());
+    for param in table {
+        let Some(group) = groups.iter().position(|group| (group.claims)(param)) else {
+            return Err(ConfigError::Groups(format!(
+                "no group claims `{}`; add one, or `.optimizer(…)` for all remaining parameters",
+                param.name
+            )));
+        };
+        membership.push(group);
+    }
+    Ok(membership)
 }
 
 impl OptimizerState {
     fn names(&self) -> BTreeSet<String> {
-        self.tensors
-            .iter()
-            .map(|(name, _)| name)
-            .chain(self.scalars.keys())
-            .cloned()
-            .collect()
+        let tensors = self.tensors.iter().map(|(name, _)| name);
+        tensors.chain(self.scalars.keys()).cloned().collect()
+    }
+
+    fn into_source(self) -> StateSource {
+        let mut scalars = BTreeMap::new();
+        for (name, value) in self.scalars {
+            if let Some(scalar) = scalar_from_json(&value) {
+                scalars.insert(name, scalar);
+            }
+        }
+        let mut source = StateSource::new(scalars);
+        for (name, data) in self.tensors {
+            source.insert_tensor(name, data);
+        }
+        source
     }
 }
 
-/// A parameter group, as the plan and `run.json` show it.
+/// Summary of a parameter group for the plan and `run.json`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct GroupSummary {
-    /// The group's name.
+    /// Name of the group.
     pub name: String,
-    /// The type of its optimizer, such as `AdamW`.
+    /// Type of the optimizer, such as `AdamW`.
     pub optimizer: String,
-    /// Its learning rate over the run.
+    /// Learning rate schedule.
     pub schedule: Schedule,
-    /// How many parameters (tensors) it has.
+    /// Number of parameters (tensors).
     pub tensors: usize,
-    /// How many numbers they hold.
+    /// Number of elements of all parameters.
     pub elements: usize,
 }
 
-/// The shape of a saved tensor, and whether its numbers are floats.
+/// Shape and type of a saved tensor.
 #[derive(PartialEq)]
 struct Form {
     shape: Vec<usize>,
@@ -352,8 +428,9 @@ impl Form {
     }
 }
 
-/// Compares saved tensors with those that each optimizer has after one step, which it takes on zeros: its rule alone knows
-/// which shapes they have.
+/// Visitor that compares saved states with the states of each optimizer after one step on zeros.
+///
+/// The step is necessary because only the optimizer knows the shapes of its states.
 struct Check<'a> {
     optimizers: &'a Optimizers,
     table: &'a ParamTable,
@@ -367,17 +444,25 @@ impl Check<'_> {
         let Some(there) = self.saved.get(name) else {
             return;
         };
-        if there.shape != here.shape {
-            let (there, here) = (&there.shape, &here.shape);
-            self.wrong.push(format!(
-                "the optimizer's `{name}` is {there:?} there and {here:?} here"
-            ));
-        } else if there.dtype.is_float() != here.dtype.is_float() {
-            let (there, here) = (there.dtype, here.dtype);
-            self.wrong.push(format!(
-                "the optimizer's `{name}` is of {there:?} there and of {here:?} here"
-            ));
+        let has_shape = there.shape == here.shape;
+        if has_shape && there.dtype.is_float() == here.dtype.is_float() {
+            return;
         }
+        let (there, here) = if has_shape {
+            (format!("{:?}", there.dtype), format!("{:?}", here.dtype))
+        } else {
+            (format!("{:?}", there.shape), format!("{:?}", here.shape))
+        };
+        self.wrong.push(format!(
+            "the optimizer's `{name}` is {there} in the file and {here} in this run"
+        ));
+    }
+
+    /// Whether the checkpoint has a state of a parameter; it has none if the parameter was never updated.
+    fn has_state(&self, param: &str) -> bool {
+        let prefix = format!("{param}.");
+        let next = self.saved.range(prefix.clone()..).next();
+        next.is_some_and(|(name, _)| name.starts_with(&prefix))
     }
 }
 
@@ -389,34 +474,62 @@ impl ModuleVisitor for Check<'_> {
         let index = self.index;
         self.index += 1;
         let name = &self.table[index].name;
-        let prefix = format!("{name}.");
-        if !self
-            .saved
-            .range(prefix.clone()..)
-            .next()
-            .is_some_and(|(name, _)| name.starts_with(&prefix))
-        {
-            return; // never updated
+        if !self.has_state(name) {
+            return;
         }
-        let optimizer = &self.optimizers.groups[self.optimizers.membership[index]].optimizer;
+        let optimizer = self.optimizers.optimizer(index);
         let zeros = param.val().inner().zeros_like();
-        let (weight, grad) = (zeros.clone().into_bridge(), zeros.into_bridge());
-        let (_, state) = optimizer.step_dyn(D, 0.0, weight, grad, None);
-        let mut sink = StateSink::default();
-        if let Some(state) = state {
-            optimizer.state_flatten(name, &state, &mut sink);
-        }
-        for (name, data) in sink.tensors {
+        for (name, data) in state_after_step(optimizer, name, zeros) {
             self.compare(&name, &Form::of(&data));
         }
     }
 }
 
+/// Returns the state of a parameter of zeros after one step with a gradient of zeros.
+fn state_after_step<const D: usize>(
+    optimizer: &dyn DynOptimizer,
+    name: &str,
+    zeros: Tensor<D>,
+) -> Vec<(String, TensorData)> {
+    let (weight, grad) = (zeros.clone().into_bridge(), zeros.into_bridge());
+    let (_, state) = optimizer.step_dyn(D, 0.0, weight, grad, None);
+    let mut sink = StateSink::default();
+    if let Some(state) = state {
+        optimizer.state_flatten(name, &state, &mut sink);
+    }
+    sink.tensors
+}
+
+/// Mapper that updates each parameter by one step.
 struct Update<'a> {
     optimizers: &'a mut Optimizers,
     grads: GradientsParams,
     lrs: &'a [f64],
     index: usize,
+}
+
+impl Update<'_> {
+    /// Computes the new value of a parameter, and keeps the optimizer's new state.
+    fn update<const D: usize>(
+        &mut self,
+        index: usize,
+        old: Tensor<D>,
+        grad: Tensor<D>,
+    ) -> Tensor<D> {
+        let group = self.optimizers.membership[index];
+        let state = self.optimizers.states[index].take();
+        let tape = OnTape::of(&old);
+        let (new, state) = self.optimizers.groups[group].optimizer.step_dyn(
+            D,
+            self.lrs[group],
+            // The only handle, so the optimizer may update in place; with NCCL it is a view of a bucket.
+            old.inner().into_bridge(),
+            grad.into_bridge(),
+            state,
+        );
+        self.optimizers.states[index] = state;
+        tape.put(Tensor::from_bridge(new))
+    }
 }
 
 impl ModuleMapper for Update<'_> {
@@ -430,19 +543,7 @@ impl ModuleMapper for Update<'_> {
         let Some(grad) = self.grads.remove::<D>(id) else {
             return Param::from_mapped_value(id, old, mapper);
         };
-        let group = self.optimizers.membership[index];
-        let state = self.optimizers.states[index].take();
-        let tape = OnTape::of(&old);
-        let (new, state) = self.optimizers.groups[group].optimizer.step_dyn(
-            D,
-            self.lrs[group],
-            // The only handle, so the optimizer may work in place; not by NCCL, where it is a part of a bucket.
-            old.inner().into_bridge(),
-            grad.into_bridge(),
-            state,
-        );
-        self.optimizers.states[index] = state;
-        Param::from_mapped_value(id, tape.put(Tensor::from_bridge(new)), mapper)
+        Param::from_mapped_value(id, self.update(index, old, grad), mapper)
     }
 }
 
@@ -458,7 +559,7 @@ mod tests {
         head: Linear,
     }
 
-    /// The error for these groups, in a net whose body is frozen.
+    /// Returns the error for these groups, in a net whose body is frozen.
     fn refused(groups: Vec<Group>) -> String {
         let device = Device::flex().autodiff();
         let linear = || LinearConfig::new(3, 2).init(&device);
@@ -478,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_a_parameter_says_why_and_what_would_work() {
+    fn errors_for_idle_groups_name_cause_and_remedy() {
         let all = || group("default", |_| true);
         let body = group("body", |param| param.name.starts_with("body"));
         let text = refused(vec![body, all()]);
@@ -487,16 +588,14 @@ mod tests {
         ));
         let text = refused(vec![all(), all()]);
         assert!(
-            text.contains("an `.optimizer(…)` takes every parameter that is left, so add it once"),
+            text.contains("`.optimizer(…)` takes every remaining parameter, so add it once"),
             "{text}"
         );
         let text = refused(vec![all(), group("gains", |param| param.rank() < 2)]);
-        assert!(text.contains(
-            "group `gains` has no parameter: group `default`, which was added before it"
-        ));
+        assert!(text.contains("group `gains` has no parameter: group `default` was added earlier"));
         let text = refused(vec![group("none", |_| false), all()]);
         assert!(
-            text.ends_with("it claims none of the model's 2, such as `head.weight`, `head.bias`"),
+            text.ends_with("none of the model's 2 parameters, such as `head.weight`, `head.bias`"),
             "{text}"
         );
     }

@@ -1,18 +1,18 @@
-//! How a run ended, and what went wrong on the way.
+//! The result of a run: its outcome, and failures that did not end it.
 
 use crate::overhead::Overhead;
 use crate::record::Record;
 use serde::Serialize;
 use std::fmt;
 
-/// Why `fit` came to an end.
+/// The way in which a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Every step was taken.
+    /// All steps were taken.
     Completed,
-    /// Somebody asked the run to stop; the last step is complete.
+    /// A callback, a sink or a signal asked the run to stop; the last step is complete.
     Stopped(StopReason),
     /// An error ended the run; its text, causes included.
     Failed(String),
@@ -28,16 +28,16 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Who asked the run to stop, and why.
+/// The reason why a run stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StopReason {
-    /// A callback called `stop`.
+    /// A callback or a sink called `stop`.
     Asked {
-        /// The callback's name.
+        /// The name of the callback or sink.
         by: String,
-        /// What it gave as its reason.
+        /// The reason that it gave.
         why: String,
     },
     /// SIGINT (Ctrl-C) or SIGTERM.
@@ -53,48 +53,51 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// Something that failed without ending the run. Each is told once, when it happens, and in the outcome.
+/// A failure that does not end the run. Each is reported once, when it happens, and is in the result of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// The callback or sink that failed.
-    pub who: String,
-    /// What it was doing, such as `on_step` or `write`.
-    pub during: String,
+pub struct Warning {
+    /// The callback, sink or file that failed.
+    #[serde(rename = "who")]
+    pub source: String,
+    /// The hook or operation that failed, such as `on_step` or `write`.
+    #[serde(rename = "during")]
+    pub phase: String,
     /// The step under way.
     pub step: u64,
-    /// What it said, causes included.
-    pub error: String,
-    /// What that means for the rest of the run.
+    /// The error, with its causes.
+    #[serde(rename = "error")]
+    pub cause: String,
+    /// The effect on the rest of the run.
     pub consequence: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            who,
-            during,
+            source,
+            phase,
             step,
-            error,
+            cause,
             consequence,
         } = self;
         write!(
             f,
-            "`{who}` failed in `{during}` at step {step}: {error}; {consequence}"
+            "`{source}` failed in `{phase}` at step {step}: {cause}; {consequence}"
         )
     }
 }
 
-/// What `fit` gives back.
+/// The result of a run: the trained model, and how the run went.
 #[derive(Debug)]
-pub struct Fitted<M> {
+pub struct TrainResult<M> {
     /// The model after the last step.
     pub model: M,
     /// Why the run ended.
     pub outcome: Outcome,
     /// The last step's record.
     pub last: Option<Record>,
-    /// What each callback cost.
+    /// The cost of each callback.
     pub overhead: Overhead,
-    /// What failed without ending the run.
-    pub problems: Vec<Problem>,
+    /// Failures that did not end the run.
+    pub warnings: Vec<Warning>,
 }

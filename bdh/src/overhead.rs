@@ -1,151 +1,190 @@
-//! What each callback cost, and which of them cost too much.
+//! Cost of each callback, with warnings for those over the budget.
 
 use crate::clock::save_seconds;
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
-/// Where the time of a run went. Printed, it is a table, with a warning for each callback over its budget.
+/// Time of a run by part and callback. Prints as a table, with a warning for each callback over the budget.
 ///
-/// A callback costs the time that its hooks take on the training thread. On a GPU they only ask for work there, and
-/// what the device needs for it is in `steps`, with everything else that it computes.
+/// The cost of a callback is the time of its hooks on the training thread. On a GPU hooks only queue work; the time of
+/// the device is part of `steps`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Overhead {
-    /// Wall time of the run, in everything.
+    /// Wall-clock time of the whole run.
     #[serde(serialize_with = "save_seconds")]
     pub total: Duration,
-    /// Data, forward, backward, optimizer, hooks and records.
+    /// Time of the steps: data, forward and backward passes, optimizer, hooks and records.
     #[serde(serialize_with = "save_seconds")]
     pub steps: Duration,
-    /// How many steps that were.
+    /// Number of steps in `steps`.
     pub num_steps: u64,
-    /// Evaluation.
+    /// Time of evals.
     #[serde(serialize_with = "save_seconds")]
     pub eval: Duration,
-    /// Writing checkpoints.
+    /// Time of writing checkpoints.
     #[serde(serialize_with = "save_seconds")]
     pub checkpoints: Duration,
-    /// Device reads for everything that was logged, at most one a step; on several devices, where they exchange
-    /// through the host, also two a step for that, and by NCCL one in each of the first three; and one for each 100 MB
-    /// whenever the replicas are compared.
+    /// Number of device reads of the trainer: at most one per step for logged values.
+    ///
+    /// Several devices need more: two per step if they exchange through the host, one in each of the first three steps
+    /// with NCCL, and one for each 100 MB when replicas are compared.
     pub reads: u64,
-    /// How much one callback may slow the steps, in percent.
+    /// Largest slowdown of the steps by one callback, in percent.
     pub budget: f64,
-    /// A row for each callback.
+    /// Cost of each callback.
     pub rows: Vec<OverheadRow>,
 }
 
-/// What one callback cost.
+/// Cost of one callback.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct OverheadRow {
-    /// The callback's name.
+    /// Name of the callback.
     pub name: String,
-    /// On how many steps it was due.
+    /// Number of steps on which it was due.
     pub due: u64,
-    /// How many times a hook of it was called.
+    /// Number of calls of its hooks.
     pub calls: u64,
-    /// Time on the training thread, in all its hooks.
+    /// Time of all its hooks on the training thread.
     #[serde(serialize_with = "save_seconds")]
     pub host: Duration,
-    /// The part of it in the hooks of a step, which are called when it is due; the rest comes with evals, checkpoints,
-    /// and both ends of the run.
+    /// Part of `host` in the hooks of due steps; the rest is in hooks of evals, checkpoints, and the start and end of the
+    /// run.
     #[serde(serialize_with = "save_seconds")]
     pub host_when_due: Duration,
-    /// Device reads of its own, each of them a stall; 0 for a callback that only logs.
+    /// Number of its own device reads, which stall the device; 0 for a callback that only logs.
     pub reads: u64,
-    /// How many of its calls failed.
+    /// Number of failed calls.
     pub errors: u64,
 }
 
 impl Overhead {
-    /// A sentence for each callback that slows the steps by more than the budget: by how much, and which cadence would
-    /// keep it below.
+    /// Returns a warning for each callback over the budget, with a cadence that would keep it within.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.rows
-            .iter()
-            .filter_map(|row| self.warning(row))
-            .collect()
+        let rows = self.rows.iter();
+        rows.filter_map(|row| self.warning(row)).collect()
     }
 
     fn warning(&self, row: &OverheadRow) -> Option<String> {
-        let seconds = Duration::as_secs_f64;
-        // What the steps would take without it.
-        let rest = seconds(&self.steps.saturating_sub(row.host_when_due)).max(f64::MIN_POSITIVE);
-        let percent = |cost: f64| 100.0 * cost / rest;
-        let (host, when_due) = (seconds(&row.host), seconds(&row.host_when_due));
-        if self.num_steps == 0 || percent(host) <= self.budget {
+        let cost = Cost::of(row, self);
+        let slows = cost.percent(cost.host);
+        if self.num_steps == 0 || slows <= self.budget {
             return None;
         }
-        let (name, slows, budget) = (&row.name, percent(host), self.budget);
-        let too_much = format!("`{name}` slows the steps by {slows:.1} % (budget {budget} %)");
-        let spare = self.budget / 100.0 * rest - (host - when_due);
-        if spare <= 0.0 || row.due == 0 {
-            return Some(format!(
-                "{too_much}; that is in hooks which come with evals and checkpoints: have fewer of those, or do less"
-            ));
-        }
-        let apart = self.num_steps as f64 / row.due as f64;
-        let rarer = round_up(apart * when_due / spare);
-        let then = percent(host - when_due + when_due * apart / rarer);
-        let now = match apart.round() {
-            ..2.0 => "every one".to_owned(),
-            apart => format!("every {apart}"),
-        };
+        let (name, budget) = (&row.name, self.budget);
+        let advice = self.advice(row, &cost);
         Some(format!(
-            "{too_much}; acting every {rarer} steps instead of {now}, it would slow them by {then:.1} %"
+            "`{name}` slows the steps by {slows:.1} % (budget {budget} %); {advice}"
         ))
+    }
+
+    fn advice(&self, row: &OverheadRow, cost: &Cost) -> String {
+        // Seconds that the budget leaves for the hooks of due steps.
+        let spare = self.budget / 100.0 * cost.rest - cost.elsewhere();
+        if spare <= 0.0 || row.due == 0 {
+            return "that time is in hooks of evals and checkpoints: have fewer of those, or do less in them"
+                .to_owned();
+        }
+        let period = self.num_steps as f64 / row.due as f64;
+        let longer = round_up(period * cost.when_due / spare);
+        let then = cost.percent(cost.elsewhere() + cost.when_due * period / longer);
+        let now = describe_period(period);
+        format!("acting every {longer} steps instead of {now}, it would slow them by {then:.1} %")
     }
 }
 
-/// The next of 1, 2, 5, 10, 20, 50, …: a number of steps that a person would choose.
+/// Times of a callback and of the steps without it, in seconds.
+struct Cost {
+    host: f64,
+    when_due: f64,
+    /// Time of the steps without the callback; above 0.
+    rest: f64,
+}
+
+impl Cost {
+    fn of(row: &OverheadRow, run: &Overhead) -> Self {
+        let rest = run.steps.saturating_sub(row.host_when_due);
+        Self {
+            host: row.host.as_secs_f64(),
+            when_due: row.host_when_due.as_secs_f64(),
+            rest: rest.as_secs_f64().max(f64::MIN_POSITIVE),
+        }
+    }
+
+    /// Returns the time in hooks of evals, checkpoints, and the start and end of the run.
+    fn elsewhere(&self) -> f64 {
+        self.host - self.when_due
+    }
+
+    fn percent(&self, cost: f64) -> f64 {
+        100.0 * cost / self.rest
+    }
+}
+
+fn describe_period(steps: f64) -> String {
+    match steps.round() {
+        ..2.0 => "every step".to_owned(),
+        steps => format!("every {steps}"),
+    }
+}
+
+/// Rounds up to the next of 1, 2, 5, 10, 20, 50, ….
 fn round_up(steps: f64) -> f64 {
     let power = 10_f64.powf(steps.max(1.0).log10().floor());
-    let round = [1.0, 2.0, 5.0]
-        .map(|digit| digit * power)
-        .into_iter()
-        .find(|round| *round >= steps);
-    round.unwrap_or(10.0 * power)
+    for digit in [1.0, 2.0, 5.0] {
+        if digit * power >= steps {
+            return digit * power;
+        }
+    }
+    10.0 * power
 }
 
 impl fmt::Display for Overhead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total = self.total.as_secs_f64().max(f64::MIN_POSITIVE);
-        let time = |part: Duration| {
-            let seconds = part.as_secs_f64();
-            format!("{:>10.1} {:>7.2}", seconds * 1e3, 100.0 * seconds / total)
-        };
         writeln!(
             f,
             "{:<24} {:>9} {:>10} {:>7} {:>6} {:>6}",
             "where the time went", "calls", "ms", "% run", "reads", "errors"
         )?;
-        for (name, part) in [
+        self.write_parts(f)?;
+        self.write_rows(f)?;
+        write!(f, "device reads of the trainer: {}", self.reads)?;
+        for warning in self.warnings() {
+            write!(f, "\nwarning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Overhead {
+    fn write_parts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
             ("steps", self.steps),
             ("eval", self.eval),
             ("checkpoints", self.checkpoints),
-        ] {
-            writeln!(f, "{name:<24} {:>9} {} {:>6} {:>6}", "", time(part), "", "")?;
+        ];
+        for (name, part) in parts {
+            let time = self.time(part);
+            writeln!(f, "{name:<24} {:>9} {time} {:>6} {:>6}", "", "", "")?;
         }
-        for OverheadRow {
-            name,
-            calls,
-            host,
-            reads,
-            errors,
-            ..
-        } in &self.rows
-        {
-            writeln!(
-                f,
-                "{name:<24} {calls:>9} {} {reads:>6} {errors:>6}",
-                time(*host)
-            )?;
+        Ok(())
+    }
+
+    fn write_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for row in &self.rows {
+            let (time, name, calls) = (self.time(row.host), &row.name, row.calls);
+            let (reads, errors) = (row.reads, row.errors);
+            writeln!(f, "{name:<24} {calls:>9} {time} {reads:>6} {errors:>6}")?;
         }
-        write!(f, "device reads for all that was logged: {}", self.reads)?;
-        self.warnings()
-            .iter()
-            .try_for_each(|warning| write!(f, "\nwarning: {warning}"))
+        Ok(())
+    }
+
+    /// Formats a time in milliseconds and in percent of the run.
+    fn time(&self, part: Duration) -> String {
+        let total = self.total.as_secs_f64().max(f64::MIN_POSITIVE);
+        let seconds = part.as_secs_f64();
+        format!("{:>10.1} {:>7.2}", seconds * 1e3, 100.0 * seconds / total)
     }
 }
 
@@ -153,8 +192,7 @@ impl fmt::Display for Overhead {
 mod tests {
     use super::*;
 
-    /// A second of 100 steps, in which a callback takes some milliseconds on the steps on which it is due, and others
-    /// elsewhere.
+    /// Returns the overhead of 100 steps in one second, with a callback that takes milliseconds on due steps and elsewhere.
     fn overhead(due: u64, when_due: u64, elsewhere: u64) -> Overhead {
         let host_when_due = Duration::from_millis(when_due);
         let host = host_when_due + Duration::from_millis(elsewhere);
@@ -176,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_within_its_budget_is_not_warned_of() {
+    fn callbacks_within_the_budget_have_no_warning() {
         assert_eq!(overhead(100, 50, 0).warnings(), [""; 0]);
         assert_eq!(overhead(0, 0, 50).warnings(), [""; 0]);
         let replay = Overhead {
@@ -186,7 +224,7 @@ mod tests {
         assert_eq!(
             replay.warnings(),
             [""; 0],
-            "without a step there is none to slow"
+            "a run without steps cannot be slowed"
         );
         assert_eq!(
             Overhead {
@@ -199,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn the_cadence_that_a_warning_advises_brings_the_cost_below_the_budget() {
+    fn the_suggested_cadence_keeps_the_budget() {
         let warning =
             |due, when_due, elsewhere| overhead(due, when_due, elsewhere).warnings().remove(0);
         assert_eq!(
             warning(100, 120, 0),
-            "`slow` slows the steps by 12.0 % (budget 5 %); acting every 5 steps instead of every one, it would slow them by 2.4 %"
+            "`slow` slows the steps by 12.0 % (budget 5 %); acting every 5 steps instead of every step, it would slow them by 2.4 %"
         );
-        // 20 ms elsewhere leave 30 of the 50 that it may.
+        // 20 ms elsewhere leave 30 of the 50 ms in the budget.
         let fixed = warning(10, 100, 20);
         assert!(
             fixed.ends_with(
@@ -214,30 +252,30 @@ mod tests {
             ),
             "{fixed}"
         );
-        // Many times the step itself: a share of the whole would not tell how much rarer.
+        // The callback takes far longer than the steps. Its share of the total would suggest the wrong cadence.
         let heavy = warning(100, 20_000, 0);
-        assert!(heavy.ends_with("by 2000.0 % (budget 5 %); acting every 500 steps instead of every one, it would slow them by 4.0 %"), "{heavy}");
+        assert!(heavy.ends_with("by 2000.0 % (budget 5 %); acting every 500 steps instead of every step, it would slow them by 4.0 %"), "{heavy}");
     }
 
     #[test]
-    fn what_no_cadence_would_help_is_told_as_that() {
+    fn warnings_name_hooks_that_a_cadence_cannot_help() {
         for (when_due, elsewhere) in [(0, 60), (60, 50)] {
             let warning = overhead(10, when_due, elsewhere).warnings().remove(0);
             assert!(
-                warning.contains("in hooks which come with evals and checkpoints"),
+                warning.contains("that time is in hooks of evals and checkpoints"),
                 "{warning}"
             );
         }
     }
 
     #[test]
-    fn a_number_of_steps_is_rounded_up_to_one_that_a_person_would_choose() {
+    fn step_counts_are_rounded_up_to_round_numbers() {
         let rounded = [0.3, 1.0, 1.2, 2.0, 3.4, 7.0, 10.0, 11.0, 333.0].map(round_up);
         assert_eq!(rounded, [1.0, 1.0, 2.0, 2.0, 5.0, 10.0, 10.0, 20.0, 500.0]);
     }
 
     #[test]
-    fn warnings_stand_below_the_table() {
+    fn warnings_follow_the_table() {
         let table = overhead(100, 120, 0).to_string();
         let last = table.lines().last().expect("lines");
         assert!(

@@ -1,15 +1,17 @@
-//! The parameters of a model: one table of names, shapes and layouts for everybody.
+//! The parameters of a model: a table of names, shapes and layouts, and the visitors that use it.
 //!
-//! burn's visitors are generic over the rank and cannot be objects, so the module is walked here, once
-//! for each purpose, and everything else (statistics, groups, checkpoints, callbacks) goes by the table.
+//! burn's visitors are generic over the rank and cannot be trait objects. This module has one for each purpose;
+//! statistics, groups, checkpoints and callbacks use the table.
 
 mod digest;
+mod mismatch;
 mod saved;
 mod states;
 mod tensors;
 mod values;
 
 pub(crate) use digest::digests;
+pub(crate) use mismatch::Mismatch;
 pub use saved::Tensors;
 pub(crate) use saved::{capture, capture_copy, check, converted, restore, restore_copy};
 pub(crate) use states::with_own_states;
@@ -21,27 +23,27 @@ pub(crate) use values::{
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Bool, DType, Int, Tensor};
 
-/// What is known of one parameter before training.
+/// Name, shape and layout of one parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamInfo {
-    /// Its name as PyTorch would have it, such as `transformer.h.0.attn.c_q.weight`.
+    /// Name in PyTorch's form, such as `transformer.h.0.attn.c_q.weight`.
     pub name: String,
-    /// Its shape as burn holds it; a `Linear` weight is `[in, out]`.
+    /// Shape in burn's layout; a `Linear` weight is `[in, out]`.
     pub shape: Vec<usize>,
     pub(crate) id: ParamId,
     pub(crate) dtype: DType,
-    /// Whether PyTorch stores it transposed: burn's `Linear` is `[in, out]`, PyTorch's `[out, in]`.
+    /// Whether PyTorch stores the transpose: burn's `Linear` is `[in, out]`, PyTorch's `[out, in]`.
     pub(crate) transposed: bool,
 }
 
 impl ParamInfo {
-    /// How many numbers it holds.
+    /// Returns the number of elements.
     #[must_use]
     pub fn num_elements(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Its number of dimensions: 2 for a matrix, 1 for a bias or a gain.
+    /// Returns the number of dimensions: 2 for a matrix, 1 for a bias or a gain.
     #[must_use]
     pub fn rank(&self) -> usize {
         self.shape.len()
@@ -59,7 +61,7 @@ impl ParamTable {
         Self::list(model, false)
     }
 
-    /// Lists everything that a checkpoint of `model` holds: frozen parameters and buffers too.
+    /// Lists all tensors of a checkpoint of `model`, including frozen parameters and buffers.
     pub(crate) fn with_frozen<M: Module>(model: &M) -> Self {
         Self::list(model, true)
     }
@@ -74,35 +76,35 @@ impl ParamTable {
         Self(lister.params)
     }
 
-    /// Two parameters that are one tensor, if there are any.
+    /// Finds two parameters that share one tensor.
     pub(crate) fn tied(&self) -> Option<(&ParamInfo, &ParamInfo)> {
-        let mut pairs = self
-            .iter()
-            .enumerate()
-            .map(|(index, param)| (param, &self.0[..index]));
-        pairs.find_map(|(param, before)| {
-            Some((before.iter().find(|known| known.id == param.id)?, param))
-        })
+        for (index, param) in self.iter().enumerate() {
+            let mut earlier = self.0[..index].iter();
+            if let Some(first) = earlier.find(|earlier| earlier.id == param.id) {
+                return Some((first, param));
+            }
+        }
+        None
     }
 
-    /// The parameters, in order.
+    /// Iterates over the parameters in the order of the model's fields.
     pub fn iter(&self) -> std::slice::Iter<'_, ParamInfo> {
         self.0.iter()
     }
 
-    /// How many parameters (tensors) there are.
+    /// Returns the number of parameters (tensors).
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no parameter.
+    /// Returns whether the table has no parameter.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many numbers they hold together.
+    /// Returns the number of elements of all parameters.
     #[must_use]
     pub fn num_elements(&self) -> usize {
         self.iter().map(ParamInfo::num_elements).sum()
@@ -126,7 +128,7 @@ impl std::ops::Index<usize> for ParamTable {
     }
 }
 
-/// The names on the way to the parameter under visit, each with the container that holds it.
+/// Field names from the model to the visited parameter, each with the type of its container.
 #[derive(Default)]
 struct ModulePath(Vec<(String, String)>);
 
@@ -139,23 +141,18 @@ impl ModulePath {
         self.0.pop();
     }
 
-    fn is_in(&self, container: &str) -> bool {
-        self.0.last().is_some_and(|(_, holder)| holder == container)
+    /// Returns the type of the innermost container, such as `Struct:Linear`.
+    fn container(&self) -> Option<&str> {
+        self.0.last().map(|(_, container)| container.as_str())
     }
 
+    /// Returns the name in PyTorch's form, which differs from burn's for the parameters of norms.
     fn torch_name(&self) -> String {
+        let is_norm = self
+            .container()
+            .is_some_and(|container| NORMS.contains(&container));
         let mut names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
-        if [
-            "LayerNorm",
-            "RmsNorm",
-            "GroupNorm",
-            "BatchNorm",
-            "InstanceNorm",
-        ]
-        .iter()
-        .any(|norm| self.is_in(&format!("Struct:{norm}")))
-            && let Some(last) = names.last_mut()
-        {
+        if is_norm && let Some(last) = names.last_mut() {
             *last = match *last {
                 "gamma" => "weight",
                 "beta" => "bias",
@@ -166,16 +163,26 @@ impl ModulePath {
     }
 }
 
+/// Containers with parameters `gamma` and `beta`, which PyTorch calls `weight` and `bias`.
+const NORMS: [&str; 5] = [
+    "Struct:LayerNorm",
+    "Struct:RmsNorm",
+    "Struct:GroupNorm",
+    "Struct:BatchNorm",
+    "Struct:InstanceNorm",
+];
+
+/// Visitor that lists the parameters of a module.
 struct Lister {
     path: ModulePath,
-    /// Whether what is not trained is listed too.
+    /// Whether to list frozen parameters and buffers too.
     frozen: bool,
     params: Vec<ParamInfo>,
 }
 
 impl Lister {
     fn add(&mut self, id: ParamId, shape: Vec<usize>, dtype: DType) {
-        let transposed = shape.len() == 2 && self.path.is_in("Struct:Linear");
+        let transposed = shape.len() == 2 && self.path.container() == Some("Struct:Linear");
         self.params.push(ParamInfo {
             name: self.path.torch_name(),
             shape,
@@ -223,7 +230,7 @@ mod tests {
     use burn::nn::{BatchNorm, BatchNormConfig, LayerNorm, LayerNormConfig, Linear, LinearConfig};
     use burn::tensor::Device;
 
-    /// A linear layer that is trained and one that is frozen, a norm with running states, and buffers.
+    /// A trained and a frozen linear layer, a norm with running states, and two buffers.
     #[derive(Module, Debug)]
     pub(super) struct Net {
         pub(super) trained: Linear,
@@ -246,7 +253,7 @@ mod tests {
     }
 
     impl Net {
-        /// One forward pass, which moves the running states of the norm.
+        /// Runs one forward pass, which updates the running states of the norm.
         pub(super) fn pass(&self, device: &Device) {
             let batch = Tensor::<2>::from_floats([[1.0, 2.0, 3.0], [0.0, 5.0, 1.0]], device);
             let hidden = self.frozen.forward(self.trained.forward(batch));
@@ -271,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_pytorch() {
+    fn names_are_pytorchs() {
         let table = ParamTable::of(&block());
         let names: Vec<_> = table.iter().map(|param| param.name.as_str()).collect();
         let expected = [

@@ -1,4 +1,4 @@
-//! Forward and backward passes of a step's micro-batches.
+//! Forward and backward passes of micro-batches.
 
 use crate::params;
 use crate::probe::Probe;
@@ -9,58 +9,59 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What all passes of a step have in common, on whichever device they run.
+/// Parameters that all passes of a step share, on all devices.
 #[derive(Clone)]
-pub(crate) struct Pass {
+pub(crate) struct MicroBatchPass {
     pub(crate) seed: u64,
     pub(crate) step: u64,
-    /// Micro-batches of the step, on all devices together.
+    /// Number of micro-batches of the step, on all devices together.
     pub(crate) count: usize,
-    /// Held while a model draws, where replicas share a device: on the CPU, that makes dropout repeatable. burn has one
-    /// generator for all GPUs, and draws from it when an operation runs, which may be after this is let go of.
+    /// Lock of the random number generator, held during forward passes if replicas share a device. On the CPU this makes
+    /// dropout repeatable. On GPUs it does not: burn has one generator for all, and draws from it when an operation runs,
+    /// which may be after the lock is released.
     pub(crate) draws: Option<Arc<Mutex<()>>>,
 }
 
-/// Losses and gradients of some of a step's micro-batches.
-pub(crate) struct Sums {
-    /// The sum of their mean losses, `[1]`.
+/// Summed losses and gradients of micro-batches.
+pub(crate) struct GradSums {
+    /// Sum of the mean loss of each micro-batch, `[1]`.
     pub(crate) loss: Tensor<1>,
-    /// The sum of their shares in the step's mean gradients.
+    /// Sum of gradients, each divided by the number of micro-batches of the step.
     pub(crate) grads: GradientsParams,
 }
 
-impl Pass {
-    /// Takes micro-batch `index` of the step forward and backward.
+impl MicroBatchPass {
+    /// Runs the forward and the backward pass of micro-batch `index` of the step.
     pub(crate) fn run<T: Task>(
         &self,
-        (task, model): (&T, &T::Model),
+        task: &T,
+        model: &T::Model,
         device: &Device,
-        (index, batch): (usize, &T::Batch),
+        index: usize,
+        batch: &T::Batch,
         probe: &Probe<'_>,
-    ) -> Sums {
+    ) -> GradSums {
         let draws = self.draws.as_deref();
-        let turn = draws.map(|draws| draws.lock().unwrap_or_else(PoisonError::into_inner));
-        // From (seed, step, micro-batch) and nothing else: no eval, sample or callback shifts it.
+        let lock = draws.map(|draws| draws.lock().unwrap_or_else(PoisonError::into_inner));
+        // The seed depends on (seed, step, micro-batch) alone, so evals, samples and callbacks do not change it.
         device.seed(seed::forward(self.seed, self.step, index as u64));
-        let loss = task.loss(model, batch, probe);
-        drop(turn);
+        let mut loss = task.loss(model, batch, probe);
+        drop(lock);
         let value = loss.clone().inner();
 
         // Backward sums over micro-batches; this makes it their mean.
-        let share = if self.count > 1 {
-            loss / self.count as f64
-        } else {
-            loss
-        };
-        Sums {
+        if self.count > 1 {
+            loss = loss / self.count as f64;
+        }
+        GradSums {
             loss: value,
-            grads: GradientsParams::from_grads(share.backward(), model),
+            grads: GradientsParams::from_grads(loss.backward(), model),
         }
     }
 }
 
-impl Sums {
-    /// Adds those of further micro-batches.
+impl GradSums {
+    /// Adds the sums of further micro-batches.
     pub(crate) fn add<M: Module>(self, model: &M, more: Self) -> Self {
         let Self { loss, mut grads } = self;
         params::accumulate(model, &mut grads, more.grads);

@@ -1,4 +1,4 @@
-//! What a run will do, known before it begins.
+//! Plan of a run, made before it begins.
 
 mod keys;
 mod outlook;
@@ -13,46 +13,51 @@ use crate::hook::{Hook, Hooks};
 use crate::optim::GroupSummary;
 use std::fmt;
 
-/// What fires when, what it records, and which files it leaves. Printed, it is a page.
+/// Plan of a run: on which steps each callback acts, which keys it records, and which files it leaves.
+///
+/// `Display` prints the plan as a page for people.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Steps of the run.
+    /// Number of steps.
     pub steps: u64,
-    /// Micro-batches averaged into one step.
+    /// Number of micro-batches averaged into one step, over all devices.
     pub grad_accum_steps: usize,
-    /// Devices that share them.
+    /// Number of devices that share the micro-batches.
     pub devices: usize,
-    /// Largest global gradient norm that is not clipped.
+    /// Global gradient norm above which gradients are clipped; `None` without clipping.
     pub clip_grad_norm: Option<f64>,
-    /// Parameters (tensors) and numbers in them.
+    /// Number of parameter tensors, and of elements in them.
     pub params: (usize, usize),
-    /// The parameter groups.
+    /// Parameter groups.
     pub groups: Vec<GroupSummary>,
-    /// The trainer's own doings (record, eval, checkpoint) and then every callback, in order.
+    /// Rows for record, eval and checkpoint, which the trainer does itself, then one for each callback, in order.
     pub rows: Vec<PlanRow>,
-    /// Interventions, in order.
+    /// Names of the interventions, in order.
     pub interventions: Vec<String>,
-    /// Sinks, in order.
+    /// Names of the sinks, in order.
     pub sinks: Vec<String>,
-    /// Files that will exist, relative to the run directory.
+    /// Files that will exist at the end, relative to the run directory.
     pub files: Vec<String>,
-    /// Settings without effect in this run, a sentence each; shown when the run begins, and in `run.json`.
+    /// Settings without effect in this run, one sentence each. They are shown when the run begins, and are in
+    /// `run.json`.
     pub notes: Vec<String>,
 }
 
-/// One callback, or one of the trainer's own doings, in the plan.
+/// Row of the plan: a callback, or a part of the trainer (record, eval, checkpoint).
 #[derive(Debug, Clone)]
 pub struct PlanRow {
-    /// The callback's name.
+    /// Name of the callback.
     pub name: String,
-    /// The hooks it has.
+    /// Hooks of the callback; none for a part of the trainer.
     pub hooks: Hooks,
-    /// When it acts.
+    /// Cadence of the callback.
     pub cadence: Cadence,
-    /// The steps on which it will act; `None` where they depend on time, or on the size of batches that
-    /// the task does not [tell](crate::Task::batch_size).
+    /// Steps on which the callback will act.
+    ///
+    /// `None` if they depend on time, on a [batch size](crate::Task::batch_size) that the task does not know, or if the
+    /// run has more than ten million steps.
     pub firings: Option<Vec<u64>>,
-    /// The keys it records.
+    /// Keys that the callback records.
     pub keys: Vec<String>,
 }
 
@@ -65,11 +70,18 @@ impl PlanRow {
         per_step: Option<&Clock>,
         steps: u64,
     ) -> Self {
-        let needs_no_size = (!cadence.counts_data()).then(Clock::default);
-        let firings = per_step
-            .or(needs_no_size.as_ref())
-            .filter(|_| cadence.is_predictable() && steps <= MOST_STEPS)
-            .map(|per_step| cadence.firings(per_step, steps).collect());
+        // A cadence that counts neither tokens nor samples fires on the same steps whatever the size of a batch.
+        let any_size = Clock::default();
+        let per_step = match per_step {
+            None if !cadence.counts_data() => Some(&any_size),
+            known => known,
+        };
+        let firings = match per_step {
+            Some(per_step) if cadence.is_predictable() && steps <= MOST_STEPS => {
+                Some(cadence.firings(per_step, steps).collect())
+            }
+            _ => None,
+        };
         Self {
             name: name.into(),
             hooks,
@@ -79,96 +91,102 @@ impl PlanRow {
         }
     }
 
-    /// Whether it only has hooks that are called whatever the cadence.
+    /// Whether all hooks of the callback ignore its cadence.
     pub(crate) fn is_passive(&self) -> bool {
         self.hooks != Hooks::NONE && self.hooks.iter().all(Hook::is_always_called)
     }
 
-    /// `250, 500, 1000 (3×)`: the first few steps and how many there are.
-    fn when(&self) -> String {
+    /// Describes the steps on which the callback acts, such as `250, 500, 1000 (3×)`.
+    fn describe_steps(&self) -> String {
         if self.is_passive() {
-            return "whenever that happens".to_owned();
+            return "when its hooks occur".to_owned();
         }
         let Some(firings) = &self.firings else {
-            return "when the time comes".to_owned();
+            return "not known before the run".to_owned();
         };
-        let first: Vec<_> = firings.iter().take(4).map(ToString::to_string).collect();
-        let more = if firings.len() > first.len() {
-            ", …"
+        let mut steps: Vec<_> = firings.iter().take(4).map(ToString::to_string).collect();
+        if firings.len() > 4 {
+            steps.push("…".to_owned());
+        }
+        format!("{} ({}×)", steps.join(", "), firings.len())
+    }
+
+    /// Writes the row, and a line with its keys.
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cadence = if self.is_passive() {
+            String::new()
         } else {
-            ""
+            self.cadence.to_string()
         };
-        format!("{}{more} ({}×)", first.join(", "), firings.len())
+        let steps = self.describe_steps();
+        writeln!(
+            f,
+            "{:<20} {cadence:<32} {steps:<26} {}",
+            self.name, self.hooks
+        )?;
+        if !self.keys.is_empty() {
+            writeln!(f, "  records {}", self.keys.join(" "))?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// Writes the size of the run and of the model.
+    fn write_size(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (steps, micro_batches) = (self.steps, self.grad_accum_steps);
+        write!(f, "{steps} steps; micro-batches per step: {micro_batches}")?;
+        if self.devices > 1 {
+            let (each, devices) = (micro_batches / self.devices, self.devices);
+            write!(f, " ({each} on each of {devices} devices)")?;
+        }
+        let (tensors, elements) = self.params;
+        write!(f, "; {elements} parameters in {tensors} tensors; ")?;
+        match self.clip_grad_norm {
+            Some(norm) => writeln!(f, "gradients clipped to norm {norm}"),
+            None => writeln!(f, "gradients not clipped"),
+        }
+    }
+
+    fn write_groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for group in &self.groups {
+            let (name, elements, tensors) = (&group.name, group.elements, group.tensors);
+            let peak = group.schedule.peak();
+            write!(
+                f,
+                "  group {name}: {elements} parameters in {tensors} tensors"
+            )?;
+            writeln!(f, ", peak learning rate {peak:.3e}")?;
+        }
+        Ok(())
+    }
+
+    fn write_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [name, cadence, steps] = ["name", "cadence", "steps"];
+        writeln!(f, "{name:<20} {cadence:<32} {steps:<26} hooks")?;
+        for row in &self.rows {
+            if row.cadence != Cadence::Never {
+                row.write(f)?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tensors, elements) = self.params;
-        write!(
-            f,
-            "{} steps of {} micro-batch(es)",
-            self.steps, self.grad_accum_steps
-        )?;
-        match self.devices {
-            1 => write!(f, "; ")?,
-            devices => {
-                write!(
-                    f,
-                    ", {} on each of {devices} devices; ",
-                    self.grad_accum_steps / devices
-                )?;
-            }
-        }
-        write!(f, "{elements} parameters in {tensors} tensors; ")?;
-        match self.clip_grad_norm {
-            Some(norm) => writeln!(f, "gradients clipped to norm {norm}")?,
-            None => writeln!(f, "gradients not clipped")?,
-        }
-        for group in &self.groups {
-            let GroupSummary {
-                name,
-                schedule,
-                tensors,
-                elements,
-                ..
-            } = group;
-            let peak = schedule.peak();
-            writeln!(
-                f,
-                "  group {name}: {elements} in {tensors} tensors, peak lr {peak:.3e}"
-            )?;
-        }
-        writeln!(
-            f,
-            "{:<20} {:<32} {:<26} hooks",
-            "what", "cadence", "on steps"
-        )?;
-        for row in self.rows.iter().filter(|row| row.cadence != Cadence::Never) {
-            let cadence = if row.is_passive() {
-                String::new()
-            } else {
-                row.cadence.to_string()
-            };
-            writeln!(
-                f,
-                "{:<20} {cadence:<32} {:<26} {}",
-                row.name,
-                row.when(),
-                row.hooks
-            )?;
-            if !row.keys.is_empty() {
-                writeln!(f, "  records {}", row.keys.join(" "))?;
-            }
-        }
+        self.write_size(f)?;
+        self.write_groups(f)?;
+        self.write_rows(f)?;
         if !self.interventions.is_empty() {
             writeln!(f, "interventions: {}", self.interventions.join(", "))?;
         }
         writeln!(f, "sinks: {}", or_none(&self.sinks))?;
         write!(f, "files: {}", or_none(&self.files))?;
-        self.notes
-            .iter()
-            .try_for_each(|note| write!(f, "\nnote: {note}"))
+        for note in &self.notes {
+            write!(f, "\nnote: {note}")?;
+        }
+        Ok(())
     }
 }
 

@@ -1,18 +1,18 @@
-//! Text from elsewhere on a terminal.
+//! Escaping of untrusted text for terminals.
 
 use std::borrow::Cow;
 
-/// Shows text from elsewhere so that a terminal only prints it.
+/// Escapes control characters in untrusted text, so a terminal only prints it.
 ///
-/// A server's message, a file's name or the last line of another program may hold control characters: they move the
-/// cursor, change the window's title, or hide what was printed before. Each is replaced by its escape, `\u{1b}`, and so
-/// are the characters that reverse the direction of what follows. Line ends and tabs stay.
+/// A server's message, a file name or the output of another program may contain control characters that move the cursor,
+/// change the window's title, or hide earlier lines. Each is replaced by its escape, such as `\u{1b}`, and so are
+/// characters that change the direction of text. Line ends and tabs stay.
 ///
 /// # Examples
 ///
 /// ```
-/// assert_eq!(bdh::printable("größe: 3\n"), "größe: 3\n");
-/// assert_eq!(bdh::printable("\x1b]0;mine\x07\r"), "\\u{1b}]0;mine\\u{7}\\r");
+/// assert_eq!(bdh::lines::printable("größe: 3\n"), "größe: 3\n");
+/// assert_eq!(bdh::lines::printable("\x1b]0;mine\x07\r"), "\\u{1b}]0;mine\\u{7}\\r");
 /// ```
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
@@ -31,7 +31,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 fn is_harmful(c: char) -> bool {
-    // Directional marks, embeddings, overrides and isolates; separators of lines and paragraphs.
+    // Unicode's directional marks, embeddings, overrides and isolates; separators of lines and paragraphs.
     let is_of_direction = matches!(
         c,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_control_character_but_line_ends_and_tabs_comes_through() {
+    fn control_characters_are_escaped() {
         let all: String = ('\0'..='\u{3000}').collect();
         let shown = printable(&all);
         assert!(
@@ -53,6 +53,6 @@ mod tests {
                 .all(|c| !c.is_control() || c == '\n' || c == '\t')
         );
         assert!(!shown.contains('\u{202e}') && shown.contains("\\u{202e}") && shown.contains('ö'));
-        assert_eq!(printable(&shown), shown, "shown twice, it is the same");
+        assert_eq!(printable(&shown), shown, "escaping twice changes nothing");
     }
 }

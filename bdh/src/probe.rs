@@ -1,35 +1,35 @@
-//! Taps on activations: what a model shows of its insides to whoever is due on this step.
+//! Taps on activations: a model shows intermediate tensors to the callbacks that are due.
 
 use crate::deferred::DeferredHistogram;
-use bdh_ops::widened;
+use bdh_ops::upcast_f32;
 use burn::tensor::Tensor;
 use std::cell::RefCell;
 use std::fmt::Display;
 
-/// An activation that a model offered during the forward pass of the last micro-batch.
+/// Activation that a model showed during the forward pass of the last micro-batch.
 #[derive(Debug, Clone)]
 pub struct Tap {
-    /// The name the model gave it, such as `h.0.mlp`.
+    /// Name given by the model, such as `h.0.mlp`.
     pub name: String,
-    /// Its values, flattened to `[elements]` and detached from the tape; in f32 if the model had them in less, since
-    /// statistics are sums over them.
+    /// Values, flattened to `[elements]` and detached from autodiff. Half precision is converted to f32, since
+    /// statistics are sums over the values.
     pub values: Tensor<1>,
-    /// The size of its last dimension: `values.reshape([-1, units])` has a row for each token.
+    /// Size of the last dimension: `values.reshape([-1, units])` has a row for each token.
     pub units: usize,
 }
 
 impl Tap {
-    /// The distribution of its values, in `bins` bins of one width.
+    /// Returns a histogram of the values, in `bins` bins of equal width.
     #[must_use]
     pub fn histogram(&self, bins: usize) -> DeferredHistogram {
         DeferredHistogram::of(self.values.clone(), bins)
     }
 }
 
-/// Collects activations while a task computes its loss.
+/// Collector of activations while a task computes its loss.
 ///
-/// burn has no forward hooks, so a model offers what is worth watching with [`tap`](Self::tap). A tap
-/// costs one branch when nobody is due.
+/// burn has no forward hooks, so a model shows its activations with [`tap`](Self::tap). A tap costs one branch if no
+/// callback is due.
 ///
 /// # Examples
 ///
@@ -38,7 +38,7 @@ impl Tap {
 /// use bdh::burn::tensor::{Device, Tensor};
 ///
 /// let hidden = Tensor::<2>::zeros([4, 8], &Device::flex());
-/// Probe::off().tap("hidden", &hidden); // nobody listens: nothing is kept
+/// Probe::off().tap("hidden", &hidden); // keeps nothing
 /// ```
 #[derive(Debug)]
 pub struct Probe<'a> {
@@ -46,7 +46,7 @@ pub struct Probe<'a> {
 }
 
 impl Probe<'static> {
-    /// A probe that keeps nothing, for evaluation, generation and tests.
+    /// Returns a probe that keeps nothing, for evaluation, generation and tests.
     #[must_use]
     pub fn off() -> Self {
         Self { taps: None }
@@ -54,22 +54,22 @@ impl Probe<'static> {
 }
 
 impl<'a> Probe<'a> {
-    /// A probe that keeps what it is shown in `taps`, in the order of the forward pass.
+    /// Creates a probe that adds activations to `taps`, in the order of the forward pass.
     #[must_use]
     pub fn into_taps(taps: &'a RefCell<Vec<Tap>>) -> Self {
         Self { taps: Some(taps) }
     }
 
-    /// Whether anybody is due: what has to be computed for a tap alone need not be otherwise.
+    /// Returns whether activations are kept. If not, a model can skip computations that only a tap needs.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.taps.is_some()
     }
 
-    /// Shows an activation of any shape under a name, such as `format_args!("h.{layer}.mlp")`.
+    /// Adds an activation of any shape under a name, such as `format_args!("h.{layer}.mlp")`.
     pub fn tap<const D: usize>(&self, name: impl Display, activation: &Tensor<D>) {
         if let Some(taps) = self.taps {
-            let values = widened(activation.clone().inner().reshape([-1]));
+            let values = upcast_f32(activation.clone().inner().reshape([-1]));
             let units = activation.dims()[D - 1];
             taps.borrow_mut().push(Tap {
                 name: name.to_string(),
@@ -86,7 +86,7 @@ mod tests {
     use burn::tensor::{DType, Device, Distribution};
 
     #[test]
-    fn what_is_shown_in_less_than_f32_is_kept_in_f32_and_is_the_same() {
+    fn half_precision_activations_are_kept_in_f32() {
         let taps = RefCell::default();
         let shown = Tensor::<2>::random([3, 5], Distribution::Default, &Device::flex());
         for dtype in [DType::BF16, DType::F16, DType::F32, DType::F64] {

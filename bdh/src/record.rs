@@ -1,4 +1,4 @@
-//! What a run records: exactly one [`Record`] per step, its keys in order of arrival.
+//! Records of a run: one [`Record`] per step, with keys in the order in which they were logged.
 
 mod json;
 mod picture;
@@ -13,55 +13,55 @@ use burn::tensor::Tensor;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// Everything recorded for one step.
+/// Values recorded for one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// When: the work completed at the end of the step.
+    /// Work completed at the end of the step.
     pub clock: Clock,
-    /// What: keys such as `train/loss`, each at most once.
+    /// Values by key, such as `train/loss`; each key at most once.
     pub values: Vec<(String, Value)>,
 }
 
 impl Record {
-    /// About how many bytes it holds in memory.
+    /// Estimates the size in memory, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        let heap = self
-            .values
-            .iter()
-            .map(|(key, value)| key.len() + value.heap());
-        size_of::<Self>() + self.values.len() * size_of::<(String, Value)>() + heap.sum::<usize>()
+        let mut size = size_of::<Self>();
+        for (key, value) in &self.values {
+            size += size_of::<(String, Value)>() + key.len() + value.heap();
+        }
+        size
     }
 
-    /// The record with its pictures as images, once they are all drawn; one that failed is left out and told.
-    pub(crate) fn developed(&self, mut lost: impl FnMut(&str, &str)) -> Cow<'_, Self> {
-        if !self
-            .values
-            .iter()
-            .any(|(_, value)| matches!(value, Value::Picture(_)))
-        {
+    /// Waits for all pictures and replaces them by images.
+    ///
+    /// A picture that failed is left out; the first call for it passes its key and error to `lost`.
+    pub(crate) fn with_images(&self, mut lost: impl FnMut(&str, &str)) -> Cow<'_, Self> {
+        if !self.has_pictures() {
             return Cow::Borrowed(self);
         }
-        let develop = |(key, value): &(String, Value)| match value {
-            Value::Picture(picture) => match picture.wait() {
-                Ok(png) => Some((key.clone(), Value::Image(png.to_vec()))),
-                Err(error) => {
-                    if picture.is_untold() {
-                        lost(key, error);
-                    }
-                    None
-                }
-            },
-            other => Some((key.clone(), other.clone())),
-        };
-        let values = self.values.iter().filter_map(develop).collect();
-        Cow::Owned(Self {
+        let mut record = Self {
             clock: self.clock,
-            values,
-        })
+            values: Vec::with_capacity(self.values.len()),
+        };
+        for (key, value) in &self.values {
+            let ready = match value {
+                Value::Picture(picture) => image(picture, |error| lost(key, error)),
+                other => Some(other.clone()),
+            };
+            if let Some(ready) = ready {
+                record.values.push((key.clone(), ready));
+            }
+        }
+        Cow::Owned(record)
     }
 
-    /// The scalar under `key`, if there is one.
+    fn has_pictures(&self) -> bool {
+        let mut values = self.values.iter();
+        values.any(|(_, value)| matches!(value, Value::Picture(_)))
+    }
+
+    /// Returns the scalar under `key`.
     #[must_use]
     pub fn scalar(&self, key: &str) -> Option<f64> {
         self.values.iter().find_map(|(name, value)| match value {
@@ -70,7 +70,7 @@ impl Record {
         })
     }
 
-    /// The scalars, in order of arrival.
+    /// Iterates over the scalars with their keys, in the order in which they were logged.
     pub fn scalars(&self) -> impl Iterator<Item = (&str, f64)> {
         self.values.iter().filter_map(|(key, value)| match value {
             Value::Scalar(scalar) => Some((key.as_str(), *scalar)),
@@ -79,42 +79,52 @@ impl Record {
     }
 }
 
-/// One recorded value. A sink keeps the kinds it has a form for and passes over the others.
+/// Waits for a picture. The first call for one that failed passes its error to `lost`.
+fn image(picture: &Picture, lost: impl FnOnce(&str)) -> Option<Value> {
+    match picture.wait() {
+        Ok(png) => return Some(Value::Image(png.to_vec())),
+        Err(error) if picture.needs_report() => lost(&error.to_string()),
+        Err(_) => {}
+    }
+    None
+}
+
+/// Recorded value. A sink skips the kinds that it cannot represent.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
-    /// A number; it may be NaN or infinite.
+    /// Number, which may be NaN or infinite.
     Scalar(f64),
-    /// A distribution.
+    /// Histogram of a distribution.
     Histogram(Histogram),
-    /// A text, such as a generated sample.
+    /// Text, such as a generated sample.
     Text(String),
-    /// Rows under named columns.
+    /// Table with named columns.
     Table {
         /// Names of the columns.
         columns: Vec<String>,
-        /// Cells, row after row.
+        /// Cells of each row.
         rows: Vec<Vec<String>>,
     },
-    /// A picture, PNG-encoded.
+    /// Image, encoded as PNG.
     Image(Vec<u8>),
-    /// A picture that is being drawn; a sink gets it as an [`Image`](Self::Image).
+    /// Picture that is being drawn; a sink receives it as an [`Image`](Self::Image).
     Picture(Picture),
-    /// A page, or a part of one.
+    /// HTML page, or a part of one.
     Html(String),
-    /// A file or a folder that the run wrote and wants kept, such as a checkpoint. W&B makes an artifact of it.
+    /// File or folder to keep, such as a checkpoint; W&B stores it as an artifact.
     File {
-        /// Where it is.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What it is, such as `model`.
+        /// Kind of content, such as `model`.
         kind: String,
-        /// Names for this version of it, such as `early-250` or `best`.
+        /// Names of this version, such as `early-250` or `best`.
         aliases: Vec<String>,
     },
 }
 
 impl Value {
-    /// About how many bytes it owns.
+    /// Estimates the heap memory of the value, in bytes.
     fn heap(&self) -> usize {
         match self {
             Self::Scalar(_) | Self::Picture(_) => 0,
@@ -130,16 +140,16 @@ impl Value {
     }
 }
 
-/// What a callback hands to `log`: a value, or a number that is still on the device.
+/// Argument of `log`: a value, or one that is still on the device.
 #[derive(Debug, Clone)]
 pub enum Logged {
-    /// Read together with everything else that the step logs.
+    /// Number that is read together with everything else that the step logs.
     Deferred(Deferred),
-    /// The same, for a distribution.
+    /// Histogram that is read together with everything else that the step logs.
     Histogram(DeferredHistogram),
-    /// Drawn when its distributions have been read.
+    /// Picture that is drawn after its histograms have been read.
     Picture(Picture),
-    /// Ready to be written.
+    /// Value that needs no device read.
     Ready(Value),
 }
 
@@ -156,7 +166,7 @@ impl From<Deferred> for Logged {
 }
 
 impl From<Tensor<1>> for Logged {
-    /// The first element of a tensor of one value.
+    /// Converts a tensor of one value to its first element.
     fn from(value: Tensor<1>) -> Self {
         Self::Deferred(value.into())
     }

@@ -1,9 +1,10 @@
-//! Data parallel training: a replica of the model on each device, fed with its part of every step's micro-batches.
+//! Data-parallel training: a replica of the model on each device, which gets its share of each step's micro-batches.
 //!
-//! The trainer's own model is the first replica and stays on the trainer's thread; each other one has a thread. All
-//! replicas compute gradients at once. The trainer gets their sum, takes the step, and gives its weights to the others.
-//! That is one exchange more than if each took the same step by itself. But a kernel's fastest variant is chosen by trying
-//! them out, on each GPU by itself, and variants differ in the last bit: replicas that step by themselves drift apart.
+//! The trainer's own model is replica 0 and stays on the trainer's thread; each further replica has its own thread. All
+//! replicas compute gradients in parallel. The trainer gets their sum, takes the step, and broadcasts its weights.
+//!
+//! This costs one exchange more than an update on each replica. But each GPU chooses the fastest variant of a kernel by
+//! trial, and variants differ in the last bit: replicas that update by themselves would diverge.
 
 mod exchange;
 mod replica;
@@ -12,47 +13,56 @@ mod worker;
 pub(crate) use exchange::{Present, Transport};
 pub(crate) use replica::HostTotals;
 
+use crate::device_read::{self, DeviceError};
 use crate::error::TrainError;
-use crate::failure::panic_text;
 use crate::params::{self, ParamTable};
-use crate::pass::{Pass, Sums};
-use crate::read;
+use crate::pass::{GradSums, MicroBatchPass};
 use crate::task::{Task, Totals};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use replica::Replica;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
-use worker::{Pending, Worker};
+use worker::{JobError, Pending, Worker};
 
-/// All replicas but the first.
+/// The replicas of a run except the trainer's own model.
 pub(crate) struct Replicas<T: Task> {
     workers: Vec<Worker<Replica<T::Model>>>,
     table: Arc<ParamTable>,
     transport: Transport,
-    /// See [`Pass`].
+    /// Lock on the random generator of a shared device; see [`MicroBatchPass`].
     draws: Option<Arc<Mutex<()>>>,
-    /// Steps whose gradients were waited for; see [`prove`](Self::prove).
-    proven: u8,
-    /// Device reads of the trainer since they were last asked for.
+    /// Number of warm-up steps completed; see [`warm_up_check`](Self::warm_up_check).
+    warm_up_steps: u8,
+    /// Device reads of the trainer since the last call of [`take_reads`](Self::take_reads).
     reads: u64,
 }
 
-/// Steps after which a backward pass takes no more memory than it took before.
-const PROVING: u8 = 3;
+/// Number of warm-up steps during which allocations are verified. Later backward passes need no more memory.
+const WARM_UP_STEPS: u8 = 3;
 
-/// A replica that failed: its number, and what it said.
-pub(crate) struct Lost {
+/// A replica that failed: its number, and the text of the panic or device error.
+pub(crate) struct ReplicaError {
     pub(crate) replica: usize,
     pub(crate) text: String,
 }
 
-impl Lost {
-    /// The trainer's own device failed.
-    fn first(text: String) -> Self {
-        Self { replica: 0, text }
+impl ReplicaError {
+    /// Returns the error of the trainer's own device.
+    fn own(error: DeviceError) -> Self {
+        Self {
+            replica: 0,
+            text: error.reason,
+        }
     }
 
-    /// The error of the run, which is at this step.
+    /// Returns the error of the worker at this index; replica 0 is the trainer's.
+    fn worker(index: usize, text: String) -> Self {
+        Self {
+            replica: index + 1,
+            text,
+        }
+    }
+
+    /// Converts to the error of the run at this step.
     pub(crate) fn at_step(self, step: u64) -> TrainError {
         let Self { replica, text } = self;
         match replica {
@@ -66,93 +76,101 @@ impl Lost {
     }
 }
 
-/// What the replicas are at.
+/// A replica that differs from the trainer's model.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Divergence {
+    pub(crate) replica: usize,
+    /// Name of the first parameter or buffer that differs.
+    pub(crate) param: String,
+}
+
+/// Pending results from the workers, in their order.
 pub(crate) struct Answers<R>(Vec<Pending<R>>);
 
 impl<T: Task> Replicas<T> {
-    /// None: a run on one device.
+    /// Creates the empty set, for a run on one device.
     pub(crate) fn none(table: &Arc<ParamTable>) -> Self {
         Self {
             workers: Vec::new(),
             table: Arc::clone(table),
             transport: Transport::Host,
             draws: None,
-            proven: 0,
+            warm_up_steps: 0,
             reads: 0,
         }
     }
 
-    /// A replica, without a model yet, on every device but the first, which has the trainer's own.
+    /// Starts a replica without a model on every device except the first, which has the trainer's.
     pub(crate) fn start(
         devices: &[Device],
         transport: Transport,
         table: &Arc<ParamTable>,
     ) -> std::io::Result<Self> {
-        let shared = devices
-            .iter()
-            .enumerate()
-            .any(|(at, device)| devices[..at].contains(device));
-        let draws = shared.then(Arc::default);
         let mut replicas = Self {
             transport,
-            draws,
             ..Self::none(table)
         };
         for (number, device) in devices.iter().enumerate().skip(1) {
-            let replica = Replica::on(device, table);
-            replicas
-                .workers
-                .push(Worker::start(format!("replica {number}"), replica)?);
+            if devices[..number].contains(device) {
+                replicas.draws = Some(Arc::default());
+            }
+            let replica = Replica::new(device, table);
+            let worker = Worker::start(format!("replica {number}"), replica)?;
+            replicas.workers.push(worker);
         }
         Ok(replicas)
     }
 
-    /// Copies the trainer's model to all of them, one by one: burn's copies from card to card have nothing that tells
-    /// which is which.
-    pub(crate) fn load(&mut self, model: &T::Model) -> Result<(), Lost> {
+    /// Copies the trainer's model to all replicas, one after another: burn cannot tell concurrent copies between GPUs
+    /// apart.
+    pub(crate) fn load(&mut self, model: &T::Model) -> Result<(), ReplicaError> {
         for (index, worker) in self.workers.iter().enumerate() {
             let model = model.clone();
-            let loaded = worker
-                .ask(|replica: &mut Replica<_>| replica.load(model))
-                .wait();
-            loaded.map_err(|text| Lost {
-                replica: index + 1,
-                text,
-            })?;
+            let loaded = worker.ask(|replica| replica.load(model)).wait();
+            loaded.map_err(|error| ReplicaError::worker(index, error.0))?;
         }
         Ok(())
     }
 
-    /// Tries an exchange, so that a machine whose GPUs cannot have one is told before anything runs.
-    pub(crate) fn try_exchange(&mut self, device: &Device) -> Result<(), String> {
+    /// Tries an exchange, so that GPUs without a working NCCL are reported before the run begins.
+    pub(crate) fn try_exchange(&mut self, device: &Device) -> Result<(), ReplicaError> {
         let Transport::Nccl(devices) = self.transport.clone() else {
             return Ok(());
         };
-        let one = |device: &Device| vec![Tensor::<1>::ones([1], &device.clone().inner())];
-        let theirs = self.ask(|| {
-            let devices = devices.clone();
-            move |replica| drop(exchange::sum_over(&devices, one(replica.device())))
-        });
-        let own = || read::vectors(exchange::sum_over(&devices, one(device)));
-        let own =
-            catch_unwind(AssertUnwindSafe(own)).unwrap_or_else(|panic| Err(panic_text(&*panic)));
-        self.wait(theirs).map_err(|lost| lost.text)?;
-        let found = own?.first().and_then(|sum| sum.iter::<f32>().next());
+        let sums = self.sum_ones(&devices, device)?;
+        let found = sums.first().and_then(|sum| sum.iter::<f32>().next());
         if found == Some(devices.len() as f32) {
             Ok(())
         } else {
-            Err(format!("a sum is {found:?}"))
+            let reason = format!("a trial sum of {} ones gave {found:?}", devices.len());
+            Err(ReplicaError::own(DeviceError::new(reason)))
         }
     }
 
-    /// How many replicas there are, the trainer's own included.
+    /// Sums a one from each device with NCCL. Costs one device read.
+    fn sum_ones(
+        &mut self,
+        devices: &[Device],
+        device: &Device,
+    ) -> Result<Vec<TensorData>, ReplicaError> {
+        let theirs = self.ask(|| {
+            let devices = devices.to_vec();
+            move |replica| drop(exchange::sum_over(&devices, one(replica.device())))
+        });
+        let tried =
+            device_read::caught(|| device_read::vectors(exchange::sum_over(devices, one(device))));
+        self.wait(theirs)?;
+        tried.flatten().map_err(ReplicaError::own)
+    }
+
+    /// Returns the number of replicas, the trainer's included.
     pub(crate) fn count(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// The passes of a step of `count` micro-batches.
-    pub(crate) fn pass(&self, seed: u64, step: u64, count: usize) -> Pass {
-        Pass {
+    /// Returns the pass over the `count` micro-batches of a step.
+    pub(crate) fn pass(&self, seed: u64, step: u64, count: usize) -> MicroBatchPass {
+        MicroBatchPass {
             seed,
             step,
             count,
@@ -160,156 +178,193 @@ impl<T: Task> Replicas<T> {
         }
     }
 
-    /// Deals out what each replica gets: the first one, the trainer's own, the first thing, the next one the next.
-    pub(crate) fn deal<I>(&self, things: impl IntoIterator<Item = I>) -> Vec<Vec<(usize, I)>> {
-        let mut shares: Vec<_> = (0..self.count()).map(|_| Vec::new()).collect();
-        for (index, thing) in things.into_iter().enumerate() {
-            shares[index % self.count()].push((index, thing));
+    /// Distributes items over the replicas in turn, each with its index. The trainer's replica gets the first share.
+    pub(crate) fn shard<I>(&self, items: impl IntoIterator<Item = I>) -> Vec<Vec<(usize, I)>> {
+        let mut shares = Vec::new();
+        shares.resize_with(self.count(), Vec::new);
+        for (index, item) in items.into_iter().enumerate() {
+            shares[index % self.count()].push((index, item));
         }
         shares
     }
 
-    /// Has the replicas take their micro-batches forward and backward.
+    /// Starts forward and backward passes of the shares on the workers.
     pub(crate) fn backward(
         &self,
         task: &Arc<T>,
-        pass: &Pass,
+        pass: &MicroBatchPass,
         shares: impl IntoIterator<Item = Vec<(usize, T::Batch)>>,
     ) -> Answers<Present> {
-        let ask = |(worker, share): (&Worker<_>, Vec<_>)| {
+        let mut answers = Vec::new();
+        for (worker, share) in self.workers.iter().zip(shares) {
             let (task, pass) = (Arc::clone(task), pass.clone());
-            worker.ask(move |replica: &mut Replica<_>| replica.backward(&*task, &pass, &share))
-        };
-        Answers(self.workers.iter().zip(shares).map(ask).collect())
+            let answer = worker.ask(move |replica| replica.backward(&*task, &pass, &share));
+            answers.push(answer);
+        }
+        Answers(answers)
     }
 
-    /// The sums of all replicas; `own` are the trainer's.
+    /// Sums the losses and gradients of all replicas; `own` are the trainer's.
     ///
-    /// Through the host that is one device read for each replica; by NCCL one in each of the first steps, then none.
+    /// Through the host this costs one device read on each replica. With NCCL it costs one in each of the warm-up
+    /// steps, then none.
     pub(crate) fn reduce(
         &mut self,
         theirs: Answers<Present>,
-        own: Sums,
-        (model, device): (&T::Model, &Device),
-    ) -> Result<Sums, Lost> {
+        own: GradSums,
+        model: &T::Model,
+        device: &Device,
+    ) -> Result<GradSums, ReplicaError> {
         if self.workers.is_empty() {
             return Ok(own);
         }
-        // Nobody comes to an exchange before all have answered: the others would wait there for who does not come.
-        let mut wanted = exchange::present(&own, model);
-        for present in self.wait(theirs)? {
-            wanted
-                .iter_mut()
-                .zip(present)
-                .for_each(|(wanted, present)| *wanted |= present);
-        }
-        self.prove(&own, model)?;
-        let wanted = Arc::new(wanted);
+        // Every worker answers before the exchange begins: a collective blocks until all replicas have joined it.
+        let wanted = Arc::new(self.present_on_any(theirs, exchange::present(&own, model))?);
+        self.warm_up_check(&own, model)?;
         let flat = exchange::flat(&own, model, &self.table, &wanted);
-        drop(own);
+        drop(own); // frees the gradients before their sums arrive
         let sums = match self.transport.clone() {
-            Transport::Host => {
-                let theirs = self.ask(|| {
-                    let wanted = Arc::clone(&wanted);
-                    move |replica| replica.read(&wanted)
-                });
-                self.reads += 1;
-                let own = read::vectors(flat).map_err(Lost::first)?;
-                let all = std::iter::once(own).chain(self.wait_for(theirs)?);
-                exchange::put(&exchange::sum(all), device)
-            }
-            Transport::Nccl(devices) => {
-                let theirs = self.ask(|| {
-                    let (wanted, devices) = (Arc::clone(&wanted), devices.clone());
-                    move |replica| replica.bring(&wanted, &devices)
-                });
-                let sums = exchange::sum_over(&devices, flat);
-                self.wait(theirs)?;
-                sums
-            }
+            Transport::Host => self.reduce_on_host(flat, &wanted, device)?,
+            Transport::Nccl(devices) => self.reduce_by_nccl(flat, &wanted, &devices)?,
         };
-        Ok(exchange::shaped(model, &wanted, sums))
+        Ok(exchange::unflatten(model, &wanted, sums))
     }
 
-    /// Waits, in the first steps by NCCL, until every replica has its gradients. A device that has no memory for them says
-    /// so only when it is read; and a replica that then misses an exchange leaves the others there for ever. What is asked
-    /// for between here and the end of the step (moments, weights that arrive) is not waited for.
-    fn prove(&mut self, own: &Sums, model: &T::Model) -> Result<(), Lost> {
-        if self.proven == PROVING || matches!(self.transport, Transport::Host) {
+    /// Waits for the backward passes. Returns the flags of the parameters that have a gradient on any device.
+    fn present_on_any(
+        &mut self,
+        theirs: Answers<Present>,
+        own: Present,
+    ) -> Result<Present, ReplicaError> {
+        let mut on_any = own;
+        for theirs in self.wait(theirs)? {
+            for (on_any, present) in on_any.iter_mut().zip(theirs) {
+                *on_any |= present;
+            }
+        }
+        Ok(on_any)
+    }
+
+    fn reduce_on_host(
+        &mut self,
+        own: Vec<Tensor<1>>,
+        wanted: &Arc<Present>,
+        device: &Device,
+    ) -> Result<Vec<Tensor<1>>, ReplicaError> {
+        let theirs = self.ask(|| {
+            let wanted = Arc::clone(wanted);
+            move |replica| replica.read(&wanted)
+        });
+        self.reads += 1;
+        let mut all = vec![device_read::vectors(own).map_err(ReplicaError::own)?];
+        all.extend(self.wait_ok(theirs)?);
+        Ok(exchange::put(&exchange::sum(all), device))
+    }
+
+    fn reduce_by_nccl(
+        &mut self,
+        own: Vec<Tensor<1>>,
+        wanted: &Arc<Present>,
+        devices: &[Device],
+    ) -> Result<Vec<Tensor<1>>, ReplicaError> {
+        let theirs = self.ask(|| {
+            let (wanted, devices) = (Arc::clone(wanted), devices.to_vec());
+            move |replica| replica.contribute(&wanted, &devices)
+        });
+        let sums = exchange::sum_over(devices, own);
+        self.wait(theirs)?;
+        Ok(sums)
+    }
+
+    /// Waits, in the first steps with NCCL, until every replica has its gradients.
+    ///
+    /// A device that runs out of memory reports it only when it is read, and a replica that then misses an exchange
+    /// blocks the others forever. Allocations later in the step (optimizer moments, received weights) are not checked.
+    fn warm_up_check(&mut self, own: &GradSums, model: &T::Model) -> Result<(), ReplicaError> {
+        if self.warm_up_steps == WARM_UP_STEPS || matches!(self.transport, Transport::Host) {
             return Ok(());
         }
-        self.proven += 1;
+        self.warm_up_steps += 1;
         self.reads += 1;
-        let theirs = self.ask(|| |replica| replica.prove());
-        if let Err(text) = exchange::prove(own, model) {
-            self.abandon(); // they may be at the exchange of the step before, to which this device did not come
-            return Err(Lost::first(text));
+        let theirs = self.ask(|| |replica| replica.wait_for_gradients());
+        if let Err(error) = exchange::wait_for_gradients(own, model) {
+            self.abandon(); // they may be blocked in the exchange of the previous step, which this device missed
+            return Err(ReplicaError::own(error));
         }
-        self.wait_for(theirs).map(drop)
+        self.wait_ok(theirs)?;
+        Ok(())
     }
 
-    /// Gives the weights of the trainer's model, which has taken a step, to the others. The model comes back in any case.
+    /// Sends the weights of the trainer's model to the other replicas, after a step. Returns the model in any case.
     ///
-    /// Through the host that is one device read; by NCCL none.
-    pub(crate) fn follow(&mut self, model: T::Model) -> (T::Model, Result<(), Lost>) {
+    /// Through the host this costs one device read, with NCCL none.
+    pub(crate) fn broadcast_weights(
+        &mut self,
+        model: T::Model,
+    ) -> (T::Model, Result<(), ReplicaError>) {
         if self.workers.is_empty() {
             return (model, Ok(()));
         }
         match self.transport.clone() {
             Transport::Host => {
-                let followed = self.take(&model);
-                (model, followed)
+                let sent = self.broadcast_on_host(&model);
+                (model, sent)
             }
-            Transport::Nccl(devices) => {
-                let theirs = self.ask(|| {
-                    let devices = devices.clone();
-                    move |replica| replica.receive(&devices)
-                });
-                // The trainer's model takes what arrives, too: of a negative zero a sum makes a positive one.
-                let weights = exchange::sum_over(&devices, exchange::weights(&model));
-                (
-                    params::with_weights(model, weights),
-                    self.wait(theirs).map(drop),
-                )
-            }
+            Transport::Nccl(devices) => self.broadcast_by_nccl(model, &devices),
         }
     }
 
-    /// Has the others take weights through the host.
-    fn take(&mut self, model: &T::Model) -> Result<(), Lost> {
+    fn broadcast_on_host(&mut self, model: &T::Model) -> Result<(), ReplicaError> {
         self.reads += 1;
-        let weights = read::vectors(exchange::weights(model)).map_err(Lost::first)?;
+        let weights = device_read::vectors(exchange::weights(model)).map_err(ReplicaError::own)?;
         let weights = Arc::new(weights);
         let theirs = self.ask(|| {
             let weights = Arc::clone(&weights);
-            move |replica| replica.take(&weights)
+            move |replica| replica.load_weights(&weights)
         });
-        self.wait(theirs).map(drop)
+        self.wait(theirs)?;
+        Ok(())
     }
 
-    /// Device reads of the trainer's since this was last asked.
+    fn broadcast_by_nccl(
+        &mut self,
+        model: T::Model,
+        devices: &[Device],
+    ) -> (T::Model, Result<(), ReplicaError>) {
+        let theirs = self.ask(|| {
+            let devices = devices.to_vec();
+            move |replica| replica.receive(&devices)
+        });
+        // The trainer's model loads the result as well: a sum turns a negative zero into a positive one.
+        let weights = exchange::sum_over(devices, exchange::weights(&model));
+        let model = params::with_weights(model, weights);
+        (model, self.wait(theirs).map(drop))
+    }
+
+    /// Returns the number of the trainer's device reads since the last call.
     pub(crate) fn take_reads(&mut self) -> u64 {
         std::mem::take(&mut self.reads)
     }
 
-    /// Has the replicas evaluate their part of the validation batches.
-    pub(crate) fn eval(&self, task: &Arc<T>) -> Answers<Result<HostTotals, String>> {
-        let shares = self.deal(0..task.val_batches().len()).into_iter().skip(1);
-        let ask = |(worker, share): (&Worker<_>, Vec<(usize, usize)>)| {
+    /// Starts the evaluation of the other replicas' shares of the validation batches.
+    pub(crate) fn eval(&self, task: &Arc<T>) -> Answers<Result<HostTotals, DeviceError>> {
+        let shares = self.shard(0..task.val_batches().len());
+        let mut answers = Vec::new();
+        for (worker, share) in self.workers.iter().zip(shares.into_iter().skip(1)) {
             let task = Arc::clone(task);
-            worker.ask(move |replica: &mut Replica<_>| replica.eval(&*task, &share))
-        };
-        Answers(self.workers.iter().zip(shares).map(ask).collect())
+            answers.push(worker.ask(move |replica| replica.eval(&*task, &share)));
+        }
+        Answers(answers)
     }
 
-    /// Adds what the replicas have found to the trainer's own totals.
-    pub(crate) fn add_up(
+    /// Adds the totals of the other replicas to the trainer's.
+    pub(crate) fn add_totals(
         &mut self,
-        theirs: Answers<Result<HostTotals, String>>,
+        theirs: Answers<Result<HostTotals, DeviceError>>,
         totals: &mut Totals,
         device: &Device,
-    ) -> Result<(), Lost> {
-        for (name, sum, weight) in self.wait_for(theirs)?.into_iter().flatten() {
+    ) -> Result<(), ReplicaError> {
+        for (name, sum, weight) in self.wait_ok(theirs)?.into_iter().flatten() {
             totals.add(
                 name,
                 Tensor::from_floats([sum], &device.clone().inner()),
@@ -319,72 +374,84 @@ impl<T: Task> Replicas<T> {
         Ok(())
     }
 
-    /// The first replica that differs from the trainer's model, if there is one, and the parameter or buffer.
+    /// Finds the first replica that differs from the trainer's model, and the parameter or buffer that differs.
     ///
-    /// All of each is read, by every replica from its own device, 100 MB at a time or a larger tensor whole.
-    pub(crate) fn apart(&mut self, model: &T::Model) -> Result<Option<(usize, String)>, Lost> {
+    /// Every replica reads its whole model from its own device, 100 MB at a time; larger tensors are read whole.
+    pub(crate) fn first_divergence(
+        &mut self,
+        model: &T::Model,
+    ) -> Result<Option<Divergence>, ReplicaError> {
         let theirs = self.ask(|| |replica| replica.digests());
-        let (own, reads) = params::digests(model).map_err(Lost::first)?;
+        let (own, reads) = params::digests(model).map_err(ReplicaError::own)?;
         self.reads += reads;
-        let theirs = self.wait_for(theirs)?;
-        let mut all = theirs.iter().enumerate();
-        Ok(all.find_map(|(index, digests)| {
-            let parameter = own
-                .iter()
-                .zip(digests)
-                .position(|(own, digest)| own != digest)?;
-            Some((
-                index + 1,
-                ParamTable::with_frozen(model)[parameter].name.clone(),
-            ))
-        }))
+        let theirs = self.wait_ok(theirs)?;
+        for (index, digests) in theirs.iter().enumerate() {
+            let mut pairs = own.iter().zip(digests);
+            if let Some(param) = pairs.position(|(own, digest)| own != digest) {
+                return Ok(Some(Divergence {
+                    replica: index + 1,
+                    param: ParamTable::with_frozen(model)[param].name.clone(),
+                }));
+            }
+        }
+        Ok(None)
     }
 
+    /// Sends a job to each worker; `job` is called once for each.
     fn ask<R: Send + 'static, J>(&self, job: impl Fn() -> J) -> Answers<R>
     where
         J: FnOnce(&mut Replica<T::Model>) -> R + Send + 'static,
     {
-        Answers(
-            self.workers
-                .iter()
-                .map(|worker| worker.ask(job()))
-                .collect(),
-        )
-    }
-
-    /// Waits for the replicas.
-    fn wait<R>(&mut self, answers: Answers<R>) -> Result<Vec<R>, Lost> {
-        let answers = answers.0.into_iter().enumerate();
-        let answers = answers.map(|(index, answer)| {
-            answer.wait().map_err(|text| Lost {
-                replica: index + 1,
-                text,
-            })
-        });
-        let answers: Result<Vec<R>, Lost> = answers.collect();
-        if answers.is_err() && matches!(self.transport, Transport::Nccl(_)) {
-            self.abandon();
+        let mut answers = Vec::new();
+        for worker in &self.workers {
+            answers.push(worker.ask(job()));
         }
-        answers
+        Answers(answers)
     }
 
-    /// Waits for nobody any more: the others may wait, on a device and for ever, for the one that is lost.
+    /// Waits for all workers.
+    ///
+    /// # Errors
+    ///
+    /// The first worker that panicked. The others are not waited for.
+    fn wait<R>(&mut self, answers: Answers<R>) -> Result<Vec<R>, ReplicaError> {
+        let mut results = Vec::new();
+        for (index, answer) in answers.0.into_iter().enumerate() {
+            match answer.wait() {
+                Ok(result) => results.push(result),
+                Err(JobError(text)) => {
+                    if matches!(self.transport, Transport::Nccl(_)) {
+                        self.abandon();
+                    }
+                    return Err(ReplicaError::worker(index, text));
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    /// Waits for all workers, whose jobs read from a device, which may fail.
+    fn wait_ok<R>(
+        &mut self,
+        answers: Answers<Result<R, DeviceError>>,
+    ) -> Result<Vec<R>, ReplicaError> {
+        let mut results = Vec::new();
+        for (index, answer) in self.wait(answers)?.into_iter().enumerate() {
+            results.push(answer.map_err(|error| ReplicaError::worker(index, error.reason))?);
+        }
+        Ok(results)
+    }
+
+    /// Detaches all workers: after a failure they may be blocked forever in a collective.
     fn abandon(&mut self) {
-        self.workers.iter_mut().for_each(Worker::abandon);
+        for worker in &mut self.workers {
+            worker.abandon();
+        }
     }
+}
 
-    /// The same where a device may have refused to be read.
-    fn wait_for<R>(&mut self, answers: Answers<Result<R, String>>) -> Result<Vec<R>, Lost> {
-        let answers = self.wait(answers)?.into_iter().enumerate();
-        answers
-            .map(|(index, answer)| {
-                answer.map_err(|text| Lost {
-                    replica: index + 1,
-                    text,
-                })
-            })
-            .collect()
-    }
+fn one(device: &Device) -> Vec<Tensor<1>> {
+    vec![Tensor::ones([1], &device.clone().inner())]
 }
 
 #[cfg(test)]
@@ -427,9 +494,9 @@ mod tests {
         (replicas, model)
     }
 
-    /// The model with another bias, off by one bit.
+    /// Returns the model with another bias, off by one bit.
     fn flipped(model: &Linear) -> Linear {
-        let mut weights = read::vectors(exchange::weights(model)).expect("the CPU reads");
+        let mut weights = device_read::vectors(exchange::weights(model)).expect("the CPU reads");
         let mut bias = weights[1].try_to_vec::<f32>().expect("f32");
         bias[1] = f32::from_bits(bias[1].to_bits() ^ 1);
         weights[1] = bias.as_slice().into();
@@ -440,45 +507,47 @@ mod tests {
     }
 
     #[test]
-    fn one_bit_sets_replicas_apart_and_the_parameter_is_named() {
+    fn one_different_bit_is_found_and_its_parameter_named() {
         let (mut replicas, model) = two_replicas();
-        let apart = |replicas: &mut Replicas<_>, model: &Linear| replicas.apart(model).ok();
-        assert_eq!(apart(&mut replicas, &model), Some(None));
-        let flipped = flipped(&model);
-        assert_eq!(
-            apart(&mut replicas, &flipped),
-            Some(Some((1, "bias".to_owned())))
-        );
+        assert_eq!(replicas.first_divergence(&model).ok(), Some(None));
+        let found = replicas.first_divergence(&flipped(&model)).ok().flatten();
+        let expected = Divergence {
+            replica: 1,
+            param: "bias".to_owned(),
+        };
+        assert_eq!(found, Some(expected));
     }
 
     #[test]
-    fn a_frozen_parameter_sets_replicas_apart_too() {
+    fn a_different_frozen_parameter_is_found() {
         let devices = crate::device::devices("cpu:0-1").expect("the CPU");
         let model = LinearConfig::new(3, 2).init(&devices[0]).no_grad();
         let table = Arc::new(ParamTable::of(&model));
         let mut replicas = Replicas::<Nothing>::start(&devices, Transport::Host, &table);
         let replicas = replicas.as_mut().expect("a thread");
         assert!(replicas.load(&model).is_ok());
-        assert_eq!(replicas.apart(&model).ok(), Some(None));
+        assert_eq!(replicas.first_divergence(&model).ok(), Some(None));
         let other = LinearConfig::new(3, 2).init(&devices[0]).no_grad();
-        assert_eq!(
-            replicas.apart(&other).ok(),
-            Some(Some((1, "weight".to_owned())))
-        );
+        let expected = Divergence {
+            replica: 1,
+            param: "weight".to_owned(),
+        };
+        let found = replicas.first_divergence(&other).ok().flatten();
+        assert_eq!(found, Some(expected));
     }
 
     #[test]
-    fn replicas_follow_the_trainers_model_to_the_bit_and_stay_on_the_tape() {
+    fn replicas_get_the_exact_weights_and_keep_autodiff() {
         let (mut replicas, model) = two_replicas();
-        let (moved, followed) = replicas.follow(flipped(&model));
-        assert!(followed.is_ok());
-        assert_eq!(replicas.apart(&moved).ok(), Some(None));
+        let (moved, sent) = replicas.broadcast_weights(flipped(&model));
+        assert!(sent.is_ok());
+        assert_eq!(replicas.first_divergence(&moved).ok(), Some(None));
         assert!(moved.weight.is_require_grad());
         let pass = replicas.pass(0, 1, 2);
         let theirs = replicas.backward(&Arc::new(Nothing), &pass, [vec![(1, ())]]);
-        // The bias takes no part in the loss.
+        // The loss does not depend on the bias.
         assert_eq!(replicas.wait(theirs).ok(), Some(vec![vec![true, false]]));
-        let proven = replicas.ask(|| |replica| replica.prove());
-        assert_eq!(replicas.wait_for(proven).ok(), Some(vec![()]));
+        let checked = replicas.ask(|| |replica| replica.wait_for_gradients());
+        assert_eq!(replicas.wait_ok(checked).ok(), Some(vec![()]));
     }
 }

@@ -1,161 +1,180 @@
-//! The run directory: who the run is, in a file that any program can read.
+//! The file `run.json`, which describes a run and its outcome.
 
 use crate::error::ConfigError;
 use crate::feedback::Feedback;
 use crate::files::{self, sha256, write_atomically};
 use crate::number;
-use crate::outcome::{Outcome, Problem};
+use crate::outcome::{Outcome, Warning};
 use crate::overhead::Overhead;
 use crate::record::Record;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The file of a run directory that says whose it is.
+/// Name of the file in a run directory that describes the run.
 pub const FILE: &str = "run.json";
 
-/// Largest size, in bytes, of a file of git's that is read. Large repositories have a megabyte of packed names.
+/// Largest size, in bytes, of a git file that is read. Large repositories have a megabyte of packed refs.
 const MAX_REFS: u64 = 64 << 20;
 
-/// What a sink, and `run.json`, know of a run before it begins.
+/// Description of a run that is known before the run begins. Sinks receive it, and `run.json` holds it.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunInfo {
-    /// The run's name: that of its directory, or `unnamed`.
+    /// Name of the run: the name of its directory, or `unnamed`.
     pub name: String,
     /// The run directory, if the run has one.
     #[serde(skip)]
     pub dir: Option<PathBuf>,
-    /// How many steps the run takes.
+    /// Number of steps of the run.
     pub steps: u64,
     /// The seed of everything random.
     pub seed: u64,
-    /// Every setting that decides what the run does, the user's own under `user`.
+    /// All settings that affect the run; the user's own are under `user`.
     pub config: Value,
-    /// The step that the run continues from, if it does.
+    /// The step that the run resumes from; `None` in a new run.
     pub resumed_at: Option<u64>,
-    /// That step's record, unless nothing was logged: whoever kept the records up to a crash may lack it.
+    /// The record of the resumed step; `None` if nothing was logged. After a crash a sink may lack it.
     #[serde(skip)]
     pub resumed_record: Option<Record>,
     /// Settings without effect in this run, from the [plan](crate::Plan).
     pub notes: Vec<String>,
-    /// When it began, in seconds since 1970.
+    /// Start of the run, in seconds since 1970.
     pub started_at: f64,
-    /// The way back to the run, for what goes wrong or asks to stop between two records.
+    /// Channel from a sink to the run, for warnings, notices and requests to stop.
     #[serde(skip)]
     pub feedback: Feedback,
 }
 
-/// `run.json` as it stands at the beginning and at the end of a run.
+/// The content of `run.json`, written at the start and at the end of a run.
 #[derive(Serialize)]
 struct RunFile<'a> {
     #[serde(flatten)]
     info: &'a RunInfo,
-    /// Of `config`: runs of the same settings have the same.
+    /// Checksum of `config`: equal in runs with equal settings.
     config_sha256: String,
     bdh_version: &'static str,
     git_commit: Option<String>,
     status: &'a str,
     outcome: Option<&'a Outcome>,
-    final_metrics: Option<serde_json::Map<String, Value>>,
-    problems: &'a [Problem],
+    final_metrics: Option<Map<String, Value>>,
+    #[serde(rename = "problems")]
+    warnings: &'a [Warning],
     overhead: Option<&'a Overhead>,
 }
 
-/// Writes `run.json` of a run that begins.
+/// Writes `run.json` at the start of a run.
 pub(crate) fn write_start(info: &RunInfo) -> Result<(), ConfigError> {
-    let path = info.dir.clone().unwrap_or_default();
-    write(info, "running", None, None, &[], None)
-        .map_err(|source| ConfigError::RunDir { path, source })
+    let Some(dir) = &info.dir else {
+        return Ok(());
+    };
+    write(dir, &RunFile::new(info)).map_err(|source| ConfigError::RunDir {
+        path: dir.clone(),
+        source,
+    })
 }
 
-/// Writes `run.json` of a run that is over.
+/// Writes `run.json` at the end of a run.
 pub(crate) fn write_end(
     info: &RunInfo,
     outcome: &Outcome,
-    last: Option<&crate::record::Record>,
-    problems: &[Problem],
+    last: Option<&Record>,
+    warnings: &[Warning],
     overhead: &Overhead,
 ) -> io::Result<()> {
+    let Some(dir) = &info.dir else {
+        return Ok(());
+    };
     let status = match outcome {
         Outcome::Completed => "completed",
         Outcome::Stopped(_) => "stopped",
         Outcome::Failed(_) => "failed",
     };
-    let metrics = last.map(|record| {
-        record
-            .scalars()
-            .map(|(key, scalar)| (key.to_owned(), number::to_json(scalar)))
-            .collect()
-    });
-    write(
-        info,
+    let file = RunFile {
         status,
-        Some(outcome),
-        metrics,
-        problems,
-        Some(overhead),
-    )
+        outcome: Some(outcome),
+        final_metrics: last.map(scalars_to_json),
+        warnings,
+        overhead: Some(overhead),
+        ..RunFile::new(info)
+    };
+    write(dir, &file)
 }
 
-fn write(
-    info: &RunInfo,
-    status: &str,
-    outcome: Option<&Outcome>,
-    final_metrics: Option<serde_json::Map<String, Value>>,
-    problems: &[Problem],
-    overhead: Option<&Overhead>,
-) -> io::Result<()> {
-    let Some(dir) = &info.dir else { return Ok(()) };
-    let file = RunFile {
-        info,
-        config_sha256: sha256(info.config.to_string().as_bytes()),
-        bdh_version: env!("CARGO_PKG_VERSION"),
-        git_commit: git_commit(),
-        status,
-        outcome,
-        final_metrics,
-        problems,
-        overhead,
-    };
-    let text = serde_json::to_vec_pretty(&file)?;
+fn scalars_to_json(record: &Record) -> Map<String, Value> {
+    let mut scalars = Map::new();
+    for (key, scalar) in record.scalars() {
+        scalars.insert(key.to_owned(), number::to_json(scalar));
+    }
+    scalars
+}
+
+impl<'a> RunFile<'a> {
+    /// Returns the file of a run that is running.
+    fn new(info: &'a RunInfo) -> Self {
+        Self {
+            info,
+            config_sha256: sha256(info.config.to_string().as_bytes()),
+            bdh_version: env!("CARGO_PKG_VERSION"),
+            git_commit: git_commit(),
+            status: "running",
+            outcome: None,
+            final_metrics: None,
+            warnings: &[],
+            overhead: None,
+        }
+    }
+}
+
+fn write(dir: &Path, file: &RunFile<'_>) -> io::Result<()> {
+    let text = serde_json::to_vec_pretty(file)?;
     write_atomically(&dir.join(FILE), &text)
 }
 
-/// The commit of the checkout that the program runs in, read from its files: no `git` is needed.
+/// Returns the git commit of the working directory, read from the files of git; the `git` program is not needed.
 fn git_commit() -> Option<String> {
     commit_of(&std::env::current_dir().ok()?)
 }
 
 fn commit_of(here: &Path) -> Option<String> {
-    let git = here
-        .ancestors()
-        .map(|dir| dir.join(".git"))
-        .find(|git| git.is_dir())?;
+    let mut candidates = here.ancestors().map(|dir| dir.join(".git"));
+    let git = candidates.find(|git| git.is_dir())?;
     let head = git_text(&git, "HEAD")?;
     let Some(branch) = head.trim().strip_prefix("ref: ") else {
         return commit(&head);
     };
-    if let Some(text) = git_text(&git, branch) {
-        return commit(&text);
+    match git_text(&git, branch) {
+        Some(text) => commit(&text),
+        None => packed_commit(&git, branch),
     }
-    let packed = git_text(&git, "packed-refs")?;
-    let line = packed
-        .lines()
-        .find(|line| line.split(' ').nth(1) == Some(branch))?;
-    commit(line.split(' ').next()?)
 }
 
-/// A small file of git's own; the checkout may be from elsewhere, so nothing is read through a link or from outside.
+/// Returns the commit of a branch that git has moved from its own file to the packed refs.
+fn packed_commit(git: &Path, branch: &str) -> Option<String> {
+    for line in git_text(git, "packed-refs")?.lines() {
+        let mut words = line.split(' ');
+        let hash = words.next()?;
+        if words.next() == Some(branch) {
+            return commit(hash);
+        }
+    }
+    None
+}
+
+/// Reads a small git file. The checkout may come from elsewhere, so links and files outside of it are not read.
 fn git_text(git: &Path, name: &str) -> Option<String> {
     String::from_utf8(files::read(git, name, MAX_REFS).ok()?).ok()
 }
 
-/// A commit's number. No other text is noted: the checkout may be from elsewhere.
+/// Returns a commit hash, and no other text: the checkout may come from elsewhere.
 fn commit(text: &str) -> Option<String> {
     let text = text.trim();
-    let is_one = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_one.then(|| text.to_owned())
+    let is_hash = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash && matches!(text.len(), 40 | 64) {
+        Some(text.to_owned())
+    } else {
+        None
+    }
 }
 
 #[cfg(all(test, unix))]
@@ -165,7 +184,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_checkout_from_elsewhere_gives_its_commit_and_no_other_file() {
+    fn a_foreign_checkout_gives_its_commit_and_no_other_file() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let git = dir.path().join(".git");
         fs::create_dir_all(git.join("refs/heads")).expect("a folder");

@@ -1,17 +1,17 @@
-//! The directory of a run: whether it is taken, and what became of its run.
+//! Run directories: the status of a run, and whether a process uses its directory.
 //!
 //! For programs that read run directories, such as sweeps and tables of runs.
 //!
-//! | file | has |
+//! | file | contents |
 //! |---|---|
-//! | [`FILE`], `run.json` | the run: settings, steps, status, outcome |
-//! | [`Jsonl::FILE`], `metrics.jsonl` | its records, a line a step |
-//! | `checkpoints/` | what it continues from: [`list_checkpoints`](crate::list_checkpoints) |
+//! | [`FILE`], `run.json` | settings, steps, status and outcome of the run |
+//! | [`Jsonl::FILE`], `metrics.jsonl` | records, one line per step |
+//! | `checkpoints/` | checkpoints to resume from: [`list`](crate::checkpoint::list) |
 
-mod traces;
+mod snapshot;
 
 pub use crate::run::FILE;
-pub(crate) use traces::Before;
+pub(crate) use snapshot::DirSnapshot;
 
 use crate::checkpoint;
 use crate::error::ConfigError;
@@ -23,14 +23,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether a directory has anything of a run that a new one would spoil: `run.json`, records or checkpoints.
+/// Returns whether a directory has files of a run that a new run would overwrite: `run.json`, records or checkpoints.
 ///
-/// A run that was killed as it began, or refused, may have left its directory, without any of these.
+/// A run that failed to start, or was killed early, may have left its directory without any of these.
 ///
 /// # Examples
 ///
 /// ```
-/// assert!(!bdh::holds_run("runs/none"));
+/// assert!(!bdh::run_dir::holds_run("runs/none"));
 /// ```
 #[must_use]
 pub fn holds_run(dir: impl AsRef<Path>) -> bool {
@@ -39,14 +39,14 @@ pub fn holds_run(dir: impl AsRef<Path>) -> bool {
     fs::symlink_metadata(dir.join(FILE)).is_ok() || has_records || checkpoint::has_any(dir)
 }
 
-/// Makes the run directory unless it is there, and takes it for a run that begins.
+/// Creates the run directory if necessary, and locks it for a new run.
 pub(crate) fn claim(dir: &Path) -> Result<RunLock, ConfigError> {
     fs::create_dir_all(dir).map_err(|source| ConfigError::RunDir {
         path: dir.to_owned(),
         source,
     })?;
     let lock = RunLock::take(dir)?;
-    // Now that no other process can: one may have begun a run there since somebody looked.
+    // After locking: another process may have started a run here since the caller's check.
     if holds_run(dir) {
         return Err(ConfigError::RunExists {
             path: dir.to_owned(),
@@ -57,21 +57,24 @@ pub(crate) fn claim(dir: &Path) -> Result<RunLock, ConfigError> {
 
 /// Returns the `status` in the directory's `run.json`: `running`, `completed`, `stopped` or `failed`.
 ///
-/// A run that died is still `running` there: see [`is_in_use`]. It is `unknown` if the file cannot be read, and `None` if
-/// there is none.
+/// A run that was killed is still `running` there: see [`is_in_use`]. Returns `unknown` if the file cannot be read, and
+/// `None` if there is none.
 #[must_use]
 pub fn status(dir: &Path) -> Option<String> {
-    let file: Option<Value> = match files::read(dir, FILE, files::MAX_JSON) {
+    match files::read(dir, FILE, files::MAX_JSON) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        text => text
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok()),
-    };
-    let status = file.and_then(|file| Some(file.get("status")?.as_str()?.to_owned()));
-    Some(status.unwrap_or_else(|| "unknown".to_owned()))
+        Err(_) => {}
+        Ok(text) => {
+            let file: Value = serde_json::from_slice(&text).unwrap_or_default();
+            if let Some(status) = file.get("status").and_then(Value::as_str) {
+                return Some(status.to_owned());
+            }
+        }
+    }
+    Some("unknown".to_owned())
 }
 
-/// Returns whether a process holds the directory for its run.
+/// Returns whether a running process uses the directory.
 ///
 /// Always `false` where directories cannot be locked: on Windows and some network file systems.
 #[must_use]
@@ -79,15 +82,23 @@ pub fn is_in_use(dir: &Path) -> bool {
     RunLock::is_held(dir)
 }
 
-/// Gives a directory, which the caller has locked, the first name that is free after its own: `a` becomes `a.died-1`.
+/// Renames a directory that the caller has locked: `a` becomes `a.died-1`, or the next free number.
 pub(crate) fn move_aside(dir: &Path) -> Result<PathBuf, ConfigError> {
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
-    let mut names = (1..=9_999).map(|n| dir.with_file_name(format!("{name}.died-{n}")));
-    let free = names.find(|path| fs::symlink_metadata(path).is_err());
-    let aside = free.unwrap_or_else(|| dir.with_file_name(format!("{name}.died")));
+    let aside = free_name(dir);
     fs::rename(dir, &aside).map_err(|source| ConfigError::RunDir {
         path: dir.to_owned(),
         source,
     })?;
     Ok(aside)
+}
+
+fn free_name(dir: &Path) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    for number in 1..=9_999 {
+        let path = dir.with_file_name(format!("{name}.died-{number}"));
+        if fs::symlink_metadata(&path).is_err() {
+            return path;
+        }
+    }
+    dir.with_file_name(format!("{name}.died")) // all are taken: the rename succeeds or reports why not
 }

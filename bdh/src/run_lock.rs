@@ -1,4 +1,4 @@
-//! One process a run directory, and one directory a run.
+//! Locks of run directories: one process per directory.
 
 use crate::error::{ConfigError, DirLoss};
 use same_file::Handle;
@@ -9,42 +9,44 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// Attempts to take the lock: a process that only looks at the directory has it for an instant.
-const PATIENCE: u32 = 10;
+/// Number of attempts to lock, 10 ms apart: a process that only checks the status holds the lock for an instant.
+const ATTEMPTS: u32 = 10;
 
-/// Holds a run directory, until the last clone is dropped or the process dies, however that happens.
+/// Lock of a run directory, held until the last clone is dropped or the process ends.
 ///
-/// The lock is on the directory that was opened, and files are written by its path. A person, or a program, may delete or
-/// move the directory meanwhile; [`verify`](Self::verify) finds that out before something is written to what stands there.
+/// The lock belongs to the directory that was opened, but files are written by path. A user or a program may delete or move the
+/// directory meanwhile; [`verify`](Self::verify) detects that before anything is written to another directory.
 #[derive(Debug, Clone)]
 pub(crate) struct RunLock(Arc<Held>);
 
 #[derive(Debug)]
 struct Held {
     path: PathBuf,
-    /// The open directory. The system lets go of the lock when it is closed.
+    /// Open directory; closing it releases the lock.
     dir: Handle,
 }
 
-/// A run directory that is no longer where the run writes.
+/// Error for a run directory that is no longer at its path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the run directory `{}` {how}", path.display())]
 pub(crate) struct LostDir {
     pub(crate) path: PathBuf,
     pub(crate) how: DirLoss,
-    /// Where it is now, if the system says so.
+    /// New path of the directory, if the system knows it.
     pub(crate) now_at: Option<PathBuf>,
 }
 
 impl RunLock {
-    /// Takes the directory. Where directories cannot be locked (Windows, some network file systems) two runs can.
+    /// Locks the directory.
+    ///
+    /// Where directories cannot be locked (Windows, some network file systems), two runs can use the same one.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::RunInUse`] if another process, or another run of this one, has it; [`ConfigError::RunDir`] if
-    /// it cannot be opened.
+    /// [`ConfigError::RunInUse`] if another run, of any process, holds the lock; [`ConfigError::RunDir`] if the directory
+    /// cannot be opened.
     pub(crate) fn take(path: &Path) -> Result<Self, ConfigError> {
-        for _ in 0..PATIENCE {
+        for _ in 0..ATTEMPTS {
             match Self::try_take(path) {
                 Ok(Some(lock)) => return Ok(lock),
                 Ok(None) => thread::sleep(Duration::from_millis(10)),
@@ -61,7 +63,7 @@ impl RunLock {
         })
     }
 
-    /// Takes the directory unless another process has it, or is about to move it aside and begin anew.
+    /// Locks the directory; `None` if another run holds the lock or has just moved the directory away.
     fn try_take(path: &Path) -> io::Result<Option<Self>> {
         let dir = match Handle::from_path(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -74,21 +76,21 @@ impl RunLock {
             path: path.to_owned(),
             dir,
         }));
-        // It may have been moved between the two.
+        // Another process may have moved it between opening and locking.
         Ok(lock.verify().is_ok().then_some(lock))
     }
 
-    /// Whether a process has the directory.
+    /// Returns whether a run holds the lock.
     pub(crate) fn is_held(dir: &Path) -> bool {
         let shared = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
         File::open(dir).is_ok_and(shared)
     }
 
-    /// Checks that the path still names the directory that was locked. Costs one call of the system.
+    /// Checks that the path still leads to the locked directory. Costs one system call.
     ///
     /// # Errors
     ///
-    /// [`LostDir`], which says what became of the directory.
+    /// [`LostDir`] if the directory was deleted, moved or replaced.
     pub(crate) fn verify(&self) -> Result<(), LostDir> {
         let Held { path, dir } = &*self.0;
         let how = match fs::metadata(path) {
@@ -96,7 +98,7 @@ impl RunLock {
             Ok(_) => DirLoss::Replaced,
             Err(error) if is_absence(&error) && is_deleted(dir) => DirLoss::Deleted,
             Err(error) if is_absence(&error) => DirLoss::Moved,
-            // A folder above it is closed, or its disk fails: nothing can be written there either.
+            // No permission for a parent, or a failing disk: writing will fail too, with its own error.
             Err(_) => return Ok(()),
         };
         Err(LostDir {
@@ -120,7 +122,7 @@ fn is_absence(error: &io::Error) -> bool {
     )
 }
 
-/// Compares numbers: opening what stands there could need a permission that the run no longer has, or wait for a FIFO.
+/// Compares device and inode numbers: opening the path may need a permission that the run has lost, or block on a FIFO.
 #[cfg(unix)]
 fn is_same(dir: &Handle, _: &Path, found: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -143,7 +145,7 @@ fn is_deleted(_: &Handle) -> bool {
     false // an open directory cannot be deleted there
 }
 
-/// The path of an open directory, which Linux knows.
+/// Returns the current path of an open directory, which Linux knows.
 #[cfg(target_os = "linux")]
 fn now_at(dir: &Handle) -> Option<PathBuf> {
     use std::os::fd::AsRawFd;
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_is_refused_until_the_first_lets_go() {
+    fn a_second_lock_fails_until_the_first_is_released() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let first = RunLock::take(dir.path()).expect("free");
         let error = RunLock::take(dir.path()).expect_err("taken").to_string();
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_moved_replaced_or_deleted_is_lost() {
+    fn moved_replaced_and_deleted_directories_are_detected() {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let (path, other) = (scratch.path().join("run"), scratch.path().join("other"));
         fs::create_dir(&path).expect("a directory");

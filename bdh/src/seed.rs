@@ -1,12 +1,12 @@
-//! Randomness as a function of (seed, step, micro-batch), so that nobody can shift anybody else's.
+//! Seeds as functions of (seed, step, micro-batch), so random numbers in one place do not change those in another.
 
 use burn::tensor::Device;
 
-/// Seeds a device, so that the model that is made on it next has the same first weights each time.
+/// Seeds a device, so a model that is created on it next has the same initial weights each time.
 ///
-/// [`TrainerBuilder::seed`](crate::TrainerBuilder::seed) covers all that a run draws, and the model is there before the run.
-/// burn draws a parameter when it is first looked at, which is in `build` at the latest: between this call and `build`
-/// nothing else should draw on the device.
+/// [`TrainerBuilder::seed`](crate::TrainerBuilder::seed) covers all random numbers of a run, but the model is created
+/// before the run. burn initializes a parameter on first access, which is in `build` at the latest: draw no other random
+/// numbers on the device between this call and `build`.
 ///
 /// # Examples
 ///
@@ -25,24 +25,24 @@ pub fn seed(device: &Device, seed: u64) {
     device.seed(seed);
 }
 
-/// The seed of the forward pass of one micro-batch: dropout and whatever else it draws.
+/// Returns the seed of the forward pass of one micro-batch, for dropout and other random operations.
 pub(crate) fn forward(seed: u64, step: u64, micro_batch: u64) -> u64 {
     [step, micro_batch]
         .into_iter()
         .fold(mix(seed), |state, part| mix(state ^ part))
 }
 
-/// The seed of one intervention's turn: counted from the other end, where no micro-batch is.
+/// Returns the seed of one intervention. Indices count down from `u64::MAX`, so they differ from those of micro-batches.
 pub(crate) fn intervention(seed: u64, step: u64, index: u64) -> u64 {
     forward(seed, step, u64::MAX - index)
 }
 
-/// The seed of a step's data, for a task that draws its batches from the device's generator.
+/// Returns the seed of a step's data, for tasks that draw batches from the device's generator.
 pub(crate) fn data(seed: u64, step: u64) -> u64 {
     forward(mix(!seed), step, 0)
 }
 
-/// The seed of something random that training knows nothing of, such as a sampled text.
+/// Returns the seed for a purpose outside of training, such as a sampled text.
 pub(crate) fn purpose(seed: u64, step: u64, purpose: &str) -> u64 {
     let state = mix(mix(seed) ^ step);
     purpose
@@ -50,12 +50,12 @@ pub(crate) fn purpose(seed: u64, step: u64, purpose: &str) -> u64 {
         .fold(state, |state, byte| mix(state ^ u64::from(byte)))
 }
 
-/// A number in `[0, 1)` from a seed and a counter.
+/// Returns a number in `[0, 1)` from a seed and a counter.
 pub(crate) fn uniform(seed: u64, counter: u64) -> f64 {
     (mix(mix(seed) ^ counter) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// SplitMix64's output function: every bit of the input reaches every bit of the output.
+/// Mixes bits with SplitMix64's output function: every bit of the input affects every bit of the output.
 ///
 /// Source: Steele, Lea, Flood, 2014, *Fast splittable pseudorandom number generators*.
 fn mix(state: u64) -> u64 {
@@ -71,7 +71,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn no_two_moments_share_a_seed() {
+    fn micro_batches_have_distinct_seeds() {
         let moments = (0..20_u64).flat_map(|step| (0..20).map(move |micro| (step, micro)));
         let seeds: HashSet<_> = moments
             .map(|(step, micro)| forward(3, step, micro))
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_purposes_share_a_seed() {
+    fn purposes_have_distinct_seeds() {
         let purposes = ["", "a", "b", "ab", "ba"];
         let moments = (0..20).flat_map(|step| purposes.map(|purpose| (step, purpose)));
         let seeds: HashSet<_> = moments

@@ -1,6 +1,6 @@
-//! SIGINT and SIGTERM: the first one ends the run cleanly, the second one the process at once.
+//! Handling of SIGINT and SIGTERM: the first one stops the run cleanly, the second one ends the process at once.
 //!
-//! While the sinks close, the next one ends what they wait for, and only the one after it the process.
+//! While the sinks close, the next signal ends their waiting, and only the one after it ends the process.
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -8,16 +8,15 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Watch over SIGINT and SIGTERM, for a program that has to save before it ends.
+/// Handler of SIGINT and SIGTERM, for a program that has to save before it ends.
 ///
-/// As long as one lives, the first signal sets a flag, and the second one ends the process. Without one, signals have
-/// their default effect. A [`Trainer`](crate::Trainer) holds one while it runs. Several at once, of a trainer or of the
-/// program, share the flag.
+/// While one exists, the first signal sets a flag, and the second one ends the process. Otherwise signals have their
+/// default effect. A [`Trainer`](crate::Trainer) holds one while it runs. All instances in a process share the flag.
 ///
 /// # Examples
 ///
 /// ```
-/// let signals = bdh::SignalWatch::start();
+/// let signals = bdh::signal::SignalWatch::start();
 /// assert!(!signals.is_some_and(|signals| signals.asked()));
 /// ```
 #[derive(Debug)]
@@ -25,20 +24,20 @@ pub struct SignalWatch(&'static Flags);
 
 #[derive(Debug)]
 struct Flags {
-    /// A signal came while a run was under way.
+    /// Whether a signal arrived during a run.
     asked: Arc<AtomicBool>,
-    /// The next signal has its default effect, which is to end the process.
+    /// Whether the next signal has its default effect, which is to end the process.
     deadly: Arc<AtomicBool>,
-    /// Runs under way in this process.
+    /// Number of active runs in this process.
     runs: AtomicUsize,
 }
 
-/// Made once, by whoever comes first: handlers of a second set of flags would end the process on the
-/// first signal. `None` where the system refused.
+/// Flags of the process, created once: handlers of a second set would end the process on the first signal.
+/// `None` if the system refused the handlers.
 static FLAGS: OnceLock<Option<Flags>> = OnceLock::new();
 
 impl SignalWatch {
-    /// Starts to watch; `None` if the system refuses its handlers.
+    /// Starts to watch; `None` if the system refuses the handlers.
     #[must_use]
     pub fn start() -> Option<Self> {
         let flags = FLAGS.get_or_init(|| register().ok()).as_ref()?;
@@ -60,7 +59,7 @@ impl SignalWatch {
         self.0.deadly.store(false, Ordering::SeqCst);
     }
 
-    /// Whether a signal came after [`listen_again`](Self::listen_again).
+    /// Returns whether a signal arrived after [`listen_again`](Self::listen_again).
     pub(crate) fn asked_again(&self) -> bool {
         self.0.deadly.load(Ordering::Relaxed)
     }
@@ -74,7 +73,7 @@ impl Drop for SignalWatch {
     }
 }
 
-/// Registers once for the process: a handler that is taken back would leave the signal ignored.
+/// Registers the handlers for the life of the process: removing one would leave its signal ignored.
 fn register() -> io::Result<Flags> {
     let flags = Flags {
         asked: Arc::new(AtomicBool::new(false)),
@@ -82,7 +81,7 @@ fn register() -> io::Result<Flags> {
         runs: AtomicUsize::new(0),
     };
     for signal in [SIGINT, SIGTERM] {
-        // In this order: a first signal finds `deadly` unset, and sets it for the second.
+        // Handlers run in this order: the first signal finds `deadly` unset, and sets it for the second.
         flag::register_conditional_default(signal, Arc::clone(&flags.deadly))?;
         flag::register(signal, Arc::clone(&flags.deadly))?;
         flag::register(signal, Arc::clone(&flags.asked))?;

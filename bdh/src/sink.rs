@@ -1,4 +1,4 @@
-//! Where records go. Every sink has a thread of its own; none can slow down or end a run.
+//! Destinations of records. Each sink writes on its own thread, so it slows down no step, and its failure ends no run.
 
 mod jsonl;
 mod memory;
@@ -8,74 +8,75 @@ pub use jsonl::Jsonl;
 pub use memory::MemorySink;
 pub(crate) use writer::Writers;
 
+pub use crate::feedback::Feedback;
+
 use crate::failure::BoxError;
-use crate::outcome::{Outcome, Problem};
+use crate::message::Message;
+use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::run::RunInfo;
 use std::time::Duration;
 
-/// Takes the records of a run, in order, one for each step on which something was logged.
+/// A destination of a run's records. It receives one record, in order, for each step on which something was logged.
 ///
-/// A sink works on its own thread. Records are queued for it, and the training thread waits for none:
-/// a sink that falls 256 MiB of records behind is given up. If it fails or panics it is closed, the failure
-/// is told once, and the run goes on without it.
+/// A sink works on its own thread. Records are queued for it without waiting: the run gives up a sink that is more than
+/// 256 MiB of records behind. The training thread may wait for [`flush`](Self::flush) and [`close`](Self::close), for
+/// [`flush_timeout`](Self::flush_timeout) at most. A sink that fails or panics is dropped. The failure is reported once,
+/// and the run continues without the sink.
 pub trait Sink: Send {
-    /// Its name in the plan and in errors.
+    /// Returns the name of the sink in the plan and in errors.
     fn name(&self) -> String;
 
-    /// The files it writes, relative to the run directory, for the plan.
+    /// Returns the files that the sink writes, relative to the run directory, for the plan.
     fn files(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Called once before the first record, on the thread that builds the trainer: what cannot work
-    /// fails before the run begins.
+    /// Opens the sink. Called once before the first record, on the thread that runs `fit`, so that a sink which cannot
+    /// work fails before the run begins.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from writing.
+    /// Any error that keeps the sink from working; the run does not begin then.
     fn open(&mut self, run: &RunInfo) -> Result<(), BoxError>;
 
-    /// Takes one record. Steps never repeat and never go back.
+    /// Writes one record. Steps always increase.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from writing; the sink is then closed.
+    /// Any error that keeps the sink from writing; the run then continues without it.
     fn write(&mut self, record: &Record) -> Result<(), BoxError>;
 
-    /// Hears of a callback or another sink that failed.
-    fn problem(&mut self, _problem: &Problem) {}
+    /// Receives a message for people: a notice, a warning, a request to stop. Ignored by default.
+    fn message(&mut self, _message: &Message) {}
 
-    /// Hears what a callback or another sink has to say to a person.
-    fn remark(&mut self, _text: &str) {}
-
-    /// Makes everything taken so far durable; called before a checkpoint claims it.
+    /// Makes all records so far durable. Called before a checkpoint of their steps appears.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from writing; the sink is then closed.
+    /// Any error that keeps the sink from writing; the run then continues without it.
     fn flush(&mut self) -> Result<(), BoxError> {
         Ok(())
     }
 
-    /// Called once after the last record, and told how the run ended. Sinks that [may thin](Self::may_thin)
-    /// come last, so that the terminal can show how the others ended.
+    /// Closes the sink. Called once after the last record, with the outcome of the run. [Lossy](Self::is_lossy) sinks
+    /// are closed last, so that a terminal can show failures of the others.
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from writing.
+    /// Any error that keeps the sink from writing; it becomes a warning of the run.
     fn close(&mut self, _outcome: &Outcome) -> Result<(), BoxError> {
         Ok(())
     }
 
-    /// How long the run waits for it to flush or to close, before it goes on without it.
-    fn patience(&self) -> Duration {
+    /// Returns the longest time that the run waits for the sink to flush or to close; then it continues without the
+    /// sink.
+    fn flush_timeout(&self) -> Duration {
         Duration::from_secs(30)
     }
 
-    /// Whether records may be left out when it falls behind by more than 1 MiB of them, as on a terminal
-    /// that scrolls slowly.
-    fn may_thin(&self) -> bool {
+    /// Whether records may be dropped while the sink is more than 1 MiB of records behind, as on a slow terminal.
+    fn is_lossy(&self) -> bool {
         false
     }
 }

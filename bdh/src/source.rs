@@ -1,35 +1,39 @@
-//! Where training batches come from.
+//! Sources of training batches.
 
 use crate::failure::BoxError;
 use crate::task::BatchSize;
 use serde_json::Value;
 
-/// An endless, resumable stream of training micro-batches.
+/// An endless, resumable stream of training micro-batches, such as [`RandomCrops`](crate::lm::RandomCrops).
 ///
-/// A source holds host data; moving a batch to the device is the task's work. What it yields after
-/// [`seek`](Self::seek) is what it would have yielded after the matching [`position`](Self::position):
-/// an exact resume rests on that.
+/// A source keeps its data on the host; the task moves a batch to the device.
+///
+/// A run resumes exactly if a source does: after [`seek`](Self::seek) it must yield the batches that followed the
+/// matching [`position`](Self::position).
 pub trait Source: Send + 'static {
-    /// What one forward and backward pass sees.
+    /// Input of one forward and backward pass.
     type Batch: Send;
 
-    /// Yields the next micro-batch; begins again where the data ends.
+    /// Returns the next micro-batch; at the end of the data it starts over.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the data from being read; the run then stops.
+    /// If the data cannot be read. The run then fails.
     fn next_batch(&mut self) -> Result<Self::Batch, BoxError>;
 
-    /// How much every batch holds, where they are all alike and that is known beforehand; see
-    /// [`Task::batch_size`](crate::Task::batch_size).
+    /// Returns the size of every batch, if all are equal and the size is known before the run. Defaults to `None`.
+    ///
+    /// See [`Task::batch_size`](crate::Task::batch_size).
     fn batch_size(&self) -> Option<BatchSize> {
         None
     }
 
-    /// Tells where the stream stands, small enough to be saved with every checkpoint.
+    /// Returns the position in the stream, a small JSON value that every checkpoint holds.
+    ///
+    /// `null` means that the position is unknown; a run on such a source cannot be resumed.
     fn position(&self) -> Value;
 
-    /// Continues from a position that [`position`](Self::position) gave.
+    /// Moves to a position that [`position`](Self::position) returned.
     ///
     /// # Errors
     ///

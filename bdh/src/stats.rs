@@ -1,18 +1,23 @@
-//! Statistics of weights, gradients and updates: computed where they are, once for all who ask.
+//! Statistics of weights, gradients and updates, computed on their device and shared by all callbacks.
 
-use crate::deferred::{Deferred, DeferredHistogram, Leaf};
-use crate::params::{AnyRank, ParamInfo, ParamTable, PerParam};
+pub use crate::deferred::DeferredHistogram;
+pub use crate::histogram::Histogram;
+pub use crate::params::{ParamInfo, ParamTable, Tensors};
+pub use crate::probe::Tap;
+
+use crate::deferred::{Deferred, Leaf};
+use crate::params::{AnyRank, PerParam};
 use bdh_ops::Moments;
 use burn::tensor::{Device, Tensor};
 use std::cell::OnceCell;
+use std::fmt;
 use std::sync::Arc;
 
-/// One tensor a parameter (its weight, its gradient or its update), with statistics on demand.
+/// One tensor per parameter (weights, gradients or updates), with statistics on demand.
 ///
-/// Nothing is computed before it is asked for, and nothing twice: the second callback that wants a norm
-/// gets the first one's. On a GPU a statistic of all parameters is one vector there, read with everything else
-/// that the step logs. On the CPU all of them come from the same single pass over each tensor, with sums
-/// in double precision.
+/// Each statistic is computed when it is first requested, and once: a second callback gets the same result.
+/// On a GPU a statistic of all parameters is one vector there, read with everything else that the step logs.
+/// On the CPU all statistics come from a single pass over each tensor, with sums in double precision.
 pub struct Stats<'a> {
     table: Arc<ParamTable>,
     collect: Box<dyn Fn() -> PerParam + 'a>,
@@ -21,7 +26,15 @@ pub struct Stats<'a> {
     rows: [OnceCell<Arc<Leaf>>; Statistic::COUNT],
 }
 
-/// What can be asked of each tensor.
+impl fmt::Debug for Stats<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stats")
+            .field("parameters", &self.table.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Statistic of one tensor.
 #[derive(Clone, Copy)]
 enum Statistic {
     SumOfSquares,
@@ -34,7 +47,7 @@ enum Statistic {
 impl Statistic {
     const COUNT: usize = 5;
 
-    /// `[1]`, with the tensor's own operations.
+    /// Computes the statistic on the tensor's device, `[1]`.
     fn of_tensor(self, tensor: &dyn AnyRank) -> Tensor<1> {
         match self {
             Self::SumOfSquares => tensor.sum_of_squares(),
@@ -45,7 +58,7 @@ impl Statistic {
         }
     }
 
-    /// The same of the sums over a tensor.
+    /// Computes the statistic from sums over the tensor.
     fn of_moments(self, moments: &Moments) -> f64 {
         match self {
             Self::SumOfSquares => moments.sum_of_squares,
@@ -68,13 +81,10 @@ impl<'a> Stats<'a> {
         }
     }
 
-    /// The parameters that have a tensor here; one that took no part in the loss has no gradient.
+    /// Iterates over the parameters that have a tensor; a parameter that the loss does not use has no gradient.
     pub fn iter(&self) -> impl Iterator<Item = ParamStats<'_>> {
-        let present = self
-            .tensors()
-            .iter()
-            .enumerate()
-            .filter(|(_, tensor)| tensor.is_some());
+        let tensors = self.tensors().iter().enumerate();
+        let present = tensors.filter(|(_, tensor)| tensor.is_some());
         present.enumerate().map(|(row, (index, _))| ParamStats {
             stats: self,
             index,
@@ -82,145 +92,152 @@ impl<'a> Stats<'a> {
         })
     }
 
-    /// The L2 norm over all parameters together.
+    /// Returns the L2 norm over all parameters.
     #[must_use]
     pub fn l2(&self) -> Deferred {
         Deferred::sum(self.row(Statistic::SumOfSquares)).sqrt()
     }
 
-    /// The L2 norm over some parameters together, chosen by name or shape; 0 for none.
+    /// Returns the L2 norm over the parameters that `choose` selects, for example by name or shape; 0 for none.
     #[must_use]
     pub fn l2_of(&self, choose: impl Fn(&ParamInfo) -> bool) -> Deferred {
-        let chosen = self
-            .iter()
-            .filter(|param| choose(param.info()))
-            .map(|param| param.row);
-        Deferred::sum_of(self.row(Statistic::SumOfSquares), chosen.collect()).sqrt()
+        let mut rows = Vec::new();
+        for param in self.iter() {
+            if choose(param.info()) {
+                rows.push(param.row);
+            }
+        }
+        Deferred::sum_of(self.row(Statistic::SumOfSquares), rows).sqrt()
     }
 
-    /// How many elements are NaN or infinite, over all parameters.
+    /// Counts the elements of all parameters that are NaN or infinite.
     #[must_use]
     pub fn non_finite(&self) -> Deferred {
         Deferred::sum(self.row(Statistic::NonFinite))
     }
 
-    /// The global L2 norm on the device, `[1]`, for the clipping that must not wait for it.
+    /// Computes the global L2 norm on the device, `[1]`, so that clipping does not wait for a device read.
     pub(crate) fn l2_on(&self, device: &Device) -> Tensor<1> {
         self.row(Statistic::SumOfSquares).root_of_sum(device)
     }
 
-    /// The tensors, fetched when first asked for: handles keep the optimizer from working in place.
+    /// Returns the tensors. They are collected on first use, since their handles prevent in-place updates.
     fn tensors(&self) -> &PerParam {
         self.tensors.get_or_init(&self.collect)
     }
 
-    /// A statistic of every present tensor, as one vector `[present]`.
+    /// Returns a statistic of every present tensor, as one vector `[present]`.
     fn row(&self, statistic: Statistic) -> &Arc<Leaf> {
-        self.rows[statistic as usize].get_or_init(|| {
-            self.on_host(statistic)
-                .map_or_else(|| self.on_device(statistic), Leaf::of_host)
+        self.rows[statistic as usize].get_or_init(|| match self.on_host(statistic) {
+            Some(values) => Leaf::of_host(values),
+            None => self.on_device(statistic),
         })
     }
 
-    /// `None` if it is to be worked out where the tensors are.
+    /// Computes a statistic from moments on the host; `None` if the tensors are not in host memory.
     fn on_host(&self, statistic: Statistic) -> Option<Vec<f64>> {
-        Some(
-            self.moments()?
-                .iter()
-                .map(|moments| statistic.of_moments(moments))
-                .collect(),
-        )
+        let moments = self.moments()?.iter();
+        let values = moments.map(|moments| statistic.of_moments(moments));
+        Some(values.collect())
     }
 
-    /// At least one tensor is present: a step without any gradient ends the run before anybody can ask.
+    /// Computes a statistic on the device.
+    ///
+    /// At least one tensor is present: for none, [`Self::on_host`] returns an empty vector on every device.
     fn on_device(&self, statistic: Statistic) -> Arc<Leaf> {
-        let values = self
-            .tensors()
-            .iter()
-            .flatten()
-            .map(|tensor| statistic.of_tensor(&**tensor));
-        Leaf::new(Tensor::cat(values.collect(), 0))
+        let mut values = Vec::new();
+        for tensor in self.tensors().iter().flatten() {
+            values.push(statistic.of_tensor(&**tensor));
+        }
+        Leaf::new(Tensor::cat(values, 0))
     }
 
-    /// Those of every present tensor, if they are in host memory.
+    /// Returns the moments of every present tensor, if they are in host memory.
     fn moments(&self) -> Option<&[Moments]> {
-        let of_all = || {
-            self.tensors()
-                .iter()
-                .flatten()
-                .map(|tensor| Moments::of(&tensor.flat()))
-                .collect()
-        };
-        self.moments.get_or_init(of_all).as_deref()
+        let moments = self.moments.get_or_init(|| self.compute_moments());
+        moments.as_deref()
+    }
+
+    fn compute_moments(&self) -> Option<Vec<Moments>> {
+        let present = self.tensors().iter().flatten();
+        present.map(|tensor| Moments::of(&tensor.flat())).collect()
     }
 }
 
-/// One parameter's tensor and its statistics.
+/// Tensor of one parameter, with its statistics.
 #[derive(Clone, Copy)]
 pub struct ParamStats<'s> {
     stats: &'s Stats<'s>,
-    /// In the table.
+    /// Index of the parameter in the table.
     index: usize,
-    /// Among the tensors that are present.
+    /// Index among the tensors that are present.
     row: usize,
 }
 
+impl fmt::Debug for ParamStats<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParamStats")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'s> ParamStats<'s> {
-    /// The parameter.
+    /// Returns the name and shape of the parameter.
     #[must_use]
     pub fn info(&self) -> &'s ParamInfo {
         &self.stats.table[self.index]
     }
 
-    /// The parameter's name, such as `transformer.h.0.attn.c_q.weight`.
+    /// Returns the parameter's name, such as `transformer.h.0.attn.c_q.weight`.
     #[must_use]
     pub fn name(&self) -> &'s str {
         &self.info().name
     }
 
-    /// All elements, `[elements]`, on the device.
+    /// Returns all elements, `[elements]`, on the device.
     ///
-    /// Let go of it before the hook returns: a tensor that is kept holds its memory, and keeps the
-    /// optimizer from working in place.
+    /// Drop the tensor before the hook returns: otherwise it holds its memory and prevents the optimizer from
+    /// updating in place.
     #[must_use]
     pub fn values(&self) -> Tensor<1> {
         self.tensor().flat()
     }
 
-    /// The L2 norm.
+    /// Returns the L2 norm.
     #[must_use]
     pub fn l2(&self) -> Deferred {
         self.element(Statistic::SumOfSquares).sqrt()
     }
 
-    /// The mean.
+    /// Returns the mean.
     #[must_use]
     pub fn mean(&self) -> Deferred {
         self.element(Statistic::Mean)
     }
 
-    /// The standard deviation, with `n - 1` in the denominator as `torch.std` has it.
+    /// Returns the standard deviation, with `n - 1` in the denominator as in `torch.std`.
     #[must_use]
     pub fn std(&self) -> Deferred {
         self.element(Statistic::Variance).sqrt()
     }
 
-    /// The largest magnitude.
+    /// Returns the largest magnitude.
     #[must_use]
     pub fn abs_max(&self) -> Deferred {
         self.element(Statistic::AbsMax)
     }
 
-    /// How many elements are NaN or infinite.
+    /// Counts the elements that are NaN or infinite.
     #[must_use]
     pub fn non_finite(&self) -> Deferred {
         self.element(Statistic::NonFinite)
     }
 
-    /// The distribution of the elements, in `bins` bins of one width.
+    /// Returns a histogram of the elements, in `bins` bins of equal width.
     ///
-    /// Until the step has been read it holds on to the values, as [`values`](Self::values) does: an optimizer
-    /// that would have worked in place copies this parameter.
+    /// On the CPU it keeps the values until the step has been read, so an optimizer that updates in place copies
+    /// this parameter.
     #[must_use]
     pub fn histogram(&self, bins: usize) -> DeferredHistogram {
         DeferredHistogram::of(self.values(), bins)

@@ -1,22 +1,23 @@
-//! The user's side of training: what a batch is, and how wrong the model is on it.
+//! Training tasks: batches, loss and evaluation.
 
 use crate::deferred::Deferred;
+use crate::device_read::{self, DeviceError};
 use crate::failure::BoxError;
 use crate::probe::Probe;
-use crate::read;
-use crate::text::{Generated, Sampling, TokenScore};
-use bdh_ops::widened;
+use crate::text::TextTask;
+use bdh_ops::upcast_f32;
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use serde_json::Value;
 
-/// What a model is trained on, and how it is judged.
+/// Training data, loss and evaluation of a model.
 ///
-/// Several replicas of the model ask for losses at once, so that a task is `Sync`. What only
-/// [`next_batch`](Self::next_batch) uses and is not (a receiver, say) may be in a `Mutex`, whose `get_mut` costs nothing.
+/// For a language model use the task [`NextToken`](crate::NextToken) and implement [`CausalLm`](crate::CausalLm) for
+/// the model. For other models implement `next_batch`, `size` and `loss`; all other methods have defaults.
 ///
-/// A language model needs none of this: [`NextToken`](crate::NextToken) is the task, and the model
-/// implements [`CausalLm`](crate::CausalLm).
+/// A task is `Sync`, because with several devices each computes its losses on its own thread. A field that only
+/// [`next_batch`](Self::next_batch) uses and that is not `Sync`, such as a channel's receiver, can be in a `Mutex`:
+/// `get_mut` does not lock.
 ///
 /// # Examples
 ///
@@ -47,107 +48,95 @@ use serde_json::Value;
 /// }
 /// ```
 pub trait Task: Send + Sync + 'static {
-    /// What is trained.
+    /// Model to train.
     type Model: Module + 'static;
-    /// What one forward and backward pass sees, preferably still on the host.
+    /// Input of one forward and backward pass, preferably still on the host.
     type Batch: Send;
 
-    /// Yields the next training micro-batch.
+    /// Returns the next training micro-batch. The data is endless: at its end it starts over.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the data from being read; the run then stops.
+    /// If the data cannot be read. The run then fails.
     fn next_batch(&mut self) -> Result<Self::Batch, BoxError>;
 
-    /// Refuses a batch that the model cannot take, such as one with ids beyond its vocabulary; by default none.
+    /// Checks that the model can process a batch; for a language model, that it knows every token id.
     ///
-    /// Asked of each training batch before the model sees it, and of the validation batches before the run
-    /// begins. It should look at host data only.
+    /// Called for each training batch before its forward pass, and for each validation batch before the run. It should
+    /// read host data only. The default accepts every batch.
     ///
     /// # Errors
     ///
-    /// What is wrong with the batch, with its place in it; the run then stops.
+    /// If the model cannot process the batch. The text states what is wrong, and where in the batch. The run then
+    /// fails.
     fn check(&self, _model: &Self::Model, _batch: &Self::Batch) -> Result<(), BoxError> {
         Ok(())
     }
 
-    /// Tells how much a batch holds, for the clock and for throughput.
+    /// Returns the size of a batch, for the clock and the throughput.
     fn size(&self, batch: &Self::Batch) -> BatchSize;
 
-    /// How much every training batch holds, where they are all alike and that is known beforehand.
+    /// Returns the size of every training batch, if all are equal and the size is known before the run. Defaults to
+    /// `None`.
     ///
-    /// From it the plan foretells cadences by tokens and samples; `None` leaves them open.
+    /// The plan needs it to predict cadences that count tokens or samples.
     fn batch_size(&self) -> Option<BatchSize> {
         None
     }
 
-    /// The loss to go down: the mean over the batch, `[1]`, on the tape.
+    /// Computes the training loss: a `[1]` tensor, averaged over the batch, that supports autodiff.
+    ///
+    /// Must not read from the device: each read stalls it. Offer activations to `probe` (see [`Probe::tap`]).
     fn loss(&self, model: &Self::Model, batch: &Self::Batch, probe: &Probe<'_>) -> Tensor<1>;
 
-    /// The validation batches, the same at every eval. None by default: then nothing is evaluated.
+    /// Returns the validation batches, the same for every eval. The default, no batches, evaluates nothing.
     fn val_batches(&self) -> &[Self::Batch] {
         &[]
     }
 
-    /// Adds what one validation batch tells; by default its loss.
+    /// Evaluates one validation batch and adds the results to `totals`. The default adds the loss.
     ///
-    /// `model` has no tape, and its dropout is off.
+    /// `model` does not track gradients, and its dropout is off. Keep the sums on the device: the whole eval costs one
+    /// read per device, however many batches it has.
     fn eval(&self, model: &Self::Model, batch: &Self::Batch, totals: &mut Totals) {
         totals.add("loss", self.loss(model, batch, &Probe::off()), 1.0);
     }
 
-    /// Turns totals over all validation batches into metrics; by default each one's mean.
+    /// Computes the metrics of an eval from the totals over all validation batches. The default is the mean of each.
     ///
     /// A metric `loss` is recorded as `val/loss`.
     fn summarize(&self, totals: &Totals) -> Vec<(String, Deferred)> {
         totals.means().collect()
     }
 
-    /// The names of the metrics that [`summarize`](Self::summarize) gives, where they are known without an eval.
+    /// Returns the names of the metrics that [`summarize`](Self::summarize) computes, if they are known without an
+    /// eval.
     ///
-    /// With them a misspelt name in a callback is refused before the run. By default they are found out by an eval of
-    /// the first validation batch, if a callback asks for one by name.
+    /// With them the trainer refuses an unknown metric in a callback's settings before the run. With the default,
+    /// `None`, it evaluates the first validation batch to find the names, if a callback asks for a metric by name.
     fn metrics(&self) -> Option<Vec<String>> {
         None
     }
 
-    /// Training cost per token in floating-point operations, forward and backward, where known.
+    /// Returns the floating-point operations of training per token, forward and backward, if known.
     fn flops_per_token(&self, _model: &Self::Model) -> Option<f64> {
         None
     }
 
-    /// Continues texts, each in its own way, where the model can; `None` where it cannot.
-    ///
-    /// One for each prompt, in their order, and the same as if each were continued alone.
-    fn generate(
-        &self,
-        _model: &Self::Model,
-        _prompts: &[(&str, Sampling)],
-    ) -> Option<Result<Vec<Generated>, BoxError>> {
+    /// Returns the task's ability to generate and score text, if its model is a language model. Defaults to `None`.
+    fn text(&self) -> Option<&dyn TextTask<Self::Model>> {
         None
     }
 
-    /// Tells how the model finds each token of some rows of ids but their first, where it can; `None` where it
-    /// cannot.
+    /// Returns the position in the training data, a small JSON value that every checkpoint holds.
     ///
-    /// One list for each row, in their order, and the same as if each row were scored alone.
-    fn score(
-        &self,
-        _model: &Self::Model,
-        _rows: &[&[i32]],
-    ) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>> {
-        None
-    }
-
-    /// Tells where the training data stands, small enough to be saved with every checkpoint.
-    ///
-    /// By default it is not known (`null`), and a run cannot be resumed: its data would begin anew. Where all batches
-    /// are alike, any other value will do, such as `json!({})`.
+    /// With the default, `null`, the position is unknown and the run cannot be resumed. A task whose batches are all
+    /// equal can return any other value, such as `json!({})`.
     fn position(&self) -> Value {
         Value::Null
     }
 
-    /// Continues from a position that [`position`](Self::position) gave.
+    /// Moves to a position that [`position`](Self::position) returned.
     ///
     /// # Errors
     ///
@@ -157,46 +146,59 @@ pub trait Task: Send + Sync + 'static {
     }
 }
 
-/// How much a batch holds.
+/// Size of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchSize {
-    /// Independent examples, such as sequences.
+    /// Number of independent examples, such as sequences.
     pub samples: usize,
-    /// Predictions that enter the loss, such as tokens.
+    /// Number of predictions in the loss, such as tokens.
     pub tokens: usize,
 }
 
 /// Sums over the validation batches, still on the device.
 #[derive(Debug, Default)]
-pub struct Totals(Vec<(&'static str, Tensor<1>, f64)>);
+pub struct Totals(Vec<Total>);
+
+/// Sum of one metric over the validation batches.
+#[derive(Debug)]
+struct Total {
+    name: &'static str,
+    /// `[1]`, in f32.
+    sum: Tensor<1>,
+    weight: f64,
+}
 
 impl Totals {
-    /// Adds `sum`, `[1]`, which stands for `weight` observations (tokens, batches, bits), to a total.
+    /// Adds `sum`, `[1]`, over `weight` observations (tokens, batches, bits) to the total of this name.
     pub fn add(&mut self, name: &'static str, sum: Tensor<1>, weight: f64) {
-        let sum = widened(sum.inner());
-        match self.0.iter_mut().find(|(known, ..)| *known == name) {
-            Some((_, total, weights)) => {
-                *total = total.clone() + sum;
-                *weights += weight;
+        let sum = upcast_f32(sum.inner());
+        for total in &mut self.0 {
+            if total.name == name {
+                total.sum = total.sum.clone() + sum;
+                total.weight += weight;
+                return;
             }
-            None => self.0.push((name, sum, weight)),
         }
+        self.0.push(Total { name, sum, weight });
     }
 
-    /// Name, sum and weight of each total, in one device read.
-    pub(crate) fn read(self) -> Result<Vec<(&'static str, f32, f64)>, String> {
-        let sums = read::vectors(self.0.iter().map(|(_, sum, _)| sum.clone()))?;
-        let number = |data: TensorData| data.iter::<f32>().next().unwrap_or(f32::NAN);
-        let totals = self.0.into_iter().zip(sums);
-        Ok(totals
-            .map(|((name, _, weight), sum)| (name, number(sum), weight))
-            .collect())
+    /// Returns name, sum and weight of each total, in one device read.
+    pub(crate) fn read(self) -> Result<Vec<(&'static str, f32, f64)>, DeviceError> {
+        let sums = device_read::vectors(self.0.iter().map(|total| total.sum.clone()))?;
+        let mut totals = Vec::new();
+        for (Total { name, weight, .. }, sum) in self.0.iter().zip(sums) {
+            let sum = sum.iter::<f32>().next().unwrap_or(f32::NAN);
+            totals.push((*name, sum, *weight));
+        }
+        Ok(totals)
     }
 
-    /// Sum over weight, for each total in the order of first arrival.
+    /// Returns the mean of each total, its sum divided by its weight, in the order in which the totals were first
+    /// added.
     pub fn means(&self) -> impl Iterator<Item = (String, Deferred)> {
-        self.0.iter().map(|(name, total, weight)| {
-            ((*name).to_owned(), Deferred::from(total.clone()) / *weight)
+        self.0.iter().map(|total| {
+            let sum = Deferred::from(total.sum.clone());
+            (total.name.to_owned(), sum / total.weight)
         })
     }
 }

@@ -1,16 +1,16 @@
-//! The loop, from top to bottom.
+//! The training loop, from top to bottom.
 
 mod builder;
 mod callbacks;
 mod compute;
 mod engine;
+mod finish_step;
 mod model_slot;
 mod observers;
 mod replay;
 mod resume;
 mod run_io;
 mod save;
-mod settle;
 mod update;
 
 pub use builder::TrainerBuilder;
@@ -18,24 +18,25 @@ pub use replay::{Replay, ReplayBuilder};
 pub use resume::Resume;
 
 use crate::error::TrainError;
-use crate::event::Timing;
 use crate::intervention::Intervention;
-use crate::outcome::{Fitted, Outcome};
+use crate::outcome::{Outcome, StopReason, TrainResult};
 use crate::plan::Plan;
 use crate::task::Task;
 use builder::Settings;
 use engine::{Engine, StepOutput};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 use update::Updated;
 
-/// Trains a model on a task, step by step, and tells callbacks and sinks about it.
+/// A training run of a model on a task, observed by callbacks and recorded by sinks.
 ///
 /// # Examples
 ///
 /// ```
 /// use bdh::burn::{nn::{Linear, LinearConfig}, optim::AdamWConfig, tensor::Tensor};
-/// use bdh::{BatchSize, BoxError, MemorySink, Probe, Task, Trainer, warmup_cosine};
+/// use bdh::{BatchSize, BoxError, MemorySink, Probe, Task, Trainer};
+/// use bdh::schedule::warmup_cosine;
 /// # struct Halve;
 /// # impl Task for Halve {
 /// #     type Model = Linear;
@@ -71,13 +72,22 @@ pub struct Trainer<T: Task> {
     settings: Settings,
 }
 
+impl<T: Task> fmt::Debug for Trainer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trainer")
+            .field("step", &self.engine.clock.step)
+            .field("plan", &self.engine.plan)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<T: Task> Trainer<T> {
-    /// Begins the composition of a run: what is trained, and on what.
+    /// Starts to configure a run of this task, with the model to train.
     pub fn builder(task: T, model: T::Model) -> TrainerBuilder<T> {
         TrainerBuilder::new(task, model)
     }
 
-    /// What will fire when, what is recorded, and which files will exist.
+    /// Returns the plan of the run: the steps on which each part acts, the keys it records, and the files it writes.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.engine.plan
@@ -87,14 +97,15 @@ impl<T: Task> Trainer<T> {
     ///
     /// # Errors
     ///
-    /// [`TrainError`], after every callback and sink has been told. A failing observer or sink is not an
-    /// error of the run: it is in [`Fitted::problems`]. With an error the model is not returned, also where all steps were
-    /// taken and only the last checkpoint could not be written ([`TrainError::Unsaved`]).
+    /// [`TrainError`], after callbacks and sinks have been notified. A callback or sink that fails does not fail the
+    /// run: its failure is in [`TrainResult::warnings`]. With an error the model is not returned, even if all steps
+    /// were taken and only the last checkpoint could not be written ([`TrainError::Unsaved`]).
     ///
     /// # Panics
     ///
-    /// If the task or the model panics; callbacks and sinks are notified first.
-    pub fn fit(mut self) -> Result<Fitted<T::Model>, TrainError> {
+    /// Resumes a panic of the task or the model, after notifying callbacks and sinks.
+    pub fn fit(mut self) -> Result<TrainResult<T::Model>, TrainError> {
+        let _span = self.engine.span().entered();
         self.engine.open()?;
         let ended = catch_unwind(AssertUnwindSafe(|| self.run()));
         self.engine.close(ended)
@@ -102,29 +113,36 @@ impl<T: Task> Trainer<T> {
 
     fn run(&mut self) -> Result<Outcome, TrainError> {
         self.engine.on_fit_start()?;
-        if self.engine.clock.step == 0 && self.engine.io.info.resumed_at.is_none() {
-            self.engine.select_due(None);
-            if let Some(reason) = self.settle(&StepOutput::untrained())? {
-                return Ok(Outcome::Stopped(reason));
-            }
+        if let Some(reason) = self.finish_untrained()? {
+            return Ok(Outcome::Stopped(reason));
         }
         self.engine.laps.lap();
         while self.engine.clock.step < self.settings.steps {
-            self.engine.io.look_at_dir(self.engine.clock.step)?;
-            let done = self.step()?; // ends with the parameters moved
-            self.log_own(&done);
-            self.engine.on_step(&done)?;
-            if let Some(reason) = self.settle(&done)? {
+            self.engine.io.poll_dir(self.engine.clock.step)?;
+            let output = self.step()?; // ends with the parameters updated
+            self.log_own(&output);
+            self.engine.on_step(&output)?;
+            if let Some(reason) = self.finish_step(&output)? {
                 return Ok(Outcome::Stopped(reason));
             }
         }
         Ok(Outcome::Completed)
     }
 
-    /// Batches, forward and backward, optimizer: one update of the parameters.
+    /// Finishes step 0, that of the untrained model, unless the run resumes.
+    fn finish_untrained(&mut self) -> Result<Option<StopReason>, TrainError> {
+        if self.engine.clock.step > 0 || self.engine.io.info.resumed_at.is_some() {
+            return Ok(None);
+        }
+        self.engine.select_due(None);
+        self.finish_step(&StepOutput::untrained())
+    }
+
+    /// Takes one step: batches, forward and backward, optimizer update.
     fn step(&mut self) -> Result<StepOutput, TrainError> {
         let engine = &mut self.engine;
         let (next, count) = (engine.clock.step + 1, self.settings.grad_accum_steps);
+        let _span = tracing::debug_span!("step", step = next).entered();
         let began = Instant::now();
         let batches = engine.compute.fetch(engine.seed, next, count)?;
         let data = began.elapsed();
@@ -136,31 +154,17 @@ impl<T: Task> Trainer<T> {
         let Updated { skipped, lrs } = self.update(backward, &previous)?;
         self.compare_replicas(&previous)?;
 
-        let Engine {
-            compute,
-            observers,
-            laps,
-            ..
-        } = &mut self.engine;
-        let timing = Timing {
-            step: laps.lap(),
-            data,
-        };
-        observers.overhead.reads += compute.replicas.take_reads();
-        observers.overhead.steps += timing.step;
-        observers.overhead.num_steps += 1;
-        laps.data += timing.data;
         Ok(StepOutput {
             previous: Some(previous),
             loss: Some(loss),
             lrs,
             skipped,
-            timing,
+            timing: self.engine.end_lap(data),
         })
     }
 }
 
-/// The directory name of a checkpoint that the `checkpoint` cadence asks for.
+/// Returns the directory name of a checkpoint that the `checkpoint` cadence requests.
 fn checkpoint_name(step: u64) -> String {
     format!("step_{step:08}")
 }

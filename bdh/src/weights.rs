@@ -1,30 +1,33 @@
-//! Weights from files that others made.
+//! Loading of weights from files of other programs.
 
 use crate::checkpoint::{self, read_tensors};
 use crate::error::CheckpointError;
-use crate::params::{self, ParamTable, Tensors};
+use crate::params::{self, Mismatch, ParamTable, Tensors};
 use burn::module::Module;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// Puts the weights of a file into a model: a `.safetensors` file, or with the feature `pytorch` a `.pt` or `.pth`
-/// file as `torch.save` writes it, of a state dict or of a dictionary that has one under `model` or `state_dict`.
+/// Loads the weights of a file into a model.
 ///
-/// Names and layouts are PyTorch's, as in the checkpoints of this crate: a `Linear` weight is `[out, in]`. What
-/// `torch.compile` and `DistributedDataParallel` put before every name (`_orig_mod.`, `module.`) is taken off.
-/// Floats are converted to the type of the model's own. Buffers are loaded too, such as the running mean of a `BatchNorm`,
-/// also into a model that has trained; clones of the model keep theirs.
+/// The file is a `.safetensors` file or, with the feature `pytorch`, a `.pt` or `.pth` file written by `torch.save`: a
+/// state dict, or a dictionary that has one under `model` or `state_dict`.
+///
+/// Names and layouts are PyTorch's, as in the checkpoints of this crate: a `Linear` weight is `[out, in]`. The prefixes
+/// of `torch.compile` and `DistributedDataParallel` (`_orig_mod.`, `module.`) are removed. Floats are converted to the
+/// types of the model's parameters. Buffers are loaded too, such as the running mean of a `BatchNorm`; clones of the
+/// model keep their values.
 ///
 /// # Errors
 ///
-/// [`CheckpointError::Mismatch`] with every name that is missing, unknown, of another shape, or no float where the model
-/// has one; the model is gone then. [`CheckpointError::NoWeights`] if the path is not that of a file,
+/// [`CheckpointError::Mismatch`] lists every tensor that is missing, unknown, of another shape, or not a float although
+/// the model's is; the model is lost then. [`CheckpointError::NoWeights`] if the path is not a file,
 /// [`CheckpointError::Damaged`] or [`CheckpointError::Io`] if it cannot be read.
 ///
 /// # Examples
 ///
 /// ```no_run
-/// # use bdh::{CheckpointError, burn::nn::Linear};
+/// # use bdh::burn::nn::Linear;
+/// # use bdh::error::CheckpointError;
 /// # fn start(model: Linear) -> Result<Linear, CheckpointError> {
 /// let model = bdh::load_weights(model, "runs/a/checkpoints/step_00000500/model.safetensors")?;
 /// # Ok(model)
@@ -34,11 +37,11 @@ pub fn load_weights<M: Module>(model: M, path: impl AsRef<Path>) -> Result<M, Ch
     load_weights_except(model, path, &[])
 }
 
-/// Puts the weights of a file into a model, but for `buffers` of the file that this model computes itself, such as tables
-/// of rotary angles. All else must fit exactly.
+/// Loads the weights of a file into a model, except for `buffers` of the file that the model does not have.
 ///
-/// A `*` in a name stands for any letters: `"*.num_batches_tracked"` leaves out what PyTorch keeps beside every
-/// `BatchNorm`, and burn does not.
+/// Such buffers are tables of rotary angles that the model computes itself, for example. All other tensors must fit.
+/// A `*` in a name matches any text: `"*.num_batches_tracked"` skips a counter that PyTorch saves with every
+/// `BatchNorm` and burn does not have.
 ///
 /// # Errors
 ///
@@ -47,7 +50,8 @@ pub fn load_weights<M: Module>(model: M, path: impl AsRef<Path>) -> Result<M, Ch
 /// # Examples
 ///
 /// ```no_run
-/// # use bdh::{CheckpointError, burn::nn::BatchNorm};
+/// # use bdh::burn::nn::BatchNorm;
+/// # use bdh::error::CheckpointError;
 /// # fn start(model: BatchNorm) -> Result<BatchNorm, CheckpointError> {
 /// let model = bdh::load_weights_except(model, "resnet.safetensors", &["*.num_batches_tracked"])?;
 /// # Ok(model)
@@ -64,10 +68,21 @@ pub fn load_weights_except<M: Module>(
         Some("pt" | "pth" | "bin") => torch(path)?,
         _ => read_tensors(path)?,
     };
-    let mismatch = |what| CheckpointError::Mismatch {
+    load(model, tensors, buffers).map_err(|error| CheckpointError::Mismatch {
         path: path.to_owned(),
-        what,
-    };
+        what: error.to_string(),
+    })
+}
+
+fn load<M: Module>(model: M, tensors: Tensors, buffers: &[&str]) -> Result<M, Mismatch> {
+    let wanted = without_buffers(tensors, buffers)?;
+    let table = ParamTable::with_frozen(&model);
+    let converted = params::converted(&table, wanted);
+    params::restore(model, &table, converted)
+}
+
+/// Removes the buffers that the model does not have, and the prefixes of PyTorch's wrappers.
+fn without_buffers(tensors: Tensors, buffers: &[&str]) -> Result<Tensors, Mismatch> {
     let mut wanted = Tensors::new();
     for (name, data) in tensors {
         let name = plain(&name);
@@ -75,30 +90,20 @@ pub fn load_weights_except<M: Module>(
             continue;
         }
         if wanted.insert(name.to_owned(), data).is_some() {
-            return Err(mismatch(format!(
-                "it has `{name}` twice, once under a wrapper's name"
+            return Err(Mismatch::new(format!(
+                "it has `{name}` twice, once with the prefix of a wrapper"
             )));
         }
     }
-    let table = ParamTable::with_frozen(&model);
-    let wanted = params::converted(&table, wanted);
-    params::restore(model, &table, wanted).map_err(mismatch)
+    Ok(wanted)
 }
 
-/// Refuses what is no regular file: a directory cannot be read, and a pipe might never end.
+/// Checks that the path is a regular file: a directory cannot be read, and a pipe might never end.
 fn check_is_file(path: &Path) -> Result<(), CheckpointError> {
     let why = match path.metadata() {
         Ok(found) if found.is_file() => return Ok(()),
-        Ok(found) if found.is_dir() && path.join(checkpoint::MODEL).is_file() => {
-            format!(
-                "it is a directory; give the file `{}` in it",
-                checkpoint::MODEL
-            )
-        }
-        Ok(found) if found.is_dir() => "it is a directory; give the file with the weights, \
-                                        such as `model.safetensors` of a checkpoint"
-            .to_owned(),
-        Ok(_) => "it is no regular file; give a `.safetensors` file".to_owned(),
+        Ok(found) if found.is_dir() => why_no_directory(path),
+        Ok(_) => "it is not a regular file; use a `.safetensors` file".to_owned(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             "there is no such file; a checkpoint has its weights in `model.safetensors`".to_owned()
         }
@@ -110,7 +115,15 @@ fn check_is_file(path: &Path) -> Result<(), CheckpointError> {
     })
 }
 
-/// Whether a name is one that a pattern stands for; a `*` in it is any letters, or none.
+fn why_no_directory(path: &Path) -> String {
+    const FILE: &str = checkpoint::MODEL;
+    if path.join(FILE).is_file() {
+        return format!("it is a directory; use the file `{FILE}` in it");
+    }
+    format!("it is a directory; use the file with the weights, such as `{FILE}` of a checkpoint")
+}
+
+/// Returns whether a name matches a pattern, in which `*` matches any text, also none.
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == name;
@@ -128,7 +141,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     name.ends_with(last)
 }
 
-/// A name without what wrappers of PyTorch put before it.
+/// Removes the prefixes of PyTorch's wrappers from a name.
 fn plain(name: &str) -> &str {
     let name = name.strip_prefix("module.").unwrap_or(name);
     name.strip_prefix("_orig_mod.").unwrap_or(name)
@@ -136,44 +149,72 @@ fn plain(name: &str) -> &str {
 
 #[cfg(feature = "pytorch")]
 fn torch(path: &Path) -> Result<Tensors, CheckpointError> {
-    use burn::tensor::{BoolStore, DType, TensorData};
-    use pytorch_reader::{DType as Theirs, PytorchReader};
+    use burn::tensor::TensorData;
 
-    let damaged = |error: &dyn std::fmt::Display| CheckpointError::Damaged {
-        path: path.to_owned(),
-        what: error.to_string(),
-    };
-    // A training script saves more than weights: they are then one entry of a dictionary.
-    let nested = ["model", "state_dict"].into_iter().find_map(|key| {
-        PytorchReader::with_top_level_key(path, key)
-            .ok()
-            .filter(|r| !r.is_empty())
-    });
-    let reader = match nested {
-        Some(reader) => reader,
-        None => PytorchReader::new(path).map_err(|error| damaged(&error))?,
-    };
-    let tensor = |(name, tensor): (String, pytorch_reader::Tensor)| {
-        let dtype = match tensor.dtype() {
-            Theirs::F64 => DType::F64,
-            Theirs::F32 => DType::F32,
-            Theirs::F16 => DType::F16,
-            Theirs::BF16 => DType::BF16,
-            Theirs::I64 => DType::I64,
-            Theirs::I32 => DType::I32,
-            Theirs::I16 => DType::I16,
-            Theirs::I8 => DType::I8,
-            Theirs::U8 => DType::U8,
-            Theirs::Bool => DType::Bool(BoolStore::Native),
-            other => return Err(damaged(&format!("`{name}` is of type {other:?}"))),
+    let mut tensors = Tensors::new();
+    for (name, tensor) in open_torch(path)?.into_tensors() {
+        let Some(dtype) = dtype(tensor.dtype()) else {
+            let found = tensor.dtype();
+            return Err(damaged(path, format!("`{name}` is of type {found:?}")));
         };
-        let bytes = tensor.read().map_err(|error| damaged(&error))?;
-        Ok((
-            name,
-            TensorData::from_bytes_vec(bytes, tensor.shape().to_vec(), dtype),
-        ))
-    };
-    reader.into_tensors().into_iter().map(tensor).collect()
+        let bytes = tensor
+            .read()
+            .map_err(|error| damaged(path, error.to_string()))?;
+        let shape = tensor.shape().to_vec();
+        tensors.insert(name, TensorData::from_bytes_vec(bytes, shape, dtype));
+    }
+    Ok(tensors)
+}
+
+#[cfg(feature = "pytorch")]
+fn damaged(path: &Path, what: String) -> CheckpointError {
+    CheckpointError::Damaged {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+/// Opens a file of `torch.save`.
+#[cfg(feature = "pytorch")]
+fn open_torch(path: &Path) -> Result<pytorch_reader::PytorchReader, CheckpointError> {
+    if let Some(reader) = nested(path) {
+        return Ok(reader);
+    }
+    pytorch_reader::PytorchReader::new(path).map_err(|error| damaged(path, error.to_string()))
+}
+
+/// Opens the weights in a dictionary: training scripts often save one in which the weights are an entry.
+#[cfg(feature = "pytorch")]
+fn nested(path: &Path) -> Option<pytorch_reader::PytorchReader> {
+    for key in ["model", "state_dict"] {
+        if let Ok(reader) = pytorch_reader::PytorchReader::with_top_level_key(path, key)
+            && !reader.is_empty()
+        {
+            return Some(reader);
+        }
+    }
+    None
+}
+
+/// Converts a type of PyTorch; `None` if burn has no equal one.
+#[cfg(feature = "pytorch")]
+fn dtype(dtype: pytorch_reader::DType) -> Option<burn::tensor::DType> {
+    use burn::tensor::{BoolStore, DType};
+    use pytorch_reader::DType as Torch;
+
+    match dtype {
+        Torch::F64 => Some(DType::F64),
+        Torch::F32 => Some(DType::F32),
+        Torch::F16 => Some(DType::F16),
+        Torch::BF16 => Some(DType::BF16),
+        Torch::I64 => Some(DType::I64),
+        Torch::I32 => Some(DType::I32),
+        Torch::I16 => Some(DType::I16),
+        Torch::I8 => Some(DType::I8),
+        Torch::U8 => Some(DType::U8),
+        Torch::Bool => Some(DType::Bool(BoolStore::Native)),
+        _ => None,
+    }
 }
 
 #[cfg(not(feature = "pytorch"))]

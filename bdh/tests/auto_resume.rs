@@ -1,9 +1,10 @@
-//! One command begins a run and goes on with it; where it cannot, it says why and touches nothing.
+//! One command starts a run and resumes it. If it cannot, it reports why and changes nothing.
 
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use bdh::{ConfigError, every, last};
+use bdh::ConfigError;
+use bdh::cadence::{every, last};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -16,7 +17,7 @@ fn run(dir: &Path) -> tiny::Builder {
 }
 
 fn refused(run: tiny::Builder) -> ConfigError {
-    run.build().err().expect("a run that cannot begin")
+    run.build().expect_err("a run that cannot begin")
 }
 
 /// Makes a finished run look like one that was killed.
@@ -28,7 +29,7 @@ fn pretend_killed(dir: &Path) {
 }
 
 #[test]
-fn a_run_that_is_not_there_begins_and_one_that_is_complete_stays_as_it_is() {
+fn a_missing_run_starts_and_a_complete_one_stays_as_it_is() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
@@ -48,7 +49,7 @@ fn a_run_that_is_not_there_begins_and_one_that_is_complete_stays_as_it_is() {
 }
 
 #[test]
-fn a_run_that_died_before_its_first_checkpoint_is_moved_aside_and_begun_again() {
+fn a_run_that_died_before_its_first_checkpoint_starts_again() {
     let _alone = tiny::alone();
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("run");
@@ -66,9 +67,9 @@ fn a_run_that_died_before_its_first_checkpoint_is_moved_aside_and_begun_again() 
         .fit()
         .expect("a run that completes");
     assert!(
-        again.problems[0].consequence.contains("run.died-1"),
+        again.warnings[0].consequence.contains("run.died-1"),
         "{:?}",
-        again.problems
+        again.warnings
     );
     let aside = scratch.path().join("run.died-1");
     assert_eq!(
@@ -79,7 +80,7 @@ fn a_run_that_died_before_its_first_checkpoint_is_moved_aside_and_begun_again() 
 }
 
 #[test]
-fn a_run_without_a_checkpoint_whose_file_is_lost_or_damaged_is_moved_aside_and_begun_again() {
+fn a_run_without_checkpoint_or_run_json_is_moved_aside() {
     let _alone = tiny::alone();
     for is_lost in [true, false] {
         let scratch = tempfile::tempdir().expect("a temporary directory");
@@ -137,7 +138,7 @@ fn two_runs_in_one_directory_are_one_too_many() {
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    let first = run(&dir).build().expect("a run to go on with");
+    let first = run(&dir).build().expect("a run to resume");
     let error = refused(run(&dir)).to_string();
     assert!(error.contains("in use by another run"), "{error}");
     drop(first);
@@ -145,7 +146,7 @@ fn two_runs_in_one_directory_are_one_too_many() {
 }
 
 #[test]
-fn a_tensor_that_stands_in_two_places_of_a_model_is_refused() {
+fn a_model_with_tied_parameters_is_refused() {
     use bdh::burn::{self, module::Module, nn::Linear, nn::LinearConfig};
 
     #[derive(Module, Debug)]
@@ -183,10 +184,9 @@ fn a_tensor_that_stands_in_two_places_of_a_model_is_refused() {
         .steps(1);
     let error = run
         .build()
-        .err()
-        .expect("one tensor in two places")
+        .expect_err("one tensor in two places")
         .to_string();
-    let expected = "`model` is with `first.weight` and `second.weight` as one tensor, which an update would \
-                    untie; keep one of them, and use it in both places";
+    let expected = "`model` is with `first.weight` and `second.weight` as one tensor: an update would \
+                    untie them; keep one of them, and use it in both places";
     assert_eq!(error, expected);
 }

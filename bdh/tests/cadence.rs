@@ -1,14 +1,15 @@
-//! A cadence fires where its plan says, and reads back as it was written.
+//! A cadence fires on the steps of its plan, and its text form parses to the same cadence.
 
-use bdh::{
-    Cadence, Clock, Span, at, between, every, first, fraction, last, log_spaced, never, samples,
-    start, steps, tokens,
+use bdh::cadence::{
+    Span, at, between, every, first, fraction, last, log_spaced, never, samples, start, steps,
+    tokens,
 };
+use bdh::{Cadence, Clock};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Spans that can be foretold, small enough for most runs of 300 steps to reach.
+/// Spans whose firings can be predicted, and which most runs of 300 steps reach.
 fn counted_span() -> impl Strategy<Value = Span> {
     prop_oneof![
         (1..400_u64).prop_map(steps),
@@ -72,8 +73,8 @@ fn per_step() -> impl Strategy<Value = Clock> {
     })
 }
 
-/// What a loop sees from `start` on: it asks on each step, and keeps nothing but the clock.
-fn observe(cadence: &Cadence, start: Option<Clock>, per_step: &Clock, horizon: u64) -> Vec<u64> {
+/// Returns the due steps from `start` on, asked step by step with the clock alone.
+fn observe(cadence: &Cadence, start: Option<Clock>, per_step: &Clock, num_steps: u64) -> Vec<u64> {
     let mut fired = Vec::new();
     let mut previous = start;
     loop {
@@ -83,18 +84,18 @@ fn observe(cadence: &Cadence, start: Option<Clock>, per_step: &Clock, horizon: u
             samples: clock.samples + per_step.samples,
             ..clock
         });
-        if now.step > horizon {
+        if now.step > num_steps {
             return fired;
         }
-        if cadence.is_due(previous.as_ref(), &now, horizon) {
+        if cadence.is_due(previous.as_ref(), &now, num_steps) {
             fired.push(now.step);
         }
         previous = Some(now);
     }
 }
 
-/// A cadence by the definition of its words, step by step, without the formulas of the library.
-fn is_named(cadence: &Cadence, step: u64, per_step: &Clock, horizon: u64) -> bool {
+/// Decides whether a cadence is due from the definition of its words, without the formulas of the library.
+fn is_named(cadence: &Cadence, step: u64, per_step: &Clock, num_steps: u64) -> bool {
     let arrival = |span: Span, times: u64| -> u64 {
         let first_step = |amount: u128, per_step: u64| amount.div_ceil(u128::from(per_step)) as u64;
         match span {
@@ -103,7 +104,7 @@ fn is_named(cadence: &Cadence, step: u64, per_step: &Clock, horizon: u64) -> boo
             Span::Samples(n) => first_step(u128::from(n * times), per_step.samples),
             Span::Fraction(part) => {
                 let permille = (part * 1_000.0).round() as u128; // as `counted_span` made it
-                (permille * u128::from(times) * u128::from(horizon)).div_ceil(1_000) as u64
+                (permille * u128::from(times) * u128::from(num_steps)).div_ceil(1_000) as u64
             }
             other => panic!("{other:?} is not counted"),
         }
@@ -112,7 +113,7 @@ fn is_named(cadence: &Cadence, step: u64, per_step: &Clock, horizon: u64) -> boo
         Cadence::Never => false,
         Cadence::Start => step == 0,
         Cadence::First => step == 1,
-        Cadence::Last => step == horizon,
+        Cadence::Last => step == num_steps,
         Cadence::Every(span) => {
             let mut arrivals = (1..).map(|times| arrival(*span, times));
             arrivals.find(|&arrival| arrival >= step) == Some(step) && step > 0
@@ -124,66 +125,66 @@ fn is_named(cadence: &Cadence, step: u64, per_step: &Clock, horizon: u64) -> boo
         }
         Cadence::Between(from, until) => (arrival(*from, 1)..=arrival(*until, 1)).contains(&step),
         Cadence::Or(a, b) => {
-            is_named(a, step, per_step, horizon) || is_named(b, step, per_step, horizon)
+            is_named(a, step, per_step, num_steps) || is_named(b, step, per_step, num_steps)
         }
         Cadence::And(a, b) => {
-            is_named(a, step, per_step, horizon) && is_named(b, step, per_step, horizon)
+            is_named(a, step, per_step, num_steps) && is_named(b, step, per_step, num_steps)
         }
         other => panic!("{other:?} is new here"),
     }
 }
 
-fn firings(cadence: &Cadence, per_step: &Clock, horizon: u64) -> BTreeSet<u64> {
-    cadence.firings(per_step, horizon).collect()
+fn firings(cadence: &Cadence, per_step: &Clock, num_steps: u64) -> BTreeSet<u64> {
+    cadence.firings(per_step, num_steps).collect()
 }
 
 proptest! {
     #[test]
     fn predicted_firings_are_those_observed(
-        cadence in counted_cadence(), per_step in per_step(), horizon in 1..300_u64,
+        cadence in counted_cadence(), per_step in per_step(), num_steps in 1..300_u64,
     ) {
-        let predicted: Vec<u64> = cadence.firings(&per_step, horizon).collect();
+        let predicted: Vec<u64> = cadence.firings(&per_step, num_steps).collect();
         prop_assert!(cadence.is_predictable());
-        prop_assert_eq!(predicted, observe(&cadence, None, &per_step, horizon));
+        prop_assert_eq!(predicted, observe(&cadence, None, &per_step, num_steps));
     }
 
     #[test]
-    fn firings_are_those_that_the_words_name(
-        cadence in counted_cadence(), per_step in per_step(), horizon in 1..300_u64,
+    fn firings_match_the_definition_of_the_words(
+        cadence in counted_cadence(), per_step in per_step(), num_steps in 1..300_u64,
     ) {
-        let named = (0..=horizon).filter(|&step| is_named(&cadence, step, &per_step, horizon));
-        prop_assert!(cadence.firings(&per_step, horizon).eq(named), "{}", cadence);
+        let named = (0..=num_steps).filter(|&step| is_named(&cadence, step, &per_step, num_steps));
+        prop_assert!(cadence.firings(&per_step, num_steps).eq(named), "{}", cadence);
     }
 
     #[test]
     fn resumed_run_fires_on_the_remaining_steps(
-        cadence in counted_cadence(), per_step in per_step(), horizon in 1..300_u64, cut in 0.0..1.0,
+        cadence in counted_cadence(), per_step in per_step(), num_steps in 1..300_u64, cut in 0.0..1.0,
     ) {
-        let cut = (horizon as f64 * cut) as u64;
-        let whole = observe(&cadence, None, &per_step, horizon);
+        let cut = (num_steps as f64 * cut) as u64;
+        let whole = observe(&cadence, None, &per_step, num_steps);
         let rest: Vec<u64> = whole.into_iter().filter(|&step| step > cut).collect();
 
         let saved = serde_json::to_string(&per_step.after(cut)).expect("a clock is plain numbers");
         let clock = serde_json::from_str(&saved).expect("as written above");
         let read_again = cadence.to_string().parse().expect("text reads back");
-        prop_assert_eq!(rest, observe(&read_again, Some(clock), &per_step, horizon));
+        prop_assert_eq!(rest, observe(&read_again, Some(clock), &per_step, num_steps));
     }
 
     #[test]
     fn or_is_the_union_and_and_the_intersection(
-        a in counted_cadence(), b in counted_cadence(), per_step in per_step(), horizon in 1..200_u64,
+        a in counted_cadence(), b in counted_cadence(), per_step in per_step(), num_steps in 1..200_u64,
     ) {
-        let steps = |cadence: &Cadence| firings(cadence, &per_step, horizon);
+        let steps = |cadence: &Cadence| firings(cadence, &per_step, num_steps);
         prop_assert_eq!(steps(&(a.clone() | b.clone())), &steps(&a) | &steps(&b));
         prop_assert_eq!(steps(&(a.clone() & b.clone())), &steps(&a) & &steps(&b));
     }
 
     #[test]
     fn a_checked_cadence_fires_and_a_refused_one_does_not(
-        cadence in counted_cadence(), per_step in per_step(), horizon in 0..200_u64,
+        cadence in counted_cadence(), per_step in per_step(), num_steps in 0..200_u64,
     ) {
-        let fires = !firings(&cadence, &per_step, horizon).is_empty();
-        let passes = cadence.check(&per_step, horizon).is_ok();
+        let fires = !firings(&cadence, &per_step, num_steps).is_empty();
+        let passes = cadence.check(&per_step, num_steps).is_ok();
         prop_assert_eq!(passes, fires || cadence == never());
     }
 
@@ -220,18 +221,18 @@ proptest! {
     }
 
     #[test]
-    fn no_clock_or_horizon_makes_a_cadence_panic(
-        cadence in any_cadence(), step in any::<u64>(), tokens in any::<u64>(), horizon in any::<u64>(),
+    fn no_clock_or_run_length_makes_a_cadence_panic(
+        cadence in any_cadence(), step in any::<u64>(), tokens in any::<u64>(), num_steps in any::<u64>(),
     ) {
         let per_step = Clock { tokens, elapsed: Duration::MAX, ..Clock::default() };
         let (previous, now) = (per_step.after(step.saturating_sub(1)), per_step.after(step));
-        let _ = cadence.is_due(None, &now, horizon);
-        let _ = cadence.is_due(Some(&previous), &now, horizon);
+        let _ = cadence.is_due(None, &now, num_steps);
+        let _ = cadence.is_due(Some(&previous), &now, num_steps);
     }
 }
 
 #[test]
-fn nothing_but_the_start_is_due_before_training() {
+fn only_the_start_is_due_before_training() {
     let clock = Clock::default();
     for cadence in [start(), at([0, 500]), between(0, 100), start() | last()] {
         assert!(cadence.is_due(None, &clock, 1_000), "{cadence}");

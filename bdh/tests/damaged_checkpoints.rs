@@ -1,4 +1,4 @@
-//! A checkpoint that is not what it was when it was written never gets into a run.
+//! A checkpoint that was changed after it was written is never loaded.
 
 #[path = "support/manifest.rs"]
 mod manifest;
@@ -6,7 +6,9 @@ mod manifest;
 mod tiny;
 
 use bdh::burn::tensor::{DType, TensorData};
-use bdh::{Checkpoint, every, list_checkpoints, ops};
+use bdh::cadence::every;
+use bdh::checkpoint::Checkpoint;
+use bdh::{checkpoint, ops};
 use manifest::seal;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,14 +21,14 @@ fn run(dir: &Path) -> tiny::Builder {
         .keep_checkpoints(9)
 }
 
-fn fit(run: tiny::Builder) -> bdh::Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> bdh::TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()
         .expect("a run that completes")
 }
 
-/// A number below `below`, from a sequence that is the same in every run of the test.
+/// Returns the next number below `below` of a fixed pseudo-random sequence.
 fn random(state: &mut u64, below: usize) -> usize {
     *state = state
         .wrapping_mul(6_364_136_223_846_793_005)
@@ -43,7 +45,7 @@ fn files(checkpoint: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// All that a checkpoint holds, to the bit.
+/// The exact content of a checkpoint.
 fn contents(checkpoint: &Checkpoint) -> (Vec<Vec<u8>>, String) {
     let tensors = checkpoint
         .model
@@ -57,11 +59,11 @@ fn contents(checkpoint: &Checkpoint) -> (Vec<Vec<u8>>, String) {
 }
 
 #[test]
-fn bits_flipped_and_files_cut_at_1000_places_are_noticed_or_change_nothing() {
+fn damage_at_1000_places_is_detected_or_changes_nothing() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path()));
-    let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
+    let newest = checkpoint::list(&dir.path().join("checkpoints")).remove(0);
     let whole = contents(&Checkpoint::read(&newest).expect("whole"));
     let (files, mut seed, mut noticed) = (files(&newest), 11, 0);
     for attempt in 0..1_000 {
@@ -86,11 +88,11 @@ fn bits_flipped_and_files_cut_at_1000_places_are_noticed_or_change_nothing() {
 }
 
 #[test]
-fn the_newest_whole_one_is_taken_and_the_damaged_ones_are_told() {
+fn the_newest_intact_checkpoint_is_used_with_warnings() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let undisturbed = tiny::weights(&fit(run(dir.path())).model);
-    let found = list_checkpoints(&dir.path().join("checkpoints"));
+    let found = checkpoint::list(&dir.path().join("checkpoints"));
     fs::write(found[0].join("model.safetensors"), "not a model").expect("a file");
     fs::remove_file(found[1].join("state.json")).expect("a file");
     let manifest = found[2].join("manifest.json");
@@ -98,41 +100,40 @@ fn the_newest_whole_one_is_taken_and_the_damaged_ones_are_told() {
     fs::write(&manifest, text.replace("\"step\": 6", "\"step\": 60")).expect("a file");
     let fitted = fit(run(dir.path()).resume("auto"));
     assert_eq!(tiny::weights(&fitted.model), undisturbed);
-    let told: Vec<_> = fitted
-        .problems
+    let reported: Vec<_> = fitted
+        .warnings
         .iter()
-        .map(|p| (p.who.as_str(), p.error.clone()))
+        .map(|p| (p.source.as_str(), p.cause.clone()))
         .collect();
-    let names: Vec<_> = told.iter().map(|(who, _)| *who).collect();
+    let names: Vec<_> = reported.iter().map(|(who, _)| *who).collect();
     assert_eq!(names, ["step_00000006", "step_00000012", "step_00000009"]);
     assert!(
-        told[0]
+        reported[0]
             .1
-            .contains("its checksum is not that of what it says"),
-        "{told:?}"
+            .contains("its content does not match its own checksum"),
+        "{reported:?}"
     );
     assert!(
-        told[1]
+        reported[1]
             .1
             .contains("model.safetensors` is damaged: it has 11 bytes"),
-        "{told:?}"
+        "{reported:?}"
     );
-    assert!(told[2].1.contains("state.json"), "{told:?}");
+    assert!(reported[2].1.contains("state.json"), "{reported:?}");
 }
 
 #[test]
-fn where_none_is_whole_the_run_is_not_begun_again() {
+fn a_run_with_only_damaged_checkpoints_does_not_start_again() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path()));
-    for path in list_checkpoints(&dir.path().join("checkpoints")) {
+    for path in checkpoint::list(&dir.path().join("checkpoints")) {
         fs::write(path.join("manifest.json"), "{").expect("a file");
     }
     let error = run(dir.path())
         .resume("auto")
         .build()
-        .err()
-        .expect("nothing to go on from");
+        .expect_err("no checkpoint to resume from");
     let text = format!(
         "{error}: {}",
         std::error::Error::source(&error).expect("a cause")
@@ -144,11 +145,11 @@ fn where_none_is_whole_the_run_is_not_begun_again() {
 }
 
 #[test]
-fn a_manifest_that_names_files_elsewhere_is_refused() {
+fn a_manifest_with_files_elsewhere_is_refused() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path()));
-    let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
+    let newest = checkpoint::list(&dir.path().join("checkpoints")).remove(0);
     let secret = dir.path().join("secret");
     fs::copy(newest.join("state.json"), &secret).expect("a file");
     let manifest = fs::read_to_string(newest.join("manifest.json")).expect("a manifest");
@@ -161,7 +162,10 @@ fn a_manifest_that_names_files_elsewhere_is_refused() {
         let error = Checkpoint::read(&newest)
             .expect_err("a file elsewhere")
             .to_string();
-        assert!(error.contains("is not a file of it"), "{name}: {error}");
+        assert!(
+            error.contains("is not a regular file in the checkpoint"),
+            "{name}: {error}"
+        );
     }
     #[cfg(unix)]
     {
@@ -172,19 +176,19 @@ fn a_manifest_that_names_files_elsewhere_is_refused() {
             .expect_err("a link to elsewhere")
             .to_string();
         assert!(
-            error.contains("`state.json` is not a file of it"),
+            error.contains("`state.json` is not a regular file in the checkpoint"),
             "{error}"
         );
     }
 }
 
 #[test]
-fn what_a_dying_process_left_is_cleared_and_what_it_had_moved_aside_comes_back() {
+fn leftovers_are_cleared_and_a_replaced_checkpoint_returns() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path()));
     let folder = dir.path().join("checkpoints");
-    // Killed between the two renames of a checkpoint that is written anew, and while it wrote another.
+    // Killed between the two renames that replace a checkpoint, and while it wrote another one.
     fs::rename(
         folder.join("step_00000012"),
         folder.join(".step_00000012.old"),
@@ -192,7 +196,7 @@ fn what_a_dying_process_left_is_cleared_and_what_it_had_moved_aside_comes_back()
     .expect("renamed");
     fs::create_dir(folder.join(".step_00000015.tmp")).expect("a directory");
     fs::create_dir(folder.join(".step_00000001.gone")).expect("a directory"); // and while it deleted a third
-    assert_eq!(fit(run(dir.path()).resume("auto")).problems, []);
+    assert_eq!(fit(run(dir.path()).resume("auto")).warnings, []);
     let mut names: Vec<_> = fs::read_dir(&folder)
         .expect("a directory")
         .map(|entry| {
@@ -207,7 +211,7 @@ fn what_a_dying_process_left_is_cleared_and_what_it_had_moved_aside_comes_back()
     assert_eq!(names, [3, 6, 9, 12].map(|step| format!("step_{step:08}")));
 }
 
-/// A matrix in its other layout, the numbers in their old order: a shape of as many numbers.
+/// Swaps the dimensions of a matrix without moving its numbers: another shape of the same size.
 fn turned(data: &TensorData) -> TensorData {
     let mut shape = data.shape().to_vec();
     shape.reverse();
@@ -215,7 +219,7 @@ fn turned(data: &TensorData) -> TensorData {
 }
 
 #[test]
-fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right() {
+fn wrong_shapes_and_types_are_refused_despite_right_checksums() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = || {
@@ -225,7 +229,7 @@ fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right()
             .checkpoint(every(3))
     };
     fit(run());
-    let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
+    let newest = checkpoint::list(&dir.path().join("checkpoints")).remove(0);
     let whole = Checkpoint::read(&newest).expect("whole");
     let refused = |change: &dyn Fn(&mut Checkpoint)| {
         let mut changed = whole.clone();
@@ -234,8 +238,7 @@ fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right()
         let error = run()
             .resume(newest.as_path())
             .build()
-            .err()
-            .expect("other tensors");
+            .expect_err("other tensors");
         std::error::Error::source(&error)
             .expect("a cause")
             .to_string()
@@ -246,14 +249,16 @@ fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right()
             .optimizer
             .insert("head.weight.average".to_owned(), average);
     });
-    let told = "the optimizer's `head.weight.average` is [11, 8] there and [8, 11] here";
-    assert!(text.ends_with(told), "{text}");
+    let expected =
+        "the optimizer's `head.weight.average` is [11, 8] in the file and [8, 11] in this run";
+    assert!(text.ends_with(expected), "{text}");
     let text = refused(&|saved| {
         let row = TensorData::new(vec![0.0_f32; 11], [1, 11]);
         saved.optimizer.insert("head.weight.square".to_owned(), row);
     });
-    let told = "the optimizer's `head.weight.square` is [1, 11] there and [8, 11] here";
-    assert!(text.ends_with(told), "{text}");
+    let expected =
+        "the optimizer's `head.weight.square` is [1, 11] in the file and [8, 11] in this run";
+    assert!(text.ends_with(expected), "{text}");
     let text = refused(&|saved| {
         let square = saved.optimizer["embed.weight.square"].clone();
         saved.optimizer.insert(
@@ -261,15 +266,15 @@ fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right()
             square.convert_dtype(DType::I32),
         );
     });
-    let told = "the optimizer's `embed.weight.square` is of I32 there and of F32 here";
-    assert!(text.ends_with(told), "{text}");
+    let expected = "the optimizer's `embed.weight.square` is I32 in the file and F32 in this run";
+    assert!(text.ends_with(expected), "{text}");
     for dtype in [DType::I32, DType::F16] {
         let text = refused(&|saved| {
             let bias = saved.model["head.bias"].clone().convert_dtype(dtype);
             saved.model.insert("head.bias".to_owned(), bias);
         });
-        let told = format!("`head.bias` is of {dtype:?} there and of F32 here");
-        assert!(text.ends_with(&told), "{text}");
+        let expected = format!("`head.bias` is {dtype:?} in the file and F32 in this run");
+        assert!(text.ends_with(&expected), "{text}");
     }
     whole.write(&newest, false).expect("written");
     run()
@@ -279,11 +284,11 @@ fn tensors_of_another_shape_or_type_are_refused_though_every_checksum_is_right()
 }
 
 #[test]
-fn a_checkpoint_whose_manifest_is_of_another_step_is_refused_and_stays() {
+fn a_manifest_of_another_step_is_refused() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path()));
-    let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
+    let newest = checkpoint::list(&dir.path().join("checkpoints")).remove(0);
     let path = newest.join("manifest.json");
     let manifest = fs::read_to_string(&path).expect("a manifest");
     let mut crafted: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
@@ -293,20 +298,19 @@ fn a_checkpoint_whose_manifest_is_of_another_step_is_refused_and_stays() {
     let error = run(dir.path())
         .resume(newest.as_path())
         .build()
-        .err()
-        .expect("two steps");
+        .expect_err("two steps");
     let text = std::error::Error::source(&error)
         .expect("a cause")
         .to_string();
     assert!(
-        text.ends_with("is damaged: it is of step 12, and its manifest says 999"),
+        text.ends_with("is damaged: its step is 12, the manifest's is 999"),
         "{text}"
     );
     assert!(newest.join("model.safetensors").exists());
 }
 
 #[test]
-fn a_count_of_steps_at_its_end_is_no_panic() {
+fn a_step_count_at_its_maximum_does_not_panic() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = |steps| {
@@ -317,7 +321,7 @@ fn a_count_of_steps_at_its_end_is_no_panic() {
         run.checkpoint(every(3)).allow_changed(["trainer.steps"])
     };
     fit(run(3));
-    let newest = list_checkpoints(&dir.path().join("checkpoints")).remove(0);
+    let newest = checkpoint::list(&dir.path().join("checkpoints")).remove(0);
     let mut saved = Checkpoint::read(&newest).expect("whole");
     saved
         .state

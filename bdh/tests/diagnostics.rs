@@ -1,8 +1,8 @@
-//! Mistakes in a callback are told by the compiler, at the user's own token.
+//! The compiler reports mistakes in a callback at the user's own token.
 //!
-//! Each file in `ui/` is compiled against the library that this test was linked with. A line of its comments such as
-//! `//   ^ message` says how the error begins that stands at the line above, in the column of the `^`; there must be no
-//! other.
+//! Each file in `ui/` is compiled against the library that this test was linked with. A comment such as `//   ^
+//! message` gives the beginning of the error expected in the line above it, at the column of the `^`. Any other error
+//! fails the test.
 
 use serde_json::Value;
 use std::env;
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-/// Line, column, and the first line of what it says.
+/// An error: line, column, and the first line of its message.
 type Diagnostic = (u64, u64, String);
 
 #[test]
-fn each_mistake_is_told_where_it_was_made() {
+fn each_mistake_is_reported_at_its_place() {
     let Some(library) = library() else {
         eprintln!(
             "skipped: there is no libbdh-*.rlib beside the test program, where cargo leaves it"
@@ -24,7 +24,7 @@ fn each_mistake_is_told_where_it_was_made() {
     };
     let found = |case: &Path| errors(case, &library);
     let control = found(&folder().join("compiles.rs"));
-    assert_eq!(control, [], "what is right does not compile");
+    assert_eq!(control, [], "correct code does not compile");
     for case in fs::read_dir(folder()).expect("a folder of cases") {
         let case = case.expect("a case").path();
         let (found, expected) = (found(&case), expected(&case));
@@ -44,7 +44,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui")
 }
 
-/// The newest build of `bdh`; this test's own cannot be told from others.
+/// The newest build of `bdh`: the one of this test cannot be distinguished from others.
 fn library() -> Option<PathBuf> {
     let program = env::current_exe().ok()?;
     let beside = fs::read_dir(program.parent()?)
@@ -67,7 +67,7 @@ fn errors(case: &Path, library: &Path) -> Vec<Diagnostic> {
     let out = tempfile::tempdir().expect("a temporary directory");
     let dependencies = library.parent().expect("a library is in a directory");
     let compiler = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let told = Command::new(compiler)
+    let output = Command::new(compiler)
         .args([
             "--edition=2024",
             "--crate-type=lib",
@@ -83,7 +83,7 @@ fn errors(case: &Path, library: &Path) -> Vec<Diagnostic> {
         .arg(case)
         .output()
         .expect("the compiler can be started");
-    let lines = String::from_utf8(told.stderr).expect("the compiler speaks UTF-8");
+    let lines = String::from_utf8(output.stderr).expect("the compiler speaks UTF-8");
     let diagnostics = lines
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -92,7 +92,7 @@ fn errors(case: &Path, library: &Path) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// An error with a place; the last one, which counts the others, has none.
+/// Parses an error with a place. The last one, which counts the others, has none.
 fn error(diagnostic: &Value) -> Option<Diagnostic> {
     let is_error = diagnostic["level"] == "error";
     let spans = diagnostic["spans"].as_array().filter(|_| is_error)?;
@@ -109,7 +109,7 @@ fn error(diagnostic: &Value) -> Option<Diagnostic> {
     ))
 }
 
-/// The errors that the comments of a file foretell.
+/// The errors that the comments of a file expect.
 fn expected(case: &Path) -> Vec<Diagnostic> {
     let text = fs::read_to_string(case).expect("a case is text");
     let lines = (0..).zip(text.lines()); // the number of the line above

@@ -1,4 +1,4 @@
-//! What fails beside the training neither stops nor changes it, and is told once.
+//! A failing callback or sink neither stops nor changes the training, and is reported once.
 
 #![expect(
     clippy::unit_arg,
@@ -8,15 +8,16 @@
 #[path = "support/tiny.rs"]
 mod tiny;
 
+use bdh::cadence::{at, every};
 use bdh::{
-    Attach, BoxError, Fitted, Intervene, Intervention, MemorySink, OnError, Outcome, Problem,
-    Record, RunInfo, Sink, TrainError, Verdict, at, every,
+    BoxError, CallbackExt, ErrorPolicy, Intervention, InterventionContext, MemorySink, Message,
+    Outcome, Record, RunInfo, Sink, TrainError, TrainResult, UpdateDecision, Warning,
 };
 use serde_json::Value;
 use std::time::Duration;
 use tiny::Seen;
 
-fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()
@@ -27,9 +28,9 @@ fn undisturbed() -> Vec<Vec<u32>> {
     tiny::weights(&fit(tiny::run(12)).model)
 }
 
-/// A sink that hears of problems, and is closed last if it is as a terminal.
+/// A sink that collects warnings. As a terminal it is lossy, so it is closed last.
 struct Listener {
-    seen: Seen<Problem>,
+    seen: Seen<Warning>,
     is_terminal: bool,
 }
 
@@ -46,16 +47,18 @@ impl Sink for Listener {
         Ok(())
     }
 
-    fn problem(&mut self, problem: &Problem) {
-        self.seen.push(problem.clone());
+    fn message(&mut self, message: &Message) {
+        if let Message::Warning(warning) = message {
+            self.seen.push(warning.clone());
+        }
     }
 
-    fn may_thin(&self) -> bool {
+    fn is_lossy(&self) -> bool {
         self.is_terminal
     }
 }
 
-/// A sink that does what a test tells it at each record, and at the end.
+/// A sink that calls a closure of the test for each record, and another one at the end.
 struct Doing<W, C>(W, C);
 
 impl<W, C> Sink for Doing<W, C>
@@ -98,32 +101,36 @@ impl Sink for Closed {
 }
 
 /// Runs with a callback that fails on step 7 beside one that works, and checks everything that follows.
-fn check_switched_off(fail: impl Fn() -> Result<(), BoxError> + Send + 'static, told: &str) {
-    let (heard, memory) = (Seen::new(), MemorySink::default());
-    let failing = tiny::on_step(move |at| {
-        at.log("failing/calls", 1.0);
-        if at.step() == 7 { fail() } else { Ok(()) }
+fn check_switched_off(fail: impl Fn() -> Result<(), BoxError> + Send + 'static, cause: &str) {
+    let (received, memory) = (Seen::new(), MemorySink::default());
+    let failing = tiny::on_step(move |ctx| {
+        ctx.log("failing/calls", 1.0);
+        if ctx.step() == 7 { fail() } else { Ok(()) }
     });
-    let working = tiny::on_step(|at| Ok(at.log("working/calls", 1.0)));
+    let working = tiny::on_step(|ctx| Ok(ctx.log("working/calls", 1.0)));
     let fitted = fit(tiny::run(12)
         .callback(failing.named("failing"))
         .callback(working.named("working"))
         .sink(Listener {
-            seen: heard.clone(),
+            seen: received.clone(),
             is_terminal: false,
         })
         .sink(memory.clone()));
 
     assert_eq!(fitted.outcome, Outcome::Completed);
-    let problem = Problem {
-        who: "failing".to_owned(),
-        during: "on_step".to_owned(),
+    let expected = Warning {
+        source: "failing".to_owned(),
+        phase: "on_step".to_owned(),
         step: 7,
-        error: told.to_owned(),
-        consequence: "it is switched off, and the run goes on without it".to_owned(),
+        cause: cause.to_owned(),
+        consequence: "it is switched off, and the run continues without it".to_owned(),
     };
-    assert_eq!(fitted.problems, std::slice::from_ref(&problem));
-    assert_eq!(heard.all(), [problem], "told once, to the sinks too");
+    assert_eq!(fitted.warnings, std::slice::from_ref(&expected));
+    assert_eq!(
+        received.all(),
+        [expected],
+        "reported once, to the sinks too"
+    );
     let rows: Vec<_> = fitted
         .overhead
         .rows
@@ -134,19 +141,19 @@ fn check_switched_off(fail: impl Fn() -> Result<(), BoxError> + Send + 'static, 
     assert_eq!(
         memory.series("failing/calls").len(),
         7,
-        "what it logged before is kept"
+        "values logged before the failure are kept"
     );
     assert_eq!(memory.series("working/calls").len(), 12);
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
 }
 
 #[test]
-fn a_callback_that_fails_is_switched_off_and_told_once() {
+fn a_failing_callback_is_switched_off_and_reported_once() {
     check_switched_off(|| Err("no more ink".into()), "no more ink");
 }
 
 #[test]
-fn a_callback_that_panics_is_switched_off_and_told_once() {
+fn a_panicking_callback_is_switched_off_and_reported_once() {
     check_switched_off(|| panic!("out of paper"), "it panicked: out of paper");
 }
 
@@ -164,10 +171,10 @@ fn a_callback_may_fail_in_any_hook_without_changing_the_run() {
         .callback(tiny::on_eval_batch(move |_| oops()))
         .callback(tiny::on_eval(move |_| oops()))
         .callback(tiny::on_fit_end(move |_| oops())));
-    let told: Vec<_> = fitted
-        .problems
+    let found: Vec<_> = fitted
+        .warnings
         .iter()
-        .map(|p| (p.during.as_str(), p.step))
+        .map(|p| (p.phase.as_str(), p.step))
         .collect();
     let expected = [
         ("on_fit_start", 0),
@@ -181,7 +188,7 @@ fn a_callback_may_fail_in_any_hook_without_changing_the_run() {
         ("on_eval", 12),
         ("on_fit_end", 12),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(found, expected);
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
 }
 
@@ -190,16 +197,16 @@ fn a_value_that_cannot_be_read_is_recorded_as_nan() {
     let memory = MemorySink::default();
     fit(tiny::run(1)
         .sink(memory.clone())
-        .callback(tiny::on_step(|at| {
-            let empty = bdh::burn::tensor::Tensor::<1>::zeros([0], &at.device().clone().inner());
-            at.log("empty", empty);
+        .callback(tiny::on_step(|ctx| {
+            let empty = bdh::burn::tensor::Tensor::<1>::zeros([0], &ctx.device().clone().inner());
+            ctx.log("empty", empty);
             Ok(())
         })));
     assert!(memory.series("empty")[0].1.is_nan());
 }
 
 #[test]
-fn a_run_that_was_told_to_abort_fails_and_names_the_callback() {
+fn the_abort_policy_fails_the_run_and_names_the_callback() {
     let ends = Seen::new();
     let note = ends.clone();
     for hook in ["after_backward", "on_step"] {
@@ -212,14 +219,14 @@ fn a_run_that_was_told_to_abort_fails_and_names_the_callback() {
         };
         let run = tiny::run(12).callback(tiny::on_fit_end({
             let note = note.clone();
-            move |at| Ok(note.push(at.outcome.to_string()))
+            move |ctx| Ok(note.push(ctx.outcome.to_string()))
         }));
         let run = if hook == "on_step" {
-            let failing = tiny::on_step(move |at| abort(at.step()));
-            run.callback(failing.named("pen").or_else(OnError::Abort))
+            let failing = tiny::on_step(move |ctx| abort(ctx.step()));
+            run.callback(failing.named("pen").on_error(ErrorPolicy::Abort))
         } else {
-            let failing = tiny::after_backward(move |at| abort(at.step()));
-            run.callback(failing.named("pen").or_else(OnError::Abort))
+            let failing = tiny::after_backward(move |ctx| abort(ctx.step()));
+            run.callback(failing.named("pen").on_error(ErrorPolicy::Abort))
         };
         let error = run
             .build()
@@ -232,10 +239,10 @@ fn a_run_that_was_told_to_abort_fails_and_names_the_callback() {
         );
         assert!(matches!(error, TrainError::Callback { step: 7, .. }));
     }
-    // Everybody hears of the end, even of one in the middle of a step.
-    let told = ["after_backward", "on_step"]
+    // All callbacks get `on_fit_end`, even if the run ends in the middle of a step.
+    let expected = ["after_backward", "on_step"]
         .map(|hook| format!("failed: `pen` failed in `{hook}` at step 7: no more ink"));
-    assert_eq!(ends.all(), told);
+    assert_eq!(ends.all(), expected);
 }
 
 /// An intervention that panics on a step.
@@ -250,9 +257,9 @@ impl Intervention for Breaks {
         Value::Null
     }
 
-    fn intervene(&mut self, at: &mut Intervene<'_>) -> Result<Verdict, BoxError> {
-        assert!(at.cx().step() != self.0, "step {} is too much", self.0);
-        Ok(Verdict::Apply)
+    fn intervene(&mut self, ctx: &mut InterventionContext<'_>) -> Result<UpdateDecision, BoxError> {
+        assert!(ctx.ctx().step() != self.0, "step {} is too much", self.0);
+        Ok(UpdateDecision::Apply)
     }
 }
 
@@ -280,8 +287,8 @@ fn an_intervention_that_panics_fails_the_run_with_its_name() {
     );
 }
 
-/// Runs with a sink that fails, and checks that nothing else does; the problem is returned.
-fn check_sink(sink: impl Sink + 'static) -> Problem {
+/// Runs with a sink that fails, and checks that nothing else does. Returns the warning.
+fn check_sink(sink: impl Sink + 'static) -> Warning {
     let memory = MemorySink::default();
     let undisturbed = MemorySink::default();
     fit(tiny::run(12).sink(undisturbed.clone()));
@@ -291,13 +298,13 @@ fn check_sink(sink: impl Sink + 'static) -> Problem {
         memory.series("train/loss"),
         undisturbed.series("train/loss")
     );
-    assert_eq!(fitted.problems.len(), 1, "{:?}", fitted.problems);
-    assert_eq!(fitted.problems[0].who, "doing");
-    fitted.problems[0].clone()
+    assert_eq!(fitted.warnings.len(), 1, "{:?}", fitted.warnings);
+    assert_eq!(fitted.warnings[0].source, "doing");
+    fitted.warnings[0].clone()
 }
 
 #[test]
-fn a_sink_that_fails_is_closed_and_the_run_goes_on() {
+fn a_failing_sink_is_closed_and_the_run_continues() {
     let fails = |record: &Record| -> Result<(), BoxError> {
         if record.clock.step == 5 {
             Err("the disk is full".into())
@@ -305,32 +312,32 @@ fn a_sink_that_fails_is_closed_and_the_run_goes_on() {
             Ok(())
         }
     };
-    let problem = check_sink(Doing(fails, || Ok(())));
-    assert_eq!((problem.during.as_str(), problem.step), ("write", 5));
-    assert_eq!(problem.error, "the disk is full");
+    let warning = check_sink(Doing(fails, || Ok(())));
+    assert_eq!((warning.phase.as_str(), warning.step), ("write", 5));
+    assert_eq!(warning.cause, "the disk is full");
 }
 
 #[test]
-fn a_sink_that_panics_is_closed_and_the_run_goes_on() {
+fn a_panicking_sink_is_closed_and_the_run_continues() {
     let panics = |record: &Record| -> Result<(), BoxError> {
         assert!(record.clock.step != 5, "the server is on fire");
         Ok(())
     };
-    let problem = check_sink(Doing(panics, || Ok(())));
-    assert_eq!(problem.error, "it panicked: the server is on fire");
+    let warning = check_sink(Doing(panics, || Ok(())));
+    assert_eq!(warning.cause, "it panicked: the server is on fire");
 }
 
 #[test]
-fn a_sink_that_cannot_be_closed_is_told_in_the_outcome() {
-    let problem = check_sink(Doing(|_: &Record| Ok(()), || Err("cut off".into())));
+fn a_sink_that_fails_to_close_is_a_warning() {
+    let warning = check_sink(Doing(|_: &Record| Ok(()), || Err("cut off".into())));
     assert_eq!(
-        (problem.during.as_str(), problem.error.as_str()),
+        (warning.phase.as_str(), warning.cause.as_str()),
         ("close", "cut off")
     );
 }
 
 #[test]
-fn a_slow_sink_gets_every_record_without_holding_the_steps_up() {
+fn a_slow_sink_gets_every_record_without_delaying_steps() {
     let seen = Seen::new();
     let note = seen.clone();
     let slow = move |record: &Record| {
@@ -340,7 +347,7 @@ fn a_slow_sink_gets_every_record_without_holding_the_steps_up() {
     };
     let fitted = fit(tiny::run(30).sink(Doing(slow, || Ok(()))));
     assert_eq!(seen.all(), (1..=30).collect::<Vec<_>>());
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     assert!(
         fitted.overhead.steps < Duration::from_millis(600),
         "{:?}",
@@ -349,7 +356,7 @@ fn a_slow_sink_gets_every_record_without_holding_the_steps_up() {
 }
 
 #[test]
-fn a_sink_that_cannot_be_opened_fails_the_run_before_its_first_step() {
+fn a_sink_that_fails_to_open_fails_the_run_before_step_1() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let seen = Seen::new();
@@ -375,7 +382,7 @@ fn a_sink_that_cannot_be_opened_fails_the_run_before_its_first_step() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_written_is_reported_and_a_later_one_makes_up_for_it() {
+fn a_failed_checkpoint_is_a_warning_if_a_later_one_succeeds() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let folder = dir.path().join("checkpoints");
     std::fs::write(&folder, "in the way").expect("a file");
@@ -386,30 +393,30 @@ fn a_checkpoint_that_cannot_be_written_is_reported_and_a_later_one_makes_up_for_
         .run_dir(dir.path())
         .checkpoint(every(6))
         .callback(waits);
-    let fitted = fit(run.callback(away.every(at([8]))));
+    let fitted = fit(run.callback(away.on(at([8]))));
     assert_eq!(fitted.outcome, Outcome::Completed);
     assert_eq!(tiny::weights(&fitted.model), undisturbed());
-    assert_eq!(fitted.problems.len(), 1, "{:?}", fitted.problems);
-    let problem = &fitted.problems[0];
-    assert_eq!((problem.who.as_str(), problem.step), ("checkpoint", 6));
-    assert!(problem.error.contains("step_00000006"), "{}", problem.error);
+    assert_eq!(fitted.warnings.len(), 1, "{:?}", fitted.warnings);
+    let warning = &fitted.warnings[0];
+    assert_eq!((warning.source.as_str(), warning.step), ("checkpoint", 6));
+    assert!(warning.cause.contains("step_00000006"), "{}", warning.cause);
 }
 
 #[test]
-fn a_run_whose_last_checkpoint_cannot_be_written_fails_after_all_else_was_closed() {
+fn a_failed_last_checkpoint_fails_the_run_after_sinks_closed() {
     for stops in [false, true] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(dir.path().join("checkpoints"), "in the way").expect("a file");
         let (memory, ends) = (MemorySink::default(), Seen::new());
         let note = ends.clone();
-        let asks = tiny::on_step(|at| Ok(at.stop("enough")));
+        let asks = tiny::on_step(|ctx| Ok(ctx.stop("enough")));
         let run = tiny::run(12)
             .run_dir(dir.path())
             .checkpoint(every(6))
             .sink(memory.clone())
-            .callback(stops.then(|| asks.every(at([6])).named("stop")))
-            .callback(tiny::on_fit_end(move |at| {
-                Ok(note.push(at.outcome.to_string()))
+            .callback(stops.then(|| asks.on(at([6])).named("stop")))
+            .callback(tiny::on_fit_end(move |ctx| {
+                Ok(note.push(ctx.outcome.to_string()))
             }));
         let step = if stops { 6 } else { 12 };
         let error = run
@@ -422,7 +429,7 @@ fn a_run_whose_last_checkpoint_cannot_be_written_fails_after_all_else_was_closed
             error.to_string().starts_with(&format!("{text}: ")),
             "{error}"
         );
-        assert!(matches!(error, TrainError::Unsaved { step: at, .. } if at == step));
+        assert!(matches!(error, TrainError::Unsaved { step: ctx, .. } if ctx == step));
         assert_eq!(memory.records().len() as u64, step);
         let ends = ends.text();
         assert!(ends.starts_with(&format!("failed: {text}: ")), "{ends}");
@@ -443,7 +450,7 @@ fn a_run_whose_last_checkpoint_cannot_be_written_fails_after_all_else_was_closed
 }
 
 #[test]
-fn an_end_that_cannot_be_noted_in_run_json_is_shown_on_the_terminal() {
+fn a_failed_write_of_run_json_is_shown_on_the_terminal() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (path, shown) = (dir.path().join("run.json"), Seen::new());
     let in_the_way = tiny::on_step(move |_| {
@@ -454,18 +461,18 @@ fn an_end_that_cannot_be_noted_in_run_json_is_shown_on_the_terminal() {
         seen: shown.clone(),
         is_terminal: true,
     });
-    let fitted = fit(run.callback(in_the_way.every(at([2]))));
-    assert_eq!(shown.all(), fitted.problems);
-    let told: Vec<_> = fitted
-        .problems
+    let fitted = fit(run.callback(in_the_way.on(at([2]))));
+    assert_eq!(shown.all(), fitted.warnings);
+    let found: Vec<_> = fitted
+        .warnings
         .iter()
-        .map(|p| (&*p.who, &*p.during, p.step))
+        .map(|p| (&*p.source, &*p.phase, p.step))
         .collect();
-    assert_eq!(told, [("run.json", "close", 3)]);
+    assert_eq!(found, [("run.json", "close", 3)]);
 }
 
 #[test]
-fn run_json_says_how_a_run_ended_before_a_sink_takes_its_time_to_close() {
+fn run_json_has_the_outcome_before_a_slow_sink_closes() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().to_owned();
     let seen = Seen::new();
@@ -483,12 +490,12 @@ fn run_json_says_how_a_run_ended_before_a_sink_takes_its_time_to_close() {
     assert_eq!(
         seen.all(),
         [("\"completed\"".to_owned(), 3)],
-        "and every record is there"
+        "every record is there"
     );
     let file = std::fs::read(dir.path().join("run.json")).expect("run.json");
     let file: Value = serde_json::from_slice(&file).expect("JSON");
     assert_eq!(
         file["problems"][0]["error"], "cut off",
-        "what closing brought is in it, too"
+        "warnings of closing are in it, too"
     );
 }

@@ -1,10 +1,11 @@
-//! A run directory that an earlier version wrote is continued by this one.
+//! This version resumes a run directory that an earlier version wrote.
 //!
-//! `data/first_edition` is a run of 12 steps that was stopped after step 6, written before the crates were divided and the
-//! trainer was taken apart; `data/first_edition.jsonl` has the records of the same run undisturbed.
+//! `data/first_edition` is a run of 12 steps, stopped after step 6 and written before the crates were divided.
+//! `data/first_edition.jsonl` has the records of the same run without the stop.
 
+use bdh::cadence::every;
+use bdh::hooks::on_step;
 use bdh::testing::tiny_run;
-use bdh::{every, on_step};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -42,7 +43,7 @@ fn losses(path: &Path) -> Vec<(u64, f64, Option<f64>)> {
 }
 
 #[test]
-fn a_run_of_an_earlier_version_goes_on_where_it_stopped_with_the_same_numbers() {
+fn a_run_of_an_earlier_version_resumes_with_the_same_numbers() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("run");
     copy(&data().join("first_edition"), &dir);

@@ -1,13 +1,15 @@
-//! Prompts that are continued together become what each becomes alone.
+//! Prompts that are continued in a batch give the same texts as alone.
 
 #[path = "support/tiny.rs"]
 mod tiny;
 
+use bdh::cadence::at;
 use bdh::lm::{Generated, Sampling, Vocabulary};
-use bdh::{MemorySink, NextToken, Task, at};
+use bdh::text::TextTask;
+use bdh::{MemorySink, NextToken};
 use tiny::Tiny;
 
-/// Ids as letters; one of them may end a document.
+/// A vocabulary of letters; one of them may end a document.
 struct Ending(Option<i32>);
 
 impl Vocabulary for Ending {
@@ -44,14 +46,12 @@ fn prompts(max_tokens: usize) -> Vec<(&'static str, Sampling)> {
 
 fn generate(bos: Option<i32>, prompts: &[(&str, Sampling)]) -> Vec<Generated> {
     let task = NextToken::new(tiny::Rows::of(1), Vec::new()).vocabulary(Ending(bos));
-    let texts = task
-        .generate(&Tiny::new(0.0), prompts)
-        .expect("there is a vocabulary");
+    let texts = task.generate(&Tiny::new(0.0), prompts);
     texts.expect("texts")
 }
 
 #[test]
-fn each_is_the_same_alone_and_in_a_batch_whether_or_not_texts_end_early() {
+fn each_text_is_the_same_alone_and_in_a_batch() {
     for bos in [None, Some(2)] {
         let together = generate(bos, &prompts(30));
         let lengths: Vec<_> = together.iter().map(|text| text.tokens.len()).collect();
@@ -69,34 +69,34 @@ fn each_is_the_same_alone_and_in_a_batch_whether_or_not_texts_end_early() {
 }
 
 #[test]
-fn nothing_asked_for_is_nothing_made() {
+fn no_prompts_give_no_texts() {
     assert_eq!(generate(None, &[]), []);
     assert_eq!(generate(None, &prompts(0)), vec![Generated::default(); 4]);
 }
 
 #[test]
-fn a_batch_costs_one_read_a_token_however_many_prompts_there_are() {
+fn a_batch_costs_one_read_a_token_for_any_number_of_prompts() {
     let _alone = tiny::alone();
     let (memory, seen) = (MemorySink::default(), tiny::Seen::new());
-    let heard = seen.clone();
+    let received = seen.clone();
     let sample = tiny::on_step(move |step| {
-        heard.push(step.sample_all(&prompts(12)).ok_or("no vocabulary")??);
+        received.push(step.text().ok_or("no text")?.sample_all(&prompts(12))?);
         let (prompt, how) = &prompts(12)[2];
         assert_eq!(
-            step.sample(prompt, how).ok_or("no vocabulary")??,
-            heard.all()[0][2]
+            step.text().ok_or("no text")?.sample(prompt, how)?,
+            received.all()[0][2]
         );
         Ok(())
     });
     let run = tiny::run(2)
         .sink(memory)
-        .callback(bdh::Attach::every(sample, at([2])));
+        .callback(bdh::CallbackExt::on(sample, at([2])));
     let fitted = run
         .build()
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     assert_eq!(
         fitted.overhead.rows[0].reads,
         2 * 12,

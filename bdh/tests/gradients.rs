@@ -1,4 +1,4 @@
-//! Gradients, updates and their statistics are what their names say.
+//! Gradients, updates and their statistics have the values of closed forms.
 
 #![expect(
     clippy::unit_arg,
@@ -11,13 +11,12 @@ mod tiny;
 use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::{AdamWConfig, SgdConfig};
 use bdh::burn::tensor::Tensor;
-use bdh::{
-    BatchSize, BoxError, ConfigError, Group, MemorySink, Probe, Stats, Task, Trainer, never,
-    warmup_constant,
-};
+use bdh::cadence::never;
+use bdh::schedule::warmup_constant;
+use bdh::{BatchSize, BoxError, ConfigError, Group, MemorySink, Probe, Stats, Task, Trainer};
 use tiny::Seen;
 
-/// Parameters whose gradient is known in closed form: the loss is `slope · weight`.
+/// A model whose gradient is known in closed form: the loss is `slope · weight`.
 #[derive(Module, Debug)]
 struct Slope {
     weight: Param<Tensor<1>>,
@@ -35,7 +34,7 @@ impl Slope {
     }
 }
 
-/// Yields these slopes in turn; the gradient of `weight` is the slope, that of `one` is 0.
+/// A task that yields slopes in turn. The gradient of `weight` is the slope, that of `one` is 0.
 struct Slopes {
     slopes: Vec<Vec<f32>>,
     next: usize,
@@ -75,7 +74,7 @@ fn floats(tensor: Tensor<1>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// All tensors of a kind of statistics, one after the other.
+/// Concatenates all tensors of a kind of statistics.
 fn values(stats: &Stats<'_>) -> Vec<f32> {
     stats
         .iter()
@@ -99,8 +98,8 @@ fn the_gradient_of_accumulated_micro_batches_is_their_mean() {
     let note = seen.clone();
     run(&[1.0, 1.0], &[&[3.0, -1.0], &[5.0, 2.0]])
         .grad_accum_steps(2)
-        .callback(tiny::after_backward(move |at| {
-            Ok(note.push(values(at.gradients)))
+        .callback(tiny::after_backward(move |ctx| {
+            Ok(note.push(values(ctx.gradients)))
         }))
         .build()
         .expect("a valid run")
@@ -117,8 +116,8 @@ fn micro_batches_add_up_to_one_big_batch() {
         tiny::compose(tiny::task(rows), tiny::Tiny::new(0.0), 3)
             .optimizer(SgdConfig::new().build(), 0.1)
             .grad_accum_steps(micro_batches)
-            .callback(tiny::after_backward(move |at| {
-                Ok(note.push(values(at.gradients)))
+            .callback(tiny::after_backward(move |ctx| {
+                Ok(note.push(values(ctx.gradients)))
             }))
             .sink(memory.clone())
             .build()
@@ -138,28 +137,28 @@ fn micro_batches_add_up_to_one_big_batch() {
 }
 
 #[test]
-fn clipping_scales_a_3_4_5_triangle_to_the_norm_asked_for() {
+fn clipping_scales_a_3_4_5_triangle_to_the_given_norm() {
     let seen = Seen::new();
     let (raw, clipped, update) = (seen.clone(), seen.clone(), seen.clone());
     let memory = MemorySink::default();
     run(&[1.0, 1.0], &[&[3.0, 4.0]])
         .clip_grad_norm(1.0)
-        .callback(tiny::after_backward(move |at| {
-            Ok(raw.push(values(at.gradients)))
+        .callback(tiny::after_backward(move |ctx| {
+            Ok(raw.push(values(ctx.gradients)))
         }))
-        .callback(tiny::before_optimizer_step(move |at| {
-            clipped.push(values(at.gradients));
-            at.log("norm", at.grad_norm.expect("clipping is on").clone());
-            at.log(
+        .callback(tiny::before_optimizer_step(move |ctx| {
+            clipped.push(values(ctx.gradients));
+            ctx.log("norm", ctx.grad_norm.expect("clipping is on").clone());
+            ctx.log(
                 "factor",
-                at.clip_coefficient.expect("clipping is on").clone(),
+                ctx.clip_coefficient.expect("clipping is on").clone(),
             );
-            assert_eq!(at.lrs, [("default".to_owned(), 0.5)]);
+            assert_eq!(ctx.lrs, [("default".to_owned(), 0.5)]);
             Ok(())
         }))
-        .callback(tiny::after_optimizer_step(move |at| {
-            update.push(values(at.updates));
-            update.push(values(at.weights));
+        .callback(tiny::after_optimizer_step(move |ctx| {
+            update.push(values(ctx.updates));
+            update.push(values(ctx.weights));
             Ok(())
         }))
         .sink(memory.clone())
@@ -184,8 +183,8 @@ fn gradients_within_the_norm_are_left_as_they_are() {
     let note = seen.clone();
     run(&[1.0, 1.0], &[&[3.0, 4.0]])
         .clip_grad_norm(5.1)
-        .callback(tiny::before_optimizer_step(move |at| {
-            Ok(note.push(values(at.gradients)))
+        .callback(tiny::before_optimizer_step(move |ctx| {
+            Ok(note.push(values(ctx.gradients)))
         }))
         .build()
         .expect("a valid run")
@@ -195,23 +194,23 @@ fn gradients_within_the_norm_are_left_as_they_are() {
 }
 
 #[test]
-fn statistics_are_those_of_double_precision_on_the_host() {
+fn statistics_match_double_precision_on_the_host() {
     let weight: Vec<f32> = (0..40).map(|i| 100.0 + (1.3 * i as f32).sin()).collect();
     let slope: Vec<f32> = (0..40).map(|i| 1e-3 * (0.7 * i as f32).cos()).collect();
     let memory = MemorySink::default();
     run(&weight, &[&slope])
-        .callback(tiny::after_backward(|at| {
-            for (kind, stats) in [("weight", at.weights), ("grad", at.gradients)] {
+        .callback(tiny::after_backward(|ctx| {
+            for (kind, stats) in [("weight", ctx.weights), ("grad", ctx.gradients)] {
                 for param in stats.iter() {
                     let key = |what| format!("{kind}/{}/{what}", param.name());
-                    at.log(key("l2"), param.l2());
-                    at.log(key("mean"), param.mean());
-                    at.log(key("std"), param.std());
-                    at.log(key("abs_max"), param.abs_max());
-                    at.log(key("non_finite"), param.non_finite());
+                    ctx.log(key("l2"), param.l2());
+                    ctx.log(key("mean"), param.mean());
+                    ctx.log(key("std"), param.std());
+                    ctx.log(key("abs_max"), param.abs_max());
+                    ctx.log(key("non_finite"), param.non_finite());
                 }
-                at.log(format!("{kind}/l2"), stats.l2());
-                at.log(format!("{kind}/non_finite"), stats.non_finite());
+                ctx.log(format!("{kind}/l2"), stats.l2());
+                ctx.log(format!("{kind}/non_finite"), stats.non_finite());
             }
             Ok(())
         }))
@@ -263,11 +262,11 @@ fn elements_that_are_not_finite_are_counted() {
     let slope = [1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0];
     let memory = MemorySink::default();
     run(&[1.0; 5], &[&slope])
-        .callback(tiny::after_backward(|at| {
-            at.log("all", at.gradients.non_finite());
-            at.log("weights", at.weights.non_finite());
-            for param in at.gradients.iter() {
-                at.log(param.name(), param.non_finite());
+        .callback(tiny::after_backward(|ctx| {
+            ctx.log("all", ctx.gradients.non_finite());
+            ctx.log("weights", ctx.weights.non_finite());
+            for param in ctx.gradients.iter() {
+                ctx.log(param.name(), param.non_finite());
             }
             Ok(())
         }))
@@ -284,7 +283,7 @@ fn elements_that_are_not_finite_are_counted() {
 }
 
 #[test]
-fn a_parameter_without_a_gradient_is_passed_over() {
+fn a_parameter_without_a_gradient_is_skipped() {
     /// Uses `weight` only.
     struct Partly;
 
@@ -315,7 +314,7 @@ fn a_parameter_without_a_gradient_is_passed_over() {
         .steps(1)
         .clip_grad_norm(0.1)
         .stop_on_signals(false)
-        .callback(tiny::after_backward(move |at| {
+        .callback(tiny::after_backward(move |ctx| {
             let names = |stats: &Stats<'_>| {
                 stats
                     .iter()
@@ -323,9 +322,9 @@ fn a_parameter_without_a_gradient_is_passed_over() {
                     .collect::<Vec<_>>()
                     .join(",")
             };
-            note.push(names(at.gradients));
-            note.push(names(at.weights));
-            at.log("norm", at.gradients.l2());
+            note.push(names(ctx.gradients));
+            note.push(names(ctx.weights));
+            ctx.log("norm", ctx.gradients.l2());
             Ok(())
         }))
         .build()
@@ -334,7 +333,7 @@ fn a_parameter_without_a_gradient_is_passed_over() {
         .expect("a run that completes");
     assert_eq!(seen.text(), "weight weight,one");
     assert_eq!(floats(fitted.model.one.val()), [1.0]);
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
 }
 
 #[test]
@@ -366,10 +365,10 @@ fn each_group_has_its_own_optimizer_and_learning_rate() {
         .eval(never())
         .callback(tiny::before_optimizer_step({
             let note = note.clone();
-            move |at| Ok(note.push(values(at.gradients)))
+            move |ctx| Ok(note.push(values(ctx.gradients)))
         }))
-        .callback(tiny::after_optimizer_step(move |at| {
-            Ok(note.push(values(at.updates)))
+        .callback(tiny::after_optimizer_step(move |ctx| {
+            Ok(note.push(values(ctx.updates)))
         }))
         .sink(memory.clone())
         .build()
@@ -424,7 +423,7 @@ fn a_parameter_that_no_group_claims_is_named() {
         sgd(),
         0.1,
     ));
-    let error = groups.build().err().expect("the head has no group");
+    let error = groups.build().expect_err("the head has no group");
     assert!(matches!(error, ConfigError::Groups(_)));
     assert!(error.to_string().contains("`head.weight`"), "{error}");
 }
@@ -435,17 +434,16 @@ fn a_group_without_parameters_is_named() {
     let late = tiny::run(1).group(Group::new("late", |_| true, sgd(), 0.1));
     let error = late
         .build()
-        .err()
-        .expect("the default group has taken all")
+        .expect_err("the default group has taken all")
         .to_string();
     assert!(
-        error.contains("`late`") && error.contains("which was added before it, takes all"),
+        error.contains("`late`") && error.contains("was added earlier and takes all"),
         "{error}"
     );
 }
 
 #[test]
-fn a_model_without_a_tape_is_told_where_to_get_one() {
+fn a_model_without_autodiff_is_refused_with_advice() {
     let device = tiny::device().inner();
     let ones = || Param::from_tensor(Tensor::ones([1], &device));
     let task = Slopes {
@@ -461,7 +459,7 @@ fn a_model_without_a_tape_is_told_where_to_get_one() {
     )
     .optimizer(SgdConfig::new().build(), 0.1)
     .steps(1);
-    let error = run.build().err().expect("nothing to train").to_string();
+    let error = run.build().expect_err("nothing to train").to_string();
     assert!(
         error.contains("`model`") && error.contains("`bdh::device`"),
         "{error}"

@@ -1,4 +1,4 @@
-//! Hooks are called in the order that the crate's documentation promises, and only those written.
+//! Hooks are called in the documented order, and only those that a callback implements.
 
 #![expect(
     clippy::unit_arg,
@@ -8,13 +8,13 @@
 #[path = "support/tiny.rs"]
 mod tiny;
 
+use bdh::cadence::{at, every, last, never, start};
+use bdh::hooks::{FitStart, Hooks, StepEnd};
 use bdh::testing::HookLog;
-use bdh::{
-    Attach, Callback, FitStart, Fitted, HookResult, Hooks, StepEnd, at, every, last, never, start,
-};
+use bdh::{Callback, CallbackExt, HookResult, TrainResult};
 use tiny::Seen;
 
-fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()
@@ -22,7 +22,7 @@ fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
 }
 
 #[test]
-fn all_eleven_hooks_come_in_the_documented_order() {
+fn all_eleven_hooks_are_called_in_the_documented_order() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let hooks = HookLog::default();
     fit(tiny::run(2)
@@ -57,11 +57,11 @@ fn an_eval_comes_before_the_checkpoint_of_its_step() {
 }
 
 #[test]
-fn hooks_between_steps_come_always_and_those_of_a_step_by_cadence() {
+fn eval_hooks_always_run_and_step_hooks_follow_the_cadence() {
     let hooks = HookLog::default();
     fit(tiny::run(4)
         .eval(every(1))
-        .callback(hooks.callback().every(every(2))));
+        .callback(hooks.callback().on(every(2))));
     hooks.expect(
         "0: on_fit_start
          1: on_eval_batch*2 on_eval
@@ -83,12 +83,12 @@ fn callbacks_are_called_in_the_order_in_which_they_were_added() {
     assert_eq!(seen.text(), "first second first second");
 }
 
-/// Implements hooks without `#[callback]`, so that `hooks()` can leave some of them out.
+/// A callback written without `#[callback]`, so that `hooks()` can omit some of its hooks.
 struct OnStepOnly;
 
 impl Callback for OnStepOnly {
     fn hooks(&self) -> Hooks {
-        Hooks::NONE.with(bdh::Hook::OnStep)
+        Hooks::NONE.with(bdh::hooks::Hook::OnStep)
     }
 
     fn on_fit_start(&mut self, _: &FitStart<'_>) -> HookResult {
@@ -101,7 +101,7 @@ impl Callback for OnStepOnly {
 }
 
 #[test]
-fn hooks_that_were_not_written_are_never_called() {
+fn hooks_that_are_not_implemented_are_never_called() {
     let hooks = HookLog::default();
     let fitted = fit(tiny::run(3).callback(hooks.of(OnStepOnly)));
     hooks.expect("1: on_step 2: on_step 3: on_step");
@@ -109,7 +109,7 @@ fn hooks_that_were_not_written_are_never_called() {
 }
 
 #[test]
-fn the_attribute_lists_the_hooks_that_were_written() {
+fn the_attribute_lists_the_implemented_hooks() {
     let hooks = |callback: &dyn Callback| callback.hooks().to_string();
     assert_eq!(hooks(&tiny::after_backward(|_| Ok(()))), "after_backward");
     assert_eq!(
@@ -122,10 +122,7 @@ fn the_attribute_lists_the_hooks_that_were_written() {
 #[test]
 fn an_option_and_a_list_are_called_like_their_members() {
     let (hooks, some) = (HookLog::default(), HookLog::default());
-    let list = vec![
-        hooks.callback().every(every(2)),
-        hooks.callback().every(every(3)),
-    ];
+    let list = vec![hooks.callback().on(every(2)), hooks.callback().on(every(3))];
     fit(tiny::run(3)
         .eval(never())
         .callback(list)
@@ -141,11 +138,9 @@ fn an_option_and_a_list_are_called_like_their_members() {
 }
 
 #[test]
-fn a_cadence_given_where_an_option_is_added_replaces_its_own() {
+fn a_cadence_on_an_option_replaces_the_callbacks_own() {
     let hooks = HookLog::default();
-    let inner = hooks.of(OnStepOnly).every(every(5));
-    fit(tiny::run(3)
-        .eval(never())
-        .callback(Some(inner).every(at([2]))));
+    let inner = hooks.of(OnStepOnly).on(every(5));
+    fit(tiny::run(3).eval(never()).callback(Some(inner).on(at([2]))));
     hooks.expect("2: on_step");
 }

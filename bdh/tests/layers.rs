@@ -1,4 +1,4 @@
-//! The modules of `bdh` form layers: none imports one that stands above it, and none imports through the crate's root.
+//! The modules of `bdh` form layers: no module imports one above it, and none imports through the crate's root.
 
 #[path = "support/layers.rs"]
 mod layers;
@@ -16,7 +16,7 @@ fn no_module_imports_through_the_root() {
 }
 
 #[test]
-fn a_circle_and_an_import_through_the_root_are_found() {
+fn cycles_and_imports_through_the_root_are_found() {
     let text = |module: &str, text: &str| (module.to_owned(), text.to_owned());
     let sources = [
         text(

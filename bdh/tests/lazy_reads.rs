@@ -1,18 +1,21 @@
-//! A checkpoint is of its step, also where a device hands out its memory and not a copy of it.
+//! A checkpoint holds the state of its step, even if a device returns its own memory instead of a copy.
 //!
-//! On a GPU the bytes of burn's `Tensor::to_data` are copied when they are first looked at. Here a file takes the device's
-//! place: burn reads that late as well.
+//! On a GPU the bytes of burn's `Tensor::to_data` are copied when they are first used. Here a file takes the place of
+//! the device: burn also reads it late.
 
 #[path = "support/tiny.rs"]
 mod tiny;
 
 use bdh::burn::optim::{Optimizer, RecordState, StateSink, StateSource};
 use bdh::burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
-use bdh::{BoxError, Checkpoint, Outcome, Record, RunInfo, Sink, constant, every};
+use bdh::cadence::every;
+use bdh::checkpoint::Checkpoint;
+use bdh::schedule::constant;
+use bdh::{BoxError, Outcome, Record, RunInfo, Sink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Moves nothing and counts its steps, in a memory that every step overwrites.
+/// An optimizer that changes no parameter and counts its steps, in memory that every step overwrites.
 #[derive(Clone)]
 struct Counting {
     memory: PathBuf,
@@ -65,7 +68,7 @@ impl Optimizer for Counting {
     }
 }
 
-/// Holds a checkpoint up, which is written when the sinks have flushed, until the next step has begun.
+/// A sink whose flush blocks until the next step has begun, and with it the checkpoint, which waits for the flush.
 struct Slow;
 
 impl Sink for Slow {
@@ -98,7 +101,7 @@ fn saved(dir: &Path, step: u64) -> Vec<f32> {
 }
 
 #[test]
-fn what_an_optimizer_remembers_is_saved_as_it_was_at_the_checkpoint() {
+fn optimizer_state_is_saved_as_of_the_checkpoint() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let optimizer = Counting {
         memory: dir.path().join("device_memory"),

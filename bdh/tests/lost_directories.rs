@@ -1,11 +1,13 @@
-//! A run whose directory is deleted, moved or replaced ends with an error, and touches nothing that stands there now.
+//! A run whose directory is deleted, moved or replaced ends with an error, and changes nothing at its old path.
 #![cfg(unix)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
 
+use bdh::cadence::every;
+use bdh::error::DirLoss;
 use bdh::{
-    Attach, BoxError, Cadence, DirLoss, OnError, Outcome, Record, RunInfo, Sink, TrainError, every,
+    BoxError, Cadence, CallbackExt, ErrorPolicy, Outcome, Record, RunInfo, Sink, TrainError,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +18,7 @@ const STEPS: u64 = 12;
 /// The step at which the directory is lost: two checkpoints are on the disk by then.
 const FAULT: u64 = 7;
 
-/// Steps after which that is noticed: the next checkpoint's, or an earlier one where steps are slow.
+/// Steps after which the loss is noticed: the step of the next checkpoint, or an earlier one if steps are slow.
 const NOTICED: std::ops::RangeInclusive<u64> = FAULT..=9;
 
 /// Checkpoints at steps 3, 6, 9 and 12.
@@ -27,10 +29,10 @@ fn run(dir: &Path) -> tiny::Builder {
         .keep_checkpoints(9)
 }
 
-/// Has something happen at a step, when all checkpoints before it are on the disk.
+/// A callback that calls a closure at a step, when all checkpoints before it are on the disk.
 fn happens(mut fault: impl FnMut() + Send + 'static) -> impl bdh::Callback {
-    let fault = move |at: &bdh::StepEnd<'_>| {
-        if at.step() == FAULT {
+    let fault = move |ctx: &bdh::hooks::StepEnd<'_>| {
+        if ctx.step() == FAULT {
             fault();
         }
         Ok(())
@@ -48,7 +50,7 @@ fn fails(run: tiny::Builder) -> TrainError {
         .expect_err("a run that loses its directory")
 }
 
-/// Every file below a directory, with what is in it.
+/// Every file below a directory, with its content.
 fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).expect("a directory") {
@@ -62,14 +64,14 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Moves `dir` away and puts the directory of a finished run there; gives its files.
+/// Moves `dir` away and puts the directory of a finished run there. Returns the files of that run.
 fn replace(dir: &Path, other: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fs::rename(dir, dir.with_extension("moved")).expect("moved");
     fs::rename(other, dir).expect("replaced");
     files(dir)
 }
 
-/// A place for a run, and one with a finished run.
+/// A path for a run, and the directory of a finished run.
 fn two_places() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let (dir, other) = (scratch.path().join("run"), scratch.path().join("other"));
@@ -82,7 +84,7 @@ fn two_places() -> (tempfile::TempDir, PathBuf, PathBuf) {
 }
 
 #[test]
-fn a_run_whose_directory_is_deleted_ends_and_makes_it_not_again() {
+fn a_deleted_directory_ends_the_run_and_is_not_created_again() {
     let _alone = tiny::alone();
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("run");
@@ -107,7 +109,7 @@ fn a_run_whose_directory_is_deleted_ends_and_makes_it_not_again() {
 }
 
 #[test]
-fn a_run_whose_directory_is_moved_ends_and_says_where_its_last_checkpoint_is() {
+fn a_moved_directory_ends_the_run_with_the_last_checkpoint_path() {
     let _alone = tiny::alone();
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let scratch = scratch.path().canonicalize().expect("a path");
@@ -133,14 +135,14 @@ fn a_run_whose_directory_is_moved_ends_and_says_where_its_last_checkpoint_is() {
     }
     assert!(!dir.exists());
 
-    // What was moved is a run like any other.
+    // The moved directory is a run like any other.
     fs::rename(&moved, &dir).expect("moved back");
     let resumed = run(&dir)
         .resume("auto")
         .callback(tiny::on_checkpoint(|_| Ok(())));
     let resumed = resumed
         .build()
-        .expect("a run to go on with")
+        .expect("a run to resume")
         .fit()
         .expect("it completes");
     let undisturbed = tiny::run_with(0.2, STEPS)
@@ -155,9 +157,9 @@ fn a_run_whose_directory_is_moved_ends_and_says_where_its_last_checkpoint_is() {
 }
 
 #[test]
-fn a_run_whose_directory_is_replaced_leaves_the_other_run_as_it_is() {
+fn a_run_with_a_replaced_directory_leaves_the_new_one_alone() {
     let _alone = tiny::alone();
-    // The loss is met by the next checkpoint, by the end of the run, and after an error of the run's own.
+    // The loss is found by the next checkpoint, by the end of the run, and after another error of the run.
     for (checkpoint, fails_at) in [
         (every(3), 0),
         (Cadence::Never, 0),
@@ -168,11 +170,11 @@ fn a_run_whose_directory_is_replaced_leaves_the_other_run_as_it_is() {
         let before = std::sync::Arc::new(std::sync::Mutex::new(BTreeMap::new()));
         let noted = std::sync::Arc::clone(&before);
         let fault = happens(move || *noted.lock().expect("a lock") = replace(&to, &from));
-        let breaks = tiny::on_step(move |at| match at.step() {
+        let breaks = tiny::on_step(move |ctx| match ctx.step() {
             step if step == fails_at => Err("out of ink".into()),
             _ => Ok(()),
         });
-        let breaks = breaks.or_else(OnError::Abort).named("breaks");
+        let breaks = breaks.on_error(ErrorPolicy::Abort).named("breaks");
         let error = fails(
             run(&dir)
                 .checkpoint(checkpoint)
@@ -223,7 +225,7 @@ impl Sink for Replaces {
 }
 
 #[test]
-fn a_checkpoint_that_is_being_written_spares_the_run_that_came_in_its_place() {
+fn a_checkpoint_in_writing_spares_a_run_that_replaced_its_own() {
     let _alone = tiny::alone();
     let (_scratch, dir, other) = two_places();
     let before: Vec<_> = files(&other).into_values().collect();

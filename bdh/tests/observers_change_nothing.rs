@@ -1,55 +1,60 @@
-//! Weights, optimizer state and losses are the same to the bit, whoever watches.
+//! Weights, optimizer state and losses are bit-identical with and without observers.
 
 #[path = "support/tiny.rs"]
 mod tiny;
 
 use bdh::burn::tensor::{Distribution, Tensor};
+use bdh::cadence::{every, last};
+use bdh::hooks::{
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
+    FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
+};
 use bdh::lm::Sampling;
 use bdh::{
-    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, BoxError, Callback, Checkpointed, Cx,
-    EvalBatch, EvalEnd, FitEnd, FitStart, HookResult, Intervene, Intervention, MemorySink,
-    MicroBatch, Stats, StepEnd, StepStart, Verdict, callback, every, last,
+    BoxError, Callback, Context, HookResult, Intervention, InterventionContext, MemorySink, Stats,
+    UpdateDecision, callback,
 };
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Does in every hook whatever an observer may do, and some things that it had better not.
+/// An observer that does in every hook all it may do, and some things that it should not do.
 #[derive(Default)]
 struct Nasty {
     kept: Vec<Tensor<1>>,
 }
 
 impl Nasty {
-    fn meddle(&mut self, hook: &str, at: &Cx<'_>) -> HookResult {
+    fn meddle(&mut self, hook: &str, ctx: &Context<'_>) -> HookResult {
         let how = Sampling {
             max_tokens: 3,
             temperature: 1.0,
             ..Sampling::default()
         };
-        let text = at.generate("abc", &how).expect("the task generates")?;
+        let language = ctx.text().expect("the task has text");
+        let text = language.generate("abc", &how)?;
         assert_eq!(text.len(), 3);
-        let scores = at.score(&[&[1, 2, 3]]).expect("the task scores")?;
+        let scores = language.score(&[&[1, 2, 3]])?;
         assert_eq!(scores[0].len(), 2);
 
-        let draw = Tensor::<1>::random([5], Distribution::Default, &at.device().clone().inner());
-        at.log(format!("nasty/{hook}/drawn"), draw.clone().sum());
+        let draw = Tensor::<1>::random([5], Distribution::Default, &ctx.device().clone().inner());
+        ctx.log(format!("nasty/{hook}/drawn"), draw.clone().sum());
         self.kept.push(draw);
-        at.device().seed(at.step());
+        ctx.device().seed(ctx.step());
         Ok(())
     }
 
-    fn log_and_keep(&mut self, what: &str, stats: &Stats<'_>, at: &Cx<'_>) -> HookResult {
-        at.log(format!("nasty/{what}/l2"), stats.l2());
+    fn log_and_keep(&mut self, what: &str, stats: &Stats<'_>, ctx: &Context<'_>) -> HookResult {
+        ctx.log(format!("nasty/{what}/l2"), stats.l2());
         for param in stats.iter() {
             let name = param.name();
-            at.log(format!("nasty/{what}/mean/{name}"), param.mean());
-            at.log(format!("nasty/{what}/std/{name}"), param.std());
-            at.log(format!("nasty/{what}/abs_max/{name}"), param.abs_max());
-            at.log(
+            ctx.log(format!("nasty/{what}/mean/{name}"), param.mean());
+            ctx.log(format!("nasty/{what}/std/{name}"), param.std());
+            ctx.log(format!("nasty/{what}/abs_max/{name}"), param.abs_max());
+            ctx.log(
                 format!("nasty/{what}/non_finite/{name}"),
                 param.non_finite(),
             );
-            at.read(&param.l2())?;
+            ctx.read(&param.l2())?;
             self.kept.push(param.values());
         }
         Ok(())
@@ -58,65 +63,65 @@ impl Nasty {
 
 #[callback]
 impl Callback for Nasty {
-    fn listens(&self) -> bool {
+    fn wants_activations(&self) -> bool {
         true
     }
 
-    fn on_fit_start(&mut self, at: &FitStart<'_>) -> HookResult {
-        self.meddle("on_fit_start", at)
+    fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
+        self.meddle("on_fit_start", ctx)
     }
 
-    fn on_step_start(&mut self, at: &StepStart<'_>) -> HookResult {
-        self.meddle("on_step_start", at)
+    fn on_step_start(&mut self, ctx: &StepStart<'_>) -> HookResult {
+        self.meddle("on_step_start", ctx)
     }
 
-    fn on_micro_batch(&mut self, at: &MicroBatch<'_>) -> HookResult {
-        at.read(at.loss)?;
-        self.meddle("on_micro_batch", at)
+    fn on_micro_batch(&mut self, ctx: &MicroBatch<'_>) -> HookResult {
+        ctx.read(ctx.loss)?;
+        self.meddle("on_micro_batch", ctx)
     }
 
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        assert_eq!(at.activations[0].name, "embed");
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        assert_eq!(ctx.activations[0].name, "embed");
         self.kept
-            .extend(at.activations.iter().map(|tap| tap.values.clone()));
-        self.log_and_keep("weights", at.weights, at)?;
-        self.log_and_keep("raw", at.gradients, at)?;
-        self.meddle("after_backward", at)
+            .extend(ctx.activations.iter().map(|tap| tap.values.clone()));
+        self.log_and_keep("weights", ctx.weights, ctx)?;
+        self.log_and_keep("raw", ctx.gradients, ctx)?;
+        self.meddle("after_backward", ctx)
     }
 
-    fn before_optimizer_step(&mut self, at: &BeforeOptimizerStep<'_>) -> HookResult {
-        self.log_and_keep("clipped", at.gradients, at)?;
-        self.meddle("before_optimizer_step", at)
+    fn before_optimizer_step(&mut self, ctx: &BeforeOptimizerStep<'_>) -> HookResult {
+        self.log_and_keep("clipped", ctx.gradients, ctx)?;
+        self.meddle("before_optimizer_step", ctx)
     }
 
-    fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
-        self.log_and_keep("updates", at.updates, at)?;
-        self.meddle("after_optimizer_step", at)
+    fn after_optimizer_step(&mut self, ctx: &AfterOptimizerStep<'_>) -> HookResult {
+        self.log_and_keep("updates", ctx.updates, ctx)?;
+        self.meddle("after_optimizer_step", ctx)
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        at.evaluate();
-        self.meddle("on_step", at)
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        ctx.evaluate();
+        self.meddle("on_step", ctx)
     }
 
-    fn on_eval_batch(&mut self, at: &EvalBatch<'_>) -> HookResult {
-        self.meddle("on_eval_batch", at)
+    fn on_eval_batch(&mut self, ctx: &EvalBatch<'_>) -> HookResult {
+        self.meddle("on_eval_batch", ctx)
     }
 
-    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        self.meddle("on_eval", at)
+    fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
+        self.meddle("on_eval", ctx)
     }
 
-    fn on_checkpoint(&mut self, at: &Checkpointed<'_>) -> HookResult {
-        self.meddle("on_checkpoint", at)
+    fn on_checkpoint(&mut self, ctx: &Checkpointed<'_>) -> HookResult {
+        self.meddle("on_checkpoint", ctx)
     }
 
-    fn on_fit_end(&mut self, at: &FitEnd<'_>) -> HookResult {
-        self.meddle("on_fit_end", at)
+    fn on_fit_end(&mut self, ctx: &FitEnd<'_>) -> HookResult {
+        self.meddle("on_fit_end", ctx)
     }
 }
 
-/// Adds noise to the gradients, from the device's generator.
+/// An intervention that adds noise to the gradients, from the device's generator.
 struct Noise;
 
 impl Intervention for Noise {
@@ -128,16 +133,16 @@ impl Intervention for Noise {
         json!({ "scale": 0.01 })
     }
 
-    fn intervene(&mut self, at: &mut Intervene<'_>) -> Result<Verdict, BoxError> {
-        at.replace_gradients(|_, gradient| {
+    fn intervene(&mut self, ctx: &mut InterventionContext<'_>) -> Result<UpdateDecision, BoxError> {
+        ctx.replace_gradients(|_, gradient| {
             let noise = gradient.random_like(Distribution::Normal(0.0, 0.01));
             gradient + noise
         });
-        Ok(Verdict::Apply)
+        Ok(UpdateDecision::Apply)
     }
 }
 
-/// What a run with dropout, accumulation and clipping leaves: weights, losses, the last checkpoint.
+/// Result of a run with dropout, accumulation and clipping: weights, losses, the last checkpoint.
 fn outcome(dir: &Path, compose: impl FnOnce(tiny::Builder) -> tiny::Builder) -> Outcome {
     let memory = MemorySink::default();
     let run = tiny::run_with(0.3, 12)
@@ -152,7 +157,7 @@ fn outcome(dir: &Path, compose: impl FnOnce(tiny::Builder) -> tiny::Builder) -> 
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
 
     let losses = memory.series("train/loss");
     let losses = losses.into_iter().map(|(_, loss)| loss.to_bits()).collect();
@@ -176,7 +181,7 @@ struct Outcome {
 }
 
 #[test]
-fn weights_optimizer_state_and_losses_are_bit_identical_with_a_nasty_observer() {
+fn results_are_bit_identical_with_a_nasty_observer() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let alone = outcome(&dir.path().join("alone"), |run| run);
@@ -188,7 +193,7 @@ fn weights_optimizer_state_and_losses_are_bit_identical_with_a_nasty_observer() 
 }
 
 #[test]
-fn the_randomness_of_an_intervention_is_not_shifted_by_an_observer() {
+fn an_observer_does_not_change_an_interventions_randomness() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let alone = outcome(&dir.path().join("alone"), |run| run.intervention(Noise));

@@ -1,4 +1,4 @@
-//! A run directory that somebody crafted: nothing outside of it is read, and nothing in it waits or has no end.
+//! In a crafted run directory, no file outside of it is read, and no file in it blocks the run or is read without end.
 #![cfg(unix)]
 
 #[path = "support/manifest.rs"]
@@ -8,7 +8,9 @@ mod odd;
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use bdh::{BoxError, Checkpoint, ConfigError, Record, RunInfo, Sink, Value, every, last};
+use bdh::cadence::{every, last};
+use bdh::checkpoint::Checkpoint;
+use bdh::{BoxError, ConfigError, Record, RunInfo, Sink, Value};
 use manifest::{seal, sha256};
 use odd::{ODD, spoil};
 use std::fs;
@@ -25,7 +27,7 @@ fn run(dir: &Path) -> tiny::Builder {
         .resume("auto")
 }
 
-fn fit(run: tiny::Builder) -> bdh::Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> bdh::TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()
@@ -62,36 +64,39 @@ fn a_checkpoint_with_odd_files_is_refused_at_once() {
             let error = why(&Checkpoint::read(&newest).expect_err("an odd file"));
             assert!(error.contains(name), "{with}: {error}");
             let fitted = fit(run(&dir));
-            assert_eq!(fitted.problems[0].who, "step_00000006", "{with} as {name}");
+            assert_eq!(
+                fitted.warnings[0].source, "step_00000006",
+                "{with} as {name}"
+            );
             assert!(began.elapsed() < Duration::from_secs(5), "{with} as {name}");
         }
     }
 }
 
 #[test]
-fn a_checkpoint_that_is_a_link_is_no_checkpoint_of_the_run_unless_their_folder_is_one() {
+fn a_linked_checkpoint_is_refused_unless_the_folder_is_linked() {
     let _alone = tiny::alone();
     let (scratch, dir) = finished();
     let (folder, elsewhere) = (dir.join("checkpoints"), scratch.path().join("elsewhere"));
     fs::rename(folder.join("step_00000006"), &elsewhere).expect("moved");
     symlink(&elsewhere, folder.join("step_00000006")).expect("a link");
     symlink("step_00000003", folder.join("best")).expect("a link");
-    let names: Vec<_> = bdh::list_checkpoints(&folder);
+    let names: Vec<_> = bdh::checkpoint::list(&folder);
     assert_eq!(names, [folder.join("step_00000003")]);
     let before = fs::read(elsewhere.join("manifest.json")).expect("a manifest");
     let fitted = fit(run(&dir));
-    assert_eq!(fitted.problems.len(), 1, "{:?}", fitted.problems);
+    assert_eq!(fitted.warnings.len(), 1, "{:?}", fitted.warnings);
     assert!(
-        fitted.problems[0].error.contains("it is a link"),
+        fitted.warnings[0].cause.contains("it is a link"),
         "{:?}",
-        fitted.problems
+        fitted.warnings
     );
     assert_eq!(
         fs::read(elsewhere.join("manifest.json")).expect("a manifest"),
         before
     );
 
-    // Where all are links, the run is not begun again.
+    // If all checkpoints are links, the run does not start again.
     let (scratch, dir) = finished();
     let all = scratch.path().join("all");
     fs::rename(dir.join("checkpoints"), &all).expect("moved");
@@ -106,11 +111,11 @@ fn a_checkpoint_that_is_a_link_is_no_checkpoint_of_the_run_unless_their_folder_i
 
     fs::remove_dir_all(dir.join("checkpoints")).expect("a folder");
     symlink(&all, dir.join("checkpoints")).expect("a link");
-    assert_eq!(fit(run(&dir)).problems, []);
+    assert_eq!(fit(run(&dir)).warnings, []);
 }
 
 #[test]
-fn a_run_whose_odd_file_says_nothing_begins_again() {
+fn a_run_with_an_unreadable_run_json_starts_again() {
     let _alone = tiny::alone();
     let (_scratch, dir) = finished();
     fs::remove_dir_all(dir.join("checkpoints")).expect("a folder");
@@ -124,7 +129,7 @@ fn a_run_whose_odd_file_says_nothing_begins_again() {
     ));
 }
 
-/// Notes the record that a resumed run hands to its sinks.
+/// A sink that notes the record which a resumed run passes to its sinks.
 struct Notes(Arc<Mutex<Option<Record>>>);
 
 impl Sink for Notes {
@@ -143,7 +148,7 @@ impl Sink for Notes {
 }
 
 #[test]
-fn a_checkpoints_record_names_no_file_that_a_link_leads_to() {
+fn a_checkpoints_record_gives_no_file_behind_a_link() {
     let _alone = tiny::alone();
     let (scratch, dir) = finished();
     let secret = scratch.path().join("secret");
@@ -197,7 +202,7 @@ fn a_checkpoints_record_names_no_file_that_a_link_leads_to() {
 }
 
 #[test]
-fn a_manifest_of_the_right_checksum_cannot_have_a_fifo_read() {
+fn a_manifest_with_a_valid_checksum_cannot_list_a_fifo() {
     let _alone = tiny::alone();
     let (_scratch, dir) = finished();
     let newest = dir.join("checkpoints/step_00000006");
@@ -207,7 +212,7 @@ fn a_manifest_of_the_right_checksum_cannot_have_a_fifo_read() {
     seal(&mut crafted);
     fs::write(newest.join("manifest.json"), crafted.to_string()).expect("a file");
     fs::write(newest.join("fifo"), "").expect("a file");
-    Checkpoint::read(&newest).expect("as the manifest says");
+    Checkpoint::read(&newest).expect("a checkpoint that matches its manifest");
     spoil(&newest.join("fifo"), "fifo");
     let error = Checkpoint::read(&newest).expect_err("a FIFO").to_string();
     assert!(error.ends_with("is not a regular file"), "{error}");

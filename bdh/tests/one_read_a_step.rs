@@ -1,4 +1,4 @@
-//! However much is logged, the device is asked once a step; whoever asks it alone is charged.
+//! One device read a step fetches all logged values; a callback that reads by itself is charged for it.
 
 #![expect(
     clippy::unit_arg,
@@ -8,21 +8,24 @@
 #[path = "support/tiny.rs"]
 mod tiny;
 
+use bdh::cadence::{at, every, never};
+use bdh::hooks::{AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, StepEnd};
+use bdh::overhead::Overhead;
 use bdh::{
-    AfterBackward, AfterOptimizerStep, Attach, BeforeOptimizerStep, BoxError, Callback, HookResult,
-    MemorySink, Overhead, Record, RunInfo, Sink, StepEnd, at, callback, every, never,
+    BoxError, Callback, CallbackExt, HookResult, MemorySink, Message, Record, RunInfo, Sink,
+    callback,
 };
 
-/// Logs every statistic of everything in every hook that has something on the device.
+/// A callback that logs every statistic in every hook that has values on the device.
 struct Chatty;
 
 #[callback]
 impl Callback for Chatty {
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        at.log("chatty/loss", at.loss.clone());
-        at.log("chatty/perplexity", at.loss.exp());
-        for param in at.weights.iter().chain(at.gradients.iter()) {
-            at.log(
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        ctx.log("chatty/loss", ctx.loss.clone());
+        ctx.log("chatty/perplexity", ctx.loss.exp());
+        for param in ctx.weights.iter().chain(ctx.gradients.iter()) {
+            ctx.log(
                 format!("chatty/{}", param.name()),
                 param.l2() / param.std() + param.mean(),
             );
@@ -30,24 +33,27 @@ impl Callback for Chatty {
         Ok(())
     }
 
-    fn before_optimizer_step(&mut self, at: &BeforeOptimizerStep<'_>) -> HookResult {
-        at.log("chatty/clipped", at.gradients.l2());
-        at.log("chatty/norm", at.grad_norm.expect("clipping is on").clone());
-        at.log(
+    fn before_optimizer_step(&mut self, ctx: &BeforeOptimizerStep<'_>) -> HookResult {
+        ctx.log("chatty/clipped", ctx.gradients.l2());
+        ctx.log(
+            "chatty/norm",
+            ctx.grad_norm.expect("clipping is on").clone(),
+        );
+        ctx.log(
             "chatty/factor",
-            at.clip_coefficient.expect("clipping is on").clone(),
+            ctx.clip_coefficient.expect("clipping is on").clone(),
         );
         Ok(())
     }
 
-    fn after_optimizer_step(&mut self, at: &AfterOptimizerStep<'_>) -> HookResult {
-        at.log("chatty/update", at.updates.l2());
-        at.log("chatty/broken", at.weights.non_finite());
+    fn after_optimizer_step(&mut self, ctx: &AfterOptimizerStep<'_>) -> HookResult {
+        ctx.log("chatty/update", ctx.updates.l2());
+        ctx.log("chatty/broken", ctx.weights.non_finite());
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        at.log("chatty/end", at.loss.clone());
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        ctx.log("chatty/end", ctx.loss.clone());
         Ok(())
     }
 }
@@ -65,7 +71,7 @@ fn chatty(name: &str) -> impl Callback + use<> {
 }
 
 #[test]
-fn the_device_is_read_once_a_step_whatever_is_logged() {
+fn all_logged_values_of_a_step_cost_one_read() {
     let run = tiny::run(10).clip_grad_norm(1.0).eval(never());
     let overhead = overhead(run.callback(chatty("one")).callback(chatty("two")));
     assert_eq!(overhead.reads, 10);
@@ -93,16 +99,16 @@ fn a_checkpoint_needs_no_second_read_of_what_was_logged() {
 }
 
 #[test]
-fn nothing_is_read_where_nothing_is_logged() {
+fn steps_without_logged_values_cost_no_read() {
     let run = tiny::run(10).log(never()).eval(never()).clip_grad_norm(0.1);
-    let looks = tiny::after_backward(|at| {
-        let _ = (at.weights.l2(), at.gradients.non_finite());
+    let looks = tiny::after_backward(|ctx| {
+        let _ = (ctx.weights.l2(), ctx.gradients.non_finite());
         Ok(())
     });
     assert_eq!(overhead(run.callback(looks)).reads, 0);
 }
 
-/// Keeps what it is told.
+/// A sink that collects records and notices.
 #[derive(Clone)]
 struct Listener(tiny::Seen<String>);
 
@@ -119,18 +125,18 @@ impl Sink for Listener {
         Ok(self.0.push(format!("record {}", record.clock.step)))
     }
 
-    fn remark(&mut self, text: &str) {
-        self.0.push(text.to_owned());
+    fn message(&mut self, message: &Message) {
+        self.0.push(message.to_string());
     }
 }
 
 #[test]
-fn a_line_for_a_person_comes_after_its_record_and_needs_no_read_of_its_own() {
+fn a_notice_follows_its_record_without_a_read_of_its_own() {
     let listener = Listener(tiny::Seen::new());
-    let says = tiny::after_backward(|at| {
-        let step = at.step();
+    let notifies = tiny::after_backward(|ctx| {
+        let step = ctx.step();
         Ok(
-            at.say([at.loss.clone(), at.weights.l2()], move |[loss, norm]| {
+            ctx.notice_with([ctx.loss.clone(), ctx.weights.l2()], move |[loss, norm]| {
                 format!("{step}:{}", loss > 0.0 && norm > 0.0)
             }),
         )
@@ -139,7 +145,7 @@ fn a_line_for_a_person_comes_after_its_record_and_needs_no_read_of_its_own() {
         .eval(never())
         .log(every(2))
         .sink(listener.clone());
-    assert_eq!(overhead(run.callback(says)).reads, 4);
+    assert_eq!(overhead(run.callback(notifies)).reads, 4);
     assert_eq!(
         listener.0.text(),
         "1:true record 2 2:true 3:true record 4 4:true"
@@ -147,20 +153,20 @@ fn a_line_for_a_person_comes_after_its_record_and_needs_no_read_of_its_own() {
 }
 
 #[test]
-fn what_is_read_along_waits_for_a_read_and_is_known_when_a_checkpoint_is_written() {
+fn awaited_values_are_known_at_the_next_read_or_checkpoint() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let seen = tiny::Seen::new();
     let (kept, note) = (tiny::Seen::new(), seen.clone());
-    let keeps = tiny::after_backward(move |at| {
-        let norm = at.gradients.l2();
-        at.read_along(&norm);
+    let keeps = tiny::after_backward(move |ctx| {
+        let norm = ctx.gradients.l2();
+        ctx.read_along(&norm);
         kept.push(norm);
         let known = kept
             .all()
             .iter()
             .filter(|norm| norm.value().is_some())
             .count();
-        Ok(note.push(format!("{}:{known}", at.step())))
+        Ok(note.push(format!("{}:{known}", ctx.step())))
     });
     let run = tiny::run(8).eval(never()).log(at([4])).checkpoint(at([6]));
     let run = run.run_dir(dir.path().join("run")).callback(keeps);
@@ -176,10 +182,10 @@ fn reads_follow_the_cadence_of_the_records() {
 #[test]
 fn a_callback_that_reads_is_charged_for_it() {
     let memory = MemorySink::default();
-    let greedy = tiny::on_step(|at| {
-        let loss = at.read(at.loss)?;
-        at.read(at.loss)?; // known by now
-        at.log("greedy/loss", loss);
+    let greedy = tiny::on_step(|ctx| {
+        let loss = ctx.read(ctx.loss)?;
+        ctx.read(ctx.loss)?; // known by now
+        ctx.log("greedy/loss", loss);
         Ok(())
     });
     let run = tiny::run(6).eval(never()).sink(memory.clone());

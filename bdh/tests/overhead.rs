@@ -1,4 +1,4 @@
-//! The table at the end of a run warns of a callback that costs more than it may, and says what would help.
+//! The table at the end of a run warns of a callback above the overhead budget, and suggests a cadence.
 
 #![expect(
     clippy::unit_arg,
@@ -8,16 +8,18 @@
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use bdh::{Attach, Overhead, every, never};
+use bdh::CallbackExt;
+use bdh::cadence::{every, never};
+use bdh::overhead::Overhead;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// What 40 steps cost that take 1 ms each, and with a callback 5 ms more on the steps on which it is due.
+/// Overhead of 40 steps of 1 ms each, with a callback that takes 5 ms on its due steps.
 fn overhead(compose: impl FnOnce(tiny::Builder) -> tiny::Builder) -> Overhead {
     let work = tiny::on_step_start(|_| Ok(sleep(Duration::from_millis(1)))).named("work");
     let slow = tiny::on_step(|_| Ok(sleep(Duration::from_millis(5))))
         .named("slow")
-        .every(every(2));
+        .on(every(2));
     let run = tiny::run(40).eval(never()).callback(work).callback(slow);
     compose(run)
         .build()
@@ -27,7 +29,7 @@ fn overhead(compose: impl FnOnce(tiny::Builder) -> tiny::Builder) -> Overhead {
         .overhead
 }
 
-/// What it says of the slow callback.
+/// The warning about the slow callback.
 fn warning(overhead: &Overhead) -> Option<String> {
     overhead
         .warnings()
@@ -36,7 +38,7 @@ fn warning(overhead: &Overhead) -> Option<String> {
 }
 
 #[test]
-fn a_slow_callback_is_warned_of_with_the_cadence_that_would_do() {
+fn the_warning_of_a_slow_callback_suggests_a_cadence() {
     let overhead = overhead(|run| run);
     let slow = overhead.rows.last().expect("a row for each");
     assert_eq!((slow.due, slow.calls, overhead.num_steps), (20, 20, 40));
@@ -68,7 +70,7 @@ fn a_slow_callback_is_warned_of_with_the_cadence_that_would_do() {
 }
 
 #[test]
-fn the_budget_is_the_runs_own() {
+fn the_overhead_budget_is_a_setting_of_the_run() {
     assert_eq!(
         warning(&overhead(|run| run.overhead_budget(f64::INFINITY))),
         None
@@ -79,8 +81,7 @@ fn the_budget_is_the_runs_own() {
         let error = tiny::run(1)
             .overhead_budget(budget)
             .build()
-            .err()
-            .expect("no budget");
+            .expect_err("no budget");
         assert!(
             error.to_string().starts_with("`overhead_budget` is "),
             "{error}"
@@ -89,7 +90,7 @@ fn the_budget_is_the_runs_own() {
 }
 
 #[test]
-fn the_cost_of_hooks_between_steps_is_not_blamed_on_the_cadence() {
+fn the_cost_of_eval_hooks_suggests_no_rarer_cadence() {
     let slow = tiny::on_eval(|_| Ok(sleep(Duration::from_millis(5))));
     let run = |run: tiny::Builder| run.eval(every(2)).callback(slow.named("judge"));
     let warnings = overhead(run).warnings();
@@ -99,6 +100,6 @@ fn the_cost_of_hooks_between_steps_is_not_blamed_on_the_cadence() {
     assert!(
         judge
             .expect("5 ms for 2 steps of 1 ms")
-            .contains("with evals and checkpoints")
+            .contains("hooks of evals and checkpoints")
     );
 }

@@ -1,17 +1,17 @@
-//! A task that panics takes the run down, but not before everybody was told.
+//! A panic of a task ends the run after callbacks and sinks have been notified.
 
 use bdh::burn::nn::{Linear, LinearConfig};
 use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::Tensor;
+use bdh::hooks::{FitEnd, on_step};
 use bdh::testing::tiny_run;
 use bdh::{
-    BatchSize, BoxError, Callback, FitEnd, HookResult, MemorySink, Outcome, Probe, Task, Trainer,
-    callback, on_step,
+    BatchSize, BoxError, Callback, HookResult, MemorySink, Outcome, Probe, Task, Trainer, callback,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-/// Panics on its third batch.
+/// A task that panics on its third batch.
 struct Breaks(u32);
 
 impl Task for Breaks {
@@ -36,25 +36,25 @@ impl Task for Breaks {
     }
 }
 
-struct Listens(Arc<Mutex<Option<Outcome>>>);
+struct Listener(Arc<Mutex<Option<Outcome>>>);
 
 #[callback]
-impl Callback for Listens {
-    fn on_fit_end(&mut self, at: &FitEnd<'_>) -> HookResult {
-        *self.0.lock().expect("nobody panics here") = Some(at.outcome.clone());
+impl Callback for Listener {
+    fn on_fit_end(&mut self, ctx: &FitEnd<'_>) -> HookResult {
+        *self.0.lock().expect("no holder of the lock panics") = Some(ctx.outcome.clone());
         Ok(())
     }
 }
 
 #[test]
-fn a_panic_of_the_task_is_told_in_on_fit_end_and_in_run_json_and_then_passed_on() {
+fn a_task_panic_reaches_on_fit_end_and_run_json_then_resumes() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let heard = Arc::new(Mutex::new(None));
+    let received = Arc::new(Mutex::new(None));
     let device = bdh::device("cpu").expect("the CPU is compiled in");
     let trainer = Trainer::builder(Breaks(0), LinearConfig::new(1, 1).init(&device))
         .optimizer(AdamWConfig::new().build(), 0.1)
         .steps(10)
-        .callback(Listens(Arc::clone(&heard)))
+        .callback(Listener(Arc::clone(&received)))
         .run_dir(dir.path().join("run"))
         .build()
         .expect("a valid run");
@@ -63,10 +63,10 @@ fn a_panic_of_the_task_is_told_in_on_fit_end_and_in_run_json_and_then_passed_on(
     let text = panic.downcast_ref::<String>().expect("a text");
     assert_eq!(text, "batch 3 is too much");
 
-    let told = "the task or the model panicked at step 3: batch 3 is too much";
+    let expected = "the task or the model panicked at step 3: batch 3 is too much";
     assert_eq!(
-        *heard.lock().expect("nobody panics here"),
-        Some(Outcome::Failed(told.to_owned()))
+        *received.lock().expect("no holder of the lock panics"),
+        Some(Outcome::Failed(expected.to_owned()))
     );
     let run = std::fs::read_to_string(dir.path().join("run/run.json")).expect("a run.json");
     let run: serde_json::Value = serde_json::from_str(&run).expect("JSON");
@@ -76,15 +76,15 @@ fn a_panic_of_the_task_is_told_in_on_fit_end_and_in_run_json_and_then_passed_on(
 }
 
 #[test]
-fn the_record_of_a_step_is_written_before_lines_that_panic() {
+fn a_steps_record_is_written_before_a_notice_that_panics() {
     let memory = MemorySink::default();
-    let says = on_step(|at| {
-        at.log("mine", at.step() as f64);
-        at.say([], |[]| panic!("no words"));
+    let notifies = on_step(|ctx| {
+        ctx.log("mine", ctx.step() as f64);
+        ctx.notice_with([], |[]| panic!("no words"));
         Ok(())
     });
     let trainer = tiny_run(3)
-        .callback(says)
+        .callback(notifies)
         .sink(memory.clone())
         .build()
         .expect("a valid run");

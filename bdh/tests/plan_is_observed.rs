@@ -1,4 +1,4 @@
-//! What the plan says will fire is what fires.
+//! Callbacks act on exactly the steps of the plan.
 
 #![expect(
     clippy::unit_arg,
@@ -8,10 +8,11 @@
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use bdh::{
-    Attach, BoxError, Cadence, PlanRow, Source, Span, TokenBatch, at, every, first, fraction, last,
-    log_spaced, samples, start, steps, tokens,
+use bdh::cadence::{
+    Span, at, every, first, fraction, last, log_spaced, samples, start, steps, tokens,
 };
+use bdh::plan::PlanRow;
+use bdh::{BoxError, Cadence, CallbackExt, Source, TokenBatch};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -67,9 +68,9 @@ proptest! {
             .keep_checkpoints(3)
             .run_dir(dir.path().join("run"))
             .sink(memory.clone())
-            .callback(tiny::on_step(move |at| Ok(steps.push(("watch", at.step())))).every(watch))
-            .callback(tiny::on_eval(move |at| Ok(evals.push(("eval", at.step())))))
-            .callback(tiny::on_checkpoint(move |at| Ok(saves.push(("checkpoint", at.step())))))
+            .callback(tiny::on_step(move |ctx| Ok(steps.push(("watch", ctx.step())))).on(watch))
+            .callback(tiny::on_eval(move |ctx| Ok(evals.push(("eval", ctx.step())))))
+            .callback(tiny::on_checkpoint(move |ctx| Ok(saves.push(("checkpoint", ctx.step())))))
             .build();
         let trainer = match trainer {
             Ok(trainer) => trainer,
@@ -77,7 +78,7 @@ proptest! {
         };
         let (rows, files) = (trainer.plan().rows.clone(), trainer.plan().files.clone());
         let fitted = trainer.fit().expect("a run that completes");
-        prop_assert_eq!(&fitted.problems, &[]);
+        prop_assert_eq!(&fitted.warnings, &[]);
 
         let of = |what| -> Vec<u64> {
             let seen = seen.all();
@@ -94,7 +95,7 @@ proptest! {
     }
 }
 
-/// What is in a run directory: files, and whole checkpoints.
+/// The content of a run directory: files, and complete checkpoints.
 fn files_below(dir: &std::path::Path) -> BTreeSet<String> {
     let names = |dir: &std::path::Path| -> Vec<String> {
         let entries = std::fs::read_dir(dir).into_iter().flatten();
@@ -118,7 +119,7 @@ fn files_below(dir: &std::path::Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// Batches whose size nobody tells.
+/// A source that does not report its batch size.
 struct Mute(tiny::Rows);
 
 impl Source for Mute {
@@ -138,31 +139,31 @@ impl Source for Mute {
 }
 
 #[test]
-fn steps_are_foretold_even_where_the_size_of_a_batch_is_not_known() {
+fn steps_are_predicted_without_a_known_batch_size() {
     let task = bdh::NextToken::new(Mute(tiny::Rows::of(3)), tiny::val());
     let trainer = bdh::Trainer::builder(task, tiny::Tiny::new(0.0))
         .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01)
         .steps(20)
         .callback(
             tiny::on_step(|_| Ok(()))
-                .every(every(5) | every(fraction(0.5)))
+                .on(every(5) | every(fraction(0.5)))
                 .named("steps"),
         )
         .callback(
             tiny::on_step(|_| Ok(()))
-                .every(every(tokens(100)))
+                .on(every(tokens(100)))
                 .named("tokens"),
         )
         .callback(
             tiny::on_step(|_| Ok(()))
-                .every(every(bdh::secs(1.0)))
+                .on(every(bdh::cadence::secs(1.0)))
                 .named("time"),
         )
         .build()
         .expect("a valid run");
     let rows = &trainer.plan().rows;
     assert_eq!(planned(rows, "steps"), [5, 10, 15, 20]);
-    // Not by the validation batches, which may be larger or smaller.
+    // Not from the validation batches, which may be larger or smaller.
     assert!(
         rows.iter()
             .filter(|row| row.firings.is_none())
@@ -172,13 +173,12 @@ fn steps_are_foretold_even_where_the_size_of_a_batch_is_not_known() {
 }
 
 #[test]
-fn a_cadence_that_never_fires_is_refused_before_the_run_with_the_name_of_whose_it_is() {
-    let late = tiny::on_step(|_| Ok(())).every(every(21)).named("late");
+fn a_cadence_that_never_fires_is_refused_with_its_owner() {
+    let late = tiny::on_step(|_| Ok(())).on(every(21)).named("late");
     let error = tiny::run(20)
         .callback(late)
         .build()
-        .err()
-        .expect("it never fires");
+        .expect_err("it never fires");
     let cause = std::error::Error::source(&error)
         .expect("a cause")
         .to_string();
@@ -191,7 +191,7 @@ fn a_cadence_that_never_fires_is_refused_before_the_run_with_the_name_of_whose_i
         "{cause}"
     );
 
-    let tokens = tiny::on_step(|_| Ok(())).every(every(tokens(1_000)));
+    let tokens = tiny::on_step(|_| Ok(())).on(every(tokens(1_000)));
     assert!(
         tiny::run(20).callback(tokens).build().is_err(),
         "20 steps see 160 tokens"
@@ -199,7 +199,7 @@ fn a_cadence_that_never_fires_is_refused_before_the_run_with_the_name_of_whose_i
 }
 
 #[test]
-fn the_plan_is_a_page_that_names_everything() {
+fn the_plan_prints_every_part_of_the_run() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let trainer = tiny::run(20)
         .clip_grad_norm(1.0)
@@ -207,7 +207,7 @@ fn the_plan_is_a_page_that_names_everything() {
         .run_dir(dir.path().join("run"))
         .callback(
             tiny::after_backward(|_| Ok(()))
-                .every(every(5))
+                .on(every(5))
                 .named("gradients"),
         )
         .sink(bdh::MemorySink::default())

@@ -1,4 +1,4 @@
-//! One record a step, in order; on disk what sinks were given; `run.json` from the start to the end.
+//! Sinks receive one record a step, in order; the files hold the same; `run.json` is there from the start to the end.
 
 #![expect(
     clippy::unit_arg,
@@ -8,13 +8,13 @@
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use bdh::{
-    Attach, Fitted, Histogram, MemorySink, Record, Value, at, every, fraction, last, never, start,
-};
+use bdh::cadence::{at, every, fraction, last, never, start};
+use bdh::stats::Histogram;
+use bdh::{CallbackExt, MemorySink, Record, TrainResult, Value};
 use serde_json::json;
 use std::path::Path;
 
-fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()
@@ -37,15 +37,17 @@ fn steps(records: &[Record]) -> Vec<u64> {
 }
 
 #[test]
-fn there_is_one_record_a_step_however_many_hooks_log() {
+fn values_of_all_hooks_of_a_step_are_one_record() {
     let memory = MemorySink::default();
     fit(tiny::run(6)
         .eval(start() | every(2))
         .sink(memory.clone())
-        .callback(tiny::on_step_start(|at| Ok(at.log("a", 1.0))))
-        .callback(tiny::after_backward(|at| Ok(at.log("b", at.loss.clone()))))
-        .callback(tiny::on_step(|at| Ok(at.log("c", 3.0))))
-        .callback(tiny::on_eval(|at| Ok(at.log("d", 4.0)))));
+        .callback(tiny::on_step_start(|ctx| Ok(ctx.log("a", 1.0))))
+        .callback(tiny::after_backward(|ctx| {
+            Ok(ctx.log("b", ctx.loss.clone()))
+        }))
+        .callback(tiny::on_step(|ctx| Ok(ctx.log("c", 3.0))))
+        .callback(tiny::on_eval(|ctx| Ok(ctx.log("d", 4.0)))));
     let records = memory.records();
     assert_eq!(steps(&records), [0, 1, 2, 3, 4, 5, 6]);
     let keys = |record: &Record| -> Vec<String> {
@@ -64,20 +66,20 @@ fn there_is_one_record_a_step_however_many_hooks_log() {
 }
 
 #[test]
-fn a_metric_that_a_callback_logs_before_the_first_eval_is_the_trainers_from_then_on() {
+fn eval_takes_over_a_metric_that_a_callback_logged_earlier() {
     let (memory, undisturbed) = (MemorySink::default(), MemorySink::default());
     let run = |memory: &MemorySink| tiny::run(6).eval(every(2)).sink(memory.clone());
     fit(run(&undisturbed));
-    let mine = tiny::on_step(|at| Ok(at.log("val/loss", 0.0))).named("mine");
+    let mine = tiny::on_step(|ctx| Ok(ctx.log("val/loss", 0.0))).named("mine");
     let fitted = fit(run(&memory).callback(mine));
     let series = memory.series("val/loss");
     assert_eq!(series[0], (1, 0.0));
     assert_eq!(series[1..], undisturbed.series("val/loss"));
-    assert_eq!(fitted.problems.len(), 1, "{:?}", fitted.problems);
+    assert_eq!(fitted.warnings.len(), 1, "{:?}", fitted.warnings);
 }
 
 #[test]
-fn a_step_on_which_nothing_is_logged_leaves_no_record() {
+fn a_step_without_logged_values_has_no_record() {
     let memory = MemorySink::default();
     fit(tiny::run(20)
         .log(every(fraction(0.25)))
@@ -87,7 +89,7 @@ fn a_step_on_which_nothing_is_logged_leaves_no_record() {
 }
 
 #[test]
-fn the_last_step_is_recorded_whatever_the_cadence_and_the_plan_shows_it() {
+fn the_last_step_is_always_recorded_and_in_the_plan() {
     let memory = MemorySink::default();
     let run = tiny::run(20)
         .log(every(7))
@@ -116,15 +118,15 @@ fn the_last_step_is_recorded_whatever_the_cadence_and_the_plan_shows_it() {
         .log(never())
         .eval(never())
         .sink(memory.clone()));
-    assert_eq!(memory.records(), [], "never is never");
+    assert_eq!(memory.records(), [], "`never` records no step");
 }
 
 #[test]
-fn the_step_on_which_a_run_is_stopped_is_recorded_until_the_run_is_resumed() {
+fn the_step_of_a_stop_is_recorded_until_the_run_resumes() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let run = |name: &str| {
-        let counts = tiny::on_step(|at| Ok(at.log("calls", 1.0)))
-            .every(every(2))
+        let counts = tiny::on_step(|ctx| Ok(ctx.log("calls", 1.0)))
+            .on(every(2))
             .named("counts");
         let run = tiny::run(8).log(every(3)).checkpoint(every(3) | last());
         run.callback(counts).run_dir(scratch.path().join(name))
@@ -133,15 +135,15 @@ fn the_step_on_which_a_run_is_stopped_is_recorded_until_the_run_is_resumed() {
     let whole = lines(&scratch.path().join("whole"));
     for (stop, has_other_values) in [(4, true), (5, false)] {
         let (name, dir) = (format!("{stop}"), scratch.path().join(stop.to_string()));
-        let save_and_stop = tiny::on_step(move |at| {
-            let name = format!("at_{}", at.step());
-            at.checkpoint(bdh::CheckpointRequest {
+        let save_and_stop = tiny::on_step(move |ctx| {
+            let name = format!("at_{}", ctx.step());
+            ctx.checkpoint(bdh::checkpoint::CheckpointRequest {
                 name,
                 pinned: false,
             });
-            Ok(at.stop("it is time"))
+            Ok(ctx.stop("it is time"))
         });
-        let stopped = fit(run(&name).callback(save_and_stop.every(at([stop])).named("stop")));
+        let stopped = fit(run(&name).callback(save_and_stop.on(at([stop])).named("stop")));
         let end = stopped.last.expect("a record");
         assert!(end.clock.step == stop && end.scalar("train/loss").is_some());
         assert_eq!(end.scalar("calls").is_some(), has_other_values);
@@ -162,25 +164,25 @@ fn the_step_on_which_a_run_is_stopped_is_recorded_until_the_run_is_resumed() {
 #[test]
 fn a_key_that_is_logged_twice_keeps_the_last_value() {
     let memory = MemorySink::default();
-    let twice = tiny::on_step(|at| {
-        at.log("twice", 1.0);
-        Ok(at.log("twice", 2.0))
+    let twice = tiny::on_step(|ctx| {
+        ctx.log("twice", 1.0);
+        Ok(ctx.log("twice", 2.0))
     });
     let fitted = fit(tiny::run(1)
         .sink(memory.clone())
         .callback(twice)
-        .callback(tiny::on_fit_end(|at| Ok(at.log("late", 7.0)))));
+        .callback(tiny::on_fit_end(|ctx| Ok(ctx.log("late", 7.0)))));
     assert_eq!(memory.series("twice"), [(1, 2.0)]);
     let last = fitted.last.expect("a record");
     assert_eq!(
         last.scalar("late"),
         Some(7.0),
-        "what on_fit_end logs joins the last record"
+        "values logged in on_fit_end join the last record"
     );
 }
 
 #[test]
-fn the_file_on_disk_holds_what_a_sink_was_given() {
+fn the_file_holds_the_records_that_sinks_received() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     let memory = MemorySink::default();
@@ -189,19 +191,19 @@ fn the_file_on_disk_holds_what_a_sink_was_given() {
         counts: vec![3, 4],
         non_finite: 1,
     };
-    let rich = tiny::on_step(move |at| {
-        at.log("text", Value::Text("once".to_owned()));
-        at.log("histogram", Value::Histogram(histogram.clone()));
-        at.log("image", Value::Image(vec![1, 2, 3]));
-        at.log("nan", f64::NAN);
-        at.log("less", f64::NEG_INFINITY);
-        at.log("step", 0.5); // not the clock's
+    let rich = tiny::on_step(move |ctx| {
+        ctx.log("text", Value::Text("once".to_owned()));
+        ctx.log("histogram", Value::Histogram(histogram.clone()));
+        ctx.log("image", Value::Image(vec![1, 2, 3]));
+        ctx.log("nan", f64::NAN);
+        ctx.log("less", f64::NEG_INFINITY);
+        ctx.log("step", 0.5); // not the clock's
         Ok(())
     });
     fit(tiny::run(5)
         .run_dir(&dir)
         .sink(memory.clone())
-        .callback(rich.every(at([3]))));
+        .callback(rich.on(at([3]))));
 
     let (lines, records) = (lines(&dir), memory.records());
     assert_eq!(lines.len(), records.len());
@@ -226,7 +228,7 @@ fn the_file_on_disk_holds_what_a_sink_was_given() {
 }
 
 #[test]
-fn run_json_says_running_from_the_start_and_how_it_ended_at_the_end() {
+fn run_json_has_the_status_at_the_start_and_at_the_end() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("first");
     let path = dir.clone();
@@ -241,7 +243,7 @@ fn run_json_says_running_from_the_start_and_how_it_ended_at_the_end() {
         .seed(5)
         .config(json!({ "depth": 2 }));
     let fitted = fit(run.callback(running.named("look")));
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
 
     let file = run_json(&dir);
     assert_eq!(file["name"], "first");
@@ -262,38 +264,37 @@ fn run_json_says_running_from_the_start_and_how_it_ended_at_the_end() {
 }
 
 #[test]
-fn metrics_that_are_not_finite_are_told_apart_at_the_end() {
+fn run_json_distinguishes_nan_and_infinities() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
     fit(tiny::run(1)
         .run_dir(&dir)
-        .callback(tiny::on_step(|at| Ok(at.log("nan", f64::NAN)))));
+        .callback(tiny::on_step(|ctx| Ok(ctx.log("nan", f64::NAN)))));
     assert_eq!(run_json(&dir)["final_metrics"]["nan"], "NaN");
 }
 
 #[test]
-fn a_directory_that_holds_a_run_is_not_written_over() {
+fn a_directory_that_holds_a_run_is_not_overwritten() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(1).run_dir(dir.path()));
     let error = tiny::run(1)
         .run_dir(dir.path())
         .build()
-        .err()
-        .expect("the directory is taken");
+        .expect_err("the directory is taken");
     assert!(error.to_string().contains("exists already"), "{error}");
 }
 
 #[test]
-fn a_mean_that_a_callback_carries_on_for_ever_stays_small() {
+fn an_endless_running_mean_keeps_no_history() {
     let memory = MemorySink::default();
     let mut mean = None;
-    let smooth = tiny::on_step(move |at| {
-        let loss = at.loss.clone();
+    let smooth = tiny::on_step(move |ctx| {
+        let loss = ctx.loss.clone();
         let next = match mean.take() {
             None => loss,
             Some(mean) => mean * 0.9 + loss * 0.1,
         };
-        at.log("smooth", next.clone());
+        ctx.log("smooth", next.clone());
         mean = Some(next);
         Ok(())
     });
@@ -336,4 +337,18 @@ fn every_file_of_a_run_has_the_mode_that_the_umask_gives() {
         .expect("it")
         .1;
     assert!(found.iter().all(|(_, mode)| *mode == expected), "{found:?}");
+}
+
+#[test]
+fn configuration_that_json_cannot_hold_is_refused() {
+    let keys = std::collections::BTreeMap::from([((1, 2), 3)]);
+    let error = tiny::run(1)
+        .config(keys)
+        .build()
+        .expect_err("tuples as keys");
+    let text = error.to_string();
+    assert!(
+        text.starts_with("`config` is key must be a string"),
+        "{text}"
+    );
 }

@@ -1,6 +1,6 @@
-//! A run on n devices is the run on one of them with as many micro-batches.
+//! A run on n devices equals the run on one device with the same micro-batches.
 //!
-//! The devices are the CPU, n times: what is dealt out, summed and compared is the same on GPUs.
+//! The devices are the CPU, n times: GPUs shard, sum and compare in the same way.
 
 #![expect(
     clippy::unit_arg,
@@ -13,15 +13,16 @@ mod replicas;
 mod tiny;
 
 use bdh::burn::optim::AdamWConfig;
+use bdh::cadence::{every, never};
 use bdh::{
-    BoxError, Intervene, Intervention, MemorySink, Outcome, Schedule, StopReason, Trainer, Verdict,
-    every, never,
+    BoxError, Intervention, InterventionContext, MemorySink, Outcome, Schedule, StopReason,
+    Trainer, UpdateDecision,
 };
 use replicas::{devices, fit, watched};
 use serde_json::Value;
 use tiny::{ROWS, Seen, Tiny};
 
-/// Weights as numbers, and the losses on the way.
+/// Final weights, and the loss of each step.
 fn trained(run: tiny::Builder) -> (Vec<f32>, Vec<f64>) {
     let memory = MemorySink::default();
     let model = fit(run.sink(memory.clone())).model;
@@ -43,9 +44,9 @@ fn trained(run: tiny::Builder) -> (Vec<f32>, Vec<f64>) {
 /// Panics unless numbers are equal up to the rounding of sums in another order, relative to their size.
 fn close(found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
-    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+    for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
         let apart = (found - expected).abs() / expected.abs().max(1.0);
-        assert!(apart <= tolerance, "{at}: {found}, not {expected}");
+        assert!(apart <= tolerance, "{place}: {found}, not {expected}");
     }
 }
 
@@ -78,15 +79,15 @@ fn replicas_train_like_accumulation_of_the_same_micro_batches() {
 }
 
 #[test]
-fn one_device_is_the_run_without_any_to_the_bit() {
+fn one_listed_device_gives_the_single_device_run() {
     let plain = trained(tiny::run(10));
     assert_eq!(trained(tiny::run(10).devices(devices(1))), plain);
 }
 
 #[test]
-fn replicas_are_equal_to_the_bit_after_each_of_100_steps_whatever_watches_them() {
-    let norms = tiny::before_optimizer_step(|at| Ok(at.log("norm", at.gradients.l2())));
-    let updates = tiny::after_optimizer_step(|at| Ok(at.log("update", at.updates.l2())));
+fn replicas_are_bit_identical_after_each_of_100_steps() {
+    let norms = tiny::before_optimizer_step(|ctx| Ok(ctx.log("norm", ctx.gradients.l2())));
+    let updates = tiny::after_optimizer_step(|ctx| Ok(ctx.log("update", ctx.updates.l2())));
     let run = tiny::run(100)
         .clip_grad_norm(0.1)
         .grad_accum_steps(6)
@@ -103,9 +104,9 @@ fn callbacks_of_a_run_on_several_devices_see_the_whole_step() {
         let (seen, memory) = (Seen::new(), MemorySink::default());
         let log = seen.clone();
         let run = tiny::run(3).grad_accum_steps(2).devices(devices(replicas));
-        let norms = tiny::after_backward(move |at| {
-            log.push((at.step(), at.clock().samples, at.num_devices()));
-            Ok(at.log("norm", at.gradients.l2()))
+        let norms = tiny::after_backward(move |ctx| {
+            log.push((ctx.step(), ctx.clock().samples, ctx.num_devices()));
+            Ok(ctx.log("norm", ctx.gradients.l2()))
         });
         fit(run.callback(norms).sink(memory.clone()));
         let norms: Vec<_> = memory
@@ -122,7 +123,7 @@ fn callbacks_of_a_run_on_several_devices_see_the_whole_step() {
 }
 
 #[test]
-fn each_micro_batch_and_each_validation_batch_goes_to_one_replica() {
+fn each_batch_goes_to_exactly_one_replica() {
     let (seen, log) = (Seen::new(), Seen::new());
     let pushed = seen.clone();
     let run = watched(2, move |thread, batch| {
@@ -142,7 +143,7 @@ fn each_micro_batch_and_each_validation_batch_goes_to_one_replica() {
     };
     assert_eq!((on("trainer"), on("replica 1")), (5, 5)); // 2 steps of 2 micro-batches, and an eval's half
 
-    // All of them together are what one device would have seen.
+    // Together they are the batches that one device would have seen.
     let pushed = log.clone();
     fit(watched(2, move |_, batch| pushed.push(batch.targets().to_vec())).grad_accum_steps(4));
     let sorted = |mut batches: Vec<Vec<i32>>| {
@@ -154,7 +155,7 @@ fn each_micro_batch_and_each_validation_batch_goes_to_one_replica() {
 }
 
 #[test]
-fn an_eval_that_replicas_share_finds_what_one_model_finds() {
+fn an_eval_on_several_devices_gives_the_same_metrics() {
     let metrics = |replicas| {
         let memory = MemorySink::default();
         let run = tiny::run(4)
@@ -171,11 +172,11 @@ fn an_eval_that_replicas_share_finds_what_one_model_finds() {
     let single: Vec<f64> = metrics(1);
     assert_eq!(single.len(), 8);
     close(&metrics(2), &single, 1e-6);
-    close(&metrics(4), &single, 1e-6); // two validation batches: two replicas have nothing to do
+    close(&metrics(4), &single, 1e-6); // two validation batches, so two of the replicas get none
 }
 
 #[test]
-fn the_plan_says_who_does_how_much() {
+fn the_plan_shows_the_work_of_each_device() {
     let trainer = tiny::run(10)
         .grad_accum_steps(6)
         .devices(devices(3))
@@ -183,13 +184,13 @@ fn the_plan_says_who_does_how_much() {
         .expect("valid");
     let plan = trainer.plan().to_string();
     assert!(
-        plan.contains("6 micro-batch(es), 2 on each of 3 devices"),
+        plan.contains("micro-batches per step: 6 (2 on each of 3 devices)"),
         "{plan}"
     );
 }
 
 #[test]
-fn dropout_of_replicas_that_share_a_device_is_repeatable_and_that_of_one_model() {
+fn dropout_of_replicas_on_one_device_is_repeatable() {
     let with = |replicas: usize| {
         let run = tiny::run_with(0.4, 20).grad_accum_steps(4);
         trained(run.devices(devices(replicas)).check_replicas(every(1)))
@@ -199,7 +200,7 @@ fn dropout_of_replicas_that_share_a_device_is_repeatable_and_that_of_one_model()
     close_runs(first, with(1));
 }
 
-/// Makes gradients smaller, skips every fifth step and halves the learning rate of every third.
+/// An intervention that scales gradients, skips every fifth step and halves the learning rate of every third.
 struct Meddle;
 
 impl Intervention for Meddle {
@@ -211,18 +212,18 @@ impl Intervention for Meddle {
         Value::Null
     }
 
-    fn intervene(&mut self, at: &mut Intervene<'_>) -> Result<Verdict, BoxError> {
-        let step = at.cx().step();
+    fn intervene(&mut self, ctx: &mut InterventionContext<'_>) -> Result<UpdateDecision, BoxError> {
+        let step = ctx.ctx().step();
         if step.is_multiple_of(2) {
-            at.replace_gradients(|param, gradient| gradient * (1.0 / param.rank() as f64));
+            ctx.replace_gradients(|param, gradient| gradient * (1.0 / param.rank() as f64));
         }
         if step.is_multiple_of(3) {
-            at.scale_lr(0.5);
+            ctx.scale_lr(0.5);
         }
         Ok(if step.is_multiple_of(5) {
-            Verdict::Skip
+            UpdateDecision::Skip
         } else {
-            Verdict::Apply
+            UpdateDecision::Apply
         })
     }
 }
@@ -240,7 +241,7 @@ fn interventions_act_once_on_the_sum_of_all_replicas() {
 }
 
 #[test]
-fn a_resumed_run_on_several_devices_ends_as_if_it_had_never_stopped() {
+fn a_resumed_multi_device_run_ends_like_an_unbroken_one() {
     let dir = std::env::temp_dir().join(format!("bdh-replicas-{}", std::process::id()));
     let run = |steps: u64, name: &str| {
         let schedule = Schedule::from(0.01);
@@ -254,9 +255,9 @@ fn a_resumed_run_on_several_devices_ends_as_if_it_had_never_stopped() {
             .eval(never())
     };
     let whole = tiny::weights(&fit(run(20, "whole")).model);
-    let stop = tiny::on_step(|at| {
-        if at.step() == 10 {
-            at.stop("enough");
+    let stop = tiny::on_step(|ctx| {
+        if ctx.step() == 10 {
+            ctx.stop("enough");
         }
         Ok(())
     });
@@ -271,12 +272,11 @@ fn a_resumed_run_on_several_devices_ends_as_if_it_had_never_stopped() {
     let resumed = fit(resumed.check_replicas(every(1)));
     assert_eq!(tiny::weights(&resumed.model), whole);
 
-    // On another number of devices it is another run, which has to be allowed.
+    // Another number of devices is a change of the run, which must be allowed.
     let elsewhere = |dir: &str| run(30, dir).resume("auto").devices(Vec::new());
     let error = elsewhere("whole")
         .build()
-        .err()
-        .expect("one device")
+        .expect_err("one device")
         .to_string();
     assert!(error.contains("trainer.devices"), "{error}");
     let allowed = ["trainer.steps", "trainer.devices", "callbacks"];
@@ -284,10 +284,10 @@ fn a_resumed_run_on_several_devices_ends_as_if_it_had_never_stopped() {
     std::fs::remove_dir_all(&dir).expect("it is ours");
 }
 
-/// A second head that only every second micro-batch uses, and a third that none does.
+/// A model with a second head that only every second micro-batch uses, and a third that is never used.
 mod branches {
     use super::tiny;
-    use bdh::burn; // by which `derive(Module)` finds it
+    use bdh::burn; // `derive(Module)` generates paths that begin with `burn`
     use bdh::burn::module::{Module, Param};
     use bdh::burn::tensor::Tensor;
     use bdh::{BatchSize, BoxError, Probe, Task};
@@ -348,7 +348,7 @@ mod branches {
 }
 
 #[test]
-fn a_parameter_that_only_some_replicas_use_moves_and_one_that_none_uses_does_not() {
+fn only_parameters_that_a_replica_uses_are_updated() {
     let with = |replicas: usize| {
         let decays = AdamWConfig::new().with_weight_decay(0.5).build();
         let run = Trainer::builder(branches::Count(0), branches::Branches::new());
@@ -368,7 +368,7 @@ fn a_parameter_that_only_some_replicas_use_moves_and_one_that_none_uses_does_not
 }
 
 #[test]
-fn what_the_exchange_reads_is_counted_and_a_skipped_step_exchanges_no_weights() {
+fn exchange_reads_are_counted_and_skipped_steps_send_nothing() {
     let reads = |replicas: usize| {
         let run = tiny::run(5)
             .grad_accum_steps(2)

@@ -1,4 +1,4 @@
-//! No replica is lost unnoticed, and what replicas cannot train is refused before anything runs.
+//! A failing replica ends the run, and models that replicas cannot train are refused before the run.
 
 #![expect(
     clippy::unit_arg,
@@ -18,17 +18,17 @@ use std::time::{Duration, Instant};
 use tiny::{Seen, Tiny};
 
 #[test]
-fn a_replica_that_panics_ends_the_run_with_its_name_and_without_a_hang() {
+fn a_panic_of_a_replica_ends_the_run_with_its_number() {
     let began = Instant::now();
     let seen = Seen::new();
-    let told = seen.clone();
+    let reported = seen.clone();
     let run = watched(10, |thread, batch| {
         assert!(
             thread != "replica 2" || batch.targets()[0] != 5,
             "no more paper"
         );
     });
-    let end = tiny::on_fit_end(move |at| Ok(told.push(at.outcome.clone())));
+    let end = tiny::on_fit_end(move |ctx| Ok(reported.push(ctx.outcome.clone())));
     let run = run.grad_accum_steps(3).devices(devices(3)).callback(end);
     let error = try_fit(run).expect_err("a replica panics");
     let TrainError::Replica {
@@ -49,35 +49,31 @@ fn a_replica_that_panics_ends_the_run_with_its_name_and_without_a_hang() {
 }
 
 #[test]
-fn the_trainers_own_panic_ends_the_run_as_on_one_device() {
+fn a_panic_on_the_first_device_ends_the_run_as_usual() {
     let run = watched(10, |thread, _| {
-        assert!(thread.starts_with("replica"), "out of ink")
+        assert!(thread.starts_with("replica"), "out of ink");
     });
     let run = run.grad_accum_steps(2).devices(devices(2));
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(try_fit(run))));
-    let panic = panic.expect_err("the panic is passed on");
+    let panic = panic.expect_err("the panic is resumed");
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"out of ink"));
 }
 
 #[test]
-fn work_that_cannot_be_shared_evenly_is_refused_before_anything_runs() {
+fn uneven_shares_are_refused_before_the_run() {
     let run = tiny::run(10).grad_accum_steps(3).devices(devices(2));
-    let error = run
-        .build()
-        .err()
-        .expect("3 micro-batches for 2")
-        .to_string();
+    let error = run.build().expect_err("3 micro-batches for 2").to_string();
     for part in [
         "grad_accum_steps",
         "3",
         "2 devices",
-        "4 would be 2 for each",
+        "use 4, 2 for each device",
     ] {
         assert!(error.contains(part), "`{part}` in: {error}");
     }
 }
 
-/// Every second batch has another number of rows.
+/// A source of batches with alternating numbers of rows.
 struct Uneven(u64);
 
 impl bdh::Source for Uneven {
@@ -101,7 +97,7 @@ impl bdh::Source for Uneven {
 }
 
 #[test]
-fn micro_batches_of_different_sizes_are_refused_before_they_are_dealt_out() {
+fn micro_batches_of_different_sizes_are_refused() {
     let run = |replicas: usize| {
         Trainer::builder(bdh::NextToken::new(Uneven(0), Vec::new()), Tiny::new(0.0))
             .optimizer(SgdConfig::new().build(), 0.1)
@@ -115,7 +111,7 @@ fn micro_batches_of_different_sizes_are_refused_before_they_are_dealt_out() {
         panic!("{error}")
     };
     let text = source.to_string();
-    assert!(text.contains("one has 2 sample(s), another 1"), "{text}");
+    assert!(text.contains("different sizes, 2 and 1 samples"), "{text}");
     fit(run(1)); // on one device they are averaged, as before
 }
 
@@ -132,26 +128,26 @@ fn threads(name: &str) -> usize {
 #[test]
 #[cfg(target_os = "linux")]
 fn no_thread_outlives_its_run() {
-    // Nobody else has nine replicas.
+    // No other test has nine replicas.
     let watch = tiny::on_step(|_| Ok(assert_eq!(threads("replica 8"), 1)));
     let run = tiny::run(2)
         .grad_accum_steps(9)
         .devices(devices(9))
         .callback(watch);
     let fitted = fit(run);
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     assert_eq!(threads("replica 8"), 0);
 
     let run = watched(2, |thread, _| {
-        assert!(thread != "replica 3", "no more paper")
+        assert!(thread != "replica 3", "no more paper");
     });
     try_fit(run.grad_accum_steps(9).devices(devices(9))).expect_err("a replica panics");
     assert_eq!(threads("replica 8"), 0);
 }
 
-/// A model that counts a mean as it goes.
+/// A model with a running mean.
 mod counting {
-    use bdh::burn; // by which `derive(Module)` finds it
+    use bdh::burn; // `derive(Module)` generates paths that begin with `burn`
     use bdh::burn::module::Module;
     use bdh::burn::nn::{BatchNorm, BatchNormConfig};
     use bdh::burn::tensor::Tensor;
@@ -195,7 +191,7 @@ mod counting {
 }
 
 #[test]
-fn a_model_that_remembers_batches_is_refused_on_several_devices() {
+fn a_running_mean_is_refused_on_several_devices() {
     let run = |replicas: usize| {
         let run = Trainer::builder(counting::Ones, counting::Counting::new()).steps(1);
         let run = run
@@ -206,7 +202,7 @@ fn a_model_that_remembers_batches_is_refused_on_several_devices() {
             .build()
     };
     assert!(run(1).is_ok());
-    let error = run(2).err().expect("running means").to_string();
+    let error = run(2).expect_err("running means").to_string();
     assert!(
         error.contains("norm.running_mean") && error.contains("one device"),
         "{error}"
@@ -214,13 +210,15 @@ fn a_model_that_remembers_batches_is_refused_on_several_devices() {
 }
 
 #[test]
-fn devices_without_a_tape_are_refused() {
+fn devices_without_autodiff_are_refused() {
     let bare = vec![tiny::device(), tiny::device().inner()];
     let error = tiny::run(1)
         .grad_accum_steps(2)
         .devices(bare)
         .build()
-        .err()
-        .expect("no tape");
-    assert!(error.to_string().contains("without autodiff"), "{error}");
+        .expect_err("no tape");
+    assert!(
+        error.to_string().contains("records no gradients"),
+        "{error}"
+    );
 }

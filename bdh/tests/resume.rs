@@ -1,4 +1,4 @@
-//! A resumed run is the run that was never interrupted: weights, optimizer state and records.
+//! A resumed run equals an uninterrupted one: weights, optimizer state and records.
 
 #![expect(
     clippy::unit_arg,
@@ -9,16 +9,19 @@
 mod tiny;
 
 use bdh::burn::optim::{AdamWConfig, SgdConfig};
+use bdh::cadence::{at, every, last, start};
+use bdh::checkpoint::Checkpoint;
+use bdh::error::CheckpointError;
+use bdh::hooks::StepEnd;
 use bdh::{
-    Attach, BoxError, Callback, Checkpoint, CheckpointError, ConfigError, Fitted, HookResult,
-    Intervene, Intervention, MemorySink, NextToken, StepEnd, Trainer, Verdict, at, callback, every,
-    last, latest_checkpoint, start,
+    BoxError, Callback, CallbackExt, ConfigError, HookResult, Intervention, InterventionContext,
+    MemorySink, NextToken, TrainResult, Trainer, UpdateDecision, callback, checkpoint,
 };
 use serde_json::{Value, json};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-/// Counts its steps, and records the count.
+/// A callback that counts its steps, and records the count.
 #[derive(Default)]
 struct Counter(u64);
 
@@ -33,14 +36,14 @@ impl Callback for Counter {
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
         self.0 += 1;
-        at.log("count", self.0 as f64);
+        ctx.log("count", self.0 as f64);
         Ok(())
     }
 }
 
-/// Halves the gradients on every other step, by a count of its own.
+/// An intervention that halves the gradients on every other step, by its own count.
 #[derive(Default)]
 struct Alternating(u64);
 
@@ -53,12 +56,12 @@ impl Intervention for Alternating {
         Value::Null
     }
 
-    fn intervene(&mut self, at: &mut Intervene<'_>) -> Result<Verdict, BoxError> {
+    fn intervene(&mut self, ctx: &mut InterventionContext<'_>) -> Result<UpdateDecision, BoxError> {
         self.0 += 1;
         if self.0.is_multiple_of(2) {
-            at.replace_gradients(|_, gradient| gradient * 0.5);
+            ctx.replace_gradients(|_, gradient| gradient * 0.5);
         }
-        Ok(Verdict::Apply)
+        Ok(UpdateDecision::Apply)
     }
 
     fn state(&self) -> Value {
@@ -71,10 +74,13 @@ impl Intervention for Alternating {
     }
 }
 
-/// 12 steps with everything that has a state: dropout, accumulation, a schedule, moments, callbacks.
+/// Composes a run of 12 steps with everything that has a state: dropout, accumulation, schedule, moments, callbacks.
 fn run(dir: &Path) -> tiny::Builder {
     tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.2), 12)
-        .optimizer(AdamWConfig::new().build(), bdh::warmup_cosine(0.01, 3))
+        .optimizer(
+            AdamWConfig::new().build(),
+            bdh::schedule::warmup_cosine(0.01, 3),
+        )
         .grad_accum_steps(2)
         .clip_grad_norm(0.5)
         .seed(3)
@@ -86,7 +92,7 @@ fn run(dir: &Path) -> tiny::Builder {
         .intervention(Alternating::default())
 }
 
-fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()
@@ -97,16 +103,16 @@ fn saved(dir: &Path, step: u64) -> PathBuf {
     dir.join(format!("checkpoints/step_{step:08}"))
 }
 
-/// Interrupts a run after a step, as a kill would: nothing is written from there on.
+/// Interrupts a run after a step, like a kill: nothing is written from there on.
 fn interrupted(dir: &Path, after: u64) {
-    let stop = tiny::on_step(|at| {
-        at.stop("interrupted");
+    let stop = tiny::on_step(|ctx| {
+        ctx.stop("interrupted");
         Ok(())
     });
-    fit(run(dir).callback(stop.every(at([after]))));
+    fit(run(dir).callback(stop.on(at([after]))));
 }
 
-/// Every record, without what depends on the clock on the wall.
+/// Every record, without values that depend on wall-clock time.
 fn records(dir: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics.jsonl");
     let line = |line: &str| {
@@ -117,7 +123,7 @@ fn records(dir: &Path) -> Vec<Value> {
     text.lines().map(line).collect()
 }
 
-/// What the last checkpoint holds, without what depends on the clock on the wall.
+/// The content of the last checkpoint, without values that depend on wall-clock time.
 fn last_state(dir: &Path) -> (Vec<Vec<u8>>, Value) {
     let path = saved(dir, 12);
     let files = ["model.safetensors", "optimizer.safetensors"];
@@ -129,7 +135,7 @@ fn last_state(dir: &Path) -> (Vec<Vec<u8>>, Value) {
     (files.into(), state)
 }
 
-/// Compares a directory, in which a run was interrupted and resumed, with an uninterrupted one.
+/// Compares the directory of a run that was interrupted and resumed with an uninterrupted one.
 fn check_same(whole: &Path, resumed: &Path) {
     assert_eq!(records(resumed), records(whole));
     let ((files, state), (files_of_whole, state_of_whole)) =
@@ -144,7 +150,7 @@ struct Dirs {
     resumed: PathBuf,
 }
 
-/// A place for two runs, the first of which is there already and was never interrupted.
+/// Paths for two runs. The first one has already run without interruption.
 fn dirs() -> Dirs {
     let temporary = tempfile::tempdir().expect("a temporary directory");
     let (whole, resumed) = (
@@ -160,7 +166,7 @@ fn dirs() -> Dirs {
 }
 
 #[test]
-fn a_resumed_run_is_bit_equal_to_the_uninterrupted_one() {
+fn a_resumed_run_is_bit_identical_to_the_uninterrupted_one() {
     let _alone = tiny::alone();
     let Dirs { whole, resumed, .. } = &dirs();
     interrupted(resumed, 6);
@@ -176,7 +182,7 @@ fn a_resumed_run_is_bit_equal_to_the_uninterrupted_one() {
 }
 
 #[test]
-fn what_came_after_the_checkpoint_is_taken_again_and_recorded_once() {
+fn steps_after_the_checkpoint_are_repeated_and_recorded_once() {
     let _alone = tiny::alone();
     let Dirs { whole, resumed, .. } = &dirs();
     interrupted(resumed, 8);
@@ -206,7 +212,7 @@ fn a_kill_between_a_checkpoint_and_its_record_loses_nothing() {
 }
 
 #[test]
-fn a_run_resumed_from_its_start_records_the_untrained_model_once() {
+fn a_run_resumed_at_step_0_records_the_untrained_model_once() {
     let _alone = tiny::alone();
     let Dirs { whole, resumed, .. } = &dirs();
     interrupted(resumed, 2);
@@ -219,38 +225,38 @@ fn a_run_resumed_twice_is_still_the_same() {
     let _alone = tiny::alone();
     let Dirs { whole, resumed, .. } = &dirs();
     interrupted(resumed, 4);
-    let stop = tiny::on_step(|at| {
-        at.stop("interrupted again");
+    let stop = tiny::on_step(|ctx| {
+        ctx.stop("interrupted again");
         Ok(())
     });
     fit(run(resumed)
         .resume(saved(resumed, 3))
-        .callback(stop.every(at([10]))));
-    let newest = latest_checkpoint(&resumed.join("checkpoints")).expect("checkpoints");
+        .callback(stop.on(at([10]))));
+    let newest = checkpoint::latest(&resumed.join("checkpoints")).expect("checkpoints");
     assert_eq!(newest, saved(resumed, 9));
     fit(run(resumed).resume(newest));
     check_same(whole, resumed);
 }
 
 #[test]
-fn checkpoints_of_a_future_that_was_given_up_do_not_outlive_it() {
+fn a_resume_deletes_checkpoints_of_later_steps() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path()));
-    let stop = tiny::on_step(|at| {
-        at.stop("enough");
+    let stop = tiny::on_step(|ctx| {
+        ctx.stop("enough");
         Ok(())
     });
     let again = run(dir.path())
         .keep_checkpoints(1)
         .resume(saved(dir.path(), 3));
-    fit(again.callback(stop.every(at([7]))));
-    let newest = latest_checkpoint(&dir.path().join("checkpoints")).expect("checkpoints");
+    fit(again.callback(stop.on(at([7]))));
+    let newest = checkpoint::latest(&dir.path().join("checkpoints")).expect("checkpoints");
     assert_eq!(newest, saved(dir.path(), 6));
 }
 
 #[test]
-fn training_time_goes_on_where_it_was() {
+fn training_time_continues_after_a_resume() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     interrupted(dir.path(), 6);
@@ -275,10 +281,10 @@ fn training_time_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_checkpoint_with_a_loss_that_is_not_a_number_can_be_read() {
+fn a_checkpoint_with_a_nan_loss_can_be_read() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let log = || tiny::on_step(|at| Ok(at.log("broken", f64::NAN)));
+    let log = || tiny::on_step(|ctx| Ok(ctx.log("broken", f64::NAN)));
     let run = || {
         tiny::run(4)
             .run_dir(dir.path())
@@ -293,9 +299,9 @@ fn a_checkpoint_with_a_loss_that_is_not_a_number_can_be_read() {
     fit(run().resume(saved(dir.path(), 2)));
 }
 
-// ── What is refused ──────────────────────────────────────────────────────────────────────────────────
+// ── Refused resumes ──────────────────────────────────────────────────────────────────────────────────
 
-/// A finished run of [`tiny::run`], and why `resume` cannot go on from its checkpoint.
+/// Returns the error of resuming from the checkpoint of a finished run of [`tiny::run`].
 fn refusal(
     first: impl FnOnce(tiny::Builder) -> tiny::Builder,
     resume: impl FnOnce(tiny::Builder) -> tiny::Builder,
@@ -305,7 +311,7 @@ fn refusal(
     mismatch(resume(longer(dir.path())))
 }
 
-/// Goes on with a finished run of two steps, for two more.
+/// Resumes a finished run of two steps for two more.
 fn longer(dir: &Path) -> tiny::Builder {
     tiny::run(4)
         .allow_changed(["trainer.steps"])
@@ -314,7 +320,7 @@ fn longer(dir: &Path) -> tiny::Builder {
 }
 
 fn mismatch(run: tiny::Builder) -> String {
-    let error = run.build().err().expect("the checkpoint does not fit");
+    let error = run.build().expect_err("the checkpoint does not fit");
     assert!(
         matches!(error, ConfigError::Resume(CheckpointError::Mismatch { .. })),
         "{error:?}"
@@ -323,7 +329,7 @@ fn mismatch(run: tiny::Builder) -> String {
 }
 
 #[test]
-fn a_callback_whose_state_is_missing_is_named() {
+fn a_callback_without_a_saved_state_is_named() {
     let _alone = tiny::alone();
     let text = refusal(|run| run, |run| run.callback(Counter::default()));
     let advice = "`.allow_changed([\"callbacks.Counter\"])` resumes without it";
@@ -334,7 +340,7 @@ fn a_callback_whose_state_is_missing_is_named() {
 }
 
 #[test]
-fn a_state_of_a_callback_that_is_not_there_is_named() {
+fn a_state_of_a_removed_callback_is_named() {
     let _alone = tiny::alone();
     let text = refusal(|run| run.callback(Counter::default()), |run| run);
     let advice = "`.allow_changed([\"callbacks.Counter\"])` resumes without it";
@@ -344,7 +350,7 @@ fn a_state_of_a_callback_that_is_not_there_is_named() {
     );
 }
 
-/// Goes by the name of `Counter`, and has another kind of state.
+/// A callback with the name `Counter` and another kind of state.
 struct Other;
 
 #[callback]
@@ -363,7 +369,7 @@ impl Callback for Other {
 }
 
 #[test]
-fn a_state_that_a_callback_does_not_take_back_is_named() {
+fn a_state_that_a_callback_rejects_is_named() {
     let _alone = tiny::alone();
     let text = refusal(
         |run| run.callback(Other),
@@ -374,7 +380,7 @@ fn a_state_that_a_callback_does_not_take_back_is_named() {
 }
 
 #[test]
-fn an_intervention_that_was_left_out_or_added_is_named() {
+fn an_added_or_removed_intervention_is_named() {
     let _alone = tiny::alone();
     let changed = |first: fn(tiny::Builder) -> tiny::Builder,
                    resume: fn(tiny::Builder) -> tiny::Builder| {
@@ -385,8 +391,7 @@ fn an_intervention_that_was_left_out_or_added_is_named() {
             .resume(saved(dir.path(), 2));
         let error = resume(run)
             .build()
-            .err()
-            .expect("the configuration is another");
+            .expect_err("the configuration is another");
         assert!(matches!(error, ConfigError::Changed { .. }), "{error:?}");
         error.to_string()
     };
@@ -397,7 +402,7 @@ fn an_intervention_that_was_left_out_or_added_is_named() {
 }
 
 #[test]
-fn another_configuration_is_refused_with_what_differs_and_how_to_allow_it() {
+fn another_configuration_is_refused_with_its_differences() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(2)
@@ -411,11 +416,11 @@ fn another_configuration_is_refused_with_what_differs_and_how_to_allow_it() {
             .resume("auto")
             .checkpoint(every(1))
     };
-    let error = resume().build().err().expect("another configuration");
+    let error = resume().build().expect_err("another configuration");
     let expected = format!(
         "`{}` was made with another configuration:\n  trainer.steps: 2 then, 4 now\n  \
          trainer.seed: 0 then, 1 now\n  user: {{\"depth\":2}} then, null now\n\
-         Give the old values, or allow the new ones: \
+         Use the old values, or allow the new ones: \
          `.allow_changed([\"trainer.steps\", \"trainer.seed\", \"user\"])`",
         saved(dir.path(), 2).display()
     );
@@ -424,7 +429,7 @@ fn another_configuration_is_refused_with_what_differs_and_how_to_allow_it() {
 }
 
 #[test]
-fn another_optimizer_is_refused_as_a_change_and_starts_anew_where_it_is_allowed() {
+fn another_optimizer_is_refused_or_starts_anew_if_allowed() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = |optimizer: SgdConfig| {
@@ -437,8 +442,7 @@ fn another_optimizer_is_refused_as_a_change_and_starts_anew_where_it_is_allowed(
     let resumed = || run(SgdConfig::new()).resume("auto");
     let error = resumed()
         .build()
-        .err()
-        .expect("another optimizer")
+        .expect_err("another optimizer")
         .to_string();
     let change = "groups.default.optimizer: \"AdamW\" then, \"Sgd\" now";
     assert!(error.contains(change), "{error}");
@@ -448,12 +452,12 @@ fn another_optimizer_is_refused_as_a_change_and_starts_anew_where_it_is_allowed(
         .expect("an allowed change");
     let plan = resumed.plan().to_string();
     assert!(
-        plan.contains("the optimizer starts anew: it is another one"),
+        plan.contains("the optimizer starts anew: it is not the checkpoint's"),
         "{plan}"
     );
 }
 
-/// Changes `state.json` or a tensor of a saved run, with checksums that agree.
+/// Changes `state.json` or a tensor of a saved run, with matching checksums.
 fn change(path: &Path, change: impl FnOnce(&mut Checkpoint)) {
     let mut checkpoint = Checkpoint::read(path).expect("a whole checkpoint");
     change(&mut checkpoint);
@@ -461,7 +465,7 @@ fn change(path: &Path, change: impl FnOnce(&mut Checkpoint)) {
 }
 
 #[test]
-fn a_position_that_only_the_checkpoint_or_only_the_task_has_is_not_enough() {
+fn checkpoint_and_task_must_both_have_a_position() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
@@ -478,10 +482,9 @@ fn a_position_that_only_the_checkpoint_or_only_the_task_has_is_not_enough() {
     let error = run
         .allow_changed(["trainer", "groups"])
         .build()
-        .err()
-        .expect("no position");
+        .expect_err("no position");
     let text = error.to_string();
-    assert!(text.contains("and this run's task does not"), "{text}");
+    assert!(text.contains("but this run's task reports none"), "{text}");
 
     change(&path, |saved| saved.state.data = Value::Null);
     let text = mismatch(longer(dir.path()));
@@ -492,7 +495,7 @@ fn a_position_that_only_the_checkpoint_or_only_the_task_has_is_not_enough() {
 }
 
 #[test]
-fn weights_of_a_removed_callback_are_allowed_by_its_name_whatever_letters_that_has() {
+fn removed_weights_are_allowed_by_any_callback_name() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
@@ -509,7 +512,7 @@ fn weights_of_a_removed_callback_are_allowed_by_its_name_whatever_letters_that_h
 }
 
 #[test]
-fn a_parameter_of_another_shape_or_name_is_named() {
+fn a_parameter_with_another_shape_or_name_is_named() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
@@ -520,7 +523,7 @@ fn a_parameter_of_another_shape_or_name_is_named() {
     assert_eq!(
         whole.model["head.weight"].shape().to_vec(),
         [11, 8],
-        "out by in, as in PyTorch"
+        "[out, in], like PyTorch"
     );
 
     change(&path, |saved| {
@@ -530,7 +533,7 @@ fn a_parameter_of_another_shape_or_name_is_named() {
     });
     let text = resume();
     assert!(
-        text.contains("`head.bias` is [11, 8] there and [11] here"),
+        text.contains("`head.bias` is [11, 8] in the file and [11] in this run"),
         "{text}"
     );
 
@@ -559,7 +562,7 @@ fn a_damaged_or_missing_checkpoint_is_refused() {
     let path = saved(dir.path(), 2);
     let resume = |path: &Path| {
         let run = tiny::run(2).run_dir(dir.path()).resume(path);
-        let error = run.build().err().expect("the checkpoint is damaged");
+        let error = run.build().expect_err("the checkpoint is damaged");
         error.source().expect("a cause").to_string()
     };
     let file = path.join("optimizer.safetensors");
@@ -578,7 +581,7 @@ fn a_damaged_or_missing_checkpoint_is_refused() {
 }
 
 #[test]
-fn a_resumed_run_does_not_write_over_another_run() {
+fn a_resumed_run_does_not_overwrite_another_run() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (first, second, third) = (
@@ -593,8 +596,7 @@ fn a_resumed_run_does_not_write_over_another_run() {
         .resume(saved(&first, 2))
         .build();
     let error = error
-        .err()
-        .expect("the directory is another run's")
+        .expect_err("the directory is another run's")
         .to_string();
     assert!(
         error.contains("second") && error.contains("exists already"),

@@ -1,13 +1,14 @@
-//! Running states of a model, such as the mean of a `BatchNorm`, follow its training and nothing else.
+//! Running states of a model, such as the mean of a `BatchNorm`, change in training steps only.
 
-use bdh::burn; // by which `derive(Module)` finds it
+use bdh::burn; // `derive(Module)` generates paths that begin with `burn`
 use bdh::burn::module::Module;
 use bdh::burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::{Device, Tensor, TensorData};
+use bdh::cadence::every;
+use bdh::checkpoint::Checkpoint;
 use bdh::{
-    BatchSize, BoxError, Checkpoint, MemorySink, Probe, Replay, Task, Trainer, TrainerBuilder,
-    every, load_weights,
+    BatchSize, BoxError, MemorySink, Probe, Replay, Task, Trainer, TrainerBuilder, load_weights,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -35,7 +36,7 @@ fn net() -> Net {
     }
 }
 
-/// Learns a difference of two numbers.
+/// A task that learns the difference of two numbers.
 struct Difference {
     next: u64,
     val: Vec<u64>,
@@ -48,7 +49,7 @@ fn task() -> Difference {
     }
 }
 
-/// Four pairs of numbers, further from zero in each batch.
+/// Returns four pairs of numbers, further from zero in each batch.
 fn pairs(number: u64, device: &Device) -> Tensor<2> {
     let values = (0..8).map(|i| (number as f32 + i as f32 * 1.7).sin() + 0.1 * i as f32);
     Tensor::from_data(TensorData::new(values.collect(), [4, 2]), device)
@@ -92,7 +93,7 @@ impl Task for Difference {
     }
 }
 
-/// Six steps, an eval and a checkpoint after each second one.
+/// Composes a run of six steps, with an eval and a checkpoint on every second one.
 fn run(dir: &Path, model: Net) -> TrainerBuilder<Difference> {
     Trainer::builder(task(), model)
         .optimizer(AdamWConfig::new().build(), 0.1)
@@ -104,7 +105,7 @@ fn run(dir: &Path, model: Net) -> TrainerBuilder<Difference> {
         .run_dir(dir)
 }
 
-/// The running mean and variance as an eval sees them.
+/// The running mean and variance of the model in an eval.
 fn running(model: &Net) -> [TensorData; 2] {
     let norm = model.valid().norm;
     [norm.running_mean.value(), norm.running_var.value()].map(Tensor::into_data)
@@ -125,7 +126,7 @@ fn fit(run: TrainerBuilder<Difference>) -> Net {
 }
 
 #[test]
-fn a_replay_with_gradients_repeats_the_evals_and_gives_back_the_model_as_it_was_saved() {
+fn a_replay_with_gradients_returns_the_saved_model() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (recorded, replayed) = (MemorySink::default(), MemorySink::default());
     fit(run(dir.path(), net()).sink(recorded.clone()));
@@ -144,7 +145,7 @@ fn a_replay_with_gradients_repeats_the_evals_and_gives_back_the_model_as_it_was_
 }
 
 #[test]
-fn weights_get_into_a_model_that_has_trained_and_leave_its_clones_alone() {
+fn weights_load_into_a_trained_model_but_not_its_clones() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let trained = fit(run(dir.path(), net()));
     let end = running(&trained);
@@ -159,7 +160,7 @@ fn weights_get_into_a_model_that_has_trained_and_leave_its_clones_alone() {
 }
 
 #[test]
-fn a_run_goes_on_from_a_checkpoint_with_a_model_that_has_trained() {
+fn a_run_resumes_into_a_model_that_has_trained() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let trained = fit(run(dir.path(), net()));
     let end = running(&trained);
@@ -168,7 +169,7 @@ fn a_run_goes_on_from_a_checkpoint_with_a_model_that_has_trained() {
 }
 
 #[test]
-fn a_clone_that_the_caller_keeps_is_not_trained_along() {
+fn a_clone_that_the_caller_keeps_does_not_train() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let model = net();
     let before = running(&model);

@@ -1,16 +1,17 @@
-//! How likely a model finds texts that are given, in evaluations and in callbacks.
+//! Scores of given texts, in evals and in callbacks.
 
 #[path = "support/tiny.rs"]
 mod tiny;
 
 use bdh::burn::tensor::{Tensor, TensorData};
+use bdh::cadence::at;
 use bdh::lm::{TokenScore, score};
-use bdh::{CausalLm, Probe, at};
+use bdh::{CausalLm, Probe};
 use tiny::Tiny;
 
 const ROWS: [&[i32]; 4] = [&[3, 10, 9, 6], &[5], &[0, 1], &[]];
 
-/// The same from the logits themselves, in double precision.
+/// Computes the scores from the logits, in double precision.
 fn by_hand(row: &[i32]) -> Vec<TokenScore> {
     let tokens = TensorData::new(row.to_vec(), [1, row.len()]);
     let logits = Tiny::new(0.0).logits(Tensor::from_data(tokens, &tiny::device()), &Probe::off());
@@ -42,7 +43,7 @@ fn assert_close(ours: &[TokenScore], expected: &[TokenScore]) {
 }
 
 #[test]
-fn each_token_but_the_first_has_its_loss_whatever_else_is_in_the_batch() {
+fn scores_do_not_depend_on_the_rest_of_the_batch() {
     let model = Tiny::new(0.0);
     let together = score(&model, &ROWS).expect("scores");
     assert_eq!(
@@ -64,7 +65,7 @@ fn each_token_but_the_first_has_its_loss_whatever_else_is_in_the_batch() {
 }
 
 #[test]
-fn the_models_own_predictions_are_the_likeliest() {
+fn the_models_own_predictions_score_highest() {
     let follow: Vec<i32> = (0..tiny::VOCAB as i32).collect();
     let rows: Vec<[i32; 2]> = follow.iter().map(|id| [4, *id]).collect();
     let rows: Vec<&[i32]> = rows.iter().map(<[i32; 2]>::as_slice).collect();
@@ -81,38 +82,38 @@ fn the_models_own_predictions_are_the_likeliest() {
 }
 
 #[test]
-fn an_id_that_the_model_does_not_know_is_refused_with_its_place() {
+fn an_unknown_token_id_is_refused_with_its_place() {
     let error = score(&Tiny::new(0.0), &[&[1, 2], &[3, 11, 4]]).expect_err("11 ids: 0 to 10");
     assert_eq!(
         error.to_string(),
-        "token id 11 (to be scored, row 1, position 1) is not in the vocabulary, whose ids are 0 to 10; \
-         is the text of another tokenizer?"
+        "token id 11 (to be scored, row 1, position 1) is outside the model's vocabulary, ids 0 to 10: \
+         use the tokenizer that the model was made for"
     );
 }
 
 #[test]
-fn a_callback_scores_with_the_model_as_it_is_for_one_read() {
+fn a_callback_scores_the_current_model_for_one_read() {
     let _alone = tiny::alone();
     let seen = tiny::Seen::new();
-    let heard = seen.clone();
+    let received = seen.clone();
     let look = tiny::on_step(move |step| {
-        heard.push(step.score(&ROWS).ok_or("the task scores")??);
-        step.score(&[&[1]]).ok_or("the task scores")??; // nothing to score, nothing to read
+        received.push(step.text().ok_or("no text")?.score(&ROWS)?);
+        step.text().ok_or("no text")?.score(&[&[1]])?; // nothing to score, nothing to read
         Ok(())
     });
-    let run = tiny::run(3).callback(bdh::Attach::every(look, at([3])));
+    let run = tiny::run(3).callback(bdh::CallbackExt::on(look, at([3])));
     let fitted = run
         .build()
         .expect("a valid run")
         .fit()
         .expect("a run that completes");
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     assert_eq!(fitted.overhead.rows[0].reads, 1);
     assert_eq!(seen.all(), [score(&fitted.model, &ROWS).expect("scores")]);
 }
 
 #[test]
-fn dropout_is_off_and_nothing_is_taped_when_a_model_in_training_is_scored() {
+fn scoring_a_training_model_uses_no_dropout_and_no_tape() {
     let training = Tiny::new(0.9);
     assert!(training.embed.weight.val().is_autodiff());
     let scores = score(&training, &ROWS).expect("scores");

@@ -1,6 +1,6 @@
-//! Three runs of one program with one seed end equal to the bit, first weights included.
+//! Runs of one program with one seed are bit-identical, initial weights included.
 
-use bdh::burn; // by which `derive(Module)` finds it
+use bdh::burn; // `derive(Module)` generates paths that begin with `burn`
 use bdh::burn::module::Module;
 use bdh::burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, LinearConfig};
 use bdh::burn::optim::AdamWConfig;
@@ -8,7 +8,7 @@ use bdh::burn::tensor::{Int, Tensor};
 use bdh::lm::RandomCrops;
 use bdh::{CausalLm, MemorySink, NextToken, Probe, Trainer};
 
-/// Weights of burn's own making, unlike those of the other tests.
+/// A model with burn's own initial weights, unlike the other tests.
 #[derive(Module, Debug)]
 struct Bigram {
     embed: Embedding,
@@ -54,7 +54,7 @@ fn losses(seed: u64) -> Vec<u64> {
 
 // One test: the CPU has one generator, and tests share the process.
 #[test]
-fn three_runs_with_one_seed_end_equal_and_another_seed_differs_from_its_first_step() {
+fn runs_with_one_seed_are_equal_and_another_seed_differs() {
     let first = losses(7);
     assert_eq!(first.len(), 20);
     assert_eq!(losses(7), first);

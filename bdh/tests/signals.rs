@@ -1,14 +1,15 @@
-//! The first SIGINT or SIGTERM ends a run cleanly, the second one the process at once.
+//! The first SIGINT or SIGTERM ends a run cleanly, the second one ends the process at once.
 //!
-//! Signals go to a process, so each run here is a child: this test binary again, told by an environment
-//! variable to train.
+//! Signals go to a process, so each run here is a child process: this test binary again, in which an environment
+//! variable asks for training.
 
 #![cfg(unix)]
 
 #[path = "support/tiny.rs"]
 mod tiny;
 
-use bdh::{Outcome, StopReason, at};
+use bdh::cadence::at;
+use bdh::{Outcome, StopReason};
 use serde_json::Value;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -16,20 +17,20 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 const RUN_DIR: &str = "BDH_TEST_RUN_DIR";
-/// Set, the child is deaf to the first signal: a step of its takes for ever.
+/// Variable that makes a step of the child take forever, so that it cannot act on the first signal.
 const STUCK: &str = "BDH_TEST_STUCK";
 
-/// The child's part; without the variable there is nothing to do.
+/// The child process; without the variable this test does nothing.
 #[test]
-fn child_that_trains() {
+fn child_process_that_trains() {
     let Ok(dir) = std::env::var(RUN_DIR) else {
         return;
     };
     let is_stuck = std::env::var(STUCK).is_ok();
-    let wait = tiny::on_step(move |at| {
-        let is_last = is_stuck && at.step() == 3;
+    let wait = tiny::on_step(move |ctx| {
+        let is_last = is_stuck && ctx.step() == 3;
         if is_last {
-            std::fs::write(at.run_dir().expect("a run directory").join("stuck"), "")?;
+            std::fs::write(ctx.run_dir().expect("a run directory").join("stuck"), "")?;
         }
         std::thread::sleep(if is_last {
             Duration::from_mins(5)
@@ -39,7 +40,7 @@ fn child_that_trains() {
         Ok(())
     });
     let fitted = tiny::run(1_000_000)
-        .eval(bdh::never())
+        .eval(bdh::cadence::never())
         .run_dir(dir)
         .stop_on_signals(true)
         .callback(wait)
@@ -53,7 +54,7 @@ fn child_that_trains() {
 fn child(dir: &Path, is_stuck: bool) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this test"));
     command
-        .args(["child_that_trains", "--exact", "--nocapture"])
+        .args(["child_process_that_trains", "--exact", "--nocapture"])
         .env(RUN_DIR, dir);
     command.stdout(std::process::Stdio::null());
     if is_stuck {
@@ -69,7 +70,7 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.expect("`kill` runs").success());
 }
 
-/// Waits until `ready`; ends the child, rather than the patience of whoever waits, if it never is.
+/// Waits until `ready`. Ends the child if that takes too long.
 fn wait_until(child: &mut Child, mut ready: impl FnMut(&mut Child) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !ready(child) {
@@ -113,8 +114,8 @@ fn check_clean_end(name: &str) {
     let last = lines(&dir).pop().expect("records")["step"]
         .as_u64()
         .expect("a step");
-    let newest = bdh::latest_checkpoint(&dir.join("checkpoints")).expect("a checkpoint");
-    let clock = bdh::Checkpoint::read(&newest)
+    let newest = bdh::checkpoint::latest(&dir.join("checkpoints")).expect("a checkpoint");
+    let clock = bdh::checkpoint::Checkpoint::read(&newest)
         .expect("a whole checkpoint")
         .state
         .clock;
@@ -123,16 +124,16 @@ fn check_clean_end(name: &str) {
         "the checkpoint is of the last step that was recorded"
     );
 
-    // From there it goes on.
-    let stop = tiny::on_step(move |at| {
-        at.stop("seen enough");
+    // The run resumes from that checkpoint.
+    let stop = tiny::on_step(move |ctx| {
+        ctx.stop("seen enough");
         Ok(())
     });
     let resumed = tiny::run(1_000_000)
-        .eval(bdh::never())
+        .eval(bdh::cadence::never())
         .run_dir(&dir)
         .resume(newest)
-        .callback(bdh::Attach::every(stop, at([last + 2])))
+        .callback(bdh::CallbackExt::on(stop, at([last + 2])))
         .build()
         .expect("a run to resume");
     resumed.fit().expect("a run that stops");
@@ -144,12 +145,12 @@ fn check_clean_end(name: &str) {
 }
 
 #[test]
-fn sigint_ends_the_run_with_a_checkpoint_to_go_on_from() {
+fn sigint_ends_the_run_with_a_checkpoint_to_resume_from() {
     check_clean_end("INT");
 }
 
 #[test]
-fn sigterm_ends_the_run_with_a_checkpoint_to_go_on_from() {
+fn sigterm_ends_the_run_with_a_checkpoint_to_resume_from() {
     check_clean_end("TERM");
 }
 
@@ -168,5 +169,5 @@ fn a_second_sigint_ends_the_process_at_once() {
     signal(&child, "INT");
     assert_eq!(end(&mut child).signal(), Some(2));
     assert_eq!(run_json(&dir)["status"], "running");
-    assert_eq!(lines(&dir).len(), 2, "what was recorded is on disk");
+    assert_eq!(lines(&dir).len(), 2, "the records are on disk");
 }

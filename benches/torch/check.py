@@ -104,7 +104,7 @@ def golden_nanochat():
 
 
 def golden_hatchling():
-    """The numbers of bdh-models/tests/hatchling.rs."""
+    """The numbers of bdh-models/tests/bdh_model.rs."""
     settings = {
         "n_layer": 2, "n_embd": 8, "n_head": 2, "mlp_internal_dim_multiplier": 4, "vocab_size": 16, "dropout": 0.0,
     }

@@ -1,4 +1,4 @@
-//! Trains BDH, the Baby Dragon Hatchling, on the bytes of a text, watched in every way.
+//! Trains BDH, the Baby Dragon Hatchling, on the bytes of a text, with many callbacks.
 //!
 //! ```text
 //! cargo run --example bdh_shakespeare                        # a minute or two on two cores
@@ -16,23 +16,20 @@ use bdh::BoxError;
 use bdh_examples::{program, run_dir};
 use std::process::ExitCode;
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator that reuses the memory of the previous step's tensors, while the system's returns large blocks.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let args = args::parse();
-    let args = if args.resume {
-        resumed(&args)
-    } else {
-        Ok(args)
-    };
-    program::end(args.and_then(|args| run::main(&args)))
+    program::end(train(args::parse()))
 }
 
-/// The flags of the run that is to go on, under those given now.
+fn train(args: args::Args) -> Result<ExitCode, BoxError> {
+    run::main(&if args.resume { resumed(&args)? } else { args })
+}
+
+/// Returns the saved flags of the run to resume, with the flags of the command line on top.
 fn resumed(args: &args::Args) -> Result<args::Args, BoxError> {
-    Ok(args::parse_over(&run_dir::saved_args(
-        &args.runs.join(args.run_name()),
-    )?))
+    let saved = run_dir::saved_args(&args.runs.join(args.run_name()))?;
+    Ok(args::parse_over(&saved))
 }

@@ -1,45 +1,48 @@
-//! Whether a run fits the machine, told before it begins.
+//! Check of the memory that a run needs, before it starts.
 
 use crate::args::Args;
 use bdh::BoxError;
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// What the run will take; an error where it cannot have that.
+/// Describes the memory that the run needs. On a GPU, whose memory is unknown, there is no check.
 ///
-/// How much a GPU has is not known, so there the figure is all.
+/// # Errors
+///
+/// If the run needs more memory than the CPU has available.
 pub(crate) fn check(args: &Args) -> Result<String, BoxError> {
     let (config, sizes) = (args.config(), args.sizes());
     let needs = |rows| config.training_bytes(rows, sizes.block_size) / GIB;
     let needed = needs(sizes.batch_size);
-    let has = if args.hardware.is_cpu() {
-        available()
-    } else {
-        None
-    };
-    let Some(has) = has.map(|bytes| bytes / GIB) else {
+    if !args.hardware.is_cpu() {
+        return Ok(format!("about {needed:.1} GiB"));
+    }
+    let Some(free) = available_gib() else {
         return Ok(format!("about {needed:.1} GiB"));
     };
-    if needed <= has {
-        return Ok(format!(
-            "about {needed:.1} GiB of the {has:.1} that are free"
-        ));
+    if needed <= free {
+        return Ok(format!("about {needed:.1} GiB of {free:.1} GiB available"));
     }
-    let fitting = (1..sizes.batch_size).rev().find(|rows| needs(*rows) <= has);
-    let instead = match fitting {
-        Some(rows) => format!("--batch-size {rows} would fit, or a smaller --preset"),
-        None => "a smaller --preset or --block-size may".to_owned(),
+    let fitting = (1..sizes.batch_size)
+        .rev()
+        .find(|rows| needs(*rows) <= free);
+    let suggestion = match fitting {
+        Some(rows) => format!("use --batch-size {rows}, or a smaller --preset"),
+        None => "use a smaller --preset or --block-size".to_owned(),
     };
     Err(format!(
-        "a step of {} windows of {} tokens needs about {needed:.1} GiB, and {has:.1} GiB are free: {instead}",
+        "a step of {} windows of {} tokens needs about {needed:.1} GiB, and {free:.1} GiB are available: {suggestion}",
         sizes.batch_size, sizes.block_size
     )
     .into())
 }
 
-/// Bytes of memory that a new program can have; `None` where the system does not say.
-fn available() -> Option<f64> {
+/// Returns the memory available to a new program in GiB, or `None` if the system does not report it.
+fn available_gib() -> Option<f64> {
     let mut system = sysinfo::System::new();
     system.refresh_memory();
-    Some(system.available_memory() as f64).filter(|bytes| *bytes > 0.0)
+    match system.available_memory() {
+        0 => None,
+        bytes => Some(bytes as f64 / GIB),
+    }
 }

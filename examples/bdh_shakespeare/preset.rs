@@ -1,10 +1,10 @@
-//! Sizes that go together.
+//! Presets of model, batch and duration.
 
-use bdh_models::hatchling::BdhConfig;
+use bdh_models::bdh_model::BdhConfig;
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// A model, its batches, and how long it trains.
+/// Named sizes of the model, its batches and its duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Preset {
@@ -12,11 +12,12 @@ pub(crate) enum Preset {
     Tiny,
     /// 1.6M parameters, 1000 steps of 1024 tokens: minutes on two cores.
     Small,
-    /// The original's: 25M parameters, 3000 steps of 16384 tokens. For a GPU with 140 GB; half the batch for one with 80.
+    /// 25M parameters, 3000 steps of 16384 tokens, like the original. Needs a GPU with 140 GB, or 80 GB with half the
+    /// batch.
     Paper,
 }
 
-/// What a preset decides.
+/// Sizes of a preset.
 pub(crate) struct Sizes {
     pub(crate) n_layer: usize,
     pub(crate) n_embd: usize,
@@ -27,8 +28,8 @@ pub(crate) struct Sizes {
 }
 
 impl Preset {
-    /// What is usual on the CPU, or on a GPU.
-    pub(crate) fn usual(is_cpu: bool) -> Self {
+    /// Returns the default on the CPU or on a GPU.
+    pub(crate) fn default_on(is_cpu: bool) -> Self {
         if is_cpu { Self::Tiny } else { Self::Paper }
     }
 

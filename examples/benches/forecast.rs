@@ -1,24 +1,21 @@
-//! How long a forecast takes: every predictor, at five cuts, leaving one run out.
+//! Time of a forecast with every predictor, at five cuts, with leave-one-out.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench forecast
 //! ```
 //!
-//! The report goes through two more protocols and replays the stop rule. The promise: 200 runs, leaving one out, in less
-//! than 2 s on two cores.
+//! The whole report runs two more protocols and replays the stop rule. The goal: less than 2 s for 200 runs with
+//! leave-one-out, on two cores.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot run shall say so at once"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
 
 #[path = "../../bdh-forecast/tests/support/curves.rs"]
 mod curves;
 #[path = "support/paired.rs"]
 mod paired;
 
-use bdh_forecast::{Cut, Forecast, Past, Predictor, Run};
+use bdh_forecast::{Cut, Forecast, Forecaster, Predictor, Run};
 use curves::Law;
 use paired::{Variant, measure, time};
 use std::hint::black_box;
@@ -36,7 +33,7 @@ fn main() {
     let sweeps: Vec<Vec<Run>> = [20, 60, 200]
         .map(|runs| Law::default().sweep(runs, 1))
         .into();
-    let past = Past::new(sweeps[2].clone()).unwrap();
+    let forecaster = Forecaster::new(sweeps[2].clone()).unwrap();
     let mut variants: Vec<Variant<'_>> = Vec::new();
     for runs in &sweeps {
         let name = format!("{} runs, leave one out", runs.len());
@@ -51,7 +48,7 @@ fn main() {
         }));
     }
     variants.push(Variant::new("one prediction from 200 runs", || {
-        time(|| drop(black_box(past.predict(&sweeps[2][7]))))
+        time(|| drop(black_box(forecaster.predict(&sweeps[2][7]))))
     }));
     let times = measure(&mut variants, ROUNDS);
     println!(

@@ -1,30 +1,27 @@
-//! What it gains to continue several prompts in one batch: a third of the device reads and of the launches, at the
-//! price of filling up the shorter contexts.
+//! Gain of continuing several prompts in one batch: a third of the device reads and launches, but padding of the
+//! shorter contexts.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench generation
 //! ```
 //!
-//! The three default prompts of `Samples`, 64 tokens each, one after the other and together. Both must give the
-//! same texts, or the comparison would be of different work.
+//! The bench continues the three default prompts of `Samples` by 64 tokens, one by one and together. Both must give the
+//! same texts, so that the work is comparable.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot run shall say so at once"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
 
 #[path = "support/paired.rs"]
 mod paired;
 
-use bdh::Task;
 use bdh::burn::module::Module;
 use bdh::lm::{Generated, RandomCrops, Sampling};
+use bdh::text::TextTask;
 use bdh_data::Tokenizer;
 use bdh_models::nanochat::{Gpt, GptConfig};
 use paired::{Variant, measure, time};
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator that reuses the memory of the previous step's tensors, like that of the programs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -68,11 +65,11 @@ fn main() {
     );
     for (depth, width) in [(2, 64), (4, 256)] {
         let model = model(depth, width);
-        let together = || task.generate(&model, &prompts).unwrap().unwrap();
+        let together = || task.generate(&model, &prompts).unwrap();
         let alone = || -> Vec<Generated> {
             prompts
                 .chunks(1)
-                .flat_map(|one| task.generate(&model, one).unwrap().unwrap())
+                .flat_map(|one| task.generate(&model, one).unwrap())
                 .collect()
         };
         let texts = |all: Vec<Generated>| all.into_iter().map(|one| one.text).collect::<Vec<_>>();

@@ -1,31 +1,29 @@
-//! How cost grows with callbacks, parameters, keys of a record, and runs that are compared.
+//! Growth of cost with callbacks, parameters, keys of a record, and compared runs.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench growth
 //! ```
 //!
-//! Of each size the median of rounds in which all sizes take turns. `growth` is the exponent between a size and the
-//! one before: the logarithm of the ratio of times over that of sizes; 1 is linear, less where a fixed part is large,
-//! 2 is quadratic. Of callbacks it is of the time over that of none.
+//! All sizes take turns, and times are medians of the rounds. `growth` is the exponent between a size and the previous
+//! one: the logarithm of the ratio of times over that of sizes. 1 is linear, 2 is quadratic; a large fixed part makes
+//! it less than 1. For callbacks it is computed from the time above that of no callbacks.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot run shall say so at once"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
 
 #[path = "support/grown.rs"]
 mod grown;
 #[path = "support/many.rs"]
 mod many;
-#[expect(dead_code, reason = "growth goes by medians, not by ratios of rounds")]
+#[expect(dead_code, reason = "growth uses medians, not ratios of rounds")]
 #[path = "support/paired.rs"]
 mod paired;
 #[path = "support/written.rs"]
 mod written;
 
 use bdh::burn::optim::{GradientsParams, SgdConfig};
-use bdh::{Attach, MemorySink, Probe, Task, TrainerBuilder, on_step};
+use bdh::hooks::on_step;
+use bdh::{CallbackExt, MemorySink, Probe, Task, TrainerBuilder};
 use bdh_callbacks::Norms;
 use bdh_sweep::runs::{Keys, Run, Table, read_all};
 use grown::grow;
@@ -36,26 +34,26 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator that reuses the memory of the previous step's tensors, like that of the programs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Parameters or keys that a run goes through in all its steps: as many at each size, so that what a run takes once
-/// is a small share of the time.
+/// Number of parameters or keys that a run processes in all its steps. The number is the same at each size, so that the
+/// fixed time of a run is a small share.
 const ITEMS: u64 = 100_000;
 
-/// Steps of a run at most.
+/// Largest number of steps of a run.
 const STEPS: u64 = 2_000;
 
-/// Records of a run that is compared.
+/// Number of records of a compared run.
 const RECORDS: u64 = 20;
 
 fn fit(trainer: TrainerBuilder<SumUp>) -> Duration {
     let trainer = trainer.build().unwrap();
-    time(|| assert_eq!(trainer.fit().unwrap().problems, []))
+    time(|| assert_eq!(trainer.fit().unwrap().warnings, []))
 }
 
-/// As many steps as make the same work of each size.
+/// Returns the number of steps that makes the work of each size equal.
 fn steps(size: u64) -> u64 {
     (ITEMS / size).min(STEPS)
 }
@@ -71,7 +69,7 @@ fn with_params(count: u64, add: fn(TrainerBuilder<SumUp>) -> TrainerBuilder<SumU
     fit(add(bare(count, steps(count)))) / steps(count) as u32
 }
 
-/// The same steps by burn alone.
+/// Takes the same steps with burn alone.
 fn by_hand(count: u64) -> Duration {
     let mut model = Many::of(count);
     let mut optimizer = SgdConfig::new().init();
@@ -90,16 +88,16 @@ fn with_keys(
     add: impl FnOnce(TrainerBuilder<SumUp>) -> TrainerBuilder<SumUp>,
 ) -> Duration {
     let keys: Vec<_> = (0..count).map(|key| format!("layers.{key}/rms")).collect();
-    let log = on_step(move |at| {
+    let log = on_step(move |ctx| {
         for key in &keys {
-            at.log(key, 0.1 + at.step() as f64);
+            ctx.log(key, 0.1 + ctx.step() as f64);
         }
         Ok(())
     });
     fit(add(bare(1, steps(count)).callback(log))) / steps(count) as u32
 }
 
-/// A sweep whose every trial left a run.
+/// Creates a sweep with a run for every trial.
 fn sweep(dir: &Path, runs: u64) {
     fs::create_dir_all(dir.join("trials")).unwrap();
     for number in 1..=runs {
@@ -171,7 +169,7 @@ fn main() {
     compare(dir.path());
 }
 
-/// What `nanochat_sweep compare` does.
+/// Measures the work of `nanochat_sweep compare`.
 fn compare(dir: &Path) {
     let sizes = [1, 10, 100, 1_000, 10_000];
     let keys = Keys::new("val_bpb");

@@ -1,63 +1,90 @@
-//! What hooks, statistics, records and sinks cost per step.
+//! Cost of hooks, statistics, records and sinks per step.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench hooks
 //! ```
 //!
-//! The model has 100 small parameters and almost nothing to compute, so that what is left is the loop's
-//! own cost. Variants run alternately; figures are medians, as microseconds over the bare loop.
+//! The model has 100 small parameters and almost no computation, so the time is the cost of the loop. Variants run
+//! alternately; times are medians in microseconds above the bare loop.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot run shall say so at once"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
 
 #[path = "support/many.rs"]
 mod many;
 #[path = "support/paired.rs"]
 mod paired;
 
-use bdh::{
-    AfterBackward, Attach, Cadence, Callback, HookResult, MemorySink, TrainerBuilder, callback,
-    every, last,
-};
-use bdh_callbacks::{Histograms, Norms, ParamFilter, Ratios};
+use bdh::cadence::{every, last};
+use bdh::hooks::AfterBackward;
+use bdh::{Cadence, Callback, CallbackExt, HookResult, MemorySink, TrainerBuilder, callback};
+use bdh_callbacks::{Histograms, Norms, ParamFilter, UpdateRatios};
 use many::{Idle, SumUp};
 use paired::{Variant, measure, time};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 const STEPS: u64 = 200;
 const ROUNDS: usize = 9;
 
-/// The norms of [`Norms::per_parameter`], each read on its own, as `.item()` does in Python.
+/// Callback with the norms of [`Norms::per_parameter`], but a device read for each, like `.item()` in Python.
 struct ReadEach;
 
 #[callback]
 impl Callback for ReadEach {
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        for param in at.weights.iter().chain(at.gradients.iter()) {
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        for param in ctx.weights.iter().chain(ctx.gradients.iter()) {
             let squares: f32 = param.values().square().sum().try_into_scalar()?;
-            at.log(format!("norm/{}", param.name()), f64::from(squares).sqrt());
+            ctx.log(format!("norm/{}", param.name()), f64::from(squares).sqrt());
         }
         Ok(())
     }
 }
 
-fn histograms() -> Histograms {
-    Histograms::builder()
-        .cadence(every(1))
-        .params(ParamFilter::all())
-        .build()
-        .unwrap()
+/// A `tracing` subscriber that takes every span and event, and does nothing with them.
+struct TakesAll;
+
+impl Subscriber for TakesAll {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
-fn ratios() -> Ratios {
-    Ratios::builder()
-        .cadence(every(1))
+/// Returns the nanoseconds that the span of a step takes where no subscriber wants it.
+fn unwanted_span() -> f64 {
+    const SPANS: u32 = 1_000_000;
+    let began = Instant::now();
+    for step in 0..SPANS {
+        let _span = tracing::debug_span!("step", step).entered();
+    }
+    began.elapsed().as_secs_f64() * 1e9 / f64::from(SPANS)
+}
+
+fn histograms() -> Histograms {
+    Histograms::default()
+        .on(every(1))
         .params(ParamFilter::all())
-        .build()
-        .unwrap()
+}
+
+fn ratios() -> UpdateRatios {
+    UpdateRatios::default()
+        .on(every(1))
+        .params(ParamFilter::all())
 }
 
 fn bare() -> TrainerBuilder<SumUp> {
@@ -71,7 +98,7 @@ fn fit(trainer: TrainerBuilder<SumUp>) -> Duration {
 
 fn idle(trainer: TrainerBuilder<SumUp>, cadence: &Cadence) -> TrainerBuilder<SumUp> {
     (0..20).fold(trainer, |trainer, index| {
-        trainer.callback(Idle.every(cadence.clone()).named(format!("idle {index}")))
+        trainer.callback(Idle.on(cadence.clone()).named(format!("idle {index}")))
     })
 }
 
@@ -85,6 +112,9 @@ fn main() {
     let every_step = Cadence::EVERY_STEP;
     let mut variants = vec![
         Variant::new("the bare loop", || fit(bare())),
+        Variant::new("with a tracing subscriber", || {
+            tracing::subscriber::with_default(TakesAll, || fit(bare()))
+        }),
         Variant::new("20 callbacks, not due", || fit(idle(bare(), &last()))),
         Variant::new("20 callbacks with 11 empty hooks", || {
             fit(idle(bare(), &every_step))
@@ -93,7 +123,7 @@ fn main() {
             fit(bare().callback(Norms::default()))
         }),
         Variant::new("and a norm of each, twice", || {
-            fit(bare().callback(Norms::per_parameter()))
+            fit(bare().callback(Norms::default().per_parameter(true)))
         }),
         Variant::new("the same with a read for each", || {
             fit(bare().callback(ReadEach))
@@ -127,5 +157,9 @@ fn main() {
         );
     }
     drop(variants);
+    println!(
+        "the span of a step without a subscriber: {:.1} ns",
+        unwanted_span()
+    );
     std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -1,4 +1,4 @@
-//! How fast BDH is, against the formula written down as it is, and how fast it writes.
+//! Speed of BDH in training, compared with its plain formula, and in generation.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench models
@@ -16,27 +16,27 @@ mod plain;
 
 use bdh::burn::module::Module;
 use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
-use bdh::lm::{TokenStream, token_nats};
+use bdh::lm::{TokenStream, token_nll};
 use bdh::{CausalLm, Probe};
-use bdh_models::hatchling::{Bdh, BdhConfig};
+use bdh_models::bdh_model::{Bdh, BdhConfig};
 use paired::{Variant, measure, time};
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator that reuses the memory of the previous step's tensors, like that of the programs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A preset of `bdh_shakespeare`, as it is measured.
+/// Preset of `bdh_shakespeare` with the sizes of the measurement.
 struct Size {
     name: &'static str,
     config: BdhConfig,
     rows: usize,
     seq_len: usize,
-    /// Tokens to generate after [`PROMPT`].
+    /// Number of tokens to generate after [`PROMPT`].
     new: usize,
     rounds: usize,
 }
 
-/// Tokens of the text that is continued.
+/// Number of tokens of the prompt.
 const PROMPT: usize = 20;
 
 fn main() {
@@ -68,7 +68,7 @@ fn main() {
             new: 100,
             rounds: 7,
         },
-        // One row and a quarter of the text: a CPU takes minutes for a whole step.
+        // One row of a quarter of the length: a CPU takes minutes for a whole step.
         Size {
             name: "paper",
             config: paper,
@@ -91,7 +91,7 @@ fn main() {
     }
 }
 
-/// Forward and backward, beside the formula.
+/// Measures forward and backward passes of the model and of the formula.
 fn train(size: &Size) {
     let Size {
         name,
@@ -105,7 +105,7 @@ fn train(size: &Size) {
     let model = config.init(0, &device).expect("the settings are sound");
     let tokens = text(rows, seq_len, &device);
     let backward = |logits: Tensor<3>| {
-        let loss = token_nats(logits, tokens.clone()).mean();
+        let loss = token_nll(logits, tokens.clone()).mean();
         drop(loss.backward());
     };
     let dropout = BdhConfig {
@@ -133,7 +133,7 @@ fn train(size: &Size) {
     }
 }
 
-/// Tokens after a prompt, with the state and by recomputation.
+/// Measures generation after a prompt, with the state and by recomputation.
 fn generate(
     Size {
         name,

@@ -1,21 +1,18 @@
-//! What watching costs a real training run: every callback of ours at its default cadence, norms at every step, and
-//! the same statistics as one would write them down, a read for each.
+//! Cost of callbacks in a real training run: all callbacks at their default cadences, norms at every step, and the same
+//! statistics with a device read for each.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench observers
 //! ```
 //!
-//! Each variant is a run of its own, on the same batches, and all are under way at once: one takes ten steps while the
-//! others wait, then the next. Ratios are to the variant without callbacks: of time, the median of the rounds', so that
-//! a noisy machine disturbs both alike, with half of the rounds' no further apart than the spread; of processor time,
-//! that of all steps together. The variant without callbacks is there twice, and its ratio to itself is the noise.
-//! What happens on every 100th step is in every tenth stretch, which is counted for a tenth.
+//! Each variant is a run on the same batches. All runs are active at once and take turns of ten steps. Ratios are
+//! relative to the variant without callbacks. The ratio of times is the median over rounds, so that a noisy machine
+//! disturbs both runs equally; half of the rounds differ by at most the spread. The ratio of processor times is over
+//! all steps. The variant without callbacks runs twice, and the ratio of both shows the noise. Work on every 100th step
+//! is in every tenth turn, which counts for a tenth.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot run shall say so at once"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
 
 #[path = "support/interrupted.rs"]
 mod interrupted;
@@ -26,7 +23,8 @@ mod preset;
 #[path = "support/turns.rs"]
 mod turns;
 
-use bdh::{AfterBackward, Cadence, Callback, HookResult, NextToken, TrainerBuilder, callback};
+use bdh::hooks::AfterBackward;
+use bdh::{Cadence, Callback, HookResult, NextToken, TrainerBuilder, callback};
 use bdh_callbacks::{Norms, Samples};
 use bdh_data::Packed;
 use bdh_models::nanochat::Gpt;
@@ -36,22 +34,22 @@ use preset::Preset;
 use std::path::Path;
 use turns::{Paced, Took, Turns};
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator that reuses the memory of the previous step's tensors, like that of the programs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Steps of a stretch; the tenth of each is where callbacks with the cadence `every 10 steps` act.
+/// Number of steps of a turn. Callbacks with the cadence `every 10 steps` act on the last one.
 const STRETCH: u64 = 10;
 
 type Run = TrainerBuilder<NextToken<Gpt, Interrupted<Packed, Paced>>>;
 
-/// Request 2's and 3's norms, and request 1's means and spreads, each read on its own, as `.item()` does.
+/// Callback with norms, means and standard deviations, and a device read for each, like `.item()` in Python.
 struct ReadEach;
 
 #[callback]
 impl Callback for ReadEach {
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        for (kind, stats) in [("weight", at.weights), ("grad", at.gradients)] {
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        for (kind, stats) in [("weight", ctx.weights), ("grad", ctx.gradients)] {
             let mut squares = 0.0;
             for param in stats.iter() {
                 let values = param.values();
@@ -62,27 +60,27 @@ impl Callback for ReadEach {
                     mean.try_into_scalar::<f32>()?,
                     std.try_into_scalar::<f32>()?,
                 ];
-                at.log(format!("mean/{kind}/{}", param.name()), f64::from(mean));
-                at.log(format!("std/{kind}/{}", param.name()), f64::from(std));
+                ctx.log(format!("mean/{kind}/{}", param.name()), f64::from(mean));
+                ctx.log(format!("std/{kind}/{}", param.name()), f64::from(std));
             }
-            at.log(format!("train/{kind}_norm"), squares.sqrt());
+            ctx.log(format!("train/{kind}_norm"), squares.sqrt());
         }
         Ok(())
     }
 }
 
-/// The same, of ours.
+/// Callback with norms, means and standard deviations, and one device read for all of them.
 struct ReadTogether;
 
 #[callback]
 impl Callback for ReadTogether {
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        for (kind, stats) in [("weight", at.weights), ("grad", at.gradients)] {
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        for (kind, stats) in [("weight", ctx.weights), ("grad", ctx.gradients)] {
             for param in stats.iter() {
-                at.log(format!("mean/{kind}/{}", param.name()), param.mean());
-                at.log(format!("std/{kind}/{}", param.name()), param.std());
+                ctx.log(format!("mean/{kind}/{}", param.name()), param.mean());
+                ctx.log(format!("std/{kind}/{}", param.name()), param.std());
             }
-            at.log(format!("train/{kind}_norm"), stats.l2());
+            ctx.log(format!("train/{kind}_norm"), stats.l2());
         }
         Ok(())
     }
@@ -92,7 +90,7 @@ fn alone(run: Run) -> Run {
     run
 }
 
-/// What a variant is called, and what it adds to a run.
+/// Name of a variant, and its additions to a run.
 type Variant = (&'static str, fn(Run) -> Run);
 
 const VARIANTS: [Variant; 6] = [
@@ -108,7 +106,7 @@ const VARIANTS: [Variant; 6] = [
     ("the same, a read for each", |run| run.callback(ReadEach)),
 ];
 
-/// Times of each variant's stretches.
+/// Returns the times of each variant's turns.
 fn measure(preset: &Preset, steps: u64, dir: &Path) -> Vec<Vec<Took>> {
     let turns = Turns::of(VARIANTS.len());
     std::thread::scope(|scope| {
@@ -124,16 +122,16 @@ fn measure(preset: &Preset, steps: u64, dir: &Path) -> Vec<Vec<Took>> {
                         source: preset.batches(),
                         before,
                     };
-                    let enough = bdh::on_step(move |at| {
-                        if at.step() == steps {
-                            at.stop("measured");
+                    let enough = bdh::hooks::on_step(move |ctx| {
+                        if ctx.step() == steps {
+                            ctx.stop("measured");
                         }
                         Ok(())
                     });
                     let run = preset.trainer(batches).log(Cadence::EVERY_STEP);
                     let run = run.clip_grad_norm(1.0).run_dir(dir.join(index.to_string()));
                     let fitted = add(run).callback(enough).build().unwrap().fit().unwrap();
-                    assert_eq!(fitted.problems, []);
+                    assert_eq!(fitted.warnings, []);
                     times.take()
                 })
             })
@@ -151,7 +149,7 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values
 }
 
-/// Of one variant, the ratios of its stretches to those of the base, with their numbers.
+/// Returns the ratios of a variant's turns to those of the base, with their numbers.
 fn ratios(times: &[Took], base: &[Took]) -> Vec<(usize, f64)> {
     let pairs = times.iter().zip(base).enumerate().skip(1); // the first warms everything up
     pairs
@@ -159,7 +157,7 @@ fn ratios(times: &[Took], base: &[Took]) -> Vec<(usize, f64)> {
         .collect()
 }
 
-/// The median of those without a 100th step for nine tenths, of those with one for the last.
+/// Returns nine tenths of the median of turns without a 100th step, plus one tenth of the median of turns with one.
 fn ratio(ratios: &[(usize, f64)]) -> f64 {
     let median = |is_hundredth: bool| {
         let of = ratios
@@ -171,13 +169,13 @@ fn ratio(ratios: &[(usize, f64)]) -> f64 {
     0.9 * median(false) + 0.1 * median(true)
 }
 
-/// Half of the ratios are no further apart.
+/// Returns the range that contains the middle half of the ratios.
 fn spread(ratios: &[(usize, f64)]) -> f64 {
     let ratios = sorted(ratios.iter().map(|(_, ratio)| *ratio));
     ratios[ratios.len() * 3 / 4] - ratios[ratios.len() / 4]
 }
 
-/// Of processor time over all stretches but the first.
+/// Returns the ratio of processor times over all turns except the first.
 fn cpu_ratio(times: &[Took], base: &[Took]) -> f64 {
     let sum = |times: &[Took]| {
         times[1..]
@@ -206,7 +204,7 @@ fn table(preset: &Preset, steps: u64, dir: &Path) {
 
 fn main() {
     let dir = std::env::temp_dir().join(format!("bdh-bench-{}", std::process::id()));
-    // The toy of the README: two layers of width 64. Its horizon is long, so that nothing is due for being the last.
+    // The toy of the README: two layers of width 64. The run is long, so that no step of a turn is the last.
     table(
         &Preset::new("d2 w64, 2 x 256", [2, 64, 2], 100_000),
         510,

@@ -1,4 +1,5 @@
-//! Our side of the comparison with PyTorch: trains a preset of `benches/torch/presets.json`, some steps at a time.
+//! Our side of the comparison with PyTorch, which trains a preset of `benches/torch/presets.json`, some steps at a
+//! time.
 //!
 //! ```text
 //! benches/torch/run.sh                                                     # the whole comparison, on the CPU
@@ -6,17 +7,17 @@
 //! cargo bench --profile dev -p bdh-examples --bench pytorch -- worker gpt2   # this side, by hand
 //! ```
 //!
-//! A worker takes one step and answers; then, for each line `run 10` that it reads, it takes ten more and answers. An
-//! answer is a line of JSON: the seconds of each step, the last loss that was recorded, which is every tenth, the bytes
-//! that the device's allocator holds where it tells, and the operations that a token costs. At the end of its input it
-//! ends. `benches/torch/worker.py` speaks the same.
+//! A worker takes one step and answers. Then, for each line `run 10` of its input, it takes ten steps and answers. An
+//! answer is a line of JSON: the seconds of each step, the last recorded loss (every tenth step is recorded), the bytes
+//! of the device's allocator if it reports them, and the operations per token. The worker exits at the end of its
+//! input. `benches/torch/worker.py` has the same protocol.
 //!
-//! `overhead` trains without callbacks and with all of them, and prints one line: seconds and device reads of a step.
-//! `peak` prints what a device could do at best: `h100-bf16` is 989.4e12 operations per second.
+//! `overhead` trains without callbacks and with all of them, and prints one line: seconds and device reads per step.
+//! `peak` prints the peak of a device: `h100-bf16` is 989.4e12 operations per second.
 
 #![expect(
     clippy::print_stdout,
-    reason = "a bench answers on its standard output"
+    reason = "the bench answers on its standard output"
 )]
 
 #[path = "support/beside.rs"]
@@ -43,7 +44,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::process::ExitCode;
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator that reuses the memory of the previous step's tensors, like that of the programs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -58,25 +59,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Trains a preset as it is told on the standard input
+    /// Trains a preset by commands on the standard input
     Worker {
         preset: String,
         #[command(flatten)]
         hardware: Hardware,
     },
-    /// Trains a preset without callbacks and with all of them, and tells what they cost
+    /// Trains a preset without callbacks and with all of them, and prints their cost
     Overhead {
         preset: String,
         #[command(flatten)]
         hardware: Hardware,
-        /// Steps of a run that count
+        /// Number of measured steps of a run
         #[arg(long, default_value = "100")]
         steps: u64,
-        /// Runs without callbacks, and as many with them
+        /// Number of runs without callbacks, and of runs with callbacks
         #[arg(long, default_value = "2")]
         rounds: usize,
     },
-    /// Operations per second of a device by its name
+    /// Prints the peak operations per second of a device
     Peak { name: String },
 }
 
@@ -104,7 +105,7 @@ fn main_of(command: Command) -> Result<(), BoxError> {
         } => {
             let (preset, device) = open(&preset, &hardware)?;
             let dir = tempfile::tempdir()?;
-            // The warm-up ends with a read, as what counts does.
+            // The warm-up ends with a device read, like the measured steps.
             let warmup = 2 * LOSS_EVERY;
             let runs = dir.path().to_owned();
             let job = Overhead {

@@ -1,4 +1,4 @@
-//! Reading many runs back: 1,000 of 1,000 records each, as `compare` and `forecast` do.
+//! Time of reading 1,000 runs with 1,000 records each, like `compare` and `forecast`.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench runs

@@ -1,18 +1,15 @@
-//! How fast the sinks write, beside the Python programs that usually do, and what they cost the training thread.
+//! Speed of the sinks, compared with the original Python packages, and their cost on the training thread.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench sinks
 //! ```
 //!
-//! The originals are tensorboardX and wandb, in an environment that is made on first use; without Python or a
-//! network they are left out, and a line says so. Variants run alternately; figures are medians over rounds. Ours
-//! and tensorboardX count until the file is closed and on the disk, wandb the calls of `run.log` alone.
+//! The originals are tensorboardX and wandb, in an environment that is created on first use. Without Python or a
+//! network they are skipped with a message. Variants run alternately; times are medians over rounds. For our sinks and
+//! tensorboardX the time includes closing the file and writing it to the disk, for wandb only the calls of `run.log`.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot run shall say so at once"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
 
 #[path = "../../bdh-callbacks/tests/support/judges.rs"]
 mod judges;
@@ -21,8 +18,9 @@ mod originals;
 #[path = "support/paired.rs"]
 mod paired;
 
+use bdh::stats::Histogram;
 use bdh::testing::Queue;
-use bdh::{Clock, Histogram, Jsonl, Outcome, Record, RunInfo, Sink, Value};
+use bdh::{Clock, Jsonl, Outcome, Record, RunInfo, Sink, Value};
 use bdh_callbacks::wandb::Mode;
 use bdh_callbacks::{TensorBoard, Wandb};
 use originals::Originals;
@@ -36,11 +34,11 @@ use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 9;
 
-/// Values of a histogram, and its bins.
+/// Number of values of a histogram, and number of bins.
 const VALUES: usize = 65_536;
 const BINS: usize = 64;
 
-/// Folders that are new each time, and deleted in the end.
+/// Factory of new folders, which are deleted at the end.
 struct Dirs {
     root: PathBuf,
     count: Cell<u32>,
@@ -72,7 +70,7 @@ fn run(dir: PathBuf) -> RunInfo {
         resumed_record: None,
         notes: Vec::new(),
         started_at: 0.0,
-        feedback: bdh::Feedback::default(),
+        feedback: bdh::sink::Feedback::default(),
     }
 }
 
@@ -80,7 +78,7 @@ fn wandb() -> Wandb {
     Wandb::from_env().mode(Mode::Offline).project("bench")
 }
 
-/// A record of so many scalars.
+/// Creates a record with `count` scalars.
 fn scalars(step: u64, count: u64) -> Record {
     let value = |number| {
         let value = 1.0 / (step + number + 3) as f64;
@@ -97,7 +95,7 @@ fn scalars(step: u64, count: u64) -> Record {
     }
 }
 
-/// Writes `steps` records through a sink. What makes the records is not counted.
+/// Writes `steps` records to a sink. The time of creating the records does not count.
 fn write(
     mut sink: impl Sink,
     dir: PathBuf,
@@ -114,7 +112,7 @@ fn write(
     })
 }
 
-/// Counts `VALUES` values and writes the histogram, `steps` times.
+/// Bins `VALUES` values and writes the histogram, `steps` times.
 fn write_histograms(dir: PathBuf, steps: u64, values: &[f32]) -> Duration {
     let mut sink = TensorBoard::default();
     sink.open(&run(dir)).unwrap();
@@ -135,12 +133,12 @@ fn write_histograms(dir: PathBuf, steps: u64, values: &[f32]) -> Duration {
     })
 }
 
-/// One thing to measure: ours, or the original that it is compared with.
+/// One measurement, of our sink or of the original.
 struct Row<'a> {
     variant: Variant<'a>,
-    /// How much it does at once.
+    /// Number of items of one measurement.
     count: u64,
-    /// The row that is compared with this one, by its place.
+    /// Index of the row to compare with.
     original: Option<usize>,
 }
 
@@ -208,17 +206,17 @@ fn rows<'a>(
     rows
 }
 
-/// What the training thread does before it hands over a record.
+/// Work of the training thread before it hands over a record.
 #[derive(Clone, Copy)]
 enum Before {
     Nothing,
-    /// Goes through so many bytes of memory, as training would: little is left in the caches.
-    Memory(usize),
-    /// Sleeps, as a thread that waits for a GPU may: the core has to wake up, too.
+    /// Reads this number of bytes, like training, so that little is left in the caches.
+    MemoryMonitor(usize),
+    /// Sleeps, like a thread that waits for a GPU, so that the core has to wake up.
     Sleep(Duration),
 }
 
-/// What handing over a record of five metrics costs: all times, sorted.
+/// Returns the times of handing over a record of five metrics, sorted.
 fn hand_over(
     sinks: Vec<Box<dyn Sink>>,
     dir: PathBuf,
@@ -226,7 +224,7 @@ fn hand_over(
     before: Before,
 ) -> Vec<Duration> {
     let mut queue = Queue::open(sinks, run(dir)).unwrap();
-    let bytes = if let Before::Memory(bytes) = before {
+    let bytes = if let Before::MemoryMonitor(bytes) = before {
         bytes
     } else {
         0
@@ -290,8 +288,16 @@ fn print_costs(dirs: &Dirs) {
     let (one, ten) = (Duration::from_millis(1), Duration::from_millis(10));
     for (name, records, before) in [
         ("at once", 20_000, Before::Nothing),
-        ("after 1 MiB of memory", 20_000, Before::Memory(1 << 20)),
-        ("after 16 MiB of memory", 2_000, Before::Memory(16 << 20)),
+        (
+            "after 1 MiB of memory",
+            20_000,
+            Before::MemoryMonitor(1 << 20),
+        ),
+        (
+            "after 16 MiB of memory",
+            2_000,
+            Before::MemoryMonitor(16 << 20),
+        ),
         ("after 1 ms of sleep", 3_000, Before::Sleep(one)),
         ("after 10 ms of sleep", 500, Before::Sleep(ten)),
     ] {

@@ -1,17 +1,14 @@
-//! How fast norms, means and spreads of parameters are, beside the tensor's own operations and a copy.
+//! Speed of norms, means and standard deviations of parameters, compared with the tensor's operations and a copy.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench statistics
 //! ```
 //!
-//! Each variant works on the weights of a model that has just been trained for a step. They take turns; GB/s are the
-//! weights' size through the median time.
+//! Each variant uses the weights of a model after one training step. Variants run alternately; GB/s is the size of the
+//! weights divided by the median time.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot run shall say so at once"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
 
 #[path = "support/paired.rs"]
 mod paired;
@@ -20,9 +17,9 @@ use bdh::burn; // `derive(Module)` writes `burn::…`
 use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::{Tensor, TensorData};
-use bdh::{
-    AfterBackward, BatchSize, BoxError, Cadence, Deferred, ParamStats, Probe, Task, Trainer,
-};
+use bdh::hooks::AfterBackward;
+use bdh::stats::ParamStats;
+use bdh::{BatchSize, BoxError, Cadence, Deferred, Probe, Task, Trainer};
 use paired::{Variant, measure, time};
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
@@ -63,25 +60,24 @@ impl Task for SumUp {
     }
 }
 
-/// What is measured: gives numbers that are still to be read.
+/// Measured function, which returns numbers that are not read yet.
 type Ask = fn(&AfterBackward<'_>) -> Vec<Deferred>;
 
-/// How long it takes to ask for numbers and to read them, after a step of so many parameters of one size; and what
-/// they are.
+/// Measures computing and reading numbers after a step of `params` parameters of equal size. Returns time and numbers.
 fn timed(params: usize, ask: Ask) -> (Duration, Vec<f64>) {
     let noted = Arc::new(Mutex::new((Duration::ZERO, Vec::new())));
     let note = Arc::clone(&noted);
-    let look = bdh::after_backward(move |at| {
+    let look = bdh::hooks::after_backward(move |ctx| {
         let mut values = Vec::new();
         let took = time(|| {
-            let asked = ask(at);
-            values = asked.iter().map(|value| at.read(value).unwrap()).collect();
+            let asked = ask(ctx);
+            values = asked.iter().map(|value| ctx.read(value).unwrap()).collect();
         });
         *note.lock().unwrap() = (took, values);
         Ok(())
     });
     let device = bdh::device("cpu").unwrap();
-    // Each parameter is the same: random ones would take longer than all that is measured.
+    // All parameters are equal: drawing random ones would take longer than the measurement.
     let shape = [ELEMENTS / params / 64, 64];
     let values = (0..ELEMENTS / params)
         .map(|index| (index % 1009) as f32 / 1009.0 - 0.4)
@@ -101,37 +97,42 @@ fn timed(params: usize, ask: Ask) -> (Duration, Vec<f64>) {
     std::mem::take(&mut *noted)
 }
 
-fn norm(at: &AfterBackward<'_>) -> Vec<Deferred> {
-    vec![at.weights.l2()]
+fn norm(ctx: &AfterBackward<'_>) -> Vec<Deferred> {
+    vec![ctx.weights.l2()]
 }
 
-fn all(at: &AfterBackward<'_>) -> Vec<Deferred> {
+fn all(ctx: &AfterBackward<'_>) -> Vec<Deferred> {
     let of = |param: ParamStats<'_>| [param.l2(), param.mean(), param.std(), param.non_finite()];
-    at.weights.iter().flat_map(of).collect()
+    ctx.weights.iter().flat_map(of).collect()
 }
 
-/// Values of one statistic of each parameter, to be read together.
-fn each(at: &AfterBackward<'_>, of: fn(Tensor<1>) -> Tensor<1>) -> Tensor<1> {
+/// Returns one statistic of each parameter, to be read together.
+fn each(ctx: &AfterBackward<'_>, of: fn(Tensor<1>) -> Tensor<1>) -> Tensor<1> {
     Tensor::cat(
-        at.weights.iter().map(|param| of(param.values())).collect(),
+        ctx.weights.iter().map(|param| of(param.values())).collect(),
         0,
     )
 }
 
-fn norm_by_operations(at: &AfterBackward<'_>) -> Vec<Deferred> {
-    vec![each(at, |values| values.square().sum()).sum().sqrt().into()]
+fn norm_by_operations(ctx: &AfterBackward<'_>) -> Vec<Deferred> {
+    vec![
+        each(ctx, |values| values.square().sum())
+            .sum()
+            .sqrt()
+            .into(),
+    ]
 }
 
-fn all_by_operations(at: &AfterBackward<'_>) -> Vec<Deferred> {
+fn all_by_operations(ctx: &AfterBackward<'_>) -> Vec<Deferred> {
     let variance = |values: Tensor<1>| {
         let elements = values.shape().num_elements() as f64;
         (values.clone() - values.mean()).square().sum() / (elements - 1.0)
     };
     let statistics = [
-        each(at, |values| values.square().sum()).sqrt(),
-        each(at, Tensor::mean),
-        each(at, variance).sqrt(),
-        each(at, |values| {
+        each(ctx, |values| values.square().sum()).sqrt(),
+        each(ctx, Tensor::mean),
+        each(ctx, variance).sqrt(),
+        each(ctx, |values| {
             values.is_finite().bool_not().int().sum().float()
         }),
     ];
@@ -140,7 +141,7 @@ fn all_by_operations(at: &AfterBackward<'_>) -> Vec<Deferred> {
             .each_ref()
             .map(|values| values.clone().slice(param..=param).into())
     };
-    (0..at.weights.iter().count()).flat_map(of).collect()
+    (0..ctx.weights.iter().count()).flat_map(of).collect()
 }
 
 fn agree(params: usize, ours: Ask, by_operations: Ask) {

@@ -1,22 +1,19 @@
-//! How long the BPE tokenizers take for text without spaces, all of which is one piece to GPT-2.
+//! Time of the BPE tokenizers on text without spaces, which is a single piece for GPT-2.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench tokenizers
 //! ```
 //!
-//! Ours is trained on burn's Rust sources, and GPT-2's encoder has as many merges of the same text. They encode the
-//! letters of that text without what is between them, one letter again and again, and the text as it is. A µs a KB is
-//! a ms a MB; `growth` is as in the bench of that name: 1 is linear, 2 is quadratic.
+//! Our tokenizer is trained on burn's Rust sources, and GPT-2's encoder has the same number of merges of the same text.
+//! They encode only the letters of that text, one repeated letter, and the whole text. One µs per KB is one ms per MB.
+//! `growth` is the exponent of the time: 1 is linear, 2 is quadratic.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot run shall say so at once"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
 
 #[path = "support/grown.rs"]
 mod grown;
-#[expect(dead_code, reason = "growth goes by medians, not by ratios of rounds")]
+#[expect(dead_code, reason = "growth uses medians, not ratios of rounds")]
 #[path = "support/paired.rs"]
 mod paired;
 
@@ -31,10 +28,10 @@ use tokenizers::{
     AddedToken, DecoderWrapper, Model, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl,
 };
 
-/// Sizes of a text in KB.
+/// Sizes of the texts in KB.
 const SIZES: [u64; 5] = [50, 100, 200, 400, 2_000];
 
-/// Token ids of both tokenizers.
+/// Number of token ids of both tokenizers.
 const VOCAB: usize = 4_096;
 
 fn main() {
@@ -72,7 +69,7 @@ fn main() {
     println!("\n{} and {} ids", ours.vocab_size(), gpt2.vocab_size());
 }
 
-/// Leaves a `vocab.json` and a `merges.txt`, with merges of these documents split as GPT-2 splits text.
+/// Writes `vocab.json` and `merges.txt`, with merges of these documents after GPT-2's split.
 fn gpt2_files(documents: &[String], dir: &Path) {
     type Bpe =
         TokenizerImpl<BPE, NormalizerWrapper, ByteLevel, PostProcessorWrapper, DecoderWrapper>;

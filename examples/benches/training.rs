@@ -1,18 +1,15 @@
-//! What the trainer costs a real model, and how fast the models are.
+//! Cost of the trainer for a real model, and speed of the models.
 //!
 //! ```text
 //! cargo bench --profile dev -p bdh-examples --bench training
 //! ```
 //!
-//! The same nanochat on the same batches: once in a loop written by hand, once in a `Trainer` with nothing
-//! added, and then with all that a run usually has. Variants run alternately; ratios are medians over rounds.
-//! Both loops must end with the same weights to the bit, or the comparison would be of different work.
+//! The same nanochat on the same batches trains in a hand-written loop, in a plain `Trainer`, and in a `Trainer` with
+//! the usual additions. Variants run alternately; ratios are medians over rounds. Both loops must end with the same
+//! weights, bit for bit, so that the work is comparable.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "a bench that cannot run shall say so at once"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
 
 #[path = "support/paired.rs"]
 mod paired;
@@ -33,7 +30,7 @@ use preset::{Preset, lr};
 use std::cell::Cell;
 use std::time::Duration;
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator that reuses the memory of the previous step's tensors, like that of the programs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -42,14 +39,14 @@ const ROUNDS: usize = 15;
 
 type Run = TrainerBuilder<NextToken<Gpt, Packed>>;
 
-/// The same training without a trainer: how long it took, and what came of it.
+/// Trains in a hand-written loop. Returns the time and the trained model.
 fn by_hand(preset: &Preset) -> (Duration, Gpt) {
     let (groups, mut batches, mut model) = (preset.groups(), preset.batches(), preset.model());
     let device = bdh::device("cpu").unwrap();
     let step = Cell::new(0);
     let rule = |name: &str| {
         let group = groups.iter().find(|group| group.owns(name)).unwrap();
-        (group.optimizer(), lr(group.lr).lr(step.get(), STEPS))
+        (group.optimizer(), lr(group.peak_lr).lr(step.get(), STEPS))
     };
     let mut optimizer = parity::Trainer::new(rule);
     let mut trained = None;
@@ -67,7 +64,7 @@ fn by_hand(preset: &Preset) -> (Duration, Gpt) {
     (took, trained.unwrap())
 }
 
-/// What nothing is added to.
+/// Returns a run without additions.
 fn bare(preset: &Preset) -> Run {
     preset.trainer(preset.batches())
 }
@@ -77,9 +74,9 @@ fn fit(trainer: Run) -> Duration {
     time(|| drop(trainer.fit().unwrap()))
 }
 
-/// What a run usually has, on its default cadence.
+/// Returns a run with the usual callbacks at their default cadences.
 fn with_all(preset: &Preset) -> Run {
-    let due_later = EarlyCheckpoints::when(Cadence::Never);
+    let due_later = EarlyCheckpoints::default().on(Cadence::Never);
     let trainer = bare(preset).log(Cadence::EVERY_STEP);
     trainer
         .callback(Norms::default())
@@ -95,7 +92,7 @@ fn main() {
     let same = parity::weights(&by_trainer) == parity::weights(&by_hand(&small).1);
     assert!(
         same,
-        "the two loops end with different weights, so their times mean nothing"
+        "the two loops end with different weights, so their times are not comparable"
     );
 
     let dir = std::env::temp_dir().join(format!("bdh-bench-{}", std::process::id()));

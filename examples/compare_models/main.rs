@@ -1,18 +1,18 @@
-//! The three models side by side: the same text, the same batches, nearly as many parameters.
+//! Comparison of the three models on the same text and batches, with about the same number of parameters.
 //!
 //! ```text
 //! cargo run --example compare_models -- --data shakespeare --out models.svg     # minutes on two cores
 //! ```
 //!
-//! Prints a table and draws the validation losses. Each model trains as its original does; no learning rate was tuned.
+//! Prints a table, and draws the validation losses. Each model has the optimizer of its original; no learning rate was
+//! tuned.
 
 mod chart;
 mod models;
 
+use bdh::cadence::{every, last, start};
 use bdh::lm::{RandomCrops, TokenBatch};
-use bdh::{
-    BoxError, CausalLm, Group, MemorySink, NextToken, Trainer, TrainerBuilder, every, last, start,
-};
+use bdh::{BoxError, CausalLm, Group, MemorySink, NextToken, Trainer};
 use bdh_callbacks::{Activations, Norms, Throughput};
 use bdh_data::{DataSpec, PlainBytes, fixed_crops, stream};
 use bdh_examples::page::{self, say};
@@ -21,23 +21,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator that reuses the memory of the previous step's tensors, while the system's returns large blocks.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Trains BDH, GPT-2 and nanochat on the same batches, and compares them.
 #[derive(Parser)]
 struct Args {
-    /// A file, a directory, `shakespeare` or `synthetic`; by default burn's Rust sources.
-    #[arg(long, default_value = "")]
+    /// Text to train on: a file, a directory, `shakespeare` or `synthetic` [default: burn's Rust sources]
+    #[arg(long, default_value = "", hide_default_value = true)]
     data: String,
-    /// Steps of each run, of 8 windows of 64 bytes.
+    /// Number of steps of each run, with 8 windows of 64 bytes
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Seed of weights and batches.
+    /// Seed of weights and batches
     #[arg(long, default_value_t = 1337)]
     seed: u64,
-    /// Where the picture goes.
+    /// File of the chart
     #[arg(long, default_value = "models.svg")]
     out: PathBuf,
 }
@@ -46,7 +46,7 @@ const ROWS: usize = 8;
 const SEQ_LEN: usize = 64;
 const EVAL_BATCHES: usize = 24;
 
-/// What every model gets.
+/// Data and duration, the same for every model.
 struct Bench {
     train: Arc<[i32]>,
     val: Vec<TokenBatch>,
@@ -54,7 +54,7 @@ struct Bench {
     seed: u64,
 }
 
-/// How a model did.
+/// Results of a model.
 struct Trained {
     name: &'static str,
     parameters: usize,
@@ -62,18 +62,18 @@ struct Trained {
     losses: Vec<(u64, f64)>,
     tokens_per_second: f64,
     weight_norms: [f64; 2],
-    /// Shares of zeros in the hidden units, of each layer.
+    /// Shares of zeros in the hidden units by layer.
     zeros: Vec<f64>,
 }
 
 fn main() -> ExitCode {
-    run(&Args::parse()).map_or_else(
-        |error| {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
             page::error(&*error);
             ExitCode::FAILURE
-        },
-        |()| ExitCode::SUCCESS,
-    )
+        }
+    }
 }
 
 fn run(args: &Args) -> Result<(), BoxError> {
@@ -98,14 +98,14 @@ fn run(args: &Args) -> Result<(), BoxError> {
     print(&results);
     std::fs::write(&args.out, chart::draw(&results))?;
     say(format_args!(
-        "\nvalidation losses are drawn in {}",
+        "\nthe chart of validation losses is in {}",
         args.out.display()
     ));
     Ok(())
 }
 
 impl Bench {
-    /// Trains one model; `hidden` ends the names of the activations whose zeros are counted.
+    /// Trains one model; `hidden` is the end of the names of activations whose zeros are counted.
     fn train<M: CausalLm>(
         &self,
         name: &'static str,
@@ -117,53 +117,59 @@ impl Bench {
         let memory = MemorySink::default();
         let parameters = model.num_params();
         let crops = RandomCrops::new(self.train.clone(), ROWS, SEQ_LEN, self.seed)?;
-        let builder = Trainer::builder(NextToken::new(crops, self.val.clone()), model)
+        let mut builder = Trainer::builder(NextToken::new(crops, self.val.clone()), model)
             .steps(self.steps)
             .seed(self.seed)
             .eval(start() | every((self.steps / 12).max(10)) | last())
             .callback(Norms::default())
-            .callback(Throughput::builder().every(last()).build()?)
-            .callback(Activations::builder().cadence(last()).build()?)
+            .callback(Throughput::default().on(last()))
+            .callback(Activations::default().on(last()))
             .sink(memory.clone());
-        groups
-            .into_iter()
-            .fold(builder, TrainerBuilder::group)
-            .build()?
-            .fit()?;
+        for group in groups {
+            builder = builder.group(group);
+        }
+        builder.build()?.fit()?;
 
         let norms = memory.series("train/weight_norm");
-        let ends = [norms.first(), norms.last()].map(|end| end.map_or(f64::NAN, |(_, norm)| *norm));
-        let last = memory
-            .series("train/tok_per_sec")
-            .last()
-            .map_or(f64::NAN, |(_, rate)| *rate);
-        let records = memory.records();
-        let scalars = records.last().into_iter().flat_map(bdh::Record::scalars);
-        let suffix = format!("{hidden}/zeros");
-        let zeros = scalars
-            .filter(|(key, _)| key.ends_with(&suffix))
-            .map(|(_, zeros)| zeros);
         Ok(Trained {
             name,
             parameters,
             losses: memory.series("val/loss"),
-            tokens_per_second: last,
-            weight_norms: ends,
-            zeros: zeros.collect(),
+            tokens_per_second: value_of(memory.series("train/tok_per_sec").last()),
+            weight_norms: [value_of(norms.first()), value_of(norms.last())],
+            zeros: last_zeros(&memory, hidden),
         })
     }
+}
+
+/// Returns the value of a point, or NaN without a point.
+fn value_of(point: Option<&(u64, f64)>) -> f64 {
+    point.map_or(f64::NAN, |(_, value)| *value)
+}
+
+/// Returns the last recorded shares of zeros, for activations whose name ends with `hidden`.
+fn last_zeros(memory: &MemorySink, hidden: &str) -> Vec<f64> {
+    let suffix = format!("{hidden}/zeros");
+    let mut zeros = Vec::new();
+    if let Some(record) = memory.records().last() {
+        for (key, share) in record.scalars() {
+            if key.ends_with(&suffix) {
+                zeros.push(share);
+            }
+        }
+    }
+    zeros
 }
 
 fn print(results: &[Trained]) {
     say("\n| model | parameters | val nats/byte | bytes/s | weight norm | zeros by layer |");
     say("|---|---|---|---|---|---|");
     for result in results {
-        let loss = result.losses.last().map_or(f64::NAN, |(_, loss)| *loss);
-        let zeros: Vec<_> = result
-            .zeros
-            .iter()
-            .map(|share| format!("{share:.2}"))
-            .collect();
+        let loss = value_of(result.losses.last());
+        let mut zeros = Vec::new();
+        for share in &result.zeros {
+            zeros.push(format!("{share:.2}"));
+        }
         let [first, last] = result.weight_norms;
         say(format_args!(
             "| {} | {} | {loss:.3} | {:.0} | {first:.1} to {last:.1} | {} |",

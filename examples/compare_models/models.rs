@@ -1,18 +1,19 @@
-//! The three models at about 425 thousand parameters, each with the optimizer of its original.
+//! The three models with about 425 thousand parameters, each with the optimizer of its original.
 
 use crate::{Bench, ROWS, SEQ_LEN, Trained};
 use bdh::ops::AdamW;
-use bdh::{BoxError, Group, constant, warmup_stable_decay};
+use bdh::schedule::constant;
+use bdh::{BoxError, Group};
+use bdh_models::bdh_model::BdhConfig;
 use bdh_models::gpt2::{self, Gpt2Config};
-use bdh_models::hatchling::BdhConfig;
-use bdh_models::nanochat::{self, GptConfig, LearningRates, Schedule};
+use bdh_models::nanochat::{self, GptConfig, LearningRates, LrSchedule, MuonSchedule};
 
-/// Trains all three in turn.
+/// Trains all three models.
 pub(crate) fn all(bench: &Bench) -> Result<Vec<Trained>, BoxError> {
     Ok(vec![bdh(bench)?, gpt2(bench)?, nanochat(bench)?])
 }
 
-/// AdamW at a constant 1e-3 with a decay of 0.1, as BDH's `train.py`.
+/// Trains BDH with AdamW at a constant 1e-3 and a decay of 0.1, like BDH's `train.py`.
 fn bdh(bench: &Bench) -> Result<Trained, BoxError> {
     let config = BdhConfig {
         n_layer: 3,
@@ -33,7 +34,7 @@ fn bdh(bench: &Bench) -> Result<Trained, BoxError> {
     )
 }
 
-/// AdamW with build-nanogpt's groups and cosine, at nanoGPT's 1e-3 for models this small.
+/// Trains GPT-2 with AdamW, build-nanogpt's groups and cosine, and nanoGPT's 1e-3 for small models.
 fn gpt2(bench: &Bench) -> Result<Trained, BoxError> {
     let config = Gpt2Config {
         block_size: SEQ_LEN,
@@ -50,7 +51,8 @@ fn gpt2(bench: &Bench) -> Result<Trained, BoxError> {
     )
 }
 
-/// Muon and AdamW with nanochat's rates for this batch, and a decay of 0.1: its law is for larger models.
+/// Trains nanochat with Muon and AdamW, nanochat's rates for this batch, and a decay of 0.1 because its law does not
+/// suit small models.
 fn nanochat(bench: &Bench) -> Result<Trained, BoxError> {
     let config = GptConfig {
         sequence_len: SEQ_LEN,
@@ -65,9 +67,14 @@ fn nanochat(bench: &Bench) -> Result<Trained, BoxError> {
     let model = config.init(bench.seed, &bdh::device("cpu")?)?;
     let by_batch = ((ROWS * SEQ_LEN) as f64 / 524_288.0).sqrt();
     let rates = LearningRates::default().scaled(by_batch);
-    let groups = nanochat::groups(&config, rates, 0.1, Some(Schedule::new(bench.steps)));
-    let warmup = bench.steps / 20;
-    let lr = |peak| warmup_stable_decay(peak, warmup, 0.65).to(0.05);
-    let groups: Vec<_> = groups.iter().map(|group| group.scheduled(lr)).collect();
+    let muon = MuonSchedule::new(bench.steps);
+    let schedule = LrSchedule {
+        warmup_steps: bench.steps / 20,
+        ..LrSchedule::default()
+    };
+    let mut groups = Vec::new();
+    for group in nanochat::groups(&config, rates, 0.1, Some(muon)) {
+        groups.push(group.scheduled(|peak_lr| schedule.with_peak(peak_lr)));
+    }
     bench.train("nanochat", model, groups, ".mlp")
 }

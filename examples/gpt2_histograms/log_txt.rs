@@ -1,14 +1,16 @@
-//! build-nanogpt's log: a line for each step on the terminal, and three fields in `log.txt`.
+//! build-nanogpt's log: one line for each step on the terminal, and three fields in `log.txt`.
 
-use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink};
+use bdh::{BoxError, Message, Outcome, Record, RunInfo, Sink};
 use bdh_callbacks::scientific;
 use bdh_examples::page::say;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
-/// Prints each step, and writes `{step} train {loss}` and `{step} val {loss}` to `log.txt` in the run directory.
+/// Sink that prints each step, and writes `{step} train {loss}` and `{step} val {loss}` to `log.txt` in the run
+/// directory.
 ///
-/// A step's number counts completed updates: build-nanogpt's first is 0, ours is 1, and 0 is the untrained model.
+/// Steps count completed updates: the first step is 1, and step 0 is the untrained model. build-nanogpt's first step is
+/// 0.
 #[derive(Default)]
 pub(crate) struct LogTxt(Option<BufWriter<File>>);
 
@@ -28,10 +30,8 @@ impl Sink for LogTxt {
     }
 
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
-        let (step, file) = (
-            record.clock.step,
-            self.0.as_mut().ok_or("log.txt is not open")?,
-        );
+        let step = record.clock.step;
+        let file = self.0.as_mut().ok_or("log.txt is not open")?;
         if let Some(loss) = record.scalar("train/loss") {
             writeln!(file, "{step} train {loss:.6}")?;
             say(step_line(record, loss));
@@ -40,34 +40,35 @@ impl Sink for LogTxt {
             writeln!(file, "{step} val {loss:.4}")?;
             say(format_args!("validation loss: {loss:.4}"));
         }
-        Ok(file.flush()?) // whoever follows the file sees whole steps
+        Ok(file.flush()?) // so that `tail -f` shows whole steps
     }
 
-    fn remark(&mut self, text: &str) {
-        say(text);
-    }
-
-    fn problem(&mut self, problem: &Problem) {
-        say(format_args!("warning: {problem}"));
+    fn message(&mut self, message: &Message) {
+        say(message);
     }
 
     fn close(&mut self, _: &Outcome) -> Result<(), BoxError> {
-        Ok(self
-            .0
-            .as_ref()
-            .map_or(Ok(()), |file| file.get_ref().sync_all())?)
+        if let Some(file) = &self.0 {
+            file.get_ref().sync_all()?;
+        }
+        Ok(())
     }
 }
 
-/// `step     1 | loss: 5.545177 | lr 1.5000e-04 | norm: 2.1234 | dt: 12.34ms | tok/sec: 41491.09`.
+/// Formats a line like `step     1 | loss: 5.545177 | lr 1.5000e-04 | norm: 2.1234 | dt: 12.34ms | tok/sec: 41491.09`.
 fn step_line(record: &Record, loss: f64) -> String {
-    let scalar = |key| record.scalar(key);
-    let parts = [
-        scalar("lr/decay").map(|lr| format!("lr {}", scientific(lr))),
-        scalar("train/grad_norm").map(|norm| format!("norm: {norm:.4}")),
-        scalar("train/step_time").map(|seconds| format!("dt: {:.2}ms", 1e3 * seconds)),
-        scalar("train/tok_per_sec").map(|rate| format!("tok/sec: {rate:.2}")),
-    ];
-    let parts = parts.into_iter().flatten().map(|part| format!(" | {part}"));
-    format!("step {:5} | loss: {loss:.6}", record.clock.step) + &parts.collect::<String>()
+    let mut line = format!("step {:5} | loss: {loss:.6}", record.clock.step);
+    if let Some(lr) = record.scalar("lr/decay") {
+        line += &format!(" | lr {}", scientific(lr));
+    }
+    if let Some(norm) = record.scalar("train/grad_norm") {
+        line += &format!(" | norm: {norm:.4}");
+    }
+    if let Some(seconds) = record.scalar("train/step_time") {
+        line += &format!(" | dt: {:.2}ms", 1e3 * seconds);
+    }
+    if let Some(rate) = record.scalar("train/tok_per_sec") {
+        line += &format!(" | tok/sec: {rate:.2}");
+    }
+    line
 }

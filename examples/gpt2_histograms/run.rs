@@ -2,9 +2,12 @@
 
 use crate::args::Args;
 use crate::log_txt::LogTxt;
+use bdh::cadence::{every, last, start};
 use bdh::lm::{RandomCrops, Vocabulary};
-use bdh::{BoxError, Fitted, NextToken, Trainer, TrainerBuilder, every, last, start};
-use bdh_callbacks::{Histograms, Norms, Overlay, ParamFilter, Ratios, TensorBoard, Throughput};
+use bdh::{BoxError, NextToken, TrainResult, Trainer, TrainerBuilder};
+use bdh_callbacks::{
+    Histograms, Norms, Overlay, ParamFilter, TensorBoard, Throughput, UpdateRatios,
+};
 use bdh_data::{Corpus, DataSpec, PlainBytes, Tokenizer, fixed_crops, stream};
 use bdh_examples::page::say;
 use bdh_examples::program;
@@ -17,18 +20,14 @@ use std::sync::Arc;
 
 type Task = NextToken<Gpt2, RandomCrops>;
 
-/// Runs what the command line asks for, and prints it.
+/// Trains the run of the command line, or prints its plan.
 pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
-    // In order of cost: flags, directory, text, model.
+    // Errors that are cheap to find come first: flags, directory, text, model.
     args.hardware.open()?;
-    let (config, vocabulary) = model_and_words(args)?;
+    let (config, vocabulary) = config_and_vocabulary(args)?;
     let dir = run_dir(&args.log_dir)?;
-    let corpus = args
-        .data
-        .as_deref()
-        .unwrap_or_default()
-        .parse::<DataSpec>()?
-        .load()?;
+    let data: DataSpec = args.data.as_deref().unwrap_or_default().parse()?;
+    let corpus = data.load()?;
     let dir = if args.dry_run { dir } else { dir.claim()? };
     let trainer = compose(args, &config, vocabulary, &corpus, &dir)?.build()?;
     say(format_args!("text     {corpus}"));
@@ -46,63 +45,69 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
         say(trainer.plan());
         return Ok(ExitCode::SUCCESS);
     }
-    let fitted = program::fit(trainer)?;
-    print_afterwards(&fitted, &dir);
-    Ok(program::exit_code(&fitted.outcome))
+    let result = program::fit(trainer)?;
+    print_after(&result, &dir);
+    Ok(program::exit_code(&result.outcome))
 }
 
-/// The settings of the model, and what its tokens mean.
-fn model_and_words(args: &Args) -> Result<(Gpt2Config, Arc<dyn Vocabulary + Sync>), BoxError> {
-    let bytes = PlainBytes.token_bytes().len();
-    let Some(dir) = args
-        .weights
-        .as_deref()
-        .filter(|dir| dir.join("config.json").exists())
-    else {
-        let config = args.config(bytes);
-        config.check()?;
-        return Ok((config, Arc::new(PlainBytes)));
-    };
-    let precision = args.hardware.precision();
+/// Returns the settings of the model and its vocabulary, from a directory of weights or from the flags.
+fn config_and_vocabulary(
+    args: &Args,
+) -> Result<(Gpt2Config, Arc<dyn Vocabulary + Sync>), BoxError> {
+    if let Some(dir) = &args.weights
+        && dir.join("config.json").exists()
+    {
+        return pretrained(args, dir);
+    }
+    let config = args.config(PlainBytes.token_bytes().len());
+    config.check()?;
+    Ok((config, Arc::new(PlainBytes)))
+}
+
+/// Returns the settings and the vocabulary of the model in a directory.
+fn pretrained(
+    args: &Args,
+    dir: &Path,
+) -> Result<(Gpt2Config, Arc<dyn Vocabulary + Sync>), BoxError> {
     let config = Gpt2Config {
-        precision,
+        precision: args.hardware.precision(),
         ..Gpt2Config::from_dir(dir)?
     };
     if args.block_size > config.block_size {
         return Err(format!(
-            "--block-size {} is longer than the {} tokens that the model in `{}` was made for",
+            "--block-size {} is longer than the {} tokens of the model in `{}`",
             args.block_size,
             config.block_size,
             dir.display()
         )
         .into());
     }
-    if config.vocab_size == bytes {
+    if config.vocab_size == PlainBytes.token_bytes().len() {
         return Ok((config, Arc::new(PlainBytes)));
     }
-    let words = Tokenizer::gpt2(dir)?;
-    if words.vocab_size() != config.vocab_size {
+    let tokenizer = Tokenizer::gpt2(dir)?;
+    if tokenizer.vocab_size() != config.vocab_size {
         return Err(format!(
-            "`{}` has words for {} tokens and a model for {}",
+            "the tokenizer in `{}` has {} tokens, and the model has {}",
             dir.display(),
-            words.vocab_size(),
+            tokenizer.vocab_size(),
             config.vocab_size
         )
         .into());
     }
-    Ok((config, Arc::new(words)))
+    Ok((config, Arc::new(tokenizer)))
 }
 
-/// A directory of its own for the run.
-fn run_dir(asked: &Path) -> Result<RunDir, BoxError> {
-    let name = asked
+/// Chooses a new directory for the run.
+fn run_dir(log_dir: &Path) -> Result<RunDir, BoxError> {
+    let name = log_dir
         .file_name()
         .ok_or("--log-dir needs a name, such as log")?;
-    let below = asked.parent().unwrap_or(Path::new(""));
-    RunDir::choose(below, &name.to_string_lossy(), false, false)
+    let parent = log_dir.parent().unwrap_or(Path::new(""));
+    RunDir::choose(parent, &name.to_string_lossy(), false, false)
 }
 
-/// The run that arguments, model and text describe.
+/// Builds the run of arguments, model and text.
 fn compose(
     args: &Args,
     config: &Gpt2Config,
@@ -110,66 +115,69 @@ fn compose(
     corpus: &Corpus,
     dir: &RunDir,
 ) -> Result<TrainerBuilder<Task>, BoxError> {
-    let (rows, seq_len) = (args.batch_size, args.block_size);
-    let val = fixed_crops(
-        stream(&*vocabulary, &corpus.val),
-        rows,
-        seq_len,
-        args.eval_iters,
-    )?;
-    let train = stream(&*vocabulary, &corpus.train);
-    let crops = RandomCrops::new(train, rows, seq_len, args.seed)?;
-    let task = NextToken::new(crops, val).vocabulary(vocabulary);
-    let device = &args.hardware.open()?[0];
-    let model = match &args.weights {
-        Some(weights) => config.load(weights, device)?,
-        None => config.init(args.seed, device)?,
-    };
-
-    let seldom = every(args.histogram_freq) | last();
-    let params = args
-        .max_histograms
-        .into_iter()
-        .fold(ParamFilter::representative(), ParamFilter::limit);
-    let builder = Trainer::builder(task, model)
+    let task = task(args, vocabulary, corpus)?;
+    let builder = Trainer::builder(task, model(args, config)?)
         .steps(args.max_steps)
-        .grad_accum_steps(args.hardware.count()) // a batch for each device
+        .grad_accum_steps(args.hardware.count()) // one batch for each device
         .seed(args.seed)
         .clip_grad_norm(1.0)
         .eval(start() | every(args.eval_freq) | last())
         .callback(Norms::default())
-        .callback(Throughput::default())
-        .callback(
-            Histograms::builder()
-                .params(params.clone())
-                .cadence(seldom.clone())
-                .build()?,
-        )
-        .callback(
-            Overlay::builder()
-                .params(params.clone())
-                .cadence(seldom.clone())
-                .build()?,
-        )
-        .callback(Ratios::builder().params(params).cadence(seldom).build()?)
+        .callback(Throughput::default());
+    let builder = with_histograms(builder, args)
         .sink(TensorBoard::default())
         .sink(LogTxt::default())
         .run_dir(dir.path.clone())
         .config(json!({ "args": args, "model": config, "text": corpus.name }));
-    let builder = args.hardware.share(builder)?;
-    let groups = groups(
-        args.weight_decay as f32,
-        schedule(args.max_lr, args.warmup_steps),
-    );
-    Ok(groups.into_iter().fold(builder, TrainerBuilder::group))
+    let lr = schedule(args.max_lr, args.warmup_steps);
+    let [decay, no_decay] = groups(args.weight_decay as f32, lr);
+    Ok(args.hardware.share(builder)?.group(decay).group(no_decay))
 }
 
-fn print_afterwards(fitted: &Fitted<Gpt2>, dir: &RunDir) {
+fn task(
+    args: &Args,
+    vocabulary: Arc<dyn Vocabulary + Sync>,
+    corpus: &Corpus,
+) -> Result<Task, BoxError> {
+    let (rows, seq_len) = (args.batch_size, args.block_size);
+    let val = stream(&*vocabulary, &corpus.val);
+    let val = fixed_crops(val, rows, seq_len, args.eval_iters)?;
+    let train = stream(&*vocabulary, &corpus.train);
+    let train = RandomCrops::new(train, rows, seq_len, args.seed)?;
+    Ok(NextToken::new(train, val).vocabulary(vocabulary))
+}
+
+/// Loads the weights of `--weights`, or draws new ones.
+fn model(args: &Args, config: &Gpt2Config) -> Result<Gpt2, BoxError> {
+    let device = &args.hardware.open()?[0];
+    match &args.weights {
+        Some(weights) => Ok(config.load(weights, device)?),
+        None => Ok(config.init(args.seed, device)?),
+    }
+}
+
+/// Adds the callbacks of histograms, overlays and update ratios, for the same parameters and steps.
+fn with_histograms(builder: TrainerBuilder<Task>, args: &Args) -> TrainerBuilder<Task> {
+    let on = every(args.histogram_freq) | last();
+    let mut params = ParamFilter::representative();
+    if let Some(most) = args.max_histograms {
+        params = params.limit(most);
+    }
+    let histograms = Histograms::default().params(params.clone()).on(on.clone());
+    let overlay = Overlay::default().params(params.clone()).on(on.clone());
+    let ratios = UpdateRatios::default().params(params).on(on);
+    builder
+        .callback(histograms)
+        .callback(overlay)
+        .callback(ratios)
+}
+
+fn print_after(result: &TrainResult<Gpt2>, dir: &RunDir) {
     let path = dir.path.display();
-    say(format_args!("\n{}\n", fitted.overhead));
+    say(format_args!("\n{}\n", result.overhead));
     say(format_args!(
-        "run {}; pictures are in {path}/histograms, losses in {path}/log.txt",
-        fitted.outcome
+        "run {}; images are in {path}/histograms, losses in {path}/log.txt",
+        result.outcome
     ));
     say(format_args!("tensorboard --logdir={path}"));
 }

@@ -1,9 +1,12 @@
-//! `nanochat_sweep core`: evaluates a run that is there on CORE.
+//! `nanochat_sweep core`: evaluation of a finished run on CORE.
 
 use crate::page::{remark, say};
 use crate::prepare::Text;
+use bdh::burn::tensor::Device;
+use bdh::checkpoint::Checkpoint;
+use bdh::device::DeviceSpec;
 use bdh::ops::Precision;
-use bdh::{BoxError, Checkpoint, DeviceSpec, Source, latest_checkpoint, lm, load_weights};
+use bdh::{BoxError, Source, checkpoint, lm, load_weights};
 use bdh_data::{Packed, Tokenizer, passages};
 use bdh_examples::args::values::count;
 use bdh_examples::args::{self, Args, Hardware, normalize};
@@ -19,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Evaluates the newest checkpoint of a run on CORE, prints a table and leaves core.json in the run's directory
+/// Evaluates the newest checkpoint of a run on CORE, prints a table, and writes core.json to the run's directory
 #[derive(Debug, clap::Args)]
 #[command(next_line_help = true)]
 pub(crate) struct CoreArgs {
@@ -29,50 +32,48 @@ pub(crate) struct CoreArgs {
     /// Directory with CORE's tasks: nanochat's eval_bundle, or the folders in its eval_data
     #[arg(long, value_name = "DIR", visible_alias = "core-bundle")]
     bundle: PathBuf,
-    /// Items of each task at most
+    /// Largest number of items of each task
     #[arg(
         long, value_name = "ITEMS", default_value = "500", value_parser = count,
         visible_alias = "core-metric-max-per-task"
     )]
     core_max_per_task: usize,
-    /// Rows in a forward pass [default: as in training]
+    /// Rows in a forward pass [default: the run's]
     #[arg(long, value_name = "ROWS", value_parser = count, visible_alias = "micro-batch")]
     device_batch_size: Option<usize>,
-    /// cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest built in]
+    /// Device: cpu, cuda, cuda:0, wgpu, vulkan or metal [default: the fastest of this build]
     #[arg(long, value_name = "DEVICE", visible_alias = "device-type")]
     device: Option<DeviceSpec>,
-    /// What is computed in, f32 or bf16 [default: as in training]
+    /// Precision of activations: f32 or bf16 [default: the run's]
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
 }
 
-/// What a run left, as far as it is needed.
+/// Trained model of a run, with its tokenizer.
 struct Trained {
     checkpoint: PathBuf,
     step: u64,
     model: Gpt,
     tokenizer: Arc<Tokenizer>,
-    /// Sequences in a forward pass of its training.
+    /// Sequences in a forward pass of the training.
     micro_batch: usize,
 }
 
-/// The words of the command line; those after `core` in the one spelling of each flag.
+/// Returns the arguments of the process, with the flags after `core` in one spelling.
 pub(crate) fn normalized(words: Vec<OsString>) -> Vec<OsString> {
     if words.get(1).is_none_or(|word| word != "core") {
         return words;
     }
     let command = CoreArgs::augment_args(clap::Command::new("core"));
     let mut words = words.into_iter();
-    let program = words.next();
-    program
-        .into_iter()
-        .chain(normalize(words.collect(), command))
-        .collect()
+    let mut normalized: Vec<OsString> = words.next().into_iter().collect(); // the program's name
+    normalized.extend(normalize(words.collect(), command));
+    normalized
 }
 
-/// Evaluates the run that the arguments name.
+/// Evaluates the run of the arguments.
 pub(crate) fn main(args: &CoreArgs) -> Result<ExitCode, BoxError> {
-    // In order of cost: tasks, run, text, model.
+    // Errors that are cheap to find come first: tasks, run, text, model.
     let bundle = Bundle::open(&args.bundle, args.core_max_per_task)?;
     let trained = Trained::load(&args.run, args.device.clone(), args.precision)?;
     let precision = trained.model.config().precision;
@@ -90,28 +91,26 @@ pub(crate) fn main(args: &CoreArgs) -> Result<ExitCode, BoxError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the CORE that the best run may reach, where that can be said.
-pub(crate) fn print_foretold(report: &bdh_forecast::Report) {
+/// Prints the expected CORE of the best run, from its actual or predicted loss.
+pub(crate) fn print_predicted_core(report: &bdh_forecast::Report) {
     let ends = report.runs.iter().filter_map(|run| run.end);
-    let foretold = report.predictions.iter().map(|prediction| prediction.value);
-    let Some(best) = ends.chain(foretold).min_by(f64::total_cmp) else {
+    let predicted = report.predictions.iter().map(|prediction| prediction.value);
+    let Some(best) = ends.chain(predicted).min_by(f64::total_cmp) else {
         return;
     };
     match core_from_bpb(best) {
         Ok(core) => say(format_args!(
-            "CORE from the best val_bpb, {best:.4}: {:.3} ± {:.3}, the noise of seeds",
+            "expected CORE of the best val_bpb, {best:.4}: {:.3} ± {:.3}, the noise of seeds",
             core.core, core.floor
         )),
-        Err(error) => {
-            remark(
-                "note",
-                format_args!("no CORE from the best val_bpb, {best:.4}: {error}"),
-            );
-        }
+        Err(error) => remark(
+            "note",
+            format_args!("no CORE from the best val_bpb, {best:.4}: {error}"),
+        ),
     }
 }
 
-/// Evaluates task by task, each with its line as soon as it is known.
+/// Evaluates all tasks, and prints a line after each.
 fn evaluate(trained: &Trained, bundle: &Bundle, rows: Option<usize>) -> Result<Report, BoxError> {
     let evaluator = Evaluator {
         vocabulary: &*trained.tokenizer,
@@ -129,35 +128,32 @@ fn evaluate(trained: &Trained, bundle: &Bundle, rows: Option<usize>) -> Result<R
 }
 
 impl Trained {
-    /// The model of a run's newest checkpoint, as the checkpoint itself describes it.
+    /// Loads the model of a run's newest checkpoint, with the settings in the checkpoint.
     ///
-    /// It computes in the precision that is given, or in that of its training.
+    /// The model uses the given precision, or that of the training.
     fn load(
         run: &Path,
         device: Option<DeviceSpec>,
         precision: Option<Precision>,
     ) -> Result<Self, BoxError> {
-        let path = latest_checkpoint(&run.join("checkpoints")).ok_or_else(|| {
+        let path = checkpoint::latest(&run.join("checkpoints")).ok_or_else(|| {
             format!(
-                "`{}` has no complete checkpoint: is it the directory of a run?",
+                "`{}` has no complete checkpoint: give the directory of a run",
                 run.display()
             )
         })?;
-        let state = Checkpoint::read(&path)?.state; // which checks all its files
-        let (args, recipe) = (
-            &state.config["user"]["args"],
-            &state.config["user"]["recipe"],
-        );
-        let strange = || format!("`{}` is no checkpoint of nanochat_sweep", path.display());
-        let mut config = GptConfig::deserialize(&recipe["config"]).map_err(|_| strange())?;
-        config.precision = precision.unwrap_or(config.precision);
-        let hardware = Hardware {
-            device,
-            precision: Some(config.precision),
-            ..Hardware::default()
+        let state = Checkpoint::read(&path)?.state; // checks all files of the checkpoint
+        let args = &state.config["user"]["args"];
+        let recipe = &state.config["user"]["recipe"];
+        let (Ok(mut config), Some(micro_batch)) = (
+            GptConfig::deserialize(&recipe["config"]),
+            recipe["micro_batch"].as_u64(),
+        ) else {
+            let path = path.display();
+            return Err(format!("`{path}` is not a checkpoint of nanochat_sweep").into());
         };
-        let device = hardware.open()?.remove(0);
-        let micro_batch = recipe["micro_batch"].as_u64().ok_or_else(strange)? as usize;
+        config.precision = precision.unwrap_or(config.precision);
+        let device = open(device, config.precision)?;
 
         let tokenizer = tokenizer(args::from_saved(args)?, &config, &state.data)?;
         let model = load_weights(config.init(0, &device)?, path.join("model.safetensors"))?;
@@ -166,12 +162,24 @@ impl Trained {
             step: state.clock.step,
             model,
             tokenizer,
-            micro_batch,
+            micro_batch: micro_batch as usize,
         })
     }
 }
 
-/// The tokenizer that a run trained with, trained again where it was trained; `position` knows the run's text.
+/// Opens the device, and checks that it supports the precision.
+fn open(device: Option<DeviceSpec>, precision: Precision) -> Result<Device, BoxError> {
+    let hardware = Hardware {
+        device,
+        precision: Some(precision),
+        ..Hardware::default()
+    };
+    Ok(hardware.open()?.remove(0))
+}
+
+/// Returns the tokenizer of a run. A trained tokenizer is trained again, on the same text.
+///
+/// The saved `position` identifies the run's text.
 fn tokenizer(
     mut args: Args,
     config: &GptConfig,
@@ -181,20 +189,20 @@ fn tokenizer(
     if is_bytes && args.tokenizer != Some(args::Tokenizer::Bpe) {
         return Ok(Arc::new(Tokenizer::Bytes));
     }
-    args.tokenizer = Some(args::Tokenizer::Bpe); // the default is another on another device
+    args.tokenizer = Some(args::Tokenizer::Bpe); // the default depends on the device
     let text = Text::load(&args)?;
     let documents = passages(&text.tokenizer, &text.corpus.train, config.sequence_len + 1);
     let mut source = Packed::new(documents, 1, config.sequence_len, args.seed)?;
     source.seek(position).map_err(|_| {
         format!(
-            "{} is not the text that the run and its tokenizer were trained on",
+            "the run was trained on another text than {}",
             text.corpus.origin
         )
     })?;
     Ok(text.tokenizer)
 }
 
-/// Writes core.json into the directory of the run, whole or not at all.
+/// Writes core.json to the directory of the run, first to another file, so that it is always complete.
 fn save(args: &CoreArgs, trained: &Trained, report: &Report) -> Result<PathBuf, BoxError> {
     let (path, scratch) = (args.run.join("core.json"), args.run.join(".core.json.tmp"));
     let file = json!({

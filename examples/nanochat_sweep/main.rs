@@ -1,12 +1,12 @@
 //! Trains nanochat models, one or many.
 //!
 //! ```text
-//! cargo run --example nanochat_sweep                    # eight small trials on the CPU, ranked
+//! cargo run --example nanochat_sweep                    # trains and ranks eight small trials on the CPU
 //! cargo run --example nanochat_sweep -- --depth 2 --n_embd_override 64 --device cpu --max-iterations 10
-//! cargo run --example nanochat_sweep -- sweep sweep.yaml --count 20   # the trials of a file, without a server
-//! cargo run --example nanochat_sweep -- compare runs                  # runs side by side
-//! cargo run --example nanochat_sweep -- forecast runs                 # where they will end, and how sure that is
-//! cargo run --example nanochat_sweep -- core --run runs/d2-w64 --bundle eval_bundle # a run on CORE's tasks
+//! cargo run --example nanochat_sweep -- sweep sweep.yaml --count 20   # runs the trials of a file, without a server
+//! cargo run --example nanochat_sweep -- compare runs                  # compares runs in a table
+//! cargo run --example nanochat_sweep -- forecast runs                 # predicts the end of runs, with intervals
+//! cargo run --example nanochat_sweep -- core --run runs/d2-w64 --bundle eval_bundle # evaluates a run on CORE
 //! cargo run --example nanochat_sweep -- --help
 //! cargo run --release --features cuda --example nanochat_sweep -- --depth 12 --device cuda
 //! ```
@@ -24,11 +24,11 @@ use clap::{FromArgMatches, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// A step's tensors take the memory that the last step's have freed.
+/// Allocator that reuses the memory of the previous step's tensors, while the system's returns large blocks.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// This program, for what the subcommands advise.
+/// This program, for suggestions of the subcommands.
 const PROGRAM: Program<'static> = Program {
     command: "cargo run --example nanochat_sweep --",
     metric: METRIC,
@@ -38,7 +38,7 @@ const PROGRAM: Program<'static> = Program {
 /// Metric of nanochat's models.
 const METRIC: &str = "val_bpb";
 
-// Work other than the training of one run. (A doc comment would become the description of the whole program.)
+// Subcommands. A doc comment would become the description of the whole program.
 #[derive(Debug, Subcommand)]
 enum Command {
     Sweep(sweep::Args),
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     program::end(outcome)
 }
 
-/// Does what the words after the program's name ask for, the first of which is a subcommand.
+/// Runs the subcommand in the arguments.
 fn subcommand(words: Vec<OsString>) -> Result<ExitCode, BoxError> {
     let mut matches = command().get_matches_from(core_eval::normalized(words));
     let command = Command::from_arg_matches_mut(&mut matches);
@@ -69,28 +69,28 @@ fn subcommand(words: Vec<OsString>) -> Result<ExitCode, BoxError> {
         Command::Sweep(args) => args.run(&PROGRAM),
         Command::Compare(args) => args.run(),
         Command::Forecast(args) if args.of.metric == METRIC => {
-            args.run_with(core_eval::print_foretold)
+            args.run_with(core_eval::print_predicted_core)
         }
         Command::Forecast(args) => args.run(),
         Command::Core(args) => core_eval::main(&args),
     }
 }
 
-/// The flags of one run, and the subcommands.
+/// Returns the command with the flags of one run, and the subcommands.
 fn command() -> clap::Command {
     Command::augment_subcommands(args::command())
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
 }
 
-/// Prints the flags and the subcommands, wherever on the command line they are asked for.
+/// Prints the flags and the subcommands, for `--help` at any place.
 fn help(words: Vec<OsString>) -> ExitCode {
     let program = words.into_iter().take(1);
     command().get_matches_from(program.chain([OsString::from("--help")]));
     ExitCode::SUCCESS
 }
 
-/// Trains the run that the flags ask for.
+/// Trains the run of the flags.
 fn one_run() -> Result<ExitCode, BoxError> {
     let args = args::parse();
     if args.list_callbacks {
@@ -100,9 +100,8 @@ fn one_run() -> Result<ExitCode, BoxError> {
     single::main(&if args.resume { resumed(&args)? } else { args })
 }
 
-/// The flags of the run that is to go on, under those given now.
+/// Returns the saved flags of the run to resume, with the flags of the command line on top.
 fn resumed(args: &Args) -> Result<Args, BoxError> {
-    Ok(args::parse_over(&run_dir::saved_args(
-        &args.runs.join(args.run_name()),
-    )?))
+    let saved = run_dir::saved_args(&args.runs.join(args.run_name()))?;
+    Ok(args::parse_over(&saved))
 }

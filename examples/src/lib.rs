@@ -1,4 +1,4 @@
-//! What the programs in this folder share: their command line, what they print, and where their runs are.
+//! Shared parts of the example programs: command line, output, run directories.
 
 #![forbid(unsafe_code)]
 

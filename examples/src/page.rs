@@ -1,4 +1,4 @@
-//! Lines of the programs, and the hint that errors of a changed run get.
+//! Console output, with a hint for errors of a changed configuration.
 
 use bdh::ConfigError;
 use std::error::Error;
@@ -12,7 +12,7 @@ pub fn error(error: &(dyn Error + 'static)) {
         return;
     };
     let keys: Vec<_> = changes.iter().map(|change| change.key.as_str()).collect();
-    // Weights of another shape fit no other model, whatever is allowed.
+    // Weights do not fit a model with other parameters, so allowing that change would not help.
     if !keys.contains(&"parameters") {
         bdh_cli::page::to_stderr(format_args!(
             "On the command line: --allow-changed {}",

@@ -1,32 +1,36 @@
-//! Where a run writes, and what is there already.
+//! Directories of runs: choosing, resuming, and saved flags.
 
-use bdh::{BoxError, files, holds_run, latest_checkpoint, list_checkpoints, run_dir};
+use bdh::run_dir::holds_run;
+use bdh::{BoxError, checkpoint, files, run_dir};
 use bdh_cli::sweep::check_dir;
 use serde_json::Value;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The directory of a run.
+/// Directory of a run.
+#[derive(Debug)]
 pub struct RunDir {
-    /// Where it is.
+    /// Path of the directory.
     pub path: PathBuf,
-    /// Whether a run there is to go on.
+    /// Whether to resume the run in the directory.
     pub resumes: bool,
-    /// The newest checkpoint to go on from; `None` also if the run died before its first.
+    /// Newest checkpoint of a run to resume; `None` if the run ended before its first checkpoint.
     pub checkpoint: Option<PathBuf>,
-    /// Without a given name: the one to which a number is added where it is taken.
-    name: Option<PathBuf>,
-    /// Those that were made for it, from below to above.
-    made: Vec<PathBuf>,
+    /// Path without a number, for runs without a given name. A number is added if the path exists.
+    base: Option<PathBuf>,
+    /// Directories that `claim` created, starting with the innermost.
+    created: Vec<PathBuf>,
 }
 
 impl RunDir {
-    /// The directory for a run below `runs`: one of its own, or that of the run to go on with. Makes nothing.
+    /// Chooses the directory of a new run below `runs`, or finds the directory of the run to resume.
+    ///
+    /// Creates nothing. `given` is whether the user gave the name.
     ///
     /// # Errors
     ///
-    /// If a `name` that was `given` is that of another run, or `runs` cannot be made.
+    /// If a given name belongs to another run, or `runs` cannot be created.
     pub fn choose(runs: &Path, name: &str, given: bool, resume: bool) -> Result<Self, BoxError> {
         let path = runs.join(name);
         if resume {
@@ -35,7 +39,7 @@ impl RunDir {
         check_dir("--runs", runs)?;
         if given && holds_run(&path) {
             return Err(format!(
-                "`{}` exists already: add --resume to go on with it, or give another --name",
+                "`{}` exists already: add --resume to continue its run, or give another --name",
                 path.display()
             )
             .into());
@@ -44,78 +48,77 @@ impl RunDir {
             return Ok(Self::at(path, false));
         }
         let mut dir = Self::at(first_free(&path), false);
-        dir.name = Some(path);
+        dir.base = Some(path);
         Ok(dir)
     }
 
     fn at(path: PathBuf, resumes: bool) -> Self {
-        let checkpoint = latest_checkpoint(&path.join("checkpoints")).filter(|_| resumes);
+        let checkpoint = checkpoint::latest(&path.join("checkpoints")).filter(|_| resumes);
         Self {
             path,
             resumes,
             checkpoint,
-            name: None,
-            made: Vec::new(),
+            base: None,
+            created: Vec::new(),
         }
     }
 
-    /// Makes the directory of a run without a given name, so that no other process takes the name. Unless something
-    /// is written there it goes again with this value.
+    /// Creates the directory of a run without a given name, so that no other process uses the same name.
+    ///
+    /// The directory is removed again when this value is dropped, unless it contains a file then.
     ///
     /// # Errors
     ///
-    /// If the file system refuses.
+    /// If the directory cannot be created.
     pub fn claim(mut self) -> Result<Self, BoxError> {
-        let Some(name) = self.name.clone() else {
+        let Some(base) = self.base.clone() else {
             return Ok(self);
-        };
-        let failed = |path: &Path, error: io::Error| {
-            BoxError::from(format!("`{}` cannot be made: {error}", path.display()))
         };
         loop {
             let missing = self.path.ancestors().take_while(|path| !path.exists());
             let missing: Vec<_> = missing.map(Path::to_owned).collect();
-            let above = self.path.parent().unwrap_or(Path::new(""));
-            fs::create_dir_all(above).map_err(|error| failed(above, error))?;
+            let parent = self.path.parent().unwrap_or(Path::new(""));
+            fs::create_dir_all(parent).map_err(|error| not_created(parent, &error))?;
             match fs::create_dir(&self.path) {
                 Ok(()) => {
-                    self.made = missing;
+                    self.created = missing;
                     return Ok(self);
                 }
-                // Another process was faster; or it has just deleted the folder above, which it had made.
+                // Another process created the directory first.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    self.path = first_free(&name);
+                    self.path = first_free(&base);
                 }
+                // Another process created the parent too, and has just removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(&self.path, error)),
+                Err(error) => return Err(not_created(&self.path, &error)),
             }
         }
     }
 
-    /// The directory of a trial, which a sweep has chosen: a run that was begun there goes on.
+    /// Returns the directory of a trial, which a sweep has chosen. A run in it is resumed.
     #[must_use]
     pub fn of_trial(path: PathBuf) -> Self {
         let resumes = holds_run(&path);
         Self::at(path, resumes)
     }
 
-    /// Whether there is anything left to do in a run of so many steps, which `flag` asks for.
+    /// Checks that a run of `steps` steps is not complete; `flag` sets the number of steps.
     ///
     /// # Errors
     ///
-    /// If there is not.
+    /// If the run is complete.
     pub fn check_steps(&self, steps: u64, flag: &str) -> Result<(), BoxError> {
         let Some(checkpoint) = &self.checkpoint else {
             return Ok(());
         };
-        // A run that died after its last checkpoint has still to record its last step, and how it ended.
+        // A run that was killed after its last checkpoint still has to record its last step and its outcome.
         if run_dir::status(&self.path).as_deref() != Some("completed") {
             return Ok(());
         }
         let manifest = read(checkpoint, "manifest.json")?;
         match manifest["step"].as_u64() {
             Some(step) if step >= steps => Err(format!(
-                "`{}` is complete, at step {step} of {steps}: ask for more with {flag}",
+                "`{}` is complete, at step {step} of {steps}: set more steps with {flag}",
                 self.path.display()
             )
             .into()),
@@ -126,30 +129,34 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        for dir in &self.made {
-            let _ = fs::remove_dir(dir); // unless something is in it
+        for dir in &self.created {
+            let _ = fs::remove_dir(dir); // fails if the directory is not empty
         }
     }
 }
 
-/// The first of `name`, `name-2`, `name-3` … that is not there.
-fn first_free(name: &Path) -> PathBuf {
-    let numbered = |number: u64| {
-        let mut path = name.as_os_str().to_owned();
-        path.push(format!("-{number}"));
-        PathBuf::from(path)
-    };
-    let mut names = std::iter::once(name.to_owned()).chain((2..).map(numbered));
-    names
-        .find(|path| fs::symlink_metadata(path).is_err())
-        .expect("there is no end of names")
+fn not_created(path: &Path, error: &io::Error) -> BoxError {
+    format!("`{}` cannot be created: {error}", path.display()).into()
 }
 
-/// The flags that a run was started with: none of one that was killed before it had noted them.
+/// Returns the first of `base`, `base-2`, `base-3` … that does not exist.
+fn first_free(base: &Path) -> PathBuf {
+    let mut path = base.to_owned();
+    let mut number = 1;
+    while fs::symlink_metadata(&path).is_ok() {
+        number += 1;
+        let mut numbered = base.as_os_str().to_owned();
+        numbered.push(format!("-{number}"));
+        path = numbered.into();
+    }
+    path
+}
+
+/// Returns the flags of a run, or `null` if it was killed before it saved them.
 ///
 /// # Errors
 ///
-/// If there is no such run.
+/// If there is no such run, or its files are damaged.
 pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
     if !run.is_dir() {
         return Err(format!(
@@ -162,28 +169,32 @@ pub fn saved_args(run: &Path) -> Result<Value, BoxError> {
         Ok(args) => return Ok(args),
         Err(error) => error,
     };
-    // Each checkpoint has the run's configuration as well.
-    let checkpoints = list_checkpoints(&run.join("checkpoints"));
-    let mut states = checkpoints
-        .iter()
-        .filter_map(|path| args_of(path, "state.json").ok());
-    match states.next() {
-        Some(args) => Ok(args),
-        None if error.kind() == io::ErrorKind::NotFound => Ok(Value::Null),
-        None => Err(format!(
-            "`{}` cannot be read ({error}), and no checkpoint has the flags: begin again under another name",
-            run.join(run_dir::FILE).display()
-        )
-        .into()),
+    // Each checkpoint has the run's configuration too.
+    for path in checkpoint::list(&run.join("checkpoints")) {
+        if let Ok(args) = args_of(&path, "state.json") {
+            return Ok(args);
+        }
     }
+    if error.kind() == io::ErrorKind::NotFound {
+        return Ok(Value::Null);
+    }
+    Err(format!(
+        "`{}` cannot be read ({error}), and no checkpoint has the flags: start again under another name",
+        run.join(run_dir::FILE).display()
+    )
+    .into())
 }
 
-/// The flags in a file that has the run's configuration.
+/// Returns the flags from a file with the run's configuration.
 fn args_of(dir: &Path, name: &str) -> io::Result<Value> {
     let mut file = read(dir, name)?;
-    let args = file.pointer_mut("/config/user/args").map(Value::take);
-    let error = || io::Error::new(io::ErrorKind::InvalidData, "it has no `config.user.args`");
-    args.ok_or_else(error)
+    match file.pointer_mut("/config/user/args") {
+        Some(args) => Ok(args.take()),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it has no `config.user.args`",
+        )),
+    }
 }
 
 fn read(dir: &Path, name: &str) -> io::Result<Value> {

@@ -1,4 +1,4 @@
-//! `bdh_shakespeare` as a stranger uses it.
+//! Tests of the program `bdh_shakespeare`.
 
 #[path = "support/program.rs"]
 mod program;
@@ -10,18 +10,18 @@ use std::fs;
 
 type Place = program::Place<Shakespeare>;
 
-/// The program.
+/// Program under test.
 struct Shakespeare;
 
 impl program::Name for Shakespeare {
     const NAME: &'static str = "bdh_shakespeare";
 }
 
-/// A model and a text so small that a step takes milliseconds.
+/// Flags of a model and a text so small that a step takes milliseconds.
 const SMALL: &str = "--device cpu --data text.txt --n_layer 2 --n_embd 16 --mlp-internal-dim-multiplier 4 \
                      --block_size 16 --batch-size 2 --eval_iters 2 --max_new_tokens 8";
 
-/// Keys of a line that begin so.
+/// Returns the keys of a line with a prefix.
 fn keys<'a>(line: &'a Value, prefix: &str) -> Vec<&'a str> {
     let keys = line
         .as_object()
@@ -31,7 +31,7 @@ fn keys<'a>(line: &'a Value, prefix: &str) -> Vec<&'a str> {
     keys.filter(|key| key.starts_with(prefix)).collect()
 }
 
-/// Names of the files in a folder.
+/// Returns the names of the files in a folder.
 fn names(place: &Place, dir: &str) -> Vec<String> {
     let files = fs::read_dir(place.at(dir)).expect("the folder");
     files
@@ -44,7 +44,7 @@ fn names(place: &Place, dir: &str) -> Vec<String> {
         .collect()
 }
 
-/// The loss of a line of the original: `Step: 100/200 loss 4.32` and what we add.
+/// Returns the loss in a line like the original's, `Step: 100/200 loss 4.32`, with our additions.
 fn printed_loss<'a>(out: &'a str, step: &str) -> &'a str {
     let line = out
         .lines()
@@ -53,7 +53,7 @@ fn printed_loss<'a>(out: &'a str, step: &str) -> &'a str {
 }
 
 #[test]
-fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
+fn all_values_are_recorded_on_their_steps() {
     let place = Place::new();
     let out = place.succeeds(&format!(
         "{SMALL} --max_iters 200 --log_backend tensorboard --log_train_freq 20 --eval_freq 40 --generate_freq 80"
@@ -65,8 +65,8 @@ fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
             "Step: 100/200 loss ",
             "Step: 200/200 loss ",
             "Step 00160 | val loss ",
-            "FLOPs a token",
-            "GiB of the ",
+            "FLOPs per token",
+            " GiB available",
             "tensorboard --logdir runs",
             "To be or not to be",
             "run completed",
@@ -159,7 +159,7 @@ fn everything_of_the_request_is_recorded_when_it_asks_for_it() {
 }
 
 #[test]
-fn the_requests_three_lines_work() {
+fn example_command_lines_work() {
     for (words, has_wandb) in [
         (
             "--log_backend wandb --wandb_project bdh-experiments --log_train_freq 10 --eval_freq 500 \
@@ -187,7 +187,7 @@ fn the_requests_three_lines_work() {
 }
 
 #[test]
-fn both_backends_at_once_are_two_names_with_a_comma() {
+fn two_sinks_are_separated_by_a_comma() {
     let place = Place::new();
     let words = format!("{SMALL} --max_iters 2 --log-backend wandb,tensorboard --wandb_entity us");
     let mut command = place.command(&words);
@@ -210,7 +210,7 @@ fn both_backends_at_once_are_two_names_with_a_comma() {
 }
 
 #[test]
-fn every_flag_of_the_request_has_its_default_and_two_spellings() {
+fn every_flag_has_its_default_and_two_spellings() {
     let place = Place::new();
     let help = place.succeeds("--help");
     for (flag, default, value) in [
@@ -241,10 +241,10 @@ fn every_flag_of_the_request_has_its_default_and_two_spellings() {
 }
 
 #[test]
-fn none_is_a_prompt_like_any_other_and_unsets_a_flag_without_a_default() {
+fn none_is_a_prompt_and_unsets_flags_without_a_default() {
     let place = Place::new();
     let words = format!("{SMALL} --max_iters 2 --log_backend none");
-    // As a person types it, and as an agent of W&B's spells a parameter.
+    // Spellings of a user and of a W&B agent.
     for (name, words_of_prompt) in [
         ("typed", "--prompt None"),
         ("agent", "--prompt=None"),
@@ -271,7 +271,7 @@ fn none_is_a_prompt_like_any_other_and_unsets_a_flag_without_a_default() {
     let both = format!("{words} --dry_run --prompt None --prompt=To");
     contains(&place.succeeds(&both), &["prompts  \"None\", \"To\"\n"]);
 
-    // What stands in its place is printed.
+    // The defaults are printed.
     let out = place.succeeds(&format!(
         "{words} --dry_run --name None --preset=None --wandb_project None --grad_clip=None"
     ));
@@ -283,7 +283,7 @@ fn none_is_a_prompt_like_any_other_and_unsets_a_flag_without_a_default() {
             "\"Once upon a time\"",
         ],
     );
-    // And one that has a default is never without it.
+    // A flag with a default cannot be unset.
     for flag in ["--n_head", "--seed", "--temperature"] {
         let ended = place.run(&format!("{words} --dry_run {flag} None"));
         assert_eq!(ended.code, Some(2), "{flag}");
@@ -291,12 +291,12 @@ fn none_is_a_prompt_like_any_other_and_unsets_a_flag_without_a_default() {
     }
     contains(
         &place.succeeds("--help"),
-        &["None unsets a flag that has no default"],
+        &["None unsets a flag without a default"],
     );
 }
 
 #[test]
-fn the_size_of_the_original_is_refused_or_planned_with_its_memory() {
+fn plan_of_the_paper_preset_has_its_memory() {
     let place = Place::new();
     let ended = place.run("--device cpu --data text.txt --preset paper --dry_run");
     let said = if ended.code == Some(2) {
@@ -312,13 +312,13 @@ fn the_size_of_the_original_is_refused_or_planned_with_its_memory() {
         &ended.err,
         &[
             "a step of 100000 windows of 64 tokens needs about ",
-            " GiB are free: ",
+            " GiB are available: ",
         ],
     );
 }
 
 #[test]
-fn a_schedule_of_the_learning_rate_is_recorded() {
+fn learning_rate_schedule_is_recorded() {
     let place = Place::new();
     place.succeeds(&format!(
         "{SMALL} --max_iters 20 --log_backend none --log_train_freq 1 --warmup_iters 5 --final_lr_frac 0.1 \
@@ -337,7 +337,7 @@ fn a_schedule_of_the_learning_rate_is_recorded() {
 }
 
 #[test]
-fn a_resumed_run_is_the_run_that_was_never_stopped() {
+fn resumed_run_equals_the_uninterrupted_run() {
     let place = Place::new();
     let words =
         format!("{SMALL} --log_backend none --log_train_freq 1 --eval_freq 4 --save_freq 4");
@@ -345,11 +345,11 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
     place.succeeds(&format!("{words} --max_iters 4 --name part"));
     let changed = "trainer.steps,user.args.max_iters";
     let longer = "--resume --name part --max_iters 8";
-    let told = format!("--allow-changed {changed}");
+    let flag = format!("--allow-changed {changed}");
     let refused = place.run(longer);
     assert_eq!(refused.code, Some(2));
-    contains(&refused.err, &["trainer.steps: 4 then, 8 now", &told]);
-    place.succeeds(&format!("{longer} {told}")); // dropout and data go on where they were
+    contains(&refused.err, &["trainer.steps: 4 then, 8 now", &flag]);
+    place.succeeds(&format!("{longer} {flag}")); // dropout and data continue from the checkpoint
     place.refuses(
         "--resume --name part",
         &["complete, at step 8 of 8", "--max-iters"],
@@ -362,7 +362,7 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
     assert_eq!(refused.code, Some(2));
     contains(
         &refused.err,
-        &["parameters: ", "Its weights do not fit this model"],
+        &["parameters: ", "The weights do not fit this model"],
     );
     let losses = |run: &str| {
         let metrics = place.metrics(run);
@@ -375,14 +375,14 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
 }
 
 #[test]
-fn every_mistake_is_one_sentence_and_writes_nothing() {
+fn user_errors_are_one_sentence_and_write_nothing() {
     let place = Place::new();
     for (words, parts) in [
         ("--top_k 0", &["'0'", "--top-k", "at least 1"][..]),
-        ("--top_k 257", &["'257'", "256 bytes", "give 1 to 256"]),
+        ("--top_k 257", &["'257'", "--top-k", "at most 256"]),
         ("--max_new_tokens 0", &["--max-new-tokens", "at least 1"]),
         ("--eval_iters 0", &["--eval-iters", "at least 1"]),
-        ("--prompt=", &["--prompt", "nothing to continue"]),
+        ("--prompt=", &["--prompt", "at least one byte"]),
         (
             "--block_size 3000",
             &[
@@ -391,12 +391,12 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
                 "smaller --block-size",
             ],
         ),
-        ("--n_embd 15", &["15 channels times 4", "multiple of 8"]),
-        ("--dropout 1", &["dropout 1", "such as 0.1"]),
+        ("--n_embd 15", &["n_embd 15 times", "multiple of 8"]),
+        ("--dropout 1", &["`dropout` is 1", "such as 0.1"]),
         ("--preset huge", &["'huge'"]),
         (
             "--batch_size 1000000000",
-            &["GiB are free", "--batch-size "],
+            &["GiB are available", "--batch-size "],
         ),
         (
             "--log_backend tensorbord",
@@ -414,12 +414,16 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
 }
 
 #[test]
-fn a_preset_that_cannot_fit_is_refused_with_the_numbers() {
+fn run_larger_than_memory_is_an_error() {
     let place = Place::new();
-    // Whatever this machine has, a million windows are too many, and some rows of the tiny preset fit.
+    // On any machine a billion windows are too many, and some rows of the tiny preset fit.
     place.refuses(
         "--device cpu --data text.txt --batch_size 1000000000",
-        &["1000000000 windows of 64 tokens", "GiB, and ", "would fit"],
+        &[
+            "1000000000 windows of 64 tokens",
+            "GiB, and ",
+            "use --batch-size",
+        ],
     );
     let out =
         place.succeeds("--device cpu --data text.txt --preset tiny --dry_run --log_backend none");
@@ -427,7 +431,7 @@ fn a_preset_that_cannot_fit_is_refused_with_the_numbers() {
         &out,
         &[
             "425984 parameters",
-            "9.83e6 FLOPs a token",
+            "9.83e6 FLOPs per token",
             "400 of 512 tokens",
             "norms ",
         ],

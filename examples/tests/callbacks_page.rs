@@ -1,6 +1,6 @@
-//! docs/callbacks.md shows a crate as it is in examples/smooth_loss; this program uses it by name alone.
+//! docs/callbacks.md contains the files of examples/smooth_loss, and this program uses that crate only by name.
 
-use bdh::callbacks_from_toml;
+use bdh::registry;
 use bdh_smooth_loss as _;
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_page_shows_the_files_of_the_crate() {
+fn page_contains_the_files_of_the_crate() {
     let page = read("../docs/callbacks.md");
     for file in ["Cargo.toml", "src/lib.rs", "tests/smooth_loss.rs"] {
         let text = read(&format!("smooth_loss/{file}")).replace("../../bdh", "../bdh/bdh");
@@ -23,7 +23,7 @@ fn the_page_shows_the_files_of_the_crate() {
 }
 
 #[test]
-fn a_crate_that_is_named_has_its_names_registered() {
+fn used_crate_registers_its_callbacks() {
     let page = read("../docs/callbacks.md");
     let file = page
         .split("```toml\n")
@@ -31,6 +31,6 @@ fn a_crate_that_is_named_has_its_names_registered() {
     let file = file
         .and_then(|block| block.split("```").next())
         .expect("a file on the page");
-    let callbacks = callbacks_from_toml(file).expect("the crate is linked");
+    let callbacks = registry::from_toml(file).expect("the crate is linked");
     assert_eq!(callbacks[0].config()["decay"], 0.9);
 }

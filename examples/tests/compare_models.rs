@@ -1,4 +1,4 @@
-//! `compare_models` as a stranger uses it.
+//! Tests of the program `compare_models`.
 
 #[path = "support/program.rs"]
 mod program;
@@ -6,7 +6,7 @@ mod program;
 use program::contains;
 use std::fs;
 
-/// The program.
+/// Program under test.
 struct Compare;
 
 impl program::Name for Compare {
@@ -14,7 +14,7 @@ impl program::Name for Compare {
 }
 
 #[test]
-fn three_models_of_nearly_one_size_are_compared_in_a_table_and_a_picture() {
+fn three_models_are_compared_in_a_table_and_a_chart() {
     let place = program::Place::<Compare>::new();
     let out = place.succeeds("--data text.txt --steps 40 --out curves.svg");
     let row = |model: &str| {
@@ -31,8 +31,8 @@ fn three_models_of_nearly_one_size_are_compared_in_a_table_and_a_picture() {
         let parameters: f64 = cells[1].parse().expect("a count");
         assert!((parameters / 425_984.0 - 1.0).abs() < 0.02, "{cells:?}");
         let loss: f64 = cells[2].parse().expect("a loss");
-        // 5.545 nats are what knows nothing of 256 bytes: each has learned something. (In a dozen steps there is no warm-up,
-        // and nanochat's rates overshoot.)
+        // A uniform prediction of 256 bytes costs 5.545 nats, so each model has learned something. (In a dozen steps
+        // there would be no warm-up, and nanochat's rates would be too high.)
         assert!((0.1..5.5).contains(&loss), "{cells:?}");
     }
     assert_eq!(

@@ -1,4 +1,4 @@
-//! CORE: the program that evaluates a run, on runs and bundles of seconds.
+//! Tests of `nanochat_sweep core` on small runs and bundles.
 
 #[path = "../../bdh-models/tests/support/core_bundle.rs"]
 mod core_bundle;
@@ -15,14 +15,14 @@ const SMALL: &str = "--depth=2 --n-embd-override=64 --device=cpu --data=text.txt
 
 type Place = programs::Place<Sweep>;
 
-/// The program.
+/// Program under test.
 struct Sweep;
 
 impl programs::Name for Sweep {
     const NAME: &'static str = "nanochat_sweep";
 }
 
-/// A place with a bundle of all tasks but two.
+/// Returns a directory with a bundle of all tasks except two.
 fn place() -> Place {
     let place = Place::new();
     core_bundle::write(&place.at("bundle"), |task| {
@@ -32,7 +32,7 @@ fn place() -> Place {
 }
 
 #[test]
-fn a_run_is_evaluated_in_the_precision_that_it_was_trained_in_or_another() {
+fn run_is_evaluated_in_any_precision() {
     let place = place();
     place.succeeds(&format!("{SMALL} --precision bf16 --steps 2 --name a"));
     let words = "core --run runs/a --bundle=bundle --core_max_per_task 12 --device cpu";
@@ -44,7 +44,7 @@ fn a_run_is_evaluated_in_the_precision_that_it_was_trained_in_or_another() {
 }
 
 #[test]
-fn a_run_is_evaluated_by_its_newest_checkpoint_whatever_its_tokens_are() {
+fn newest_checkpoint_is_evaluated_with_any_tokenizer() {
     for tokenizer in ["", "--tokenizer=bpe --vocab-size=300"] {
         let place = place();
         place.succeeds(&format!(
@@ -89,7 +89,7 @@ fn a_run_is_evaluated_by_its_newest_checkpoint_whatever_its_tokens_are() {
 }
 
 #[test]
-fn core_during_training_is_recorded_with_a_validation_loss_and_changes_nothing() {
+fn core_during_training_does_not_change_the_run() {
     let place = place();
     let words = format!("{SMALL} --steps 5 --eval-every -1 --early-save off");
     place.succeeds(&format!("{words} --name without"));
@@ -115,7 +115,7 @@ fn core_during_training_is_recorded_with_a_validation_loss_and_changes_nothing()
         );
         assert!(
             line["val_bpb"].is_f64(),
-            "a CORE has its loss beside it: {line}"
+            "a record with CORE has the loss: {line}"
         );
     }
     for (with, without) in metrics.iter().zip(place.metrics("runs/without")) {
@@ -135,7 +135,7 @@ fn core_during_training_is_recorded_with_a_validation_loss_and_changes_nothing()
 }
 
 #[test]
-fn all_22_tasks_are_called_core_and_recorded_as_nanochats_core_metric() {
+fn score_of_all_22_tasks_is_called_core() {
     let place = Place::new();
     core_bundle::write(&place.at("bundle/eval_data"), |_| true);
     let flags = "--core-metric-every 1 --core-bundle bundle --core-metric-max-per-task 12";
@@ -151,7 +151,7 @@ fn all_22_tasks_are_called_core_and_recorded_as_nanochats_core_metric() {
 }
 
 #[test]
-fn every_mistake_is_one_sentence_and_writes_nothing() {
+fn user_errors_are_one_sentence_and_write_nothing() {
     let place = place();
     let broken = TASKS
         .iter()
@@ -182,7 +182,7 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
         ),
         (
             format!("{training} --core-metric-every 1 --core-bundle bundle --core-max-per-task 5"),
-            &["task jeopardy has 5 items", "needs 11 or more"],
+            &["task jeopardy has 5 items", "needs 11 items or more"],
         ),
         ("core".to_owned(), &["--run <DIR>"]),
         (

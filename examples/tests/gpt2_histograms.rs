@@ -1,4 +1,4 @@
-//! `gpt2_histograms` as a stranger uses it.
+//! Tests of the program `gpt2_histograms`.
 
 #[path = "../../bdh-models/tests/support/gpt2_files.rs"]
 mod gpt2_files;
@@ -17,17 +17,17 @@ use std::path::Path;
 
 type Place = program::Place<Histograms>;
 
-/// The program.
+/// Program under test.
 struct Histograms;
 
 impl program::Name for Histograms {
     const NAME: &'static str = "gpt2_histograms";
 }
 
-/// Twelve narrow layers, and a text so small that a step takes milliseconds.
+/// Flags of twelve narrow layers, and of a text so small that a step takes milliseconds.
 const SMALL: &str = "--device cpu --data text.txt --n_embd 8 --n-head 2 --block_size 8 --batch_size 2 --eval_iters 1";
 
-/// Names of the files in a folder, in order.
+/// Returns the names of the files in a folder, in order.
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).expect("a folder");
     let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
@@ -36,9 +36,9 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Whether a line is `shape`, in which `#` is a digit, or the sign of an exponent, and `*` anything up to what follows.
+/// Checks that a line matches `shape`, where `#` is a digit or the sign of an exponent, and `*` is any text.
 ///
-/// A sign in front of a number is passed over.
+/// Signs of numbers are ignored.
 fn check_shape(line: &str, shape: &str) {
     let digit = |c: char| {
         if c.is_ascii_digit() || "+-".contains(c) {
@@ -58,7 +58,7 @@ fn check_shape(line: &str, shape: &str) {
 }
 
 #[test]
-fn everything_of_the_request_is_there_every_hundred_steps_and_at_the_last() {
+fn histograms_are_recorded_every_100_steps_and_at_the_last() {
     let place = Place::new();
     let out = place.succeeds(&format!("{SMALL} --max_steps 130"));
     contains(
@@ -123,7 +123,7 @@ fn everything_of_the_request_is_there_every_hundred_steps_and_at_the_last() {
 }
 
 #[test]
-fn log_txt_has_three_fields_a_line() {
+fn log_txt_has_three_fields_per_line() {
     let place = Place::new();
     place.succeeds(&format!("{SMALL} --max_steps 30 --n_layer 1"));
     let text = fs::read_to_string(place.at("log/log.txt")).expect("log.txt");
@@ -155,7 +155,7 @@ fn log_txt_has_three_fields_a_line() {
 }
 
 #[test]
-fn a_cap_shows_the_first_of_those_chosen() {
+fn limit_shows_the_first_parameters() {
     let place = Place::new();
     let out = place.succeeds(&format!(
         "{SMALL} --max_steps 2 --max_histograms 8 --log_dir some/where"
@@ -165,12 +165,12 @@ fn a_cap_shows_the_first_of_those_chosen() {
         .filter_map(|line| line.strip_prefix("weight transformer."))
         .collect();
     assert_eq!(shown.len(), 8);
-    // As in the request: the cap is reached in h.5, and h.11 is never seen.
+    // The limit is reached in h.5, so h.11 is not shown.
     assert!(shown[7].starts_with("h.5.mlp.c_fc.weight"), "{shown:#?}");
     assert!(place.at("some/where/log.txt").exists());
 }
 
-/// GPT-2's letter for a byte: printable ones are themselves, the others come after U+0100.
+/// Returns GPT-2's letter of a byte: printable bytes are themselves, the others are letters from U+0100 on.
 fn letter(byte: u8) -> char {
     let is_itself = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if is_itself(&byte) {
@@ -180,7 +180,7 @@ fn letter(byte: u8) -> char {
     char::from_u32(0x100 + before).expect("it is in the first plane")
 }
 
-/// A directory as Hugging Face has them, with a model of 258 tokens: bytes, `li`, and the end of a text.
+/// Writes a directory like Hugging Face's, with a model of 258 tokens: bytes, `li`, and the end of a text.
 fn pretrained(dir: &Path) {
     let device = Device::flex().autodiff();
     let config = Gpt2Config {
@@ -209,7 +209,7 @@ fn pretrained(dir: &Path) {
 }
 
 #[test]
-fn weights_of_gpt_2_come_with_their_words() {
+fn pretrained_weights_come_with_their_tokenizer() {
     let place = Place::new();
     fs::create_dir(place.at("gpt2")).expect("a new folder");
     pretrained(&place.at("gpt2"));
@@ -230,7 +230,7 @@ fn weights_of_gpt_2_come_with_their_words() {
 }
 
 #[test]
-fn gpt_2s_words_encode_a_long_text_without_spaces() {
+fn gpt_2_tokenizer_encodes_long_text_without_spaces() {
     let place = Place::new();
     fs::create_dir(place.at("gpt2")).expect("a new folder");
     pretrained(&place.at("gpt2"));
@@ -242,7 +242,7 @@ fn gpt_2s_words_encode_a_long_text_without_spaces() {
 }
 
 #[test]
-fn the_end_of_a_text_is_found_by_its_name() {
+fn end_of_text_token_is_found_by_its_name() {
     let place = Place::new();
     fs::create_dir(place.at("gpt2")).expect("a new folder");
     pretrained(&place.at("gpt2"));
@@ -268,7 +268,7 @@ fn the_end_of_a_text_is_found_by_its_name() {
     vocab.insert("<|endoftext|>".into(), 300.into());
     assert_eq!(
         cause(&vocab),
-        "the vocabulary has 258 words and none with the id 256"
+        "the vocabulary has 258 tokens, but not the id 256"
     );
     vocab.remove("<|endoftext|>");
     vocab.insert("the".into(), 256.into());
@@ -276,7 +276,7 @@ fn the_end_of_a_text_is_found_by_its_name() {
 }
 
 #[test]
-fn every_mistake_is_one_sentence_and_writes_nothing() {
+fn user_errors_are_one_sentence_and_write_nothing() {
     let place = Place::new();
     for name in ["gpt2", "wordless", "empty", "torn", "relu"] {
         fs::create_dir(place.at(name)).expect("a new folder");
@@ -307,10 +307,7 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
             &["cannot read `none` (No such file", "give a directory"],
         ),
         ("--weights empty", &["no *.safetensors file in `empty`"]),
-        (
-            "--weights torn",
-            &["`torn/config.json` cannot be understood"],
-        ),
+        ("--weights torn", &["`torn/config.json` is damaged"]),
         (
             "--weights relu",
             &["`relu/config.json` sets `activation_function` to \"relu\""],
@@ -321,7 +318,7 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
         ),
         (
             "--weights wordless",
-            &["no words for the model in `wordless`", "vocab.json"],
+            &["cannot read the tokenizer in `wordless`", "vocab.json"],
         ),
         ("--data none.txt", &["`none.txt`"]),
         ("--max_steps 0", &["--max-steps", "at least 1"]),

@@ -1,37 +1,39 @@
-//! The three models train on a GPU as they do on the CPU.
+//! The three models train on a GPU like on the CPU.
 //!
-//! On whichever GPU the test was built for; Mesa's lavapipe, a Vulkan driver that needs none, will do:
+//! The tests use the GPU that they were built for. Mesa's lavapipe, a Vulkan driver for the CPU, works too:
 //!
 //! ```text
 //! cargo test -p bdh-examples --features wgpu --test gpu
 //! ```
 //!
-//! There it takes two minutes on two cores, nearly all of them Mesa's compiler at the first kernels. (With `--features vulkan`,
-//! burn's own compiler for Vulkan, Mesa 22.3 and 25.0 crash in a matrix product; with 25.0 the compiler takes longer still.)
+//! With lavapipe the tests take two minutes on two cores, most of them in Mesa's compiler. (With `--features vulkan`,
+//! burn's own compiler for Vulkan, Mesa 22.3 and 25.0 crash in a matrix product; with 25.0 the compiler takes even
+//! longer.)
 //!
-//! Without such a feature, or without a driver, each test passes, and says so where its output is shown (`--nocapture`);
-//! with `BDH_NEEDS_GPU=1` it fails.
+//! Without such a feature, or without a driver, each test passes with a message, which `--nocapture` shows. With
+//! `BDH_NEEDS_GPU=1` the tests fail then.
 
 #[path = "../../bdh-models/tests/support/micro.rs"]
 mod micro;
 
 use bdh::burn::tensor::{Device, FloatDType};
+use bdh::cadence::{every, first, last, never};
 use bdh::ops::Precision;
-use bdh::{MemorySink, Outcome, Trainer, TrainerBuilder, Value, every, first, last, never};
+use bdh::{MemorySink, Outcome, Trainer, TrainerBuilder, Value};
 use bdh_callbacks::{Histograms, Norms, ParamFilter, Samples};
 use bdh_examples::args::Hardware;
+use bdh_models::bdh_model::Bdh;
 use bdh_models::gpt2::Gpt2;
-use bdh_models::hatchling::Bdh;
 use bdh_models::nanochat::Gpt;
 use micro::{Micro, task};
 use std::sync::{Mutex, PoisonError};
 
 const STEPS: u64 = 4;
 
-/// One at a time: first kernels are compiled and tried, which takes all cores.
+/// Lock that runs one test at a time, because compiling and tuning the first kernels uses all cores.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// The first of the GPUs that this test was built for and this machine has.
+/// Returns the first GPU that this test was built for and that this machine has.
 fn gpu() -> Option<Device> {
     let apis = ["cuda", "metal", "vulkan", "wgpu"];
     let found = apis.into_iter().find_map(|api| bdh::device(api).ok());
@@ -57,7 +59,7 @@ fn run<M: Micro>(device: &Device) -> (TrainerBuilder<impl bdh::Task<Model = M>>,
     (run.sink(memory.clone()), memory)
 }
 
-/// Losses on the way, the norms of all gradients, and the loss on the validation split at the end.
+/// Returns training losses, the norms of all gradients, and the final validation loss.
 fn figures<M: Micro>(device: &Device) -> Vec<f64> {
     let (run, memory) = run::<M>(device);
     let fitted = run
@@ -67,13 +69,13 @@ fn figures<M: Micro>(device: &Device) -> Vec<f64> {
         .expect("a valid run")
         .fit();
     let fitted = fitted.expect("a run that completes");
-    assert_eq!(fitted.problems, []);
+    assert_eq!(fitted.warnings, []);
     let keys = ["train/loss", "norm/gradients", "val/loss"];
     let series = keys.into_iter().flat_map(|key| memory.series(key));
     series.map(|(_, value)| value).collect()
 }
 
-fn trains_as_on_the_cpu<M: Micro>() {
+fn check_training_matches_the_cpu<M: Micro>() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(gpu) = gpu() else { return };
     let found = figures::<M>(&gpu);
@@ -90,22 +92,22 @@ fn trains_as_on_the_cpu<M: Micro>() {
 }
 
 #[test]
-fn gpt_2_trains_as_on_the_cpu() {
-    trains_as_on_the_cpu::<Gpt2>();
+fn gpt_2_on_the_gpu_trains_like_on_the_cpu() {
+    check_training_matches_the_cpu::<Gpt2>();
 }
 
 #[test]
-fn nanochat_trains_as_on_the_cpu() {
-    trains_as_on_the_cpu::<Gpt>();
+fn nanochat_on_the_gpu_trains_like_on_the_cpu() {
+    check_training_matches_the_cpu::<Gpt>();
 }
 
 #[test]
-fn bdh_trains_as_on_the_cpu() {
-    trains_as_on_the_cpu::<Bdh>();
+fn bdh_on_the_gpu_trains_like_on_the_cpu() {
+    check_training_matches_the_cpu::<Bdh>();
 }
 
 #[test]
-fn a_run_goes_on_from_its_checkpoint_on_the_gpu() {
+fn run_on_the_gpu_resumes_from_its_checkpoint() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(gpu) = gpu() else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -140,18 +142,15 @@ fn a_run_goes_on_from_its_checkpoint_on_the_gpu() {
 }
 
 #[test]
-fn statistics_are_those_of_the_cpu_and_cost_one_read_a_step() {
+fn statistics_match_the_cpu_with_one_read_per_step() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(gpu) = gpu() else { return };
     let figures = |device: &Device| {
         let (run, memory) = run::<Gpt2>(device);
-        let histograms = Histograms::builder()
-            .params(ParamFilter::all())
-            .cadence(first());
-        let histograms = histograms.build().expect("a callback");
+        let histograms = Histograms::default().params(ParamFilter::all()).on(first());
         let run = run
             .eval(never())
-            .callback(Norms::per_parameter())
+            .callback(Norms::default().per_parameter(true))
             .callback(histograms);
         let fitted = run
             .build()
@@ -186,7 +185,7 @@ fn statistics_are_those_of_the_cpu_and_cost_one_read_a_step() {
         let moved: u64 = pairs
             .map(|(found, expected)| found.abs_diff(*expected))
             .sum();
-        // The last digits differ, and with them the bin of who is at its edge.
+        // The last digits differ, so a value at the edge of a bin may be in the next one.
         assert!(
             moved <= 2 + total / 20,
             "{found:?}, and on the CPU {expected:?}"
@@ -194,7 +193,7 @@ fn statistics_are_those_of_the_cpu_and_cost_one_read_a_step() {
     }
 }
 
-/// Panics unless numbers are equal, relative to their size or to a thousandth.
+/// Panics unless numbers are equal, with a tolerance relative to their size or to 0.001.
 fn close(found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
     for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -207,7 +206,7 @@ fn close(found: &[f64], expected: &[f64], tolerance: f64) {
 }
 
 #[test]
-fn two_replicas_on_a_gpu_train_like_one_and_stay_equal_to_the_bit() {
+fn two_replicas_on_a_gpu_train_like_one_and_stay_equal() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(gpu) = gpu() else { return };
     let losses = |replicas: usize| {
@@ -237,16 +236,16 @@ fn two_replicas_on_a_gpu_train_like_one_and_stay_equal_to_the_bit() {
 }
 
 #[test]
-fn a_model_on_a_gpu_writes_the_text_that_it_writes_on_the_cpu() {
+fn generated_text_on_a_gpu_matches_the_cpu() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(gpu) = gpu() else { return };
     let text = |device: &Device| {
         let (run, memory) = run::<Gpt2>(device);
-        let samples = Samples::builder()
+        let samples = Samples::default()
             .prompts(["The ", "A"])
             .max_tokens(12_usize)
             .temperature(0.0);
-        let samples = samples.cadence(first()).build().expect("a callback");
+        let samples = samples.on(first());
         let run = run.eval(never()).callback(samples);
         run.build()
             .expect("a valid run")
@@ -265,7 +264,7 @@ fn a_model_on_a_gpu_writes_the_text_that_it_writes_on_the_cpu() {
 }
 
 #[test]
-fn bf16_is_refused_in_a_sentence_where_the_gpu_cannot_compute_in_it() {
+fn bf16_is_an_error_on_a_gpu_without_it() {
     let Some(gpu) = gpu() else { return };
     if gpu.supports_dtype(FloatDType::BF16) {
         eprintln!("skipped: this GPU computes in bf16");

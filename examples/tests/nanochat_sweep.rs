@@ -1,4 +1,4 @@
-//! `nanochat_sweep` as a stranger uses it: the program itself, run in an empty directory.
+//! Tests of the program `nanochat_sweep`, run in an empty directory.
 
 #[path = "support/program.rs"]
 mod program;
@@ -10,13 +10,13 @@ use serde_json::Value;
 use std::fs;
 use std::process::Command;
 
-/// A model and a text so small that a step takes milliseconds.
+/// Flags of a model and a text so small that a step takes milliseconds.
 const SMALL: &str = "--depth=2 --n-embd-override=64 --device=cpu --data=text.txt --max-seq-len=32 \
                      --micro-batch=2 --eval-tokens=64";
 
 type Place = program::Place<Sweep>;
 
-/// The program.
+/// Program under test.
 struct Sweep;
 
 impl program::Name for Sweep {
@@ -24,7 +24,7 @@ impl program::Name for Sweep {
 }
 
 #[test]
-fn records_go_where_log_backend_says() {
+fn log_backend_selects_the_sinks() {
     for (backend, expected) in [
         ("none", [false; 2]),
         ("tensorboard", [true, false]),
@@ -66,7 +66,7 @@ fn records_go_where_log_backend_says() {
     assert!(
         ended
             .err
-            .contains("names of tensorboard, wandb, jsonl and console are known"),
+            .contains("use tensorboard, wandb, jsonl and console"),
         "{}",
         ended.err
     );
@@ -94,10 +94,10 @@ fn callbacks_are_listed_with_their_keys_and_settings() {
 }
 
 #[test]
-fn the_list_of_callbacks_is_a_file_that_builds_each_as_it_is_by_default() {
+fn listed_callbacks_are_a_valid_file_of_defaults() {
     let list = Place::new().run("--list-callbacks").out;
-    let built = bdh::callbacks_from_toml(&list).expect("a file of callbacks");
-    let known = bdh::registered_callbacks();
+    let built = bdh::registry::from_toml(&list).expect("a file of callbacks");
+    let known = bdh::registry::all();
     assert_eq!(built.len(), known.len());
     for (built, entry) in built.iter().zip(known) {
         let default = entry
@@ -115,7 +115,7 @@ fn the_list_of_callbacks_is_a_file_that_builds_each_as_it_is_by_default() {
 }
 
 #[test]
-fn the_requests_own_line_trains_and_leaves_a_complete_run() {
+fn example_command_line_trains_a_complete_run() {
     let place = Place::new();
     let out = place.succeeds("--depth 2 --n_embd_override 64 --device cpu --max-iterations 10");
     contains(
@@ -123,14 +123,14 @@ fn the_requests_own_line_trains_and_leaves_a_complete_run() {
         &[
             "Step: 1/10 loss ",
             "Step: 10/10 loss ",
-            "no early checkpoint at 250, 500, 1000, beyond the run's 10 steps",
+            "no early checkpoint at 250, 500, 1000, because the run has 10 steps",
             "unigram",
             "val_bpb",
             "run completed",
             "runs/d2-w64",
         ],
     );
-    // Bytes, 8 sequences of 256: sqrt(2048 / 2^19) = 1 / 16 on every rate, sqrt(768 / 64) on the tables'.
+    // Bytes, 8 sequences of 256: a factor of sqrt(2048 / 2^19) = 1 / 16 for every rate, and sqrt(768 / 64) for tables.
     for (group, lr) in [
         ("matrix", "0.001250"),
         ("lm_head", "0.001732"),
@@ -198,7 +198,7 @@ fn the_requests_own_line_trains_and_leaves_a_complete_run() {
 }
 
 #[test]
-fn a_sweep_agents_spellings_are_understood() {
+fn spellings_of_a_sweep_agent_are_accepted() {
     let place = Place::new();
     let out = place.succeeds(
         "--depth=2 --n_embd_override=64 --lr_override=0.00012 --max_iterations=2 --device=cpu \
@@ -214,7 +214,7 @@ fn a_sweep_agents_spellings_are_understood() {
 }
 
 #[test]
-fn early_checkpoints_stay_when_others_rotate() {
+fn early_checkpoints_are_kept_when_others_rotate() {
     let place = Place::new();
     place.succeeds(&format!(
         "{SMALL} --steps 8 --early-save 50% --save-every 1 --lr-override 1e-3"
@@ -252,7 +252,7 @@ fn early_checkpoints_stay_when_others_rotate() {
 }
 
 #[test]
-fn a_name_of_the_programs_own_is_numbered_and_a_given_one_is_never_written_over() {
+fn default_names_are_numbered_and_given_names_are_not_reused() {
     let place = Place::new();
     let words = format!("{SMALL} --steps 1 --quiet");
     place.succeeds(&words);
@@ -265,7 +265,7 @@ fn a_name_of_the_programs_own_is_numbered_and_a_given_one_is_never_written_over(
 
 #[test]
 #[cfg(unix)]
-fn a_run_that_is_interrupted_saves_itself_and_goes_on() {
+fn interrupted_run_is_saved_and_resumes() {
     use std::io::{BufRead, BufReader};
 
     let place = Place::new();
@@ -305,7 +305,7 @@ fn a_run_that_is_interrupted_saves_itself_and_goes_on() {
             .exists()
     );
 
-    // The flags are the run's own.
+    // The flags are the saved ones.
     let out = place.succeeds("--resume --name it");
     contains(&out, &["Step: 300/300", "run completed"]);
     assert_eq!(place.json("runs/it/run.json")["status"], "completed");
@@ -318,7 +318,7 @@ fn a_run_that_is_interrupted_saves_itself_and_goes_on() {
 }
 
 #[test]
-fn every_mistake_is_one_sentence_and_writes_nothing() {
+fn user_errors_are_one_sentence_and_write_nothing() {
     let place = Place::new();
     fs::write(place.at("empty.txt"), "").expect("a file");
     fs::write(place.at("binary.txt"), "text\0text").expect("a file");
@@ -331,7 +331,7 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
         ),
         (
             "idle.toml",
-            "use = \"norms\"\nname = \"mine\"\nevery = \"at 500 steps\"",
+            "use = \"norms\"\nname = \"mine\"\non = \"at 500 steps\"",
         ),
     ] {
         fs::write(place.at(name), format!("[[callback]]\n{settings}\n")).expect("a file");
@@ -414,13 +414,13 @@ fn every_mistake_is_one_sentence_and_writes_nothing() {
 
 #[test]
 #[cfg(not(feature = "cuda"))]
-fn a_device_that_is_not_compiled_in_names_its_feature() {
+fn error_of_a_missing_device_names_its_feature() {
     let place = Place::new();
     place.refuses(
         &format!("{SMALL} --device cuda"),
         &["without `cuda`", "--features cuda"],
     );
-    // What the run would be can be told all the same.
+    // A dry run works without the device.
     let out = place.succeeds(&format!(
         "{SMALL} --device cuda --depth 24 --total-batch-size 64 --dry-run"
     ));
@@ -428,14 +428,14 @@ fn a_device_that_is_not_compiled_in_names_its_feature() {
 }
 
 #[test]
-fn a_dry_run_says_what_would_be_and_writes_nothing() {
+fn dry_run_prints_the_plan_and_writes_nothing() {
     let place = Place::new();
     let before = place.files();
     let out = place.succeeds(&format!("{SMALL} --steps 600 --dry-run"));
     contains(
         &out,
         &[
-            "horizon  600 steps",
+            "duration 600 steps",
             "  matrix        lr",
             "0, 250, 500, 600 (4×)",
         ],
@@ -447,18 +447,13 @@ fn a_dry_run_says_what_would_be_and_writes_nothing() {
     assert_eq!(place.files(), before);
     contains(
         &place.succeeds("--help"),
-        &[
-            "--n-embd-override",
-            "Without any flag",
-            "compare",
-            "forecast",
-        ],
+        &["--n-embd-override", "Without flags", "compare", "forecast"],
     );
     assert_eq!(place.files(), before);
 }
 
 #[test]
-fn a_run_on_four_devices_is_the_run_on_one_with_the_same_batch() {
+fn run_on_four_devices_equals_one_with_the_same_batch() {
     let place = Place::new();
     let with = |flags: &str, name: &str| {
         let total = "--total-batch-size 256 --max-iterations 12 --eval-tokens 256";
@@ -493,7 +488,7 @@ fn a_run_on_four_devices_is_the_run_on_one_with_the_same_batch() {
 }
 
 #[test]
-fn devices_that_cannot_share_the_work_are_refused() {
+fn uneven_and_unknown_devices_are_errors() {
     let place = Place::new();
     place.refuses(
         &format!("{SMALL} --devices 3 --total-batch-size 256"),
@@ -501,7 +496,7 @@ fn devices_that_cannot_share_the_work_are_refused() {
     );
     place.refuses(
         "--device cuda:0-3 --devices 8",
-        &["8 devices", "`cuda:0-3` is 4"],
+        &["the number of devices is 8", "`cuda:0-3` is 4"],
     );
     place.refuses(
         "--device cuda:0-3,2",

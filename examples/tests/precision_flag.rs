@@ -1,11 +1,11 @@
-//! `--precision` reaches the models of the programs.
+//! `--precision` sets the precision of the programs' models.
 
 #[path = "support/program.rs"]
 mod program;
 
 use program::{Place, contains};
 
-/// The three programs.
+/// Programs with models.
 struct Gpt2Histograms;
 struct BdhShakespeare;
 struct NanochatSweep;
@@ -23,7 +23,7 @@ impl program::Name for NanochatSweep {
 }
 
 #[test]
-fn the_programs_hand_the_flag_to_their_models() {
+fn programs_use_the_precision_of_the_flag() {
     const ALL: &str = "--device cpu --precision bf16 --data text.txt --log_backend none";
     let place = Place::<Gpt2Histograms>::new();
     let words = ALL.replace(

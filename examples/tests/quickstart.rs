@@ -1,4 +1,4 @@
-//! `quickstart` as a stranger uses it: the same losses whenever it is run.
+//! Tests of the program `quickstart`, which has the same losses in every run.
 
 #[path = "support/program.rs"]
 mod program;
@@ -9,25 +9,25 @@ use std::path::Path;
 
 type Place = program::Place<Quickstart>;
 
-/// The program.
+/// Program under test.
 struct Quickstart;
 
 impl program::Name for Quickstart {
     const NAME: &'static str = "quickstart";
 }
 
-/// What it trains towards: every line with a loss, without the speed, and every recorded loss, in order.
+/// Every printed line with a loss, without the speed, and every recorded loss, in order.
 #[derive(Debug, PartialEq)]
 struct Losses {
     printed: Vec<String>,
     recorded: Vec<(u64, Value, Value)>,
 }
 
-/// Runs the program by itself, in a folder of its own.
+/// Runs the program in its own folder.
 fn losses() -> (String, Losses) {
     let place = Place::new();
     let mut command = place.command("");
-    // Its run is `quickstart-<process>` in the folder for temporary files.
+    // The run is `quickstart-<process>` in the temporary directory.
     for name in ["TMPDIR", "TMP", "TEMP"] {
         command.env(name, place.0.path());
     }
@@ -51,7 +51,7 @@ fn losses() -> (String, Losses) {
     )
 }
 
-/// The name of the run.
+/// Returns the name of the run.
 fn run_of(dir: &Path) -> String {
     let names = fs::read_dir(dir)
         .expect("the folder")
@@ -63,7 +63,7 @@ fn run_of(dir: &Path) -> String {
 }
 
 #[test]
-fn three_runs_of_the_program_print_and_record_the_same_loss_at_every_step() {
+fn three_runs_have_the_same_loss_at_every_step() {
     let [(run, first), others @ ..] = [losses(), losses(), losses()];
     assert_eq!(
         first.printed.len(),
@@ -83,7 +83,7 @@ fn three_runs_of_the_program_print_and_record_the_same_loss_at_every_step() {
         .count();
     assert_eq!((first.recorded.len(), trained, evals), (301, 300, 4));
     for (other_run, other) in others {
-        assert_ne!(other_run, run, "each has a directory of its own");
+        assert_ne!(other_run, run, "each run has its own directory");
         assert_eq!(other, first);
     }
 }

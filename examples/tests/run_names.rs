@@ -1,4 +1,4 @@
-//! Names of runs on the command line: free until a run has left something under them, and each for one run only.
+//! Names of runs on the command line: a name is free until a run has written files, and belongs to one run only.
 
 #[path = "support/program.rs"]
 mod program;
@@ -7,13 +7,13 @@ use program::{Ended, contains};
 use std::fs;
 use std::time::Duration;
 
-/// A model and a text so small that a run takes a second.
+/// Flags of a model and a text so small that a run takes a second.
 const TINY: &str = "--depth=2 --n-embd-override=64 --device=cpu --data=text.txt --max-seq-len=32 \
                     --micro-batch=2 --eval-tokens=64 --steps=2 --log-backend=none";
 
 type Place = program::Place<Sweep>;
 
-/// The program.
+/// Program under test.
 struct Sweep;
 
 impl program::Name for Sweep {
@@ -21,9 +21,9 @@ impl program::Name for Sweep {
 }
 
 #[test]
-fn a_name_under_which_nothing_of_value_is_may_be_used_with_and_without_resume() {
+fn name_without_a_run_may_be_used_with_and_without_resume() {
     let place = Place::new();
-    // As a run leaves it that is killed before `run.json` is there.
+    // The files of a run that was killed before it wrote `run.json`.
     for (number, files) in [&[][..], &["metrics.jsonl", "run.tmp"]]
         .into_iter()
         .enumerate()
@@ -46,7 +46,7 @@ fn a_name_under_which_nothing_of_value_is_may_be_used_with_and_without_resume() 
 }
 
 #[test]
-fn a_run_that_a_sink_refuses_leaves_nothing_and_its_name_is_free() {
+fn run_refused_by_a_sink_leaves_no_files() {
     let place = Place::new();
     let words = "--depth=2 --n-embd-override=64 --device=cpu --data=text.txt --max-seq-len=32 --micro-batch=2 \
                  --eval-tokens=64 --steps=2 --quiet --log_backend wandb";
@@ -76,7 +76,7 @@ fn a_run_that_a_sink_refuses_leaves_nothing_and_its_name_is_free() {
 }
 
 #[test]
-fn a_run_whose_run_json_is_lost_or_damaged_is_resumed_from_its_checkpoints() {
+fn run_without_a_valid_run_json_resumes_from_its_checkpoints() {
     let texts = [
         "",
         "{\"config\": {\"us",
@@ -113,7 +113,7 @@ fn a_run_whose_run_json_is_lost_or_damaged_is_resumed_from_its_checkpoints() {
 }
 
 #[test]
-fn six_starts_at_once_are_six_runs() {
+fn six_simultaneous_starts_are_six_runs() {
     let place = Place::new();
     let start = |_| {
         place
@@ -142,7 +142,7 @@ fn six_starts_at_once_are_six_runs() {
 
 #[test]
 #[cfg(unix)]
-fn a_run_killed_within_its_first_100_ms_goes_on_by_its_name() {
+fn run_killed_within_100_ms_resumes_by_its_name() {
     let place = Place::new();
     for (number, millis) in (0..10).map(|number| (number, 5 + 10 * number)) {
         let name = format!("killed-{number}");
@@ -158,8 +158,8 @@ fn a_run_killed_within_its_first_100_ms_goes_on_by_its_name() {
         if run_file.contains("\"status\": \"completed\"") {
             continue; // it was faster than the signal
         }
-        // Whatever stands there, one of the two commands that a person would try goes on; both where no run is.
-        let flag = if bdh::holds_run(&dir) || (dir.exists() && number % 2 == 0) {
+        // For any files, one of the two commands that a user would try works; without a run both work.
+        let flag = if bdh::run_dir::holds_run(&dir) || (dir.exists() && number % 2 == 0) {
             "--resume"
         } else {
             ""
@@ -167,7 +167,7 @@ fn a_run_killed_within_its_first_100_ms_goes_on_by_its_name() {
         let ended = place.run(&format!("{TINY} --quiet --name {name} {flag}"));
         assert_eq!(ended.code, Some(0), "{name}: {}", ended.err);
         assert!(
-            ended.err.is_empty() || ended.err.contains("begins again"),
+            ended.err.is_empty() || ended.err.contains("starts again"),
             "{}",
             ended.err
         );
@@ -176,7 +176,7 @@ fn a_run_killed_within_its_first_100_ms_goes_on_by_its_name() {
 }
 
 #[test]
-fn a_dry_run_takes_no_name() {
+fn dry_run_reserves_no_name() {
     let place = Place::new();
     let before = place.files();
     contains(

@@ -1,4 +1,4 @@
-//! A sweep that is killed at random moments, its trials with it, ends as the undisturbed one.
+//! A sweep that is killed at random moments, with its trials, has the same results as an undisturbed one.
 //!
 //! `BDH_KILLS=50 cargo test --workspace --test sweep_kills -- --nocapture` kills more often.
 #![cfg(unix)]
@@ -6,7 +6,7 @@
 #[path = "support/program.rs"]
 mod program;
 
-use bdh_sweep::{Ledger, Status, Trial};
+use bdh_sweep::{Status, Trial, TrialStore};
 use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -21,7 +21,7 @@ const SWEEP: &str =
 
 type Place = program::Place<NanochatSweep>;
 
-/// The program.
+/// Program under test.
 struct NanochatSweep;
 
 impl program::Name for NanochatSweep {
@@ -39,20 +39,20 @@ fn place() -> Place {
 }
 
 fn trials(place: &Place) -> Vec<Trial> {
-    Ledger::read(place.at("runs/tiny")).unwrap_or_default()
+    TrialStore::read(place.at("runs/tiny")).unwrap_or_default()
 }
 
-/// Whole records of both trials.
+/// Counts the complete records of both trials.
 fn records(place: &Place) -> usize {
     let lines = |number| {
-        let dir = place.at("runs/tiny").join(Ledger::run_name(number));
+        let dir = place.at("runs/tiny").join(TrialStore::run_name(number));
         let bytes = fs::read(dir.join("metrics.jsonl")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).matches('\n').count()
     };
     lines(1) + lines(2)
 }
 
-/// Starts the sweep and kills it, and its trial, when so many records are there; whether a trial was killed.
+/// Starts the sweep, and kills it and its trial at `count` records. Returns whether a trial was killed.
 fn killed_at(place: &Place, count: usize) -> bool {
     let mut sweep = place
         .command(SWEEP)
@@ -87,10 +87,10 @@ fn killed_at(place: &Place, count: usize) -> bool {
         })
 }
 
-/// The values and the records of both trials, without what the clock decides.
+/// Returns the values and records of both trials, without times.
 fn ends(place: &Place) -> Vec<(Status, Option<f64>, u64, Option<f64>)> {
     let end = |trial: Trial| {
-        let run = format!("runs/tiny/{}", Ledger::run_name(trial.number));
+        let run = format!("runs/tiny/{}", TrialStore::run_name(trial.number));
         let last = place.metrics(&run).pop().expect("a record");
         (
             trial.status,
@@ -103,7 +103,7 @@ fn ends(place: &Place) -> Vec<(Status, Option<f64>, u64, Option<f64>)> {
 }
 
 #[test]
-fn every_trial_of_a_killed_sweep_has_the_value_of_the_undisturbed_one() {
+fn trials_of_a_killed_sweep_equal_those_of_an_undisturbed_one() {
     let undisturbed = place();
     undisturbed.succeeds(SWEEP);
     let expected = ends(&undisturbed);
@@ -128,7 +128,7 @@ fn every_trial_of_a_killed_sweep_has_the_value_of_the_undisturbed_one() {
             "only {killed} trials were killed: they are too fast"
         );
         let place = place();
-        // First behind the last checkpoint, one record before the end; then anywhere.
+        // First after the last checkpoint, one record before the end; then at random.
         let mut at = if round == 0 { 20 } else { 1 + round * 13 % 19 };
         while killed < kills && killed_at(&place, at) {
             killed += 1;

@@ -1,4 +1,4 @@
-//! Sweeps of `nanochat_sweep` as a stranger runs them: offline, and by a real agent of W&B's.
+//! Tests of sweeps of `nanochat_sweep`, offline and with a real W&B agent.
 
 #[path = "../../bdh-callbacks/tests/support/judges.rs"]
 mod judges;
@@ -7,7 +7,7 @@ mod program;
 #[path = "../../bdh-wandb/tests/support/wandb_server.rs"]
 mod wandb_server;
 
-use bdh_sweep::{Ledger, Status, Sweep};
+use bdh_sweep::{Status, Sweep, TrialStore};
 use judges::Judge;
 use program::{Ended, contains};
 use serde_json::{Value, json};
@@ -17,19 +17,19 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use wandb_server::{Server, wait_until};
 
-/// What makes any run so small that it takes a blink.
+/// Flags that make any run very short.
 const SMALL: &str = "--device=cpu --data=text.txt --max-seq-len=32 --micro-batch=2 --eval-tokens=64 --early-save=off";
 
 type Place = program::Place<NanochatSweep>;
 
-/// The program.
+/// Program under test.
 struct NanochatSweep;
 
 impl program::Name for NanochatSweep {
     const NAME: &'static str = "nanochat_sweep";
 }
 
-/// A sweep file of small runs.
+/// Writes a sweep file of small runs.
 fn sweep_file(place: &Place, more: &str) {
     let words: Vec<_> = SMALL.split(' ').collect();
     let yaml = format!(
@@ -43,7 +43,7 @@ fn sweep_file(place: &Place, more: &str) {
 }
 
 #[test]
-fn a_sweep_file_runs_offline_goes_on_and_is_compared() {
+fn sweep_file_runs_offline_resumes_and_is_compared() {
     let place = Place::new();
     sweep_file(&place, "");
     let out =
@@ -66,11 +66,11 @@ fn a_sweep_file_runs_offline_goes_on_and_is_compared() {
     let out = place.succeeds("sweep tiny.yaml --count 3 -- --num-iterations 3 --eval-every 1");
     contains(
         &out,
-        &["goes on  2 of them are there already", "trial   3/3"],
+        &["resumes  2 of them are finished already", "trial   3/3"],
     );
     assert!(
         !out.contains("trial   1/3"),
-        "what is done is not done again\n{out}"
+        "finished trials are not repeated\n{out}"
     );
 
     let out = place.succeeds("compare runs/tiny --csv all.csv --html all.html --sort lr_override");
@@ -98,12 +98,12 @@ fn a_sweep_file_runs_offline_goes_on_and_is_compared() {
     place.refuses("compare runs/none", &["there are no runs in runs/none"]);
 }
 
-/// What makes a run on made text so small that it takes a blink.
+/// Flags that make a run on synthetic text very short.
 const SYNTHETIC: &str = "--depth 2 --n_embd_override 64 --device cpu --data synthetic --max-seq-len 64 \
                          --device-batch-size 2 --eval-tokens 512 --log-backend none";
 
 #[test]
-fn compare_shows_the_values_of_the_last_step_where_steps_are_recorded_seldom() {
+fn compare_shows_the_last_step_of_sparse_records() {
     let place = Place::new();
     place.succeeds(&format!(
         "{SYNTHETIC} --steps 20 --log-every 7 --eval-every 7 --name a"
@@ -142,13 +142,13 @@ fn compare_shows_the_values_of_the_last_step_where_steps_are_recorded_seldom() {
 
 #[test]
 #[cfg(unix)]
-fn every_file_of_a_sweep_and_of_its_runs_has_the_mode_that_the_umask_gives() {
+fn files_of_a_sweep_have_the_mode_of_the_umask() {
     use std::os::unix::fs::PermissionsExt as _;
 
     for (umask, of_files, of_folders) in [("022", 0o644, 0o755), ("077", 0o600, 0o700)] {
         let place = Place::new();
         sweep_file(&place, "");
-        // The umask belongs to a process, so a shell sets it for the program alone.
+        // The umask belongs to a process, so a shell sets it only for the program.
         let program = place.command("").get_program().to_owned();
         let mut shell = Command::new("sh");
         shell
@@ -197,11 +197,11 @@ fn every_file_of_a_sweep_and_of_its_runs_has_the_mode_that_the_umask_gives() {
 }
 
 #[test]
-fn a_trial_that_cannot_work_is_a_row_and_stops_no_other() {
+fn failed_trial_is_a_row_and_does_not_stop_others() {
     let place = Place::new();
     sweep_file(&place, "");
     let yaml = fs::read_to_string(place.at("tiny.yaml")).expect("the file");
-    // 100 channels make no whole heads of 64.
+    // 100 channels are not a multiple of the head size 64.
     let yaml = yaml
         .replace("method: random", "method: grid")
         .replace("values: [64]", "values: [100, 64]");
@@ -215,13 +215,13 @@ fn a_trial_that_cannot_work_is_a_row_and_stops_no_other() {
         &out,
         &["trial   1/2  failed", "width 100", "trial   2/2  completed"],
     );
-    let trials = Ledger::read(place.at("runs/tiny")).expect("trials");
+    let trials = TrialStore::read(place.at("runs/tiny")).expect("trials");
     let statuses: Vec<_> = trials.iter().map(|trial| trial.status).collect();
     assert_eq!(statuses, [Status::Failed, Status::Completed]);
 }
 
 #[test]
-fn a_misspelt_parameter_is_named_in_the_reason() {
+fn misspelt_parameter_is_named_in_the_error() {
     let place = Place::new();
     sweep_file(&place, "");
     let yaml = fs::read_to_string(place.at("tiny.yaml")).expect("the file");
@@ -239,7 +239,7 @@ fn a_misspelt_parameter_is_named_in_the_reason() {
             "tip: a similar argument exists: '--lr-override'",
         ],
     );
-    let why = Ledger::read(place.at("runs/tiny")).expect("trials")[0]
+    let why = TrialStore::read(place.at("runs/tiny")).expect("trials")[0]
         .why
         .clone()
         .unwrap_or_default();
@@ -250,7 +250,7 @@ fn a_misspelt_parameter_is_named_in_the_reason() {
 }
 
 #[test]
-fn mistakes_in_a_sweep_are_one_sentence_and_write_nothing() {
+fn user_errors_in_a_sweep_are_one_sentence_and_write_nothing() {
     let place = Place::new();
     sweep_file(&place, "");
     let bad = fs::read_to_string(place.at("tiny.yaml"))
@@ -288,11 +288,11 @@ fn mistakes_in_a_sweep_are_one_sentence_and_write_nothing() {
 }
 
 #[test]
-fn a_live_sweep_foretells_its_trials_and_can_end_those_that_are_behind() {
+fn live_sweep_predicts_trials_and_stops_poor_ones() {
     let place = Place::new();
     sweep_file(&place, "");
     let yaml = fs::read_to_string(place.at("tiny.yaml")).expect("the file");
-    // Eight that are through, and one with a rate at which two of them have learned little.
+    // Eight finished trials, and one with a rate at which two of them have learned little.
     let rates = "values: [0.004, 0.003, 0.002, 0.001, 0.0003, 0.0001, 0.00003, 0.00001, 0.00002]";
     let yaml = yaml.replace(
         "distribution: log_uniform_values, min: 0.0001, max: 0.01",
@@ -312,8 +312,8 @@ fn a_live_sweep_foretells_its_trials_and_can_end_those_that_are_behind() {
         &out,
         &[
             "trial   9/9  ended early",
-            "it will not better the best",
-            "the stop rule (regret 0.01) ended 1 trials early and saved",
+            "does not beat the best",
+            "the stop rule (regret 0.01) ended 1 trial early and saved",
         ],
     );
     let ended = place.run("sweep tiny.yaml --stop-regret 0.01");
@@ -324,7 +324,7 @@ fn a_live_sweep_foretells_its_trials_and_can_end_those_that_are_behind() {
     );
 }
 
-/// The study in the repository.
+/// Returns the path of a file of the study in the repository.
 fn study(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../studies/early")
@@ -334,7 +334,7 @@ fn study(file: &str) -> String {
 
 #[test]
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))] // other logarithms may end in another digit
-fn the_report_of_the_study_is_what_forecast_prints_of_its_data() {
+fn report_of_the_study_is_the_output_of_forecast() {
     let place = Place::new();
     let out = place.succeeds(&format!("forecast {} --json all.json", study("runs.json")));
     let report = fs::read_to_string(study("report.txt")).expect("the report");
@@ -362,7 +362,7 @@ fn the_report_of_the_study_is_what_forecast_prints_of_its_data() {
 }
 
 #[test]
-fn runs_that_are_there_are_forecast_saved_and_forecast_again() {
+fn forecast_of_saved_runs_equals_that_of_the_runs() {
     let place = Place::new();
     sweep_file(&place, "");
     place.succeeds("sweep tiny.yaml --count 3 -- --num-iterations 8 --eval-every 1");
@@ -378,7 +378,7 @@ fn runs_that_are_there_are_forecast_saved_and_forecast_again() {
     place.refuses("forecast nothing", &["there are no runs in nothing"]);
     place.refuses(
         "forecast text.txt",
-        &["`text.txt` is no file that --save has written"],
+        &["`text.txt` is not a file written by --save"],
     );
     let ended = place.run("forecast runs --cuts 0%");
     assert!(
@@ -388,7 +388,7 @@ fn runs_that_are_there_are_forecast_saved_and_forecast_again() {
     );
 }
 
-/// The words of the root `sweep.yaml` for some values, without the program.
+/// Returns the arguments of the root `sweep.yaml` for some values, without the program.
 fn root_words(values: &Value) -> Vec<String> {
     let sweep = Sweep::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../sweep.yaml"))
         .expect("the root file");
@@ -404,7 +404,7 @@ fn root_words(values: &Value) -> Vec<String> {
 }
 
 #[test]
-fn the_root_sweep_file_starts_this_program() {
+fn root_sweep_file_starts_this_program() {
     let place = Place::new();
     let words = root_words(&json!({ "depth": 8, "n_embd_override": 256, "lr_override": 1e-5 }));
     let out = place.succeeds(&format!(
@@ -418,7 +418,7 @@ fn the_root_sweep_file_starts_this_program() {
 }
 
 #[test]
-fn what_an_agent_has_chosen_wins_over_the_command_line() {
+fn values_of_an_agent_override_the_command_line() {
     let place = Place::new();
     let chosen = "wandb_version: 1\nlr_override:\n  value: 0.003\nquiet:\n  value: true\nn_embd_override:\n  value: null\ndata:\n  value: null\n";
     fs::write(place.at("chosen.yaml"), chosen).expect("a file");
@@ -460,7 +460,7 @@ fn what_an_agent_has_chosen_wins_over_the_command_line() {
     assert!(!place.at("runs/b").exists());
 }
 
-/// A place in which the root `sweep.yaml` works on a CPU, and the environment of W&B's programs.
+/// Directory where the root `sweep.yaml` works on a CPU, with the environment of W&B's programs.
 struct Agency {
     place: Place,
     server: Server,
@@ -468,7 +468,7 @@ struct Agency {
 }
 
 impl Agency {
-    /// `None` where there is no judge.
+    /// Starts the server; returns `None` without Python and W&B.
     fn new(steps: &str) -> Option<Self> {
         let judge = Judge::modern()?;
         let server = Server::start(&["--sweep-runs", "2"])?;
@@ -496,7 +496,7 @@ impl Agency {
         })
     }
 
-    /// A call of W&B's own program, on the loopback server.
+    /// Returns a call of W&B's own program, on the loopback server.
     fn wandb(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.judge.bin("wandb"));
         command
@@ -513,7 +513,7 @@ impl Agency {
         command
     }
 
-    /// Makes the sweep, and gives the words that start an agent.
+    /// Creates the sweep, and returns the arguments that start an agent.
     fn sweep(&self) -> String {
         let made = self
             .wandb(&["sweep", "--entity", "e", "--project", "p", "sweep.yaml"])
@@ -536,7 +536,7 @@ impl Agency {
 }
 
 #[test]
-fn wandbs_agent_runs_the_root_sweep_file() {
+fn wandb_agent_runs_the_root_sweep_file() {
     let Some(agency) = Agency::new("2") else {
         return;
     };
@@ -588,7 +588,7 @@ fn wandbs_agent_runs_the_root_sweep_file() {
 
 #[test]
 #[cfg(unix)]
-fn an_agent_that_is_told_to_stop_ends_its_run_cleanly() {
+fn stopped_wandb_agent_ends_its_run_cleanly() {
     let Some(agency) = Agency::new("100000") else {
         return;
     };

@@ -1,34 +1,50 @@
-//! Distributions as lines over one axis, with a legend beside them.
+//! Chart of distributions as lines over one axis, with a legend beside them.
 
-use crate::plot::{self, Area, range, short};
-use bdh::{BoxError, Histogram};
+use crate::plot::{self, Area, Plot, range, short};
+use bdh::BoxError;
+use bdh::stats::Histogram;
 use plotters::chart::ChartBuilder;
 use plotters::element::{PathElement, Text};
 use plotters::prelude::LineSeries;
 use plotters::style::{Color, HSLColor, RGBColor, ShapeStyle};
 
-/// Pixels. The request's figure is 20 by 8 inches.
+/// Width and height in pixels: 20 by 8 inches, as in the original request, at 80 dots per inch.
 const SIZE: (u32, u32) = (1_600, 640);
 
-/// Pixels from one line of the legend to the next, as long as they fit.
+/// Pixels from one line of the legend to the next, if all of them fit.
 const LEGEND_LINE: u32 = 22;
 
-/// Lines of a column of the legend.
+/// Lines in a column of the legend.
 const LEGEND_ROWS: usize = 44;
 
-/// About how wide a letter of the legend is, in shares of its size.
+/// Average width of a letter of the legend, as a share of the font size.
 const LETTER: f64 = 0.56;
 
-/// Distributions that are drawn together.
+/// Distributions in one chart.
 pub(crate) struct Chart {
     pub(crate) title: String,
     pub(crate) x_label: String,
-    /// Each with its name.
+    /// Name and distribution of each line.
     pub(crate) lines: Vec<(String, Histogram)>,
 }
 
+/// Layout of the legend.
+struct Legend {
+    rows: usize,
+    columns: usize,
+    /// Font size in pixels.
+    font: u32,
+}
+
+impl Legend {
+    /// Returns the distance of two lines in pixels.
+    fn line_height(&self) -> i32 {
+        LEGEND_LINE.min((SIZE.1 - 60) / self.rows as u32) as i32
+    }
+}
+
 impl Chart {
-    /// The picture as a PNG.
+    /// Draws the chart as a PNG.
     pub(crate) fn draw(&self) -> Result<Vec<u8>, BoxError> {
         plot::png(SIZE, |root| {
             let (plot, legend) = root.split_horizontally(SIZE.0 - self.legend_width());
@@ -38,15 +54,25 @@ impl Chart {
     }
 
     fn plot(&self, area: &Area<'_>) -> Result<(), BoxError> {
-        let curves: Vec<_> = self
-            .lines
-            .iter()
-            .map(|(_, histogram)| density(histogram))
-            .collect();
-        let points = || curves.iter().flatten();
-        let (low, high) = range(points().map(|point| point.0));
-        let top = points().map(|point| point.1).fold(0.0, f64::max);
-        let top = if top > 0.0 { top * 1.05 } else { 1.0 };
+        let mut curves = Vec::new();
+        for (_, histogram) in &self.lines {
+            curves.push(density(histogram));
+        }
+        let mut chart = self.axes(area, &curves)?;
+        for (index, curve) in curves.into_iter().enumerate() {
+            chart.draw_series(LineSeries::new(curve, self.style(index)))?;
+        }
+        Ok(())
+    }
+
+    /// Draws caption, axes and grid, large enough for all curves.
+    fn axes<'a, 'b>(
+        &self,
+        area: &'a Area<'b>,
+        curves: &[Vec<(f64, f64)>],
+    ) -> Result<Plot<'a, 'b>, BoxError> {
+        let (low, high) = range(curves.iter().flatten().map(|point| point.0));
+        let top = top(curves);
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, ("plot", 24))
             .margin(12)
@@ -66,66 +92,75 @@ impl Chart {
             .x_label_formatter(&|value| short(*value, high - low))
             .y_label_formatter(&|value| short(*value, top))
             .draw()?;
-        for (index, curve) in curves.into_iter().enumerate() {
-            chart.draw_series(LineSeries::new(curve, self.style(index)))?;
-        }
-        Ok(())
+        Ok(chart)
     }
 
-    /// Beside the plot, where it hides no line: in one column or in two, and denser the more there is to tell.
+    /// Draws the legend beside the plot, where it hides no line. More lines make it denser.
     fn legend(&self, area: &Area<'_>) -> Result<(), BoxError> {
-        let (rows, size) = self.legend_shape();
-        let column = self.legend_width() / self.named().len().div_ceil(rows).max(1) as u32;
-        let height = (SIZE.1 - 60) / rows.max(1) as u32;
-        let height = height.min(LEGEND_LINE) as i32;
-        for (index, (name, histogram)) in self.named().iter().enumerate() {
-            let x = (index / rows) as i32 * column as i32;
-            let y = 50 + (index % rows) as i32 * height;
-            let style = self.style(index).stroke_width(3);
-            area.draw(&PathElement::new(vec![(x, y), (x + 24, y)], style))?;
-            let text = label(name, histogram);
-            area.draw(&Text::new(
-                text,
-                (x + 30, y - size as i32 / 2),
-                ("plot", size),
-            ))?;
+        let legend = self.legend_shape();
+        let font = ("plot", legend.font);
+        let column = self.legend_width() as i32 / legend.columns as i32;
+        for index in 0..self.named().len() {
+            let x = (index / legend.rows) as i32 * column;
+            let y = 50 + (index % legend.rows) as i32 * legend.line_height();
+            self.legend_entry(area, index, (x, y), legend.font)?;
         }
         let unnamed = self.lines.len() - self.named().len();
         if unnamed > 0 {
             let text = format!("and {unnamed} more");
-            area.draw(&Text::new(text, (30, SIZE.1 as i32 - 20), ("plot", size)))?;
+            area.draw(&Text::new(text, (30, SIZE.1 as i32 - 20), font))?;
         }
         Ok(())
     }
 
-    /// Lines of a column, and the size of the letters.
-    fn legend_shape(&self) -> (usize, u32) {
-        match self.named().len() {
-            lines @ 0..=26 => (lines.max(1), 15),
-            lines @ 27..=LEGEND_ROWS => (lines, 12),
-            lines => (lines.div_ceil(2), 11),
+    /// Draws a stroke in the style of a line, and its label beside it.
+    fn legend_entry(
+        &self,
+        area: &Area<'_>,
+        index: usize,
+        (x, y): (i32, i32),
+        font: u32,
+    ) -> Result<(), BoxError> {
+        let (name, histogram) = &self.lines[index];
+        let style = self.style(index).stroke_width(3);
+        area.draw(&PathElement::new(vec![(x, y), (x + 24, y)], style))?;
+        let place = (x + 30, y - font as i32 / 2);
+        area.draw(&Text::new(label(name, histogram), place, ("plot", font)))?;
+        Ok(())
+    }
+
+    fn legend_shape(&self) -> Legend {
+        let lines = self.named().len().max(1);
+        let (rows, font) = match lines {
+            ..=26 => (lines, 15),
+            27..=LEGEND_ROWS => (lines, 12),
+            _ => (lines.div_ceil(2), 11),
+        };
+        Legend {
+            rows,
+            columns: lines.div_ceil(rows),
+            font,
         }
     }
 
-    /// The lines that the legend has room for.
+    /// Returns the lines that the legend has room for.
     fn named(&self) -> &[(String, Histogram)] {
         &self.lines[..self.lines.len().min(2 * LEGEND_ROWS)]
     }
 
     fn legend_width(&self) -> u32 {
-        let (rows, size) = self.legend_shape();
-        let columns = self.named().len().div_ceil(rows).max(1);
-        let longest = self
-            .named()
-            .iter()
-            .map(|(name, of)| label(name, of).chars().count())
-            .max();
-        let letters = (longest.unwrap_or(0) * columns) as f64;
-        let width = letters * LETTER * f64::from(size) + 44.0 * columns as f64;
+        let Legend { columns, font, .. } = self.legend_shape();
+        let mut longest = 0;
+        for (name, histogram) in self.named() {
+            longest = longest.max(label(name, histogram).chars().count());
+        }
+        let text = (longest * columns) as f64 * LETTER * f64::from(font);
+        let width = text + 44.0 * columns as f64; // a stroke, and space around it
         (width as u32).min(SIZE.0 / 2)
     }
 
-    /// Ten colours that are told apart at a glance; of more lines, hues once round in three shades.
+    /// Returns the style of a line: one of ten distinct colours, or beyond ten lines hues around the circle in three
+    /// shades.
     fn style(&self, index: usize) -> ShapeStyle {
         let count = self.lines.len();
         if count <= TEN.len() {
@@ -137,7 +172,7 @@ impl Chart {
     }
 }
 
-/// The palette that Matplotlib begins with.
+/// Default palette of Matplotlib.
 const TEN: [(u8, u8, u8); 10] = [
     (31, 119, 180),
     (255, 127, 14),
@@ -151,37 +186,46 @@ const TEN: [(u8, u8, u8); 10] = [
     (23, 190, 207),
 ];
 
-/// Left edges and densities, count / (n · width), as `torch.histogram` with `density=True` has them. Nothing where
-/// all values are alike, which has no density.
+/// Returns left edges and densities, count / (n · width), as `torch.histogram` with `density=True` does. Empty if all
+/// values are equal, since they have no density.
 fn density(histogram: &Histogram) -> Vec<(f64, f64)> {
     let total: u64 = histogram.counts.iter().sum();
-    let bins = histogram.edges.windows(2).zip(&histogram.counts);
-    let point = |(edges, count): (&[f64], &u64)| {
-        (
-            edges[0],
-            *count as f64 / (total as f64 * (edges[1] - edges[0])),
-        )
-    };
-    bins.map(point)
-        .filter(|(_, density)| density.is_finite())
-        .collect()
+    let mut points = Vec::new();
+    for (edges, count) in histogram.edges.windows(2).zip(&histogram.counts) {
+        let density = *count as f64 / (total as f64 * (edges[1] - edges[0]));
+        if density.is_finite() {
+            points.push((edges[0], density));
+        }
+    }
+    points
+}
+
+/// Returns the upper end of the axis of densities.
+fn top(curves: &[Vec<(f64, f64)>]) -> f64 {
+    let peak = curves
+        .iter()
+        .flatten()
+        .map(|point| point.1)
+        .fold(0.0, f64::max);
+    if peak > 0.0 { peak * 1.05 } else { 1.0 }
 }
 
 fn label(name: &str, histogram: &Histogram) -> String {
-    let is_flat = histogram.edges.first() == histogram.edges.last();
-    let what = match (is_flat, histogram.non_finite) {
-        (true, 0) => format!(" (all {:.3e})", histogram.edges.first().unwrap_or(&0.0)),
-        (_, 0) => String::new(),
-        (_, lost) => format!(" ({lost} not finite)"),
-    };
-    format!("{name}{what}")
+    if histogram.non_finite > 0 {
+        return format!("{name} ({} not finite)", histogram.non_finite);
+    }
+    let (least, greatest) = (histogram.edges.first(), histogram.edges.last());
+    if least == greatest {
+        return format!("{name} (all {:.3e})", least.unwrap_or(&0.0));
+    }
+    name.to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A bell of a width, with the spread of its maximum around `center`.
+    /// Returns a bell curve around `center`.
     fn bell(center: f64, width: f64) -> Histogram {
         let edges: Vec<f64> = (0..=50)
             .map(|edge| center + width * (f64::from(edge) / 12.5 - 2.0))
@@ -208,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_lines_is_drawn_and_values_without_a_density_are_not() {
+    fn any_number_of_lines_is_drawn_except_those_without_a_density() {
         for lines in [0, 1, 2, 10, 40, 200] {
             let png = chart(lines).draw().expect("a picture");
             assert_eq!(png[..8], *b"\x89PNG\r\n\x1a\n");

@@ -1,48 +1,51 @@
-//! Distributions one behind the other, the oldest at the back.
+//! Ridge plot: distributions one behind the other, the oldest at the back.
 
 use super::Curve;
-use crate::plot::{self, Area, range, short};
+use crate::plot::{self, Area, Plot, range, short};
 use bdh::BoxError;
-use plotters::chart::{ChartBuilder, ChartContext};
-use plotters::coord::cartesian::Cartesian2d;
-use plotters::coord::types::RangedCoordf64;
+use plotters::chart::ChartBuilder;
 use plotters::element::{PathElement, Polygon, Text};
-use plotters::prelude::BitMapBackend;
 use plotters::style::{Color, RGBColor, WHITE};
 
-/// Pixels.
+/// Width and height in pixels.
 const SIZE: (u32, u32) = (880, 640);
 
-/// Pixels to the right of the curves, for their steps.
+/// Pixels to the right of the curves, for the labels of their steps.
 const LABELS: u32 = 96;
 
-/// Pixels from one step's label to the next at least.
+/// Least number of pixels from one label to the next.
 const LABEL: f64 = 15.0;
 
-/// Pixels of the plot from top to bottom, about.
+/// Approximate height of the plot in pixels.
 const HEIGHT: f64 = 530.0;
 
-/// The distributions of one parameter, in the order of steps.
+/// Distributions of one parameter, in the order of steps.
 pub(super) struct Chart {
     pub(super) title: String,
     pub(super) curves: Vec<Curve>,
 }
 
-type Plot<'a, 'b> =
-    ChartContext<'a, BitMapBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
-
 impl Chart {
-    /// The picture as a PNG.
+    /// Draws the picture as a PNG.
     pub(super) fn draw(&self) -> Result<Vec<u8>, BoxError> {
-        plot::png(SIZE, |root| self.plot(root))
+        plot::png(SIZE, |root| {
+            let extents = self.curves.iter().map(|curve| curve.extent);
+            let (low, high) = range(extents.flat_map(|(low, high)| [low, high]));
+            let mut chart = self.axes(root, low, high)?;
+            for (row, curve) in self.curves.iter().enumerate() {
+                self.ridge(&mut chart, row, curve)?;
+            }
+            self.labels(root, &chart, high)
+        })
     }
 
-    fn plot(&self, root: &Area<'_>) -> Result<(), BoxError> {
-        let ends = self
-            .curves
-            .iter()
-            .flat_map(|curve| [curve.extent.0, curve.extent.1]);
-        let (low, high) = range(ends);
+    /// Draws caption, axis and grid for weights from `low` to `high`.
+    fn axes<'a, 'b>(
+        &self,
+        root: &'a Area<'b>,
+        low: f64,
+        high: f64,
+    ) -> Result<Plot<'a, 'b>, BoxError> {
         let mut chart = ChartBuilder::on(root)
             .caption(self.caption(), ("plot", 20))
             .margin(12)
@@ -59,10 +62,7 @@ impl Chart {
             .axis_desc_style(("plot", 15))
             .x_label_formatter(&|value| short(*value, high - low))
             .draw()?;
-        for (row, curve) in self.curves.iter().enumerate() {
-            self.ridge(&mut chart, row, curve)?;
-        }
-        self.labels(root, &chart, high)
+        Ok(chart)
     }
 
     fn caption(&self) -> String {
@@ -74,14 +74,12 @@ impl Chart {
         }
     }
 
-    /// One curve, filled so that it hides what lies behind it.
+    /// Draws one curve, filled, so that it hides the curves behind it.
     fn ridge(&self, chart: &mut Plot<'_, '_>, row: usize, curve: &Curve) -> Result<(), BoxError> {
-        let base = self.base(row);
-        let height = self.height();
-        let line: Vec<_> = outline(curve)
-            .into_iter()
-            .map(|(x, y)| (x, base + y * height))
-            .collect();
+        let mut line = outline(curve);
+        for (_, y) in &mut line {
+            *y = self.base(row) + *y * self.height();
+        }
         let color = self.color(row);
         chart.draw_series([Polygon::new(line.clone(), color.filled())])?;
         let edge = RGBColor(color.0 / 2, color.1 / 2, color.2 / 2);
@@ -89,30 +87,24 @@ impl Chart {
         Ok(())
     }
 
-    /// The steps, beside the ends of their curves as far as there is room, the newest in any case.
+    /// Draws the steps beside their curves: that of the newest, and every n-th before it if there is no room for all.
     fn labels(&self, root: &Area<'_>, chart: &Plot<'_, '_>, high: f64) -> Result<(), BoxError> {
         let every = (LABEL / (self.spacing() * HEIGHT)).ceil().max(1.0) as usize;
-        for (row, curve) in self.curves.iter().enumerate() {
-            if (self.curves.len() - 1 - row).is_multiple_of(every) {
-                let (x, y) = chart.backend_coord(&(high, self.base(row)));
-                let lost = if curve.non_finite > 0 { " NaN" } else { "" };
-                let text = format!("{}{lost}", curve.step);
-                root.draw(&PathElement::new(
-                    vec![(x, y), (x + 6, y)],
-                    RGBColor(90, 90, 90),
-                ))?;
-                root.draw(&Text::new(text, (x + 10, y - 8), ("plot", 14)))?;
-            }
+        // From the newest on, so that it gets a label.
+        for (row, curve) in self.curves.iter().enumerate().rev().step_by(every) {
+            let (x, y) = chart.backend_coord(&(high, self.base(row)));
+            let lost = if curve.non_finite > 0 { " NaN" } else { "" };
+            let text = format!("{}{lost}", curve.step);
+            let tick = vec![(x, y), (x + 6, y)];
+            root.draw(&PathElement::new(tick, RGBColor(90, 90, 90)))?;
+            root.draw(&Text::new(text, (x + 10, y - 8), ("plot", 14)))?;
         }
-        root.draw(&Text::new(
-            "step",
-            (SIZE.0 as i32 - LABELS as i32 + 10, 26),
-            ("plot", 14),
-        ))?;
+        let place = ((SIZE.0 - LABELS) as i32 + 10, 26);
+        root.draw(&Text::new("step", place, ("plot", 14)))?;
         Ok(())
     }
 
-    /// How much of the plot a curve takes up: the more curves there are, the more of them it may hide.
+    /// Returns the height of a curve as a share of the plot. With more curves, each may hide more of the others.
     fn height(&self) -> f64 {
         self.spacing() * self.overlap()
     }
@@ -121,17 +113,17 @@ impl Chart {
         1.2 + self.curves.len() as f64 / 15.0
     }
 
-    /// From one curve's base to the next.
+    /// Returns the distance from one curve's base to the next, as a share of the plot.
     fn spacing(&self) -> f64 {
         0.98 / (self.overlap() + self.curves.len().saturating_sub(1) as f64)
     }
 
-    /// Where a curve stands: the oldest highest.
+    /// Returns the base of a curve, as a share of the plot. The oldest is the highest.
     fn base(&self, row: usize) -> f64 {
         (self.curves.len() - 1 - row) as f64 * self.spacing()
     }
 
-    /// From grey blue, the oldest, to orange, the newest.
+    /// Returns a colour from grey blue, for the oldest, to orange, for the newest.
     fn color(&self, row: usize) -> RGBColor {
         let share = row as f64 / self.curves.len().saturating_sub(1).max(1) as f64;
         let mix = |from: f64, to: f64| (from + (to - from) * share) as u8;
@@ -139,27 +131,27 @@ impl Chart {
     }
 }
 
-/// A curve from its least value to its greatest, its peak 1 high; a spike where all values are alike.
+/// Returns the outline of a curve, from its least value to its greatest, with a peak of 1. A spike if all values are
+/// equal.
 fn outline(curve: &Curve) -> Vec<(f64, f64)> {
     let (low, high) = curve.extent;
-    let peak = curve.counts.iter().max().copied().unwrap_or(0).max(1) as f64;
+    let peak = curve.counts.iter().fold(1, |peak, count| peak.max(*count)) as f64;
     let width = (high - low) / curve.counts.len().max(1) as f64;
-    let bins = curve.counts.iter().enumerate();
-    let center =
-        |(bin, count): (usize, &u64)| (low + (bin as f64 + 0.5) * width, *count as f64 / peak);
-    [(low, 0.0)]
-        .into_iter()
-        .chain(bins.map(center))
-        .chain([(high, 0.0)])
-        .collect()
+    let mut points = vec![(low, 0.0)];
+    for (bin, count) in curve.counts.iter().enumerate() {
+        let center = low + (bin as f64 + 0.5) * width;
+        points.push((center, *count as f64 / peak));
+    }
+    points.push((high, 0.0));
+    points
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bdh::Histogram;
+    use bdh::stats::Histogram;
 
-    /// Weights that spread, drift and grow a second hump, from a step's worth of values in a closed form.
+    /// Returns a curve of weights that spread, drift and grow a second hump, from values in closed form.
     fn curve(index: u64, of: u64) -> Curve {
         let share = index as f64 / of.max(2) as f64;
         let value = |place: u32| {
@@ -181,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_curves_is_drawn_and_so_are_those_without_a_width() {
+    fn any_number_of_curves_is_drawn_even_without_a_width() {
         for curves in [0, 1, 3, 12, 40] {
             let png = chart(curves).draw().expect("a picture");
             assert_eq!(png[..8], *b"\x89PNG\r\n\x1a\n");
@@ -202,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_goes_through_the_middles_of_its_bins_and_its_peak_is_one_high() {
+    fn outline_passes_through_bin_centers_and_its_peak_is_1() {
         let curve = Curve::new(0, 0, Histogram::of(&[0.0, 1.0, 1.0, 4.0], 2));
         assert_eq!(
             outline(&curve),

@@ -1,28 +1,28 @@
-//! How good a sample is, as far as counting its tokens can tell.
+//! Quality of a sample, by counting its tokens.
 //!
-//! All measures are over the tokens of the continuation alone. They depend on its length and, for a model
-//! of bytes, on the alphabet: compare them over a run, not between tokenizers.
+//! All measures cover the tokens of the continuation alone. They depend on its length and on the tokenizer: compare them
+//! over a run, not between tokenizers.
 
 use std::collections::HashSet;
 
-/// What is measured of one continuation.
+/// Measures of one continuation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Quality {
-    /// Different n-grams among all n-grams, 0 to 1, for n of 1, 2, 3; 1 where there is none.
+    /// Share of distinct n-grams among all n-grams, 0 to 1, for n of 1, 2, 3; 1 without any.
     ///
     /// Source: Li et al., 2016, *A Diversity-Promoting Objective Function* (arXiv:1510.03055).
     pub(super) distinct: [f64; 3],
-    /// The share of 4-grams that were there before, 0 to 1.
+    /// Share of 4-grams that occurred before, 0 to 1.
     ///
     /// Source: seq-rep-4 of Welleck et al., 2020, *Unlikelihood Training* (arXiv:1908.04319).
     pub(super) repetition: f64,
-    /// Tokens of the longest span that occurs twice; the two may overlap.
+    /// Tokens of the longest span that occurs twice; the two occurrences may overlap.
     pub(super) longest_repeat: usize,
-    /// Bits per token of the distribution of its tokens.
+    /// Entropy of the distribution of tokens, in bits per token.
     pub(super) entropy: f64,
-    /// Mean logarithm of the tokens' probabilities, in nats; NaN of an empty continuation.
+    /// Mean logarithm of the tokens' probabilities, in nats; NaN for an empty continuation.
     pub(super) log_prob: f64,
-    /// How many tokens it has.
+    /// Number of tokens.
     pub(super) tokens: usize,
 }
 
@@ -38,16 +38,15 @@ impl Quality {
         }
     }
 
-    /// Whether at least a share `alarm` of the continuation says again what it said before: a loop.
+    /// Whether the continuation loops: its longest repeated span has at least the share `alarm` of its tokens.
     ///
-    /// One of `n` tokens that goes round in a circle of `p` repeats a span of `n − p`. Of fewer than 16
-    /// tokens nothing can be said.
+    /// A loop of period `p` in `n` tokens repeats a span of `n − p`. Fewer than 16 tokens are too few to decide.
     pub(super) fn is_degenerate(&self, alarm: f64) -> bool {
         self.tokens >= 16 && self.longest_repeat as f64 >= alarm * self.tokens as f64
     }
 }
 
-/// Different n-grams among all of them; 1 where there is none.
+/// Returns the share of distinct n-grams among all n-grams; 1 without any.
 fn distinct(tokens: &[i32], n: usize) -> f64 {
     let grams: HashSet<&[i32]> = tokens.windows(n).collect();
     if grams.is_empty() {
@@ -57,38 +56,35 @@ fn distinct(tokens: &[i32], n: usize) -> f64 {
     }
 }
 
-/// The length of the longest span that begins at two places. Takes the square of the length in time.
+/// Returns the length of the longest span that begins at two places, in quadratic time.
 fn longest_repeat(tokens: &[i32]) -> usize {
     let mut longest = 0;
-    // For each earlier place, how long the span that ends there agrees with the one that ends here.
-    let mut agree = vec![0; tokens.len()];
+    // For each earlier place, the length of the common span that ends there and here. Shifted by one: entry 0 stands for
+    // the empty span before the first token.
+    let mut common = vec![0; tokens.len() + 1];
     for here in 1..tokens.len() {
+        // Backwards, since each entry is made from its left neighbour of the previous row.
         for earlier in (0..here).rev() {
-            let before = earlier.checked_sub(1).map_or(0, |before| agree[before]);
-            agree[earlier] = if tokens[earlier] == tokens[here] {
-                before + 1
-            } else {
-                0
-            };
-            longest = longest.max(agree[earlier]);
+            let is_equal = tokens[earlier] == tokens[here];
+            common[earlier + 1] = if is_equal { common[earlier] + 1 } else { 0 };
+            longest = longest.max(common[earlier + 1]);
         }
     }
     longest
 }
 
-/// Shannon's entropy of the tokens' frequencies, in bits; 0 of nothing.
+/// Returns the Shannon entropy of the tokens' frequencies, in bits; 0 without tokens.
 fn entropy(tokens: &[i32]) -> f64 {
     let mut sorted = tokens.to_vec();
     sorted.sort_unstable();
     let mut counts: Vec<_> = sorted.chunk_by(|a, b| a == b).map(<[i32]>::len).collect();
-    counts.sort_unstable(); // sums of floats depend on their order, which shall not depend on the ids
-    let share = |count: &usize| *count as f64 / tokens.len() as f64;
-    counts
-        .iter()
-        .map(share)
-        .map(|share| share * -share.log2())
-        .sum::<f64>()
-        + 0.0
+    counts.sort_unstable(); // a sum of floats depends on the order, which must not depend on the ids
+    let mut entropy = 0.0;
+    for count in counts {
+        let share = count as f64 / tokens.len() as f64;
+        entropy += share * -share.log2();
+    }
+    entropy
 }
 
 #[cfg(test)]
@@ -102,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn measures_are_those_worked_out_by_hand() {
+    fn measures_agree_with_hand_calculation() {
         let quality = of("abcabcab"); // 4-grams: abca bcab cabc abca bcab
         assert_eq!(quality.distinct, [3.0 / 8.0, 3.0 / 7.0, 3.0 / 6.0]);
         assert!((quality.repetition - 2.0 / 5.0).abs() < 1e-15);
@@ -113,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_repeats_has_the_best_of_everything() {
+    fn text_without_repeats_has_the_best_measures() {
         let quality = of("abcdefgh");
         assert_eq!((quality.distinct, quality.repetition), ([1.0; 3], 0.0));
         assert_eq!((quality.longest_repeat, quality.entropy), (0, 3.0));
     }
 
     #[test]
-    fn nothing_is_neither_repetitive_nor_degenerate() {
+    fn empty_text_is_neither_repetitive_nor_degenerate() {
         let quality = of("");
         assert_eq!(
             (quality.distinct, quality.repetition, quality.entropy),
@@ -146,7 +142,7 @@ mod tests {
         }
     }
 
-    /// The same by the definition, in the fourth power of the length.
+    /// Returns the length of the longest repeat by its definition, in time of the fourth power of the length.
     fn longest_by_definition(tokens: &[i32]) -> usize {
         let occurs_twice = |span: &[i32]| {
             tokens
@@ -163,7 +159,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_longest_repeat_is_that_of_the_definition(tokens in prop::collection::vec(0..4, 0..24)) {
+        fn longest_repeat_agrees_with_its_definition(tokens in prop::collection::vec(0..4, 0..24)) {
             prop_assert_eq!(longest_repeat(&tokens), longest_by_definition(&tokens));
         }
 
@@ -179,13 +175,13 @@ mod tests {
         }
 
         #[test]
-        fn names_of_tokens_do_not_matter(tokens in prop::collection::vec(0..6, 0..40)) {
+        fn measures_do_not_depend_on_token_ids(tokens in prop::collection::vec(0..6, 0..40)) {
             let renamed: Vec<i32> = tokens.iter().map(|token| 7 * (5 - token)).collect();
             prop_assert_eq!(Quality::of(&tokens, &[0.0]), Quality::of(&renamed, &[0.0]));
         }
 
         #[test]
-        fn a_loop_repeats_all_but_its_period(period in 1_usize..10, length in 20_usize..60) {
+        fn loop_repeats_all_but_its_period(period in 1_usize..10, length in 20_usize..60) {
             let tokens: Vec<i32> = (0..length).map(|index| (index % period) as i32).collect();
             prop_assert_eq!(longest_repeat(&tokens), length - period);
         }

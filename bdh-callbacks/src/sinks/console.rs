@@ -1,15 +1,15 @@
-//! The terminal: a progress bar where there is one, plain lines where there is not.
+//! The terminal as a sink: a progress bar, or plain lines in a pipe.
 
 use bdh::lines::Lines;
-use bdh::{BoxError, Outcome, Problem, Record, RunInfo, Sink};
+use bdh::{BoxError, Message, Outcome, Record, RunInfo, Sink};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 
 /// Shows a run on the terminal.
 ///
-/// On a terminal it is a progress bar with loss, tokens per second and the time that remains, from the
-/// first step on. In a pipe or a log file it is a line every [`line_every`](Self::line_every) steps:
-/// `Step: 100/3000 loss 2.45`. Evals, and the last step, get a line of their own in both.
+/// On a terminal it is a progress bar with loss, tokens per second and the remaining time. In a pipe or a log file it is
+/// a line every [`line_every`](Self::line_every) steps: `Step: 100/3000 loss 2.45`. Evals and the last step get a line
+/// of their own in both.
 #[derive(Debug)]
 pub struct Console {
     line_every: u64,
@@ -28,8 +28,8 @@ impl Default for Console {
 }
 
 impl Console {
-    /// Prints a plain line every so many steps where there is no terminal. Defaults to 100; the first and
-    /// the last step are printed always.
+    /// Prints a plain line every `steps` steps without a terminal. Defaults to 100. The first and the last step are
+    /// always printed.
     #[must_use]
     pub fn line_every(self, steps: u64) -> Self {
         Self {
@@ -38,18 +38,19 @@ impl Console {
         }
     }
 
-    /// A line that stands above the bar, or just a line. It may hold what a server or a file said.
-    fn say(&self, line: &str) {
-        let line = bdh::printable(line);
+    /// Prints a line, above the bar if there is one.
+    fn print(&self, line: &str) {
+        // The line may contain text from a server or a file, with control characters.
+        let line = bdh::lines::printable(line);
         match &self.bar {
             Some(bar) => bar.println(&line),
-            // A closed pipe is no reason to end a run.
+            // A closed pipe must not end the run.
             None => drop(writeln!(io::stdout(), "{line}")),
         }
     }
 }
 
-/// A bar for a run, if somebody is watching. A log file of a run that is watched on a terminal gets its lines too.
+/// Makes a progress bar if stdout and stderr are terminals. With stdout in a log file the run prints lines instead.
 fn bar(run: &RunInfo) -> Result<Option<ProgressBar>, BoxError> {
     if !(io::stderr().is_terminal() && io::stdout().is_terminal()) {
         return Ok(None);
@@ -76,26 +77,25 @@ impl Sink for Console {
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
         let lines = self.lines.as_mut().ok_or("the console is not open")?;
         if let Some(bar) = &self.bar {
-            let loss = record
-                .scalar("train/loss")
-                .map(|loss| format!("loss {loss:.4}"));
+            let loss = match record.scalar("train/loss") {
+                Some(loss) => format!("loss {loss:.4}"),
+                None => String::new(),
+            };
             bar.set_position(record.clock.step);
-            bar.set_message(loss.unwrap_or_default() + &lines.pace(record));
+            bar.set_message(loss + &lines.pace(record));
         }
-        lines.of(record).iter().for_each(|line| self.say(line));
+        for line in lines.of(record) {
+            self.print(&line);
+        }
         Ok(())
     }
 
-    fn may_thin(&self) -> bool {
+    fn is_lossy(&self) -> bool {
         true
     }
 
-    fn problem(&mut self, problem: &Problem) {
-        self.say(&format!("warning: {problem}"));
-    }
-
-    fn remark(&mut self, text: &str) {
-        self.say(text);
+    fn message(&mut self, message: &Message) {
+        self.print(&message.to_string());
     }
 
     fn close(&mut self, outcome: &Outcome) -> Result<(), BoxError> {
@@ -103,7 +103,7 @@ impl Sink for Console {
             bar.finish_and_clear();
         }
         if *outcome != Outcome::Completed {
-            self.say(&format!("run {outcome}"));
+            self.print(&format!("run {outcome}"));
         }
         Ok(())
     }

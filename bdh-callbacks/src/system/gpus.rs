@@ -1,40 +1,49 @@
-//! The machine's GPUs, as their drivers see them.
+//! Load and memory of the machine's GPUs, from their drivers.
 //!
-//! NVIDIA's driver is asked through its own library, AMD's keeps files. Both take milliseconds to answer, so a thread
-//! waits for them, and not the training.
+//! NVIDIA's driver has a library, AMD's keeps files. Both take milliseconds to answer, so a thread polls them and
+//! training does not wait.
 
 use nvml_wrapper::Nvml;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two looks.
+/// Time between two polls.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Age at which figures are no longer reported: the driver may hang.
+/// Age from which values are not reported, since the driver may hang.
 const STALE: Duration = Duration::from_secs(10);
 
-/// What one GPU was doing; `None` for what its driver does not tell.
+/// Load and memory of one GPU. `None` for values that its driver does not report.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Gpu {
-    /// Percentage of the driver's last sampling period, up to a second, in which a kernel ran.
+    /// Percentage of the driver's last sampling period, up to a second, during which a kernel ran.
     pub(super) busy: Option<f64>,
-    /// Bytes in use, by all processes together.
+    /// Memory in use by all processes, in bytes.
     pub(super) used: Option<f64>,
-    /// Bytes there are.
+    /// Memory of the GPU, in bytes.
     pub(super) total: Option<f64>,
 }
 
-/// By number: that of `nvidia-smi`, or the place among AMD's cards.
+impl Gpu {
+    /// Returns the percentage of the memory that is in use.
+    pub(super) fn used_percent(self) -> Option<f64> {
+        Some(100.0 * self.used? / self.total?)
+    }
+}
+
+/// GPUs by number, that of `nvidia-smi` or the place among AMD's cards, with the time of the poll.
 type Seen = BTreeMap<usize, (Instant, Gpu)>;
 
-/// Watches the GPUs until it is dropped.
+/// Thread that polls the GPUs, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Gpus {
+    /// Shared with the thread, which writes; the callback reads.
     seen: Arc<Mutex<Seen>>,
-    /// The thread ends when this does.
+    /// The thread ends when this sender is dropped.
     _running: Sender<()>,
 }
 
@@ -47,76 +56,84 @@ impl Gpus {
         let (running, stop) = channel();
         let seen = Arc::default();
         let to = Arc::clone(&seen);
-        // Without a thread there are no figures; the run does not depend on them.
+        let poll = move || {
+            if let Some(driver) = open() {
+                driver.poll(&to, &stop);
+            }
+        };
+        // If the system gives no thread, nothing is recorded; the run does not depend on it.
         let _ = std::thread::Builder::new()
             .name("gpus".to_owned())
-            .spawn(move || {
-                if let Some(driver) = open() {
-                    driver.look_again_and_again(&to, &stop);
-                }
-            });
+            .spawn(poll);
         Self {
             seen,
             _running: running,
         }
     }
 
-    /// What is known of each, by number.
-    pub(super) fn now(&self) -> Vec<(usize, Gpu)> {
-        let seen = lock(&self.seen);
-        let fresh = seen.iter().filter(|(_, (when, _))| when.elapsed() < STALE);
-        fresh.map(|(index, (_, gpu))| (*index, *gpu)).collect()
+    /// Returns the latest values of each GPU by number, without stale ones.
+    pub(super) fn latest(&self) -> Vec<(usize, Gpu)> {
+        let mut fresh = Vec::new();
+        for (index, (when, gpu)) in lock(&self.seen).iter() {
+            if when.elapsed() < STALE {
+                fresh.push((*index, *gpu));
+            }
+        }
+        fresh
     }
 }
 
-/// A thread that panicked has left a whole value behind: each is written by one assignment.
+/// Locks a mutex. A poisoned one holds whole values, since each is written by one assignment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The driver of at least one GPU.
+/// Driver of at least one GPU.
 #[derive(Debug)]
 enum Driver {
     Nvidia {
         library: Box<Nvml>,
         count: u32,
     },
-    /// The cards' folders of counters, in order.
+    /// Folders of the cards' counters, in order.
     Amd(Vec<PathBuf>),
 }
 
 impl Driver {
-    /// Opens NVIDIA's library; `None` where it is not installed or finds no GPU.
+    /// Opens NVIDIA's library. `None` if it is not installed or finds no GPU.
     fn nvidia() -> Option<Self> {
         let library = Nvml::init().ok()?;
-        let count = library.device_count().ok().filter(|count| *count > 0)?;
+        let count = library.device_count().ok()?;
+        if count == 0 {
+            return None;
+        }
         Some(Self::Nvidia {
             library: Box::new(library),
             count,
         })
     }
 
-    /// Finds the cards that report how busy they are; `card0-DP-1` and the like are their connectors.
+    /// Finds the cards that report their load.
     fn amd(cards: &Path) -> Option<Self> {
-        let entries = std::fs::read_dir(cards).ok()?.flatten();
-        let numbered = entries.filter_map(|entry| {
-            let number: u32 = entry
-                .file_name()
-                .to_str()?
-                .strip_prefix("card")?
-                .parse()
-                .ok()?;
-            Some((number, entry.path().join("device")))
-        });
-        let amd = numbered.filter(|(_, device)| device.join("gpu_busy_percent").exists());
-        let folders: Vec<_> = amd.collect::<BTreeMap<_, _>>().into_values().collect();
-        (!folders.is_empty()).then_some(Self::Amd(folders))
+        let mut folders = BTreeMap::new();
+        for entry in std::fs::read_dir(cards).ok()?.flatten() {
+            let device = entry.path().join("device");
+            if let Some(number) = card_number(&entry.file_name())
+                && device.join("gpu_busy_percent").exists()
+            {
+                folders.insert(number, device);
+            }
+        }
+        if folders.is_empty() {
+            return None;
+        }
+        Some(Self::Amd(folders.into_values().collect()))
     }
 
-    /// Asks for every GPU until `stop` ends.
-    fn look_again_and_again(&self, seen: &Mutex<Seen>, stop: &Receiver<()>) {
+    /// Reads every GPU again and again, until the sender of `stop` is dropped.
+    fn poll(&self, seen: &Mutex<Seen>, stop: &Receiver<()>) {
         loop {
-            for (index, gpu) in self.look() {
+            for (index, gpu) in self.read() {
                 lock(seen).insert(index, (Instant::now(), gpu));
             }
             if stop.recv_timeout(EVERY) != Err(RecvTimeoutError::Timeout) {
@@ -125,49 +142,58 @@ impl Driver {
         }
     }
 
-    fn look(&self) -> Vec<(usize, Gpu)> {
+    fn read(&self) -> Vec<(usize, Gpu)> {
+        let mut gpus = Vec::new();
         match self {
             Self::Nvidia { library, count } => {
-                let all = (0..*count).map(|index| (index as usize, nvidia_gpu(library, index)));
-                all.filter_map(|(index, gpu)| Some((index, gpu?))).collect()
+                for index in 0..*count {
+                    if let Some(gpu) = nvidia_gpu(library, index) {
+                        gpus.push((index as usize, gpu));
+                    }
+                }
             }
-            Self::Amd(folders) => folders
-                .iter()
-                .map(|folder| amd_gpu(folder))
-                .enumerate()
-                .collect(),
+            Self::Amd(folders) => {
+                for (index, folder) in folders.iter().enumerate() {
+                    gpus.push((index, amd_gpu(folder)));
+                }
+            }
         }
+        gpus
     }
 }
 
-/// Reads one GPU; `None` if it has fallen off the bus, or may not be seen. A partitioned one reports no load.
+/// Returns the number of `card2`. `None` for other names, such as `card2-DP-1`, a connector of the card.
+fn card_number(name: &OsStr) -> Option<u32> {
+    name.to_str()?.strip_prefix("card")?.parse().ok()
+}
+
+/// Reads one GPU. `None` if it has fallen off the bus, or is not visible to the process. A partitioned GPU reports no
+/// load.
 fn nvidia_gpu(library: &Nvml, index: u32) -> Option<Gpu> {
     let device = library.device_by_index(index).ok()?;
+    let rates = device.utilization_rates().ok();
     let memory = device.memory_info().ok();
     Some(Gpu {
-        busy: device
-            .utilization_rates()
-            .ok()
-            .map(|rates| f64::from(rates.gpu)),
+        busy: rates.map(|rates| f64::from(rates.gpu)),
         used: memory.as_ref().map(|memory| memory.used as f64),
         total: memory.as_ref().map(|memory| memory.total as f64),
     })
 }
 
+/// Reads one GPU from its files.
+///
 /// Source: the kernel's documentation of amdgpu, "GPU Power/Thermal Controls and Monitoring" and "memory".
 fn amd_gpu(folder: &Path) -> Gpu {
-    let number = |file| {
-        std::fs::read_to_string(folder.join(file))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
-    };
     Gpu {
-        busy: number("gpu_busy_percent"),
-        used: number("mem_info_vram_used"),
-        total: number("mem_info_vram_total"),
+        busy: number_in(&folder.join("gpu_busy_percent")),
+        used: number_in(&folder.join("mem_info_vram_used")),
+        total: number_in(&folder.join("mem_info_vram_total")),
     }
+}
+
+fn number_in(file: &Path) -> Option<f64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -176,17 +202,17 @@ mod tests {
 
     const MIB: f64 = 1024.0 * 1024.0;
 
-    /// What is seen once something is, or nothing after a second.
-    fn seen(gpus: &Gpus) -> Vec<(usize, Gpu)> {
+    /// Waits up to a second for the first values.
+    fn first(gpus: &Gpus) -> Vec<(usize, Gpu)> {
         let began = Instant::now();
-        while gpus.now().is_empty() && began.elapsed() < Duration::from_secs(1) {
+        while gpus.latest().is_empty() && began.elapsed() < Duration::from_secs(1) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        gpus.now()
+        gpus.latest()
     }
 
     #[test]
-    fn cards_of_amd_are_found_among_what_else_there_is() {
+    fn amd_cards_are_found_among_other_entries() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let write = |path: &str, text: &str| {
             let path = dir.path().join(path);
@@ -200,7 +226,7 @@ mod tests {
         write("card2/device/mem_info_vram_total", "4194304\n");
         write("card2-DP-1/device/gpu_busy_percent", "1\n");
         write("renderD128/device/gpu_busy_percent", "2\n");
-        let first = Gpu {
+        let first_card = Gpu {
             busy: Some(25.0),
             used: Some(MIB),
             total: Some(4.0 * MIB),
@@ -211,24 +237,24 @@ mod tests {
         };
         let cards = dir.path().to_owned();
         let gpus = Gpus::watch_with(move || Driver::amd(&cards));
-        assert_eq!(seen(&gpus), [(0, first), (1, second)]);
+        assert_eq!(first(&gpus), [(0, first_card), (1, second)]);
     }
 
     #[test]
-    fn a_machine_without_gpus_has_none() {
+    fn machine_without_gpus_has_none() {
         let gpus = Gpus::watch_with(|| Driver::amd("/nonexistent/drm".as_ref()));
         std::thread::sleep(Duration::from_millis(50));
-        assert_eq!(gpus.now(), []);
+        assert_eq!(gpus.latest(), []);
     }
 
     #[test]
-    fn what_was_seen_long_ago_is_not_told() {
+    fn stale_values_are_not_reported() {
         let gpus = Gpus::watch_with(|| Driver::amd("/nonexistent/drm".as_ref()));
         let Some(long_ago) = Instant::now().checked_sub(STALE) else {
             return;
         };
         lock(&gpus.seen).insert(0, (long_ago, Gpu::default()));
         lock(&gpus.seen).insert(1, (Instant::now(), Gpu::default()));
-        assert_eq!(gpus.now(), [(1, Gpu::default())]);
+        assert_eq!(gpus.latest(), [(1, Gpu::default())]);
     }
 }

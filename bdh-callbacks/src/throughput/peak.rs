@@ -1,16 +1,16 @@
-//! What devices could do at best, for MFU.
+//! Peak performance of devices, for MFU.
 
 use serde::{Deserialize, Serialize};
 
 macro_rules! peaks {
     ($($(#[$doc:meta])* $name:ident $text:literal $flops:literal),+ $(,)?) => {
-        /// A device and a precision whose peak is known: dense matrix products, with sums in f32.
+        /// Device and precision with a known peak, for dense matrix products with sums in f32.
         ///
-        /// bf16 and tf32 are what tensor cores do, fp32 what ordinary ones do. Vendors like to give figures with
-        /// sparsity, which are twice these. Those of bf16 are held against the tables that nanochat and torchtitan
-        /// divide by (`get_peak_flops` of both), so that an MFU can be compared with theirs; those of tf32 and fp32
-        /// against the vendors' data sheets as others quote them. Peaks are at the boost clock and the full power
-        /// limit; for a card that runs with less, or one that is not here, set `peak_flops`.
+        /// Peaks of bf16 and tf32 are those of tensor cores, peaks of fp32 those of ordinary cores. Vendors often publish
+        /// figures with sparsity, which are twice as high. Peaks of bf16 agree with the tables of nanochat and torchtitan
+        /// (`get_peak_flops` of both), so that MFUs can be compared. Peaks of tf32 and fp32 are those of the vendors' data
+        /// sheets, as quoted by others. All are at the boost clock and the full power limit. For a card that runs with
+        /// less, or one that is missing here, set `peak_flops`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
         #[non_exhaustive]
         pub enum DevicePeak {
@@ -18,16 +18,16 @@ macro_rules! peaks {
         }
 
         impl DevicePeak {
-            /// All that are known.
+            /// All known peaks.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The name that a configuration uses, such as `h100-bf16`.
+            /// Returns the name in configuration files, such as `h100-bf16`.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$name => $text),+ }
             }
 
-            /// Operations per second.
+            /// Returns the peak in operations per second.
             #[must_use]
             pub fn flops(self) -> f64 {
                 match self { $(Self::$name => $flops),+ }
@@ -41,17 +41,17 @@ peaks! {
     // then 75, so both are left out.
     /// `b200-bf16`
     B200Bf16 "b200-bf16" 2.25e15,
-    // H200 data sheet: SXM 1,979 TFLOPS with sparsity, the chip being that of the H100 SXM; NVL 1,671.
-    /// `h200-bf16`: SXM
+    // H200 data sheet, with sparsity: SXM 1,979 TFLOPS, from the same chip as the H100 SXM; NVL 1,671.
+    /// `h200-bf16`, SXM
     H200Bf16 "h200-bf16" 989.4e12,
     /// `h200-nvl-bf16`
     H200NvlBf16 "h200-nvl-bf16" 835.5e12,
     // "NVIDIA H100 Tensor Core GPU Architecture" white paper, table 2; NVL: data sheet, 1,671 TFLOPS with sparsity.
-    /// `h100-bf16`: SXM
+    /// `h100-bf16`, SXM
     H100Bf16 "h100-bf16" 989.4e12,
-    /// `h100-tf32`: SXM
+    /// `h100-tf32`, SXM
     H100Tf32 "h100-tf32" 494.7e12,
-    /// `h100-fp32`: SXM
+    /// `h100-fp32`, SXM
     H100Fp32 "h100-fp32" 66.9e12,
     /// `h100-pcie-bf16`
     H100PcieBf16 "h100-pcie-bf16" 756.0e12,
@@ -59,16 +59,16 @@ peaks! {
     H100PcieTf32 "h100-pcie-tf32" 378.0e12,
     /// `h100-pcie-fp32`
     H100PcieFp32 "h100-pcie-fp32" 51.2e12,
-    /// `h100-nvl-bf16`: of one of its cards
+    /// `h100-nvl-bf16`, one card
     H100NvlBf16 "h100-nvl-bf16" 835.5e12,
-    // A100 data sheet; SXM and PCIe are alike.
+    // A100 data sheet; SXM and PCIe have the same peaks.
     /// `a100-bf16`
     A100Bf16 "a100-bf16" 312.0e12,
     /// `a100-tf32`
     A100Tf32 "a100-tf32" 156.0e12,
     /// `a100-fp32`
     A100Fp32 "a100-fp32" 19.5e12,
-    // L40S and L4 data sheets; the L4's 242 TFLOPS are with sparsity, its tf32 and fp32 were not found twice alike.
+    // L40S and L4 data sheets. The L4's 242 TFLOPS are with sparsity. Sources disagree on its tf32 and fp32.
     /// `l40s-bf16`
     L40sBf16 "l40s-bf16" 362.05e12,
     /// `l40s-tf32`
@@ -77,8 +77,8 @@ peaks! {
     L40sFp32 "l40s-fp32" 91.6e12,
     /// `l4-bf16`
     L4Bf16 "l4-bf16" 121.0e12,
-    // "NVIDIA RTX Blackwell", "Ada" and "Ampere GA102 GPU Architecture" white papers. GeForce cards do half as much
-    // with sums in f32 as with sums in f16, which is the figure that is advertised.
+    // "NVIDIA RTX Blackwell", "Ada" and "Ampere GA102 GPU Architecture" white papers. The advertised figures of GeForce
+    // cards are with sums in f16, and twice those with sums in f32.
     /// `rtx5090-bf16`
     Rtx5090Bf16 "rtx5090-bf16" 209.5e12,
     /// `rtx4090-bf16`
@@ -91,7 +91,7 @@ peaks! {
     Rtx3090Bf16 "rtx3090-bf16" 71.0e12,
     /// `rtx3090-fp32`
     Rtx3090Fp32 "rtx3090-fp32" 35.6e12,
-    // AMD Instinct MI300X data sheet; its other precisions were found nowhere to be held against.
+    // AMD Instinct MI300X data sheet. For its other precisions no second source was found.
     /// `mi300x-bf16`
     Mi300xBf16 "mi300x-bf16" 1307.4e12,
 }
@@ -110,9 +110,9 @@ mod tests {
         }
     }
 
-    /// What nanochat divides by, `get_peak_flops`, in TFLOPS: an MFU here means what it means there.
+    /// Expected values: `get_peak_flops` of nanochat, in TFLOPS, so that MFUs can be compared.
     #[test]
-    fn peaks_of_bf16_are_those_of_nanochat() {
+    fn bf16_peaks_are_those_of_nanochat() {
         let nanochat = [
             ("b200", 2250.0),
             ("h200-nvl", 836.0),
@@ -142,9 +142,9 @@ mod tests {
         }
     }
 
-    /// Tensor cores do half as much in tf32 as in bf16.
+    /// Tensor cores are half as fast in tf32 as in bf16.
     #[test]
-    fn peaks_of_tf32_are_half_of_those_of_bf16() {
+    fn tf32_peaks_are_half_of_bf16_peaks() {
         let of = |name: String| DevicePeak::ALL.iter().find(|peak| peak.name() == name);
         for peak in DevicePeak::ALL
             .iter()
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_device_is_told_the_known_ones() {
+    fn unknown_device_is_refused_with_the_known_ones() {
         let error =
             serde_json::from_value::<DevicePeak>("h10-bf16".into()).expect_err("a typing error");
         assert!(error.to_string().contains("`h100-bf16`"), "{error}");

@@ -1,17 +1,18 @@
-//! Every callback of the crate, in each way that records other keys.
+//! Every callback of the crate, with each setting that changes its keys.
 
+use bdh::Callback;
+use bdh::cadence::{every, last};
 use bdh::testing::CallbackCheck;
-use bdh::{Callback, every, last};
 use bdh_callbacks::{
-    Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, Finite,
-    ForecastEnd, GradientNoise, Histograms, Memory, Mode, Norms, Overlay, ParamFilter, Profile,
-    Ratios, Ridges, Samples, Spikes, System, Throughput,
+    Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, ForecastEnd,
+    GradientNoise, Histograms, LossSpikes, MemoryMonitor, Mode, NonFiniteGuard, Norms, Overlay,
+    ParamFilter, Ridges, Samples, StepProfiler, SystemMonitor, Throughput, UpdateRatios,
 };
 use serde_json::json;
 use std::fs;
 use std::path::Path;
 
-/// A callback, built in code and by name, and what it records in a run of the tiny model.
+/// Callback, built in code and by name, and the keys that it records in a run of the tiny model.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) build: fn() -> Box<dyn Callback>,
@@ -19,7 +20,7 @@ pub(crate) struct Case {
     pub(crate) keys: &'static [&'static str],
 }
 
-/// What no two runs record alike: times, memory and load.
+/// Keys whose values differ between two equal runs: times, memory and load.
 const MEASURED: [&str; 7] = [
     "train/tok_per_sec",
     "train/step_time",
@@ -31,9 +32,9 @@ const MEASURED: [&str; 7] = [
 ];
 
 impl Case {
-    /// The check that anyone can make of a callback of theirs.
+    /// Returns the public check of callbacks for this one.
     pub(crate) fn check(&self) -> CallbackCheck<fn() -> Box<dyn Callback>> {
-        eprintln!("{} with {:?}", self.name, self.settings); // shown where a check fails
+        eprintln!("{} with {:?}", self.name, self.settings); // shown if a check fails
         CallbackCheck::of(self.build)
             .by_name(self.name, &self.settings.replace("PAST", past_runs()))
             .records(self.keys.iter().copied())
@@ -41,13 +42,13 @@ impl Case {
     }
 }
 
-/// A folder with ten runs that are through, for a callback that learns from such. Test processes share it.
+/// Returns a folder with ten finished runs, for callbacks that learn from past runs. Test processes share it.
 fn past_runs() -> &'static str {
     const DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/past_runs-2");
     if !Path::new(DIR).exists() {
         let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         (0..10).for_each(|run| past_run(&scratch.path().join(format!("run-{run}")), run));
-        let _ = fs::rename(scratch.path(), DIR); // another process may have been faster
+        let _ = fs::rename(scratch.path(), DIR); // fails if another process has made the same folder
     }
     DIR
 }
@@ -71,14 +72,8 @@ pub(crate) const CASES: [Case; 25] = [
     },
     Case {
         name: "norms",
-        build: || {
-            let norms = Norms::builder()
-                .cadence(every(3) | last())
-                .per_parameter(true)
-                .build();
-            Box::new(norms.expect("valid settings"))
-        },
-        settings: "cadence = \"every 3 steps | last\"\nper_parameter = true",
+        build: || Box::new(Norms::default().on(every(3) | last()).per_parameter(true)),
+        settings: "on = \"every 3 steps | last\"\nper_parameter = true",
         keys: &[
             "train/weight_norm",
             "train/grad_norm",
@@ -92,13 +87,7 @@ pub(crate) const CASES: [Case; 25] = [
     },
     Case {
         name: "throughput",
-        build: || {
-            let throughput = Throughput::builder()
-                .warmup_steps(2_u64)
-                .peak_flops(1e9)
-                .build();
-            Box::new(throughput.expect("valid settings"))
-        },
+        build: || Box::new(Throughput::default().warmup_steps(2).peak_flops(1e9)),
         settings: "warmup_steps = 2\npeak_flops = 1e9",
         keys: &[
             "train/tokens",
@@ -112,7 +101,7 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "early_checkpoints",
         build: || Box::new(EarlyCheckpoints::at([2, 5])),
-        settings: "at = \"at 2,5 steps\"",
+        settings: "on = \"at 2,5 steps\"",
         keys: &[],
     },
     Case {
@@ -129,18 +118,17 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "histograms",
         build: || {
-            let params = ParamFilter::from(["head*"]).limit(1);
-            let histograms = Histograms::builder()
-                .params(params)
-                .bins(8_usize)
-                .cadence(every(2));
-            let histograms = histograms
+            let histograms = Histograms::default()
+                .on(every(2))
+                .params(ParamFilter::from(["head*"]).limit(1))
+                .bins(8)
+                .weights(false)
                 .clipped_gradients(true)
                 .updates(true)
                 .activations(true);
-            Box::new(histograms.weights(false).build().expect("valid settings"))
+            Box::new(histograms)
         },
-        settings: "cadence = 2\nparams = { names = \"head*\", limit = 1 }\nbins = 8\nweights = false\n\
+        settings: "on = 2\nparams = { names = \"head*\", limit = 1 }\nbins = 8\nweights = false\n\
             clipped_gradients = true\nupdates = true\nactivations = true",
         keys: &[
             "gradients/head.weight",
@@ -152,12 +140,13 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "norms",
         build: || {
-            let norms = Norms::builder()
+            let norms = Norms::default()
                 .clipped(true)
                 .updates(true)
-                .per_parameter(true);
-            let norms = norms.params("embed*").group("out", "head*").build();
-            Box::new(norms.expect("valid settings"))
+                .per_parameter(true)
+                .params("embed*")
+                .group("out", "head*");
+            Box::new(norms)
         },
         settings: "clipped = true\nupdates = true\nper_parameter = true\nparams = \"embed*\"\n\
             groups = { out = \"head*\" }",
@@ -178,34 +167,20 @@ pub(crate) const CASES: [Case; 25] = [
     },
     Case {
         name: "clipping",
-        build: || Box::new(Clipping::recorded(every(1))),
-        settings: "record = \"every step\"",
+        build: || Box::new(Clipping::default().on(every(1))),
+        settings: "on = \"every step\"",
         keys: &["train/clip_coefficient", "train/clip_fraction"],
     },
     Case {
         name: "overlay",
-        build: || {
-            Box::new(
-                Overlay::builder()
-                    .cadence(every(5))
-                    .build()
-                    .expect("valid settings"),
-            )
-        },
-        settings: "cadence = 5",
+        build: || Box::new(Overlay::default().on(every(5))),
+        settings: "on = 5",
         keys: &["histograms/weights", "histograms/gradients"],
     },
     Case {
         name: "ridges",
-        build: || {
-            Box::new(
-                Ridges::builder()
-                    .cadence(every(5))
-                    .build()
-                    .expect("valid settings"),
-            )
-        },
-        settings: "cadence = 5",
+        build: || Box::new(Ridges::default().on(every(5))),
+        settings: "on = 5",
         keys: &[
             "histograms/ridge/embed.weight",
             "histograms/ridge/head.weight",
@@ -225,27 +200,23 @@ pub(crate) const CASES: [Case; 25] = [
     },
     Case {
         name: "ratios",
-        build: || Box::new(Ratios::default()),
+        build: || Box::new(UpdateRatios::default()),
         settings: "",
         keys: &["ratio/grad_std/embed.weight", "ratio/grad_std/head.weight"],
     },
     Case {
         name: "ratios",
         build: || {
-            let ratios = Ratios::builder()
-                .cadence(every(2))
+            let ratios = UpdateRatios::default()
+                .on(every(2))
                 .params("*bias")
                 .l2(true)
-                .log10(true);
-            Box::new(
-                ratios
-                    .updates(true)
-                    .lines(false)
-                    .build()
-                    .expect("valid settings"),
-            )
+                .log10(true)
+                .updates(true)
+                .lines(false);
+            Box::new(ratios)
         },
-        settings: "cadence = 2\nparams = \"*bias\"\nl2 = true\nlog10 = true\nupdates = true\nlines = false",
+        settings: "on = 2\nparams = \"*bias\"\nl2 = true\nlog10 = true\nupdates = true\nlines = false",
         keys: &[
             "ratio/log10_grad_std/head.bias",
             "ratio/log10_grad_l2/head.bias",
@@ -256,17 +227,13 @@ pub(crate) const CASES: [Case; 25] = [
     Case {
         name: "samples",
         build: || {
-            let samples = Samples::builder()
-                .cadence(every(5) | last())
-                .prompts(["abc", "d"]);
-            Box::new(
-                samples
-                    .max_tokens(20_usize)
-                    .build()
-                    .expect("valid settings"),
-            )
+            let samples = Samples::default()
+                .on(every(5) | last())
+                .prompts(["abc", "d"])
+                .max_tokens(20);
+            Box::new(samples)
         },
-        settings: "cadence = \"every 5 steps | last\"\nprompts = [\"abc\", \"d\"]\nmax_tokens = 20",
+        settings: "on = \"every 5 steps | last\"\nprompts = [\"abc\", \"d\"]\nmax_tokens = 20",
         keys: &[
             "samples/distinct_1",
             "samples/distinct_2",
@@ -283,19 +250,13 @@ pub(crate) const CASES: [Case; 25] = [
     },
     Case {
         name: "early_stop",
-        build: || {
-            let stop = EarlyStop::builder()
-                .patience(9_u32)
-                .stop_on_nan(false)
-                .build();
-            Box::new(stop.expect("valid settings"))
-        },
+        build: || Box::new(EarlyStop::default().patience(9).stop_on_nan(false)),
         settings: "patience = 9\nstop_on_nan = false",
         keys: &[],
     },
     Case {
         name: "ema",
-        build: || Box::new(Ema::builder().decay(0.9).build().expect("a decay below 1")),
+        build: || Box::new(Ema::default().decay(0.9)),
         settings: "decay = 0.9",
         keys: &[
             "val/ema_loss",
@@ -306,7 +267,7 @@ pub(crate) const CASES: [Case; 25] = [
     },
     Case {
         name: "finite",
-        build: || Box::new(Finite::default()),
+        build: || Box::new(NonFiniteGuard::default()),
         settings: "action = \"report\"",
         keys: &["finite/grad", "finite/loss"],
     },
@@ -323,49 +284,37 @@ pub(crate) const CASES: [Case; 25] = [
     },
     Case {
         name: "spikes",
-        build: || {
-            let spikes = Spikes::builder().warmup(2_u32).threshold(0.0).build();
-            Box::new(spikes.expect("valid settings"))
-        },
+        build: || Box::new(LossSpikes::default().warmup(2).threshold(0.0)),
         settings: "warmup = 2\nthreshold = 0.0",
         keys: &["spike/loss", "spike/grad_norm", "spikes"],
     },
     Case {
         name: "checkpoints",
         build: || {
-            let best = Checkpoints::builder()
+            let best = Checkpoints::default()
                 .metric("accuracy")
                 .mode(Mode::Max)
-                .keep(2_usize);
-            Box::new(best.build().expect("valid settings"))
+                .keep(2);
+            Box::new(best)
         },
         settings: "metric = \"accuracy\"\nmode = \"max\"\nkeep = 2",
         keys: &[],
     },
     Case {
         name: "memory",
-        build: || {
-            let memory = Memory::builder().cadence(every(2)).build();
-            Box::new(memory.expect("valid settings"))
-        },
-        settings: "cadence = \"every 2 steps\"",
+        build: || Box::new(MemoryMonitor::default().on(every(2))),
+        settings: "on = \"every 2 steps\"",
         keys: &["memory/rss", "memory/leak"],
     },
     Case {
         name: "system",
-        build: || {
-            let system = System::builder().cadence(every(2)).build();
-            Box::new(system.expect("valid settings"))
-        },
-        settings: "cadence = \"every 2 steps\"",
-        keys: &["system/cpu_process", "system/cpu_machine", "system/*"], // and the GPUs of the machine
+        build: || Box::new(SystemMonitor::default().on(every(2))),
+        settings: "on = \"every 2 steps\"",
+        keys: &["system/cpu_process", "system/cpu_machine", "system/*"], // and the machine's GPUs
     },
     Case {
         name: "gradient_noise",
-        build: || {
-            let noise = GradientNoise::builder().decay(0.9).build();
-            Box::new(noise.expect("valid settings"))
-        },
+        build: || Box::new(GradientNoise::default().decay(0.9)),
         settings: "decay = 0.9",
         keys: &[
             "noise/scale",
@@ -376,14 +325,7 @@ pub(crate) const CASES: [Case; 25] = [
     },
     Case {
         name: "profile",
-        build: || {
-            let profile = Profile::builder()
-                .first_step(3_u64)
-                .steps(4_u64)
-                .sync(true)
-                .build();
-            Box::new(profile.expect("valid settings"))
-        },
+        build: || Box::new(StepProfiler::default().first_step(3).steps(4).sync(true)),
         settings: "first_step = 3\nsteps = 4\nsync = true",
         keys: &[
             "profile/data",

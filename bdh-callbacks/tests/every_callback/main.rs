@@ -1,16 +1,17 @@
-//! The suite that every callback of the crate passes: the checks of `bdh::testing`, which anyone's callback can pass.
+//! Checks of `bdh::testing` for every callback of the crate.
 //!
-//! Every test trains alone: the CPU has one generator of random numbers for the process, and each run seeds it.
+//! Every test trains alone, since the process has one random number generator for the CPU, which each run seeds.
 
 #[path = "../../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
 mod cases;
 
-use bdh::{Attach, Fitted, MemorySink, every, last, registered_callbacks};
+use bdh::cadence::{every, last};
+use bdh::{CallbackExt, MemorySink, TrainResult, registry};
 use cases::{CASES, Case};
 
-/// Makes a check of every callback.
+/// Runs a check for every callback.
 fn each(check: fn(&Case)) {
     let _alone = tiny::alone();
     CASES.iter().for_each(check);
@@ -22,33 +23,33 @@ fn building_in_code_and_by_name_gives_the_same() {
 }
 
 #[test]
-fn each_records_exactly_the_keys_that_it_announces() {
+fn each_records_exactly_the_keys_it_announces() {
     each(|case| case.check().records_its_keys());
 }
 
 #[test]
-fn each_acts_on_the_steps_and_leaves_the_files_of_its_plan() {
+fn each_keeps_to_the_steps_and_files_of_its_plan() {
     each(|case| case.check().fires_as_planned());
 }
 
 #[test]
-fn training_is_bit_identical_with_each_of_them() {
+fn training_is_bit_identical_with_each() {
     each(|case| case.check().changes_nothing());
 }
 
 #[test]
-fn each_comes_through_a_resume() {
+fn each_survives_a_resume() {
     each(|case| case.check().comes_through_a_resume());
 }
 
 #[test]
-fn each_survives_losses_and_gradients_that_are_not_numbers() {
+fn each_survives_nan_losses_and_gradients() {
     each(|case| case.check().survives_nan());
 }
 
 #[test]
-fn no_registered_callback_is_left_out() {
-    for entry in registered_callbacks() {
+fn every_registered_callback_is_tested() {
+    for entry in registry::all() {
         assert!(
             CASES.iter().any(|case| case.name == entry.name),
             "{}",
@@ -57,15 +58,15 @@ fn no_registered_callback_is_left_out() {
     }
 }
 
-/// The steps on which something was recorded under a key.
+/// Returns the steps on which a key was recorded.
 fn steps_with(memory: &MemorySink, key: &str) -> Vec<u64> {
-    let records = memory.records();
-    let has = |record: &&bdh::Record| record.values.iter().any(|(known, _)| known == key);
-    records
-        .iter()
-        .filter(has)
-        .map(|record| record.clock.step)
-        .collect()
+    let mut steps = Vec::new();
+    for record in memory.records() {
+        if record.values.iter().any(|(known, _)| known == key) {
+            steps.push(record.clock.step);
+        }
+    }
+    steps
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn each_records_on_every_step_of_its_plan() {
 }
 
 #[test]
-fn training_is_bit_identical_with_all_of_them_at_once() {
+fn training_is_bit_identical_with_all_at_once() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = |name: &str| {
@@ -121,11 +122,11 @@ fn training_is_bit_identical_with_all_of_them_at_once() {
         .fold(run("watched"), |run, (index, case)| {
             run.callback((case.build)().prefix(index.to_string()))
         });
-    assert_eq!(fit(all).problems, []);
+    assert_eq!(fit(all).warnings, []);
     assert!(saved("watched") == saved("alone"));
 }
 
-fn fit(run: tiny::Builder) -> Fitted<tiny::Tiny> {
+fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     run.build()
         .expect("a valid run")
         .fit()

@@ -1,6 +1,6 @@
 """Prints `[step, train/loss]` of each row of several `.wandb` logs, as the data store of wandb 0.19 reads them.
 
-Values are printed as the JSON texts that stand in the logs.
+Values are printed as the JSON texts of the logs.
 """
 
 import json

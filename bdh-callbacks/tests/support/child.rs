@@ -1,4 +1,4 @@
-//! A test that does a part of its work in a process of its own: the same program, started again.
+//! Child processes of tests: the same program, started again.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -6,16 +6,16 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Tells a process that it is the child of a test, and in which directory it works.
+/// Variable whose presence marks the child of a test. Its value is the child's directory.
 const DIR: &str = "BDH_TEST_CHILD";
 
-/// The directory of a child's work; `None` in the test itself.
+/// Returns the directory of a child's work. `None` in the test itself.
 pub(crate) fn dir() -> Option<PathBuf> {
     std::env::var_os(DIR).map(PathBuf::from)
 }
 
-/// A command that runs the one test `name` again, as a child that works in `dir`. `through` stands before it, such as
-/// a shell that sets a limit; it gets the program and its arguments appended.
+/// Returns a command that runs the test `name` again, as a child that works in `dir`. `through` is a prefix of the command,
+/// such as a shell that sets a limit; the program and its arguments are appended to it.
 pub(crate) fn command(name: &str, dir: &Path, through: &[&str]) -> Command {
     let program = std::env::current_exe()
         .expect("the test program")
@@ -31,7 +31,7 @@ pub(crate) fn command(name: &str, dir: &Path, through: &[&str]) -> Command {
     command
 }
 
-/// The same as somebody who is not root, if root may become somebody else here and they may run the program.
+/// Returns a command for a child with the user nobody, if root can change the user here and that user can run the program.
 pub(crate) fn command_as_nobody(name: &str, dir: &Path) -> Option<Command> {
     let nobody = [
         "setpriv",
@@ -45,17 +45,17 @@ pub(crate) fn command_as_nobody(name: &str, dir: &Path) -> Option<Command> {
         .to_string();
     works(&[&nobody[..], &[&program, "--list"]].concat()).then(|| {
         let mut child = command(name, dir, &nobody);
-        child.env("HOME", dir); // and not root's, with settings that they may not read
+        child.env("HOME", dir); // not that of root, whose settings the user cannot read
         child
     })
 }
 
-/// Runs it to its end and panics with what it wrote unless it passed.
+/// Runs a command to its end. Panics with its output unless the test passed.
 pub(crate) fn passes(mut command: Command) {
     let output = command.output().expect("a program that starts");
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    let has_run = text.contains("1 passed"); // and not none, for a name that is wrong
+    let has_run = text.contains("1 passed"); // a wrong name would run no test
     assert!(output.status.success() && has_run, "{text}");
 }
 

@@ -1,4 +1,4 @@
-/* A disk with faults: loaded before the C library, it lets calls on files below BDH_FAULT_DIR go wrong.
+/* A disk with faults: loaded before the C library, it makes calls on files below BDH_FAULT_DIR fail.
  *
  * BDH_FAULT_CALL  which call: write, fsync, rename or open (for writing)
  * BDH_FAULT_AT    which of those calls, from 1; 0 for none
@@ -40,7 +40,7 @@ static int is_open_below(int fd) {
     return is_below(path);
 }
 
-/* Whether this call goes wrong. */
+/* Whether this call fails. */
 static int is_struck(const char *call, int is_ours) {
     const char *which = getenv("BDH_FAULT_CALL");
     if (!is_ours || !which || strcmp(which, call) != 0) return 0;

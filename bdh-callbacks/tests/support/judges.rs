@@ -1,14 +1,13 @@
-//! Other programs as judges of what our sinks write: TensorBoard and W&B, from pinned Python packages.
+//! Judges of the files that our sinks write: TensorBoard and W&B, from pinned Python packages.
 //!
-//! Each judge is a virtual environment in the target directory, made on first use and under a lock, so that
-//! test programs can share it. Where that is impossible (no Python, no network), a test says
-//! `skipped: …` and passes.
+//! Each judge is a virtual environment in the target directory, made on first use and under a lock, so that test programs
+//! can share it. If that is impossible (no Python, no network), a test prints `skipped: …` and passes.
 //!
 //! | variable | does |
 //! |---|---|
-//! | `BDH_JUDGES=required` | a judge that cannot be had fails the test |
-//! | `BDH_JUDGES=off` | no judge is looked for |
-//! | `BDH_JUDGE_MODERN=DIR`, `BDH_JUDGE_WANDB_0_19=DIR`, `BDH_JUDGE_ORIGINALS=DIR` | an environment that is there already |
+//! | `BDH_JUDGES=required` | fails the test if a judge is not available |
+//! | `BDH_JUDGES=off` | uses no judge |
+//! | `BDH_JUDGE_MODERN=DIR`, `BDH_JUDGE_WANDB_0_19=DIR`, `BDH_JUDGE_ORIGINALS=DIR` | uses an existing environment |
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -20,18 +19,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-/// For how long a failed installation is not tried again.
+/// Time after which a failed installation is tried again.
 const RETRY_AFTER: Duration = Duration::from_mins(10);
 
-/// A Python environment with the programs of others in it.
+/// Python environment with the reference programs.
 #[derive(Debug)]
 pub(crate) struct Judge {
     dir: PathBuf,
 }
 
-/// What a judge is made of.
+/// Packages of a judge.
 struct Recipe {
-    /// Name and version, as a folder's name.
+    /// Name of the folder, with a version.
     name: &'static str,
     variable: &'static str,
     packages: &'static [&'static str],
@@ -55,7 +54,7 @@ const WANDB_0_19: Recipe = Recipe {
     packages: &["wandb==0.19.11"],
 };
 
-/// No judge, but what a bench compares our sinks with.
+/// Originals of our sinks, for the comparison in a bench.
 const ORIGINALS: Recipe = Recipe {
     name: "originals-1",
     variable: "BDH_JUDGE_ORIGINALS",
@@ -63,19 +62,19 @@ const ORIGINALS: Recipe = Recipe {
 };
 
 impl Judge {
-    /// TensorBoard 2.21, wandb 0.31, sweeps 0.3 and safetensors; `None` if they cannot be had.
+    /// Returns TensorBoard 2.21, wandb 0.31, sweeps 0.3 and safetensors. `None` if they are not available.
     ///
     /// A test begins with `let Some(judge) = Judge::modern() else { return };`.
     pub(crate) fn modern() -> Option<Self> {
         Self::of(&MODERN)
     }
 
-    /// wandb 0.19, which reads `.wandb` files with code of its own; `None` if it cannot be had.
+    /// Returns wandb 0.19, which reads `.wandb` files in Python. `None` if it is not available.
     pub(crate) fn wandb_0_19() -> Option<Self> {
         Self::of(&WANDB_0_19)
     }
 
-    /// tensorboardX 2.6 and wandb 0.31; `None` if they cannot be had.
+    /// Returns tensorboardX 2.6 and wandb 0.31. `None` if they are not available.
     pub(crate) fn originals() -> Option<Self> {
         Self::of(&ORIGINALS)
     }
@@ -94,12 +93,12 @@ impl Judge {
         assert!(wish != "required", "{why}");
         let thread = std::thread::current();
         let test = thread.name().unwrap_or("a test");
-        // Past the capture of the test harness: who skips must say so.
+        // Past the capture of the test harness, so that a skipped test is visible.
         let _ = writeln!(io::stderr(), "skipped: {test}: {why}");
         None
     }
 
-    /// A program that came with the packages, such as `tensorboard` or `wandb`.
+    /// Returns the path of a program of the packages, such as `tensorboard` or `wandb`.
     pub(crate) fn bin(&self, name: &str) -> PathBuf {
         bin(&self.dir, name)
     }
@@ -121,7 +120,7 @@ impl Judge {
             .expect("the judge's Python starts")
     }
 
-    /// What such a script printed, as JSON. NaN and the infinities are not JSON; scripts print strings.
+    /// Runs a script of `tests/judges`. Returns its output as JSON, in which NaN and infinities are strings.
     pub(crate) fn json<A: AsRef<OsStr>>(
         &self,
         script: &str,
@@ -136,7 +135,7 @@ impl Judge {
 }
 
 impl Recipe {
-    /// The environment's folder, which is made if need be; an error is one line.
+    /// Returns the environment's folder, and makes it if necessary. An error is one line.
     fn make(&self) -> Result<PathBuf, String> {
         if let Some(dir) = std::env::var_os(self.variable) {
             return Ok(dir.into());
@@ -145,7 +144,7 @@ impl Recipe {
         let text = |error: io::Error| format!("`{}`: {error}", judges.display());
         fs::create_dir_all(&judges).map_err(text)?;
         let lock = File::create(judges.join(format!("{}.lock", self.name))).map_err(text)?;
-        lock.lock().map_err(text)?; // until it is dropped, by the end of the process at the latest
+        lock.lock().map_err(text)?; // held until the file is dropped
         self.install(&judges.join(self.name))
     }
 
@@ -180,7 +179,7 @@ impl Recipe {
             "--quiet",
             "--disable-pip-version-check",
         ];
-        let hurry = ["--retries", "1", "--timeout", "20"]; // without a network, say so soon
+        let hurry = ["--retries", "1", "--timeout", "20"]; // fail soon without a network
         run(Command::new(bin(dir, "python"))
             .args(pip)
             .args(hurry)
@@ -188,7 +187,7 @@ impl Recipe {
     }
 }
 
-/// `judges` in the target directory, which unit tests have to find from their own program.
+/// Returns the folder `judges` in the target directory. Unit tests have no variable for it, and search from their program.
 fn folder() -> Result<PathBuf, String> {
     if let Some(scratch) = option_env!("CARGO_TARGET_TMPDIR") {
         return Ok(Path::new(scratch).with_file_name("judges"));
@@ -215,7 +214,7 @@ fn recent_failure(note: &Path) -> Option<String> {
     (age < RETRY_AFTER).then(|| fs::read_to_string(note).unwrap_or_default())
 }
 
-/// A program of a virtual environment.
+/// Returns the path of a program of a virtual environment.
 fn bin(dir: &Path, name: &str) -> PathBuf {
     let (folder, ending) = if cfg!(windows) {
         ("Scripts", ".exe")
@@ -225,7 +224,7 @@ fn bin(dir: &Path, name: &str) -> PathBuf {
     dir.join(folder).join(format!("{name}{ending}"))
 }
 
-/// Runs a command to its end; an error is the last line that it wrote.
+/// Runs a command to its end. The error is the last line that it wrote to stderr.
 fn run(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -234,8 +233,8 @@ fn run(command: &mut Command) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last = said
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let last = errors
         .lines()
         .rfind(|line| !line.trim().is_empty())
         .unwrap_or("it failed");

@@ -1,4 +1,4 @@
-//! What the files of a run hold, read by code that shares nothing with the code that wrote them.
+//! Readers of a run's files that share no code with the writers.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -6,10 +6,10 @@ use serde_json::Value as Json;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A step and its `train/loss`.
+/// Step and its `train/loss`.
 pub(crate) type Row = (u64, f64);
 
-/// The whole lines of `metrics.jsonl`. Panics at one that is not JSON.
+/// Reads the complete lines of `metrics.jsonl`. Panics at a line that is not JSON.
 pub(crate) fn jsonl(dir: &Path) -> Vec<Row> {
     let text = fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics.jsonl");
     let whole = text
@@ -23,20 +23,20 @@ pub(crate) fn jsonl(dir: &Path) -> Vec<Row> {
     whole.filter_map(row).collect()
 }
 
-/// Whether the last line of `metrics.jsonl` is whole.
+/// Whether the last line of `metrics.jsonl` is complete.
 pub(crate) fn jsonl_is_whole(dir: &Path) -> bool {
     fs::read(dir.join("metrics.jsonl"))
         .expect("metrics.jsonl")
         .ends_with(b"\n")
 }
 
-/// Whether `metrics.jsonl` has whole lines, or none, or is not there.
+/// Whether `metrics.jsonl` has complete lines, or is empty or missing.
 pub(crate) fn jsonl_is_whole_or_empty(dir: &Path) -> bool {
     let text = fs::read(dir.join("metrics.jsonl")).unwrap_or_default();
     text.is_empty() || text.ends_with(b"\n")
 }
 
-/// The one W&B log of a run directory.
+/// Returns the path of a run directory's W&B log.
 pub(crate) fn wandb_log(dir: &Path) -> PathBuf {
     let pointer = fs::read(dir.join("wandb.json")).expect("wandb.json");
     let pointer: Json = serde_json::from_slice(&pointer).expect("JSON");
@@ -45,7 +45,7 @@ pub(crate) fn wandb_log(dir: &Path) -> PathBuf {
         .join(format!("run-{}.wandb", text("run_id")))
 }
 
-/// The rows of a W&B log, up to its end or to an entry that is not whole.
+/// Reads the rows of a W&B log, up to its end or to an incomplete entry.
 pub(crate) fn wandb(log: &Path) -> Vec<Row> {
     let bytes = fs::read(log).expect("the log");
     let entries = wandb_entries(&bytes);
@@ -55,7 +55,7 @@ pub(crate) fn wandb(log: &Path) -> Vec<Row> {
         .collect()
 }
 
-/// The entries of a W&B log: the framing of a `LevelDB` log, in blocks of 32 KiB from the file's first byte on.
+/// Reads the entries of a W&B log, which are framed as in a `LevelDB` log, in blocks of 32 KiB from the file's first byte on.
 fn wandb_entries(bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut at, mut entries, mut entry) = (7, Vec::new(), Vec::new());
     assert_eq!(bytes[..4], *b":W&B");
@@ -94,13 +94,13 @@ fn wandb_row(entry: &[u8]) -> Option<Row> {
     ))
 }
 
-/// The rows of all event files of a directory, each up to its end or to an event that is not whole.
+/// Reads the rows of all event files of a directory, each up to its end or to an incomplete event.
 pub(crate) fn events(dir: &Path) -> Vec<Row> {
     let rows = |path: &PathBuf| event_file(&fs::read(path).expect("the file"));
     event_paths(dir).iter().flat_map(rows).collect()
 }
 
-/// Whether all event files of a directory end with a whole event.
+/// Whether all event files of a directory end with a complete event.
 pub(crate) fn events_are_whole(dir: &Path) -> bool {
     let paths = event_paths(dir);
     assert!(!paths.is_empty());
@@ -135,7 +135,7 @@ fn event_file(bytes: &[u8]) -> Vec<Row> {
             break;
         };
         if bytes.len() < at + 16 + length {
-            break; // its checksum is not there
+            break; // the checksum is missing
         }
         rows.extend(event_row(event));
         at += 16 + length;
@@ -156,7 +156,7 @@ fn event_row(event: &[u8]) -> Option<Row> {
     Some((step?, loss?.into()))
 }
 
-/// A field of a protobuf message.
+/// Field of a protobuf message.
 #[derive(Clone, Copy)]
 enum Field<'a> {
     Number(u64),
@@ -181,12 +181,12 @@ impl<'a> Field<'a> {
     }
 }
 
-/// The first field of this number, which has a length.
+/// Returns the first field of this number, which has a length.
 fn message(bytes: &[u8], number: u64) -> Option<&[u8]> {
     fields(bytes).find_map(|(found, field)| (found == number).then(|| field.bytes())?)
 }
 
-/// The fields of a protobuf message, with their numbers.
+/// Iterates over the fields of a protobuf message, with their numbers.
 fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u64, Field<'_>)> {
     std::iter::from_fn(move || {
         let tag = varint(&mut rest)?;
@@ -199,7 +199,7 @@ fn fields(mut rest: &[u8]) -> impl Iterator<Item = (u64, Field<'_>)> {
                 let count = varint(&mut rest)? as usize;
                 Field::Bytes(rest.split_off(..count).expect("a whole message"))
             }
-            wire => panic!("there is no wire type {wire}"),
+            wire => panic!("unknown wire type {wire}"),
         };
         Some((tag >> 3, field))
     })

@@ -1,7 +1,8 @@
-//! A function for each parser of files that others may have touched. Whatever the bytes: a value or an error, and never
-//! a panic; what was read is written and read back the same; what is not of the run stays as it is.
+//! One function for each parser of files that others may have changed.
 //!
-//! The property tests (`parsers.rs`) and the fuzz targets (`fuzz/`) call them.
+//! For any bytes a parser returns a value or an error, and never panics. A value is the same after writing and reading it
+//! again. Files outside the run stay unchanged. The property tests (`parsers.rs`) and the fuzz targets (`fuzz/`) call these
+//! functions.
 
 #![allow(dead_code, reason = "each target takes what it needs")]
 
@@ -9,12 +10,14 @@
 mod manifests;
 
 use bdh::burn::tensor::TensorData;
-use bdh::{Cadence, Checkpoint, Clock, Feedback, Jsonl, Outcome, Record, RunInfo, Sink, State};
+use bdh::checkpoint::{Checkpoint, State};
+use bdh::sink::Feedback;
+use bdh::{Cadence, Clock, Jsonl, Outcome, Record, RunInfo, Sink};
 use bdh_callbacks::wandb::{Mode, read_run, repair};
 use bdh_callbacks::{TensorBoard, Wandb};
 use bdh_forecast::Forecast;
 use bdh_sweep::runs::{Keys, Table, read_all, to_forecast};
-use bdh_sweep::{Goal, Ledger, Progress, Sweep};
+use bdh_sweep::{Goal, Progress, Sweep, TrialStore};
 use manifests::{seal, sha256};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -22,7 +25,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The step that runs are resumed at here.
+/// Step at which runs are resumed here.
 pub(crate) const STEP: u64 = 5;
 
 // ── Text ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -45,17 +48,17 @@ pub(crate) fn cadence(bytes: &[u8]) {
 
 pub(crate) fn callbacks_toml(bytes: &[u8]) {
     if let Some(text) = text(bytes) {
-        let _ = bdh::callbacks_from_toml(text).map_err(|error| error.to_string());
+        let _ = bdh::registry::from_toml(text).map_err(|error| error.to_string());
     }
 }
 
 pub(crate) fn callbacks_yaml(bytes: &[u8]) {
     if let Some(text) = text(bytes) {
-        let _ = bdh::callbacks_from_yaml(text).map_err(|error| error.to_string());
+        let _ = bdh::registry::from_yaml(text).map_err(|error| error.to_string());
     }
 }
 
-/// What a sweep file says is drawn, too.
+/// Parses a sweep file, and draws trials from it.
 pub(crate) fn sweep(bytes: &[u8]) {
     let Some(sweep) = text(bytes).and_then(|text| text.parse::<Sweep>().ok()) else {
         return;
@@ -74,7 +77,7 @@ pub(crate) fn sweep(bytes: &[u8]) {
     }
 }
 
-/// Records that `compare` and `forecast` read, of a run that says it is through.
+/// Parses the records of a finished run, as `compare` and `forecast` do.
 pub(crate) fn run_records(bytes: &[u8]) {
     compared(
         br#"{"steps":4,"status":"completed","config":{"user":{"lr":1}}}"#,
@@ -82,7 +85,7 @@ pub(crate) fn run_records(bytes: &[u8]) {
     );
 }
 
-/// What such a run says it is.
+/// Parses the `run.json` of a run, as `compare` and `forecast` do.
 pub(crate) fn run_file(bytes: &[u8]) {
     compared(
         bytes,
@@ -110,12 +113,12 @@ fn compared(run: &[u8], records: &[u8]) {
     }
 }
 
-/// A trial's file in the folder of a sweep.
+/// Parses a trial's file in the folder of a sweep.
 pub(crate) fn trial(bytes: &[u8]) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fs::create_dir(dir.path().join("trials")).expect("a folder");
     fs::write(dir.path().join("trials/0001.json"), bytes).expect("a file");
-    let _ = Ledger::read(dir.path());
+    let _ = TrialStore::read(dir.path());
     let _ = read_all([dir.path()], &Keys::new("val_bpb"));
 }
 
@@ -125,7 +128,7 @@ pub(crate) fn record(bytes: &[u8]) {
         return;
     };
     let written = record.to_json();
-    let again = Record::from_json(&written).expect("what was written can be read");
+    let again = Record::from_json(&written).expect("a value that was written");
     assert_eq!(again.to_json(), written);
 }
 
@@ -135,7 +138,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
 
 // ── Checkpoints ──────────────────────────────────────────────────────────────────────────────────────
 
-/// A small checkpoint with everything in it that one can have.
+/// Returns a small checkpoint with everything that a checkpoint can contain.
 pub(crate) fn a_checkpoint() -> Checkpoint {
     let tensor = TensorData::new(vec![1.0_f32, f32::NAN, -0.0, 4.0], [2, 2]);
     let flags = TensorData::new(vec![true, false], [2]);
@@ -162,13 +165,13 @@ pub(crate) fn a_checkpoint() -> Checkpoint {
     }
 }
 
-/// The bytes of one file of [`a_checkpoint`].
+/// Returns the bytes of one file of [`a_checkpoint`].
 pub(crate) fn a_file_of_it(name: &str) -> Vec<u8> {
     let dir = written();
     fs::read(dir.path().join("step_5").join(name)).expect("a file")
 }
 
-/// A folder of checkpoints with one in it.
+/// Returns a folder with one checkpoint.
 fn written() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     a_checkpoint()
@@ -182,13 +185,13 @@ pub(crate) fn manifest(bytes: &[u8]) {
     let path = dir.path().join("step_5");
     let read = |bytes: &[u8]| {
         fs::write(path.join("manifest.json"), bytes).expect("a file");
-        let _ = bdh::latest_checkpoint(dir.path());
+        let _ = bdh::checkpoint::latest(dir.path());
         if let Ok(read) = Checkpoint::read(&path) {
             assert_eq!(read.state, a_checkpoint().state);
         }
     };
     read(bytes);
-    // A checksum keeps nobody away who can compute one.
+    // An attacker can compute a valid checksum.
     if let Ok(mut manifest @ Json::Object(_)) = serde_json::from_slice(bytes) {
         seal(&mut manifest);
         read(manifest.to_string().as_bytes());
@@ -203,7 +206,7 @@ pub(crate) fn tensors(bytes: &[u8]) {
     check_checkpoint("model.safetensors", bytes);
 }
 
-/// Reads a checkpoint whose manifest is right about a file that nobody of us has written.
+/// Reads a checkpoint with a foreign file and a manifest that fits it.
 fn check_checkpoint(name: &str, bytes: &[u8]) {
     let dir = written();
     let path = dir.path().join("step_5");
@@ -212,9 +215,8 @@ fn check_checkpoint(name: &str, bytes: &[u8]) {
         return;
     };
     let copy = dir.path().join("copy");
-    read.write(&copy, false)
-        .expect("what was read can be written");
-    let again = Checkpoint::read(&copy).expect("what was written can be read");
+    read.write(&copy, false).expect("a value that was read");
+    let again = Checkpoint::read(&copy).expect("a value that was written");
     let bits = |checkpoint: &Checkpoint| -> Vec<(String, Vec<usize>, Vec<u8>)> {
         let tensors = checkpoint.model.iter();
         tensors
@@ -231,7 +233,7 @@ fn check_checkpoint(name: &str, bytes: &[u8]) {
     assert_eq!(again.state, read.state);
 }
 
-/// Puts another file into a checkpoint, and its size and checksum into the manifest.
+/// Replaces a file of a checkpoint, and its size and checksum in the manifest.
 pub(crate) fn replace(checkpoint: &Path, name: &str, bytes: &[u8]) {
     let path = checkpoint.join("manifest.json");
     let manifest = fs::read(&path).expect("a manifest");
@@ -242,9 +244,9 @@ pub(crate) fn replace(checkpoint: &Path, name: &str, bytes: &[u8]) {
     fs::write(checkpoint.join(name), bytes).expect("a file");
 }
 
-// ── What sinks read back ─────────────────────────────────────────────────────────────────────────────
+// ── Files that sinks read ─────────────────────────────────────────────────────────────────────────────
 
-/// A run in `dir` that goes on after [`STEP`].
+/// Returns a run in `dir` that is resumed at [`STEP`].
 pub(crate) fn resumed_run(dir: &Path) -> RunInfo {
     RunInfo {
         name: "run".to_owned(),
@@ -260,8 +262,8 @@ pub(crate) fn resumed_run(dir: &Path) -> RunInfo {
     }
 }
 
-/// Lets a sink go on with a run of which it finds `bytes` in the file `name`; gives what became of the file.
-fn go_on(mut sink: impl Sink, name: &str, bytes: &[u8], more: impl Fn(&Path)) -> Option<Vec<u8>> {
+/// Opens a sink for a resumed run whose file `name` contains `bytes`. Returns the file's bytes afterwards.
+fn resume(mut sink: impl Sink, name: &str, bytes: &[u8], more: impl Fn(&Path)) -> Option<Vec<u8>> {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let dir = scratch.path().join("run");
     let path = dir.join(name);
@@ -278,13 +280,16 @@ fn go_on(mut sink: impl Sink, name: &str, bytes: &[u8], more: impl Fn(&Path)) ->
         let _ = sink.close(&Outcome::Completed);
     }
     let beside = fs::read_dir(scratch.path()).expect("a folder").count();
-    assert_eq!(beside, 1, "nothing appears outside of the run directory");
+    assert_eq!(
+        beside, 1,
+        "something was written outside of the run directory"
+    );
     fs::read(path).ok()
 }
 
 pub(crate) fn jsonl(bytes: &[u8]) {
-    let left = go_on(Jsonl::default(), Jsonl::FILE, bytes, |_| {}).expect("metrics.jsonl");
-    // The last line is new, and the one before may be: that of the resumed step, as the checkpoint has it.
+    let left = resume(Jsonl::default(), Jsonl::FILE, bytes, |_| {}).expect("metrics.jsonl");
+    // The last line is new. The one before may be new too: the record of the resumed step, from the checkpoint.
     let mut ends = left
         .iter()
         .enumerate()
@@ -297,15 +302,15 @@ pub(crate) fn jsonl(bytes: &[u8]) {
 
 pub(crate) fn events(bytes: &[u8]) {
     let name = "events.out.tfevents.0000000001.bdh.1.0";
-    let left = go_on(TensorBoard::default(), name, bytes, |_| {}).expect("the old file");
+    let left = resume(TensorBoard::default(), name, bytes, |_| {}).expect("the old file");
     assert!(bytes.starts_with(&left), "only the end is cut");
 }
 
-/// An event whose frame is right about it, behind a valid one.
+/// Parses an event with a valid frame, after a valid event.
 pub(crate) fn event(message: &[u8]) {
     let length = (message.len() as u64).to_le_bytes();
     let first = an_event_file();
-    let first = &first[..16 + usize::from(first[0])]; // says whose file it is
+    let first = &first[..16 + usize::from(first[0])]; // the version, by which a writer recognizes its own file
     events(
         &[
             first,
@@ -318,7 +323,7 @@ pub(crate) fn event(message: &[u8]) {
     );
 }
 
-/// `TFRecord`'s checksum.
+/// Returns the checksum of `TFRecord`.
 pub(crate) fn masked_crc(bytes: &[u8]) -> [u8; 4] {
     crc32c::crc32c(bytes)
         .rotate_right(15)
@@ -326,14 +331,14 @@ pub(crate) fn masked_crc(bytes: &[u8]) -> [u8; 4] {
         .to_le_bytes()
 }
 
-/// An entry of a W&B log whose chunk is right about it, behind valid ones and before the log's end.
+/// Parses an entry of a W&B log with a valid chunk, after valid entries.
 pub(crate) fn wandb_entry(message: &[u8]) {
     let log = a_wandb_log();
     let Ok(length) = u16::try_from(message.len()) else {
         return;
     };
     if log.len() + 7 + message.len() > 32 << 10 {
-        return; // it would have to be cut into chunks
+        return; // it would need more than one chunk
     }
     let mut crc = crc32fast::Hasher::new();
     crc.update(&[1]);
@@ -342,14 +347,14 @@ pub(crate) fn wandb_entry(message: &[u8]) {
     wandb_log(&[&log, &crc[..], &length.to_le_bytes(), &[1], message].concat());
 }
 
-/// Where the log of the W&B run `x` is.
+/// Path of the log of the W&B run `x`.
 pub(crate) const LOG: &str = "wandb/offline-run-1-x/run-x.wandb";
 
 fn offline() -> Wandb {
     Wandb::from_env().mode(Mode::Offline).project("p")
 }
 
-/// Makes a run directory point to a log.
+/// Writes the pointer of a run directory to its log.
 fn point(dir: &Path) {
     fs::create_dir_all(dir.join("wandb/offline-run-1-x/files")).expect("a folder");
     let pointer = json!({ "run_id": "x", "folder": "wandb/offline-run-1-x" });
@@ -357,7 +362,7 @@ fn point(dir: &Path) {
 }
 
 pub(crate) fn wandb_log(bytes: &[u8]) {
-    go_on(offline(), LOG, bytes, point);
+    resume(offline(), LOG, bytes, point);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let log = dir.path().join("run-x.wandb");
     fs::write(&log, bytes).expect("a file");
@@ -367,20 +372,20 @@ pub(crate) fn wandb_log(bytes: &[u8]) {
         assert_eq!(
             (again.kept, again.damaged),
             (found.kept, 0),
-            "what was repaired is whole"
+            "a repaired log is intact"
         );
     }
 }
 
 pub(crate) fn wandb_pointer(bytes: &[u8]) {
-    go_on(offline(), "wandb.json", bytes, |dir| {
-        fs::create_dir_all(dir).expect("a folder")
+    resume(offline(), "wandb.json", bytes, |dir| {
+        fs::create_dir_all(dir).expect("a folder");
     });
 }
 
 pub(crate) fn wandb_note(bytes: &[u8]) {
     let log = a_wandb_log();
-    go_on(offline(), &format!("{LOG}.uploaded"), bytes, |dir| {
+    resume(offline(), &format!("{LOG}.uploaded"), bytes, |dir| {
         point(dir);
         fs::write(dir.join(LOG), &log).expect("a log");
     });
@@ -388,7 +393,7 @@ pub(crate) fn wandb_note(bytes: &[u8]) {
 
 pub(crate) fn tensorboard_note(bytes: &[u8]) {
     let elsewhere = tempfile::tempdir().expect("a temporary directory");
-    go_on(
+    resume(
         TensorBoard::at(elsewhere.path()),
         "tensorboard.json",
         bytes,
@@ -396,9 +401,9 @@ pub(crate) fn tensorboard_note(bytes: &[u8]) {
     );
 }
 
-// ── Valid files to begin with ────────────────────────────────────────────────────────────────────────
+// ── Valid files ────────────────────────────────────────────────────────────────────────
 
-/// What a sink writes of a run of eight steps; `find` gives its file.
+/// Writes a run of eight steps to a sink. Returns the file for which `find` is true.
 fn written_by(mut sink: impl Sink, find: impl Fn(&Path) -> bool) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     sink.open(&RunInfo {

@@ -1,11 +1,11 @@
-//! The corpora are what they say they are.
+//! Contents and descriptions of the corpora.
 
-use bdh_data::{Corpus, DataError, DataSpec, Levels, SHAKESPEARE};
+use bdh_data::{Corpus, DataError, DataSpec, NgramBaselines, SHAKESPEARE};
 use std::fs;
 use std::path::Path;
 
 #[test]
-fn the_default_is_the_source_of_burn_and_the_same_every_time() -> Result<(), DataError> {
+fn default_is_always_the_same_source_of_burn() -> Result<(), DataError> {
     let corpus = DataSpec::default().load()?;
     if corpus.name == "synthetic" {
         eprintln!("skipped: {}", corpus.origin);
@@ -18,18 +18,18 @@ fn the_default_is_the_source_of_burn_and_the_same_every_time() -> Result<(), Dat
         "{corpus}"
     );
 
-    let levels = corpus.levels();
+    let baselines = corpus.ngram_baselines();
     assert!(
-        levels.unigram > levels.bigram && levels.bigram > levels.four_gram,
-        "{levels}"
+        baselines.unigram > baselines.bigram && baselines.bigram > baselines.four_gram,
+        "{baselines}"
     );
-    assert!((1.5..3.0).contains(&levels.four_gram), "{levels}");
-    eprintln!("{corpus}\n{levels}");
+    assert!((1.5..3.0).contains(&baselines.four_gram), "{baselines}");
+    eprintln!("{corpus}\n{baselines}");
     Ok(())
 }
 
 #[test]
-fn levels_of_shakespeare_are_those_measured_elsewhere() -> Result<(), DataError> {
+fn ngram_baselines_of_shakespeare_match_a_python_count() -> Result<(), DataError> {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../shared/data/tinyshakespeare.txt"
@@ -46,23 +46,23 @@ fn levels_of_shakespeare_are_those_measured_elsewhere() -> Result<(), DataError>
         (1_003_854, 111_540)
     );
     // Counted in Python over the same split with another smoothing, hence the tolerance.
-    let Levels {
+    let NgramBaselines {
         unigram,
         bigram,
         four_gram,
-    } = corpus.levels();
-    eprintln!("{}", corpus.levels());
-    for (level, measured) in [(unigram, 4.834), (bigram, 3.578), (four_gram, 2.565)] {
+    } = corpus.ngram_baselines();
+    eprintln!("{}", corpus.ngram_baselines());
+    for (loss, measured) in [(unigram, 4.834), (bigram, 3.578), (four_gram, 2.565)] {
         assert!(
-            (level - measured).abs() < 0.03,
-            "{level} is not near {measured}"
+            (loss - measured).abs() < 0.03,
+            "{loss} is not near {measured}"
         );
     }
     Ok(())
 }
 
 #[test]
-fn a_directory_gives_its_text_files_and_names_the_rest_with_reasons() -> Result<(), DataError> {
+fn directory_uses_text_files_and_names_the_others() -> Result<(), DataError> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let write = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);
@@ -91,7 +91,7 @@ fn a_directory_gives_its_text_files_and_names_the_rest_with_reasons() -> Result<
 }
 
 #[test]
-fn a_corpus_introduces_itself_in_one_line() -> Result<(), DataError> {
+fn corpus_prints_on_one_line() -> Result<(), DataError> {
     let line = DataSpec::Synthetic.load()?.to_string();
     assert!(line.starts_with("synthetic · 0.9"), "{line}");
     assert!(
@@ -102,7 +102,7 @@ fn a_corpus_introduces_itself_in_one_line() -> Result<(), DataError> {
 }
 
 #[test]
-fn many_files_that_are_no_text_are_counted_and_none_but_those_is_an_error() {
+fn directory_without_text_lists_and_counts_its_files() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).expect("a file");
     write("1.gz", b"\x1f\x8b\x08\0");

@@ -1,4 +1,4 @@
-//! What is downloaded is checked before it is kept, and again whenever it is read.
+//! Downloads are checked before they are written to the cache, and on every use.
 
 use bdh_data::{DataError, Remote};
 use std::fs;
@@ -10,7 +10,7 @@ use std::thread;
 const TEXT: &str = "to be or not to be\n";
 const SHA256: &str = "4e40bfdae6cdc9353075d9e1473b7854a1b834bb60146d6f16cb640fff79996c";
 
-/// Answers one request with `body`, and gives the address.
+/// Serves one request with `body`, and returns the address.
 fn serve(status: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -39,7 +39,7 @@ fn files_in(dir: &Path) -> usize {
 }
 
 #[test]
-fn a_download_is_kept_and_not_repeated() -> Result<(), DataError> {
+fn download_is_cached() -> Result<(), DataError> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let cache = dir.path().join("not/yet/there");
     let url = serve("200 OK", TEXT);
@@ -50,7 +50,7 @@ fn a_download_is_kept_and_not_repeated() -> Result<(), DataError> {
 }
 
 #[test]
-fn a_wrong_checksum_is_refused_and_nothing_is_left_behind() {
+fn wrong_checksum_is_an_error_and_leaves_no_file() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let url = serve("200 OK", "to be or not to bee");
     let error = remote(&url).cached_in(dir.path()).expect_err("other text");
@@ -59,7 +59,7 @@ fn a_wrong_checksum_is_refused_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn too_long_an_answer_is_cut_off() {
+fn too_long_response_is_an_error() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let url = serve("200 OK", "to be or not to be, that is the question\n");
     let error = remote(&url)
@@ -70,7 +70,7 @@ fn too_long_an_answer_is_cut_off() {
 }
 
 #[test]
-fn a_missing_page_says_what_to_do_instead() {
+fn error_of_a_missing_page_suggests_a_local_file() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let url = serve("404 Not Found", "no such page");
     let error = remote(&url)
@@ -79,14 +79,14 @@ fn a_missing_page_says_what_to_do_instead() {
     assert!(
         error
             .to_string()
-            .ends_with("give the copy as `--data FILE`"),
+            .ends_with("give the copy with `--data FILE`"),
         "{error}"
     );
     assert_eq!(files_in(dir.path()), 0);
 }
 
 #[test]
-fn a_damaged_copy_in_the_cache_is_replaced() -> Result<(), DataError> {
+fn damaged_copy_in_the_cache_is_replaced() -> Result<(), DataError> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fs::write(dir.path().join("text.txt"), "to be or n").expect("half a file");
     let url = serve("200 OK", TEXT);

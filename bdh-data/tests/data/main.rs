@@ -1,4 +1,4 @@
-//! The promises of the text data, through the public door.
+//! Tests of `bdh-data` through its public interface.
 
 mod corpora;
 mod downloads;

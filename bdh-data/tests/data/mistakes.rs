@@ -1,4 +1,4 @@
-//! Every mistake has one clear sentence, with the value in it and a way out.
+//! Each error message contains the wrong value and a suggestion.
 
 use bdh::Source;
 use bdh_data::{DataError, DataSpec, Packed, Tokenizer, passages, val_batches};
@@ -13,7 +13,7 @@ fn error_of(path: &Path) -> String {
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn missing_file_is_named() {
     assert_eq!(
         error_of(Path::new("/no/such/file.txt")),
         "cannot read `/no/such/file.txt` (No such file or directory (os error 2)): `--data` takes a text \
@@ -22,7 +22,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn empty_binary_and_tiny_files_are_told_apart() {
+fn empty_binary_and_tiny_files_have_different_errors() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("file");
     for (bytes, message) in [
@@ -46,7 +46,7 @@ fn empty_binary_and_tiny_files_are_told_apart() {
 }
 
 #[test]
-fn a_directory_without_text_is_named() {
+fn directory_without_text_is_named() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fs::write(dir.path().join("image.png"), b"\x89PNG\0").expect("a file");
     let error = error_of(dir.path());
@@ -55,7 +55,7 @@ fn a_directory_without_text_is_named() {
 }
 
 #[test]
-fn text_shorter_than_a_row_says_how_much_a_row_needs() {
+fn error_of_short_text_has_the_length_of_a_row() {
     let documents = passages(&Tokenizer::Bytes, &["fifteen letters".to_owned()], 17);
     let error = Packed::new(documents.clone(), 1, 16, 0).expect_err("one id too few");
     assert_eq!(
@@ -72,7 +72,7 @@ fn text_shorter_than_a_row_says_how_much_a_row_needs() {
 }
 
 #[test]
-fn an_empty_batch_is_refused() {
+fn empty_batch_is_an_error() {
     let documents = passages(&Tokenizer::Bytes, &["text".to_owned()], 4);
     for (rows, seq_len) in [(0, 2), (2, 0)] {
         let error = Packed::new(documents.clone(), rows, seq_len, 0).expect_err("nothing in it");
@@ -82,7 +82,7 @@ fn an_empty_batch_is_refused() {
 }
 
 #[test]
-fn a_vocabulary_without_room_for_every_byte_is_refused() {
+fn vocabulary_smaller_than_all_bytes_is_an_error() {
     let error = Tokenizer::bpe(&["text".to_owned()], 256).expect_err("no room for BOS");
     assert!(
         error
@@ -95,7 +95,7 @@ fn a_vocabulary_without_room_for_every_byte_is_refused() {
 }
 
 #[test]
-fn no_text_at_all_trains_a_tokenizer_of_bytes() {
+fn tokenizer_without_training_text_has_only_bytes() {
     let tokenizer = Tokenizer::bpe(&[], 300).expect("the bytes need no text");
     assert_eq!(
         (
@@ -107,7 +107,7 @@ fn no_text_at_all_trains_a_tokenizer_of_bytes() {
 }
 
 #[test]
-fn a_file_that_shrinks_mid_run_changes_no_batch_and_a_resume_with_what_is_left_is_refused() {
+fn file_changed_during_a_run_affects_only_the_resume() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("text");
     let text = "to be, or not to be, that is the question\n".repeat(50);

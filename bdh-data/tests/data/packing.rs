@@ -1,4 +1,4 @@
-//! Rows are packed best-fit, full, and the same after a resume.
+//! Rows are packed by best fit, are full, and are the same after a resume.
 
 use bdh::{BoxError, Source};
 use bdh_data::{Packed, Tokenizer, passages, val_batches};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 const BOS: i32 = 256;
 
-/// Documents of the given lengths, BOS included; every id but BOS tells the document and the place in it.
+/// Returns documents of the given lengths, including BOS. Each other id identifies its document and position.
 fn documents(lengths: &[usize]) -> Arc<[Vec<i32>]> {
     let document = |(i, &length): (usize, &usize)| {
         let mut ids: Vec<i32> = (0..length)
@@ -27,7 +27,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn training_rows_are_those_of_the_plain_algorithm(
+    fn training_rows_equal_those_of_the_plain_algorithm(
         lengths in prop::collection::vec(2_usize..40, 3..1500),
         seq_len in 2_usize..64,
     ) {
@@ -44,7 +44,7 @@ proptest! {
     }
 
     #[test]
-    fn validation_rows_are_those_of_the_plain_algorithm(
+    fn validation_rows_equal_those_of_the_plain_algorithm(
         lengths in prop::collection::vec(2_usize..40, 3..1500),
         seq_len in 2_usize..64,
     ) {
@@ -60,7 +60,7 @@ proptest! {
     }
 
     #[test]
-    fn a_row_is_whole_documents_and_at_most_one_cropped_at_its_end(
+    fn row_has_whole_documents_and_at_most_one_cropped_at_the_end(
         lengths in prop::collection::vec(2_usize..40, 3..200),
         seq_len in 2_usize..64,
     ) {
@@ -77,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn a_resumed_source_yields_the_same_batches(
+    fn resumed_source_yields_the_same_batches(
         lengths in prop::collection::vec(2_usize..40, 3..2000),
         before in 0_usize..60,
         rows in 1_usize..4,
@@ -92,7 +92,7 @@ proptest! {
         prop_assert!(saved.len() < 8_000, "{} bytes", saved.len());
 
         let mut resumed = packed(&documents, rows, 32);
-        resumed.next_batch().expect("endless"); // a seek forgets what was before it
+        resumed.next_batch().expect("endless"); // a seek replaces the position
         resumed.seek(&serde_json::from_str(&saved).expect("JSON")).expect("the same data");
         for _ in 0..40 {
             prop_assert_eq!(resumed.next_batch().expect("endless"), source.next_batch().expect("endless"));
@@ -101,7 +101,7 @@ proptest! {
     }
 }
 
-/// Targets are BOS-led documents in full, but the first document's BOS is an input and the last may be cut.
+/// Checks that targets are whole documents. The first document's BOS is an input, and the last document may be cut.
 fn check_row(documents: &[Vec<i32>], targets: &[i32]) -> Result<(), TestCaseError> {
     let row = [&[BOS], targets].concat();
     let starts: Vec<usize> = (0..row.len()).filter(|&i| row[i] == BOS).collect();
@@ -109,7 +109,7 @@ fn check_row(documents: &[Vec<i32>], targets: &[i32]) -> Result<(), TestCaseErro
         let end = starts.get(n + 1).copied().unwrap_or(row.len());
         let piece = &row[start..end];
         let Some(&id) = piece.get(1) else {
-            prop_assert_eq!(end, row.len()); // a document of which only BOS had room
+            prop_assert_eq!(end, row.len()); // only the BOS of this document fits
             continue;
         };
         let document = &documents[id as usize / 1000 - 1];
@@ -122,7 +122,7 @@ fn check_row(documents: &[Vec<i32>], targets: &[i32]) -> Result<(), TestCaseErro
     Ok(())
 }
 
-/// nanochat's `dataloader.py` as it stands there: the slow way, with the documents themselves.
+/// Fills a row like nanochat's `dataloader.py`, slowly and with the documents themselves.
 fn plain_row(
     buffer: &mut Vec<Vec<i32>>,
     queue: &mut impl Iterator<Item = Vec<i32>>,
@@ -156,7 +156,7 @@ fn plain_row(
     Some(row)
 }
 
-// Documents of one length leave the buffer in the order they entered it, so they show that order.
+// Documents of equal length leave the buffer in the order in which they entered it.
 
 fn training_order(documents: usize) -> impl Iterator<Item = usize> {
     let mut source = packed(&of_two_ids(documents), 1, 1);
@@ -193,7 +193,7 @@ fn every_row_starts_with_bos() -> Result<(), BoxError> {
 }
 
 #[test]
-fn an_epoch_shows_every_document_that_fits_and_each_has_its_own_order() -> Result<(), BoxError> {
+fn each_epoch_has_all_documents_in_its_own_order() -> Result<(), BoxError> {
     let documents = documents(&vec![9; 3000]);
     let mut source = packed(&documents, 1, 8);
     let mut epochs = [Vec::new(), Vec::new()];
@@ -211,7 +211,7 @@ fn an_epoch_shows_every_document_that_fits_and_each_has_its_own_order() -> Resul
 }
 
 #[test]
-fn validation_is_the_same_every_time_and_as_long_as_asked() -> Result<(), BoxError> {
+fn validation_is_reproducible_and_has_the_requested_length() -> Result<(), BoxError> {
     let documents = documents(&[17; 100]);
     let all = val_batches(&documents, 4, 16, usize::MAX)?;
     assert_eq!(all.len(), 25);
@@ -224,13 +224,13 @@ fn validation_is_the_same_every_time_and_as_long_as_asked() -> Result<(), BoxErr
 }
 
 #[test]
-fn a_position_of_other_data_is_refused() -> Result<(), BoxError> {
+fn position_of_other_data_is_an_error() -> Result<(), BoxError> {
     let position = packed(&documents(&[9; 30]), 1, 8).position();
     let mut changed = documents(&[9; 30]).to_vec();
     changed[29][8] += 1;
     assert!(
         packed(&changed.into(), 1, 8).seek(&position).is_err(),
-        "as many and as long"
+        "the same number and lengths of documents"
     );
     let mut other = packed(&documents(&[9; 31]), 1, 8);
     assert!(other.seek(&position).is_err());

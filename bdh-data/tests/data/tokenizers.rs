@@ -1,4 +1,4 @@
-//! Tokenizers lose nothing, and say how many bytes an id stands for.
+//! Tokenizers decode to the original text, and know the bytes of each id.
 
 use bdh_data::Tokenizer;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ fn trained(vocab_size: usize) -> Tokenizer {
 
 proptest! {
     #[test]
-    fn decoding_gives_back_any_string(text in any::<String>(), words in "[a-z0-9' \n\t]{0,80}") {
+    fn decoding_restores_any_string(text in any::<String>(), words in "[a-z0-9' \n\t]{0,80}") {
         for text in [text, words] {
             for tokenizer in [&Tokenizer::Bytes, &*BPE] {
                 let ids = tokenizer.encode(&text);
@@ -29,7 +29,7 @@ proptest! {
 }
 
 #[test]
-fn bos_is_the_last_id_and_stands_for_no_text() {
+fn bos_is_the_last_id_and_has_no_text() {
     for tokenizer in [&Tokenizer::Bytes, &*BPE] {
         assert_eq!(tokenizer.bos() as usize, tokenizer.vocab_size() - 1);
         assert_eq!(tokenizer.token_bytes().len(), tokenizer.vocab_size());
@@ -39,7 +39,7 @@ fn bos_is_the_last_id_and_stands_for_no_text() {
 }
 
 #[test]
-fn bpe_has_the_size_asked_for_and_shortens_the_text() {
+fn bpe_has_the_requested_size_and_shortens_text() {
     assert_eq!(BPE.vocab_size(), 320);
     assert!(trained(10_000).vocab_size() < 400); // nothing is left to merge
     let text = "a single man in want of a good wife";
@@ -57,7 +57,7 @@ fn training_twice_gives_the_same_ids() {
 }
 
 #[test]
-fn text_is_split_as_nanochat_splits_it() {
+fn text_is_split_like_in_nanochat() {
     // Merges do not cross pieces: numbers come in pairs of digits, a word takes the space before it.
     let text = vec!["2024 2024 hello hello".repeat(50)];
     let tokenizer = Tokenizer::bpe(&text, 1000).expect("text to train on");
@@ -70,7 +70,7 @@ fn text_is_split_as_nanochat_splits_it() {
 }
 
 #[test]
-fn bos_in_somebodys_text_is_text() {
+fn bos_written_in_a_text_is_text() {
     let ids = BPE.encode("<|bos|>");
     assert!(ids.len() > 1 && !ids.contains(&BPE.bos()));
 }
@@ -88,7 +88,7 @@ fn unbroken(bytes: usize) -> String {
 }
 
 #[test]
-fn text_without_spaces_is_trained_on_and_encoded() {
+fn tokenizer_trains_on_text_without_spaces() {
     let text = vec![unbroken(400_000)]; // 21 seconds, before pieces were cut
     let tokenizer = Tokenizer::bpe(&text, 300).expect("text to train on");
     let ids = tokenizer.encode(&text[0]);
@@ -97,7 +97,7 @@ fn text_without_spaces_is_trained_on_and_encoded() {
 }
 
 #[test]
-fn a_token_is_never_longer_than_the_pieces_that_text_is_cut_into() {
+fn token_is_never_longer_than_a_piece() {
     let tokenizer = Tokenizer::bpe(&["a".repeat(100_000)], 1_000).expect("text to train on");
     let longest = tokenizer.token_bytes().into_iter().max();
     assert_eq!(longest, Some(256));

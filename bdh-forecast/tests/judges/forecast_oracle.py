@@ -1,4 +1,4 @@
-"""What SciPy, NumPy and scikit-learn make of the numbers behind forecasts: prints `forecast_golden.json`.
+"""Prints `forecast_golden.json`: reference numbers for forecasts from SciPy, NumPy and scikit-learn.
 
     pip install numpy scipy scikit-learn
     python forecast_oracle.py > forecast_golden.json
@@ -27,7 +27,7 @@ def ranks():
 
 
 def rows():
-    """Twelve rows of four features, of which the third is nearly the sum of the first two, and a thirteenth."""
+    """Thirteen rows of four features; the third feature is nearly the sum of the first two."""
     rng = np.random.default_rng(7)
     x = rng.normal(size=(13, 4)) * [1.0, 10.0, 1.0, 0.1] + [0.0, 5.0, 0.0, 3.0]
     x[:, 2] = x[:, 0] + 0.1 * x[:, 1] + 0.01 * x[:, 2]
@@ -47,7 +47,7 @@ def ridge():
     n = len(y)
 
     def without(row, penalty):
-        """The fit without a row; the penalty and the scale stay what they are."""
+        """Fits without a row, with the same penalty and scale."""
         kept = np.arange(n) != row
         return Ridge(alpha=penalty * n, solver="cholesky").fit(x[kept], y[kept])
 
@@ -68,7 +68,7 @@ def ridge():
 
 
 def process():
-    """The first two features are one group, the others another; distances are means over a group."""
+    """The first two features form one group, the others another; distances are means over a group."""
     x, y, new = standardized()
     lengths, noise = np.array([1.2, 2.5]), 0.01
     scales = np.repeat(lengths, 2) * np.sqrt(2.0)

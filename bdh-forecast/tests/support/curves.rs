@@ -1,6 +1,6 @@
-//! Sweeps whose law is known.
+//! Synthetic sweeps with a known law.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(dead_code, reason = "each test uses only some of the items")]
 
 use bdh_forecast::{End, Run};
 use rand::{Rng, RngExt, SeedableRng};
@@ -9,13 +9,13 @@ use rand_chacha::ChaCha8Rng;
 /// Steps of each run.
 pub(crate) const HORIZON: u64 = 1_000;
 
-/// What a sweep is drawn from: `L(s) = L0 + A S1^-α - C S2`, where L0 is a parabola in log lr and a line in depth.
+/// The law `L(s) = L0 + A S1^-α - C S2`, where L0 is a parabola in log lr and a line in depth.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Law {
     pub(crate) exponent: f64,
     /// λ in S2.
     pub(crate) memory: f64,
-    /// C; without it the learning rate has no effect on the curve.
+    /// C, the effect of annealing on the curve.
     pub(crate) gain: f64,
     /// Standard deviation of each evaluation, the last included.
     pub(crate) noise: f64,
@@ -36,8 +36,9 @@ impl Default for Law {
 }
 
 impl Law {
-    /// Runs with random settings: evaluated every 50 steps, the learning rate warming up for 50 and falling to 0 from
-    /// step 400 on.
+    /// Draws runs with random settings.
+    ///
+    /// Each run is evaluated every 50 steps; the learning rate warms up for 50 steps and decays to 0 from step 400 on.
     pub(crate) fn sweep(self, runs: usize, seed: u64) -> Vec<Run> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         (0..runs).map(|index| self.run(index, &mut rng)).collect()
@@ -96,7 +97,7 @@ fn multiplier(step: u64) -> f64 {
     }
 }
 
-/// A number with mean 0 and variance 1 (Box and Muller).
+/// Draws a normal number with mean 0 and variance 1 (Box and Muller).
 pub(crate) fn normal(rng: &mut impl Rng) -> f64 {
     let (radius, angle) = (1.0 - rng.random::<f64>(), rng.random::<f64>());
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()

@@ -1,4 +1,4 @@
-//! The items of CORE, from a directory.
+//! Items of CORE, read from a directory.
 
 use super::error::CoreError;
 use super::item::Item;
@@ -8,20 +8,23 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// More than any task's file has; the largest is of some 30 MB.
+/// Largest file that is read, in bytes. The largest file of a task has about 30 MB.
 const FILE_LIMIT: u64 = 256 << 20;
 
-/// What the order of every task's items is drawn from.
+/// Seed of the order of items. Source: nanochat.
 const ORDER_SEED: u64 = 1337;
 
-/// The tasks that a directory has, with their items.
+/// Seed of the few-shot examples of the first item; each next item adds 1. Source: nanochat.
+const SHOTS_SEED: u64 = 1234;
+
+/// Tasks of a directory, with their items.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     tasks: Vec<TaskItems>,
     missing: Vec<&'static str>,
 }
 
-/// A task with its items, in the order of evaluation.
+/// Task with its items, in the order of evaluation.
 #[derive(Debug, Clone)]
 pub struct TaskItems {
     task: &'static CoreTask,
@@ -29,17 +32,16 @@ pub struct TaskItems {
 }
 
 impl Bundle {
-    /// Reads nanochat's `eval_bundle`, or a directory with the folders of its `eval_data`. What is no task of CORE is
-    /// not looked at, nor is the bundle's own list of tasks: [`TASKS`] is that list.
+    /// Reads nanochat's `eval_bundle`, or a directory with the folders of its `eval_data`.
     ///
-    /// Of each task's items, in nanochat's order, it keeps `max_per_task` at most; few-shot examples are taken from
-    /// those too.
+    /// The list of tasks is [`TASKS`]: other files, and the bundle's own list, are ignored. At most `max_per_task`
+    /// items of each task are kept, in nanochat's order. Few-shot examples come from the kept items.
     ///
     /// # Errors
     ///
-    /// [`CoreError::NoTasks`] if there is none; [`CoreError::Line`] and its like if the file of one is not as it should
-    /// be; [`CoreError::TooFew`] if a task has too few items left to show some. A file that is missing is no error:
-    /// see [`missing`](Self::missing).
+    /// [`CoreError::NoTasks`] if the directory has no task; [`CoreError::Unreadable`], [`CoreError::TooLarge`] or
+    /// [`CoreError::Line`] for a wrong file; [`CoreError::TooFew`] if a task has too few items for its few-shot
+    /// examples. A missing task is not an error: see [`missing`](Self::missing).
     pub fn open(dir: &Path, max_per_task: usize) -> Result<Self, CoreError> {
         let (mut tasks, mut missing) = (Vec::new(), Vec::new());
         for task in &TASKS {
@@ -57,13 +59,13 @@ impl Bundle {
         Ok(Self { tasks, missing })
     }
 
-    /// The tasks that there are, in the order of [`TASKS`].
+    /// Returns the tasks of the directory, in the order of [`TASKS`].
     #[must_use]
     pub fn tasks(&self) -> &[TaskItems] {
         &self.tasks
     }
 
-    /// The names of those that there are not.
+    /// Returns the names of the tasks that the directory lacks.
     #[must_use]
     pub fn missing(&self) -> &[&'static str] {
         &self.missing
@@ -71,55 +73,55 @@ impl Bundle {
 }
 
 impl TaskItems {
-    /// Takes the first `max_per_task` items of a task's file, after nanochat's shuffle.
+    /// Reads a task's file, shuffles the items like nanochat, and keeps the first `max_per_task`.
     fn open(task: &'static CoreTask, path: &Path, max_per_task: usize) -> Result<Self, CoreError> {
-        let text = read(path)?;
-        let parse = |(line, text)| {
-            Item::parse(task.kind, text).map_err(|what| CoreError::Line {
+        let mut items = Vec::new();
+        for (index, line) in read(path)?.lines().enumerate() {
+            let item = Item::parse(task.kind, line).map_err(|source| CoreError::Line {
                 path: path.to_owned(),
-                line: line + 1,
-                what,
-            })
-        };
-        let mut items: Vec<_> = text
-            .lines()
-            .enumerate()
-            .map(parse)
-            .collect::<Result<_, _>>()?;
+                line: index + 1,
+                source,
+            })?;
+            items.push(item);
+        }
         PythonRandom::new(ORDER_SEED).shuffle(&mut items);
         items.truncate(max_per_task);
         if items.len() <= task.shots {
-            let (task, items, shots) = (task.label, items.len(), task.shots);
-            return Err(CoreError::TooFew { task, items, shots });
+            return Err(CoreError::TooFew {
+                task: task.label,
+                items: items.len(),
+                shots: task.shots,
+            });
         }
         Ok(Self { task, items })
     }
 
-    /// The task.
+    /// Returns the task.
     #[must_use]
     pub fn task(&self) -> &'static CoreTask {
         self.task
     }
 
-    /// Its items; more than it shows.
+    /// Returns the items. There are more than the task has few-shot examples.
     #[must_use]
     pub fn items(&self) -> &[Item] {
         &self.items
     }
 
-    /// The items that are shown before one, drawn as nanochat draws them.
+    /// Returns the few-shot examples of an item, the same ones that nanochat draws.
     #[must_use]
     pub fn shots(&self, item: usize) -> Vec<&Item> {
-        let mut random = PythonRandom::new(1234 + item as u64);
-        let others = random
-            .sample(self.items.len() - 1, self.task.shots)
-            .into_iter();
-        others
-            .map(|other| &self.items[other + usize::from(other >= item)])
-            .collect()
+        let mut random = PythonRandom::new(SHOTS_SEED + item as u64);
+        let mut shots = Vec::with_capacity(self.task.shots);
+        for other in random.sample(self.items.len() - 1, self.task.shots) {
+            let is_behind = other >= item; // the sample leaves the item itself out
+            shots.push(&self.items[other + usize::from(is_behind)]);
+        }
+        shots
     }
 }
 
+/// Reads a text file of at most [`FILE_LIMIT`] bytes.
 fn read(path: &Path) -> Result<String, CoreError> {
     let failed = |source| CoreError::Unreadable {
         path: path.to_owned(),

@@ -2,26 +2,28 @@
 //!
 //! | key                | unit                                                                | recorded        |
 //! |--------------------|---------------------------------------------------------------------|-----------------|
-//! | `core_metric`      | mean of centered accuracies; `core_metric_18` of 18 tasks           | on each due step |
-//! | `core_metric_se`   | its standard error by the choice of items; `core_metric_18_se`      | with it         |
-//! | `core/<task>`      | a task's centered accuracy: 0 is a guess, 1 is perfect              | with it         |
+//! | `core_metric`      | mean of centered accuracies; `core_metric_18` for 18 tasks          | on each due step |
+//! | `core_metric_se`   | standard error from the choice of items; `core_metric_18_se`        | on each due step |
+//! | `core/<task>`      | centered accuracy of a task: 0 is chance, 1 is perfect              | on each due step |
 
 use super::bundle::Bundle;
 use super::evaluate::Evaluator;
-use super::report::{self, Report, TaskScore};
-use bdh::{BoxError, Cadence, Callback, EvalEnd, HookResult, StepEnd, callback};
+use super::report::{self, Report};
+use bdh::hooks::{EvalEnd, StepEnd};
+use bdh::{BoxError, Cadence, Callback, HookResult, callback};
 use bdh_data::Tokenizer;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
-/// Evaluates CORE on the steps of a cadence, and records each task's score.
+/// Callback that evaluates CORE on the steps of a cadence, and records the score of each task.
 ///
-/// It asks for an eval on those steps and does its work there. So a CORE has the validation loss of the very same
-/// weights beside it, and its time counts as evaluation and not as training. The model sees its items without a tape;
-/// training goes on as if nothing had been asked.
+/// The callback requests an eval on these steps and runs in it. So the validation loss of the same weights is recorded
+/// with each CORE, and the time counts as evaluation, not as training. The model runs without autodiff, and training is
+/// not affected.
 ///
-/// Nothing else happens while it works: with 500 items a task that is 20,000 texts.
+/// Training waits for the evaluation: 500 items per task are 20,000 texts.
 pub struct CoreMetric {
     bundle: Bundle,
     tokenizer: Arc<Tokenizer>,
@@ -30,9 +32,20 @@ pub struct CoreMetric {
     cadence: Cadence,
 }
 
+impl fmt::Debug for CoreMetric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoreMetric")
+            .field("context", &self.context)
+            .field("batch_rows", &self.batch_rows)
+            .field("cadence", &self.cadence)
+            .finish_non_exhaustive()
+    }
+}
+
 impl CoreMetric {
-    /// Evaluates the tasks of `bundle` with the tokenizer that the model is trained with; the model takes `context`
-    /// tokens and `batch_rows` rows at once.
+    /// Creates the callback for the tasks of `bundle`, with the tokenizer of the training.
+    ///
+    /// A forward pass has at most `context` tokens and `batch_rows` rows.
     #[must_use]
     pub fn new(
         bundle: Bundle,
@@ -58,19 +71,19 @@ impl CoreMetric {
         self.bundle.tasks().iter().map(|task| task.task().label)
     }
 
-    fn evaluate(&self, at: &EvalEnd<'_>) -> Result<Report, BoxError> {
+    fn evaluate(&self, ctx: &EvalEnd<'_>) -> Result<Report, BoxError> {
         let evaluator = Evaluator {
             vocabulary: &*self.tokenizer,
             context: self.context,
             batch_rows: self.batch_rows,
         };
-        let score = |rows: &[&[i32]]| at.score(rows).ok_or("this task cannot score texts")?;
-        let scores = self
-            .bundle
-            .tasks()
-            .iter()
-            .map(|task| evaluator.evaluate(task, score));
-        let scores: Vec<TaskScore> = scores.collect::<Result<_, _>>()?;
+        let text = ctx
+            .text()
+            .ok_or("CORE needs a language model, and the task has no text")?;
+        let mut scores = Vec::new();
+        for task in self.bundle.tasks() {
+            scores.push(evaluator.evaluate(task, |rows| text.score(rows))?);
+        }
         Ok(Report::new(scores, self.bundle.missing()))
     }
 }
@@ -87,11 +100,9 @@ impl Callback for CoreMetric {
 
     fn keys(&self) -> Vec<String> {
         let key = self.key();
-        let tasks = self.labels().map(|label| format!("core/{label}"));
-        [key.clone(), format!("{key}_se")]
-            .into_iter()
-            .chain(tasks)
-            .collect()
+        let mut keys = vec![key.clone(), format!("{key}_se")];
+        keys.extend(self.labels().map(|label| format!("core/{label}")));
+        keys
     }
 
     fn config(&self) -> Value {
@@ -103,22 +114,22 @@ impl Callback for CoreMetric {
         })
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        at.evaluate();
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        ctx.evaluate();
         Ok(())
     }
 
-    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        if !at.is_due(&self.cadence) {
-            return Ok(()); // somebody else's eval
+    fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
+        if !ctx.is_due(&self.cadence) {
+            return Ok(()); // requested by the trainer or by another callback
         }
-        let report = self.evaluate(at)?;
+        let report = self.evaluate(ctx)?;
         for task in report.tasks() {
-            at.log(format!("core/{}", task.task.label), task.centered());
+            ctx.log(format!("core/{}", task.task.label), task.centered());
         }
-        at.log(self.key(), report.score());
-        at.log(format!("{}_se", self.key()), report.standard_error());
-        at.remark(format!("step {}: {}", at.step(), report.headline()));
+        ctx.log(self.key(), report.score());
+        ctx.log(format!("{}_se", self.key()), report.standard_error());
+        ctx.notice(format!("step {}: {}", ctx.step(), report.headline()));
         Ok(())
     }
 }

@@ -1,10 +1,11 @@
-//! What can go wrong when a model is to be evaluated on CORE.
+//! Errors of an evaluation on CORE.
 
+use super::item::ItemError;
 use bdh::BoxError;
 use std::io;
 use std::path::PathBuf;
 
-/// Why there is no score.
+/// Error of an evaluation on CORE.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
@@ -17,60 +18,60 @@ pub enum CoreError {
         /// The directory.
         dir: PathBuf,
     },
-    /// A file is there and cannot be read.
+    /// A file exists but cannot be read.
     #[error("`{}` cannot be read: {source}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// Error of the system.
         source: io::Error,
     },
-    /// A file is larger than any task's.
-    #[error("`{}` is larger than {limit} bytes: no task of CORE is", path.display())]
+    /// A file is larger than any task's file.
+    #[error("`{}` is larger than {limit} bytes, the limit for a task of CORE", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The largest size that is read.
+        /// Largest size that is read, in bytes.
         limit: u64,
     },
-    /// A line of a file is no item of its task.
-    #[error("`{}`, line {line}: {what}", path.display())]
+    /// A line of a file is not an item of its task.
+    #[error("`{}`, line {line}: {source}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// Which field is wrong, and how.
-        what: String,
+        /// The wrong field.
+        source: ItemError,
     },
-    /// There are not enough items to show some and ask another.
+    /// A task has too few items for its few-shot examples.
     #[error(
-        "task {task} has {items} items, and shows {shots} others with each: it needs {} or more", shots + 1
+        "task {task} has {items} items and {shots} few-shot examples: it needs {} items or more", shots + 1
     )]
     TooFew {
         /// The task.
         task: &'static str,
-        /// The items it has, or may have.
+        /// Number of items that are left.
         items: usize,
-        /// The items it shows.
+        /// Number of few-shot examples.
         shots: usize,
     },
-    /// The ids of a context are not the first ids of the context with its continuation.
+    /// The tokenizer changes the ids of a context when a continuation follows.
     #[error(
-        "item {item} of {task}: the tokens of its context change when its continuation follows"
+        "item {item} of {task}: the tokens of the context change when the continuation is appended"
     )]
     Tokens {
         /// The task.
         task: &'static str,
-        /// The item, from 0 in the order of evaluation.
+        /// Number of the item, from 0 in the order of evaluation.
         item: usize,
     },
-    /// The model's losses are NaN.
-    #[error("item {item} of {task}: the model's loss is not a number; it may have diverged")]
+    /// A loss of the model is NaN.
+    #[error("item {item} of {task}: the model's loss is NaN; the training may have diverged")]
     NotANumber {
         /// The task.
         task: &'static str,
-        /// The item, from 0 in the order of evaluation.
+        /// Number of the item, from 0 in the order of evaluation.
         item: usize,
     },
     /// The model could not score texts.

@@ -1,4 +1,4 @@
-//! A model on a task.
+//! Evaluation of a model on one task.
 
 use super::bundle::TaskItems;
 use super::error::CoreError;
@@ -8,28 +8,39 @@ use super::report::TaskScore;
 use bdh::BoxError;
 use bdh::lm::{TokenScore, Vocabulary};
 use std::cmp::Reverse;
+use std::fmt;
 
-/// Items whose texts are in memory at once.
+/// Number of items whose texts are in memory at once.
 const ITEMS_AT_ONCE: usize = 64;
 
-/// Puts the items of tasks to a model.
+/// Evaluator of a model on tasks.
 pub struct Evaluator<'a> {
-    /// The tokenizer that the model was trained with.
+    /// Tokenizer that the model was trained with.
     pub vocabulary: &'a dyn Vocabulary,
-    /// Tokens that the model takes at most, 2 or more. Of longer texts it sees the end.
+    /// Most tokens that the model accepts, 2 or more. Longer texts lose their beginning.
     pub context: usize,
-    /// Rows that go through the model together.
+    /// Rows of a forward pass.
     pub batch_rows: usize,
 }
 
+impl fmt::Debug for Evaluator<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Evaluator")
+            .field("context", &self.context)
+            .field("batch_rows", &self.batch_rows)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Evaluator<'_> {
-    /// Evaluates a task. `score` is the model: [`Cx::score`](bdh::Cx::score) in a callback, or
-    /// [`score`](bdh::lm::score).
+    /// Evaluates a task.
+    ///
+    /// `score` is the model: [`Text::score`](bdh::text::Text::score) in a callback, or [`score`](bdh::lm::score).
     ///
     /// # Errors
     ///
-    /// [`CoreError::Model`] if `score` fails, [`CoreError::NotANumber`] if what it says is no number, and
-    /// [`CoreError::Tokens`] for a tokenizer that does not keep the ids of a context.
+    /// [`CoreError::Model`] if `score` fails, [`CoreError::NotANumber`] if a score is NaN, and [`CoreError::Tokens`]
+    /// for a tokenizer that changes the ids of a context.
     pub fn evaluate(
         &self,
         task: &TaskItems,
@@ -39,38 +50,55 @@ impl Evaluator<'_> {
         for (part, items) in task.items().chunks(ITEMS_AT_ONCE).enumerate() {
             let first = part * ITEMS_AT_ONCE;
             let mut texts = Vec::with_capacity(items.len());
-            for (number, item) in (first..).zip(items) {
-                let mut rows = rows(
-                    task.task(),
-                    item,
-                    number,
-                    &task.shots(number),
-                    self.vocabulary,
-                )?;
-                // Each row is cropped: `any` would stop at the first.
-                let is_cut = rows
-                    .iter_mut()
-                    .fold(false, |cut, row| row.crop(self.context) | cut);
+            for number in first..first + items.len() {
+                let (rows, is_cut) = self.cropped_rows(task, number)?;
                 cut += usize::from(is_cut);
                 texts.push(rows);
             }
-            let mut scores = self
-                .score_all(&texts.iter().flatten().collect::<Vec<_>>(), &mut score)?
-                .into_iter();
-            for (number, (item, rows)) in (first..).zip(items.iter().zip(&texts)) {
-                let answers: Vec<_> = rows.iter().zip(scores.by_ref()).map(judged).collect();
-                let is_correct = is_correct(item, &answers);
-                let not_a_number = CoreError::NotANumber {
+            let answers = self.answers(&texts, &mut score)?;
+            for (number, (item, answers)) in (first..).zip(items.iter().zip(&answers)) {
+                let is_correct = is_correct(item, answers).ok_or(CoreError::NotANumber {
                     task: task.task().label,
                     item: number,
-                };
-                correct.push(is_correct.ok_or(not_a_number)?);
+                })?;
+                correct.push(is_correct);
             }
         }
         Ok(TaskScore::new(task.task(), correct, cut))
     }
 
-    /// The scores of all rows, in their order; rows of like length go together, so that little is filled up.
+    /// Returns the rows of an item, cropped to the context, and whether a part of an answer was cut off.
+    fn cropped_rows(&self, task: &TaskItems, number: usize) -> Result<(Vec<Row>, bool), CoreError> {
+        let item = &task.items()[number];
+        let shots = task.shots(number);
+        let mut rows = rows(task.task(), item, number, &shots, self.vocabulary)?;
+        let mut is_cut = false;
+        for row in &mut rows {
+            is_cut |= row.crop(self.context);
+        }
+        Ok((rows, is_cut))
+    }
+
+    /// Returns the scores of the answers in each row of each item.
+    fn answers(
+        &self,
+        texts: &[Vec<Row>],
+        score: impl FnMut(&[&[i32]]) -> Result<Vec<Vec<TokenScore>>, BoxError>,
+    ) -> Result<Vec<Vec<Vec<TokenScore>>>, CoreError> {
+        let all: Vec<&Row> = texts.iter().flatten().collect();
+        let mut scores = self.score_all(&all, score)?.into_iter();
+        let mut items = Vec::with_capacity(texts.len());
+        for rows in texts {
+            let mut answers = Vec::with_capacity(rows.len());
+            for (row, scores) in rows.iter().zip(scores.by_ref()) {
+                answers.push(answer_scores(row, scores));
+            }
+            items.push(answers);
+        }
+        Ok(items)
+    }
+
+    /// Returns the scores of all rows, in their order. Rows of similar length share a batch, which saves padding.
     fn score_all(
         &self,
         rows: &[&Row],
@@ -82,21 +110,20 @@ impl Evaluator<'_> {
         for batch in order.chunks(self.batch_rows.max(1)) {
             let ids: Vec<&[i32]> = batch.iter().map(|row| rows[*row].ids.as_slice()).collect();
             let answers = score(&ids).map_err(CoreError::Model)?;
-            batch
-                .iter()
-                .zip(answers)
-                .for_each(|(row, answer)| scores[*row] = answer);
+            for (row, answer) in batch.iter().zip(answers) {
+                scores[*row] = answer;
+            }
         }
         Ok(scores)
     }
 }
 
-/// The scores of the tokens that are judged. A row's first token has no score.
-fn judged((row, mut scores): (&Row, Vec<TokenScore>)) -> Vec<TokenScore> {
+/// Returns the scores of the answer's tokens. The first token of a row has no score.
+fn answer_scores(row: &Row, mut scores: Vec<TokenScore>) -> Vec<TokenScore> {
     scores.split_off((row.start - 1).min(scores.len()))
 }
 
-/// Whether the model is right; `None` if its losses are not numbers.
+/// Returns whether the model's answer is correct, or `None` if a loss is NaN.
 fn is_correct(item: &Item, answers: &[Vec<TokenScore>]) -> Option<bool> {
     if answers.iter().flatten().any(|token| token.nats.is_nan()) {
         return None;
@@ -106,28 +133,26 @@ fn is_correct(item: &Item, answers: &[Vec<TokenScore>]) -> Option<bool> {
             let losses: Vec<f64> = answers.iter().map(|tokens| mean_nats(tokens)).collect();
             Some(first_least(&losses) == *gold)
         }
-        Item::Text { .. } => {
-            let is_likeliest = |token: &TokenScore| token.is_likeliest;
-            Some(
-                answers
-                    .iter()
-                    .all(|tokens| !tokens.is_empty() && tokens.iter().all(is_likeliest)),
-            )
-        }
+        Item::Text { .. } => Some(
+            answers
+                .iter()
+                .all(|tokens| !tokens.is_empty() && tokens.iter().all(|token| token.is_likeliest)),
+        ),
     }
 }
 
-/// The mean loss; NaN of no tokens, as a choice has none that is the beginning of all others.
+/// Returns the mean loss, or NaN without tokens: a choice that all other choices begin with has none.
 fn mean_nats(tokens: &[TokenScore]) -> f64 {
-    tokens
-        .iter()
-        .map(|token| f64::from(token.nats))
-        .sum::<f64>()
-        / tokens.len() as f64
+    let mut sum = 0.0;
+    for token in tokens {
+        sum += f64::from(token.nats);
+    }
+    sum / tokens.len() as f64
 }
 
-/// The index of the least number, the first of several. As with Python's `min`, a NaN is the least where it comes first,
-/// and nowhere else.
+/// Returns the index of the least number, or of the first of several.
+///
+/// Like in Python's `min`, a NaN is the least if it comes first, and is never the least otherwise.
 fn first_least(numbers: &[f64]) -> usize {
     let mut least = 0;
     for (index, number) in numbers.iter().enumerate() {
@@ -143,14 +168,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_of_the_least_is_taken() {
+    fn first_of_several_least_numbers_is_taken() {
         assert_eq!(first_least(&[2.0, 1.0, 1.0, 3.0]), 1);
         assert_eq!(first_least(&[f64::NAN, 1.0]), 0);
         assert_eq!(first_least(&[1.0, f64::NAN, 0.5]), 2);
     }
 
     #[test]
-    fn a_text_is_right_if_every_token_of_it_is() {
+    fn text_is_correct_if_every_token_is_the_likeliest() {
         let item = Item::Text {
             context: "a".to_owned(),
             continuation: "b".to_owned(),

@@ -3,47 +3,90 @@
 use super::tasks::Kind;
 use serde_json::Value;
 
-/// An item of a task.
+/// Item of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    /// Of [`Kind::MultipleChoice`].
+    /// Item of [`Kind::MultipleChoice`].
     Choices {
-        /// The question, or the beginning of a text.
+        /// Question, or beginning of a text.
         query: String,
-        /// The answers.
+        /// Possible answers.
         choices: Vec<String>,
-        /// The index of the true one.
+        /// Index of the right answer.
         gold: usize,
     },
-    /// Of [`Kind::Schema`].
+    /// Item of [`Kind::Schema`].
     Contexts {
-        /// The beginnings of a text.
+        /// Possible beginnings of a text.
         contexts: Vec<String>,
-        /// How it goes on.
+        /// Continuation of the text.
         continuation: String,
-        /// The index of the beginning that it belongs to.
+        /// Index of the right beginning.
         gold: usize,
     },
-    /// Of [`Kind::LanguageModeling`].
+    /// Item of [`Kind::LanguageModeling`].
     Text {
-        /// The beginning of a text.
+        /// Beginning of a text.
         context: String,
-        /// How it goes on.
+        /// Continuation of the text.
         continuation: String,
     },
 }
 
+/// Error of a line that is not an item.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ItemError {
+    /// The line is not valid JSON.
+    #[error("the line is not JSON ({0})")]
+    Json(#[from] serde_json::Error),
+    /// The line is a JSON value other than an object.
+    #[error("the line is not a JSON object")]
+    NotAnObject,
+    /// A field is missing.
+    #[error("the field `{field}` is missing")]
+    Missing {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// A field is not a string.
+    #[error("the field `{field}` is not a string")]
+    NotText {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// A field is an empty string.
+    #[error("the field `{field}` is empty")]
+    Empty {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// A field is not a list of strings, or has fewer than two.
+    #[error("the field `{field}` is not a list of two strings or more")]
+    NotTexts {
+        /// Name of the field.
+        field: &'static str,
+    },
+    /// The index of the right answer is out of range.
+    #[error("the field `gold` is {value}: it must be a whole number from 0 to {max}")]
+    Gold {
+        /// The field's value, as JSON.
+        value: String,
+        /// Largest index.
+        max: usize,
+    },
+}
+
 impl Item {
-    /// Reads a line. Fields that the kind does not have are passed over.
+    /// Parses a line. Other fields than those of the kind are ignored.
     ///
     /// # Errors
     ///
-    /// Which field is wrong, and how.
-    pub(super) fn parse(kind: Kind, line: &str) -> Result<Self, String> {
-        let item: Value =
-            serde_json::from_str(line).map_err(|error| format!("no JSON: {error}"))?;
+    /// An [`ItemError`] with the wrong field.
+    pub(super) fn parse(kind: Kind, line: &str) -> Result<Self, ItemError> {
+        let item: Value = serde_json::from_str(line)?;
         if !item.is_object() {
-            return Err("not an object of JSON".to_owned());
+            return Err(ItemError::NotAnObject);
         }
         match kind {
             Kind::MultipleChoice => {
@@ -75,45 +118,53 @@ impl Item {
     }
 }
 
-fn field<'a>(item: &'a Value, name: &str) -> Result<&'a Value, String> {
-    item.get(name)
-        .ok_or_else(|| format!("the field `{name}` is missing"))
+fn field<'a>(item: &'a Value, field: &'static str) -> Result<&'a Value, ItemError> {
+    item.get(field).ok_or(ItemError::Missing { field })
 }
 
-fn text(item: &Value, name: &str) -> Result<String, String> {
-    let text = field(item, name)?.as_str();
-    text.map(str::to_owned)
-        .ok_or_else(|| format!("the field `{name}` is not a text"))
-}
-
-/// What is judged must be something.
-fn continuation(item: &Value) -> Result<String, String> {
-    match text(item, "continuation")? {
-        text if text.is_empty() => Err("the field `continuation` is empty".to_owned()),
-        text => Ok(text),
+fn text(item: &Value, name: &'static str) -> Result<String, ItemError> {
+    match field(item, name)?.as_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(ItemError::NotText { field: name }),
     }
 }
 
-fn texts(item: &Value, name: &str) -> Result<Vec<String>, String> {
-    let wrong = || format!("the field `{name}` is not a list of two texts or more");
-    let list = field(item, name)?
-        .as_array()
-        .filter(|list| list.len() >= 2)
-        .ok_or_else(wrong)?;
-    list.iter()
-        .map(|text| text.as_str().map(str::to_owned).ok_or_else(wrong))
-        .collect()
+/// Returns the continuation, which is the scored part and must not be empty.
+fn continuation(item: &Value) -> Result<String, ItemError> {
+    let field = "continuation";
+    let text = text(item, field)?;
+    if text.is_empty() {
+        return Err(ItemError::Empty { field });
+    }
+    Ok(text)
 }
 
-fn index(item: &Value, count: usize) -> Result<usize, String> {
+/// Returns a list of at least two strings.
+fn texts(item: &Value, name: &'static str) -> Result<Vec<String>, ItemError> {
+    let list = field(item, name)?.as_array();
+    let mut texts = Vec::new();
+    for value in list.into_iter().flatten() {
+        let Some(text) = value.as_str() else {
+            return Err(ItemError::NotTexts { field: name });
+        };
+        texts.push(text.to_owned());
+    }
+    if texts.len() < 2 {
+        return Err(ItemError::NotTexts { field: name });
+    }
+    Ok(texts)
+}
+
+/// Returns the index of the right answer among `count`, which is at least 2.
+fn index(item: &Value, count: usize) -> Result<usize, ItemError> {
     let gold = field(item, "gold")?;
-    let index = gold.as_u64().and_then(|gold| usize::try_from(gold).ok());
-    index.filter(|index| *index < count).ok_or_else(|| {
-        format!(
-            "the field `gold` is {gold}, and must be a whole number from 0 to {}",
-            count - 1
-        )
-    })
+    match gold.as_u64() {
+        Some(index) if index < count as u64 => Ok(index as usize),
+        _ => Err(ItemError::Gold {
+            value: gold.to_string(),
+            max: count - 1,
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -121,12 +172,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_that_is_wrong_is_named() {
+    fn errors_name_the_wrong_field() {
         let choices = r#"{"query": "q", "choices": ["a", "b"], "gold": 1, "category": "any"}"#;
         assert!(Item::parse(Kind::MultipleChoice, choices).is_ok());
         for (kind, line, part) in [
-            (Kind::MultipleChoice, "", "no JSON"),
-            (Kind::MultipleChoice, "[1]", "not an object"),
+            (Kind::MultipleChoice, "", "not JSON"),
+            (Kind::MultipleChoice, "[1]", "not a JSON object"),
             (
                 Kind::MultipleChoice,
                 r#"{"choices": ["a", "b"], "gold": 0}"#,
@@ -174,7 +225,7 @@ mod tests {
                 "`continuation` is missing",
             ),
         ] {
-            let error = Item::parse(kind, line).expect_err(line);
+            let error = Item::parse(kind, line).expect_err(line).to_string();
             assert!(error.contains(part), "{line}: {error}");
         }
     }

@@ -1,41 +1,36 @@
-//! Items as texts, and as ids of which some are judged.
+//! Items as texts, and as token ids with a scored part.
 
 use super::error::CoreError;
 use super::item::Item;
 use super::tasks::CoreTask;
 use bdh::lm::Vocabulary;
 
-/// A text as ids; the model is judged by its end.
+/// Text as token ids, whose end is scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The ids, the one that begins a document first.
+    /// Token ids, starting with the one that begins a document.
     pub ids: Vec<i32>,
-    /// Where the part begins that is judged; it goes to the end.
+    /// Index of the first scored id. The scored part ends with the row.
     pub start: usize,
 }
 
 impl Row {
-    /// Leaves the last `context` ids, as nanochat does for models that take no more. Whether something was cut off
-    /// that is judged.
+    /// Keeps the last `context` ids, like nanochat. Returns whether a part of the scored ids was cut off.
     pub(super) fn crop(&mut self, context: usize) -> bool {
         let cut = self.ids.len().saturating_sub(context);
         self.ids.drain(..cut);
-        let is_cut = self.start < cut + 1; // the first id left has none before it, and so no loss
+        let is_cut = self.start < cut + 1; // the first remaining id has no predecessor, and so no loss
         self.start = self.start.saturating_sub(cut).max(1);
         is_cut && cut > 0
     }
 }
 
-/// The texts of an item: one for each choice or context, and for a [`Item::Text`] without and with its continuation.
-/// Before it stand the items that are shown, `shots`, with their answers.
+/// Returns the texts of an item, after the few-shot examples `shots` with their answers.
+///
+/// There is one text for each choice or context. An [`Item::Text`] has two: without and with its continuation.
 #[must_use]
 pub fn render(task: &CoreTask, item: &Item, shots: &[&Item]) -> Vec<String> {
-    let between = task.delimiter;
-    let show = |shown: String, shot: &&Item| {
-        let (context, continuation) = solved(shot);
-        shown + context + between + continuation + "\n\n"
-    };
-    let shown = shots.iter().fold(String::new(), show);
+    let (shown, between) = (render_shots(task, shots), task.delimiter);
     match item {
         Item::Choices { query, choices, .. } => choices
             .iter()
@@ -46,21 +41,35 @@ pub fn render(task: &CoreTask, item: &Item, shots: &[&Item]) -> Vec<String> {
             continuation,
             ..
         } => {
-            let text = |context| format!("{shown}{context}{between}{continuation}");
-            contexts.iter().map(text).collect()
+            let mut texts = Vec::with_capacity(contexts.len());
+            for context in contexts {
+                texts.push(format!("{shown}{context}{between}{continuation}"));
+            }
+            texts
         }
         Item::Text {
             context,
             continuation,
         } => {
             let without = format!("{shown}{}{between}", strip(context));
-            // A space at the end would be a token of its own; with the continuation it is part of the next.
+            // A space at the end would be a separate token; with the continuation it belongs to the next token.
             vec![strip(&without).to_owned(), without + continuation]
         }
     }
 }
 
-/// A context and what truly follows.
+/// Returns the text of the few-shot examples.
+fn render_shots(task: &CoreTask, shots: &[&Item]) -> String {
+    let between = task.delimiter;
+    let mut text = String::new();
+    for shot in shots {
+        let (context, continuation) = solved(shot);
+        text += &format!("{context}{between}{continuation}\n\n");
+    }
+    text
+}
+
+/// Returns the right context and continuation of an item.
 fn solved(item: &Item) -> (&str, &str) {
     match item {
         Item::Choices {
@@ -80,18 +89,19 @@ fn solved(item: &Item) -> (&str, &str) {
     }
 }
 
-/// Python's `str.strip`, for which four control characters are white space too.
+/// Strips white space like Python's `str.strip`, which also removes four control characters.
 fn strip(text: &str) -> &str {
     text.trim_matches(|letter: char| letter.is_whitespace() || ('\x1c'..='\x1f').contains(&letter))
 }
 
-/// The ids of an item's texts, and what of them is judged: what follows the ids that all choices have in common; those
-/// at the end that all contexts have in common; the continuation.
+/// Encodes the texts of an item, and finds the scored ids.
+///
+/// For choices, the scored part follows the ids that all choices have in common. For contexts, the scored part is the
+/// end that all contexts have in common. For a text, it is the continuation. `number` is the item's, for errors.
 ///
 /// # Errors
 ///
-/// [`CoreError::Tokens`] for a tokenizer that makes other ids of a context when its continuation follows; `number` is
-/// the item's.
+/// [`CoreError::Tokens`] for a tokenizer that changes the ids of a context when a continuation follows.
 pub fn rows(
     task: &CoreTask,
     item: &Item,
@@ -99,29 +109,15 @@ pub fn rows(
     shots: &[&Item],
     vocabulary: &dyn Vocabulary,
 ) -> Result<Vec<Row>, CoreError> {
-    let ids = |text: String| -> Vec<i32> {
-        vocabulary
-            .bos()
-            .into_iter()
-            .chain(vocabulary.encode(&text))
-            .collect()
-    };
-    let texts: Vec<Vec<i32>> = render(task, item, shots).into_iter().map(ids).collect();
+    let mut texts = Vec::new();
+    for text in render(task, item, shots) {
+        let mut ids: Vec<i32> = vocabulary.bos().into_iter().collect();
+        ids.extend(vocabulary.encode(&text));
+        texts.push(ids);
+    }
     match item {
-        Item::Choices { .. } => {
-            let start = shared(&texts, <[i32]>::get);
-            Ok(texts.into_iter().map(|ids| Row { ids, start }).collect())
-        }
-        Item::Contexts { .. } => {
-            let end = shared(&texts, |ids, place| {
-                ids.get(ids.len().checked_sub(place + 1)?)
-            });
-            let row = |ids: Vec<i32>| Row {
-                start: ids.len() - end,
-                ids,
-            };
-            Ok(texts.into_iter().map(row).collect())
-        }
+        Item::Choices { .. } => Ok(rows_after_shared_start(texts)),
+        Item::Contexts { .. } => Ok(rows_of_shared_end(texts)),
         Item::Text { .. } => match &texts[..] {
             [without, with] if with.starts_with(without) && with.len() > without.len() => {
                 Ok(vec![Row {
@@ -137,13 +133,34 @@ pub fn rows(
     }
 }
 
-/// How many ids are the same in all rows, by their places from one of the ends.
-fn shared(rows: &[Vec<i32>], at: impl Fn(&[i32], usize) -> Option<&i32>) -> usize {
-    let is_shared = |place: &usize| {
-        let first = at(&rows[0], *place);
-        rows.iter().all(|row| at(row, *place) == first)
-    };
-    (0..rows[0].len()).take_while(is_shared).count()
+/// Returns rows that are scored after the ids that all texts begin with.
+fn rows_after_shared_start(texts: Vec<Vec<i32>>) -> Vec<Row> {
+    let start = num_shared(&texts, <[i32]>::get);
+    texts.into_iter().map(|ids| Row { ids, start }).collect()
+}
+
+/// Returns rows whose scored part is the ids that all texts end with.
+fn rows_of_shared_end(texts: Vec<Vec<i32>>) -> Vec<Row> {
+    let end = num_shared(&texts, |ids, index| {
+        ids.get(ids.len().checked_sub(index + 1)?)
+    });
+    let mut rows = Vec::with_capacity(texts.len());
+    for ids in texts {
+        let start = ids.len() - end;
+        rows.push(Row { ids, start });
+    }
+    rows
+}
+
+/// Counts the ids that are equal in all rows, from one end; `get` returns an id by its distance from that end.
+fn num_shared(rows: &[Vec<i32>], get: impl Fn(&[i32], usize) -> Option<&i32>) -> usize {
+    for index in 0..rows[0].len() {
+        let first = get(&rows[0], index);
+        if rows.iter().any(|row| get(row, index) != first) {
+            return index;
+        }
+    }
+    rows[0].len()
 }
 
 #[cfg(test)]
@@ -151,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_that_is_too_long_keeps_its_end_and_says_whether_that_is_all_that_is_judged() {
+    fn crop_keeps_the_end_and_reports_a_cut_answer() {
         let row = Row {
             ids: (0..10).collect(),
             start: 6,
@@ -166,7 +183,7 @@ mod tests {
         assert_eq!(
             cropped(4),
             (6, 1, true),
-            "the first that is judged has none before it"
+            "the first scored id has no predecessor"
         );
         assert_eq!(cropped(2), (8, 1, true));
     }

@@ -1,14 +1,14 @@
-//! CPython's `random.Random`, number for number.
+//! CPython's `random.Random`, with the same numbers.
 //!
-//! nanochat draws CORE's items and few-shot examples with it, and another draw is another benchmark: with 500 items a
-//! task, scores of two draws differ by their standard error.
+//! nanochat draws CORE's items and few-shot examples with it. Another draw would be another benchmark: with 500 items
+//! per task, the scores of two draws differ by their standard error.
 //!
-//! Source: CPython, `Lib/random.py` and `Modules/_randommodule.c`; the same since Python 3.2.
+//! Source: CPython, `Lib/random.py` and `Modules/_randommodule.c`, unchanged since Python 3.2.
 
 use rand_mt::Mt;
 use std::collections::HashSet;
 
-/// A `random.Random(seed)`.
+/// Python's `random.Random(seed)`.
 ///
 /// # Examples
 ///
@@ -23,7 +23,7 @@ use std::collections::HashSet;
 pub struct PythonRandom(Mt);
 
 impl PythonRandom {
-    /// Seeds the generator as `random.seed` does with a whole number: by its digits in base 2³².
+    /// Seeds the generator like `random.seed` with a whole number, by its digits in base 2³².
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let digits = [seed as u32, (seed >> 32) as u32];
@@ -31,30 +31,30 @@ impl PythonRandom {
         Self(Mt::new_with_key(digits.into_iter().take(count)))
     }
 
-    /// `random()`: a number in [0, 1), of 53 random bits.
+    /// Draws a number in [0, 1) with 53 random bits, like `random()`.
     pub fn random(&mut self) -> f64 {
         let (high, low) = (self.0.next_u32() >> 5, self.0.next_u32() >> 6);
         (f64::from(high) * 67_108_864.0 + f64::from(low)) / 9_007_199_254_740_992.0
     }
 
-    /// `shuffle(items)`.
+    /// Shuffles in place, like `shuffle(items)`.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
     }
 
-    /// `sample(range(population), count)`.
+    /// Draws `count` different numbers below `population`, like `sample(range(population), count)`.
     ///
     /// # Panics
     ///
-    /// If there are not so many to choose from.
+    /// If `count` is larger than `population`.
     pub fn sample(&mut self, population: usize, count: usize) -> Vec<usize> {
         assert!(
             count <= population,
-            "{count} of {population} cannot be sampled"
+            "cannot sample {count} different numbers from {population}"
         );
-        // CPython takes whichever of list and set is smaller in its memory, and each draws in its own way.
+        // CPython uses a list or a set, whichever takes less memory, and both draw in different ways.
         let set_size = if count > 5 {
             21 + power_of_4_from(3 * count)
         } else {
@@ -69,23 +69,27 @@ impl PythonRandom {
 
     fn sample_from_list(&mut self, population: usize, count: usize) -> Vec<usize> {
         let mut left: Vec<usize> = (0..population).collect();
-        let draw = |_| {
-            let at = self.below(left.len());
-            left.swap_remove(at)
-        };
-        (0..count).map(draw).collect()
+        let mut sample = Vec::with_capacity(count);
+        for _ in 0..count {
+            let index = self.below(left.len());
+            sample.push(left.swap_remove(index));
+        }
+        sample
     }
 
     fn sample_with_set(&mut self, population: usize, count: usize) -> Vec<usize> {
         let mut seen = HashSet::with_capacity(count);
-        let draws = std::iter::repeat_with(|| self.below(population));
-        draws
-            .filter(|&index| seen.insert(index))
-            .take(count)
-            .collect()
+        let mut sample = Vec::with_capacity(count);
+        while sample.len() < count {
+            let number = self.below(population);
+            if seen.insert(number) {
+                sample.push(number);
+            }
+        }
+        sample
     }
 
-    /// `_randbelow(n)`: a number below `n`, which is at least 1.
+    /// Draws a number below `n`, which is at least 1, like `_randbelow(n)`.
     fn below(&mut self, n: usize) -> usize {
         let bits = usize::BITS - n.leading_zeros();
         loop {
@@ -96,7 +100,7 @@ impl PythonRandom {
         }
     }
 
-    /// `getrandbits(count)`, of 1 to 64 bits: the lower half is drawn first, the upper bits of a draw are taken.
+    /// Draws 1 to 64 bits, like `getrandbits(count)`: the lower half first, and the upper bits of each draw.
     fn bits(&mut self, count: u32) -> u64 {
         if count <= 32 {
             return u64::from(self.0.next_u32() >> (32 - count));
@@ -106,7 +110,7 @@ impl PythonRandom {
     }
 }
 
-/// The least power of 4 that is `least` or more.
+/// Returns the smallest power of 4 that is at least `least`.
 fn power_of_4_from(least: usize) -> usize {
     let power = least.next_power_of_two();
     if power.trailing_zeros().is_multiple_of(2) {
@@ -120,9 +124,9 @@ fn power_of_4_from(least: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// What CPython 3.11 prints; `tests/core_judge.rs` asks the one that is there, for much more.
+    /// Numbers that CPython 3.11 prints. `tests/core/judged.rs` compares many more with the installed CPython.
     #[test]
-    fn numbers_are_cpythons() {
+    fn numbers_equal_those_of_cpython() {
         let mut items: Vec<usize> = (0..12).collect();
         PythonRandom::new(1337).shuffle(&mut items);
         assert_eq!(items, [6, 0, 1, 4, 10, 7, 3, 11, 2, 5, 8, 9]);
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_set_is_a_power_of_four() {
+    fn size_of_a_set_is_a_power_of_four() {
         let sizes = [1, 2, 4, 5, 16, 17, 30, 64, 65].map(power_of_4_from);
         assert_eq!(sizes, [1, 4, 4, 16, 16, 64, 64, 64, 256]);
     }

@@ -1,18 +1,18 @@
-//! What a model scored, and how sure that is.
+//! Scores of a model, with standard errors.
 
 use super::tasks::{CoreTask, TASKS};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt;
 
-/// What a model scored on one task.
+/// Score of a model on one task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskScore {
     /// The task.
     pub task: &'static CoreTask,
-    /// Whether each item was right, in the order of evaluation.
+    /// Whether each answer was correct, in the order of evaluation.
     pub correct: Vec<bool>,
-    /// Items of which the model saw too little: part of what was judged did not fit its context.
+    /// Number of items with an answer that did not fit the context.
     pub cut: usize,
 }
 
@@ -21,26 +21,23 @@ impl TaskScore {
         Self { task, correct, cut }
     }
 
-    /// The share of items that were right.
+    /// Returns the share of correct answers.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
-        let right = self
-            .correct
-            .iter()
-            .filter(|is_correct| **is_correct)
-            .count();
-        right as f64 / self.correct.len() as f64
+        let correct = self.correct.iter().filter(|correct| **correct).count();
+        correct as f64 / self.correct.len() as f64
     }
 
-    /// The accuracy on a scale where 0 is a guess and 1 is perfect.
+    /// Returns the accuracy on a scale where 0 is chance and 1 is perfect.
     #[must_use]
     pub fn centered(&self) -> f64 {
         let baseline = 0.01 * self.task.baseline;
         (self.accuracy() - baseline) / (1.0 - baseline)
     }
 
-    /// The standard error of [`centered`](Self::centered) that comes from the choice of items; 0 if none or all were
-    /// right.
+    /// Returns the standard error of [`centered`](Self::centered) from the choice of items.
+    ///
+    /// The standard error is 0 if all answers were correct, or none.
     #[must_use]
     pub fn standard_error(&self) -> f64 {
         let accuracy = self.accuracy();
@@ -61,12 +58,12 @@ impl TaskScore {
         })
     }
 
-    /// The heads of the columns that a score is printed in.
+    /// Header of the table of scores.
     pub const COLUMNS: &str =
         "task                              shots  items  accuracy  baseline  centered  std. error";
 }
 
-/// A line of the table under [`COLUMNS`](Self::COLUMNS).
+/// Writes a line of the table under [`COLUMNS`](Self::COLUMNS).
 impl fmt::Display for TaskScore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -83,9 +80,9 @@ impl fmt::Display for TaskScore {
     }
 }
 
-/// A model's CORE: the mean over the tasks there were.
+/// CORE of a model: the mean over the evaluated tasks.
 ///
-/// Its `Display` is the headline, and what is missing; it serializes with every task.
+/// `Display` writes the headline and the missing tasks; serialization includes every task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     tasks: Vec<TaskScore>,
@@ -93,7 +90,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report on one task at least; `missing` are those that the bundle did not have.
+    /// Creates a report on at least one task; `missing` are the tasks that the bundle lacks.
     #[must_use]
     pub fn new(tasks: Vec<TaskScore>, missing: &[&'static str]) -> Self {
         Self {
@@ -102,48 +99,48 @@ impl Report {
         }
     }
 
-    /// `CORE`, or where tasks are missing `CORE-18` for 18: another score, which other CORE-18 of the same tasks may be
-    /// compared with and no CORE.
+    /// Returns `CORE`, or a name such as `CORE-18` if only 18 tasks were evaluated.
+    ///
+    /// A CORE-18 can only be compared with another CORE-18 of the same tasks.
     #[must_use]
     pub fn name(&self) -> String {
         name(self.tasks.len())
     }
 
-    /// The mean of the centered accuracies.
+    /// Returns the mean of the centered accuracies.
     #[must_use]
     pub fn score(&self) -> f64 {
         self.tasks.iter().map(TaskScore::centered).sum::<f64>() / self.tasks.len() as f64
     }
 
-    /// The standard error of [`score`](Self::score) that comes from the choice of items.
+    /// Returns the standard error of [`score`](Self::score) from the choice of items.
     ///
-    /// Another seed of the same training moves a CORE of 0.24 by as much again: by 0.006, in 20 runs of nanochat.
+    /// The seed of the training has an effect of the same size: 0.006 at a CORE of 0.24, over 20 runs of nanochat.
     #[must_use]
     pub fn standard_error(&self) -> f64 {
-        let variance: f64 = self
-            .tasks
-            .iter()
-            .map(|task| task.standard_error().powi(2))
-            .sum();
+        let mut variance = 0.0;
+        for task in &self.tasks {
+            variance += task.standard_error().powi(2);
+        }
         variance.sqrt() / self.tasks.len() as f64
     }
 
-    /// Whether guessing does as well: the score is within two standard errors of 0, or below.
+    /// Returns whether the model is no better than chance: the score is at most two standard errors above 0.
     ///
-    /// A model that has learned nothing may be far below 0, because it prefers some answers whatever is asked: `no` to
-    /// each question of `boolq` is -0.64 there, and -0.03 of CORE.
+    /// An untrained model may be far below 0, because it may always prefer one answer: `no` to each question of `boolq`
+    /// scores -0.64, which is -0.03 of CORE.
     #[must_use]
     pub fn is_chance(&self) -> bool {
         self.score() <= 2.0 * self.standard_error()
     }
 
-    /// The score of each task.
+    /// Returns the score of each task.
     #[must_use]
     pub fn tasks(&self) -> &[TaskScore] {
         &self.tasks
     }
 
-    /// The score with its error, and whether it is chance, in one line.
+    /// Returns one line with the score, the standard error, and whether the score is chance.
     #[must_use]
     pub fn headline(&self) -> String {
         let (name, score, error) = (self.name(), self.score(), self.standard_error());
@@ -156,7 +153,7 @@ impl Report {
     }
 }
 
-/// The score's name, of so many tasks.
+/// Returns the name of the score of `tasks` tasks.
 fn name(tasks: usize) -> String {
     if tasks == TASKS.len() {
         "CORE".to_owned()
@@ -165,11 +162,12 @@ fn name(tasks: usize) -> String {
     }
 }
 
-/// The score's key in a record, of so many tasks: nanochat's `core_metric`, or `core_metric_18` for 18.
+/// Returns the key of the score of `tasks` tasks: nanochat's `core_metric`, or `core_metric_18` for 18.
 pub(super) fn key(tasks: usize) -> String {
-    match tasks {
-        all if all == TASKS.len() => "core_metric".to_owned(),
-        some => format!("core_metric_{some}"),
+    if tasks == TASKS.len() {
+        "core_metric".to_owned()
+    } else {
+        format!("core_metric_{tasks}")
     }
 }
 
@@ -179,16 +177,16 @@ impl fmt::Display for Report {
         if !self.missing.is_empty() {
             write!(f, "\nmissing: {}", self.missing.join(", "))?;
         }
-        let sum = |of: fn(&TaskScore) -> usize| self.tasks.iter().map(of).sum::<usize>();
-        match (sum(|task| task.cut), sum(|task| task.correct.len())) {
-            (0, _) => Ok(()),
-            (cut, items) => {
-                write!(
-                    f,
-                    "\npart of the answer did not fit the context: {cut} of {items} items"
-                )
-            }
+        let (mut cut, mut items) = (0, 0);
+        for task in &self.tasks {
+            cut += task.cut;
+            items += task.correct.len();
         }
+        if cut > 0 {
+            let problem = "the answer did not fully fit the context";
+            write!(f, "\n{problem}: {cut} of {items} items")?;
+        }
+        Ok(())
     }
 }
 
@@ -216,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_is_0_and_perfection_1() {
+    fn chance_scores_0_and_a_perfect_model_1() {
         for (right, centered) in [(25, 0.0), (100, 1.0), (40, 0.2), (10, -0.2)] {
             assert!((scored(0, right, 100).centered() - centered).abs() < 1e-12);
         }
@@ -227,9 +225,9 @@ mod tests {
         );
     }
 
-    /// The spread of scores over many draws of items, against the formula that is given one draw.
+    /// Compares the formula for one draw with the spread of scores over many draws of items.
     #[test]
-    fn the_standard_error_is_the_spread_over_draws_of_items() {
+    fn standard_error_equals_the_spread_over_draws_of_items() {
         let chances = [(0, 0.4), (2, 0.1), (5, 0.7)]; // a task and the model's true accuracy there
         let mut random = super::super::PythonRandom::new(1);
         let mut draw = |items: usize| {
@@ -246,12 +244,12 @@ mod tests {
             .map(|score| (score - mean).powi(2))
             .sum::<f64>();
         let spread = (spread / scores.len() as f64).sqrt();
-        let told: f64 = (0..100).map(|_| draw(50).standard_error()).sum::<f64>() / 100.0;
-        assert!((told / spread - 1.0).abs() < 0.05, "{told} {spread}");
+        let error: f64 = (0..100).map(|_| draw(50).standard_error()).sum::<f64>() / 100.0;
+        assert!((error / spread - 1.0).abs() < 0.05, "{error} {spread}");
     }
 
     #[test]
-    fn a_score_of_fewer_tasks_has_another_name_and_lists_what_is_missing() {
+    fn score_of_some_tasks_has_its_own_name_and_lists_missing_tasks() {
         let all: Vec<_> = (0..22).map(|index| scored(index, 50, 100)).collect();
         assert_eq!(
             (Report::new(all, &[]).name(), key(22)),
@@ -270,7 +268,7 @@ mod tests {
             report.to_string(),
             "CORE-2 0.0067 ± 0.0292 (standard error of item sampling), within 2 standard errors of 0: \
              no better than guessing\nmissing: squad, coqa\n\
-             part of the answer did not fit the context: 7 of 200 items"
+             the answer did not fully fit the context: 7 of 200 items"
         );
         let json = serde_json::to_value(&report).expect("JSON");
         assert_eq!(json["tasks"][0]["task"], "hellaswag_zeroshot");
@@ -281,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_below_0_is_told_to_be_no_better_than_guessing() {
+    fn score_below_0_is_reported_as_no_better_than_guessing() {
         let report = Report::new(vec![scored(5, 10, 100)], &[]);
         assert!(report.is_chance());
         assert!(
@@ -293,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_well_above_chance_is_told_without_a_word() {
+    fn score_above_chance_has_no_comment() {
         let report = Report::new(vec![scored(0, 60, 100), scored(1, 30, 100)], &[]);
         assert!(!report.is_chance());
         assert_eq!(

@@ -1,30 +1,30 @@
 //! The 22 tasks of CORE.
 
-/// How a task asks, and when an answer is right.
+/// Kind of a task, which decides when an answer is correct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// One query and several answers: right if the true one has the lowest mean loss.
+    /// One query and several answers: correct if the right answer has the lowest mean loss.
     MultipleChoice,
-    /// Several contexts and one continuation: right if it has its lowest mean loss after the true one.
+    /// Several contexts and one continuation: correct if its mean loss is lowest after the right context.
     Schema,
-    /// A context and a continuation: right if the model would have written each token of it.
+    /// One context and one continuation: correct if each token of the continuation is the model's likeliest.
     LanguageModeling,
 }
 
-/// A task of CORE.
+/// Task of CORE.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CoreTask {
-    /// Its name.
+    /// Name of the task.
     pub label: &'static str,
-    /// Its items, one of JSON a line, in a bundle.
+    /// Path of the file in a bundle, with one JSON item per line.
     pub file: &'static str,
-    /// How it asks.
+    /// Kind of the task.
     pub kind: Kind,
-    /// How many other items are shown, with their answers, before the one that is asked.
+    /// Number of few-shot examples before the question.
     pub shots: usize,
-    /// The accuracy of a guess, in percent.
+    /// Accuracy of a guess, in percent.
     pub baseline: f64,
-    /// What stands between a query and its answer.
+    /// Text between a query and its answer.
     pub delimiter: &'static str,
 }
 
@@ -45,10 +45,10 @@ macro_rules! tasks {
     };
 }
 
-/// The tasks, in nanochat's order, with the baselines of DCLM's first version, as nanochat has them.
+/// All tasks in nanochat's order, with nanochat's baselines, which are those of DCLM's first version.
 ///
-/// Those of its second version (40.3, 25 and 25 for `commonsense_qa`, `agi_eval_lsat_ar` and
-/// `bigbench_language_identification`) give other scores.
+/// DCLM's second version has other baselines for `commonsense_qa` (40.3), `agi_eval_lsat_ar` (25) and
+/// `bigbench_language_identification` (25), and so other scores.
 #[rustfmt::skip]
 pub const TASKS: [CoreTask; 22] = tasks! {
     hellaswag_zeroshot "language_understanding/hellaswag" MultipleChoice 0 25.0 " ";

@@ -2,7 +2,7 @@
 
 use super::config::{Gelu, Gpt2Config};
 use crate::init::{Law, Weights};
-use crate::layers::through;
+use crate::layers::apply_linear;
 use bdh::Probe;
 use bdh::burn;
 use bdh::burn::module::{Module, Param};
@@ -10,21 +10,21 @@ use bdh::burn::nn::{LayerNorm, LayerNormConfig, Linear};
 use bdh::burn::tensor::{Device, Tensor};
 use bdh::ops::{Mask, gelu, gelu_tanh, layer_norm, self_attention};
 
-/// Below this no variance is divided by. Source: nanoGPT; burn's default is the same.
+/// Added to variances before their root. Source: nanoGPT; burn's default is the same.
 const EPSILON: f64 = 1e-5;
-/// The deviation of first weights.
+/// Standard deviation of initial weights. Source: nanoGPT.
 const DEVIATION: f64 = 0.02;
 
 /// One layer of a [`Gpt2`](super::Gpt2).
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Norms the stream for attention.
+    /// Norm before attention.
     pub ln_1: LayerNorm,
-    /// Reads other tokens.
+    /// Attention over earlier tokens.
     pub attn: Attention,
-    /// Norms the stream for the MLP.
+    /// Norm before the MLP.
     pub ln_2: LayerNorm,
-    /// Works on each token by itself.
+    /// MLP on each token.
     pub mlp: Mlp,
 }
 
@@ -40,7 +40,7 @@ impl Block {
         }
     }
 
-    /// Takes the residual stream, `[batch, seq_len, n_embd]`, through layer number `layer`.
+    /// Applies the layer to the residual stream, `[batch, seq_len, n_embd]`; `layer` is its number, for taps.
     pub(super) fn forward(
         &self,
         x: Tensor<3>,
@@ -53,18 +53,18 @@ impl Block {
         let x = x + read;
         let hidden = self.mlp.hidden(normed(&self.ln_2, x.clone()));
         probe.tap(format_args!("h.{layer}.mlp"), &hidden);
-        let x = x + through(&self.mlp.c_proj, hidden);
+        let x = x + apply_linear(&self.mlp.c_proj, hidden);
         probe.tap(format_args!("h.{layer}.resid"), &x);
         x
     }
 }
 
-/// Lets each token read those before it, and itself.
+/// Causal self-attention of one layer.
 #[derive(Module, Debug)]
 pub struct Attention {
-    /// Channels to queries, keys and values, one after the other.
+    /// Channels to queries, keys and values, in this order.
     pub c_attn: Linear,
-    /// What was read, back to channels.
+    /// Weighted values back to channels.
     pub c_proj: Linear,
     n_head: usize,
 }
@@ -85,14 +85,14 @@ impl Attention {
         }
     }
 
-    /// Reads the normed stream `x`, `[batch, seq_len, n_embd]`; what comes back has the same shape.
+    /// Applies attention to the normed stream `x`, `[batch, seq_len, n_embd]`, and keeps its shape.
     fn forward(&self, x: Tensor<3>, mask: &Mask) -> Tensor<3> {
-        let read = self_attention(through(&self.c_attn, x), self.n_head, mask);
-        through(&self.c_proj, read)
+        let read = self_attention(apply_linear(&self.c_attn, x), self.n_head, mask);
+        apply_linear(&self.c_proj, read)
     }
 }
 
-/// Two layers with a GELU between them.
+/// MLP of one layer: two linear layers with a GELU between them.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// Channels to hidden units, four for each.
@@ -114,9 +114,9 @@ impl Mlp {
         }
     }
 
-    /// The hidden units: `[batch, seq_len, 4 * n_embd]`.
+    /// Returns the hidden units, `[batch, seq_len, 4 * n_embd]`.
     fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = through(&self.c_fc, x);
+        let x = apply_linear(&self.c_fc, x);
         match self.gelu {
             Gelu::Erf => gelu(x),
             Gelu::Tanh => gelu_tanh(x),
@@ -124,13 +124,13 @@ impl Mlp {
     }
 }
 
-/// The residual stream as a block reads it.
+/// Applies a norm to the residual stream.
 pub(super) fn normed(norm: &LayerNorm, x: Tensor<3>) -> Tensor<3> {
     let bias = norm.beta.as_ref().map(Param::val);
     layer_norm(x, Some(norm.gamma.val()), bias, EPSILON)
 }
 
-/// A norm with gains of one, and biases of zero where the model has biases.
+/// Creates a norm with gains of one, and with biases of zero if the model has biases.
 pub(super) fn norm(
     name: &str,
     config: &Gpt2Config,
@@ -146,7 +146,7 @@ pub(super) fn norm(
     norm
 }
 
-/// A layer back into the residual stream: narrower, since two of them in each layer add up there.
+/// Creates a layer back into the residual stream, with a smaller deviation because two of them in each layer add up.
 fn projection(name: &str, inputs: usize, config: &Gpt2Config, weights: &Weights<'_>) -> Linear {
     let deviation = DEVIATION / ((2 * config.n_layer) as f64).sqrt();
     linear(name, [inputs, config.n_embd], deviation, config, weights)

@@ -1,4 +1,4 @@
-//! What decides the shape of a [`Gpt2`]: its settings, their checks, and what follows by arithmetic.
+//! Settings of a [`Gpt2`], their checks, and counts that follow from them.
 
 use super::model::Gpt2;
 use crate::init::Weights;
@@ -6,35 +6,35 @@ use bdh::burn::tensor::Device;
 use bdh::ops::Precision;
 use serde::{Deserialize, Serialize};
 
-/// The settings of a [`Gpt2`], under the names of nanoGPT's `GPTConfig`. The default is GPT-2 with 124M parameters.
+/// Settings of a [`Gpt2`], under the names of nanoGPT's `GPTConfig`. The default is GPT-2 with 124M parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gpt2Config {
-    /// Tokens that the longest input holds. Defaults to 1024.
+    /// Tokens of the longest input. Defaults to 1024.
     pub block_size: usize,
-    /// Token ids. Defaults to 50257; build-nanogpt trains with 50304, a multiple of 128.
+    /// Number of token ids. Defaults to 50257; build-nanogpt trains with 50304, a multiple of 128.
     pub vocab_size: usize,
-    /// Blocks of attention and MLP. Defaults to 12.
+    /// Number of blocks of attention and MLP. Defaults to 12.
     pub n_layer: usize,
-    /// Attention heads. Defaults to 12.
+    /// Number of attention heads. Defaults to 12.
     pub n_head: usize,
     /// Channels of the residual stream. Defaults to 768.
     pub n_embd: usize,
-    /// Whether linear layers and norms have a bias. Defaults to yes, as GPT-2's do.
+    /// Whether linear layers and norms have a bias. Defaults to true, like GPT-2.
     pub bias: bool,
-    /// The form of the GELU. Defaults to the approximation that GPT-2 was trained with.
+    /// Form of the GELU. Defaults to the approximation that GPT-2 was trained with.
     pub gelu: Gelu,
-    /// What it computes in; parameters, gradients and logits are `f32` either way. Defaults to `f32`.
+    /// Precision of activations; parameters, gradients and logits are always `f32`. Defaults to `f32`.
     pub precision: Precision,
 }
 
-/// The form of the nonlinearity in the MLPs.
+/// Form of the GELU in the MLPs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gelu {
-    /// Gaussian by the error function: nanoGPT.
+    /// Exact form with the error function, used by nanoGPT.
     Erf,
-    /// The approximation by a hyperbolic tangent: GPT-2 and build-nanogpt.
+    /// Approximation with a hyperbolic tangent, used by GPT-2 and build-nanogpt.
     #[default]
     Tanh,
 }
@@ -45,28 +45,30 @@ impl Default for Gpt2Config {
     }
 }
 
-/// Why settings describe no model.
+/// Error of settings that describe no model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Gpt2ConfigError {
     /// A count is zero.
-    #[error("`{field}` is 0, and the model needs at least 1")]
+    #[error("`{field}` is 0: it must be at least 1")]
     Zero {
         /// The setting.
         field: &'static str,
     },
-    /// The width cannot be cut into heads.
-    #[error("n_embd {n_embd} is not a multiple of n_head {n_head}; n_embd {} would be", n_embd.next_multiple_of(*n_head))]
+    /// The width is not a multiple of the number of heads.
+    #[error("n_embd {n_embd} is not a multiple of n_head {n_head}: use n_embd {}", n_embd.next_multiple_of(*n_head))]
     UnevenHeads {
-        /// The width asked for.
+        /// Requested width.
         n_embd: usize,
-        /// The heads asked for.
+        /// Requested number of heads.
         n_head: usize,
     },
 }
 
 impl Gpt2Config {
-    /// GPT-2 of another size: 124M is 12, 12, 768; 350M 24, 16, 1024; 774M 36, 20, 1280; 1558M 48, 25, 1600.
+    /// Returns GPT-2 with other sizes.
+    ///
+    /// 124M is 12, 12, 768; 350M is 24, 16, 1024; 774M is 36, 20, 1280; 1558M is 48, 25, 1600.
     #[must_use]
     pub fn sized(n_layer: usize, n_head: usize, n_embd: usize) -> Self {
         Self {
@@ -85,7 +87,7 @@ impl Gpt2Config {
     ///
     /// # Errors
     ///
-    /// The first [`Gpt2ConfigError`] that applies; its message says what would work.
+    /// The first [`Gpt2ConfigError`] that applies; its message suggests a setting that works.
     pub fn check(&self) -> Result<(), Gpt2ConfigError> {
         let Self { n_embd, n_head, .. } = *self;
         let counts = [
@@ -104,36 +106,37 @@ impl Gpt2Config {
         }
     }
 
-    /// Builds the model with the weights that `seed` stands for.
+    /// Builds the model with initial weights drawn from `seed`.
     ///
     /// # Errors
     ///
-    /// Those of [`check`](Self::check).
+    /// A [`Gpt2ConfigError`] if [`check`](Self::check) fails.
     pub fn init(&self, seed: u64, device: &Device) -> Result<Gpt2, Gpt2ConfigError> {
         self.check()?;
         Ok(Gpt2::new(self, &Weights::new(seed, device), device))
     }
 
-    /// How many parameters the model has. The head is the token table and counts once.
+    /// Returns the number of parameters. The head is the token table and counts once.
     #[must_use]
     pub fn num_params(&self) -> usize {
-        self.parameters()
-            .iter()
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum()
+        let mut count = 0;
+        for (_, shape) in self.parameters() {
+            count += shape.iter().product::<usize>();
+        }
+        count
     }
 
-    /// Training cost of one token in floating-point operations, forward and backward.
+    /// Returns the training cost of one token in floating-point operations, forward and backward.
     ///
-    /// Six for each weight that multiplies it, the head's included and the table of positions not, and attention's
-    /// `12·n_layer·n_embd·seq_len`. Source: nanoGPT's `estimate_mfu`.
+    /// Six for each weight that multiplies the token, including the head and without the table of positions, and
+    /// `12·n_layer·n_embd·seq_len` for attention. Source: nanoGPT's `estimate_mfu`.
     #[must_use]
     pub fn flops_per_token(&self, seq_len: usize) -> f64 {
         let multiplied = self.num_params() - self.block_size * self.n_embd;
         (6 * multiplied) as f64 + (12 * self.n_layer * self.n_embd * seq_len) as f64
     }
 
-    /// The name of each parameter and its shape as burn has it: linear weights are `[in, out]`.
+    /// Returns the name of each parameter and its shape in burn's layout, where linear weights are `[in, out]`.
     pub(super) fn parameters(&self) -> Vec<(String, Vec<usize>)> {
         let width = self.n_embd;
         let mut all = vec![
@@ -163,7 +166,7 @@ impl Gpt2Config {
         all
     }
 
-    /// A weight and its bias, which has an element for each output.
+    /// Adds a weight, and its bias with an element for each output.
     fn add(&self, all: &mut Vec<(String, Vec<usize>)>, name: &str, shape: Vec<usize>) {
         let outputs = shape.last().copied().into_iter().collect();
         all.push((format!("{name}.weight"), shape));
@@ -176,10 +179,10 @@ impl Gpt2Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bdh::ParamTable;
+    use bdh::stats::ParamTable;
 
     #[test]
-    fn the_sizes_of_gpt_2_have_their_parameters() {
+    fn each_size_of_gpt_2_has_its_number_of_parameters() {
         let sizes = [
             (Gpt2Config::default(), 124_439_808),
             (
@@ -199,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_from_the_settings_is_the_list_of_the_module() {
+    fn parameters_from_settings_are_those_of_the_module() {
         for bias in [true, false] {
             let small = Gpt2Config {
                 block_size: 8,
@@ -224,20 +227,20 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_cannot_work_is_named_with_one_that_would() {
+    fn errors_name_the_setting_and_suggest_a_value() {
         let uneven = Gpt2Config::sized(2, 3, 64)
             .check()
             .expect_err("64 over 3")
             .to_string();
         assert_eq!(
             uneven,
-            "n_embd 64 is not a multiple of n_head 3; n_embd 66 would be"
+            "n_embd 64 is not a multiple of n_head 3: use n_embd 66"
         );
         let zero = Gpt2Config {
             block_size: 0,
             ..Gpt2Config::default()
         };
         let zero = zero.check().expect_err("no tokens").to_string();
-        assert_eq!(zero, "`block_size` is 0, and the model needs at least 1");
+        assert_eq!(zero, "`block_size` is 0: it must be at least 1");
     }
 }

@@ -1,4 +1,4 @@
-//! Weights from safetensors files: Hugging Face's `gpt2`, nanoGPT's, and checkpoints of our own.
+//! Weights from safetensors files: Hugging Face's `gpt2`, nanoGPT's, and our own checkpoints.
 
 use super::config::{Gpt2Config, Gpt2ConfigError};
 use super::model::Gpt2;
@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why weights could not be loaded.
+/// Error of loading weights.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Gpt2LoadError {
@@ -23,40 +23,40 @@ pub enum Gpt2LoadError {
         "cannot read `{path}` ({source}): give a directory with GPT-2's weights as *.safetensors"
     )]
     Unreadable {
-        /// What was asked for.
+        /// The directory or file.
         path: PathBuf,
-        /// The system's word on it.
+        /// Error of the system.
         source: io::Error,
     },
     /// There is no safetensors file.
-    #[error("no *.safetensors file in `{path}`: give the directory that holds GPT-2's weights")]
+    #[error("no *.safetensors file in `{path}`: give the directory with GPT-2's weights")]
     NoFile {
         /// The directory.
         path: PathBuf,
     },
-    /// A file is not what its name says.
-    #[error("`{path}` cannot be understood: {why}; fetch it anew")]
+    /// A file is damaged, or not in the expected format.
+    #[error("`{path}` is damaged: {why}; download it again")]
     Broken {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the damage, as a clause.
         why: String,
     },
-    /// A setting is of another computation than ours.
+    /// A setting describes a model that differs from this one.
     #[error("`{path}` sets `{name}` to {value}: {expected}")]
     Setting {
         /// The `config.json`.
         path: PathBuf,
-        /// The setting.
+        /// Name of the setting.
         name: String,
-        /// Its value, as JSON.
+        /// Value of the setting, as JSON.
         value: String,
-        /// What would work.
+        /// Accepted values, as a clause.
         expected: String,
     },
     /// Several files may hold the weights.
     #[error(
-        "`{path}` has several files of weights ({names}): call the right one model.safetensors, or add the \
+        "`{path}` has several files of weights ({names}): rename the right one to model.safetensors, or add the \
          model.safetensors.index.json that lists them"
     )]
     Several {
@@ -65,18 +65,18 @@ pub enum Gpt2LoadError {
         /// The files.
         names: String,
     },
-    /// Two tensors are called the same.
-    #[error("`{path}` has a second tensor `{name}`: keep the right one")]
+    /// Two tensors have the same name.
+    #[error("`{path}` has a second tensor `{name}`: remove one of them")]
     Twice {
-        /// The file with the second one.
+        /// The file with the second tensor.
         path: PathBuf,
-        /// The name of both, in full.
+        /// Full name of both.
         name: String,
     },
-    /// The head is a tensor of its own.
+    /// The head is another tensor than the token table.
     #[error(
-        "`lm_head.weight` in `{path}` is not the token table, and this model has one tensor for both: \
-         its weights are those of another model"
+        "`lm_head.weight` in `{path}` differs from the token table: GPT-2 uses one tensor for both, so these are the \
+         weights of another model"
     )]
     Untied {
         /// The directory.
@@ -85,17 +85,17 @@ pub enum Gpt2LoadError {
     /// The settings describe no model.
     #[error(transparent)]
     Config(#[from] Gpt2ConfigError),
-    /// The weights are those of another model.
+    /// The weights belong to another model.
     #[error("the weights in `{path}` do not fit the model: {misfits}")]
     Misfit {
         /// The directory.
         path: PathBuf,
-        /// Which, and how.
+        /// All differences.
         misfits: Misfits,
     },
 }
 
-/// What keeps weights from fitting a model.
+/// Differences between the weights in files and the parameters of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Misfits {
     /// Parameters without a value.
@@ -114,24 +114,25 @@ impl Misfits {
 
 impl fmt::Display for Misfits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shape = |(name, found, expected): &(String, Vec<usize>, Vec<usize>)| {
-            format!("{name} (is {found:?}, should be {expected:?})")
-        };
-        let shapes: Vec<_> = self.shapes.iter().map(shape).collect();
-        let parts = [
+        let mut shapes = Vec::new();
+        for (name, found, expected) in &self.shapes {
+            shapes.push(format!("{name} (is {found:?}, should be {expected:?})"));
+        }
+        let mut parts = Vec::new();
+        for (problem, names) in [
             ("missing", &self.missing),
             ("unexpected", &self.unexpected),
             ("of another shape", &shapes),
-        ];
-        let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
-        let parts: Vec<_> = parts
-            .map(|(what, names)| format!("{} {what}: {}", names.len(), shortened(names)))
-            .collect();
+        ] {
+            if !names.is_empty() {
+                parts.push(format!("{} {problem}: {}", names.len(), shortened(names)));
+            }
+        }
         f.write_str(&parts.join("; "))
     }
 }
 
-/// The first few of many names.
+/// Joins the first few of many names.
 fn shortened(names: &[String]) -> String {
     const SHOWN: usize = 6;
     let shown = names[..names.len().min(SHOWN)].join(", ");
@@ -143,45 +144,28 @@ fn shortened(names: &[String]) -> String {
 }
 
 impl Gpt2Config {
-    /// Builds the model with the weights in a directory: in its `model.safetensors`, in the files that
-    /// `model.safetensors.index.json` lists, or in the only `*.safetensors` file there is beside an optimizer's.
+    /// Builds the model with the weights in a directory.
     ///
-    /// Names may begin with `transformer.` or not. Linear weights are `[in, out]`, as Hugging Face's `Conv1D` has
-    /// them, or `[out, in]`, as nanoGPT and our own checkpoints do; the shape of the first `attn.c_attn.weight` tells.
-    /// The buffers of attention masks are passed over, and the head's copy of the token table if it is one. Anything else
-    /// must fit exactly.
+    /// The weights are in `model.safetensors`, in the files that `model.safetensors.index.json` lists, or in the only
+    /// `*.safetensors` file besides `optimizer.safetensors`.
+    ///
+    /// Names may begin with `transformer.` or not. Linear weights are `[in, out]` as in Hugging Face's `Conv1D`, or
+    /// `[out, in]` as in nanoGPT and our own checkpoints; the shape of the first `attn.c_attn.weight` decides. Buffers
+    /// of attention masks are skipped, and so is a head that equals the token table. All other tensors must fit
+    /// exactly.
     ///
     /// # Errors
     ///
-    /// Any [`Gpt2LoadError`]; that of weights which do not fit lists them.
+    /// Any [`Gpt2LoadError`]. [`Gpt2LoadError::Misfit`] lists the tensors that do not fit.
     pub fn load(&self, dir: &Path, device: &Device) -> Result<Gpt2, Gpt2LoadError> {
         self.check()?;
         let mut found = BTreeMap::new();
         for path in files(dir)? {
-            let bytes = read(&path)?;
-            let broken = |why: String| Gpt2LoadError::Broken {
-                path: path.clone(),
-                why,
-            };
-            let file =
-                SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
-            for (name, view) in file.iter().filter(|(name, _)| !is_mask(name)) {
-                let tensor = Found::of(&view).ok_or_else(|| {
-                    let dtype = view.dtype();
-                    broken(format!(
-                        "`{name}` is of {dtype:?}, and weights are F64, F32, F16 or BF16"
-                    ))
-                })?;
-                let name = full_name(name);
-                if found.insert(name.clone(), tensor).is_some() {
-                    return Err(Gpt2LoadError::Twice { path, name });
-                }
-            }
+            read_tensors(path, &mut found)?;
         }
         if let Some(head) = found.remove(HEAD)
-            && found
-                .get("transformer.wte.weight")
-                .is_some_and(|table| !table.is_equal(&head))
+            && let Some(table) = found.get("transformer.wte.weight")
+            && !table.is_equal(&head)
         {
             return Err(Gpt2LoadError::Untied {
                 path: dir.to_owned(),
@@ -194,7 +178,7 @@ impl Gpt2Config {
         Ok(Gpt2::new(self, &Weights::given(&values, device), device))
     }
 
-    /// The value of each parameter in burn's layout, or what does not fit.
+    /// Returns the values of each parameter in burn's layout, or all differences.
     fn fit(
         &self,
         mut found: BTreeMap<String, Found>,
@@ -213,17 +197,12 @@ impl Gpt2Config {
             if is_transposed {
                 shape.reverse();
             }
-            if tensor.shape == shape {
-                values.insert(
-                    name,
-                    if is_transposed {
-                        tensor.transposed()
-                    } else {
-                        tensor.values
-                    },
-                );
-            } else {
+            if tensor.shape != shape {
                 misfits.shapes.push((name, tensor.shape, shape));
+            } else if is_transposed {
+                values.insert(name, tensor.transposed());
+            } else {
+                values.insert(name, tensor.values);
             }
         }
         misfits.unexpected = found.into_keys().collect();
@@ -235,14 +214,41 @@ impl Gpt2Config {
     }
 }
 
-/// A tensor of a file.
+/// Adds the tensors of a file, except attention masks, under their full names.
+fn read_tensors(path: PathBuf, found: &mut BTreeMap<String, Found>) -> Result<(), Gpt2LoadError> {
+    let bytes = read(&path)?;
+    let file = match SafeTensors::deserialize(&bytes) {
+        Ok(file) => file,
+        Err(error) => {
+            let why = error.to_string();
+            return Err(Gpt2LoadError::Broken { path, why });
+        }
+    };
+    for (name, view) in file.iter() {
+        if is_mask(name) {
+            continue;
+        }
+        let Some(tensor) = Found::of(&view) else {
+            let dtype = view.dtype();
+            let why = format!("`{name}` is of {dtype:?}, but weights are F64, F32, F16 or BF16");
+            return Err(Gpt2LoadError::Broken { path, why });
+        };
+        let name = full_name(name);
+        if found.insert(name.clone(), tensor).is_some() {
+            return Err(Gpt2LoadError::Twice { path, name });
+        }
+    }
+    Ok(())
+}
+
+/// Tensor of a file, converted to f32.
 struct Found {
     shape: Vec<usize>,
     values: Vec<f32>,
 }
 
 impl Found {
-    /// The values as f32; `None` if they are no floats.
+    /// Converts a tensor to f32; returns `None` if it does not contain floats.
     fn of(view: &TensorView<'_>) -> Option<Self> {
         let dtype = match view.dtype() {
             Dtype::F64 => DType::F64,
@@ -259,28 +265,34 @@ impl Found {
         })
     }
 
-    /// Whether both are the same to the bit.
+    /// Returns whether both have the same shape and bits.
     fn is_equal(&self, other: &Self) -> bool {
         let mut pairs = self.values.iter().zip(&other.values);
         self.shape == other.shape && pairs.all(|(a, b)| a.to_bits() == b.to_bits())
     }
 
-    /// The values of the matrix with its axes exchanged.
+    /// Returns the values of the transposed matrix.
     fn transposed(&self) -> Vec<f32> {
         let (rows, columns) = (self.shape[0], self.shape[1]);
-        let column = |column| (0..rows).map(move |row| self.values[row * columns + column]);
-        (0..columns).flat_map(column).collect()
+        let mut values = Vec::with_capacity(self.values.len());
+        for column in 0..columns {
+            for row in 0..rows {
+                values.push(self.values[row * columns + column]);
+            }
+        }
+        values
     }
 }
 
-/// Whether a tensor is the mask that Hugging Face saves with attention.
+/// Returns whether a tensor is an attention mask, which Hugging Face saves with the weights.
 fn is_mask(name: &str) -> bool {
     name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
 }
 
-/// The head, which is the token table once more.
+/// Name of the head, which is the token table.
 const HEAD: &str = "lm_head.weight";
 
+/// Returns the name with the prefix `transformer.`, except for the head.
 fn full_name(name: &str) -> String {
     let is_full = name.starts_with("transformer.") || name == HEAD;
     if is_full {
@@ -290,78 +302,87 @@ fn full_name(name: &str) -> String {
     }
 }
 
-/// The safetensors files of a directory that hold its weights.
+/// Returns the files with the weights in a directory.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, Gpt2LoadError> {
-    let (whole, index) = (
-        dir.join("model.safetensors"),
-        dir.join("model.safetensors.index.json"),
-    );
+    let whole = dir.join("model.safetensors");
     if whole.is_file() {
         return Ok(vec![whole]);
     }
+    let index = dir.join("model.safetensors.index.json");
     if index.is_file() {
         return listed(dir, &index);
     }
-    let unreadable = |source| Gpt2LoadError::Unreadable {
-        path: dir.to_owned(),
+    let path = dir.to_owned();
+    let files = weight_files(dir).map_err(|source| Gpt2LoadError::Unreadable {
+        path: path.clone(),
         source,
-    };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        // A checkpoint of ours has the optimizer's state beside the model.
-        let is_weights = path
-            .file_name()
-            .is_some_and(|name| name != "optimizer.safetensors");
-        if is_weights
-            && path
-                .extension()
-                .is_some_and(|ending| ending == "safetensors")
-        {
-            files.push(path);
-        }
-    }
+    })?;
     match files.len() {
-        0 => Err(Gpt2LoadError::NoFile {
-            path: dir.to_owned(),
-        }),
+        0 => Err(Gpt2LoadError::NoFile { path }),
         1 => Ok(files),
-        _ => {
-            let name = |path: &PathBuf| path.file_name().map(|name| name.display().to_string());
-            let mut names: Vec<_> = files.iter().filter_map(name).collect();
-            names.sort(); // a listing has no order of its own
-            Err(Gpt2LoadError::Several {
-                path: dir.to_owned(),
-                names: shortened(&names),
-            })
-        }
+        _ => Err(Gpt2LoadError::Several {
+            path,
+            names: file_names(&files),
+        }),
     }
 }
 
-/// The files that an index lists, each once.
+/// Joins the names of the first few files, in alphabetical order because `read_dir` has none.
+fn file_names(files: &[PathBuf]) -> String {
+    let mut names = Vec::with_capacity(files.len());
+    for file in files {
+        let name = file.file_name().unwrap_or_default();
+        names.push(name.display().to_string());
+    }
+    names.sort();
+    shortened(&names)
+}
+
+/// Returns all safetensors files in a directory, except the optimizer's state in our own checkpoints.
+fn weight_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let is_optimizer = path.file_name() == Some(OsStr::new("optimizer.safetensors"));
+        if path.extension() == Some(OsStr::new("safetensors")) && !is_optimizer {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// Returns the files that an index lists, each once.
 fn listed(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, Gpt2LoadError> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let broken = |why| Gpt2LoadError::Broken {
-        path: index.to_owned(),
-        why,
+    let Index { weight_map } = match serde_json::from_slice(&read(index)?) {
+        Ok(index) => index,
+        Err(error) => return Err(damaged(index, error.to_string())),
     };
-    let Index { weight_map } =
-        serde_json::from_slice(&read(index)?).map_err(|error| broken(error.to_string()))?;
     let names: BTreeSet<_> = weight_map.into_values().collect();
-    if let Some(name) = names
-        .iter()
-        .find(|name| Path::new(name).file_name() != Some(OsStr::new(name)))
-    {
-        return Err(broken(format!(
-            "it lists `{name}`, which is no file beside it"
-        )));
+    let mut files = Vec::with_capacity(names.len());
+    for name in names {
+        // A path could lead out of the directory.
+        if Path::new(&name).file_name() != Some(OsStr::new(&name)) {
+            let why = "which is not the name of a file in the same directory";
+            return Err(damaged(index, format!("it lists `{name}`, {why}")));
+        }
+        files.push(dir.join(name));
     }
-    Ok(names.iter().map(|name| dir.join(name)).collect())
+    Ok(files)
 }
 
+/// Returns the error of a damaged file.
+pub(super) fn damaged(path: &Path, why: String) -> Gpt2LoadError {
+    Gpt2LoadError::Broken {
+        path: path.to_owned(),
+        why,
+    }
+}
+
+/// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Gpt2LoadError> {
     fs::read(path).map_err(|source| Gpt2LoadError::Unreadable {
         path: path.to_owned(),

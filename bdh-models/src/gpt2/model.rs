@@ -1,4 +1,4 @@
-//! The model itself: two tables, blocks, and a head that is the first table once more.
+//! The model: a token table, a position table, blocks, and a head that is the token table.
 
 use super::block::{Block, norm, normed};
 use super::config::Gpt2Config;
@@ -12,12 +12,12 @@ use bdh::{CausalLm, Probe};
 
 /// GPT-2, with its parameters under the names of nanoGPT and Hugging Face.
 ///
-/// Its head is the token table: one parameter, named `transformer.wte.weight`, which gets the gradients of both uses.
+/// The head is the token table: one parameter, named `transformer.wte.weight`, which gets the gradients of both uses.
 ///
 /// Source: karpathy/nanoGPT at 3adf61e, karpathy/build-nanogpt at 6104ab1.
 #[derive(Module, Debug)]
 pub struct Gpt2 {
-    /// Everything there is.
+    /// All parameters.
     pub transformer: Transformer,
     mask: Mask,
     #[module(skip)]
@@ -33,20 +33,20 @@ pub struct Transformer {
     pub wpe: Embedding,
     /// The layers, first to last.
     pub h: Vec<Block>,
-    /// Norms the residual stream for the head.
+    /// Norm before the head.
     pub ln_f: LayerNorm,
 }
 
 impl Gpt2 {
-    /// The settings that the model was built with.
+    /// Returns the settings that the model was built with.
     #[must_use]
     pub fn config(&self) -> &Gpt2Config {
         &self.config
     }
 
-    /// The model with the given weights; `config` has passed its checks.
+    /// Creates the model with the given weights; `config` has passed its checks.
     pub(super) fn new(config: &Gpt2Config, weights: &Weights<'_>, device: &Device) -> Self {
-        let (width, usual) = (config.n_embd, Law::Normal(0.02));
+        let (width, usual) = (config.n_embd, Law::Normal(0.02)); // nanoGPT's deviation
         Self {
             transformer: Transformer {
                 wte: weights.table("transformer.wte", [config.vocab_size, width], usual),
@@ -65,7 +65,7 @@ impl Gpt2 {
 impl CausalLm for Gpt2 {
     /// Scores every next token: `[batch, seq_len]` ids to `[batch, seq_len, vocab_size]` logits in f32.
     ///
-    /// Offers `embed`, and for each layer `h.<layer>.attn` (what attention adds), `h.<layer>.mlp` (the hidden units
+    /// Taps `embed`, and for each layer `h.<layer>.attn` (the output of attention), `h.<layer>.mlp` (the hidden units
     /// after the GELU) and `h.<layer>.resid` (the residual stream after the layer).
     ///
     /// # Panics

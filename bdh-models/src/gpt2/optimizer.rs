@@ -1,11 +1,12 @@
-//! Which parameters decay, and how fast all of them move.
+//! Parameter groups and learning rate schedule of build-nanogpt.
 
 use bdh::ops::AdamW;
-use bdh::{Group, Schedule, warmup_cosine};
+use bdh::schedule::warmup_cosine;
+use bdh::{Group, Schedule};
 
-/// The two groups of a [`Gpt2`](super::Gpt2): matrices and tables decay, biases and gains do not.
+/// Returns the two groups of a [`Gpt2`](super::Gpt2): matrices and tables decay, biases and gains do not.
 ///
-/// AdamW with betas 0.9 and 0.95 and an epsilon of 1e-8.
+/// Both use AdamW with betas 0.9 and 0.95 and an epsilon of 1e-8.
 ///
 /// Source: `configure_optimizers` of karpathy/build-nanogpt at 6104ab1.
 #[must_use]
@@ -21,10 +22,10 @@ pub fn groups(weight_decay: f32, schedule: Schedule) -> [Group; 2] {
     ]
 }
 
-/// Rises linearly over `warmup` updates, then falls along half a cosine to a tenth of `peak` at the last one.
+/// Returns build-nanogpt's schedule: a linear warmup, then half a cosine down to a tenth of `peak` at the last update.
 ///
-/// build-nanogpt's would reach its tenth one update later; of its 19073 updates none is further than 1e-4 of the peak
-/// from this.
+/// The original would reach the tenth one update later. Over its 19073 updates the difference is at most 1e-4 of the
+/// peak.
 #[must_use]
 pub fn schedule(peak: f64, warmup: u64) -> Schedule {
     warmup_cosine(peak, warmup).to(0.1)
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schedule_is_that_of_build_nanogpt() {
+    fn schedule_matches_build_nanogpt() {
         let (peak, warmup, steps) = (6e-4, 715, 19_073);
         // get_lr of train_gpt2.py
         let original = |it: u64| {

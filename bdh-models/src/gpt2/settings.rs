@@ -1,13 +1,15 @@
-//! Hugging Face's `config.json`, read whole: a setting that decides what is computed, and that [`Gpt2`](super::Gpt2) does not
-//! compute, is refused by its name.
+//! Settings from Hugging Face's `config.json`.
+//!
+//! Every setting is read. A setting that affects the logits, and that [`Gpt2`](super::Gpt2) does not implement, is an
+//! error with its name.
 
 use super::config::{Gelu, Gpt2Config};
-use super::load::{Gpt2LoadError, read};
+use super::load::{Gpt2LoadError, damaged, read};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// Settings on which no logit depends: of generation, of other heads, of training from nothing (dropout among them, which
-/// ours does without), and of the library.
+/// Settings that do not affect logits: of generation, of other heads, of training from scratch (including dropout,
+/// which [`Gpt2`](super::Gpt2) does not have), and of the library.
 const FREE: [&str; 66] = [
     "architectures",
     "attn_implementation",
@@ -78,75 +80,52 @@ const FREE: [&str; 66] = [
 ];
 
 impl Gpt2Config {
-    /// Reads the settings of a Hugging Face directory, from its `config.json`.
+    /// Reads the settings of a Hugging Face directory from its `config.json`.
     ///
     /// # Errors
     ///
     /// [`Gpt2LoadError::Unreadable`], [`Broken`](Gpt2LoadError::Broken), [`Config`](Gpt2LoadError::Config), or
-    /// [`Setting`](Gpt2LoadError::Setting) for one that this model does not compute.
+    /// [`Setting`](Gpt2LoadError::Setting) for a setting that this model does not implement.
     pub fn from_dir(dir: &Path) -> Result<Self, Gpt2LoadError> {
         let path = dir.join("config.json");
-        let text = read(&path)?;
-        let broken = |why: String| Gpt2LoadError::Broken {
-            path: path.clone(),
-            why,
+        let mut settings: Map<String, Value> = match serde_json::from_slice(&read(&path)?) {
+            Ok(settings) => settings,
+            Err(error) => return Err(damaged(&path, error.to_string())),
         };
-        let mut settings: Map<String, Value> =
-            serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
-        let mut count = |name: &str| {
-            let number = settings.remove(name).and_then(|value| value.as_u64());
-            number.ok_or_else(|| broken(format!("it has no number `{name}`")))
+        let mut count = |name: &str| match settings.remove(name).and_then(|value| value.as_u64()) {
+            Some(number) => Ok(number as usize),
+            None => Err(damaged(&path, format!("it has no number `{name}`"))),
         };
-        let shape = [count("n_layer")?, count("n_head")?, count("n_embd")?].map(|n| n as usize);
+        let (n_layer, n_head, n_embd) = (count("n_layer")?, count("n_head")?, count("n_embd")?);
         let config = Self {
-            block_size: count("n_positions")? as usize,
-            vocab_size: count("vocab_size")? as usize,
-            ..Self::sized(shape[0], shape[1], shape[2])
+            block_size: count("n_positions")?,
+            vocab_size: count("vocab_size")?,
+            ..Self::sized(n_layer, n_head, n_embd)
         };
         config.check()?;
-        let refused = |name: &str, value: Value, expected: String| Gpt2LoadError::Setting {
-            path: path.clone(),
-            name: name.to_owned(),
-            value: value.to_string(),
-            expected,
-        };
-        let gelu = match settings.remove("activation_function") {
-            None | Some(Value::Null) => Gelu::Tanh, // GPT-2's own
-            Some(value) => match value.as_str() {
-                Some("gelu_new" | "gelu_pytorch_tanh") => Gelu::Tanh,
-                Some("gelu") => Gelu::Erf,
-                _ => {
-                    let known =
-                        "this model computes \"gelu_new\", \"gelu_pytorch_tanh\" or \"gelu\"";
-                    return Err(refused("activation_function", value, known.to_owned()));
-                }
-            },
-        };
+        let gelu = gelu(&path, settings.remove("activation_function"))?;
         for (name, value) in settings {
-            let is_free = name.starts_with('_') || FREE.contains(&name.as_str());
-            if is_free || value.is_null() {
-                continue; // null is the default, which is ours
-            }
-            match config.fixed(&name) {
-                Some(ours) if ours == value => {}
-                Some(ours) => {
-                    return Err(refused(
-                        &name,
-                        value,
-                        format!("this model computes with {ours}"),
-                    ));
-                }
-                None => {
-                    let unknown =
-                        "this model does not know it; remove it if no number depends on it";
-                    return Err(refused(&name, value, unknown.to_owned()));
-                }
-            }
+            config.check_setting(&path, &name, &value)?;
         }
         Ok(Self { gelu, ..config })
     }
 
-    /// The only value that this model computes with of a setting that others may vary.
+    /// Checks that a setting does not affect logits, or has the only value that this model implements.
+    fn check_setting(&self, path: &Path, name: &str, value: &Value) -> Result<(), Gpt2LoadError> {
+        let is_free = name.starts_with('_') || FREE.contains(&name);
+        if is_free || value.is_null() {
+            return Ok(()); // null is the default, which this model implements
+        }
+        let expected = match self.fixed(name) {
+            Some(fixed) if fixed == *value => return Ok(()),
+            Some(fixed) => format!("this model needs {fixed}"),
+            None => "this model does not implement it; remove it if the logits do not depend on it"
+                .to_owned(),
+        };
+        Err(unsupported(path, name, value, expected))
+    }
+
+    /// Returns the only value that this model implements of a setting with several values.
     fn fixed(&self, name: &str) -> Option<Value> {
         Some(match name {
             "model_type" => json!("gpt2"),
@@ -163,5 +142,30 @@ impl Gpt2Config {
             "pruned_heads" => json!({}),
             _ => return None,
         })
+    }
+}
+
+/// Returns the form of the GELU; without a setting, GPT-2's own.
+fn gelu(path: &Path, setting: Option<Value>) -> Result<Gelu, Gpt2LoadError> {
+    let Some(value) = setting.filter(|value| !value.is_null()) else {
+        return Ok(Gelu::Tanh);
+    };
+    match value.as_str() {
+        Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Gelu::Tanh),
+        Some("gelu") => Ok(Gelu::Erf),
+        _ => {
+            let known = "this model needs \"gelu_new\", \"gelu_pytorch_tanh\" or \"gelu\"";
+            let name = "activation_function";
+            Err(unsupported(path, name, &value, known.to_owned()))
+        }
+    }
+}
+
+fn unsupported(path: &Path, name: &str, value: &Value, expected: String) -> Gpt2LoadError {
+    Gpt2LoadError::Setting {
+        path: path.to_owned(),
+        name: name.to_owned(),
+        value: value.to_string(),
+        expected,
     }
 }

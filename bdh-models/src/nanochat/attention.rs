@@ -4,20 +4,20 @@ use super::config::{GptConfig, VALUE_GATE_CHANNELS};
 use super::norm::norm;
 use super::rope::Rope;
 use crate::init::{Law, Weights};
-use crate::layers::through;
+use crate::layers::apply_linear;
 use bdh::burn;
 use bdh::burn::module::Module;
 use bdh::burn::nn::Linear;
 use bdh::burn::tensor::Tensor;
 use bdh::burn::tensor::activation::sigmoid;
-use bdh::ops::{Mask, attention, widened};
+use bdh::ops::{Mask, attention, upcast_f32};
 
-/// nanochat sharpens attention by growing queries and keys alike, after they are normed.
+/// Factor of normed queries and of normed keys, which makes attention sharper. Source: nanochat.
 const SHARPNESS: f64 = 1.2;
-/// A gate of one half is half of this: value embeddings start at one and a half times their table.
+/// Largest factor of a value embedding. The gates start at one half, so the factor starts at 1.5.
 const VALUE_GATE_MAX: f64 = 3.0;
 
-/// Lets each token read those before it.
+/// Causal self-attention of one layer.
 #[derive(Module, Debug)]
 pub struct Attention {
     /// Channels to queries.
@@ -26,9 +26,9 @@ pub struct Attention {
     pub c_k: Linear,
     /// Channels to values.
     pub c_v: Linear,
-    /// What was read, back to channels.
+    /// Weighted values back to channels.
     pub c_proj: Linear,
-    /// The first 12 channels to one gate per key head, on layers with a value embedding.
+    /// The first 12 channels to one gate per key head, in layers with a value embedding.
     pub ve_gate: Option<Linear>,
     n_head: usize,
     n_kv_head: usize,
@@ -41,27 +41,23 @@ impl Attention {
         let linear = |name: &str, shape, law| {
             weights.linear(&format!("transformer.h.{layer}.attn.{name}"), shape, law)
         };
+        let gate = [VALUE_GATE_CHANNELS, config.n_kv_head];
+        let has_gate = config.has_value_embedding(layer);
         Self {
             c_q: linear("c_q", [width, width], spread),
             c_k: linear("c_k", [width, kv_width], spread),
             c_v: linear("c_v", [width, kv_width], spread),
             c_proj: linear("c_proj", [width, width], Law::Zero),
-            ve_gate: config.has_value_embedding(layer).then(|| {
-                linear(
-                    "ve_gate",
-                    [VALUE_GATE_CHANNELS, config.n_kv_head],
-                    Law::Uniform(0.0, 0.02),
-                )
-            }),
+            ve_gate: has_gate.then(|| linear("ve_gate", gate, Law::Uniform(0.0, 0.02))),
             n_head: config.n_head,
             n_kv_head: config.n_kv_head,
         }
     }
 
-    /// Reads the normed block input `x`, `[batch, seq_len, n_embd]`; what comes back has the same shape.
+    /// Applies attention to the normed block input `x`, `[batch, seq_len, n_embd]`, and keeps its shape.
     ///
     /// `value_embedding` is the layer's own embedding of the tokens, `[batch, seq_len, kv_width]`. The tables
-    /// of `rope` must be those of `seq_len` positions.
+    /// of `rope` must have `seq_len` positions.
     pub(super) fn forward(
         &self,
         x: Tensor<3>,
@@ -73,19 +69,24 @@ impl Attention {
         let head_size = width / self.n_head;
         let heads = |x: Tensor<3>, heads| x.reshape([batch, seq_len, heads, head_size]);
 
-        let queries = heads(through(&self.c_q, x.clone()), self.n_head);
-        let keys = heads(through(&self.c_k, x.clone()), self.n_kv_head);
-        let mut values = heads(through(&self.c_v, x.clone()), self.n_kv_head);
-        if let (Some(gate), Some(embedding)) = (&self.ve_gate, value_embedding) {
-            let read = widened(x.narrow(2, 0, VALUE_GATE_CHANNELS));
-            let gate = sigmoid(gate.forward(read)) * VALUE_GATE_MAX;
-            let gate = gate.cast(values.dtype()).unsqueeze_dim(3);
+        let queries = heads(apply_linear(&self.c_q, x.clone()), self.n_head);
+        let keys = heads(apply_linear(&self.c_k, x.clone()), self.n_kv_head);
+        let mut values = heads(apply_linear(&self.c_v, x.clone()), self.n_kv_head);
+        if let (Some(ve_gate), Some(embedding)) = (&self.ve_gate, value_embedding) {
+            let gate = value_gate(ve_gate, x).cast(values.dtype());
             values = values + heads(embedding, self.n_kv_head) * gate;
         }
 
         let scale = SHARPNESS * SHARPNESS / (head_size as f64).sqrt();
-        let (queries, keys) = (norm(rope.turn(queries)), norm(rope.turn(keys)));
+        let (queries, keys) = (norm(rope.rotate(queries)), norm(rope.rotate(keys)));
         let read = attention(queries, keys, values, mask, scale);
-        through(&self.c_proj, read.reshape([batch, seq_len, width]))
+        apply_linear(&self.c_proj, read.reshape([batch, seq_len, width]))
     }
+}
+
+/// Returns the factors of value embeddings from the first channels of `x`, `[batch, seq_len, n_kv_head, 1]` in f32.
+fn value_gate(gate: &Linear, x: Tensor<3>) -> Tensor<4> {
+    let read = upcast_f32(x.narrow(2, 0, VALUE_GATE_CHANNELS));
+    let factors = sigmoid(gate.forward(read)) * VALUE_GATE_MAX;
+    factors.unsqueeze_dim(3)
 }

@@ -5,7 +5,7 @@ use super::config::GptConfig;
 use super::norm::norm;
 use super::rope::Rope;
 use crate::init::{Law, Weights};
-use crate::layers::through;
+use crate::layers::apply_linear;
 use bdh::Probe;
 use bdh::burn;
 use bdh::burn::module::Module;
@@ -13,15 +13,15 @@ use bdh::burn::nn::Linear;
 use bdh::burn::tensor::Tensor;
 use bdh::ops::{Mask, relu_squared};
 
-/// Channels of the MLP for each channel of the residual stream.
+/// Hidden channels of the MLP for each channel of the residual stream.
 const EXPANSION: usize = 4;
 
 /// One layer of a [`Gpt`](super::Gpt).
 #[derive(Module, Debug)]
 pub struct Block {
-    /// Reads other tokens.
+    /// Attention over earlier tokens.
     pub attn: Attention,
-    /// Works on each token by itself.
+    /// MLP on each token.
     pub mlp: Mlp,
 }
 
@@ -33,7 +33,7 @@ impl Block {
         }
     }
 
-    /// Takes the residual stream, `[batch, seq_len, n_embd]`, through layer number `layer`.
+    /// Applies the layer to the residual stream, `[batch, seq_len, n_embd]`.
     pub(super) fn forward(
         &self,
         x: Tensor<3>,
@@ -53,25 +53,25 @@ impl Block {
         let x = x + read;
         let hidden = self.mlp.hidden(norm(x.clone()));
         probe.tap(format_args!("h.{layer}.mlp"), &hidden);
-        let x = x + through(&self.mlp.c_proj, hidden);
+        let x = x + apply_linear(&self.mlp.c_proj, hidden);
         probe.tap(format_args!("h.{layer}.resid"), &x);
         x
     }
 }
 
-/// What a block needs besides the residual stream.
+/// Inputs of a block besides the residual stream.
 pub(super) struct BlockInputs<'a> {
-    /// Its number, counted from 0.
+    /// Number of the layer, from 0.
     pub(super) layer: usize,
-    /// Its own embedding of the tokens, `[batch, seq_len, kv_width]`, where it has one.
+    /// The layer's own embedding of the tokens, `[batch, seq_len, kv_width]`, in layers that have one.
     pub(super) value_embedding: Option<Tensor<3>>,
-    /// The tables of `seq_len` positions.
+    /// Rotary tables of `seq_len` positions.
     pub(super) rope: &'a Rope,
-    /// What a query may see.
+    /// Tokens that a query may see.
     pub(super) mask: &'a Mask,
 }
 
-/// Two layers with a squared ReLU between them.
+/// MLP of one layer: two linear layers with a squared ReLU between them.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// Channels to hidden units, four for each.
@@ -98,8 +98,8 @@ impl Mlp {
         }
     }
 
-    /// The hidden units, most of them 0: `[batch, seq_len, 4 * n_embd]`.
+    /// Returns the hidden units, `[batch, seq_len, 4 * n_embd]`. Most of them are 0.
     fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
-        relu_squared(through(&self.c_fc, x))
+        relu_squared(apply_linear(&self.c_fc, x))
     }
 }

@@ -1,4 +1,4 @@
-//! What decides the shape of a [`Gpt`]: its settings and their checks.
+//! Settings of a [`Gpt`], and their checks.
 
 use super::gpt::Gpt;
 use bdh::burn::tensor::Device;
@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 pub(super) const VALUE_GATE_CHANNELS: usize = 12;
 /// Channels of an embedded token that gate the smear of the token before it.
 pub(crate) const SMEAR_GATE_CHANNELS: usize = 24;
-/// Tables and the head have their rows padded to a multiple of this, for the matrix units of GPUs.
+/// Multiple that the rows of tables and head are padded to, for the matrix units of GPUs.
 const VOCAB_MULTIPLE: usize = 64;
-/// Short windows are rounded up to a multiple of this, the tile of the attention kernels.
+/// Multiple that short windows are rounded up to: the tile of nanochat's attention kernels.
 const WINDOW_MULTIPLE: usize = 128;
 
-/// The settings of a [`Gpt`], under the names of nanochat's `GPTConfig`.
+/// Settings of a [`Gpt`], under the names of nanochat's `GPTConfig`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GptConfig {
-    /// Tokens that the longest input holds. Defaults to 2048.
+    /// Tokens of the longest input. Defaults to 2048.
     pub sequence_len: usize,
-    /// Token ids, before padding. Defaults to 32768.
+    /// Number of token ids, before padding. Defaults to 32768.
     pub vocab_size: usize,
-    /// Blocks of attention and MLP. Defaults to 12.
+    /// Number of blocks of attention and MLP. Defaults to 12.
     pub n_layer: usize,
     /// Query heads of each attention. Defaults to 6.
     pub n_head: usize,
@@ -30,11 +30,11 @@ pub struct GptConfig {
     pub n_kv_head: usize,
     /// Channels of the residual stream. Defaults to 768.
     pub n_embd: usize,
-    /// `S` (a quarter of `sequence_len`) or `L` (all of it) for each layer, tiled. Defaults to `SSSL`.
+    /// Attention window of each layer, tiled: `S` is a quarter of `sequence_len`, `L` all of it. Defaults to `SSSL`.
     ///
-    /// The last layer sees everything, whatever the pattern says.
+    /// The window of the last layer is always `L`.
     pub window_pattern: String,
-    /// What it computes in; parameters, gradients and logits are `f32` either way. Defaults to `f32`.
+    /// Precision of activations; parameters, gradients and logits are always `f32`. Defaults to `f32`.
     pub precision: Precision,
 }
 
@@ -53,60 +53,60 @@ impl Default for GptConfig {
     }
 }
 
-/// Why settings describe no model.
+/// Error of settings that describe no model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GptConfigError {
     /// A count is zero.
-    #[error("`{field}` is 0, and the model needs at least 1")]
+    #[error("`{field}` is 0: it must be at least 1")]
     Zero {
         /// The setting.
         field: &'static str,
     },
-    /// The width cannot be cut into heads.
-    #[error("n_embd {n_embd} is not a multiple of n_head {n_head}; n_embd {} would be", n_embd.next_multiple_of(*n_head))]
+    /// The width is not a multiple of the number of heads.
+    #[error("n_embd {n_embd} is not a multiple of n_head {n_head}: use n_embd {}", n_embd.next_multiple_of(*n_head))]
     UnevenHeads {
-        /// The width asked for.
+        /// Requested width.
         n_embd: usize,
-        /// The heads asked for.
+        /// Requested number of heads.
         n_head: usize,
     },
-    /// Rotary embeddings turn pairs of channels.
+    /// The head size is odd, and rotary embeddings rotate pairs of channels.
     #[error(
-        "n_embd {n_embd} over n_head {n_head} gives heads of {} channels, and rotary embeddings need an even \
-         number; n_embd {} would give {}",
+        "n_embd {n_embd} over n_head {n_head} gives a head size of {}, and rotary embeddings need an even \
+         one: use n_embd {}, which gives {}",
         n_embd / n_head, n_embd + n_head, n_embd / n_head + 1
     )]
     OddHeadSize {
-        /// The width asked for.
+        /// Requested width.
         n_embd: usize,
-        /// The heads asked for.
+        /// Requested number of heads.
         n_head: usize,
     },
-    /// The smear gate reads more channels than there are.
+    /// The width is smaller than the number of channels that the smear gate reads.
     #[error(
-        "n_embd {n_embd} is too narrow: the smear gate reads the first {SMEAR_GATE_CHANNELS} channels, so n_embd must be {SMEAR_GATE_CHANNELS} or more"
+        "n_embd {n_embd} is too small: the smear gate reads {SMEAR_GATE_CHANNELS} channels, so use {SMEAR_GATE_CHANNELS} or more"
     )]
     Narrow {
-        /// The width asked for.
+        /// Requested width.
         n_embd: usize,
     },
-    /// Query heads cannot be shared out among key heads.
+    /// The number of query heads is not a multiple of the number of key heads.
     #[error(
-        "n_head {n_head} is not a multiple of n_kv_head {n_kv_head}; n_kv_head 1 or {n_head} would work"
+        "n_head {n_head} is not a multiple of n_kv_head {n_kv_head}: use n_kv_head 1 or {n_head}"
     )]
     UnevenGroups {
-        /// The query heads asked for.
+        /// Requested number of query heads.
         n_head: usize,
-        /// The key and value heads asked for.
+        /// Requested number of key and value heads.
         n_kv_head: usize,
     },
-    /// The window pattern is empty or has a foreign letter.
+    /// The window pattern is empty, or has letters other than S and L.
     #[error(
-        "window_pattern `{pattern}` is not made of S and L, one letter a layer, such as SSSL or L"
+        "window_pattern `{pattern}` must consist of the letters S and L, one for each layer, such as SSSL or L"
     )]
     WindowPattern {
-        /// The pattern asked for.
+        /// Requested pattern.
         pattern: String,
     },
 }
@@ -116,7 +116,7 @@ impl GptConfig {
     ///
     /// # Errors
     ///
-    /// The first [`GptConfigError`] that applies; its message says what would work.
+    /// The first [`GptConfigError`] that applies; its message suggests a setting that works.
     pub fn check(&self) -> Result<(), GptConfigError> {
         let Self {
             n_embd,
@@ -137,11 +137,14 @@ impl GptConfig {
         if !n_head.is_multiple_of(n_kv_head) {
             return Err(GptConfigError::UnevenGroups { n_head, n_kv_head });
         }
-        if self.window_pattern.is_empty()
-            || self.window_pattern.contains(|letter| !is_window(letter))
-        {
+        self.check_window_pattern()
+    }
+
+    fn check_window_pattern(&self) -> Result<(), GptConfigError> {
+        let pattern = &self.window_pattern;
+        if pattern.is_empty() || pattern.contains(|letter| !is_window(letter)) {
             return Err(GptConfigError::WindowPattern {
-                pattern: self.window_pattern.clone(),
+                pattern: pattern.clone(),
             });
         }
         Ok(())
@@ -161,38 +164,37 @@ impl GptConfig {
         }
     }
 
-    /// Builds the model with the weights that `seed` stands for.
+    /// Builds the model with initial weights drawn from `seed`.
     ///
-    /// The weights depend on `seed` and the parameters' names alone: drawing something else before, or on
-    /// another device, changes nothing.
+    /// The weights depend only on `seed` and the names of the parameters, not on the device or on earlier draws.
     ///
     /// # Errors
     ///
-    /// Those of [`check`](Self::check).
+    /// A [`GptConfigError`] if [`check`](Self::check) fails.
     pub fn init(&self, seed: u64, device: &Device) -> Result<Gpt, GptConfigError> {
         self.check()?;
         Ok(Gpt::draw(self, seed, device))
     }
 
-    /// Channels of one attention head.
+    /// Returns the number of channels of an attention head.
     #[must_use]
     pub fn head_size(&self) -> usize {
         self.n_embd / self.n_head
     }
 
-    /// Rows of the token tables and the head: the vocabulary rounded up to a multiple of 64.
+    /// Returns the rows of the token tables and the head: the vocabulary rounded up to a multiple of 64.
     #[must_use]
     pub fn padded_vocab(&self) -> usize {
         self.vocab_size.next_multiple_of(VOCAB_MULTIPLE)
     }
 
-    /// Channels of all key heads together, and so of a value embedding.
+    /// Returns the number of channels of all key heads together, which is also that of a value embedding.
     #[must_use]
     pub fn kv_width(&self) -> usize {
         self.n_kv_head * self.head_size()
     }
 
-    /// How many tokens back a query of `layer` sees, itself not counted.
+    /// Returns how many earlier tokens a query of `layer` sees.
     #[must_use]
     pub fn window(&self, layer: usize) -> usize {
         let letters = self.window_pattern.as_bytes();
@@ -205,14 +207,14 @@ impl GptConfig {
         }
     }
 
-    /// The window that `S` stands for: a quarter of the sequence, in whole tiles of 128 tokens.
+    /// Returns the window of `S`: a quarter of the sequence, rounded up to whole tiles of 128 tokens.
     pub(super) fn short_window(&self) -> usize {
         self.sequence_len
             .div_ceil(4)
             .next_multiple_of(WINDOW_MULTIPLE)
     }
 
-    /// Whether `layer` adds an embedding of the token to its values: every other layer, the last included.
+    /// Returns whether `layer` adds an embedding of the token to its values: every other layer, including the last.
     #[must_use]
     pub fn has_value_embedding(&self, layer: usize) -> bool {
         layer % 2 == (self.n_layer - 1) % 2
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn short_windows_are_a_quarter_in_whole_tiles_and_the_last_layer_sees_all() {
+    fn short_windows_are_whole_tiles_and_the_last_window_is_long() {
         let mut config = GptConfig {
             n_layer: 6,
             ..GptConfig::default()
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_layer_up_to_the_last_has_a_value_embedding() {
+    fn every_other_layer_has_a_value_embedding() {
         let of = |n_layer| {
             let config = GptConfig {
                 n_layer,
@@ -266,30 +268,29 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_cannot_work_is_named_with_one_that_would() {
+    fn errors_name_the_setting_and_suggest_a_value() {
         let cases = [
             (
                 GptConfig {
                     n_embd: 33,
                     ..small()
                 },
-                "n_embd 33 is not a multiple of n_head 2; n_embd 34 would be",
+                "n_embd 33 is not a multiple of n_head 2: use n_embd 34",
             ),
             (
                 GptConfig {
                     n_embd: 34,
                     ..small()
                 },
-                "n_embd 34 over n_head 2 gives heads of 17 channels, and rotary embeddings need an even number; \
-                 n_embd 36 would give 18",
+                "n_embd 34 over n_head 2 gives a head size of 17, and rotary embeddings need an even one: \
+                 use n_embd 36, which gives 18",
             ),
             (
                 GptConfig {
                     n_embd: 16,
                     ..small()
                 },
-                "n_embd 16 is too narrow: the smear gate reads the first 24 channels, so n_embd must be 24 or \
-                 more",
+                "n_embd 16 is too small: the smear gate reads 24 channels, so use 24 or more",
             ),
             (
                 GptConfig {
@@ -297,21 +298,21 @@ mod tests {
                     n_kv_head: 3,
                     ..small()
                 },
-                "n_head 4 is not a multiple of n_kv_head 3; n_kv_head 1 or 4 would work",
+                "n_head 4 is not a multiple of n_kv_head 3: use n_kv_head 1 or 4",
             ),
             (
                 GptConfig {
                     window_pattern: "SLM".into(),
                     ..small()
                 },
-                "window_pattern `SLM` is not made of S and L, one letter a layer, such as SSSL or L",
+                "window_pattern `SLM` must consist of the letters S and L, one for each layer, such as SSSL or L",
             ),
             (
                 GptConfig {
                     n_head: 0,
                     ..small()
                 },
-                "`n_head` is 0, and the model needs at least 1",
+                "`n_head` is 0: it must be at least 1",
             ),
         ];
         for (config, message) in cases {
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_reads_back_from_json_with_defaults_for_what_is_left_out() {
+    fn partial_json_config_is_completed_with_defaults() {
         let config: GptConfig =
             serde_json::from_str(r#"{"n_layer": 2}"#).expect("a partial config is one");
         assert_eq!(

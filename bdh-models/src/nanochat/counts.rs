@@ -1,33 +1,33 @@
-//! What a model of given settings costs, in parameters and in floating-point operations.
+//! Parameters and floating-point operations of a model, from its settings.
 //!
-//! Arithmetic on the settings: asking how large a depth-24 model is allocates none of it.
+//! The counts are arithmetic on the settings and allocate no tensor.
 
 use super::config::{GptConfig, SMEAR_GATE_CHANNELS, VALUE_GATE_CHANNELS};
 use serde::{Deserialize, Serialize};
 
-/// How many parameters a [`Gpt`](super::Gpt) has, by the part that they are in.
+/// Parameter counts of a [`Gpt`](super::Gpt) by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParamCounts {
     /// The token table.
     pub wte: usize,
-    /// The tables of the value embeddings, all layers.
+    /// The value embeddings of all layers.
     pub value_embeds: usize,
-    /// The head that scores every token.
+    /// The output head.
     pub lm_head: usize,
-    /// Every matrix inside the blocks, the gates of the value embeddings included.
+    /// All matrices of the blocks, including the gates of the value embeddings.
     pub transformer: usize,
     /// The lambdas and the smear gate.
     pub scalars: usize,
 }
 
 impl ParamCounts {
-    /// All of them.
+    /// Returns the number of all parameters.
     #[must_use]
     pub fn total(&self) -> usize {
         self.wte + self.value_embeds + self.lm_head + self.transformer + self.scalars
     }
 
-    /// Those that nanochat's scaling laws count: the matrices of the blocks and the head.
+    /// Returns the number of parameters that nanochat's scaling laws count: the matrices of the blocks and the head.
     #[must_use]
     pub fn scaling(&self) -> usize {
         self.transformer + self.lm_head
@@ -35,7 +35,7 @@ impl ParamCounts {
 }
 
 impl GptConfig {
-    /// How many parameters the model has, by the part that they are in.
+    /// Returns the number of parameters by part.
     #[must_use]
     pub fn num_params(&self) -> ParamCounts {
         let value_layers = (0..self.n_layer)
@@ -53,10 +53,10 @@ impl GptConfig {
         }
     }
 
-    /// Training cost of one token in floating-point operations, forward and backward.
+    /// Returns the training cost of one token in floating-point operations, forward and backward.
     ///
-    /// Six for each weight that multiplies it, and attention's `12·n_head·head_size·min(window, seq_len)` for
-    /// each layer. The tables are looked up, not multiplied.
+    /// Six for each weight that multiplies the token, and `12·n_head·head_size·min(window, seq_len)` for the attention
+    /// of each layer. Tables are looked up, not multiplied, so they do not count.
     #[must_use]
     pub fn flops_per_token(&self, seq_len: usize) -> f64 {
         let multiplied = self.num_params().scaling() + SMEAR_GATE_CHANNELS;
@@ -71,7 +71,7 @@ impl GptConfig {
 mod tests {
     use super::*;
 
-    /// nanochat's `--depth`: 64 channels a layer, heads of `head_size`.
+    /// Returns the model of nanochat's `--depth`: 64 channels per layer, heads of `head_size`.
     fn depth(depth: usize, head_size: usize) -> GptConfig {
         let n_embd = (depth * 64).next_multiple_of(head_size);
         let n_head = n_embd / head_size;
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_12_splits_its_parameters_as_upstream_does() {
+    fn depth_12_has_the_parameter_counts_of_nanochat() {
         let expected = ParamCounts {
             wte: 25_165_824,
             value_embeds: 150_994_944,
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_depth_has_the_parameters_and_the_cost_of_upstream() {
+    fn every_depth_has_the_parameters_and_cost_of_nanochat() {
         let table = [
             (4, 36_700_242, 11_534_384, 8.02e7),
             (6, 73_531_538, 23_199_852, 1.68e8),

@@ -1,4 +1,4 @@
-//! The model itself: tables, blocks, and the shortcuts around them.
+//! The model: tables, blocks, and the shortcuts around them.
 
 use super::block::{Block, BlockInputs};
 use super::config::{GptConfig, SMEAR_GATE_CHANNELS};
@@ -6,16 +6,16 @@ use super::mask::Masks;
 use super::norm::norm;
 use super::rope::Rope;
 use crate::init::{Law, Weights};
-use crate::layers::through;
+use crate::layers::apply_linear;
 use bdh::burn;
 use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{Embedding, Linear};
 use bdh::burn::tensor::activation::sigmoid;
 use bdh::burn::tensor::{Device, FloatDType, Int, Tensor};
-use bdh::ops::{mix, soft_cap, widened};
+use bdh::ops::{residual_mix, soft_cap, upcast_f32};
 use bdh::{CausalLm, Probe};
 
-/// Logits are bent smoothly into plus and minus this.
+/// Bound of the soft cap on logits, in both directions. Source: nanochat.
 const SOFT_CAP: f64 = 15.0;
 
 /// nanochat's GPT, with its parameters under the names of the original.
@@ -29,19 +29,20 @@ const SOFT_CAP: f64 = 15.0;
 pub struct Gpt {
     /// The token table and the blocks.
     pub transformer: Transformer,
-    /// Channels to one score per token of the padded vocabulary.
+    /// Channels to one logit per token of the padded vocabulary.
     pub lm_head: Linear,
-    /// Weight of the residual stream on entering each block, `[n_layer]`.
+    /// Weight of the residual stream at the input of each block, `[n_layer]`.
     pub resid_lambdas: Param<Tensor<1>>,
-    /// Weight of the embedded token on entering each block, `[n_layer]`.
+    /// Weight of the embedded token at the input of each block, `[n_layer]`.
     pub x0_lambdas: Param<Tensor<1>>,
     /// The first 24 channels of a token to the gate of its smear.
     pub smear_gate: Linear,
-    /// Weight of the token before, `[1]`.
+    /// Weight of the previous token, `[1]`.
     pub smear_lambda: Param<Tensor<1>>,
     /// Weight of the middle layer's stream, which is subtracted at the end, `[1]`.
     pub backout_lambda: Param<Tensor<1>>,
-    /// A table of values for each layer that has one; a `None` has no name, so the others keep their layer's.
+    /// Value embedding of each layer. Layers without one are `None`, so that parameter names contain the layer's
+    /// number.
     pub value_embeds: Vec<Option<Embedding>>,
     rope: Rope,
     masks: Masks,
@@ -59,30 +60,18 @@ pub struct Transformer {
 }
 
 impl Gpt {
-    /// The settings that the model was built with.
+    /// Returns the settings that the model was built with.
     #[must_use]
     pub fn config(&self) -> &GptConfig {
         &self.config
     }
 
-    /// The model that `seed` stands for; `config` has passed its checks.
+    /// Draws the model's weights from `seed`; `config` has passed its checks.
     pub(super) fn draw(config: &GptConfig, seed: u64, device: &Device) -> Self {
         let weights = Weights::new(seed, device);
         let (vocab, width) = (config.padded_vocab(), config.n_embd);
-        let values = Law::within((3.0 / width as f32).sqrt());
-        let value_embed = |layer| {
-            let name = format!("value_embeds.{layer}");
-            config
-                .has_value_embedding(layer)
-                .then(|| weights.table(&name, [vocab, config.kv_width()], values))
-        };
         Self {
-            transformer: Transformer {
-                wte: weights.table("transformer.wte", [vocab, width], Law::Normal(0.8)),
-                h: (0..config.n_layer)
-                    .map(|layer| Block::new(config, layer, &weights))
-                    .collect(),
-            },
+            transformer: Transformer::draw(config, &weights),
             lm_head: weights.linear("lm_head", [width, vocab], Law::Normal(0.001)),
             resid_lambdas: weights.vector(ramp(config.n_layer, 1.15, 1.05)),
             x0_lambdas: weights.vector(ramp(config.n_layer, 0.20, 0.05)),
@@ -93,14 +82,14 @@ impl Gpt {
             ),
             smear_lambda: weights.vector(vec![0.0]),
             backout_lambda: weights.vector(vec![0.2]),
-            value_embeds: (0..config.n_layer).map(value_embed).collect(),
+            value_embeds: draw_value_embeds(config, &weights),
             rope: Rope::new(config.sequence_len, config.head_size(), device),
             masks: Masks::new(config, device),
             config: config.clone(),
         }
     }
 
-    /// The residual stream that enters the blocks, `[batch, seq_len, n_embd]`.
+    /// Returns the residual stream that enters the blocks, `[batch, seq_len, n_embd]`.
     fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let x = self
             .config
@@ -110,62 +99,68 @@ impl Gpt {
         if seq_len == 1 { x } else { self.smear(x) }
     }
 
-    /// Mixes a little of each token into the one after it.
+    /// Adds a little of each token to the next one.
     fn smear(&self, x: Tensor<3>) -> Tensor<3> {
         let [_, seq_len, _] = x.dims();
         let rest = x.clone().narrow(1, 1, seq_len - 1);
         let before = x.clone().narrow(1, 0, seq_len - 1);
-        let read = widened(rest.clone().narrow(2, 0, SMEAR_GATE_CHANNELS));
+        let read = upcast_f32(rest.clone().narrow(2, 0, SMEAR_GATE_CHANNELS));
         let gate = sigmoid(self.smear_gate.forward(read)) * self.smear_lambda.val().unsqueeze();
         let smeared = rest + before * gate.cast(x.dtype());
         Tensor::cat(vec![x.narrow(1, 0, 1), smeared], 1)
     }
 
-    /// The residual stream that leaves the blocks, normed for the head.
+    /// Returns the residual stream that leaves the blocks, normed for the head.
     fn hidden(&self, tokens: &Tensor<2, Int>, probe: &Probe<'_>) -> Tensor<3> {
         let [_, seq_len] = tokens.dims();
-        let (rope, precision) = (self.rope.narrow(seq_len), self.config.precision);
+        let rope = self.rope.narrow(seq_len);
         let embedded = self.embed(tokens.clone());
         probe.tap("embed", &embedded);
 
         let mut x = embedded.clone();
         let mut middle = None;
         for (layer, block) in self.transformer.h.iter().enumerate() {
-            let weight = |of: &Param<Tensor<1>>| of.val().narrow(0, layer, 1);
-            x = mix(
-                (weight(&self.resid_lambdas), x),
-                (weight(&self.x0_lambdas), embedded.clone()),
-            );
-            let value_embedding = self.value_embeds[layer].as_ref();
-            let value_embedding =
-                value_embedding.map(|table| precision.cast(table.forward(tokens.clone())));
-            let mask = self.masks.of(self.config.window(layer));
-            x = block.forward(
-                x,
-                BlockInputs {
-                    layer,
-                    value_embedding,
-                    rope: &rope,
-                    mask,
-                },
-                probe,
-            );
+            let inputs = BlockInputs {
+                layer,
+                value_embedding: self.value_embedding(layer, tokens),
+                rope: &rope,
+                mask: self.masks.of(self.config.window(layer)),
+            };
+            x = block.forward(self.mix_embedded(layer, x, embedded.clone()), inputs, probe);
             if layer == self.config.n_layer / 2 {
                 middle = Some(x.clone());
             }
         }
-        let middle =
-            middle.expect("the middle is one of the layers, of which there is at least one");
-        // In f32: the weight is learned to more digits than bf16 has, and its gradient is a sum over everything.
-        let (x, middle) = (widened(x), widened(middle));
-        precision.cast(norm(x - middle * self.backout_lambda.val().unsqueeze()))
+        let middle = middle.expect("the middle is one of the layers, and there is at least one");
+        self.back_out(x, middle)
+    }
+
+    /// Returns the weighted sum of the residual stream and the embedded tokens that enters a block.
+    fn mix_embedded(&self, layer: usize, x: Tensor<3>, embedded: Tensor<3>) -> Tensor<3> {
+        let resid_lambda = self.resid_lambdas.val().narrow(0, layer, 1);
+        let x0_lambda = self.x0_lambdas.val().narrow(0, layer, 1);
+        residual_mix((resid_lambda, x), (x0_lambda, embedded))
+    }
+
+    /// Looks up the value embedding of a layer that has one, `[batch, seq_len, kv_width]`.
+    fn value_embedding(&self, layer: usize, tokens: &Tensor<2, Int>) -> Option<Tensor<3>> {
+        let table = self.value_embeds[layer].as_ref()?;
+        Some(self.config.precision.cast(table.forward(tokens.clone())))
+    }
+
+    /// Subtracts a share of the middle layer's stream from the last one, and norms the rest.
+    fn back_out(&self, x: Tensor<3>, middle: Tensor<3>) -> Tensor<3> {
+        // In f32: bf16 has too few digits for the learned weight and for its gradient, a sum over all activations.
+        let (x, middle) = (upcast_f32(x), upcast_f32(middle));
+        let rest = x - middle * self.backout_lambda.val().unsqueeze();
+        self.config.precision.cast(norm(rest))
     }
 }
 
 impl CausalLm for Gpt {
     /// Scores every next token: `[batch, seq_len]` ids to `[batch, seq_len, vocab_size]` logits within ±15, in f32.
     ///
-    /// Offers `embed`, and for each layer `h.<layer>.attn` (what attention adds), `h.<layer>.mlp` (the hidden
+    /// Taps `embed`, and for each layer `h.<layer>.attn` (the output of attention), `h.<layer>.mlp` (the hidden
     /// units after the squared ReLU) and `h.<layer>.resid` (the residual stream after the layer).
     ///
     /// # Panics
@@ -179,7 +174,7 @@ impl CausalLm for Gpt {
             "an input of {seq_len} tokens is longer than sequence_len {longest}"
         );
 
-        let logits = through(&self.lm_head, self.hidden(&tokens, probe));
+        let logits = apply_linear(&self.lm_head, self.hidden(&tokens, probe));
         let logits = logits
             .narrow(2, 0, self.config.vocab_size)
             .cast(FloatDType::F32);
@@ -199,7 +194,34 @@ impl CausalLm for Gpt {
     }
 }
 
-/// `n_layer` values from `first` at the first layer to `last` at the last, in equal steps.
+impl Transformer {
+    fn draw(config: &GptConfig, weights: &Weights<'_>) -> Self {
+        let shape = [config.padded_vocab(), config.n_embd];
+        let mut h = Vec::with_capacity(config.n_layer);
+        for layer in 0..config.n_layer {
+            h.push(Block::new(config, layer, weights));
+        }
+        Self {
+            wte: weights.table("transformer.wte", shape, Law::Normal(0.8)),
+            h,
+        }
+    }
+}
+
+/// Draws the value embedding of each layer that has one.
+fn draw_value_embeds(config: &GptConfig, weights: &Weights<'_>) -> Vec<Option<Embedding>> {
+    let shape = [config.padded_vocab(), config.kv_width()];
+    let law = Law::within((3.0 / config.n_embd as f32).sqrt());
+    let mut tables = Vec::with_capacity(config.n_layer);
+    for layer in 0..config.n_layer {
+        let name = format!("value_embeds.{layer}");
+        let has_table = config.has_value_embedding(layer);
+        tables.push(has_table.then(|| weights.table(&name, shape, law)));
+    }
+    tables
+}
+
+/// Returns `n_layer` values from `first` at the first layer to `last` at the last one, in equal steps.
 fn ramp(n_layer: usize, first: f64, last: f64) -> Vec<f32> {
     let steps = n_layer.saturating_sub(1).max(1) as f64;
     (0..n_layer)
@@ -212,7 +234,8 @@ mod tests {
     use super::*;
     use bdh::burn::module::ModuleMapper;
     use bdh::lm::{RandomCrops, Sampling, Vocabulary};
-    use bdh::{NextToken, Task, TokenBatch};
+    use bdh::text::TextTask;
+    use bdh::{NextToken, TokenBatch};
 
     fn tiny() -> GptConfig {
         GptConfig {
@@ -240,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_count_from_the_settings_is_the_count_of_the_module() {
+    fn count_from_settings_is_the_count_of_the_module() {
         let model = tiny()
             .init(1, &Device::flex())
             .expect("the settings are sound");
@@ -248,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_untrained_model_finds_every_token_about_as_likely() {
+    fn untrained_model_predicts_all_tokens_about_equally() {
         let device = Device::flex();
         let model = tiny().init(1, &device).expect("the settings are sound");
         let logits = values(model.logits(tokens(&[3, 1, 69], &device), &Probe::off()));
@@ -257,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_draws_the_same_model_whatever_else_was_drawn() {
+    fn model_depends_on_its_seed_and_not_on_other_draws() {
         let device = Device::flex();
         let logits = |seed| {
             let model = tiny().init(seed, &device).expect("the settings are sound");
@@ -270,7 +293,7 @@ mod tests {
         assert_ne!(first, logits(6));
     }
 
-    /// Adds a wave to every parameter: the untrained model has zeros, behind which mistakes could hide.
+    /// Mapper that adds a wave to every parameter, because the zeros of an untrained model could hide mistakes.
     struct Shake;
 
     impl ModuleMapper for Shake {
@@ -285,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_sees_those_before_it_and_none_after() {
+    fn token_sees_earlier_tokens_and_no_later_ones() {
         let device = Device::flex();
         let model = tiny()
             .init(1, &device)
@@ -297,7 +320,7 @@ mod tests {
         assert_ne!(first[4 * 70..], logits(&[2, 1, 4, 1, 5])[4 * 70..]);
     }
 
-    /// Ids as letters, of which `a` begins a document.
+    /// Vocabulary of letters, where `a` begins a document.
     struct Letters;
 
     impl Vocabulary for Letters {
@@ -319,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_are_continued_together_as_each_is_alone() {
+    fn batched_generation_equals_one_prompt_at_a_time() {
         let device = Device::flex();
         let config = GptConfig {
             vocab_size: 26,
@@ -332,7 +355,7 @@ mod tests {
             .map(&mut Shake);
         let source = RandomCrops::of_bytes("no data is asked for", 1, 2, 0).expect("a text");
         let task = NextToken::<Gpt, _>::new(source, Vec::new()).vocabulary(Letters);
-        // Longer than the context, as long, shorter, and none; each with a seed and a way of its own.
+        // Longer than the context, exactly as long, shorter, and empty; each with its own seed and settings.
         let prompts = ["manyletters", "sevenxx", "go", "", "go"];
         let how = |index: usize| Sampling {
             max_tokens: [40, 3, 30, 20, 30][index],
@@ -342,11 +365,7 @@ mod tests {
             ..Sampling::default()
         };
         let prompts: Vec<_> = (0..5).map(|index| (prompts[index], how(index))).collect();
-        let generate = |some| {
-            task.generate(&model, some)
-                .expect("a vocabulary")
-                .expect("texts")
-        };
+        let generate = |some| task.generate(&model, some).expect("texts");
         let together = generate(&prompts);
         let ends_early = |index: usize| together[index].tokens.len() < prompts[index].1.max_tokens;
         assert!(
@@ -364,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn one_token_is_enough_for_an_input() {
+    fn input_may_be_a_single_token() {
         let device = Device::flex();
         let model = tiny()
             .init(1, &device)
@@ -377,14 +396,14 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "an input of 9 tokens is longer than sequence_len 8")]
-    fn an_input_beyond_the_tables_is_refused() {
+    fn input_longer_than_the_tables_panics() {
         let device = Device::flex();
         let model = tiny().init(1, &device).expect("the settings are sound");
         let _ = model.logits(tokens(&[1; 9], &device), &Probe::off());
     }
 
     #[test]
-    fn the_tables_follow_the_model_into_training_and_out_of_it() {
+    fn tables_follow_the_model_into_and_out_of_training() {
         let (plain, training) = (Device::flex(), Device::flex().autodiff());
         let model = tiny()
             .init(1, &plain)
@@ -413,7 +432,7 @@ mod tests {
 
         let width = |name: &str| if name.ends_with("mlp") { 4 * 24 } else { 24 };
         assert!(taps.iter().all(|tap| tap.units == width(&tap.name)));
-        // A squared ReLU of what is spread around 0: about half of it is zero before training.
+        // Before training the inputs of the squared ReLU are spread around 0, so about half of its outputs are zero.
         let zeros = taps[2].values.clone().equal_elem(0.0).int().float().mean();
         let share = values(zeros)[0];
         assert!((0.3..0.7).contains(&share), "{share}");

@@ -1,25 +1,25 @@
-//! Which optimizer moves which parameter, and how fast.
+//! Parameter groups: the optimizer and the learning rate of each parameter.
 
 use super::config::GptConfig;
 use super::muon::Muon;
-use super::schedule::Schedule;
+use super::schedule::MuonSchedule;
 use bdh::burn::optim::DynOptimizer;
 use bdh::ops::AdamW;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Base learning rates, before they are scaled to the model's width.
+/// Base learning rates, before scaling to the model's width. The default values are nanochat's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LearningRates {
-    /// Of the token table and the value embeddings. nanochat: 0.3.
+    /// Learning rate of the token table and the value embeddings. Defaults to 0.3.
     pub embedding: f64,
-    /// Of the head. nanochat: 0.008.
+    /// Learning rate of the head. Defaults to 0.008.
     pub unembedding: f64,
-    /// Of the matrices in the blocks, by Muon. nanochat: 0.02.
+    /// Learning rate of the matrices in the blocks, which Muon trains. Defaults to 0.02.
     pub matrix: f64,
-    /// Of the weights of the residual stream. nanochat: 0.5.
+    /// Learning rate of the scalars of the residual stream. Defaults to 0.5.
     pub scalar: f64,
-    /// Of the smear and the backout, which nanochat does not scale with the batch: 0.2.
+    /// Learning rate of the smear and the backout, which does not scale with the batch. Defaults to 0.2.
     pub smear: f64,
 }
 
@@ -36,9 +36,9 @@ impl Default for LearningRates {
 }
 
 impl LearningRates {
-    /// The rates for a batch whose learning rates are `scale` times those of nanochat's 524,288 tokens.
+    /// Returns the rates for a batch of another size than nanochat's 524,288 tokens.
     ///
-    /// `scale` is the square root of the ratio of batch sizes. The smear's rate stays as it is.
+    /// `scale` is the square root of the ratio of batch sizes. It multiplies all rates except the smear's.
     #[must_use]
     pub fn scaled(self, scale: f64) -> Self {
         Self {
@@ -47,13 +47,13 @@ impl LearningRates {
         }
     }
 
-    /// The rates with `matrix` set, and every other, the smear's too, in its usual proportion to that.
+    /// Sets the learning rate of the matrices, and scales all other rates by the same factor.
     #[must_use]
     pub fn with_matrix(self, matrix: f64) -> Self {
         Self {
-            matrix,
+            matrix, // exactly as given, without the rounding of the factor
             ..self.times(matrix / self.matrix)
-        } // the very number that was asked for
+        }
     }
 
     fn times(self, factor: f64) -> Self {
@@ -67,10 +67,10 @@ impl LearningRates {
     }
 }
 
-/// How a [`Group`] turns gradients into steps.
+/// Optimizer of a [`GroupSpec`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
-    /// AdamW with an epsilon of 1e-10; its decay acts through the learning rate.
+    /// AdamW with an epsilon of 1e-10; its decay is multiplied by the learning rate.
     AdamW(AdamW),
     /// nanochat's Muon, for the weights of linear layers.
     Muon(Muon),
@@ -78,24 +78,24 @@ pub enum Rule {
 
 /// Parameters that share an optimizer and a learning rate.
 #[derive(Debug, Clone, Copy)]
-pub struct Group {
-    /// The name under which its learning rate is recorded.
+pub struct GroupSpec {
+    /// Name of the group; its learning rate is recorded as `lr/<name>`.
     pub name: &'static str,
-    /// Learning rate, before the schedule's multiplier.
-    pub lr: f64,
-    /// How it steps.
+    /// Highest learning rate, before the schedule's factor.
+    pub peak_lr: f64,
+    /// Optimizer of the group.
     pub rule: Rule,
     owns: fn(&str) -> bool,
 }
 
-impl Group {
-    /// Whether the parameter of this name, such as `transformer.wte.weight`, is one of the group.
+impl GroupSpec {
+    /// Returns whether the parameter of this name, such as `transformer.wte.weight`, belongs to the group.
     #[must_use]
     pub fn owns(&self, param: &str) -> bool {
         (self.owns)(param)
     }
 
-    /// The optimizer, without state.
+    /// Returns the optimizer, without state.
     #[must_use]
     pub fn optimizer(&self) -> Box<dyn DynOptimizer> {
         match self.rule {
@@ -104,18 +104,18 @@ impl Group {
         }
     }
 
-    /// The group as a trainer takes it; `schedule` makes a schedule of a peak.
+    /// Returns the trainer's group; `schedule` returns the schedule of a peak learning rate.
     pub fn scheduled(&self, schedule: impl Fn(f64) -> bdh::Schedule) -> bdh::Group {
         let owns = self.owns;
-        let claims = move |param: &bdh::ParamInfo| owns(&param.name);
-        bdh::Group::boxed(self.name, claims, self.optimizer(), schedule(self.lr))
+        let claims = move |param: &bdh::stats::ParamInfo| owns(&param.name);
+        bdh::Group::boxed(self.name, claims, self.optimizer(), schedule(self.peak_lr))
     }
 }
 
-/// One line: the name, the learning rate, the rule.
-impl fmt::Display for Group {
+/// Writes one line: the name, the learning rate, the optimizer.
+impl fmt::Display for GroupSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<13} lr {:<10.6} ", self.name, self.lr)?;
+        write!(f, "{:<13} lr {:<10.6} ", self.name, self.peak_lr)?;
         match self.rule {
             Rule::AdamW(AdamW {
                 betas: (beta_1, beta_2),
@@ -132,10 +132,11 @@ impl fmt::Display for Group {
     }
 }
 
-/// nanochat's groups, that of the matrices first: between them they own every parameter of a [`Gpt`](super::Gpt), each exactly once.
+/// Returns nanochat's groups, starting with that of the matrices.
 ///
-/// The rates of the tables and the head fall with the square root of the width, from those at 768 channels.
-/// `weight_decay` is Muon's; with a `schedule`, its momentum and decay follow it.
+/// Each parameter of a [`Gpt`](super::Gpt) belongs to exactly one group. The rates of the tables and the head fall with
+/// the square root of the width, relative to 768 channels. `weight_decay` is Muon's. With a `schedule`, Muon's momentum
+/// and weight decay follow it.
 ///
 /// Source: `GPT.setup_optimizer` of karpathy/nanochat at 92d63d4.
 #[must_use]
@@ -143,8 +144,8 @@ pub fn groups(
     config: &GptConfig,
     rates: LearningRates,
     weight_decay: f64,
-    schedule: Option<Schedule>,
-) -> Vec<Group> {
+    schedule: Option<MuonSchedule>,
+) -> Vec<GroupSpec> {
     let by_width = (config.n_embd as f64 / 768.0).powf(-0.5);
     let LearningRates {
         embedding,
@@ -157,45 +158,45 @@ pub fn groups(
         Muon::new(weight_decay).with_schedule(schedule)
     });
     vec![
-        Group {
+        GroupSpec {
             name: "matrix",
-            lr: matrix,
+            peak_lr: matrix,
             rule: Rule::Muon(muon),
             owns: |name| name.starts_with("transformer.h."),
         },
-        Group {
+        GroupSpec {
             name: "lm_head",
-            lr: unembedding * by_width,
+            peak_lr: unembedding * by_width,
             rule: adamw((0.8, 0.96), 0.01),
             owns: |name| name.starts_with("lm_head."),
         },
-        Group {
+        GroupSpec {
             name: "wte",
-            lr: embedding * by_width,
+            peak_lr: embedding * by_width,
             rule: adamw((0.8, 0.995), 0.001),
             owns: |name| name.starts_with("transformer.wte."),
         },
-        Group {
+        GroupSpec {
             name: "value_embeds",
-            lr: embedding * by_width * 0.5,
+            peak_lr: embedding * by_width * 0.5,
             rule: adamw((0.8, 0.995), 0.01),
             owns: |name| name.starts_with("value_embeds."),
         },
-        Group {
+        GroupSpec {
             name: "resid_lambdas",
-            lr: scalar * 0.01,
+            peak_lr: scalar * 0.01,
             rule: adamw((0.8, 0.95), 0.05),
             owns: |name| name == "resid_lambdas",
         },
-        Group {
+        GroupSpec {
             name: "x0_lambdas",
-            lr: scalar,
+            peak_lr: scalar,
             rule: adamw((0.96, 0.95), 0.0),
             owns: |name| name == "x0_lambdas",
         },
-        Group {
+        GroupSpec {
             name: "smear",
-            lr: smear,
+            peak_lr: smear,
             rule: adamw((0.8, 0.95), 0.0),
             owns: |name| {
                 matches!(
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_follow_the_width_and_print_on_a_line() {
+    fn rates_scale_with_width_and_print_on_one_line() {
         let config = GptConfig {
             n_embd: 192,
             ..GptConfig::default()
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_batch_scales_all_but_the_smear() {
+    fn batch_scales_all_rates_except_the_smear() {
         let rates = LearningRates::default().scaled(0.5);
         assert!(
             close(rates.embedding, 0.15) && close(rates.matrix, 0.01) && close(rates.scalar, 0.25)
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_matrix_rate_takes_every_other_along() {
+    fn given_matrix_rate_scales_all_others() {
         let rates = LearningRates::default().with_matrix(0.001);
         assert!(
             close(rates.matrix, 0.001) && close(rates.embedding, 0.015) && close(rates.smear, 0.01)

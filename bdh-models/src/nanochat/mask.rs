@@ -1,4 +1,4 @@
-//! Which tokens a query may see, of the two windows that layers have.
+//! Attention masks of the short and the long window.
 
 use super::config::GptConfig;
 use bdh::burn;
@@ -6,17 +6,17 @@ use bdh::burn::module::Module;
 use bdh::burn::tensor::Device;
 use bdh::ops::Mask;
 
-/// The masks of the two windows; not parameters, and in no checkpoint.
+/// Masks of the two windows. They are not parameters and not in checkpoints.
 #[derive(Module, Debug)]
 pub(super) struct Masks {
-    /// Every token up to the query's own.
+    /// Mask of the long window: all tokens up to the query's own.
     long: Mask,
-    /// The short window, where a layer has one that hides anything.
+    /// Mask of the short window, if a layer has one that hides anything.
     short: Option<Mask>,
 }
 
 impl Masks {
-    /// The masks that the layers of `config` need.
+    /// Creates the masks that the layers of `config` need.
     pub(super) fn new(config: &GptConfig, device: &Device) -> Self {
         let len = config.sequence_len;
         let needs_short = (0..config.n_layer).any(|layer| config.window(layer) < len);
@@ -26,7 +26,7 @@ impl Masks {
         }
     }
 
-    /// The mask of a layer that sees `window` tokens back.
+    /// Returns the mask of a layer that sees `window` earlier tokens.
     pub(super) fn of(&self, window: usize) -> &Mask {
         match &self.short {
             Some(short) if window < self.long.back() => short,
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_window_that_hides_nothing_has_no_mask_of_its_own() {
+    fn short_window_that_hides_nothing_has_no_mask() {
         let config = GptConfig {
             sequence_len: 100,
             ..GptConfig::default()

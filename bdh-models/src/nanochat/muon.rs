@@ -1,16 +1,16 @@
-//! Muon as nanochat runs it: momentum, row equalisation, an orthogonal update, and cautious weight decay.
+//! nanochat's Muon: momentum, row equalization, an orthogonal update, and cautious weight decay.
 
-use super::schedule::Schedule;
+use super::schedule::MuonSchedule;
 use bdh::burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource};
 use bdh::burn::tensor::{Device, Tensor};
 use bdh::ops::{MuonStep, muon_step};
 
-/// Updates matrices by orthogonal steps.
+/// Optimizer that updates matrices by orthogonal steps.
 ///
-/// For the weights of burn's `Linear` and nothing else: they are stored `[in, out]`, while the rules are those
-/// of PyTorch's `[out, in]`, so what follows calls the last axis `out` and never transposes.
+/// Use it only for the weights of burn's `Linear`. burn stores them as `[in, out]` and PyTorch as `[out, in]`. The
+/// implementation calls the last axis `out` and never transposes.
 ///
-/// A step is [`muon_step`]'s, with a learning rate times `√max(1, out/in)`.
+/// Each step is [`muon_step`] with the learning rate times `√max(1, out/in)`.
 ///
 /// Source: `nanochat/optim.py` of karpathy/nanochat at 92d63d4.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,11 +18,11 @@ pub struct Muon {
     momentum: f64,
     beta2: f64,
     weight_decay: f64,
-    schedule: Option<Schedule>,
+    schedule: Option<MuonSchedule>,
 }
 
 impl Muon {
-    /// Muon with a momentum of 0.95 and the given weight decay, both constant.
+    /// Creates Muon with a momentum of 0.95 and the given weight decay, both constant.
     #[must_use]
     pub fn new(weight_decay: f64) -> Self {
         Self {
@@ -33,43 +33,43 @@ impl Muon {
         }
     }
 
-    /// Lets `schedule` set the momentum and scale the weight decay, by the number of updates so far.
+    /// Sets the schedule of the momentum and of the weight decay's factor.
     #[must_use]
-    pub fn with_schedule(self, schedule: Schedule) -> Self {
+    pub fn with_schedule(self, schedule: MuonSchedule) -> Self {
         Self {
             schedule: Some(schedule),
             ..self
         }
     }
 
-    /// Momentum of the update that follows `steps` others.
+    /// Returns the momentum after `steps` updates.
     #[must_use]
     pub fn momentum(&self, steps: u64) -> f64 {
         self.schedule
             .map_or(self.momentum, |schedule| schedule.momentum(steps))
     }
 
-    /// Weight decay of the update that follows `steps` others.
+    /// Returns the weight decay after `steps` updates.
     #[must_use]
     pub fn weight_decay(&self, steps: u64) -> f64 {
-        self.weight_decay
-            * self
-                .schedule
-                .map_or(1.0, |schedule| schedule.decay_multiplier(steps))
+        match self.schedule {
+            Some(schedule) => self.weight_decay * schedule.decay_multiplier(steps),
+            None => self.weight_decay,
+        }
     }
 }
 
-/// What [`Muon`] remembers of one matrix.
+/// State of [`Muon`] for one matrix.
 #[derive(Debug, Clone)]
 pub struct MuonState<const D: usize> {
     steps: u64,
-    /// Average of the gradients, `[in, out]`.
+    /// Moving average of the gradients, `[in, out]`.
     momentum: Tensor<D>,
-    /// Average of the squared updates, `[1, out]` or `[in, 1]`.
+    /// Moving average of the squared updates, `[1, out]` or `[in, 1]`.
     variance: Tensor<D>,
 }
 
-// By hand: burn's derive names paths that exist in its own crates only.
+// By hand: burn's derive uses paths that exist only in its own crates.
 impl<const D: usize> RecordState for MuonState<D> {
     fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
         out.push_scalar(prefix, "steps", self.steps.into());
@@ -92,7 +92,7 @@ impl<const D: usize> RecordState for MuonState<D> {
 impl Optimizer for Muon {
     type State<const D: usize> = MuonState<D>;
 
-    /// Moves one matrix.
+    /// Updates one matrix.
     ///
     /// # Panics
     ///
@@ -106,7 +106,7 @@ impl Optimizer for Muon {
     ) -> (Tensor<D>, Option<MuonState<D>>) {
         assert_eq!(
             D, 2,
-            "Muon moves matrices: give a parameter of rank {D} to another group"
+            "Muon needs a matrix, not a parameter of rank {D}: put it into a group with another optimizer"
         );
         let (inputs, outputs) = (grad.dims()[0], grad.dims()[1]);
         let (steps, momentum, variance) = match state {
@@ -161,15 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn a_zero_gradient_moves_nothing() {
+    fn zero_gradient_changes_nothing() {
         let weight = matrix([4, 6]);
         let (moved, _) = Muon::new(0.0).step(0.1, weight.clone(), weight.zeros_like(), None);
         assert_eq!(values(moved), values(weight));
     }
 
     #[test]
-    fn state_that_was_saved_goes_on_bit_for_bit() {
-        let muon = Muon::new(0.1).with_schedule(Schedule::new(10));
+    fn restored_state_continues_bit_for_bit() {
+        let muon = Muon::new(0.1).with_schedule(MuonSchedule::new(10));
         let (weight, grad) = (matrix([4, 6]), matrix([6, 4]).transpose());
         let (weight, state) = muon.step(0.1, weight, grad.clone(), None);
         let state = state.expect("Muon has a state after a step");

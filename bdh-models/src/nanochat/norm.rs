@@ -1,9 +1,9 @@
-//! RMS normalisation without weights, as nanochat uses it everywhere.
+//! RMS normalization without weights, which nanochat uses everywhere.
 
 use bdh::burn::tensor::Tensor;
 use bdh::ops::rms_norm;
 
-/// PyTorch's default for float32, the gap between 1 and the next number.
+/// Added to mean squares. PyTorch's default for float32: the difference between 1 and the next larger number.
 const EPSILON: f64 = f32::EPSILON as f64;
 
 /// Scales the last axis of `x` to a root mean square of 1.

@@ -1,27 +1,58 @@
-//! How Muon's momentum and weight decay move over a run: pure functions of the step.
-//!
-//! Learning rates move by [`bdh::warmup_stable_decay`], which is nanochat's.
+//! Schedules over a run, as pure functions of the step: learning rates, and Muon's momentum and weight decay.
 
+use bdh::Schedule;
+use bdh::schedule::warmup_stable_decay;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
-/// The shape of a run, as far as Muon goes by it.
+/// Schedule of all learning rates: linear warmup, constant, linear warmdown. The default values are nanochat's.
 ///
-/// A step is counted from 0 here: the first update is `momentum(0)`.
+/// Source: `scripts/base_train.py` of karpathy/nanochat at 92d63d4.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LrSchedule {
+    /// Updates in which the learning rates rise. Defaults to 40.
+    pub warmup_steps: u64,
+    /// Share of the run in which the learning rates fall. Defaults to 0.65.
+    pub warmdown_ratio: f64,
+    /// Last learning rate, as a share of the peak. Defaults to 0.05.
+    pub final_lr_frac: f64,
+}
+
+impl Default for LrSchedule {
+    fn default() -> Self {
+        Self {
+            warmup_steps: 40,
+            warmdown_ratio: 0.65,
+            final_lr_frac: 0.05,
+        }
+    }
+}
+
+impl LrSchedule {
+    /// Returns the trainer's schedule for a peak learning rate.
+    #[must_use]
+    pub fn with_peak(self, peak_lr: f64) -> Schedule {
+        warmup_stable_decay(peak_lr, self.warmup_steps, self.warmdown_ratio).to(self.final_lr_frac)
+    }
+}
+
+/// Schedule of Muon's momentum and weight decay.
+///
+/// A step is the number of completed updates: the first update has `momentum(0)`.
 ///
 /// Source: `scripts/base_train.py` of karpathy/nanochat at 92d63d4.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Schedule {
+pub struct MuonSchedule {
     /// Updates of the whole run.
     pub num_iterations: u64,
-    /// Updates over which momentum rises from 0.85 to 0.97. nanochat: 400.
+    /// Updates in which the momentum rises from 0.85 to 0.97. nanochat: 400.
     pub momentum_warmup: u64,
-    /// Last part of the run, in which momentum falls. nanochat: 0.65.
+    /// Share of the run, at its end, in which the momentum falls. nanochat: 0.65.
     pub warmdown_ratio: f64,
 }
 
-impl Schedule {
-    /// nanochat's schedule for a run of `num_iterations` updates.
+impl MuonSchedule {
+    /// Creates nanochat's schedule for a run of `num_iterations` updates.
     #[must_use]
     pub fn new(num_iterations: u64) -> Self {
         Self {
@@ -31,7 +62,7 @@ impl Schedule {
         }
     }
 
-    /// Muon's momentum at `step`: it rises even where the warmdown has begun.
+    /// Returns Muon's momentum at `step`. The warmup of the momentum takes precedence over the warmdown.
     #[must_use]
     pub fn momentum(&self, step: u64) -> f64 {
         if step < self.momentum_warmup {
@@ -44,24 +75,25 @@ impl Schedule {
         lerp(0.97, 0.90, done.min(1.0))
     }
 
-    /// What Muon's weight decay is multiplied by at `step`: half a cosine, from 1 to 0.
+    /// Returns the factor of Muon's weight decay at `step`: half a cosine, from 1 to 0.
     #[must_use]
     pub fn decay_multiplier(&self, step: u64) -> f64 {
         let done = (step as f64 / self.num_iterations.max(1) as f64).min(1.0);
         0.5 * (1.0 + (PI * done).cos())
     }
 
-    /// Updates in the warmdown; a half is rounded to even, as Python does.
+    /// Returns the updates in the warmdown. A half is rounded to even, as Python does.
     fn warmdown(&self) -> u64 {
         (self.warmdown_ratio * self.num_iterations as f64).round_ties_even() as u64
     }
 
-    /// The last step before the warmdown.
+    /// Returns the last step before the warmdown.
     fn plateau_end(&self) -> u64 {
         self.num_iterations.saturating_sub(self.warmdown())
     }
 }
 
+/// Interpolates linearly between `from` and `to`.
 fn lerp(from: f64, to: f64, part: f64) -> f64 {
     (1.0 - part) * from + part * to
 }
@@ -77,7 +109,7 @@ mod tests {
 
     #[test]
     fn momentum_rises_first_and_falls_with_the_warmdown() {
-        let schedule = Schedule::new(2000); // 1300 updates of warmdown, after step 700
+        let schedule = MuonSchedule::new(2000); // 1300 updates of warmdown, after step 700
         let expected = [
             (0, 0.85),
             (1, 0.8503),
@@ -95,12 +127,12 @@ mod tests {
             );
         }
         // A run of 100 warms its momentum up through its warmdown and beyond its end.
-        assert!(close(Schedule::new(100).momentum(100), 0.88));
+        assert!(close(MuonSchedule::new(100).momentum(100), 0.88));
     }
 
     #[test]
     fn weight_decay_follows_half_a_cosine() {
-        let schedule = Schedule::new(1000);
+        let schedule = MuonSchedule::new(1000);
         for (step, multiplier) in [
             (0, 1.0),
             (250, 0.5 + 0.5 * (PI / 4.0).cos()),
@@ -115,15 +147,15 @@ mod tests {
     }
 
     #[test]
-    fn half_an_update_of_warmdown_goes_to_the_even_number() {
-        assert_eq!(Schedule::new(10).warmdown(), 6); // 6.5
-        assert_eq!(Schedule::new(30).warmdown(), 20); // 19.5
+    fn half_an_update_of_warmdown_rounds_to_even() {
+        assert_eq!(MuonSchedule::new(10).warmdown(), 6); // 6.5
+        assert_eq!(MuonSchedule::new(30).warmdown(), 20); // 19.5
     }
 
     proptest! {
         #[test]
-        fn every_step_of_every_run_has_sound_values(n in 0_u64..5000, step in 0_u64..6000) {
-            let schedule = Schedule::new(n);
+        fn momentum_and_decay_stay_in_range(n in 0_u64..5000, step in 0_u64..6000) {
+            let schedule = MuonSchedule::new(n);
             prop_assert!((0.85..=0.97 + 1e-12).contains(&schedule.momentum(step)));
             prop_assert!((0.0..=1.0).contains(&schedule.decay_multiplier(step)));
         }

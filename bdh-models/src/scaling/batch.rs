@@ -1,18 +1,18 @@
-//! How a step's tokens are cut into micro-batches.
+//! Division of a step's tokens into micro-batches.
 
 use super::RecipeError;
 
-/// How many sequences one forward and backward pass may see.
+/// Requested sequences in one forward and backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MicroBatch {
-    /// This many, or the run is refused.
+    /// Exactly this number; other numbers are an error.
     Exactly(usize),
-    /// The most that cut a step evenly, up to this many: a limit of memory, not a wish.
+    /// The largest number up to this limit of memory that divides a step evenly.
     AtMost(usize),
 }
 
 impl MicroBatch {
-    /// The number as it was given.
+    /// Returns the number as given.
     #[must_use]
     pub fn sequences(self) -> usize {
         match self {
@@ -20,27 +20,27 @@ impl MicroBatch {
         }
     }
 
-    /// Sequences a micro-batch, such that whole micro-batches make up `total` tokens, as many on each device.
+    /// Returns the sequences of a micro-batch, so that each device gets the same number of whole micro-batches of a
+    /// step of `total` tokens.
     pub(super) fn fit(
         self,
         total: usize,
         sequence_len: usize,
         devices: usize,
     ) -> Result<usize, RecipeError> {
-        let cuts = |micro_batch: usize| {
+        let (largest, smallest) = match self {
+            Self::Exactly(sequences) => (sequences, sequences),
+            Self::AtMost(most) => (most, 1),
+        };
+        for micro_batch in (smallest..=largest).rev() {
             let at_once = micro_batch
                 .saturating_mul(sequence_len)
                 .saturating_mul(devices);
-            total.is_multiple_of(at_once)
-        };
-        let (fits, smallest) = match self {
-            Self::Exactly(sequences) => (
-                Some(sequences).filter(|&sequences| cuts(sequences)),
-                sequences,
-            ),
-            Self::AtMost(most) => ((1..=most).rev().find(|&sequences| cuts(sequences)), 1),
-        };
-        fits.ok_or(RecipeError::UnevenBatch {
+            if total.is_multiple_of(at_once) {
+                return Ok(micro_batch);
+            }
+        }
+        Err(RecipeError::UnevenBatch {
             total,
             micro_batch: smallest,
             sequence_len,

@@ -1,56 +1,56 @@
-//! Why a request cannot be turned into a run.
+//! Errors of requests that describe no run.
 
 use super::Request;
 use crate::nanochat::SMEAR_GATE_CHANNELS as MIN_WIDTH;
 
-/// Largest size that is still taken for a size rather than for a slip of the keyboard.
+/// Largest accepted size. Larger values are most likely typing errors.
 ///
-/// It also keeps every product of the shape arithmetic within 64 bits.
+/// The limit also keeps every product of the shape arithmetic within 64 bits.
 const MAX_SIZE: usize = 1 << 20;
 const MAX_DEPTH: usize = 10_000;
 const MAX_TOKENS: usize = 1 << 40;
 
-/// Why no run can be made of a [`Request`].
+/// Error of a [`Request`] that describes no run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecipeError {
-    /// A count that must be at least one is zero.
-    #[error("{name} is 0; it must be at least 1")]
+    /// A count is 0.
+    #[error("{name} is 0: it must be at least 1")]
     Zero {
-        /// What was counted.
+        /// Name of the setting.
         name: &'static str,
     },
-    /// A size is beyond anything that can be trained.
-    #[error("{name} is {value}; at most {max} is supported")]
+    /// A size is too large to train.
+    #[error("{name} is {value}: at most {max} is supported")]
     TooLarge {
-        /// What was counted.
+        /// Name of the setting.
         name: &'static str,
-        /// What was asked for.
+        /// Requested value.
         value: usize,
-        /// What is supported.
+        /// Largest supported value.
         max: usize,
     },
-    /// A number that must be above zero is not, or is not finite.
-    #[error("{name} is {value}; it must be a finite number above 0")]
+    /// A number that must be positive is 0, negative or not finite.
+    #[error("{name} is {value}: it must be a finite number above 0")]
     NotPositive {
-        /// What it sets.
+        /// Name of the setting.
         name: &'static str,
-        /// What was asked for.
+        /// Requested value.
         value: f64,
     },
-    /// The weight decay is below zero or not finite.
-    #[error("weight decay is {value}; it must be a finite number, 0 or more (0 turns it off)")]
+    /// The weight decay is negative or not finite.
+    #[error("weight decay is {value}: it must be a finite number, 0 or more (0 turns it off)")]
     WeightDecay {
-        /// What was asked for.
+        /// Requested value.
         value: f64,
     },
-    /// Rotary embeddings turn pairs of channels.
-    #[error("head size {head_dim} is odd, and rotary embeddings turn pairs of channels: use {}", .head_dim + 1)]
+    /// The head size is odd, and rotary embeddings rotate pairs of channels.
+    #[error("head size {head_dim} is odd, and rotary embeddings rotate pairs of channels: use {}", .head_dim + 1)]
     OddHead {
         /// Channels of one head.
         head_dim: usize,
     },
-    /// Heads do not fill the width.
+    /// The width is not a multiple of the head size.
     #[error("width {width} is not a multiple of the head size {head_dim}: use {}, or another --head-dim", nearest(*.width, *.head_dim))]
     Width {
         /// Channels of the model.
@@ -58,25 +58,25 @@ pub enum RecipeError {
         /// Channels of one head.
         head_dim: usize,
     },
-    /// The smear gate reads more channels than there are.
-    #[error("width {width} is below {MIN_WIDTH}, the channels that the smear gate reads: use {}", MIN_WIDTH.next_multiple_of(*.head_dim))]
+    /// The width is smaller than the number of channels that the smear gate reads.
+    #[error("width {width} is below {MIN_WIDTH}, the number of channels that the smear gate reads: use {}", MIN_WIDTH.next_multiple_of(*.head_dim))]
     Narrow {
         /// Channels of the model.
         width: usize,
         /// Channels of one head.
         head_dim: usize,
     },
-    /// The window pattern holds something other than `S` and `L`.
+    /// The window pattern is empty, or has letters other than `S` and `L`.
     #[error(
-        "window pattern `{pattern}` must be made of the letters S (short) and L (long), such as SSSL or L"
+        "window pattern `{pattern}` must consist of the letters S (short) and L (long), such as SSSL or L"
     )]
     WindowPattern {
-        /// What was asked for.
+        /// Requested pattern.
         pattern: String,
     },
-    /// Micro-batches do not fill a step exactly.
+    /// A step is not a whole number of micro-batches.
     #[error(
-        "a total batch of {total} tokens is not made of whole micro-batches of {micro_batch} x {sequence_len} = {} tokens{}: \
+        "total batch size {total} is not a multiple of the micro-batch of {micro_batch} x {sequence_len} = {} tokens{}: \
          use --total-batch-size {}, or another --device-batch-size or --max-seq-len",
         .micro_batch * .sequence_len, on_each(*.devices), nearest(*.total, .micro_batch * .sequence_len * .devices)
     )]
@@ -87,22 +87,22 @@ pub enum RecipeError {
         micro_batch: usize,
         /// Tokens of one sequence.
         sequence_len: usize,
-        /// Devices that take as many micro-batches each.
+        /// Devices, which get the same number of micro-batches each.
         devices: usize,
     },
-    /// The data or the compute asked for is less than half a step.
+    /// The tokens or operations of the run are not enough for one step.
     #[error(
-        "the training horizon ends before its first step of {total_batch_size} tokens: \
-         lower --total-batch-size, or say how many steps with --num-iterations"
+        "the run is shorter than one step of {total_batch_size} tokens: \
+         lower --total-batch-size, or set the number of steps with --num-iterations"
     )]
-    ShortHorizon {
+    NoSteps {
         /// Tokens of one step.
         total_batch_size: usize,
     },
 }
 
 impl Request {
-    /// Checks each value by itself; what they mean together is checked where they meet.
+    /// Checks each value by itself; combinations are checked where they are used.
     pub(super) fn check(&self) -> Result<(), RecipeError> {
         size("depth", self.depth, MAX_DEPTH)?;
         size("vocabulary size", self.vocab_size, MAX_SIZE * 64)?;
@@ -121,7 +121,7 @@ impl Request {
         }
         positive("data to parameter ratio", self.target_param_data_ratio)?;
         positive("target FLOPs", self.target_flops.unwrap_or(1.0))?;
-        positive("learning rate", self.lr.unwrap_or(1.0))?;
+        positive("learning rate", self.lr_override.unwrap_or(1.0))?;
         positive("embedding learning rate", self.rates.embedding)?;
         positive("unembedding learning rate", self.rates.unembedding)?;
         positive("matrix learning rate", self.rates.matrix)?;
@@ -135,7 +135,7 @@ impl Request {
     }
 }
 
-/// Checks that heads fill a width, and that the gates can read it.
+/// Checks that a width is a multiple of the head size, and large enough for the smear gate.
 pub(super) fn width(width: usize, head_dim: usize) -> Result<(), RecipeError> {
     size("width", width, MAX_SIZE)?;
     size("head size", head_dim, MAX_SIZE)?;
@@ -166,7 +166,7 @@ fn positive(name: &'static str, value: f64) -> Result<(), RecipeError> {
     }
 }
 
-/// The end of a sentence about what every device does.
+/// Returns the words about devices at the end of a clause, or nothing for one device.
 fn on_each(devices: usize) -> String {
     if devices == 1 {
         String::new()
@@ -175,7 +175,7 @@ fn on_each(devices: usize) -> String {
     }
 }
 
-/// The multiples of `unit` around `value`, as a suggestion.
+/// Returns the multiples of `unit` next to `value`, as a suggestion.
 fn nearest(value: usize, unit: usize) -> String {
     match value / unit {
         0 => unit.to_string(),

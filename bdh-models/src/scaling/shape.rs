@@ -1,10 +1,10 @@
-//! The model that a depth stands for.
+//! Shape of the model, by the laws or as requested.
 
 use super::error::{self, RecipeError};
 use super::{REFERENCE_DEPTH, Request};
 use crate::nanochat::GptConfig;
 
-/// The model that was asked for.
+/// Returns the requested model.
 pub(super) fn of(request: &Request) -> Result<GptConfig, RecipeError> {
     match request.n_embd {
         Some(width) => config(request, request.depth, width),
@@ -12,7 +12,7 @@ pub(super) fn of(request: &Request) -> Result<GptConfig, RecipeError> {
     }
 }
 
-/// The model at which the learning rates were tuned, with the request's vocabulary, heads and aspect ratio.
+/// Returns the model at which the learning rates were tuned, with the request's vocabulary, heads and aspect ratio.
 pub(super) fn reference(request: &Request) -> Result<GptConfig, RecipeError> {
     by_law(request, REFERENCE_DEPTH)
 }
@@ -39,7 +39,7 @@ fn config(request: &Request, depth: usize, width: usize) -> Result<GptConfig, Re
         n_layer: depth,
         n_embd: width,
         n_head: width / head_dim,
-        n_kv_head: width / head_dim, // as many as query heads, in every model that nanochat trains
+        n_kv_head: width / head_dim, // nanochat's models have one key head for each query head
         vocab_size: request.vocab_size,
         sequence_len: request.sequence_len,
         window_pattern: pattern,
@@ -47,9 +47,11 @@ fn config(request: &Request, depth: usize, width: usize) -> Result<GptConfig, Re
     })
 }
 
-/// nanochat's heads have 128 channels; with a width of one's own they have 64, so that small widths divide.
+/// Returns the head size: nanochat's 128, or 64 for a requested width, so that it divides small widths.
 fn head_dim(request: &Request) -> usize {
-    request
-        .head_dim
-        .unwrap_or(if request.n_embd.is_some() { 64 } else { 128 })
+    match (request.head_dim, request.n_embd) {
+        (Some(head_dim), _) => head_dim,
+        (None, Some(_)) => 64,
+        (None, None) => 128,
+    }
 }

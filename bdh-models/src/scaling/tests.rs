@@ -1,8 +1,8 @@
-//! The laws against what nanochat computes for the same settings.
+//! The laws, compared with nanochat's own numbers.
 
 #![expect(
     clippy::float_cmp,
-    reason = "what is passed through, or a power of two, is exact"
+    reason = "values that are passed through, and powers of two, are exact"
 )]
 
 use super::*;
@@ -18,12 +18,12 @@ fn error(request: &Request) -> String {
         .to_string()
 }
 
-/// Relative difference of at most 1e-12.
+/// Returns whether the relative difference is at most 1e-12.
 fn same(left: f64, right: f64) -> bool {
     (left - right).abs() <= 1e-12 * right.abs()
 }
 
-/// Measured by running nanochat at vocabulary 32768, context 2048, windows SSSL, ratio 12.
+/// Numbers of nanochat at vocabulary 32768, context 2048, windows SSSL, ratio 12.
 ///
 /// Depth, width, all parameters, P, D, log2 B, learning rate multiplier, weight decay, N, FLOPs per token, FLOPs.
 const MEASURED: &str = "\
@@ -103,17 +103,17 @@ fn every_cell_of_the_sweep_grid() {
     }
 }
 
-/// The final learning rate of each group.
+/// Returns the peak learning rate of each group.
 fn lrs(recipe: &Recipe) -> BTreeMap<&'static str, f64> {
-    let groups = recipe.groups(Schedule::new(recipe.num_iterations));
+    let groups = recipe.groups(MuonSchedule::new(recipe.num_iterations));
     groups
         .into_iter()
-        .map(|group| (group.name, group.lr))
+        .map(|group| (group.name, group.peak_lr))
         .collect()
 }
 
 #[test]
-fn twelve_layers_use_the_base_rates_as_they_are() {
+fn twelve_layers_use_the_unscaled_base_rates() {
     let recipe = derive(&Request::default());
     let expected = [
         ("lm_head", 0.008),
@@ -129,7 +129,7 @@ fn twelve_layers_use_the_base_rates_as_they_are() {
 }
 
 #[test]
-fn width_and_batch_scale_the_rates_but_smear() {
+fn width_and_batch_scale_all_rates_except_the_smear() {
     // Width 64: (64 / 768)^-0.5 = sqrt(12); a batch of 2^15 tokens: sqrt(1 / 16).
     let recipe = derive(&Request {
         depth: 2,
@@ -156,7 +156,7 @@ fn width_and_batch_scale_the_rates_but_smear() {
 }
 
 #[test]
-fn one_learning_rate_replaces_batch_scaling_everywhere() {
+fn lr_override_replaces_batch_scaling_in_all_groups() {
     let lr = 0.000_123;
     let plain = derive(&Request {
         depth: 8,
@@ -164,7 +164,7 @@ fn one_learning_rate_replaces_batch_scaling_everywhere() {
     });
     let moved = derive(&Request {
         depth: 8,
-        lr: Some(lr),
+        lr_override: Some(lr),
         ..Request::default()
     });
     assert_eq!(moved.rates.matrix, lr, "to the last bit");
@@ -212,7 +212,7 @@ fn steps_win_over_flops_and_flops_over_data() {
     assert_eq!(
         by_steps.rates,
         derive(&Request::default()).rates,
-        "the laws still go by D"
+        "the laws still use D"
     );
 
     let by_flops = derive(&Request {
@@ -224,7 +224,7 @@ fn steps_win_over_flops_and_flops_over_data() {
 }
 
 #[test]
-fn an_explicit_weight_decay_is_final() {
+fn explicit_weight_decay_is_not_scaled() {
     let recipe = derive(&Request {
         depth: 4,
         weight_decay: Some(0.1),
@@ -233,7 +233,7 @@ fn an_explicit_weight_decay_is_final() {
     assert_eq!(recipe.weight_decay, 0.1);
 }
 
-/// Bytes, two layers of width 64: the model of the first thing that anybody tries.
+/// Returns the recipe of a toy model: bytes, two layers of width 64.
 fn toy(total_batch_size: usize, weight_decay: Option<f64>) -> Recipe {
     derive(&Request {
         depth: 2,
@@ -247,7 +247,7 @@ fn toy(total_batch_size: usize, weight_decay: Option<f64>) -> Recipe {
 }
 
 #[test]
-fn weight_decay_that_explodes_at_toy_scale_is_told() {
+fn excessive_weight_decay_of_a_toy_is_a_warning() {
     let recipe = toy(32_768, None);
     // 0.28 / 4 * 85,181,280 / 118,796: the reference model has the same vocabulary, as in nanochat.
     assert!((recipe.weight_decay - 50.193).abs() < 1e-3);
@@ -275,7 +275,7 @@ fn insist(text: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_default_micro_batch_shrinks_to_fit_and_a_given_one_does_not() {
+fn default_micro_batch_shrinks_to_fit_and_a_given_one_does_not() {
     let fit = |micro: MicroBatch, total| micro.fit(total, 256, 1);
     assert_eq!(fit(MicroBatch::AtMost(32), 2048), Ok(8));
     assert_eq!(fit(MicroBatch::AtMost(32), 256 * 96), Ok(32));
@@ -287,7 +287,7 @@ fn a_default_micro_batch_shrinks_to_fit_and_a_given_one_does_not() {
     insist(
         &message,
         &[
-            "2048 tokens",
+            "total batch size 2048",
             "3 x 256 = 768",
             "--total-batch-size 1536 or 2304",
         ],
@@ -308,7 +308,8 @@ fn a_default_micro_batch_shrinks_to_fit_and_a_given_one_does_not() {
 }
 
 #[test]
-fn each_bad_value_is_named_with_what_works() {
+#[expect(clippy::too_many_lines, reason = "one case after another")]
+fn errors_name_the_value_and_suggest_another() {
     let d = Request::default;
     let width = |n_embd| {
         error(&Request {
@@ -407,7 +408,7 @@ fn each_bad_value_is_named_with_what_works() {
             total_batch_size: Some(1000),
             ..d()
         }),
-        &["1000 tokens", "--total-batch-size 2048"],
+        &["total batch size 1000", "--total-batch-size 2048"],
     );
     insist(
         &error(&Request {
@@ -419,7 +420,7 @@ fn each_bad_value_is_named_with_what_works() {
     for lr in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         insist(
             &error(&Request {
-                lr: Some(lr),
+                lr_override: Some(lr),
                 ..d()
             }),
             &["learning rate is", "finite number above 0"],
@@ -446,21 +447,21 @@ fn the_largest_sizes_do_not_overflow() {
         ..Request::default()
     });
     assert!(
-        recipe.is_ok() || matches!(recipe, Err(RecipeError::ShortHorizon { .. })),
+        recipe.is_ok() || matches!(recipe, Err(RecipeError::NoSteps { .. })),
         "{recipe:?}"
     );
 }
 
 #[test]
-fn the_printed_page_holds_every_resolved_rate() {
+fn printed_page_contains_every_resolved_value() {
     let page = toy(2048, None).to_string();
     insist(
         &page,
         &[
             "depth 2, width 64 = heads 1 x 64, vocabulary 257 (padded to 320)",
-            "159,786, of which 118,796 count for scaling",
+            "159,786 in total, 118,796 count for scaling",
             "2,048 tokens = micro-batch 8 x context 256 x accumulation 1",
-            "696 steps, 1,425,408 tokens, 12.00 per scaling parameter",
+            "duration 696 steps, 1,425,408 tokens, 12.00 per scaling parameter",
             "lm_head       lr 0.001732   AdamW betas 0.8 0.96 weight decay 0.01",
             "matrix        lr 0.001250   Muon weight decay 12.5482",
         ],

@@ -1,4 +1,4 @@
-//! CPython is the judge: the same draws, prompts, judged tokens and answers.
+//! CORE compared with a Python implementation: draws, prompts, scored tokens and answers.
 
 use crate::core_bundle;
 use crate::judges::Judge;
@@ -8,7 +8,7 @@ use bdh_models::core_eval::{Bundle, Evaluator, Kind, PythonRandom, Row, TASKS, T
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// What the judge answers, question by question; `None` where there is no judge.
+/// Returns the answers of the Python program to each question, or `None` without Python.
 fn ask(questions: &[Value]) -> Option<Vec<Value>> {
     let judge = Judge::modern()?;
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -18,7 +18,7 @@ fn ask(questions: &[Value]) -> Option<Vec<Value>> {
 }
 
 #[test]
-fn draws_are_cpythons_for_many_seeds_and_sizes() {
+fn draws_match_cpython_for_many_seeds_and_sizes() {
     let seeds: Vec<u64> = [0, 1, 1234, 1337, u64::from(u32::MAX), 1 << 32, u64::MAX]
         .into_iter()
         .chain((0..60).map(|index| 1234 + index * 97))
@@ -52,7 +52,7 @@ fn draws_are_cpythons_for_many_seeds_and_sizes() {
     }
 }
 
-/// In the place of a model: sums of ids, such that half of the answers or so are right.
+/// Replaces a model by sums of ids, so that about half of the answers are correct.
 fn sums(rows: &[&[i32]]) -> Vec<Vec<TokenScore>> {
     let score = |(before, ids): (usize, &[i32])| {
         let (last, id, place) = (ids[0], ids[1], before as i32 + 1);
@@ -72,7 +72,7 @@ fn digest(ids: &[i32]) -> u64 {
     ids.iter().fold(0, add) as u64
 }
 
-/// The rows of each item as the model gets them, by digest and start.
+/// Returns the rows of each item by digest and start.
 fn seen(task: &TaskItems, context: usize) -> Value {
     let crop = |row: Row| {
         let cut = row.ids.len().saturating_sub(context);
@@ -89,7 +89,7 @@ fn seen(task: &TaskItems, context: usize) -> Value {
     (0..task.items().len()).map(item).collect::<Vec<_>>().into()
 }
 
-fn assert_as_judged(dir: &Path, max_per_task: usize, context: usize) {
+fn assert_matches_nanochat(dir: &Path, max_per_task: usize, context: usize) {
     let bundle = Bundle::open(dir, max_per_task).expect("a bundle");
     let question = |task: &TaskItems| {
         let task = task.task();
@@ -134,25 +134,25 @@ fn assert_as_judged(dir: &Path, max_per_task: usize, context: usize) {
     let asked: usize = bundle.tasks().iter().map(|task| task.items().len()).sum();
     assert!(
         (asked / 10..asked * 9 / 10).contains(&right),
-        "{right} of {asked} tell nothing"
+        "{right} correct answers of {asked} are no test"
     );
 }
 
 #[test]
-fn made_up_tasks_are_asked_and_judged_as_nanochat_does() {
+fn synthetic_tasks_match_nanochat() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     core_bundle::write(dir.path(), |_| true);
-    assert_as_judged(dir.path(), 500, 4096);
-    assert_as_judged(dir.path(), 12, 40); // fewer items, and most texts do not fit
-    assert_as_judged(dir.path(), 12, 9); // nor do some answers
+    assert_matches_nanochat(dir.path(), 500, 4096);
+    assert_matches_nanochat(dir.path(), 12, 40); // fewer items, and most texts do not fit
+    assert_matches_nanochat(dir.path(), 12, 9); // nor do some answers
 }
 
 #[test]
-fn the_real_tasks_are_asked_and_judged_as_nanochat_does() {
+fn real_tasks_match_nanochat() {
     let Some((_dir, core)) = core_bundle::real() else {
         return;
     };
-    assert_as_judged(&core, 16, 2048);
+    assert_matches_nanochat(&core, 16, 2048);
     let bundle = Bundle::open(&core, 500).expect("18 tasks");
     assert_eq!(
         bundle.missing(),
@@ -167,7 +167,7 @@ fn the_real_tasks_are_asked_and_judged_as_nanochat_does() {
 }
 
 #[test]
-fn white_space_is_what_python_takes_for_it() {
+fn white_space_is_defined_like_in_python() {
     let Some(answers) = ask(&[json!({ "ask": "spaces" })]) else {
         return;
     };

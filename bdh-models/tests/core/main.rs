@@ -1,4 +1,4 @@
-//! CORE: bundles, prompts, scores.
+//! Tests of CORE: bundles, prompts, scores.
 
 #[path = "../support/core_bundle.rs"]
 mod core_bundle;

@@ -1,7 +1,7 @@
-//! What is wrong with a bundle is told with its file, line and field.
+//! Errors of a bundle name the file, the line and the field.
 
 use crate::core_bundle;
-use bdh::with_causes;
+use bdh::error::with_causes;
 use bdh_models::core_eval::{Bundle, CoreError, Kind, TASKS};
 use std::fs;
 use std::path::Path;
@@ -12,13 +12,13 @@ fn error(dir: &Path, max_per_task: usize) -> String {
 }
 
 #[test]
-fn a_directory_without_any_task_says_what_is_looked_for() {
+fn directory_without_tasks_is_an_error_with_the_expected_files() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     for path in [dir.path(), &dir.path().join("none")] {
-        let told = error(path, 500);
+        let error = error(path, 500);
         assert!(
-            told.contains("`eval_bundle`") && told.contains("arc_easy.jsonl"),
-            "{told}"
+            error.contains("`eval_bundle`") && error.contains("arc_easy.jsonl"),
+            "{error}"
         );
     }
 }
@@ -43,7 +43,7 @@ fn both_layouts_are_read_and_missing_tasks_are_named() {
 }
 
 #[test]
-fn an_item_that_is_wrong_is_told_with_file_line_and_field() {
+fn wrong_item_is_an_error_with_file_line_and_field() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let copa = TASKS
         .iter()
@@ -56,18 +56,18 @@ fn an_item_that_is_wrong_is_told_with_file_line_and_field() {
             "`gold` is 4",
         ),
         (r#"{"query": "q", "gold": 0}"#, "`choices` is missing"),
-        ("", "no JSON"),
-        (r#"{"query": "#, "no JSON"),
+        ("", "not JSON"),
+        (r#"{"query": "#, "not JSON"),
     ] {
         core_bundle::write_task(dir.path(), copa, &format!("{good}\n{line}\n{good}\n"));
-        let told = error(dir.path(), 500);
-        assert!(told.contains("copa.jsonl`, line 2: "), "{told}");
-        assert!(told.contains(part), "{told}");
+        let error = error(dir.path(), 500);
+        assert!(error.contains("copa.jsonl`, line 2: "), "{error}");
+        assert!(error.contains(part), "{error}");
     }
 }
 
 #[test]
-fn files_that_are_no_text_are_refused() {
+fn files_other_than_text_are_errors() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let copa = TASKS
         .iter()
@@ -83,13 +83,12 @@ fn files_that_are_no_text_are_refused() {
 }
 
 #[test]
-fn too_few_items_to_show_some_are_refused() {
+fn too_few_items_for_the_examples_are_an_error() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     core_bundle::write(dir.path(), |_| true);
-    let told = error(dir.path(), 10);
     assert_eq!(
-        told,
-        "task jeopardy has 10 items, and shows 10 others with each: it needs 11 or more"
+        error(dir.path(), 10),
+        "task jeopardy has 10 items and 10 few-shot examples: it needs 11 items or more"
     );
     assert!(Bundle::open(dir.path(), 11).is_ok());
 }

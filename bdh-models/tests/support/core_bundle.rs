@@ -1,6 +1,6 @@
-//! Bundles of made-up items, and the real ones where they are at hand.
+//! Bundles of synthetic items, and the real bundle if it is available.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use bdh_models::core_eval::{CoreTask, Kind, TASKS};
 use serde_json::{Value, json};
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Items of each made-up task.
+/// Number of items of each synthetic task.
 pub(crate) const ITEMS: usize = 24;
 
-/// Writes the tasks that `is_there` says, in the layout of nanochat's `eval_data`.
+/// Writes the tasks that `is_there` selects, in the layout of nanochat's `eval_data`.
 pub(crate) fn write(dir: &Path, is_there: impl Fn(&CoreTask) -> bool) {
     for task in TASKS.iter().filter(|task| is_there(task)) {
         let lines: Vec<_> = (0..ITEMS)
@@ -30,7 +30,7 @@ pub(crate) fn write_task(dir: &Path, task: &CoreTask, text: &str) {
     fs::write(path, text).expect("a file");
 }
 
-/// A made-up item. Some are awkward: white space at the ends, no text, choices that are alike or begin alike.
+/// Returns a synthetic item. Some are edge cases: white space at the ends, empty text, equal or similar choices.
 fn line(kind: Kind, item: usize) -> Value {
     let thing = ["stone", "größe", "\u{a0}lamp ", "数", "a b", "", "river\n"][item % 7];
     let other = ["tree", "größer", "lamp", "数学", "a b c", "x", "river"][item % 7];
@@ -60,7 +60,7 @@ fn line(kind: Kind, item: usize) -> Value {
     }
 }
 
-/// The real tasks, unpacked, if the archive with them is there: `../shared/data/core.tgz`, beside the workspace.
+/// Unpacks the real tasks if their archive exists: `../shared/data/core.tgz`, next to the workspace.
 pub(crate) fn real() -> Option<(TempDir, PathBuf)> {
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/core.tgz");
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -75,7 +75,7 @@ pub(crate) fn real() -> Option<(TempDir, PathBuf)> {
     };
     if !archive.exists() || !unpack() {
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        // Past the capture of the test harness: who skips must say so.
+        // Directly to stderr, because the test harness captures output and a skipped test must be visible.
         let _ = writeln!(
             io::stderr(),
             "skipped: {test}: no {} to unpack",

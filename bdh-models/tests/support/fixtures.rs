@@ -1,7 +1,7 @@
-//! Models against files made by their originals: one folder a variant, below the model's name in the fixtures.
+//! Models compared with files of their originals: one folder for each variant, below the model's name.
 //!
-//! The folder is `BDH_FIXTURES`, or `../shared/fixtures` beside the workspace. Where it is missing, nothing is
-//! compared and the test says so.
+//! The folder is `BDH_FIXTURES`, or `../shared/fixtures` next to the workspace. If it is missing, the tests are skipped
+//! with a message.
 #![allow(dead_code, reason = "each test uses its part of it")]
 
 use crate::parity::{Trainer, Values, backward, gradients, ids, loss, norm, relative, weights};
@@ -16,19 +16,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A model that has fixtures.
+/// Model with fixtures.
 pub(crate) trait Original: CausalLm {
-    /// Its folder.
+    /// Name of the model's folder.
     const FOLDER: &'static str;
 
-    /// What its files hold beside parameters.
+    /// Tensors in its files that are not parameters.
     const BUFFERS: &'static [&'static str] = &[];
 
-    /// The model of these settings, with any weights, and how many parameters the settings say it has.
+    /// Builds the model of these settings, with any weights, and counts its parameters from the settings.
     fn build(config: Value, device: &Device) -> (Self, usize);
 }
 
-/// The part of a variant's `expected.json` that is compared.
+/// Part of a variant's `expected.json` that is compared.
 #[derive(Deserialize)]
 pub(crate) struct Expected {
     pub(crate) config: Value,
@@ -46,7 +46,7 @@ pub(crate) struct Expected {
     float32_noise: Noise,
 }
 
-/// How far the original is from itself.
+/// Differences of the original between float32 and float64.
 #[derive(Deserialize)]
 struct Noise {
     vs_float64: NoiseVsFloat64,
@@ -58,7 +58,7 @@ struct NoiseVsFloat64 {
     adamw_losses_abs_by_step: Vec<f64>,
 }
 
-/// Five steps of the original, and where they led.
+/// Five steps of the original, with the resulting losses and weights.
 #[derive(Deserialize, Default)]
 pub(crate) struct Training {
     #[serde(rename = "losses_before_each_step_then_after")]
@@ -69,7 +69,7 @@ pub(crate) struct Training {
     pub(crate) groups: Vec<TorchGroup>,
 }
 
-/// An optimizer's group, as PyTorch had it.
+/// Parameter group of PyTorch's optimizer.
 #[derive(Deserialize)]
 pub(crate) struct TorchGroup {
     pub(crate) lr: f64,
@@ -78,7 +78,7 @@ pub(crate) struct TorchGroup {
     pub(crate) params: Vec<String>,
 }
 
-/// A variant, with its model and its batch on a device.
+/// Variant with its model and its batch on a device.
 pub(crate) struct Variant<M> {
     name: String,
     pub(crate) expected: Expected,
@@ -118,7 +118,7 @@ impl<M: Original> Variant<M> {
         }
     }
 
-    /// Parameters are as many as in the original, under its names, and loaded ones have its norms.
+    /// Compares the number, names and norms of the parameters.
     pub(crate) fn compare_weights(&self) {
         let weights = weights(&self.model);
         let count: usize = weights.values().map(Vec::len).sum();
@@ -127,7 +127,7 @@ impl<M: Original> Variant<M> {
         assert!(self.worst_norm(&weights, &self.expected.weight_norms) < 1e-9);
     }
 
-    /// Logits and loss are within 1e-5 of the original's.
+    /// Compares logits and loss, with a tolerance of 1e-5.
     pub(crate) fn compare_logits(&self) {
         let logits = self.model.logits(self.inputs.clone(), &Probe::off());
         let logits: Vec<f32> = logits
@@ -154,14 +154,14 @@ impl<M: Original> Variant<M> {
         );
     }
 
-    /// Gradients are within 1e-4 of the original's.
+    /// Compares gradients, with a tolerance of 1e-4.
     pub(crate) fn compare_gradients(&self) {
         let (_, grads) = backward(&self.model, &self.inputs, &self.targets);
         let grads = gradients(&self.model, &grads);
         let norms = self.worst_norm(&grads, &self.expected.grad_norms);
         eprintln!("{}: gradient norms {norms:.1e} apart (relative)", self.name);
-        // nanochat's `backout_lambda` has a gradient of many terms that nearly cancel: in float32, PyTorch's is
-        // 1.3e-4 from its own in float64.
+        // The gradient of nanochat's `backout_lambda` sums many terms that nearly cancel: PyTorch's own in float32
+        // and float64 differ by 1.3e-4.
         let tolerance = (2.0 * self.expected.float32_noise.vs_float64.grad_norm_max_rel).max(1e-4);
         assert!(
             norms < tolerance,
@@ -185,13 +185,13 @@ impl<M: Original> Variant<M> {
         eprintln!("{}: gradients {worst:.1e} apart (relative)", self.name);
     }
 
-    /// Five steps of AdamW on all parameters go where those of the original go.
+    /// Compares five steps of AdamW on all parameters.
     pub(crate) fn compare_adamw(&self) {
         let trained = self.train(|_| (Box::new(adamw(0.1)), 1e-3));
         self.compare_training("AdamW", trained, &self.expected.adamw);
     }
 
-    /// The losses before each of five steps and after the last, and the weights then.
+    /// Trains five steps. Returns the losses before each step and after the last one, and the final weights.
     pub(crate) fn train(
         &self,
         rule: impl Fn(&str) -> (Box<dyn DynOptimizer>, f64),
@@ -222,7 +222,8 @@ impl<M: Original> Variant<M> {
         for (step, (measured, expected)) in losses.iter().zip(&expected.losses).enumerate() {
             let apart = (measured - expected).abs();
             eprintln!("{}: {what}: loss {step} is {apart:.1e} apart", self.name);
-            // BDH's `tiny` is 8e-4 from itself in float64 after five steps; elsewhere the noise is below 1e-6.
+            // After five steps BDH's `tiny` differs by 8e-4 between float32 and float64; other models by less than
+            // 1e-6.
             let tolerance = (2.0 * noise[step]).max(1e-4);
             assert!(
                 apart < tolerance,
@@ -242,7 +243,7 @@ impl<M: Original> Variant<M> {
         );
     }
 
-    /// The largest relative distance of the norms of `values` from those expected.
+    /// Returns the largest relative error of the norms of `values`.
     fn worst_norm(&self, values: &Values, expected: &BTreeMap<String, f64>) -> f64 {
         let names: Vec<_> = values.keys().collect();
         assert_eq!(names, expected.keys().collect::<Vec<_>>(), "{}", self.name);
@@ -255,7 +256,7 @@ impl<M: Original> Variant<M> {
     }
 }
 
-/// The AdamW that the files were made with.
+/// Returns the AdamW that the files were made with.
 pub(crate) fn adamw(weight_decay: f64) -> AdamW {
     AdamW {
         betas: (0.9, 0.95),
@@ -269,7 +270,7 @@ fn tensors<T>(path: &Path, read: impl FnOnce(&SafeTensors<'_>) -> T) -> T {
     read(&SafeTensors::deserialize(&bytes).expect("the file is a safetensors file"))
 }
 
-/// Every float32 tensor of a file.
+/// Returns every float32 tensor of a file.
 fn floats(path: &Path) -> Values {
     tensors(path, |file| {
         let tensors = file.iter().filter(|(_, view)| view.dtype() == Dtype::F32);
@@ -286,7 +287,7 @@ fn floats(path: &Path) -> Values {
     })
 }
 
-/// The int64 tensor of this name.
+/// Returns the int64 tensor of this name.
 fn integers(path: &Path, name: &str) -> Vec<i32> {
     tensors(path, |file| {
         let view = file.tensor(name).expect("io.safetensors has the ids");
@@ -298,7 +299,7 @@ fn integers(path: &Path, name: &str) -> Vec<i32> {
     })
 }
 
-/// The folders of a model's variants; none, with a word on it, where there are no fixtures.
+/// Returns the folders of a model's variants, or none with a message if there are no fixtures.
 pub(crate) fn folders(model: &str) -> Vec<PathBuf> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures");
     let root =
@@ -318,7 +319,7 @@ pub(crate) fn folders(model: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// Runs `check` on every variant, or says that there is none.
+/// Runs `check` on every variant.
 pub(crate) fn each_variant<M: Original>(check: impl Fn(&Variant<M>)) {
     let device = Device::flex().autodiff();
     for folder in folders(M::FOLDER) {

@@ -1,21 +1,21 @@
-//! GPT-2's weights as others save them.
+//! GPT-2's weights in the formats of other programs.
 #![allow(dead_code, reason = "each test uses its part of it")]
 
-use bdh::ParamTable;
+use bdh::stats::ParamTable;
 use bdh_models::gpt2::Gpt2;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Tensors of a file: shape and values by name.
+/// Shapes and values of a file's tensors by name.
 pub(crate) type File = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// The weights as nanoGPT saves them.
+/// Returns the weights in nanoGPT's format.
 pub(crate) fn state_dict(model: &Gpt2) -> File {
     let table = ParamTable::of(model);
     let values = crate::parity::weights(model);
-    let tensor = |param: &bdh::ParamInfo| {
+    let tensor = |param: &bdh::stats::ParamInfo| {
         let mut shape = param.shape.clone();
         if param.name.contains(".h.") {
             shape.reverse();
@@ -25,7 +25,7 @@ pub(crate) fn state_dict(model: &Gpt2) -> File {
     table.iter().map(tensor).collect()
 }
 
-/// The same as Hugging Face has them: shorter names, `[in, out]`, and buffers and a head beside them.
+/// Returns the weights in Hugging Face's format: shorter names, `[in, out]`, with buffers and a head.
 pub(crate) fn hugging_face(model: &Gpt2) -> File {
     let mut file = File::new();
     for (name, (shape, values)) in state_dict(model) {
@@ -58,7 +58,7 @@ pub(crate) fn save(file: &File, path: &Path) {
         let view = TensorView::new(Dtype::F32, shape.clone(), &bytes[name]);
         (
             name.clone(),
-            view.expect("as many values as the shape says"),
+            view.expect("the shape has the number of values"),
         )
     };
     safetensors::serialize_to_file(file.iter().map(view), None, path).expect("a new file");

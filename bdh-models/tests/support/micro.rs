@@ -1,24 +1,25 @@
-//! The three models at micro size, on any device and in either precision.
+//! The three models with few parameters, on any device and in both precisions.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use bdh::burn::tensor::Device;
 use bdh::lm::RandomCrops;
 use bdh::ops::{AdamW, Precision};
-use bdh::{CausalLm, Group, NextToken, constant};
+use bdh::schedule::constant;
+use bdh::{CausalLm, Group, NextToken};
 use bdh_data::{DataSpec, PlainBytes, fixed_crops, stream};
+use bdh_models::bdh_model::{Bdh, BdhConfig};
 use bdh_models::gpt2::{self, Gpt2, Gpt2Config};
-use bdh_models::hatchling::{Bdh, BdhConfig};
 use bdh_models::nanochat::{self, Gpt, GptConfig, LearningRates};
 
 pub(crate) const SEQ_LEN: usize = 32;
 const VOCABULARY: usize = 258;
 
-/// One of the three models, of some ten thousand parameters.
+/// One of the three models, with about ten thousand parameters.
 pub(crate) trait Micro: CausalLm + Sized {
     fn on(device: &Device, precision: Precision) -> Self;
 
-    /// What moves its parameters.
+    /// Returns the model's parameter groups.
     fn groups(&self) -> Vec<Group>;
 }
 
@@ -88,13 +89,13 @@ impl Micro for Bdh {
     }
 }
 
-/// The tokens of the text that the models train on.
+/// Returns the tokens of the training text.
 pub(crate) fn text() -> Vec<i32> {
     let corpus = DataSpec::Synthetic.load().expect("text that is made here");
     stream(&PlainBytes, &corpus.train)
 }
 
-/// Learning that text.
+/// Returns the task of learning that text.
 pub(crate) fn task<M: CausalLm>() -> NextToken<M, RandomCrops> {
     let val = fixed_crops(text(), 4, SEQ_LEN, 4).expect("enough text");
     let crops = RandomCrops::new(text(), 4, SEQ_LEN, 3).expect("enough text");

@@ -1,4 +1,4 @@
-//! What the parity tests share: weights in and out by PyTorch's names and layout, a loss, a training step.
+//! Shared code of the parity tests: weights by PyTorch's names and layout, a loss, a training step.
 #![allow(dead_code, reason = "each test uses its part of it")]
 
 use bdh::burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 /// Values by parameter name, in PyTorch's layout: the weights of linear layers are `[out, in]`.
 pub(crate) type Values = BTreeMap<String, Vec<f32>>;
 
-/// The mean cross-entropy over the targets that are not ignored, in nats.
+/// Returns the mean cross-entropy over the targets that are not ignored, in nats.
 pub(crate) fn loss<M: CausalLm>(
     model: &M,
     inputs: &Tensor<2, Int>,
@@ -30,7 +30,7 @@ pub(crate) fn loss<M: CausalLm>(
         / counted.float().sum()
 }
 
-/// The gradients of [`loss`], with its value.
+/// Returns the gradients of [`loss`], with its value.
 pub(crate) fn backward<M: CausalLm>(
     model: &M,
     inputs: &Tensor<2, Int>,
@@ -41,7 +41,7 @@ pub(crate) fn backward<M: CausalLm>(
     (value, GradientsParams::from_grads(loss.backward(), model))
 }
 
-/// The path of a module traversal.
+/// Path of a module traversal.
 #[derive(Default)]
 struct Path {
     names: Vec<String>,
@@ -73,7 +73,7 @@ impl Path {
             .is_some_and(|container| container == "Struct:Linear")
     }
 
-    /// Between burn's layout and PyTorch's, either way.
+    /// Converts between burn's layout and PyTorch's, in both directions.
     fn flipped<const D: usize>(&self, tensor: Tensor<D>) -> Tensor<D> {
         if D == 2 && self.is_in_linear() {
             tensor.transpose()
@@ -83,14 +83,14 @@ impl Path {
     }
 }
 
-/// The weights.
+/// Returns the weights.
 pub(crate) fn weights<M: Module>(model: &M) -> Values {
     let mut reader = Reader::default();
     model.visit(&mut reader);
     reader.values
 }
 
-/// The gradients; a parameter without one is left out.
+/// Returns the gradients of the parameters that have one.
 pub(crate) fn gradients<M: Module>(model: &M, grads: &GradientsParams) -> Values {
     let mut reader = Reader {
         grads: Some(grads),
@@ -133,7 +133,7 @@ impl ModuleVisitor for Reader<'_> {
     }
 }
 
-/// The model with every weight replaced by that of its name; panics if one has no value.
+/// Replaces every weight by the value of its name. Panics if a value is missing.
 pub(crate) fn load<M: Module>(model: M, values: &Values) -> M {
     model.map(&mut Writer {
         path: Path::default(),
@@ -175,14 +175,14 @@ impl ModuleMapper for Writer<'_> {
     }
 }
 
-/// An optimizer and a learning rate for each parameter, with the states between the steps.
+/// Trainer with an optimizer and a learning rate for each parameter, which keeps the states between steps.
 pub(crate) struct Trainer<R> {
     rule: R,
     states: HashMap<ParamId, DynState>,
 }
 
 impl<R: Fn(&str) -> (Box<dyn DynOptimizer>, f64)> Trainer<R> {
-    /// Moves each parameter by what `rule` says for its name.
+    /// Creates a trainer; `rule` returns the optimizer and the learning rate of a parameter by its name.
     pub(crate) fn new(rule: R) -> Self {
         Self {
             rule,
@@ -190,7 +190,7 @@ impl<R: Fn(&str) -> (Box<dyn DynOptimizer>, f64)> Trainer<R> {
         }
     }
 
-    /// One update of every parameter that has a gradient.
+    /// Updates every parameter that has a gradient.
     pub(crate) fn step<M: Module>(&mut self, model: M, grads: GradientsParams) -> M {
         model.map(&mut Step {
             path: Path::default(),
@@ -235,7 +235,7 @@ impl<R: Fn(&str) -> (Box<dyn DynOptimizer>, f64)> ModuleMapper for Step<'_, R> {
     }
 }
 
-/// The L2 norm, summed in f64.
+/// Returns the L2 norm, summed in f64.
 pub(crate) fn norm(values: &[f32]) -> f64 {
     values
         .iter()
@@ -244,12 +244,12 @@ pub(crate) fn norm(values: &[f32]) -> f64 {
         .sqrt()
 }
 
-/// The distance of `measured` from `expected`, in parts of `expected`.
+/// Returns the relative error of `measured`.
 pub(crate) fn relative(measured: f64, expected: f64) -> f64 {
     (measured - expected).abs() / expected.abs()
 }
 
-/// Ids on a device, `[rows, len]`.
+/// Returns ids on a device, `[rows, len]`.
 pub(crate) fn ids(values: Vec<i32>, rows: usize, device: &Device) -> Tensor<2, Int> {
     let len = values.len() / rows;
     Tensor::from_data(TensorData::new(values, [rows, len]), device)

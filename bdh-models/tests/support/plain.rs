@@ -1,11 +1,12 @@
-//! BDH written down as its formula is, with every score between two tokens and neurons in their own order: what the
-//! model has to agree with, and what the bench compares its speed with.
+//! BDH written like its formula, with every score between two tokens and the original order of neurons.
+//!
+//! Tests compare the model's numbers with it, and the bench its speed.
 
 use bdh::burn::tensor::activation::relu;
 use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
-use bdh_models::hatchling::Bdh;
+use bdh_models::bdh_model::Bdh;
 
-/// The logits of `model`, without its dropout.
+/// Returns the logits of `model` without dropout.
 pub(crate) fn logits(model: &Bdh, tokens: Tensor<2, Int>) -> Tensor<3> {
     let config = model.config();
     let [batch, seq_len] = tokens.dims();
@@ -35,7 +36,7 @@ pub(crate) fn logits(model: &Bdh, tokens: Tensor<2, Int>) -> Tensor<3> {
     x.matmul(model.lm_head.val().unsqueeze())
 }
 
-/// `rot(v)`: neuron `2i` gets the negative of `2i + 1`, and that one the other.
+/// Returns `rot(v)`: neuron `2i` is the negative of neuron `2i + 1`, which is neuron `2i`.
 fn swapped(v: Tensor<4>) -> Tensor<4> {
     let shape = v.dims();
     let [batch, heads, seq_len, neurons] = shape;
@@ -44,7 +45,7 @@ fn swapped(v: Tensor<4>) -> Tensor<4> {
     Tensor::cat(vec![-odd, even], 4).reshape(shape)
 }
 
-/// Cosines and sines, `[1, 1, seq_len, neurons]`.
+/// Returns cosines and sines, `[1, 1, seq_len, neurons]`.
 fn rotations(seq_len: usize, neurons: usize, device: &Device) -> (Tensor<4>, Tensor<4>) {
     let turns = (0..neurons).map(|neuron| {
         let even = (neuron / 2 * 2) as f32;

@@ -1,4 +1,4 @@
-//! Functions of single elements.
+//! Kernels of elementwise functions.
 
 use super::array::Array;
 use super::math::{erf, exp, sigmoid, tanh};
@@ -29,7 +29,7 @@ pub(crate) fn soft_cap(x: DispatchTensor, cap: f32) -> DispatchTensor {
     run(SoftCap(cap), [x])
 }
 
-/// A function of one number, and its derivative.
+/// Function of one number, with its derivative.
 trait Function: Debug + Copy + Send + Sync + 'static {
     fn value(self, x: f32) -> f32;
     fn slope(self, x: f32) -> f32;
@@ -54,7 +54,7 @@ impl<F: Function> Kernel<1> for F {
         (Array::of(out, x.shape()), x)
     }
 
-    /// Writes over the gradient that comes in.
+    /// Overwrites the incoming gradient.
     fn backward(&self, x: Array, mut gradient: Array, _: [bool; 1]) -> [Option<Array>; 1] {
         let values = x.values();
         on_rows(
@@ -140,7 +140,7 @@ impl Function for SoftCap {
     }
 }
 
-/// Unlike the others it keeps its result, and needs no memory for it.
+/// ReLU, which works in place: its gradient needs only the result.
 #[derive(Debug)]
 struct Relu;
 
@@ -162,13 +162,13 @@ impl Kernel<1> for Relu {
     }
 
     fn backward(&self, result: Array, mut gradient: Array, _: [bool; 1]) -> [Option<Array>; 1] {
-        clear_where_bent(&mut gradient, &result);
+        relu_backward(&mut gradient, &result);
         [Some(gradient)]
     }
 }
 
-/// The gradient of what ReLU made into `result`.
-pub(super) fn clear_where_bent(gradient: &mut Array, result: &Array) {
+/// Sets the gradient to 0 where the result of a ReLU is 0.
+pub(super) fn relu_backward(gradient: &mut Array, result: &Array) {
     let values = result.values();
     on_rows(
         gradient.values_mut(),

@@ -1,4 +1,4 @@
-//! What kernels work on: values one after the other.
+//! Contiguous arrays, the operands of kernels.
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::TensorData;
@@ -8,7 +8,7 @@ use burn::tensor::TensorData;
 pub(crate) struct Array(FlexTensor);
 
 impl Array {
-    /// Takes a tensor; one that is a view with gaps is copied.
+    /// Converts a tensor. A view with gaps is copied.
     pub(crate) fn new(tensor: FlexTensor) -> Self {
         Self(if tensor.is_contiguous() {
             tensor
@@ -17,6 +17,7 @@ impl Array {
         })
     }
 
+    /// Creates an array of values in row-major order.
     pub(crate) fn of(values: Vec<f32>, shape: &[usize]) -> Self {
         Self(FlexTensor::from_data(TensorData::new(
             values,
@@ -28,7 +29,7 @@ impl Array {
         self.0.layout().shape()
     }
 
-    /// The length of the last axis.
+    /// Returns the length of the last axis.
     pub(crate) fn width(&self) -> usize {
         self.shape().last().copied().unwrap_or(1)
     }
@@ -39,7 +40,7 @@ impl Array {
             .expect("an array is contiguous and of f32")
     }
 
-    /// To write over; they are copied first if anybody else holds them.
+    /// Returns the values for writing. They are copied first if another tensor shares them.
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         let (begin, end) = self
             .0

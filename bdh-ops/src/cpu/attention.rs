@@ -1,4 +1,4 @@
-//! Attention by blocks of queries: scores exist for one block of one head at a time.
+//! Kernel of attention by blocks of queries: scores exist for one block of one head at a time.
 
 use super::array::Array;
 use super::gemm::{Before, Matrix, Threads, product};
@@ -8,7 +8,7 @@ use super::threads::{on_rows, on_tasks};
 use burn::tensor::Tensor;
 use std::ops::Range;
 
-/// Queries whose scores are computed together: what the mask hides beyond the block is left out.
+/// Number of queries of a block. Scores that the mask hides from a whole block are not computed.
 const BLOCK: usize = 64;
 
 pub(crate) fn attention(
@@ -54,12 +54,12 @@ pub(crate) fn self_attention(all: Tensor<3>, heads: usize, back: usize, scale: f
 struct Shape {
     batch: usize,
     seq_len: usize,
-    /// Of queries.
+    /// Number of query heads.
     heads: usize,
-    /// Of keys and values.
+    /// Number of key and value heads.
     shared: usize,
     size: usize,
-    /// How many tokens before itself a token sees.
+    /// Number of earlier tokens that a token sees.
     back: usize,
     scale: f32,
 }
@@ -73,7 +73,7 @@ struct Heads<'a> {
 }
 
 impl<'a> Heads<'a> {
-    /// Some tokens of one head, `[tokens, size]`.
+    /// Returns some tokens of one head, `[tokens, size]`.
     fn tokens(&self, shape: &Shape, batch: usize, head: usize, tokens: Range<usize>) -> Matrix<'a> {
         let begin = (batch * shape.seq_len + tokens.start) * self.stride;
         let values = &self.values[begin + self.offset + head * shape.size..];
@@ -89,11 +89,11 @@ impl<'a> Heads<'a> {
 /// Queries, keys and values.
 type Parts<'a> = [Heads<'a>; 3];
 
-/// `[batch, seq_len, heads, size]`, three times.
+/// Attention on three arrays, `[batch, seq_len, heads, size]`.
 #[derive(Debug)]
 struct Separate(Shape);
 
-/// `[batch, seq_len, 3 * heads * size]`.
+/// Attention on one array, `[batch, seq_len, 3 * heads * size]`.
 #[derive(Debug)]
 struct Together(Shape);
 
@@ -124,8 +124,7 @@ impl Together {
     }
 }
 
-/// What was given, what came out, and the logarithm of each query's sum of exponentials: for each head of each row of
-/// the batch, `[seq_len]`.
+/// Inputs, result, and the logarithm of each query's sum of exponentials: `[seq_len]` for each head of each batch row.
 type Saved<const N: usize> = ([Array; N], Array, Vec<Vec<f32>>);
 
 impl Kernel<3> for Separate {
@@ -198,16 +197,16 @@ impl Kernel<1> for Together {
     }
 }
 
-/// Heads one after the other: of each row of the batch and each head, `[seq_len, size]`.
+/// Heads one after the other: `[seq_len, size]` for each head of each batch row.
 struct Blocks<'a> {
-    /// Where the first head goes in a token's row.
+    /// Offset of the first head in the row of a token.
     offset: usize,
     heads: usize,
     of: &'a [Vec<f32>],
 }
 
 impl Shape {
-    /// What every query reads, `[batch, seq_len, heads, size]`, and the logarithms.
+    /// Returns the result of every query, `[batch, seq_len, heads, size]`, and the logarithms.
     fn forward(&self, parts: &Parts<'_>) -> (Vec<f32>, Vec<Vec<f32>>) {
         let heads = on_tasks(
             self.batch * self.heads,
@@ -223,7 +222,7 @@ impl Shape {
         (self.interleave(self.heads * self.size, &[blocks]), log_sums)
     }
 
-    /// Token after token, rows of `stride`, from head after head.
+    /// Converts the order of values from heads to tokens, with rows of `stride`.
     fn interleave(&self, stride: usize, blocks: &[Blocks<'_>]) -> Vec<f32> {
         let mut out = vec![0.0; self.batch * self.seq_len * stride];
         on_rows(&mut out, stride, |first, rows| {
@@ -243,7 +242,7 @@ impl Shape {
         out
     }
 
-    /// What the queries of one head read, `[seq_len, size]`, and the logarithms, `[seq_len]`.
+    /// Returns the results of the queries of one head, `[seq_len, size]`, and the logarithms, `[seq_len]`.
     #[inline(always)]
     fn read(
         &self,
@@ -277,7 +276,7 @@ impl Shape {
         (read, log_sums)
     }
 
-    /// The gradients of queries, keys and values, head by head.
+    /// Returns the gradients of queries, keys and values, head by head.
     fn backward(
         &self,
         parts: &Parts<'_>,
@@ -320,7 +319,7 @@ impl Shape {
         gradients
     }
 
-    /// Adds what one head of queries contributes to the gradients.
+    /// Adds the contribution of one query head to the gradients.
     #[inline(always)]
     fn backward_head(
         &self,
@@ -374,7 +373,7 @@ impl Shape {
         }
     }
 
-    /// `queries · keysᵀ`, in the memory of `out`.
+    /// Computes `queries · keysᵀ` in the memory of `out`.
     fn scores(out: &mut Vec<f32>, queries: Matrix<'_>, keys: Matrix<'_>) {
         let keys = keys.transposed();
         out.resize(queries.rows() * keys.columns(), 0.0);
@@ -388,7 +387,7 @@ impl Shape {
         );
     }
 
-    /// Scores to weights; the logarithm of their sum before they were divided by it.
+    /// Converts scores to weights. Returns the logarithm of the sum of exponentials.
     #[inline(always)]
     fn weigh(&self, scores: &mut [f32], visible: Range<usize>) -> f32 {
         let peak = max(&scores[visible.clone()]) * self.scale;
@@ -401,7 +400,7 @@ impl Shape {
         peak + total.ln()
     }
 
-    /// Scores to exponentials of how far they are from `peak`; 0 where nothing is seen.
+    /// Converts scores to exponentials of their distance from `peak`; hidden scores to 0.
     #[inline(always)]
     fn weigh_again(&self, scores: &mut [f32], visible: Range<usize>, peak: f32) {
         scores[..visible.start].fill(0.0);
@@ -418,12 +417,12 @@ impl Shape {
             .map(move |start| start..end.min(start + step))
     }
 
-    /// The keys that some query of a block sees.
+    /// Returns the keys that any query of a block sees.
     fn seen_by(&self, block: &Range<usize>) -> Range<usize> {
         block.start.saturating_sub(self.back)..block.end
     }
 
-    /// The keys that a query sees, counted from the first in `seen`.
+    /// Returns the keys that a query sees, counted from the first in `seen`.
     fn visible(&self, query: usize, seen: &Range<usize>) -> Range<usize> {
         query.saturating_sub(self.back) - seen.start..query + 1 - seen.start
     }

@@ -1,4 +1,4 @@
-//! Products of two arrays, with dropout by counting.
+//! Kernel of products with dropout, by a hash of each element's index.
 
 use super::array::Array;
 use super::tape::{Kernel, run};
@@ -9,29 +9,29 @@ pub(crate) fn gated(factors: [DispatchTensor; 2], dropout: f64, seed: u64) -> Di
     let kept = 1.0 - dropout;
     let bound = (kept * 2_f64.powi(32)).min(f64::from(u32::MAX)) as u32;
     let scale = (1.0 / kept) as f32;
-    let fates = Fates {
+    let mask = DropoutMask {
         seed: (seed ^ seed >> 32) as u32,
         bound,
         scale,
         all: dropout == 0.0,
     };
-    run(Gated(fates), factors)
+    run(Gated(mask), factors)
 }
 
-/// What happens to each element.
+/// Dropout mask, computed instead of stored.
 #[derive(Debug, Clone, Copy)]
-struct Fates {
+struct DropoutMask {
     seed: u32,
-    /// An element with a number below it is kept.
+    /// Elements with a hash below this bound are kept.
     bound: u32,
-    /// How much larger it becomes.
+    /// Factor of kept elements.
     scale: f32,
-    /// Whether none is dropped.
+    /// Whether all elements are kept.
     all: bool,
 }
 
-impl Fates {
-    /// What an element is multiplied by: its number is mixed with the seed until every bit depends on every other.
+impl DropoutMask {
+    /// Returns the factor of an element, from a hash of its index and the seed.
     ///
     /// Source: Wellons, 2018, *Prospecting for Hash Functions*, `lowbias32`.
     #[inline(always)]
@@ -43,13 +43,13 @@ impl Fates {
         if x < self.bound { self.scale } else { 0.0 }
     }
 
-    /// Multiplies `values`, of which the first has the number `first`.
+    /// Applies the mask to `values`, whose first element has the index `first`.
     #[inline(always)]
-    fn decide(self, first: usize, values: &mut [f32]) {
+    fn apply(self, first: usize, values: &mut [f32]) {
         if self.all {
             return;
         }
-        let mut element = first as u32; // whole arrays of more than 2^32 elements use fates twice
+        let mut element = first as u32; // the mask repeats in arrays of more than 2^32 elements
         for value in values {
             *value *= self.factor(element);
             element = element.wrapping_add(1);
@@ -58,7 +58,7 @@ impl Fates {
 }
 
 #[derive(Debug)]
-struct Gated(Fates);
+struct Gated(DropoutMask);
 
 impl Kernel<2> for Gated {
     type Saved = [Array; 2];
@@ -74,13 +74,13 @@ impl Kernel<2> for Gated {
                 for ((out, x), y) in out.iter_mut().zip(&left[first..]).zip(&right[first..]) {
                     *out = x * y;
                 }
-                self.0.decide(first, out);
+                self.0.apply(first, out);
             },
         );
         (Array::of(out, x.shape()), [x, y])
     }
 
-    /// Writes one gradient over the one that comes in.
+    /// Overwrites the incoming gradient with one of the results.
     fn backward(
         &self,
         [x, y]: Self::Saved,
@@ -94,7 +94,7 @@ impl Kernel<2> for Gated {
             &mut of_y,
             #[inline(always)]
             |first, gradient, of_y| {
-                self.0.decide(first, gradient);
+                self.0.apply(first, gradient);
                 let factors = x[first..].iter().zip(&y[first..]);
                 for ((gradient, of_y), (x, y)) in gradient.iter_mut().zip(of_y).zip(factors) {
                     *of_y = *gradient * x;
@@ -111,26 +111,26 @@ impl Kernel<2> for Gated {
 mod tests {
     use super::*;
 
-    fn fates(kept: f64, seed: u32) -> Vec<f32> {
+    fn mask(kept: f64, seed: u32) -> Vec<f32> {
         let bound = (kept * 2_f64.powi(32)) as u32;
-        let fates = Fates {
+        let mask = DropoutMask {
             seed,
             bound,
             scale: (1.0 / kept) as f32,
             all: false,
         };
         let mut values = vec![1.0; 1_000_000];
-        fates.decide(0, &mut values);
+        mask.apply(0, &mut values);
         values
     }
 
     #[test]
-    fn the_share_that_is_kept_is_as_asked_and_the_mean_stays() {
+    fn kept_share_is_as_requested_and_the_mean_stays() {
         for kept in [0.9, 0.5, 0.1] {
-            let values = fates(kept, 7);
+            let values = mask(kept, 7);
             let count = values.iter().filter(|value| **value > 0.0).count() as f64 / 1e6;
             let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / 1e6;
-            // Five standard deviations of a share of a million.
+            // Five standard deviations of a share of a million elements.
             let near = 5.0 * (kept * (1.0 - kept) / 1e6).sqrt();
             assert!((count - kept).abs() < near, "{count} of {kept}");
             assert!((mean - 1.0).abs() < near / kept, "{mean}");
@@ -138,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn neither_neighbours_nor_seeds_decide_alike() {
-        let near = 5.0 / 1e3; // five standard deviations of a correlation of a million
+    fn masks_of_neighbours_and_seeds_are_uncorrelated() {
+        let near = 5.0 / 1e3; // five standard deviations of a correlation over a million elements
         let signs = |seed| {
-            fates(0.5, seed)
+            mask(0.5, seed)
                 .into_iter()
                 .map(|factor| f64::from(factor - 1.0))
         };

@@ -1,10 +1,10 @@
-//! Matrix products on slices, by the crate that burn's CPU backend uses as well.
+//! Matrix products on slices, with the crate that burn's CPU backend uses too.
 
 use rayon::current_num_threads;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// A matrix within a slice: neither its rows nor its columns need be next to each other.
+/// Matrix in a slice, with strides of rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Matrix<'a> {
     values: &'a [f32],
@@ -15,12 +15,12 @@ pub(crate) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Rows one after the other.
+    /// Creates a matrix with contiguous rows.
     pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::with_stride(values, rows, columns, columns)
     }
 
-    /// Rows that begin `row_stride` elements apart.
+    /// Creates a matrix whose rows begin `row_stride` elements apart.
     pub(crate) fn with_stride(
         values: &'a [f32],
         rows: usize,
@@ -36,7 +36,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// The same values, as columns.
+    /// Returns the transposed matrix, without copying.
     pub(crate) fn transposed(self) -> Self {
         Self {
             rows: self.columns,
@@ -47,7 +47,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Some of its rows.
+    /// Returns some of the rows.
     pub(crate) fn only(self, rows: Range<usize>) -> Self {
         let begin = (rows.start * self.row_stride).min(self.values.len());
         Self {
@@ -70,7 +70,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// How many elements there are up to the last one of a matrix, itself included.
+/// Returns the number of elements from the first to the last one of a matrix, including both.
 fn reaches(rows: usize, row_stride: usize, columns: usize, column_stride: usize) -> usize {
     if rows == 0 || columns == 0 {
         return 0;
@@ -78,7 +78,7 @@ fn reaches(rows: usize, row_stride: usize, columns: usize, column_stride: usize)
     (rows - 1) * row_stride + (columns - 1) * column_stride + 1
 }
 
-/// What becomes of the values that are already in the result.
+/// Use of the values that are already in the result.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Before {
     Replaced,
@@ -100,27 +100,28 @@ impl Before {
     }
 }
 
-/// How many threads a product may use.
+/// Threads that a product may use.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Threads {
-    /// This one.
+    /// Only the current thread.
     One,
-    /// All, if the product is large enough to be worth it.
+    /// All threads, if the product is large enough.
     All,
 }
 
-/// Multiplications below which a product stays on its thread. Source: burn-flex 0.22, `ops/matmul.rs`.
+/// Number of multiplications from which a product uses several threads. Source: burn-flex 0.22, `ops/matmul.rs`.
 const WORTH_THREADS: usize = 192 * 192 * 192;
-/// Rows that a thread gets are a multiple of it, so that no vector register is left half empty in the middle.
+/// Multiple for the number of rows of a thread, so that vector registers are full.
 const ROWS_AT_ONCE: usize = 32;
 
-/// `out = a · b`, or `out += a · b`; the rows of `out` begin `row_stride` elements apart.
+/// Computes `out = a · b` or `out += a · b`, depending on `before`. The rows of `out` begin `row_stride` elements
+/// apart.
 ///
-/// Threads take some rows each: the product of each row is the same wherever it is computed.
+/// Each thread computes some rows. The result of a row does not depend on the number of threads.
 ///
 /// # Panics
 ///
-/// If the shapes do not fit each other, or a matrix is larger than its slice.
+/// If the shapes do not match, or a matrix is larger than its slice.
 pub(crate) fn product(
     out: &mut [f32],
     row_stride: usize,
@@ -146,16 +147,16 @@ pub(crate) fn product(
     });
 }
 
-/// The same on this thread.
+/// Computes a [`product`] on the current thread.
 #[expect(
     unsafe_code,
-    reason = "see SAFETY; burn's own product always makes a tensor, and cannot add to one"
+    reason = "see SAFETY; burn's own product always allocates a tensor, and cannot add to one"
 )]
 fn product_here(out: &mut [f32], row_stride: usize, before: Before, a: Matrix<'_>, b: Matrix<'_>) {
     let (rows, columns, inner) = (a.rows, b.columns, a.columns);
     assert_eq!(
         inner, b.rows,
-        "a row of the first matrix meets a column of the second"
+        "a row of the first matrix must have the length of a column of the second"
     );
     assert!(
         a.is_within_its_slice() && b.is_within_its_slice(),
@@ -170,8 +171,8 @@ fn product_here(out: &mut [f32], row_stride: usize, before: Before, a: Matrix<'_
         "the rows of the result do not overlap"
     );
     let (kept, new) = before.factors();
-    // SAFETY: `gemm` reads `a` and `b` and reads and writes `out` at the places that the three assertions above have
-    // found within their slices, and nowhere else; `out` is borrowed mutably, so that it overlaps neither of the others.
+    // SAFETY: `gemm` reads `a` and `b`, and reads and writes `out`, only at indices that the assertions above have
+    // checked to be within the slices. `out` is borrowed mutably, so it does not overlap `a` or `b`.
     unsafe {
         gemm::gemm(
             rows,
@@ -212,12 +213,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn products_are_those_of_the_definition_whatever_the_strides(
+        fn products_equal_the_definition_for_any_strides(
             (rows, inner, columns) in (1_usize..9, 1_usize..9, 1_usize..9),
             gap in 0_usize..3,
             adds in any::<bool>(),
         ) {
-            // Small whole numbers: sums are exact in any order.
+            // Sums of small whole numbers are exact in any order.
             let values = |len: usize, seed: usize| -> Vec<f32> {
                 (0..len).map(|k| ((k * 31 + seed) % 7) as f32 - 3.0).collect()
             };
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a matrix is within its slice")]
-    fn a_matrix_beyond_its_slice_is_refused() {
+    fn matrix_larger_than_its_slice_panics() {
         let (values, mut out) = ([0.0; 5], [0.0; 4]);
         let matrix = Matrix::new(&values, 2, 3);
         product(
@@ -262,7 +263,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "the result is within its slice")]
-    fn a_result_beyond_its_slice_is_refused() {
+    fn result_larger_than_its_slice_panics() {
         let (values, mut out) = ([0.0; 6], [0.0; 3]);
         let matrix = Matrix::new(&values, 2, 3);
         product(

@@ -1,6 +1,6 @@
-//! Products with a weight for each head.
+//! Kernels of products with one weight for each head.
 
-use super::activation::clear_where_bent;
+use super::activation::relu_backward;
 use super::array::Array;
 use super::gemm::{Before, Matrix, Threads, product};
 use super::tape::{Kernel, run};
@@ -11,9 +11,12 @@ pub(crate) fn relu_heads(x: Tensor<3>, weight: Tensor<3>) -> Tensor<3> {
     let ([given, _, width], [heads, inputs, _]) = (x.dims(), weight.dims());
     assert!(
         given == heads || given == 1,
-        "rows for each of {heads} heads, or the same for all"
+        "x must have {heads} heads, or 1 for all"
     );
-    assert_eq!(width, inputs, "a row of x meets a column of the weight");
+    assert_eq!(
+        width, inputs,
+        "a row of x must have the length of a column of the weight"
+    );
     Tensor::from_dispatch(run(ReluHeads, [x.into_dispatch(), weight.into_dispatch()]))
 }
 
@@ -22,12 +25,12 @@ pub(crate) fn sum_heads(x: Tensor<3>, weight: Tensor<3>) -> Tensor<3> {
     assert_eq!(
         (heads, neurons),
         (heads_too, inputs),
-        "x has the weight's heads and neurons"
+        "x must have the weight's heads and neurons"
     );
     Tensor::from_dispatch(run(SumHeads, [x.into_dispatch(), weight.into_dispatch()]))
 }
 
-/// One head of an array, `[heads, rows, columns]`; of an array with one head, that.
+/// Returns one head of an array, `[heads, rows, columns]`; an array with one head serves all heads.
 fn head(array: &Array, head: usize) -> Matrix<'_> {
     let (heads, rows, columns) = sizes(array);
     let size = rows * columns;
@@ -45,7 +48,7 @@ fn sizes(array: &Array) -> (usize, usize, usize) {
     (heads, rows, columns)
 }
 
-/// Writes each head of `out`, `[heads, rows, columns]`, by `write`.
+/// Calls `write` with each head of `out`, `[heads, rows, columns]`.
 fn each_head(out: &mut Array, mut write: impl FnMut(usize, usize, &mut [f32])) {
     let (_, rows, columns) = sizes(out);
     let heads = out.values_mut().chunks_exact_mut((rows * columns).max(1));
@@ -54,7 +57,7 @@ fn each_head(out: &mut Array, mut write: impl FnMut(usize, usize, &mut [f32])) {
     }
 }
 
-/// Its result is not negative, and tells where it was bent.
+/// Product and ReLU of each head. The backward pass uses the result, which is 0 where the ReLU was.
 #[derive(Debug)]
 struct ReluHeads;
 
@@ -102,7 +105,7 @@ impl Kernel<2> for ReluHeads {
         mut gradient: Array,
         [of_x, of_weight]: [bool; 2],
     ) -> [Option<Array>; 2] {
-        clear_where_bent(&mut gradient, &result);
+        relu_backward(&mut gradient, &result);
         [
             of_x.then(|| {
                 let is_shared = x.shape()[0] == 1;
@@ -128,7 +131,7 @@ impl Kernel<2> for ReluHeads {
     }
 }
 
-/// `xᵀ · gradient` of each head.
+/// Computes `xᵀ · gradient` for each head.
 fn of_weights(x: &Array, weight: &Array, gradient: &Array) -> Array {
     let mut out = Array::of(vec![0.0; weight.values().len()], weight.shape());
     each_head(&mut out, |number, columns, out| {

@@ -1,4 +1,4 @@
-//! Products with weights, of all rows at once.
+//! Kernels of linear layers, with one product over all rows.
 
 use super::array::Array;
 use super::gemm::{Before, Matrix, Threads, product};
@@ -21,7 +21,7 @@ pub(crate) fn tied_head(x: DispatchTensor, table: DispatchTensor) -> DispatchTen
     run(Linear { transposed: true }, [x, table])
 }
 
-/// Without a bias.
+/// Linear layer without a bias.
 #[derive(Debug)]
 struct Linear {
     /// Whether the weight is `[outputs, inputs]`.
@@ -50,7 +50,7 @@ impl Kernel<2> for Linear {
 }
 
 impl Linear {
-    /// `[inputs, outputs]`.
+    /// Returns the weight as `[inputs, outputs]`.
     fn weights<'a>(&self, weight: &'a Array) -> Matrix<'a> {
         let matrix = matrix(weight);
         if self.transposed {
@@ -60,7 +60,7 @@ impl Linear {
         }
     }
 
-    /// In the weight's own layout.
+    /// Computes the gradient of the weight, in the weight's own layout.
     fn gradient_of_weight(&self, x: &Array, weight: &Array, gradient: &Array) -> Array {
         let (x, gradient) = (matrix(x), matrix(gradient));
         let (left, right) = if self.transposed {
@@ -81,7 +81,7 @@ impl Linear {
     }
 }
 
-/// With a bias.
+/// Linear layer with a bias.
 #[derive(Debug)]
 struct Biased;
 
@@ -109,7 +109,7 @@ impl Kernel<3> for Biased {
     }
 }
 
-/// All axes but the last as rows.
+/// Returns an array as a matrix, with all axes except the last as rows.
 fn matrix(array: &Array) -> Matrix<'_> {
     let width = array.width();
     Matrix::new(array.values(), array.values().len() / width.max(1), width)
@@ -140,7 +140,7 @@ fn gradient_of_x(x: &Array, weights: Matrix<'_>, gradient: &Array) -> Array {
     Array::of(out, x.shape())
 }
 
-/// A shape with another last axis.
+/// Returns the shape with another last axis.
 fn with_width(shape: &[usize], width: usize) -> Vec<usize> {
     let mut shape = shape.to_vec();
     if let Some(last) = shape.last_mut() {
@@ -149,7 +149,7 @@ fn with_width(shape: &[usize], width: usize) -> Vec<usize> {
     shape
 }
 
-/// The sum of `term` over each column of rows of `width`.
+/// Sums `term` over each column of rows of `width`.
 pub(super) fn sums_of_columns(
     values: &[f32],
     width: usize,

@@ -1,4 +1,4 @@
-//! Attention without a softmax, by blocks of queries: what is hidden beyond a block is not computed.
+//! Kernel of attention without a softmax, by blocks of queries. Scores hidden from a whole block are not computed.
 
 use super::array::Array;
 use super::gemm::{Before, Matrix, Threads, product};
@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Queries whose scores are computed together.
+/// Number of queries of a block.
 const BLOCK: usize = 64;
 
 pub(crate) fn linear_attention(keys: Tensor<4>, values: Tensor<3>) -> Tensor<4> {
@@ -16,7 +16,7 @@ pub(crate) fn linear_attention(keys: Tensor<4>, values: Tensor<3>) -> Tensor<4> 
     assert_eq!(
         values.dims(),
         [batch, seq_len, width],
-        "a value for each token"
+        "there must be one value for each token"
     );
     let shape = LinearAttention {
         heads,
@@ -78,7 +78,7 @@ impl Kernel<2> for LinearAttention {
     }
 }
 
-/// Keys, `[seq_len, neurons]`, and values, `[seq_len, width]`, of one head in one row of the batch.
+/// Keys, `[seq_len, neurons]`, and values, `[seq_len, width]`, of one head in one batch row.
 type Head<'a> = (&'a [f32], &'a [f32]);
 
 impl LinearAttention {
@@ -120,7 +120,7 @@ impl LinearAttention {
         }
     }
 
-    /// Adds to the gradient of the keys; that of the values.
+    /// Adds to the gradient of the keys, and returns the gradient of the values.
     fn backward_head(
         &self,
         (keys, values): Head<'_>,
@@ -145,7 +145,7 @@ impl LinearAttention {
             let add = |out: &mut [f32], width, a, b| {
                 product(out, width, Before::AddedTo, a, b, Threads::One);
             };
-            // A key is a query as well.
+            // Keys are also the queries.
             add(
                 &mut of_keys[block.start * self.neurons..],
                 self.neurons,
@@ -167,7 +167,7 @@ impl LinearAttention {
     }
 }
 
-/// A product whose row `i` has zeros from column `first + i` on, in the memory of `out`.
+/// Computes a product in the memory of `out`, with zeros in row `i` from column `first + i` on.
 fn before(out: &mut Vec<f32>, a: Matrix<'_>, b: Matrix<'_>, first: usize) {
     let width = b.columns();
     out.resize(a.rows() * width, 0.0);

@@ -1,4 +1,4 @@
-//! Cross-entropy: one pass forward, one backward over the logits themselves.
+//! Kernel of the cross-entropy, whose backward pass overwrites the logits.
 
 use super::array::Array;
 use super::math::{exp, max, sum};
@@ -6,33 +6,35 @@ use super::tape::{Kernel, run};
 use super::threads::{on_rows, on_tasks, rows_of_piece};
 use burn::tensor::{Int, Tensor};
 
+/// Computes the loss of each target.
+///
 /// # Panics
 ///
-/// If a target is not below the size of the vocabulary, or there are not as many as rows.
-pub(crate) fn token_nats(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<2> {
+/// If a target is not below the size of the vocabulary, or the number of targets is not the number of rows.
+pub(crate) fn token_nll(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<2> {
     let [batch, seq_len, vocab] = logits.dims();
     assert_eq!(
         targets.dims(),
         [batch, seq_len],
-        "a target for each row of logits"
+        "there must be one target for each row of logits"
     );
     let targets: Vec<i64> = targets.into_data().iter().collect();
     let unknown = targets.iter().find(|target| **target >= vocab as i64);
     assert!(
         unknown.is_none(),
-        "the target {unknown:?} is not below the {vocab} logits of a row"
+        "the target {unknown:?} is not below the vocabulary size {vocab}"
     );
-    Tensor::from_dispatch(run(TokenNats { targets }, [logits.into_dispatch()]))
+    Tensor::from_dispatch(run(TokenNll { targets }, [logits.into_dispatch()]))
 }
 
 #[derive(Debug)]
-struct TokenNats {
-    /// One for each row; those below 0 do not count.
+struct TokenNll {
+    /// One target for each row. Negative targets are ignored.
     targets: Vec<i64>,
 }
 
-impl Kernel<1> for TokenNats {
-    /// The logits, and the logarithm of each row's sum of exponentials.
+impl Kernel<1> for TokenNll {
+    /// Logits, and the logarithm of the sum of exponentials of each row.
     type Saved = (Array, Vec<f32>);
 
     fn forward(&self, [logits]: [Array; 1]) -> (Array, Self::Saved) {

@@ -1,22 +1,23 @@
-//! Functions of one `f32`, without branches and tables, so that the compiler makes vector code of a loop over them; and
-//! sums over slices in as many lanes.
+//! Functions of one `f32` without branches and tables, so that the compiler can vectorize loops over them, and sums
+//! over slices in several lanes.
 //!
-//! Each is within a few units of the last place of the true value over all `f32` (the tests below go through them), gives
-//! NaN for NaN, and is the same on every machine that has fused multiply-add.
+//! Each function is within a few units in the last place of the exact value (the tests cover the range of `f32`),
+//! returns NaN for NaN, and gives the same result on every machine with fused multiply-add.
 
 use std::f32::consts::LOG2_E;
 
-/// Below it, an exponential is less than the smallest normal number: 0 here.
+/// Smallest argument of [`exp`] whose result is a normal number. Below it the result is 0.
 const UNDERFLOW: f32 = -87.336_54;
-/// Above it, an exponential is infinite.
+/// Largest argument of [`exp`] with a finite result.
 const OVERFLOW: f32 = 88.722_83;
 
-/// `e^x`.
+/// Computes `e^x`.
 ///
-/// `2^n · e^r`, with `r` within half of `ln 2` and its exponential by the polynomial of the Cephes library.
+/// The result is `2^n · e^r`, with `r` at most half of `ln 2` and its exponential from a polynomial of the Cephes
+/// library.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Adding it leaves a whole number in the last bits of the sum.
+    // The last bits of a sum with this number are a whole number.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4; // few digits, so that its products are exact
     const LN_2_LOW: f32 = -2.121_944_4e-4; // the rest
@@ -36,8 +37,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 0.5);
     let p = p.mul_add(r * r, r) + 1.0;
-    // Half the power at a time: at 2^128 the whole is not a number, while its product with `p` is. Arithmetic that checks
-    // for overflow would branch.
+    // Two factors, because 2^128 is not an `f32`, while its product with `p` may be one. Wrapping arithmetic, because
+    // an overflow check would branch.
     let whole = shifted
         .to_bits()
         .wrapping_sub(ROUND.to_bits())
@@ -49,13 +50,13 @@ pub(crate) fn exp(x: f32) -> f32 {
     if x > OVERFLOW { f32::INFINITY } else { result }
 }
 
-/// `1 / (1 + e^-x)`.
+/// Computes `1 / (1 + e^-x)`.
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The hyperbolic tangent: an odd polynomial near 0, where the exponentials cancel, as in Cephes.
+/// Computes the hyperbolic tangent, near 0 with an odd polynomial of Cephes because the exponentials would cancel.
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let size = x.abs();
@@ -70,8 +71,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
     if size < 0.625 { near } else { far }
 }
 
-/// The error function, by the rational function that XLA and Eigen use: within 4 its odd numerator over its even
-/// denominator, beyond it ±1.
+/// Computes the error function with the rational function of XLA and Eigen. Beyond ±4 the result is ±1.
 #[inline(always)]
 pub(crate) fn erf(x: f32) -> f32 {
     let bounded = if x > 4.0 { 4.0 } else { x };
@@ -89,13 +89,13 @@ pub(crate) fn erf(x: f32) -> f32 {
     let q = q.mul_add(z, -1.682_827e-3);
     let q = q.mul_add(z, -7.373_329_2e-3);
     let q = q.mul_add(z, -1.426_473_9e-2);
-    bounded * (p / q) // in this order: the least numbers would lose digits on the way
+    bounded * (p / q) // in this order, because `bounded * p` would underflow for small numbers
 }
 
-/// Lanes of a sum: two of the widest registers, so that additions need not wait for one another.
+/// Number of lanes of a sum: two of the widest registers, so that additions do not wait for each other.
 pub(crate) const LANES: usize = 32;
 
-/// The sum of `term` over one slice.
+/// Sums `term` over one slice.
 #[inline(always)]
 pub(crate) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -109,7 +109,7 @@ pub(crate) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
         .fold(fold(lanes), |sum, value| sum + term(*value))
 }
 
-/// The sum of `term` over two slices of one length.
+/// Sums `term` over two slices of equal length.
 #[inline(always)]
 pub(crate) fn sum_of_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
@@ -125,13 +125,13 @@ pub(crate) fn sum_of_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32)
         .fold(fold(lanes), |sum, (a, b)| sum + term(*a, *b))
 }
 
-/// The largest of some values; minus infinity of none.
+/// Returns the largest value, or minus infinity without values.
 #[inline(always)]
 pub(crate) fn max(values: &[f32]) -> f32 {
     max_of(values, |value| value)
 }
 
-/// The largest `term` of some values; minus infinity of none.
+/// Returns the largest `term` of the values, or minus infinity without values.
 #[inline(always)]
 pub(crate) fn max_of(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let larger = |a: f32, b: f32| if a > b { a } else { b };
@@ -152,7 +152,7 @@ pub(crate) fn max_of(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     largest
 }
 
-/// The sum of all lanes: by loops of constant length, or the lanes would not stay in registers.
+/// Sums all lanes, in loops of constant length so that the lanes stay in registers.
 #[inline(always)]
 fn fold(lanes: [f32; LANES]) -> f32 {
     let (mut eight, mut two) = ([0.0; 8], [0.0; 2]);
@@ -169,7 +169,7 @@ fn fold(lanes: [f32; LANES]) -> f32 {
 mod tests {
     use super::*;
 
-    /// Every so many-th of all `f32`, and the special ones.
+    /// Returns every 9,973rd of all `f32`, and special values.
     fn all() -> impl Iterator<Item = f32> {
         let special = [
             0.0,
@@ -187,7 +187,7 @@ mod tests {
             .chain(special)
     }
 
-    /// The largest error of `found` in units of the last place of the true value, and where.
+    /// Returns the largest error of `found` in units in the last place, and its argument.
     fn worst(found: fn(f32) -> f32, expected: fn(f64) -> f64) -> (f64, f32) {
         let mut worst = (0.0, 0.0);
         for x in all().filter(|x| !x.is_nan()) {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn exponentials_are_right_to_the_last_place_but_one() {
+    fn exponential_is_within_two_units_in_the_last_place() {
         let (error, x) = worst(exp, f64::exp);
         assert!(error < 2.0, "{error} at {x}");
         assert_eq!(exp(0.0), 1.0);
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn tangents_and_sigmoids_are_right_to_a_few_last_places() {
+    fn tanh_and_sigmoid_are_within_four_units_in_the_last_place() {
         let (error, x) = worst(tanh, f64::tanh);
         assert!(error < 3.0, "{error} at {x}");
         let (error, x) = worst(sigmoid, |x| 1.0 / (1.0 + (-x).exp()));
@@ -229,20 +229,20 @@ mod tests {
     }
 
     #[test]
-    fn error_functions_are_right_to_a_few_last_places() {
+    fn error_function_is_within_five_units_in_the_last_place() {
         let (error, x) = worst(erf, statrs::function::erf::erf);
         assert!(error < 5.0, "{error} at {x}");
     }
 
     #[test]
-    fn what_is_not_a_number_stays_so() {
+    fn functions_of_nan_are_nan() {
         for function in [exp, sigmoid, tanh, erf] {
             assert!(function(f32::NAN).is_nan());
         }
     }
 
     #[test]
-    fn sums_and_maxima_take_every_element() {
+    fn sums_and_maxima_use_every_element() {
         for len in [0, 1, 31, 32, 33, 100] {
             let values: Vec<f32> = (0..len).map(|k| (k * 7 % 13) as f32).collect();
             let expected: f32 = values.iter().sum();

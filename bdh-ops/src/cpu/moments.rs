@@ -1,4 +1,4 @@
-//! Sums over slices, piece by piece.
+//! Kernel of sums over pieces of a slice.
 
 use super::array::Array;
 use super::math::{max_of, sum};
@@ -27,7 +27,7 @@ fn of_piece(values: &[f32]) -> Moments {
         return Moments::of_extremes(values);
     }
     let abs_max = max_of(values, f32::abs);
-    // About the mean as it was rounded: what that left is taken away.
+    // The deviations are from the rounded mean, so its error is corrected.
     let rest = total - values.len() as f64 * f64::from(mean);
     let squared_deviations = squared_deviations - rest * rest / values.len() as f64;
     Moments::of_sums(values.len(), total, squared_deviations.max(0.0), abs_max)

@@ -1,4 +1,4 @@
-//! A step of Muon: products of matrices, and five passes.
+//! Kernel of a Muon step: matrix products and five passes.
 
 use super::array::Array;
 use super::gemm::{Before, Matrix, Threads, product};
@@ -10,7 +10,7 @@ use super::threads::{on_pairs, on_rows};
 use crate::muon::{MOMENT_FLOOR, MuonStep, NORM_FLOOR, POLAR_EXPRESS, POLAR_MARGIN};
 use burn::backend::DispatchTensor;
 
-/// `[weight, momentum, variance]`, a step later.
+/// Returns `[weight, momentum, variance]` after a step.
 pub(crate) fn step(
     [weight, gradient, momentum]: [DispatchTensor; 3],
     variance: Option<DispatchTensor>,
@@ -35,7 +35,7 @@ pub(crate) fn step(
     [weight, momentum, variance].map(tensor)
 }
 
-/// Nesterov momentum: the average gradient, and the update that looks ahead along it.
+/// Updates the average gradient, and computes the update with Nesterov momentum.
 fn accelerate(gradient: &Array, momentum: &mut [f32], update: &mut [f32], kept: f32) {
     let gradient = gradient.values();
     on_pairs(
@@ -66,7 +66,7 @@ impl Shape {
         Self { inputs, outputs }
     }
 
-    /// Whether the variance is that of each input, because there are more of them than outputs.
+    /// Returns whether the variance has one element for each input: if there are more inputs than outputs.
     fn is_by_input(self) -> bool {
         self.outputs < self.inputs
     }
@@ -80,7 +80,7 @@ impl Shape {
         Array::of(vec![0.0; shape[0] * shape[1]], &shape)
     }
 
-    /// Every output's column to the same norm, and the whole to less than 1.
+    /// Scales every output's column to the same norm, and the whole matrix to a norm below 1.
     fn equalize(self, update: &mut [f32]) {
         let squares = sums_of_columns(update, self.outputs, |x| x * x);
         let mean = (squares.iter().sum::<f32>() / self.outputs as f32).sqrt();
@@ -108,7 +108,7 @@ impl Shape {
         );
     }
 
-    /// The Polar Express iterations, with the Gram matrix of the shorter side.
+    /// Runs the Polar Express iterations, with the Gram matrix of the shorter side.
     fn orthogonalize(self, mut x: Vec<f32>) -> Vec<f32> {
         let Self { inputs, outputs } = self;
         let side = inputs.min(outputs);
@@ -146,7 +146,7 @@ impl Shape {
         x
     }
 
-    /// What each input or output of an update is multiplied by: to the wanted norm, over its usual size.
+    /// Returns the factor of each input or output of an update: the required norm over its usual size.
     fn factors(self, update: &[f32], variance: &mut [f32], beta2: f32) -> Vec<f32> {
         let (squares, count) = if self.is_by_input() {
             (sums_of_rows(update, self.outputs), self.outputs)
@@ -172,7 +172,7 @@ impl Shape {
         factors.into_iter().map(|factor| factor * scale).collect()
     }
 
-    /// Steps, and shrinks the weights whose sign the update shares.
+    /// Subtracts the update, and decays the weights with the same sign as the update.
     fn move_by(self, update: &[f32], factors: &[f32], weight: &mut [f32], how: MuonStep) {
         let (lr, decay) = (how.lr as f32, how.decay as f32);
         on_rows(
@@ -215,7 +215,7 @@ fn square(values: &[f32], side: usize) -> Matrix<'_> {
     Matrix::new(values, side, side)
 }
 
-/// The sum of squares of each row of `width`.
+/// Sums the squares of each row of `width`.
 fn sums_of_rows(values: &[f32], width: usize) -> Vec<f32> {
     let mut sums = vec![0.0; values.len() / width.max(1)];
     on_rows(

@@ -1,4 +1,4 @@
-//! Norms along rows: the forward pass keeps what it was given, and the factors of each row.
+//! Kernels of row norms. The forward pass keeps its input and the factors of each row.
 
 use super::array::Array;
 use super::math::{sum, sum_of_pairs};
@@ -28,7 +28,7 @@ pub(crate) fn rms_norm(x: DispatchTensor, size: f32, epsilon: f32) -> DispatchTe
     run(RmsNorm { size, epsilon }, [x])
 }
 
-/// Of `x`, then the gain and the bias that there are.
+/// Layer norm of `x`, with the gain and the bias as further inputs if they exist.
 #[derive(Debug)]
 struct LayerNorm {
     epsilon: f32,
@@ -36,7 +36,7 @@ struct LayerNorm {
     has_bias: bool,
 }
 
-/// The mean of a row, and one over its deviation.
+/// Mean of a row, and one over its standard deviation.
 type Row = (f32, f32);
 
 impl LayerNorm {
@@ -92,7 +92,7 @@ impl<const N: usize> Kernel<N> for LayerNorm {
         (Array::of(out, inputs[0].shape()), (inputs, rows.concat()))
     }
 
-    /// Writes the gradient of `x` over the one that comes in.
+    /// Overwrites the incoming gradient with that of `x`.
     fn backward(
         &self,
         (inputs, rows): Self::Saved,
@@ -134,7 +134,9 @@ impl<const N: usize> Kernel<N> for LayerNorm {
     }
 }
 
-/// With `h` the gradient times the gain and `x̂` the normed row: `(h − mean(h) − x̂·mean(h·x̂))` over the deviation.
+/// Computes the gradient of a row: `(h − mean(h) − x̂·mean(h·x̂))` over the standard deviation.
+///
+/// `h` is the gradient times the gain, and `x̂` the normed row.
 #[inline(always)]
 fn backward_row(
     x: &[f32],
@@ -169,7 +171,7 @@ struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// One over the root mean square of a row.
+    /// Returns one over the root mean square of a row.
     #[inline(always)]
     fn factor(&self, x: &[f32]) -> f32 {
         1.0 / (sum(x, |x| x * x) / x.len() as f32 + self.epsilon).sqrt()
@@ -199,7 +201,7 @@ impl Kernel<1> for RmsNorm {
         (Array::of(out, x.shape()), x)
     }
 
-    /// With `r` one over the root mean square: `size · r · (h − x·r²·mean(h·x))`.
+    /// Computes `size · r · (h − x·r²·mean(h·x))`, where `r` is one over the root mean square.
     fn backward(&self, x: Array, mut gradient: Array, _: [bool; 1]) -> [Option<Array>; 1] {
         let (values, width) = (x.values(), x.width());
         on_rows(

@@ -1,4 +1,4 @@
-//! Weighted sums of two arrays.
+//! Kernel of weighted sums of two arrays.
 
 use super::array::Array;
 use super::math::sum_of_pairs;
@@ -6,15 +6,15 @@ use super::tape::{Kernel, run};
 use super::threads::on_rows;
 use burn::backend::DispatchTensor;
 
-/// `[a, x, b, y]`.
-pub(crate) fn mix(parts: [DispatchTensor; 4]) -> DispatchTensor {
-    run(Mix, parts)
+/// Computes `a·x + b·y` from `[a, x, b, y]`.
+pub(crate) fn residual_mix(parts: [DispatchTensor; 4]) -> DispatchTensor {
+    run(ResidualMix, parts)
 }
 
 #[derive(Debug)]
-struct Mix;
+struct ResidualMix;
 
-impl Kernel<4> for Mix {
+impl Kernel<4> for ResidualMix {
     type Saved = [Array; 4];
 
     fn forward(&self, [a, x, b, y]: [Array; 4]) -> (Array, Self::Saved) {

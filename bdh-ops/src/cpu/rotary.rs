@@ -1,4 +1,4 @@
-//! Rotary positions.
+//! Kernel of rotary positions.
 
 use super::array::Array;
 use super::tape::{Kernel, plain, run};
@@ -10,14 +10,18 @@ pub(crate) fn rotary(x: Tensor<4>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<4> 
     assert_eq!(
         cos.dims(),
         [seq_len, head_size / 2],
-        "a cosine for each position and pair"
+        "there must be one cosine for each position and pair"
     );
-    assert_eq!(cos.dims(), sin.dims(), "as many sines as cosines");
+    assert_eq!(
+        cos.dims(),
+        sin.dims(),
+        "sines must have the shape of cosines"
+    );
     let [cos, sin] = [cos, sin].map(|table| Array::new(plain(table.into_dispatch())));
     Tensor::from_dispatch(run(Rotary { cos, sin }, [x.into_dispatch()]))
 }
 
-/// The tables are `[positions, pairs]`.
+/// Rotation by tables of `[positions, pairs]`.
 #[derive(Debug)]
 struct Rotary {
     cos: Array,
@@ -28,18 +32,18 @@ impl Kernel<1> for Rotary {
     type Saved = ();
 
     fn forward(&self, [x]: [Array; 1]) -> (Array, ()) {
-        (self.turn(&x, 1.0), ())
+        (self.rotate(&x, 1.0), ())
     }
 
-    /// Turns back.
+    /// Rotates the gradient in the opposite direction.
     fn backward(&self, (): (), gradient: Array, _: [bool; 1]) -> [Option<Array>; 1] {
-        [Some(self.turn(&gradient, -1.0))]
+        [Some(self.rotate(&gradient, -1.0))]
     }
 }
 
 impl Rotary {
-    /// Backwards for a `turn` of 1, forwards for one of -1.
-    fn turn(&self, x: &Array, turn: f32) -> Array {
+    /// Rotates by minus the angles for a `direction` of 1, and by the angles for -1.
+    fn rotate(&self, x: &Array, direction: f32) -> Array {
         let [_, positions, heads, size] = *x.shape() else {
             unreachable!("`rotary` takes a tensor of rank 4")
         };
@@ -57,7 +61,13 @@ impl Rotary {
                     let position = (first + place) % positions;
                     let angles = position * half..(position + 1) * half;
                     for (out, head) in out.chunks_exact_mut(size).zip(row.chunks_exact(size)) {
-                        turn_head(out, head, &cos[angles.clone()], &sin[angles.clone()], turn);
+                        rotate_head(
+                            out,
+                            head,
+                            &cos[angles.clone()],
+                            &sin[angles.clone()],
+                            direction,
+                        );
                     }
                 }
             },
@@ -67,7 +77,7 @@ impl Rotary {
 }
 
 #[inline(always)]
-fn turn_head(out: &mut [f32], head: &[f32], cos: &[f32], sin: &[f32], turn: f32) {
+fn rotate_head(out: &mut [f32], head: &[f32], cos: &[f32], sin: &[f32], direction: f32) {
     let ((first, second), (x, y)) = (out.split_at_mut(cos.len()), head.split_at(cos.len()));
     let angles = cos.iter().zip(sin);
     let places = first
@@ -76,7 +86,7 @@ fn turn_head(out: &mut [f32], head: &[f32], cos: &[f32], sin: &[f32], turn: f32)
         .zip(x.iter().zip(y))
         .zip(angles);
     for (((first, second), (x, y)), (cos, sin)) in places {
-        let sin = turn * sin;
+        let sin = direction * sin;
         *first = x * cos + y * sin;
         *second = y * cos - x * sin;
     }

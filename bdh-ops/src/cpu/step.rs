@@ -1,4 +1,4 @@
-//! Steps of optimizers, in place.
+//! Kernel of an AdamW step, in place.
 
 use super::array::Array;
 use super::tape::plain;
@@ -8,7 +8,7 @@ use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, Disp
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-/// The parameter and both averages, a step later.
+/// Returns the parameter and both averages after a step.
 pub(crate) fn adamw(
     [weight, gradient, average, square]: [DispatchTensor; 4],
     factors: Factors,
@@ -65,7 +65,7 @@ impl WithSimd for AdamWPiece<'_> {
     }
 }
 
-/// Without autodiff.
+/// Converts an array to a tensor without autodiff.
 pub(super) fn tensor(array: Array) -> DispatchTensor {
     let kind = DispatchTensorKind::Flex(BackendTensor::Float(array.into_tensor()));
     DispatchTensor {

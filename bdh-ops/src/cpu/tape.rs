@@ -1,4 +1,4 @@
-//! Kernels with a backward pass of their own, on burn's tape.
+//! Kernels with their own backward pass, registered with burn's autodiff.
 
 use super::array::Array;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -13,14 +13,15 @@ use burn::backend::{
 };
 use std::fmt::Debug;
 
-/// Computes something from `N` arrays, and the gradients of them from that of the result.
+/// Operation on `N` arrays, with its gradients.
 pub(crate) trait Kernel<const N: usize>: Debug + Send + 'static {
-    /// What the backward pass needs.
+    /// Values for the backward pass.
     type Saved: Clone + Debug + Send + 'static;
 
+    /// Computes the result, and the values for the backward pass.
     fn forward(&self, inputs: [Array; N]) -> (Array, Self::Saved);
 
-    /// The gradients of those inputs that are `wanted`; of others nobody asks what it is.
+    /// Computes the gradients of the inputs that are `wanted`; entries for other inputs are ignored.
     fn backward(
         &self,
         saved: Self::Saved,
@@ -29,20 +30,17 @@ pub(crate) trait Kernel<const N: usize>: Debug + Send + 'static {
     ) -> [Option<Array>; N];
 }
 
-/// Runs a kernel on tensors of the CPU, with autodiff if one of them has it.
+/// Runs a kernel on CPU tensors, with autodiff if one of them has it.
 pub(crate) fn run<K: Kernel<N>, const N: usize>(
     kernel: K,
     inputs: [DispatchTensor; N],
 ) -> DispatchTensor {
-    let context = inputs
-        .iter()
-        .fold(DispatchAutodiffContext::Disabled, |context, input| {
-            if context == DispatchAutodiffContext::Disabled {
-                input.autodiff
-            } else {
-                context
-            }
-        });
+    let mut context = DispatchAutodiffContext::Disabled;
+    for input in &inputs {
+        if context == DispatchAutodiffContext::Disabled {
+            context = input.autodiff;
+        }
+    }
     let kind = if context == DispatchAutodiffContext::Disabled {
         let (output, _) = kernel.forward(inputs.map(|input| Array::new(plain(input))));
         DispatchTensorKind::Flex(BackendTensor::Float(output.into_tensor()))
@@ -62,7 +60,7 @@ type Tracked = FloatTensor<Autodiff<Flex>>;
 fn record<K: Kernel<N>, const N: usize>(kernel: K, inputs: [Tracked; N]) -> Tracked {
     let guards = inputs.each_ref().map(Tracked::node);
     let (output, saved) = kernel.forward(inputs.map(|input| Array::new(input.into_primitive())));
-    // Nothing is recomputed in the backward pass under either strategy: each kernel keeps the little that it needs.
+    // Both strategies are the same for a kernel: it saves few values, and the backward pass recomputes nothing.
     match OnTape(kernel)
         .prepare::<NoCheckpointing>(guards)
         .compute_bound()
@@ -73,7 +71,7 @@ fn record<K: Kernel<N>, const N: usize>(kernel: K, inputs: [Tracked; N]) -> Trac
     }
 }
 
-/// A kernel as burn's tape wants it.
+/// Kernel in the form of burn's autodiff.
 #[derive(Debug)]
 struct OnTape<K>(K);
 
@@ -92,11 +90,11 @@ impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for OnTape<K> {
     }
 }
 
-/// Without autodiff.
+/// Returns a tensor without autodiff.
 ///
 /// # Panics
 ///
-/// If the tensor is not on the CPU: [`takes`](super::takes) has looked.
+/// If the tensor is not on the CPU, which [`takes`](super::takes) has checked.
 pub(crate) fn plain(input: DispatchTensor) -> FlexTensor {
     match on_cpu(input.kind) {
         BackendTensor::Autodiff(tensor) => tensor.into_primitive(),
@@ -104,7 +102,7 @@ pub(crate) fn plain(input: DispatchTensor) -> FlexTensor {
     }
 }
 
-/// With autodiff: as it is, or as a constant.
+/// Returns a tensor with autodiff; one without it becomes a constant.
 fn tracked(input: DispatchTensor) -> Tracked {
     match on_cpu(input.kind) {
         BackendTensor::Autodiff(tensor) => tensor,
@@ -112,13 +110,13 @@ fn tracked(input: DispatchTensor) -> Tracked {
     }
 }
 
-/// burn keeps a tensor with autodiff in a box of its own.
+/// Returns the CPU tensor, which burn wraps in a box for autodiff.
 fn on_cpu(kind: DispatchTensorKind) -> BackendTensor<Flex> {
     if let DispatchTensorKind::Autodiff(inner) = kind {
         return on_cpu(*inner);
     }
     let DispatchTensorKind::Flex(tensor) = kind else {
-        unreachable!("`takes` has looked at the device");
+        unreachable!("`takes` has checked the device");
     };
     tensor
 }

@@ -1,8 +1,8 @@
-//! Rows on all cores, with the widest vector instructions that the processor has.
+//! Work on all cores, with the widest vector instructions of the processor.
 //!
-//! What is to become vector code has to be part of the one function that is compiled for those instructions: so the work is
-//! given as `#[inline(always)]` closures, calls such functions alone, and loops with `for` (the loops within iterators' own
-//! methods are functions by themselves, for which the compiler may assume nothing but the oldest processors).
+//! Vector code must be part of the one function that is compiled for these instructions. So the work consists of
+//! `#[inline(always)]` closures that call only inlined functions and loop with `for`. The loops in methods of iterators
+//! are separate functions, which are compiled for the oldest processors.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::ThreadPoolBuilder;
@@ -11,13 +11,13 @@ use std::error::Error;
 use std::io;
 use std::sync::OnceLock;
 
-/// Starts the threads of the process, unless there are some.
+/// Starts the threads of the process, unless they are running.
 pub(crate) fn start() -> io::Result<()> {
-    // rayon tries once in a process, and panics later if that failed: what it said is kept.
+    // rayon tries only once in a process, and panics later if that failed. So the first error is kept.
     static REFUSED: OnceLock<Option<(io::ErrorKind, String)>> = OnceLock::new();
     let refused = REFUSED.get_or_init(|| {
         let error = ThreadPoolBuilder::new().build_global().err()?;
-        let cause = error.source()?; // none where they were started before
+        let cause = error.source()?; // without a cause, the threads are already running
         let kind = cause
             .downcast_ref()
             .map_or(io::ErrorKind::Other, io::Error::kind);
@@ -29,17 +29,20 @@ pub(crate) fn start() -> io::Result<()> {
     }
 }
 
-/// Elements of a piece of work: enough that handing it to another thread costs little beside it, and few enough to stay
-/// in a core's cache.
+/// Number of elements of a piece of work: large compared with the cost of another thread, small enough for a core's
+/// cache.
 pub(super) const PIECE: usize = 16 * 1024;
 
-/// Rows of a piece, of `width` elements each; it does not depend on the number of threads, nor do results.
+/// Returns the number of rows of a piece, for rows of `width` elements.
+///
+/// The number does not depend on the number of threads, so results do not either.
 pub(super) fn rows_of_piece(width: usize) -> usize {
     (PIECE / width.max(1)).max(1)
 }
 
-/// Does `work` on pieces of `out`, rows of `width`: it is given the number of a piece's first row. What it returns for
-/// each piece comes back in order.
+/// Runs `work` on pieces of `out`, which has rows of `width`, with the index of each piece's first row.
+///
+/// Returns the results of all pieces in order.
 pub(super) fn on_rows<T: Send>(
     out: &mut [f32],
     width: usize,
@@ -62,7 +65,7 @@ pub(super) fn on_rows<T: Send>(
         .collect()
 }
 
-/// Does `work` on pieces of two slices of one length: it is given the number of their first element.
+/// Runs `work` on pieces of two slices of equal length, with the index of each piece's first element.
 pub(super) fn on_pairs(
     left: &mut [f32],
     right: &mut [f32],
@@ -82,7 +85,7 @@ pub(super) fn on_pairs(
     });
 }
 
-/// Does `work` for each of `0..tasks`, which are as large as a piece or larger; what they return, in order.
+/// Runs `work` for each of `0..tasks`, which are at least as large as a piece. Returns the results in order.
 pub(super) fn on_tasks<T: Send>(tasks: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     (0..tasks)
         .into_par_iter()
@@ -90,7 +93,8 @@ pub(super) fn on_tasks<T: Send>(tasks: usize, work: impl Fn(usize) -> T + Sync) 
         .collect()
 }
 
-/// A call that is to be part of a function compiled for this processor; a closure would be a function by itself.
+/// Work on one slice, inlined into a function that is compiled for this processor. A closure would be a separate
+/// function.
 struct Piece<'a, W> {
     work: &'a W,
     first: usize,
@@ -106,7 +110,7 @@ impl<W: Fn(usize, &mut [f32]) -> T, T> WithSimd for Piece<'_, W> {
     }
 }
 
-/// The same with two pieces of memory.
+/// Work on two slices, inlined like [`Piece`].
 struct Pair<'a, W> {
     work: &'a W,
     first: usize,
@@ -123,7 +127,7 @@ impl<W: Fn(usize, &mut [f32], &mut [f32])> WithSimd for Pair<'_, W> {
     }
 }
 
-/// The same without memory to write to.
+/// Work without output memory, inlined like [`Piece`].
 struct Task<'a, W> {
     work: &'a W,
     task: usize,
@@ -138,13 +142,14 @@ impl<W: Fn(usize) -> T, T> WithSimd for Task<'_, W> {
     }
 }
 
-/// Sums the rows that pieces have summed, in order.
+/// Adds the sums of all pieces, in order, so that rounding is always the same.
 pub(super) fn add_up(pieces: Vec<Vec<f32>>) -> Vec<f32> {
-    let add = |mut total: Vec<f32>, piece: Vec<f32>| {
+    let mut pieces = pieces.into_iter();
+    let mut total = pieces.next().unwrap_or_default();
+    for piece in pieces {
         for (total, value) in total.iter_mut().zip(piece) {
             *total += value;
         }
-        total
-    };
-    pieces.into_iter().reduce(add).unwrap_or_default()
+    }
+    total
 }

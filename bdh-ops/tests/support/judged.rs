@@ -1,8 +1,8 @@
-//! The same function of the same numbers in several precisions.
+//! Evaluation of one function of the same numbers in several precisions.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-/// Values that are neither regular nor random: different for each input.
+/// Returns values that are neither regular nor random, different for each input.
 pub(crate) fn wave(len: usize, which: usize) -> Vec<f64> {
     let angle = |k: usize| 0.7 * (k * k) as f64 + 1.3 * (which + 1) as f64;
     (0..len)
@@ -10,7 +10,7 @@ pub(crate) fn wave(len: usize, which: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Values as bf16 has them, so that a cast to it changes nothing.
+/// Rounds values to bf16, so that a cast to it changes nothing.
 pub(crate) fn rounded(values: &[f64]) -> Vec<f64> {
     TensorData::from(values)
         .convert_dtype(DType::BF16)
@@ -18,7 +18,7 @@ pub(crate) fn rounded(values: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// A tensor that gets a gradient.
+/// Creates a tensor that gets a gradient.
 pub(crate) fn leaf(values: &[f64], dtype: DType) -> Tensor<1> {
     let device = Device::flex().autodiff();
     Tensor::from_data(TensorData::from(values), (&device, dtype)).require_grad()
@@ -28,11 +28,11 @@ pub(crate) fn numbers(tensor: Tensor<1>) -> Vec<f64> {
     tensor.into_data().iter().collect()
 }
 
-/// What a function makes of leaves of one type, and the gradients of all of them.
+/// Returns the result of a function of leaves of one type, and the gradients of all leaves.
 ///
 /// # Panics
 ///
-/// If a gradient is of another type than its leaf.
+/// If a gradient has another type than its leaf.
 pub(crate) fn results(
     leaves: &[Tensor<1>],
     function: impl Fn(&[Tensor<1>]) -> Tensor<1>,
@@ -50,7 +50,7 @@ pub(crate) fn results(
         assert_eq!(
             gradient.dtype(),
             leaf.dtype(),
-            "a gradient is in what its leaf is in"
+            "a gradient has the precision of its leaf"
         );
         numbers(gradient)
     });

@@ -1,10 +1,11 @@
-//! A trial that runs here, and what its end makes of it.
+//! A trial that runs here, and the verdict on how it ended.
 
-use crate::ledger::Claim;
+use super::Running;
 use crate::metric::Follower;
 use crate::process::{Process, was_asked};
 use crate::schema::Metric;
 use crate::trial::Status;
+use crate::trial_store::Claim;
 use bdh::{files, run_dir};
 use serde_json::Value;
 use std::path::Path;
@@ -14,21 +15,57 @@ use std::time::{Duration, Instant};
 /// A trial that runs here.
 pub(super) struct Active {
     pub(super) claim: Claim,
-    /// Its place among those that run at once.
+    /// Index among the concurrent trials; decides the device.
     pub(super) slot: usize,
     pub(super) process: Process,
     pub(super) follower: Follower,
     began: Instant,
-    /// Why it was asked to end, if it was.
-    why: Option<Why>,
+    /// Why the trial was asked to end, if it was.
+    why: Option<StopReason>,
 }
 
 /// Why a trial was asked to end.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Why {
+pub(super) enum StopReason {
     Interrupted,
     Timeout(Duration),
     Behind(String),
+}
+
+impl StopReason {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Interrupted => Verdict::of(Status::Interrupted),
+            Self::Timeout(most) => Verdict::failed(format!(
+                "the trial ran for longer than {} s",
+                most.as_secs_f64()
+            )),
+            Self::Behind(why) => Verdict {
+                status: Status::EndedEarly,
+                why: Some(why.clone()),
+            },
+        }
+    }
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Verdict {
+    pub(super) status: Status,
+    pub(super) why: Option<String>,
+}
+
+impl Verdict {
+    fn of(status: Status) -> Self {
+        Self { status, why: None }
+    }
+
+    fn failed(why: String) -> Self {
+        Self {
+            status: Status::Failed,
+            why: Some(why),
+        }
+    }
 }
 
 impl Active {
@@ -47,87 +84,98 @@ impl Active {
         self.claim.trial.number
     }
 
-    pub(super) fn end(&mut self, why: Why) {
+    /// Asks the trial to end; the first reason counts.
+    pub(super) fn end(&mut self, why: StopReason) {
         self.why.get_or_insert(why);
         self.process.end();
     }
 
-    /// How long it has run, before an interruption too.
+    /// Returns the progress of the trial.
+    pub(super) fn running(&self, run_dir: &Path) -> Running {
+        let outputs = TrialOutputs {
+            run_dir,
+            metric: None,
+        };
+        Running {
+            trial: self.claim.trial.clone(),
+            step: self.follower.step,
+            steps: outputs.steps(),
+            history: self.follower.history.clone(),
+            elapsed: self.elapsed(),
+        }
+    }
+
+    /// Run time, including that before an interruption.
     pub(super) fn elapsed(&self) -> Duration {
         let before = Duration::try_from_secs_f64(self.claim.trial.seconds);
         before.unwrap_or_default() + self.began.elapsed()
     }
 
-    /// What its end makes of it, and why.
-    pub(super) fn judge(
-        &mut self,
-        exit: ExitStatus,
-        traces: &Traces<'_>,
-    ) -> (Status, Option<String>) {
-        self.follower.read_anew();
+    /// Returns how the trial ended.
+    pub(super) fn judge(&mut self, exit: ExitStatus, outputs: &TrialOutputs<'_>) -> Verdict {
+        self.follower.reread();
+        // A run that completed just before it was asked to end did complete.
+        if outputs.is_completed() {
+            return outputs.judge_value(&self.follower);
+        }
         match &self.why {
-            _ if traces.status().is_some_and(|status| status == "completed") => {
-                traces.by_value(&self.follower)
-            }
-            Some(Why::Timeout(most)) => (
-                Status::Failed,
-                Some(format!("it ran for longer than {} s", most.as_secs_f64())),
-            ),
-            Some(Why::Behind(why)) => (Status::EndedEarly, Some(why.clone())),
-            Some(Why::Interrupted) => (Status::Interrupted, None),
-            // Not by us: by a queue that takes its machine back, say.
-            None if was_asked(exit) => (Status::Interrupted, None),
-            None if exit.success() => traces.by_value(&self.follower),
-            None => {
-                let words = self
-                    .process
-                    .reason()
-                    .unwrap_or_else(|| "it printed nothing".to_owned());
-                (Status::Failed, Some(format!("{exit}: {words}")))
-            }
+            Some(why) => why.verdict(),
+            // The signal came from elsewhere, such as a queue that takes its machine back.
+            None if was_asked(exit) => Verdict::of(Status::Interrupted),
+            None if exit.success() => outputs.judge_value(&self.follower),
+            None => self.failure(exit),
+        }
+    }
+
+    /// Returns the verdict with the error that the process printed.
+    fn failure(&self, exit: ExitStatus) -> Verdict {
+        match self.process.reason() {
+            Some(reason) => Verdict::failed(format!("{exit}: {reason}")),
+            None => Verdict::failed(format!("{exit}: the trial printed nothing")),
         }
     }
 }
 
-/// What a trial has left on disk.
-pub(super) struct Traces<'a> {
+/// The files that a trial has written.
+pub(super) struct TrialOutputs<'a> {
     pub(super) run_dir: &'a Path,
     pub(super) metric: Option<&'a Metric>,
 }
 
-impl Traces<'_> {
-    /// What became of a trial that ended while no sweep looked; `None` if it is still to run, or to go on.
-    pub(super) fn outcome(&self, follower: &mut Follower) -> Option<(Status, Option<String>)> {
+impl TrialOutputs<'_> {
+    /// Returns how a trial ended while no sweep was running; `None` if it has not started, or has to be resumed.
+    pub(super) fn verdict(&self, follower: &mut Follower) -> Option<Verdict> {
         let run = self.run_file()?;
-        follower.read_anew();
+        follower.reread();
         match run["status"].as_str()? {
-            "completed" => Some(self.by_value(follower)),
-            "stopped" if run["outcome"]["stopped"] != "signal" => Some(self.by_value(follower)),
+            "completed" => Some(self.judge_value(follower)),
+            "stopped" if run["outcome"]["stopped"] != "signal" => Some(self.judge_value(follower)),
             _ => None,
         }
     }
 
-    /// The steps that it will take, if it has said so.
-    pub(super) fn steps(&self) -> Option<u64> {
+    /// Steps of the whole run; `None` before the trial has recorded them.
+    fn steps(&self) -> Option<u64> {
         self.run_file()?["steps"].as_u64()
     }
 
-    fn status(&self) -> Option<String> {
-        Some(self.run_file()?["status"].as_str()?.to_owned())
+    fn is_completed(&self) -> bool {
+        self.run_file()
+            .is_some_and(|run| run["status"] == "completed")
     }
 
-    /// What its last value makes of a trial that ran to its end.
-    fn by_value(&self, follower: &Follower) -> (Status, Option<String>) {
+    /// Judges a finished trial by its last value.
+    fn judge_value(&self, follower: &Follower) -> Verdict {
         let Some(metric) = self.metric else {
-            return (Status::Completed, None);
+            return Verdict::of(Status::Completed);
         };
         match follower.last() {
-            Some(value) if value.is_finite() => (Status::Completed, None),
-            Some(_) => (Status::Diverged, None),
-            None => {
-                let why = format!("it recorded no `{}` in its metrics.jsonl", metric.name);
-                (Status::Failed, Some(why))
-            }
+            Some(value) if value.is_finite() => Verdict::of(Status::Completed),
+            Some(_) => Verdict::of(Status::Diverged),
+            None => Verdict::failed(format!(
+                "the trial recorded no `{}` in its metrics.jsonl",
+                metric.name
+            )),
         }
     }
 

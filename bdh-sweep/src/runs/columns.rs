@@ -1,54 +1,70 @@
-//! In which settings runs differ.
+//! The settings in which runs differ.
 
 use super::Run;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Where a program keeps its user's choices, the narrowest place first.
+/// Prefixes of the keys with a user's choices, the narrowest first.
 const PLACES: [&str; 3] = ["user.args.", "user.", ""];
 
-/// What a run is called and where it lies is no setting.
+/// Keys of names and paths, which are not settings.
 const NAMES: [&str; 4] = ["name", "runs", "run_dir", "out_dir"];
 
-/// The settings in which some runs differ, as the user knows them.
+/// Returns the settings in which some runs differ, by the names that users know.
 ///
-/// Those of a sweep are its parameters. Elsewhere they are what differs among the arguments; or, in a program that
-/// records none, in the user's part of the configuration, or in all of it.
+/// For a sweep they are its parameters. Otherwise they are the arguments that differ; for a program that records no
+/// arguments, the differing keys of the user's part of the configuration, or of all of it.
 pub(super) fn settings(runs: &[Run]) -> Vec<String> {
-    let chosen: BTreeSet<_> = runs.iter().flat_map(|run| run.chosen.keys()).collect();
-    if !chosen.is_empty() {
-        return chosen.into_iter().cloned().collect();
+    let mut chosen = BTreeSet::new();
+    for run in runs {
+        chosen.extend(run.chosen.keys().cloned());
     }
-    let differing = PLACES.map(|place| differing(runs, place));
-    differing
-        .into_iter()
-        .find(|keys| !keys.is_empty())
-        .unwrap_or_default()
+    if !chosen.is_empty() {
+        return chosen.into_iter().collect();
+    }
+    for place in PLACES {
+        let keys = differing(runs, place);
+        if !keys.is_empty() {
+            return keys;
+        }
+    }
+    Vec::new()
 }
 
-/// The value of a setting.
+/// Returns the value of a setting.
 pub(super) fn setting<'a>(run: &'a Run, key: &str) -> Option<&'a Value> {
-    let configured = || {
-        PLACES
-            .iter()
-            .find_map(|place| run.config.get(&format!("{place}{key}")))
-    };
-    run.chosen.get(key).or_else(configured)
+    if let Some(value) = run.chosen.get(key) {
+        return Some(value);
+    }
+    for place in PLACES {
+        if let Some(value) = run.config.get(&format!("{place}{key}")) {
+            return Some(value);
+        }
+    }
+    None
 }
 
-/// The keys below a place whose values differ between runs, without the place.
+/// Returns the keys below a place whose values differ between runs, without the place.
 fn differing(runs: &[Run], place: &str) -> Vec<String> {
-    // Trials that left no run have no configuration at all.
-    let runs: Vec<_> = runs.iter().filter(|run| !run.config.is_empty()).collect();
-    let keys: BTreeSet<_> = runs.iter().flat_map(|run| run.config.keys()).collect();
-    let differs = |key: &&&String| {
-        let first = runs.first().and_then(|run| run.config.get(**key));
-        runs.iter().any(|run| run.config.get(**key) != first)
-    };
-    let below = keys
-        .iter()
-        .filter(|key| key.starts_with(place))
-        .filter(differs);
-    let names = below.map(|key| key[place.len()..].to_owned());
-    names.filter(|key| !NAMES.contains(&key.as_str())).collect()
+    let mut configs = Vec::with_capacity(runs.len());
+    let mut keys = BTreeSet::new();
+    for run in runs {
+        // Trials without a run have no configuration at all.
+        if !run.config.is_empty() {
+            configs.push(&run.config);
+            keys.extend(run.config.keys());
+        }
+    }
+    let mut differing = Vec::new();
+    for key in keys {
+        let Some(name) = key.strip_prefix(place) else {
+            continue;
+        };
+        let first = configs[0].get(key);
+        let differs = configs.iter().any(|config| config.get(key) != first);
+        if differs && !NAMES.contains(&name) {
+            differing.push(name.to_owned());
+        }
+    }
+    differing
 }

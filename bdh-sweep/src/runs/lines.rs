@@ -1,10 +1,10 @@
-//! The lines of a `metrics.jsonl`, of which only what is asked for is kept.
+//! Reads lines of a `metrics.jsonl`, keeping only the requested keys.
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
-/// One line: the step, its tokens and seconds, and the values of the keys that were asked for, by their places.
+/// One line: the step, its tokens and seconds, and the values of the requested keys, each with the index of its key.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     pub(super) step: Option<u64>,
@@ -13,7 +13,7 @@ pub(super) struct Line {
     pub(super) values: Vec<(usize, f64)>,
 }
 
-/// Reads a line; `None` for one that is torn.
+/// Reads a line; `None` if it is incomplete.
 pub(super) fn read(line: &[u8], keys: &[&str]) -> Option<Line> {
     let mut json = serde_json::Deserializer::from_slice(line);
     Picked(keys).deserialize(&mut json).ok()
@@ -38,17 +38,18 @@ impl<'de> Visitor<'de> for Picked<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Line, A::Error> {
         let mut line = Line::default();
-        // A key without escapes is not copied.
+        // A key without escapes is borrowed: most lines have many keys that are not requested.
         while let Some(key) = map.next_key_seed(Text)? {
-            match (&*key, self.0.iter().position(|asked| *asked == key)) {
+            match (&*key, self.0.iter().position(|wanted| *wanted == key)) {
                 ("step", _) => line.step = map.next_value_seed(Number)?.map(|step| step as u64),
                 ("tokens", _) => {
                     line.tokens = map.next_value_seed(Number)?.unwrap_or_default() as u64;
                 }
                 ("elapsed", _) => line.elapsed = map.next_value_seed(Number)?.unwrap_or_default(),
-                (_, Some(place)) => {
-                    line.values
-                        .extend(map.next_value_seed(Number)?.map(|value| (place, value)));
+                (_, Some(index)) => {
+                    if let Some(value) = map.next_value_seed(Number)? {
+                        line.values.push((index, value));
+                    }
                 }
                 (_, None) => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -84,7 +85,7 @@ impl<'de> Visitor<'de> for Text {
     }
 }
 
-/// A number, also one that JSON does not have; nothing for any other value.
+/// A number, including `"NaN"` and the infinities; `None` for any other value.
 struct Number;
 
 impl<'de> DeserializeSeed<'de> for Number {

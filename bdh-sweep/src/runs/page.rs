@@ -1,9 +1,9 @@
-//! A page for a browser: one file, no network.
+//! A page for a browser: one file that needs no network.
 
 use super::{Keys, Row, Run, Table, to_forecast};
 use crate::goal::Goal;
 use bdh::number;
-use bdh_forecast::{CutTest, Importance, Point, Predictor, Report};
+use bdh_forecast::{Cell, Importance, Predictor, Report};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
@@ -11,24 +11,24 @@ const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// What the bars are.
-const IMPORTANCE: &str = "By how much the end of a run is foretold worse from the settings of all runs without this one, with \
-                          the range of 95 % of the bootstrap samples. One that holds 0 says nothing.";
+/// Explanation of the bars.
+const IMPORTANCE: &str = "How much worse the end of a run is predicted from the settings of all runs without this one, with \
+                          the 95 % bootstrap interval. An interval that contains 0 leaves the importance open.";
 
-/// Points of a curve that are drawn, at most: as many as the picture has room for.
+/// Largest number of points of a curve; the picture has no room for more.
 const POINTS: usize = 240;
 
 impl Table {
-    /// One HTML file that opens in any browser, without a network: the table, sorted by a click, with the settings in
-    /// which the runs differ; each recorded curve; parallel coordinates of the settings; which of them matter.
+    /// Returns an HTML file that any browser opens without a network.
     ///
-    /// `runs` are those of which the table was made.
+    /// It contains the table, sorted by a click, with the settings in which the runs differ; each recorded curve;
+    /// parallel coordinates of the settings; their importance. `runs` are those of the table.
     #[must_use]
     pub fn html(&self, title: &str, runs: &[Run], keys: &Keys) -> String {
-        self.html_with(title, runs, keys, None)
+        self.html_with(title, runs, keys, &Value::Null)
     }
 
-    /// The same with a forecast of the runs, run by run.
+    /// Returns an HTML file as [`html`](Self::html) does, with a forecast of the runs.
     #[must_use]
     pub fn html_with_forecast(
         &self,
@@ -37,34 +37,12 @@ impl Table {
         keys: &Keys,
         report: &Report,
     ) -> String {
-        self.html_with(title, runs, keys, Some(report))
+        let forecast = json!({ "text": report.to_string(), "panels": panels(report) });
+        self.html_with(title, runs, keys, &forecast)
     }
 
-    fn html_with(&self, title: &str, runs: &[Run], keys: &Keys, report: Option<&Report>) -> String {
-        let by_name: HashMap<&str, &Run> = runs.iter().map(|run| (&*run.name, run)).collect();
-        let curves = |key: &&str| {
-            let curves: Vec<_> = self
-                .rows
-                .iter()
-                .map(|row| {
-                    by_name
-                        .get(&*row.name)
-                        .map_or(json!([]), |run| thinned(run.series(key)))
-                })
-                .collect();
-            ((*key).to_owned(), Value::Array(curves))
-        };
-        let drawn = [
-            &keys.metric,
-            &keys.loss,
-            &keys.weight_norm,
-            &keys.grad_norm,
-            &keys.lr,
-        ];
-        let drawn = drawn.map(String::as_str);
-        let recorded = drawn
-            .iter()
-            .filter(|key| runs.iter().any(|run| !run.series(key).is_empty()));
+    fn html_with(&self, title: &str, runs: &[Run], keys: &Keys, forecast: &Value) -> String {
+        let importance = Importance::of(&to_forecast(runs, keys)).unwrap_or_default();
         let data = json!({
             "metric": self.metric,
             "maximize": self.goal == Goal::Maximize,
@@ -73,103 +51,160 @@ impl Table {
             "columns": self.columns(),
             "cells": self.cells(),
             "rows": self.rows,
-            "curves": recorded.map(curves).collect::<Map<_, _>>(),
-            "importance": bars(&Importance::of(&to_forecast(runs, keys)).unwrap_or_default()),
+            "curves": self.curves(runs, keys),
+            "importance": bars(&importance),
             "importance_is": IMPORTANCE,
-            "forecast": report.map(|of| json!({ "text": of.to_string(), "panels": panels(of) })),
+            "forecast": forecast,
         });
-        // What a run is called must not end the script that it stands in.
-        let data = data.to_string().replace('<', "\\u003c");
-        let title = title
-            .replace('&', "&amp;")
-            .replace('<', "&lt;")
-            .replace('$', "&#36;");
-        // The data last: a name of a run may look like one of our places.
-        let page = PAGE
-            .replace("$STYLE", STYLE)
-            .replace("$SCRIPT", SCRIPT)
-            .replace("$TITLE", &title);
-        page.replacen("$DATA", &data, 1)
+        filled(title, &data)
+    }
+
+    /// Returns the curves of each recorded key, in the order of the rows.
+    fn curves(&self, runs: &[Run], keys: &Keys) -> Map<String, Value> {
+        let mut by_name = HashMap::with_capacity(runs.len());
+        for run in runs {
+            by_name.insert(run.name.as_str(), run);
+        }
+        let mut all = Map::new();
+        for key in [
+            &keys.metric,
+            &keys.loss,
+            &keys.weight_norm,
+            &keys.grad_norm,
+            &keys.lr,
+        ] {
+            if runs.iter().all(|run| run.series(key).is_empty()) {
+                continue;
+            }
+            all.insert(key.clone(), Value::Array(self.curves_of(key, &by_name)));
+        }
+        all
+    }
+
+    /// Returns the curve of a key for each row.
+    fn curves_of(&self, key: &str, by_name: &HashMap<&str, &Run>) -> Vec<Value> {
+        let mut curves = Vec::with_capacity(self.rows.len());
+        for row in &self.rows {
+            let run = by_name.get(row.name.as_str());
+            curves.push(run.map_or(json!([]), |run| thinned(run.series(key))));
+        }
+        curves
+    }
+
+    /// Returns the rows with a finite final metric.
+    fn finite_ends(&self) -> Vec<(f64, &Row)> {
+        let mut ends = Vec::with_capacity(self.rows.len());
+        for row in &self.rows {
+            if let Some(value) = row.end.metric
+                && value.is_finite()
+            {
+                ends.push((value, row));
+            }
+        }
+        ends
+    }
+
+    /// Returns the first of the best ends.
+    fn best_of<'t>(&self, ends: &[(f64, &'t Row)]) -> Option<(f64, &'t Row)> {
+        let rank = |value: f64| self.goal.rank(Some(value));
+        let best = ends.iter().min_by(|a, b| rank(a.0).total_cmp(&rank(b.0)));
+        best.copied()
     }
 
     fn summary(&self) -> String {
-        let finite = self
-            .rows
-            .iter()
-            .filter_map(|row| row.end.metric)
-            .filter(|x| x.is_finite());
-        let with_value = self
-            .rows
-            .iter()
-            .filter(|row| row.end.metric.is_some_and(f64::is_finite));
-        let rank = |row: &&Row| self.goal.rank(row.end.metric);
-        let best = with_value.min_by(|a, b| rank(a).total_cmp(&rank(b)));
-        let best = best.map_or_else(String::new, |row| {
-            format!(
-                "; the best is {} with {:.4}",
-                row.name,
-                row.end.metric.unwrap_or(f64::NAN)
-            )
-        });
+        let finite = self.finite_ends();
+        let winner = match self.best_of(&finite) {
+            Some((value, row)) => format!("; the best is {} with {value:.4}", row.name),
+            None => String::new(),
+        };
+        let goal = match self.goal {
+            Goal::Maximize => "higher is better",
+            Goal::Minimize => "lower is better",
+        };
         format!(
-            "{} runs, {} of them with a final {} ({}){best}.",
+            "{} runs, {} of them with a final {} ({goal}){winner}.",
             self.rows.len(),
-            finite.count(),
+            finite.len(),
             self.metric,
-            if self.goal == Goal::Maximize {
-                "more is better"
-            } else {
-                "less is better"
-            },
         )
     }
 }
 
-fn bars(importance: &[Importance]) -> Vec<Value> {
-    let bar = |of: &Importance| json!({ "name": of.name, "value": of.value, "low": of.between.low, "high": of.between.high });
-    importance.iter().map(bar).collect()
+/// Returns the page with its title and data.
+fn filled(title: &str, data: &Value) -> String {
+    let title = title
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('$', "&#36;");
+    let page = PAGE
+        .replace("$STYLE", STYLE)
+        .replace("$SCRIPT", SCRIPT)
+        .replace("$TITLE", &title);
+    // The name of a run must not be able to end the script that contains the data.
+    let data = data.to_string().replace('<', "\\u003c");
+    // The data go last: the name of a run may look like a placeholder.
+    page.replacen("$DATA", &data, 1)
 }
 
-/// Predictions beside the truth: of the settings alone once, of the early value and of everything at each cut.
+fn bars(importance: &[Importance]) -> Vec<Value> {
+    let mut bars = Vec::with_capacity(importance.len());
+    for setting in importance {
+        bars.push(json!({
+            "name": setting.name,
+            "value": setting.value,
+            "low": setting.between.low,
+            "high": setting.between.high,
+        }));
+    }
+    bars
+}
+
+/// Returns predictions and true ends: from settings once, since they are the same at all cuts; then from the early
+/// value and from curve and settings at each cut.
 fn panels(report: &Report) -> Vec<Value> {
     let Some(test) = report.tests.first() else {
         return Vec::new();
     };
-    let once = test.cuts.first().map(|cut| (cut, Predictor::Settings));
-    let shown = [Predictor::Affine, Predictor::CurveSettings];
-    let each = test
-        .cuts
-        .iter()
-        .flat_map(|cut| shown.map(|predictor| (cut, predictor)));
-    let panel = |(cut, predictor): (&CutTest, Predictor)| {
-        let cell = cut.cell(predictor)?;
-        let point = |point: &Point| {
-            let interval = point
-                .interval
-                .map_or([None; 2], |of| [Some(of.low), Some(of.high)]);
-            let name = report.runs.get(point.run).map(|run| &run.name);
-            json!({ "name": name, "truth": point.truth, "value": point.predicted,
-                    "low": interval[0], "high": interval[1] })
-        };
-        let at = if predictor == Predictor::Settings {
-            String::new()
-        } else {
-            format!(" at {}", cut.cut)
-        };
-        let points: Vec<_> = cell.points.iter().map(point).collect();
-        Some(json!({ "name": format!("{predictor}{at}"), "points": points }))
-    };
-    once.into_iter().chain(each).filter_map(panel).collect()
+    let mut panels = Vec::new();
+    if let Some(cut) = test.cuts.first()
+        && let Some(cell) = cut.cell(Predictor::Settings)
+    {
+        let name = Predictor::Settings.to_string();
+        panels.push(panel(report, cell, &name));
+    }
+    for cut in &test.cuts {
+        for predictor in [Predictor::Affine, Predictor::CurveSettings] {
+            if let Some(cell) = cut.cell(predictor) {
+                let name = format!("{predictor} at {}", cut.cut);
+                panels.push(panel(report, cell, &name));
+            }
+        }
+    }
+    panels
 }
 
-/// A curve in no more points than can be told apart, its last one among them.
+fn panel(report: &Report, cell: &Cell, name: &str) -> Value {
+    let mut points = Vec::with_capacity(cell.points.len());
+    for point in &cell.points {
+        points.push(json!({
+            "name": report.runs.get(point.run).map(|run| &run.name),
+            "truth": point.truth,
+            "value": point.predicted,
+            "low": point.interval.map(|interval| interval.low),
+            "high": point.interval.map(|interval| interval.high),
+        }));
+    }
+    json!({ "name": name, "points": points })
+}
+
+/// Returns evenly spaced points of a curve, about [`POINTS`] of them, including the last one.
 fn thinned(series: &[(u64, f64)]) -> Value {
-    let apart = series.len().div_ceil(POINTS).max(1);
-    let last = series.len().saturating_sub(1);
-    let kept = series
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| index % apart == 0 || *index == last);
-    kept.map(|(_, (step, value))| json!([step, number::to_json(*value)]))
-        .collect()
+    let every = series.len().div_ceil(POINTS).max(1);
+    let mut points = Vec::new();
+    for (index, (step, value)) in series.iter().enumerate() {
+        if index % every == 0 || index + 1 == series.len() {
+            points.push(json!([step, number::to_json(*value)]));
+        }
+    }
+    Value::Array(points)
 }

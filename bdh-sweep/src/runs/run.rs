@@ -1,4 +1,4 @@
-//! One run, as its directory tells it.
+//! One run, as read from its directory.
 
 use super::lines;
 use bdh::{Jsonl, files, run_dir};
@@ -6,59 +6,61 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// Longest line of a `metrics.jsonl` that is read, in bytes. One with histograms of a large model has some megabytes.
+/// Longest line of a `metrics.jsonl` that is read, in bytes. A line with histograms of a large model has some
+/// megabytes.
 const MAX_LINE: u64 = 256 << 20;
 
-/// The values of one key with their steps, which increase.
+/// Values of one key with their steps, which increase.
 pub type Series = Vec<(u64, f64)>;
 
-/// What a run was, what it recorded, how it ended.
+/// A recorded run: its settings, its records, its end.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Run {
-    /// What it is called where it stands: the path of its directory below the one that was searched.
+    /// Name: the path of the run directory below the searched folder.
     pub name: String,
-    /// Its directory.
+    /// Run directory.
     pub dir: PathBuf,
-    /// Each setting of its configuration by its dotted path, such as `user.args.depth`.
+    /// Configuration, by dotted paths such as `user.args.depth`.
     pub config: BTreeMap<String, Value>,
-    /// The values that a sweep has chosen for it; empty outside of a sweep.
+    /// Values that a sweep has chosen for this run; empty outside of a sweep.
     pub chosen: BTreeMap<String, Value>,
-    /// When it began, in seconds since 1970; 0 if that is not known.
+    /// Start time in seconds since 1970; 0 if unknown.
     pub started_at: f64,
-    /// The steps that it was to take.
+    /// Planned number of steps.
     pub steps: u64,
-    /// The steps that it took.
+    /// Last recorded step.
     pub last_step: u64,
-    /// The tokens that it saw.
+    /// Number of tokens trained on.
     pub tokens: u64,
-    /// How long it trained, in seconds.
+    /// Training time in seconds.
     pub seconds: f64,
-    /// How it ended.
+    /// Status.
     pub status: RunStatus,
-    /// What it recorded, key by key: of those that were asked for, the ones that it has.
+    /// Recorded values of the requested keys; a key without values is absent.
     pub series: BTreeMap<String, Series>,
 }
 
-/// How a run ended.
+/// Status of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RunStatus {
-    /// It ran to its end.
+    /// Finished.
     Completed,
-    /// It ran to its end, and its last value is no finite number.
+    /// Finished, with a last value that is not finite.
     Diverged,
-    /// It was asked to stop.
+    /// Stopped on request.
     Stopped,
-    /// It failed, and why.
+    /// Failed, for this reason.
     Failed(String),
-    /// It is under way.
+    /// In progress.
     Running,
-    /// Its process is gone, and it has not said how it ended.
+    /// Dead: the process is gone and has not recorded an end.
     Died,
 }
 
@@ -92,12 +94,12 @@ pub enum RunError {
     NoRun {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in the file.
         source: serde_json::Error,
     },
 }
 
-/// What is read of `run.json`.
+/// The keys of `run.json` that are read.
 #[derive(Deserialize)]
 struct RunFile {
     steps: u64,
@@ -110,8 +112,18 @@ struct RunFile {
     started_at: f64,
 }
 
+impl RunFile {
+    /// Returns the reason of a failure.
+    fn failure(&self) -> String {
+        match &self.outcome["failed"] {
+            Value::String(why) => why.clone(),
+            why => why.to_string(),
+        }
+    }
+}
+
 impl Run {
-    /// A run of which nothing is known yet, for readers of other logs.
+    /// Creates an empty run, for readers of other logs.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -129,118 +141,134 @@ impl Run {
         }
     }
 
-    /// Adds a setting; what is below an object gets a dotted path each.
+    /// Adds a setting; entries of an object get dotted paths.
     pub fn configure(&mut self, key: &str, value: &Value) {
         flatten(key, value, &mut self.config);
     }
 
-    /// Reads a run directory; `keys` are those of its records that are wanted, the first of them the metric.
+    /// Reads a run directory, with the records of `keys`, the first of them the metric.
+    ///
+    /// A run without records has no series.
     ///
     /// # Errors
     ///
-    /// If there is no `run.json`, or it describes no run. A run that recorded nothing has no series.
+    /// If `run.json` is missing or does not describe a run, or a file cannot be read.
     pub fn read(dir: impl AsRef<Path>, keys: &[&str]) -> Result<Self, RunError> {
         let dir = dir.as_ref();
-        let path = dir.join(run_dir::FILE);
-        let text = files::read(dir, run_dir::FILE, files::MAX_JSON).map_err(|source| {
-            RunError::Unreadable {
-                path: path.clone(),
-                source,
-            }
-        })?;
-        let file: RunFile =
-            serde_json::from_slice(&text).map_err(|source| RunError::NoRun { path, source })?;
+        let file = read_run_file(dir)?;
         let mut run = Self::new(dir.file_name().unwrap_or_default().to_string_lossy());
         (run.dir, run.steps, run.started_at) = (dir.to_owned(), file.steps, file.started_at);
         run.configure("", &file.config);
-        run.read_records(keys)?;
+        run.read_records(keys)
+            .map_err(|source| RunError::Unreadable {
+                path: dir.join(Jsonl::FILE),
+                source,
+            })?;
         run.status = run.status_of(&file, keys.first().copied());
         Ok(run)
     }
 
-    fn read_records(&mut self, keys: &[&str]) -> Result<(), RunError> {
-        let unreadable = |source| RunError::Unreadable {
-            path: self.dir.join(Jsonl::FILE),
-            source,
+    fn read_records(&mut self, keys: &[&str]) -> io::Result<()> {
+        let Some(file) = open_records(&self.dir)? else {
+            return Ok(());
         };
-        let file = match files::open(&self.dir, Jsonl::FILE) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            file => file.map_err(unreadable)?,
-        };
-        let mut series: Vec<Series> = vec![Series::new(); keys.len()];
-        let (mut file, mut text) = (BufReader::with_capacity(1 << 20, file), Vec::new());
-        loop {
-            text.clear();
-            // Of a file without ends of lines no more is held than a line may have.
-            let read = file.by_ref().take(MAX_LINE).read_until(b'\n', &mut text);
-            if read.map_err(unreadable)? == 0 {
-                break;
-            }
-            let Some(line) = lines::read(&text, keys) else {
-                continue;
-            };
-            let Some(step) = line.step else { continue };
-            (self.last_step, self.tokens, self.seconds) = (step, line.tokens, line.elapsed);
-            for (place, value) in line.values {
-                series[place].push((step, value));
+        let mut series = vec![Series::new(); keys.len()];
+        // A buffer of 1 MiB: files have up to gigabytes, and several are read at once.
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let mut text = Vec::new();
+        while read_line(&mut reader, &mut text)? > 0 {
+            // An incomplete line is the last one of a run that died.
+            if let Some(line) = lines::read(&text, keys) {
+                self.add_line(line, &mut series);
             }
         }
-        let named = keys.iter().map(ToString::to_string).zip(series);
-        self.series = named.filter(|(_, series)| !series.is_empty()).collect();
+        for (key, series) in keys.iter().zip(series) {
+            if !series.is_empty() {
+                self.series.insert((*key).to_owned(), series);
+            }
+        }
         Ok(())
     }
 
+    fn add_line(&mut self, line: lines::Line, series: &mut [Series]) {
+        let Some(step) = line.step else { return };
+        (self.last_step, self.tokens, self.seconds) = (step, line.tokens, line.elapsed);
+        for (index, value) in line.values {
+            series[index].push((step, value));
+        }
+    }
+
     fn status_of(&self, file: &RunFile, metric: Option<&str>) -> RunStatus {
-        let diverged = metric
-            .and_then(|key| self.last(key))
-            .is_some_and(|last| !last.is_finite());
         match file.status.as_str() {
-            "completed" if diverged => RunStatus::Diverged,
-            "completed" => RunStatus::Completed,
+            "completed" => match metric.and_then(|key| self.last(key)) {
+                Some(last) if !last.is_finite() => RunStatus::Diverged,
+                _ => RunStatus::Completed,
+            },
             "stopped" => RunStatus::Stopped,
-            "failed" => {
-                let why = &file.outcome["failed"];
-                RunStatus::Failed(why.as_str().map_or_else(|| why.to_string(), str::to_owned))
-            }
+            "failed" => RunStatus::Failed(file.failure()),
             _ if run_dir::is_in_use(&self.dir) => RunStatus::Running,
             _ => RunStatus::Died,
         }
     }
 
-    /// What was recorded under a key; empty if nothing was.
+    /// Returns the recorded values of a key; empty if there are none.
     #[must_use]
     pub fn series(&self, key: &str) -> &[(u64, f64)] {
         self.series.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// The last value of a key.
+    /// Returns the last value of a key.
     #[must_use]
     pub fn last(&self, key: &str) -> Option<f64> {
         self.series(key).last().map(|(_, value)| *value)
     }
 
-    /// The value of a key at a step, or the last one before it.
+    /// Returns the value of a key at a step, or the last one before it.
     #[must_use]
     pub fn at(&self, key: &str, step: u64) -> Option<f64> {
         let series = self.series(key);
         let after = series.partition_point(|(recorded, _)| *recorded <= step);
-        after.checked_sub(1).map(|last| series[last].1)
+        series[..after].last().map(|(_, value)| *value)
     }
 }
 
-/// Objects become dotted paths; lists stay as they are.
+fn read_run_file(dir: &Path) -> Result<RunFile, RunError> {
+    let path = dir.join(run_dir::FILE);
+    let text = match files::read(dir, run_dir::FILE, files::MAX_JSON) {
+        Ok(text) => text,
+        Err(source) => return Err(RunError::Unreadable { path, source }),
+    };
+    serde_json::from_slice(&text).map_err(|source| RunError::NoRun { path, source })
+}
+
+/// Opens the records of a run; `None` if it has none.
+fn open_records(dir: &Path) -> io::Result<Option<File>> {
+    match files::open(dir, Jsonl::FILE) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a line into `text` and returns its length; 0 at the end.
+///
+/// In a file without line ends, at most [`MAX_LINE`] bytes are held in memory.
+fn read_line(reader: &mut BufReader<File>, text: &mut Vec<u8>) -> io::Result<usize> {
+    text.clear();
+    reader.by_ref().take(MAX_LINE).read_until(b'\n', text)
+}
+
+/// Collects the entries of objects under dotted paths; lists stay as they are.
 fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
-    match value {
-        Value::Object(entries) => {
-            for (name, value) in entries {
-                let below = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
-                flatten(&below, value, into);
-            }
+    let Value::Object(entries) = value else {
+        into.insert(path.to_owned(), value.clone());
+        return;
+    };
+    for (name, value) in entries {
+        if path.is_empty() {
+            flatten(name, value, into);
+        } else {
+            flatten(&format!("{path}.{name}"), value, into);
         }
-        value => drop(into.insert(path.to_owned(), value.clone())),
     }
 }

@@ -1,4 +1,4 @@
-//! Runs side by side.
+//! A table that compares runs.
 
 mod text;
 
@@ -9,215 +9,309 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Steps at which every row has a snapshot, where all runs are longer than the last of them.
+/// Steps of the snapshots, if all runs are longer than the last of them.
 const STEPS: [u64; 3] = [250, 500, 1000];
 
-/// Shares of the run at which it has one elsewhere: nanochat's smallest run of the request takes 1920 steps.
+/// Snapshots of shorter runs, as shares of the run. (The smallest nanochat run of the original request has 1,920
+/// steps.)
 const SHARES: [f64; 3] = [0.125, 0.25, 0.5];
 
-/// Runs side by side, the best first.
+/// A table that compares runs, the best first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Table {
-    /// What they are judged by.
+    /// Metric that runs are judged by.
     pub metric: String,
-    /// Whether less or more of it is better.
+    /// Whether lower or higher is better.
     #[serde(skip)]
     pub goal: Goal,
-    /// The settings in which they differ.
+    /// Settings in which the runs differ.
     pub settings: Vec<String>,
-    /// Where the snapshots are, such as `250` or `12.5%`.
+    /// Positions of the snapshots, such as `250` or `12.5%`.
     pub cuts: Vec<String>,
-    /// One row a run.
+    /// One row per run.
     pub rows: Vec<Row>,
 }
 
-/// One run.
+/// One run in a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Row {
-    /// What it is called.
+    /// Name of the run.
     pub name: String,
-    /// How it ended.
+    /// Status of the run.
     pub status: RunStatus,
-    /// Its value of each of the table's settings, in their order; null where it has none.
+    /// Values of the table's settings, in their order; null where the run has none.
     pub settings: Vec<Value>,
-    /// The steps that it was to take.
+    /// Planned number of steps.
     pub steps: u64,
-    /// The steps that it took.
+    /// Last recorded step.
     pub last_step: u64,
-    /// The tokens that it saw.
+    /// Number of tokens trained on.
     pub tokens: u64,
     /// Floating-point operations, if recorded.
     pub flops: Option<f64>,
-    /// How long it trained, in seconds.
+    /// Training time in seconds.
     pub seconds: f64,
-    /// The highest learning rate of each parameter group.
+    /// Peak learning rate of each parameter group.
     pub rates: BTreeMap<String, f64>,
-    /// What it had reached in the end.
+    /// Values at the end.
     pub end: Snapshot,
-    /// The best value of the metric on the way.
+    /// Best value of the metric at any step.
     pub best: Option<f64>,
-    /// The score of the finished model, such as CORE, if measured.
+    /// Score of the finished model, such as CORE, if measured.
     pub core: Option<f64>,
-    /// What it had reached at the table's cuts.
+    /// Values at the table's cuts.
     pub at: Vec<Snapshot>,
 }
 
-/// What a run had reached at some step; `None` where nothing was recorded until then.
+/// The latest values of a run at some step; `None` where nothing was recorded until then.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// The metric.
+    /// Metric.
     pub metric: Option<f64>,
-    /// The training loss.
+    /// Training loss.
     pub loss: Option<f64>,
-    /// The L2 norm of the weights.
+    /// L2 norm of the weights.
     pub weight_norm: Option<f64>,
-    /// The L2 norm of the gradients.
+    /// L2 norm of the gradients.
     pub grad_norm: Option<f64>,
 }
 
+/// A column that a table does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no column `{column}` to sort by: use one of {}", columns.join(", "))]
+pub struct UnknownColumn {
+    /// Requested column.
+    pub column: String,
+    /// Columns of the table.
+    pub columns: Vec<String>,
+}
+
 impl Table {
-    /// One row a run, the best first; those without a finite value of the metric come last, and stay.
+    /// Creates the table of these runs, the best first; runs without a finite value of the metric come last.
     #[must_use]
     pub fn of(runs: &[Run], keys: &Keys) -> Self {
         let settings = settings(runs);
-        let are_long = runs
-            .iter()
-            .filter(|run| run.steps > 0)
-            .all(|run| run.steps > STEPS[2]);
-        let cuts = if are_long {
-            STEPS.map(|step| step.to_string())
-        } else {
-            SHARES.map(|share| format!("{}%", share * 100.0))
-        };
-        let rows = runs
-            .iter()
-            .map(|run| row(run, keys, &settings, are_long))
-            .collect();
-        let mut table = Self {
+        let are_long = are_long(runs);
+        let mut rows = Vec::with_capacity(runs.len());
+        for run in runs {
+            rows.push(Row::of(run, keys, &settings, are_long));
+        }
+        let rank = |row: &Row| keys.goal.rank(row.end.metric);
+        rows.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
+        Self {
             metric: keys.metric.clone(),
             goal: keys.goal,
             settings,
-            cuts: cuts.to_vec(),
+            cuts: cut_names(are_long).to_vec(),
             rows,
-        };
-        table.rows.sort_by(|a, b| {
-            keys.goal
-                .rank(a.end.metric)
-                .total_cmp(&keys.goal.rank(b.end.metric))
-        });
-        table
+        }
     }
 
-    /// Sorts the rows by a column of the CSV, less first; numbers before texts, and nothing last.
+    /// Sorts the rows by a column of the CSV: numbers in increasing order, then texts, then empty cells.
     ///
     /// # Errors
     ///
-    /// If there is no such column; with those that there are.
-    pub fn sort_by(&mut self, column: &str) -> Result<(), String> {
+    /// [`UnknownColumn`], with the columns that there are.
+    pub fn sort_by(&mut self, column: &str) -> Result<(), UnknownColumn> {
         let columns = self.columns();
-        let Some(place) = columns.iter().position(|name| name == column) else {
-            return Err(format!(
-                "there is no column `{column}` to sort by: take one of {}",
-                columns.join(", ")
-            ));
+        let Some(index) = columns.iter().position(|name| name == column) else {
+            return Err(UnknownColumn {
+                column: column.to_owned(),
+                columns,
+            });
         };
         let rates = self.rate_names();
-        let key = |row: &Row| {
-            let cell = cells(row, &rates).swap_remove(place);
-            let number = cell.parse::<f64>().ok().filter(|number| !number.is_nan());
-            (
-                cell.is_empty(),
-                number.is_none(),
-                number.unwrap_or_default(),
-                cell,
-            )
-        };
-        self.rows.sort_by(|a, b| {
-            let (a, b) = (key(a), key(b));
-            (a.0, a.1)
-                .cmp(&(b.0, b.1))
-                .then(a.2.total_cmp(&b.2))
-                .then_with(|| a.3.cmp(&b.3))
-        });
+        let key = |row: &Row| SortKey::of(row.cells(&rates).swap_remove(index));
+        self.rows.sort_by(|a, b| key(a).cmp(&key(b)));
         Ok(())
     }
 
-    /// All of it as CSV: one line of names, one line a run.
+    /// Returns the table as CSV: one line of names, one line per run.
     #[must_use]
     pub fn csv(&self) -> String {
         let mut csv = csv::Writer::from_writer(Vec::new());
         for line in std::iter::once(self.columns()).chain(self.cells()) {
-            let _ = csv.write_record(line); // memory takes everything, and each line has as many cells
+            // Writing to memory does not fail, and all lines have the same number of cells.
+            let _ = csv.write_record(line);
         }
         String::from_utf8(csv.into_inner().unwrap_or_default()).unwrap_or_default()
     }
 
-    /// The cells of each row, as in the CSV.
+    /// Returns the cells of each row of the CSV.
     pub(super) fn cells(&self) -> Vec<Vec<String>> {
         let rates = self.rate_names();
-        self.rows.iter().map(|row| cells(row, &rates)).collect()
+        self.rows.iter().map(|row| row.cells(&rates)).collect()
     }
 
-    /// The parameter groups of all runs.
+    /// Returns the parameter groups of all runs.
     fn rate_names(&self) -> Vec<String> {
-        let names: BTreeSet<_> = self.rows.iter().flat_map(|row| row.rates.keys()).collect();
-        names.into_iter().cloned().collect()
+        let mut names = BTreeSet::new();
+        for row in &self.rows {
+            names.extend(row.rates.keys().cloned());
+        }
+        names.into_iter().collect()
     }
 
-    /// The names of the columns of the CSV.
+    /// Returns the names of the columns of the CSV.
     #[must_use]
     pub fn columns(&self) -> Vec<String> {
-        let fixed = ["steps", "last_step", "tokens", "flops", "seconds"];
-        let snapshot = |at: &str| {
-            [self.metric.as_str(), "loss", "weight_norm", "grad_norm"]
-                .map(|name| format!("{name}{at}"))
-        };
-        let rates = self.rate_names();
         let mut columns = vec!["run".to_owned(), "status".to_owned()];
-        columns.extend(self.settings.iter().cloned());
-        columns.extend(snapshot(""));
+        columns.extend_from_slice(&self.settings);
+        self.push_snapshot(&mut columns, "");
         columns.extend([format!("best {}", self.metric), "core".to_owned()]);
-        columns.extend(
-            self.cuts
-                .iter()
-                .flat_map(|cut| snapshot(&format!("@{cut}"))),
-        );
-        columns.extend(fixed.map(str::to_owned));
-        columns.extend(rates.iter().map(|name| format!("lr/{name}")));
+        for cut in &self.cuts {
+            self.push_snapshot(&mut columns, &format!("@{cut}"));
+        }
+        columns.extend(["steps", "last_step", "tokens", "flops", "seconds"].map(str::to_owned));
+        for name in self.rate_names() {
+            columns.push(format!("lr/{name}"));
+        }
         columns.push("why".to_owned());
         columns
     }
+
+    /// Appends the columns of a snapshot at a cut.
+    fn push_snapshot(&self, columns: &mut Vec<String>, at: &str) {
+        for name in [self.metric.as_str(), "loss", "weight_norm", "grad_norm"] {
+            columns.push(format!("{name}{at}"));
+        }
+    }
 }
 
-/// The cells of a row of the CSV.
-fn cells(row: &Row, rates: &[String]) -> Vec<String> {
-    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-    let snapshot = |at: &Snapshot| [at.metric, at.loss, at.weight_norm, at.grad_norm].map(number);
-    let why = if let RunStatus::Failed(why) = &row.status {
-        why.clone()
+/// Whether all runs are longer than the last of the [`STEPS`].
+fn are_long(runs: &[Run]) -> bool {
+    runs.iter()
+        .all(|run| run.steps == 0 || run.steps > STEPS[2])
+}
+
+fn cut_names(are_long: bool) -> [String; 3] {
+    if are_long {
+        STEPS.map(|step| step.to_string())
     } else {
-        String::new()
-    };
-    let mut cells = vec![row.name.clone(), row.status.to_string()];
-    cells.extend(row.settings.iter().map(plain));
-    cells.extend(snapshot(&row.end));
-    cells.extend([number(row.best), number(row.core)]);
-    cells.extend(row.at.iter().flat_map(snapshot));
-    cells.extend([row.steps, row.last_step, row.tokens].map(|count| count.to_string()));
-    cells.extend([number(row.flops), row.seconds.to_string()]);
-    cells.extend(
-        rates
-            .iter()
-            .map(|name| number(row.rates.get(name).copied())),
-    );
-    cells.push(why);
-    cells
+        SHARES.map(|share| format!("{}%", share * 100.0))
+    }
 }
 
-/// A setting as people write it.
+/// Returns the steps of the snapshots of a run.
+fn cut_steps(run: &Run, are_long: bool) -> [u64; 3] {
+    if are_long {
+        STEPS
+    } else {
+        SHARES.map(|share| (share * run.steps as f64).round() as u64)
+    }
+}
+
+/// A cell in the order of sorting.
+struct SortKey {
+    is_empty: bool,
+    number: Option<f64>,
+    text: String,
+}
+
+impl SortKey {
+    fn of(text: String) -> Self {
+        Self {
+            is_empty: text.is_empty(),
+            number: text.parse().ok().filter(|number: &f64| !number.is_nan()),
+            text,
+        }
+    }
+
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let kind = |key: &Self| (key.is_empty, key.number.is_none());
+        let number = |key: &Self| key.number.unwrap_or_default();
+        kind(self)
+            .cmp(&kind(other))
+            .then_with(|| number(self).total_cmp(&number(other)))
+            .then_with(|| self.text.cmp(&other.text))
+    }
+}
+
+impl Row {
+    fn of(run: &Run, keys: &Keys, settings: &[String], are_long: bool) -> Self {
+        let mut values = Vec::with_capacity(settings.len());
+        for key in settings {
+            values.push(setting(run, key).cloned().unwrap_or_default());
+        }
+        Self {
+            name: run.name.clone(),
+            status: run.status.clone(),
+            settings: values,
+            steps: run.steps,
+            last_step: run.last_step,
+            tokens: run.tokens,
+            flops: run.last(&keys.flops),
+            seconds: run.seconds,
+            rates: peak_rates(run),
+            end: Snapshot::of(run, keys, u64::MAX),
+            best: best(run, keys),
+            core: run.last(&keys.core),
+            at: cut_steps(run, are_long)
+                .map(|step| Snapshot::at_cut(run, keys, step))
+                .to_vec(),
+        }
+    }
+
+    /// Returns the cells of the CSV.
+    fn cells(&self, rates: &[String]) -> Vec<String> {
+        let mut cells = vec![self.name.clone(), self.status.to_string()];
+        cells.extend(self.settings.iter().map(plain));
+        self.end.push_cells(&mut cells);
+        cells.extend([cell(self.best), cell(self.core)]);
+        for snapshot in &self.at {
+            snapshot.push_cells(&mut cells);
+        }
+        cells.extend([self.steps, self.last_step, self.tokens].map(|count| count.to_string()));
+        cells.extend([cell(self.flops), self.seconds.to_string()]);
+        for name in rates {
+            cells.push(cell(self.rates.get(name).copied()));
+        }
+        cells.push(self.failure().to_owned());
+        cells
+    }
+
+    /// Returns the reason of a failed run; empty for another one.
+    fn failure(&self) -> &str {
+        match &self.status {
+            RunStatus::Failed(why) => why,
+            _ => "",
+        }
+    }
+}
+
+impl Snapshot {
+    /// Returns the values at a cut; none if the run died before it.
+    fn at_cut(run: &Run, keys: &Keys, step: u64) -> Self {
+        if step > run.last_step {
+            return Self::default();
+        }
+        Self::of(run, keys, step)
+    }
+
+    fn of(run: &Run, keys: &Keys, step: u64) -> Self {
+        Self {
+            metric: run.at(&keys.metric, step),
+            loss: run.at(&keys.loss, step),
+            weight_norm: run.at(&keys.weight_norm, step),
+            grad_norm: run.at(&keys.grad_norm, step),
+        }
+    }
+
+    fn push_cells(&self, cells: &mut Vec<String>) {
+        for value in [self.metric, self.loss, self.weight_norm, self.grad_norm] {
+            cells.push(cell(value));
+        }
+    }
+}
+
+fn cell(value: Option<f64>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+/// Formats a setting as people write it.
 pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -226,57 +320,28 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
-fn row(run: &Run, keys: &Keys, names: &[String], are_long: bool) -> Row {
-    let at = |step: u64| Snapshot {
-        metric: run.at(&keys.metric, step),
-        loss: run.at(&keys.loss, step),
-        weight_norm: run.at(&keys.weight_norm, step),
-        grad_norm: run.at(&keys.grad_norm, step),
-    };
-    let in_steps = |share: f64| (share * run.steps as f64).round() as u64;
-    let cuts = if are_long {
-        STEPS
-    } else {
-        SHARES.map(in_steps)
-    };
-    // What lies beyond a run that died is no snapshot of it.
-    let reached = |step: u64| {
-        if step <= run.last_step {
-            at(step)
-        } else {
-            Snapshot::default()
+/// Returns the best finite value of the metric.
+fn best(run: &Run, keys: &Keys) -> Option<f64> {
+    let mut best: Option<f64> = None;
+    for (_, value) in run.series(&keys.metric) {
+        let rank = keys.goal.rank(Some(*value));
+        if value.is_finite() && best.is_none_or(|best| rank < keys.goal.rank(Some(best))) {
+            best = Some(*value);
         }
-    };
-    let finite = run.series(&keys.metric).iter().map(|(_, value)| *value);
-    let best = finite.filter(|value| value.is_finite());
-    let rank = |value: &f64| keys.goal.rank(Some(*value));
-    Row {
-        name: run.name.clone(),
-        status: run.status.clone(),
-        settings: names
-            .iter()
-            .map(|key| setting(run, key).cloned().unwrap_or_default())
-            .collect(),
-        steps: run.steps,
-        last_step: run.last_step,
-        tokens: run.tokens,
-        flops: run.last(&keys.flops),
-        seconds: run.seconds,
-        rates: rates(run),
-        end: at(u64::MAX),
-        best: best.min_by(|a, b| rank(a).total_cmp(&rank(b))),
-        core: run.last(&keys.core),
-        at: cuts.map(reached).to_vec(),
     }
+    best
 }
 
-/// The peak of each parameter group's schedule.
-fn rates(run: &Run) -> BTreeMap<String, f64> {
-    let peak = |(key, value): (&String, &Value)| {
-        let name = key
-            .strip_prefix("groups.")?
-            .strip_suffix(".schedule.peak")?;
-        Some((name.to_owned(), value.as_f64()?))
-    };
-    run.config.iter().filter_map(peak).collect()
+/// Returns the peak of each parameter group's schedule.
+fn peak_rates(run: &Run) -> BTreeMap<String, f64> {
+    let mut rates = BTreeMap::new();
+    for (key, value) in &run.config {
+        if let Some(rest) = key.strip_prefix("groups.")
+            && let Some(name) = rest.strip_suffix(".schedule.peak")
+            && let Some(peak) = value.as_f64()
+        {
+            rates.insert(name.to_owned(), peak);
+        }
+    }
+    rates
 }

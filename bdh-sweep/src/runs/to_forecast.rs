@@ -1,4 +1,4 @@
-//! Runs as the plain numbers that forecasts take.
+//! Conversion of runs to the plain numbers of forecasts.
 
 use super::columns::{setting, settings};
 use super::{Keys, Run, RunStatus};
@@ -7,56 +7,86 @@ use bdh_forecast::End;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The runs as [`bdh_forecast`] takes them; their order in time is that in which they were begun.
+/// Converts runs for [`bdh_forecast`]; their order in time is that of their starts.
 ///
-/// Settings are those in which runs differ: numbers as they are, switches as 0 and 1, texts as one such switch a text.
-/// A metric of which more is better is negated. A run whose loss or metric ends without a finite value has diverged; one that was
-/// stopped, failed or died goes on, as far as forecasts know. A run without a horizon has left nothing, and is left out.
+/// Settings are those in which runs differ: numbers as they are, booleans as 0 and 1, texts as one such 0 or 1 per
+/// text. A metric to maximize is negated. A run whose loss or metric ends without a finite value has diverged; a run
+/// that was stopped, failed or died counts as unfinished. A run without a horizon has recorded nothing, and is left
+/// out.
 #[must_use]
 pub fn to_forecast(runs: &[Run], keys: &Keys) -> Vec<bdh_forecast::Run> {
     let names = settings(runs);
-    let texts: BTreeSet<(&str, &str)> = (names.iter())
-        .flat_map(|name| {
-            runs.iter()
-                .filter_map(move |run| Some((&**name, setting(run, name)?.as_str()?)))
-        })
-        .collect();
-    let with_horizon = runs.iter().filter(|run| run.steps > 0);
-    let one = |run: &Run| bdh_forecast::Run {
-        name: run.name.clone(),
-        order: (1e3 * run.started_at) as u64,
-        settings: numbers(run, &names, &texts),
-        horizon: run.steps,
-        metric: signed(run.series(&keys.metric), keys.goal),
-        loss: run.series(&keys.loss).to_vec(),
-        lr: run.series(&keys.lr).to_vec(),
-        norms: norms(run, keys),
-        cost: cost(run, keys),
-        end: end(run, keys),
-    };
-    with_horizon.map(one).collect()
+    let texts = texts(runs, &names);
+    let mut converted = Vec::with_capacity(runs.len());
+    for run in runs {
+        if run.steps == 0 {
+            continue;
+        }
+        converted.push(bdh_forecast::Run {
+            name: run.name.clone(),
+            order: (1e3 * run.started_at) as u64, // milliseconds
+            settings: numbers(run, &names, &texts),
+            horizon: run.steps,
+            metric: signed(run.series(&keys.metric), keys.goal),
+            loss: run.series(&keys.loss).to_vec(),
+            lr: run.series(&keys.lr).to_vec(),
+            norms: norms(run, keys),
+            cost: cost(run, keys),
+            end: end(run, keys),
+        });
+    }
+    converted
 }
 
-fn numbers(run: &Run, names: &[String], texts: &BTreeSet<(&str, &str)>) -> BTreeMap<String, f64> {
+/// Returns the texts of each setting in any run.
+fn texts<'r>(runs: &'r [Run], names: &'r [String]) -> BTreeMap<&'r str, BTreeSet<&'r str>> {
+    let mut texts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for name in names {
+        for run in runs {
+            if let Some(Value::String(text)) = setting(run, name) {
+                texts.entry(name).or_default().insert(text);
+            }
+        }
+    }
+    texts
+}
+
+fn numbers(
+    run: &Run,
+    names: &[String],
+    texts: &BTreeMap<&str, BTreeSet<&str>>,
+) -> BTreeMap<String, f64> {
     let mut numbers = BTreeMap::new();
     for name in names {
         match setting(run, name) {
             Some(Value::Number(number)) => {
-                numbers.extend(number.as_f64().map(|number| (name.clone(), number)));
+                if let Some(number) = number.as_f64() {
+                    numbers.insert(name.clone(), number);
+                }
             }
             Some(Value::Bool(is_on)) => {
                 numbers.insert(name.clone(), f64::from(u8::from(*is_on)));
             }
             Some(Value::String(text)) => {
-                for (_, other) in texts.iter().filter(|(of, _)| of == name) {
-                    let is_it = f64::from(u8::from(text == other));
-                    numbers.insert(format!("{name}={other}"), is_it);
-                }
+                insert_one_hot(name, text, &texts[name.as_str()], &mut numbers);
             }
             _ => {}
         }
     }
     numbers
+}
+
+/// Inserts 1 for the text of a setting, and 0 for each other text.
+fn insert_one_hot(
+    name: &str,
+    text: &str,
+    texts: &BTreeSet<&str>,
+    numbers: &mut BTreeMap<String, f64>,
+) {
+    for other in texts {
+        let is_it = f64::from(u8::from(text == *other));
+        numbers.insert(format!("{name}={other}"), is_it);
+    }
 }
 
 fn signed(series: &[(u64, f64)], goal: Goal) -> Vec<(u64, f64)> {
@@ -67,42 +97,43 @@ fn signed(series: &[(u64, f64)], goal: Goal) -> Vec<(u64, f64)> {
 }
 
 fn norms(run: &Run, keys: &Keys) -> BTreeMap<String, Vec<(u64, f64)>> {
-    let norms = [
+    let mut norms = BTreeMap::new();
+    for (name, key) in [
         ("weight_norm", &keys.weight_norm),
         ("grad_norm", &keys.grad_norm),
-    ];
-    let named = norms.map(|(name, key)| (name.to_owned(), run.series(key).to_vec()));
-    named
-        .into_iter()
-        .filter(|(_, series)| !series.is_empty())
-        .collect()
+    ] {
+        let series = run.series(key);
+        if !series.is_empty() {
+            norms.insert(name.to_owned(), series.to_vec());
+        }
+    }
+    norms
 }
 
-/// Of the whole run: FLOPs, or else seconds; what a run that is not through has used is scaled up.
+/// Returns the cost of the whole run, in FLOPs or else seconds; the use of an unfinished run is scaled up.
 fn cost(run: &Run, keys: &Keys) -> f64 {
-    let used = run.last(&keys.flops).unwrap_or(run.seconds);
     if run.last_step == 0 {
-        0.0
-    } else {
-        used * run.steps as f64 / run.last_step as f64
+        return 0.0;
     }
+    let used = run.last(&keys.flops).unwrap_or(run.seconds);
+    used * run.steps as f64 / run.last_step as f64
 }
 
 fn end(run: &Run, keys: &Keys) -> End {
-    let series = [&keys.metric, &keys.loss].map(|key| run.series(key));
-    let lost = series.into_iter().filter_map(lost_at).min();
-    match (lost, &run.status, run.last(&keys.metric)) {
-        (Some(step), ..) => End::Diverged { step },
-        (None, RunStatus::Completed, Some(value)) => End::Finished(keys.goal.sign() * value),
+    let metric = lost_at(run.series(&keys.metric));
+    let loss = lost_at(run.series(&keys.loss));
+    if let Some(step) = [metric, loss].into_iter().flatten().min() {
+        return End::Diverged { step };
+    }
+    match (&run.status, run.last(&keys.metric)) {
+        (RunStatus::Completed, Some(value)) => End::Finished(keys.goal.sign() * value),
         _ => End::Unfinished,
     }
 }
 
-/// From which step on a series has no finite value any more.
+/// Returns the step from which on a series has no finite value.
 fn lost_at(series: &[(u64, f64)]) -> Option<u64> {
-    let lost = series
-        .iter()
-        .rev()
-        .take_while(|(_, value)| !value.is_finite());
-    lost.last().map(|(step, _)| *step)
+    let last_finite = series.iter().rposition(|(_, value)| value.is_finite());
+    let lost = last_finite.map_or(0, |index| index + 1);
+    series.get(lost).map(|(step, _)| *step)
 }

@@ -1,32 +1,32 @@
-//! Where the unquoted words of a YAML file are.
+//! Finds the unquoted words of a YAML file.
 //!
-//! The reader does not say whether a word was quoted, and only an unquoted one means something else in YAML 1.1. Of a file
-//! that is no YAML this finds anything; the reader refuses that.
+//! The reader does not report whether a word was quoted, and only an unquoted word means something else in YAML 1.1.
+//! The result for a text that is not YAML is meaningless; the reader rejects such a text.
 
-/// A word or text without quotes.
+/// An unquoted word or text.
 #[derive(Debug, PartialEq)]
 pub(super) struct Plain<'a> {
     pub(super) text: &'a str,
-    /// Its line, from 1.
+    /// Line, from 1.
     pub(super) line: usize,
 }
 
-/// A file in one pass.
+/// A scan of a file in one pass.
 #[derive(Debug, Default)]
 pub(super) struct Scan<'a> {
     text: &'a str,
     at: usize,
     line: usize,
     line_start: usize,
-    /// How many brackets and braces are open.
+    /// Number of open brackets and braces.
     open: usize,
-    /// For each depth, the line that was the first to have it.
+    /// First line at each depth of brackets and braces.
     depths: Vec<usize>,
-    /// The column of the last key or dash, to which what follows belongs if it stands further right.
+    /// Column of the last key or dash; text further to the right belongs to it.
     parent: Option<usize>,
-    /// Whether a tag, such as `!!str`, says what the next scalar is.
+    /// Whether a tag, such as `!!str`, gives the type of the next scalar.
     is_tagged: bool,
-    /// Whether a quoted text or a bracket has just ended: after it, a colon needs no space.
+    /// Whether a quoted text or a bracket has just ended: a colon after it needs no space.
     after_json: bool,
     pub(super) plain: Vec<Plain<'a>>,
 }
@@ -44,12 +44,12 @@ impl<'a> Scan<'a> {
         scan
     }
 
-    /// The first line in which so many collections and one more are inside one another.
+    /// Returns the first line with more than `depth` nested collections.
     pub(super) fn first_deeper_than(&self, depth: usize) -> Option<usize> {
         self.depths.get(depth).copied()
     }
 
-    /// Bytes are enough: all that has a meaning is ASCII.
+    /// Returns the byte this far ahead. Bytes are enough, because all syntax is ASCII.
     fn peek(&self, ahead: usize) -> Option<u8> {
         self.text.as_bytes().get(self.at + ahead).copied()
     }
@@ -67,10 +67,17 @@ impl<'a> Scan<'a> {
         self.at += 1;
     }
 
-    fn bump_while(&mut self, goes_on: impl Fn(u8) -> bool) {
-        while self.peek(0).is_some_and(&goes_on) {
+    fn bump_while(&mut self, is_part: impl Fn(u8) -> bool) {
+        while let Some(byte) = self.peek(0) {
+            if !is_part(byte) {
+                break;
+            }
             self.bump();
         }
+    }
+
+    fn bump_line(&mut self) {
+        self.bump_while(|byte| byte != b'\n');
     }
 
     fn token(&mut self, byte: u8) {
@@ -80,16 +87,12 @@ impl<'a> Scan<'a> {
                 self.after_json = after_json;
                 self.bump();
             }
-            b'#' => self.bump_while(|byte| byte != b'\n'),
-            b'%' if self.column() == 0 => self.bump_while(|byte| byte != b'\n'),
+            b'#' => self.bump_line(),
+            b'%' if self.column() == 0 => self.bump_line(),
             b'-' | b'.' if self.is_marker() => self.at += 3,
             b'"' | b'\'' => self.quoted(byte),
-            b'[' | b'{' => self.opens(),
-            b']' | b'}' => {
-                self.open = self.open.saturating_sub(1);
-                self.after_json = true;
-                self.bump();
-            }
+            b'[' | b'{' => self.opening(),
+            b']' | b'}' => self.closing(),
             b',' => self.bump(),
             b'&' | b'*' => self.name(),
             b'!' => {
@@ -107,14 +110,14 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Whether this is `---` or `...`, between documents.
+    /// Whether the next bytes are `---` or `...` between documents.
     fn is_marker(&self) -> bool {
         let rest = &self.text.as_bytes()[self.at..];
         let is_here = self.column() == 0 && (rest.starts_with(b"---") || rest.starts_with(b"..."));
         is_here && self.peek(3).is_none_or(|byte| byte.is_ascii_whitespace())
     }
 
-    fn opens(&mut self) {
+    fn opening(&mut self) {
         self.is_tagged = false;
         self.open += 1;
         if self.depths.len() < self.open {
@@ -123,14 +126,26 @@ impl<'a> Scan<'a> {
         self.bump();
     }
 
-    /// Whether a word can end before the byte that is so far ahead.
-    fn ends_word(&self, ahead: usize) -> bool {
-        let ends =
-            |byte: u8| byte.is_ascii_whitespace() || (self.open > 0 && b",[]{}".contains(&byte));
-        self.peek(ahead).is_none_or(ends)
+    fn closing(&mut self) {
+        self.open = self.open.saturating_sub(1);
+        self.after_json = true;
+        self.bump();
     }
 
-    /// An anchor, an alias or a tag.
+    /// Whether a word can end before the byte this far ahead.
+    fn ends_word(&self, ahead: usize) -> bool {
+        let Some(byte) = self.peek(ahead) else {
+            return true;
+        };
+        byte.is_ascii_whitespace() || self.is_delimiter(byte)
+    }
+
+    /// Whether a byte separates the items of an open collection.
+    fn is_delimiter(&self, byte: u8) -> bool {
+        self.open > 0 && b",[]{}".contains(&byte)
+    }
+
+    /// Skips an anchor, an alias or a tag.
     fn name(&mut self) {
         self.bump();
         while !self.ends_word(0) {
@@ -138,6 +153,7 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Skips a quoted text.
     fn quoted(&mut self, quote: u8) {
         let column = self.column();
         self.bump();
@@ -146,7 +162,7 @@ impl<'a> Scan<'a> {
             match byte {
                 b'\\' if quote == b'"' => self.bump(),
                 byte if byte != quote => {}
-                b'\'' if self.peek(0) == Some(b'\'') => self.bump(), // a quote in the text
+                b'\'' if self.peek(0) == Some(b'\'') => self.bump(), // an escaped quote
                 _ => break,
             }
         }
@@ -154,19 +170,19 @@ impl<'a> Scan<'a> {
         self.becomes_parent(column);
     }
 
-    /// What ends here is a key if a colon follows, and then the parent of its value.
+    /// Makes the scalar that ends here the parent of its value if a colon follows, which makes it a key.
     fn becomes_parent(&mut self, column: usize) {
-        let rest = self.text.as_bytes()[self.at..].iter();
-        let next = rest.copied().find(|byte| *byte != b' ');
-        if self.open == 0 && next == Some(b':') {
+        let mut rest = self.text.as_bytes()[self.at..].iter();
+        let next = rest.find(|byte| **byte != b' ');
+        if self.open == 0 && next == Some(&b':') {
             self.parent = Some(column);
         }
     }
 
-    /// A text of lines, which ends where the indentation does.
+    /// Skips a block of lines, which ends where its indentation ends.
     fn block(&mut self) {
         self.is_tagged = false;
-        self.bump_while(|byte| byte != b'\n');
+        self.bump_line();
         let outside = self.parent.map_or(0, |column| column + 1);
         let mut inside = None;
         while self.peek(0).is_some() {
@@ -174,32 +190,31 @@ impl<'a> Scan<'a> {
             match self.indentation() {
                 Some(indent) if indent < inside.unwrap_or(outside) => break,
                 Some(indent) => inside = inside.or(Some(indent)),
-                None => {} // empty
+                None => {} // an empty line belongs to the block
             }
-            self.bump_while(|byte| byte != b'\n');
+            self.bump_line();
         }
     }
 
-    /// The spaces at the beginning of this line; `None` if there is nothing else.
+    /// Returns the number of spaces at the beginning of this line; `None` if the line is empty.
     fn indentation(&self) -> Option<usize> {
         let line = self.text[self.at..].split('\n').next()?;
         let text = line.trim_start_matches(' ');
         (!text.trim().is_empty()).then(|| line.len() - text.len())
     }
 
+    /// Takes a plain scalar, with its further lines.
     fn plain(&mut self) {
-        let (column, line, is_tagged) = (
-            self.column(),
-            self.line,
-            std::mem::take(&mut self.is_tagged),
-        );
+        let (column, line) = (self.column(), self.line);
+        let is_tagged = std::mem::take(&mut self.is_tagged);
         let text = self.plain_line();
         let mut is_one_line = true;
-        while self.goes_on_below() {
+        while self.continues_below() {
             self.bump_while(|byte| byte.is_ascii_whitespace());
             let before = self.at;
             self.plain_line();
-            is_one_line &= self.at == before; // else its first line is not the whole of it
+            // A further line makes the scalar a text, even if its first line looks like a number.
+            is_one_line &= self.at == before;
             if self.at == before {
                 break;
             }
@@ -210,27 +225,26 @@ impl<'a> Scan<'a> {
         self.becomes_parent(column);
     }
 
-    /// The part of a plain scalar that is on this line.
+    /// Takes the part of a plain scalar on this line.
     fn plain_line(&mut self) -> &'a str {
         let start = self.at;
         while let Some(byte) = self.peek(0) {
             let is_comment = byte == b'#' && self.text.as_bytes()[..self.at].ends_with(b" ");
             let is_value = byte == b':' && self.ends_word(1);
-            let is_outside = self.open > 0 && b",[]{}".contains(&byte);
-            if byte == b'\n' || is_comment || is_value || is_outside {
+            if byte == b'\n' || is_comment || is_value || self.is_delimiter(byte) {
                 break;
             }
             self.bump();
         }
-        // A byte that was taken in any case makes the loop over all tokens end.
+        // Taking at least one byte makes the loop over all tokens end.
         if self.at == start {
             self.bump();
         }
         self.text.get(start..self.at).unwrap_or_default().trim_end()
     }
 
-    /// Whether the plain scalar that ends at this line's end has more on the next one.
-    fn goes_on_below(&self) -> bool {
+    /// Whether the plain scalar that ends with this line continues on the next one.
+    fn continues_below(&self) -> bool {
         if self.peek(0) != Some(b'\n') {
             return false;
         }
@@ -261,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn every_plain_word_is_found_with_its_line_and_no_other() {
+    fn all_plain_words_are_found_with_their_lines() {
         for (text, expected) in [
             (
                 "a: off # no: 1\nb: 'off'\nc: \"o\\\"ff\"\n",
@@ -316,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_that_of_brackets_and_has_its_line() {
+    fn depth_counts_brackets_and_has_a_line() {
         let scan = Scan::of("a: [1, [2]]\nb: [[\n[3]]]\n");
         assert_eq!(
             [0, 1, 2, 3].map(|depth| scan.first_deeper_than(depth)),
@@ -326,7 +340,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_is_too_odd(text in "[-a:,#'\"|>&*! \\[\\]{}\\\\ü\n%.?]{0,60}") {
+        fn scan_never_panics(text in "[-a:,#'\"|>&*! \\[\\]{}\\\\ü\n%.?]{0,60}") {
             words(&text);
         }
     }

@@ -1,6 +1,6 @@
-"""What W&B's own `sweeps` package makes of search spaces, grids and early termination.
+"""Answers of W&B's own `sweeps` package on search spaces, grids and early termination.
 
-Reads a JSON file of questions and prints a JSON list of answers. Numbers that are no JSON are not expected.
+Reads a JSON file of questions and prints a JSON list of answers. Numbers must be finite.
 """
 
 import json
@@ -13,7 +13,7 @@ from sweeps.params import HyperParameter
 
 
 def plain(value):
-    """Without NumPy's types."""
+    """Converts NumPy's types to Python's."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -56,7 +56,7 @@ def spelled(question):
 
 
 def words_of_yaml(question):
-    """As `wandb sweep` reads a file."""
+    """Reads words as `wandb sweep` reads a file."""
     return [yaml.safe_load(f"value: {word}")["value"] for word in question["words"]]
 
 

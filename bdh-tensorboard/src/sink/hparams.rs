@@ -1,7 +1,7 @@
-//! The table on TensorBoard's HParams page: what the run was given, and how it ended.
+//! Settings and outcome of a run, for TensorBoard's HParams page.
 //!
-//! TensorBoard goes by the first description of an experiment that it finds in any run, and hides whatever
-//! that does not name. So there is none: it then shows all settings of all runs, and every scalar.
+//! TensorBoard uses the first description of an experiment that it finds in any run, and hides everything that is not
+//! in it. So none is written: TensorBoard then shows all settings of all runs, and every scalar.
 
 mod proto;
 
@@ -12,16 +12,16 @@ use proto::{HParam, HParams, Kind, SessionEnd, SessionStart};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 
-/// The tag under which settings are found.
+/// Tag of the settings.
 pub(super) const START: &str = "_hparams_/session_start_info";
 
-/// The tag under which the end is found.
+/// Tag of the outcome.
 pub(super) const END: &str = "_hparams_/session_end_info";
 
 const SUCCESS: i32 = 1;
 const FAILURE: i32 = 2;
 
-/// What the run was given.
+/// Returns the settings of a run.
 pub(super) fn start(run: &RunInfo) -> Value {
     let info = SessionStart {
         hparams: settings(run),
@@ -36,7 +36,7 @@ pub(super) fn start(run: &RunInfo) -> Value {
     )
 }
 
-/// How it ended, at `time` in seconds since 1970.
+/// Returns the outcome of a run that ended at `time`, in seconds since 1970.
 pub(super) fn end(outcome: &Outcome, time: f64) -> Value {
     let status = if matches!(outcome, Outcome::Failed(_)) {
         FAILURE
@@ -56,7 +56,7 @@ pub(super) fn end(outcome: &Outcome, time: f64) -> Value {
     )
 }
 
-/// All is in the metadata; the tensor is there because there must be one.
+/// Returns a value whose content is in its metadata; the empty tensor is required by readers.
 fn value(tag: &str, content: &HParams) -> Value {
     let plugin = PluginData {
         plugin_name: "hparams".to_owned(),
@@ -80,24 +80,12 @@ fn value(tag: &str, content: &HParams) -> Value {
     }
 }
 
-/// The user's own configuration, or the trainer's and each group's schedule; and the seed.
+/// Returns the seed with the user's configuration, or with the trainer's settings if there is none.
 fn settings(run: &RunInfo) -> BTreeMap<String, HParam> {
     let mut settings = BTreeMap::new();
     let user = &run.config["user"];
     if user.is_null() {
-        flatten(String::new(), &run.config["trainer"], &mut settings);
-        for group in run.config["groups"]
-            .as_object()
-            .into_iter()
-            .flat_map(|groups| groups.values())
-        {
-            let name = group["name"].as_str().unwrap_or_default();
-            flatten(
-                format!("schedule.{name}"),
-                &group["schedule"],
-                &mut settings,
-            );
-        }
+        add_trainer_settings(&run.config, &mut settings);
     } else {
         flatten(String::new(), user, &mut settings);
     }
@@ -105,18 +93,27 @@ fn settings(run: &RunInfo) -> BTreeMap<String, HParam> {
     settings
 }
 
-/// Gives each value a key, `a.b` for what is nested; `null` has none, as text would make a column of text.
+/// Adds the trainer's settings and the schedule of each parameter group.
+fn add_trainer_settings(config: &Json, settings: &mut BTreeMap<String, HParam>) {
+    flatten(String::new(), &config["trainer"], settings);
+    let Some(groups) = config["groups"].as_object() else {
+        return;
+    };
+    for group in groups.values() {
+        let name = group["name"].as_str().unwrap_or_default();
+        flatten(format!("schedule.{name}"), &group["schedule"], settings);
+    }
+}
+
+/// Adds each value under a key, `a.b` for a nested one.
+///
+/// `null` is left out: written as text, it would turn the whole column into text.
 fn flatten(key: String, value: &Json, into: &mut BTreeMap<String, HParam>) {
     let kind = match value {
         Json::Null => return,
         Json::Object(map) => {
             for (name, value) in map {
-                let key = if key.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{key}.{name}")
-                };
-                flatten(key, value, into);
+                flatten(nested(&key, name), value, into);
             }
             return;
         }
@@ -125,15 +122,23 @@ fn flatten(key: String, value: &Json, into: &mut BTreeMap<String, HParam>) {
         Json::String(text) => Kind::String(text.clone()),
         Json::Array(_) => Kind::String(value.to_string()),
     };
-    let key = if key.is_empty() {
+    let name = if key.is_empty() {
         "config".to_owned()
     } else {
         key
     };
-    into.insert(key, HParam { kind: Some(kind) });
+    into.insert(name, HParam { kind: Some(kind) });
 }
 
-/// A number, or its digits where a float would have others.
+fn nested(key: &str, name: &str) -> String {
+    if key.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{key}.{name}")
+    }
+}
+
+/// Returns a number, or its digits as text where a float would change them.
 fn to_number(number: &serde_json::Number) -> Kind {
     let float = number.as_f64().unwrap_or(f64::NAN);
     let is_exact = number.is_f64() || float.abs() < (1_u64 << 53) as f64;
@@ -160,7 +165,7 @@ mod tests {
             resumed_record: None,
             notes: Vec::new(),
             started_at: 0.0,
-            feedback: bdh::Feedback::default(),
+            feedback: bdh::sink::Feedback::default(),
         };
         let kind = |kind: Kind| match kind {
             Kind::Number(number) => number.to_string(),
@@ -168,13 +173,16 @@ mod tests {
             Kind::Bool(bool) => bool.to_string(),
         };
         let shown = settings(&run).into_iter().map(|(key, value)| {
-            format!("{key}={}", value.kind.map(kind).expect("each has a value"))
+            format!(
+                "{key}={}",
+                value.kind.map(kind).expect("every setting has a value")
+            )
         });
         shown.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn settings_are_the_users_flattened_without_nulls_and_with_the_seed() {
+    fn settings_are_the_flattened_user_config_and_seed() {
         let user = json!({
             "lr": 0.1, "depth": 2, "tied": true, "name": "a", "none": null,
             "data": { "files": ["x", 1], "mix": { "code": 0.5 }, "empty": {} },
@@ -189,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_the_trainers_and_the_schedules_where_the_user_gave_none() {
+    fn settings_default_to_the_trainer_and_its_schedules() {
         let config = json!({
             "trainer": { "steps": 3, "clip_grad_norm": null },
             "groups": { "matrix": { "name": "matrix", "schedule": { "peak": 0.5, "decay": "cosine" } } },
@@ -201,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_too_large_for_a_float_keeps_its_digits() {
+    fn seed_too_large_for_a_float_keeps_its_digits() {
         for seed in [0, (1 << 53) - 1] {
             assert_eq!(shown(Json::Null, seed), format!("seed={seed}"));
         }

@@ -1,4 +1,4 @@
-//! Old event files of a run that is resumed.
+//! Earlier event files of a resumed run.
 
 use super::hparams;
 use crate::event_file::{Events, event_files};
@@ -9,11 +9,10 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
-/// Takes out of the files in `dir` what they hold of steps after `step`, and says which one is now the last.
+/// Removes steps after `step` from the writer's files in `dir`, and returns the last step that is left.
 ///
-/// TensorBoard drops most of it by itself once those steps come again, but not a key that does not come
-/// again, and of two ends of a run it shows the first. Files of other writers, be they runs or programs, stay as
-/// they are.
+/// TensorBoard replaces most of them itself when those steps are written again. It would still show a key that is not
+/// written again, and the first of two outcomes. Files of other writers, be they runs or programs, stay as they are.
 pub(super) fn to(dir: &Path, writer: &str, step: u64) -> io::Result<Option<u64>> {
     let mut last = None;
     for path in event_files(dir)? {
@@ -24,7 +23,7 @@ pub(super) fn to(dir: &Path, writer: &str, step: u64) -> io::Result<Option<u64>>
 
 fn cut(path: &Path, writer: &str, step: u64) -> io::Result<Option<u64>> {
     let mut events = match open(path) {
-        // A link, a FIFO or a device: none of ours.
+        // A link, a FIFO or a device was not written by this sink.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
         events => events?,
     };
@@ -43,31 +42,34 @@ fn cut(path: &Path, writer: &str, step: u64) -> io::Result<Option<u64>> {
     Ok(last)
 }
 
-/// The events of a file that is no link.
+/// Opens a file for reading its events.
+///
+/// # Errors
+///
+/// `InvalidInput` for a link, a FIFO or a device.
 pub(super) fn open(path: &Path) -> io::Result<Events> {
     let dir = path.parent().unwrap_or(Path::new("."));
     Events::of(files::open(dir, path.file_name().unwrap_or_default())?)
 }
 
 impl Event {
-    /// Whether a file that begins with this one is of a writer.
+    /// Whether a file that begins with this event was written by `writer`.
     pub(super) fn is_of(&self, writer: &str) -> bool {
         self.source_metadata
             .as_ref()
             .is_some_and(|source| source.writer == writer)
     }
 
-    /// Whether it tells how the run ended.
+    /// Whether the event contains the outcome of the run.
     pub(super) fn is_end(&self) -> bool {
         self.tags().any(|tag| tag == hparams::END)
     }
 
-    /// The step, if it holds what was logged on one.
+    /// Returns the event's step; `None` if it describes the whole run.
     pub(super) fn logged_step(&self) -> Option<u64> {
         let about_run = [hparams::START, hparams::END, layout::TAG];
-        self.tags()
-            .any(|tag| !about_run.contains(&tag))
-            .then_some(self.step as u64)
+        let is_logged = self.tags().any(|tag| !about_run.contains(&tag));
+        is_logged.then_some(self.step as u64)
     }
 
     fn tags(&self) -> impl Iterator<Item = &str> {

@@ -1,4 +1,4 @@
-//! The event file of a run: a disk that is full for a while ends nothing, and a file that was deleted is told.
+//! Event file of a run, which tolerates a disk that is full for a while and reports its own deletion.
 
 use crate::event_file::EventFile;
 use crate::proto::Event;
@@ -6,7 +6,7 @@ use bdh::files::{Faults, check_not_deleted};
 use std::io;
 use std::path::Path;
 
-/// A file that bears faults of the disk.
+/// Event file that tolerates disk faults.
 #[derive(Debug)]
 pub(super) struct RunFile {
     file: EventFile,
@@ -14,7 +14,7 @@ pub(super) struct RunFile {
 }
 
 impl RunFile {
-    /// Begins a file that no other writer has.
+    /// Creates a file that no other writer uses.
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
         Ok(Self {
             file: EventFile::create(dir)?,
@@ -22,19 +22,23 @@ impl RunFile {
         })
     }
 
-    /// Appends events. Those that have no room wait for the next call, up to 16 MiB of them.
+    /// Appends events; those that could not be written are kept for the next call, up to 16 MiB.
     pub(super) fn write(&mut self, events: &[Event]) -> io::Result<()> {
         let written = self.file.write(events);
-        self.faults.bear(written, self.file.waiting())
+        self.faults.tolerate(written, self.file.pending())
     }
 
-    /// Does the same as [`sync`](Self::sync), but bears a fault of the disk while there is room for what waits.
+    /// Syncs like [`sync`](Self::sync), but tolerates a disk fault while the pending events fit in memory.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let synced = self.sync();
-        self.faults.bear(synced, self.file.waiting())
+        self.faults.tolerate(synced, self.file.pending())
     }
 
-    /// Waits until everything is on the disk, where a file must not have been deleted.
+    /// Waits until everything is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written, or has been deleted.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.file.catch_up()?;
         check_not_deleted(&self.file.file, &self.file.path)?;
@@ -55,7 +59,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn events_without_room_wait_for_it_and_a_disk_that_stays_full_is_an_error() {
+    fn events_wait_for_a_full_disk_until_sync_fails() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut file = RunFile::create(dir.path()).expect("a new file");
         let full = OpenOptions::new()
@@ -69,10 +73,10 @@ mod tests {
         }
         let error = file.sync().expect_err("it is full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        file.flush().expect("hope");
+        file.flush().expect("room in memory");
         assert!(
-            file.faults.untold().is_some() && file.faults.untold().is_none(),
-            "told once"
+            file.faults.unreported().is_some() && file.faults.unreported().is_none(),
+            "reported once"
         );
         file.file.file = disk;
         file.write(&[Event::values(3, Vec::new())]).expect("space");
@@ -86,14 +90,14 @@ mod tests {
             ]
             .concat(),
         )
-        .expect("a torn frame that could not be taken back");
+        .expect("a torn frame");
         file.write(&[Event::values(4, Vec::new())]).expect("space");
         assert_eq!(steps(&file), [1, 2, 3, 4]);
     }
 
     #[test]
     #[cfg(unix)]
-    fn a_file_that_was_deleted_is_told_and_one_that_was_moved_is_not() {
+    fn deleted_file_is_an_error_and_a_moved_one_is_not() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut file = RunFile::create(dir.path()).expect("a new file");
         let moved = dir.path().join("moved");
@@ -101,7 +105,7 @@ mod tests {
         file.write(&[Event::version("bdh")]).expect("space");
         file.sync().expect("a durable event");
         std::fs::remove_file(moved).expect("a deleted file");
-        let error = file.sync().expect_err("nobody will see it").to_string();
+        let error = file.sync().expect_err("the file is deleted").to_string();
         assert!(error.ends_with("` has been deleted"), "{error}");
     }
 }

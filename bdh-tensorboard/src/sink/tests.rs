@@ -1,4 +1,4 @@
-//! Whatever is recorded comes back from the file.
+//! Records read back from the file.
 
 use super::*;
 use crate::event_file::event_files;
@@ -6,22 +6,22 @@ use crate::markdown;
 use crate::proto::{DataType, Tensor};
 use crate::summary::Plugin;
 use bdh::Clock;
+use bdh::stats::Histogram;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::HashMap;
-use std::path::Path;
 
-/// What a tensor says, in a form that is equal to itself: floats as bits.
+/// Content of a tensor, with floats as bits so that NaN equals itself.
 #[derive(Debug, Clone, PartialEq)]
-enum Said {
+enum Content {
     Scalar(u32),
     Rows(Vec<[u64; 3]>),
     Strings(Vec<Vec<u8>>),
 }
 
-fn said(tensor: &Tensor) -> Said {
+fn content(tensor: &Tensor) -> Content {
     match tensor.dtype() {
-        DataType::Float => Said::Scalar(tensor.floats[0].to_bits()),
+        DataType::Float => Content::Scalar(tensor.floats[0].to_bits()),
         DataType::Double => {
             let (doubles, _) = tensor.content.as_chunks::<8>();
             let doubles: Vec<_> = doubles
@@ -30,26 +30,36 @@ fn said(tensor: &Tensor) -> Said {
                 .collect();
             let (rows, rest) = doubles.as_chunks::<3>();
             assert!(rest.is_empty());
-            Said::Rows(rows.to_vec())
+            Content::Rows(rows.to_vec())
         }
-        _ => Said::Strings(tensor.strings.clone()),
+        _ => Content::Strings(tensor.strings.clone()),
     }
 }
 
-/// A step, and its tags: what is said, and whether metadata is.
-type Step = (u64, Vec<(String, Said, bool)>);
+/// Values of one step.
+type Step = (u64, Vec<Tagged>);
 
-/// What should be said of a value, under which plugin; of histograms with edges that can be drawn.
-fn expected(value: &Value) -> Option<(Plugin, Said)> {
-    let text = |text: String| Some((Plugin::Text, Said::Strings(vec![text.into_bytes()])));
+/// Content under a tag.
+#[derive(Debug, Clone, PartialEq)]
+struct Tagged {
+    tag: String,
+    content: Content,
+    has_metadata: bool,
+}
+
+/// Returns the expected content of a value and its plugin; histograms need edges that can be drawn.
+fn expected(value: &Value) -> Option<(Plugin, Content)> {
+    let text = |text: String| Some((Plugin::Text, Content::Strings(vec![text.into_bytes()])));
     match value {
-        Value::Scalar(scalar) => Some((Plugin::Scalars, Said::Scalar((*scalar as f32).to_bits()))),
+        Value::Scalar(scalar) => {
+            Some((Plugin::Scalars, Content::Scalar((*scalar as f32).to_bits())))
+        }
         Value::Histogram(Histogram { edges, counts, .. }) => {
             let bins = edges.windows(2).zip(counts);
             let row = |(edges, count): (&[f64], &u64)| {
                 [edges[0], edges[1], *count as f64].map(f64::to_bits)
             };
-            Some((Plugin::Histograms, Said::Rows(bins.map(row).collect())))
+            Some((Plugin::Histograms, Content::Rows(bins.map(row).collect())))
         }
         Value::Text(words) => text(markdown::plain(words)),
         Value::Image(png) if png.len() > 20 => {
@@ -59,7 +69,7 @@ fn expected(value: &Value) -> Option<(Plugin, Said)> {
             };
             Some((
                 Plugin::Images,
-                Said::Strings(vec![size(16), size(20), png.clone()]),
+                Content::Strings(vec![size(16), size(20), png.clone()]),
             ))
         }
         _ => None,
@@ -144,12 +154,16 @@ fn all_expected(records: &[Record]) -> Vec<Step> {
     for record in records {
         let mut values = Vec::new();
         for (key, value) in &record.values {
-            let Some((plugin, said)) = expected(value) else {
+            let Some((plugin, content)) = expected(value) else {
                 continue;
             };
-            let is_new = !plugins.contains_key(key);
+            let has_metadata = !plugins.contains_key(key);
             if *plugins.entry(key.clone()).or_insert(plugin) == plugin {
-                values.push((key.clone(), said, is_new));
+                values.push(Tagged {
+                    tag: key.clone(),
+                    content,
+                    has_metadata,
+                });
             }
         }
         all.push((record.clock.step, values));
@@ -158,22 +172,24 @@ fn all_expected(records: &[Record]) -> Vec<Step> {
     all
 }
 
-fn all_said(events: &[Event]) -> Vec<Step> {
-    let events = events
-        .iter()
-        .filter_map(|event| Some((event.logged_step()?, event)));
-    let values = events.map(|(step, event)| {
-        let values = event
-            .summary
-            .iter()
-            .flat_map(|summary| &summary.value)
-            .map(|value| {
-                let tensor = value.tensor.as_ref().expect("each value has one");
-                (value.tag.clone(), said(tensor), value.metadata.is_some())
+fn all_read(events: &[Event]) -> Vec<Step> {
+    let mut all = Vec::new();
+    for event in events {
+        let (Some(step), Some(summary)) = (event.logged_step(), &event.summary) else {
+            continue;
+        };
+        let mut values = Vec::new();
+        for value in &summary.value {
+            let tensor = value.tensor.as_ref().expect("every value has a tensor");
+            values.push(Tagged {
+                tag: value.tag.clone(),
+                content: content(tensor),
+                has_metadata: value.metadata.is_some(),
             });
-        (step, values.collect())
-    });
-    values.collect()
+        }
+        all.push((step, values));
+    }
+    all
 }
 
 proptest! {
@@ -183,24 +199,24 @@ proptest! {
         write(dir.path(), &records);
         let path = event_files(dir.path()).expect("a directory").remove(0);
         let events = read(&path);
-        prop_assert_eq!(all_said(&events), all_expected(&records));
+        prop_assert_eq!(all_read(&events), all_expected(&records));
         prop_assert!(events[0].is_of("bdh") && events[events.len() - 1].is_end());
     }
 
     #[test]
-    fn a_file_torn_anywhere_gives_the_whole_records_before(records in any_records(), part in 0.0..1.0) {
+    fn torn_file_gives_the_whole_records_before_the_tear(records in any_records(), part in 0.0..1.0) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         write(dir.path(), &records);
         let path = event_files(dir.path()).expect("a directory").remove(0);
         let bytes = std::fs::read(&path).expect("the file");
         let len = (bytes.len() as f64 * part) as usize;
         std::fs::write(&path, &bytes[..len]).expect("space");
-        let (said, expected) = (all_said(&read(&path)), all_expected(&records));
-        prop_assert_eq!(&expected[..said.len()], &said[..]);
+        let (read, expected) = (all_read(&read(&path)), all_expected(&records));
+        prop_assert_eq!(&expected[..read.len()], &read[..]);
     }
 
     #[test]
-    fn any_text_can_be_told_from_its_markup(text in "[ -~äあ\n]*") {
+    fn any_text_is_recovered_from_its_markup(text in "[ -~äあ\n]*") {
         let markup = markdown::plain(&text).replace("<br>", "\n").replace("&#160;", " ");
         let markup = markup.strip_prefix("<code>").and_then(|rest| rest.strip_suffix("</code>"));
         let mut parts = markup.expect("a tag around it").split("&#");
@@ -218,8 +234,8 @@ proptest! {
         let value = Value::Histogram(Histogram { edges, counts, non_finite: 0 });
         let record = Record { clock: Clock::default(), values: vec![("h".to_owned(), value)] };
         let values = Summaries::default().of(shown(&record));
-        let tensor = values[0].tensor.as_ref().expect("each value has one");
-        let Said::Rows(rows) = said(tensor) else { panic!("{tensor:?}") };
+        let tensor = values[0].tensor.as_ref().expect("every value has a tensor");
+        let Content::Rows(rows) = content(tensor) else { panic!("{tensor:?}") };
         for row in rows {
             let [left, right, _] = row.map(f64::from_bits);
             prop_assert!(left.is_finite() && right.is_finite() && left <= right);
@@ -229,7 +245,7 @@ proptest! {
 
 #[test]
 #[cfg(unix)]
-fn fifos_and_links_under_the_names_of_our_files_neither_block_a_resume_nor_lead_it_elsewhere() {
+fn fifos_and_links_with_our_names_are_left_alone() {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let (dir, outside) = (scratch.path().join("run"), scratch.path().join("mine"));
     fs::create_dir(&dir).expect("a run directory");
@@ -257,6 +273,6 @@ fn fifos_and_links_under_the_names_of_our_files_neither_block_a_resume_nor_lead_
     sink.close(&Outcome::Completed).expect("a closed sink");
     assert_eq!(fs::read_to_string(&outside).expect("the file"), "mine");
     let note = fs::symlink_metadata(dir.join(writer_name::FILE)).expect("the note");
-    assert!(note.is_file(), "it takes the place of the link");
+    assert!(note.is_file(), "a file replaces the link");
     assert_eq!(event_files(&dir).expect("a directory").len(), 3);
 }

@@ -1,7 +1,7 @@
-//! Whose an event file is: the name that each of them begins with.
+//! Name of the run that wrote an event file, stored in the file's first event.
 //!
-//! In a run directory all of them are that run's. A directory that was chosen by the user may hold those of other
-//! runs; there the name has a key in it, which the run directory keeps for the day the run is resumed.
+//! In a run directory all event files belong to that run. A directory chosen by the user may hold those of other runs;
+//! there the name contains a random key, which the run directory keeps so that a resumed run finds its files.
 
 use bdh::files;
 use serde::{Deserialize, Serialize};
@@ -9,13 +9,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 
-/// The file in a run directory that holds the key.
+/// File in a run directory that contains the key.
 pub(super) const FILE: &str = "tensorboard.json";
 
-/// Bytes that such a file has at most.
+/// Largest size of that file that is read, in bytes.
 const MAX_NOTE: u64 = 1 << 20;
 
-/// The writer of files in a run directory, and what every other one's name begins with.
+/// Writer of files in a run directory, and prefix of the other writers' names.
 pub(super) const WRITER: &str = "bdh";
 
 #[derive(Serialize, Deserialize)]
@@ -23,7 +23,7 @@ struct Note {
     writer: String,
 }
 
-/// The writer of a run's files in a directory that may hold those of other runs.
+/// Returns the writer of a run's files in a directory that may hold those of other runs.
 pub(super) fn of_run(run: Option<&Path>) -> io::Result<String> {
     let Some(run) = run else { return Ok(new()) };
     if let Some(writer) = kept(run) {
@@ -39,7 +39,7 @@ fn kept(run: &Path) -> Option<String> {
     Some(note.writer)
 }
 
-/// One that no other run has.
+/// Returns a writer that no other run has.
 fn new() -> String {
     let random = RandomState::new().hash_one(std::process::id());
     format!("{WRITER} {random:016x}")

@@ -1,4 +1,4 @@
-"""What TensorBoard's own `EventAccumulator` reads from directories or files, as JSON.
+"""Prints the values that TensorBoard's own `EventAccumulator` reads from directories or files, as JSON.
 
     tensorboard_accumulator.py PATH...
 """
@@ -31,7 +31,7 @@ def read(path):
             shown["histograms"][tag] = [[step, value.tolist()] for step, value in points]
         elif plugin == "text":
             shown["texts"][tag] = [[step, value.item().decode()] for step, value in points]
-    old = Old(path)  # the one that people call in their scripts
+    old = Old(path)  # the class that scripts usually call
     old.Reload()
     shown["tags"] = sorted(old.Tags()["tensors"])
     return shown

@@ -2,8 +2,8 @@
 
     tensorboard_equal.py DIRECTORY VALUES.json
 
-Prints what differs. Our values carry their data class, which readers otherwise fill in; and metadata stands
-on the first value of a tag only.
+Prints the differences. The values of bdh-tensorboard have their data class, which readers otherwise fill in, and only
+the first value of a tag has metadata.
 """
 
 import html

@@ -1,4 +1,4 @@
-"""What a running TensorBoard shows, as JSON, once it shows so many runs up to some last step.
+"""Prints everything that a running TensorBoard shows, as JSON, once it has the given number of runs up to a last step.
 
     tensorboard_http.py URL RUNS LAST_STEP
 """
@@ -84,7 +84,7 @@ def main():
     while time.time() < deadline:
         try:
             shown = snapshot()
-        except (urllib.error.HTTPError, KeyError) as error:  # it has read a part
+        except (urllib.error.HTTPError, KeyError) as error:  # only a part has been read so far
             last, shown = repr(error), None
         if shown is not None and is_complete(shown) and shown == last:
             break

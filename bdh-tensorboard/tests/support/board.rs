@@ -1,30 +1,31 @@
-//! A TensorBoard to ask, and runs to show it.
+//! A TensorBoard server, and runs for it to show.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use crate::judges::Judge;
-use bdh::{Clock, Feedback, Outcome, Record, RunInfo, Sink, Value};
+use bdh::sink::Feedback;
+use bdh::{Clock, Outcome, Record, RunInfo, Sink, Value};
 use bdh_tensorboard::TensorBoard;
 use serde_json::Value as Json;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Which code reads the event files.
+/// Reader of the event files.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Loader {
-    /// The data server, in Rust.
+    /// Data server in Rust.
     Fast,
-    /// The older one, in Python.
+    /// Older reader in Python.
     Slow,
 }
 
 pub(crate) const LOADERS: [Loader; 2] = [Loader::Fast, Loader::Slow];
 
-/// A script, for tests of other crates too.
+/// Path of the script, from the directory of `judges.rs`, so that tests of other crates find it.
 const HTTP: &str = "../../../bdh-tensorboard/tests/judges/tensorboard_http.py";
 
-/// A TensorBoard that runs until it is dropped.
+/// TensorBoard server that runs until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Board<'j> {
     judge: &'j Judge,
@@ -64,8 +65,8 @@ impl<'j> Board<'j> {
         };
         let url = lines
             .find_map(address)
-            .expect("TensorBoard says where it is");
-        std::thread::spawn(move || lines.for_each(drop)); // lest it wait for a reader
+            .expect("TensorBoard prints its address");
+        std::thread::spawn(move || lines.for_each(drop)); // a full pipe would block TensorBoard
         Self {
             judge,
             process,
@@ -73,7 +74,7 @@ impl<'j> Board<'j> {
         }
     }
 
-    /// What it shows, once it has read so many runs, each up to `last_step`.
+    /// Returns everything that is shown, after waiting for `runs` runs that reach `last_step`.
     pub(crate) fn shows(&self, runs: usize, last_step: u64) -> Json {
         let args = [self.url.clone(), runs.to_string(), last_step.to_string()];
         self.judge.json(HTTP, args)
@@ -87,13 +88,13 @@ impl Drop for Board<'_> {
     }
 }
 
-/// What `EventAccumulator` reads in each path.
+/// Returns the values that `EventAccumulator` reads from each path.
 pub(crate) fn accumulated(judge: &Judge, paths: &[&Path]) -> Vec<Json> {
     let read = judge.json("tensorboard_accumulator.py", paths);
     read.as_array().expect("a list").clone()
 }
 
-/// A run that writes into `dir`.
+/// Returns a run that writes into `dir`.
 pub(crate) fn run(dir: &Path, user: &Json) -> RunInfo {
     RunInfo {
         name: "run".to_owned(),
@@ -135,7 +136,7 @@ pub(crate) fn write(mut sink: TensorBoard, run: &RunInfo, records: &[Record], en
     sink.close(end).expect("space");
 }
 
-/// Points of a scalar, as steps and values.
+/// Returns the points of a scalar as steps and values.
 pub(crate) fn points(shown: &Json, run: &str, tag: &str) -> Vec<(u64, f64)> {
     let points = shown["scalars"][run][tag]
         .as_array()

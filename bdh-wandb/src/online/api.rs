@@ -1,9 +1,9 @@
-//! Requests to a W&B server: one attempt each, and what an answer means.
+//! Requests to a W&B server, one attempt each, and the meaning of answers.
 
 use super::network;
-use super::signal::{Signal, Wish};
+use super::signal::{Command, Signal};
 use crate::settings::{ApiKey, Settings};
-use bdh::printable;
+use bdh::lines::printable;
 use serde_json::Value as Json;
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -12,29 +12,29 @@ use ureq::http::Response;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, SendBody};
 
-/// The most that is read of an answer.
+/// Largest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 32 << 20;
 
-/// What a large request is given time for, in bytes per second, beside the usual time.
+/// Slowest upload that does not time out, in bytes per second.
 const SLOWEST_UPLOAD: u64 = 100_000;
 
-/// Why an attempt failed.
+/// Reason why an attempt failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It may work later: the network, a timeout, a server that is busy or broken.
+    /// A retry may work: a fault of the network, a timeout, a server that is busy or broken.
     Temporary(String),
-    /// It will not work, however often it is tried.
+    /// A retry will not work.
     Refused {
-        /// The HTTP status; 200 where the answer itself holds errors.
+        /// HTTP status; 200 if the answer itself contains errors.
         status: u16,
-        /// What the server said.
+        /// Reason in the answer.
         text: String,
     },
     /// A file could not be read.
     File(io::Error),
 }
 
-/// One server, and the key for it.
+/// Client of one server, with the key for it.
 #[derive(Debug, Clone)]
 pub(super) struct Api {
     agent: Agent,
@@ -47,7 +47,7 @@ impl Api {
     pub(super) fn new(settings: &Settings, key: ApiKey) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // A POST that is redirected arrives as a GET without its body: no answer to that acknowledges anything.
+            // A redirected POST becomes a GET without a body, whose answer would acknowledge nothing.
             .max_redirects(0)
             .tls_config(tls(settings))
             .timeout_connect(Some(settings.http_timeout))
@@ -62,7 +62,7 @@ impl Api {
         }
     }
 
-    /// Asks the GraphQL endpoint; gives back `data`.
+    /// Sends a GraphQL request, and returns the `data` of the answer.
     pub(super) fn graphql(
         &self,
         operation: &str,
@@ -73,25 +73,16 @@ impl Api {
             "operationName": operation, "query": query, "variables": variables,
         });
         let mut answer = self.post("/graphql", &body.to_string())?;
-        match answer
-            .get("errors")
-            .and_then(Json::as_array)
-            .filter(|errors| !errors.is_empty())
-        {
-            Some(errors) => Err(Failure::Refused {
-                status: 200,
-                text: brief(&messages(errors)),
-            }),
-            None => match answer.get_mut("data").map(Json::take) {
-                Some(data @ Json::Object(_)) => Ok(data),
-                _ => Err(Failure::Temporary(format!(
-                    "the answer to {operation} has no data"
-                ))),
-            },
+        check_errors(&answer)?;
+        match answer.get_mut("data") {
+            Some(data @ Json::Object(_)) => Ok(data.take()),
+            _ => Err(Failure::Temporary(format!(
+                "the answer to {operation} has no data"
+            ))),
         }
     }
 
-    /// Posts JSON, and reads the object that comes back: nothing else is W&B's acknowledgement.
+    /// Posts JSON, and returns the object in the answer; anything else is not from W&B and counts as a failure.
     pub(super) fn post(&self, path: &str, json: &str) -> Result<Json, Failure> {
         let url = format!("{}{path}", self.base_url);
         let request = self
@@ -102,24 +93,18 @@ impl Api {
             .config()
             .timeout_global(Some(self.time_for(json.len() as u64)))
             .build();
-        let answer = accept(request.send(json), &url, &self.base_url)?;
-        match serde_json::from_slice(&answer) {
-            Ok(object @ Json::Object(_)) => Ok(object),
-            _ => Err(Failure::Temporary(format!(
-                "the answer is {}, not W&B's",
-                described(&answer)
-            ))),
-        }
+        parse_object(&accept(request.send(json), &url, &self.base_url)?)
     }
 
-    /// How long a request may take that brings so many bytes.
+    /// Returns the timeout of a request of `size` bytes.
     fn time_for(&self, size: u64) -> Duration {
         self.timeout
             .saturating_add(Duration::from_secs(size / SLOWEST_UPLOAD))
     }
 
-    /// Sends a file to the address that the server gave for it. The key stays here: the address is that of a
-    /// storage service. `headers` are `Name:value`.
+    /// Sends a file to the address that the server gave for it, with headers as `Name:value`.
+    ///
+    /// The key is not sent: the address is that of a storage service.
     pub(super) fn put(
         &self,
         url: &str,
@@ -129,50 +114,73 @@ impl Api {
     ) -> Result<(), Failure> {
         let (size, reader) = body.open().map_err(Failure::File)?;
         let mut reader = Stoppable { reader, signal };
-        // Some servers give addresses on themselves, without their own name.
-        let base = if url.starts_with('/') {
-            &self.base_url
-        } else {
-            ""
-        };
-        let url = format!("{base}{}", legal(url));
-        let mut request = self.agent.put(&url).header("Content-Length", size);
-        for (name, value) in headers.iter().filter_map(|header| header.split_once(':')) {
-            request = request.header(name.trim(), value.trim());
+        let full_url = self.full_url(url);
+        let mut request = self.agent.put(&full_url).header("Content-Length", size);
+        for header in headers {
+            if let Some((name, value)) = header.split_once(':') {
+                request = request.header(name.trim(), value.trim());
+            }
         }
-        let request = request
+        let answer = request
             .config()
             .timeout_global(Some(self.time_for(size)))
-            .build();
-        accept(
-            request.send(SendBody::from_reader(&mut reader)),
-            &url,
-            &self.base_url,
-        )
-        .map(drop)
+            .build()
+            .send(SendBody::from_reader(&mut reader));
+        accept(answer, &full_url, &self.base_url)?;
+        Ok(())
+    }
+
+    fn full_url(&self, url: &str) -> String {
+        let mut full_url = legal(url);
+        if url.starts_with('/') {
+            full_url.insert_str(0, &self.base_url); // some servers leave out their own name
+        }
+        full_url
     }
 }
 
-/// Authorities of the file that `SSL_CERT_FILE` names, in place of the public ones that are built in.
+/// Fails if the answer to a GraphQL request contains errors.
+fn check_errors(answer: &Json) -> Result<(), Failure> {
+    match answer.get("errors") {
+        Some(Json::Array(errors)) if !errors.is_empty() => Err(Failure::Refused {
+            status: 200,
+            text: brief(&messages(errors)),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Parses the object in an answer.
+fn parse_object(answer: &[u8]) -> Result<Json, Failure> {
+    match serde_json::from_slice(answer) {
+        Ok(object @ Json::Object(_)) => Ok(object),
+        _ => Err(Failure::Temporary(format!(
+            "the answer is {}, not W&B's",
+            described(answer)
+        ))),
+    }
+}
+
+/// Returns the TLS settings, with the authorities of `SSL_CERT_FILE` in place of the built-in public ones.
 fn tls(settings: &Settings) -> TlsConfig {
     let Some(pem) = &settings.authorities else {
         return TlsConfig::default();
     };
-    let authorities: Vec<Certificate<'static>> = parse_pem(pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(authority)) => Some(authority),
-            _ => None,
-        })
-        .collect();
+    let mut authorities: Vec<Certificate<'static>> = Vec::new();
+    for item in parse_pem(pem) {
+        if let Ok(PemItem::Certificate(authority)) = item {
+            authorities.push(authority);
+        }
+    }
     TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(&authorities))
         .build()
 }
 
-/// What a PUT sends.
+/// Body of a PUT.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Upload<'a> {
-    /// A file, read while it is sent, each time from its beginning.
+    /// File, read while it is sent, from its beginning on each attempt.
     File(&'a File),
     Bytes(&'a [u8]),
 }
@@ -184,13 +192,13 @@ impl<'a> Upload<'a> {
             Self::File(mut file) => {
                 file.rewind()?;
                 let size = file.metadata()?.len();
-                Ok((size, Box::new(file.take(size)))) // what it grows by meanwhile is left out
+                Ok((size, Box::new(file.take(size)))) // the header has this size, even if the file grows
             }
         }
     }
 }
 
-/// Fails as soon as the uploader is to stop, and with it the request that reads from it.
+/// Reader that fails after [`Command::Stop`], so that the request fails too.
 struct Stoppable<'a> {
     reader: Box<dyn Read + 'a>,
     signal: &'a Signal,
@@ -198,14 +206,14 @@ struct Stoppable<'a> {
 
 impl Read for Stoppable<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.signal.wish() == Wish::Stop {
+        if self.signal.command() == Command::Stop {
             return Err(io::Error::other("stopped"));
         }
         self.reader.read(into)
     }
 }
 
-/// An address without characters that addresses do not have, such as spaces in the name of a file.
+/// Escapes characters that addresses cannot have, such as spaces in the name of a file.
 fn legal(url: &str) -> String {
     let mut legal = String::with_capacity(url.len());
     for byte in url.bytes() {
@@ -218,8 +226,9 @@ fn legal(url: &str) -> String {
     legal
 }
 
-/// The body of an answer that says yes. Nothing of an error of the network names the key: it is in a header, and
-/// errors show addresses only.
+/// Returns the body of a successful answer.
+///
+/// Errors never contain the key: it is in a header, and they show addresses only.
 fn accept(
     answer: Result<Response<Body>, ureq::Error>,
     url: &str,
@@ -235,42 +244,60 @@ fn accept(
     if status.is_success() {
         return body.map_err(|error| network::failure(&error, url));
     }
-    let to = answer
-        .headers()
-        .get("Location")
-        .and_then(|to| to.to_str().ok());
-    let text = match (to, said(&body.unwrap_or_default())) {
-        (Some(to), _) if status.is_redirection() => {
-            format!("{status}: {}", redirected(url, base_url, to))
-        }
-        (_, said) if said.is_empty() => status.to_string(),
-        (_, said) => format!("{status}: {said}"),
+    let body = body.unwrap_or_default();
+    Err(refusal(&answer, &body, url, base_url))
+}
+
+/// Returns the failure of an answer whose status is not a success.
+fn refusal(answer: &Response<Body>, body: &[u8], url: &str, base_url: &str) -> Failure {
+    let status = answer.status();
+    let mut reason = refusal_reason(body);
+    if status.is_redirection()
+        && let Some(to) = answer.headers().get("Location")
+        && let Ok(to) = to.to_str()
+    {
+        reason = redirected(url, base_url, to);
+    }
+    let text = match reason.as_str() {
+        "" => status.to_string(),
+        reason => format!("{status}: {reason}"),
     };
-    match status.as_u16() {
-        // Moved for good; another redirect, as to the page of a login, may be gone the next time.
-        status @ (301 | 308 | 400 | 401 | 403 | 404 | 409 | 410 | 413 | 422 | 501) => {
-            Err(Failure::Refused { status, text })
-        }
-        _ => Err(Failure::Temporary(text)),
+    let status = status.as_u16();
+    if is_permanent(status) {
+        Failure::Refused { status, text }
+    } else {
+        Failure::Temporary(text)
     }
 }
 
-/// Where a redirect leads, and what to do about it. What stands behind a `?` or before an `@` may be a secret.
+/// Whether a retry after this status is useless.
+///
+/// 301 and 308 are permanent. Other redirects, such as to a login page, may be gone on the next attempt.
+fn is_permanent(status: u16) -> bool {
+    matches!(
+        status,
+        301 | 308 | 400 | 401 | 403 | 404 | 409 | 410 | 413 | 422 | 501
+    )
+}
+
+/// Returns the target of a redirect, with advice.
+///
+/// A query and a user are left out, as they may be secret.
 fn redirected(url: &str, base_url: &str, to: &str) -> String {
     let to = without_user(to.split(['?', '#']).next().unwrap_or_default());
-    match url
-        .strip_prefix(base_url)
-        .filter(|path| path.starts_with('/'))
+    if let Some(path) = url.strip_prefix(base_url)
+        && path.starts_with('/')
     {
-        Some(path) => {
-            let base = brief(to.strip_suffix(path).unwrap_or(&to));
-            format!("it redirects to `{base}`; if W&B is there, set WANDB_BASE_URL to that")
-        }
-        None => format!("it redirects to `{}`, which is not followed", brief(&to)),
+        let base = brief(to.strip_suffix(path).unwrap_or(&to));
+        return format!(
+            "the server redirects to `{base}`; if W&B is there, set WANDB_BASE_URL to that"
+        );
     }
+    let to = brief(&to);
+    format!("the server redirects to `{to}`, which is not followed")
 }
 
-/// An address without the name and the password in it.
+/// Returns an address without its user and password.
 fn without_user(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("//") else {
         return url.to_owned();
@@ -280,44 +307,44 @@ fn without_user(url: &str) -> String {
     format!("{scheme}//{host}{path}")
 }
 
-/// Reason that a refusing answer gives in its body.
-fn said(body: &[u8]) -> String {
-    let parsed: Option<Json> = serde_json::from_slice(body).ok();
-    let message = parsed.as_ref().and_then(|json| {
-        let errors = json
-            .get("errors")
-            .and_then(Json::as_array)
-            .map(|errors| messages(errors));
-        errors.or_else(|| json.get("error")?.as_str().map(str::to_owned))
-    });
-    match message {
-        Some(message) => brief(&message),
-        None if is_html(body) => described(body),
-        None => brief(&String::from_utf8_lossy(body)),
+/// Returns the reason in the body of a refusing answer.
+fn refusal_reason(body: &[u8]) -> String {
+    if let Ok(json) = serde_json::from_slice::<Json>(body) {
+        if let Some(Json::Array(errors)) = json.get("errors") {
+            return brief(&messages(errors));
+        }
+        if let Some(Json::String(error)) = json.get("error") {
+            return brief(error);
+        }
     }
+    if is_html(body) {
+        return described(body);
+    }
+    brief(&String::from_utf8_lossy(body))
 }
 
-/// A body that is not what was expected, in a few words.
+/// Describes an unexpected body in a few words.
 fn described(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    match text.trim() {
-        "" => "empty".to_owned(),
-        _ if is_html(body) => {
-            let title = text
-                .split_once("<title>")
-                .and_then(|(_, rest)| rest.split_once("</title>"));
-            let title = title.map(|(title, _)| format!(" (\"{}\")", brief(title)));
-            format!("a page for a browser{}", title.unwrap_or_default())
-        }
-        text => format!("`{}`", brief(text)),
+    if text.trim().is_empty() {
+        return "empty".to_owned();
     }
+    if !is_html(body) {
+        return format!("`{}`", brief(text.trim()));
+    }
+    if let Some((_, rest)) = text.split_once("<title>")
+        && let Some((title, _)) = rest.split_once("</title>")
+    {
+        return format!("a page for a browser (\"{}\")", brief(title));
+    }
+    "a page for a browser".to_owned()
 }
 
 fn is_html(body: &[u8]) -> bool {
     body.trim_ascii_start().starts_with(b"<")
 }
 
-/// A text from the server: in one line, shortened, and with nothing in it that a terminal would obey.
+/// Returns a text from the server on one line, at most 200 characters long, with control characters escaped.
 fn brief(text: &str) -> String {
     let start: String = text.chars().take(2_000).collect();
     let line = start.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -325,11 +352,14 @@ fn brief(text: &str) -> String {
 }
 
 fn messages(errors: &[Json]) -> String {
-    let message = |error: &Json| match error.get("message").unwrap_or(error) {
-        Json::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    errors.iter().map(message).collect::<Vec<_>>().join("; ")
+    let mut messages = Vec::new();
+    for error in errors {
+        messages.push(match error.get("message").unwrap_or(error) {
+            Json::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+    }
+    messages.join("; ")
 }
 
 #[cfg(test)]
@@ -337,13 +367,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_is_shown_without_secrets_and_with_advice_only_for_the_server_itself() {
+    fn redirect_is_shown_without_secrets() {
         let base = "https://wandb.example/api";
         let of = |url: &str, to: &str| redirected(url, base, to);
         let to = "https://me:secret@new.example/api/graphql?token=secret";
-        let expected = "it redirects to `https://new.example/api`; if W&B is there, set WANDB_BASE_URL to that";
+        let expected = "the server redirects to `https://new.example/api`; if W&B is there, set WANDB_BASE_URL to that";
         assert_eq!(of("https://wandb.example/api/graphql", to), expected);
-        let expected = "it redirects to `https://new.example/file`, which is not followed";
+        let expected = "the server redirects to `https://new.example/file`, which is not followed";
         let to = "https://me:secret@new.example/file#secret";
         assert_eq!(of("https://storage.example/file", to), expected);
         assert_eq!(of("https://wandb.example/apix/file", to), expected);

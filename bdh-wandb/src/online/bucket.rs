@@ -1,12 +1,13 @@
-//! The run as the server keeps it: who it is, its configuration, its metrics.
+//! The run on the server: its names, its configuration and its metrics.
 
 use super::api::{Api, Failure};
 use super::files::refused;
 use super::tree::Tree;
 use crate::note::Counts;
-use crate::proto::{Metric, Run};
+use crate::proto::{Metric, MetricOptions, Run};
 use crate::text;
-use serde_json::{Value as Json, json};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value as Json, json};
 
 const RESUME_STATUS: &str = "query RunResumeStatus($project: String, $entity: String, $name: String!) { \
     model(name: $project, entityName: $entity) { bucket(name: $name, missingOk: true) { \
@@ -20,10 +21,10 @@ const UPSERT: &str = "mutation UpsertBucket($name: String, $project: String, $en
     sweep: $sweep, tags: $tags}) { inserted bucket { id name displayName historyLineCount \
     project { name entity { name } } } } }";
 
-/// The largest count that is believed: larger ones are not exact in JSON.
+/// Largest count that is accepted: larger ones are not exact in JSON.
 const MAX_COUNT: u64 = 1 << 53;
 
-/// Where a run is on the server, in the server's own words.
+/// Names of a run on the server, as in its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) entity: String,
@@ -31,27 +32,39 @@ pub(super) struct Place {
     pub(super) run_id: String,
 }
 
-/// What the server has of a run that it knows.
+/// Rows and lines of a run on the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Known {
     pub(super) counts: Counts,
-    /// One more than the `_step` of the last row, if it says so.
+    /// One more than the `_step` of the last row; 0 if the server does not report it.
     pub(super) next_of_rows: u64,
-    /// The same by the summary, which may have arrived before its row, or long after.
+    /// One more than the `_step` of the summary, which may have arrived before its row or long after.
     pub(super) next_of_summary: u64,
 }
 
 impl Known {
-    /// A `_step` that goes behind all that is there.
+    /// Reads the rows and lines in the server's answer about a run.
+    fn of(bucket: &Json) -> Result<Self, Failure> {
+        let tail = bucket["historyTail"].as_str().unwrap_or_default();
+        let summary = bucket["summaryMetrics"].as_str().unwrap_or_default();
+        Ok(Self {
+            counts: Counts {
+                rows: count(bucket, "historyLineCount")?,
+                lines: count(bucket, "logLineCount")?,
+            },
+            next_of_rows: next_of_rows(tail)?,
+            next_of_summary: next_step(summary)?,
+        })
+    }
+
+    /// Returns the first `_step` after everything that the server has.
     pub(super) fn next(&self) -> u64 {
-        self.counts
-            .rows
-            .max(self.next_of_rows)
-            .max(self.next_of_summary)
+        let next = self.next_of_rows.max(self.next_of_summary);
+        next.max(self.counts.rows)
     }
 }
 
-/// What the server has of a run, if it knows it.
+/// Asks the server for the rows and lines of a run; `None` if it does not know the run.
 pub(super) fn known(
     api: &Api,
     entity: Option<&str>,
@@ -60,79 +73,76 @@ pub(super) fn known(
 ) -> Result<Option<Known>, Failure> {
     let variables = json!({ "entity": entity, "project": project, "name": run_id });
     let data = api.graphql("RunResumeStatus", RESUME_STATUS, &variables)?;
-    let model = data
-        .get("model")
-        .ok_or_else(|| refused("it does not say what it has of the run"))?;
+    let Some(model) = data.get("model") else {
+        return Err(refused("the answer has no data about the run"));
+    };
     let bucket = &model["bucket"];
     if bucket.is_null() {
         return Ok(None);
     }
-    let text = |key: &str| bucket[key].as_str().unwrap_or_default();
-    let tail: Vec<String> = serde_json::from_str(text("historyTail")).unwrap_or_default();
-    let next_of_rows = tail
-        .iter()
-        .map(|row| next_step(row))
-        .max()
-        .unwrap_or_default();
-    let next_of_summary = next_step(text("summaryMetrics"));
-    let counts = Counts {
-        rows: count(bucket, "historyLineCount")?,
-        lines: count(bucket, "logLineCount")?,
-    };
-    for next in [next_of_rows, next_of_summary] {
-        if next > MAX_COUNT {
-            return Err(refused(format!(
-                "it has a `_step` of {next}, which no run can have"
-            )));
+    Known::of(bucket).map(Some)
+}
+
+/// Reads a count of the server's.
+///
+/// An impossible one is refused: with a wrong count, rows would be overwritten.
+fn count(bucket: &Json, key: &str) -> Result<u64, Failure> {
+    let json = &bucket[key];
+    if json.is_null() {
+        return Ok(0);
+    }
+    match json.as_u64() {
+        Some(count) if count <= MAX_COUNT => Ok(count),
+        _ => Err(impossible(key, &json.to_string())),
+    }
+}
+
+/// Returns one more than the `_step` of the last row of a history tail, a JSON list of rows as text.
+fn next_of_rows(tail: &str) -> Result<u64, Failure> {
+    let rows: Vec<String> = serde_json::from_str(tail).unwrap_or_default();
+    let mut next = 0;
+    for row in &rows {
+        next = next.max(next_step(row)?);
+    }
+    Ok(next)
+}
+
+/// Returns one more than the largest `_step` in an object; 0 without one.
+///
+/// The text is searched rather than parsed, since W&B's objects may contain NaN, which JSON does not have.
+fn next_step(object: &str) -> Result<u64, Failure> {
+    let mut next = 0;
+    for rest in object.split("\"_step\":").skip(1) {
+        let rest = rest.trim_start();
+        let Some(end) = rest.find(|c: char| !c.is_ascii_digit()) else {
+            continue;
+        };
+        if let Ok(step) = rest[..end].parse::<u64>() {
+            next = next.max(step.saturating_add(1));
         }
     }
-    Ok(Some(Known {
-        counts,
-        next_of_rows,
-        next_of_summary,
-    }))
-}
-
-/// A count of the server's. One that cannot be is refused: with a wrong one, rows would be written over.
-fn count(bucket: &Json, key: &str) -> Result<u64, Failure> {
-    match &bucket[key] {
-        Json::Null => Ok(0),
-        json => json
-            .as_u64()
-            .filter(|count| *count <= MAX_COUNT)
-            .ok_or_else(|| {
-                let text: String = json.to_string().chars().take(40).collect();
-                refused(format!("it has a `{key}` of {text}, which no run can have"))
-            }),
+    if next > MAX_COUNT {
+        return Err(impossible("_step", &next.to_string()));
     }
+    Ok(next)
 }
 
-/// One more than the `_step` in an object; 0 without one. It is looked for in the text: a NaN is no JSON.
-fn next_step(object: &str) -> u64 {
-    let number = |rest: &str| -> Option<u64> {
-        let rest = rest.trim_start();
-        rest[..rest.find(|c: char| !c.is_ascii_digit())?]
-            .parse()
-            .ok()
-    };
-    object
-        .split("\"_step\":")
-        .skip(1)
-        .filter_map(number)
-        .map(|step| step.saturating_add(1))
-        .max()
-        .unwrap_or(0)
+fn impossible(key: &str, value: &str) -> Failure {
+    let value: String = value.chars().take(40).collect();
+    refused(format!(
+        "the server has a `{key}` of {value}, which no run can have"
+    ))
 }
 
-/// A run as the log describes it so far.
+/// Description of a run in the part of the log that has been read.
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
     run: Run,
     config: Tree,
     metrics: Vec<Metric>,
-    /// Whether the server lacks something of it.
+    /// Whether something has changed since the last upsert.
     pub(super) is_stale: bool,
-    /// Whether the server has all but the configuration.
+    /// Whether the server has everything except changes of the configuration.
     is_known: bool,
 }
 
@@ -141,7 +151,7 @@ impl Bucket {
         &self.run
     }
 
-    /// Takes the entry that begins a run.
+    /// Applies the entry that begins a run.
     pub(super) fn begin(&mut self, mut run: Run) {
         self.configure(&run.config.take().unwrap_or_default());
         self.run = run;
@@ -153,15 +163,10 @@ impl Bucket {
         self.is_stale = true;
     }
 
-    /// Takes the definition of a metric; a later one of the same name replaces it.
+    /// Adds the definition of a metric; a later one of the same name replaces it.
     pub(super) fn define(&mut self, metric: Metric) {
         let step_metric = metric.step_metric.clone();
-        let same =
-            |known: &Metric| (&known.name, &known.glob_name) == (&metric.name, &metric.glob_name);
-        match self.metrics.iter_mut().find(|known| same(known)) {
-            Some(known) => *known = metric,
-            None => self.metrics.push(metric),
-        }
+        self.set_metric(metric);
         if !step_metric.is_empty() && !self.metrics.iter().any(|known| known.name == step_metric) {
             self.metrics.push(Metric {
                 name: step_metric,
@@ -171,99 +176,155 @@ impl Bucket {
         self.is_stale = true;
     }
 
-    /// Tells the server. A first time it hears everything, later the configuration alone, as W&B's client does.
-    pub(super) fn upsert(&self, api: &Api, entity: Option<&str>) -> Result<Place, Failure> {
-        let run = &self.run;
-        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let entity = text(&run.entity).or_else(|| entity.map(str::to_owned));
-        let mut variables = json!({
-            "name": run.run_id, "project": run.project, "entity": entity, "config": self.config(),
-        });
-        if !self.is_known {
-            let git = run.git.as_ref();
-            let more = json!({
-                "groupName": text(&run.group), "jobType": text(&run.job_type),
-                "displayName": text(&run.display_name), "notes": text(&run.notes),
-                "tags": (!run.tags.is_empty()).then_some(&run.tags),
-                "sweep": text(&run.sweep_id), "host": text(&run.host),
-                "program": concat!("bdh ", env!("CARGO_PKG_VERSION")),
-                "commit": git.and_then(|git| text(&git.commit)),
-                "repo": git.and_then(|git| text(&git.remote_url)),
-            });
-            if let (Some(variables), Json::Object(more)) = (variables.as_object_mut(), more) {
-                variables.extend(more);
+    /// Replaces the metric of the same name, or adds it.
+    fn set_metric(&mut self, metric: Metric) {
+        for known in &mut self.metrics {
+            if known.name == metric.name && known.glob_name == metric.glob_name {
+                *known = metric;
+                return;
             }
         }
+        self.metrics.push(metric);
+    }
+
+    /// Sends the run to the server: everything the first time, later only the configuration, like W&B's client.
+    pub(super) fn upsert(&self, api: &Api, entity: Option<&str>) -> Result<Place, Failure> {
+        let entity = non_empty(&self.run.entity).or(entity);
+        let variables = Json::Object(self.upsert_variables(entity));
         let data = api.graphql("UpsertBucket", UPSERT, &variables)?;
         let bucket = &data["upsertBucket"]["bucket"];
         if bucket.is_null() {
-            return Err(refused("no run came back"));
+            return Err(refused("the answer has no run"));
         }
-        let named =
-            |json: &Json, otherwise: &str| json["name"].as_str().unwrap_or(otherwise).to_owned();
-        let project = &bucket["project"];
-        Ok(Place {
-            entity: named(&project["entity"], entity.as_deref().unwrap_or_default()),
-            project: named(project, &run.project),
-            run_id: named(bucket, &run.run_id),
-        })
+        Ok(self.place(bucket, entity.unwrap_or_default()))
     }
 
-    pub(super) fn is_told(&mut self) {
+    fn upsert_variables(&self, entity: Option<&str>) -> Map<String, Json> {
+        let mut variables = if self.is_known {
+            Map::new()
+        } else {
+            self.description()
+        };
+        variables.insert("name".to_owned(), json!(self.run.run_id));
+        variables.insert("project".to_owned(), json!(self.run.project));
+        variables.insert("entity".to_owned(), json!(entity));
+        variables.insert("config".to_owned(), json!(self.config()));
+        variables
+    }
+
+    /// Returns the names in the server's answer; those that are missing keep the requested name.
+    fn place(&self, bucket: &Json, entity: &str) -> Place {
+        let project = &bucket["project"];
+        Place {
+            entity: name_or(&project["entity"], entity),
+            project: name_or(project, &self.run.project),
+            run_id: name_or(bucket, &self.run.run_id),
+        }
+    }
+
+    /// Returns the variables of the first upsert that describe the run.
+    fn description(&self) -> Map<String, Json> {
+        let run = &self.run;
+        let git = run.git.clone().unwrap_or_default();
+        let texts = [
+            ("groupName", run.group.as_str()),
+            ("jobType", &run.job_type),
+            ("displayName", &run.display_name),
+            ("notes", &run.notes),
+            ("sweep", &run.sweep_id),
+            ("host", &run.host),
+            ("program", concat!("bdh ", env!("CARGO_PKG_VERSION"))),
+            ("commit", &git.commit),
+            ("repo", &git.remote_url),
+        ];
+        let mut variables = Map::new();
+        for (key, text) in texts {
+            variables.insert(key.to_owned(), json!(non_empty(text)));
+        }
+        let tags = (!run.tags.is_empty()).then_some(&run.tags);
+        variables.insert("tags".to_owned(), json!(tags));
+        variables
+    }
+
+    /// Records that the server has the current state.
+    pub(super) fn mark_sent(&mut self) {
         (self.is_known, self.is_stale) = (true, false);
     }
 
-    /// `{"key": {"value": …}}`. Without `_wandb.t` the server counts a run as never started, and `m` holds the
-    /// metrics.
+    /// Returns the configuration as `{"key": {"value": …}}`, with W&B's own part under `_wandb`.
     fn config(&self) -> String {
-        let client = concat!("bdh-", env!("CARGO_PKG_VERSION")); // it must say something
-        let metrics: Vec<_> = self
-            .metrics
-            .iter()
-            .map(|metric| self.metric(metric))
-            .collect();
-        let own = json!({ "t": { "12": client }, "m": metrics }).to_string();
-        let mut fields: Vec<_> = self
-            .config
-            .fields()
-            .filter(|(key, _)| *key != "_wandb")
-            .collect();
-        fields.push(("_wandb", own));
+        let mut fields: Vec<_> = self.config.fields().collect();
+        fields.retain(|(key, _)| *key != "_wandb");
+        fields.push(("_wandb", self.own_config()));
         for (_, value) in &mut fields {
-            let is_json = serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
-            let strict = if is_json { value.as_str() } else { "null" };
-            *value = format!("{{\"value\":{strict}}}");
+            *value = format!("{{\"value\":{}}}", strict(value));
         }
         text::object(fields.iter().map(|(key, value)| (*key, value.as_str())))
     }
 
-    /// A metric by the numbers of its fields, its step metric by its place in the list, from 1.
-    fn metric(&self, metric: &Metric) -> Json {
-        let mut json = json!({ "6": [], "7": [] });
-        let (field, name) = match metric.glob_name.as_str() {
-            "" => ("1", &metric.name),
-            _ => ("2", &metric.glob_name),
-        };
-        json[field] = json!(name);
-        if let Some(index) = self
-            .metrics
-            .iter()
-            .position(|step| step.name == metric.step_metric)
-            && !metric.step_metric.is_empty()
-        {
-            json["5"] = json!(index + 1);
+    /// Returns W&B's own part of the configuration.
+    fn own_config(&self) -> String {
+        let mut metrics = Vec::with_capacity(self.metrics.len());
+        for metric in &self.metrics {
+            metrics.push(self.metric(metric));
         }
-        let options = metric.options.unwrap_or_default();
-        let options = [
-            (options.step_sync, 1),
-            (options.hidden, 2),
-            (options.defined, 3),
-        ];
-        json["6"] = options
-            .into_iter()
-            .filter(|(on, _)| *on)
-            .map(|(_, number)| number)
-            .collect();
+        // Without an entry in `t` the server counts a run as never started. `m` contains the metrics.
+        let client = concat!("bdh-", env!("CARGO_PKG_VERSION"));
+        json!({ "t": { "12": client }, "m": metrics }).to_string()
+    }
+
+    /// Returns a metric with the numbers of its fields as keys, and its step metric by its place in the list, from 1.
+    fn metric(&self, metric: &Metric) -> Json {
+        let numbers = option_numbers(metric.options.unwrap_or_default());
+        let mut json = json!({ "6": numbers, "7": [] });
+        if metric.glob_name.is_empty() {
+            json["1"] = json!(metric.name);
+        } else {
+            json["2"] = json!(metric.glob_name);
+        }
+        if let Some(number) = self.number_of(&metric.step_metric) {
+            json["5"] = json!(number);
+        }
         json
     }
+
+    /// Returns the place of a metric in the list, from 1; `None` for an empty name, which metrics given by a glob have.
+    fn number_of(&self, name: &str) -> Option<usize> {
+        if name.is_empty() {
+            return None;
+        }
+        let mut metrics = self.metrics.iter();
+        Some(metrics.position(|metric| metric.name == name)? + 1)
+    }
+}
+
+/// Returns the numbers of the options that are on.
+fn option_numbers(options: MetricOptions) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    for (is_on, number) in [
+        (options.step_sync, 1),
+        (options.hidden, 2),
+        (options.defined, 3),
+    ] {
+        if is_on {
+            numbers.push(number);
+        }
+    }
+    numbers
+}
+
+fn non_empty(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// Returns a JSON text, or `null` in place of one with NaN: the server accepts only strict JSON in a configuration.
+fn strict(json: &str) -> &str {
+    match serde_json::from_str::<IgnoredAny>(json) {
+        Ok(_) => json,
+        Err(_) => "null",
+    }
+}
+
+fn name_or(json: &Json, default: &str) -> String {
+    json["name"].as_str().unwrap_or(default).to_owned()
 }

@@ -1,4 +1,6 @@
-//! The second thread: files and artifacts, which may take long, while rows and heartbeats go on.
+//! The second thread, which sends files and artifacts.
+//!
+//! They may take long, and rows and heartbeats must not wait for them.
 
 use super::bucket::Place;
 use super::ledger::Ledger;
@@ -10,40 +12,42 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
 
-/// Jobs that may wait; with more of them, reading the log waits too.
+/// Jobs that may be queued; if there are more, reading the log pauses.
 const MAX_WAITING: usize = 64;
 
-/// Something to send, and where the entry of the log ends that asks for it.
+/// File or artifact to send.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) what: What,
+    pub(super) payload: Payload,
+    /// Offset in the log after the entry that asks for it; `None` for a file without an entry.
     pub(super) end: Option<u64>,
 }
 
+/// Content of a job.
 #[derive(Debug)]
-pub(super) enum What {
-    /// A file of the run, by its name in the folder of files.
+pub(super) enum Payload {
+    /// File of the run, by its name in the folder of files.
     File(String),
     Artifact(Box<Artifact>),
 }
 
-/// The way to the thread.
+/// Handle of the second thread.
 #[derive(Debug)]
 pub(super) struct Bulk {
-    /// Gone once no job comes any more.
+    /// Queue of jobs; dropped when no more follow, which ends the thread.
     jobs: Option<SyncSender<Job>>,
-    /// What became of each job; closed once all are done.
+    /// Results of the jobs; closed once all are done.
     pub(super) done: Receiver<Done>,
 }
 
-/// What became of a job.
+/// Result of a job.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// It is on the server; of a file of the run, its name.
+    /// The server has it; a file of the run comes with its name.
     Sent(Option<String>),
-    /// A file of the run that was on the disk no more.
+    /// The file of the run no longer exists.
     Gone,
-    /// Why it was not taken.
+    /// The server did not accept it, with the reason.
     Failed(String),
 }
 
@@ -65,26 +69,26 @@ impl Bulk {
         })
     }
 
-    /// Hands over a job; it comes back if there are too many already.
+    /// Queues a job; returns it if the queue is full.
     pub(super) fn take(&self, job: Job) -> Option<Job> {
         match self.jobs.as_ref()?.try_send(job) {
             Err(TrySendError::Full(job)) => Some(job),
-            _ => None, // a thread that has ended has told why
+            _ => None, // a thread that has ended has sent its reason
         }
     }
 
-    /// No job comes any more.
+    /// Ends the thread after the queued jobs.
     pub(super) fn close(&mut self) {
         self.jobs = None;
     }
 }
 
-/// Tells of a note that could not be saved.
-pub(super) fn tell_trouble(link: &Link, ledger: &mut Ledger) {
-    if let Some(why) = ledger.trouble() {
-        let consequence = "should the upload be broken off, the next one sends everything again";
-        let during = "note of what has been sent";
-        link.problem(during, during, why, consequence);
+/// Sends a warning if the note could not be saved.
+pub(super) fn warn_of_note(link: &Link, ledger: &mut Ledger) {
+    if let Some(why) = ledger.take_error() {
+        let phase = "note of what has been sent";
+        let consequence = "if the upload is interrupted, the next one sends everything again";
+        link.warn(phase, phase, why, consequence);
     }
 }
 
@@ -96,43 +100,54 @@ fn work(
     jobs: &Receiver<Job>,
     done: &Sender<Done>,
 ) {
-    let mut away = None; // at the end of the run, which does not wait for ever
-    for Job { what, end } in jobs {
-        if let Some(why) = &away {
-            let _ = done.send(Done::Failed(String::clone(why))); // nobody listens once the run is over
+    // Set when the server is away at the end of the run: the remaining jobs fail without another wait.
+    let mut unreachable: Option<String> = None;
+    for Job { payload, end } in jobs {
+        if let Some(why) = &unreachable {
+            let _ = done.send(Done::Failed(why.clone())); // fails if the uploader has ended
             continue;
         }
-        let (kind, name, sent) = match what {
-            What::File(name) => {
-                let sent = files::send(link, place, run, &name);
-                ("upload of a file", format!("file `{name}`"), sent)
-            }
-            What::Artifact(artifact) => {
-                let sent = artifacts::send(link, place, run, &artifact);
-                (
-                    "upload of an artifact",
-                    format!("artifact `{}`", artifact.name),
-                    sent,
-                )
-            }
-        };
-        let became = match sent {
+        let result = match payload.send(link, place, run) {
             Ok(done) => done,
             Err(GaveUp::Stopped) => return,
             Err(GaveUp::Unreachable(why)) => {
-                away = Some(why.clone());
+                unreachable = Some(why.clone());
                 Done::Failed(why)
             }
             Err(GaveUp::Refused(why)) => {
-                let consequence = "the run goes on without it there";
-                link.problem(kind, &format!("upload of {name}"), why.clone(), consequence);
+                warn_of_refusal(link, &payload, why.clone());
                 Done::Failed(why)
             }
         };
         if let Some(end) = end {
-            ledger.settle(end, !matches!(became, Done::Failed(_)));
-            tell_trouble(link, ledger);
+            ledger.record(end, !matches!(result, Done::Failed(_)));
+            warn_of_note(link, ledger);
         }
-        let _ = done.send(became); // nobody listens once the run is over
+        let _ = done.send(result); // fails if the uploader has ended
     }
+}
+
+impl Payload {
+    fn send(&self, link: &Link, place: &Place, run: &Path) -> Result<Done, GaveUp> {
+        match self {
+            Self::File(name) => files::send(link, place, run, name),
+            Self::Artifact(artifact) => artifacts::send(link, place, run, artifact),
+        }
+    }
+}
+
+fn warn_of_refusal(link: &Link, payload: &Payload, why: String) {
+    let (kind, phase) = match payload {
+        Payload::File(name) => ("upload of a file", format!("upload of file `{name}`")),
+        Payload::Artifact(artifact) => (
+            "upload of an artifact",
+            format!("upload of artifact `{}`", artifact.name),
+        ),
+    };
+    link.warn(
+        kind,
+        &phase,
+        why,
+        "the run continues without it on the server",
+    );
 }

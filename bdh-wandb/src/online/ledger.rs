@@ -1,55 +1,55 @@
-//! What has been sent, for the day the upload goes on: a note beside the log.
+//! Record of what has been sent, kept in a note beside the log, so that an upload can resume.
 //!
-//! The server counts the rows of a run, and the note says how many of them were there before this log's: a run
-//! that was begun anew under an old id has rows of an earlier log. Without the note, whatever the server has of the
-//! run is taken for an earlier log's: all of this one is sent, behind that and so perhaps a second time. Only where
-//! `wandb sync` has left its mark, what the server has is taken for this log's.
+//! The server counts the rows of a run. The note contains how many it had before this log, since a run that was begun
+//! again under an old id has rows of an earlier log. Without a note, all rows on the server count as those of an
+//! earlier log: this one is sent after them, perhaps a second time. If `wandb sync` has left its mark, they count as
+//! this log's.
 
 use super::bucket::Known;
 use crate::note::Note;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How far into the log all files and artifacts have been sent.
+/// Record of what has been sent, saved after each file.
 #[derive(Debug)]
 pub(super) struct Ledger {
     log: PathBuf,
     note: Note,
-    /// Whether one was not taken: nothing after it counts, so that it is tried again.
+    /// Whether a file was not accepted: later ones are not recorded, so that the next upload retries it.
     has_gap: bool,
-    /// Why the note could not be saved, until somebody asks.
-    trouble: Option<String>,
-    is_told: bool,
+    /// Error of saving the note, until it is taken.
+    save_error: Option<String>,
+    /// Whether an error has been taken.
+    is_reported: bool,
 }
 
 impl Ledger {
-    /// The note about a log for a server, which has so much of its run; a new one if there is none, or if the
-    /// server has not even heard of the run.
+    /// Reads the note about a log for a server.
+    ///
+    /// Begins a new note if there is none, or if the server does not know the run (`known` is `None`).
     pub(super) fn open(log: &Path, server: &str, known: Option<Known>) -> Self {
-        let noted = Note::about(log).filter(|note| known.is_some() && note.server == server);
-        let note = noted.unwrap_or_else(|| begin(log, server, known.unwrap_or_default()));
-        // Whoever cuts the log lowers the note; this is for a log that lost its end in another way.
-        let len = fs::metadata(log).map_or(0, |log| log.len());
-        let note = Note {
-            offset: note.offset.min(len),
-            ..note
+        let mut note = match (Note::about(log), known) {
+            (Some(note), Some(_)) if note.server == server => note,
+            _ => begin(log, server, known.unwrap_or_default()),
         };
-        let (log, trouble) = (log.to_owned(), None);
+        // Code that cuts the log lowers the note. This is for a log that lost its end in another way.
+        let len = fs::metadata(log).map_or(0, |log| log.len());
+        note.offset = note.offset.min(len);
         let mut ledger = Self {
-            log,
+            log: log.to_owned(),
             note,
             has_gap: false,
-            trouble,
-            is_told: false,
+            save_error: None,
+            is_reported: false,
         };
         ledger.save();
         ledger
     }
 
-    /// The `_step` in the log from which on the server has no rows, if it has so much of the run.
+    /// Returns the first `_step` of the log that the server does not have.
     ///
-    /// It is not the number of rows that the server has: some are never sent, and a repair may have lost some that
-    /// were. Where the server does not say what its last row is, some may be sent twice, but none is left out.
+    /// The number of rows on the server would be wrong: some rows are never sent, and a repair may lose rows that were.
+    /// If the server does not report its last row, some rows may be sent twice, but none is left out.
     pub(super) fn rows_from(&self, known: Known) -> u64 {
         match known.counts.rows.saturating_sub(self.note.before.rows) {
             0 => 0,
@@ -57,23 +57,23 @@ impl Ledger {
         }
     }
 
-    /// How many lines of this log's output the server has.
+    /// Returns how many lines of this log's output the server has.
     pub(super) fn lines(&self, known: Known) -> u64 {
         known.counts.lines.saturating_sub(self.note.before.lines)
     }
 
-    /// What is added to each `_step`.
+    /// Returns the offset to add to each `_step`.
     pub(super) fn shift(&self) -> u64 {
         self.note.shift
     }
 
-    /// Files of entries before this byte have been sent.
+    /// Returns the offset in the log up to which files have been sent.
     pub(super) fn offset(&self) -> u64 {
         self.note.offset
     }
 
-    /// Takes note of what became of the file of an entry that ends at `end`.
-    pub(super) fn settle(&mut self, end: u64, is_sent: bool) {
+    /// Records whether the file of the entry before the offset `end` was sent.
+    pub(super) fn record(&mut self, end: u64, is_sent: bool) {
         self.has_gap |= !is_sent;
         if !self.has_gap {
             self.note.offset = end;
@@ -81,33 +81,32 @@ impl Ledger {
         }
     }
 
-    /// Why the note could not be saved, once.
-    pub(super) fn trouble(&mut self) -> Option<String> {
-        self.trouble
-            .take()
-            .filter(|_| !std::mem::replace(&mut self.is_told, true))
+    /// Returns why the note could not be saved, on the first call only.
+    pub(super) fn take_error(&mut self) -> Option<String> {
+        if self.is_reported {
+            return None;
+        }
+        let error = self.save_error.take()?;
+        self.is_reported = true;
+        Some(error)
     }
 
     fn save(&mut self) {
-        self.trouble = self
-            .note
-            .save(&self.log)
-            .err()
-            .map(|error| error.to_string());
+        let saved = self.note.save(&self.log);
+        self.save_error = saved.err().map(|error| error.to_string());
     }
 }
 
-/// The first note about a log, for a server that has so much of its run.
+/// Returns the first note about a log, for a server that has `known` of its run.
 fn begin(log: &Path, server: &str, known: Known) -> Note {
-    // `wandb sync` leaves this mark where it has sent a log: what the server has, it has from there.
+    // `wandb sync` leaves this mark beside a log that it has sent: the rows on the server are from this log.
     let is_synced = PathBuf::from(format!("{}.synced", log.display())).exists();
-    let known = if is_synced { Known::default() } else { known };
-    let (before, shift) = (known.counts, known.next());
+    let earlier = if is_synced { Known::default() } else { known };
     Note {
         server: server.to_owned(),
         offset: 0,
-        before,
-        shift,
+        before: earlier.counts,
+        shift: earlier.next(),
     }
 }
 
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_an_earlier_log_are_not_taken_for_this_ones() {
+    fn rows_of_an_earlier_log_do_not_count_as_sent() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let log = dir.path().join("run-x.wandb");
         let of_this_log = |rows| {
@@ -141,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn a_note_counts_for_its_server_up_to_the_first_failure_and_the_end_of_the_log() {
+    fn note_counts_for_its_server_up_to_the_first_failure() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let log = dir.path().join("run-x.wandb");
         fs::write(&log, [0; 100]).expect("a log");
         let mut ledger = Ledger::open(&log, "here", KNOWN);
         for (end, is_sent) in [(10, true), (20, true), (30, false), (40, true)] {
-            ledger.settle(end, is_sent);
+            ledger.record(end, is_sent);
         }
         let offset = |server, counts| Ledger::open(&log, server, counts).offset();
         assert_eq!(offset("here", KNOWN), 20);
@@ -156,22 +155,22 @@ mod tests {
         fs::write(&log, [0; 100]).expect("a log that grew again");
         assert_eq!(offset("here", KNOWN), 15);
         assert_eq!(offset("there", KNOWN), 0);
-        ledger.settle(50, true);
+        ledger.record(50, true);
         assert_eq!(offset("here", None), 0);
     }
 
     #[test]
-    fn a_note_that_cannot_be_saved_is_told_once() {
+    fn note_that_cannot_be_saved_is_reported_once() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut ledger = Ledger::open(&dir.path().join("gone/run-x.wandb"), "here", KNOWN);
         assert!(
             ledger
-                .trouble()
+                .take_error()
                 .is_some_and(|why| why.contains("os error 2"))
         );
-        ledger.settle(10, true);
-        assert_eq!(ledger.trouble(), None);
+        ledger.record(10, true);
+        assert_eq!(ledger.take_error(), None);
         let mut ledger = Ledger::open(&dir.path().join("run-x.wandb"), "here", KNOWN);
-        assert_eq!(ledger.trouble(), None);
+        assert_eq!(ledger.take_error(), None);
     }
 }

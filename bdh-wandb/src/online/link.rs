@@ -1,57 +1,66 @@
-//! The connection to a server that is not always there: requests that are tried until they are answered.
+//! Connection to a server, with requests that are retried until they are answered.
 
 use super::api::{Api, Failure};
-use super::signal::{Signal, Wish};
-use super::{News, Pace, Tell};
+use super::signal::{Command, Signal};
+use super::{Notify, Pace, UploadMessage};
 use crate::limit::Limit;
-use bdh::{Problem, printable};
+use bdh::Warning;
+use bdh::lines::printable;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Why a request was given up.
-#[derive(Debug)]
+/// Reason why a request was given up.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum GaveUp {
-    /// Somebody wanted to end.
+    /// [`Command::Stop`] was raised.
+    #[error("the upload was stopped")]
     Stopped,
-    /// The server does not want it.
+    /// The server refused the request.
+    #[error("{0}")]
     Refused(String),
-    /// The server was away for longer than this caller waits.
+    /// The server did not answer within the link's timeout.
+    #[error("{0}")]
     Unreachable(String),
 }
 
-/// What both threads of an uploader share. Clones are the same link.
+/// Connection that both threads of an uploader share; clones are the same connection.
 #[derive(Clone)]
 pub(super) struct Link {
     pub(super) api: Api,
     pub(super) signal: Arc<Signal>,
     pub(super) pace: Pace,
-    pub(super) tell: Tell,
-    /// For how long a request is tried; if unset, forever while the run goes on.
-    pub(super) patience: Option<Duration>,
-    /// Whether it has been told that the server is away.
+    pub(super) notify: Notify,
+    /// Limit on the retries of a request; `None` for no limit while the run trains.
+    pub(super) timeout: Option<Duration>,
+    /// Whether a notice that the server does not answer has been sent.
+    // Relaxed everywhere: the flag and the step protect no other data.
     pub(super) is_away: Arc<AtomicBool>,
-    /// The trainer's step of the last row that was read.
+    /// Trainer's step of the last row that was read.
     pub(super) step: Arc<AtomicU64>,
     pub(super) limit: Limit,
 }
 
 impl Link {
-    /// Tries until the server answers. `also_retry` are statuses of refusals that are tried again as well.
+    /// Repeats a request until the server answers it.
+    ///
+    /// Refusals with a status in `also_retry` are retried too. Both the pauses and the time that counts against the
+    /// timeout begin anew when the command changes.
     pub(super) fn insist<T>(
         &self,
         also_retry: &[u16],
         attempt: impl Fn(&Api) -> Result<T, Failure>,
     ) -> Result<T, GaveUp> {
-        let (mut began, mut began_as) = (Instant::now(), self.signal.wish());
+        let (mut began, mut began_with) = (Instant::now(), self.signal.command());
         let mut wait = self.pace.retry;
-        for attempts in 1.. {
-            let wish = self.signal.wish();
-            if wish != began_as {
-                (began, began_as) = (Instant::now(), wish);
+        let mut attempts = 0_u64;
+        loop {
+            let command = self.signal.command();
+            if command != began_with {
+                (began, began_with) = (Instant::now(), command);
             }
-            if wish == Wish::Stop {
+            if command == Command::Stop {
                 return Err(GaveUp::Stopped);
             }
             let why = match attempt(&self.api) {
@@ -59,59 +68,84 @@ impl Link {
                     self.is_away.store(false, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Err(Failure::Refused { status, text }) if also_retry.contains(&status) => text,
-                Err(Failure::Refused { text, .. }) => return Err(GaveUp::Refused(text)),
-                Err(Failure::File(error)) => return Err(GaveUp::Refused(error.to_string())),
-                Err(Failure::Temporary(text)) => text,
+                Err(failure) => retry_reason(failure, also_retry)?,
             };
-            let farewell = (wish == Wish::Finish).then_some(self.pace.farewell);
-            let patience = self.patience.or(farewell);
-            if patience.is_some_and(|patience| began.elapsed() + wait > patience) {
+            if self.exceeds_timeout(began.elapsed() + wait, command) {
                 return Err(GaveUp::Unreachable(why));
             }
-            if attempts == 3 && !self.is_away.swap(true, Ordering::Relaxed) {
-                let text =
-                    format!("W&B does not answer ({why}); what it has not got waits in the log");
-                self.remark("away", text);
+            attempts += 1;
+            if attempts == 3 {
+                self.notice_away(&why); // shorter outages are not worth a line
             }
-            if self.signal.wait(jitter(wait), wish) == wish {
-                wait = (wait * 2).min(self.pace.retry_max);
-            } else {
-                wait = self.pace.retry; // the end is near: once more, at once
-            }
+            wait = self.pause(wait, command);
         }
-        unreachable!("attempts do not run out")
     }
 
-    /// Says something that a person may want to know, unless there was enough of its kind.
-    pub(super) fn remark(&self, kind: &'static str, text: String) {
+    /// Waits before the next attempt, and returns the pause after that one.
+    fn pause(&self, wait: Duration, command: Command) -> Duration {
+        if self.signal.wait(jitter(wait), command) == command {
+            (wait * 2).min(self.pace.retry_max)
+        } else {
+            self.pace.retry // the run is ending: the next attempt follows at once
+        }
+    }
+
+    /// Sends a notice that the server does not answer, once per outage.
+    fn notice_away(&self, why: &str) {
+        if !self.is_away.swap(true, Ordering::Relaxed) {
+            let text = format!("W&B does not answer ({why}); the log keeps what has not been sent");
+            self.notice("away", text);
+        }
+    }
+
+    /// Whether a request under a command may not take this long.
+    fn exceeds_timeout(&self, time: Duration, command: Command) -> bool {
+        match self.timeout_of(command) {
+            Some(timeout) => time > timeout,
+            None => false,
+        }
+    }
+
+    fn timeout_of(&self, command: Command) -> Option<Duration> {
+        match (self.timeout, command) {
+            (None, Command::Finish) => Some(self.pace.farewell),
+            (timeout, _) => timeout,
+        }
+    }
+
+    /// Sends a notice, unless there were enough of its kind.
+    pub(super) fn notice(&self, kind: &'static str, text: String) {
         if let Some(text) = self.limit.pass(kind, text) {
-            (self.tell)(News::Remark(printable(&text).into_owned()));
+            (self.notify)(UploadMessage::Notice(printable(&text).into_owned()));
         }
     }
 
-    /// Tells of something that failed for good, unless there was enough of its kind.
-    pub(super) fn problem(
-        &self,
-        kind: &'static str,
-        during: &str,
-        error: String,
-        consequence: &str,
-    ) {
-        let Some(error) = self.limit.pass(kind, error) else {
+    /// Sends a warning, unless there were enough of its kind.
+    pub(super) fn warn(&self, kind: &'static str, phase: &str, cause: String, consequence: &str) {
+        let Some(cause) = self.limit.pass(kind, cause) else {
             return;
         };
-        (self.tell)(News::Problem(Problem {
-            who: "wandb".to_owned(),
-            during: printable(during).into_owned(),
+        (self.notify)(UploadMessage::Warning(Warning {
+            source: "wandb".to_owned(),
+            phase: printable(phase).into_owned(),
             step: self.step.load(Ordering::Relaxed),
-            error: printable(&error).into_owned(),
+            cause: printable(&cause).into_owned(),
             consequence: consequence.to_owned(),
         }));
     }
 }
 
-/// Three quarters to five quarters of a time, so that many runs do not come back at once.
+/// Returns why a request is retried, or the error if it is not.
+fn retry_reason(failure: Failure, also_retry: &[u16]) -> Result<String, GaveUp> {
+    match failure {
+        Failure::Temporary(text) => Ok(text),
+        Failure::Refused { status, text } if also_retry.contains(&status) => Ok(text),
+        Failure::Refused { text, .. } => Err(GaveUp::Refused(text)),
+        Failure::File(error) => Err(GaveUp::Refused(error.to_string())),
+    }
+}
+
+/// Returns 75 to 125 % of a time, so that many runs do not retry at the same moment.
 fn jitter(time: Duration) -> Duration {
     let random = RandomState::new().hash_one(0) % 1_000;
     time.mul_f64(0.75 + random as f64 / 2_000.0)

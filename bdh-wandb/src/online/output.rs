@@ -1,4 +1,4 @@
-//! The run's output: lines for the server, and the file `output.log`.
+//! Output of the run, as lines for the server and as the file `output.log`.
 
 use crate::folder;
 use crate::proto::Output;
@@ -7,17 +7,17 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// The file's name among the run's files.
+/// Name of the file among the run's files.
 pub(super) const FILE: &str = "output.log";
 
-/// What has been read of the output so far.
+/// Output that has been read.
 #[derive(Debug)]
 pub(super) struct OutputLog {
-    /// The run's folder.
+    /// Folder of the run.
     run: PathBuf,
-    /// Written from the first line on; without a file where there is none, or no place for it.
+    /// File with the output; `None` before the first line, or if it cannot be created.
     file: Option<BufWriter<File>>,
-    /// A line whose end has not come yet.
+    /// Line whose end has not been read.
     rest: String,
     is_empty: bool,
 }
@@ -32,13 +32,13 @@ impl OutputLog {
         }
     }
 
-    /// Takes an entry; gives back the lines that it completes, as the server takes them.
+    /// Adds an entry, and returns the lines that it completes, in the server's form.
     pub(super) fn take(&mut self, entry: &Output) -> Vec<String> {
         if std::mem::take(&mut self.is_empty) {
             self.file = self.create().map(BufWriter::new).ok();
         }
         if let Some(file) = &mut self.file {
-            let _ = file.write_all(entry.line.as_bytes()); // the log has it, the file is a convenience
+            let _ = file.write_all(entry.line.as_bytes()); // a convenience: the log contains the output
         }
         self.rest.push_str(&entry.line);
         let Some(end) = self.rest.rfind('\n') else {
@@ -52,14 +52,14 @@ impl OutputLog {
         folder::create(&folder::make(&self.run, "files")?.join(FILE))
     }
 
-    /// The file, if there is one, with all that came.
+    /// Writes the rest of the file, and returns its name; `None` if there is no file.
     pub(super) fn finish(&mut self) -> Option<&'static str> {
-        let file = self.file.take();
-        file.and_then(|mut file| file.flush().ok()).map(|()| FILE)
+        self.file.take()?.flush().ok()?;
+        Some(FILE)
     }
 }
 
-/// `2026-11-21T08:00:17.945189 text`; of what went to standard error `ERROR` comes first.
+/// Returns a line as `2026-11-21T08:00:17.945189 text`, after `ERROR` if it is from standard error.
 fn stamped(entry: &Output, line: &str) -> String {
     let time = entry.timestamp.unwrap_or_default();
     let time = Timestamp::new(time.seconds, time.nanos).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -73,7 +73,7 @@ mod tests {
     use crate::proto::Time;
 
     #[test]
-    fn lines_are_stamped_when_they_end_and_the_file_has_them_as_they_came() {
+    fn complete_lines_get_a_time_and_the_file_has_them_unchanged() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut log = OutputLog::new(dir.path());
         let timestamp = Some(Time {

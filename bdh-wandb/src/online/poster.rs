@@ -1,11 +1,11 @@
-//! Posts what has been read, one request at a time.
+//! Posts rows, output and the summary, one request at a time.
 
 use super::bucket::Place;
 use super::bulk::Done;
 use super::link::{GaveUp, Link};
 use super::stream::{Stream, TooLong, check};
 use super::tree::Tree;
-use super::{News, Sent, escape};
+use super::{Sent, UploadMessage, escape};
 use crate::note::Counts;
 use crate::proto::Items;
 use serde_json::Value as Json;
@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Rows, output and the summary on their way.
+/// Sender of rows, output and the summary.
 pub(super) struct Poster {
     link: Link,
-    /// Where to; unknown before the server knows the run.
+    /// Path of the requests; `None` before the server knows the run.
     path: Option<String>,
     stream: Stream,
     summary: Tree,
@@ -42,18 +42,19 @@ impl Poster {
         }
     }
 
-    /// Posts from now on go to a run, of which the server has so much already.
+    /// Sets the run to which posts go, and the counts of rows and lines that the server already has.
     pub(super) fn begin(&mut self, place: &Place, counts: Counts) {
-        let [entity, project, run_id] =
-            [&place.entity, &place.project, &place.run_id].map(|part| escape(part));
+        let entity = escape(&place.entity);
+        let project = escape(&place.project);
+        let run_id = escape(&place.run_id);
         self.path = Some(format!("/files/{entity}/{project}/{run_id}/file_stream"));
         self.stream.start_at(counts.rows, counts.lines);
     }
 
-    /// Whether W&B takes a row of this length; one that it does not is told.
-    pub(super) fn takes(&self, row: &str) -> bool {
+    /// Whether W&B accepts a row of this length; a longer one gets a notice.
+    pub(super) fn accepts(&self, row: &str) -> bool {
         let checked = check(row);
-        self.tell_too_long("row", &checked);
+        self.notice_too_long("row", &checked);
         checked.is_ok()
     }
 
@@ -70,8 +71,8 @@ impl Poster {
         self.is_summary_new = true;
     }
 
-    /// Takes note of a file; the next request says which have arrived.
-    pub(super) fn settle(&mut self, done: Done) {
+    /// Records the result of a file; the next request lists the files that have arrived.
+    pub(super) fn record(&mut self, done: Done) {
         match done {
             Done::Sent(name) => {
                 self.sent.files.fetch_add(1, Ordering::Relaxed);
@@ -84,44 +85,48 @@ impl Poster {
         }
     }
 
-    /// Whether reading on has to wait for the server.
+    /// Whether enough is pending that reading should pause.
     pub(super) fn is_full(&self) -> bool {
         self.stream.is_full()
     }
 
-    /// How long to wait from one request to the next.
+    /// Returns the pause before the next request.
     pub(super) fn pause(&self) -> Duration {
         self.link.pace.after(self.posts)
     }
 
-    /// How long the server has heard nothing.
+    /// Returns the time since the last request.
     pub(super) fn silence(&self) -> Duration {
         self.last.elapsed()
     }
 
-    /// Posts all that waits, and a sign of life if there was nothing to post for a while.
+    /// Posts everything that is pending, and a heartbeat if nothing has been posted for a while.
     pub(super) fn post_all(&mut self) -> Result<(), GaveUp> {
         if self.path.is_none() {
-            return Ok(()); // all of it waits
+            return Ok(()); // the server does not know the run yet
         }
         if std::mem::take(&mut self.is_summary_new) {
             let summarized = self.stream.summarize(&self.summary.json());
-            self.tell_too_long("summary", &summarized);
+            self.notice_too_long("summary", &summarized);
         }
-        while let Some(batch) = self.stream.batch() {
-            self.post(&batch.body)?;
-            self.stream.arrived(&batch);
-            self.sent
-                .rows
-                .store(self.stream.rows_sent(), Ordering::Relaxed);
-        }
+        self.post_batches()?;
         if self.silence() >= self.link.pace.heartbeat {
             self.post("{}")?;
         }
         Ok(())
     }
 
-    /// Posts that nothing comes any more, and how the run ended.
+    fn post_batches(&mut self) -> Result<(), GaveUp> {
+        while let Some(batch) = self.stream.batch() {
+            self.post(&batch.body)?;
+            self.stream.arrived(&batch);
+            let rows = self.stream.rows_sent();
+            self.sent.rows.store(rows, Ordering::Relaxed); // a counter: it orders no other data
+        }
+        Ok(())
+    }
+
+    /// Posts the end of the run with its exit code.
     pub(super) fn complete(&mut self, exit_code: i32) -> Result<(), GaveUp> {
         self.post(&format!("{{\"complete\":true,\"exitcode\":{exit_code}}}"))
     }
@@ -134,17 +139,18 @@ impl Poster {
         self.posts += 1;
         self.last = Instant::now();
         if answer["stopped"] == Json::Bool(true) && !std::mem::replace(&mut self.is_stopped, true) {
-            (self.link.tell)(News::Stop(
+            (self.link.notify)(UploadMessage::Stop(
                 "stopped from the W&B page of the run".to_owned(),
             ));
         }
         Ok(())
     }
 
-    fn tell_too_long(&self, what: &'static str, checked: &Result<(), TooLong>) {
+    fn notice_too_long(&self, what: &'static str, checked: &Result<(), TooLong>) {
         if let Err(TooLong(bytes)) = checked {
-            let text = format!("a {what} of {bytes} bytes is not sent: W&B takes 10,383,360");
-            self.link.remark(what, text);
+            let text =
+                format!("a {what} of {bytes} bytes is not sent: W&B accepts at most 10,383,360");
+            self.link.notice(what, text);
         }
     }
 }

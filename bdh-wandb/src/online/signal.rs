@@ -1,42 +1,44 @@
-//! What the run wants of its uploader, heard by both of its threads, also while they wait.
+//! Commands from the run to the threads of its uploader, which also wake waiting threads.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What is wanted. Each is a step further towards the end; none is taken back.
+/// Command to an uploader; each one is closer to the end, and none is taken back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wish {
-    /// Send, at a pace that spares the server.
+pub(super) enum Command {
+    /// Sends a growing log at the usual pace.
     #[default]
     Send,
-    /// The log is complete: send what is left of it, and end.
+    /// Sends the rest of a complete log, and ends.
     Finish,
-    /// End now.
+    /// Ends now.
     Stop,
 }
 
+/// Current command, shared by all threads.
 #[derive(Debug, Default)]
 pub(super) struct Signal {
-    wish: Mutex<Wish>,
+    // A mutex with a condition, and not an atomic: waiting threads must wake when it changes.
+    command: Mutex<Command>,
     changed: Condvar,
 }
 
 impl Signal {
-    /// Wants more than before.
-    pub(super) fn want(&self, wish: Wish) {
-        let mut current = self.wish.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = wish.max(*current);
+    /// Raises the command; a lower one than the current has no effect.
+    pub(super) fn raise(&self, command: Command) {
+        let mut current = self.command.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = command.max(*current);
         self.changed.notify_all();
     }
 
-    pub(super) fn wish(&self) -> Wish {
-        *self.wish.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn command(&self) -> Command {
+        *self.command.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sleeps, unless something else than `seen` is wanted; wakes up when that changes.
-    pub(super) fn wait(&self, time: Duration, seen: Wish) -> Wish {
+    /// Sleeps for `time`, or until the command differs from `seen`, and returns the command.
+    pub(super) fn wait(&self, time: Duration, seen: Command) -> Command {
         let began = Instant::now();
-        let mut current = self.wish.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.command.lock().unwrap_or_else(PoisonError::into_inner);
         while *current == seen {
             let left = time.saturating_sub(began.elapsed());
             if left.is_zero() {

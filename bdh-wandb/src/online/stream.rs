@@ -1,27 +1,27 @@
-//! Lines on their way to the server: rows of history, lines of output, the summary.
+//! Lines to send to the server: rows of history, lines of output and the summary.
 //!
-//! Each has a number on the server, so a request that was answered by nobody can be sent again.
+//! Each line has a number on the server, so a request without an answer can be sent again.
 
 use serde_json::Value as Json;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-/// Bytes of a request after which another line waits for the next one.
+/// Largest request, in bytes; further lines go into the next one.
 const MAX_BODY: usize = 10 << 20;
 
-/// Bytes of the longest line that the server takes.
+/// Longest line that the server accepts, in bytes.
 const MAX_LINE: usize = (10 << 20) - (100 << 10);
 
-/// A line is longer than the server takes; its length in bytes.
+/// Length in bytes of a line that is too long for the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong(pub(super) usize);
 
-/// What has been read and not been sent.
+/// Lines that have been read and not been sent.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     rows: Lines,
     output: Lines,
-    /// The summary as a JSON string.
+    /// Summary as a JSON string.
     summary: Option<String>,
     uploaded: VecDeque<String>,
 }
@@ -29,13 +29,14 @@ pub(super) struct Stream {
 /// Lines of one file, as JSON strings.
 #[derive(Debug, Default)]
 struct Lines {
-    /// The number of the first of them on the server.
+    /// Number of the first pending line on the server.
     first: u64,
     waiting: VecDeque<String>,
+    /// Size of the pending lines, in bytes.
     bytes: usize,
 }
 
-/// One request, and what it is made of.
+/// Request, with the number of lines of each kind in it.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) body: String,
@@ -46,12 +47,12 @@ pub(super) struct Batch {
 }
 
 impl Stream {
-    /// Goes on after what the server has.
+    /// Sets the numbers of the first row and the first line of output to send.
     pub(super) fn start_at(&mut self, rows: u64, output: u64) {
         (self.rows.first, self.output.first) = (rows, output);
     }
 
-    /// How many rows the server has acknowledged.
+    /// Returns the number of rows that the server has acknowledged.
     pub(super) fn rows_sent(&self) -> u64 {
         self.rows.first
     }
@@ -64,24 +65,24 @@ impl Stream {
         self.output.push(line);
     }
 
-    /// Replaces the summary that waits.
+    /// Replaces the pending summary.
     pub(super) fn summarize(&mut self, summary: &str) -> Result<(), TooLong> {
         check(summary)?;
         self.summary = Some(quoted(summary));
         Ok(())
     }
 
-    /// A file has arrived; the next request says so.
+    /// Adds a file that has arrived to the next request.
     pub(super) fn uploaded(&mut self, name: String) {
         self.uploaded.push_back(name);
     }
 
-    /// Whether reading on has to wait for the server.
+    /// Whether enough is pending that reading should pause.
     pub(super) fn is_full(&self) -> bool {
         self.rows.bytes + self.output.bytes >= MAX_BODY
     }
 
-    /// The next request, if there is anything to send.
+    /// Returns the next request; `None` if nothing is pending.
     pub(super) fn batch(&self) -> Option<Batch> {
         let mut space = MAX_BODY.saturating_sub(self.summary.as_ref().map_or(0, String::len));
         let rows = self.rows.that_fit(&mut space);
@@ -90,29 +91,35 @@ impl Stream {
         if rows + output + uploaded == 0 && !summary {
             return None;
         }
-        let mut body = String::with_capacity(MAX_BODY - space + 256); // one copy of the lines, not three
-        body.push_str("{\"files\":{");
-        self.rows.write("wandb-history.jsonl", rows, &mut body);
-        self.output.write("output.log", output, &mut body);
-        if let Some(line) = &self.summary {
-            write_chunk("wandb-summary.json", 0, std::iter::once(line), &mut body);
-        }
-        body.push('}');
-        if uploaded > 0 {
-            let names: Json = self.uploaded.iter().map(String::as_str).collect();
-            let _ = write!(body, ",\"uploaded\":{names}"); // a String takes everything
-        }
-        body.push('}');
-        Some(Batch {
-            body,
+        let mut batch = Batch {
+            // With its final size, as growing would copy up to 10 MiB several times; 256 bytes are for the keys.
+            body: String::with_capacity(MAX_BODY - space + 256),
             rows,
             output,
             summary,
             uploaded,
-        })
+        };
+        self.write_body(&mut batch);
+        Some(batch)
     }
 
-    /// Lets go of what a request brought to the server.
+    fn write_body(&self, batch: &mut Batch) {
+        let body = &mut batch.body;
+        body.push_str("{\"files\":{");
+        self.rows.write("wandb-history.jsonl", batch.rows, body);
+        self.output.write("output.log", batch.output, body);
+        if let Some(line) = &self.summary {
+            write_chunk("wandb-summary.json", 0, std::iter::once(line), body);
+        }
+        body.push('}');
+        if batch.uploaded > 0 {
+            let names: Json = self.uploaded.iter().map(String::as_str).collect();
+            let _ = write!(body, ",\"uploaded\":{names}"); // writing to a String cannot fail
+        }
+        body.push('}');
+    }
+
+    /// Removes the lines of an acknowledged request.
     pub(super) fn arrived(&mut self, batch: &Batch) {
         self.rows.drop_first(batch.rows);
         self.output.drop_first(batch.output);
@@ -130,7 +137,9 @@ impl Lines {
         self.waiting.push_back(line);
     }
 
-    /// How many lines fit a request, one in any case where it begins with them.
+    /// Returns how many lines fit into `space` bytes of a request, and reduces `space`.
+    ///
+    /// The first line always fits if more than half of a request is free: otherwise a long line would never be sent.
     fn that_fit(&self, space: &mut usize) -> usize {
         let mut count = 0;
         for line in &self.waiting {
@@ -151,24 +160,21 @@ impl Lines {
 
     fn drop_first(&mut self, count: usize) {
         self.first += count as u64;
-        self.bytes -= self
-            .waiting
-            .drain(..count)
-            .map(|line| line.len() + 1)
-            .sum::<usize>();
+        for line in self.waiting.drain(..count) {
+            self.bytes -= line.len() + 1;
+        }
     }
 }
 
-/// A line that the server takes.
+/// Checks that the server accepts a line of this length.
 pub(super) fn check(line: &str) -> Result<(), TooLong> {
     if line.len() > MAX_LINE {
-        Err(TooLong(line.len()))
-    } else {
-        Ok(())
+        return Err(TooLong(line.len()));
     }
+    Ok(())
 }
 
-/// Appends lines of a file, from a number on, to a body that ends with the object of all files.
+/// Appends the lines of a file, which start at the number `offset`, to a body that ends in the object of all files.
 fn write_chunk<'a>(
     name: &str,
     offset: u64,
@@ -176,7 +182,7 @@ fn write_chunk<'a>(
     body: &mut String,
 ) {
     let comma = if body.ends_with('{') { "" } else { "," };
-    // A String takes everything.
+    // Writing to a String cannot fail.
     let _ = write!(
         body,
         "{comma}\"{name}\":{{\"offset\":{offset},\"content\":["
@@ -211,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_arrive_is_sent_again_at_the_same_place() {
+    fn lines_without_an_answer_are_sent_again_at_the_same_place() {
         let mut stream = Stream::default();
         stream.start_at(7, 2);
         stream.push_row(r#"{"loss":NaN}"#);
@@ -241,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_stay_below_ten_mebibytes_and_a_long_line_has_one_of_its_own() {
+    fn requests_stay_below_ten_mebibytes() {
         let mut stream = Stream::default();
         for _ in 0..30 {
             stream.push_row(&format!("{{\"text\":\"{}\"}}", "x".repeat(1 << 20)));

@@ -1,10 +1,10 @@
-//! A log that lies on the disk, sent as a whole.
+//! Upload of a complete log.
 
-use super::link::GaveUp;
-use super::signal::Wish;
+use super::link::{GaveUp, Link};
+use super::signal::Command;
 use super::tail::Tail;
-use super::uploader::{Broken, Uploader};
-use super::{LogError, News, Pace, Sent, Tell, link};
+use super::uploader::{LogFile, UploadError, Uploader};
+use super::{LogError, Notify, Pace, Sent, UploadMessage, link};
 use crate::folder;
 use crate::settings::{Given, Mode, Settings, SettingsError};
 use std::fs;
@@ -14,176 +14,193 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a server may be away before a sync is given up.
-const PATIENCE: Duration = Duration::from_mins(5);
+/// Time without an answer from the server after which a sync fails.
+const TIMEOUT: Duration = Duration::from_mins(5);
 
-/// What a sync has done.
+/// Result of a sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Synced {
-    /// The page of the run.
+    /// Address of the run's page.
     pub url: Option<String>,
-    /// Rows of history that the server has now.
+    /// Rows of history on the server now.
     pub rows: u64,
-    /// Files and artifacts that were sent.
+    /// Number of files and artifacts that were sent.
     pub files: u64,
-    /// What was left out, and why.
-    pub remarks: Vec<String>,
+    /// Lines on what was left out, and why.
+    pub notices: Vec<String>,
 }
 
-/// Why a log could not be sent. What was sent of it stays, and is not sent again by the next attempt.
+/// Error of a sync; the next one does not send again what has been sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyncError {
-    /// A setting cannot work.
+    /// A setting is invalid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// There is no key for the server.
-    #[error("there is no API key for {base_url}; set WANDB_API_KEY, or log in with `wandb login`")]
+    #[error("there is no API key for {base_url}; set WANDB_API_KEY, or run `wandb login`")]
     NoKey {
-        /// The server.
+        /// Address of the server.
         base_url: String,
     },
     /// There is no log, or there are several.
-    #[error("`{}` is no `.wandb` file and no folder that holds exactly one", path.display())]
+    #[error("`{}` is not a `.wandb` file, nor a folder with exactly one", path.display())]
     NoLog {
-        /// What was given.
+        /// Path that was given.
         path: PathBuf,
     },
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Log(#[from] LogError),
-    /// The log's first entries are missing or damaged, so that nobody knows where it belongs.
-    #[error("the log does not say which run it is of: nothing was sent")]
+    /// The entry that names the run is missing or damaged.
+    #[error("the log does not name its run, so nothing was sent")]
     NoRun,
-    /// The server does not want it.
-    #[error("the server refused: {why}")]
+    /// The server refused the upload.
+    #[error("the upload was refused: {why}")]
     Refused {
-        /// What it said.
+        /// Reason in the answer.
         why: String,
     },
     /// The server does not answer.
     #[error("the server does not answer: {why}")]
     Unreachable {
-        /// What came instead.
+        /// Error of the last attempt.
         why: String,
     },
-    /// Some files or artifacts were not taken; everything else was.
-    #[error("files or artifacts were not taken, {failed} of them: {why}")]
+    /// The server did not accept some files or artifacts; everything else was sent.
+    #[error("some files or artifacts were not accepted ({failed}): {why}")]
     Files {
-        /// How many.
+        /// Number of files and artifacts.
         failed: u64,
-        /// What was said of the last.
+        /// Error of the last one.
         why: String,
     },
-    /// The machine failed.
+    /// The system could not start a thread or write a file.
     #[error("the upload could not be started")]
     Io(#[from] io::Error),
 }
 
-/// Sends the log of one run, a `.wandb` file or the folder that holds it, with all files that belong to it.
+/// Sends the log of one run, a `.wandb` file or the folder that contains it, with all files that belong to it.
 ///
-/// Settings are those of the environment and of the settings files. Rows that the server has already are not
-/// sent again, so a sync after a broken one, or of a run that was online for a part of its time, goes on where
-/// that ended. (`wandb sync` sends all rows again, behind those that are there.)
+/// Settings come from the environment and the settings files. Rows that the server already has are not sent again, so a
+/// sync resumes an earlier one, or the upload of a run that was online for a part of its time. (`wandb sync` sends all
+/// rows again, after those that exist.)
 ///
 /// # Errors
 ///
-/// [`SyncError`] says which of log, settings and server was in the way.
+/// [`SyncError`] names the problem: the log, a setting or the server.
 pub fn sync(log: &Path) -> Result<Synced, SyncError> {
     let given = Given {
         mode: Some(Mode::Online),
         ..Given::default()
     };
     let settings = Settings::resolve(&given, |name| std::env::var(name).ok())?;
-    sync_with(log, settings, Pace::default(), PATIENCE)
+    sync_with(log, settings, Pace::default(), TIMEOUT)
 }
 
 pub(super) fn sync_with(
     log: &Path,
     settings: Settings,
     pace: Pace,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Synced, SyncError> {
-    let log = find(log)?;
-    let tail = Tail::open(&log)?;
-    let heard = Arc::new(Mutex::new(Heard::default()));
-    let base_url = settings.base_url.clone();
-    let link = link(&settings, pace, Heard::tell(&heard), Some(patience));
-    let link = link.ok_or(SyncError::NoKey { base_url })?;
-    link.signal.want(Wish::Finish);
-    let sent = Arc::new(Sent::default());
-    let run = log.parent().unwrap_or(Path::new(".")).to_owned();
-    let mut uploader = Uploader::new(link, settings, (log.clone(), tail), run, Arc::clone(&sent));
-    uploader.missing_exit = Some(1); // it was killed
-    uploader.run().map_err(broken)?;
-    let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
-    if let Some((failed, why)) = sent.failed() {
-        return Err(SyncError::Files { failed, why });
+    let path = find(log)?;
+    let tail = Tail::open(&path)?;
+    let messages = Arc::new(Mutex::new(Messages::default()));
+    let notify = collect(Arc::clone(&messages));
+    let Some(link) = link(&settings, pace, notify, Some(timeout)) else {
+        let base_url = settings.base_url;
+        return Err(SyncError::NoKey { base_url });
+    };
+    let mark = PathBuf::from(format!("{}.synced", path.display()));
+    let sent = send(link, settings, LogFile { path, tail })?;
+    // `wandb sync` leaves this mark too, and skips a run that has it.
+    folder::create(&mark)?;
+    Ok(synced(&sent, &messages))
+}
+
+/// Returns the result of a complete sync.
+fn synced(sent: &Sent, messages: &Mutex<Messages>) -> Synced {
+    let messages = std::mem::take(&mut *messages.lock().unwrap_or_else(PoisonError::into_inner));
+    Synced {
+        url: messages.url,
+        rows: sent.rows.load(Ordering::Relaxed),
+        files: sent.files.load(Ordering::Relaxed),
+        notices: messages.notices,
     }
-    // As `wandb sync` does, which then passes the run over.
-    folder::create(&PathBuf::from(format!("{}.synced", log.display())))?;
-    let (rows, files) = (
-        sent.rows.load(Ordering::Relaxed),
-        sent.files.load(Ordering::Relaxed),
-    );
-    Ok(Synced {
-        url: heard.url,
-        rows,
-        files,
-        remarks: heard.remarks,
+}
+
+/// Sends a complete log with its files on this thread.
+fn send(link: Link, settings: Settings, log: LogFile) -> Result<Arc<Sent>, SyncError> {
+    link.signal.raise(Command::Finish);
+    let sent = Arc::new(Sent::default());
+    let run = log.path.parent().unwrap_or(Path::new(".")).to_owned();
+    let mut uploader = Uploader::new(link, settings, log, run, Arc::clone(&sent));
+    uploader.missing_exit = Some(1); // a log without an exit is of a run that was killed
+    uploader.run()?;
+    match sent.failed() {
+        Some(failed) => Err(SyncError::Files {
+            failed: failed.count,
+            why: failed.why,
+        }),
+        None => Ok(sent),
+    }
+}
+
+/// Messages of an uploader.
+#[derive(Default)]
+struct Messages {
+    url: Option<String>,
+    notices: Vec<String>,
+}
+
+/// Returns a receiver that collects messages.
+fn collect(messages: Arc<Mutex<Messages>>) -> Notify {
+    Arc::new(move |message| {
+        // A mutex, because the thread that sends files calls this too.
+        let mut messages = messages.lock().unwrap_or_else(PoisonError::into_inner);
+        match message {
+            UploadMessage::Url(url) => messages.url = Some(url),
+            UploadMessage::Notice(text) => messages.notices.push(text),
+            UploadMessage::Warning(warning) => messages.notices.push(warning.cause),
+            UploadMessage::Stop(_) => {} // the run has ended long ago
+        }
     })
 }
 
-/// What an uploader said.
-#[derive(Default)]
-struct Heard {
-    url: Option<String>,
-    remarks: Vec<String>,
-}
-
-impl Heard {
-    fn tell(heard: &Arc<Mutex<Self>>) -> Tell {
-        let heard = Arc::clone(heard);
-        Arc::new(move |news| {
-            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-            match news {
-                News::Url(url) => heard.url = Some(url),
-                News::Remark(text) => heard.remarks.push(text),
-                News::Problem(problem) => heard.remarks.push(problem.error), // shown by the link already
-                News::Stop(_) => {} // it has ended long ago
-            }
-        })
-    }
-}
-
-/// The log itself.
+/// Returns the log at a path, or the only one in the folder at that path.
 fn find(path: &Path) -> Result<PathBuf, SyncError> {
     if path.is_file() {
-        return Ok(Path::new(".").join(path)); // so that it has a folder
+        return Ok(Path::new(".").join(path)); // so that it has a parent folder
     }
-    let no_log = || SyncError::NoLog {
-        path: path.to_owned(),
-    };
-    let inside = fs::read_dir(path)
-        .map_err(|_| no_log())?
-        .filter_map(|entry| Some(entry.ok()?.path()));
-    let mut logs = inside.filter(|path| path.extension().is_some_and(|end| end == "wandb"));
-    match (logs.next(), logs.next()) {
-        (Some(log), None) => Ok(log),
-        _ => Err(no_log()),
+    let mut logs = Vec::new();
+    if let Ok(entries) = fs::read_dir(path) {
+        for entry in entries.flatten() {
+            if entry.path().extension().is_some_and(|end| end == "wandb") {
+                logs.push(entry.path());
+            }
+        }
+    }
+    match logs.pop() {
+        Some(log) if logs.is_empty() => Ok(log),
+        _ => Err(SyncError::NoLog {
+            path: path.to_owned(),
+        }),
     }
 }
 
-fn broken(why: Broken) -> SyncError {
-    match why {
-        Broken::GaveUp(GaveUp::Refused(why)) => SyncError::Refused { why },
-        Broken::GaveUp(GaveUp::Unreachable(why)) => SyncError::Unreachable { why },
-        Broken::GaveUp(GaveUp::Stopped) => SyncError::Unreachable {
-            why: "stopped".to_owned(),
-        },
-        Broken::Log(error) => SyncError::Log(error),
-        Broken::NoRun => SyncError::NoRun,
-        Broken::Thread(error) => SyncError::Io(error),
+impl From<UploadError> for SyncError {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::GaveUp(GaveUp::Refused(why)) => Self::Refused { why },
+            UploadError::GaveUp(GaveUp::Unreachable(why)) => Self::Unreachable { why },
+            UploadError::GaveUp(GaveUp::Stopped) => Self::Unreachable {
+                why: "stopped".to_owned(),
+            },
+            UploadError::Log(error) => Self::Log(error),
+            UploadError::NoRun => Self::NoRun,
+            UploadError::Thread(error) => Self::Io(error),
+        }
     }
 }

@@ -1,25 +1,25 @@
-//! The log, read while it grows.
+//! Reader of a log that may still grow.
 
+use crate::journal::decode;
 use crate::log::{LogError, LogReader};
-use crate::proto::{Kind, Record};
-use prost::Message;
+use crate::proto::Kind;
 use std::path::Path;
 
-/// A reader that stands behind the last entry that it gave.
+/// Reader of a log, entry by entry.
 #[derive(Debug)]
 pub(super) struct Tail {
     reader: LogReader,
-    /// Where the log looked damaged the last time.
+    /// Offset at which the log looked damaged the last time.
     doubt: Option<u64>,
 }
 
-/// What a log has next.
+/// Result of reading an entry.
 #[derive(Debug)]
 pub(super) enum Next {
     Entry(Box<Kind>),
-    /// Nothing yet.
+    /// No further entry, for now.
     End,
-    /// So many bytes that cannot be read, which have been passed over.
+    /// Number of unreadable bytes that have been skipped.
     Damage(u64),
 }
 
@@ -31,24 +31,23 @@ impl Tail {
         })
     }
 
-    /// Where the last entry ends, in bytes.
+    /// Returns the offset after the last entry, in bytes.
     pub(super) fn offset(&self) -> u64 {
         self.reader.offset()
     }
 
-    /// The next entry. What looks damaged in a log that `may_grow` is looked at again before it is passed over:
-    /// it may have been read in the middle of being written. In one that may not, a rest that says that it is longer
-    /// than the file is damaged.
+    /// Reads the next entry.
+    ///
+    /// In a log that `may_grow`, damage is read a second time before it is skipped: it may have been read while it was
+    /// written. In a complete log, an entry that is longer than the rest of the file is damaged.
     pub(super) fn next(&mut self, may_grow: bool) -> Result<Next, LogError> {
         loop {
             let at = self.reader.offset();
             match self.reader.next_record() {
                 Ok(None) if may_grow || self.reader.is_at_end()? => return Ok(Next::End),
                 Ok(Some(bytes)) => {
-                    if let Some(kind) = Record::decode(bytes.as_slice())
-                        .ok()
-                        .and_then(|record| record.kind)
-                    {
+                    // Entries of other kinds are skipped.
+                    if let Some(kind) = decode(&bytes) {
                         return Ok(Next::Entry(Box::new(kind)));
                     }
                 }
@@ -69,10 +68,11 @@ impl Tail {
 mod tests {
     use super::*;
     use crate::log::LogWriter;
-    use crate::proto::Exit;
+    use crate::proto::{Exit, Record};
+    use prost::Message;
     use std::fs;
 
-    /// A log of three entries of the same length.
+    /// Returns a log of three entries of the same length.
     fn log() -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("run-x.wandb");
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_place_is_really_looked_at_twice_while_the_log_grows() {
+    fn damaged_place_is_read_twice_while_the_log_grows() {
         let (_dir, path) = log();
         let good = fs::read(&path).expect("the log");
         let mut bytes = good.clone();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_beyond_the_end_of_a_log_that_is_complete_is_damage() {
+    fn length_beyond_the_end_of_a_complete_log_is_damage() {
         let (_dir, path) = log();
         let mut bytes = fs::read(&path).expect("the log");
         let entry = (bytes.len() - 7) / 3;
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(code(tail.next(false).expect("an entry")), Some(1));
         assert!(
             matches!(tail.next(true), Ok(Next::End)),
-            "the rest may come yet"
+            "the rest may still be written"
         );
         assert!(matches!(tail.next(false), Ok(Next::Damage(bytes)) if bytes == entry as u64));
         assert_eq!(code(tail.next(false).expect("an entry")), Some(3));

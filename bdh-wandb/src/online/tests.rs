@@ -8,7 +8,7 @@ mod same;
 #[path = "../../tests/support/wandb_server.rs"]
 mod server;
 
-use super::{Finished, News};
+use super::{Finished, UploadMessage};
 use run::{Logged, PACE};
 use serde_json::{Value as Json, json};
 use server::{Line, Server, wait_until};
@@ -29,38 +29,22 @@ fn is_complete(finished: &Finished) {
 }
 
 #[test]
-fn a_run_arrives_while_it_goes_on_and_its_page_is_told() {
+fn run_is_uploaded_while_it_trains_and_its_page_is_reported() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
     let mut logged = Logged::new();
     logged.rows(3);
-    let (uploader, ears) = logged.upload(&server.url());
-    let arrived = |count| {
-        move |run: &Json| {
-            run["history"]
-                .as_array()
-                .is_some_and(|rows| rows.len() == count)
-        }
-    };
-    let has = |count: usize| {
-        let dump = server.dump();
-        dump["runs"]
-            .as_object()
-            .expect("runs")
-            .values()
-            .next()
-            .is_some_and(arrived(count))
-    };
-    wait_until("three rows", || has(3));
+    let (uploader, inbox) = logged.upload(&server.url());
+    wait_until("three rows", || num_rows(&server.dump()) == 3);
     logged.rows(2);
-    wait_until("five rows", || has(5));
+    wait_until("five rows", || num_rows(&server.dump()) == 5);
     let page = format!("{}/tester/birds%20of%20prey/runs/abc12345", server.url());
-    assert_eq!(ears.heard(), [News::Url(page)]);
+    assert_eq!(inbox.messages(), [UploadMessage::Url(page)]);
 
     thread::sleep(PACE.heartbeat * 3);
-    let silent = server.run()["requests"].as_u64().expect("a count");
-    assert!(silent >= 4, "no sign of life: {silent} requests");
+    let requests = server.run()["requests"].as_u64().expect("a count");
+    assert!(requests >= 4, "no heartbeat: {requests} requests");
     logged.exit(3);
     let finished = uploader.finish_in(LONG);
     assert_eq!(
@@ -77,8 +61,17 @@ fn a_run_arrives_while_it_goes_on_and_its_page_is_told() {
     );
 }
 
+/// Returns the number of rows of the only run in a dump; 0 before the server knows the run.
+fn num_rows(dump: &Json) -> usize {
+    let runs = dump["runs"].as_object().expect("runs");
+    match runs.values().next() {
+        Some(run) => run["history"].as_array().map_or(0, Vec::len),
+        None => 0,
+    }
+}
+
 #[test]
-fn a_configuration_that_is_no_json_is_null_and_the_rest_of_it_stays() {
+fn invalid_json_in_a_configuration_becomes_null() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -99,7 +92,7 @@ fn a_configuration_that_is_no_json_is_null_and_the_rest_of_it_stays() {
 }
 
 #[test]
-fn a_server_that_fails_and_is_slow_gets_everything_once_it_works() {
+fn failing_slow_server_gets_everything_once_it_works() {
     let Some(server) = Server::start(&[
         "--fail-filestream",
         "5",
@@ -112,25 +105,25 @@ fn a_server_that_fails_and_is_slow_gets_everything_once_it_works() {
     };
     let mut logged = Logged::new();
     logged.all_kinds();
-    let (uploader, ears) = logged.upload(&server.url());
+    let (uploader, inbox) = logged.upload(&server.url());
     is_complete(&uploader.finish_in(LONG));
-    let remarks = ears.remarks();
+    let notices = inbox.notices();
     assert!(
-        remarks.len() <= 2 && remarks[0].starts_with("W&B does not answer (503"),
-        "{remarks:?}"
+        notices.len() <= 2 && notices[0].starts_with("W&B does not answer (503"),
+        "{notices:?}"
     );
-    assert_eq!(ears.problems(), [""; 0]);
+    assert_eq!(inbox.warnings(), [""; 0]);
     same::assert_same_as_wandb_sync(&server, &logged);
 }
 
 #[test]
-fn a_server_that_is_away_for_half_a_minute_misses_nothing() {
+fn server_that_is_away_for_half_a_minute_gets_everything() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
     let line = Line::to(server.port);
     let mut logged = Logged::new();
-    let (uploader, ears) = logged.upload(&line.url());
+    let (uploader, inbox) = logged.upload(&line.url());
     let has_some =
         || server.dump()["runs"]["tester/birds of prey/abc12345"]["history"][2].is_object();
     for second in 0..34 {
@@ -153,35 +146,35 @@ fn a_server_that_is_away_for_half_a_minute_misses_nothing() {
     let run = server.run();
     assert_eq!(rows(&run), (0..340).collect::<Vec<_>>());
     assert_eq!(run["files"]["notes.txt"]["size"], 33);
-    let remarks = ears.remarks();
-    assert_eq!(remarks.len(), 1, "{remarks:?}");
+    let notices = inbox.notices();
+    assert_eq!(notices.len(), 1, "{notices:?}");
     assert!(
-        remarks[0].ends_with("what it has not got waits in the log"),
-        "{remarks:?}"
+        notices[0].ends_with("the log keeps what has not been sent"),
+        "{notices:?}"
     );
     same::assert_same_as_wandb_sync(&server, &logged);
 }
 
 #[test]
-fn a_request_to_stop_is_passed_on_once() {
+fn request_to_stop_is_forwarded_once() {
     let Some(server) = Server::start(&["--stop-after", "3"]) else {
         return;
     };
     let mut logged = Logged::new();
-    let (uploader, ears) = logged.upload(&server.url());
+    let (uploader, inbox) = logged.upload(&server.url());
     for _ in 0..8 {
         logged.rows(1);
         thread::sleep(PACE.period);
     }
     logged.exit(0);
     is_complete(&uploader.finish_in(LONG));
-    let stops = ears
-        .heard()
+    let stops = inbox
+        .messages()
         .into_iter()
-        .filter(|news| matches!(news, News::Stop(_)));
+        .filter(|message| matches!(message, UploadMessage::Stop(_)));
     assert_eq!(
         stops.collect::<Vec<_>>(),
-        [News::Stop(
+        [UploadMessage::Stop(
             "stopped from the W&B page of the run".to_owned()
         )]
     );
@@ -190,7 +183,7 @@ fn a_request_to_stop_is_passed_on_once() {
 }
 
 #[test]
-fn two_hundred_thousand_rows_go_in_requests_of_at_most_ten_mebibytes() {
+fn many_rows_go_in_requests_of_at_most_ten_mebibytes() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -203,7 +196,7 @@ fn two_hundred_thousand_rows_go_in_requests_of_at_most_ten_mebibytes() {
     let (uploader, _) = logged.upload(&server.url());
     is_complete(&uploader.finish_in(LONG * 2));
     let requests = server.row_requests();
-    let most = (10 << 20) / (filler.len() as u64 + 80); // a row holds more than its filler
+    let most = (10 << 20) / (filler.len() as u64 + 80); // a row has more than its filler
     assert!(
         requests.len() >= 4 && requests.iter().all(|(_, count)| *count <= most),
         "{requests:?}"

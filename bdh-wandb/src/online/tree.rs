@@ -1,10 +1,10 @@
-//! JSON objects whose values stay as they were written, bare NaN and infinities included.
+//! JSON objects whose values stay as they were written, including bare NaN and infinities.
 
 use crate::proto::{Item, Items};
 use crate::text;
 use std::collections::BTreeMap;
 
-/// An object of values and of objects.
+/// Object of values and of objects.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tree(BTreeMap<String, Node>);
 
@@ -15,7 +15,7 @@ enum Node {
 }
 
 impl Tree {
-    /// The object that some items describe.
+    /// Returns the object that some items describe.
     pub(super) fn of(items: &[Item]) -> Self {
         let mut tree = Self::default();
         for item in items {
@@ -24,7 +24,7 @@ impl Tree {
         tree
     }
 
-    /// Applies what an entry of the log changes.
+    /// Applies the changes of an entry of the log.
     pub(super) fn apply(&mut self, changes: &Items) {
         for item in &changes.update {
             self.set(&path(item), item.value_json.clone());
@@ -34,7 +34,7 @@ impl Tree {
         }
     }
 
-    /// Puts a value, which is JSON, at a path of keys.
+    /// Sets the value at a path of keys; it is JSON already.
     pub(super) fn set(&mut self, path: &[&str], value: String) {
         match path {
             [] => {}
@@ -63,7 +63,7 @@ impl Tree {
         }
     }
 
-    /// The top level: keys, and values as JSON.
+    /// Returns the top level as keys and JSON values.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&str, String)> {
         self.0.iter().map(|(key, node)| (key.as_str(), node.json()))
     }
@@ -87,7 +87,7 @@ impl Node {
     }
 }
 
-/// A key is a path of one.
+/// Returns the path of an item; a single key is a path of length one.
 fn path(item: &Item) -> Vec<&str> {
     match item.nested_key.as_slice() {
         [] => vec![&item.key],

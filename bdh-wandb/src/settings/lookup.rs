@@ -1,4 +1,4 @@
-//! Values by name, with the place where each was found, so that errors can name it.
+//! Lookup of values by name, with their places, so that errors can name them.
 
 use super::wandb_dir;
 use bdh::files;
@@ -7,35 +7,37 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A setting of W&B has a value that cannot work.
+/// Invalid value of a W&B setting.
 #[derive(Debug, thiserror::Error)]
 #[error("{place} is {value}; {expected}")]
 #[non_exhaustive]
 pub struct SettingsError {
-    /// Where it stands: a variable, a key of a file, a method of the builder.
+    /// Place of the value: a variable, a key of a file, or a method of the builder.
     pub place: String,
-    /// The value, or a description of it where it is a secret.
+    /// Value, or a description of it if it is a secret.
     pub value: String,
-    /// What would work.
+    /// Sentence on the values that would work.
     pub expected: String,
 }
 
-/// Times that may be waited. A machine's clock does not count so far that any sum with a longer one would be right.
+/// Shortest time that can be set.
 const SHORTEST: Duration = Duration::from_millis(1);
+
+/// Longest time that can be set: added to a machine's clock, a much longer one would overflow.
 const LONGEST: Duration = Duration::from_secs(1_000_000);
 
-/// Bytes of the longest file of settings, keys or certificates that is read.
+/// Largest file of settings, keys or certificates that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
 
-/// A value and its place.
-#[derive(Clone)] // not `Debug`: it may hold a key
+/// Value with its place.
+#[derive(Clone)] // not `Debug`: the value may be an API key
 pub(super) struct Found {
     pub(super) place: String,
     pub(super) text: String,
 }
 
 impl Found {
-    /// The error for this value; `expected` says what would work.
+    /// Returns the error for this value; `expected` describes the values that would work.
     pub(super) fn wrong(&self, expected: impl Into<String>) -> SettingsError {
         SettingsError {
             place: self.place.clone(),
@@ -45,10 +47,10 @@ impl Found {
     }
 }
 
-/// The environment and the settings files.
+/// Environment and settings files.
 pub(super) struct Lookup<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
-    /// From the `[default]` sections, the later file over the earlier.
+    /// Values of the `[default]` sections; a later file overrides an earlier one.
     files: BTreeMap<String, Found>,
 }
 
@@ -57,26 +59,31 @@ impl<'a> Lookup<'a> {
     ///
     /// # Errors
     ///
-    /// If one is there and cannot be read.
+    /// If a file exists and cannot be read.
     pub(super) fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut look = Self {
             env,
             files: BTreeMap::new(),
         };
-        let root = look
-            .env("WANDB_DIR")
-            .map_or(PathBuf::from("."), |dir| look.expand(&dir.text));
-        let config = look
-            .env("WANDB_CONFIG_DIR")
-            .map(|dir| look.expand(&dir.text));
-        let config = config.or_else(|| Some(look.home()?.join(".config/wandb")));
-        for dir in config.into_iter().chain([wandb_dir(&root)]) {
+        let root = match look.text("WANDB_DIR") {
+            Some(dir) => look.expand(&dir),
+            None => PathBuf::from("."),
+        };
+        for dir in look.config_dir().into_iter().chain([wandb_dir(&root)]) {
             look.files.extend(read(&dir.join("settings"))?);
         }
         Ok(look)
     }
 
-    /// A variable of the environment that is set and not empty.
+    /// Returns the folder of the user's settings file; `None` without a home folder.
+    fn config_dir(&self) -> Option<PathBuf> {
+        match self.text("WANDB_CONFIG_DIR") {
+            Some(dir) => Some(self.expand(&dir)),
+            None => Some(self.home()?.join(".config/wandb")),
+        }
+    }
+
+    /// Returns a variable of the environment that is set and not empty, with its place.
     pub(super) fn env(&self, name: &str) -> Option<Found> {
         let text = (self.env)(name).filter(|text| !text.is_empty())?;
         Some(Found {
@@ -85,19 +92,32 @@ impl<'a> Lookup<'a> {
         })
     }
 
-    /// What the builder was given, else `WANDB_KEY`, else `key` of a settings file.
+    /// Returns the text of a variable of the environment that is set and not empty.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        Some(self.env(name)?.text)
+    }
+
+    /// Returns the builder's value, else the text of a variable.
+    pub(super) fn text_or(&self, given: Option<&String>, name: &str) -> Option<String> {
+        match given {
+            Some(text) => Some(text.clone()),
+            None => self.text(name),
+        }
+    }
+
+    /// Returns the builder's value, else that of `WANDB_KEY`, else that of `key` in a settings file.
     pub(super) fn of(&self, given: Option<&String>, key: &str) -> Option<Found> {
-        let place = || format!("the builder's `{key}`");
-        given
-            .map(|text| Found {
-                place: place(),
+        if let Some(text) = given {
+            return Some(Found {
+                place: format!("the builder's `{key}`"),
                 text: text.clone(),
-            })
-            .or_else(|| self.env(&format!("WANDB_{}", key.to_uppercase())))
+            });
+        }
+        self.env(&format!("WANDB_{}", key.to_uppercase()))
             .or_else(|| self.files.get(key).cloned())
     }
 
-    /// Whether a variable says yes.
+    /// Whether a variable is set to true.
     pub(super) fn flag(&self, name: &str) -> Result<bool, SettingsError> {
         let Some(found) = self.env(name) else {
             return Ok(false);
@@ -109,26 +129,27 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// A variable that holds a time in seconds.
+    /// Returns the time in seconds that a variable contains.
     pub(super) fn seconds(&self, name: &str, default: Duration) -> Result<Duration, SettingsError> {
         let Some(found) = self.env(name) else {
             return Ok(default);
         };
-        let seconds: Option<f64> = found.text.trim().parse().ok();
-        seconds
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .filter(|time| (SHORTEST..=LONGEST).contains(time))
-            .ok_or_else(|| found.wrong("use a number of seconds from 0.001 to 1000000, such as 30"))
+        if let Ok(seconds) = found.text.trim().parse::<f64>()
+            && let Ok(time) = Duration::try_from_secs_f64(seconds)
+            && (SHORTEST..=LONGEST).contains(&time)
+        {
+            return Ok(time);
+        }
+        Err(found.wrong("use a number of seconds from 0.001 to 1000000, such as 30"))
     }
 
-    /// The user's own folder.
+    /// Returns the user's home folder.
     pub(super) fn home(&self) -> Option<PathBuf> {
-        self.env("HOME")
-            .or_else(|| self.env("USERPROFILE"))
-            .map(|home| home.text.into())
+        let home = self.text("HOME").or_else(|| self.text("USERPROFILE"))?;
+        Some(home.into())
     }
 
-    /// A path, with `~/` as the user's folder.
+    /// Returns a path in which a leading `~/` is replaced by the home folder.
     pub(super) fn expand(&self, path: &str) -> PathBuf {
         match (path.strip_prefix("~/"), self.home()) {
             (Some(rest), Some(home)) => home.join(rest),
@@ -137,8 +158,7 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// Reads a file that the user has chosen, which may be a link: a regular one, and no more of it than a file of settings
-/// can have.
+/// Reads a file chosen by the user: a regular file of at most 16 MiB, which may be behind a link.
 pub(super) fn read_chosen(path: &Path) -> io::Result<Vec<u8>> {
     let path = path.canonicalize()?;
     let (folder, name) = (path.parent(), path.file_name());
@@ -148,17 +168,21 @@ pub(super) fn read_chosen(path: &Path) -> io::Result<Vec<u8>> {
     files::read(folder, name, MAX_FILE)
 }
 
-/// The text of such a file, without the mark that some editors begin it with.
+/// Reads the text of a file chosen by the user, without the byte order mark that some editors write.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
-    let text = String::from_utf8(read_chosen(path)?);
-    let text = text.map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))?;
-    Ok(text
-        .strip_prefix('\u{feff}')
-        .map(str::to_owned)
-        .unwrap_or(text))
+    let Ok(mut text) = String::from_utf8(read_chosen(path)?) else {
+        return Err(io::Error::new(
+            ErrorKind::InvalidData,
+            "the file is not UTF-8",
+        ));
+    };
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
-/// The `[default]` section of a settings file; nothing if there is no such file.
+/// Reads the `[default]` section of a settings file; empty if the file does not exist.
 fn read(path: &Path) -> Result<BTreeMap<String, Found>, SettingsError> {
     match read_text(path) {
         Ok(text) => Ok(section(&text, path)),
@@ -173,6 +197,13 @@ fn read(path: &Path) -> Result<BTreeMap<String, Found>, SettingsError> {
     }
 }
 
+/// Splits a line of a settings file; `None` for one without a key or without a value.
+fn key_and_text(line: &str) -> Option<(String, String)> {
+    let (key, value) = line.split_once(['=', ':'])?;
+    let (key, text) = (key.trim().to_lowercase(), value.trim().to_owned());
+    (!text.is_empty()).then_some((key, text))
+}
+
 fn section(text: &str, path: &Path) -> BTreeMap<String, Found> {
     let mut inside = false;
     let mut found = BTreeMap::new();
@@ -180,12 +211,10 @@ fn section(text: &str, path: &Path) -> BTreeMap<String, Found> {
         if line.starts_with('[') {
             inside = line == "[default]";
         }
-        let pair = line
-            .split_once(['=', ':'])
-            .filter(|_| inside && !line.starts_with(['#', ';', '[']));
-        let Some((key, value)) = pair else { continue };
-        let (key, text) = (key.trim().to_lowercase(), value.trim().to_owned());
-        if !text.is_empty() {
+        if !inside || line.starts_with(['#', ';', '[']) {
+            continue;
+        }
+        if let Some((key, text)) = key_and_text(line) {
             let place = format!("`{key}` in `{}`", path.display());
             found.insert(key, Found { place, text });
         }

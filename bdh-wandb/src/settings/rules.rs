@@ -1,14 +1,17 @@
-//! What the server accepts, checked before anything is written.
+//! Rules for values that the server accepts, checked before anything is written.
 
 use super::lookup::{Found, SettingsError};
 use super::{Mode, Resume};
 use std::fmt::Write;
 
-/// The public server.
+/// Address of the public server.
 pub(super) const BASE_URL: &str = "https://api.wandb.ai";
 
-/// The project of runs that name none.
+/// Default project.
 pub(super) const PROJECT: &str = "uncategorized";
+
+/// Longest tag that the server accepts, in characters.
+const MAX_TAG: usize = 64;
 
 pub(super) fn mode(found: &Found) -> Result<Mode, SettingsError> {
     match found.text.as_str() {
@@ -29,7 +32,7 @@ pub(super) fn resume(found: &Found) -> Result<Resume, SettingsError> {
     }
 }
 
-/// Whether output is taken: each way of taking it that Python knows is the same here.
+/// Whether the program's output is logged; all of the Python client's ways to capture it mean the same here.
 pub(super) fn console(found: &Found) -> Result<bool, SettingsError> {
     match found.text.as_str() {
         "off" => Ok(false),
@@ -38,7 +41,7 @@ pub(super) fn console(found: &Found) -> Result<bool, SettingsError> {
     }
 }
 
-/// A run's id is part of paths and of file names.
+/// Checks a run's id, which is part of addresses and of file names.
 pub(super) fn run_id(found: &Found) -> Result<String, SettingsError> {
     let text = &found.text;
     let is_wrong = |c: char| ":;,#?/'\\".contains(c) || c.is_control();
@@ -60,7 +63,7 @@ pub(super) fn project(found: &Found) -> Result<String, SettingsError> {
     Ok(text.clone())
 }
 
-/// A user's or a team's name is part of paths.
+/// Checks the name of a user or a team, which is part of addresses.
 pub(super) fn entity(found: &Found) -> Result<String, SettingsError> {
     let text = &found.text;
     if text.trim().is_empty() || text.contains(['/', '\\', '#', '?', '%', ':']) {
@@ -77,45 +80,46 @@ pub(super) fn sweep_id(found: &Found) -> Result<String, SettingsError> {
     Ok(text.clone())
 }
 
-/// Tags without the spaces around them, each once; empty ones are left out.
+/// Returns each tag once, without the spaces around it; empty ones are left out.
 pub(super) fn tags<'a>(
     place: &str,
     all: impl Iterator<Item = &'a str>,
 ) -> Result<Vec<String>, SettingsError> {
     let mut tags = Vec::new();
-    for tag in all.map(str::trim).filter(|tag| !tag.is_empty()) {
-        let length = tag.chars().count();
-        if length > 64 {
-            let start: String = tag.chars().take(20).collect();
-            let found = Found {
-                place: place.to_owned(),
-                text: format!("{start}…"),
-            };
-            return Err(found.wrong(format!(
-                "use tags of at most 64 characters, this one has {length}"
-            )));
+    for tag in all.map(str::trim) {
+        if tag.chars().count() > MAX_TAG {
+            return Err(long_tag(place, tag));
         }
-        if !tags.iter().any(|known| known == tag) {
+        if !tag.is_empty() && !tags.iter().any(|known| known == tag) {
             tags.push(tag.to_owned());
         }
     }
     Ok(tags)
 }
 
-/// An address without a path's end, a query or a password, which errors and logs would show.
+fn long_tag(place: &str, tag: &str) -> SettingsError {
+    let start: String = tag.chars().take(20).collect();
+    let found = Found {
+        place: place.to_owned(),
+        text: format!("{start}…"),
+    };
+    let length = tag.chars().count();
+    found.wrong(format!(
+        "use tags of at most {MAX_TAG} characters, this one has {length}"
+    ))
+}
+
+/// Returns the address of a server, without slashes at its end.
+///
+/// A query or a password is refused, because errors and logs show the address.
 pub(super) fn base_url(found: &Found) -> Result<String, SettingsError> {
     let url = found.text.trim_end_matches('/');
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains('@') {
-        let found = Found {
-            text: format!("{scheme}://…@…"),
-            place: found.place.clone(),
-        };
-        return Err(found.wrong("leave user and password out; the key goes into WANDB_API_KEY"));
+        return Err(with_password(found, scheme));
     }
-    let strange = |c: char| c.is_whitespace() || c.is_control() || "?#\\\"<>".contains(c);
-    if !matches!(scheme, "http" | "https") || host.is_empty() || rest.contains(strange) {
+    if !matches!(scheme, "http" | "https") || host.is_empty() || rest.contains(is_forbidden) {
         return Err(found.wrong(format!("use an address such as {BASE_URL}")));
     }
     let is_cloud = host.ends_with("wandb.ai");
@@ -125,11 +129,24 @@ pub(super) fn base_url(found: &Found) -> Result<String, SettingsError> {
     Ok(url.to_owned())
 }
 
-/// Where the pages of a server are, from where it is asked.
+/// Whether an address cannot contain a character.
+fn is_forbidden(char: char) -> bool {
+    char.is_whitespace() || char.is_control() || "?#\\\"<>".contains(char)
+}
+
+/// Returns the error for an address with a password, which it does not contain.
+fn with_password(found: &Found, scheme: &str) -> SettingsError {
+    let hidden = Found {
+        text: format!("{scheme}://…@…"),
+        place: found.place.clone(),
+    };
+    hidden.wrong("leave user and password out; the key goes into WANDB_API_KEY")
+}
+
+/// Returns the address of a server's web pages.
 pub(super) fn app_url(base_url: &str) -> String {
-    if let Some(host) = base_url
-        .strip_prefix("https://api.")
-        .filter(|host| host.contains("forge.coreweave.com"))
+    if let Some(host) = base_url.strip_prefix("https://api.")
+        && host.contains("forge.coreweave.com")
     {
         return format!("https://{host}/wandb");
     }
@@ -141,7 +158,7 @@ pub(super) fn app_url(base_url: &str) -> String {
     base_url.replace("://api.", to)
 }
 
-/// One part of a path: everything that is not plainly allowed there as `%XX`.
+/// Escapes one part of a path: every byte that is not allowed there becomes `%XX`.
 pub(crate) fn escape(part: &str) -> String {
     let mut escaped = String::with_capacity(part.len());
     for byte in part.bytes() {
@@ -149,7 +166,7 @@ pub(crate) fn escape(part: &str) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
                 escaped.push(byte.into());
             }
-            _ => write!(escaped, "%{byte:02X}").expect("a string takes everything"),
+            _ => write!(escaped, "%{byte:02X}").expect("writing to a String cannot fail"),
         }
     }
     escaped

@@ -5,7 +5,7 @@ use std::fs;
 #[cfg(feature = "online")]
 const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A machine of its own: a home, a folder of runs, and an environment.
+/// Test machine with its own home, folder of runs and environment.
 struct Machine {
     dir: tempfile::TempDir,
     env: HashMap<String, String>,
@@ -52,7 +52,7 @@ fn with(env: &[(&str, &str)]) -> Settings {
 }
 
 #[test]
-fn nothing_set_is_a_run_without_a_key_kept_offline_with_one_warning() {
+fn run_without_settings_is_offline_with_one_warning() {
     let settings = with(&[]);
     assert_eq!((settings.mode, settings.api_key), (Mode::Offline, None));
     assert_eq!(settings.base_url, "https://api.wandb.ai");
@@ -63,8 +63,8 @@ fn nothing_set_is_a_run_without_a_key_kept_offline_with_one_warning() {
     assert!(settings.console && !settings.quiet && !settings.silent && !settings.disable_git);
     let expected: &[&str] = if cfg!(feature = "online") {
         &[
-            "there is no API key for https://api.wandb.ai: the run is kept offline; set WANDB_API_KEY, or log in with \
-           `wandb login`",
+            "there is no API key for https://api.wandb.ai: the run is logged offline; set WANDB_API_KEY, or run \
+             `wandb login`",
         ]
     } else {
         &[]
@@ -73,7 +73,7 @@ fn nothing_set_is_a_run_without_a_key_kept_offline_with_one_warning() {
 }
 
 #[test]
-fn every_variable_arrives() {
+fn every_variable_is_read() {
     let settings = with(&[
         ("WANDB_MODE", "offline"),
         ("WANDB_BASE_URL", "http://127.0.0.1:8080/"),
@@ -117,7 +117,7 @@ fn every_variable_arrives() {
 }
 
 #[test]
-fn a_bad_value_is_named_with_its_place_and_what_would_work() {
+fn error_names_the_value_its_place_and_what_would_work() {
     let long = "x".repeat(129);
     let tag = "t".repeat(65);
     for (name, value, expected) in [
@@ -220,7 +220,7 @@ fn a_bad_value_is_named_with_its_place_and_what_would_work() {
 }
 
 #[test]
-fn the_builders_values_are_checked_too() {
+fn values_of_the_builder_are_checked_too() {
     let machine = Machine::new(&[]);
     let given = Given {
         project: Some("a/b".to_owned()),
@@ -243,7 +243,7 @@ fn the_builders_values_are_checked_too() {
 }
 
 #[test]
-fn files_lose_to_the_environment_and_that_to_the_builder() {
+fn environment_overrides_files_and_builder_overrides_both() {
     let machine = Machine::new(&[("WANDB_MODE", "offline")])
         .file(
             ".config/wandb/settings",
@@ -274,7 +274,7 @@ fn files_lose_to_the_environment_and_that_to_the_builder() {
 }
 
 #[test]
-fn a_bad_value_in_a_file_is_named_with_the_file() {
+fn error_names_the_file_of_a_bad_value() {
     let machine = Machine::new(&[]).file("wandb/settings", "[default]\nmode = sideways\n");
     let path = machine.dir.path().join("wandb/settings");
     let start = format!("`mode` in `{}` is `sideways`; use online", path.display());
@@ -282,7 +282,7 @@ fn a_bad_value_in_a_file_is_named_with_the_file() {
 }
 
 #[test]
-fn a_hidden_folder_is_used_where_there_is_one() {
+fn existing_hidden_folder_is_used() {
     let machine = Machine::new(&[("WANDB_MODE", "offline")])
         .file(".wandb/settings", "[default]\nproject = hidden\n");
     assert_eq!(machine.settings().project, "hidden");
@@ -293,7 +293,7 @@ fn a_hidden_folder_is_used_where_there_is_one() {
 }
 
 #[test]
-fn modes_have_old_names_and_an_old_switch() {
+fn old_names_of_modes_are_accepted() {
     for (value, mode) in [("dryrun", Mode::Offline), ("disabled", Mode::Disabled)] {
         assert_eq!(with(&[("WANDB_MODE", value)]).mode, mode);
     }
@@ -309,7 +309,7 @@ fn modes_have_old_names_and_an_old_switch() {
 
 #[cfg(feature = "online")]
 #[test]
-fn a_key_makes_a_run_online_and_is_never_shown() {
+fn key_makes_a_run_online_and_is_never_shown() {
     let on_premises = format!("local-{KEY}");
     for key in [KEY, &on_premises, "aaa.bbb-1.ccc_2"] {
         let settings = with(&[("WANDB_API_KEY", key), ("WANDB_MODE", "run")]);
@@ -323,7 +323,7 @@ fn a_key_makes_a_run_online_and_is_never_shown() {
 
 #[cfg(feature = "online")]
 #[test]
-fn a_bad_key_is_described_and_not_shown() {
+fn bad_key_is_described_and_not_shown() {
     let short = Machine::new(&[("WANDB_API_KEY", "s3cret")]).error();
     assert_eq!(
         short,
@@ -349,7 +349,7 @@ fn a_bad_key_is_described_and_not_shown() {
 
 #[cfg(feature = "online")]
 #[test]
-fn a_key_comes_from_the_netrc_of_the_servers_host() {
+fn key_is_read_from_netrc_by_host() {
     let netrc = format!(
         "# machine localhost:1 password no\nmachine other login user password {}\n\
          machine localhost:1\n  login user\n  password \"{KEY}\"\ndefault login anonymous password x\n",
@@ -375,7 +375,7 @@ fn a_key_comes_from_the_netrc_of_the_servers_host() {
 
 #[cfg(feature = "online")]
 #[test]
-fn the_public_server_is_found_by_either_of_its_names() {
+fn netrc_may_have_either_name_of_the_public_server() {
     let netrc = format!("machine api.forge.coreweave.com login user password {KEY}");
     assert_eq!(
         Machine::new(&[]).file(".netrc", &netrc).settings().mode,
@@ -384,7 +384,7 @@ fn the_public_server_is_found_by_either_of_its_names() {
 }
 
 #[test]
-fn a_password_in_the_address_is_refused_without_showing_it() {
+fn password_in_the_address_is_refused_without_showing_it() {
     let error = Machine::new(&[("WANDB_BASE_URL", "https://user:s3cret@host")]).error();
     assert!(
         error.starts_with("WANDB_BASE_URL is `https://…@…`; leave user and password out"),
@@ -393,7 +393,7 @@ fn a_password_in_the_address_is_refused_without_showing_it() {
 }
 
 #[test]
-fn a_sweep_decides_run_id_project_entity_and_parameters() {
+fn sweep_decides_run_id_project_entity_and_parameters() {
     let machine = Machine::new(&[
         ("WANDB_MODE", "offline"),
         ("WANDB_SWEEP_ID", "swp1"),
@@ -435,10 +435,10 @@ fn a_sweep_decides_run_id_project_entity_and_parameters() {
 }
 
 #[test]
-fn a_strange_parameter_file_is_an_error_that_says_what_it_should_hold() {
+fn error_describes_the_format_of_a_parameter_file() {
     for (text, why) in [
         ("lr: 3", "`lr` has no `value`"),
-        ("wandb_version: 2", "it is of version 2"),
+        ("wandb_version: 2", "its version is 2"),
         ("- a", "invalid type: sequence"),
     ] {
         let machine = Machine::new(&[]).file("config.yaml", text);
@@ -465,7 +465,7 @@ fn a_strange_parameter_file_is_an_error_that_says_what_it_should_hold() {
 }
 
 #[test]
-fn pages_are_where_the_server_has_them() {
+fn address_of_a_page_depends_on_the_server() {
     for (base, page) in [
         ("https://api.wandb.ai", "https://wandb.ai/e/p%20q/runs/r"),
         (
@@ -484,7 +484,7 @@ fn pages_are_where_the_server_has_them() {
 }
 
 #[test]
-fn times_at_their_extremes_are_refused_with_a_sentence() {
+fn extreme_times_are_refused() {
     for name in ["WANDB_INIT_TIMEOUT", "WANDB_HTTP_TIMEOUT"] {
         for value in [
             "1e19",
@@ -510,7 +510,7 @@ fn times_at_their_extremes_are_refused_with_a_sentence() {
 }
 
 #[test]
-fn a_mark_of_byte_order_before_settings_is_passed_over() {
+fn byte_order_mark_before_settings_is_skipped() {
     let machine = Machine::new(&[("WANDB_MODE", "offline")])
         .file("wandb/settings", "\u{feff}[default]\nproject = marked\n");
     assert_eq!(machine.settings().project, "marked");
@@ -518,7 +518,7 @@ fn a_mark_of_byte_order_before_settings_is_passed_over() {
 
 #[cfg(feature = "online")]
 #[test]
-fn a_netrc_that_an_editor_began_with_a_mark_of_byte_order_has_its_key() {
+fn byte_order_mark_before_a_netrc_is_skipped() {
     let netrc = format!("\u{feff}machine api.wandb.ai login user password {KEY}\r\n");
     assert_eq!(
         Machine::new(&[]).file(".netrc", &netrc).settings().mode,
@@ -528,7 +528,7 @@ fn a_netrc_that_an_editor_began_with_a_mark_of_byte_order_has_its_key() {
 
 #[cfg(unix)]
 #[test]
-fn settings_that_are_no_regular_file_are_an_error_at_once_and_a_link_to_one_is_read() {
+fn settings_must_be_a_regular_file_or_a_link_to_one() {
     use std::os::unix::fs::symlink;
     let machine = Machine::new(&[("WANDB_MODE", "offline")])
         .file("elsewhere", "[default]\nproject = linked\n")
@@ -553,7 +553,7 @@ fn settings_that_are_no_regular_file_are_an_error_at_once_and_a_link_to_one_is_r
 
 #[cfg(feature = "online")]
 #[test]
-fn a_file_of_authorities_that_cannot_be_used_is_a_warning() {
+fn unusable_file_of_authorities_is_a_warning() {
     let env = [
         ("WANDB_API_KEY", KEY),
         ("SSL_CERT_FILE", "~/authorities.pem"),
@@ -567,7 +567,7 @@ fn a_file_of_authorities_that_cannot_be_used_is_a_warning() {
     );
     let machine = machine.file("authorities.pem", "none");
     assert!(
-        warning(&machine).contains("holds no certificate in PEM"),
+        warning(&machine).contains("contains no readable certificate in PEM"),
         "{}",
         warning(&machine)
     );
@@ -579,12 +579,12 @@ fn a_file_of_authorities_that_cannot_be_used_is_a_warning() {
         let pem = format!("-----BEGIN CERTIFICATE-----{body}");
         let machine = Machine::new(&env).file("authorities.pem", &pem);
         assert!(
-            warning(&machine).contains("holds no certificate in PEM"),
+            warning(&machine).contains("contains no readable certificate in PEM"),
             "{body}"
         );
         assert!(
             machine.settings().authorities.is_none(),
-            "the usual ones are used"
+            "the built-in ones are used"
         );
     }
     let pem = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";

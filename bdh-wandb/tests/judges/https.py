@@ -1,4 +1,4 @@
-"""An https server that answers `null` to everything; its certificate and key lie in the folder that it is given."""
+"""HTTPS server that answers `null` to every request, with the certificate and key in the folder of its argument."""
 
 import http.server
 import os

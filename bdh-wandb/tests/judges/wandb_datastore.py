@@ -1,6 +1,6 @@
-"""Reads a `.wandb` log with the data store of wandb 0.19 and prints what is in it as JSON.
+"""Reads a `.wandb` log with the data store of wandb 0.19 and prints its content as JSON.
 
-Values are printed as the JSON texts that stand in the log, so that not a bit of a number is lost on the way.
+Values are printed as the JSON texts in the log, so that numbers are not rounded.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Prints where each record of a `.wandb` log ends, in bytes, as the data store of wandb 0.19 finds them."""
+"""Prints the offset after each record of a `.wandb` log, in bytes, as the data store of wandb 0.19 reads it."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A run that W&B's own client logs offline, in the folder that is named: a nested configuration, NaN, a missing value."""
+"""Logs a run offline with W&B's own client, into a folder: a nested configuration, NaN, a missing value."""
 
 import os
 import sys

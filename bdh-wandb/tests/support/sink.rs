@@ -1,13 +1,14 @@
-//! A sink without a trainer: runs that are made up, and records of every kind.
+//! A sink without a trainer: invented runs, and records of every kind.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-use bdh::{Clock, Histogram, Outcome, Record, RunInfo, Sink, Value};
+use bdh::stats::Histogram;
+use bdh::{Clock, Outcome, Record, RunInfo, Sink, Value};
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
-/// A run of 100 steps in `dir`.
+/// Returns a run of 100 steps in `dir`.
 pub(crate) fn run(dir: &Path) -> RunInfo {
     RunInfo {
         name: dir
@@ -24,7 +25,7 @@ pub(crate) fn run(dir: &Path) -> RunInfo {
         resumed_record: None,
         notes: Vec::new(),
         started_at: 1_700_000_000.25,
-        feedback: bdh::Feedback::default(),
+        feedback: bdh::sink::Feedback::default(),
     }
 }
 
@@ -44,7 +45,7 @@ pub(crate) fn record(step: u64, values: Vec<(&str, Value)>) -> Record {
     }
 }
 
-/// One row of scalars that are hard to carry.
+/// Returns a record of scalars that are hard to represent.
 pub(crate) fn scalars(step: u64) -> Record {
     let x = step as f64;
     record(
@@ -67,7 +68,7 @@ pub(crate) fn scalars(step: u64) -> Record {
     )
 }
 
-/// A record with a value of every kind; `checkpoint` is a folder.
+/// Returns a record with a value of every kind; `checkpoint` is a folder.
 pub(crate) fn everything(step: u64, checkpoint: &Path) -> Record {
     let histogram = Histogram {
         edges: vec![-1.0, 0.0, 0.5, 2.0],
@@ -104,7 +105,7 @@ pub(crate) fn everything(step: u64, checkpoint: &Path) -> Record {
     )
 }
 
-/// A folder that looks like a checkpoint.
+/// Creates a folder that looks like a checkpoint.
 pub(crate) fn checkpoint(dir: &Path) -> std::path::PathBuf {
     let path = dir.join("checkpoints/ckpt_early_step_250");
     std::fs::create_dir_all(&path).expect("a folder");
@@ -113,7 +114,7 @@ pub(crate) fn checkpoint(dir: &Path) -> std::path::PathBuf {
     path
 }
 
-/// A picture of 2 by 1 pixels.
+/// Returns a PNG of 2 by 1 pixels.
 pub(crate) fn png() -> Vec<u8> {
     let hex = "89504e470d0a1a0a0000000d4948445200000002000000010802000000\
                7b40e8dd0000000f49444154789c63f8cfc0c0f01f000501\

@@ -1,4 +1,4 @@
-//! A W&B server on this machine, and a bad line to it.
+//! A W&B server on this machine, and a connection to it that can be cut.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// `fake_wandb.py`, a program of our own.
+/// Process of `fake_wandb.py`, this project's test server.
 pub(crate) struct Server {
     child: Child,
     dir: tempfile::TempDir,
@@ -21,9 +21,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one; `None` where there is no Python.
+    /// Starts a server; `None` without Python.
     pub(crate) fn start(args: &[&str]) -> Option<Self> {
-        let script = "../bdh-wandb/tests/judges/fake_wandb.py"; // for tests of other crates too
+        let script = "../bdh-wandb/tests/judges/fake_wandb.py"; // also for tests of other crates
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port_file = dir.path().join("port");
@@ -60,7 +60,7 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// All that it has received.
+    /// Returns everything that the server has received.
     pub(crate) fn dump(&self) -> Json {
         let agent = ureq::Agent::new_with_defaults();
         let mut answer = agent
@@ -77,7 +77,7 @@ impl Server {
         serde_json::from_str(&text).expect("JSON")
     }
 
-    /// The one run that it has received.
+    /// Returns the only run that the server has received.
     pub(crate) fn run(&self) -> Json {
         let dump = self.dump();
         assert_eq!(dump["problems"], serde_json::json!([]));
@@ -87,7 +87,7 @@ impl Server {
         runs.values().next().expect("a run").clone()
     }
 
-    /// One JSON object a request.
+    /// Returns a JSON object for each request.
     pub(crate) fn requests(&self) -> Vec<Json> {
         let text = fs::read_to_string(self.dir.path().join("log")).expect("the server's log");
         text.lines()
@@ -95,17 +95,20 @@ impl Server {
             .collect()
     }
 
-    /// Offset and number of the lines of each request that had rows.
+    /// Returns the offset and the number of rows of each request with rows.
     pub(crate) fn row_requests(&self) -> Vec<(u64, u64)> {
-        let chunk = |request: Json| {
+        let mut chunks = Vec::new();
+        for request in self.requests() {
             let chunk = &request["files"]["wandb-history.jsonl"];
-            Some((chunk[0].as_u64()?, chunk[1].as_u64()?))
-        };
-        self.requests().into_iter().filter_map(chunk).collect()
+            if let (Some(offset), Some(count)) = (chunk[0].as_u64(), chunk[1].as_u64()) {
+                chunks.push((offset, count));
+            }
+        }
+        chunks
     }
 }
 
-/// Python's JSON, with the names of numbers that JSON does not have as strings; what is in a string stays.
+/// Returns Python's JSON with bare NaN and infinities as strings; text in strings is unchanged.
 fn with_names_quoted(text: &str) -> String {
     let mut quoted = String::new();
     let mut rest = text;
@@ -138,7 +141,7 @@ impl Drop for Server {
     }
 }
 
-/// A line to a server that can be cut.
+/// Connection to a server that can be cut.
 pub(crate) struct Line {
     pub(crate) port: u16,
     is_cut: Arc<AtomicBool>,
@@ -196,12 +199,12 @@ fn connect(client: TcpStream, port: u16, open: &Mutex<Vec<TcpStream>>) {
     }
 }
 
-/// A server that answers every request in one way, or never; gives back its address and what it was sent.
+/// Starts a server with the same answer for every request, or none, and returns its address and the requests.
 pub(crate) fn always(answer: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
     answers(move |_| answer.map(str::to_owned))
 }
 
-/// An HTTP answer of a status line, more headers and a body.
+/// Returns an HTTP answer with a status line, more headers and a body.
 pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
     let len = body.len();
     format!(
@@ -209,14 +212,14 @@ pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// A server that answers as it is told, or never; gives back its address and what it was sent.
+/// Starts a server whose answers `answer` decides, and returns its address and the requests.
 pub(crate) fn answers(
     answer: impl Fn(&str) -> Option<String> + Send + 'static,
 ) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&asked);
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let received = Arc::clone(&requests);
     thread::spawn(move || {
         let mut kept = Vec::new();
         for mut client in listener.incoming().flatten() {
@@ -225,13 +228,13 @@ pub(crate) fn answers(
                 Some(answer) => drop(client.write_all(answer.as_bytes())),
                 None => kept.push(client),
             }
-            heard.lock().expect("no panic").push(request);
+            received.lock().expect("no panic").push(request);
         }
     });
-    (url, asked)
+    (url, requests)
 }
 
-/// Reads a request, whose body may come behind its head.
+/// Reads a request, whose body may arrive after its head.
 fn request(client: &mut TcpStream) -> String {
     let mut bytes = vec![0; 1 << 16];
     let mut len = 0;
@@ -244,7 +247,7 @@ fn request(client: &mut TcpStream) -> String {
         let size = head
             .lines()
             .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-        let is_tls = !bytes[0].is_ascii_alphabetic(); // its end is not known here
+        let is_tls = !bytes[0].is_ascii_alphabetic(); // encrypted, so its end cannot be found
         if read == 0 || is_tls || (text.contains("\r\n\r\n") && body.len() >= size.unwrap_or(0)) {
             return text.into_owned();
         }

@@ -1,83 +1,84 @@
-//! Refuses, before the run, the cadences that cannot have been meant.
+//! Checks of cadences before the run: invalid values, and cadences that would never fire.
 
 use super::{Cadence, MOST_STEPS};
 use crate::clock::{Clock, Span};
 
-/// Why a cadence makes no sense.
+/// Error for a cadence that cannot be parsed, has invalid values, or never fires.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CadenceError {
     /// The text is not a cadence.
     #[error("cannot read cadence `{text}`: found {found} at column {column}, expected {expected}")]
     Syntax {
-        /// What was to be read.
+        /// Text that was parsed.
         text: String,
-        /// The offending word, in backticks, or `the end`.
+        /// The unexpected word, in backticks, or `the end`.
         found: String,
-        /// Where the word begins, in characters from 1.
+        /// Position of the word, in characters from 1.
         column: usize,
-        /// What could stand there.
+        /// Words or signs that are allowed at this position.
         expected: &'static str,
     },
-    /// The text joins or nests more than it may.
+    /// The text has too many joints: `|`, `&` and `(`.
     #[error(
         "a cadence has at most {limit} of `|`, `&` and `(`; a list such as `at 1,2,4 steps` needs none"
     )]
     TooLong {
-        /// What it may.
+        /// Largest number of joints.
         limit: usize,
     },
-    /// It repeats after nothing.
-    #[error("cadence `{cadence}` repeats after nothing; use `every step`, or `never`")]
+    /// The period is zero.
+    #[error("cadence `{cadence}` has a period of zero; use `every step` or `never`")]
     EmptyPeriod {
-        /// Its text.
+        /// Text of the cadence.
         cadence: String,
     },
-    /// It names no point of the run.
+    /// The list of points is empty.
     #[error("cadence `at` has an empty list; use `never`, or a list such as `at 250,500 steps`")]
     EmptyList,
-    /// It asks for less than none of the run, or for more than all of it.
+    /// A fraction is below 0 or above 1.
     #[error("cadence `{cadence}` reaches outside the run; use a fraction from 0 to 1 (0% to 100%)")]
     OutsideRun {
-        /// Its text.
+        /// Text of the cadence.
         cadence: String,
     },
-    /// It ends before it begins.
+    /// The end of `between` is before its start.
     #[error("cadence `{cadence}` ends before it begins; use `{swapped}`")]
     Reversed {
-        /// Its text.
+        /// Text of the cadence.
         cadence: String,
-        /// The text of what was probably meant.
+        /// Text of the cadence with both ends swapped.
         swapped: String,
     },
-    /// It fires on no step of the run, and is not `never`.
-    #[error("cadence `{cadence}` never fires in a run of {horizon} steps; {advice}")]
+    /// The cadence fires on no step of the run, and is not `never`.
+    #[error("cadence `{cadence}` never fires in a run of {num_steps} steps; {advice}")]
     NeverFires {
-        /// Its text.
+        /// Text of the cadence.
         cadence: String,
-        /// Steps of the run.
-        horizon: u64,
-        /// What would fire.
+        /// Length of the run, in steps.
+        num_steps: u64,
+        /// Advice on a cadence that would fire.
         advice: String,
     },
 }
 
 impl Cadence {
-    /// Checks that the cadence makes sense in a run of `horizon` steps, each like `per_step`.
+    /// Checks that the cadence is valid and fires in a run of `num_steps` steps, each like `per_step`.
     ///
-    /// A list may reach beyond the run as long as one of its points does not, and `never` may never
-    /// fire. Cadences that read the time are not followed through the run.
+    /// A list may reach beyond the run if at least one of its points is within it, and `never` is allowed.
+    /// For cadences that read the time, and runs of more than ten million steps, only the values are checked.
     ///
     /// # Errors
     ///
     /// [`CadenceError::NeverFires`] if no step of the run is due; [`CadenceError::EmptyPeriod`],
     /// [`EmptyList`](CadenceError::EmptyList), [`OutsideRun`](CadenceError::OutsideRun) or
-    /// [`Reversed`](CadenceError::Reversed) if it makes sense in no run.
+    /// [`Reversed`](CadenceError::Reversed) if the values are invalid in any run.
     ///
     /// # Examples
     ///
     /// ```
-    /// use bdh::{Clock, at};
+    /// use bdh::Clock;
+    /// use bdh::cadence::at;
     ///
     /// assert!(at([50, 500]).check(&Clock::default(), 100).is_ok());
     /// assert_eq!(
@@ -86,59 +87,75 @@ impl Cadence {
     ///      use a step from 0 to 100, or a fraction such as `at 50%`",
     /// );
     /// ```
-    pub fn check(&self, per_step: &Clock, horizon: u64) -> Result<(), CadenceError> {
+    pub fn check(&self, per_step: &Clock, num_steps: u64) -> Result<(), CadenceError> {
         self.check_values()?;
-        // Of a run without end the steps cannot be walked through.
-        let is_followed = self.is_predictable() && horizon <= MOST_STEPS;
+        // A run without end has too many steps to try each of them.
+        let is_followed = self.is_predictable() && num_steps <= MOST_STEPS;
         let may_be_silent = *self == Self::Never || !is_followed;
-        if may_be_silent || self.firings(per_step, horizon).next().is_some() {
+        if may_be_silent || self.firings(per_step, num_steps).next().is_some() {
             return Ok(());
         }
-        let advice = self.advice(&per_step.after(horizon));
         Err(CadenceError::NeverFires {
             cadence: self.to_string(),
-            horizon,
-            advice,
+            num_steps,
+            advice: self.advice(&per_step.after(num_steps)),
         })
     }
 
-    /// What needs no run to be wrong.
+    /// Checks the values that are invalid in any run.
     pub(super) fn check_values(&self) -> Result<(), CadenceError> {
-        let cadence = || self.to_string();
         match self {
-            Self::Every(span) if span.is_nothing() => {
-                Err(CadenceError::EmptyPeriod { cadence: cadence() })
+            Self::Never | Self::Start | Self::First | Self::Last => Ok(()),
+            Self::Every(span) => {
+                self.check_period(span.is_zero())?;
+                self.check_inside(&[*span])
             }
-            Self::LogSpaced { per_decade: 0 } => {
-                Err(CadenceError::EmptyPeriod { cadence: cadence() })
-            }
+            Self::LogSpaced { per_decade } => self.check_period(*per_decade == 0),
             Self::At(spans) if spans.is_empty() => Err(CadenceError::EmptyList),
-            Self::Every(span) => self.check_inside(&[*span]),
             Self::At(spans) => self.check_inside(spans),
-            Self::Between(from, until) if from.is_past(*until) => Err(CadenceError::Reversed {
-                cadence: cadence(),
-                swapped: Self::Between(*until, *from).to_string(),
-            }),
-            Self::Between(from, until) => self.check_inside(&[*from, *until]),
-            Self::Or(a, b) | Self::And(a, b) => a.check_values().and_then(|()| b.check_values()),
-            Self::Never | Self::Start | Self::First | Self::Last | Self::LogSpaced { .. } => Ok(()),
+            Self::Between(from, until) => {
+                self.check_order(*from, *until)?;
+                self.check_inside(&[*from, *until])
+            }
+            Self::Or(a, b) | Self::And(a, b) => {
+                a.check_values()?;
+                b.check_values()
+            }
         }
+    }
+
+    fn check_period(&self, is_zero: bool) -> Result<(), CadenceError> {
+        if is_zero {
+            let cadence = self.to_string();
+            return Err(CadenceError::EmptyPeriod { cadence });
+        }
+        Ok(())
+    }
+
+    fn check_order(&self, from: Span, until: Span) -> Result<(), CadenceError> {
+        if from.is_past(until) {
+            return Err(CadenceError::Reversed {
+                cadence: self.to_string(),
+                swapped: Self::Between(until, from).to_string(),
+            });
+        }
+        Ok(())
     }
 
     fn check_inside(&self, spans: &[Span]) -> Result<(), CadenceError> {
-        let is_inside = |span: &Span| match span {
-            Span::Fraction(part) => (0.0..=1.0).contains(part), // NaN is nowhere
-            _ => true,
-        };
-        if spans.iter().all(is_inside) {
-            return Ok(());
+        for span in spans {
+            // Also an error for NaN, which no range contains.
+            if let Span::Fraction(part) = span
+                && !(0.0..=1.0).contains(part)
+            {
+                let cadence = self.to_string();
+                return Err(CadenceError::OutsideRun { cadence });
+            }
         }
-        Err(CadenceError::OutsideRun {
-            cadence: self.to_string(),
-        })
+        Ok(())
     }
 
-    /// What would fire instead, in a run that ends at `end`.
+    /// Returns advice on a cadence that would fire, in a run that ends at `end`.
     fn advice(&self, end: &Clock) -> String {
         let most = match self {
             Self::Every(Span::Tokens(_)) => Span::Tokens(end.tokens),
@@ -154,7 +171,7 @@ impl Cadence {
 }
 
 impl Span {
-    fn is_nothing(self) -> bool {
+    fn is_zero(self) -> bool {
         match self {
             Self::Steps(n) | Self::Tokens(n) | Self::Samples(n) => n == 0,
             Self::Time(time) => time.is_zero(),
@@ -168,7 +185,7 @@ mod tests {
     use crate::cadence::{Cadence, at, between, every, last, log_spaced, never};
     use crate::clock::{Clock, fraction, secs, tokens};
 
-    fn complaint(cadence: &Cadence) -> String {
+    fn message(cadence: &Cadence) -> String {
         let per_step = Clock {
             tokens: 512,
             samples: 4,
@@ -187,47 +204,47 @@ mod tests {
             never(),
             at([250, 50, 1_000]),
             every(500) | last(),
-            every(secs(3_600.0)), // may fire; nobody can know
+            every(secs(3_600.0)), // may fire, depending on the duration of the run
             between(fraction(0.0), fraction(1.0)),
         ] {
-            assert_eq!(complaint(&cadence), "");
+            assert_eq!(message(&cadence), "");
         }
     }
 
     #[test]
-    fn cadences_that_never_fire_are_told_what_would() {
+    fn errors_for_idle_cadences_suggest_one_that_fires() {
         assert_eq!(
-            complaint(&every(tokens(1_000_000))),
+            message(&every(tokens(1_000_000))),
             "cadence `every 1000000 tokens` never fires in a run of 100 steps; \
              use at most 51200 tokens, or a fraction such as `every 10%`"
         );
         assert_eq!(
-            complaint(&every(101)),
+            message(&every(101)),
             "cadence `every 101 steps` never fires in a run of 100 steps; \
              use at most 100 steps, or a fraction such as `every 10%`"
         );
         assert_eq!(
-            complaint(&(every(7) & at([20]))),
+            message(&(every(7) & at([20]))),
             "cadence `every 7 steps & at 20 steps` never fires in a run of 100 steps; \
              use a step from 0 to 100, or a fraction such as `at 50%`"
         );
     }
 
     #[test]
-    fn values_that_make_sense_in_no_run_are_refused() {
+    fn invalid_values_are_errors_in_any_run() {
         for (cadence, start) in [
-            (every(0), "cadence `every 0 steps` repeats after nothing"),
+            (every(0), "cadence `every 0 steps` has a period of zero"),
             (
                 last() | every(secs(0.0)),
-                "cadence `every 0s` repeats after nothing",
+                "cadence `every 0s` has a period of zero",
             ),
             (
                 every(fraction(0.0)),
-                "cadence `every 0%` repeats after nothing",
+                "cadence `every 0%` has a period of zero",
             ),
             (
                 log_spaced(0),
-                "cadence `log-spaced 0 per decade` repeats after nothing",
+                "cadence `log-spaced 0 per decade` has a period of zero",
             ),
             (Cadence::At(vec![]), "cadence `at` has an empty list"),
             (
@@ -248,8 +265,8 @@ mod tests {
                  use `between 100 and 500 steps`",
             ),
         ] {
-            let complaint = complaint(&cadence);
-            assert!(complaint.starts_with(start), "{complaint}");
+            let message = message(&cadence);
+            assert!(message.starts_with(start), "{message}");
         }
     }
 }

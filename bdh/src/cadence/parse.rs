@@ -1,4 +1,4 @@
-//! Reads a cadence from text.
+//! Parser of the text form of a cadence.
 //!
 //! ```text
 //! any   = all { "|" all }
@@ -14,10 +14,10 @@ use crate::clock::Span;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// How many of `|`, `&` and `(` one text may have.
+/// Largest number of `|`, `&` and `(` in one text.
 ///
-/// Each nests the cadence once more, and all that is done with one is recursive: an unlimited text
-/// would be a way to overflow the stack.
+/// Each nests the cadence one level deeper, and all functions of a cadence are recursive: without a limit,
+/// a long text would overflow the stack.
 const MOST_JOINTS: usize = 200;
 
 const TERM: &str =
@@ -27,10 +27,10 @@ const WHOLE_NUMBER: &str = "a whole number below 2^64";
 const UNIT: &str = "`steps`, `tokens`, `samples`, `%`, `h`, `min`, `s` or `ms`";
 const JOINT: &str = "`|`, `&` or the end";
 
-/// Reads the text form, [in the table above](Cadence).
 impl FromStr for Cadence {
     type Err = CadenceError;
 
+    /// Parses the text form; [`Cadence`] has a table of it.
     fn from_str(text: &str) -> Result<Self, CadenceError> {
         let mut parser = Parser {
             text,
@@ -47,10 +47,12 @@ impl FromStr for Cadence {
     }
 }
 
-/// What is left of a text, read from its start.
+/// Recursive descent parser of one text.
 struct Parser<'a> {
     text: &'a str,
+    /// Part of `text` that has not been parsed.
     rest: &'a str,
+    /// Number of `|`, `&` and `(` so far.
     joints: usize,
 }
 
@@ -58,7 +60,7 @@ struct Parser<'a> {
 #[derive(Clone, Copy)]
 struct Token<'a> {
     word: &'a str,
-    /// In bytes.
+    /// Position in the text, in bytes.
     offset: usize,
 }
 
@@ -72,7 +74,7 @@ impl Token<'_> {
     }
 }
 
-/// A number and, unless it was left out, its unit.
+/// A number with an optional unit.
 type Amount<'a> = (Token<'a>, Option<Token<'a>>);
 
 impl<'a> Parser<'a> {
@@ -166,7 +168,7 @@ impl<'a> Parser<'a> {
         Ok((number, None))
     }
 
-    /// Gives the amounts without a unit that of the next one with a unit; without any, steps.
+    /// Converts amounts to spans. An amount without a unit has the unit of the next one that has one, or steps.
     fn spans(&self, amounts: &[Amount<'a>]) -> Result<Vec<Span>, CadenceError> {
         let mut unit = "steps";
         let mut spans = Vec::with_capacity(amounts.len());
@@ -175,32 +177,23 @@ impl<'a> Parser<'a> {
             spans.push(self.span(number, unit)?);
         }
         spans.reverse();
-        match amounts {
-            // Twenty steps, or twenty per cent? Better asked than guessed.
-            [others @ .., (number, None)] if others.iter().any(|(_, unit)| unit.is_some()) => {
-                Err(self.unexpected(*number, "a number with its unit, as in `at 10%,20%`"))
-            }
-            _ => Ok(spans),
+        // `at 10%,20` could mean 20 steps or 20%: an error is better than a guess.
+        if let [others @ .., (number, None)] = amounts
+            && others.iter().any(|(_, unit)| unit.is_some())
+        {
+            return Err(self.unexpected(*number, "a number with its unit, as in `at 10%,20%`"));
         }
+        Ok(spans)
     }
 
     fn span(&self, number: Token<'a>, unit: &str) -> Result<Span, CadenceError> {
         let digits = number.word.replace('_', "");
-        let span = match unit {
-            "step" | "steps" => digits.parse().map(Span::Steps).ok(),
-            "token" | "tokens" => digits.parse().map(Span::Tokens).ok(),
-            "sample" | "samples" => digits.parse().map(Span::Samples).ok(),
-            // As decimal text, because dividing by 100.0 would round a second time.
-            "%" => format!("{digits}e-2").parse().map(Span::Fraction).ok(),
-            _ => time_unit(unit)
-                .and_then(|size| time(&digits, size))
-                .map(Span::Time),
-        };
-        let may_have_decimals = unit == "%" || time_unit(unit).is_some();
-        let expected = if may_have_decimals {
-            NUMBER
-        } else {
-            WHOLE_NUMBER
+        let (span, expected) = match unit {
+            "step" | "steps" => (digits.parse().map(Span::Steps).ok(), WHOLE_NUMBER),
+            "token" | "tokens" => (digits.parse().map(Span::Tokens).ok(), WHOLE_NUMBER),
+            "sample" | "samples" => (digits.parse().map(Span::Samples).ok(), WHOLE_NUMBER),
+            "%" => (percentage(&digits), NUMBER),
+            _ => (time(&digits, unit).map(Span::Time), NUMBER),
         };
         span.ok_or_else(|| self.unexpected(number, expected))
     }
@@ -239,16 +232,14 @@ impl<'a> Parser<'a> {
 
     fn peek(&self) -> Token<'a> {
         let rest = self.rest.trim_start();
-        let length_while = |belongs: fn(char) -> bool| rest.find(|c| !belongs(c));
-        let length = match rest.chars().next() {
-            Some(c) if c.is_ascii_digit() => length_while(is_digit),
-            Some(c) if is_letter(c) => length_while(is_letter),
+        let end = match rest.chars().next() {
+            Some(c) if c.is_ascii_digit() => rest.find(|c| !is_digit(c)),
+            Some(c) if is_letter(c) => rest.find(|c| !is_letter(c)),
             Some(sign) => Some(sign.len_utf8()),
             None => Some(0),
         };
-        let word = &rest[..length.unwrap_or(rest.len())];
         Token {
-            word,
+            word: &rest[..end.unwrap_or(rest.len())],
             offset: self.text.len() - rest.len(),
         }
     }
@@ -277,11 +268,11 @@ fn is_letter(c: char) -> bool {
 }
 
 fn is_unit(word: &str) -> bool {
-    let is_count = |unit: &str| matches!(unit, "step" | "token" | "sample");
-    is_count(word.strip_suffix('s').unwrap_or(word)) || word == "%" || time_unit(word).is_some()
+    let singular = word.strip_suffix('s').unwrap_or(word);
+    matches!(singular, "step" | "token" | "sample") || word == "%" || time_unit(word).is_some()
 }
 
-/// The span that a unit without a number means, as in `every step`.
+/// Returns the span of a unit without a number, as in `every step`.
 fn singular(word: &str) -> Option<Span> {
     match word {
         "step" => Some(Span::Steps(1)),
@@ -294,7 +285,13 @@ fn singular(word: &str) -> Option<Span> {
     }
 }
 
-/// The length of a unit of time, in nanoseconds.
+/// Converts a percentage to a fraction.
+fn percentage(digits: &str) -> Option<Span> {
+    // The exponent is part of the text, because dividing by 100.0 would round a second time.
+    format!("{digits}e-2").parse().map(Span::Fraction).ok()
+}
+
+/// Returns the length of a unit of time, in nanoseconds.
 fn time_unit(word: &str) -> Option<u128> {
     let short = match word {
         "hour" | "hours" => "h",
@@ -308,14 +305,15 @@ fn time_unit(word: &str) -> Option<u128> {
         .map(|(_, size)| *size)
 }
 
-/// A whole number of units exactly, `1.5h` to the nearest nanosecond.
-fn time(digits: &str, unit: u128) -> Option<Duration> {
+/// Converts a number of units to a duration: whole numbers exactly, `1.5h` to the nearest nanosecond.
+fn time(digits: &str, unit: &str) -> Option<Duration> {
     const SECOND: u128 = 1_000_000_000;
+    let size = time_unit(unit)?;
     if digits.contains('.') {
         let units: f64 = digits.parse().ok()?;
-        return Duration::try_from_secs_f64(units * unit as f64 / SECOND as f64).ok();
+        return Duration::try_from_secs_f64(units * size as f64 / SECOND as f64).ok();
     }
-    let nanos = digits.parse::<u128>().ok()?.checked_mul(unit)?;
+    let nanos = digits.parse::<u128>().ok()?.checked_mul(size)?;
     let seconds = u64::try_from(nanos / SECOND).ok()?;
     Some(Duration::new(seconds, (nanos % SECOND) as u32))
 }
@@ -325,9 +323,8 @@ mod tests {
     use crate::cadence::{Cadence, CadenceError, at, every, first, last, log_spaced, start};
     use crate::clock::{fraction, minutes, secs, steps, tokens};
 
-    fn parse(text: &str) -> Result<Cadence, String> {
+    fn parse(text: &str) -> Result<Cadence, CadenceError> {
         text.parse()
-            .map_err(|error: CadenceError| error.to_string())
     }
 
     #[test]
@@ -353,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_point_at_the_word_and_say_what_fits() {
+    fn syntax_errors_name_the_word_and_its_alternatives() {
         for (text, problem) in [
             ("", "found the end at column 1, expected `every`, `at`"),
             (
@@ -405,11 +402,11 @@ mod tests {
             ),
             ("é last", "found `é` at column 1"),
             ("first | # last", "found `#` at column 9"),
-            ("every 0 steps", "repeats after nothing"),
+            ("every 0 steps", "has a period of zero"),
             ("at 150%", "reaches outside the run"),
         ] {
             assert!(
-                parse(text).is_err_and(|error| error.contains(problem)),
+                parse(text).is_err_and(|error| error.to_string().contains(problem)),
                 "{:?}",
                 parse(text)
             );
@@ -417,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_an_error_not_a_stack_overflow() {
+    fn deep_nesting_is_an_error() {
         let deep = format!("{}first{}", "(".repeat(100_000), ")".repeat(100_000));
         let long = vec!["first"; 100_000].join(" | ");
         for text in [deep, long] {

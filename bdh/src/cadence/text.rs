@@ -1,4 +1,4 @@
-//! Writes a cadence as text: `every 500 steps | last`.
+//! Text form of a cadence, such as `every 500 steps | last`, and its serde implementations.
 
 use super::Cadence;
 use crate::clock::Span;
@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 use std::mem;
 use std::time::Duration;
 
-/// Units of time, in nanoseconds, the longest first.
+/// Units of time with their length in nanoseconds, the longest first.
 pub(super) const TIME_UNITS: [(&str, u128); 6] = [
     ("h", 3_600_000_000_000),
     ("min", 60_000_000_000),
@@ -26,25 +26,10 @@ impl Display for Cadence {
             Self::Last => f.write_str("last"),
             Self::Every(Span::Steps(1)) => f.write_str("every step"),
             Self::Every(span) => write!(f, "every {span}"),
-            Self::At(spans) => write!(
-                f,
-                "at {}",
-                List {
-                    spans,
-                    separator: ","
-                }
-            ),
+            Self::At(spans) => write!(f, "at {}", List(spans, ",")),
             Self::LogSpaced { per_decade } => write!(f, "log-spaced {per_decade} per decade"),
             Self::Between(from, until) => {
-                let spans = &[*from, *until];
-                write!(
-                    f,
-                    "between {}",
-                    List {
-                        spans,
-                        separator: " and "
-                    }
-                )
+                write!(f, "between {}", List(&[*from, *until], " and "))
             }
             Self::Or(a, b) => write!(f, "{} | {}", Operand(a, 0), Operand(b, 1)),
             Self::And(a, b) => write!(f, "{} & {}", Operand(a, 1), Operand(b, 2)),
@@ -52,9 +37,9 @@ impl Display for Cadence {
     }
 }
 
-/// One side of `|` or `&`, in parentheses if it binds less tightly than it must there.
+/// One side of `|` or `&` with the least tightness that needs no parentheses.
 ///
-/// Operators group to the left, so a right side that joins again must bind tighter than a left one.
+/// Operators group to the left, so a right side must bind tighter than a left one.
 struct Operand<'a>(&'a Cadence, u8);
 
 impl Display for Operand<'_> {
@@ -73,38 +58,39 @@ impl Display for Operand<'_> {
     }
 }
 
-/// Spans that leave out a unit if the next one has the same: `250,500 steps`.
-struct List<'a> {
-    spans: &'a [Span],
-    separator: &'a str,
-}
+/// List of spans that prints a unit once if the next span has the same: `250,500 steps`.
+struct List<'a>(&'a [Span], &'static str);
 
 impl Display for List<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if let [span] = self.spans {
-            return write!(f, "{span}"); // `1 step`, where a list says `1,2 steps`
+        let Self(spans, separator) = *self;
+        if let [span] = spans {
+            return write!(f, "{span}"); // singular for `1 step`; a list has `1,2 steps`
         }
-        for (i, span) in self.spans.iter().enumerate() {
+        for (i, span) in spans.iter().enumerate() {
             if i > 0 {
-                f.write_str(self.separator)?;
+                f.write_str(separator)?;
             }
-            let next = self.spans.get(i + 1).map(mem::discriminant);
-            match span {
-                Span::Time(_) | Span::Fraction(_) => write!(f, "{span}")?,
-                Span::Steps(n) | Span::Tokens(n) | Span::Samples(n) => {
-                    write!(f, "{n}")?;
-                    if next != Some(mem::discriminant(span)) {
-                        write!(f, " {}s", span.unit())?;
-                    }
-                }
-            }
+            write_item(f, span, spans.get(i + 1))?;
         }
         Ok(())
     }
 }
 
-/// Writes `500 steps`, `1 token`, `10%` or `90min`.
+/// Writes a span of a list, without its unit if the next span has the same.
+fn write_item(f: &mut Formatter<'_>, span: &Span, next: Option<&Span>) -> fmt::Result {
+    let (Span::Steps(n) | Span::Tokens(n) | Span::Samples(n)) = span else {
+        return write!(f, "{span}");
+    };
+    if next.map(mem::discriminant) == Some(mem::discriminant(span)) {
+        write!(f, "{n}")
+    } else {
+        write!(f, "{n} {}s", span.unit())
+    }
+}
+
 impl Display for Span {
+    /// Writes `500 steps`, `1 token`, `10%` or `90min`.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Steps(n) | Self::Tokens(n) | Self::Samples(n) => {
@@ -118,7 +104,7 @@ impl Display for Span {
 }
 
 impl Span {
-    /// The unit in the singular; time has several.
+    /// Returns the unit in the singular; for time, which has several, the second.
     fn unit(&self) -> &'static str {
         match self {
             Self::Steps(_) => "step",
@@ -130,37 +116,37 @@ impl Span {
     }
 }
 
-/// Moves the decimal point of the shortest text by two places.
+/// Formats a fraction as a percentage by moving the decimal point of its shortest text two places.
 ///
-/// `0.07 * 100.0` is 7.000000000000001, which does not read back as 0.07.
+/// Multiplying would round: `0.07 * 100.0` is 7.000000000000001, which does not parse back to 0.07.
 fn percent(part: f64) -> String {
     if !part.is_finite() || part < 0.0 {
         return (part * 100.0).to_string(); // for an error message only
     }
     let text = part.to_string();
     let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
-    let decimals = format!("{decimals:0<2}");
-    let (moved, decimals) = decimals.split_at(2);
-    let whole = format!("{whole}{moved}");
-    let whole = match whole.trim_start_matches('0') {
+    let padded = format!("{decimals:0<2}");
+    let (hundredths, rest) = padded.split_at(2);
+    let digits = format!("{whole}{hundredths}");
+    let percents = match digits.trim_start_matches('0') {
         "" => "0",
-        whole => whole,
+        percents => percents,
     };
-    if decimals.is_empty() {
-        whole.to_string()
-    } else {
-        format!("{whole}.{decimals}")
+    if rest.is_empty() {
+        return percents.to_owned();
     }
+    format!("{percents}.{rest}")
 }
 
-/// Writes a whole number of the longest unit that allows one: `90min`, `1500ms`.
+/// Writes a time as a whole number of the longest unit that divides it: `90min`, `1500ms`.
 fn write_time(f: &mut Formatter<'_>, time: Duration) -> fmt::Result {
     let nanos = time.as_nanos();
-    let fits = |(_, size): &&(&str, u128)| nanos >= *size && nanos.is_multiple_of(*size);
-    match TIME_UNITS.iter().find(fits) {
-        Some((unit, size)) => write!(f, "{}{unit}", nanos / size),
-        None => f.write_str("0s"),
+    for (unit, size) in TIME_UNITS {
+        if nanos >= size && nanos.is_multiple_of(size) {
+            return write!(f, "{}{unit}", nanos / size);
+        }
     }
+    f.write_str("0s")
 }
 
 impl Serialize for Cadence {
@@ -169,8 +155,8 @@ impl Serialize for Cadence {
     }
 }
 
-/// Reads the text form, or a bare integer: every so many steps.
 impl<'de> Deserialize<'de> for Cadence {
+    /// Reads the text form, or an integer `n` as `every n steps`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(CadenceVisitor)
     }
@@ -209,7 +195,7 @@ mod tests {
     use crate::clock::{fraction, minutes, samples, secs, steps, tokens};
 
     #[test]
-    fn text_is_what_a_person_would_write() {
+    fn text_has_its_shortest_form_and_parses_back() {
         for (cadence, text) in [
             (Cadence::EVERY_STEP, "every step"),
             (every(tokens(1_000_000)), "every 1000000 tokens"),
@@ -242,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn configuration_files_hold_text_or_a_number_of_steps() {
+    fn serde_reads_text_or_a_number_of_steps() {
         let read = |json: &str| serde_json::from_str::<Cadence>(json).map_err(|e| e.to_string());
         assert_eq!(
             read(r#""every 10% | last""#),

@@ -1,4 +1,4 @@
-//! Callbacks of one hook, made of a closure.
+//! Callbacks made from a closure, one function for each hook.
 
 use super::Callback;
 use crate::callback;
@@ -7,10 +7,10 @@ use crate::hook::hook_table;
 
 macro_rules! closures {
     ($($(#[$doc:meta])* $method:ident $hook:ident $event:ident $when:ident,)+) => {$(
-        #[doc = concat!("Makes a callback of a closure that is called at [`", stringify!($method), "`](Callback::", stringify!($method), ").")]
+        #[doc = concat!("Makes a callback that calls a closure in the hook [`", stringify!($method), "`](Callback::", stringify!($method), ").")]
         ///
-        /// It acts on every step, and a run takes one of its name: [`every`](crate::Attach::every) and
-        /// [`named`](crate::Attach::named) change that.
+        #[doc = concat!("The callback is named `", stringify!($method), "` and acts on every step; [`named`](crate::CallbackExt::named) and")]
+        /// [`on`](crate::CallbackExt::on) change that. Two callbacks of a run need two names.
         pub fn $method<F: FnMut(&crate::event::$event<'_>) -> HookResult + Send>(hook: F) -> impl Callback {
             struct Closure<F>(F);
 
@@ -20,8 +20,8 @@ macro_rules! closures {
                     stringify!($method).to_owned()
                 }
 
-                fn $method(&mut self, at: &crate::event::$event<'_>) -> HookResult {
-                    (self.0)(at)
+                fn $method(&mut self, ctx: &crate::event::$event<'_>) -> HookResult {
+                    (self.0)(ctx)
                 }
             }
 
@@ -36,23 +36,23 @@ hook_table!(closures);
 mod tests {
     use super::*;
     use crate::cadence::every;
-    use crate::callback::Attach;
+    use crate::callback::CallbackExt;
 
     #[test]
-    fn a_closure_has_the_one_hook_that_it_is_named_after() {
-        let stop = on_step(|at| {
-            at.stop("enough");
+    fn closure_callback_has_the_hook_of_its_name() {
+        let stop = on_step(|ctx| {
+            ctx.stop("enough");
             Ok(())
         });
         assert_eq!(
             (stop.name(), stop.hooks().to_string()),
             ("on_step".into(), "on_step".into())
         );
-        let norm = after_backward(|at| {
-            at.log("norm", at.gradients.l2());
+        let norm = after_backward(|ctx| {
+            ctx.log("norm", ctx.gradients.l2());
             Ok(())
         });
-        let norm = norm.every(every(10)).named("norm");
+        let norm = norm.on(every(10)).named("norm");
         assert_eq!(
             (norm.name(), norm.hooks().to_string()),
             ("norm".into(), "after_backward".into())

@@ -1,4 +1,4 @@
-//! Writes checkpoints on another thread, while training goes on.
+//! Checkpoint writing on another thread, while training continues.
 
 use super::{Checkpoint, folder};
 use crate::checkpoint::CheckpointRequest;
@@ -6,102 +6,117 @@ use crate::error::CheckpointError;
 use crate::failure::panic_text;
 use crate::flushing::Flushing;
 use crate::run_lock::RunLock;
+use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 
-/// Writes one state at a time, so that there is never more than one copy of it in memory.
+/// Writer of checkpoints. It writes one state at a time, so at most one copy of the state is in memory.
 #[derive(Default)]
 pub(crate) struct Saver(Option<Saving>);
 
 enum Saving {
-    /// The step whose state it is, and the thread.
-    Elsewhere(u64, JoinHandle<Saved>),
+    Running {
+        /// The step of the state.
+        step: u64,
+        /// The folder of checkpoints.
+        dir: PathBuf,
+        thread: JoinHandle<Saved>,
+    },
     Done(Saved),
 }
 
-/// What is to be written.
+/// A state to write, and the names to write it under.
 pub(crate) struct Job {
     /// The folder of checkpoints.
     pub(crate) dir: PathBuf,
     /// The state.
     pub(crate) checkpoint: Checkpoint,
-    /// Who asked for it, and under which names.
+    /// The requests to write it, each with the name of the callback that made it.
     pub(crate) requests: Vec<(String, CheckpointRequest)>,
-    /// How many checkpoints stay that are not pinned.
+    /// Number of checkpoints to keep that are not pinned.
     pub(crate) keep: usize,
-    /// What the checkpoint claims to have recorded must be on the disk before it appears.
+    /// Flush of the sinks, which must end first: records up to this step must be on the disk before the checkpoint
+    /// appears.
     pub(crate) flushing: Flushing,
-    /// The run directory must still be the run's.
+    /// Lock that shows whether the run directory is still the run's.
     pub(crate) lock: Option<RunLock>,
 }
 
-/// What came of it.
+/// Result of writing a checkpoint.
 #[derive(Default)]
 pub(crate) struct Saved {
-    /// The step whose state it was.
+    /// The step of the state.
     pub(crate) step: u64,
     /// The checkpoints that are complete now, and whether they are pinned.
     pub(crate) written: Vec<(PathBuf, bool)>,
-    /// Who did not get one, and why.
+    /// The requests that failed: the name of the callback, and the error.
     pub(crate) failed: Vec<(String, CheckpointError)>,
-    /// The sinks that did not flush in time, by their place.
+    /// Indices of the sinks that did not flush in time.
     pub(crate) late: Vec<usize>,
 }
 
 impl Saver {
-    /// Begins to write. The job before must have been waited for.
+    /// Starts to write. [`wait`](Self::wait) must be called between two jobs.
     pub(crate) fn begin(&mut self, job: Job) {
         debug_assert!(self.0.is_none(), "one state at a time");
-        // A thread a checkpoint costs nothing against what it writes, and ends with it. It is handed the job when it
-        // runs: where the system has no thread to give, the job is still here, and is done before training goes on.
-        let step = job.checkpoint.state.clock.step;
-        let (hand, taken) = channel::<Job>();
-        let work = move || taken.recv().map(Job::run).unwrap_or_default();
-        self.0 = Some(
-            match thread::Builder::new()
-                .name("checkpoint".to_owned())
-                .spawn(work)
-            {
-                Ok(thread) => {
-                    let _ = hand.send(job); // the thread waits for it
-                    Saving::Elsewhere(step, thread)
-                }
-                Err(_) => Saving::Done(job.run()),
-            },
-        );
-    }
-
-    /// Whether there is something to be heard without waiting.
-    pub(crate) fn is_done(&self) -> bool {
-        self.0.as_ref().is_some_and(|saving| match saving {
-            Saving::Elsewhere(_, thread) => thread.is_finished(),
-            Saving::Done(_) => true,
-        })
-    }
-
-    /// Waits for what is being written, if anything is.
-    pub(crate) fn wait(&mut self) -> Option<Saved> {
-        let (step, thread) = match self.0.take()? {
-            Saving::Elsewhere(step, thread) => (step, thread),
-            Saving::Done(saved) => return Some(saved),
-        };
-        Some(thread.join().unwrap_or_else(|panic| {
-            let what = format!("its writer panicked: {}", panic_text(&*panic));
-            let error = CheckpointError::Mismatch {
-                path: PathBuf::new(),
-                what,
-            };
-            Saved {
-                step,
-                failed: vec![("checkpoint".to_owned(), error)],
-                ..Saved::default()
+        let (step, dir) = (job.checkpoint.state.clock.step, job.dir.clone());
+        // The job is sent after the thread has started: if no thread can be started, it is still here and runs now.
+        // One thread for each checkpoint costs little compared to the writing.
+        let (sender, receiver) = channel::<Job>();
+        let thread = thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || match receiver.recv() {
+                Ok(job) => job.run(),
+                Err(_) => Saved::default(), // the sender is dropped only after it has sent the job
+            });
+        self.0 = Some(match thread {
+            Ok(thread) => {
+                let _ = sender.send(job); // cannot fail: the thread waits for it
+                Saving::Running { step, dir, thread }
             }
-        }))
+            Err(_) => Saving::Done(job.run()),
+        });
+    }
+
+    /// Whether a result is ready.
+    pub(crate) fn is_done(&self) -> bool {
+        match &self.0 {
+            Some(Saving::Running { thread, .. }) => thread.is_finished(),
+            Some(Saving::Done(_)) => true,
+            None => false,
+        }
+    }
+
+    /// Waits for the checkpoint being written, if there is one.
+    pub(crate) fn wait(&mut self) -> Option<Saved> {
+        let saved = match self.0.take()? {
+            Saving::Done(saved) => saved,
+            Saving::Running { step, dir, thread } => match thread.join() {
+                Ok(saved) => saved,
+                Err(panic) => Saved::panicked(step, dir, &panic_text(&*panic)),
+            },
+        };
+        Some(saved)
+    }
+}
+
+impl Saved {
+    fn panicked(step: u64, dir: PathBuf, text: &str) -> Self {
+        let error = CheckpointError::Io {
+            path: dir,
+            source: io::Error::other(format!("the writer of the checkpoint panicked: {text}")),
+        };
+        Self {
+            step,
+            failed: vec![("checkpoint".to_owned(), error)],
+            ..Self::default()
+        }
     }
 }
 
 impl Job {
+    /// Writes the state once for each request, then deletes old checkpoints.
     fn run(self) -> Saved {
         let Self {
             dir,

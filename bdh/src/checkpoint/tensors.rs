@@ -1,9 +1,9 @@
-//! Tensors to and from safetensors files, one tensor in memory at a time beside those of the checkpoint.
+//! Reading and writing of safetensors files, with a copy of at most one tensor in memory.
 
 use crate::error::CheckpointError;
 use crate::params::Tensors;
 use burn::tensor::{BoolStore, DType, TensorData};
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, View, serialize_to_file};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Our types of element and theirs. Quantized parameters do not occur in training.
+/// Element types of burn and of safetensors. Quantized parameters do not occur in training.
 const TYPES: [(DType, Dtype); 13] = [
     (DType::F32, Dtype::F32),
     (DType::F64, Dtype::F64),
@@ -28,10 +28,19 @@ const TYPES: [(DType, Dtype); 13] = [
     (DType::Bool(BoolStore::Native), Dtype::BOOL),
 ];
 
-/// The longest header that is read: what the format itself allows.
+/// Largest header that is read, in bytes: the limit of the safetensors format.
 const HEADER: u64 = 100_000_000;
 
 struct Named<'a>(&'a TensorData, Dtype);
+
+impl<'a> Named<'a> {
+    /// Returns the view of a tensor, if safetensors has its element type.
+    fn new(data: &'a TensorData) -> Option<Self> {
+        let mut types = TYPES.iter();
+        let (_, dtype) = types.find(|(ours, _)| *ours == data.dtype())?;
+        Some(Self(data, *dtype))
+    }
+}
 
 impl View for Named<'_> {
     fn dtype(&self) -> Dtype {
@@ -51,104 +60,132 @@ impl View for Named<'_> {
     }
 }
 
-/// Writes a file that opens in Python.
+/// Writes tensors to a safetensors file that PyTorch can load.
 pub(super) fn write(path: &Path, tensors: &Tensors) -> Result<(), CheckpointError> {
-    let views = tensors.iter().map(|(name, data)| {
-        let known = TYPES.iter().find(|(ours, _)| *ours == data.dtype());
-        let (_, dtype) = known.ok_or_else(|| {
-            let what = format!(
-                "`{name}` is of type {:?}, which has no form in it",
-                data.dtype()
-            );
-            CheckpointError::Mismatch {
+    let mut views = Vec::new();
+    for (name, data) in tensors {
+        let Some(view) = Named::new(data) else {
+            return Err(CheckpointError::Mismatch {
                 path: path.to_owned(),
-                what,
-            }
-        })?;
-        Ok((name, Named(data, *dtype)))
-    });
-    let views = views.collect::<Result<Vec<_>, CheckpointError>>()?;
-    // `format: pt` is what PyTorch's own files say; loaders of the Python world ask for it.
+                what: format!(
+                    "`{name}` has the type {:?}, which safetensors cannot store",
+                    data.dtype()
+                ),
+            });
+        };
+        views.push((name, view));
+    }
+    // PyTorch's own files have `format: pt`, and Python loaders require it.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let io = |source| CheckpointError::Io {
+    write_file(path, views, metadata).map_err(|source| CheckpointError::Io {
         path: path.to_owned(),
         source,
-    };
-    // safetensors renames a file that only its owner may read. This one has the mode that the umask gives.
-    let ordinary = File::create(path)
-        .and_then(|file| file.metadata())
-        .map_err(io)?
-        .permissions();
-    serialize_to_file(views, Some(metadata), path).map_err(|error| {
-        io(match error {
-            SafeTensorError::IoError(error) => error,
-            other => io::Error::other(other),
-        })
-    })?;
-    fs::set_permissions(path, ordinary).map_err(io)
+    })
 }
 
-/// Reads a file that anyone may have written.
+fn write_file(
+    path: &Path,
+    views: Vec<(&String, Named<'_>)>,
+    metadata: HashMap<String, String>,
+) -> io::Result<()> {
+    // safetensors creates a file that only its owner may read. Take the mode that the umask gives from a plain file.
+    let ordinary = File::create(path)?.metadata()?.permissions();
+    match serialize_to_file(views, Some(metadata), path) {
+        Ok(()) => fs::set_permissions(path, ordinary),
+        Err(SafeTensorError::IoError(error)) => Err(error),
+        Err(other) => Err(io::Error::other(other)),
+    }
+}
+
+/// Reads a safetensors file. The file is not trusted: any program may have written it.
 pub(crate) fn read(path: &Path) -> Result<Tensors, CheckpointError> {
-    let file = File::open(path);
-    read_from(
-        file.map_err(|source| CheckpointError::Io {
+    match File::open(path) {
+        Ok(file) => read_from(file, path),
+        Err(source) => Err(CheckpointError::Io {
             path: path.to_owned(),
             source,
-        })?,
-        path,
-    )
+        }),
+    }
 }
 
-/// Reads a file that is open; errors name its `path`.
+/// Reads an open safetensors file. Errors contain `path`.
 pub(super) fn read_from(mut file: File, path: &Path) -> Result<Tensors, CheckpointError> {
-    let io = |source| CheckpointError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let damaged = |what: String| CheckpointError::Damaged {
-        path: path.to_owned(),
-        what,
-    };
-    let size = file.metadata().map_err(io)?.len();
+    read_tensors(&mut file).map_err(|error| {
+        let path = path.to_owned();
+        match error {
+            ReadError::Io(source) => CheckpointError::Io { path, source },
+            ReadError::Damaged(what) => CheckpointError::Damaged { path, what },
+        }
+    })
+}
 
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(io)?;
-    let length = u64::from_le_bytes(length);
-    // Before anything is reserved for it: the length is whatever somebody wrote there.
-    if length > HEADER.min(size) {
-        return Err(damaged(format!(
-            "its header would have {length} bytes, of a file of {size}"
-        )));
+/// Error of reading a file, without its path.
+enum ReadError {
+    Io(io::Error),
+    Damaged(String),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
     }
-    let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(io)?;
-    let header: Metadata =
-        serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
-    if 8 + length + header.data_len() as u64 != size {
-        return Err(damaged(format!(
-            "it has {size} bytes, which is not what its header says"
-        )));
-    }
+}
+
+fn read_tensors(file: &mut File) -> Result<Tensors, ReadError> {
+    let header = read_header(file)?;
     let mut tensors = Tensors::new();
+    // In the order of the file, so that it is read once from start to end.
     for name in header.offset_keys() {
         let Some(info) = header.info(&name) else {
             continue;
         };
-        let known = TYPES.iter().find(|(_, theirs)| *theirs == info.dtype);
-        let (dtype, _) =
-            known.ok_or_else(|| damaged(format!("`{name}` is of type {:?}", info.dtype)))?;
-        let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
-        file.read_exact(&mut bytes).map_err(io)?;
-        if info.dtype == Dtype::BOOL && bytes.iter().any(|byte| *byte > 1) {
-            return Err(damaged(format!(
-                "`{name}` has booleans that are neither 0 nor 1"
-            )));
-        }
-        tensors.insert(
-            name,
-            TensorData::from_bytes_vec(bytes, info.shape.clone(), *dtype),
-        );
+        let data = read_tensor(file, &name, info)?;
+        tensors.insert(name, data);
     }
     Ok(tensors)
+}
+
+fn read_tensor(file: &mut File, name: &str, info: &TensorInfo) -> Result<TensorData, ReadError> {
+    let Some((dtype, _)) = TYPES.iter().find(|(_, theirs)| *theirs == info.dtype) else {
+        let what = format!("`{name}` has the unknown type {:?}", info.dtype);
+        return Err(ReadError::Damaged(what));
+    };
+    let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
+    file.read_exact(&mut bytes)?;
+    if info.dtype == Dtype::BOOL && bytes.iter().any(|byte| *byte > 1) {
+        let what = format!("`{name}` is boolean and has bytes that are neither 0 nor 1");
+        return Err(ReadError::Damaged(what));
+    }
+    let shape = info.shape.clone();
+    Ok(TensorData::from_bytes_vec(bytes, shape, *dtype))
+}
+
+/// Reads the header, and checks the size of the file against it.
+fn read_header(file: &mut File) -> Result<Metadata, ReadError> {
+    let size = file.metadata()?.len();
+    let length = read_header_length(file, size)?;
+    let mut bytes = vec![0; length as usize];
+    file.read_exact(&mut bytes)?;
+    let header: Metadata = match serde_json::from_slice(&bytes) {
+        Ok(header) => header,
+        Err(error) => return Err(ReadError::Damaged(error.to_string())),
+    };
+    if 8 + length + header.data_len() as u64 != size {
+        let what = format!("it has {size} bytes, which does not match its header");
+        return Err(ReadError::Damaged(what));
+    }
+    Ok(header)
+}
+
+/// Reads the length of the header, which precedes it. It is checked before memory is allocated for the header: it may be
+/// any number.
+fn read_header_length(file: &mut File, size: u64) -> Result<u64, ReadError> {
+    let mut bytes = [0; 8];
+    file.read_exact(&mut bytes)?;
+    let length = u64::from_le_bytes(bytes);
+    if length > HEADER.min(size) {
+        let what = format!("its header length is {length} bytes, but the file has {size} bytes");
+        return Err(ReadError::Damaged(what));
+    }
+    Ok(length)
 }

@@ -1,54 +1,55 @@
-//! Distributions that are still on the device, read together with the numbers of their step.
+//! Histograms that are still on the device, read together with the numbers of their step.
 
 use super::is_in_host_memory;
-use crate::histogram::Histogram;
-use bdh_ops::widened;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, Transaction};
+use crate::histogram::{self, Histogram};
+use bdh_ops::upcast_f32;
+use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData, Transaction};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// The distribution of a tensor's values, counted when the step is read.
+/// Histogram of a tensor's values; it has a value once its step has been read.
 ///
 /// On the CPU the values are counted by [`Histogram::of`], two passes over the slice. On a GPU they are counted
-/// where they are, with the same edges, and only the counts are read. Logging one costs no device read of its own.
+/// there, with the same edges, and only the counts are read. Logging one needs no device read of its own.
 #[derive(Clone)]
 pub struct DeferredHistogram(Arc<Pending>);
 
 struct Pending {
     bins: usize,
-    source: Mutex<Source>,
+    request: Mutex<Request>,
     counted: OnceLock<Histogram>,
 }
 
-/// What the device is asked for.
-enum Source {
-    /// All values, `[elements]`: they are in host memory as it is.
+/// Tensors that the device read fetches.
+enum Request {
+    /// All values, `[elements]`, which are in host memory already.
     Values(Box<Tensor<1>>),
-    /// The least and the greatest finite value, `[2]`; counts and, last, how many are not finite, `[bins + 1]`.
+    /// The least and the greatest finite value, `[2]`, and the counts, `[bins + 1]`; the last one counts values that
+    /// are not finite.
     Counts(Box<(Tensor<1>, Tensor<1, Int>)>),
-    /// For nothing more.
+    /// Nothing more: the values have been counted.
     Released,
 }
 
 impl DeferredHistogram {
-    /// Counts `values`, `[elements]`, into `bins` bins of one width.
+    /// Counts `values`, `[elements]`, into `bins` bins of equal width.
     #[must_use]
     pub fn of(values: Tensor<1>, bins: usize) -> Self {
         let (values, bins) = (values.inner(), bins.max(1));
         let is_empty = values.shape().num_elements() == 0;
-        let source = if is_empty || is_in_host_memory(&values.device()) {
-            Source::Values(Box::new(values))
+        let request = if is_empty || is_in_host_memory(&values.device()) {
+            Request::Values(Box::new(values))
         } else {
             count_on_device(values, bins)
         };
         Self(Arc::new(Pending {
             bins,
-            source: Mutex::new(source),
+            request: Mutex::new(request),
             counted: OnceLock::new(),
         }))
     }
 
-    /// The histogram, once the step has been read.
+    /// Returns the histogram if its step has been read.
     #[must_use]
     pub fn value(&self) -> Option<Histogram> {
         self.0.counted.get().cloned()
@@ -59,39 +60,43 @@ impl DeferredHistogram {
     }
 
     pub(super) fn register(&self, reads: Transaction) -> Transaction {
-        match &*self.source() {
-            Source::Values(values) => reads.register(Tensor::clone(values)),
-            Source::Counts(counts) => {
+        match &*self.request() {
+            Request::Values(values) => reads.register(Tensor::clone(values)),
+            Request::Counts(counts) => {
                 let (extent, counts) = &**counts;
                 reads.register(extent.clone()).register(counts.clone())
             }
-            Source::Released => reads,
+            Request::Released => reads,
         }
     }
 
-    /// Lets go of the tensor, now that its values are counted: whoever keeps the histogram keeps no weights.
+    /// Releases the tensor, so a callback that keeps the histogram keeps no weights in memory.
     pub(super) fn release(&self) {
-        *self.source() = Source::Released;
+        *self.request() = Request::Released;
     }
 
-    fn source(&self) -> MutexGuard<'_, Source> {
-        self.0.source.lock().unwrap_or_else(PoisonError::into_inner)
+    // Only the training thread locks it. It is a mutex because pictures carry a clone to the threads of sinks.
+    fn request(&self) -> MutexGuard<'_, Request> {
+        self.0
+            .request
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what was registered from what was read.
+    /// Takes the results of the registered reads; `None` if there are too few.
     pub(super) fn take(&self, read: &mut impl Iterator<Item = TensorData>) -> Option<()> {
-        let histogram = match &*self.source() {
-            Source::Values(_) => {
+        let histogram = match &*self.request() {
+            Request::Values(_) => {
                 let values = read.next()?.convert::<f32>();
                 Histogram::of(values.as_slice().ok()?, self.0.bins)
             }
-            Source::Counts(_) => {
+            Request::Counts(_) => {
                 let extent: Vec<f64> = read.next()?.iter().collect();
                 counted(&extent, read.next()?.iter().collect())?
             }
-            Source::Released => return self.is_known().then_some(()),
+            Request::Released => return self.is_known().then_some(()),
         };
-        let _ = self.0.counted.set(histogram); // read twice, it is the same twice
+        let _ = self.0.counted.set(histogram); // fails if it was read before, with the same counts
         Some(())
     }
 }
@@ -105,43 +110,51 @@ impl fmt::Debug for DeferredHistogram {
     }
 }
 
-/// [`Histogram::of`] with ordinary operations. Counts are integers, so the order of additions does not matter.
-fn count_on_device(values: Tensor<1>, bins: usize) -> Source {
-    let values = widened(values); // bf16 has no 303, which may be a bin
-    let (device, shape) = (values.device(), values.shape());
+/// Counts values on their device, as [`Histogram::of`] does on the host.
+///
+/// Counts are integers, so the order of additions does not matter.
+fn count_on_device(values: Tensor<1>, bins: usize) -> Request {
+    let values = upcast_f32(values); // bf16 cannot represent bin 303, for example
     let is_lost = values.clone().is_finite().bool_not();
-    let low = values
-        .clone()
-        .mask_fill(is_lost.clone(), f32::INFINITY)
-        .min();
-    let high = values
-        .clone()
-        .mask_fill(is_lost.clone(), f32::NEG_INFINITY)
-        .max();
+    let (low, high) = finite_extent(&values, &is_lost);
     let width = (high.clone() - low.clone()) / bins as f64;
-    let place = (values - low.clone()) / width;
-    // Values that are all alike make 0 / 0; they belong into the last bin.
-    let is_alike = place.clone().is_nan();
-    let place = place
-        .mask_fill(is_alike, (bins - 1) as f64)
-        .clamp(0.0, (bins - 1) as f64);
-    let place = place.mask_fill(is_lost, bins as f64).int();
-    let ones = Tensor::<1, Int>::ones(shape, &device);
-    let counts = Tensor::<1, Int>::zeros([bins + 1], &device);
-    let counts = counts.scatter(0, place, ones, IndexingUpdateOp::Add);
-    Source::Counts(Box::new((Tensor::cat(vec![low, high], 0), counts)))
+    let positions = (values - low.clone()) / width;
+    let indices = bin_indices(positions, bins).mask_fill(is_lost, bins as f64);
+    let counts = count_indices(indices, bins + 1);
+    let extent = Tensor::cat(vec![low, high], 0);
+    Request::Counts(Box::new((extent, counts)))
 }
 
-/// The histogram of what the device has counted.
+/// Returns the least and the greatest finite value, `[1]` each.
+fn finite_extent(values: &Tensor<1>, is_lost: &Tensor<1, Bool>) -> (Tensor<1>, Tensor<1>) {
+    let fill = |other: f32| values.clone().mask_fill(is_lost.clone(), other);
+    (fill(f32::INFINITY).min(), fill(f32::NEG_INFINITY).max())
+}
+
+/// Limits positions, in bins, to the first and the last bin.
+fn bin_indices(positions: Tensor<1>, bins: usize) -> Tensor<1> {
+    let last = (bins - 1) as f64;
+    let is_nan = positions.clone().is_nan(); // equal values give 0 / 0; they belong into the last bin
+    positions.mask_fill(is_nan, last).clamp(0.0, last)
+}
+
+/// Counts how often each index below `len` occurs, `[len]`.
+fn count_indices(indices: Tensor<1>, len: usize) -> Tensor<1, Int> {
+    let ones = Tensor::<1, Int>::ones(indices.shape(), &indices.device());
+    let zeros = Tensor::<1, Int>::zeros([len], &indices.device());
+    zeros.scatter(0, indices.int(), ones, IndexingUpdateOp::Add)
+}
+
+/// Makes a histogram from the results of [`count_on_device`].
 fn counted(extent: &[f64], counts: Vec<i64>) -> Option<Histogram> {
+    let &[low, high] = extent else { return None };
     let mut counts: Vec<_> = counts.into_iter().map(|count| count as u64).collect();
     let non_finite = counts.pop()?;
-    let bins = counts.len();
-    let &[low, high] = extent else { return None };
-    let (low, high) = if low <= high { (low, high) } else { (0.0, 0.0) }; // nothing finite was there
-    let width = (high - low) / bins as f64;
-    let mut edges: Vec<_> = (0..=bins).map(|edge| low + edge as f64 * width).collect();
-    edges[bins] = high;
+    let edges = if low <= high {
+        histogram::edges(low, high, counts.len())
+    } else {
+        vec![0.0; counts.len() + 1] // without a finite value
+    };
     Some(Histogram {
         edges,
         counts,
@@ -155,17 +168,15 @@ mod tests {
     use burn::tensor::{Device, FloatDType};
     use proptest::prelude::*;
 
-    /// What the operations for a GPU count, done on the CPU.
+    /// Counts with the operations for a GPU, on the CPU.
     fn on_device(values: &[f32], bins: usize) -> Histogram {
         counted_from(Tensor::from_floats(values, &Device::flex()), bins)
     }
 
     fn counted_from(values: Tensor<1>, bins: usize) -> Histogram {
-        let source = count_on_device(values, bins);
-        let source = Mutex::new(source);
         let pending = Pending {
             bins,
-            source,
+            request: Mutex::new(count_on_device(values, bins)),
             counted: OnceLock::new(),
         };
         let deferred = DeferredHistogram(Arc::new(pending));
@@ -188,8 +199,8 @@ mod tests {
     }
 
     #[test]
-    fn values_in_bf16_are_counted_in_as_many_bins_as_those_in_f32() {
-        let values: Vec<f32> = (0..256).map(|value| value as f32).collect(); // all of them are in bf16
+    fn bf16_values_are_counted_as_their_f32_values() {
+        let values: Vec<f32> = (0..256).map(|value| value as f32).collect(); // all exact in bf16
         let tensor = Tensor::<1>::from_floats(values.as_slice(), &Device::flex());
         let found = counted_from(tensor.cast(FloatDType::BF16), 255);
         assert_eq!(found, Histogram::of(&values, 255));

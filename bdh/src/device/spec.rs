@@ -1,4 +1,4 @@
-//! What the name of a device means, before anything is asked of the machine.
+//! Parsing of device names; finding the devices is a separate step.
 
 use crate::error::ConfigError;
 use burn::tensor::Device;
@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-/// One or several devices of a kind, by name: `cpu`, `cuda:1`, `cuda:0-7`, `cuda:0,2`, `vulkan`.
+/// Name of one or more devices of a kind: `cpu`, `cuda:1`, `cuda:0-7`, `cuda:0,2`, `vulkan`.
 ///
-/// As a value of a flag it is parsed once, and refused with a sentence; [`open`](Self::open) finds the devices.
+/// Suits a command line flag: parsing checks the name, and [`open`](Self::open) finds the devices later.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::DeviceSpec;
+/// use bdh::device::DeviceSpec;
 ///
 /// let eight: DeviceSpec = "cuda:0-7".parse()?;
 /// assert_eq!(eight.count(), 8);
@@ -25,10 +25,11 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSpec {
     kind: Kind,
-    /// Rising; empty stands for the best one there is.
+    /// Indices of the devices; empty for the best one.
     indices: BTreeSet<usize>,
 }
 
+/// Kind of device, with its API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Cpu,
@@ -38,10 +39,10 @@ enum Kind {
     Metal,
 }
 
-/// The kinds, the fastest first.
+/// All kinds, the fastest first.
 const KINDS: [Kind; 5] = [Kind::Cuda, Kind::Metal, Kind::Vulkan, Kind::Wgpu, Kind::Cpu];
 
-/// More devices than any machine has: a slip of the finger should not make a list of millions.
+/// Limit of indices, above the number of devices of any machine, so a typing error does not make a list of millions.
 const MOST: usize = 1024;
 
 impl Kind {
@@ -55,7 +56,16 @@ impl Kind {
         }
     }
 
-    /// The cargo feature that brings this kind.
+    /// Parses a name, or one of other programs: `flex` for burn's backend, `mps` for PyTorch's Metal.
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "flex" => Some(Self::Cpu),
+            "mps" => Some(Self::Metal),
+            _ => KINDS.into_iter().find(|kind| kind.name() == name),
+        }
+    }
+
+    /// Returns the cargo feature that enables this kind.
     fn feature(self) -> &'static str {
         if self == Self::Cpu {
             "flex"
@@ -76,29 +86,29 @@ impl Kind {
 }
 
 impl DeviceSpec {
-    /// Whether it is the CPU.
+    /// Returns whether the name is the CPU's.
     #[must_use]
     pub fn is_cpu(&self) -> bool {
         self.kind == Kind::Cpu
     }
 
-    /// Whether it is an NVIDIA GPU, or several.
+    /// Returns whether the name is that of one or more NVIDIA GPUs.
     #[must_use]
     pub fn is_cuda(&self) -> bool {
         self.kind == Kind::Cuda
     }
 
-    /// How many devices it stands for.
+    /// Returns the number of devices.
     #[must_use]
     pub fn count(&self) -> usize {
         self.indices.len().max(1)
     }
 
-    /// The same kind of device, `count` times, from the first one on; for the flag `--devices 8`.
+    /// Extends the name to `count` devices from the first one on, for a flag such as `--devices 8`.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Device`] if it stands for another number of devices already, or `count` is 0.
+    /// [`ConfigError::Device`] if the name lists another number of devices already, or if `count` is 0.
     pub fn with_count(self, count: usize) -> Result<Self, ConfigError> {
         let first = self.indices.first().copied().unwrap_or(0);
         match self.count() {
@@ -108,53 +118,62 @@ impl DeviceSpec {
                 ..self
             }),
             now => Err(ConfigError::Device(format!(
-                "{count} devices are asked for, and `{self}` is {now}; give the number or the list, not both"
+                "the number of devices is {count}, but `{self}` is {now}; use the number or the list, not both"
             ))),
         }
     }
 
-    /// Finds the devices, ready for training (with autodiff).
+    /// Opens the devices for training (with autodiff).
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Device`] if their feature was not compiled in, or this machine does not have them.
+    /// [`ConfigError::Device`] if their feature was not compiled in, or if this machine does not have them.
     pub fn open(&self) -> Result<Vec<Device>, ConfigError> {
-        let mut found = found(self.kind)?;
-        let name = self.kind.name();
-        if found.is_empty() {
-            return Err(ConfigError::Device(format!(
-                "no device for `{self}`: this machine has no driver for {name}, or the driver found no device"
-            )));
-        }
-        if self.is_cpu() {
-            found = vec![found.swap_remove(0); self.count()];
-        }
-        let number = found.len();
-        if let Some(beyond) = self.indices.iter().find(|index| **index >= number) {
-            return Err(ConfigError::Device(format!(
-                "no device {name}:{beyond}: there {}, up to {name}:{}",
-                if number == 1 {
-                    "is one".to_owned()
-                } else {
-                    format!("are {number}")
-                },
-                number - 1
-            )));
-        }
-        let devices = if self.indices.is_empty() {
-            vec![best(self.kind).unwrap_or_else(|| found.swap_remove(0))]
-        } else {
-            self.indices
-                .iter()
-                .map(|index| found[*index].clone())
-                .collect()
+        let found = found(self.kind)?;
+        let Some(first) = found.first() else {
+            return Err(self.none_found());
         };
-        Ok(devices.into_iter().map(Device::autodiff).collect())
+        if self.is_cpu() {
+            return Ok(vec![first.clone().autodiff(); self.count()]);
+        }
+        if self.indices.is_empty() {
+            let device = best(self.kind).unwrap_or_else(|| first.clone());
+            return Ok(vec![device.autodiff()]);
+        }
+        self.open_listed(&found)
+    }
+
+    /// Opens the devices of the list of indices.
+    fn open_listed(&self, found: &[Device]) -> Result<Vec<Device>, ConfigError> {
+        let mut devices = Vec::with_capacity(self.count());
+        for index in &self.indices {
+            let Some(device) = found.get(*index) else {
+                return Err(self.out_of_range(*index, found.len()));
+            };
+            devices.push(device.clone().autodiff());
+        }
+        Ok(devices)
+    }
+
+    fn none_found(&self) -> ConfigError {
+        ConfigError::Device(format!(
+            "no device for `{self}`: this machine has no driver for {}, or the driver found no device",
+            self.kind.name()
+        ))
+    }
+
+    fn out_of_range(&self, index: usize, number: usize) -> ConfigError {
+        let name = self.kind.name();
+        let known = match number {
+            1 => format!("the only one is {name}:0"),
+            _ => format!("there are {number}, up to {name}:{}", number - 1),
+        };
+        ConfigError::Device(format!("no device {name}:{index}: {known}"))
     }
 }
 
 impl Default for DeviceSpec {
-    /// The fastest device that this program was built for: whoever turned a GPU's feature on wants it used.
+    /// Returns the fastest device that this program was built for.
     fn default() -> Self {
         let kind = KINDS
             .into_iter()
@@ -171,36 +190,35 @@ impl FromStr for DeviceSpec {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let (name, indices) = match text.split_once(':') {
-            None => (text, Some(BTreeSet::new())),
-            Some((name, list)) => (name, parse_indices(list)),
-        };
-        let kind = match name {
-            "flex" => Some(Kind::Cpu),
-            "mps" => Some(Kind::Metal),
-            _ => KINDS.into_iter().find(|kind| kind.name() == name),
-        };
-        // There is one CPU; a list of it says how many replicas share it.
-        let is_right =
-            |spec: &Self| !spec.is_cpu() || spec.indices.iter().copied().eq(0..spec.indices.len());
-        kind.zip(indices)
-            .map(|(kind, indices)| Self { kind, indices })
-            .filter(is_right)
-            .ok_or_else(|| {
-                ConfigError::Device(format!(
-                    "unknown device `{text}`; use cpu, cuda, cuda:1, cuda:0-7, wgpu, vulkan or metal"
-                ))
-            })
+        parse_spec(text).ok_or_else(|| {
+            ConfigError::Device(format!(
+                "unknown device `{text}`; use cpu, cuda, cuda:1, cuda:0-7, wgpu, vulkan or metal"
+            ))
+        })
     }
 }
 
-/// Indices and ranges of them, separated by commas: at least one, and none twice.
+/// Parses a kind of device with optional indices.
+fn parse_spec(text: &str) -> Option<DeviceSpec> {
+    let (name, indices) = match text.split_once(':') {
+        None => (text, BTreeSet::new()),
+        Some((name, list)) => (name, parse_indices(list)?),
+    };
+    let kind = Kind::parse(name)?;
+    // There is one CPU; a list from 0 on gives the number of replicas that share it.
+    let is_from_zero = indices.iter().copied().eq(0..indices.len());
+    if kind == Kind::Cpu && !is_from_zero {
+        return None;
+    }
+    Some(DeviceSpec { kind, indices })
+}
+
+/// Parses indices and ranges, separated by commas: at least one, and none twice.
 fn parse_indices(list: &str) -> Option<BTreeSet<usize>> {
-    let index = |text: &str| text.parse().ok().filter(|index| *index < MOST);
     let mut indices = BTreeSet::new();
     for part in list.split(',') {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
-        let mut range = index(from)?..=index(to)?;
+        let mut range = parse_index(from)?..=parse_index(to)?;
         if range.is_empty() || range.any(|index| !indices.insert(index)) {
             return None;
         }
@@ -208,8 +226,12 @@ fn parse_indices(list: &str) -> Option<BTreeSet<usize>> {
     Some(indices)
 }
 
+fn parse_index(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|index| *index < MOST)
+}
+
 impl fmt::Display for DeviceSpec {
-    /// As it is parsed; indices that follow one another are a range.
+    /// Writes the name in the form that is parsed; consecutive indices become a range.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.name())?;
         let mut rest = self.indices.iter().copied().peekable();
@@ -243,7 +265,7 @@ impl<'de> Deserialize<'de> for DeviceSpec {
     }
 }
 
-/// All devices of a kind, or which feature is missing.
+/// Lists all devices of a kind.
 fn found(kind: Kind) -> Result<Vec<Device>, ConfigError> {
     #[cfg(any(
         feature = "cuda",
@@ -254,15 +276,7 @@ fn found(kind: Kind) -> Result<Vec<Device>, ConfigError> {
     use burn::tensor::DeviceType;
     match kind {
         #[cfg(feature = "flex")]
-        Kind::Cpu => {
-            bdh_ops::start_threads().map_err(|error| {
-                ConfigError::Device(format!(
-                    "the CPU cannot be used, as the system gives no thread to compute on: {error}; a limit of processes, \
-                     `ulimit -u`, or of memory may be reached, and fewer threads are used with `RAYON_NUM_THREADS=1`"
-                ))
-            })?;
-            Ok(vec![Device::flex()])
-        }
+        Kind::Cpu => cpu().map(|device| vec![device]),
         #[cfg(feature = "cuda")]
         Kind::Cuda => Ok(Device::enumerate(DeviceType::Cuda).to_vec()),
         #[cfg(feature = "wgpu")]
@@ -282,7 +296,19 @@ fn found(kind: Kind) -> Result<Vec<Device>, ConfigError> {
     }
 }
 
-/// The device that the API itself prefers, where it has a preference.
+#[cfg(feature = "flex")]
+fn cpu() -> Result<Device, ConfigError> {
+    // Started here, where a failure is an error: later it would be a panic in the middle of an operation.
+    bdh_ops::start_threads().map_err(|error| {
+        ConfigError::Device(format!(
+            "cannot use the CPU: the system refused to start threads: {error}; a limit on processes (`ulimit -u`) or \
+             memory may be reached; `RAYON_NUM_THREADS=1` uses fewer threads"
+        ))
+    })?;
+    Ok(Device::flex())
+}
+
+/// Returns the device that the API prefers, if it has a preference.
 fn best(kind: Kind) -> Option<Device> {
     #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
     use burn::tensor::DeviceKind::DefaultDevice;
@@ -308,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_lists_those_that_work() {
+    fn errors_for_unknown_names_list_known_names() {
         let unknown = [
             "gpu",
             "cuda:x",
@@ -337,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_print_as_they_are_read() {
+    fn names_print_in_the_form_that_is_parsed() {
         for text in [
             "cpu",
             "cpu:0-3",
@@ -363,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_goes_on_from_the_first() {
+    fn counts_start_at_the_first_device() {
         let counted =
             |text: &str, count| parse(text).with_count(count).map(|spec| spec.to_string());
         assert_eq!(counted("cuda", 8).expect("eight"), "cuda:0-7");
@@ -371,15 +397,15 @@ mod tests {
         assert_eq!(counted("cuda:0-7", 8).expect("the same"), "cuda:0-7");
         assert_eq!(counted("cpu", 1).expect("one"), "cpu");
         assert!(counted("cuda", 0).is_err());
-        let error = counted("cuda:0-3", 8).expect_err("two answers").to_string();
+        let error = counted("cuda:0-3", 8).expect_err("two numbers").to_string();
         assert!(
-            error.contains("8 devices") && error.contains("`cuda:0-3` is 4"),
+            error.contains("devices is 8") && error.contains("`cuda:0-3` is 4"),
             "{error}"
         );
     }
 
     #[test]
-    fn the_default_device_is_one_that_was_built() {
+    fn the_default_device_was_compiled_in() {
         let feature_given = cfg!(any(
             feature = "flex",
             feature = "cuda",
@@ -392,7 +418,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "flex")]
-    fn several_replicas_share_the_cpu_and_one_device_is_not_several() {
+    fn replicas_can_share_the_cpu() {
         assert_eq!(devices("cpu:0-2").expect("the CPU").len(), 3);
         let error = device("cpu:0-2").expect_err("three").to_string();
         assert!(error.contains("`cpu:0-2` is 3 devices"), "{error}");
@@ -400,7 +426,7 @@ mod tests {
 
     #[test]
     #[cfg(not(feature = "cuda"))]
-    fn a_device_that_is_not_compiled_in_names_its_feature() {
+    fn errors_for_missing_backends_name_the_feature() {
         let error = device("cuda:0").expect_err("not compiled in").to_string();
         assert!(error.contains("--features cuda"), "{error}");
     }

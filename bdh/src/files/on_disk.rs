@@ -1,26 +1,26 @@
-//! Misfortunes of a file that is open for writing.
+//! Faults of files that are open for writing.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Bytes that wait to be written, after a write that failed, before a sink gives up.
+/// Largest backlog, in bytes, of a sink whose writes fail; with more it gives up.
 pub const BACKLOG: usize = 16 << 20;
 
-/// Faults of the disk that a later write can make up for, for sinks that keep a file open.
+/// Temporary write errors of a sink that keeps a file open, such as a full disk.
 #[derive(Debug, Default)]
 pub struct Faults {
     first: Option<String>,
-    has_told: bool,
+    is_reported: bool,
 }
 
 impl Faults {
-    /// Lets what could not be written wait for the next try, as long as there is hope and room: up to [`BACKLOG`] bytes.
+    /// Accepts a failed write that can be retried: the file still exists and `waiting` is at most [`BACKLOG`] bytes.
     ///
     /// # Errors
     ///
-    /// `written`'s, where there is none.
-    pub fn bear(&mut self, written: io::Result<()>, waiting: usize) -> io::Result<()> {
+    /// The error in `written`, if a retry cannot help.
+    pub fn tolerate(&mut self, written: io::Result<()>, waiting: usize) -> io::Result<()> {
         match written {
             Err(error) if error.kind() != io::ErrorKind::NotFound && waiting <= BACKLOG => {
                 self.first.get_or_insert_with(|| error.to_string());
@@ -30,21 +30,21 @@ impl Faults {
         }
     }
 
-    /// The first fault, once.
-    pub fn untold(&mut self) -> Option<String> {
-        let first = self.first.take().filter(|_| !self.has_told)?;
-        self.has_told = true;
+    /// Returns the first accepted error, once.
+    pub fn unreported(&mut self) -> Option<String> {
+        let first = self.first.take().filter(|_| !self.is_reported)?;
+        self.is_reported = true;
         Some(first)
     }
 }
 
-/// Fails if an open file has been deleted: it takes whatever is written still, and keeps none of it.
+/// Checks that an open file has not been deleted: writes would still succeed, and be lost.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::NotFound`] if nothing names it any more.
+/// [`io::ErrorKind::NotFound`] if the file has been deleted.
 pub fn check_not_deleted(file: &File, path: &Path) -> io::Result<()> {
-    // There are file systems that count no names: on theirs it has to be looked for, too.
+    // Some file systems report no link counts, so the path is checked too.
     if has_no_name(file)? && !path.exists() {
         let error = format!("`{}` has been deleted", path.display());
         return Err(io::Error::new(io::ErrorKind::NotFound, error));
@@ -52,7 +52,7 @@ pub fn check_not_deleted(file: &File, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an open file cannot be found any more: one without a name is gone with the process.
+/// Returns whether an open file has no name left, so its contents are lost when it is closed.
 pub(crate) fn has_no_name(file: &File) -> io::Result<bool> {
     #[cfg(unix)]
     return Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0);

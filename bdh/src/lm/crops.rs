@@ -1,4 +1,4 @@
-//! Random crops of one long text: the simplest training data there is.
+//! Random crops of one long text, the simplest training data.
 
 use super::TokenBatch;
 use crate::error::ConfigError;
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Cuts `rows` windows at random places out of a token stream, for every micro-batch anew.
+/// A source of micro-batches that cuts `rows` windows at random places out of a token stream.
 ///
-/// The places depend on the seed and the number of the micro-batch alone, so the position that a
-/// checkpoint saves is one number, beside the length of the text: another text is refused. This is how nanoGPT and BDH read their text.
+/// The places depend only on the seed and the number of the micro-batch. A checkpoint therefore saves that number, with
+/// the length and the fingerprint of the text to refuse another one. nanoGPT and BDH read their text like this.
 ///
 /// # Examples
 ///
@@ -36,21 +36,21 @@ pub struct RandomCrops {
     next: u64,
 }
 
-/// What [`RandomCrops::position`] saves.
+/// Saved form of [`RandomCrops::position`].
 #[derive(Serialize, Deserialize)]
 struct Position {
     batch: u64,
-    /// Of the text, to recognize it by.
+    /// Length of the text in tokens.
     tokens: usize,
     fingerprint: u64,
 }
 
 impl RandomCrops {
-    /// Crops of `seq_len` tokens, each with the token that follows it.
+    /// Makes a source of batches of `rows` crops, each `seq_len` tokens and the tokens that follow them.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Invalid`] if there are fewer than `seq_len + 1` tokens, or a batch would be empty.
+    /// [`ConfigError::Invalid`] if there are fewer than `seq_len + 1` tokens, or `rows` or `seq_len` is 0.
     pub fn new(
         tokens: impl Into<Arc<[i32]>>,
         rows: usize,
@@ -58,24 +58,7 @@ impl RandomCrops {
         seed: u64,
     ) -> Result<Self, ConfigError> {
         let tokens = tokens.into();
-        let invalid = |field, value: String, expected: &str| {
-            Err(ConfigError::Invalid {
-                field,
-                value,
-                expected: expected.to_owned(),
-            })
-        };
-        if rows == 0 || seq_len == 0 {
-            let expected = "a batch has one row of one token or more";
-            return invalid("rows x seq_len", format!("{rows} x {seq_len}"), expected);
-        }
-        if tokens.len() <= seq_len {
-            let expected = format!(
-                "the text has {} tokens, and a crop takes one more than this",
-                tokens.len()
-            );
-            return invalid("seq_len", seq_len.to_string(), &expected);
-        }
+        check_size(tokens.len(), rows, seq_len)?;
         let fingerprint = fingerprint([&*tokens]);
         Ok(Self {
             tokens,
@@ -87,11 +70,11 @@ impl RandomCrops {
         })
     }
 
-    /// Crops of a text whose tokens are its bytes.
+    /// Makes a source of crops of a text whose tokens are its bytes, 0 to 255.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new).
+    /// [`ConfigError::Invalid`] if there are fewer than `seq_len + 1` bytes, or `rows` or `seq_len` is 0.
     pub fn of_bytes(
         text: &str,
         rows: usize,
@@ -101,22 +84,52 @@ impl RandomCrops {
         Self::new(bytes(text), rows, seq_len, seed)
     }
 
+    /// Checks that a saved position is one in this text.
+    fn check_text(&self, saved: &Position) -> Result<(), BoxError> {
+        let (had, have) = (saved.tokens, self.tokens.len());
+        if had != have {
+            let text =
+                format!("the text had {had} tokens and has {have} now: resume with the same text");
+            return Err(text.into());
+        }
+        if saved.fingerprint != self.fingerprint {
+            let text =
+                format!("the text was another one of {had} tokens: resume with the same text");
+            return Err(text.into());
+        }
+        Ok(())
+    }
+
     fn crop(&self, number: u64) -> &[i32] {
-        let places = self.tokens.len() - self.seq_len; // the last one ends with the text
+        let places = self.tokens.len() - self.seq_len; // the crop at the last place ends with the text
         let start = (seed::uniform(self.seed, number) * places as f64) as usize;
         &self.tokens[start..=start + self.seq_len]
     }
+}
+
+/// Checks that batches are not empty, and that a crop fits into a text of `len` tokens.
+fn check_size(len: usize, rows: usize, seq_len: usize) -> Result<(), ConfigError> {
+    if rows == 0 || seq_len == 0 {
+        let problem = "a batch has at least one row of one token";
+        let value = format!("{rows} x {seq_len}");
+        return Err(ConfigError::invalid("rows x seq_len", value, problem));
+    }
+    if len <= seq_len {
+        let problem =
+            format!("the text has {len} tokens, and a crop takes one more than `seq_len`");
+        return Err(ConfigError::invalid("seq_len", seq_len, problem));
+    }
+    Ok(())
 }
 
 impl Source for RandomCrops {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        let first = self.next * self.rows as u64;
-        let rows: Vec<_> = (first..first + self.rows as u64)
-            .map(|row| self.crop(row))
-            .collect();
-        let batch = TokenBatch::from_rows(&rows);
+        let rows = self.rows as u64;
+        let first = self.next * rows;
+        let crops: Vec<_> = (first..first + rows).map(|row| self.crop(row)).collect();
+        let batch = TokenBatch::from_rows(&crops);
         self.next += 1;
         Ok(batch)
     }
@@ -129,39 +142,30 @@ impl Source for RandomCrops {
     }
 
     fn position(&self) -> Value {
-        let Self {
-            next, fingerprint, ..
-        } = *self;
         json!(Position {
-            batch: next,
+            batch: self.next,
             tokens: self.tokens.len(),
-            fingerprint
+            fingerprint: self.fingerprint,
         })
     }
 
     fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        let Position {
-            batch,
-            tokens,
-            fingerprint,
-        } = Position::deserialize(position)?;
-        let have = self.tokens.len();
-        if tokens != have {
-            return Err(format!("the text had {tokens} tokens and has {have} now").into());
-        }
-        if fingerprint != self.fingerprint {
-            return Err(format!("it was another text of {tokens} tokens").into());
-        }
+        let saved = Position::deserialize(position)?;
+        self.check_text(&saved)?;
+        let batch = saved.batch;
         if batch >= u64::MAX / self.rows as u64 {
-            return Err(format!("nobody has trained on {batch} batches").into()); // their crops have no numbers
+            // Crops are numbered by a u64; only a damaged or crafted checkpoint is beyond it.
+            return Err(format!("the saved position, batch {batch}, is out of range").into());
         }
         self.next = batch;
         Ok(())
     }
 }
 
-/// A number by which texts are told apart when a run goes on: FNV-1a over the tokens and the lengths of the documents. Not
-/// for checking that nobody has forged one. About a nanosecond a token.
+/// Computes a fingerprint of a text, by which a resumed run recognizes it.
+///
+/// FNV-1a over the tokens and the lengths of the documents, about a nanosecond per token. It does not protect against
+/// forgery.
 ///
 /// # Examples
 ///
@@ -173,25 +177,27 @@ impl Source for RandomCrops {
 /// ```
 #[must_use]
 pub fn fingerprint<'a>(documents: impl IntoIterator<Item = &'a [i32]>) -> u64 {
-    let add = |sum: u64, value: u64| (sum ^ value).wrapping_mul(0x0100_0000_01b3);
-    documents
-        .into_iter()
-        .fold(0xcbf2_9ce4_8422_2325, |sum, tokens| {
-            let sum = add(sum, tokens.len() as u64);
-            tokens
-                .iter()
-                .fold(sum, |sum, token| add(sum, u64::from(token.cast_unsigned())))
-        })
+    // Offset basis and prime of the 64-bit FNV-1a hash.
+    let mut sum: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut add = |value: u64| sum = (sum ^ value).wrapping_mul(0x0100_0000_01b3);
+    for tokens in documents {
+        add(tokens.len() as u64);
+        for token in tokens {
+            add(u64::from(token.cast_unsigned()));
+        }
+    }
+    sum
 }
 
-/// The bytes of a text as token ids, 0 to 255.
+/// Returns the bytes of a text as token ids, 0 to 255.
 #[must_use]
 pub fn bytes(text: &str) -> Vec<i32> {
     text.bytes().map(i32::from).collect()
 }
 
-/// The text from front to back in batches of `rows` windows, for validation; what does not fill a window
-/// is left out.
+/// Cuts a text from front to back into batches of `rows` windows of `seq_len` tokens, for validation.
+///
+/// Tokens at the end that do not fill a window are left out. The last batch may have fewer rows.
 #[must_use]
 pub fn windows(tokens: &[i32], rows: usize, seq_len: usize) -> Vec<TokenBatch> {
     // Windows overlap by one token: the target of one window's last input begins the next.
@@ -215,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sought_position_yields_what_would_have_come() {
+    fn seek_continues_after_the_position() {
         let mut whole = crops();
         whole.next_batch().expect("a batch");
         let position = whole.position();
@@ -227,21 +233,27 @@ mod tests {
     }
 
     #[test]
-    fn a_position_in_another_text_is_refused() {
+    fn position_in_another_text_is_refused() {
         let mut position = crops().position();
         let mut shorter = RandomCrops::new((0..90).collect::<Vec<_>>(), 3, 8, 1).expect("enough");
         let error = shorter
             .seek(&position)
             .expect_err("another text")
             .to_string();
-        assert_eq!(error, "the text had 100 tokens and has 90 now");
+        assert_eq!(
+            error,
+            "the text had 100 tokens and has 90 now: resume with the same text"
+        );
         let other = (1..101).collect::<Vec<_>>();
         let mut other = RandomCrops::new(other, 3, 8, 1).expect("enough");
         let error = other.seek(&position).expect_err("another text").to_string();
-        assert_eq!(error, "it was another text of 100 tokens");
+        assert_eq!(
+            error,
+            "the text was another one of 100 tokens: resume with the same text"
+        );
         position["batch"] = u64::MAX.into();
         let error = crops().seek(&position).expect_err("too far").to_string();
-        assert!(error.starts_with("nobody has trained on"), "{error}");
+        assert!(error.ends_with("is out of range"), "{error}");
     }
 
     #[test]
@@ -263,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_shorter_than_one_crop_is_refused_with_both_lengths() {
+    fn text_shorter_than_a_crop_is_refused_with_both_lengths() {
         let error = RandomCrops::of_bytes("short", 1, 8, 0)
             .expect_err("too short")
             .to_string();

@@ -1,30 +1,32 @@
-//! Text from a model, one token after the other.
+//! Text generation, one token after the other.
 
-use super::{CausalLm, TokenStream, sampling};
+use super::batch::is_known;
+use super::{CausalLm, TokenStream, padded, sampling, values};
 use crate::failure::BoxError;
 use crate::probe::Probe;
 use crate::seed;
 use crate::text::{Generated, Sampling};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use std::sync::Arc;
 
-/// What token ids mean: a tokenizer, as far as training needs one.
+/// A tokenizer, as far as training needs one.
 pub trait Vocabulary: Send + Sync {
-    /// Ids of a text, without the token that begins a document.
+    /// Returns the ids of a text, without the token that begins a document.
     fn encode(&self, text: &str) -> Vec<i32>;
 
-    /// Text of ids; what is not valid UTF-8 is replaced, special tokens are left out.
+    /// Returns the text of ids. Bytes that are not valid UTF-8 are replaced, special tokens are left out.
     fn decode(&self, ids: &[i32]) -> String;
 
-    /// Bytes of ids, so that those that are no text can be told apart. By default those of the text.
+    /// Returns the bytes of ids, with those that are not valid UTF-8. Defaults to the bytes of
+    /// [`decode`](Self::decode).
     fn decode_bytes(&self, ids: &[i32]) -> Vec<u8> {
         self.decode(ids).into_bytes()
     }
 
-    /// The id that begins a document, if there is one.
+    /// Returns the id that begins a document, if the vocabulary has one.
     fn bos(&self) -> Option<i32>;
 
-    /// Bytes of text behind each id, `[vocab]`; 0 for special tokens.
+    /// Returns the number of bytes of text behind each id, `[vocab]`; 0 for special tokens.
     fn token_bytes(&self) -> Vec<u32>;
 }
 
@@ -50,22 +52,23 @@ impl<V: Vocabulary + Sync + ?Sized> Vocabulary for Arc<V> {
     }
 }
 
-/// Continues prompts, all of them in one batch: a forward pass over the contexts and one device read for each token,
-/// however many prompts there are. A model that can read token by token does that instead, for texts that stay
-/// within their context: what it has read it does not forget.
+/// Continues all prompts in one batch.
 ///
-/// A shorter context is filled up behind its end, where a causal model does not look, and its logits are taken at its
-/// own last token; a row that has ended leaves the batch. So a prompt is continued as it is alone, but for the last bit
-/// of a logit.
+/// Each token costs one forward pass over the contexts and one device read, however many prompts there are. For a
+/// text that stays within its context, a model with a [stream](CausalLm::stream) reads token by token instead; a
+/// longer text would need a stream that forgets the tokens before the context.
+///
+/// Shorter contexts are padded at their ends, where a causal model does not look, and a row that has ended leaves the
+/// batch. A prompt is therefore continued as if it were alone, up to rounding.
 pub(super) fn generate<M: CausalLm>(
     model: &M,
     vocabulary: &dyn Vocabulary,
     prompts: &[(&str, Sampling)],
 ) -> Result<Vec<Generated>, BoxError> {
-    let rows = prompts
-        .iter()
-        .map(|(prompt, how)| Row::new(model, vocabulary, prompt, how));
-    let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
+    let mut rows = Vec::new();
+    for (prompt, sampling) in prompts {
+        rows.push(Row::new(model, vocabulary, prompt, sampling)?);
+    }
     loop {
         let mut open: Vec<_> = rows.iter_mut().filter(|row| row.is_open()).collect();
         if open.is_empty() {
@@ -79,17 +82,18 @@ pub(super) fn generate<M: CausalLm>(
     Ok(rows.into_iter().map(|row| row.finish(vocabulary)).collect())
 }
 
-/// A text under way.
+/// A text that is being generated.
 struct Row<'a> {
-    how: &'a Sampling,
-    /// Tokens that the model sees at most.
+    sampling: &'a Sampling,
+    /// Largest number of tokens that the model sees.
     max_context: usize,
-    /// The model in the middle of this text, if it reads token by token; and how many ids it has read.
+    /// Stream in the middle of this text, if the model has streams and the text fits its context.
     stream: Option<Box<dyn TokenStream + 'a>>,
+    /// Number of ids that the stream has read.
     read: usize,
-    /// The prompt, and what was added.
+    /// Ids of the prompt and of the tokens added so far.
     ids: Vec<i32>,
-    /// How many of them are the prompt.
+    /// Number of ids of the prompt.
     start: usize,
     log_probs: Vec<f64>,
     has_ended: bool,
@@ -100,28 +104,17 @@ impl<'a> Row<'a> {
         model: &'a M,
         vocabulary: &dyn Vocabulary,
         prompt: &str,
-        how: &'a Sampling,
+        sampling: &'a Sampling,
     ) -> Result<Self, BoxError> {
-        let mut ids: Vec<i32> = vocabulary.bos().into_iter().collect();
-        ids.extend(vocabulary.encode(prompt));
-        if ids.is_empty() {
-            return Err("a prompt needs at least one token".into());
-        }
-        let known = model
-            .vocab_size()
-            .unwrap_or_else(|| vocabulary.token_bytes().len());
-        check_ids(prompt, &ids, known)?;
+        let ids = encode(model, vocabulary, prompt)?;
         let start = ids.len();
-        let max_context = how
-            .max_context
-            .min(model.max_context().unwrap_or(usize::MAX))
-            .max(1);
-        let fits = start.saturating_add(how.max_tokens) <= max_context;
-        let stream = fits.then(|| model.stream()).flatten();
+        let limit = model.max_context().unwrap_or(usize::MAX);
+        let max_context = sampling.max_context.min(limit).max(1);
+        let fits = start.saturating_add(sampling.max_tokens) <= max_context;
         Ok(Self {
-            how,
+            sampling,
             max_context,
-            stream,
+            stream: if fits { model.stream() } else { None },
             read: 0,
             ids,
             start,
@@ -130,30 +123,30 @@ impl<'a> Row<'a> {
         })
     }
 
-    /// The logits of what follows, `[1, vocab]`, from the ids that the stream has not read yet, if there is a stream.
-    fn read_on(&mut self) -> Option<Tensor<2>> {
+    /// Reads the new ids of the text and returns the logits of the next token, `[1, vocab]`, if the row has a stream.
+    fn read_stream(&mut self) -> Option<Tensor<2>> {
         let stream = self.stream.as_mut()?;
-        let unread = &self.ids[std::mem::replace(&mut self.read, self.ids.len())..];
         let mut logits = None;
-        for id in unread {
+        for id in &self.ids[self.read..] {
             logits = Some(stream.read(*id));
         }
+        self.read = self.ids.len();
         logits.map(Tensor::unsqueeze)
     }
 
     fn is_open(&self) -> bool {
-        !self.has_ended && self.log_probs.len() < self.how.max_tokens
+        !self.has_ended && self.log_probs.len() < self.sampling.max_tokens
     }
 
-    /// What the model sees of it.
+    /// Returns the ids that the model sees.
     fn context(&self) -> &[i32] {
         &self.ids[self.ids.len().saturating_sub(self.max_context)..]
     }
 
-    /// Adds a token, unless the model ends the document.
+    /// Adds a token, unless the model begins another document.
     fn extend(&mut self, logits: &[f32], bos: Option<i32>) {
-        let draw = seed::uniform(self.how.seed, self.log_probs.len() as u64);
-        let next = sampling::pick(logits, self.how, draw);
+        let draw = seed::uniform(self.sampling.seed, self.log_probs.len() as u64);
+        let next = sampling::pick(logits, self.sampling, draw);
         self.has_ended = Some(next) == bos;
         if !self.has_ended {
             self.log_probs.push(sampling::log_prob(logits, next));
@@ -172,80 +165,92 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Whether a prompt is made of ids that there are: what a model makes of others depends on the device.
-fn check_ids(prompt: &str, ids: &[i32], count: usize) -> Result<(), BoxError> {
-    let is_known = |id: i32| usize::try_from(id).is_ok_and(|id| id < count);
-    match ids.iter().find(|id| !is_known(**id)) {
-        Some(id) => Err(format!(
-            "the prompt {prompt:?} has id {id}, which is outside the vocabulary of {count}: \
-             leave out what the model was not made for, or give it a larger vocabulary"
-        )
-        .into()),
-        None => Ok(()),
+/// Returns the ids of a prompt. Refuses ids that the model does not know: their effect would depend on the device.
+fn encode<M: CausalLm>(
+    model: &M,
+    vocabulary: &dyn Vocabulary,
+    prompt: &str,
+) -> Result<Vec<i32>, BoxError> {
+    let mut ids: Vec<i32> = vocabulary.bos().into_iter().collect();
+    ids.extend(vocabulary.encode(prompt));
+    if ids.is_empty() {
+        return Err("the prompt has no tokens: begin with at least one".into());
     }
+    let count = match model.vocab_size() {
+        Some(count) => count,
+        None => vocabulary.token_bytes().len(),
+    };
+    check(prompt, &ids, count)?;
+    Ok(ids)
 }
 
-/// What the model expects after each text, `[rows][vocab]`, in one device read.
+/// Checks that the ids of a prompt are in a vocabulary of `count` ids.
+fn check(prompt: &str, ids: &[i32], count: usize) -> Result<(), BoxError> {
+    for &id in ids {
+        if !is_known(id, count) {
+            let text = format!(
+                "the prompt {prompt:?} has id {id}, which is outside the vocabulary of {count}: \
+                 use text of the model's own tokenizer, or give the model a larger vocabulary"
+            );
+            return Err(text.into());
+        }
+    }
+    Ok(())
+}
+
+/// Computes the logits of the next token of each text, `[rows][vocab]`, in one device read.
 fn next_logits<M: CausalLm>(model: &M, rows: &mut [&mut Row]) -> Result<Vec<Vec<f32>>, BoxError> {
-    let whole = rows
-        .iter()
-        .filter(|row| row.stream.is_none())
-        .map(|row| row.context());
-    let mut whole = last_logits(model, &whole.collect::<Vec<_>>()).into_iter();
-    let last = rows
-        .iter_mut()
-        .filter_map(|row| row.read_on().or_else(|| whole.next()));
-    let logits = Tensor::cat(last.collect(), 0);
+    let mut contexts = Vec::new();
+    for row in &*rows {
+        if row.stream.is_none() {
+            contexts.push(row.context());
+        }
+    }
+    let mut from_contexts = last_logits(model, &contexts).into_iter();
+    let mut all = Vec::new();
+    for row in rows {
+        all.extend(row.read_stream().or_else(|| from_contexts.next()));
+    }
+    let logits = Tensor::cat(all, 0);
     let vocab = logits.dims()[1];
-    Ok(super::values(logits)?
-        .chunks(vocab)
-        .map(<[f32]>::to_vec)
-        .collect())
+    let read = values(logits)?;
+    Ok(read.chunks(vocab).map(<[f32]>::to_vec).collect())
 }
 
-/// The logits after each context, `[1, vocab]`, from one forward pass over all of them.
+/// Computes the logits after each context, `[1, vocab]` each, in one forward pass over all of them.
 fn last_logits<M: CausalLm>(model: &M, contexts: &[&[i32]]) -> Vec<Tensor<2>> {
     let Some(longest) = contexts.iter().map(|context| context.len()).max() else {
         return Vec::new();
     };
-    let fill = |context: &&[i32]| {
-        let last = context.last().copied(); // any id that is in the vocabulary
-        context
-            .iter()
-            .copied()
-            .chain(last.into_iter().cycle())
-            .take(longest)
-            .collect::<Vec<_>>()
-    };
-    let tokens: Vec<i32> = contexts.iter().flat_map(fill).collect();
-    let tokens = TensorData::new(tokens, [contexts.len(), longest]);
-    let tokens = Tensor::<2, Int>::from_data(tokens, &crate::device::of(model));
+    let tokens = padded(contexts, longest, None, &crate::device::of(model));
     let logits = model.logits(tokens, &Probe::off());
     let vocab = logits.dims()[2];
-    let last = contexts.iter().enumerate().map(|(row, context)| {
+    let mut last = Vec::new();
+    for (row, context) in contexts.iter().enumerate() {
         let end = context.len();
-        logits
-            .clone()
-            .slice([row..row + 1, end - 1..end, 0..vocab])
-            .reshape([1, vocab])
-    });
-    last.collect()
+        let at_end = logits.clone().slice([row..row + 1, end - 1..end, 0..vocab]);
+        last.push(at_end.reshape([1, vocab]));
+    }
+    last
 }
 
-/// Text, with each byte that is not part of valid UTF-8 as `\xff`: a character cut in two stays visible.
+/// Decodes UTF-8, and writes each invalid byte as `\xff`: a character cut in two stays visible.
 fn escape(bytes: &[u8]) -> String {
-    bytes.utf8_chunks().fold(String::new(), |text, chunk| {
-        text + chunk.valid() + &chunk.invalid().escape_ascii().to_string()
-    })
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text += chunk.valid();
+        text += &chunk.invalid().escape_ascii().to_string();
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::module::{Module, Param};
-    use burn::tensor::Device;
+    use burn::tensor::{Device, Int};
 
-    /// Finds token 0 likeliest; token by token, the number of tokens read so far.
+    /// Predicts token 0 from a context; from a stream, the number of tokens read so far.
     #[derive(Module, Debug)]
     struct Counts {
         device: Param<Tensor<1>>,
@@ -300,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_fits_the_context_is_read_token_by_token_and_each_token_once() {
+    fn text_within_the_context_is_read_by_a_stream() {
         let model = Counts {
             device: Param::from_tensor(Tensor::zeros([1], &Device::flex())),
         };
@@ -313,26 +318,23 @@ mod tests {
             let texts = generate(&model, &Letters, &[("abc", how)]).expect("the CPU does not fail");
             texts[0].text.clone()
         };
-        assert_eq!(text(7), "defg"); // 3, 4, 5 and 6 had been read
+        assert_eq!(text(7), "defg"); // after 3, 4, 5 and 6 tokens
         assert_eq!(text(6), "aaaa");
     }
 
     #[test]
-    fn a_prompt_outside_the_vocabulary_is_one_sentence() {
+    fn prompt_outside_the_vocabulary_is_refused() {
         let model = Counts {
             device: Param::from_tensor(Tensor::zeros([1], &Device::flex())),
         };
         let error = generate(&model, &Letters, &[("abz", Sampling::default())]);
         let expected = "the prompt \"abz\" has id 25, which is outside the vocabulary of 8: \
-                        leave out what the model was not made for, or give it a larger vocabulary";
-        assert_eq!(
-            error.expect_err("z is no letter here").to_string(),
-            expected
-        );
+                        use text of the model's own tokenizer, or give the model a larger vocabulary";
+        assert_eq!(error.expect_err("z has no id here").to_string(), expected);
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_shown_escaped() {
+    fn invalid_utf8_is_escaped() {
         assert_eq!(escape("größe\n".as_bytes()), "größe\n");
         assert_eq!(escape(b"a\xffb\xc3"), "a\\xffb\\xc3");
         assert_eq!(escape(b""), "");

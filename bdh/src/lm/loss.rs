@@ -1,28 +1,34 @@
-//! Cross-entropy of next tokens, with targets that do not count.
+//! Cross-entropy of next tokens, without ignored targets.
 
 use super::TokenBatch;
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Int, Tensor};
 
-pub use bdh_ops::token_nats;
+pub use bdh_ops::token_nll;
 
-/// The mean over the targets that count, `[1]`; 0 if none does.
+/// Computes the mean loss in nats over the targets that are not ignored, `[1]`; 0 if all are.
 #[must_use]
 pub fn cross_entropy(logits: Tensor<3>, batch: &TokenBatch) -> Tensor<1> {
     let targets = batch.targets_on(&logits.device());
-    token_nats(logits, targets).sum() / batch.num_counted().max(1) as f64
+    token_nll(logits, targets).sum() / batch.num_counted().max(1) as f64
+}
+
+/// Returns whether the likeliest id is the target, `[rows, seq_len]`.
+pub(super) fn hits(logits: Tensor<3>, targets: Tensor<2, Int>) -> Tensor<2, Bool> {
+    // An ignored target is -1, which no prediction equals.
+    logits.argmax(2).squeeze_dim::<2>(2).equal(targets)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Int, TensorData};
+    use burn::tensor::{Device, TensorData};
 
     #[test]
-    fn uniform_logits_cost_the_logarithm_of_the_vocabulary_and_ignored_targets_nothing() {
+    fn uniform_logits_cost_ln_vocab_and_ignored_targets_cost_0() {
         let device = Device::flex();
         let logits = Tensor::<3>::zeros([1, 3, 5], &device);
         let targets = Tensor::<2, Int>::from_data(TensorData::from([[4, -1, 0]]), &device);
-        let nats: Vec<f32> = token_nats(logits, targets)
+        let nats: Vec<f32> = token_nll(logits, targets)
             .into_data()
             .try_to_vec()
             .expect("f32");
@@ -34,7 +40,7 @@ mod tests {
         let device = Device::flex();
         let logits = Tensor::<3>::from_data(TensorData::from([[[1000.0_f32, -1000.0]]]), &device);
         let targets = Tensor::<2, Int>::from_data(TensorData::from([[1]]), &device);
-        let nats: Vec<f32> = token_nats(logits, targets)
+        let nats: Vec<f32> = token_nll(logits, targets)
             .into_data()
             .try_to_vec()
             .expect("f32");

@@ -1,4 +1,4 @@
-//! The ready task for language models: loss, validation metrics, generation.
+//! Task for language models: loss, validation metrics, generation.
 
 use super::generate::{self, Vocabulary};
 use super::{CausalLm, TokenBatch, loss, score};
@@ -7,36 +7,47 @@ use crate::failure::BoxError;
 use crate::probe::Probe;
 use crate::source::Source;
 use crate::task::{BatchSize, Task, Totals};
-use crate::text::{Generated, Sampling, TokenScore};
+use crate::text::{Generated, Sampling, TextTask, TokenScore};
 use burn::tensor::Tensor;
 use serde_json::Value;
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Trains a [`CausalLm`] to predict each next token.
+/// Next-token prediction, the task of a [`CausalLm`].
 ///
-/// | metric           | unit                                                     |
-/// |------------------|----------------------------------------------------------|
-/// | `val/loss`       | nats per token                                           |
-/// | `val/perplexity` | `exp` of the loss                                        |
-/// | `val/accuracy`   | share of tokens whose likeliest prediction was right     |
+/// | metric           | value                                                               |
+/// |------------------|---------------------------------------------------------------------|
+/// | `val/loss`       | nats per token                                                      |
+/// | `val/perplexity` | `exp` of the loss                                                   |
+/// | `val/accuracy`   | share of tokens that were the model's likeliest prediction          |
 /// | `val/bpb`        | bits per byte of text, if [`vocabulary`](Self::vocabulary) is given |
 pub struct NextToken<M, S> {
-    /// Never locked by two: batches are drawn by one thread, but all replicas see the task.
+    /// In a `Mutex` because all replicas share the task, which is `Sync`; a source need not be. Only the training
+    /// thread locks it.
     source: Mutex<S>,
     val: Vec<TokenBatch>,
     vocabulary: Option<Box<dyn Vocabulary>>,
-    /// Bytes of text behind each token id; 0 for special tokens.
+    /// Number of bytes of text behind each token id; 0 for special tokens.
     token_bytes: Vec<u32>,
+    /// The model's type, as a parameter of a function so that the task is `Send` and `Sync` whether or not the model is.
     model: PhantomData<fn(M)>,
 }
 
+impl<M, S> fmt::Debug for NextToken<M, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NextToken")
+            .field("val_batches", &self.val.len())
+            .field("has_vocabulary", &self.vocabulary.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 impl<M: CausalLm, S: Source<Batch = TokenBatch>> NextToken<M, S> {
-    /// A task on training batches from `source`, judged on the batches of `val` (empty for no eval).
+    /// Makes a task that trains on batches of `source` and evaluates the batches of `val`; without any, no eval.
     pub fn new(source: S, val: Vec<TokenBatch>) -> Self {
-        let source = Mutex::new(source);
         Self {
-            source,
+            source: Mutex::new(source),
             val,
             vocabulary: None,
             token_bytes: Vec::new(),
@@ -44,7 +55,7 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> NextToken<M, S> {
         }
     }
 
-    /// Says what the tokens mean in bytes: gives `val/bpb`, and lets callbacks generate text.
+    /// Sets the vocabulary. With one, evals measure `val/bpb`, and callbacks can generate text.
     #[must_use]
     pub fn vocabulary(self, vocabulary: impl Vocabulary + 'static) -> Self {
         let token_bytes = vocabulary.token_bytes();
@@ -59,29 +70,29 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> NextToken<M, S> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes behind a target; 0 for ignored and special ones.
+    /// Returns the number of bytes behind a target; 0 for ignored targets and special tokens.
     fn bytes_of(&self, target: i32) -> u32 {
-        usize::try_from(target)
-            .ok()
-            .and_then(|id| self.token_bytes.get(id))
-            .copied()
-            .unwrap_or(0)
+        match usize::try_from(target) {
+            Ok(id) => self.token_bytes.get(id).copied().unwrap_or(0),
+            Err(_) => 0,
+        }
     }
 
-    /// Nats and bytes of the targets that stand for text; bits per byte is defined over those.
+    /// Adds the loss, `[rows, seq_len]` in nats, of the targets that are text, for bits per byte.
     ///
-    /// Source: nanochat's `evaluate_bpb`: special tokens count on neither side.
+    /// Source: nanochat's `evaluate_bpb`. Special tokens add neither bits nor bytes.
     fn add_bits(&self, batch: &TokenBatch, nats: Tensor<2>, totals: &mut Totals) {
-        let is_text = |target: &i32| f32::from(u8::from(self.bytes_of(*target) > 0));
-        let mask: Vec<f32> = batch.targets().iter().map(is_text).collect();
-        let bytes: f64 = batch
-            .targets()
-            .iter()
-            .map(|t| f64::from(self.bytes_of(*t)))
-            .sum();
+        let mut mask = Vec::with_capacity(batch.tokens());
+        let mut bytes = 0.0;
+        for &target in batch.targets() {
+            let target_bytes = self.bytes_of(target);
+            mask.push(if target_bytes > 0 { 1.0 } else { 0.0 });
+            bytes += f64::from(target_bytes);
+        }
         let mask = Tensor::<1>::from_floats(mask.as_slice(), &nats.device());
-        let nats = (nats.reshape([-1]) * mask).sum();
-        totals.add("bpb", nats, bytes * std::f64::consts::LN_2);
+        let text_nats = (nats.reshape([-1]) * mask).sum();
+        // The mean of a total is its sum over its weight: nats / (bytes * ln 2) is bits per byte.
+        totals.add("bpb", text_nats, bytes * std::f64::consts::LN_2);
     }
 }
 
@@ -97,9 +108,10 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
     }
 
     fn check(&self, model: &M, batch: &TokenBatch) -> Result<(), BoxError> {
-        Ok(model
-            .vocab_size()
-            .map_or(Ok(()), |vocab_size| batch.check(vocab_size))?)
+        if let Some(vocab_size) = model.vocab_size() {
+            batch.check(vocab_size)?;
+        }
+        Ok(())
     }
 
     fn size(&self, batch: &TokenBatch) -> BatchSize {
@@ -127,16 +139,10 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
         let logits = model.logits(batch.inputs_on(&device), &Probe::off());
         let targets = batch.targets_on(&device);
         let counted = batch.num_counted() as f64;
-
-        // An ignored target is −1, which no prediction equals.
-        let right = logits
-            .clone()
-            .argmax(2)
-            .squeeze_dim::<2>(2)
-            .equal(targets.clone());
-        let nats = loss::token_nats(logits, targets);
+        let hits = loss::hits(logits.clone(), targets.clone());
+        let nats = loss::token_nll(logits, targets);
         totals.add("loss", nats.clone().sum(), counted);
-        totals.add("accuracy", right.float().sum(), counted);
+        totals.add("accuracy", hits.float().sum(), counted);
         if self.vocabulary.is_some() {
             self.add_bits(batch, nats, totals);
         }
@@ -151,34 +157,20 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
     }
 
     fn metrics(&self) -> Option<Vec<String>> {
-        let bpb = self.vocabulary.as_ref().map(|_| "bpb");
-        let names = ["loss", "accuracy"]
-            .into_iter()
-            .chain(bpb)
-            .chain(["perplexity"]);
-        Some(
-            names
-                .filter(|_| !self.val.is_empty())
-                .map(str::to_owned)
-                .collect(),
-        )
+        let names: &[&str] = match &self.vocabulary {
+            _ if self.val.is_empty() => &[],
+            Some(_) => &["loss", "accuracy", "bpb", "perplexity"],
+            None => &["loss", "accuracy", "perplexity"],
+        };
+        Some(names.iter().map(ToString::to_string).collect())
     }
 
     fn flops_per_token(&self, model: &M) -> Option<f64> {
         model.flops_per_token(self.val.first()?.seq_len())
     }
 
-    fn generate(
-        &self,
-        model: &M,
-        prompts: &[(&str, Sampling)],
-    ) -> Option<Result<Vec<Generated>, BoxError>> {
-        let vocabulary = self.vocabulary.as_deref()?;
-        Some(generate::generate(model, vocabulary, prompts))
-    }
-
-    fn score(&self, model: &M, rows: &[&[i32]]) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>> {
-        Some(score::score(model, rows))
+    fn text(&self) -> Option<&dyn TextTask<M>> {
+        Some(self)
     }
 
     fn position(&self) -> Value {
@@ -190,5 +182,22 @@ impl<M: CausalLm, S: Source<Batch = TokenBatch>> Task for NextToken<M, S> {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
             .seek(position)
+    }
+}
+
+impl<M: CausalLm, S: Source<Batch = TokenBatch>> TextTask<M> for NextToken<M, S> {
+    fn generate(
+        &self,
+        model: &M,
+        prompts: &[(&str, Sampling)],
+    ) -> Result<Vec<Generated>, BoxError> {
+        let vocabulary = self.vocabulary.as_deref().ok_or(
+            "the task cannot tokenize prompts: set a vocabulary with `NextToken::vocabulary`",
+        )?;
+        generate::generate(model, vocabulary, prompts)
+    }
+
+    fn score(&self, model: &M, rows: &[&[i32]]) -> Result<Vec<Vec<TokenScore>>, BoxError> {
+        score::score(model, rows)
     }
 }

@@ -1,21 +1,15 @@
-//! Which token comes next: from logits and a draw to an id.
+//! Sampling of the next token from logits.
 
 use crate::text::Sampling;
 
-/// Picks the id that a draw in `[0, 1)` falls on.
-pub(super) fn pick(logits: &[f32], how: &Sampling, draw: f64) -> i32 {
-    let mut ranked: Vec<usize> = (0..logits.len()).collect();
-    ranked.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-    ranked.truncate(how.top_k.unwrap_or(logits.len()).max(1));
+/// Returns the id that a draw in `[0, 1)` falls on.
+pub(super) fn pick(logits: &[f32], sampling: &Sampling, draw: f64) -> i32 {
+    let ranked = ranked(logits, sampling.top_k);
     let best = ranked[0];
-    if how.temperature <= 0.0 {
+    if sampling.temperature <= 0.0 {
         return best as i32;
     }
-    let weight = |id: &usize| (f64::from(logits[*id] - logits[best]) / how.temperature).exp();
-    let weights: Vec<f64> = ranked.iter().map(weight).collect();
-    let weights = how
-        .top_p
-        .map_or(&weights[..], |share| nucleus(&weights, share));
+    let weights = weights(logits, &ranked, sampling);
     let mut left = draw * weights.iter().sum::<f64>();
     for (id, weight) in ranked.iter().zip(weights) {
         left -= weight;
@@ -23,27 +17,49 @@ pub(super) fn pick(logits: &[f32], how: &Sampling, draw: f64) -> i32 {
             return *id as i32;
         }
     }
-    best as i32
+    best as i32 // rounding, or logits that are not finite
 }
 
-/// The fewest of the largest weights that hold a share of all, and one at least.
-fn nucleus(descending: &[f64], share: f64) -> &[f64] {
+/// Returns the ids by descending logit, cut to the top k.
+fn ranked(logits: &[f32], top_k: Option<usize>) -> Vec<usize> {
+    let mut ids: Vec<usize> = (0..logits.len()).collect();
+    ids.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+    ids.truncate(top_k.unwrap_or(logits.len()).max(1));
+    ids
+}
+
+/// Returns the unnormalized probabilities of the ranked ids, cut to the top p.
+fn weights(logits: &[f32], ranked: &[usize], sampling: &Sampling) -> Vec<f64> {
+    let best = logits[ranked[0]];
+    let mut weights = Vec::with_capacity(ranked.len());
+    for id in ranked {
+        // Relative to the best logit, so that `exp` cannot overflow.
+        weights.push((f64::from(logits[*id] - best) / sampling.temperature).exp());
+    }
+    if let Some(share) = sampling.top_p {
+        weights.truncate(nucleus_len(&weights, share));
+    }
+    weights
+}
+
+/// Returns the number of weights, in descending order, that reach a share of their sum; at least one.
+fn nucleus_len(descending: &[f64], share: f64) -> usize {
     let enough = share * descending.iter().sum::<f64>();
-    let held = descending.iter().scan(0.0, |held, weight| {
-        *held += weight;
-        Some(*held)
-    });
-    let count = held.take_while(|held| *held < enough).count() + 1; // the one that completes it too
-    &descending[..count.min(descending.len())]
+    let (mut reached, mut len) = (descending[0], 1);
+    while reached < enough && len < descending.len() {
+        reached += descending[len];
+        len += 1;
+    }
+    len
 }
 
-/// The logarithm of an id's probability, in nats, under the model's own distribution.
+/// Returns the logarithm of an id's probability, in nats, under the model's own distribution.
 pub(super) fn log_prob(logits: &[f32], id: i32) -> f64 {
     let peak = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits
-        .iter()
-        .map(|logit| (f64::from(*logit) - peak).exp())
-        .sum();
+    let mut sum = 0.0;
+    for logit in logits {
+        sum += (f64::from(*logit) - peak).exp();
+    }
     f64::from(logits[id as usize]) - peak - sum.ln()
 }
 
@@ -63,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draw_picks_tokens_in_proportion_to_their_probability() {
+    fn draws_pick_tokens_in_proportion_to_their_probability() {
         let how = warm();
         let picks = [0.0, 0.69, 0.71, 0.89, 0.91, 0.999].map(|draw| pick(&logits(), &how, draw));
         assert_eq!(picks, [0, 0, 1, 1, 2, 2]);
@@ -76,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn top_p_keeps_the_fewest_tokens_that_hold_the_share() {
+    fn top_p_keeps_the_fewest_tokens_that_reach_the_share() {
         let least = |top_p| {
             pick(
                 &logits(),
@@ -92,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_top_p_keeps_is_sampled_in_the_old_proportions() {
+    fn top_p_keeps_the_proportions_of_the_tokens() {
         let how = Sampling {
             top_p: Some(0.8),
             ..warm()
@@ -102,13 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn top_p_counts_among_the_top_k_and_after_the_temperature() {
+    fn top_p_applies_after_temperature_and_top_k() {
         let of_two = Sampling {
             top_k: Some(2),
             top_p: Some(0.75),
             ..warm()
         };
-        assert_eq!(pick(&logits(), &of_two, 0.9999), 0); // 0.7 / 0.9 is enough of the two
+        assert_eq!(pick(&logits(), &of_two, 0.9999), 0); // 0.7 / 0.9 reaches 0.75 alone
         let flat = Sampling {
             temperature: 1e9,
             top_p: Some(0.6),
@@ -118,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_that_are_not_numbers_still_give_an_id() {
+    fn non_finite_logits_give_an_id() {
         for strange in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let how = Sampling {
                 top_p: Some(0.9),
@@ -130,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn log_probabilities_are_those_of_a_softmax_and_stay_finite() {
+    fn log_probabilities_are_a_softmax_and_stay_finite() {
         for (id, expected) in [(0, 0.7_f64), (1, 0.2), (2, 0.1)] {
             assert!((log_prob(&logits(), id) - expected.ln()).abs() < 1e-6);
         }

@@ -1,47 +1,51 @@
-//! Whether two models are equal to the bit, told without laying them side by side.
+//! Digests of parameters, to check that replicas are equal bit for bit without comparing all values.
 
-use crate::read;
+use crate::device_read::{self, DeviceError};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Int, Tensor, TensorData, Transaction};
 use std::hash::{DefaultHasher, Hasher};
 
-/// Elements that are read at once, 100 MB of `f32`, unless a single tensor has more: a model need not fit into the host's
-/// memory once for each replica.
+/// Elements in one device read, 100 MB of `f32`, unless a single tensor has more. Reading in pieces needs no host memory
+/// for a copy of the model per replica.
 const AT_ONCE: usize = 25_000_000;
 
-/// A number for each parameter, frozen one and buffer, as [`ParamTable::with_frozen`](super::ParamTable::with_frozen) lists
-/// them; two are equal if they are so to the bit. And the device reads that it took, one for each 25 million elements.
+/// Computes a digest of each parameter and buffer, and counts the device reads, one per 25 million elements.
+///
+/// Digests are in the order of [`ParamTable::with_frozen`](super::ParamTable::with_frozen). Tensors that are equal bit for
+/// bit have equal digests.
 ///
 /// # Errors
 ///
-/// What the device said.
-pub(crate) fn digests<M: Module>(model: &M) -> Result<(Vec<u64>, u64), String> {
+/// The error of the device.
+pub(crate) fn digests<M: Module>(model: &M) -> Result<(Vec<u64>, u64), DeviceError> {
     digests_by(AT_ONCE, model)
 }
 
-fn digests_by<M: Module>(at_once: usize, model: &M) -> Result<(Vec<u64>, u64), String> {
+fn digests_by<M: Module>(at_once: usize, model: &M) -> Result<(Vec<u64>, u64), DeviceError> {
     let mut digests = Digests {
         at_once,
         ..Digests::default()
     };
     model.valid().visit(&mut digests);
     digests.flush();
-    let Digests {
-        done, read, failed, ..
-    } = digests;
-    failed.map_or(Ok((done, read)), Err)
+    match digests.failed {
+        Some(error) => Err(error),
+        None => Ok((digests.done, digests.read)),
+    }
 }
 
+/// Visitor that computes the digests.
 #[derive(Default)]
 struct Digests {
+    /// Elements in one device read.
     at_once: usize,
     reads: Transaction,
-    /// Elements that have been registered and not been read.
+    /// Elements that are registered and not yet read.
     waiting: usize,
     done: Vec<u64>,
-    /// Device reads so far.
+    /// Number of device reads so far.
     read: u64,
-    failed: Option<String>,
+    failed: Option<DeviceError>,
 }
 
 impl Digests {
@@ -59,7 +63,7 @@ impl Digests {
             return;
         }
         self.read += 1;
-        match read::transaction(reads) {
+        match device_read::execute(reads) {
             Ok(read) => self.done.extend(read.iter().map(digest)),
             Err(error) => self.failed = Some(error),
         }
@@ -67,7 +71,7 @@ impl Digests {
 }
 
 fn digest(values: &TensorData) -> u64 {
-    let mut hasher = DefaultHasher::new(); // SipHash with a fixed key: the same in every replica
+    let mut hasher = DefaultHasher::new(); // SipHash with a fixed key, so all replicas get the same digest
     hasher.write(values.as_bytes());
     hasher.finish()
 }
@@ -97,7 +101,7 @@ mod tests {
     use burn::tensor::Device;
 
     #[test]
-    fn pieces_of_any_size_have_the_same_digests_in_the_tables_order() {
+    fn digests_do_not_depend_on_the_size_of_the_reads() {
         let device = Device::flex().autodiff();
         let model = vec![
             LinearConfig::new(3, 2).init(&device),

@@ -1,71 +1,68 @@
-//! What a checkpoint holds of a model: read in one go, and put back to the bit.
+//! Saving and loading of a model's tensors, exact to the bit.
 
-use super::{OnTape, ParamInfo, ParamTable, with_own_states};
-use crate::read;
+use super::{Mismatch, OnTape, ParamInfo, ParamTable, with_own_states};
+use crate::device_read::{self, DeviceError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, Transaction};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-/// Tensors on the host, by name.
+/// Tensors in host memory, by name.
 pub type Tensors = BTreeMap<String, TensorData>;
 
-/// Reads everything of `table`, which lists all of the model, in one device read and in PyTorch's layout.
-pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Tensors, String> {
-    struct Capture<'a> {
-        table: std::slice::Iter<'a, ParamInfo>,
-        reads: Option<Transaction>,
-    }
-
-    impl Capture<'_> {
-        fn add(&mut self, register: impl FnOnce(Transaction) -> Transaction) {
-            self.reads = self.reads.take().map(register);
-        }
-
-        fn is_transposed(&mut self) -> bool {
-            self.table.next().is_some_and(|param| param.transposed)
-        }
-    }
-
-    impl ModuleVisitor for Capture<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let value = param.val();
-            let value = if self.is_transposed() {
-                value.swap_dims(0, 1)
-            } else {
-                value
-            };
-            self.add(|reads| reads.register(value));
-        }
-
-        fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-            self.table.next();
-            self.add(|reads| reads.register(param.val()));
-        }
-
-        fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-            self.table.next();
-            self.add(|reads| reads.register(param.val()));
-        }
-    }
-
+/// Reads all tensors of a model in one device read, in PyTorch's layout; `table` is its
+/// [`ParamTable::with_frozen`].
+pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Tensors, DeviceError> {
     let mut capture = Capture {
         table: table.iter(),
-        reads: Some(Transaction::default()),
+        reads: Transaction::default(),
     };
-    // Without a tape; and a running mean of this thread's last batch is not in its tensor before that.
+    // `valid` drops the tape, and applies the last batch's update to running means.
     model.valid().visit(&mut capture);
-    let reads = capture
-        .reads
-        .expect("every visit puts the transaction back");
-    let values = read::transaction(reads)?.into_iter().map(native);
-    Ok(table
-        .iter()
-        .map(|param| param.name.clone())
-        .zip(values)
-        .collect())
+    let values = device_read::execute(capture.reads)?;
+    let mut tensors = Tensors::new();
+    for (param, data) in table.iter().zip(values) {
+        tensors.insert(param.name.clone(), native(data));
+    }
+    Ok(tensors)
 }
 
-/// A bool as a byte: on a GPU it is an integer of the device's choice, which no file has a form for.
+/// Visitor that registers a read of every tensor.
+struct Capture<'a> {
+    table: std::slice::Iter<'a, ParamInfo>,
+    reads: Transaction,
+}
+
+impl Capture<'_> {
+    fn add(&mut self, register: impl FnOnce(Transaction) -> Transaction) {
+        self.reads = register(std::mem::take(&mut self.reads));
+    }
+
+    fn is_transposed(&mut self) -> bool {
+        self.table.next().is_some_and(|param| param.transposed)
+    }
+}
+
+impl ModuleVisitor for Capture<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let mut value = param.val();
+        if self.is_transposed() {
+            value = value.swap_dims(0, 1);
+        }
+        self.add(|reads| reads.register(value));
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        self.table.next();
+        self.add(|reads| reads.register(param.val()));
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        self.table.next();
+        self.add(|reads| reads.register(param.val()));
+    }
+}
+
+/// Converts bools to bytes: on a GPU they are integers of the device's choice, which files do not support.
 fn native(data: TensorData) -> TensorData {
     match data.dtype() {
         DType::Bool(_) => data.convert::<bool>(),
@@ -73,131 +70,129 @@ fn native(data: TensorData) -> TensorData {
     }
 }
 
-/// Puts values in PyTorch's layout into the parameters and buffers of the same names.
+/// Replaces the parameters and buffers of a model by values of the same names, in PyTorch's layout.
 ///
-/// Clones of the model keep theirs: the running states are made anew.
+/// Clones of the model keep their values, running states included.
 ///
 /// # Errors
 ///
-/// Every name, shape and type that differs.
+/// Lists every name, shape and type that differs.
 pub(crate) fn restore<M: Module>(
     model: M,
     table: &ParamTable,
     values: Tensors,
-) -> Result<M, String> {
-    struct Restore<'a> {
-        table: std::slice::Iter<'a, ParamInfo>,
-        values: Tensors,
-    }
-
-    impl Restore<'_> {
-        fn next(&mut self) -> TensorData {
-            let info = self.table.next().expect("the table lists all of the model");
-            let data = self
-                .values
-                .remove(&info.name)
-                .expect("names have been compared");
-            if info.transposed {
-                transpose(&data)
-            } else {
-                data
-            }
-        }
-    }
-
-    impl ModuleMapper for Restore<'_> {
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let data = self.next();
-            param.map(|old| {
-                let new = Tensor::<D>::from_data(data, (&old.device().inner(), old.dtype()));
-                OnTape::of(&old).put(new)
-            })
-        }
-
-        fn map_int<const D: usize>(
-            &mut self,
-            param: Param<Tensor<D, Int>>,
-        ) -> Param<Tensor<D, Int>> {
-            let data = self.next();
-            param.map(|old| Tensor::from_data(data, (&old.device(), old.dtype())))
-        }
-
-        fn map_bool<const D: usize>(
-            &mut self,
-            param: Param<Tensor<D, Bool>>,
-        ) -> Param<Tensor<D, Bool>> {
-            let data = self.next();
-            param.map(|old| Tensor::from_data(data, &old.device()))
-        }
-    }
-
+) -> Result<M, Mismatch> {
     check(table, &values)?;
     let own = with_own_states(&model);
-    drop(model); // before the new values are made
+    drop(model); // otherwise all old values would stay in memory until all new ones exist
     Ok(own.map(&mut Restore {
         table: table.iter(),
         values,
     }))
 }
 
-/// Reads a copy of the trained parameters, `[elements]` each, in one device read and in PyTorch's layout.
-pub(crate) fn capture_copy(copy: Vec<Tensor<1>>, table: &ParamTable) -> Result<Tensors, String> {
-    let values = read::vectors(copy)?;
-    let shaped = table.iter().zip(values).map(|(param, data)| {
-        let dtype = data.dtype();
-        let data = TensorData::from_bytes(data.into_bytes(), param.shape.clone(), dtype);
-        (
-            param.name.clone(),
-            if param.transposed {
-                transpose(&data)
-            } else {
-                data
-            },
-        )
-    });
-    Ok(shaped.collect())
+/// Mapper that replaces every tensor.
+struct Restore<'a> {
+    table: std::slice::Iter<'a, ParamInfo>,
+    values: Tensors,
 }
 
-/// Puts a copy of the trained parameters back on the device, `[elements]` each, in the table's order.
+impl Restore<'_> {
+    fn next(&mut self) -> TensorData {
+        let info = self.table.next().expect("the table lists all tensors");
+        take(&mut self.values, info)
+    }
+}
+
+/// Takes the saved value of a parameter, in burn's layout.
+fn take(values: &mut Tensors, param: &ParamInfo) -> TensorData {
+    let data = values
+        .remove(&param.name)
+        .expect("names have been compared");
+    if param.transposed {
+        transpose(&data)
+    } else {
+        data
+    }
+}
+
+impl ModuleMapper for Restore<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let data = self.next();
+        param.map(|old| {
+            let new = Tensor::<D>::from_data(data, (&old.device().inner(), old.dtype()));
+            OnTape::of(&old).put(new)
+        })
+    }
+
+    fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
+        let data = self.next();
+        param.map(|old| Tensor::from_data(data, (&old.device(), old.dtype())))
+    }
+
+    fn map_bool<const D: usize>(
+        &mut self,
+        param: Param<Tensor<D, Bool>>,
+    ) -> Param<Tensor<D, Bool>> {
+        let data = self.next();
+        param.map(|old| Tensor::from_data(data, &old.device()))
+    }
+}
+
+/// Reads a copy of the trained parameters, `[elements]` each, in one device read; the result has PyTorch's layout.
+pub(crate) fn capture_copy(
+    copy: Vec<Tensor<1>>,
+    table: &ParamTable,
+) -> Result<Tensors, DeviceError> {
+    let mut tensors = Tensors::new();
+    for (param, data) in table.iter().zip(device_read::vectors(copy)?) {
+        let mut shaped = reshaped(data, param.shape.clone());
+        if param.transposed {
+            shaped = transpose(&shaped);
+        }
+        tensors.insert(param.name.clone(), shaped);
+    }
+    Ok(tensors)
+}
+
+fn reshaped(data: TensorData, shape: Vec<usize>) -> TensorData {
+    let dtype = data.dtype();
+    TensorData::from_bytes(data.into_bytes(), shape, dtype)
+}
+
+/// Loads a copy of the trained parameters to the device, `[elements]` each, in the table's order.
 ///
 /// # Errors
 ///
-/// Every name and shape that differs, and every value that is no number.
+/// Lists every name and shape that differs, and every tensor that is not of floats.
 pub(crate) fn restore_copy(
     mut values: Tensors,
     table: &ParamTable,
     device: &Device,
-) -> Result<Vec<Tensor<1>>, String> {
-    compare(table, &values, is_of_kind)?; // a copy may be in `f32` where the model is in `bf16`
-    let flat = table.iter().map(|param| {
-        let data = values
-            .remove(&param.name)
-            .expect("names have been compared");
-        let data = if param.transposed {
-            transpose(&data)
-        } else {
-            data
-        };
-        let dtype = data.dtype();
-        let data = TensorData::from_bytes(data.into_bytes(), [param.num_elements()], dtype);
-        Tensor::from_data(data, (device, dtype))
-    });
-    Ok(flat.collect())
+) -> Result<Vec<Tensor<1>>, Mismatch> {
+    compare(table, &values, is_of_kind)?; // a copy may be in `f32` although the model is in `bf16`
+    let mut copy = Vec::new();
+    for param in table {
+        let flat = reshaped(take(&mut values, param), vec![param.num_elements()]);
+        let dtype = flat.dtype();
+        copy.push(Tensor::from_data(flat, (device, dtype)));
+    }
+    Ok(copy)
 }
 
-/// Checks that saved tensors are those of a model to the bit: their names, shapes and types.
+/// Checks that saved tensors have the names, shapes and types of a model.
 ///
 /// # Errors
 ///
-/// All that differs.
-pub(crate) fn check(table: &ParamTable, saved: &Tensors) -> Result<(), String> {
+/// Lists every name, shape and type that differs.
+pub(crate) fn check(table: &ParamTable, saved: &Tensors) -> Result<(), Mismatch> {
     compare(table, saved, |here, there| {
-        // Which integer stands for an int or a bool is the device's choice.
+        // The device chooses the integer type of ints and bools, so only the types of floats must be equal.
         is_of_kind(here, there) && (!here.is_float() || here == there)
     })
 }
 
-/// Values of other floats in the types of the model's own, so that [`check`] takes them.
+/// Converts floats to the types of the model's parameters, so that [`check`] accepts them.
 pub(crate) fn converted(table: &ParamTable, mut values: Tensors) -> Tensors {
     for param in table {
         if param.dtype.is_float()
@@ -211,45 +206,63 @@ pub(crate) fn converted(table: &ParamTable, mut values: Tensors) -> Tensors {
 }
 
 fn is_of_kind(here: DType, there: DType) -> bool {
-    let kind = |dtype: DType| (dtype.is_float(), dtype.is_bool());
-    kind(here) == kind(there)
+    here.is_float() == there.is_float() && here.is_bool() == there.is_bool()
 }
 
-/// Compares saved tensors with the model's; the text lists all that differs.
+/// Compares saved tensors with the model's; the error lists all differences.
 fn compare(
     table: &ParamTable,
     saved: &Tensors,
     fits: impl Fn(DType, DType) -> bool,
-) -> Result<(), String> {
+) -> Result<(), Mismatch> {
     let mut differences = Vec::new();
     for param in table {
-        let (name, here) = (&param.name, param.saved_shape());
-        let Some(there) = saved.get(name) else {
-            differences.push(format!("it has no parameter `{name}`"));
-            continue;
-        };
-        if there.shape().as_slice() != here {
-            let there = there.shape().as_slice();
-            differences.push(format!("`{name}` is {there:?} there and {here:?} here"));
-        } else if !fits(param.dtype, there.dtype()) {
-            let (there, here) = (there.dtype(), param.dtype);
-            differences.push(format!(
-                "`{name}` is of {there:?} there and of {here:?} here"
-            ));
+        match saved.get(&param.name) {
+            Some(data) => differences.extend(difference(param, data, &fits)),
+            None => differences.push(format!("it has no parameter `{}`", param.name)),
         }
     }
-    let known: std::collections::HashSet<_> = table.iter().map(|param| &param.name).collect();
-    let unknown = saved.keys().filter(|name| !known.contains(name));
-    differences.extend(unknown.map(|name| format!("this model has no parameter `{name}`")));
-    if differences.is_empty() {
-        Ok(())
-    } else {
-        Err(differences.join("; "))
+    for name in unknown_names(table, saved) {
+        differences.push(format!("this model has no parameter `{name}`"));
     }
+    Mismatch::check(&differences)
+}
+
+/// Returns the names of saved tensors that the model does not have.
+fn unknown_names<'a>(table: &ParamTable, saved: &'a Tensors) -> Vec<&'a str> {
+    let known: HashSet<_> = table.iter().map(|param| &param.name).collect();
+    let mut unknown = Vec::new();
+    for name in saved.keys() {
+        if !known.contains(name) {
+            unknown.push(name.as_str());
+        }
+    }
+    unknown
+}
+
+fn difference(
+    param: &ParamInfo,
+    saved: &TensorData,
+    fits: impl Fn(DType, DType) -> bool,
+) -> Option<String> {
+    let name = &param.name;
+    let (here, there) = (param.saved_shape(), saved.shape().as_slice());
+    if here != there {
+        return Some(format!(
+            "`{name}` is {there:?} in the file and {here:?} in this run"
+        ));
+    }
+    let (here, there) = (param.dtype, saved.dtype());
+    if !fits(here, there) {
+        return Some(format!(
+            "`{name}` is {there:?} in the file and {here:?} in this run"
+        ));
+    }
+    None
 }
 
 impl ParamInfo {
-    /// Its shape as PyTorch holds it.
+    /// Returns the shape in PyTorch's layout.
     fn saved_shape(&self) -> Vec<usize> {
         let mut shape = self.shape.clone();
         if self.transposed {
@@ -259,8 +272,10 @@ impl ParamInfo {
     }
 }
 
-/// Transposes a matrix on the host. A transposed view would do, but what is computed from its strides
-/// differs in the last bit from what is computed from a fresh parameter.
+/// Transposes a matrix on the host.
+///
+/// A transposed view on the device would be simpler, but results computed from its strides differ in the last bit
+/// from those of a fresh parameter.
 fn transpose(data: &TensorData) -> TensorData {
     let shape = data.shape();
     let (rows, columns) = (shape[0], shape[1]);
@@ -287,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_comes_back_to_the_bit_frozen_parameters_and_buffers_too() {
+    fn frozen_parameters_and_buffers_are_restored_exactly() {
         let (from, into) = (net(), net());
         from.pass(&Device::flex().autodiff());
 
@@ -308,12 +323,12 @@ mod tests {
         assert_eq!(
             ParamTable::of(&into).len(),
             4,
-            "two of the linear layer, two of the norm"
+            "two parameters of the linear layer, two of the norm"
         );
     }
 
     #[test]
-    fn a_bool_is_saved_as_a_byte_whatever_the_device_makes_of_it() {
+    fn bools_are_saved_as_bytes_on_any_device() {
         let byte = TensorData::from_bytes_vec(vec![1, 0], [2], DType::Bool(BoolStore::U8));
         let word = vec![1, 0, 0, 0, 0, 0, 0, 0];
         let word = TensorData::from_bytes_vec(word, [2], DType::Bool(BoolStore::U32));
@@ -323,15 +338,15 @@ mod tests {
     }
 
     #[test]
-    fn whatever_differs_is_listed() {
+    fn errors_list_all_differences() {
         let table = ParamTable::with_frozen(&net());
         let mut values = capture(&net(), &table).expect("the device reads");
         values.remove("frozen.bias");
         values.insert("norm.weight".to_owned(), TensorData::from([1.0_f32]));
         values.insert("more".to_owned(), TensorData::from([1.0_f32]));
         let error = restore(net(), &table, values).expect_err("another model's");
-        let expected = "it has no parameter `frozen.bias`; `norm.weight` is [1] there and [2] here; \
+        let expected = "it has no parameter `frozen.bias`; `norm.weight` is [1] in the file and [2] in this run; \
                         this model has no parameter `more`";
-        assert_eq!(error, expected);
+        assert_eq!(error.to_string(), expected);
     }
 }

@@ -1,32 +1,33 @@
-//! Running states: module state that is no parameter, such as the running mean of a `BatchNorm`.
+//! Running states: module state that is not a parameter, such as the running mean of a `BatchNorm`.
 //!
-//! A clone of a module shares its running states with the original, and a forward pass leaves its update beside the state
-//! until the next pass, or [`Module::valid`], takes it in. So neither a clone nor a new value keeps a pass out.
+//! A clone of a module shares its running states with the original. A forward pass stores its update beside the state
+//! until the next pass, or [`Module::valid`], applies it. So neither a clone nor a new value isolates a module from
+//! forward passes of another.
 
 use super::OnTape;
 use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, Int, Tensor};
 use std::collections::VecDeque;
 
-/// `model` with running states of its own, in which every forward pass so far is counted. Parameters are the same tensors.
+/// Copies a model with separate running states that include all forward passes so far. Parameters are shared.
 pub(crate) fn with_own_states<M: Module>(model: &M) -> M {
     let mut places = Places::default();
     model.visit(&mut places);
-    // Of all that burn does to a module, this alone makes its running states anew.
+    // `valid` is the only operation of burn that creates new running states.
     model.valid().map(&mut places)
 }
 
-/// How each part of a module stands, for a module without a tape that is to be like it.
+/// Autodiff settings and flags of each part of a module, to restore them after [`Module::valid`].
 #[derive(Default)]
 struct Places {
     floats: VecDeque<OnTape>,
-    /// Whether an int or a bool is on a device with autodiff.
+    /// For each int or bool, whether its device has autodiff.
     others: VecDeque<bool>,
     flags: VecDeque<Flag>,
 }
 
-/// Both walks of a module are in the order of its fields.
-const AS_VISITED: &str = "a module maps what it has shown";
+/// Guarantee of `pop_front`: burn visits and maps a module in the order of its fields.
+const AS_VISITED: &str = "a module maps the same parts that it visits";
 
 impl ModuleVisitor for Places {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -79,7 +80,7 @@ mod tests {
     use burn::tensor::{Device, GradientCheckpointingStrategy};
 
     #[test]
-    fn a_pass_of_one_is_unknown_to_the_other_and_all_else_is_as_it_was() {
+    fn copies_do_not_share_forward_passes() {
         let device = Device::flex().autodiff().gradient_checkpointing();
         let net = net(&device);
         net.pass(&device);
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_autodiff_stays_without() {
+    fn models_without_autodiff_stay_without() {
         let device = Device::flex();
         let own = with_own_states(&net(&device));
         assert!(!own.trained.weight.val().is_autodiff() && !own.table.val().is_autodiff());

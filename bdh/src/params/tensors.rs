@@ -1,24 +1,23 @@
-//! One tensor for each parameter, whatever its rank: weights, updates, gradients.
+//! One tensor of any rank per parameter: weights, updates or gradients.
 
-use bdh_ops::widened;
+use bdh_ops::upcast_f32;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
 
-/// What the optimizer, a statistic or a callback asks of a tensor whose rank it need not know; numbers are in `f32` at
-/// least.
+/// Tensor of any rank, as an object; its statistics are computed in `f32` or wider.
 pub(crate) trait AnyRank: Send {
-    /// All elements, `[elements]`, as they are stored.
+    /// Returns all elements, `[elements]`, in their own type.
     fn flat(&self) -> Tensor<1>;
-    /// Sum of squares, `[1]`.
+    /// Computes the sum of squares, `[1]`.
     fn sum_of_squares(&self) -> Tensor<1>;
-    /// Mean, `[1]`.
+    /// Computes the mean, `[1]`.
     fn mean(&self) -> Tensor<1>;
-    /// Variance with `n - 1` in the denominator, `[1]`; 0 for a single element.
+    /// Computes the variance with `n - 1` in the denominator, `[1]`; 0 for a single element.
     fn variance(&self) -> Tensor<1>;
-    /// Largest magnitude, `[1]`.
+    /// Computes the largest magnitude, `[1]`.
     fn abs_max(&self) -> Tensor<1>;
-    /// How many elements are NaN or infinite, `[1]`.
+    /// Counts the elements that are NaN or infinite, `[1]`.
     fn non_finite(&self) -> Tensor<1>;
 }
 
@@ -28,23 +27,23 @@ impl<const D: usize> AnyRank for Tensor<D> {
     }
 
     fn sum_of_squares(&self) -> Tensor<1> {
-        widened(self.clone()).square().sum()
+        upcast_f32(self.clone()).square().sum()
     }
 
     fn mean(&self) -> Tensor<1> {
-        widened(self.clone()).mean()
+        upcast_f32(self.clone()).mean()
     }
 
     fn variance(&self) -> Tensor<1> {
         // Around the mean: E[x²] − E[x]² loses all digits where the mean is large against the spread.
         let elements = self.shape().num_elements().max(2) as f64;
-        let values = widened(self.clone());
+        let values = upcast_f32(self.clone());
         let mean = values.clone().mean().reshape([1; D]);
         (values - mean).square().sum() / (elements - 1.0)
     }
 
     fn abs_max(&self) -> Tensor<1> {
-        widened(self.clone()).abs().max()
+        upcast_f32(self.clone()).abs().max()
     }
 
     fn non_finite(&self) -> Tensor<1> {
@@ -52,10 +51,10 @@ impl<const D: usize> AnyRank for Tensor<D> {
     }
 }
 
-/// One tensor a parameter, in the table's order; `None` where there is none.
+/// Optional tensor per parameter, in the table's order.
 pub(crate) type PerParam = Vec<Option<Box<dyn AnyRank>>>;
 
-/// The parameters' values, without their tape.
+/// Returns the values of the trained parameters, without autodiff.
 pub(crate) fn weights<M: Module>(model: &M) -> PerParam {
     struct Weights(PerParam);
     impl ModuleVisitor for Weights {
@@ -70,24 +69,28 @@ pub(crate) fn weights<M: Module>(model: &M) -> PerParam {
     weights.0
 }
 
-/// What the optimizer added to each parameter between two states of one model.
+/// Returns the update of each parameter: the difference between two states of a model.
 pub(crate) fn updates<M: Module>(before: &M, after: &M) -> PerParam {
-    let pairs = weights(after).into_iter().zip(weights(before));
-    pairs
-        .map(
-            |(after, before)| Some(Box::new(widened(after?.flat()) - widened(before?.flat())) as _),
-        )
-        .collect()
+    let mut updates = PerParam::new();
+    for (after, before) in weights(after).into_iter().zip(weights(before)) {
+        let Some((after, before)) = after.zip(before) else {
+            updates.push(None);
+            continue;
+        };
+        let update = upcast_f32(after.flat()) - upcast_f32(before.flat());
+        updates.push(Some(Box::new(update)));
+    }
+    updates
 }
 
-/// The gradients of the parameters that have one.
+/// Returns the gradient of each parameter, if it has one.
 pub(crate) fn gradients<M: Module>(model: &M, grads: &GradientsParams) -> PerParam {
     struct Gradients<'a>(&'a GradientsParams, PerParam);
     impl ModuleVisitor for Gradients<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if param.is_require_grad() {
-                self.1
-                    .push(self.0.get::<D>(param.id).map(|grad| Box::new(grad) as _));
+                let grad = self.0.get::<D>(param.id);
+                self.1.push(grad.map(|grad| Box::new(grad) as _));
             }
         }
     }
@@ -96,7 +99,7 @@ pub(crate) fn gradients<M: Module>(model: &M, grads: &GradientsParams) -> PerPar
     gradients.1
 }
 
-/// Whether all trained parameters are of `f32`.
+/// Returns whether all trained parameters are `f32`.
 pub(crate) fn are_f32<M: Module>(model: &M) -> bool {
     struct Check(bool);
     impl ModuleVisitor for Check {
@@ -127,7 +130,7 @@ mod tests {
                 tensor.abs_max(),
                 tensor.non_finite(),
             ];
-            Tensor::cat(rows.into(), 0).into_data() // one dtype, or there is no `cat`
+            Tensor::cat(rows.into(), 0).into_data() // `cat` requires one dtype
         };
         assert_eq!(all(&narrow), all(&exact));
     }

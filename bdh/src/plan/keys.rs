@@ -1,41 +1,67 @@
-//! Keys that two record, found in the plan.
+//! Check that no two callbacks record one key.
 
 use super::{Metrics, PlanRow};
 use crate::error::ConfigError;
 use crate::hook::Hooks;
 
-/// Refuses two that record one key, of the callbacks and the trainer: a record has room for one of them.
+/// Refuses a key that two callbacks, or a callback and the trainer, record: a record holds one value for a key.
 ///
-/// A pattern such as `weights/*` says nothing of which parameters; two of those are compared when they are recorded.
-/// In `val/` the `*` stands for every metric.
+/// A pattern such as `weights/*` does not name the parameters, so patterns are compared during the run, key by key. In
+/// `val/` the `*` stands for every metric, so those are compared here.
 pub(crate) fn check(
     rows: &[PlanRow],
     trainers: &[String],
     metrics: &Metrics<'_>,
 ) -> Result<(), ConfigError> {
-    let is_trainers = |key: &&String| match key.strip_prefix("val/") {
-        Some(metric) => metrics.names().iter().any(|known| known == metric),
-        None => trainers.contains(key),
-    };
+    check_trainers(rows, trainers, metrics)?;
+    check_callbacks(rows)
+}
+
+fn check_trainers(
+    rows: &[PlanRow],
+    trainers: &[String],
+    metrics: &Metrics<'_>,
+) -> Result<(), ConfigError> {
     for row in rows.iter().filter(|row| row.hooks != Hooks::NONE) {
-        if let Some(key) = row.keys.iter().find(is_trainers) {
-            let (key, first, second) = (key.clone(), "trainer".to_owned(), row.name.clone());
-            return Err(ConfigError::DuplicateKey { key, first, second });
-        }
-    }
-    let is_exact = |key: &&String| !key.contains('*') || key.starts_with("val/");
-    for (index, row) in rows.iter().enumerate() {
-        for (place, key) in row.keys.iter().enumerate().filter(|(_, key)| is_exact(key)) {
-            // A list of callbacks has one row.
-            let is_twice_here = row.keys[..place].contains(key).then_some(row);
-            let is_before = || rows[..index].iter().find(|other| other.keys.contains(key));
-            if let Some(first) = is_twice_here.or_else(is_before) {
-                let (key, first, second) = (key.clone(), first.name.clone(), row.name.clone());
-                return Err(ConfigError::DuplicateKey { key, first, second });
+        for key in &row.keys {
+            let is_trainers = match key.strip_prefix("val/") {
+                Some(metric) => metrics.names().iter().any(|known| known == metric),
+                None => trainers.contains(key),
+            };
+            if is_trainers {
+                return Err(duplicate(key, "trainer", &row.name));
             }
         }
     }
     Ok(())
+}
+
+fn check_callbacks(rows: &[PlanRow]) -> Result<(), ConfigError> {
+    for (index, row) in rows.iter().enumerate() {
+        for (place, key) in row.keys.iter().enumerate() {
+            if key.contains('*') && !key.starts_with("val/") {
+                continue;
+            }
+            // A list of callbacks is one row, which may have a key twice.
+            if row.keys[..place].contains(key) {
+                return Err(duplicate(key, &row.name, &row.name));
+            }
+            for earlier in &rows[..index] {
+                if earlier.keys.contains(key) {
+                    return Err(duplicate(key, &earlier.name, &row.name));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn duplicate(key: &str, first: &str, second: &str) -> ConfigError {
+    ConfigError::DuplicateKey {
+        key: key.to_owned(),
+        first: first.to_owned(),
+        second: second.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -60,34 +86,34 @@ mod tests {
     }
 
     #[test]
-    fn one_key_of_two_callbacks_is_refused_with_both_names() {
-        let error = checked([&["x", "y"], &["z", "y"]]).expect_err("one would be lost");
+    fn key_of_two_callbacks_is_refused_with_both_names() {
+        let error = checked([&["x", "y"], &["z", "y"]]).expect_err("two callbacks record y");
         let text = error.to_string();
         assert!(text.starts_with("`a` and `b` both record `y`"), "{text}");
         assert!(
             checked([&["val/ema_*"], &["val/ema_*"]]).is_err(),
-            "every metric of both"
+            "both record a key for every metric"
         );
     }
 
     #[test]
-    fn one_key_of_two_callbacks_of_a_list_is_refused_with_its_name() {
+    fn key_of_two_callbacks_of_a_list_is_refused() {
         let text = checked([&["x"], &["y", "y"]])
-            .expect_err("one would be lost")
+            .expect_err("two callbacks record y")
             .to_string();
         assert!(text.starts_with("`b` and `b` both record `y`"), "{text}");
     }
 
     #[test]
-    fn patterns_may_be_of_other_parameters() {
+    fn equal_patterns_are_allowed() {
         assert!(checked([&["weights/*"], &["weights/*"]]).is_ok());
     }
 
     #[test]
-    fn what_the_trainer_records_is_its_own() {
+    fn key_of_the_trainer_is_refused() {
         for key in ["lr", "val/loss"] {
             let text = checked([&["x"], &[key]])
-                .expect_err("one would be lost")
+                .expect_err("the trainer records it too")
                 .to_string();
             assert!(
                 text.starts_with(&format!("`trainer` and `b` both record `{key}`")),

@@ -1,12 +1,14 @@
-//! A run as its callbacks can know it before it begins.
+//! Preview of a run, for the checks that callbacks make before it begins.
 
-use super::Plan;
+use super::{Plan, PlanRow};
 use crate::cadence::Cadence;
 use crate::failure::BoxError;
 use crate::hook::Hooks;
 use std::cell::{OnceCell, RefCell};
+use std::fmt;
 
-/// The names of an eval's metrics, found out when first asked for.
+/// Names of an eval's metrics, found lazily: without [`Task::metrics`](crate::Task::metrics) it takes an eval of one
+/// batch.
 pub(crate) struct Metrics<'a> {
     find: &'a dyn Fn() -> Vec<String>,
     found: OnceCell<Vec<String>>,
@@ -25,92 +27,110 @@ impl<'a> Metrics<'a> {
     }
 }
 
-/// The run that is planned, for [`Callback::check`](crate::Callback::check).
+/// Preview of the planned run, for [`Callback::check`](crate::Callback::check).
 pub struct Outlook<'a> {
     pub(crate) plan: &'a Plan,
-    /// The place of the callback's own row in the plan.
+    /// Index of the callback's row in the plan.
     pub(crate) row: usize,
     pub(crate) has_run_dir: bool,
     pub(crate) metrics: &'a Metrics<'a>,
     pub(crate) notes: RefCell<Vec<String>>,
 }
 
+impl fmt::Debug for Outlook<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outlook")
+            .field("plan", &self.plan)
+            .field("has_run_dir", &self.has_run_dir)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Outlook<'_> {
-    /// The plan: what fires when. Its notes are not complete yet.
+    /// Returns the plan of the run. Its notes are not complete yet.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         self.plan
     }
 
-    /// Whether the run has a directory, without which it saves nothing.
+    /// Whether the run has a run directory. Without one it saves nothing.
     #[must_use]
     pub fn has_run_dir(&self) -> bool {
         self.has_run_dir
     }
 
-    /// How many evals the run has by its cadence; `None` where that depends on time, or on the size of batches.
+    /// Returns the number of evals by the run's cadence; `None` if the steps are
+    /// [not known](super::PlanRow::firings) before the run.
     #[must_use]
     pub fn evals(&self) -> Option<usize> {
-        let is_eval = |row: &&super::PlanRow| row.hooks == Hooks::NONE && row.name == "eval";
-        match self.plan.rows.iter().find(is_eval) {
-            None => Some(0),
-            Some(row) if row.cadence == Cadence::Never => Some(0),
-            Some(row) => row.firings.as_ref().map(Vec::len),
+        for row in &self.plan.rows {
+            let is_eval = row.hooks == Hooks::NONE && row.name == "eval";
+            if is_eval && row.cadence != Cadence::Never {
+                return row.firings.as_ref().map(Vec::len);
+            }
         }
+        Some(0)
     }
 
-    /// Refuses the name of a metric that no eval will have, with those that it will.
+    /// Checks that the evals of the run will have a metric of this name.
     ///
-    /// A metric is one of the [task](crate::Task::metrics), or a key `val/<name>` that a callback records. That
-    /// callback is to be added first: it is called first.
+    /// A metric comes from the [task](crate::Task::metrics), or from a callback that records the key `val/<name>`. That
+    /// callback must be added before this one, because callbacks are called in the order in which they were added.
     ///
     /// # Errors
     ///
-    /// If there is no such metric, or a later callback records it.
+    /// If the run has no such metric (the text lists the metrics it has), or a later callback records it.
     pub fn check_metric(&self, name: &str) -> Result<(), BoxError> {
-        let of_task = self.metrics.names();
-        let earlier = self.recorded(0..=self.row);
-        if of_task.iter().chain(&earlier).any(|known| known == name) {
+        let (earlier, later) = self.plan.rows.split_at(self.row + 1);
+        let known = self.known_metrics(earlier);
+        if known.iter().any(|known| known == name) {
             return Ok(());
         }
-        let rows = &self.plan.rows;
-        let records = |row: &usize| self.recorded(*row..=*row).iter().any(|known| known == name);
-        if let Some(later) = (self.row + 1..rows.len()).find(records) {
-            let later = &rows[later].name;
-            return Err(
-                format!("callback `{later}` records {name:?}; add it before this one").into(),
-            );
+        for row in later {
+            if self.recorded(row).iter().any(|known| known == name) {
+                let later = &row.name;
+                let text = format!("callback `{later}` records {name:?}: add it before this one");
+                return Err(text.into());
+            }
         }
-        let known: Vec<_> = of_task.iter().chain(&earlier).map(String::as_str).collect();
-        Err(format!(
-            "there is no metric {name:?}; an eval of this run has {}",
-            known.join(", ")
-        )
-        .into())
+        let known = known.join(", ");
+        Err(format!("unknown metric {name:?}: this run evaluates {known}").into())
     }
 
-    /// Notes, in the plan, what the callback cannot do in this run: a sentence that goes on from its name, such as
-    /// `saves nothing: this run has no run_dir`.
+    /// Returns the metrics of the task and of some callbacks.
+    fn known_metrics(&self, rows: &[PlanRow]) -> Vec<String> {
+        let mut known = self.metrics.names().to_vec();
+        for row in rows {
+            known.extend(self.recorded(row));
+        }
+        known
+    }
+
+    /// Adds a note to the plan about something that the callback cannot do in this run.
+    ///
+    /// The text continues the callback's name, such as `saves nothing: this run has no run_dir`.
     pub fn note(&self, text: impl Into<String>) {
         self.notes.borrow_mut().push(text.into());
     }
 
-    /// The metrics that the callbacks of some rows record; `*` stands for each of the task's.
-    fn recorded(&self, rows: std::ops::RangeInclusive<usize>) -> Vec<String> {
-        let of_callback = self.plan.rows[rows]
-            .iter()
-            .filter(|row| row.hooks != Hooks::NONE);
-        let names = of_callback
-            .flat_map(|row| &row.keys)
-            .filter_map(|key| key.strip_prefix("val/"));
-        let each = |name: &str| -> Vec<String> {
-            if name.contains('*') {
-                let metrics = self.metrics.names().iter();
-                metrics.map(|metric| name.replace('*', metric)).collect()
-            } else {
-                vec![name.to_owned()]
+    /// Returns the metrics that a callback records; `*` in a key stands for each of the task's metrics.
+    fn recorded(&self, row: &PlanRow) -> Vec<String> {
+        let mut recorded = Vec::new();
+        if row.hooks == Hooks::NONE {
+            return recorded; // a part of the trainer: its metrics are the task's
+        }
+        for key in &row.keys {
+            let Some(name) = key.strip_prefix("val/") else {
+                continue;
+            };
+            if !name.contains('*') {
+                recorded.push(name.to_owned());
+                continue;
             }
-        };
-        names.flat_map(each).collect()
+            for metric in self.metrics.names() {
+                recorded.push(name.replace('*', metric));
+            }
+        }
+        recorded
     }
 }

@@ -1,4 +1,4 @@
-//! A record as a line of `metrics.jsonl`, there and back.
+//! Conversion of records to lines of `metrics.jsonl`, and back.
 
 use super::{Histogram, Record, Value};
 use crate::clock::Clock;
@@ -6,14 +6,14 @@ use crate::number;
 use serde_json::{Map, Value as Json, json};
 use std::time::Duration;
 
-/// The keys of the clock in a line.
+/// Keys of the clock in a line.
 pub(crate) const CLOCK: [&str; 3] = ["step", "tokens", "elapsed"];
 
 impl Record {
-    /// One JSON object: the keys in their order, then the clock's `step`, `tokens` and `elapsed` (seconds).
+    /// Converts the record to a JSON object: its keys in order, then `step`, `tokens` and `elapsed` (seconds).
     ///
     /// NaN and the infinities, which JSON does not have, are the strings `"NaN"`, `"Infinity"` and
-    /// `"-Infinity"`. Histograms, texts, tables and HTML are objects, a file is its path; images are left out.
+    /// `"-Infinity"`. Histograms, texts, tables, HTML and files are objects; images are left out.
     #[must_use]
     pub fn to_json(&self) -> Json {
         let mut line = Map::new();
@@ -22,48 +22,52 @@ impl Record {
                 line.insert(key.clone(), value);
             }
         }
-        // Last: a key `step` of somebody's own must not pass for the clock's, by which a resume cuts.
-        let clock = &self.clock;
-        let counts = [
-            json!(clock.step),
-            json!(clock.tokens),
-            json!(clock.elapsed.as_secs_f64()),
-        ];
+        // Last, to replace a callback's own key `step`: a resume truncates the file by the clock's.
+        let Clock {
+            step,
+            tokens,
+            elapsed,
+            ..
+        } = self.clock;
+        let counts = [json!(step), json!(tokens), json!(elapsed.as_secs_f64())];
         line.extend(CLOCK.map(str::to_owned).into_iter().zip(counts));
         Json::Object(line)
     }
 
-    /// The record that [`to_json`](Self::to_json) wrote, without images and without the clock's other
-    /// counts. `None` for anything else; values of unknown form are passed over.
+    /// Reads a record that [`to_json`](Self::to_json) wrote; `None` for any other value.
+    ///
+    /// The clock has only `step`, `tokens` and `elapsed`. Values of an unknown form are skipped.
     #[must_use]
     pub fn from_json(line: &Json) -> Option<Self> {
         let line = line.as_object()?;
-        let elapsed = line.get("elapsed").and_then(Json::as_f64).unwrap_or(0.0);
-        let clock = Clock {
-            step: line.get("step")?.as_u64()?,
-            tokens: line.get("tokens").and_then(Json::as_u64).unwrap_or(0),
-            elapsed: Duration::try_from_secs_f64(elapsed).unwrap_or_default(),
-            ..Clock::default()
-        };
-        let values = line
-            .iter()
-            .filter(|(key, _)| !CLOCK.contains(&key.as_str()));
-        let values = values.filter_map(|(key, value)| Some((key.clone(), value_from_json(value)?)));
-        Some(Self {
-            clock,
-            values: values.collect(),
-        })
+        let clock = clock_from_json(line)?;
+        let mut values = Vec::new();
+        for (key, value) in line {
+            if CLOCK.contains(&key.as_str()) {
+                continue;
+            }
+            if let Some(value) = value_from_json(value) {
+                values.push((key.clone(), value));
+            }
+        }
+        Some(Self { clock, values })
     }
+}
+
+fn clock_from_json(line: &Map<String, Json>) -> Option<Clock> {
+    let elapsed = line.get("elapsed").and_then(Json::as_f64).unwrap_or(0.0);
+    Some(Clock {
+        step: line.get("step")?.as_u64()?,
+        tokens: line.get("tokens").and_then(Json::as_u64).unwrap_or(0),
+        elapsed: Duration::try_from_secs_f64(elapsed).unwrap_or_default(),
+        ..Clock::default()
+    })
 }
 
 fn value_to_json(value: &Value) -> Option<Json> {
     Some(match value {
         Value::Scalar(scalar) => number::to_json(*scalar),
-        Value::Histogram(histogram) => json!({
-            "edges": histogram.edges.iter().copied().map(number::to_json).collect::<Vec<_>>(),
-            "counts": histogram.counts,
-            "non_finite": histogram.non_finite,
-        }),
+        Value::Histogram(histogram) => histogram_to_json(histogram),
         Value::Text(text) => json!({ "text": text }),
         Value::Html(html) => json!({ "html": html }),
         Value::Table { columns, rows } => json!({ "columns": columns, "rows": rows }),
@@ -78,59 +82,65 @@ fn value_to_json(value: &Value) -> Option<Json> {
     })
 }
 
+fn histogram_to_json(histogram: &Histogram) -> Json {
+    let edges = histogram.edges.iter().copied().map(number::to_json);
+    json!({
+        "edges": edges.collect::<Vec<_>>(),
+        "counts": histogram.counts,
+        "non_finite": histogram.non_finite,
+    })
+}
+
 fn value_from_json(value: &Json) -> Option<Value> {
     if let Some(scalar) = number::from_json(value) {
         return Some(Value::Scalar(scalar));
     }
-    let text = |name: &str| value.get(name)?.as_str().map(str::to_owned);
-    if let Some(text) = text("text") {
-        return Some(Value::Text(text));
+    let value = value.as_object()?;
+    if let Some(text) = value.get("text").and_then(string) {
+        Some(Value::Text(text))
+    } else if let Some(html) = value.get("html").and_then(string) {
+        Some(Value::Html(html))
+    } else if let Some(path) = value.get("file").and_then(string) {
+        file_from_json(path, value)
+    } else if value.contains_key("edges") {
+        histogram_from_json(value).map(Value::Histogram)
+    } else {
+        table_from_json(value)
     }
-    if let Some(html) = text("html") {
-        return Some(Value::Html(html));
-    }
-    if let Some(file) = text("file") {
-        let aliases = value.get("aliases").and_then(strings).unwrap_or_default();
-        return Some(Value::File {
-            path: file.into(),
-            kind: text("kind")?,
-            aliases,
-        });
-    }
-    if let Some(edges) = value.get("edges") {
-        return Some(Value::Histogram(Histogram {
-            edges: edges
-                .as_array()?
-                .iter()
-                .map(number::from_json)
-                .collect::<Option<_>>()?,
-            counts: value
-                .get("counts")?
-                .as_array()?
-                .iter()
-                .map(Json::as_u64)
-                .collect::<Option<_>>()?,
-            non_finite: value.get("non_finite")?.as_u64()?,
-        }));
-    }
-    let rows = value
-        .get("rows")?
-        .as_array()?
-        .iter()
-        .map(strings)
-        .collect::<Option<_>>()?;
+}
+
+fn table_from_json(value: &Map<String, Json>) -> Option<Value> {
     Some(Value::Table {
-        columns: strings(value.get("columns")?)?,
-        rows,
+        columns: list(value.get("columns")?, string)?,
+        rows: list(value.get("rows")?, |row| list(row, string))?,
     })
 }
 
-fn strings(array: &Json) -> Option<Vec<String>> {
-    array
-        .as_array()?
-        .iter()
-        .map(|text| text.as_str().map(str::to_owned))
-        .collect()
+fn file_from_json(path: String, value: &Map<String, Json>) -> Option<Value> {
+    let aliases = value.get("aliases");
+    let aliases = aliases.and_then(|aliases| list(aliases, string));
+    Some(Value::File {
+        path: path.into(),
+        kind: string(value.get("kind")?)?,
+        aliases: aliases.unwrap_or_default(),
+    })
+}
+
+fn histogram_from_json(value: &Map<String, Json>) -> Option<Histogram> {
+    Some(Histogram {
+        edges: list(value.get("edges")?, number::from_json)?,
+        counts: list(value.get("counts")?, Json::as_u64)?,
+        non_finite: value.get("non_finite")?.as_u64()?,
+    })
+}
+
+/// Converts each item of an array; `None` if one cannot be converted.
+fn list<T>(array: &Json, convert: impl Fn(&Json) -> Option<T>) -> Option<Vec<T>> {
+    array.as_array()?.iter().map(convert).collect()
+}
+
+fn string(text: &Json) -> Option<String> {
+    text.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -138,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_comes_back_from_its_line() {
+    fn records_survive_json() {
         let values = [
             ("nan", Value::Scalar(f64::NAN)),
             ("loss", Value::Scalar(0.1 + 0.2)),
@@ -190,7 +200,7 @@ mod tests {
         assert_eq!(
             format!("{back:?}"),
             format!("{record:?}"),
-            "NaN is not equal to itself, its text is"
+            "compared as text, since NaN is not equal to itself"
         );
         assert_eq!(
             Record::from_json(&json!({ "train/loss": 1.0 })),

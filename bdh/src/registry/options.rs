@@ -1,17 +1,17 @@
-//! Which settings a type takes, asked of its `Deserialize`.
+//! Names of a type's settings, read from its `Deserialize` implementation.
 
 use serde::de::value::Error;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 
-/// The names of the fields of a struct, as a configuration spells them; none for anything else.
+/// Returns the names of the fields of a struct, as a configuration spells them; none for any other type.
 pub(super) fn of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
-    let _ = T::deserialize(Names(&mut names)); // it fails as soon as it has told
+    let _ = T::deserialize(Names(&mut names)); // always an error: `Names` has no data
     names
 }
 
-/// Has no data, and listens to what is asked of it.
+/// Deserializer without data, which keeps the names of the fields that a struct asks for.
 struct Names<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Names<'_> {
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only its names are looked at")]
+    #[expect(dead_code, reason = "the test reads the names of the fields only")]
     struct Settings {
         every: u64,
         #[serde(rename = "min")]
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_tells_its_fields_and_a_number_has_none() {
+    fn struct_has_names_and_number_has_none() {
         assert_eq!(of::<Settings>(), ["every", "min"]);
         assert_eq!(of::<u64>(), [""; 0]);
     }

@@ -1,89 +1,88 @@
-//! Vectors travel between replicas: gradients become their sum, and weights come from the first replica.
+//! Exchange of vectors between replicas: gradients are summed, weights come from the first replica.
 
+use crate::device_read::{self, DeviceError};
 use crate::params::{self, ParamTable};
-use crate::pass::Sums;
-use crate::read;
+use crate::pass::GradSums;
 use burn::module::Module;
 use burn::tensor::distributed::{ReduceOperation, all_reduce};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
-/// Elements that one exchange between devices sends at most, 100 MB: few exchanges, and no second copy of what is sent
-/// in one piece.
+/// Largest number of elements that one exchange sends, 100 MB of `f32`: few exchanges, without a second copy of all
+/// gradients at once.
 const BUCKET: usize = 25_000_000;
 
-/// How vectors travel.
+/// The way that vectors take between devices.
 #[derive(Debug, Clone)]
 pub(crate) enum Transport {
-    /// Through host memory, where sums are taken in the order of the replicas.
+    /// Through host memory, where they are summed in the order of the replicas.
     Host,
-    /// By NCCL, between these devices.
+    /// Directly between these devices, with NCCL.
     Nccl(Vec<Device>),
 }
 
-/// Which parameters have a gradient, in the table's order.
+/// Flags of the parameters that have a gradient, in the order of the parameter table.
 pub(crate) type Present = Vec<bool>;
 
-/// Which parameters have a gradient here.
-pub(super) fn present<M: Module>(sums: &Sums, model: &M) -> Present {
+/// Returns the flags of the parameters that have a gradient on this device.
+pub(super) fn present<M: Module>(sums: &GradSums, model: &M) -> Present {
     params::gradients(model, &sums.grads)
         .iter()
         .map(Option::is_some)
         .collect()
 }
 
-/// Waits until loss and gradients are there: one small device read, which tells of an allocation that failed.
-pub(super) fn prove<M: Module>(sums: &Sums, model: &M) -> Result<(), String> {
-    let gradients = params::gradients(model, &sums.grads);
-    let first = gradients
-        .iter()
-        .flatten()
-        .map(|gradient| gradient.flat().narrow(0, 0, 1));
-    let all = first
-        .chain([sums.loss.clone()])
-        .map(|vector| vector.cast(FloatDType::F32));
-    read::vectors([Tensor::cat(all.collect(), 0)]).map(drop)
+/// Waits until loss and gradients have been computed: one small device read, which reports a failed allocation.
+pub(super) fn wait_for_gradients<M: Module>(sums: &GradSums, model: &M) -> Result<(), DeviceError> {
+    // One element of each is enough to wait for all of them.
+    let mut elements = vec![sums.loss.clone().cast(FloatDType::F32)];
+    for gradient in params::gradients(model, &sums.grads).iter().flatten() {
+        elements.push(gradient.flat().narrow(0, 0, 1).cast(FloatDType::F32));
+    }
+    device_read::vectors([Tensor::cat(elements, 0)])?;
+    Ok(())
 }
 
-/// The gradients that are wanted, zeros where there is none, and the loss behind them: `[elements]` in `f32` each.
+/// Flattens the wanted gradients, zeros for missing ones, and then the loss: vectors of shape `[elements]` in `f32`.
 pub(super) fn flat<M: Module>(
-    sums: &Sums,
+    sums: &GradSums,
     model: &M,
     table: &ParamTable,
     wanted: &Present,
 ) -> Vec<Tensor<1>> {
     let device = sums.loss.device();
-    let gradients = params::gradients(model, &sums.grads);
-    let wanted = gradients
-        .iter()
-        .zip(table)
-        .zip(wanted)
-        .filter(|(_, wanted)| **wanted);
-    let flat = wanted.map(|((gradient, param), _)| match gradient {
-        Some(gradient) => gradient.flat(),
-        None => Tensor::zeros([param.num_elements()], &device),
-    });
-    flat.chain([sums.loss.clone()])
-        .map(|vector| vector.cast(FloatDType::F32))
-        .collect()
-}
-
-/// The other way round.
-pub(super) fn shaped<M: Module>(model: &M, wanted: &Present, values: Vec<Tensor<1>>) -> Sums {
-    let mut values = values.into_iter();
-    let grads = params::put_gradients(model, |index| {
-        wanted[index].then(|| {
-            values
-                .next()
-                .expect("a vector for each parameter that is wanted")
-        })
-    });
-    Sums {
-        loss: values.next().expect("the loss is behind the gradients"),
-        grads,
+    let mut flat = Vec::new();
+    for (index, gradient) in params::gradients(model, &sums.grads).iter().enumerate() {
+        if !wanted[index] {
+            continue;
+        }
+        let vector = match gradient {
+            Some(gradient) => gradient.flat(),
+            None => Tensor::zeros([table[index].num_elements()], &device),
+        };
+        flat.push(vector.cast(FloatDType::F32));
     }
+    flat.push(sums.loss.clone().cast(FloatDType::F32));
+    flat
 }
 
-/// The trained parameters, `[elements]` each.
+/// Unflattens reduced vectors into loss and gradients (inverse of [`flat`]).
+pub(super) fn unflatten<M: Module>(
+    model: &M,
+    wanted: &Present,
+    vectors: Vec<Tensor<1>>,
+) -> GradSums {
+    let mut vectors = vectors.into_iter();
+    let grads = params::put_gradients(model, |index| {
+        if !wanted[index] {
+            return None;
+        }
+        Some(vectors.next().expect("one vector for each wanted gradient"))
+    });
+    let loss = vectors.next().expect("the loss follows the gradients");
+    GradSums { loss, grads }
+}
+
+/// Returns the trained parameters as vectors of shape `[elements]`.
 pub(super) fn weights<M: Module>(model: &M) -> Vec<Tensor<1>> {
     params::weights(model)
         .iter()
@@ -92,31 +91,40 @@ pub(super) fn weights<M: Module>(model: &M) -> Vec<Tensor<1>> {
         .collect()
 }
 
-/// Puts vectors that were read onto a device.
+/// Uploads vectors from host memory to a device.
 pub(super) fn put(vectors: &[TensorData], device: &Device) -> Vec<Tensor<1>> {
     let device = device.clone().inner();
-    let put = |data: &TensorData| Tensor::from_data(data.clone(), (&device, data.dtype()));
-    vectors.iter().map(put).collect()
+    vectors
+        .iter()
+        .map(|data| Tensor::from_data(data.clone(), (&device, data.dtype())))
+        .collect()
 }
 
-/// Adds up, in their order, the vectors of `f32` that replicas have read.
+/// Sums the `f32` vectors of all replicas, in the order of the replicas.
 pub(super) fn sum(all: impl IntoIterator<Item = Vec<TensorData>>) -> Vec<TensorData> {
-    let values = |data: TensorData| data.try_to_vec::<f32>().expect("gradients travel in f32");
-    let values = |vectors: Vec<TensorData>| vectors.into_iter().map(values).collect::<Vec<_>>();
-    let add = |mut total: Vec<Vec<f32>>, more: Vec<Vec<f32>>| {
-        for (total, more) in total.iter_mut().flatten().zip(more.iter().flatten()) {
-            *total += more;
+    let mut totals: Vec<Vec<f32>> = Vec::new();
+    for vectors in all {
+        for (index, vector) in vectors.into_iter().enumerate() {
+            let values: Vec<f32> = vector.try_to_vec().expect("gradients are exchanged in f32");
+            match totals.get_mut(index) {
+                None => totals.push(values),
+                Some(total) => add(total, &values),
+            }
         }
-        total
-    };
-    let total = all.into_iter().map(values).reduce(add).unwrap_or_default();
-    total
-        .into_iter()
+    }
+    totals
+        .iter()
         .map(|values| TensorData::from(values.as_slice()))
         .collect()
 }
 
-/// The sums of the vectors that every one of these devices brings; each of them has to come here.
+fn add(totals: &mut [f32], values: &[f32]) {
+    for (total, value) in totals.iter_mut().zip(values) {
+        *total += value;
+    }
+}
+
+/// Sums vectors over these devices with NCCL. It blocks until each of the devices has called it.
 pub(super) fn sum_over(devices: &[Device], vectors: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
     let sizes: Vec<usize> = vectors.iter().map(|vector| vector.dims()[0]).collect();
     let mut vectors = vectors.into_iter();
@@ -133,7 +141,7 @@ pub(super) fn sum_over(devices: &[Device], vectors: Vec<Tensor<1>>) -> Vec<Tenso
     sums
 }
 
-/// Sizes that follow one another, in groups that are no larger than a bucket unless a single one is.
+/// Splits sizes into consecutive groups of at most [`BUCKET`] elements. A larger single size is its own group.
 fn buckets(sizes: &[usize]) -> Vec<&[usize]> {
     let mut buckets = Vec::new();
     let (mut begin, mut filled) = (0, 0);
@@ -156,7 +164,7 @@ mod tests {
     use burn::tensor::DType;
 
     #[test]
-    fn buckets_are_full_and_leave_nothing_out() {
+    fn buckets_are_full_and_hold_every_vector() {
         let sizes = [10, BUCKET - 10, 1, BUCKET, 3 * BUCKET, 5, 6];
         let expected: [&[usize]; 5] = [&[10, BUCKET - 10], &[1], &[BUCKET], &[3 * BUCKET], &[5, 6]];
         assert_eq!(buckets(&sizes), expected);
@@ -164,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_of_any_precision_travel_in_f32() {
+    fn gradients_of_any_precision_are_exchanged_in_f32() {
         let device = Device::flex();
         let model = LinearConfig::new(3, 2).init(&device.clone().autodiff());
         let mut grads = GradientsParams::new();
@@ -172,16 +180,16 @@ mod tests {
         grads.register(model.weight.id, weight);
         let bias = Tensor::<1>::ones([2], &device).cast(FloatDType::BF16);
         grads.register(model.bias.as_ref().expect("a bias").id, bias);
-        let sums = Sums {
+        let sums = GradSums {
             loss: Tensor::ones([1], &device),
             grads,
         };
         let table = ParamTable::of(&model);
-        let read = read::vectors(flat(&sums, &model, &table, &vec![true; 2]));
+        let read = device_read::vectors(flat(&sums, &model, &table, &vec![true; 2]));
         let read = read.expect("the CPU reads");
         assert_eq!(read.len(), 3);
         assert!(read.iter().all(|vector| vector.dtype() == DType::F32));
-        assert_eq!(prove(&sums, &model), Ok(()));
+        assert_eq!(wait_for_gradients(&sums, &model), Ok(()));
     }
 
     #[test]

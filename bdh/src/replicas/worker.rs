@@ -1,4 +1,4 @@
-//! A thread that owns something, and does with it what it is asked.
+//! Worker threads that own a value and run jobs on it.
 
 use crate::failure::panic_text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,41 +7,49 @@ use std::thread::{self, JoinHandle};
 
 type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
-/// A thread that owns an `S`. It does its jobs one after the other.
+/// A thread that owns an `S` and runs jobs on it, one after another.
 pub(super) struct Worker<S> {
-    /// `None` at the end: then the thread ends.
+    /// Set to `None` to end the thread: it ends when the channel is closed.
     jobs: Option<Sender<Job<S>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The answer to a job, which the worker may still be at.
-pub(super) struct Pending<R>(Receiver<Result<R, String>>);
+/// Failure of a job: the text of its panic, or the end of its thread.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct JobError(pub(super) String);
+
+/// The future answer to a job.
+pub(super) struct Pending<R>(Receiver<Result<R, JobError>>);
 
 impl<S: Send + 'static> Worker<S> {
-    /// Starts a thread of this name.
+    /// Starts a thread with this name.
     pub(super) fn start(name: String, mut owned: S) -> std::io::Result<Self> {
-        let (jobs, orders) = channel::<Job<S>>();
-        let work = move || orders.into_iter().for_each(|job| job(&mut owned));
-        let thread = thread::Builder::new().name(name).spawn(work)?;
+        let (jobs, queue) = channel::<Job<S>>();
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            for job in queue {
+                job(&mut owned);
+            }
+        })?;
         Ok(Self {
             jobs: Some(jobs),
             thread: Some(thread),
         })
     }
 
-    /// Has it do something; what it panics with is its answer.
+    /// Sends a job to the thread. If the job panics, the text of the panic is the answer.
     pub(super) fn ask<R: Send + 'static>(
         &self,
         job: impl FnOnce(&mut S) -> R + Send + 'static,
     ) -> Pending<R> {
         let (answer, pending) = channel();
         let job = move |owned: &mut S| {
-            // All that the job holds is let go of before it is answered.
+            // The job is consumed, and so drops what it holds, before the answer is sent.
             let result = catch_unwind(AssertUnwindSafe(|| job(owned)));
-            let _ = answer.send(result.map_err(|panic| panic_text(&*panic)));
+            let _ = answer.send(result.map_err(|panic| JobError(panic_text(&*panic))));
         };
         if let Some(jobs) = &self.jobs {
-            let _ = jobs.send(Box::new(job)); // a thread that is gone answers nothing, which `wait` tells
+            let _ = jobs.send(Box::new(job)); // if the thread is gone, `wait` reports it
         }
         Pending(pending)
     }
@@ -52,16 +60,17 @@ impl<R> Pending<R> {
     ///
     /// # Errors
     ///
-    /// What the job panicked with.
-    pub(super) fn wait(self) -> Result<R, String> {
-        self.0
-            .recv()
-            .unwrap_or_else(|_| Err("its thread is gone".to_owned()))
+    /// [`JobError`] if the job panicked.
+    pub(super) fn wait(self) -> Result<R, JobError> {
+        match self.0.recv() {
+            Ok(answer) => answer,
+            Err(_) => Err(JobError("its thread has ended".to_owned())),
+        }
     }
 }
 
 impl<S> Worker<S> {
-    /// Lets the thread end by itself: it may be waiting for a device that another replica keeps busy forever.
+    /// Detaches the thread, so that drop does not join it: it may be blocked forever in a collective.
     pub(super) fn abandon(&mut self) {
         self.thread = None;
     }
@@ -71,7 +80,7 @@ impl<S> Drop for Worker<S> {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // its jobs' panics have been caught
+            let _ = thread.join(); // no panic can escape: each job's is caught
         }
     }
 }
@@ -81,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_worker_does_its_jobs_in_order_and_survives_a_panic() {
+    fn a_worker_runs_its_jobs_in_order_and_survives_a_panic() {
         let worker = Worker::start("test".to_owned(), Vec::new()).expect("a thread");
         let first = worker.ask(|list| list.push(1));
         let broken = worker.ask(|_: &mut Vec<i32>| -> i32 { panic!("out of {}", "paper") });
@@ -90,12 +99,12 @@ mod tests {
             list.clone()
         });
         assert_eq!(first.wait(), Ok(()));
-        assert_eq!(broken.wait(), Err("out of paper".to_owned()));
+        assert_eq!(broken.wait(), Err(JobError("out of paper".to_owned())));
         assert_eq!(second.wait(), Ok(vec![1, 2]));
     }
 
     #[test]
-    fn what_a_job_holds_is_free_before_it_is_answered() {
+    fn a_job_drops_what_it_holds_before_it_is_answered() {
         let worker = Worker::start("test".to_owned(), ()).expect("a thread");
         for _ in 0..200 {
             let mut shared = std::sync::Arc::new(0);

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: the authoritative records of a run, one line a step, readable while it grows.
+//! `metrics.jsonl`: the authoritative records of a run, one line for each step, readable during the run.
 
 mod lines;
 mod start;
@@ -7,25 +7,26 @@ use super::Sink;
 use crate::failure::BoxError;
 use crate::feedback::Feedback;
 use crate::files::{self, BACKLOG, has_no_name};
-use crate::outcome::{Outcome, Problem};
+use crate::outcome::{Outcome, Warning};
 use crate::record::Record;
 use crate::run::RunInfo;
 use lines::Lines;
 use same_file::Handle;
-use start::{Whole, begin, continue_after};
-use std::fs::{File, OpenOptions};
+use start::{Kept, begin, continue_after};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Appends one JSON object a record to `metrics.jsonl` in the run directory.
+/// A sink that appends one JSON object for each record to `metrics.jsonl` in the run directory.
 ///
-/// Each line is one `write(2)`, so a killed process leaves whole lines, and so does a full disk (and a torn
-/// last line, after the machine itself died, is cut off on resume). The form of a line is that of
-/// [`Record::to_json`]; images are left to the sinks that show them.
+/// Each line is one `write(2)`, so a killed process or a full disk leaves whole lines. A torn last line, after the
+/// machine itself died, is cut off on resume. The format of a line is that of [`Record::to_json`]; images are not
+/// written.
 ///
-/// A line that cannot be written is kept and tried again with each later one, up to 16 MiB of them. A file that is
-/// replaced, as editors, `sed -i` and `rsync` do, or deleted, is followed by its name: the new one gets the lines that it
-/// lacks, of the newest MiB. One that is moved, alone or with its directory, is written on where it is.
+/// A line that cannot be written is kept and tried again with each later one, up to 16 MiB of lines. If the file is
+/// deleted, or replaced as editors, `sed -i` and `rsync` do, the sink opens the file of that name again and adds the
+/// lines that it lacks, from the newest 1 MiB. If the file is moved, alone or with its directory, the sink continues to
+/// write to it.
 #[derive(Debug, Default)]
 pub struct Jsonl(Option<Log>);
 
@@ -62,23 +63,23 @@ impl Sink for Jsonl {
     fn write(&mut self, record: &Record) -> Result<(), BoxError> {
         let log = self.0.as_mut().ok_or("metrics.jsonl is not open")?;
         log.lines.push(record.clock.step, line(record)?);
-        let written = log.catch_up();
-        written.or_else(|error| log.bear(&error))
+        let written = log.write_waiting();
+        written.or_else(|error| log.keep_for_retry(&error))
     }
 
     fn flush(&mut self) -> Result<(), BoxError> {
         let Some(log) = &mut self.0 else {
             return Ok(());
         };
-        let flushed = log.catch_up().and_then(|()| log.file.sync_data());
-        flushed.or_else(|error| log.bear(&error))
+        let flushed = log.write_waiting().and_then(|()| log.file.sync_data());
+        flushed.or_else(|error| log.keep_for_retry(&error))
     }
 
     fn close(&mut self, _outcome: &Outcome) -> Result<(), BoxError> {
         let Some(log) = &mut self.0 else {
             return Ok(());
         };
-        let flushed = log.catch_up().and_then(|()| log.file.sync_data());
+        let flushed = log.write_waiting().and_then(|()| log.file.sync_data());
         flushed.map_err(|error| log.lost(&error).into())
     }
 }
@@ -87,16 +88,17 @@ impl Sink for Jsonl {
 #[derive(Debug)]
 struct Log {
     dir: PathBuf,
-    /// The directory itself: another one under its name is another run's.
+    /// Identity of the directory: another directory at its path belongs to another run.
     home: Handle,
     file: File,
-    /// The file itself: another one under its name has replaced it.
+    /// Identity of the file: another file at its path has replaced it.
     identity: Handle,
     /// Bytes of whole lines in the file.
     len: u64,
     lines: Lines,
     run: Feedback,
-    has_told: bool,
+    /// Whether the present outage has been reported.
+    has_warned: bool,
 }
 
 impl Log {
@@ -109,62 +111,64 @@ impl Log {
             file,
             lines: Lines::default(),
             run: run.clone(),
-            has_told: false,
+            has_warned: false,
         })
     }
 
-    /// Writes the lines that wait, each whole or not at all.
-    fn catch_up(&mut self) -> io::Result<()> {
-        self.follow()?;
+    /// Writes the waiting lines, each completely or not at all.
+    fn write_waiting(&mut self) -> io::Result<()> {
+        self.reopen_if_replaced()?;
         while let Some(line) = self.lines.next() {
             if let Err(error) = self.file.write_all(line) {
-                let _ = self.file.set_len(self.len); // the first error is the one to report
+                let _ = self.file.set_len(self.len); // removes a part of the line; the write error is the one to report
                 return Err(error);
             }
             self.len += line.len() as u64;
             self.lines.is_written();
         }
-        self.has_told = false; // the next outage is another one
+        self.has_warned = false; // a later outage is reported again
         Ok(())
     }
 
-    /// Takes the file that has the name now, if ours was replaced or deleted, and makes up for what it lacks.
-    fn follow(&mut self) -> io::Result<()> {
+    /// Opens the file that has the name now, if ours was replaced or deleted, and queues the lines that it lacks.
+    fn reopen_if_replaced(&mut self) -> io::Result<()> {
         let named = match files::open(&self.dir, Jsonl::FILE) {
             Ok(file) => Some(Handle::from_file(file)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error), // a link
-            Err(_) => return self.rejoin_if_changed(), // not seen, but the open file may be fine
+            Err(_) => return self.resync_if_changed(), // the path cannot be read, but the open file may work
         };
-        if named.as_ref() != Some(&self.identity) {
-            let is_home = Handle::from_path(&self.dir).is_ok_and(|dir| dir == self.home);
-            let is_deleted = has_no_name(&self.file)?;
-            if is_home && (named.is_some() || is_deleted) {
-                return self.replace();
-            }
-            if is_deleted {
-                let what = format!("`{}` has been deleted", self.path().display());
-                return Err(io::Error::new(io::ErrorKind::NotFound, what));
-            }
+        if named.as_ref() == Some(&self.identity) {
+            return self.resync_if_changed();
         }
-        self.rejoin_if_changed()
+        let is_deleted = has_no_name(&self.file)?;
+        if self.is_home() && (named.is_some() || is_deleted) {
+            return self.replace();
+        }
+        if is_deleted {
+            let what = format!("`{}` has been deleted", self.path().display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+        }
+        self.resync_if_changed() // moved, alone or with its directory
     }
 
-    /// Looks into the file if another program has written to it: an editor may put back an older text in place, too.
-    fn rejoin_if_changed(&mut self) -> io::Result<()> {
+    /// Whether the directory at the path is still the run's own.
+    fn is_home(&self) -> bool {
+        Handle::from_path(&self.dir).is_ok_and(|dir| dir == self.home)
+    }
+
+    /// Reads the file again if another program has changed its length: an editor may write an older text in place.
+    fn resync_if_changed(&mut self) -> io::Result<()> {
         if self.file.metadata()?.len() == self.len {
             Ok(())
         } else {
-            self.rejoin()
+            self.resync()
         }
     }
 
+    /// Opens the file of that name, and creates it if it is missing.
     fn replace(&mut self) -> io::Result<()> {
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(self.path())?;
+        let file = start::open(&self.path())?;
         let identity = Handle::from_file(file.try_clone()?)?;
         let named = Handle::from_file(files::open(&self.dir, Jsonl::FILE)?)?;
         if identity != named {
@@ -174,39 +178,45 @@ impl Log {
             )));
         }
         (self.file, self.identity) = (file, identity);
-        self.rejoin()
+        self.resync()
     }
 
-    /// Finds out what the file holds, and lets the lines of later steps wait again.
-    fn rejoin(&mut self) -> io::Result<()> {
+    /// Reads the last step in the file, and queues the lines of later steps again.
+    fn resync(&mut self) -> io::Result<()> {
         let mut text = Vec::new();
         self.file.rewind()?; // for reading; lines are always appended
         self.file.read_to_end(&mut text)?;
-        let whole = Whole::of(&text, u64::MAX);
-        self.file.set_len(whole.bytes)?;
-        self.len = whole.bytes;
-        if let Some(gone) = self.lines.rewind(whole.step) {
-            let since = whole
-                .step
-                .map_or("the start".to_owned(), |step| format!("step {step}"));
-            let path = self.path();
-            let what = format!(
-                "`{}` was replaced and lacks records since {since}, up to step {gone}",
-                path.display()
-            );
-            self.tell(gone, what, "later records are in it");
+        let kept = Kept::of(&text, u64::MAX);
+        self.file.set_len(kept.bytes)?;
+        self.len = kept.bytes;
+        if let Some(gone) = self.lines.rewind(kept.step) {
+            self.warn_of_gap(kept.step, gone);
         }
         Ok(())
     }
 
-    /// Keeps what could not be written for the next try, as long as there is hope and room.
-    fn bear(&mut self, error: &io::Error) -> Result<(), BoxError> {
+    /// Warns that the file lacks the records after the step `last`, up to the step `gone`.
+    fn warn_of_gap(&self, last: Option<u64>, gone: u64) {
+        let since = match last {
+            Some(step) => format!("step {step}"),
+            None => "the start".to_owned(),
+        };
+        let path = self.path();
+        let what = format!(
+            "`{}` was replaced and lacks records since {since}, up to step {gone}",
+            path.display()
+        );
+        self.warn(gone, what, "the file has all later records");
+    }
+
+    /// Keeps unwritten lines for the next try. Fails if the file is deleted for good, or more than 16 MiB are waiting.
+    fn keep_for_retry(&mut self, error: &io::Error) -> Result<(), BoxError> {
         if error.kind() == io::ErrorKind::NotFound || self.lines.num_waiting_bytes > BACKLOG {
             return Err(self.lost(error).into());
         }
-        if !std::mem::replace(&mut self.has_told, true) {
+        if !std::mem::replace(&mut self.has_warned, true) {
             let step = self.lines.last_step().unwrap_or(0);
-            self.tell(
+            self.warn(
                 step,
                 error.to_string(),
                 "it is tried again with each record",
@@ -215,7 +225,7 @@ impl Log {
         Ok(())
     }
 
-    /// The error, and which records it costs.
+    /// Returns the text of a final error, with the steps whose records are missing.
     fn lost(&self, error: &io::Error) -> String {
         match self.lines.waiting() {
             Some((first, last)) if error.kind() != io::ErrorKind::NotFound => {
@@ -225,12 +235,12 @@ impl Log {
         }
     }
 
-    fn tell(&self, step: u64, error: String, consequence: &str) {
-        self.run.tell(Problem {
-            who: "jsonl".to_owned(),
-            during: "write".to_owned(),
+    fn warn(&self, step: u64, error: String, consequence: &str) {
+        self.run.warn(Warning {
+            source: "jsonl".to_owned(),
+            phase: "write".to_owned(),
             step,
-            error,
+            cause: error,
             consequence: consequence.to_owned(),
         });
     }

@@ -1,4 +1,4 @@
-//! A sink that keeps everything, for tests and for looking at a run from the same program.
+//! A sink in memory, for tests and for programs that use the records of their own run.
 
 use super::Sink;
 use crate::failure::BoxError;
@@ -6,7 +6,7 @@ use crate::record::Record;
 use crate::run::RunInfo;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Keeps all records in memory. Clones share them.
+/// A sink that keeps all records in memory. Clones share them.
 ///
 /// # Examples
 ///
@@ -16,10 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// assert!(memory.records().is_empty());
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct MemorySink(Arc<Mutex<Vec<Record>>>);
+pub struct MemorySink(
+    /// Locked by the sink's thread for each record. A poisoned lock is used all the same: each change is one `push`.
+    Arc<Mutex<Vec<Record>>>,
+);
 
 impl MemorySink {
-    /// The records so far, in order.
+    /// Returns the records so far, in order.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         self.0
@@ -28,14 +31,16 @@ impl MemorySink {
             .clone()
     }
 
-    /// The steps and values of one scalar key.
+    /// Returns the steps and values of one scalar key.
     #[must_use]
     pub fn series(&self, key: &str) -> Vec<(u64, f64)> {
-        let records = self.records();
-        records
-            .iter()
-            .filter_map(|r| Some((r.clock.step, r.scalar(key)?)))
-            .collect()
+        let mut series = Vec::new();
+        for record in self.records() {
+            if let Some(value) = record.scalar(key) {
+                series.push((record.clock.step, value));
+            }
+        }
+        series
     }
 }
 

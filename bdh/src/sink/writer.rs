@@ -1,12 +1,14 @@
-//! The threads on which sinks write, and the patience the run has with them.
+//! Writer threads of the sinks, their queues, and the limits on how long the run waits for them.
 
 use super::Sink;
 use crate::failure::{BoxError, panic_text, with_causes};
-use crate::feedback::{Feedback, Said};
+use crate::feedback::Feedback;
 use crate::flushing::Flushing;
-use crate::outcome::{Outcome, Problem, StopReason};
+use crate::message::Message;
+use crate::outcome::{Outcome, StopReason, Warning};
 use crate::record::Record;
 use crate::signal::SignalWatch;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,61 +16,64 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How long a sink's thread sleeps when there is nothing to do. Nobody wakes it for a record: that would
-/// cost the training thread more than handing it over does.
-const TURN: Duration = Duration::from_millis(20);
+/// Time that an idle writer thread sleeps. A new record does not wake it: waking a thread would cost the training
+/// thread more than queueing the record does.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Bytes of records that a sink may be behind; then the run goes on without it.
+/// Backlog, in bytes, above which the run gives up a sink and continues without it.
 const BACKLOG: usize = 256 << 20;
 
-/// Bytes of records that a sink may be behind of which some may be left out.
-const THIN_BACKLOG: usize = 1 << 20;
+/// Backlog, in bytes, above which a lossy sink starts dropping records.
+const LOSSY_BACKLOG: usize = 1 << 20;
 
-enum Message {
+enum Job {
     Record(Arc<Record>, usize),
-    Problem(Arc<Problem>),
-    Remark(Arc<str>),
+    Message(Arc<Message>),
     Flush(Sender<()>),
     Close(Outcome),
 }
 
-/// All sinks of a run.
+/// The writers of all sinks of a run.
 #[derive(Default)]
 pub(crate) struct Writers {
     all: Vec<Writer>,
-    said: Option<Receiver<Said>>,
-    /// A sink's request to stop.
+    messages: Option<Receiver<Message>>,
+    /// The latest request of a sink to stop the run.
     pub(crate) stop: Option<StopReason>,
 }
 
+/// A sink's queue and thread.
 struct Writer {
     name: String,
-    patience: Duration,
-    may_thin: bool,
-    queue: Sender<Message>,
+    flush_timeout: Duration,
+    is_lossy: bool,
+    queue: Sender<Job>,
     /// Bytes of the records in the queue.
-    behind: Arc<AtomicUsize>,
+    backlog: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
     run: Feedback,
     gave_up: bool,
 }
 
 impl Writers {
-    /// Takes sinks that have been opened, each to its thread. What they say arrives at `said`.
+    /// Starts a thread for each opened sink. `messages` receives what the sinks send to the run.
     pub(crate) fn start(
         sinks: Vec<Box<dyn Sink>>,
         feedback: &Feedback,
-        said: Receiver<Said>,
+        messages: Receiver<Message>,
     ) -> Self {
-        let start = |sink| Writer::start(sink, feedback);
+        let mut all = Vec::new();
+        for sink in sinks {
+            all.push(Writer::start(sink, feedback));
+        }
         Self {
-            all: sinks.into_iter().map(start).collect(),
-            said: Some(said),
+            all,
+            messages: Some(messages),
             stop: None,
         }
     }
 
-    /// Hands a record to every sink; waits for none.
+    /// Queues a record for every sink, without waiting.
     pub(crate) fn write(&mut self, record: &Arc<Record>) {
         let size = record.size();
         for writer in &mut self.all {
@@ -76,126 +81,123 @@ impl Writers {
         }
     }
 
-    /// Tells the sinks that something failed.
-    pub(crate) fn tell(&mut self, problem: &Problem) {
-        let problem = Arc::new(problem.clone());
-        for writer in &mut self.all {
-            writer.send(Message::Problem(Arc::clone(&problem)));
-        }
-    }
-
-    /// Tells the sinks what a person may want to know.
-    pub(crate) fn remark(&mut self, text: &str) {
-        let text = Arc::from(text);
+    /// Sends a message to every sink, and to `tracing`.
+    pub(crate) fn send(&mut self, message: &Message) {
+        message.trace();
+        let message = Arc::new(message.clone());
         for writer in &self.all {
-            writer.send(Message::Remark(Arc::clone(&text)));
+            writer.send(Job::Message(Arc::clone(&message)));
         }
     }
 
-    /// Asks every sink to make durable what it was given so far.
+    /// Asks every sink to make its records durable. The result can be waited for on any thread.
     pub(crate) fn flush(&self) -> Flushing {
-        let ask = |writer: &Writer| {
+        let mut answers = Vec::new();
+        for writer in &self.all {
             let (done, answer) = channel();
-            writer.send_now(Message::Flush(done));
-            (writer.patience, answer)
-        };
-        Flushing(self.all.iter().map(ask).collect())
+            writer.send_now(Job::Flush(done));
+            answers.push((writer.flush_timeout, answer));
+        }
+        Flushing(answers)
     }
 
-    /// Goes on without those that did not flush in time.
-    pub(crate) fn lose_patience(&mut self, late: &[usize], step: u64) {
+    /// Gives up the sinks that did not flush in time.
+    pub(crate) fn give_up_late(&mut self, late: &[usize], step: u64) {
         for index in late {
-            self.all[*index].lose_patience(step);
+            self.all[*index].give_up_late(step);
         }
     }
 
-    /// Closes every sink and waits for its thread; those last that show how the others ended. A signal that comes
-    /// meanwhile ends what the sinks themselves wait for.
+    /// Closes every sink and waits for its thread. Lossy sinks are closed last, as they show failures of the others. A
+    /// signal that arrives meanwhile hurries the sinks, which may wait for a server.
     ///
-    /// `note` writes down all problems, and returns the one of not being able to: before the last sinks are closed, which
-    /// show that, and again if those have problems of their own.
+    /// `note` writes all warnings to `run.json`, and returns a warning if that fails. It is called before the lossy
+    /// sinks are closed, so that they can show its warning, and again if they raise warnings themselves.
     pub(crate) fn close(
         &mut self,
         outcome: &Outcome,
         step: u64,
-        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Warning>,
         signals: Option<&SignalWatch>,
-        note: impl Fn(&[Problem]) -> Option<Problem>,
+        note: impl Fn(&[Warning]) -> Option<Warning>,
     ) {
         if let Some(signals) = signals {
-            // One that came too late to stop the run is meant for this wait.
+            // A signal that arrived too late to stop the run is meant for this wait.
             if signals.asked() && *outcome != Outcome::Stopped(StopReason::Signal) {
                 self.hurry();
             }
             signals.listen_again();
         }
-        self.close_those(false, outcome, step, problems, signals);
-        let noted = problems.len();
-        if let Some(problem) = note(problems) {
-            self.tell(&problem);
-            problems.push(problem);
+        self.close_some(false, outcome, step, warnings, signals);
+        let noted = warnings.len();
+        if let Some(warning) = note(warnings) {
+            self.send(&Message::Warning(warning.clone()));
+            warnings.push(warning);
         }
-        self.close_those(true, outcome, step, problems, signals);
-        if problems.len() > noted {
-            let _ = note(problems); // a failure has been reported, or there is no sink left to show it
+        self.close_some(true, outcome, step, warnings, signals);
+        if warnings.len() > noted {
+            let _ = note(warnings); // a failure was reported above, or there is no sink left to show it
         }
     }
 
-    /// Closes the sinks that show how the others ended, or the others.
-    fn close_those(
+    /// Closes the lossy sinks, or all others.
+    fn close_some(
         &mut self,
-        shows: bool,
+        is_lossy: bool,
         outcome: &Outcome,
         step: u64,
-        problems: &mut Vec<Problem>,
+        warnings: &mut Vec<Warning>,
         signals: Option<&SignalWatch>,
     ) {
-        self.hear(problems);
+        self.drain(warnings);
         let began = Instant::now();
-        for writer in self.all.iter().filter(|writer| writer.may_thin == shows) {
-            writer.send_now(Message::Close(outcome.clone()));
+        for writer in &self.all {
+            if writer.is_lossy == is_lossy {
+                writer.send_now(Job::Close(outcome.clone()));
+            }
         }
-        while self.is_closing(shows, began, step) {
+        while self.is_closing(is_lossy, began, step) {
             if signals.is_some_and(SignalWatch::asked_again) {
                 self.hurry();
             }
-            self.hear(problems); // a sink that waits says so, and those that show it are open still
+            self.drain(warnings); // a sink that waits for a server sends notices, and a terminal is still open to show them
             thread::sleep(Duration::from_millis(1));
         }
-        self.hear(problems);
+        self.drain(warnings);
     }
 
     fn hurry(&self) {
-        self.all.iter().for_each(|writer| writer.run.hurry());
+        for writer in &self.all {
+            writer.run.hurry();
+        }
     }
 
-    /// Whether a sink is still at work, of those that show the others' end or of the others; gives up on those that
-    /// take longer than their patience.
-    fn is_closing(&mut self, shows: bool, began: Instant, step: u64) -> bool {
+    /// Whether a lossy sink, or one of the others, is still working. Gives up those that exceed their timeout.
+    fn is_closing(&mut self, is_lossy: bool, began: Instant, step: u64) -> bool {
         let mut is_closing = false;
-        for writer in self
-            .all
-            .iter_mut()
-            .filter(|writer| writer.may_thin == shows)
-        {
-            if began.elapsed() >= writer.patience && writer.is_at_work() {
-                writer.lose_patience(step); // the thread stays behind, and the program can end
+        for writer in &mut self.all {
+            if writer.is_lossy != is_lossy {
+                continue;
             }
-            is_closing |= writer.is_at_work();
+            if began.elapsed() >= writer.flush_timeout && writer.is_working() {
+                writer.give_up_late(step); // its thread is not joined, so the program can end
+            }
+            is_closing |= writer.is_working();
         }
         is_closing
     }
 
-    /// Collects what sinks have said from their threads.
-    pub(crate) fn hear(&mut self, problems: &mut Vec<Problem>) {
-        let heard: Vec<_> = self.said.iter().flat_map(Receiver::try_iter).collect();
-        for said in heard {
-            match said {
-                Said::Stop(reason) => self.stop = Some(reason),
-                Said::Remark(text) => self.remark(&text),
-                Said::Problem(problem) => {
-                    self.tell(&problem);
-                    problems.push(problem);
+    /// Forwards the messages that sinks have sent from their threads, and collects their warnings.
+    pub(crate) fn drain(&mut self, warnings: &mut Vec<Warning>) {
+        let messages: Vec<_> = self.messages.iter().flat_map(Receiver::try_iter).collect();
+        for message in messages {
+            match message {
+                // Not forwarded: the sinks receive it when the run acts on it.
+                Message::StopRequested(reason) => self.stop = Some(reason),
+                Message::Notice(_) => self.send(&message),
+                Message::Warning(ref warning) => {
+                    warnings.push(warning.clone());
+                    self.send(&message);
                 }
             }
         }
@@ -204,142 +206,145 @@ impl Writers {
 
 impl Writer {
     fn start(sink: Box<dyn Sink>, feedback: &Feedback) -> Self {
-        let (name, patience, may_thin) = (sink.name(), sink.patience(), sink.may_thin());
-        let (queue, messages) = channel();
-        let behind = Arc::new(AtomicUsize::new(0));
-        let (taken, run) = (Arc::clone(&behind), feedback.clone());
-        let thread = thread::Builder::new()
-            .name(format!("sink {name}").replace('\0', "")) // which no thread may have in its name
-            .spawn(move || work(sink, &messages, &taken, &run));
-        let run = feedback.clone();
-        let (thread, failed) = match thread {
-            Ok(thread) => (Some(thread), None),
-            Err(error) => (None, Some(error)),
-        };
+        let (name, flush_timeout, is_lossy) = (sink.name(), sink.flush_timeout(), sink.is_lossy());
+        let (queue, jobs) = channel();
         let mut writer = Self {
             name,
-            patience,
-            may_thin,
+            flush_timeout,
+            is_lossy,
             queue,
-            behind,
-            thread,
-            run,
+            backlog: Arc::default(),
+            thread: None,
+            run: feedback.clone(),
             gave_up: false,
         };
-        if let Some(error) = failed {
-            writer.give_up(0, format!("it gets no thread: {error}"));
+        match writer.spawn(sink, jobs) {
+            Ok(thread) => writer.thread = Some(thread),
+            Err(error) => writer.give_up(0, format!("its thread could not be started: {error}")),
         }
         writer
     }
 
+    fn spawn(&self, sink: Box<dyn Sink>, jobs: Receiver<Job>) -> io::Result<JoinHandle<()>> {
+        let (backlog, run) = (Arc::clone(&self.backlog), self.run.clone());
+        thread::Builder::new()
+            .name(format!("sink {}", self.name).replace('\0', "")) // a thread name must not contain NUL
+            .spawn(move || work(sink, &jobs, &backlog, &run))
+    }
+
     fn write(&mut self, record: &Arc<Record>, size: usize) {
-        let behind = self.behind.load(Ordering::Relaxed);
-        if self.may_thin && behind > THIN_BACKLOG {
+        // Relaxed: the counter only limits memory; the queue itself orders the records.
+        let backlog = self.backlog.load(Ordering::Relaxed);
+        if self.is_lossy && backlog > LOSSY_BACKLOG {
             return;
         }
-        // A thread that has ended has told why, and takes nothing off the queue any more.
-        let has_ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
-        if has_ended {
-            return;
+        if self.has_ended() {
+            return; // it has reported why, and takes nothing from its queue any more
         }
-        if behind > BACKLOG && !self.gave_up {
-            let error = format!("it is {} MiB of records behind", behind >> 20);
+        if backlog > BACKLOG && !self.gave_up {
+            let error = format!("it is {} MiB of records behind", backlog >> 20);
             return self.give_up(record.clock.step, error);
         }
-        self.behind.fetch_add(size, Ordering::Relaxed);
-        self.send(Message::Record(Arc::clone(record), size));
+        self.backlog.fetch_add(size, Ordering::Relaxed);
+        self.send(Job::Record(Arc::clone(record), size));
     }
 
-    fn send(&self, message: Message) {
+    fn send(&self, job: Job) {
         if !self.gave_up {
-            let _ = self.queue.send(message); // a thread that has ended has reported why
+            let _ = self.queue.send(job); // if the thread has ended, it has reported why
         }
     }
 
-    /// Sends and wakes the thread: somebody is waiting.
-    fn send_now(&self, message: Message) {
-        self.send(message);
+    /// Sends a job and wakes the thread, because the run waits for the answer.
+    fn send_now(&self, job: Job) {
+        self.send(job);
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
     }
 
-    fn is_at_work(&self) -> bool {
-        !self.gave_up
-            && self
-                .thread
-                .as_ref()
-                .is_some_and(|thread| !thread.is_finished())
+    fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    fn lose_patience(&mut self, step: u64) {
-        if self.gave_up {
-            return;
+    fn is_working(&self) -> bool {
+        !self.gave_up && !self.has_ended()
+    }
+
+    fn give_up_late(&mut self, step: u64) {
+        if !self.gave_up {
+            let error = format!("it did not finish in {:?}", self.flush_timeout);
+            self.give_up(step, error);
         }
-        self.give_up(step, format!("it did not finish in {:?}", self.patience));
     }
 
+    /// Ignores the sink from now on, and reports why.
     fn give_up(&mut self, step: u64, error: String) {
         self.gave_up = true;
-        self.run.tell(Problem {
-            who: self.name.clone(),
-            during: "write".to_owned(),
+        self.run.warn(Warning {
+            source: self.name.clone(),
+            phase: "write".to_owned(),
             step,
-            error,
-            consequence: "the run goes on without it".to_owned(),
+            cause: error,
+            consequence: "the run continues without it".to_owned(),
         });
     }
 }
 
-/// A sink's thread: works until it is closed or fails, and reports a failure once.
-fn work(
-    mut sink: Box<dyn Sink>,
-    messages: &Receiver<Message>,
-    behind: &AtomicUsize,
-    run: &Feedback,
-) {
+/// Runs a sink on its thread until it is closed or fails. Reports a failure once.
+fn work(mut sink: Box<dyn Sink>, jobs: &Receiver<Job>, backlog: &AtomicUsize, run: &Feedback) {
     let mut step = 0;
-    loop {
-        let message = match messages.try_recv() {
-            Ok(message) => message,
-            Err(TryRecvError::Disconnected) => return,
-            Err(TryRecvError::Empty) => {
-                thread::park_timeout(TURN);
-                continue;
-            }
-        };
-        let last = matches!(message, Message::Close(_));
-        let during = message.what();
-        if let Message::Record(record, size) = &message {
+    while let Some(job) = next_job(jobs) {
+        let is_last = matches!(job, Job::Close(_));
+        let phase = job.phase();
+        if let Job::Record(record, size) = &job {
             step = record.clock.step;
-            behind.fetch_sub(*size, Ordering::Relaxed);
+            backlog.fetch_sub(*size, Ordering::Relaxed);
         }
-        let handled = catch_unwind(AssertUnwindSafe(|| message.handle(&mut *sink, run)));
-        let error = match handled {
-            Ok(Ok(())) if last => return,
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => with_causes(&*error),
-            Err(panic) => format!("it panicked: {}", panic_text(&*panic)),
-        };
-        let consequence = "it is closed, and the run goes on without it".to_owned();
-        return run.tell(Problem {
-            who: sink.name(),
-            during: during.to_owned(),
-            step,
-            error,
-            consequence,
-        });
+        if let Err(cause) = job.execute(&mut *sink, run) {
+            return run.warn(Warning {
+                source: sink.name(),
+                phase: phase.to_owned(),
+                step,
+                cause,
+                consequence: "it is closed, and the run continues without it".to_owned(),
+            });
+        }
+        if is_last {
+            return;
+        }
     }
 }
 
-impl Message {
-    fn what(&self) -> &'static str {
+/// Waits for the next job. Returns `None` when the run has dropped the queue.
+fn next_job(jobs: &Receiver<Job>) -> Option<Job> {
+    loop {
+        match jobs.try_recv() {
+            Ok(job) => return Some(job),
+            Err(TryRecvError::Disconnected) => return None,
+            // Polled, so that a sender need not wake this thread; see `POLL_INTERVAL`.
+            Err(TryRecvError::Empty) => thread::park_timeout(POLL_INTERVAL),
+        }
+    }
+}
+
+impl Job {
+    /// Returns the name of the operation in a warning.
+    fn phase(&self) -> &'static str {
         match self {
             Self::Record(..) => "write",
-            Self::Problem(_) => "problem",
-            Self::Remark(_) => "remark",
+            Self::Message(_) => "message",
             Self::Flush(_) => "flush",
             Self::Close(_) => "close",
+        }
+    }
+
+    /// Passes the job to the sink. Returns the text of its error or panic, if it fails.
+    fn execute(self, sink: &mut dyn Sink, run: &Feedback) -> Result<(), String> {
+        match catch_unwind(AssertUnwindSafe(|| self.handle(sink, run))) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(with_causes(&*error)),
+            Err(panic) => Err(format!("it panicked: {}", panic_text(&*panic))),
         }
     }
 
@@ -347,14 +352,10 @@ impl Message {
         match self {
             Self::Record(record, _) => {
                 let step = record.clock.step;
-                sink.write(&record.developed(|key, error| run.tell(lost(key, step, error))))
+                sink.write(&record.with_images(|key, error| run.warn(not_drawn(key, step, error))))
             }
-            Self::Problem(problem) => {
-                sink.problem(&problem);
-                Ok(())
-            }
-            Self::Remark(text) => {
-                sink.remark(&text);
+            Self::Message(message) => {
+                sink.message(&message);
                 Ok(())
             }
             Self::Flush(done) => {
@@ -367,13 +368,13 @@ impl Message {
     }
 }
 
-/// The problem of a picture that could not be drawn.
-fn lost(key: &str, step: u64, error: &str) -> Problem {
-    Problem {
-        who: key.to_owned(),
-        during: "draw".to_owned(),
+/// Returns the warning about a picture that could not be drawn.
+fn not_drawn(key: &str, step: u64, error: &str) -> Warning {
+    Warning {
+        source: key.to_owned(),
+        phase: "draw".to_owned(),
         step,
-        error: error.to_owned(),
+        cause: error.to_owned(),
         consequence: "the picture is left out".to_owned(),
     }
 }
@@ -386,10 +387,10 @@ mod tests {
     use crate::run::RunInfo;
     use crate::sink::MemorySink;
 
-    /// Hangs on its first record for as long as the other end of the channel lives.
+    /// A sink that hangs on its first record until the other end of the channel is dropped.
     struct Hung {
         until: Receiver<()>,
-        may_thin: bool,
+        is_lossy: bool,
     }
 
     impl Sink for Hung {
@@ -397,12 +398,12 @@ mod tests {
             "hung".to_owned()
         }
 
-        fn patience(&self) -> Duration {
+        fn flush_timeout(&self) -> Duration {
             Duration::from_millis(50)
         }
 
-        fn may_thin(&self) -> bool {
-            self.may_thin
+        fn is_lossy(&self) -> bool {
+            self.is_lossy
         }
 
         fn open(&mut self, _: &RunInfo) -> Result<(), BoxError> {
@@ -426,38 +427,41 @@ mod tests {
         }
     }
 
-    /// Writers of a sink that hangs and of one that does not, and what keeps the first one hanging.
-    fn writers(memory: &MemorySink, may_thin: bool) -> (Writers, Sender<()>) {
+    /// Writers of a sink that hangs and of one that works, and the channel end that keeps the first one hanging.
+    fn writers(memory: &MemorySink, is_lossy: bool) -> (Writers, Sender<()>) {
         let (keep, until) = channel();
-        let (feedback, said) = Feedback::channel();
+        let (feedback, messages) = Feedback::channel();
         let sinks: Vec<Box<dyn Sink>> =
-            vec![Box::new(Hung { until, may_thin }), Box::new(memory.clone())];
-        (Writers::start(sinks, &feedback, said), keep)
+            vec![Box::new(Hung { until, is_lossy }), Box::new(memory.clone())];
+        (Writers::start(sinks, &feedback, messages), keep)
     }
 
-    fn told(problems: &[Problem]) -> Vec<(&str, &str, u64)> {
-        problems
+    fn reported(warnings: &[Warning]) -> Vec<(&str, &str, u64)> {
+        warnings
             .iter()
-            .map(|p| (&*p.who, &*p.error, p.step))
+            .map(|p| (&*p.source, &*p.cause, p.step))
             .collect()
     }
 
     #[test]
-    fn a_sink_that_hangs_is_given_up_once_and_the_others_get_everything() {
+    fn a_hanging_sink_is_given_up_and_others_get_all_records() {
         let memory = MemorySink::default();
         let (mut writers, _keep) = writers(&memory, false);
-        let mut problems = Vec::new();
+        let mut warnings = Vec::new();
         for step in 1..=3 {
             writers.write(&Arc::new(record(step, 0)));
         }
         let began = Instant::now();
         let late = writers.flush().wait();
-        writers.lose_patience(&late, 3);
+        writers.give_up_late(&late, 3);
         writers.write(&Arc::new(record(4, 0)));
         assert!(writers.flush().wait().is_empty());
-        writers.close(&Outcome::Completed, 4, &mut problems, None, |_| None);
+        writers.close(&Outcome::Completed, 4, &mut warnings, None, |_| None);
         assert!(began.elapsed() < Duration::from_secs(5));
-        assert_eq!(told(&problems), [("hung", "it did not finish in 50ms", 3)]);
+        assert_eq!(
+            reported(&warnings),
+            [("hung", "it did not finish in 50ms", 3)]
+        );
         assert_eq!(memory.records().len(), 4);
     }
 
@@ -465,7 +469,7 @@ mod tests {
     fn a_sink_far_behind_is_given_up_without_waiting_for_it() {
         let memory = MemorySink::default();
         let (mut writers, _keep) = writers(&memory, false);
-        let mut problems = Vec::new();
+        let mut warnings = Vec::new();
         let big = Arc::new(record(1, BACKLOG / 8));
         for written in 1..=12 {
             writers.write(&big);
@@ -473,27 +477,27 @@ mod tests {
                 thread::sleep(Duration::from_millis(1)); // the other sink is not behind
             }
         }
-        writers.hear(&mut problems);
+        writers.drain(&mut warnings);
         assert_eq!(
-            told(&problems),
+            reported(&warnings),
             [("hung", "it is 256 MiB of records behind", 1)]
         );
-        writers.close(&Outcome::Completed, 1, &mut problems, None, |_| None);
-        assert_eq!((problems.len(), memory.records().len()), (1, 12));
+        writers.close(&Outcome::Completed, 1, &mut warnings, None, |_| None);
+        assert_eq!((warnings.len(), memory.records().len()), (1, 12));
     }
 
     #[test]
-    fn a_sink_of_which_records_may_be_left_out_is_never_given_up_for_being_behind() {
+    fn lossy_sink_is_not_closed_for_lagging() {
         let memory = MemorySink::default();
         let (mut writers, keep) = writers(&memory, true);
-        let mut problems = Vec::new();
-        let big = Arc::new(record(1, THIN_BACKLOG / 8));
+        let mut warnings = Vec::new();
+        let big = Arc::new(record(1, LOSSY_BACKLOG / 8));
         for _ in 0..100 {
             writers.write(&big);
         }
         drop(keep);
-        writers.close(&Outcome::Completed, 1, &mut problems, None, |_| None);
-        assert_eq!(told(&problems), []);
+        writers.close(&Outcome::Completed, 1, &mut warnings, None, |_| None);
+        assert_eq!(reported(&warnings), []);
         assert_eq!(memory.records().len(), 100);
     }
 }

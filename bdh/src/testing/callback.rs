@@ -1,4 +1,4 @@
-//! Checks for callbacks of your own.
+//! Conformance checks for callbacks.
 
 mod built;
 mod called;
@@ -10,18 +10,19 @@ mod tests;
 use super::scratch::Scratch;
 use crate::callback::Callback;
 use runs::{diverging_run, fit};
+use std::fmt;
 
-/// Checks that a callback keeps what [`Callback`] promises to a run: all that [`CallbackCheck`] can check of it
-/// without being told more.
+/// Checks that a callback obeys the rules of [`Callback`], with all checks of [`CallbackCheck`] that need no settings.
 ///
 /// # Panics
 ///
-/// With the callback's name, and what it violated.
+/// If the callback breaks a rule. The text names the callback and the rule.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::{AfterBackward, Callback, HookResult, callback};
+/// use bdh::{Callback, HookResult, callback};
+/// use bdh::hooks::AfterBackward;
 ///
 /// struct GradNorm;
 ///
@@ -31,8 +32,8 @@ use runs::{diverging_run, fit};
 ///         vec!["grad_norm".to_owned()]
 ///     }
 ///
-///     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-///         at.log("grad_norm", at.gradients.l2());
+///     fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+///         ctx.log("grad_norm", ctx.gradients.l2());
 ///         Ok(())
 ///     }
 /// }
@@ -43,64 +44,58 @@ pub fn callback_conforms<C: Callback + 'static>(make: impl Fn() -> C) {
     CallbackCheck::of(make).conforms();
 }
 
-/// What a callback promises to a run, each promise checked in a few runs of a tiny language model.
+/// Checks that a callback obeys the rules of [`Callback`], in a few runs of a tiny language model.
 ///
-/// | check | promise |
+/// | check | rule |
 /// |---|---|
-/// | [`fires_as_planned`](Self::fires_as_planned) | it is called on the steps of the plan, and leaves its files and no others |
-/// | [`records_its_keys`](Self::records_its_keys) | it records the keys that it announces, all of them and no others |
-/// | [`changes_nothing`](Self::changes_nothing) | weights and losses are the same to the bit, with it and without it |
-/// | [`comes_through_a_resume`](Self::comes_through_a_resume) | a resumed run records what the uninterrupted one does |
-/// | [`survives_nan`](Self::survives_nan) | a loss and gradients that are not finite are no error and no panic |
-/// | [`is_built_by_name`](Self::is_built_by_name) | a configuration file builds the same |
+/// | [`fires_as_planned`](Self::fires_as_planned) | it is called on the planned steps, and leaves exactly the files that it announces |
+/// | [`records_its_keys`](Self::records_its_keys) | it records exactly the keys that it announces |
+/// | [`changes_nothing`](Self::changes_nothing) | weights and losses are bit-identical with it and without it |
+/// | [`comes_through_a_resume`](Self::comes_through_a_resume) | a resumed run makes the records of an uninterrupted run |
+/// | [`survives_nan`](Self::survives_nan) | a loss and gradients that are not finite cause no error and no panic |
+/// | [`is_built_by_name`](Self::is_built_by_name) | a configuration file builds an equal callback |
 ///
-/// A run takes 12 steps of 2 micro-batches with clipping, and evaluates and saves on every fourth. Nothing in it is
-/// random, so other tests may train meanwhile.
+/// A run takes 12 steps of 2 micro-batches with clipping, and evaluates and saves every 4 steps. Nothing in it is
+/// random, so other tests may train at the same time.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::{Cadence, Callback, HookResult, StepEnd, callback, every};
+/// use bdh::{Cadence, Callback, HookResult, callback};
+/// use bdh::cadence::every;
+/// use bdh::hooks::StepEnd;
 ///
-/// /// Records how long a step takes.
+/// /// Records the duration of a step in seconds.
 /// #[derive(serde::Deserialize, serde::Serialize)]
 /// #[serde(default, deny_unknown_fields)]
 /// struct StepTime {
-///     when: Cadence,
+///     on: Cadence,
 /// }
 ///
 /// impl Default for StepTime {
 ///     fn default() -> Self {
-///         Self { when: every(10) }
+///         Self { on: every(10) }
 ///     }
 /// }
 ///
-/// #[callback("step_time")]
+/// #[callback("step_time", on)]
 /// impl Callback for StepTime {
-///     fn cadence(&self) -> Cadence {
-///         self.when.clone()
-///     }
-///
-///     fn config(&self) -> serde_json::Value {
-///         serde_json::to_value(self).unwrap_or_default()
-///     }
-///
 ///     fn keys(&self) -> Vec<String> {
 ///         vec!["step_time".to_owned()]
 ///     }
 ///
-///     fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-///         at.log("step_time", at.timing.step.as_secs_f64());
+///     fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+///         ctx.log("step_time", ctx.timing.step.as_secs_f64());
 ///         Ok(())
 ///     }
 /// }
 ///
-/// bdh::testing::CallbackCheck::of(|| StepTime { when: every(3) })
-///     .by_name("step_time", "when = 3")
+/// bdh::testing::CallbackCheck::of(|| StepTime { on: every(3) })
+///     .by_name("step_time", "on = 3")
 ///     .measures(["step_time"])
 ///     .conforms();
 /// ```
-#[must_use = "it checks nothing until asked to"]
+#[must_use = "a check does nothing until one of its methods is called"]
 pub struct CallbackCheck<F> {
     make: F,
     by_name: Option<(String, String)>,
@@ -108,9 +103,19 @@ pub struct CallbackCheck<F> {
     measured: Vec<String>,
 }
 
+impl<F> fmt::Debug for CallbackCheck<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallbackCheck")
+            .field("by_name", &self.by_name)
+            .field("records", &self.records)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
-    /// Checks callbacks made like this. It is called for each run, and makes one that acts, and records all of its
-    /// keys, within 12 steps.
+    /// Makes a check of the callbacks that `make` returns, one for each run.
+    ///
+    /// They must act, and record all of their keys, within 12 steps.
     pub fn of(make: F) -> Self {
         Self {
             make,
@@ -120,21 +125,23 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         }
     }
 
-    /// A configuration builds the same under this name, with these settings in TOML.
+    /// Sets the registered name and the settings, in TOML, that build an equal callback.
     pub fn by_name(mut self, name: &str, settings: &str) -> Self {
         self.by_name = Some((name.to_owned(), settings.to_owned()));
         self
     }
 
-    /// These are the keys that it records in a run of the tiny model, `*` standing for anything; unsaid, whatever
-    /// matches [`keys`](Callback::keys).
+    /// Sets the keys that the callback records in a run of the tiny model; `*` stands for any text.
+    ///
+    /// By default every key that matches [`keys`](Callback::keys) is allowed.
     pub fn records<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
         self.records = Some(keys.into_iter().map(Into::into).collect());
         self
     }
 
-    /// What it records under these keys, `*` standing for anything, is measured and not computed, such as a time or
-    /// a use of memory: no two runs record the same.
+    /// Adds keys whose values are measured, such as a time or a use of memory; `*` stands for any text.
+    ///
+    /// Measured values differ from run to run, so they are not compared.
     pub fn measures<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
         self.measured.extend(keys.into_iter().map(Into::into));
         self
@@ -144,7 +151,7 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
     ///
     /// # Panics
     ///
-    /// With the callback's name, and what it violated; so do the checks one by one.
+    /// If the callback breaks a rule. The text names the callback and the rule.
     pub fn conforms(&self) {
         self.fires_as_planned();
         self.records_its_keys();
@@ -154,18 +161,18 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         self.is_built_by_name();
     }
 
-    /// Checks that it gets through a run that has diverged, in which losses and gradients are not finite.
+    /// Checks that the callback works in a run that diverges: losses and gradients are not finite.
     ///
     /// # Panics
     ///
-    /// If it fails or panics.
+    /// If the callback fails or panics.
     pub fn survives_nan(&self) {
         let name = self.name();
         let diverged = fit(&Scratch::new().run, diverging_run().callback((self.make)()));
-        let problems = &diverged.fitted.problems;
+        let warnings = &diverged.result.warnings;
         assert!(
-            problems.is_empty(),
-            "`{name}` does not survive a loss of NaN: {problems:?}"
+            warnings.is_empty(),
+            "`{name}` does not survive a loss of NaN: {warnings:?}"
         );
     }
 

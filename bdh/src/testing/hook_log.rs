@@ -1,35 +1,33 @@
-//! Which hooks of a run are called, in order, as text.
+//! Log of the hooks that a run calls, in order, as text.
 
 mod script;
 
-use crate::cadence::Cadence;
-use crate::callback::{Callback, OnError, forward, forward_hooks};
-use crate::failure::{BoxError, HookResult};
-use crate::hook::{Hook, Hooks, hook_table};
-use crate::plan::Outlook;
-use burn::tensor::Tensor;
+use crate::callback::{Callback, Event, Forward, forward_hooks, forward_methods};
+use crate::failure::HookResult;
+use crate::hook::{Hook, hook_table};
 pub(super) use script::{Call, difference};
-use serde_json::Value;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Writes down which hooks are called on which steps, and compares that with a script.
+/// A log of the hooks that a run calls, for comparison with a script.
 ///
-/// A script is a text: a step with a colon, then the hooks that are called on it, in order. `*2` means twice in a
-/// row; lines end where you like. A failed comparison shows both sides, and where they first differ.
+/// A script is a text: a step with a colon, then the hooks of that step, in order. `*2` means twice in a row; line
+/// breaks have no meaning. A failed comparison shows both sides around the first difference.
 ///
 /// # Examples
 ///
 /// ```
 /// use bdh::testing::{HookLog, tiny_run};
-/// use bdh::{AfterBackward, Attach, Callback, FitEnd, HookResult, callback, every};
+/// use bdh::{CallbackExt, Callback, HookResult, callback};
+/// use bdh::cadence::every;
+/// use bdh::hooks::{AfterBackward, FitEnd};
 ///
 /// struct GradNorm;
 ///
 /// #[callback]
 /// impl Callback for GradNorm {
-///     fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-///         at.log("grad_norm", at.gradients.l2());
+///     fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+///         ctx.log("grad_norm", ctx.gradients.l2());
 ///         Ok(())
 ///     }
 ///
@@ -39,7 +37,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// }
 ///
 /// let hooks = HookLog::default();
-/// tiny_run(6).callback(hooks.of(GradNorm).every(every(2))).build()?.fit()?;
+/// tiny_run(6).callback(hooks.of(GradNorm).on(every(2))).build()?.fit()?;
 /// hooks.expect(
 ///     "2: after_backward
 ///      4: after_backward
@@ -48,7 +46,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// # Ok::<(), bdh::BoxError>(())
 /// ```
 ///
-/// All eleven hooks of a step:
+/// All eleven hooks:
 ///
 /// ```
 /// # use bdh::testing::{HookLog, tiny_run};
@@ -65,7 +63,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct HookLog(Arc<Mutex<Vec<Call>>>);
 
 impl HookLog {
-    /// The callback, with every call of a hook of it written down here.
+    /// Wraps a callback, so that the log contains every call of its hooks.
     pub fn of<C: Callback>(&self, callback: C) -> impl Callback + use<C> {
         Logged {
             inner: callback,
@@ -73,31 +71,32 @@ impl HookLog {
         }
     }
 
-    /// A callback that has all eleven hooks, and does nothing but write down their calls here.
+    /// Makes a callback with all eleven hooks, which only adds their calls to the log.
     #[must_use]
     pub fn callback(&self) -> impl Callback + use<> {
         self.of(AllHooks)
     }
 
-    /// Checks that the hooks were called as the script says, these and no others.
+    /// Checks that exactly the hooks of the script were called, in its order.
     ///
     /// # Panics
     ///
-    /// If they were not, with expected and called side by side, the first difference marked, and all that was
-    /// called as a script; or if the text is no script.
+    /// If they were not: the text shows both sides around the first difference, then all calls as a script. Also if the
+    /// text is not a valid script.
     #[track_caller]
     pub fn expect(&self, script: &str) {
-        let expected =
-            script::parse(script).unwrap_or_else(|why| panic!("this is no script: {why}"));
+        let expected = match script::parse(script) {
+            Ok(expected) => expected,
+            Err(error) => panic!("invalid script: {error}"),
+        };
         let called = self.calls();
         if let Some(difference) = difference(&expected, &called) {
-            panic!(
-                "the hooks were not called as expected; {difference}\n\nall that was called:\n{self}\n"
-            );
+            panic!("the hooks were not called as expected; {difference}\n\nall calls:\n{self}\n");
         }
     }
 
-    fn note(&self, hook: Hook, step: u64) {
+    fn add(&self, hook: Hook, step: u64) {
+        // Poisoned by a panic of a test, the list of calls is still whole.
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -112,7 +111,7 @@ impl HookLog {
     }
 }
 
-/// As a script, a line a step.
+/// Prints the log as a script, one line per step.
 impl fmt::Display for HookLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&script::text(&self.calls()))
@@ -125,26 +124,26 @@ impl fmt::Debug for HookLog {
     }
 }
 
-/// Has every hook, since it does not say which it has.
+/// A callback with every hook: without `#[callback]`, `hooks()` returns all of them.
 struct AllHooks;
 
 impl Callback for AllHooks {}
 
-/// A callback whose calls are written down.
+/// A callback whose calls are logged.
 struct Logged<C> {
     inner: C,
     log: HookLog,
 }
 
-macro_rules! to_logged {
-    ($self:ident, $at:ident, $hook:expr, $method:ident) => {{
-        $self.log.note($hook, $at.step());
-        $self.inner.$method($at)
-    }};
+impl<C: Callback> Forward for Logged<C> {
+    fn forward<E: Event>(&mut self, event: &E) -> HookResult {
+        self.log.add(E::HOOK, event.ctx().step());
+        event.call(&mut self.inner)
+    }
 }
 
 impl<C: Callback> Callback for Logged<C> {
-    forward!(self, self.inner => name hooks cadence on_error keys files check listens config state load_state);
-    forward!(self, self.inner => weights load_weights);
-    hook_table!(forward_hooks, to_logged);
+    forward_methods!(self, self.inner => name hooks cadence error_policy keys files check wants_activations);
+    forward_methods!(self, self.inner => config state load_state weights load_weights);
+    hook_table!(forward_hooks);
 }

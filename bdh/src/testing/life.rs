@@ -1,18 +1,20 @@
-//! One life of a sink under test, from `make` to its end.
+//! One life of a sink under test: from `make` to `close` or to a kill.
 
 use super::scratch::Scratch;
 use crate::failure::{BoxError, panic_text, with_causes};
 use crate::feedback::Feedback;
-use crate::outcome::{Outcome, Problem};
+use crate::message::Message;
+use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::run::RunInfo;
 use crate::sink::Sink;
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
-/// A sink, and what may be asked of it.
+/// A sink under test. Each operation panics if the sink breaks a rule.
 pub(super) struct Life<'a, S> {
     sink: S,
     name: String,
@@ -21,7 +23,7 @@ pub(super) struct Life<'a, S> {
 }
 
 impl<'a, S: Sink> Life<'a, S> {
-    /// A sink that is not open yet, of a run that begins, or goes on from a step and its record.
+    /// Makes a sink, not opened yet, for a run that begins, or resumes from a step and its record.
     pub(super) fn new(
         make: &impl Fn(&Path) -> S,
         scratch: &'a Scratch,
@@ -49,7 +51,7 @@ impl<'a, S: Sink> Life<'a, S> {
         }
     }
 
-    /// The same, opened.
+    /// Makes a sink and opens it.
     pub(super) fn begin(
         make: &impl Fn(&Path) -> S,
         scratch: &'a Scratch,
@@ -63,15 +65,20 @@ impl<'a, S: Sink> Life<'a, S> {
         };
         let before = scratch.own_bytes();
         life.must(&what, |sink| sink.open(&run));
-        let left = scratch.own_bytes();
-        // Every run here is resumed behind more than half of what it had recorded.
+        life.check_bytes_left(before, &what);
+        life
+    }
+
+    /// Checks that the sink kept its output of a run that is resumed, `before` bytes.
+    fn check_bytes_left(&self, before: usize, what: &str) {
+        let left = self.scratch.own_bytes();
+        // Every run here resumes after more than half of its records, so more than half of the bytes must stay.
         if left < before / 2 {
             let how = format!(
-                "of {before} bytes that it had written before, {left} are left, and the records up to that step are to stay"
+                "{left} of the {before} bytes written before are left, but records up to that step must stay"
             );
-            violated(&life.name, &what, &how);
+            violated(&self.name, what, &how);
         }
-        life
     }
 
     pub(super) fn write(&mut self, record: &Record, with: &str) {
@@ -83,16 +90,9 @@ impl<'a, S: Sink> Life<'a, S> {
         self.must("`flush`", Sink::flush);
     }
 
-    pub(super) fn hear(&mut self, problem: &Problem) {
-        self.must("`problem`", |sink| {
-            sink.problem(problem);
-            Ok(())
-        });
-    }
-
-    pub(super) fn remark(&mut self, text: &str) {
-        self.must("`remark`", |sink| {
-            sink.remark(text);
+    pub(super) fn message(&mut self, message: &Message) {
+        self.must("`message`", |sink| {
+            sink.message(message);
             Ok(())
         });
     }
@@ -104,7 +104,7 @@ impl<'a, S: Sink> Life<'a, S> {
         self.end("after `close`");
     }
 
-    /// Ends it, as the end of the program would.
+    /// Drops the sink, as the end of the program would.
     pub(super) fn end(self, when: &str) {
         let Self {
             sink,
@@ -125,41 +125,41 @@ impl<'a, S: Sink> Life<'a, S> {
         check(&name, &what, scratch, &files);
     }
 
-    /// Has the sink do something that it must not fail in.
+    /// Calls an operation of the sink, which must not fail, and checks the sink's files.
     fn must(&mut self, what: &str, call: impl FnOnce(&mut S) -> Result<(), BoxError>) {
         let began = Instant::now();
-        match catch_unwind(AssertUnwindSafe(|| call(&mut self.sink))) {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => violated(
-                &self.name,
-                what,
-                &format!("it failed: {}", with_causes(&*error)),
-            ),
-            Err(panic) => violated(
-                &self.name,
-                what,
-                &format!("it panicked: {}", panic_text(&*panic)),
-            ),
-        }
-        let (took, patience) = (began.elapsed(), self.sink.patience());
-        if took > patience {
-            violated(
-                &self.name,
-                what,
-                &format!("it took {took:?} of a patience of {patience:?}"),
-            );
+        let result = catch_unwind(AssertUnwindSafe(|| call(&mut self.sink)));
+        let took = began.elapsed();
+        if let Some(violation) = violation(result, took, self.sink.flush_timeout()) {
+            violated(&self.name, what, &violation);
         }
         check(&self.name, what, self.scratch, &self.sink.files());
     }
 }
 
-/// Whether only files are there that may be.
+/// Describes how an operation violated the rules; `None` if it obeyed them.
+fn violation(
+    result: thread::Result<Result<(), BoxError>>,
+    took: Duration,
+    flush_timeout: Duration,
+) -> Option<String> {
+    match result {
+        Ok(Ok(())) if took <= flush_timeout => None,
+        Ok(Ok(())) => Some(format!(
+            "it took {took:?}, but its flush_timeout is {flush_timeout:?}"
+        )),
+        Ok(Err(error)) => Some(format!("it failed: {}", with_causes(&*error))),
+        Err(panic) => Some(format!("it panicked: {}", panic_text(&*panic))),
+    }
+}
+
+/// Panics if files of others were touched, or files are not listed.
 fn check(name: &str, what: &str, scratch: &Scratch, files: &[String]) {
     if let Err(error) = scratch.check(files) {
-        violated(name, what, &error);
+        violated(name, what, &error.to_string());
     }
 }
 
 fn violated(name: &str, what: &str, how: &str) -> ! {
-    panic!("the sink `{name}` does not conform, in {what}: {how}")
+    panic!("sink `{name}` does not conform, in {what}: {how}")
 }

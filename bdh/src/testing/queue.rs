@@ -1,20 +1,20 @@
-//! The queue between a run and its sinks, for benches and stress tests.
+//! Queues between a run and its sinks, for benches and stress tests.
 
 use crate::failure::BoxError;
 use crate::feedback::Feedback;
-use crate::outcome::{Outcome, Problem};
+use crate::outcome::{Outcome, Warning};
 use crate::record::Record;
 use crate::run::RunInfo;
 use crate::sink::{Sink, Writers};
 use std::sync::Arc;
 
-/// Sinks on their threads, as a trainer has them, without the trainer.
+/// Sinks on their threads, as a trainer runs them, without the trainer.
 ///
-/// It is here to measure what handing over a record costs. Dropped without [`close`](Self::close), it leaves the
-/// sinks as a killed run does.
+/// Serves to measure the cost of sending a record. If it is dropped without [`close`](Self::close), the sinks are
+/// left as by a killed run.
 pub struct Queue {
     writers: Writers,
-    problems: Vec<Problem>,
+    warnings: Vec<Warning>,
     step: u64,
 }
 
@@ -27,42 +27,42 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
-    /// Opens the sinks and gives each its thread.
+    /// Opens the sinks and starts a thread for each.
     ///
     /// # Errors
     ///
-    /// That of the first sink that cannot be opened.
+    /// The error of the first sink that cannot be opened.
     pub fn open(mut sinks: Vec<Box<dyn Sink>>, mut run: RunInfo) -> Result<Self, BoxError> {
-        let (feedback, said) = Feedback::channel();
+        let (feedback, messages) = Feedback::channel();
         run.feedback = feedback.clone();
         sinks.iter_mut().try_for_each(|sink| sink.open(&run))?;
-        let writers = Writers::start(sinks, &feedback, said);
+        let writers = Writers::start(sinks, &feedback, messages);
         Ok(Self {
             writers,
-            problems: Vec::new(),
+            warnings: Vec::new(),
             step: 0,
         })
     }
 
-    /// Hands a record to every sink and waits for none, as the training thread does after each step.
+    /// Sends a record to every sink without waiting, as the training thread does after each step.
     pub fn write(&mut self, record: &Arc<Record>) {
         self.step = record.clock.step;
         self.writers.write(record);
-        self.writers.hear(&mut self.problems);
+        self.writers.drain(&mut self.warnings);
     }
 
-    /// Waits until every sink has made durable what it was given.
+    /// Waits until every sink has made its records durable.
     pub fn flush(&mut self) {
         let late = self.writers.flush().wait();
-        self.writers.lose_patience(&late, self.step);
-        self.writers.hear(&mut self.problems);
+        self.writers.give_up_late(&late, self.step);
+        self.writers.drain(&mut self.warnings);
     }
 
-    /// Ends the run and waits for the sinks. Tells what failed.
+    /// Ends the run and waits for the sinks. Returns the warnings about failures.
     #[must_use]
-    pub fn close(mut self, outcome: &Outcome) -> Vec<Problem> {
+    pub fn close(mut self, outcome: &Outcome) -> Vec<Warning> {
         self.writers
-            .close(outcome, self.step, &mut self.problems, None, |_| None);
-        self.problems
+            .close(outcome, self.step, &mut self.warnings, None, |_| None);
+        self.warnings
     }
 }

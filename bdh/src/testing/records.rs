@@ -1,4 +1,4 @@
-//! Records that a sink may meet, most of them once in its life.
+//! Unusual records, to test sinks with.
 
 use super::Value;
 use super::scratch::Scratch;
@@ -8,13 +8,13 @@ use crate::record::Record;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A record, and what is odd about it.
+/// A record, with a description of its values.
 pub(super) struct OddRecord {
     pub(super) with: String,
     pub(super) record: Record,
 }
 
-/// A record as most are.
+/// Makes a usual record of two scalars.
 pub(super) fn plain(step: u64) -> Record {
     let scalars = [("train/loss", 1.0 / (step as f64 + 3.0)), ("lr", 0.01)];
     let values = scalars.map(|(key, scalar)| (key.to_owned(), Value::Scalar(scalar)));
@@ -24,57 +24,58 @@ pub(super) fn plain(step: u64) -> Record {
     }
 }
 
-/// Records of all kinds, on ascending steps with gaps.
+/// Makes records of all kinds, on ascending steps with gaps.
 pub(super) fn odd_records(scratch: &Scratch) -> Vec<OddRecord> {
-    let mut all = vec![
-        ("scalars".to_owned(), plain(0).values),
-        ("nothing".to_owned(), Vec::new()),
-    ];
-    let one = |key: &str, value: Value| vec![(key.to_owned(), value)];
-    let values = numbers()
-        .into_iter()
-        .chain(texts())
-        .chain(media())
-        .chain(files(scratch));
-    // A key of its own for each, and one that they all share, whatever they are.
-    for (index, (with, value)) in values.enumerate() {
-        let own = (format!("group/{index}"), value.clone());
-        all.push((with.to_owned(), vec![own, ("shared".to_owned(), value)]));
-    }
+    let mut records = Records::default();
+    records.add("scalars", plain(0).values);
+    records.add("nothing", Vec::new());
+    records.add_values([numbers(), texts(), media(), files(scratch)].concat());
     for key in odd_keys(scratch) {
-        let with = format!("the key {key:?}");
-        all.push((
-            format!("a scalar under {with}"),
-            one(&key, Value::Scalar(1.5)),
-        ));
-        all.push((
-            format!("a text under {with}"),
-            one(&key, Value::Text("text".to_owned())),
-        ));
-        all.push((
-            format!("a picture under {with}"),
-            one(&key, Value::Image(png())),
-        ));
+        records.add_key(&key);
     }
-    let many = (0..1_000).map(|index| (format!("many/{index}"), Value::Scalar(f64::from(index))));
-    all.push(("1,000 scalars".to_owned(), many.collect()));
-    let with_step = |(index, (with, values)): (usize, (String, Vec<(String, Value)>))| {
-        let step = index as u64 + 10 * (index as u64 / 3); // 0, 1, 2, 13, 14, 15, 26, …
-        OddRecord {
-            with,
-            record: Record {
-                clock: clock(step),
-                values,
-            },
-        }
-    };
-    let mut records: Vec<_> = all.into_iter().enumerate().map(with_step).collect();
-    let last = plain(1 << 40);
-    records.push(OddRecord {
+    records.add("1,000 scalars", many_scalars());
+    records.0.push(OddRecord {
         with: "a step beyond 32 bits".to_owned(),
-        record: last,
+        record: plain(1 << 40),
     });
-    records
+    records.0
+}
+
+#[derive(Default)]
+struct Records(Vec<OddRecord>);
+
+impl Records {
+    /// Adds a record on the next of the steps 0, 1, 2, 13, 14, 15, 26, …
+    fn add(&mut self, with: impl Into<String>, values: Vec<(String, Value)>) {
+        let index = self.0.len() as u64;
+        let clock = clock(index + 10 * (index / 3));
+        self.0.push(OddRecord {
+            with: with.into(),
+            record: Record { clock, values },
+        });
+    }
+
+    /// Adds a record for each described value.
+    fn add_values(&mut self, values: Vec<(&str, Value)>) {
+        // Each value has a key of its own, and a key that all kinds of values share.
+        for (index, (with, value)) in values.into_iter().enumerate() {
+            let own = (format!("group/{index}"), value.clone());
+            self.add(with, vec![own, ("shared".to_owned(), value)]);
+        }
+    }
+
+    /// Adds records of a scalar, a text and a picture under a key.
+    fn add_key(&mut self, key: &str) {
+        let values = [
+            ("a scalar", Value::Scalar(1.5)),
+            ("a text", Value::Text("text".to_owned())),
+            ("a picture", Value::Image(png())),
+        ];
+        for (what, value) in values {
+            let with = format!("{what} under the key {key:?}");
+            self.add(with, vec![(key.to_owned(), value)]);
+        }
+    }
 }
 
 fn clock(step: u64) -> Clock {
@@ -87,14 +88,16 @@ fn clock(step: u64) -> Clock {
     }
 }
 
+fn many_scalars() -> Vec<(String, Value)> {
+    let mut scalars = Vec::new();
+    for index in 0..1_000 {
+        scalars.push((format!("many/{index}"), Value::Scalar(f64::from(index))));
+    }
+    scalars
+}
+
 fn numbers() -> Vec<(&'static str, Value)> {
-    let of = |edges: &[f64], counts: &[u64], non_finite| {
-        Value::Histogram(Histogram {
-            edges: edges.to_vec(),
-            counts: counts.to_vec(),
-            non_finite,
-        })
-    };
+    let many_edges: Vec<_> = (0..=5_000).map(f64::from).collect();
     vec![
         ("NaN", Value::Scalar(f64::NAN)),
         ("infinity", Value::Scalar(f64::INFINITY)),
@@ -102,35 +105,37 @@ fn numbers() -> Vec<(&'static str, Value)> {
         ("negative zero", Value::Scalar(-0.0)),
         ("the largest number", Value::Scalar(f64::MAX)),
         ("the smallest number", Value::Scalar(f64::from_bits(1))),
-        ("a histogram", of(&[-1.0, 0.0, 0.5, 2.0], &[3, 0, 9], 0)),
-        ("a histogram without bins", of(&[], &[], 0)),
-        ("a histogram of non-finite values", of(&[], &[], 9)),
-        ("a histogram of one value", of(&[2.0, 2.0], &[5], 1)),
+        (
+            "a histogram",
+            histogram(&[-1.0, 0.0, 0.5, 2.0], &[3, 0, 9], 0),
+        ),
+        ("a histogram without bins", histogram(&[], &[], 0)),
+        ("a histogram of non-finite values", histogram(&[], &[], 9)),
+        ("a histogram of one value", histogram(&[2.0, 2.0], &[5], 1)),
         (
             "a histogram with infinite edges",
-            of(&[f64::NEG_INFINITY, 0.0, f64::INFINITY], &[1, 2], 0),
+            histogram(&[f64::NEG_INFINITY, 0.0, f64::INFINITY], &[1, 2], 0),
         ),
-        ("a histogram that lacks edges", of(&[0.0], &[1, 2, 3], 0)),
+        (
+            "a histogram that lacks edges",
+            histogram(&[0.0], &[1, 2, 3], 0),
+        ),
         (
             "a histogram of 5,000 bins",
-            of(
-                &(0..=5_000).map(f64::from).collect::<Vec<_>>(),
-                &[u64::MAX >> 20; 5_000],
-                0,
-            ),
+            histogram(&many_edges, &[u64::MAX >> 20; 5_000], 0),
         ),
     ]
 }
 
+fn histogram(edges: &[f64], counts: &[u64], non_finite: u64) -> Value {
+    Value::Histogram(Histogram {
+        edges: edges.to_vec(),
+        counts: counts.to_vec(),
+        non_finite,
+    })
+}
+
 fn texts() -> Vec<(&'static str, Value)> {
-    let row = |cells: &[&str]| cells.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let table = |columns: &[&str], rows: &[&[&str]]| {
-        let rows = rows.iter().map(|cells| row(cells)).collect();
-        Value::Table {
-            columns: row(columns),
-            rows,
-        }
-    };
     vec![
         (
             "a text",
@@ -158,10 +163,21 @@ fn texts() -> Vec<(&'static str, Value)> {
     ]
 }
 
+fn table(columns: &[&str], rows: &[&[&str]]) -> Value {
+    let cells = |row: &[&str]| row.iter().map(ToString::to_string).collect();
+    Value::Table {
+        columns: cells(columns),
+        rows: rows.iter().map(|row| cells(row)).collect(),
+    }
+}
+
 fn media() -> Vec<(&'static str, Value)> {
     vec![
         ("a picture", Value::Image(png())),
-        ("a picture that is none", Value::Image(b"GIF89a".to_vec())),
+        (
+            "a picture that is not a PNG",
+            Value::Image(b"GIF89a".to_vec()),
+        ),
         (
             "a picture that is cut off",
             Value::Image(png()[..20].to_vec()),
@@ -176,14 +192,6 @@ fn media() -> Vec<(&'static str, Value)> {
 }
 
 fn files(scratch: &Scratch) -> Vec<(&'static str, Value)> {
-    let file = |path: PathBuf| {
-        let aliases = ["early-250", "a b/ü"].map(str::to_owned).to_vec();
-        Value::File {
-            path,
-            kind: "a kind/of: ü".to_owned(),
-            aliases,
-        }
-    };
     vec![
         ("a folder", file(scratch.checkpoint())),
         (
@@ -199,6 +207,15 @@ fn files(scratch: &Scratch) -> Vec<(&'static str, Value)> {
     ]
 }
 
+fn file(path: PathBuf) -> Value {
+    let aliases = ["early-250", "a b/ü"].map(str::to_owned).to_vec();
+    Value::File {
+        path,
+        kind: "a kind/of: ü".to_owned(),
+        aliases,
+    }
+}
+
 fn odd_keys(scratch: &Scratch) -> Vec<String> {
     let plain = [
         "",
@@ -212,15 +229,17 @@ fn odd_keys(scratch: &Scratch) -> Vec<String> {
         "line\nbreak",
         "nul\0",
         "q\"'`\\",
+        // Keys that sinks or file systems use themselves.
+        "step",
+        "tokens",
+        "elapsed",
+        "_step",
+        "_runtime",
+        "CON",
+        "-rf *",
+        "{run}",
     ];
-    let known = [
-        "step", "tokens", "elapsed", "_step", "_runtime", "CON", "-rf *", "{run}",
-    ];
-    let mut keys: Vec<_> = plain
-        .iter()
-        .chain(&known)
-        .map(ToString::to_string)
-        .collect();
+    let mut keys = plain.map(str::to_owned).to_vec();
     keys.push("x".repeat(300));
     keys.push("ü".repeat(300));
     keys.extend([1, 2, 4, 8].map(|up| format!("{}x", "../".repeat(up))));
@@ -228,7 +247,7 @@ fn odd_keys(scratch: &Scratch) -> Vec<String> {
     keys
 }
 
-/// A picture of 2 by 1 pixels.
+/// Returns a PNG picture of 2 by 1 pixels.
 fn png() -> Vec<u8> {
     let parts: [&[u8]; 3] = [
         b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x01\x08\x02\0\0\0\x7b\x40\xe8\xdd",

@@ -1,35 +1,39 @@
-//! Whether a run that is interrupted and resumed is the run that was never interrupted.
+//! Check that an interrupted and resumed run equals an uninterrupted one.
 
 use super::callback::recorded::matches;
 use super::scratch::Scratch;
 use crate::cadence::{Cadence, at};
-use crate::callback::{Attach, on_step};
-use crate::checkpoint::{Checkpoint, latest_checkpoint};
+use crate::callback::{CallbackExt, on_step};
+use crate::checkpoint::{self, Checkpoint};
 use crate::params::Tensors;
 use crate::sink::Jsonl;
 use crate::task::Task;
 use crate::trainer::{Resume, TrainerBuilder};
+use burn::tensor::TensorData;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Checks that a run of your own resumes exactly: interrupted after each of `stops` steps and resumed from its
-/// checkpoint, it ends with the same weights, optimizer and callback states to the bit, and with the same records.
+/// Checks that a run resumes exactly.
 ///
-/// `make` composes the run anew each time, without a run directory and without checkpoints; it decides about
-/// everything else: data, model, optimizer, accumulation, callbacks. What is measured by the clock on the wall cannot
-/// be the same twice, so the keys in `measured`, such as `throughput/*`, are not compared.
+/// For each of `stops`, a run is interrupted after that step and resumed from its checkpoint. It must end with
+/// bit-identical weights, optimizer and callback states, and with equal records.
 ///
-/// On a CPU it should hold for every run. One thread of a process may train at a time: burn's CPU generator of random
-/// numbers is the process's. Calls of this function wait for each other; other tests that train need a process of their
-/// own (`cargo nextest`), or `cargo test -- --test-threads 1`. A run that is not the same twice without any interruption is
-/// reported as that.
+/// `make` composes the run each time, without a run directory and without checkpoints: data, model, optimizer,
+/// accumulation, callbacks. Values that depend on the time differ from run to run: list their keys, such as
+/// `throughput/*`, in `measured`, and they are not compared.
+///
+/// On a CPU every run should pass. Only one thread of the process may train at a time, because burn has one generator
+/// of random numbers for the whole CPU. Calls of this function wait for each other. Other tests that train need their
+/// own process (`cargo nextest`), or `cargo test -- --test-threads 1`. A run that differs even without an
+/// interruption is reported as such.
 ///
 /// # Panics
 ///
-/// With the first number that differs, or with what kept a run from being built or from ending.
+/// If a run differs, with the first difference, or if a run cannot be built or fails.
 ///
 /// # Examples
 ///
@@ -49,30 +53,38 @@ pub fn resume_exact<T: Task>(
     make: impl Fn() -> TrainerBuilder<T>,
 ) {
     let stops: Vec<u64> = stops.into_iter().collect();
-    let saves = || at(stops.clone()) | Cadence::Last; // in all runs: callbacks hear of checkpoints
+    // The same checkpoints in all runs, because callbacks have a hook for them.
+    let run = || make().checkpoint(at(stops.clone()) | Cadence::Last);
+    // The lock guards no data, so a panic of another test (which poisons it) does not matter.
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let undisturbed = || {
-        let scratch = Scratch::new();
-        fit(make().run_dir(&scratch.run).checkpoint(saves()));
-        End::of(&scratch.run, measured)
-    };
-    let whole = undisturbed();
-    undisturbed().compare(&whole, TWICE);
+    let whole = uninterrupted(run(), measured);
+    uninterrupted(run(), measured).compare(&whole, TWICE);
     for &stop in &stops {
-        let scratch = Scratch::new();
-        let interrupt = on_step(|at| {
-            at.stop("interrupted by the test");
-            Ok(())
-        });
-        let run = || make().run_dir(&scratch.run).checkpoint(saves());
-        fit(run().callback(interrupt.every(at([stop])).named("interrupt")));
-        fit(run().resume(Resume::Auto));
         let how = format!("stopped after step {stop} and resumed");
-        End::of(&scratch.run, measured).compare(&whole, &how);
+        resumed(run, stop, measured).compare(&whole, &how);
     }
 }
 
-/// Tests of one process, which cargo runs on several threads, share burn's generator of random numbers.
+fn uninterrupted<T: Task>(run: TrainerBuilder<T>, measured: &[&str]) -> End {
+    let scratch = Scratch::new();
+    fit(run.run_dir(&scratch.run));
+    End::of(&scratch.run, measured)
+}
+
+/// Runs until a step, and then again from its checkpoint to the end.
+fn resumed<T: Task>(run: impl Fn() -> TrainerBuilder<T>, stop: u64, measured: &[&str]) -> End {
+    let scratch = Scratch::new();
+    let interrupt = on_step(|ctx| {
+        ctx.stop("interrupted by the test");
+        Ok(())
+    });
+    let interrupt = interrupt.on(at([stop])).named("interrupt");
+    fit(run().run_dir(&scratch.run).callback(interrupt));
+    fit(run().run_dir(&scratch.run).resume(Resume::Auto));
+    End::of(&scratch.run, measured)
+}
+
+/// Lock for training: cargo runs tests on several threads, which share burn's generator of random numbers.
 static ALONE: Mutex<()> = Mutex::new(());
 
 const TWICE: &str = "run twice and never interrupted (something is random without the run's seed, or another test of \
@@ -82,17 +94,17 @@ fn fit<T: Task>(run: TrainerBuilder<T>) {
     let trainer = run
         .build()
         .unwrap_or_else(|error| panic!("the run is not valid: {error}"));
-    let fitted = trainer
+    let result = trainer
         .fit()
         .unwrap_or_else(|error| panic!("the run failed: {error}"));
     assert!(
-        fitted.problems.is_empty(),
-        "the run had problems: {:?}",
-        fitted.problems
+        result.warnings.is_empty(),
+        "the run had warnings: {:?}",
+        result.warnings
     );
 }
 
-/// What a run leaves behind, without what is measured by the clock on the wall.
+/// Records and last checkpoint of a run, without values that depend on the time.
 struct End {
     records: Vec<Value>,
     last: Checkpoint,
@@ -100,114 +112,122 @@ struct End {
 
 impl End {
     fn of(dir: &Path, measured: &[&str]) -> Self {
-        let text = fs::read_to_string(dir.join(Jsonl::FILE)).expect("the records of a run");
-        // Files are recorded with their paths, and each run has a directory of its own.
-        let text = text.replace(&*dir.to_string_lossy(), "");
-        let records = text.lines().map(|line| {
-            let record = serde_json::from_str(line).expect("a line of our own");
-            without(record, measured)
-        });
-        let last = latest_checkpoint(&dir.join("checkpoints")).expect("the last checkpoint");
-        let mut last = Checkpoint::read(&last).expect("a checkpoint of our own");
-        let record = last
-            .state
-            .record
-            .to_string()
-            .replace(&*dir.to_string_lossy(), "");
-        let record = serde_json::from_str(&record).expect("a record of our own");
-        last.state.record = without(record, measured);
-        last.state.clock.elapsed = Duration::ZERO;
-        last.state.callbacks.values_mut().for_each(forget_time);
-        Self {
-            records: records.collect(),
-            last,
+        let text = fs::read_to_string(dir.join(Jsonl::FILE)).expect("a run has records");
+        let last = last_checkpoint(dir, measured);
+        let mut records = Vec::new();
+        for line in text.lines() {
+            records.push(comparable(line, dir, measured));
         }
+        Self { records, last }
     }
 
-    /// Panics at the first difference; `how` says what was done to this run.
+    /// Panics at the first difference from `whole`; `how` describes this run.
     fn compare(&self, whole: &Self, how: &str) {
-        let found = |what: &str| format!("{how}, {what} differs");
-        for (resumed, expected) in self.records.iter().zip(&whole.records) {
-            assert_same(resumed, expected, &found("a record"));
-        }
-        let steps = [self, whole].map(|end| end.records.len());
-        assert_eq!(steps[0], steps[1], "{}", found("the number of records"));
+        self.compare_records(whole, how);
+        self.compare_tensors(whole, how);
+        let state = serde_json::to_value(&self.last.state).expect("a state is JSON");
+        let expected = serde_json::to_value(&whole.last.state).expect("a state is JSON");
+        assert_same(&state, &expected, &format!("{how}, the state differs"));
+    }
 
-        let files = |end: &Self| {
-            let Checkpoint {
-                model,
-                optimizer,
-                copies,
-                ..
-            } = &end.last;
-            let copies = copies.iter().map(|(name, copy)| (name.clone(), bits(copy)));
-            let main = [
-                ("model".to_owned(), bits(model)),
-                ("optimizer".to_owned(), bits(optimizer)),
-            ];
-            main.into_iter().chain(copies).collect::<Vec<_>>()
-        };
-        let [ours, theirs] = [self, whole].map(files);
-        let names =
-            [&ours, &theirs].map(|of| of.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
-        assert_eq!(names[0], names[1], "{}", found("the list of files"));
-        for ((name, resumed), (_, expected)) in ours.iter().zip(&theirs) {
-            for (resumed, expected) in resumed.iter().zip(expected) {
-                assert!(
-                    resumed == expected,
-                    "{}",
-                    found(&format!("`{}` of the {name}", expected.0))
-                );
-            }
-            assert_eq!(resumed.len(), expected.len(), "{}", found(name));
+    fn compare_records(&self, whole: &Self, how: &str) {
+        for (resumed, expected) in self.records.iter().zip(&whole.records) {
+            assert_same(resumed, expected, &format!("{how}, a record differs"));
         }
-        let states = [self, whole].map(|end| serde_json::to_value(&end.last.state));
-        let [resumed, expected] = states.map(|state| state.expect("a state is JSON"));
-        assert_same(&resumed, &expected, &found("the state"));
+        assert_eq!(
+            self.records.len(),
+            whole.records.len(),
+            "{how}, the number of records differs"
+        );
+    }
+
+    fn compare_tensors(&self, whole: &Self, how: &str) {
+        let (files, expected_files) = (self.files(), whole.files());
+        assert!(
+            files.keys().eq(expected_files.keys()),
+            "{how}, the list of files differs: {:?} instead of {:?}",
+            files.keys(),
+            expected_files.keys()
+        );
+        for (name, expected) in expected_files {
+            assert_same_tensors(files[&name], expected, how, &name);
+        }
+    }
+
+    /// Returns the tensors in each file of the checkpoint.
+    fn files(&self) -> BTreeMap<String, &Tensors> {
+        let mut files = BTreeMap::new();
+        files.insert("model".to_owned(), &self.last.model);
+        files.insert("optimizer".to_owned(), &self.last.optimizer);
+        for (name, copy) in &self.last.copies {
+            files.insert(format!("copy of `{name}`"), copy);
+        }
+        files
     }
 }
 
-fn bits(tensors: &Tensors) -> Vec<(String, Vec<u8>)> {
-    tensors
-        .iter()
-        .map(|(name, data)| (name.clone(), data.as_bytes().to_vec()))
-        .collect()
+/// Reads the last checkpoint of a run, without values that depend on the time.
+fn last_checkpoint(dir: &Path, measured: &[&str]) -> Checkpoint {
+    let path = checkpoint::latest(&dir.join("checkpoints")).expect("a run has a checkpoint");
+    let mut last = Checkpoint::read(&path).expect("a complete checkpoint");
+    last.state.record = comparable(&last.state.record.to_string(), dir, measured);
+    last.state.clock.elapsed = Duration::ZERO;
+    for state in last.state.callbacks.values_mut() {
+        remove_elapsed(state);
+    }
+    last
 }
 
-/// Names the first key of two objects that differs, with both values.
-fn assert_same(resumed: &Value, expected: &Value, found: &str) {
+/// Checks that the tensors of two files are equal to the bit; `name` is the file's.
+fn assert_same_tensors(resumed: &Tensors, expected: &Tensors, how: &str, name: &str) {
+    for (tensor, data) in expected {
+        assert!(
+            resumed.get(tensor).map(TensorData::as_bytes) == Some(data.as_bytes()),
+            "{how}, `{tensor}` of the {name} differs"
+        );
+    }
+    assert_eq!(resumed.len(), expected.len(), "{how}, the {name} differs");
+}
+
+/// Checks that two values are equal; for objects the panic names the first key that differs.
+fn assert_same(resumed: &Value, expected: &Value, what: &str) {
     if let (Value::Object(resumed), Value::Object(expected)) = (resumed, expected) {
         for key in expected.keys().chain(resumed.keys()) {
-            let [is, was] = [resumed, expected].map(|object| object.get(key));
+            let (is, was) = (resumed.get(key), expected.get(key));
             assert!(
                 is == was,
-                "{found}: `{key}` is {is:?} instead of {was:?}, in {expected:?}"
+                "{what}: `{key}` is {is:?} instead of {was:?}, in {expected:?}"
             );
         }
     }
     assert!(
         resumed == expected,
-        "{found}: {resumed} instead of {expected}"
+        "{what}: {resumed} instead of {expected}"
     );
 }
 
-/// Takes out of a state when its steps were taken.
-fn forget_time(state: &mut Value) {
+/// Removes every time from a callback's state.
+fn remove_elapsed(state: &mut Value) {
     match state {
         Value::Object(fields) => {
             fields.remove("elapsed");
-            fields.values_mut().for_each(forget_time);
+            fields.values_mut().for_each(remove_elapsed);
         }
-        Value::Array(items) => items.iter_mut().for_each(forget_time),
+        Value::Array(items) => items.iter_mut().for_each(remove_elapsed),
         _ => {}
     }
 }
 
-/// A record without what the clock on the wall decides.
-fn without(mut record: Value, measured: &[&str]) -> Value {
-    if let Some(record) = record.as_object_mut() {
-        let is_measured = |key: &str| measured.iter().any(|pattern| matches(pattern, key));
-        record.retain(|key, _| key != "elapsed" && !is_measured(key));
+/// Parses a record, without the run directory and without values that depend on the time.
+fn comparable(record: &str, dir: &Path, measured: &[&str]) -> Value {
+    // Records of files contain the run directory, which differs from run to run.
+    let record = record.replace(&*dir.to_string_lossy(), "");
+    let mut record = serde_json::from_str(&record).expect("a record is JSON");
+    if let Value::Object(values) = &mut record {
+        values.remove("elapsed");
+        for pattern in measured {
+            values.retain(|key, _| !matches(pattern, key));
+        }
     }
     record
 }
@@ -224,36 +244,36 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_run_that_is_not_the_same_twice_is_reported_as_that_and_not_as_a_bad_resume() {
-        let said = catch_unwind(|| {
+    fn run_that_differs_twice_is_reported_as_such() {
+        let panic = catch_unwind(|| {
             static CALLS: AtomicU64 = AtomicU64::new(0);
-            let counts = |at: &StepEnd<'_>| {
-                at.log("calls", CALLS.fetch_add(1, Ordering::Relaxed) as f64);
+            let counts = |ctx: &StepEnd<'_>| {
+                ctx.log("calls", CALLS.fetch_add(1, Ordering::Relaxed) as f64);
                 Ok(())
             };
             resume_exact([1], &[], || tiny_run(2).callback(on_step(counts)));
         });
-        let said = panic_text(&*said.expect_err("it is never the same"));
+        let text = panic_text(&*panic.expect_err("the run differs each time"));
         assert!(
-            said.starts_with("run twice and never interrupted"),
-            "{said}"
+            text.starts_with("run twice and never interrupted"),
+            "{text}"
         );
         assert!(
-            said.contains("`calls` is Some(Number(2.0)) instead of Some(Number(0.0))"),
-            "{said}"
+            text.contains("`calls` is Some(Number(2.0)) instead of Some(Number(0.0))"),
+            "{text}"
         );
     }
 
     #[test]
-    fn several_threads_may_check_runs_that_draw_random_numbers() {
-        let draws = |at: &StepEnd<'_>| {
-            at.device().seed(seed::data(5, at.step()));
-            thread::yield_now(); // so that threads that do not wait for each other would disturb each other
+    fn threads_that_check_random_runs_wait_for_each_other() {
+        let draws = |ctx: &StepEnd<'_>| {
+            ctx.device().seed(seed::data(5, ctx.step()));
+            thread::yield_now(); // without the lock, the threads would now disturb each other
             let shape = burn::tensor::Shape::new([4]);
             let noise = burn::tensor::Distribution::Default;
             let noise =
-                burn::tensor::Tensor::<1>::random(shape, noise, &at.device().clone().inner());
-            at.log("noise", noise.sum());
+                burn::tensor::Tensor::<1>::random(shape, noise, &ctx.device().clone().inner());
+            ctx.log("noise", noise.sum());
             Ok(())
         };
         thread::scope(|scope| {

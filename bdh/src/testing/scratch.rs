@@ -1,25 +1,26 @@
-//! A run directory with something around it, to see who writes there.
+//! Run directory of a test, with files of others around it, to find writes in the wrong place.
 
+use crate::failure::BoxError;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Folders between the scratch folder and the run directory: more than any key under test climbs.
+/// Folders between the scratch folder and the run directory: more than the `../` in any key under test.
 const DEPTH: usize = 12;
 
-/// Files by their path, with what is in them. Folders have nothing in them, and links are not followed.
+/// Content of files by path. Folders are left out, links are not followed.
 type Snapshot = BTreeMap<PathBuf, Vec<u8>>;
 
-/// A run directory, deep in a folder that is deleted in the end.
+/// A run directory, deep in a temporary folder that is deleted at the end.
 pub(super) struct Scratch {
     root: PathBuf,
     /// The run directory.
     pub(super) run: PathBuf,
-    /// What is in the run directory without being the sink's.
+    /// Files in the run directory that are not the sink's.
     others: Snapshot,
-    /// The names in the directory that the program runs in.
+    /// Names in the current directory before the test.
     here: Vec<PathBuf>,
 }
 
@@ -29,9 +30,7 @@ impl Scratch {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("bdh-sink-conforms-{}-{number}", std::process::id());
         let root = std::env::temp_dir().join(name);
-        let run = (0..DEPTH)
-            .fold(root.clone(), |dir, _| dir.join("d"))
-            .join("run");
+        let run = deep_below(&root);
         let mut scratch = Self {
             root,
             run,
@@ -44,83 +43,98 @@ impl Scratch {
         scratch
     }
 
-    /// A checkpoint's folder, for a sink that keeps files.
+    /// Returns the folder of a checkpoint, for sinks that store files.
     pub(super) fn checkpoint(&self) -> PathBuf {
         self.run.join("checkpoints/a step, größe")
     }
 
-    /// A path outside of the run directory where nothing is.
+    /// Returns a path outside the run directory that does not exist.
     pub(super) fn outside(&self) -> PathBuf {
         self.root.join("outside")
     }
 
-    /// Bytes of all files in the run directory that are the sink's.
+    /// Returns the number of bytes in the sink's files.
     pub(super) fn own_bytes(&self) -> usize {
         let mut found = Snapshot::new();
-        let _ = look(&self.run, &mut found); // `check` reports what cannot be read
-        let own = found
-            .iter()
-            .filter(|(path, _)| !self.others.contains_key(*path));
-        own.map(|(_, held)| held.len()).sum()
+        let _ = add_files(&self.run, &mut found); // `check` reports a folder that cannot be read
+        let mut bytes = 0;
+        for (path, content) in &found {
+            if !self.others.contains_key(path) {
+                bytes += content.len();
+            }
+        }
+        bytes
     }
 
     fn furnish(&mut self) -> io::Result<()> {
         fs::create_dir_all(self.checkpoint())?;
         fs::write(self.checkpoint().join("model.safetensors"), [7; 3_000])?;
         fs::write(self.run.join("notes of a person.txt"), "do not touch")?;
-        look(&self.run, &mut self.others)
+        add_files(&self.run, &mut self.others)
     }
 
-    /// Whether nothing was written outside of the run directory, nothing in it is gone or changed that is not
-    /// the sink's, and what is the sink's is named in `files`.
-    pub(super) fn check(&self, files: &[String]) -> Result<(), String> {
+    /// Checks that all new files are in the run directory and listed in `files`, and that files of others are
+    /// unchanged.
+    pub(super) fn check(&self, files: &[String]) -> Result<(), BoxError> {
         let mut found = Snapshot::new();
-        look(&self.root, &mut found)
+        add_files(&self.root, &mut found)
             .map_err(|error| format!("its files cannot be read: {error}"))?;
-        let outside = |path: &&PathBuf| !path.starts_with(&self.run);
-        if let Some(path) = found.keys().find(outside) {
-            return Err(format!(
-                "it wrote `{}`, outside of the run directory",
-                path.display()
-            ));
+        self.check_others(&found)?;
+        for path in found.keys() {
+            self.check_place(path, files)?;
         }
-        if let Some(path) = here().iter().find(|path| !self.here.contains(path)) {
-            return Err(format!(
-                "it wrote `{}`, in the current directory",
-                path.display()
-            ));
+        Ok(())
+    }
+
+    /// Checks that a file is in the run directory, and is listed in `files` unless it was there before.
+    fn check_place(&self, path: &Path, files: &[String]) -> Result<(), BoxError> {
+        let Ok(in_run) = path.strip_prefix(&self.run) else {
+            let path = path.display();
+            return Err(format!("it wrote `{path}`, outside the run directory").into());
+        };
+        let is_listed = files.iter().any(|file| is_named(in_run, file));
+        if !is_listed && !self.others.contains_key(path) {
+            let path = in_run.display();
+            return Err(format!("it wrote `{path}`, but `files` lists {files:?}").into());
         }
-        if let Some((path, _)) = self
-            .others
-            .iter()
-            .find(|(path, held)| found.get(*path) != Some(held))
-        {
-            return Err(format!(
-                "it touched `{}`, which is not its own",
-                path.display()
-            ));
+        Ok(())
+    }
+
+    /// Checks that files of others are unchanged, and that the current directory has no new ones.
+    fn check_others(&self, found: &Snapshot) -> Result<(), BoxError> {
+        for (path, content) in &self.others {
+            if found.get(path) != Some(content) {
+                let path = path.display();
+                return Err(format!("it changed `{path}`, which is not its own").into());
+            }
         }
-        let own = found.keys().filter(|path| !self.others.contains_key(*path));
-        let unnamed = own
-            .filter_map(|path| path.strip_prefix(&self.run).ok())
-            .find(|path| !files.iter().any(|file| is_named(path, file)));
-        match unnamed {
-            Some(path) => Err(format!(
-                "it wrote `{}`, and `files` says {files:?}",
-                path.display()
-            )),
-            None => Ok(()),
+        for path in here() {
+            if !self.here.contains(&path) {
+                let path = path.display();
+                return Err(format!("it wrote `{path}`, in the current directory").into());
+            }
         }
+        Ok(())
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.root); // it is in the folder for such things
+        let _ = fs::remove_dir_all(&self.root); // the system empties its temporary folder too
     }
 }
 
-/// Whether `file` names `path`: itself, the folder it is in, or what it begins with, up to a `*`.
+/// Returns the path of a run directory [`DEPTH`] folders below a root.
+fn deep_below(root: &Path) -> PathBuf {
+    let mut run = root.to_owned();
+    for _ in 0..DEPTH {
+        run.push("d");
+    }
+    run.push("run");
+    run
+}
+
+/// Whether an entry of `files` names a path: equal to it, a folder above it, or a prefix of it that ends with `*`.
 fn is_named(path: &Path, file: &str) -> bool {
     match file.split_once('*') {
         Some((begin, _)) => path.to_str().is_some_and(|path| path.starts_with(begin)),
@@ -128,34 +142,34 @@ fn is_named(path: &Path, file: &str) -> bool {
     }
 }
 
-/// All files at and below `dir`.
-fn look(dir: &Path, into: &mut Snapshot) -> io::Result<()> {
+/// Adds all files below a folder.
+fn add_files(dir: &Path, snapshot: &mut Snapshot) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
         if kind.is_dir() {
-            look(&path, into)?;
+            add_files(&path, snapshot)?;
+        } else if kind.is_file() {
+            snapshot.insert(path.clone(), fs::read(&path)?);
         } else {
-            let held = if kind.is_file() {
-                fs::read(&path)?
-            } else {
-                Vec::new()
-            };
-            into.insert(path, held);
+            snapshot.insert(path, Vec::new());
         }
     }
     Ok(())
 }
 
-/// The names in the current directory, as far as it can be read, but for hidden ones: an editor may be at work.
+/// Returns the names in the current directory that are readable and not hidden: an editor may add hidden ones
+/// meanwhile.
 fn here() -> Vec<PathBuf> {
-    let names = fs::read_dir(".")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name());
+    let mut names = Vec::new();
+    let Ok(entries) = fs::read_dir(".") else {
+        return names;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(b".") {
+            names.push(PathBuf::from(name));
+        }
+    }
     names
-        .filter(|name| !name.as_encoded_bytes().starts_with(b"."))
-        .map(PathBuf::from)
-        .collect()
 }

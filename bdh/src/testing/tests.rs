@@ -1,4 +1,4 @@
-//! A check is worth something if it fails where it should.
+//! Tests that the checks of sinks find sinks that break a rule.
 
 use super::*;
 use crate::failure::BoxError;
@@ -51,47 +51,47 @@ impl Sink for Bad {
         self.close.map_or(Ok(()), |close| close(outcome))
     }
 
-    fn patience(&self) -> Duration {
+    fn flush_timeout(&self) -> Duration {
         Duration::from_millis(500)
     }
 }
 
-/// What is dropped with the sink, and may panic then.
+/// A field whose `drop` may panic.
 #[derive(Default)]
 struct Last(bool);
 
 impl Drop for Last {
     fn drop(&mut self) {
-        assert!(!self.0 || thread::panicking(), "it will not go");
+        assert!(!self.0 || thread::panicking(), "it cannot be dropped");
     }
 }
 
-/// What the check says of a sink; nothing if it conforms.
-fn said(make: impl Fn() -> Bad) -> String {
+/// Returns the violation that the check reports; empty if the sink conforms.
+fn violation(make: impl Fn() -> Bad) -> String {
     let checked = catch_unwind(AssertUnwindSafe(|| sink_conforms(|_| make())));
-    checked
-        .err()
-        .map(|panic| crate::failure::panic_text(&*panic))
-        .unwrap_or_default()
+    match checked {
+        Ok(()) => String::new(),
+        Err(panic) => crate::failure::panic_text(&*panic),
+    }
 }
 
-/// Checks that a sink that does this is refused, and why.
-fn refused(make: impl Fn() -> Bad, whys: &[&str]) {
-    let said = said(make);
-    for why in ["the sink `bad` does not conform, in "].iter().chain(whys) {
-        assert!(said.contains(why), "{said:?} does not say {why:?}");
+/// Checks that the check refuses a sink, and that its text contains all `parts`.
+fn refused(make: impl Fn() -> Bad, parts: &[&str]) {
+    let violation = violation(make);
+    for part in ["sink `bad` does not conform, in "].iter().chain(parts) {
+        assert!(violation.contains(part), "{violation:?} lacks {part:?}");
     }
 }
 
 #[test]
-fn our_own_sinks_conform_and_so_does_one_that_does_nothing() {
+fn sinks_of_bdh_and_a_sink_without_effect_conform() {
     sink_conforms(|_| Jsonl::default());
     sink_conforms(|_| MemorySink::default());
-    assert_eq!(said(Bad::default), "");
+    assert_eq!(violation(Bad::default), "");
 }
 
 #[test]
-fn a_sink_that_fails_or_panics_is_refused_and_the_value_named() {
+fn sink_that_fails_or_panics_is_refused_with_the_value() {
     let fails = |_: &Path, record: &Record| match record.values.first() {
         Some((_, Value::Scalar(scalar))) if scalar.is_nan() => Err("not a number".into()),
         _ => Ok(()),
@@ -125,12 +125,12 @@ fn a_sink_that_fails_or_panics_is_refused_and_the_value_named() {
             last: Last(true),
             ..Bad::default()
         },
-        &["being dropped", "it will not go"],
+        &["being dropped", "it cannot be dropped"],
     );
 }
 
 #[test]
-fn a_sink_that_cannot_be_resumed_or_told_how_the_run_ended_is_refused() {
+fn sink_that_cannot_resume_or_close_is_refused() {
     let open = |run: &RunInfo| {
         run.resumed_at
             .map_or(Ok(()), |_| Err("there is a file".into()))
@@ -154,7 +154,7 @@ fn a_sink_that_cannot_be_resumed_or_told_how_the_run_ended_is_refused() {
     };
     let whys = [
         "`open` of a run resumed at step 40",
-        "of 20 bytes that it had written before, 5 are",
+        "5 of the 20 bytes written before are left",
     ];
     refused(
         || Bad {
@@ -179,14 +179,14 @@ fn a_sink_that_cannot_be_resumed_or_told_how_the_run_ended_is_refused() {
 }
 
 #[test]
-fn a_sink_that_writes_where_it_should_not_is_refused() {
+fn sink_that_writes_where_it_should_not_is_refused() {
     let climbs = |dir: &Path, record: &Record| match record.values.first() {
         Some((key, _)) if key.starts_with("../") => Ok(fs::write(dir.join(key), "")?),
         _ => Ok(()),
     };
     let whys = [
         "a scalar under the key \"../x\": it wrote `",
-        "/x`, outside of the run directory",
+        "/x`, outside the run directory",
     ];
     refused(
         || Bad {
@@ -197,7 +197,7 @@ fn a_sink_that_writes_where_it_should_not_is_refused() {
     );
 
     let unnamed = |dir: &Path| Ok(fs::write(dir.join("other.txt"), "")?);
-    let whys = ["in `flush`: it wrote `other.txt`, and `files` says [\"logs/\", \"own.*\"]"];
+    let whys = ["in `flush`: it wrote `other.txt`, but `files` lists [\"logs/\", \"own.*\"]"];
     refused(
         || Bad {
             flush: Some(unnamed),
@@ -210,7 +210,7 @@ fn a_sink_that_writes_where_it_should_not_is_refused() {
         let _ = fs::remove_dir_all(dir.join("checkpoints"));
         Ok(())
     };
-    let whys = ["it touched `", "model.safetensors`, which is not its own"];
+    let whys = ["it changed `", "model.safetensors`, which is not its own"];
     refused(
         || Bad {
             flush: Some(tidies),
@@ -225,7 +225,7 @@ fn a_sink_that_writes_where_it_should_not_is_refused() {
         Ok(fs::write(dir.join("own.1"), "")?)
     };
     assert_eq!(
-        said(|| Bad {
+        violation(|| Bad {
             flush: Some(named),
             ..Bad::default()
         }),
@@ -234,7 +234,7 @@ fn a_sink_that_writes_where_it_should_not_is_refused() {
 }
 
 #[test]
-fn a_sink_that_is_slower_than_it_says_is_refused() {
+fn sink_slower_than_its_flush_timeout_is_refused() {
     let slow = |_: &Path| {
         thread::sleep(Duration::from_millis(600));
         Ok(())
@@ -244,6 +244,6 @@ fn a_sink_that_is_slower_than_it_says_is_refused() {
             flush: Some(slow),
             ..Bad::default()
         },
-        &["of a patience of 500ms"],
+        &["but its flush_timeout is 500ms"],
     );
 }

@@ -1,4 +1,4 @@
-//! A language model of some hundred parameters and data without end, alike in every run.
+//! Tiny language model with endless data, equal in every run.
 
 use crate::failure::BoxError;
 use crate::lm::{CausalLm, NextToken, TokenBatch, Vocabulary};
@@ -9,18 +9,20 @@ use crate::trainer::{Trainer, TrainerBuilder};
 use burn::module::Module;
 use burn::module::Param;
 use burn::optim::AdamWConfig;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn::{self, nn};
 use serde_json::{Value, json};
 
-/// How many token ids there are.
+/// Number of token ids.
 const VOCAB: usize = 11;
 const WIDTH: usize = 8;
 const SEQ_LEN: usize = 4;
 const ROWS: u64 = 2;
 
-/// Predicts a token from the one before it. Without dropout: burn's random numbers on the CPU are the process's, and tests
-/// that train at once would disturb each other.
+/// A model that predicts a token from the one before it.
+///
+/// Without dropout: all threads of a process share burn's random numbers on the CPU, so tests that train at the same
+/// time would disturb each other.
 #[derive(Module, Debug)]
 pub(super) struct Tiny {
     embed: nn::Embedding,
@@ -43,18 +45,20 @@ impl CausalLm for Tiny {
     }
 }
 
-/// Rows in which each id follows from the one before it.
+/// A source of rows of equidistant ids; the first id and the distance depend on the row's number.
 pub(super) struct Rows(u64);
 
 impl Rows {
     fn batch(from: u64) -> TokenBatch {
-        let id = |row: u64, place: u64| ((row * 7 + place * (row + 3)) % VOCAB as u64) as i32;
-        let row = |row| {
-            (0..=SEQ_LEN as u64)
-                .map(|place| id(row, place))
-                .collect::<Vec<_>>()
-        };
-        TokenBatch::from_rows(&(from..from + ROWS).map(row).collect::<Vec<_>>())
+        let mut rows = Vec::new();
+        for row in from..from + ROWS {
+            let mut ids = Vec::new();
+            for place in 0..=SEQ_LEN as u64 {
+                ids.push(((row * 7 + place * (row + 3)) % VOCAB as u64) as i32);
+            }
+            rows.push(ids);
+        }
+        TokenBatch::from_rows(&rows)
     }
 }
 
@@ -78,12 +82,14 @@ impl Source for Rows {
     }
 
     fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.0 = position.as_u64().ok_or("a position is a row")?;
+        self.0 = position
+            .as_u64()
+            .ok_or("a position is the number of a row")?;
         Ok(())
     }
 }
 
-/// Ids as letters.
+/// A vocabulary of letters, one token each.
 struct Letters;
 
 impl Vocabulary for Letters {
@@ -106,18 +112,19 @@ impl Vocabulary for Letters {
     }
 }
 
-/// What [`tiny_run`] trains.
+/// Task of [`tiny_run`].
 pub(super) type TinyTask = NextToken<Tiny, Rows>;
 
-/// A run of a language model of 187 parameters on the CPU, for tests of callbacks: the same numbers every time.
+/// Composes a run of a language model of 187 parameters on the CPU, for tests of callbacks. Its numbers are equal every
+/// time.
 ///
-/// `AdamW` at a learning rate of 0.01, a validation split of two batches measured on the last step, no dropout, no run
-/// directory; what the builder says further replaces that. A micro-batch has 2 sequences of 4 tokens; the parameters
-/// are `embed.weight`, `head.weight` and `head.bias`, and `embed` is shown as an activation.
+/// The run has `AdamW` at a learning rate of 0.01, two validation batches, an eval on the last step, no dropout and
+/// no run directory. Setters of the builder change that. A micro-batch has 2 sequences of 4 tokens. The parameters
+/// are `embed.weight`, `head.weight` and `head.bias`, and the model offers the activation `embed`.
 ///
 /// # Panics
 ///
-/// If the program was compiled without the CPU (feature `flex`).
+/// If the program was compiled without the CPU device (feature `flex`).
 ///
 /// # Examples
 ///
@@ -134,30 +141,29 @@ pub fn tiny_run(steps: u64) -> TrainerBuilder<impl Task> {
     run(steps).optimizer(AdamWConfig::new().build(), 0.01)
 }
 
-/// The same without an optimizer yet.
+/// Composes the run of [`tiny_run`], without an optimizer.
 pub(super) fn run(steps: u64) -> TrainerBuilder<TinyTask> {
     let device = crate::device("cpu").expect("tests of callbacks run on the CPU: feature `flex`");
-    let wave = |phase: f32, count: usize| -> Vec<f32> {
-        (0..count)
-            .map(|i| 0.5 * (phase + 1.7 * i as f32).sin())
-            .collect()
-    };
-    let matrix = |phase, [rows, columns]: [usize; 2]| {
-        let data = TensorData::new(wave(phase, rows * columns), [rows, columns]);
-        Param::from_tensor(Tensor::from_data(data, &device))
-    };
-    let bias = Param::from_tensor(Tensor::from_floats(wave(3.0, VOCAB).as_slice(), &device));
     let model = Tiny {
         embed: nn::Embedding {
-            weight: matrix(1.0, [VOCAB, WIDTH]),
+            weight: wave([VOCAB, WIDTH], 1.0, &device),
         },
         head: nn::Linear {
-            weight: matrix(2.0, [WIDTH, VOCAB]),
-            bias: Some(bias),
+            weight: wave([WIDTH, VOCAB], 2.0, &device),
+            bias: Some(wave([VOCAB], 3.0, &device)),
         },
     };
     let task = NextToken::new(Rows(0), vec![Rows::batch(1_000), Rows::batch(2_000)]);
     Trainer::builder(task.vocabulary(Letters), model)
         .steps(steps)
         .stop_on_signals(false)
+}
+
+/// Makes a parameter of irregular values that are equal in every run.
+fn wave<const D: usize>(shape: [usize; D], phase: f32, device: &Device) -> Param<Tensor<D>> {
+    let mut values = Vec::new();
+    for index in 0..shape.iter().product() {
+        values.push(0.5 * (phase + 1.7 * index as f32).sin());
+    }
+    Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
 }

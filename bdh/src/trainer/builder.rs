@@ -1,4 +1,4 @@
-//! Composes a run, and checks it as a whole before the first step.
+//! The builder of a trainer, which checks the whole configuration before the first step.
 
 mod devices;
 mod plan;
@@ -20,6 +20,7 @@ use crate::error::ConfigError;
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
 use crate::params::{self, ParamTable};
+use crate::run::RunInfo;
 use crate::run_dir;
 use crate::schedule::Schedule;
 use crate::sink::{Jsonl, Sink};
@@ -33,7 +34,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Everything that a run is made of, as the builder collects it. The fields' documentation is that of the setters.
+/// The configuration that the builder collects. Docs of the fields become docs of the setters.
 #[derive(Builder)]
 #[builder(
     name = "TrainerBuilder",
@@ -41,7 +42,7 @@ use std::sync::Arc;
     pattern = "owned",
     build_fn(private, name = "assemble", error = "ConfigError")
 )]
-#[builder_struct_attr(doc = "Composes a [`Trainer`]; begun by [`Trainer::builder`].")]
+#[builder_struct_attr(doc = "Builder of a [`Trainer`], returned by [`Trainer::builder`].")]
 #[builder_struct_attr(must_use = "a builder does nothing until `build` is called")]
 pub(super) struct TrainerConfig<T: Task> {
     #[builder(setter(custom))]
@@ -56,75 +57,81 @@ pub(super) struct TrainerConfig<T: Task> {
     interventions: Vec<Box<dyn Intervention>>,
     #[builder(setter(custom), default)]
     sinks: Vec<Box<dyn Sink>>,
-    /// How many updates the run takes. Required.
+    /// Number of optimizer updates of the run. Required.
     steps: u64,
-    /// Micro-batches that are averaged into one update. Defaults to 1.
+    /// Number of micro-batches that are averaged into one update, over all devices together. Defaults to 1.
     #[builder(default = 1)]
     grad_accum_steps: usize,
-    /// Devices that share each step, from [`bdh::devices`](crate::devices): a replica of the model is trained on each, and
-    /// the step's micro-batches are dealt out to them in turn. The model is to be on the first. Unset, it trains where it is.
+    /// Devices that share each step, from [`bdh::devices`](crate::devices). Defaults to the device of the model.
     ///
-    /// `grad_accum_steps` counts the micro-batches of all devices together, so the run is the same on any number of them,
-    /// up to the rounding of sums; and, on several GPUs, up to dropout: burn has one generator for all of them, which their
-    /// threads ask in no certain order. Hooks inside a step see the first device's micro-batches.
+    /// A replica of the model trains on each device, and the micro-batches of a step are distributed to them in turn.
+    /// The model must be on the first device.
+    ///
+    /// `grad_accum_steps` counts the micro-batches of all devices together, so results do not depend on the number of
+    /// devices, up to the rounding of sums. On several GPUs dropout differs too: burn has one random generator for all
+    /// GPUs, and their threads use it in no fixed order. Hooks inside a step see the first device's micro-batches.
     #[builder(default, setter(into))]
     devices: Vec<Device>,
-    /// Whether gradients and weights go through host memory also where NCCL could carry them. Defaults to no.
+    /// Whether gradients and weights are exchanged through host memory even where NCCL is available. Defaults to no.
     #[builder(default)]
     exchange_on_host: bool,
-    /// The steps on which all replicas are read, parameters and buffers, and compared to the bit. Defaults to every 1,000
-    /// and the last.
+    /// Steps on which the parameters and buffers of all replicas are read and compared bit for bit. Defaults to every
+    /// 1,000th and the last.
     #[builder(default = "crate::cadence::every(1000) | Cadence::Last", setter(into))]
     check_replicas: Cadence,
-    /// Largest global L2 norm that the gradients may have; larger ones are scaled down to it, on the
-    /// device, as PyTorch's `clip_grad_norm_` does. Unset, nothing is clipped.
+    /// Maximum global L2 norm of the gradients. Larger gradients are scaled down to it on the device, as PyTorch's
+    /// `clip_grad_norm_` does. Defaults to no clipping.
     #[builder(default, setter(strip_option))]
     clip_grad_norm: Option<f64>,
-    /// The steps on which `train/loss` and the learning rates are recorded. Defaults to every step.
+    /// Steps on which `train/loss` and the learning rates are recorded. Defaults to every step.
     ///
-    /// A recorded step costs one device read; where a step takes less than a millisecond on a GPU,
-    /// `every(10)` keeps the device busy. The last step is recorded in any case but [`never`](crate::never), and so is
-    /// the one on which a run is stopped, until it is resumed.
+    /// A recorded step costs one device read. Where a step takes less than a millisecond on a GPU, `every(10)` keeps
+    /// the device busy. The last step is recorded too, unless the cadence is [`never`](crate::cadence::never). So is
+    /// the step on which a run is stopped; if it is not one of these steps, a resume removes the trainer's values of it
+    /// from `metrics.jsonl`.
     #[builder(default, setter(into))]
     log: Cadence,
-    /// The steps on which the validation split is measured. Defaults to the last one.
+    /// Steps on which the validation split is evaluated. Defaults to the last one.
     #[builder(default, setter(into, strip_option))]
     eval: Option<Cadence>,
-    /// The steps on which a checkpoint is written to `checkpoints/` in the run directory. Defaults to
-    /// none; callbacks may ask for more.
+    /// Steps on which a checkpoint is written to `checkpoints/` in the run directory. Defaults to none. Callbacks may
+    /// request more.
     #[builder(default = Cadence::Never, setter(into))]
     checkpoint: Cadence,
-    /// How many of those checkpoints are kept, newest first. Pinned ones do not count. Defaults to 2.
+    /// Number of checkpoints to keep, newest first. Pinned ones are kept as well and do not count. Defaults to 2.
     #[builder(default = 2)]
     keep_checkpoints: usize,
-    /// Seed of everything random in training: dropout, interventions, samples, and data that a task draws from the device.
-    /// Defaults to 0.
+    /// Seed of everything random in training: dropout, interventions, samples, and data that a task draws from the
+    /// device. Defaults to 0.
     ///
-    /// The model's first weights exist before; [`bdh::seed`](crate::seed()) is for them.
+    /// The initial weights are drawn before the builder gets the model; seed them with [`bdh::seed`](crate::seed()).
     #[builder(default)]
     seed: u64,
-    /// Where the run writes; unset, it leaves nothing on disk.
+    /// Directory that the run writes to. Without one, the run leaves nothing on disk.
     #[builder(default, setter(into, strip_option))]
     run_dir: Option<PathBuf>,
-    /// Where to go on from: `"auto"`, or the path of a checkpoint. Model, optimizer, data, clock and
-    /// callbacks are restored.
+    /// Checkpoint to resume from: `"auto"`, or the path of a checkpoint. Model, optimizer, data, clock and callbacks
+    /// are restored.
     ///
-    /// The run directory may be the one that the checkpoint is in: the run goes on there, and records and
-    /// checkpoints of later steps, a future that is given up, are deleted. Or it may be a new one.
+    /// If the checkpoint is in the run directory, the run continues there, and records and checkpoints of later steps
+    /// are deleted. Otherwise the run directory must be a new one.
     #[builder(default, setter(into, strip_option))]
     resume: Option<Resume>,
     #[builder(setter(custom), default)]
     allowed_changes: Vec<String>,
-    /// Whether SIGINT and SIGTERM end the run cleanly: checkpoint, flush, return. Defaults to yes; a
-    /// second signal ends the process at once.
+    /// Whether SIGINT and SIGTERM end the run cleanly, with a checkpoint and flushed sinks. Defaults to yes. A second
+    /// signal ends the process at once.
     #[builder(default = true)]
     stop_on_signals: bool,
-    /// How much one callback may slow the steps, in percent, before the table at the end of the run warns of it and says
-    /// which cadence would do. Defaults to 5: what costs more is switched off by somebody in a hurry, and missed later.
+    /// Share of the step time, in percent, above which the overhead table at the end of the run warns of a callback and
+    /// suggests a cadence. Defaults to 5: a callback that costs more tends to be switched off, and missed later.
     #[builder(default = 5.0)]
     overhead_budget: f64,
     #[builder(setter(custom), default)]
     config: Value,
+    /// The error of a configuration that could not be serialized, reported by `build`.
+    #[builder(setter(custom), default)]
+    config_error: Option<String>,
 }
 
 impl<T: Task> TrainerBuilder<T> {
@@ -136,8 +143,8 @@ impl<T: Task> TrainerBuilder<T> {
         }
     }
 
-    /// Updates all parameters that no earlier group claims with one of burn's optimizers, such as
-    /// `AdamWConfig::new().build()`. A number as schedule is a constant learning rate.
+    /// Sets the optimizer of all parameters that no earlier group claims: one of burn's, such as
+    /// `AdamWConfig::new().build()`. A plain number as schedule is a constant learning rate.
     pub fn optimizer(
         self,
         optimizer: impl DynOptimizer + 'static,
@@ -160,8 +167,7 @@ impl<T: Task> TrainerBuilder<T> {
         self
     }
 
-    /// Adds callbacks, each for itself, such as those that
-    /// [`callbacks_from_toml`](crate::callbacks_from_toml) built.
+    /// Adds several callbacks, for example the result of [`from_toml`](crate::registry::from_toml).
     pub fn callbacks(mut self, callbacks: impl IntoIterator<Item = Box<dyn Callback>>) -> Self {
         self.callbacks.get_or_insert_default().extend(callbacks);
         self
@@ -175,21 +181,23 @@ impl<T: Task> TrainerBuilder<T> {
         self
     }
 
-    /// Adds a sink. With a run directory, `metrics.jsonl` is written without asking.
+    /// Adds a sink. A run with a directory always writes `metrics.jsonl`; it needs no sink here.
     pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
         self.sinks.get_or_insert_default().push(Box::new(sink));
         self
     }
 
-    /// Adds sinks, such as those that were chosen by name.
+    /// Adds several sinks, for example sinks chosen by name.
     pub fn sinks(mut self, sinks: impl IntoIterator<Item = Box<dyn Sink>>) -> Self {
         self.sinks.get_or_insert_default().extend(sinks);
         self
     }
 
-    /// Lets a resumed run differ from its checkpoint in these settings of its configuration, or in all
-    /// below them: `"trainer.steps"`, `"callbacks"`, `"user.depth"`. Otherwise a difference is refused; what
-    /// no number depends on (sinks, the checkpoint cadence) may change anyway.
+    /// Allows a resumed run to differ from its checkpoint in these settings, or in all settings below them:
+    /// `"trainer.steps"`, `"callbacks"`, `"user.depth"`.
+    ///
+    /// Any other difference is refused. Settings that do not affect results (sinks, the checkpoint cadence) may always
+    /// change.
     pub fn allow_changed(mut self, keys: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.allowed_changes
             .get_or_insert_default()
@@ -197,118 +205,163 @@ impl<T: Task> TrainerBuilder<T> {
         self
     }
 
-    /// The user's own configuration, saved in `run.json` and in every checkpoint.
+    /// Sets the user's own configuration, saved in `run.json` and in every checkpoint.
+    ///
+    /// A configuration that cannot be serialized, such as a map with keys that are no strings, is an error of
+    /// [`build`](Self::build).
     pub fn config(mut self, config: impl Serialize) -> Self {
-        self.config = Some(serde_json::to_value(config).unwrap_or(Value::Null));
+        match serde_json::to_value(config) {
+            Ok(config) => {
+                self.config = Some(config);
+                self.config_error = None;
+            }
+            Err(error) => self.config_error = Some(Some(error.to_string())),
+        }
         self
     }
 
-    /// Finishes the trainer and checks it as a whole. Nothing is written yet; a run directory to go on in
-    /// is locked.
+    /// Builds the trainer and checks the whole configuration. Nothing is written yet. The run directory of a resumed
+    /// run is locked.
     ///
     /// # Errors
     ///
     /// A [`ConfigError`] that names the setting, its value, and what would work.
     pub fn build(self) -> Result<Trainer<T>, ConfigError> {
-        let mut parts = self.assemble()?;
-        parts.check()?;
-        if parts.run_dir.is_some() {
-            add_jsonl(&mut parts.sinks);
+        let mut config = self.assemble()?;
+        config.check()?;
+        if config.run_dir.is_some() {
+            add_jsonl(&mut config.sinks);
         }
-        check_val(&parts.task, &parts.model)?;
-        let table = table_of(&parts.model)?;
-        let saved = ParamTable::with_frozen(&parts.model);
-        let mut callbacks = Callbacks::new(std::mem::take(&mut parts.callbacks))?;
-        let own_keys = own_keys(&parts.groups);
-        callbacks.keep_for_trainer(own_keys.iter().cloned());
-        let optimizers = Optimizers::new(std::mem::take(&mut parts.groups), &table, &saved)?;
-        let settings = parts.settings();
-        let plan = parts.plan(&settings, &table, &optimizers, &callbacks, &own_keys)?;
-        let info = parts.info(&settings, &optimizers, &table, &callbacks);
-        let transport = parts.transport();
-        // A clone that the caller has kept is not trained along.
-        let model = params::with_own_states(&parts.model);
-        drop(parts.model); // a resume needs the room on the device for the saved weights
-        let compute = Compute {
-            devices: parts.devices,
-            transport,
-            optimizers,
-            ..Compute::new(parts.task, model, table)
-        };
-        let mut io = RunIo::new(info, parts.sinks);
-        io.keep_checkpoints = settings.keep_checkpoints;
-        io.stop_on_signals = parts.stop_on_signals;
-        let observers = Observers::new(callbacks, parts.overhead_budget);
-        let engine = Engine::new(compute, observers, io, plan, settings.seed);
-        let mut trainer = Trainer {
-            engine,
-            interventions: parts.interventions,
-            settings,
-        };
-        if let Some(from) = parts.resume {
-            trainer.resume(from, &parts.allowed_changes)?;
+        check_val(&config.task, &config.model)?;
+        let (resume, allowed) = (config.resume.clone(), config.allowed_changes.clone());
+        let mut trainer = config.into_trainer()?;
+        if let Some(from) = resume {
+            trainer.resume(from, &allowed)?;
         }
         Ok(trainer)
     }
 }
 
 impl<T: Task> TrainerConfig<T> {
+    fn into_trainer(mut self) -> Result<Trainer<T>, ConfigError> {
+        let table = table_of(&self.model)?;
+        let saved = ParamTable::with_frozen(&self.model);
+        let own_keys = own_keys(&self.groups);
+        let callbacks = self.take_callbacks(&own_keys)?;
+        let optimizers = Optimizers::new(std::mem::take(&mut self.groups), &table, &saved)?;
+        let settings = self.settings();
+        let plan = self.plan(&settings, &table, &optimizers, &callbacks, &own_keys)?;
+        let info = self.info(&settings, &optimizers, &table, &callbacks);
+
+        let io = self.take_io(info);
+        let observers = Observers::new(callbacks, self.overhead_budget);
+        let interventions = std::mem::take(&mut self.interventions);
+        let compute = self.into_compute(table, optimizers);
+        Ok(Trainer {
+            engine: Engine::new(compute, observers, io, plan, settings.seed),
+            interventions,
+            settings,
+        })
+    }
+
+    /// Takes the callbacks, which cannot log under the trainer's own keys.
+    fn take_callbacks(&mut self, own_keys: &[String]) -> Result<Callbacks, ConfigError> {
+        let mut callbacks = Callbacks::new(std::mem::take(&mut self.callbacks))?;
+        callbacks.keep_for_trainer(own_keys.iter().cloned());
+        Ok(callbacks)
+    }
+
+    fn take_io(&mut self, info: RunInfo) -> RunIo {
+        let mut io = RunIo::new(info, std::mem::take(&mut self.sinks));
+        io.keep_checkpoints = self.keep_checkpoints;
+        io.stop_on_signals = self.stop_on_signals;
+        io
+    }
+
+    fn into_compute(self, table: Arc<ParamTable>, optimizers: Optimizers) -> Compute<T> {
+        let transport = self.transport();
+        // Own buffers: a clone that the caller has kept must not change while this one trains.
+        let model = params::with_own_states(&self.model);
+        drop(self.model); // a resume needs the room on the device for the saved weights
+        Compute {
+            devices: self.devices,
+            transport,
+            optimizers,
+            ..Compute::new(self.task, model, table)
+        }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
-        let invalid = |field, value: &dyn ToString, expected: &str| {
-            let (value, expected) = (value.to_string(), expected.to_owned());
-            Err(ConfigError::Invalid {
-                field,
-                value,
-                expected,
-            })
-        };
+        self.check_counts()?;
+        self.check_clip_norm()?;
+        self.check_overhead_budget()?;
+        self.check_devices()?;
+        self.check_groups()?;
+        self.check_run_dir()?;
+        if let Some(error) = &self.config_error {
+            let problem = "use types that JSON has, and strings as keys of maps";
+            return Err(ConfigError::invalid("config", error, problem));
+        }
+        intervention::check_names(&self.interventions)
+    }
+
+    fn check_counts(&self) -> Result<(), ConfigError> {
         if self.steps == 0 {
-            return invalid("steps", &self.steps, "a run takes 1 step or more");
+            let problem = "a run takes at least 1 step";
+            return Err(ConfigError::invalid("steps", 0, problem));
         }
         if self.grad_accum_steps == 0 {
-            let expected = "an update needs 1 micro-batch or more";
-            return invalid("grad_accum_steps", &self.grad_accum_steps, expected);
+            let problem = "an update takes at least 1 micro-batch";
+            return Err(ConfigError::invalid("grad_accum_steps", 0, problem));
         }
-        self.check_devices()?;
-        if let Some(norm) = self
-            .clip_grad_norm
-            .filter(|norm| *norm <= 0.0 || norm.is_nan())
+        Ok(())
+    }
+
+    fn check_clip_norm(&self) -> Result<(), ConfigError> {
+        if let Some(norm) = self.clip_grad_norm
+            && (norm <= 0.0 || norm.is_nan())
         {
-            return invalid(
-                "clip_grad_norm",
-                &norm,
-                "a norm to clip to is above 0; 1.0 is usual",
-            );
+            let problem = "gradients are clipped to a norm above 0; 1.0 is usual";
+            return Err(ConfigError::invalid("clip_grad_norm", norm, problem));
         }
-        if self.overhead_budget < 0.0 || self.overhead_budget.is_nan() {
-            let expected =
-                "a budget is 0 % or more; 5.0 is usual, and `f64::INFINITY` warns of nothing";
-            return invalid("overhead_budget", &self.overhead_budget, expected);
+        Ok(())
+    }
+
+    fn check_overhead_budget(&self) -> Result<(), ConfigError> {
+        let budget = self.overhead_budget;
+        if budget < 0.0 || budget.is_nan() {
+            let problem =
+                "a budget is 0 % or more; 5.0 is usual, and `f64::INFINITY` turns warnings off";
+            return Err(ConfigError::invalid("overhead_budget", budget, problem));
         }
+        Ok(())
+    }
+
+    fn check_groups(&self) -> Result<(), ConfigError> {
         if self.groups.is_empty() {
             return Err(ConfigError::Missing { field: "optimizer" });
         }
-        let peaks = self.groups.iter().map(|group| group.schedule().peak());
-        if let Some(peak) = peaks
-            .into_iter()
-            .find(|peak| !peak.is_finite() || *peak < 0.0)
-        {
-            return invalid(
-                "learning rate",
-                &peak,
-                "a learning rate is a finite number, 0 or more",
-            );
+        for group in &self.groups {
+            let peak = group.schedule().peak();
+            if !peak.is_finite() || peak < 0.0 {
+                let problem = "a learning rate is a finite number, 0 or more";
+                return Err(ConfigError::invalid("learning rate", peak, problem));
+            }
         }
-        if self.run_dir.is_none() && self.checkpoint != Cadence::Never {
+        Ok(())
+    }
+
+    fn check_run_dir(&self) -> Result<(), ConfigError> {
+        let Some(dir) = &self.run_dir else {
+            if self.checkpoint == Cadence::Never {
+                return Ok(());
+            }
             return Err(ConfigError::Missing { field: "run_dir" });
-        }
-        if let Some(dir) = &self.run_dir
-            && run_dir::holds_run(dir)
-            && !self.resumes_in(dir)
-        {
+        };
+        if run_dir::holds_run(dir) && !self.resumes_in(dir) {
             return Err(ConfigError::RunExists { path: dir.clone() });
         }
-        intervention::check_names(&self.interventions)
+        Ok(())
     }
 
     /// Whether the checkpoint to continue from is one of this directory's own.
@@ -316,18 +369,21 @@ impl<T: Task> TrainerConfig<T> {
         let Some(Resume::From(resume)) = &self.resume else {
             return self.resume.is_some();
         };
-        // A checkpoint that cannot be found is told of when it is read.
+        // Reading a checkpoint that cannot be found fails later, with a better error.
         let Ok(resume) = resume.canonicalize() else {
             return true;
         };
         // The folder of the checkpoints may be a link to another disk.
-        [dir.to_owned(), dir.join(checkpoint::FOLDER)]
-            .iter()
-            .any(|own| own.canonicalize().is_ok_and(|own| resume.starts_with(own)))
+        for own in [dir.to_owned(), dir.join(checkpoint::FOLDER)] {
+            if own.canonicalize().is_ok_and(|own| resume.starts_with(own)) {
+                return true;
+            }
+        }
+        false
     }
 }
 
-/// The names of the metrics of an eval: those that the task gives, or those of its first validation batch.
+/// Returns the names of an eval's metrics: the task's own list, or the metrics of its first validation batch.
 pub(super) fn metrics_of<T: Task>(task: &T, model: &T::Model) -> Vec<String> {
     if let Some(names) = task.metrics() {
         return names;
@@ -337,48 +393,39 @@ pub(super) fn metrics_of<T: Task>(task: &T, model: &T::Model) -> Vec<String> {
     };
     let mut totals = Totals::default();
     task.eval(&model.valid(), batch, &mut totals);
-    task.summarize(&totals)
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect()
+    let metrics = task.summarize(&totals);
+    metrics.into_iter().map(|(name, _)| name).collect()
 }
 
-/// Has a run with a directory keep the truth, unless its user saw to that.
+/// Adds the sink for `metrics.jsonl`, the authoritative records, unless the user has added one.
 pub(super) fn add_jsonl(sinks: &mut Vec<Box<dyn Sink>>) {
     if sinks.iter().all(|sink| sink.name() != "jsonl") {
-        sinks.insert(0, Box::new(Jsonl::default())); // the truth comes first
+        sinks.insert(0, Box::new(Jsonl::default())); // first in the plan's lists of sinks and files
     }
 }
 
-/// Asks the task of each validation batch, so that a bad one does not end the run at its first eval.
+/// Checks every validation batch now, so that a bad one does not end the run at its first eval.
 pub(super) fn check_val<T: Task>(task: &T, model: &T::Model) -> Result<(), ConfigError> {
-    let check = |(batch, data)| {
-        task.check(model, data)
-            .map_err(|source| ConfigError::ValData { batch, source })
-    };
-    task.val_batches().iter().enumerate().try_for_each(check)
+    for (batch, data) in task.val_batches().iter().enumerate() {
+        if let Err(source) = task.check(model, data) {
+            return Err(ConfigError::ValData { batch, source });
+        }
+    }
+    Ok(())
 }
 
-/// The parameters of a model that can be trained.
+/// Returns the table of a model's trainable parameters. A model without any, or with tied ones, is refused.
 pub(super) fn table_of(model: &impl Module) -> Result<Arc<ParamTable>, ConfigError> {
     let table = ParamTable::of(model);
     if table.is_empty() {
-        let value = "without a parameter that gets gradients".to_owned();
-        let expected = "make it on a device from `bdh::device`, which has a tape".to_owned();
-        return Err(ConfigError::Invalid {
-            field: "model",
-            value,
-            expected,
-        });
+        let problem = "create it on a device from `bdh::device`, which records gradients";
+        let value = "without any parameter that gets gradients";
+        return Err(ConfigError::invalid("model", value, problem));
     }
     if let Some((first, second)) = table.tied() {
         let value = format!("with `{}` and `{}` as one tensor", first.name, second.name);
-        let expected = "which an update would untie; keep one of them, and use it in both places";
-        return Err(ConfigError::Invalid {
-            field: "model",
-            value,
-            expected: expected.to_owned(),
-        });
+        let problem = "an update would untie them; keep one of them, and use it in both places";
+        return Err(ConfigError::invalid("model", value, problem));
     }
     Ok(Arc::new(table))
 }

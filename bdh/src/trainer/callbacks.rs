@@ -1,18 +1,19 @@
-//! Calls hooks: only those that were written, only when due, and without letting one harm another.
+//! Calls of hooks: only hooks that were written, only when due, each isolated from the failures of others.
 
 mod owners;
 
 use crate::cadence::Cadence;
-use crate::callback::{Callback, Event, OnError};
+use crate::callback::{Callback, ErrorPolicy, Event};
 use crate::checkpoint::{self, Checkpoint};
 use crate::clock::Clock;
 use crate::config_change;
+use crate::device_read::DeviceError;
 use crate::error::{ConfigError, TrainError};
 use crate::failure::{BoxError, panic_text, with_causes};
 use crate::hook::{Hook, Hooks};
-use crate::outcome::Problem;
+use crate::outcome::Warning;
 use crate::overhead::OverheadRow;
-use crate::params::{self, ParamTable, Tensors};
+use crate::params::{self, Mismatch, ParamTable, Tensors};
 use crate::plan::{Metrics, Outlook, Plan};
 use burn::tensor::Device;
 use owners::Owners;
@@ -20,7 +21,7 @@ use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The callbacks of a run, in order of registration.
 #[derive(Default)]
@@ -28,7 +29,7 @@ pub(crate) struct Callbacks {
     slots: Vec<Slot>,
     /// Hooks of the callbacks that are due on this step, and those that are always called.
     wanted: Hooks,
-    /// Whether somebody due on this step wants activations.
+    /// Whether a callback that is due on this step wants activations.
     pub(crate) listening: bool,
     owners: Owners,
 }
@@ -43,7 +44,7 @@ struct Slot {
 }
 
 impl Callbacks {
-    /// Takes the callbacks that have a hook at all; refuses two of one name.
+    /// Keeps the callbacks that have a hook; refuses two of one name.
     pub(crate) fn new(callbacks: Vec<Box<dyn Callback>>) -> Result<Self, ConfigError> {
         let mut slots: Vec<Slot> = Vec::new();
         for callback in callbacks {
@@ -54,19 +55,7 @@ impl Callbacks {
             if slots.iter().any(|known| known.cost.name == name) {
                 return Err(ConfigError::DuplicateCallback { name });
             }
-            let cadence = callback.cadence();
-            let cost = OverheadRow {
-                name,
-                ..OverheadRow::default()
-            };
-            slots.push(Slot {
-                callback,
-                hooks,
-                cadence,
-                is_due: false,
-                is_off: false,
-                cost,
-            });
+            slots.push(Slot::new(name, hooks, callback));
         }
         let mut owners = Owners::default();
         for (index, slot) in slots.iter().enumerate() {
@@ -79,7 +68,7 @@ impl Callbacks {
         })
     }
 
-    /// Asks each whether it can do its work in the planned run, and adds what they note to the plan.
+    /// Checks that each callback can work in the planned run, and adds the callbacks' notes to the plan.
     pub(crate) fn check(
         &self,
         plan: &mut Plan,
@@ -103,19 +92,15 @@ impl Callbacks {
                     name: slot.cost.name.clone(),
                     source,
                 })?;
-            let name = &slot.cost.name;
-            notes.extend(
-                run.notes
-                    .take()
-                    .into_iter()
-                    .map(|note| format!("`{name}` {note}")),
-            );
+            for note in run.notes.take() {
+                notes.push(format!("`{}` {note}", slot.cost.name));
+            }
         }
         plan.notes.extend(notes);
         Ok(())
     }
 
-    /// Keeps keys that the trainer records from the callbacks.
+    /// Reserves keys for the trainer.
     pub(crate) fn keep_for_trainer(&mut self, keys: impl IntoIterator<Item = String>) {
         self.owners.add_trainers(keys);
     }
@@ -124,7 +109,7 @@ impl Callbacks {
         self.slots.iter().map(|slot| &*slot.callback)
     }
 
-    /// The settings of each that tells any, by name, for the run's configuration.
+    /// Returns the settings of each callback that has any, by name, for the run's configuration.
     pub(crate) fn configs(&self) -> Map<String, Value> {
         let configs = self
             .iter()
@@ -162,79 +147,61 @@ impl Callbacks {
                 slot.hooks.always_called()
             };
             self.wanted = self.wanted.union(wanted);
-            self.listening |= slot.is_due && slot.callback.listens();
+            self.listening |= slot.is_due && slot.callback.wants_activations();
         }
     }
 
-    /// Whether anybody will be called for a hook on this step; if not, its inputs need not be made.
+    /// Whether any callback will be called for a hook on this step. If not, the event need not be built.
     pub(crate) fn want(&self, hook: Hook) -> bool {
         self.wanted.contains(hook)
     }
 
-    /// Calls a hook of everybody who is due, times it, and treats failures and panics by policy.
+    /// Calls the hook of an event on every callback that is due, and applies the error policies to failures and panics.
     ///
-    /// One that aborts the run does so when everybody has been called.
+    /// # Errors
+    ///
+    /// [`TrainError::Callback`] of the first callback whose policy is to abort, after all of them have been called.
     pub(crate) fn fire<E: Event>(&mut self, event: &E) -> Result<(), TrainError> {
-        let (hook, log, step) = (E::HOOK, event.cx().step_log, event.cx().step());
-        let always = hook.is_always_called();
         let mut aborted = Ok(());
         let mut clashes = Vec::new();
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if slot.is_off || !slot.hooks.contains(hook) || !(slot.is_due || always) {
+            if !slot.is_called_for(E::HOOK) {
                 continue;
             }
-            log.caller.borrow_mut().clone_from(&slot.cost.name);
-            let reads = log.reads.get();
-            let from = log.len();
-            let began = Instant::now();
-            let result = catch_unwind(AssertUnwindSafe(|| event.call(&mut *slot.callback)));
-            let took = began.elapsed();
-            slot.cost.host += took;
-            slot.cost.host_when_due += if always { Duration::ZERO } else { took };
-            slot.cost.reads += log.reads.get() - reads;
-            slot.cost.calls += 1;
-            let clash = log.with_logged(|logged| self.owners.take_out(index, logged, from));
-            clashes.extend(clash.map(|clash| (index, clash)));
-            let error: BoxError = match result {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error,
-                Err(panic) => format!("it panicked: {}", panic_text(&*panic)).into(),
-            };
-            slot.cost.errors += 1;
-            slot.is_off = true;
-            let callback = slot.cost.name.clone();
-            if slot.callback.on_error() == OnError::Abort {
-                let hook = hook.name();
-                let abort = TrainError::Callback {
-                    callback,
-                    hook,
-                    step,
-                    source: error,
-                };
+            let log = event.ctx().step_log;
+            let first = log.len();
+            let called = slot.call(event);
+            let clash = log.with_logged(|logged| self.owners.take_out(index, logged, first));
+            if let Some((key, owner)) = clash {
+                clashes.push(Clash { index, key, owner });
+            }
+            if let Err(error) = called
+                && let Err(abort) = slot.fail(event, error)
+            {
                 aborted = aborted.and(Err(abort));
-                continue;
             }
-            log.problems.borrow_mut().push(Problem {
-                who: callback,
-                during: hook.name().to_owned(),
-                step,
-                error: with_causes(&*error),
-                consequence: "it is switched off, and the run goes on without it".to_owned(),
-            });
         }
-        for (who, (key, owner)) in clashes {
-            let owner = owner.map_or("the trainer".to_owned(), |owner| {
-                format!("`{}`", self.slots[owner].cost.name)
-            });
-            let who = &self.slots[who].cost.name;
-            log.problems
-                .borrow_mut()
-                .push(owners::problem(who, &owner, &key, hook.name(), step));
-        }
+        self.warn_of_clashes(&clashes, event);
         aborted
     }
 
-    /// The state of every callback that has one, by name.
+    fn warn_of_clashes<E: Event>(&self, clashes: &[Clash], event: &E) {
+        for clash in clashes {
+            let warning = self.clash_warning(clash, E::HOOK, event.ctx().step());
+            event.ctx().step_log.warnings.borrow_mut().push(warning);
+        }
+    }
+
+    fn clash_warning(&self, clash: &Clash, hook: Hook, step: u64) -> Warning {
+        let name = |index: usize| &self.slots[index].cost.name;
+        let owner = match clash.owner {
+            Some(owner) => format!("`{}`", name(owner)),
+            None => "the trainer".to_owned(),
+        };
+        owners::warning(name(clash.index), &owner, &clash.key, hook.name(), step)
+    }
+
+    /// Returns the state of every callback that has one, by name.
     pub(crate) fn states(&self) -> BTreeMap<String, Value> {
         let states = self
             .slots
@@ -243,8 +210,11 @@ impl Callbacks {
         states.filter(|(_, state)| !state.is_null()).collect()
     }
 
-    /// The copy of the parameters of every callback that keeps one, by name.
-    pub(crate) fn copies(&self, table: &ParamTable) -> Result<BTreeMap<String, Tensors>, String> {
+    /// Returns the copy of the parameters of every callback that keeps one, by name.
+    pub(crate) fn copies(
+        &self,
+        table: &ParamTable,
+    ) -> Result<BTreeMap<String, Tensors>, DeviceError> {
         let slots = self.slots.iter();
         let copies = slots.filter_map(|slot| Some((&slot.cost.name, slot.callback.weights()?)));
         copies
@@ -252,95 +222,182 @@ impl Callbacks {
             .collect()
     }
 
-    /// Gives the copies back; strict about one that no callback keeps, unless that callback may be gone.
+    /// Restores the copies of the parameters. A copy that no callback keeps is refused, unless that callback may be gone.
     pub(crate) fn load_copies(
         &mut self,
         saved: &mut Checkpoint,
         (table, device): (&ParamTable, &Device),
         allowed: &[String],
-    ) -> Result<(), String> {
+    ) -> Result<(), Mismatch> {
         for slot in &mut self.slots {
-            let name = &slot.cost.name;
-            let Some(copy) = saved.take_copy(name) else {
-                continue;
-            };
-            let copy = params::restore_copy(copy, table, device)
-                .map_err(|what| format!("the weights of callback `{name}`: {what}"))?;
-            slot.callback
-                .load_weights(copy)
-                .map_err(|error| format!("the weights of callback `{name}`: {error}"))?;
+            if let Some(copy) = saved.take_copy(&slot.cost.name) {
+                slot.load_copy(copy, table, device)?;
+            }
         }
-        // A checkpoint has the names of files, which are plainer than those of callbacks.
-        let is_allowed = |gone: &str| {
-            let mut names = allowed
-                .iter()
-                .filter_map(|key| key.strip_prefix("callbacks."));
-            config_change::is_allowed(allowed, &format!("callbacks.{gone}"))
-                || names.any(|name| checkpoint::name_in_file(name) == gone)
-        };
-        match saved.copies.keys().find(|name| !is_allowed(name)) {
-            Some(name) => Err(format!(
-                "this run has no callback `{name}`, which keeps weights"
-            )),
-            None => Ok(()),
+        for name in saved.copies.keys() {
+            if !may_be_gone(name, allowed) {
+                let what = format!("this run has no callback `{name}`, which keeps weights");
+                return Err(Mismatch::new(what));
+            }
         }
+        Ok(())
     }
 
-    /// Gives the states back. One that is missing, or that no callback knows, is refused, unless that callback is
-    /// allowed to differ; then a note is returned.
+    /// Restores the states. A state that is missing, or that no callback knows, is refused, unless that callback may
+    /// differ; then a note is returned.
     pub(crate) fn load_states(
         &mut self,
         mut states: BTreeMap<String, Value>,
         allowed: &[String],
-    ) -> Result<Vec<String>, String> {
-        let slots = self.slots.iter_mut().map(|slot| {
-            let Slot { callback, cost, .. } = slot;
-            (cost.name.clone(), callback)
-        });
+    ) -> Result<Vec<String>, Mismatch> {
         let kind = Stateful {
             kind: "callback",
             group: "callbacks",
             allowed,
         };
         let mut notes = Vec::new();
-        for (name, callback) in slots {
-            match states.remove(&name) {
+        for Slot { callback, cost, .. } in &mut self.slots {
+            let name = &cost.name;
+            match states.remove(name) {
                 Some(state) => {
                     callback
                         .load_state(state)
-                        .map_err(|error| kind.unfit(&name, &*error))?;
+                        .map_err(|error| kind.unfit(name, &*error))?;
                 }
                 None if callback.state().is_null() => {}
-                None => notes.push(kind.is_new(&name)?),
+                None => notes.push(kind.is_new(name)?),
             }
         }
-        for name in states.into_keys() {
-            notes.push(kind.is_gone(&name)?);
-        }
+        notes.extend(kind.are_gone(states)?);
         Ok(notes)
     }
+}
+
+/// Whether a callback whose copy a checkpoint holds may be missing from this run.
+fn may_be_gone(name: &str, allowed: &[String]) -> bool {
+    if config_change::is_allowed(allowed, &format!("callbacks.{name}")) {
+        return true;
+    }
+    // A checkpoint has the names of files, which are plainer than those of callbacks.
+    allowed
+        .iter()
+        .filter_map(|key| key.strip_prefix("callbacks."))
+        .any(|callback| checkpoint::name_in_file(callback) == name)
+}
+
+fn unfit_weights(name: &str, error: &dyn std::error::Error) -> Mismatch {
+    Mismatch::new(format!("the weights of callback `{name}`: {error}"))
+}
+
+impl Slot {
+    fn new(name: String, hooks: Hooks, callback: Box<dyn Callback>) -> Self {
+        let cadence = callback.cadence();
+        let cost = OverheadRow {
+            name,
+            ..OverheadRow::default()
+        };
+        Self {
+            callback,
+            hooks,
+            cadence,
+            is_due: false,
+            is_off: false,
+            cost,
+        }
+    }
+
+    fn is_called_for(&self, hook: Hook) -> bool {
+        let is_due = self.is_due || hook.is_always_called();
+        is_due && !self.is_off && self.hooks.contains(hook)
+    }
+
+    /// Restores the callback's copy of the parameters.
+    fn load_copy(
+        &mut self,
+        copy: Tensors,
+        table: &ParamTable,
+        device: &Device,
+    ) -> Result<(), Mismatch> {
+        let name = &self.cost.name;
+        let weights = params::restore_copy(copy, table, device)
+            .map_err(|error| unfit_weights(name, &error))?;
+        self.callback
+            .load_weights(weights)
+            .map_err(|error| unfit_weights(name, &*error))
+    }
+
+    /// Calls the hook of an event, measures its cost, and turns a panic into an error.
+    fn call<E: Event>(&mut self, event: &E) -> Result<(), BoxError> {
+        let log = event.ctx().step_log;
+        log.caller.borrow_mut().clone_from(&self.cost.name);
+        let reads = log.reads.get();
+        let began = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| event.call(&mut *self.callback)));
+        let took = began.elapsed();
+        self.cost.host += took;
+        if !E::HOOK.is_always_called() {
+            self.cost.host_when_due += took;
+        }
+        self.cost.reads += log.reads.get() - reads;
+        self.cost.calls += 1;
+        result.unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_text(&*panic)).into()))
+    }
+
+    /// Switches the callback off after a failure, which becomes a warning, or the error of the run.
+    fn fail<E: Event>(&mut self, event: &E, error: BoxError) -> Result<(), TrainError> {
+        self.cost.errors += 1;
+        self.is_off = true;
+        let (callback, hook) = (self.cost.name.clone(), E::HOOK.name());
+        let step = event.ctx().step();
+        if self.callback.error_policy() == ErrorPolicy::Abort {
+            return Err(TrainError::Callback {
+                callback,
+                hook,
+                step,
+                source: error,
+            });
+        }
+        let warning = Warning {
+            source: callback,
+            phase: hook.to_owned(),
+            step,
+            cause: with_causes(&*error),
+            consequence: "it is switched off, and the run continues without it".to_owned(),
+        };
+        event.ctx().step_log.warnings.borrow_mut().push(warning);
+        Ok(())
+    }
+}
+
+/// A value that a callback logged under a key of another owner.
+struct Clash {
+    /// The place of the callback.
+    index: usize,
+    key: String,
+    /// The place of the owner; `None` is the trainer.
+    owner: Option<usize>,
 }
 
 /// A kind of thing whose states a checkpoint holds by name: callbacks, or interventions.
 pub(super) struct Stateful<'a> {
     pub(super) kind: &'static str,
-    /// Where the configuration has them.
+    /// Their group in the configuration.
     pub(super) group: &'static str,
     pub(super) allowed: &'a [String],
 }
 
 impl Stateful<'_> {
-    /// The error for a state that is not taken.
-    pub(super) fn unfit(&self, name: &str, error: &(dyn std::error::Error + 'static)) -> String {
-        format!(
+    /// Returns the error for a state that was refused.
+    pub(super) fn unfit(&self, name: &str, error: &(dyn std::error::Error + 'static)) -> Mismatch {
+        Mismatch::new(format!(
             "the state of {} `{name}`: {}",
             self.kind,
             with_causes(error)
-        )
+        ))
     }
 
-    /// The note on one that the checkpoint does not know, if that is allowed.
-    pub(super) fn is_new(&self, name: &str) -> Result<String, String> {
+    /// Returns the note on a callback that the checkpoint does not know, if that is allowed.
+    pub(super) fn is_new(&self, name: &str) -> Result<String, Mismatch> {
         let kind = self.kind;
         self.allow(name, &format!("it has no state for {kind} `{name}`"))?;
         Ok(format!(
@@ -348,8 +405,19 @@ impl Stateful<'_> {
         ))
     }
 
-    /// The note on one that this run does not have, if that is allowed.
-    pub(super) fn is_gone(&self, name: &str) -> Result<String, String> {
+    /// Returns the notes on the states that this run has no use for, if they are allowed.
+    pub(super) fn are_gone(
+        &self,
+        states: BTreeMap<String, Value>,
+    ) -> Result<Vec<String>, Mismatch> {
+        let mut notes = Vec::new();
+        for name in states.into_keys() {
+            notes.push(self.is_gone(&name)?);
+        }
+        Ok(notes)
+    }
+
+    fn is_gone(&self, name: &str) -> Result<String, Mismatch> {
         let kind = self.kind;
         self.allow(name, &format!("this run has no {kind} `{name}`"))?;
         Ok(format!(
@@ -357,13 +425,13 @@ impl Stateful<'_> {
         ))
     }
 
-    fn allow(&self, name: &str, what: &str) -> Result<(), String> {
+    fn allow(&self, name: &str, what: &str) -> Result<(), Mismatch> {
         let key = format!("{}.{name}", self.group);
         if config_change::is_allowed(self.allowed, &key) {
             return Ok(());
         }
-        Err(format!(
+        Err(Mismatch::new(format!(
             "{what}; `.allow_changed([{key:?}])` resumes without it"
-        ))
+        )))
     }
 }

@@ -1,17 +1,17 @@
-//! The model and everything that computes with it: task, devices, optimizers. Nothing here knows of callbacks.
+//! The model and everything that computes with it: task, devices, optimizers. Callbacks and sinks are not used here.
 
 use super::model_slot::ModelSlot;
-use crate::context::TextModel;
 use crate::device;
+use crate::device_read::DeviceError;
 use crate::error::{ConfigError, TrainError};
 use crate::failure::BoxError;
 use crate::optim::Optimizers;
 use crate::params::ParamTable;
-use crate::pass::Sums;
-use crate::replicas::{Answers, HostTotals, Lost, Present, Replicas, Transport};
+use crate::pass::GradSums;
+use crate::replicas::{Answers, HostTotals, Present, ReplicaError, Replicas, Transport};
 use crate::seed;
 use crate::task::{BatchSize, Task, Totals};
-use crate::text::{Generated, Sampling, TokenScore};
+use crate::text::{Generated, Sampling, TextModel, TokenScore};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
@@ -25,16 +25,16 @@ pub(super) struct Compute<T: Task> {
     /// All devices that train, starting with `device`; empty for single-device runs.
     pub(super) devices: Vec<Device>,
     pub(super) transport: Transport,
-    /// None until the run begins.
+    /// Copies of the model on the other devices; empty until the run begins.
     pub(super) replicas: Replicas<T>,
     pub(super) table: Arc<ParamTable>,
-    /// Everything of the model that a checkpoint holds.
+    /// Parameters and buffers of the model that a checkpoint holds, frozen ones included.
     pub(super) saved: ParamTable,
     pub(super) optimizers: Optimizers,
 }
 
 impl<T: Task> Compute<T> {
-    /// A model on its own device, without an optimizer.
+    /// Creates the parts of a single-device run, without an optimizer.
     pub(super) fn new(task: T, model: T::Model, table: Arc<ParamTable>) -> Self {
         Self {
             task: Arc::new(task),
@@ -49,33 +49,45 @@ impl<T: Task> Compute<T> {
         }
     }
 
-    /// The task, for what only the trainer does with it.
+    /// Returns the task, mutably: only the trainer draws batches and moves the data position.
     pub(super) fn task_mut(&mut self) -> &mut T {
         task_mut(&mut self.task)
     }
 
-    /// Copies the model, as it stands after a resume, to the other devices.
+    /// Returns the model as a text model, if the task has text.
+    pub(super) fn as_text(&self) -> Option<&dyn TextModel> {
+        self.task.text().map(|_| self as &dyn TextModel)
+    }
+
+    /// Copies the model to the other devices, after a resume has restored it.
     pub(super) fn start_replicas(&mut self) -> Result<(), ConfigError> {
         if self.devices.len() < 2 {
             return Ok(());
         }
-        let replicas = Replicas::start(&self.devices, self.transport.clone(), &self.table);
-        self.replicas = replicas.map_err(|error| {
-            ConfigError::Device(format!("no thread for a replica could be started: {error}"))
-        })?;
-        self.replicas.try_exchange(&self.device).map_err(|why| {
-            ConfigError::Device(format!(
-                "these GPUs cannot exchange by NCCL, for which libnccl.so is needed ({why}); \
-                 `exchange_on_host(true)`, or `--exchange-on-host`, does without"
-            ))
-        })?;
-        self.replicas
-            .load(&self.model)
-            .map_err(|Lost { replica, text }| {
-                ConfigError::Device(format!(
-                    "replica {replica} could not be given the model: {text}"
-                ))
-            })
+        match Replicas::start(&self.devices, self.transport.clone(), &self.table) {
+            Ok(replicas) => self.replicas = replicas,
+            Err(error) => {
+                let text = format!("the thread of a replica could not be started: {error}");
+                return Err(ConfigError::Device(text));
+            }
+        }
+        self.try_exchange()?;
+        if let Err(ReplicaError { replica, text }) = self.replicas.load(&self.model) {
+            let text = format!("the model could not be copied to replica {replica}: {text}");
+            return Err(ConfigError::Device(text));
+        }
+        Ok(())
+    }
+
+    /// Tries an exchange between the devices, before the model is copied to them.
+    fn try_exchange(&mut self) -> Result<(), ConfigError> {
+        if let Err(ReplicaError { text, .. }) = self.replicas.try_exchange(&self.device) {
+            return Err(ConfigError::Device(format!(
+                "these GPUs cannot exchange gradients with NCCL: {text}; NCCL needs libnccl.so, \
+                 `exchange_on_host(true)` or `--exchange-on-host` works without it"
+            )));
+        }
+        Ok(())
     }
 
     /// Frees the replicas' memory and ends their threads.
@@ -83,8 +95,9 @@ impl<T: Task> Compute<T> {
         self.replicas = Replicas::none(&self.table);
     }
 
-    /// The micro-batches of a step, all of them before anything is computed: the callbacks that are due may depend on
-    /// how many tokens they hold.
+    /// Draws the micro-batches of a step, each with its size.
+    ///
+    /// All are drawn before anything is computed: which callbacks are due may depend on the number of tokens.
     pub(super) fn fetch(
         &mut self,
         seed: u64,
@@ -92,82 +105,93 @@ impl<T: Task> Compute<T> {
         count: usize,
     ) -> Result<Vec<(T::Batch, BatchSize)>, TrainError> {
         self.device.seed(seed::data(seed, step));
-        let mut batches = Vec::new(); // a replay has the count from a checkpoint, which may be anything
+        self.draw(count)
+            .map_err(|source| TrainError::Data { step, source })
+    }
+
+    fn draw(&mut self, count: usize) -> Result<Vec<(T::Batch, BatchSize)>, BoxError> {
+        // No capacity: a replay reads the count from a checkpoint, which may hold any number.
+        let mut batches = Vec::new();
         for _ in 0..count {
             let task = task_mut(&mut self.task);
-            let failed = |source| TrainError::Data { step, source };
-            let batch = task.next_batch().map_err(failed)?;
-            task.check(&self.model, &batch).map_err(failed)?;
+            let batch = task.next_batch()?;
+            task.check(&self.model, &batch)?;
             let size = task.size(&batch);
             batches.push((batch, size));
         }
         if self.replicas.count() > 1 {
-            check_even(&batches).map_err(|source| TrainError::Data { step, source })?;
+            check_even(&batches)?;
         }
         Ok(batches)
     }
 
     /// Adds the sums of all replicas to this device's.
-    pub(super) fn reduce(&mut self, theirs: Answers<Present>, own: Sums) -> Result<Sums, Lost> {
-        let Self {
-            model,
-            replicas,
-            device,
-            ..
-        } = self;
-        replicas.reduce(theirs, own, (&**model, device))
+    pub(super) fn reduce(
+        &mut self,
+        theirs: Answers<Present>,
+        own: GradSums,
+    ) -> Result<GradSums, ReplicaError> {
+        self.replicas.reduce(theirs, own, &self.model, &self.device)
     }
 
     /// Adds the totals of all replicas to this device's.
-    pub(super) fn add_up(
+    pub(super) fn add_totals(
         &mut self,
-        theirs: Answers<Result<HostTotals, String>>,
+        theirs: Answers<Result<HostTotals, DeviceError>>,
         totals: &mut Totals,
-    ) -> Result<(), Lost> {
-        self.replicas.add_up(theirs, totals, &self.device)
+    ) -> Result<(), ReplicaError> {
+        self.replicas.add_totals(theirs, totals, &self.device)
     }
 
-    /// Moves the parameters against the gradients, on every device; `rates` has a learning rate for each group.
-    pub(super) fn step(&mut self, grads: GradientsParams, rates: &[f64]) -> Result<(), Lost> {
+    /// Updates the parameters on every device; `rates` has one learning rate for each group.
+    pub(super) fn step(
+        &mut self,
+        grads: GradientsParams,
+        rates: &[f64],
+    ) -> Result<(), ReplicaError> {
         let Self {
             model,
             optimizers,
             replicas,
             ..
         } = self;
-        model.change(|model| replicas.follow(optimizers.step(model, grads, rates)))
+        model.change(|model| replicas.broadcast_weights(optimizers.step(model, grads, rates)))
     }
 }
 
 fn task_mut<T>(task: &mut Arc<T>) -> &mut T {
-    Arc::get_mut(task).expect("replicas let go of the task before they answer")
+    Arc::get_mut(task).expect("replicas drop their handle to the task before they answer")
 }
 
-/// The model without its tape, for callbacks that have it write or score texts.
+/// Uses the model without autodiff: text needs no gradients.
 impl<T: Task> TextModel for Compute<T> {
-    fn generate(&self, prompts: &[(&str, Sampling)]) -> Option<Result<Vec<Generated>, BoxError>> {
-        self.task.generate(&self.model.valid(), prompts)
+    fn generate(&self, prompts: &[(&str, Sampling)]) -> Result<Vec<Generated>, BoxError> {
+        let text = self.task.text().ok_or(NO_TEXT)?;
+        text.generate(&self.model.valid(), prompts)
     }
 
-    fn score(&self, rows: &[&[i32]]) -> Option<Result<Vec<Vec<TokenScore>>, BoxError>> {
-        self.task.score(&self.model.valid(), rows)
+    fn score(&self, rows: &[&[i32]]) -> Result<Vec<Vec<TokenScore>>, BoxError> {
+        let text = self.task.text().ok_or(NO_TEXT)?;
+        text.score(&self.model.valid(), rows)
     }
 }
 
-/// Refuses micro-batches that several devices cannot share evenly. On one device they are as they were put together.
+const NO_TEXT: &str = "the task has no text";
+
+/// Refuses micro-batches of different sizes, which several devices cannot average. One device takes any sizes.
 fn check_even<B>(batches: &[(B, BatchSize)]) -> Result<(), BoxError> {
     let Some(((_, first), others)) = batches.split_first() else {
         return Ok(());
     };
-    match others
-        .iter()
-        .find(|(_, size)| size.samples != first.samples)
-    {
-        None => Ok(()),
-        Some((_, other)) => Err(format!(
-            "several devices need micro-batches of one size; one has {} sample(s), another {}",
+    for (_, other) in others {
+        if other.samples == first.samples {
+            continue;
+        }
+        let error = format!(
+            "micro-batches have different sizes, {} and {} samples; several devices need micro-batches of one size",
             first.samples, other.samples
-        )
-        .into()),
+        );
+        return Err(error.into());
     }
+    Ok(())
 }

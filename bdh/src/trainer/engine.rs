@@ -1,4 +1,5 @@
-//! The three parts of a run, and the hooks in which they meet. A trainer and a replay are both made of it.
+//! The engine of a run: computation, observers and files, and the hooks that connect them. [`Trainer`](super::Trainer)
+//! and [`Replay`](super::Replay) are built on it.
 
 mod eval;
 mod gradients;
@@ -9,13 +10,14 @@ use super::compute::Compute;
 use super::observers::Observers;
 use super::run_io::RunIo;
 use crate::clock::Clock;
-use crate::context::Cx;
+use crate::context::Context;
 use crate::deferred::Deferred;
+use crate::device_read::DeviceError;
 use crate::error::{ConfigError, TrainError};
 use crate::event::{FitEnd, FitStart, StepEnd, Timing};
 use crate::failure::{panic_text, with_causes};
 use crate::hook::Hook;
-use crate::outcome::{Fitted, Outcome};
+use crate::outcome::{Outcome, TrainResult};
 use crate::params;
 use crate::plan::Plan;
 use crate::record::Record;
@@ -32,37 +34,45 @@ pub(super) struct Engine<T: Task> {
     pub(super) io: RunIo,
     pub(super) plan: Plan,
     pub(super) clock: Clock,
-    /// Training time of the run that this one continues.
+    /// Training time before the resume; zero in a new run.
     pub(super) elapsed_before: Duration,
     pub(super) seed: u64,
     pub(super) laps: Laps,
     flops_per_token: Option<f64>,
 }
 
-/// The wall time of the run, and which of it belongs to steps.
+/// Wall-clock time of the run, and the part of it that belongs to steps.
 #[derive(Default)]
 pub(super) struct Laps {
     run_began: Option<Instant>,
     /// When the last step ended.
     lap_began: Option<Instant>,
-    /// Time since then that belongs to no step: evals and checkpoints.
+    /// Time since the last step that belongs to no step: evals and checkpoints.
     pub(super) away: Duration,
-    /// Waiting for data so far.
+    /// Total time spent waiting for data.
     pub(super) data: Duration,
 }
 
 impl Laps {
-    /// The time since the last lap, and the beginning of a new one.
+    /// Starts a new lap. Returns the time of the last one, without evals and checkpoints.
     ///
-    /// From one step's end to the next: the wait for the device comes after a step, in the read of its logged values,
-    /// and would otherwise be attributed to no step.
+    /// Laps run from the end of one step to the end of the next: the wait for the device comes after a step, in the
+    /// read of its logged values, and would otherwise be attributed to no step.
     pub(super) fn lap(&mut self) -> Duration {
         let now = Instant::now();
-        let since = self
-            .lap_began
-            .replace(now)
-            .map_or(Duration::ZERO, |began| now - began);
-        since.saturating_sub(std::mem::take(&mut self.away))
+        let away = std::mem::take(&mut self.away);
+        match self.lap_began.replace(now) {
+            Some(began) => (now - began).saturating_sub(away),
+            None => Duration::ZERO,
+        }
+    }
+
+    /// Returns the wall-clock time of the run so far.
+    fn total(&self) -> Duration {
+        match self.run_began {
+            Some(began) => began.elapsed(),
+            None => Duration::ZERO,
+        }
     }
 }
 
@@ -77,7 +87,7 @@ pub(super) struct StepOutput {
 }
 
 impl StepOutput {
-    /// The output of no step, before the first.
+    /// Returns the output before the first step.
     pub(super) fn untrained() -> Self {
         Self {
             previous: None,
@@ -110,9 +120,9 @@ impl<T: Task> Engine<T> {
         }
     }
 
-    /// The context of a hook; `previous` is the clock before the step under way.
-    pub(super) fn cx<'a>(&'a self, previous: Option<&'a Clock>) -> Cx<'a> {
-        Cx {
+    /// Returns the context of a hook; `previous` is the clock before the step under way.
+    pub(super) fn ctx<'a>(&'a self, previous: Option<&'a Clock>) -> Context<'a> {
+        Context {
             clock: &self.clock,
             previous,
             steps: self.plan.steps,
@@ -123,17 +133,17 @@ impl<T: Task> Engine<T> {
             run_dir: self.io.info.dir.as_deref(),
             step_log: &self.observers.log,
             model: &*self.compute.model,
-            text: &self.compute,
+            text: self.compute.as_text(),
         }
     }
 
-    /// Decides which callbacks are due on the step that the clock shows.
+    /// Selects the callbacks that are due on the current step.
     pub(super) fn select_due(&mut self, previous: Option<&Clock>) {
         self.observers
             .select_due(previous, &self.clock, self.plan.steps);
     }
 
-    /// Begins the run: run directory, replicas, sinks, signals.
+    /// Opens the run: run directory, replicas, sinks, signals.
     pub(super) fn open(&mut self) -> Result<(), ConfigError> {
         self.laps.run_began = Some(Instant::now());
         self.io
@@ -142,30 +152,36 @@ impl<T: Task> Engine<T> {
 
     pub(super) fn on_fit_start(&mut self) -> Result<(), TrainError> {
         self.flops_per_token = self.compute.task.flops_per_token(&self.compute.model);
-        let cx = self.cx(None);
+        let ctx = self.ctx(None);
         let resumed = self.io.info.resumed_at.is_some();
         let (plan, params) = (&self.plan, &*self.compute.table);
         self.observers.fire(&FitStart {
-            cx,
+            ctx,
             plan,
             params,
             resumed,
         })
     }
 
-    pub(super) fn on_step(&self, done: &StepOutput) -> Result<(), TrainError> {
-        let (Some(loss), true) = (&done.loss, self.observers.want(Hook::OnStep)) else {
+    /// Returns the `tracing` span of the whole run.
+    pub(super) fn span(&self) -> tracing::Span {
+        let (name, steps) = (&self.io.info.name, self.plan.steps);
+        tracing::info_span!("run", name, steps, seed = self.seed)
+    }
+
+    pub(super) fn on_step(&self, output: &StepOutput) -> Result<(), TrainError> {
+        let (Some(loss), true) = (&output.loss, self.observers.want(Hook::OnStep)) else {
             return Ok(());
         };
         let weights = Stats::new(&self.compute.table, || {
             params::weights(&*self.compute.model)
         });
         self.observers.fire(&StepEnd {
-            cx: self.cx(done.previous.as_ref()),
+            ctx: self.ctx(output.previous.as_ref()),
             loss,
             weights: &weights,
-            skipped: done.skipped,
-            timing: done.timing,
+            skipped: output.skipped,
+            timing: output.timing,
             timing_total: Timing {
                 step: self.observers.overhead.steps,
                 data: self.laps.data,
@@ -174,16 +190,29 @@ impl<T: Task> Engine<T> {
         })
     }
 
-    /// Sends the step's record to the sinks: all values that were logged, read together, and the lines.
+    /// Ends the lap of a step, and counts its time and device reads.
+    pub(super) fn end_lap(&mut self, data: Duration) -> Timing {
+        let step = self.laps.lap();
+        self.laps.data += data;
+        let overhead = &mut self.observers.overhead;
+        overhead.reads += self.compute.replicas.take_reads();
+        overhead.steps += step;
+        overhead.num_steps += 1;
+        Timing { step, data }
+    }
+
+    /// Sends the step's record and notices to the sinks. One device read fetches all logged values.
     pub(super) fn record(&mut self) -> Result<(), TrainError> {
-        let Flushed { values, lines } = self.flush()?;
+        let Flushed { values, notices } = self.flush()?;
         if !values.is_empty() {
             self.io.write(Record {
                 clock: self.clock,
                 values,
             });
         }
-        self.io.remark(lines);
+        for text in notices {
+            self.io.notice(text());
+        }
         Ok(())
     }
 
@@ -191,21 +220,21 @@ impl<T: Task> Engine<T> {
         self.observers
             .log
             .flush()
-            .map_err(|reason| self.device_failed(reason))
+            .map_err(|error| self.device_failed(error))
     }
 
-    /// The error for a device that failed in the step under way.
-    pub(super) fn device_failed(&self, reason: String) -> TrainError {
+    /// Returns the error of a device that failed in the current step.
+    pub(super) fn device_failed(&self, error: DeviceError) -> TrainError {
         TrainError::Device {
             step: self.clock.step,
-            reason,
+            reason: error.reason,
         }
     }
 
-    /// Reports failures of callbacks, to the sinks and in the outcome.
-    pub(super) fn report_problems(&mut self) {
-        for problem in self.observers.take_problems() {
-            self.io.tell(problem);
+    /// Reports failures of callbacks to the sinks and in the result.
+    pub(super) fn report_warnings(&mut self) {
+        for warning in self.observers.take_warnings() {
+            self.io.warn(warning);
         }
     }
 
@@ -213,16 +242,16 @@ impl<T: Task> Engine<T> {
     ///
     /// # Panics
     ///
-    /// With the panic that ended the loop, after callbacks and sinks have been notified.
+    /// Resumes the panic that ended the loop, after notifying callbacks and sinks.
     pub(super) fn close(
         self,
         ended: thread::Result<Result<Outcome, TrainError>>,
-    ) -> Result<Fitted<T::Model>, TrainError> {
+    ) -> Result<TrainResult<T::Model>, TrainError> {
         match ended {
             Ok(ended) => self.finish(ended),
             Err(panic) => {
                 let (text, step) = (panic_text(&*panic), self.clock.step);
-                let _ = self.finish(Err(TrainError::Panic { step, text })); // the panic says it all
+                let _ = self.finish(Err(TrainError::Panic { step, text })); // the caller gets the panic itself
                 resume_unwind(panic)
             }
         }
@@ -230,59 +259,69 @@ impl<T: Task> Engine<T> {
 
     fn finish(
         mut self,
-        mut ended: Result<Outcome, TrainError>,
-    ) -> Result<Fitted<T::Model>, TrainError> {
-        let total = self
-            .laps
-            .run_began
-            .map(|began| began.elapsed())
-            .unwrap_or_default();
-        self.compute.stop_replicas();
-        if ended.is_err() {
-            let _ = self.record(); // the values that the failing step had logged; it failed already
-        }
-        self.io.wait_for_saver();
-        let step = self.clock.step;
-        let is_there = self.io.check_dir(step);
-        let unsaved = self.io.take_unsaved();
-        ended = ended.and_then(|outcome| is_there.map(|()| outcome));
-        ended = ended.and_then(|outcome| unsaved.map_or(Ok(outcome), Err));
-        let called = self.on_fit_end(&outcome_of(&ended));
-        ended = ended.and_then(|outcome| called.map(|()| outcome));
-        self.report_problems();
-
+        ended: Result<Outcome, TrainError>,
+    ) -> Result<TrainResult<T::Model>, TrainError> {
+        self.observers.overhead.total = self.laps.total();
+        let ended = self.end(ended);
         let outcome = outcome_of(&ended);
-        self.observers.overhead.total = total;
+        let step = self.clock.step;
         let overhead = self.observers.overhead();
         self.io.close(&outcome, step, &overhead);
-        let is_there = self.io.check_dir(step);
-        ended.and_then(|outcome| is_there.map(|()| outcome))?;
+        first_error(ended, self.io.check_dir(step))?;
         let model = self.compute.model.into_inner();
-        let (last, problems) = self.io.into_result();
-        Ok(Fitted {
+        let (last, warnings) = self.io.into_result();
+        Ok(TrainResult {
             model,
             outcome,
             last,
             overhead,
-            problems,
+            warnings,
         })
     }
 
-    /// Values logged here join the last record in [`Fitted::last`] and in `run.json`; the sinks have theirs already.
+    /// Ends replicas, checkpoints and callbacks. Returns the outcome, or the first error.
+    fn end(&mut self, mut ended: Result<Outcome, TrainError>) -> Result<Outcome, TrainError> {
+        self.compute.stop_replicas();
+        if ended.is_err() {
+            let _ = self.record(); // values logged by the failing step; its own error is the one to return
+        }
+        self.io.wait_for_saver();
+        // All of these run even after a failure.
+        ended = first_error(ended, self.io.check_dir(self.clock.step));
+        ended = first_error(ended, self.io.take_unsaved());
+        let called = self.on_fit_end(&outcome_of(&ended));
+        self.report_warnings();
+        first_error(ended, called)
+    }
+
+    /// Calls `on_fit_end`. Values logged there join the last record in [`TrainResult::last`] and in `run.json`; the
+    /// sinks have received that record already.
     fn on_fit_end(&mut self, outcome: &Outcome) -> Result<(), TrainError> {
-        // A panic of the optimizer takes the model along; then there is none to show.
+        // A panic in the optimizer loses the model, so there is no model to show.
         if self.compute.model.get().is_none() {
             return Ok(());
         }
         self.observers.fire(&FitEnd {
-            cx: self.cx(None),
+            ctx: self.ctx(None),
             outcome,
         })?;
-        let Flushed { values, lines } = self.flush()?;
-        self.io.remark(lines);
+        let Flushed { values, notices } = self.flush()?;
+        for text in notices {
+            self.io.notice(text());
+        }
         self.io.add_to_last(values);
         Ok(())
     }
+}
+
+/// Adds the result of a later part of a run to its outcome.
+fn first_error(
+    ended: Result<Outcome, TrainError>,
+    later: Result<(), TrainError>,
+) -> Result<Outcome, TrainError> {
+    let outcome = ended?;
+    later?;
+    Ok(outcome)
 }
 
 fn outcome_of(ended: &Result<Outcome, TrainError>) -> Outcome {

@@ -1,14 +1,14 @@
-//! The place of the model that is trained.
+//! The slot that holds the trained model.
 
 use std::ops::Deref;
 
-/// A model that steps change in place: they take it out, and put it back.
+/// A model that each step takes out, changes and puts back.
 ///
-/// A copy would keep the old weights alive, and the optimizer from working in place. The slot is empty only during a
-/// change, and for good after a change that failed or panicked.
+/// A copy would keep the old weights alive, so the optimizer could not work in place. The slot is empty only during a
+/// change, and stays empty after a change that failed or panicked.
 pub(super) struct ModelSlot<M>(Option<M>);
 
-/// Nothing that runs during a change, or after one that failed, asks for the model.
+/// Guarantee behind the panics below: no code that runs during a change, or after a failed one, uses the model.
 const IS_IN: &str = "the model is in its slot except during a change";
 
 impl<M> ModelSlot<M> {
@@ -16,19 +16,19 @@ impl<M> ModelSlot<M> {
         Self(Some(model))
     }
 
-    /// The model, unless a change failed.
+    /// Returns the model, unless a change failed.
     pub(super) fn get(&self) -> Option<&M> {
         self.0.as_ref()
     }
 
-    /// Changes the model; the second value is handed out.
+    /// Changes the model. Returns the second value of the closure.
     pub(super) fn change<R>(&mut self, change: impl FnOnce(M) -> (M, R)) -> R {
         let (model, result) = change(self.0.take().expect(IS_IN));
         self.0 = Some(model);
         result
     }
 
-    /// Changes the model, unless that fails: then it is gone.
+    /// Changes the model. If the change fails, the model is lost.
     pub(super) fn try_change<E>(
         &mut self,
         change: impl FnOnce(M) -> Result<M, E>,
@@ -37,7 +37,7 @@ impl<M> ModelSlot<M> {
         Ok(())
     }
 
-    /// Puts another model in its place, and gives this one back.
+    /// Puts another model in the slot. Returns the previous one.
     pub(super) fn replace(&mut self, model: M) -> M {
         self.0.replace(model).expect(IS_IN)
     }

@@ -5,14 +5,15 @@ use crate::callback::Event;
 use crate::clock::Clock;
 use crate::error::TrainError;
 use crate::hook::Hook;
-use crate::outcome::Problem;
+use crate::outcome::Warning;
 use crate::overhead::Overhead;
 use crate::step_log::StepLog;
 use std::cell::RefCell;
 
-/// Everything that watches a run.
+/// The observers of a run: callbacks, their log, and their cost.
 ///
-/// An event lends the whole trainer to the callbacks, shared. They alone change meanwhile, so they are in a cell.
+/// An event lends the whole trainer to the callbacks as a shared reference. Only the callbacks change meanwhile, so they are
+/// in a cell.
 pub(super) struct Observers {
     pub(super) callbacks: RefCell<Callbacks>,
     pub(super) log: StepLog,
@@ -59,12 +60,12 @@ impl Observers {
         self.callbacks.borrow_mut().fire(event)
     }
 
-    /// Takes the failures of callbacks that no sink has been told of yet.
-    pub(super) fn take_problems(&self) -> Vec<Problem> {
-        self.log.problems.take()
+    /// Takes the failures of callbacks that have not been sent to the sinks yet.
+    pub(super) fn take_warnings(&self) -> Vec<Warning> {
+        self.log.warnings.take()
     }
 
-    /// The cost of the run, callback by callback.
+    /// Returns the cost of the run, callback by callback.
     pub(super) fn overhead(&mut self) -> Overhead {
         let mut overhead = std::mem::take(&mut self.overhead);
         overhead.reads += self.log.shared_reads();

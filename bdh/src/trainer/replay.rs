@@ -1,4 +1,4 @@
-//! Looking at saved checkpoints as a run looks at its model, without training.
+//! Replays: callbacks run over saved checkpoints, without training.
 
 mod builder;
 
@@ -7,42 +7,46 @@ pub use builder::ReplayBuilder;
 use super::engine::{Engine, StepOutput};
 use crate::checkpoint::{Checkpoint, State};
 use crate::error::{CheckpointError, TrainError};
-use crate::outcome::{Fitted, Outcome};
+use crate::outcome::{Outcome, TrainResult};
 use crate::params;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::stats::Stats;
-use crate::task::Task;
+use crate::task::{BatchSize, Task};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Runs callbacks over the checkpoints of a run that is over, and records what they log.
+/// A replay of a finished run: callbacks act on its checkpoints, and the values that they log are recorded.
 ///
-/// Each checkpoint, in the order of steps, is loaded and shown as the run would have shown it at the end of that
-/// step: the same clock and seed, so that weights, evals and samples are the same to the bit. Every callback acts
-/// on every checkpoint, whatever its cadence. Of several checkpoints of one step, one is looked at.
+/// Checkpoints are loaded in the order of their steps and shown as at the end of that step, with the same clock and
+/// seed: weights, evals and samples are identical to the run's, bit for bit. Every callback acts on every checkpoint;
+/// cadences are ignored. If a step has several checkpoints, only one is replayed.
 ///
-/// These hooks are called: `on_fit_start`, `on_step`, with [`eval`](ReplayBuilder::eval) `on_eval_batch` and
-/// `on_eval`, with [`gradients`](ReplayBuilder::gradients) `on_step_start`, `on_micro_batch` and `after_backward`,
-/// and `on_fit_end`. There are no updates and no new checkpoints, so the other hooks never happen; requests to stop,
-/// evaluate or save are not heeded. The loss in `on_step` is the recorded one, NaN where none was recorded; its
-/// timing is zero.
+/// Hooks that are called:
+///
+/// - always: `on_fit_start`, `on_step`, `on_fit_end`;
+/// - with [`eval`](ReplayBuilder::eval): `on_eval_batch`, `on_eval`;
+/// - with [`gradients`](ReplayBuilder::gradients): `on_step_start`, `on_micro_batch`, `after_backward`.
+///
+/// A replay makes no updates and no checkpoints, so the other hooks are never called. Requests to stop, evaluate or
+/// save are ignored. The loss in `on_step` is the recorded one, or NaN if none was recorded; its timing is zero.
 ///
 /// # Examples
 ///
 /// ```no_run
 /// # use bdh::{NextToken, Replay, MemorySink, BoxError, lm::RandomCrops, CausalLm};
 /// # fn replay<M: CausalLm>(task: NextToken<M, RandomCrops>, model: M) -> Result<(), BoxError> {
-/// let norms = bdh::on_step(|at| {
-///     at.log("train/weight_norm", at.weights.l2());
+/// let norms = bdh::hooks::on_step(|ctx| {
+///     ctx.log("train/weight_norm", ctx.weights.l2());
 ///     Ok(())
 /// });
 /// let replay = Replay::builder(task, model)
-///     .checkpoints("runs/first") // all that the run has kept
+///     .checkpoints("runs/first") // every checkpoint that the run has kept
 ///     .callback(norms)
 ///     .eval(true)
-///     .run_dir("runs/first-again") // metrics.jsonl, run.json, what callbacks write
+///     .run_dir("runs/first-again") // metrics.jsonl, run.json, files of callbacks
 ///     .build()?;
 /// replay.run()?;
 /// # Ok(())
@@ -56,28 +60,39 @@ pub struct Replay<T: Task> {
     gradients: bool,
 }
 
+impl<T: Task> fmt::Debug for Replay<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replay")
+            .field("checkpoints", &self.checkpoints)
+            .field("plan", &self.engine.plan)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<T: Task> Replay<T> {
-    /// Begins the composition of a replay: the task, and a model of the saved one's shape, whatever its weights.
+    /// Starts to configure a replay of this task. The model needs the shape of the saved one; its weights are replaced.
     pub fn builder(task: T, model: T::Model) -> ReplayBuilder<T> {
         ReplayBuilder::new(task, model)
     }
 
-    /// Which checkpoints will be looked at, and what is recorded.
+    /// Returns the plan of the replay: its checkpoints, and the keys it records.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.engine.plan
     }
 
-    /// Looks at every checkpoint; the model of the last one is in what it gives back.
+    /// Replays every checkpoint. The result holds the model of the last one.
     ///
     /// # Errors
     ///
-    /// [`TrainError::Replay`] if a checkpoint is damaged or of another model, and as in [`Trainer::fit`](crate::Trainer::fit).
+    /// [`TrainError::Replay`] if a checkpoint is damaged or of another model, or any error of
+    /// [`Trainer::fit`](crate::Trainer::fit).
     ///
     /// # Panics
     ///
-    /// If the task or the model panics; callbacks and sinks are notified first.
-    pub fn run(mut self) -> Result<Fitted<T::Model>, TrainError> {
+    /// Resumes a panic of the task or the model, after notifying callbacks and sinks.
+    pub fn run(mut self) -> Result<TrainResult<T::Model>, TrainError> {
+        let _span = self.engine.span().entered();
         self.engine.open()?;
         let ended = catch_unwind(AssertUnwindSafe(|| self.replay()));
         self.engine.close(ended)
@@ -86,32 +101,35 @@ impl<T: Task> Replay<T> {
     fn replay(&mut self) -> Result<Outcome, TrainError> {
         self.engine.on_fit_start()?;
         for (place, (_, path)) in self.checkpoints.clone().iter().enumerate() {
-            let state = self.load(path)?;
-            self.look(&state)?;
-            self.engine.record()?;
-            if self.gradients {
-                self.look_at_gradients(&state)?;
-                let next = self.checkpoints.get(place + 1).map(|(step, _)| *step);
-                if next != Some(self.engine.clock.step) {
-                    self.engine.record()?; // otherwise they are part of the next checkpoint's record
-                }
-            }
-            self.engine.io.hear();
-            self.engine.report_problems();
+            let next = self.checkpoints.get(place + 1).map(|(step, _)| *step);
+            self.replay_checkpoint(path, next)?;
+            self.engine.io.drain();
+            self.engine.report_warnings();
             if let Some(reason) = self.engine.io.take_stop() {
+                self.engine.io.stop_requested(&reason);
                 return Ok(Outcome::Stopped(reason));
             }
         }
         Ok(Outcome::Completed)
     }
 
-    /// Puts the model, the clock and the seed of a checkpoint in place.
+    /// Replays one checkpoint; `next` is the step of the checkpoint after it.
+    fn replay_checkpoint(&mut self, path: &Path, next: Option<u64>) -> Result<(), TrainError> {
+        let state = self.load(path)?;
+        self.show_step(&state)?;
+        self.engine.record()?;
+        if self.gradients {
+            self.show_gradients(&state)?;
+            if next != Some(self.engine.clock.step) {
+                self.engine.record()?; // if it is the next checkpoint's step, that record takes the values
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores the model, the clock and the seed of a checkpoint.
     fn load(&mut self, path: &Path) -> Result<State, TrainError> {
         let Checkpoint { model, state, .. } = Checkpoint::read(path)?;
-        let mismatch = |what| CheckpointError::Mismatch {
-            path: path.to_owned(),
-            what,
-        };
         let Engine {
             compute,
             clock,
@@ -123,7 +141,10 @@ impl<T: Task> Replay<T> {
         compute
             .model
             .try_change(|old| params::restore(old, whole, model))
-            .map_err(mismatch)?;
+            .map_err(|error| CheckpointError::Mismatch {
+                path: path.to_owned(),
+                what: error.to_string(),
+            })?;
         *seed = state.seed;
         *elapsed_before = state.clock.elapsed;
         *clock = state.clock;
@@ -131,8 +152,8 @@ impl<T: Task> Replay<T> {
         Ok(state)
     }
 
-    /// Shows the end of the checkpoint's step.
-    fn look(&mut self, state: &State) -> Result<(), TrainError> {
+    /// Calls the hooks of the end of the checkpoint's step.
+    fn show_step(&mut self, state: &State) -> Result<(), TrainError> {
         let record = Record::from_json(&state.record);
         let loss = record
             .and_then(|record| record.scalar("train/loss"))
@@ -148,8 +169,8 @@ impl<T: Task> Replay<T> {
         Ok(())
     }
 
-    /// Takes the step after the checkpoint, up to its gradients, with a model whose running means are thrown away after it.
-    fn look_at_gradients(&mut self, state: &State) -> Result<(), TrainError> {
+    /// Computes the gradients of the next step on a copy of the model, whose changed running means are discarded.
+    fn show_gradients(&mut self, state: &State) -> Result<(), TrainError> {
         let copy = params::with_own_states(&*self.engine.compute.model);
         let saved = self.engine.compute.model.replace(copy);
         self.show_next_step(state)?;
@@ -157,23 +178,30 @@ impl<T: Task> Replay<T> {
         Ok(())
     }
 
-    /// Computes the gradients of the step after the checkpoint: on the same batches, with the same seeds.
+    /// Computes the gradients of the step after the checkpoint, on the batches and seeds of the original run.
     fn show_next_step(&mut self, state: &State) -> Result<(), TrainError> {
+        let batches = self.fetch_next(state)?;
         let engine = &mut self.engine;
-        let step = engine.clock.step + 1;
-        let sought = engine.compute.task_mut().seek(&state.data);
-        sought.map_err(|source| TrainError::Data { step, source })?;
-        let micro_batches = state.config["trainer"]["grad_accum_steps"]
-            .as_u64()
-            .unwrap_or(1);
-        let batches = engine
-            .compute
-            .fetch(engine.seed, step, micro_batches as usize)?;
         let previous = engine.advance(&batches);
         let backward = engine.backward(batches, &previous)?;
         let table = Arc::clone(&engine.compute.table);
         let model = &*engine.compute.model;
         let gradients = Stats::new(&table, || params::gradients(model, &backward.grads));
         engine.after_backward(&backward, &gradients, &previous)
+    }
+
+    /// Draws the micro-batches of the step after the checkpoint, from its data position.
+    fn fetch_next(&mut self, state: &State) -> Result<Vec<(T::Batch, BatchSize)>, TrainError> {
+        let engine = &mut self.engine;
+        let step = engine.clock.step + 1;
+        engine
+            .compute
+            .task_mut()
+            .seek(&state.data)
+            .map_err(|source| TrainError::Data { step, source })?;
+        let count = state.config["trainer"]["grad_accum_steps"].as_u64();
+        // At least 1: a crafted checkpoint may hold 0, and a step has a micro-batch.
+        let count = count.unwrap_or(1).max(1) as usize;
+        engine.compute.fetch(engine.seed, step, count)
     }
 }

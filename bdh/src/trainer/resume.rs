@@ -1,17 +1,17 @@
-//! Going on from a checkpoint.
+//! Resuming a run from a checkpoint.
 
 use super::Trainer;
 use super::callbacks::Stateful;
 use super::engine::Engine;
-use crate::checkpoint::{self, Checkpoint, list_checkpoints};
+use crate::checkpoint::{self, Checkpoint, State};
 use crate::config_change::{self, ConfigChange};
 use crate::error::CheckpointError;
 use crate::error::ConfigError;
 use crate::failure::with_causes;
 use crate::files;
 use crate::optim::OptimizerState;
-use crate::outcome::Problem;
-use crate::params;
+use crate::outcome::Warning;
+use crate::params::{self, Mismatch};
 use crate::record::{Record, Value};
 use crate::run_dir;
 use crate::run_lock::RunLock;
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where a run goes on from.
+/// The checkpoint that a run resumes from.
 ///
 /// # Examples
 ///
@@ -28,17 +28,18 @@ use std::path::{Path, PathBuf};
 /// use bdh::Resume;
 ///
 /// assert_eq!(Resume::from("auto"), Resume::Auto);
-/// assert_eq!(Resume::from("runs/a/checkpoints/step_00000100"), Resume::From("runs/a/checkpoints/step_00000100".into()));
+/// let path = "runs/a/checkpoints/step_00000100";
+/// assert_eq!(Resume::from(path), Resume::From(path.into()));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resume {
-    /// The newest checkpoint in the run directory that is whole.
+    /// The newest intact checkpoint in the run directory.
     ///
-    /// The same command begins a run and, after any crash, goes on with it: where there is no run
-    /// directory yet, or nothing of a run in it, it begins, and a run that died before its first checkpoint was complete is moved
-    /// aside (to `<run_dir>.died-1`) and begun again. So is one without a checkpoint whose `run.json` was lost or damaged.
+    /// With it, one command starts a run and resumes it after any crash. If the run directory does not exist or holds
+    /// no run, a new run starts. A run that died before its first checkpoint was complete is moved aside (to
+    /// `<run_dir>.died-1`) and started again, and so is one without a checkpoint whose `run.json` is lost or damaged.
     Auto,
-    /// This checkpoint.
+    /// The checkpoint at a path.
     From(PathBuf),
 }
 
@@ -70,110 +71,109 @@ impl From<String> for Resume {
     }
 }
 
-/// Whether a checkpoint will not be whole the next time either.
-fn is_lasting(error: &CheckpointError) -> bool {
+/// Whether a checkpoint is damaged for good: reading it again would fail again.
+fn is_permanent(error: &CheckpointError) -> bool {
     match error {
         CheckpointError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
         _ => true,
     }
 }
 
-/// A record without the files that lie outside of the run directory: a checkpoint is somebody's file, and must
-/// not make a sink read, and perhaps upload, whatever it names, or whatever a link in the directory leads to.
-fn without_others_files(mut record: Record, dir: &Path) -> Record {
-    let is_ours = |path: &Path| {
-        let Ok(path) = path.strip_prefix(dir) else {
-            return false;
-        };
-        // The folder of the checkpoints may be a link to another disk.
-        match path.strip_prefix(checkpoint::FOLDER) {
-            Ok(below) => files::is_plain(&dir.join(checkpoint::FOLDER), below),
-            Err(_) => files::is_plain(dir, path),
-        }
-    };
+/// Removes the files outside of the run directory from a record.
+///
+/// A checkpoint may come from elsewhere. It must not make a sink read, and perhaps upload, any file that it names or
+/// that a link in the directory points to.
+fn without_foreign_files(mut record: Record, dir: &Path) -> Record {
     record.values.retain(|(_, value)| match value {
-        Value::File { path, .. } => is_ours(path),
+        Value::File { path, .. } => is_file_of(dir, path),
         _ => true,
     });
     record
 }
 
+/// Whether a path is in a run directory, not behind a link.
+fn is_file_of(dir: &Path, path: &Path) -> bool {
+    let Ok(path) = path.strip_prefix(dir) else {
+        return false;
+    };
+    // The folder of the checkpoints itself may be a link to another disk.
+    match path.strip_prefix(checkpoint::FOLDER) {
+        Ok(below) => files::is_plain(&dir.join(checkpoint::FOLDER), below),
+        Err(_) => files::is_plain(dir, path),
+    }
+}
+
 impl<T: Task> Trainer<T> {
-    /// Puts a checkpoint into the trainer, if there is one to go on from.
+    /// Restores the checkpoint to resume from, if there is one.
     pub(super) fn resume(&mut self, from: Resume, allowed: &[String]) -> Result<(), ConfigError> {
         let dir = self.engine.io.info.dir.clone();
-        // A directory without a run is taken when the run begins, as one that has still to be made.
-        if let Some(dir) = dir.as_ref().filter(|dir| run_dir::holds_run(dir)) {
-            self.engine.io.lock = Some(RunLock::take(dir)?);
-            checkpoint::recover(&dir.join(checkpoint::FOLDER)).map_err(|source| {
-                ConfigError::RunDir {
-                    path: dir.clone(),
-                    source,
-                }
-            })?;
+        if let Some(dir) = &dir {
+            self.lock_run(dir)?;
         }
         match from {
             Resume::From(path) => self.restore(&path, Checkpoint::read(&path)?, allowed),
             Resume::Auto => {
                 let dir = dir.ok_or(ConfigError::Missing { field: "run_dir" })?;
-                match self.newest_whole(&dir)? {
+                match self.newest_intact(&dir)? {
                     Some((path, saved)) => self.restore(&path, saved, allowed),
-                    None => self.begin_again(&dir),
+                    None => self.start_again(&dir),
                 }
             }
         }
     }
 
-    /// Reads the newest checkpoint that is whole; those that are damaged become problems of the run. If all are, or if
-    /// the newest may be whole and cannot be read now, the run is not begun: somebody should look.
-    fn newest_whole(&mut self, dir: &Path) -> Result<Option<(PathBuf, Checkpoint)>, ConfigError> {
+    /// Locks a run directory that holds a run, and cleans up after a process that died there.
+    fn lock_run(&mut self, dir: &Path) -> Result<(), ConfigError> {
+        // A directory without a run is locked when the run begins, like a directory that does not exist yet.
+        if !run_dir::holds_run(dir) {
+            return Ok(());
+        }
+        self.engine.io.lock = Some(RunLock::take(dir)?);
+        let folder = dir.join(checkpoint::FOLDER);
+        checkpoint::recover(&folder).map_err(|source| ConfigError::RunDir {
+            path: dir.to_owned(),
+            source,
+        })
+    }
+
+    /// Reads the newest intact checkpoint. Damaged newer ones become warnings of the run.
+    ///
+    /// # Errors
+    ///
+    /// If all checkpoints are damaged, or if a newer one cannot be read now but may be intact: a person should decide.
+    fn newest_intact(&mut self, dir: &Path) -> Result<Option<(PathBuf, Checkpoint)>, ConfigError> {
         let folder = dir.join(checkpoint::FOLDER);
         let mut damaged = checkpoint::unreadable(&folder);
-        let mut whole = None;
-        for path in list_checkpoints(&folder) {
+        let mut newest = None;
+        for path in checkpoint::list(&folder) {
             match Checkpoint::read(&path) {
                 Ok(saved) => {
-                    whole = Some((path, saved));
+                    newest = Some((path, saved));
                     break;
                 }
                 Err(error) => damaged.push((path, error)),
             }
         }
-        if let Some(at) = damaged
-            .iter()
-            .position(|(_, error)| whole.is_none() || !is_lasting(error))
-        {
-            return Err(damaged.swap_remove(at).1.into());
+        for (path, error) in damaged {
+            if newest.is_none() || !is_permanent(&error) {
+                return Err(error.into());
+            }
+            self.engine.io.warnings.push(skipped(&path, &error));
         }
-        self.engine
-            .io
-            .problems
-            .extend(damaged.iter().map(|(path, error)| {
-                Problem {
-                    who: path
-                        .file_name()
-                        .unwrap_or_default()
-                        .to_string_lossy()
-                        .into_owned(),
-                    during: "resume".to_owned(),
-                    step: 0,
-                    error: with_causes(error),
-                    consequence: "the run goes on from an older one".to_owned(),
-                }
-            }));
-        Ok(whole)
+        Ok(newest)
     }
 
-    /// Prepares for a run whose directory has nothing to go on from.
-    fn begin_again(&mut self, dir: &Path) -> Result<(), ConfigError> {
+    /// Prepares a run whose directory has no checkpoint to resume from.
+    fn start_again(&mut self, dir: &Path) -> Result<(), ConfigError> {
         if !run_dir::holds_run(dir) {
-            self.engine.io.lock = None; // another process may have moved the run aside in this instant
+            self.engine.io.lock = None; // another process may just have moved the run aside
             return Ok(());
         }
         match run_dir::status(dir).as_deref() {
-            // It died, or its `run.json` was lost or damaged. What there is of it is kept aside: it may have ended.
+            // The run died, or its `run.json` was lost or damaged. Its files are kept aside: it may even have
+            // completed.
             Some("running" | "unknown") | None => {
-                self.engine.io.is_begun_again = true;
+                self.engine.io.starts_again = true;
                 Ok(())
             }
             Some(_) => Err(ConfigError::NothingToResume {
@@ -182,17 +182,13 @@ impl<T: Task> Trainer<T> {
         }
     }
 
-    /// Puts a checkpoint into the trainer: model, optimizer, data, clock, callbacks.
+    /// Restores a checkpoint: model, optimizer, data position, clock, callbacks, interventions.
     fn restore(
         &mut self,
         path: &Path,
         mut saved: Checkpoint,
         allowed: &[String],
     ) -> Result<(), ConfigError> {
-        let mismatch = |what| CheckpointError::Mismatch {
-            path: path.to_owned(),
-            what,
-        };
         let config = &self.engine.io.info.config;
         let changes = config_change::between(&saved.state.config, config, allowed);
         if !changes.is_empty() {
@@ -201,74 +197,96 @@ impl<T: Task> Trainer<T> {
                 changes,
             });
         }
+        let notes = self
+            .load(&mut saved, allowed)
+            .map_err(|error| CheckpointError::Mismatch {
+                path: path.to_owned(),
+                what: error.to_string(),
+            })?;
+        self.engine.plan.notes.extend(notes);
+        self.resume_after(path, saved.state);
+        Ok(())
+    }
+
+    /// Loads a checkpoint, except its clock. Returns notes on what starts anew.
+    fn load(
+        &mut self,
+        saved: &mut Checkpoint,
+        allowed: &[String],
+    ) -> Result<Vec<String>, Mismatch> {
         let position = self.engine.compute.task.position();
         if let Some(what) = missing_position(&saved.state.data, &position) {
-            return Err(mismatch(what.to_owned()).into());
+            return Err(Mismatch::new(what));
         }
-        let mut notes = self.load_callbacks(&mut saved, allowed).map_err(mismatch)?;
-        let is_other_optimizer = self.has_other_optimizers(&saved.state.config);
-        let Checkpoint {
-            model,
-            optimizer,
-            state,
-            ..
-        } = saved;
+        let mut notes = self.load_callbacks(saved, allowed)?;
+        self.load_model(saved)?;
+        notes.extend(self.load_optimizers(saved)?);
+        self.load_position(&saved.state.data)?;
+        let states = std::mem::take(&mut saved.state.interventions);
+        notes.extend(self.load_interventions(states, allowed)?);
+        Ok(notes)
+    }
+
+    fn load_model(&mut self, saved: &mut Checkpoint) -> Result<(), Mismatch> {
         let compute = &mut self.engine.compute;
-        let device = compute.device.clone().inner();
-        let whole = &compute.saved;
+        let (table, model) = (&compute.saved, std::mem::take(&mut saved.model));
         compute
             .model
-            .try_change(|fresh| params::restore(fresh, whole, model))
-            .map_err(mismatch)?;
+            .try_change(|fresh| params::restore(fresh, table, model))
+    }
 
-        let moments = OptimizerState {
-            tensors: optimizer.into_iter().collect(),
-            scalars: state.optimizer,
-        };
-        match compute
-            .optimizers
-            .load(moments, &compute.table, &*compute.model, &device)
-        {
-            Err(_) if is_other_optimizer => {
+    fn load_position(&mut self, position: &serde_json::Value) -> Result<(), Mismatch> {
+        let task = self.engine.compute.task_mut();
+        task.seek(position).map_err(|error| {
+            Mismatch::new(format!("its data position cannot be restored: {error}"))
+        })
+    }
+
+    /// Loads the state of the optimizers. Returns a note if they start anew because the user has changed one.
+    fn load_optimizers(&mut self, saved: &mut Checkpoint) -> Result<Option<String>, Mismatch> {
+        let has_others = self.has_other_optimizers(&saved.state.config);
+        let state = take_optimizer(saved);
+        let compute = &mut self.engine.compute;
+        let device = compute.device.clone().inner();
+        let (table, model) = (&compute.table, &*compute.model);
+        match compute.optimizers.load(state, table, model, &device) {
+            Ok(()) => Ok(None),
+            Err(_) if has_others => {
                 compute.optimizers.forget();
-                notes.push("the optimizer starts anew: it is another one".to_owned());
+                let note = "the optimizer starts anew: it is not the checkpoint's";
+                Ok(Some(note.to_owned()))
             }
-            loaded => loaded.map_err(mismatch)?,
+            Err(error) => Err(error),
         }
-        compute
-            .task_mut()
-            .seek(&state.data)
-            .map_err(|error| mismatch(format!("the data position: {error}")))?;
-        notes.extend(
-            self.load_interventions(state.interventions, allowed)
-                .map_err(mismatch)?,
-        );
+    }
 
+    /// Sets the clock to the checkpoint's, and describes the resume to the sinks.
+    fn resume_after(&mut self, path: &Path, state: State) {
         let Engine {
             io,
-            plan,
             clock,
             elapsed_before,
             ..
         } = &mut self.engine;
-        plan.notes.extend(notes);
         io.resumed_from = Some((path.to_owned(), state.saved_as));
         *elapsed_before = state.clock.elapsed;
         *clock = state.clock;
         io.info.resumed_at = Some(state.clock.step);
         let dir = io.info.dir.as_deref().unwrap_or(Path::new(""));
-        io.info.resumed_record = Record::from_json(&state.record)
-            .map(|record| without_others_files(record, dir))
-            .filter(|record| !record.values.is_empty());
-        Ok(())
+        if let Some(record) = Record::from_json(&state.record) {
+            let own = without_foreign_files(record, dir);
+            if !own.values.is_empty() {
+                io.info.resumed_record = Some(own);
+            }
+        }
     }
 
-    /// Gives the callbacks their states and copies of the parameters back; returns notes on what starts anew.
+    /// Restores the states of the callbacks and their copies of the parameters. Returns notes on those that start anew.
     fn load_callbacks(
         &mut self,
         saved: &mut Checkpoint,
         allowed: &[String],
-    ) -> Result<Vec<String>, String> {
+    ) -> Result<Vec<String>, Mismatch> {
         let Engine {
             compute, observers, ..
         } = &mut self.engine;
@@ -280,7 +298,8 @@ impl<T: Task> Trainer<T> {
         Ok(notes)
     }
 
-    /// Whether an optimizer was exchanged since the checkpoint; that it is allowed has been checked.
+    /// Whether a group has another optimizer than in the checkpoint. The user has allowed it, or the resume would be
+    /// refused.
     fn has_other_optimizers(&self, then: &serde_json::Value) -> bool {
         let changes = config_change::between(then, &self.engine.io.info.config, &[]);
         changes.iter().any(|ConfigChange { key, was, is }| {
@@ -289,12 +308,12 @@ impl<T: Task> Trainer<T> {
         })
     }
 
-    /// Gives the interventions their states back, as with callbacks.
+    /// Restores the states of the interventions. Returns notes on those that start anew.
     fn load_interventions(
         &mut self,
         mut states: BTreeMap<String, serde_json::Value>,
         allowed: &[String],
-    ) -> Result<Vec<String>, String> {
+    ) -> Result<Vec<String>, Mismatch> {
         let kind = Stateful {
             kind: "intervention",
             group: "interventions",
@@ -313,28 +332,45 @@ impl<T: Task> Trainer<T> {
                 None => notes.push(kind.is_new(&name)?),
             }
         }
-        for name in states.into_keys() {
-            notes.push(kind.is_gone(&name)?);
-        }
+        notes.extend(kind.are_gone(states)?);
         Ok(notes)
     }
 }
 
-/// Why a run is not resumed when the checkpoint, or the task as it is now, does not say where the training data stands.
+fn take_optimizer(saved: &mut Checkpoint) -> OptimizerState {
+    OptimizerState {
+        tensors: std::mem::take(&mut saved.optimizer).into_iter().collect(),
+        scalars: std::mem::take(&mut saved.state.optimizer),
+    }
+}
+
+/// Returns the warning about a damaged checkpoint that a resume skips.
+fn skipped(path: &Path, error: &CheckpointError) -> Warning {
+    let name = path.file_name().unwrap_or_default();
+    Warning {
+        source: name.to_string_lossy().into_owned(),
+        phase: "resume".to_owned(),
+        step: 0,
+        cause: with_causes(error),
+        consequence: "the run resumes from an older one".to_owned(),
+    }
+}
+
+/// Returns the error text if the checkpoint or this run's task has no data position.
 fn missing_position(saved: &serde_json::Value, now: &serde_json::Value) -> Option<&'static str> {
     match (saved.is_null(), now.is_null()) {
         (false, false) => None,
         (true, true) => Some(
-            "it does not say where the training data stood, which would begin anew; let the task implement `position` \
-             and `seek` (any value but null will do where all batches are alike)",
+            "it holds no data position, so the training data would start anew; the task must implement `position` and \
+             `seek` (any value but null will do if all batches are alike)",
         ),
         (true, false) => Some(
-            "it does not say where the training data stood, which would begin anew: the task had no `position` when it \
-             was saved; begin a new run",
+            "it holds no data position, so the training data would start anew: the task had no `position` when it was \
+             saved; start a new run",
         ),
         (false, true) => Some(
-            "it says where the training data stood, and this run's task does not: the data would begin anew; let the \
-             task implement `position` and `seek` (any value but null will do where all batches are alike)",
+            "it holds a data position, but this run's task reports none, so the training data would start anew; the \
+             task must implement `position` and `seek` (any value but null will do if all batches are alike)",
         ),
     }
 }

@@ -1,11 +1,12 @@
-//! Everything of a run outside of its computation: the directory, the sinks, checkpoints being written, signals.
+//! The input and output of a run: its directory, sinks, checkpoints being written, and signals.
 
 use crate::checkpoint::{self, Checkpoint, CheckpointRequest, Job, Saved, Saver};
-use crate::error::{ConfigError, TrainError};
+use crate::error::{CheckpointError, ConfigError, TrainError};
 use crate::failure::with_causes;
 use crate::feedback::Feedback;
+use crate::message::Message;
 use crate::names::is_plain_name;
-use crate::outcome::{Outcome, Problem, StopReason};
+use crate::outcome::{Outcome, StopReason, Warning};
 use crate::overhead::Overhead;
 use crate::record::Record;
 use crate::run::{self, RunInfo};
@@ -19,42 +20,42 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Time between two looks at whether the run directory is still there. Each costs a call of the system, some microseconds.
-const LOOK_AT_DIR: Duration = Duration::from_millis(200);
+/// Time between two checks that the run directory still exists. A check costs one system call, some microseconds.
+const DIR_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) struct RunIo {
     pub(super) info: RunInfo,
-    /// Keeps the run directory from other processes.
+    /// Lock that keeps other processes out of the run directory.
     pub(super) lock: Option<RunLock>,
     /// The checkpoint to continue from, and the names under which its state was saved.
     pub(super) resumed_from: Option<(PathBuf, BTreeMap<String, bool>)>,
-    /// Whether the directory's run died with nothing to continue from, and is begun again.
-    pub(super) is_begun_again: bool,
+    /// Whether the directory holds a run that died without a checkpoint, so that the run starts again.
+    pub(super) starts_again: bool,
     pub(super) keep_checkpoints: usize,
     pub(super) stop_on_signals: bool,
-    /// Until the run begins; then they are with the writers.
+    /// Sinks before the run begins; then the writers own them.
     sinks: Vec<Box<dyn Sink>>,
     writers: Writers,
     saver: Saver,
     signals: Option<SignalWatch>,
     last: Option<Arc<Record>>,
     /// Failures that did not end the run.
-    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Warning>,
     has_warned_of_no_dir: bool,
-    /// When the run directory was last seen to be there.
-    looked_at_dir: Option<Instant>,
-    /// The checkpoint tried last, if it could not be written.
+    /// Time of the last check that the run directory exists.
+    dir_checked_at: Option<Instant>,
+    /// Error of the newest checkpoint, if it could not be written.
     unsaved: Option<TrainError>,
 }
 
 impl RunIo {
-    /// The outside of a run that has not begun: nothing is written yet.
+    /// Prepares the input and output of a run. Nothing is written yet.
     pub(super) fn new(info: RunInfo, sinks: Vec<Box<dyn Sink>>) -> Self {
         Self {
             info,
             lock: None,
             resumed_from: None,
-            is_begun_again: false,
+            starts_again: false,
             keep_checkpoints: 0,
             stop_on_signals: false,
             sinks,
@@ -62,49 +63,59 @@ impl RunIo {
             saver: Saver::default(),
             signals: None,
             last: None,
-            problems: Vec::new(),
+            warnings: Vec::new(),
             has_warned_of_no_dir: false,
-            looked_at_dir: None,
+            dir_checked_at: None,
             unsaved: None,
         }
     }
 
     // ── Begin ────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Makes the run directory, starts the devices, opens the sinks, listens for signals. A run that is refused leaves nothing new there; one
-    /// that was to be resumed may have deleted the checkpoints and cut the records after its step.
+    /// Creates the run directory, starts the devices, opens the sinks and watches for signals.
+    ///
+    /// If this fails, new files are removed again. A resumed run may already have deleted checkpoints and records of
+    /// later steps.
     pub(super) fn open(
         &mut self,
         notes: &[String],
         start_devices: impl FnOnce() -> Result<(), ConfigError>,
     ) -> Result<(), ConfigError> {
-        let aside = if self.is_begun_again {
+        let aside = if self.starts_again {
             Some(self.move_aside()?)
         } else {
             None
         };
-        let before = self.info.dir.as_deref().map(run_dir::Before::of);
+        let before = self.info.dir.as_deref().map(run_dir::DirSnapshot::take);
         let begun = self.begin(notes, start_devices);
-        if begun.is_err()
-            && let (Some(before), Some(lock)) = (before, &self.lock)
-            && lock.verify().is_ok()
-        {
-            self.sinks.clear(); // their files are closed
-            before.restore();
-            if let (Some(aside), Some(dir)) = (aside, &self.info.dir) {
-                let _ = std::fs::rename(aside, dir); // where it does not work, the directory is still there
-            }
+        if begun.is_err() {
+            self.roll_back(before, aside);
         }
         begun
     }
 
-    /// Gives the directory of a run that died, which is locked, another name.
+    /// Restores the run directory after a failed start, unless it is another run's by now.
+    fn roll_back(&mut self, before: Option<run_dir::DirSnapshot>, aside: Option<PathBuf>) {
+        let (Some(before), Some(lock)) = (before, &self.lock) else {
+            return;
+        };
+        if lock.verify().is_err() {
+            return;
+        }
+        self.sinks.clear(); // closes their files before they are removed
+        before.restore();
+        if let (Some(aside), Some(dir)) = (aside, &self.info.dir) {
+            let _ = std::fs::rename(aside, dir); // if it fails, the old run is still there under its new name
+        }
+    }
+
+    /// Renames the locked directory of a run that died.
     fn move_aside(&mut self) -> Result<PathBuf, ConfigError> {
         let dir = self.info.dir.as_deref().unwrap_or(Path::new(""));
         self.verify_dir()?;
         let aside = run_dir::move_aside(dir)?;
-        self.problems.push(died_early(dir, &aside));
-        self.lock = None; // it went along; whoever waits for it looks where its path leads now
+        self.warnings.push(died_early(dir, &aside));
+        self.lock = None; // the lock moved with the directory; processes that wait for it check the path again
         Ok(aside)
     }
 
@@ -114,39 +125,45 @@ impl RunIo {
         start_devices: impl FnOnce() -> Result<(), ConfigError>,
     ) -> Result<(), ConfigError> {
         self.claim_dir()?;
-        start_devices()?; // no sooner: the directory may be another run's, which has these devices
+        start_devices()?; // after the lock: if the directory is another run's, that run may be using these devices
         self.info.notes = notes.to_vec();
-        let (feedback, said) = Feedback::channel();
+        let (feedback, messages) = Feedback::channel();
         self.info.feedback = feedback.clone();
-        for sink in &mut self.sinks {
-            let (field, value) = ("sink", sink.name());
-            sink.open(&self.info).map_err(|error| {
-                let expected = format!("which cannot be opened: {}", with_causes(&*error));
-                ConfigError::Invalid {
-                    field,
-                    value,
-                    expected,
-                }
-            })?;
-        }
-        self.verify_dir()?;
+        self.open_sinks()?;
+        self.verify_dir()?; // again, as sinks may take a while to open
         // After the sinks: a run that never began leaves its directory free for the next attempt.
         run::write_start(&self.info)?;
-        self.writers = Writers::start(std::mem::take(&mut self.sinks), &feedback, said);
-        for problem in &self.problems {
-            self.writers.tell(problem); // met before there was a sink to tell
-        }
-        for note in notes {
-            self.writers.remark(&format!("note: {note}"));
-        }
+        self.writers = Writers::start(std::mem::take(&mut self.sinks), &feedback, messages);
+        self.send_early_messages(notes);
         if self.stop_on_signals {
-            // Without a handler the run is merely less polite to interrupt.
+            // Without a handler a signal ends the process without a checkpoint, so a failure here is no error.
             self.signals = SignalWatch::start();
         }
         Ok(())
     }
 
-    /// Locks the run directory. Of a run that continues, checkpoints of later steps are deleted.
+    /// Sends the warnings that were raised before the sinks were open, and the notes of the plan.
+    fn send_early_messages(&mut self, notes: &[String]) {
+        for warning in &self.warnings {
+            self.writers.send(&Message::Warning(warning.clone()));
+        }
+        for note in notes {
+            self.notice(format!("note: {note}"));
+        }
+    }
+
+    fn open_sinks(&mut self) -> Result<(), ConfigError> {
+        for sink in &mut self.sinks {
+            let name = sink.name();
+            if let Err(error) = sink.open(&self.info) {
+                let problem = format!("it cannot be opened: {}", with_causes(&*error));
+                return Err(ConfigError::invalid("sink", name, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Locks the run directory. If the run resumes, checkpoints of later steps are deleted.
     fn claim_dir(&mut self) -> Result<(), ConfigError> {
         let Some(dir) = self.info.dir.clone() else {
             return Ok(());
@@ -155,33 +172,40 @@ impl RunIo {
             self.lock = Some(run_dir::claim(&dir)?);
         }
         self.verify_dir()?;
-        let Some(step) = self.info.resumed_at else {
-            return Ok(());
-        };
-        // Before the sinks cut their records: a process that dies in between must not leave a checkpoint of a later
-        // step than the records.
+        match self.info.resumed_at {
+            // Before the sinks cut their records: a process that dies in between must not leave a checkpoint that is
+            // newer than the records.
+            Some(step) => self.discard_after(step, &dir),
+            None => Ok(()),
+        }
+    }
+
+    /// Deletes the checkpoints of later steps, and completes those of the step.
+    fn discard_after(&self, step: u64, dir: &Path) -> Result<(), ConfigError> {
         let (folder, lock) = (dir.join(checkpoint::FOLDER), self.lock.as_ref());
         let failed = |source| ConfigError::RunDir {
-            path: dir.clone(),
+            path: dir.to_owned(),
             source,
         };
-        checkpoint::forget_after(&folder, step, lock).map_err(failed)?;
+        checkpoint::delete_after(&folder, step, lock).map_err(failed)?;
         self.complete_checkpoints(&folder)?;
         checkpoint::rotate(&folder, self.keep_checkpoints, lock).map_err(failed)
     }
 
-    /// Makes the checkpoints of the step to continue from that a process which died did not get to.
+    /// Writes the other checkpoints of the resumed step, in case the process died before it had written all of them.
     fn complete_checkpoints(&self, dir: &Path) -> Result<(), ConfigError> {
         let Some((from, saved_as)) = &self.resumed_from else {
             return Ok(());
         };
-        // A run that branches off into a directory of its own leaves the other one as it is.
+        // A run that resumes into a new directory does not change the old one.
         if from.parent() != Some(dir) {
             return Ok(());
         }
-        for (name, pinned) in saved_as.iter().filter(|(name, _)| !dir.join(name).exists()) {
-            if is_plain_name(name) {
-                Checkpoint::copy(from, &dir.join(name), *pinned, self.lock.as_ref())?;
+        for (name, pinned) in saved_as {
+            let to = dir.join(name);
+            // The names come from a checkpoint, and a crafted one must not write outside of the folder.
+            if is_plain_name(name) && !to.exists() {
+                Checkpoint::copy(from, &to, *pinned, self.lock.as_ref())?;
             }
         }
         Ok(())
@@ -189,7 +213,7 @@ impl RunIo {
 
     // ── Run ──────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Checks, before anything is done in the run directory, that it is still there.
+    /// Checks that the run directory still exists, before anything is written to it.
     fn verify_dir(&self) -> Result<(), ConfigError> {
         let Some(lock) = &self.lock else {
             return Ok(());
@@ -200,16 +224,16 @@ impl RunIo {
         })
     }
 
-    /// Ends a run whose directory is no longer there: what it writes would be lost, or would spoil another run's files.
+    /// Fails if the run directory is gone: further files would be lost, or would overwrite another run's.
     pub(super) fn check_dir(&mut self, step: u64) -> Result<(), TrainError> {
-        self.looked_at_dir = Some(Instant::now());
+        self.dir_checked_at = Some(Instant::now());
         let Some(Err(LostDir { path, how, now_at })) = self.lock.as_ref().map(RunLock::verify)
         else {
             return Ok(());
         };
-        self.info.dir = None; // for what callbacks, and the end of the run, would still write
+        self.info.dir = None; // so that callbacks and the end of the run write nothing more there
         let last_checkpoint =
-            now_at.and_then(|dir| checkpoint::latest_checkpoint(&dir.join(checkpoint::FOLDER)));
+            now_at.and_then(|dir| checkpoint::latest(&dir.join(checkpoint::FOLDER)));
         Err(TrainError::DirLost {
             path,
             how,
@@ -218,13 +242,11 @@ impl RunIo {
         })
     }
 
-    /// Checks the run directory now and then.
-    pub(super) fn look_at_dir(&mut self, step: u64) -> Result<(), TrainError> {
-        let since = self.looked_at_dir.map(|looked| looked.elapsed());
-        if since.is_none_or(|since| since >= LOOK_AT_DIR) {
-            self.check_dir(step)
-        } else {
-            Ok(())
+    /// Checks the run directory, unless the last check was less than 200 ms ago.
+    pub(super) fn poll_dir(&mut self, step: u64) -> Result<(), TrainError> {
+        match self.dir_checked_at {
+            Some(checked_at) if checked_at.elapsed() < DIR_CHECK_INTERVAL => Ok(()),
+            _ => self.check_dir(step),
         }
     }
 
@@ -235,7 +257,7 @@ impl RunIo {
         self.last = Some(record);
     }
 
-    /// Puts values into the last record that came after it was sent: for the outcome and `run.json`.
+    /// Adds values that were logged after the last record was sent; they appear in the result and in `run.json`.
     pub(super) fn add_to_last(&mut self, late: Vec<(String, crate::record::Value)>) {
         let Some(last) = self.last.as_mut().map(Arc::make_mut) else {
             return;
@@ -245,22 +267,25 @@ impl RunIo {
         last.values.extend(late);
     }
 
-    /// Shows lines in the sinks that people read.
-    pub(super) fn remark(&mut self, lines: Vec<Box<dyn FnOnce() -> String>>) {
-        for line in lines {
-            self.writers.remark(&line());
-        }
+    /// Sends a notice to the sinks.
+    pub(super) fn notice(&mut self, text: String) {
+        self.writers.send(&Message::Notice(text));
     }
 
-    /// Reports a failure that does not end the run: to the sinks, and in the outcome.
-    pub(super) fn tell(&mut self, problem: Problem) {
-        self.writers.tell(&problem);
-        self.problems.push(problem);
+    /// Reports a failure that does not end the run, to the sinks and in the result.
+    pub(super) fn warn(&mut self, warning: Warning) {
+        self.writers.send(&Message::Warning(warning.clone()));
+        self.warnings.push(warning);
     }
 
-    /// Collects problems and requests of the sinks, which have threads of their own.
-    pub(super) fn hear(&mut self) {
-        self.writers.hear(&mut self.problems);
+    /// Reports to the sinks that the run stops.
+    pub(super) fn stop_requested(&mut self, reason: &StopReason) {
+        self.writers.send(&Message::StopRequested(reason.clone()));
+    }
+
+    /// Collects the warnings and requests that sinks have sent from their threads.
+    pub(super) fn drain(&mut self) {
+        self.writers.drain(&mut self.warnings);
     }
 
     /// Whether a signal asks the run to stop.
@@ -280,7 +305,7 @@ impl RunIo {
 
     // ── Checkpoints ──────────────────────────────────────────────────────────────────────────────────
 
-    /// Begins to write a checkpoint, on another thread. The one before must have been waited for.
+    /// Starts writing a checkpoint on another thread. Call [`Self::wait_for_saver`] first.
     pub(super) fn save(
         &mut self,
         dir: PathBuf,
@@ -297,7 +322,7 @@ impl RunIo {
         });
     }
 
-    /// Reports a checkpoint that has been written since the last one, without waiting for one that has not.
+    /// Reports a finished checkpoint, without waiting for an unfinished one.
     pub(super) fn report_saved(&mut self) {
         if self.saver.is_done() {
             self.wait_for_saver();
@@ -316,38 +341,35 @@ impl RunIo {
             failed,
             late,
         } = saved;
-        self.writers.lose_patience(&late, step);
-        for (who, error) in &failed {
-            self.tell(Problem {
-                who: who.clone(),
-                during: "checkpoint".to_owned(),
-                step,
-                error: with_causes(error),
-                consequence: "older checkpoints stay".to_owned(),
-            });
+        self.writers.give_up_late(&late, step);
+        for (by, error) in &failed {
+            self.warn(not_saved(by, step, error));
         }
         let lost = failed.into_iter().next().filter(|_| written.is_empty());
-        // A later one that is complete makes up for it.
+        // Replaces the error of an older one: the newest checkpoint alone decides.
         self.unsaved = lost.map(|(_, source)| TrainError::Unsaved { step, source });
         written
     }
 
-    /// The error of a run whose last checkpoint could not be written.
-    pub(super) fn take_unsaved(&mut self) -> Option<TrainError> {
-        self.unsaved.take()
+    /// Takes the error of the newest checkpoint, if it could not be written, and returns it.
+    pub(super) fn take_unsaved(&mut self) -> Result<(), TrainError> {
+        match self.unsaved.take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
-    /// Reports, the first time, that checkpoints were asked for in a run that writes nothing.
+    /// Warns, once in a run, that checkpoints were requested without a run directory.
     pub(super) fn warn_of_no_dir(&mut self, requests: &[(String, CheckpointRequest)], step: u64) {
         if std::mem::replace(&mut self.has_warned_of_no_dir, true) {
             return;
         }
         for (by, CheckpointRequest { name, .. }) in requests {
-            self.tell(Problem {
-                who: by.clone(),
-                during: "checkpoint".to_owned(),
+            self.warn(Warning {
+                source: by.clone(),
+                phase: "checkpoint".to_owned(),
                 step,
-                error: format!("`{name}` has no place: the run has no `run_dir`"),
+                cause: format!("checkpoint `{name}` cannot be saved: the run has no `run_dir`"),
                 consequence: "the run saves nothing".to_owned(),
             });
         }
@@ -355,63 +377,76 @@ impl RunIo {
 
     // ── End ──────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Writes how the run ended to `run.json`, and waits for the sinks.
+    /// Writes the outcome to `run.json`, and closes the sinks.
     pub(super) fn close(&mut self, outcome: &Outcome, step: u64, overhead: &Overhead) {
         let Self {
             info,
             lock,
             writers,
-            problems,
+            warnings,
             signals,
             last,
             ..
         } = self;
-        let note = |problems: &[Problem]| {
-            // Sinks may take a while to close, and the directory may be another run's by then.
-            if lock.as_ref().is_some_and(|lock| lock.verify().is_err()) {
+        let note = |warnings: &[Warning]| {
+            // Checked each time: sinks may take a while to close, and the directory may be another run's by then.
+            if let Some(Err(_)) = lock.as_ref().map(RunLock::verify) {
                 return None;
             }
-            let noted = run::write_end(info, outcome, last.as_deref(), problems, overhead);
-            noted.err().map(|error| unnoted(step, &error))
+            let noted = run::write_end(info, outcome, last.as_deref(), warnings, overhead);
+            noted.err().map(|error| not_noted(step, &error))
         };
-        // On the disk before `run.json` speaks of the end, which is before a sink takes its time to close: a run that is
-        // killed during a long upload has ended all the same.
+        // Order: records are flushed, then `run.json` reports the end, then sinks close. A run that is killed while a
+        // sink uploads has ended all the same.
         let late = writers.flush().wait();
-        writers.lose_patience(&late, step);
-        let _ = note(problems); // tried again below
-        writers.close(outcome, step, problems, signals.as_ref(), note);
+        writers.give_up_late(&late, step);
+        let _ = note(warnings); // tried again below
+        writers.close(outcome, step, warnings, signals.as_ref(), note);
     }
 
-    /// The last record, its pictures drawn, and the problems.
-    pub(super) fn into_result(self) -> (Option<Record>, Vec<Problem>) {
+    /// Returns the last record, with its pictures drawn, and the warnings.
+    pub(super) fn into_result(self) -> (Option<Record>, Vec<Warning>) {
         // The sinks have reported pictures that failed.
-        let last = self.last.map(|last| last.developed(|_, _| ()).into_owned());
-        (last, self.problems)
+        let last = self
+            .last
+            .map(|last| last.with_images(|_, _| ()).into_owned());
+        (last, self.warnings)
     }
 }
 
-/// The problem of a run that was killed before it had saved anything.
-fn died_early(dir: &Path, aside: &Path) -> Problem {
-    Problem {
-        who: dir
+/// Returns the warning about a run that died before its first checkpoint.
+fn died_early(dir: &Path, aside: &Path) -> Warning {
+    Warning {
+        source: dir
             .file_name()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned(),
-        during: "resume".to_owned(),
+        phase: "resume".to_owned(),
         step: 0,
-        error: "it died before its first checkpoint was complete".to_owned(),
-        consequence: format!("it was moved to `{}` and begins again", aside.display()),
+        cause: "the run died before its first checkpoint was complete".to_owned(),
+        consequence: format!("it was moved to `{}` and starts again", aside.display()),
     }
 }
 
-/// The problem of an end that could not be written down; the sinks are closed by then.
-fn unnoted(step: u64, error: &io::Error) -> Problem {
-    Problem {
-        who: run::FILE.to_owned(),
-        during: "close".to_owned(),
+/// Returns the warning about a checkpoint that could not be written.
+fn not_saved(by: &str, step: u64, error: &CheckpointError) -> Warning {
+    Warning {
+        source: by.to_owned(),
+        phase: "checkpoint".to_owned(),
         step,
-        error: error.to_string(),
-        consequence: "it does not say how the run ended".to_owned(),
+        cause: with_causes(error),
+        consequence: "older checkpoints stay".to_owned(),
+    }
+}
+
+/// Returns the warning about a `run.json` that could not be written at the end of the run.
+fn not_noted(step: u64, error: &io::Error) -> Warning {
+    Warning {
+        source: run::FILE.to_owned(),
+        phase: "close".to_owned(),
+        step,
+        cause: error.to_string(),
+        consequence: "the file does not show how the run ended".to_owned(),
     }
 }

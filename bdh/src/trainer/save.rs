@@ -1,8 +1,9 @@
-//! Saving a run so that it can be continued: captured between two steps, written while training goes on.
+//! Checkpoints of a run: the state is captured between two steps and written while training continues.
 
 use super::Trainer;
 use super::engine::StepOutput;
 use crate::checkpoint::{self, Checkpoint, CheckpointRequest, State};
+use crate::device_read::DeviceError;
 use crate::error::TrainError;
 use crate::event::Checkpointed;
 use crate::hook::Hook;
@@ -10,90 +11,131 @@ use crate::optim::OptimizerState;
 use crate::params;
 use crate::record::Record;
 use crate::task::Task;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Instant;
 
 impl<T: Task> Trainer<T> {
-    /// Takes the checkpoints that are due or were asked for; all of them hold the same state.
+    /// Saves the requested checkpoints, which all hold the same state.
     ///
-    /// One that cannot be written is a problem, not an error: a full disk ends no run, unless it was the last one. A
-    /// callback with the hook `on_checkpoint` expects the files, so with such a callback the run waits for the disk.
+    /// A failed write is a warning: a full disk does not end the run. Only a failure of the last checkpoint is an
+    /// error. Callbacks with `on_checkpoint` expect the files to exist, so with such a callback the run waits for the
+    /// disk.
     pub(super) fn save(
         &mut self,
-        done: &StepOutput,
+        output: &StepOutput,
         requests: Vec<(String, CheckpointRequest)>,
     ) -> Result<(), TrainError> {
         let step = self.engine.clock.step;
-        let Some(dir) = self
-            .engine
-            .io
-            .info
-            .dir
-            .as_ref()
-            .map(|dir| dir.join(checkpoint::FOLDER))
-        else {
+        let Some(run_dir) = &self.engine.io.info.dir else {
             self.engine.io.warn_of_no_dir(&requests, step);
             return Ok(());
         };
+        let dir = run_dir.join(checkpoint::FOLDER);
+        let _span = tracing::info_span!("checkpoint", step).entered();
         let began = Instant::now();
-        self.engine.io.check_dir(step)?;
-        self.engine.io.wait_for_saver(); // before the next copy of the state is made
-        let saved_as = requests
-            .iter()
-            .map(|(_, r)| (r.name.clone(), r.pinned))
-            .collect();
-        let checkpoint = self
-            .capture(saved_as)
-            .map_err(|reason| TrainError::Device { step, reason })?;
-        self.engine.io.save(dir, checkpoint, requests);
+        self.start_saving(dir, requests)?;
         if self.engine.observers.want(Hook::OnCheckpoint) {
-            for (path, pinned) in self.engine.io.wait_for_saver() {
-                let cx = self.engine.cx(done.previous.as_ref());
-                self.engine.observers.fire(&Checkpointed {
-                    cx,
-                    path: &path,
-                    pinned,
-                })?;
-            }
+            self.on_checkpoint(output)?;
         }
         self.engine.observers.overhead.checkpoints += began.elapsed();
         Ok(())
     }
 
-    /// Everything that the run needs in order to continue from here; the parameters in one device read.
+    /// Captures the state, and starts to write it to the folder of checkpoints.
+    fn start_saving(
+        &mut self,
+        folder: PathBuf,
+        requests: Vec<(String, CheckpointRequest)>,
+    ) -> Result<(), TrainError> {
+        self.engine.io.check_dir(self.engine.clock.step)?;
+        self.engine.io.wait_for_saver(); // first, so that at most one copy of the state is in memory
+        let checkpoint = self
+            .capture(&requests)
+            .map_err(|error| self.engine.device_failed(error))?;
+        self.engine.io.save(folder, checkpoint, requests);
+        Ok(())
+    }
+
+    /// Waits for the checkpoints to be written, and calls `on_checkpoint` for each.
+    fn on_checkpoint(&mut self, output: &StepOutput) -> Result<(), TrainError> {
+        for (path, pinned) in self.engine.io.wait_for_saver() {
+            self.engine.observers.fire(&Checkpointed {
+                ctx: self.engine.ctx(output.previous.as_ref()),
+                path: &path,
+                pinned,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Captures the state that a resume needs. The parameters cost one device read.
     ///
     /// # Errors
     ///
-    /// The device's, if it failed.
-    fn capture(&self, saved_as: BTreeMap<String, bool>) -> Result<Checkpoint, String> {
+    /// [`DeviceError`] if the device fails.
+    fn capture(&self, requests: &[(String, CheckpointRequest)]) -> Result<Checkpoint, DeviceError> {
         let engine = &self.engine;
         let compute = &engine.compute;
-        let record = Record {
-            clock: engine.clock,
-            values: engine.observers.log.so_far()?,
-        };
+        let record = self.record_so_far()?;
         let model = params::capture(&*compute.model, &compute.saved)?;
-        let callbacks = engine.observers.callbacks.borrow();
-        let copies = callbacks.copies(&compute.table)?;
+        let copies = engine.observers.callbacks.borrow().copies(&compute.table)?;
         let OptimizerState { tensors, scalars } = compute.optimizers.state(&compute.table)?;
-        let interventions = self.interventions.iter().map(|i| (i.name(), i.state()));
         Ok(Checkpoint {
             model,
             optimizer: tensors.into_iter().collect(),
             copies,
-            state: State {
-                clock: engine.clock,
-                seed: engine.seed,
-                data: compute.task.position(),
-                optimizer: scalars,
-                callbacks: callbacks.states(),
-                interventions: interventions
-                    .filter(|(_, state)| !state.is_null())
-                    .collect(),
-                saved_as,
-                record: record.to_json(),
-                config: engine.io.info.config.clone(),
-            },
+            state: self.state(scalars, &record, requests),
         })
     }
+
+    /// Returns the part of the checkpoint that is not a tensor; `optimizer` has the counters of the optimizers.
+    fn state(
+        &self,
+        optimizer: BTreeMap<String, Value>,
+        record: &Record,
+        requests: &[(String, CheckpointRequest)],
+    ) -> State {
+        let engine = &self.engine;
+        State {
+            clock: engine.clock,
+            seed: engine.seed,
+            data: engine.compute.task.position(),
+            optimizer,
+            callbacks: engine.observers.callbacks.borrow().states(),
+            interventions: self.intervention_states(),
+            saved_as: names_of(requests),
+            record: record.to_json(),
+            config: engine.io.info.config.clone(),
+        }
+    }
+
+    /// Returns the record of the step as far as it has been logged. Its numbers are read from the device.
+    fn record_so_far(&self) -> Result<Record, DeviceError> {
+        Ok(Record {
+            clock: self.engine.clock,
+            values: self.engine.observers.log.so_far()?,
+        })
+    }
+
+    fn intervention_states(&self) -> BTreeMap<String, Value> {
+        let mut states = BTreeMap::new();
+        for intervention in &self.interventions {
+            let state = intervention.state();
+            if !state.is_null() {
+                states.insert(intervention.name(), state);
+            }
+        }
+        states
+    }
+}
+
+/// Returns the names of the requested checkpoints, and whether each is pinned.
+fn names_of(requests: &[(String, CheckpointRequest)]) -> BTreeMap<String, bool> {
+    let mut names = BTreeMap::new();
+    for (_, request) in requests {
+        names.insert(request.name.clone(), request.pinned);
+    }
+    names
 }

@@ -1,38 +1,38 @@
-//! The update: from gradients to moved parameters.
+//! The optimizer update: from gradients to updated parameters.
 
 use super::Trainer;
 use super::engine::Backward;
-use crate::clip::Clipping;
+use crate::clip::ClipFactor;
 use crate::clock::Clock;
 use crate::error::TrainError;
 use crate::event::{AfterOptimizerStep, BeforeOptimizerStep};
 use crate::failure::panic_text;
 use crate::hook::Hook;
-use crate::intervention::{Intervene, Verdict};
+use crate::intervention::{Intervention, InterventionContext, UpdateDecision};
 use crate::params;
+use crate::replicas::Divergence;
 use crate::seed;
 use crate::stats::Stats;
 use crate::task::Task;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 /// The optimizer's input.
 struct Ready {
     grads: GradientsParams,
-    verdict: Verdict,
+    decision: UpdateDecision,
     lrs: Vec<(String, f64)>,
 }
 
-/// How the update went.
+/// The result of an update.
 pub(super) struct Updated {
     pub(super) skipped: bool,
     pub(super) lrs: Vec<(String, f64)>,
 }
 
 impl<T: Task> Trainer<T> {
-    /// From raw gradients to moved parameters, each state of them shown to the callbacks that are due.
+    /// Updates the parameters from raw gradients, and calls the hooks on the way.
     pub(super) fn update(
         &mut self,
         backward: Backward,
@@ -40,14 +40,26 @@ impl<T: Task> Trainer<T> {
     ) -> Result<Updated, TrainError> {
         let Ready {
             grads,
-            verdict,
+            decision,
             lrs,
         } = self.prepare(backward, previous)?;
-        if verdict == Verdict::Skip {
+        let skipped = decision == UpdateDecision::Skip;
+        if skipped {
             self.after_optimizer_step(&self.engine.compute.model, previous)?;
-            return Ok(Updated { skipped: true, lrs });
+        } else {
+            self.apply(grads, &lrs, previous)?;
         }
-        // Handles to the old values keep the optimizer from working in place; so only on request.
+        Ok(Updated { skipped, lrs })
+    }
+
+    /// Updates the parameters on every device.
+    fn apply(
+        &mut self,
+        grads: GradientsParams,
+        lrs: &[(String, f64)],
+        previous: &Clock,
+    ) -> Result<(), TrainError> {
+        // Only on request: handles to the old values keep the optimizer from working in place.
         let is_wanted = self.engine.observers.want(Hook::AfterOptimizerStep);
         let before = is_wanted.then(|| T::Model::clone(&self.engine.compute.model));
         let rates: Vec<_> = lrs.iter().map(|(_, lr)| *lr).collect();
@@ -55,50 +67,61 @@ impl<T: Task> Trainer<T> {
         self.engine
             .compute
             .step(grads, &rates)
-            .map_err(|lost| lost.at_step(step))?;
+            .map_err(|error| error.at_step(step))?;
         if let Some(before) = before {
             self.after_optimizer_step(&before, previous)?;
         }
-        Ok(Updated {
-            skipped: false,
-            lrs,
-        })
+        Ok(())
     }
 
-    /// Everything about a step that comes between the backward pass and the optimizer.
+    /// Prepares the optimizer's input: hooks, interventions, clipping, learning rates.
     fn prepare(&mut self, mut backward: Backward, previous: &Clock) -> Result<Ready, TrainError> {
-        let table = Arc::clone(&self.engine.compute.table);
-        // Without interventions, clipping shares the norm that callbacks have asked for.
-        let mut clipping = None;
-        {
-            let model = &*self.engine.compute.model;
-            let raw = Stats::new(&table, || params::gradients(model, &backward.grads));
-            self.engine.after_backward(&backward, &raw, previous)?;
-            if self.interventions.is_empty() {
-                clipping = self.clipping(&raw);
-            }
-        }
-        let (verdict, lr_factor) = self.intervene(previous, &mut backward.grads)?;
+        let clipping = self.after_backward(&backward, previous)?;
+        let (decision, lr_factor) = self.intervene(previous, &mut backward.grads)?;
         let mut grads = backward.grads;
-        let model = &*self.engine.compute.model;
-        if clipping.is_none() {
-            clipping = self.clipping(&Stats::new(&table, || params::gradients(model, &grads)));
-        }
-        if let Some(clipping) = &clipping {
-            params::scale_gradients(model, &mut grads, clipping.factor.clone());
-        }
+        let clipping = self.clip(&mut grads, clipping);
         let lrs = self.lrs(lr_factor);
-        let given = Stats::new(&table, || params::gradients(model, &grads));
-        self.before_optimizer_step(previous, &given, clipping.as_ref(), &lrs)?;
-        drop(given); // the optimizer shall be the last to hold the gradients
+        self.before_optimizer_step(previous, &grads, clipping.as_ref(), &lrs)?;
         Ok(Ready {
             grads,
-            verdict,
+            decision,
             lrs,
         })
     }
 
-    /// Ends the run if the replicas are no longer equal, on the steps on which they are compared.
+    /// Calls `after_backward`. Returns the clipping of the gradients, unless an intervention may still change them.
+    fn after_backward(
+        &self,
+        backward: &Backward,
+        previous: &Clock,
+    ) -> Result<Option<ClipFactor>, TrainError> {
+        let compute = &self.engine.compute;
+        let gradients = Stats::new(&compute.table, || {
+            params::gradients(&*compute.model, &backward.grads)
+        });
+        self.engine.after_backward(backward, &gradients, previous)?;
+        if !self.interventions.is_empty() {
+            return Ok(None);
+        }
+        // From the same statistics, so that clipping reuses a norm that callbacks have already computed.
+        Ok(self.clipping(&gradients))
+    }
+
+    /// Scales the gradients down to the maximum norm, if one is set and they exceed it.
+    fn clip(&self, grads: &mut GradientsParams, known: Option<ClipFactor>) -> Option<ClipFactor> {
+        let compute = &self.engine.compute;
+        let model = &*compute.model;
+        let clipping = match known {
+            Some(clipping) => clipping,
+            None => self.clipping(&Stats::new(&compute.table, || {
+                params::gradients(model, grads)
+            }))?,
+        };
+        params::scale_gradients(model, grads, clipping.factor.clone());
+        Some(clipping)
+    }
+
+    /// Compares the replicas if that is due. Replicas that differ are an error.
     pub(super) fn compare_replicas(&mut self, previous: &Clock) -> Result<(), TrainError> {
         let compute = &mut self.engine.compute;
         let clock = &self.engine.clock;
@@ -110,55 +133,53 @@ impl<T: Task> Trainer<T> {
             return Ok(());
         }
         let step = clock.step;
-        let apart = compute
+        let found = compute
             .replicas
-            .apart(&compute.model)
-            .map_err(|lost| lost.at_step(step))?;
-        match apart {
-            Some((replica, param)) => Err(TrainError::ReplicasApart {
+            .first_divergence(&compute.model)
+            .map_err(|error| error.at_step(step))?;
+        if let Some(Divergence { replica, param }) = found {
+            return Err(TrainError::ReplicasApart {
                 replica,
                 param,
                 step,
-            }),
-            None => Ok(()),
+            });
         }
+        Ok(())
     }
 
-    /// The clipping of these gradients, if there is a largest norm.
-    fn clipping(&self, gradients: &Stats<'_>) -> Option<Clipping> {
+    /// Returns the clipping of these gradients, if a maximum norm is set.
+    fn clipping(&self, gradients: &Stats<'_>) -> Option<ClipFactor> {
         let max = self.settings.clip_grad_norm?;
-        Some(Clipping::to(max, gradients, &self.engine.compute.device))
+        Some(ClipFactor::new(max, gradients, &self.engine.compute.device))
     }
 
-    /// Each group's learning rate for the step under way.
+    /// Returns the learning rate of each group in the current step, times `factor`.
     fn lrs(&self, factor: f64) -> Vec<(String, f64)> {
-        let done = self.engine.clock.step - 1;
-        let lrs = self
-            .engine
-            .compute
-            .optimizers
-            .lrs(done, self.settings.steps);
-        lrs.into_iter()
-            .map(|(name, lr)| (name.to_owned(), lr * factor))
-            .collect()
+        let num_done = self.engine.clock.step - 1;
+        let optimizers = &self.engine.compute.optimizers;
+        let mut lrs = Vec::new();
+        for (name, lr) in optimizers.lrs(num_done, self.settings.steps) {
+            lrs.push((name.to_owned(), lr * factor));
+        }
+        lrs
     }
 
-    /// Lets every intervention act; returns whether to go on with the step, and the factor on learning rates.
+    /// Runs all interventions. Returns whether to apply the update, and the factor on the learning rates.
     fn intervene(
         &mut self,
         previous: &Clock,
         grads: &mut GradientsParams,
-    ) -> Result<(Verdict, f64), TrainError> {
+    ) -> Result<(UpdateDecision, f64), TrainError> {
         let Self {
             engine,
             interventions,
             ..
         } = self;
-        let (mut verdict, mut lr_factor) = (Verdict::Apply, 1.0);
-        let cx = engine.cx(Some(previous));
+        let (mut decision, mut lr_factor) = (UpdateDecision::Apply, 1.0);
+        let ctx = engine.ctx(Some(previous));
         let (model, step) = (&*engine.compute.model, engine.clock.step);
         for (index, intervention) in interventions.iter_mut().enumerate() {
-            // So that its draws do not depend on what observers drew before.
+            // Seeded anew, so that its random numbers do not depend on what callbacks drew before.
             engine
                 .compute
                 .device
@@ -166,43 +187,35 @@ impl<T: Task> Trainer<T> {
             let mut replace = |make: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1>| {
                 params::replace_gradients(model, grads, make);
             };
-            let (table, lr_factor) = (&*engine.compute.table, &mut lr_factor);
-            let mut at = Intervene {
-                cx,
-                table,
+            let mut context = InterventionContext {
+                ctx,
+                table: &engine.compute.table,
                 replace: &mut replace,
-                lr_factor,
+                lr_factor: &mut lr_factor,
             };
-            let result = catch_unwind(AssertUnwindSafe(|| intervention.intervene(&mut at)));
-            let result = result.unwrap_or_else(|panic| {
-                Err(format!("it panicked: {}", panic_text(&*panic)).into())
-            });
-            let answer = result.map_err(|source| TrainError::Callback {
-                callback: intervention.name(),
-                hook: "intervene",
-                step,
-                source,
-            })?;
-            if answer == Verdict::Skip {
-                verdict = Verdict::Skip;
+            if call(intervention.as_mut(), &mut context, step)? == UpdateDecision::Skip {
+                decision = UpdateDecision::Skip;
             }
         }
-        Ok((verdict, lr_factor))
+        Ok((decision, lr_factor))
     }
 
     fn before_optimizer_step(
         &self,
         previous: &Clock,
-        gradients: &Stats<'_>,
-        clipping: Option<&Clipping>,
+        grads: &GradientsParams,
+        clipping: Option<&ClipFactor>,
         lrs: &[(String, f64)],
     ) -> Result<(), TrainError> {
         if !self.engine.observers.want(Hook::BeforeOptimizerStep) {
             return Ok(());
         }
+        let compute = &self.engine.compute;
+        // Dropped with this function: the optimizer needs the only handle to the gradients to work in place.
+        let gradients = Stats::new(&compute.table, || params::gradients(&*compute.model, grads));
         self.engine.observers.fire(&BeforeOptimizerStep {
-            cx: self.engine.cx(Some(previous)),
-            gradients,
+            ctx: self.engine.ctx(Some(previous)),
+            gradients: &gradients,
             grad_norm: clipping.map(|clipping| &clipping.norm),
             clip_coefficient: clipping.map(|clipping| &clipping.coefficient),
             lrs,
@@ -218,11 +231,30 @@ impl<T: Task> Trainer<T> {
         let weights = Stats::new(&compute.table, || params::weights(model));
         let updates = Stats::new(&compute.table, || params::updates(before, model));
         self.engine.observers.fire(&AfterOptimizerStep {
-            cx: self.engine.cx(Some(previous)),
+            ctx: self.engine.ctx(Some(previous)),
             weights: &weights,
             updates: &updates,
         })
     }
+}
+
+/// Calls an intervention. A panic becomes an error.
+fn call(
+    intervention: &mut dyn Intervention,
+    context: &mut InterventionContext<'_>,
+    step: u64,
+) -> Result<UpdateDecision, TrainError> {
+    let source = match catch_unwind(AssertUnwindSafe(|| intervention.intervene(context))) {
+        Ok(Ok(decision)) => return Ok(decision),
+        Ok(Err(error)) => error,
+        Err(panic) => format!("it panicked: {}", panic_text(&*panic)).into(),
+    };
+    Err(TrainError::Callback {
+        callback: intervention.name(),
+        hook: "intervene",
+        step,
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -233,7 +265,7 @@ mod tests {
     use crate::testing;
 
     #[test]
-    fn replicas_that_differ_end_the_run_on_the_steps_on_which_they_are_compared() {
+    fn differing_replicas_end_the_run_when_they_are_compared() {
         let devices = crate::device::devices("cpu:0-1").expect("the CPU");
         let run = testing::tiny_run(10).grad_accum_steps(2).devices(devices);
         let mut trainer = run

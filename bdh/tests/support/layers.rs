@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Names that each module takes from the crate's root: of other modules, or of public items.
+/// Names that each module imports from the crate's root: other modules, or public items.
 pub(crate) type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// Fails, naming the arrows, where modules of the crate import each other in a circle.
+/// Checks that no modules of the crate import each other in a circle.
 pub(crate) fn check_circles(least: usize) {
     let imports = imports_of(&sources());
     let modules: BTreeSet<_> = imports.keys().cloned().collect();
@@ -24,22 +24,20 @@ pub(crate) fn check_circles(least: usize) {
     }
 }
 
-/// Fails where a module imports a public item through the crate's root.
+/// Checks that no module imports a public item through the crate's root.
 pub(crate) fn check_roots() {
     let imports = imports_of(&sources());
     for (module, names) in &imports {
-        let through_root: Vec<_> = names
-            .iter()
-            .filter(|name| !imports.contains_key(*name))
-            .collect();
-        assert!(
-            through_root.is_empty(),
-            "`{module}` imports {through_root:?} from the root of the crate: import them from the modules that define them"
-        );
+        for name in names {
+            assert!(
+                imports.contains_key(name),
+                "`{module}` imports `{name}` from the root of the crate: import it from the module that defines it"
+            );
+        }
     }
 }
 
-/// Each source file of the crate, with the name of its top-level module.
+/// Returns the top-level module and the text of each source file of the crate.
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.clone()];
@@ -59,7 +57,7 @@ fn sources() -> Vec<(String, String)> {
     sources
 }
 
-/// The top-level module of a file; `None` for `lib.rs` and for files of unit tests.
+/// Returns the top-level module of a file; `None` for `lib.rs` and for files of unit tests.
 fn module_of(root: &Path, path: &Path) -> Option<String> {
     let name: PathBuf = path.strip_prefix(root).ok()?.with_extension("");
     let mut parts = name.iter().map(|part| part.to_string_lossy().into_owned());
@@ -90,7 +88,7 @@ fn is_unit_test(item: &syn::Item) -> bool {
     })
 }
 
-/// The item itself; of an inline module, its items without unit tests.
+/// Returns a copy of an item, without the unit tests of an inline module.
 fn without_tests(item: &syn::Item) -> syn::Item {
     let mut item = item.clone();
     if let syn::Item::Mod(syn::ItemMod {
@@ -110,7 +108,7 @@ fn collect(tokens: TokenStream, names: &mut BTreeSet<String>) {
         if let TokenTree::Group(group) = token {
             collect(group.stream(), names);
         }
-        // `$crate` in a macro is the path of whoever calls it.
+        // A path with `$crate` belongs to the caller of the macro.
         let is_macro = index > 0 && tokens[index - 1].to_string() == "$";
         if token.to_string() != "crate" || is_macro {
             continue;
@@ -136,7 +134,7 @@ fn first_names(members: TokenStream, names: &mut BTreeSet<String>) {
     }
 }
 
-/// A way from a module back to itself, if there is one.
+/// Returns a path of imports from a module back to itself, if there is one.
 pub(crate) fn circle(imports: &Imports) -> Option<Vec<String>> {
     fn visit(
         module: &String,

@@ -1,11 +1,11 @@
-//! Odd files in the place of those of a run.
+//! Links, FIFOs, devices and folders in the place of a run's files.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-/// Puts something in the place of a file: a link to it, a FIFO, a device without end, a folder.
+/// Replaces a file by a link to it, a FIFO, an endless device or a folder.
 pub(crate) fn spoil(path: &Path, with: &str) {
     let kept = path.with_extension("kept");
     fs::rename(path, &kept).expect("renamed");
@@ -23,5 +23,5 @@ pub(crate) fn spoil(path: &Path, with: &str) {
     }
 }
 
-/// Kinds of odd files that `spoil` makes.
+/// Kinds of replacements that `spoil` makes.
 pub(crate) const ODD: [&str; 4] = ["link", "fifo", "zero", "folder"];

@@ -1,32 +1,34 @@
-//! Runs on the CPU, n times over.
+//! Runs on several CPU devices.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(dead_code, reason = "each test uses a part of this module")]
 
 use crate::tiny::{self, ROWS, Tiny};
 use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::{Device, Tensor};
 use bdh::{
-    BatchSize, BoxError, Deferred, Fitted, Probe, Task, TokenBatch, Totals, TrainError, Trainer,
-    TrainerBuilder,
+    BatchSize, BoxError, Deferred, Probe, Task, TokenBatch, Totals, TrainError, TrainResult,
+    Trainer, TrainerBuilder,
 };
 use std::thread;
 
-/// The CPU so many times.
+/// Returns `count` CPU devices.
 pub(crate) fn devices(count: usize) -> Vec<Device> {
     bdh::devices(&format!("cpu:0-{}", count - 1)).expect("the CPU")
 }
 
-/// One run at a time: the CPU has one generator for the whole process, which every run seeds.
-pub(crate) fn try_fit<T: Task>(run: TrainerBuilder<T>) -> Result<Fitted<T::Model>, TrainError> {
+/// Fits one run at a time: every run seeds the one generator of random numbers that burn has for the CPU.
+pub(crate) fn try_fit<T: Task>(
+    run: TrainerBuilder<T>,
+) -> Result<TrainResult<T::Model>, TrainError> {
     let _alone = tiny::alone();
     run.build().expect("a valid run").fit()
 }
 
-pub(crate) fn fit<T: Task>(run: TrainerBuilder<T>) -> Fitted<T::Model> {
+pub(crate) fn fit<T: Task>(run: TrainerBuilder<T>) -> TrainResult<T::Model> {
     try_fit(run).expect("a run that completes")
 }
 
-/// A task that does something at each loss and each eval of another one, on whichever thread.
+/// A task that calls a closure before each loss and each eval of another task, on the thread that computes it.
 pub(crate) struct Watched<F> {
     task: tiny::Task,
     at_batch: F,

@@ -1,20 +1,22 @@
-//! A language model of some 200 parameters, data without end, and callbacks made of a closure.
+//! Language model of some 200 parameters, endless data, and callbacks made from a closure.
 //!
-//! Weights and data are closed forms, so that two runs begin alike whatever else runs in the process.
+//! Weights and data are closed forms, so two runs begin equal whatever else runs in the process.
 
-#![allow(dead_code, reason = "each test takes what it needs")]
+#![allow(dead_code, reason = "each test uses a part of this module")]
 
-use bdh::burn; // by which `derive(Module)` finds it
+use bdh::burn; // `derive(Module)` generates paths that begin with `burn`
 use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
+use bdh::hooks::{
+    AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
+    FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
+};
 use bdh::lm::Vocabulary;
 use bdh::{
-    AfterBackward, AfterOptimizerStep, BatchSize, BeforeOptimizerStep, BoxError, Callback,
-    CausalLm, Checkpointed, EvalBatch, EvalEnd, FitEnd, FitStart, HookResult, MicroBatch,
-    NextToken, Probe, Record, RunInfo, Sink, Source, StepEnd, StepStart, TokenBatch, Trainer,
-    TrainerBuilder, callback,
+    BatchSize, BoxError, Callback, CausalLm, HookResult, Message, NextToken, Probe, Record,
+    RunInfo, Sink, Source, TokenBatch, Trainer, TrainerBuilder, callback,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,10 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) const VOCAB: usize = 11;
 const WIDTH: usize = 8;
 pub(crate) const SEQ_LEN: usize = 4;
-/// Rows of a micro-batch, unless a test says otherwise.
+/// Rows of a micro-batch in most tests.
 pub(crate) const ROWS: usize = 2;
 
-/// Predicts a token from the one before it.
+/// A model that predicts a token from the one before it.
 #[derive(Module, Debug)]
 pub(crate) struct Tiny {
     pub(crate) embed: Embedding,
@@ -68,7 +70,7 @@ pub(crate) fn device() -> Device {
     bdh::device("cpu").expect("the CPU is compiled in")
 }
 
-/// A parameter that looks random and is the same every time.
+/// Makes a parameter of irregular values that are equal in every run.
 fn wave<const D: usize>(shape: [usize; D], phase: f32) -> Param<Tensor<D>> {
     let count: usize = shape.iter().product();
     let values: Vec<f32> = (0..count)
@@ -77,7 +79,7 @@ fn wave<const D: usize>(shape: [usize; D], phase: f32) -> Param<Tensor<D>> {
     Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &device()))
 }
 
-/// Rows in which each id follows from the one before it, numbered from 0.
+/// A source of numbered rows, in which each id determines the next.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows {
     next: u64,
@@ -90,15 +92,17 @@ impl Rows {
     }
 
     fn batch(from: u64, rows: usize) -> TokenBatch {
-        let row = |number: u64| -> Vec<i32> {
-            let first = (number * 7 + number / 5 + 3) % VOCAB as u64;
-            let follow = |id: &u64| Some((id * 3 + 1) % VOCAB as u64);
-            std::iter::successors(Some(first), follow)
-                .take(SEQ_LEN + 1)
-                .map(|id| id as i32)
-                .collect()
-        };
-        TokenBatch::from_rows(&(from..from + rows as u64).map(row).collect::<Vec<_>>())
+        let mut all = Vec::new();
+        for number in from..from + rows as u64 {
+            let mut id = (number * 7 + number / 5 + 3) % VOCAB as u64;
+            let mut row = Vec::new();
+            for _ in 0..=SEQ_LEN {
+                row.push(id as i32);
+                id = (id * 3 + 1) % VOCAB as u64;
+            }
+            all.push(row);
+        }
+        TokenBatch::from_rows(&all)
     }
 }
 
@@ -120,12 +124,14 @@ impl Source for Rows {
     }
 
     fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.next = position["row"].as_u64().ok_or("a position is a row")?;
+        self.next = position["row"]
+            .as_u64()
+            .ok_or("a position is the number of a row")?;
         Ok(())
     }
 }
 
-/// Rows whose source does not know where it stands.
+/// A source without a position.
 pub(crate) struct Lost(pub(crate) Rows);
 
 impl Source for Lost {
@@ -144,7 +150,7 @@ impl Source for Lost {
     }
 }
 
-/// Ids as letters.
+/// A vocabulary of letters, one token each.
 pub(crate) struct Letters;
 
 impl Vocabulary for Letters {
@@ -170,7 +176,7 @@ impl Vocabulary for Letters {
 pub(crate) type Task = NextToken<Tiny, Rows>;
 pub(crate) type Builder = TrainerBuilder<Task>;
 
-/// Two validation batches, each as large as a training batch of [`ROWS`] rows.
+/// Returns two validation batches of [`ROWS`] rows.
 pub(crate) fn val() -> Vec<TokenBatch> {
     vec![Rows::batch(1_000, ROWS), Rows::batch(2_000, ROWS)]
 }
@@ -179,7 +185,7 @@ pub(crate) fn task(rows: usize) -> Task {
     NextToken::new(Rows::of(rows), val()).vocabulary(Letters)
 }
 
-/// A run of `steps` steps that begins like every other one; `AdamW` at 0.01, no dropout.
+/// Composes a run with `AdamW` at 0.01 and without dropout. All such runs begin equal.
 pub(crate) fn run(steps: u64) -> Builder {
     run_with(0.0, steps)
 }
@@ -188,14 +194,14 @@ pub(crate) fn run_with(dropout: f64, steps: u64) -> Builder {
     compose(task(ROWS), Tiny::new(dropout), steps).optimizer(AdamWConfig::new().build(), 0.01)
 }
 
-/// The same without an optimizer.
+/// Composes a run without an optimizer.
 pub(crate) fn compose(task: Task, model: Tiny, steps: u64) -> Builder {
     Trainer::builder(task, model)
         .steps(steps)
         .stop_on_signals(false)
 }
 
-/// The parameters to the bit.
+/// Returns the bits of all parameters.
 pub(crate) fn weights(model: &Tiny) -> Vec<Vec<u32>> {
     let to_bits = |data: TensorData| data.iter::<f32>().map(f32::to_bits).collect();
     let bias = model.head.bias.as_ref().expect("the head has a bias");
@@ -206,13 +212,13 @@ pub(crate) fn weights(model: &Tiny) -> Vec<Vec<u32>> {
     ]
 }
 
-/// Keeps other tests of the process from drawing random numbers: the CPU has one generator for all.
+/// Waits until no other test of the process draws random numbers: burn has one generator for the whole CPU.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static GENERATOR: Mutex<()> = Mutex::new(());
     GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What callbacks saw, shared between a test and its callbacks.
+/// A list that a test shares with its callbacks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen<T>(Arc<Mutex<Vec<T>>>);
 
@@ -242,7 +248,7 @@ impl Seen<String> {
     }
 }
 
-/// A sink that hears remarks.
+/// A sink that collects messages as text.
 pub(crate) struct Listener(pub(crate) Seen<String>);
 
 impl Sink for Listener {
@@ -258,20 +264,20 @@ impl Sink for Listener {
         Ok(())
     }
 
-    fn remark(&mut self, text: &str) {
-        self.0.push(text.to_owned());
+    fn message(&mut self, message: &Message) {
+        self.0.push(message.to_string());
     }
 }
 
-/// Callbacks of one hook, made of a closure: `on_step(|at| …)`.
+/// Writes a function for each hook that makes a callback from a closure, such as `on_step(|ctx| …)`.
 macro_rules! closures {
     ($($hook:ident $name:ident $event:ident),+ $(,)?) => {$(
         pub(crate) struct $name<F>(F);
 
         #[callback]
         impl<F: FnMut(&$event<'_>) -> HookResult + Send> Callback for $name<F> {
-            fn $hook(&mut self, at: &$event<'_>) -> HookResult {
-                (self.0)(at)
+            fn $hook(&mut self, ctx: &$event<'_>) -> HookResult {
+                (self.0)(ctx)
             }
         }
 
@@ -295,7 +301,7 @@ closures! {
     on_fit_end AtFitEnd FitEnd,
 }
 
-/// How much one micro-batch of `rows` rows holds.
+/// Returns the size of a micro-batch of `rows` rows.
 pub(crate) fn size(rows: usize) -> BatchSize {
     BatchSize {
         samples: rows,

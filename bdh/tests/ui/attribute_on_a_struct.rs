@@ -1,4 +1,4 @@
 use bdh::callback;
 
 #[callback] struct Watch;
-//          ^ #[callback] goes on `impl Callback for …`, where the hooks are written
+//          ^ #[callback] belongs on `impl Callback for …`, the block with the hooks

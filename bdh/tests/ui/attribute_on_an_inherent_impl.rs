@@ -1,11 +1,12 @@
-use bdh::{HookResult, StepEnd, callback};
+use bdh::{HookResult, callback};
+use bdh::hooks::StepEnd;
 
 struct Watch;
 
 #[callback]
 impl Watch {
-//   ^ #[callback] goes on `impl Callback for …`, where the hooks are written
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+//   ^ #[callback] belongs on `impl Callback for …`, the block with the hooks
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
         Ok(())
     }
 }

@@ -1,20 +1,22 @@
-//! What the other cases get wrong, done right: if this does not compile, the others say nothing.
+//! Correct callback: if this case does not compile, the errors of the other cases prove nothing.
 
-use bdh::{AfterBackward, Callback, CheckpointRequest, HookResult, StepEnd, callback};
+use bdh::{Callback, HookResult, callback};
+use bdh::checkpoint::CheckpointRequest;
+use bdh::hooks::{AfterBackward, StepEnd};
 
 struct Watch;
 
 #[callback]
 impl Callback for Watch {
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
-        at.log("grad_norm", at.gradients.l2());
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
+        ctx.log("grad_norm", ctx.gradients.l2());
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
-        at.evaluate();
-        at.checkpoint(CheckpointRequest { name: "precious".to_owned(), pinned: true });
-        at.stop("enough");
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
+        ctx.evaluate();
+        ctx.checkpoint(CheckpointRequest { name: "precious".to_owned(), pinned: true });
+        ctx.stop("enough");
         Ok(())
     }
 }

@@ -1,11 +1,12 @@
-use bdh::{Callback, EvalEnd, HookResult, callback};
+use bdh::{Callback, HookResult, callback};
+use bdh::hooks::EvalEnd;
 
 struct Watch;
 
 #[callback]
 impl Callback for Watch {
-    fn on_eval(&mut self, at: &EvalEnd<'_>) -> HookResult {
-        at.evaluate();
+    fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
+        ctx.evaluate();
 //         ^ no method named `evaluate` found
         Ok(())
     }

@@ -4,4 +4,4 @@ struct Watch<T>(T);
 
 #[callback("watch")]
 impl<T: Send> Callback for Watch<T> {}
-//  ^ a registered callback is one type; write #[callback] without a name, or use a type alias
+//  ^ a generic callback cannot be registered: write #[callback] without a name, or implement it for one type

@@ -1,15 +1,16 @@
-//! What our side of the comparison with PyTorch trains: the presets that both sides read.
+//! Presets of the comparison with PyTorch, which both sides read.
 
 use bdh::burn::tensor::Device;
+use bdh::cadence::every;
 use bdh::lm::RandomCrops;
 use bdh::ops::{AdamW, Precision};
+use bdh::schedule::constant;
 use bdh::{
     BoxError, CausalLm, Group, MemorySink, NextToken, Source, TokenBatch, Trainer, TrainerBuilder,
-    constant, every,
 };
+use bdh_models::bdh_model::BdhConfig;
 use bdh_models::gpt2::{self, Gelu, Gpt2Config};
-use bdh_models::hatchling::BdhConfig;
-use bdh_models::nanochat::{self, GptConfig, LearningRates, Schedule};
+use bdh_models::nanochat::{self, GptConfig, LearningRates, MuonSchedule};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,14 +20,14 @@ const PRESETS: [&str; 2] = [
     include_str!("../../../benches/torch/presets-gpu.json"),
 ];
 const SEED: u64 = 1337;
-/// Steps of the run, as far as schedules go by it: more than anybody takes.
+/// Number of steps for schedules, more than any run takes.
 const HORIZON: u64 = 100_000;
-/// Tokens of the text.
+/// Number of tokens of the text.
 const TEXT: u64 = 100_000;
-/// Steps between records of the loss, each of which is a device read.
+/// Steps between records of the loss. Each record costs a device read.
 pub(crate) const LOSS_EVERY: u64 = 10;
 
-/// What both sides train.
+/// Preset that both sides train.
 #[derive(Clone, Deserialize)]
 pub(crate) struct Preset {
     model: String,
@@ -35,9 +36,9 @@ pub(crate) struct Preset {
     config: Value,
 }
 
-/// What is done with a preset, whatever its model is.
+/// Work on a preset with any model.
 pub(crate) trait Job {
-    /// Trains models that `model` makes, each for a run of its own.
+    /// Trains models that `model` creates, one for each run.
     fn run<M: CausalLm>(
         self,
         preset: &Preset,
@@ -46,7 +47,7 @@ pub(crate) trait Job {
 }
 
 impl Preset {
-    /// The preset of this name, in this precision.
+    /// Finds the preset of this name, and sets its precision.
     pub(crate) fn named(name: &str, precision: Precision) -> Result<Self, BoxError> {
         let mut all: BTreeMap<String, Self> = BTreeMap::new();
         for presets in PRESETS {
@@ -54,13 +55,13 @@ impl Preset {
         }
         let Some(mut preset) = all.remove(name) else {
             let known: Vec<_> = all.into_keys().collect();
-            return Err(format!("there is no preset `{name}`, but {}", known.join(", ")).into());
+            return Err(format!("unknown preset `{name}`: use {}", known.join(", ")).into());
         };
         preset.config["precision"] = serde_json::to_value(precision)?;
         Ok(preset)
     }
 
-    /// Does `job` with the preset's model on `device`.
+    /// Runs `job` with the preset's model on `device`.
     pub(crate) fn with(&self, device: &Device, job: impl Job) -> Result<(), BoxError> {
         match self.model.as_str() {
             "gpt2" => {
@@ -78,7 +79,7 @@ impl Preset {
         }
     }
 
-    /// A run on `source` that records its loss in memory.
+    /// Creates a run on `source` that records its loss in memory.
     pub(crate) fn trainer<M: CausalLm, S: Source<Batch = TokenBatch> + 'static>(
         &self,
         model: M,
@@ -98,7 +99,7 @@ impl Preset {
         Ok(self.groups()?.into_iter().fold(run, TrainerBuilder::group))
     }
 
-    /// Random windows of the text.
+    /// Returns random windows of the text.
     pub(crate) fn crops(&self) -> Result<RandomCrops, BoxError> {
         let ids = self.config["vocab_size"]
             .as_u64()
@@ -109,7 +110,7 @@ impl Preset {
         Ok(RandomCrops::new(text, self.rows, self.seq_len, SEED)?)
     }
 
-    /// Tokens of a step's sequences, in each.
+    /// Returns the tokens of each sequence.
     pub(crate) fn seq_len(&self) -> usize {
         self.seq_len
     }
@@ -120,9 +121,9 @@ impl Preset {
             "nanochat" => {
                 let tokens = (self.rows * self.seq_len) as f64;
                 let rates = LearningRates::default().scaled((tokens / f64::from(1 << 19)).sqrt());
-                let schedule = Some(Schedule::new(HORIZON));
+                let schedule = Some(MuonSchedule::new(HORIZON));
                 let groups = nanochat::groups(&self.config()?, rates, 0.1, schedule);
-                let lr = |peak| bdh::warmup_stable_decay(peak, 40, 0.65).to(0.05);
+                let lr = |peak| bdh::schedule::warmup_stable_decay(peak, 40, 0.65).to(0.05);
                 groups
                     .into_iter()
                     .map(|group| group.scheduled(lr))

@@ -1,4 +1,4 @@
-//! A run that takes steps when it is told to.
+//! A run that takes steps on command.
 
 use super::beside::{Job, Preset};
 use super::interrupted::{BeforeBatch, Interrupted};
@@ -7,7 +7,7 @@ use bdh::{BoxError, CausalLm, MemorySink};
 use serde_json::json;
 use std::time::Instant;
 
-/// Trains as far as the lines on the standard input say.
+/// Trains by commands on the standard input.
 pub(crate) struct Obey(pub(crate) Device);
 
 impl Job for Obey {
@@ -34,14 +34,13 @@ impl Job for Obey {
     }
 }
 
-/// Lets a run go on only as far as it was told to.
+/// Callback before each batch, which waits for commands.
 ///
-/// Between two batches lies all that a step costs. What a GPU has still to do at the end of
-/// a turn is in the turn's last step.
+/// The time between two batches is the time of a step. The last step of a turn includes the rest of the work on a GPU.
 struct Commanded {
     device: Device,
     flops_per_token: Option<f64>,
-    /// Steps to take before the next command is read.
+    /// Number of steps before the next command.
     left: u64,
     began: Option<Instant>,
     /// Seconds of each step since the last command.
@@ -50,7 +49,7 @@ struct Commanded {
 }
 
 impl Commanded {
-    /// Answers, and waits for the next command. At the end of the input the program ends.
+    /// Answers, and waits for the next command. The program exits at the end of the input.
     fn obey(&mut self) -> Result<u64, BoxError> {
         let loss = self
             .records

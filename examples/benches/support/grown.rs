@@ -1,11 +1,11 @@
-//! How the time that something takes grows with its size.
+//! Growth of the time of some work with its size.
 
 use crate::paired::{Variant, measure};
 use std::time::Duration;
 
-/// Times what `once` does at each size, and prints how it grows.
+/// Measures `once` at each size, and prints the growth of its time.
 ///
-/// Size 0, which may come first, is what the others have anyway.
+/// The first size may be 0, for the fixed part of the time.
 pub(crate) fn grow(
     what: &str,
     unit: &str,

@@ -1,14 +1,14 @@
-//! A source of batches that a bench hears of before each: a step begins with its batch.
+//! A source of batches that calls a bench before each batch, which is the beginning of a step.
 
 use bdh::{BatchSize, BoxError, Source};
 use serde_json::Value;
 
-/// What a bench does before each batch that a run asks for.
+/// Work of a bench before each batch.
 pub(crate) trait BeforeBatch: Send + 'static {
     fn before_batch(&mut self) -> Result<(), BoxError>;
 }
 
-/// A source that has something done before each of its batches.
+/// Source that runs some work before each batch.
 pub(crate) struct Interrupted<S, B> {
     pub(crate) source: S,
     pub(crate) before: B,

@@ -1,4 +1,4 @@
-//! A model of many parameters with almost nothing to compute: what is left is the loop's own cost.
+//! A model of many parameters with almost no computation, to measure the cost of the loop.
 
 use bdh::burn; // `derive(Module)` writes `burn::…`
 use bdh::burn::module::{Module, Param};
@@ -6,14 +6,14 @@ use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::Tensor;
 use bdh::{BatchSize, BoxError, Cadence, Callback, Probe, Task, Trainer, TrainerBuilder};
 
-/// Parameters of 256 elements.
+/// Model with parameters of 256 elements.
 #[derive(Module, Debug)]
 pub(crate) struct Many {
     params: Vec<Param<Tensor<2>>>,
 }
 
 impl Many {
-    /// So many of them, all ones.
+    /// Creates a model of `count` parameters, all ones.
     pub(crate) fn of(count: u64) -> Self {
         let device = bdh::device("cpu").unwrap();
         let param = |_| Param::from_tensor(Tensor::ones([16, 16], &device));
@@ -23,7 +23,7 @@ impl Many {
     }
 }
 
-/// Makes the sum of all parameters smaller.
+/// Task that minimizes the sum of all parameters.
 pub(crate) struct SumUp;
 
 impl Task for SumUp {
@@ -51,12 +51,12 @@ impl Task for SumUp {
     }
 }
 
-/// Has every hook and does nothing in it.
+/// Callback with every hook, which does nothing.
 pub(crate) struct Idle;
 
 impl Callback for Idle {}
 
-/// A run that nothing observes.
+/// Returns a run without callbacks.
 pub(crate) fn bare(params: u64, steps: u64) -> TrainerBuilder<SumUp> {
     Trainer::builder(SumUp, Many::of(params))
         .optimizer(SgdConfig::new().build(), 0.1)

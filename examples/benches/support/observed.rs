@@ -1,12 +1,13 @@
-//! A run that everything watches.
+//! A run with all callbacks.
 
 use bdh::{Task, TrainerBuilder};
 use bdh_callbacks::{
-    Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Finite,
-    GradientNoise, Histograms, Memory, Norms, Overlay, Profile, Ratios, Spikes, System, Throughput,
+    Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, GradientNoise,
+    Histograms, LossSpikes, MemoryMonitor, NonFiniteGuard, Norms, Overlay, StepProfiler,
+    SystemMonitor, Throughput, UpdateRatios,
 };
 
-/// Adds 17 callbacks at their defaults: all but `ema`, `ridges`, and `samples`, which needs a vocabulary.
+/// Adds 17 callbacks at their defaults: all except `ema`, `ridges`, and `samples`, which needs a vocabulary.
 pub(crate) fn observed<T: Task>(run: TrainerBuilder<T>) -> TrainerBuilder<T> {
     run.callback(Activations::default())
         .callback(Artifacts::default())
@@ -14,15 +15,15 @@ pub(crate) fn observed<T: Task>(run: TrainerBuilder<T>) -> TrainerBuilder<T> {
         .callback(Clipping::default())
         .callback(EarlyCheckpoints::default())
         .callback(EarlyStop::default())
-        .callback(Finite::default())
+        .callback(NonFiniteGuard::default())
         .callback(GradientNoise::default())
         .callback(Histograms::default())
-        .callback(Memory::default())
+        .callback(MemoryMonitor::default())
         .callback(Norms::default())
         .callback(Overlay::default())
-        .callback(Profile::default())
-        .callback(Ratios::default())
-        .callback(Spikes::default())
-        .callback(System::default())
+        .callback(StepProfiler::default())
+        .callback(UpdateRatios::default())
+        .callback(LossSpikes::default())
+        .callback(SystemMonitor::default())
         .callback(Throughput::default())
 }

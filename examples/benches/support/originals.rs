@@ -1,4 +1,4 @@
-//! The Python programs that our sinks are compared with, in a process that stays for the whole bench.
+//! Python packages that our sinks are compared with, in one process for the whole bench.
 
 use crate::judges::Judge;
 use std::io::{BufRead, BufReader, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-/// A process that runs `python_sinks.py` until it is dropped.
+/// Process that runs `python_sinks.py` until it is dropped.
 pub(crate) struct Originals {
     process: Child,
     questions: ChildStdin,
@@ -14,7 +14,7 @@ pub(crate) struct Originals {
 }
 
 impl Originals {
-    /// Starts it; `None` if the packages cannot be had, which is said.
+    /// Starts the process. Returns `None`, with a message, if the packages are not available.
     pub(crate) fn start() -> Option<Self> {
         let judge = Judge::originals()?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/python_sinks.py");
@@ -33,7 +33,7 @@ impl Originals {
         })
     }
 
-    /// How long it takes for `count` of a kind, into `dir`.
+    /// Measures writing `count` items of a kind to `dir`.
     pub(crate) fn time(&mut self, kind: &str, count: u64, dir: &Path) -> Duration {
         writeln!(self.questions, "{kind} {count} {}", dir.display()).unwrap();
         loop {

@@ -1,4 +1,4 @@
-//! What callbacks cost a run, and how often the device is read.
+//! Cost of callbacks in a run, in time and device reads.
 
 use super::beside::{Job, Preset};
 use super::interrupted::{BeforeBatch, Interrupted};
@@ -10,25 +10,25 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
-/// Trains without callbacks and with all of them, in turn, in one process: both have the same kernels, as they were
-/// compiled and chosen once.
+/// Trains without callbacks and with all of them, alternately in one process, so that both use the same compiled and
+/// tuned kernels.
 pub(crate) struct Overhead {
     pub(crate) device: Device,
-    /// Steps before those that count.
+    /// Number of steps before the measurement.
     pub(crate) warmup: u64,
-    /// Steps that count, of each run.
+    /// Number of measured steps of each run.
     pub(crate) steps: u64,
-    /// Runs of each.
+    /// Number of runs of each kind.
     pub(crate) rounds: usize,
-    /// Where each run has a directory.
+    /// Parent of the run directories.
     pub(crate) runs: PathBuf,
 }
 
-/// What one run was like.
+/// Measurements of one run.
 struct Took {
-    /// Of one step, the mean.
+    /// Mean of one step.
     seconds: f64,
-    /// Of one step, the mean.
+    /// Mean of one step.
     reads: f64,
 }
 
@@ -40,7 +40,7 @@ impl Job for Overhead {
     ) -> Result<(), BoxError> {
         let mut took = [Vec::new(), Vec::new()];
         for round in 0..self.rounds {
-            // There and back: a device that gets warmer does so for both.
+            // In alternating order, so that a device that gets warmer affects both.
             for watched in [round % 2 == 1, round % 2 == 0] {
                 took[usize::from(watched)].push(self.fit(preset, model()?, watched, round)?);
             }
@@ -80,7 +80,7 @@ impl Overhead {
             .stopping(run)
             .run_dir(self.runs.join(format!("{watched}-{round}")));
         let fitted = if watched { observed(run) } else { run }.build()?.fit()?;
-        fitted.problems.iter().for_each(bdh_examples::page::warn);
+        fitted.warnings.iter().for_each(bdh_examples::page::warn);
         let (began, ended) = (marks.recv()?, marks.recv()?);
         let overhead = &fitted.overhead;
         let reads = overhead.reads + overhead.rows.iter().map(|row| row.reads).sum::<u64>();
@@ -90,12 +90,12 @@ impl Overhead {
         })
     }
 
-    /// Ends the run one step after those that count, since its end is the beginning of the next.
+    /// Stops the run one step after the measured ones, because a step ends where the next one begins.
     fn stopping<T: Task>(&self, run: TrainerBuilder<T>) -> TrainerBuilder<T> {
         let last = self.warmup + self.steps + 1;
-        let stop = bdh::on_step(move |at| {
-            if at.step() == last {
-                at.stop("measured");
+        let stop = bdh::hooks::on_step(move |ctx| {
+            if ctx.step() == last {
+                ctx.stop("measured");
             }
             Ok(())
         });
@@ -103,7 +103,7 @@ impl Overhead {
     }
 }
 
-/// Tells when two batches were asked for, and the device had done all before.
+/// Source that records the times of two batches, after the device has finished all earlier work.
 struct Marks {
     device: Device,
     given: u64,

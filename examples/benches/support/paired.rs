@@ -1,17 +1,17 @@
-//! Times variants alternately in one run, so that a noisy machine disturbs all of them alike.
+//! Alternating measurement of variants, so that a noisy machine disturbs all of them equally.
 
 use std::time::{Duration, Instant};
 
-/// One thing to time: a name, and a function that does it once.
+/// Variant with a name and a function that runs it once.
 pub(crate) struct Variant<'a> {
-    /// What the table calls it.
+    /// Name in the table.
     pub(crate) name: String,
-    /// Does it once and tells how long the part that counts took.
+    /// Runs the variant once, and returns the time of the measured part.
     pub(crate) once: Box<dyn FnMut() -> Duration + 'a>,
 }
 
 impl<'a> Variant<'a> {
-    /// A variant that measures itself.
+    /// Creates a variant that measures its own time.
     pub(crate) fn new(name: impl Into<String>, once: impl FnMut() -> Duration + 'a) -> Self {
         Self {
             name: name.into(),
@@ -20,18 +20,18 @@ impl<'a> Variant<'a> {
     }
 }
 
-/// The times of one variant, round by round.
+/// Times of one variant by round.
 pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
-    /// The time in the middle.
+    /// Returns the median time.
     pub(crate) fn median(&self) -> Duration {
         let mut times = self.0.clone();
         times.sort();
         times[times.len() / 2]
     }
 
-    /// How many times as long as `base` it took, in the middle of the rounds.
+    /// Returns the median over rounds of the ratio to the time of `base`.
     pub(crate) fn ratio(&self, base: &Self) -> f64 {
         let pairs = self.0.iter().zip(&base.0);
         let mut ratios: Vec<_> = pairs
@@ -42,8 +42,9 @@ impl Times {
     }
 }
 
-/// Runs all variants `rounds` times in turn, after one round that does not count. Every other round goes
-/// through them backwards, so that none is always the one after the slowest.
+/// Runs all variants alternately for `rounds` rounds, after one round that does not count.
+///
+/// The order is reversed in every second round, so that no variant always follows the slowest one.
 pub(crate) fn measure(variants: &mut [Variant<'_>], rounds: usize) -> Vec<Times> {
     let mut times: Vec<_> = variants
         .iter()
@@ -64,7 +65,7 @@ pub(crate) fn measure(variants: &mut [Variant<'_>], rounds: usize) -> Vec<Times>
     times
 }
 
-/// How long `work` takes.
+/// Measures the time of `work`.
 pub(crate) fn time(work: impl FnOnce()) -> Duration {
     let began = Instant::now();
     work();

@@ -1,14 +1,14 @@
-//! nanochat at some size, with text to train on.
+//! nanochat models of several sizes, with text to train on.
 
-use bdh::{Cadence, NextToken, Schedule as Lr, Source, TokenBatch, Trainer, TrainerBuilder};
+use bdh::{Cadence, NextToken, Schedule, Source, TokenBatch, Trainer, TrainerBuilder};
 use bdh_data::{DataSpec, Packed, Tokenizer, passages};
-use bdh_models::nanochat::{Gpt, Group, Schedule};
+use bdh_models::nanochat::{Gpt, GroupSpec, LrSchedule, MuonSchedule};
 use bdh_models::scaling::{MicroBatch, Recipe, Request};
 use std::sync::Arc;
 
 const SEED: u64 = 42;
 
-/// A model on byte tokens, and the text for it.
+/// Model on byte tokens, with its text.
 pub(crate) struct Preset {
     pub(crate) name: &'static str,
     pub(crate) recipe: Recipe,
@@ -17,7 +17,7 @@ pub(crate) struct Preset {
 }
 
 impl Preset {
-    /// A model of this depth and width on `rows` sequences of 256 bytes, for a run of `steps` steps.
+    /// Creates a model of a depth and width on `rows` sequences of 256 bytes, for a run of `steps` steps.
     pub(crate) fn new(name: &'static str, [depth, width, rows]: [usize; 3], steps: u64) -> Self {
         let request = Request {
             depth,
@@ -51,11 +51,11 @@ impl Preset {
         Packed::new(Arc::clone(&self.text), self.recipe.micro_batch, 256, SEED).unwrap()
     }
 
-    pub(crate) fn groups(&self) -> Vec<Group> {
-        self.recipe.groups(Schedule::new(self.steps))
+    pub(crate) fn groups(&self) -> Vec<GroupSpec> {
+        self.recipe.groups(MuonSchedule::new(self.steps))
     }
 
-    /// The trainer with nothing added, on such batches.
+    /// Returns the trainer without additions, on these batches.
     pub(crate) fn trainer<S: Source<Batch = TokenBatch> + 'static>(
         &self,
         batches: S,
@@ -72,6 +72,6 @@ impl Preset {
     }
 }
 
-pub(crate) fn lr(peak: f64) -> Lr {
-    bdh::warmup_stable_decay(peak, 40, 0.65).to(0.05)
+pub(crate) fn lr(peak_lr: f64) -> Schedule {
+    LrSchedule::default().with_peak(peak_lr)
 }

@@ -1,11 +1,11 @@
-//! Runs that are under way at once and take turns, a few steps each, so that a noisy machine disturbs all alike.
+//! Concurrent runs that take turns of a few steps, so that a noisy machine disturbs all of them equally.
 
 use super::interrupted::BeforeBatch;
 use bdh::BoxError;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// Whose turn it is.
+/// Lock that gives one run the turn.
 #[derive(Clone)]
 pub(crate) struct Turns {
     now: Arc<(Mutex<usize>, Condvar)>,
@@ -20,7 +20,8 @@ impl Turns {
         }
     }
 
-    /// Who has the turn of this number: every other round goes backwards, so that none is always after the slowest.
+    /// Returns the run that has a turn. The order is reversed in every second round, so that no run always follows the
+    /// slowest one.
     fn player(&self, turn: usize) -> usize {
         let (round, place) = (turn / self.players, turn % self.players);
         if round.is_multiple_of(2) {
@@ -46,16 +47,16 @@ impl Turns {
     }
 }
 
-/// What a turn took.
+/// Measurements of a turn.
 #[derive(Clone, Copy)]
 pub(crate) struct Took {
     pub(crate) time: Duration,
-    /// Time of processors, on all threads of the program; 0 where the system does not tell. Others who keep the
-    /// machine busy are not in it.
+    /// Processor time of all threads of the program; 0 if the system does not report it. It does not include other
+    /// programs.
     pub(crate) cpu: Duration,
 }
 
-/// What the turns of a run took.
+/// Measurements of a run's turns.
 #[derive(Clone, Default)]
 pub(crate) struct Times(Arc<Mutex<Vec<Took>>>);
 
@@ -65,21 +66,21 @@ impl Times {
     }
 }
 
-/// Makes a run wait for its turn.
+/// Work before each batch, which makes a run wait for its turn.
 ///
-/// Between the first batch of a turn and that of the next lies all that the steps cost, records and reads included.
+/// The time between the first batches of two turns is the time of the steps, including records and device reads.
 pub(crate) struct Paced {
     turns: Turns,
     player: usize,
     stretch: u64,
     given: u64,
-    /// And the program's processor time then.
+    /// Processor time of the program at the beginning of the turn.
     began: Option<(Instant, Duration)>,
     times: Times,
 }
 
 impl Paced {
-    /// A run that takes `stretch` steps a turn.
+    /// Creates the work of a run that takes `stretch` steps per turn.
     pub(crate) fn new(turns: Turns, player: usize, stretch: u64) -> Self {
         Self {
             turns,
@@ -116,13 +117,13 @@ impl BeforeBatch for Paced {
 }
 
 impl Drop for Paced {
-    /// Ends the last turn, which is not counted: the end of the run is in it.
+    /// Ends the last turn, which does not count because it includes the end of the run.
     fn drop(&mut self) {
         self.turns.pass_on();
     }
 }
 
-/// The program's processor time so far. Source: proc_pid_stat(5), fields 14 and 15, in hundredths of a second.
+/// Returns the processor time of the program. Source: proc_pid_stat(5), fields 14 and 15, in hundredths of a second.
 fn cpu() -> Duration {
     let Ok(text) = std::fs::read_to_string("/proc/self/stat") else {
         return Duration::ZERO;

@@ -1,10 +1,11 @@
-//! Runs on disk that nobody has trained.
+//! Synthetic runs on disk.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-/// A run of so many steps as `nanochat_sweep` leaves it: its keys, one record a step, 20 evals; its bytes.
+/// Writes a run of `records` steps with the files of `nanochat_sweep`: its keys, one record per step, 20 evals. Returns
+/// its size in bytes.
 pub(crate) fn run(dir: &Path, number: u64, records: u64) -> usize {
     let eval_every = records.div_ceil(20);
     fs::create_dir(dir).expect("a directory");

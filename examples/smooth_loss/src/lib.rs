@@ -1,7 +1,9 @@
-//! The training loss, smoothed, for `bdh`.
+//! Smoothed training loss: a callback for `bdh`.
 
+use bdh::cadence::{every, last};
+use bdh::hooks::StepEnd;
 use bdh::number::Number;
-use bdh::{BoxError, Cadence, Callback, Deferred, HookResult, StepEnd, callback, every, last};
+use bdh::{BoxError, Cadence, Callback, Deferred, HookResult, callback};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -9,50 +11,48 @@ use serde_json::{Value, json};
 #[derive(Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SmoothLoss {
-    /// The steps on which it is recorded.
-    pub record: Cadence,
-    /// How much of the average a step keeps; 0.98 is an average of some 50 steps.
+    /// Steps on which to record. Defaults to every 10 steps and the last.
+    pub on: Cadence,
+    /// Share of the average that a step keeps. Defaults to 0.98, an average over about 50 steps.
     pub decay: f64,
     #[serde(skip)]
     average: Option<Deferred>,
 }
 
 impl SmoothLoss {
-    /// Records on these steps an average of some 50.
-    pub fn recorded(on: impl Into<Cadence>) -> Self {
+    /// Sets the steps on which to record.
+    #[must_use]
+    pub fn on(mut self, cadence: impl Into<Cadence>) -> Self {
+        self.on = cadence.into();
+        self
+    }
+}
+
+impl Default for SmoothLoss {
+    fn default() -> Self {
         Self {
-            record: on.into(),
+            on: every(10) | last(),
             decay: 0.98,
             average: None,
         }
     }
 }
 
-impl Default for SmoothLoss {
-    fn default() -> Self {
-        Self::recorded(every(10) | last())
-    }
-}
-
 #[callback("smooth_loss")]
 impl Callback for SmoothLoss {
-    fn config(&self) -> Value {
-        serde_json::to_value(self).unwrap_or_default()
-    }
-
     fn keys(&self) -> Vec<String> {
         vec!["train/loss_smooth".to_owned()]
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
         let average = match self.average.take() {
-            None => at.loss.clone(),
-            Some(average) => average * self.decay + at.loss.clone() * (1.0 - self.decay),
+            None => ctx.loss.clone(),
+            Some(average) => average * self.decay + ctx.loss.clone() * (1.0 - self.decay),
         };
-        if at.is_due(&self.record) {
-            at.log("train/loss_smooth", average.clone());
+        if ctx.is_due(&self.on) {
+            ctx.log("train/loss_smooth", average.clone());
         } else {
-            at.read_along(&average); // so that `state` knows it
+            ctx.read_along(&average); // so that `state` has the number at the next checkpoint
         }
         self.average = Some(average);
         Ok(())

@@ -1,16 +1,17 @@
+use bdh::cadence::every;
 use bdh::testing::{CallbackCheck, HookLog, tiny_run};
-use bdh::{BoxError, MemorySink, every};
+use bdh::{BoxError, MemorySink};
 use bdh_smooth_loss::SmoothLoss;
 
 #[test]
-fn it_keeps_what_callbacks_promise() {
-    CallbackCheck::of(|| SmoothLoss::recorded(every(5)))
-        .by_name("smooth_loss", "record = 5")
+fn smooth_loss_conforms() {
+    CallbackCheck::of(|| SmoothLoss::default().on(every(5)))
+        .by_name("smooth_loss", "on = 5")
         .conforms();
 }
 
 #[test]
-fn it_looks_at_every_step() -> Result<(), BoxError> {
+fn smooth_loss_is_called_on_every_step() -> Result<(), BoxError> {
     let hooks = HookLog::default();
     tiny_run(3)
         .callback(hooks.of(SmoothLoss::default()))
@@ -21,9 +22,9 @@ fn it_looks_at_every_step() -> Result<(), BoxError> {
 }
 
 #[test]
-fn the_average_is_that_of_the_losses() -> Result<(), BoxError> {
+fn average_is_that_of_the_losses() -> Result<(), BoxError> {
     let memory = MemorySink::default();
-    let mut half = SmoothLoss::recorded(every(2));
+    let mut half = SmoothLoss::default().on(every(2));
     half.decay = 0.5;
     tiny_run(2)
         .sink(memory.clone())

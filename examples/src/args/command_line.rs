@@ -1,4 +1,4 @@
-//! A command line as clap reads it, alone or on top of what a resumed run has saved.
+//! Parsing of command lines, alone or on top of the saved flags of a resumed run.
 
 use super::normalize;
 use clap::{Args, Command, FromArgMatches};
@@ -6,24 +6,24 @@ use serde::Serialize;
 use serde_json::Value;
 use std::ffi::OsString;
 
-/// A command with the flags of `A`.
+/// Returns a command with the flags of `A`.
 #[must_use]
 pub fn command<A: Args>(name: &'static str, about: &'static str) -> Command {
-    // The descriptions come after the flags, which would put the words on `A` in their place.
+    // Descriptions after the flags: adding the flags replaces them with the docs of `A`.
     A::augment_args(Command::new(name))
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
         .long_about(None)
         .next_line_help(true)
-        // As in Python: a command line may repeat what a sweep's template sets, and the later one counts.
+        // Like in Python, the last of several values counts: a command line may repeat flags of a sweep's template.
         .args_override_self(true)
 }
 
-/// Reads an argument list, program name first.
+/// Parses an argument list that starts with the program name.
 ///
 /// # Errors
 ///
-/// clap's, which names the argument and says what was expected; also for `--help` and `--version`.
+/// clap's error, which names the argument and what is expected; also for `--help` and `--version`.
 pub fn read<A: FromArgMatches>(
     command: Command,
     argv: impl IntoIterator<Item = impl Into<OsString>>,
@@ -32,11 +32,11 @@ pub fn read<A: FromArgMatches>(
     A::from_arg_matches(&command.try_get_matches_from(argv)?)
 }
 
-/// Reads the program's own arguments on top of those that the resumed run has saved.
+/// Parses the arguments of the process on top of those that the resumed run has saved.
 ///
 /// # Errors
 ///
-/// As [`read`].
+/// clap's error, like [`read`].
 pub fn read_over<A: FromArgMatches + Serialize>(
     command: Command,
     saved: &Value,
@@ -46,43 +46,43 @@ pub fn read_over<A: FromArgMatches + Serialize>(
     read(command, over(saved, &defaults))
 }
 
-/// The program's own arguments, after those of the run that they resume; those at their defaults are left out.
-///
-/// The later one of two counts, so what is given now wins.
+/// Returns the arguments of the process after the saved ones, so that the new ones take precedence.
 fn over(saved: &Value, defaults: &Value) -> Vec<OsString> {
-    let mut argv = std::env::args_os();
-    let program = argv.next().into_iter();
-    program
-        .chain(flags(saved, defaults).into_iter().map(OsString::from))
-        .chain(argv)
-        .collect()
+    let mut argv: Vec<OsString> = std::env::args_os().collect();
+    let behind_program = argv.len().min(1);
+    let saved = flags(saved, defaults).into_iter().map(OsString::from);
+    argv.splice(behind_program..behind_program, saved);
+    argv
 }
 
-/// The flags that make these arguments, as a run saved them.
+/// Returns the flags of saved arguments, without those that have their defaults.
 pub(super) fn flags(saved: &Value, defaults: &Value) -> Vec<String> {
-    let given = saved.as_object().into_iter().flatten();
-    let given = given.filter(|(flag, value)| defaults[flag.as_str()] != **value);
-    let given = given.filter(|(flag, _)| !OF_ONE_CALL.contains(&flag.as_str()));
-    given
-        .flat_map(|(flag, value)| spelled(flag, value))
-        .collect()
+    let mut flags = Vec::new();
+    for (flag, value) in saved.as_object().into_iter().flatten() {
+        let is_default = defaults[flag.as_str()] == *value;
+        if !is_default && !OF_ONE_CALL.contains(&flag.as_str()) {
+            add_flag(&mut flags, flag, value);
+        }
+    }
+    flags
 }
 
-/// A flag with its value; a list is as many flags.
-fn spelled(flag: &str, value: &Value) -> Vec<String> {
+/// Adds a flag with its value; a list adds one flag for each element.
+fn add_flag(flags: &mut Vec<String>, flag: &str, value: &Value) {
     match value {
-        Value::Bool(true) => vec![format!("--{flag}")],
-        Value::String(text) => vec![format!("--{flag}={text}")],
-        Value::Number(number) => vec![format!("--{flag}={number}")],
-        Value::Array(values) => values
-            .iter()
-            .flat_map(|value| spelled(flag, value))
-            .collect(),
-        _ => Vec::new(),
+        Value::Bool(true) => flags.push(format!("--{flag}")),
+        Value::String(text) => flags.push(format!("--{flag}={text}")),
+        Value::Number(number) => flags.push(format!("--{flag}={number}")),
+        Value::Array(values) => {
+            for value in values {
+                add_flag(flags, flag, value);
+            }
+        }
+        _ => {}
     }
 }
 
-/// What a resumed run does not take over.
+/// Flags that apply to one call, and that a resumed run does not take over.
 const OF_ONE_CALL: [&str; 7] = [
     "name",
     "runs",
@@ -93,19 +93,23 @@ const OF_ONE_CALL: [&str; 7] = [
     "list_callbacks",
 ];
 
-/// The settings in which a resumed run may differ without asking, for [`bdh::TrainerBuilder::allow_changed`]: how it is
-/// called and where records go. And `more`, which the user allows.
+/// Flags of sinks and checkpoints, which do not affect the results of a run.
+const WITHOUT_EFFECT: [&str; 5] = [
+    "log_backend",
+    "wandb_project",
+    "wandb_entity",
+    "save_every",
+    "save_freq",
+];
+
+/// Returns the settings in which a resumed run may differ, for [`bdh::TrainerBuilder::allow_changed`].
+///
+/// These are the flags of one call, of sinks and of checkpoints, and `more` settings that the user allows.
 pub fn may_change(more: &[String]) -> impl Iterator<Item = String> {
-    let sinks = [
-        "log_backend",
-        "wandb_project",
-        "wandb_entity",
-        "save_every",
-        "save_freq",
-    ];
-    let flags = OF_ONE_CALL
-        .into_iter()
-        .chain(sinks)
-        .map(|flag| format!("user.args.{flag}"));
-    flags.chain(more.iter().cloned())
+    let mut settings = Vec::new();
+    for flag in OF_ONE_CALL.into_iter().chain(WITHOUT_EFFECT) {
+        settings.push(format!("user.args.{flag}"));
+    }
+    settings.extend_from_slice(more);
+    settings.into_iter()
 }

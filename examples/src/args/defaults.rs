@@ -1,41 +1,41 @@
-//! How large a run is by default, on the CPU and on a GPU.
+//! Default sizes of a run, on the CPU and on a GPU.
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// Token ids of the byte tokenizer: 256 bytes, and one for the start of a document.
+/// Number of token ids of the byte tokenizer: 256 bytes, and one for the start of a document.
 pub(super) const BYTE_VOCAB: usize = 257;
-/// Token ids of nanochat's own BPE tokenizer.
+/// Number of token ids of nanochat's BPE tokenizer.
 pub(super) const BPE_VOCAB: usize = 32_768;
-/// Tokens that nanochat evaluates on.
+/// Tokens of one evaluation in nanochat.
 const NANOCHAT_EVAL_TOKENS: usize = 80 * 524_288;
 
-/// How text becomes token ids.
+/// Kind of a tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tokenizer {
-    /// One id a byte, 257 in all: nothing to train, and bits per byte are the loss itself.
+    /// One id for each byte, 257 ids together. It needs no training, and the loss is in bits per byte.
     Bytes,
     /// Byte-level BPE, trained on the data.
     Bpe,
 }
 
-/// What a run uses where neither a flag nor a scaling law decides.
+/// Values that neither a flag nor a scaling law decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Defaults {
     /// Context length in tokens.
     pub(super) max_seq_len: usize,
-    /// Most sequences in one forward and backward pass.
+    /// Largest number of sequences in one forward and backward pass.
     pub(super) micro_batch: usize,
     /// Whether a step is one micro-batch, instead of the batch of the scaling law.
     pub(super) one_micro_batch: bool,
-    /// Tokens that one evaluation sees.
+    /// Tokens of one evaluation.
     pub(super) eval_tokens: usize,
-    /// How text becomes token ids.
+    /// Kind of tokenizer.
     pub(super) tokenizer: Tokenizer,
 }
 
-/// On a GPU: nanochat's own.
+/// Defaults on a GPU, which are nanochat's.
 pub(super) const ON_GPU: Defaults = Defaults {
     max_seq_len: 2048,
     micro_batch: 32,
@@ -44,12 +44,12 @@ pub(super) const ON_GPU: Defaults = Defaults {
     tokenizer: Tokenizer::Bpe,
 };
 
-/// On the CPU: a laptop's, 8 sequences of 256 tokens a step.
+/// Defaults on the CPU, for a laptop: 8 sequences of 256 tokens per step.
 ///
-/// 256 is the shortest power of two at which a short window (128 tokens) differs from a long one, so the toy runs the same
-/// code as the real thing; 8 sequences are few enough that two layers of width 64 take a fraction of a second each step, and
-/// the law's batch (2^15 tokens for them) would take 16 times as long. Learning rates and weight decay still follow from
-/// that batch.
+/// 256 is the smallest power of two where a short window (128 tokens) differs from a long one, so a toy runs the same
+/// code as a large model. With 8 sequences, a step of two layers with width 64 takes a fraction of a second; the law's
+/// batch for this model, 2^15 tokens, would take 16 times as long. Learning rates and weight decay follow from the
+/// actual batch.
 pub(super) const ON_CPU: Defaults = Defaults {
     max_seq_len: 256,
     micro_batch: 8,

@@ -1,21 +1,22 @@
-//! When early checkpoints are saved: what `--early-save` means.
+//! Steps of early checkpoints: the value of `--early-save`.
 
 use std::fmt;
 use std::str::FromStr;
 
-use bdh::{Cadence, Span, at};
+use bdh::Cadence;
+use bdh::cadence::{Span, at};
 use serde::{Serialize, Serializer};
 
 use super::values::{ValueError, steps};
 
-/// Points of a run at which it is saved for good; none turns it off.
+/// Points of a run at which checkpoints are kept; none turns it off.
 ///
 /// # Examples
 ///
 /// ```
 /// use bdh_examples::args::EarlySave;
 ///
-/// let early = EarlySave::default(); // the request's
+/// let early = EarlySave::default();
 /// assert_eq!(early.to_string(), "250,500,1000");
 /// assert_eq!(early.beyond(600), [1000]);
 /// ```
@@ -29,30 +30,33 @@ impl Default for EarlySave {
 }
 
 impl EarlySave {
-    /// The points as a cadence, if a run of so many steps reaches any.
+    /// Returns the points as a cadence, or `None` if a run of `steps` steps reaches none of them.
     #[must_use]
     pub fn cadence(&self, steps: u64) -> Option<Cadence> {
-        let reached = self
-            .0
-            .iter()
-            .filter(|point| !is_beyond(point, steps))
-            .copied();
-        let reached: Vec<_> = reached.collect();
-        (!reached.is_empty()).then(|| at(reached))
+        let mut reached = self.0.clone();
+        reached.retain(|point| !is_beyond(point, steps));
+        if reached.is_empty() {
+            return None;
+        }
+        Some(at(reached))
     }
 
-    /// The points that a run of so many steps never reaches.
+    /// Returns the steps that a run of `steps` steps never reaches.
     #[must_use]
     pub fn beyond(&self, steps: u64) -> Vec<u64> {
-        let step = |point: &Span| match point {
-            Span::Steps(step) if is_beyond(point, steps) => Some(*step),
-            _ => None,
-        };
-        self.0.iter().filter_map(step).collect()
+        let mut beyond = Vec::new();
+        for point in &self.0 {
+            if let Span::Steps(step) = point
+                && is_beyond(point, steps)
+            {
+                beyond.push(*step);
+            }
+        }
+        beyond
     }
 }
 
-/// A share of the run is always in it.
+/// Returns whether a point is after the end of a run. Shares of the run never are.
 fn is_beyond(point: &Span, steps: u64) -> bool {
     matches!(point, Span::Steps(step) if *step > steps)
 }
@@ -64,15 +68,15 @@ impl FromStr for EarlySave {
         if text == "off" {
             return Ok(Self(Vec::new()));
         }
-        text.split(',')
-            .map(point)
-            .collect::<Option<_>>()
-            .map(Self)
-            .ok_or(ValueError::NotASavePoint)
+        let mut points = Vec::new();
+        for part in text.split(',') {
+            points.push(point(part).ok_or(ValueError::NotASavePoint)?);
+        }
+        Ok(Self(points))
     }
 }
 
-/// Reads `250` or `25%`. Step 0 is no point: the untrained model follows from the seed.
+/// Parses `250` or `25%`. Step 0 is not valid: the seed determines the untrained model.
 fn point(text: &str) -> Option<Span> {
     match text.strip_suffix('%') {
         None => steps(text).ok().map(Span::Steps),
@@ -85,16 +89,19 @@ fn point(text: &str) -> Option<Span> {
 
 impl fmt::Display for EarlySave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let point = |point: &Span| match point {
-            Span::Steps(step) => step.to_string(),
-            share => share.to_string(),
-        };
-        let points: Vec<_> = self.0.iter().map(point).collect();
-        if points.is_empty() {
-            f.write_str("off")
-        } else {
-            f.write_str(&points.join(","))
+        if self.0.is_empty() {
+            return f.write_str("off");
         }
+        for (index, point) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            match point {
+                Span::Steps(step) => write!(f, "{step}")?, // without the unit
+                share => write!(f, "{share}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -121,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_and_shares_are_told_apart() {
+    fn steps_and_shares_may_be_mixed() {
         assert_eq!(firings("250,500,1000", 600), [250, 500]);
         assert_eq!(firings("10%,25%,50%", 80), [8, 20, 40]);
         assert_eq!(firings("3,50%", 10), [3, 5]);
@@ -130,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn it_prints_as_it_is_read() {
+    fn printed_points_parse_to_the_same_points() {
         for text in ["off", "5", "250,500,1000", "12.5%,50%", "3,50%"] {
             assert_eq!(
                 text.parse::<EarlySave>().map(|early| early.to_string()),

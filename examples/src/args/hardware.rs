@@ -1,18 +1,19 @@
-//! Where a run computes, and how: the flags that all programs share.
+//! Flags of devices and precision, which all programs share.
 
 use bdh::burn::tensor::Device;
+use bdh::device::DeviceSpec;
 use bdh::ops::Precision;
-use bdh::{ConfigError, DeviceSpec, Task, TrainerBuilder};
+use bdh::{ConfigError, Task, TrainerBuilder};
 use clap::error::ErrorKind;
 use serde::Serialize;
 use std::fmt;
 
 use super::values::count;
 
-/// The devices that a run is given.
+/// Devices and precision of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, clap::Args)]
 pub struct Hardware {
-    /// cpu, cuda, cuda:1, cuda:0-7, wgpu, vulkan or metal [default: the fastest built in]
+    /// Device: cpu, cuda, cuda:1, cuda:0-7, wgpu, vulkan or metal [default: the fastest of this build]
     #[arg(
         long,
         value_name = "DEVICE",
@@ -20,26 +21,26 @@ pub struct Hardware {
         visible_alias = "device-type"
     )]
     pub device: Option<DeviceSpec>,
-    /// Devices that share the work, from --device on; each has a replica of the model [default: 1]
+    /// Number of devices that share each step, starting with --device [default: 1]
     #[arg(long, value_name = "COUNT", value_parser = count, help_heading = "Run")]
     pub devices: Option<usize>,
-    /// Sends gradients and weights of several devices through the host, also where NCCL could carry them
+    /// Exchanges gradients and weights of several devices through the host, even if NCCL is available
     #[arg(long, help_heading = "Run")]
     pub exchange_on_host: bool,
-    /// What is computed in: f32, or bf16 with weights and loss in f32 [default: bf16 on cuda, f32 elsewhere]
+    /// Precision of activations: f32, or bf16 with weights and loss in f32 [default: bf16 on cuda, f32 elsewhere]
     #[arg(long, value_name = "PRECISION", help_heading = "Run")]
     pub precision: Option<Precision>,
-    /// Computes cheap activations again in the backward pass, instead of keeping them
+    /// Recomputes cheap activations in the backward pass instead of keeping them, which saves memory
     #[arg(long, help_heading = "Run")]
     pub gradient_checkpointing: bool,
 }
 
 impl Hardware {
-    /// What the two flags name together.
+    /// Returns the devices of `--device` and `--devices`.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Device`] if they contradict each other.
+    /// [`ConfigError::Device`] if the flags contradict each other.
     pub fn spec(&self) -> Result<DeviceSpec, ConfigError> {
         match self.devices {
             Some(count) => self.named().with_count(count),
@@ -47,11 +48,11 @@ impl Hardware {
         }
     }
 
-    /// The devices, ready for training.
+    /// Opens the devices for training.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Device`] if this program or this machine does not have them, or they do not have the precision.
+    /// [`ConfigError::Device`] if a device is not in this build or on this machine, or does not support the precision.
     pub fn open(&self) -> Result<Vec<Device>, ConfigError> {
         let mut devices = self.spec()?.open()?;
         let dtype = self.precision().dtype();
@@ -65,64 +66,65 @@ impl Hardware {
         Ok(devices)
     }
 
-    /// Vulkan and WebGPU have no arithmetic in bf16: there a run would end in the middle of its first step.
+    /// Checks the precision: Vulkan and WebGPU have no bf16, and a run would fail in its first step.
     fn check_precision(&self, is_supported: bool) -> Result<(), ConfigError> {
         if is_supported {
             return Ok(());
         }
         let (device, precision) = (self.named(), self.precision());
         Err(ConfigError::Device(format!(
-            "`{device}` does not compute in {precision}; give --precision f32, or a device that does: cuda or cpu"
+            "`{device}` does not support {precision}: use --precision f32, or a device with {precision}: cuda or cpu"
         )))
     }
 
-    /// What is computed in.
+    /// Returns the precision of activations.
     #[must_use]
     pub fn precision(&self) -> Precision {
-        let usual = if self.named().is_cuda() {
-            Precision::Bf16
-        } else {
-            Precision::F32
-        };
-        self.precision.unwrap_or(usual)
+        match self.precision {
+            Some(precision) => precision,
+            None if self.named().is_cuda() => Precision::Bf16,
+            None => Precision::F32,
+        }
     }
 
-    /// Whether a run computes on the CPU.
+    /// Returns whether a run uses the CPU.
     #[must_use]
     pub fn is_cpu(&self) -> bool {
         self.named().is_cpu()
     }
 
-    /// What `--device` names, or the fastest device built in.
+    /// Returns the device of `--device`, or the fastest device of this build.
     fn named(&self) -> DeviceSpec {
         self.device.clone().unwrap_or_default()
     }
 
-    /// Lets a run's devices share its steps.
+    /// Adds the devices to a run.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// [`ConfigError::Device`] if [`open`](Self::open) fails.
     pub fn share<T: Task>(&self, run: TrainerBuilder<T>) -> Result<TrainerBuilder<T>, ConfigError> {
         Ok(run
             .devices(self.open()?)
             .exchange_on_host(self.exchange_on_host))
     }
 
-    /// How many devices a run has.
+    /// Returns the number of devices.
     #[must_use]
     pub fn count(&self) -> usize {
         self.spec().map_or(1, |spec| spec.count())
     }
 
-    /// What the flags may be wrong about together, as clap says it.
+    /// Checks combinations of flags; `command` formats the error.
     ///
     /// # Errors
     ///
-    /// clap's.
+    /// An [`ErrorKind::ArgumentConflict`] if the flags contradict each other.
     pub fn check(&self, command: impl FnOnce() -> clap::Command) -> Result<(), clap::Error> {
-        let wrong = |error: ConfigError| command().error(ErrorKind::ArgumentConflict, error);
-        self.spec().map(drop).map_err(wrong)
+        match self.spec() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(command().error(ErrorKind::ArgumentConflict, error)),
+        }
     }
 }
 
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_is_of_the_device_that_is_named() {
+    fn count_applies_to_the_named_device() {
         assert_eq!(
             hardware("cuda", Some(8)).spec().expect("eight").to_string(),
             "cuda:0-7"
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn bf16_is_usual_on_cuda_alone() {
+    fn bf16_is_the_default_only_on_cuda() {
         let usual = |device| hardware(device, None).precision();
         assert_eq!(usual("cuda:0-7"), Precision::Bf16);
         assert!(
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_precision_that_a_device_lacks_is_one_sentence_with_what_would_work() {
+    fn error_of_an_unsupported_precision_suggests_devices() {
         let asked = Hardware {
             precision: Some(Precision::Bf16),
             ..hardware("vulkan:1", None)
@@ -182,7 +184,7 @@ mod tests {
             .check_precision(false)
             .expect_err("not supported")
             .to_string();
-        let expected = "`vulkan:1` does not compute in bf16; give --precision f32, or a device that does: cuda or cpu";
+        let expected = "`vulkan:1` does not support bf16: use --precision f32, or a device with bf16: cuda or cpu";
         assert_eq!(error, expected);
         let on_cpu = Hardware {
             precision: Some(Precision::Bf16),

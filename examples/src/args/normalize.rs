@@ -1,9 +1,8 @@
-//! One spelling for every flag, before clap sees it.
+//! Conversion of flags to one spelling, before clap parses them.
 //!
-//! Three parties write these command lines. People type `--max-iterations 10`; nanochat's scripts say
-//! `--num_iterations=-1` for "decide yourself"; and a sweep agent prints Python values, so that an unset
-//! parameter arrives as `--lr_override=None` and a switch as `--dry_run=True`. After this pass all of them read
-//! `--flag=value`, `--flag`, or nothing.
+//! Users write `--max-iterations 10`. nanochat's scripts write `--num_iterations=-1` for the default. A sweep agent
+//! writes Python values: an unset parameter is `--lr_override=None`, and a switch is `--dry_run=True`. After the
+//! conversion every flag is `--flag=value` or `--flag`, or is left out.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -11,21 +10,21 @@ use std::iter::Peekable;
 
 use clap::Command;
 
-/// Settings for which nanochat writes -1 when the scaling laws are to decide.
+/// Settings that the scaling laws decide if nanochat's scripts write -1.
 const DECIDED_AT_MINUS_ONE: [&str; 3] = ["num_iterations", "target_flops", "total_batch_size"];
 
-/// Rewrites an argument list, program name first, into the spelling that clap parses.
+/// Converts an argument list that starts with the program name to the spelling that clap parses.
 ///
-/// Flags with a value become `--flag=value`, with hyphens; `None` takes its flag away where that can only mean that
-/// nothing is set: not where a default stands in its place, as for a prompt, which may be any text. `True` and `False`
-/// turn a switch on and away; words that belong to no flag come first. Unknown flags keep their spelling, so that the
-/// message about them shows what was typed. Doing it twice changes nothing more.
+/// Flags with a value become `--flag=value`, with hyphens. A flag with the value `None` is left out if it has no
+/// default; a flag with a default, such as a prompt, may have the text `None`. `True` keeps a switch, and `False`
+/// leaves it out. Words without a flag come first. Unknown flags keep their spelling, so that errors show what was
+/// typed. Converting a list twice gives the same result as once.
 #[must_use]
 pub fn normalize(argv: Vec<OsString>, command: Command) -> Vec<OsString> {
     let known = Known::of(command);
     let mut words = argv.into_iter().peekable();
     let program = words.next();
-    // Apart from the flags, so that a word left over from one flag is never taken for the value of another.
+    // Separate from the flags, so that a stray word never becomes the value of a flag.
     let (mut strays, mut flags) = (Vec::new(), Vec::new());
     while let Some(word) = words.next() {
         if word == "--" {
@@ -38,12 +37,16 @@ pub fn normalize(argv: Vec<OsString>, command: Command) -> Vec<OsString> {
             flags.extend(known.rewrite(word, &mut words));
         }
     }
-    program.into_iter().chain(strays).chain(flags).collect()
+    let mut converted: Vec<OsString> = program.into_iter().collect();
+    converted.extend(strays);
+    converted.extend(flags);
+    converted
 }
 
-/// The flags that the program has, by each of their names.
+/// Flags of the program, by each of their names.
 struct Known(HashMap<String, Flag>);
 
+#[derive(Clone, Copy)]
 struct Flag {
     takes_value: bool,
     unset_by_none: bool,
@@ -53,24 +56,23 @@ struct Flag {
 impl Known {
     fn of(mut command: Command) -> Self {
         command.build(); // adds --help and --version
-        let flags = command.get_arguments().flat_map(|arg| {
-            let names = arg
-                .get_long()
-                .into_iter()
-                .chain(arg.get_all_aliases().into_iter().flatten());
-            names.map(|name| {
-                let flag = Flag {
-                    takes_value: arg.get_action().takes_values(),
-                    unset_by_none: arg.get_default_values().is_empty(),
-                    decided_at_minus_one: DECIDED_AT_MINUS_ONE.contains(&arg.get_id().as_str()),
-                };
-                (name.to_owned(), flag)
-            })
-        });
-        Self(flags.collect())
+        let mut flags = HashMap::new();
+        for arg in command.get_arguments() {
+            let flag = Flag {
+                takes_value: arg.get_action().takes_values(),
+                unset_by_none: arg.get_default_values().is_empty(),
+                decided_at_minus_one: DECIDED_AT_MINUS_ONE.contains(&arg.get_id().as_str()),
+            };
+            let mut names = arg.get_all_aliases().unwrap_or_default();
+            names.extend(arg.get_long());
+            for name in names {
+                flags.insert(name.to_owned(), flag);
+            }
+        }
+        Self(flags)
     }
 
-    /// One flag with its value, as it should have been written; `None` if it should not have been.
+    /// Returns one flag with its value in the right spelling, or `None` if it is left out.
     fn rewrite(
         &self,
         word: OsString,
@@ -84,39 +86,50 @@ impl Known {
             None => (text, None),
         };
         let hyphenated = name.replace('_', "-");
-        match hyphenated
+        let flag = hyphenated
             .strip_prefix("--")
-            .and_then(|name| self.0.get(name))
-        {
+            .and_then(|name| self.0.get(name));
+        match flag {
             None if inline.is_some() => Some(word),
             None => Some(join(name, rest.next_if(|next| is_value(next)))),
             Some(flag) if flag.takes_value => {
                 let value = inline.or_else(|| rest.next_if(|next| is_value(next)));
-                let given = value
-                    .as_deref()
-                    .is_none_or(|value| !flag.leaves_open(value));
-                given.then(|| join(&hyphenated, value))
+                flag.with_value(&hyphenated, value)
             }
             Some(_) => {
                 let value = inline.or_else(|| rest.next_if(|next| switch(next).is_some()));
-                match value.as_deref().map_or(Some(true), switch) {
-                    Some(on) => on.then(|| hyphenated.into()),
-                    None => Some(join(&hyphenated, value)),
-                }
+                rewrite_switch(&hyphenated, value)
             }
         }
     }
 }
 
+/// Returns a switch, or `None` if its value turns it off.
+fn rewrite_switch(name: &str, value: Option<OsString>) -> Option<OsString> {
+    match value.as_deref().map(switch) {
+        None | Some(Some(true)) => Some(name.into()),
+        Some(Some(false)) => None,
+        Some(None) => Some(join(name, value)), // clap reports the wrong value
+    }
+}
+
 impl Flag {
-    /// Whether a value says that there is none.
-    fn leaves_open(&self, value: &OsStr) -> bool {
+    /// Returns the flag with its value, or `None` if the value means that it is not set.
+    fn with_value(self, name: &str, value: Option<OsString>) -> Option<OsString> {
+        if value.as_deref().is_some_and(|value| self.is_unset(value)) {
+            return None;
+        }
+        Some(join(name, value))
+    }
+
+    /// Returns whether a value means that the flag is not set.
+    fn is_unset(self, value: &OsStr) -> bool {
         (self.unset_by_none && value == "None")
             || (self.decided_at_minus_one && (value == "-1" || value == "-1.0"))
     }
 }
 
-/// Whether a word is no flag: anything without a leading hyphen, or a negative number.
+/// Returns whether a word is not a flag: it has no leading hyphen, or is a negative number.
 fn is_value(word: &OsStr) -> bool {
     !word.as_encoded_bytes().starts_with(b"-")
         || word
@@ -124,7 +137,7 @@ fn is_value(word: &OsStr) -> bool {
             .is_some_and(|text| text.parse::<f64>().is_ok())
 }
 
-/// Python's word for a switch that is on, off or unset.
+/// Parses Python's value of a switch: on, or off and unset.
 fn switch(word: &OsStr) -> Option<bool> {
     match word.to_str()? {
         "True" | "true" => Some(true),
@@ -148,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// Normalises words separated by spaces.
+    /// Converts words separated by spaces.
     fn read(words: &str) -> String {
         let argv = std::iter::once("program")
             .chain(words.split_whitespace())
@@ -175,12 +188,12 @@ mod tests {
         assert_eq!(
             read("--name=a_b --name c_d"),
             "--name=a_b --name=c_d",
-            "values keep theirs"
+            "values keep their underscores"
         );
     }
 
     #[test]
-    fn python_values_are_understood() {
+    fn python_values_are_converted() {
         assert_eq!(
             read("--lr_override=None --n_embd_override None --depth=8"),
             "--depth=8"
@@ -193,13 +206,13 @@ mod tests {
         assert_eq!(
             read("--dry_run=maybe"),
             "--dry-run=maybe",
-            "clap says what is wrong"
+            "clap reports the wrong value"
         );
         assert_eq!(read("--lr_override=1e-05"), "--lr-override=1e-05");
     }
 
     #[test]
-    fn none_unsets_only_what_python_leaves_at_none() {
+    fn none_unsets_only_flags_without_a_default() {
         assert_eq!(
             read("--head_dim=None --early_save None --device None --tokenizer=None"),
             ""
@@ -214,7 +227,7 @@ mod tests {
             assert_eq!(
                 read(&format!("{flag}=None")),
                 "",
-                "as a sweep writes a null"
+                "a sweep writes a null like this"
             );
         }
         let prompt = clap::Arg::new("prompt")
@@ -222,15 +235,11 @@ mod tests {
             .default_value("To be or not to be");
         let argv = ["program", "--prompt", "None"].map(OsString::from).to_vec();
         let argv = normalize(argv, Command::new("program").arg(prompt));
-        assert_eq!(
-            argv,
-            ["program", "--prompt=None"],
-            "a text can be called so"
-        );
+        assert_eq!(argv, ["program", "--prompt=None"], "the text may be None");
         assert_eq!(
             read("--depth None --seed=None"),
             "--depth=None --seed=None",
-            "clap says what is wrong"
+            "clap reports the wrong value"
         );
     }
 
@@ -244,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn minus_one_leaves_what_the_laws_decide_to_them() {
+    fn minus_one_unsets_settings_of_the_scaling_laws() {
         assert_eq!(
             read("--num_iterations=-1 --steps -1 --target-flops=-1.0 --total-batch-size -1"),
             ""
@@ -252,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_value_is_not_taken_from_elsewhere() {
+    fn stray_word_is_not_used_as_a_missing_value() {
         assert_eq!(read("--depth --quiet 5"), "5 --depth --quiet");
         assert_eq!(read("--depth --lr=None 5"), "5 --depth --lr=None");
         assert_eq!(
@@ -262,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_flags_stay_as_they_were_typed() {
+    fn unknown_flags_keep_their_spelling() {
         assert_eq!(
             read("--n_embd 64 --foo=None -depth 8"),
             "--n_embd=64 --foo=None -depth=8"
@@ -271,7 +280,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn doing_it_twice_changes_nothing(
+        fn converting_twice_changes_nothing(
             words in prop::collection::vec(prop::sample::select(WORDS.to_vec()), 0..8),
         ) {
             let argv = std::iter::once("program").chain(words).map(OsString::from).collect();
@@ -280,7 +289,7 @@ mod tests {
         }
     }
 
-    /// Words whose every order must come to rest after one pass.
+    /// Words for the property test, in any order.
     const WORDS: [&str; 24] = [
         "--depth",
         "--depth=2",

@@ -1,4 +1,4 @@
-//! Command lines as people and agents write them.
+//! Command lines of users and agents.
 
 use super::*;
 use bdh::ops::Precision;
@@ -12,7 +12,7 @@ fn read(words: &str) -> Result<Args, clap::Error> {
     try_parse_from(std::iter::once("nanochat_sweep").chain(words.split_whitespace()))
 }
 
-/// Asserts that a command line is refused with code 2, on stderr, in words that hold these parts.
+/// Asserts that a command line is an error with code 2, on stderr, whose text contains these parts.
 fn refused(words: &str, parts: &[&str]) {
     let Err(error) = read(words) else {
         panic!("`{words}` should be refused")
@@ -29,12 +29,12 @@ fn recipe(args: &Args) -> Recipe {
 }
 
 #[test]
-fn the_definition_holds_together() {
+fn clap_definition_is_consistent() {
     command().debug_assert();
 }
 
 #[test]
-fn the_line_that_the_request_gives_for_a_laptop() {
+fn command_line_for_a_laptop_is_small() {
     let args = parse("--depth 2 --n_embd_override 64 --device cpu --max-iterations 10");
     assert_eq!(
         (args.depth, args.n_embd_override, args.num_iterations),
@@ -58,7 +58,7 @@ fn the_line_that_the_request_gives_for_a_laptop() {
 }
 
 #[test]
-fn the_line_that_a_sweep_agent_writes() {
+fn command_line_of_a_sweep_agent_is_parsed() {
     let args = parse("--depth=8 --n_embd_override=256 --lr_override=0.00012 --device=cuda");
     assert_eq!(
         (args.depth, args.n_embd_override, args.lr_override),
@@ -71,7 +71,7 @@ fn the_line_that_a_sweep_agent_writes() {
 }
 
 #[test]
-fn nothing_given_is_nanochats_twelve_layers() {
+fn defaults_on_a_gpu_are_nanochats_twelve_layers() {
     let args = parse("--device cuda:1");
     let on_cuda = Request {
         precision: Precision::Bf16,
@@ -90,7 +90,7 @@ fn nothing_given_is_nanochats_twelve_layers() {
 }
 
 #[test]
-fn python_values_and_repeated_flags() {
+fn python_values_and_repeated_flags_are_accepted() {
     let args = parse(
         "--depth=8 --lr_override=None --dry_run=True --quiet=False --depth=4 --eval_tokens=1e5",
     );
@@ -103,7 +103,7 @@ fn python_values_and_repeated_flags() {
 }
 
 #[test]
-fn nanochats_minus_one_means_what_it_means_there() {
+fn minus_one_means_the_default_like_in_nanochat() {
     let args =
         parse("--num-iterations=-1 --target-flops=-1.0 --total_batch_size -1 --eval-every -1");
     assert_eq!(
@@ -118,7 +118,7 @@ fn nanochats_minus_one_means_what_it_means_there() {
 }
 
 #[test]
-fn every_alias_reaches_its_flag() {
+fn every_alias_sets_its_flag() {
     for flag in [
         "--num-iterations",
         "--max-iterations",
@@ -141,7 +141,7 @@ fn every_alias_reaches_its_flag() {
 }
 
 #[test]
-fn the_cpu_is_told_what_was_made_smaller_and_only_that() {
+fn note_on_the_cpu_lists_only_smaller_defaults() {
     let note = parse("--device cpu")
         .reduced()
         .expect("the CPU has defaults of its own");
@@ -161,7 +161,7 @@ fn the_cpu_is_told_what_was_made_smaller_and_only_that() {
 }
 
 #[test]
-fn the_cpus_batch_is_one_micro_batch_of_whatever_size() {
+fn default_batch_on_the_cpu_is_one_micro_batch() {
     let sizes = |words: &str| {
         let recipe = recipe(&parse(&format!(
             "--device cpu --depth 2 --n-embd-override 64 {words}"
@@ -177,7 +177,7 @@ fn the_cpus_batch_is_one_micro_batch_of_whatever_size() {
 }
 
 #[test]
-fn an_unknown_flag_is_named_with_its_nearest_neighbour() {
+fn unknown_flag_is_named_with_a_similar_one() {
     refused(
         "--n_embd_overide=384",
         &["'--n_embd_overide'", "'--n-embd-override'"],
@@ -188,7 +188,7 @@ fn an_unknown_flag_is_named_with_its_nearest_neighbour() {
 }
 
 #[test]
-fn each_bad_value_is_named_with_what_works() {
+fn errors_name_the_value_and_suggest_another() {
     refused(
         "--max-iterations -5",
         &["'-5'", "--num-iterations", "must be at least 1"],
@@ -219,7 +219,7 @@ fn each_bad_value_is_named_with_what_works() {
 }
 
 #[test]
-fn flags_that_contradict_each_other_are_refused() {
+fn contradicting_flags_are_errors() {
     refused(
         "--lr-override 0.01 --matrix-lr 0.02",
         &["--lr-override", "--matrix-lr"],
@@ -236,7 +236,7 @@ fn flags_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn steps_that_never_come_are_refused_unless_they_are_the_default() {
+fn given_steps_after_the_end_are_errors_and_defaults_are_not() {
     let check = |words: &str, steps| parse(words).check_steps(steps).map_err(|e| e.to_string());
     let message = "--early-save 500 never fires in a run of 10 steps: use steps up to 10, shares such as \
                    10%,25%,50%, or off";
@@ -249,7 +249,7 @@ fn steps_that_never_come_are_refused_unless_they_are_the_default() {
 }
 
 #[test]
-fn a_run_that_is_resumed_gives_back_its_flags() {
+fn saved_flags_parse_to_the_same_arguments() {
     let words = "--depth=2 --n-embd-override=64 --lr-override=1e-05 --device=cpu --steps=20 \
                  --early-save=12.5%,50% --save-every=5 --tokenizer=bpe --data=a_b.txt --window-pattern=L";
     let before = parse(&format!("{words} --name x --quiet"));
@@ -271,7 +271,7 @@ fn a_run_that_is_resumed_gives_back_its_flags() {
 }
 
 #[test]
-fn help_is_grouped_and_says_every_default() {
+fn help_is_grouped_and_has_every_default() {
     let help = read("--help").expect_err("help ends the program");
     assert_eq!((help.exit_code(), help.use_stderr()), (0, false));
     let text = help.to_string();
@@ -279,7 +279,7 @@ fn help_is_grouped_and_says_every_default() {
     for heading in [
         "Model:",
         "Data:",
-        "Horizon:",
+        "Duration:",
         "Batch:",
         "Optimization:",
         "Evaluation:",
@@ -289,24 +289,20 @@ fn help_is_grouped_and_says_every_default() {
         assert!(text.contains(heading), "{heading}");
     }
     for argument in command().get_arguments() {
-        let says = |part: &str| {
-            argument
-                .get_help()
-                .is_some_and(|help| help.to_string().contains(part))
-        };
-        let open = argument.get_default_values().is_empty() && argument.get_action().takes_values();
-        let law =
-            ["num_iterations", "target_flops", "lr_override"].contains(&argument.get_id().as_str());
-        assert!(
-            !open || law || says("[default: "),
-            "{} has a default to tell",
-            argument.get_id()
-        );
+        let help = argument.get_help().map(ToString::to_string);
+        let takes_value = argument.get_action().takes_values();
+        if takes_value && argument.get_default_values().is_empty() {
+            assert!(
+                help.is_some_and(|help| help.contains("[default: ")),
+                "the help of {} lacks its default",
+                argument.get_id()
+            );
+        }
     }
 }
 
 #[test]
-fn the_record_holds_the_flags_by_name() {
+fn saved_arguments_are_named_like_the_flags() {
     let record =
         serde_json::to_value(parse("--device cuda --depth 8")).expect("arguments are plain data");
     assert_eq!(record["depth"], 8);

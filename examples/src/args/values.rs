@@ -1,4 +1,4 @@
-//! What the text behind a flag means, and what is said when it means nothing.
+//! Values of flags, and errors of wrong ones.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -6,63 +6,72 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-/// Why the text behind a flag was refused; clap puts the flag and the text in front.
+/// Error of a flag's value; clap adds the flag and the value.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValueError {
-    /// Not a whole number, in digits or exactly in scientific notation.
+    /// The value is not a whole number, in digits or in exact scientific notation.
     #[error("expected a whole number, such as 250 or 1e5")]
     NotWhole,
-    /// Not a number at all.
+    /// The value is not a number.
     #[error("expected a number, such as 0.02 or 1e-05")]
     NotANumber,
-    /// Too small to make sense.
+    /// The number is too small.
     #[error("must be at least {least}")]
     TooSmall {
-        /// Smallest number that works.
+        /// Smallest valid number.
         least: u64,
     },
-    /// Zero, negative or not finite.
+    /// The number is 0, negative or not finite.
     #[error("must be a finite number above 0")]
     NotPositive,
-    /// Negative or not finite.
+    /// The number is negative or not finite.
     #[error("must be a finite number, 0 or more")]
     Negative,
-    /// Not a share of a whole.
-    #[error("must lie between 0 and 1")]
+    /// The number is not between 0 and 1.
+    #[error("must be between 0 and 1")]
     NotAFraction,
-    /// Not a cadence.
+    /// The value is not a cadence.
     #[error("expected a number of steps, or -1 for never")]
     NotACadence,
-    /// Not a step at which to save.
+    /// The value is not a list of steps or shares.
     #[error("expected steps such as 250,500,1000, shares of the run such as 10%,25%,50%, or `off`")]
     NotASavePoint,
-    /// Steps that a run never reaches.
+    /// The run ends before the given steps.
     #[error("{flag} {given} never fires in a run of {steps} steps: use {instead}")]
     NeverFires {
-        /// What was given.
+        /// The flag.
         flag: &'static str,
-        /// Its value.
+        /// Value of the flag.
         given: String,
         /// Steps of the run.
         steps: u64,
-        /// What would work.
+        /// Suggested values.
         instead: String,
     },
-    /// Not the name of a directory.
+    /// The value is not the name of a directory.
     #[error(
         "a run's name is the name of its directory: not empty, and without `/`, `\\` or a leading dot"
     )]
     NotAName,
-    /// Not names of sinks.
+    /// The value is not a list of sinks.
     #[error("{why}")]
     NoSinks {
-        /// What is wrong, and what would work.
+        /// Error of the names.
         why: String,
+    },
+    /// A prompt is empty.
+    #[error("a prompt needs at least one byte, such as a line break")]
+    EmptyPrompt,
+    /// The number is too large.
+    #[error("must be at most {most}")]
+    TooLarge {
+        /// Largest valid number.
+        most: usize,
     },
 }
 
-/// Parses a count of things that there must be at least one of.
+/// Parses a count of at least 1.
 ///
 /// # Errors
 ///
@@ -72,7 +81,7 @@ pub fn count(text: &str) -> Result<usize, ValueError> {
     usize::try_from(count).map_err(|_| ValueError::NotWhole)
 }
 
-/// Parses a number of steps, at least one.
+/// Parses a number of steps, at least 1.
 ///
 /// # Errors
 ///
@@ -81,7 +90,7 @@ pub fn steps(text: &str) -> Result<u64, ValueError> {
     whole(text, 1)
 }
 
-/// Parses a whole number, zero included.
+/// Parses a whole number, including 0.
 ///
 /// # Errors
 ///
@@ -90,7 +99,7 @@ pub fn natural(text: &str) -> Result<u64, ValueError> {
     whole(text, 0)
 }
 
-/// Parses a number above zero.
+/// Parses a number above 0.
 ///
 /// # Errors
 ///
@@ -104,7 +113,7 @@ pub fn positive(text: &str) -> Result<f64, ValueError> {
     }
 }
 
-/// Parses a number that is not below zero.
+/// Parses a number that is not negative.
 ///
 /// # Errors
 ///
@@ -118,7 +127,7 @@ pub fn not_negative(text: &str) -> Result<f64, ValueError> {
     }
 }
 
-/// Parses a share of a whole.
+/// Parses a number between 0 and 1.
 ///
 /// # Errors
 ///
@@ -132,32 +141,30 @@ pub fn fraction(text: &str) -> Result<f64, ValueError> {
     }
 }
 
-/// Parses the name of a run, which must stay within the directory of runs.
+/// Parses the name of a run, which must not lead out of the directory of runs.
 ///
 /// # Errors
 ///
 /// [`ValueError::NotAName`].
 pub fn run_name(text: &str) -> Result<String, ValueError> {
-    let leaves = text.is_empty() || text.starts_with('.') || text.contains(['/', '\\']);
-    if leaves {
-        Err(ValueError::NotAName)
-    } else {
-        Ok(text.to_owned())
+    if text.is_empty() || text.starts_with('.') || text.contains(['/', '\\']) {
+        return Err(ValueError::NotAName);
     }
+    Ok(text.to_owned())
 }
 
-/// Takes the names of sinks, if they are some; kept as they were written.
+/// Checks the names of sinks, and returns them unchanged.
 ///
 /// # Errors
 ///
 /// [`ValueError::NoSinks`].
 pub fn log_backend(text: &str) -> Result<String, ValueError> {
-    let wrong = |error: bdh::ConfigError| ValueError::NoSinks {
-        why: error.to_string(),
-    };
-    bdh_callbacks::sinks(text)
-        .map(|_| text.to_owned())
-        .map_err(wrong)
+    match bdh_callbacks::sinks(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(ValueError::NoSinks {
+            why: error.to_string(),
+        }),
+    }
 }
 
 fn number(text: &str) -> Result<f64, ValueError> {
@@ -166,7 +173,7 @@ fn number(text: &str) -> Result<f64, ValueError> {
 
 /// Parses a whole number, also in the spellings of a float: `1e5`, `512.0`.
 fn whole(text: &str, least: u64) -> Result<u64, ValueError> {
-    // Up to here every whole number has its own f64, so the text was exact.
+    // Up to this number, f64 represents every whole number exactly.
     const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
     let value = match text.parse::<u64>() {
         Ok(value) => value,
@@ -183,12 +190,12 @@ fn whole(text: &str, least: u64) -> Result<u64, ValueError> {
     }
 }
 
-/// How often something happens; nanochat writes never as -1.
+/// Steps between two events. Like nanochat, -1 means never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Every {
-    /// Not on a schedule.
+    /// Never.
     Never,
-    /// On each multiple of this many steps.
+    /// On each multiple of this number of steps.
     Steps(NonZeroU64),
 }
 
@@ -199,10 +206,10 @@ impl FromStr for Every {
         if matches!(text, "-1" | "0" | "never") {
             return Ok(Self::Never);
         }
-        let steps = whole(text, 1).map_err(|_| ValueError::NotACadence)?;
-        NonZeroU64::new(steps)
-            .map(Self::Steps)
-            .ok_or(ValueError::NotACadence)
+        match whole(text, 1).map(NonZeroU64::new) {
+            Ok(Some(steps)) => Ok(Self::Steps(steps)),
+            _ => Err(ValueError::NotACadence),
+        }
     }
 }
 
@@ -226,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_come_in_every_exact_spelling() {
+    fn whole_numbers_have_several_exact_spellings() {
         assert_eq!(count("2048"), Ok(2048));
         assert_eq!(count("1e5"), Ok(100_000));
         assert_eq!(count("512.0"), Ok(512));
@@ -235,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_whole_number_is_refused_for_its_own_reason() {
+    fn errors_distinguish_small_numbers_from_other_text() {
         let too_small = |least| Err(ValueError::TooSmall { least });
         assert_eq!(steps("0"), too_small(1));
         assert_eq!(steps("-5"), too_small(1));
@@ -255,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_finite_and_on_the_right_side_of_zero() {
+    fn rates_are_finite_and_not_negative() {
         assert_eq!(positive("1e-05"), Ok(1e-5));
         for text in ["0", "-0.1", "nan", "inf"] {
             assert_eq!(positive(text), Err(ValueError::NotPositive), "{text}");
@@ -269,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_name_stays_within_the_directory_of_runs() {
+    fn run_name_stays_within_the_directory_of_runs() {
         assert_eq!(run_name("d8-w256.b"), Ok("d8-w256.b".to_owned()));
         for text in ["", ".", "..", ".hidden", "a/b", "/etc", "a\\b"] {
             assert_eq!(run_name(text), Err(ValueError::NotAName), "{text}");
@@ -277,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn never_has_nanochats_spelling_too() {
+    fn never_may_be_written_like_in_nanochat() {
         assert_eq!("-1".parse(), Ok(Every::Never));
         assert_eq!("never".parse(), Ok(Every::Never));
         assert_eq!(

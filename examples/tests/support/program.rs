@@ -1,4 +1,4 @@
-//! A program as a stranger uses it: run as a process, in an empty directory.
+//! Example programs, run as processes in an empty directory.
 #![allow(dead_code, reason = "each test uses its part of it")]
 
 use serde_json::Value;
@@ -9,16 +9,16 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
-/// A program, by the name of its example.
+/// Program with the name of its example.
 pub(crate) trait Name {
-    /// The name.
+    /// Name of the example.
     const NAME: &'static str;
 }
 
-/// An empty directory to run a program in, but for a text of a few kilobytes.
+/// Directory to run a program in, with only a text of a few kilobytes.
 pub(crate) struct Place<P>(pub(crate) TempDir, PhantomData<P>);
 
-/// How a call of the program ended.
+/// Result of a call of the program.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
@@ -58,7 +58,7 @@ impl<P: Name> Place<P> {
         Ended::from(self.command(words).output().expect("the program starts"))
     }
 
-    /// Runs the program, which must succeed, and gives what it printed.
+    /// Runs the program, which must succeed, and returns its output.
     pub(crate) fn succeeds(&self, words: &str) -> String {
         let ended = self.run(words);
         assert_eq!(ended.code, Some(0), "{words}\n{}{}", ended.out, ended.err);
@@ -66,7 +66,7 @@ impl<P: Name> Place<P> {
         ended.out
     }
 
-    /// Runs the program, which must refuse: code 2, a sentence with these parts, and nothing written.
+    /// Runs the program, which must fail with code 2 and an error that contains these parts, and write nothing.
     pub(crate) fn refuses(&self, words: &str, parts: &[&str]) {
         let before = self.files();
         let ended = self.run(words);
@@ -83,7 +83,7 @@ impl<P: Name> Place<P> {
         assert_eq!(self.files(), before, "{words} wrote something");
     }
 
-    /// Every file and directory with its bytes.
+    /// Returns every file and directory with its bytes.
     pub(crate) fn files(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         let mut files = BTreeMap::new();
         let mut dirs = vec![self.0.path().to_owned()];
@@ -106,7 +106,7 @@ impl<P: Name> Place<P> {
         serde_json::from_slice(&fs::read(self.at(path)).expect(path)).expect(path)
     }
 
-    /// The lines of a run's `metrics.jsonl`.
+    /// Returns the lines of a run's `metrics.jsonl`.
     pub(crate) fn metrics(&self, run: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.at(run).join("metrics.jsonl")).expect("metrics");
         text.lines()
@@ -133,7 +133,7 @@ impl From<Output> for Ended {
     }
 }
 
-/// The program, which cargo builds beside the tests.
+/// Returns the path of the program, which cargo builds with the tests.
 fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
     let profile = test

@@ -1,5 +1,5 @@
 "use strict";
-// Draws what stands in #data: a table, curves, parallel coordinates, importance, forecasts. No network, no library.
+// Draws the data in #data: a table, curves, parallel coordinates, importance, forecasts. No network, no library.
 const data = JSON.parse(document.getElementById("data").textContent);
 const main = document.querySelector("main");
 const SVG = "http://www.w3.org/2000/svg";
@@ -35,7 +35,7 @@ function colour(value) {
 }
 const colours = data.rows.map((row) => colour(number(row.end.metric)));
 
-// Whatever stands for one run, in the table and in each picture, lights up together.
+// The marks of one run, in the table and in each picture, are highlighted together.
 const marks = data.rows.map(() => []);
 function mark(run, element) {
   marks[run].push(element);
@@ -102,7 +102,7 @@ function drawTable() {
     });
     runs.forEach((run) => body.append(lines[run]));
   }
-  section(`Runs (${data.rows.length})`, node("p", {}, "A click on a name sorts. Shaded: the settings in which the runs differ."),
+  section(`Runs (${data.rows.length})`, node("p", {}, "Click a name to sort. Shaded: the settings in which the runs differ."),
     node("div", { class: "scroll" }, node("table", {}, node("thead", {}, head), body)));
 }
 function asNumber(cell) {
@@ -214,7 +214,7 @@ function drawForecast() {
     }
     panels.append(svg);
   }
-  section("Forecast and truth, run by run", node("p", {}, "Each run was forecast from the others only. On the diagonal a forecast is right."), panels);
+  section("Forecast and truth, run by run", node("p", {}, "Each run was predicted from the other runs only. A point on the diagonal is a correct prediction."), panels);
 }
 
 document.getElementById("summary").textContent = data.summary;

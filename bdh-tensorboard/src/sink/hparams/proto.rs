@@ -3,7 +3,7 @@
 use prost::{Message, Oneof};
 use std::collections::BTreeMap;
 
-/// The content of the HParams plugin's metadata.
+/// Content of the HParams plugin's metadata.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct HParams {
     #[prost(message, optional, tag = "3")]

@@ -1,4 +1,4 @@
-//! Answers that are none of W&B's, and networks that do not lead there.
+//! Answers that are not from W&B, and errors of the network.
 
 use super::super::api::{Api, Failure};
 use super::super::sync::{SyncError, sync_with};
@@ -8,14 +8,14 @@ use super::{LONG, is_complete};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Destination of a log, and why it was given up if it was.
+/// Returns why a sync fails with this answer to all requests.
 fn refusal(answer: String) -> String {
     let (url, _) = answers(move |_| Some(answer.clone()));
     let mut logged = Logged::new();
     logged.exit(0);
-    let patience = Duration::from_millis(100);
-    let error =
-        sync_with(&logged.log(), settings(&url), PACE, patience).expect_err("no answer of W&B's");
+    let timeout = Duration::from_millis(100);
+    let error = sync_with(&logged.log(), settings(&url), PACE, timeout)
+        .expect_err("an answer that is not from W&B");
     match error {
         SyncError::Refused { why } => format!("refused: {why}"),
         SyncError::Unreachable { why } => why,
@@ -24,12 +24,12 @@ fn refusal(answer: String) -> String {
 }
 
 #[test]
-fn a_redirect_says_where_to_and_is_never_followed() {
+fn redirect_is_reported_and_never_followed() {
     let moved = |status: &str| {
         let headers = "Location: https://new.example/graphql?token=secret\r\n";
         refusal(http(status, headers, "{\"data\":{}}"))
     };
-    let to = "it redirects to `https://new.example`; if W&B is there, set WANDB_BASE_URL to that";
+    let to = "the server redirects to `https://new.example`; if W&B is there, set WANDB_BASE_URL to that";
     for status in ["301 Moved Permanently", "308 Permanent Redirect"] {
         assert_eq!(moved(status), format!("refused: {status}: {to}"));
     }
@@ -39,7 +39,7 @@ fn a_redirect_says_where_to_and_is_never_followed() {
 }
 
 #[test]
-fn what_is_no_object_of_w_and_bs_is_no_acknowledgement() {
+fn only_an_object_from_w_and_b_is_an_acknowledgement() {
     let yes = |status: &str, body: &str| refusal(http(status, "", body));
     assert_eq!(yes("200 OK", "null"), "the answer is `null`, not W&B's");
     assert_eq!(yes("200 OK", "[]"), "the answer is `[]`, not W&B's");
@@ -54,7 +54,7 @@ fn what_is_no_object_of_w_and_bs_is_no_acknowledgement() {
         "the answer to RunResumeStatus has no data"
     );
     let neither = yes("200 OK", "{\"data\":{}}");
-    assert_eq!(neither, "refused: no run came back");
+    assert_eq!(neither, "refused: the answer has no run");
     let page = "<html><title>Log in\n\x1b[31m</title>\x1b]0;mine\x07</html>";
     let shown = "a page for a browser (\"Log in \\u{1b}[31m\")";
     assert_eq!(
@@ -80,7 +80,7 @@ fn what_is_no_object_of_w_and_bs_is_no_acknowledgement() {
     );
 }
 
-/// What a server says to the requests before the rows.
+/// Returns the answer to a request before the rows.
 fn introduction(request: &str, bucket: &str) -> Option<String> {
     let answer = |data: &str| Some(http("200 OK", "", &format!("{{\"data\":{data}}}")));
     if request.contains("RunResumeStatus") {
@@ -92,11 +92,11 @@ fn introduction(request: &str, bucket: &str) -> Option<String> {
 }
 
 #[test]
-fn rows_are_not_called_sent_when_their_post_was_redirected_or_answered_by_null() {
+fn redirected_or_null_answers_do_not_count_as_sent() {
     let to_a_page = http("302 Found", "Location: /page\r\n", "");
     for answer in [to_a_page, http("200 OK", "", "null")] {
         let (url, asked) = answers(move |request| {
-            // The page that the redirect leads to would say yes to anything.
+            // The target of the redirect would accept every request.
             let page = request.starts_with("GET").then(|| http("200 OK", "", "{}"));
             introduction(request, "null")
                 .or(page)
@@ -105,8 +105,8 @@ fn rows_are_not_called_sent_when_their_post_was_redirected_or_answered_by_null()
         let mut logged = Logged::new();
         logged.rows(2);
         logged.exit(0);
-        let patience = Duration::from_millis(200);
-        let error = sync_with(&logged.log(), settings(&url), PACE, patience);
+        let timeout = Duration::from_millis(200);
+        let error = sync_with(&logged.log(), settings(&url), PACE, timeout);
         assert!(
             matches!(error, Err(SyncError::Unreachable { .. })),
             "{error:?}"
@@ -123,7 +123,7 @@ fn rows_are_not_called_sent_when_their_post_was_redirected_or_answered_by_null()
 }
 
 #[test]
-fn counts_that_no_run_can_have_are_refused_and_the_largest_that_can_be_is_not() {
+fn impossible_counts_are_refused() {
     let sync = |bucket: &'static str| {
         let yes = || Some(http("200 OK", "", "{}"));
         let (url, _) = answers(move |request| introduction(request, bucket).or_else(yes));
@@ -152,12 +152,10 @@ fn counts_that_no_run_can_have_are_refused_and_the_largest_that_can_be_is_not() 
             "`_step` of 18446744073709551615",
         ),
     ] {
-        let error = sync(bucket)
-            .expect_err("a count that cannot be")
-            .to_string();
+        let error = sync(bucket).expect_err("an impossible count").to_string();
         assert_eq!(
             error,
-            format!("the server refused: it has a {what}, which no run can have")
+            format!("the upload was refused: the server has a {what}, which no run can have")
         );
     }
     let most = sync(r#"{"historyLineCount":9007199254740992,"logLineCount":9007199254740992}"#);
@@ -165,7 +163,7 @@ fn counts_that_no_run_can_have_are_refused_and_the_largest_that_can_be_is_not() 
 }
 
 #[test]
-fn a_log_with_the_largest_steps_there_are_is_sent_without_a_panic() {
+fn largest_possible_steps_are_sent_without_a_panic() {
     let yes = || Some(http("200 OK", "", "{}"));
     let bucket = r#"{"historyLineCount":7}"#;
     let (url, _) = answers(move |request| introduction(request, bucket).or_else(yes));
@@ -185,7 +183,7 @@ fn a_log_with_the_largest_steps_there_are_is_sent_without_a_panic() {
 }
 
 #[test]
-fn warnings_of_one_kind_are_few() {
+fn few_warnings_of_one_kind_are_shown() {
     let yes = || Some(http("200 OK", "", "{}"));
     let (url, _) = answers(move |request| introduction(request, "null").or_else(yes));
     let mut logged = Logged::new();
@@ -194,17 +192,17 @@ fn warnings_of_one_kind_are_few() {
         std::fs::remove_file(logged.files().join(format!("{number}.txt"))).expect("a file");
     }
     logged.exit(0);
-    let (uploader, ears) = logged.upload(&url);
+    let (uploader, inbox) = logged.upload(&url);
     is_complete(&uploader.finish_in(LONG));
-    let remarks = ears.remarks();
-    assert_eq!(remarks.len(), 5, "{remarks:?}");
+    let notices = inbox.notices();
+    assert_eq!(notices.len(), 5, "{notices:?}");
     assert!(
-        remarks[4].ends_with("(more of this kind are not shown)"),
-        "{remarks:?}"
+        notices[4].ends_with("(more of this kind are not shown)"),
+        "{notices:?}"
     );
 }
 
-/// Why one request to an address fails.
+/// Returns why one request to an address fails.
 fn failure(url: &str, more: &[(&str, &str)]) -> String {
     let settings = settings_with(url, more);
     assert_eq!(settings.warnings, [""; 0]);
@@ -216,7 +214,7 @@ fn failure(url: &str, more: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn errors_of_the_network_are_plain_sentences() {
+fn errors_of_the_network_are_sentences() {
     let text = failure("http://127.0.0.1:1", &[]);
     assert_eq!(
         text,
@@ -228,18 +226,20 @@ fn errors_of_the_network_are_plain_sentences() {
     let (silent, _) = always(None);
     let text = failure(&silent, &[("WANDB_HTTP_TIMEOUT", "0.1")]);
     assert!(
-        text.ends_with("does not answer in time; WANDB_HTTP_TIMEOUT gives it more seconds"),
+        text.ends_with("does not answer in time; increase WANDB_HTTP_TIMEOUT (seconds)"),
         "{text}"
     );
     let (garbage, _) = always(Some("220 mail.example ESMTP\r\n\r\n"));
     assert!(
-        failure(&garbage, &[]).contains("is no HTTP; if it takes https only"),
+        failure(&garbage, &[]).contains("is not HTTP; if the server accepts only https"),
         "{}",
         failure(&garbage, &[])
     );
     let text = failure(&garbage.replace("http:", "https:"), &[]);
     assert!(
-        text.ends_with("does not speak TLS; if it takes http only, say so in WANDB_BASE_URL"),
+        text.ends_with(
+            "does not speak TLS; if the server accepts only http, use http in WANDB_BASE_URL"
+        ),
         "{text}"
     );
     let (closing, _) = always(Some(""));
@@ -247,7 +247,7 @@ fn errors_of_the_network_are_plain_sentences() {
     assert!(text.ends_with("closed the connection"), "{text}");
 }
 
-/// An https server of Python's, with a certificate that openssl makes.
+/// HTTPS server in Python, with a certificate made by openssl.
 struct Https {
     child: Child,
     dir: tempfile::TempDir,
@@ -255,7 +255,7 @@ struct Https {
 }
 
 impl Https {
-    /// `None` where there is no Python or no openssl.
+    /// Starts the server; `None` without Python or openssl.
     fn start(ca: &str, name: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| dir.path().join(name);
@@ -303,7 +303,7 @@ impl Drop for Https {
 }
 
 #[test]
-fn a_certificate_that_is_not_accepted_comes_with_its_remedy_which_works() {
+fn advice_on_a_refused_certificate_works() {
     let here = "IP:127.0.0.1";
     let Some(server) = Https::start("TRUE", here) else {
         return;
@@ -320,7 +320,7 @@ fn a_certificate_that_is_not_accepted_comes_with_its_remedy_which_works() {
     };
     let text = failure(&server.url, &[]);
     assert!(
-        text.contains("is of an authority that is not known here, or self-signed; name a PEM file"),
+        text.contains("is self-signed, or of an authority that is not known here; name a PEM file"),
         "{text}"
     );
     let certificate = server.certificate();
@@ -336,7 +336,7 @@ fn a_certificate_that_is_not_accepted_comes_with_its_remedy_which_works() {
     let certificate = server.certificate();
     let text = failure(&server.url, &[("SSL_CERT_FILE", &certificate)]);
     assert!(
-        text.contains("is for another name; ask the server by that name"),
+        text.contains("is for another name; use that name"),
         "{text}"
     );
 }

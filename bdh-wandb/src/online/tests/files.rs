@@ -1,4 +1,4 @@
-//! Files and artifacts arrive, or somebody hears that they did not.
+//! Files and artifacts are sent, or a message reports that they are not.
 
 use super::super::Finished;
 use super::super::sync::{SyncError, sync_with};
@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use std::fs;
 
 #[test]
-fn a_file_that_is_not_taken_is_told_and_the_run_is_not_called_complete() {
+fn refused_file_gets_a_warning_and_the_run_is_incomplete() {
     let Some(server) = Server::start(&["--refuse-puts", "3"]) else {
         return;
     };
@@ -18,16 +18,16 @@ fn a_file_that_is_not_taken_is_told_and_the_run_is_not_called_complete() {
     logged.file("other.txt", "other", 0); // taken at the second
     logged.rows(1);
     logged.exit(0);
-    let (uploader, ears) = logged.upload(&server.url());
+    let (uploader, inbox) = logged.upload(&server.url());
     let left = Some(
-        "files or artifacts were not taken, 1 of them: 403 Forbidden: the address has expired"
+        "some files or artifacts were not accepted (1): 403 Forbidden: the address has expired"
             .to_owned(),
     );
     assert_eq!(uploader.finish_in(LONG), Finished { left, rows: 1 });
-    let problems = ears.problems();
+    let warnings = inbox.warnings();
     assert!(
-        problems.len() == 1 && problems[0].contains("`upload of file `kept.txt``"),
-        "{problems:?}"
+        warnings.len() == 1 && warnings[0].contains("`upload of file `kept.txt``"),
+        "{warnings:?}"
     );
     assert_eq!(server.run()["files"]["other.txt"]["text"], "other");
     is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
@@ -35,7 +35,7 @@ fn a_file_that_is_not_taken_is_told_and_the_run_is_not_called_complete() {
 }
 
 #[test]
-fn a_file_that_is_gone_is_a_remark_and_the_rest_arrives() {
+fn missing_file_gets_a_notice_and_the_rest_is_sent() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -45,21 +45,21 @@ fn a_file_that_is_gone_is_a_remark_and_the_rest_arrives() {
     fs::remove_file(logged.files().join("gone.txt")).expect("a file");
     logged.rows(2);
     logged.exit(0);
-    let (uploader, ears) = logged.upload(&server.url());
+    let (uploader, inbox) = logged.upload(&server.url());
     is_complete(&uploader.finish_in(LONG));
-    let remarks = ears.remarks();
-    assert_eq!(remarks.len(), 1, "{remarks:?}");
+    let notices = inbox.notices();
+    assert_eq!(notices.len(), 1, "{notices:?}");
     assert!(
-        remarks[0].ends_with("gone.txt` is not there any more and is not sent"),
-        "{remarks:?}"
+        notices[0].ends_with("gone.txt` no longer exists and is not sent"),
+        "{notices:?}"
     );
-    assert_eq!((rows(&server.run()).len(), ears.problems()), (2, vec![]));
+    assert_eq!((rows(&server.run()).len(), inbox.warnings()), (2, vec![]));
     assert_eq!(server.run()["files"]["kept.txt"]["text"], "kept");
     assert_eq!(server.run()["files"]["gone.txt"], Json::Null);
 }
 
 #[test]
-fn an_artifact_of_which_files_are_gone_is_never_called_sent() {
+fn artifact_with_missing_files_is_not_sent() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -69,18 +69,18 @@ fn an_artifact_of_which_files_are_gone_is_never_called_sent() {
     fs::remove_file(logged.dir.path().join("artifacts/checkpoint/state.json")).expect("a file");
     logged.rows(2);
     logged.exit(0);
-    let (uploader, ears) = logged.upload(&server.url());
+    let (uploader, inbox) = logged.upload(&server.url());
     let finished = uploader.finish_in(LONG);
     let left = finished.left.expect("something is left");
     assert!(
-        left.starts_with("files or artifacts were not taken, 1 of them: `"),
+        left.starts_with("some files or artifacts were not accepted (1): `"),
         "{left}"
     );
     assert!(
-        left.ends_with("state.json` is not in the run's folder any more"),
+        left.ends_with("state.json` is no longer in the run's folder"),
         "{left}"
     );
-    assert_eq!((ears.problems().len(), finished.rows), (1, 2));
+    assert_eq!((inbox.warnings().len(), finished.rows), (1, 2));
     let error = sync_with(&logged.log(), settings(&server.url()), PACE, LONG);
     assert!(
         matches!(error, Err(SyncError::Files { failed: 1, .. })),
@@ -97,7 +97,7 @@ fn an_artifact_of_which_files_are_gone_is_never_called_sent() {
 }
 
 #[test]
-fn artifacts_of_a_run_that_was_moved_are_found() {
+fn artifacts_of_a_moved_run_are_found() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -125,7 +125,7 @@ fn artifacts_of_a_run_that_was_moved_are_found() {
 }
 
 #[test]
-fn a_log_of_somebody_else_gets_no_file_from_outside_of_its_folder() {
+fn crafted_log_gets_no_file_from_outside_of_its_folder() {
     use crate::proto::{Artifact, Kind, Manifest, ManifestEntry};
     let Some(server) = Server::start(&[]) else {
         return;
@@ -196,7 +196,7 @@ fn a_log_of_somebody_else_gets_no_file_from_outside_of_its_folder() {
 
 #[cfg(unix)]
 #[test]
-fn a_sync_of_a_folder_from_elsewhere_writes_through_no_link() {
+fn sync_writes_through_no_link() {
     use std::os::unix::fs::symlink;
     let Some(server) = Server::start(&[]) else {
         return;
@@ -220,7 +220,7 @@ fn a_sync_of_a_folder_from_elsewhere_writes_through_no_link() {
         let text = fs::read_to_string(outside.path().join(index.to_string())).expect("the file");
         assert_eq!(text, "mine", "{name}");
     }
-    // A log that is itself a link is not read.
+    // A log that is a link is not read.
     let folder = outside.path().join("run");
     fs::create_dir(&folder).expect("a folder");
     symlink(logged.log(), folder.join("run-abc12345.wandb")).expect("a link");
@@ -232,7 +232,7 @@ fn a_sync_of_a_folder_from_elsewhere_writes_through_no_link() {
 }
 
 #[test]
-fn more_files_than_may_wait_arrive_all_the_same() {
+fn more_files_than_the_queue_holds_are_sent() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -241,15 +241,15 @@ fn more_files_than_may_wait_arrive_all_the_same() {
     logged.files_at_once(&names);
     logged.rows(3);
     logged.exit(0);
-    let (uploader, ears) = logged.upload(&server.url());
-    is_complete(&uploader.finish_in(LONG));
+    let (upload, inbox) = logged.upload(&server.url());
+    is_complete(&upload.finish_in(LONG));
     let run = server.run();
-    let (held, told) = (run["files"].as_object(), run["uploaded"].as_array());
+    let (files, uploaded) = (run["files"].as_object(), run["uploaded"].as_array());
     assert_eq!(
-        (held.map(serde_json::Map::len), told.map(Vec::len)),
+        (files.map(serde_json::Map::len), uploaded.map(Vec::len)),
         (Some(150), Some(150))
     );
-    assert_eq!((rows(&run).len(), ears.remarks()), (3, vec![]));
+    assert_eq!((rows(&run).len(), inbox.notices()), (3, vec![]));
 }
 
 #[test]
@@ -260,10 +260,10 @@ fn files_outside_of_the_runs_folder_are_not_sent() {
     let mut logged = Logged::new();
     logged.file("../secret.txt", "secret", 0);
     logged.exit(0);
-    let (uploader, ears) = logged.upload(&server.url());
+    let (uploader, inbox) = logged.upload(&server.url());
     is_complete(&uploader.finish_in(LONG));
     assert_eq!(
-        (ears.remarks().len(), &server.run()["files"]),
+        (inbox.notices().len(), &server.run()["files"]),
         (1, &json!({}))
     );
 }

@@ -1,4 +1,4 @@
-//! Logs on the disk are sent as a whole, whatever is wrong in them.
+//! Complete logs are sent even if entries are damaged or too long.
 
 use super::super::Finished;
 use super::super::sync::{SyncError, sync_with};
@@ -11,7 +11,7 @@ use std::io::Write;
 use std::time::Duration;
 
 #[test]
-fn a_row_that_w_and_b_would_not_take_is_left_out_and_told() {
+fn too_long_row_is_left_out_with_a_notice() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -20,7 +20,7 @@ fn a_row_that_w_and_b_would_not_take_is_left_out_and_told() {
     logged.row(&[("text", &format!("\"{}\"", "x".repeat(10_383_360)))]);
     logged.rows(1);
     logged.exit(0);
-    let (uploader, ears) = logged.upload(&server.url());
+    let (uploader, inbox) = logged.upload(&server.url());
     assert_eq!(
         uploader.finish_in(LONG),
         Finished {
@@ -29,12 +29,12 @@ fn a_row_that_w_and_b_would_not_take_is_left_out_and_told() {
         }
     );
     assert_eq!(rows(&server.run()), [0, 2]);
-    let remarks = ears.remarks();
+    let notices = inbox.notices();
     assert!(
-        remarks.len() == 1 && remarks[0].ends_with("is not sent: W&B takes 10,383,360"),
-        "{remarks:?}"
+        notices.len() == 1 && notices[0].ends_with("is not sent: W&B accepts at most 10,383,360"),
+        "{notices:?}"
     );
-    // It is not counted the next time either.
+    // The next upload does not count it either.
     logged.rows(1);
     logged.exit(0);
     is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
@@ -42,7 +42,7 @@ fn a_row_that_w_and_b_would_not_take_is_left_out_and_told() {
 }
 
 #[test]
-fn a_damaged_entry_of_a_log_is_told_and_the_others_arrive() {
+fn damaged_entry_gets_a_notice_and_the_others_are_sent() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -54,18 +54,18 @@ fn a_damaged_entry_of_a_log_is_told_and_the_others_arrive() {
     let mut bytes = fs::read(logged.log()).expect("the log");
     bytes[before as usize + 20] ^= 1;
     fs::write(logged.log(), bytes).expect("the log");
-    let (uploader, ears) = logged.upload(&server.url());
+    let (uploader, inbox) = logged.upload(&server.url());
     is_complete(&uploader.finish_in(LONG));
     assert_eq!(rows(&server.run()), [0, 2]);
-    let remarks = ears.remarks();
+    let notices = inbox.notices();
     assert!(
-        remarks.len() == 1 && remarks[0].starts_with("the W&B log is damaged"),
-        "{remarks:?}"
+        notices.len() == 1 && notices[0].starts_with("the W&B log is damaged"),
+        "{notices:?}"
     );
 }
 
 #[test]
-fn a_log_on_the_disk_is_sent_as_a_whole_and_the_next_time_only_what_is_new() {
+fn second_sync_sends_only_what_is_new() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -75,7 +75,7 @@ fn a_log_on_the_disk_is_sent_as_a_whole_and_the_next_time_only_what_is_new() {
     let synced = sync(logged.dir.path()).expect("a sync");
     let page = format!("{}/tester/birds%20of%20prey/runs/abc12345", server.url());
     assert_eq!((synced.url, synced.rows, synced.files), (Some(page), 4, 0));
-    assert_eq!(server.run()["exitcode"], 1, "it was killed");
+    assert_eq!(server.run()["exitcode"], 1, "the run was killed");
     let mark = logged.dir.path().join("run-abc12345.wandb.synced");
     assert!(mark.exists());
 
@@ -92,18 +92,13 @@ fn a_log_on_the_disk_is_sent_as_a_whole_and_the_next_time_only_what_is_new() {
 }
 
 #[test]
-fn a_sync_that_cannot_work_says_why() {
+fn failed_sync_has_the_right_error() {
     let logged = Logged::new();
     let empty = tempfile::tempdir().expect("a temporary directory");
     let error = sync_with(empty.path(), settings("http://127.0.0.1:1"), PACE, LONG);
     assert!(matches!(error, Err(SyncError::NoLog { .. })), "{error:?}");
-    let patience = Duration::from_millis(100);
-    let error = sync_with(
-        &logged.log(),
-        settings("http://127.0.0.1:1"),
-        PACE,
-        patience,
-    );
+    let timeout = Duration::from_millis(100);
+    let error = sync_with(&logged.log(), settings("http://127.0.0.1:1"), PACE, timeout);
     assert!(
         matches!(error, Err(SyncError::Unreachable { .. })),
         "{error:?}"
@@ -111,12 +106,12 @@ fn a_sync_that_cannot_work_says_why() {
     fs::File::create(empty.path().join("x.wandb"))
         .and_then(|mut file| file.write_all(b"no log"))
         .expect("a file");
-    let error = sync_with(empty.path(), settings("http://127.0.0.1:1"), PACE, patience);
+    let error = sync_with(empty.path(), settings("http://127.0.0.1:1"), PACE, timeout);
     assert!(matches!(error, Err(SyncError::Log(_))), "{error:?}");
 }
 
 #[test]
-fn a_log_that_does_not_say_which_run_it_is_of_is_not_called_sent() {
+fn log_without_a_run_is_not_marked_as_sent() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -130,9 +125,9 @@ fn a_log_that_does_not_say_which_run_it_is_of_is_not_called_sent() {
     let error = sync_with(&logged.log(), settings(&server.url()), PACE, LONG);
     assert!(matches!(error, Err(SyncError::NoRun)), "{error:?}");
     assert!(!logged.dir.path().join("run-abc12345.wandb.synced").exists());
-    let (uploader, ears) = logged.upload(&server.url());
-    let left = Some("the log does not say which run it is of".to_owned());
+    let (uploader, inbox) = logged.upload(&server.url());
+    let left = Some("the log does not name its run".to_owned());
     assert_eq!(uploader.finish_in(LONG), Finished { left, rows: 0 });
-    assert_eq!(ears.problems().len(), 1);
+    assert_eq!(inbox.warnings().len(), 1);
     assert_eq!(server.requests().len(), 0);
 }

@@ -1,27 +1,27 @@
-//! A server that refuses, is away or does not answer, and keys that stay where they are.
+//! Servers that refuse, are away or do not answer, and keys that are sent nowhere else.
 
 use super::super::resume::check_resume;
 use super::super::sync::{SyncError, sync_with};
-use super::super::{Finished, News, Pace, Upload, Uploader};
-use super::run::{Ears, KEY, Logged, PACE, holds, settings, settings_with};
+use super::super::{Finished, Pace, Upload, UploadMessage, Uploader};
+use super::run::{Inbox, KEY, Logged, PACE, holds, settings, settings_with};
 use super::server::{Line, Server, always, wait_until};
 use super::{LONG, is_complete, rows};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bdh::Problem;
+use bdh::Warning;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 #[test]
-fn a_key_that_is_refused_is_told_once_and_is_in_no_file_and_no_text() {
+fn refused_key_gets_one_warning_that_does_not_contain_it() {
     const NO: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nConnection: close\r\n\
         Content-Length: 49\r\n\r\n{\"errors\":[{\"message\":\"api key is not the right\"}]}";
     let (url, asked) = always(Some(NO));
     let mut logged = Logged::new();
     logged.all_kinds();
-    let (uploader, ears) = logged.upload(&url);
-    wait_until("the refusal", || !ears.heard().is_empty());
+    let (uploader, inbox) = logged.upload(&url);
+    wait_until("the refusal", || !inbox.messages().is_empty());
     let finished = uploader.finish_in(LONG);
     assert!(
         finished
@@ -30,28 +30,28 @@ fn a_key_that_is_refused_is_told_once_and_is_in_no_file_and_no_text() {
             .is_some_and(|why| why.starts_with("401 Unauthorized")),
         "{finished:?}"
     );
-    let heard = ears.heard();
+    let messages = inbox.messages();
     let [
-        News::Problem(Problem {
-            who,
-            during,
+        UploadMessage::Warning(Warning {
+            source,
+            phase,
             consequence,
             ..
         }),
-    ] = heard.as_slice()
+    ] = messages.as_slice()
     else {
-        panic!("{heard:?}");
+        panic!("{messages:?}");
     };
-    assert_eq!((who.as_str(), during.as_str()), ("wandb", "upload"));
+    assert_eq!((source.as_str(), phase.as_str()), ("wandb", "upload"));
     assert_eq!(
         consequence,
-        "the run goes on, and W&B gets nothing more of it; its log is complete"
+        "the run continues without the upload; its log is complete"
     );
 
     let encoded = BASE64_STANDARD.encode(format!("api:{KEY}"));
-    let said = format!("{heard:?} {finished:?}");
+    let texts = format!("{messages:?} {finished:?}");
     for secret in [KEY, &encoded] {
-        assert!(!said.contains(secret) && !holds(logged.dir.path(), secret));
+        assert!(!texts.contains(secret) && !holds(logged.dir.path(), secret));
     }
     let asked = asked.lock().expect("no panic");
     assert!(!asked.is_empty());
@@ -63,7 +63,7 @@ fn a_key_that_is_refused_is_told_once_and_is_in_no_file_and_no_text() {
 }
 
 #[test]
-fn a_server_that_refuses_to_say_what_it_has_leaves_the_note_as_it_is() {
+fn note_is_unchanged_if_the_server_refuses_to_answer() {
     const NO: &str = "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     let (url, _asked) = always(Some(NO));
     let mut logged = Logged::new();
@@ -79,19 +79,19 @@ fn a_server_that_refuses_to_say_what_it_has_leaves_the_note_as_it_is() {
 }
 
 #[test]
-fn the_key_goes_nowhere_but_to_the_server_itself() {
+fn key_is_sent_only_to_the_server_itself() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
     let mut logged = Logged::new();
     logged.all_kinds();
-    let (uploader, ears) = logged.upload(&server.url());
+    let (uploader, inbox) = logged.upload(&server.url());
     is_complete(&uploader.finish_in(LONG));
     let encoded = BASE64_STANDARD.encode(format!("api:{KEY}"));
-    let (said, received) = (format!("{:?}", ears.heard()), server.dump().to_string());
+    let (texts, received) = (format!("{:?}", inbox.messages()), server.dump().to_string());
     for secret in [KEY, &encoded] {
         assert!(
-            !said.contains(secret)
+            !texts.contains(secret)
                 && !received.contains(secret)
                 && !holds(logged.dir.path(), secret)
         );
@@ -99,13 +99,13 @@ fn the_key_goes_nowhere_but_to_the_server_itself() {
 }
 
 #[test]
-fn nobody_waits_for_a_server_that_does_not_answer() {
+fn finish_times_out_if_the_server_does_not_answer() {
     let (url, _asked) = always(None);
     let mut logged = Logged::new();
     logged.rows(3);
     let began = Instant::now();
     let finished = logged.upload(&url).0.finish_in(Duration::from_millis(300));
-    let left = Some("it was not sent in 300ms".to_owned());
+    let left = Some("the log was not sent within 300ms".to_owned());
     assert_eq!(finished, Finished { left, rows: 0 });
     drop(logged.upload(&url));
     assert!(
@@ -116,7 +116,7 @@ fn nobody_waits_for_a_server_that_does_not_answer() {
 }
 
 #[test]
-fn the_end_of_a_run_does_not_wait_long_for_a_server_that_is_away() {
+fn end_of_a_run_does_not_wait_long_for_an_absent_server() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -127,9 +127,9 @@ fn the_end_of_a_run_does_not_wait_long_for_a_server_that_is_away() {
         farewell: Duration::from_millis(500),
         ..PACE
     };
-    let (uploader, ears) = logged.upload_at(&line.url(), pace);
+    let (uploader, inbox) = logged.upload_at(&line.url(), pace);
     wait_until("the first rows", || !server.row_requests().is_empty());
-    thread::sleep(PACE.period * 3); // and until the answer is back
+    thread::sleep(PACE.period * 3); // until the answer has arrived
     line.cut();
     logged.file("a.txt", "a", 0);
     logged.artifact("checkpoint");
@@ -146,11 +146,7 @@ fn the_end_of_a_run_does_not_wait_long_for_a_server_that_is_away() {
         finished.left.is_some() && finished.rows == 2,
         "{finished:?}"
     );
-    assert_eq!(
-        ears.problems(),
-        [""; 0],
-        "whoever waits for the end tells it"
-    );
+    assert_eq!(inbox.warnings(), [""; 0], "the end of the run reports it");
 
     line.mend();
     is_complete(&logged.upload(&line.url()).0.finish_in(LONG));
@@ -161,7 +157,7 @@ fn the_end_of_a_run_does_not_wait_long_for_a_server_that_is_away() {
 }
 
 #[test]
-fn an_uploader_that_is_dropped_ends_soon() {
+fn dropped_uploader_ends_soon() {
     let (url, asked) = always(Some(
         "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     ));
@@ -199,17 +195,17 @@ fn must_and_never_ask_the_server_before_the_run_begins() {
 
     let more = [("WANDB_RESUME", "must"), ("WANDB_INIT_TIMEOUT", "0.1")];
     let error =
-        check_resume(&settings_with("http://127.0.0.1:1", &more), "new").expect_err("nobody there");
+        check_resume(&settings_with("http://127.0.0.1:1", &more), "new").expect_err("no server");
     assert!(
         error
             .to_string()
-            .starts_with("W&B was asked whether there is a run `new`: "),
+            .starts_with("cannot find out from W&B whether the run `new` exists: "),
         "{error}"
     );
 }
 
 #[test]
-fn without_a_key_nothing_starts() {
+fn uploader_needs_a_key() {
     let logged = Logged::new();
     let settings = crate::settings::Settings {
         api_key: None,
@@ -221,7 +217,7 @@ fn without_a_key_nothing_starts() {
         settings,
         pace: PACE,
     };
-    let error = Uploader::start(upload, Ears::default().tell())
+    let error = Uploader::start(upload, Inbox::default().notify())
         .err()
         .expect("no key");
     assert_eq!(error.to_string(), "there is no API key");

@@ -1,4 +1,4 @@
-//! What is sent on after a break is sent once.
+//! Uploads that resume send everything once.
 
 use super::super::Finished;
 use super::run::{Logged, PACE};
@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use std::{fs, thread};
 
 #[test]
-fn a_resumed_upload_sends_no_row_twice() {
+fn resumed_upload_sends_no_row_twice() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -67,7 +67,7 @@ fn a_resumed_upload_sends_no_row_twice() {
 }
 
 #[test]
-fn a_new_log_under_an_old_id_comes_after_the_rows_that_are_there() {
+fn new_log_under_an_old_id_follows_the_existing_rows() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -79,7 +79,7 @@ fn a_new_log_under_an_old_id_comes_after_the_rows_that_are_there() {
         logged.summarize(&[("_step", "9"), ("nan", "NaN")]);
         logged.exit(0);
         is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
-        is_complete(&logged.upload(&server.url()).0.finish_in(LONG)); // once more: nothing is left to send
+        is_complete(&logged.upload(&server.url()).0.finish_in(LONG)); // a second time: nothing is left to send
         assert_eq!(server.run()["summary"]["_step"], 9 + 10 * session);
     }
     assert_eq!(server.row_requests(), [(0, 10), (10, 10)]);
@@ -94,7 +94,7 @@ fn a_new_log_under_an_old_id_comes_after_the_rows_that_are_there() {
 }
 
 #[test]
-fn a_new_log_goes_behind_a_summary_that_is_further_than_its_rows() {
+fn new_log_follows_a_summary_that_is_ahead_of_its_rows() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -110,7 +110,7 @@ fn a_new_log_goes_behind_a_summary_that_is_further_than_its_rows() {
 }
 
 #[test]
-fn a_resumed_upload_sends_no_file_twice_unless_the_server_lost_the_run() {
+fn resumed_upload_sends_no_file_twice_unless_the_run_is_lost() {
     let [Some(server), Some(other)] = [Server::start(&[]), Server::start(&[])] else {
         return;
     };
@@ -143,7 +143,7 @@ fn a_resumed_upload_sends_no_file_twice_unless_the_server_lost_the_run() {
 }
 
 #[test]
-fn files_of_a_resumed_run_are_sent_where_its_log_was_cut_and_grew_again() {
+fn files_are_sent_after_a_log_was_cut_and_grew_again() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -154,7 +154,7 @@ fn files_of_a_resumed_run_are_sent_where_its_log_was_cut_and_grew_again() {
     logged.exit(0);
     is_complete(&logged.upload(&server.url()).0.finish_in(LONG));
 
-    logged.go_on(10);
+    logged.resume_at(10);
     logged.rows(1);
     logged.file("late.txt", "late", 0);
     logged.artifact("second");
@@ -171,7 +171,7 @@ fn files_of_a_resumed_run_are_sent_where_its_log_was_cut_and_grew_again() {
 }
 
 #[test]
-fn a_repaired_log_is_sent_on_without_a_gap_and_without_a_row_twice() {
+fn repaired_log_is_sent_without_gaps_or_duplicates() {
     for is_sent in [true, false] {
         let Some(server) = Server::start(&[]) else {
             return;
@@ -194,9 +194,9 @@ fn a_repaired_log_is_sent_on_without_a_gap_and_without_a_row_twice() {
         if is_sent {
             damage(&logged);
         }
-        fs::remove_dir_all(logged.dir.path().join("artifacts")).expect("what has arrived");
+        fs::remove_dir_all(logged.dir.path().join("artifacts")).expect("the staged files");
 
-        logged.go_on(90); // which repairs it
+        logged.resume_at(90); // which repairs it
         logged.file("late.txt", "late", 0);
         logged.artifact("second");
         logged.rows(3);

@@ -1,6 +1,6 @@
-//! A run's folder with a log in it.
+//! Folder of a run with a log, for tests of the upload.
 
-use super::super::{Finished, News, Pace, Tell, Upload, Uploader};
+use super::super::{Finished, Notify, Pace, Upload, UploadMessage, Uploader};
 use crate::artifact;
 use crate::journal::Journal;
 use crate::proto::{
@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A key that nothing else looks like.
+/// API key that differs from every other text.
 pub(super) const KEY: &str = "c0ffee5ec2e7c0ffee5ec2e7c0ffee5ec2e7c0ff";
 
-/// Fast enough for a test.
+/// Times short enough for a test.
 pub(super) const PACE: Pace = Pace {
     first: Duration::from_millis(20),
     period: Duration::from_millis(100),
@@ -26,7 +26,7 @@ pub(super) const PACE: Pace = Pace {
     farewell: Duration::from_secs(30),
 };
 
-/// A run that is being logged.
+/// Run that is being logged.
 pub(super) struct Logged {
     pub(super) dir: tempfile::TempDir,
     journal: Journal,
@@ -34,7 +34,7 @@ pub(super) struct Logged {
 }
 
 impl Logged {
-    /// A log with its first entries.
+    /// Creates a log with its first entries.
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir(dir.path().join("files")).expect("a folder");
@@ -49,9 +49,9 @@ impl Logged {
         logged
     }
 
-    /// Goes on after the row of a step, as a resumed run does.
-    pub(super) fn go_on(&mut self, step: u64) {
-        let (journal, _) = Journal::go_on(&self.log(), "abc12345", step).expect("a log");
+    /// Continues after the row of a step, like a resumed run.
+    pub(super) fn resume_at(&mut self, step: u64) {
+        let (journal, _) = Journal::resume(&self.log(), "abc12345", step).expect("a log");
         (self.journal, self.rows) = (journal, step as i64 / 10 + 1);
     }
 
@@ -73,7 +73,7 @@ impl Logged {
         }
     }
 
-    /// A row of a number for each row, and of what else is given.
+    /// Writes a row with values that depend on its number, and with the given ones.
     pub(super) fn row(&mut self, more: &[(&str, &str)]) {
         let row = self.rows;
         self.rows += 1;
@@ -95,7 +95,7 @@ impl Logged {
         }));
     }
 
-    /// One of everything that a log can hold, and its end.
+    /// Writes an entry of every kind, and the exit.
     pub(super) fn all_kinds(&mut self) {
         let options = Some(MetricOptions {
             defined: true,
@@ -168,7 +168,7 @@ impl Logged {
         self.put(Kind::Files(Files { files: vec![file] }));
     }
 
-    /// Many files in one entry.
+    /// Writes many files in one entry.
     pub(super) fn files_at_once(&mut self, names: &[String]) {
         for name in names {
             self.write(name, name);
@@ -204,27 +204,25 @@ impl Logged {
         self.put(Kind::Artifact(artifact));
     }
 
-    pub(super) fn upload(&self, url: &str) -> (Uploader, Ears) {
+    pub(super) fn upload(&self, url: &str) -> (Uploader, Inbox) {
         self.upload_at(url, PACE)
     }
 
-    pub(super) fn upload_at(&self, url: &str, pace: Pace) -> (Uploader, Ears) {
-        let ears = Ears::default();
+    pub(super) fn upload_at(&self, url: &str, pace: Pace) -> (Uploader, Inbox) {
+        let inbox = Inbox::default();
         let upload = Upload {
             log: self.log(),
             run: self.dir.path().to_owned(),
             settings: settings(url),
             pace,
         };
-        (
-            Uploader::start(upload, ears.tell()).expect("an uploader"),
-            ears,
-        )
+        let uploader = Uploader::start(upload, inbox.notify()).expect("an uploader");
+        (uploader, inbox)
     }
 }
 
 impl Uploader {
-    /// Waits for the end, with nobody who wants it over sooner.
+    /// Waits for the end without a way to end the wait sooner.
     pub(super) fn finish_in(self, timeout: Duration) -> Finished {
         self.finish(timeout, |_| false)
     }
@@ -261,7 +259,7 @@ fn items(pairs: &[(&str, &str)]) -> Items {
     }
 }
 
-/// Settings for a server, and nothing from this machine.
+/// Returns settings for a server, without any from this machine.
 pub(super) fn settings(url: &str) -> Settings {
     settings_with(url, &[])
 }
@@ -280,44 +278,42 @@ pub(super) fn settings_with(url: &str, more: &[(&str, &str)]) -> Settings {
     Settings::resolve(&Given::default(), env).expect("good settings")
 }
 
-/// What an uploader has said.
+/// Messages that an uploader has sent.
 #[derive(Clone, Default)]
-pub(super) struct Ears(Arc<Mutex<Vec<News>>>);
+pub(super) struct Inbox(Arc<Mutex<Vec<UploadMessage>>>);
 
-impl Ears {
-    pub(super) fn tell(&self) -> Tell {
-        let heard = Arc::clone(&self.0);
-        Arc::new(move |news| heard.lock().expect("no panic").push(news))
+impl Inbox {
+    pub(super) fn notify(&self) -> Notify {
+        let messages = Arc::clone(&self.0);
+        Arc::new(move |message| messages.lock().expect("no panic").push(message))
     }
 
-    pub(super) fn heard(&self) -> Vec<News> {
+    pub(super) fn messages(&self) -> Vec<UploadMessage> {
         self.0.lock().expect("no panic").clone()
     }
 
-    pub(super) fn remarks(&self) -> Vec<String> {
-        let remark = |news| {
-            if let News::Remark(text) = news {
-                Some(text)
-            } else {
-                None
+    pub(super) fn notices(&self) -> Vec<String> {
+        let mut notices = Vec::new();
+        for message in self.messages() {
+            if let UploadMessage::Notice(text) = message {
+                notices.push(text);
             }
-        };
-        self.heard().into_iter().filter_map(remark).collect()
+        }
+        notices
     }
 
-    pub(super) fn problems(&self) -> Vec<String> {
-        let problem = |news| {
-            if let News::Problem(problem) = news {
-                Some(problem.to_string())
-            } else {
-                None
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for message in self.messages() {
+            if let UploadMessage::Warning(warning) = message {
+                warnings.push(warning.to_string());
             }
-        };
-        self.heard().into_iter().filter_map(problem).collect()
+        }
+        warnings
     }
 }
 
-/// A copy of a folder: who sends a run may write into it.
+/// Copies a folder, because a sync writes into it.
 pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder").flatten() {
@@ -330,7 +326,7 @@ pub(super) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Whether any file below a folder holds a text.
+/// Whether any file below a folder contains a text.
 pub(super) fn holds(dir: &Path, text: &str) -> bool {
     fs::read_dir(dir).expect("a folder").flatten().any(|entry| {
         let path = entry.path();

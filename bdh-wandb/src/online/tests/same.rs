@@ -1,4 +1,4 @@
-//! What the server got from us, held against what it gets from `wandb sync` of the same log.
+//! Comparison of an upload with `wandb sync` of the same log.
 
 use super::run::{KEY, Logged, copy};
 use super::server::Server;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// A dump without what names a time, a machine, a program or a server.
+/// Returns a dump without times, and without names of machines, programs and servers.
 fn normal(dump: &Json) -> Json {
     let mut dump = dump.clone();
     for run in dump["runs"].as_object_mut().expect("runs").values_mut() {
@@ -45,7 +45,7 @@ fn normal(dump: &Json) -> Json {
     ]))
 }
 
-/// Metrics by name, with the name of each one's step metric: they are in any order.
+/// Returns metrics by name, with the name of each step metric, because their order is arbitrary.
 fn metrics(all: &Json) -> Json {
     let name = |metric: &Json| metric["1"].as_str().expect("a name").to_owned();
     let metrics = all.as_array().expect("metrics").iter().map(|metric| {
@@ -84,7 +84,7 @@ fn artifact(artifact: &Json) -> Json {
 }
 
 #[test]
-fn the_server_gets_what_wandb_sync_of_the_same_log_sends() {
+fn upload_equals_wandb_sync_of_the_same_log() {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -94,7 +94,7 @@ fn the_server_gets_what_wandb_sync_of_the_same_log_sends() {
     assert_same_as_wandb_sync(&server, &logged);
 }
 
-/// Checks that a server has what `wandb sync` of the log sends to another, where there is that program.
+/// Checks that a server has the same as another after `wandb sync` of the log, if that program is installed.
 pub(super) fn assert_same_as_wandb_sync(server: &Server, logged: &Logged) {
     let (Some(judge), Some(theirs)) = (Judge::modern(), Server::start(&[])) else {
         return;
@@ -129,7 +129,7 @@ pub(super) fn assert_same_as_wandb_sync(server: &Server, logged: &Logged) {
     );
 }
 
-/// Where two dumps differ, a line each.
+/// Collects the differences of two dumps, one per line.
 fn compare(path: &str, ours: &Json, theirs: &Json, differences: &mut Vec<String>) {
     if let (Json::Object(left), Json::Object(right)) = (ours, theirs) {
         let keys: BTreeSet<_> = left.keys().chain(right.keys()).collect();
@@ -148,7 +148,7 @@ fn compare(path: &str, ours: &Json, theirs: &Json, differences: &mut Vec<String>
             compare(&format!("{path}/{index}"), ours, theirs, differences);
         }
     } else if let (Some(left), Some(right)) = (ours.as_f64(), theirs.as_f64()) {
-        // They write 1.0 as 1.
+        // W&B's client writes 1.0 as 1.
         if left.to_bits() != right.to_bits() {
             differences.push(format!("{path}: {left:?}, {right:?}"));
         }

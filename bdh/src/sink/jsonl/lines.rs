@@ -1,19 +1,18 @@
-//! Lines that wait to be written, and written ones that a new file may lack.
+//! Lines that wait to be written, and recent ones that a replaced file may lack.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
-/// Bytes of written lines that are kept, for a file that is put in the place of ours and lacks them.
+/// Bytes of written lines that are kept, in case another file replaces ours and lacks them.
 pub(super) const RECENT: usize = 1 << 20;
 
-/// The newest lines, in order: those that are written, then those that wait.
+/// The newest lines in order: first written ones, then waiting ones.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     all: VecDeque<(u64, Vec<u8>)>,
     num_written: usize,
     num_written_bytes: usize,
     pub(super) num_waiting_bytes: usize,
-    /// The last step of which the line is no longer kept, or was written before a resume.
+    /// The last step whose line is no longer kept, or was written before a resume.
     pub(super) gone: Option<u64>,
 }
 
@@ -23,14 +22,13 @@ impl Lines {
         self.all.push_back((step, line));
     }
 
-    /// The first line that waits.
+    /// Returns the first waiting line.
     pub(super) fn next(&self) -> Option<&[u8]> {
-        self.all
-            .get(self.num_written)
-            .map(|(_, line)| line.as_slice())
+        let (_, line) = self.all.get(self.num_written)?;
+        Some(line)
     }
 
-    /// Moves on to the next line, and lets old ones go.
+    /// Marks the first waiting line as written, and drops old lines above [`RECENT`] bytes.
     pub(super) fn is_written(&mut self) {
         let bytes = self.next().map_or(0, <[u8]>::len);
         self.num_waiting_bytes -= bytes;
@@ -45,16 +43,22 @@ impl Lines {
         }
     }
 
-    /// Lets all lines of steps after `last` wait. Gives the last step of those among them that are gone.
+    /// Makes all lines of steps after `last` wait again. Returns the last of those steps whose line is no longer kept.
     pub(super) fn rewind(&mut self, last: Option<u64>) -> Option<u64> {
         self.num_written = self.all.partition_point(|(step, _)| Some(*step) <= last);
-        let bytes = |lines: Range<usize>| self.all.range(lines).map(|(_, line)| line.len()).sum();
-        self.num_written_bytes = bytes(0..self.num_written);
-        self.num_waiting_bytes = bytes(self.num_written..self.all.len());
+        self.num_written_bytes = 0;
+        self.num_waiting_bytes = 0;
+        for (index, (_, line)) in self.all.iter().enumerate() {
+            if index < self.num_written {
+                self.num_written_bytes += line.len();
+            } else {
+                self.num_waiting_bytes += line.len();
+            }
+        }
         self.gone.filter(|gone| Some(*gone) > last)
     }
 
-    /// The first and the last step of which the lines wait.
+    /// Returns the first and the last step of the waiting lines.
     pub(super) fn waiting(&self) -> Option<(u64, u64)> {
         let (first, _) = self.all.get(self.num_written)?;
         Some((*first, self.last_step()?))

@@ -1,106 +1,125 @@
-//! The file of a run that begins, or continues after a step.
+//! Opening `metrics.jsonl`, for a new run or to continue after a step.
 
 use super::line;
 use crate::failure::BoxError;
 use crate::record::{CLOCK, Record};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Opens a new file. One that stands there already is another run's, unless nothing ever came of that.
+const LOSS: &str = "train/loss";
+
+/// Opens a new file. An existing file belongs to another run, unless it is empty.
 pub(super) fn begin(path: &Path) -> Result<File, BoxError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .open(path)?;
+    let file = open(path)?;
     if file.metadata()?.len() > 0 {
         return Err(format!("`{}` holds another run's records", path.display()).into());
     }
     Ok(file)
 }
 
-/// Opens `path` for appending after the record of `step`, and cuts off whatever came later.
+/// Opens `path` for appending after the record of `step`, and cuts off all later records.
 ///
-/// That record itself is added if it never got there: a checkpoint appears before its step is recorded. If it has a loss that
-/// the checkpoint's does not have, for the sake of a run that was stopped there, that is taken back.
+/// If the record of `step` is missing, it is added: a checkpoint appears before its step is recorded. If the line has a
+/// loss that the checkpoint's record lacks, because the run was stopped there, the loss is removed.
 ///
-/// Returns the last step in the file as well, if it has one.
+/// Returns the file, and the last step in it.
 pub(super) fn continue_after(
     path: &Path,
     step: u64,
     record: Option<&Record>,
 ) -> Result<(File, Option<u64>), BoxError> {
     if path.is_symlink() {
-        let what = "is a link, and a resume cuts its file; put the file itself there";
-        return Err(format!("`{}` {what}", path.display()).into());
+        return Err(format!(
+            "`{}` is a link, and a resume would cut the file behind it; put the file itself there",
+            path.display()
+        )
+        .into());
     }
-    let mut file = OpenOptions::new()
+    let mut file = open(path)?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let kept = Kept::of(&text, step);
+    file.set_len(kept.bytes)?;
+    let last = if kept.step == Some(step) {
+        rewrite_last_line(&mut file, &text, &kept, record)?
+    } else if let Some(record) = record {
+        file.write_all(&line(record)?)?;
+        Some(step)
+    } else {
+        kept.step
+    };
+    Ok((file, last))
+}
+
+/// Removes the trainer's own values from the last line, if the record lacks them. Returns the last step in the file.
+fn rewrite_last_line(
+    file: &mut File,
+    text: &[u8],
+    kept: &Kept,
+    record: Option<&Record>,
+) -> Result<Option<u64>, BoxError> {
+    let (before, last) = text[..kept.bytes as usize].split_at(kept.last_line as usize);
+    let Some(line) = without_own_values(last, record)? else {
+        return Ok(kept.step);
+    };
+    file.set_len(kept.last_line)?;
+    file.write_all(&line)?;
+    if line.is_empty() {
+        return Ok(Kept::of(before, u64::MAX).step); // no line before the last kept one has a later step
+    }
+    Ok(kept.step)
+}
+
+/// Opens a file for reading and appending, and creates it if it is missing.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
         .read(true)
         .append(true)
         .create(true)
-        .open(path)?;
-    let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
-    let whole = Whole::of(&text, step);
-    file.set_len(whole.bytes)?;
-    if whole.step != Some(step) {
-        let Some(record) = record else {
-            return Ok((file, whole.step));
-        };
-        file.write_all(&line(record)?)?;
-        return Ok((file, Some(step)));
-    }
-    let (before, last) = text[..whole.bytes as usize].split_at(whole.last_line as usize);
-    if let Some(line) = without_end(last, record)? {
-        file.set_len(whole.last_line)?;
-        file.write_all(&line)?;
-        if line.is_empty() {
-            return Ok((file, Whole::of(before, step).step));
-        }
-    }
-    Ok((file, Some(step)))
+        .open(path)
 }
 
-/// The line of a step on which a run was stopped, as a run that goes on has it, if that is another one.
-fn without_end(line: &[u8], record: Option<&Record>) -> serde_json::Result<Option<Vec<u8>>> {
-    const LOSS: &str = "train/loss";
-    let mut line: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line)?;
+/// Returns the line of a stopped run's last step without the trainer's own values, if the line has them and the record
+/// does not. The line is empty if it has no other values.
+fn without_own_values(line: &[u8], record: Option<&Record>) -> serde_json::Result<Option<Vec<u8>>> {
+    let mut values: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line)?;
     let has_loss = record.is_some_and(|record| record.scalar(LOSS).is_some());
-    if has_loss || !line.contains_key(LOSS) {
+    if has_loss || !values.contains_key(LOSS) {
         return Ok(None);
     }
-    let is_own = |key: &str| [LOSS, "train/skipped", "lr"].contains(&key) || key.starts_with("lr/");
-    line.retain(|key, _| !is_own(key));
-    if line.keys().all(|key| CLOCK.contains(&key.as_str())) {
+    values.retain(|key, _| !is_trainers_own(key));
+    if values.keys().all(|key| CLOCK.contains(&key.as_str())) {
         return Ok(Some(Vec::new()));
     }
-    let mut line = serde_json::to_vec(&line)?;
-    line.push(b'\n');
-    Ok(Some(line))
+    let mut rest = serde_json::to_vec(&values)?;
+    rest.push(b'\n');
+    Ok(Some(rest))
 }
 
-/// The part of a file that can be kept.
+fn is_trainers_own(key: &str) -> bool {
+    [LOSS, "train/skipped", "lr"].contains(&key) || key.starts_with("lr/")
+}
+
+/// The part of a file to keep.
 #[derive(Debug, PartialEq)]
-pub(super) struct Whole {
+pub(super) struct Kept {
     pub(super) bytes: u64,
-    /// Where its last line begins.
+    /// Offset of its last line.
     last_line: u64,
-    /// The step of that.
+    /// Step of its last line.
     pub(super) step: Option<u64>,
 }
 
-impl Whole {
-    /// Finds the records up to that of `last`. Lines that cannot be read are kept if a record follows them.
+impl Kept {
+    /// Finds the records up to the one of step `last`. Unreadable lines are kept if a record follows them.
     pub(super) fn of(text: &[u8], last: u64) -> Self {
-        let (mut read, mut whole) = (
-            0,
-            Self {
-                bytes: 0,
-                last_line: 0,
-                step: None,
-            },
-        );
+        let mut read = 0;
+        let mut kept = Self {
+            bytes: 0,
+            last_line: 0,
+            step: None,
+        };
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             let last_line = read;
             read += line.len() as u64;
@@ -108,7 +127,7 @@ impl Whole {
             match parsed.and_then(|line| line.get("step")?.as_u64()) {
                 Some(step) if step > last => break,
                 Some(step) if line.ends_with(b"\n") => {
-                    whole = Self {
+                    kept = Self {
                         bytes: read,
                         last_line,
                         step: Some(step),
@@ -117,6 +136,6 @@ impl Whole {
                 _ => {}
             }
         }
-        whole
+        kept
     }
 }

@@ -1,7 +1,7 @@
 use super::lines::RECENT;
 use super::*;
 use crate::clock::Clock;
-use crate::feedback::Said;
+use crate::message::Message;
 use crate::record::Value;
 use std::fs;
 use std::sync::mpsc::Receiver;
@@ -17,13 +17,13 @@ fn record(step: u64, loss: f64) -> Record {
     }
 }
 
-/// A sink with a new file in `dir`, and the end at which its problems arrive.
-fn begun(dir: &Path) -> (Jsonl, Receiver<Said>) {
-    let (run, said) = Feedback::channel();
+/// Returns a sink with a new file in `dir`, and the receiver of its warnings.
+fn begun(dir: &Path) -> (Jsonl, Receiver<Message>) {
+    let (run, messages) = Feedback::channel();
     let file = begin(&dir.join(Jsonl::FILE)).expect("a new file");
     (
         Jsonl(Some(Log::new(dir, file, &run).expect("a file"))),
-        said,
+        messages,
     )
 }
 
@@ -43,12 +43,11 @@ fn steps(path: &Path) -> Vec<u64> {
         .collect()
 }
 
-fn told(said: &Receiver<Said>) -> Vec<String> {
-    let text = |said| match said {
-        Said::Problem(problem) => problem.to_string(),
-        said => format!("{said:?}"),
-    };
-    said.try_iter().map(text).collect()
+fn texts(messages: &Receiver<Message>) -> Vec<String> {
+    messages
+        .try_iter()
+        .map(|message| message.to_string())
+        .collect()
 }
 
 #[test]
@@ -66,7 +65,7 @@ fn a_resumed_file_loses_later_steps_and_a_torn_last_line() {
 }
 
 #[test]
-fn a_resumed_file_gets_the_record_that_never_reached_it_and_no_empty_one() {
+fn a_resumed_file_gets_a_missing_record_but_no_empty_one() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join(Jsonl::FILE);
     drop(continue_after(&path, 7, None).expect("a file"));
@@ -83,7 +82,7 @@ fn a_resumed_file_gets_the_record_that_never_reached_it_and_no_empty_one() {
 fn a_file_that_is_replaced_deleted_or_cut_gets_each_record_once() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join(Jsonl::FILE);
-    let (mut sink, said) = begun(dir.path());
+    let (mut sink, messages) = begun(dir.path());
     write(&mut sink, 1..=3);
     let old = fs::read(&path).expect("the lines");
     write(&mut sink, 4..=5);
@@ -104,14 +103,14 @@ fn a_file_that_is_replaced_deleted_or_cut_gets_each_record_once() {
     fs::write(&path, "").expect("a cleared file");
     sink.close(&Outcome::Completed).expect("a closed file");
     assert_eq!(steps(&path), [1, 2, 3, 4, 5, 6, 7]);
-    assert_eq!(told(&said), Vec::<String>::new());
+    assert_eq!(texts(&messages), Vec::<String>::new());
 }
 
 #[test]
-fn records_that_a_new_file_lacks_and_that_are_kept_no_more_are_named() {
+fn missing_records_that_are_no_longer_kept_are_reported() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join(Jsonl::FILE);
-    let (mut sink, said) = begun(dir.path());
+    let (mut sink, messages) = begun(dir.path());
     write(&mut sink, 1..=2);
     let long = Value::Text("x".repeat(RECENT));
     sink.write(&Record {
@@ -123,20 +122,20 @@ fn records_that_a_new_file_lacks_and_that_are_kept_no_more_are_named() {
     fs::remove_file(&path).expect("a deleted file");
     write(&mut sink, 5..=5);
     assert_eq!(steps(&path), [4, 5]);
-    let told = told(&said);
-    assert_eq!(told.len(), 1, "{told:?}");
+    let warnings = texts(&messages);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        told[0].contains("lacks records since the start, up to step 3"),
-        "{told:?}"
+        warnings[0].contains("lacks records since the start, up to step 3"),
+        "{warnings:?}"
     );
 }
 
 #[test]
-fn records_of_before_a_resume_that_a_new_file_lacks_are_named() {
+fn missing_records_from_before_a_resume_are_reported() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join(Jsonl::FILE);
     write(&mut begun(dir.path()).0, 1..=3);
-    let (run, said) = Feedback::channel();
+    let (run, messages) = Feedback::channel();
     let (file, last) = continue_after(&path, 3, Some(&record(3, 1.0))).expect("a file");
     assert_eq!(last, Some(3));
     let mut log = Log::new(dir.path(), file, &run).expect("a file");
@@ -146,32 +145,32 @@ fn records_of_before_a_resume_that_a_new_file_lacks_are_named() {
     fs::remove_file(&path).expect("a deleted file");
     write(&mut sink, 5..=5);
     assert_eq!(steps(&path), [4, 5]);
-    let told = told(&said);
-    assert_eq!(told.len(), 1, "{told:?}");
+    let warnings = texts(&messages);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        told[0].contains("lacks records since the start, up to step 3"),
-        "{told:?}"
+        warnings[0].contains("lacks records since the start, up to step 3"),
+        "{warnings:?}"
     );
 }
 
 #[test]
 #[cfg(unix)]
-fn a_link_in_the_place_of_the_file_is_not_followed_and_the_lines_wait() {
+fn a_link_is_not_followed_and_the_lines_wait() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join(Jsonl::FILE);
     let elsewhere = dir.path().join("elsewhere");
     fs::write(&elsewhere, "").expect("another file");
-    let (mut sink, said) = begun(dir.path());
+    let (mut sink, messages) = begun(dir.path());
     write(&mut sink, 1..=1);
     fs::remove_file(&path).expect("a deleted file");
     std::os::unix::fs::symlink(&elsewhere, &path).expect("a link");
     write(&mut sink, 2..=3);
     assert_eq!(fs::read(&elsewhere).expect("another file"), b"");
-    let told = told(&said);
-    assert_eq!(told.len(), 1, "{told:?}");
+    let warnings = texts(&messages);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        told[0].ends_with("a link; it is tried again with each record"),
-        "{told:?}"
+        warnings[0].ends_with("a link; it is tried again with each record"),
+        "{warnings:?}"
     );
     let error = sink
         .close(&Outcome::Completed)
@@ -188,16 +187,16 @@ fn a_link_in_the_place_of_the_file_is_not_followed_and_the_lines_wait() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn lines_without_room_wait_for_it_up_to_a_bound() {
+fn unwritten_lines_wait_up_to_a_limit() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join(Jsonl::FILE);
-    let (mut sink, said) = begun(dir.path());
+    let (mut sink, messages) = begun(dir.path());
     write(&mut sink, 1..=1);
     let log = sink.0.as_mut().expect("it is open");
     // Read-only: each write fails, as on a disk that has trouble.
     let file = std::mem::replace(&mut log.file, File::open(&path).expect("the file"));
     write(&mut sink, 2..=3);
-    assert_eq!(told(&said).len(), 1);
+    assert_eq!(texts(&messages).len(), 1);
     sink.0.as_mut().expect("it is open").file = file;
     write(&mut sink, 4..=4);
     assert_eq!(steps(&path), [1, 2, 3, 4]);
@@ -218,7 +217,7 @@ fn lines_without_room_wait_for_it_up_to_a_bound() {
     );
     assert_eq!(steps(&path), [1, 2, 3, 4], "whole lines");
     assert_eq!(
-        told(&said).len(),
+        texts(&messages).len(),
         1,
         "the second outage is reported once, too"
     );
@@ -226,11 +225,11 @@ fn lines_without_room_wait_for_it_up_to_a_bound() {
 
 #[test]
 #[cfg(unix)]
-fn a_file_moved_with_its_directory_goes_on_there_and_the_next_run_is_left_alone() {
+fn a_moved_directory_keeps_its_file_apart_from_the_next_run() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (home, moved) = (dir.path().join("run"), dir.path().join("moved"));
     fs::create_dir(&home).expect("a directory");
-    let (mut sink, _said) = begun(&home);
+    let (mut sink, _messages) = begun(&home);
     write(&mut sink, 1..=1);
     fs::rename(home.join(Jsonl::FILE), home.join("other name")).expect("a moved file");
     write(&mut sink, 2..=2);

@@ -1,59 +1,75 @@
-//! That a configuration builds by name what is built in code.
+//! Check that a configuration file and code build equal callbacks.
 
 use super::CallbackCheck;
-use crate::callback::{Callback, OnError};
-use crate::registry::{callbacks_from_toml, registered_callbacks};
+use crate::callback::{Callback, ErrorPolicy};
+use crate::registry;
+use serde_json::Value;
 
 impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
-    /// Checks that a configuration builds by name what is built in code, with what was said in
-    /// [`by_name`](Self::by_name), and that it builds the same from its own [`config`](Callback::config).
+    /// Checks that a configuration builds an equal callback, with the arguments of [`by_name`](Self::by_name), and
+    /// another equal one from the callback's own [`config`](Callback::config).
     ///
     /// # Panics
     ///
-    /// If it does not, with what is different.
+    /// If a callback differs. The text names the difference.
     pub fn is_built_by_name(&self) {
         let Some((name, settings)) = &self.by_name else {
             return;
         };
-        let text = format!("[[callback]]\nuse = \"{name}\"\n{settings}");
-        let built = callbacks_from_toml(&text).map(|mut callbacks| callbacks.remove(0));
-        let built = built.unwrap_or_else(|error| panic!("`{name}` cannot be built: {error:?}"));
+        let built = build_by_name(name, settings);
         assert_same(name, "by name", &*built, &(self.make)());
         assert_eq!(
             built.name(),
             *name,
             "`{name}` is registered under another name than its own"
         );
-
-        let entry = registered_callbacks()
-            .into_iter()
-            .find(|entry| entry.name == name);
-        let again = entry.expect("it was built by name").build;
-        let again = again(built.config()).unwrap_or_else(|error| {
-            panic!("`{name}` cannot be built from its own `config`: {error}")
-        });
+        let again = build_from_config(name, built.config());
         assert_same(name, "from its own `config`", &*again, &*built);
     }
 }
 
-/// Checks that two callbacks, one of them built in some way, are alike.
+/// Builds a callback from a configuration file with its name and settings.
+fn build_by_name(name: &str, settings: &str) -> Box<dyn Callback> {
+    let text = format!("[[callback]]\nuse = \"{name}\"\n{settings}");
+    match registry::from_toml(&text) {
+        Ok(mut callbacks) => callbacks.remove(0),
+        Err(error) => panic!("`{name}` cannot be built: {error:?}"),
+    }
+}
+
+/// Builds a callback from the configuration of an equal one.
+fn build_from_config(name: &str, config: Value) -> Box<dyn Callback> {
+    let entry = registry::all().into_iter().find(|entry| entry.name == name);
+    let entry = entry.expect("the callback was built by name");
+    match (entry.build)(config) {
+        Ok(callback) => callback,
+        Err(error) => panic!("`{name}` cannot be built from its own `config`: {error}"),
+    }
+}
+
+/// Checks that a callback that was built in some way equals another one.
 fn assert_same(name: &str, how: &str, built: &dyn Callback, other: &dyn Callback) {
-    let describe = |callback: &dyn Callback| {
-        let aborts = callback.on_error() == OnError::Abort;
-        [
-            ("name", callback.name()),
-            ("hooks", callback.hooks().to_string()),
-            ("cadence", callback.cadence().to_string()),
-            ("keys", callback.keys().join(" ")),
-            ("files", callback.files(100).join(" ")),
-            ("settings", callback.config().to_string()),
-            ("error policy", format!("abort: {aborts}")),
-        ]
-    };
     for ((what, built), (_, other)) in describe(built).into_iter().zip(describe(other)) {
         assert!(
             built == other,
-            "built {how}, the {what} of `{name}` are `{built}` and not `{other}`"
+            "`{name}` built {how} differs: its {what} is `{built}` instead of `{other}`"
         );
     }
+}
+
+/// Returns everything by which two callbacks are compared.
+fn describe(callback: &dyn Callback) -> [(&'static str, String); 7] {
+    let policy = match callback.error_policy() {
+        ErrorPolicy::Disable => "disable",
+        ErrorPolicy::Abort => "abort",
+    };
+    [
+        ("name", callback.name()),
+        ("list of hooks", callback.hooks().to_string()),
+        ("cadence", callback.cadence().to_string()),
+        ("list of keys", callback.keys().join(" ")),
+        ("list of files", callback.files(100).join(" ")),
+        ("configuration", callback.config().to_string()),
+        ("error policy", policy.to_owned()),
+    ]
 }

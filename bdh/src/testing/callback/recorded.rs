@@ -1,9 +1,9 @@
-//! That what is recorded is what was announced, and the same whoever watches and however often the run is resumed.
+//! Checks of the records of a run: as announced, and not changed by a callback or by a resume.
 
 use super::CallbackCheck;
 use super::runs::{Line, Run, fit, run};
 use crate::cadence::{Cadence, at, every};
-use crate::callback::{Attach, Callback, on_step};
+use crate::callback::{Callback, CallbackExt, on_step};
 use crate::checkpoint::Checkpoint;
 use crate::event::StepEnd;
 use crate::testing::scratch::Scratch;
@@ -12,11 +12,11 @@ use crate::trainer::TrainerBuilder;
 use std::collections::BTreeSet;
 
 impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
-    /// Checks that every key that it records is one of [`keys`](Callback::keys), and that each of those is recorded.
+    /// Checks that the callback records exactly the keys of [`keys`](Callback::keys).
     ///
     /// # Panics
     ///
-    /// If not, with the key.
+    /// If a key is missing or not announced. The text names the key.
     pub fn records_its_keys(&self) {
         let name = self.name();
         let (watched, unwatched) = self.runs(&name);
@@ -28,16 +28,17 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
             &format!("`{name}` announces"),
         );
         if let Some(expected) = &self.records {
-            assert_covers(expected, &recorded, &format!("`{name}` is to record"));
+            assert_covers(expected, &recorded, &format!("`{name}` should record"));
         }
     }
 
-    /// Checks that weights, and whatever the trainer records, are the same to the bit with it and without it. One that
-    /// stops the run is compared with a run of that length.
+    /// Checks that the weights and the trainer's records are bit-identical with the callback and without it.
+    ///
+    /// If the callback stops the run, the other run has the same length.
     ///
     /// # Panics
     ///
-    /// If they are not.
+    /// If a weight or a record differs.
     pub fn changes_nothing(&self) {
         let name = self.name();
         let (watched, unwatched) = self.runs(&name);
@@ -48,25 +49,19 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         for line in &unwatched.lines {
             let step = &line["step"];
             let same = watched.lines.iter().find(|other| other["step"] == *step);
-            for (key, value) in line.iter().filter(|(key, _)| *key != "elapsed") {
-                let other = same.and_then(|other| other.get(key));
-                assert_eq!(
-                    other,
-                    Some(value),
-                    "`{name}` changes `{key}` of step {step}"
-                );
-            }
+            assert_unchanged(&name, line, same);
         }
     }
 
-    /// Checks that its [`state`](Callback::state), saved in the middle of a run, is its state again when it is given
-    /// back, and that the run which goes on from there records what the uninterrupted one does. Both in a run that records
-    /// every step, and in one that records every sixth: there the loss of the step that is saved has not been read, unless
-    /// the callback asks for it by [`read_along`](crate::Cx::read_along).
+    /// Checks that the callback restores its [`state`](Callback::state) from a checkpoint, and that the resumed run
+    /// makes the records of an uninterrupted run.
+    ///
+    /// One run records every step, the other every 6 steps. In the second one the loss of the saved step is not read,
+    /// unless the callback requests it with [`read_along`](crate::Context::read_along).
     ///
     /// # Panics
     ///
-    /// If not, with the step and what is recorded there.
+    /// If the state or a record differs. The text shows both records.
     pub fn comes_through_a_resume(&self) {
         for log in [Cadence::EVERY_STEP, every(6)] {
             self.resumes_where_it_was(&|| run().log(log.clone()).callback((self.make)()));
@@ -79,36 +74,39 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         fit(&scratch.run, run().callback(stop_at(6))).check(&name);
         let checkpoint = scratch.run.join("checkpoints/step_00000004");
         if !checkpoint.exists() {
-            return; // it ends the run before
+            return; // the callback ended the run before step 4
         }
-        self.takes_its_state(
-            &name,
-            &Checkpoint::read(&checkpoint).expect("a whole checkpoint"),
-        );
+        let saved = Checkpoint::read(&checkpoint).expect("a complete checkpoint");
+        self.check_state(&name, &saved);
         let resumed = fit(&scratch.run, run().resume(checkpoint));
         resumed.check(&name);
         let whole = fit(&Scratch::new().run, run());
+        self.compare(&name, &whole, &resumed);
+    }
+
+    /// Checks that a resumed run has the records of the whole run.
+    fn compare(&self, name: &str, whole: &Run, resumed: &Run) {
         assert_eq!(
             resumed.steps(),
             whole.steps(),
             "`{name}` ends a resumed run on another step"
         );
-        let counts = [&resumed, &whole].map(|run| run.lines.len());
         assert_eq!(
-            counts[0], counts[1],
-            "`{name}` loses records, or has some twice, by a resume"
+            resumed.lines.len(),
+            whole.lines.len(),
+            "`{name}` loses or repeats records by a resume"
         );
         for (line, other) in whole.lines.iter().zip(&resumed.lines) {
             let (line, other) = (self.computed(line), self.computed(other));
             assert!(
                 line == other,
-                "`{name}` records other values when the run is resumed from step 4; if they are measured and \
-                 not computed, say so with `measures`\n  whole run:   {line:?}\n  resumed run: {other:?}"
+                "`{name}` records other values when the run is resumed from step 4; if they are measured rather \
+                 than computed, add their keys with `measures`\n  whole run:   {line:?}\n  resumed run: {other:?}"
             );
         }
     }
 
-    /// A run with it and one without, of the same length.
+    /// Runs with the callback, then without it for the same number of steps.
     fn runs(&self, name: &str) -> (Run, Run) {
         let watched = fit(&Scratch::new().run, run().callback((self.make)()));
         watched.check(name);
@@ -119,43 +117,59 @@ impl<C: Callback + 'static, F: Fn() -> C> CallbackCheck<F> {
         (watched, unwatched)
     }
 
-    fn takes_its_state(&self, name: &str, saved: &Checkpoint) {
+    /// Checks that a new callback restores the state of the checkpoint.
+    fn check_state(&self, name: &str, saved: &Checkpoint) {
         let Some(state) = saved.state.callbacks.get(name) else {
             return;
         };
         let mut again = (self.make)();
         if let Err(error) = again.load_state(state.clone()) {
-            panic!("`{name}` does not take its own state: {error}");
+            panic!("`{name}` does not load its own state: {error}");
         }
         assert_eq!(
             again.state(),
             *state,
-            "`{name}` has another state than the one it was given"
+            "`{name}` has another state than the one it loaded"
         );
     }
 
-    /// What a line of `metrics.jsonl` holds that is the same in every run.
+    /// Returns the values of a line of `metrics.jsonl` that are equal in every run.
     fn computed(&self, line: &Line) -> Line {
-        let is_measured = |key: &str| {
-            self.measured.iter().any(|pattern| matches(pattern, key)) || key == "elapsed"
-        };
-        let values = line.iter().filter(|(key, _)| !is_measured(key));
-        values
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
+        let mut line = line.clone();
+        line.remove("elapsed");
+        for pattern in &self.measured {
+            line.retain(|key, _| !matches(pattern, key));
+        }
+        line
     }
 }
 
-/// Ends a run after this step.
-fn stop_at(step: u64) -> impl Callback {
-    let ask = |at: &StepEnd<'_>| {
-        at.stop("it is time");
-        Ok(())
-    };
-    on_step(ask).every(at([step])).named("conformance check")
+/// Checks that the values of a line, except for the time, are in the same line of a run with the callback.
+fn assert_unchanged(name: &str, line: &Line, watched: Option<&Line>) {
+    let step = &line["step"];
+    for (key, value) in line {
+        if key == "elapsed" {
+            continue;
+        }
+        let other = watched.and_then(|watched| watched.get(key));
+        assert_eq!(
+            other,
+            Some(value),
+            "`{name}` changes `{key}` of step {step}"
+        );
+    }
 }
 
-/// Whether a pattern, in which `*` stands for anything, is a key.
+/// Makes a callback that stops the run after a step.
+fn stop_at(step: u64) -> impl Callback {
+    let ask = |ctx: &StepEnd<'_>| {
+        ctx.stop("it is time");
+        Ok(())
+    };
+    on_step(ask).on(at([step])).named("conformance check")
+}
+
+/// Whether a key matches a pattern, in which `*` stands for any text.
 pub(in crate::testing) fn matches(pattern: &str, key: &str) -> bool {
     let Some((begin, rest)) = pattern.split_once('*') else {
         return pattern == key;
@@ -163,22 +177,25 @@ pub(in crate::testing) fn matches(pattern: &str, key: &str) -> bool {
     let Some(after) = key.strip_prefix(begin) else {
         return false;
     };
-    (0..=after.len())
-        .filter(|at| after.is_char_boundary(*at))
-        .any(|at| matches(rest, &after[at..]))
+    for index in 0..=after.len() {
+        if after.is_char_boundary(index) && matches(rest, &after[index..]) {
+            return true;
+        }
+    }
+    false
 }
 
-/// Panics unless every pattern has a key and every key a pattern.
-fn assert_covers(patterns: &[String], recorded: &BTreeSet<String>, who: &str) {
+/// Checks that every pattern has a key and every key a pattern. `claim` begins the text of a violation.
+fn assert_covers(patterns: &[String], recorded: &BTreeSet<String>, claim: &str) {
     for key in recorded {
         let is_covered = patterns.iter().any(|pattern| matches(pattern, key));
-        assert!(is_covered, "{who} {patterns:?}, and it records `{key}`");
+        assert!(is_covered, "{claim} {patterns:?}, but it records `{key}`");
     }
     for pattern in patterns {
         let is_recorded = recorded.iter().any(|key| matches(pattern, key));
         assert!(
             is_recorded,
-            "{who} `{pattern}`, and it records {recorded:?}"
+            "{claim} `{pattern}`, but it records {recorded:?}"
         );
     }
 }

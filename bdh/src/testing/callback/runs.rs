@@ -1,7 +1,7 @@
-//! The runs in which callbacks are checked.
+//! Runs in which callbacks are checked.
 
 use crate::cadence::{every, last};
-use crate::outcome::{Fitted, Outcome};
+use crate::outcome::{Outcome, TrainResult};
 use crate::params::{self, ParamTable};
 use crate::plan::Plan;
 use crate::record::Record;
@@ -14,25 +14,25 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Steps of a run, if the callback does not end it.
+/// Number of steps of a run, if the callback does not stop it.
 pub(super) const STEPS: u64 = 12;
 
-/// Micro-batches of a step: more than one, for callbacks that look at each.
+/// Number of micro-batches per step: more than one, for callbacks with the hook `on_micro_batch`.
 pub(super) const MICRO_BATCHES: usize = 2;
 
-/// A line of `metrics.jsonl`: a step, and what was recorded on it.
+/// A line of `metrics.jsonl`: the step and its values.
 pub(super) type Line = Map<String, Value>;
 
 /// A run that has ended.
 pub(super) struct Run {
-    pub(super) fitted: Fitted<Tiny>,
+    pub(super) result: TrainResult<Tiny>,
     pub(super) plan: Plan,
     pub(super) records: Vec<Record>,
-    /// The same, on disk; after a resume from the beginning.
+    /// Records on disk: after a resume also those before it.
     pub(super) lines: Vec<Line>,
 }
 
-/// A run with everything that callbacks look at.
+/// Composes a run with everything that callbacks observe.
 pub(super) fn run() -> TrainerBuilder<TinyTask> {
     tiny::run(STEPS)
         .optimizer(AdamWConfig::new().build(), 0.01)
@@ -42,7 +42,7 @@ pub(super) fn run() -> TrainerBuilder<TinyTask> {
         .checkpoint(every(4) | last())
 }
 
-/// One whose loss is NaN from its second or third step on.
+/// Composes a run whose loss is NaN from the second or third step on.
 pub(super) fn diverging_run() -> TrainerBuilder<TinyTask> {
     tiny::run(STEPS)
         .optimizer(SgdConfig::new().build(), f64::MAX)
@@ -55,54 +55,60 @@ pub(super) fn fit(dir: &Path, run: TrainerBuilder<TinyTask>) -> Run {
     let trainer = run.run_dir(dir).sink(memory.clone()).build();
     let trainer = trainer.unwrap_or_else(|error| panic!("the run is not valid: {error:?}"));
     let plan = trainer.plan().clone();
-    let fitted = trainer
+    let result = trainer
         .fit()
         .unwrap_or_else(|error| panic!("the run failed: {error:?}"));
     assert!(
-        !matches!(fitted.outcome, Outcome::Failed(_)),
+        !matches!(result.outcome, Outcome::Failed(_)),
         "{}",
-        fitted.outcome
+        result.outcome
     );
-    let lines = fs::read_to_string(dir.join(Jsonl::FILE)).expect("a run has records");
-    let lines = lines.replace(&*dir.to_string_lossy(), "run"); // no two runs are in one place
-    let lines = lines
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a line is JSON"));
     Run {
-        fitted,
+        result,
         plan,
         records: memory.records(),
-        lines: lines.collect(),
+        lines: read_lines(dir),
     }
 }
 
+fn read_lines(dir: &Path) -> Vec<Line> {
+    let text = fs::read_to_string(dir.join(Jsonl::FILE)).expect("a run has records");
+    // Records of files contain the run directory, which differs from run to run.
+    let text = text.replace(&*dir.to_string_lossy(), "run");
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        lines.push(serde_json::from_str(line).expect("a record is a JSON object"));
+    }
+    lines
+}
+
 impl Run {
-    /// Checks that nothing went wrong; the callback under test is to blame if it did.
+    /// Checks that the run had no warnings; the callback under test caused any.
     pub(super) fn check(&self, name: &str) {
-        let problems = &self.fitted.problems;
-        assert!(problems.is_empty(), "`{name}` failed: {problems:?}");
+        let warnings = &self.result.warnings;
+        assert!(warnings.is_empty(), "`{name}` failed: {warnings:?}");
     }
 
-    /// The last step.
+    /// Returns the number of the last step.
     pub(super) fn steps(&self) -> u64 {
-        self.fitted
-            .last
-            .as_ref()
-            .map_or(0, |record| record.clock.step)
+        match &self.result.last {
+            Some(record) => record.clock.step,
+            None => 0,
+        }
     }
 
-    /// The parameters to the bit.
+    /// Returns the bytes of every parameter.
     pub(super) fn weights(&self) -> Vec<Vec<u8>> {
-        let table = ParamTable::with_frozen(&self.fitted.model);
+        let table = ParamTable::with_frozen(&self.result.model);
         let tensors =
-            params::capture(&self.fitted.model, &table).expect("parameters of a model on the CPU");
+            params::capture(&self.result.model, &table).expect("parameters of a model on the CPU");
         tensors
             .values()
             .map(|tensor| tensor.as_bytes().to_vec())
             .collect()
     }
 
-    /// Every key that was recorded.
+    /// Returns every recorded key.
     pub(super) fn keys(&self) -> BTreeSet<String> {
         let values = self.records.iter().flat_map(|record| &record.values);
         values.map(|(key, _)| key.clone()).collect()

@@ -1,4 +1,4 @@
-//! A check is worth something if it fails where it should.
+//! Tests that the checks find callbacks that break a rule.
 
 use super::recorded::matches;
 use super::*;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Misbehaves in one way.
+/// A callback that breaks one rule.
 #[derive(Default)]
 struct Bad {
     how: &'static str,
@@ -19,7 +19,7 @@ struct Bad {
     asked: Cell<u64>,
 }
 
-/// Remembers what has been read only if something else asked for it.
+/// A callback whose state is lost unless something else reads the loss: it lacks a call of `read_along`.
 #[derive(Default)]
 struct Average(Option<Deferred>);
 
@@ -33,13 +33,13 @@ impl Callback for Average {
         vec!["average".to_owned()]
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
         let average = match self.0.take() {
-            None => at.loss.clone(),
-            Some(average) => average * 0.9 + at.loss.clone() * 0.1,
+            None => ctx.loss.clone(),
+            Some(average) => average * 0.9 + ctx.loss.clone() * 0.1,
         };
-        if at.step().is_multiple_of(3) {
-            at.log("average", average.clone());
+        if ctx.step().is_multiple_of(3) {
+            ctx.log("average", average.clone());
         }
         self.0 = Some(average);
         Ok(())
@@ -99,24 +99,24 @@ impl Callback for Bad {
         files.iter().map(ToString::to_string).collect()
     }
 
-    fn after_backward(&mut self, at: &AfterBackward<'_>) -> HookResult {
+    fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
         match self.how {
-            "records" => at.log("undeclared", 1.0),
-            "panics" => assert!(at.read(at.loss)?.is_finite(), "the loss is not finite"),
+            "records" => ctx.log("undeclared", 1.0),
+            "panics" => assert!(ctx.read(ctx.loss)?.is_finite(), "the loss is not finite"),
             _ => {}
         }
         Ok(())
     }
 
-    fn on_step(&mut self, at: &StepEnd<'_>) -> HookResult {
+    fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
         self.steps += 1;
-        at.log("bad/steps", self.steps as f64);
+        ctx.log("bad/steps", self.steps as f64);
         match self.how {
-            "stops" if at.step() == 5 => at.stop("enough"),
-            "stops early" if at.step() == 2 => at.stop("enough"),
-            "overrides" => at.log("train/loss", 1.0),
-            "measures" => at.log("bad/steps", crate::clock::now()),
-            "writes" => std::fs::write(at.run_dir().ok_or("no directory")?.join("bad.txt"), "")?,
+            "stops" if ctx.step() == 5 => ctx.stop("enough"),
+            "stops early" if ctx.step() == 2 => ctx.stop("enough"),
+            "overrides" => ctx.log("train/loss", 1.0),
+            "measures" => ctx.log("bad/steps", crate::clock::now()),
+            "writes" => std::fs::write(ctx.run_dir().ok_or("no directory")?.join("bad.txt"), "")?,
             "fails" => return Err("it failed".into()),
             _ => {}
         }
@@ -134,90 +134,99 @@ impl Callback for Bad {
     fn load_state(&mut self, state: Value) -> Result<(), BoxError> {
         match self.how {
             "forgets" => {}
-            "refuses" => return Err("whose is this?".into()),
+            "refuses" => return Err("unknown state".into()),
             _ => self.steps = state.as_u64().ok_or("a count is a whole number")?,
         }
         Ok(())
     }
 }
 
-/// What a check says of it; nothing if it conforms.
-fn said(check: impl FnOnce()) -> String {
-    catch_unwind(AssertUnwindSafe(check))
-        .err()
-        .map(|panic| panic_text(&*panic))
-        .unwrap_or_default()
+/// Returns the violation that a check reports; empty if the callback conforms.
+fn violation(check: impl FnOnce()) -> String {
+    match catch_unwind(AssertUnwindSafe(check)) {
+        Ok(()) => String::new(),
+        Err(panic) => panic_text(&*panic),
+    }
+}
+
+fn check_bad(how: &'static str) -> CallbackCheck<impl Fn() -> Bad> {
+    CallbackCheck::of(move || bad(how))
 }
 
 #[test]
-fn one_that_behaves_conforms_and_so_does_one_that_ends_the_run() {
+fn callbacks_that_obey_the_rules_or_stop_the_run_conform() {
     for how in ["behaves", "stops", "stops early"] {
         callback_conforms(|| bad(how));
     }
 }
 
 #[test]
-fn each_promise_is_checked_and_a_broken_one_named() {
-    let of = |how| CallbackCheck::of(move || bad(how));
-    let fires = |how| said(|| of(how).fires_as_planned());
-    let wavers = fires("wavers");
+fn wrong_steps_and_files_are_found() {
+    let text = |how| violation(|| check_bad(how).fires_as_planned());
+    let wavers = text("wavers");
     assert!(
-        wavers.starts_with("`bad` is not called as the plan says: the first diff"),
+        wavers.starts_with("`bad` is not called as planned: the first diff"),
         "{wavers}"
     );
-    let expected = "`bad` does not keep to its files: it wrote `bad.txt`, and `files` says ";
-    assert!(fires("writes").starts_with(expected), "{}", fires("writes"));
+    let expected = "`bad` writes unexpected files: it wrote `bad.txt`, but `files` lists ";
+    assert!(text("writes").starts_with(expected), "{}", text("writes"));
     assert_eq!(
-        fires("announces"),
-        "`bad` announces `bad.txt`, which is not there"
+        text("announces"),
+        "`bad` announces `bad.txt`, but it does not exist"
     );
-    assert!(
-        fires("fails").starts_with("`bad` failed: "),
-        "{}",
-        fires("fails")
-    );
+    let fails = text("fails");
+    assert!(fails.starts_with("`bad` failed: "), "{fails}");
+}
 
-    let records = |how| said(|| of(how).records_its_keys());
+#[test]
+fn wrong_keys_are_found() {
+    let text = |how| violation(|| check_bad(how).records_its_keys());
     assert_eq!(
-        records("records"),
-        r#"`bad` announces ["bad/steps"], and it records `undeclared`"#
+        text("records"),
+        r#"`bad` announces ["bad/steps"], but it records `undeclared`"#
     );
     assert_eq!(
-        records("is silent"),
-        r#"`bad` announces `bad/other`, and it records {"bad/steps"}"#
+        text("is silent"),
+        r#"`bad` announces `bad/other`, but it records {"bad/steps"}"#
     );
-    let exact = said(|| of("behaves").records(["bad/stops"]).records_its_keys());
-    assert!(exact.starts_with("`bad` is to record "), "{exact}");
+    let exact = violation(|| {
+        check_bad("behaves")
+            .records(["bad/stops"])
+            .records_its_keys();
+    });
+    assert!(exact.starts_with("`bad` should record "), "{exact}");
 
-    let changes = said(|| of("overrides").changes_nothing());
+    let changes = violation(|| check_bad("overrides").changes_nothing());
     assert!(
         changes.contains("it records `train/loss`, which the trainer records too"),
         "{changes}"
     );
+}
 
-    let resumes = |how| said(|| of(how).comes_through_a_resume());
+#[test]
+fn wrong_states_are_found() {
+    let text = |how| violation(|| check_bad(how).comes_through_a_resume());
     assert_eq!(
-        resumes("refuses"),
-        "`bad` does not take its own state: whose is this?"
+        text("refuses"),
+        "`bad` does not load its own state: unknown state"
     );
-    assert!(
-        resumes("forgets").contains("`bad` has another state"),
-        "{}",
-        resumes("forgets")
-    );
+    let forgets = text("forgets");
+    assert!(forgets.contains("`bad` has another state"), "{forgets}");
     for how in ["has no state", "measures"] {
-        assert!(
-            resumes(how).contains("`bad` records other values"),
-            "{}",
-            resumes(how)
-        );
+        let other = text(how);
+        assert!(other.contains("`bad` records other values"), "{other}");
     }
-    of("measures").measures(["bad/*"]).comes_through_a_resume();
+    check_bad("measures")
+        .measures(["bad/*"])
+        .comes_through_a_resume();
 
-    let late = said(|| CallbackCheck::of(Average::default).comes_through_a_resume());
+    let late = violation(|| CallbackCheck::of(Average::default).comes_through_a_resume());
     assert!(late.contains("`average` records other values"), "{late}");
+}
 
-    let nan = said(|| of("panics").survives_nan());
+#[test]
+fn failure_on_nan_is_found() {
+    let nan = violation(|| check_bad("panics").survives_nan());
     assert!(
         nan.contains("`bad` does not survive a loss of NaN"),
         "{nan}"
@@ -225,7 +234,7 @@ fn each_promise_is_checked_and_a_broken_one_named() {
 }
 
 #[test]
-fn the_run_that_is_to_diverge_does() {
+fn diverging_run_diverges() {
     let run = fit(&Scratch::new().run, diverging_run());
     let losses = run
         .records
@@ -234,8 +243,8 @@ fn the_run_that_is_to_diverge_does() {
     assert!(losses.skip(2).all(f64::is_nan) && run.steps() == 12);
 }
 
-/// Is registered, and tells a `size` that is not always its own.
-#[derive(serde::Deserialize)]
+/// A registered callback whose `config` has a wrong `size` below 3.
+#[derive(serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 struct Sized {
     size: u64,
@@ -253,33 +262,33 @@ impl Callback for Sized {
 }
 
 #[test]
-fn a_configuration_that_builds_another_is_told_by_what_is_different() {
+fn configuration_of_another_callback_is_found() {
     let check =
         |size, settings| CallbackCheck::of(move || Sized { size }).by_name("sized", settings);
     check(5, "size = 5").conforms();
-    let built = |size, settings| said(|| check(size, settings).is_built_by_name());
+    let built = |size, settings| violation(|| check(size, settings).is_built_by_name());
     assert_eq!(
         built(5, "size = 6"),
-        "built by name, the settings of `sized` are `{\"size\":6}` and not `{\"size\":5}`"
+        "`sized` built by name differs: its configuration is `{\"size\":6}` instead of `{\"size\":5}`"
     );
     assert!(
         built(5, "width = 5").starts_with("`sized` cannot be built: "),
         "{}",
         built(5, "width = 5")
     );
-    let other = said(|| {
+    let other = violation(|| {
         CallbackCheck::of(|| bad("behaves"))
             .by_name("sized", "size = 5")
-            .conforms()
+            .conforms();
     });
     assert_eq!(
         other,
-        "built by name, the name of `sized` are `sized` and not `bad`"
+        "`sized` built by name differs: its name is `sized` instead of `bad`"
     );
 }
 
 #[test]
-fn a_star_stands_for_anything() {
+fn star_stands_for_any_text() {
     for (pattern, key, is_one) in [
         ("a/*", "a/b.c", true),
         ("a", "a/b", false),

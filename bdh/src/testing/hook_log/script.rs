@@ -1,7 +1,8 @@
-//! The text form of calls of hooks, and how two of them differ.
+//! Scripts: text form of the calls of hooks, and comparison of two of them.
 
 use crate::hook::Hook;
 use std::fmt;
+use std::ops::Range;
 
 /// One call of a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,60 +17,75 @@ impl fmt::Display for Call {
     }
 }
 
-/// The calls that a script describes.
-pub(super) fn parse(script: &str) -> Result<Vec<Call>, String> {
+/// Error for a script that cannot be parsed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ScriptError(String);
+
+/// Parses a script.
+pub(super) fn parse(script: &str) -> Result<Vec<Call>, ScriptError> {
     let mut calls = Vec::new();
     let mut step = None;
     for word in script.split_whitespace() {
         if let Some(number) = word.strip_suffix(':') {
-            let number = number
-                .parse()
-                .map_err(|_| format!("`{word}` is no step, such as `1:`"))?;
-            step = Some(number);
+            step = Some(parse_step(number)?);
             continue;
         }
         let (hook, times) = hook_and_times(word)?;
-        let step = step.ok_or_else(|| format!("`{word}` has no step; begin with `1: {word}`"))?;
+        let Some(step) = step else {
+            let text = format!("`{word}` has no step: begin with `1: {word}`");
+            return Err(ScriptError(text));
+        };
         calls.extend(std::iter::repeat_n(Call { step, hook }, times));
     }
     Ok(calls)
 }
 
-/// What `on_micro_batch*2` says.
-fn hook_and_times(word: &str) -> Result<(Hook, usize), String> {
+/// Parses the number before the colon of a step.
+fn parse_step(number: &str) -> Result<u64, ScriptError> {
+    let Ok(step) = number.parse() else {
+        let text = format!("`{number}:` is not a step, such as `1:`");
+        return Err(ScriptError(text));
+    };
+    Ok(step)
+}
+
+/// Parses a word such as `on_micro_batch*2`.
+fn hook_and_times(word: &str) -> Result<(Hook, usize), ScriptError> {
     let (name, times) = word.split_once('*').unwrap_or((word, "1"));
-    let names = || {
-        Hook::ALL
-            .iter()
-            .map(|hook| hook.name())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let hook = Hook::ALL.iter().copied().find(|hook| hook.name() == name);
-    let hook = hook.ok_or_else(|| format!("`{name}` is no hook; hooks are {}", names()))?;
-    let times = times
-        .parse()
-        .ok()
-        .filter(|times| (1..=1_000_000).contains(times));
-    let times =
-        times.ok_or_else(|| format!("`{word}` has no number of times, such as `{name}*2`"))?;
-    Ok((hook, times))
+    let hook = parse_hook(name)?;
+    match times.parse() {
+        Ok(times @ 1..=1_000_000) => Ok((hook, times)),
+        _ => Err(ScriptError(format!(
+            "`{word}` needs a count of 1 to 1000000, such as `{name}*2`"
+        ))),
+    }
 }
 
-/// The script that describes these calls, a line a step.
+fn parse_hook(name: &str) -> Result<Hook, ScriptError> {
+    let mut names = Vec::new();
+    for &hook in Hook::ALL {
+        if hook.name() == name {
+            return Ok(hook);
+        }
+        names.push(hook.name());
+    }
+    let names = names.join(", ");
+    let text = format!("unknown hook `{name}`: hooks are {names}");
+    Err(ScriptError(text))
+}
+
+/// Writes calls as a script, one line per step.
 pub(super) fn text(calls: &[Call]) -> String {
-    let line = |calls: &[Call]| {
-        let words: Vec<_> = calls.chunk_by(|a, b| a == b).map(word).collect();
-        format!("{}: {}", calls[0].step, words.join(" "))
-    };
-    calls
-        .chunk_by(|a, b| a.step == b.step)
-        .map(line)
-        .collect::<Vec<_>>()
-        .join("\n")
+    let mut lines = Vec::new();
+    for of_step in calls.chunk_by(|a, b| a.step == b.step) {
+        let words: Vec<_> = of_step.chunk_by(|a, b| a == b).map(word).collect();
+        lines.push(format!("{}: {}", of_step[0].step, words.join(" ")));
+    }
+    lines.join("\n")
 }
 
-/// Calls of one hook in a row.
+/// Writes consecutive calls of one hook as a word.
 fn word(calls: &[Call]) -> String {
     let name = calls[0].hook.name();
     if calls.len() == 1 {
@@ -79,44 +95,56 @@ fn word(calls: &[Call]) -> String {
     }
 }
 
-/// Rows that are shown before and after the first difference.
+/// Number of rows shown before the first difference.
 const BEFORE: usize = 3;
+/// Number of rows shown after the first difference.
 const AFTER: usize = 4;
 
-/// Both sides around the first difference, if there is one.
+/// Describes the first difference of two lists of calls with the rows around it; `None` if they are equal.
 pub(in crate::testing) fn difference(expected: &[Call], called: &[Call]) -> Option<String> {
     let all = expected.len().max(called.len());
     let first = (0..all).find(|&index| expected.get(index) != called.get(index))?;
-    let step = called
-        .get(first)
-        .or_else(|| expected.get(first))
-        .map_or(0, |call| call.step);
-    let mut text = format!(
-        "the first difference is call {} of {all}, on step {step}\n",
-        first + 1
-    );
-    let rows = first.saturating_sub(BEFORE)..all.min(first + AFTER + 1);
-    let (left, right) = (cells(expected, rows.clone()), cells(called, rows.clone()));
-    let width = left.iter().map(String::len).max().unwrap_or_default();
-    text += &format!("\n    {:<width$}  called", "expected");
-    for (index, (left, right)) in rows.clone().zip(left.iter().zip(&right)) {
-        let mark = if index == first { "->" } else { "" };
+    let step = called.get(first).or(expected.get(first))?.step;
+    let number = first + 1;
+    let title = format!("the first difference is call {number} of {all}, on step {step}");
+    Some(format!(
+        "{title}\n{}",
+        side_by_side(expected, called, first)
+    ))
+}
+
+/// Writes the calls around one of them in two columns, and marks it.
+fn side_by_side(expected: &[Call], called: &[Call], marked: usize) -> String {
+    let all = expected.len().max(called.len());
+    let rows = marked.saturating_sub(BEFORE)..all.min(marked + AFTER + 1);
+    let width = column_width(expected, rows.clone());
+    let mut text = format!("\n    {:<width$}  called", "expected");
+    for row in rows.clone() {
+        let mark = if row == marked { "->" } else { "" };
+        let (left, right) = (cell(expected, row), cell(called, row));
         text += &format!("\n {mark:>2} {left:<width$}  {right}");
     }
     if rows.end < all {
         text += "\n    …";
     }
-    Some(text)
+    text
 }
 
-/// Some calls, one a row, with a row that says so where they end.
-fn cells(calls: &[Call], rows: std::ops::Range<usize>) -> Vec<String> {
-    let cell = |index: usize| match calls.get(index) {
+fn column_width(calls: &[Call], rows: Range<usize>) -> usize {
+    let mut width = 0;
+    for row in rows {
+        width = width.max(cell(calls, row).len());
+    }
+    width
+}
+
+/// Writes one call, or a mark after the last call.
+fn cell(calls: &[Call], index: usize) -> String {
+    match calls.get(index) {
         Some(call) => call.to_string(),
         None if index == calls.len() => "(the end)".to_owned(),
         None => String::new(),
-    };
-    rows.map(cell).collect()
+    }
 }
 
 #[cfg(test)]
@@ -128,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_reads_back_as_it_was_written_whatever_its_lines() {
+    fn script_reads_back_as_it_was_written() {
         let script = "0: on_fit_start on_eval_batch*2 on_eval\n1: on_step\n3: on_step on_fit_end";
         assert_eq!(text(&calls(script)), script);
         assert_eq!(calls(&script.replace(['\n', ' '], "\n   ")), calls(script));
@@ -137,27 +165,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_script_is_told_by_the_word() {
-        let why = |script: &str| parse(script).expect_err("no script");
+    fn invalid_script_is_refused_with_the_word() {
+        let error = |script: &str| {
+            let error = parse(script).expect_err("the script is not valid");
+            error.to_string()
+        };
         assert_eq!(
-            why("on_step"),
-            "`on_step` has no step; begin with `1: on_step`"
+            error("on_step"),
+            "`on_step` has no step: begin with `1: on_step`"
         );
-        assert_eq!(why("one: on_step"), "`one:` is no step, such as `1:`");
-        assert!(why("1: on_stp").starts_with("`on_stp` is no hook; hooks are on_fit_start, "));
+        assert_eq!(error("one: on_step"), "`one:` is not a step, such as `1:`");
+        assert!(error("1: on_stp").starts_with("unknown hook `on_stp`: hooks are on_fit_start, "));
         for word in [
             "on_step*",
             "on_step*0",
             "on_step*x",
             "on_step*99999999999999",
         ] {
-            let expected = format!("`{word}` has no number of times, such as `on_step*2`");
-            assert_eq!(why(&format!("1: {word}")), expected);
+            let expected = format!("`{word}` needs a count of 1 to 1000000, such as `on_step*2`");
+            assert_eq!(error(&format!("1: {word}")), expected);
         }
     }
 
     #[test]
-    fn a_difference_shows_both_sides_and_points_at_the_first() {
+    fn difference_shows_both_sides_and_marks_the_first() {
         let expected =
             calls("0: on_fit_start 1: on_step_start on_micro_batch*2 after_backward on_step");
         let called = calls("0: on_fit_start 1: on_step_start on_micro_batch*2 on_step");
@@ -175,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_too_many_too_few_or_elsewhere_is_a_difference() {
+    fn missing_extra_and_other_calls_are_differences() {
         let script = calls("1: on_step 2: on_step");
         for other in [
             "1: on_step",

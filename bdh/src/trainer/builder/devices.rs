@@ -1,63 +1,70 @@
-//! Whether devices can share a run, and how they exchange gradients and weights.
+//! Checks of the devices that share a run, and the way they exchange gradients and weights.
 
 use super::TrainerConfig;
 use crate::device;
 use crate::error::ConfigError;
-use crate::params::{self, ParamInfo, ParamTable};
+use crate::params::{self, ParamTable};
 use crate::replicas::Transport;
 use crate::task::Task;
 
 impl<T: Task> TrainerConfig<T> {
-    /// Whether the devices can share a step, and the model is where it is expected.
+    /// Checks that the devices can share a step, and that the model is on the first one.
     pub(super) fn check_devices(&self) -> Result<(), ConfigError> {
         let count = self.devices.len().max(1);
-        let invalid = |field, value, expected| {
-            Err(ConfigError::Invalid {
-                field,
-                value,
-                expected,
-            })
-        };
-        if !self.grad_accum_steps.is_multiple_of(count) {
-            let whole = self.grad_accum_steps.next_multiple_of(count);
-            let expected = format!(
-                "which {count} devices cannot share evenly; {whole} would be {} for each",
-                whole / count
-            );
-            return invalid(
-                "grad_accum_steps",
-                self.grad_accum_steps.to_string(),
-                expected,
-            );
-        }
-        if let Some(device) = self.devices.iter().find(|device| !device.is_autodiff()) {
-            let expected = "a device without autodiff; `bdh::devices` gives those to train on";
-            return invalid("devices", format!("{device:?}"), expected.to_owned());
-        }
-        let running = |param: &&ParamInfo| param.name.ends_with("running_mean");
-        if let Some(param) = ParamTable::with_frozen(&self.model)
-            .iter()
-            .find(running)
-            .filter(|_| count > 1)
-        {
-            let value = format!("{count}, and the model has `{}`", param.name);
-            let expected = "which each replica would count by itself; use a norm without memory, or one device";
-            return invalid("devices", value, expected.to_owned());
-        }
-        match self.devices.first() {
-            Some(first) if *first != device::of(&self.model) => {
-                let expected = "the device that the model is on; make it on the first of them";
-                invalid(
-                    "devices",
-                    format!("beginning with {first:?}"),
-                    expected.to_owned(),
-                )
-            }
-            _ => Ok(()),
-        }
+        self.check_shares(count)?;
+        self.check_autodiff()?;
+        self.check_running_means(count)?;
+        self.check_model_device()
     }
 
-    /// NCCL between NVIDIA's GPUs, the host otherwise.
+    fn check_autodiff(&self) -> Result<(), ConfigError> {
+        if let Some(device) = self.devices.iter().find(|device| !device.is_autodiff()) {
+            let problem = "it records no gradients; `bdh::devices` returns devices to train on";
+            let value = format!("{device:?}");
+            return Err(ConfigError::invalid("devices", value, problem));
+        }
+        Ok(())
+    }
+
+    /// Refuses a model with running means on several devices.
+    fn check_running_means(&self, count: usize) -> Result<(), ConfigError> {
+        if count > 1
+            && let Some(param) = running_mean(&ParamTable::with_frozen(&self.model))
+        {
+            let value = format!("{count}, and the model has `{param}`");
+            let problem = "each replica would keep a running mean of its own; use a norm without one, or one device";
+            return Err(ConfigError::invalid("devices", value, problem));
+        }
+        Ok(())
+    }
+
+    /// Checks that the model is on the first device.
+    fn check_model_device(&self) -> Result<(), ConfigError> {
+        if let Some(first) = self.devices.first()
+            && *first != device::of(&self.model)
+        {
+            let value = format!("beginning with {first:?}");
+            let problem = "the model is on another device; create it on the first of them";
+            return Err(ConfigError::invalid("devices", value, problem));
+        }
+        Ok(())
+    }
+
+    /// Checks that each device gets the same number of micro-batches.
+    fn check_shares(&self, count: usize) -> Result<(), ConfigError> {
+        let steps = self.grad_accum_steps;
+        if steps.is_multiple_of(count) {
+            return Ok(());
+        }
+        let even = steps.next_multiple_of(count);
+        let each = even / count;
+        let problem = format!(
+            "{count} devices cannot share these micro-batches evenly; use {even}, {each} for each device"
+        );
+        Err(ConfigError::invalid("grad_accum_steps", steps, problem))
+    }
+
+    /// Returns the transport between the devices: NCCL between NVIDIA GPUs, host memory otherwise.
     pub(super) fn transport(&self) -> Transport {
         let devices = &self.devices;
         if devices.len() < 2
@@ -74,4 +81,10 @@ impl<T: Task> TrainerConfig<T> {
                 .collect(),
         )
     }
+}
+
+/// Returns the name of a running mean, such as that of a batch norm.
+fn running_mean(table: &ParamTable) -> Option<&str> {
+    let mut names = table.iter().map(|param| param.name.as_str());
+    names.find(|name| name.ends_with("running_mean"))
 }

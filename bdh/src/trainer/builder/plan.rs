@@ -13,8 +13,11 @@ use crate::trainer::builder::settings::Settings;
 use crate::trainer::callbacks::Callbacks;
 use crate::trainer::checkpoint_name;
 
+/// Index of the row of checkpoints in the plan.
+const CHECKPOINTS: usize = 2;
+
 impl<T: Task> TrainerConfig<T> {
-    /// Predicts the run.
+    /// Makes the plan of the run, and checks every cadence and key.
     pub(super) fn plan(
         &self,
         settings: &Settings,
@@ -23,59 +26,7 @@ impl<T: Task> TrainerConfig<T> {
         callbacks: &Callbacks,
         own_keys: &[String],
     ) -> Result<Plan, ConfigError> {
-        let per_step = self
-            .task
-            .batch_size()
-            .map(|size| self.clock_of_one_step(size));
-        let row = |name: &str, hooks, cadence: &Cadence, keys: &[&str]| {
-            let keys = keys.iter().map(ToString::to_string).collect();
-            let row = PlanRow::new(
-                name,
-                hooks,
-                cadence.clone(),
-                keys,
-                per_step.as_ref(),
-                self.steps,
-            );
-            check_cadence(name, cadence, per_step.as_ref(), self.steps).map(|()| row)
-        };
-        // Step 0 is no step of training: it has an eval and a checkpoint, but no loss and no hooks.
-        let of_training = |mut row: PlanRow| {
-            row.firings
-                .iter_mut()
-                .for_each(|firings| firings.retain(|step| *step > 0));
-            let is_idle = row.firings.as_ref().is_some_and(Vec::is_empty);
-            if is_idle && row.cadence != Cadence::Never && !row.is_passive() {
-                return Err(only_at_the_start(&row, self.steps));
-            }
-            Ok(row)
-        };
-        let mut rows = vec![
-            row("record", Hooks::NONE, &settings.log, &["train/loss", "lr"])
-                .and_then(of_training)
-                .and_then(|_| {
-                    row(
-                        "record",
-                        Hooks::NONE,
-                        &settings.record,
-                        &["train/loss", "lr"],
-                    )
-                })
-                .and_then(of_training)?,
-            row("eval", Hooks::NONE, &settings.eval, &["val/*"])?,
-            row("checkpoint", Hooks::NONE, &settings.checkpoint, &[])?,
-        ];
-        for callback in callbacks.iter() {
-            let keys = callback.keys();
-            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
-            let row = row(
-                &callback.name(),
-                callback.hooks(),
-                &callback.cadence(),
-                &keys,
-            )?;
-            rows.push(of_training(row)?);
-        }
+        let rows = self.rows(settings, callbacks)?;
         let find_metrics = || metrics_of(&self.task, &self.model);
         let metrics = Metrics::new(&find_metrics);
         check_keys(&rows, own_keys, &metrics)?;
@@ -86,7 +37,7 @@ impl<T: Task> TrainerConfig<T> {
             clip_grad_norm: self.clip_grad_norm,
             params: (table.len(), table.num_elements()),
             groups: optimizers.describe(table),
-            files: self.files(callbacks, &rows[2]),
+            files: self.files(callbacks, &rows[CHECKPOINTS]),
             rows,
             interventions: self.interventions.iter().map(|i| i.name()).collect(),
             sinks: self.sinks.iter().map(|sink| sink.name()).collect(),
@@ -96,44 +47,116 @@ impl<T: Task> TrainerConfig<T> {
         Ok(plan)
     }
 
-    /// Settings of the trainer's own that have no effect.
+    /// Makes the rows of the trainer itself and of the callbacks.
+    fn rows(
+        &self,
+        settings: &Settings,
+        callbacks: &Callbacks,
+    ) -> Result<Vec<PlanRow>, ConfigError> {
+        let loss_and_lr = ["train/loss", "lr"].map(str::to_owned).to_vec();
+        // `log` is checked by itself: `record` also has the last step, so it always fires.
+        self.training_row("record", Hooks::NONE, &settings.log, loss_and_lr.clone())?;
+        let metrics = vec!["val/*".to_owned()];
+        let mut rows = vec![
+            self.training_row("record", Hooks::NONE, &settings.record, loss_and_lr)?,
+            self.row("eval", Hooks::NONE, &settings.eval, metrics)?,
+            self.row("checkpoint", Hooks::NONE, &settings.checkpoint, Vec::new())?,
+        ];
+        for callback in callbacks.iter() {
+            let (name, cadence) = (callback.name(), callback.cadence());
+            rows.push(self.training_row(&name, callback.hooks(), &cadence, callback.keys())?);
+        }
+        Ok(rows)
+    }
+
+    /// Makes the row of something that happens only in training.
+    fn training_row(
+        &self,
+        name: &str,
+        hooks: Hooks,
+        cadence: &Cadence,
+        keys: Vec<String>,
+    ) -> Result<PlanRow, ConfigError> {
+        let mut row = self.row(name, hooks, cadence, keys)?;
+        let Some(firings) = &mut row.firings else {
+            return Ok(row);
+        };
+        // Step 0 trains nothing: it may have an eval and a checkpoint, but no loss and no hooks.
+        firings.retain(|step| *step > 0);
+        if firings.is_empty() && row.cadence != Cadence::Never && !row.is_passive() {
+            return Err(only_at_the_start(&row, self.steps));
+        }
+        Ok(row)
+    }
+
+    fn row(
+        &self,
+        name: &str,
+        hooks: Hooks,
+        cadence: &Cadence,
+        keys: Vec<String>,
+    ) -> Result<PlanRow, ConfigError> {
+        let size = self.task.batch_size();
+        let first_clock = size.map(|size| self.clock_of_one_step(size));
+        let per_step = first_clock.as_ref();
+        check_cadence(name, cadence, per_step, self.steps)?;
+        let cadence = cadence.clone();
+        Ok(PlanRow::new(
+            name, hooks, cadence, keys, per_step, self.steps,
+        ))
+    }
+
+    /// Returns notes on the trainer's own settings that have no effect.
     fn notes(&self, optimizers: &Optimizers, table: &ParamTable) -> Vec<String> {
         let mut notes = Vec::new();
-        let evals = self.eval.as_ref().filter(|eval| **eval != Cadence::Never);
-        if let Some(eval) = evals.filter(|_| self.task.val_batches().is_empty()) {
-            notes.push(format!(
-                "`eval` is `{eval}`, but nothing is evaluated: the task has no validation batches (a text shorter \
-                 than one window makes none)"
-            ));
-        }
-        let groups = optimizers
-            .describe(table)
-            .into_iter()
-            .map(|group| group.schedule.warmup());
-        let warmups: Vec<u64> = groups.filter(|warmup| *warmup > self.steps).collect();
-        if let Some(longest) = warmups.iter().max() {
-            let (count, steps) = (warmups.len(), self.steps);
-            let groups = if count == 1 {
-                "1 group".to_owned()
-            } else {
-                format!("{count} groups")
-            };
-            notes.push(format!(
-                "{groups} will not reach the peak learning rate: {longest} updates of warmup, {steps} steps"
-            ));
-        }
-        let saves = self.checkpoint != Cadence::Never || self.resume.is_some();
-        if saves && self.task.position().is_null() {
-            notes.push(
-                "no checkpoint of this run can be resumed: the task does not say where its data stands \
-                 (`Task::position`)"
-                    .to_owned(),
-            );
-        }
+        notes.extend(self.eval_note());
+        notes.extend(self.warmup_note(optimizers, table));
+        notes.extend(self.position_note());
         notes
     }
 
-    /// What one step of micro-batches of this size adds to the clock.
+    fn eval_note(&self) -> Option<String> {
+        let eval = self.eval.as_ref()?;
+        if *eval == Cadence::Never || !self.task.val_batches().is_empty() {
+            return None;
+        }
+        Some(format!(
+            "`eval` is `{eval}`, but there is no eval: the task has no validation batches (a text shorter than one \
+             window gives none)"
+        ))
+    }
+
+    fn warmup_note(&self, optimizers: &Optimizers, table: &ParamTable) -> Option<String> {
+        let (mut count, mut longest) = (0, 0);
+        for group in optimizers.describe(table) {
+            let warmup = group.schedule.warmup();
+            if warmup > self.steps {
+                count += 1;
+                longest = longest.max(warmup);
+            }
+        }
+        let groups = match count {
+            0 => return None,
+            1 => "1 group".to_owned(),
+            _ => format!("{count} groups"),
+        };
+        let steps = self.steps;
+        Some(format!(
+            "{groups} will not reach the peak learning rate: the warmup takes {longest} updates, the run {steps} steps"
+        ))
+    }
+
+    fn position_note(&self) -> Option<String> {
+        let saves = self.checkpoint != Cadence::Never || self.resume.is_some();
+        if !saves || !self.task.position().is_null() {
+            return None;
+        }
+        let note = "no checkpoint of this run can be resumed: the task does not report its data position \
+                    (`Task::position`)";
+        Some(note.to_owned())
+    }
+
+    /// Returns the clock after one step of micro-batches of this size.
     fn clock_of_one_step(&self, size: BatchSize) -> Clock {
         let micro_batches = self.grad_accum_steps as u64;
         Clock {
@@ -149,26 +172,28 @@ impl<T: Task> TrainerConfig<T> {
         if self.run_dir.is_none() {
             return Vec::new();
         }
-        let firings = checkpoints.firings.iter().flatten();
-        let newest = firings.rev().take(self.keep_checkpoints.max(1));
         let mut files = vec!["run.json".to_owned()];
-        files.extend(self.sinks.iter().flat_map(|sink| sink.files()));
-        files.extend(newest.map(|step| format!("checkpoints/{}", checkpoint_name(*step))));
-        files.extend(
-            callbacks
-                .iter()
-                .flat_map(|callback| callback.files(self.steps)),
-        );
+        for sink in &self.sinks {
+            files.extend(sink.files());
+        }
+        // Only the newest ones remain at the end of the run.
+        let firings = checkpoints.firings.iter().flatten();
+        for step in firings.rev().take(self.keep_checkpoints.max(1)) {
+            files.push(format!("checkpoints/{}", checkpoint_name(*step)));
+        }
+        for callback in callbacks.iter() {
+            files.extend(callback.files(self.steps));
+        }
         files
     }
 }
 
-/// The error for a cadence of something that happens in training, due only before it.
+/// Returns the error of a cadence that is due only on step 0, where nothing is trained.
 fn only_at_the_start(row: &PlanRow, steps: u64) -> ConfigError {
     let source = CadenceError::NeverFires {
         cadence: row.cadence.to_string(),
-        horizon: steps,
-        advice: format!("a step from 1 to {steps}; before the first there is nothing to see"),
+        num_steps: steps,
+        advice: format!("a step from 1 to {steps}; nothing is trained before step 1"),
     };
     ConfigError::Cadence {
         whose: row.name.clone(),
@@ -182,7 +207,7 @@ fn check_cadence(
     per_step: Option<&Clock>,
     steps: u64,
 ) -> Result<(), ConfigError> {
-    // Where the size of a batch is not known beforehand, cadences by tokens get the benefit of the doubt.
+    // If the batch size is not known beforehand, a cadence on tokens is assumed to fire.
     let plenty = Clock {
         step: 1,
         tokens: 1 << 32,

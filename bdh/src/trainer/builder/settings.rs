@@ -1,4 +1,4 @@
-//! The settings of a run: those that the loop goes by, and all of them as they are saved.
+//! Settings of a run: those the loop reads, and all of them as saved.
 
 use super::TrainerConfig;
 use crate::cadence::Cadence;
@@ -12,18 +12,19 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// The settings that the loop goes by.
+/// Settings that the training loop reads.
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::trainer) struct Settings {
     pub(in crate::trainer) steps: u64,
     pub(in crate::trainer) grad_accum_steps: usize,
-    #[serde(skip_serializing_if = "is_one")] // as in runs of versions that knew one device
+    #[serde(skip_serializing_if = "is_one")]
+    // equal to configurations saved before multi-device runs existed
     pub(in crate::trainer) devices: usize,
     #[serde(skip)]
     pub(in crate::trainer) check_replicas: Cadence,
     pub(in crate::trainer) clip_grad_norm: Option<f64>,
     pub(in crate::trainer) log: Cadence,
-    /// When the trainer's own values are recorded: as `log` says, and on the last step.
+    /// Steps on which the trainer's own values are recorded: those of `log`, and the last.
     #[serde(skip)]
     pub(in crate::trainer) record: Cadence,
     pub(in crate::trainer) eval: Cadence,
@@ -60,22 +61,31 @@ impl<T: Task> TrainerConfig<T> {
         table: &ParamTable,
         callbacks: &Callbacks,
     ) -> RunInfo {
-        let groups = optimizers.describe(table).into_iter();
-        let groups = groups.map(|group| (group.name.clone(), json!(group)));
-        let interventions = self.interventions.iter().map(|i| (i.name(), i.config()));
+        let mut groups = Map::new();
+        for group in optimizers.describe(table) {
+            groups.insert(group.name.clone(), json!(group));
+        }
         let config = json!({
             "trainer": settings,
-            "groups": groups.collect::<Map<_, _>>(),
-            "interventions": interventions.collect::<Map<_, _>>(),
+            "groups": groups,
+            "interventions": self.intervention_configs(),
             "callbacks": callbacks.configs(),
             "parameters": table.num_elements(),
             "user": self.config,
         });
         info(self.run_dir.as_deref(), self.steps, self.seed, config)
     }
+
+    fn intervention_configs(&self) -> Map<String, Value> {
+        let mut configs = Map::new();
+        for intervention in &self.interventions {
+            configs.insert(intervention.name(), intervention.config());
+        }
+        configs
+    }
 }
 
-/// A cadence of records, and the last step, whose values tables of runs compare.
+/// Adds the last step to a log cadence: tables of runs compare its values.
 fn with_last(log: &Cadence) -> Cadence {
     match log {
         Cadence::Never => Cadence::Never,
@@ -84,13 +94,17 @@ fn with_last(log: &Cadence) -> Cadence {
     }
 }
 
-/// The keys that the trainer itself records, but for the metrics of an eval.
+/// Returns the keys that the trainer itself records, without the metrics of an eval.
 pub(super) fn own_keys(groups: &[Group]) -> Vec<String> {
-    let of_groups = groups.iter().map(|group| format!("lr/{}", group.name()));
-    let own = ["train/loss", "train/skipped", "lr"].map(str::to_owned);
-    own.into_iter()
-        .chain(of_groups.filter(|_| groups.len() > 1))
-        .collect()
+    let mut keys = ["train/loss", "train/skipped", "lr"]
+        .map(str::to_owned)
+        .to_vec();
+    if groups.len() > 1 {
+        for group in groups {
+            keys.push(format!("lr/{}", group.name()));
+        }
+    }
+    keys
 }
 
 #[expect(
@@ -101,16 +115,19 @@ fn is_one(count: &usize) -> bool {
     *count == 1
 }
 
-/// What the sinks are told of a run that begins.
+/// Returns the description of a new run that the sinks and `run.json` receive.
 pub(in crate::trainer) fn info(
     dir: Option<&Path>,
     steps: u64,
     seed: u64,
     config: Value,
 ) -> RunInfo {
-    let dir_name = dir.and_then(Path::file_name);
+    let name = match dir.and_then(Path::file_name) {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => "unnamed".to_owned(),
+    };
     RunInfo {
-        name: dir_name.map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
+        name,
         dir: dir.map(Path::to_owned),
         steps,
         seed,

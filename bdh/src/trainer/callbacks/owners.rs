@@ -1,34 +1,35 @@
-//! Who records which key: a record has room for one.
+//! Ownership of keys: each key of a record has one callback, or the trainer.
 
-use crate::outcome::Problem;
+use crate::outcome::Warning;
 use crate::record::Logged;
 use std::collections::{HashMap, HashSet};
 
-/// The owner of each key: the trainer, else the callback that announces it, else the first to record it.
+/// The owner of each key: the trainer, else the callback that announces the key, else the first to record it.
 #[derive(Default)]
 pub(super) struct Owners {
-    /// Places among the callbacks; `None` is the trainer.
+    /// Each key's owner, as a place among the callbacks; `None` is the trainer.
     of: HashMap<String, Option<usize>>,
-    /// Pairs that have been reported: the callback, and the owner of the key.
+    /// Clashes that have been reported: the callback, and the owner of the key.
     reported: HashSet<(usize, Option<usize>)>,
 }
 
 impl Owners {
-    /// Notes keys that the trainer records, whichever callback has recorded them before.
+    /// Gives keys to the trainer, even if a callback has recorded them before.
     pub(super) fn add_trainers(&mut self, keys: impl IntoIterator<Item = String>) {
         self.of.extend(keys.into_iter().map(|key| (key, None)));
     }
 
-    /// Notes the keys that the callback at `who` announces, so that it does not matter which one records first. A pattern
-    /// says nothing of which keys.
+    /// Gives the callback at `who` the keys that it announces, so that the order of recording does not matter.
+    ///
+    /// Patterns are skipped: they name no key.
     pub(super) fn add_announced(&mut self, who: usize, keys: Vec<String>) {
         for key in keys.into_iter().filter(|key| !key.contains('*')) {
             self.of.entry(key).or_insert(Some(who));
         }
     }
 
-    /// Drops what the callback at `who` logged after the first `from` under keys that are not its own. Gives the first
-    /// such key and its owner, unless that has been reported.
+    /// Drops values that the callback at `who` logged, after the first `from`, under keys of other owners. Returns the
+    /// first such key and its owner, unless that clash has been reported.
     pub(super) fn take_out(
         &mut self,
         who: usize,
@@ -50,23 +51,28 @@ impl Owners {
             }
         }
         if !is_clean {
-            let mut index = 0;
-            logged.retain(|(key, _)| {
-                index += 1;
-                index <= from || self.of.get(key) == Some(&Some(who))
-            });
+            self.keep_own(who, logged, from);
         }
         unreported
     }
+
+    /// Drops the values after the first `from` whose keys are not the callback's own.
+    fn keep_own(&self, who: usize, logged: &mut Vec<(String, Logged)>, from: usize) {
+        let mut index = 0;
+        logged.retain(|(key, _)| {
+            index += 1;
+            index <= from || self.of.get(key) == Some(&Some(who))
+        });
+    }
 }
 
-/// The problem of a callback that records another's key.
-pub(super) fn problem(who: &str, owner: &str, key: &str, during: &str, step: u64) -> Problem {
-    Problem {
-        who: who.to_owned(),
-        during: during.to_owned(),
+/// The warning for a callback that records a key of another owner.
+pub(super) fn warning(who: &str, owner: &str, key: &str, during: &str, step: u64) -> Warning {
+    Warning {
+        source: who.to_owned(),
+        phase: during.to_owned(),
         step,
-        error: format!("it records `{key}`, which {owner} records too"),
+        cause: format!("it records `{key}`, which {owner} records too"),
         consequence: format!(
             "such values of `{who}` are left out; give it keys of its own, as with `.prefix(\"…\")`"
         ),

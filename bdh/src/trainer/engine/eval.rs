@@ -1,7 +1,8 @@
-//! Measures the validation split.
+//! Evaluation on the validation split.
 
 use super::Engine;
 use crate::clock::Clock;
+use crate::deferred::Deferred;
 use crate::error::TrainError;
 use crate::event::{EvalBatch, EvalEnd, EvalReport};
 use crate::hook::Hook;
@@ -12,43 +13,61 @@ use burn::tensor::Tensor;
 use std::time::Instant;
 
 impl<T: Task> Engine<T> {
-    /// Measures the validation split; one device read brings its metrics and all values that the step has logged.
+    /// Evaluates the model on the validation split. One device read fetches the metrics and the values logged so far.
     pub(in crate::trainer) fn eval(&mut self, previous: Option<&Clock>) -> Result<(), TrainError> {
         let began = Instant::now();
-        let step = self.clock.step;
-        let without_tape = self.compute.model.valid();
-        let mut totals = Totals::default();
-        let theirs = self.compute.replicas.eval(&self.compute.task);
-        self.eval_own(&without_tape, &mut totals, previous)?;
-        self.compute
-            .add_up(theirs, &mut totals)
-            .map_err(|lost| lost.at_step(step))?;
+        let _span = tracing::info_span!("eval", step = self.clock.step).entered();
+        let model = self.compute.model.valid();
+        let metrics = self.measure(&model, previous)?;
+        self.log_metrics(&metrics)?;
+        let mut report = EvalReport::default();
+        for (name, metric) in metrics {
+            let value = metric.value().unwrap_or(f64::NAN);
+            report.metrics.push((name, value));
+        }
+        report.took = began.elapsed();
+        self.observers.overhead.eval += report.took;
+        self.on_eval(&model, &report, previous)
+    }
 
-        let task = &*self.compute.task;
-        let metrics = task.summarize(&totals);
-        // Now that their names are known: a callback may have recorded one before the first eval.
+    /// Evaluates all validation batches on all devices. The metrics stay on the device.
+    fn measure(
+        &mut self,
+        model: &T::Model,
+        previous: Option<&Clock>,
+    ) -> Result<Vec<(String, Deferred)>, TrainError> {
+        let step = self.clock.step;
+        let mut totals = Totals::default();
+        // Started first: the other devices compute while this thread evaluates its own share.
+        let theirs = self.compute.replicas.eval(&self.compute.task);
+        self.eval_own(model, &mut totals, previous)?;
+        self.compute
+            .add_totals(theirs, &mut totals)
+            .map_err(|error| error.at_step(step))?;
+        Ok(self.compute.task.summarize(&totals))
+    }
+
+    /// Logs the metrics, and reads them together with the values logged so far.
+    fn log_metrics(&mut self, metrics: &[(String, Deferred)]) -> Result<(), TrainError> {
+        // Only now are the names known; a callback may have recorded one of them before the first eval.
         let keys = metrics.iter().map(|(name, _)| format!("val/{name}"));
         self.observers.callbacks.get_mut().keep_for_trainer(keys);
-        for (name, value) in &metrics {
-            self.observers
-                .log
-                .log(format!("val/{name}"), value.clone().into());
+        let log = &self.observers.log;
+        for (name, value) in metrics {
+            log.log(format!("val/{name}"), value.clone().into());
         }
-        self.observers
-            .log
-            .read()
-            .map_err(|reason| self.device_failed(reason))?;
-        let metrics = metrics
-            .into_iter()
-            .map(|(name, metric)| (name, metric.value().unwrap_or(f64::NAN)));
-        let report = EvalReport {
-            metrics: metrics.collect(),
-            took: began.elapsed(),
-        };
-        self.observers.overhead.eval += report.took;
+        log.read().map_err(|error| self.device_failed(error))
+    }
 
+    fn on_eval(
+        &self,
+        model: &T::Model,
+        report: &EvalReport,
+        previous: Option<&Clock>,
+    ) -> Result<(), TrainError> {
+        let task = &*self.compute.task;
         let eval_of = |weights: &[Tensor<1>]| {
-            let model = params::replaced(without_tape.clone(), &self.compute.table, weights);
+            let model = params::replaced(model.clone(), &self.compute.table, weights);
             let mut totals = Totals::default();
             for batch in task.val_batches() {
                 task.eval(&model, batch, &mut totals);
@@ -56,13 +75,13 @@ impl<T: Task> Engine<T> {
             task.summarize(&totals)
         };
         self.observers.fire(&EvalEnd {
-            cx: self.cx(previous),
-            report: &report,
+            ctx: self.ctx(previous),
+            report,
             eval_of: &eval_of,
         })
     }
 
-    /// Measures this device's part of the validation batches.
+    /// Evaluates this device's share of the validation batches.
     fn eval_own(
         &self,
         model: &T::Model,
@@ -70,16 +89,12 @@ impl<T: Task> Engine<T> {
         previous: Option<&Clock>,
     ) -> Result<(), TrainError> {
         let batches = self.compute.task.val_batches();
-        let cx = self.cx(previous);
-        for (index, batch) in batches
-            .iter()
-            .enumerate()
-            .step_by(self.compute.replicas.count())
-        {
+        let num_devices = self.compute.replicas.count();
+        for (index, batch) in batches.iter().enumerate().step_by(num_devices) {
             self.compute.task.eval(model, batch, totals);
             if self.observers.want(Hook::OnEvalBatch) {
                 self.observers.fire(&EvalBatch {
-                    cx,
+                    ctx: self.ctx(previous),
                     index,
                     count: batches.len(),
                 })?;

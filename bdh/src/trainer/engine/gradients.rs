@@ -1,4 +1,4 @@
-//! Forward and backward: from batches to the mean gradients of a step.
+//! Forward and backward passes: from batches to the mean gradients of a step.
 
 use super::Engine;
 use crate::clock::Clock;
@@ -7,7 +7,7 @@ use crate::error::TrainError;
 use crate::event::{AfterBackward, MicroBatch, StepStart};
 use crate::hook::Hook;
 use crate::params;
-use crate::pass::Sums;
+use crate::pass::{GradSums, MicroBatchPass};
 use crate::probe::{Probe, Tap};
 use crate::stats::Stats;
 use crate::task::{BatchSize, Task};
@@ -20,24 +20,26 @@ pub(in crate::trainer) struct Backward {
     pub(in crate::trainer) loss: Deferred,
     /// The mean gradients.
     pub(in crate::trainer) grads: GradientsParams,
-    /// Activations of the last micro-batch; of several devices, the first one's last.
+    /// Activations of the last micro-batch on the first device.
     taps: Vec<Tap>,
 }
 
 impl<T: Task> Engine<T> {
-    /// Moves the clock to the end of the step on these batches; gives the clock before.
+    /// Moves the clock to the end of the step on these batches. Returns the clock before it.
     pub(in crate::trainer) fn advance(&mut self, batches: &[(T::Batch, BatchSize)]) -> Clock {
-        let sum = |count: fn(&BatchSize) -> usize| -> u64 {
-            batches.iter().map(|(_, size)| count(size) as u64).sum()
-        };
+        let (mut tokens, mut samples) = (0, 0);
+        for (_, size) in batches {
+            tokens += size.tokens as u64;
+            samples += size.samples as u64;
+        }
         let previous = self.clock;
         self.clock = Clock {
             step: previous.step + 1,
-            // A checkpoint says where they stand; one that somebody crafted must not overflow them.
+            // Saturating: the counts come from a checkpoint, and a crafted one must not overflow them.
             micro_batches: previous.micro_batches.saturating_add(batches.len() as u64),
-            tokens: previous.tokens.saturating_add(sum(|size| size.tokens)),
-            samples: previous.samples.saturating_add(sum(|size| size.samples)),
-            // Fixed here, so that cadences by time are decided once for the whole step.
+            tokens: previous.tokens.saturating_add(tokens),
+            samples: previous.samples.saturating_add(samples),
+            // Fixed here, so that cadences on time are decided once for the whole step.
             elapsed: self
                 .elapsed_before
                 .saturating_add(self.observers.overhead.steps),
@@ -45,77 +47,106 @@ impl<T: Task> Engine<T> {
         previous
     }
 
-    /// Forward and backward for each micro-batch; their means stay on the device.
+    /// Runs forward and backward on each micro-batch. The mean loss and gradients stay on the device.
     pub(in crate::trainer) fn backward(
         &mut self,
         batches: Vec<(T::Batch, BatchSize)>,
         previous: &Clock,
     ) -> Result<Backward, TrainError> {
+        let ctx = self.ctx(Some(previous));
+        self.observers.fire(&StepStart { ctx })?;
+
         let step = self.clock.step;
-        let cx = self.cx(Some(previous));
-        self.observers.fire(&StepStart { cx })?;
-
-        let compute = &self.compute;
-        let model = &*compute.model;
         let count = batches.len();
-        let pass = compute.replicas.pass(self.seed, step, count);
-        let (batches, sizes): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
-        let mut shares = compute.replicas.deal(batches).into_iter();
-        let own = shares.next().expect("the first replica is always there");
-        let theirs = compute.replicas.backward(&compute.task, &pass, shares);
-
         let taps = RefCell::default();
-        let last = own.last().map(|(index, _)| *index);
-        let mut sums: Option<Sums> = None;
-        for (index, batch) in own {
-            let listens = self.observers.listen() && Some(index) == last;
-            let probe = if listens {
-                Probe::into_taps(&taps)
-            } else {
-                Probe::off()
-            };
-            let more = pass.run(
-                (&*compute.task, model),
-                &compute.device,
-                (index, &batch),
-                &probe,
-            );
-            if self.observers.want(Hook::OnMicroBatch) {
-                let loss = Deferred::from(more.loss.clone());
-                let gradients =
-                    Stats::new(&compute.table, || params::gradients(model, &more.grads));
-                let (gradients, size) = (&gradients, sizes[index]);
-                self.observers.fire(&MicroBatch {
-                    cx,
-                    index,
-                    count,
-                    size,
-                    loss: &loss,
-                    gradients,
-                })?;
-            }
-            sums = Some(match sums.take() {
-                None => more,
-                Some(sums) => sums.add(model, more),
-            });
-        }
-        let sums = sums.expect("the builder refuses 0 micro-batches");
-        let Sums { loss, grads } = self
-            .compute
-            .reduce(theirs, sums)
-            .map_err(|lost| lost.at_step(step))?;
+        let GradSums { loss, grads } = self.sum_gradients(batches, &taps, previous)?;
         if grads.is_empty() {
             return Err(TrainError::NoGradients { step });
         }
-        let loss = Deferred::from(loss) / count as f64;
         Ok(Backward {
-            loss,
+            loss: Deferred::from(loss) / count as f64,
             grads,
             taps: taps.into_inner(),
         })
     }
 
-    /// Shows the mean gradients, before clipping, to the callbacks that are due.
+    /// Sums the losses and gradients of the micro-batches, over all devices.
+    fn sum_gradients(
+        &mut self,
+        batches: Vec<(T::Batch, BatchSize)>,
+        taps: &RefCell<Vec<Tap>>,
+        previous: &Clock,
+    ) -> Result<GradSums, TrainError> {
+        let step = self.clock.step;
+        let count = batches.len();
+        let (batches, sizes): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
+        let replicas = &self.compute.replicas;
+        let pass = replicas.pass(self.seed, step, count);
+        let mut shares = replicas.shard(batches).into_iter();
+        let own = shares.next().expect("the first share is this device's");
+        // Started first: the other devices compute while this thread runs its own share.
+        let theirs = replicas.backward(&self.compute.task, &pass, shares);
+        let own = self.own_backward(&pass, own, &sizes, taps, previous)?;
+        self.compute
+            .reduce(theirs, own)
+            .map_err(|error| error.at_step(step))
+    }
+
+    /// Runs forward and backward on this device's share of the micro-batches.
+    fn own_backward(
+        &self,
+        pass: &MicroBatchPass,
+        batches: Vec<(usize, T::Batch)>,
+        sizes: &[BatchSize],
+        taps: &RefCell<Vec<Tap>>,
+        previous: &Clock,
+    ) -> Result<GradSums, TrainError> {
+        let compute = &self.compute;
+        let model = &*compute.model;
+        let (task, device) = (&*compute.task, &compute.device);
+        let last = batches.last().map(|(index, _)| *index);
+        let mut sums: Option<GradSums> = None;
+        for (index, batch) in batches {
+            let probe = if self.observers.listen() && Some(index) == last {
+                Probe::into_taps(taps)
+            } else {
+                Probe::off()
+            };
+            let more = pass.run(task, model, device, index, &batch, &probe);
+            self.on_micro_batch(pass, index, sizes[index], &more, previous)?;
+            sums = Some(match sums {
+                None => more,
+                Some(sums) => sums.add(model, more),
+            });
+        }
+        Ok(sums.expect("a step has at least one micro-batch for each device"))
+    }
+
+    fn on_micro_batch(
+        &self,
+        pass: &MicroBatchPass,
+        index: usize,
+        size: BatchSize,
+        sums: &GradSums,
+        previous: &Clock,
+    ) -> Result<(), TrainError> {
+        if !self.observers.want(Hook::OnMicroBatch) {
+            return Ok(());
+        }
+        let gradients = Stats::new(&self.compute.table, || {
+            params::gradients(&*self.compute.model, &sums.grads)
+        });
+        self.observers.fire(&MicroBatch {
+            ctx: self.ctx(Some(previous)),
+            index,
+            count: pass.count,
+            size,
+            loss: &Deferred::from(sums.loss.clone()),
+            gradients: &gradients,
+        })
+    }
+
+    /// Calls `after_backward` with the mean gradients, before clipping.
     pub(in crate::trainer) fn after_backward(
         &self,
         backward: &Backward,
@@ -129,7 +160,7 @@ impl<T: Task> Engine<T> {
             params::weights(&*self.compute.model)
         });
         self.observers.fire(&AfterBackward {
-            cx: self.cx(Some(previous)),
+            ctx: self.ctx(Some(previous)),
             loss: &backward.loss,
             weights: &weights,
             gradients,

@@ -1,4 +1,4 @@
-//! Composes a replay, and refuses what could never be called in one.
+//! The builder of a replay, which refuses callbacks that a replay never calls.
 
 use super::Replay;
 use crate::cadence;
@@ -17,10 +17,12 @@ use crate::trainer::compute::Compute;
 use crate::trainer::engine::Engine;
 use crate::trainer::observers::Observers;
 use crate::trainer::run_io::RunIo;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// Composes a [`Replay`]; begun by [`Replay::builder`].
+/// Builder of a [`Replay`], returned by [`Replay::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ReplayBuilder<T: Task> {
     task: T,
@@ -33,7 +35,16 @@ pub struct ReplayBuilder<T: Task> {
     gradients: bool,
 }
 
-/// Called in every replay, about no checkpoint in particular.
+impl<T: Task> fmt::Debug for ReplayBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplayBuilder")
+            .field("checkpoints", &self.paths)
+            .field("run_dir", &self.run_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Hooks that are called once in a replay, independent of its checkpoints.
 const FRAME: [Hook; 2] = [Hook::OnFitStart, Hook::OnFitEnd];
 const EVAL: [Hook; 2] = [Hook::OnEvalBatch, Hook::OnEval];
 const GRADIENTS: [Hook; 3] = [Hook::OnStepStart, Hook::OnMicroBatch, Hook::AfterBackward];
@@ -52,60 +63,59 @@ impl<T: Task> ReplayBuilder<T> {
         }
     }
 
-    /// Adds a checkpoint, or all that a run directory holds. Required.
+    /// Adds a checkpoint, or all checkpoints of a run directory. Required.
     pub fn checkpoints(mut self, path: impl Into<PathBuf>) -> Self {
         self.paths.push(path.into());
         self
     }
 
-    /// Adds a callback. It acts on every checkpoint, whatever its cadence.
+    /// Adds a callback. It acts on every checkpoint; its cadence is ignored.
     pub fn callback(mut self, callback: impl Callback + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
         self
     }
 
-    /// Adds callbacks, each for itself, such as those that
-    /// [`callbacks_from_toml`](crate::callbacks_from_toml) built.
+    /// Adds several callbacks, for example the result of [`from_toml`](crate::registry::from_toml).
     pub fn callbacks(mut self, callbacks: impl IntoIterator<Item = Box<dyn Callback>>) -> Self {
         self.callbacks.extend(callbacks);
         self
     }
 
-    /// Adds a sink. With a run directory, `metrics.jsonl` is written without asking.
+    /// Adds a sink. A replay with a run directory always writes `metrics.jsonl`; it needs no sink here.
     pub fn sink(mut self, sink: impl Sink + 'static) -> Self {
         self.sinks.push(Box::new(sink));
         self
     }
 
-    /// Adds sinks, such as those that were chosen by name.
+    /// Adds several sinks, for example sinks chosen by name.
     pub fn sinks(mut self, sinks: impl IntoIterator<Item = Box<dyn Sink>>) -> Self {
         self.sinks.extend(sinks);
         self
     }
 
-    /// Where the replay writes: a directory of its own, not that of the run. Unset, it leaves nothing on disk.
+    /// Sets the directory that the replay writes to; it must not be the run's. Without one, nothing is left on disk.
     pub fn run_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.run_dir = Some(dir.into());
         self
     }
 
-    /// Whether each checkpoint is measured on the validation split. Defaults to no.
+    /// Sets whether each checkpoint is evaluated on the validation split. Defaults to no.
     pub fn eval(mut self, eval: bool) -> Self {
         self.eval = eval;
         self
     }
 
-    /// Whether the step after each checkpoint is taken up to its gradients, for callbacks that look at gradients or
+    /// Sets whether the gradients of the step after each checkpoint are computed, for callbacks that use gradients or
     /// activations. Defaults to no.
     ///
-    /// The batches are those that the run saw in that step, and so are losses, gradients and activations; what is
-    /// logged of them is recorded at that step, one after the checkpoint's, as the run did.
+    /// Batches, losses, gradients and activations are those of the original run. Values logged from them are recorded
+    /// at that step, one after the checkpoint's.
     pub fn gradients(mut self, gradients: bool) -> Self {
         self.gradients = gradients;
         self
     }
 
-    /// Finds the checkpoints, and checks the replay as a whole. Nothing is written yet.
+    /// Finds the checkpoints, builds the replay and checks it as a whole. Nothing is written yet.
     ///
     /// # Errors
     ///
@@ -118,132 +128,172 @@ impl<T: Task> ReplayBuilder<T> {
         let table = table_of(&self.model)?;
         let path = &checkpoints[0].1;
         let first = Checkpoint::read(path).map_err(|error| unusable(path, &error))?;
-        let last = checkpoints.last().map_or(0, |(step, _)| *step);
-        // As long as the run of the checkpoint.
-        let steps = first.state.config["trainer"]["steps"]
-            .as_u64()
-            .unwrap_or_default()
-            .max(last);
         let callbacks = Callbacks::new(std::mem::take(&mut self.callbacks))?;
-        let config = json!({
+        if self.run_dir.is_some() {
+            add_jsonl(&mut self.sinks);
+        }
+        let (eval, gradients) = (self.eval, self.gradients);
+        let engine = self.into_engine(table, callbacks, &first, &checkpoints)?;
+        Ok(Replay {
+            engine,
+            checkpoints,
+            eval,
+            gradients,
+        })
+    }
+
+    /// Makes the engine, with the seed and the length of the original run.
+    fn into_engine(
+        self,
+        table: Arc<ParamTable>,
+        callbacks: Callbacks,
+        first: &Checkpoint,
+        checkpoints: &[(u64, PathBuf)],
+    ) -> Result<Engine<T>, ConfigError> {
+        let seed = first.state.seed;
+        let steps = num_steps(first, checkpoints);
+        let plan = self.plan(steps, &table, &callbacks, checkpoints)?;
+        let config = self.config(first, &table, &callbacks);
+        let info = info(self.run_dir.as_deref(), steps, seed, config);
+        let compute = Compute::new(self.task, self.model, table);
+        check_model(&compute.saved, first, &checkpoints[0].1)?;
+        // A replay has no step time, so no callback can exceed an overhead budget.
+        let mut observers = Observers::new(callbacks, f64::INFINITY);
+        observers.all_due = true;
+        let io = RunIo::new(info, self.sinks);
+        Ok(Engine::new(compute, observers, io, plan, seed))
+    }
+
+    /// Returns the configuration that `run.json` of the replay holds.
+    fn config(&self, first: &Checkpoint, table: &ParamTable, callbacks: &Callbacks) -> Value {
+        json!({
             "replay": { "checkpoints": self.paths, "eval": self.eval, "gradients": self.gradients },
             "callbacks": callbacks.configs(),
             "parameters": table.num_elements(),
             "user": first.state.config["user"],
-        });
-        if self.run_dir.is_some() {
-            add_jsonl(&mut self.sinks);
-        }
-        let mut plan = self.plan(steps, &table, &callbacks, &checkpoints);
-        let find_metrics = || metrics_of(&self.task, &self.model);
-        let metrics = Metrics::new(&find_metrics);
-        check_keys(&plan.rows, &[], &metrics)?;
-        callbacks.check(&mut plan, self.run_dir.is_some(), &metrics)?;
-        let info = info(self.run_dir.as_deref(), steps, first.state.seed, config);
-        let compute = Compute::new(self.task, self.model, table);
-        params::check(&compute.saved, &first.model).map_err(|what| {
-            let path = path.clone();
-            unusable(&path.clone(), &CheckpointError::Mismatch { path, what })
-        })?;
-        // No step is slowed, so no callback is over its budget.
-        let mut observers = Observers::new(callbacks, f64::INFINITY);
-        observers.all_due = true;
-        let io = RunIo::new(info, self.sinks);
-        let engine = Engine::new(compute, observers, io, plan, first.state.seed);
-        Ok(Replay {
-            engine,
-            checkpoints,
-            eval: self.eval,
-            gradients: self.gradients,
         })
     }
 
-    /// Which checkpoints are looked at, and what is recorded of them.
+    /// Makes the plan of the replay, and checks its keys.
     fn plan(
         &self,
         steps: u64,
         table: &ParamTable,
         callbacks: &Callbacks,
         checkpoints: &[(u64, PathBuf)],
-    ) -> Plan {
-        let looked_at: Vec<_> = checkpoints.iter().map(|(step, _)| *step).collect();
-        let row = |name: String, hooks, keys| PlanRow {
-            name,
-            hooks,
-            cadence: cadence::at(looked_at.iter().copied()),
-            firings: Some(looked_at.clone()),
-            keys,
-        };
-        let mut rows = Vec::new();
-        if self.eval {
-            rows.push(row(
-                "eval".to_owned(),
-                Hooks::NONE,
-                vec!["val/*".to_owned()],
-            ));
-        }
-        rows.extend(callbacks.iter().map(|c| row(c.name(), c.hooks(), c.keys())));
-        Plan {
+    ) -> Result<Plan, ConfigError> {
+        let mut plan = Plan {
             steps,
             devices: 1,
             grad_accum_steps: 1,
             clip_grad_norm: None,
             params: (table.len(), table.num_elements()),
             groups: Vec::new(),
-            rows,
+            rows: self.rows(callbacks, checkpoints),
             interventions: Vec::new(),
             sinks: self.sinks.iter().map(|sink| sink.name()).collect(),
             files: self.sinks.iter().flat_map(|sink| sink.files()).collect(),
             notes: Vec::new(),
+        };
+        let find_metrics = || metrics_of(&self.task, &self.model);
+        let metrics = Metrics::new(&find_metrics);
+        check_keys(&plan.rows, &[], &metrics)?;
+        callbacks.check(&mut plan, self.run_dir.is_some(), &metrics)?;
+        Ok(plan)
+    }
+
+    /// Makes the rows of the plan. Each acts on every checkpoint.
+    fn rows(&self, callbacks: &Callbacks, checkpoints: &[(u64, PathBuf)]) -> Vec<PlanRow> {
+        let steps_shown: Vec<u64> = checkpoints.iter().map(|(step, _)| *step).collect();
+        let row = |name: String, hooks, keys| PlanRow {
+            name,
+            hooks,
+            cadence: cadence::at(steps_shown.iter().copied()),
+            firings: Some(steps_shown.clone()),
+            keys,
+        };
+        let mut rows = Vec::new();
+        if self.eval {
+            let keys = vec!["val/*".to_owned()];
+            rows.push(row("eval".to_owned(), Hooks::NONE, keys));
         }
+        for callback in callbacks.iter() {
+            rows.push(row(callback.name(), callback.hooks(), callback.keys()));
+        }
+        rows
     }
 
     fn check(&self) -> Result<(), ConfigError> {
         if self.eval && self.task.val_batches().is_empty() {
-            let expected = "and the task has no validation batches".to_owned();
-            return Err(ConfigError::Invalid {
-                field: "eval",
-                value: "true".to_owned(),
-                expected,
-            });
+            let problem = "the task has no validation batches";
+            return Err(ConfigError::invalid("eval", true, problem));
         }
-        self.callbacks
-            .iter()
-            .try_for_each(|callback| self.check_callback(&**callback))
+        for callback in &self.callbacks {
+            self.check_callback(&**callback)?;
+        }
+        Ok(())
     }
 
-    /// Refuses a callback of which no hook would be called, but for the first and the last.
+    /// Refuses a callback if a replay would call none of its hooks except `on_fit_start` and `on_fit_end`.
     fn check_callback(&self, callback: &dyn Callback) -> Result<(), ConfigError> {
-        let acts_in: Vec<_> = callback
-            .hooks()
-            .iter()
-            .filter(|hook| !FRAME.contains(hook))
-            .collect();
-        let is_called = |hook: &Hook| match hook {
-            Hook::OnStep => true,
-            hook if EVAL.contains(hook) => self.eval,
-            hook => self.gradients && GRADIENTS.contains(hook),
-        };
-        if acts_in.is_empty() || acts_in.iter().any(is_called) {
+        let mut hooks = Hooks::NONE;
+        for hook in callback.hooks().iter() {
+            if FRAME.contains(&hook) {
+                continue;
+            }
+            if self.calls(hook) {
+                return Ok(());
+            }
+            hooks = hooks.with(hook);
+        }
+        if hooks == Hooks::NONE {
             return Ok(());
         }
-        let needs = |hooks: &[Hook]| acts_in.iter().any(|hook| hooks.contains(hook));
-        let why = match () {
-            () if needs(&GRADIENTS) => "for which a replay needs `.gradients(true)`",
-            () if needs(&EVAL) => "for which a replay needs `.eval(true)`",
-            () => "which a replay never comes to: it updates and saves nothing",
-        };
-        let hooks = acts_in.into_iter().fold(Hooks::NONE, Hooks::with);
-        let expected = format!("which acts only in {hooks}, {why}");
-        Err(ConfigError::Invalid {
-            field: "callback",
-            value: callback.name(),
-            expected,
-        })
+        let why = why_not_called(hooks);
+        let problem = format!("it acts in {hooks} only, and {why}");
+        Err(ConfigError::invalid("callback", callback.name(), problem))
+    }
+
+    /// Whether the replay calls a hook for each checkpoint.
+    fn calls(&self, hook: Hook) -> bool {
+        match hook {
+            Hook::OnStep => true,
+            hook if EVAL.contains(&hook) => self.eval,
+            hook => self.gradients && GRADIENTS.contains(&hook),
+        }
     }
 }
 
-/// The checkpoints at some paths, in the order of steps, and one of each step.
+/// Returns the reason why a replay calls none of these hooks.
+fn why_not_called(hooks: Hooks) -> &'static str {
+    if GRADIENTS.iter().any(|hook| hooks.contains(*hook)) {
+        return "a replay calls it with `.gradients(true)` only";
+    }
+    if EVAL.iter().any(|hook| hooks.contains(*hook)) {
+        return "a replay calls it with `.eval(true)` only";
+    }
+    "a replay updates and saves nothing, so it is never called"
+}
+
+/// Returns the length of the original run, so that fractions of it mean the same in the replay.
+fn num_steps(first: &Checkpoint, checkpoints: &[(u64, PathBuf)]) -> u64 {
+    let planned = first.state.config["trainer"]["steps"].as_u64();
+    let last = checkpoints.last().map_or(0, |(step, _)| *step);
+    planned.unwrap_or(0).max(last)
+}
+
+/// Checks that the saved model has the parameters of this one.
+fn check_model(table: &ParamTable, saved: &Checkpoint, path: &Path) -> Result<(), ConfigError> {
+    params::check(table, &saved.model).map_err(|error| {
+        let mismatch = CheckpointError::Mismatch {
+            path: path.to_owned(),
+            what: error.to_string(),
+        };
+        unusable(path, &mismatch)
+    })
+}
+
+/// Finds the checkpoints at the given paths, one for each step, in the order of steps.
 fn find(paths: &[PathBuf]) -> Result<Vec<(u64, PathBuf)>, ConfigError> {
     if paths.is_empty() {
         return Err(ConfigError::Missing {
@@ -252,29 +302,25 @@ fn find(paths: &[PathBuf]) -> Result<Vec<(u64, PathBuf)>, ConfigError> {
     }
     let mut found = Vec::new();
     for path in paths {
-        let here = checkpoint::find(path).map_err(|error| unusable(path, &error))?;
-        if here.is_empty() {
-            let value = path.display().to_string();
-            let expected = "where there is none; give a checkpoint, or a run directory with some";
-            return Err(ConfigError::Invalid {
-                field: "checkpoints",
-                value,
-                expected: expected.to_owned(),
-            });
-        }
-        found.extend(here);
+        found.extend(find_at(path)?);
     }
     found.sort();
     found.dedup_by_key(|(step, _)| *step);
     Ok(found)
 }
 
-fn unusable(path: &Path, error: &CheckpointError) -> ConfigError {
-    let value = path.display().to_string();
-    let expected = format!("which cannot be replayed: {}", with_causes(error));
-    ConfigError::Invalid {
-        field: "checkpoints",
-        value,
-        expected,
+/// Finds the checkpoints at one path, at least one.
+fn find_at(path: &Path) -> Result<Vec<(u64, PathBuf)>, ConfigError> {
+    let found = checkpoint::find(path).map_err(|error| unusable(path, &error))?;
+    if found.is_empty() {
+        let problem =
+            "no checkpoint is there; give a checkpoint, or the directory of a run with checkpoints";
+        return Err(ConfigError::invalid("checkpoints", path.display(), problem));
     }
+    Ok(found)
+}
+
+fn unusable(path: &Path, error: &CheckpointError) -> ConfigError {
+    let problem = format!("it cannot be replayed: {}", with_causes(error));
+    ConfigError::invalid("checkpoints", path.display(), problem)
 }

@@ -1,7 +1,7 @@
-//! The model itself: one set of weights, gone through once for each layer.
+//! The model, whose layers share one set of weights.
 
 use super::config::BdhConfig;
-use super::pairs::{first_apart, rows_first_apart};
+use super::pairs::{split_pair_rows, split_pairs};
 use super::rope::Rope;
 use crate::init::{Law, Weights};
 use bdh::burn;
@@ -12,14 +12,14 @@ use bdh::lm::TokenStream;
 use bdh::ops::{gated, layer_norm, linear_attention, relu_heads, sum_heads};
 use bdh::{CausalLm, Probe};
 
-/// Below this no variance is divided by.
+/// Added to variances before their root, so that none is 0. Source: the original, which uses PyTorch's default.
 const EPSILON: f64 = 1e-5;
 
 /// BDH-GPU, with its parameters under the names of the original.
 ///
-/// A token makes some neurons fire (`x`); they read what was said near tokens at which the same neurons fired, by
-/// attention without a softmax, in which a neuron's turned activity is query and key at once; what was read makes
-/// neurons fire too (`y`), and where both do, something goes back into the residual stream.
+/// In each layer a token makes some neurons fire (`x`). Attention without a softmax reads the residual stream of
+/// earlier tokens at which the same neurons fired; the rotated activity of a neuron is both its query and its key. The
+/// values read make neurons fire as well (`y`). The product of both activities goes back into the residual stream.
 ///
 /// Source: pathwaycom/bdh, `bdh.py` at 714bc80; Kosowski et al., 2025, *The Dragon Hatchling* (arXiv:2509.26507).
 #[derive(Module, Debug)]
@@ -28,11 +28,11 @@ pub struct Bdh {
     pub decoder: Param<Tensor<2>>,
     /// Channels to neurons, `[heads, n_embd, neurons]`.
     pub encoder: Param<Tensor<3>>,
-    /// What was read to neurons, `[heads, n_embd, neurons]`.
+    /// Channels read by attention to neurons, `[heads, n_embd, neurons]`.
     pub encoder_v: Param<Tensor<3>>,
-    /// Channels to scores, `[n_embd, vocab_size]`.
+    /// Channels to logits, `[n_embd, vocab_size]`.
     pub lm_head: Param<Tensor<2>>,
-    /// The token table.
+    /// Token embeddings.
     pub embed: Embedding,
     dropout: Dropout,
     pub(super) rope: Rope,
@@ -41,13 +41,13 @@ pub struct Bdh {
 }
 
 impl Bdh {
-    /// The settings that the model was built with.
+    /// Returns the settings that the model was built with.
     #[must_use]
     pub fn config(&self) -> &BdhConfig {
         &self.config
     }
 
-    /// The model with the given weights; `config` has passed its checks.
+    /// Creates the model with the given weights; `config` has passed its checks.
     pub(super) fn new(config: &BdhConfig, weights: &Weights<'_>) -> Self {
         let BdhConfig {
             n_embd,
@@ -55,7 +55,7 @@ impl Bdh {
             vocab_size,
             ..
         } = *config;
-        let (all, usual) = (config.neurons(), Law::Normal(0.02));
+        let (all, usual) = (config.neurons(), Law::Normal(0.02)); // the original's deviation
         let encoder = [n_head, n_embd, all / n_head];
         Self {
             decoder: weights.param("decoder", [all, n_embd], usual),
@@ -69,12 +69,12 @@ impl Bdh {
         }
     }
 
-    /// The weights of a layer.
+    /// Returns the weights that every layer uses, with neurons in the order of `pairs.rs`.
     pub(super) fn layer(&self) -> Layer {
         Layer {
-            encoder: first_apart(self.encoder.val()),
-            encoder_v: first_apart(self.encoder_v.val()),
-            decoder: rows_first_apart(self.decoder.val(), self.config.n_head),
+            encoder: split_pairs(self.encoder.val()),
+            encoder_v: split_pairs(self.encoder_v.val()),
+            decoder: split_pair_rows(self.decoder.val(), self.config.n_head),
             dropout: if self.trains() {
                 self.dropout.prob
             } else {
@@ -83,17 +83,17 @@ impl Bdh {
         }
     }
 
-    /// Whether dropout acts: as burn has it, where there is a tape.
+    /// Returns whether dropout acts: only with autodiff, which is burn's rule.
     fn trains(&self) -> bool {
         self.dropout.training.is_enabled() && self.lm_head.val().device().is_autodiff()
     }
 
-    /// The residual stream that enters the first layer, `[batch, tokens, n_embd]`.
+    /// Returns the residual stream that enters the first layer, `[batch, tokens, n_embd]`.
     pub(super) fn embedded(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         self.config.precision.cast(norm(self.embed.forward(tokens)))
     }
 
-    /// Scores of the residual stream, `[batch, tokens, vocab_size]` in f32.
+    /// Returns the logits of a residual stream, `[batch, tokens, vocab_size]` in f32.
     pub(super) fn scores(&self, x: Tensor<3>) -> Tensor<3> {
         let head = self.lm_head.val().cast(x.dtype());
         x.matmul(head.unsqueeze()).cast(FloatDType::F32)
@@ -103,8 +103,8 @@ impl Bdh {
 impl CausalLm for Bdh {
     /// Scores every next token: `[batch, seq_len]` ids to `[batch, seq_len, vocab_size]` logits in f32.
     ///
-    /// Offers for each layer the activity of all neurons: `<layer>.x`, what fires at the token; `<layer>.y`, what fires
-    /// at what was read; `<layer>.xy`, their product. Their share of zeros is what sparsity means in a BDH.
+    /// Taps the activity of all neurons in each layer: `<layer>.x` for the token, `<layer>.y` for the values read by
+    /// attention, and `<layer>.xy` for their product. The sparsity of a BDH is the share of zeros in these activities.
     fn logits(&self, tokens: Tensor<2, Int>, probe: &Probe<'_>) -> Tensor<3> {
         let [_, seq_len] = tokens.dims();
         let rope = self.rope.at(0, seq_len);
@@ -133,11 +133,11 @@ impl CausalLm for Bdh {
     }
 }
 
-/// The weights that every layer shares, with the first neurons of all pairs before the second.
+/// Weights that every layer shares, with the first neurons of all pairs before the second ones.
 pub(super) struct Layer {
     /// `[heads, n_embd, neurons]`.
     pub(super) encoder: Tensor<3>,
-    /// The same.
+    /// `[heads, n_embd, neurons]`.
     pub(super) encoder_v: Tensor<3>,
     /// `[heads, neurons, n_embd]`.
     pub(super) decoder: Tensor<3>,
@@ -145,52 +145,56 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Takes the residual stream, `[batch, tokens, n_embd]`, through a layer; shows what fires at each token.
+    /// Applies the layer to the residual stream, `[batch, tokens, n_embd]`, and passes each activity to `tap`.
     fn forward(
         &self,
         x: Tensor<3>,
         rope: &Rope,
-        mut show: impl FnMut(&str, &Tensor<4>),
+        mut tap: impl FnMut(&str, &Tensor<4>),
     ) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
-        let by_row = |x: Tensor<3>| {
-            let [heads, _, channels] = x.dims();
-            x.reshape([heads, batch, tokens, channels])
-        };
-        let at_once = |x: Tensor<4>| {
-            let [heads, _, _, channels] = x.dims();
-            x.reshape([heads, batch * tokens, channels])
-        };
-        let firing = by_row(fires(
-            x.clone().reshape([1, batch * tokens, width]),
-            &self.encoder,
-        ));
-        show("x", &firing);
-        let read = norm(linear_attention(rope.turn(firing.clone()), x.clone()));
-        let read_firing = by_row(fires(at_once(read), &self.encoder_v));
-        show("y", &read_firing);
-        let both = gated(firing, read_firing, self.dropout);
-        show("xy", &both);
-        norm(x + norm(self.decode(at_once(both))).reshape([batch, tokens, width]))
+        let stream = x.clone().reshape([1, batch * tokens, width]);
+        let activity = split_rows(encode(stream, &self.encoder), [batch, tokens]);
+        tap("x", &activity);
+        let read = norm(linear_attention(rope.rotate(activity.clone()), x.clone()));
+        let read_activity = encode(join_rows(read), &self.encoder_v);
+        let read_activity = split_rows(read_activity, [batch, tokens]);
+        tap("y", &read_activity);
+        let product = gated(activity, read_activity, self.dropout);
+        tap("xy", &product);
+        let update = norm(self.decode(join_rows(product)));
+        norm(x + update.reshape([batch, tokens, width]))
     }
 
-    /// The neurons, `[heads, tokens, neurons]`, back to channels, `[1, tokens, n_embd]`.
+    /// Maps neurons, `[heads, tokens, neurons]`, back to channels, `[1, tokens, n_embd]`.
     pub(super) fn decode(&self, neurons: Tensor<3>) -> Tensor<3> {
         sum_heads(neurons, self.decoder.clone())
     }
 
-    /// Each neuron's activity times the other's, some dropped in training.
-    pub(super) fn gated(&self, firing: Tensor<3>, read_firing: Tensor<3>) -> Tensor<3> {
-        gated(firing, read_firing, self.dropout)
+    /// Multiplies two activities, with dropout in training.
+    pub(super) fn gated(&self, activity: Tensor<3>, read_activity: Tensor<3>) -> Tensor<3> {
+        gated(activity, read_activity, self.dropout)
     }
 }
 
-/// The neurons that fire at `x`, `[heads or 1, tokens, n_embd]`, through an encoder: `[heads, tokens, neurons]`.
-pub(super) fn fires(x: Tensor<3>, encoder: &Tensor<3>) -> Tensor<3> {
+/// Returns the activity of all neurons for `x`, `[heads or 1, tokens, n_embd]`: `[heads, tokens, neurons]`.
+pub(super) fn encode(x: Tensor<3>, encoder: &Tensor<3>) -> Tensor<3> {
     relu_heads(x, encoder.clone())
 }
 
-/// `[heads, batch, tokens, neurons]` with all neurons of a token in a row: `[batch, tokens, heads * neurons]`.
+/// Reshapes `[heads, batch * tokens, channels]` to `[heads, batch, tokens, channels]`.
+fn split_rows(x: Tensor<3>, [batch, tokens]: [usize; 2]) -> Tensor<4> {
+    let [heads, _, channels] = x.dims();
+    x.reshape([heads, batch, tokens, channels])
+}
+
+/// Reshapes `[heads, batch, tokens, channels]` to `[heads, batch * tokens, channels]`.
+fn join_rows(x: Tensor<4>) -> Tensor<3> {
+    let [heads, batch, tokens, channels] = x.dims();
+    x.reshape([heads, batch * tokens, channels])
+}
+
+/// Puts all neurons of a token into one row: `[heads, batch, tokens, neurons]` to `[batch, tokens, heads * neurons]`.
 fn by_token(activity: &Tensor<4>) -> Tensor<3> {
     let [heads, batch, tokens, neurons] = activity.dims();
     activity
@@ -199,7 +203,7 @@ fn by_token(activity: &Tensor<4>) -> Tensor<3> {
         .reshape([batch, tokens, heads * neurons])
 }
 
-/// Layer normalisation without weights. Where nothing was read it leaves zeros: the variance has a floor.
+/// Applies layer normalization without weights. Rows of zeros stay zeros.
 pub(super) fn norm<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     layer_norm(x, None, None, EPSILON)
 }

@@ -1,6 +1,6 @@
-//! A run that is refused leaves nothing new in its directory.
+//! Clean-up after a run that fails to start: nothing new stays in its directory.
 //!
-//! A resume has dropped the checkpoints and records after its step by then; they do not come back.
+//! Checkpoints and records that a resume has already deleted are not restored.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -8,32 +8,37 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The contents of a run directory before its run began.
-pub(crate) struct Before {
+/// Contents of a run directory before the run started.
+pub(crate) struct DirSnapshot {
     dir: PathBuf,
-    /// The names in it; `None` if they could not be read.
+    /// Names of the files and folders; `None` if they could not be read.
     names: Option<HashSet<OsString>>,
-    /// The directory and the folders above it that were not there, from below to above.
+    /// The directory and its parents, as far as they did not exist, the innermost first.
     missing: Vec<PathBuf>,
 }
 
-impl Before {
-    /// Looks at a directory.
-    pub(crate) fn of(dir: &Path) -> Self {
-        let missing = dir.ancestors().filter(|path| !path.as_os_str().is_empty());
+impl DirSnapshot {
+    /// Lists the contents of a directory.
+    pub(crate) fn take(dir: &Path) -> Self {
+        let mut missing = Vec::new();
+        for path in dir.ancestors() {
+            if path.exists() {
+                break;
+            }
+            if !path.as_os_str().is_empty() {
+                missing.push(path.to_owned());
+            }
+        }
         Self {
             dir: dir.to_owned(),
             names: names(dir).ok(),
-            missing: missing
-                .take_while(|path| !path.exists())
-                .map(Path::to_owned)
-                .collect(),
+            missing,
         }
     }
 
-    /// Deletes what has come since then. To be called only while the directory is locked: all of it is the caller's.
+    /// Deletes files and folders that are new. The caller holds the lock of the directory, so all of them are its own.
     pub(crate) fn restore(&self) {
-        // What cannot be deleted stays: the error that the run was refused with is the one to tell.
+        // Errors are ignored, because the caller reports the error that ended the run.
         if let (Some(before), Ok(now)) = (&self.names, names(&self.dir)) {
             for path in now.difference(before).map(|name| self.dir.join(name)) {
                 let is_dir = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
@@ -50,7 +55,7 @@ impl Before {
     }
 }
 
-/// The names in a directory; none of one that is not there.
+/// Lists the names in a directory; empty if it does not exist.
 fn names(dir: &Path) -> io::Result<HashSet<OsString>> {
     match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HashSet::new()),

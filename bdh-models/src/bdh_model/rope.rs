@@ -1,4 +1,4 @@
-//! Rotary positions of neurons: each pair turns by an angle that grows with the position.
+//! Rotary positions of neurons: each pair rotates by an angle that grows with the position.
 
 use bdh::burn;
 use bdh::burn::module::Module;
@@ -6,60 +6,60 @@ use bdh::burn::tensor::{Device, Tensor, TensorData};
 use bdh::ops::rotary;
 use std::f32::consts::TAU;
 
-/// The slowest pair turns by one radian in about this many tokens.
+/// Number of tokens in which the slowest pair rotates by about one radian.
 const BASE: f32 = 65_536.0;
 
-/// Cosines and sines of some positions, computed once; not parameters, and in no checkpoint.
+/// Cosines and sines of some positions. They are not parameters and not in checkpoints.
 #[derive(Module, Debug)]
 pub(super) struct Rope {
     /// `[positions, neurons / 2]`.
     cos: Tensor<2>,
-    /// The same, with the other sign: `rotary` turns by minus the angle.
+    /// `[positions, neurons / 2]`, negated because `rotary` rotates by minus the angle.
     minus_sin: Tensor<2>,
 }
 
 impl Rope {
-    /// Tables for `len` positions from `start` on, of heads with `neurons` neurons.
+    /// Computes tables for `len` positions from `start` on, for heads with `neurons` neurons.
     ///
-    /// Angles are counted in turns, of which whole ones are dropped, in f32 whatever the model computes in: far into a
-    /// text, fewer digits would lose the fraction.
+    /// Angles are in turns, without whole turns, and always in f32: at large positions, fewer digits would lose the
+    /// fraction.
     pub(super) fn new(start: usize, len: usize, neurons: usize, device: &Device) -> Self {
         let half = neurons / 2;
-        let turns: Vec<f32> = (0..half)
-            .map(|pair| 1.0 / BASE.powf((2 * pair) as f32 / neurons as f32) / TAU)
-            .collect();
-        let angles = (start..start + len).flat_map(|position| {
-            turns
-                .iter()
-                .map(move |turn| (position as f32 * turn).fract() * TAU)
-        });
-        let angles: Vec<f32> = angles.collect();
-        let table = |of: fn(f32) -> f32| {
-            let values: Vec<f32> = angles.iter().map(|angle| of(*angle)).collect();
-            Tensor::from_data(TensorData::new(values, [len, half]), device)
-        };
+        let mut turns = Vec::with_capacity(half);
+        for pair in 0..half {
+            turns.push(1.0 / BASE.powf((2 * pair) as f32 / neurons as f32) / TAU);
+        }
+        let mut cos = Vec::with_capacity(len * half);
+        let mut minus_sin = Vec::with_capacity(len * half);
+        for position in start..start + len {
+            for turn in &turns {
+                let angle = (position as f32 * turn).fract() * TAU;
+                cos.push(angle.cos());
+                minus_sin.push(-angle.sin());
+            }
+        }
         Self {
-            cos: table(f32::cos),
-            minus_sin: table(|angle| -angle.sin()),
+            cos: Tensor::from_data(TensorData::new(cos, [len, half]), device),
+            minus_sin: Tensor::from_data(TensorData::new(minus_sin, [len, half]), device),
         }
     }
 
-    /// The tables of `len` positions from `start` on: a part of these, or new ones beyond.
+    /// Returns the tables of `len` positions from `start` on: a part of these tables, or new ones beyond their end.
     pub(super) fn at(&self, start: usize, len: usize) -> Self {
         let [positions, half] = self.cos.dims();
         if start + len > positions {
             return Self::new(start, len, 2 * half, &self.cos.device());
         }
-        let narrow = |table: &Tensor<2>| table.clone().narrow(0, start, len);
         Self {
-            cos: narrow(&self.cos),
-            minus_sin: narrow(&self.minus_sin),
+            cos: self.cos.clone().narrow(0, start, len),
+            minus_sin: self.minus_sin.clone().narrow(0, start, len),
         }
     }
 
-    /// Turns the pairs of neurons, `[heads, batch, tokens, neurons]`, the first ones of all pairs before the second, by the
-    /// angles of the tokens' positions.
-    pub(super) fn turn(&self, neurons: Tensor<4>) -> Tensor<4> {
+    /// Rotates the pairs of neurons in `[heads, batch, tokens, neurons]` by the angles of the tokens' positions.
+    ///
+    /// The first neurons of all pairs come before the second ones.
+    pub(super) fn rotate(&self, neurons: Tensor<4>) -> Tensor<4> {
         let shape = neurons.dims();
         let [heads, batch, tokens, count] = shape;
         let as_heads = neurons.reshape([heads * batch, tokens, 1, count]);
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frequencies_are_those_of_the_original() {
+    fn frequencies_match_the_original() {
         let device = Device::flex();
         let first = |neurons| {
             let angles = -Rope::new(1, 1, neurons, &device).minus_sin;
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_table_is_what_would_be_computed() {
+    fn part_of_a_table_equals_a_computed_one() {
         let device = Device::flex();
         let table = Rope::new(0, 8, 6, &device);
         let values = |rope: Rope| rope.cos.into_data().try_to_vec::<f32>().expect("f32");

@@ -1,4 +1,4 @@
-//! What decides the shape of a [`Bdh`]: its settings, their checks, and what follows by arithmetic.
+//! Settings of a [`Bdh`], their checks, and counts that follow from them.
 
 use super::model::Bdh;
 use crate::init::Weights;
@@ -6,25 +6,25 @@ use bdh::burn::tensor::Device;
 use bdh::ops::Precision;
 use serde::{Deserialize, Serialize};
 
-/// The settings of a [`Bdh`], under the names of the original's `BDHConfig`.
+/// Settings of a [`Bdh`], under the names of the original's `BDHConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BdhConfig {
-    /// How often the weights are gone through. Defaults to 6.
+    /// Number of layers, which share one set of weights. Defaults to 6.
     pub n_layer: usize,
     /// Channels of the residual stream. Defaults to 256.
     pub n_embd: usize,
-    /// Share of the neurons' products that is dropped in training. Defaults to 0.1.
+    /// Share of the products of activities that dropout sets to 0 in training. Defaults to 0.1.
     pub dropout: f64,
-    /// Heads that neurons are in. Defaults to 4.
+    /// Number of heads. Defaults to 4.
     pub n_head: usize,
-    /// Neurons of all heads for each channel. Defaults to 128.
+    /// Neurons per channel, over all heads. Defaults to 128.
     pub mlp_internal_dim_multiplier: usize,
-    /// Token ids. Defaults to 256: bytes.
+    /// Number of token ids. Defaults to 256, one for each byte.
     pub vocab_size: usize,
-    /// Tokens whose rotations are in a table; those of longer inputs are computed each time. Defaults to 512.
+    /// Number of positions whose rotations are tabulated. Longer inputs compute theirs each time. Defaults to 512.
     pub context: usize,
-    /// What it computes in; parameters, gradients and logits are `f32` either way. Defaults to `f32`.
+    /// Precision of activations; parameters, gradients and logits are always `f32`. Defaults to `f32`.
     pub precision: Precision,
 }
 
@@ -43,35 +43,35 @@ impl Default for BdhConfig {
     }
 }
 
-/// Why settings describe no model.
+/// Error of settings that describe no model.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BdhConfigError {
     /// A count is zero.
-    #[error("`{field}` is 0, and the model needs at least 1")]
+    #[error("`{field}` is 0: it must be at least 1")]
     Zero {
         /// The setting.
         field: &'static str,
     },
-    /// Neurons cannot be paired in each head.
+    /// The neurons of a head do not form pairs.
     #[error(
-        "{neurons} neurons ({n_embd} channels times {multiplier}) do not make pairs in {n_head} heads: \
-         n_embd times mlp_internal_dim_multiplier must be a multiple of {}", 2 * n_head
+        "{neurons} neurons (n_embd {n_embd} times mlp_internal_dim_multiplier {multiplier}) do not form pairs in \
+         {n_head} heads: the number of neurons must be a multiple of {}", 2 * n_head
     )]
     UnevenHeads {
-        /// Neurons in all.
+        /// Neurons of all heads.
         neurons: usize,
-        /// The width asked for.
+        /// Requested width.
         n_embd: usize,
-        /// The multiplier asked for.
+        /// Requested multiplier.
         multiplier: usize,
-        /// The heads asked for.
+        /// Requested number of heads.
         n_head: usize,
     },
-    /// Not a share that leaves anything.
-    #[error("dropout {dropout} is not a share from 0 up to 1, such as 0.1")]
+    /// The dropout is negative, or leaves nothing.
+    #[error("`dropout` is {dropout}: it must be 0 or more and below 1, such as 0.1")]
     Dropout {
-        /// The share asked for.
+        /// Requested share.
         dropout: f64,
     },
 }
@@ -81,7 +81,7 @@ impl BdhConfig {
     ///
     /// # Errors
     ///
-    /// The first [`BdhConfigError`] that applies; its message says what would work.
+    /// The first [`BdhConfigError`] that applies; its message suggests a setting that works.
     pub fn check(&self) -> Result<(), BdhConfigError> {
         let Self {
             n_embd,
@@ -115,32 +115,32 @@ impl BdhConfig {
         Ok(())
     }
 
-    /// Builds the model with the weights that `seed` stands for.
+    /// Builds the model with initial weights drawn from `seed`.
     ///
     /// # Errors
     ///
-    /// Those of [`check`](Self::check).
+    /// A [`BdhConfigError`] if [`check`](Self::check) fails.
     pub fn init(&self, seed: u64, device: &Device) -> Result<Bdh, BdhConfigError> {
         self.check()?;
         Ok(Bdh::new(self, &Weights::new(seed, device)))
     }
 
-    /// Neurons of all heads.
+    /// Returns the number of neurons of all heads.
     #[must_use]
     pub fn neurons(&self) -> usize {
         self.n_embd * self.mlp_internal_dim_multiplier
     }
 
-    /// How many parameters the model has; layers share them.
+    /// Returns the number of parameters, which all layers share.
     #[must_use]
     pub fn num_params(&self) -> usize {
         3 * self.n_embd * self.neurons() + 2 * self.n_embd * self.vocab_size
     }
 
-    /// Training cost of one token in floating-point operations, forward and backward.
+    /// Returns the training cost of one token in floating-point operations, forward and backward.
     ///
-    /// Three times the forward pass, `L·(6·D·n + 2·T·n + 2·nh·T·D) + 2·D·V` with n neurons in all: the weights are
-    /// gone through L times, so six operations a parameter, the usual rule, would be wrong by a factor of about ten.
+    /// Three times the forward pass, `L·(6·D·n + 2·T·n + 2·nh·T·D) + 2·D·V` with n neurons. L layers use the same
+    /// weights, so the usual rule of six operations per parameter would be wrong by a factor of about ten.
     #[must_use]
     pub fn flops_per_token(&self, seq_len: usize) -> f64 {
         let Self {
@@ -156,13 +156,12 @@ impl BdhConfig {
         3.0 * forward as f64
     }
 
-    /// Memory that a training step takes at its peak, in bytes, for batches of `rows` rows of `seq_len` tokens in f32,
-    /// whatever `precision` says: in bf16 it has not been measured.
+    /// Estimates the peak memory of a training step, in bytes, for batches of `rows` rows of `seq_len` tokens.
     ///
-    /// An estimate: of each layer about ten tensors with an element for each neuron and token are alive at the peak
-    /// (measured on the CPU with four layers of 4096 neurons, 86 MB for a row of 128 tokens; PyTorch keeps 5.6), beside
-    /// which scores and logits are small; and the weights, their gradients, two moments and a copy for each half count
-    /// six times.
+    /// The estimate is always for f32, because bf16 has not been measured. At the peak each layer has about ten tensors
+    /// with an element for each neuron and token (measured on the CPU with four layers of 4096 neurons: 86 MB for a row
+    /// of 128 tokens; PyTorch keeps 5.6 tensors). Scores and logits are small in comparison. Parameters count six
+    /// times: weights, gradients, two moments and a copy of each half.
     #[must_use]
     pub fn training_bytes(&self, rows: usize, seq_len: usize) -> f64 {
         let tokens = (rows * seq_len) as f64;
@@ -173,7 +172,7 @@ impl BdhConfig {
     }
 }
 
-/// Tensors with an element for each neuron and token that are alive at the peak, for each layer.
+/// Number of tensors with an element for each neuron and token that each layer has at the peak.
 const KEPT_PER_LAYER: f64 = 10.0;
 
 #[cfg(test)]
@@ -182,7 +181,7 @@ mod tests {
     use bdh::burn::module::Module;
 
     #[test]
-    fn the_default_has_the_parameters_and_the_cost_of_the_original() {
+    fn default_has_the_parameters_and_cost_of_the_original() {
         let config = BdhConfig::default();
         assert_eq!(config.num_params(), 25_296_896);
         let forward = config.flops_per_token(512) / 3.0;
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_count_from_the_settings_is_the_count_of_the_module() {
+    fn count_from_settings_is_the_count_of_the_module() {
         let config = BdhConfig {
             n_layer: 2,
             n_embd: 8,
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_cannot_work_is_named_with_one_that_would() {
+    fn errors_name_the_setting_and_suggest_a_value() {
         let odd = BdhConfig {
             n_embd: 3,
             mlp_internal_dim_multiplier: 3,
@@ -215,22 +214,22 @@ mod tests {
         let cases = [
             (
                 odd,
-                "9 neurons (3 channels times 3) do not make pairs in 4 heads: \
-                 n_embd times mlp_internal_dim_multiplier must be a multiple of 8",
+                "9 neurons (n_embd 3 times mlp_internal_dim_multiplier 3) do not form pairs in 4 heads: \
+                 the number of neurons must be a multiple of 8",
             ),
             (
                 BdhConfig {
                     dropout: 1.0,
                     ..BdhConfig::default()
                 },
-                "dropout 1 is not a share from 0 up to 1, such as 0.1",
+                "`dropout` is 1: it must be 0 or more and below 1, such as 0.1",
             ),
             (
                 BdhConfig {
                     n_head: 0,
                     ..BdhConfig::default()
                 },
-                "`n_head` is 0, and the model needs at least 1",
+                "`n_head` is 0: it must be at least 1",
             ),
         ];
         for (config, message) in cases {

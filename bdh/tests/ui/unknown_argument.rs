@@ -3,5 +3,5 @@ use bdh::{Callback, callback};
 struct Watch;
 
 #[callback("watch", every = 5)]
-//                ^ expected a name, such as #[callback("norms")], or nothing
+//                ^ expected no argument, a name, `on`, or both: #[callback("grad_norm", on)]
 impl Callback for Watch {}

@@ -3,5 +3,5 @@ use bdh::{Callback, callback};
 struct Watch;
 
 #[callback("Watch it")]
-//         ^ a callback's name has lower-case letters, digits and `_`, such as "grad_norm"
+//         ^ invalid name "Watch it": use lower-case letters, digits and `_`, such as "grad_norm"
 impl Callback for Watch {}
