@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Everything that is to be measured on a machine with an NVIDIA GPU: one table of three models in f32 and bf16, ours
-# beside PyTorch's. --devices adds how we scale over several GPUs.
+# Measures three models in f32 and bf16 on a machine with an NVIDIA GPU, ours next to PyTorch's, and prints one table.
+# --devices adds a table of scaling over several GPUs.
 #
-#   benches/gpu.sh                                  # builds, installs PyTorch if need be, measures: half an hour
-#   benches/gpu.sh --devices 1 2 4 8                # and data-parallel training
-#   benches/gpu.sh --device cpu --try               # does it all work? Small models on the CPU, five minutes
-#   BDH_BIN=target/cuda-link/bin benches/gpu.sh     # with programs that were linked elsewhere (benches/cuda/link.sh)
-#   BDH_TORCH_VENV=~/venv benches/gpu.sh            # with a PyTorch that is there already
+#   benches/gpu.sh                                  # builds, installs PyTorch if it is missing, measures: half an hour
+#   benches/gpu.sh --devices 1 2 4 8                # also measures data-parallel training
+#   benches/gpu.sh --device cpu --try               # checks that everything works: small models on the CPU, 5 minutes
+#   BDH_BIN=target/cuda-link/bin benches/gpu.sh     # uses programs that were linked elsewhere (benches/cuda/link.sh)
+#   BDH_TORCH_VENV=~/venv benches/gpu.sh            # uses a PyTorch that is already installed
 #
-# Further flags: benches/gpu.sh --help. What the machine needs: docs/cuda.md.
+# benches/gpu.sh --help lists further flags; docs/cuda.md lists what the machine needs.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -16,7 +16,7 @@ cd "$root"
 features=cuda
 [[ " $* " =~ " --device cpu " || " $* " =~ " --device=cpu " ]] && features=
 
-# A Python for the script itself, and one that has PyTorch, or none.
+# `python` runs the script itself. `torch` names a Python that has PyTorch, and is empty if none has it.
 python=$(command -v python3) || { echo "gpu.sh: python3 is missing (3.10 or later)" >&2; exit 1; }
 venv=${BDH_TORCH_VENV:-$root/target/torch-venv}
 if [[ " $* " =~ " --help " ]]; then
@@ -41,7 +41,7 @@ if [ -z "$programs" ]; then
     [ -z "$features" ] || select=(--package bdh-examples --features "$features")
     if ! cargo build "${select[@]}" --bench pytorch --example nanochat_sweep \
         --message-format=json-render-diagnostics > "$programs/messages"; then
-        echo "gpu.sh: the build failed. Without a way to download LLVM: benches/cuda/link.sh, and docs/cuda.md" >&2
+        echo "gpu.sh: the build failed. If LLVM cannot be downloaded, use benches/cuda/link.sh (see docs/cuda.md)" >&2
         exit 1
     fi
     "$python" - "$programs" << 'END'
@@ -52,6 +52,6 @@ for line in open(f"{sys.argv[1]}/messages"):
         shutil.copy2(message["executable"], f"{sys.argv[1]}/{message['target']['name']}")
 END
 fi
-[ -x "$programs/pytorch" ] || { echo "gpu.sh: there is no program $programs/pytorch" >&2; exit 1; }
+[ -x "$programs/pytorch" ] || { echo "gpu.sh: the program $programs/pytorch does not exist" >&2; exit 1; }
 
 exec "$python" benches/torch/gpu.py --bdh "$programs/pytorch" --sweep "$programs/nanochat_sweep" "${torch[@]}" "$@"

@@ -1,7 +1,7 @@
-"""Checks the PyTorch models and optimizers by the golden numbers that our Rust tests go by.
+"""Checks the PyTorch models and optimizers against the golden numbers of our Rust tests.
 
-Two sources: numbers that stand in `bdh-models/tests` (of weights that a formula gives), always; and files made by the
-originals, in `BDH_FIXTURES` or `../shared/fixtures` beside the repository, where they are.
+The numbers have two sources. Those in `bdh-models/tests`, for weights that a formula gives, are always checked.
+Fixtures, which are files made by the originals, are checked if they are in `BDH_FIXTURES` or `../shared/fixtures`.
 """
 
 import json
@@ -26,7 +26,7 @@ def close(what, measured, expected, tolerance, absolute=False):
     measured = torch.as_tensor(measured).item()
     apart = abs(measured - expected) / (1 if absolute else abs(expected))
     if not apart <= tolerance:
-        sys.exit(f"{what} is {measured}, expected {expected}: {apart:.1e} apart, more than {tolerance:.0e}")
+        sys.exit(f"{what} is {measured}, expected {expected}: the difference {apart:.1e} is more than {tolerance:.0e}")
 
 
 def norm(tensor):
@@ -38,7 +38,7 @@ def total_norm(tensors):
 
 
 def wave(model, phase):
-    """Weights by a formula: element k of a parameter is 0.1 sin(0.37 k + its phase)."""
+    """Sets the weights by a formula: element k of a parameter is 0.1 sin(0.37 k + phase)."""
     with torch.no_grad():
         for index, (name, param) in enumerate(sorted(model.named_parameters())):
             k = torch.arange(param.numel(), dtype=torch.float64)
@@ -53,7 +53,7 @@ def backward(model, tokens, targets):
 
 
 def golden_nanochat():
-    """The numbers of bdh-models/tests/nanochat_golden.rs."""
+    """Checks the numbers of bdh-models/tests/nanochat_golden.rs."""
     settings = {
         "sequence_len": 16, "vocab_size": 60, "n_layer": 2, "n_head": 2, "n_kv_head": 1, "n_embd": 32,
         "window_pattern": "L",
@@ -95,7 +95,7 @@ def golden_nanochat():
     }
     params = dict(model.named_parameters())
     for name, (first, size) in after.items():
-        close(f"first of nanochat's {name} after a step", params[name].flatten()[0], first, 1e-4)
+        close(f"first element of nanochat's {name} after a step", params[name].flatten()[0], first, 1e-4)
         close(f"norm of nanochat's {name} after a step", norm(params[name]), size, 1e-4)
     loss, _ = backward(model, tokens, targets)
     close("nanochat loss after a step", loss, 3.62478232, 1e-4)
@@ -104,7 +104,7 @@ def golden_nanochat():
 
 
 def golden_hatchling():
-    """The numbers of bdh-models/tests/bdh_model.rs."""
+    """Checks the numbers of bdh-models/tests/bdh_model.rs."""
     settings = {
         "n_layer": 2, "n_embd": 8, "n_head": 2, "mlp_internal_dim_multiplier": 4, "vocab_size": 16, "dropout": 0.0,
     }
@@ -129,7 +129,7 @@ def golden_hatchling():
 
 
 def fixture(folder, kind):
-    """What the original gave: logits, loss, gradients, and five steps of each optimizer."""
+    """Checks a fixture of the original: logits, loss, gradients, and five steps of each optimizer."""
     from safetensors.torch import load_file
 
     expected = json.loads((folder / "expected.json").read_text())
@@ -155,7 +155,7 @@ def fixture(folder, kind):
         close(f"{name}: gradient of {param}", norm(grads[param]), size, tolerance)
     if (folder / "grads.safetensors").exists():
         for param, grad in load_file(folder / "grads.safetensors").items():
-            close(f"{name}: gradient of {param}, apart", norm(grads[param] - grad) / norm(grad) + 1, 1.0, tolerance)
+            close(f"{name}: error of gradient of {param}", norm(grads[param] - grad) / norm(grad) + 1, 1.0, tolerance)
 
     for key, make in rules(kind).items():
         if key in expected:
@@ -163,7 +163,7 @@ def fixture(folder, kind):
 
 
 def rules(kind):
-    """The optimizers that the files were made with, by their names there."""
+    """Returns the optimizers of the fixtures, by their keys in `expected.json`."""
 
     def adamw(only_matrices):
         return lambda model: optim.Optimizer(
@@ -178,7 +178,7 @@ def rules(kind):
 
 
 def trained(what, model, make, io, expected, noise):
-    """The losses before each of five steps and after the last, and the weights then."""
+    """Checks the losses before each of five steps and after the last, and the norms of the final weights."""
     optimizer = make(model)
     for step, wanted in enumerate(expected["losses_before_each_step_then_after"]):
         loss, _ = backward(model, io["idx"], io["targets"])
@@ -190,14 +190,14 @@ def trained(what, model, make, io, expected, noise):
 
 
 def check(folders):
-    """All checks: what was checked, with the number of values."""
+    """Runs all checks. Yields a line for each, with its number of values."""
     golden_nanochat()
     golden_hatchling()
-    yield f"nanochat and BDH by the numbers in bdh-models/tests ({checks} values)"
+    yield f"nanochat and BDH against the numbers in bdh-models/tests ({checks} values)"
     for folder, kind in folders:
         before = checks
         fixture(folder, kind)
-        yield f"{folder.parent.name}/{folder.name} by the files of the original ({checks - before} values)"
+        yield f"{folder.parent.name}/{folder.name} against the fixture of the original ({checks - before} values)"
 
 
 def main():
@@ -205,13 +205,13 @@ def main():
     root = Path(os.environ.get("BDH_FIXTURES", ROOT.parent / "shared/fixtures"))
     folders = [(path.parent, kind) for name, kind in MODELS.items() for path in (root / name).glob("*/expected.json")]
     if not folders:
-        print(f"skipped: no files of the originals in {root}, so GPT-2 is not checked; BDH_FIXTURES is their folder")
-    for how in ["as it comes", "tuned"]:
+        print(f"skipped: GPT-2 is not checked, because {root} has no fixtures; BDH_FIXTURES names their folder")
+    for how in ["default", "tuned"]:
         if how == "tuned":
             tune()
         checks = 0
         for done in check(sorted(folders)):
-            print(f"checked, PyTorch {how}: {done}")
+            print(f"checked with {how} PyTorch: {done}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Times our side and PyTorch's alternately, and prints a table of each preset. Only the standard library.
+"""Times our side and PyTorch's alternately, and prints a table of each preset.
 
-Five processes train one preset and take turns of some steps: ours, and PyTorch's eager mode and `torch.compile`, each
-as it comes and tuned (`tune` in presets.py). While one works the others wait for their input; what they and anybody
-else do meanwhile is measured. A ratio of speeds is the median of the rounds' ratios. Time to first step and peak memory
-are those of fresh processes. On a GPU, whose memory would not do for all of them, one comes after the other.
+Five processes train one preset in turns of some steps: ours, and PyTorch's eager mode and `torch.compile`, each with
+default settings and tuned (`tune` in presets.py). While one process works, the others wait for their input. The script
+measures the processor time of the waiting processes and of other programs in each turn. A ratio of speeds is the median
+of the rounds' ratios. Time to first step and peak memory are those of new processes. On a GPU the processes run one
+after the other, because they do not fit in its memory together. The script uses only the standard library.
 """
 
 import argparse
@@ -36,15 +37,15 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
     "MALLOC_TOP_PAD_": str(1 << 26),
 }
-"""Lets glibc keep what a tuned PyTorch frees: otherwise every large tensor is new pages, 5 to 10 % of a step."""
+"""Lets glibc keep the memory that a tuned PyTorch frees. New pages for large tensors take 5 to 10 % of a step."""
 NOISE = 0.1
-"""Cores that others may keep busy before a figure is doubted."""
+"""Number of cores that other programs may keep busy before a table is marked as unreliable."""
 SETTLE = 0.3
-"""Seconds between turns, in which threads that spin after their work go to sleep."""
+"""Seconds between turns. Threads that spin after their work go to sleep in this time."""
 
 
 class Ended(Exception):
-    """A worker is no more; its text says why, as far as it told."""
+    """A worker or a program has ended with an error. The text is the last line of its errors, or its exit code."""
 
 
 class Worker:
@@ -81,7 +82,7 @@ class Worker:
         return answer["seconds"]
 
     def why(self):
-        """What it said last, after all of it on the standard error."""
+        """Returns the last line of the worker's errors, after it has printed all of them on the standard error."""
         self.process.wait()
         self.errors.seek(0)
         said = self.errors.read().decode(errors="replace").strip()
@@ -89,7 +90,7 @@ class Worker:
         return said.splitlines()[-1] if said else f"exit code {self.process.returncode}"
 
     def run(self, steps):
-        """Seconds of one of `steps` steps: the median, or the mean on a GPU, which is done with them at the end."""
+        """Returns the median seconds of a step; on a GPU the mean, because a turn waits only at its end."""
         try:
             self.process.stdin.write(f"run {steps}\n")
             self.process.stdin.flush()
@@ -99,9 +100,10 @@ class Worker:
         return statistics.mean(took) if self.on_gpu else statistics.median(took)
 
     def peak_memory(self):
-        """The most memory that it has held so far, in bytes. Source: proc_pid_status(5), VmHWM.
+        """Returns the peak memory of the process so far, in bytes. Source: proc_pid_status(5), VmHWM.
 
-        On a GPU that of the GPU: as the worker tells it, or as the driver does at this moment; None if neither does.
+        On a GPU it is the memory of the GPU: the peak that the worker reports, or else the present memory that the
+        driver reports; None if neither reports it.
         """
         if self.on_gpu:
             return self.device_memory or memory_by_driver(self.process.pid)
@@ -109,7 +111,7 @@ class Worker:
         return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
     def processor_time(self):
-        """Seconds on all threads of its session, PyTorch's compiler processes included."""
+        """Returns the seconds of all threads of its session, which includes PyTorch's compiler processes."""
         return sum(ticks for session, ticks in sessions() if session == self.process.pid)
 
     def close(self):
@@ -119,7 +121,7 @@ class Worker:
 
 
 def nvidia_smi(*arguments):
-    """The lines that it prints; none where there is none."""
+    """Returns the lines that nvidia-smi prints; an empty list if it is missing or fails."""
     try:
         command = ["nvidia-smi", *arguments, "--format=csv,noheader,nounits"]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -129,36 +131,36 @@ def nvidia_smi(*arguments):
 
 
 def memory_by_driver(pid):
-    """Bytes that a process has on all GPUs; None if the driver does not know it, as in containers."""
+    """Returns the bytes of a process on all GPUs; None if the driver does not know the process, as in containers."""
     rows = [line.split(", ") for line in nvidia_smi("--query-compute-apps=pid,used_memory")]
     mebibytes = [int(row[1]) for row in rows if row[0] == str(pid) and row[1].isdigit()]
     return sum(mebibytes) * 2**20 or None
 
 
 def sessions():
-    """Session and processor seconds of every process. Source: proc_pid_stat(5), fields 6, 14 and 15."""
+    """Yields session and processor seconds of every process. Source: proc_pid_stat(5), fields 6, 14 and 15."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rsplit(")", 1)[1].split()
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
         yield int(fields[3]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def machine_time():
-    """Seconds that all cores together were busy, with what a host took away. Source: proc_stat(5)."""
+    """Returns the busy seconds of all cores together, with the time that a host stole. Source: proc_stat(5)."""
     user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 class Bystanders:
-    """How many cores were busy with something else while a worker had its turn."""
+    """Load of the waiting workers and of other programs during the turns, in cores."""
 
     def __init__(self):
         self.seconds, self.waiting, self.others = 0.0, 0.0, 0.0
 
     def watch(self, work, worker, waiting):
-        """Does `work`, which is `worker`'s, while `waiting` should wait."""
+        """Calls `work`, the turn of `worker`, and measures the processor time of `waiting` and of other programs."""
 
         def times():
             waited = sum(other.processor_time() for other in waiting)
@@ -177,7 +179,7 @@ class Bystanders:
 
 
 def speeds(options, preset, cache):
-    """Seconds of a step in each round, by side; and what else the machine did meanwhile."""
+    """Returns the seconds of a step in each round by side, the load of other processes, and the last losses."""
     if options.device != "cpu" and len(options.sides) > 1:
         return one_by_one(options, preset, cache)
     workers = {side: Worker(options, side, preset, cache) for side in options.sides}
@@ -199,7 +201,7 @@ def speeds(options, preset, cache):
 
 
 def one_by_one(options, preset, cache):
-    """The same where they would not fit beside each other, as on a GPU."""
+    """Returns what `speeds` returns, for sides that do not fit in memory together, as on a GPU."""
     rounds, shares, losses = {}, [], {}
     for side in options.sides:
         alone = argparse.Namespace(**{**vars(options), "sides": [side]})
@@ -211,7 +213,7 @@ def one_by_one(options, preset, cache):
 
 
 def fresh(options, side, preset, cache):
-    """Seconds to the first step of new processes, and the most memory that one of them held in twenty steps more."""
+    """Returns the seconds to the first step of new processes, and their peak memory after twenty more steps."""
     seconds, memory = [], []
     for _ in range(options.repeats):
         worker = Worker(options, side, preset, cache)
@@ -243,7 +245,7 @@ def measure(options, preset):
 
 
 def table(preset, result):
-    """Rows of markdown: a side each, with our ratio to it where it is another's."""
+    """Returns a markdown table with a row for each side. PyTorch's rows have the ratio of our figure to theirs."""
     tokens = PRESETS[preset]["rows"] * PRESETS[preset]["seq_len"]
     lines = [
         f"### {PRESETS[preset]['title']}",
@@ -270,12 +272,12 @@ def table(preset, result):
     waiting, others = result["busy"]["waiting"], result["busy"]["others"]
     lines.append(f"Last losses: {losses}. Cores busy with waiting workers {waiting:.3f}, with others {others:.2f}.")
     if others > NOISE:
-        lines += ["", "**The machine was not quiet: PyTorch's threads wait for each other, so this says little.**"]
+        lines += ["", "**The machine was busy. PyTorch's threads wait for each other, so this table is unreliable.**"]
     return "\n".join(lines) + "\n"
 
 
 def median(values):
-    """None if one of them is not known."""
+    """Returns the median; None if one of the values is not known."""
     return None if None in values else statistics.median(values)
 
 
@@ -284,7 +286,7 @@ def megabytes(count):
 
 
 def ratio(ours, theirs):
-    """How many times as fast we are: the median over rounds, with the quarter and three quarters of them."""
+    """Returns the speed of our side relative to the other: the median over rounds, with their quartiles."""
     ratios = [theirs / ours for ours, theirs in zip(ours, theirs)]
     if len(ratios) < 2:
         return f"{ratios[0]:.2f}"
@@ -293,7 +295,7 @@ def ratio(ours, theirs):
 
 
 def machine(options):
-    """One line: processor, cores, threads, versions."""
+    """Returns a line with the processor, cores, threads, versions and load."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     name = names[0].split(":")[1].strip() if names else platform.machine()
     torch = subprocess.run(
@@ -313,27 +315,39 @@ def arguments():
     cores = sorted(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = ", ".join(PRESETS)
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"some of {names} [default: the device's]")
-    parser.add_argument("--bdh", required=True, help="the program of examples/benches/pytorch.rs")
-    parser.add_argument("--python", default=sys.executable, help="a Python that has PyTorch")
-    parser.add_argument("--threads", type=int, default=len(cores), help="of each side [default: a core each]")
+    parser.add_argument(
+        "presets", nargs="*", metavar="PRESET", help=f"presets to measure, of {names} [default: all of the device]"
+    )
+    parser.add_argument("--bdh", required=True, help="path of the program of examples/benches/pytorch.rs")
+    parser.add_argument(
+        "--python", default=sys.executable, help="Python that has PyTorch [default: the Python of this script]"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=len(cores), help="threads of each side [default: one for each core]"
+    )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=10, help="of a turn")
-    parser.add_argument("--warmup", type=int, default=20, help="steps before the first round")
-    parser.add_argument("--repeats", type=int, default=3, help="fresh processes for start and memory")
-    parser.add_argument("--sides", help="which to run, with commas [default: all; on a GPU those that are not tuned]")
+    parser.add_argument("--steps", type=int, default=10, help="steps of a turn [default: 10]")
+    parser.add_argument("--warmup", type=int, default=20, help="steps before the first round [default: 20]")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="new processes for time to first step and memory [default: 3]"
+    )
+    parser.add_argument(
+        "--sides", help="sides to run, separated by commas [default: all; on a GPU those that are not tuned]"
+    )
     parser.add_argument("--device", choices=OF_DEVICE, default="cpu")
-    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="[default: f32]")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where every number goes")
+    parser.add_argument(
+        "--precision", choices=["f32", "bf16"], default="f32", help="precision of both sides [default: f32]"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="writes every number to FILE")
     options = parser.parse_args()
     if unknown := set(options.presets) - set(PRESETS):
-        parser.error(f"unknown preset {', '.join(unknown)}; there are {', '.join(PRESETS)}")
+        parser.error(f"unknown preset {', '.join(unknown)}; the presets are {', '.join(PRESETS)}")
     if not 1 <= options.threads <= len(cores):
-        parser.error(f"--threads {options.threads}: there are {len(cores)} cores")
+        parser.error(f"--threads is {options.threads}; the cores here allow 1 to {len(cores)}")
     usual = [side for side in SIDES if options.device == "cpu" or not side.endswith("-tuned")]
     options.sides = options.sides.split(",") if options.sides else usual
     if unknown := set(options.sides) - set(SIDES):
-        parser.error(f"unknown side {', '.join(unknown)}; there are {', '.join(SIDES)}")
+        parser.error(f"unknown side {', '.join(unknown)}; the sides are {', '.join(SIDES)}")
     options.cores = cores[: options.threads]
     return options
 

@@ -1,6 +1,7 @@
-"""One table of three models on one GPU, ours beside PyTorch's, and one of how we scale over several.
+"""Prints one table of three models on one GPU, ours next to PyTorch's, and one of scaling over several GPUs.
 
-What cannot be measured is a dash, and a sentence below the table says why. Only the standard library.
+A figure that cannot be measured is a dash, and a sentence below the table gives the reason. The script uses only the
+standard library.
 """
 
 import argparse
@@ -12,27 +13,27 @@ import measure
 from compare import OF_DEVICE, PRESETS, SIDES, Ended, megabytes, nvidia_smi
 
 TRIED = ["gpt2", "nanochat", "bdh_tiny"]
-"""Small enough for any machine."""
+"""Presets that are small enough for any machine."""
 COLUMNS = [
     "model", "in", "", "tokens/s", "MFU", "ours / this", "device reads a step", "callbacks cost", "peak memory",
     "to first step",
 ]
 HEADER = """{machine}
 
-Speeds are medians over turns ({rounds}) of {steps} steps after {warmup}; a turn ends when the device has done it all.
-f32 has matrix products in TF32 on both sides where a GPU has it. bf16 has parameters, gradients and moments in f32;
-PyTorch's is by autocast. MFU is by the same operations a token on all sides, and {peak}.
-Device reads are those that our trainer counts, without callbacks and with 17 at their defaults; PyTorch's are its
-`loss.item()` at every tenth step. Those callbacks cost what {overhead} steps took longer with them, in one process.
-Peak memory is {memory}.
+Speeds are medians over turns ({rounds}) of {steps} steps, after {warmup} steps of warm-up. A turn ends when the device
+has finished its work. f32 uses TF32 in matrix products on both sides, if the GPU supports it. bf16 has parameters,
+gradients and moments in f32; PyTorch uses autocast. MFU counts the same operations a token on all sides, and {peak}.
+Our device reads are counted by our trainer, without callbacks and with 17 at their defaults. PyTorch's are its
+`loss.item()` at every tenth step. The callbacks' cost is the additional time of {overhead} steps with them, in one
+process. Peak memory is {memory}.
 """
-"""What a reader has to know, above the table."""
-ON_GPU = "what PyTorch's tensors took up (`max_memory_allocated`), and what our allocator has reserved, which is more"
+"""Explanation above the table."""
+ON_GPU = "that of PyTorch's tensors (`max_memory_allocated`), and all that our allocator has reserved, which is more"
 ON_CPU = "that of the process"
 
 
 def rows(options, preset, precision, notes, results):
-    """A row for each side; ours first, so that the others have something to be compared with."""
+    """Yields a row for each side. Our side should be the first one, because the other rows are compared with it."""
     options.precision, ours = precision, {}
     for side in options.sides:
         result = results.setdefault(f"{preset}/{precision}/{side}", {})
@@ -48,7 +49,7 @@ def rows(options, preset, precision, notes, results):
 
 
 def cells(options, preset, side, result, ours):
-    """The figures of a row; a dash for what is not known."""
+    """Returns the figures of a row, with a dash for each unknown one."""
     if not result:
         return ["–", "–", "" if side == "bdh" else "–", *["–"] * (len(COLUMNS) - 6)]
     seconds, tokens = result["seconds"], PRESETS[preset]["rows"] * PRESETS[preset]["seq_len"]
@@ -65,12 +66,12 @@ def cells(options, preset, side, result, ours):
 def mfu(options, rate, flops):
     if not flops or not options.peak:
         return "–"
-    peak = options.peak / 2 if options.precision == "f32" else options.peak  # tensor cores do half as much in TF32
+    peak = options.peak / 2 if options.precision == "f32" else options.peak  # TF32 has half the peak of bf16
     return f"{100 * flops * rate / peak:.1f} %"
 
 
 def callbacks(cost):
-    """Reads without and with them, and what they cost."""
+    """Returns the cells of the reads without and with callbacks, and of the callbacks' cost."""
     if not cost:
         return ["–", "–"]
     none, all = cost["reads"]
@@ -82,10 +83,10 @@ def line(cells):
 
 
 def scaling(options, notes, results):
-    """nanochat on several devices, each of which has as much to do as one alone."""
+    """Measures nanochat on several devices. Each of them has as much work as a single device."""
     options.precision, one = options.precisions[-1], None
     print(f"nanochat in {options.precision} on several devices:\n")
-    print("| devices | tokens/s | of one | efficiency |\n|---|---|---|---|", flush=True)
+    print("| devices | tokens/s | speedup | efficiency |\n|---|---|---|---|", flush=True)
     for count in options.devices:
         try:
             rate = results[f"devices/{count}"] = measure.tokens_per_second(options, count)
@@ -101,32 +102,42 @@ def scaling(options, notes, results):
 def arguments():
     parser = argparse.ArgumentParser(prog="benches/gpu.sh", description=__doc__.splitlines()[0])
     names = ", ".join(PRESETS)
-    parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"some of {names} [default: the device's]")
-    parser.add_argument("--bdh", required=True, help="the program of examples/benches/pytorch.rs")
-    parser.add_argument("--sweep", default="nanochat_sweep", help="the program nanochat_sweep, for --devices")
-    parser.add_argument("--python", help="a Python that has PyTorch")
-    parser.add_argument("--device", choices=OF_DEVICE, default="cuda", help="[default: cuda]")
-    parser.add_argument("--precisions", default="f32,bf16", help="[default: f32,bf16]")
-    parser.add_argument("--sides", default="bdh,eager,compile", help="[default: bdh,eager,compile]")
-    parser.add_argument("--rounds", type=int, help="turns [default: 5, to try 1]")
-    parser.add_argument("--steps", type=int, help="of a turn [default: 20, to try 10]")
-    parser.add_argument("--warmup", type=int, help="steps before the first turn [default: 20, to try 1]")
-    parser.add_argument("--overhead-steps", type=int, help="with and without callbacks [default: 100, to try 10]")
-    parser.add_argument("--peak-flops", type=float, help="of the device in bf16 [default: by its name]")
-    parser.add_argument("--devices", type=int, nargs="+", default=[], help="to see how we scale: 1 2 4 8")
-    parser.add_argument("--try", dest="is_try", action="store_true", help="small models and few steps")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where every number goes")
+    parser.add_argument(
+        "presets", nargs="*", metavar="PRESET",
+        help=f"presets to measure, of {names} [default: a GPU's; with --try small ones]",
+    )
+    parser.add_argument("--bdh", required=True, help="path of the program of examples/benches/pytorch.rs")
+    parser.add_argument("--sweep", default="nanochat_sweep", help="path of the program nanochat_sweep, for --devices")
+    parser.add_argument("--python", help="Python that has PyTorch [default: none, which leaves PyTorch out]")
+    parser.add_argument("--device", choices=OF_DEVICE, default="cuda", help="device to measure on [default: cuda]")
+    parser.add_argument("--precisions", default="f32,bf16", help="precisions, separated by commas [default: f32,bf16]")
+    parser.add_argument(
+        "--sides", default="bdh,eager,compile", help="sides to run, separated by commas [default: bdh,eager,compile]"
+    )
+    parser.add_argument("--rounds", type=int, help="turns [default: 5; with --try 1]")
+    parser.add_argument("--steps", type=int, help="steps of a turn [default: 20; with --try 10]")
+    parser.add_argument("--warmup", type=int, help="steps before the first turn [default: 20; with --try 1]")
+    parser.add_argument("--overhead-steps", type=int, help="steps to measure callbacks [default: 100; with --try 10]")
+    parser.add_argument("--peak-flops", type=float, help="peak of the device in bf16, for MFU [default: by its name]")
+    parser.add_argument(
+        "--devices", type=int, nargs="+", default=[], help="numbers of devices to measure scaling with, such as 1 2 4 8"
+    )
+    parser.add_argument(
+        "--try", dest="is_try", action="store_true",
+        help="only checks that everything works, with small models and few steps",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="writes every number to FILE")
     options = parser.parse_args()
     complete(options)
     of = [(options.presets, PRESETS), (options.precisions, ["f32", "bf16"]), (options.sides, SIDES)]
     for given, known in of:
         if unknown := set(given) - set(known):
-            parser.error(f"unknown {', '.join(unknown)}; there are {', '.join(known)}")
+            parser.error(f"unknown {', '.join(unknown)}; expected some of {', '.join(known)}")
     return options
 
 
 def complete(options):
-    """Puts in what was not given."""
+    """Fills in the defaults, and splits lists at their commas."""
     steps = {"rounds": (5, 1), "steps": (20, 10), "warmup": (20, 1), "overhead_steps": (100, 10)}
     for name, usual in steps.items():
         if getattr(options, name) is None:
@@ -142,9 +153,9 @@ def header(options, notes):
     machine = f"{name}, {options.threads} cores; {measure.pytorch(options, notes)}"
     if options.device != "cpu":
         machine += f"; driver {(nvidia_smi('--query-gpu=driver_version') or ['unknown'])[0]}"
-    peak = "no peak is known here"
+    peak = "the peak of this device is not known"
     if options.peak:
-        peak = f"a peak of {options.peak / 1e12:.1f} TFLOP/s in bf16, half of that in f32"
+        peak = f"the peak is {options.peak / 1e12:.1f} TFLOP/s in bf16, half of that in f32"
     return HEADER.format(
         machine=machine, rounds=options.rounds, steps=options.steps, warmup=options.warmup + 1, peak=peak,
         overhead=options.overhead_steps, memory=ON_CPU if options.device == "cpu" else ON_GPU,
@@ -159,7 +170,7 @@ def main():
             options.json.write_text(json.dumps(results, indent=1))
 
     if options.is_try:
-        notes.add("this only tries whether everything works: speeds of so few steps say nothing")
+        notes.add("--try only checks that everything works; its few steps give no reliable speeds")
     print(header(options, notes))
     print(line(COLUMNS) + "\n|" + "---|" * len(COLUMNS), flush=True)
     for preset in options.presets:

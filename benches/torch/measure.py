@@ -1,4 +1,4 @@
-"""What `gpu.py` asks processes: speed, memory, the cost of callbacks, scaling, and what machine this is."""
+"""Measurements of `gpu.py`: speed, memory, the cost of callbacks and scaling; names of the GPU and of PyTorch."""
 
 import json
 import re
@@ -11,13 +11,13 @@ from pathlib import Path
 from compare import Ended, Worker, nvidia_smi
 
 CARDS = ["b200", "h200", "h100", "a100", "l40s", "l4", "5090", "4090", "3090"]
-"""What a card's name has in it, as a word."""
+"""GPUs that have a known peak, by a word in their names."""
 VARIANTS = ["nvl", "pcie"]
-"""Of the H200 and the H100, which are not as fast."""
+"""Slower variants of the H200 and the H100."""
 
 
 class Notes:
-    """Sentences below the table, each told once."""
+    """Sentences below the table. Each is printed once."""
 
     def __init__(self):
         self.all = []
@@ -31,7 +31,7 @@ class Notes:
 
 
 def speed(options, side, preset):
-    """What a process that trains `preset` on one side tells of itself."""
+    """Measures a process that trains `preset` on one side."""
     print(f"{preset}, {options.precision}, {side} …", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="bdh-inductor-") as cache:
         worker = None
@@ -51,7 +51,7 @@ def speed(options, side, preset):
 
 
 def overhead(options, preset):
-    """Reads of a step without callbacks and with all of them, and what those cost, in percent."""
+    """Measures the reads a step without callbacks and with all of them, and the callbacks' cost in percent."""
     command = [options.bdh, "overhead", preset, "--device", options.device, "--precision", options.precision]
     told = json.loads(output(command + ["--steps", str(options.overhead_steps)]).splitlines()[-1])
     medians = {key: {name: statistics.median(all) for name, all in of.items()} for key, of in told.items()}
@@ -61,7 +61,7 @@ def overhead(options, preset):
 
 
 def tokens_per_second(options, count):
-    """The median of what nanochat_sweep records in the second half of a short run; each device has rows of its own."""
+    """Returns the median speed in the second half of a short run of nanochat_sweep. Each device has its own rows."""
     depth, rows, length = (2, 2, 128) if options.is_try else (12, 8, 2048)
     flags = {
         "device": options.device, "devices": count, "precision": options.precision, "depth": depth,
@@ -81,7 +81,7 @@ def tokens_per_second(options, count):
 
 
 def output(command):
-    """What a program prints; `Ended` with its last words if it fails."""
+    """Returns the output of a program. Raises `Ended` with the last line of its errors if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:
@@ -93,13 +93,13 @@ def output(command):
 
 
 def card(options, notes):
-    """The GPU's name, and its peak in bf16, in operations a second, if that is known."""
+    """Returns the GPU's name and its peak in bf16, in operations a second; None if the peak is not known."""
     if options.device == "cpu":
         return "the CPU", options.peak_flops
     names = nvidia_smi("--query-gpu=name")
     if not names:
-        notes.add("nvidia-smi is not there or found no GPU; so MFU needs --peak-flops")
-        return "a GPU without a name", options.peak_flops
+        notes.add("nvidia-smi is missing or found no GPU, so MFU needs --peak-flops")
+        return "an unknown GPU", options.peak_flops
     return names[0], options.peak_flops or peak_of(options, names[0], notes)
 
 
@@ -107,26 +107,26 @@ def peak_of(options, name, notes):
     words = re.findall("[a-z0-9]+", name.lower())
     known = next((card for card in CARDS if card in words), None)
     if known is None or "laptop" in words:
-        notes.add(f"the peak of `{name}` is not in our table, so MFU needs --peak-flops")
+        notes.add(f"the peak of `{name}` is not known, so MFU needs --peak-flops")
         return None
     variant = "".join(f"-{part}" for part in VARIANTS if part in words and known in ("h100", "h200"))
     series = "rtx" if known.endswith("90") else ""
     try:
         return float(output([options.bdh, "peak", f"{series}{known}{variant}-bf16"]))
     except Ended as ended:
-        notes.add(f"no MFU: {ended}")
+        notes.add(f"MFU is left out: {ended}")
         return None
 
 
 def pytorch(options, notes):
-    """Its version; without it, or where it sees no GPU, its sides are left out."""
+    """Returns PyTorch's version. Leaves its sides out if it is missing or finds no GPU."""
     try:
         asks = "import torch; print(torch.__version__, torch.cuda.is_available())"
         version, sees_gpu = output([options.python or "no-python", "-c", asks]).split()
         if options.device == "cpu" or sees_gpu == "True":
             return f"PyTorch {version}"
-        notes.add(f"PyTorch {version} sees no GPU, so its sides are left out")
+        notes.add(f"PyTorch {version} finds no GPU, so its sides are left out")
     except Ended:
-        notes.add("PyTorch is not there, so its sides are left out; BDH_TORCH_VENV names an environment that has it")
+        notes.add("PyTorch is missing, so its sides are left out; BDH_TORCH_VENV names an environment that has it")
     options.sides = [side for side in options.sides if side == "bdh"]
     return "no PyTorch"

@@ -1,4 +1,4 @@
-"""The optimizers: AdamW in groups, and nanochat's Muon beside AdamW."""
+"""Optimizers: AdamW with parameter groups, and nanochat's Muon with AdamW."""
 
 import math
 from collections import defaultdict
@@ -15,7 +15,7 @@ POLAR_EXPRESS = [
 
 
 class Optimizer:
-    """AdamW's groups, Muon's parameters, and how both move over a run."""
+    """AdamW and Muon, with the schedules of their settings over a run."""
 
     def __init__(self, adamw=None, muon=None, lr=lambda step: 1.0, clip=None):
         self.adamw, self.muon, self.lr, self.clip = adamw, muon, lr, clip
@@ -42,12 +42,12 @@ class Optimizer:
 
 
 def adamw(groups):
-    """The fused implementation: one kernel a group."""
+    """Returns the fused implementation, which has one kernel a group."""
     return torch.optim.AdamW(groups, fused=True)
 
 
 def adamw_of(model, lr, betas, weight_decay, only_matrices):
-    """All parameters, with decay on all or on those of two dimensions and more."""
+    """Returns groups of all parameters, with decay on all, or only on those of two or more dimensions."""
     params = list(model.parameters())
     decays = [param for param in params if param.dim() >= 2 or not only_matrices]
     rest = [param for param in params if param.dim() < 2 and only_matrices]
@@ -59,7 +59,7 @@ def adamw_of(model, lr, betas, weight_decay, only_matrices):
 
 
 def gpt2(model, horizon, **_):
-    """Linear warm-up over 100 steps, then half a cosine to a tenth; gradients clipped to a norm of 1."""
+    """Returns AdamW with 100 steps of linear warm-up, then half a cosine to a tenth, and clipping to a norm of 1."""
 
     def lr(step):
         if step < 100:
@@ -84,7 +84,7 @@ def nanochat(model, horizon, tokens, compile=False, dtype=torch.float32):
 
 
 def muon_and_adamw(model, rates, weight_decay, lr, schedule, compile=False, dtype=torch.float32):
-    """nanochat's groups: Muon for the matrices of the blocks, AdamW with settings of its own for each other kind."""
+    """Returns nanochat's optimizer: Muon for the matrices of the blocks, a group of AdamW for each other kind."""
     by_width = (model.config.n_embd / 768) ** -0.5
     embedding, head = rates["embedding"] * by_width, rates["unembedding"] * by_width
     settings = {
@@ -112,7 +112,7 @@ def muon_and_adamw(model, rates, weight_decay, lr, schedule, compile=False, dtyp
 
 
 class Schedule:
-    """Learning rate, Muon's momentum and its decay by step, in a run of so many."""
+    """Learning rate, Muon's momentum and Muon's weight decay by step, in a run of `horizon` steps."""
 
     def __init__(self, horizon):
         self.horizon = horizon
@@ -135,7 +135,7 @@ class Schedule:
 
 
 class Constant:
-    """Settings that do not move."""
+    """Settings that do not change during a run."""
 
     def momentum(self, step):
         return 0.95
@@ -145,9 +145,9 @@ class Constant:
 
 
 class Muon:
-    """Orthogonal steps for matrices, [out, in]; those of one shape are stacked and move together.
+    """Orthogonal updates of matrices, [out, in]. Matrices of one shape are stacked and updated together.
 
-    `dtype` is that of the products; nanochat's are in bf16 on a GPU.
+    `dtype` is the data type of the products; nanochat uses bf16 on a GPU.
     """
 
     def __init__(self, params, lr, weight_decay, schedule, compile=False, dtype=torch.float32):
@@ -159,7 +159,7 @@ class Muon:
         self.stacks = [Stack(params) for params in by_shape.values()]
         self.update, self.scalar = update, float
         if compile:
-            # Tensors, so that a compiled function is the same one for all steps.
+            # Tensors, because a number would be a constant, and the function would compile again at each step.
             self.update, self.scalar = torch.compile(update, fullgraph=True, dynamic=False), torch.tensor
 
     @torch.no_grad()
@@ -182,7 +182,7 @@ class Muon:
 
 
 class Stack:
-    """Matrices of one shape, and what Muon remembers of them."""
+    """Matrices of one shape, and their state in Muon."""
 
     def __init__(self, params):
         self.params = params
@@ -193,7 +193,7 @@ class Stack:
 
 
 def update(weights, grads, momentum, variance, mu, lr, decay, dtype=torch.float32):
-    """One step of the weights, [matrices, out, in]."""
+    """Returns the weights, [matrices, out, in], after one step."""
     momentum.lerp_(grads, 1 - mu)
     x = reduce_variance(orthogonalize(equalize(grads.lerp(momentum, mu)), dtype), variance)
     shrinks = x * weights >= 0
@@ -201,18 +201,18 @@ def update(weights, grads, momentum, variance, mu, lr, decay, dtype=torch.float3
 
 
 def size(x):
-    """The Frobenius norm of each matrix."""
+    """Returns the Frobenius norm of each matrix."""
     return x.square().sum(dim=(-2, -1), keepdim=True).sqrt()
 
 
 def equalize(x):
-    """Gives every row the norm that rows have on average."""
+    """Scales every row of a matrix to the root mean square of the rows' norms."""
     norms = x.square().sum(dim=-1, keepdim=True).sqrt().clamp_min(1e-6)
     return x * (size(x) / math.sqrt(x.shape[-2]) / norms)
 
 
 def orthogonalize(x, dtype=torch.float32):
-    """Nearly the nearest orthogonal matrix, with a norm of the root of its shorter side."""
+    """Returns an approximation of the nearest orthogonal matrix, with a norm of the root of its shorter side."""
     x = (x / (1.01 * size(x) + 1e-6)).to(dtype)
     for a, b, c in POLAR_EXPRESS:
         if x.shape[-2] > x.shape[-1]:
@@ -226,7 +226,7 @@ def orthogonalize(x, dtype=torch.float32):
 
 
 def reduce_variance(x, variance):
-    """Divides by the usual size of each line along the longer side, keeping the norm of the whole."""
+    """Divides each line along the longer side by its usual size, and keeps the norm of the matrix."""
     along = -1 if x.shape[-2] >= x.shape[-1] else -2
     count = x.shape[along]
     now = x.square().mean(dim=along, keepdim=True)

@@ -1,4 +1,4 @@
-"""What both sides train: `presets.json` and `presets-gpu.json`, as models, optimizers and batches."""
+"""Models, optimizers and batches of the presets in `presets.json` and `presets-gpu.json`."""
 
 import importlib
 import json
@@ -13,16 +13,16 @@ for file in ["presets.json", "presets-gpu.json"]:
     PRESETS |= json.loads((Path(__file__).parent / file).read_text())
 TEXT = 100_000
 HORIZON = 100_000
-"""Steps of the run, as far as schedules go by it: more than anybody takes."""
+"""Steps of a run in its schedules. Measured runs take fewer steps."""
 
 
 def tune():
-    """Makes PyTorch as fast as we know how, still in float32.
+    """Selects the fastest settings of PyTorch that we found, still in float32.
 
-    Matrix products go to MKL by default, which takes AVX2 kernels on processors that are not Intel's. The precision
-    "medium" sends them to oneDNN, which may round to bfloat16 then, and does where a processor has units for it (AMX);
-    elsewhere it computes in float32 with AVX-512, at twice the speed. So it is taken back where a product is less exact
-    than one of float32. The fused attention is slow with it, so that is left to plain products.
+    By default PyTorch uses MKL for matrix products, which takes AVX2 kernels on processors of other makers than Intel.
+    The precision "medium" selects oneDNN. On a processor with AMX, oneDNN then rounds to bfloat16; others compute in
+    float32 with AVX-512, at twice the speed. This function measures the error of a product, and restores full
+    precision if the error is larger than float32's. Fused attention is slow with oneDNN, so plain products replace it.
     """
     torch.set_float32_matmul_precision("medium")
     a, b = torch.randn(2, 256, 256)
@@ -30,23 +30,23 @@ def tune():
     if apart > 1e-3:  # float32: 6e-5; bfloat16: 2e-1
         torch.set_float32_matmul_precision("highest")
     else:
-        torch.backends.cuda.enable_flash_sdp(False)  # whatever it is called, it is for CPUs as well
+        torch.backends.cuda.enable_flash_sdp(False)  # despite its name, it also applies to CPUs
 
 
 def compiled(model, tuned):
-    # Compiled dropout draws its numbers one by one; that of eager mode is half again as fast.
+    # Compiled dropout draws its numbers one by one; the dropout of eager mode is 1.5 times as fast.
     options = {"fallback_random": True} if tuned else None
     return torch.compile(model, fullgraph=True, dynamic=False, options=options)
 
 
 def model_of(kind, settings):
-    """The model `kind` of `models/`, with weights drawn from PyTorch's generator."""
+    """Returns the model `kind` of `models/`, with weights drawn from PyTorch's generator."""
     module = importlib.import_module(f"models.{kind}")
     return module.Model(module.Config(**settings))
 
 
 def optimizer_of(preset, model, compile=False, dtype=torch.float32):
-    """`dtype` is that of Muon's products."""
+    """Returns the optimizer of a preset. `dtype` is the data type of Muon's products."""
     make = getattr(optim, preset["model"])
     tokens = preset["rows"] * preset["seq_len"]
     return make(model, horizon=HORIZON, tokens=tokens, compile=compile, dtype=dtype)
@@ -67,5 +67,5 @@ class Crops:
         inputs, targets = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
         if self.device == "cpu":
             return inputs, targets
-        # Pinned, so that the copies wait for nothing.
+        # Pinned memory, so that the copies do not wait for the GPU.
         return tuple(part.pin_memory().to(self.device, non_blocking=True) for part in (inputs, targets))

@@ -1,9 +1,9 @@
-"""PyTorch's side: trains a preset some steps at a time, as `examples/benches/pytorch.rs` says.
+"""Trains a preset with PyTorch, some steps at a time, with the protocol of `examples/benches/pytorch.rs`.
 
 usage: worker.py PRESET eager|compile|eager-tuned|compile-tuned [cpu|cuda [f32|bf16]]
 
-In bf16, autocast decides what is computed in it; parameters, gradients and moments are f32. On a GPU, f32 has its
-products in TF32, as ours have.
+In bf16, autocast selects the operations that use bf16; parameters, gradients and moments are f32. On a GPU, f32 uses
+TF32 in matrix products, as our side does.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ class Run:
             self.loss = loss.item()
 
     def take(self, steps):
-        """Seconds of each step; what a GPU has still to do at the end is in the last one."""
+        """Returns the seconds of each step. The last one includes the work that a GPU still has to finish."""
         took = []
         for step in range(steps):
             began = time.perf_counter()
@@ -59,7 +59,7 @@ class Run:
         return took
 
     def memory(self):
-        """The most bytes that tensors took up on the GPU; the rest of a process's memory is seen from outside."""
+        """Returns the peak bytes of tensors on the GPU; None on the CPU, where compare.py measures the process."""
         return torch.cuda.max_memory_allocated() if self.on_gpu else None
 
 
@@ -74,7 +74,7 @@ def main(name, mode, device="cpu", precision="f32"):
             return
         command, steps = line.split()
         if command != "run":
-            sys.exit("a command is `run STEPS`")
+            sys.exit(f"unknown command `{command}`; expected `run STEPS`")
         steps = int(steps)
 
 

@@ -1,4 +1,4 @@
-//! An event in them, with its checksums right.
+//! An event of a TensorBoard event file, with valid checksums.
 
 #![no_main]
 

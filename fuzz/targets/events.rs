@@ -1,4 +1,4 @@
-//! TensorBoard's event files of a run that is resumed.
+//! TensorBoard event files of a resumed run.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! `metrics.jsonl` of a run that is resumed.
+//! `metrics.jsonl` of a resumed run.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What a run says it is, read by `compare` and `forecast`.
+//! `run.json` of a run, read by `compare` and `forecast`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! An entry of it, with its checksum right.
+//! An entry of a W&B log, with a valid checksum.
 
 #![no_main]
 

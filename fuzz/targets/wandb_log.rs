@@ -1,4 +1,4 @@
-//! W&B's log of a run that is resumed, and its repair.
+//! W&B log of a resumed run, and its repair.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The note of what has been uploaded.
+//! The note of the uploads to W&B.
 
 #![no_main]
 
