@@ -8,7 +8,7 @@ struct Watch;
 impl Callback for Watch {
     fn before_optimizer_step(&mut self, ctx: &BeforeOptimizerStep<'_>) -> HookResult {
         ctx.checkpoint(CheckpointRequest { name: "now".to_owned(), pinned: true });
-//         ^ no method named `checkpoint` found
+//          ^ no method named `checkpoint` found
         Ok(())
     }
 }

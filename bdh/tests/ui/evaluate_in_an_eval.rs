@@ -7,7 +7,7 @@ struct Watch;
 impl Callback for Watch {
     fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
         ctx.evaluate();
-//         ^ no method named `evaluate` found
+//          ^ no method named `evaluate` found
         Ok(())
     }
 }

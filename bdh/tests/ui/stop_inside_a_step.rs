@@ -7,7 +7,7 @@ struct Watch;
 impl Callback for Watch {
     fn after_backward(&mut self, ctx: &AfterBackward<'_>) -> HookResult {
         ctx.stop("these gradients look bad");
-//         ^ no method named `stop` found
+//          ^ no method named `stop` found
         Ok(())
     }
 }
