@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// A point inside a run, up to which predictors see it.
 ///
-/// As text: a share of the run such as `12.5%` or `0.125`, or a step such as `250`.
+/// A cut is written as a share of the run, such as `12.5%` or `0.125`, or as a step, such as `250`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cut {
     /// A share of the horizon, between 0 and 1.

@@ -74,7 +74,7 @@ impl Forecaster {
 
     /// Predicts where a run will end, from its records so far. The run's own end is ignored.
     ///
-    /// The other runs are compared at the same share of their steps. If at least eight have finished, the prediction is
+    /// Runs are compared at equal shares of their steps. If at least eight have finished, the prediction is
     /// that of a Gaussian process over curve and settings, with an interval. With fewer, it is a line on the last value
     /// or that value itself, without an interval. The prediction includes two baselines.
     ///

@@ -37,8 +37,8 @@ impl Importance {
     /// without. The result is empty below eight finished runs. Of more than 256 runs, 256 are drawn to be predicted,
     /// each from all others; the draw is always the same.
     ///
-    /// Of two settings that always vary together each seems unimportant, because the other carries the same
-    /// information. Source: J. Lei et al., "Distribution-free predictive inference for regression", 2018 (leave one
+    /// Two settings that always vary together both seem unimportant, because each carries the information of the
+    /// other. Source: J. Lei et al., "Distribution-free predictive inference for regression", 2018 (leave one
     /// covariate out).
     ///
     /// # Errors

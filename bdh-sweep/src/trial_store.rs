@@ -235,7 +235,7 @@ fn create_whole(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 
 /// Creates a temporary file in `dir`, deleted with its handle unless it is renamed.
 ///
-/// Its mode follows the umask, as that of any other file of a run; that of `tempfile` would keep other users out.
+/// The file's mode follows the umask, like every file of a run. The default mode of `tempfile` would exclude other users.
 fn temporary(dir: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]

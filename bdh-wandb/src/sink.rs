@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Sink that logs a run to Weights & Biases.
 ///
-/// It reads the environment (`WANDB_MODE`, `WANDB_PROJECT`, `WANDB_API_KEY`, … and the variables of a sweep agent) and
+/// The sink reads the environment (`WANDB_MODE`, `WANDB_PROJECT`, `WANDB_API_KEY`, … and the variables of a sweep agent) and
 /// the settings files as W&B's own client does. Values set here take precedence over both. Nothing about the machine or
 /// its user is written unless they log it.
 ///

@@ -38,12 +38,6 @@ impl Message {
     }
 }
 
-impl From<Warning> for Message {
-    fn from(warning: Warning) -> Self {
-        Self::Warning(warning)
-    }
-}
-
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

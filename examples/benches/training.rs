@@ -4,8 +4,8 @@
 //! cargo bench --profile dev -p bdh-examples --bench training
 //! ```
 //!
-//! The same nanochat on the same batches trains in a hand-written loop, in a plain `Trainer`, and in a `Trainer` with
-//! the usual additions. Variants run alternately; ratios are medians over rounds. Both loops must end with the same
+//! One nanochat trains on equal batches in a hand-written loop, in a plain `Trainer`, and in a `Trainer` with the usual
+//! additions. Variants run alternately; ratios are medians over rounds. Both loops must end with the same
 //! weights, bit for bit, so that the work is comparable.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]

@@ -21,8 +21,8 @@ const POINTS: usize = 240;
 impl Table {
     /// Returns an HTML file that any browser opens without a network.
     ///
-    /// It contains the table, sorted by a click, with the settings in which the runs differ; each recorded curve;
-    /// parallel coordinates of the settings; their importance. `runs` are those of the table.
+    /// The page has the table, sorted by a click, with the settings in which the runs differ; each recorded curve;
+    /// parallel coordinates of the settings; the importance of each setting. `runs` are those of the table.
     #[must_use]
     pub fn html(&self, title: &str, runs: &[Run], keys: &Keys) -> String {
         self.html_with(title, runs, keys, &Value::Null)
