@@ -52,14 +52,13 @@ fn main() -> bdh::Result {
     };
     let file = "[[callback]]\nuse = \"signal_to_noise\"\non = 50\nmin_elements = 1_000";
     let memory = MemorySink::default();
-    let run = Trainer::builder(
-        NextToken::new(RandomCrops::of_bytes(text, 16, 64, 0)?, val),
-        model,
-    )
-    .optimizer(AdamWConfig::new().build(), 0.01)
-    .steps(300)
-    .callbacks(registry::from_toml(file)?)
-    .sink(memory.clone());
+    let run = Trainer::builder(NextToken::new(), model)
+        .train_data(RandomCrops::of_bytes(text, 16, 64, 0)?)
+        .eval_data("val", val)
+        .optimizer(AdamWConfig::new().build(), 0.01)
+        .steps(300)
+        .callbacks(registry::from_toml(file)?)
+        .sink(memory.clone());
     run.build()?.fit()?;
     for (step, snr) in memory.series("snr/embed.weight") {
         eprintln!("step {step:>3}: mean over standard deviation of the gradient {snr:+.5}");

@@ -95,15 +95,13 @@ impl CausalLm for Bigram {
 
 fn main() -> bdh::Result {
     let text = include_str!("../docs/sinks.md");
-    let task = NextToken::new(
-        RandomCrops::of_bytes(text, 16, 64, 0)?,
-        windows(&bytes(text), 8, 64),
-    );
     let device = bdh::device("cpu")?;
     bdh::seed(&device, 0); // first weights that are the same in every run
     let next = nn::EmbeddingConfig::new(256, 256).init(&device);
     let dir = std::env::temp_dir().join(format!("custom_sink-{}", std::process::id()));
-    let trainer = Trainer::builder(task, Bigram { next })
+    let trainer = Trainer::builder(NextToken::new(), Bigram { next })
+        .train_data(RandomCrops::of_bytes(text, 16, 64, 0)?)
+        .eval_data("val", windows(&bytes(text), 8, 64))
         .optimizer(AdamWConfig::new().build(), 0.05)
         .steps(20)
         .sink(Csv::default())

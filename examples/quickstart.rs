@@ -29,8 +29,9 @@ fn main() -> bdh::Result {
     let model = Bigram {
         next: nn::EmbeddingConfig::new(256, 256).init(&device),
     };
-    let task = NextToken::new(RandomCrops::of_bytes(train, 16, 64, 0)?, val);
-    let trainer = Trainer::builder(task, model)
+    let trainer = Trainer::builder(NextToken::new(), model)
+        .train_data(RandomCrops::of_bytes(train, 16, 64, 0)?)
+        .eval_data("val", val)
         .optimizer(AdamWConfig::new().build(), warmup_cosine(0.1, 20))
         .steps(300)
         .eval(start() | every(100) | last())

@@ -75,8 +75,6 @@ fn main() -> bdh::Result {
     let device = bdh::device("cpu")?;
     bdh::seed(&device, 0); // runs that differ in their rate alone
     let (train, val) = TEXT.split_at(TEXT.floor_char_boundary(TEXT.len() * 9 / 10));
-    let source = RandomCrops::of_bytes(train, 16, 64, 0)?;
-    let task = NextToken::new(source, windows(&bytes(val), 8, 64)).vocabulary(Tokenizer::Bytes);
     let narrow = nn::Initializer::Normal {
         mean: 0.0,
         std: 0.02,
@@ -88,7 +86,9 @@ fn main() -> bdh::Result {
     };
     let losses = Layout::default().lines("loss", "train and val", ["train/loss", "val/loss"]);
 
-    Trainer::builder(task, model)
+    Trainer::builder(NextToken::new().vocabulary(Tokenizer::Bytes), model)
+        .train_data(RandomCrops::of_bytes(train, 16, 64, 0)?)
+        .eval_data("val", windows(&bytes(val), 8, 64))
         .optimizer(AdamWConfig::new().build(), warmup_cosine(lr, 20))
         .steps(300)
         .eval(start() | every(50) | last())

@@ -22,13 +22,14 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use bdh_callbacks::Artifacts;
 ///
-/// let by_loss = Artifacts::default(); // `best` is the lowest val/loss
-/// let by_bpb = Artifacts::best_by("bpb");
+/// let by_loss = Artifacts::default(); // `best` is the lowest loss of the first eval set
+/// let by_bpb = Artifacts::best_by("val/bpb");
 /// ```
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Artifacts {
-    /// Metric of the eval, without `val/`, whose lowest value marks the best checkpoint. Defaults to `loss`.
+    /// Metric of the eval whose lowest value marks the best checkpoint, with or without the name of its set: `val/loss`,
+    /// or `loss` of the first eval set. Defaults to `loss`.
     metric: String,
     #[serde(skip)]
     seen: Seen,
@@ -73,7 +74,7 @@ impl Default for Artifacts {
 }
 
 impl Artifacts {
-    /// Marks as best the checkpoint with the lowest value of this metric, such as `bpb`.
+    /// Marks as best the checkpoint with the lowest value of this metric, such as `val/bpb`.
     #[must_use]
     pub fn best_by(metric: impl Into<String>) -> Self {
         Self {
@@ -100,9 +101,9 @@ impl Callback for Artifacts {
         if !run.has_run_dir() {
             run.note("passes on nothing: this run has no `run_dir`, and so no checkpoints");
         }
-        if run.evals() == Some(0) {
+        if run.evals_of(&self.metric) == Some(0) {
             run.note(format!(
-                "marks no checkpoint as best by `{}`: this run has no evals",
+                "marks no checkpoint as best: this run has no evals of `{}`",
                 self.metric
             ));
             return Ok(());
@@ -122,7 +123,9 @@ impl Callback for Artifacts {
     }
 
     fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
-        let value = ctx.metric(&self.metric)?;
+        let Some(value) = ctx.monitored(&self.metric)? else {
+            return Ok(()); // another set's eval
+        };
         self.seen.last = value.is_finite().then_some((ctx.step(), value));
         Ok(())
     }

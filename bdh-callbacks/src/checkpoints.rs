@@ -9,7 +9,7 @@
 use crate::early_stop::Mode;
 use crate::settings::within;
 use bdh::checkpoint::CheckpointRequest;
-use bdh::hooks::{Checkpointed, EvalEnd, FitStart};
+use bdh::hooks::{Checkpointed, EvalEnd, FitEnd, FitStart};
 use bdh::{BoxError, Callback, Context, ErrorPolicy, HookResult, Outlook, callback, checkpoint};
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
@@ -17,22 +17,25 @@ use std::path::Path;
 
 /// Keeps the best `keep` checkpoints by a metric of the eval, and deletes older ones that are no longer among them.
 ///
-/// Saves after each eval whose metric is among the best so far, so the cadence of `eval` is that of the saves. NaN and
-/// infinities never count as best. A checkpoint is deleted only after a better one is complete on disk.
+/// Saves after each eval of the metric's set whose value is among the best so far, so the cadence of that eval is that of
+/// the saves. NaN and infinities never count as best. A checkpoint is deleted only after a better one is complete on
+/// disk. The path of the best one is in [`TrainResult::best_checkpoint`](bdh::TrainResult::best_checkpoint).
 ///
 /// # Examples
 ///
 /// ```
 /// use bdh_callbacks::{Checkpoints, Mode};
 ///
-/// let best = Checkpoints::default(); // the one with the lowest val/loss
-/// let three = Checkpoints::default().metric("accuracy").mode(Mode::Max).keep(3);
+/// let best = Checkpoints::default(); // the one with the lowest loss of the first eval set
+/// let three = Checkpoints::default().metric("val/accuracy").mode(Mode::Max).keep(3);
 /// ```
 #[derive(Debug, Clone, Setters, Deserialize, Serialize)]
 #[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct Checkpoints {
-    /// Metric of the eval, without `val/`. Defaults to `loss`.
+    /// Metric of the eval, with or without the name of its set: `val/loss`, or `loss` of the first eval set. One of the
+    /// task's metrics, or one that a callback added earlier records, such as `val/ema_loss`. Defaults
+    /// to `loss`.
     metric: String,
     /// Whether less or more of the metric is better. Defaults to less.
     mode: Mode,
@@ -112,8 +115,11 @@ impl Callback for Checkpoints {
         if !run.has_run_dir() {
             run.note("saves nothing: this run has no `run_dir`");
         }
-        if run.evals() == Some(0) {
-            run.note("saves nothing: this run has no evals");
+        if run.evals_of(&self.metric) == Some(0) {
+            let metric = &self.metric;
+            run.note(format!(
+                "saves nothing: this run has no evals of `{metric}`"
+            ));
             return Ok(());
         }
         run.check_metric(&self.metric)
@@ -141,7 +147,9 @@ impl Callback for Checkpoints {
     }
 
     fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
-        let value = ctx.metric(&self.metric)?;
+        let Some(value) = ctx.monitored(&self.metric)? else {
+            return Ok(()); // another set's eval
+        };
         if let Some(name) = self.enter(value, ctx.step()) {
             ctx.checkpoint(CheckpointRequest { name, pinned: true });
         }
@@ -153,6 +161,17 @@ impl Callback for Checkpoints {
             && let Some(dir) = ctx.path.parent()
         {
             self.delete_old(ctx, dir);
+        }
+        Ok(())
+    }
+
+    /// Reports the best checkpoint for the run's result.
+    fn on_fit_end(&mut self, ctx: &FitEnd<'_>) -> HookResult {
+        if let (Some((_, name)), Some(dir)) = (self.seen.best.first(), ctx.run_dir()) {
+            let path = dir.join("checkpoints").join(name);
+            if path.exists() {
+                ctx.report_best_checkpoint(path);
+            }
         }
         Ok(())
     }

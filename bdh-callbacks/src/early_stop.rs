@@ -9,7 +9,7 @@
 //! | the metric is NaN, or worse than `divergence`            | after each eval         | `stop_on_nan`, `divergence` |
 //! | the training loss is NaN, or above `divergence`          | one step late           | `stop_on_nan`, `divergence` |
 
-use crate::settings::within;
+use crate::settings::{key_of, within};
 use bdh::hooks::{EvalEnd, StepEnd};
 use bdh::number::Number;
 use bdh::{BoxError, Callback, Deferred, ErrorPolicy, HookResult, Outlook, callback};
@@ -39,6 +39,7 @@ impl Mode {
 
 /// Stops a run when an eval shows that more training is pointless.
 ///
+/// With several eval sets, only those of the metric's set count.
 /// Costs no device read. The training loss of a step is checked on the next step, if the trainer recorded it
 /// (its `log` cadence, by default every step). A resumed run continues to count from the checkpoint.
 ///
@@ -47,9 +48,9 @@ impl Mode {
 /// ```
 /// use bdh_callbacks::{EarlyStop, Mode};
 ///
-/// let by_loss = EarlyStop::default(); // stops after 5 evals without a lower val/loss, or at NaN
+/// let by_loss = EarlyStop::default(); // stops after 5 evals without a lower loss, or at NaN
 /// let by_accuracy = EarlyStop::default()
-///     .metric("accuracy")
+///     .metric("val/accuracy")
 ///     .mode(Mode::Max)
 ///     .patience(3)
 ///     .min_delta(0.001)
@@ -59,8 +60,9 @@ impl Mode {
 #[setters(into)]
 #[serde(default, deny_unknown_fields)]
 pub struct EarlyStop {
-    /// Metric of the eval, without `val/`: one of the task's metrics, or one that a callback added earlier records, such
-    /// as `ema_loss`. Defaults to `loss`.
+    /// Metric of the eval, with or without the name of its set: `val/loss`, or `loss` of the first eval set. One of the
+    /// task's metrics, or one that a callback added earlier records, such as `val/ema_loss`. Defaults
+    /// to `loss`.
     metric: String,
     /// Whether less or more of the metric is better. Defaults to less.
     mode: Mode,
@@ -120,9 +122,8 @@ impl Default for EarlyStop {
 }
 
 impl EarlyStop {
-    /// Counts an eval. Returns a reason to stop, if there is one.
-    fn judge(&mut self, value: f64) -> Option<String> {
-        let name = format!("val/{}", self.metric);
+    /// Counts an eval, in which the metric `name` has a value. Returns a reason to stop, if there is one.
+    fn judge(&mut self, name: &str, value: f64) -> Option<String> {
         if self.has_diverged(value) {
             return Some(format!("{name} is {value}"));
         }
@@ -136,7 +137,7 @@ impl EarlyStop {
             };
             return None;
         }
-        self.wait(&name)
+        self.wait(name)
     }
 
     /// Counts an eval without an improvement. Returns a reason to stop once patience has run out.
@@ -200,11 +201,14 @@ impl EarlyStop {
 impl Callback for EarlyStop {
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
         self.check_settings()?;
-        let Some(evals) = run.evals() else {
+        let Some(evals) = run.evals_of(&self.metric) else {
             return run.check_metric(&self.metric);
         };
         if evals == 0 {
-            run.note("watches the training loss only: this run has no evals");
+            run.note(format!(
+                "watches the training loss only: this run has no evals of `{}`",
+                self.metric
+            ));
             return Ok(());
         }
         if evals as u64 <= u64::from(self.patience) {
@@ -234,8 +238,11 @@ impl Callback for EarlyStop {
     }
 
     fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
-        let value = ctx.metric(&self.metric)?;
-        if let Some(why) = self.judge(value) {
+        let Some(value) = ctx.monitored(&self.metric)? else {
+            return Ok(()); // another set's eval
+        };
+        let name = key_of(&self.metric, &ctx.report.set);
+        if let Some(why) = self.judge(&name, value) {
             ctx.stop(why);
         }
         Ok(())
@@ -269,7 +276,7 @@ mod tests {
         values
             .iter()
             .enumerate()
-            .find_map(|(index, value)| Some((index, stop.judge(*value)?)))
+            .find_map(|(index, value)| Some((index, stop.judge("val/loss", *value)?)))
     }
 
     fn patient(evals: u32) -> EarlyStop {

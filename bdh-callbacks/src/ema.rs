@@ -1,8 +1,8 @@
 //! An exponential moving average of the weights, evaluated beside them.
 //!
-//! | key              | value                                                   | recorded         |
-//! |------------------|---------------------------------------------------------|------------------|
-//! | `val/ema_<name>` | each metric of the eval, for the averaged model         | at every eval    |
+//! | key                | value                                             | recorded                        |
+//! |--------------------|---------------------------------------------------|---------------------------------|
+//! | `<set>/ema_<name>` | each metric of the eval, for the averaged model, such as `val/ema_loss` | at every eval of every set |
 //!
 //! Checkpoints contain the average as `weights_ema.safetensors`, under the model's parameter names.
 
@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 /// update `t` is at most `(1 + t) / (10 + t)`, as in TensorFlow and timm, so that the random initial weights fade
 /// quickly.
 ///
-/// Costs one copy of the parameters on the device, two passes over it a step, and one more eval at each eval.
+/// Costs one copy of the parameters on the device, two passes over it a step, and one more eval, with one device read,
+/// at each eval of a set.
 ///
 /// # Examples
 ///
@@ -74,7 +75,7 @@ impl Callback for Ema {
     }
 
     fn keys(&self) -> Vec<String> {
-        vec!["val/ema_*".to_owned()]
+        vec!["*/ema_*".to_owned()]
     }
 
     fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
@@ -95,15 +96,15 @@ impl Callback for Ema {
     }
 
     fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
-        if self.average.is_empty() {
+        let metrics = if self.average.is_empty() {
             // Before the first update the average equals the weights, which this eval has measured.
-            for (metric, value) in &ctx.report.metrics {
-                ctx.log(format!("val/ema_{metric}"), *value);
-            }
-            return Ok(());
-        }
-        for (metric, value) in ctx.eval_of(&self.average) {
-            ctx.log(format!("val/ema_{metric}"), value);
+            ctx.report.metrics.clone()
+        } else {
+            ctx.eval_of(&self.average)?
+        };
+        let set = &ctx.report.set;
+        for (metric, value) in metrics {
+            ctx.log(format!("{set}/ema_{metric}"), value);
         }
         Ok(())
     }

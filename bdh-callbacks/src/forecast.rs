@@ -1,13 +1,16 @@
 //! Predicts the final metric of a run from finished runs.
 //!
+//! Keys contain the eval set and the metric; here they are `val` and `bpb`.
+//!
 //! | key                      | value     | recorded        |
 //! |--------------------------|-----------|-----------------|
 //! | `forecast/val_bpb`       | predicted final value, in the metric's unit | at each eval, except that of the untrained model |
 //! | `forecast/val_bpb_settings_only` | prediction from the settings alone: a baseline | with eight past runs or more |
 //! | `forecast/val_bpb_low`, `forecast/val_bpb_high` | bounds of an 80 % interval | with eight past runs or more |
 
+use crate::settings::key_of;
 use bdh::hooks::{EvalEnd, FitStart};
-use bdh::{BoxError, Callback, HookResult, Outlook, callback};
+use bdh::{BoxError, Callback, HookResult, Outlook, Plan, callback};
 use bdh_forecast::{Forecaster, Prediction};
 use bdh_sweep::runs::{Keys, Run, read_all, to_forecast};
 use derive_setters::Setters;
@@ -27,7 +30,7 @@ use std::path::PathBuf;
 /// ```
 /// use bdh_callbacks::ForecastEnd;
 ///
-/// let forecast = ForecastEnd::from_runs("runs/sweep").metric("bpb"); // records forecast/val_bpb
+/// let forecast = ForecastEnd::from_runs("runs/sweep").metric("val/bpb"); // records forecast/val_bpb
 /// ```
 #[derive(Debug, Clone, Setters, Deserialize, Serialize)]
 #[setters(into)]
@@ -36,7 +39,8 @@ pub struct ForecastEnd {
     /// Folder with past runs. Defaults to `runs`.
     #[setters(skip)]
     runs: PathBuf,
-    /// Metric of the eval to predict, without `val/`; less is better. Defaults to `bpb`.
+    /// Metric of the eval to predict, with or without the name of its set: `val/bpb`, or `bpb` of the first eval set. Less
+    /// is better. Defaults to `bpb`.
     metric: String,
     #[setters(skip)]
     #[serde(skip)]
@@ -69,8 +73,12 @@ impl ForecastEnd {
     }
 
     /// Returns the keys to read from past runs: the metric alone, as this run itself knows no more at an eval.
-    fn wanted(&self) -> Keys {
-        let mut keys = Keys::new(format!("val/{}", self.metric));
+    fn wanted(&self, plan: &Plan) -> Keys {
+        let metric = match plan.eval_sets.first() {
+            Some(set) if !self.metric.contains('/') => key_of(&self.metric, set),
+            _ => self.metric.clone(),
+        };
+        let mut keys = Keys::new(metric);
         for key in [
             &mut keys.loss,
             &mut keys.lr,
@@ -83,8 +91,8 @@ impl ForecastEnd {
     }
 
     /// Reads the runs below the folder, without this run, whose directory may be among theirs.
-    fn past_runs(&self, ctx: &FitStart<'_>) -> Vec<Run> {
-        let mut runs = read_all([&self.runs], &self.wanted()).runs;
+    fn past_runs(&self, ctx: &FitStart<'_>, wanted: &Keys) -> Vec<Run> {
+        let mut runs = read_all([&self.runs], wanted).runs;
         if let Some(dir) = ctx.run_dir() {
             let own = std::path::absolute(dir).unwrap_or_default();
             runs.retain(|run| std::path::absolute(&run.dir).ok().as_ref() != Some(&own));
@@ -92,20 +100,22 @@ impl ForecastEnd {
         runs
     }
 
-    fn key(&self, ending: &str) -> String {
-        format!("forecast/val_{}{ending}", self.metric)
-    }
-
     fn log(&self, ctx: &EvalEnd<'_>, prediction: &Prediction) {
-        ctx.log(self.key(""), prediction.value);
+        let metric = key_of(&self.metric, &ctx.report.set);
+        ctx.log(key(&metric, ""), prediction.value);
         if let Some(settings_only) = prediction.settings_only {
-            ctx.log(self.key("_settings_only"), settings_only);
+            ctx.log(key(&metric, "_settings_only"), settings_only);
         }
         if let Some(interval) = &prediction.interval {
-            ctx.log(self.key("_low"), interval.low);
-            ctx.log(self.key("_high"), interval.high);
+            ctx.log(key(&metric, "_low"), interval.low);
+            ctx.log(key(&metric, "_high"), interval.high);
         }
     }
+}
+
+/// Returns a key of the predictions of a metric: `forecast/val_bpb` for `val/bpb`.
+fn key(metric: &str, ending: &str) -> String {
+    format!("forecast/{}{ending}", metric.replace('/', "_"))
 }
 
 /// Reads the settings of the run under way from its directory.
@@ -120,24 +130,41 @@ fn this_run(ctx: &FitStart<'_>) -> Run {
 #[callback("forecast")]
 impl Callback for ForecastEnd {
     fn check(&self, run: &Outlook<'_>) -> Result<(), BoxError> {
-        if run.evals() == Some(0) {
-            run.note("predicts nothing: this run has no evals");
+        if run.evals_of(&self.metric) == Some(0) {
+            let metric = &self.metric;
+            run.note(format!(
+                "predicts nothing: this run has no evals of `{metric}`"
+            ));
             return Ok(());
+        }
+        if run.plan().steps == 0 {
+            run.note(
+                "predicts nothing: this run is limited by time, so its last step is not known",
+            );
         }
         run.check_metric(&self.metric)
     }
 
     fn keys(&self) -> Vec<String> {
+        let metric = if self.metric.contains('/') {
+            self.metric.clone()
+        } else {
+            format!("*/{}", self.metric) // of the first set, whose name is not known yet
+        };
         ["", "_low", "_high", "_settings_only"]
-            .map(|ending| self.key(ending))
+            .map(|ending| key(&metric, ending))
             .to_vec()
     }
 
     fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
-        let mut runs = self.past_runs(ctx);
+        if ctx.plan.steps == 0 {
+            return Ok(()); // the end to predict is not known
+        }
+        let wanted = self.wanted(ctx.plan);
+        let mut runs = self.past_runs(ctx, &wanted);
         // This run goes last, so that its settings become features together with those of the past runs.
         runs.push(this_run(ctx));
-        let mut past = to_forecast(&runs, &self.wanted());
+        let mut past = to_forecast(&runs, &wanted);
         let mut now = past.pop().unwrap_or_default();
         now.metric = std::mem::take(&mut self.now.metric); // restored from a checkpoint on a resume
         self.now = now;
@@ -146,7 +173,9 @@ impl Callback for ForecastEnd {
     }
 
     fn on_eval(&mut self, ctx: &EvalEnd<'_>) -> HookResult {
-        let value = ctx.metric(&self.metric)?;
+        let Some(value) = ctx.monitored(&self.metric)? else {
+            return Ok(()); // another set's eval
+        };
         self.now.metric.push((ctx.step(), value));
         if ctx.step() == 0 {
             return Ok(()); // the untrained model has the same value in every run

@@ -3,7 +3,7 @@
 //! | key                  | unit            | recorded                                                     |
 //! |----------------------|-----------------|--------------------------------------------------------------|
 //! | `noise/scale`        | samples         | on every due step; the simple noise scale                    |
-//! | `noise/scale_tokens` | tokens          | on every due step; the simple noise scale                    |
+//! | `noise/scale_tokens` | tokens          | on every due step, if the data is text; the simple noise scale |
 //! | `noise/grad_sq`      | squared L2      | on every due step; smoothed, for the true gradient           |
 //! | `noise/trace`        | squared L2      | on every due step; smoothed, covariance of one sample's gradient |
 //!
@@ -99,8 +99,9 @@ impl MicroBatches {
         ))
     }
 
-    fn tokens_per_sample(&self) -> f64 {
-        self.tokens as f64 / self.samples.max(1) as f64
+    /// Returns the tokens of a sample; `None` if the data is not text.
+    fn tokens_per_sample(&self) -> Option<f64> {
+        (self.tokens > 0).then(|| self.tokens as f64 / self.samples.max(1) as f64)
     }
 }
 
@@ -137,10 +138,12 @@ impl Default for GradientNoise {
 }
 
 impl Pending {
-    fn log(&self, ctx: &AfterBackward<'_>, tokens_per_sample: f64) {
+    fn log(&self, ctx: &AfterBackward<'_>, tokens_per_sample: Option<f64>) {
         let scale = self.trace.clone() / self.grad_sq.clone();
         ctx.log("noise/scale", scale.clone());
-        ctx.log("noise/scale_tokens", scale * tokens_per_sample);
+        if let Some(tokens) = tokens_per_sample {
+            ctx.log("noise/scale_tokens", scale * tokens);
+        }
         ctx.log("noise/grad_sq", self.grad_sq.clone() / self.weight);
         ctx.log("noise/trace", self.trace.clone() / self.weight);
     }

@@ -8,6 +8,7 @@
 //! | [`Histograms`] | `histograms` | records distributions of weights, gradients, updates, activations |
 //! | [`Overlay`] | `overlay` | draws many distributions on one axis (feature `plots`) |
 //! | [`Ridges`] | `ridges` | draws each parameter's distribution over the run (feature `plots`) |
+//! | [`ConfusionMatrix`] | `confusion` | draws the confusion matrices of evals (feature `plots`) |
 //! | [`Activations`] | `activations` | records mean, spread, RMS, zeros and dead units of the model's activations |
 //! | [`Throughput`] | `throughput` | records tokens per second, step time, data wait, MFU |
 //! | [`EarlyCheckpoints`] | `early_checkpoints` | saves at chosen early steps; these checkpoints are never deleted |
@@ -23,6 +24,11 @@
 //! | [`GradientNoise`] | `gradient_noise` | records the gradient noise scale, from micro-batches: the largest useful batch |
 //! | [`StepProfiler`] | `profile` | records the time of each part of a step |
 //! | [`Artifacts`] | `artifacts` | passes checkpoints to the sinks, as `latest`, `early-250`, `best` |
+//!
+//! | intervention | does |
+//! |---|---|
+//! | [`ReduceOnPlateau`] | multiplies learning rates by a factor when a metric no longer improves |
+//! | [`SkipNonFinite`] | skips updates with NaN or infinite gradients |
 //!
 //! The trainer itself records `train/loss` and the learning rates (`lr`, and `lr/<group>` if there are several groups). It
 //! writes checkpoints at any cadence, including time, and keeps the newest.
@@ -40,7 +46,7 @@
 //!
 //! | feature | adds | default |
 //! |---|---|---|
-//! | `plots` | pictures of distributions: [`Overlay`], [`Ridges`] | yes |
+//! | `plots` | pictures: [`Overlay`], [`Ridges`], [`ConfusionMatrix`] | yes |
 //! | `tensorboard` | the sink [`TensorBoard`] | yes |
 //! | `wandb` | the sink [`Wandb`], offline | yes |
 //! | `wandb-online` | the upload to W&B | |
@@ -53,6 +59,8 @@ mod activations;
 mod artifacts;
 mod checkpoints;
 mod clipping;
+#[cfg(feature = "plots")]
+mod confusion;
 mod early_checkpoints;
 mod early_stop;
 mod ema;
@@ -66,6 +74,7 @@ mod norms;
 #[cfg(feature = "plots")]
 mod overlay;
 mod param_filter;
+mod plateau;
 #[cfg(feature = "plots")]
 mod plot;
 mod profile;
@@ -88,6 +97,8 @@ pub use activations::Activations;
 pub use artifacts::Artifacts;
 pub use checkpoints::Checkpoints;
 pub use clipping::Clipping;
+#[cfg(feature = "plots")]
+pub use confusion::ConfusionMatrix;
 pub use early_checkpoints::EarlyCheckpoints;
 pub use early_stop::{EarlyStop, Mode};
 pub use ema::Ema;
@@ -100,6 +111,7 @@ pub use norms::Norms;
 #[cfg(feature = "plots")]
 pub use overlay::Overlay;
 pub use param_filter::ParamFilter;
+pub use plateau::ReduceOnPlateau;
 pub use profile::StepProfiler;
 pub use ratios::{UpdateRatios, scientific};
 #[cfg(feature = "plots")]

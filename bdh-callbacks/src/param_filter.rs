@@ -1,16 +1,16 @@
 //! Selection of the parameters that a callback records.
 
 use crate::settings::within;
-use bdh::stats::{ParamStats, ParamTable};
+use bdh::stats::{ParamInfo, ParamStats, ParamTable};
 use bdh::{BoxError, Stats};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// Selects parameters by name and rank, up to a limit, in the order of the model.
 ///
-/// A pattern matches the whole name, and `*` in it matches any characters. In a configuration file a filter is a
-/// pattern, a list of patterns, or a table: `"*attn*"`, `["*wte*", "*lm_head*"]`,
-/// `{ names = ["*h.0.*"], min_rank = 2, limit = 8 }`.
+/// A pattern matches the whole name, and `*` in it matches any characters. A tied parameter is selected by any of its
+/// names, and recorded under the first. In a configuration file a filter is a pattern, a list of patterns, or a table:
+/// `"*attn*"`, `["*wte*", "*lm_head*"]`, `{ names = ["*h.0.*"], min_rank = 2, limit = 8 }`.
 ///
 /// # Examples
 ///
@@ -168,7 +168,7 @@ impl ParamFilter {
             self.check_patterns(&candidates, params)?;
         }
         let mut matching = candidates.clone();
-        matching.retain(|name| self.is_named(name));
+        matching.retain(|param| self.is_named(param));
         // Without patterns, or if no guess is right, all candidates are selected.
         let selected = if matching.is_empty() {
             candidates
@@ -176,31 +176,33 @@ impl ParamFilter {
             matching
         };
         let limit = self.limit.unwrap_or(usize::MAX);
-        let names = selected.into_iter().take(limit).map(str::to_owned);
+        let selected = selected.into_iter().take(limit);
+        let names = selected.map(|param| param.name.clone());
         Ok(Watched(names.collect()))
     }
 
-    /// Returns the names of the parameters of the least rank or more.
-    fn of_min_rank<'a>(&self, params: &'a ParamTable) -> Vec<&'a str> {
-        let mut names = Vec::new();
-        for param in params {
-            if param.rank() >= self.min_rank {
-                names.push(param.name.as_str());
-            }
-        }
-        names
+    /// Returns the parameters of the least rank or more.
+    fn of_min_rank<'a>(&self, params: &'a ParamTable) -> Vec<&'a ParamInfo> {
+        let params = params.iter();
+        params
+            .filter(|param| param.rank() >= self.min_rank)
+            .collect()
     }
 
-    fn is_named(&self, name: &str) -> bool {
-        self.names.iter().any(|pattern| matches(pattern, name))
+    fn is_named(&self, param: &ParamInfo) -> bool {
+        self.names.iter().any(|pattern| has_match(pattern, param))
     }
 
-    fn check_patterns(&self, candidates: &[&str], params: &ParamTable) -> Result<(), BoxError> {
+    fn check_patterns(
+        &self,
+        candidates: &[&ParamInfo],
+        params: &ParamTable,
+    ) -> Result<(), BoxError> {
         for pattern in &self.names {
-            if candidates.iter().any(|name| matches(pattern, name)) {
+            if candidates.iter().any(|param| has_match(pattern, param)) {
                 continue;
             }
-            let known: Vec<_> = params.iter().map(|param| param.name.as_str()).collect();
+            let known: Vec<_> = params.iter().map(ToString::to_string).collect();
             let known = known.join(", ");
             let rank = match self.min_rank {
                 0 => String::new(),
@@ -227,6 +229,11 @@ impl Watched {
     pub(crate) fn of<'s>(&self, stats: &'s Stats<'s>) -> impl Iterator<Item = ParamStats<'s>> {
         stats.iter().filter(|param| self.contains(param.name()))
     }
+}
+
+/// Returns whether a pattern matches a name of a parameter.
+fn has_match(pattern: &str, param: &ParamInfo) -> bool {
+    param.names().any(|name| matches(pattern, name))
 }
 
 /// Whether a pattern matches a name. `*` matches any characters.
@@ -325,6 +332,24 @@ mod tests {
             "h.1.weight out.weight"
         );
         assert_eq!(names(&ParamFilter::all()).split(' ').count(), table().len());
+    }
+
+    #[test]
+    fn a_tied_parameter_is_selected_by_any_of_its_names_and_recorded_under_the_first() {
+        let device = bdh::device("cpu").expect("the CPU is compiled in");
+        let out = LinearConfig::new(2, 2).init(&device);
+        let table = ParamTable::of(&Model {
+            wte: EmbeddingConfig::new(3, 2).init(&device),
+            h: vec![out.clone()],
+            out,
+        });
+        let selected = |pattern: &str| ParamFilter::from(pattern).select(&table);
+        for pattern in ["out.weight", "h.0.weight", "*.weight"] {
+            let watched = selected(pattern).expect("a name that is there");
+            assert!(watched.contains("h.0.weight") && !watched.contains("out.weight"));
+        }
+        let error = selected("in.*").expect_err("no such name").to_string();
+        assert!(error.contains("h.0.weight (= out.weight)"), "{error}");
     }
 
     #[test]

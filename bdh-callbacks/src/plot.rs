@@ -1,4 +1,4 @@
-//! Canvas, font, axis labels and files of the pictures of distributions.
+//! Canvas, font, axis labels and files of pictures.
 
 use bdh::BoxError;
 use plotters::chart::ChartContext;

@@ -163,7 +163,8 @@ impl Callback for StepProfiler {
             self.sums.phases[index] += phase;
         }
         self.sums.steps += 1;
-        if ctx.step() == self.last_step().min(ctx.steps()) {
+        let is_last = ctx.length().is_reached(ctx.clock());
+        if is_last || ctx.step() == self.last_step() {
             ctx.log("profile", self.table());
         }
         Ok(())

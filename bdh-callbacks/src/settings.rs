@@ -1,4 +1,4 @@
-//! Checks of settings, and the files that a cadence announces.
+//! Checks of settings, names of metrics, and the files that a cadence announces.
 
 use bdh::{BoxError, Cadence, Clock};
 use std::fmt::Display;
@@ -20,6 +20,16 @@ pub(crate) fn within<T: PartialOrd + Display + Copy>(
     Err(format!("`{field}` is {value}; {expected}").into())
 }
 
+/// Returns the key of a metric of an eval set. The metric's name may begin with the set's already.
+pub(crate) fn key_of(metric: &str, set: &str) -> String {
+    let rest = metric.strip_prefix(set).unwrap_or_default();
+    if rest.starts_with('/') {
+        metric.to_owned()
+    } else {
+        format!("{set}/{metric}")
+    }
+}
+
 /// Lists, for the plan, the files of a callback that writes one on each due step except step 0.
 pub(crate) fn files(cadence: &Cadence, steps: u64, name: impl Fn(u64) -> String) -> Vec<String> {
     if steps > MAX_LISTED_STEPS {
@@ -31,4 +41,15 @@ pub(crate) fn files(cadence: &Cadence, steps: u64, name: impl Fn(u64) -> String)
     };
     let due = cadence.firings(&one_step, steps);
     due.filter(|step| *step > 0).map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_has_the_set_once() {
+        let keys = ["loss", "val/loss", "validity"].map(|metric| key_of(metric, "val"));
+        assert_eq!(keys, ["val/loss", "val/loss", "val/validity"]);
+    }
 }

@@ -252,7 +252,8 @@ impl Callback for LossSpikes {
         let advice = "use 0 or more, such as 5";
         within("threshold", self.threshold, 0.0.., advice)?;
         let (warmup, steps) = (self.warmup, run.plan().steps);
-        if u64::from(warmup) >= steps {
+        // A run that is limited by time has no number of steps.
+        if steps > 0 && u64::from(warmup) >= steps {
             run.note(format!(
                 "finds no spikes: `warmup` is {warmup} steps, and the run takes {steps}"
             ));

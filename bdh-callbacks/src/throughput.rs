@@ -1,13 +1,17 @@
-//! Speed of the run: tokens per second, step time, wait for data, and MFU.
+//! Speed of the run: tokens or samples per second, step time, wait for data, and MFU.
 //!
-//! | key                  | unit                        | recorded                              |
-//! |----------------------|-----------------------------|---------------------------------------|
-//! | `train/tok_per_sec`  | tokens per second           | on every due step after the warm-up   |
-//! | `train/step_time`    | seconds                     | on every due step after the warm-up   |
-//! | `train/data_wait`    | share of the time, 0 to 1   | on every due step after the warm-up   |
-//! | `train/tokens`       | tokens since the beginning  | on every due step                     |
-//! | `train/flops`        | operations since the beginning | on every due step, if the task knows its cost |
-//! | `train/mfu`          | share of the peak, 0 to 1   | after the warm-up, if cost and peak are known |
+//! | key                     | unit                           | recorded                                       |
+//! |-------------------------|--------------------------------|------------------------------------------------|
+//! | `train/tok_per_sec`     | tokens per second              | on every due step after the warm-up            |
+//! | `train/samples_per_sec` | samples per second             | in its place, if the data is not text          |
+//! | `train/step_time`       | seconds                        | on every due step after the warm-up            |
+//! | `train/data_wait`       | share of the step time, 0 to 1 | on every due step after the warm-up            |
+//! | `train/tokens`          | tokens since the beginning     | on every due step, if the data is text         |
+//! | `train/flops`           | operations since the beginning | on every due step, if the task knows its cost  |
+//! | `train/mfu`             | share of the peak, 0 to 1      | after the warm-up, if cost and peak are known  |
+//!
+//! `train/data_wait` is the share of the time in which training waits for its batches. If it is far from 0,
+//! [`Prefetch`](bdh::data::Prefetch) or more workers make the run faster.
 //!
 //! Rates are means over the steps since the last due one, without evals and checkpoints. On a GPU the step that reads the
 //! logged values also waits for the device, so only means over several steps are accurate.
@@ -19,12 +23,12 @@ pub use peak::DevicePeak;
 use crate::settings::within;
 use bdh::cadence::at;
 use bdh::hooks::{FitStart, StepEnd, Timing};
-use bdh::{BoxError, Cadence, Callback, HookResult, Outlook, callback};
+use bdh::{BoxError, Cadence, Callback, Clock, HookResult, Outlook, callback};
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Records tokens per second, step time, wait for data, and MFU.
+/// Records tokens or samples per second, step time, wait for data, and MFU.
 ///
 /// Costs no device read.
 ///
@@ -80,13 +84,28 @@ impl Default for Throughput {
 struct Mark {
     step: u64,
     tokens: u64,
+    samples: u64,
     timing: Timing,
 }
 
+impl Mark {
+    fn new(clock: &Clock, timing: Timing) -> Self {
+        Self {
+            step: clock.step,
+            tokens: clock.tokens,
+            samples: clock.samples,
+            timing,
+        }
+    }
+}
+
 impl Throughput {
-    /// Records the total tokens and operations.
+    /// Records the total tokens and operations, if the data is text.
     fn log_totals(ctx: &StepEnd<'_>) {
         let tokens = ctx.clock().tokens as f64;
+        if tokens == 0.0 {
+            return;
+        }
         ctx.log("train/tokens", tokens);
         if let Some(cost) = ctx.flops_per_token {
             ctx.log("train/flops", tokens * cost);
@@ -100,10 +119,15 @@ impl Throughput {
         let waited = seconds_between(from.timing.data, now.timing.data);
         let rate = (now.tokens - from.tokens) as f64 / seconds;
         let steps = (now.step - from.step) as f64;
-        ctx.log("train/tok_per_sec", rate);
+        if now.tokens == 0 {
+            let rate = (now.samples - from.samples) as f64 / seconds;
+            ctx.log("train/samples_per_sec", rate);
+        } else {
+            ctx.log("train/tok_per_sec", rate);
+        }
         ctx.log("train/step_time", seconds / steps);
         ctx.log("train/data_wait", waited / seconds);
-        if let (Some(cost), Some(peak)) = (ctx.flops_per_token, self.peak()) {
+        if let (Some(cost), Some(peak), 1..) = (ctx.flops_per_token, self.peak(), now.tokens) {
             ctx.log("train/mfu", rate * cost / (peak * ctx.num_devices() as f64));
         }
     }
@@ -129,7 +153,8 @@ impl Callback for Throughput {
         let positive = f64::MIN_POSITIVE..=f64::MAX;
         within("peak_flops", peak, positive, "use a finite number above 0")?;
         let (warmup, steps) = (self.warmup_steps, run.plan().steps);
-        if warmup >= steps {
+        // A run that is limited by time has no number of steps.
+        if steps > 0 && warmup >= steps {
             run.note(format!(
                 "records no rates: `warmup_steps` is {warmup}, and the run takes {steps} steps"
             ));
@@ -139,7 +164,7 @@ impl Callback for Throughput {
 
     fn keys(&self) -> Vec<String> {
         [
-            "train/tok_per_sec",
+            "train/*_per_sec", // tokens, or samples if the data is not text
             "train/step_time",
             "train/data_wait",
             "train/tokens",
@@ -152,27 +177,20 @@ impl Callback for Throughput {
 
     fn on_fit_start(&mut self, ctx: &FitStart<'_>) -> HookResult {
         let step = ctx.step();
-        self.from = Mark {
-            step,
-            tokens: ctx.clock().tokens,
-            timing: Timing::default(),
-        };
+        self.from = Mark::new(ctx.clock(), Timing::default());
         self.warm_at = step.saturating_add(self.warmup_steps); // a resumed run compiles its kernels again
         Ok(())
     }
 
     fn on_step(&mut self, ctx: &StepEnd<'_>) -> HookResult {
-        let now = Mark {
-            step: ctx.step(),
-            tokens: ctx.clock().tokens,
-            timing: ctx.timing_total,
-        };
+        let now = Mark::new(ctx.clock(), ctx.timing_total);
         let is_due = ctx.is_due(&self.on);
         let is_warm = now.step > self.warm_at;
         if is_due {
             Self::log_totals(ctx);
             // At the end of a run a mean that includes the warm-up is better than none.
-            let excludes_warmup = self.from.step >= self.warm_at || now.step == ctx.steps();
+            let is_last = ctx.length().is_reached(ctx.clock());
+            let excludes_warmup = self.from.step >= self.warm_at || is_last;
             let has_run = now.timing.step > self.from.timing.step; // a replay takes no steps
             if is_warm && excludes_warmup && has_run {
                 self.log_means(ctx, &now);

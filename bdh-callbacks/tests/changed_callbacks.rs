@@ -96,7 +96,7 @@ fn other_optimizer_starts_anew() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(run(dir.path(), 4));
     let changed = || {
-        let run = tiny::compose(tiny::task(tiny::ROWS), Tiny::new(0.0), 8);
+        let run = tiny::compose(tiny::ROWS, Tiny::new(0.0), 8);
         let run = run.optimizer(SgdConfig::new().build(), 0.01);
         run.run_dir(dir.path()).checkpoint(every(2)).resume("auto")
     };

@@ -196,14 +196,14 @@ fn samples_keep_to_the_context_of_the_model() {
         .prompts(["abcdefgh"])
         .max_tokens(20);
     let samples = bdh::CallbackExt::on_error(samples, ErrorPolicy::Abort);
-    let task = bdh::NextToken::new(tiny::Rows::of(2), tiny::val()).vocabulary(tiny::Letters);
-    let run = bdh::Trainer::builder(
-        task,
-        Short {
-            inner: tiny::Tiny::new(0.0),
-        },
-    )
-    .stop_on_signals(false);
+    let task = bdh::NextToken::new().vocabulary(tiny::Letters);
+    let model = Short {
+        inner: tiny::Tiny::new(0.0),
+    };
+    let run = bdh::Trainer::builder(task, model)
+        .train_data(tiny::Rows::of(2))
+        .eval_data("val", tiny::val())
+        .stop_on_signals(false);
     let run = run
         .optimizer(burn::optim::AdamWConfig::new().build(), 0.01)
         .steps(2)

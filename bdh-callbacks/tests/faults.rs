@@ -13,10 +13,11 @@ mod tiny;
 
 use bdh::cadence::every;
 use bdh::checkpoint::Checkpoint;
+use bdh::data::TrainData;
 use bdh::hooks::StepEnd;
 use bdh::{
-    BoxError, Callback, ConfigError, HookResult, MemorySink, Message, NextToken, Outcome, Record,
-    RunInfo, Sink, Source, TokenBatch, TrainError, TrainResult, Warning, callback, checkpoint,
+    BoxError, Callback, ConfigError, HookResult, MemorySink, Message, Outcome, Record, RunInfo,
+    Sink, TokenBatch, TrainError, TrainResult, Warning, callback, checkpoint,
 };
 use bdh_callbacks::TensorBoard;
 use serde_json::Value as Json;
@@ -550,10 +551,10 @@ fn panic_in_any_hook_does_not_change_the_run() {
 
 // ── Data ─────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Source whose batches are good until one has an unknown id.
+/// Rows that are good until one has an unknown id.
 struct Spoilt(tiny::Rows, i32, u64);
 
-impl Source for Spoilt {
+impl TrainData for Spoilt {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
@@ -567,12 +568,12 @@ impl Source for Spoilt {
         })
     }
 
-    fn position(&self) -> Json {
-        self.0.position()
+    fn state(&self) -> Json {
+        self.0.state()
     }
 
-    fn seek(&mut self, position: &Json) -> Result<(), BoxError> {
-        self.0.seek(position)
+    fn load_state(&mut self, state: &Json) -> Result<(), BoxError> {
+        self.0.load_state(state)
     }
 }
 
@@ -581,8 +582,8 @@ fn token_ids_out_of_range_end_the_run_with_a_reason() {
     let _alone = tiny::alone();
     for id in [11, 300, -2, i32::MIN] {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let task = NextToken::new(Spoilt(tiny::Rows::of(tiny::ROWS), id, 0), Vec::new());
-        let run = bdh::Trainer::builder(task, tiny::Tiny::new(0.2))
+        let run = bdh::Trainer::builder(tiny::task(), tiny::Tiny::new(0.2))
+            .train_data(Spoilt(tiny::Rows::of(tiny::ROWS), id, 0))
             .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01)
             .steps(STEPS)
             .run_dir(dir.path())
@@ -607,21 +608,18 @@ fn token_ids_out_of_range_end_the_run_with_a_reason() {
 #[test]
 fn validation_ids_out_of_range_are_refused_before_the_run() {
     let bad = TokenBatch::from_rows(&[[1, 2, 3, 11]]);
-    let task = NextToken::new(
-        tiny::Rows::of(1),
-        vec![TokenBatch::from_rows(&[[1; 4]]), bad],
-    );
-    let run = tiny::compose(task, tiny::Tiny::new(0.0), STEPS)
-        .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01);
-    let Some(ConfigError::ValData { batch: 1, source }) = run.build().err() else {
-        panic!("its ids are unknown")
-    };
+    let val = vec![TokenBatch::from_rows(&[[1; 4]]), bad];
+    let rows = tiny::Rows::of(1);
+    let run = tiny::bare(tiny::task(), rows, tiny::Tiny::new(0.0), STEPS).eval_data("val", val);
+    let run = run.optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01);
+    let error = run.build().expect_err("its ids are unknown");
     assert!(
-        source
-            .to_string()
-            .starts_with("token id 11 (a target, row 0, position 2)"),
-        "{source}"
+        matches!(error, ConfigError::EvalData { batch: 1, .. }),
+        "{error}"
     );
+    let expected =
+        "batch 1 of the eval set `val` cannot be used: token id 11 (a target, row 0, position 2)";
+    assert!(error.to_string().starts_with(expected), "{error}");
 }
 
 // ── The clock ────────────────────────────────────────────────────────────────────────────────────────

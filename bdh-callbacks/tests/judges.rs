@@ -18,3 +18,11 @@ fn wandb_0_19_judge_is_available() {
     };
     assert!(judge.bin("wandb").exists());
 }
+
+#[test]
+fn scikit_learn_judge_is_available() {
+    let Some(judge) = Judge::scikit_learn() else {
+        return;
+    };
+    assert!(judge.bin("python").exists());
+}

@@ -8,13 +8,19 @@
 #[path = "../../bdh/tests/support/tiny.rs"]
 mod tiny;
 
+use bdh::burn::optim::AdamWConfig;
+use bdh::burn::tensor::Tensor;
 use bdh::cadence::every;
-use bdh::{Callback, MemorySink, TrainResult, Value, registry};
+use bdh::data::{Prefetch, TrainData};
+use bdh::{
+    BatchSize, BoxError, Callback, LossContext, MemorySink, Task, TokenBatch, TrainResult, Trainer,
+    Value, registry,
+};
 use bdh_callbacks::{
     DevicePeak, GradientNoise, MemoryMonitor, StepProfiler, SystemMonitor, Throughput,
 };
 use std::time::Duration;
-use tiny::{Listener, Seen};
+use tiny::{Listener, Rows, Seen, Tiny};
 
 fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
     let fitted = run
@@ -68,6 +74,65 @@ fn noise_scale_follows_from_the_norms_of_micro_batches() {
     about("noise/trace", trace);
     about("noise/scale", trace / grad_sq);
     about("noise/scale_tokens", trace / grad_sq * 4.0); // tokens a sample
+}
+
+/// Task of the tiny model on data without tokens, like images.
+struct Pictures(tiny::Task);
+
+impl Task for Pictures {
+    type Model = Tiny;
+    type Batch = TokenBatch;
+
+    fn size(&self, batch: &TokenBatch) -> BatchSize {
+        BatchSize::samples(self.0.size(batch).samples)
+    }
+
+    fn loss(&self, model: &Tiny, batch: &TokenBatch, step: &LossContext<'_>) -> Tensor<1> {
+        self.0.loss(model, batch, step)
+    }
+
+    fn flops_per_token(&self, model: &Tiny, batch: &TokenBatch) -> Option<f64> {
+        self.0.flops_per_token(model, batch)
+    }
+}
+
+#[test]
+fn data_without_tokens_is_measured_in_samples() {
+    let _alone = tiny::alone();
+    let memory = MemorySink::default();
+    let run = Trainer::builder(Pictures(tiny::task()), Tiny::new(0.0))
+        .train_data(tiny::Lost(Rows::of(2)))
+        .optimizer(AdamWConfig::new().build(), 0.01)
+        .steps(4)
+        .stop_on_signals(false)
+        .grad_accum_steps(3)
+        .sink(memory.clone())
+        .callback(Throughput::default().peak_flops(1e9))
+        .callback(GradientNoise::default());
+    run.build()
+        .expect("a valid run")
+        .fit()
+        .expect("a run that completes");
+
+    let times = memory.series("train/step_time");
+    let rates = memory.series("train/samples_per_sec");
+    assert_eq!((rates.len(), times.len()), (3, 3));
+    for ((_, rate), (_, time)) in rates.iter().zip(&times) {
+        assert!(
+            (rate * time / 6.0 - 1.0).abs() < 1e-9,
+            "a step has 6 samples"
+        );
+    }
+    assert_eq!(memory.series("noise/scale").len(), 4);
+    for key in [
+        "train/tok_per_sec",
+        "train/tokens",
+        "train/flops",
+        "train/mfu",
+        "noise/scale_tokens",
+    ] {
+        assert_eq!(memory.series(key), [], "{key}");
+    }
 }
 
 #[test]
@@ -237,4 +302,47 @@ fn throughput_is_the_same_at_any_cadence() {
     for (_, time) in [set, file, outer].concat() {
         assert!(time >= LONG.as_secs_f64(), "{time}");
     }
+}
+
+/// Rows that take a while to draw.
+struct Slow(Rows);
+
+impl TrainData for Slow {
+    type Batch = TokenBatch;
+
+    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
+        std::thread::sleep(LONG);
+        self.0.next_batch()
+    }
+}
+
+/// Returns the mean `train/data_wait` of a run whose steps take longer than a batch of [`Slow`].
+fn data_wait(data: impl TrainData<Batch = TokenBatch>) -> f64 {
+    let memory = MemorySink::default();
+    let busy = tiny::on_step_start(|_| Ok(std::thread::sleep(2 * LONG)));
+    let run = tiny::bare(tiny::task(), data, Tiny::new(0.0), 8)
+        .optimizer(AdamWConfig::new().build(), 0.01)
+        .sink(memory.clone())
+        .callback(busy)
+        .callback(Throughput::default());
+    fit(run);
+    let waits = memory.series("train/data_wait");
+    assert_eq!(waits.len(), 7);
+    assert!(
+        waits.iter().all(|(_, share)| (0.0..=1.0).contains(share)),
+        "{waits:?}"
+    );
+    waits.iter().map(|(_, share)| share).sum::<f64>() / 7.0
+}
+
+#[test]
+fn prefetch_removes_the_wait_for_slow_data() {
+    let _alone = tiny::alone();
+    let (waits, prefetched) = (
+        data_wait(Slow(Rows::of(2))),
+        data_wait(Prefetch::new(Slow(Rows::of(2)))),
+    );
+    // Without prefetching a step takes 20 ms for its data and 40 ms for the rest, unless the machine is busy.
+    assert!(waits > 0.05, "{waits}");
+    assert!(prefetched < waits / 3.0, "{prefetched} and {waits}");
 }

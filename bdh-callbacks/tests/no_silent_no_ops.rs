@@ -8,11 +8,9 @@ use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::Tensor;
 use bdh::cadence::{every, last, start};
 use bdh::hooks::on_eval;
+use bdh::metrics::Metrics;
 use bdh::schedule::warmup_cosine;
-use bdh::{
-    BatchSize, BoxError, Callback, NextToken, Probe, Task, TokenBatch, Totals, TrainError, Trainer,
-    callback,
-};
+use bdh::{BatchSize, Callback, LossContext, Task, TokenBatch, TrainError, Trainer, callback};
 use bdh_callbacks::{
     Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, ForecastEnd, GradientNoise,
     LossSpikes, NonFiniteGuard, OnNonFinite, Throughput,
@@ -28,10 +26,10 @@ fn notes(run: tiny::Builder) -> Vec<String> {
     run.build().expect("a valid run").plan().notes.clone()
 }
 
-/// A run of the tiny model without validation data.
+/// A run of the tiny model without an eval set.
 fn without_val() -> tiny::Builder {
-    let task = NextToken::new(tiny::Rows::of(2), Vec::new());
-    tiny::compose(task, Tiny::new(0.0), 10).optimizer(AdamWConfig::new().build(), 0.01)
+    let run = tiny::bare(tiny::task(), tiny::Rows::of(2), Tiny::new(0.0), 10);
+    run.optimizer(AdamWConfig::new().build(), 0.01)
 }
 
 // ── Metrics ──────────────────────────────────────────────────────────────────────────────────────────
@@ -52,9 +50,26 @@ fn misspelt_metric_is_refused_with_the_known_ones() {
     for (name, callback) in callbacks {
         let expected = format!(
             "the settings of callback `{name}` are wrong: unknown metric \"los\": \
-             this run evaluates loss, accuracy, bpb, perplexity"
+             this run evaluates val/loss, val/accuracy, val/bpb, val/perplexity"
         );
         assert_eq!(refused(tiny::run(10).callback(callback)), expected);
+    }
+}
+
+#[test]
+fn unknown_metric_is_refused_with_the_full_keys_of_all_sets() {
+    for metric in ["test/ema_los", "dev/loss", "ema_los"] {
+        let run = tiny::run(10)
+            .eval_data_on("test", tiny::val(), last())
+            .callback(Ema::default())
+            .callback(EarlyStop::default().metric(metric));
+        let expected = format!(
+            "the settings of callback `early_stop` are wrong: unknown metric {metric:?}: this run evaluates \
+             val/loss, val/accuracy, val/bpb, val/perplexity, test/loss, test/accuracy, test/bpb, test/perplexity, \
+             val/ema_loss, val/ema_accuracy, val/ema_bpb, val/ema_perplexity, \
+             test/ema_loss, test/ema_accuracy, test/ema_bpb, test/ema_perplexity"
+        );
+        assert_eq!(refused(run), expected);
     }
 }
 
@@ -65,29 +80,28 @@ impl Task for Mute {
     type Model = Tiny;
     type Batch = TokenBatch;
 
-    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        self.0.next_batch()
-    }
-
     fn size(&self, batch: &TokenBatch) -> BatchSize {
         self.0.size(batch)
     }
 
-    fn loss(&self, model: &Tiny, batch: &TokenBatch, probe: &Probe<'_>) -> Tensor<1> {
-        self.0.loss(model, batch, probe)
+    fn loss(&self, model: &Tiny, batch: &TokenBatch, step: &LossContext<'_>) -> Tensor<1> {
+        self.0.loss(model, batch, step)
     }
 
-    fn val_batches(&self) -> &[TokenBatch] {
-        self.0.val_batches()
-    }
-
-    fn eval(&self, model: &Tiny, batch: &TokenBatch, totals: &mut Totals) {
-        totals.add("surprise", self.0.loss(model, batch, &Probe::off()), 1.0);
+    fn eval(&self, model: &Tiny, batch: &TokenBatch, metrics: &mut Metrics) {
+        metrics.mean(
+            "surprise",
+            self.0.loss(model, batch, &LossContext::off()),
+            1.0,
+        );
     }
 }
 
 fn mute() -> bdh::TrainerBuilder<Mute> {
-    let run = Trainer::builder(Mute(tiny::task(2)), Tiny::new(0.0)).stop_on_signals(false);
+    let run = Trainer::builder(Mute(tiny::task()), Tiny::new(0.0))
+        .train_data(tiny::Rows::of(2))
+        .eval_data("val", tiny::val())
+        .stop_on_signals(false);
     run.optimizer(AdamWConfig::new().build(), 0.01).steps(4)
 }
 
@@ -102,7 +116,7 @@ fn unnamed_metrics_are_found_with_the_first_batch() {
         .expect_err("the task measures something else")
         .to_string();
     assert!(
-        error.ends_with("unknown metric \"loss\": this run evaluates surprise"),
+        error.ends_with("unknown metric \"loss\": this run evaluates val/surprise"),
         "{error}"
     );
 }
@@ -145,7 +159,7 @@ fn limits_of_callbacks_are_noted_once_in_the_plan() {
         (
             "without an eval",
             Box::new(EarlyStop::default()),
-            "`early_stop` watches the training loss only: this run has no evals",
+            "`early_stop` watches the training loss only: this run has no evals of `loss`",
         ),
         (
             "without a directory",
@@ -155,7 +169,7 @@ fn limits_of_callbacks_are_noted_once_in_the_plan() {
         (
             "without an eval",
             Box::new(ForecastEnd::default()),
-            "`forecast` predicts nothing: this run has no evals",
+            "`forecast` predicts nothing: this run has no evals of `bpb`",
         ),
         (
             "without clipping",
@@ -195,6 +209,15 @@ fn limits_of_callbacks_are_noted_once_in_the_plan() {
         notes(tiny::run(12).eval(every(2)).callback(EarlyStop::default())),
         [""; 0]
     );
+    let rare = |metric: &str| {
+        let run = tiny::run(12).eval(every(2));
+        let run = run.eval_data_on("test", tiny::val(), every(6));
+        notes(run.callback(EarlyStop::default().metric(metric)))
+    };
+    assert_eq!(rare("loss"), [""; 0]);
+    let expected =
+        "`early_stop` never runs out of patience: `patience` is 5 evals, and this run has 2";
+    assert_eq!(rare("test/loss"), [expected], "evals of the metric's set");
 }
 
 // ── The trainer's own settings ───────────────────────────────────────────────────────────────────────
@@ -209,7 +232,7 @@ fn eval_without_data_and_too_long_warmup_are_noted() {
     assert_eq!(notes(without_val()), [""; 0], "no eval was asked for");
 
     let run = |warmup| {
-        let run = tiny::compose(tiny::task(2), Tiny::new(0.0), 10);
+        let run = tiny::compose(2, Tiny::new(0.0), 10);
         notes(run.optimizer(AdamWConfig::new().build(), warmup_cosine(1e-3, warmup)))
     };
     let expected = "1 group will not reach the peak learning rate: the warmup takes 11 updates, the run 10 steps";
@@ -242,14 +265,21 @@ fn notes_are_in_the_plan_the_sinks_and_run_json() {
     assert_eq!(file["notes"], json!([note]));
 }
 
-// ── A task without a position ────────────────────────────────────────────────────────────────────────
+// ── Data without a position ──────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn run_without_a_position_of_its_task_is_not_resumed() {
+fn run_without_a_position_of_its_data_is_not_resumed() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let run = || mute().run_dir(dir.path()).checkpoint(every(2));
+    let run = || {
+        let lost = tiny::Lost(tiny::Rows::of(2));
+        let run = tiny::bare(tiny::task(), lost, Tiny::new(0.0), 4);
+        run.optimizer(AdamWConfig::new().build(), 0.01)
+            .run_dir(dir.path())
+            .checkpoint(every(2))
+    };
     let trainer = run().build().expect("a valid run");
-    let note = "no checkpoint of this run can be resumed: the task does not report its data position (`Task::position`)";
+    let note = "no checkpoint of this run can be resumed: the training data does not report its position \
+                (`TrainData::state`), for example because several workers yield its batches in no fixed order";
     assert_eq!(trainer.plan().notes, [note]);
     trainer.fit().expect("a fit");
     let error = run()
@@ -257,33 +287,13 @@ fn run_without_a_position_of_its_task_is_not_resumed() {
         .build()
         .expect_err("a refusal")
         .to_string();
-    let expected = "does not fit this run: it holds no data position, so the training data would start anew; the task \
-                    must implement `position` and `seek` (any value but null will do if all batches are alike)";
+    let expected = "does not fit this run: it holds no data position, so the training data would start anew; the data \
+                    must implement `state` and `load_state` (any value but null will do if all batches are alike); burn's \
+                    loaders with workers have no fixed order: use `DatasetLoader`";
     assert!(
         error.starts_with("cannot resume: ") && error.ends_with(expected),
         "{error}"
     );
-}
-
-#[test]
-fn run_without_a_position_of_its_source_is_not_resumed() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let run = || {
-        let task = NextToken::new(tiny::Lost(tiny::Rows::of(2)), tiny::val());
-        let run = Trainer::builder(task, Tiny::new(0.0))
-            .stop_on_signals(false)
-            .steps(4);
-        run.optimizer(AdamWConfig::new().build(), 0.01)
-            .run_dir(dir.path())
-            .checkpoint(last())
-    };
-    run().build().expect("a valid run").fit().expect("a fit");
-    let error = run()
-        .resume("auto")
-        .build()
-        .expect_err("a refusal")
-        .to_string();
-    assert!(error.contains("it holds no data position"), "{error}");
 }
 
 // ── Callbacks that decide ────────────────────────────────────────────────────────────────────────────
@@ -319,7 +329,7 @@ fn failure_of_a_deciding_callback_ends_the_run() {
     );
     let text = error.to_string();
     assert!(
-        text.contains("unknown metric \"promised\": this eval has loss"),
+        text.contains("unknown metric \"promised\": this eval has val/loss"),
         "{text}"
     );
 

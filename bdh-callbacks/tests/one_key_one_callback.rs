@@ -19,7 +19,7 @@ fn two_callbacks_with_one_key_are_refused_by_name() {
         .callback(Ema::default())
         .callback(Ema::default().named("slow"));
     let error = twice.build().expect_err("one of them would be lost");
-    let expected = "`ema` and `slow` both record `val/ema_*`; let one record under a prefix of its own with \
+    let expected = "`ema` and `slow` both record `*/ema_*`; let one record under a prefix of its own with \
                     `.prefix(\"…\")`";
     assert!(matches!(error, ConfigError::DuplicateKey { .. }));
     assert_eq!(error.to_string(), expected);
@@ -34,7 +34,7 @@ fn two_callbacks_with_one_key_are_refused_by_name() {
 fn prefix_separates_the_keys_of_two_callbacks_of_a_kind() {
     let memory = MemorySink::default();
     let slow = Ema::default().decay(0.1).prefix("slow");
-    let stop = EarlyStop::default().metric("slow/ema_loss").patience(9);
+    let stop = EarlyStop::default().metric("val/slow/ema_loss").patience(9);
     let run = tiny::run(6).eval(every(2)).sink(memory.clone());
     let fitted = run
         .callback(Ema::default())
@@ -55,7 +55,7 @@ fn prefix_can_be_given_in_a_file() {
     let callbacks = registry::from_toml(text).expect("a configuration");
     assert_eq!(
         (callbacks[1].name(), callbacks[1].keys()),
-        ("ema_slow".into(), vec!["val/slow/ema_*".into()])
+        ("ema_slow".into(), vec!["*/slow/ema_*".into()])
     );
     tiny::run(4)
         .callbacks(callbacks)

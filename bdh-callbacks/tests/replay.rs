@@ -67,7 +67,10 @@ fn train(dir: &Path, checkpoint: bdh::Cadence, callbacks: Vec<Box<dyn Callback>>
 }
 
 fn replay(dir: &Path) -> ReplayBuilder<Task> {
-    Replay::builder(tiny::task(tiny::ROWS), Tiny::new(0.3)).checkpoints(dir)
+    Replay::builder(tiny::task(), Tiny::new(0.3))
+        .train_data(tiny::Rows::of(tiny::ROWS))
+        .eval_data("val", tiny::val())
+        .checkpoints(dir)
 }
 
 /// Returns the records of a replay without warnings.
@@ -333,20 +336,18 @@ fn invalid_replays_are_refused_before_anything_is_written() {
         refusal(replay(&none))
             .ends_with("give a checkpoint, or the directory of a run with checkpoints")
     );
-    let without = Replay::builder(tiny::task(1), Tiny::new(0.0));
+    let without = Replay::builder(tiny::task(), Tiny::new(0.0));
     assert_eq!(refusal(without), "`checkpoints` is required");
-    let mute = bdh::NextToken::new(tiny::Rows::of(2), Vec::new());
-    let mute = Replay::builder(mute, Tiny::new(0.0))
-        .checkpoints(&dir)
-        .eval(true);
+    let mute = || Replay::builder(tiny::task(), Tiny::new(0.0)).checkpoints(&dir);
     assert_eq!(
-        refusal(mute),
-        "`eval` is true: the task has no validation batches"
+        refusal(mute().eval(true)),
+        "`eval` is true: the replay has no eval set; add one with `.eval_data(\"val\", …)`"
     );
+    assert_eq!(refusal(mute().gradients(true)), "`train_data` is required");
 
     let mut other = Tiny::new(0.0);
     other.head.bias = None;
-    let other = Replay::builder(tiny::task(1), other).checkpoints(&dir);
+    let other = Replay::builder(tiny::task(), other).checkpoints(&dir);
     let refused = refusal(other);
     assert!(
         refused.ends_with("does not fit this run: this model has no parameter `head.bias`"),

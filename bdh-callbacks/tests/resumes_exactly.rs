@@ -86,7 +86,7 @@ fn resumed_run_is_stopped_by_nan_on_the_same_step() {
                 };
                 (entry.build)(settings).expect("valid settings")
             });
-            let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 12);
+            let run = tiny::compose(tiny::ROWS, tiny::Tiny::new(0.0), 12);
             run.optimizer(SgdConfig::new().build(), f64::MAX)
                 .callbacks(callbacks)
         };

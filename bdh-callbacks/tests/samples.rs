@@ -241,8 +241,8 @@ fn failure_under_a_prefix_does_not_affect_the_next_callback() {
 
 #[test]
 fn task_without_vocabulary_is_reported() {
-    let mute = bdh::NextToken::new(tiny::Rows::of(2), tiny::val());
-    let run = tiny::compose(mute, tiny::Tiny::new(0.0), 4);
+    let mute = bdh::NextToken::new();
+    let run = tiny::bare(mute, tiny::Rows::of(2), tiny::Tiny::new(0.0), 4);
     let run = run
         .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01)
         .callback(samples());

@@ -13,10 +13,11 @@ use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::Tensor;
 use bdh::cadence::{at, every, last, never};
+use bdh::data::cycle;
 use bdh::stats::Histogram;
 use bdh::{
-    BatchSize, BoxError, Callback, CallbackExt, MemorySink, Message, Probe, Record, RunInfo, Sink,
-    Task, TrainResult, Trainer, Value, registry,
+    BatchSize, BoxError, Callback, CallbackExt, LossContext, MemorySink, Message, Record, RunInfo,
+    Sink, Task, TrainResult, Trainer, Value, registry,
 };
 use bdh_callbacks::{Activations, Clipping, Histograms, Norms, Overlay, Ridges, UpdateRatios};
 use std::path::Path;
@@ -127,8 +128,8 @@ fn norms_of_disjoint_groups_add_up_to_the_global_norm() {
 fn clipped_gradients_and_updates_have_the_expected_norms() {
     let memory = MemorySink::default();
     let norms = Norms::default().clipped(true).updates(true);
-    let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 3)
-        .optimizer(SgdConfig::new().build(), 0.5);
+    let run =
+        tiny::compose(tiny::ROWS, tiny::Tiny::new(0.0), 3).optimizer(SgdConfig::new().build(), 0.5);
     fit(run
         .clip_grad_norm(1e-3)
         .sink(memory.clone())
@@ -296,10 +297,6 @@ impl Task for Shows {
     type Model = Number;
     type Batch = ();
 
-    fn next_batch(&mut self) -> Result<(), BoxError> {
-        Ok(())
-    }
-
     fn size(&self, (): &()) -> BatchSize {
         BatchSize {
             samples: 1,
@@ -307,9 +304,9 @@ impl Task for Shows {
         }
     }
 
-    fn loss(&self, model: &Number, (): &(), probe: &Probe<'_>) -> Tensor<1> {
+    fn loss(&self, model: &Number, (): &(), step: &LossContext<'_>) -> Tensor<1> {
         let shown = Tensor::<1>::from_floats(self.0, &tiny::device()).reshape([1, 2, 4]);
-        probe.tap("h.0.mlp", &shown);
+        step.probe().tap("h.0.mlp", &shown);
         model.number.val()
     }
 }
@@ -320,7 +317,9 @@ fn activations(values: [f32; 8]) -> Vec<f64> {
     let model = Number {
         number: Param::from_tensor(Tensor::ones([1], &tiny::device())),
     };
-    let run = Trainer::builder(Shows(values), model).optimizer(SgdConfig::new().build(), 0.1);
+    let run = Trainer::builder(Shows(values), model)
+        .train_data(cycle(vec![()]))
+        .optimizer(SgdConfig::new().build(), 0.1);
     let run = run.steps(1).stop_on_signals(false).sink(memory.clone());
     let run = run
         .callback(Activations::default())

@@ -4,13 +4,13 @@
 mod tiny;
 
 use bdh::burn::optim::SgdConfig;
-use bdh::cadence::{at, every};
+use bdh::cadence::{at, every, start};
 use bdh::{
     Callback, Intervention, InterventionContext, MemorySink, Outcome, StopReason, TrainResult,
     UpdateDecision, Value,
 };
 use bdh_callbacks::{
-    Checkpoints, EarlyStop, LossSpikes, NonFiniteGuard, OnNonFinite, SkipNonFinite,
+    Checkpoints, EarlyStop, Ema, LossSpikes, Mode, NonFiniteGuard, OnNonFinite, SkipNonFinite,
 };
 use std::path::Path;
 use tiny::{Listener, Seen};
@@ -24,7 +24,7 @@ fn fit(run: tiny::Builder) -> TrainResult<tiny::Tiny> {
 
 /// Returns a run whose second update makes the weights overflow, so that the loss is NaN from step 3 on.
 fn diverging() -> tiny::Builder {
-    let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 9);
+    let run = tiny::compose(tiny::ROWS, tiny::Tiny::new(0.0), 9);
     run.optimizer(SgdConfig::new().build(), 1e38)
 }
 
@@ -43,6 +43,37 @@ fn early_stop_ends_a_run_without_improvement() {
     let (step, by, why) = stopped(&fitted);
     assert_eq!((step, by), (9, "early_stop")); // the first eval is the best, and patience covers the next two
     assert!(why.starts_with("val/loss did not improve on "), "{why}");
+}
+
+/// Returns the step on which a run of two eval sets is stopped, and the reason.
+fn stopped_by(metric: &str) -> (u64, String) {
+    let patient = EarlyStop::default()
+        .metric(metric)
+        .mode(Mode::Max)
+        .patience(2)
+        .min_delta(1e9);
+    let run = tiny::run(20)
+        .eval(every(3))
+        .eval_data("test", vec![tiny::val().remove(1)])
+        .eval_data_on("rare", tiny::val(), every(5));
+    let fitted = fit(run.callback(patient));
+    let (step, _, why) = stopped(&fitted);
+    (step, why.to_owned())
+}
+
+#[test]
+fn early_stop_counts_the_evals_of_its_own_set_alone() {
+    for metric in ["accuracy", "val/accuracy"] {
+        let (step, why) = stopped_by(metric);
+        assert_eq!(step, 9, "{metric}: three evals of `val`, among nine evals");
+        assert!(why.starts_with("val/accuracy did not improve on "), "{why}");
+    }
+    let (step, why) = stopped_by("test/accuracy");
+    assert_eq!(step, 9);
+    assert!(why.starts_with("test/accuracy did not "), "{why}");
+    let (step, why) = stopped_by("rare/accuracy");
+    assert_eq!(step, 15);
+    assert!(why.starts_with("rare/accuracy did not "), "{why}");
 }
 
 #[test]
@@ -216,6 +247,30 @@ fn best_checkpoints_are_kept_and_others_deleted() {
 }
 
 #[test]
+fn best_checkpoint_by_a_metric_of_the_average_ignores_other_sets() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let memory = MemorySink::default();
+    let run = tiny::run(8)
+        .eval(start() | every(2))
+        .eval_data("test", vec![tiny::val().remove(1)])
+        .run_dir(dir.path())
+        .sink(memory.clone());
+    let fitted = fit(run
+        .callback(Ema::default())
+        .callback(Checkpoints::default().metric("val/ema_loss")));
+    assert_eq!(fitted.warnings, []);
+    let [val, test] = ["val/ema_loss", "test/ema_loss"].map(|key| memory.series(key));
+    assert_eq!((val.len(), test.len()), (5, 5));
+    assert_ne!(val, test);
+    let lowest = val.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    let (step, _) = lowest.expect("five evals");
+    let name = format!("best_val_ema_loss_step_{step}");
+    assert_eq!(best(dir.path()), [&*name]);
+    let path = dir.path().join("checkpoints").join(name);
+    assert_eq!(fitted.best_checkpoint, Some(path));
+}
+
+#[test]
 fn resumed_run_knows_the_best_checkpoints_on_disk() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let dir = dir.path().join("run");
@@ -252,7 +307,7 @@ fn spike_is_reported_on_the_next_step_with_its_batch() {
     let (memory, messages) = (MemorySink::default(), Seen::new());
     let look = LossSpikes::default().warmup(5).threshold(8.0);
     // A huge learning rate on one step spoils the weights for the next.
-    let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 40).grad_accum_steps(3);
+    let run = tiny::compose(tiny::ROWS, tiny::Tiny::new(0.0), 40).grad_accum_steps(3);
     let run = run
         .optimizer(SgdConfig::new().build(), 1e-3)
         .intervention(Jolt(20));
@@ -304,7 +359,7 @@ impl Intervention for Jolt {
 fn spike_on_the_last_step_is_reported_at_the_end() {
     let messages = Seen::new();
     let look = LossSpikes::default().warmup(5).threshold(8.0);
-    let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 21);
+    let run = tiny::compose(tiny::ROWS, tiny::Tiny::new(0.0), 21);
     let run = run
         .optimizer(SgdConfig::new().build(), 1e-3)
         .intervention(Jolt(20));

@@ -5,6 +5,7 @@
 //! | [`sweep`] | runs the trials of a sweep file, each as a process of any program |
 //! | [`compare`] | compares runs on the terminal, as CSV or as a page for a browser |
 //! | [`forecast`] | predicts how runs will end, and measures how accurate that is |
+//! | [`average`] | averages the weights of checkpoints |
 //! | [`wandb`] | uploads and repairs W&B logs |
 //! | [`callbacks`] | lists the callbacks that a file can name |
 //! | [`runs`] | arguments that select runs and their metric |
@@ -36,6 +37,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod average;
 pub mod callbacks;
 pub mod compare;
 pub mod forecast;

@@ -1,6 +1,8 @@
 //! The command `bdh` with runs and programs that do not use this library.
 #![cfg(unix)] // the trials are shell scripts
 
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors, serialize_to_file};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -70,6 +72,15 @@ impl Place {
         String::from_utf8(output.stderr).expect("text")
     }
 
+    /// Writes a file with one tensor, `weight`.
+    fn write_weights(&self, name: &str, values: [f32; 2]) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        let view = TensorView::new(Dtype::F32, vec![2], &bytes).expect("two values");
+        serialize_to_file([("weight", view)], None, &path).expect("a file");
+    }
+
     /// Writes a run whose loss falls from 4 towards an end that depends on its setting.
     fn write_run(&self, number: u32) {
         let lr = f64::from(number) / 10.0;
@@ -101,7 +112,14 @@ fn help_lists_subcommands_and_refuses_unknown_ones() {
     let place = Place::new();
     contains(
         &place.succeeds("--help"),
-        &["sweep", "compare", "forecast", "wandb", "--version"],
+        &[
+            "sweep",
+            "compare",
+            "forecast",
+            "average",
+            "wandb",
+            "--version",
+        ],
     );
     contains(
         &place.succeeds("sweep --help"),
@@ -254,4 +272,26 @@ fn error_names_the_missing_log() {
         &place.refuses("wandb repair runs/none.wandb"),
         &["error: `runs/none.wandb`: "],
     );
+}
+
+#[test]
+fn weights_of_files_and_checkpoints_are_averaged() {
+    let place = Place::new();
+    place.write_weights("a.safetensors", [1.0, -2.0]);
+    place.write_weights("best/model.safetensors", [2.0, 4.0]);
+    let out = place.succeeds("average a.safetensors best -o mean.safetensors");
+    let expected = "a.safetensors\nbest/model.safetensors\n\
+                    wrote mean.safetensors, the mean of 2 files: 2 values in 1 tensor\n";
+    assert_eq!(out, expected);
+    let bytes = fs::read(place.path().join("mean.safetensors")).expect("a file");
+    let mean = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let mean = mean.tensor("weight").expect("the tensor");
+    assert_eq!(mean.data(), [1.5_f32, 1.0].map(f32::to_le_bytes).concat());
+
+    let over = place.refuses("average a.safetensors best -o a.safetensors");
+    contains(&over, &["it is one of the files to average"]);
+    let none = place.refuses("average none best -o b.safetensors");
+    contains(&none, &["error: cannot read weights from `none`"]);
+    contains(&place.refuses("average best"), &["--out <FILE>"]);
+    assert!(!place.path().join("b.safetensors").exists());
 }

@@ -3,8 +3,9 @@
 use crate::best_fit::Shelf;
 use crate::error::DataError;
 use crate::order::epoch_order;
+use bdh::data::TrainData;
 use bdh::lm::fingerprint;
-use bdh::{BatchSize, BoxError, Source, TokenBatch};
+use bdh::{BatchSize, BoxError, TokenBatch};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
@@ -113,7 +114,7 @@ impl Packed {
     }
 }
 
-impl Source for Packed {
+impl TrainData for Packed {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
@@ -132,7 +133,7 @@ impl Source for Packed {
         })
     }
 
-    fn position(&self) -> Value {
+    fn state(&self) -> Value {
         let position = Position {
             epoch: self.stream.epoch,
             next: self.stream.next,
@@ -144,8 +145,8 @@ impl Source for Packed {
         serde_json::to_value(position).expect("numbers and lists of them are JSON")
     }
 
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        let position = Position::deserialize(position).map_err(|_| DataError::Position)?;
+    fn load_state(&mut self, state: &Value) -> Result<(), BoxError> {
+        let position = Position::deserialize(state).map_err(|_| DataError::Position)?;
         if !self.has_position(&position) {
             return Err(DataError::Position.into());
         }

@@ -1,8 +1,8 @@
 //! Text as one long stream of tokens, like in BDH and nanoGPT.
 
-use bdh::BoxError;
+use bdh::data::TrainData;
 use bdh::lm::{RandomCrops, TokenBatch, Vocabulary};
-use bdh::{ConfigError, Source};
+use bdh::{BoxError, ConfigError};
 
 /// Vocabulary of the 256 bytes, without an id that begins a document.
 #[derive(Debug, Clone, Copy, Default)]

@@ -9,7 +9,7 @@ mod plain;
 
 use bdh::burn::module::Module;
 use bdh::burn::tensor::{Device, Int, Tensor};
-use bdh::lm::{RandomCrops, Sampling, TokenStream};
+use bdh::lm::{Sampling, TokenStream};
 use bdh::text::TextTask;
 use bdh::{CausalLm, NextToken, Probe};
 use bdh_data::Tokenizer;
@@ -201,9 +201,7 @@ fn reading_token_by_token_matches_reading_the_whole_text() {
 #[test]
 fn generated_text_is_the_same_with_and_without_the_state() {
     let (model, _) = small();
-    let text = "a text to begin with, some forty bytes";
-    let source = RandomCrops::of_bytes(text, 1, 8, 0).expect("long enough");
-    let task = NextToken::<Bdh, _>::new(source, Vec::new()).vocabulary(Bytes(256));
+    let task = NextToken::<Bdh>::new().vocabulary(Bytes(256));
     let sampled = |max_context, top_k, seed| {
         let how = Sampling {
             max_tokens: 40,
@@ -259,8 +257,7 @@ fn prompt_outside_the_vocabulary_is_an_error() {
     let model = config
         .init(1, &Device::flex())
         .expect("the settings are sound");
-    let source = RandomCrops::of_bytes("a text of a few bytes", 1, 8, 0).expect("long enough");
-    let task = NextToken::<Bdh, _>::new(source, Vec::new()).vocabulary(Bytes(100));
+    let task = NextToken::<Bdh>::new().vocabulary(Bytes(100));
     let sampled = |prompt| {
         task.generate(
             &model,

@@ -8,9 +8,10 @@ mod gpt2_files;
 mod parity;
 
 use bdh::burn::tensor::{Device, Int, Tensor};
+use bdh::data::cycle;
 use bdh::schedule::constant;
 use bdh::stats::ParamTable;
-use bdh::{BatchSize, BoxError, CausalLm, MemorySink, Probe, Task, Trainer};
+use bdh::{BatchSize, CausalLm, LossContext, MemorySink, Probe, Task, Trainer};
 use bdh_models::gpt2::{Gelu, Gpt2, Gpt2Config, groups};
 use fixtures::{Original, Variant, each_variant};
 use gpt2_files::{hugging_face, save, state_dict};
@@ -64,20 +65,12 @@ impl Task for OneBatch {
     type Model = Gpt2;
     type Batch = ();
 
-    fn next_batch(&mut self) -> Result<(), BoxError> {
-        Ok(())
-    }
-
     fn size(&self, (): &()) -> BatchSize {
         BatchSize::default()
     }
 
-    fn loss(&self, model: &Gpt2, (): &(), _: &Probe<'_>) -> Tensor<1> {
+    fn loss(&self, model: &Gpt2, (): &(), _: &LossContext<'_>) -> Tensor<1> {
         parity::loss(model, &self.inputs, &self.targets)
-    }
-
-    fn val_batches(&self) -> &[()] {
-        &[()]
     }
 }
 
@@ -97,6 +90,8 @@ fn trainer_with_two_groups_matches_the_original() {
                 targets: targets.clone(),
             };
             let mut builder = Trainer::builder(task, model.clone())
+                .train_data(cycle(vec![()]))
+                .eval_data("val", vec![()])
                 .steps(5)
                 .sink(memory.clone());
             for group in groups(0.1, constant(1e-3)) {

@@ -6,11 +6,11 @@ mod micro;
 use bdh::burn::tensor::Device;
 use bdh::cadence::never;
 use bdh::ops::Precision;
-use bdh::{MemorySink, Trainer, TrainerBuilder};
+use bdh::{MemorySink, TrainerBuilder};
 use bdh_models::bdh_model::Bdh;
 use bdh_models::gpt2::Gpt2;
 use bdh_models::nanochat::Gpt;
-use micro::{Micro, task};
+use micro::Micro;
 
 /// Returns the losses of some steps on `replicas` replicas, which share the CPU.
 fn losses<M: Micro>(
@@ -30,10 +30,7 @@ fn losses<M: Micro>(
     let memory = MemorySink::default();
     let model = M::on(&devices[0], precision);
     let groups = model.groups();
-    let run = Trainer::builder(task(), model)
-        .steps(5)
-        .grad_accum_steps(2)
-        .eval(never());
+    let run = micro::run(model).steps(5).grad_accum_steps(2).eval(never());
     let run = groups.into_iter().fold(run, TrainerBuilder::group);
     let run = run
         .clip_grad_norm(1.0)

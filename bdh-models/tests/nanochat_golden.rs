@@ -7,8 +7,9 @@
 mod parity;
 
 use bdh::burn::tensor::{Device, Int, Tensor};
-use bdh::{BoxError, MemorySink, NextToken, Source, TokenBatch};
+use bdh::data::cycle;
 use bdh::{CausalLm, Probe};
+use bdh::{MemorySink, NextToken, TokenBatch};
 use bdh_callbacks::Norms;
 use bdh_models::nanochat::{Gpt, GptConfig, LearningRates, MuonSchedule, groups};
 use parity::{Trainer, Values, backward, gradients, ids, load, norm, relative, weights};
@@ -208,25 +209,6 @@ fn two_optimizer_steps_match_the_original() {
     assert_close("loss after two steps", loss.into(), 2.425_351_86, 1e-4);
 }
 
-/// Source that repeats the golden batch.
-struct OneBatch;
-
-impl Source for OneBatch {
-    type Batch = TokenBatch;
-
-    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        Ok(golden_tokens())
-    }
-
-    fn position(&self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-
-    fn seek(&mut self, _: &serde_json::Value) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
-
 fn golden_tokens() -> TokenBatch {
     TokenBatch::from_rows(&[[1, 5, 2, 7, 3, 0, 59, 4, 8, 9, 10, 33, 12, 13, 14, 15, -1]])
 }
@@ -235,12 +217,13 @@ fn golden_tokens() -> TokenBatch {
 fn trainer_takes_the_same_two_steps() {
     let device = Device::flex().autodiff();
     let memory = MemorySink::default();
-    let task = NextToken::new(OneBatch, vec![golden_tokens()]);
     let before = bdh::hooks::after_backward(|ctx| {
         ctx.log("weight_norm_before", ctx.weights.l2());
         Ok(())
     });
-    let mut builder = bdh::Trainer::builder(task, golden_model(&device))
+    let mut builder = bdh::Trainer::builder(NextToken::new(), golden_model(&device))
+        .train_data(cycle(vec![golden_tokens()]))
+        .eval_data("val", vec![golden_tokens()])
         .steps(2)
         .callback(Norms::default())
         .callback(before)

@@ -6,15 +6,16 @@
 #[path = "support/micro.rs"]
 mod micro;
 
+use bdh::Probe;
 use bdh::burn::optim::Optimizer;
 use bdh::burn::tensor::{Device, Tensor};
+use bdh::data::TrainData;
 use bdh::lm::cross_entropy;
 use bdh::ops::{AdamW, Precision};
-use bdh::{Probe, Task};
 use bdh_models::bdh_model::Bdh;
 use bdh_models::gpt2::Gpt2;
 use bdh_models::nanochat::{Gpt, Muon};
-use micro::{Micro, task};
+use micro::Micro;
 
 /// Returns the number of operations that `work` submits. Panics if it reads a result.
 fn recorded(work: impl FnOnce(&Device)) -> usize {
@@ -27,8 +28,7 @@ fn recorded(work: impl FnOnce(&Device)) -> usize {
 }
 
 fn forward<M: Micro>() {
-    let mut task = task::<M>();
-    let batch = task.next_batch().expect("a batch");
+    let batch = micro::crops().next_batch().expect("a batch");
     let pass = |precision| {
         recorded(|device| {
             let model = M::on(device, precision);

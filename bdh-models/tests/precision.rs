@@ -12,12 +12,13 @@ use bdh::cadence::{first, last};
 use bdh::lm::{Sampling, TokenBatch, TokenStream, score};
 use bdh::ops::Precision;
 use bdh::text::TextTask;
-use bdh::{CausalLm, MemorySink, Probe, Trainer, TrainerBuilder, checkpoint, load_weights};
+use bdh::{CausalLm, MemorySink, NextToken, Probe, TrainerBuilder, checkpoint, load_weights};
 use bdh_callbacks::Activations;
+use bdh_data::PlainBytes;
 use bdh_models::bdh_model::Bdh;
 use bdh_models::gpt2::Gpt2;
 use bdh_models::nanochat::Gpt;
-use micro::{Micro, SEQ_LEN, task, text};
+use micro::{Micro, SEQ_LEN, text};
 use parity::Values;
 use safetensors::{Dtype, SafeTensors};
 use std::fs;
@@ -39,7 +40,7 @@ impl<M: Micro> Trained<M> {
         let memory = MemorySink::default();
         let model = M::on(&cpu(), precision);
         let groups = model.groups();
-        let run = Trainer::builder(task(), model)
+        let run = micro::run(model)
             .steps(STEPS)
             .clip_grad_norm(1.0)
             .eval(last())
@@ -228,7 +229,9 @@ fn check_generation_and_scores<M: Micro>() {
         max_context: SEQ_LEN,
         ..Sampling::default()
     };
-    let texts = task::<M>().generate(&model, &[("to be", how.clone()), ("s", how)]);
+    let texts = NextToken::<M>::new()
+        .vocabulary(PlainBytes)
+        .generate(&model, &[("to be", how.clone()), ("s", how)]);
     let texts = texts.expect("texts");
     assert!(
         texts

@@ -73,7 +73,7 @@ fn nanochat_with_muon_and_packed_documents_resumes() {
             .config
             .init(3, &bdh::device("cpu").expect("a CPU"))
             .expect("a model");
-        let run = Trainer::builder(NextToken::new(batches, Vec::new()), model);
+        let run = Trainer::builder(NextToken::new(), model).train_data(batches);
         let groups = recipe.groups(MuonSchedule::new(STEPS)).into_iter();
         let groups = groups.map(|group| group.scheduled(|lr| warmup_cosine(lr, 2)));
         groups.fold(watched(run), TrainerBuilder::group)
@@ -94,7 +94,7 @@ fn bdh_with_dropout_and_random_crops_resumes() {
         let model = config
             .init(3, &bdh::device("cpu").expect("a CPU"))
             .expect("a model");
-        let run = Trainer::builder(NextToken::new(crops(), Vec::new()), model);
+        let run = Trainer::builder(NextToken::new(), model).train_data(crops());
         watched(run).optimizer(AdamWConfig::new().build(), 1e-3)
     });
 }
@@ -110,7 +110,7 @@ fn gpt2_with_decay_groups_and_schedule_resumes() {
         let model = config
             .init(3, &bdh::device("cpu").expect("a CPU"))
             .expect("a model");
-        let run = Trainer::builder(NextToken::new(crops(), Vec::new()), model);
+        let run = Trainer::builder(NextToken::new(), model).train_data(crops());
         let groups = gpt2::groups(0.1, gpt2::schedule(1e-3, 2));
         groups.into_iter().fold(watched(run), TrainerBuilder::group)
     });

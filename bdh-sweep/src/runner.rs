@@ -61,7 +61,7 @@ pub struct Running {
     pub trial: Trial,
     /// Last recorded step.
     pub step: u64,
-    /// Steps of the whole run; `None` before the trial has recorded them.
+    /// Steps of the whole run; `None` before the trial has recorded them, and if it is limited by time.
     pub steps: Option<u64>,
     /// Each value of the metric, with its step.
     pub history: Vec<(u64, f64)>,

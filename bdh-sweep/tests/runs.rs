@@ -386,3 +386,33 @@ fn run_of_an_earlier_version_is_a_row() {
         row.end.metric
     );
 }
+
+#[test]
+fn number_of_steps_of_a_run_limited_by_time_is_known_at_its_end() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let timed = |name: &str, status: &str| {
+        let dir = root.path().join(name);
+        let ended = [1, 4, 8].map(|step| line(step, &json!(9.0 - step as f64)));
+        write(&dir, status, &json!({ "name": name }), &ended);
+        let path = dir.join("run.json");
+        let mut file: Value =
+            serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");
+        file["steps"] = 0.into();
+        fs::write(path, file.to_string()).expect("a file");
+    };
+    timed("done", "completed");
+    timed("under way", "running");
+    let found = runs::read_all([root.path()], &keys()).runs;
+    let table = Table::of(&found, &keys());
+    let row = |name: &str| {
+        let mut rows = table.rows.iter();
+        rows.find(|row| row.name == name).expect("a row")
+    };
+    let cuts = |name: &str| row(name).at.iter().map(|at| at.metric).collect::<Vec<_>>();
+    assert_eq!((row("done").steps, row("under way").steps), (8, 0));
+    assert_eq!(cuts("done"), [Some(8.0), Some(8.0), Some(5.0)]);
+    assert_eq!(cuts("under way"), [None; 3], "shares of an unknown number");
+    let past = runs::to_forecast(&found, &keys());
+    let past: Vec<_> = past.iter().map(|run| (&*run.name, run.horizon)).collect();
+    assert_eq!(past, [("done", 8)]);
+}

@@ -7,7 +7,7 @@ use crate::proto::{History, Item, Items, Kind, Metric, MetricOptions, Step};
 use crate::text::{number, object};
 use std::collections::{BTreeMap, HashSet};
 
-/// Keys that the sink adds to every row.
+/// Keys that the sink adds to every row; `tokens` only if the data is text.
 pub(super) const OWN_KEYS: [&str; 5] = ["step", "tokens", "_timestamp", "_runtime", "_step"];
 
 /// State of the rows that have been written.
@@ -26,7 +26,8 @@ pub(super) struct Rows {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) step: u64,
-    pub(super) tokens: u64,
+    /// Tokens trained on; `None` if the data is not text.
+    pub(super) tokens: Option<u64>,
     /// Seconds of training.
     pub(super) runtime: f64,
     /// Seconds since 1970.
@@ -45,7 +46,9 @@ impl Rows {
         for (key, _) in &values {
             kinds.extend(self.define(key));
         }
-        kinds.extend(self.define("tokens"));
+        if at.tokens.is_some() {
+            kinds.extend(self.define("tokens"));
+        }
         let row = Kind::History(History {
             item: self.items(at, values),
             step: Some(Step { num: self.count }),
@@ -62,19 +65,21 @@ impl Rows {
             items.push(item(key, value));
         }
         for (key, value) in OWN_KEYS.into_iter().zip(self.own_values(at)) {
-            items.push(item(key.to_owned(), value));
+            if let Some(value) = value {
+                items.push(item(key.to_owned(), value));
+            }
         }
         items
     }
 
     /// Returns the values of [`OWN_KEYS`].
-    fn own_values(&self, at: Moment) -> [String; 5] {
+    fn own_values(&self, at: Moment) -> [Option<String>; 5] {
         [
-            at.step.to_string(),
-            at.tokens.to_string(),
-            number(at.timestamp),
-            number(at.runtime),
-            self.count.to_string(),
+            Some(at.step.to_string()),
+            at.tokens.map(|tokens| tokens.to_string()),
+            Some(number(at.timestamp)),
+            Some(number(at.runtime)),
+            Some(self.count.to_string()),
         ]
     }
 
@@ -177,7 +182,7 @@ mod tests {
     fn rows_are_counted_after_a_missing_one() {
         let at = Moment {
             step: 5,
-            tokens: 0,
+            tokens: Some(0),
             runtime: 0.0,
             timestamp: 0.0,
         };
@@ -192,5 +197,30 @@ mod tests {
         }
         let next = |rows: &mut Rows| rows.row(at, Vec::new());
         assert_eq!(next(&mut second), next(&mut first));
+    }
+
+    #[test]
+    fn rows_of_data_without_tokens_have_no_tokens() {
+        let mut at = Moment {
+            step: 5,
+            tokens: None,
+            runtime: 0.0,
+            timestamp: 0.0,
+        };
+        let keys = |rows: Vec<Kind>| {
+            let Some(Kind::History(row)) = rows.into_iter().next_back() else {
+                panic!("a row comes last")
+            };
+            row.item
+                .into_iter()
+                .map(|item| item.key)
+                .collect::<Vec<_>>()
+        };
+        let mut rows = Rows::default();
+        let own = ["step", "_timestamp", "_runtime", "_step"];
+        assert_eq!(keys(rows.row(at, Vec::new())), own);
+        assert!(!rows.defined.contains("tokens"));
+        at.tokens = Some(640);
+        assert_eq!(keys(rows.row(at, Vec::new())), OWN_KEYS);
     }
 }

@@ -13,7 +13,7 @@ use bdh::clock::now;
 use bdh::files::write_atomically;
 use bdh::lines::Lines;
 use bdh::sink::Feedback;
-use bdh::{BoxError, Outcome, Record, RunInfo, Value, Warning};
+use bdh::{BoxError, Clock, Outcome, Record, RunInfo, Value, Warning};
 use serde_json::{Map, Value as Json, json};
 use std::fs;
 use std::io;
@@ -190,7 +190,7 @@ impl Session {
     fn put_row(&mut self, record: &Record, values: Vec<(String, String)>) -> io::Result<()> {
         let at = Moment {
             step: self.step,
-            tokens: record.clock.tokens,
+            tokens: tokens(&record.clock),
             runtime: record.clock.elapsed.as_secs_f64(),
             timestamp: now(),
         };
@@ -330,6 +330,12 @@ impl Session {
             consequence: consequence.to_owned(),
         });
     }
+}
+
+/// Returns the tokens trained on; `None` for data that counts samples only, such as images.
+fn tokens(clock: &Clock) -> Option<u64> {
+    let is_text = clock.tokens > 0 || clock.samples == 0;
+    is_text.then_some(clock.tokens)
 }
 
 /// Opens the log of a resumed run; `None` if it is missing, or if the settings name another run id.

@@ -7,10 +7,10 @@ mod check;
 mod parse;
 mod text;
 
-pub use crate::clock::{Span, fraction, minutes, samples, secs, steps, tokens};
+pub use crate::clock::{Span, epochs, fraction, minutes, samples, secs, steps, tokens};
 pub use check::CadenceError;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, RunLength};
 use std::ops::{BitAnd, BitOr};
 
 /// Longest run, in steps, whose firings are predicted one by one. Beyond it, time and memory would matter.
@@ -25,6 +25,7 @@ pub(crate) const MOST_STEPS: u64 = 10_000_000;
 /// |---------------------------------------------|---------------------------------------------------|
 /// | `every step`, `every 100 steps`             | on steps 100, 200, …                              |
 /// | `every 1000000 tokens`, `every 64 samples`  | on the steps that complete a multiple             |
+/// | `every 1 epoch`, `every 2 epochs`           | on the steps that complete an epoch of the data   |
 /// | `every 10%`                                 | on each tenth of the run, the last step included  |
 /// | `every 30s`, `every 5min`, `every 2h`       | on the first step after each such period of time  |
 /// | `at 250,500,1000 steps`, `at 10%,50%`       | once at each                                      |
@@ -34,6 +35,8 @@ pub(crate) const MOST_STEPS: u64 = 10_000_000;
 /// | `never`                                     | not at all                                        |
 /// | <code>every 500 steps &#124; last</code>    | on both                                           |
 /// | `every 10 steps & between 0% and 5%`        | on every tenth step of the first 5% of the run    |
+///
+/// In a run that is limited by time, percentages are shares of the time.
 ///
 /// `&` binds tighter than `|`; parentheses group. In a list, a unit also applies to the numbers before it
 /// that have none. The default unit is steps and the default word is `every`: `100` is `every 100 steps`.
@@ -61,7 +64,7 @@ pub enum Cadence {
     Start,
     /// Step 1.
     First,
-    /// The last planned step; a run that is stopped early does not reach it.
+    /// The last planned step, or the step that reaches the time limit; a run that is stopped early has neither.
     Last,
     /// Each step that completes another span; not step 0.
     Every(Span),
@@ -102,9 +105,9 @@ impl Cadence {
         at((0..10).map(|power| 1 << power)) | every(1_000)
     }
 
-    /// Whether the cadence is due after the work in `(previous, now]`, in a run of `num_steps` steps.
+    /// Whether the cadence is due after the work in `(previous, now]`, in a run of this length.
     ///
-    /// On step 0 `previous` is `None`. The result depends on the arguments alone, so a trainer may call this
+    /// A number as `length` is a number of steps. On step 0 `previous` is `None`. The result depends on the arguments alone, so a trainer may call this
     /// before a step runs, with the clock as the step will leave it. `elapsed` is not known then: the same
     /// value must be `previous.elapsed` of the next call, or time that passes during the step is lost.
     ///
@@ -120,11 +123,16 @@ impl Cadence {
     /// assert!(!every(10).is_due(Some(&before), &now, 100));
     /// ```
     #[must_use]
-    pub fn is_due(&self, previous: Option<&Clock>, now: &Clock, num_steps: u64) -> bool {
+    pub fn is_due(
+        &self,
+        previous: Option<&Clock>,
+        now: &Clock,
+        length: impl Into<RunLength>,
+    ) -> bool {
         let window = Window {
             previous,
             now,
-            num_steps,
+            length: length.into(),
         };
         self.is_due_in(&window)
     }
@@ -134,7 +142,7 @@ impl Cadence {
             Self::Never => false,
             Self::Start => window.reaches(Span::Steps(0)),
             Self::First => window.reaches(Span::Steps(1)),
-            Self::Last => window.reaches(Span::Steps(window.num_steps)),
+            Self::Last => window.reaches_end(),
             Self::Every(span) => window.completes(*span),
             Self::At(spans) => spans.iter().any(|span| window.reaches(*span)),
             Self::LogSpaced { per_decade } => window.reaches_log_point(*per_decade),
@@ -162,6 +170,9 @@ impl Cadence {
     }
 
     /// Whether [`firings`](Self::firings) is exact: no part of the cadence reads the time.
+    ///
+    /// In a run that is limited by [time](RunLength::Time), fractions and `last` read the time too, and no firing is
+    /// certain: the number of steps is not known.
     #[must_use]
     pub fn is_predictable(&self) -> bool {
         self.spans()
@@ -192,31 +203,38 @@ struct Window<'a> {
     /// `None` on step 0.
     previous: Option<&'a Clock>,
     now: &'a Clock,
-    /// Length of the run, in steps.
-    num_steps: u64,
+    /// Length of the run.
+    length: RunLength,
 }
 
 impl Window<'_> {
     fn starts_after(&self, span: Span) -> bool {
         self.previous
-            .is_some_and(|previous| span.is_reached(previous, self.num_steps))
+            .is_some_and(|previous| span.is_reached(previous, self.length))
     }
 
     fn ends_after(&self, span: Span) -> bool {
-        span.is_reached(self.now, self.num_steps)
+        span.is_reached(self.now, self.length)
     }
 
     fn reaches(&self, span: Span) -> bool {
         self.ends_after(span) && !self.starts_after(span)
     }
 
+    fn reaches_end(&self) -> bool {
+        let was_over = self
+            .previous
+            .is_some_and(|previous| self.length.is_reached(previous));
+        self.length.is_reached(self.now) && !was_over
+    }
+
     /// Returns whether another span is completed; false for a span of zero.
     fn completes(&self, span: Span) -> bool {
         let before = match self.previous {
-            Some(previous) => span.periods(previous, self.num_steps),
+            Some(previous) => span.periods(previous, self.length),
             None => Some(0),
         };
-        span.periods(self.now, self.num_steps) > before
+        span.periods(self.now, self.length) > before
     }
 
     fn reaches_log_point(&self, per_decade: u32) -> bool {
@@ -270,7 +288,7 @@ impl BitAnd for Cadence {
     }
 }
 
-/// Acts each time another span is completed: `every(250)`, `every(tokens(1_000_000))`.
+/// Acts each time another span is completed: `every(250)`, `every(epochs(1))`, `every(tokens(1_000_000))`.
 #[must_use]
 pub fn every(span: impl Into<Span>) -> Cadence {
     Cadence::Every(span.into())
@@ -306,7 +324,7 @@ pub fn first() -> Cadence {
     Cadence::First
 }
 
-/// Acts on the last step of the run.
+/// Acts on the last step of the run. In a run that is limited by time, that is the step that reaches the limit.
 #[must_use]
 pub fn last() -> Cadence {
     Cadence::Last
@@ -321,7 +339,7 @@ pub fn never() -> Cadence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{fraction, minutes, samples, secs, tokens};
+    use crate::clock::{epochs, fraction, minutes, samples, secs, tokens};
     use std::collections::BTreeSet;
 
     /// Returns the due steps of a run with 300 tokens and 4 samples per step.
@@ -356,6 +374,26 @@ mod tests {
     }
 
     #[test]
+    fn epoch_cadences_fire_on_the_step_that_completes_the_pass() {
+        let per_step = Clock {
+            micro_batches: 4,
+            batches_per_epoch: 10,
+            ..Clock::default()
+        };
+        let firings = |cadence: Cadence| -> Vec<u64> { cadence.firings(&per_step, 12).collect() };
+        assert_eq!(firings(every(epochs(1))), [3, 5, 8, 10]);
+        assert_eq!(firings(every(epochs(2))), [5, 10]);
+        assert_eq!(firings(at([epochs(1), epochs(3)])), [3, 8]);
+        assert_eq!(firings(between(epochs(1), epochs(2))), [3, 4, 5]);
+
+        let unknown = Clock {
+            batches_per_epoch: 0,
+            ..per_step
+        };
+        assert_eq!(every(epochs(1)).firings(&unknown, 12).count(), 0);
+    }
+
+    #[test]
     fn every_tenth_of_the_run_ends_with_the_run() {
         assert_eq!(
             firings(&every(fraction(0.1)), 30),
@@ -379,6 +417,31 @@ mod tests {
         assert!(!cadence.is_predictable());
         assert!(!(last() | at([secs(30.0)])).is_predictable());
         assert!((every(tokens(5)) | last()).is_predictable());
+    }
+
+    #[test]
+    fn in_a_timed_run_fractions_and_the_end_are_times() {
+        let length = RunLength::Time(std::time::Duration::from_secs(100));
+        let clocks: Vec<Clock> = [0, 20, 45, 55, 99, 101]
+            .iter()
+            .zip(0..)
+            .map(|(&seconds, step)| Clock {
+                elapsed: std::time::Duration::from_secs(seconds),
+                ..Clock::default().after(step)
+            })
+            .collect();
+        let due = |cadence: Cadence| -> Vec<u64> {
+            let windows = clocks.windows(2).map(|pair| (&pair[0], &pair[1]));
+            windows
+                .filter(|(previous, now)| cadence.is_due(Some(previous), now, length))
+                .map(|(_, now)| now.step)
+                .collect()
+        };
+        assert_eq!(due(last()), [5]);
+        assert_eq!(due(at([fraction(0.5), fraction(1.0)])), [3, 5]);
+        assert_eq!(due(every(fraction(0.25))), [2, 3, 4, 5]); // the step to 99 s completes three quarters
+        assert_eq!(due(every(2)), [2, 4]);
+        assert!(!last().is_due(None, &clocks[0], length));
     }
 
     #[test]

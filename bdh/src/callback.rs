@@ -148,15 +148,15 @@ pub trait Callback: Send {
         ErrorPolicy::default()
     }
 
-    /// Returns the keys that the callback records, for the plan; `*` stands for a parameter's name.
+    /// Returns the keys that the callback records, for the plan; `*` matches a parameter's name.
     ///
-    /// In a key under `val/` the `*` stands for every metric of the eval.
+    /// In a key such as `*/ema_*`, the first `*` matches every eval set, and the second every metric of it.
     fn keys(&self) -> Vec<String> {
         Vec::new()
     }
 
     /// Returns the files that the callback leaves in a run of `steps` steps, relative to the run directory, for the
-    /// plan.
+    /// plan. `steps` is 0 in a run that is limited by time.
     ///
     /// Write each file to the path that [`Context::file`](crate::Context::file) returns: it has the callback's prefix.
     fn files(&self, steps: u64) -> Vec<String> {

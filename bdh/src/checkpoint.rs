@@ -17,10 +17,12 @@ mod saver;
 mod tensors;
 
 use crate::error::CheckpointError;
+pub(crate) use folder::{
+    checked_model, delete_after, find, has_any, is_in, recover, rotate, unreadable,
+};
 pub use folder::{delete, latest, list};
-pub(crate) use folder::{delete_after, find, has_any, recover, rotate, unreadable};
 pub(crate) use saver::{Job, Saved, Saver};
-pub(crate) use tensors::read as read_tensors;
+pub(crate) use tensors::{TensorFile, read as read_tensors, write as write_tensors};
 
 use crate::clock::Clock;
 use crate::failure::BoxError;
@@ -35,7 +37,7 @@ use std::io;
 use std::path::Path;
 
 /// A request of a callback for a checkpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointRequest {
     /// The directory's name, such as `ckpt_early_step_250`; no path.
     pub name: String,
@@ -71,8 +73,12 @@ pub struct State {
     pub clock: Clock,
     /// The seed of everything random. With the clock it determines all random numbers.
     pub seed: u64,
-    /// The position of the training data, as the task reports it.
+    /// The position of the training data, as the data reports it.
     pub data: Value,
+    /// Rest of the step, if the checkpoint was written before the evals of its step. A resume begins with these evals
+    /// then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_evals: Option<PendingEvals>,
     /// Counters of the optimizers, `<parameter>.<field>`.
     pub optimizer: BTreeMap<String, Value>,
     /// The state of each callback, by name.
@@ -87,6 +93,17 @@ pub struct State {
     pub record: Value,
     /// The effective configuration of the run, overrides included.
     pub config: Value,
+}
+
+/// Rest of a step whose checkpoint was written before its evals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PendingEvals {
+    /// The clock before the step.
+    pub since: Clock,
+    /// The record of the step before, which is the last complete one; null if that step has none.
+    pub record: Value,
+    /// Requests of callbacks that the step meets after the evals.
+    pub requests: Value,
 }
 
 impl Checkpoint {
@@ -237,6 +254,7 @@ mod tests {
                     step,
                     ..Clock::default()
                 },
+                pending_evals: None,
                 seed: 7,
                 data: Value::Null,
                 optimizer: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! The context that all hooks share: clock, log, device reads, the model.
 
 use crate::cadence::Cadence;
-use crate::clock::Clock;
+use crate::clock::{Clock, RunLength};
 use crate::deferred::{self, Deferred};
 use crate::failure::BoxError;
 use crate::files::ensure_dir;
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 pub struct Context<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) previous: Option<&'a Clock>,
-    pub(crate) steps: u64,
+    pub(crate) length: RunLength,
     /// Whether every cadence is due, as in a replay.
     pub(crate) all_due: bool,
     pub(crate) seed: u64,
@@ -38,7 +38,7 @@ impl fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("clock", &self.clock)
-            .field("steps", &self.steps)
+            .field("length", &self.length)
             .field("run_dir", &self.run_dir)
             .finish_non_exhaustive()
     }
@@ -65,10 +65,30 @@ impl<'a> Context<'a> {
         self.clock.step
     }
 
-    /// Returns the number of steps of the run.
+    /// Returns the number of steps of the run; 0 if it is limited by time. See [`length`](Self::length).
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.length.steps().unwrap_or(0)
+    }
+
+    /// Returns the length of the run, in steps or as a time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bdh::HookResult;
+    /// use bdh::hooks::StepEnd;
+    ///
+    /// fn on_step(ctx: &StepEnd<'_>) -> HookResult {
+    ///     if ctx.length().is_reached(ctx.clock()) {
+    ///         ctx.notice("the last step");
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn length(&self) -> RunLength {
+        self.length
     }
 
     /// Returns the run's seed. For randomness of a callback, prefer [`seed_for`](Self::seed_for).
@@ -132,7 +152,7 @@ impl<'a> Context<'a> {
     /// Whether a cadence is due on this step. In a [`Replay`](crate::Replay) every cadence is due.
     #[must_use]
     pub fn is_due(&self, cadence: &Cadence) -> bool {
-        self.all_due || cadence.is_due(self.previous, self.clock, self.steps)
+        self.all_due || cadence.is_due(self.previous, self.clock, self.length)
     }
 
     /// Records a value under a key such as `grad/norm/global`. Costs no device read of its own.

@@ -68,7 +68,7 @@ impl Leaf {
     }
 
     /// Returns the values if they have been read.
-    fn values(&self) -> Option<&[f64]> {
+    pub(crate) fn values(&self) -> Option<&[f64]> {
         self.read.get().map(Vec::as_slice)
     }
 
@@ -148,6 +148,44 @@ impl Deferred {
     #[must_use]
     pub fn sqrt(&self) -> Self {
         self.map(f64::sqrt)
+    }
+
+    /// Returns the magnitude of the number.
+    #[must_use]
+    pub fn abs(&self) -> Self {
+        self.map(f64::abs)
+    }
+
+    /// Returns the smaller of two numbers; if one is NaN, the other.
+    #[must_use]
+    pub fn min(self, other: impl Into<Self>) -> Self {
+        self.zip(other.into(), f64::min)
+    }
+
+    /// Returns the larger of two numbers; if one is NaN, the other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let loss = bdh::Deferred::from(-0.5);
+    /// assert_eq!(loss.abs().max(0.1).value(), Some(0.5));
+    /// ```
+    #[must_use]
+    pub fn max(self, other: impl Into<Self>) -> Self {
+        self.zip(other.into(), f64::max)
+    }
+
+    /// Reads the number now, for one device read if it is not known yet, which stalls the device.
+    ///
+    /// For loops of your own and tests. A callback reads with [`Context::read`](crate::Context::read), which counts
+    /// the read in the overhead table.
+    ///
+    /// # Errors
+    ///
+    /// If the device failed.
+    pub fn read(&self) -> Result<f64, DeviceError> {
+        fetch([self].into_iter())?;
+        Ok(self.value().unwrap_or(f64::NAN)) // known: it was read above
     }
 
     /// Returns the exponential of the number: nats per token become perplexity.

@@ -42,7 +42,7 @@ pub enum ConfigError {
         source: crate::cadence::CadenceError,
     },
     /// Two callbacks have one name, so their states and costs could not be kept apart.
-    #[error("two callbacks are called `{name}`; give one another name with `.named(\"…\")`")]
+    #[error("two callbacks are called `{name}`; rename one with `.named(\"…\")`")]
     DuplicateCallback {
         /// The shared name.
         name: String,
@@ -94,18 +94,28 @@ pub enum ConfigError {
         /// [`check`](crate::Callback::check).
         source: BoxError,
     },
+    /// An intervention's settings cannot work, in any run or in this one.
+    #[error("the settings of intervention `{name}` are wrong: {}", with_causes(&**source))]
+    Intervention {
+        /// The intervention's name.
+        name: String,
+        /// The error of its [`check`](crate::Intervention::check).
+        source: BoxError,
+    },
     /// A configuration text is not valid TOML or YAML, or not a list of callbacks.
     #[error("the callback configuration cannot be read: {}", with_causes(&**.0))]
     Syntax(#[source] BoxError),
     /// The parameters and the optimizer groups do not fit together.
     #[error("parameter groups: {0}")]
     Groups(String),
-    /// The model cannot take a batch of the validation data.
-    #[error("validation batch {batch} cannot be used: {}", with_causes(&**source))]
-    ValData {
-        /// The place of the batch among [`val_batches`](crate::Task::val_batches), from 0.
+    /// The model cannot take a batch of an eval set, or the batch cannot be read.
+    #[error("batch {batch} of the eval set `{set}` cannot be used: {}", with_causes(&**source))]
+    EvalData {
+        /// The name of the eval set.
+        set: String,
+        /// The place of the batch in the set, from 0.
         batch: usize,
-        /// The error of the task.
+        /// The error of the task or the data.
         source: BoxError,
     },
     /// The device is unknown, or not compiled in.
@@ -216,6 +226,22 @@ pub enum CheckpointError {
         /// The difference.
         what: String,
     },
+    /// Weights could not be written under a path, or could not be read from their device.
+    #[error("cannot write weights to `{}`: {why}", path.display())]
+    NotSaved {
+        /// The path.
+        path: PathBuf,
+        /// The reason, and the paths that would work.
+        why: String,
+    },
+    /// Weights of different models, or too few of them, cannot be averaged.
+    #[error("`{}` cannot be averaged: {why}", path.display())]
+    NoAverage {
+        /// The first file, checkpoint or run directory that does not fit.
+        path: PathBuf,
+        /// The reason, and the inputs that would work.
+        why: String,
+    },
 }
 
 /// A failure that ended a run, or kept it from starting.
@@ -237,13 +263,43 @@ pub enum TrainError {
         /// The error of the callback or intervention.
         source: BoxError,
     },
-    /// The training data could not be read.
+    /// The training data could not be read, or the model cannot take it.
     #[error("the training data failed at step {step}: {}", with_causes(&**source))]
     Data {
         /// The step under way.
         step: u64,
-        /// The error of the task.
+        /// The error of the data or the task.
         source: BoxError,
+    },
+    /// An eval set could not be read, or the model cannot take one of its batches.
+    #[error("batch {batch} of the eval set `{set}` failed at step {step}: {}", with_causes(&**source))]
+    EvalData {
+        /// The name of the eval set.
+        set: String,
+        /// The place of the batch in the set, from 0.
+        batch: usize,
+        /// The step under way.
+        step: u64,
+        /// The error of the data or the task.
+        source: BoxError,
+    },
+    /// An eval set has no batches, so it has no metrics.
+    #[error("the eval set `{set}` has no batches at step {step}; leave it out, or give it data")]
+    EmptyEval {
+        /// The name of the eval set.
+        set: String,
+        /// The step under way.
+        step: u64,
+    },
+    /// A metric could not be computed from an eval's values.
+    #[error("the eval set `{set}` failed at step {step}: {source}")]
+    Metric {
+        /// The name of the eval set.
+        set: String,
+        /// The step under way.
+        step: u64,
+        /// The metric and its error.
+        source: MetricError,
     },
     /// The device failed while values were read from it.
     #[error("the device failed at step {step}: {reason}")]
@@ -308,12 +364,37 @@ pub enum TrainError {
         /// The newest remaining checkpoint, if the directory can still be found.
         last_checkpoint: Option<PathBuf>,
     },
+    /// A run that has already ended with an error was finished.
+    #[error("the run has already ended with an error, which an earlier call returned")]
+    Ended,
+    /// A learning rate is NaN, infinite or negative. The parameters are as they were after the step before.
+    #[error(
+        "the learning rate of group `{group}` is {lr} at step {step}; its schedule, times the factors of interventions, must be a finite number, 0 or more"
+    )]
+    LearningRate {
+        /// The parameter group.
+        group: String,
+        /// The rate, with the factors of interventions.
+        lr: f64,
+        /// The step under way.
+        step: u64,
+    },
     /// No parameter received a gradient, so training would change nothing.
     #[error("no parameter received a gradient at step {step}; is the model on an autodiff device?")]
     NoGradients {
         /// The step under way.
         step: u64,
     },
+}
+
+/// A metric that could not be computed.
+#[derive(Debug, thiserror::Error)]
+#[error("the metric `{metric}` cannot be computed: {}", with_causes(&**source))]
+pub struct MetricError {
+    /// The name of the metric.
+    pub metric: String,
+    /// The error of its [`compute`](crate::metrics::Metric::compute).
+    pub source: BoxError,
 }
 
 /// Ways in which a run can lose its directory.

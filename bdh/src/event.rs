@@ -19,7 +19,7 @@ use crate::task::BatchSize;
 use burn::tensor::Tensor;
 use std::fmt;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 macro_rules! events {
@@ -130,21 +130,21 @@ events! {
         pub flops_per_token: Option<f64>,
     }
 
-    /// Event of [`Callback::on_eval_batch`](crate::Callback::on_eval_batch): one validation batch is evaluated.
+    /// Event of [`Callback::on_eval_batch`](crate::Callback::on_eval_batch): one batch of an eval is evaluated.
     ///
     /// With several devices only the batches of the first one are reported.
     EvalBatch {
         /// Number of the batch within the eval, from 0.
         pub index: usize,
-        /// Number of validation batches, over all devices.
-        pub count: usize,
+        /// Number of batches of the eval set, over all devices, if it is known.
+        pub count: Option<usize>,
     }
 
-    /// Event of [`Callback::on_eval`](crate::Callback::on_eval): an eval of this step is complete.
+    /// Event of [`Callback::on_eval`](crate::Callback::on_eval): the eval of one set is complete.
     EvalEnd {
         /// Result of the eval.
         pub report: &'a EvalReport,
-        pub(crate) eval_of: &'a dyn Fn(&[Tensor<1>]) -> Vec<(String, Deferred)>,
+        pub(crate) eval_of: &'a EvalOf<'a>,
     }
 
     /// Event of [`Callback::on_checkpoint`](crate::Callback::on_checkpoint): a checkpoint is complete on disk.
@@ -172,16 +172,54 @@ pub struct Timing {
     pub data: Duration,
 }
 
-/// Result of an eval.
+/// Evaluation of the set with other weights.
+pub(crate) type EvalOf<'a> = dyn Fn(&[Tensor<1>]) -> Result<Vec<(String, f64)>, BoxError> + 'a;
+
+/// Result of an eval of one set.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EvalReport {
-    /// Metrics by name, without the `val/` of their keys, such as `loss` in nats per token.
+    /// Name of the eval set, such as `val`.
+    pub set: String,
+    /// Whether it is the run's first eval set, which a metric without the name of a set belongs to.
+    pub(crate) is_first: bool,
+    /// Metrics by name, without the set's name that begins their keys: `loss` is recorded as `val/loss`.
     pub metrics: Vec<(String, f64)>,
+    /// Other values by name, such as the table `confusion` of [`classes`](crate::metrics::Metrics::classes).
+    pub tables: Vec<(String, Value)>,
     /// Duration of the eval.
     pub took: Duration,
 }
 
 impl EvalReport {
+    /// Returns the part of a metric's name after the set's name, if the metric is this set's.
+    ///
+    /// A name without a set belongs to the run's first set.
+    pub(crate) fn own_name<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let of_set = name.strip_prefix(self.set.as_str());
+        if let Some(own) = of_set.and_then(|rest| rest.strip_prefix('/')) {
+            return Some(own);
+        }
+        (self.is_first && !name.contains('/')).then_some(name)
+    }
+
+    /// Returns a metric that an intervention watches: of this eval, or `None` if the metric is another eval set's.
+    ///
+    /// `val/loss` is the loss of the set `val`. A name without a set, `loss`, belongs to the run's first set. Values that
+    /// callbacks log are not in the report; for these, a callback has [`EvalEnd::monitored`].
+    ///
+    /// # Errors
+    ///
+    /// If the set is this one and has no metric of that name; the text lists those it has.
+    pub fn monitored(&self, name: &str) -> Result<Option<f64>, BoxError> {
+        let Some(own) = self.own_name(name) else {
+            return Ok(None);
+        };
+        match self.get(own) {
+            Some(value) => Ok(Some(value)),
+            None => Err(unknown_metric(own, self)),
+        }
+    }
+
     /// Returns the metric with this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<f64> {
@@ -219,36 +257,53 @@ macro_rules! requests {
 requests!(StepEnd, EvalEnd);
 
 impl EvalEnd<'_> {
-    /// Evaluates the model with other weights, such as an average of its own.
+    /// Evaluates the model with other weights on the same batches, such as an average of its own.
     ///
     /// `weights` has one tensor, `[elements]`, for each parameter, in the order of the parameter table. Costs one more
-    /// pass over all validation batches, on this device, and no device read: the metrics are read with the other values
-    /// that the step logs.
+    /// pass over the eval set, on this device, and one device read, which is counted for the caller.
+    ///
+    /// # Errors
+    ///
+    /// If a batch cannot be read, a metric cannot be computed, or the device failed.
     ///
     /// # Panics
     ///
     /// If the number or the sizes of the weights are not the model's.
-    #[must_use]
-    pub fn eval_of(&self, weights: &[Tensor<1>]) -> Vec<(String, Deferred)> {
-        (self.eval_of)(weights)
+    pub fn eval_of(&self, weights: &[Tensor<1>]) -> Result<Vec<(String, f64)>, BoxError> {
+        let metrics = (self.eval_of)(weights)?;
+        self.step_log.reads.set(self.step_log.reads.get() + 1);
+        Ok(metrics)
     }
 
-    /// Returns a metric of this eval by name.
+    /// Returns a metric that a callback watches: of this eval, or `None` if the metric is another eval set's.
     ///
-    /// The metric is in the report, or an earlier callback logged it as `val/<name>` in this step. A logged metric
-    /// costs one device read.
+    /// `val/loss` is the loss of the set `val`. A name without a set, `loss`, belongs to the run's first set. The
+    /// metric is in the report, or an earlier callback logged it in this step, such as `val/ema_loss`; a logged metric
+    /// that is still on the device costs one device read.
     ///
     /// # Errors
     ///
     /// If there is no metric of that name (the text lists the report's), or the device failed.
+    pub fn monitored(&self, name: &str) -> Result<Option<f64>, BoxError> {
+        match self.report.own_name(name) {
+            Some(own) => self.metric(own).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns a metric of this eval by its name without the set's.
+    ///
+    /// Costs and errors are those of [`monitored`](Self::monitored).
+    ///
+    /// # Errors
+    ///
+    /// If there is no metric of that name, or the device failed.
     pub fn metric(&self, name: &str) -> Result<f64, BoxError> {
         if let Some(value) = self.report.get(name) {
             return Ok(value);
         }
-        let logged = self
-            .step_log
-            .last(|key| key.strip_prefix("val/") == Some(name));
-        match logged {
+        let key = format!("{}/{name}", self.report.set);
+        match self.step_log.last(|logged| logged == key) {
             Some(Logged::Deferred(value)) => self.read(&value),
             Some(Logged::Ready(Value::Scalar(value))) => Ok(value),
             _ => Err(unknown_metric(name, self.report)),
@@ -259,10 +314,19 @@ impl EvalEnd<'_> {
 fn unknown_metric(name: &str, report: &EvalReport) -> BoxError {
     let mut known = Vec::new();
     for (metric, _) in &report.metrics {
-        known.push(metric.as_str());
+        known.push(format!("{}/{metric}", report.set));
     }
     let known = known.join(", ");
     format!("unknown metric {name:?}: this eval has {known}").into()
+}
+
+impl FitEnd<'_> {
+    /// Reports the directory of the best checkpoint, for
+    /// [`TrainResult::best_checkpoint`](crate::TrainResult::best_checkpoint). Of several reports the first counts.
+    pub fn report_best_checkpoint(&self, path: impl Into<PathBuf>) {
+        let mut best = self.step_log.best_checkpoint.borrow_mut();
+        best.get_or_insert_with(|| path.into());
+    }
 }
 
 impl StepEnd<'_> {

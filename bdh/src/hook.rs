@@ -35,10 +35,11 @@ macro_rules! hook_table {
             /// Called when a step is complete. This hook can ask the run to stop, to evaluate or to save.
             on_step OnStep StepEnd due,
 
-            /// Called after each validation batch.
+            /// Called after each batch of an eval.
             on_eval_batch OnEvalBatch EvalBatch always,
 
-            /// Called with the report of an eval of this step. This hook can ask the run to stop or to save.
+            /// Called with the report of an eval of this step, once for each eval set. This hook can ask the run to stop or to
+            /// save.
             on_eval OnEval EvalEnd always,
 
             /// Called when a checkpoint is complete on disk.

@@ -2,10 +2,14 @@
 
 use crate::context::Context;
 use crate::error::ConfigError;
+use crate::event::EvalReport;
 use crate::failure::BoxError;
+use crate::hook::Hooks;
 use crate::params::{ParamInfo, ParamTable};
+use crate::plan::{Metrics, Outlook, Plan};
 use burn::tensor::Tensor;
 use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -22,12 +26,30 @@ pub trait Intervention: Send {
     /// [`allow_changed`](crate::TrainerBuilder::allow_changed) permits the change.
     fn config(&self) -> Value;
 
+    /// Checks, before the run, that the intervention can work in it. A setting without effect is a
+    /// [`note`](Outlook::note) of the plan.
+    ///
+    /// The plan that the outlook has is without callbacks, as an intervention sees none of the values that they log.
+    ///
+    /// # Errors
+    ///
+    /// Any error that should keep the run from starting, such as a metric that no eval has.
+    fn check(&self, _run: &Outlook<'_>) -> Result<(), BoxError> {
+        Ok(())
+    }
+
     /// Acts on the gradients of one step.
     ///
     /// # Errors
     ///
     /// Any error that should end the run.
     fn intervene(&mut self, ctx: &mut InterventionContext<'_>) -> Result<UpdateDecision, BoxError>;
+
+    /// Receives the result of an eval, once for each eval set, after the callbacks. The default ignores it.
+    ///
+    /// The checkpoint of a step holds the state after its evals. A resume from a checkpoint that was written before them
+    /// makes the evals, and this call, again.
+    fn on_eval(&mut self, _report: &EvalReport) {}
 
     /// Returns the state that a resumed run needs. Every checkpoint holds it. The default, `null`, is no state.
     fn state(&self) -> Value {
@@ -53,19 +75,20 @@ pub enum UpdateDecision {
     Skip,
 }
 
-/// Context of an intervention: the step's gradients and learning rate.
+/// Context of an intervention: the step's gradients and learning rates.
 pub struct InterventionContext<'a> {
     pub(crate) ctx: Context<'a>,
     pub(crate) table: &'a ParamTable,
     pub(crate) replace: &'a mut ReplaceGradients<'a>,
-    pub(crate) lr_factor: &'a mut f64,
+    /// Name and learning rate of each group.
+    pub(crate) lrs: &'a mut [(String, f64)],
 }
 
 impl fmt::Debug for InterventionContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InterventionContext")
             .field("ctx", &self.ctx)
-            .field("lr_factor", &self.lr_factor)
+            .field("lrs", &self.lrs)
             .finish_non_exhaustive()
     }
 }
@@ -90,10 +113,35 @@ impl<'a> InterventionContext<'a> {
         (self.replace)(&mut |index, gradient| replace(&table[index], gradient));
     }
 
+    /// Returns the name and the learning rate of each group in this step, with the factors so far.
+    #[must_use]
+    pub fn lrs(&self) -> &[(String, f64)] {
+        self.lrs
+    }
+
     /// Multiplies the learning rate of this step by `factor`, in every group. Factors of several interventions
     /// multiply.
+    ///
+    /// A rate that becomes NaN, infinite or negative ends the run.
     pub fn scale_lr(&mut self, factor: f64) {
-        *self.lr_factor *= factor;
+        for (_, lr) in self.lrs.iter_mut() {
+            *lr *= factor;
+        }
+    }
+
+    /// Multiplies the learning rate of this step by `factor` in one group. Factors of several interventions multiply.
+    ///
+    /// # Errors
+    ///
+    /// If the run has no group of this name; the text lists those it has.
+    pub fn scale_lr_of(&mut self, group: &str, factor: f64) -> Result<(), BoxError> {
+        let Some((_, lr)) = self.lrs.iter_mut().find(|(name, _)| name == group) else {
+            let names: Vec<_> = self.lrs.iter().map(|(name, _)| name.as_str()).collect();
+            let known = names.join(", ");
+            return Err(format!("unknown group {group:?}: this run has {known}").into());
+        };
+        *lr *= factor;
+        Ok(())
     }
 }
 
@@ -104,6 +152,35 @@ pub(crate) fn check_names(interventions: &[Box<dyn Intervention>]) -> Result<(),
         let name = intervention.name();
         if !names.insert(name.clone()) {
             return Err(ConfigError::DuplicateIntervention { name });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each intervention can work in the planned run, and adds the interventions' notes to the plan.
+pub(crate) fn check(
+    interventions: &[Box<dyn Intervention>],
+    plan: &mut Plan,
+    has_run_dir: bool,
+    metrics: &Metrics<'_>,
+) -> Result<(), ConfigError> {
+    let mut own = plan.clone();
+    // Without the callbacks' rows: an eval's report has none of the metrics that callbacks record.
+    own.rows.retain(|row| row.hooks == Hooks::NONE);
+    for intervention in interventions {
+        let run = Outlook {
+            plan: &own,
+            row: own.rows.len().saturating_sub(1),
+            has_run_dir,
+            metrics,
+            notes: RefCell::default(),
+        };
+        let name = intervention.name();
+        if let Err(source) = intervention.check(&run) {
+            return Err(ConfigError::Intervention { name, source });
+        }
+        for note in run.notes.take() {
+            plan.notes.push(format!("`{name}` {note}"));
         }
     }
     Ok(())

@@ -4,12 +4,13 @@
 //! for three reasons: states are saved by parameter name instead of by an id that a reload changes, they
 //! are loaded to the parameter's device instead of the default one, and each group has its own learning rate.
 
+use crate::clock::{Clock, RunLength};
 use crate::device_read::{self, DeviceError};
 use crate::error::ConfigError;
 use crate::names::short_type_name;
 use crate::number;
-use crate::params::{Mismatch, OnTape, ParamInfo, ParamTable};
-use crate::schedule::Schedule;
+use crate::params::{self, Mismatch, OnTape, ParamInfo, ParamTable};
+use crate::schedule::{Progress, Schedule};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{DynOptimizer, DynState, GradientsParams, StateSink, StateSource};
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -92,8 +93,10 @@ impl Group {
         &self.name
     }
 
-    pub(crate) fn schedule(&self) -> Schedule {
-        self.schedule
+    /// Checks rates of the schedule, from the first update to the last.
+    fn check_schedule(&self, length: RunLength, per_step: &Clock) -> Result<(), ConfigError> {
+        let checked = self.schedule.check(length, per_step);
+        checked.map_err(|why| ConfigError::Groups(format!("group `{}` {why}", self.name)))
     }
 }
 
@@ -119,9 +122,8 @@ fn why_idle(groups: &[Group], idle: &Group, table: &ParamTable, all: &ParamTable
     }
     if let Some(frozen) = all.iter().find(|param| (idle.claims)(param)) {
         return format!(
-            "group `{name}` has no parameter: those it claims, such as `{}`, are frozen; remove the group, or \
-             train them with `set_require_grad(true)`",
-            frozen.name
+            "group `{name}` has no parameter: those it claims, such as `{frozen}`, are frozen; remove the group, or \
+             train them with `set_require_grad(true)`"
         );
     }
     format!(
@@ -144,7 +146,7 @@ fn earlier_claimant<'a>(
 fn first_names(table: &ParamTable) -> String {
     let mut names = Vec::new();
     for param in table.iter().take(3) {
-        names.push(format!("`{}`", param.name));
+        names.push(format!("`{param}`"));
     }
     names.join(", ")
 }
@@ -178,12 +180,29 @@ impl Optimizers {
         })
     }
 
-    /// Returns the name and learning rate of each group at update `update` of `steps`.
-    pub(crate) fn lrs(&self, update: u64, steps: u64) -> Vec<(&str, f64)> {
+    /// Returns the name and learning rate of each group for the update that comes next.
+    pub(crate) fn lrs(&self, progress: &Progress) -> Vec<(String, f64)> {
         self.groups
             .iter()
-            .map(|g| (g.name.as_str(), g.schedule.lr(update, steps)))
+            .map(|group| (group.name.clone(), group.schedule.lr_at(progress)))
             .collect()
+    }
+
+    /// Summarizes the groups with their learning rates over a run whose steps do the work of `per_step`.
+    ///
+    /// A schedule with a rate that cannot work is an error.
+    pub(crate) fn plan(
+        &self,
+        table: &ParamTable,
+        length: RunLength,
+        per_step: &Clock,
+    ) -> Result<Vec<GroupSummary>, ConfigError> {
+        let mut summaries = self.describe(table);
+        for (summary, group) in summaries.iter_mut().zip(&self.groups) {
+            group.check_schedule(length, per_step)?;
+            summary.lr = group.schedule.outline_with(length, per_step);
+        }
+        Ok(summaries)
     }
 
     /// Summarizes the groups for the plan and `run.json`.
@@ -193,7 +212,8 @@ impl Optimizers {
             summaries.push(GroupSummary {
                 name: group.name.clone(),
                 optimizer: group.kind.clone(),
-                schedule: group.schedule,
+                schedule: group.schedule.clone(),
+                lr: String::new(),
                 tensors: 0,
                 elements: 0,
             });
@@ -211,12 +231,13 @@ impl Optimizers {
 
     /// Updates a model by one step; parameters without a gradient keep their values.
     pub(crate) fn step<M: Module>(&mut self, model: M, grads: GradientsParams, lrs: &[f64]) -> M {
-        model.map(&mut Update {
+        let mut update = Update {
             optimizers: self,
             grads,
             lrs,
             index: 0,
-        })
+        };
+        params::map(model, &mut update)
     }
 
     /// Reads the states of the optimizers, with one device read per tensor.
@@ -302,7 +323,7 @@ impl Optimizers {
             index: 0,
             wrong: Vec::new(),
         };
-        model.visit(&mut check);
+        params::visit(model, &mut check);
         Mismatch::check(&check.wrong)
     }
 }
@@ -367,8 +388,7 @@ fn assign(groups: &[Group], table: &ParamTable) -> Result<Vec<usize>, ConfigErro
     for param in table {
         let Some(group) = groups.iter().position(|group| (group.claims)(param)) else {
             return Err(ConfigError::Groups(format!(
-                "no group claims `{}`; add one, or `.optimizer(…)` for all remaining parameters",
-                param.name
+                "no group claims `{param}`; add one, or `.optimizer(…)` for all remaining parameters"
             )));
         };
         membership.push(group);
@@ -406,6 +426,10 @@ pub struct GroupSummary {
     pub optimizer: String,
     /// Learning rate schedule.
     pub schedule: Schedule,
+    /// Learning rates over the run, as [`Schedule::outline`] describes them. `run.json` does not have them: they depend on
+    /// the length of the run.
+    #[serde(skip)]
+    pub lr: String,
     /// Number of parameters (tensors).
     pub tensors: usize,
     /// Number of elements of all parameters.
@@ -522,7 +546,8 @@ impl Update<'_> {
         let (new, state) = self.optimizers.groups[group].optimizer.step_dyn(
             D,
             self.lrs[group],
-            // The only handle, so the optimizer may update in place; with NCCL it is a view of a bucket.
+            // The only handle, so the optimizer may update in place, except if the parameter is tied; with NCCL it is a
+            // view of a bucket.
             old.inner().into_bridge(),
             grad.into_bridge(),
             state,

@@ -4,6 +4,7 @@ use crate::overhead::Overhead;
 use crate::record::Record;
 use serde::Serialize;
 use std::fmt;
+use std::path::PathBuf;
 
 /// The way in which a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -96,6 +97,8 @@ pub struct TrainResult<M> {
     pub outcome: Outcome,
     /// The last step's record.
     pub last: Option<Record>,
+    /// The best checkpoint, if a callback keeps one and reported it, as `Checkpoints` of bdh-callbacks does.
+    pub best_checkpoint: Option<PathBuf>,
     /// The cost of each callback.
     pub overhead: Overhead,
     /// Failures that did not end the run.

@@ -4,26 +4,39 @@
 //! statistics, groups, checkpoints and callbacks use the table.
 
 mod digest;
+mod ids;
 mod mismatch;
 mod saved;
 mod states;
 mod tensors;
+mod ties;
 mod values;
 
 pub(crate) use digest::digests;
+pub(crate) use ids::{separated, with_own_ids};
 pub(crate) use mismatch::Mismatch;
 pub use saved::Tensors;
-pub(crate) use saved::{capture, capture_copy, check, converted, restore, restore_copy};
+pub(crate) use saved::{
+    capture, capture_copy, check, converted, misfit, restore, restore_copy, restore_found,
+};
 pub(crate) use states::with_own_states;
 pub(crate) use tensors::{AnyRank, PerParam, are_f32, gradients, updates, weights};
+pub(crate) use ties::{forked, map, visit};
 pub(crate) use values::{
     OnTape, accumulate, put_gradients, replace_gradients, replaced, scale_gradients, with_weights,
 };
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Bool, DType, Int, Tensor};
+use std::collections::HashMap;
+use std::fmt;
+use ties::Ties;
 
 /// Name, shape and layout of one parameter.
+///
+/// A tied parameter is one tensor in several fields of the model, such as `embed.weight` and `head.weight`. It has the
+/// name of the first field, and the names of the others as aliases. `Display` shows all of them:
+/// `embed.weight (= head.weight)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamInfo {
     /// Name in PyTorch's form, such as `transformer.h.0.attn.c_q.weight`.
@@ -33,6 +46,15 @@ pub struct ParamInfo {
     pub(crate) id: ParamId,
     pub(crate) dtype: DType,
     /// Whether PyTorch stores the transpose: burn's `Linear` is `[in, out]`, PyTorch's `[out, in]`.
+    pub(crate) transposed: bool,
+    /// Names of the further fields of a tied parameter.
+    pub(crate) aliases: Vec<Alias>,
+}
+
+/// Name of a further field of a tied parameter, and its layout in PyTorch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Alias {
+    pub(crate) name: String,
     pub(crate) transposed: bool,
 }
 
@@ -48,9 +70,42 @@ impl ParamInfo {
     pub fn rank(&self) -> usize {
         self.shape.len()
     }
+
+    /// Iterates over all names: the [name](Self::name), then the names of the further fields if the parameter is tied.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bdh::{Group, burn::optim::SgdConfig};
+    ///
+    /// // Claims the head's matrix by this name too if it is tied to the embedding.
+    /// let claims = |param: &bdh::stats::ParamInfo| param.names().any(|name| name == "head.weight");
+    /// let head = Group::new("head", claims, SgdConfig::new().build(), 0.1);
+    /// ```
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let aliases = self.aliases.iter().map(|alias| alias.name.as_str());
+        std::iter::once(self.name.as_str()).chain(aliases)
+    }
+
+    /// Returns whether several fields of the model hold this parameter.
+    #[must_use]
+    pub fn is_tied(&self) -> bool {
+        !self.aliases.is_empty()
+    }
 }
 
-/// The trainable parameters of a model, in the order of its fields.
+impl fmt::Display for ParamInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if self.is_tied() {
+            let aliases: Vec<_> = self.names().skip(1).collect();
+            write!(f, " (= {})", aliases.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The trainable parameters of a model, in the order of its fields. A tied parameter is listed once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamTable(Vec<ParamInfo>);
 
@@ -70,21 +125,19 @@ impl ParamTable {
         let mut lister = Lister {
             path: ModulePath::default(),
             frozen,
+            ties: Ties::of(model),
+            place: 0,
+            listed: HashMap::new(),
             params: Vec::new(),
         };
         model.visit(&mut lister);
         Self(lister.params)
     }
 
-    /// Finds two parameters that share one tensor.
-    pub(crate) fn tied(&self) -> Option<(&ParamInfo, &ParamInfo)> {
-        for (index, param) in self.iter().enumerate() {
-            let mut earlier = self.0[..index].iter();
-            if let Some(first) = earlier.find(|earlier| earlier.id == param.id) {
-                return Some((first, param));
-            }
-        }
-        None
+    /// Returns all names of each tied parameter, for the plan.
+    pub(crate) fn tied(&self) -> Vec<String> {
+        let tied = self.iter().filter(|param| param.is_tied());
+        tied.map(ToString::to_string).collect()
     }
 
     /// Iterates over the parameters in the order of the model's fields.
@@ -177,18 +230,35 @@ struct Lister {
     path: ModulePath,
     /// Whether to list frozen parameters and buffers too.
     frozen: bool,
+    ties: Ties,
+    place: usize,
+    /// Index in `params` of the tensors listed so far, by their first place.
+    listed: HashMap<usize, usize>,
     params: Vec<ParamInfo>,
 }
 
 impl Lister {
-    fn add(&mut self, id: ParamId, shape: Vec<usize>, dtype: DType) {
+    /// Moves to the next place, and lists its tensor if that is wanted.
+    fn add(&mut self, is_wanted: bool, id: ParamId, shape: Vec<usize>, dtype: DType) {
+        let first = self.ties.first_of(self.place);
+        self.place += 1;
+        if !is_wanted {
+            return;
+        }
+        let name = self.path.torch_name();
         let transposed = shape.len() == 2 && self.path.container() == Some("Struct:Linear");
+        if let Some(index) = self.listed.get(&first) {
+            self.params[*index].aliases.push(Alias { name, transposed });
+            return;
+        }
+        self.listed.insert(first, self.params.len());
         self.params.push(ParamInfo {
-            name: self.path.torch_name(),
+            name,
             shape,
             id,
             dtype,
             transposed,
+            aliases: Vec::new(),
         });
     }
 }
@@ -204,23 +274,18 @@ impl ModuleVisitor for Lister {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val();
-        if self.frozen || value.is_require_grad() {
-            self.add(param.id, value.dims().to_vec(), value.dtype());
-        }
+        let is_wanted = self.frozen || value.is_require_grad();
+        self.add(is_wanted, param.id, value.dims().to_vec(), value.dtype());
     }
 
     fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        if self.frozen {
-            let value = param.val();
-            self.add(param.id, value.dims().to_vec(), value.dtype());
-        }
+        let value = param.val();
+        self.add(self.frozen, param.id, value.dims().to_vec(), value.dtype());
     }
 
     fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-        if self.frozen {
-            let value = param.val();
-            self.add(param.id, value.dims().to_vec(), value.dtype());
-        }
+        let value = param.val();
+        self.add(self.frozen, param.id, value.dims().to_vec(), value.dtype());
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) use outlook::Metrics;
 pub use outlook::Outlook;
 
 use crate::cadence::{Cadence, MOST_STEPS};
-use crate::clock::Clock;
+use crate::clock::{Clock, RunLength};
 use crate::hook::{Hook, Hooks};
 use crate::optim::GroupSummary;
 use std::fmt;
@@ -18,8 +18,10 @@ use std::fmt;
 /// `Display` prints the plan as a page for people.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Number of steps.
+    /// Number of steps; 0 if the run is limited by time.
     pub steps: u64,
+    /// Length of the run, in steps or as a time.
+    pub length: RunLength,
     /// Number of micro-batches averaged into one step, over all devices.
     pub grad_accum_steps: usize,
     /// Number of devices that share the micro-batches.
@@ -28,8 +30,14 @@ pub struct Plan {
     pub clip_grad_norm: Option<f64>,
     /// Number of parameter tensors, and of elements in them.
     pub params: (usize, usize),
+    /// Tied parameters with all of their names, such as `embed.weight (= head.weight)`. Each is counted once.
+    pub tied: Vec<String>,
     /// Parameter groups.
     pub groups: Vec<GroupSummary>,
+    /// Names of the eval sets, in order, such as `val`; they begin the keys of their metrics.
+    pub eval_sets: Vec<String>,
+    /// Frozen parameters, one line for each [`freeze`](crate::TrainerBuilder::freeze).
+    pub frozen: Vec<String>,
     /// Rows for record, eval and checkpoint, which the trainer does itself, then one for each callback, in order.
     pub rows: Vec<PlanRow>,
     /// Names of the interventions, in order.
@@ -54,8 +62,8 @@ pub struct PlanRow {
     pub cadence: Cadence,
     /// Steps on which the callback will act.
     ///
-    /// `None` if they depend on time, on a [batch size](crate::Task::batch_size) that the task does not know, or if the
-    /// run has more than ten million steps.
+    /// `None` if they depend on time, on a [batch size](crate::data::TrainData::batch_size) that the data does not know,
+    /// or if the run has more than ten million steps.
     pub firings: Option<Vec<u64>>,
     /// Keys that the callback records.
     pub keys: Vec<String>,
@@ -67,17 +75,14 @@ impl PlanRow {
         hooks: Hooks,
         cadence: Cadence,
         keys: Vec<String>,
-        per_step: Option<&Clock>,
-        steps: u64,
+        per_step: &Clock,
+        knows_size: bool,
+        length: RunLength,
     ) -> Self {
         // A cadence that counts neither tokens nor samples fires on the same steps whatever the size of a batch.
-        let any_size = Clock::default();
-        let per_step = match per_step {
-            None if !cadence.counts_data() => Some(&any_size),
-            known => known,
-        };
-        let firings = match per_step {
-            Some(per_step) if cadence.is_predictable() && steps <= MOST_STEPS => {
+        let is_known = cadence.is_predictable() && (knows_size || !cadence.counts_data());
+        let firings = match length {
+            RunLength::Steps(steps) if is_known && steps <= MOST_STEPS => {
                 Some(cadence.firings(per_step, steps).collect())
             }
             _ => None,
@@ -89,6 +94,11 @@ impl PlanRow {
             firings,
             keys,
         }
+    }
+
+    /// Whether this is a row of the trainer's evals.
+    pub(crate) fn is_eval(&self) -> bool {
+        self.hooks == Hooks::NONE && (self.name == "eval" || self.name.starts_with("eval "))
     }
 
     /// Whether all hooks of the callback ignore its cadence.
@@ -134,8 +144,8 @@ impl PlanRow {
 impl Plan {
     /// Writes the size of the run and of the model.
     fn write_size(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (steps, micro_batches) = (self.steps, self.grad_accum_steps);
-        write!(f, "{steps} steps; micro-batches per step: {micro_batches}")?;
+        let (length, micro_batches) = (self.length, self.grad_accum_steps);
+        write!(f, "{length}; micro-batches per step: {micro_batches}")?;
         if self.devices > 1 {
             let (each, devices) = (micro_batches / self.devices, self.devices);
             write!(f, " ({each} on each of {devices} devices)")?;
@@ -151,14 +161,21 @@ impl Plan {
     fn write_groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for group in &self.groups {
             let (name, elements, tensors) = (&group.name, group.elements, group.tensors);
-            let peak = group.schedule.peak();
+            let lr = &group.lr;
             write!(
                 f,
                 "  group {name}: {elements} parameters in {tensors} tensors"
             )?;
-            writeln!(f, ", peak learning rate {peak:.3e}")?;
+            writeln!(f, ", lr {lr}")?;
         }
         Ok(())
+    }
+
+    fn write_tied(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tied.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "  tied: {}", self.tied.join(", "))
     }
 
     fn write_rows(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,6 +194,10 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_size(f)?;
         self.write_groups(f)?;
+        for line in &self.frozen {
+            writeln!(f, "  {line}")?;
+        }
+        self.write_tied(f)?;
         self.write_rows(f)?;
         if !self.interventions.is_empty() {
             writeln!(f, "interventions: {}", self.interventions.join(", "))?;

@@ -11,13 +11,15 @@ mod replica;
 mod worker;
 
 pub(crate) use exchange::{Present, Transport};
-pub(crate) use replica::HostTotals;
+pub(crate) use replica::Passed;
 
 use crate::device_read::{self, DeviceError};
 use crate::error::TrainError;
+use crate::metrics::HostMetric;
 use crate::params::{self, ParamTable};
 use crate::pass::{GradSums, MicroBatchPass};
-use crate::task::{Task, Totals};
+use crate::task::Task;
+use crate::turn;
 use burn::tensor::{Device, Tensor, TensorData};
 use replica::Replica;
 use std::sync::{Arc, Mutex};
@@ -169,12 +171,14 @@ impl<T: Task> Replicas<T> {
     }
 
     /// Returns the pass over the `count` micro-batches of a step.
-    pub(crate) fn pass(&self, seed: u64, step: u64, count: usize) -> MicroBatchPass {
+    pub(crate) fn pass(&self, seed: u64, step: u64, count: usize, share: f64) -> MicroBatchPass {
         MicroBatchPass {
             seed,
             step,
             count,
+            share,
             draws: self.draws.clone(),
+            is_traced: turn::is_here(),
         }
     }
 
@@ -194,7 +198,7 @@ impl<T: Task> Replicas<T> {
         task: &Arc<T>,
         pass: &MicroBatchPass,
         shares: impl IntoIterator<Item = Vec<(usize, T::Batch)>>,
-    ) -> Answers<Present> {
+    ) -> Answers<Passed> {
         let mut answers = Vec::new();
         for (worker, share) in self.workers.iter().zip(shares) {
             let (task, pass) = (Arc::clone(task), pass.clone());
@@ -210,8 +214,8 @@ impl<T: Task> Replicas<T> {
     /// steps, then none.
     pub(crate) fn reduce(
         &mut self,
-        theirs: Answers<Present>,
-        own: GradSums,
+        theirs: Answers<Passed>,
+        mut own: GradSums,
         model: &T::Model,
         device: &Device,
     ) -> Result<GradSums, ReplicaError> {
@@ -219,7 +223,10 @@ impl<T: Task> Replicas<T> {
             return Ok(own);
         }
         // Every worker answers before the exchange begins: a collective blocks until all replicas have joined it.
-        let wanted = Arc::new(self.present_on_any(theirs, exchange::present(&own, model))?);
+        let theirs = self.wait(theirs)?;
+        let has_logged = theirs.iter().any(|passed| passed.has_logged);
+        let wanted = Arc::new(present_on_any(exchange::present(&own, model), theirs));
+        let mut logged = std::mem::take(&mut own.logged);
         self.warm_up_check(&own, model)?;
         let flat = exchange::flat(&own, model, &self.table, &wanted);
         drop(own); // frees the gradients before their sums arrive
@@ -227,22 +234,16 @@ impl<T: Task> Replicas<T> {
             Transport::Host => self.reduce_on_host(flat, &wanted, device)?,
             Transport::Nccl(devices) => self.reduce_by_nccl(flat, &wanted, &devices)?,
         };
-        Ok(exchange::unflatten(model, &wanted, sums))
-    }
-
-    /// Waits for the backward passes. Returns the flags of the parameters that have a gradient on any device.
-    fn present_on_any(
-        &mut self,
-        theirs: Answers<Present>,
-        own: Present,
-    ) -> Result<Present, ReplicaError> {
-        let mut on_any = own;
-        for theirs in self.wait(theirs)? {
-            for (on_any, present) in on_any.iter_mut().zip(theirs) {
-                *on_any |= present;
+        if has_logged {
+            let theirs = self.ask(|| |replica| replica.read_logged());
+            for more in self.wait_ok(theirs)? {
+                logged.merge_read(more, device);
             }
         }
-        Ok(on_any)
+        Ok(GradSums {
+            logged,
+            ..exchange::unflatten(model, &wanted, sums)
+        })
     }
 
     fn reduce_on_host(
@@ -346,32 +347,31 @@ impl<T: Task> Replicas<T> {
         std::mem::take(&mut self.reads)
     }
 
-    /// Starts the evaluation of the other replicas' shares of the validation batches.
-    pub(crate) fn eval(&self, task: &Arc<T>) -> Answers<Result<HostTotals, DeviceError>> {
-        let shares = self.shard(0..task.val_batches().len());
+    /// Starts the evaluation of one batch on each worker, as far as there are batches.
+    pub(crate) fn eval(
+        &self,
+        task: &Arc<T>,
+        batches: impl IntoIterator<Item = T::Batch>,
+    ) -> Answers<()> {
         let mut answers = Vec::new();
-        for (worker, share) in self.workers.iter().zip(shares.into_iter().skip(1)) {
+        for (worker, batch) in self.workers.iter().zip(batches) {
             let task = Arc::clone(task);
-            answers.push(worker.ask(move |replica| replica.eval(&*task, &share)));
+            answers.push(worker.ask(move |replica| replica.eval(&*task, &batch)));
         }
         Answers(answers)
     }
 
-    /// Adds the totals of the other replicas to the trainer's.
-    pub(crate) fn add_totals(
+    /// Starts to read the metrics of the batches that the workers have evaluated.
+    pub(crate) fn ask_for_metrics(&self) -> Answers<Result<Vec<HostMetric>, DeviceError>> {
+        self.ask(|| |replica| replica.take_metrics())
+    }
+
+    /// Waits for the metrics of all workers.
+    pub(crate) fn wait_for_metrics(
         &mut self,
-        theirs: Answers<Result<HostTotals, DeviceError>>,
-        totals: &mut Totals,
-        device: &Device,
-    ) -> Result<(), ReplicaError> {
-        for (name, sum, weight) in self.wait_ok(theirs)?.into_iter().flatten() {
-            totals.add(
-                name,
-                Tensor::from_floats([sum], &device.clone().inner()),
-                weight,
-            );
-        }
-        Ok(())
+        theirs: Answers<Result<Vec<HostMetric>, DeviceError>>,
+    ) -> Result<Vec<Vec<HostMetric>>, ReplicaError> {
+        self.wait_ok(theirs)
     }
 
     /// Finds the first replica that differs from the trainer's model, and the parameter or buffer that differs.
@@ -390,7 +390,7 @@ impl<T: Task> Replicas<T> {
             if let Some(param) = pairs.position(|(own, digest)| own != digest) {
                 return Ok(Some(Divergence {
                     replica: index + 1,
-                    param: ParamTable::with_frozen(model)[param].name.clone(),
+                    param: ParamTable::with_frozen(model)[param].to_string(),
                 }));
             }
         }
@@ -450,6 +450,29 @@ impl<T: Task> Replicas<T> {
     }
 }
 
+impl Answers<()> {
+    /// Waits for jobs that take part in no exchange, so that no other worker can be blocked by one that fails.
+    pub(crate) fn finish(self) -> Result<(), ReplicaError> {
+        for (index, answer) in self.0.into_iter().enumerate() {
+            answer
+                .wait()
+                .map_err(|error| ReplicaError::worker(index, error.0))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the flags of the parameters that have a gradient on any device.
+fn present_on_any(own: Present, theirs: Vec<Passed>) -> Present {
+    let mut on_any = own;
+    for theirs in theirs {
+        for (on_any, present) in on_any.iter_mut().zip(theirs.present) {
+            *on_any |= present;
+        }
+    }
+    on_any
+}
+
 fn one(device: &Device) -> Vec<Tensor<1>> {
     vec![Tensor::ones([1], &device.clone().inner())]
 }
@@ -457,8 +480,7 @@ fn one(device: &Device) -> Vec<Tensor<1>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::BoxError;
-    use crate::probe::Probe;
+    use crate::loss_context::LossContext;
     use crate::task::BatchSize;
     use burn::module::Module;
     use burn::nn::{Linear, LinearConfig};
@@ -469,18 +491,11 @@ mod tests {
         type Model = Linear;
         type Batch = ();
 
-        fn next_batch(&mut self) -> Result<(), BoxError> {
-            Ok(())
-        }
-
         fn size(&self, (): &()) -> BatchSize {
-            BatchSize {
-                samples: 1,
-                tokens: 1,
-            }
+            BatchSize::samples(1)
         }
 
-        fn loss(&self, model: &Linear, (): &(), _: &Probe<'_>) -> Tensor<1> {
+        fn loss(&self, model: &Linear, (): &(), _: &LossContext<'_>) -> Tensor<1> {
             model.weight.val().mean()
         }
     }
@@ -543,10 +558,11 @@ mod tests {
         assert!(sent.is_ok());
         assert_eq!(replicas.first_divergence(&moved).ok(), Some(None));
         assert!(moved.weight.is_require_grad());
-        let pass = replicas.pass(0, 1, 2);
+        let pass = replicas.pass(0, 1, 2, 0.0);
         let theirs = replicas.backward(&Arc::new(Nothing), &pass, [vec![(1, ())]]);
         // The loss does not depend on the bias.
-        assert_eq!(replicas.wait(theirs).ok(), Some(vec![vec![true, false]]));
+        let passed = replicas.wait(theirs).ok().expect("no worker panics");
+        assert_eq!(passed[0].present, [true, false]);
         let checked = replicas.ask(|| |replica| replica.wait_for_gradients());
         assert_eq!(replicas.wait_ok(checked).ok(), Some(vec![()]));
     }

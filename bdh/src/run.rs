@@ -1,5 +1,6 @@
 //! The file `run.json`, which describes a run and its outcome.
 
+use crate::clock::RunLength;
 use crate::error::ConfigError;
 use crate::feedback::Feedback;
 use crate::files::{self, sha256, write_atomically};
@@ -26,12 +27,17 @@ pub struct RunInfo {
     /// The run directory, if the run has one.
     #[serde(skip)]
     pub dir: Option<PathBuf>,
-    /// Number of steps of the run.
+    /// Number of steps of the run; 0 if it is limited by time.
     pub steps: u64,
+    /// Length of the run, in steps or as a time.
+    #[serde(skip)]
+    pub length: RunLength,
     /// The seed of everything random.
     pub seed: u64,
     /// All settings that affect the run; the user's own are under `user`.
     pub config: Value,
+    /// Names of the eval sets, in order, such as `val`; they begin the keys of their metrics.
+    pub eval_sets: Vec<String>,
     /// The step that the run resumes from; `None` in a new run.
     pub resumed_at: Option<u64>,
     /// The record of the resumed step; `None` if nothing was logged. After a crash a sink may lack it.

@@ -4,9 +4,9 @@ use burn::tensor::Device;
 
 /// Seeds a device, so a model that is created on it next has the same initial weights each time.
 ///
-/// [`TrainerBuilder::seed`](crate::TrainerBuilder::seed) covers all random numbers of a run, but the model is created
-/// before the run. burn initializes a parameter on first access, which is in `build` at the latest: draw no other random
-/// numbers on the device between this call and `build`.
+/// [`TrainerBuilder::seed`](crate::TrainerBuilder::seed) covers all random numbers of a run, but a model that is given to
+/// [`Trainer::builder`](crate::Trainer::builder) is created before the run. burn initializes a parameter on first access,
+/// which is in `build` at the latest: draw no other random numbers on the device between this call and `build`.
 ///
 /// # Examples
 ///
@@ -37,7 +37,7 @@ pub(crate) fn intervention(seed: u64, step: u64, index: u64) -> u64 {
     forward(seed, step, u64::MAX - index)
 }
 
-/// Returns the seed of a step's data, for tasks that draw batches from the device's generator.
+/// Returns the seed of a step's data, for training data that draws from the device's generator.
 pub(crate) fn data(seed: u64, step: u64) -> u64 {
     forward(mix(!seed), step, 0)
 }

@@ -48,6 +48,9 @@ pub trait Sink: Send {
     fn write(&mut self, record: &Record) -> Result<(), BoxError>;
 
     /// Receives a message for people: a notice, a warning, a request to stop. Ignored by default.
+    ///
+    /// One message may come before [`open`](Self::open), which then does not follow: that the run was complete before it
+    /// was started again.
     fn message(&mut self, _message: &Message) {}
 
     /// Makes all records so far durable. Called before a checkpoint of their steps appears.

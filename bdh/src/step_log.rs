@@ -3,11 +3,13 @@
 use crate::checkpoint::CheckpointRequest;
 use crate::deferred::{self, Deferred, DeferredHistogram};
 use crate::device_read::DeviceError;
-use crate::names::{prefixed, prefixed_file};
+use crate::names::{is_plain_name, prefixed, prefixed_file};
 use crate::outcome::Warning;
 use crate::record::{Logged, Value};
+use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 /// Values, notices and requests of the hooks of one step.
 ///
@@ -19,6 +21,8 @@ pub(crate) struct StepLog {
     awaited: RefCell<Vec<Deferred>>,
     notices: RefCell<Vec<Notice>>,
     pub(crate) requests: RefCell<Requests>,
+    /// The best checkpoint, once a callback has reported it at the end of the run.
+    pub(crate) best_checkpoint: RefCell<Option<PathBuf>>,
     /// Failures of callbacks that have not been sent to the sinks yet.
     pub(crate) warnings: RefCell<Vec<Warning>>,
     /// Device reads that callbacks made by themselves; each stalls the device.
@@ -38,7 +42,7 @@ struct Notice {
 }
 
 /// Requests made during a step; acted on after every callback has been called.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Requests {
     /// The callback that asked to stop, and its reason.
     pub(crate) stop: Option<(String, String)>,
@@ -48,6 +52,16 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
+    /// Reads the requests of a step whose evals a resume makes.
+    pub(crate) fn of_saved(saved: &serde_json::Value) -> Self {
+        let mut requests = Self::deserialize(saved).unwrap_or_default();
+        // The names come from a checkpoint, and a crafted one must not write outside of the folder.
+        requests
+            .checkpoints
+            .retain(|(_, request)| is_plain_name(&request.name));
+        requests
+    }
+
     pub(crate) fn ask_for_checkpoint(&mut self, by: String, request: CheckpointRequest) {
         for (_, known) in &mut self.checkpoints {
             if known.name == request.name {
@@ -173,10 +187,20 @@ impl StepLog {
     ///
     /// If the device failed.
     pub(crate) fn so_far(&self) -> Result<Vec<(String, Value)>, DeviceError> {
-        self.read()?;
-        let awaited = self.awaited.take();
-        self.count(deferred::fetch(awaited.iter())?);
+        self.read_all()?;
         Ok(resolve(self.logged.borrow().clone()))
+    }
+
+    /// Reads the numbers of all values and notices, and those that wait for the next device read, in one device read.
+    ///
+    /// # Errors
+    ///
+    /// If the device failed.
+    pub(crate) fn read_all(&self) -> Result<(), DeviceError> {
+        self.read()?;
+        let awaited = self.awaited.take(); // empty if something else was read
+        self.count(deferred::fetch(awaited.iter())?);
+        Ok(())
     }
 
     /// Empties the log: values and notices, read together.

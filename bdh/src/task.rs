@@ -1,29 +1,24 @@
-//! Training tasks: batches, loss and evaluation.
+//! Training tasks: the loss of a batch, and its evaluation.
 
-use crate::deferred::Deferred;
-use crate::device_read::{self, DeviceError};
 use crate::failure::BoxError;
-use crate::probe::Probe;
+use crate::loss_context::LossContext;
+use crate::metrics::Metrics;
 use crate::text::TextTask;
-use bdh_ops::upcast_f32;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use serde_json::Value;
 
-/// Training data, loss and evaluation of a model.
+/// Loss and evaluation of a model on a batch. The data itself is given to the [trainer](crate::TrainerBuilder).
 ///
 /// For a language model use the task [`NextToken`](crate::NextToken) and implement [`CausalLm`](crate::CausalLm) for
-/// the model. For other models implement `next_batch`, `size` and `loss`; all other methods have defaults.
+/// the model. For other models implement `size` and `loss`; all other methods have defaults.
 ///
-/// A task is `Sync`, because with several devices each computes its losses on its own thread. A field that only
-/// [`next_batch`](Self::next_batch) uses and that is not `Sync`, such as a channel's receiver, can be in a `Mutex`:
-/// `get_mut` does not lock.
+/// A task is `Sync`, because with several devices each computes its losses on its own thread.
 ///
 /// # Examples
 ///
 /// ```
-/// use bdh::{BatchSize, BoxError, Probe, Task};
-/// use bdh::burn::{nn::Linear, tensor::{Distribution, Tensor}};
+/// use bdh::{BatchSize, LossContext, Task};
+/// use bdh::burn::{nn::Linear, tensor::Tensor};
 ///
 /// /// Learns to halve a number.
 /// struct Halve;
@@ -32,15 +27,11 @@ use serde_json::Value;
 ///     type Model = Linear;
 ///     type Batch = Vec<f32>;
 ///
-///     fn next_batch(&mut self) -> Result<Vec<f32>, BoxError> {
-///         Ok(vec![0.25, 0.5, 1.0])
-///     }
-///
 ///     fn size(&self, batch: &Vec<f32>) -> BatchSize {
-///         BatchSize { samples: batch.len(), tokens: batch.len() }
+///         BatchSize::samples(batch.len())
 ///     }
 ///
-///     fn loss(&self, model: &Linear, batch: &Vec<f32>, _: &Probe<'_>) -> Tensor<1> {
+///     fn loss(&self, model: &Linear, batch: &Vec<f32>, _: &LossContext<'_>) -> Tensor<1> {
 ///         let x = Tensor::<1>::from_floats(batch.as_slice(), &model.weight.device());
 ///         let x = x.reshape([-1, 1]);
 ///         (model.forward(x.clone()) - x / 2.0).square().mean()
@@ -50,20 +41,15 @@ use serde_json::Value;
 pub trait Task: Send + Sync + 'static {
     /// Model to train.
     type Model: Module + 'static;
-    /// Input of one forward and backward pass, preferably still on the host.
-    type Batch: Send;
+    /// Input of one forward and backward pass, preferably still on the host: [`loss`](Self::loss) moves it to the device.
+    type Batch: Send + 'static;
 
-    /// Returns the next training micro-batch. The data is endless: at its end it starts over.
-    ///
-    /// # Errors
-    ///
-    /// If the data cannot be read. The run then fails.
-    fn next_batch(&mut self) -> Result<Self::Batch, BoxError>;
+    /// Returns the size of a batch, for the clock and the throughput. Batches may differ in size.
+    fn size(&self, batch: &Self::Batch) -> BatchSize;
 
     /// Checks that the model can process a batch; for a language model, that it knows every token id.
     ///
-    /// Called for each training batch before its forward pass, and for each validation batch before the run. It should
-    /// read host data only. The default accepts every batch.
+    /// Called for each batch before its forward pass. It should read host data only. The default accepts every batch.
     ///
     /// # Errors
     ///
@@ -73,53 +59,34 @@ pub trait Task: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Returns the size of a batch, for the clock and the throughput.
-    fn size(&self, batch: &Self::Batch) -> BatchSize;
-
-    /// Returns the size of every training batch, if all are equal and the size is known before the run. Defaults to
-    /// `None`.
-    ///
-    /// The plan needs it to predict cadences that count tokens or samples.
-    fn batch_size(&self) -> Option<BatchSize> {
-        None
-    }
-
     /// Computes the training loss: a `[1]` tensor, averaged over the batch, that supports autodiff.
     ///
-    /// Must not read from the device: each read stalls it. Offer activations to `probe` (see [`Probe::tap`]).
-    fn loss(&self, model: &Self::Model, batch: &Self::Batch, probe: &Probe<'_>) -> Tensor<1>;
+    /// Must not read from the device: each read stalls it. `step` knows the progress of the run, records further
+    /// numbers ([`LossContext::log`]), and has the probe for activations ([`Probe::tap`](crate::Probe::tap)).
+    fn loss(&self, model: &Self::Model, batch: &Self::Batch, step: &LossContext<'_>) -> Tensor<1>;
 
-    /// Returns the validation batches, the same for every eval. The default, no batches, evaluates nothing.
-    fn val_batches(&self) -> &[Self::Batch] {
-        &[]
-    }
-
-    /// Evaluates one validation batch and adds the results to `totals`. The default adds the loss.
+    /// Evaluates one batch of an eval and adds the results to `metrics`. The default adds the loss, weighted by the number
+    /// of samples, so that a smaller last batch counts less.
     ///
     /// `model` does not track gradients, and its dropout is off. Keep the sums on the device: the whole eval costs one
     /// read per device, however many batches it has.
-    fn eval(&self, model: &Self::Model, batch: &Self::Batch, totals: &mut Totals) {
-        totals.add("loss", self.loss(model, batch, &Probe::off()), 1.0);
+    fn eval(&self, model: &Self::Model, batch: &Self::Batch, metrics: &mut Metrics) {
+        let samples = self.size(batch).samples.max(1) as f64;
+        let loss = self.loss(model, batch, &LossContext::off());
+        metrics.mean("loss", loss * samples, samples);
     }
 
-    /// Computes the metrics of an eval from the totals over all validation batches. The default is the mean of each.
-    ///
-    /// A metric `loss` is recorded as `val/loss`.
-    fn summarize(&self, totals: &Totals) -> Vec<(String, Deferred)> {
-        totals.means().collect()
-    }
-
-    /// Returns the names of the metrics that [`summarize`](Self::summarize) computes, if they are known without an
-    /// eval.
+    /// Returns the names of the metrics that [`eval`](Self::eval) adds, if they are known without an eval.
     ///
     /// With them the trainer refuses an unknown metric in a callback's settings before the run. With the default,
-    /// `None`, it evaluates the first validation batch to find the names, if a callback asks for a metric by name.
-    fn metrics(&self) -> Option<Vec<String>> {
+    /// `None`, it evaluates the first batch to find the names, if a callback asks for a metric by name.
+    fn metric_names(&self) -> Option<Vec<String>> {
         None
     }
 
-    /// Returns the floating-point operations of training per token, forward and backward, if known.
-    fn flops_per_token(&self, _model: &Self::Model) -> Option<f64> {
+    /// Returns the floating-point operations of training on a batch like this, per token, forward and backward, if
+    /// known.
+    fn flops_per_token(&self, _model: &Self::Model, _batch: &Self::Batch) -> Option<f64> {
         None
     }
 
@@ -127,78 +94,52 @@ pub trait Task: Send + Sync + 'static {
     fn text(&self) -> Option<&dyn TextTask<Self::Model>> {
         None
     }
-
-    /// Returns the position in the training data, a small JSON value that every checkpoint holds.
-    ///
-    /// With the default, `null`, the position is unknown and the run cannot be resumed. A task whose batches are all
-    /// equal can return any other value, such as `json!({})`.
-    fn position(&self) -> Value {
-        Value::Null
-    }
-
-    /// Moves to a position that [`position`](Self::position) returned.
-    ///
-    /// # Errors
-    ///
-    /// If the position does not belong to this data.
-    fn seek(&mut self, _position: &Value) -> Result<(), BoxError> {
-        Ok(())
-    }
 }
 
 /// Size of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BatchSize {
-    /// Number of independent examples, such as sequences.
+    /// Number of independent examples, such as sequences or images.
     pub samples: usize,
-    /// Number of predictions in the loss, such as tokens.
+    /// Number of tokens; 0 if the data is not text. With 0, throughput is in samples per second.
     pub tokens: usize,
 }
 
-/// Sums over the validation batches, still on the device.
-#[derive(Debug, Default)]
-pub struct Totals(Vec<Total>);
-
-/// Sum of one metric over the validation batches.
-#[derive(Debug)]
-struct Total {
-    name: &'static str,
-    /// `[1]`, in f32.
-    sum: Tensor<1>,
-    weight: f64,
+impl BatchSize {
+    /// Returns the size of a batch of `samples` examples that are not text.
+    #[must_use]
+    pub fn samples(samples: usize) -> Self {
+        Self { samples, tokens: 0 }
+    }
 }
 
-impl Totals {
-    /// Adds `sum`, `[1]`, over `weight` observations (tokens, batches, bits) to the total of this name.
-    pub fn add(&mut self, name: &'static str, sum: Tensor<1>, weight: f64) {
-        let sum = upcast_f32(sum.inner());
-        for total in &mut self.0 {
-            if total.name == name {
-                total.sum = total.sum.clone() + sum;
-                total.weight += weight;
-                return;
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::tensor::Device;
+
+    /// The loss is the mean of a batch.
+    struct Mean;
+
+    impl Task for Mean {
+        type Model = Linear;
+        type Batch = Vec<f32>;
+
+        fn size(&self, batch: &Vec<f32>) -> BatchSize {
+            BatchSize::samples(batch.len())
         }
-        self.0.push(Total { name, sum, weight });
+
+        fn loss(&self, model: &Linear, batch: &Vec<f32>, _: &LossContext<'_>) -> Tensor<1> {
+            Tensor::<1>::from_floats(batch.as_slice(), &model.weight.device()).mean()
+        }
     }
 
-    /// Returns name, sum and weight of each total, in one device read.
-    pub(crate) fn read(self) -> Result<Vec<(&'static str, f32, f64)>, DeviceError> {
-        let sums = device_read::vectors(self.0.iter().map(|total| total.sum.clone()))?;
-        let mut totals = Vec::new();
-        for (Total { name, weight, .. }, sum) in self.0.iter().zip(sums) {
-            let sum = sum.iter::<f32>().next().unwrap_or(f32::NAN);
-            totals.push((*name, sum, *weight));
-        }
-        Ok(totals)
-    }
-
-    /// Returns the mean of each total, its sum divided by its weight, in the order in which the totals were first
-    /// added.
-    pub fn means(&self) -> impl Iterator<Item = (String, Deferred)> {
-        self.0.iter().map(|total| {
-            let sum = Deferred::from(total.sum.clone());
-            (total.name.to_owned(), sum / total.weight)
-        })
+    #[test]
+    fn the_default_eval_weighs_a_batch_by_its_samples() {
+        let model = LinearConfig::new(1, 1).init(&Device::flex());
+        let batches = vec![vec![1.0, 1.0, 1.0], vec![5.0]];
+        let metrics = crate::evaluate(&Mean, &model, &batches).expect("valid batches");
+        assert_eq!(metrics, [("loss".to_owned(), 2.0)]);
     }
 }

@@ -1,15 +1,24 @@
-//! Loading of weights from files of other programs.
+//! Weights of a model as files: loaded, saved and averaged.
 
-use crate::checkpoint::{self, read_tensors};
+mod average;
+mod matching;
+mod save;
+mod source;
+
+pub use average::{Average, average_weights};
+pub use matching::{LoadReport, load_matching, load_matching_prefixes};
+pub use save::save_weights;
+
 use crate::error::CheckpointError;
+use crate::names::matches;
 use crate::params::{self, Mismatch, ParamTable, Tensors};
 use burn::module::Module;
-use std::io::ErrorKind;
+use source::plain;
 use std::path::Path;
 
-/// Loads the weights of a file into a model.
+/// Loads the weights of a file into a model, all or nothing; [`load_matching`] loads the part that fits.
 ///
-/// The file is a `.safetensors` file or, with the feature `pytorch`, a `.pt` or `.pth` file written by `torch.save`: a
+/// The file is a `.safetensors` file or, with the feature `pytorch`, a `.pt`, `.pth` or `.bin` file of `torch.save`: a
 /// state dict, or a dictionary that has one under `model` or `state_dict`.
 ///
 /// Names and layouts are PyTorch's, as in the checkpoints of this crate: a `Linear` weight is `[out, in]`. The prefixes
@@ -63,11 +72,7 @@ pub fn load_weights_except<M: Module>(
     buffers: &[&str],
 ) -> Result<M, CheckpointError> {
     let path = path.as_ref();
-    check_is_file(path)?;
-    let tensors = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pt" | "pth" | "bin") => torch(path)?,
-        _ => read_tensors(path)?,
-    };
+    let tensors = source::read(path)?;
     load(model, tensors, buffers).map_err(|error| CheckpointError::Mismatch {
         path: path.to_owned(),
         what: error.to_string(),
@@ -96,133 +101,4 @@ fn without_buffers(tensors: Tensors, buffers: &[&str]) -> Result<Tensors, Mismat
         }
     }
     Ok(wanted)
-}
-
-/// Checks that the path is a regular file: a directory cannot be read, and a pipe might never end.
-fn check_is_file(path: &Path) -> Result<(), CheckpointError> {
-    let why = match path.metadata() {
-        Ok(found) if found.is_file() => return Ok(()),
-        Ok(found) if found.is_dir() => why_no_directory(path),
-        Ok(_) => "it is not a regular file; use a `.safetensors` file".to_owned(),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            "there is no such file; a checkpoint has its weights in `model.safetensors`".to_owned()
-        }
-        Err(error) => error.to_string(),
-    };
-    Err(CheckpointError::NoWeights {
-        path: path.to_owned(),
-        why,
-    })
-}
-
-fn why_no_directory(path: &Path) -> String {
-    const FILE: &str = checkpoint::MODEL;
-    if path.join(FILE).is_file() {
-        return format!("it is a directory; use the file `{FILE}` in it");
-    }
-    format!("it is a directory; use the file with the weights, such as `{FILE}` of a checkpoint")
-}
-
-/// Returns whether a name matches a pattern, in which `*` matches any text, also none.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else {
-        return pattern == name;
-    };
-    let Some(mut name) = name.strip_prefix(first) else {
-        return false;
-    };
-    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in middle.split('*') {
-        let Some(at) = name.find(part) else {
-            return false;
-        };
-        name = &name[at + part.len()..];
-    }
-    name.ends_with(last)
-}
-
-/// Removes the prefixes of PyTorch's wrappers from a name.
-fn plain(name: &str) -> &str {
-    let name = name.strip_prefix("module.").unwrap_or(name);
-    name.strip_prefix("_orig_mod.").unwrap_or(name)
-}
-
-#[cfg(feature = "pytorch")]
-fn torch(path: &Path) -> Result<Tensors, CheckpointError> {
-    use burn::tensor::TensorData;
-
-    let mut tensors = Tensors::new();
-    for (name, tensor) in open_torch(path)?.into_tensors() {
-        let Some(dtype) = dtype(tensor.dtype()) else {
-            let found = tensor.dtype();
-            return Err(damaged(path, format!("`{name}` is of type {found:?}")));
-        };
-        let bytes = tensor
-            .read()
-            .map_err(|error| damaged(path, error.to_string()))?;
-        let shape = tensor.shape().to_vec();
-        tensors.insert(name, TensorData::from_bytes_vec(bytes, shape, dtype));
-    }
-    Ok(tensors)
-}
-
-#[cfg(feature = "pytorch")]
-fn damaged(path: &Path, what: String) -> CheckpointError {
-    CheckpointError::Damaged {
-        path: path.to_owned(),
-        what,
-    }
-}
-
-/// Opens a file of `torch.save`.
-#[cfg(feature = "pytorch")]
-fn open_torch(path: &Path) -> Result<pytorch_reader::PytorchReader, CheckpointError> {
-    if let Some(reader) = nested(path) {
-        return Ok(reader);
-    }
-    pytorch_reader::PytorchReader::new(path).map_err(|error| damaged(path, error.to_string()))
-}
-
-/// Opens the weights in a dictionary: training scripts often save one in which the weights are an entry.
-#[cfg(feature = "pytorch")]
-fn nested(path: &Path) -> Option<pytorch_reader::PytorchReader> {
-    for key in ["model", "state_dict"] {
-        if let Ok(reader) = pytorch_reader::PytorchReader::with_top_level_key(path, key)
-            && !reader.is_empty()
-        {
-            return Some(reader);
-        }
-    }
-    None
-}
-
-/// Converts a type of PyTorch; `None` if burn has no equal one.
-#[cfg(feature = "pytorch")]
-fn dtype(dtype: pytorch_reader::DType) -> Option<burn::tensor::DType> {
-    use burn::tensor::{BoolStore, DType};
-    use pytorch_reader::DType as Torch;
-
-    match dtype {
-        Torch::F64 => Some(DType::F64),
-        Torch::F32 => Some(DType::F32),
-        Torch::F16 => Some(DType::F16),
-        Torch::BF16 => Some(DType::BF16),
-        Torch::I64 => Some(DType::I64),
-        Torch::I32 => Some(DType::I32),
-        Torch::I16 => Some(DType::I16),
-        Torch::I8 => Some(DType::I8),
-        Torch::U8 => Some(DType::U8),
-        Torch::Bool => Some(DType::Bool(BoolStore::Native)),
-        _ => None,
-    }
-}
-
-#[cfg(not(feature = "pytorch"))]
-fn torch(path: &Path) -> Result<Tensors, CheckpointError> {
-    let what =
-        "files of `torch.save` are read with the feature `pytorch`; or save them with safetensors";
-    Err(CheckpointError::Mismatch {
-        path: path.to_owned(),
-        what: what.to_owned(),
-    })
 }

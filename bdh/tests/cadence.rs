@@ -1,9 +1,10 @@
 //! A cadence fires on the steps of its plan, and its text form parses to the same cadence.
 
 use bdh::cadence::{
-    Span, at, between, every, first, fraction, last, log_spaced, never, samples, start, steps,
-    tokens,
+    Span, at, between, epochs, every, first, fraction, last, log_spaced, never, samples, start,
+    steps, tokens,
 };
+use bdh::clock::RunLength;
 use bdh::{Cadence, Clock};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ fn counted_span() -> impl Strategy<Value = Span> {
         (1..400_u64).prop_map(steps),
         (1..200_000_u64).prop_map(tokens),
         (1..5_000_u64).prop_map(samples),
+        (1..20_u64).prop_map(epochs),
         (1..=1_000_u32).prop_map(|permille| fraction(f64::from(permille) / 1_000.0)),
     ]
 }
@@ -24,6 +26,7 @@ fn any_span() -> impl Strategy<Value = Span> {
     prop_oneof![
         counted_span(),
         (1..=u64::MAX).prop_map(tokens),
+        (1..=u64::MAX).prop_map(epochs),
         (f64::MIN_POSITIVE..=1.0).prop_map(fraction),
         (0..u64::MAX, 1..1_000_000_000_u32).prop_map(|(s, ns)| Span::Time(Duration::new(s, ns))),
         (1..10_000_u64).prop_map(|seconds| Span::Time(Duration::from_secs(seconds))),
@@ -66,11 +69,16 @@ fn any_cadence() -> impl Strategy<Value = Cadence> {
 
 /// Counts of one step, as a training loop would add them up.
 fn per_step() -> impl Strategy<Value = Clock> {
-    (1..4_096_u64, 1..64_u64).prop_map(|(tokens, samples)| Clock {
-        tokens,
-        samples,
-        ..Clock::default()
-    })
+    let counts = (1..4_096_u64, 1..64_u64, 1..8_u64, 1..100_u64);
+    counts.prop_map(
+        |(tokens, samples, micro_batches, batches_per_epoch)| Clock {
+            tokens,
+            samples,
+            micro_batches,
+            batches_per_epoch,
+            ..Clock::default()
+        },
+    )
 }
 
 /// Returns the due steps from `start` on, asked step by step with the clock alone.
@@ -78,8 +86,9 @@ fn observe(cadence: &Cadence, start: Option<Clock>, per_step: &Clock, num_steps:
     let mut fired = Vec::new();
     let mut previous = start;
     loop {
-        let now = previous.map_or_else(Clock::default, |clock| Clock {
+        let now = previous.map_or(per_step.after(0), |clock| Clock {
             step: clock.step + 1,
+            micro_batches: clock.micro_batches + per_step.micro_batches,
             tokens: clock.tokens + per_step.tokens,
             samples: clock.samples + per_step.samples,
             ..clock
@@ -102,6 +111,10 @@ fn is_named(cadence: &Cadence, step: u64, per_step: &Clock, num_steps: u64) -> b
             Span::Steps(n) => n * times,
             Span::Tokens(n) => first_step(u128::from(n * times), per_step.tokens),
             Span::Samples(n) => first_step(u128::from(n * times), per_step.samples),
+            Span::Epochs(n) => first_step(
+                u128::from(n * times * per_step.batches_per_epoch),
+                per_step.micro_batches,
+            ),
             Span::Fraction(part) => {
                 let permille = (part * 1_000.0).round() as u128; // as `counted_span` made it
                 (permille * u128::from(times) * u128::from(num_steps)).div_ceil(1_000) as u64
@@ -165,7 +178,10 @@ proptest! {
         let rest: Vec<u64> = whole.into_iter().filter(|&step| step > cut).collect();
 
         let saved = serde_json::to_string(&per_step.after(cut)).expect("a clock is plain numbers");
-        let clock = serde_json::from_str(&saved).expect("as written above");
+        let read: Clock = serde_json::from_str(&saved).expect("as written above");
+        prop_assert_eq!(read, per_step.after(cut));
+        // The file does not have the length of an epoch: a trainer asks its data again.
+        let clock = Clock { batches_per_epoch: per_step.batches_per_epoch, ..read };
         let read_again = cadence.to_string().parse().expect("text reads back");
         prop_assert_eq!(rest, observe(&read_again, Some(clock), &per_step, num_steps));
     }
@@ -199,8 +215,23 @@ proptest! {
     }
 
     #[test]
+    fn text_reads_back_as_the_same_span(span in any_span()) {
+        prop_assert_eq!(span.to_string().parse(), Ok(span), "{}", span);
+    }
+
+    #[test]
+    fn a_span_is_completed_by_the_steps_that_it_resolves_to(
+        span in counted_span(), per_step in per_step(),
+    ) {
+        let first = (0..=u64::MAX).find(|&step| at([span]).is_due(None, &per_step.after(step), 1));
+        let is_share = matches!(span, Span::Fraction(_));
+        prop_assert_eq!(span.resolve_steps(&per_step), first.filter(|_| !is_share));
+    }
+
+    #[test]
     fn any_text_gives_a_cadence_or_an_error(text in any::<String>()) {
         let _ = text.parse::<Cadence>();
+        let _ = text.parse::<Span>();
     }
 
     #[test]
@@ -208,7 +239,7 @@ proptest! {
         words in prop::collection::vec(
             prop::sample::select(vec![
                 "every", "at", "between", "and", "log-spaced", "per", "decade", "start", "last",
-                "never", "step", "steps", "tokens", "h", "ns", "%", "|", "&", "(", ")", ",", "0",
+                "never", "step", "steps", "epoch", "epochs", "tokens", "h", "ns", "%", "|", "&", "(", ")", ",", "0",
                 "7", "1.5", "1_0", "99999999999999999999999", "µ", "-",
             ]),
             0..12,
@@ -218,16 +249,36 @@ proptest! {
         if let Ok(cadence) = words.join(gap).parse::<Cadence>() {
             prop_assert_eq!(cadence.to_string().parse(), Ok(cadence));
         }
+        if let Ok(span) = words.join(gap).parse::<Span>() {
+            prop_assert_eq!(span.to_string().parse(), Ok(span));
+        }
     }
 
     #[test]
     fn no_clock_or_run_length_makes_a_cadence_panic(
         cadence in any_cadence(), step in any::<u64>(), tokens in any::<u64>(), num_steps in any::<u64>(),
+        micro_batches in any::<u64>(), batches_per_epoch in any::<u64>(), limit in any::<Duration>(),
     ) {
-        let per_step = Clock { tokens, elapsed: Duration::MAX, ..Clock::default() };
+        let elapsed = Duration::MAX;
+        let per_step = Clock { tokens, elapsed, micro_batches, batches_per_epoch, ..Clock::default() };
         let (previous, now) = (per_step.after(step.saturating_sub(1)), per_step.after(step));
         let _ = cadence.is_due(None, &now, num_steps);
         let _ = cadence.is_due(Some(&previous), &now, num_steps);
+        let _ = cadence.is_due(Some(&previous), &now, limit);
+        let _ = cadence.check(&per_step, limit);
+    }
+
+    #[test]
+    fn a_timed_run_is_a_counted_run_if_steps_take_a_second(
+        cadence in counted_cadence(), per_step in per_step(), num_steps in 1..300_u64,
+    ) {
+        let per_step = Clock { elapsed: Duration::from_secs(1), ..per_step };
+        let length = RunLength::Time(Duration::from_secs(num_steps));
+        let timed = (0..=num_steps).filter(|&step| {
+            let previous = step.checked_sub(1).map(|step| per_step.after(step));
+            cadence.is_due(previous.as_ref(), &per_step.after(step), length)
+        });
+        prop_assert!(timed.eq(cadence.firings(&per_step, num_steps)), "{}", cadence);
     }
 }
 

@@ -223,7 +223,7 @@ fn wrong_shapes_and_types_are_refused_despite_right_checksums() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = || {
-        let run = tiny::compose(tiny::task(2), tiny::Tiny::new(0.0), 6);
+        let run = tiny::compose(2, tiny::Tiny::new(0.0), 6);
         run.optimizer(ops::AdamW::default(), 0.01)
             .run_dir(dir.path())
             .checkpoint(every(3))
@@ -314,7 +314,7 @@ fn a_step_count_at_its_maximum_does_not_panic() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = |steps| {
-        let run = tiny::compose(tiny::task(2), tiny::Tiny::new(0.0), steps);
+        let run = tiny::compose(2, tiny::Tiny::new(0.0), steps);
         let run = run
             .optimizer(ops::AdamW::default(), 0.01)
             .run_dir(dir.path());

@@ -45,7 +45,7 @@ fn prompts(max_tokens: usize) -> Vec<(&'static str, Sampling)> {
 }
 
 fn generate(bos: Option<i32>, prompts: &[(&str, Sampling)]) -> Vec<Generated> {
-    let task = NextToken::new(tiny::Rows::of(1), Vec::new()).vocabulary(Ending(bos));
+    let task = NextToken::<Tiny>::new().vocabulary(Ending(bos));
     let texts = task.generate(&Tiny::new(0.0), prompts);
     texts.expect("texts")
 }

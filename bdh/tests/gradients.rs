@@ -12,8 +12,9 @@ use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::{AdamWConfig, SgdConfig};
 use bdh::burn::tensor::Tensor;
 use bdh::cadence::never;
+use bdh::data::cycle;
 use bdh::schedule::warmup_constant;
-use bdh::{BatchSize, BoxError, ConfigError, Group, MemorySink, Probe, Stats, Task, Trainer};
+use bdh::{BatchSize, ConfigError, Group, LossContext, MemorySink, Stats, Task, Trainer};
 use tiny::Seen;
 
 /// A model whose gradient is known in closed form: the loss is `slope · weight`.
@@ -34,29 +35,18 @@ impl Slope {
     }
 }
 
-/// A task that yields slopes in turn. The gradient of `weight` is the slope, that of `one` is 0.
-struct Slopes {
-    slopes: Vec<Vec<f32>>,
-    next: usize,
-}
+/// A task whose batches are slopes. The gradient of `weight` is the slope, that of `one` is 0.
+struct Slopes;
 
 impl Task for Slopes {
     type Model = Slope;
     type Batch = Vec<f32>;
 
-    fn next_batch(&mut self) -> Result<Vec<f32>, BoxError> {
-        self.next += 1;
-        Ok(self.slopes[(self.next - 1) % self.slopes.len()].clone())
-    }
-
     fn size(&self, _: &Vec<f32>) -> BatchSize {
-        BatchSize {
-            samples: 1,
-            tokens: 1,
-        }
+        BatchSize::samples(1)
     }
 
-    fn loss(&self, model: &Slope, batch: &Vec<f32>, _: &Probe<'_>) -> Tensor<1> {
+    fn loss(&self, model: &Slope, batch: &Vec<f32>, _: &LossContext<'_>) -> Tensor<1> {
         let slope = Tensor::<1>::from_floats(batch.as_slice(), &model.weight.device());
         (model.weight.val() * slope).sum() + model.one.val() * 0.0
     }
@@ -64,7 +54,8 @@ impl Task for Slopes {
 
 fn run(weight: &[f32], slopes: &[&[f32]]) -> bdh::TrainerBuilder<Slopes> {
     let slopes = slopes.iter().map(|slope| slope.to_vec()).collect();
-    Trainer::builder(Slopes { slopes, next: 0 }, Slope::at(weight))
+    Trainer::builder(Slopes, Slope::at(weight))
+        .train_data(cycle(slopes))
         .optimizer(SgdConfig::new().build(), 0.5)
         .steps(1)
         .stop_on_signals(false)
@@ -113,7 +104,7 @@ fn micro_batches_add_up_to_one_big_batch() {
     let gradients_and_loss = |rows: usize, micro_batches: usize| {
         let (seen, memory) = (Seen::new(), MemorySink::default());
         let note = seen.clone();
-        tiny::compose(tiny::task(rows), tiny::Tiny::new(0.0), 3)
+        tiny::compose(rows, tiny::Tiny::new(0.0), 3)
             .optimizer(SgdConfig::new().build(), 0.1)
             .grad_accum_steps(micro_batches)
             .callback(tiny::after_backward(move |ctx| {
@@ -291,18 +282,11 @@ fn a_parameter_without_a_gradient_is_skipped() {
         type Model = Slope;
         type Batch = ();
 
-        fn next_batch(&mut self) -> Result<(), BoxError> {
-            Ok(())
-        }
-
         fn size(&self, (): &()) -> BatchSize {
-            BatchSize {
-                samples: 1,
-                tokens: 1,
-            }
+            BatchSize::samples(1)
         }
 
-        fn loss(&self, model: &Slope, (): &(), _: &Probe<'_>) -> Tensor<1> {
+        fn loss(&self, model: &Slope, (): &(), _: &LossContext<'_>) -> Tensor<1> {
             model.weight.val().sum()
         }
     }
@@ -310,6 +294,7 @@ fn a_parameter_without_a_gradient_is_skipped() {
     let seen = Seen::new();
     let note = seen.clone();
     let fitted = Trainer::builder(Partly, Slope::at(&[1.0, 2.0]))
+        .train_data(cycle(vec![()]))
         .optimizer(AdamWConfig::new().build(), 0.1)
         .steps(1)
         .clip_grad_norm(0.1)
@@ -342,7 +327,7 @@ fn each_group_has_its_own_optimizer_and_learning_rate() {
     let memory = MemorySink::default();
     let seen = Seen::new();
     let note = seen.clone();
-    let fitted = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 4)
+    let fitted = tiny::compose(tiny::ROWS, tiny::Tiny::new(0.0), 4)
         .group(Group::new(
             "frozen",
             |param| param.name == "head.bias",
@@ -417,7 +402,7 @@ fn each_group_has_its_own_optimizer_and_learning_rate() {
 #[test]
 fn a_parameter_that_no_group_claims_is_named() {
     let sgd = || SgdConfig::new().build();
-    let groups = tiny::compose(tiny::task(1), tiny::Tiny::new(0.0), 1).group(Group::new(
+    let groups = tiny::compose(1, tiny::Tiny::new(0.0), 1).group(Group::new(
         "embed",
         |param| param.name.starts_with("embed"),
         sgd(),
@@ -446,19 +431,14 @@ fn a_group_without_parameters_is_named() {
 fn a_model_without_autodiff_is_refused_with_advice() {
     let device = tiny::device().inner();
     let ones = || Param::from_tensor(Tensor::ones([1], &device));
-    let task = Slopes {
-        slopes: vec![vec![1.0]],
-        next: 0,
+    let model = Slope {
+        weight: ones(),
+        one: ones(),
     };
-    let run = Trainer::builder(
-        task,
-        Slope {
-            weight: ones(),
-            one: ones(),
-        },
-    )
-    .optimizer(SgdConfig::new().build(), 0.1)
-    .steps(1);
+    let run = Trainer::builder(Slopes, model)
+        .train_data(cycle(vec![vec![1.0]]))
+        .optimizer(SgdConfig::new().build(), 0.1)
+        .steps(1);
     let error = run.build().expect_err("nothing to train").to_string();
     assert!(
         error.contains("`model`") && error.contains("`bdh::device`"),

@@ -106,7 +106,7 @@ fn optimizer_state_is_saved_as_of_the_checkpoint() {
     let optimizer = Counting {
         memory: dir.path().join("device_memory"),
     };
-    let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 4)
+    let run = tiny::compose(tiny::ROWS, tiny::Tiny::new(0.0), 4)
         .optimizer(optimizer, constant(0.1))
         .checkpoint(every(2))
         .run_dir(dir.path().join("run"))

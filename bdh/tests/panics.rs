@@ -3,34 +3,27 @@
 use bdh::burn::nn::{Linear, LinearConfig};
 use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::Tensor;
+use bdh::data::cycle;
 use bdh::hooks::{FitEnd, on_step};
 use bdh::testing::tiny_run;
 use bdh::{
-    BatchSize, BoxError, Callback, HookResult, MemorySink, Outcome, Probe, Task, Trainer, callback,
+    BatchSize, Callback, HookResult, LossContext, MemorySink, Outcome, Task, Trainer, callback,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 /// A task that panics on its third batch.
-struct Breaks(u32);
+struct Breaks;
 
 impl Task for Breaks {
     type Model = Linear;
     type Batch = u32;
 
-    fn next_batch(&mut self) -> Result<u32, BoxError> {
-        self.0 += 1;
-        Ok(self.0)
-    }
-
     fn size(&self, _: &u32) -> BatchSize {
-        BatchSize {
-            samples: 1,
-            tokens: 1,
-        }
+        BatchSize::samples(1)
     }
 
-    fn loss(&self, model: &Linear, batch: &u32, _: &Probe<'_>) -> Tensor<1> {
+    fn loss(&self, model: &Linear, batch: &u32, _: &LossContext<'_>) -> Tensor<1> {
         assert!(*batch < 3, "batch {batch} is too much");
         model.weight.val().square().mean()
     }
@@ -51,7 +44,8 @@ fn a_task_panic_reaches_on_fit_end_and_run_json_then_resumes() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let received = Arc::new(Mutex::new(None));
     let device = bdh::device("cpu").expect("the CPU is compiled in");
-    let trainer = Trainer::builder(Breaks(0), LinearConfig::new(1, 1).init(&device))
+    let trainer = Trainer::builder(Breaks, LinearConfig::new(1, 1).init(&device))
+        .train_data(cycle((1..=10).collect()))
         .optimizer(AdamWConfig::new().build(), 0.1)
         .steps(10)
         .callback(Listener(Arc::clone(&received)))

@@ -11,10 +11,10 @@ mod tiny;
 use bdh::cadence::{
     Span, at, every, first, fraction, last, log_spaced, samples, start, steps, tokens,
 };
+use bdh::data::TrainData;
 use bdh::plan::PlanRow;
-use bdh::{BoxError, Cadence, CallbackExt, Source, TokenBatch};
+use bdh::{BoxError, Cadence, CallbackExt, TokenBatch};
 use proptest::prelude::*;
-use serde_json::Value;
 use std::collections::BTreeSet;
 use tiny::Seen;
 
@@ -119,29 +119,22 @@ fn files_below(dir: &std::path::Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// A source that does not report its batch size.
+/// Rows that do not report their batch size.
 struct Mute(tiny::Rows);
 
-impl Source for Mute {
+impl TrainData for Mute {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
         self.0.next_batch()
     }
-
-    fn position(&self) -> Value {
-        self.0.position()
-    }
-
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.0.seek(position)
-    }
 }
 
 #[test]
 fn steps_are_predicted_without_a_known_batch_size() {
-    let task = bdh::NextToken::new(Mute(tiny::Rows::of(3)), tiny::val());
-    let trainer = bdh::Trainer::builder(task, tiny::Tiny::new(0.0))
+    let trainer = bdh::Trainer::builder(tiny::task(), tiny::Tiny::new(0.0))
+        .train_data(Mute(tiny::Rows::of(3)))
+        .eval_data("val", tiny::val())
         .optimizer(bdh::burn::optim::AdamWConfig::new().build(), 0.01)
         .steps(20)
         .callback(

@@ -14,6 +14,7 @@ mod tiny;
 
 use bdh::burn::optim::AdamWConfig;
 use bdh::cadence::{every, never};
+use bdh::data::cycle;
 use bdh::{
     BoxError, Intervention, InterventionContext, MemorySink, Outcome, Schedule, StopReason,
     Trainer, UpdateDecision,
@@ -59,7 +60,7 @@ fn close_runs(found: (Vec<f32>, Vec<f64>), expected: (Vec<f32>, Vec<f64>)) {
 #[test]
 fn n_replicas_of_b_rows_train_like_one_model_on_n_times_b() {
     let with = |rows: usize, replicas: usize| {
-        let run = tiny::compose(tiny::task(rows), Tiny::new(0.0), 30);
+        let run = tiny::compose(rows, Tiny::new(0.0), 30);
         let run = run
             .optimizer(AdamWConfig::new().build(), 0.01)
             .clip_grad_norm(0.5);
@@ -245,7 +246,7 @@ fn a_resumed_multi_device_run_ends_like_an_unbroken_one() {
     let dir = std::env::temp_dir().join(format!("bdh-replicas-{}", std::process::id()));
     let run = |steps: u64, name: &str| {
         let schedule = Schedule::from(0.01);
-        let run = tiny::compose(tiny::task(ROWS), Tiny::new(0.0), steps);
+        let run = tiny::compose(ROWS, Tiny::new(0.0), steps);
         let run = run
             .optimizer(AdamWConfig::new().build(), schedule)
             .grad_accum_steps(4);
@@ -290,7 +291,7 @@ mod branches {
     use bdh::burn; // `derive(Module)` generates paths that begin with `burn`
     use bdh::burn::module::{Module, Param};
     use bdh::burn::tensor::Tensor;
-    use bdh::{BatchSize, BoxError, Probe, Task};
+    use bdh::{BatchSize, LossContext, Task};
 
     #[derive(Module, Debug)]
     pub(super) struct Branches {
@@ -318,25 +319,17 @@ mod branches {
         }
     }
 
-    pub(super) struct Count(pub(super) u64);
+    pub(super) struct Sum;
 
-    impl Task for Count {
+    impl Task for Sum {
         type Model = Branches;
         type Batch = u64;
 
-        fn next_batch(&mut self) -> Result<u64, BoxError> {
-            self.0 += 1;
-            Ok(self.0)
-        }
-
         fn size(&self, _: &u64) -> BatchSize {
-            BatchSize {
-                samples: 1,
-                tokens: 1,
-            }
+            BatchSize::samples(1)
         }
 
-        fn loss(&self, model: &Branches, batch: &u64, _: &Probe<'_>) -> Tensor<1> {
+        fn loss(&self, model: &Branches, batch: &u64, _: &LossContext<'_>) -> Tensor<1> {
             let loss = model.always.val().sum() * 0.5;
             if batch.is_multiple_of(2) {
                 loss
@@ -351,8 +344,9 @@ mod branches {
 fn only_parameters_that_a_replica_uses_are_updated() {
     let with = |replicas: usize| {
         let decays = AdamWConfig::new().with_weight_decay(0.5).build();
-        let run = Trainer::builder(branches::Count(0), branches::Branches::new());
+        let run = Trainer::builder(branches::Sum, branches::Branches::new());
         let run = run
+            .train_data(cycle(vec![1, 2]))
             .optimizer(decays, 0.1)
             .steps(3)
             .grad_accum_steps(2)

@@ -11,9 +11,9 @@ mod replicas;
 mod tiny;
 
 use bdh::burn::optim::SgdConfig;
-use bdh::{BoxError, Outcome, TokenBatch, TrainError, Trainer};
+use bdh::data::{TrainData, cycle};
+use bdh::{BoxError, NextToken, Outcome, TokenBatch, TrainError, Trainer};
 use replicas::{devices, fit, try_fit, watched};
-use serde_json::Value;
 use std::time::{Duration, Instant};
 use tiny::{Seen, Tiny};
 
@@ -73,10 +73,10 @@ fn uneven_shares_are_refused_before_the_run() {
     }
 }
 
-/// A source of batches with alternating numbers of rows.
+/// Batches with alternating numbers of rows.
 struct Uneven(u64);
 
-impl bdh::Source for Uneven {
+impl TrainData for Uneven {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
@@ -86,20 +86,13 @@ impl bdh::Source for Uneven {
             1 + (self.0 % 2) as usize
         ]))
     }
-
-    fn position(&self) -> Value {
-        Value::Null
-    }
-
-    fn seek(&mut self, _: &Value) -> Result<(), BoxError> {
-        Ok(())
-    }
 }
 
 #[test]
 fn micro_batches_of_different_sizes_are_refused() {
     let run = |replicas: usize| {
-        Trainer::builder(bdh::NextToken::new(Uneven(0), Vec::new()), Tiny::new(0.0))
+        Trainer::builder(NextToken::new(), Tiny::new(0.0))
+            .train_data(Uneven(0))
             .optimizer(SgdConfig::new().build(), 0.1)
             .steps(2)
             .grad_accum_steps(2)
@@ -151,7 +144,7 @@ mod counting {
     use bdh::burn::module::Module;
     use bdh::burn::nn::{BatchNorm, BatchNormConfig};
     use bdh::burn::tensor::Tensor;
-    use bdh::{BatchSize, BoxError, Probe, Task};
+    use bdh::{BatchSize, LossContext, Task};
 
     #[derive(Module, Debug)]
     pub(super) struct Counting {
@@ -172,18 +165,11 @@ mod counting {
         type Model = Counting;
         type Batch = ();
 
-        fn next_batch(&mut self) -> Result<(), BoxError> {
-            Ok(())
-        }
-
         fn size(&self, (): &()) -> BatchSize {
-            BatchSize {
-                samples: 1,
-                tokens: 1,
-            }
+            BatchSize::samples(1)
         }
 
-        fn loss(&self, model: &Counting, (): &(), _: &Probe<'_>) -> Tensor<1> {
+        fn loss(&self, model: &Counting, (): &(), _: &LossContext<'_>) -> Tensor<1> {
             let x = Tensor::<3>::ones([2, 2, 1], &super::tiny::device());
             model.norm.forward(x).sum()
         }
@@ -195,6 +181,7 @@ fn a_running_mean_is_refused_on_several_devices() {
     let run = |replicas: usize| {
         let run = Trainer::builder(counting::Ones, counting::Counting::new()).steps(1);
         let run = run
+            .train_data(cycle(vec![()]))
             .optimizer(SgdConfig::new().build(), 0.1)
             .grad_accum_steps(2);
         run.devices(devices(replicas))

@@ -15,7 +15,7 @@ use bdh::error::CheckpointError;
 use bdh::hooks::StepEnd;
 use bdh::{
     BoxError, Callback, CallbackExt, ConfigError, HookResult, Intervention, InterventionContext,
-    MemorySink, NextToken, TrainResult, Trainer, UpdateDecision, callback, checkpoint,
+    MemorySink, TrainResult, UpdateDecision, callback, checkpoint,
 };
 use serde_json::{Value, json};
 use std::error::Error;
@@ -76,7 +76,7 @@ impl Intervention for Alternating {
 
 /// Composes a run of 12 steps with everything that has a state: dropout, accumulation, schedule, moments, callbacks.
 fn run(dir: &Path) -> tiny::Builder {
-    tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.2), 12)
+    tiny::compose(tiny::ROWS, tiny::Tiny::new(0.2), 12)
         .optimizer(
             AdamWConfig::new().build(),
             bdh::schedule::warmup_cosine(0.01, 3),
@@ -433,10 +433,10 @@ fn another_optimizer_is_refused_or_starts_anew_if_allowed() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let run = |optimizer: SgdConfig| {
-        let run = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 2);
+        let run = tiny::compose(tiny::ROWS, tiny::Tiny::new(0.0), 2);
         run.optimizer(optimizer.build(), 0.1).run_dir(dir.path())
     };
-    let run_adam = tiny::compose(tiny::task(tiny::ROWS), tiny::Tiny::new(0.0), 2)
+    let run_adam = tiny::compose(tiny::ROWS, tiny::Tiny::new(0.0), 2)
         .optimizer(AdamWConfig::new().build(), 0.1);
     fit(run_adam.run_dir(dir.path()).checkpoint(last()));
     let resumed = || run(SgdConfig::new()).resume("auto");
@@ -465,16 +465,14 @@ fn change(path: &Path, change: impl FnOnce(&mut Checkpoint)) {
 }
 
 #[test]
-fn checkpoint_and_task_must_both_have_a_position() {
+fn checkpoint_and_data_must_both_have_a_position() {
     let _alone = tiny::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     fit(tiny::run(2).run_dir(dir.path()).checkpoint(last()));
     let path = saved(dir.path(), 2);
 
-    let task = NextToken::new(tiny::Lost(tiny::Rows::of(tiny::ROWS)), tiny::val());
-    let run = Trainer::builder(task, tiny::Tiny::new(0.0))
-        .stop_on_signals(false)
-        .steps(2);
+    let lost = tiny::Lost(tiny::Rows::of(tiny::ROWS));
+    let run = tiny::bare(tiny::task(), lost, tiny::Tiny::new(0.0), 2).eval_data("val", tiny::val());
     let run = run
         .optimizer(AdamWConfig::new().build(), 0.01)
         .run_dir(dir.path())
@@ -484,12 +482,12 @@ fn checkpoint_and_task_must_both_have_a_position() {
         .build()
         .expect_err("no position");
     let text = error.to_string();
-    assert!(text.contains("but this run's task reports none"), "{text}");
+    assert!(text.contains("but this run's data reports none"), "{text}");
 
     change(&path, |saved| saved.state.data = Value::Null);
     let text = mismatch(longer(dir.path()));
     assert!(
-        text.contains("the task had no `position` when it was saved"),
+        text.contains("the data had no `state` when it was saved"),
         "{text}"
     );
 }

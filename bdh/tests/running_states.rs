@@ -7,10 +7,10 @@ use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::{Device, Tensor, TensorData};
 use bdh::cadence::every;
 use bdh::checkpoint::Checkpoint;
+use bdh::data::{Cycle, cycle};
 use bdh::{
-    BatchSize, BoxError, MemorySink, Probe, Replay, Task, Trainer, TrainerBuilder, load_weights,
+    BatchSize, LossContext, MemorySink, Replay, Task, Trainer, TrainerBuilder, load_weights,
 };
-use serde_json::{Value, json};
 use std::path::Path;
 
 #[derive(Module, Debug)]
@@ -37,16 +37,15 @@ fn net() -> Net {
 }
 
 /// A task that learns the difference of two numbers.
-struct Difference {
-    next: u64,
-    val: Vec<u64>,
+struct Difference;
+
+/// Returns more batches than the runs here take.
+fn data() -> Cycle<u64> {
+    cycle((1..=9).collect())
 }
 
-fn task() -> Difference {
-    Difference {
-        next: 0,
-        val: vec![1000, 2000],
-    }
+fn val() -> Vec<u64> {
+    vec![1000, 2000]
 }
 
 /// Returns four pairs of numbers, further from zero in each batch.
@@ -59,43 +58,24 @@ impl Task for Difference {
     type Model = Net;
     type Batch = u64;
 
-    fn next_batch(&mut self) -> Result<u64, BoxError> {
-        self.next += 1;
-        Ok(self.next)
-    }
-
     fn size(&self, _: &u64) -> BatchSize {
-        BatchSize {
-            samples: 4,
-            tokens: 4,
-        }
+        BatchSize::samples(4)
     }
 
-    fn loss(&self, model: &Net, batch: &u64, _: &Probe<'_>) -> Tensor<1> {
+    fn loss(&self, model: &Net, batch: &u64, _: &LossContext<'_>) -> Tensor<1> {
         let pairs = pairs(*batch, &model.head.weight.device());
         let wanted = pairs.clone().narrow(1, 0, 1) - pairs.clone().narrow(1, 1, 1);
         (model.head.forward(model.norm.forward(pairs)) - wanted)
             .square()
             .mean()
     }
-
-    fn val_batches(&self) -> &[u64] {
-        &self.val
-    }
-
-    fn position(&self) -> Value {
-        json!(self.next)
-    }
-
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.next = position.as_u64().ok_or("a position is a number")?;
-        Ok(())
-    }
 }
 
 /// Composes a run of six steps, with an eval and a checkpoint on every second one.
 fn run(dir: &Path, model: Net) -> TrainerBuilder<Difference> {
-    Trainer::builder(task(), model)
+    Trainer::builder(Difference, model)
+        .train_data(data())
+        .eval_data("val", val())
         .optimizer(AdamWConfig::new().build(), 0.1)
         .steps(6)
         .eval(every(2))
@@ -130,7 +110,9 @@ fn a_replay_with_gradients_returns_the_saved_model() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (recorded, replayed) = (MemorySink::default(), MemorySink::default());
     fit(run(dir.path(), net()).sink(recorded.clone()));
-    let replay = Replay::builder(task(), net())
+    let replay = Replay::builder(Difference, net())
+        .train_data(data())
+        .eval_data("val", val())
         .checkpoints(dir.path())
         .eval(true)
         .gradients(true);

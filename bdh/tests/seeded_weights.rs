@@ -4,9 +4,10 @@ use bdh::burn; // `derive(Module)` generates paths that begin with `burn`
 use bdh::burn::module::Module;
 use bdh::burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, Linear, LinearConfig};
 use bdh::burn::optim::AdamWConfig;
-use bdh::burn::tensor::{Int, Tensor};
+use bdh::burn::tensor::{Device, Distribution, Int, Tensor};
+use bdh::data::stream;
 use bdh::lm::RandomCrops;
-use bdh::{CausalLm, MemorySink, NextToken, Probe, Trainer};
+use bdh::{CausalLm, MemorySink, NextToken, Probe, TokenBatch, Trainer};
 
 /// A model with burn's own initial weights, unlike the other tests.
 #[derive(Module, Debug)]
@@ -14,6 +15,16 @@ struct Bigram {
     embed: Embedding,
     dropout: Dropout,
     head: Linear,
+}
+
+impl Bigram {
+    fn new(device: &Device) -> Self {
+        Self {
+            embed: EmbeddingConfig::new(256, 4).init(device),
+            dropout: DropoutConfig::new(0.1).init(),
+            head: LinearConfig::new(4, 256).init(device),
+        }
+    }
 }
 
 impl CausalLm for Bigram {
@@ -27,15 +38,12 @@ impl CausalLm for Bigram {
 fn losses(seed: u64) -> Vec<u64> {
     let device = bdh::device("cpu").expect("the CPU is compiled in");
     bdh::seed(&device, seed);
-    let model = Bigram {
-        embed: EmbeddingConfig::new(256, 4).init(&device),
-        dropout: DropoutConfig::new(0.1).init(),
-        head: LinearConfig::new(4, 256).init(&device),
-    };
+    let model = Bigram::new(&device);
     let text = "A run of a program is the same run each time. ".repeat(10);
     let crops = RandomCrops::of_bytes(&text, 4, 8, seed).expect("long enough");
     let memory = MemorySink::default();
-    let run = Trainer::builder(NextToken::new(crops, Vec::new()), model)
+    let run = Trainer::builder(NextToken::new(), model)
+        .train_data(crops)
         .optimizer(AdamWConfig::new().build(), 0.01)
         .steps(20)
         .seed(seed)
@@ -52,6 +60,29 @@ fn losses(seed: u64) -> Vec<u64> {
         .collect()
 }
 
+/// The first loss of a run whose model is made in `build`, with eval data that draws random numbers itself.
+fn first_loss_of_made(seed: u64) -> u64 {
+    let device = bdh::device("cpu").expect("the CPU is compiled in");
+    let own = device.clone();
+    let val = stream(move || {
+        drop(Tensor::<1>::random([3], Distribution::Default, &own).into_data());
+        vec![TokenBatch::from_rows(&[vec![1, 2, 3]])]
+    });
+    let text = "A run of a program is the same run each time. ".repeat(10);
+    let memory = MemorySink::default();
+    let run = Trainer::builder_with(NextToken::new(), &device, Bigram::new)
+        .train_data(RandomCrops::of_bytes(&text, 4, 8, seed).expect("long enough"))
+        .eval_data("val", val)
+        .optimizer(AdamWConfig::new().build(), 0.01)
+        .steps(1)
+        .seed(seed)
+        .stop_on_signals(false)
+        .sink(memory.clone());
+    let trainer = run.build().expect("a valid run");
+    trainer.fit().expect("a run that completes");
+    memory.series("train/loss")[0].1.to_bits()
+}
+
 // One test: the CPU has one generator, and tests share the process.
 #[test]
 fn runs_with_one_seed_are_equal_and_another_seed_differs() {
@@ -60,4 +91,5 @@ fn runs_with_one_seed_are_equal_and_another_seed_differs() {
     assert_eq!(losses(7), first);
     assert_eq!(losses(7), first);
     assert_ne!(losses(8)[0], first[0]);
+    assert_eq!(first_loss_of_made(7), first[0]);
 }

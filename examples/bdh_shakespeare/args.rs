@@ -1,10 +1,11 @@
 //! Command line: the constants of the original as flags.
 
 use crate::preset::{Preset, Sizes};
+use bdh::clock::RunLength;
 use bdh_examples::args::values::{
     ValueError, count, fraction, log_backend, natural, not_negative, positive, run_name, steps,
 };
-use bdh_examples::args::{Hardware, command_line};
+use bdh_examples::args::{Hardware, TimeBudget, command_line};
 use bdh_models::bdh_model::BdhConfig;
 use clap::Command;
 use serde::Serialize;
@@ -51,6 +52,16 @@ pub(crate) struct Args {
     /// Number of steps [default: by preset]
     #[arg(long, value_name = "STEPS", value_parser = steps, help_heading = "Optimization", visible_alias = "steps")]
     pub(crate) max_iters: Option<u64>,
+    /// Training time, such as 90s, 5m or 2h, in place of a number of steps [default: none]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help_heading = "Optimization",
+        conflicts_with = "max_iters"
+    )]
+    // Absent if unset, as in the arguments that were saved before the flag existed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_budget: Option<TimeBudget>,
     /// Peak learning rate of AdamW
     #[arg(long, value_name = "LR", default_value = "0.001", value_parser = positive, help_heading = "Optimization")]
     pub(crate) learning_rate: f64,
@@ -194,6 +205,19 @@ impl Args {
             block_size: self.block_size.unwrap_or(preset.block_size),
             batch_size: self.batch_size.unwrap_or(preset.batch_size),
             max_iters: self.max_iters.unwrap_or(preset.max_iters),
+        }
+    }
+
+    /// Returns the length of the run.
+    pub(crate) fn length(&self) -> RunLength {
+        TimeBudget::length_or(self.time_budget, self.sizes().max_iters)
+    }
+
+    /// Returns the flag that sets the length of the run.
+    pub(crate) fn length_flag(&self) -> &'static str {
+        match self.time_budget {
+            Some(_) => "--time-budget",
+            None => "--max-iters",
         }
     }
 

@@ -28,7 +28,7 @@ const LINE_EVERY: u64 = 100;
 /// Default project of W&B. Source: the original.
 const PROJECT: &str = "bdh-training";
 
-type Task = NextToken<Bdh, RandomCrops>;
+type Task = NextToken<Bdh>;
 
 /// Trains the run of the command line, or prints its plan.
 pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
@@ -42,7 +42,10 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
         args.name.is_some(),
         args.resume,
     )?;
-    dir.check_steps(args.sizes().max_iters, "--max-iters")?;
+    if let Some(complete) = dir.complete(args.length(), args.length_flag()) {
+        say(complete);
+        return Ok(ExitCode::SUCCESS);
+    }
     let data: DataSpec = args.data.as_deref().unwrap_or_default().parse()?;
     let corpus = data.load()?;
     let dir = if args.dry_run { dir } else { dir.claim()? };
@@ -75,9 +78,10 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
         weight_decay: args.weight_decay,
         ..AdamW::default()
     };
-    let mut builder = Trainer::builder(NextToken::new(train, val).vocabulary(PlainBytes), model)
+    let mut builder = Trainer::builder(NextToken::new().vocabulary(PlainBytes), model)
+        .train_data(train)
         .optimizer(adamw, lr)
-        .steps(sizes.max_iters)
+        .duration(args.length())
         .grad_accum_steps(args.hardware.count()) // one batch for each device
         .seed(args.seed)
         .log(log.clone())
@@ -101,6 +105,9 @@ fn compose(args: &Args, corpus: &Corpus, dir: &RunDir) -> Result<TrainerBuilder<
         .run_dir(dir.path.clone())
         .config(json!({ "args": args, "model": args.config(), "text": corpus.name }));
     builder = args.hardware.share(builder)?;
+    if !val.is_empty() {
+        builder = builder.eval_data("val", val);
+    }
     if let Some(norm) = args.grad_clip {
         builder = builder.clip_grad_norm(norm);
     }
@@ -180,17 +187,23 @@ fn print_before(args: &Args, corpus: &Corpus, dir: &RunDir, memory: &str) {
 /// Prints the size of the model, and the operations of the run.
 fn print_cost(args: &Args) {
     let (config, sizes) = (args.config(), args.sizes());
-    let (rows, seq_len, steps) = (sizes.batch_size, sizes.block_size, sizes.max_iters);
+    let (rows, seq_len) = (sizes.batch_size, sizes.block_size);
+    let (tokens, length) = (rows * seq_len, args.length());
     let flops = config.flops_per_token(seq_len);
-    let total = flops * (rows * seq_len) as f64 * steps as f64;
     say(format_args!(
         "model    {} parameters, shared by {} layers; {flops:.2e} FLOPs per token",
         config.num_params(),
         config.n_layer,
     ));
+    let Some(steps) = length.steps() else {
+        say(format_args!(
+            "steps    of {tokens} tokens ({rows} x {seq_len}), for {length}"
+        ));
+        return;
+    };
+    let total = flops * tokens as f64 * steps as f64;
     say(format_args!(
-        "steps    {steps} of {} tokens ({rows} x {seq_len}); {total:.2e} FLOPs in total",
-        rows * seq_len,
+        "steps    {steps} of {tokens} tokens ({rows} x {seq_len}); {total:.2e} FLOPs in total"
     ));
 }
 

@@ -15,7 +15,7 @@
 mod paired;
 
 use bdh::burn::module::Module;
-use bdh::lm::{Generated, RandomCrops, Sampling};
+use bdh::lm::{Generated, Sampling};
 use bdh::text::TextTask;
 use bdh_data::Tokenizer;
 use bdh_models::nanochat::{Gpt, GptConfig};
@@ -50,8 +50,7 @@ fn model(depth: usize, width: usize) -> Gpt {
 }
 
 fn main() {
-    let source = RandomCrops::of_bytes("no data is asked for", 1, 2, 0).unwrap();
-    let task = bdh::NextToken::<Gpt, _>::new(source, Vec::new()).vocabulary(Tokenizer::Bytes);
+    let task = bdh::NextToken::<Gpt>::new().vocabulary(Tokenizer::Bytes);
     let how = |seed| Sampling {
         max_tokens: TOKENS,
         temperature: 1.0,

@@ -23,7 +23,7 @@ mod written;
 
 use bdh::burn::optim::{GradientsParams, SgdConfig};
 use bdh::hooks::on_step;
-use bdh::{CallbackExt, MemorySink, Probe, Task, TrainerBuilder};
+use bdh::{CallbackExt, LossContext, MemorySink, Task, TrainerBuilder};
 use bdh_callbacks::Norms;
 use bdh_sweep::runs::{Keys, Run, Table, read_all};
 use grown::grow;
@@ -75,7 +75,7 @@ fn by_hand(count: u64) -> Duration {
     let mut optimizer = SgdConfig::new().init();
     let all = time(|| {
         for _ in 0..steps(count) {
-            let loss = SumUp.loss(&model, &(), &Probe::off());
+            let loss = SumUp.loss(&model, &(), &LossContext::off());
             let grads = GradientsParams::from_grads(loss.backward(), &model);
             model = optimizer.step(0.1, model, grads);
         }

@@ -26,7 +26,6 @@ mod turns;
 use bdh::hooks::AfterBackward;
 use bdh::{Cadence, Callback, HookResult, NextToken, TrainerBuilder, callback};
 use bdh_callbacks::{Norms, Samples};
-use bdh_data::Packed;
 use bdh_models::nanochat::Gpt;
 use interrupted::Interrupted;
 use observed::observed;
@@ -41,7 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Number of steps of a turn. Callbacks with the cadence `every 10 steps` act on the last one.
 const STRETCH: u64 = 10;
 
-type Run = TrainerBuilder<NextToken<Gpt, Interrupted<Packed, Paced>>>;
+type Run = TrainerBuilder<NextToken<Gpt>>;
 
 /// Callback with norms, means and standard deviations, and a device read for each, like `.item()` in Python.
 struct ReadEach;
@@ -119,7 +118,7 @@ fn measure(preset: &Preset, steps: u64, dir: &Path) -> Vec<Vec<Took>> {
                     let before = Paced::new(turns, index, STRETCH);
                     let times = before.times();
                     let batches = Interrupted {
-                        source: preset.batches(),
+                        data: preset.batches(),
                         before,
                     };
                     let enough = bdh::hooks::on_step(move |ctx| {

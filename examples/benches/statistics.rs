@@ -17,9 +17,10 @@ use bdh::burn; // `derive(Module)` writes `burn::…`
 use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::{Tensor, TensorData};
+use bdh::data::cycle;
 use bdh::hooks::AfterBackward;
 use bdh::stats::ParamStats;
-use bdh::{BatchSize, BoxError, Cadence, Deferred, Probe, Task, Trainer};
+use bdh::{BatchSize, Cadence, Deferred, LossContext, Task, Trainer};
 use paired::{Variant, measure, time};
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
@@ -39,18 +40,11 @@ impl Task for SumUp {
     type Model = Matrices;
     type Batch = ();
 
-    fn next_batch(&mut self) -> Result<(), BoxError> {
-        Ok(())
-    }
-
     fn size(&self, (): &()) -> BatchSize {
-        BatchSize {
-            samples: 1,
-            tokens: 1,
-        }
+        BatchSize::samples(1)
     }
 
-    fn loss(&self, model: &Matrices, (): &(), _: &Probe<'_>) -> Tensor<1> {
+    fn loss(&self, model: &Matrices, (): &(), _: &LossContext<'_>) -> Tensor<1> {
         model
             .params
             .iter()
@@ -86,7 +80,9 @@ fn timed(params: usize, ask: Ask) -> (Duration, Vec<f64>) {
     let params = (0..params)
         .map(|_| Param::from_tensor(values.clone() * 1.0))
         .collect();
-    let run = Trainer::builder(SumUp, Matrices { params }).optimizer(SgdConfig::new().build(), 0.1);
+    let run = Trainer::builder(SumUp, Matrices { params })
+        .train_data(cycle(vec![()]))
+        .optimizer(SgdConfig::new().build(), 0.1);
     let run = run
         .steps(1)
         .log(Cadence::Never)

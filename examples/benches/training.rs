@@ -20,10 +20,10 @@ mod preset;
 mod parity;
 
 use bdh::burn::optim::GradientsParams;
+use bdh::data::TrainData;
 use bdh::lm::cross_entropy;
-use bdh::{Cadence, CausalLm, MemorySink, NextToken, Probe, Source, TrainerBuilder};
+use bdh::{Cadence, CausalLm, MemorySink, NextToken, Probe, TrainerBuilder};
 use bdh_callbacks::{EarlyCheckpoints, Norms, Throughput};
-use bdh_data::Packed;
 use bdh_models::nanochat::Gpt;
 use paired::{Variant, measure, time};
 use preset::{Preset, lr};
@@ -37,7 +37,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const STEPS: u64 = 10;
 const ROUNDS: usize = 15;
 
-type Run = TrainerBuilder<NextToken<Gpt, Packed>>;
+type Run = TrainerBuilder<NextToken<Gpt>>;
 
 /// Trains in a hand-written loop. Returns the time and the trained model.
 fn by_hand(preset: &Preset) -> (Duration, Gpt) {

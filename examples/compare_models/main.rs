@@ -117,7 +117,9 @@ impl Bench {
         let memory = MemorySink::default();
         let parameters = model.num_params();
         let crops = RandomCrops::new(self.train.clone(), ROWS, SEQ_LEN, self.seed)?;
-        let mut builder = Trainer::builder(NextToken::new(crops, self.val.clone()), model)
+        let mut builder = Trainer::builder(NextToken::new(), model)
+            .train_data(crops)
+            .eval_data("val", self.val.clone())
             .steps(self.steps)
             .seed(self.seed)
             .eval(start() | every((self.steps / 12).max(10)) | last())

@@ -1,7 +1,8 @@
 //! Command line: build-nanogpt's constants as flags, for a model that a laptop can train.
 
+use bdh::clock::RunLength;
 use bdh_examples::args::values::{count, natural, not_negative, positive, steps};
-use bdh_examples::args::{Hardware, command_line};
+use bdh_examples::args::{Hardware, TimeBudget, command_line};
 use bdh_models::gpt2::Gpt2Config;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -35,6 +36,15 @@ pub(crate) struct Args {
     /// Number of steps
     #[arg(long, value_name = "STEPS", default_value = "300", value_parser = steps, help_heading = "Optimization", visible_alias = "steps")]
     pub(crate) max_steps: u64,
+    /// Training time, such as 90s, 5m or 2h, in place of a number of steps [default: none]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help_heading = "Optimization",
+        conflicts_with = "max_steps"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_budget: Option<TimeBudget>,
     /// Peak learning rate; the last one is a tenth of it
     #[arg(long, value_name = "LR", default_value = "0.003", value_parser = positive, help_heading = "Optimization")]
     pub(crate) max_lr: f64,
@@ -82,6 +92,11 @@ pub(crate) fn parse() -> Args {
 }
 
 impl Args {
+    /// Returns the length of the run.
+    pub(crate) fn length(&self) -> RunLength {
+        TimeBudget::length_or(self.time_budget, self.max_steps)
+    }
+
     /// Returns the settings of a model with the sizes of the flags and `vocab_size` token ids.
     pub(crate) fn config(&self, vocab_size: usize) -> Gpt2Config {
         Gpt2Config {

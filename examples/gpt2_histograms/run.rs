@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-type Task = NextToken<Gpt2, RandomCrops>;
+type Task = NextToken<Gpt2>;
 
 /// Trains the run of the command line, or prints its plan.
 pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
@@ -115,15 +115,24 @@ fn compose(
     corpus: &Corpus,
     dir: &RunDir,
 ) -> Result<TrainerBuilder<Task>, BoxError> {
-    let task = task(args, vocabulary, corpus)?;
-    let builder = Trainer::builder(task, model(args, config)?)
-        .steps(args.max_steps)
+    let (rows, seq_len) = (args.batch_size, args.block_size);
+    let val = stream(&*vocabulary, &corpus.val);
+    let val = fixed_crops(val, rows, seq_len, args.eval_iters)?;
+    let train = stream(&*vocabulary, &corpus.train);
+    let train = RandomCrops::new(train, rows, seq_len, args.seed)?;
+    let task = NextToken::new().vocabulary(vocabulary);
+    let mut builder = Trainer::builder(task, model(args, config)?)
+        .train_data(train)
+        .duration(args.length())
         .grad_accum_steps(args.hardware.count()) // one batch for each device
         .seed(args.seed)
         .clip_grad_norm(1.0)
         .eval(start() | every(args.eval_freq) | last())
         .callback(Norms::default())
         .callback(Throughput::default());
+    if !val.is_empty() {
+        builder = builder.eval_data("val", val);
+    }
     let builder = with_histograms(builder, args)
         .sink(TensorBoard::default())
         .sink(LogTxt::default())
@@ -132,19 +141,6 @@ fn compose(
     let lr = schedule(args.max_lr, args.warmup_steps);
     let [decay, no_decay] = groups(args.weight_decay as f32, lr);
     Ok(args.hardware.share(builder)?.group(decay).group(no_decay))
-}
-
-fn task(
-    args: &Args,
-    vocabulary: Arc<dyn Vocabulary + Sync>,
-    corpus: &Corpus,
-) -> Result<Task, BoxError> {
-    let (rows, seq_len) = (args.batch_size, args.block_size);
-    let val = stream(&*vocabulary, &corpus.val);
-    let val = fixed_crops(val, rows, seq_len, args.eval_iters)?;
-    let train = stream(&*vocabulary, &corpus.train);
-    let train = RandomCrops::new(train, rows, seq_len, args.seed)?;
-    Ok(NextToken::new(train, val).vocabulary(vocabulary))
 }
 
 /// Loads the weights of `--weights`, or draws new ones.

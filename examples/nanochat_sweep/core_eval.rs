@@ -4,9 +4,10 @@ use crate::page::{remark, say};
 use crate::prepare::Text;
 use bdh::burn::tensor::Device;
 use bdh::checkpoint::Checkpoint;
+use bdh::data::TrainData;
 use bdh::device::DeviceSpec;
 use bdh::ops::Precision;
-use bdh::{BoxError, Source, checkpoint, lm, load_weights};
+use bdh::{BoxError, checkpoint, lm, load_weights};
 use bdh_data::{Packed, Tokenizer, passages};
 use bdh_examples::args::values::count;
 use bdh_examples::args::{self, Args, Hardware, normalize};
@@ -192,8 +193,8 @@ fn tokenizer(
     args.tokenizer = Some(args::Tokenizer::Bpe); // the default depends on the device
     let text = Text::load(&args)?;
     let documents = passages(&text.tokenizer, &text.corpus.train, config.sequence_len + 1);
-    let mut source = Packed::new(documents, 1, config.sequence_len, args.seed)?;
-    source.seek(position).map_err(|_| {
+    let mut data = Packed::new(documents, 1, config.sequence_len, args.seed)?;
+    data.load_state(position).map_err(|_| {
         format!(
             "the run was trained on another text than {}",
             text.corpus.origin

@@ -11,7 +11,6 @@ use bdh::{
     StopReason, TrainResult, Trainer, TrainerBuilder, callback,
 };
 use bdh_callbacks::{Artifacts, Console, EarlyCheckpoints, Norms, Throughput};
-use bdh_data::Packed;
 use bdh_examples::args::{self, Args, Every, Hardware, is_agents_run};
 use bdh_examples::program;
 use bdh_models::core_eval::{Bundle, CoreMetric};
@@ -20,7 +19,7 @@ use bdh_models::scaling::Recipe;
 use serde_json::json;
 use std::process::ExitCode;
 
-type Task = NextToken<Gpt, Packed>;
+type Task = NextToken<Gpt>;
 
 /// Trains the run of the command line, or prints its plan.
 pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
@@ -29,8 +28,14 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode, BoxError> {
     let dir = choose_dir(args)?;
     let text = Text::load(args)?;
     let recipe = Recipe::derive(&args.request(text.tokenizer.vocab_size()))?;
-    args.check_steps(recipe.num_iterations)?;
-    dir.check_steps(recipe.num_iterations, "--num-iterations")?;
+    let length = args.length(recipe.num_iterations);
+    args.check_steps(length)?;
+    if let Some(complete) = dir.complete(length, args.length_flag()) {
+        if !args.quiet {
+            say(complete);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.dry_run {
         return dry_run(args, &text, &recipe, &dir);
     }
@@ -102,13 +107,14 @@ pub(crate) fn compose(
     dir: &RunDir,
 ) -> Result<TrainerBuilder<Task>, BoxError> {
     let (train, val) = text.batches(recipe, args)?;
-    let task = NextToken::new(train, val).vocabulary(text.tokenizer.clone());
+    let task = NextToken::new().vocabulary(text.tokenizer.clone());
     let model = model(args, recipe)?;
-    let steps = recipe.num_iterations;
+    let length = args.length(recipe.num_iterations);
     let log = every(args.log_every);
-    let early = args.early_save().cadence(steps);
+    let early = args.early_save().cadence(length);
     let mut builder = Trainer::builder(task, model)
-        .steps(steps)
+        .train_data(train)
+        .duration(length)
         .grad_accum_steps(recipe.grad_accum_steps())
         .seed(args.seed)
         .log(log.clone())
@@ -128,6 +134,9 @@ pub(crate) fn compose(
             "recipe": recipe,
             "text": { "name": text.corpus.name, "levels": text.baselines },
         }));
+    if !val.is_empty() {
+        builder = builder.eval_data("val", val);
+    }
     if !args.dry_run {
         builder = args.hardware.share(builder)?;
     }
@@ -254,6 +263,7 @@ fn print_before(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) {
     if let Some(reduced) = args.reduced() {
         remark("note", reduced);
     }
+    note_time_budget(args, recipe);
     note_missing_early_checkpoints(args, recipe.num_iterations);
     for warning in recipe.warnings() {
         remark("warning", warning);
@@ -261,10 +271,25 @@ fn print_before(args: &Args, text: &Text, recipe: &Recipe, dir: &RunDir) {
     say("");
 }
 
+/// Prints a note about a run that is limited by time, whose recipe has a number of steps all the same.
+fn note_time_budget(args: &Args, recipe: &Recipe) {
+    let Some(budget) = args.time_budget else {
+        return;
+    };
+    remark(
+        "note",
+        format_args!(
+            "the run ends after {budget}; its learning rates follow the time, and Muon's momentum \
+             and weight decay the {} steps of the recipe",
+            recipe.num_iterations
+        ),
+    );
+}
+
 /// Prints a note about early checkpoints that the run does not reach.
 fn note_missing_early_checkpoints(args: &Args, steps: u64) {
     let mut missing = String::new();
-    for step in args.early_save().beyond(steps) {
+    for step in args.early_save().beyond(args.length(steps)) {
         if !missing.is_empty() {
             missing += ", ";
         }

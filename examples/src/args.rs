@@ -11,6 +11,7 @@ mod defaults;
 mod early_save;
 mod hardware;
 mod normalize;
+mod time_budget;
 pub mod values;
 
 use std::ffi::OsString;
@@ -27,10 +28,12 @@ use self::defaults::{BPE_VOCAB, BYTE_VOCAB, Defaults, ON_CPU, ON_GPU};
 pub use self::early_save::EarlySave;
 pub use self::hardware::Hardware;
 pub use self::normalize::normalize;
+pub use self::time_budget::TimeBudget;
 pub use self::values::{Every, ValueError};
 use self::values::{
     count, fraction, log_backend, natural, not_negative, positive, run_name, steps,
 };
+use bdh::clock::RunLength;
 use bdh_callbacks::wandb::sweep_values;
 use bdh_models::nanochat::{LearningRates, LrSchedule};
 use bdh_models::scaling::{MicroBatch, Request};
@@ -87,6 +90,13 @@ pub struct Args {
         visible_alias = "max-iterations", visible_alias = "steps"
     )]
     pub num_iterations: Option<u64>,
+    /// Training time, such as 90s, 5m or 2h, in place of a number of steps [default: none]
+    #[arg(
+        long, value_name = "TIME", help_heading = "Duration", conflicts_with_all = ["num_iterations", "target_flops"]
+    )]
+    // Absent if unset, as in the arguments that were saved before the flag existed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_budget: Option<TimeBudget>,
     /// FLOPs to spend, which decide the number of steps if it is not given; -1 for none [default: none]
     #[arg(long, value_name = "FLOPS", value_parser = positive, help_heading = "Duration")]
     pub target_flops: Option<f64>,
@@ -359,13 +369,31 @@ impl Args {
         }
     }
 
-    /// Checks flags that depend on the number of steps.
+    /// Returns the length of a run whose recipe has this number of steps.
+    #[must_use]
+    pub fn length(&self, steps: u64) -> RunLength {
+        TimeBudget::length_or(self.time_budget, steps)
+    }
+
+    /// Returns the flag that sets the length of the run.
+    #[must_use]
+    pub fn length_flag(&self) -> &'static str {
+        match self.time_budget {
+            Some(_) => "--time-budget",
+            None => "--num-iterations",
+        }
+    }
+
+    /// Checks flags that depend on the number of steps. If the run is limited by time, there is nothing to check.
     ///
     /// # Errors
     ///
     /// [`ValueError::NeverFires`] for given steps after the end of the run. Default early checkpoints may be after the
     /// end: a short run has none.
-    pub fn check_steps(&self, steps: u64) -> Result<(), ValueError> {
+    pub fn check_steps(&self, length: impl Into<RunLength>) -> Result<(), ValueError> {
+        let Some(steps) = length.into().steps() else {
+            return Ok(());
+        };
         if let Some(early) = &self.early_save
             && !early.beyond(steps).is_empty()
             && early.cadence(steps).is_none()

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod digits;
 pub mod page;
 pub mod program;
 pub mod run_dir;
@@ -11,3 +12,14 @@ pub mod run_dir;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/callbacks.md")]
 struct CallbacksPage;
+
+/// The code of docs/from-burn-train.md compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/from-burn-train.md")]
+struct FromBurnTrainPage;
+
+/// The code of docs/training.md compiles. Here and not in `bdh`, which has no callbacks, and burn's data loaders only with
+/// a feature.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/training.md")]
+struct TrainingPage;

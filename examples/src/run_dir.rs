@@ -1,7 +1,8 @@
 //! Directories of runs: choosing, resuming, and saved flags.
 
+use bdh::clock::RunLength;
 use bdh::run_dir::holds_run;
-use bdh::{BoxError, checkpoint, files, run_dir};
+use bdh::{BoxError, Clock, checkpoint, files, run_dir};
 use bdh_cli::sweep::check_dir;
 use serde_json::Value;
 use std::fs;
@@ -102,29 +103,28 @@ impl RunDir {
         Self::at(path, resumes)
     }
 
-    /// Checks that a run of `steps` steps is not complete; `flag` sets the number of steps.
-    ///
-    /// # Errors
-    ///
-    /// If the run is complete.
-    pub fn check_steps(&self, steps: u64, flag: &str) -> Result<(), BoxError> {
-        let Some(checkpoint) = &self.checkpoint else {
-            return Ok(());
-        };
+    /// Returns a sentence for people if the run to resume is complete; `flag` sets its length.
+    #[must_use]
+    pub fn complete(&self, length: RunLength, flag: &str) -> Option<String> {
         // A run that was killed after its last checkpoint still has to record its last step and its outcome.
         if run_dir::status(&self.path).as_deref() != Some("completed") {
-            return Ok(());
+            return None;
         }
-        let manifest = read(checkpoint, "manifest.json")?;
-        match manifest["step"].as_u64() {
-            Some(step) if step >= steps => Err(format!(
-                "`{}` is complete, at step {step} of {steps}: set more steps with {flag}",
-                self.path.display()
+        let clock = clock(self.checkpoint.as_ref()?)?;
+        let path = self.path.display();
+        length.is_reached(&clock).then(|| {
+            format!(
+                "`{path}` is complete, at step {} of a run of {length}, and stays as it is; {flag} sets another length",
+                clock.step
             )
-            .into()),
-            _ => Ok(()),
-        }
+        })
     }
+}
+
+/// Returns the clock of a checkpoint; `None` if it cannot be read, which the resume reports.
+fn clock(checkpoint: &Path) -> Option<Clock> {
+    let mut state = read(checkpoint, "state.json").ok()?;
+    serde_json::from_value(state["clock"].take()).ok()
 }
 
 impl Drop for RunDir {

@@ -2,10 +2,13 @@
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "../../bdh/tests/support/snapshot.rs"]
+mod snapshot;
 
 use program::contains;
 use safetensors::SafeTensors;
 use serde_json::Value;
+use snapshot::snapshot;
 use std::fs;
 
 type Place = program::Place<Shakespeare>;
@@ -350,10 +353,13 @@ fn resumed_run_equals_the_uninterrupted_run() {
     assert_eq!(refused.code, Some(2));
     contains(&refused.err, &["trainer.steps: 4 then, 8 now", &flag]);
     place.succeeds(&format!("{longer} {flag}")); // dropout and data continue from the checkpoint
-    place.refuses(
-        "--resume --name part",
-        &["complete, at step 8 of 8", "--max-iters"],
+    let before = snapshot(place.0.path());
+    let out = place.succeeds("--resume --name part");
+    contains(
+        &out,
+        &["complete, at step 8 of a run of 8 steps", "--max-iters"],
     );
+    assert_eq!(snapshot(place.0.path()), before);
     let wider = format!(
         "--resume --name part --n_embd 32 --max_iters 9 --allow-changed {changed},user.args.n_embd,\
                          user.model.n_embd,groups.default.elements,parameters"
@@ -372,6 +378,48 @@ fn resumed_run_equals_the_uninterrupted_run() {
             .collect::<Vec<_>>()
     };
     assert_eq!(losses("runs/part"), losses("runs/whole"));
+}
+
+#[test]
+fn time_budget_takes_the_place_of_a_number_of_steps() {
+    let place = Place::new();
+    let words = format!("{SMALL} --log_backend none --name timed");
+    place.refuses(
+        &format!("{words} --time-budget 2s --max_iters 4"),
+        &["--time-budget", "cannot be used with", "--max-iters"],
+    );
+    place.refuses(
+        &format!("{words} --time-budget 2"),
+        &["'2'", "--time-budget", "expected a time"],
+    );
+    let out = place.succeeds(&format!("{words} --time-budget 2s"));
+    contains(
+        &out,
+        &[
+            "for 2 s",
+            "Step: 1 (0%) loss 5.",
+            "eta 2s",
+            " (100%) loss ",
+            "run completed",
+        ],
+    );
+    let mut steps = out.lines().filter(|line| line.starts_with("Step: "));
+    assert!(steps.all(|line| !line.contains("/0 ")), "{out}");
+    let run = place.json("runs/timed/run.json");
+    assert_eq!(
+        (&run["steps"], &run["config"]["trainer"]["seconds"]),
+        (&0.into(), &2.0.into())
+    );
+    let metrics = place.metrics("runs/timed");
+    let last = metrics.last().expect("a record");
+    assert!(last["elapsed"].as_f64() >= Some(2.0), "{last}");
+    assert!(last["val/loss"].is_f64(), "{last}");
+
+    let before = snapshot(place.0.path());
+    let out = place.succeeds("--resume --name timed");
+    let parts = ["`runs/timed` is complete", "of 2 s", "--time-budget"];
+    contains(&out, &parts);
+    assert_eq!(snapshot(place.0.path()), before);
 }
 
 #[test]

@@ -123,6 +123,22 @@ fn histograms_are_recorded_every_100_steps_and_at_the_last() {
 }
 
 #[test]
+fn time_budget_takes_the_place_of_a_number_of_steps() {
+    let place = Place::new();
+    let words = format!("{SMALL} --n_layer 1 --time-budget 1s");
+    place.refuses(
+        &format!("{words} --max_steps 4"),
+        &["--time-budget", "cannot be used with"],
+    );
+    let out = place.succeeds(&words);
+    contains(&out, &["step     1 | loss: ", "run completed"]);
+    let metrics = place.metrics("log");
+    let last = metrics.last().expect("a record");
+    assert!(last["elapsed"].as_f64() >= Some(1.0), "{last}");
+    assert!(last["weights/transformer.h.0.mlp.c_fc.weight"].is_object());
+}
+
+#[test]
 fn log_txt_has_three_fields_per_line() {
     let place = Place::new();
     place.succeeds(&format!("{SMALL} --max_steps 30 --n_layer 1"));

@@ -19,13 +19,13 @@ mod micro;
 use bdh::burn::tensor::{Device, FloatDType};
 use bdh::cadence::{every, first, last, never};
 use bdh::ops::Precision;
-use bdh::{MemorySink, Outcome, Trainer, TrainerBuilder, Value};
+use bdh::{MemorySink, Outcome, TrainerBuilder, Value};
 use bdh_callbacks::{Histograms, Norms, ParamFilter, Samples};
 use bdh_examples::args::Hardware;
 use bdh_models::bdh_model::Bdh;
 use bdh_models::gpt2::Gpt2;
 use bdh_models::nanochat::Gpt;
-use micro::{Micro, task};
+use micro::Micro;
 use std::sync::{Mutex, PoisonError};
 
 const STEPS: u64 = 4;
@@ -51,7 +51,7 @@ fn run<M: Micro>(device: &Device) -> (TrainerBuilder<impl bdh::Task<Model = M>>,
     let memory = MemorySink::default();
     let model = M::on(device, Precision::F32);
     let groups = model.groups();
-    let run = Trainer::builder(task(), model)
+    let run = micro::run(model)
         .steps(STEPS)
         .clip_grad_norm(1.0)
         .stop_on_signals(false);

@@ -311,10 +311,42 @@ fn interrupted_run_is_saved_and_resumes() {
     assert_eq!(place.json("runs/it/run.json")["status"], "completed");
     assert_eq!(place.steps("runs/it"), (0..=300).collect::<Vec<_>>());
 
-    place.refuses(
-        "--resume --name it",
-        &["`runs/it` is complete, at step 300 of 300"],
+    let before = place.files();
+    let out = place.succeeds("--resume --name it");
+    contains(
+        &out,
+        &["`runs/it` is complete, at step 300 of a run of 300 steps"],
     );
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn time_budget_takes_the_place_of_a_number_of_steps() {
+    let place = Place::new();
+    let words = format!("{SMALL} --name timed --log-backend none --time_budget 2s");
+    place.refuses(
+        &format!("{words} --steps 9"),
+        &["--time-budget", "cannot be used with"],
+    );
+    let out = place.succeeds(&format!("{words} --early-save 1,50%"));
+    contains(
+        &out,
+        &[
+            "the run ends after 2s",
+            "Step: 1 (0%) loss ",
+            " (100%) loss ",
+            "run completed",
+        ],
+    );
+    assert_eq!(place.json("runs/timed/run.json")["steps"], 0);
+    let last = place.metrics("runs/timed").pop().expect("a record");
+    assert!(last["elapsed"].as_f64() >= Some(2.0), "{last}");
+    let names = fs::read_dir(place.at("runs/timed/checkpoints")).expect("checkpoints");
+    let early = names.filter(|name| {
+        let name = name.as_ref().expect("an entry").file_name();
+        name.to_string_lossy().starts_with("ckpt_early_step_")
+    });
+    assert_eq!(early.count(), 2, "one at step 1, and one after a second");
 }
 
 #[test]

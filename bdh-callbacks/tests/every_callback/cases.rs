@@ -4,9 +4,10 @@ use bdh::Callback;
 use bdh::cadence::{every, last};
 use bdh::testing::CallbackCheck;
 use bdh_callbacks::{
-    Activations, Artifacts, Checkpoints, Clipping, EarlyCheckpoints, EarlyStop, Ema, ForecastEnd,
-    GradientNoise, Histograms, LossSpikes, MemoryMonitor, Mode, NonFiniteGuard, Norms, Overlay,
-    ParamFilter, Ridges, Samples, StepProfiler, SystemMonitor, Throughput, UpdateRatios,
+    Activations, Artifacts, Checkpoints, Clipping, ConfusionMatrix, EarlyCheckpoints, EarlyStop,
+    Ema, ForecastEnd, GradientNoise, Histograms, LossSpikes, MemoryMonitor, Mode, NonFiniteGuard,
+    Norms, Overlay, ParamFilter, Ridges, Samples, StepProfiler, SystemMonitor, Throughput,
+    UpdateRatios,
 };
 use serde_json::json;
 use std::fs;
@@ -63,7 +64,7 @@ fn past_run(dir: &Path, number: u32) {
     fs::write(dir.join("run.json"), file.to_string()).expect("a run");
 }
 
-pub(crate) const CASES: [Case; 25] = [
+pub(crate) const CASES: [Case; 26] = [
     Case {
         name: "norms",
         build: || Box::new(Norms::default()),
@@ -185,6 +186,12 @@ pub(crate) const CASES: [Case; 25] = [
             "histograms/ridge/embed.weight",
             "histograms/ridge/head.weight",
         ],
+    },
+    Case {
+        name: "confusion",
+        build: || Box::new(ConfusionMatrix::default().normalize(false)),
+        settings: "normalize = false",
+        keys: &[], // only an eval of a classifier has a confusion matrix
     },
     Case {
         name: "activations",

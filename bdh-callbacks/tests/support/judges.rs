@@ -1,4 +1,4 @@
-//! Judges of the files that our sinks write: TensorBoard and W&B, from pinned Python packages.
+//! Judges from pinned Python packages: TensorBoard and W&B read the files of our sinks, scikit-learn computes our metrics.
 //!
 //! Each judge is a virtual environment in the target directory, made on first use and under a lock, so that test programs
 //! can share it. If that is impossible (no Python, no network), a test prints `skipped: …` and passes.
@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `BDH_JUDGES=required` | fails the test if a judge is not available |
 //! | `BDH_JUDGES=off` | uses no judge |
-//! | `BDH_JUDGE_MODERN=DIR`, `BDH_JUDGE_WANDB_0_19=DIR`, `BDH_JUDGE_ORIGINALS=DIR` | uses an existing environment |
+//! | `BDH_JUDGE_MODERN=DIR`, `BDH_JUDGE_WANDB_0_19=DIR`, `BDH_JUDGE_SCIKIT_LEARN=DIR`, `BDH_JUDGE_ORIGINALS=DIR` | uses an existing environment |
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -54,6 +54,13 @@ const WANDB_0_19: Recipe = Recipe {
     packages: &["wandb==0.19.11"],
 };
 
+/// Reference of the metrics of evals.
+const SCIKIT_LEARN: Recipe = Recipe {
+    name: "scikit-learn-1.9.1",
+    variable: "BDH_JUDGE_SCIKIT_LEARN",
+    packages: &["scikit-learn==1.9.1", "numpy"],
+};
+
 /// Originals of our sinks, for the comparison in a bench.
 const ORIGINALS: Recipe = Recipe {
     name: "originals-1",
@@ -72,6 +79,11 @@ impl Judge {
     /// Returns wandb 0.19, which reads `.wandb` files in Python. `None` if it is not available.
     pub(crate) fn wandb_0_19() -> Option<Self> {
         Self::of(&WANDB_0_19)
+    }
+
+    /// Returns scikit-learn 1.9. `None` if it is not available.
+    pub(crate) fn scikit_learn() -> Option<Self> {
+        Self::of(&SCIKIT_LEARN)
     }
 
     /// Returns tensorboardX 2.6 and wandb 0.31. `None` if they are not available.

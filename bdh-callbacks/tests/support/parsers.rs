@@ -153,6 +153,7 @@ pub(crate) fn a_checkpoint() -> Checkpoint {
                 tokens: 40,
                 ..Clock::default()
             },
+            pending_evals: None,
             seed: 7,
             data: json!({ "row": 10 }),
             optimizer: BTreeMap::from([("weight.time".to_owned(), json!(5))]),
@@ -252,8 +253,10 @@ pub(crate) fn resumed_run(dir: &Path) -> RunInfo {
         name: "run".to_owned(),
         dir: Some(dir.to_owned()),
         steps: 9,
+        length: 9.into(),
         seed: 7,
         config: json!({}),
+        eval_sets: vec!["val".to_owned()],
         resumed_at: Some(STEP),
         resumed_record: None,
         notes: Vec::new(),

@@ -1,6 +1,6 @@
 //! Each error message contains the wrong value and a suggestion.
 
-use bdh::Source;
+use bdh::data::TrainData;
 use bdh_data::{DataError, DataSpec, Packed, Tokenizer, passages, val_batches};
 use std::fs;
 use std::path::Path;
@@ -126,7 +126,7 @@ fn file_changed_during_a_run_affects_only_the_resume() {
         assert_eq!(next(&mut source), next(&mut undisturbed), "batch {batch}");
     }
     let error = load()
-        .seek(&source.position())
+        .load_state(&source.state())
         .expect_err("another text")
         .to_string();
     assert_eq!(error, DataError::Position.to_string());

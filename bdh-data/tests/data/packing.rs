@@ -1,6 +1,7 @@
 //! Rows are packed by best fit, are full, and are the same after a resume.
 
-use bdh::{BoxError, Source};
+use bdh::BoxError;
+use bdh::data::TrainData;
 use bdh_data::{Packed, Tokenizer, passages, val_batches};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -88,16 +89,16 @@ proptest! {
         for _ in 0..before {
             source.next_batch().expect("endless");
         }
-        let saved = serde_json::to_string(&source.position()).expect("JSON");
+        let saved = serde_json::to_string(&source.state()).expect("JSON");
         prop_assert!(saved.len() < 8_000, "{} bytes", saved.len());
 
         let mut resumed = packed(&documents, rows, 32);
-        resumed.next_batch().expect("endless"); // a seek replaces the position
-        resumed.seek(&serde_json::from_str(&saved).expect("JSON")).expect("the same data");
+        resumed.next_batch().expect("endless"); // a loaded state replaces the position
+        resumed.load_state(&serde_json::from_str(&saved).expect("JSON")).expect("the same data");
         for _ in 0..40 {
             prop_assert_eq!(resumed.next_batch().expect("endless"), source.next_batch().expect("endless"));
         }
-        prop_assert_eq!(resumed.position(), source.position());
+        prop_assert_eq!(resumed.state(), source.state());
     }
 }
 
@@ -225,19 +226,19 @@ fn validation_is_reproducible_and_has_the_requested_length() -> Result<(), BoxEr
 
 #[test]
 fn position_of_other_data_is_an_error() -> Result<(), BoxError> {
-    let position = packed(&documents(&[9; 30]), 1, 8).position();
+    let position = packed(&documents(&[9; 30]), 1, 8).state();
     let mut changed = documents(&[9; 30]).to_vec();
     changed[29][8] += 1;
     assert!(
-        packed(&changed.into(), 1, 8).seek(&position).is_err(),
+        packed(&changed.into(), 1, 8).load_state(&position).is_err(),
         "the same number and lengths of documents"
     );
     let mut other = packed(&documents(&[9; 31]), 1, 8);
-    assert!(other.seek(&position).is_err());
-    assert!(other.seek(&serde_json::json!({ "step": 3 })).is_err());
-    let mut out_of_range = other.position();
+    assert!(other.load_state(&position).is_err());
+    assert!(other.load_state(&serde_json::json!({ "step": 3 })).is_err());
+    let mut out_of_range = other.state();
     out_of_range["waiting"] = serde_json::json!([31]);
-    assert!(other.seek(&out_of_range).is_err());
+    assert!(other.load_state(&out_of_range).is_err());
     other.next_batch()?;
     Ok(())
 }

@@ -16,7 +16,7 @@ pub fn groups(weight_decay: f32, schedule: Schedule) -> [Group; 2] {
             "decay",
             |param| param.rank() >= 2,
             adamw(weight_decay),
-            schedule,
+            schedule.clone(),
         ),
         Group::new("no_decay", |_| true, adamw(0.0), schedule),
     ]

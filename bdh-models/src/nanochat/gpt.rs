@@ -233,7 +233,7 @@ fn ramp(n_layer: usize, first: f64, last: f64) -> Vec<f32> {
 mod tests {
     use super::*;
     use bdh::burn::module::ModuleMapper;
-    use bdh::lm::{RandomCrops, Sampling, Vocabulary};
+    use bdh::lm::{Sampling, Vocabulary};
     use bdh::text::TextTask;
     use bdh::{NextToken, TokenBatch};
 
@@ -353,8 +353,7 @@ mod tests {
             .init(1, &device)
             .expect("the settings are sound")
             .map(&mut Shake);
-        let source = RandomCrops::of_bytes("no data is asked for", 1, 2, 0).expect("a text");
-        let task = NextToken::<Gpt, _>::new(source, Vec::new()).vocabulary(Letters);
+        let task = NextToken::<Gpt>::new().vocabulary(Letters);
         // Longer than the context, exactly as long, shorter, and empty; each with its own seed and settings.
         let prompts = ["manyletters", "sevenxx", "go", "", "go"];
         let how = |index: usize| Sampling {

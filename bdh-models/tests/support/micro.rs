@@ -6,7 +6,7 @@ use bdh::burn::tensor::Device;
 use bdh::lm::RandomCrops;
 use bdh::ops::{AdamW, Precision};
 use bdh::schedule::constant;
-use bdh::{CausalLm, Group, NextToken};
+use bdh::{CausalLm, Group, NextToken, Trainer, TrainerBuilder};
 use bdh_data::{DataSpec, PlainBytes, fixed_crops, stream};
 use bdh_models::bdh_model::{Bdh, BdhConfig};
 use bdh_models::gpt2::{self, Gpt2, Gpt2Config};
@@ -95,9 +95,15 @@ pub(crate) fn text() -> Vec<i32> {
     stream(&PlainBytes, &corpus.train)
 }
 
-/// Returns the task of learning that text.
-pub(crate) fn task<M: CausalLm>() -> NextToken<M, RandomCrops> {
+/// Returns training data from that text.
+pub(crate) fn crops() -> RandomCrops {
+    RandomCrops::new(text(), 4, SEQ_LEN, 3).expect("enough text")
+}
+
+/// Composes a run that learns that text.
+pub(crate) fn run<M: CausalLm>(model: M) -> TrainerBuilder<NextToken<M>> {
     let val = fixed_crops(text(), 4, SEQ_LEN, 4).expect("enough text");
-    let crops = RandomCrops::new(text(), 4, SEQ_LEN, 3).expect("enough text");
-    NextToken::new(crops, val).vocabulary(PlainBytes)
+    Trainer::builder(NextToken::new().vocabulary(PlainBytes), model)
+        .train_data(crops())
+        .eval_data("val", val)
 }

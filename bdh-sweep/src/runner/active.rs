@@ -154,9 +154,10 @@ impl TrialOutputs<'_> {
         }
     }
 
-    /// Steps of the whole run; `None` before the trial has recorded them.
+    /// Returns the steps of the whole run; `None` before the trial has recorded them, and if it is limited by time.
     fn steps(&self) -> Option<u64> {
-        self.run_file()?["steps"].as_u64()
+        let steps = self.run_file()?["steps"].as_u64();
+        steps.filter(|steps| *steps > 0)
     }
 
     fn is_completed(&self) -> bool {

@@ -31,7 +31,8 @@ pub struct Run {
     pub chosen: BTreeMap<String, Value>,
     /// Start time in seconds since 1970; 0 if unknown.
     pub started_at: f64,
-    /// Planned number of steps.
+    /// Planned number of steps. For a run that is limited by time it is the number that the run took, and 0 before the
+    /// run is completed.
     pub steps: u64,
     /// Last recorded step.
     pub last_step: u64,
@@ -102,6 +103,7 @@ pub enum RunError {
 /// The keys of `run.json` that are read.
 #[derive(Deserialize)]
 struct RunFile {
+    /// Number of steps; 0 if the run is limited by time.
     steps: u64,
     #[serde(default)]
     config: Value,
@@ -165,6 +167,9 @@ impl Run {
                 source,
             })?;
         run.status = run.status_of(&file, keys.first().copied());
+        if run.steps == 0 && file.status == "completed" {
+            run.steps = run.last_step; // limited by time, so not known before
+        }
         Ok(run)
     }
 

@@ -43,7 +43,7 @@ pub struct Row {
     pub status: RunStatus,
     /// Values of the table's settings, in their order; null where the run has none.
     pub settings: Vec<Value>,
-    /// Planned number of steps.
+    /// Planned number of steps, as in [`Run::steps`].
     pub steps: u64,
     /// Last recorded step.
     pub last_step: u64,
@@ -195,13 +195,12 @@ fn cut_names(are_long: bool) -> [String; 3] {
     }
 }
 
-/// Returns the steps of the snapshots of a run.
-fn cut_steps(run: &Run, are_long: bool) -> [u64; 3] {
+/// Returns the steps of the snapshots of a run; none for shares of an unknown number of steps.
+fn cut_steps(run: &Run, are_long: bool) -> [Option<u64>; 3] {
     if are_long {
-        STEPS
-    } else {
-        SHARES.map(|share| (share * run.steps as f64).round() as u64)
+        return STEPS.map(Some);
     }
+    SHARES.map(|share| (run.steps > 0).then(|| (share * run.steps as f64).round() as u64))
 }
 
 /// A cell in the order of sorting.
@@ -283,12 +282,12 @@ impl Row {
 }
 
 impl Snapshot {
-    /// Returns the values at a cut; none if the run died before it.
-    fn at_cut(run: &Run, keys: &Keys, step: u64) -> Self {
-        if step > run.last_step {
-            return Self::default();
+    /// Returns the values at a cut; none if its step is not known, or the run died before it.
+    fn at_cut(run: &Run, keys: &Keys, step: Option<u64>) -> Self {
+        match step {
+            Some(step) if step <= run.last_step => Self::of(run, keys, step),
+            _ => Self::default(),
         }
-        Self::of(run, keys, step)
     }
 
     fn of(run: &Run, keys: &Keys, step: u64) -> Self {

@@ -16,11 +16,13 @@ pub(crate) fn run(dir: &Path) -> RunInfo {
             .map_or("unnamed".into(), |name| name.to_string_lossy().into_owned()),
         dir: Some(dir.to_owned()),
         steps: 100,
+        length: 100.into(),
         seed: 7,
         config: json!({
             "trainer": { "steps": 100, "seed": 7 },
             "user": { "depth": 4, "model": { "width": 64, "bias": false }, "name": "tiny ü", "nothing": null },
         }),
+        eval_sets: vec!["val".to_owned()],
         resumed_at: None,
         resumed_record: None,
         notes: Vec::new(),

@@ -1,4 +1,4 @@
-//! Parser of the text form of a cadence.
+//! Parser of the text form of cadences and durations.
 //!
 //! ```text
 //! any   = all { "|" all }
@@ -24,7 +24,7 @@ const TERM: &str =
     "`every`, `at`, `between`, `log-spaced`, `start`, `first`, `last`, `never` or `(`";
 const NUMBER: &str = "a number, as in `100 steps`, `10%` or `30s`";
 const WHOLE_NUMBER: &str = "a whole number below 2^64";
-const UNIT: &str = "`steps`, `tokens`, `samples`, `%`, `h`, `min`, `s` or `ms`";
+const UNIT: &str = "`steps`, `epochs`, `tokens`, `samples`, `%`, `h`, `min`, `s` or `ms`";
 const JOINT: &str = "`|`, `&` or the end";
 
 impl FromStr for Cadence {
@@ -32,23 +32,34 @@ impl FromStr for Cadence {
 
     /// Parses the text form; [`Cadence`] has a table of it.
     fn from_str(text: &str) -> Result<Self, CadenceError> {
-        let mut parser = Parser {
-            text,
-            rest: text,
-            joints: 0,
-        };
+        let mut parser = Parser::new("cadence", text);
         let cadence = parser.any()?;
-        let end = parser.peek();
-        if !end.word.is_empty() {
-            return Err(parser.unexpected(end, JOINT));
-        }
+        parser.end(JOINT)?;
         cadence.check_values()?;
         Ok(cadence)
     }
 }
 
+impl FromStr for Span {
+    type Err = CadenceError;
+
+    /// Parses `2000 steps`, `3 epochs`, `1000000 tokens`, `64 samples`, `5min` or `10%`; a number alone counts steps.
+    ///
+    /// # Errors
+    ///
+    /// [`CadenceError::Syntax`] for another text. Zero and more than 100% are valid: they depend on the use.
+    fn from_str(text: &str) -> Result<Self, CadenceError> {
+        let mut parser = Parser::new("duration", text);
+        let span = parser.period()?;
+        parser.end("the end")?;
+        Ok(span)
+    }
+}
+
 /// Recursive descent parser of one text.
 struct Parser<'a> {
+    /// Kind of the text, for errors.
+    kind: &'static str,
     text: &'a str,
     /// Part of `text` that has not been parsed.
     rest: &'a str,
@@ -78,6 +89,15 @@ impl Token<'_> {
 type Amount<'a> = (Token<'a>, Option<Token<'a>>);
 
 impl<'a> Parser<'a> {
+    fn new(kind: &'static str, text: &'a str) -> Self {
+        Self {
+            kind,
+            text,
+            rest: text,
+            joints: 0,
+        }
+    }
+
     fn any(&mut self) -> Result<Cadence, CadenceError> {
         let mut cadence = self.all()?;
         while self.accept_joint("|")? {
@@ -190,6 +210,7 @@ impl<'a> Parser<'a> {
         let digits = number.word.replace('_', "");
         let (span, expected) = match unit {
             "step" | "steps" => (digits.parse().map(Span::Steps).ok(), WHOLE_NUMBER),
+            "epoch" | "epochs" => (digits.parse().map(Span::Epochs).ok(), WHOLE_NUMBER),
             "token" | "tokens" => (digits.parse().map(Span::Tokens).ok(), WHOLE_NUMBER),
             "sample" | "samples" => (digits.parse().map(Span::Samples).ok(), WHOLE_NUMBER),
             "%" => (percentage(&digits), NUMBER),
@@ -224,6 +245,15 @@ impl<'a> Parser<'a> {
         }
     }
 
+    fn end(&self, expected: &'static str) -> Result<(), CadenceError> {
+        let token = self.peek();
+        if token.word.is_empty() {
+            Ok(())
+        } else {
+            Err(self.unexpected(token, expected))
+        }
+    }
+
     fn advance(&mut self) -> Token<'a> {
         let token = self.peek();
         self.rest = &self.text[token.offset + token.word.len()..];
@@ -251,6 +281,7 @@ impl<'a> Parser<'a> {
         };
         let column = self.text[..token.offset].chars().count() + 1;
         CadenceError::Syntax {
+            kind: self.kind,
             text: self.text.to_string(),
             found,
             column,
@@ -269,13 +300,16 @@ fn is_letter(c: char) -> bool {
 
 fn is_unit(word: &str) -> bool {
     let singular = word.strip_suffix('s').unwrap_or(word);
-    matches!(singular, "step" | "token" | "sample") || word == "%" || time_unit(word).is_some()
+    matches!(singular, "step" | "epoch" | "token" | "sample")
+        || word == "%"
+        || time_unit(word).is_some()
 }
 
 /// Returns the span of a unit without a number, as in `every step`.
 fn singular(word: &str) -> Option<Span> {
     match word {
         "step" => Some(Span::Steps(1)),
+        "epoch" => Some(Span::Epochs(1)),
         "token" => Some(Span::Tokens(1)),
         "sample" => Some(Span::Samples(1)),
         "second" => Some(Span::Time(Duration::from_secs(1))),
@@ -295,7 +329,7 @@ fn percentage(digits: &str) -> Option<Span> {
 fn time_unit(word: &str) -> Option<u128> {
     let short = match word {
         "hour" | "hours" => "h",
-        "minute" | "minutes" => "min",
+        "minute" | "minutes" | "m" => "min",
         "second" | "seconds" | "sec" | "secs" => "s",
         short => short,
     };
@@ -321,7 +355,7 @@ fn time(digits: &str, unit: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use crate::cadence::{Cadence, CadenceError, at, every, first, last, log_spaced, start};
-    use crate::clock::{fraction, minutes, secs, steps, tokens};
+    use crate::clock::{Span, epochs, fraction, minutes, samples, secs, steps, tokens};
 
     fn parse(text: &str) -> Result<Cadence, CadenceError> {
         text.parse()
@@ -338,6 +372,10 @@ mod tests {
             ("at 1 step, 2 tokens", at([steps(1), tokens(2)])),
             ("every 5 minutes", every(minutes(5.0))),
             ("every minute", every(minutes(1.0))),
+            ("5m", every(minutes(5.0))),
+            ("every epoch", every(epochs(1))),
+            ("2 epochs | last", every(epochs(2)) | last()),
+            ("at 1,3 epochs", at([epochs(1), epochs(3)])),
             ("every 1.5h", every(minutes(90.0))),
             ("  every\tstep ", Cadence::EVERY_STEP),
             ("((log-spaced 4 per decade))", log_spaced(4)),
@@ -359,13 +397,18 @@ mod tests {
             ),
             (
                 "every 100 stesp",
-                "found `stesp` at column 11, expected `steps`, `tokens`",
+                "found `stesp` at column 11, expected `steps`, `epochs`, `tokens`",
             ),
             ("every", "found the end at column 6, expected a number"),
             (
                 "every 1.5 steps",
                 "found `1.5` at column 7, expected a whole number below 2^64",
             ),
+            (
+                "every 0.5 epochs",
+                "found `0.5` at column 7, expected a whole number below 2^64",
+            ),
+            ("every 0 epochs", "has a period of zero"),
             (
                 "every 1.2.3h",
                 "found `1.2.3` at column 7, expected a number, as in",
@@ -410,6 +453,59 @@ mod tests {
                 "{:?}",
                 parse(text)
             );
+        }
+    }
+
+    #[test]
+    fn a_duration_is_a_number_with_a_unit() {
+        for (text, span) in [
+            ("3 epochs", epochs(3)),
+            ("1 epoch", epochs(1)),
+            ("epoch", epochs(1)),
+            ("2000 steps", steps(2_000)),
+            ("1_000_000 tokens", tokens(1_000_000)),
+            ("64 samples", samples(64)),
+            (" 2000 ", steps(2_000)),
+            ("5min", minutes(5.0)),
+            ("5 m", minutes(5.0)),
+            ("1.5h", minutes(90.0)),
+            ("150%", fraction(1.5)),
+            ("0", steps(0)),
+        ] {
+            assert_eq!(text.parse(), Ok(span), "{text}");
+            assert_eq!(span.to_string().parse(), Ok(span), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_of_a_duration_name_the_word_and_its_alternatives() {
+        for (text, error) in [
+            (
+                "",
+                "cannot read duration ``: found the end at column 1, expected a number, \
+                 as in `100 steps`, `10%` or `30s`",
+            ),
+            (
+                "every 2 epochs",
+                "cannot read duration `every 2 epochs`: found `every` at column 1, expected a number, \
+                 as in `100 steps`, `10%` or `30s`",
+            ),
+            (
+                "2 epochs | last",
+                "cannot read duration `2 epochs | last`: found `|` at column 10, expected the end",
+            ),
+            (
+                "1 and",
+                "cannot read duration `1 and`: found `and` at column 3, expected the end",
+            ),
+            (
+                "1.5 epochs",
+                "cannot read duration `1.5 epochs`: found `1.5` at column 1, \
+                 expected a whole number below 2^64",
+            ),
+        ] {
+            let message = text.parse::<Span>().map_err(|error| error.to_string());
+            assert_eq!(message, Err(error.to_owned()));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Text form of a cadence, such as `every 500 steps | last`, and its serde implementations.
 
 use super::Cadence;
-use crate::clock::Span;
+use crate::clock::{RunLength, Span};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt::{self, Display, Formatter};
 use std::mem;
@@ -79,7 +79,7 @@ impl Display for List<'_> {
 
 /// Writes a span of a list, without its unit if the next span has the same.
 fn write_item(f: &mut Formatter<'_>, span: &Span, next: Option<&Span>) -> fmt::Result {
-    let (Span::Steps(n) | Span::Tokens(n) | Span::Samples(n)) = span else {
+    let Some(n) = span.count() else {
         return write!(f, "{span}");
     };
     if next.map(mem::discriminant) == Some(mem::discriminant(span)) {
@@ -90,24 +90,43 @@ fn write_item(f: &mut Formatter<'_>, span: &Span, next: Option<&Span>) -> fmt::R
 }
 
 impl Display for Span {
-    /// Writes `500 steps`, `1 token`, `10%` or `90min`.
+    /// Writes `500 steps`, `3 epochs`, `1 token`, `10%` or `90min`.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Steps(n) | Self::Tokens(n) | Self::Samples(n) => {
+            Self::Steps(n) | Self::Epochs(n) | Self::Tokens(n) | Self::Samples(n) => {
                 let plural = if *n == 1 { "" } else { "s" };
                 write!(f, "{n} {}{plural}", self.unit())
             }
-            Self::Time(time) => write_time(f, *time),
+            Self::Time(time) => write_time(f, *time, ""),
             Self::Fraction(part) => write!(f, "{}{}", percent(*part), self.unit()),
         }
     }
 }
 
+impl Display for RunLength {
+    /// Writes `2000 steps` or `5 min`.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(n) => Span::Steps(*n).fmt(f),
+            Self::Time(time) => write_time(f, *time, " "),
+        }
+    }
+}
+
 impl Span {
+    /// Returns the number of a span that is counted in whole units.
+    pub(super) fn count(&self) -> Option<u64> {
+        match self {
+            Self::Steps(n) | Self::Epochs(n) | Self::Tokens(n) | Self::Samples(n) => Some(*n),
+            Self::Time(_) | Self::Fraction(_) => None,
+        }
+    }
+
     /// Returns the unit in the singular; for time, which has several, the second.
     fn unit(&self) -> &'static str {
         match self {
             Self::Steps(_) => "step",
+            Self::Epochs(_) => "epoch",
             Self::Tokens(_) => "token",
             Self::Samples(_) => "sample",
             Self::Time(_) => "s",
@@ -138,15 +157,16 @@ fn percent(part: f64) -> String {
     format!("{percents}.{rest}")
 }
 
-/// Writes a time as a whole number of the longest unit that divides it: `90min`, `1500ms`.
-fn write_time(f: &mut Formatter<'_>, time: Duration) -> fmt::Result {
+/// Writes a time as a whole number of the longest unit that divides it: `90min`, `1500ms`. The gap is between the number
+/// and its unit.
+fn write_time(f: &mut Formatter<'_>, time: Duration, gap: &str) -> fmt::Result {
     let nanos = time.as_nanos();
     for (unit, size) in TIME_UNITS {
         if nanos >= size && nanos.is_multiple_of(size) {
-            return write!(f, "{}{unit}", nanos / size);
+            return write!(f, "{}{gap}{unit}", nanos / size);
         }
     }
-    f.write_str("0s")
+    write!(f, "0{gap}s")
 }
 
 impl Serialize for Cadence {
@@ -192,7 +212,7 @@ impl de::Visitor<'_> for CadenceVisitor {
 #[cfg(test)]
 mod tests {
     use crate::cadence::{Cadence, at, between, every, first, last, never, start};
-    use crate::clock::{fraction, minutes, samples, secs, steps, tokens};
+    use crate::clock::{epochs, fraction, minutes, samples, secs, steps, tokens};
 
     #[test]
     fn text_has_its_shortest_form_and_parses_back() {
@@ -200,6 +220,10 @@ mod tests {
             (Cadence::EVERY_STEP, "every step"),
             (every(tokens(1_000_000)), "every 1000000 tokens"),
             (every(samples(1)), "every 1 sample"),
+            (every(epochs(1)), "every 1 epoch"),
+            (every(epochs(2)), "every 2 epochs"),
+            (at([epochs(1), epochs(3)]), "at 1,3 epochs"),
+            (between(epochs(1), epochs(3)), "between 1 and 3 epochs"),
             (every(secs(30.0)), "every 30s"),
             (every(minutes(120.0)), "every 2h"),
             (every(minutes(90.0)), "every 90min"),

@@ -269,16 +269,40 @@ pub(super) fn checked_files(dir: &Path) -> Result<Vec<String>, CheckpointError> 
     let manifest = read_manifest(dir)?;
     for name in [MODEL, OPTIMIZER, STATE] {
         if !manifest.files.contains_key(name) {
-            return Err(CheckpointError::Damaged {
-                path: dir.join(MANIFEST),
-                what: format!("it does not list {name}"),
-            });
+            return Err(not_listed(dir, name));
         }
     }
     for (name, expected) in &manifest.files {
         check_file(dir, name, expected)?;
     }
     Ok(manifest.files.into_keys().collect())
+}
+
+/// Whether a checkpoint is in a folder, whatever links and relative paths lead to both.
+pub(crate) fn is_in(folder: &Path, checkpoint: &Path) -> bool {
+    match (folder.canonicalize(), checkpoint.canonicalize()) {
+        (Ok(folder), Ok(checkpoint)) => checkpoint.parent() == Some(folder.as_path()),
+        _ => false,
+    }
+}
+
+/// Returns the path of a checkpoint's weights, after checking that file against the manifest. A directory without a
+/// manifest, such as one of another program, is not checked.
+pub(crate) fn checked_model(dir: &Path) -> Result<PathBuf, CheckpointError> {
+    if dir.join(MANIFEST).exists() {
+        match read_manifest(dir)?.files.get(MODEL) {
+            Some(expected) => check_file(dir, MODEL, expected)?,
+            None => return Err(not_listed(dir, MODEL)),
+        }
+    }
+    Ok(dir.join(MODEL))
+}
+
+fn not_listed(dir: &Path, name: &str) -> CheckpointError {
+    CheckpointError::Damaged {
+        path: dir.join(MANIFEST),
+        what: format!("it does not list {name}"),
+    }
 }
 
 fn check_file(dir: &Path, name: &str, expected: &FileEntry) -> Result<(), CheckpointError> {

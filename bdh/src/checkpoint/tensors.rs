@@ -8,8 +8,8 @@ use safetensors::{Dtype, SafeTensorError, View, serialize_to_file};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::Path;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 /// Element types of burn and of safetensors. Quantized parameters do not occur in training.
 const TYPES: [(DType, Dtype); 13] = [
@@ -61,7 +61,7 @@ impl View for Named<'_> {
 }
 
 /// Writes tensors to a safetensors file that PyTorch can load.
-pub(super) fn write(path: &Path, tensors: &Tensors) -> Result<(), CheckpointError> {
+pub(crate) fn write(path: &Path, tensors: &Tensors) -> Result<(), CheckpointError> {
     let mut views = Vec::new();
     for (name, data) in tensors {
         let Some(view) = Named::new(data) else {
@@ -99,24 +99,89 @@ fn write_file(
 
 /// Reads a safetensors file. The file is not trusted: any program may have written it.
 pub(crate) fn read(path: &Path) -> Result<Tensors, CheckpointError> {
-    match File::open(path) {
-        Ok(file) => read_from(file, path),
-        Err(source) => Err(CheckpointError::Io {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+    TensorFile::open(path)?.all()
 }
 
 /// Reads an open safetensors file. Errors contain `path`.
-pub(super) fn read_from(mut file: File, path: &Path) -> Result<Tensors, CheckpointError> {
-    read_tensors(&mut file).map_err(|error| {
-        let path = path.to_owned();
-        match error {
-            ReadError::Io(source) => CheckpointError::Io { path, source },
-            ReadError::Damaged(what) => CheckpointError::Damaged { path, what },
+pub(super) fn read_from(file: File, path: &Path) -> Result<Tensors, CheckpointError> {
+    TensorFile::new(file, path)?.all()
+}
+
+/// Open safetensors file whose tensors are read one at a time. The file is not trusted.
+pub(crate) struct TensorFile {
+    file: File,
+    path: PathBuf,
+    header: Metadata,
+    /// Position of the first tensor's first byte.
+    start: u64,
+}
+
+impl TensorFile {
+    /// Opens a file, and checks its size against its header.
+    pub(crate) fn open(path: &Path) -> Result<Self, CheckpointError> {
+        match File::open(path) {
+            Ok(file) => Self::new(file, path),
+            Err(source) => Err(CheckpointError::Io {
+                path: path.to_owned(),
+                source,
+            }),
         }
-    })
+    }
+
+    fn new(mut file: File, path: &Path) -> Result<Self, CheckpointError> {
+        let path = path.to_owned();
+        match read_header(&mut file) {
+            Ok((header, start)) => Ok(Self {
+                file,
+                path,
+                header,
+                start,
+            }),
+            Err(error) => Err(error.in_file(&path)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the name, type and shape of each tensor, in the order of the file.
+    pub(crate) fn infos(&self) -> Vec<(String, TensorInfo)> {
+        let mut infos = Vec::new();
+        for name in self.header.offset_keys() {
+            if let Some(info) = self.header.info(&name) {
+                infos.push((name, info.clone()));
+            }
+        }
+        infos
+    }
+
+    /// Returns the type and shape of a tensor, if the file has it.
+    pub(crate) fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.header.info(name)
+    }
+
+    /// Reads one tensor.
+    pub(crate) fn tensor(&mut self, name: &str) -> Result<TensorData, CheckpointError> {
+        let Some(info) = self.header.info(name) else {
+            return Err(CheckpointError::Damaged {
+                path: self.path.clone(),
+                what: format!("it has no tensor `{name}`"),
+            });
+        };
+        read_tensor(&mut self.file, self.start, name, info)
+            .map_err(|error| error.in_file(&self.path))
+    }
+
+    /// Reads all tensors, in the order of the file, so that it is read once from start to end.
+    fn all(mut self) -> Result<Tensors, CheckpointError> {
+        let mut tensors = Tensors::new();
+        for name in self.header.offset_keys() {
+            let data = self.tensor(&name)?;
+            tensors.insert(name, data);
+        }
+        Ok(tensors)
+    }
 }
 
 /// Error of reading a file, without its path.
@@ -131,26 +196,30 @@ impl From<io::Error> for ReadError {
     }
 }
 
-fn read_tensors(file: &mut File) -> Result<Tensors, ReadError> {
-    let header = read_header(file)?;
-    let mut tensors = Tensors::new();
-    // In the order of the file, so that it is read once from start to end.
-    for name in header.offset_keys() {
-        let Some(info) = header.info(&name) else {
-            continue;
-        };
-        let data = read_tensor(file, &name, info)?;
-        tensors.insert(name, data);
+impl ReadError {
+    fn in_file(self, path: &Path) -> CheckpointError {
+        let path = path.to_owned();
+        match self {
+            Self::Io(source) => CheckpointError::Io { path, source },
+            Self::Damaged(what) => CheckpointError::Damaged { path, what },
+        }
     }
-    Ok(tensors)
 }
 
-fn read_tensor(file: &mut File, name: &str, info: &TensorInfo) -> Result<TensorData, ReadError> {
+/// Reads a tensor from a file whose first tensor begins at `start`.
+fn read_tensor(
+    file: &mut File,
+    start: u64,
+    name: &str,
+    info: &TensorInfo,
+) -> Result<TensorData, ReadError> {
     let Some((dtype, _)) = TYPES.iter().find(|(_, theirs)| *theirs == info.dtype) else {
         let what = format!("`{name}` has the unknown type {:?}", info.dtype);
         return Err(ReadError::Damaged(what));
     };
-    let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
+    let (from, to) = info.data_offsets;
+    file.seek(SeekFrom::Start(start + from as u64))?;
+    let mut bytes = vec![0; to - from];
     file.read_exact(&mut bytes)?;
     if info.dtype == Dtype::BOOL && bytes.iter().any(|byte| *byte > 1) {
         let what = format!("`{name}` is boolean and has bytes that are neither 0 nor 1");
@@ -160,8 +229,8 @@ fn read_tensor(file: &mut File, name: &str, info: &TensorInfo) -> Result<TensorD
     Ok(TensorData::from_bytes_vec(bytes, shape, *dtype))
 }
 
-/// Reads the header, and checks the size of the file against it.
-fn read_header(file: &mut File) -> Result<Metadata, ReadError> {
+/// Reads the header, and checks the size of the file against it. Returns the position of the first tensor too.
+fn read_header(file: &mut File) -> Result<(Metadata, u64), ReadError> {
     let size = file.metadata()?.len();
     let length = read_header_length(file, size)?;
     let mut bytes = vec![0; length as usize];
@@ -174,7 +243,7 @@ fn read_header(file: &mut File) -> Result<Metadata, ReadError> {
         let what = format!("it has {size} bytes, which does not match its header");
         return Err(ReadError::Damaged(what));
     }
-    Ok(header)
+    Ok((header, 8 + length))
 }
 
 /// Reads the length of the header, which precedes it. It is checked before memory is allocated for the header: it may be

@@ -78,7 +78,8 @@ mod tests {
             }
             .into(),
             ConfigError::Syntax(cause()).into(),
-            ConfigError::ValData {
+            ConfigError::EvalData {
+                set: "val".into(),
                 batch: 0,
                 source: cause(),
             }

@@ -1,16 +1,16 @@
 //! Random crops of one long text, the simplest training data.
 
 use super::TokenBatch;
+use crate::data::TrainData;
 use crate::error::ConfigError;
 use crate::failure::BoxError;
 use crate::seed;
-use crate::source::Source;
 use crate::task::BatchSize;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// A source of micro-batches that cuts `rows` windows at random places out of a token stream.
+/// Training data that cuts `rows` windows at random places out of a token stream.
 ///
 /// The places depend only on the seed and the number of the micro-batch. A checkpoint therefore saves that number, with
 /// the length and the fingerprint of the text to refuse another one. nanoGPT and BDH read their text like this.
@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// # Examples
 ///
 /// ```
-/// use bdh::{Source, lm::RandomCrops};
+/// use bdh::{data::TrainData, lm::RandomCrops};
 ///
 /// let text = "to be, or not to be, that is the question";
 /// let mut crops = RandomCrops::of_bytes(text, 4, 16, 1337)?;
@@ -36,7 +36,7 @@ pub struct RandomCrops {
     next: u64,
 }
 
-/// Saved form of [`RandomCrops::position`].
+/// Saved form of the state.
 #[derive(Serialize, Deserialize)]
 struct Position {
     batch: u64,
@@ -46,7 +46,7 @@ struct Position {
 }
 
 impl RandomCrops {
-    /// Makes a source of batches of `rows` crops, each `seq_len` tokens and the tokens that follow them.
+    /// Makes training data of batches of `rows` crops, each `seq_len` tokens and the tokens that follow them.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl RandomCrops {
         })
     }
 
-    /// Makes a source of crops of a text whose tokens are its bytes, 0 to 255.
+    /// Makes training data of crops of a text whose tokens are its bytes, 0 to 255.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ fn check_size(len: usize, rows: usize, seq_len: usize) -> Result<(), ConfigError
     Ok(())
 }
 
-impl Source for RandomCrops {
+impl TrainData for RandomCrops {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
@@ -141,7 +141,7 @@ impl Source for RandomCrops {
         })
     }
 
-    fn position(&self) -> Value {
+    fn state(&self) -> Value {
         json!(Position {
             batch: self.next,
             tokens: self.tokens.len(),
@@ -149,8 +149,8 @@ impl Source for RandomCrops {
         })
     }
 
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        let saved = Position::deserialize(position)?;
+    fn load_state(&mut self, state: &Value) -> Result<(), BoxError> {
+        let saved = Position::deserialize(state)?;
         self.check_text(&saved)?;
         let batch = saved.batch;
         if batch >= u64::MAX / self.rows as u64 {
@@ -221,23 +221,23 @@ mod tests {
     }
 
     #[test]
-    fn seek_continues_after_the_position() {
+    fn loaded_state_continues_after_the_batch() {
         let mut whole = crops();
         whole.next_batch().expect("a batch");
-        let position = whole.position();
+        let state = whole.state();
         let expected = whole.next_batch().expect("a batch");
 
         let mut resumed = crops();
-        resumed.seek(&position).expect("a position");
+        resumed.load_state(&state).expect("a state");
         assert_eq!(resumed.next_batch().expect("a batch"), expected);
     }
 
     #[test]
-    fn position_in_another_text_is_refused() {
-        let mut position = crops().position();
+    fn state_of_another_text_is_refused() {
+        let mut state = crops().state();
         let mut shorter = RandomCrops::new((0..90).collect::<Vec<_>>(), 3, 8, 1).expect("enough");
         let error = shorter
-            .seek(&position)
+            .load_state(&state)
             .expect_err("another text")
             .to_string();
         assert_eq!(
@@ -246,13 +246,16 @@ mod tests {
         );
         let other = (1..101).collect::<Vec<_>>();
         let mut other = RandomCrops::new(other, 3, 8, 1).expect("enough");
-        let error = other.seek(&position).expect_err("another text").to_string();
+        let error = other
+            .load_state(&state)
+            .expect_err("another text")
+            .to_string();
         assert_eq!(
             error,
             "the text was another one of 100 tokens: resume with the same text"
         );
-        position["batch"] = u64::MAX.into();
-        let error = crops().seek(&position).expect_err("too far").to_string();
+        state["batch"] = u64::MAX.into();
+        let error = crops().load_state(&state).expect_err("too far").to_string();
         assert!(error.ends_with("is out of range"), "{error}");
     }
 

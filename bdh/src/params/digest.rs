@@ -1,5 +1,6 @@
 //! Digests of parameters, to check that replicas are equal bit for bit without comparing all values.
 
+use super::ties::Ties;
 use crate::device_read::{self, DeviceError};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Int, Tensor, TensorData, Transaction};
@@ -26,7 +27,7 @@ fn digests_by<M: Module>(at_once: usize, model: &M) -> Result<(Vec<u64>, u64), D
         at_once,
         ..Digests::default()
     };
-    model.valid().visit(&mut digests);
+    Ties::of(model).visit(&model.valid(), &mut digests);
     digests.flush();
     match digests.failed {
         Some(error) => Err(error),

@@ -1,5 +1,6 @@
 //! Saving and loading of a model's tensors, exact to the bit.
 
+use super::ties::{self, Ties};
 use super::{Mismatch, OnTape, ParamInfo, ParamTable, with_own_states};
 use crate::device_read::{self, DeviceError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -17,7 +18,7 @@ pub(crate) fn capture<M: Module>(model: &M, table: &ParamTable) -> Result<Tensor
         reads: Transaction::default(),
     };
     // `valid` drops the tape, and applies the last batch's update to running means.
-    model.valid().visit(&mut capture);
+    Ties::of(model).visit(&model.valid(), &mut capture);
     let values = device_read::execute(capture.reads)?;
     let mut tensors = Tensors::new();
     for (param, data) in table.iter().zip(values) {
@@ -83,42 +84,54 @@ pub(crate) fn restore<M: Module>(
     values: Tensors,
 ) -> Result<M, Mismatch> {
     check(table, &values)?;
-    let own = with_own_states(&model);
-    drop(model); // otherwise all old values would stay in memory until all new ones exist
-    Ok(own.map(&mut Restore {
-        table: table.iter(),
-        values,
-    }))
+    Ok(restore_found(model, table, values))
 }
 
-/// Mapper that replaces every tensor.
+/// Replaces the parameters and buffers that have a value of their name; the others stay. The values fit the model.
+///
+/// Clones of the model keep their values, running states included.
+pub(crate) fn restore_found<M: Module>(model: M, table: &ParamTable, values: Tensors) -> M {
+    let own = with_own_states(&model);
+    drop(model); // otherwise all old values would stay in memory until all new ones exist
+    let mut restore = Restore {
+        table: table.iter(),
+        values,
+    };
+    ties::map(own, &mut restore)
+}
+
+/// Mapper that replaces every tensor that has a value.
 struct Restore<'a> {
     table: std::slice::Iter<'a, ParamInfo>,
     values: Tensors,
 }
 
 impl Restore<'_> {
-    fn next(&mut self) -> TensorData {
+    fn next(&mut self) -> Option<TensorData> {
         let info = self.table.next().expect("the table lists all tensors");
         take(&mut self.values, info)
     }
 }
 
-/// Takes the saved value of a parameter, in burn's layout.
-fn take(values: &mut Tensors, param: &ParamInfo) -> TensorData {
-    let data = values
-        .remove(&param.name)
-        .expect("names have been compared");
-    if param.transposed {
-        transpose(&data)
-    } else {
-        data
+/// Takes the saved value of a parameter, in burn's layout, if there is one. The values of tied fields are equal.
+fn take(values: &mut Tensors, param: &ParamInfo) -> Option<TensorData> {
+    let mut taken = None;
+    for field in param.fields() {
+        if let Some(data) = values.remove(field.name) {
+            taken.get_or_insert((data, field.transposed));
+        }
+    }
+    match taken? {
+        (data, true) => Some(transpose(&data)),
+        (data, false) => Some(data),
     }
 }
 
 impl ModuleMapper for Restore<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let data = self.next();
+        let Some(data) = self.next() else {
+            return param;
+        };
         param.map(|old| {
             let new = Tensor::<D>::from_data(data, (&old.device().inner(), old.dtype()));
             OnTape::of(&old).put(new)
@@ -126,7 +139,9 @@ impl ModuleMapper for Restore<'_> {
     }
 
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
-        let data = self.next();
+        let Some(data) = self.next() else {
+            return param;
+        };
         param.map(|old| Tensor::from_data(data, (&old.device(), old.dtype())))
     }
 
@@ -134,7 +149,9 @@ impl ModuleMapper for Restore<'_> {
         &mut self,
         param: Param<Tensor<D, Bool>>,
     ) -> Param<Tensor<D, Bool>> {
-        let data = self.next();
+        let Some(data) = self.next() else {
+            return param;
+        };
         param.map(|old| Tensor::from_data(data, &old.device()))
     }
 }
@@ -173,7 +190,8 @@ pub(crate) fn restore_copy(
     compare(table, &values, is_of_kind)?; // a copy may be in `f32` although the model is in `bf16`
     let mut copy = Vec::new();
     for param in table {
-        let flat = reshaped(take(&mut values, param), vec![param.num_elements()]);
+        let data = take(&mut values, param).expect("names have been compared");
+        let flat = reshaped(data, vec![param.num_elements()]);
         let dtype = flat.dtype();
         copy.push(Tensor::from_data(flat, (device, dtype)));
     }
@@ -195,11 +213,16 @@ pub(crate) fn check(table: &ParamTable, saved: &Tensors) -> Result<(), Mismatch>
 /// Converts floats to the types of the model's parameters, so that [`check`] accepts them.
 pub(crate) fn converted(table: &ParamTable, mut values: Tensors) -> Tensors {
     for param in table {
-        if param.dtype.is_float()
-            && let Some(value) = values.get_mut(&param.name)
-            && value.dtype().is_float()
-        {
-            *value = std::mem::replace(value, TensorData::from([0.0])).convert_dtype(param.dtype);
+        if !param.dtype.is_float() {
+            continue;
+        }
+        for name in param.names() {
+            if let Some(value) = values.get_mut(name)
+                && value.dtype().is_float()
+            {
+                let data = std::mem::replace(value, TensorData::from([0.0]));
+                *value = data.convert_dtype(param.dtype);
+            }
         }
     }
     values
@@ -217,10 +240,7 @@ fn compare(
 ) -> Result<(), Mismatch> {
     let mut differences = Vec::new();
     for param in table {
-        match saved.get(&param.name) {
-            Some(data) => differences.extend(difference(param, data, &fits)),
-            None => differences.push(format!("it has no parameter `{}`", param.name)),
-        }
+        differences.extend(difference(param, saved, &fits));
     }
     for name in unknown_names(table, saved) {
         differences.push(format!("this model has no parameter `{name}`"));
@@ -230,45 +250,116 @@ fn compare(
 
 /// Returns the names of saved tensors that the model does not have.
 fn unknown_names<'a>(table: &ParamTable, saved: &'a Tensors) -> Vec<&'a str> {
-    let known: HashSet<_> = table.iter().map(|param| &param.name).collect();
+    let known: HashSet<_> = table.iter().flat_map(ParamInfo::names).collect();
     let mut unknown = Vec::new();
     for name in saved.keys() {
-        if !known.contains(name) {
+        if !known.contains(name.as_str()) {
             unknown.push(name.as_str());
         }
     }
     unknown
 }
 
+/// Describes the difference in shape or kind of a parameter's saved tensors, if there is one. Floats of any type are of
+/// one kind.
+pub(crate) fn misfit(param: &ParamInfo, saved: &Tensors) -> Option<String> {
+    difference(param, saved, is_of_kind)
+}
+
+/// Describes the first difference of saved tensors from a parameter, which may be saved under any of its names.
 fn difference(
     param: &ParamInfo,
-    saved: &TensorData,
+    saved: &Tensors,
     fits: impl Fn(DType, DType) -> bool,
 ) -> Option<String> {
-    let name = &param.name;
-    let (here, there) = (param.saved_shape(), saved.shape().as_slice());
-    if here != there {
-        return Some(format!(
-            "`{name}` is {there:?} in the file and {here:?} in this run"
-        ));
+    let mut first: Option<Saved<'_>> = None;
+    for field in param.fields() {
+        let Some(data) = saved.get(field.name) else {
+            continue;
+        };
+        let found = Saved { field, data };
+        let difference = match &first {
+            None => found.difference(param, &fits),
+            Some(first) => found
+                .difference(param, &fits)
+                .or_else(|| first.conflict(&found)),
+        };
+        if difference.is_some() {
+            return difference;
+        }
+        first.get_or_insert(found);
     }
-    let (here, there) = (param.dtype, saved.dtype());
-    if !fits(here, there) {
-        return Some(format!(
-            "`{name}` is {there:?} in the file and {here:?} in this run"
-        ));
+    match first {
+        Some(_) => None,
+        None => Some(format!("it has no parameter `{param}`")),
     }
-    None
+}
+
+/// Field of a model that holds a parameter: its name, and whether PyTorch stores the transpose.
+struct Field<'a> {
+    name: &'a str,
+    transposed: bool,
 }
 
 impl ParamInfo {
-    /// Returns the shape in PyTorch's layout.
-    fn saved_shape(&self) -> Vec<usize> {
-        let mut shape = self.shape.clone();
-        if self.transposed {
-            shape.reverse();
+    /// Iterates over the fields that hold the parameter: one, or several if it is tied.
+    fn fields(&self) -> impl Iterator<Item = Field<'_>> {
+        let first = Field {
+            name: &self.name,
+            transposed: self.transposed,
+        };
+        let others = self.aliases.iter().map(|alias| Field {
+            name: &alias.name,
+            transposed: alias.transposed,
+        });
+        std::iter::once(first).chain(others)
+    }
+}
+
+/// Saved tensor of a field.
+struct Saved<'a> {
+    field: Field<'a>,
+    data: &'a TensorData,
+}
+
+impl Saved<'_> {
+    /// Describes the difference from the parameter in shape or type, if there is one.
+    fn difference(&self, param: &ParamInfo, fits: impl Fn(DType, DType) -> bool) -> Option<String> {
+        let name = self.field.name;
+        let mut here = param.shape.clone();
+        if self.field.transposed {
+            here.reverse();
         }
-        shape
+        let there = self.data.shape().as_slice();
+        if here != there {
+            return Some(format!(
+                "`{name}` is {there:?} in the file and {here:?} in this run"
+            ));
+        }
+        let (here, there) = (param.dtype, self.data.dtype());
+        if !fits(here, there) {
+            return Some(format!(
+                "`{name}` is {there:?} in the file and {here:?} in this run"
+            ));
+        }
+        None
+    }
+
+    /// Describes the conflict with the saved tensor of another field of the same parameter, if their values differ.
+    fn conflict(&self, other: &Self) -> Option<String> {
+        let is_equal = if self.field.transposed == other.field.transposed {
+            self.data.as_bytes() == other.data.as_bytes()
+        } else {
+            transpose(self.data).as_bytes() == other.data.as_bytes()
+        };
+        if is_equal {
+            return None;
+        }
+        let (first, second) = (self.field.name, other.field.name);
+        Some(format!(
+            "`{first}` and `{second}` have different values in the file, but are one tied parameter in this run; to \
+             keep both, create `{second}` by itself, not as a clone"
+        ))
     }
 }
 
@@ -295,6 +386,7 @@ fn transpose(data: &TensorData) -> TensorData {
 mod tests {
     use super::*;
     use crate::params::tests::{self, Net};
+    use burn::nn::{Linear, LinearConfig};
     use burn::tensor::BoolStore;
 
     fn net() -> Net {
@@ -335,6 +427,62 @@ mod tests {
         for on_gpu in [byte, word] {
             assert_eq!(native(on_gpu), TensorData::from([true, false]));
         }
+    }
+
+    /// A linear layer whose matrix is a parameter elsewhere too. Files have its transpose under the layer's name.
+    #[derive(Module, Debug)]
+    struct Tied {
+        table: Param<Tensor<2>>,
+        linear: Linear,
+    }
+
+    fn tied() -> Tied {
+        let config = LinearConfig::new(3, 2).with_bias(false);
+        let linear = config.init(&Device::flex().autodiff());
+        Tied {
+            table: linear.weight.clone(),
+            linear,
+        }
+    }
+
+    #[test]
+    fn a_tied_parameter_is_saved_once_and_loaded_by_any_of_its_names() {
+        let from = tied();
+        let table = ParamTable::with_frozen(&from);
+        let saved = capture(&from, &table).expect("the device reads");
+        assert_eq!(saved.keys().collect::<Vec<_>>(), ["table"]);
+        let value = saved["table"].clone();
+        let (first, second) = (
+            ("table", value.clone()),
+            ("linear.weight", transpose(&value)),
+        );
+        for file in [
+            vec![first.clone()],
+            vec![second.clone()],
+            vec![first, second],
+        ] {
+            let file = file.into_iter().map(|(name, data)| (name.to_owned(), data));
+            let into = restore(tied(), &table, file.collect()).expect("one value for both");
+            assert_eq!(into.table.val().into_data(), value);
+            assert_eq!(into.linear.weight.val().into_data(), value);
+        }
+    }
+
+    #[test]
+    fn two_values_of_a_tied_parameter_are_refused() {
+        let table = ParamTable::with_frozen(&tied());
+        let mut values = capture(&tied(), &table).expect("the device reads");
+        let other = capture(&tied(), &table).expect("the device reads");
+        values.insert("linear.weight".to_owned(), transpose(&other["table"]));
+        let error = restore(tied(), &table, values).expect_err("two values");
+        let expected = "`table` and `linear.weight` have different values in the file, but are one tied parameter in \
+                        this run; to keep both, create `linear.weight` by itself, not as a clone";
+        assert_eq!(error.to_string(), expected);
+        let error = restore(tied(), &table, Tensors::new()).expect_err("nothing");
+        assert_eq!(
+            error.to_string(),
+            "it has no parameter `table (= linear.weight)`"
+        );
     }
 
     #[test]

@@ -5,16 +5,20 @@
 //! forward passes of another.
 
 use super::OnTape;
+use super::ties::Ties;
 use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, Int, Tensor};
 use std::collections::VecDeque;
 
 /// Copies a model with separate running states that include all forward passes so far. Parameters are shared.
+///
+/// Tied fields hold one tensor of autodiff afterwards, which collects the gradients of all uses.
 pub(crate) fn with_own_states<M: Module>(model: &M) -> M {
+    let ties = Ties::of(model);
     let mut places = Places::default();
-    model.visit(&mut places);
+    ties.visit(model, &mut places);
     // `valid` is the only operation of burn that creates new running states.
-    model.valid().map(&mut places)
+    ties.map(model.valid(), &mut places)
 }
 
 /// Autodiff settings and flags of each part of a module, to restore them after [`Module::valid`].

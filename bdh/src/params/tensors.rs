@@ -1,5 +1,6 @@
 //! One tensor of any rank per parameter: weights, updates or gradients.
 
+use super::ties;
 use bdh_ops::upcast_f32;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -65,7 +66,7 @@ pub(crate) fn weights<M: Module>(model: &M) -> PerParam {
         }
     }
     let mut weights = Weights(Vec::new());
-    model.visit(&mut weights);
+    ties::visit(model, &mut weights);
     weights.0
 }
 
@@ -95,7 +96,7 @@ pub(crate) fn gradients<M: Module>(model: &M, grads: &GradientsParams) -> PerPar
         }
     }
     let mut gradients = Gradients(grads, Vec::new());
-    model.visit(&mut gradients);
+    ties::visit(model, &mut gradients);
     gradients.1
 }
 
@@ -108,7 +109,7 @@ pub(crate) fn are_f32<M: Module>(model: &M) -> bool {
         }
     }
     let mut check = Check(true);
-    model.visit(&mut check);
+    ties::visit(model, &mut check);
     check.0
 }
 

@@ -1,6 +1,6 @@
 //! Replacement of a model's parameters and gradients.
 
-use super::ParamTable;
+use super::{ParamTable, ties};
 use bdh_ops::upcast_f32;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 /// Adds the gradients `more` to `sum`.
 pub(crate) fn accumulate<M: Module>(model: &M, sum: &mut GradientsParams, more: GradientsParams) {
-    model.visit(&mut Accumulate { sum, more });
+    ties::visit(model, &mut Accumulate { sum, more });
 }
 
 struct Accumulate<'a> {
@@ -35,7 +35,7 @@ pub(crate) fn scale_gradients<M: Module>(
     grads: &mut GradientsParams,
     factor: Tensor<1>,
 ) {
-    model.visit(&mut Scale { grads, factor });
+    ties::visit(model, &mut Scale { grads, factor });
 }
 
 struct Scale<'a> {
@@ -57,7 +57,7 @@ impl ModuleVisitor for Scale<'_> {
 pub(crate) fn replaced<M: Module>(model: M, table: &ParamTable, values: &[Tensor<1>]) -> M {
     assert_eq!(values.len(), table.len(), "a value for each parameter");
     let values = table.iter().map(|param| param.id).zip(values).collect();
-    model.map(&mut ReplaceById(values))
+    ties::map(model, &mut ReplaceById(values))
 }
 
 struct ReplaceById<'a>(HashMap<ParamId, &'a Tensor<1>>);
@@ -78,11 +78,12 @@ pub(crate) fn replace_gradients<M: Module>(
     grads: &mut GradientsParams,
     replace: &mut dyn FnMut(usize, Tensor<1>) -> Tensor<1>,
 ) {
-    model.visit(&mut ReplaceGradients {
+    let mut replace = ReplaceGradients {
         grads,
         replace,
         index: 0,
-    });
+    };
+    ties::visit(model, &mut replace);
 }
 
 struct ReplaceGradients<'a, 'b> {
@@ -115,7 +116,7 @@ pub(crate) fn put_gradients<M: Module>(
         grads: GradientsParams::new(),
         index: 0,
     };
-    model.visit(&mut put);
+    ties::visit(model, &mut put);
     put.grads
 }
 
@@ -144,7 +145,7 @@ impl<F: FnMut(usize) -> Option<Tensor<1>>> ModuleVisitor for PutGradients<F> {
 
 /// Replaces the trained parameters of a model by `values`, `[elements]` each, and keeps their autodiff settings.
 pub(crate) fn with_weights<M: Module>(model: M, values: Vec<Tensor<1>>) -> M {
-    model.map(&mut ReplaceInOrder(values.into_iter()))
+    ties::map(model, &mut ReplaceInOrder(values.into_iter()))
 }
 
 struct ReplaceInOrder(std::vec::IntoIter<Tensor<1>>);

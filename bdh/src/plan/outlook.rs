@@ -7,8 +7,11 @@ use crate::hook::Hooks;
 use std::cell::{OnceCell, RefCell};
 use std::fmt;
 
-/// Names of an eval's metrics, found lazily: without [`Task::metrics`](crate::Task::metrics) it takes an eval of one
-/// batch.
+/// Beginning of a key that a callback records for every eval set, such as `*/ema_*`.
+pub(super) const ANY_SET: &str = "*/";
+
+/// Keys of the metrics of all eval sets, such as `val/loss`, found lazily: without
+/// [`Task::metric_names`](crate::Task::metric_names) it takes an eval of one batch of each set.
 pub(crate) struct Metrics<'a> {
     find: &'a dyn Fn() -> Vec<String>,
     found: OnceCell<Vec<String>>,
@@ -22,8 +25,12 @@ impl<'a> Metrics<'a> {
         }
     }
 
-    pub(super) fn names(&self) -> &[String] {
+    pub(super) fn keys(&self) -> &[String] {
         self.found.get_or_init(self.find)
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys().iter().any(|known| known == key)
     }
 }
 
@@ -63,19 +70,39 @@ impl Outlook<'_> {
     /// [not known](super::PlanRow::firings) before the run.
     #[must_use]
     pub fn evals(&self) -> Option<usize> {
-        for row in &self.plan.rows {
-            let is_eval = row.hooks == Hooks::NONE && row.name == "eval";
-            if is_eval && row.cadence != Cadence::Never {
-                return row.firings.as_ref().map(Vec::len);
-            }
+        match self.row_of("eval") {
+            Some(row) if row.cadence != Cadence::Never => row.firings.as_ref().map(Vec::len),
+            _ => Some(0),
         }
-        Some(0)
     }
 
-    /// Checks that the evals of the run will have a metric of this name.
+    /// Returns the number of evals of a metric's set, such as `val/loss`, or `loss` of the first eval set; `None` if the
+    /// steps are [not known](super::PlanRow::firings) before the run.
+    #[must_use]
+    pub fn evals_of(&self, metric: &str) -> Option<usize> {
+        if self.plan.eval_sets.is_empty() {
+            return Some(0);
+        }
+        let key = self.key_of(metric);
+        let set = key.split('/').next().unwrap_or_default();
+        let own = self.row_of(&format!("eval {set}"));
+        match own.or_else(|| self.row_of("eval")) {
+            Some(row) if row.cadence != Cadence::Never => row.firings.as_ref().map(Vec::len),
+            _ => Some(0),
+        }
+    }
+
+    /// Returns the row of a part of the trainer.
+    fn row_of(&self, name: &str) -> Option<&PlanRow> {
+        let mut rows = self.plan.rows.iter();
+        rows.find(|row| row.hooks == Hooks::NONE && row.name == name)
+    }
+
+    /// Checks that the evals of the run will have a metric of this name: `val/loss`, or `loss` of the first eval set.
     ///
-    /// A metric comes from the [task](crate::Task::metrics), or from a callback that records the key `val/<name>`. That
-    /// callback must be added before this one, because callbacks are called in the order in which they were added.
+    /// A metric comes from the [task](crate::Task::eval), or from a callback that records its key, such as
+    /// `val/ema_loss`. That callback must be added before this one, because callbacks are called in the order in which
+    /// they were added.
     ///
     /// # Errors
     ///
@@ -83,11 +110,12 @@ impl Outlook<'_> {
     pub fn check_metric(&self, name: &str) -> Result<(), BoxError> {
         let (earlier, later) = self.plan.rows.split_at(self.row + 1);
         let known = self.known_metrics(earlier);
-        if known.iter().any(|known| known == name) {
+        let key = self.key_of(name);
+        if known.contains(&key) {
             return Ok(());
         }
         for row in later {
-            if self.recorded(row).iter().any(|known| known == name) {
+            if self.recorded(row).contains(&key) {
                 let later = &row.name;
                 let text = format!("callback `{later}` records {name:?}: add it before this one");
                 return Err(text.into());
@@ -97,13 +125,33 @@ impl Outlook<'_> {
         Err(format!("unknown metric {name:?}: this run evaluates {known}").into())
     }
 
+    /// Returns the key of a metric; a name without a set belongs to the first set.
+    fn key_of(&self, name: &str) -> String {
+        match self.plan.eval_sets.first() {
+            Some(set) if !name.contains('/') => format!("{set}/{name}"),
+            _ => name.to_owned(),
+        }
+    }
+
     /// Returns the metrics of the task and of some callbacks.
     fn known_metrics(&self, rows: &[PlanRow]) -> Vec<String> {
-        let mut known = self.metrics.names().to_vec();
+        let mut known = self.metrics.keys().to_vec();
         for row in rows {
-            known.extend(self.recorded(row));
+            for key in self.recorded(row) {
+                if self.is_of_a_set(&key) {
+                    known.push(key);
+                }
+            }
         }
         known
+    }
+
+    /// Whether a key begins with the name of an eval set.
+    fn is_of_a_set(&self, key: &str) -> bool {
+        let Some((set, _)) = key.split_once('/') else {
+            return false;
+        };
+        self.plan.eval_sets.iter().any(|known| known == set)
     }
 
     /// Adds a note to the plan about something that the callback cannot do in this run.
@@ -113,22 +161,22 @@ impl Outlook<'_> {
         self.notes.borrow_mut().push(text.into());
     }
 
-    /// Returns the metrics that a callback records; `*` in a key stands for each of the task's metrics.
+    /// Returns the keys that a callback records. In `*/ema_*` the first `*` matches each eval set, the second each of its
+    /// metrics.
     fn recorded(&self, row: &PlanRow) -> Vec<String> {
         let mut recorded = Vec::new();
         if row.hooks == Hooks::NONE {
             return recorded; // a part of the trainer: its metrics are the task's
         }
         for key in &row.keys {
-            let Some(name) = key.strip_prefix("val/") else {
+            let Some(pattern) = key.strip_prefix(ANY_SET) else {
+                recorded.push(key.clone());
                 continue;
             };
-            if !name.contains('*') {
-                recorded.push(name.to_owned());
-                continue;
-            }
-            for metric in self.metrics.names() {
-                recorded.push(name.replace('*', metric));
+            for metric in self.metrics.keys() {
+                if let Some((set, name)) = metric.split_once('/') {
+                    recorded.push(format!("{set}/{}", pattern.replace('*', name)));
+                }
             }
         }
         recorded

@@ -1,6 +1,7 @@
 //! Exchange of vectors between replicas: gradients are summed, weights come from the first replica.
 
 use crate::device_read::{self, DeviceError};
+use crate::loss_context::LossLog;
 use crate::params::{self, ParamTable};
 use crate::pass::GradSums;
 use burn::module::Module;
@@ -79,7 +80,11 @@ pub(super) fn unflatten<M: Module>(
         Some(vectors.next().expect("one vector for each wanted gradient"))
     });
     let loss = vectors.next().expect("the loss follows the gradients");
-    GradSums { loss, grads }
+    GradSums {
+        loss,
+        grads,
+        logged: LossLog::default(),
+    }
 }
 
 /// Returns the trained parameters as vectors of shape `[elements]`.
@@ -183,6 +188,7 @@ mod tests {
         let sums = GradSums {
             loss: Tensor::ones([1], &device),
             grads,
+            logged: LossLog::default(),
         };
         let table = ParamTable::of(&model);
         let read = device_read::vectors(flat(&sums, &model, &table, &vec![true; 2]));

@@ -2,10 +2,11 @@
 
 use super::exchange::{self, Present};
 use crate::device_read::{self, DeviceError};
+use crate::loss_context::LossLog;
+use crate::metrics::{HostMetric, Metrics};
 use crate::params::{self, ParamTable};
 use crate::pass::{GradSums, MicroBatchPass};
-use crate::probe::Probe;
-use crate::task::{Task, Totals};
+use crate::task::Task;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::Arc;
@@ -18,10 +19,19 @@ pub(super) struct Replica<M> {
     table: Arc<ParamTable>,
     /// Loss and gradients, from the backward pass until the exchange.
     sums: Option<GradSums>,
+    /// Numbers that the task logged in the backward pass, until they are read.
+    logged: LossLog,
+    /// The model without autodiff and the metrics so far, during an eval.
+    eval: Option<(M, Metrics)>,
 }
 
-/// Sums over validation batches, read to the host: name, sum, weight.
-pub(crate) type HostTotals = Vec<(&'static str, f32, f64)>;
+/// Result of a replica's backward pass.
+pub(crate) struct Passed {
+    /// Parameters that have a gradient.
+    pub(crate) present: Present,
+    /// Whether the task logged numbers, which are to be read.
+    pub(crate) has_logged: bool,
+}
 
 impl<M: Module> Replica<M> {
     pub(super) fn new(device: &Device, table: &Arc<ParamTable>) -> Self {
@@ -30,13 +40,15 @@ impl<M: Module> Replica<M> {
             device: device.clone(),
             table: Arc::clone(table),
             sums: None,
+            logged: LossLog::default(),
+            eval: None,
         }
     }
 
     /// Copies a model to the replica's device. Call it on the replica's thread: GPU memory belongs to the thread that
     /// allocates it.
     pub(super) fn load(&mut self, model: M) {
-        self.model = Some(model.fork(&self.device));
+        self.model = Some(params::forked(model, &self.device));
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -49,26 +61,38 @@ impl<M: Module> Replica<M> {
             .expect("a replica is loaded before its first job")
     }
 
-    /// Runs forward and backward on micro-batches. Returns which parameters have a gradient.
+    /// Runs forward and backward on micro-batches.
     pub(super) fn backward<T: Task<Model = M>>(
         &mut self,
         task: &T,
         pass: &MicroBatchPass,
         batches: &[(usize, T::Batch)],
-    ) -> Present {
+    ) -> Passed {
         let model = self.model();
         let mut sums: Option<GradSums> = None;
         for (index, batch) in batches {
-            let more = pass.run(task, model, &self.device, *index, batch, &Probe::off());
+            let more = pass.run(task, model, &self.device, *index, batch, None);
             sums = Some(match sums {
                 None => more,
                 Some(sums) => sums.add(model, more),
             });
         }
-        let sums = sums.expect("each replica gets the same number of micro-batches, at least one");
+        let mut sums =
+            sums.expect("each replica gets the same number of micro-batches, at least one");
         let present = exchange::present(&sums, model);
+        let logged = std::mem::take(&mut sums.logged);
+        let has_logged = !logged.is_empty();
+        self.logged = logged;
         self.sums = Some(sums);
-        present
+        Passed {
+            present,
+            has_logged,
+        }
+    }
+
+    /// Reads the numbers that the task logged in the backward pass, in one device read.
+    pub(super) fn read_logged(&mut self) -> Result<Vec<(String, f32, usize)>, DeviceError> {
+        std::mem::take(&mut self.logged).read()
     }
 
     /// Waits until the gradients have been computed, with one small device read.
@@ -120,18 +144,22 @@ impl<M: Module> Replica<M> {
         }
     }
 
-    /// Evaluates a share of the validation batches, given by index.
-    pub(super) fn eval<T: Task<Model = M>>(
-        &self,
-        task: &T,
-        share: &[(usize, usize)],
-    ) -> Result<HostTotals, DeviceError> {
-        let model = self.model().valid();
-        let mut totals = Totals::default();
-        for (_, batch) in share {
-            task.eval(&model, &task.val_batches()[*batch], &mut totals);
+    /// Evaluates a batch, and adds it to the metrics of the eval.
+    pub(super) fn eval<T: Task<Model = M>>(&mut self, task: &T, batch: &T::Batch) {
+        let (model, mut metrics) = match self.eval.take() {
+            Some(eval) => eval,
+            None => (self.model().valid(), Metrics::default()),
+        };
+        task.eval(&model, batch, &mut metrics);
+        self.eval = Some((model, metrics));
+    }
+
+    /// Reads the metrics of the eval, in one device read, and ends it.
+    pub(super) fn take_metrics(&mut self) -> Result<Vec<HostMetric>, DeviceError> {
+        match self.eval.take() {
+            Some((_, metrics)) => metrics.read(),
+            None => Ok(Vec::new()),
         }
-        totals.read()
     }
 
     /// Returns a digest of each parameter and buffer.

@@ -1,6 +1,7 @@
 //! One life of a sink under test: from `make` to `close` or to a kill.
 
 use super::scratch::Scratch;
+use crate::clock::RunLength;
 use crate::failure::{BoxError, panic_text, with_causes};
 use crate::feedback::Feedback;
 use crate::message::Message;
@@ -35,8 +36,10 @@ impl<'a, S: Sink> Life<'a, S> {
             name: "a run of the conformance test".to_owned(),
             dir: Some(scratch.run.clone()),
             steps: 100,
+            length: RunLength::Steps(100),
             seed: 7,
             config: json!({ "trainer": { "steps": 100 }, "user": { "depth": 4, "name": "größe", "none": null } }),
+            eval_sets: vec!["val".to_owned()],
             resumed_at,
             resumed_record: resumed_record.flatten(),
             notes: Vec::new(),

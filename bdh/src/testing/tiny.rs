@@ -1,9 +1,9 @@
 //! Tiny language model with endless data, equal in every run.
 
+use crate::data::TrainData;
 use crate::failure::BoxError;
 use crate::lm::{CausalLm, NextToken, TokenBatch, Vocabulary};
 use crate::probe::Probe;
-use crate::source::Source;
 use crate::task::{BatchSize, Task};
 use crate::trainer::{Trainer, TrainerBuilder};
 use burn::module::Module;
@@ -45,7 +45,7 @@ impl CausalLm for Tiny {
     }
 }
 
-/// A source of rows of equidistant ids; the first id and the distance depend on the row's number.
+/// Rows of equidistant ids; the first id and the distance depend on the row's number.
 pub(super) struct Rows(u64);
 
 impl Rows {
@@ -62,7 +62,7 @@ impl Rows {
     }
 }
 
-impl Source for Rows {
+impl TrainData for Rows {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
@@ -77,14 +77,12 @@ impl Source for Rows {
         })
     }
 
-    fn position(&self) -> Value {
+    fn state(&self) -> Value {
         json!(self.0)
     }
 
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.0 = position
-            .as_u64()
-            .ok_or("a position is the number of a row")?;
+    fn load_state(&mut self, state: &Value) -> Result<(), BoxError> {
+        self.0 = state.as_u64().ok_or("a position is the number of a row")?;
         Ok(())
     }
 }
@@ -113,13 +111,13 @@ impl Vocabulary for Letters {
 }
 
 /// Task of [`tiny_run`].
-pub(super) type TinyTask = NextToken<Tiny, Rows>;
+pub(super) type TinyTask = NextToken<Tiny>;
 
 /// Composes a run of a language model of 187 parameters on the CPU, for tests of callbacks. Its numbers are equal every
 /// time.
 ///
-/// The run has `AdamW` at a learning rate of 0.01, two validation batches, an eval on the last step, no dropout and
-/// no run directory. Setters of the builder change that. A micro-batch has 2 sequences of 4 tokens. The parameters
+/// The run has `AdamW` at a learning rate of 0.01, two batches in the eval set `val`, an eval on the last step, no dropout
+/// and no run directory. Setters of the builder change that. A micro-batch has 2 sequences of 4 tokens. The parameters
 /// are `embed.weight`, `head.weight` and `head.bias`, and the model offers the activation `embed`.
 ///
 /// # Panics
@@ -153,8 +151,9 @@ pub(super) fn run(steps: u64) -> TrainerBuilder<TinyTask> {
             bias: Some(wave([VOCAB], 3.0, &device)),
         },
     };
-    let task = NextToken::new(Rows(0), vec![Rows::batch(1_000), Rows::batch(2_000)]);
-    Trainer::builder(task.vocabulary(Letters), model)
+    Trainer::builder(NextToken::new().vocabulary(Letters), model)
+        .train_data(Rows(0))
+        .eval_data("val", vec![Rows::batch(1_000), Rows::batch(2_000)])
         .steps(steps)
         .stop_on_signals(false)
 }

@@ -10,21 +10,26 @@ pub(super) use settings::{Settings, info};
 use super::callbacks::Callbacks;
 use super::compute::Compute;
 use super::engine::Engine;
+use super::eval_sets::{self, EvalSet};
 use super::observers::Observers;
 use super::run_io::RunIo;
 use super::{Resume, Trainer};
 use crate::cadence::Cadence;
 use crate::callback::Callback;
 use crate::checkpoint;
+use crate::clock::{Span, steps};
+use crate::data::{EvalData, TrainData};
 use crate::error::ConfigError;
+use crate::freeze::{Freeze, FrozenParams};
 use crate::intervention::{self, Intervention};
 use crate::optim::{Group, Optimizers};
 use crate::params::{self, ParamTable};
 use crate::run::RunInfo;
 use crate::run_dir;
 use crate::schedule::Schedule;
+use crate::seed;
 use crate::sink::{Jsonl, Sink};
-use crate::task::{Task, Totals};
+use crate::task::Task;
 use burn::module::Module;
 use burn::optim::DynOptimizer;
 use burn::tensor::Device;
@@ -49,16 +54,29 @@ pub(super) struct TrainerConfig<T: Task> {
     task: T,
     #[builder(setter(custom))]
     model: T::Model,
+    #[builder(setter(custom))]
+    train_data: Box<dyn TrainData<Batch = T::Batch>>,
+    #[builder(setter(custom), default)]
+    eval_sets: Vec<EvalSet<T::Batch>>,
     #[builder(setter(custom), default)]
     groups: Vec<Group>,
+    #[builder(setter(custom), default)]
+    freezes: Vec<Freeze>,
     #[builder(setter(custom), default)]
     callbacks: Vec<Box<dyn Callback>>,
     #[builder(setter(custom), default)]
     interventions: Vec<Box<dyn Intervention>>,
     #[builder(setter(custom), default)]
     sinks: Vec<Box<dyn Sink>>,
-    /// Number of optimizer updates of the run. Required.
-    steps: u64,
+    /// Length of the run, in optimizer updates, epochs, tokens, samples or wall-clock training time: `steps(2_000)`,
+    /// `epochs(3)`, `minutes(5)`. Required.
+    ///
+    /// Epochs need data that knows its [`batches_per_epoch`](TrainData::batches_per_epoch), tokens and samples data
+    /// that knows its [`batch_size`](TrainData::batch_size); these are converted to steps before the run. A run that is
+    /// limited by time ends with the first step after the limit, its schedules follow the share of the time, and a
+    /// resumed run counts the time before; its length in steps, and so its results, are not repeatable.
+    #[builder(setter(into))]
+    duration: Span,
     /// Number of micro-batches that are averaged into one update, over all devices together. Defaults to 1.
     #[builder(default = 1)]
     grad_accum_steps: usize,
@@ -91,20 +109,25 @@ pub(super) struct TrainerConfig<T: Task> {
     /// from `metrics.jsonl`.
     #[builder(default, setter(into))]
     log: Cadence,
-    /// Steps on which the validation split is evaluated. Defaults to the last one.
+    /// Steps on which the eval sets without a cadence of their own are evaluated. Defaults to the last one.
     #[builder(default, setter(into, strip_option))]
     eval: Option<Cadence>,
     /// Steps on which a checkpoint is written to `checkpoints/` in the run directory. Defaults to none. Callbacks may
     /// request more.
     #[builder(default = Cadence::Never, setter(into))]
     checkpoint: Cadence,
+    /// Whether a step with an eval is saved before the eval, so that an eval that kills the process costs nothing: the
+    /// resumed run begins with that eval. Defaults to no. Costs a checkpoint for each step with an eval.
+    #[builder(default)]
+    checkpoint_before_eval: bool,
     /// Number of checkpoints to keep, newest first. Pinned ones are kept as well and do not count. Defaults to 2.
     #[builder(default = 2)]
     keep_checkpoints: usize,
-    /// Seed of everything random in training: dropout, interventions, samples, and data that a task draws from the
+    /// Seed of everything random in training: dropout, interventions, samples, and training data that draws from the
     /// device. Defaults to 0.
     ///
-    /// The initial weights are drawn before the builder gets the model; seed them with [`bdh::seed`](crate::seed()).
+    /// With [`Trainer::builder_with`] it covers the initial weights too. [`Trainer::builder`] gets a model whose weights
+    /// are drawn already: seed them with [`bdh::seed`](crate::seed()).
     #[builder(default)]
     seed: u64,
     /// Directory that the run writes to. Without one, the run leaves nothing on disk.
@@ -127,6 +150,13 @@ pub(super) struct TrainerConfig<T: Task> {
     /// suggests a cadence. Defaults to 5: a callback that costs more tends to be switched off, and missed later.
     #[builder(default = 5.0)]
     overhead_budget: f64,
+    /// The model of [`Trainer::builder_with`], made in `build`.
+    #[builder(setter(custom), default)]
+    #[expect(
+        dead_code,
+        reason = "the builder makes the model before it assembles the configuration"
+    )]
+    new_model: Option<NewModel<T::Model>>,
     #[builder(setter(custom), default)]
     config: Value,
     /// The error of a configuration that could not be serialized, reported by `build`.
@@ -134,13 +164,86 @@ pub(super) struct TrainerConfig<T: Task> {
     config_error: Option<String>,
 }
 
+/// A model that is still to be made, on this device.
+struct NewModel<M> {
+    device: Device,
+    make: Box<dyn FnOnce(&Device) -> M>,
+}
+
 impl<T: Task> TrainerBuilder<T> {
+    pub(super) fn with_model_on(
+        task: T,
+        device: &Device,
+        make: impl FnOnce(&Device) -> T::Model + 'static,
+    ) -> Self {
+        let new_model = NewModel {
+            device: device.clone(),
+            make: Box::new(make),
+        };
+        Self {
+            task: Some(task),
+            new_model: Some(Some(new_model)),
+            ..Self::default()
+        }
+    }
+
+    /// Makes the model of [`Trainer::builder_with`], with the run's seed.
+    fn make_model(&mut self) {
+        if let Some(NewModel { device, make }) = self.new_model.take().flatten() {
+            seed::seed(&device, self.seed.unwrap_or_default());
+            let model = make(&device);
+            // burn draws a parameter on first access: here, so that the eval data cannot draw in between.
+            drop(ParamTable::with_frozen(&model));
+            self.model = Some(model);
+        }
+    }
+
     pub(super) fn new(task: T, model: T::Model) -> Self {
         Self {
             task: Some(task),
             model: Some(model),
             ..Self::default()
         }
+    }
+
+    /// Sets the training data, from which the trainer draws its micro-batches. Required.
+    ///
+    /// The module [`data`](crate::data) has adapters for batches in memory, iterators, and loaders of burn.
+    pub fn train_data(mut self, data: impl TrainData<Batch = T::Batch>) -> Self {
+        self.train_data = Some(Box::new(data));
+        self
+    }
+
+    /// Adds an eval set, evaluated on the steps of [`eval`](Self::eval). Its metrics are recorded as `<name>/<metric>`,
+    /// such as `val/loss`.
+    ///
+    /// Callbacks that watch a metric without the name of a set, such as `loss`, watch the first set.
+    pub fn eval_data(
+        self,
+        name: impl Into<String>,
+        data: impl EvalData<Batch = T::Batch> + 'static,
+    ) -> Self {
+        self.eval_set(EvalSet::new(name, data, None))
+    }
+
+    /// Adds an eval set with a cadence of its own, such as a test set at the end: `.eval_data_on("test", data, last())`.
+    pub fn eval_data_on(
+        self,
+        name: impl Into<String>,
+        data: impl EvalData<Batch = T::Batch> + 'static,
+        on: impl Into<Cadence>,
+    ) -> Self {
+        self.eval_set(EvalSet::new(name, data, Some(on.into())))
+    }
+
+    fn eval_set(mut self, set: EvalSet<T::Batch>) -> Self {
+        self.eval_sets.get_or_insert_default().push(set);
+        self
+    }
+
+    /// Sets the length of the run in optimizer updates: the same as `.duration(steps(n))`.
+    pub fn steps(self, n: u64) -> Self {
+        self.duration(steps(n))
     }
 
     /// Sets the optimizer of all parameters that no earlier group claims: one of burn's, such as
@@ -156,6 +259,12 @@ impl<T: Task> TrainerBuilder<T> {
     /// Adds a parameter group. The first group that claims a parameter gets it.
     pub fn group(mut self, group: Group) -> Self {
         self.groups.get_or_insert_default().push(group);
+        self
+    }
+
+    /// Freezes parameters by name, for a part of the run or all of it: `freeze("backbone.*").until(steps(500))`.
+    pub fn freeze(mut self, freeze: impl Into<Freeze>) -> Self {
+        self.freezes.get_or_insert_default().push(freeze.into());
         self
     }
 
@@ -226,13 +335,14 @@ impl<T: Task> TrainerBuilder<T> {
     /// # Errors
     ///
     /// A [`ConfigError`] that names the setting, its value, and what would work.
-    pub fn build(self) -> Result<Trainer<T>, ConfigError> {
+    pub fn build(mut self) -> Result<Trainer<T>, ConfigError> {
+        self.make_model();
         let mut config = self.assemble()?;
         config.check()?;
         if config.run_dir.is_some() {
             add_jsonl(&mut config.sinks);
         }
-        check_val(&config.task, &config.model)?;
+        eval_sets::check(&config.eval_sets, &config.task, &config.model)?;
         let (resume, allowed) = (config.resume.clone(), config.allowed_changes.clone());
         let mut trainer = config.into_trainer()?;
         if let Some(from) = resume {
@@ -244,23 +354,31 @@ impl<T: Task> TrainerBuilder<T> {
 
 impl<T: Task> TrainerConfig<T> {
     fn into_trainer(mut self) -> Result<Trainer<T>, ConfigError> {
+        self.model = params::with_own_ids(self.model)?;
         let table = table_of(&self.model)?;
         let saved = ParamTable::with_frozen(&self.model);
         let own_keys = own_keys(&self.groups);
         let callbacks = self.take_callbacks(&own_keys)?;
         let optimizers = Optimizers::new(std::mem::take(&mut self.groups), &table, &saved)?;
-        let settings = self.settings();
-        let plan = self.plan(&settings, &table, &optimizers, &callbacks, &own_keys)?;
+        let settings = self.settings()?;
+        let per_step = self.clock_of_one_step();
+        let frozen = FrozenParams::new(&self.freezes, &table, settings.length, &per_step)?;
+        let mut plan = self.plan(&settings, &table, &optimizers, &callbacks, &own_keys)?;
+        plan.frozen = frozen.describe();
         let info = self.info(&settings, &optimizers, &table, &callbacks);
 
         let io = self.take_io(info);
         let observers = Observers::new(callbacks, self.overhead_budget);
         let interventions = std::mem::take(&mut self.interventions);
-        let compute = self.into_compute(table, optimizers);
+        let compute = Compute {
+            frozen,
+            ..self.into_compute(table, optimizers)
+        };
         Ok(Trainer {
             engine: Engine::new(compute, observers, io, plan, settings.seed),
             interventions,
             settings,
+            eval_pending_since: None,
         })
     }
 
@@ -287,11 +405,12 @@ impl<T: Task> TrainerConfig<T> {
             devices: self.devices,
             transport,
             optimizers,
-            ..Compute::new(self.task, model, table)
+            ..Compute::new(self.task, model, table, self.train_data, self.eval_sets)
         }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.check_train_data()?;
         self.check_counts()?;
         self.check_clip_norm()?;
         self.check_overhead_budget()?;
@@ -305,11 +424,15 @@ impl<T: Task> TrainerConfig<T> {
         intervention::check_names(&self.interventions)
     }
 
-    fn check_counts(&self) -> Result<(), ConfigError> {
-        if self.steps == 0 {
-            let problem = "a run takes at least 1 step";
-            return Err(ConfigError::invalid("steps", 0, problem));
+    fn check_train_data(&self) -> Result<(), ConfigError> {
+        if self.train_data.batches_per_epoch() == Some(0) {
+            let problem = "it has no batches; check the path and the filters of the dataset";
+            return Err(ConfigError::invalid("train_data", "empty", problem));
         }
+        Ok(())
+    }
+
+    fn check_counts(&self) -> Result<(), ConfigError> {
         if self.grad_accum_steps == 0 {
             let problem = "an update takes at least 1 micro-batch";
             return Err(ConfigError::invalid("grad_accum_steps", 0, problem));
@@ -341,19 +464,12 @@ impl<T: Task> TrainerConfig<T> {
         if self.groups.is_empty() {
             return Err(ConfigError::Missing { field: "optimizer" });
         }
-        for group in &self.groups {
-            let peak = group.schedule().peak();
-            if !peak.is_finite() || peak < 0.0 {
-                let problem = "a learning rate is a finite number, 0 or more";
-                return Err(ConfigError::invalid("learning rate", peak, problem));
-            }
-        }
         Ok(())
     }
 
     fn check_run_dir(&self) -> Result<(), ConfigError> {
         let Some(dir) = &self.run_dir else {
-            if self.checkpoint == Cadence::Never {
+            if self.checkpoint == Cadence::Never && !self.checkpoint_before_eval {
                 return Ok(());
             }
             return Err(ConfigError::Missing { field: "run_dir" });
@@ -383,20 +499,6 @@ impl<T: Task> TrainerConfig<T> {
     }
 }
 
-/// Returns the names of an eval's metrics: the task's own list, or the metrics of its first validation batch.
-pub(super) fn metrics_of<T: Task>(task: &T, model: &T::Model) -> Vec<String> {
-    if let Some(names) = task.metrics() {
-        return names;
-    }
-    let Some(batch) = task.val_batches().first() else {
-        return Vec::new();
-    };
-    let mut totals = Totals::default();
-    task.eval(&model.valid(), batch, &mut totals);
-    let metrics = task.summarize(&totals);
-    metrics.into_iter().map(|(name, _)| name).collect()
-}
-
 /// Adds the sink for `metrics.jsonl`, the authoritative records, unless the user has added one.
 pub(super) fn add_jsonl(sinks: &mut Vec<Box<dyn Sink>>) {
     if sinks.iter().all(|sink| sink.name() != "jsonl") {
@@ -404,27 +506,12 @@ pub(super) fn add_jsonl(sinks: &mut Vec<Box<dyn Sink>>) {
     }
 }
 
-/// Checks every validation batch now, so that a bad one does not end the run at its first eval.
-pub(super) fn check_val<T: Task>(task: &T, model: &T::Model) -> Result<(), ConfigError> {
-    for (batch, data) in task.val_batches().iter().enumerate() {
-        if let Err(source) = task.check(model, data) {
-            return Err(ConfigError::ValData { batch, source });
-        }
-    }
-    Ok(())
-}
-
-/// Returns the table of a model's trainable parameters. A model without any, or with tied ones, is refused.
+/// Returns the table of a model's trainable parameters. A model without any is refused.
 pub(super) fn table_of(model: &impl Module) -> Result<Arc<ParamTable>, ConfigError> {
     let table = ParamTable::of(model);
     if table.is_empty() {
         let problem = "create it on a device from `bdh::device`, which records gradients";
         let value = "without any parameter that gets gradients";
-        return Err(ConfigError::invalid("model", value, problem));
-    }
-    if let Some((first, second)) = table.tied() {
-        let value = format!("with `{}` and `{}` as one tensor", first.name, second.name);
-        let problem = "an update would untie them; keep one of them, and use it in both places";
         return Err(ConfigError::invalid("model", value, problem));
     }
     Ok(Arc::new(table))

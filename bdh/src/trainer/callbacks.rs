@@ -5,7 +5,7 @@ mod owners;
 use crate::cadence::Cadence;
 use crate::callback::{Callback, ErrorPolicy, Event};
 use crate::checkpoint::{self, Checkpoint};
-use crate::clock::Clock;
+use crate::clock::{Clock, RunLength};
 use crate::config_change;
 use crate::device_read::DeviceError;
 use crate::error::{ConfigError, TrainError};
@@ -124,9 +124,9 @@ impl Callbacks {
     }
 
     /// Decides which callbacks are due on the step that ends at `now`.
-    pub(crate) fn select_due(&mut self, previous: Option<&Clock>, now: &Clock, steps: u64) {
+    pub(crate) fn select_due(&mut self, previous: Option<&Clock>, now: &Clock, length: RunLength) {
         self.select(previous.is_some(), |cadence| {
-            cadence.is_due(previous, now, steps)
+            cadence.is_due(previous, now, length)
         });
     }
 

@@ -1,16 +1,19 @@
 //! The model and everything that computes with it: task, devices, optimizers. Callbacks and sinks are not used here.
 
+use super::eval_sets::EvalSet;
 use super::model_slot::ModelSlot;
+use crate::data::TrainData;
 use crate::device;
-use crate::device_read::DeviceError;
 use crate::error::{ConfigError, TrainError};
+use crate::evaluate;
 use crate::failure::BoxError;
+use crate::freeze::FrozenParams;
 use crate::optim::Optimizers;
 use crate::params::ParamTable;
 use crate::pass::GradSums;
-use crate::replicas::{Answers, HostTotals, Present, ReplicaError, Replicas, Transport};
+use crate::replicas::{Answers, Passed, ReplicaError, Replicas, Transport};
 use crate::seed;
-use crate::task::{BatchSize, Task, Totals};
+use crate::task::{BatchSize, Task};
 use crate::text::{Generated, Sampling, TextModel, TokenScore};
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -20,6 +23,8 @@ use std::sync::Arc;
 pub(super) struct Compute<T: Task> {
     /// Shared with the replicas while they compute.
     pub(super) task: Arc<T>,
+    pub(super) data: Box<dyn TrainData<Batch = T::Batch>>,
+    pub(super) eval_sets: Vec<EvalSet<T::Batch>>,
     pub(super) model: ModelSlot<T::Model>,
     pub(super) device: Device,
     /// All devices that train, starting with `device`; empty for single-device runs.
@@ -31,13 +36,22 @@ pub(super) struct Compute<T: Task> {
     /// Parameters and buffers of the model that a checkpoint holds, frozen ones included.
     pub(super) saved: ParamTable,
     pub(super) optimizers: Optimizers,
+    pub(super) frozen: FrozenParams,
 }
 
 impl<T: Task> Compute<T> {
     /// Creates the parts of a single-device run, without an optimizer.
-    pub(super) fn new(task: T, model: T::Model, table: Arc<ParamTable>) -> Self {
+    pub(super) fn new(
+        task: T,
+        model: T::Model,
+        table: Arc<ParamTable>,
+        data: Box<dyn TrainData<Batch = T::Batch>>,
+        eval_sets: Vec<EvalSet<T::Batch>>,
+    ) -> Self {
         Self {
             task: Arc::new(task),
+            data,
+            eval_sets,
             device: device::of(&model),
             devices: Vec::new(),
             transport: Transport::Host,
@@ -45,13 +59,9 @@ impl<T: Task> Compute<T> {
             table,
             saved: ParamTable::with_frozen(&model),
             optimizers: Optimizers::default(),
+            frozen: FrozenParams::default(),
             model: ModelSlot::new(model),
         }
-    }
-
-    /// Returns the task, mutably: only the trainer draws batches and moves the data position.
-    pub(super) fn task_mut(&mut self) -> &mut T {
-        task_mut(&mut self.task)
     }
 
     /// Returns the model as a text model, if the task has text.
@@ -113,11 +123,8 @@ impl<T: Task> Compute<T> {
         // No capacity: a replay reads the count from a checkpoint, which may hold any number.
         let mut batches = Vec::new();
         for _ in 0..count {
-            let task = task_mut(&mut self.task);
-            let batch = task.next_batch()?;
-            task.check(&self.model, &batch)?;
-            let size = task.size(&batch);
-            batches.push((batch, size));
+            let batch = self.data.next_batch()?;
+            batches.push(self.sized(batch)?);
         }
         if self.replicas.count() > 1 {
             check_even(&batches)?;
@@ -125,22 +132,58 @@ impl<T: Task> Compute<T> {
         Ok(batches)
     }
 
+    /// Checks the micro-batches that a program gives for a step, and returns each with its size.
+    pub(super) fn take_given(
+        &self,
+        step: u64,
+        given: Vec<T::Batch>,
+    ) -> Result<Vec<(T::Batch, BatchSize)>, TrainError> {
+        self.check_given(given)
+            .map_err(|source| TrainError::Data { step, source })
+    }
+
+    fn check_given(&self, given: Vec<T::Batch>) -> Result<Vec<(T::Batch, BatchSize)>, BoxError> {
+        let (count, devices) = (given.len(), self.replicas.count());
+        if count == 0 || !count.is_multiple_of(devices) {
+            let needed = match devices {
+                1 => "a step needs at least 1".to_owned(),
+                _ => format!("{devices} devices need {devices} or a multiple of it"),
+            };
+            return Err(format!("`step_on` got {count} micro-batches; {needed}").into());
+        }
+        let mut batches = Vec::new();
+        for batch in given {
+            batches.push(self.sized(batch)?);
+        }
+        if devices > 1 {
+            check_even(&batches)?;
+        }
+        Ok(batches)
+    }
+
+    /// Checks a micro-batch, and returns it with its size.
+    fn sized(&self, batch: T::Batch) -> Result<(T::Batch, BatchSize), BoxError> {
+        self.task.check(&self.model, &batch)?;
+        let size = self.task.size(&batch);
+        Ok((batch, size))
+    }
+
+    /// Evaluates another model on an eval set, on this device. Costs one device read.
+    pub(super) fn eval_set(
+        &self,
+        index: usize,
+        model: &T::Model,
+    ) -> Result<Vec<(String, f64)>, BoxError> {
+        evaluate::without_autodiff(&*self.task, model, &*self.eval_sets[index].data)
+    }
+
     /// Adds the sums of all replicas to this device's.
     pub(super) fn reduce(
         &mut self,
-        theirs: Answers<Present>,
+        theirs: Answers<Passed>,
         own: GradSums,
     ) -> Result<GradSums, ReplicaError> {
         self.replicas.reduce(theirs, own, &self.model, &self.device)
-    }
-
-    /// Adds the totals of all replicas to this device's.
-    pub(super) fn add_totals(
-        &mut self,
-        theirs: Answers<Result<HostTotals, DeviceError>>,
-        totals: &mut Totals,
-    ) -> Result<(), ReplicaError> {
-        self.replicas.add_totals(theirs, totals, &self.device)
     }
 
     /// Updates the parameters on every device; `rates` has one learning rate for each group.
@@ -157,10 +200,6 @@ impl<T: Task> Compute<T> {
         } = self;
         model.change(|model| replicas.broadcast_weights(optimizers.step(model, grads, rates)))
     }
-}
-
-fn task_mut<T>(task: &mut Arc<T>) -> &mut T {
-    Arc::get_mut(task).expect("replicas drop their handle to the task before they answer")
 }
 
 /// Uses the model without autodiff: text needs no gradients.

@@ -23,7 +23,7 @@ use crate::plan::Plan;
 use crate::record::Record;
 use crate::stats::Stats;
 use crate::step_log::Flushed;
-use crate::task::Task;
+use crate::task::{BatchSize, Task};
 use std::panic::resume_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,7 +38,8 @@ pub(super) struct Engine<T: Task> {
     pub(super) elapsed_before: Duration,
     pub(super) seed: u64,
     pub(super) laps: Laps,
-    flops_per_token: Option<f64>,
+    pub(super) flops_per_token: Option<f64>,
+    has_warned_of_reserved: bool,
 }
 
 /// Wall-clock time of the run, and the part of it that belongs to steps.
@@ -82,6 +83,8 @@ pub(super) struct StepOutput {
     pub(super) previous: Option<Clock>,
     pub(super) loss: Option<Deferred>,
     pub(super) lrs: Vec<(String, f64)>,
+    /// Numbers that the task logged with the loss, by key.
+    pub(super) logged: Vec<(String, Deferred)>,
     pub(super) skipped: bool,
     pub(super) timing: Timing,
 }
@@ -93,6 +96,7 @@ impl StepOutput {
             previous: None,
             loss: None,
             lrs: Vec::new(),
+            logged: Vec::new(),
             skipped: false,
             timing: Timing::default(),
         }
@@ -107,16 +111,21 @@ impl<T: Task> Engine<T> {
         plan: Plan,
         seed: u64,
     ) -> Self {
+        let clock = Clock {
+            batches_per_epoch: compute.data.batches_per_epoch().unwrap_or(0),
+            ..Clock::default()
+        };
         Self {
             compute,
             observers,
             io,
             plan,
-            clock: Clock::default(),
+            clock,
             elapsed_before: Duration::ZERO,
             seed,
             laps: Laps::default(),
             flops_per_token: None,
+            has_warned_of_reserved: false,
         }
     }
 
@@ -125,7 +134,7 @@ impl<T: Task> Engine<T> {
         Context {
             clock: &self.clock,
             previous,
-            steps: self.plan.steps,
+            length: self.plan.length,
             all_due: self.observers.all_due,
             seed: self.seed,
             device: &self.compute.device,
@@ -140,7 +149,7 @@ impl<T: Task> Engine<T> {
     /// Selects the callbacks that are due on the current step.
     pub(super) fn select_due(&mut self, previous: Option<&Clock>) {
         self.observers
-            .select_due(previous, &self.clock, self.plan.steps);
+            .select_due(previous, &self.clock, self.plan.length);
     }
 
     /// Opens the run: run directory, replicas, sinks, signals.
@@ -151,7 +160,6 @@ impl<T: Task> Engine<T> {
     }
 
     pub(super) fn on_fit_start(&mut self) -> Result<(), TrainError> {
-        self.flops_per_token = self.compute.task.flops_per_token(&self.compute.model);
         let ctx = self.ctx(None);
         let resumed = self.io.info.resumed_at.is_some();
         let (plan, params) = (&self.plan, &*self.compute.table);
@@ -165,7 +173,7 @@ impl<T: Task> Engine<T> {
 
     /// Returns the `tracing` span of the whole run.
     pub(super) fn span(&self) -> tracing::Span {
-        let (name, steps) = (&self.io.info.name, self.plan.steps);
+        let (name, steps) = (&self.io.info.name, self.plan.length.steps()); // absent if limited by time
         tracing::info_span!("run", name, steps, seed = self.seed)
     }
 
@@ -188,6 +196,14 @@ impl<T: Task> Engine<T> {
             },
             flops_per_token: self.flops_per_token,
         })
+    }
+
+    /// Asks the task for the operations per token, on the first batch of the run.
+    pub(super) fn count_flops(&mut self, batches: &[(T::Batch, BatchSize)]) {
+        if let (0, Some((batch, _))) = (self.observers.overhead.num_steps, batches.first()) {
+            let Compute { task, model, .. } = &self.compute;
+            self.flops_per_token = task.flops_per_token(model, batch);
+        }
     }
 
     /// Ends the lap of a step, and counts its time and device reads.
@@ -268,22 +284,31 @@ impl<T: Task> Engine<T> {
         let overhead = self.observers.overhead();
         self.io.close(&outcome, step, &overhead);
         first_error(ended, self.io.check_dir(step))?;
-        let model = self.compute.model.into_inner();
+        self.observers.overhead = overhead;
+        Ok(self.into_result(outcome))
+    }
+
+    /// Returns the result of a run that is closed, or that was complete before it was started.
+    pub(super) fn into_result(self, outcome: Outcome) -> TrainResult<T::Model> {
+        let best_checkpoint = self.observers.log.best_checkpoint.take();
         let (last, warnings) = self.io.into_result();
-        Ok(TrainResult {
-            model,
+        TrainResult {
+            model: self.compute.model.into_inner(),
             outcome,
             last,
-            overhead,
+            best_checkpoint,
+            overhead: self.observers.overhead,
             warnings,
-        })
+        }
     }
 
     /// Ends replicas, checkpoints and callbacks. Returns the outcome, or the first error.
     fn end(&mut self, mut ended: Result<Outcome, TrainError>) -> Result<Outcome, TrainError> {
         self.compute.stop_replicas();
-        if ended.is_err() {
-            let _ = self.record(); // values logged by the failing step; its own error is the one to return
+        // Values logged by the failing step; its own error is the one to return. A step that failed before it began
+        // leaves the clock at the step before, whose record is written.
+        if ended.is_err() && !self.io.has_recorded(self.clock.step) {
+            let _ = self.record();
         }
         self.io.wait_for_saver();
         // All of these run even after a failure.

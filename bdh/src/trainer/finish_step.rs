@@ -4,6 +4,7 @@ use super::engine::StepOutput;
 use super::{Trainer, checkpoint_name};
 use crate::cadence::Cadence;
 use crate::checkpoint::CheckpointRequest;
+use crate::deferred::Deferred;
 use crate::error::TrainError;
 use crate::outcome::StopReason;
 use crate::record::Logged;
@@ -17,12 +18,22 @@ impl<T: Task> Trainer<T> {
         &mut self,
         output: &StepOutput,
     ) -> Result<Option<StopReason>, TrainError> {
+        self.save_before_eval(output)?;
+        self.finish_saved_step(output)
+    }
+
+    /// Does what is left of a step after the checkpoint that may come before its evals.
+    pub(super) fn finish_saved_step(
+        &mut self,
+        output: &StepOutput,
+    ) -> Result<Option<StopReason>, TrainError> {
         self.eval_if_requested(output)?;
         let stop = self.save_if_requested(output)?;
-        // After the checkpoint, which holds the record of a run that continues: a resume removes these values again.
+        // After the checkpoint, which holds the record of a run that continues: a resume removes these values again. It
+        // does not know the names of the task's numbers, so those stay out.
         let is_extra = stop.is_some() && !self.is_due(&self.settings.record, output);
         if is_extra && self.settings.log != Cadence::Never {
-            self.log_values(output);
+            self.log_values(output, &[]);
         }
         self.engine.io.report_saved();
         self.engine.record()?;
@@ -34,15 +45,32 @@ impl<T: Task> Trainer<T> {
         Ok(stop)
     }
 
-    /// Evaluates if an eval is due or requested.
+    /// Evaluates the eval sets that are due or requested.
     fn eval_if_requested(&mut self, output: &StepOutput) -> Result<(), TrainError> {
-        let is_requested = self.engine.observers.log.requests.borrow().evaluate;
-        if is_requested || self.is_due(&self.settings.eval, output) {
-            let began = Instant::now();
-            self.engine.eval(output.previous.as_ref())?;
-            self.engine.laps.away += began.elapsed();
+        let began = Instant::now();
+        for index in self.sets_to_evaluate(output) {
+            let report = self.engine.eval(index, output.previous.as_ref())?;
+            self.intervene_on_eval(&report)?;
         }
+        self.engine.laps.away += began.elapsed();
         Ok(())
+    }
+
+    /// Returns the indices of the eval sets that are due. A request of a callback is for the sets without a cadence of
+    /// their own.
+    pub(super) fn sets_to_evaluate(&self, output: &StepOutput) -> Vec<usize> {
+        let is_requested = self.engine.observers.log.requests.borrow().evaluate;
+        let mut sets = Vec::new();
+        for (index, set) in self.engine.compute.eval_sets.iter().enumerate() {
+            let is_due = match &set.cadence {
+                Some(cadence) => self.is_due(cadence, output),
+                None => is_requested || self.is_due(&self.settings.eval, output),
+            };
+            if is_due {
+                sets.push(index);
+            }
+        }
+        sets
     }
 
     /// Saves checkpoints that are due or requested. Returns the reason to stop, if there is one.
@@ -82,11 +110,12 @@ impl<T: Task> Trainer<T> {
     /// Logs the trainer's own keys on the steps of the `log` cadence and on the last step.
     pub(super) fn log_own(&self, output: &StepOutput) {
         if self.is_due(&self.settings.record, output) {
-            self.log_values(output);
+            self.log_values(output, &output.logged);
         }
     }
 
-    fn log_values(&self, output: &StepOutput) {
+    /// Logs loss, learning rates, and the numbers that the task logged.
+    fn log_values(&self, output: &StepOutput, logged: &[(String, Deferred)]) {
         let Some(loss) = &output.loss else { return };
         let mut own = vec![("train/loss".to_owned(), Logged::from(loss.clone()))];
         if let Some((_, lr)) = output.lrs.first() {
@@ -97,6 +126,9 @@ impl<T: Task> Trainer<T> {
                 own.push((format!("lr/{name}"), Logged::from(*lr)));
             }
         }
+        for (key, value) in logged {
+            own.push((key.clone(), Logged::from(value.clone())));
+        }
         if output.skipped {
             own.push(("train/skipped".to_owned(), Logged::from(1.0)));
         }
@@ -105,6 +137,6 @@ impl<T: Task> Trainer<T> {
 
     fn is_due(&self, cadence: &Cadence, output: &StepOutput) -> bool {
         let previous = output.previous.as_ref();
-        cadence.is_due(previous, &self.engine.clock, self.settings.steps)
+        cadence.is_due(previous, &self.engine.clock, self.settings.length)
     }
 }

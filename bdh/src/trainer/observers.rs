@@ -2,7 +2,7 @@
 
 use super::callbacks::Callbacks;
 use crate::callback::Event;
-use crate::clock::Clock;
+use crate::clock::{Clock, RunLength};
 use crate::error::TrainError;
 use crate::hook::Hook;
 use crate::outcome::Warning;
@@ -36,8 +36,8 @@ impl Observers {
     }
 
     /// Decides which callbacks are due on the step that ends at `now`.
-    pub(super) fn select_due(&mut self, previous: Option<&Clock>, now: &Clock, steps: u64) {
-        self.callbacks.get_mut().select_due(previous, now, steps);
+    pub(super) fn select_due(&mut self, previous: Option<&Clock>, now: &Clock, length: RunLength) {
+        self.callbacks.get_mut().select_due(previous, now, length);
     }
 
     /// Makes every callback due, for the checkpoint that is shown next.

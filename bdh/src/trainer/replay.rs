@@ -4,9 +4,12 @@ mod builder;
 
 pub use builder::ReplayBuilder;
 
+use super::compute::Compute;
 use super::engine::{Engine, StepOutput};
 use crate::checkpoint::{Checkpoint, State};
+use crate::clock::Clock;
 use crate::error::{CheckpointError, TrainError};
+use crate::freeze::FrozenParams;
 use crate::outcome::{Outcome, TrainResult};
 use crate::params;
 use crate::plan::Plan;
@@ -36,15 +39,16 @@ use std::sync::Arc;
 /// # Examples
 ///
 /// ```no_run
-/// # use bdh::{NextToken, Replay, MemorySink, BoxError, lm::RandomCrops, CausalLm};
-/// # fn replay<M: CausalLm>(task: NextToken<M, RandomCrops>, model: M) -> Result<(), BoxError> {
+/// # use bdh::{BoxError, CausalLm, NextToken, Replay, TokenBatch};
+/// # fn replay<M: CausalLm>(model: M, val: Vec<TokenBatch>) -> Result<(), BoxError> {
 /// let norms = bdh::hooks::on_step(|ctx| {
 ///     ctx.log("train/weight_norm", ctx.weights.l2());
 ///     Ok(())
 /// });
-/// let replay = Replay::builder(task, model)
+/// let replay = Replay::builder(NextToken::new(), model)
 ///     .checkpoints("runs/first") // every checkpoint that the run has kept
 ///     .callback(norms)
+///     .eval_data("val", val)
 ///     .eval(true)
 ///     .run_dir("runs/first-again") // metrics.jsonl, run.json, files of callbacks
 ///     .build()?;
@@ -99,6 +103,7 @@ impl<T: Task> Replay<T> {
     }
 
     fn replay(&mut self) -> Result<Outcome, TrainError> {
+        self.count_flops();
         self.engine.on_fit_start()?;
         for (place, (_, path)) in self.checkpoints.clone().iter().enumerate() {
             let next = self.checkpoints.get(place + 1).map(|(step, _)| *step);
@@ -111,6 +116,20 @@ impl<T: Task> Replay<T> {
             }
         }
         Ok(Outcome::Completed)
+    }
+
+    /// Asks the task for the operations per token, on the first batch of an eval set: a replay may train on none.
+    fn count_flops(&mut self) {
+        let Compute {
+            task,
+            model,
+            eval_sets,
+            ..
+        } = &self.engine.compute;
+        let first = eval_sets.first().and_then(|set| set.data.batches().next());
+        if let Some(Ok(batch)) = first {
+            self.engine.flops_per_token = task.flops_per_token(model, &batch);
+        }
     }
 
     /// Replays one checkpoint; `next` is the step of the checkpoint after it.
@@ -145,9 +164,13 @@ impl<T: Task> Replay<T> {
                 path: path.to_owned(),
                 what: error.to_string(),
             })?;
+        compute.frozen = FrozenParams::of_saved(&state.config, &compute.table);
         *seed = state.seed;
         *elapsed_before = state.clock.elapsed;
-        *clock = state.clock;
+        *clock = Clock {
+            batches_per_epoch: clock.batches_per_epoch,
+            ..state.clock
+        };
         self.engine.observers.select_all();
         Ok(state)
     }
@@ -163,7 +186,9 @@ impl<T: Task> Replay<T> {
             ..StepOutput::untrained()
         })?;
         if self.eval {
-            self.engine.eval(None)?;
+            for set in 0..self.engine.compute.eval_sets.len() {
+                self.engine.eval(set, None)?;
+            }
         }
         self.engine.observers.log.requests.take();
         Ok(())
@@ -196,8 +221,8 @@ impl<T: Task> Replay<T> {
         let step = engine.clock.step + 1;
         engine
             .compute
-            .task_mut()
-            .seek(&state.data)
+            .data
+            .load_state(&state.data)
             .map_err(|source| TrainError::Data { step, source })?;
         let count = state.config["trainer"]["grad_accum_steps"].as_u64();
         // At least 1: a crafted checkpoint may hold 0, and a step has a micro-batch.

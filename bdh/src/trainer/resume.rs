@@ -4,6 +4,7 @@ use super::Trainer;
 use super::callbacks::Stateful;
 use super::engine::Engine;
 use crate::checkpoint::{self, Checkpoint, State};
+use crate::clock::Clock;
 use crate::config_change::{self, ConfigChange};
 use crate::error::CheckpointError;
 use crate::error::ConfigError;
@@ -12,9 +13,10 @@ use crate::files;
 use crate::optim::OptimizerState;
 use crate::outcome::Warning;
 use crate::params::{self, Mismatch};
-use crate::record::{Record, Value};
+use crate::record::{Logged, Record, Value};
 use crate::run_dir;
 use crate::run_lock::RunLock;
+use crate::step_log::Requests;
 use crate::task::Task;
 use std::collections::BTreeMap;
 use std::io;
@@ -77,6 +79,12 @@ fn is_permanent(error: &CheckpointError) -> bool {
         CheckpointError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
         _ => true,
     }
+}
+
+/// Reads a record of a checkpoint, for a run in a directory. `None` if nothing was logged.
+fn record_of(saved: &serde_json::Value, dir: &Path) -> Option<Record> {
+    let record = without_foreign_files(Record::from_json(saved)?, dir);
+    (!record.values.is_empty()).then_some(record)
 }
 
 /// Removes the files outside of the run directory from a record.
@@ -204,6 +212,7 @@ impl<T: Task> Trainer<T> {
                 what: error.to_string(),
             })?;
         self.engine.plan.notes.extend(notes);
+        self.resume_before_evals(&saved.state);
         self.resume_after(path, saved.state);
         Ok(())
     }
@@ -214,7 +223,7 @@ impl<T: Task> Trainer<T> {
         saved: &mut Checkpoint,
         allowed: &[String],
     ) -> Result<Vec<String>, Mismatch> {
-        let position = self.engine.compute.task.position();
+        let position = self.engine.compute.data.state();
         if let Some(what) = missing_position(&saved.state.data, &position) {
             return Err(Mismatch::new(what));
         }
@@ -236,8 +245,8 @@ impl<T: Task> Trainer<T> {
     }
 
     fn load_position(&mut self, position: &serde_json::Value) -> Result<(), Mismatch> {
-        let task = self.engine.compute.task_mut();
-        task.seek(position).map_err(|error| {
+        let data = &mut self.engine.compute.data;
+        data.load_state(position).map_err(|error| {
             Mismatch::new(format!("its data position cannot be restored: {error}"))
         })
     }
@@ -260,23 +269,49 @@ impl<T: Task> Trainer<T> {
         }
     }
 
+    /// Prepares for the evals of the checkpoint's step, if it was written before them.
+    fn resume_before_evals(&mut self, state: &State) {
+        let Some(pending) = &state.pending_evals else {
+            return;
+        };
+        // A file does not have the length of an epoch, without which every cadence in epochs would be due.
+        let batches_per_epoch = self.engine.clock.batches_per_epoch;
+        self.eval_pending_since = Some(Clock {
+            batches_per_epoch,
+            ..pending.since
+        });
+        self.engine.observers.log.requests = Requests::of_saved(&pending.requests).into();
+    }
+
     /// Sets the clock to the checkpoint's, and describes the resume to the sinks.
     fn resume_after(&mut self, path: &Path, state: State) {
         let Engine {
             io,
+            observers,
             clock,
             elapsed_before,
             ..
         } = &mut self.engine;
         io.resumed_from = Some((path.to_owned(), state.saved_as));
         *elapsed_before = state.clock.elapsed;
-        *clock = state.clock;
-        io.info.resumed_at = Some(state.clock.step);
-        let dir = io.info.dir.as_deref().unwrap_or(Path::new(""));
-        if let Some(record) = Record::from_json(&state.record) {
-            let own = without_foreign_files(record, dir);
-            if !own.values.is_empty() {
-                io.info.resumed_record = Some(own);
+        *clock = Clock {
+            batches_per_epoch: clock.batches_per_epoch,
+            ..state.clock
+        };
+        io.resumed_step = Some(state.clock.step);
+        let dir = io.info.dir.clone().unwrap_or_default();
+        let own = record_of(&state.record, &dir);
+        match state.pending_evals {
+            None => {
+                io.info.resumed_at = Some(state.clock.step);
+                io.info.resumed_record = own;
+            }
+            // The step is not finished: the sinks continue after the one before it, and these values join those of the
+            // evals in one record.
+            Some(pending) => {
+                io.info.resumed_at = Some(pending.since.step);
+                io.info.resumed_record = record_of(&pending.record, &dir);
+                observers.log.log_first(own.map(logged).unwrap_or_default());
             }
         }
     }
@@ -337,6 +372,15 @@ impl<T: Task> Trainer<T> {
     }
 }
 
+/// Returns the values of a record, to be logged again.
+fn logged(record: Record) -> Vec<(String, Logged)> {
+    let mut logged = Vec::new();
+    for (key, value) in record.values {
+        logged.push((key, Logged::from(value)));
+    }
+    logged
+}
+
 fn take_optimizer(saved: &mut Checkpoint) -> OptimizerState {
     OptimizerState {
         tensors: std::mem::take(&mut saved.optimizer).into_iter().collect(),
@@ -356,21 +400,23 @@ fn skipped(path: &Path, error: &CheckpointError) -> Warning {
     }
 }
 
-/// Returns the error text if the checkpoint or this run's task has no data position.
+/// Returns the error text if the checkpoint or this run's training data has no position.
 fn missing_position(saved: &serde_json::Value, now: &serde_json::Value) -> Option<&'static str> {
     match (saved.is_null(), now.is_null()) {
         (false, false) => None,
         (true, true) => Some(
-            "it holds no data position, so the training data would start anew; the task must implement `position` and \
-             `seek` (any value but null will do if all batches are alike)",
+            "it holds no data position, so the training data would start anew; the data must implement `state` and \
+             `load_state` (any value but null will do if all batches are alike); burn's \
+             loaders with workers have no fixed order: use `DatasetLoader`",
         ),
         (true, false) => Some(
-            "it holds no data position, so the training data would start anew: the task had no `position` when it was \
+            "it holds no data position, so the training data would start anew: the data had no `state` when it was \
              saved; start a new run",
         ),
         (false, true) => Some(
-            "it holds a data position, but this run's task reports none, so the training data would start anew; the \
-             task must implement `position` and `seek` (any value but null will do if all batches are alike)",
+            "it holds a data position, but this run's data reports none, so the training data would start anew; the \
+             data must implement `state` and `load_state` (any value but null will do if all batches are alike); burn's \
+             loaders with workers have no fixed order: use `DatasetLoader`",
         ),
     }
 }

@@ -16,6 +16,7 @@ use crate::signal::SignalWatch;
 use crate::sink::{Sink, Writers};
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub(super) struct RunIo {
     pub(super) lock: Option<RunLock>,
     /// The checkpoint to continue from, and the names under which its state was saved.
     pub(super) resumed_from: Option<(PathBuf, BTreeMap<String, bool>)>,
+    /// The step of that checkpoint. Checkpoints of later steps are deleted.
+    pub(super) resumed_step: Option<u64>,
     /// Whether the directory holds a run that died without a checkpoint, so that the run starts again.
     pub(super) starts_again: bool,
     pub(super) keep_checkpoints: usize,
@@ -55,6 +58,7 @@ impl RunIo {
             info,
             lock: None,
             resumed_from: None,
+            resumed_step: None,
             starts_again: false,
             keep_checkpoints: 0,
             stop_on_signals: false,
@@ -142,14 +146,33 @@ impl RunIo {
         Ok(())
     }
 
-    /// Sends the warnings that were raised before the sinks were open, and the notes of the plan.
+    /// Sends the step of a resume, the warnings that were raised before the sinks were open, and the notes of the plan.
     fn send_early_messages(&mut self, notes: &[String]) {
+        if let Some(step) = self.resumed_step {
+            self.notice(format!("resumed at step {step}"));
+        }
         for warning in &self.warnings {
             self.writers.send(&Message::Warning(warning.clone()));
         }
         for note in notes {
             self.notice(format!("note: {note}"));
         }
+    }
+
+    /// Reports a run that was complete before it was started: to the sinks, which are not opened, and to `tracing`.
+    pub(super) fn report_complete(&mut self, step: u64) {
+        let dir = self.info.dir.as_deref().unwrap_or(Path::new(""));
+        let dir = dir.display();
+        let text =
+            format!("`{dir}` is complete: all {step} steps are taken, and nothing is changed");
+        let notice = Message::Notice(text);
+        notice.trace();
+        for sink in &mut self.sinks {
+            // A sink may count on being open: its panic must not end the program.
+            let _ = catch_unwind(AssertUnwindSafe(|| sink.message(&notice)));
+        }
+        let record = self.record_of(step).cloned();
+        self.last = record.map(Arc::new);
     }
 
     fn open_sinks(&mut self) -> Result<(), ConfigError> {
@@ -172,7 +195,7 @@ impl RunIo {
             self.lock = Some(run_dir::claim(&dir)?);
         }
         self.verify_dir()?;
-        match self.info.resumed_at {
+        match self.resumed_step {
             // Before the sinks cut their records: a process that dies in between must not leave a checkpoint that is
             // newer than the records.
             Some(step) => self.discard_after(step, &dir),
@@ -198,7 +221,7 @@ impl RunIo {
             return Ok(());
         };
         // A run that resumes into a new directory does not change the old one.
-        if from.parent() != Some(dir) {
+        if !checkpoint::is_in(dir, from) {
             return Ok(());
         }
         for (name, pinned) in saved_as {
@@ -255,6 +278,17 @@ impl RunIo {
         let record = Arc::new(record);
         self.writers.write(&record);
         self.last = Some(record);
+    }
+
+    /// Whether the sinks have the record of a step, from this process or the one before the resume.
+    pub(super) fn has_recorded(&self, step: u64) -> bool {
+        self.record_of(step).is_some() || self.info.resumed_at == Some(step)
+    }
+
+    /// Returns the record of a step, if it is the last one that the sinks have.
+    pub(super) fn record_of(&self, step: u64) -> Option<&Record> {
+        let last = self.last.as_deref().or(self.info.resumed_record.as_ref());
+        last.filter(|record| record.clock.step == step)
     }
 
     /// Adds values that were logged after the last record was sent; they appear in the result and in `run.json`.

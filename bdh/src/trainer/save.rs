@@ -1,8 +1,8 @@
 //! Checkpoints of a run: the state is captured between two steps and written while training continues.
 
-use super::Trainer;
 use super::engine::StepOutput;
-use crate::checkpoint::{self, Checkpoint, CheckpointRequest, State};
+use super::{Trainer, checkpoint_name};
+use crate::checkpoint::{self, Checkpoint, CheckpointRequest, PendingEvals, State};
 use crate::device_read::DeviceError;
 use crate::error::TrainError;
 use crate::event::Checkpointed;
@@ -11,7 +11,7 @@ use crate::optim::OptimizerState;
 use crate::params;
 use crate::record::Record;
 use crate::task::Task;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -40,6 +40,34 @@ impl<T: Task> Trainer<T> {
             self.on_checkpoint(output)?;
         }
         self.engine.observers.overhead.checkpoints += began.elapsed();
+        Ok(())
+    }
+
+    /// Saves the step before its evals, if that is wanted and an eval is due: an eval that kills the process then costs
+    /// nothing.
+    ///
+    /// Waits for the disk. Callbacks see the checkpoint that is written after the evals, which replaces this one if the
+    /// `checkpoint` cadence is due.
+    pub(super) fn save_before_eval(&mut self, output: &StepOutput) -> Result<(), TrainError> {
+        let (Some(previous), Some(run_dir)) = (output.previous, &self.engine.io.info.dir) else {
+            return Ok(());
+        };
+        if !self.settings.checkpoint_before_eval || self.sets_to_evaluate(output).is_empty() {
+            return Ok(());
+        }
+        let folder = run_dir.join(checkpoint::FOLDER);
+        let request = CheckpointRequest {
+            name: checkpoint_name(self.engine.clock.step),
+            pinned: false,
+        };
+        let began = Instant::now();
+        self.eval_pending_since = Some(previous);
+        let saving = self.start_saving(folder, vec![("checkpoint".to_owned(), request)]);
+        self.eval_pending_since = None;
+        saving?;
+        self.engine.io.wait_for_saver();
+        self.engine.observers.overhead.checkpoints += began.elapsed();
+        self.engine.laps.away += began.elapsed();
         Ok(())
     }
 
@@ -101,7 +129,8 @@ impl<T: Task> Trainer<T> {
         State {
             clock: engine.clock,
             seed: engine.seed,
-            data: engine.compute.task.position(),
+            data: engine.compute.data.state(),
+            pending_evals: self.pending_evals(),
             optimizer,
             callbacks: engine.observers.callbacks.borrow().states(),
             interventions: self.intervention_states(),
@@ -109,6 +138,17 @@ impl<T: Task> Trainer<T> {
             record: record.to_json(),
             config: engine.io.info.config.clone(),
         }
+    }
+
+    /// Returns the rest of the step, before its evals.
+    fn pending_evals(&self) -> Option<PendingEvals> {
+        let since = self.eval_pending_since?;
+        let record = self.engine.io.record_of(since.step);
+        Some(PendingEvals {
+            since,
+            record: record.map_or(Value::Null, Record::to_json),
+            requests: json!(*self.engine.observers.log.requests.borrow()),
+        })
     }
 
     /// Returns the record of the step as far as it has been logged. Its numbers are read from the device.

@@ -5,12 +5,13 @@ use super::engine::Backward;
 use crate::clip::ClipFactor;
 use crate::clock::Clock;
 use crate::error::TrainError;
-use crate::event::{AfterOptimizerStep, BeforeOptimizerStep};
-use crate::failure::panic_text;
+use crate::event::{AfterOptimizerStep, BeforeOptimizerStep, EvalReport};
+use crate::failure::{BoxError, panic_text};
 use crate::hook::Hook;
 use crate::intervention::{Intervention, InterventionContext, UpdateDecision};
 use crate::params;
 use crate::replicas::Divergence;
+use crate::schedule::{Progress, is_rate};
 use crate::seed;
 use crate::stats::Stats;
 use crate::task::Task;
@@ -77,10 +78,11 @@ impl<T: Task> Trainer<T> {
     /// Prepares the optimizer's input: hooks, interventions, clipping, learning rates.
     fn prepare(&mut self, mut backward: Backward, previous: &Clock) -> Result<Ready, TrainError> {
         let clipping = self.after_backward(&backward, previous)?;
-        let (decision, lr_factor) = self.intervene(previous, &mut backward.grads)?;
+        let mut lrs = self.lrs(previous);
+        let decision = self.intervene(previous, &mut backward.grads, &mut lrs)?;
+        check_rates(&lrs, self.engine.clock.step)?;
         let mut grads = backward.grads;
         let clipping = self.clip(&mut grads, clipping);
-        let lrs = self.lrs(lr_factor);
         self.before_optimizer_step(previous, &grads, clipping.as_ref(), &lrs)?;
         Ok(Ready {
             grads,
@@ -128,7 +130,7 @@ impl<T: Task> Trainer<T> {
         let is_due =
             self.settings
                 .check_replicas
-                .is_due(Some(previous), clock, self.settings.steps);
+                .is_due(Some(previous), clock, self.settings.length);
         if !is_due || compute.replicas.count() == 1 {
             return Ok(());
         }
@@ -153,29 +155,25 @@ impl<T: Task> Trainer<T> {
         Some(ClipFactor::new(max, gradients, &self.engine.compute.device))
     }
 
-    /// Returns the learning rate of each group in the current step, times `factor`.
-    fn lrs(&self, factor: f64) -> Vec<(String, f64)> {
-        let num_done = self.engine.clock.step - 1;
-        let optimizers = &self.engine.compute.optimizers;
-        let mut lrs = Vec::new();
-        for (name, lr) in optimizers.lrs(num_done, self.settings.steps) {
-            lrs.push((name.to_owned(), lr * factor));
-        }
-        lrs
+    /// Returns the name and learning rate of each group in the current step, by the schedules.
+    fn lrs(&self, previous: &Clock) -> Vec<(String, f64)> {
+        let progress = Progress::at(previous, self.settings.length);
+        self.engine.compute.optimizers.lrs(&progress)
     }
 
-    /// Runs all interventions. Returns whether to apply the update, and the factor on the learning rates.
+    /// Runs all interventions, which may change gradients and learning rates. Returns whether to apply the update.
     fn intervene(
         &mut self,
         previous: &Clock,
         grads: &mut GradientsParams,
-    ) -> Result<(UpdateDecision, f64), TrainError> {
+        lrs: &mut [(String, f64)],
+    ) -> Result<UpdateDecision, TrainError> {
         let Self {
             engine,
             interventions,
             ..
         } = self;
-        let (mut decision, mut lr_factor) = (UpdateDecision::Apply, 1.0);
+        let mut decision = UpdateDecision::Apply;
         let ctx = engine.ctx(Some(previous));
         let (model, step) = (&*engine.compute.model, engine.clock.step);
         for (index, intervention) in interventions.iter_mut().enumerate() {
@@ -191,13 +189,28 @@ impl<T: Task> Trainer<T> {
                 ctx,
                 table: &engine.compute.table,
                 replace: &mut replace,
-                lr_factor: &mut lr_factor,
+                lrs: &mut *lrs,
             };
-            if call(intervention.as_mut(), &mut context, step)? == UpdateDecision::Skip {
+            let called = caught(|| intervention.intervene(&mut context));
+            let failed = |source| failure(&**intervention, "intervene", step, source);
+            if called.map_err(failed)? == UpdateDecision::Skip {
                 decision = UpdateDecision::Skip;
             }
         }
-        Ok((decision, lr_factor))
+        Ok(decision)
+    }
+
+    /// Passes the result of an eval to all interventions.
+    pub(super) fn intervene_on_eval(&mut self, report: &EvalReport) -> Result<(), TrainError> {
+        let step = self.engine.clock.step;
+        for intervention in &mut self.interventions {
+            let called = caught(|| {
+                intervention.on_eval(report);
+                Ok(())
+            });
+            called.map_err(|source| failure(&**intervention, "on_eval", step, source))?;
+        }
+        Ok(())
     }
 
     fn before_optimizer_step(
@@ -238,23 +251,39 @@ impl<T: Task> Trainer<T> {
     }
 }
 
+/// Checks that the learning rates of a step can be applied.
+fn check_rates(lrs: &[(String, f64)], step: u64) -> Result<(), TrainError> {
+    match lrs.iter().find(|(_, lr)| !is_rate(*lr)) {
+        Some((group, lr)) => Err(TrainError::LearningRate {
+            group: group.clone(),
+            lr: *lr,
+            step,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Calls an intervention. A panic becomes an error.
-fn call(
-    intervention: &mut dyn Intervention,
-    context: &mut InterventionContext<'_>,
+fn caught<R>(call: impl FnOnce() -> Result<R, BoxError>) -> Result<R, BoxError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(called) => called,
+        Err(panic) => Err(format!("it panicked: {}", panic_text(&*panic)).into()),
+    }
+}
+
+/// Returns the error of a run whose intervention failed.
+fn failure(
+    intervention: &dyn Intervention,
+    hook: &'static str,
     step: u64,
-) -> Result<UpdateDecision, TrainError> {
-    let source = match catch_unwind(AssertUnwindSafe(|| intervention.intervene(context))) {
-        Ok(Ok(decision)) => return Ok(decision),
-        Ok(Err(error)) => error,
-        Err(panic) => format!("it panicked: {}", panic_text(&*panic)).into(),
-    };
-    Err(TrainError::Callback {
+    source: BoxError,
+) -> TrainError {
+    TrainError::Callback {
         callback: intervention.name(),
-        hook: "intervene",
+        hook,
         step,
         source,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 #![allow(dead_code, reason = "each test uses a part of this module")]
 
-use crate::tiny::{self, ROWS, Tiny};
+use crate::tiny::{self, ROWS, Rows, Tiny};
 use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::{Device, Tensor};
+use bdh::metrics::Metrics;
 use bdh::{
-    BatchSize, BoxError, Deferred, Probe, Task, TokenBatch, Totals, TrainError, TrainResult,
-    Trainer, TrainerBuilder,
+    BatchSize, LossContext, Task, TokenBatch, TrainError, TrainResult, Trainer, TrainerBuilder,
 };
 use std::thread;
 
@@ -38,30 +38,18 @@ impl<F: Fn(&str, &TokenBatch) + Send + Sync + 'static> Task for Watched<F> {
     type Model = Tiny;
     type Batch = TokenBatch;
 
-    fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
-        self.task.next_batch()
-    }
-
     fn size(&self, batch: &TokenBatch) -> BatchSize {
         self.task.size(batch)
     }
 
-    fn loss(&self, model: &Tiny, batch: &TokenBatch, probe: &Probe<'_>) -> Tensor<1> {
+    fn loss(&self, model: &Tiny, batch: &TokenBatch, step: &LossContext<'_>) -> Tensor<1> {
         (self.at_batch)(thread::current().name().unwrap_or_default(), batch);
-        self.task.loss(model, batch, probe)
+        self.task.loss(model, batch, step)
     }
 
-    fn val_batches(&self) -> &[TokenBatch] {
-        self.task.val_batches()
-    }
-
-    fn eval(&self, model: &Tiny, batch: &TokenBatch, totals: &mut Totals) {
+    fn eval(&self, model: &Tiny, batch: &TokenBatch, metrics: &mut Metrics) {
         (self.at_batch)(thread::current().name().unwrap_or_default(), batch);
-        self.task.eval(model, batch, totals);
-    }
-
-    fn summarize(&self, totals: &Totals) -> Vec<(String, Deferred)> {
-        self.task.summarize(totals)
+        self.task.eval(model, batch, metrics);
     }
 }
 
@@ -71,11 +59,13 @@ pub(crate) fn watched<F: Fn(&str, &TokenBatch) + Send + Sync + 'static>(
 ) -> TrainerBuilder<Watched<F>> {
     Trainer::builder(
         Watched {
-            task: tiny::task(ROWS),
+            task: tiny::task(),
             at_batch,
         },
         Tiny::new(0.0),
     )
+    .train_data(Rows::of(ROWS))
+    .eval_data("val", tiny::val())
     .optimizer(SgdConfig::new().build(), 0.1)
     .steps(steps)
     .stop_on_signals(false)

@@ -9,6 +9,7 @@ use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{Dropout, DropoutConfig, Embedding, Linear};
 use bdh::burn::optim::AdamWConfig;
 use bdh::burn::tensor::{Device, Int, Tensor, TensorData};
+use bdh::data::TrainData;
 use bdh::hooks::{
     AfterBackward, AfterOptimizerStep, BeforeOptimizerStep, Checkpointed, EvalBatch, EvalEnd,
     FitEnd, FitStart, MicroBatch, StepEnd, StepStart,
@@ -16,7 +17,7 @@ use bdh::hooks::{
 use bdh::lm::Vocabulary;
 use bdh::{
     BatchSize, BoxError, Callback, CausalLm, HookResult, Message, NextToken, Probe, Record,
-    RunInfo, Sink, Source, TokenBatch, Trainer, TrainerBuilder, callback,
+    RunInfo, Sink, TokenBatch, Trainer, TrainerBuilder, callback,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,7 +80,7 @@ fn wave<const D: usize>(shape: [usize; D], phase: f32) -> Param<Tensor<D>> {
     Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &device()))
 }
 
-/// A source of numbered rows, in which each id determines the next.
+/// Numbered rows, in which each id determines the next.
 #[derive(Debug, Clone)]
 pub(crate) struct Rows {
     next: u64,
@@ -106,7 +107,7 @@ impl Rows {
     }
 }
 
-impl Source for Rows {
+impl TrainData for Rows {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
@@ -119,34 +120,26 @@ impl Source for Rows {
         Some(size(self.rows))
     }
 
-    fn position(&self) -> Value {
+    fn state(&self) -> Value {
         json!({ "row": self.next })
     }
 
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.next = position["row"]
+    fn load_state(&mut self, state: &Value) -> Result<(), BoxError> {
+        self.next = state["row"]
             .as_u64()
             .ok_or("a position is the number of a row")?;
         Ok(())
     }
 }
 
-/// A source without a position.
+/// Rows that do not report their position.
 pub(crate) struct Lost(pub(crate) Rows);
 
-impl Source for Lost {
+impl TrainData for Lost {
     type Batch = TokenBatch;
 
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
         self.0.next_batch()
-    }
-
-    fn position(&self) -> Value {
-        Value::Null
-    }
-
-    fn seek(&mut self, _: &Value) -> Result<(), BoxError> {
-        Ok(())
     }
 }
 
@@ -173,7 +166,7 @@ impl Vocabulary for Letters {
     }
 }
 
-pub(crate) type Task = NextToken<Tiny, Rows>;
+pub(crate) type Task = NextToken<Tiny>;
 pub(crate) type Builder = TrainerBuilder<Task>;
 
 /// Returns two validation batches of [`ROWS`] rows.
@@ -181,8 +174,8 @@ pub(crate) fn val() -> Vec<TokenBatch> {
     vec![Rows::batch(1_000, ROWS), Rows::batch(2_000, ROWS)]
 }
 
-pub(crate) fn task(rows: usize) -> Task {
-    NextToken::new(Rows::of(rows), val()).vocabulary(Letters)
+pub(crate) fn task() -> Task {
+    NextToken::new().vocabulary(Letters)
 }
 
 /// Composes a run with `AdamW` at 0.01 and without dropout. All such runs begin equal.
@@ -191,12 +184,23 @@ pub(crate) fn run(steps: u64) -> Builder {
 }
 
 pub(crate) fn run_with(dropout: f64, steps: u64) -> Builder {
-    compose(task(ROWS), Tiny::new(dropout), steps).optimizer(AdamWConfig::new().build(), 0.01)
+    compose(ROWS, Tiny::new(dropout), steps).optimizer(AdamWConfig::new().build(), 0.01)
 }
 
-/// Composes a run without an optimizer.
-pub(crate) fn compose(task: Task, model: Tiny, steps: u64) -> Builder {
+/// Composes a run on micro-batches of `rows` rows, without an optimizer.
+pub(crate) fn compose(rows: usize, model: Tiny, steps: u64) -> Builder {
+    bare(task(), Rows::of(rows), model, steps).eval_data("val", val())
+}
+
+/// Composes a run without an optimizer and without an eval set.
+pub(crate) fn bare(
+    task: Task,
+    data: impl TrainData<Batch = TokenBatch>,
+    model: Tiny,
+    steps: u64,
+) -> Builder {
     Trainer::builder(task, model)
+        .train_data(data)
         .steps(steps)
         .stop_on_signals(false)
 }

@@ -2,12 +2,11 @@
 
 use bdh::burn::tensor::Device;
 use bdh::cadence::every;
+use bdh::data::TrainData;
 use bdh::lm::RandomCrops;
 use bdh::ops::{AdamW, Precision};
 use bdh::schedule::constant;
-use bdh::{
-    BoxError, CausalLm, Group, MemorySink, NextToken, Source, TokenBatch, Trainer, TrainerBuilder,
-};
+use bdh::{BoxError, CausalLm, Group, MemorySink, NextToken, TokenBatch, Trainer, TrainerBuilder};
 use bdh_models::bdh_model::BdhConfig;
 use bdh_models::gpt2::{self, Gelu, Gpt2Config};
 use bdh_models::nanochat::{self, GptConfig, LearningRates, MuonSchedule};
@@ -80,13 +79,14 @@ impl Preset {
     }
 
     /// Creates a run on `source` that records its loss in memory.
-    pub(crate) fn trainer<M: CausalLm, S: Source<Batch = TokenBatch> + 'static>(
+    pub(crate) fn trainer<M: CausalLm>(
         &self,
         model: M,
-        source: S,
+        data: impl TrainData<Batch = TokenBatch>,
         records: MemorySink,
-    ) -> Result<TrainerBuilder<NextToken<M, S>>, BoxError> {
-        let run = Trainer::builder(NextToken::new(source, Vec::new()), model)
+    ) -> Result<TrainerBuilder<NextToken<M>>, BoxError> {
+        let run = Trainer::builder(NextToken::new(), model)
+            .train_data(data)
             .steps(HORIZON)
             .log(every(LOSS_EVERY))
             .stop_on_signals(false)

@@ -26,7 +26,7 @@ impl Job for Obey {
             records: records.clone(),
         };
         let source = Interrupted {
-            source: preset.crops()?,
+            data: preset.crops()?,
             before,
         };
         preset.trainer(model, source, records)?.build()?.fit()?;

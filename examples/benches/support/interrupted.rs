@@ -1,6 +1,7 @@
-//! A source of batches that calls a bench before each batch, which is the beginning of a step.
+//! Training data that calls a bench before each batch, which is the beginning of a step.
 
-use bdh::{BatchSize, BoxError, Source};
+use bdh::data::TrainData;
+use bdh::{BatchSize, BoxError};
 use serde_json::Value;
 
 /// Work of a bench before each batch.
@@ -8,29 +9,29 @@ pub(crate) trait BeforeBatch: Send + 'static {
     fn before_batch(&mut self) -> Result<(), BoxError>;
 }
 
-/// Source that runs some work before each batch.
-pub(crate) struct Interrupted<S, B> {
-    pub(crate) source: S,
+/// Training data that runs some work before each batch.
+pub(crate) struct Interrupted<D, B> {
+    pub(crate) data: D,
     pub(crate) before: B,
 }
 
-impl<S: Source, B: BeforeBatch> Source for Interrupted<S, B> {
-    type Batch = S::Batch;
+impl<D: TrainData, B: BeforeBatch> TrainData for Interrupted<D, B> {
+    type Batch = D::Batch;
 
-    fn next_batch(&mut self) -> Result<S::Batch, BoxError> {
+    fn next_batch(&mut self) -> Result<D::Batch, BoxError> {
         self.before.before_batch()?;
-        self.source.next_batch()
+        self.data.next_batch()
     }
 
     fn batch_size(&self) -> Option<BatchSize> {
-        self.source.batch_size()
+        self.data.batch_size()
     }
 
-    fn position(&self) -> Value {
-        self.source.position()
+    fn state(&self) -> Value {
+        self.data.state()
     }
 
-    fn seek(&mut self, position: &Value) -> Result<(), BoxError> {
-        self.source.seek(position)
+    fn load_state(&mut self, state: &Value) -> Result<(), BoxError> {
+        self.data.load_state(state)
     }
 }

@@ -4,7 +4,8 @@ use bdh::burn; // `derive(Module)` writes `burn::…`
 use bdh::burn::module::{Module, Param};
 use bdh::burn::optim::SgdConfig;
 use bdh::burn::tensor::Tensor;
-use bdh::{BatchSize, BoxError, Cadence, Callback, Probe, Task, Trainer, TrainerBuilder};
+use bdh::data::cycle;
+use bdh::{BatchSize, Cadence, Callback, LossContext, Task, Trainer, TrainerBuilder};
 
 /// Model with parameters of 256 elements.
 #[derive(Module, Debug)]
@@ -30,18 +31,11 @@ impl Task for SumUp {
     type Model = Many;
     type Batch = ();
 
-    fn next_batch(&mut self) -> Result<(), BoxError> {
-        Ok(())
-    }
-
     fn size(&self, (): &()) -> BatchSize {
-        BatchSize {
-            samples: 1,
-            tokens: 1,
-        }
+        BatchSize::samples(1)
     }
 
-    fn loss(&self, model: &Many, (): &(), _: &Probe<'_>) -> Tensor<1> {
+    fn loss(&self, model: &Many, (): &(), _: &LossContext<'_>) -> Tensor<1> {
         let all = model
             .params
             .iter()
@@ -59,6 +53,7 @@ impl Callback for Idle {}
 /// Returns a run without callbacks.
 pub(crate) fn bare(params: u64, steps: u64) -> TrainerBuilder<SumUp> {
     Trainer::builder(SumUp, Many::of(params))
+        .train_data(cycle(vec![()]))
         .optimizer(SgdConfig::new().build(), 0.1)
         .steps(steps)
         .log(Cadence::Never)

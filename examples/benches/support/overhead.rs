@@ -72,7 +72,7 @@ impl Overhead {
             mark,
         };
         let source = Interrupted {
-            source: preset.crops()?,
+            data: preset.crops()?,
             before,
         };
         let run = preset.trainer(model, source, MemorySink::default())?;

@@ -1,6 +1,7 @@
 //! nanochat models of several sizes, with text to train on.
 
-use bdh::{Cadence, NextToken, Schedule, Source, TokenBatch, Trainer, TrainerBuilder};
+use bdh::data::TrainData;
+use bdh::{Cadence, NextToken, Schedule, TokenBatch, Trainer, TrainerBuilder};
 use bdh_data::{DataSpec, Packed, Tokenizer, passages};
 use bdh_models::nanochat::{Gpt, GroupSpec, LrSchedule, MuonSchedule};
 use bdh_models::scaling::{MicroBatch, Recipe, Request};
@@ -56,12 +57,13 @@ impl Preset {
     }
 
     /// Returns the trainer without additions, on these batches.
-    pub(crate) fn trainer<S: Source<Batch = TokenBatch> + 'static>(
+    pub(crate) fn trainer(
         &self,
-        batches: S,
-    ) -> TrainerBuilder<NextToken<Gpt, S>> {
-        let task = NextToken::new(batches, Vec::new()).vocabulary(Tokenizer::Bytes);
+        batches: impl TrainData<Batch = TokenBatch>,
+    ) -> TrainerBuilder<NextToken<Gpt>> {
+        let task = NextToken::new().vocabulary(Tokenizer::Bytes);
         let mut trainer = Trainer::builder(task, self.model())
+            .train_data(batches)
             .steps(self.steps)
             .log(Cadence::Never)
             .stop_on_signals(false);

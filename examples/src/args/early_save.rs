@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use bdh::Cadence;
 use bdh::cadence::{Span, at};
+use bdh::clock::RunLength;
 use serde::{Serialize, Serializer};
 
 use super::values::{ValueError, steps};
@@ -30,24 +31,25 @@ impl Default for EarlySave {
 }
 
 impl EarlySave {
-    /// Returns the points as a cadence, or `None` if a run of `steps` steps reaches none of them.
+    /// Returns the points as a cadence, or `None` if a run of this length reaches none of them.
     #[must_use]
-    pub fn cadence(&self, steps: u64) -> Option<Cadence> {
-        let mut reached = self.0.clone();
-        reached.retain(|point| !is_beyond(point, steps));
+    pub fn cadence(&self, length: impl Into<RunLength>) -> Option<Cadence> {
+        let (mut reached, length) = (self.0.clone(), length.into());
+        reached.retain(|point| !is_beyond(point, length));
         if reached.is_empty() {
             return None;
         }
         Some(at(reached))
     }
 
-    /// Returns the steps that a run of `steps` steps never reaches.
+    /// Returns the steps that a run of this length never reaches. If it is limited by time, that is not known, and none
+    /// is returned.
     #[must_use]
-    pub fn beyond(&self, steps: u64) -> Vec<u64> {
-        let mut beyond = Vec::new();
+    pub fn beyond(&self, length: impl Into<RunLength>) -> Vec<u64> {
+        let (mut beyond, length) = (Vec::new(), length.into());
         for point in &self.0 {
             if let Span::Steps(step) = point
-                && is_beyond(point, steps)
+                && is_beyond(point, length)
             {
                 beyond.push(*step);
             }
@@ -56,9 +58,12 @@ impl EarlySave {
     }
 }
 
-/// Returns whether a point is after the end of a run. Shares of the run never are.
-fn is_beyond(point: &Span, steps: u64) -> bool {
-    matches!(point, Span::Steps(step) if *step > steps)
+/// Returns whether a point is known to be after the end of a run. Shares of the run never are.
+fn is_beyond(point: &Span, length: RunLength) -> bool {
+    match (point, length.steps()) {
+        (Span::Steps(step), Some(steps)) => *step > steps,
+        _ => false,
+    }
 }
 
 impl FromStr for EarlySave {
@@ -115,6 +120,7 @@ impl Serialize for EarlySave {
 mod tests {
     use super::*;
     use bdh::Clock;
+    use std::time::Duration;
 
     fn firings(text: &str, steps: u64) -> Vec<u64> {
         let early: EarlySave = text.parse().expect("save points");
@@ -134,6 +140,13 @@ mod tests {
         assert_eq!(firings("3,50%", 10), [3, 5]);
         assert_eq!(firings("1000", 600), [0; 0]);
         assert_eq!(firings("off", 600), [0; 0]);
+    }
+
+    #[test]
+    fn a_run_limited_by_time_may_reach_every_point() {
+        let (early, time) = (EarlySave::default(), Duration::from_mins(5));
+        assert_eq!(early.cadence(time), Some(at([250, 500, 1000])));
+        assert_eq!(early.beyond(time), [0; 0]);
     }
 
     #[test]

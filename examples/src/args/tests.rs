@@ -237,7 +237,8 @@ fn contradicting_flags_are_errors() {
 
 #[test]
 fn given_steps_after_the_end_are_errors_and_defaults_are_not() {
-    let check = |words: &str, steps| parse(words).check_steps(steps).map_err(|e| e.to_string());
+    let check =
+        |words: &str, steps: u64| parse(words).check_steps(steps).map_err(|e| e.to_string());
     let message = "--early-save 500 never fires in a run of 10 steps: use steps up to 10, shares such as \
                    10%,25%,50%, or off";
     assert_eq!(check("--early-save 500", 10), Err(message.to_owned()));
@@ -246,6 +247,31 @@ fn given_steps_after_the_end_are_errors_and_defaults_are_not() {
     assert_eq!(check("--depth 2", 10), Ok(()));
     let message = "--log-every 500 never fires in a run of 10 steps: use 10 or less";
     assert_eq!(check("--log-every 500", 10), Err(message.to_owned()));
+    let timed = parse("--early-save 500 --log-every 500 --time-budget 5m");
+    assert_eq!(
+        timed.check_steps(timed.length(10)),
+        Ok(()),
+        "not known before"
+    );
+}
+
+#[test]
+fn time_budget_takes_the_place_of_a_number_of_steps() {
+    let length = |words: &str| parse(words).length(10).to_string();
+    assert_eq!(length(""), "10 steps");
+    assert_eq!(length("--time_budget=90s"), "90 s");
+    assert_eq!(length("--time-budget None"), "10 steps");
+    for flag in ["--num-iterations 7", "--steps 7", "--target-flops 1e15"] {
+        refused(
+            &format!("--time-budget 5m {flag}"),
+            &["--time-budget", "cannot be used with"],
+        );
+    }
+    refused(
+        "--time-budget 5",
+        &["'5'", "--time-budget", "90s, 5m or 2h"],
+    );
+    refused("--time-budget 0s", &["'0s'", "expected a time"]);
 }
 
 #[test]
@@ -267,6 +293,10 @@ fn saved_flags_parse_to_the_same_arguments() {
     assert_eq!(
         super::flags(&plain(&parse("")), &plain(&parse(""))),
         [""; 0]
+    );
+    assert_eq!(
+        super::flags(&plain(&parse("--time-budget 5m")), &plain(&parse(""))),
+        ["--time_budget=5min"]
     );
 }
 

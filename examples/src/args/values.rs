@@ -34,6 +34,9 @@ pub enum ValueError {
     /// The value is not a cadence.
     #[error("expected a number of steps, or -1 for never")]
     NotACadence,
+    /// The value is not a time above zero.
+    #[error("expected a time, such as 90s, 5m or 2h")]
+    NotATime,
     /// The value is not a list of steps or shares.
     #[error("expected steps such as 250,500,1000, shares of the run such as 10%,25%,50%, or `off`")]
     NotASavePoint,

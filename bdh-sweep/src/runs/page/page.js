@@ -126,7 +126,7 @@ function drawCurves() {
   const picture = node("div");
   function draw() {
     const curves = data.curves[key.value].map((curve, run) =>
-      curve.map(([step, value]) => [byShare.checked ? step / Math.max(1, data.rows[run].steps) : step, number(value)])
+      curve.map(([step, value]) => [byShare.checked ? step / Math.max(1, data.rows[run].steps || data.rows[run].last_step) : step, number(value)])
         .filter(([, value]) => isNumber(value) && (!logarithmic.checked || value > 0)));
     const all = curves.flat();
     const x = scale(all.map((p) => p[0]), 60, 1090, false), y = scale(all.map((p) => p[1]), 366, 18, logarithmic.checked);

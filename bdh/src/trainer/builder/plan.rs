@@ -1,17 +1,20 @@
 //! The plan of a run, made before it begins.
 
-use super::{TrainerConfig, metrics_of};
+use super::TrainerConfig;
 use crate::cadence::{Cadence, CadenceError};
-use crate::clock::Clock;
+use crate::clock::{Clock, RunLength};
 use crate::error::ConfigError;
 use crate::hook::Hooks;
+use crate::intervention;
 use crate::optim::Optimizers;
 use crate::params::ParamTable;
-use crate::plan::{Metrics, Plan, PlanRow, check_keys};
-use crate::task::{BatchSize, Task};
+use crate::plan::{Plan, PlanRow, check_keys};
+use crate::task::Task;
 use crate::trainer::builder::settings::Settings;
 use crate::trainer::callbacks::Callbacks;
 use crate::trainer::checkpoint_name;
+use crate::trainer::eval_sets;
+use std::collections::BTreeSet;
 
 /// Index of the row of checkpoints in the plan.
 const CHECKPOINTS: usize = 2;
@@ -27,23 +30,29 @@ impl<T: Task> TrainerConfig<T> {
         own_keys: &[String],
     ) -> Result<Plan, ConfigError> {
         let rows = self.rows(settings, callbacks)?;
-        let find_metrics = || metrics_of(&self.task, &self.model);
-        let metrics = Metrics::new(&find_metrics);
-        check_keys(&rows, own_keys, &metrics)?;
         let mut plan = Plan {
-            steps: self.steps,
+            steps: settings.steps,
+            length: settings.length,
             grad_accum_steps: self.grad_accum_steps,
             devices: settings.devices,
             clip_grad_norm: self.clip_grad_norm,
             params: (table.len(), table.num_elements()),
-            groups: optimizers.describe(table),
-            files: self.files(callbacks, &rows[CHECKPOINTS]),
+            tied: table.tied(),
+            frozen: Vec::new(),
+            groups: optimizers.plan(table, settings.length, &self.clock_of_one_step())?,
+            eval_sets: eval_sets::names(&self.eval_sets),
+            files: self.files(settings, callbacks, &rows),
             rows,
             interventions: self.interventions.iter().map(|i| i.name()).collect(),
             sinks: self.sinks.iter().map(|sink| sink.name()).collect(),
-            notes: self.notes(optimizers, table),
+            notes: self.notes(settings, optimizers, table),
         };
-        callbacks.check(&mut plan, self.run_dir.is_some(), &metrics)?;
+        let has_run_dir = self.run_dir.is_some();
+        eval_sets::with_metrics(&self.eval_sets, &self.task, &self.model, |metrics| {
+            check_keys(&plan.rows, own_keys, metrics)?;
+            callbacks.check(&mut plan, has_run_dir, metrics)?;
+            intervention::check(&self.interventions, &mut plan, has_run_dir, metrics)
+        })?;
         Ok(plan)
     }
 
@@ -55,18 +64,51 @@ impl<T: Task> TrainerConfig<T> {
     ) -> Result<Vec<PlanRow>, ConfigError> {
         let loss_and_lr = ["train/loss", "lr"].map(str::to_owned).to_vec();
         // `log` is checked by itself: `record` also has the last step, so it always fires.
-        self.training_row("record", Hooks::NONE, &settings.log, loss_and_lr.clone())?;
-        let metrics = vec!["val/*".to_owned()];
+        let length = settings.length;
+        let row = |name: &str, cadence: &Cadence, keys| {
+            self.row(name, Hooks::NONE, cadence, keys, length)
+        };
+        self.training_row(
+            "record",
+            Hooks::NONE,
+            &settings.log,
+            loss_and_lr.clone(),
+            length,
+        )?;
         let mut rows = vec![
-            self.training_row("record", Hooks::NONE, &settings.record, loss_and_lr)?,
-            self.row("eval", Hooks::NONE, &settings.eval, metrics)?,
-            self.row("checkpoint", Hooks::NONE, &settings.checkpoint, Vec::new())?,
+            self.training_row("record", Hooks::NONE, &settings.record, loss_and_lr, length)?,
+            row("eval", &settings.eval, self.eval_keys())?,
+            row("checkpoint", &settings.checkpoint, Vec::new())?,
         ];
+        for set in &self.eval_sets {
+            if let Some(cadence) = &set.cadence {
+                let keys = vec![format!("{}/*", set.name)];
+                let name = format!("eval {}", set.name);
+                rows.push(row(&name, cadence, keys)?);
+            }
+        }
         for callback in callbacks.iter() {
             let (name, cadence) = (callback.name(), callback.cadence());
-            rows.push(self.training_row(&name, callback.hooks(), &cadence, callback.keys())?);
+            rows.push(self.training_row(
+                &name,
+                callback.hooks(),
+                &cadence,
+                callback.keys(),
+                length,
+            )?);
         }
         Ok(rows)
+    }
+
+    /// Returns the keys of the eval sets without a cadence of their own.
+    fn eval_keys(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        for set in &self.eval_sets {
+            if set.cadence.is_none() {
+                keys.push(format!("{}/*", set.name));
+            }
+        }
+        keys
     }
 
     /// Makes the row of something that happens only in training.
@@ -76,15 +118,16 @@ impl<T: Task> TrainerConfig<T> {
         hooks: Hooks,
         cadence: &Cadence,
         keys: Vec<String>,
+        length: RunLength,
     ) -> Result<PlanRow, ConfigError> {
-        let mut row = self.row(name, hooks, cadence, keys)?;
+        let mut row = self.row(name, hooks, cadence, keys, length)?;
         let Some(firings) = &mut row.firings else {
             return Ok(row);
         };
         // Step 0 trains nothing: it may have an eval and a checkpoint, but no loss and no hooks.
         firings.retain(|step| *step > 0);
         if firings.is_empty() && row.cadence != Cadence::Never && !row.is_passive() {
-            return Err(only_at_the_start(&row, self.steps));
+            return Err(only_at_the_start(&row, length.steps().unwrap_or(0)));
         }
         Ok(row)
     }
@@ -95,80 +138,81 @@ impl<T: Task> TrainerConfig<T> {
         hooks: Hooks,
         cadence: &Cadence,
         keys: Vec<String>,
+        length: RunLength,
     ) -> Result<PlanRow, ConfigError> {
-        let size = self.task.batch_size();
-        let first_clock = size.map(|size| self.clock_of_one_step(size));
-        let per_step = first_clock.as_ref();
-        check_cadence(name, cadence, per_step, self.steps)?;
+        let per_step = self.clock_of_one_step();
+        let knows_size = self.train_data.batch_size().is_some();
+        check_cadence(name, cadence, &per_step, knows_size, length)?;
         let cadence = cadence.clone();
         Ok(PlanRow::new(
-            name, hooks, cadence, keys, per_step, self.steps,
+            name, hooks, cadence, keys, &per_step, knows_size, length,
         ))
     }
 
     /// Returns notes on the trainer's own settings that have no effect.
-    fn notes(&self, optimizers: &Optimizers, table: &ParamTable) -> Vec<String> {
+    fn notes(
+        &self,
+        settings: &Settings,
+        optimizers: &Optimizers,
+        table: &ParamTable,
+    ) -> Vec<String> {
         let mut notes = Vec::new();
         notes.extend(self.eval_note());
-        notes.extend(self.warmup_note(optimizers, table));
-        notes.extend(self.position_note());
+        notes.extend(self.before_eval_note());
+        match settings.length {
+            RunLength::Steps(steps) => notes.extend(warmup_note(optimizers, table, steps)),
+            RunLength::Time(_) => notes.push(TIMED_NOTE.to_owned()),
+        }
+        notes.extend(self.state_note());
         notes
     }
 
     fn eval_note(&self) -> Option<String> {
         let eval = self.eval.as_ref()?;
-        if *eval == Cadence::Never || !self.task.val_batches().is_empty() {
+        if *eval == Cadence::Never || !self.has_own_cadences() {
             return None;
         }
-        Some(format!(
-            "`eval` is `{eval}`, but there is no eval: the task has no validation batches (a text shorter than one \
-             window gives none)"
-        ))
-    }
-
-    fn warmup_note(&self, optimizers: &Optimizers, table: &ParamTable) -> Option<String> {
-        let (mut count, mut longest) = (0, 0);
-        for group in optimizers.describe(table) {
-            let warmup = group.schedule.warmup();
-            if warmup > self.steps {
-                count += 1;
-                longest = longest.max(warmup);
-            }
-        }
-        let groups = match count {
-            0 => return None,
-            1 => "1 group".to_owned(),
-            _ => format!("{count} groups"),
+        let why = if self.eval_sets.is_empty() {
+            "there is no eval: the run has no eval set (`.eval_data`)"
+        } else {
+            "each eval set has a cadence of its own (`.eval_data_on`)"
         };
-        let steps = self.steps;
-        Some(format!(
-            "{groups} will not reach the peak learning rate: the warmup takes {longest} updates, the run {steps} steps"
-        ))
+        Some(format!("`eval` is `{eval}`, but {why}"))
     }
 
-    fn position_note(&self) -> Option<String> {
-        let saves = self.checkpoint != Cadence::Never || self.resume.is_some();
-        if !saves || !self.task.position().is_null() {
+    fn before_eval_note(&self) -> Option<String> {
+        let is_idle = self.checkpoint_before_eval && self.eval_sets.is_empty();
+        is_idle
+            .then(|| "`checkpoint_before_eval` saves nothing: the run has no eval set".to_owned())
+    }
+
+    fn state_note(&self) -> Option<String> {
+        let saves = self.checkpoint != Cadence::Never
+            || self.checkpoint_before_eval
+            || self.resume.is_some();
+        if !saves || !self.train_data.state().is_null() {
             return None;
         }
-        let note = "no checkpoint of this run can be resumed: the task does not report its data position \
-                    (`Task::position`)";
+        let note = "no checkpoint of this run can be resumed: the training data does not report its position \
+                    (`TrainData::state`), for example because several workers yield its batches in no fixed order";
         Some(note.to_owned())
     }
 
-    /// Returns the clock after one step of micro-batches of this size.
-    fn clock_of_one_step(&self, size: BatchSize) -> Clock {
+    /// Returns the clock after one step; without tokens and samples if the size of the batches is not known.
+    pub(super) fn clock_of_one_step(&self) -> Clock {
         let micro_batches = self.grad_accum_steps as u64;
+        let size = self.train_data.batch_size().unwrap_or_default();
         Clock {
             step: 1,
             micro_batches,
             tokens: size.tokens as u64 * micro_batches,
             samples: size.samples as u64 * micro_batches,
+            batches_per_epoch: self.train_data.batches_per_epoch().unwrap_or(0),
             ..Clock::default()
         }
     }
 
-    fn files(&self, callbacks: &Callbacks, checkpoints: &PlanRow) -> Vec<String> {
+    fn files(&self, settings: &Settings, callbacks: &Callbacks, rows: &[PlanRow]) -> Vec<String> {
         if self.run_dir.is_none() {
             return Vec::new();
         }
@@ -177,14 +221,27 @@ impl<T: Task> TrainerConfig<T> {
             files.extend(sink.files());
         }
         // Only the newest ones remain at the end of the run.
-        let firings = checkpoints.firings.iter().flatten();
-        for step in firings.rev().take(self.keep_checkpoints.max(1)) {
+        let saved = self.saved_steps(rows);
+        for step in saved.iter().rev().take(self.keep_checkpoints.max(1)) {
             files.push(format!("checkpoints/{}", checkpoint_name(*step)));
         }
         for callback in callbacks.iter() {
-            files.extend(callback.files(self.steps));
+            files.extend(callback.files(settings.steps));
         }
         files
+    }
+
+    /// Returns the steps on which the trainer saves a checkpoint of its own, as far as they are known.
+    fn saved_steps(&self, rows: &[PlanRow]) -> BTreeSet<u64> {
+        let mut steps = BTreeSet::new();
+        steps.extend(rows[CHECKPOINTS].firings.iter().flatten());
+        if self.checkpoint_before_eval {
+            for row in rows.iter().filter(|row| row.is_eval()) {
+                // Step 0 has no update to lose.
+                steps.extend(row.firings.iter().flatten().filter(|step| **step > 0));
+            }
+        }
+        steps
     }
 }
 
@@ -201,21 +258,44 @@ fn only_at_the_start(row: &PlanRow, steps: u64) -> ConfigError {
     }
 }
 
+const TIMED_NOTE: &str = "the run is limited by time: its steps, and the steps of cadences with shares or `last`, \
+                          are not known before it, and another run of it gives other results";
+
+fn warmup_note(optimizers: &Optimizers, table: &ParamTable, steps: u64) -> Option<String> {
+    let (mut count, mut longest) = (0, 0);
+    for group in optimizers.describe(table) {
+        let warmup = group.schedule.warmup();
+        if warmup > steps {
+            count += 1;
+            longest = longest.max(warmup);
+        }
+    }
+    let groups = match count {
+        0 => return None,
+        1 => "1 group".to_owned(),
+        _ => format!("{count} groups"),
+    };
+    Some(format!(
+        "{groups} will not reach the peak learning rate: the warmup takes {longest} updates, the run {steps} steps"
+    ))
+}
+
 fn check_cadence(
     whose: &str,
     cadence: &Cadence,
-    per_step: Option<&Clock>,
-    steps: u64,
+    per_step: &Clock,
+    knows_size: bool,
+    length: RunLength,
 ) -> Result<(), ConfigError> {
     // If the batch size is not known beforehand, a cadence on tokens is assumed to fire.
     let plenty = Clock {
-        step: 1,
         tokens: 1 << 32,
         samples: 1 << 32,
-        ..Clock::default()
+        ..*per_step
     };
+    let per_step = if knows_size { per_step } else { &plenty };
     cadence
-        .check(per_step.unwrap_or(&plenty), steps)
+        .check(per_step, length)
         .map_err(|source| ConfigError::Cadence {
             whose: whose.to_owned(),
             source,

@@ -2,20 +2,31 @@
 
 use super::TrainerConfig;
 use crate::cadence::Cadence;
+use crate::clock::{RunLength, Span};
+use crate::error::ConfigError;
 use crate::feedback::Feedback;
 use crate::optim::{Group, Optimizers};
 use crate::params::ParamTable;
 use crate::run::RunInfo;
 use crate::task::Task;
 use crate::trainer::callbacks::Callbacks;
+use crate::trainer::eval_sets;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
+use std::time::Duration;
 
 /// Settings that the training loop reads.
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::trainer) struct Settings {
+    /// 0 if the run is limited by time.
     pub(in crate::trainer) steps: u64,
+    /// Limit of the training time, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    // equal to configurations saved before timed runs existed
+    pub(in crate::trainer) seconds: Option<f64>,
+    #[serde(skip)]
+    pub(in crate::trainer) length: RunLength,
     pub(in crate::trainer) grad_accum_steps: usize,
     #[serde(skip_serializing_if = "is_one")]
     // equal to configurations saved before multi-device runs existed
@@ -29,14 +40,22 @@ pub(in crate::trainer) struct Settings {
     pub(in crate::trainer) record: Cadence,
     pub(in crate::trainer) eval: Cadence,
     pub(in crate::trainer) checkpoint: Cadence,
+    #[serde(skip)]
+    pub(in crate::trainer) checkpoint_before_eval: bool,
     pub(in crate::trainer) keep_checkpoints: usize,
     pub(in crate::trainer) seed: u64,
 }
 
 impl<T: Task> TrainerConfig<T> {
-    pub(super) fn settings(&self) -> Settings {
-        Settings {
-            steps: self.steps,
+    pub(super) fn settings(&self) -> Result<Settings, ConfigError> {
+        let length = self.length()?;
+        Ok(Settings {
+            steps: length.steps().unwrap_or(0),
+            seconds: match length {
+                RunLength::Time(limit) => Some(limit.as_secs_f64()),
+                RunLength::Steps(_) => None,
+            },
+            length,
             grad_accum_steps: self.grad_accum_steps,
             devices: self.devices.len().max(1),
             check_replicas: self.check_replicas.clone(),
@@ -44,13 +63,40 @@ impl<T: Task> TrainerConfig<T> {
             log: self.log.clone(),
             record: with_last(&self.log),
             eval: match &self.eval {
-                _ if self.task.val_batches().is_empty() => Cadence::Never,
+                _ if self.has_own_cadences() => Cadence::Never,
                 Some(cadence) => cadence.clone(),
                 None => Cadence::Last,
             },
             checkpoint: self.checkpoint.clone(),
+            checkpoint_before_eval: self.checkpoint_before_eval,
             keep_checkpoints: self.keep_checkpoints,
             seed: self.seed,
+        })
+    }
+
+    /// Whether no eval set is evaluated on the `eval` cadence, because each has its own or there is none.
+    pub(super) fn has_own_cadences(&self) -> bool {
+        self.eval_sets.iter().all(|set| set.cadence.is_some())
+    }
+
+    /// Returns the length of the run, in steps or as a time.
+    fn length(&self) -> Result<RunLength, ConfigError> {
+        let duration = self.duration;
+        let refused = |problem: &str| ConfigError::invalid("duration", duration, problem);
+        let length = match duration {
+            Span::Time(limit) => RunLength::Time(limit),
+            Span::Fraction(_) => {
+                return Err(refused("a run has no share of itself as length; use steps"));
+            }
+            counted => match counted.resolve_steps(&self.clock_of_one_step()) {
+                Some(steps) => RunLength::Steps(steps),
+                None => return Err(refused(why_unknown(counted))),
+            },
+        };
+        match length {
+            RunLength::Steps(0) => Err(refused("a run takes at least 1 step")),
+            RunLength::Time(Duration::ZERO) => Err(refused("a run takes some time")),
+            length => Ok(length),
         }
     }
 
@@ -65,7 +111,7 @@ impl<T: Task> TrainerConfig<T> {
         for group in optimizers.describe(table) {
             groups.insert(group.name.clone(), json!(group));
         }
-        let config = json!({
+        let mut config = json!({
             "trainer": settings,
             "groups": groups,
             "interventions": self.intervention_configs(),
@@ -73,7 +119,13 @@ impl<T: Task> TrainerConfig<T> {
             "parameters": table.num_elements(),
             "user": self.config,
         });
-        info(self.run_dir.as_deref(), self.steps, self.seed, config)
+        if !self.freezes.is_empty() {
+            config["freeze"] = json!(self.freezes); // absent otherwise, as in runs saved before freezing existed
+        }
+        RunInfo {
+            eval_sets: eval_sets::names(&self.eval_sets),
+            ..info(self.run_dir.as_deref(), settings.length, self.seed, config)
+        }
     }
 
     fn intervention_configs(&self) -> Map<String, Value> {
@@ -82,6 +134,18 @@ impl<T: Task> TrainerConfig<T> {
             configs.insert(intervention.name(), intervention.config());
         }
         configs
+    }
+}
+
+/// Returns the reason why a duration cannot be converted to steps.
+fn why_unknown(duration: Span) -> &'static str {
+    match duration {
+        Span::Epochs(_) => {
+            "the training data does not know the length of an epoch (`TrainData::batches_per_epoch`); use steps"
+        }
+        _ => {
+            "the training data does not know the size of its batches (`TrainData::batch_size`); use steps"
+        }
     }
 }
 
@@ -118,7 +182,7 @@ fn is_one(count: &usize) -> bool {
 /// Returns the description of a new run that the sinks and `run.json` receive.
 pub(in crate::trainer) fn info(
     dir: Option<&Path>,
-    steps: u64,
+    length: RunLength,
     seed: u64,
     config: Value,
 ) -> RunInfo {
@@ -129,9 +193,11 @@ pub(in crate::trainer) fn info(
     RunInfo {
         name,
         dir: dir.map(Path::to_owned),
-        steps,
+        steps: length.steps().unwrap_or(0),
+        length,
         seed,
         config,
+        eval_sets: Vec::new(),
         resumed_at: None,
         resumed_record: None,
         notes: Vec::new(),

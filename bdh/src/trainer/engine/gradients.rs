@@ -6,13 +6,18 @@ use crate::deferred::Deferred;
 use crate::error::TrainError;
 use crate::event::{AfterBackward, MicroBatch, StepStart};
 use crate::hook::Hook;
+use crate::outcome::Warning;
 use crate::params;
 use crate::pass::{GradSums, MicroBatchPass};
-use crate::probe::{Probe, Tap};
+use crate::probe::Tap;
 use crate::stats::Stats;
 use crate::task::{BatchSize, Task};
+use crate::trainer::compute::Compute;
 use burn::optim::GradientsParams;
 use std::cell::RefCell;
+
+/// Names that a task cannot log, because the trainer records other values under their keys.
+const RESERVED: [&str; 2] = ["loss", "skipped"];
 
 /// The result of a step's backward passes.
 pub(in crate::trainer) struct Backward {
@@ -20,6 +25,8 @@ pub(in crate::trainer) struct Backward {
     pub(in crate::trainer) loss: Deferred,
     /// The mean gradients.
     pub(in crate::trainer) grads: GradientsParams,
+    /// Numbers that the task logged with its losses, by name: means over the micro-batches.
+    pub(in crate::trainer) logged: Vec<(String, Deferred)>,
     /// Activations of the last micro-batch on the first device.
     taps: Vec<Tap>,
 }
@@ -39,6 +46,7 @@ impl<T: Task> Engine<T> {
             micro_batches: previous.micro_batches.saturating_add(batches.len() as u64),
             tokens: previous.tokens.saturating_add(tokens),
             samples: previous.samples.saturating_add(samples),
+            batches_per_epoch: previous.batches_per_epoch,
             // Fixed here, so that cadences on time are decided once for the whole step.
             elapsed: self
                 .elapsed_before
@@ -59,15 +67,57 @@ impl<T: Task> Engine<T> {
         let step = self.clock.step;
         let count = batches.len();
         let taps = RefCell::default();
-        let GradSums { loss, grads } = self.sum_gradients(batches, &taps, previous)?;
+        let GradSums {
+            loss,
+            mut grads,
+            logged,
+        } = self.sum_gradients(batches, &taps, previous)?;
         if grads.is_empty() {
             return Err(TrainError::NoGradients { step });
         }
+        let Compute { model, frozen, .. } = &self.compute;
+        frozen.remove_frozen(&**model, &mut grads, previous, self.plan.length);
         Ok(Backward {
             loss: Deferred::from(loss) / count as f64,
             grads,
+            logged: logged.means(),
             taps: taps.into_inner(),
         })
+    }
+
+    /// Returns the task's numbers under their keys, which are the trainer's from now on.
+    ///
+    /// Numbers with a name of the trainer's own values are left out, with a warning.
+    pub(in crate::trainer) fn keys_of_logged(
+        &mut self,
+        logged: Vec<(String, Deferred)>,
+    ) -> Vec<(String, Deferred)> {
+        let mut kept = Vec::new();
+        for (name, value) in logged {
+            if RESERVED.contains(&name.as_str()) {
+                self.warn_of_reserved(&name);
+            } else {
+                kept.push((format!("train/{name}"), value));
+            }
+        }
+        let keys = kept.iter().map(|(key, _)| key.clone());
+        self.observers.callbacks.get_mut().keep_for_trainer(keys);
+        kept
+    }
+
+    /// Warns, once in a run, that the task logs a number under a key of the trainer.
+    fn warn_of_reserved(&mut self, name: &str) {
+        if std::mem::replace(&mut self.has_warned_of_reserved, true) {
+            return;
+        }
+        self.io.warn(Warning {
+            source: "task".to_owned(),
+            phase: "loss".to_owned(),
+            step: self.clock.step,
+            cause: format!("it logs `{name}`, and `train/{name}` is recorded by the trainer"),
+            consequence: "such values of the task are left out; log them under another name"
+                .to_owned(),
+        });
     }
 
     /// Sums the losses and gradients of the micro-batches, over all devices.
@@ -81,7 +131,8 @@ impl<T: Task> Engine<T> {
         let count = batches.len();
         let (batches, sizes): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
         let replicas = &self.compute.replicas;
-        let pass = replicas.pass(self.seed, step, count);
+        let share = self.plan.length.share(previous);
+        let pass = replicas.pass(self.seed, step, count, share);
         let mut shares = replicas.shard(batches).into_iter();
         let own = shares.next().expect("the first share is this device's");
         // Started first: the other devices compute while this thread runs its own share.
@@ -107,12 +158,9 @@ impl<T: Task> Engine<T> {
         let last = batches.last().map(|(index, _)| *index);
         let mut sums: Option<GradSums> = None;
         for (index, batch) in batches {
-            let probe = if self.observers.listen() && Some(index) == last {
-                Probe::into_taps(taps)
-            } else {
-                Probe::off()
-            };
-            let more = pass.run(task, model, device, index, &batch, &probe);
+            let wants_taps = self.observers.listen() && Some(index) == last;
+            let taps = wants_taps.then_some(taps);
+            let more = pass.run(task, model, device, index, &batch, taps);
             self.on_micro_batch(pass, index, sizes[index], &more, previous)?;
             sums = Some(match sums {
                 None => more,
@@ -133,8 +181,16 @@ impl<T: Task> Engine<T> {
         if !self.observers.want(Hook::OnMicroBatch) {
             return Ok(());
         }
-        let gradients = Stats::new(&self.compute.table, || {
-            params::gradients(&*self.compute.model, &sums.grads)
+        let Compute {
+            model,
+            table,
+            frozen,
+            ..
+        } = &self.compute;
+        let gradients = Stats::new(table, || {
+            let mut gradients = params::gradients(&**model, &sums.grads);
+            frozen.leave_out(table, &mut gradients, previous, self.plan.length);
+            gradients
         });
         self.observers.fire(&MicroBatch {
             ctx: self.ctx(Some(previous)),

@@ -4,29 +4,36 @@ use super::Replay;
 use crate::cadence;
 use crate::callback::Callback;
 use crate::checkpoint::{self, Checkpoint};
+use crate::clock::RunLength;
+use crate::data::{self, EvalData, TrainData};
 use crate::error::{CheckpointError, ConfigError};
 use crate::failure::with_causes;
 use crate::hook::{Hook, Hooks};
 use crate::params::{self, ParamTable};
-use crate::plan::{Metrics, Plan, PlanRow, check_keys};
+use crate::plan::{Plan, PlanRow, check_keys};
+use crate::run::RunInfo;
 use crate::sink::Sink;
 use crate::task::Task;
-use crate::trainer::builder::{add_jsonl, check_val, info, metrics_of, table_of};
+use crate::trainer::builder::{add_jsonl, info, table_of};
 use crate::trainer::callbacks::Callbacks;
 use crate::trainer::compute::Compute;
 use crate::trainer::engine::Engine;
+use crate::trainer::eval_sets::{self, EvalSet};
 use crate::trainer::observers::Observers;
 use crate::trainer::run_io::RunIo;
 use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Builder of a [`Replay`], returned by [`Replay::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ReplayBuilder<T: Task> {
     task: T,
     model: T::Model,
+    train_data: Option<Box<dyn TrainData<Batch = T::Batch>>>,
+    eval_sets: Vec<EvalSet<T::Batch>>,
     paths: Vec<PathBuf>,
     callbacks: Vec<Box<dyn Callback>>,
     sinks: Vec<Box<dyn Sink>>,
@@ -54,6 +61,8 @@ impl<T: Task> ReplayBuilder<T> {
         Self {
             task,
             model,
+            train_data: None,
+            eval_sets: Vec::new(),
             paths: Vec::new(),
             callbacks: Vec::new(),
             sinks: Vec::new(),
@@ -99,7 +108,23 @@ impl<T: Task> ReplayBuilder<T> {
         self
     }
 
-    /// Sets whether each checkpoint is evaluated on the validation split. Defaults to no.
+    /// Sets the training data of the original run, for [`gradients`](Self::gradients).
+    pub fn train_data(mut self, data: impl TrainData<Batch = T::Batch>) -> Self {
+        self.train_data = Some(Box::new(data));
+        self
+    }
+
+    /// Adds an eval set under a name, for [`eval`](Self::eval).
+    pub fn eval_data(
+        mut self,
+        name: impl Into<String>,
+        data: impl EvalData<Batch = T::Batch> + 'static,
+    ) -> Self {
+        self.eval_sets.push(EvalSet::new(name, data, None));
+        self
+    }
+
+    /// Sets whether each checkpoint is evaluated on the eval sets. Defaults to no.
     pub fn eval(mut self, eval: bool) -> Self {
         self.eval = eval;
         self
@@ -124,7 +149,8 @@ impl<T: Task> ReplayBuilder<T> {
     pub fn build(mut self) -> Result<Replay<T>, ConfigError> {
         let checkpoints = find(&self.paths)?;
         self.check()?;
-        check_val(&self.task, &self.model)?;
+        eval_sets::check(&self.eval_sets, &self.task, &self.model)?;
+        self.model = params::with_own_ids(self.model)?;
         let table = table_of(&self.model)?;
         let path = &checkpoints[0].1;
         let first = Checkpoint::read(path).map_err(|error| unusable(path, &error))?;
@@ -151,11 +177,18 @@ impl<T: Task> ReplayBuilder<T> {
         checkpoints: &[(u64, PathBuf)],
     ) -> Result<Engine<T>, ConfigError> {
         let seed = first.state.seed;
-        let steps = num_steps(first, checkpoints);
-        let plan = self.plan(steps, &table, &callbacks, checkpoints)?;
+        let length = length(first, checkpoints);
+        let plan = self.plan(length, &table, &callbacks, checkpoints)?;
         let config = self.config(first, &table, &callbacks);
-        let info = info(self.run_dir.as_deref(), steps, seed, config);
-        let compute = Compute::new(self.task, self.model, table);
+        let info = RunInfo {
+            eval_sets: plan.eval_sets.clone(),
+            ..info(self.run_dir.as_deref(), plan.length, seed, config)
+        };
+        let data = match self.train_data {
+            Some(data) => data,
+            None => Box::new(data::by_hand()),
+        };
+        let compute = Compute::new(self.task, self.model, table, data, self.eval_sets);
         check_model(&compute.saved, first, &checkpoints[0].1)?;
         // A replay has no step time, so no callback can exceed an overhead budget.
         let mut observers = Observers::new(callbacks, f64::INFINITY);
@@ -177,28 +210,32 @@ impl<T: Task> ReplayBuilder<T> {
     /// Makes the plan of the replay, and checks its keys.
     fn plan(
         &self,
-        steps: u64,
+        length: RunLength,
         table: &ParamTable,
         callbacks: &Callbacks,
         checkpoints: &[(u64, PathBuf)],
     ) -> Result<Plan, ConfigError> {
         let mut plan = Plan {
-            steps,
+            steps: length.steps().unwrap_or(0),
+            length,
             devices: 1,
             grad_accum_steps: 1,
             clip_grad_norm: None,
             params: (table.len(), table.num_elements()),
+            tied: table.tied(),
             groups: Vec::new(),
+            frozen: Vec::new(),
+            eval_sets: eval_sets::names(&self.eval_sets),
             rows: self.rows(callbacks, checkpoints),
             interventions: Vec::new(),
             sinks: self.sinks.iter().map(|sink| sink.name()).collect(),
             files: self.sinks.iter().flat_map(|sink| sink.files()).collect(),
             notes: Vec::new(),
         };
-        let find_metrics = || metrics_of(&self.task, &self.model);
-        let metrics = Metrics::new(&find_metrics);
-        check_keys(&plan.rows, &[], &metrics)?;
-        callbacks.check(&mut plan, self.run_dir.is_some(), &metrics)?;
+        eval_sets::with_metrics(&self.eval_sets, &self.task, &self.model, |metrics| {
+            check_keys(&plan.rows, &[], metrics)?;
+            callbacks.check(&mut plan, self.run_dir.is_some(), metrics)
+        })?;
         Ok(plan)
     }
 
@@ -214,7 +251,10 @@ impl<T: Task> ReplayBuilder<T> {
         };
         let mut rows = Vec::new();
         if self.eval {
-            let keys = vec!["val/*".to_owned()];
+            let mut keys = Vec::new();
+            for set in &self.eval_sets {
+                keys.push(format!("{}/*", set.name));
+            }
             rows.push(row("eval".to_owned(), Hooks::NONE, keys));
         }
         for callback in callbacks.iter() {
@@ -224,9 +264,14 @@ impl<T: Task> ReplayBuilder<T> {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if self.eval && self.task.val_batches().is_empty() {
-            let problem = "the task has no validation batches";
+        if self.eval && self.eval_sets.is_empty() {
+            let problem = "the replay has no eval set; add one with `.eval_data(\"val\", …)`";
             return Err(ConfigError::invalid("eval", true, problem));
+        }
+        if self.gradients && self.train_data.is_none() {
+            return Err(ConfigError::Missing {
+                field: "train_data",
+            });
         }
         for callback in &self.callbacks {
             self.check_callback(&**callback)?;
@@ -276,10 +321,16 @@ fn why_not_called(hooks: Hooks) -> &'static str {
 }
 
 /// Returns the length of the original run, so that fractions of it mean the same in the replay.
-fn num_steps(first: &Checkpoint, checkpoints: &[(u64, PathBuf)]) -> u64 {
-    let planned = first.state.config["trainer"]["steps"].as_u64();
+fn length(first: &Checkpoint, checkpoints: &[(u64, PathBuf)]) -> RunLength {
+    let settings = &first.state.config["trainer"];
+    let limit = settings["seconds"]
+        .as_f64()
+        .map(Duration::try_from_secs_f64);
+    if let Some(Ok(limit)) = limit {
+        return RunLength::Time(limit);
+    }
     let last = checkpoints.last().map_or(0, |(step, _)| *step);
-    planned.unwrap_or(0).max(last)
+    RunLength::Steps(settings["steps"].as_u64().unwrap_or(0).max(last))
 }
 
 /// Checks that the saved model has the parameters of this one.
