@@ -16,6 +16,7 @@
 //! Rates are means over the steps since the last due one, without evals and checkpoints. On a GPU the step that reads the
 //! logged values also waits for the device, so only means over several steps are accurate.
 
+mod by_name;
 mod peak;
 
 pub use peak::DevicePeak;

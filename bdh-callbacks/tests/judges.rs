@@ -26,3 +26,11 @@ fn scikit_learn_judge_is_available() {
     };
     assert!(judge.bin("python").exists());
 }
+
+#[test]
+fn tiktoken_judge_is_available() {
+    let Some(judge) = Judge::tiktoken() else {
+        return;
+    };
+    assert!(judge.bin("python").exists());
+}

@@ -9,48 +9,44 @@
 pub(super) const SHELF: usize = 1000;
 
 /// Documents that wait for a row, in their order.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Shelf {
-    /// Indices into the list of documents.
-    ids: Vec<u32>,
+#[derive(Debug, Clone)]
+pub(super) struct Shelf<D> {
+    documents: Vec<D>,
     /// Lengths of the documents, in an array of their own because each choice reads all of them.
     lengths: Vec<u32>,
 }
 
-impl Shelf {
-    /// Adds a document by its index.
-    pub(super) fn push(&mut self, id: u32, documents: &[Vec<i32>]) {
-        self.ids.push(id);
-        self.lengths.push(documents[id as usize].len() as u32);
+impl<D> Default for Shelf<D> {
+    fn default() -> Self {
+        Self {
+            documents: Vec::new(),
+            lengths: Vec::new(),
+        }
+    }
+}
+
+impl<D> Shelf<D> {
+    /// Adds a document, or what identifies it, with its number of ids.
+    pub(super) fn push(&mut self, document: D, length: usize) {
+        self.documents.push(document);
+        self.lengths.push(u32::try_from(length).unwrap_or(u32::MAX));
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.ids.len() >= SHELF
+        self.documents.len() >= SHELF
     }
 
-    pub(super) fn ids(&self) -> &[u32] {
-        &self.ids
+    pub(super) fn documents(&self) -> &[D] {
+        &self.documents
     }
 
-    /// Fills a row of `width` ids; `restock` is called before each choice.
+    /// Takes the largest document of at most `room` ids, or else the shortest one. Ties go to the first document.
     ///
-    /// Each choice takes the largest document that fits. If none fits, it takes the beginning of the shortest one. Ties
-    /// go to the first document on the shelf. Returns `None` if the shelf becomes empty.
-    pub(super) fn row(
-        &mut self,
-        width: usize,
-        documents: &[Vec<i32>],
-        mut restock: impl FnMut(&mut Self),
-    ) -> Option<Vec<i32>> {
-        let mut row = Vec::with_capacity(width);
-        while row.len() < width {
-            restock(self);
-            let room = width - row.len();
-            let place = self.largest_within(room).or_else(|| self.shortest())?;
-            let document = &documents[self.take(place)];
-            row.extend_from_slice(&document[..document.len().min(room)]);
-        }
-        Some(row)
+    /// Returns `None` if the shelf is empty.
+    pub(super) fn take(&mut self, room: usize) -> Option<D> {
+        let place = self.largest_within(room).or_else(|| self.shortest())?;
+        self.lengths.remove(place);
+        Some(self.documents.remove(place))
     }
 
     fn largest_within(&self, room: usize) -> Option<usize> {
@@ -66,11 +62,12 @@ impl Shelf {
     fn shortest(&self) -> Option<usize> {
         (0..self.lengths.len()).min_by_key(|&i| self.lengths[i]) // the first of several
     }
+}
 
-    fn take(&mut self, place: usize) -> usize {
-        self.lengths.remove(place);
-        self.ids.remove(place) as usize
-    }
+/// Adds the beginning of a document to a row of `width` ids, as far as there is room.
+pub(super) fn add(row: &mut Vec<i32>, document: &[i32], width: usize) {
+    let room = width - row.len();
+    row.extend_from_slice(&document[..document.len().min(room)]);
 }
 
 #[cfg(test)]
@@ -78,13 +75,21 @@ mod tests {
     use super::*;
 
     fn rows(lengths: &[usize], width: usize) -> Vec<Vec<i32>> {
-        let documents: Vec<_> = (0..)
-            .zip(lengths)
-            .map(|(i, &length)| vec![i; length])
-            .collect();
         let mut shelf = Shelf::default();
-        (0..documents.len() as u32).for_each(|id| shelf.push(id, &documents));
-        std::iter::from_fn(|| shelf.row(width, &documents, |_| {})).collect()
+        for (id, &length) in (0..).zip(lengths) {
+            shelf.push(vec![id; length], length);
+        }
+        let mut rows = Vec::new();
+        loop {
+            let mut row = Vec::new();
+            while row.len() < width {
+                let Some(document) = shelf.take(width - row.len()) else {
+                    return rows;
+                };
+                add(&mut row, &document, width);
+            }
+            rows.push(row);
+        }
     }
 
     #[test]

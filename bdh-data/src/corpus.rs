@@ -95,7 +95,8 @@ impl Corpus {
             return Self::from_text(name, origin, &text);
         }
         let (mut train, mut val) = (Vec::new(), Vec::new());
-        let is_val = choose_val(&documents);
+        let names: Vec<_> = documents.iter().map(|(name, _)| name.as_str()).collect();
+        let is_val = choose_val(&names);
         for ((_, text), is_val) in documents.into_iter().zip(is_val) {
             if is_val {
                 val.push(text);
@@ -167,10 +168,10 @@ fn read_documents(dir: &Path) -> Result<(Vec<(String, String)>, LeftOut), DataEr
 }
 
 /// Decides for each document whether it belongs to `val`, by a hash of its name.
-fn choose_val(documents: &[(String, String)]) -> Vec<bool> {
-    let mut hashes = Vec::with_capacity(documents.len());
-    for (name, _) in documents {
-        hashes.push(Sha256::digest(name));
+pub(super) fn choose_val(names: &[impl AsRef<str>]) -> Vec<bool> {
+    let mut hashes = Vec::with_capacity(names.len());
+    for name in names {
+        hashes.push(Sha256::digest(name.as_ref()));
     }
     let mut is_val: Vec<_> = hashes.iter().map(|hash| hash[0] < VAL_OF_256).collect();
     // Both splits need a document, and the hashes of a few documents may all be on one side.

@@ -1,6 +1,10 @@
 //! Errors of texts, tokenizers and downloads.
 
+use crate::documents::DocumentError;
 use crate::left_out::LeftOut;
+use crate::prepare::PrepareError;
+use crate::shards::ShardError;
+use crate::tokenizer::TokenizerError;
 use std::io;
 use std::path::PathBuf;
 
@@ -72,30 +76,26 @@ pub enum DataError {
         /// Requested tokens of a row.
         seq_len: usize,
     },
+    /// The files have no document at all.
+    #[error("the files have no documents: give files with texts")]
+    NoDocuments,
     /// A saved position belongs to other text, or to the same text in other passages.
     #[error(
         "the saved position belongs to another text: resume with the `--data` of the first run"
     )]
     Position,
-    /// The vocabulary is too small for all bytes and BOS.
-    #[error("a vocabulary of {size} tokens is too small: every byte and BOS need 257, so use more")]
-    Vocabulary {
-        /// Requested tokens.
-        size: usize,
-    },
-    /// The files of a tokenizer are missing or damaged.
-    #[error(
-        "cannot read the tokenizer in `{path}` ({source}): the directory needs GPT-2's `vocab.json` and `merges.txt`"
-    )]
-    Tokenizer {
-        /// The directory.
-        path: PathBuf,
-        /// Error of a file, or of its contents.
-        source: bdh::BoxError,
-    },
-    /// The training of a tokenizer failed.
-    #[error("cannot train a tokenizer on the text ({0}): use bytes instead")]
-    Training(#[source] bdh::BoxError),
+    /// Documents cannot be read.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// Token shards cannot be read or written.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// A tokenizer cannot be read, trained or saved.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// Data cannot be prepared.
+    #[error(transparent)]
+    Prepare(#[from] Box<PrepareError>),
     /// A download failed.
     #[error(
         "cannot download `{url}` ({source}): download it elsewhere and give the copy with `--data FILE`"

@@ -14,26 +14,39 @@
 
 mod best_fit;
 mod corpus;
+mod documents;
 mod error;
 mod left_out;
+mod nanochat_loader;
 mod ngram;
 mod order;
 mod packing;
 mod passages;
+mod prepare;
 mod remote;
 mod rust_sources;
+mod shards;
 mod spec;
 mod stream;
 mod synthetic;
 mod tokenizer;
 
 pub use corpus::Corpus;
+pub use documents::{DocumentError, DocumentKind, Documents, Group, GroupPosition, Groups, Split};
 pub use error::DataError;
 pub use left_out::LeftOut;
+pub use nanochat_loader::{NanochatEval, NanochatLoader, NanochatPosition};
 pub use ngram::NgramBaselines;
 pub use packing::{Packed, val_batches};
 pub use passages::passages;
+pub use prepare::{
+    Manifest, Packing, Prepare, PrepareError, PrepareProgress, Prepared, ShardEntry,
+    UnknownPacking, synthetic_shards,
+};
 pub use remote::{Remote, SHAKESPEARE};
+pub use shards::{
+    RowHeader, RowWriter, ShardBatches, ShardError, ShardEval, ShardFormat, ShardSplit, TokenShards,
+};
 pub use spec::DataSpec;
 pub use stream::{PlainBytes, fixed_crops, stream};
-pub use tokenizer::{Bpe, Tokenizer};
+pub use tokenizer::{Bpe, Tokenizer, TokenizerError, Training, read_token_bytes};

@@ -1,6 +1,6 @@
 //! Batches of packed rows, endless for training and fixed for validation.
 
-use crate::best_fit::Shelf;
+use crate::best_fit::{Shelf, add};
 use crate::error::DataError;
 use crate::order::epoch_order;
 use bdh::data::TrainData;
@@ -27,7 +27,8 @@ pub struct Packed {
     fingerprint: u64,
     shape: Shape,
     stream: Stream,
-    shelf: Shelf,
+    /// Documents that wait for a row, by index.
+    shelf: Shelf<u32>,
 }
 
 /// Shape of batches, checked against the number of tokens.
@@ -98,19 +99,24 @@ impl Packed {
         same_data && in_range
     }
 
-    fn row(&mut self) -> Option<Vec<i32>> {
-        let Self {
-            documents,
-            shape,
-            stream,
-            shelf,
-            ..
-        } = self;
-        shelf.row(shape.seq_len + 1, documents, |shelf| {
-            while !shelf.is_full() {
-                shelf.push(stream.next_document(), documents);
+    fn row(&mut self) -> Vec<i32> {
+        let width = self.shape.seq_len + 1;
+        let mut row = Vec::with_capacity(width);
+        while row.len() < width {
+            while !self.shelf.is_full() {
+                let id = self.stream.next_document();
+                self.push(id);
             }
-        })
+            let id = self.shelf.take(width - row.len());
+            let id = id.expect("the shelf is restocked without end") as usize;
+            add(&mut row, &self.documents[id], width);
+        }
+        row
+    }
+
+    /// Puts a document on the shelf.
+    fn push(&mut self, id: u32) {
+        self.shelf.push(id, self.documents[id as usize].len());
     }
 }
 
@@ -120,7 +126,7 @@ impl TrainData for Packed {
     fn next_batch(&mut self) -> Result<TokenBatch, BoxError> {
         let mut rows = Vec::with_capacity(self.shape.rows);
         for _ in 0..self.shape.rows {
-            rows.push(self.row().expect("the shelf is restocked without end"));
+            rows.push(self.row());
         }
         Ok(TokenBatch::from_rows(&rows))
     }
@@ -137,7 +143,7 @@ impl TrainData for Packed {
         let position = Position {
             epoch: self.stream.epoch,
             next: self.stream.next,
-            waiting: self.shelf.ids().to_vec(),
+            waiting: self.shelf.documents().to_vec(),
             documents: self.documents.len(),
             tokens: self.shape.tokens,
             fingerprint: self.fingerprint,
@@ -154,7 +160,7 @@ impl TrainData for Packed {
         self.stream = Stream::at(self.stream.seed, position.epoch, position.next, documents);
         self.shelf = Shelf::default();
         for id in position.waiting {
-            self.shelf.push(id, &self.documents);
+            self.push(id);
         }
         Ok(())
     }
@@ -191,18 +197,20 @@ pub fn val_batches(
 fn val_rows(documents: &[Vec<i32>], seq_len: usize, most: usize) -> Vec<Vec<i32>> {
     let mut order = epoch_order(VAL_SEED, 0, documents.len()).into_iter();
     let mut shelf = Shelf::default();
-    let mut rows = Vec::new();
+    let width = seq_len + 1;
+    let (mut rows, mut row) = (Vec::new(), Vec::with_capacity(width));
     while rows.len() < most {
-        let row = shelf.row(seq_len + 1, documents, |shelf| {
-            while !shelf.is_full()
-                && let Some(id) = order.next()
-            {
-                shelf.push(id, documents);
-            }
-        });
-        match row {
-            Some(row) => rows.push(row),
-            None => break, // all documents are used
+        while !shelf.is_full()
+            && let Some(id) = order.next()
+        {
+            shelf.push(id as usize, documents[id as usize].len());
+        }
+        let Some(id) = shelf.take(width - row.len()) else {
+            break; // all documents are used
+        };
+        add(&mut row, &documents[id], width);
+        if row.len() == width {
+            rows.push(std::mem::replace(&mut row, Vec::with_capacity(width)));
         }
     }
     rows

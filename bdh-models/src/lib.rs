@@ -21,6 +21,7 @@
 pub mod bdh_model;
 pub mod core_eval;
 pub mod gpt2;
+pub mod hellaswag;
 mod init;
 mod layers;
 pub mod nanochat;

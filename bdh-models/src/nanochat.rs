@@ -10,10 +10,12 @@
 //! | `attention.rs` | value embeddings, normed queries and keys                               |
 //! | `rope.rs`      | rotary positions, from tables computed once                             |
 //! | `mask.rs`      | which tokens a query may see                                            |
+//! | `stream.rs`    | the model token by token, with a cache of keys and values               |
 //! | `norm.rs`      | RMS normalization without weights                                       |
 //! | `groups.rs`    | optimizer and learning rate of each parameter                           |
 //! | `muon.rs`      | the optimizer of the matrices                                           |
 //! | `schedule.rs`  | learning rates, and Muon's momentum and weight decay, by step           |
+//! | `checkpoint/`  | checkpoints of the original, read and written                           |
 //!
 //! Logits, gradients and optimizer steps agree with karpathy/nanochat at 92d63d4 in float32: see
 //! `tests/nanochat_golden.rs` and `tests/nanochat_fixtures.rs`.
@@ -44,6 +46,7 @@
 
 mod attention;
 mod block;
+mod checkpoint;
 mod config;
 mod counts;
 mod gpt;
@@ -54,11 +57,15 @@ mod muon;
 mod norm;
 mod rope;
 mod schedule;
+mod stream;
 
 pub use attention::Attention;
 pub use block::{Block, Mlp};
+pub use checkpoint::{
+    ImportError, LoopState, Meta, ModelConfig, NanochatCheckpoint, export_nanochat,
+};
 pub(crate) use config::SMEAR_GATE_CHANNELS;
-pub use config::{GptConfig, GptConfigError};
+pub use config::{GptConfig, GptConfigError, NanochatVersion, SHORT_SEQ_LEN, UnknownVersion};
 pub use counts::ParamCounts;
 pub use gpt::{Gpt, Transformer};
 pub use groups::{GroupSpec, LearningRates, Rule, groups};

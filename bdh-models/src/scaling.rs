@@ -19,13 +19,18 @@
 //! | `N`     | `D / B` steps, rounded down                                          |
 //!
 //! `D_ref` is the `D` of a 12-layer model with the same vocabulary, head size and aspect ratio.
+//!
+//! In [`NanochatVersion::Next`], `D` of batch and weight decay is the number of tokens of the chosen duration, the rate of
+//! the head falls with the width and not with its root, and those of the tables do not depend on it.
 
 mod batch;
 mod error;
 mod report;
 mod shape;
 
-use crate::nanochat::{GptConfig, GroupSpec, LearningRates, LrSchedule, MuonSchedule, groups};
+use crate::nanochat::{
+    GptConfig, GroupSpec, LearningRates, LrSchedule, MuonSchedule, NanochatVersion, SHORT_SEQ_LEN, groups,
+};
 use bdh::ops::Precision;
 use serde::Serialize;
 
@@ -39,6 +44,8 @@ pub const REFERENCE_BATCH: usize = 1 << 19;
 pub const REFERENCE_DEPTH: usize = 12;
 /// Muon's weight decay at the reference model and batch.
 pub const REFERENCE_WEIGHT_DECAY: f64 = 0.28;
+/// Tokens for each scaling parameter of the model at which the base learning rates were tuned, in the next version.
+const REFERENCE_RATIO: f64 = 12.0;
 /// Exponent of the best batch size over the tokens of a run (Bergsma et al., 2025, *Power Lines*, arXiv:2505.13738).
 const BATCH_EXPONENT: f64 = 0.383;
 
@@ -58,6 +65,8 @@ const BATCH_EXPONENT: f64 = 0.383;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
+    /// Version of nanochat, which decides the model and the laws.
+    pub version: NanochatVersion,
     /// Number of transformer blocks.
     pub depth: usize,
     /// Number of token ids, before the table is padded to a multiple of 64.
@@ -66,6 +75,8 @@ pub struct Request {
     pub sequence_len: usize,
     /// Attention window of each layer, tiled: `L` sees the whole context, `S` about a quarter of it.
     pub window_pattern: String,
+    /// Tokens of the window `S`, of the next version only.
+    pub short_seq_len: usize,
     /// Width per layer, before rounding up to whole heads.
     pub aspect_ratio: usize,
     /// Channels of one attention head. Defaults to 128, or to 64 with `n_embd`.
@@ -90,17 +101,21 @@ pub struct Request {
     pub num_iterations: Option<u64>,
     /// Floating-point operations to spend, which decide the number of steps.
     pub target_flops: Option<f64>,
-    /// Muon's weight decay, without scaling. Defaults to the law's.
-    pub weight_decay: Option<f64>,
+    /// Muon's weight decay at the reference model and batch, which the law scales.
+    pub weight_decay: f64,
+    /// Muon's weight decay, without scaling; `None` for the law's.
+    pub weight_decay_override: Option<f64>,
 }
 
 impl Default for Request {
     fn default() -> Self {
         Self {
+            version: NanochatVersion::default(),
             depth: REFERENCE_DEPTH,
             vocab_size: 32_768,
             sequence_len: 2048,
             window_pattern: "SSSL".to_owned(),
+            short_seq_len: SHORT_SEQ_LEN,
             aspect_ratio: 64,
             head_dim: None,
             precision: Precision::default(),
@@ -113,7 +128,8 @@ impl Default for Request {
             total_batch_size: None,
             num_iterations: None,
             target_flops: None,
-            weight_decay: None,
+            weight_decay: REFERENCE_WEIGHT_DECAY,
+            weight_decay_override: None,
         }
     }
 }
@@ -139,6 +155,9 @@ pub struct Recipe {
     pub rates: LearningRates,
     /// Muon's weight decay at the first step.
     pub weight_decay: f64,
+    /// Muon's weight decay before the law has scaled it; `None` if it is given without scaling.
+    #[serde(skip)] // a result of the fields above
+    pub base_weight_decay: Option<f64>,
 }
 
 impl Recipe {
@@ -152,8 +171,8 @@ impl Recipe {
         let config = shape::of(request)?;
         let reference = shape::reference(request)?;
         // nanochat cuts D to whole tokens, but not D_ref.
-        let target_tokens = tokens_by_law(request, &config).trunc();
-        let ratio = target_tokens / tokens_by_law(request, &reference);
+        let target_tokens = horizon(request, &config)?.trunc();
+        let ratio = target_tokens / reference_tokens(request, &reference);
 
         let total_batch_size = match request.total_batch_size {
             Some(tokens) => tokens,
@@ -165,8 +184,8 @@ impl Recipe {
                 .fit(total_batch_size, config.sequence_len, request.devices)?;
         let batch_scale = (total_batch_size as f64 / REFERENCE_BATCH as f64).sqrt();
         let weight_decay = request
-            .weight_decay
-            .unwrap_or(REFERENCE_WEIGHT_DECAY * batch_scale / ratio);
+            .weight_decay_override
+            .unwrap_or(request.weight_decay * batch_scale / ratio);
         let (rates, lr_multiplier) = rates(request, batch_scale);
 
         Ok(Self {
@@ -178,6 +197,10 @@ impl Recipe {
             lr_multiplier,
             rates,
             weight_decay,
+            base_weight_decay: match request.weight_decay_override {
+                Some(_) => None,
+                None => Some(request.weight_decay),
+            },
         })
     }
 
@@ -237,6 +260,32 @@ fn rates(request: &Request, batch_scale: f64) -> (LearningRates, f64) {
     }
 }
 
+/// Returns the tokens by which the laws choose batch and weight decay.
+///
+/// In master these are always those of the ratio. In the next version they are those of the run: by the number of steps,
+/// by the FLOPs to spend, or by the ratio, in this order of precedence.
+fn horizon(request: &Request, config: &GptConfig) -> Result<f64, RecipeError> {
+    if request.version == NanochatVersion::Master {
+        return Ok(tokens_by_law(request, config));
+    }
+    match (request.num_iterations, request.target_flops) {
+        (Some(steps), _) => match request.total_batch_size {
+            Some(batch) => Ok(steps as f64 * batch as f64),
+            None => Err(RecipeError::StepsWithoutBatch { steps }),
+        },
+        (None, Some(flops)) => Ok(flops / config.flops_per_token(config.sequence_len)),
+        (None, None) => Ok(tokens_by_law(request, config)),
+    }
+}
+
+/// Returns the tokens of the run at which the base learning rates were tuned.
+fn reference_tokens(request: &Request, reference: &GptConfig) -> f64 {
+    match request.version {
+        NanochatVersion::Master => tokens_by_law(request, reference),
+        NanochatVersion::Next => REFERENCE_RATIO * reference.num_params().scaling() as f64,
+    }
+}
+
 /// Returns the tokens to train a model on: a fixed number for each scaling parameter.
 fn tokens_by_law(request: &Request, config: &GptConfig) -> f64 {
     request.target_param_data_ratio * config.num_params().scaling() as f64
@@ -259,10 +308,10 @@ fn num_iterations(
     let batch = total_batch_size as f64;
     let steps = match (request.num_iterations, request.target_flops) {
         (Some(steps), _) => steps,
-        (None, Some(flops)) => {
+        (None, Some(flops)) if request.version == NanochatVersion::Master => {
             (flops / (config.flops_per_token(config.sequence_len) * batch)).round_ties_even() as u64
         }
-        (None, None) => (target_tokens / batch).floor() as u64,
+        (None, _) => (target_tokens / batch).floor() as u64,
     };
     if steps == 0 {
         Err(RecipeError::NoSteps { total_batch_size })

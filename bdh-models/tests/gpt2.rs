@@ -350,6 +350,43 @@ fn separate_head_and_duplicate_name_are_errors() {
 }
 
 #[test]
+fn index_decides_which_files_belong_to_the_model() {
+    let device = Device::flex().autodiff();
+    let [model, other] = [7, 8].map(|seed| small().init(seed, &device).expect("sound settings"));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut rest = hugging_face(&model);
+    let first = rest.split_off("ln_f.bias");
+    save(&first, &dir.path().join("one.safetensors"));
+    save(&rest, &dir.path().join("two.safetensors"));
+    // Not in the index: the weights of another model.
+    save(&hugging_face(&other), &dir.path().join("old.safetensors"));
+    let index = |files: &[&str]| {
+        let map: std::collections::BTreeMap<_, _> = files.iter().map(|file| (file, file)).collect();
+        let index = json!({ "weight_map": map }).to_string();
+        std::fs::write(dir.path().join("model.safetensors.index.json"), index).expect("a file");
+        small().load(dir.path(), &device)
+    };
+    let loaded = index(&["one.safetensors", "two.safetensors"]).expect("both files");
+    assert_eq!(logits(&loaded), logits(&model));
+
+    let error = |files: &[&str]| index(files).expect_err("refused").to_string();
+    let twice = error(&["one.safetensors", "two.safetensors", "old.safetensors"]);
+    assert!(twice.contains("has a second tensor `"), "{twice}");
+    let missing = error(&["one.safetensors", "three.safetensors"]);
+    assert!(
+        missing.contains("three.safetensors` (No such file"),
+        "{missing}"
+    );
+    let incomplete = error(&["one.safetensors"]);
+    assert!(incomplete.contains("do not fit the model"), "{incomplete}");
+    let outside = error(&["one.safetensors", "../two.safetensors"]);
+    assert!(
+        outside.contains("it lists `../two.safetensors`"),
+        "{outside}"
+    );
+}
+
+#[test]
 fn unsupported_settings_are_named_in_the_error() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     // The settings of Hugging Face's `gpt2`.

@@ -62,7 +62,7 @@ fn nanochat_with_muon_and_packed_documents_resumes() {
         micro_batch: MicroBatch::Exactly(2),
         total_batch_size: Some(2 * 2 * SEQ_LEN),
         num_iterations: Some(STEPS),
-        weight_decay: Some(0.1),
+        weight_decay_override: Some(0.1),
         ..Request::default()
     };
     let recipe = Recipe::derive(&request).expect("a small model");

@@ -28,7 +28,10 @@ impl Mask {
         Self::window(seq_len, seq_len, device)
     }
 
-    /// Creates a mask where each token sees the `back` tokens before it, for inputs of up to `seq_len` tokens.
+    /// Creates a mask where each token sees the `back` tokens before it.
+    ///
+    /// For inputs of up to `seq_len` tokens it is computed once. A longer input makes a larger one for itself, where masks
+    /// are tensors: on GPUs.
     #[must_use]
     pub fn window(seq_len: usize, back: usize, device: &Device) -> Self {
         let mut added = vec![HIDDEN; seq_len * seq_len];
@@ -44,28 +47,34 @@ impl Mask {
         }
     }
 
+    /// Sets the number of earlier tokens that a token sees, for inputs beyond the mask's own length.
+    ///
+    /// # Panics
+    ///
+    /// If the mask would have to hide something within its own length, or something more.
+    #[must_use]
+    pub fn with_back(self, back: usize) -> Self {
+        let [.., longest] = self.added.dims();
+        assert!(
+            self.back + 1 >= longest && back + 1 >= longest,
+            "a mask of {longest} tokens that sees {} back cannot see {back}",
+            self.back
+        );
+        Self { back, ..self }
+    }
+
     /// Returns the number of earlier tokens that a token sees.
     #[must_use]
     pub fn back(&self) -> usize {
         self.back
     }
 
-    /// Checks the length of an input.
-    ///
-    /// # Panics
-    ///
-    /// If the input is longer than the mask.
-    fn check(&self, seq_len: usize) {
-        let [.., longest] = self.added.dims();
-        assert!(
-            seq_len <= longest,
-            "an input of {seq_len} tokens is longer than the mask of {longest}"
-        );
-    }
-
     /// Sets the scores of hidden tokens to minus infinity: `[batch, heads, seq_len, seq_len]`.
     fn hide(&self, scores: Tensor<4>) -> Tensor<4> {
-        let [.., seq_len] = scores.dims();
+        let ([.., seq_len], [.., longest]) = (scores.dims(), self.added.dims());
+        if seq_len > longest {
+            return Self::window(seq_len, self.back, &self.added.device()).hide(scores);
+        }
         let added = self
             .added
             .clone()
@@ -91,7 +100,7 @@ impl Mask {
 ///
 /// # Panics
 ///
-/// If the shapes do not match, or the sequence is longer than the mask.
+/// If the shapes do not match.
 #[must_use]
 pub fn attention(
     queries: Tensor<4>,
@@ -116,7 +125,6 @@ pub fn attention(
         heads.is_multiple_of(shared),
         "{heads} query heads are not a multiple of {shared} key heads"
     );
-    mask.check(seq_len);
     #[cfg(feature = "flex")]
     if [&queries, &keys, &values].into_iter().all(cpu::takes) {
         return cpu::attention::attention(queries, keys, values, mask.back, scale as f32);
@@ -161,7 +169,7 @@ fn plain(
 ///
 /// # Panics
 ///
-/// If the width is not a multiple of `heads`, or the sequence is longer than the mask.
+/// If the width is not a multiple of `heads`.
 #[must_use]
 pub fn self_attention(all: Tensor<3>, heads: usize, mask: &Mask) -> Tensor<3> {
     let [batch, seq_len, width] = all.dims();
@@ -169,7 +177,6 @@ pub fn self_attention(all: Tensor<3>, heads: usize, mask: &Mask) -> Tensor<3> {
         width.is_multiple_of(3 * heads),
         "{width} channels are not three parts of {heads} heads"
     );
-    mask.check(seq_len);
     let width = width / 3;
     let scale = 1.0 / ((width / heads) as f64).sqrt();
     #[cfg(feature = "flex")]

@@ -64,10 +64,10 @@ fn muon_with_a_state_of_another_shape_panics() {
 }
 
 #[test]
-#[should_panic(expected = "an input of 9 tokens is longer than the mask of 8")]
-fn sequence_longer_than_its_mask_panics() {
+fn sequence_may_be_longer_than_its_mask() {
     let mask = Mask::causal(8, &Device::flex());
-    let _ = self_attention(zeros([1, 9, 12]), 2, &mask);
+    let read = self_attention(zeros([1, 9, 12]), 2, &mask);
+    assert_eq!(read.dims(), [1, 9, 4]);
 }
 
 #[test]

@@ -14,7 +14,10 @@
 
 mod folder;
 mod saver;
+mod start;
 mod tensors;
+#[cfg(feature = "pytorch")]
+mod torch;
 
 use crate::error::CheckpointError;
 pub(crate) use folder::{
@@ -22,7 +25,12 @@ pub(crate) use folder::{
 };
 pub use folder::{delete, latest, list};
 pub(crate) use saver::{Job, Saved, Saver};
+pub use start::Start;
 pub(crate) use tensors::{TensorFile, read as read_tensors, write as write_tensors};
+#[cfg(feature = "pytorch")]
+pub use torch::TorchFile;
+#[cfg(feature = "pytorch")]
+pub(crate) use torch::{read_tensor as read_torch_tensor, unreadable as unreadable_torch};
 
 use crate::clock::Clock;
 use crate::failure::BoxError;

@@ -69,6 +69,19 @@ pub trait TokenStream {
     ///
     /// They equal the last row of [`CausalLm::logits`] for the text so far.
     fn read(&mut self, token: i32) -> Tensor<1>;
+
+    /// Reads several tokens and returns the logits after the last one, `[vocab]`. Defaults to one after the other.
+    ///
+    /// # Panics
+    ///
+    /// If there is no token.
+    fn read_all(&mut self, tokens: &[i32]) -> Tensor<1> {
+        let (last, before) = tokens.split_last().expect("there is a token to read");
+        for token in before {
+            self.read(*token);
+        }
+        self.read(*last)
+    }
 }
 
 /// Copies rows of ids to a device, `[rows, width]`: cut to the width, or padded at their ends.

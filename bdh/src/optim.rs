@@ -270,6 +270,17 @@ impl Optimizers {
         }
     }
 
+    /// Returns the names of the parameters without a state.
+    pub(crate) fn without_state<'a>(&self, table: &'a ParamTable) -> Vec<&'a str> {
+        let mut names = Vec::new();
+        for (param, state) in table.iter().zip(&self.states) {
+            if state.is_none() {
+                names.push(param.name.as_str());
+            }
+        }
+        names
+    }
+
     /// Resets the states of all optimizers.
     pub(crate) fn forget(&mut self) {
         self.states.iter_mut().for_each(|state| *state = None);

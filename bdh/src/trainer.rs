@@ -12,6 +12,7 @@ mod replay;
 mod resume;
 mod run_io;
 mod save;
+mod start;
 mod stepwise;
 mod update;
 
@@ -78,8 +79,8 @@ pub struct Trainer<T: Task> {
     engine: Engine<T>,
     interventions: Vec<Box<dyn Intervention>>,
     settings: Settings,
-    /// The clock before the step, while a checkpoint is written before the step's evals, and after a resume from such a
-    /// checkpoint.
+    /// The clock before the step, while a checkpoint is written before the step's evals, after a resume from such a
+    /// checkpoint, and in a run that starts at another program's step.
     eval_pending_since: Option<Clock>,
 }
 
@@ -195,7 +196,7 @@ impl<T: Task> Trainer<T> {
         Ok(stop)
     }
 
-    /// Finishes the step of a checkpoint that was written before the step's evals.
+    /// Finishes the step of a checkpoint that was written before the step's evals, or of another program's run.
     fn finish_resumed(&mut self, previous: Clock) -> Result<Option<StopReason>, TrainError> {
         self.engine.select_due(Some(&previous));
         self.finish_saved_step(&StepOutput {

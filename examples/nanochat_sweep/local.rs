@@ -1,8 +1,8 @@
 //! A small random sweep on the CPU, which the program runs without arguments.
 
 use crate::PROGRAM;
+use crate::data::RunData;
 use crate::page::say;
-use crate::prepare::Text;
 use bdh::BoxError;
 use bdh_cli::sweep;
 use bdh_examples::args;
@@ -20,11 +20,12 @@ const TRIALS: usize = 8;
 /// Trains, evaluates and ranks the trials.
 pub(crate) fn main() -> Result<ExitCode, BoxError> {
     let dir = free_dir();
-    let text = Text::load(&args::try_parse_from(["nanochat_sweep", "--device=cpu"])?)?;
+    let args = args::try_parse_from(["nanochat_sweep", "--device=cpu"])?;
+    let data = RunData::load(&args, None)?;
     say(
         "eight small random trials on the CPU, 160 steps of 1024 tokens each (see --help for a single run)",
     );
-    text.print();
+    data.print();
     let code = sweep::run(&PROGRAM, SWEEP, &Runner::default(), &dir, 42)?;
     say("To train one model for longer:\n  \
          cargo run --example nanochat_sweep -- --device cpu --depth 4 --n_embd_override 128 \\\n    \

@@ -7,18 +7,35 @@
 //! cargo run --example nanochat_sweep -- compare runs                  # compares runs in a table
 //! cargo run --example nanochat_sweep -- forecast runs                 # predicts the end of runs, with intervals
 //! cargo run --example nanochat_sweep -- core --run runs/d2-w64 --bundle eval_bundle # evaluates a run on CORE
+//! cargo run --example nanochat_sweep -- evaluate --run runs/d2-w64 --norms --samples # loss, norms and texts
+//! cargo run --example nanochat_sweep -- generate --run runs/d2-w64 --prompt "fn main"
+//! cargo run --example nanochat_sweep -- prepare --data documents --out shards        # tokenizes documents once
+//! cargo run --example nanochat_sweep -- export --nanochat runs/d2-w64 home/base_checkpoints/d2
 //! cargo run --example nanochat_sweep -- --help
 //! cargo run --release --features cuda --example nanochat_sweep -- --depth 12 --device cuda
 //! ```
 
+mod callbacks;
+mod checkpoint;
+mod compose;
 mod core_eval;
+mod data;
+mod dirs;
+mod evaluate;
+mod export;
+mod generate;
+mod given;
 mod local;
+mod notes;
 mod prepare;
+mod progress;
 mod single;
+mod sinks;
+mod weights;
 
 use bdh::BoxError;
-use bdh_cli::{Program, callbacks, compare, forecast, sweep};
-use bdh_examples::args::{self, Args};
+use bdh_cli::{Program, callbacks as list, compare, forecast, sweep};
+use bdh_examples::args::{self, Args, normalize};
 use bdh_examples::{page, program, run_dir};
 use clap::{FromArgMatches, Subcommand};
 use std::ffi::OsString;
@@ -47,7 +64,14 @@ enum Command {
     #[command(mut_arg("metric", |metric| metric.default_value(METRIC)))]
     Forecast(forecast::Args),
     Core(core_eval::CoreArgs),
+    Evaluate(evaluate::EvaluateArgs),
+    Generate(generate::GenerateArgs),
+    Prepare(prepare::PrepareArgs),
+    Export(export::ExportArgs),
 }
+
+/// Subcommands whose flags may be written like those of a run.
+const OWN: [&str; 5] = ["core", "evaluate", "generate", "prepare", "export"];
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
@@ -63,7 +87,7 @@ fn main() -> ExitCode {
 
 /// Runs the subcommand in the arguments.
 fn subcommand(words: Vec<OsString>) -> Result<ExitCode, BoxError> {
-    let mut matches = command().get_matches_from(core_eval::normalized(words));
+    let mut matches = command().get_matches_from(normalized(words));
     let command = Command::from_arg_matches_mut(&mut matches);
     match command.unwrap_or_else(|error| error.exit()) {
         Command::Sweep(args) => args.run(&PROGRAM),
@@ -73,6 +97,10 @@ fn subcommand(words: Vec<OsString>) -> Result<ExitCode, BoxError> {
         }
         Command::Forecast(args) => args.run(),
         Command::Core(args) => core_eval::main(&args),
+        Command::Evaluate(args) => evaluate::main(&args),
+        Command::Generate(args) => generate::main(&args),
+        Command::Prepare(args) => prepare::main(&args),
+        Command::Export(args) => export::main(&args),
     }
 }
 
@@ -81,6 +109,21 @@ fn command() -> clap::Command {
     Command::augment_subcommands(args::command())
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
+}
+
+/// Returns the arguments of the process, with the flags after a subcommand of this program in one spelling.
+fn normalized(words: Vec<OsString>) -> Vec<OsString> {
+    let Some(own) = OWN
+        .iter()
+        .find(|own| words.get(1).is_some_and(|word| word == *own))
+    else {
+        return words;
+    };
+    let command = command().find_subcommand(own).cloned();
+    let mut words = words.into_iter();
+    let mut normal: Vec<OsString> = words.next().into_iter().collect(); // the program's name
+    normal.extend(normalize(words.collect(), command.unwrap_or_default()));
+    normal
 }
 
 /// Prints the flags and the subcommands, for `--help` at any place.
@@ -94,10 +137,13 @@ fn help(words: Vec<OsString>) -> ExitCode {
 fn one_run() -> Result<ExitCode, BoxError> {
     let args = args::parse();
     if args.list_callbacks {
-        callbacks::print();
+        list::print();
         return Ok(ExitCode::SUCCESS);
     }
-    single::main(&if args.resume { resumed(&args)? } else { args })
+    single::main(match dirs::is_resumed(&args) {
+        true => resumed(&args)?,
+        false => args,
+    })
 }
 
 /// Returns the saved flags of the run to resume, with the flags of the command line on top.

@@ -1,17 +1,24 @@
 //! Command line of `nanochat_sweep` for one run.
 //!
-//! The flags are nanochat's, plus overrides for sweeps. Most have no fixed default: the scaling laws
-//! ([`bdh_models::scaling`]) or the device (`defaults.rs`) decide missing values.
+//! The flags are nanochat's, each with nanochat's meaning, plus overrides for sweeps. Most have no fixed default: the
+//! scaling laws ([`bdh_models::scaling`]) or the device (`defaults.rs`) decide missing values. A flag of nanochat that
+//! has no effect here is accepted with a line of [`Args::notes`].
 //!
 //! Every user error ends with one sentence on stderr and exit code 2. A sweep agent may stop the sweep after such a
 //! run, so the sentence must explain the error.
 
+mod check;
+mod choices;
 pub mod command_line;
 mod defaults;
 mod early_save;
 mod hardware;
 mod normalize;
+mod notes;
+mod resolve;
+mod saved;
 mod time_budget;
+mod tokenizer;
 pub mod values;
 
 use std::ffi::OsString;
@@ -21,22 +28,25 @@ use clap::Command;
 use clap::error::ErrorKind;
 use serde::Serialize;
 
+pub use self::choices::{LogStyle, MetricNames};
+use self::choices::{for_all, is_default, is_never};
 pub use self::command_line::may_change;
-use self::command_line::{flags, read, read_over};
-pub use self::defaults::Tokenizer;
+use self::command_line::{read, read_over};
 use self::defaults::{BPE_VOCAB, BYTE_VOCAB, Defaults, ON_CPU, ON_GPU};
 pub use self::early_save::EarlySave;
 pub use self::hardware::Hardware;
 pub use self::normalize::normalize;
+pub use self::saved::from_saved;
 pub use self::time_budget::TimeBudget;
+pub use self::tokenizer::Tokenizer;
 pub use self::values::{Every, ValueError};
 use self::values::{
-    count, fraction, log_backend, natural, not_negative, positive, run_name, steps,
+    count, count_or_all, fraction, log_backend, natural, not_negative, positive, run_name, steps,
 };
-use bdh::clock::RunLength;
+use crate::nanochat_home::NanochatHome;
 use bdh_callbacks::wandb::sweep_values;
-use bdh_models::nanochat::{LearningRates, LrSchedule};
-use bdh_models::scaling::{MicroBatch, Request};
+use bdh_data::Packing;
+use bdh_models::nanochat::NanochatVersion;
 use serde_json::Value;
 
 /// Arguments of one run.
@@ -60,7 +70,7 @@ pub struct Args {
     /// Context length in tokens [default: 2048, or 256 on the CPU]
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Model")]
     pub max_seq_len: Option<usize>,
-    /// Attention window of each layer, repeated: L is the whole context, S a quarter
+    /// Attention window of each layer, repeated: L is the whole context, S a short one
     #[arg(
         long,
         value_name = "PATTERN",
@@ -68,17 +78,42 @@ pub struct Args {
         help_heading = "Model"
     )]
     pub window_pattern: String,
-
-    /// Text to train on: a file, a directory, `shakespeare` or `synthetic` [default: burn's Rust sources]
-    #[arg(long, value_name = "TEXT", help_heading = "Data")]
-    pub data: Option<String>,
-    /// Tokenizer: `bytes` or `bpe` [default: bpe, or bytes on the CPU]
+    /// Short attention window in tokens, with --nanochat-version next [default: 512]
+    #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Model")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub short_seq_len: Option<usize>,
+    /// Version of nanochat whose model and scaling laws are used: master or next
     #[arg(
         long,
-        value_name = "KIND",
-        hide_possible_values = true,
+        value_name = "VERSION",
+        default_value = "master",
+        help_heading = "Model"
+    )]
+    #[serde(skip_serializing_if = "is_default")]
+    pub nanochat_version: NanochatVersion,
+
+    /// Data to train on: a file, a directory, `shakespeare` or `synthetic` [default: burn's Rust sources]
+    #[arg(long, value_name = "DATA", help_heading = "Data")]
+    pub data: Option<String>,
+    /// Refuses data with files that cannot be read, which are otherwise left out with a note
+    #[arg(long, help_heading = "Data")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub strict_data: bool,
+    /// Number of token shards to train on, the first ones; -1 for all [default: all]
+    #[arg(long, value_name = "SHARDS", value_parser = count, help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_shards: Option<usize>,
+    /// Packing of documents into rows: best-fit cuts long documents into pieces, nanochat crops them
+    #[arg(
+        long,
+        value_name = "PACKING",
+        default_value = "best-fit",
         help_heading = "Data"
     )]
+    #[serde(skip_serializing_if = "is_default")]
+    pub packing: Packing,
+    /// Tokenizer: `bytes`, `bpe`, or a tokenizer's file or directory [default: bpe, or bytes on the CPU]
+    #[arg(long, value_name = "KIND|PATH", help_heading = "Data")]
     pub tokenizer: Option<Tokenizer>,
     /// Number of token ids of the bpe tokenizer [default: 32768; bytes always have 257]
     #[arg(long, value_name = "IDS", value_parser = count, help_heading = "Data")]
@@ -100,17 +135,17 @@ pub struct Args {
     /// FLOPs to spend, which decide the number of steps if it is not given; -1 for none [default: none]
     #[arg(long, value_name = "FLOPS", value_parser = positive, help_heading = "Duration")]
     pub target_flops: Option<f64>,
-    /// Tokens per scaling parameter, which decide learning rates even if the number of steps is given
+    /// Tokens per scaling parameter, which decide learning rates even if the number of steps is given; -1 is 12
     #[arg(long, value_name = "RATIO", default_value = "12", value_parser = positive, help_heading = "Duration")]
     pub target_param_data_ratio: f64,
 
-    /// Sequences in a forward pass [default: up to 32, or 8 on the CPU]
+    /// Sequences in a forward pass; -1 is the default [default: up to 32, or 8 on the CPU]
     #[arg(
         long, value_name = "SEQUENCES", value_parser = count, help_heading = "Batch",
         visible_alias = "micro-batch"
     )]
     pub device_batch_size: Option<usize>,
-    /// Tokens in one step, over all devices [default: by scaling law, or one micro-batch each on the CPU]
+    /// Tokens in one step, over all devices; -1 is the default [default: by law, or one micro-batch each on the CPU]
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Batch")]
     pub total_batch_size: Option<usize>,
 
@@ -132,9 +167,13 @@ pub struct Args {
     /// Learning rate of the residual scalars, at a batch of 524288 tokens
     #[arg(long, value_name = "LR", default_value = "0.5", value_parser = positive, help_heading = "Optimization")]
     pub scalar_lr: f64,
-    /// Muon's weight decay, without scaling [default: by scaling law]
+    /// Muon's weight decay at 12 layers and a batch of 524288 tokens, which the law scales [default: 0.28]
     #[arg(long, value_name = "DECAY", value_parser = not_negative, help_heading = "Optimization")]
     pub weight_decay: Option<f64>,
+    /// Muon's weight decay, without scaling [default: by scaling law, from --weight-decay]
+    #[arg(long, value_name = "DECAY", value_parser = not_negative, help_heading = "Optimization")]
+    // Always saved: arguments without it have `weight_decay` in this meaning (`saved.rs`).
+    pub weight_decay_override: Option<f64>,
     /// Steps in which the learning rates rise
     #[arg(long, value_name = "STEPS", default_value = "40", value_parser = natural, help_heading = "Optimization")]
     pub warmup_steps: u64,
@@ -156,7 +195,7 @@ pub struct Args {
     /// Tokens of one evaluation [default: 41943040, or 32768 on the CPU]
     #[arg(long, value_name = "TOKENS", value_parser = count, help_heading = "Evaluation")]
     pub eval_tokens: Option<usize>,
-    /// Steps between evaluations on CORE, in addition to the last; needs --core-bundle; -1 for none at all
+    /// Steps between evaluations on CORE with --core-bundle, in addition to the last; -1 for none at all
     #[arg(
         long,
         value_name = "STEPS",
@@ -167,12 +206,22 @@ pub struct Args {
     /// Directory with CORE's tasks: nanochat's eval_bundle, or the folders in its eval_data [default: none]
     #[arg(long, value_name = "DIR", help_heading = "Evaluation")]
     pub core_bundle: Option<PathBuf>,
-    /// Largest number of items of each CORE task
+    /// Largest number of items of each CORE task; -1 for all
     #[arg(
-        long, value_name = "ITEMS", default_value = "500", value_parser = count, help_heading = "Evaluation",
+        long, value_name = "ITEMS", default_value = "500", value_parser = count_or_all, help_heading = "Evaluation",
         visible_alias = "core-metric-max-per-task"
     )]
+    #[serde(serialize_with = "for_all")]
     pub core_max_per_task: usize,
+    /// Steps between samples of generated text, in addition to the last; -1 for none at all
+    #[arg(
+        long,
+        value_name = "STEPS",
+        default_value = "-1",
+        help_heading = "Evaluation"
+    )]
+    #[serde(skip_serializing_if = "is_never")]
+    pub sample_every: Every,
     /// Steps between checkpoints, in addition to the last; -1 for no others
     #[arg(
         long,
@@ -187,6 +236,18 @@ pub struct Args {
     /// Continues the run of this name, with its flags, from its newest checkpoint
     #[arg(long, help_heading = "Checkpoints")]
     pub resume: bool,
+    /// Checkpoint to continue from, by its step: the run's own, or nanochat's; -1 for none [default: none]
+    #[arg(long, value_name = "STEP", value_parser = natural, help_heading = "Checkpoints")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_from_step: Option<u64>,
+    /// Weights to begin with: a directory of nanochat's checkpoints, a checkpoint or a safetensors file [default: none]
+    #[arg(long, value_name = "PATH", help_heading = "Checkpoints")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<PathBuf>,
+    /// Step of the checkpoint in --init-from; -1 is the default [default: the newest]
+    #[arg(long, value_name = "STEP", value_parser = natural, help_heading = "Checkpoints", requires = "init_from")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_step: Option<u64>,
     /// Settings that may differ from the checkpoint of a resumed run, such as trainer.steps [default: none]
     #[arg(
         long,
@@ -200,13 +261,21 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     pub hardware: Hardware,
+    /// Accepted for scripts of nanochat: fp8 is not available, and the run has the precision of --precision
+    #[arg(long, help_heading = "Run")]
+    #[serde(skip_serializing_if = "is_default")]
+    pub fp8: bool,
+    /// Scaling of fp8, tensorwise or rowwise, without effect [default: tensorwise]
+    #[arg(long, value_name = "RECIPE", value_parser = ["tensorwise", "rowwise"], hide_possible_values = true, help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fp8_recipe: Option<String>,
     /// TOML or YAML file with more callbacks, by name [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Run")]
     pub callbacks: Option<PathBuf>,
     /// Lists the callbacks that such a file can name, with keys and settings, and exits
     #[arg(long, help_heading = "Run")]
     pub list_callbacks: bool,
-    /// Peak operations per second of a device, for MFU, such as 989.4e12 for an H100 in bf16 [default: no MFU]
+    /// Peak operations per second of a device, for MFU, such as 989.4e12 [default: by the GPU's name, or no MFU]
     #[arg(long, value_name = "FLOPS", value_parser = positive, help_heading = "Run")]
     pub peak_flops: Option<f64>,
     /// Seed of the weights and of the data order
@@ -218,6 +287,34 @@ pub struct Args {
     /// Name of the run [default: from depth and overrides, such as d8-w256-lr0.00012]
     #[arg(long, value_name = "NAME", value_parser = run_name, help_heading = "Run")]
     pub name: Option<String>,
+    /// Name of the run in nanochat's spelling; --name is the same setting [default: none]
+    #[arg(long, value_name = "NAME", value_parser = run_name, help_heading = "Run")]
+    #[serde(skip)] // `name` has it
+    pub model_tag: Option<String>,
+    /// Name of the run on W&B, which turns W&B on; `dummy` is no W&B [default: dummy]
+    #[arg(long, value_name = "NAME", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Lines of the run on the console: plain, or those that nanochat's scripts look for
+    #[arg(
+        long,
+        value_name = "STYLE",
+        default_value = "plain",
+        hide_possible_values = true,
+        help_heading = "Run"
+    )]
+    #[serde(skip_serializing_if = "is_default")]
+    pub log_style: LogStyle,
+    /// Names of metrics in W&B and TensorBoard: bdh or nanochat; metrics.jsonl always has those of bdh
+    #[arg(
+        long,
+        value_name = "NAMES",
+        default_value = "bdh",
+        hide_possible_values = true,
+        help_heading = "Run"
+    )]
+    #[serde(skip_serializing_if = "is_default")]
+    pub metric_names: MetricNames,
     /// Prints the plan of the run, and exits
     #[arg(long, help_heading = "Run")]
     pub dry_run: bool,
@@ -240,6 +337,7 @@ pub fn command() -> Command {
     command_line::command::<Args>("nanochat_sweep", about).after_help(
         "Flags may be written with underscores and as --flag=value, with Python's True, False and None.\n\
          Without flags, the program trains and ranks eight small trials on the CPU.\n\
+         With NANOCHAT_BASE_DIR, --data, --tokenizer and --core-bundle default to what nanochat keeps there.\n\
          To evaluate a finished run on CORE, see  core --help\n\
          For a laptop, use  --depth 2 --n_embd_override 64 --device cpu --max-iterations 10",
     )
@@ -247,7 +345,8 @@ pub fn command() -> Command {
 
 /// Parses the arguments of the process, or exits: code 2 with an error on stderr, or 0 after `--help`.
 ///
-/// Values from the file of a W&B agent take precedence over the command line, which has them only as text.
+/// Values from the file of a W&B agent take precedence over the command line, which has them only as text. With
+/// `NANOCHAT_BASE_DIR`, missing values come from [nanochat's home](Args::with_home).
 #[must_use]
 pub fn parse() -> Args {
     let values = match sweep_values() {
@@ -262,7 +361,11 @@ pub fn parse() -> Args {
             argv.push(as_python(flag, value).into());
         }
     }
-    try_parse_from(argv).unwrap_or_else(|error| error.exit())
+    let args = try_parse_from(argv).unwrap_or_else(|error| error.exit());
+    match NanochatHome::given() {
+        Some(home) => args.with_home(&home),
+        None => args,
+    }
 }
 
 /// Returns whether there is a flag of this name, with hyphens or underscores.
@@ -286,22 +389,13 @@ fn as_python(flag: &str, value: &Value) -> String {
 }
 
 /// Parses the arguments of the process on top of those of the run that they resume, or exits.
+///
+/// Saved arguments of earlier versions keep their meaning, as in [`from_saved`].
 #[must_use]
 pub fn parse_over(saved: &Value) -> Args {
-    read_over(command(), saved)
+    read_over(command(), &saved::renamed(saved))
         .and_then(Args::checked)
         .unwrap_or_else(|error| error.exit())
-}
-
-/// Parses the saved arguments of a run.
-///
-/// # Errors
-///
-/// clap's error if the arguments are from another version of the program.
-pub fn from_saved(saved: &Value) -> Result<Args, clap::Error> {
-    let defaults = serde_json::to_value(try_parse_from(["nanochat_sweep"])?).unwrap_or_default();
-    let program = std::iter::once("nanochat_sweep".to_owned());
-    try_parse_from(program.chain(flags(saved, &defaults)))
 }
 
 /// Parses an argument list that starts with the program name.
@@ -313,253 +407,6 @@ pub fn try_parse_from(
     argv: impl IntoIterator<Item = impl Into<OsString>>,
 ) -> Result<Args, clap::Error> {
     read(command(), argv).and_then(Args::checked)
-}
-
-impl Args {
-    fn checked(self) -> Result<Self, clap::Error> {
-        self.check()?;
-        Ok(self)
-    }
-
-    /// Checks combinations of flags.
-    fn check(&self) -> Result<(), clap::Error> {
-        match (self.tokenizer(), self.vocab_size) {
-            (Tokenizer::Bytes, Some(ids)) => Err(command().error(
-                ErrorKind::ArgumentConflict,
-                format!(
-                    "--vocab-size {ids} needs --tokenizer bpe; bytes always have {BYTE_VOCAB} ids"
-                ),
-            )),
-            _ => self
-                .hardware
-                .check(command)
-                .and_then(|()| self.check_core()),
-        }
-    }
-
-    /// Checks that both flags of CORE are given, or neither.
-    fn check_core(&self) -> Result<(), clap::Error> {
-        let text = match (self.core_metric_every, &self.core_bundle) {
-            (Every::Steps(steps), None) => format!(
-                "--core-metric-every {steps} needs --core-bundle DIR, a directory with CORE's tasks"
-            ),
-            (Every::Never, Some(dir)) => format!(
-                "--core-bundle {} needs --core-metric-every STEPS; to evaluate a finished run, see \
-                 `nanochat_sweep core --help`",
-                dir.display()
-            ),
-            _ => return Ok(()),
-        };
-        Err(command().error(ErrorKind::MissingRequiredArgument, text))
-    }
-
-    /// Returns the steps of early checkpoints.
-    #[must_use]
-    pub fn early_save(&self) -> EarlySave {
-        self.early_save.clone().unwrap_or_default()
-    }
-
-    /// Returns the names of the sinks, for [`bdh_callbacks::sinks`].
-    #[must_use]
-    pub fn log_backend(&self) -> &str {
-        match &self.log_backend {
-            Some(names) => names,
-            None if is_agents_run() => "tensorboard,wandb",
-            None => "tensorboard",
-        }
-    }
-
-    /// Returns the length of a run whose recipe has this number of steps.
-    #[must_use]
-    pub fn length(&self, steps: u64) -> RunLength {
-        TimeBudget::length_or(self.time_budget, steps)
-    }
-
-    /// Returns the flag that sets the length of the run.
-    #[must_use]
-    pub fn length_flag(&self) -> &'static str {
-        match self.time_budget {
-            Some(_) => "--time-budget",
-            None => "--num-iterations",
-        }
-    }
-
-    /// Checks flags that depend on the number of steps. If the run is limited by time, there is nothing to check.
-    ///
-    /// # Errors
-    ///
-    /// [`ValueError::NeverFires`] for given steps after the end of the run. Default early checkpoints may be after the
-    /// end: a short run has none.
-    pub fn check_steps(&self, length: impl Into<RunLength>) -> Result<(), ValueError> {
-        let Some(steps) = length.into().steps() else {
-            return Ok(());
-        };
-        if let Some(early) = &self.early_save
-            && !early.beyond(steps).is_empty()
-            && early.cadence(steps).is_none()
-        {
-            return Err(ValueError::NeverFires {
-                flag: "--early-save",
-                given: early.to_string(),
-                steps,
-                instead: format!("steps up to {steps}, shares such as 10%,25%,50%, or off"),
-            });
-        }
-        if self.log_every > steps {
-            return Err(ValueError::NeverFires {
-                flag: "--log-every",
-                given: self.log_every.to_string(),
-                steps,
-                instead: format!("{steps} or less"),
-            });
-        }
-        Ok(())
-    }
-
-    /// Returns the defaults of the device.
-    fn defaults(&self) -> Defaults {
-        if self.hardware.is_cpu() {
-            ON_CPU
-        } else {
-            ON_GPU
-        }
-    }
-
-    /// Returns the kind of tokenizer.
-    #[must_use]
-    pub fn tokenizer(&self) -> Tokenizer {
-        self.tokenizer.unwrap_or(self.defaults().tokenizer)
-    }
-
-    /// Returns the requested number of token ids. A tokenizer trained on little text may have fewer.
-    #[must_use]
-    pub fn vocab_size(&self) -> usize {
-        match self.tokenizer() {
-            Tokenizer::Bytes => BYTE_VOCAB,
-            Tokenizer::Bpe => self.vocab_size.unwrap_or(BPE_VOCAB),
-        }
-    }
-
-    /// Returns the context length in tokens.
-    #[must_use]
-    pub fn max_seq_len(&self) -> usize {
-        self.max_seq_len.unwrap_or(self.defaults().max_seq_len)
-    }
-
-    /// Returns the number of tokens of one evaluation.
-    #[must_use]
-    pub fn eval_tokens(&self) -> usize {
-        self.eval_tokens.unwrap_or(self.defaults().eval_tokens)
-    }
-
-    /// Returns the name of the run's directory.
-    #[must_use]
-    pub fn run_name(&self) -> String {
-        if let Some(name) = &self.name {
-            return name.clone();
-        }
-        let mut name = format!("d{}", self.depth);
-        if let Some(width) = self.n_embd_override {
-            name += &format!("-w{width}");
-        }
-        if let Some(lr) = self.lr_override {
-            name += &format!("-lr{lr}");
-        }
-        name
-    }
-
-    /// Returns the request to the scaling laws, for a tokenizer with `vocab_size` ids.
-    #[must_use]
-    pub fn request(&self, vocab_size: usize) -> Request {
-        Request {
-            depth: self.depth,
-            vocab_size,
-            sequence_len: self.max_seq_len(),
-            window_pattern: self.window_pattern.clone(),
-            aspect_ratio: self.aspect_ratio,
-            head_dim: self.head_dim,
-            precision: self.hardware.precision(),
-            target_param_data_ratio: self.target_param_data_ratio,
-            n_embd: self.n_embd_override,
-            lr_override: self.lr_override,
-            rates: LearningRates {
-                embedding: self.embedding_lr,
-                unembedding: self.unembedding_lr,
-                matrix: self.matrix_lr,
-                scalar: self.scalar_lr,
-                ..LearningRates::default()
-            },
-            micro_batch: self.micro_batch(),
-            devices: self.hardware.count(),
-            total_batch_size: self.total_batch_size(),
-            num_iterations: self.num_iterations,
-            target_flops: self.target_flops,
-            weight_decay: self.weight_decay,
-        }
-    }
-
-    /// Returns the sequences in a forward pass, as given or up to the device's default.
-    fn micro_batch(&self) -> MicroBatch {
-        match self.device_batch_size {
-            Some(sequences) => MicroBatch::Exactly(sequences),
-            None => MicroBatch::AtMost(self.defaults().micro_batch),
-        }
-    }
-
-    /// Returns the tokens in one step, as given or by the device's default; `None` for the scaling law's.
-    fn total_batch_size(&self) -> Option<usize> {
-        if self.total_batch_size.is_some() || !self.defaults().one_micro_batch {
-            return self.total_batch_size;
-        }
-        let tokens = self
-            .micro_batch()
-            .sequences()
-            .saturating_mul(self.max_seq_len());
-        Some(tokens.saturating_mul(self.hardware.count()))
-    }
-
-    /// Returns the schedule of the learning rates.
-    #[must_use]
-    pub fn lr_schedule(&self) -> LrSchedule {
-        LrSchedule {
-            warmup_steps: self.warmup_steps,
-            warmdown_ratio: self.warmdown_ratio,
-            final_lr_frac: self.final_lr_frac,
-        }
-    }
-
-    /// Returns a note about defaults that are smaller than nanochat's on this device, with the flags for nanochat's.
-    #[must_use]
-    pub fn reduced(&self) -> Option<String> {
-        let (here, nanochat) = (self.defaults(), ON_GPU);
-        let mut lines = Vec::new();
-        if self.max_seq_len.is_none() && here.max_seq_len < nanochat.max_seq_len {
-            lines.push(format!(
-                "context {} (--max-seq-len {})",
-                here.max_seq_len, nanochat.max_seq_len
-            ));
-        }
-        if self.total_batch_size.is_none() && here.one_micro_batch {
-            lines
-                .push("one micro-batch per device and step (--total-batch-size 524288)".to_owned());
-        }
-        if self.tokenizer.is_none() && here.tokenizer != nanochat.tokenizer {
-            lines.push("bytes as tokens (--tokenizer bpe)".to_owned());
-        }
-        if self.eval_tokens.is_none() && here.eval_tokens < nanochat.eval_tokens {
-            lines.push(format!(
-                "evaluation on {} tokens (--eval-tokens {})",
-                here.eval_tokens, nanochat.eval_tokens
-            ));
-        }
-        if lines.is_empty() {
-            return None;
-        }
-        Some(format!(
-            "defaults on the CPU are smaller than nanochat's: {}",
-            lines.join(", ")
-        ))
-    }
 }
 
 /// Returns whether a W&B agent started this process.

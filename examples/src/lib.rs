@@ -4,9 +4,13 @@
 
 pub mod args;
 pub mod digits;
+pub mod metric_names;
+pub mod nanochat_home;
+pub mod nanochat_log;
 pub mod page;
 pub mod program;
 pub mod run_dir;
+pub mod summary;
 
 /// The code of docs/callbacks.md compiles, and its tests pass.
 #[cfg(doctest)]

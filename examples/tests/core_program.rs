@@ -50,6 +50,7 @@ fn newest_checkpoint_is_evaluated_with_any_tokenizer() {
         place.succeeds(&format!(
             "{SMALL} {tokenizer} --steps 3 --save-every 1 --name a"
         ));
+        fs::remove_file(place.at("text.txt")).expect("the text"); // the run has saved its tokenizer
         let words = "core --run runs/a --bundle=bundle --core_max_per_task 12 --device cpu";
         let out = place.succeeds(words);
         contains(
@@ -86,6 +87,36 @@ fn newest_checkpoint_is_evaluated_with_any_tokenizer() {
         place.succeeds(words); // once more gives the same
         assert_eq!(place.json("runs/a/core.json"), file);
     }
+}
+
+#[test]
+fn tokenizer_of_a_run_that_saved_none_is_trained_again() {
+    let place = place();
+    place.succeeds(&format!(
+        "{SMALL} --tokenizer=bpe --vocab-size=300 --steps 2 --name a"
+    ));
+    let words = "core --run runs/a --bundle=bundle --core_max_per_task 12 --device cpu";
+    place.succeeds(words);
+    let file = place.json("runs/a/core.json");
+
+    fs::remove_file(place.at("runs/a/tokenizer.json")).expect("the saved tokenizer");
+    place.succeeds(words);
+    assert_eq!(place.json("runs/a/core.json"), file);
+
+    fs::write(place.at("text.txt"), "another text ".repeat(300)).expect("a text");
+    let ended = place.run(words);
+    assert_eq!(ended.code, Some(2), "{}", ended.out);
+    contains(&ended.err, &["the run was trained on another text"]);
+}
+
+#[test]
+fn core_without_tasks_is_a_note() {
+    let place = place();
+    let out = place.succeeds(&format!("{SMALL} --steps 1 --core-metric-every 2 --name a"));
+    contains(
+        &out,
+        &["note: --core-metric-every 2 has no effect", "run completed"],
+    );
 }
 
 #[test]
@@ -162,12 +193,8 @@ fn user_errors_are_one_sentence_and_write_nothing() {
     let training = format!("{SMALL} --steps 2");
     for (words, parts) in [
         (
-            format!("{training} --core-metric-every 2"),
-            &["--core-metric-every 2 needs --core-bundle"][..],
-        ),
-        (
             format!("{training} --core-bundle bundle"),
-            &["needs --core-metric-every STEPS"],
+            &["needs --core-metric-every STEPS"][..],
         ),
         (
             format!("{training} --core-metric-every 1 --core-bundle none"),

@@ -12,6 +12,7 @@ use bdh_data::Tokenizer;
 use bdh_models::gpt2::Gpt2Config;
 use program::contains;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -64,8 +65,8 @@ fn histograms_are_recorded_every_100_steps_and_at_the_last() {
     contains(
         &out,
         &[
-            "step     1 | loss: 5.5",
-            "step   130 | loss: ",
+            "step     0 | loss: 5.5",
+            "step   129 | loss: ",
             " | lr 3.0000e-04 | norm: ",
             " | tok/sec: ",
             "validation loss: ",
@@ -131,43 +132,254 @@ fn time_budget_takes_the_place_of_a_number_of_steps() {
         &["--time-budget", "cannot be used with"],
     );
     let out = place.succeeds(&words);
-    contains(&out, &["step     1 | loss: ", "run completed"]);
+    contains(&out, &["step     0 | loss: ", "run completed"]);
     let metrics = place.metrics("log");
     let last = metrics.last().expect("a record");
     assert!(last["elapsed"].as_f64() >= Some(1.0), "{last}");
     assert!(last["weights/transformer.h.0.mlp.c_fc.weight"].is_object());
 }
 
-#[test]
-fn log_txt_has_three_fields_per_line() {
-    let place = Place::new();
-    place.succeeds(&format!("{SMALL} --max_steps 30 --n_layer 1"));
-    let text = fs::read_to_string(place.at("log/log.txt")).expect("log.txt");
-    let mut vals = Vec::new();
-    let mut trains = Vec::new();
+/// Steps and values of each stream of `log.txt`, read like the plotting loop of build-nanogpt's notebook reads it.
+fn streams(place: &Place, run: &str) -> BTreeMap<String, BTreeMap<u64, f64>> {
+    let text = fs::read_to_string(place.at(run).join("log.txt")).expect("log.txt");
+    let mut streams: BTreeMap<String, BTreeMap<u64, f64>> = BTreeMap::new();
     for line in text.lines() {
-        let [step, stream, loss] = line.split(' ').collect::<Vec<_>>()[..] else {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [step, stream, value] = fields[..] else {
             panic!("`{line}` has not three fields")
         };
-        let digits = loss.split_once('.').expect("a decimal point").1.len();
-        let step: u64 = step.parse().expect("a step");
-        assert!(loss.parse::<f64>().expect("a loss") > 0.0);
-        match stream {
-            "train" => (trains.push(step), assert_eq!(digits, 6, "{line}")).1,
-            "val" => (vals.push(step), assert_eq!(digits, 4, "{line}")).1,
-            _ => panic!("`{stream}` is no stream"),
-        }
+        let values = streams.entry(stream.to_owned()).or_default();
+        let (step, value) = (
+            step.parse().expect("a step"),
+            value.parse().expect("a value"),
+        );
+        assert_eq!(
+            values.insert(step, value),
+            None,
+            "`{line}` is the second of its step"
+        );
     }
-    assert_eq!(vals, [0, 25, 30]);
-    assert_eq!(trains, (1..=30).collect::<Vec<_>>());
-    place.succeeds(&format!("{SMALL} --max_steps 1 --n_layer 1"));
-    assert_eq!(
-        fs::read_to_string(place.at("log-2/log.txt"))
-            .expect("of its own")
-            .lines()
-            .count(),
-        3
+    streams
+}
+
+/// Returns the steps of a stream.
+fn steps(streams: &BTreeMap<String, BTreeMap<u64, f64>>, name: &str) -> Vec<u64> {
+    streams[name].keys().copied().collect()
+}
+
+#[test]
+fn log_txt_is_read_by_the_plotting_loop_of_build_nanogpt() {
+    let place = Place::new();
+    place.succeeds(&format!("{SMALL} --max_steps 30 --n_layer 1"));
+    let streams = streams(&place, "log");
+    assert_eq!(streams.keys().collect::<Vec<_>>(), ["train", "val"]);
+    assert_eq!(steps(&streams, "train"), (0..30).collect::<Vec<_>>());
+    assert_eq!(steps(&streams, "val"), [0, 25, 30]);
+    assert!(streams.values().flatten().all(|(_, loss)| *loss > 0.0));
+    let text = fs::read_to_string(place.at("log/log.txt")).expect("log.txt");
+    for line in text.lines() {
+        let digits = line.split_once('.').expect("a decimal point").1.len();
+        let expected = if line.contains("train") { 6 } else { 4 };
+        assert_eq!(digits, expected, "{line}");
+    }
+    // The validation of a step comes before its training, as in the original.
+    let mut lines = text.lines();
+    assert!(lines.next().is_some_and(|line| line.starts_with("0 val ")));
+    assert!(
+        lines
+            .next()
+            .is_some_and(|line| line.starts_with("0 train "))
     );
+
+    place.succeeds(&format!("{SMALL} --max_steps 1 --n_layer 1"));
+    let second = fs::read_to_string(place.at("log-2/log.txt")).expect("of its own");
+    assert_eq!(second.lines().count(), 3);
+}
+
+/// Writes token ids as `numpy.save` does.
+fn save_npy(path: &Path, ids: impl Iterator<Item = u16>) {
+    let ids: Vec<u8> = ids.flat_map(u16::to_le_bytes).collect();
+    let len = ids.len() / 2;
+    let text = format!("{{'descr': '<u2', 'fortran_order': False, 'shape': ({len},), }}");
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(format!("{text:<117}\n").bytes());
+    bytes.extend(ids);
+    fs::write(path, bytes).expect("a new file");
+}
+
+/// Writes a directory like build-nanogpt's `edu_fineweb10B`, with ids below 250.
+fn edu_fineweb(place: &Place) {
+    let dir = place.at("edu");
+    fs::create_dir(&dir).expect("a new folder");
+    save_npy(
+        &dir.join("edufineweb_val_000000.npy"),
+        (0..400).map(|i| i * 7 % 250),
+    );
+    save_npy(
+        &dir.join("edufineweb_train_000001.npy"),
+        (0..300).map(|i| i * 3 % 250),
+    );
+    save_npy(
+        &dir.join("edufineweb_train_000002.npy"),
+        (0..300).map(|i| i * 11 % 250),
+    );
+}
+
+/// Flags of a narrow layer, for shards.
+const ON_SHARDS: &str = "--device cpu --data edu --n_embd 8 --n-head 2 --n_layer 1 --block_size 8 --batch_size 2 \
+                         --eval_iters 2";
+
+#[test]
+fn npy_shards_train_without_a_tokenizer() {
+    let place = Place::new();
+    edu_fineweb(&place);
+    let out = place.succeeds(&format!("{ON_SHARDS} --max_steps 4 --vocab_size 250"));
+    contains(
+        &out,
+        &[
+            "text     600 training and 400 validation tokens in shards (npy)\n",
+            " 250 tokens\n",
+        ],
+    );
+    assert!(!out.contains("sample 0"), "no tokenizer:\n{out}");
+    let streams = streams(&place, "log");
+    assert_eq!(
+        (steps(&streams, "train"), steps(&streams, "val")),
+        (vec![0, 1, 2, 3], vec![0, 4])
+    );
+
+    let plan = place.succeeds(&format!("{ON_SHARDS} --dry-run"));
+    contains(&plan, &[" 50257 tokens\n"]);
+    place.refuses(
+        &format!("{ON_SHARDS} --hellaswag hella.jsonl"),
+        &["--hellaswag needs a tokenizer", "--tokenizer"],
+    );
+    // Ids that the model does not have.
+    let ended = place.run(&format!("{ON_SHARDS} --max_steps 4 --vocab_size 100"));
+    assert!(
+        ended
+            .err
+            .contains("is outside the model's vocabulary, ids 0 to 99"),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
+fn total_batch_size_is_reached_by_accumulation() {
+    let place = Place::new();
+    edu_fineweb(&place);
+    place.refuses(
+        &format!("{ON_SHARDS} --total_batch_size 100"),
+        &[
+            "--total-batch-size 100 is not a multiple of 16, ",
+            "use 112",
+        ],
+    );
+    place.succeeds(&format!(
+        "{ON_SHARDS} --max_steps 3 --vocab_size 250 --total_batch_size 64"
+    ));
+    let tokens: Vec<_> = place
+        .metrics("log")
+        .iter()
+        .map(|line| line["tokens"].clone())
+        .collect();
+    assert_eq!(tokens, [0, 64, 128, 192]);
+}
+
+#[test]
+fn resumed_run_repeats_the_rest_of_its_log() {
+    let place = Place::new();
+    edu_fineweb(&place);
+    for data in [SMALL, ON_SHARDS] {
+        let run = format!(
+            "{data} --n_layer 1 --max_steps 6 --save_every 4 --eval_freq 2 --log_dir some/run"
+        );
+        place.succeeds(&run);
+        let whole = fs::read_to_string(place.at("some/run/log.txt")).expect("log.txt");
+        // As if the program had been killed behind the first checkpoint.
+        fs::remove_dir_all(place.at("some/run/checkpoints/step_00000006")).expect("a checkpoint");
+        let out = place.succeeds("--resume --log-dir some/run");
+        assert!(!out.contains("step     3 | loss"), "{out}");
+        contains(
+            &out,
+            &["step     4 | loss", "step     5 | loss", "run completed"],
+        );
+        let resumed = fs::read_to_string(place.at("some/run/log.txt")).expect("log.txt");
+        assert_eq!(resumed, whole);
+
+        let out = place.succeeds("--resume --log-dir some/run");
+        contains(
+            &out,
+            &[
+                "`some/run` is complete, at step 6",
+                "--max-steps sets another length",
+            ],
+        );
+        fs::remove_dir_all(place.at("some/run")).expect("the run");
+    }
+    place.refuses(
+        "--resume --log-dir none",
+        &["there is no run `none` to resume", "--log-dir"],
+    );
+}
+
+#[test]
+fn samples_and_hellaswag_are_shown_during_training() {
+    let place = Place::new();
+    let lines = r#"{"ctx": "A man", "endings": ["sits", "runs off", "x", "y"], "label": 1}
+{"ctx": "line 7", "endings": ["of a text", "zz"], "label": "0"}
+"#;
+    fs::write(place.at("hella.jsonl"), lines).expect("a new file");
+    let out = place.succeeds(&format!(
+        "{SMALL} --n_layer 1 --max_steps 5 --sample_every 2 --hellaswag hella.jsonl --hellaswag_every 2"
+    ));
+    contains(
+        &out,
+        &[
+            "sample 0: Hello, I'm a language model,",
+            "sample 3: The meaning of life is",
+            "HellaSwag accuracy: ",
+        ],
+    );
+    assert_eq!(names(&place.at("log/samples")), ["2.md", "4.md", "5.md"]);
+    let streams = streams(&place, "log");
+    assert_eq!(steps(&streams, "hella"), [0, 2, 4, 5]);
+    assert!(
+        streams["hella"]
+            .values()
+            .all(|share| [0.0, 0.5, 1.0].contains(share))
+    );
+    place.refuses(
+        &format!("{SMALL} --hellaswag none.jsonl"),
+        &["cannot read `none.jsonl` (No such file"],
+    );
+}
+
+#[test]
+fn shards_have_samples_with_a_tokenizer() {
+    let place = Place::new();
+    edu_fineweb(&place);
+    fs::create_dir(place.at("gpt2")).expect("a new folder");
+    pretrained(&place.at("gpt2"));
+    let out = place.succeeds(&format!("{ON_SHARDS} --max_steps 2 --tokenizer gpt2"));
+    contains(
+        &out,
+        &[" 258 tokens\n", "sample 0: Hello, I'm a language model,"],
+    );
+    let metrics = place.metrics("log");
+    let last = metrics.last().expect("a record");
+    assert!(last["val/bpb"].is_number(), "{last}");
+    place.refuses(
+        &format!("{ON_SHARDS} --tokenizer gpt2 --vocab_size 257"),
+        &["the tokenizer in `gpt2` has 258 tokens, and the model has 257"],
+    );
+    place.refuses(
+        &format!("{ON_SHARDS} --weights gpt2 --vocab_size 300"),
+        &["--vocab-size 300 is not the 258 of the model in `gpt2`"],
+    );
+    let out = place.succeeds(&format!("{ON_SHARDS} --max_steps 2 --weights gpt2"));
+    contains(&out, &[" 258 tokens\n", "sample 3: "]);
 }
 
 #[test]
@@ -242,7 +454,7 @@ fn pretrained_weights_come_with_their_tokenizer() {
     assert_eq!(words.token_bytes()[255..], [1, 2, 0]);
 
     let out = place.succeeds(&format!("{SMALL} --max_steps 2 --weights gpt2"));
-    contains(&out, &["258 tokens", "step     2 | loss: "]);
+    contains(&out, &["258 tokens", "step     1 | loss: "]);
 }
 
 #[test]
@@ -277,18 +489,18 @@ fn end_of_text_token_is_found_by_its_name() {
     let cause = |vocab: &Map<String, Value>| {
         fs::write(&path, Value::from(vocab.clone()).to_string()).expect("a file");
         let error = Tokenizer::gpt2(&place.at("gpt2")).expect_err("no words of GPT-2's");
-        std::error::Error::source(&error)
-            .expect("a cause")
-            .to_string()
+        error.to_string()
     };
     vocab.insert("<|endoftext|>".into(), 300.into());
-    assert_eq!(
-        cause(&vocab),
-        "the vocabulary has 258 tokens, but not the id 256"
+    let text = cause(&vocab);
+    assert!(
+        text.contains("has 258 tokens, but not the id 256"),
+        "{text}"
     );
     vocab.remove("<|endoftext|>");
     vocab.insert("the".into(), 256.into());
-    assert_eq!(cause(&vocab), "the vocabulary has no `<|endoftext|>`");
+    let text = cause(&vocab);
+    assert!(text.contains("<|endoftext|>"), "{text}");
 }
 
 #[test]

@@ -37,10 +37,15 @@ macro_rules! peaks {
 }
 
 peaks! {
+    // GB200, B100, H800, A800, A40, A30 and the cards of AMD from MI355X on: `get_peak_flops` of nanochat alone.
+    /// `gb200-bf16`, one GPU
+    Gb200Bf16 "gb200-bf16" 2.5e15,
     // NVIDIA Blackwell data sheet, HGX B200: 4.5 PFLOPS with sparsity. Its tf32 (2.2) is rounded, its fp32 was 80 and
     // then 75, so both are left out.
     /// `b200-bf16`
     B200Bf16 "b200-bf16" 2.25e15,
+    /// `b100-bf16`
+    B100Bf16 "b100-bf16" 1.8e15,
     // H200 data sheet, with sparsity: SXM 1,979 TFLOPS, from the same chip as the H100 SXM; NVL 1,671.
     /// `h200-bf16`, SXM
     H200Bf16 "h200-bf16" 989.4e12,
@@ -61,6 +66,10 @@ peaks! {
     H100PcieFp32 "h100-pcie-fp32" 51.2e12,
     /// `h100-nvl-bf16`, one card
     H100NvlBf16 "h100-nvl-bf16" 835.5e12,
+    /// `h800-bf16`
+    H800Bf16 "h800-bf16" 756.0e12,
+    /// `h800-nvl-bf16`
+    H800NvlBf16 "h800-nvl-bf16" 989.4e12,
     // A100 data sheet; SXM and PCIe have the same peaks.
     /// `a100-bf16`
     A100Bf16 "a100-bf16" 312.0e12,
@@ -68,6 +77,12 @@ peaks! {
     A100Tf32 "a100-tf32" 156.0e12,
     /// `a100-fp32`
     A100Fp32 "a100-fp32" 19.5e12,
+    /// `a800-bf16`
+    A800Bf16 "a800-bf16" 312.0e12,
+    /// `a40-bf16`
+    A40Bf16 "a40-bf16" 149.7e12,
+    /// `a30-bf16`
+    A30Bf16 "a30-bf16" 165.0e12,
     // L40S and L4 data sheets. The L4's 242 TFLOPS are with sparsity. Sources disagree on its tf32 and fp32.
     /// `l40s-bf16`
     L40sBf16 "l40s-bf16" 362.05e12,
@@ -94,6 +109,16 @@ peaks! {
     // AMD Instinct MI300X data sheet. For its other precisions no second source was found.
     /// `mi300x-bf16`
     Mi300xBf16 "mi300x-bf16" 1307.4e12,
+    /// `mi355x-bf16`
+    Mi355xBf16 "mi355x-bf16" 2.5e15,
+    /// `mi325x-bf16`
+    Mi325xBf16 "mi325x-bf16" 1307.4e12,
+    /// `mi300a-bf16`
+    Mi300aBf16 "mi300a-bf16" 980.6e12,
+    /// `mi250x-bf16`
+    Mi250xBf16 "mi250x-bf16" 383.0e12,
+    /// `mi250-bf16`
+    Mi250Bf16 "mi250-bf16" 362.1e12,
 }
 
 #[cfg(test)]
@@ -123,7 +148,19 @@ mod tests {
             ("a100", 312.0),
             ("l40s", 362.0),
             ("l4", 121.0),
+            ("gb200", 2500.0),
+            ("b100", 1800.0),
+            ("h800", 756.0),
+            ("h800-nvl", 989.0),
+            ("a800", 312.0),
+            ("a40", 149.7),
+            ("a30", 165.0),
+            ("mi355x", 2500.0),
+            ("mi325x", 1307.4),
             ("mi300x", 1307.4),
+            ("mi300a", 980.6),
+            ("mi250x", 383.0),
+            ("mi250", 362.1),
             ("rtx5090", 209.5),
             ("rtx4090", 165.2),
             ("rtx3090", 71.0),

@@ -1,4 +1,5 @@
-//! Judges from pinned Python packages: TensorBoard and W&B read the files of our sinks, scikit-learn computes our metrics.
+//! Judges from pinned Python packages: TensorBoard and W&B read the files of our sinks, scikit-learn computes our metrics,
+//! tiktoken encodes our texts.
 //!
 //! Each judge is a virtual environment in the target directory, made on first use and under a lock, so that test programs
 //! can share it. If that is impossible (no Python, no network), a test prints `skipped: …` and passes.
@@ -7,7 +8,7 @@
 //! |---|---|
 //! | `BDH_JUDGES=required` | fails the test if a judge is not available |
 //! | `BDH_JUDGES=off` | uses no judge |
-//! | `BDH_JUDGE_MODERN=DIR`, `BDH_JUDGE_WANDB_0_19=DIR`, `BDH_JUDGE_SCIKIT_LEARN=DIR`, `BDH_JUDGE_ORIGINALS=DIR` | uses an existing environment |
+//! | `BDH_JUDGE_MODERN=DIR`, `BDH_JUDGE_WANDB_0_19=DIR`, `BDH_JUDGE_SCIKIT_LEARN=DIR`, `BDH_JUDGE_TIKTOKEN=DIR`, `BDH_JUDGE_ORIGINALS=DIR` | uses an existing environment |
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -61,6 +62,13 @@ const SCIKIT_LEARN: Recipe = Recipe {
     packages: &["scikit-learn==1.9.1", "numpy"],
 };
 
+/// Reference of the byte-pair encoding of tokenizers.
+const TIKTOKEN: Recipe = Recipe {
+    name: "tiktoken-0.14.0",
+    variable: "BDH_JUDGE_TIKTOKEN",
+    packages: &["tiktoken==0.14.0"],
+};
+
 /// Originals of our sinks, for the comparison in a bench.
 const ORIGINALS: Recipe = Recipe {
     name: "originals-1",
@@ -84,6 +92,11 @@ impl Judge {
     /// Returns scikit-learn 1.9. `None` if it is not available.
     pub(crate) fn scikit_learn() -> Option<Self> {
         Self::of(&SCIKIT_LEARN)
+    }
+
+    /// Returns tiktoken 0.14. `None` if it is not available.
+    pub(crate) fn tiktoken() -> Option<Self> {
+        Self::of(&TIKTOKEN)
     }
 
     /// Returns tensorboardX 2.6 and wandb 0.31. `None` if they are not available.

@@ -4,4 +4,5 @@ mod corpora;
 mod downloads;
 mod mistakes;
 mod packing;
+mod shards;
 mod tokenizers;

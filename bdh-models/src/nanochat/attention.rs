@@ -54,17 +54,16 @@ impl Attention {
         }
     }
 
-    /// Applies attention to the normed block input `x`, `[batch, seq_len, n_embd]`, and keeps its shape.
+    /// Projects the normed block input `x`, `[batch, seq_len, n_embd]`, to queries, keys and values.
     ///
     /// `value_embedding` is the layer's own embedding of the tokens, `[batch, seq_len, kv_width]`. The tables
     /// of `rope` must have `seq_len` positions.
-    pub(super) fn forward(
+    pub(super) fn project(
         &self,
         x: Tensor<3>,
         value_embedding: Option<Tensor<3>>,
         rope: &Rope,
-        mask: &Mask,
-    ) -> Tensor<3> {
+    ) -> Heads {
         let [batch, seq_len, width] = x.dims();
         let head_size = width / self.n_head;
         let heads = |x: Tensor<3>, heads| x.reshape([batch, seq_len, heads, head_size]);
@@ -76,11 +75,38 @@ impl Attention {
             let gate = value_gate(ve_gate, x).cast(values.dtype());
             values = values + heads(embedding, self.n_kv_head) * gate;
         }
+        Heads {
+            queries: norm(rope.rotate(queries)),
+            keys: norm(rope.rotate(keys)),
+            values,
+        }
+    }
 
-        let scale = SHARPNESS * SHARPNESS / (head_size as f64).sqrt();
-        let (queries, keys) = (norm(rope.rotate(queries)), norm(rope.rotate(keys)));
-        let read = attention(queries, keys, values, mask, scale);
-        apply_linear(&self.c_proj, read.reshape([batch, seq_len, width]))
+    /// Merges what the heads have read, `[batch, seq_len, n_head, head_size]`, to `[batch, seq_len, n_embd]`.
+    pub(super) fn merge(&self, read: Tensor<4>) -> Tensor<3> {
+        let [batch, seq_len, heads, head_size] = read.dims();
+        apply_linear(&self.c_proj, read.reshape([batch, seq_len, heads * head_size]))
+    }
+}
+
+/// Queries, keys and values of all heads, `[batch, seq_len, heads, head_size]` each.
+pub(super) struct Heads {
+    pub(super) queries: Tensor<4>,
+    pub(super) keys: Tensor<4>,
+    pub(super) values: Tensor<4>,
+}
+
+impl Heads {
+    /// Returns the average of the visible values for each query.
+    pub(super) fn attend(self, mask: &Mask) -> Tensor<4> {
+        let scale = self.scale();
+        attention(self.queries, self.keys, self.values, mask, scale)
+    }
+
+    /// Returns the factor of the products of queries and keys.
+    pub(super) fn scale(&self) -> f64 {
+        let [.., head_size] = self.queries.dims();
+        SHARPNESS * SHARPNESS / (head_size as f64).sqrt()
     }
 }
 

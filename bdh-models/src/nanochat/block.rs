@@ -4,6 +4,7 @@ use super::attention::Attention;
 use super::config::GptConfig;
 use super::norm::norm;
 use super::rope::Rope;
+use super::stream::Past;
 use crate::init::{Law, Weights};
 use crate::layers::apply_linear;
 use bdh::Probe;
@@ -45,10 +46,14 @@ impl Block {
             value_embedding,
             rope,
             mask,
+            past,
         } = inputs;
-        let read = self
-            .attn
-            .forward(norm(x.clone()), value_embedding, rope, mask);
+        let heads = self.attn.project(norm(x.clone()), value_embedding, rope);
+        let read = match past {
+            Some(past) => past.attend(heads, mask),
+            None => heads.attend(mask),
+        };
+        let read = self.attn.merge(read);
         probe.tap(format_args!("h.{layer}.attn"), &read);
         let x = x + read;
         let hidden = self.mlp.hidden(norm(x.clone()));
@@ -69,6 +74,8 @@ pub(super) struct BlockInputs<'a> {
     pub(super) rope: &'a Rope,
     /// Tokens that a query may see.
     pub(super) mask: &'a Mask,
+    /// Keys and values of the tokens before the input, if it continues a text.
+    pub(super) past: Option<&'a mut Past>,
 }
 
 /// MLP of one layer: two linear layers with a squared ReLU between them.

@@ -4,6 +4,8 @@ use super::gpt::Gpt;
 use bdh::burn::tensor::Device;
 use bdh::ops::Precision;
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 /// Channels of the normed block input that gate the value embeddings.
 pub(super) const VALUE_GATE_CHANNELS: usize = 12;
@@ -13,12 +15,55 @@ pub(crate) const SMEAR_GATE_CHANNELS: usize = 24;
 const VOCAB_MULTIPLE: usize = 64;
 /// Multiple that short windows are rounded up to: the tile of nanochat's attention kernels.
 const WINDOW_MULTIPLE: usize = 128;
+/// Multiple of `sequence_len` that the rotary tables reach. Source: nanochat.
+const CONTEXT_MULTIPLE: usize = 10;
+/// Short window of nanochat's next version, in tokens.
+pub const SHORT_SEQ_LEN: usize = 512;
+
+/// Version of nanochat that a model and its training follow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NanochatVersion {
+    /// nanochat's master branch at 92d63d4.
+    #[default]
+    Master,
+    /// The author's open rewrite (pull request 800): no smear, value embeddings from a normal distribution, short windows
+    /// of a fixed length, and laws that follow the chosen number of tokens.
+    Next,
+}
+
+/// Error of a name that is no version of nanochat.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown version `{0}` of nanochat: use master or next")]
+pub struct UnknownVersion(String);
+
+impl FromStr for NanochatVersion {
+    type Err = UnknownVersion;
+
+    fn from_str(name: &str) -> Result<Self, UnknownVersion> {
+        match name {
+            "master" => Ok(Self::Master),
+            "next" => Ok(Self::Next),
+            other => Err(UnknownVersion(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for NanochatVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Master => "master",
+            Self::Next => "next",
+        })
+    }
+}
 
 /// Settings of a [`Gpt`], under the names of nanochat's `GPTConfig`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GptConfig {
-    /// Tokens of the longest input. Defaults to 2048.
+    /// Tokens of the training sequences; evaluation and generation reach [`max_context`](Self::max_context). Defaults to
+    /// 2048.
     pub sequence_len: usize,
     /// Number of token ids, before padding. Defaults to 32768.
     pub vocab_size: usize,
@@ -36,6 +81,21 @@ pub struct GptConfig {
     pub window_pattern: String,
     /// Precision of activations; parameters, gradients and logits are always `f32`. Defaults to `f32`.
     pub precision: Precision,
+    /// Version of nanochat. Defaults to master.
+    #[serde(skip_serializing_if = "is_master")]
+    pub version: NanochatVersion,
+    /// Tokens of the window `S`, of the next version only. Defaults to 512.
+    #[serde(skip_serializing_if = "is_default_window")]
+    pub short_seq_len: usize,
+}
+
+// Configurations that were saved before the fields existed stay equal to new ones.
+fn is_master(version: &NanochatVersion) -> bool {
+    *version == NanochatVersion::Master
+}
+
+fn is_default_window(tokens: &usize) -> bool {
+    *tokens == SHORT_SEQ_LEN
 }
 
 impl Default for GptConfig {
@@ -49,6 +109,8 @@ impl Default for GptConfig {
             n_embd: 768,
             window_pattern: "SSSL".into(),
             precision: Precision::default(),
+            version: NanochatVersion::default(),
+            short_seq_len: SHORT_SEQ_LEN,
         }
     }
 }
@@ -131,7 +193,7 @@ impl GptConfig {
         if !self.head_size().is_multiple_of(2) {
             return Err(GptConfigError::OddHeadSize { n_embd, n_head });
         }
-        if n_embd < SMEAR_GATE_CHANNELS {
+        if self.has_smear() && n_embd < SMEAR_GATE_CHANNELS {
             return Err(GptConfigError::Narrow { n_embd });
         }
         if !n_head.is_multiple_of(n_kv_head) {
@@ -157,6 +219,7 @@ impl GptConfig {
             ("n_layer", self.n_layer),
             ("n_head", self.n_head),
             ("n_kv_head", self.n_kv_head),
+            ("short_seq_len", self.short_seq_len),
         ];
         match counts.into_iter().find(|(_, count)| *count == 0) {
             Some((field, _)) => Err(GptConfigError::Zero { field }),
@@ -207,11 +270,28 @@ impl GptConfig {
         }
     }
 
-    /// Returns the window of `S`: a quarter of the sequence, rounded up to whole tiles of 128 tokens.
+    /// Returns the window of `S`: a quarter of the sequence, rounded up to whole tiles of 128 tokens; in the next version
+    /// a number of tokens.
     pub(super) fn short_window(&self) -> usize {
-        self.sequence_len
-            .div_ceil(4)
-            .next_multiple_of(WINDOW_MULTIPLE)
+        match self.version {
+            NanochatVersion::Master => self
+                .sequence_len
+                .div_ceil(4)
+                .next_multiple_of(WINDOW_MULTIPLE),
+            NanochatVersion::Next => self.short_seq_len,
+        }
+    }
+
+    /// Returns the tokens of the longest input: ten times `sequence_len`, as far as nanochat's rotary tables reach.
+    #[must_use]
+    pub fn max_context(&self) -> usize {
+        CONTEXT_MULTIPLE * self.sequence_len
+    }
+
+    /// Returns whether a little of each token is added to the next one, which the next version does not do.
+    #[must_use]
+    pub fn has_smear(&self) -> bool {
+        self.version == NanochatVersion::Master
     }
 
     /// Returns whether `layer` adds an embedding of the token to its values: every other layer, including the last.

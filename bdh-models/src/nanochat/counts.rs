@@ -49,7 +49,16 @@ impl GptConfig {
             lm_head: self.padded_vocab() * self.n_embd,
             transformer: self.n_layer * (attention + mlp)
                 + value_layers * VALUE_GATE_CHANNELS * self.n_kv_head,
-            scalars: 2 * self.n_layer + SMEAR_GATE_CHANNELS + 2, // the lambdas, the smear gate, two more lambdas
+            scalars: 2 * self.n_layer + self.smear_gate() + usize::from(self.has_smear()) + 1, // all lambdas, the smear gate
+        }
+    }
+
+    /// Returns the number of parameters of the smear gate.
+    fn smear_gate(&self) -> usize {
+        if self.has_smear() {
+            SMEAR_GATE_CHANNELS
+        } else {
+            0
         }
     }
 
@@ -59,7 +68,7 @@ impl GptConfig {
     /// of each layer. Tables are looked up, not multiplied, so they do not count.
     #[must_use]
     pub fn flops_per_token(&self, seq_len: usize) -> f64 {
-        let multiplied = self.num_params().scaling() + SMEAR_GATE_CHANNELS;
+        let multiplied = self.num_params().scaling() + self.smear_gate();
         let seen: usize = (0..self.n_layer)
             .map(|layer| self.window(layer).min(seq_len))
             .sum();

@@ -1,10 +1,11 @@
 //! The model: tables, blocks, and the shortcuts around them.
 
 use super::block::{Block, BlockInputs};
-use super::config::{GptConfig, SMEAR_GATE_CHANNELS};
+use super::config::{GptConfig, NanochatVersion, SMEAR_GATE_CHANNELS};
 use super::mask::Masks;
 use super::norm::norm;
 use super::rope::Rope;
+use super::stream::{Cache, Reader};
 use crate::init::{Law, Weights};
 use crate::layers::apply_linear;
 use bdh::burn;
@@ -12,6 +13,7 @@ use bdh::burn::module::{Module, Param};
 use bdh::burn::nn::{Embedding, Linear};
 use bdh::burn::tensor::activation::sigmoid;
 use bdh::burn::tensor::{Device, FloatDType, Int, Tensor};
+use bdh::lm::TokenStream;
 use bdh::ops::{residual_mix, soft_cap, upcast_f32};
 use bdh::{CausalLm, Probe};
 
@@ -35,10 +37,10 @@ pub struct Gpt {
     pub resid_lambdas: Param<Tensor<1>>,
     /// Weight of the embedded token at the input of each block, `[n_layer]`.
     pub x0_lambdas: Param<Tensor<1>>,
-    /// The first 24 channels of a token to the gate of its smear.
-    pub smear_gate: Linear,
-    /// Weight of the previous token, `[1]`.
-    pub smear_lambda: Param<Tensor<1>>,
+    /// The first 24 channels of a token to the gate of its smear; `None` in nanochat's next version.
+    pub smear_gate: Option<Linear>,
+    /// Weight of the previous token, `[1]`; `None` in nanochat's next version.
+    pub smear_lambda: Option<Param<Tensor<1>>>,
     /// Weight of the middle layer's stream, which is subtracted at the end, `[1]`.
     pub backout_lambda: Param<Tensor<1>>,
     /// Value embedding of each layer. Layers without one are `None`, so that parameter names contain the layer's
@@ -75,46 +77,67 @@ impl Gpt {
             lm_head: weights.linear("lm_head", [width, vocab], Law::Normal(0.001)),
             resid_lambdas: weights.vector(ramp(config.n_layer, 1.15, 1.05)),
             x0_lambdas: weights.vector(ramp(config.n_layer, 0.20, 0.05)),
-            smear_gate: weights.linear(
-                "smear_gate",
-                [SMEAR_GATE_CHANNELS, 1],
-                Law::Uniform(0.0, 0.02),
-            ),
-            smear_lambda: weights.vector(vec![0.0]),
+            smear_gate: config.has_smear().then(|| draw_smear_gate(&weights)),
+            smear_lambda: config.has_smear().then(|| weights.vector(vec![0.0])),
             backout_lambda: weights.vector(vec![0.2]),
             value_embeds: draw_value_embeds(config, &weights),
-            rope: Rope::new(config.sequence_len, config.head_size(), device),
+            rope: Rope::new(config.max_context(), config.head_size(), device),
             masks: Masks::new(config, device),
             config: config.clone(),
         }
     }
 
     /// Returns the residual stream that enters the blocks, `[batch, seq_len, n_embd]`.
-    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        let x = self
-            .config
-            .precision
-            .cast(norm(self.transformer.wte.forward(tokens)));
-        let [_, seq_len, _] = x.dims();
-        if seq_len == 1 { x } else { self.smear(x) }
+    ///
+    /// `cache` has the token before the first one, and gets the last one.
+    fn embed(&self, tokens: Tensor<2, Int>, cache: Option<&mut Cache>) -> Tensor<3> {
+        let x = norm(self.transformer.wte.forward(tokens));
+        let x = self.config.precision.cast(x);
+        let before = match cache {
+            Some(cache) => cache.replace_embedded(&x),
+            None => None,
+        };
+        self.smear(x, before)
     }
 
-    /// Adds a little of each token to the next one.
-    fn smear(&self, x: Tensor<3>) -> Tensor<3> {
+    /// Adds a little of each token to the next one; `before` is the token before the first one, `[batch, 1, n_embd]`.
+    fn smear(&self, x: Tensor<3>, before: Option<Tensor<3>>) -> Tensor<3> {
+        let (Some(gate), Some(lambda)) = (&self.smear_gate, &self.smear_lambda) else {
+            return x;
+        };
+        let has_before = before.is_some();
+        let x = match before {
+            Some(before) => Tensor::cat(vec![before, x], 1),
+            None => x,
+        };
         let [_, seq_len, _] = x.dims();
+        if seq_len == 1 {
+            return x;
+        }
         let rest = x.clone().narrow(1, 1, seq_len - 1);
-        let before = x.clone().narrow(1, 0, seq_len - 1);
+        let previous = x.clone().narrow(1, 0, seq_len - 1);
         let read = upcast_f32(rest.clone().narrow(2, 0, SMEAR_GATE_CHANNELS));
-        let gate = sigmoid(self.smear_gate.forward(read)) * self.smear_lambda.val().unsqueeze();
-        let smeared = rest + before * gate.cast(x.dtype());
+        let gate = sigmoid(gate.forward(read)) * lambda.val().unsqueeze();
+        let smeared = rest + previous * gate.cast(x.dtype());
+        if has_before {
+            return smeared;
+        }
         Tensor::cat(vec![x.narrow(1, 0, 1), smeared], 1)
     }
 
     /// Returns the residual stream that leaves the blocks, normed for the head.
-    fn hidden(&self, tokens: &Tensor<2, Int>, probe: &Probe<'_>) -> Tensor<3> {
+    ///
+    /// With a `cache`, the tokens continue the text that it has read, and are added to it.
+    fn hidden(
+        &self,
+        tokens: &Tensor<2, Int>,
+        mut cache: Option<&mut Cache>,
+        probe: &Probe<'_>,
+    ) -> Tensor<3> {
         let [_, seq_len] = tokens.dims();
-        let rope = self.rope.narrow(seq_len);
-        let embedded = self.embed(tokens.clone());
+        let start = cache.as_ref().map_or(0, |cache| cache.position());
+        let rope = self.rope.narrow(start, seq_len);
+        let embedded = self.embed(tokens.clone(), cache.as_deref_mut());
         probe.tap("embed", &embedded);
 
         let mut x = embedded.clone();
@@ -125,6 +148,7 @@ impl Gpt {
                 value_embedding: self.value_embedding(layer, tokens),
                 rope: &rope,
                 mask: self.masks.of(self.config.window(layer)),
+                past: cache.as_deref_mut().map(|cache| cache.layer(layer)),
             };
             x = block.forward(self.mix_embedded(layer, x, embedded.clone()), inputs, probe);
             if layer == self.config.n_layer / 2 {
@@ -133,6 +157,25 @@ impl Gpt {
         }
         let middle = middle.expect("the middle is one of the layers, and there is at least one");
         self.back_out(x, middle)
+    }
+
+    /// Returns the logits of every next token, and adds the tokens to the cache if there is one.
+    pub(super) fn score(
+        &self,
+        tokens: &Tensor<2, Int>,
+        cache: Option<&mut Cache>,
+        probe: &Probe<'_>,
+    ) -> Tensor<3> {
+        let hidden = self.hidden(tokens, cache, probe);
+        self.head(hidden)
+    }
+
+    /// Returns the logits of normed positions, `[batch, seq_len, vocab_size]` within ±15, in f32.
+    fn head(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let logits = apply_linear(&self.lm_head, hidden)
+            .narrow(2, 0, self.config.vocab_size)
+            .cast(FloatDType::F32);
+        soft_cap(logits, SOFT_CAP)
     }
 
     /// Returns the weighted sum of the residual stream and the embedded tokens that enters a block.
@@ -165,20 +208,14 @@ impl CausalLm for Gpt {
     ///
     /// # Panics
     ///
-    /// If the input is longer than `sequence_len`.
+    /// If the input is longer than [`GptConfig::max_context`].
     fn logits(&self, tokens: Tensor<2, Int>, probe: &Probe<'_>) -> Tensor<3> {
-        let [_, seq_len] = tokens.dims();
-        let longest = self.config.sequence_len;
+        let ([_, seq_len], longest) = (tokens.dims(), self.config.max_context());
         assert!(
             seq_len <= longest,
-            "an input of {seq_len} tokens is longer than sequence_len {longest}"
+            "an input of {seq_len} tokens is longer than the rotary tables, which have {longest} positions"
         );
-
-        let logits = apply_linear(&self.lm_head, self.hidden(&tokens, probe));
-        let logits = logits
-            .narrow(2, 0, self.config.vocab_size)
-            .cast(FloatDType::F32);
-        soft_cap(logits, SOFT_CAP)
+        self.score(&tokens, None, probe)
     }
 
     fn vocab_size(&self) -> Option<usize> {
@@ -186,7 +223,11 @@ impl CausalLm for Gpt {
     }
 
     fn max_context(&self) -> Option<usize> {
-        Some(self.config.sequence_len)
+        Some(self.config.max_context())
+    }
+
+    fn stream(&self) -> Option<Box<dyn TokenStream + '_>> {
+        Some(Box::new(Reader::new(self)))
     }
 
     fn flops_per_token(&self, seq_len: usize) -> Option<f64> {
@@ -208,10 +249,18 @@ impl Transformer {
     }
 }
 
+fn draw_smear_gate(weights: &Weights<'_>) -> Linear {
+    let shape = [SMEAR_GATE_CHANNELS, 1];
+    weights.linear("smear_gate", shape, Law::Uniform(0.0, 0.02))
+}
+
 /// Draws the value embedding of each layer that has one.
 fn draw_value_embeds(config: &GptConfig, weights: &Weights<'_>) -> Vec<Option<Embedding>> {
     let shape = [config.padded_vocab(), config.kv_width()];
-    let law = Law::within((3.0 / config.n_embd as f32).sqrt());
+    let law = match config.version {
+        NanochatVersion::Master => Law::within((3.0 / config.n_embd as f32).sqrt()),
+        NanochatVersion::Next => Law::Normal(1.0),
+    };
     let mut tables = Vec::with_capacity(config.n_layer);
     for layer in 0..config.n_layer {
         let name = format!("value_embeds.{layer}");
@@ -394,11 +443,11 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "an input of 9 tokens is longer than sequence_len 8")]
+    #[should_panic(expected = "an input of 81 tokens is longer than the rotary tables, which have 80 positions")]
     fn input_longer_than_the_tables_panics() {
         let device = Device::flex();
         let model = tiny().init(1, &device).expect("the settings are sound");
-        let _ = model.logits(tokens(&[1; 9], &device), &Probe::off());
+        let _ = model.logits(tokens(&[1; 81], &device), &Probe::off());
     }
 
     #[test]

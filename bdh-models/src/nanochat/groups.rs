@@ -1,6 +1,6 @@
 //! Parameter groups: the optimizer and the learning rate of each parameter.
 
-use super::config::GptConfig;
+use super::config::{GptConfig, NanochatVersion};
 use super::muon::Muon;
 use super::schedule::MuonSchedule;
 use bdh::burn::optim::DynOptimizer;
@@ -135,7 +135,8 @@ impl fmt::Display for GroupSpec {
 /// Returns nanochat's groups, starting with that of the matrices.
 ///
 /// Each parameter of a [`Gpt`](super::Gpt) belongs to exactly one group. The rates of the tables and the head fall with
-/// the square root of the width, relative to 768 channels. `weight_decay` is Muon's. With a `schedule`, Muon's momentum
+/// the square root of the width, relative to 768 channels; in the next version that of the head falls with the width, and
+/// those of the tables do not change. `weight_decay` is Muon's. With a `schedule`, Muon's momentum
 /// and weight decay follow it.
 ///
 /// Source: `GPT.setup_optimizer` of karpathy/nanochat at 92d63d4.
@@ -146,7 +147,11 @@ pub fn groups(
     weight_decay: f64,
     schedule: Option<MuonSchedule>,
 ) -> Vec<GroupSpec> {
-    let by_width = (config.n_embd as f64 / 768.0).powf(-0.5);
+    let width = config.n_embd as f64 / 768.0;
+    let (by_width, head_by_width) = match config.version {
+        NanochatVersion::Master => (width.powf(-0.5), width.powf(-0.5)),
+        NanochatVersion::Next => (1.0, 1.0 / width),
+    };
     let LearningRates {
         embedding,
         unembedding,
@@ -166,7 +171,7 @@ pub fn groups(
         },
         GroupSpec {
             name: "lm_head",
-            peak_lr: unembedding * by_width,
+            peak_lr: unembedding * head_by_width,
             rule: adamw((0.8, 0.96), 0.01),
             owns: |name| name.starts_with("lm_head."),
         },

@@ -43,11 +43,11 @@ impl Rope {
         }
     }
 
-    /// Returns the tables of the first `seq_len` positions.
-    pub(super) fn narrow(&self, seq_len: usize) -> Self {
+    /// Returns the tables of `seq_len` positions from `start` on.
+    pub(super) fn narrow(&self, start: usize, seq_len: usize) -> Self {
         Self {
-            cos: self.cos.clone().narrow(0, 0, seq_len),
-            sin: self.sin.clone().narrow(0, 0, seq_len),
+            cos: self.cos.clone().narrow(0, start, seq_len),
+            sin: self.sin.clone().narrow(0, start, seq_len),
         }
     }
 
@@ -68,7 +68,7 @@ mod tests {
         let mut data = vec![0.0; 4 * position];
         data.extend(channels);
         let x = Tensor::from_data(TensorData::new(data, [1, position + 1, 1, 4]), &device);
-        let y = Rope::new(8, 4, &device).narrow(position + 1).rotate(x);
+        let y = Rope::new(8, 4, &device).narrow(0, position + 1).rotate(x);
         let y = y
             .into_data()
             .try_to_vec::<f32>()

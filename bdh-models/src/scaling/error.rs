@@ -90,6 +90,14 @@ pub enum RecipeError {
         /// Devices, which get the same number of micro-batches each.
         devices: usize,
     },
+    /// A number of steps alone does not decide the tokens of a run of nanochat's next version.
+    #[error(
+        "{steps} steps need a --total-batch-size: in nanochat's next version the batch follows from the tokens of the run"
+    )]
+    StepsWithoutBatch {
+        /// Requested steps.
+        steps: u64,
+    },
     /// The tokens or operations of the run are not enough for one step.
     #[error(
         "the run is shorter than one step of {total_batch_size} tokens: \
@@ -126,12 +134,16 @@ impl Request {
         positive("unembedding learning rate", self.rates.unembedding)?;
         positive("matrix learning rate", self.rates.matrix)?;
         positive("scalar learning rate", self.rates.scalar)?;
-        match self.weight_decay {
-            Some(value) if !(value.is_finite() && value >= 0.0) => {
-                Err(RecipeError::WeightDecay { value })
+        size("short window", self.short_seq_len, MAX_SIZE)?;
+        for value in [Some(self.weight_decay), self.weight_decay_override] {
+            match value {
+                Some(value) if !(value.is_finite() && value >= 0.0) => {
+                    return Err(RecipeError::WeightDecay { value });
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 

@@ -37,7 +37,7 @@ impl fmt::Display for Warning {
             f,
             "Muon's weight decay {weight_decay:.3} at learning rate {peak_lr:.3e} removes up to {:.1} % of a weight in \
              every step, and all of it within {:.0} steps: nanochat's law ({REFERENCE_WEIGHT_DECAY} at 12 layers) does \
-             not suit models this small; `--weight-decay {GENTLE_DECAY}` removes {:.2} %",
+             not suit models this small; `--weight-decay-override {GENTLE_DECAY}` removes {:.2} %",
             100.0 * rate,
             (1.0 / rate).ceil(),
             100.0 * peak_lr * GENTLE_DECAY,
@@ -104,7 +104,12 @@ impl Recipe {
             "compute  {:.3e} FLOPs per token, {:.3e} in total",
             self.flops_per_token(),
             self.total_flops()
-        )
+        )?;
+        let decay = self.weight_decay;
+        match self.base_weight_decay {
+            Some(base) => writeln!(f, "decay    {decay:.6} of Muon, {base} scaled by the law"),
+            None => writeln!(f, "decay    {decay:.6} of Muon, as given"),
+        }
     }
 }
 

@@ -44,6 +44,8 @@ fn config(request: &Request, depth: usize, width: usize) -> Result<GptConfig, Re
         sequence_len: request.sequence_len,
         window_pattern: pattern,
         precision: request.precision,
+        version: request.version,
+        short_seq_len: request.short_seq_len,
     })
 }
 

@@ -227,7 +227,7 @@ fn steps_win_over_flops_and_flops_over_data() {
 fn explicit_weight_decay_is_not_scaled() {
     let recipe = derive(&Request {
         depth: 4,
-        weight_decay: Some(0.1),
+        weight_decay_override: Some(0.1),
         ..Request::default()
     });
     assert_eq!(recipe.weight_decay, 0.1);
@@ -241,7 +241,7 @@ fn toy(total_batch_size: usize, weight_decay: Option<f64>) -> Recipe {
         vocab_size: 257,
         sequence_len: 256,
         total_batch_size: Some(total_batch_size),
-        weight_decay,
+        weight_decay_override: weight_decay,
         ..Request::default()
     })
 }
@@ -429,7 +429,7 @@ fn errors_name_the_value_and_suggest_another() {
     for decay in [-0.1, f64::NAN] {
         insist(
             &error(&Request {
-                weight_decay: Some(decay),
+                weight_decay_override: Some(decay),
                 ..d()
             }),
             &["weight decay is", "0 turns it off"],

@@ -58,6 +58,38 @@ impl TokenBatch {
         }
     }
 
+    /// Creates a batch of `rows` sequences from their inputs and their targets, row after row.
+    ///
+    /// For targets that are not the inputs shifted by one: some are [`IGNORED`](Self::IGNORED), or a file has both.
+    ///
+    /// # Panics
+    ///
+    /// If there are no ids, or not equally many inputs and targets, or they do not fill `rows` rows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bdh::TokenBatch;
+    ///
+    /// let batch = TokenBatch::from_ids(vec![1, 2, 3, 4], vec![2, TokenBatch::IGNORED, 4, 5], 2);
+    /// assert_eq!((batch.rows(), batch.seq_len(), batch.num_counted()), (2, 2, 3));
+    /// ```
+    #[must_use]
+    pub fn from_ids(inputs: Vec<i32>, targets: Vec<i32>, rows: usize) -> Self {
+        assert!(!inputs.is_empty(), "a batch has at least one id");
+        assert_eq!(inputs.len(), targets.len(), "each input has a target");
+        assert!(
+            rows > 0 && inputs.len().is_multiple_of(rows),
+            "{} ids do not fill {rows} rows",
+            inputs.len()
+        );
+        Self {
+            inputs,
+            targets,
+            rows,
+        }
+    }
+
     /// Returns the number of sequences in the batch.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -174,6 +206,18 @@ mod tests {
     fn unknown(rows: &[[i32; 4]]) -> Option<(i32, &'static str, usize, usize)> {
         let error = TokenBatch::from_rows(rows).check(5).err()?;
         Some((error.id, error.what, error.row, error.position))
+    }
+
+    #[test]
+    fn batches_of_ids_equal_those_of_rows() {
+        let batch = TokenBatch::from_ids(vec![0, 1, 5, 6], vec![1, 2, 6, 7], 2);
+        assert_eq!(batch, TokenBatch::from_rows(&[[0, 1, 2], [5, 6, 7]]));
+    }
+
+    #[test]
+    #[should_panic(expected = "3 ids do not fill 2 rows")]
+    fn ids_that_do_not_fill_the_rows_are_refused() {
+        let _ = TokenBatch::from_ids(vec![0, 1, 2], vec![1, 2, 3], 2);
     }
 
     #[test]

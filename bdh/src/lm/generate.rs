@@ -126,12 +126,9 @@ impl<'a> Row<'a> {
     /// Reads the new ids of the text and returns the logits of the next token, `[1, vocab]`, if the row has a stream.
     fn read_stream(&mut self) -> Option<Tensor<2>> {
         let stream = self.stream.as_mut()?;
-        let mut logits = None;
-        for id in &self.ids[self.read..] {
-            logits = Some(stream.read(*id));
-        }
+        let logits = stream.read_all(&self.ids[self.read..]);
         self.read = self.ids.len();
-        logits.map(Tensor::unsqueeze)
+        Some(logits.unsqueeze())
     }
 
     fn is_open(&self) -> bool {

@@ -16,7 +16,7 @@ use super::run_io::RunIo;
 use super::{Resume, Trainer};
 use crate::cadence::Cadence;
 use crate::callback::Callback;
-use crate::checkpoint;
+use crate::checkpoint::{self, Start};
 use crate::clock::{Span, steps};
 use crate::data::{EvalData, TrainData};
 use crate::error::ConfigError;
@@ -140,6 +140,16 @@ pub(super) struct TrainerConfig<T: Task> {
     /// are deleted. Otherwise the run directory must be a new one.
     #[builder(default, setter(into, strip_option))]
     resume: Option<Resume>,
+    /// Place at which the run begins: step, optimizer state and data position of another program's run, such as
+    /// nanochat's. Defaults to step 0, with new optimizers.
+    ///
+    /// The model has that run's weights already. The run is a new one, in a directory of its own. Its length, schedules
+    /// and cadences count from the start: a run of 45 steps that starts at step 40 takes 5. Before the first update,
+    /// the eval sets whose cadence is due on the start step are evaluated, and a checkpoint of it is saved if one is due,
+    /// as on step 0 otherwise. Steps before the start do not occur, so a cadence that is due only there is an error, and
+    /// so are state tensors that fit no parameter. A run that resumes from a checkpoint ignores the start.
+    #[builder(default, setter(strip_option))]
+    start_from: Option<Start>,
     #[builder(setter(custom), default)]
     allowed_changes: Vec<String>,
     /// Whether SIGINT and SIGTERM end the run cleanly, with a checkpoint and flushed sinks. Defaults to yes. A second
@@ -344,9 +354,13 @@ impl<T: Task> TrainerBuilder<T> {
         }
         eval_sets::check(&config.eval_sets, &config.task, &config.model)?;
         let (resume, allowed) = (config.resume.clone(), config.allowed_changes.clone());
+        let start = config.take_start();
         let mut trainer = config.into_trainer()?;
         if let Some(from) = resume {
             trainer.resume(from, &allowed)?;
+        }
+        if let Some(start) = start {
+            trainer.start_from(start)?;
         }
         Ok(trainer)
     }
@@ -387,6 +401,15 @@ impl<T: Task> TrainerConfig<T> {
         let mut callbacks = Callbacks::new(std::mem::take(&mut self.callbacks))?;
         callbacks.keep_for_trainer(own_keys.iter().cloned());
         Ok(callbacks)
+    }
+
+    /// Takes the start of the run, and leaves its clock for the plan.
+    fn take_start(&mut self) -> Option<Start> {
+        let clock = self.start_from.as_ref()?.clock;
+        self.start_from.replace(Start {
+            clock,
+            ..Start::default()
+        })
     }
 
     fn take_io(&mut self, info: RunInfo) -> RunIo {

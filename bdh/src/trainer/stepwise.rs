@@ -41,7 +41,7 @@ pub struct Run<T: Task> {
     trainer: Option<Trainer<T>>,
     /// The way in which the run ended, once it has.
     outcome: Option<Outcome>,
-    /// The clock before the last step; `None` in a new run without a step.
+    /// The clock before the last step; `None` in a new run without a step that starts at step 0.
     previous: Option<Clock>,
     /// Whether the run was complete before it was started; then nothing is opened, and nothing is closed.
     was_complete: bool,
@@ -79,11 +79,14 @@ impl<T: Task> Run<T> {
     pub(super) fn begin(trainer: Trainer<T>) -> Result<Self, TrainError> {
         let (span, clock) = (trainer.engine.span(), trainer.engine.clock);
         let was_complete = trainer.was_complete();
-        let is_resumed = trainer.engine.io.info.resumed_at.is_some();
+        let previous = match trainer.engine.io.info.resumed_at {
+            Some(_) => Some(clock), // no cadence is due before the next step
+            None => trainer.eval_pending_since,
+        };
         let mut run = Self {
             trainer: Some(trainer),
             outcome: None,
-            previous: is_resumed.then_some(clock), // no cadence is due before the next step
+            previous,
             was_complete,
             span,
         };

@@ -1,5 +1,11 @@
 //! Saving of a model's weights to a file that appears when it is complete.
 
+#[cfg(feature = "pytorch")]
+mod pickle;
+#[cfg(feature = "pytorch")]
+mod torch;
+
+use super::source::is_torch;
 use crate::checkpoint::write_tensors;
 use crate::device_read::DeviceError;
 use crate::error::CheckpointError;
@@ -8,15 +14,18 @@ use burn::module::Module;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "pytorch")]
+use torch::write as write_torch;
 
 /// The extension of the files that are written.
 const EXTENSION: &str = "safetensors";
 
-/// Saves the weights of a model to a `.safetensors` file.
+/// Saves the weights of a model to a `.safetensors` file or, with the feature `pytorch`, to a `.pt` file.
 ///
 /// Names and layouts are PyTorch's, as in the `model.safetensors` of a checkpoint: a `Linear` weight is `[out, in]`.
 /// Frozen parameters and buffers are saved too, such as the running mean of a `BatchNorm`.
-/// [`load_weights`](crate::load_weights) restores every bit, and Python's `safetensors.torch.load_file` reads the file.
+/// [`load_weights`](crate::load_weights) restores every bit. In Python, `safetensors.torch.load_file` reads the one
+/// kind of file, and `torch.load(path, weights_only=True)` the other (`.pt`, `.pth` or `.bin`) as a state dict.
 ///
 /// The file is written under a temporary name beside `path` and renamed when it is on the disk, so an existing file is
 /// replaced as a whole or not at all. Costs one device read, and one more for a model with tied
@@ -46,12 +55,25 @@ const EXTENSION: &str = "safetensors";
 /// # }
 /// ```
 pub fn save_weights<M: Module>(model: &M, path: impl AsRef<Path>) -> Result<(), CheckpointError> {
-    let target = Target::new(path.as_ref())?;
+    let target = Target::of_weights(path.as_ref())?;
     let tensors = match capture(model) {
         Ok(tensors) => tensors,
         Err(error) => return Err(target.refused(format!("the device failed: {}", error.reason))),
     };
-    target.write(|path| write_tensors(path, &tensors))
+    let is_torch = is_torch(target.path);
+    target.write(|path| {
+        if is_torch {
+            write_torch(path, &tensors)
+        } else {
+            write_tensors(path, &tensors)
+        }
+    })
+}
+
+/// Stands for the writer of PyTorch's files, whose names [`Target`] refuses without the feature.
+#[cfg(not(feature = "pytorch"))]
+fn write_torch(path: &Path, tensors: &Tensors) -> Result<(), CheckpointError> {
+    write_tensors(path, tensors)
 }
 
 /// Reads the tensors of a model: a tied one once, but both of a clone and its original that differ by now.
@@ -60,35 +82,62 @@ fn capture<M: Module>(model: &M) -> Result<Tensors, DeviceError> {
     params::capture(&model, &ParamTable::with_frozen(&model))
 }
 
-/// Safetensors file to write, under a temporary name until it is complete.
+/// File of weights to write, under a temporary name until it is complete.
 pub(super) struct Target<'a> {
     path: &'a Path,
     scratch: PathBuf,
 }
 
 impl<'a> Target<'a> {
-    /// Checks the name and the folder of a file before anything is computed for it.
+    /// Checks the name and the folder of a safetensors file before anything is computed for it.
     pub(super) fn new(path: &'a Path) -> Result<Self, CheckpointError> {
+        let target = Self::unchecked(path);
+        let fault = target.fault_of_name("the format is safetensors");
+        target.checked(fault)
+    }
+
+    /// Checks the name and the folder of a safetensors file or, with the feature `pytorch`, a file of PyTorch.
+    fn of_weights(path: &'a Path) -> Result<Self, CheckpointError> {
+        let target = Self::unchecked(path);
+        let fault = match (is_torch(path), cfg!(feature = "pytorch")) {
+            (true, true) => None,
+            (true, false) => {
+                target.fault_of_name("files of `torch.save` are written with the feature `pytorch`")
+            }
+            (false, _) => target.fault_of_name("the formats are safetensors and PyTorch's (`.pt`)"),
+        };
+        target.checked(fault)
+    }
+
+    fn unchecked(path: &'a Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let target = Self {
+        Self {
             path,
             scratch: path.with_file_name(format!(".{name}.tmp")),
-        };
-        match target.fault() {
-            Some(why) => Err(target.refused(why)),
-            None => Ok(target),
         }
     }
 
-    /// Returns the reason why the path cannot be written, if there is one.
-    fn fault(&self) -> Option<String> {
-        if self.path.extension().is_none_or(|found| found != EXTENSION) {
-            let better = self.path.with_extension(EXTENSION);
-            let better = better.display();
-            return Some(format!(
-                "the format is safetensors; use the name `{better}`"
-            ));
+    /// Returns the target, unless its name or its folder has a fault.
+    fn checked(self, fault_of_name: Option<String>) -> Result<Self, CheckpointError> {
+        match fault_of_name.or_else(|| self.fault_of_folder()) {
+            Some(why) => Err(self.refused(why)),
+            None => Ok(self),
         }
+    }
+
+    /// Returns the reason why the name is not that of a safetensors file, if it is not.
+    fn fault_of_name(&self, why: &str) -> Option<String> {
+        let extension = self.path.extension();
+        if extension.is_some_and(|found| found == EXTENSION) {
+            return None;
+        }
+        let better = self.path.with_extension(EXTENSION);
+        let better = better.display();
+        Some(format!("{why}; use the name `{better}`"))
+    }
+
+    /// Returns the reason why no file can be written under the path, if there is one.
+    fn fault_of_folder(&self) -> Option<String> {
         if self.path.is_dir() {
             return Some("it is a directory; use the name of a file in it".to_owned());
         }
@@ -218,6 +267,18 @@ mod tests {
         let expected = format!("the format is safetensors; use the name `{shown}/a.safetensors`");
         assert_eq!(refusal("a.pt"), expected);
         assert_eq!(refusal("a"), expected);
+        let of_weights = |name: &str| {
+            let path = dir.path().join(name);
+            let error = Target::of_weights(&path).err();
+            error.map(|error| error.to_string())
+        };
+        let text = of_weights("a.npz").expect("no name for weights");
+        let expected = format!(
+            "the formats are safetensors and PyTorch's (`.pt`); use the name `{shown}/a.safetensors`"
+        );
+        assert!(text.ends_with(&expected), "{text}");
+        let text = of_weights("a.pt");
+        assert_eq!(text.is_none(), cfg!(feature = "pytorch"), "{text:?}");
         let expected = format!("there is no folder `{shown}/none`; create it first");
         assert_eq!(refusal("none/a.safetensors"), expected);
         fs::create_dir(dir.path().join("b.safetensors")).expect("a folder");

@@ -28,7 +28,7 @@ impl Preset {
             micro_batch: MicroBatch::Exactly(rows),
             total_batch_size: Some(rows * 256),
             num_iterations: Some(steps),
-            weight_decay: Some(0.1),
+            weight_decay_override: Some(0.1),
             ..Request::default()
         };
         let corpus = DataSpec::Synthetic.load().unwrap();

@@ -83,10 +83,11 @@ fn add_flag(flags: &mut Vec<String>, flag: &str, value: &Value) {
 }
 
 /// Flags that apply to one call, and that a resumed run does not take over.
-const OF_ONE_CALL: [&str; 7] = [
+const OF_ONE_CALL: [&str; 8] = [
     "name",
     "runs",
     "resume",
+    "resume_from_step",
     "allow_changed",
     "dry_run",
     "quiet",

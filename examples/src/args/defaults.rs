@@ -1,24 +1,11 @@
 //! Default sizes of a run, on the CPU and on a GPU.
 
-use clap::ValueEnum;
-use serde::Serialize;
-
 /// Number of token ids of the byte tokenizer: 256 bytes, and one for the start of a document.
 pub(super) const BYTE_VOCAB: usize = 257;
 /// Number of token ids of nanochat's BPE tokenizer.
 pub(super) const BPE_VOCAB: usize = 32_768;
 /// Tokens of one evaluation in nanochat.
 const NANOCHAT_EVAL_TOKENS: usize = 80 * 524_288;
-
-/// Kind of a tokenizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tokenizer {
-    /// One id for each byte, 257 ids together. It needs no training, and the loss is in bits per byte.
-    Bytes,
-    /// Byte-level BPE, trained on the data.
-    Bpe,
-}
 
 /// Values that neither a flag nor a scaling law decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +18,8 @@ pub(super) struct Defaults {
     pub(super) one_micro_batch: bool,
     /// Tokens of one evaluation.
     pub(super) eval_tokens: usize,
-    /// Kind of tokenizer.
-    pub(super) tokenizer: Tokenizer,
+    /// Whether bytes are the tokens, instead of BPE.
+    pub(super) has_bytes: bool,
 }
 
 /// Defaults on a GPU, which are nanochat's.
@@ -41,7 +28,7 @@ pub(super) const ON_GPU: Defaults = Defaults {
     micro_batch: 32,
     one_micro_batch: false,
     eval_tokens: NANOCHAT_EVAL_TOKENS,
-    tokenizer: Tokenizer::Bpe,
+    has_bytes: false,
 };
 
 /// Defaults on the CPU, for a laptop: 8 sequences of 256 tokens per step.
@@ -55,5 +42,5 @@ pub(super) const ON_CPU: Defaults = Defaults {
     micro_batch: 8,
     one_micro_batch: true,
     eval_tokens: 16 * 8 * 256,
-    tokenizer: Tokenizer::Bytes,
+    has_bytes: true,
 };

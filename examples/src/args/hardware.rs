@@ -93,6 +93,12 @@ impl Hardware {
         self.named().is_cpu()
     }
 
+    /// Returns whether a run uses NVIDIA GPUs through CUDA.
+    #[must_use]
+    pub fn is_cuda(&self) -> bool {
+        self.named().is_cuda()
+    }
+
     /// Returns the device of `--device`, or the fastest device of this build.
     fn named(&self) -> DeviceSpec {
         self.device.clone().unwrap_or_default()

@@ -10,8 +10,27 @@ use std::iter::Peekable;
 
 use clap::Command;
 
-/// Settings that the scaling laws decide if nanochat's scripts write -1.
-const DECIDED_AT_MINUS_ONE: [&str; 3] = ["num_iterations", "target_flops", "total_batch_size"];
+/// Settings with a default that is decided elsewhere, by the scaling laws, the device, the data or another flag, if
+/// nanochat's scripts write -1.
+const DECIDED_AT_MINUS_ONE: [&str; 14] = [
+    "num_iterations",
+    "target_flops",
+    "target_param_data_ratio",
+    "device_batch_size",
+    "total_batch_size",
+    "resume_from_step",
+    "init_step",
+    "num_shards",
+    "n_embd_override",
+    "head_dim",
+    "max_seq_len",
+    "short_seq_len",
+    "vocab_size",
+    "eval_tokens",
+];
+
+/// Settings that are decided elsewhere if their value is empty, as in nanochat's `--device-type=`.
+const DECIDED_IF_EMPTY: [&str; 1] = ["device"];
 
 /// Converts an argument list that starts with the program name to the spelling that clap parses.
 ///
@@ -51,6 +70,7 @@ struct Flag {
     takes_value: bool,
     unset_by_none: bool,
     decided_at_minus_one: bool,
+    decided_if_empty: bool,
 }
 
 impl Known {
@@ -62,6 +82,7 @@ impl Known {
                 takes_value: arg.get_action().takes_values(),
                 unset_by_none: arg.get_default_values().is_empty(),
                 decided_at_minus_one: DECIDED_AT_MINUS_ONE.contains(&arg.get_id().as_str()),
+                decided_if_empty: DECIDED_IF_EMPTY.contains(&arg.get_id().as_str()),
             };
             let mut names = arg.get_all_aliases().unwrap_or_default();
             names.extend(arg.get_long());
@@ -126,6 +147,7 @@ impl Flag {
     fn is_unset(self, value: &OsStr) -> bool {
         (self.unset_by_none && value == "None")
             || (self.decided_at_minus_one && (value == "-1" || value == "-1.0"))
+            || (self.decided_if_empty && value.is_empty())
     }
 }
 
@@ -258,6 +280,32 @@ mod tests {
             read("--num_iterations=-1 --steps -1 --target-flops=-1.0 --total-batch-size -1"),
             ""
         );
+    }
+
+    #[test]
+    fn minus_one_unsets_every_setting_that_is_decided_elsewhere() {
+        for name in DECIDED_AT_MINUS_ONE {
+            assert_eq!(
+                read(&format!("--{name}=-1 --depth=2")),
+                "--depth=2",
+                "{name}"
+            );
+            let is_flag = super::super::command()
+                .get_arguments()
+                .any(|arg| arg.get_id() == name);
+            assert!(is_flag, "{name}");
+        }
+        assert_eq!(
+            read("--core-metric-max-per-task=-1 --weight-decay -1"),
+            "--core-metric-max-per-task=-1 --weight-decay=-1",
+            "-1 is a value there, right or wrong"
+        );
+    }
+
+    #[test]
+    fn empty_device_is_found_like_in_nanochat() {
+        assert_eq!(read("--device-type= --device="), "");
+        assert_eq!(read("--name="), "--name=", "clap reports the wrong value");
     }
 
     #[test]

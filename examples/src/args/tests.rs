@@ -1,8 +1,11 @@
 //! Command lines of users and agents.
 
+use super::command_line::flags;
 use super::*;
 use bdh::ops::Precision;
-use bdh_models::scaling::Recipe;
+use bdh_models::scaling::{Recipe, Request};
+use serde_json::json;
+use std::fs;
 
 fn parse(words: &str) -> Args {
     read(words).unwrap_or_else(|error| panic!("`{words}` should be accepted: {error}"))
@@ -115,6 +118,245 @@ fn minus_one_means_the_default_like_in_nanochat() {
         (None, None, None)
     );
     assert_eq!(args.eval_every, Every::Never);
+}
+
+/// Every flag of `scripts/base_train.py`, of master and of the next version.
+#[test]
+fn every_flag_of_nanochat_is_accepted() {
+    let args = parse(
+        "--run=dummy --device-type= --fp8 --fp8-recipe=rowwise --depth=4 --aspect-ratio=64 --head-dim=128 \
+         --max-seq-len=2048 --window-pattern=SSSL --num-iterations=-1 --target-flops=-1.0 \
+         --target-param-data-ratio=-1 --device-batch-size=-1 --total-batch-size=-1 --embedding-lr=0.3 \
+         --unembedding-lr=0.008 --weight-decay=0.28 --matrix-lr=0.02 --scalar-lr=0.5 --warmup-steps=40 \
+         --warmdown-ratio=0.65 --final-lr-frac=0.05 --resume-from-step=-1 --eval-every=250 --eval-tokens=41943040 \
+         --core-metric-every=999999 --core-metric-max-per-task=-1 --sample-every=-1 --save-every=-1 \
+         --model-tag=d4 --num-shards=-1 --short-seq-len=512",
+    );
+    assert_eq!(
+        (
+            args.device_batch_size,
+            args.num_shards,
+            args.resume_from_step
+        ),
+        (None, None, None)
+    );
+    assert_eq!(args.target_param_data_ratio, 12.0);
+    assert_eq!(
+        (args.core_max_per_task, args.sample_every),
+        (usize::MAX, Every::Never)
+    );
+    assert_eq!((args.run_name(), args.wandb_run()), ("d4".to_owned(), None));
+    let again = parse("--sample-every=2000 --resume-from-step=20 --num-shards=8 --run=jan26");
+    assert_eq!(
+        (again.resume_from_step, again.num_shards),
+        (Some(20), Some(8))
+    );
+    assert_eq!(
+        (again.sample_every.to_string(), again.wandb_run()),
+        ("2000".to_owned(), Some("jan26"))
+    );
+    refused("--fp8-recipe=fast", &["'fast'", "--fp8-recipe"]);
+}
+
+#[test]
+fn settings_without_effect_have_one_line_each() {
+    let notes = |words: &str| {
+        let mut notes = parse(&format!("--device cpu {words}")).notes();
+        notes.retain(|note| !note.contains("NANOCHAT_BASE_DIR")); // of whoever runs the tests
+        notes
+    };
+    assert_eq!(notes(""), [""; 0]);
+    for (words, parts) in [
+        ("--fp8", ["--fp8 is not available", "in f32"]),
+        (
+            "--core-metric-every 999999",
+            ["--core-metric-every 999999", "--core-bundle DIR"],
+        ),
+        (
+            "--short-seq-len 256",
+            ["--short-seq-len 256", "--nanochat-version master"],
+        ),
+    ] {
+        let found = notes(words);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            parts.iter().all(|part| found[0].contains(part)),
+            "{found:?}"
+        );
+        assert!(!found[0].contains('\n'), "{found:?}");
+    }
+    assert_eq!(
+        notes("--short-seq-len 256 --nanochat-version next"),
+        [""; 0]
+    );
+}
+
+#[test]
+fn name_of_the_run_has_two_spellings() {
+    assert_eq!(parse("--model-tag a").name, parse("--name a").name);
+    let both = parse("--model-tag a --name a");
+    assert_eq!((both.name.as_deref(), both.model_tag), (Some("a"), None));
+    refused(
+        "--model-tag a --name b",
+        &["--name b", "--model-tag a", "give one of them"],
+    );
+    refused("--model-tag ../a", &["'../a'", "directory"]);
+}
+
+#[test]
+fn weight_decay_is_scaled_unless_it_is_overridden() {
+    let decay = |words: &str| {
+        let args = parse(&format!("--depth 8 --device cuda {words}"));
+        recipe(&args).weight_decay
+    };
+    let usual = decay("");
+    assert!((decay("--weight-decay 0.28") - usual).abs() < 1e-12);
+    assert!((decay("--weight-decay 0.14") - 0.5 * usual).abs() < 1e-12);
+    assert_eq!(decay("--weight-decay None"), usual);
+    assert_eq!(decay("--weight-decay-override 0.1 --weight-decay 0.2"), 0.1);
+}
+
+#[test]
+fn weight_decay_of_earlier_saved_arguments_stays_unscaled() {
+    let saved = json!({ "depth": 8, "device": "cuda", "weight_decay": 0.1 });
+    let args = from_saved(&saved).expect("saved arguments");
+    assert_eq!(
+        (args.weight_decay, args.weight_decay_override),
+        (None, Some(0.1))
+    );
+    assert_eq!(recipe(&args).weight_decay, 0.1);
+    let unset = json!({ "depth": 8, "weight_decay": null });
+    let args = from_saved(&unset).expect("saved arguments");
+    assert_eq!(
+        (args.weight_decay, args.weight_decay_override),
+        (None, None)
+    );
+
+    let saved = serde_json::to_value(parse("--weight-decay 0.1")).expect("plain data");
+    let args = from_saved(&saved).expect("saved arguments");
+    assert_eq!(
+        (args.weight_decay, args.weight_decay_override),
+        (Some(0.1), None)
+    );
+    assert!(from_saved(&Value::Null).is_ok(), "a run that saved nothing");
+}
+
+/// A run from before a flag existed can only be resumed if the flag's default is not saved.
+#[test]
+fn defaults_of_new_flags_are_not_saved() {
+    let saved = serde_json::to_value(parse("")).expect("plain data");
+    for flag in [
+        "run",
+        "model_tag",
+        "fp8",
+        "fp8_recipe",
+        "resume_from_step",
+        "init_from",
+        "init_step",
+        "sample_every",
+        "packing",
+        "strict_data",
+        "log_style",
+        "metric_names",
+        "nanochat_version",
+        "short_seq_len",
+        "num_shards",
+    ] {
+        assert_eq!(saved.get(flag), None, "{flag}");
+    }
+    assert_eq!(saved["core_max_per_task"], 500);
+    let changes = parse("").may_change();
+    let is_free = |setting: &str| changes.iter().any(|change| change == setting);
+    assert!(is_free("user.args.weight_decay_override") && is_free("user.args.log_style"));
+    assert!(!is_free("user.args.packing"));
+}
+
+#[test]
+fn new_flags_are_saved_and_parsed_again() {
+    let words = "--device=cpu --packing=nanochat --strict-data --num-shards=3 --tokenizer=home/tokenizer \
+                 --log-style=nanochat --metric-names=nanochat --nanochat-version=next --short-seq-len=128 \
+                 --core-metric-max-per-task=-1 --sample-every=100 --init-from=model --init-step=20 --run=x --fp8 \
+                 --weight-decay=0.2 --weight-decay-override=0.1";
+    let before = parse(words);
+    let saved = serde_json::to_value(&before).expect("plain data");
+    assert_eq!(
+        (&saved["packing"], &saved["nanochat_version"]),
+        (&json!("nanochat"), &json!("next"))
+    );
+    assert_eq!(
+        (&saved["core_max_per_task"], &saved["tokenizer"]),
+        (&json!(-1), &json!("home/tokenizer"))
+    );
+    assert_eq!(from_saved(&saved).expect("saved arguments"), before);
+}
+
+#[test]
+fn tokenizer_may_be_a_path() {
+    let args = parse("--device cpu --tokenizer home/tokenizer");
+    assert_eq!(args.tokenizer(), Tokenizer::Path("home/tokenizer".into()));
+    assert_eq!(
+        args.reduced().map(|note| note.contains("bytes as tokens")),
+        Some(false)
+    );
+    refused(
+        "--tokenizer home/tokenizer --vocab-size 512",
+        &["--vocab-size 512", "`home/tokenizer` has its own ids"],
+    );
+}
+
+#[test]
+fn home_of_nanochat_fills_in_what_exists_there() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let home = NanochatHome {
+        dir: dir.path().to_owned(),
+    };
+    let with_home = |words: &str| parse(words).with_home(&home);
+    assert_eq!(
+        with_home("--core-metric-every 5"),
+        parse("--core-metric-every 5")
+    );
+    for name in ["base_data_climbmix", "tokenizer", "eval_bundle"] {
+        fs::create_dir(dir.path().join(name)).expect("a directory");
+    }
+    let args = with_home("--core-metric-every 5");
+    let data = dir.path().join("base_data_climbmix");
+    assert_eq!(args.data.as_deref(), data.to_str());
+    assert_eq!(
+        args.tokenizer(),
+        Tokenizer::Path(dir.path().join("tokenizer"))
+    );
+    assert_eq!(args.core_bundle, Some(dir.path().join("eval_bundle")));
+    let words = "--data text.txt --tokenizer bytes";
+    assert_eq!(with_home(words), parse(words), "given values, and no CORE");
+    let trained = with_home("--vocab-size 512 --tokenizer=None --device cuda");
+    assert_eq!(trained.tokenizer(), Tokenizer::Bpe);
+}
+
+#[test]
+fn next_version_takes_smaller_micro_batches_of_deep_models() {
+    let rows = |depth: usize, version: &str| {
+        let words = format!("--depth {depth} --nanochat-version {version} --device cuda");
+        recipe(&parse(&words)).micro_batch
+    };
+    assert_eq!([12, 20, 28].map(|depth| rows(depth, "next")), [32, 16, 8]);
+    assert_eq!(
+        [12, 20, 28].map(|depth| rows(depth, "master")),
+        [32, 32, 32]
+    );
+    refused("--nanochat-version 2", &["'2'", "master or next"]);
+}
+
+#[test]
+fn peak_is_given_or_that_of_a_gpu() {
+    assert_eq!(parse("--device cpu").peak_flops(), None);
+    assert_eq!(
+        parse("--device cpu --peak-flops 1e12").peak_flops(),
+        Some(1e12)
+    );
+    assert_eq!(
+        parse("--device cuda --peak-flops 1e12").peak_flops(),
+        Some(1e12)
+    );
 }
 
 #[test]
@@ -280,8 +522,8 @@ fn saved_flags_parse_to_the_same_arguments() {
                  --early-save=12.5%,50% --save-every=5 --tokenizer=bpe --data=a_b.txt --window-pattern=L";
     let before = parse(&format!("{words} --name x --quiet"));
     let plain = |args: &Args| serde_json::to_value(args).expect("arguments are plain data");
-    let flags = flags(&plain(&before), &plain(&parse("")));
-    let again = parse(&flags.join(" "));
+    let saved = flags(&plain(&before), &plain(&parse("")));
+    let again = parse(&saved.join(" "));
     assert_eq!(
         Args {
             name: again.name.clone(),
@@ -290,14 +532,9 @@ fn saved_flags_parse_to_the_same_arguments() {
         },
         again
     );
-    assert_eq!(
-        super::flags(&plain(&parse("")), &plain(&parse(""))),
-        [""; 0]
-    );
-    assert_eq!(
-        super::flags(&plain(&parse("--time-budget 5m")), &plain(&parse(""))),
-        ["--time_budget=5min"]
-    );
+    let of = |words: &str| flags(&plain(&parse(words)), &plain(&parse("")));
+    assert_eq!(of(""), [""; 0]);
+    assert_eq!(of("--time-budget 5m"), ["--time_budget=5min"]);
 }
 
 #[test]

@@ -57,6 +57,9 @@ pub enum ValueError {
         "a run's name is the name of its directory: not empty, and without `/`, `\\` or a leading dot"
     )]
     NotAName,
+    /// The value is no tokenizer.
+    #[error("expected bytes, bpe, or the path of a tokenizer's file or directory")]
+    NotATokenizer,
     /// The value is not a list of sinks.
     #[error("{why}")]
     NoSinks {
@@ -82,6 +85,18 @@ pub enum ValueError {
 pub fn count(text: &str) -> Result<usize, ValueError> {
     let count = whole(text, 1)?;
     usize::try_from(count).map_err(|_| ValueError::NotWhole)
+}
+
+/// Parses a count of at least 1; -1, for all, is the largest count.
+///
+/// # Errors
+///
+/// [`ValueError::NotWhole`] or [`ValueError::TooSmall`].
+pub fn count_or_all(text: &str) -> Result<usize, ValueError> {
+    match text {
+        "-1" => Ok(usize::MAX),
+        text => count(text),
+    }
 }
 
 /// Parses a number of steps, at least 1.
@@ -242,6 +257,14 @@ mod tests {
         assert_eq!(count("512.0"), Ok(512));
         assert_eq!(natural("0"), Ok(0));
         assert_eq!(natural("18446744073709551615"), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn minus_one_counts_all() {
+        assert_eq!(count_or_all("-1"), Ok(usize::MAX));
+        assert_eq!(count_or_all("500"), Ok(500));
+        assert_eq!(count_or_all("0"), Err(ValueError::TooSmall { least: 1 }));
+        assert_eq!(count_or_all("-2"), Err(ValueError::TooSmall { least: 1 }));
     }
 
     #[test]

@@ -121,14 +121,8 @@ impl<T: Task> TrainerConfig<T> {
         length: RunLength,
     ) -> Result<PlanRow, ConfigError> {
         let mut row = self.row(name, hooks, cadence, keys, length)?;
-        let Some(firings) = &mut row.firings else {
-            return Ok(row);
-        };
-        // Step 0 trains nothing: it may have an eval and a checkpoint, but no loss and no hooks.
-        firings.retain(|step| *step > 0);
-        if firings.is_empty() && row.cadence != Cadence::Never && !row.is_passive() {
-            return Err(only_at_the_start(&row, length.steps().unwrap_or(0)));
-        }
+        // The first step trains nothing: it may have an eval and a checkpoint, but no loss and no hooks.
+        keep_from(&mut row, self.first_step() + 1, length)?;
         Ok(row)
     }
 
@@ -141,12 +135,26 @@ impl<T: Task> TrainerConfig<T> {
         length: RunLength,
     ) -> Result<PlanRow, ConfigError> {
         let per_step = self.clock_of_one_step();
-        let knows_size = self.train_data.batch_size().is_some();
+        let knows_size = self.train_data.batch_size().is_some() && self.starts_on_a_step(&per_step);
         check_cadence(name, cadence, &per_step, knows_size, length)?;
         let cadence = cadence.clone();
-        Ok(PlanRow::new(
-            name, hooks, cadence, keys, &per_step, knows_size, length,
-        ))
+        let mut row = PlanRow::new(name, hooks, cadence, keys, &per_step, knows_size, length);
+        keep_from(&mut row, self.first_step(), length)?;
+        Ok(row)
+    }
+
+    /// Returns the step at which the run starts, which trains nothing.
+    fn first_step(&self) -> u64 {
+        let start = self.start_from.as_ref();
+        start.map_or(0, |start| start.clock.step)
+    }
+
+    /// Whether the clock at the start is that of steps of this run: another program's may have had another size.
+    fn starts_on_a_step(&self, per_step: &Clock) -> bool {
+        let start = self.start_from.as_ref();
+        let clock = start.map_or(Clock::default(), |start| start.clock);
+        let even = per_step.after(clock.step);
+        even.tokens == clock.tokens && even.samples == clock.samples
     }
 
     /// Returns notes on the trainer's own settings that have no effect.
@@ -237,20 +245,37 @@ impl<T: Task> TrainerConfig<T> {
         steps.extend(rows[CHECKPOINTS].firings.iter().flatten());
         if self.checkpoint_before_eval {
             for row in rows.iter().filter(|row| row.is_eval()) {
-                // Step 0 has no update to lose.
-                steps.extend(row.firings.iter().flatten().filter(|step| **step > 0));
+                // The first step has no update to lose.
+                let firings = row.firings.iter().flatten();
+                steps.extend(firings.filter(|step| **step > self.first_step()));
             }
         }
         steps
     }
 }
 
-/// Returns the error of a cadence that is due only on step 0, where nothing is trained.
-fn only_at_the_start(row: &PlanRow, steps: u64) -> ConfigError {
+/// Removes the firings before a step from a row. A cadence that has only such firings is refused.
+fn keep_from(row: &mut PlanRow, first: u64, length: RunLength) -> Result<(), ConfigError> {
+    let Some(firings) = &mut row.firings else {
+        return Ok(());
+    };
+    let before = firings.len();
+    firings.retain(|step| *step >= first);
+    let has_lost_all = firings.is_empty() && before > 0;
+    if has_lost_all && !row.is_passive() {
+        return Err(only_before(row, first, length.steps().unwrap_or(0)));
+    }
+    Ok(())
+}
+
+/// Returns the error of a cadence that is due only before a step, where the run does not train.
+fn only_before(row: &PlanRow, first: u64, steps: u64) -> ConfigError {
     let source = CadenceError::NeverFires {
         cadence: row.cadence.to_string(),
         num_steps: steps,
-        advice: format!("a step from 1 to {steps}; nothing is trained before step 1"),
+        advice: format!(
+            "use a step from {first} to {steps}; nothing is trained before step {first}"
+        ),
     };
     ConfigError::Cadence {
         whose: row.name.clone(),

@@ -10,7 +10,7 @@ use crate::params::ParamTable;
 use crate::run::RunInfo;
 use crate::task::Task;
 use crate::trainer::callbacks::Callbacks;
-use crate::trainer::eval_sets;
+use crate::trainer::{eval_sets, start};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -49,6 +49,9 @@ pub(in crate::trainer) struct Settings {
 impl<T: Task> TrainerConfig<T> {
     pub(super) fn settings(&self) -> Result<Settings, ConfigError> {
         let length = self.length()?;
+        if let Some(start) = &self.start_from {
+            start::check_length(&start.clock, length)?;
+        }
         Ok(Settings {
             steps: length.steps().unwrap_or(0),
             seconds: match length {

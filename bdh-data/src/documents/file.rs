@@ -1,0 +1,153 @@
+//! Formats of files, found by their first bytes.
+
+use super::error::DocumentError;
+use super::lines::{Compression, LineReader, read_text};
+use super::parquet::{ParquetReader, check_column};
+use super::part::Part;
+use super::DocumentKind;
+use crate::left_out::why_not_text;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Bytes of a file that decide its format.
+const HEAD: usize = 64 << 10;
+
+/// File of documents.
+#[derive(Debug, Clone)]
+pub(super) struct DocumentFile {
+    pub(super) path: PathBuf,
+    /// Name below the opened directory.
+    pub(super) name: String,
+    /// Bytes on the disk.
+    pub(super) size: u64,
+    pub(super) format: Format,
+    pub(super) part: Part,
+}
+
+/// Format of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Parquet,
+    Lines(Compression),
+    Text(Compression),
+}
+
+impl Format {
+    pub(super) fn kind(self) -> DocumentKind {
+        match self {
+            Self::Parquet => DocumentKind::Parquet,
+            Self::Lines(_) => DocumentKind::Lines,
+            Self::Text(_) => DocumentKind::Text,
+        }
+    }
+}
+
+impl DocumentFile {
+    /// Opens a file and finds its format. The inner error is the reason why it has no documents.
+    pub(super) fn open(path: &Path, name: String) -> Result<Result<Self, String>, DocumentError> {
+        let unreadable = |source| DocumentError::unreadable(path, source);
+        let file = File::open(path).map_err(unreadable)?;
+        let size = file.metadata().map_err(unreadable)?.len();
+        if size == 0 {
+            return Ok(Err("empty".to_owned()));
+        }
+        let mut head = Vec::new();
+        file.take(HEAD as u64)
+            .read_to_end(&mut head)
+            .map_err(unreadable)?;
+        let format = match format_of(path, &head) {
+            Ok(format) => format,
+            Err(why) => return Ok(Err(why)),
+        };
+        if format == Format::Parquet {
+            check_column(path)?;
+        }
+        Ok(Ok(Self {
+            path: path.to_owned(),
+            name,
+            size,
+            format,
+            part: Part::All,
+        }))
+    }
+
+    /// Opens the file for reading from a group on.
+    pub(super) fn reader(&self, group: usize) -> Result<Reader, DocumentError> {
+        match self.format {
+            Format::Parquet => Ok(Reader::Parquet(ParquetReader::open(self, group)?)),
+            Format::Lines(compression) => {
+                let mut lines = LineReader::open(self, compression)?;
+                for _ in 0..group {
+                    if lines.next_group()?.is_none() {
+                        break;
+                    }
+                }
+                Ok(Reader::Lines(lines))
+            }
+            Format::Text(_) if group > 0 => Ok(Reader::Text(None)),
+            Format::Text(compression) => {
+                let text = read_text(&self.path, compression)?;
+                let text = self.part.of_text(&text).to_owned();
+                Ok(Reader::Text(Some(text).filter(|text| !text.is_empty())))
+            }
+        }
+    }
+}
+
+/// Reader of one file.
+#[derive(Debug)]
+pub(super) enum Reader {
+    Parquet(ParquetReader),
+    Lines(LineReader),
+    Text(Option<String>),
+}
+
+impl Reader {
+    /// Reads the next group; `None` at the end of the file.
+    pub(super) fn next_group(&mut self) -> Result<Option<Vec<String>>, DocumentError> {
+        match self {
+            Self::Parquet(reader) => reader.next_group(),
+            Self::Lines(reader) => reader.next_group(),
+            Self::Text(text) => Ok(text.take().map(|text| vec![text])),
+        }
+    }
+}
+
+/// Returns the format of a file, or the reason why it has no documents.
+fn format_of(path: &Path, head: &[u8]) -> Result<Format, String> {
+    if head.starts_with(b"PAR1") {
+        return Ok(Format::Parquet);
+    }
+    let compression = Compression::of(head);
+    if compression == Compression::None
+        && let Some(why) = why_not_text(whole_characters(head))
+    {
+        return Err(why);
+    }
+    if has_lines(path) {
+        Ok(Format::Lines(compression))
+    } else {
+        Ok(Format::Text(compression))
+    }
+}
+
+/// Returns the head of a file without a character that the end of the head cuts.
+fn whole_characters(head: &[u8]) -> &[u8] {
+    if head.len() < HEAD {
+        return head;
+    }
+    match std::str::from_utf8(head) {
+        Err(error) if error.error_len().is_none() => &head[..error.valid_up_to()],
+        _ => head,
+    }
+}
+
+/// Returns whether the name is that of a file with a JSON object in each line.
+fn has_lines(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.to_lowercase();
+    let plain = [".gz", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end));
+    let plain = plain.unwrap_or(&name);
+    [".jsonl", ".ndjson", ".json"].iter().any(|end| plain.ends_with(end))
+}

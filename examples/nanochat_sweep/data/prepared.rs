@@ -1,0 +1,28 @@
+//! Documents that are packed into token shards, once for all runs.
+
+use super::cache;
+use super::source::Files;
+use crate::progress::Progress;
+use bdh::BoxError;
+use bdh_data::{Prepare, Prepared};
+use std::path::{Path, PathBuf};
+
+/// Returns the directory in the cache for the shards of a request for these files.
+pub(crate) fn dir(request: &Prepare, files: &Files) -> Result<PathBuf, BoxError> {
+    let (key, fingerprint) = (request.key(), files.fingerprint()?);
+    Ok(cache::dir("prepared")?.join(format!("{key}-{fingerprint:016x}")))
+}
+
+/// Packs documents into shards in a directory, or opens them if they are there.
+///
+/// Of several processes one does the work, and the others wait for it.
+pub(crate) fn make(request: &Prepare, dir: &Path, is_quiet: bool) -> Result<Prepared, BoxError> {
+    let shown = dir.display();
+    let mut progress = Progress::new(format!("token shards in {shown}"), is_quiet);
+    cache::note_lock(dir, &progress);
+    let prepared = request.run(dir, &mut |done| {
+        progress.show(done.done_bytes, done.total_bytes);
+    })?;
+    progress.finish("prepared");
+    Ok(prepared)
+}
