@@ -36,7 +36,7 @@ pub enum Packing {
     /// Documents are cut into pieces that fit a row, and shuffled. No token is lost but in a last row.
     #[default]
     BestFit,
-    /// nanochat's rule: documents in order, of which the end is lost if it does not fit its row.
+    /// Documents in order, as in nanochat. The end of one that does not fit its row is lost.
     Nanochat,
 }
 

@@ -1,26 +1,30 @@
 //! Tokenizers: text to token ids, and back.
 //!
-//! | file              | contents                                                        |
-//! |-------------------|-----------------------------------------------------------------|
-//! | `bpe.rs`          | byte-pair encoding by ranks, with tiktoken's ids                 |
-//! | `merge.rs`        | the merges of one piece of text                                 |
-//! | `train.rs`        | training of merges                                              |
-//! | `nanochat.rs`     | `tokenizer.pkl`, `token_bytes.pt`                               |
-//! | `pickle.rs`       | pickles of plain data                                           |
-//! | `gpt2.rs`         | `vocab.json`, `merges.txt`                                      |
-//! | `hugging_face.rs` | `tokenizer.json` of Hugging Face                                |
-//! | `byte_level.rs`   | letters for bytes in the files of the last two                  |
-//! | `saved.rs`        | the file that each run has                                      |
+//! | file                  | contents                                       |
+//! |-----------------------|------------------------------------------------|
+//! | `bpe.rs`              | byte-pair encoding by ranks, with tiktoken's ids |
+//! | `split.rs`            | patterns that split text into pieces           |
+//! | `merge.rs`            | merges inside a piece                          |
+//! | `train.rs`            | training of merges                             |
+//! | `files.rs`            | names of files, and files that are complete    |
+//! | `saved.rs`            | `tokenizer.json` of a run                      |
+//! | `nanochat.rs`         | `tokenizer.pkl` and `token_bytes.pt`           |
+//! | `pickle.rs`           | pickles of plain data                          |
+//! | `hugging_face.rs`     | `tokenizer.json` of Hugging Face               |
+//! | `gpt2.rs`             | `vocab.json` and `merges.txt`                  |
+//! | `byte_level.rs`       | letters for bytes in files of the last two     |
 
 mod bpe;
 mod byte_level;
 mod error;
+mod files;
 mod gpt2;
 mod hugging_face;
 mod merge;
 mod nanochat;
 mod pickle;
 mod saved;
+mod split;
 mod train;
 
 pub use bpe::Bpe;
@@ -28,13 +32,13 @@ pub use error::TokenizerError;
 pub use nanochat::read_token_bytes;
 pub use train::Training;
 
+use bdh::files::hex;
 use hugging_face::HuggingFace;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Tokenizer of bytes or of byte pairs.
+/// Tokenizer of bytes, of byte pairs, or of Hugging Face.
 ///
 /// One id is BOS, which starts a document and has no text. It is found by its name, such as `<|bos|>`.
 ///
@@ -54,18 +58,8 @@ pub enum Tokenizer {
     Bytes,
     /// Byte-pair encoding.
     Bpe(Box<Bpe>),
-    /// Tokenizer of Hugging Face.
-    HuggingFace(HuggingFaceTokenizer),
-}
-
-/// Tokenizer that [`Tokenizer::load`] has read from Hugging Face's `tokenizer.json`.
-#[derive(Debug, Clone)]
-pub struct HuggingFaceTokenizer(Box<HuggingFace>);
-
-impl From<HuggingFace> for Tokenizer {
-    fn from(inner: HuggingFace) -> Self {
-        Self::HuggingFace(HuggingFaceTokenizer(Box::new(inner)))
-    }
+    /// Tokenizer of Hugging Face that is no such encoding, run by their library.
+    HuggingFace(Box<HuggingFace>),
 }
 
 impl Tokenizer {
@@ -104,48 +98,43 @@ impl Tokenizer {
 
     /// Reads GPT-2's tokenizer from a directory with `vocab.json` and `merges.txt`.
     ///
-    /// BOS is `<|endoftext|>`.
+    /// Tokens that no merge makes are special. BOS is `<|endoftext|>`.
     ///
     /// # Errors
     ///
     /// [`TokenizerError::Damaged`] if a file is missing or damaged, or if no token starts a document.
     pub fn gpt2(dir: &Path) -> Result<Self, TokenizerError> {
-        match gpt2::read(dir) {
-            Ok(bpe) => Ok(Self::Bpe(Box::new(bpe))),
-            Err(error) => Err(TokenizerError::Damaged {
-                path: dir.to_owned(),
-                why: format!("{error}; the directory needs GPT-2's `vocab.json` and `merges.txt`"),
-            }),
-        }
+        gpt2::read(dir).map_err(|error| {
+            let why = format!("{error}; it needs GPT-2's `vocab.json` and `merges.txt`");
+            TokenizerError::damaged(dir, why)
+        })
     }
 
     /// Reads a tokenizer from a file, or from the file of a directory.
     ///
     /// Known files are nanochat's `tokenizer.pkl`, the `tokenizer.json` of a run or of Hugging Face, and GPT-2's
-    /// `vocab.json` with `merges.txt`. A directory with several is read in this order. Nothing in a pickle is run.
+    /// `vocab.json` with `merges.txt`. The first of them in a directory, or in its directory `tokenizer`, is read. Nothing
+    /// in a pickle is run. If `token_bytes.pt` lies beside `tokenizer.pkl`, it must belong to the same tokenizer.
     ///
     /// # Errors
     ///
     /// [`TokenizerError::NotFound`] if there is no such file, [`TokenizerError::Unreadable`] if it cannot be read, and
     /// [`TokenizerError::Damaged`] if its content is not that of a tokenizer with a token that starts a document.
     pub fn load(path: &Path) -> Result<Self, TokenizerError> {
-        let file = find(path)?;
-        let name = file.file_name().unwrap_or_default();
+        let file = files::find(path)?;
         if file.extension().is_some_and(|end| end == "pkl") {
             return Ok(Self::Bpe(Box::new(nanochat::read(&file)?)));
         }
-        if name == "vocab.json" || name == "merges.txt" {
+        if file.ends_with("vocab.json") || file.ends_with("merges.txt") {
             return Self::gpt2(file.parent().unwrap_or(Path::new("")));
         }
-        let json = fs::read_to_string(&file).map_err(|source| TokenizerError::Unreadable {
-            path: file.clone(),
-            source,
-        })?;
+        let json = fs::read_to_string(&file);
+        let json = json.map_err(|source| TokenizerError::unreadable(&file, source))?;
         let parsed = match saved::from_json(&json) {
             Some(parsed) => parsed,
-            None => HuggingFace::parse(json).map(Self::from),
+            None => HuggingFace::parse(json).map(|inner| Self::HuggingFace(Box::new(inner))),
         };
-        parsed.map_err(|why| TokenizerError::Damaged { path: file, why })
+        parsed.map_err(|why| TokenizerError::damaged(&file, why))
     }
 
     /// Saves the tokenizer as `tokenizer.json` in a directory, for [`load`](Self::load). Returns the path.
@@ -155,7 +144,7 @@ impl Tokenizer {
     /// [`TokenizerError::Unwritable`] if the file system fails; no incomplete file is left under the name.
     pub fn save(&self, dir: &Path) -> Result<PathBuf, TokenizerError> {
         let path = dir.join(Self::FILE);
-        match write(dir, saved::to_json(self).as_bytes()) {
+        match files::publish(&path, saved::to_json(self).as_bytes()) {
             Ok(()) => Ok(path),
             Err(source) => Err(TokenizerError::Unwritable { path, source }),
         }
@@ -165,11 +154,11 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`TokenizerError::NotForNanochat`] if nanochat's special tokens are missing, or the tokenizer is not one of
-    /// tiktoken's kind; [`TokenizerError::Unwritable`] if the file system fails.
+    /// [`TokenizerError::NotForNanochat`] if nanochat's special tokens are missing, or if tiktoken would not give the
+    /// same ids; [`TokenizerError::Unwritable`] if the file system fails.
     pub fn save_nanochat(&self, dir: &Path) -> Result<(), TokenizerError> {
         let Self::Bpe(bpe) = self else {
-            let why = "its tokens are no byte pairs in the order of their ranks".to_owned();
+            let why = "its tokens are not those of a byte-pair encoding of tiktoken's".to_owned();
             return Err(TokenizerError::NotForNanochat { why });
         };
         nanochat::write(bpe, dir)
@@ -178,16 +167,16 @@ impl Tokenizer {
     /// Returns the SHA-256 of what decides the ids, in hexadecimal: equal for a tokenizer that was saved and loaded.
     #[must_use]
     pub fn id(&self) -> String {
-        bdh::files::hex(Sha256::digest(saved::to_json(self)))
+        hex(Sha256::digest(saved::to_json(self)))
     }
 
-    /// Returns the id of a special token, such as `<|bos|>`; `None` if there is none of this name.
+    /// Returns the id of a special token, such as `<|bos|>`. `None` if there is none of this name.
     #[must_use]
     pub fn special(&self, name: &str) -> Option<i32> {
         match self {
-            Self::Bytes => None,
+            Self::Bytes => (name == "<|bos|>").then_some(self.bos()),
             Self::Bpe(bpe) => bpe.special().get(name).copied(),
-            Self::HuggingFace(inner) => inner.0.special().get(name).copied(),
+            Self::HuggingFace(inner) => inner.special().get(name).copied(),
         }
     }
 
@@ -197,7 +186,7 @@ impl Tokenizer {
         match self {
             Self::Bytes => text.bytes().map(i32::from).collect(),
             Self::Bpe(bpe) => bpe.encode(text),
-            Self::HuggingFace(inner) => inner.0.encode(text),
+            Self::HuggingFace(inner) => inner.encode(text),
         }
     }
 
@@ -209,12 +198,13 @@ impl Tokenizer {
         ids
     }
 
-    /// Encodes documents, on all cores for byte pairs.
+    /// Encodes documents, on all cores unless the tokens are bytes.
     #[must_use]
     pub fn encode_all(&self, documents: &[String]) -> Vec<Vec<i32>> {
         match self {
+            Self::Bytes => documents.iter().map(|text| self.encode(text)).collect(),
             Self::Bpe(bpe) => bpe.encode_all(documents),
-            _ => documents.iter().map(|text| self.encode(text)).collect(),
+            Self::HuggingFace(inner) => inner.encode_all(documents),
         }
     }
 
@@ -227,15 +217,15 @@ impl Tokenizer {
     /// Decodes ids to bytes. Ids without text are skipped.
     #[must_use]
     pub fn decode_bytes(&self, ids: &[i32]) -> Vec<u8> {
-        match self {
-            Self::Bytes => ids.iter().filter_map(|&id| u8::try_from(id).ok()).collect(),
-            Self::Bpe(bpe) => ids.iter().flat_map(|&id| bpe.token(id)).copied().collect(),
-            Self::HuggingFace(inner) => {
-                let tokens = inner.0.tokens();
-                let known = ids.iter().filter_map(|&id| tokens.get(usize::try_from(id).ok()?));
-                known.flatten().copied().collect()
-            }
+        let Some(tokens) = self.tokens() else {
+            return ids.iter().filter_map(|&id| u8::try_from(id).ok()).collect();
+        };
+        let mut bytes = Vec::new();
+        for id in ids {
+            let token = usize::try_from(*id).ok().and_then(|id| tokens.get(id));
+            bytes.extend(token.into_iter().flatten());
         }
+        bytes
     }
 
     /// Returns the id that starts a document.
@@ -244,29 +234,32 @@ impl Tokenizer {
         match self {
             Self::Bytes => 256,
             Self::Bpe(bpe) => bpe.bos(),
-            Self::HuggingFace(inner) => inner.0.bos(),
+            Self::HuggingFace(inner) => inner.bos(),
         }
     }
 
     /// Returns the number of ids, including special tokens.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
-        match self {
-            Self::Bytes => 257,
-            Self::Bpe(bpe) => bpe.tokens().len(),
-            Self::HuggingFace(inner) => inner.0.tokens().len(),
-        }
+        self.tokens().map_or(257, <[_]>::len)
     }
 
     /// Returns the number of bytes of each id, 0 for special tokens. Bits per byte are computed from it.
     #[must_use]
     pub fn token_bytes(&self) -> Vec<u32> {
-        let tokens = match self {
-            Self::Bytes => return [vec![1; 256], vec![0]].concat(),
-            Self::Bpe(bpe) => bpe.tokens(),
-            Self::HuggingFace(inner) => inner.0.tokens(),
-        };
-        tokens.iter().map(|token| token.len() as u32).collect()
+        match self.tokens() {
+            Some(tokens) => tokens.iter().map(|token| token.len() as u32).collect(),
+            None => [vec![1; 256], vec![0]].concat(),
+        }
+    }
+
+    /// Returns the bytes of each id, empty for special tokens. `None` if the ids are bytes.
+    fn tokens(&self) -> Option<&[Vec<u8>]> {
+        match self {
+            Self::Bytes => None,
+            Self::Bpe(bpe) => Some(bpe.tokens()),
+            Self::HuggingFace(inner) => Some(inner.tokens()),
+        }
     }
 }
 
@@ -290,30 +283,4 @@ impl bdh::lm::Vocabulary for Tokenizer {
     fn token_bytes(&self) -> Vec<u32> {
         self.token_bytes()
     }
-}
-
-/// Returns the file of a tokenizer: the path itself, or a known file in the directory.
-fn find(path: &Path) -> Result<PathBuf, TokenizerError> {
-    if path.is_file() {
-        return Ok(path.to_owned());
-    }
-    for name in ["tokenizer.pkl", Tokenizer::FILE, "vocab.json"] {
-        let file = path.join(name);
-        if file.is_file() {
-            return Ok(file);
-        }
-    }
-    Err(TokenizerError::NotFound {
-        path: path.to_owned(),
-    })
-}
-
-/// Writes the file of a tokenizer under a temporary name, and renames it when it is complete.
-fn write(dir: &Path, content: &[u8]) -> io::Result<()> {
-    // The name has the process: trials of a sweep may save to one directory at once.
-    let scratch = dir.join(format!(".{}.{}.tmp", Tokenizer::FILE, std::process::id()));
-    let mut file = File::create(&scratch)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(scratch, dir.join(Tokenizer::FILE))
 }

@@ -67,7 +67,7 @@
 //! | `metal`   | Apple GPUs                        |         |
 //! | `cuda`    | NVIDIA GPUs                       |         |
 //! | `dataset` | burn's datasets and data loaders  |         |
-//! | `pytorch` | weights from `.pt` files          |         |
+//! | `pytorch` | weights from and to `.pt` files   |         |
 
 #![forbid(unsafe_code)]
 

@@ -66,7 +66,7 @@ def tokens_per_second(options, count):
     flags = {
         "device": options.device, "devices": count, "precision": options.precision, "depth": depth,
         "max-seq-len": length, "device-batch-size": rows, "total-batch-size": rows * length * count,
-        "num-iterations": 40, "log-every": 5, "data": "synthetic", "tokenizer": "bytes", "weight-decay": 0.1,
+        "num-iterations": 40, "log-every": 5, "data": "synthetic", "tokenizer": "bytes", "weight-decay-override": 0.1,
         "eval-every": -1, "eval-tokens": rows * length, "early-save": "off", "log-backend": "none", "name": "scaling",
     }
     if options.is_try:

@@ -7,21 +7,28 @@
 //! Our tokenizer is trained on burn's Rust sources, and GPT-2's encoder has the same number of merges of the same text.
 //! They encode only the letters of that text, one repeated letter, and the whole text. One µs per KB is one ms per MB.
 //! `growth` is the exponent of the time: 1 is linear, 2 is quadratic.
+//!
+//! Then our tokenizer and Python's tiktoken encode the same text with the same merges, alternately and on one thread
+//! each. The text is Shakespeare's if `BDH_SHAKESPEARE` names it or it was downloaded before, else burn's sources.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
 
 #[path = "support/grown.rs"]
 mod grown;
-#[expect(dead_code, reason = "growth uses medians, not ratios of rounds")]
+#[path = "../../bdh-callbacks/tests/support/judges.rs"]
+mod judges;
 #[path = "support/paired.rs"]
 mod paired;
+#[path = "support/tiktoken.rs"]
+mod tiktoken;
 
-use bdh_data::{DataSpec, Tokenizer};
+use bdh_data::{Corpus, DataSpec, Tokenizer};
 use grown::grow;
-use paired::time;
+use paired::{Variant, measure, time};
 use std::hint::black_box;
 use std::path::Path;
+use tiktoken::Tiktoken;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{
@@ -33,6 +40,9 @@ const SIZES: [u64; 5] = [50, 100, 200, 400, 2_000];
 
 /// Number of token ids of both tokenizers.
 const VOCAB: usize = 4_096;
+
+/// Rounds of the comparison with tiktoken.
+const ROUNDS: usize = 15;
 
 fn main() {
     let corpus = DataSpec::Rust.load().unwrap();
@@ -67,6 +77,38 @@ fn main() {
         time(|| drop(black_box(Tokenizer::bpe(&documents, VOCAB).unwrap())))
     });
     println!("\n{} and {} ids", ours.vocab_size(), gpt2.vocab_size());
+    compare(&DataSpec::Shakespeare.load().unwrap_or(corpus));
+}
+
+/// Compares our time with tiktoken's on the same text, with merges of this text.
+fn compare(corpus: &Corpus) {
+    let text = corpus.train.concat();
+    let ours = Tokenizer::bpe(&corpus.train, VOCAB).unwrap();
+    let Some(mut original) = Tiktoken::start(&ours, &text) else {
+        return;
+    };
+    let (mut ids, mut theirs) = (0, 0);
+    let mut variants = [
+        Variant::new("ours", || {
+            time(|| ids = black_box(ours.encode(&text)).len())
+        }),
+        Variant::new("tiktoken", || {
+            let (time, count) = original.time();
+            theirs = count;
+            time
+        }),
+    ];
+    let times = measure(&mut variants, ROUNDS);
+    let megabytes = text.len() as f64 / 1e6;
+    println!("\n{:<44} {:>12} {:>14}", corpus.name, "ms", "MB/s");
+    for (variant, times) in variants.iter().zip(&times) {
+        let seconds = times.median().as_secs_f64();
+        let speed = megabytes / seconds;
+        println!("{:<44} {:>12.1} {speed:>14.1}", variant.name, 1e3 * seconds);
+    }
+    println!("{:<44} {:>12.2}", "ratio of the times", times[0].ratio(&times[1]));
+    drop(variants);
+    println!("{:<44} {ids:>12} {theirs:>14}", "ids, ours and tiktoken's");
 }
 
 /// Writes `vocab.json` and `merges.txt`, with merges of these documents after GPT-2's split.

@@ -1,7 +1,7 @@
 //! Trainer of a run, from its arguments, data and recipe.
 
 use crate::callbacks::{self, ValBpb, and_last};
-use crate::data::{Batches, RunData, Shape};
+use crate::data::{Batches, BoxTrain, RunData, Shape};
 use crate::run_dir::RunDir;
 use crate::sinks;
 use crate::weights::Weights;
@@ -9,7 +9,7 @@ use bdh::cadence::{every, start};
 use bdh::{BoxError, CallbackExt, NextToken, Resume, Trainer, TrainerBuilder};
 use bdh_callbacks::{Artifacts, EarlyCheckpoints, Norms};
 use bdh_examples::args::{Args, Hardware};
-use bdh_examples::nanochat_log::tracked;
+use bdh_examples::nanochat_log::{DataPlace, tracked};
 use bdh_models::nanochat::{Gpt, GptConfig};
 use bdh_models::scaling::Recipe;
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ impl Plan<'_> {
     /// Builds the run, without a console.
     pub(crate) fn compose(&self) -> Result<TrainerBuilder<Task>, BoxError> {
         let Batches { train, val } = self.data.batches(&self.shape())?;
-        let (train, place) = tracked(train);
+        let (train, place) = self.tracked(train);
         let task = NextToken::new().vocabulary(Arc::clone(&self.data.tokenizer));
         let builder = Trainer::builder(task, self.model()?)
             .train_data(train)
@@ -42,6 +42,15 @@ impl Plan<'_> {
             .eval_data("val", val)
             .config(self.config());
         self.begin(self.watch(self.schedule(builder))?)
+    }
+
+    /// Returns training data that reports its position, if nanochat's lines or names need it.
+    fn tracked(&self, train: BoxTrain) -> (BoxTrain, DataPlace) {
+        if !callbacks::is_like_nanochat(self.args) {
+            return (train, DataPlace::default());
+        }
+        let (train, place) = tracked(train);
+        (Box::new(train), place)
     }
 
     fn shape(&self) -> Shape {

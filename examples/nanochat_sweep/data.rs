@@ -21,14 +21,14 @@ pub(crate) mod prepared;
 mod source;
 mod tokenizer;
 
-pub(crate) use batches::{Batches, BoxEval, Shape};
+pub(crate) use batches::{Batches, BoxEval, BoxTrain, Shape};
 pub(crate) use source::{Files, Source};
 pub(crate) use tokenizer::of_files as tokenizer_of;
 
 use crate::page::say;
 use bdh::BoxError;
 use bdh_data::{NgramBaselines, Tokenizer};
-use bdh_examples::args::Args;
+use bdh_examples::args::{self, Args};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,6 +60,14 @@ impl RunData {
             source,
             tokenizer,
         })
+    }
+
+    /// Returns the arguments with the tokenizer that token shards bring along, if they name none.
+    pub(crate) fn settle(&self, mut args: Args) -> Args {
+        if let (None, Source::Shards(shards)) = (&args.tokenizer, &self.source) {
+            args.tokenizer = tokenizer::place(shards).map(args::Tokenizer::Path);
+        }
+        args
     }
 
     /// Returns the number of token ids.

@@ -25,6 +25,7 @@ use std::sync::Arc;
 /// Writes the results to evaluate.json in the directory of the run.
 #[derive(Debug, clap::Args)]
 #[command(next_line_help = true)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct EvaluateArgs {
     #[command(flatten)]
     source: Source,

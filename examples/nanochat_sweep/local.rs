@@ -29,7 +29,7 @@ pub(crate) fn main() -> Result<ExitCode, BoxError> {
     let code = sweep::run(&PROGRAM, SWEEP, &Runner::default(), &dir, 42)?;
     say("To train one model for longer:\n  \
          cargo run --example nanochat_sweep -- --device cpu --depth 4 --n_embd_override 128 \\\n    \
-         --lr_override 0.004 --weight-decay 0.1 --max-iterations 1000\n\
+         --lr_override 0.004 --weight-decay-override 0.1 --max-iterations 1000\n\
          To print the plan of twelve layers on a GPU, without a GPU:\n  \
          cargo run --example nanochat_sweep -- --depth 12 --device cuda --dry-run");
     Ok(code)

@@ -140,10 +140,10 @@ fn one_run() -> Result<ExitCode, BoxError> {
         list::print();
         return Ok(ExitCode::SUCCESS);
     }
-    single::main(match dirs::is_resumed(&args) {
-        true => resumed(&args)?,
-        false => args,
-    })
+    if dirs::is_resumed(&args) {
+        return single::main(resumed(&args)?);
+    }
+    single::main(args)
 }
 
 /// Returns the saved flags of the run to resume, with the flags of the command line on top.

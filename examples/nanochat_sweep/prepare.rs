@@ -88,7 +88,7 @@ impl PrepareArgs {
     fn training_args(&self) -> Result<Args, BoxError> {
         let mut args = args::try_parse_from(["nanochat_sweep"])?;
         args.vocab_size = self.vocab_size;
-        args.tokenizer = self.tokenizer.clone();
+        args.tokenizer.clone_from(&self.tokenizer);
         if let Some(home) = NanochatHome::given() {
             args = args.with_home(&home);
         }

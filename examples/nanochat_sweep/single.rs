@@ -30,6 +30,7 @@ pub(crate) fn main(args: Args) -> Result<ExitCode, BoxError> {
     check_flags(args)?;
     let dir = dirs::choose(args)?;
     let data = RunData::load(args, dir.resumes.then_some(&*dir.path))?;
+    let args = &data.settle(args.clone());
     let recipe = Recipe::derive(&args.request(data.vocab_size()))?;
     weights.check(&recipe.config)?;
     let length = args.length(recipe.num_iterations);

@@ -21,7 +21,7 @@ pub(crate) enum Weights {
     File(PathBuf),
     /// Checkpoint of any origin; optimizer and data begin anew.
     Checkpoint(AnyCheckpoint),
-    /// Run of nanochat that goes on, with its optimizer and its data.
+    /// Run of nanochat that is continued, with its optimizer and its data.
     Continued(AnyCheckpoint),
 }
 
@@ -87,7 +87,7 @@ impl Weights {
         }
     }
 
-    /// Returns nanochat's checkpoint, if its run goes on.
+    /// Returns the checkpoint of nanochat, if its run is continued.
     pub(crate) fn continued(&self) -> Option<&NanochatCheckpoint> {
         match self {
             Self::Continued(found) => found.nanochat().ok(),

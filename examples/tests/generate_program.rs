@@ -45,7 +45,7 @@ fn greedy_text_is_nanochats() {
         let (out, speed) = run(command);
         let text = greedy[2].as_str().expect("a text");
         assert_eq!(out, format!("{prompt}{text}\n"));
-        contains(&speed, &["24 tokens in ", " tokens/s"]);
+        contains(&speed, &[" tokens in ", " tokens/s"]);
     }
 }
 

@@ -553,14 +553,14 @@ fn user_errors_are_one_sentence_and_write_nothing() {
     ] {
         place.refuses(&format!("{SMALL} {words}"), parts);
     }
-    // Weights of another shape than the flags describe.
+    // Weights of another shape than the flags describe; the vocabulary is that of the tokenizer beside them.
     fs::remove_file(place.at("gpt2/config.json")).expect("it was there");
     place.refuses(
         &format!("{SMALL} --weights gpt2 --n_layer 2 --n_embd 16"),
         &[
             "do not fit the model",
             "of another shape",
-            "transformer.wte.weight (is [258, 8], should be [256, 16])",
+            "transformer.wte.weight (is [258, 8], should be [258, 16])",
         ],
     );
 }

@@ -70,7 +70,8 @@ fn prepared_documents_are_trained_on_with_their_tokenizer() {
         assert!(place.at("shards").join(file).exists(), "{file}");
     }
     let before = fs::read(place.at("shards/train_00000.bin")).expect("a shard");
-    succeeds(command(&place, words)); // opens what is there
+    let again = succeeds(command(&place, words));
+    contains(&again, &["token shards in shards: opened in"]);
     assert_eq!(
         fs::read(place.at("shards/train_00000.bin")).expect("a shard"),
         before
@@ -89,6 +90,8 @@ fn prepared_documents_are_trained_on_with_their_tokenizer() {
     succeeds(command(&place, other));
     let parts = ["`shards`", "are for 300 ids", "the tokenizer has 257"];
     place.refuses(&format!("{train} --tokenizer bytes/tokenizer.json"), &parts);
+    let parts = ["`shards`", "another tokenizer than bytes"];
+    place.refuses(&format!("{train} --tokenizer bytes"), &parts);
     let parts = ["row", "32"];
     place.refuses(&format!("{train} --max-seq-len 64"), &parts);
 }
@@ -100,7 +103,11 @@ fn documents_are_prepared_once_in_the_cache() {
     let first = succeeds(command(&place, &format!("{words} --name a")));
     contains(
         &first,
-        &["documents · 2 JSONL files", "token shards in ", "prepared in "],
+        &[
+            "documents · 2 JSONL files",
+            "token shards in ",
+            "prepared in ",
+        ],
     );
     let second = succeeds(command(&place, &format!("{words} --name b")));
     assert!(!second.contains("prepared in "), "{second}");
@@ -141,20 +148,19 @@ fn trials_of_a_sweep_prepare_their_text_once() {
         path.join("manifest.json").exists()
     });
     assert_eq!(made.count(), 1);
-    let mut trained = 0;
+    let (mut trained, mut prepared) = (0, 0);
     for number in ["0001", "0002"] {
         let log = fs::read_to_string(place.at(&format!("runs/tiny/trials/{number}.log")));
-        trained += usize::from(log.expect("a log").contains("trained in "));
+        let log = log.expect("a log");
+        trained += usize::from(log.contains("ids: trained in "));
+        prepared += usize::from(log.contains(": prepared in "));
         assert!(
             place
                 .at(&format!("runs/tiny/trial-{number}/tokenizer.json"))
                 .exists()
         );
     }
-    assert_eq!(
-        trained, 1,
-        "one trial trains the tokenizer, the other waits for it"
-    );
+    assert_eq!((trained, prepared), (1, 1), "each is made by one trial");
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Packer {
         self.shelf.push(document, length);
     }
 
-    /// Returns a row for which there are enough documents to choose from.
+    /// Returns a row, while there are enough documents to choose from.
     pub(super) fn row(&mut self) -> Option<&[i32]> {
         if self.row.len() == self.width {
             self.row.clear();

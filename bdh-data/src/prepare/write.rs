@@ -152,7 +152,7 @@ pub(super) fn tokenizer_id(id: &str) -> i32 {
     (bits.unwrap_or(0) >> 1) as i32
 }
 
-/// Shards of one split, of which the last is being written.
+/// Shards of one split; the last one is being written.
 pub(super) struct Shards<'a> {
     name: &'static str,
     dir: &'a Path,

@@ -22,7 +22,7 @@ const STREAM_HEADER: usize = 1024;
 /// Version of both formats.
 pub(super) const VERSION: i32 = 1;
 
-/// Largest vocabulary with ids of two bytes, of which 65535 marks a target to ignore.
+/// Largest vocabulary with ids of two bytes; the id 65535 marks a target to ignore.
 pub(super) const MAX_VOCAB: usize = 65_535;
 
 /// Format, place and number of the ids in a file.

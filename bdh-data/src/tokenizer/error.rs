@@ -1,7 +1,7 @@
 //! Errors of tokenizers.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Error of reading, training or saving a tokenizer.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +31,11 @@ pub enum TokenizerError {
         source: io::Error,
     },
     /// A file has another content than that of a tokenizer.
-    #[error("the tokenizer in `{path}` cannot be used: {why}")]
+    #[error("cannot use the tokenizer in `{path}`: {why}")]
     Damaged {
         /// The file or directory.
         path: PathBuf,
-        /// Fault.
+        /// Fault of the content, and what it would need.
         why: String,
     },
     /// The training failed.
@@ -44,15 +44,31 @@ pub enum TokenizerError {
     /// A file cannot be written.
     #[error("cannot write the tokenizer to `{path}` ({source})")]
     Unwritable {
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
         /// Error of the system.
         source: io::Error,
     },
-    /// nanochat needs special tokens that the tokenizer does not have.
+    /// nanochat's programs cannot use the tokenizer.
     #[error("nanochat cannot use this tokenizer: {why}")]
     NotForNanochat {
         /// Missing part.
         why: String,
     },
+}
+
+impl TokenizerError {
+    pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
+        Self::Unreadable {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(super) fn damaged(path: &Path, why: String) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            why,
+        }
+    }
 }

@@ -1,8 +1,9 @@
-//! The file of a saved tokenizer, which each run has.
+//! File of a saved tokenizer, which each run has.
 
-use super::bpe::{Bpe, Parts};
-use super::hugging_face::HuggingFace;
 use super::Tokenizer;
+use super::bpe::{Bpe, MOST_IDS, Parts};
+use super::hugging_face::HuggingFace;
+use bdh::files::hex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ const VERSION: u32 = 1;
 /// Content of the file.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    /// Version of the format; the field tells the file from Hugging Face's.
+    /// Version of the format. The field distinguishes the file from Hugging Face's.
     bdh_tokenizer: u32,
     #[serde(flatten)]
     kind: Kind,
@@ -30,6 +31,7 @@ enum Kind {
         special: BTreeMap<String, i32>,
     },
     HuggingFace {
+        /// Content of `tokenizer.json`.
         json: String,
     },
 }
@@ -38,17 +40,14 @@ enum Kind {
 pub(super) fn to_json(tokenizer: &Tokenizer) -> String {
     let kind = match tokenizer {
         Tokenizer::Bytes => Kind::Bytes,
-        Tokenizer::Bpe(bpe) => {
-            let parts = bpe.parts();
-            Kind::Bpe {
-                pattern: parts.pattern,
-                longest: parts.longest,
-                tokens: parts.tokens.iter().map(|token| to_hex(token)).collect(),
-                special: parts.special,
-            }
-        }
+        Tokenizer::Bpe(bpe) => Kind::Bpe {
+            pattern: bpe.pattern().to_owned(),
+            longest: bpe.longest(),
+            tokens: bpe.tokens().iter().map(hex).collect(),
+            special: bpe.special().clone(),
+        },
         Tokenizer::HuggingFace(inner) => Kind::HuggingFace {
-            json: inner.0.json().to_owned(),
+            json: inner.json().to_owned(),
         },
     };
     let saved = Saved {
@@ -58,36 +57,36 @@ pub(super) fn to_json(tokenizer: &Tokenizer) -> String {
     serde_json::to_string(&saved).expect("texts and numbers are JSON")
 }
 
-/// Parses a tokenizer's file; `None` if it is another one, such as Hugging Face's.
+/// Parses a tokenizer's file. `None` if it is another one, such as Hugging Face's.
 pub(super) fn from_json(json: &str) -> Option<Result<Tokenizer, String>> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
-    value.get("bdh_tokenizer")?;
-    let saved: Saved = match serde_json::from_value(value) {
-        Ok(saved) => saved,
-        Err(error) => return Some(Err(error.to_string())),
-    };
-    if saved.bdh_tokenizer != VERSION {
-        let found = saved.bdh_tokenizer;
-        return Some(Err(format!("its version is {found}, and this program reads {VERSION}")));
+    let version = value.get("bdh_tokenizer")?;
+    if version.as_u64() != Some(u64::from(VERSION)) {
+        let why =
+            format!("its format is {version}, and this version reads {VERSION}: use a newer one");
+        return Some(Err(why));
     }
-    Some(of(saved.kind))
+    let saved = serde_json::from_value::<Saved>(value);
+    Some(saved.map_err(|error| error.to_string()).and_then(of))
 }
 
-fn of(kind: Kind) -> Result<Tokenizer, String> {
-    match kind {
+fn of(saved: Saved) -> Result<Tokenizer, String> {
+    match saved.kind {
         Kind::Bytes => Ok(Tokenizer::Bytes),
-        Kind::HuggingFace { json } => Ok(HuggingFace::parse(json)?.into()),
+        Kind::HuggingFace { json } => {
+            let inner = HuggingFace::parse(json)?;
+            Ok(Tokenizer::HuggingFace(Box::new(inner)))
+        }
         Kind::Bpe {
             pattern,
             longest,
             tokens,
             special,
         } => {
-            let tokens: Option<Vec<_>> = tokens.iter().map(|token| from_hex(token)).collect();
             let bpe = Bpe::new(Parts {
                 pattern,
                 longest,
-                tokens: tokens.ok_or("a token is not hexadecimal")?,
+                tokens: decode(&tokens)?,
                 special,
             })?;
             Ok(Tokenizer::Bpe(Box::new(bpe)))
@@ -95,18 +94,57 @@ fn of(kind: Kind) -> Result<Tokenizer, String> {
     }
 }
 
-fn to_hex(bytes: &[u8]) -> String {
-    let mut hex = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        hex += &format!("{byte:02x}");
+/// Decodes tokens in hexadecimal.
+fn decode(tokens: &[String]) -> Result<Vec<Vec<u8>>, String> {
+    if tokens.len() > MOST_IDS {
+        return Err(format!(
+            "it has {} ids, and at most {MOST_IDS} are read",
+            tokens.len()
+        ));
     }
-    hex
+    let mut decoded = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let bytes =
+            from_hex(token).ok_or_else(|| format!("the token `{token}` is not hexadecimal"))?;
+        decoded.push(bytes);
+    }
+    Ok(decoded)
 }
 
-fn from_hex(hex: &str) -> Option<Vec<u8>> {
-    if !hex.is_ascii() || !hex.len().is_multiple_of(2) {
-        return None;
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 2);
+    for pair in text.as_bytes().chunks(2) {
+        let [high, low] = *pair else {
+            return None;
+        };
+        let digit = |letter: u8| char::from(letter).to_digit(16);
+        bytes.push((digit(high)? << 4 | digit(low)?) as u8);
     }
-    let pairs = (0..hex.len()).step_by(2);
-    pairs.map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok()).collect()
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_decoded() {
+        assert_eq!(from_hex("00ff7A"), Some(vec![0, 255, 0x7A]));
+        assert_eq!(from_hex(""), Some(Vec::new()));
+        for fault in ["0", "0g", "é", "+1"] {
+            assert_eq!(from_hex(fault), None, "{fault}");
+        }
+    }
+
+    #[test]
+    fn file_of_another_version_is_refused() {
+        let error = |json| {
+            let parsed = from_json(json).expect("one of ours");
+            parsed.expect_err("another version")
+        };
+        assert!(error(r#"{"bdh_tokenizer":2,"kind":"bytes"}"#).starts_with("its format is 2, and"));
+        assert!(error(r#"{"bdh_tokenizer":1,"kind":"words"}"#).contains("words"));
+        assert!(from_json(r#"{"version":"1.0"}"#).is_none());
+        assert!(from_json("{").is_none());
+    }
 }

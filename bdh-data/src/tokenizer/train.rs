@@ -2,6 +2,7 @@
 
 use super::bpe::{Bpe, Parts};
 use super::byte_level::bytes_of_tokens;
+use super::split::NANOCHAT;
 use std::collections::BTreeMap;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -11,20 +12,11 @@ use tokenizers::{
     DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, SplitDelimiterBehavior, TokenizerImpl,
 };
 
-/// Pattern that splits text before merging. Source: nanochat; it is GPT-4's, with at most two digits per number.
-pub(super) const SPLIT: &str = concat!(
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}",
-    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
-);
-
 /// Characters after which long pieces are cut.
 ///
 /// The trainer reads a whole piece for each merge. So the time for text without spaces, which is one piece, would grow
 /// with the square of its length. Words are shorter than 256 characters.
 const LONGEST: usize = 256;
-
-/// Bytes of text for training a tokenizer. More text changes few merges and takes longer.
-const TRAINING_BYTES: usize = 8 << 20;
 
 /// Name of the token that starts a document. Source: nanochat.
 const BOS: &str = "<|bos|>";
@@ -33,11 +25,17 @@ const BOS: &str = "<|bos|>";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Training {
-    /// Bytes of text that were read, of at most 8 MiB.
+    /// Bytes of text that were read, of at most [`MOST_BYTES`](Self::MOST_BYTES).
     pub bytes: u64,
 }
 
-type Trainer = TokenizerImpl<BPE, NormalizerWrapper, Sequence, PostProcessorWrapper, DecoderWrapper>;
+impl Training {
+    /// Bytes of text that are used. More text changes few merges and takes longer.
+    pub const MOST_BYTES: u64 = 8 << 20;
+}
+
+type Trainer =
+    TokenizerImpl<BPE, NormalizerWrapper, Sequence, PostProcessorWrapper, DecoderWrapper>;
 
 /// Trains merges until there are `vocab_size` ids, including BOS, or no more pairs to merge.
 pub(super) fn train(
@@ -53,25 +51,29 @@ pub(super) fn train(
         .show_progress(false)
         .build();
     let mut bytes = 0;
-    let texts = capped(texts, TRAINING_BYTES).inspect(|text| {
+    let texts = capped(texts, Training::MOST_BYTES as usize).inspect(|text| {
         bytes += text.len() as u64;
         progress(Training { bytes });
     });
     inner.train(&mut trainer, texts)?;
-    let mut tokens = bytes_of_tokens(inner.get_model());
+    Ok(Bpe::new(parts(bytes_of_tokens(inner.get_model())))?)
+}
+
+/// Adds BOS to trained tokens.
+fn parts(mut tokens: Vec<Vec<u8>>) -> Parts {
     let special = BTreeMap::from([(BOS.to_owned(), tokens.len() as i32)]);
     tokens.push(Vec::new());
-    Ok(Bpe::new(Parts {
-        pattern: SPLIT.to_owned(),
+    Parts {
+        pattern: NANOCHAT.to_owned(),
         longest: Some(LONGEST),
         tokens,
         special,
-    })?)
+    }
 }
 
 /// Returns the steps that split training text into pieces; merges stay inside a piece.
 fn pre_tokenizer() -> Result<Sequence, bdh::BoxError> {
-    let split = split_by(SPLIT)?;
+    let split = split_by(NANOCHAT)?;
     let cut = split_by(&format!(r"[\s\S]{{1,{LONGEST}}}"))?;
     let bytes = ByteLevel::new(false, true, false); // adds no leading space, does not split again
     Ok(Sequence::new(vec![split.into(), cut.into(), bytes.into()]))
@@ -107,7 +109,9 @@ mod tests {
     fn work(text: &str) -> usize {
         let splitter = pre_tokenizer().expect("the patterns are regular expressions");
         let mut pieces = PreTokenizedString::from(text);
-        splitter.pre_tokenize(&mut pieces).expect("every text is split");
+        splitter
+            .pre_tokenize(&mut pieces)
+            .expect("every text is split");
         let pieces = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
         pieces.iter().map(|(piece, ..)| piece.len().pow(2)).sum()
     }

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Steps after the checkpoint.
 const MORE: u64 = 5;
 
-/// Tokens of an update for which nanochat's learning rates are meant.
+/// Tokens of an update at which nanochat tuned its learning rates.
 const REFERENCE_BATCH: f64 = 524_288.0;
 
 /// Results of PyTorch for the fixture.

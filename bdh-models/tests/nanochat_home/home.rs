@@ -73,6 +73,12 @@ impl Home {
         numbers.into_iter().map(f32::from_le_bytes).collect()
     }
 
+    /// Returns the ids of a list, such as `long.ids`.
+    pub(crate) fn ids(&self, name: &str) -> Vec<i32> {
+        let (numbers, _) = self.tensor(name);
+        numbers.into_iter().map(i32::from_le_bytes).collect()
+    }
+
     /// Returns the batches of a split, `train` or `val`.
     pub(crate) fn batches(&self, split: &str) -> Vec<TokenBatch> {
         let (inputs, shape) = self.tensor(&format!("{split}.inputs"));

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 /// Finds the newest checkpoint of a run, or that of a step. `path` may also be a checkpoint.
 pub(crate) fn find(path: &Path, step: Option<u64>) -> Result<PathBuf, BoxError> {
     let is_checkpoint = path.join("state.json").exists();
-    let listed = match is_checkpoint {
-        true => vec![path.to_owned()],
-        false => checkpoint::list(&path.join("checkpoints")),
+    let listed = if is_checkpoint {
+        vec![path.to_owned()]
+    } else {
+        checkpoint::list(&path.join("checkpoints"))
     };
     let found = match step {
         None if is_checkpoint => Some(path.to_owned()),

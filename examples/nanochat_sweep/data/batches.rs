@@ -18,7 +18,7 @@ const AHEAD: usize = 8;
 pub(crate) type BoxEval = Box<dyn EvalData<Batch = TokenBatch>>;
 
 /// Endless training batches, of any kind of data.
-type BoxTrain = Box<dyn TrainData<Batch = TokenBatch>>;
+pub(crate) type BoxTrain = Box<dyn TrainData<Batch = TokenBatch>>;
 
 /// Batches of a run.
 pub(crate) struct Batches {

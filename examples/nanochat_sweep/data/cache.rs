@@ -35,11 +35,13 @@ pub(crate) fn lock(dir: &Path, progress: &Progress) -> Result<File, BoxError> {
     Ok(file)
 }
 
-/// Prints a note if another process has locked a directory, which the caller is about to wait for.
-pub(crate) fn note_lock(dir: &Path, progress: &Progress) {
-    if File::open(dir.join(LOCK)).is_ok_and(|file| is_locked(&file)) {
+/// Returns whether another process has locked a directory, and prints a note then: the caller is about to wait for it.
+pub(crate) fn is_made_elsewhere(dir: &Path, progress: &Progress) -> bool {
+    let is_made = File::open(dir.join(LOCK)).is_ok_and(|file| is_locked(&file));
+    if is_made {
         note_wait(progress);
     }
+    is_made
 }
 
 /// Returns whether another process has locked a file; if not, it is locked until it is closed.

@@ -19,10 +19,10 @@ pub(crate) fn dir(request: &Prepare, files: &Files) -> Result<PathBuf, BoxError>
 pub(crate) fn make(request: &Prepare, dir: &Path, is_quiet: bool) -> Result<Prepared, BoxError> {
     let shown = dir.display();
     let mut progress = Progress::new(format!("token shards in {shown}"), is_quiet);
-    cache::note_lock(dir, &progress);
+    let is_there = cache::is_made_elsewhere(dir, &progress) || Prepared::open(dir)?.is_some();
     let prepared = request.run(dir, &mut |done| {
         progress.show(done.done_bytes, done.total_bytes);
     })?;
-    progress.finish("prepared");
+    progress.finish(if is_there { "opened" } else { "prepared" });
     Ok(prepared)
 }

@@ -38,6 +38,8 @@ pub(crate) struct Files {
     path: PathBuf,
     pub(crate) name: String,
     pub(crate) split: Split,
+    /// Whether all files are text.
+    is_text: bool,
     /// Number of files, their size, and the files that are not read.
     pub(crate) origin: String,
 }
@@ -48,7 +50,7 @@ pub(crate) struct Shards {
     pub(crate) train: TokenShards,
     pub(crate) val: TokenShards,
     /// Result of `prepare`, which has a tokenizer.
-    pub(crate) prepared: Option<Prepared>,
+    pub(crate) prepared: Option<Box<Prepared>>,
     left_out: String,
 }
 
@@ -77,19 +79,29 @@ impl Source {
             return Ok(Self::Shards(shards));
         }
         let streams = args.packing == Packing::Nanochat;
-        let is_text = is_small_text(path);
-        if is_text && !streams && !(is_shared() && args.tokenizer() == args::Tokenizer::Bpe) {
-            if args.strict_data {
-                Documents::open(path)?.strict()?;
-            }
-            return Ok(Self::Text(DataSpec::Path(path.to_owned()).load()?));
+        if !streams && is_small_text(path) {
+            return Self::of_text(path, args);
         }
         let files = Files::open(path, args.strict_data)?;
-        if streams {
-            return Ok(Self::Stream(files));
+        Ok(if streams {
+            Self::Stream(files)
+        } else {
+            Self::Documents(files, None)
+        })
+    }
+
+    /// Reads text into memory. The trials of a sweep that need a trained tokenizer pack it once for all of them.
+    fn of_text(path: &Path, args: &Args) -> Result<Self, BoxError> {
+        let corpus = DataSpec::Path(path.to_owned()).load()?;
+        let is_packed = is_shared() && args.tokenizer() == args::Tokenizer::Bpe;
+        if !is_packed && !args.strict_data {
+            return Ok(Self::Text(corpus));
         }
-        let corpus = is_text.then(|| DataSpec::Path(path.to_owned()).load());
-        Ok(Self::Documents(files, corpus.transpose()?))
+        match Files::open(path, args.strict_data) {
+            Ok(files) if is_packed && files.is_text => Ok(Self::Documents(files, Some(corpus))),
+            Err(error) if args.strict_data => Err(error),
+            _ => Ok(Self::Text(corpus)), // a text such as `package.json` has the name of another format
+        }
     }
 
     /// Returns the text, if it is in memory.
@@ -120,10 +132,12 @@ impl Files {
         }
         let (files, megabytes) = (documents.num_files(), documents.bytes() as f64 / 1e6);
         let (kind, left_out) = (kind(documents.kind()), documents.left_out());
-        let origin = format!("{files} {kind} files, {megabytes:.1} MB{left_out}");
+        let plural = if files == 1 { "file" } else { "files" };
+        let origin = format!("{files} {kind} {plural}, {megabytes:.1} MB{left_out}");
         Ok(Self {
             path: path.to_owned(),
             name: path.display().to_string(),
+            is_text: documents.kind() == DocumentKind::Text,
             split: documents.split()?,
             origin,
         })
@@ -136,9 +150,10 @@ impl Files {
         for part in [&self.split.train, &self.split.val] {
             part.identity().to_string().hash(&mut hasher);
             for name in part.file_names() {
-                let path = match self.path.is_dir() {
-                    true => self.path.join(name),
-                    false => self.path.clone(),
+                let path = if self.path.is_dir() {
+                    self.path.join(name)
+                } else {
+                    self.path.clone()
                 };
                 hash_ends(&path, &mut hasher)
                     .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;
@@ -197,7 +212,7 @@ impl Shards {
             dir: prepared.dir().to_owned(),
             train: prepared.train().clone(),
             val: prepared.val().clone(),
-            prepared: Some(prepared),
+            prepared: Some(Box::new(prepared)),
             left_out: String::new(),
         }
     }
@@ -224,15 +239,22 @@ impl fmt::Display for Source {
 
 impl fmt::Display for Shards {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millions = |shards: &TokenShards| shards.num_tokens() as f64 / 1e6;
         write!(
             f,
-            "{} · {:.2} M tokens train · {:.2} M tokens val · token shards{}",
+            "{} · {} tokens train · {} tokens val · token shards{}",
             self.dir.display(),
-            millions(&self.train),
-            millions(&self.val),
+            count(&self.train),
+            count(&self.val),
             self.left_out
         )
+    }
+}
+
+/// Returns the number of tokens in digits, or in millions.
+fn count(shards: &TokenShards) -> String {
+    match shards.num_tokens() {
+        count @ ..1_000_000 => count.to_string(),
+        count => format!("{:.1} million", count as f64 / 1e6),
     }
 }
 

@@ -4,7 +4,7 @@ use super::cache;
 use super::source::{Files, Shards, Source, is_shared};
 use crate::progress::Progress;
 use bdh::BoxError;
-use bdh_data::{GroupPosition, Tokenizer};
+use bdh_data::{GroupPosition, Prepared, Tokenizer};
 use bdh_examples::args::{self, Args};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ pub(crate) fn of_files(args: &Args, files: &Files) -> Result<Arc<Tokenizer>, Box
 /// Returns the tokenizer of token shards: the prepared one, bytes if they are asked for, or the one in the directory.
 fn of_shards(args: &Args, shards: &Shards) -> Result<Arc<Tokenizer>, BoxError> {
     if let Some(prepared) = &shards.prepared {
-        return Ok(Arc::clone(prepared.tokenizer()));
+        return of_prepared(args, prepared);
     }
     if args.tokenizer == Some(args::Tokenizer::Bytes) {
         return Ok(Arc::new(Tokenizer::Bytes));
@@ -62,10 +62,33 @@ fn of_shards(args: &Args, shards: &Shards) -> Result<Arc<Tokenizer>, BoxError> {
     }
 }
 
+/// Returns the tokenizer of prepared data, which must be of the kind that is asked for.
+fn of_prepared(args: &Args, prepared: &Prepared) -> Result<Arc<Tokenizer>, BoxError> {
+    let tokenizer = prepared.tokenizer();
+    let is_bytes = tokenizer.id() == Tokenizer::Bytes.id();
+    match &args.tokenizer {
+        Some(kind) if is_bytes != (*kind == args::Tokenizer::Bytes) => Err(format!(
+            "`{}` was prepared with another tokenizer than {kind}: leave --tokenizer {kind} out, \
+             or prepare the text again",
+            prepared.dir().display()
+        )
+        .into()),
+        _ => Ok(Arc::clone(tokenizer)),
+    }
+}
+
+/// Returns the file or directory with the tokenizer of token shards, if there is one.
+pub(super) fn place(shards: &Shards) -> Option<PathBuf> {
+    match shards.synthetic_ids() {
+        Some(_) => None,
+        None => beside(&shards.dir),
+    }
+}
+
 /// Returns the tokenizer in the directory of token shards, or in the directory `tokenizer` there.
 fn beside(dir: &Path) -> Option<PathBuf> {
-    let mut places = ["tokenizer", "tokenizer.pkl", Tokenizer::FILE].map(|name| dir.join(name));
-    places.iter_mut().find(|place| place.exists()).cloned()
+    let places = ["tokenizer", "tokenizer.pkl", Tokenizer::FILE].map(|name| dir.join(name));
+    places.into_iter().find(|place| place.exists())
 }
 
 /// Checks that token shards have the ids of this tokenizer.

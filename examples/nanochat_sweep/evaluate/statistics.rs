@@ -29,6 +29,9 @@ pub(super) fn of(args: &EvaluateArgs, trained: &Trained) -> Result<Value, BoxErr
             all.extend(values);
         }
     }
+    for key in ["step", "tokens", "elapsed"] {
+        all.remove(key); // the clock, which differs between weights and gradients
+    }
     Ok(Value::Object(all))
 }
 

@@ -29,7 +29,7 @@ pub(super) fn take(found: &AnyCheckpoint, args: &mut Args) -> Result<(), BoxErro
     args.head_dim = Some(config.head_size());
     args.n_embd_override = (width(args) != config.n_embd).then_some(config.n_embd);
     args.max_seq_len = Some(config.sequence_len);
-    args.window_pattern = config.window_pattern.clone();
+    args.window_pattern.clone_from(&config.window_pattern);
     args.nanochat_version = config.version;
     let is_next = config.version == NanochatVersion::Next;
     args.short_seq_len = is_next.then_some(config.short_seq_len);

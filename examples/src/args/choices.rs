@@ -26,7 +26,7 @@ pub enum MetricNames {
     Nanochat,
 }
 
-/// Saves a count, of which the largest is -1, for all.
+/// Saves a count; the largest is saved as -1, for all.
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde hands out references"

@@ -33,7 +33,7 @@ impl DataPlace {
     }
 
     /// Reads the position in a state of the data.
-    fn set(&self, state: &Value) {
+    pub(super) fn set(&self, state: &Value) {
         let place = state["epoch"].as_u64().map(|epoch| Place {
             epoch,
             pq_idx: state["pq_idx"].as_u64(),
