@@ -151,6 +151,10 @@ impl Prepare {
     }
 
     /// Returns a short name of the request: equal requests have equal names.
+    ///
+    /// # Panics
+    ///
+    /// Never: a request is JSON.
     #[must_use]
     pub fn key(&self) -> String {
         let request = serde_json::to_string(&self.manifest()).expect("a manifest is JSON");
@@ -198,9 +202,10 @@ impl Prepared {
         let Some(manifest) = Manifest::read(dir)? else {
             return Ok(None);
         };
-        let tokenizer = match manifest.is_synthetic {
-            true => Tokenizer::Bytes,
-            false => Tokenizer::load(&dir.join(Tokenizer::FILE)).map_err(PrepareError::data)?,
+        let tokenizer = if manifest.is_synthetic {
+            Tokenizer::Bytes
+        } else {
+            Tokenizer::load(&dir.join(Tokenizer::FILE)).map_err(PrepareError::data)?
         };
         if !manifest.is_synthetic && tokenizer.id() != manifest.tokenizer {
             let why = "its tokenizer is another one than the manifest's".to_owned();

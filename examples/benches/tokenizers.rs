@@ -9,7 +9,7 @@
 //! `growth` is the exponent of the time: 1 is linear, 2 is quadratic.
 //!
 //! Then our tokenizer and Python's tiktoken encode the same text with the same merges, alternately and on one thread
-//! each. The text is Shakespeare's if `BDH_SHAKESPEARE` names it or it was downloaded before, else burn's sources.
+//! each. The text is that of `--data shakespeare`, or burn's sources if it is not available.
 
 #![expect(clippy::print_stdout, reason = "a bench prints a table")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run fails at once")]
@@ -106,7 +106,11 @@ fn compare(corpus: &Corpus) {
         let speed = megabytes / seconds;
         println!("{:<44} {:>12.1} {speed:>14.1}", variant.name, 1e3 * seconds);
     }
-    println!("{:<44} {:>12.2}", "ratio of the times", times[0].ratio(&times[1]));
+    println!(
+        "{:<44} {:>12.2}",
+        "ratio of the times",
+        times[0].ratio(&times[1])
+    );
     drop(variants);
     println!("{:<44} {ids:>12} {theirs:>14}", "ids, ours and tiktoken's");
 }

@@ -2,6 +2,7 @@
 
 use crate::error::DataError;
 use crate::left_out::LeftOut;
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -97,7 +98,7 @@ impl DocumentError {
         }
     }
 
-    pub(super) fn damaged(path: &Path, place: impl Into<String>, why: impl ToString) -> Self {
+    pub(super) fn damaged(path: &Path, place: impl Into<String>, why: &dyn Display) -> Self {
         Self::Damaged {
             path: path.to_owned(),
             place: place.into(),

@@ -56,15 +56,15 @@ pub(super) fn read_text(path: &Path, compression: Compression) -> Result<String,
     let mut bytes = Vec::new();
     let mut limited = compression.open(path)?.take(LIMIT + 1);
     if let Err(error) = limited.read_to_end(&mut bytes) {
-        return Err(DocumentError::damaged(path, "its content", error));
+        return Err(DocumentError::damaged(path, "its content", &error));
     }
     if bytes.len() as u64 > LIMIT {
         return Err(too_large(path));
     }
     if let Some(why) = why_not_text(&bytes) {
-        return Err(DocumentError::damaged(path, "its text", why));
+        return Err(DocumentError::damaged(path, "its text", &why));
     }
-    String::from_utf8(bytes).map_err(|error| DocumentError::damaged(path, "its text", error))
+    String::from_utf8(bytes).map_err(|error| DocumentError::damaged(path, "its text", &error))
 }
 
 /// Reader of a file with a JSON object in each line.
@@ -129,7 +129,7 @@ impl LineReader {
             let mut limited = (&mut self.lines).take(LIMIT + 1);
             if let Err(error) = limited.read_until(b'\n', &mut bytes) {
                 let place = format!("line {}", self.line + 1);
-                return Err(DocumentError::damaged(&self.path, place, error));
+                return Err(DocumentError::damaged(&self.path, place, &error));
             }
             if bytes.is_empty() {
                 return Ok(None);

@@ -7,6 +7,7 @@ use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::fmt;
 use std::fs::File;
@@ -44,7 +45,7 @@ pub(super) fn check_column(path: &Path) -> Result<(), DocumentError> {
 fn open(path: &Path) -> Result<(SerializedFileReader<File>, usize), DocumentError> {
     let file = File::open(path).map_err(|source| DocumentError::unreadable(path, source))?;
     let reader = guarded(|| SerializedFileReader::new(file))
-        .map_err(|why| DocumentError::damaged(path, "its footer", why))?;
+        .map_err(|why| DocumentError::damaged(path, "its footer", &why))?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let mut found = Vec::new();
     for (index, column) in schema.columns().iter().enumerate() {
@@ -82,15 +83,17 @@ impl ParquetReader {
         let group = self.group;
         let place = format!("row group {group}");
         let values = guarded(|| read_group(&self.reader, group, self.column))
-            .map_err(|why| DocumentError::damaged(&self.path, place.as_str(), why))?;
+            .map_err(|why| DocumentError::damaged(&self.path, place.as_str(), &why))?;
         let first = self.first_of(group);
         let mut texts = Vec::with_capacity(values.len());
         for (index, value) in (first..).zip(values) {
             if self.part.has(index) {
                 let text = String::from_utf8(value.data().to_vec());
-                texts.push(text.map_err(|why| {
-                    DocumentError::damaged(&self.path, place.as_str(), format!("no UTF-8 ({why})"))
-                })?);
+                let text = text.map_err(|error| {
+                    let why = format!("no UTF-8 ({error})");
+                    DocumentError::damaged(&self.path, place.as_str(), &why)
+                })?;
+                texts.push(text);
             }
         }
         self.group += 1;
@@ -100,7 +103,7 @@ impl ParquetReader {
     /// Returns the number of documents before a row group.
     fn first_of(&self, group: usize) -> u64 {
         let groups = self.reader.metadata().row_groups();
-        let rows = groups[..group].iter().map(|group| group.num_rows());
+        let rows = groups[..group].iter().map(RowGroupMetaData::num_rows);
         rows.map(|rows| u64::try_from(rows).unwrap_or(0)).sum()
     }
 }

@@ -61,8 +61,11 @@ fn parse(bytes: &[u8]) -> Result<Bpe, String> {
     })
 }
 
-/// Returns the bytes of each id, and the ids of special tokens.
-fn vocabulary(state: &[(Value, Value)]) -> Result<(Vec<Vec<u8>>, BTreeMap<String, i32>), String> {
+/// Bytes of each id, and ids of special tokens.
+type Vocabulary = (Vec<Vec<u8>>, BTreeMap<String, i32>);
+
+/// Returns the tokens of a pickled encoding.
+fn vocabulary(state: &[(Value, Value)]) -> Result<Vocabulary, String> {
     let mut tokens = Vec::new();
     for (token, rank) in field(state, "mergeable_ranks", as_dict)? {
         let Value::Bytes(token) = token else {

@@ -116,10 +116,11 @@ fn plain(pattern: &str) -> String {
     words.replace("?+", "?").replace("++", "+") + r"\s+"
 }
 
-fn compile(pattern: &str) -> Result<Regex, fancy_regex::Error> {
-    RegexBuilder::new(pattern)
+fn compile(pattern: &str) -> Result<Regex, Box<fancy_regex::Error>> {
+    let pattern = RegexBuilder::new(pattern)
         .backtrack_limit(usize::MAX) // a text must not be refused for its length
-        .build()
+        .build()?;
+    Ok(pattern)
 }
 
 #[cfg(test)]
