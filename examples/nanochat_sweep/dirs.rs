@@ -37,24 +37,43 @@ pub(crate) fn choose(args: &Args) -> Result<RunDir, BoxError> {
     Ok(dir)
 }
 
-/// Saves the tokenizer of a run that is about to start. A resumed run has it already.
-pub(crate) fn save_tokenizer(dir: &RunDir, tokenizer: &Tokenizer) -> Result<(), BoxError> {
-    let is_saved = dir.path.join(Tokenizer::FILE).exists();
-    // Another process may have started a run of this name since the directory was chosen.
-    if holds_run(&dir.path) && (is_saved || !dir.resumes) {
-        return Ok(());
-    }
-    fs::create_dir_all(&dir.path)
-        .map_err(|error| format!("`{}` cannot be created: {error}", dir.path.display()))?;
-    tokenizer.save(&dir.path)?;
-    Ok(())
+/// Tokenizer in the directory of a run that is about to start.
+pub(crate) struct SavedTokenizer {
+    /// File, unless it was there before.
+    file: Option<PathBuf>,
+    /// Directories that did not exist before, the innermost first.
+    created: Vec<PathBuf>,
 }
 
-/// Removes the saved tokenizer of a run that could not start, and the directory if nothing else is in it.
-pub(crate) fn forget_tokenizer(dir: &Path) {
-    if !holds_run(dir) {
+impl SavedTokenizer {
+    /// Saves the tokenizer. A resumed run has it already, unless an earlier version of the program started it.
+    pub(crate) fn new(dir: &RunDir, tokenizer: &Tokenizer) -> Result<Self, BoxError> {
+        let mut saved = Self {
+            file: None,
+            created: Vec::new(),
+        };
+        let is_saved = dir.path.join(Tokenizer::FILE).exists();
+        // Another process may have started a run of this name since the directory was chosen.
+        if holds_run(&dir.path) && (is_saved || !dir.resumes) {
+            return Ok(saved);
+        }
+        let missing = dir.path.ancestors().take_while(|path| !path.exists());
+        saved.created = missing.map(Path::to_owned).collect();
+        fs::create_dir_all(&dir.path)
+            .map_err(|error| format!("`{}` cannot be created: {error}", dir.path.display()))?;
+        saved.file = Some(tokenizer.save(&dir.path)?);
+        Ok(saved)
+    }
+
+    /// Removes the tokenizer of a run that could not start, with the directories that were created for it.
+    pub(crate) fn remove_if_unused(&self, dir: &Path) {
+        let Some(file) = self.file.as_ref().filter(|_| !holds_run(dir)) else {
+            return;
+        };
         // Errors are ignored, because the caller reports the error of the run.
-        let _ = fs::remove_file(dir.join(Tokenizer::FILE));
-        let _ = fs::remove_dir(dir);
+        let _ = fs::remove_file(file);
+        for dir in &self.created {
+            let _ = fs::remove_dir(dir); // fails if something else is in it
+        }
     }
 }

@@ -1,15 +1,15 @@
 //! One run: from arguments to a trained model in a run directory.
 
 use crate::callbacks;
-use crate::compose::{Plan, Task};
+use crate::compose::Plan;
 use crate::data::RunData;
-use crate::dirs;
+use crate::dirs::{self, SavedTokenizer};
 use crate::given::is_given;
 use crate::notes;
 use crate::page::{self, remark, say};
 use crate::sinks;
 use crate::weights::Weights;
-use bdh::{BoxError, TrainResult, Trainer};
+use bdh::{BoxError, TrainResult};
 use bdh_data::Packing;
 use bdh_examples::args::{Args, is_agents_run};
 use bdh_examples::nanochat_home::NanochatHome;
@@ -66,8 +66,8 @@ fn train(plan: &Plan<'_>, began: Instant) -> Result<ExitCode, BoxError> {
     if !args.quiet {
         notes::before(plan);
     }
-    dirs::save_tokenizer(dir, &plan.data.tokenizer)?;
-    let result = fit(trainer, &dir.path)?;
+    let saved = SavedTokenizer::new(dir, &plan.data.tokenizer)?;
+    let result = program::fit(trainer).inspect_err(|_| saved.remove_if_unused(&dir.path))?;
     let summary = summary(plan, &result, began);
     if let Err(error) = summary.save() {
         page::warn(format_args!("the summary is not in run.json: {error}"));
@@ -83,11 +83,6 @@ fn train(plan: &Plan<'_>, began: Instant) -> Result<ExitCode, BoxError> {
         return Ok(ExitCode::SUCCESS);
     }
     Ok(program::exit_code(&result.outcome))
-}
-
-/// Trains. Nothing is left in the directory of a run that could not start.
-fn fit(trainer: Trainer<Task>, dir: &Path) -> Result<TrainResult<Gpt>, BoxError> {
-    program::fit(trainer).inspect_err(|_| dirs::forget_tokenizer(dir))
 }
 
 /// Returns the arguments with nanochat's packing, if the data is that of nanochat's home and no packing is given.

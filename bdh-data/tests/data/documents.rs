@@ -3,7 +3,7 @@
 use crate::homes::Home;
 use bdh_data::{DocumentKind, Documents, GroupPosition, Split};
 use flate2::write::GzEncoder;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -70,7 +70,7 @@ fn parquet_is_read_with_every_codec_and_row_group() {
     let codecs = [
         Compression::UNCOMPRESSED,
         Compression::SNAPPY,
-        Compression::GZIP(Default::default()),
+        Compression::GZIP(GzipLevel::default()),
         Compression::ZSTD(ZstdLevel::default()),
     ];
     for codec in codecs {
@@ -163,7 +163,8 @@ proptest! {
     #[test]
     fn json_lines_come_back_from_every_compression(all in prop::collection::vec(any::<String>(), 1..40)) {
         let dir = scratch();
-        let lines: String = all.iter().map(|text| format!("{}\n\n", json!({ "id": 1, "text": text }))).collect();
+        let lines: Vec<_> = all.iter().map(|text| json!({ "id": 1, "text": text }).to_string()).collect();
+        let lines = lines.join("\n\n");
         for name in write_compressed(dir.path(), "a.jsonl", lines.as_bytes()) {
             prop_assert_eq!(&texts(&opened(&dir.path().join(name))), &all);
         }
@@ -174,8 +175,8 @@ proptest! {
 fn json_lines_are_read_in_groups_and_every_tenth_is_for_validation() {
     let dir = scratch();
     let path = dir.path().join("a.jsonl");
-    let lines: String = (0..2100).map(|index| format!("{{\"text\": \"{index}\"}}\n")).collect();
-    fs::write(&path, lines).expect("written");
+    let lines: Vec<_> = (0..2100).map(|index| format!("{{\"text\": \"{index}\"}}")).collect();
+    fs::write(&path, lines.join("\n")).expect("written");
     let documents = opened(&path);
     let groups: Vec<_> = documents.groups_from(GroupPosition::default()).collect();
     let sizes: Vec<_> = groups.iter().map(|group| group.as_ref().expect("read").texts.len()).collect();

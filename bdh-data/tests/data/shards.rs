@@ -76,7 +76,7 @@ proptest! {
         let per_epoch: usize = lengths.iter().map(|len| len.saturating_sub(1) / span).sum();
         prop_assert_eq!(batches.batches_per_epoch(), Some(per_epoch as u64));
         let (mut shard, mut place) = (0, 0);
-        for _ in 0..2 * per_epoch + 1 {
+        for _ in 0..=2 * per_epoch {
             while place + span + 1 > streams[shard].len() {
                 (shard, place) = ((shard + 1) % streams.len(), 0);
             }

@@ -90,10 +90,18 @@ pub struct GptConfig {
 }
 
 // Configurations that were saved before the fields existed stay equal to new ones.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_master(version: &NanochatVersion) -> bool {
     *version == NanochatVersion::Master
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_default_window(tokens: &usize) -> bool {
     *tokens == SHORT_SEQ_LEN
 }

@@ -186,12 +186,12 @@ impl Past {
             values.push(part.values.swap_dims(1, 2));
         }
         let weights = softmax(Tensor::cat(scores, 3) * scale, 3);
-        weighted_sum(weights, values).reshape([1, 1, heads, head_size])
+        weighted_sum(&weights, values).reshape([1, 1, heads, head_size])
     }
 }
 
 /// Returns the sum of values, `[1, shared, positions, head_size]` in parts, weighted by `[1, shared, rows, positions]`.
-fn weighted_sum(weights: Tensor<4>, values: Vec<Tensor<4>>) -> Tensor<4> {
+fn weighted_sum(weights: &Tensor<4>, values: Vec<Tensor<4>>) -> Tensor<4> {
     let (mut sum, mut start) = (None, 0);
     for part in values {
         let [_, _, count, _] = part.dims();

@@ -26,8 +26,8 @@ fn a_disk_that_fills_leaves_nothing_under_the_name() {
         command.arg(blocks.to_string()).arg(test);
         let output = command.env(FULL_DISK, home.path()).output().expect("sh");
         assert!(output.status.success(), "{blocks} blocks: {output:?}");
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("1 passed"), "{blocks} blocks: {text}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(printed.contains("1 passed"), "{blocks} blocks: {printed}");
         assert_eq!(home.names(), [""; 0], "{blocks} blocks");
     }
 }
