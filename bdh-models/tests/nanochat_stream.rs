@@ -1,7 +1,6 @@
 //! Text read token by token gives the logits of the whole text, also beyond the length of training.
 
 #[path = "nanochat_home/home.rs"]
-#[allow(dead_code, reason = "each test uses its part of it")]
 mod home;
 #[path = "support/shaken.rs"]
 mod shaken;

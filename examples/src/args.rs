@@ -361,10 +361,10 @@ pub fn parse() -> Args {
             argv.push(as_python(flag, value).into());
         }
     }
-    let args = try_parse_from(argv).unwrap_or_else(|error| error.exit());
+    let parsed = try_parse_from(argv).unwrap_or_else(|error| error.exit());
     match NanochatHome::given() {
-        Some(home) => args.with_home(&home),
-        None => args,
+        Some(home) => parsed.with_home(&home),
+        None => parsed,
     }
 }
 

@@ -163,6 +163,15 @@ fn core_during_training_does_not_change_the_run() {
     place.succeeds("core --run runs/with --bundle bundle --core-max-per-task 12");
     let file = place.json("runs/with/core.json");
     assert_eq!(file["core"]["score"], metrics[5]["core_metric_20"]);
+
+    // `evaluate` measures the loss too.
+    place.succeeds(
+        "evaluate --run runs/with --core-bundle bundle --core-max-per-task 12 --device cpu",
+    );
+    let all = place.json("runs/with/evaluate.json");
+    assert_eq!(all["core"], file["core"]);
+    let (bpb, expected) = (all["val_bpb"].as_f64(), metrics[5]["val_bpb"].as_f64());
+    assert!((bpb.expect("a loss") - expected.expect("a loss")).abs() < 1e-9);
 }
 
 #[test]

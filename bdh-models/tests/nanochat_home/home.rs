@@ -1,5 +1,7 @@
 //! Home directories of nanochat among the fixtures, with the results of the original.
 
+#![allow(dead_code, reason = "each test uses its part of it")]
+
 use bdh::burn::tensor::Device;
 use bdh::lm::Vocabulary;
 use bdh::{NextToken, TokenBatch};

@@ -66,6 +66,7 @@ pub fn normalize(argv: Vec<OsString>, command: Command) -> Vec<OsString> {
 struct Known(HashMap<String, Flag>);
 
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own")]
 struct Flag {
     takes_value: bool,
     unset_by_none: bool,
