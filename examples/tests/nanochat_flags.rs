@@ -90,7 +90,7 @@ fn miniseries_script_runs_and_finds_its_lines() {
 #[test]
 fn every_flag_of_the_training_script_is_accepted() {
     let place = Place::new();
-    let out = place.succeeds(&format!(
+    let out = place.succeeds(
         "--run=dummy --device-type=cpu --fp8 --fp8-recipe=rowwise --depth=2 --aspect-ratio=32 --head-dim=32 \
          --max-seq-len=32 --window-pattern=SSSL --num-iterations=2 --target-flops=-1 \
          --target-param-data-ratio=-1 --device-batch-size=-1 --total-batch-size=256 --embedding-lr=0.3 \
@@ -98,7 +98,7 @@ fn every_flag_of_the_training_script_is_accepted() {
          --warmdown-ratio=0.65 --final-lr-frac=0.05 --resume-from-step=-1 --eval-every=1 --eval-tokens=256 \
          --core-metric-every=-1 --core-metric-max-per-task=500 --sample-every=1 --save-every=1 --model-tag=all \
          --data=text.txt --log-backend=none"
-    ));
+    );
     contains(
         &out,
         &[
