@@ -211,7 +211,12 @@ impl Documents {
     /// None today; a split that would be empty is reported when it is read.
     pub fn split(self) -> Result<Split, DocumentError> {
         if let [file] = &*self.files {
-            let of_part = |part| vec![DocumentFile { part, ..file.clone() }];
+            let of_part = |part| {
+                vec![DocumentFile {
+                    part,
+                    ..file.clone()
+                }]
+            };
             return Ok(Split {
                 train: self.with(of_part(Part::Train)),
                 val: self.with(of_part(Part::Val)),

@@ -29,7 +29,8 @@ mod report;
 mod shape;
 
 use crate::nanochat::{
-    GptConfig, GroupSpec, LearningRates, LrSchedule, MuonSchedule, NanochatVersion, SHORT_SEQ_LEN, groups,
+    GptConfig, GroupSpec, LearningRates, LrSchedule, MuonSchedule, NanochatVersion, SHORT_SEQ_LEN,
+    groups,
 };
 use bdh::ops::Precision;
 use serde::Serialize;

@@ -27,7 +27,10 @@ fn logits(model: &Gpt, ids: &[i32]) -> Vec<Vec<f32>> {
 
 fn difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 /// Returns a model whose weights are no zeros, so that every part of it takes part.
@@ -44,7 +47,11 @@ fn model(version: NanochatVersion, window_pattern: &str, n_kv_head: usize) -> Gp
         short_seq_len: 7,
         ..GptConfig::default()
     };
-    shaken(config.init(1, &Device::flex()).expect("the settings are sound"))
+    shaken(
+        config
+            .init(1, &Device::flex())
+            .expect("the settings are sound"),
+    )
 }
 
 proptest! {
@@ -103,7 +110,9 @@ fn greedy_text_is_that_of_the_original() {
         let greedy = &home.expected["greedy"];
         let ids = |place: usize| -> Vec<i32> {
             let list = greedy[place].as_array().expect("a list");
-            list.iter().map(|id| id.as_i64().expect("an id") as i32).collect()
+            list.iter()
+                .map(|id| id.as_i64().expect("an id") as i32)
+                .collect()
         };
         let (mut text, expected) = (ids(0), ids(1));
         let model = load(&newest(&home.tags()[0]), &Device::flex());

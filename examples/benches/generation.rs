@@ -16,9 +16,9 @@ mod paired;
 
 use bdh::burn::module::Module;
 use bdh::burn::tensor::{Int, Tensor, TensorData};
-use bdh::{CausalLm, Probe};
 use bdh::lm::{Generated, Sampling};
 use bdh::text::TextTask;
+use bdh::{CausalLm, Probe};
 use bdh_data::Tokenizer;
 use bdh_models::nanochat::{Gpt, GptConfig};
 use paired::{Variant, measure, time};
@@ -101,7 +101,10 @@ fn prefixes() {
     );
     for length in PREFIXES {
         let prefix: Vec<i32> = (0..length).map(|index| (index * 37 % 250) as i32).collect();
-        assert_eq!(with_cache(&model, &prefix).0, without_cache(&model, &prefix).0);
+        assert_eq!(
+            with_cache(&model, &prefix).0,
+            without_cache(&model, &prefix).0
+        );
         let mut variants = [
             Variant::new("cache", || with_cache(&model, &prefix).1),
             Variant::new("without", || without_cache(&model, &prefix).1),
@@ -109,7 +112,11 @@ fn prefixes() {
         let times = measure(&mut variants, PREFIX_ROUNDS);
         let speed = |index: usize| ADDED as f64 / times[index].median().as_secs_f64();
         let gain = times[1].ratio(&times[0]);
-        println!("{length:<24} {:>14.1} {:>14.1} {gain:>8.1}", speed(0), speed(1));
+        println!(
+            "{length:<24} {:>14.1} {:>14.1} {gain:>8.1}",
+            speed(0),
+            speed(1)
+        );
     }
     println!();
 }

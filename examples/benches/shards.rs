@@ -30,31 +30,51 @@ const STEPS: u32 = 40;
 
 fn main() {
     // cargo adds `--bench` to the arguments.
-    let tokens = std::env::args().skip(1).find_map(|word| word.parse::<f64>().ok());
+    let tokens = std::env::args()
+        .skip(1)
+        .find_map(|word| word.parse::<f64>().ok());
     let tokens = tokens.unwrap_or(1.3e9) as u64;
     let dir = tempfile::tempdir().unwrap();
     let began = Instant::now();
     drop(synthetic_shards(dir.path(), tokens, 32_768, SEQ_LEN, 1).unwrap());
-    println!("{tokens:.3e} tokens written in {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "{tokens:.3e} tokens written in {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
 
     let before = resident();
     let began = Instant::now();
     let prepared = Prepared::open(dir.path()).unwrap().unwrap();
     let mut data = prepared.train().batches(ROWS, SEQ_LEN).unwrap();
     black_box(data.next_batch().unwrap());
-    println!("opened, with the first batch: {:.1} ms", 1e3 * began.elapsed().as_secs_f64());
+    println!(
+        "opened, with the first batch: {:.1} ms",
+        1e3 * began.elapsed().as_secs_f64()
+    );
     let began = Instant::now();
     for _ in 0..STEPS {
         black_box(data.next_batch().unwrap());
     }
     let each = began.elapsed() / STEPS;
-    println!("a batch of {ROWS} x {SEQ_LEN}: {:.3} ms", 1e3 * each.as_secs_f64());
-    println!("resident memory: +{:.1} MB", (resident() - before) as f64 / 1e6);
+    println!(
+        "a batch of {ROWS} x {SEQ_LEN}: {:.3} ms",
+        1e3 * each.as_secs_f64()
+    );
+    println!(
+        "resident memory: +{:.1} MB",
+        (resident() - before) as f64 / 1e6
+    );
 
     let direct = prepared.train().batches(ROWS, SEQ_LEN).unwrap();
-    println!("waiting, drawn in the step: {:.3} %", 100.0 * waiting(direct));
+    println!(
+        "waiting, drawn in the step: {:.3} %",
+        100.0 * waiting(direct)
+    );
     let ahead = Prefetch::new(prepared.train().batches(ROWS, SEQ_LEN).unwrap());
-    println!("waiting, drawn ahead:       {:.3} %", 100.0 * waiting(ahead));
+    println!(
+        "waiting, drawn ahead:       {:.3} %",
+        100.0 * waiting(ahead)
+    );
 }
 
 /// Returns the time without a batch as a share of the computing time.
@@ -87,5 +107,7 @@ fn resident() -> i64 {
     let mut system = System::new();
     let what = ProcessRefreshKind::nothing().with_memory();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, what);
-    system.process(pid).map_or(0, |process| process.memory() as i64)
+    system
+        .process(pid)
+        .map_or(0, |process| process.memory() as i64)
 }

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum DocumentError {
     /// A file or directory is missing, or may not be read.
-    #[error("cannot read `{path}` ({source}): give a file of text, JSONL or parquet, or a directory of them")]
+    #[error(
+        "cannot read `{path}` ({source}): give a file of text, JSONL or parquet, or a directory of them"
+    )]
     Unreadable {
         /// The file or directory.
         path: PathBuf,
@@ -27,7 +29,9 @@ pub enum DocumentError {
         left_out: LeftOut,
     },
     /// Files would be left out, and that is not allowed.
-    #[error("`{path}` has files that cannot be read as documents{left_out}; remove them, or allow that they are left out")]
+    #[error(
+        "`{path}` has files that cannot be read as documents{left_out}; remove them, or allow that they are left out"
+    )]
     LeftOut {
         /// The directory.
         path: PathBuf,
@@ -35,7 +39,9 @@ pub enum DocumentError {
         left_out: LeftOut,
     },
     /// A parquet file has no column of texts.
-    #[error("`{path}` has no column `text` of strings, only {found}: rename the column with the texts")]
+    #[error(
+        "`{path}` has no column `text` of strings, only {found}: rename the column with the texts"
+    )]
     NoTextColumn {
         /// The file.
         path: PathBuf,
@@ -53,7 +59,9 @@ pub enum DocumentError {
         why: String,
     },
     /// A line is no JSON object with a text.
-    #[error("line {line} of `{path}` {why}: each line must be an object such as {{\"text\": \"…\"}}")]
+    #[error(
+        "line {line} of `{path}` {why}: each line must be an object such as {{\"text\": \"…\"}}"
+    )]
     Line {
         /// The file.
         path: PathBuf,

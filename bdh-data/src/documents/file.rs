@@ -1,10 +1,10 @@
 //! Formats of files, found by their first bytes.
 
+use super::DocumentKind;
 use super::error::DocumentError;
 use super::lines::{Compression, LineReader, read_text};
 use super::parquet::{ParquetReader, check_column};
 use super::part::Part;
-use super::DocumentKind;
 use crate::left_out::why_not_text;
 use std::fs::File;
 use std::io::Read;
@@ -147,7 +147,11 @@ fn whole_characters(head: &[u8]) -> &[u8] {
 fn has_lines(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = name.to_lowercase();
-    let plain = [".gz", ".zst", ".zstd"].iter().find_map(|end| name.strip_suffix(end));
+    let plain = [".gz", ".zst", ".zstd"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end));
     let plain = plain.unwrap_or(&name);
-    [".jsonl", ".ndjson", ".json"].iter().any(|end| plain.ends_with(end))
+    [".jsonl", ".ndjson", ".json"]
+        .iter()
+        .any(|end| plain.ends_with(end))
 }

@@ -103,7 +103,11 @@ impl Refill {
 
     /// Reads groups until one has a document that is not used yet.
     fn read_group(&mut self) -> Result<(), DataError> {
-        while self.texts.as_ref().is_none_or(|texts| self.next.index >= texts.len()) {
+        while self
+            .texts
+            .as_ref()
+            .is_none_or(|texts| self.next.index >= texts.len())
+        {
             if self.texts.take().is_some() {
                 self.next.index = 0;
             }

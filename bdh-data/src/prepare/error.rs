@@ -20,7 +20,9 @@ pub enum PrepareError {
         what: String,
     },
     /// A manifest is damaged, or does not describe its directory.
-    #[error("the prepared data in `{dir}` cannot be used: {why}; delete the directory and prepare the data again")]
+    #[error(
+        "the prepared data in `{dir}` cannot be used: {why}; delete the directory and prepare the data again"
+    )]
     Manifest {
         /// The directory.
         dir: PathBuf,

@@ -1,7 +1,7 @@
 //! Description of prepared data: `manifest.json`.
 
-use super::error::PrepareError;
 use super::Packing;
+use super::error::PrepareError;
 use crate::shards::TokenShards;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -105,7 +105,10 @@ impl Manifest {
         for entry in self.train.iter().chain(&self.val) {
             let path = dir.join(&entry.name);
             if sha256(&path).map_err(|source| PrepareError::io(&path, source))? != entry.sha256 {
-                let why = format!("`{}` has another SHA-256 than the manifest says", entry.name);
+                let why = format!(
+                    "`{}` has another SHA-256 than the manifest says",
+                    entry.name
+                );
                 return Err(PrepareError::manifest(dir, why));
             }
         }
@@ -117,7 +120,9 @@ impl Manifest {
         let path = dir.join(FILE);
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
                 return Ok(None);
             }
             Err(source) => return Err(PrepareError::io(&path, source)),
@@ -156,7 +161,13 @@ impl Manifest {
         }
         let shards = TokenShards::open(paths).map_err(PrepareError::data)?;
         let found = (shards.num_rows(), shards.row_len(), shards.vocab_size());
-        if found != (Some(rows(entries)), Some(self.seq_len), Some(self.vocab_size)) {
+        if found
+            != (
+                Some(rows(entries)),
+                Some(self.seq_len),
+                Some(self.vocab_size),
+            )
+        {
             let why = "its shards have other rows or another vocabulary than the manifest says";
             return Err(PrepareError::manifest(dir, why.to_owned()));
         }

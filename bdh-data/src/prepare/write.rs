@@ -71,7 +71,10 @@ impl<'a> Writer<'a> {
         if self.request.seq_len == 0 {
             return Err(PrepareError::EmptyRow);
         }
-        self.request.tokenizer.save(self.dir).map_err(PrepareError::data)?;
+        self.request
+            .tokenizer
+            .save(self.dir)
+            .map_err(PrepareError::data)?;
         self.manifest.train = self.split("train", &data.train, *seed)?;
         self.manifest.val = self.split("val", &data.val, VAL_SEED)?;
         (self.report)(&self.progress);
@@ -127,7 +130,11 @@ impl<'a> Writer<'a> {
 
     /// Returns the tokens of the splits before this one.
     fn tokens_before(&self, name: &str) -> u64 {
-        if name == "train" { 0 } else { self.manifest.train_tokens() }
+        if name == "train" {
+            0
+        } else {
+            self.manifest.train_tokens()
+        }
     }
 
     fn report_now_and_then(&mut self) {
@@ -148,7 +155,9 @@ impl<'a> Writer<'a> {
 
 /// Returns the number of a tokenizer in the headers of shards: the first 31 bits of its identity.
 pub(super) fn tokenizer_id(id: &str) -> i32 {
-    let bits = id.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    let bits = id
+        .get(..8)
+        .and_then(|hex| u32::from_str_radix(hex, 16).ok());
     (bits.unwrap_or(0) >> 1) as i32
 }
 

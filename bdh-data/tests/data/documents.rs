@@ -23,7 +23,9 @@ fn scratch() -> TempDir {
 /// Returns all documents, one group after another.
 fn texts(documents: &Documents) -> Vec<String> {
     let groups = documents.groups_from(GroupPosition::default());
-    groups.flat_map(|group| group.expect("a group").texts).collect()
+    groups
+        .flat_map(|group| group.expect("a group").texts)
+        .collect()
 }
 
 fn opened(path: &Path) -> Documents {
@@ -50,7 +52,8 @@ fn write_parquet(path: &Path, schema: &str, groups: &[&[Option<&str>]], compress
     for group in groups {
         let mut rows = writer.next_row_group().expect("a row group");
         while let Some(mut column) = rows.next_column().expect("a column") {
-            let values: Vec<ByteArray> = group.iter().flatten().map(|text| (*text).into()).collect();
+            let values: Vec<ByteArray> =
+                group.iter().flatten().map(|text| (*text).into()).collect();
             let levels: Vec<i16> = group.iter().map(|text| i16::from(text.is_some())).collect();
             column
                 .typed::<ByteArrayType>()
@@ -76,12 +79,20 @@ fn parquet_is_read_with_every_codec_and_row_group() {
     for codec in codecs {
         let dir = scratch();
         let path = dir.path().join("a.parquet");
-        write_parquet(&path, TEXT, &[&[Some("one"), Some("")], &[Some("zwölf 🌍")]], codec);
+        write_parquet(
+            &path,
+            TEXT,
+            &[&[Some("one"), Some("")], &[Some("zwölf 🌍")]],
+            codec,
+        );
         let documents = opened(&path);
         assert_eq!(documents.kind(), DocumentKind::Parquet);
         assert_eq!(texts(&documents), ["one", "", "zwölf 🌍"]);
         let second = GroupPosition { file: 0, group: 1 };
-        assert_eq!(documents.group(second).expect("read"), Some(vec!["zwölf 🌍".to_owned()]));
+        assert_eq!(
+            documents.group(second).expect("read"),
+            Some(vec!["zwölf 🌍".to_owned()])
+        );
         let third = GroupPosition { file: 0, group: 2 };
         assert_eq!(documents.group(third).expect("read"), None);
     }
@@ -100,7 +111,10 @@ fn home_of_nanochat_is_read_and_its_last_file_is_for_validation() {
         let groups: Vec<_> = groups.map(|group| group.expect("a group")).collect();
         assert!(groups.iter().all(|group| group.texts.len() <= 48));
         for group in &groups {
-            assert_eq!(train.group(group.at).expect("read").as_ref(), Some(&group.texts));
+            assert_eq!(
+                train.group(group.at).expect("read").as_ref(),
+                Some(&group.texts)
+            );
         }
     }
 }
@@ -112,17 +126,33 @@ fn parquet_without_texts_or_with_nulls_is_refused_with_the_reason() {
     let other = "message schema { optional binary content (UTF8); }";
     write_parquet(&path, other, &[&[Some("one")]], Compression::SNAPPY);
     let error = fault(&path).expect("no column");
-    assert!(error.contains("no column `text`") && error.contains("`content`"), "{error}");
-    write_parquet(&path, TEXT, &[&[Some("one")], &[Some("two"), None]], Compression::SNAPPY);
+    assert!(
+        error.contains("no column `text`") && error.contains("`content`"),
+        "{error}"
+    );
+    write_parquet(
+        &path,
+        TEXT,
+        &[&[Some("one")], &[Some("two"), None]],
+        Compression::SNAPPY,
+    );
     let error = fault(&path).expect("a null");
-    assert!(error.contains("row group 1") && error.contains("1 of 2 texts are null"), "{error}");
+    assert!(
+        error.contains("row group 1") && error.contains("1 of 2 texts are null"),
+        "{error}"
+    );
 }
 
 #[test]
 fn damaged_parquet_is_an_error_wherever_it_is_cut() {
     let dir = scratch();
     let path = dir.path().join("a.parquet");
-    write_parquet(&path, TEXT, &[&[Some("one"), Some("two")]], Compression::SNAPPY);
+    write_parquet(
+        &path,
+        TEXT,
+        &[&[Some("one"), Some("two")]],
+        Compression::SNAPPY,
+    );
     let whole = fs::read(&path).expect("a file");
     for length in 1..whole.len() {
         fs::write(&path, &whole[..length]).expect("written");
@@ -134,7 +164,12 @@ fn damaged_parquet_is_an_error_wherever_it_is_cut() {
 fn flipped_bytes_of_parquet_never_end_the_program() {
     let dir = scratch();
     let path = dir.path().join("a.parquet");
-    write_parquet(&path, TEXT, &[&[Some("one"), Some("two")]], Compression::SNAPPY);
+    write_parquet(
+        &path,
+        TEXT,
+        &[&[Some("one"), Some("two")]],
+        Compression::SNAPPY,
+    );
     let whole = fs::read(&path).expect("a file");
     for place in 0..whole.len() {
         for bits in [0x01, 0x80, 0xFF] {
@@ -152,7 +187,9 @@ fn write_compressed(dir: &Path, name: &str, bytes: &[u8]) -> [String; 3] {
     fs::write(dir.join(&names[0]), bytes).expect("written");
     let file = File::create(dir.join(&names[1])).expect("a file");
     let mut gzip = GzEncoder::new(file, flate2::Compression::default());
-    gzip.write_all(bytes).and_then(|()| gzip.finish().map(drop)).expect("written");
+    gzip.write_all(bytes)
+        .and_then(|()| gzip.finish().map(drop))
+        .expect("written");
     let zstd = zstd::encode_all(bytes, 1).expect("compressed");
     fs::write(dir.join(&names[2]), zstd).expect("written");
     names
@@ -175,11 +212,16 @@ proptest! {
 fn json_lines_are_read_in_groups_and_every_tenth_is_for_validation() {
     let dir = scratch();
     let path = dir.path().join("a.jsonl");
-    let lines: Vec<_> = (0..2100).map(|index| format!("{{\"text\": \"{index}\"}}")).collect();
+    let lines: Vec<_> = (0..2100)
+        .map(|index| format!("{{\"text\": \"{index}\"}}"))
+        .collect();
     fs::write(&path, lines.join("\n")).expect("written");
     let documents = opened(&path);
     let groups: Vec<_> = documents.groups_from(GroupPosition::default()).collect();
-    let sizes: Vec<_> = groups.iter().map(|group| group.as_ref().expect("read").texts.len()).collect();
+    let sizes: Vec<_> = groups
+        .iter()
+        .map(|group| group.as_ref().expect("read").texts.len())
+        .collect();
     assert_eq!(sizes, [1024, 1024, 52]);
     let Split { train, val } = documents.split().expect("one file");
     assert_eq!((texts(&train).len(), texts(&val).len()), (1890, 210));
@@ -196,10 +238,19 @@ fn json_lines_are_read_in_groups_and_every_tenth_is_for_validation() {
 fn line_without_a_text_is_refused_with_its_number() {
     let dir = scratch();
     let path = dir.path().join("a.jsonl");
-    for line in ["{\"text\": 5}", "[1]", "{\"tex\": \"a\"}", "hello", "{\"text\": null}"] {
+    for line in [
+        "{\"text\": 5}",
+        "[1]",
+        "{\"tex\": \"a\"}",
+        "hello",
+        "{\"text\": null}",
+    ] {
         fs::write(&path, format!("{{\"text\": \"fine\"}}\n\n{line}\n")).expect("written");
         let error = fault(&path).expect("no text");
-        assert!(error.starts_with("line 3 of ") && error.contains("no object with a text"), "{error}");
+        assert!(
+            error.starts_with("line 3 of ") && error.contains("no object with a text"),
+            "{error}"
+        );
     }
 }
 
@@ -207,7 +258,11 @@ fn line_without_a_text_is_refused_with_its_number() {
 fn text_files_are_split_by_their_names_and_a_single_one_by_its_length() {
     let dir = scratch();
     for index in 0..40 {
-        fs::write(dir.path().join(format!("{index}.txt")), format!("document {index}")).expect("written");
+        fs::write(
+            dir.path().join(format!("{index}.txt")),
+            format!("document {index}"),
+        )
+        .expect("written");
     }
     let Split { train, val } = opened(dir.path()).split().expect("several");
     assert!(!texts(&train).is_empty() && !texts(&val).is_empty());
@@ -216,7 +271,10 @@ fn text_files_are_split_by_their_names_and_a_single_one_by_its_length() {
     let path = dir.path().join("0.txt");
     fs::write(&path, "0123456789".repeat(2)).expect("written");
     let Split { train, val } = opened(&path).split().expect("one file");
-    assert_eq!((texts(&train).concat().len(), texts(&val).concat().as_str()), (18, "89"));
+    assert_eq!(
+        (texts(&train).concat().len(), texts(&val).concat().as_str()),
+        (18, "89")
+    );
     for name in write_compressed(dir.path(), "packed.txt", "größe".as_bytes()) {
         assert_eq!(texts(&opened(&dir.path().join(name))), ["größe"]);
     }
@@ -225,7 +283,8 @@ fn text_files_are_split_by_their_names_and_a_single_one_by_its_length() {
 #[test]
 fn files_that_are_not_read_are_named_with_the_reason_and_strictly_refused() {
     let dir = scratch();
-    let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).expect("written");
+    let write =
+        |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).expect("written");
     write("a.txt", b"text");
     write("b.txt", b"text");
     assert!(opened(dir.path()).strict().is_ok());
@@ -242,10 +301,19 @@ fn files_that_are_not_read_are_named_with_the_reason_and_strictly_refused() {
         assert!(left_out.contains(words), "{left_out}");
     }
     #[cfg(unix)]
-    assert!(left_out.contains("\"link.txt\" (a broken link)"), "{left_out}");
+    assert!(
+        left_out.contains("\"link.txt\" (a broken link)"),
+        "{left_out}"
+    );
     assert!(!left_out.contains("hidden"), "{left_out}");
-    let error = documents.strict().expect_err("files are left out").to_string();
-    assert!(error.contains("latin.txt") && error.contains("cannot be read as documents"), "{error}");
+    let error = documents
+        .strict()
+        .expect_err("files are left out")
+        .to_string();
+    assert!(
+        error.contains("latin.txt") && error.contains("cannot be read as documents"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -253,7 +321,11 @@ fn missing_empty_and_vanished_files_are_errors() {
     let dir = scratch();
     let error = fault(&dir.path().join("none")).expect("missing");
     assert!(error.starts_with("cannot read"), "{error}");
-    assert!(fault(dir.path()).expect("empty").starts_with("no documents in"));
+    assert!(
+        fault(dir.path())
+            .expect("empty")
+            .starts_with("no documents in")
+    );
     let path = dir.path().join("a.jsonl");
     fs::write(&path, "{\"text\": \"a\"}\n").expect("written");
     let documents = opened(&path);

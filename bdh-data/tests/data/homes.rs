@@ -63,12 +63,17 @@ impl Home {
         };
         let (numbers, _) = view.data().as_chunks::<4>();
         let ids: Vec<i32> = numbers.iter().map(|id| i32::from_le_bytes(*id)).collect();
-        (ids.chunks(rows * seq_len).map(<[i32]>::to_vec).collect(), [rows, seq_len])
+        (
+            ids.chunks(rows * seq_len).map(<[i32]>::to_vec).collect(),
+            [rows, seq_len],
+        )
     }
 }
 
 /// Returns the ids of a list in `expected.json`.
 pub(crate) fn ids(list: &Value) -> Vec<i32> {
     let list = list.as_array().expect("a list");
-    list.iter().map(|id| id.as_i64().expect("an id") as i32).collect()
+    list.iter()
+        .map(|id| id.as_i64().expect("an id") as i32)
+        .collect()
 }

@@ -62,7 +62,10 @@ fn corpus(dir: &Path, documents: usize) -> Split {
         }
         fs::write(dir.join(name), lines).expect("written");
     }
-    Documents::open(dir).expect("JSONL").split().expect("three files")
+    Documents::open(dir)
+        .expect("JSONL")
+        .split()
+        .expect("three files")
 }
 
 fn of_bytes(split: &Split) -> NanochatLoader {
@@ -102,10 +105,15 @@ fn position_of_nanochat_continues_with_the_next_row_group() {
     let split = corpus(dir.path(), 3000); // groups of 1024, 1024 and 952 documents
     let mut loader = of_bytes(&split);
     let position = json!({ "pq_idx": 0, "rg_idx": 2, "epoch": 1 });
-    loader.load_state(&position).expect("a position of nanochat");
+    loader
+        .load_state(&position)
+        .expect("a position of nanochat");
     loader.next_batch().expect("documents");
     let position = loader.position();
-    assert_eq!((position.pq_idx, position.rg_idx, position.epoch), (1, 0, 1));
+    assert_eq!(
+        (position.pq_idx, position.rg_idx, position.epoch),
+        (1, 0, 1)
+    );
 }
 
 #[test]
@@ -115,9 +123,16 @@ fn position_of_other_data_is_refused() {
     let mut loader = of_bytes(&corpus(dir.path(), 30));
     loader.next_batch().expect("documents");
     let mut another = of_bytes(&corpus(other.path(), 31));
-    let error = another.load_state(&loader.state()).expect_err("other files");
-    assert!(error.to_string().contains("belongs to another text"), "{error}");
-    another.load_state(&json!("nothing")).expect_err("no position");
+    let error = another
+        .load_state(&loader.state())
+        .expect_err("other files");
+    assert!(
+        error.to_string().contains("belongs to another text"),
+        "{error}"
+    );
+    another
+        .load_state(&json!("nothing"))
+        .expect_err("no position");
 }
 
 #[test]
@@ -126,7 +141,10 @@ fn files_without_documents_are_an_error_and_no_endless_loop() {
     for name in ["a.jsonl", "b.jsonl"] {
         fs::write(dir.path().join(name), "\n\n").expect("written");
     }
-    let split = Documents::open(dir.path()).expect("files").split().expect("two");
+    let split = Documents::open(dir.path())
+        .expect("files")
+        .split()
+        .expect("two");
     let error = of_bytes(&split).next_batch().expect_err("nothing to read");
     assert!(error.to_string().contains("no documents"), "{error}");
 }

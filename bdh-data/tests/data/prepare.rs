@@ -25,7 +25,10 @@ fn request(dir: &Path, documents: usize, packing: Packing) -> Prepare {
         fs::write(dir.join(name), lines).expect("written");
     }
     Prepare {
-        data: Documents::open(dir).expect("JSONL").split().expect("two files"),
+        data: Documents::open(dir)
+            .expect("JSONL")
+            .split()
+            .expect("two files"),
         tokenizer: Arc::new(Tokenizer::Bytes),
         seq_len: 32,
         packing,
@@ -34,13 +37,18 @@ fn request(dir: &Path, documents: usize, packing: Packing) -> Prepare {
 }
 
 fn prepared(request: &Prepare, dir: &Path) -> Prepared {
-    request.run(dir, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
+    request
+        .run(dir, &mut |_| {})
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Counts the ids of all rows, of the inputs and the last target.
 fn counts(prepared: &Prepared) -> BTreeMap<i32, usize> {
     let rows = prepared.train().num_rows().expect("rows") as usize;
-    let mut data = prepared.train().batches(1, prepared.manifest().seq_len).expect("rows");
+    let mut data = prepared
+        .train()
+        .batches(1, prepared.manifest().seq_len)
+        .expect("rows");
     let mut counts = BTreeMap::new();
     for _ in 0..rows {
         let batch = data.next_batch().expect("a row");
@@ -58,14 +66,19 @@ fn best_fit_keeps_almost_every_token_and_nanochat_loses_ends() {
     let best_fit = prepared(&request_of(Packing::BestFit), &out.path().join("a"));
     let nanochat = prepared(&request_of(Packing::Nanochat), &out.path().join("b"));
     let manifest = best_fit.manifest();
-    assert_eq!((manifest.documents, nanochat.manifest().documents), (4000, 4000));
+    assert_eq!(
+        (manifest.documents, nanochat.manifest().documents),
+        (4000, 4000)
+    );
     assert!(manifest.text_bytes > 200_000);
     assert!(manifest.dropped_tokens < nanochat.manifest().dropped_tokens);
     assert!(nanochat.manifest().dropped_tokens > 10_000);
     // Each piece of a document starts with BOS, and its text follows.
     let best_fit = counts(&best_fit);
     let tokens: usize = best_fit.values().sum();
-    assert!(tokens as f64 > 0.9 * f64::from(u32::try_from(manifest.text_bytes / 2).expect("small")));
+    assert!(
+        tokens as f64 > 0.9 * f64::from(u32::try_from(manifest.text_bytes / 2).expect("small"))
+    );
     assert!(best_fit[&256] > 2000);
 }
 
@@ -76,7 +89,10 @@ fn the_same_request_gives_the_same_files_and_another_seed_another_order() {
     let first = prepared(&request, &out.path().join("a"));
     let second = prepared(&request, &out.path().join("b"));
     assert_eq!(first.manifest(), second.manifest());
-    first.manifest().verify(first.dir()).expect("the files of the manifest");
+    first
+        .manifest()
+        .verify(first.dir())
+        .expect("the files of the manifest");
     let key = request.key();
     request.seed += 1;
     assert_ne!(key, request.key());
@@ -90,7 +106,11 @@ fn validation_rows_are_the_same_at_every_eval() {
     let (data, out) = (scratch(), scratch());
     let prepared = prepared(&request(data.path(), 500, Packing::BestFit), out.path());
     let eval = prepared.val().eval_batches(2, 32, 640).expect("rows");
-    let batches = || -> Vec<_> { eval.batches().map(|batch| batch.expect("a batch")).collect() };
+    let batches = || -> Vec<_> {
+        eval.batches()
+            .map(|batch| batch.expect("a batch"))
+            .collect()
+    };
     assert_eq!(batches().len(), 10);
     assert_eq!(batches(), batches());
 }
@@ -104,8 +124,13 @@ fn several_at_once_prepare_once() {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut has_worked = false;
-                request.run(out.path(), &mut |_| has_worked = true).expect("prepared");
-                worked.fetch_add(usize::from(has_worked), std::sync::atomic::Ordering::Relaxed);
+                request
+                    .run(out.path(), &mut |_| has_worked = true)
+                    .expect("prepared");
+                worked.fetch_add(
+                    usize::from(has_worked),
+                    std::sync::atomic::Ordering::Relaxed,
+                );
             });
         }
     });
@@ -118,7 +143,9 @@ fn another_request_for_the_directory_is_refused_with_both_values() {
     let mut request = request(data.path(), 100, Packing::BestFit);
     prepared(&request, out.path());
     request.seq_len = 16;
-    let error = request.run(out.path(), &mut |_| {}).expect_err("another length");
+    let error = request
+        .run(out.path(), &mut |_| {})
+        .expect_err("another length");
     assert!(matches!(error, PrepareError::Other { .. }));
     assert!(error.to_string().contains("rows of 32, not 16"), "{error}");
 }
@@ -145,7 +172,9 @@ fn failed_work_leaves_no_manifest() {
     let middle = lines.len() / 2;
     lines.replace_range(middle..=middle, "\n"); // of the same length, so the request fits
     fs::write(&path, lines).expect("written");
-    let error = request.run(out.path(), &mut |_| {}).expect_err("a broken line");
+    let error = request
+        .run(out.path(), &mut |_| {})
+        .expect_err("a broken line");
     assert!(error.to_string().contains("of `"), "{error}");
     assert!(!out.path().join("manifest.json").exists());
     assert!(Prepared::open(out.path()).expect("nothing").is_none());
@@ -160,7 +189,10 @@ fn damaged_directories_are_refused() {
     let mut flipped = whole.clone();
     *flipped.last_mut().expect("bytes") ^= 1;
     fs::write(&shard, flipped).expect("written");
-    let error = prepared.manifest().verify(out.path()).expect_err("a flipped bit");
+    let error = prepared
+        .manifest()
+        .verify(out.path())
+        .expect_err("a flipped bit");
     assert!(error.to_string().contains("train_00000.bin"), "{error}");
     fs::write(&shard, &whole[..whole.len() - 2]).expect("written");
     Prepared::open(out.path()).expect_err("a shard that ends early");
@@ -169,7 +201,10 @@ fn damaged_directories_are_refused() {
         .and_then(|tokenizer| tokenizer.save(out.path()))
         .expect("another tokenizer");
     let error = Prepared::open(out.path()).expect_err("another tokenizer");
-    assert!(error.to_string().contains("its tokenizer is another one"), "{error}");
+    assert!(
+        error.to_string().contains("its tokenizer is another one"),
+        "{error}"
+    );
     fs::write(out.path().join("manifest.json"), "{}").expect("written");
     Prepared::open(out.path()).expect_err("no manifest");
 }
@@ -180,7 +215,12 @@ fn too_little_text_and_empty_rows_are_refused() {
     let mut request = request(data.path(), 2, Packing::Nanochat);
     request.seq_len = 1000;
     let error = request.run(out.path(), &mut |_| {}).expect_err("too short");
-    assert!(error.to_string().contains("do not fill one row of 1001 tokens"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("do not fill one row of 1001 tokens"),
+        "{error}"
+    );
     request.seq_len = 0;
     request.run(out.path(), &mut |_| {}).expect_err("no tokens");
 }
@@ -192,7 +232,10 @@ fn synthetic_shards_have_the_tokens_asked_for() {
     assert!((10_000..10_064).contains(&prepared.train().num_tokens()));
     assert!(prepared.manifest().is_synthetic);
     let mut data = prepared.train().batches(4, 64).expect("rows");
-    data.next_batch().expect("a batch").check(500).expect("ids of the vocabulary");
+    data.next_batch()
+        .expect("a batch")
+        .check(500)
+        .expect("ids of the vocabulary");
     let again = synthetic_shards(out.path(), 10_000, 500, 64, 1).expect("opened");
     assert_eq!(again.manifest(), prepared.manifest());
 }

@@ -85,7 +85,10 @@ impl Attention {
     /// Merges what the heads have read, `[batch, seq_len, n_head, head_size]`, to `[batch, seq_len, n_embd]`.
     pub(super) fn merge(&self, read: Tensor<4>) -> Tensor<3> {
         let [batch, seq_len, heads, head_size] = read.dims();
-        apply_linear(&self.c_proj, read.reshape([batch, seq_len, heads * head_size]))
+        apply_linear(
+            &self.c_proj,
+            read.reshape([batch, seq_len, heads * head_size]),
+        )
     }
 }
 

@@ -443,7 +443,9 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "an input of 81 tokens is longer than the rotary tables, which have 80 positions")]
+    #[should_panic(
+        expected = "an input of 81 tokens is longer than the rotary tables, which have 80 positions"
+    )]
     fn input_longer_than_the_tables_panics() {
         let device = Device::flex();
         let model = tiny().init(1, &device).expect("the settings are sound");

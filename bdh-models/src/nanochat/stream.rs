@@ -2,11 +2,11 @@
 
 use super::attention::Heads;
 use super::gpt::Gpt;
+use bdh::Probe;
 use bdh::burn::tensor::activation::softmax;
 use bdh::burn::tensor::{Int, Tensor, TensorData};
 use bdh::lm::TokenStream;
 use bdh::ops::{Mask, upcast_f32};
-use bdh::Probe;
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -182,7 +182,9 @@ impl Past {
         for part in &self.parts {
             let part = part.from(hidden.min(part.count()));
             hidden = 0; // only the first part reaches out of the window
-            scores.push(upcast_f32(queries.clone().matmul(part.keys.permute([0, 2, 3, 1]))));
+            scores.push(upcast_f32(
+                queries.clone().matmul(part.keys.permute([0, 2, 3, 1])),
+            ));
             values.push(part.values.swap_dims(1, 2));
         }
         let weights = softmax(Tensor::cat(scores, 3) * scale, 3);

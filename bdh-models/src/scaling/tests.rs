@@ -472,15 +472,87 @@ fn printed_page_contains_every_resolved_value() {
 ///
 /// Evaluated in Python from the formulas of its `scripts/base_train.py`, with a vocabulary of 32768.
 const NEXT: [(usize, usize, usize, f64, usize, u64, f64); 9] = [
-    (12, 286_261_705, 110_100_912, 759_695_904.0, 1 << 19, 2520, 0.28),
-    (14, 399_114_857, 164_233_804, 1_128_533_448.0, 1 << 19, 3759, 0.187_709_561_668),
-    (16, 536_871_713, 234_881_792, 1_585_451_520.0, 1 << 19, 5376, 0.131_250_085_830),
-    (18, 701_891_569, 324_404_172, 2_179_995_336.0, 1 << 20, 3712, 0.134_393_268_020),
-    (20, 896_533_721, 435_160_240, 2_886_212_640.0, 1 << 20, 4980, 0.100_187_776_426),
-    (22, 1_123_157_465, 569_509_292, 3_763_085_832.0, 1 << 20, 6517, 0.076_553_161_549),
-    (24, 1_384_122_097, 729_810_624, 4_775_225_472.0, 1 << 20, 8352, 0.059_738_424_463),
-    (26, 1_681_786_913, 918_423_532, 5_991_051_144.0, 1 << 20, 10_510, 0.047_470_187_027),
-    (28, 2_018_511_209, 1_137_707_312, 7_365_736_224.0, 1 << 20, 13_020, 0.038_320_696_698),
+    (
+        12,
+        286_261_705,
+        110_100_912,
+        759_695_904.0,
+        1 << 19,
+        2520,
+        0.28,
+    ),
+    (
+        14,
+        399_114_857,
+        164_233_804,
+        1_128_533_448.0,
+        1 << 19,
+        3759,
+        0.187_709_561_668,
+    ),
+    (
+        16,
+        536_871_713,
+        234_881_792,
+        1_585_451_520.0,
+        1 << 19,
+        5376,
+        0.131_250_085_830,
+    ),
+    (
+        18,
+        701_891_569,
+        324_404_172,
+        2_179_995_336.0,
+        1 << 20,
+        3712,
+        0.134_393_268_020,
+    ),
+    (
+        20,
+        896_533_721,
+        435_160_240,
+        2_886_212_640.0,
+        1 << 20,
+        4980,
+        0.100_187_776_426,
+    ),
+    (
+        22,
+        1_123_157_465,
+        569_509_292,
+        3_763_085_832.0,
+        1 << 20,
+        6517,
+        0.076_553_161_549,
+    ),
+    (
+        24,
+        1_384_122_097,
+        729_810_624,
+        4_775_225_472.0,
+        1 << 20,
+        8352,
+        0.059_738_424_463,
+    ),
+    (
+        26,
+        1_681_786_913,
+        918_423_532,
+        5_991_051_144.0,
+        1 << 20,
+        10_510,
+        0.047_470_187_027,
+    ),
+    (
+        28,
+        2_018_511_209,
+        1_137_707_312,
+        7_365_736_224.0,
+        1 << 20,
+        13_020,
+        0.038_320_696_698,
+    ),
 ];
 
 fn next(depth: usize) -> Request {
@@ -496,7 +568,11 @@ fn next_version_has_the_recipes_of_its_formulas() {
     for (depth, total, scaling, flops, batch, steps, decay) in NEXT {
         let recipe = Recipe::derive(&next(depth)).expect("a recipe");
         let counts = recipe.config.num_params();
-        assert_eq!((counts.total(), counts.scaling()), (total, scaling), "depth {depth}");
+        assert_eq!(
+            (counts.total(), counts.scaling()),
+            (total, scaling),
+            "depth {depth}"
+        );
         assert_eq!(recipe.flops_per_token(), flops, "depth {depth}");
         assert_eq!(
             (recipe.total_batch_size, recipe.num_iterations),
@@ -522,7 +598,10 @@ fn laws_of_the_next_version_follow_the_chosen_duration() {
             ..next(depth)
         };
         let recipe = Recipe::derive(&request).expect("a recipe");
-        assert_eq!((recipe.total_batch_size, recipe.num_iterations), (batch, steps));
+        assert_eq!(
+            (recipe.total_batch_size, recipe.num_iterations),
+            (batch, steps)
+        );
         assert!((recipe.weight_decay - decay).abs() < 1e-11, "depth {depth}");
     }
     let request = Request {
@@ -530,13 +609,19 @@ fn laws_of_the_next_version_follow_the_chosen_duration() {
         ..next(12)
     };
     let error = Recipe::derive(&request).expect_err("no batch").to_string();
-    assert!(error.contains("100 steps need a --total-batch-size"), "{error}");
+    assert!(
+        error.contains("100 steps need a --total-batch-size"),
+        "{error}"
+    );
     let request = Request {
         total_batch_size: Some(1 << 19),
         ..request
     };
     let recipe = Recipe::derive(&request).expect("a recipe");
-    assert_eq!((recipe.num_iterations, recipe.target_tokens), (100, 100 << 19));
+    assert_eq!(
+        (recipe.num_iterations, recipe.target_tokens),
+        (100, 100 << 19)
+    );
 }
 
 #[test]
@@ -550,7 +635,10 @@ fn next_version_scales_its_head_with_the_width_and_its_tables_not_at_all() {
     let wide = next(24); // 1536 channels, twice the reference
     assert!((rate(&wide, "lm_head") - 0.008 / 2.0).abs() < 1e-12);
     assert!((rate(&wide, "wte") - 0.3).abs() < 1e-12);
-    let master = Request { depth: 24, ..Request::default() };
+    let master = Request {
+        depth: 24,
+        ..Request::default()
+    };
     assert!((rate(&master, "lm_head") - 0.008 / 2.0_f64.sqrt()).abs() < 1e-12);
 }
 
@@ -570,11 +658,19 @@ fn weight_decay_is_scaled_as_in_a_log_of_nanochat() {
     };
     let recipe = Recipe::derive(&request).expect("a recipe");
     assert_eq!(format!("{:.6}", recipe.weight_decay), "1.011460");
-    assert!(recipe.to_string().contains("decay    1.011460 of Muon, 0.28 scaled by the law"));
+    assert!(
+        recipe
+            .to_string()
+            .contains("decay    1.011460 of Muon, 0.28 scaled by the law")
+    );
     let given = Request {
         weight_decay_override: Some(0.1),
         ..request
     };
     let recipe = Recipe::derive(&given).expect("a recipe");
-    assert!(recipe.to_string().contains("decay    0.100000 of Muon, as given"));
+    assert!(
+        recipe
+            .to_string()
+            .contains("decay    0.100000 of Muon, as given")
+    );
 }
