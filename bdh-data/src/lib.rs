@@ -49,4 +49,4 @@ pub use shards::{
 };
 pub use spec::DataSpec;
 pub use stream::{PlainBytes, fixed_crops, stream};
-pub use tokenizer::{Bpe, Tokenizer, TokenizerError, Training, read_token_bytes};
+pub use tokenizer::{Bpe, HuggingFace, Tokenizer, TokenizerError, Training, read_token_bytes};

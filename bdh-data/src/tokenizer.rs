@@ -29,11 +29,11 @@ mod train;
 
 pub use bpe::Bpe;
 pub use error::TokenizerError;
+pub use hugging_face::HuggingFace;
 pub use nanochat::read_token_bytes;
 pub use train::Training;
 
 use bdh::files::hex;
-use hugging_face::HuggingFace;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};

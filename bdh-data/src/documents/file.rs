@@ -116,7 +116,9 @@ impl Reader {
 
 /// Returns the format of a file, or the reason why it has no documents.
 fn format_of(path: &Path, head: &[u8]) -> Result<Format, String> {
-    if head.starts_with(b"PAR1") {
+    // By its name too: a file that is cut within its first bytes is damaged, and no text.
+    let is_named_so = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("parquet"));
+    if head.starts_with(b"PAR1") || is_named_so {
         return Ok(Format::Parquet);
     }
     let compression = Compression::of(head);
