@@ -256,12 +256,13 @@ impl Documents {
         }
     }
 
-    /// Returns names and sizes of the files and the part that is read: equal for the same data.
+    /// Returns a value that is equal for the same data: names and sizes of the files, digests of their first 64 and last 4
+    /// KiB, and the part that is read.
     #[must_use]
     pub fn identity(&self) -> Value {
         let mut files = Vec::with_capacity(self.files.len());
         for file in &*self.files {
-            files.push(json!([file.name, file.size, file.part]));
+            files.push(json!([file.name, file.size, file.digest, file.part]));
         }
         Value::Array(files)
     }

@@ -134,7 +134,8 @@ impl Prepare {
     ///
     /// # Errors
     ///
-    /// [`PrepareError::Other`] if the directory was prepared from something else, [`PrepareError::Io`] if it cannot be
+    /// [`PrepareError::Other`] if the directory was prepared from something else, [`PrepareError::Foreign`] if it has token
+    /// shards of another program, [`PrepareError::Io`] if it cannot be
     /// written, [`PrepareError::Data`] for documents or a tokenizer that cannot be used. No manifest is written then.
     pub fn run(
         &self,
@@ -145,7 +146,7 @@ impl Prepare {
         if let Some(prepared) = Prepared::open(dir)? {
             return self.accept(prepared);
         }
-        write::clear(dir)?;
+        write::begin(dir)?;
         Writer::new(self, dir, progress).run()?;
         Prepared::open(dir)?.ok_or_else(|| PrepareError::vanished(dir))
     }

@@ -83,7 +83,7 @@ pub(crate) fn core_metric(plan: &Plan<'_>) -> Result<Option<CoreMetric>, BoxErro
         bundle,
         Arc::clone(&plan.data.tokenizer),
         config.max_context(),
-        plan.recipe.micro_batch,
+        plan.recipe.micro_batch * config.sequence_len,
         and_last(args.core_metric_every),
     )))
 }

@@ -2,7 +2,6 @@
 
 use crate::checkpoint::{Source, Trained};
 use crate::page::{remark, say};
-use bdh::lm::TokenScore;
 use bdh::{BoxError, CausalLm, lm};
 use bdh_examples::args::values::{count, count_or_all};
 use bdh_models::core_eval::{Bundle, Evaluator, Report, TaskScore, core_from_bpb};
@@ -83,32 +82,16 @@ pub(crate) fn evaluate(
         vocabulary: &*trained.tokenizer,
         // Like in nanochat, a text may be longer than the sequences of the training.
         context: trained.model.max_context().unwrap_or(trained_len),
-        batch_rows: rows,
+        batch_tokens: rows * trained_len,
     };
     say(format_args!("\n{}", TaskScore::COLUMNS));
     let mut scores = Vec::new();
     for task in bundle.tasks() {
-        let score = |ids: &[&[i32]]| score(trained, ids, rows * trained_len);
-        let score = evaluator.evaluate(task, score)?;
+        let score = evaluator.evaluate(task, |ids| lm::score(&trained.model, ids))?;
         say(&score);
         scores.push(score);
     }
     Ok(Report::new(scores, bundle.missing()))
-}
-
-/// Scores rows of ids in forward passes of at most `tokens` tokens, but at least one row.
-fn score(
-    trained: &Trained,
-    rows: &[&[i32]],
-    tokens: usize,
-) -> Result<Vec<Vec<TokenScore>>, BoxError> {
-    let longest = rows.iter().map(|row| row.len()).max().unwrap_or_default();
-    let at_once = (tokens / longest.max(1)).max(1);
-    let mut scores = Vec::with_capacity(rows.len());
-    for part in rows.chunks(at_once) {
-        scores.extend(lm::score(&trained.model, part)?);
-    }
-    Ok(scores)
 }
 
 /// Writes core.json to the directory of the run, first to another file, so that it is always complete.

@@ -79,7 +79,7 @@ impl PrepareArgs {
         };
         let dir = match &self.out {
             Some(dir) => checked(dir)?,
-            None => prepared::dir(&request, &files)?,
+            None => prepared::dir(&request)?,
         };
         prepared::make(&request, &dir, false)
     }

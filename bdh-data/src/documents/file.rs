@@ -6,12 +6,17 @@ use super::lines::{Compression, LineReader, read_text};
 use super::parquet::{ParquetReader, check_column};
 use super::part::Part;
 use crate::left_out::why_not_text;
+use bdh::files::hex;
+use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Bytes of a file that decide its format.
 const HEAD: usize = 64 << 10;
+
+/// Bytes at the end of a file that belong to its digest.
+const TAIL: u64 = 4 << 10;
 
 /// File of documents.
 #[derive(Debug, Clone)]
@@ -21,6 +26,8 @@ pub(super) struct DocumentFile {
     pub(super) name: String,
     /// Bytes on the disk.
     pub(super) size: u64,
+    /// SHA-256 of the first and the last bytes, to tell files of one name and size apart.
+    pub(super) digest: String,
     pub(super) format: Format,
     pub(super) part: Part,
 }
@@ -47,13 +54,14 @@ impl DocumentFile {
     /// Opens a file and finds its format. The inner error is the reason why it has no documents.
     pub(super) fn open(path: &Path, name: String) -> Result<Result<Self, String>, DocumentError> {
         let unreadable = |source| DocumentError::unreadable(path, source);
-        let file = File::open(path).map_err(unreadable)?;
+        let mut file = File::open(path).map_err(unreadable)?;
         let size = file.metadata().map_err(unreadable)?.len();
         if size == 0 {
             return Ok(Err("empty".to_owned()));
         }
         let mut head = Vec::new();
-        file.take(HEAD as u64)
+        (&mut file)
+            .take(HEAD as u64)
             .read_to_end(&mut head)
             .map_err(unreadable)?;
         let format = match format_of(path, &head) {
@@ -63,10 +71,12 @@ impl DocumentFile {
         if format == Format::Parquet {
             check_column(path)?;
         }
+        let digest = digest(head, &mut file, size).map_err(unreadable)?;
         Ok(Ok(Self {
             path: path.to_owned(),
             name,
             size,
+            digest,
             format,
             part: Part::All,
         }))
@@ -114,10 +124,19 @@ impl Reader {
     }
 }
 
+/// Returns the SHA-256 of the head of a file and of its last bytes.
+fn digest(mut bytes: Vec<u8>, file: &mut File, size: u64) -> io::Result<String> {
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    Ok(hex(Sha256::digest(bytes)))
+}
+
 /// Returns the format of a file, or the reason why it has no documents.
 fn format_of(path: &Path, head: &[u8]) -> Result<Format, String> {
     // By its name too: a file that is cut within its first bytes is damaged, and no text.
-    let is_named_so = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("parquet"));
+    let is_named_so = path
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("parquet"));
     if head.starts_with(b"PAR1") || is_named_so {
         return Ok(Format::Parquet);
     }

@@ -49,7 +49,7 @@ struct Exact {
     next: Next,
     /// Waiting documents in their order: runs of indices of one group.
     waiting: Vec<Run>,
-    /// Digest of the names and sizes of the files.
+    /// Digest of the identity of the documents.
     data: String,
 }
 

@@ -19,6 +19,14 @@ pub enum PrepareError {
         /// Differing setting with both values.
         what: String,
     },
+    /// The directory has token shards that another program has made.
+    #[error("`{dir}` has token shards without a manifest, such as `{name}`: use another directory")]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// A shard.
+        name: String,
+    },
     /// A manifest is damaged, or does not describe its directory.
     #[error(
         "the prepared data in `{dir}` cannot be used: {why}; delete the directory and prepare the data again"

@@ -32,9 +32,9 @@ pub struct Manifest {
     pub packing: Packing,
     /// Seed of the order of documents.
     pub seed: u64,
-    /// Names and sizes of the files for training.
+    /// Identity of the documents for training.
     pub train_source: Value,
-    /// Names and sizes of the files for validation.
+    /// Identity of the documents for validation.
     pub val_source: Value,
     /// Shards for training, in order.
     pub train: Vec<ShardEntry>,

@@ -38,7 +38,7 @@ pub fn synthetic_shards(
     if let Some(prepared) = Prepared::open(dir)? {
         return Ok(prepared);
     }
-    write::clear(dir)?;
+    write::begin(dir)?;
     let header = RowHeader {
         row_len: seq_len,
         vocab_size,
@@ -65,7 +65,7 @@ pub fn synthetic_shards(
         is_synthetic: true,
         ..Manifest::default()
     };
-    manifest.write(dir)?;
+    write::complete(dir, &manifest)?;
     Prepared::open(dir)?.ok_or_else(|| PrepareError::vanished(dir))
 }
 

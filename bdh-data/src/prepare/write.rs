@@ -19,19 +19,36 @@ const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// Seed of the order of validation documents, the same for every request.
 const VAL_SEED: u64 = 0;
 
-/// Deletes what an interrupted call has left.
-pub(super) fn clear(dir: &Path) -> Result<(), PrepareError> {
+/// File that marks a directory whose preparation has begun. Only such a directory is cleared.
+const MARKER: &str = ".preparing";
+
+/// Marks a directory, and deletes what an interrupted call has left in it.
+pub(super) fn begin(dir: &Path) -> Result<(), PrepareError> {
+    let marker = dir.join(MARKER);
+    let is_ours = marker.exists();
     let entries = fs::read_dir(dir).map_err(|source| PrepareError::io(dir, source))?;
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_ours = name.starts_with("train_") || name.starts_with("val_");
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_shard = name.starts_with("train_") || name.starts_with("val_");
         let is_scratch = name.starts_with('.') && name.ends_with(".tmp");
-        if (is_ours && name.ends_with(".bin")) || is_scratch {
-            let path = entry.path();
-            fs::remove_file(&path).map_err(|source| PrepareError::io(&path, source))?;
+        if !((is_shard && name.ends_with(".bin")) || is_scratch) {
+            continue;
         }
+        if !is_ours {
+            let dir = dir.to_owned();
+            return Err(PrepareError::Foreign { dir, name });
+        }
+        let path = entry.path();
+        fs::remove_file(&path).map_err(|source| PrepareError::io(&path, source))?;
     }
+    fs::write(&marker, "").map_err(|source| PrepareError::io(&marker, source))
+}
+
+/// Writes the manifest, which makes the directory complete.
+pub(super) fn complete(dir: &Path, manifest: &Manifest) -> Result<(), PrepareError> {
+    manifest.write(dir)?;
+    // A mark that stays is harmless: a directory with a manifest is opened, and not cleared.
+    let _ = fs::remove_file(dir.join(MARKER));
     Ok(())
 }
 
@@ -78,7 +95,7 @@ impl<'a> Writer<'a> {
         self.manifest.train = self.split("train", &data.train, *seed)?;
         self.manifest.val = self.split("val", &data.val, VAL_SEED)?;
         (self.report)(&self.progress);
-        self.manifest.write(self.dir)
+        complete(self.dir, &self.manifest)
     }
 
     /// Writes the shards of a split.

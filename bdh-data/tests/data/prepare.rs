@@ -135,11 +135,26 @@ fn interrupted_work_is_started_anew() {
     let request = request(data.path(), 100, Packing::BestFit);
     let complete = prepared(&request, out.path()).manifest().clone();
     fs::remove_file(out.path().join("manifest.json")).expect("removed"); // as if it was never reached
+    fs::write(out.path().join(".preparing"), "").expect("written");
     fs::write(out.path().join("train_00000.bin"), "half").expect("written");
     fs::write(out.path().join("train_00001.bin"), "older").expect("written");
     assert!(Prepared::open(out.path()).expect("no manifest").is_none());
     assert_eq!(prepared(&request, out.path()).manifest(), &complete);
     assert!(!out.path().join("train_00001.bin").exists());
+}
+
+#[test]
+fn shards_of_another_program_are_not_deleted() {
+    let (data, out) = (scratch(), scratch());
+    let request = request(data.path(), 100, Packing::BestFit);
+    let shard = out.path().join("train_00000.bin");
+    fs::write(&shard, "of nanochat").expect("written");
+    let error = request.run(out.path(), &mut |_| {}).expect_err("not ours");
+    assert!(
+        error.to_string().contains("such as `train_00000.bin`"),
+        "{error}"
+    );
+    assert_eq!(fs::read(&shard).expect("still there"), b"of nanochat");
 }
 
 #[test]
@@ -149,7 +164,7 @@ fn failed_work_leaves_no_manifest() {
     let path = data.path().join("a.jsonl");
     let mut lines = fs::read_to_string(&path).expect("a file");
     let middle = lines.len() / 2;
-    lines.replace_range(middle..=middle, "\n"); // of the same length, so the request fits
+    lines.replace_range(middle..=middle, "\n"); // its first and last bytes are the same, so the request fits
     fs::write(&path, lines).expect("written");
     let error = request
         .run(out.path(), &mut |_| {})

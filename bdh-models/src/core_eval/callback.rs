@@ -28,7 +28,7 @@ pub struct CoreMetric {
     bundle: Bundle,
     tokenizer: Arc<Tokenizer>,
     context: usize,
-    batch_rows: usize,
+    batch_tokens: usize,
     cadence: Cadence,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Debug for CoreMetric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CoreMetric")
             .field("context", &self.context)
-            .field("batch_rows", &self.batch_rows)
+            .field("batch_tokens", &self.batch_tokens)
             .field("cadence", &self.cadence)
             .finish_non_exhaustive()
     }
@@ -45,20 +45,20 @@ impl fmt::Debug for CoreMetric {
 impl CoreMetric {
     /// Creates the callback for the tasks of `bundle`, with the tokenizer of the training.
     ///
-    /// A forward pass has at most `context` tokens and `batch_rows` rows.
+    /// A text has at most `context` tokens, and a forward pass `batch_tokens`, or one text.
     #[must_use]
     pub fn new(
         bundle: Bundle,
         tokenizer: Arc<Tokenizer>,
         context: usize,
-        batch_rows: usize,
+        batch_tokens: usize,
         cadence: Cadence,
     ) -> Self {
         Self {
             bundle,
             tokenizer,
             context,
-            batch_rows,
+            batch_tokens,
             cadence,
         }
     }
@@ -75,7 +75,7 @@ impl CoreMetric {
         let evaluator = Evaluator {
             vocabulary: &*self.tokenizer,
             context: self.context,
-            batch_rows: self.batch_rows,
+            batch_tokens: self.batch_tokens,
         };
         let text = ctx
             .text()

@@ -19,15 +19,15 @@ pub struct Evaluator<'a> {
     pub vocabulary: &'a dyn Vocabulary,
     /// Most tokens that the model accepts, 2 or more. Longer texts lose their beginning.
     pub context: usize,
-    /// Rows of a forward pass.
-    pub batch_rows: usize,
+    /// Most tokens of a forward pass, with padding. A single text may have more.
+    pub batch_tokens: usize,
 }
 
 impl fmt::Debug for Evaluator<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Evaluator")
             .field("context", &self.context)
-            .field("batch_rows", &self.batch_rows)
+            .field("batch_tokens", &self.batch_tokens)
             .finish_non_exhaustive()
     }
 }
@@ -107,7 +107,11 @@ impl Evaluator<'_> {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|row| Reverse(rows[*row].ids.len()));
         let mut scores = vec![Vec::new(); rows.len()];
-        for batch in order.chunks(self.batch_rows.max(1)) {
+        let mut rest = order.as_slice();
+        while let Some(longest) = rest.first() {
+            let length = rows[*longest].ids.len().max(1);
+            let (batch, after) = rest.split_at((self.batch_tokens / length).clamp(1, rest.len()));
+            rest = after;
             let ids: Vec<&[i32]> = batch.iter().map(|row| rows[*row].ids.as_slice()).collect();
             let answers = score(&ids).map_err(CoreError::Model)?;
             for (row, answer) in batch.iter().zip(answers) {

@@ -110,7 +110,7 @@ fn assert_matches_nanochat(dir: &Path, max_per_task: usize, context: usize) {
     let evaluator = Evaluator {
         vocabulary: &Tokenizer::Bytes,
         context,
-        batch_rows: 7,
+        batch_tokens: 7 * 200,
     };
     let mut right = 0;
     for (task, theirs) in bundle.tasks().iter().zip(&answers) {

@@ -64,7 +64,7 @@ impl RunData {
             Source::Stream(files) => self.of_stream(files, shape),
             Source::Documents(files, _) => {
                 let request = self.request(files, shape);
-                let dir = prepared::dir(&request, files)?;
+                let dir = prepared::dir(&request)?;
                 let prepared = match Prepared::open(&dir)? {
                     Some(prepared) => prepared,
                     None if shape.is_plan => return self.of_stream(files, shape),

@@ -1,16 +1,14 @@
 //! Documents that are packed into token shards, once for all runs.
 
 use super::cache;
-use super::source::Files;
 use crate::progress::Progress;
 use bdh::BoxError;
 use bdh_data::{Prepare, Prepared};
 use std::path::{Path, PathBuf};
 
-/// Returns the directory in the cache for the shards of a request for these files.
-pub(crate) fn dir(request: &Prepare, files: &Files) -> Result<PathBuf, BoxError> {
-    let (key, fingerprint) = (request.key(), files.fingerprint()?);
-    Ok(cache::dir("prepared")?.join(format!("{key}-{fingerprint:016x}")))
+/// Returns the directory in the cache for the shards of a request.
+pub(crate) fn dir(request: &Prepare) -> Result<PathBuf, BoxError> {
+    Ok(cache::dir("prepared")?.join(request.key()))
 }
 
 /// Packs documents into shards in a directory, or opens them if they are there.

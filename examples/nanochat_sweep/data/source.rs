@@ -7,16 +7,11 @@ use bdh_data::{
 };
 use bdh_examples::args::{self, Args};
 use std::fmt;
-use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Largest text, in bytes, that is kept in memory.
 const IN_MEMORY: u64 = 64 << 20;
-
-/// Bytes at each end of a file that are hashed.
-const ENDS: u64 = 4096;
 
 /// Endings of files that hold documents in another form than plain text.
 const DOCUMENTS: [&str; 6] = ["parquet", "jsonl", "ndjson", "gz", "zst", "zstd"];
@@ -35,7 +30,6 @@ pub(crate) enum Source {
 
 /// Files of documents.
 pub(crate) struct Files {
-    path: PathBuf,
     pub(crate) name: String,
     pub(crate) split: Split,
     /// Whether all files are text.
@@ -135,45 +129,12 @@ impl Files {
         let plural = if files == 1 { "file" } else { "files" };
         let origin = format!("{files} {kind} {plural}, {megabytes:.1} MB{left_out}");
         Ok(Self {
-            path: path.to_owned(),
             name: path.display().to_string(),
             is_text: documents.kind() == DocumentKind::Text,
             split: documents.split()?,
             origin,
         })
     }
-
-    /// Returns a number that differs for other files, also if they have the same names and sizes: a hash of their names
-    /// and of the first and the last 4 KiB of each.
-    pub(super) fn fingerprint(&self) -> Result<u64, BoxError> {
-        let mut hasher = DefaultHasher::new();
-        for part in [&self.split.train, &self.split.val] {
-            part.identity().to_string().hash(&mut hasher);
-            for name in part.file_names() {
-                let path = if self.path.is_dir() {
-                    self.path.join(name)
-                } else {
-                    self.path.clone()
-                };
-                hash_ends(&path, &mut hasher)
-                    .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;
-            }
-        }
-        Ok(hasher.finish())
-    }
-}
-
-/// Hashes the first and the last bytes of a file.
-fn hash_ends(path: &Path, hasher: &mut DefaultHasher) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    let behind = file.metadata()?.len().saturating_sub(ENDS);
-    for start in [0, behind] {
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(start))?;
-        file.by_ref().take(ENDS).read_to_end(&mut bytes)?;
-        bytes.hash(hasher);
-    }
-    Ok(())
 }
 
 impl Shards {

@@ -164,7 +164,7 @@ impl Shared {
 
 /// Returns the tokenizer that is trained on files, by this run or by an earlier one.
 fn trained_on(args: &Args, files: &Files) -> Result<Tokenizer, BoxError> {
-    let shared = Shared::new(args, files.fingerprint()?)?;
+    let shared = Shared::new(args, files.split.train.identity().to_string())?;
     shared.get(|progress| train(files, shared.ids, progress))
 }
 
