@@ -29,16 +29,19 @@ pub(super) fn begin(dir: &Path) -> Result<(), PrepareError> {
     let entries = fs::read_dir(dir).map_err(|source| PrepareError::io(dir, source))?;
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_shard = name.starts_with("train_") || name.starts_with("val_");
-        let is_scratch = name.starts_with('.') && name.ends_with(".tmp");
-        if !((is_shard && name.ends_with(".bin")) || is_scratch) {
+        let (path, is_split) = (
+            entry.path(),
+            name.starts_with("train_") || name.starts_with("val_"),
+        );
+        let ending = path.extension().unwrap_or_default();
+        let is_scratch = name.starts_with('.') && ending == "tmp";
+        if !(is_scratch || is_split && ending == "bin") {
             continue;
         }
         if !is_ours {
             let dir = dir.to_owned();
             return Err(PrepareError::Foreign { dir, name });
         }
-        let path = entry.path();
         fs::remove_file(&path).map_err(|source| PrepareError::io(&path, source))?;
     }
     fs::write(&marker, "").map_err(|source| PrepareError::io(&marker, source))
