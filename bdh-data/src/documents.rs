@@ -97,8 +97,8 @@ pub struct Split {
 impl Documents {
     /// Opens a file, or all files below a directory in the order of their paths.
     ///
-    /// Hidden files are skipped. Files without documents, broken links and links to directories are left out; see
-    /// [`left_out`](Self::left_out).
+    /// Hidden files are skipped. Files without documents, broken links and links to directories are left out, and in a
+    /// directory with parquet files all others; see [`left_out`](Self::left_out).
     ///
     /// # Errors
     ///
@@ -135,6 +135,12 @@ impl Documents {
         }
         for (path, why) in others {
             left_out.add(relative_name(&path, dir), why);
+        }
+        // Next to parquet files, as in nanochat's directories, text is a description and no data.
+        if files.iter().any(is_parquet) {
+            for file in files.extract_if(.., |file| !is_parquet(file)) {
+                left_out.add(file.name, "not parquet, beside parquet files");
+            }
         }
         if files.is_empty() {
             return Err(DocumentError::none_in(dir, left_out));
@@ -290,6 +296,10 @@ impl Documents {
             reader: None,
         }
     }
+}
+
+fn is_parquet(file: &DocumentFile) -> bool {
+    file.format.kind() == DocumentKind::Parquet
 }
 
 /// Groups of documents, read as they are taken. After an error there are no more.

@@ -47,6 +47,8 @@ pub const REFERENCE_DEPTH: usize = 12;
 pub const REFERENCE_WEIGHT_DECAY: f64 = 0.28;
 /// Tokens for each scaling parameter of the model at which the base learning rates were tuned, in the next version.
 const REFERENCE_RATIO: f64 = 12.0;
+/// Most steps of a run; more are a typing error.
+const MAX_STEPS: u64 = 1 << 40;
 /// Exponent of the best batch size over the tokens of a run (Bergsma et al., 2025, *Power Lines*, arXiv:2505.13738).
 const BATCH_EXPONENT: f64 = 0.383;
 
@@ -314,7 +316,13 @@ fn num_iterations(
         }
         (None, _) => (target_tokens / batch).floor() as u64,
     };
-    if steps == 0 {
+    if steps > MAX_STEPS {
+        Err(RecipeError::TooLarge {
+            name: "number of steps",
+            value: usize::try_from(steps).unwrap_or(usize::MAX),
+            max: MAX_STEPS as usize,
+        })
+    } else if steps == 0 {
         Err(RecipeError::NoSteps { total_batch_size })
     } else {
         Ok(steps)

@@ -132,7 +132,7 @@ impl EvaluateArgs {
                 remark(
                     "note",
                     format_args!(
-                        "no loss, because the data of the training cannot be used: {error}"
+                        "no loss, because the data of the training cannot be used; --data gives other data: {error}"
                     ),
                 );
                 Ok(None)

@@ -13,7 +13,8 @@ use bdh_models::scaling::Recipe;
 pub(crate) fn sinks(args: &Args) -> Result<Vec<Box<dyn Sink>>, BoxError> {
     let mut sinks = bdh_callbacks::sinks(args.log_backend())?;
     sinks.retain(|sink| !["console", "jsonl"].contains(&sink.name().as_str()));
-    if let Some(name) = args.wandb_run() {
+    let wants_none = args.log_backend.as_deref() == Some("none");
+    if let Some(name) = args.wandb_run().filter(|_| !wants_none) {
         sinks.retain(|sink| sink.name() != "wandb");
         sinks.push(Box::new(Wandb::from_env().name(name)));
     }

@@ -49,7 +49,10 @@ pub enum DocumentError {
         found: String,
     },
     /// A file is damaged, or its content has another form.
-    #[error("`{path}` is damaged or no such file in {place}: {why}; get the file again")]
+    #[error(
+        "cannot read {place} of `{path}` ({why}): get the file again, or write it anew as UTF-8 text or as parquet with \
+         zstd, snappy, gzip or no compression and without nulls"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -317,6 +317,25 @@ fn files_that_are_not_read_are_named_with_the_reason_and_strictly_refused() {
 }
 
 #[test]
+fn text_beside_parquet_files_is_left_out() {
+    let dir = scratch();
+    for name in ["a.parquet", "b.parquet"] {
+        let path = dir.path().join(name);
+        write_parquet(&path, TEXT, &[&[Some(name)]], Compression::SNAPPY);
+    }
+    fs::write(dir.path().join("README.md"), "a description").expect("written");
+    fs::write(dir.path().join("z.jsonl"), "{\"text\": \"z\"}\n").expect("written");
+    let documents = opened(dir.path());
+    let left_out = documents.left_out().to_string();
+    assert!(
+        left_out.contains("README.md") && left_out.contains("beside parquet files"),
+        "{left_out}"
+    );
+    let Split { val, .. } = documents.split().expect("two files");
+    assert_eq!(texts(&val), ["b.parquet"]);
+}
+
+#[test]
 fn missing_empty_and_vanished_files_are_errors() {
     let dir = scratch();
     let error = fault(&dir.path().join("none")).expect("missing");

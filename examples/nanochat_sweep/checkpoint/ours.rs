@@ -40,12 +40,19 @@ fn step_of(checkpoint: &Path) -> Option<u64> {
 
 /// Returns the error of a run that lacks the checkpoint.
 fn none(path: &Path, step: Option<u64>, listed: &[PathBuf]) -> BoxError {
+    if !path.exists() {
+        return format!(
+            "there is no `{}`: give the directory of a run or of a checkpoint",
+            path.display()
+        )
+        .into();
+    }
     let path = path.display();
     let mut steps: Vec<_> = listed.iter().filter_map(|path| step_of(path)).collect();
     steps.sort_unstable();
     steps.dedup();
     let Some(step) = step.filter(|_| !steps.is_empty()) else {
-        return format!("`{path}` has no complete checkpoint: give the directory of a run").into();
+        return format!("`{path}` has no complete checkpoint: give the directory of a run, or of a model of nanochat such as base_checkpoints/d12").into();
     };
     let steps: Vec<_> = steps.iter().map(u64::to_string).collect();
     let steps = steps.join(", ");

@@ -46,7 +46,7 @@ fn width(args: &Args) -> usize {
 }
 
 /// Returns the flags that describe a model.
-fn flags(args: &Args, config: &GptConfig) -> [Flag; 7] {
+fn flags(args: &Args, config: &GptConfig) -> [Flag; 8] {
     let number = |value: Option<usize>| value.map(|value| value.to_string());
     let flag = |name, given, saved: usize| Flag {
         name,
@@ -64,6 +64,11 @@ fn flags(args: &Args, config: &GptConfig) -> [Flag; 7] {
         flag("max-seq-len", args.max_seq_len, config.sequence_len),
         flag("vocab-size", args.vocab_size, config.vocab_size),
         flag("short-seq-len", args.short_seq_len, config.short_seq_len),
+        Flag {
+            name: "nanochat-version",
+            given: is_given("nanochat-version").then(|| args.nanochat_version.to_string()),
+            saved: config.version.to_string(),
+        },
         Flag {
             name: "window-pattern",
             given: is_given("window-pattern").then(|| args.window_pattern.to_ascii_uppercase()),

@@ -10,6 +10,7 @@ use bdh::clock::RunLength;
 use bdh_callbacks::DevicePeak;
 use bdh_models::nanochat::{LearningRates, LrSchedule, NanochatVersion, SHORT_SEQ_LEN};
 use bdh_models::scaling::{MicroBatch, REFERENCE_WEIGHT_DECAY, Request};
+use std::path::Path;
 
 /// Name of a run that is not logged to W&B, in nanochat's scripts.
 const DUMMY: &str = "dummy";
@@ -37,7 +38,8 @@ impl Args {
         if self.data.is_none() && data.exists() {
             self.data = Some(data.to_string_lossy().into_owned());
         }
-        if self.tokenizer.is_none() && self.vocab_size.is_none() && tokenizer.exists() {
+        let has_own = self.data.as_deref().is_some_and(has_tokenizer);
+        if self.tokenizer.is_none() && self.vocab_size.is_none() && tokenizer.exists() && !has_own {
             self.tokenizer = Some(Tokenizer::Path(tokenizer));
         }
         let has_core = self.core_metric_every != Every::Never;
@@ -241,4 +243,9 @@ impl Args {
             final_lr_frac: self.final_lr_frac,
         }
     }
+}
+
+/// Returns whether a directory of data brings its tokenizer, as prepared data does.
+fn has_tokenizer(data: &str) -> bool {
+    Path::new(data).join(bdh_data::Tokenizer::FILE).is_file()
 }
