@@ -266,6 +266,9 @@ fn a_start_without_optimizer_state_is_noted() {
     most.counters
         .retain(|name, _| !name.starts_with("head.bias."));
     assert_eq!(notes(most), format!("{expected} for `head.bias`"));
+    let mut nowhere = original.start();
+    nowhere.data = json!(null);
+    assert!(notes(nowhere).contains("the training data begins at its start"));
 }
 
 /// Returns the state tensors of the optimizer, without those whose names begin like this.

@@ -29,6 +29,10 @@ impl<T: Task> Trainer<T> {
             .map_err(|problem| refused(&clock, problem))?;
         let steps = self.note_of_steps(clock.step);
         self.engine.plan.notes.push(steps);
+        if data.is_null() {
+            let text = "the training data begins at its start: the start has no position of it";
+            self.engine.plan.notes.push(text.to_owned());
+        }
         self.engine.plan.notes.extend(note);
         self.start_at(clock);
         Ok(())
